@@ -165,6 +165,16 @@ pub struct StreamFailure {
     pub is_fatal: bool,
 }
 
+/// The call of a stream or conversation is over and takes no more reports.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CallOver;
+
+impl From<CallOver> for StreamFailure {
+    fn from(_: CallOver) -> Self {
+        StreamFault::Internal.because("the call is over")
+    }
+}
+
 /// Kinds of failure of a WebSocket connection to an application.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum StreamFault {

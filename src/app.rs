@@ -21,7 +21,9 @@ use tandem_accounts::{Account, Accounts};
 use tandem_agent::Agents;
 use tandem_audio::AudioRoom;
 use tandem_clock as clock;
+use tandem_conferences::{ConferenceServices, Conferences};
 use tandem_config::Config;
+use tandem_conversations::Conversations;
 use tandem_dialect::delivery::DialectSigner;
 use tandem_dialect::{Dialect, Dialects};
 use tandem_gateway as gateway;
@@ -39,7 +41,6 @@ use tandem_routing::number_pool::NumberPool;
 use tandem_routing::phones::{self, Phones};
 use tandem_routing::{Routing, trunk};
 use tandem_runtime::app::{App, Reload, Reloaded};
-use tandem_runtime::conferences::Conferences;
 use tandem_runtime::followers::Followers;
 use tandem_runtime::notify;
 use tandem_runtime::registry::Calls;
@@ -257,32 +258,55 @@ impl Server {
         let deliveries = Deliveries::new(store.clone(), client.clone(), sealer, WEBHOOKS_AT_A_TIME);
         let sip = sip::transport::prepare(sip_config).await.map_err(sip_refused)?;
         let stream_buffer = Duration::from_secs(config.streams.buffer_seconds.into());
+        let audio = AudioRoom::new(client.clone(), Arc::clone(&voice), Arc::clone(&stored_media));
+        let conversations = Conversations::new(
+            agents,
+            client.clone(),
+            audio.clone(),
+            Arc::clone(&recogniser),
+            Arc::clone(&timings),
+            config.streams.idle(),
+        );
+        let media = media::Engine::start(config.media)?;
+        let fetches = TaskTracker::new();
+        let conferences = Conferences::new(ConferenceServices {
+            accounts: Arc::clone(&accounts),
+            dialects: dialects.clone(),
+            media: media.clone(),
+            store: store.clone(),
+            client: client.clone(),
+            audio: audio.clone(),
+            stream_idle: config.streams.idle(),
+            public_url: Arc::clone(&public_url),
+            recordings: recordings.clone(),
+            deliveries: deliveries.clone(),
+            tasks: fetches.clone(),
+        });
         let calls = Calls::new(Services {
             accounts: Arc::clone(&accounts),
             dialects: dialects.clone(),
             routing: Current::new(routing(&in_force, Arc::clone(&phones), holdings, &accounts)),
-            media: media::Engine::start(config.media)?,
+            media,
             store: store.clone(),
             client: client.clone(),
-            audio: AudioRoom::new(client.clone(), Arc::clone(&voice), Arc::clone(&stored_media)),
+            audio,
             stored_media,
             voice,
             recogniser,
-            agents: Current::new(agents),
+            conversations: Arc::new(conversations),
             streams: Streams::new(client.clone(), Arc::clone(&timings), stream_buffer, config.streams.idle()),
-            stream_idle: config.streams.idle(),
             public_url: Arc::clone(&public_url),
             recordings,
             ice: Current::new(config.ice),
             siprec: Current::new(Connectors::new(config.siprec)),
             stir: Current::new(stir),
-            conferences: Conferences::default(),
+            conferences,
             queues: Queues::load(&store).await.context("queues")?,
             channels: Channels::default(),
             feed: Feed::default(),
             followers: Followers::default(),
             counters: Counters::new(BUILD, timings),
-            fetches: TaskTracker::new(),
+            fetches,
             sip: Arc::new(sip.handle()),
             deliveries: deliveries.clone(),
             reading_phones: Mutex::default(),
@@ -448,7 +472,7 @@ impl Server {
         services.routing.set(routing(&config, phones, holdings, &self.accounts));
         services.stir.set(stir);
         services.siprec.set(Connectors::new(config.siprec.clone()));
-        services.agents.set(agents);
+        services.conversations.agents.set(agents);
         services.ice.set(config.ice.clone());
         services.client.set_origins(Origins::new(config.origins.clone()));
         LOG.configure(&config.log.level).map_err(|why| anyhow!("log.level: {why}"))?;

@@ -3,6 +3,7 @@
 //! Nothing here waits for an application, a disk or another call. Slow work runs in a separate task, which reports to
 //! the [inbox](crate::inbox). The documentation of the inbox describes what happens when it is full.
 
+mod conferencing;
 mod converse;
 mod internal_call;
 mod perform;

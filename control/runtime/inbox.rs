@@ -14,6 +14,7 @@ use tandem_call::output::LegEvent;
 use tandem_call::program::instruction::{Play, Program};
 use tandem_call::stream::StreamStatus;
 use tandem_clock as clock;
+use tandem_conversations::ConversationUpdate;
 use tandem_history::event_log::{EventLog, Exchanged, Line};
 use tandem_http::exchange::HttpExchange;
 use tandem_media as media;
@@ -23,7 +24,6 @@ use tokio::sync::mpsc::error::SendError;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::call_task::CallState;
-use crate::conversation::ConversationUpdate;
 
 /// Number of waiting messages from which optional ones are refused: requests of applications, INFO, provisional
 /// responses. Media events then wait in the engine. Necessary messages are still accepted; their number is bounded by

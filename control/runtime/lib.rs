@@ -3,9 +3,6 @@
 
 pub mod app;
 mod call_task;
-pub mod conferences;
-mod conversation;
-pub mod document;
 mod dtmf;
 pub mod followers;
 mod inbox;

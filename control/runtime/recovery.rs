@@ -14,6 +14,7 @@ use tandem_call::leg::{EndCause, EndedBy, LegEnd, LegInfo, Status};
 use tandem_call::recording::{Recording, RecordingChannels, RecordingSource, RecordingSpec, RecordingStatus};
 use tandem_causes::CRASHED;
 use tandem_clock as clock;
+use tandem_conferences as conferences;
 use tandem_history::event_log::{self, Line};
 use tandem_history::records;
 use tandem_media::{RecordedFile, RecordingKey};
@@ -22,7 +23,6 @@ use tandem_store::deliveries::DeliveryRow;
 use tandem_store::{self as store, StoreError};
 use tandem_webhooks::Delivery;
 
-use crate::conferences;
 use crate::services::Services;
 
 /// Maximum time between the start of a recording whose record was not stored and the last heartbeat.
@@ -98,7 +98,7 @@ pub async fn recover(services: &Arc<Services>) -> Result<Recovered, StoreError> 
             }
         }
     }
-    recovered.conferences = conferences::recover(services, last_alive).await?;
+    recovered.conferences = conferences::recover(&services.conferences, last_alive).await?;
     recovered.adopted = adopt_recordings(services, stopped).await?;
     store.flush().await?;
     Ok(recovered)

@@ -2,14 +2,14 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tandem_accounts::Accounts;
-use tandem_agent::Agents;
 use tandem_audio::AudioRoom;
 use tandem_call::address::Address;
 use tandem_call::id::RecordingId;
 use tandem_call::leg::LegInfo;
+use tandem_conferences::Conferences;
+use tandem_conversations::Conversations;
 use tandem_dialect::Dialects;
 use tandem_history::feed::Feed;
 use tandem_history::recordings::RecordingFiles;
@@ -33,7 +33,6 @@ use tandem_webhooks::Deliveries;
 use tokio::sync::{Mutex, Notify};
 use tokio_util::task::TaskTracker;
 
-use crate::conferences::Conferences;
 use crate::followers::Followers;
 
 /// The services that calls use. One instance for the server.
@@ -58,12 +57,10 @@ pub struct Services {
     pub voice: Arc<Voice>,
     /// Speech to text.
     pub recogniser: Arc<Recogniser>,
-    /// The voice agents of the configuration.
-    pub agents: Current<Agents>,
+    /// The conversations of callers with applications and agents.
+    pub conversations: Arc<Conversations>,
     /// The media streams to and from applications.
     pub streams: Streams,
-    /// Time without a sign of life after which the WebSocket of a stream is closed; `None` for no limit.
-    pub stream_idle: Option<Duration>,
     /// Base URL of this server for others, without a trailing slash.
     pub public_url: Arc<str>,
     /// Folder and format of recordings.

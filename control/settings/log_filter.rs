@@ -65,14 +65,17 @@ pub fn check(filter: &str) -> Result<(), String> {
 }
 
 /// The crates below `control/`, by which `tandem_control` in a filter stands.
-const CONTROL: [&str; 27] = [
+const CONTROL: [&str; 30] = [
     "accounts",
     "agent",
     "audio",
     "causes",
     "clock",
+    "conferences",
     "console",
+    "conversations",
     "dialect",
+    "documents",
     "gateway",
     "history",
     "http",

@@ -22,7 +22,7 @@ use tandem_call::output::Invite;
 use tandem_call::program::instruction::Warning;
 use tandem_call::recording::Track;
 use tandem_call::stream::{
-    BidirectionalMode, ByteOrder, ConnectTiming, SampleRate, StreamCodec, StreamFailure, StreamFault, StreamSpec,
+    BidirectionalMode, ByteOrder, CallOver, ConnectTiming, SampleRate, StreamCodec, StreamFailure, StreamSpec,
     StreamStatus, StreamTransport,
 };
 use tandem_clock as clock;
@@ -127,16 +127,6 @@ pub enum StreamUpdate {
     Warned(Warning),
     /// The stream has ended.
     Over(StreamStatus),
-}
-
-/// The call is over and takes no more reports.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct CallOver;
-
-impl From<CallOver> for StreamFailure {
-    fn from(_: CallOver) -> Self {
-        StreamFault::Internal.because("the call is over")
-    }
 }
 
 /// The media of a stream, passed to the call when the socket is open.

@@ -3,19 +3,50 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tandem_call::command::{Command, Request};
 use tandem_call::conversation::{ConversationSpec, ConversationStatus};
 use tandem_call::id::{ConversationId, LegId, OpId};
 use tandem_call::leg::Status;
 use tandem_call::output::{LegCommand, LegEvent};
 use tandem_call::program::instruction::SendDigits;
+use tandem_call::stream::CallOver;
 use tandem_clock as clock;
+use tandem_conversations::{ConversationCall, ConversationUpdate, NewConversation};
+use tandem_history::event_log::Line;
 use tandem_media as media;
+use tokio::sync::oneshot;
 
 use super::CallTask;
-use crate::conversation::{ConversationHandle, ConversationUpdate, NewConversation};
+use crate::inbox::{Inbox, Message};
 
 /// Duration of a digit that an application sends.
 const TONE: Duration = Duration::from_millis(100);
+
+/// The call of a conversation: passes the conversation's reports and commands to the inbox.
+struct CallOfConversation {
+    inbox: Inbox,
+    leg: LegId,
+    id: ConversationId,
+}
+
+impl ConversationCall for CallOfConversation {
+    fn report(&self, update: ConversationUpdate) -> Result<(), CallOver> {
+        let (leg, id, news) = (self.leg, self.id, Box::new(update));
+        self.inbox.post(Message::Conversation { leg, id, news }).map_err(|_| CallOver)
+    }
+
+    fn request(&self, command: Command) {
+        let request = Box::new(Request { client_state: None, command });
+        // The call logs the result.
+        let (reply, _) = oneshot::channel();
+        // The call may be over.
+        let _ = self.inbox.post(Message::Request { leg: self.leg, request, reply });
+    }
+
+    fn log(&self, line: Line) {
+        self.inbox.log().push_line(line);
+    }
+}
 
 impl CallTask {
     pub(super) fn converse(
@@ -35,19 +66,18 @@ impl CallTask {
         let own = found.map_or_else(|| id.to_string(), |(dialect, _)| dialect.conversation_id(id));
         let names = (own, services.call_id(&info));
         let new = NewConversation { leg, account: Arc::clone(&info.account), id, op, spec, wire, names };
-        io.conversation = Some(ConversationHandle::start(Arc::clone(services), self.inbox.clone(), new));
+        let call = Box::new(CallOfConversation { inbox: self.inbox.clone(), leg, id });
+        io.conversation = Some(services.conversations.start(call, new));
     }
 
     pub(super) fn take_conversation(&mut self, leg: LegId, id: ConversationId, news: ConversationUpdate) {
         let Some(io) = self.legs.get(&leg) else { return };
         let Some(op) = io.conversation.as_ref().filter(|own| own.id == id).map(|own| own.op) else { return };
         match news {
-            ConversationUpdate::Ready(ready, tracks) => {
+            ConversationUpdate::Ready { sink, source } => {
                 let tap = media::OpId(op.0);
-                io.command(media::Command::Tap { op: tap, tracks, sink: ready.sink });
-                if let Some(source) = ready.source {
-                    io.command(media::Command::Source { op: tap, source });
-                }
+                io.command(media::Command::Tap { op: tap, tracks: media::Tracks::Inbound, sink });
+                io.command(media::Command::Source { op: tap, source });
                 let started = LegEvent::Conversation { id, status: ConversationStatus::Started };
                 self.call.handle_leg(clock::now(), leg, started);
             }

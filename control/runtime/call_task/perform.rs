@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tandem_call::address::Address;
-use tandem_call::conference::Participation;
 use tandem_call::event::PlaybackEnd;
 use tandem_call::fetch::{FailureKind, Fetch, FetchFailure, Scope};
 use tandem_call::id::{LegId, OpId, RecordingId};
@@ -17,6 +16,7 @@ use tandem_call::recording::{PauseBehavior, RecordingEnd, RecordingSpec};
 use tandem_causes::{NO_PHONE, NO_TRUNK};
 use tandem_clock as clock;
 use tandem_dialect::{Context, ReportedError};
+use tandem_documents as documents;
 use tandem_history::event_log::Line;
 use tandem_media as media;
 use tandem_metrics::timings::Timing;
@@ -27,7 +27,6 @@ use tandem_sip as sip;
 use tandem_streams::StreamHandle;
 
 use super::CallTask;
-use crate::document;
 use crate::dtmf;
 use crate::inbox::Message;
 use crate::leg::{self, LegIo, OutgoingCall};
@@ -213,37 +212,6 @@ impl CallTask {
             let end = RecordingEnd::Failed("no audio path".into());
             let nothing = Duration::ZERO;
             self.found_out(leg, LegEvent::RecordingFinished { op, end, duration: nothing, recorded: nothing });
-        }
-    }
-
-    fn confer(&mut self, leg: LegId, participation: &Participation) {
-        let Some(info) = self.call.leg(leg).cloned() else { return };
-        let Some(io) = self.legs.get_mut(&leg) else { return };
-        let seat = match io.seat.take_if(|seat| seat.is_in(&participation.conference)) {
-            Some(seat) => {
-                seat.change(participation);
-                Ok(seat)
-            }
-            None => self.services.conferences.join(&self.services, &info, participation, self.inbox.clone()),
-        };
-        let taken = match seat {
-            Ok(seat) => {
-                let command = seat.command(participation);
-                io.seat = Some(seat);
-                io.command(command)
-            }
-            Err((Some(refused), why)) => {
-                self.warn(leg, ReportedError::Conference(refused), &why);
-                false
-            }
-            Err((None, why)) => {
-                let (call, conference) = (self.call.id(), &participation.conference);
-                tracing::warn!(%call, %leg, %conference, why, "conference not joined: the media engine has no room for it");
-                false
-            }
-        };
-        if !taken {
-            self.found_out(leg, LegEvent::ConferenceRefused);
         }
     }
 
@@ -448,9 +416,9 @@ impl CallTask {
             }
             let request_id = rand::random();
             let (client, dialects) = (&services.client, &services.dialects);
-            let asker = document::Asker { client, dialects, dialect, account: &account, jar: &jar, id: request_id };
+            let asker = documents::Asker { client, dialects, dialect, account: &account, jar: &jar, id: request_id };
             // The call may be over: then this is its last request, and nothing takes the result.
-            let done = document::fetch(asker, &fetch, &context, &script).await;
+            let done = documents::fetch(asker, &fetch, &context, &script).await;
             for exchange in done.before.iter().map(|(_, exchange)| exchange).chain(&done.exchange) {
                 services.counters.timings.took(Timing::Document, Duration::from_millis(exchange.elapsed_ms));
             }

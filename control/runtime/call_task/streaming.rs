@@ -5,11 +5,11 @@ use std::sync::Arc;
 use tandem_call::id::{LegId, OpId, StreamId};
 use tandem_call::leg::LegInfo;
 use tandem_call::output::LegEvent;
-use tandem_call::stream::{ConnectTiming, StreamFault, StreamSpec, StreamStatus};
+use tandem_call::stream::{CallOver, ConnectTiming, StreamFault, StreamSpec, StreamStatus};
 use tandem_clock as clock;
 use tandem_history::event_log::Line;
 use tandem_media as media;
-use tandem_streams::{CallOver, NewStream, Ready, StreamCall, StreamHandle, StreamUpdate};
+use tandem_streams::{NewStream, Ready, StreamCall, StreamHandle, StreamUpdate};
 
 use super::CallTask;
 use crate::inbox::{Inbox, Message};

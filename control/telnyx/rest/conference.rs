@@ -15,11 +15,11 @@ use tandem_call::conference::{Beep, Change, Coaching, ConferenceSettings, Partic
 use tandem_call::id::{ConferenceId, LegId};
 use tandem_call::program::instruction::{AudioSource, Wait};
 use tandem_call::supervision::SupervisorRole;
+use tandem_conferences::history::{self, ConferenceFilter};
+use tandem_conferences::{NoSeat, ReservedSeat};
 use tandem_history::query::Page;
 use tandem_routing::new_call::{AnswerAction, NewCall};
 use tandem_runtime::app::App;
-use tandem_runtime::conferences::history::{self, ConferenceFilter};
-use tandem_runtime::conferences::seat::{NoSeat, Seat};
 use tandem_store::StoreFailed;
 
 use super::action::Action;
@@ -85,7 +85,7 @@ pub(super) async fn list(
 ) -> Result<Json<Value>, ApiError> {
     let listing = Listing::parse(query.as_deref().unwrap_or_default())?;
     let page = Page { limit: MOST_LISTED, after: None, offset: 0 };
-    let all = history::list(app.calls.services(), &account.name, &ConferenceFilter::default(), page).await;
+    let all = history::list(&app.calls.services().conferences, &account.name, &ConferenceFilter::default(), page).await;
     let mut rows = Vec::new();
     for info in all.map_err(StoreFailed::from)?.iter().take(MOST_LISTED) {
         rows.push(resource(info, ended_by(&app, &account, info).await?));
@@ -133,7 +133,7 @@ async fn everybody(app: &App, account: &Account, info: &ConferenceInfo) -> Resul
     match app.calls.services().conferences.get(&account.name, info.id) {
         Some(seen) => Ok(seen.participants),
         None => {
-            let gone = history::participants(app.calls.services(), &account.name, info.id).await;
+            let gone = history::participants(&app.calls.services().conferences, &account.name, info.id).await;
             Ok(gone.map_err(StoreFailed::from)?)
         }
     }
@@ -234,7 +234,7 @@ pub(super) async fn get(
 /// Finds a live or ended conference.
 async fn found(app: &App, account: &Account, conference: &str) -> Result<Arc<ConferenceInfo>, ApiError> {
     let id = id::parse_uuid(conference).map(ConferenceId).ok_or_else(ApiError::no_conference)?;
-    let known = history::get(app.calls.services(), &account.name, id).await.map_err(StoreFailed::from)?;
+    let known = history::get(&app.calls.services().conferences, &account.name, id).await.map_err(StoreFailed::from)?;
     known.ok_or_else(ApiError::no_conference)
 }
 
@@ -358,7 +358,7 @@ pub(super) fn seat(
     account: &Account,
     parameters: Parameters<'_>,
     call: &mut NewCall,
-) -> Result<Option<Seat>, ApiError> {
+) -> Result<Option<ReservedSeat>, ApiError> {
     if parameters.get("conference_config").is_none() {
         return Ok(None);
     }
@@ -401,7 +401,7 @@ pub(super) fn seat(
     let own = Participation { waits: own.waits && waits, opening: Some(Arc::clone(&opening)), ..own };
     let (account, dialect) = (&account.name, &NAME.into());
     let wanted = ConferenceSpec { account, dialect, name: &name, most: own.most, opening: Some(opening) };
-    let seat = services.conferences.seat(services, wanted, own.clone())?;
+    let seat = services.conferences.seat(wanted, own.clone())?;
     call.first = AnswerAction::JoinConference(Box::new(own));
     Ok(Some(seat))
 }

@@ -12,8 +12,8 @@ use tandem_call::conference::{Change, state};
 use tandem_call::id::{ConferenceId, LegId, RecordingId};
 use tandem_call::program::instruction::{Play, Wait};
 use tandem_call::recording::PauseBehavior;
+use tandem_conferences::Conferences;
 use tandem_runtime::app::App;
-use tandem_runtime::conferences::Conferences;
 
 use super::action;
 use super::conference::{BEEPS, ask, asked, held, known, participant, participation, refusal, supervises};

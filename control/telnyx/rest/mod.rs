@@ -269,7 +269,7 @@ async fn carry_out(
     let mut plan = action::plan(action, parameters, leg, taken)?;
     let mut conversation = None;
     for command in &mut plan.commands {
-        let agents = app.calls.services().agents.get();
+        let agents = app.calls.services().conversations.agents.get();
         conversation = agent::settle(command, &agents, rand::random())?.or(conversation);
     }
     if action == Action::Enqueue && leg.answered_at.is_some() {

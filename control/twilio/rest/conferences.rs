@@ -22,9 +22,9 @@ use tandem_call::id::CallId;
 use tandem_call::program::instruction::{Conference, Instruction, Program, Wait};
 use tandem_call::recording::{Recording, RecordingSource, RecordingStatus, Track};
 use tandem_call::stream::StreamSpec;
+use tandem_conferences::NoSeat;
+use tandem_conferences::history::{self, ConferenceFilter};
 use tandem_history::query::RecordingFilter;
-use tandem_runtime::conferences::history::{self, ConferenceFilter};
-use tandem_runtime::conferences::seat::NoSeat;
 use tandem_runtime::services::Services;
 
 use super::super::error::ApiError;
@@ -74,8 +74,8 @@ fn services<'a>(x: &RestContext<'a>) -> &'a Arc<Services> {
 async fn found(x: &RestContext<'_>, name: &str) -> Result<Arc<ConferenceInfo>, ApiError> {
     let (services, account) = (services(x), &x.account.name);
     let known = match x.ids().parse_conference(name) {
-        Some(id) => history::get(services, account, id).await?,
-        None => history::named(services, account, name).await?,
+        Some(id) => history::get(&services.conferences, account, id).await?,
+        None => history::named(&services.conferences, account, name).await?,
     };
     known.ok_or_else(|| x.not_found())
 }
@@ -100,7 +100,7 @@ async fn list(x: &RestContext<'_>) -> Answer {
         created: list::range(x.parameters, "DateCreated")?,
         updated: list::range(x.parameters, "DateUpdated")?,
     };
-    let found = history::list(services(x), &x.account.name, &filter, paging.page()).await?;
+    let found = history::list(&services(x).conferences, &x.account.name, &filter, paging.page()).await?;
     let represent = |info: &Arc<ConferenceInfo>| (x.ids().conference(info.id), conference::conference(x.owner(), info));
     Ok(ok(x.list("conferences", "Conferences", &paging, found.iter().map(represent).collect())))
 }
@@ -124,7 +124,7 @@ fn open(x: &RestContext<'_>) -> Answer {
         most: u16::try_from(most).unwrap_or(250),
         opening: Some(Arc::new(opening)),
     };
-    let opened = services.conferences.open(services, wanted);
+    let opened = services.conferences.open(wanted);
     let seen = opened.map_err(|why| unavailable(&why))?;
     Ok((StatusCode::CREATED, Json(conference::conference(x.owner(), &seen.info))).into_response())
 }
@@ -166,7 +166,7 @@ async fn participants(x: &RestContext<'_>, info: &ConferenceInfo) -> Answer {
     let (muted, hold, coaching) = (flag("Muted")?, flag("Hold")?, flag("Coaching")?);
     let gone = x.parameters.word("Status", &[("completed", true)], false, 20001)?;
     let mut all = match gone {
-        true => history::participants(services(x), &x.account.name, info.id).await?,
+        true => history::participants(&services(x).conferences, &x.account.name, info.id).await?,
         false => {
             services(x).conferences.get(&x.account.name, info.id).map(|seen| seen.participants).unwrap_or_default()
         }
@@ -224,14 +224,14 @@ async fn add(x: &RestContext<'_>, name: &str) -> Answer {
     let new = request::participant_call(parameters, &x.account.name, program)?;
     let (account, dialect, opening) = (&x.account.name, &x.provider.name().into(), participation.opening.clone());
     let wanted = ConferenceSpec { account, dialect, name: &name, most, opening };
-    let seat = services.conferences.seat(services, wanted, participation)?;
+    let seat = services.conferences.seat(wanted, participation)?;
     let conference = seat.conference();
     let created = calls::place(x, new).await?;
     seat.take(created.leg.id)?;
     let leg = x.leg(created.leg.id).await?;
     seat.settle(&leg);
-    let info = history::get(services, &x.account.name, conference).await?.ok_or_else(|| x.not_found())?;
-    let who = history::participant(services, &x.account.name, info.id, leg.id).await?;
+    let info = history::get(&services.conferences, &x.account.name, conference).await?.ok_or_else(|| x.not_found())?;
+    let who = history::participant(&services.conferences, &x.account.name, info.id, leg.id).await?;
     let who = who.unwrap_or_else(|| seat.absent(&leg));
     let mut body = conference::participant(x.owner(), &info, &who, None);
     if let Some(fields) = body.as_object_mut() {
@@ -358,7 +358,7 @@ async fn change(x: &RestContext<'_>, info: &ConferenceInfo, who: &ParticipantInf
     {
         return Err(ApiError::bad(NO_CONFERENCE, "The participant is not in the conference"));
     }
-    let after = history::participant(services(x), &x.account.name, info.id, who.leg).await?;
+    let after = history::participant(&services(x).conferences, &x.account.name, info.id, who.leg).await?;
     Ok(ok(represent(x, info, after.as_ref().unwrap_or(who)).await?))
 }
 

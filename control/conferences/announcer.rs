@@ -11,19 +11,16 @@ use tandem_call::event::{EventKind, Playback, PlaybackEnd};
 use tandem_call::fetch::{FailureKind, Fetch, FetchReason, Scope};
 use tandem_call::id::{ConferenceId, FetchId, LegId, OpId};
 use tandem_call::leg::LegInfo;
-use tandem_call::output::LegEvent;
 use tandem_call::program::instruction::{AudioSource, Instruction, Play, Program, Wait, Warning};
 use tandem_clock as clock;
 use tandem_dialect::{self as dialect, Context};
+use tandem_documents::{self as documents, Asker, ScriptSlot};
 use tandem_http::CookieJar;
 use tandem_media as media;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::Conferences;
-use crate::document::{self, Asker, ScriptSlot};
-use crate::inbox::{Inbox, Message};
-use crate::services::Services;
+use super::{ConferenceServices, Conferences, ParticipantCall};
 
 /// Maximum length of a chain of documents.
 const MOST_DOCUMENTS: usize = 10;
@@ -35,15 +32,15 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The place where a document is played.
 pub(super) struct Announcer {
     pub(super) conferences: Conferences,
-    pub(super) services: Arc<Services>,
+    pub(super) services: Arc<ConferenceServices>,
     pub(super) id: ConferenceId,
     pub(super) name: Arc<str>,
     /// The leg for which the document is requested.
     pub(super) leg: Arc<LegInfo>,
     /// The leg that hears it; all participants if `None`.
     pub(super) to: Option<LegId>,
-    /// The inbox of the leg's call, for its log and for warnings.
-    pub(super) inbox: Option<Inbox>,
+    /// The leg's call, for its log and for warnings.
+    pub(super) call: Option<Arc<dyn ParticipantCall>>,
 }
 
 /// The reason that a document was not played, or not to its end.
@@ -139,7 +136,7 @@ impl Announcer {
         for _ in 0..MOST_DOCUMENTS {
             let program = self.fetch(jar, &target).await?;
             for warning in program.warnings {
-                self.own(LegEvent::Warned(warning));
+                self.warn(warning);
             }
             let mut next = None;
             for instruction in program.instructions {
@@ -182,7 +179,7 @@ impl Announcer {
             id: rand::random(),
         };
         // A conference document is only a list of sounds, without a script.
-        let done = document::fetch(asker, &fetch, &context, &ScriptSlot::default()).await;
+        let done = documents::fetch(asker, &fetch, &context, &ScriptSlot::default()).await;
         self.note("webhook", done.line);
         match done.result {
             Ok(program) => Ok(program),
@@ -222,21 +219,20 @@ impl Announcer {
     /// Sends the application the warning, if it has a number, and returns the reason.
     fn complain(&self, Fault { code, why }: Fault) -> String {
         if let Some(code) = code {
-            self.own(LegEvent::Warned(Warning { code, message: why.clone() }));
+            self.warn(Warning { code, message: why.clone() });
         }
         why
     }
 
-    fn own(&self, event: LegEvent) {
-        if let Some(inbox) = &self.inbox {
-            // The call may be over.
-            let _ = inbox.offer(Message::Own(self.leg.id, event));
+    fn warn(&self, warning: Warning) {
+        if let Some(call) = &self.call {
+            call.warn(warning);
         }
     }
 
     fn note(&self, kind: &'static str, text: String) {
-        if let Some(inbox) = &self.inbox {
-            inbox.log().push(clock::time(), Some(self.leg.id), kind, text);
+        if let Some(call) = &self.call {
+            call.note(kind, text);
         }
     }
 }

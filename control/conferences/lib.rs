@@ -7,15 +7,16 @@
 //!   requests ──► end, record, announce ──►┐
 //!   the room's sink ──► joined, left, ... ├─► state::Conference ──► EventPublisher: webhooks and records, in order
 //!                                         │                    ├──► room commands; Announcer: documents to play
-//!                                         └────────────────────┴──► Own(leg, ConferenceOver) to a removed leg's call
+//!                                         └────────────────────┴──► ParticipantCall::removed: the leg's call
 //! ```
 //!
 //! One lock guards all conferences. It is held only to update state and to send commands, never across a wait.
+#![forbid(unsafe_code)]
 
 mod announcer;
 mod event_publisher;
 pub mod history;
-pub mod seat;
+mod seat;
 mod stream;
 
 use std::collections::HashMap;
@@ -25,6 +26,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
+use tandem_accounts::Accounts;
+use tandem_audio::AudioRoom;
 use tandem_call::Target;
 use tandem_call::conference::event::{
     ConferenceEnd, ConferenceEvent, ConferenceEventKind, ConferenceInfo, ConferenceStatus, EndCause, LeftReason,
@@ -34,22 +37,25 @@ use tandem_call::conference::state::{Conference, ConferenceSpec, Output, Refused
 use tandem_call::conference::{Beep, LeaveReason, Participation};
 use tandem_call::id::{ConferenceId, LegId, RecordingId, StreamId};
 use tandem_call::leg::{LegInfo, Status};
-use tandem_call::output::LegEvent;
-use tandem_call::program::instruction::{Play, Wait};
+use tandem_call::program::instruction::{Play, Wait, Warning};
 use tandem_call::recording::{PauseBehavior, Recording, RecordingEnd, RecordingSpec};
 use tandem_call::stream::StreamSpec;
 use tandem_clock as clock;
+use tandem_dialect::Dialects;
+use tandem_history::recordings::RecordingFiles;
 use tandem_history::records;
+use tandem_http::Client;
 use tandem_media as media;
-use tandem_store::{self as store, StoreError};
+use tandem_store::{self as store, Store, StoreError};
+use tandem_webhooks::Deliveries;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
+use tokio_util::task::TaskTracker;
 
-use crate::inbox::{Inbox, Message};
-use crate::services::Services;
 use announcer::Announcer;
 use event_publisher::EventPublisher;
+pub use seat::{NoSeat, ReservedSeat};
 
 /// How long a conference that a request has opened waits for its first participant.
 const UNUSED: Duration = Duration::from_secs(5 * 60);
@@ -62,8 +68,52 @@ const MOST_HEARD: usize = 128;
 type Name = (Arc<str>, Arc<str>);
 
 /// All conferences; at most as many as the media engine has rooms. Cheap to clone.
-#[derive(Clone, Default)]
-pub struct Conferences(Arc<Mutex<ConferenceTable>>);
+#[derive(Clone)]
+pub struct Conferences(Arc<Shared>);
+
+struct Shared {
+    table: Mutex<ConferenceTable>,
+    services: Arc<ConferenceServices>,
+}
+
+/// The parts of the server that conferences use.
+pub struct ConferenceServices {
+    /// The accounts, to which conferences belong.
+    pub accounts: Arc<Accounts>,
+    /// The dialects by name.
+    pub dialects: Dialects,
+    /// The media engine, which has a room for each conference.
+    pub media: media::Engine,
+    /// The database of records.
+    pub store: Store,
+    /// HTTP client for documents and streams.
+    pub client: Client,
+    /// Audio for playback.
+    pub audio: AudioRoom,
+    /// Time without a sign of life after which the WebSocket of a stream is closed; `None` for no limit.
+    pub stream_idle: Option<Duration>,
+    /// Base URL of this server for others, without a trailing slash.
+    pub public_url: Arc<str>,
+    /// Folder and format of recordings.
+    pub recordings: RecordingFiles,
+    /// The webhook queues.
+    pub deliveries: Deliveries,
+    /// The tasks that publish events; a shutdown waits for them.
+    pub tasks: TaskTracker,
+}
+
+/// The call of a participant, as the conference sees it. No method waits.
+pub trait ParticipantCall: Send + Sync {
+    /// The conference has removed the leg. With `clears` the leg ends too.
+    fn removed(&self, clears: bool);
+
+    /// Tells the leg's application of a fault in a document of the conference. A call with too many waiting messages
+    /// drops the warning.
+    fn warn(&self, warning: Warning);
+
+    /// Adds a line about the leg to the call's log.
+    fn note(&self, kind: &'static str, text: String);
+}
 
 #[derive(Default)]
 struct ConferenceTable {
@@ -79,9 +129,9 @@ struct LiveConference {
     state: Conference,
     /// The room closes when this is dropped.
     room: Option<media::RoomHandle>,
-    /// The inboxes of the participants' calls, by leg.
-    inboxes: HashMap<LegId, Inbox>,
-    services: Arc<Services>,
+    /// The participants' calls, by leg.
+    calls: HashMap<LegId, Arc<dyn ParticipantCall>>,
+    services: Arc<ConferenceServices>,
     runtime: Handle,
     teller: EventPublisher,
     /// The tasks that play a document to a waiting or held participant, by leg.
@@ -124,14 +174,19 @@ pub struct Reservation {
 }
 
 impl Conferences {
+    /// Creates the table of conferences, which is empty.
+    pub fn new(services: ConferenceServices) -> Self {
+        Self(Arc::new(Shared { table: Mutex::default(), services: Arc::new(services) }))
+    }
+
     /// Whether no conference can be joined.
     pub fn is_empty(&self) -> bool {
-        self.0.lock().names.is_empty()
+        self.0.table.lock().names.is_empty()
     }
 
     /// The id of the account's joinable conference with this name.
     pub fn find(&self, account: &str, name: &str) -> Option<u128> {
-        self.0.lock().names.get(&(account.into(), name.into())).map(|id| id.0)
+        self.0.table.lock().names.get(&(account.into(), name.into())).map(|id| id.0)
     }
 
     /// The name of the account's live conference with this id.
@@ -147,12 +202,12 @@ impl Conferences {
 
     /// A snapshot of the account's conference, while it is live.
     pub fn get(&self, account: &str, id: ConferenceId) -> Option<ConferenceSnapshot> {
-        self.0.lock().of(account, id).map(LiveConference::seen)
+        self.0.table.lock().of(account, id).map(LiveConference::seen)
     }
 
     /// Snapshots of the account's live conferences, newest first.
     pub fn all(&self, account: &str) -> Vec<ConferenceSnapshot> {
-        let hall = self.0.lock();
+        let hall = self.0.table.lock();
         let own = hall.live.values().filter(|live| *live.state.info().account == *account);
         let mut all: Vec<_> = own.map(LiveConference::seen).collect();
         all.sort_by_key(|seen| std::cmp::Reverse((seen.info.created_at, seen.info.id)));
@@ -165,21 +220,20 @@ impl Conferences {
     /// The reason in words, with the refusal of the conference if it has refused the leg.
     pub fn join(
         &self,
-        services: &Arc<Services>,
         leg: &Arc<LegInfo>,
         participation: &Participation,
-        inbox: Inbox,
+        call: Arc<dyn ParticipantCall>,
     ) -> Result<Seat, (Option<Refused>, String)> {
-        let mut hall = self.0.lock();
+        let mut hall = self.0.table.lock();
         let Participation { conference: name, most, opening, .. } = participation;
         let (account, dialect) = (&leg.account, &leg.dialect);
         let wanted = ConferenceSpec { account, dialect, name, most: *most, opening: opening.clone() };
-        let id = hall.find_or_open(self, services, wanted).map_err(|why| (None, why))?;
+        let id = hall.find_or_open(self, wanted).map_err(|why| (None, why))?;
         let refused = match hall.live.get_mut(&id) {
             Some(live) => {
                 let taken = live.state.enter(clock::time(), leg, participation.clone());
                 if taken.is_ok() {
-                    live.inboxes.insert(leg.id, inbox);
+                    live.calls.insert(leg.id, call);
                 }
                 taken.err()
             }
@@ -196,9 +250,9 @@ impl Conferences {
     }
 
     /// Reserves the conference with this name, which is opened if there is none.
-    fn reserve(&self, services: &Arc<Services>, wanted: ConferenceSpec<'_>) -> Result<Reservation, String> {
-        let mut hall = self.0.lock();
-        let id = hall.find_or_open(self, services, wanted)?;
+    fn reserve(&self, wanted: ConferenceSpec<'_>) -> Result<Reservation, String> {
+        let mut hall = self.0.table.lock();
+        let id = hall.find_or_open(self, wanted)?;
         if let Some(live) = hall.live.get_mut(&id) {
             live.state.reserve();
         }
@@ -207,9 +261,9 @@ impl Conferences {
     }
 
     /// Opens the conference with this name. It stays open for five minutes without a participant.
-    pub fn open(&self, services: &Arc<Services>, wanted: ConferenceSpec<'_>) -> Result<ConferenceSnapshot, String> {
+    pub fn open(&self, wanted: ConferenceSpec<'_>) -> Result<ConferenceSnapshot, String> {
         let account = wanted.account;
-        let reserved = self.reserve(services, wanted)?;
+        let reserved = self.reserve(wanted)?;
         let seen = self.get(account, reserved.id).ok_or_else(|| "the conference has ended".to_owned())?;
         tokio::spawn(async move {
             tokio::time::sleep(UNUSED).await;
@@ -220,7 +274,7 @@ impl Conferences {
 
     /// Ends all conferences; their participants are not hung up.
     pub fn end_all(&self) {
-        let all: Vec<_> = self.0.lock().live.keys().copied().collect();
+        let all: Vec<_> = self.0.table.lock().live.keys().copied().collect();
         for id in all {
             self.end(id, false);
         }
@@ -228,21 +282,21 @@ impl Conferences {
 
     /// Whether the conference would accept such a participant now.
     fn admits(&self, id: ConferenceId, participation: &Participation) -> Result<(), Refused> {
-        self.0.lock().live.get(&id).ok_or(Refused::Over)?.state.admits(participation)
+        self.0.table.lock().live.get(&id).ok_or(Refused::Over)?.state.admits(participation)
     }
 
     /// Announces a leg that is being called for the conference.
     fn expect(&self, id: ConferenceId, leg: LegId, participation: Participation) -> Result<(), Refused> {
         let expected = self.with(id, |live| live.state.expect(clock::time(), leg, participation));
         if expected.unwrap_or(Err(Refused::Over))? {
-            self.0.lock().expected.insert(leg, id);
+            self.0.table.lock().expected.insert(leg, id);
         }
         Ok(())
     }
 
     /// Tells the conference for which a leg was called that the leg has ended without joining.
     pub fn leg_is_over(&self, leg: &LegInfo) {
-        let Some(id) = self.0.lock().expected.remove(&leg.id) else { return };
+        let Some(id) = self.0.table.lock().expected.remove(&leg.id) else { return };
         self.with(id, |live| live.state.fail(clock::time(), leg));
     }
 
@@ -261,7 +315,7 @@ impl Conferences {
 
     /// The recordings of a conference that are not finished yet.
     pub fn recordings(&self, id: ConferenceId) -> Vec<Recording> {
-        self.0.lock().live.get(&id).map(|live| live.state.recordings().to_vec()).unwrap_or_default()
+        self.0.table.lock().live.get(&id).map(|live| live.state.recordings().to_vec()).unwrap_or_default()
     }
 
     /// Pauses a recording with this kind of gap, or resumes it without one.
@@ -397,7 +451,7 @@ impl Conferences {
 
     /// Applies a function to a live conference, then performs the outputs of its state.
     fn with<T>(&self, id: ConferenceId, act: impl FnOnce(&mut LiveConference) -> T) -> Option<T> {
-        let mut hall = self.0.lock();
+        let mut hall = self.0.table.lock();
         let done = hall.live.get_mut(&id).map(act);
         hall.settle(self, id);
         done
@@ -411,7 +465,7 @@ impl Conferences {
         loops: Option<NonZeroU32>,
         to: Option<LegId>,
     ) -> Option<(media::OpId, oneshot::Receiver<()>)> {
-        let mut hall = self.0.lock();
+        let mut hall = self.0.table.lock();
         let live = hall.live.get_mut(&id)?;
         let op = live.new_op();
         let to = to.map(|leg| vec![media::SessionKey(leg.0)]);
@@ -423,7 +477,7 @@ impl Conferences {
 
     /// Stops a playback, if it still runs.
     fn stop_play(&self, id: ConferenceId, op: media::OpId) {
-        let mut hall = self.0.lock();
+        let mut hall = self.0.table.lock();
         let Some(live) = hall.live.get_mut(&id) else { return };
         if live.plays.remove(&op).is_some() {
             live.command(media::RoomCommand::Stop { op });
@@ -436,12 +490,7 @@ impl ConferenceTable {
         self.live.get(&id).filter(|live| *live.state.info().account == *account)
     }
 
-    fn find_or_open(
-        &mut self,
-        conferences: &Conferences,
-        services: &Arc<Services>,
-        wanted: ConferenceSpec<'_>,
-    ) -> Result<ConferenceId, String> {
+    fn find_or_open(&mut self, conferences: &Conferences, wanted: ConferenceSpec<'_>) -> Result<ConferenceId, String> {
         let place = (Arc::clone(wanted.account), Arc::clone(wanted.name));
         if let Some(id) = self.names.get(&place) {
             return Ok(*id);
@@ -453,13 +502,14 @@ impl ConferenceTable {
         let starts_with = if wanted.opening.as_ref().is_some_and(|opening| opening.starts_alone) { 1 } else { 2 };
         let spec = media::RoomSpec { most: wanted.most, starts_with, music, ..media::RoomSpec::default() };
         let sink = sink(Arc::downgrade(&conferences.0));
+        let services = &conferences.0.services;
         let room = services.media.open_room(media::RoomKey(id.0), id.0, spec, sink);
         let room = room.map_err(|error| error.to_string())?;
         let state = Conference::open(id, wanted, now);
         let live = LiveConference {
             state,
             room: Some(room),
-            inboxes: HashMap::new(),
+            calls: HashMap::new(),
             services: Arc::clone(services),
             runtime: Handle::current(),
             teller: EventPublisher::start(services),
@@ -519,7 +569,7 @@ impl LiveConference {
                 if let ConferenceEventKind::Left { participant, .. } = &event.kind
                     && self.state.participant(participant.leg).is_none()
                 {
-                    self.inboxes.remove(&participant.leg);
+                    self.calls.remove(&participant.leg);
                 }
                 self.teller.tell(*event);
             }
@@ -541,9 +591,8 @@ impl LiveConference {
                 }
             }
             Output::ParticipantRemoved { leg, clears } => {
-                if let Some(inbox) = self.inboxes.get(&leg) {
-                    // The leg's call may be over.
-                    let _ = inbox.post(Message::Own(leg, LegEvent::ConferenceOver { clears }));
+                if let Some(call) = self.calls.get(&leg) {
+                    call.removed(clears);
                 }
             }
             Output::Close => self.room = None,
@@ -552,7 +601,7 @@ impl LiveConference {
 
     fn stage(&self, conferences: &Conferences, leg: Arc<LegInfo>, to: Option<LegId>) -> Announcer {
         let info = self.state.info();
-        let inbox = self.inboxes.get(&leg.id).cloned();
+        let call = self.calls.get(&leg.id).cloned();
         Announcer {
             conferences: conferences.clone(),
             services: Arc::clone(&self.services),
@@ -560,7 +609,7 @@ impl LiveConference {
             name: Arc::clone(&info.name),
             leg,
             to,
-            inbox,
+            call,
         }
     }
 
@@ -714,7 +763,8 @@ impl Drop for Reservation {
 }
 
 /// After a crash: ends the conferences that were live and reports their end. Returns their number.
-pub async fn recover(services: &Services, now: Timestamp) -> Result<usize, StoreError> {
+pub async fn recover(conferences: &Conferences, now: Timestamp) -> Result<usize, StoreError> {
+    let services = &*conferences.0.services;
     let left = history::left_behind(&services.store).await?;
     let count = left.len();
     for history::LeftBehind { mut info, participants } in left {
@@ -747,10 +797,10 @@ pub async fn recover(services: &Services, now: Timestamp) -> Result<usize, Store
 }
 
 /// The sink that passes a room's events to its conference.
-fn sink(hall: Weak<Mutex<ConferenceTable>>) -> media::RoomSink {
+fn sink(shared: Weak<Shared>) -> media::RoomSink {
     Arc::new(move |room, event| {
-        let Some(hall) = hall.upgrade() else { return Ok(()) };
-        let conferences = Conferences(hall);
+        let Some(shared) = shared.upgrade() else { return Ok(()) };
+        let conferences = Conferences(shared);
         conferences.with(ConferenceId(room.0), |live| live.hear(clock::time(), event));
         Ok(())
     })

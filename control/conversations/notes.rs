@@ -13,8 +13,8 @@ use tandem_http::without_credentials;
 use tandem_metrics::turns::Totals;
 use tandem_speech::recognise::RecogniseError;
 
+use super::ConversationCall;
 use super::turn_taking::ConversationFact;
-use crate::inbox::Inbox;
 
 /// Maximum number of lines of one conversation, so that a long one leaves room for the rest of its call. Later lines
 /// are only counted.
@@ -24,7 +24,7 @@ const LONGEST: usize = 400;
 
 /// Writes the log lines of one conversation.
 pub(super) struct ConversationLog<'a> {
-    inbox: &'a Inbox,
+    call: &'a dyn ConversationCall,
     leg: LegId,
     /// The ids of the conversation and of the leg in the provider's form.
     names: (String, String),
@@ -34,8 +34,8 @@ pub(super) struct ConversationLog<'a> {
 
 impl<'a> ConversationLog<'a> {
     /// `words`: whether texts are logged, instead of their lengths only.
-    pub(super) fn new(inbox: &'a Inbox, leg: LegId, names: (String, String), words: bool) -> Self {
-        Self { inbox, leg, names, words, lines: 0 }
+    pub(super) fn new(call: &'a dyn ConversationCall, leg: LegId, names: (String, String), words: bool) -> Self {
+        Self { call, leg, names, words, lines: 0 }
     }
 
     /// Logs a fact.
@@ -91,7 +91,7 @@ impl<'a> ConversationLog<'a> {
     fn push(&self, text: String, data: Option<Value>) {
         let line =
             Line { at: clock::time(), leg: Some(self.leg), kind: "speech".into(), text, data: data.map(Box::new) };
-        self.inbox.log().push_line(line);
+        self.call.log(line);
     }
 }
 
@@ -138,7 +138,28 @@ fn shortened(text: &str) -> String {
 mod tests {
     use std::time::Duration;
 
+    use parking_lot::Mutex;
+    use tandem_call::command::Command;
+    use tandem_call::stream::CallOver;
+
+    use super::super::ConversationUpdate;
     use super::*;
+
+    /// A call that only keeps its log.
+    #[derive(Default)]
+    struct TestCall(Mutex<Vec<Line>>);
+
+    impl ConversationCall for TestCall {
+        fn report(&self, _: ConversationUpdate) -> Result<(), CallOver> {
+            Ok(())
+        }
+
+        fn request(&self, _: Command) {}
+
+        fn log(&self, line: Line) {
+            self.0.lock().push(line);
+        }
+    }
 
     fn heard(text: &str) -> ConversationFact {
         ConversationFact::Heard { text: text.to_owned(), told: true }
@@ -162,13 +183,13 @@ mod tests {
 
     #[test]
     fn a_long_conversation_leaves_room_in_the_log_for_the_rest_of_its_call() {
-        let (inbox, _messages) = Inbox::new();
-        let mut notes = ConversationLog::new(&inbox, LegId(1), ("VX1".to_owned(), "CA1".to_owned()), true);
+        let call = TestCall::default();
+        let mut notes = ConversationLog::new(&call, LegId(1), ("VX1".to_owned(), "CA1".to_owned()), true);
         for number in 0..5_000 {
             notes.note(&heard(&number.to_string()));
         }
         notes.end(Totals::default());
-        let lines = inbox.log().lines();
+        let lines = call.0.into_inner();
         assert_eq!(lines.len(), MOST as usize + 1);
         assert_eq!(lines[MOST as usize - 1].text, "the rest of this conversation is not logged, only counted");
         let last = &lines[MOST as usize];

@@ -1,8 +1,6 @@
 //! Reserved seats: before a leg is called for a conference, the conference is asked whether it accepts the leg, and is
 //! kept open during the call.
 
-use std::sync::Arc;
-
 use tandem_call::conference::event::{ParticipantInfo, ParticipantStatus};
 use tandem_call::conference::state::{ConferenceSpec, Refused};
 use tandem_call::conference::{Coaching, Participation};
@@ -10,7 +8,6 @@ use tandem_call::id::{ConferenceId, LegId};
 use tandem_call::leg::LegInfo;
 
 use super::{Conferences, Reservation};
-use crate::services::Services;
 
 /// The reason that a leg cannot be called into a conference, or cannot coach there.
 #[derive(Debug, thiserror::Error)]
@@ -30,12 +27,12 @@ pub enum NoSeat {
 }
 
 /// A reserved place in a conference, for a leg that is yet to be called. Dropping it gives the place up.
-pub struct Seat {
+pub struct ReservedSeat {
     reservation: Reservation,
     participation: Participation,
 }
 
-impl Seat {
+impl ReservedSeat {
     /// The id of the conference.
     pub fn conference(&self) -> ConferenceId {
         self.reservation.id()
@@ -68,19 +65,14 @@ impl Seat {
 
 impl Conferences {
     /// Reserves a seat in the conference with this name, which is opened if there is none.
-    pub fn seat(
-        &self,
-        services: &Arc<Services>,
-        wanted: ConferenceSpec<'_>,
-        participation: Participation,
-    ) -> Result<Seat, NoSeat> {
+    pub fn seat(&self, wanted: ConferenceSpec<'_>, participation: Participation) -> Result<ReservedSeat, NoSeat> {
         let account = wanted.account;
-        let reservation = self.reserve(services, wanted).map_err(NoSeat::NoRoom)?;
+        let reservation = self.reserve(wanted).map_err(NoSeat::NoRoom)?;
         self.admits(reservation.id(), &participation).map_err(NoSeat::Refused)?;
         if let Some(coaching) = &participation.coach {
             self.may_coach(account, reservation.id(), coaching)?;
         }
-        Ok(Seat { reservation, participation })
+        Ok(ReservedSeat { reservation, participation })
     }
 
     /// Checks that the participants to be coached are present and not on hold.

@@ -7,8 +7,7 @@ use tandem_call::conference::event::ConferenceEvent;
 use tandem_dialect::{Context, delivery};
 use tokio::sync::mpsc;
 
-use super::history;
-use crate::services::Services;
+use super::{ConferenceServices, history};
 
 /// Waiting events at which optional ones are dropped. Events that must be known are still accepted; their number is
 /// bounded by the participants and the requests about them.
@@ -23,11 +22,11 @@ pub(super) struct EventPublisher {
 
 impl EventPublisher {
     /// Starts the task for a new conference. A shutdown waits for the task.
-    pub(super) fn start(services: &Arc<Services>) -> Self {
+    pub(super) fn start(services: &Arc<ConferenceServices>) -> Self {
         let (sender, mut receiver) = mpsc::unbounded_channel::<ConferenceEvent>();
         let waiting = Arc::new(AtomicUsize::new(0));
         let (left, own) = (Arc::clone(&waiting), Arc::clone(services));
-        services.fetches.spawn(async move {
+        services.tasks.spawn(async move {
             let mut sequence = 1;
             while let Some(event) = receiver.recv().await {
                 left.fetch_sub(1, Ordering::Relaxed);
@@ -50,7 +49,7 @@ impl EventPublisher {
 }
 
 /// Stores and publishes one event. `sequence`: the number of the next notice.
-pub(super) async fn tell(services: &Services, event: &ConferenceEvent, sequence: &mut u32) {
+pub(super) async fn tell(services: &ConferenceServices, event: &ConferenceEvent, sequence: &mut u32) {
     let info = &event.conference;
     tracing::debug!(conference = %info.id, name = %info.name, kind = ?event.kind, "conference");
     if let Err(error) = history::write(services, event).await {

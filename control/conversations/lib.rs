@@ -6,9 +6,10 @@
 //!   peer ◄───prompts─ talk ◄──marks, digits, recognised words──── recogniser ◄──────── tap ◄──── caller
 //! ```
 //!
-//! The task asks its call for the media ([`ConversationUpdate::Ready`]) and reports how the conversation ended. The state is bounded
-//! by what `talk` lets wait. The task logs what was recognised and said, and the time that each turn took, in the
-//! call's log (`conversation/notes.rs`).
+//! The task asks its call for the media ([`ConversationUpdate::Ready`]) and reports how the conversation ended. The state
+//! is bounded by what `talk` lets wait. The task logs what was recognised and said, and the time that each turn took, in
+//! the call's log (`notes.rs`).
+#![forbid(unsafe_code)]
 
 mod backend;
 mod notes;
@@ -21,26 +22,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tandem_agent::Agent;
-use tandem_audio::AudioError;
-use tandem_call::command::{Command, Request};
+use tandem_agent::{Agent, Agents};
+use tandem_audio::{AudioError, AudioRoom};
+use tandem_call::command::Command;
 use tandem_call::conversation::{ConversationSpec, ConversationStatus, ConversationTarget, Utterance};
 use tandem_call::id::{ConversationId, LegId, OpId};
 use tandem_call::recognition::RecognitionSpec;
 use tandem_call::recording::{RecordingChannels, RecordingSource, RecordingSpec};
-use tandem_call::stream::{StreamFailure, StreamFault};
+use tandem_call::stream::{CallOver, StreamFailure, StreamFault};
 use tandem_clock as clock;
 use tandem_dialect::conversation::{ConversationEnd, ConversationEvent, ConversationWire};
+use tandem_history::event_log::Line;
+use tandem_http::Client;
 use tandem_http::websocket::Socket;
 use tandem_media as media;
-use tandem_metrics::timings::{Count, Timing};
-use tandem_speech::recognise::{self, RecogniseError, RecognitionSession};
-use tandem_streams::Ready;
-use tokio::sync::{mpsc, oneshot};
+use tandem_metrics::timings::{Count, Timing, Timings};
+use tandem_settings::current::Current;
+use tandem_speech::recognise::{self, RecogniseError, Recogniser, RecognitionSession};
+use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 
-use crate::inbox::{Inbox, Message};
-use crate::services::Services;
 use backend::{BackendMessage, ConversationBackend};
 use notes::ConversationLog;
 use turn_taking::{ConversationFact, TurnOutput, TurnTaking};
@@ -55,7 +56,7 @@ const LONGEST: Duration = Duration::from_secs(600);
 const ORDER: media::ByteOrder = media::ByteOrder::Little;
 
 /// The handle of a running conversation, kept by its call.
-pub(crate) struct ConversationHandle {
+pub struct ConversationHandle {
     /// The id of the conversation.
     pub id: ConversationId,
     /// The operation id of its tap and source in the media session.
@@ -64,7 +65,7 @@ pub(crate) struct ConversationHandle {
 }
 
 /// The parameters of a new conversation.
-pub(crate) struct NewConversation {
+pub struct NewConversation {
     /// The leg that talks.
     pub leg: LegId,
     /// The name of the leg's account.
@@ -81,10 +82,43 @@ pub(crate) struct NewConversation {
     pub names: (String, String),
 }
 
+/// The conversations of the server: the agents, and what conversations share.
+pub struct Conversations {
+    /// The voice agents of the configuration.
+    pub agents: Current<Agents>,
+    client: Client,
+    audio: AudioRoom,
+    recogniser: Arc<Recogniser>,
+    /// Receives the times and counts of conversations.
+    timings: Arc<Timings>,
+    /// Time without a sign of life after which an application's WebSocket is closed; `None` for no limit.
+    idle: Option<Duration>,
+}
+
+/// The call of a conversation, as the conversation sees it.
+pub trait ConversationCall: Send + Sync {
+    /// Takes a report. Never waits.
+    ///
+    /// # Errors
+    /// The call is over.
+    fn report(&self, update: ConversationUpdate) -> Result<(), CallOver>;
+
+    /// Carries out a command for the leg, unless the call is over. Never waits.
+    fn request(&self, command: Command);
+
+    /// Adds a line to the call's log.
+    fn log(&self, line: Line);
+}
+
 /// A report of a conversation to its call.
 pub enum ConversationUpdate {
-    /// The other side is connected: attach this media, and tap these tracks of the leg.
-    Ready(Ready, media::Tracks),
+    /// The other side is connected: attach this media. The sink gets the caller's audio.
+    Ready {
+        /// Receives the caller's audio.
+        sink: media::TapSink,
+        /// Plays the audio of the other side.
+        source: media::StreamSource,
+    },
     /// Send these DTMF digits.
     Press(String),
     /// A line of the dialogue with an agent.
@@ -99,32 +133,47 @@ enum ConversationInput {
     Stop,
 }
 
-impl ConversationHandle {
-    /// Starts a conversation that reports to `inbox`.
-    pub(crate) fn start(services: Arc<Services>, inbox: Inbox, new: NewConversation) -> Self {
+impl Conversations {
+    /// The conversations of a server. `timings` receives their times and counts. `idle`: time without a sign of life
+    /// after which an application's WebSocket is closed.
+    pub fn new(
+        agents: Agents,
+        client: Client,
+        audio: AudioRoom,
+        recogniser: Arc<Recogniser>,
+        timings: Arc<Timings>,
+        idle: Option<Duration>,
+    ) -> Self {
+        Self { agents: Current::new(agents), client, audio, recogniser, timings, idle }
+    }
+
+    /// Starts a conversation that reports to `call`.
+    pub fn start(self: &Arc<Self>, call: Box<dyn ConversationCall>, new: NewConversation) -> ConversationHandle {
         let (sender, notes) = mpsc::channel(NOTES);
-        let handle = Self { id: new.id, op: new.op, notes: sender };
+        let handle = ConversationHandle { id: new.id, op: new.op, notes: sender };
+        let shared = Arc::clone(self);
         tokio::spawn(async move {
-            let (leg, id) = (new.leg, new.id);
-            let status = run(services, &inbox, new, notes).await;
+            let status = run(&shared, &*call, new, notes).await;
             // The call may be over.
-            let _ = inbox.post(Message::Conversation { leg, id, news: Box::new(ConversationUpdate::Over(status)) });
+            let _ = call.report(ConversationUpdate::Over(status));
         });
         handle
     }
+}
 
+impl ConversationHandle {
     /// Playout has reached this mark.
-    pub(crate) fn mark(&self, name: Arc<str>) {
+    pub fn mark(&self, name: Arc<str>) {
         self.note(ConversationInput::Mark(name));
     }
 
     /// The caller sent a DTMF digit.
-    pub(crate) fn key(&self, key: char) {
+    pub fn key(&self, key: char) {
         self.note(ConversationInput::Key(key));
     }
 
     /// Ends the conversation.
-    pub(crate) fn stop(&self) {
+    pub fn stop(&self) {
         self.note(ConversationInput::Stop);
     }
 
@@ -138,20 +187,20 @@ impl ConversationHandle {
 }
 
 async fn run(
-    services: Arc<Services>,
-    inbox: &Inbox,
+    shared: &Conversations,
+    call: &dyn ConversationCall,
     new: NewConversation,
     mut notes: mpsc::Receiver<ConversationInput>,
 ) -> ConversationStatus {
-    let NewConversation { leg, id, mut spec, wire, account, names, .. } = new;
+    let NewConversation { leg, mut spec, wire, account, names, .. } = new;
     if let ConversationTarget::Agent(agent) = &spec.with
-        && let Some(config) = services.agents.get().get(&agent.name).filter(|config| config.model.is_realtime())
+        && let Some(config) = shared.agents.get().get(&agent.name).filter(|config| config.model.is_realtime())
     {
-        let (agent, config, client) = ((**agent).clone(), Arc::clone(config), services.client.of_account(&account));
-        let new = realtime::New { leg, id, names, config, agent, client };
-        return realtime::run(&services, inbox, new, notes).await;
+        let (agent, config, client) = ((**agent).clone(), Arc::clone(config), shared.client.of_account(&account));
+        let new = realtime::New { leg, names, config, agent, client };
+        return realtime::run(shared, call, new, notes).await;
     }
-    let opening = peer(&services, &account, &mut spec, wire);
+    let opening = peer(shared, &account, &mut spec, wire);
     let mut peer = tokio::select! {
         opened = opening => match opened {
             Ok(peer) => peer,
@@ -162,15 +211,13 @@ async fn run(
     let (sink, tap) = media::tap(TAP_FRAMES, media::TapCodec::L16(ORDER));
     let (source, writer) = media::source(media::SourceCodec::L16(media::SourceRate::Hz8000, ORDER), LONGEST);
     let mut floor = ConversationTask {
-        notes: ConversationLog::new(inbox, leg, names, services.recogniser.shows_words()),
+        notes: ConversationLog::new(call, leg, names, shared.recogniser.shows_words()),
         listening: listening(&spec),
         onset: spec.words_decide.then(Onset::default),
         talk: TurnTaking::new(spec),
-        services,
-        inbox,
-        leg,
+        shared,
+        call,
         account,
-        id,
         writer,
         made: HashMap::new(),
         making: HashMap::new(),
@@ -178,7 +225,7 @@ async fn run(
         cleared: 0,
         ears: None,
     };
-    let end = match floor.begin(&mut peer, Ready { sink, source: Some(source) }).await {
+    let end = match floor.begin(&mut peer, sink, source).await {
         Ok(()) => floor.go_on(&mut peer, tap, notes).await,
         Err(why) => Err(why),
     };
@@ -199,24 +246,24 @@ async fn run(
 
 /// Connects to the application, or finds the agent.
 async fn peer(
-    services: &Services,
+    shared: &Conversations,
     account: &str,
     spec: &mut ConversationSpec,
     wire: Option<Box<dyn ConversationWire>>,
 ) -> Result<ConversationBackend, StreamFailure> {
-    let client = services.client.of_account(account);
+    let client = shared.client.of_account(account);
     match (spec.with.clone(), wire) {
         (ConversationTarget::Agent(agent), _) => {
             let unknown =
                 || StreamFault::Internal.because(format!("no agent in [[agents]] has the name {:?}", agent.name));
-            let config = Arc::clone(services.agents.get().get(&agent.name).ok_or_else(unknown)?);
+            let config = Arc::clone(shared.agents.get().get(&agent.name).ok_or_else(unknown)?);
             Ok(ConversationBackend::Agent(Box::new(Agent::new(config, client, *agent, spec))))
         }
         (ConversationTarget::Application(url), Some(wire)) => {
             let began = clock::now().instant;
-            let socket = Socket::open(&client, &url, wire.handshake(), services.stream_idle).await?;
+            let socket = Socket::open(&client, &url, wire.handshake(), shared.idle).await?;
             let connected = clock::now().instant.saturating_duration_since(began);
-            services.counters.timings.took(Timing::ConversationConnect, connected);
+            shared.timings.took(Timing::ConversationConnect, connected);
             Ok(ConversationBackend::Application(Box::new(socket), wire))
         }
         (ConversationTarget::Application(_), None) => Err(StreamFault::Internal.because("unknown account or dialect")),
@@ -258,11 +305,9 @@ enum End {
 struct ConversationTask<'a> {
     talk: TurnTaking,
     notes: ConversationLog<'a>,
-    services: Arc<Services>,
-    inbox: &'a Inbox,
-    leg: LegId,
+    shared: &'a Conversations,
+    call: &'a dyn ConversationCall,
     account: Arc<str>,
-    id: ConversationId,
     writer: media::StreamWriter,
     /// The audio of pieces that wait for their turn, as octets.
     made: HashMap<u64, Bytes>,
@@ -307,9 +352,14 @@ impl Onset {
 }
 
 impl ConversationTask<'_> {
-    async fn begin(&mut self, peer: &mut ConversationBackend, ready: Ready) -> Result<(), StreamFailure> {
+    async fn begin(
+        &mut self,
+        peer: &mut ConversationBackend,
+        sink: media::TapSink,
+        source: media::StreamSource,
+    ) -> Result<(), StreamFailure> {
         peer.begin(clock::now().instant).await?;
-        self.post(ConversationUpdate::Ready(ready, media::Tracks::Inbound))?;
+        self.call.report(ConversationUpdate::Ready { sink, source })?;
         if let Err(why) = self.listen() {
             self.hears_nothing(peer, &why).await?;
         }
@@ -328,14 +378,9 @@ impl ConversationTask<'_> {
         peer.tell(ConversationEvent::Deaf(why.to_string()), clock::now()).await
     }
 
-    fn post(&self, news: ConversationUpdate) -> Result<(), StreamFailure> {
-        let message = Message::Conversation { leg: self.leg, id: self.id, news: Box::new(news) };
-        self.inbox.post(message).map_err(|_| StreamFault::Internal.because("the call is over"))
-    }
-
     fn listen(&mut self) -> Result<(), RecogniseError> {
         self.ears = None;
-        self.ears = Some(self.services.recogniser.listen(&self.listening)?);
+        self.ears = Some(self.shared.recogniser.listen(&self.listening)?);
         Ok(())
     }
 
@@ -357,9 +402,9 @@ impl ConversationTask<'_> {
                         BackendMessage::Ask(ask) => self.talk.ask(now, ask),
                         BackendMessage::Malformed(why) => self.talk.malformed(why),
                         BackendMessage::Closed(why) => return Err(why),
-                        BackendMessage::Record(on) => command(self.inbox, self.leg, record(on)),
+                        BackendMessage::Record(on) => self.call.request(record(on)),
                         BackendMessage::Note(text, data) => self.notes.of_agent(text, data),
-                        BackendMessage::Line(line) => self.post(ConversationUpdate::Said(line))?,
+                        BackendMessage::Line(line) => self.call.report(ConversationUpdate::Said(line))?,
                         BackendMessage::Listen => if let Err(why) = self.listen() {
                             self.hears_nothing(peer, &why).await?;
                         },
@@ -399,7 +444,7 @@ impl ConversationTask<'_> {
         while let Some(order) = self.talk.poll_order() {
             match order {
                 TurnOutput::Make { piece, source } => {
-                    let (audio, account) = (self.services.audio.clone(), Arc::clone(&self.account));
+                    let (audio, account) = (self.shared.audio.clone(), Arc::clone(&self.account));
                     let making = self.makers.spawn(async move { (piece, audio.get_soon(&source, &account).await) });
                     self.making.insert(piece, making);
                 }
@@ -425,7 +470,7 @@ impl ConversationTask<'_> {
                     self.cleared += 1;
                     self.writer.clear();
                 }
-                TurnOutput::Press(digits) => self.post(ConversationUpdate::Press(digits))?,
+                TurnOutput::Press(digits) => self.call.report(ConversationUpdate::Press(digits))?,
                 TurnOutput::Tell(told) => peer.tell(told, clock::now()).await?,
                 TurnOutput::Pause => self.writer.pause(),
                 TurnOutput::Resume => self.writer.resume(),
@@ -442,10 +487,10 @@ impl ConversationTask<'_> {
                     return Ok(Some(End::Over { status: ConversationStatus::Ended(word), malformed: false }));
                 }
                 TurnOutput::Part(ConversationEnd::Hangup) => {
-                    command(self.inbox, self.leg, Command::Hangup { headers: Vec::new() });
+                    self.call.request(Command::Hangup { headers: Vec::new() });
                 }
                 TurnOutput::Part(ConversationEnd::Run(program)) => {
-                    command(self.inbox, self.leg, Command::Run(*program));
+                    self.call.request(Command::Run(*program));
                 }
                 TurnOutput::Over { status, malformed } => return Ok(Some(End::Over { status, malformed })),
             }
@@ -466,7 +511,7 @@ impl ConversationTask<'_> {
     }
 
     fn note(&mut self, fact: &ConversationFact) {
-        let timings = &self.services.counters.timings;
+        let timings = &self.shared.timings;
         match fact {
             ConversationFact::Interrupted { .. } => timings.count(Count::ConversationInterrupted, 1),
             ConversationFact::Turn(turn) => {
@@ -499,14 +544,6 @@ impl ConversationTask<'_> {
         let (cleared, piece) = mark.split_once(':')?;
         (cleared.parse() == Ok(self.cleared)).then(|| piece.parse().ok())?
     }
-}
-
-/// Sends a command to the call, which may be over.
-fn command(inbox: &Inbox, leg: LegId, command: Command) {
-    let request = Box::new(Request { client_state: None, command });
-    // The call logs the result.
-    let (reply, _) = oneshot::channel();
-    let _ = inbox.post(Message::Request { leg, request, reply });
 }
 
 /// The command that starts or stops a recording.

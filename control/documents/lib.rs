@@ -1,4 +1,5 @@
 //! Fetches documents: signs and sends the request, follows redirects, reads the answer.
+#![forbid(unsafe_code)]
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -237,7 +238,7 @@ fn undocumented(fetch: &Fetch) -> Fetched {
 }
 
 /// The method in the type of the HTTP library.
-pub fn http_method(method: Method) -> http::Method {
+fn http_method(method: Method) -> http::Method {
     match method {
         Method::Get => http::Method::GET,
         Method::Post => http::Method::POST,

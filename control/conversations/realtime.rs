@@ -8,7 +8,7 @@ use tandem_agent::AgentConfig;
 use tandem_agent::realtime::{Dialogue, Event, Format, RealtimeOutput, append, decode};
 use tandem_call::command::Command;
 use tandem_call::conversation::{AgentSpec, ConversationStatus};
-use tandem_call::id::{ConversationId, LegId};
+use tandem_call::id::LegId;
 use tandem_clock as clock;
 use tandem_dialect::conversation::ConversationEnd;
 use tandem_http::Client;
@@ -17,15 +17,15 @@ use tandem_media as media;
 use tandem_metrics::timings::{Count, Timing};
 use tandem_metrics::turns::Turns;
 use tandem_speech::recognise;
-use tandem_streams::Ready;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::notes::ConversationLog;
 use super::turn_taking::ConversationFact;
-use super::{ConversationInput, ConversationUpdate, LONGEST, ORDER, Onset, TAP_FRAMES, command, record, sleep_until};
-use crate::inbox::{Inbox, Message};
-use crate::services::Services;
+use super::{
+    ConversationCall, ConversationInput, ConversationUpdate, Conversations, LONGEST, ORDER, Onset, TAP_FRAMES, record,
+    sleep_until,
+};
 
 /// Maximum number of WebSockets of one conversation; a lost one is reopened until then.
 const MOST_SOCKETS: u32 = 3;
@@ -37,7 +37,6 @@ const BETWEEN: usize = 960;
 /// The parameters of a conversation.
 pub(super) struct New {
     pub(super) leg: LegId,
-    pub(super) id: ConversationId,
     pub(super) names: (String, String),
     pub(super) config: Arc<AgentConfig>,
     pub(super) agent: AgentSpec,
@@ -46,21 +45,19 @@ pub(super) struct New {
 
 /// Runs a conversation until either side ends it.
 pub(super) async fn run(
-    services: &Arc<Services>,
-    inbox: &Inbox,
+    shared: &Conversations,
+    call: &dyn ConversationCall,
     new: New,
     mut notes: mpsc::Receiver<ConversationInput>,
 ) -> ConversationStatus {
-    let New { leg, id, names, config, agent, client } = new;
+    let New { leg, names, config, agent, client } = new;
     let (sink, mut tap) = media::tap(TAP_FRAMES, media::TapCodec::L16(ORDER));
     let mut talk = RealtimeTask {
         dialogue: Dialogue::new(Arc::clone(&config), agent, clock::now().instant),
-        notes: ConversationLog::new(inbox, leg, names, services.recogniser.shows_words()),
+        notes: ConversationLog::new(call, leg, names, shared.recogniser.shows_words()),
         turns: Turns::default(),
-        services,
-        inbox,
-        leg,
-        id,
+        shared,
+        call,
         client,
         config,
         socket: None,
@@ -120,10 +117,8 @@ struct RealtimeTask<'a> {
     dialogue: Dialogue,
     notes: ConversationLog<'a>,
     turns: Turns,
-    services: &'a Arc<Services>,
-    inbox: &'a Inbox,
-    leg: LegId,
-    id: ConversationId,
+    shared: &'a Conversations,
+    call: &'a dyn ConversationCall,
     client: Client,
     config: Arc<AgentConfig>,
     socket: Option<Socket>,
@@ -145,7 +140,7 @@ impl RealtimeTask<'_> {
         let opened = Socket::open(&self.client, model.realtime_url().as_str(), model.realtime_headers(), None).await;
         match opened {
             Ok(socket) => {
-                let timings = &self.services.counters.timings;
+                let timings = &self.shared.timings;
                 timings.took(Timing::ConversationConnect, clock::now().instant.saturating_duration_since(began));
                 self.socket = Some(socket);
                 self.dialogue.begin(clock::now().instant);
@@ -206,7 +201,7 @@ impl RealtimeTask<'_> {
         };
         let (source, writer) = media::source(codec, LONGEST);
         self.writer = Some(writer);
-        self.post(ConversationUpdate::Ready(Ready { sink, source: Some(source) }, media::Tracks::Inbound));
+        self.post(ConversationUpdate::Ready { sink, source });
     }
 
     /// Takes 20 ms of the caller's audio.
@@ -271,13 +266,13 @@ impl RealtimeTask<'_> {
                     self.running.spawn(async move { (call, tandem_agent::call_tool(client, tool, arguments).await) });
                 }
                 RealtimeOutput::Press(digits) => self.post(ConversationUpdate::Press(digits)),
-                RealtimeOutput::Record(on) => command(self.inbox, self.leg, record(on)),
+                RealtimeOutput::Record(on) => self.call.request(record(on)),
                 RealtimeOutput::Part(ConversationEnd::Handoff(word)) => return Some(ConversationStatus::Ended(word)),
                 RealtimeOutput::Part(ConversationEnd::Hangup) => {
-                    command(self.inbox, self.leg, Command::Hangup { headers: Vec::new() });
+                    self.call.request(Command::Hangup { headers: Vec::new() });
                 }
                 RealtimeOutput::Part(ConversationEnd::Run(program)) => {
-                    command(self.inbox, self.leg, Command::Run(*program));
+                    self.call.request(Command::Run(*program));
                 }
                 RealtimeOutput::Said(line) => {
                     self.notes.note(&match line.by_agent {
@@ -288,7 +283,7 @@ impl RealtimeTask<'_> {
                 }
                 RealtimeOutput::Interrupted => {
                     self.turns.interrupted();
-                    self.services.counters.timings.count(Count::ConversationInterrupted, 1);
+                    self.shared.timings.count(Count::ConversationInterrupted, 1);
                 }
                 RealtimeOutput::Note(text, data) => self.notes.of_agent(text, data),
             }
@@ -299,13 +294,13 @@ impl RealtimeTask<'_> {
     /// Audio of an answer is being played; notes the turn if it is the first.
     fn answered(&mut self, now: Instant) {
         if let Some(turn) = self.turns.spoke_at_last(now) {
-            self.services.counters.timings.took(Timing::TurnAudio, turn.audio);
+            self.shared.timings.took(Timing::TurnAudio, turn.audio);
             self.notes.note(&ConversationFact::Turn(turn));
         }
     }
 
-    fn post(&self, news: ConversationUpdate) {
+    fn post(&self, update: ConversationUpdate) {
         // If the call is over, it has stopped this conversation.
-        let _ = self.inbox.post(Message::Conversation { leg: self.leg, id: self.id, news: Box::new(news) });
+        let _ = self.call.report(update);
     }
 }

@@ -11,7 +11,7 @@ use tandem_history::records;
 use tandem_store::resources::{self, Filter, Kind, Resource};
 use tandem_store::{self as store, Cursor, Store, StoreError};
 
-use crate::services::Services;
+use super::{ConferenceServices, Conferences};
 
 /// Rows read per query.
 const PIECE: u32 = 1_000;
@@ -48,7 +48,7 @@ impl ConferenceFilter {
 }
 
 /// Stores what an event changes.
-pub(super) async fn write(services: &Services, event: &ConferenceEvent) -> Result<(), StoreError> {
+pub(super) async fn write(services: &ConferenceServices, event: &ConferenceEvent) -> Result<(), StoreError> {
     let (store, info) = (&services.store, &event.conference);
     match &event.kind {
         ConferenceEventKind::Opened => {
@@ -76,7 +76,7 @@ pub(super) async fn write(services: &Services, event: &ConferenceEvent) -> Resul
             resources::put(store, PARTICIPANT(), &row).await?;
         }
         ConferenceEventKind::Recording(recording) => {
-            let path = services.recording_path(recording.id);
+            let path = services.recordings.path(recording.id);
             let row = records::conference_recording_row(recording, info, &path);
             store::recordings::upsert(store, row).await?;
         }
@@ -123,38 +123,41 @@ fn mark(info: &ConferenceInfo) -> Resource<()> {
 
 /// The account's conference with this id, live or ended.
 pub async fn get(
-    services: &Services,
+    conferences: &Conferences,
     account: &str,
     id: ConferenceId,
 ) -> Result<Option<Arc<ConferenceInfo>>, StoreError> {
-    if let Some(seen) = services.conferences.get(account, id) {
+    if let Some(seen) = conferences.get(account, id) {
         return Ok(Some(seen.info));
     }
-    let row = resources::get(&services.store, CONFERENCE(), account, id.0).await?;
+    let row = resources::get(&conferences.0.services.store, CONFERENCE(), account, id.0).await?;
     Ok(row.map(|row| Arc::new(row.details)))
 }
 
 /// The live conference with this name, else the newest ended one.
-pub async fn named(services: &Services, account: &str, name: &str) -> Result<Option<Arc<ConferenceInfo>>, StoreError> {
-    let live =
-        services.conferences.find(account, name).and_then(|id| services.conferences.get(account, ConferenceId(id)));
+pub async fn named(
+    conferences: &Conferences,
+    account: &str,
+    name: &str,
+) -> Result<Option<Arc<ConferenceInfo>>, StoreError> {
+    let live = conferences.find(account, name).and_then(|id| conferences.get(account, ConferenceId(id)));
     if let Some(seen) = live {
         return Ok(Some(seen.info));
     }
-    let row = resources::named(&services.store, CONFERENCE(), account, name).await?;
+    let row = resources::named(&conferences.0.services.store, CONFERENCE(), account, name).await?;
     Ok(row.map(|row| Arc::new(row.details)))
 }
 
 /// The account's conferences that pass the filter, newest first; at most `page.limit + 1`.
 pub async fn list(
-    services: &Services,
+    conferences: &Conferences,
     account: &str,
     filter: &ConferenceFilter,
     page: Page,
 ) -> Result<Vec<Arc<ConferenceInfo>>, StoreError> {
-    let store = &services.store;
+    let store = &conferences.0.services.store;
     let mut found: Vec<Arc<ConferenceInfo>> = Vec::new();
-    let live = services.conferences.all(account);
+    let live = conferences.all(account);
     let mut after = match page.after {
         Some(id) => resources::cursor(store, account, id).await?,
         None => None,
@@ -192,13 +195,15 @@ pub async fn list(
 
 /// The participants of a conference in the order in which they came: present, gone, or not reached; at most 1,000.
 pub async fn participants(
-    services: &Services,
+    conferences: &Conferences,
     account: &str,
     id: ConferenceId,
 ) -> Result<Vec<ParticipantInfo>, StoreError> {
-    let there = services.conferences.get(account, id).map(|seen| seen.participants).unwrap_or_default();
+    let there = conferences.get(account, id).map(|seen| seen.participants).unwrap_or_default();
     let filter = Filter { parent: Some(id.0), ..Filter::default() };
-    let rows = resources::list(&services.store, PARTICIPANT(), account, &filter, &store::Page::first(PIECE)).await?;
+    let rows =
+        resources::list(&conferences.0.services.store, PARTICIPANT(), account, &filter, &store::Page::first(PIECE))
+            .await?;
     let gone = rows.into_iter().rev().map(|row| row.details);
     let mut all: Vec<_> = gone.filter(|one| there.iter().all(|now| now.leg != one.leg)).collect();
     all.extend(there.iter().cloned());
@@ -207,16 +212,16 @@ pub async fn participants(
 
 /// A participant of a conference, present or gone.
 pub async fn participant(
-    services: &Services,
+    conferences: &Conferences,
     account: &str,
     id: ConferenceId,
     leg: LegId,
 ) -> Result<Option<ParticipantInfo>, StoreError> {
-    let there = services.conferences.get(account, id);
+    let there = conferences.get(account, id);
     if let Some(one) = there.and_then(|seen| seen.participants.into_iter().find(|one| one.leg == leg)) {
         return Ok(Some(one));
     }
-    let row = resources::get(&services.store, PARTICIPANT(), account, leg.0 ^ id.0).await?;
+    let row = resources::get(&conferences.0.services.store, PARTICIPANT(), account, leg.0 ^ id.0).await?;
     Ok(row.map(|row| row.details))
 }
 

@@ -1,0 +1,72 @@
+//! Conferences: a leg joins one, and the conference reports to the leg's call.
+
+use std::sync::Arc;
+
+use tandem_call::conference::Participation;
+use tandem_call::id::LegId;
+use tandem_call::output::LegEvent;
+use tandem_call::program::instruction::Warning;
+use tandem_clock as clock;
+use tandem_conferences::ParticipantCall;
+use tandem_dialect::ReportedError;
+
+use super::CallTask;
+use crate::inbox::{Inbox, Message};
+
+/// The call of a participant: passes the conference's reports to the inbox.
+struct CallOfParticipant {
+    inbox: Inbox,
+    leg: LegId,
+}
+
+impl ParticipantCall for CallOfParticipant {
+    fn removed(&self, clears: bool) {
+        // The call may be over.
+        let _ = self.inbox.post(Message::Own(self.leg, LegEvent::ConferenceOver { clears }));
+    }
+
+    fn warn(&self, warning: Warning) {
+        // The call may be over.
+        let _ = self.inbox.offer(Message::Own(self.leg, LegEvent::Warned(warning)));
+    }
+
+    fn note(&self, kind: &'static str, text: String) {
+        self.inbox.log().push(clock::time(), Some(self.leg), kind, text);
+    }
+}
+
+impl CallTask {
+    pub(super) fn confer(&mut self, leg: LegId, participation: &Participation) {
+        let Some(info) = self.call.leg(leg).cloned() else { return };
+        let Some(io) = self.legs.get_mut(&leg) else { return };
+        let seat = match io.seat.take_if(|seat| seat.is_in(&participation.conference)) {
+            Some(seat) => {
+                seat.change(participation);
+                Ok(seat)
+            }
+            None => {
+                let call = Arc::new(CallOfParticipant { inbox: self.inbox.clone(), leg });
+                self.services.conferences.join(&info, participation, call)
+            }
+        };
+        let taken = match seat {
+            Ok(seat) => {
+                let command = seat.command(participation);
+                io.seat = Some(seat);
+                io.command(command)
+            }
+            Err((Some(refused), why)) => {
+                self.warn(leg, ReportedError::Conference(refused), &why);
+                false
+            }
+            Err((None, why)) => {
+                let (call, conference) = (self.call.id(), &participation.conference);
+                tracing::warn!(%call, %leg, %conference, why, "conference not joined: the media engine has no room for it");
+                false
+            }
+        };
+        if !taken {
+            self.found_out(leg, LegEvent::ConferenceRefused);
+        }
+    }
+}
