@@ -65,7 +65,7 @@ pub fn check(filter: &str) -> Result<(), String> {
 }
 
 /// The crates below `control/`, by which `tandem_control` in a filter stands.
-const CONTROL: [&str; 22] = [
+const CONTROL: [&str; 23] = [
     "accounts",
     "causes",
     "clock",
@@ -76,6 +76,7 @@ const CONTROL: [&str; 22] = [
     "http",
     "markup",
     "metrics",
+    "operations",
     "routing",
     "runtime",
     "server",
