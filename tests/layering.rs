@@ -153,7 +153,7 @@ const RULES: &[Rule] = &[
 const PROVIDERS: [&str; 4] = ["control/twilio/", "control/telnyx/", "control/signalwire/", "control/texml/"];
 
 /// The crates of the server from the bottom to the top: each uses only crates before it (ARCHITECTURE.md, "Map").
-const CRATES: [&str; 34] = [
+const CRATES: [&str; 35] = [
     "call",
     "sip",
     "media",
@@ -180,6 +180,7 @@ const CRATES: [&str; 34] = [
     "control/conversations",
     "control/conferences",
     "control/runtime",
+    "control/operations",
     "control/console",
     "control/twilio",
     "control/telnyx",

@@ -2,6 +2,7 @@
 //! others below them with REST.
 #![forbid(unsafe_code)]
 
+pub mod changes;
 pub mod subaccount;
 pub mod usage;
 
@@ -214,19 +215,19 @@ impl Accounts {
     }
 
     /// Adds or replaces an account that the database already contains in this form.
-    pub fn put(&self, made: Subaccount) {
+    pub(crate) fn put(&self, made: Subaccount) {
         let mut known = self.0.write();
         known.made.insert(Arc::clone(&made.account.name), Arc::new(made));
         known.settle();
     }
 
     /// Adds or replaces an API key that the database already contains in this form.
-    pub fn put_key(&self, key: Key) {
+    pub(crate) fn put_key(&self, key: Key) {
         self.0.write().keys.insert(key.id, Arc::new(key));
     }
 
     /// Removes an API key from memory; it is no longer accepted.
-    pub fn forget_key(&self, id: u128) {
+    pub(crate) fn forget_key(&self, id: u128) {
         self.0.write().keys.remove(&id);
     }
 

@@ -82,15 +82,19 @@ impl Member {
 }
 
 /// The reason why a queue cannot be created, changed or deleted.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum QueueError {
     /// No queue has this id.
+    #[error("there is no such queue")]
     Unknown,
     /// Another queue of the account has this name.
+    #[error("another queue has this name")]
     NameTaken,
     /// The account has reached its limit of queues.
+    #[error("the account has {MOST_QUEUES} queues already, the maximum")]
     TooMany,
     /// Legs wait in the queue.
+    #[error("calls wait in the queue")]
     InUse,
 }
 

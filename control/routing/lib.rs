@@ -1,6 +1,7 @@
 //! Routing of calls: an incoming call goes to the owner of its number, an outgoing one to a trunk or a URI.
 #![forbid(unsafe_code)]
 
+pub mod applications;
 pub mod channels;
 pub mod connections;
 pub mod country;
@@ -486,6 +487,19 @@ impl Routing {
             return Some(inventory::file_id(account, number));
         }
         self.holdings.callers.find(&VerifiedCaller::key(account, number)).map(|caller| caller.id)
+    }
+
+    /// Returns a number of the account whose calls go to this application or connection, if there is one.
+    pub fn number_of_application(&self, account: &str, id: &str) -> Option<Arc<Resource<Number>>> {
+        let numbers = self.holdings.numbers.all(account);
+        numbers.into_iter().find(|number| number.details.application.as_deref() == Some(id))
+    }
+
+    /// Returns how many connections and applications of the account use an outbound profile.
+    pub fn users_of_profile(&self, account: &str, profile: u128) -> usize {
+        let applications = self.holdings.applications.all(account);
+        let applications = applications.iter().filter(|row| row.details.limits.profile == Some(profile)).count();
+        applications + self.phones.connections().of_profile(account, profile)
     }
 
     /// Returns one of the account's own numbers in international format, if it has any.

@@ -89,6 +89,22 @@ impl<'a> Numbers<'a> {
         self.all().into_iter().find(|row| row.id == id)
     }
 
+    /// Returns the numbers whose calls go to a trunk, given its id as numbers have it; newest first.
+    pub fn of_trunk(&self, trunk: &str) -> Vec<HeldNumber> {
+        let held = self.routing.holdings().numbers.all(self.account).into_iter();
+        held.filter(|row| row.details.trunk.as_deref() == Some(trunk)).collect()
+    }
+
+    /// Sends the calls of a number to a trunk, or no longer to one. A number with a trunk has no application.
+    pub async fn attach(&self, row: &Resource<Number>, trunk: Option<String>) -> Result<HeldNumber, NumberError> {
+        let mut row = row.clone();
+        row.details.trunk = trunk;
+        if row.details.trunk.is_some() {
+            row.details.application = None;
+        }
+        self.keep(row).await
+    }
+
     /// Returns the account whose part of the pool this account takes from: its parent, if it has one.
     fn taker(&self) -> Arc<str> {
         self.accounts.parent(self.account).unwrap_or_else(|| self.account.into())
@@ -99,11 +115,26 @@ impl<'a> Numbers<'a> {
         self.routing.pool().find(&self.taker(), number)
     }
 
+    /// Returns the blocks of the pool that the account may take numbers from, in the order of the configuration.
+    pub fn blocks(&self) -> Vec<&Block> {
+        self.routing.pool().blocks(&self.taker()).collect()
+    }
+
+    /// Returns the first `most` free numbers of the pool that `wanted` and `fits` accept, each with its block.
+    pub fn offered(
+        &self,
+        wanted: impl Fn(&Block) -> bool,
+        fits: impl Fn(&str) -> bool,
+        most: usize,
+    ) -> Vec<(String, &Block)> {
+        let taker = self.taker();
+        let numbers = self.routing.pool().numbers(&taker, wanted);
+        numbers.filter(|(number, _)| fits(number) && !self.routing.is_taken(self.account, number)).take(most).collect()
+    }
+
     /// Returns up to 16 free numbers of the pool that `fits` accepts.
     pub fn free(&self, fits: impl Fn(&str) -> bool) -> Vec<String> {
-        let taker = self.taker();
-        let numbers = self.routing.pool().numbers(&taker, |_| true).map(|(number, _)| number);
-        numbers.filter(|number| fits(number) && !self.routing.is_taken(self.account, number)).take(TRIES).collect()
+        self.offered(|_| true, fits, TRIES).into_iter().map(|(number, _)| number).collect()
     }
 
     /// Takes the first of these numbers that is available. Several can be given, because other accounts may take a

@@ -25,6 +25,17 @@ use tandem_store::{Store, StoreError, resources};
 use crate::connections::Connections;
 use crate::customer_trunk::CustomerTrunks;
 
+/// The reason why a text cannot be the domain of an account.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum DomainNameError {
+    /// It is not a host name with at least two labels.
+    #[error("is not a host name such as phones.example.com")]
+    NotAHostName,
+    /// It is a name of this server.
+    #[error("is a name of this server")]
+    OfThisServer,
+}
+
 /// All phones that the server knows.
 #[derive(Debug, Default)]
 pub struct Phones {
@@ -182,6 +193,27 @@ impl Phones {
         let address = |address: &SocketAddr| host.trim_matches(['[', ']']).parse() == Ok(address.ip());
         self.names.iter().any(|name| name.eq_ignore_ascii_case(host))
             || self.addresses.get().into_iter().flatten().any(address)
+    }
+
+    /// Returns a host name, in lower case, that may be the domain of an account. It has at least two labels and is not an
+    /// IP address. A name of this server is refused, because calls to this server would then go to the account.
+    pub fn domain_name(&self, text: &str) -> Result<String, DomainNameError> {
+        let name = text.to_ascii_lowercase();
+        let label = |label: &str| {
+            (1..=63).contains(&label.len())
+                && label.bytes().all(|octet| octet.is_ascii_alphanumeric() || octet == b'-')
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+        };
+        let last = name.rsplit('.').next().unwrap_or_default();
+        let numeric = last.bytes().all(|octet| octet.is_ascii_digit());
+        if name.len() > 253 || !name.contains('.') || numeric || !name.split('.').all(label) {
+            return Err(DomainNameError::NotAHostName);
+        }
+        if self.is_own_name(&name) {
+            return Err(DomainNameError::OfThisServer);
+        }
+        Ok(name)
     }
 
     /// Returns the address of record that an account calls with `to`; `None` if it is not a phone of the account.
@@ -463,6 +495,16 @@ mod tests {
         for uri in ["sip:nobody@127.0.0.1", "sip:alice@elsewhere.example", "sip:twin@127.0.0.1"] {
             assert_eq!(owner(uri), None, "{uri}");
         }
+    }
+
+    #[test]
+    fn the_domain_of_an_account_is_a_host_name_and_not_one_of_this_server() {
+        let phones = phones();
+        assert_eq!(phones.domain_name("Acme.Example").as_deref(), Ok("acme.example"));
+        for text in ["acme", "acme..example", "-a.example", "10.0.0.1", "a b.example", ""] {
+            assert_eq!(phones.domain_name(text), Err(DomainNameError::NotAHostName), "{text}");
+        }
+        assert_eq!(phones.domain_name("phones.example"), Err(DomainNameError::OfThisServer));
     }
 
     #[test]

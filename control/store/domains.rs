@@ -8,6 +8,8 @@
 //! These rows change seldom, so they are written at once and not by the writer task. Deleting a list or a domain also
 //! deletes the rows that belong to it.
 
+mod entries;
+
 use ipnet::IpNet;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -16,6 +18,10 @@ use sqlx::any::AnyRow;
 use super::column::{Columns, hex, microseconds};
 use super::select::Conditions;
 use super::{Cursor, Page, Store, StoreError, unique};
+
+pub use entries::{
+    Credential, Entry, EntryDetails, Network, count_entries, delete_entry, entries, entry, upsert_entry,
+};
 
 /// A SIP domain.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,52 +82,6 @@ pub struct ListRow {
     pub kind: ListKind,
     /// Name for users.
     pub name: String,
-    /// Time of creation.
-    pub created_at: Timestamp,
-    /// Time of the last change.
-    pub updated_at: Timestamp,
-}
-
-/// A user in a list. `Debug` hides the password hashes.
-#[derive(Clone, PartialEq, Eq)]
-pub struct CredentialRow {
-    /// Id of the user.
-    pub id: u128,
-    /// Name of the account.
-    pub account: String,
-    /// Id of the list.
-    pub list: u128,
-    /// Digest username, unique in the list.
-    pub username: String,
-    /// MD5 hash `H(A1)` for the server's realm, 32 hexadecimal digits (RFC 7616 §3.4.2).
-    pub ha1_md5: String,
-    /// SHA-256 hash `H(A1)` for the server's realm, 64 hexadecimal digits.
-    pub ha1_sha256: String,
-    /// Time of creation.
-    pub created_at: Timestamp,
-    /// Time of the last change.
-    pub updated_at: Timestamp,
-}
-
-impl std::fmt::Debug for CredentialRow {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("CredentialRow").field("id", &self.id).field("username", &self.username).finish_non_exhaustive()
-    }
-}
-
-/// A network in a list.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AddressRow {
-    /// Id of the entry.
-    pub id: u128,
-    /// Name of the account.
-    pub account: String,
-    /// Id of the list.
-    pub list: u128,
-    /// Name for users.
-    pub name: String,
-    /// The network in CIDR notation.
-    pub network: IpNet,
     /// Time of creation.
     pub created_at: Timestamp,
     /// Time of the last change.
@@ -325,104 +285,6 @@ pub async fn delete_list(store: &Store, account: &str, id: u128) -> Result<bool,
     delete(store, "DELETE FROM sip_lists WHERE account = $1 AND id = $2", &also, account, id).await
 }
 
-/// Adds the user, or replaces the password hashes of the one with its id. Returns `false` if the list already has this
-/// username.
-pub async fn upsert_credential(store: &Store, row: &CredentialRow) -> Result<bool, StoreError> {
-    unique(
-        sqlx::query(
-            "INSERT INTO sip_credentials (id, account, list, username, ha1_md5, ha1_sha256, created_at, updated_at) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
-             ON CONFLICT (id) DO UPDATE SET ha1_md5 = excluded.ha1_md5, ha1_sha256 = excluded.ha1_sha256, \
-             updated_at = excluded.updated_at",
-        )
-        .bind(hex(row.id))
-        .bind(row.account.clone())
-        .bind(hex(row.list))
-        .bind(row.username.clone())
-        .bind(row.ha1_md5.clone())
-        .bind(row.ha1_sha256.clone())
-        .bind(microseconds(row.created_at))
-        .bind(microseconds(row.updated_at))
-        .execute(&store.pool)
-        .await,
-    )
-}
-
-/// Returns a user, if it belongs to `account`.
-pub async fn credential(store: &Store, account: &str, id: u128) -> Result<Option<CredentialRow>, StoreError> {
-    let row = one(store, "SELECT * FROM sip_credentials WHERE account = $1 AND id = $2", account, id).await?;
-    row.as_ref().map(read_credential).transpose()
-}
-
-/// Returns a page of a list's users, newest first.
-pub async fn credentials(
-    store: &Store,
-    account: &str,
-    list: u128,
-    page: &Page,
-) -> Result<Vec<CredentialRow>, StoreError> {
-    let mut conditions = Conditions::account(account);
-    conditions.equal_id("list", Some(list));
-    conditions.page(store, "sip_credentials", "created_at", page).await?.iter().map(read_credential).collect()
-}
-
-/// Counts the [`credentials`] of a list.
-pub async fn count_credentials(store: &Store, account: &str, list: u128) -> Result<u64, StoreError> {
-    let mut conditions = Conditions::account(account);
-    conditions.equal_id("list", Some(list));
-    conditions.count(store, "sip_credentials").await
-}
-
-/// Deletes a user. Returns `false` if `account` has none with this id.
-pub async fn delete_credential(store: &Store, account: &str, id: u128) -> Result<bool, StoreError> {
-    delete(store, "DELETE FROM sip_credentials WHERE account = $1 AND id = $2", &[], account, id).await
-}
-
-/// Adds the network, or replaces the one with its id.
-pub async fn upsert_address(store: &Store, row: &AddressRow) -> Result<(), StoreError> {
-    sqlx::query(
-        "INSERT INTO sip_addresses (id, account, list, name, network, created_at, updated_at) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7) \
-         ON CONFLICT (id) DO UPDATE SET name = excluded.name, network = excluded.network, \
-         updated_at = excluded.updated_at",
-    )
-    .bind(hex(row.id))
-    .bind(row.account.clone())
-    .bind(hex(row.list))
-    .bind(row.name.clone())
-    .bind(row.network.to_string())
-    .bind(microseconds(row.created_at))
-    .bind(microseconds(row.updated_at))
-    .execute(&store.pool)
-    .await?;
-    Ok(())
-}
-
-/// Returns a network, if it belongs to `account`.
-pub async fn address(store: &Store, account: &str, id: u128) -> Result<Option<AddressRow>, StoreError> {
-    let row = one(store, "SELECT * FROM sip_addresses WHERE account = $1 AND id = $2", account, id).await?;
-    row.as_ref().map(read_address).transpose()
-}
-
-/// Returns a page of a list's networks, newest first.
-pub async fn addresses(store: &Store, account: &str, list: u128, page: &Page) -> Result<Vec<AddressRow>, StoreError> {
-    let mut conditions = Conditions::account(account);
-    conditions.equal_id("list", Some(list));
-    conditions.page(store, "sip_addresses", "created_at", page).await?.iter().map(read_address).collect()
-}
-
-/// Counts the [`addresses`] of a list.
-pub async fn count_addresses(store: &Store, account: &str, list: u128) -> Result<u64, StoreError> {
-    let mut conditions = Conditions::account(account);
-    conditions.equal_id("list", Some(list));
-    conditions.count(store, "sip_addresses").await
-}
-
-/// Deletes a network. Returns `false` if `account` has none with this id.
-pub async fn delete_address(store: &Store, account: &str, id: u128) -> Result<bool, StoreError> {
-    delete(store, "DELETE FROM sip_addresses WHERE account = $1 AND id = $2", &[], account, id).await
-}
-
 /// Maps a list to a domain. Returns `false` if the mapping already exists, or if the list or the domain does not belong
 /// to the account.
 pub async fn map(store: &Store, row: &MappingRow) -> Result<bool, StoreError> {
@@ -544,7 +406,7 @@ pub async fn networks(store: &Store) -> Result<Vec<(String, IpNet)>, StoreError>
     .bind(Purpose::CallsByAddress.word())
     .fetch_all(&store.pool)
     .await?;
-    rows.iter().map(|row| Ok((Columns(row).text("domain")?, read_network(&Columns(row))?))).collect()
+    rows.iter().map(|row| Ok((Columns(row).text("domain")?, entries::network(&Columns(row))?))).collect()
 }
 
 async fn one(store: &Store, sql: &'static str, account: &str, id: u128) -> Result<Option<AnyRow>, StoreError> {
@@ -578,10 +440,7 @@ macro_rules! placed {
     )+};
 }
 
-placed!(
-    DomainRow in "domains", ListRow in "lists", CredentialRow in "credentials", AddressRow in "addresses",
-    MappingRow in "mappings"
-);
+placed!(DomainRow in "domains", ListRow in "lists", MappingRow in "mappings");
 
 fn read_details(columns: &Columns<'_>) -> Result<DomainDetails, StoreError> {
     let details = columns.text("details")?;
@@ -607,38 +466,6 @@ fn read_list(row: &AnyRow) -> Result<ListRow, StoreError> {
         account: columns.text("account")?,
         kind: ListKind::read(columns.text("kind")?)?,
         name: columns.text("name")?,
-        created_at: columns.time("created_at")?,
-        updated_at: columns.time("updated_at")?,
-    })
-}
-
-fn read_credential(row: &AnyRow) -> Result<CredentialRow, StoreError> {
-    let columns = Columns(row);
-    Ok(CredentialRow {
-        id: columns.id("id")?,
-        account: columns.text("account")?,
-        list: columns.id("list")?,
-        username: columns.text("username")?,
-        ha1_md5: columns.text("ha1_md5")?,
-        ha1_sha256: columns.text("ha1_sha256")?,
-        created_at: columns.time("created_at")?,
-        updated_at: columns.time("updated_at")?,
-    })
-}
-
-fn read_network(columns: &Columns<'_>) -> Result<IpNet, StoreError> {
-    let network = columns.text("network")?;
-    network.parse().map_err(|_| StoreError::Corrupt { column: "network", value: network })
-}
-
-fn read_address(row: &AnyRow) -> Result<AddressRow, StoreError> {
-    let columns = Columns(row);
-    Ok(AddressRow {
-        id: columns.id("id")?,
-        account: columns.text("account")?,
-        list: columns.id("list")?,
-        name: columns.text("name")?,
-        network: read_network(&columns)?,
         created_at: columns.time("created_at")?,
         updated_at: columns.time("updated_at")?,
     })

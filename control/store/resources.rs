@@ -85,6 +85,25 @@ impl<T> Resource<T> {
             updated_at: now,
         }
     }
+
+    /// Whether the resource was not changed since its creation.
+    pub fn is_new(&self) -> bool {
+        self.created_at == self.updated_at
+    }
+}
+
+/// The reason why a resource was not added.
+#[derive(Debug, thiserror::Error)]
+pub enum NotAdded {
+    /// The account has as many resources of the kind as it may have.
+    #[error("the account already has the maximum of {0}")]
+    Full(u64),
+    /// Another resource has the claim.
+    #[error("it is already in use")]
+    Taken,
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 /// Criteria for the account's resources of a kind.
@@ -123,6 +142,21 @@ pub async fn put<T: Serialize>(store: &Store, kind: Kind<T>, row: &Resource<T>) 
             .execute(&store.pool)
             .await,
     )
+}
+
+/// Adds a new resource, unless the account has `most` resources of the kind that fit the filter, or another resource has
+/// its claim.
+pub async fn add<T: Serialize>(
+    store: &Store,
+    kind: Kind<T>,
+    row: &Resource<T>,
+    filter: &Filter<'_>,
+    most: u64,
+) -> Result<(), NotAdded> {
+    if count(store, kind, &row.account, filter).await? >= most {
+        return Err(NotAdded::Full(most));
+    }
+    if put(store, kind, row).await? { Ok(()) } else { Err(NotAdded::Taken) }
 }
 
 /// A resource in the form of its row, for the writer.

@@ -67,17 +67,12 @@ async fn make_domain(store: &Store, app: SocketAddr) {
     let list = ListRow { id: 0x11, account: account(), kind, name, created_at: now, updated_at: now };
     domains::upsert_list(store, &list).await.unwrap();
     let ha1 = tandem_sip::Ha1::of("alice", "tandem", "of alice");
-    let credential = domains::CredentialRow {
-        id: 0x21,
-        account: account(),
-        list: 0x11,
+    let credential = domains::Credential {
         username: "alice".into(),
         ha1_md5: ha1.md5.to_string(),
         ha1_sha256: ha1.sha256.to_string(),
-        created_at: now,
-        updated_at: now,
     };
-    assert!(domains::upsert_credential(store, &credential).await.unwrap());
+    assert!(domains::upsert_entry(store, &domains::Entry::new("acme", 0x11, credential)).await.unwrap());
     for (id, purpose) in [(0x31, Purpose::Registrations), (0x32, Purpose::CallsByPassword)] {
         let mapping = MappingRow { id, account: account(), domain: 0xd0, list: 0x11, purpose, created_at: now };
         assert!(domains::map(store, &mapping).await.unwrap());

@@ -14,9 +14,10 @@ use serde_json::{Map, Value, json};
 use tandem_accounts::Account;
 use tandem_call::Method;
 use tandem_history::report::Refusal;
+use tandem_operations::phones;
 use tandem_routing::phones::provisioned::{MOST, PHONES, ProvisionedPhone};
 use tandem_runtime::app::App;
-use tandem_store::resources::{self, Filter, Resource};
+use tandem_store::resources::{self, Filter, NotAdded, Resource};
 use tandem_store::{Page, StoreError};
 use tandem_twilio::sid;
 
@@ -133,10 +134,6 @@ async fn show(State(app): State<App>, headers: HeaderMap, Path(id): Path<String>
 async fn create(State(app): State<App>, headers: HeaderMap, body: Bytes) -> Answer {
     let account = account(&app, &headers)?;
     let wanted = read(&body)?;
-    let store = &app.calls.services().store;
-    if resources::count(store, PHONES, &account.name, &Filter::default()).await? >= MOST {
-        return Err(ApiError::invalid("too_many", format!("A project has at most {MOST} SIP endpoints")));
-    }
     for name in ["username", "password"] {
         if text(&wanted, name)?.is_none() {
             return Err(ApiError::invalid("missing_required_parameter", format!("{name} is missing")));
@@ -163,9 +160,7 @@ async fn update(State(app): State<App>, headers: HeaderMap, Path(id): Path<Strin
 async fn remove(State(app): State<App>, headers: HeaderMap, Path(id): Path<String>) -> Answer {
     let account = account(&app, &headers)?;
     let row = found(&app, &account, &id).await?;
-    let services = app.calls.services();
-    resources::delete(&services.store, PHONES, &account.name, row.id).await?;
-    services.phones_changed().await?;
+    phones::remove(app.calls.services(), PHONES, &account.name, row.id).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -185,12 +180,12 @@ async fn found(app: &App, account: &Account, id: &str) -> Result<Resource<Provis
 
 /// Stores an endpoint. SIP uses it at once.
 async fn keep(app: &App, mut row: Resource<ProvisionedPhone>) -> Result<Resource<ProvisionedPhone>, ApiError> {
-    row.claim = Some(ProvisionedPhone::claim(&row.account, &row.name));
-    let services = app.calls.services();
-    if !resources::put(&services.store, PHONES, &row).await? {
-        return Err(taken(&row.name));
-    }
-    services.phones_changed().await?;
+    let kept = phones::keep_phone(app.calls.services(), PHONES, &mut row, MOST).await;
+    kept.map_err(|why| match why {
+        NotAdded::Full(most) => ApiError::invalid("too_many", format!("A project has at most {most} SIP endpoints")),
+        NotAdded::Taken => taken(&row.name),
+        NotAdded::Store(error) => error.into(),
+    })?;
     Ok(row)
 }
 

@@ -64,31 +64,21 @@ pub(super) async fn domains_are_the_accounts_own_and_their_users_and_networks_ar
     domains::upsert_list(&store, &list(11, domains::ListKind::Addresses)).await.unwrap();
     let lists = domains::lists(&store, "acme", domains::ListKind::Addresses, &Page::first(10)).await.unwrap();
     assert_eq!(lists, [list(11, domains::ListKind::Addresses)]);
-    let credential = |id, username: &str, ha1: &str| domains::CredentialRow {
-        id,
-        account: "acme".into(),
-        list: 10,
-        username: username.into(),
-        ha1_md5: ha1.into(),
-        ha1_sha256: ha1.into(),
-        created_at: time(3),
-        updated_at: time(3),
+    let credential = |id, username: &str, ha1: &str| {
+        let details = domains::Credential { username: username.into(), ha1_md5: ha1.into(), ha1_sha256: ha1.into() };
+        domains::Entry { id, ..domains::Entry::new("acme", 10, details) }
     };
-    assert!(domains::upsert_credential(&store, &credential(20, "alice", "one")).await.unwrap());
-    assert!(!domains::upsert_credential(&store, &credential(21, "alice", "two")).await.unwrap(), "one of each name");
-    assert!(domains::upsert_credential(&store, &credential(20, "alice", "new")).await.unwrap());
-    assert_eq!(domains::credential(&store, "acme", 20).await.unwrap().unwrap().ha1_md5, "new");
-    let network = domains::AddressRow {
-        id: 30,
-        account: "acme".into(),
-        list: 11,
-        name: "office".into(),
-        network: "192.0.2.0/24".parse().unwrap(),
-        created_at: time(3),
-        updated_at: time(3),
-    };
-    domains::upsert_address(&store, &network).await.unwrap();
-    assert_eq!(domains::addresses(&store, "acme", 11, &Page::first(10)).await.unwrap(), std::slice::from_ref(&network));
+    assert!(domains::upsert_entry(&store, &credential(20, "alice", "one")).await.unwrap());
+    assert!(!domains::upsert_entry(&store, &credential(21, "alice", "two")).await.unwrap(), "one of each name");
+    assert!(domains::upsert_entry(&store, &credential(20, "alice", "new")).await.unwrap());
+    let stored = domains::entry::<domains::Credential>(&store, "acme", 20).await.unwrap().unwrap();
+    assert_eq!((stored.details.ha1_md5.as_str(), stored.list), ("new", 10));
+    let network = domains::Network { name: "office".into(), network: "192.0.2.0/24".parse().unwrap() };
+    let network =
+        domains::Entry { id: 30, created_at: time(3), updated_at: time(3), ..domains::Entry::new("acme", 11, network) };
+    assert!(domains::upsert_entry(&store, &network).await.unwrap());
+    assert_eq!(domains::entries(&store, "acme", 11, &Page::first(10)).await.unwrap(), std::slice::from_ref(&network));
+    assert_eq!(domains::count_entries::<domains::Network>(&store, "acme", 10).await.unwrap(), 0);
 
     let mapping = |id, domain, list, purpose| domains::MappingRow {
         id,
@@ -110,7 +100,7 @@ pub(super) async fn domains_are_the_accounts_own_and_their_users_and_networks_ar
     assert_eq!(flags(domains::users(&store).await.unwrap()), [("alice".to_owned(), true, false)]);
     assert!(domains::map(&store, &mapping(43, 1, 10, CallsByPassword)).await.unwrap());
     assert_eq!(flags(domains::users(&store).await.unwrap()), [("alice".to_owned(), true, true)]);
-    assert_eq!(domains::networks(&store).await.unwrap(), [("a.example".to_owned(), network.network)]);
+    assert_eq!(domains::networks(&store).await.unwrap(), [("a.example".to_owned(), network.details.network)]);
     let mapped = domains::mappings(&store, "acme", 1, Registrations, &Page::first(10)).await.unwrap();
     assert_eq!(mapped, [mapping(40, 1, 10, Registrations)]);
     assert!(domains::unmap(&store, "acme", 1, 10, Registrations).await.unwrap());
@@ -119,7 +109,7 @@ pub(super) async fn domains_are_the_accounts_own_and_their_users_and_networks_ar
     assert!(!domains::delete_list(&store, "other", 10).await.unwrap());
     assert!(domains::delete_list(&store, "acme", 10).await.unwrap());
     assert!(domains::users(&store).await.unwrap().is_empty());
-    assert_eq!(domains::credential(&store, "acme", 20).await.unwrap(), None);
+    assert_eq!(domains::entry::<domains::Credential>(&store, "acme", 20).await.unwrap(), None);
     assert!(domains::delete_domain(&store, "acme", 1).await.unwrap());
     assert!(domains::networks(&store).await.unwrap().is_empty());
     assert_eq!(domains::all_domains(&store).await.unwrap().len(), 1);

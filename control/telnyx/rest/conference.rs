@@ -18,7 +18,8 @@ use tandem_call::supervision::SupervisorRole;
 use tandem_conferences::history::{self, ConferenceFilter};
 use tandem_conferences::{NoSeat, ReservedSeat};
 use tandem_history::query::Page;
-use tandem_routing::new_call::{AnswerAction, NewCall};
+use tandem_operations::conferences::{self as operations, InviteError, OpenError};
+use tandem_routing::new_call::{AnswerAction, Created, NewCall};
 use tandem_runtime::app::App;
 use tandem_store::StoreFailed;
 
@@ -64,16 +65,16 @@ async fn open(app: &App, account: &Account, parameters: Parameters<'_>) -> Resul
         opening: Some(Arc::new(opening)),
         ..Participation::new(name)
     };
-    let conferences = &app.calls.services().conferences;
-    if conferences.find(&account.name, name).is_some() {
-        return Err(ApiError::conference_name_in_use());
-    }
-    ask(app, leg, parameters, Command::JoinConference(participation)).await?;
-    let id = conferences.find(&account.name, name).ok_or_else(ApiError::conference_over)?;
-    let made = conferences.get(&account.name, ConferenceId(id)).ok_or_else(ApiError::conference_over)?;
+    let client_state = parameters.client_state("client_state")?;
+    let opened = operations::open_with(&app.calls, &account.name, leg, participation, client_state).await;
+    let opened = opened.map_err(|why| match why {
+        OpenError::NameInUse => ApiError::conference_name_in_use(),
+        OpenError::Refused(refused) => refusal(refused),
+        OpenError::NoRoom(_) | OpenError::Over => ApiError::conference_over(),
+    })?;
     // The room reports its application only later, so it is taken from the leg.
     let application = leg_of(app, account, leg).await?.and_then(|leg| leg.application.clone());
-    let info = ConferenceInfo { application, ..ConferenceInfo::clone(&made.info) };
+    let info = ConferenceInfo { application, ..ConferenceInfo::clone(&opened) };
     Ok(json!({ "data": resource(&info, None) }))
 }
 
@@ -352,13 +353,35 @@ pub(super) fn held(parameters: Parameters<'_>, url: &str, stored: &str) -> Resul
     })
 }
 
-/// `conference_config`: the new call will join a conference. Returns the seat that is reserved for it.
-pub(super) fn seat(
+/// The conference that a new call will join.
+pub(super) struct Invitation {
+    name: Arc<str>,
+    opening: Arc<ConferenceSettings>,
+    participation: Participation,
+}
+
+impl Invitation {
+    /// Makes the call.
+    pub(super) async fn send(self, app: &App, account: &Account, call: NewCall) -> Result<Created, ApiError> {
+        let Self { name, opening, participation } = self;
+        let (account, dialect) = (&account.name, &NAME.into());
+        let spec = ConferenceSpec { account, dialect, name: &name, most: participation.most, opening: Some(opening) };
+        let invited = operations::invite(&app.calls, spec, participation, call, None).await;
+        invited.map(|invited| invited.created).map_err(|why| match why {
+            InviteError::NoSeat(why) => why.into(),
+            InviteError::NotCalled(why) => why.into(),
+            InviteError::Store(failed) => failed.into(),
+        })
+    }
+}
+
+/// `conference_config`: the new call will join a conference. Sets the first action of the call.
+pub(super) fn invitation(
     app: &App,
     account: &Account,
     parameters: Parameters<'_>,
     call: &mut NewCall,
-) -> Result<Option<ReservedSeat>, ApiError> {
+) -> Result<Option<Invitation>, ApiError> {
     if parameters.get("conference_config").is_none() {
         return Ok(None);
     }
@@ -399,11 +422,8 @@ pub(super) fn seat(
     };
     let own = participation(parameters, Arc::clone(&name), &opening)?;
     let own = Participation { waits: own.waits && waits, opening: Some(Arc::clone(&opening)), ..own };
-    let (account, dialect) = (&account.name, &NAME.into());
-    let wanted = ConferenceSpec { account, dialect, name: &name, most: own.most, opening: Some(opening) };
-    let seat = services.conferences.seat(wanted, own.clone())?;
-    call.first = AnswerAction::JoinConference(Box::new(own));
-    Ok(Some(seat))
+    call.first = AnswerAction::JoinConference(Box::new(own.clone()));
+    Ok(Some(Invitation { name, opening, participation: own }))
 }
 
 impl From<NoSeat> for ApiError {

@@ -13,6 +13,7 @@ use tandem_call::id::{ConferenceId, LegId, RecordingId};
 use tandem_call::program::instruction::{Play, Wait};
 use tandem_call::recording::PauseBehavior;
 use tandem_conferences::Conferences;
+use tandem_operations::conferences as operations;
 use tandem_runtime::app::App;
 
 use super::action;
@@ -114,11 +115,8 @@ impl Scene<'_> {
                 self.change(leg, Change { coach: supervises(parameters)?, ..Change::default() }).await
             }
             Order::End => {
-                for leg in self.conferences().end(self.id, true) {
-                    // The leg may have hung up already.
-                    let hangup = Command::Hangup { headers: Vec::new() };
-                    let _ = ask(self.app, leg, parameters, hangup).await;
-                }
+                let client_state = parameters.client_state("client_state").ok().flatten();
+                operations::end(&self.app.calls, self.id, true, client_state).await;
                 Ok(())
             }
             Order::Mute(muted) => self.change_all(Change { muted: Some(muted), ..Change::default() }).await,

@@ -40,6 +40,7 @@ use tandem_accounts::{Account, Accounts};
 use tandem_call::command::{Accepted, Command, Refused, Request};
 use tandem_call::id::LegId;
 use tandem_call::leg::{Direction, LegInfo, Status};
+use tandem_operations::calls;
 use tandem_routing::new_call::{AnswerAction, CreateError, Created};
 use tandem_runtime::app::App;
 
@@ -202,14 +203,10 @@ async fn dial(
                 return Err(ApiError::call_ended().at(name));
             }
         }
-        let seat = conference::seat(&app, &account, parameters, &mut call)?;
-        let created = app.calls.create(call).await?;
-        if let Some(seat) = seat {
-            seat.take(created.leg.id)?;
-            if let Some(leg) = known(&app, &account, created.leg.id).await? {
-                seat.settle(&leg);
-            }
-        }
+        let created = match conference::invitation(&app, &account, parameters, &mut call)? {
+            Some(invitation) => invitation.send(&app, &account, call).await?,
+            None => calls::place(&app.calls, call, None).await?,
+        };
         Ok(json!({ "data": dialled(&created) }))
     };
     once(&repeats, &account.name, parameters, execute).await
@@ -250,7 +247,7 @@ async fn command(
         let taken = if action == Action::Bridge { queue::take_first(&app, &account, parameters)? } else { None };
         let done = carry_out(&app, &account, &leg, action, parameters, taken).await;
         if let Some(taken) = taken {
-            queue::remove(&app, taken).await;
+            tandem_operations::queues::remove(&app.calls, taken).await;
         }
         done
     };

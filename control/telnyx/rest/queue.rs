@@ -8,12 +8,11 @@ use axum::http::StatusCode;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tandem_accounts::Account;
-use tandem_call::command::{Command, Request};
 use tandem_call::id::LegId;
 use tandem_call::leg::LegInfo;
-use tandem_queues::{self as queues, MOST_WAITING, Member, QueueError, QueueSnapshot};
+use tandem_operations::queues::{self, NotAdmitted, QueueFailure};
+use tandem_queues::{MOST_WAITING, Member, QueueError, QueueSnapshot};
 use tandem_runtime::app::App;
-use tandem_store::StoreFailed;
 
 use super::error::ApiError;
 use super::paging::Paging;
@@ -60,7 +59,8 @@ pub(super) async fn create(
 ) -> Result<Json<Value>, ApiError> {
     let parameters = Parameters(&body);
     let (name, most) = (name(parameters)?, most(parameters)?.unwrap_or(USUAL_MOST));
-    Ok(Json(json!({ "data": queue(&make(&app, &account, name, most).await?) })))
+    let created = queues::create(&app.calls, &account.name, name, most).await.map_err(unfit)?;
+    Ok(Json(json!({ "data": queue(&created) })))
 }
 
 /// `GET /v2/queues/{name}`.
@@ -81,12 +81,8 @@ pub(super) async fn update(
 ) -> Result<Json<Value>, ApiError> {
     let found = find(&app, &account, &name)?;
     let most = most(Parameters(&body))?.ok_or_else(|| ApiError::missing("max_size"))?;
-    let services = app.calls.services();
-    let changed = services.queues.change(&account.name, found.queue.id, None, Some(most), Timestamp::now());
-    let (changed, pair) = changed.map_err(unfit)?;
-    app.calls.connect_to_agent(pair);
-    queues::keep(&services.store, &changed.queue).await.map_err(StoreFailed::from)?;
-    Ok(Json(json!({ "data": queue(&changed) })))
+    let changed = queues::change(&app.calls, &account.name, found.queue.id, None, Some(most)).await;
+    Ok(Json(json!({ "data": queue(&changed.map_err(unfit)?) })))
 }
 
 /// `DELETE /v2/queues/{name}`: deletes an empty queue.
@@ -96,9 +92,7 @@ pub(super) async fn delete(
     Segments(name): Segments<String>,
 ) -> Result<StatusCode, ApiError> {
     let found = find(&app, &account, &name)?;
-    let services = app.calls.services();
-    let gone = services.queues.delete(&account.name, found.queue.id).map_err(unfit)?;
-    queues::forget(&services.store, &gone).await.map_err(StoreFailed::from)?;
+    queues::delete(&app.calls, &account.name, found.queue.id).await.map_err(unfit)?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -155,7 +149,7 @@ pub(super) async fn remove_call(
 ) -> Result<StatusCode, ApiError> {
     let found = find(&app, &account, &name)?;
     let (member, _) = member(&app, &account, &found, &call).await?;
-    remove(&app, member.leg).await;
+    queues::remove(&app.calls, member.leg).await;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -166,48 +160,18 @@ pub(super) fn take_first(app: &App, account: &Account, parameters: Parameters<'_
     if parameters.text("call_control_id")?.is_some_and(|call| !call.is_empty()) {
         return Err(ApiError::bad_value("queue", "The 'queue' parameter can't be used with 'call_control_id'."));
     }
-    let queue = find(app, account, name).map_err(|_| ApiError::queue_empty())?.queue.id;
-    let first = app.calls.services().queues.call(&account.name, queue, None);
-    first.map(|member| Some(member.leg)).ok_or_else(ApiError::queue_empty)
-}
-
-/// Removes a leg that was taken from a queue, whether the bridge succeeded or not.
-pub(super) async fn remove(app: &App, leg: LegId) {
-    let request = Request { client_state: None, command: Command::LeaveQueue };
-    // If the command is refused, the leg has already left.
-    let _ = app.calls.request(leg, request).await;
+    queues::reserve_first(&app.calls, &account.name, name).map(Some).ok_or_else(ApiError::queue_empty)
 }
 
 /// Checks that a call can enter the queue that it names. Creates the queue if there is none.
 pub(super) async fn prepare(app: &App, account: &Account, parameters: Parameters<'_>) -> Result<(), ApiError> {
     let (name, most) = (name(parameters)?, most(parameters)?);
-    let found = match find(app, account, name) {
-        Ok(found) => found,
-        Err(_) => match make(app, account, name, most.unwrap_or(MOST_OF_A_CALL)).await {
-            Ok(made) => made,
-            // Another request created the queue meanwhile.
-            Err(error) if error == ApiError::queue_name_in_use() => find(app, account, name)?,
-            Err(error) => return Err(error),
-        },
-    };
-    if most.is_some_and(|most| most != found.queue.most) {
-        return Err(ApiError::queue_size_is_fixed());
-    }
-    if found.members.len() >= found.queue.most as usize {
-        return Err(ApiError::queue_full(name));
-    }
-    Ok(())
-}
-
-async fn make(app: &App, account: &Account, name: &str, most: u32) -> Result<QueueSnapshot, ApiError> {
-    let services = app.calls.services();
-    let made = services.queues.create(&account.name, name, most, Timestamp::now()).map_err(unfit)?;
-    if let Err(error) = queues::keep(&services.store, &made.queue).await {
-        // No client knows the queue yet.
-        let _ = services.queues.delete(&account.name, made.queue.id);
-        return Err(StoreFailed::from(error).into());
-    }
-    Ok(made)
+    let admitted = queues::admit(&app.calls, &account.name, name, most, MOST_OF_A_CALL).await;
+    admitted.map_err(|why| match why {
+        NotAdmitted::Full => ApiError::queue_full(name),
+        NotAdmitted::OtherSize => ApiError::queue_size_is_fixed(),
+        NotAdmitted::NotCreated(why) => unfit(why),
+    })
 }
 
 async fn member(
@@ -222,12 +186,13 @@ async fn member(
     Ok((*member, leg))
 }
 
-fn unfit(why: QueueError) -> ApiError {
+fn unfit(why: QueueFailure) -> ApiError {
     match why {
-        QueueError::Unknown => ApiError::no_queue(),
-        QueueError::NameTaken => ApiError::queue_name_in_use(),
-        QueueError::TooMany => ApiError::too_many_queues(),
-        QueueError::InUse => ApiError::queue_not_empty(),
+        QueueFailure::Refused(QueueError::Unknown) => ApiError::no_queue(),
+        QueueFailure::Refused(QueueError::NameTaken) => ApiError::queue_name_in_use(),
+        QueueFailure::Refused(QueueError::TooMany) => ApiError::too_many_queues(),
+        QueueFailure::Refused(QueueError::InUse) => ApiError::queue_not_empty(),
+        QueueFailure::Store(failed) => failed.into(),
     }
 }
 

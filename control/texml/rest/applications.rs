@@ -11,7 +11,8 @@ use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use tandem_accounts::Account;
-use tandem_routing::inventory::{self, InventoryError, Voice, VoiceApplication};
+use tandem_routing::applications::{AccountApplication, ApplicationError, Applications};
+use tandem_routing::inventory::{self, InventoryError, VoiceApplication};
 use tandem_runtime::app::App;
 use tandem_store::resources::Resource;
 use tandem_store::{StoreError, StoreFailed};
@@ -55,24 +56,16 @@ pub(super) async fn serve(State(app): State<App>, request: axum::http::Request<B
     (status, Json(body)).into_response()
 }
 
-/// All applications of the account: those created by REST, then those of the configuration file.
-fn all(app: &App, account: &Account) -> Vec<Arc<Row>> {
-    let routing = app.calls.services().routing.get();
-    let held = routing.holdings().applications.all(&account.name).into_iter();
-    let file = routing.applications().iter().filter(|app| app.account == account.name && &*app.provider == NAME);
-    let of_the_file = file.map(|app| {
-        let voice = Voice::from(app);
-        let details =
-            VoiceApplication { id: app.id.to_string(), dialect: NAME.to_owned(), voice, ..VoiceApplication::default() };
-        Arc::new(inventory::of_the_file(app.id.parse().unwrap_or_default(), &account.name, &app.id, details))
-    });
-    held.filter(|row| row.details.dialect == NAME).chain(of_the_file).collect()
+fn applications<'a>(app: &'a App, account: &'a Account) -> Applications<'a> {
+    let services = app.calls.services();
+    let id = |id: &str| Some(id.parse().unwrap_or_default());
+    Applications::new(services.routing.get(), &services.store, &account.name, NAME, id)
 }
 
-fn found(app: &App, account: &Account, id: &str) -> Result<Arc<Row>, Refusal> {
+fn found(app: &App, account: &Account, id: &str) -> Result<AccountApplication, Refusal> {
     let detail = "The requested resource or URL could not be found.";
     let not_found = || envelope(StatusCode::NOT_FOUND, "10005", "Resource not found", detail);
-    all(app, account).into_iter().find(|row| row.details.id == id).ok_or_else(not_found)
+    applications(app, account).find(|row| row.details.id == id).ok_or_else(not_found)
 }
 
 fn list(app: &App, account: &Account, query: &str) -> Result<(StatusCode, Value), Refusal> {
@@ -85,7 +78,7 @@ fn list(app: &App, account: &Account, query: &str) -> Result<(StatusCode, Value)
         Some(_) => Err(unprocessable("10033", "Value outside of range", &format!("{name} must be 1 to {most}"))),
     };
     let (page, size) = (number("page[number]", 1, 1_000_000)?, number("page[size]", 20, MOST)?);
-    let mut rows = all(app, account);
+    let mut rows = applications(app, account).all();
     if let Some(name) = given("filter[friendly_name]").or_else(|| given("filter[friendly_name][contains]")) {
         rows.retain(|row| row.name.to_lowercase().contains(&name.to_lowercase()));
     }
@@ -123,38 +116,42 @@ async fn create(app: &App, account: &Account, body: &[u8]) -> Result<(StatusCode
             return Err(unprocessable("10004", "Missing required parameter", &detail));
         }
     }
-    Ok((StatusCode::CREATED, one(&*put(app, row).await?)))
+    Ok((StatusCode::CREATED, one(&*keep(app, account, row).await?)))
 }
 
 async fn change(app: &App, account: &Account, id: &str, body: &[u8]) -> Result<(StatusCode, Value), Refusal> {
     let mut row = (*held(app, account, id)?).clone();
     set(&mut row, body)?;
     row.updated_at = Timestamp::now();
-    Ok((StatusCode::OK, one(&*put(app, row).await?)))
+    Ok((StatusCode::OK, one(&*keep(app, account, row).await?)))
 }
 
 async fn delete(app: &App, account: &Account, id: &str) -> Result<(StatusCode, Value), Refusal> {
     let row = held(app, account, id)?;
-    let services = app.calls.services();
-    let holdings = Arc::clone(services.routing.get().holdings());
-    holdings.applications.delete(&services.store, &account.name, row.id).await.map_err(unavailable)?;
-    Ok((StatusCode::OK, one(&row)))
+    match applications(app, account).delete(&row).await {
+        // Another request may have deleted the application meanwhile, which is as good.
+        Ok(()) | Err(ApplicationError::Unknown) => Ok((StatusCode::OK, one(&row))),
+        Err(ApplicationError::InTheFile(id)) => Err(in_the_file(&id)),
+        Err(ApplicationError::Store(error)) => Err(unavailable(error)),
+    }
 }
 
 /// An application that can be changed; 403 for one of the configuration file.
-fn held(app: &App, account: &Account, id: &str) -> Result<Arc<Row>, Refusal> {
+fn held(app: &App, account: &Account, id: &str) -> Result<AccountApplication, Refusal> {
     let row = found(app, account, id)?;
     if inventory::is_of_the_file(&*row) {
-        let detail = format!("{id} is in the server's configuration file and can be changed only there");
-        return Err(envelope(StatusCode::FORBIDDEN, "10010", "Authorization failed", &detail));
+        return Err(in_the_file(id));
     }
     Ok(row)
 }
 
-async fn put(app: &App, row: Row) -> Result<Arc<Row>, Refusal> {
-    let services = app.calls.services();
-    let holdings = Arc::clone(services.routing.get().holdings());
-    holdings.applications.put(&services.store, row).await.map_err(|error| match error {
+fn in_the_file(id: &str) -> Refusal {
+    let detail = format!("{id} is in the server's configuration file and can be changed only there");
+    envelope(StatusCode::FORBIDDEN, "10010", "Authorization failed", &detail)
+}
+
+async fn keep(app: &App, account: &Account, row: Row) -> Result<AccountApplication, Refusal> {
+    applications(app, account).keep(row).await.map_err(|error| match error {
         InventoryError::Store(error) => unavailable(error),
         full => unprocessable("10027", "Unprocessable Entity", &full.to_string()),
     })

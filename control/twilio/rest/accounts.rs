@@ -4,15 +4,14 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use tandem_accounts::Account;
-use tandem_accounts::subaccount::{AccountStatus, Subaccount};
+use tandem_accounts::changes::{AccountChange, AccountError, MOST_KEYS, MOST_SUBACCOUNTS};
+use tandem_accounts::subaccount::AccountStatus;
 use tandem_clock as clock;
 
 use super::super::account::{self, Facts};
 use super::super::error::ApiError;
 use super::{Answer, RestContext, Verb, created, ok};
 
-/// Maximum number of subaccounts of an account.
-const MOST: usize = 1000;
 /// Maximum length of a `FriendlyName`, in characters.
 const LONGEST_NAME: usize = 64;
 
@@ -61,51 +60,41 @@ fn list(x: &RestContext<'_>) -> Answer {
 }
 
 async fn create(x: &RestContext<'_>) -> Answer {
-    if x.app.accounts.parent(&x.account.name).is_some() {
-        return Err(ApiError::forbidden(20006, "A subaccount cannot have subaccounts"));
-    }
-    if x.app.accounts.below(&x.account.name).len() >= MOST {
-        return Err(ApiError::bad(20001, format!("An account has at most {MOST} subaccounts")));
-    }
     let name = match x.parameters.get("FriendlyName") {
         Some(name) => friendly_name(name)?,
         None => Timestamp::now().strftime("SubAccount Created at %Y-%m-%d %H:%M").to_string(),
     };
-    let id: u128 = rand::random();
-    let account = x.provider.new_account(id);
-    let account =
-        account.ok_or_else(|| ApiError::forbidden(20006, "Accounts are created in the server's configuration"))?;
-    let made = Subaccount::new(id, account, &x.account.name, name);
-    made.store(x.store()).await?;
-    x.app.accounts.put(made.clone());
-    Ok(created(account::account(&facts(x, &made.account)?)))
+    let created_account = x.app.accounts.create(x.store(), &x.account.name, name, |id| x.provider.new_account(id));
+    Ok(created(account::account(&facts(x, &created_account.await?.account)?)))
 }
 
 async fn update(x: &RestContext<'_>) -> Answer {
-    let accounts = &x.app.accounts;
-    let mut made = match accounts.made(&x.account.name) {
-        Some(made) => (*made).clone(),
-        None => {
-            let id = x.ids().parse("AC", x.account_sid()).ok_or_else(ApiError::internal)?;
-            Subaccount::of_configured(id, &x.account)
-        }
+    let change = AccountChange {
+        friendly_name: x.parameters.get("FriendlyName").map(friendly_name).transpose()?,
+        status: x.parameters.get("Status").map(standing).transpose()?,
     };
-    if let Some(name) = x.parameters.get("FriendlyName") {
-        made.friendly_name = friendly_name(name)?;
-    }
-    if let Some(status) = x.parameters.get("Status") {
-        let standing = standing(status)?;
-        // An account of the configuration is removed in the configuration. An account cannot suspend or close itself,
-        // because it could not undo that.
-        if standing != AccountStatus::Active && (made.parent.is_none() || x.own) {
-            return Err(ApiError::bad(20001, "Status can be changed only for a subaccount, and only by its parent"));
-        }
-        made.standing = standing;
-    }
-    made.updated_at = Timestamp::now();
-    made.store(x.store()).await?;
-    accounts.put(made);
+    let id = x.ids().parse("AC", x.account_sid()).ok_or_else(ApiError::internal)?;
+    x.app.accounts.change(x.store(), &x.account, id, x.own, change).await?;
     Ok(ok(account::account(&facts(x, &x.account)?)))
+}
+
+impl From<AccountError> for ApiError {
+    fn from(error: AccountError) -> Self {
+        match error {
+            AccountError::IsSubaccount => Self::forbidden(20006, "A subaccount cannot have subaccounts"),
+            AccountError::TooManySubaccounts => {
+                Self::bad(20001, format!("An account has at most {MOST_SUBACCOUNTS} subaccounts"))
+            }
+            AccountError::TooManyKeys => Self::bad(20001, format!("An account has at most {MOST_KEYS} keys")),
+            AccountError::ConfigurationOnly => {
+                Self::forbidden(20006, "Accounts are created in the server's configuration")
+            }
+            AccountError::StatusIsForParent => {
+                Self::bad(20001, "Status can be changed only for a subaccount, and only by its parent")
+            }
+            AccountError::Store(error) => error.into(),
+        }
+    }
 }
 
 /// The content of the Account resource. Error 500 if the account has no credentials for this provider.

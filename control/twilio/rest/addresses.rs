@@ -11,7 +11,7 @@ use super::super::error::ApiError;
 use super::super::family::Owner;
 use super::super::form::Parameters;
 use super::super::{format, path, resource_fields, sid};
-use super::{Answer, RestContext, Verb, created, deleted, ok};
+use super::{Answer, RestContext, Verb, created, deleted, not_added, ok};
 
 const ADDRESS: Kind<Details> = Kind::new("address");
 /// Error number: a parameter is invalid.
@@ -104,10 +104,9 @@ async fn create(x: &RestContext<'_>) -> Answer {
     }
     row.details.iso_country = country;
     apply(x.parameters, &mut row)?;
-    if resources::count(x.store(), ADDRESS, &x.account.name, &Filter::default()).await? >= MOST {
-        return Err(ApiError::bad(INVALID, format!("An account has at most {MOST} addresses")));
-    }
-    resources::put(x.store(), ADDRESS, &row).await?;
+    let full = |most| format!("An account has at most {most} addresses");
+    let added = resources::add(x.store(), ADDRESS, &row, &Filter::default(), MOST).await;
+    added.map_err(|why| not_added(why, full))?;
     Ok(created(address(x.account_sid(), &row)))
 }
 

@@ -43,23 +43,19 @@ pub(super) fn answer(x: &RestContext<'_>, below: &[&str]) -> Answer {
 fn list(x: &RestContext<'_>, code: &str, (kind, name): (NumberKind, &str)) -> Answer {
     let most = x.paging("PN")?.page().limit;
     let wanted = NumberSearch::parse(x.parameters)?;
-    let routing = x.routing();
     let block_fits = |block: &Block| {
         block.kind == kind && country_of(block.number.as_str(), block) == code && wanted.fits_block(block)
     };
-    let taker = x.taker();
-    let numbers = routing.pool().numbers(&taker, block_fits);
-    let numbers =
-        numbers.filter(|(number, _)| wanted.fits(number) && !routing.is_taken(&x.account.name, number)).take(most);
-    let numbers: Vec<Value> = numbers.map(|(number, block)| available(&number, block)).collect();
+    let numbers = x.numbers();
+    let offered = numbers.offered(block_fits, |number| wanted.fits(number), most);
+    let numbers: Vec<Value> = offered.iter().map(|(number, block)| available(number, block)).collect();
     Ok(ok(json!({ "available_phone_numbers": numbers, "uri": uri(x, &format!("/{code}/{name}")) })))
 }
 
 /// The countries of the pool's numbers in the order of the pool, each with its kinds of numbers.
 fn countries(x: &RestContext<'_>) -> Vec<(String, Vec<NumberKind>)> {
     let mut countries: Vec<(String, Vec<NumberKind>)> = Vec::new();
-    let routing = x.routing();
-    for block in routing.pool().blocks(&x.taker()) {
+    for block in x.numbers().blocks() {
         let code = country_of(block.number.as_str(), block);
         let place = countries.iter().position(|(known, _)| *known == code).unwrap_or_else(|| {
             countries.push((code.to_owned(), Vec::new()));

@@ -6,12 +6,12 @@ use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use tandem_call::command::{Accepted, Command};
 use tandem_call::id::LegId;
-use tandem_call::leg::{Direction, Status};
+use tandem_call::leg::Status;
 use tandem_clock as clock;
 use tandem_history::notification::{Level, Notification};
 use tandem_history::query::LegFilter;
 use tandem_http::exchange;
-use tandem_routing::new_call::{Created, NewCall};
+use tandem_operations::calls;
 
 use super::super::error::ApiError;
 use super::super::form::Parameters;
@@ -70,7 +70,7 @@ async fn create(x: &RestContext<'_>) -> Answer {
     let (account, routing) = (&x.account.name, x.app.calls.services().routing.get());
     let new = request::new_call(x.parameters, account, &|sid| routing.application(account, x.provider.name(), sid))?;
     let began = clock::time();
-    let leg = place(x, new).await?.leg;
+    let leg = calls::place(&x.app.calls, new, request::passed_on(x.parameters)).await?.leg;
     let body = call::created(x.owner(), &leg);
     let exchange = exchange(x, began, StatusCode::CREATED, &body.to_string());
     for (code, message) in request::oddities(x.parameters) {
@@ -79,22 +79,6 @@ async fn create(x: &RestContext<'_>) -> Answer {
     }
     x.app.calls.exchanged(leg.session, Some(leg.id), exchange, None);
     Ok((StatusCode::CREATED, Json(body)).into_response())
-}
-
-/// Creates a call, if the account may use the caller id.
-pub(super) async fn place(x: &RestContext<'_>, new: NewCall) -> Result<Created, ApiError> {
-    if is_passed_on(x, &new).await? {
-        return Ok(x.app.calls.create_from_anywhere(new).await?);
-    }
-    Ok(x.app.calls.create(new).await?)
-}
-
-/// Whether the new call forwards an inbound call and shows its caller. Its `CallToken`, which the inbound call's
-/// webhooks contained, proves this.
-async fn is_passed_on(x: &RestContext<'_>, new: &NewCall) -> Result<bool, ApiError> {
-    let Some(id) = request::passed_on(x.parameters) else { return Ok(false) };
-    let leg = x.app.calls.get(&x.account.name, id).await?;
-    Ok(leg.is_some_and(|leg| leg.direction == Direction::Inbound && leg.from == new.from))
 }
 
 /// Writes the answer to a request that changes a call into the call's log, whether the request succeeded or not.
@@ -151,12 +135,9 @@ async fn update(x: &RestContext<'_>, id: LegId) -> Answer {
 }
 
 async fn delete(x: &RestContext<'_>, id: LegId) -> Answer {
-    let leg = x.leg(id).await?;
-    if !leg.status.is_final() {
-        return Err(ApiError::bad(20009, "Call is still in progress. Cannot delete."));
-    }
-    let deleted = x.app.calls.delete(&x.account.name, id).await?;
-    if deleted { Ok(StatusCode::NO_CONTENT.into_response()) } else { Err(x.not_found()) }
+    let live = "Call is still in progress. Cannot delete.";
+    calls::delete(&x.app.calls, &x.account.name, id).await.map_err(|why| x.not_deleted(why, live))?;
+    Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 /// The filter of a list of calls. `None` if no call can match.

@@ -12,7 +12,7 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use jiff::Timestamp;
 use serde_json::Value;
-use tandem_call::command::{self, Command};
+use tandem_call::command;
 use tandem_call::conference::event::{
     ConferenceEnd, ConferenceInfo, ConferenceStatus, EndCause, ParticipantInfo, ParticipantStatus,
 };
@@ -25,14 +25,14 @@ use tandem_call::stream::StreamSpec;
 use tandem_conferences::NoSeat;
 use tandem_conferences::history::{self, ConferenceFilter};
 use tandem_history::query::RecordingFilter;
-use tandem_runtime::services::Services;
+use tandem_operations::conferences::{self as operations, ChangeError, InviteError, OpenError};
 
 use super::super::error::ApiError;
 use super::super::form::Parameters;
 use super::super::list::{self};
 use super::super::request::{self, RecordingUpdate};
 use super::super::{conference, recording};
-use super::{Answer, RestContext, StartOrStop, Verb, calls, ok, recordings};
+use super::{Answer, RestContext, StartOrStop, Verb, ok, recordings};
 
 /// The conference has ended, or does not exist.
 const NO_CONFERENCE: u32 = 16022;
@@ -66,13 +66,9 @@ pub(super) async fn answer(x: &RestContext<'_>, below: &[&str]) -> Answer {
     }
 }
 
-fn services<'a>(x: &RestContext<'a>) -> &'a Arc<Services> {
-    x.app.calls.services()
-}
-
 /// Finds a conference by its SID or its name.
 async fn found(x: &RestContext<'_>, name: &str) -> Result<Arc<ConferenceInfo>, ApiError> {
-    let (services, account) = (services(x), &x.account.name);
+    let (services, account) = (x.services(), &x.account.name);
     let known = match x.ids().parse_conference(name) {
         Some(id) => history::get(&services.conferences, account, id).await?,
         None => history::named(&services.conferences, account, name).await?,
@@ -100,7 +96,7 @@ async fn list(x: &RestContext<'_>) -> Answer {
         created: list::range(x.parameters, "DateCreated")?,
         updated: list::range(x.parameters, "DateUpdated")?,
     };
-    let found = history::list(&services(x).conferences, &x.account.name, &filter, paging.page()).await?;
+    let found = history::list(&x.services().conferences, &x.account.name, &filter, paging.page()).await?;
     let represent = |info: &Arc<ConferenceInfo>| (x.ids().conference(info.id), conference::conference(x.owner(), info));
     Ok(ok(x.list("conferences", "Conferences", &paging, found.iter().map(represent).collect())))
 }
@@ -112,11 +108,6 @@ fn open(x: &RestContext<'_>) -> Answer {
     let name: Arc<str> = request::conference_name(name)?.into();
     let most = parameters.number("MaxParticipants", 2..=250, 20001)?.unwrap_or(250);
     let opening = request::conference_opening(parameters, "")?;
-    let services = services(x);
-    if services.conferences.find(&x.account.name, &name).is_some() {
-        let message = format!("A conference named {name} already exists");
-        return Err(ApiError { status: StatusCode::CONFLICT, code: 20409, message });
-    }
     let wanted = ConferenceSpec {
         account: &x.account.name,
         dialect: &x.provider.name().into(),
@@ -124,9 +115,14 @@ fn open(x: &RestContext<'_>) -> Answer {
         most: u16::try_from(most).unwrap_or(250),
         opening: Some(Arc::new(opening)),
     };
-    let opened = services.conferences.open(wanted);
-    let seen = opened.map_err(|why| unavailable(&why))?;
-    Ok((StatusCode::CREATED, Json(conference::conference(x.owner(), &seen.info))).into_response())
+    let opened = operations::open(&x.app.calls, wanted).map_err(|why| match why {
+        OpenError::NameInUse => {
+            let message = format!("A conference named {name} already exists");
+            ApiError { status: StatusCode::CONFLICT, code: 20409, message }
+        }
+        why => unavailable(&why.to_string()),
+    });
+    Ok((StatusCode::CREATED, Json(conference::conference(x.owner(), &opened?.info))).into_response())
 }
 
 fn unavailable(why: &str) -> ApiError {
@@ -136,7 +132,7 @@ fn unavailable(why: &str) -> ApiError {
 }
 
 async fn update(x: &RestContext<'_>, info: &ConferenceInfo) -> Answer {
-    let (parameters, conferences) = (x.parameters, &services(x).conferences);
+    let (parameters, conferences) = (x.parameters, &x.services().conferences);
     let ends = parameters.word("Status", &[("completed", true)], false, 20001)?;
     let announcement = parameters.target("AnnounceUrl", "AnnounceMethod", 20001)?;
     let mut info = info.clone();
@@ -147,10 +143,7 @@ async fn update(x: &RestContext<'_>, info: &ConferenceInfo) -> Answer {
         }
     }
     if ends && info.status != ConferenceStatus::Completed {
-        for leg in conferences.end(info.id, false) {
-            // The leg may have hung up already.
-            let _ = x.request(leg, Command::Hangup { headers: Vec::new() }).await;
-        }
+        operations::end(&x.app.calls, info.id, false, None).await;
         // The room still has to release its participants, but the conference reads as completed from now on.
         info.status = ConferenceStatus::Completed;
         info.end = Some(ConferenceEnd { cause: EndCause::Request, by: None, label: None });
@@ -166,9 +159,9 @@ async fn participants(x: &RestContext<'_>, info: &ConferenceInfo) -> Answer {
     let (muted, hold, coaching) = (flag("Muted")?, flag("Hold")?, flag("Coaching")?);
     let gone = x.parameters.word("Status", &[("completed", true)], false, 20001)?;
     let mut all = match gone {
-        true => history::participants(&services(x).conferences, &x.account.name, info.id).await?,
+        true => history::participants(&x.services().conferences, &x.account.name, info.id).await?,
         false => {
-            services(x).conferences.get(&x.account.name, info.id).map(|seen| seen.participants).unwrap_or_default()
+            x.services().conferences.get(&x.account.name, info.id).map(|seen| seen.participants).unwrap_or_default()
         }
     };
     let left = |who: &ParticipantInfo| matches!(who.status, ParticipantStatus::Left | ParticipantStatus::Failed);
@@ -204,7 +197,7 @@ async fn represent(x: &RestContext<'_>, info: &ConferenceInfo, who: &Participant
 
 /// Calls a new participant into a conference.
 async fn add(x: &RestContext<'_>, name: &str) -> Answer {
-    let (parameters, services) = (x.parameters, services(x));
+    let (parameters, calls) = (x.parameters, &x.app.calls);
     let name: Arc<str> = match x.ids().parse_conference(name) {
         Some(_) => {
             let info = found(x, name).await?;
@@ -224,15 +217,13 @@ async fn add(x: &RestContext<'_>, name: &str) -> Answer {
     let new = request::participant_call(parameters, &x.account.name, program)?;
     let (account, dialect, opening) = (&x.account.name, &x.provider.name().into(), participation.opening.clone());
     let wanted = ConferenceSpec { account, dialect, name: &name, most, opening };
-    let seat = services.conferences.seat(wanted, participation)?;
-    let conference = seat.conference();
-    let created = calls::place(x, new).await?;
-    seat.take(created.leg.id)?;
-    let leg = x.leg(created.leg.id).await?;
-    seat.settle(&leg);
-    let info = history::get(&services.conferences, &x.account.name, conference).await?.ok_or_else(|| x.not_found())?;
-    let who = history::participant(&services.conferences, &x.account.name, info.id, leg.id).await?;
-    let who = who.unwrap_or_else(|| seat.absent(&leg));
+    let invited = operations::invite(calls, wanted, participation, new, request::passed_on(parameters)).await;
+    let invited = invited.map_err(|why| match why {
+        InviteError::NoSeat(why) => why.into(),
+        InviteError::NotCalled(why) => why.into(),
+        InviteError::Store(failed) => ApiError::from(failed),
+    })?;
+    let (info, who) = invited.participant(calls, &x.account.name).await?.ok_or_else(|| x.not_found())?;
     let mut body = conference::participant(x.owner(), &info, &who, None);
     if let Some(fields) = body.as_object_mut() {
         fields.insert("queue_time".into(), "0".into());
@@ -313,7 +304,7 @@ impl From<NoSeat> for ApiError {
 }
 
 async fn participant(x: &RestContext<'_>, info: &ConferenceInfo, name: &str, verb: Verb) -> Answer {
-    let seen = services(x).conferences.get(&x.account.name, info.id);
+    let seen = x.services().conferences.get(&x.account.name, info.id);
     let there = seen.map(|seen| seen.participants).unwrap_or_default();
     let named = |who: &ParticipantInfo| match x.ids().parse_call(name) {
         Some(leg) => who.leg == leg,
@@ -324,9 +315,7 @@ async fn participant(x: &RestContext<'_>, info: &ConferenceInfo, name: &str, ver
         Verb::Get => Ok(ok(represent(x, info, &who).await?)),
         Verb::Post => change(x, info, &who).await,
         Verb::Delete => {
-            let expected = who.status == ParticipantStatus::Expected;
-            let command = if expected { Command::Hangup { headers: Vec::new() } } else { Command::LeaveConference };
-            x.request(who.leg, command).await.map_err(|refused| x.refused(refused))?;
+            operations::remove(&x.app.calls, &who).await.map_err(|refused| x.refused(refused))?;
             Ok(StatusCode::NO_CONTENT.into_response())
         }
         Verb::Other => Err(ApiError::method_not_allowed()),
@@ -345,20 +334,18 @@ async fn change(x: &RestContext<'_>, info: &ConferenceInfo, who: &ParticipantInf
         coach: coach(parameters, who.participation.coach.as_ref())?,
         ..Change::default()
     };
-    if let Some(Some(coaching)) = &change.coach {
-        services(x).conferences.may_coach(&x.account.name, info.id, coaching)?;
-    }
     let announcement = parameters.target("AnnounceUrl", "AnnounceMethod", 20001)?;
-    if change != Change::default() {
-        let asked = x.request(who.leg, Command::ChangeInConference(Box::new(change))).await;
-        asked.map_err(|refused| x.refused(refused))?;
-    }
+    let changed = operations::change(&x.app.calls, &x.account.name, info.id, who.leg, change).await;
+    changed.map_err(|why| match why {
+        ChangeError::CannotCoach(why) => why.into(),
+        ChangeError::Refused(refused) => x.refused(refused),
+    })?;
     if let Some(target) = announcement
-        && !services(x).conferences.announce(info.id, Some(who.leg), target)
+        && !x.services().conferences.announce(info.id, Some(who.leg), target)
     {
         return Err(ApiError::bad(NO_CONFERENCE, "The participant is not in the conference"));
     }
-    let after = history::participant(&services(x).conferences, &x.account.name, info.id, who.leg).await?;
+    let after = history::participant(&x.services().conferences, &x.account.name, info.id, who.leg).await?;
     Ok(ok(represent(x, info, after.as_ref().unwrap_or(who)).await?))
 }
 
@@ -386,7 +373,7 @@ async fn recordings(x: &RestContext<'_>, info: &ConferenceInfo, below: &[&str]) 
 }
 
 fn streams(x: &RestContext<'_>, info: &ConferenceInfo, below: &[&str]) -> Answer {
-    let conferences = &services(x).conferences;
+    let conferences = &x.services().conferences;
     let ((id, name), status) = match x.started_or_stopped(below)? {
         StartOrStop::Start => {
             live(info)?;
@@ -422,7 +409,7 @@ async fn list_recordings(x: &RestContext<'_>, info: &ConferenceInfo) -> Answer {
 fn record(x: &RestContext<'_>, info: &ConferenceInfo) -> Answer {
     live(info)?;
     let spec = request::recording(x.parameters, RecordingSource::ConferenceRequest, false)?;
-    let recording = services(x).conferences.record(info.id, spec);
+    let recording = x.services().conferences.record(info.id, spec);
     let recording = recording.ok_or_else(|| ApiError::bad(21220, "The conference cannot be recorded now"))?;
     let body = recording::conference_recording(x.owner(), &x.app.public_url, &recording);
     Ok((StatusCode::CREATED, Json(body)).into_response())
@@ -431,7 +418,7 @@ fn record(x: &RestContext<'_>, info: &ConferenceInfo) -> Answer {
 /// Finds a recording of the conference by its SID. `Twilio.CURRENT` means the only running one; several running ones
 /// are error 16108.
 async fn of_conference(x: &RestContext<'_>, info: &ConferenceInfo, name: &str) -> Result<Recording, ApiError> {
-    let mut running = services(x).conferences.recordings(info.id);
+    let mut running = x.services().conferences.recordings(info.id);
     if name == "Twilio.CURRENT" {
         return match (running.pop(), running.is_empty()) {
             (Some(recording), true) => Ok(recording),
@@ -448,7 +435,7 @@ async fn of_conference(x: &RestContext<'_>, info: &ConferenceInfo, name: &str) -
 }
 
 fn update_recording(x: &RestContext<'_>, info: &ConferenceInfo, before: &Recording) -> Answer {
-    let conferences = &services(x).conferences;
+    let conferences = &x.services().conferences;
     let (after, status) = match request::recording_update(x.parameters)? {
         RecordingUpdate::Pause(gap) => (conferences.pause(info.id, before.id, Some(gap)), "paused"),
         RecordingUpdate::Resume => (conferences.pause(info.id, before.id, None), "in-progress"),

@@ -10,8 +10,6 @@ use super::super::error::ApiError;
 use super::super::{format, sid};
 use super::{Answer, RestContext, Verb, created, deleted, ok};
 
-/// Maximum number of keys of an account.
-const MOST: usize = 500;
 /// Maximum length of a `FriendlyName`, in characters.
 const LONGEST_NAME: usize = 64;
 
@@ -30,8 +28,7 @@ pub(super) async fn answer(x: &RestContext<'_>, name: Name, below: &[&str]) -> A
         ([sid], Verb::Post) => update(x, find(x, sid).await?).await,
         ([sid], Verb::Delete) => {
             let key = find(x, sid).await?;
-            Key::delete(x.store(), &x.account.name, key.id).await?;
-            x.app.accounts.forget_key(key.id);
+            x.app.accounts.delete_key(x.store(), &key).await?;
             Ok(deleted())
         }
         ([] | [_], _) => Err(ApiError::method_not_allowed()),
@@ -60,23 +57,15 @@ async fn create(x: &RestContext<'_>) -> Answer {
         Some(name) => friendly_name(name)?,
         None => String::new(),
     };
-    if x.app.accounts.keys_of(&x.account.name) >= MOST {
-        return Err(ApiError::bad(20001, format!("An account has at most {MOST} keys")));
-    }
-    let (new, secret) = Key::new(&x.account.name, name);
-    new.store(x.store()).await?;
+    let (new, secret) = x.app.accounts.create_key(x.store(), &x.account.name, name).await?;
     let mut body = key(&new);
     format::extend(&mut body, json!({ "secret": secret }));
-    x.app.accounts.put_key(new);
     Ok(created(body))
 }
 
 async fn update(x: &RestContext<'_>, mut one: Key) -> Answer {
     if let Some(name) = x.parameters.given("FriendlyName") {
-        one.friendly_name = friendly_name(name)?;
-        one.updated_at = Timestamp::now();
-        one.store(x.store()).await?;
-        x.app.accounts.put_key(one.clone());
+        x.app.accounts.rename_key(x.store(), &mut one, friendly_name(name)?).await?;
     }
     Ok(ok(key(&one)))
 }

@@ -51,12 +51,14 @@ use tandem_call::command::{Accepted, Command, Refused, Request as LegRequest};
 use tandem_call::id::LegId;
 use tandem_call::leg::LegInfo;
 use tandem_dialect::Notice;
+use tandem_operations::calls::DeleteError;
 use tandem_routing::Routing;
 use tandem_routing::inventory::Inventory;
 use tandem_routing::new_call::CreateError;
 use tandem_routing::numbers::Numbers;
 use tandem_runtime::app::App;
-use tandem_store::resources::{self, Filter, Kind, Resource};
+use tandem_runtime::services::Services;
+use tandem_store::resources::{self, Filter, Kind, NotAdded, Resource};
 use tandem_store::{Store, StoreError, StoreFailed};
 
 use super::Twilio;
@@ -489,12 +491,7 @@ impl RestContext<'_> {
 
     /// The current routing: all accounts' numbers and applications.
     fn routing(&self) -> Arc<Routing> {
-        self.app.calls.services().routing.get()
-    }
-
-    /// The account from whose part of the number pool this account takes numbers: its parent, or itself if it has none.
-    fn taker(&self) -> Arc<str> {
-        self.app.accounts.parent(&self.account.name).unwrap_or_else(|| Arc::clone(&self.account.name))
+        self.services().routing.get()
     }
 
     /// The numbers of the account.
@@ -507,17 +504,10 @@ impl RestContext<'_> {
         Arc::clone(self.routing().holdings())
     }
 
-    /// The account to which a resource of this account may be transferred; otherwise 403. Allowed are its subaccounts,
-    /// its parent if the parent makes the request, and any account if the operator makes the request.
+    /// The account to which a resource of this account may be transferred; otherwise 403.
     fn new_owner(&self, sid: &str) -> Result<Arc<Account>, ApiError> {
         let accounts = &self.app.accounts;
-        let may = |new_owner: &Arc<Account>| {
-            let parent = |name: &str| accounts.parent(name);
-            accounts.is_operator(&self.account)
-                || parent(&new_owner.name).as_deref() == Some(&*self.account.name)
-                || (parent(&self.account.name).as_deref() == Some(&*new_owner.name) && !self.own)
-        };
-        let new_owner = accounts.by_sid(sid).filter(may);
+        let new_owner = accounts.by_sid(sid).filter(|to| accounts.may_transfer(&self.account, to, self.own));
         new_owner.ok_or_else(|| ApiError {
             status: StatusCode::FORBIDDEN,
             code: 20006,
@@ -526,16 +516,24 @@ impl RestContext<'_> {
     }
 
     fn store(&self) -> &Store {
-        &self.app.calls.services().store
+        &self.services().store
     }
 
-    /// Applies a change of registrations or trunks to live phones at once.
-    async fn phones_changed(&self) -> Result<(), ApiError> {
-        Ok(self.app.calls.services().phones_changed().await?)
+    fn services(&self) -> &Arc<Services> {
+        self.app.calls.services()
     }
 
     async fn request(&self, id: LegId, command: Command) -> Result<Accepted, Refused> {
         self.app.calls.request(id, LegRequest { client_state: None, command }).await
+    }
+
+    /// The error of a call's or recording's record that was not deleted. `live` is the message if it has not ended.
+    fn not_deleted(&self, why: DeleteError, live: &str) -> ApiError {
+        match why {
+            DeleteError::Unknown => self.not_found(),
+            DeleteError::Live => ApiError::bad(20009, live),
+            DeleteError::Store(failed) => failed.into(),
+        }
     }
 
     fn refused(&self, refused: Refused) -> ApiError {
@@ -551,6 +549,15 @@ impl RestContext<'_> {
                 message: "This call already has the maximum number of these".into(),
             },
         }
+    }
+}
+
+/// The error of a resource that was not added. `full` writes the message for a limit that is reached.
+fn not_added(why: NotAdded, full: impl FnOnce(u64) -> String) -> ApiError {
+    match why {
+        NotAdded::Full(most) => ApiError::bad(20001, full(most)),
+        NotAdded::Taken => ApiError::internal(),
+        NotAdded::Store(error) => error.into(),
     }
 }
 

@@ -6,9 +6,9 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tandem_call::command::Command;
 use tandem_call::id::{LegId, QueueId};
-use tandem_queues::{self as queues, DEFAULT_MOST, MOST_WAITING, Member, QueueError, QueueSnapshot, Queues};
+use tandem_operations::queues::{self, QueueFailure};
+use tandem_queues::{DEFAULT_MOST, MOST_WAITING, Member, QueueError, QueueSnapshot, Queues};
 
 use super::super::error::ApiError;
 use super::super::family::Owner;
@@ -76,27 +76,18 @@ fn list(x: &RestContext<'_>) -> Answer {
 async fn create(x: &RestContext<'_>) -> Answer {
     let name = name(x)?.ok_or_else(|| ApiError::bad(BAD_NAME, "FriendlyName is required"))?;
     let most = most(x)?.unwrap_or(DEFAULT_MOST);
-    let made = all(x).create(&x.account.name, name, most, Timestamp::now()).map_err(|why| unfit(x, why))?;
-    if let Err(error) = queues::keep(x.store(), &made.queue).await {
-        // No client knows the queue yet.
-        let _ = all(x).delete(&x.account.name, made.queue.id);
-        return Err(error.into());
-    }
-    Ok((StatusCode::CREATED, Json(queue(x.owner(), &made))).into_response())
+    let created = queues::create(&x.app.calls, &x.account.name, name, most).await.map_err(|why| unfit(x, why))?;
+    Ok((StatusCode::CREATED, Json(queue(x.owner(), &created))).into_response())
 }
 
 async fn update(x: &RestContext<'_>, id: QueueId) -> Answer {
     let (name, most) = (name(x)?, most(x)?);
-    let changed = all(x).change(&x.account.name, id, name, most, Timestamp::now());
-    let (changed, pair) = changed.map_err(|why| unfit(x, why))?;
-    x.app.calls.connect_to_agent(pair);
-    queues::keep(x.store(), &changed.queue).await?;
-    Ok(ok(queue(x.owner(), &changed)))
+    let changed = queues::change(&x.app.calls, &x.account.name, id, name, most).await;
+    Ok(ok(queue(x.owner(), &changed.map_err(|why| unfit(x, why))?)))
 }
 
 async fn delete(x: &RestContext<'_>, id: QueueId) -> Answer {
-    let deleted = all(x).delete(&x.account.name, id).map_err(|why| unfit(x, why))?;
-    queues::forget(x.store(), &deleted).await?;
+    queues::delete(&x.app.calls, &x.account.name, id).await.map_err(|why| unfit(x, why))?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -114,21 +105,8 @@ async fn dequeue(x: &RestContext<'_>, id: QueueId, which: Option<LegId>) -> Answ
     find(x, id)?;
     let target = x.parameters.target("Url", "Method", 21205)?;
     let target = target.ok_or_else(|| ApiError::bad(21205, "Url is required"))?;
-    // Members that could not be redirected because they are leaving the queue. They stay reserved until the loop ends,
-    // so that each is tried only once.
-    let mut leaving = Vec::new();
-    let taken = loop {
-        let Some(next) = all(x).call(&x.account.name, id, which) else { break None };
-        match x.request(next.leg, Command::Dequeue(target.clone())).await {
-            Ok(_) => break Some(next),
-            Err(_) => leaving.push(next.leg),
-        }
-    };
-    for leg in leaving {
-        x.app.calls.connect_to_agent(all(x).wait_again(id, leg));
-    }
-    let taken = taken.ok_or_else(|| x.not_found())?;
-    Ok(ok(member(x.owner(), id, &taken, Timestamp::now())))
+    let redirected = queues::redirect_member(&x.app.calls, &x.account.name, id, which, &target).await;
+    Ok(ok(member(x.owner(), id, &redirected.ok_or_else(|| x.not_found())?, Timestamp::now())))
 }
 
 /// Parses a member's id. `None` means the first member (`Front`).
@@ -152,7 +130,11 @@ fn most(x: &RestContext<'_>) -> Result<Option<u32>, ApiError> {
     Ok(most.and_then(|most| u32::try_from(most).ok()))
 }
 
-fn unfit(x: &RestContext<'_>, why: QueueError) -> ApiError {
+fn unfit(x: &RestContext<'_>, why: QueueFailure) -> ApiError {
+    let why = match why {
+        QueueFailure::Refused(why) => why,
+        QueueFailure::Store(failed) => return failed.into(),
+    };
     match why {
         QueueError::Unknown => x.not_found(),
         QueueError::NameTaken => ApiError::bad(NAME_TAKEN, "Another queue of this account has this FriendlyName"),

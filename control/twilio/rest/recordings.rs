@@ -196,11 +196,10 @@ async fn of_call(x: &RestContext<'_>, leg: LegId, which: Which) -> Result<Record
 }
 
 pub(super) async fn delete(x: &RestContext<'_>, recording: &Recording) -> Answer {
-    if matches!(recording.status, RecordingStatus::InProgress | RecordingStatus::Paused) {
-        return Err(ApiError::bad(20009, "The recording is still in progress. Cannot delete."));
-    }
-    let deleted = x.app.recordings.delete(&x.account.name, recording.id).await?;
-    if deleted { Ok(StatusCode::NO_CONTENT.into_response()) } else { Err(x.not_found()) }
+    let live = "The recording is still in progress. Cannot delete.";
+    let deleted = tandem_operations::recordings::delete(&x.app.recordings, &x.account.name, recording).await;
+    deleted.map_err(|why| x.not_deleted(why, live))?;
+    Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 /// Answers with the audio. No credentials are needed unless `recordings.require_credentials` is set, because the URL

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 use tandem_accounts::Account;
+use tandem_routing::applications::{ApplicationError, Applications};
 use tandem_routing::inventory::{self, Voice, VoiceApplication};
 use tandem_runtime::app::App;
 use tandem_store::StoreFailed;
@@ -23,6 +24,12 @@ pub(super) struct CallControl;
 
 type Row = Resource<VoiceApplication>;
 
+/// The account's applications. The id of one in the configuration file is only a text.
+fn applications<'a>(app: &'a App, account: &'a str) -> Applications<'a> {
+    let services = app.calls.services();
+    Applications::new(services.routing.get(), &services.store, account, NAME, |_| Some(0))
+}
+
 impl Kind for CallControl {
     type Details = VoiceApplication;
 
@@ -39,16 +46,7 @@ impl Kind for CallControl {
     };
 
     async fn all(app: &App, account: &Account) -> Result<Vec<Arc<Row>>, ApiError> {
-        let routing = app.calls.services().routing.get();
-        let held = routing.holdings().applications.all(&account.name).into_iter();
-        let file = routing.applications().iter().filter(|app| app.account == account.name && &*app.provider == NAME);
-        let file = file.map(|app| {
-            let voice = Voice::from(app);
-            let (id, dialect) = (app.id.to_string(), NAME.to_owned());
-            let details = VoiceApplication { id, dialect, voice, ..VoiceApplication::default() };
-            Arc::new(inventory::of_the_file(0, &account.name, &app.id, details))
-        });
-        Ok(held.filter(|row| row.details.dialect == NAME).chain(file).collect())
+        Ok(applications(app, &account.name).all())
     }
 
     fn id(row: &Row) -> String {
@@ -88,17 +86,17 @@ impl Kind for CallControl {
     }
 
     async fn keep(app: &App, row: Row) -> Result<Arc<Row>, ApiError> {
-        let services = app.calls.services();
-        let holdings = Arc::clone(services.routing.get().holdings());
-        holdings.applications.put(&services.store, row).await.map_err(not_held)
+        let account = row.account.clone();
+        applications(app, &account).keep(row).await.map_err(not_held)
     }
 
     async fn remove(app: &App, row: &Row) -> Result<(), ApiError> {
         check_unused(app, &row.account, &row.details.id)?;
-        let services = app.calls.services();
-        let holdings = Arc::clone(services.routing.get().holdings());
-        let deleted = holdings.applications.delete(&services.store, &row.account, row.id).await;
-        deleted.map_err(StoreFailed::from)?.then_some(()).ok_or_else(ApiError::no_resource)
+        applications(app, &row.account).delete(row).await.map_err(|why| match why {
+            ApplicationError::InTheFile(id) => ApiError::in_the_file(&id),
+            ApplicationError::Unknown => ApiError::no_resource(),
+            ApplicationError::Store(error) => StoreFailed::from(error).into(),
+        })
     }
 
     fn more(_: &App, row: &Row) -> Value {

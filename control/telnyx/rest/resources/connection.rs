@@ -125,13 +125,6 @@ pub(super) fn caller_id(kept: Parameters<'_>) -> Result<Option<String>, ApiError
     }
 }
 
-/// Number of connections that use a profile.
-pub(super) fn count(routing: &Routing, account: &str, profile: u128) -> usize {
-    let applications = routing.holdings().applications.all(account);
-    let applications = applications.iter().filter(|row| row.details.limits.profile == Some(profile)).count();
-    applications + routing.phones().connections().of_profile(account, profile)
-}
-
 /// A connection to which a number can lead.
 pub(super) struct Connection {
     /// The connection's name for people.

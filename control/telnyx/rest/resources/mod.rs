@@ -55,8 +55,7 @@ fn not_held(why: InventoryError) -> ApiError {
 
 /// Refuses to delete a connection to which numbers still lead.
 fn check_unused(app: &App, account: &str, id: &str) -> Result<(), ApiError> {
-    let numbers = app.calls.services().routing.get().holdings().numbers.all(account);
-    match numbers.iter().find(|number| number.details.application.as_deref() == Some(id)) {
+    match app.calls.services().routing.get().number_of_application(account, id) {
         Some(number) => Err(ApiError::in_use(format!("{} still uses this connection.", number.name))),
         None => Ok(()),
     }

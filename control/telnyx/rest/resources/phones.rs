@@ -18,7 +18,8 @@ use serde_json::{Map, Value, json};
 use sha2::Sha256;
 use tandem_accounts::Account;
 use tandem_clock as clock;
-use tandem_routing::connections::PHONES;
+use tandem_operations::phones;
+use tandem_routing::connections::{MOST, PHONES};
 use tandem_routing::phones::provisioned::ProvisionedPhone;
 use tandem_runtime::app::App;
 use tandem_store::resources::Resource;
@@ -200,8 +201,9 @@ impl Kind for TelephonyCredential {
 const SECRET: &str = "sip_password";
 
 async fn keep(app: &App, mut row: Row) -> Result<Arc<Row>, ApiError> {
-    row.claim = Some(ProvisionedPhone::claim(&row.account, &row.name));
-    stored::keep(app, PHONES, row, name_taken()).await
+    let kept = phones::keep_phone(app.calls.services(), PHONES, &mut row, MOST).await;
+    kept.map_err(|why| stored::not_kept(why, name_taken()))?;
+    Ok(Arc::new(row))
 }
 
 fn name_taken() -> ApiError {

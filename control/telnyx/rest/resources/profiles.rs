@@ -13,8 +13,8 @@ use tandem_store::resources::Resource;
 use super::super::error::ApiError;
 use super::super::parameters::Parameters;
 use super::listing::By;
+use super::not_held;
 use super::resource::Kind;
-use super::{connection, not_held};
 
 /// An outbound voice profile.
 pub(super) struct Profile;
@@ -77,7 +77,7 @@ impl Kind for Profile {
     async fn remove(app: &App, row: &Row) -> Result<(), ApiError> {
         let services = app.calls.services();
         let routing = services.routing.get();
-        if connection::count(&routing, &row.account, row.id) > 0 {
+        if routing.users_of_profile(&row.account, row.id) > 0 {
             return Err(ApiError::in_use("Connections still use this profile."));
         }
         let deleted = routing.holdings().profiles.delete(&services.store, &row.account, row.id).await;
@@ -86,6 +86,6 @@ impl Kind for Profile {
 
     fn more(app: &App, row: &Row) -> Value {
         let routing = app.calls.services().routing.get();
-        json!({ "connections_count": connection::count(&routing, &row.account, row.id) })
+        json!({ "connections_count": routing.users_of_profile(&row.account, row.id) })
     }
 }

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tandem_operations::phones;
 use tandem_routing::connections::MOST;
 use tandem_runtime::app::App;
-use tandem_store::resources::{self, Filter, Kind, Resource};
+use tandem_store::resources::{self, Filter, Kind, NotAdded, Resource};
 use tandem_store::{StoreError, StoreFailed};
 
 use super::super::error::ApiError;
@@ -29,26 +30,23 @@ pub(super) async fn keep<T: Serialize>(
     row: Resource<T>,
     taken: ApiError,
 ) -> Result<Arc<Resource<T>>, ApiError> {
-    let services = app.calls.services();
-    if resources::count(&services.store, kind, &row.account, &Filter::default()).await.map_err(failed)? >= MOST {
-        let is_new = row.created_at == row.updated_at;
-        if is_new {
-            return Err(ApiError::limit_reached(format!("The account already has the maximum of {MOST}.")));
-        }
-    }
-    if !resources::put(&services.store, kind, &row).await.map_err(failed)? {
-        return Err(taken);
-    }
-    services.phones_changed().await.map_err(failed)?;
+    phones::keep(app.calls.services(), kind, &row, MOST).await.map_err(|why| not_kept(why, taken))?;
     Ok(Arc::new(row))
 }
 
 /// Deletes a resource and the resources below it.
 pub(super) async fn remove<T>(app: &App, kind: Kind<T>, row: &Resource<T>) -> Result<(), ApiError> {
-    let services = app.calls.services();
-    let deleted = resources::delete(&services.store, kind, &row.account, row.id).await.map_err(failed)?;
-    services.phones_changed().await.map_err(failed)?;
+    let deleted = phones::remove(app.calls.services(), kind, &row.account, row.id).await.map_err(failed)?;
     deleted.then_some(()).ok_or_else(ApiError::no_resource)
+}
+
+/// The error of a resource that was not stored. `taken` is the error if another resource has the same claim.
+pub(super) fn not_kept(why: NotAdded, taken: ApiError) -> ApiError {
+    match why {
+        NotAdded::Full(most) => ApiError::limit_reached(format!("The account already has the maximum of {most}.")),
+        NotAdded::Taken => taken,
+        NotAdded::Store(error) => failed(error),
+    }
 }
 
 fn failed(error: StoreError) -> ApiError {

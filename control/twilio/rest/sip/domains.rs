@@ -3,21 +3,19 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tandem_operations::sip_domains::{self, AccessError};
 use tandem_store::domains::{self, DomainDetails, DomainRow, Purpose};
 
 use super::super::super::error::ApiError;
 use super::super::super::form::Parameters;
 use super::super::super::{format, path, sid};
 use super::super::{Answer, RestContext, Verb, created, ok};
-use super::{base, changed, gone, mappings, named, page, shown};
+use super::{base, gone, mappings, named, not_added, page, shown};
 
 /// Error number: a parameter is invalid.
 const INVALID: u32 = 21231;
 /// Error number: the name is not a host name, or is taken.
 const INVALID_NAME: u32 = 21232;
-/// Maximum number of domains of an account.
-const MOST: u64 = 1000;
-
 pub(super) async fn answer(x: &RestContext<'_>, below: &[&str]) -> Answer {
     let Some((name, below)) = below.split_first() else {
         return match x.verb {
@@ -32,7 +30,7 @@ pub(super) async fn answer(x: &RestContext<'_>, below: &[&str]) -> Answer {
     match (below, x.verb) {
         ([], Verb::Get) => shown(domain(x.account_sid(), &row, &purposes(x, id).await?)),
         ([], Verb::Post) => update(x, row).await,
-        ([], Verb::Delete) => gone(x, domains::delete_domain(x.store(), &x.account.name, id).await?).await,
+        ([], Verb::Delete) => gone(x, sip_domains::delete_domain(x.services(), &x.account.name, id).await?),
         ([], Verb::Other) => Err(ApiError::method_not_allowed()),
         (below, _) => mappings::answer(x, id, below).await,
     }
@@ -56,14 +54,11 @@ async fn create(x: &RestContext<'_>) -> Answer {
     let name = host_name(x, name, INVALID_NAME)?;
     let mut details = DomainDetails::default();
     apply(x.parameters, &mut details)?;
-    if domains::count_domains(x.store(), &x.account.name).await? >= MOST {
-        return Err(ApiError::bad(INVALID, format!("An account has at most {MOST} SIP domains")));
-    }
     let now = Timestamp::now();
     let account = x.account.name.to_string();
     let row = DomainRow { id: rand::random(), account, name, details, created_at: now, updated_at: now };
-    store(x, &row).await?;
-    changed(x, created(domain(x.account_sid(), &row, &[]))).await
+    sip_domains::add_domain(x.services(), &row).await.map_err(|why| not_kept(why, &row))?;
+    Ok(created(domain(x.account_sid(), &row, &[])))
 }
 
 async fn update(x: &RestContext<'_>, mut row: DomainRow) -> Answer {
@@ -71,17 +66,14 @@ async fn update(x: &RestContext<'_>, mut row: DomainRow) -> Answer {
         row.name = host_name(x, name, INVALID_NAME)?;
     }
     apply(x.parameters, &mut row.details)?;
-    row.updated_at = Timestamp::now();
-    store(x, &row).await?;
+    sip_domains::change_domain(x.services(), &mut row).await.map_err(|why| not_kept(why, &row))?;
     let purposes = purposes(x, row.id).await?;
-    changed(x, ok(domain(x.account_sid(), &row, &purposes))).await
+    Ok(ok(domain(x.account_sid(), &row, &purposes)))
 }
 
-async fn store(x: &RestContext<'_>, row: &DomainRow) -> Result<(), ApiError> {
-    if domains::upsert_domain(x.store(), row).await? {
-        return Ok(());
-    }
-    Err(ApiError::bad(INVALID_NAME, format!("DomainName is taken: {}", row.name)))
+fn not_kept(why: AccessError, row: &DomainRow) -> ApiError {
+    let full = |most| ApiError::bad(INVALID, format!("An account has at most {most} SIP domains"));
+    not_added(why, full, || ApiError::bad(INVALID_NAME, format!("DomainName is taken: {}", row.name)))
 }
 
 async fn purposes(x: &RestContext<'_>, id: u128) -> Result<Vec<Purpose>, ApiError> {
@@ -89,26 +81,10 @@ async fn purposes(x: &RestContext<'_>, id: u128) -> Result<Vec<Purpose>, ApiErro
     Ok(all.into_iter().filter(|(domain, _)| *domain == id).map(|(_, purpose)| purpose).collect())
 }
 
-/// Parses a host name that an account may use, in lower case. It has at least two labels and is not an IP address. A
-/// name of this server itself is refused, because calls to this server would then go to the account.
+/// Parses a host name that an account may use, in lower case.
 pub(in super::super) fn host_name(x: &RestContext<'_>, text: &str, code: u32) -> Result<String, ApiError> {
-    let name = text.to_ascii_lowercase();
-    let invalid = |why: &str| Err(ApiError::bad(code, format!("DomainName {why}: {text}")));
-    let label = |label: &str| {
-        (1..=63).contains(&label.len())
-            && label.bytes().all(|octet| octet.is_ascii_alphanumeric() || octet == b'-')
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-    };
-    let last = name.rsplit('.').next().unwrap_or_default();
-    let numeric = last.bytes().all(|octet| octet.is_ascii_digit());
-    if name.len() > 253 || !name.contains('.') || numeric || !name.split('.').all(label) {
-        return invalid("is not a host name such as phones.example.com");
-    }
-    if x.app.calls.services().routing.get().phones().is_own_name(&name) {
-        return invalid("is a name of this server");
-    }
-    Ok(name)
+    let name = x.routing().phones().domain_name(text);
+    name.map_err(|why| ApiError::bad(code, format!("DomainName {why}: {text}")))
 }
 
 /// Settings of a domain that are stored in addition to those that calls need.

@@ -1,16 +1,13 @@
 //! `SIP/CredentialLists` and `SIP/IpAccessControlLists`: the lists without their members.
 
-use jiff::Timestamp;
 use serde_json::{Value, json};
-use tandem_store::domains::{self, ListKind, ListRow};
+use tandem_operations::sip_domains;
+use tandem_store::domains::{self, Credential, ListKind, ListRow, Network};
 
 use super::super::super::error::ApiError;
 use super::super::super::{format, path, sid};
 use super::super::{Answer, RestContext, Verb, created, ok};
-use super::{addresses, base, credentials, friendly_name, gone, page, shown, words};
-
-/// Maximum number of lists of one kind in an account.
-const MOST: u64 = 1000;
+use super::{base, entries, friendly_name, gone, not_added, page, shown, words};
 
 /// Error number: a parameter is invalid.
 fn invalid(kind: ListKind) -> u32 {
@@ -32,12 +29,14 @@ pub(super) async fn answer(x: &RestContext<'_>, kind: ListKind, below: &[&str]) 
     match (below, x.verb) {
         ([], Verb::Get) => shown(represent(x.account_sid(), &row)),
         ([], Verb::Post) => update(x, row).await,
-        ([], Verb::Delete) => gone(x, domains::delete_list(x.store(), &x.account.name, row.id).await?).await,
+        ([], Verb::Delete) => gone(x, sip_domains::delete_list(x.services(), &x.account.name, row.id).await?),
         ([], Verb::Other) => Err(ApiError::method_not_allowed()),
         (["Credentials", below @ ..], _) if kind == ListKind::Credentials => {
-            credentials::answer(x, row.id, below).await
+            entries::answer::<Credential>(x, row.id, below).await
         }
-        (["IpAddresses", below @ ..], _) if kind == ListKind::Addresses => addresses::answer(x, row.id, below).await,
+        (["IpAddresses", below @ ..], _) if kind == ListKind::Addresses => {
+            entries::answer::<Network>(x, row.id, below).await
+        }
         _ => Err(x.not_found()),
     }
 }
@@ -65,20 +64,15 @@ async fn list(x: &RestContext<'_>, kind: ListKind) -> Answer {
 
 async fn create(x: &RestContext<'_>, kind: ListKind) -> Answer {
     let name = friendly_name(x, invalid(kind))?;
-    if domains::count_lists(x.store(), &x.account.name, kind).await? >= MOST {
-        return Err(ApiError::bad(invalid(kind), format!("An account has at most {MOST} of these lists")));
-    }
-    let now = Timestamp::now();
-    let account = x.account.name.to_string();
-    let row = ListRow { id: rand::random(), account, kind, name, created_at: now, updated_at: now };
-    domains::upsert_list(x.store(), &row).await?;
+    let full = |most| ApiError::bad(invalid(kind), format!("An account has at most {most} of these lists"));
+    let added = sip_domains::add_list(x.services(), &x.account.name, kind, name).await;
+    let row = added.map_err(|why| not_added(why, full, ApiError::internal))?;
     Ok(created(represent(x.account_sid(), &row)))
 }
 
 async fn update(x: &RestContext<'_>, mut row: ListRow) -> Answer {
-    row.name = friendly_name(x, invalid(row.kind))?;
-    row.updated_at = Timestamp::now();
-    domains::upsert_list(x.store(), &row).await?;
+    let name = friendly_name(x, invalid(row.kind))?;
+    sip_domains::rename_list(x.services(), &mut row, name).await?;
     shown(represent(x.account_sid(), &row))
 }
 

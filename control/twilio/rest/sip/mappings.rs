@@ -1,13 +1,13 @@
 //! Mappings of credential lists and IP access control lists to a domain. A mapping's SID is its list's SID.
 
-use jiff::Timestamp;
 use serde_json::{Value, json};
+use tandem_operations::sip_domains;
 use tandem_store::domains::{self, ListKind, ListRow, MappingRow, Purpose};
 
 use super::super::super::error::ApiError;
 use super::super::super::{format, path, sid};
 use super::super::{Answer, RestContext, Verb, created, ok};
-use super::{gone, lists, page, shown, words};
+use super::{gone, lists, not_added, page, shown, words};
 
 /// Error number: the list is missing, unknown, or mapped already.
 const TWICE: u32 = 21231;
@@ -73,7 +73,7 @@ pub(super) async fn answer(x: &RestContext<'_>, domain: u128, below: &[&str]) ->
         }
         ([name], Verb::Delete) => {
             let list = lists::find(x, way.kind(), name).await?.ok_or_else(|| x.not_found())?;
-            gone(x, domains::unmap(x.store(), &x.account.name, domain, list.id, way.purpose).await?).await
+            gone(x, sip_domains::unmap(x.services(), &x.account.name, domain, list.id, way.purpose).await?)
         }
         ([] | [_], _) => Err(ApiError::method_not_allowed()),
         _ => Err(x.not_found()),
@@ -105,19 +105,9 @@ async fn create(x: &RestContext<'_>, domain: u128, way: Way) -> Answer {
     let sid = x.parameters.get(name).ok_or_else(|| ApiError::bad(TWICE, format!("{name} is required")))?;
     let unknown = || ApiError::bad(TWICE, format!("{name} is not a list of the account: {sid}"));
     let list = lists::find(x, way.kind(), sid).await?.ok_or_else(unknown)?;
-    let account = x.account.name.to_string();
-    let row = MappingRow {
-        id: rand::random(),
-        account,
-        domain,
-        list: list.id,
-        purpose: way.purpose,
-        created_at: Timestamp::now(),
-    };
-    if !domains::map(x.store(), &row).await? {
-        return Err(ApiError::bad(TWICE, format!("{sid} is already associated with the domain")));
-    }
-    x.phones_changed().await?;
+    let twice = || ApiError::bad(TWICE, format!("{sid} is already associated with the domain"));
+    let mapped = sip_domains::map(x.services(), &x.account.name, domain, list.id, way.purpose).await;
+    let row = mapped.map_err(|why| not_added(why, |_| ApiError::internal(), twice))?;
     Ok(created(represent(x.account_sid(), way, &row, &list)))
 }
 

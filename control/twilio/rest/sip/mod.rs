@@ -1,17 +1,16 @@
 //! `SIP`: domains, credential lists, IP access control lists, and the mappings between them. A change applies from the
 //! next SIP message of a phone.
 
-mod addresses;
-mod credentials;
 mod domains;
+mod entries;
 mod lists;
 mod mappings;
 #[cfg(test)]
 mod tests;
 
-use axum::response::Response;
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use tandem_operations::sip_domains::AccessError;
 use tandem_store::domains::ListKind;
 use tandem_store::{Cursor, Page, StoreError};
 
@@ -65,19 +64,23 @@ fn base(account: &str, (prefix, id): (&str, u128), place: &str, dates: (Timestam
     })
 }
 
-/// The answer to a deletion. The change applies to phones at once.
-async fn gone(x: &RestContext<'_>, done: bool) -> Answer {
-    if !done {
-        return Err(x.not_found());
-    }
-    x.phones_changed().await?;
-    Ok(deleted())
+/// The answer to a deletion.
+fn gone(x: &RestContext<'_>, done: bool) -> Answer {
+    if done { Ok(deleted()) } else { Err(x.not_found()) }
 }
 
-/// Returns `answer` after a change. The change applies to phones at once.
-async fn changed(x: &RestContext<'_>, answer: Response) -> Answer {
-    x.phones_changed().await?;
-    Ok(answer)
+/// The error of a domain, list, entry or mapping that was not added: `full` if a limit is reached, `taken` if there is such
+/// a one already.
+pub(super) fn not_added(
+    why: AccessError,
+    full: impl FnOnce(u64) -> ApiError,
+    taken: impl FnOnce() -> ApiError,
+) -> ApiError {
+    match why {
+        AccessError::Full(most) => full(most),
+        AccessError::Taken => taken(),
+        AccessError::Store(error) => error.into(),
+    }
 }
 
 /// The required parameter `FriendlyName`, 1 to 255 characters. `code` is the error number.

@@ -1,7 +1,7 @@
 //! Tests that compare the resources with Twilio's published examples, and tests of the parameters that need no server.
 
 use jiff::Timestamp;
-use tandem_store::domains::{AddressRow, CredentialRow, DomainDetails, DomainRow, ListRow, MappingRow, Purpose};
+use tandem_store::domains::{Credential, DomainDetails, DomainRow, Entry, ListRow, MappingRow, Network, Purpose};
 
 use super::super::super::form::Parameters;
 use super::super::tests::published;
@@ -36,27 +36,10 @@ fn representations_have_every_key_of_the_published_examples() {
     .unwrap();
     let domain = domains::domain(ACCOUNT, &row(details), &[Purpose::CallsByAddress]);
     let (credentials, networks) = (list(ListKind::Credentials), list(ListKind::Addresses));
-    let credential = CredentialRow {
-        id: 3,
-        account: "acme".into(),
-        list: 2,
-        username: "alice".into(),
-        ha1_md5: String::new(),
-        ha1_sha256: String::new(),
-        created_at: AT,
-        updated_at: AT,
-    };
-    let address = AddressRow {
-        id: 4,
-        account: "acme".into(),
-        list: 2,
-        name: "office".into(),
-        network: "192.0.2.7/24".parse().unwrap(),
-        created_at: AT,
-        updated_at: AT,
-    };
-    let credential = credentials::represent(ACCOUNT, &credential);
-    let address = addresses::represent(ACCOUNT, &address);
+    let credential = Credential { username: "alice".into(), ha1_md5: String::new(), ha1_sha256: String::new() };
+    let address = Network { name: "office".into(), network: "192.0.2.7/24".parse().unwrap() };
+    let credential = entries::represent(ACCOUNT, &Entry::new("acme", 2, credential));
+    let address = entries::represent(ACCOUNT, &Entry::new("acme", 2, address));
     assert_eq!((&address["ip_address"], &address["cidr_prefix_length"]), (&json!("192.0.2.7"), &json!(24)));
     let mapped = |path: &[&str], list: &ListRow| {
         let (way, _) = mappings::way(path).unwrap();
@@ -120,7 +103,7 @@ fn a_domain_keeps_its_methods_and_is_emptied_by_empty_values() {
 fn a_network_is_one_address_unless_more_of_it_is_said() {
     let network = |form: &str, now: Option<&str>| {
         let now = now.map(|text| text.parse().unwrap());
-        addresses::network(&parameters(form), now).map(|network| network.map(|network| network.to_string()))
+        entries::network(&parameters(form), now).map(|network| network.map(|network| network.to_string()))
     };
     assert_eq!(network("IpAddress=192.0.2.1", None).unwrap().as_deref(), Some("192.0.2.1/32"));
     assert_eq!(network("IpAddress=2001:db8::1", None).unwrap().as_deref(), Some("2001:db8::1/128"));
@@ -136,8 +119,8 @@ fn a_network_is_one_address_unless_more_of_it_is_said() {
 
 #[test]
 fn weak_passwords_are_refused() {
-    assert!(credentials::is_strong("IWasAtSignal2018"));
+    assert!(entries::is_strong("IWasAtSignal2018"));
     for weak in ["", "Short1", "alllowercase1", "ALLUPPERCASE1", "NoDigitsInHere", "With\nNewline1234"] {
-        assert!(!credentials::is_strong(weak), "{weak}");
+        assert!(!entries::is_strong(weak), "{weak}");
     }
 }

@@ -1,14 +1,14 @@
 //! `CredentialLists` and `IpAccessControlLists` of a trunk: how the calls of its PBX are authenticated.
 
-use jiff::Timestamp;
 use serde_json::{Value, json};
+use tandem_operations::sip_domains;
 use tandem_routing::customer_trunk::CustomerTrunk;
 use tandem_store::domains::{self, ListKind, ListRow, MappingRow, Purpose};
 use tandem_store::resources::Resource;
 
 use super::super::super::error::ApiError;
 use super::super::super::sid;
-use super::super::sip::{self, page, words};
+use super::super::sip::{self, not_added, page, words};
 use super::super::{Answer, Verb, created, deleted, ok};
 use super::{INVALID, V1, date, place, url};
 
@@ -27,8 +27,7 @@ pub(super) async fn answer(v: &V1<'_>, trunk: &Resource<CustomerTrunk>, kind: Li
     if x.verb == Verb::Get {
         return Ok(ok(represent(&v.base, x.account_sid(), &row, &list)));
     }
-    domains::unmap(x.store(), &x.account.name, trunk.id, list.id, purpose).await?;
-    x.phones_changed().await?;
+    sip_domains::unmap(x.services(), &x.account.name, trunk.id, list.id, purpose).await?;
     Ok(deleted())
 }
 
@@ -65,18 +64,9 @@ async fn create(v: &V1<'_>, trunk: &Resource<CustomerTrunk>, kind: ListKind) -> 
     let sid = x.parameters.get(name).ok_or_else(|| ApiError::bad(INVALID, format!("{name} is required")))?;
     let unknown = || ApiError::bad(INVALID, format!("{name} is not a list of the account: {sid}"));
     let list = sip::list(x, kind, sid).await?.ok_or_else(unknown)?;
-    let row = MappingRow {
-        id: rand::random(),
-        account: x.account.name.to_string(),
-        domain: trunk.id,
-        list: list.id,
-        purpose: purpose(kind),
-        created_at: Timestamp::now(),
-    };
-    if !domains::map(x.store(), &row).await? {
-        return Err(ApiError::bad(INVALID, format!("{sid} is already associated with the trunk")));
-    }
-    x.phones_changed().await?;
+    let twice = || ApiError::bad(INVALID, format!("{sid} is already associated with the trunk"));
+    let mapped = sip_domains::map(x.services(), &x.account.name, trunk.id, list.id, purpose(kind)).await;
+    let row = mapped.map_err(|why| not_added(why, |_| ApiError::internal(), twice))?;
     Ok(created(represent(&v.base, x.account_sid(), &row, &list)))
 }
 

@@ -9,11 +9,10 @@ mod recording;
 mod tests;
 mod trunks;
 
-use jiff::Timestamp;
 use serde_json::Value;
-use tandem_routing::customer_trunk::{self, CustomerTrunk};
+use tandem_routing::customer_trunk;
 use tandem_store::domains::ListKind;
-use tandem_store::resources::{self, Resource};
+use tandem_store::resources;
 
 use super::super::error::ApiError;
 use super::super::list::Paging;
@@ -85,11 +84,4 @@ fn friendly_name(x: &RestContext<'_>) -> Result<Option<String>, ApiError> {
         true => Ok(Some(name.to_owned())),
         false => Err(ApiError::bad(INVALID, format!("FriendlyName is longer than {LONGEST_NAME} characters"))),
     }
-}
-
-/// Stores a changed trunk. The change applies to new calls at once.
-async fn keep(v: &V1<'_>, trunk: &mut Resource<CustomerTrunk>) -> Result<(), ApiError> {
-    trunk.updated_at = Timestamp::now();
-    resources::put(v.x.store(), customer_trunk::TRUNK, trunk).await?;
-    v.x.phones_changed().await
 }

@@ -1,7 +1,7 @@
 //! `OriginationUrls` of a trunk: the SIP URIs under which this server calls the PBX.
 
-use jiff::Timestamp;
 use serde_json::{Value, json};
+use tandem_operations::trunks;
 use tandem_routing::customer_trunk::{CustomerTrunk, ORIGINATION, Origination};
 use tandem_store::resources::{self, Filter, Resource};
 
@@ -9,11 +9,8 @@ use super::super::super::error::ApiError;
 use super::super::super::form::Parameters;
 use super::super::super::sid;
 use super::super::sip::page;
-use super::super::{Answer, Verb, created, deleted, ok};
+use super::super::{Answer, Verb, created, deleted, not_added, ok};
 use super::{INVALID, V1, date, friendly_name, place, url};
-
-/// Maximum number of origination URLs of a trunk.
-const MOST: u64 = 100;
 
 pub(super) async fn answer(v: &V1<'_>, trunk: &Resource<CustomerTrunk>, below: &[&str]) -> Answer {
     match (below, v.x.verb) {
@@ -23,8 +20,7 @@ pub(super) async fn answer(v: &V1<'_>, trunk: &Resource<CustomerTrunk>, below: &
         ([name], Verb::Post) => update(v, find(v, trunk, name).await?).await,
         ([name], Verb::Delete) => {
             let id = find(v, trunk, name).await?.id;
-            resources::delete(v.x.store(), ORIGINATION, &v.x.account.name, id).await?;
-            v.x.phones_changed().await?;
+            trunks::delete_origination(v.x.services(), &v.x.account.name, id).await?;
             Ok(deleted())
         }
         ([] | [_], _) => Err(ApiError::method_not_allowed()),
@@ -59,14 +55,10 @@ async fn create(v: &V1<'_>, trunk: &Resource<CustomerTrunk>) -> Answer {
     }
     let mut details = Origination { uri: String::new(), priority: 0, weight: 1, enabled: true };
     apply(x.parameters, &mut details)?;
-    let filter = Filter { parent: Some(trunk.id), ..Filter::default() };
-    if resources::count(x.store(), ORIGINATION, &x.account.name, &filter).await? >= MOST {
-        return Err(ApiError::bad(INVALID, format!("A trunk has at most {MOST} origination URLs")));
-    }
     let mut row = Resource::new(&x.account.name, friendly_name(x)?.unwrap_or_default(), details);
     row.parent = Some(trunk.id);
-    resources::put(x.store(), ORIGINATION, &row).await?;
-    x.phones_changed().await?;
+    let full = |most| format!("A trunk has at most {most} origination URLs");
+    trunks::add_origination(x.services(), &row).await.map_err(|why| not_added(why, full))?;
     Ok(created(represent(&v.base, x.account_sid(), &row)))
 }
 
@@ -76,9 +68,7 @@ async fn update(v: &V1<'_>, mut row: Resource<Origination>) -> Answer {
         row.name = name;
     }
     apply(x.parameters, &mut row.details)?;
-    row.updated_at = Timestamp::now();
-    resources::put(x.store(), ORIGINATION, &row).await?;
-    x.phones_changed().await?;
+    trunks::change_origination(x.services(), &mut row).await?;
     Ok(ok(represent(&v.base, x.account_sid(), &row)))
 }
 

@@ -44,12 +44,12 @@ pub(super) async fn answer(v: &V1<'_>, trunk: &Resource<CustomerTrunk>, below: &
             let unknown = || ApiError::bad(INVALID, format!("PhoneNumberSid is not a number of the account: {sid}"));
             let id = sid::parse("PN", sid).ok_or_else(unknown)?;
             let row = x.numbers().get(id).ok_or_else(unknown)?;
-            let row = bind(v, &row, Some(trunk.id)).await?;
+            let row = x.numbers().attach(&row, Some(sid::spell("TK", trunk.id))).await?;
             Ok(created(represent(&row)))
         }
         ([name], Verb::Get) => Ok(ok(represent(&*find(v, trunk, name)?))),
         ([name], Verb::Delete) => {
-            bind(v, &*find(v, trunk, name)?, None).await?;
+            x.numbers().attach(&*find(v, trunk, name)?, None).await?;
             Ok(deleted())
         }
         ([] | [_], _) => Err(ApiError::method_not_allowed()),
@@ -57,34 +57,14 @@ pub(super) async fn answer(v: &V1<'_>, trunk: &Resource<CustomerTrunk>, below: &
     }
 }
 
-/// Detaches all numbers of a trunk that is being deleted.
-pub(super) async fn release(v: &V1<'_>, trunk: &Resource<CustomerTrunk>) -> Result<(), ApiError> {
-    for row in numbers(v, trunk) {
-        bind(v, &row, None).await?;
-    }
-    Ok(())
-}
-
 /// The trunk's numbers, newest first.
 fn numbers(v: &V1<'_>, trunk: &Resource<CustomerTrunk>) -> Vec<Arc<Resource<Number>>> {
-    let sid = sid::spell("TK", trunk.id);
-    let all = v.x.holdings().numbers.all(&v.x.account.name);
-    all.into_iter().filter(|row| row.details.trunk.as_ref() == Some(&sid)).collect()
+    v.x.numbers().of_trunk(&sid::spell("TK", trunk.id))
 }
 
 fn find(v: &V1<'_>, trunk: &Resource<CustomerTrunk>, name: &str) -> Result<Arc<Resource<Number>>, ApiError> {
     let id = sid::parse("PN", name).ok_or_else(|| v.x.not_found())?;
     numbers(v, trunk).into_iter().find(|row| row.id == id).ok_or_else(|| v.x.not_found())
-}
-
-/// Attaches a number to a trunk, or detaches it if `trunk` is `None`. A number with a trunk has no application.
-async fn bind(v: &V1<'_>, row: &Resource<Number>, trunk: Option<u128>) -> Result<Arc<Resource<Number>>, ApiError> {
-    let mut row = row.clone();
-    row.details.trunk = trunk.map(|id| sid::spell("TK", id));
-    if trunk.is_some() {
-        row.details.application = None;
-    }
-    Ok(v.x.numbers().keep(row).await?)
 }
 
 /// The PhoneNumber resource: the number of the 2010-04-01 API in this API's format.

@@ -1,6 +1,7 @@
 //! `Recording` of a trunk: whether and how its calls are recorded.
 
 use serde_json::{Value, json};
+use tandem_operations::trunks;
 use tandem_routing::customer_trunk::{CustomerTrunk, Record, RecordFrom};
 use tandem_store::resources::Resource;
 
@@ -25,7 +26,7 @@ pub(super) async fn answer(v: &V1<'_>, mut trunk: Resource<CustomerTrunk>) -> An
         Verb::Get => {}
         Verb::Post => {
             trunk.details.record = read(v.x.parameters, trunk.details.record)?;
-            super::keep(v, &mut trunk).await?;
+            trunks::change_settings(v.x.services(), &mut trunk).await?;
         }
         _ => return Err(ApiError::method_not_allowed()),
     }

@@ -1,7 +1,8 @@
 use jiff::Timestamp;
 use serde_json::json;
-use tandem_routing::customer_trunk::{Origination, Record, RecordFrom};
+use tandem_routing::customer_trunk::{CustomerTrunk, Origination, Record, RecordFrom};
 use tandem_store::domains::{ListRow, MappingRow, Purpose};
+use tandem_store::resources::Resource;
 
 use super::super::super::form::Parameters;
 use super::super::tests::published;

@@ -1,10 +1,9 @@
-//! The `Trunks` themselves. The PBX calls a SIP domain with the trunk's id. A trunk without `DomainName` has a domain
-//! under `.invalid`, which cannot be called.
+//! The `Trunks` themselves.
 
-use jiff::Timestamp;
 use serde_json::{Value, json};
+use tandem_operations::trunks::{self, TrunkError};
 use tandem_routing::customer_trunk::{self, CustomerTrunk, Transfers};
-use tandem_store::domains::{self, DomainDetails, DomainRow, Purpose};
+use tandem_store::domains::{self, Purpose};
 use tandem_store::resources::{self, Filter, Resource};
 
 use super::super::super::error::ApiError;
@@ -12,12 +11,10 @@ use super::super::super::form::Parameters;
 use super::super::super::{format, sid};
 use super::super::sip::{auth_type_set, host_name, page};
 use super::super::{Answer, Verb, created, deleted, ok};
-use super::{INVALID, V1, date, friendly_name, phone_numbers, place, recording, url};
+use super::{INVALID, V1, date, friendly_name, place, recording, url};
 
 /// Error number: the domain is not a host name, or is taken.
 const INVALID_DOMAIN: u32 = 21245;
-/// Maximum number of trunks of an account.
-const MOST: u64 = 1000;
 
 const TRANSFER_MODES: [(&str, Transfers); 3] =
     [("disable-all", Transfers::Off), ("enable-all", Transfers::On), ("sip-only", Transfers::Sip)];
@@ -59,15 +56,7 @@ async fn create(v: &V1<'_>) -> Answer {
     let mut row = Resource::new(&x.account.name, friendly_name(x)?.unwrap_or_default(), CustomerTrunk::default());
     apply(x.parameters, &mut row.details)?;
     domain(v, &mut row.details)?;
-    if resources::count(x.store(), customer_trunk::TRUNK, &x.account.name, &Filter::default()).await? >= MOST {
-        return Err(ApiError::bad(INVALID, format!("An account has at most {MOST} trunks")));
-    }
-    resources::put(x.store(), customer_trunk::TRUNK, &row).await?;
-    if let Err(error) = keep_domain(v, &row).await {
-        resources::delete(x.store(), customer_trunk::TRUNK, &x.account.name, row.id).await?;
-        return Err(error);
-    }
-    x.phones_changed().await?;
+    trunks::create(x.services(), &row).await.map_err(|why| not_kept(why, &row))?;
     Ok(created(trunk(v, x.account_sid(), &row, &[])))
 }
 
@@ -78,18 +67,12 @@ async fn update(v: &V1<'_>, mut row: Resource<CustomerTrunk>) -> Answer {
     }
     apply(x.parameters, &mut row.details)?;
     domain(v, &mut row.details)?;
-    keep_domain(v, &row).await?;
-    super::keep(v, &mut row).await?;
+    trunks::change(x.services(), &mut row).await.map_err(|why| not_kept(why, &row))?;
     Ok(ok(trunk(v, x.account_sid(), &row, &purposes(v, row.id).await?)))
 }
 
 async fn delete(v: &V1<'_>, row: &Resource<CustomerTrunk>) -> Answer {
-    let (store, account) = (v.x.store(), &*v.x.account.name);
-    phone_numbers::release(v, row).await?;
-    // The domain is deleted first: without its trunk it would appear in the list of domains.
-    domains::delete_domain(store, account, row.id).await?;
-    resources::delete(store, customer_trunk::TRUNK, account, row.id).await?;
-    v.x.phones_changed().await?;
+    trunks::delete(v.x.services(), &v.x.numbers(), row, &sid::spell("TK", row.id)).await?;
     Ok(deleted())
 }
 
@@ -109,20 +92,14 @@ fn domain(v: &V1<'_>, trunk: &mut CustomerTrunk) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// Stores the SIP domain that the PBX calls.
-async fn keep_domain(v: &V1<'_>, row: &Resource<CustomerTrunk>) -> Result<(), ApiError> {
-    let name = row.details.domain.clone();
-    let domain = DomainRow {
-        id: row.id,
-        account: row.account.clone(),
-        name: name.clone().unwrap_or_else(|| format!("{:032x}.invalid", row.id)),
-        details: DomainDetails { secure: row.details.secure, trunk: true, ..DomainDetails::default() },
-        created_at: row.created_at,
-        updated_at: Timestamp::now(),
-    };
-    match domains::upsert_domain(v.x.store(), &domain).await? {
-        true => Ok(()),
-        false => Err(ApiError::bad(INVALID_DOMAIN, format!("DomainName is taken: {}", name.unwrap_or_default()))),
+fn not_kept(why: TrunkError, row: &Resource<CustomerTrunk>) -> ApiError {
+    match why {
+        TrunkError::Full(most) => ApiError::bad(INVALID, format!("An account has at most {most} trunks")),
+        TrunkError::DomainTaken => {
+            let name = row.details.domain.as_deref().unwrap_or_default();
+            ApiError::bad(INVALID_DOMAIN, format!("DomainName is taken: {name}"))
+        }
+        TrunkError::Store(error) => error.into(),
     }
 }
 

@@ -1,21 +1,19 @@
 //! `Usage/Triggers`: callbacks when the usage reaches a value.
 
-use jiff::Timestamp;
 use serde_json::{Value, json};
 use tandem_accounts::usage::{self, Figure, Recurring, TRIGGER, Trigger, Usage};
 use tandem_call::Target;
 use tandem_dialect::{Body, Notice};
+use tandem_operations::usage as operations;
 use tandem_store::resources::{self, Filter, Resource};
 
 use super::super::super::error::ApiError;
 use super::super::super::form::Parameters;
 use super::super::super::{NAME, format, path, sid};
-use super::super::{Answer, RestContext, Verb, created, deleted, ok};
+use super::super::{Answer, RestContext, Verb, created, deleted, not_added, ok};
 
 /// Error number: a parameter is invalid.
 const INVALID: u32 = 20001;
-/// Maximum number of triggers of an account.
-const MOST: u64 = 1000;
 /// Maximum length of a `FriendlyName`, in characters.
 const LONGEST_NAME: usize = 64;
 
@@ -35,7 +33,7 @@ pub(super) async fn answer(x: &RestContext<'_>, below: &[&str]) -> Answer {
         ([name], Verb::Post) => update(x, find(x, name).await?).await,
         ([name], Verb::Delete) => {
             let id = find(x, name).await?.id;
-            resources::delete(x.store(), TRIGGER, &x.account.name, id).await?;
+            operations::delete_trigger(x.services(), &x.account.name, id).await?;
             Ok(deleted())
         }
         ([] | [_], _) => Err(ApiError::method_not_allowed()),
@@ -49,8 +47,7 @@ async fn find(x: &RestContext<'_>, name: &str) -> Result<Resource<Trigger>, ApiE
 }
 
 async fn used(x: &RestContext<'_>) -> Result<Usage, ApiError> {
-    let names = usage::with_those_below(&x.app.accounts, &x.account.name);
-    Ok(Usage::read(x.store(), &names, (None, None)).await?)
+    Ok(operations::used(x.services(), &x.account.name).await?)
 }
 
 async fn shown(x: &RestContext<'_>, row: &Resource<Trigger>) -> Answer {
@@ -77,21 +74,13 @@ async fn list(x: &RestContext<'_>) -> Answer {
 }
 
 async fn create(x: &RestContext<'_>) -> Answer {
-    let mut details = read(x.parameters)?;
-    let (used, today) = (used(x).await?, usage::today());
-    // `+10` means 10 more than the current value.
-    if details.written.starts_with('+') {
-        details.value += details.figure(&used, today);
-        details.written = details.value.to_string();
-    }
-    if resources::count(x.store(), TRIGGER, &x.account.name, &Filter::default()).await? >= MOST {
-        return Err(ApiError::bad(INVALID, format!("An account has at most {MOST} usage triggers")));
-    }
+    let details = read(x.parameters)?;
     let name = friendly_name(x.parameters)?.unwrap_or_default();
-    let row = Resource::new(&x.account.name, name, details);
-    resources::put(x.store(), TRIGGER, &row).await?;
-    x.app.calls.services().usage_changed();
-    let figure = row.details.figure(&used, today);
+    // `+10` means 10 more than the current value.
+    let more = details.written.starts_with('+');
+    let full = |most| format!("An account has at most {most} usage triggers");
+    let added = operations::create_trigger(x.services(), &x.account.name, name, details, more).await;
+    let (row, figure) = added.map_err(|why| not_added(why, full))?;
     Ok(created(trigger(x.account_sid(), &row, figure)))
 }
 
@@ -105,8 +94,7 @@ async fn update(x: &RestContext<'_>, mut row: Resource<Trigger>) -> Answer {
     if x.parameters.get("CallbackMethod").is_some() {
         row.details.callback.method = x.parameters.method("CallbackMethod")?;
     }
-    row.updated_at = Timestamp::now();
-    resources::put(x.store(), TRIGGER, &row).await?;
+    operations::change_trigger(x.services(), &mut row).await?;
     shown(x, &row).await
 }
 

@@ -1,0 +1,206 @@
+//! Changes of accounts and of API keys by request: in the database first, then in memory, where they apply at once.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tandem_store::{Store, StoreError};
+
+use crate::subaccount::{AccountStatus, Key, Subaccount};
+use crate::{Account, Accounts};
+
+/// Maximum number of subaccounts of an account.
+pub const MOST_SUBACCOUNTS: usize = 1000;
+/// Maximum number of API keys of an account.
+pub const MOST_KEYS: usize = 500;
+
+/// The reason why an account or an API key was not created or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum AccountError {
+    /// Subaccounts cannot have subaccounts.
+    #[error("a subaccount cannot have subaccounts")]
+    IsSubaccount,
+    /// The account has [`MOST_SUBACCOUNTS`].
+    #[error("the account has {MOST_SUBACCOUNTS} subaccounts already, the maximum")]
+    TooManySubaccounts,
+    /// The account has [`MOST_KEYS`].
+    #[error("the account has {MOST_KEYS} keys already, the maximum")]
+    TooManyKeys,
+    /// Accounts of this provider are created in the configuration only.
+    #[error("accounts are created in the configuration")]
+    ConfigurationOnly,
+    /// Only the parent of a subaccount may suspend or close the subaccount.
+    #[error("only the parent of a subaccount may change its status")]
+    StatusIsForParent,
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A change of an account. Fields that are `None` stay as they are.
+#[derive(Clone, Debug, Default)]
+pub struct AccountChange {
+    /// The name shown to people.
+    pub friendly_name: Option<String>,
+    /// Whether the account may make calls and requests.
+    pub status: Option<AccountStatus>,
+}
+
+impl Accounts {
+    /// Creates a subaccount. `make` creates the account with new credentials from an id; it returns `None` if the
+    /// provider's accounts exist only in the configuration.
+    pub async fn create(
+        &self,
+        store: &Store,
+        parent: &Arc<str>,
+        friendly_name: String,
+        make: impl FnOnce(u128) -> Option<Account>,
+    ) -> Result<Subaccount, AccountError> {
+        if self.parent(parent).is_some() {
+            return Err(AccountError::IsSubaccount);
+        }
+        if self.below(parent).len() >= MOST_SUBACCOUNTS {
+            return Err(AccountError::TooManySubaccounts);
+        }
+        let id = rand::random();
+        let account = make(id).ok_or(AccountError::ConfigurationOnly)?;
+        let subaccount = Subaccount::new(id, account, parent, friendly_name);
+        subaccount.store(store).await?;
+        self.put(subaccount.clone());
+        Ok(subaccount)
+    }
+
+    /// Changes an account. `id` is the account's id at its provider, for the first change of an account of the
+    /// configuration. `by_itself`: the account requests the change, and not its parent.
+    pub async fn change(
+        &self,
+        store: &Store,
+        account: &Arc<Account>,
+        id: u128,
+        by_itself: bool,
+        change: AccountChange,
+    ) -> Result<(), AccountError> {
+        let mut record = match self.made(&account.name) {
+            Some(record) => (*record).clone(),
+            None => Subaccount::of_configured(id, account),
+        };
+        if let Some(name) = change.friendly_name {
+            record.friendly_name = name;
+        }
+        if let Some(status) = change.status {
+            // An account of the configuration is removed in the configuration. An account cannot suspend or close
+            // itself, because it could not undo that.
+            if status != AccountStatus::Active && (record.parent.is_none() || by_itself) {
+                return Err(AccountError::StatusIsForParent);
+            }
+            record.standing = status;
+        }
+        record.updated_at = Timestamp::now();
+        record.store(store).await?;
+        self.put(record);
+        Ok(())
+    }
+
+    /// Whether a resource of account `from` may be transferred to account `to`. Allowed are the account's subaccounts,
+    /// its parent if the parent requests the transfer, and any account if the operator does. `by_itself`: the account
+    /// requests the transfer, and not its parent.
+    pub fn may_transfer(&self, from: &Account, to: &Account, by_itself: bool) -> bool {
+        self.is_operator(from)
+            || self.parent(&to.name).as_deref() == Some(&*from.name)
+            || (self.parent(&from.name).as_deref() == Some(&*to.name) && !by_itself)
+    }
+
+    /// Creates an API key. Returns the key with its secret, which is stored nowhere.
+    pub async fn create_key(
+        &self,
+        store: &Store,
+        account: &Arc<str>,
+        friendly_name: String,
+    ) -> Result<(Key, String), AccountError> {
+        if self.keys_of(account) >= MOST_KEYS {
+            return Err(AccountError::TooManyKeys);
+        }
+        let (key, secret) = Key::new(account, friendly_name);
+        key.store(store).await?;
+        self.put_key(key.clone());
+        Ok((key, secret))
+    }
+
+    /// Renames an API key.
+    pub async fn rename_key(&self, store: &Store, key: &mut Key, friendly_name: String) -> Result<(), StoreError> {
+        (key.friendly_name, key.updated_at) = (friendly_name, Timestamp::now());
+        key.store(store).await?;
+        self.put_key(key.clone());
+        Ok(())
+    }
+
+    /// Deletes an API key, which is no longer accepted.
+    pub async fn delete_key(&self, store: &Store, key: &Key) -> Result<(), StoreError> {
+        Key::delete(store, &key.account, key.id).await?;
+        self.forget_key(key.id);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn account(name: &str) -> Account {
+        Account { name: name.into(), ..Account::made(name, Some("secret".into()), None) }
+    }
+
+    async fn store() -> (Store, tempfile::TempDir) {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite:{}/tandem.db", folder.path().display());
+        (Store::open(&url).await.unwrap(), folder)
+    }
+
+    #[tokio::test]
+    async fn only_a_parent_suspends_an_account_and_subaccounts_have_none_below_them() {
+        let (store, _folder) = store().await;
+        let accounts = Accounts::new([account("acme"), account("other")]);
+        let acme: Arc<str> = "acme".into();
+        let made = accounts.create(&store, &acme, "sub".into(), |_| Some(account("AC2"))).await.unwrap();
+        let below = accounts.create(&store, &made.account.name, "below".into(), |_| Some(account("AC3"))).await;
+        assert!(matches!(below, Err(AccountError::IsSubaccount)));
+        let none = accounts.create(&store, &acme, "none".into(), |_| None).await;
+        assert!(matches!(none, Err(AccountError::ConfigurationOnly)));
+
+        let suspend = || AccountChange { status: Some(AccountStatus::Suspended), ..AccountChange::default() };
+        let by_itself = accounts.change(&store, &made.account, made.id, true, suspend()).await;
+        assert!(matches!(by_itself, Err(AccountError::StatusIsForParent)));
+        accounts.change(&store, &made.account, made.id, false, suspend()).await.unwrap();
+        assert_eq!(accounts.standing("AC2"), AccountStatus::Suspended);
+        let configured = accounts.by_name("acme").unwrap();
+        let closed = accounts.change(&store, &configured, 1, false, suspend()).await;
+        assert!(matches!(closed, Err(AccountError::StatusIsForParent)), "it is in the configuration");
+    }
+
+    #[tokio::test]
+    async fn a_resource_is_transferred_within_the_family_or_by_the_operator() {
+        let (store, _folder) = store().await;
+        let operator = Account { operator: true, ..account("operator") };
+        let accounts = Accounts::new([account("acme"), account("other"), operator]);
+        accounts.create(&store, &"acme".into(), "sub".into(), |_| Some(account("AC2"))).await.unwrap();
+        let may = |from: &str, to: &str, by_itself| {
+            accounts.may_transfer(&accounts.by_name(from).unwrap(), &accounts.by_name(to).unwrap(), by_itself)
+        };
+        assert!(may("acme", "AC2", true) && !may("acme", "other", true));
+        assert!(may("AC2", "acme", false) && !may("AC2", "acme", true), "by its parent only");
+        assert!(may("operator", "other", true) && !may("other", "operator", true));
+    }
+
+    #[tokio::test]
+    async fn a_key_is_accepted_under_its_new_name_until_it_is_deleted() {
+        let (store, _folder) = store().await;
+        let accounts = Accounts::new([account("acme")]);
+        let (mut key, secret) = accounts.create_key(&store, &"acme".into(), "ci".into()).await.unwrap();
+        accounts.rename_key(&store, &mut key, "build".into()).await.unwrap();
+        let stored = crate::subaccount::key(&store, "acme", key.id).await.unwrap().unwrap();
+        assert_eq!((stored.friendly_name.as_str(), accounts.keys_of("acme")), ("build", 1));
+        assert!(accounts.by_key(key.id, &secret).is_some());
+        accounts.delete_key(&store, &key).await.unwrap();
+        assert!(accounts.by_key(key.id, &secret).is_none());
+        assert!(crate::subaccount::key(&store, "acme", key.id).await.unwrap().is_none());
+    }
+}

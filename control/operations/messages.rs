@@ -1,0 +1,149 @@
+//! Messages to a live call, and the subscriptions to them. A message goes to the callback of every subscriber, in order, as
+//! a webhook.
+
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use tandem_call::Target;
+use tandem_call::id::LegId;
+use tandem_call::leg::{LegInfo, Status};
+use tandem_dialect::delivery;
+use tandem_dialect::Notice;
+use tandem_runtime::registry::Calls;
+use tandem_store::resources::{self, Filter, Kind, NotAdded, Resource};
+use tandem_store::{Page, StoreError, StoreFailed};
+
+const MESSAGES: Kind<Message> = Kind::new("user-defined-message");
+const SUBSCRIPTIONS: Kind<Subscription> = Kind::new("user-defined-message-subscription");
+/// Maximum number of messages of a call. Further ones are refused.
+const MOST_MESSAGES: u64 = 1_000;
+/// Maximum number of subscriptions to a call. Further ones are refused.
+const MOST_SUBSCRIPTIONS: u64 = 10;
+
+/// A sent message. Its content is not stored.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Message {}
+
+/// A subscription to the messages of a call.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Subscription {
+    callback: Target,
+}
+
+/// The reason why a message was not sent, or a subscription not made.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+pub enum MessageError {
+    /// The account has no such call.
+    #[error("there is no such call")]
+    NoCall,
+    /// The call is not answered, or has ended.
+    #[error("the call is not in progress")]
+    NotInProgress,
+    /// The call has the maximum number of messages or subscriptions.
+    #[error("the call has the maximum number of these")]
+    TooMany,
+    /// The call's dialect is not part of this server, or the resource with the same key was deleted meanwhile.
+    #[error("the message could not be sent")]
+    Internal,
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreFailed),
+}
+
+impl From<StoreError> for MessageError {
+    fn from(error: StoreError) -> Self {
+        StoreFailed::from(error).into()
+    }
+}
+
+/// The messages of a call that is in progress.
+pub struct CallMessages<'a> {
+    calls: &'a Calls,
+    leg: Arc<LegInfo>,
+}
+
+impl<'a> CallMessages<'a> {
+    /// The messages of this call.
+    ///
+    /// # Errors
+    /// [`MessageError::NoCall`], [`MessageError::NotInProgress`].
+    pub async fn of(calls: &'a Calls, account: &str, leg: LegId) -> Result<Self, MessageError> {
+        let leg = calls.get(account, leg).await?.ok_or(MessageError::NoCall)?;
+        if leg.status != Status::InProgress {
+            return Err(MessageError::NotInProgress);
+        }
+        Ok(Self { calls, leg })
+    }
+
+    /// Sends a message to all subscribers. `notice` writes the message for one of them, given the callback and the
+    /// number of the message, from 1. A message with the `key` of an earlier one is not sent again; an empty key
+    /// equals no other.
+    pub async fn send(
+        &self,
+        key: &str,
+        notice: impl Fn(Target, u64) -> Notice,
+    ) -> Result<Resource<Message>, MessageError> {
+        let (message, is_new) = self.keep(MESSAGES, key, Message {}, MOST_MESSAGES).await?;
+        if !is_new {
+            return Ok(message);
+        }
+        let services = self.calls.services();
+        let (store, all) = (&services.store, self.all());
+        let number = resources::count(store, MESSAGES, &self.leg.account, &all).await?;
+        let page = Page::first(MOST_SUBSCRIPTIONS as u32);
+        for subscriber in resources::list(store, SUBSCRIPTIONS, &self.leg.account, &all, &page).await? {
+            let dialect = services.dialects.get(&self.leg.dialect).ok_or(MessageError::Internal)?;
+            let notice = notice(subscriber.details.callback, number);
+            let delivery = delivery::of_leg(notice, dialect.as_ref(), &self.leg, rand::random());
+            services.deliveries.enqueue(delivery).await?;
+        }
+        Ok(message)
+    }
+
+    /// Subscribes to the messages. A subscription with the `key` of an earlier one is that one.
+    pub async fn subscribe(&self, key: &str, callback: Target) -> Result<Resource<Subscription>, MessageError> {
+        let subscription = Subscription { callback };
+        Ok(self.keep(SUBSCRIPTIONS, key, subscription, MOST_SUBSCRIPTIONS).await?.0)
+    }
+
+    /// Stores a new resource of the call and returns it with `true`. If the key was used before, returns the existing
+    /// resource with `false`.
+    async fn keep<T: Serialize + DeserializeOwned>(
+        &self,
+        kind: Kind<T>,
+        key: &str,
+        details: T,
+        most: u64,
+    ) -> Result<(Resource<T>, bool), MessageError> {
+        let (store, leg) = (&self.calls.services().store, self.leg.id);
+        let mut resource = Resource::new(&self.leg.account, key, details);
+        resource.parent = Some(leg.0);
+        resource.claim = (!key.is_empty()).then(|| format!("{} {leg} {key}", kind.word()));
+        match resources::add(store, kind, &resource, &self.all(), most).await {
+            Ok(()) => return Ok((resource, true)),
+            Err(NotAdded::Taken) => {}
+            Err(NotAdded::Full(_)) => return Err(MessageError::TooMany),
+            Err(NotAdded::Store(error)) => return Err(error.into()),
+        }
+        let filter = Filter { name: Some(key), ..self.all() };
+        let found = resources::list(store, kind, &self.leg.account, &filter, &Page::first(1)).await?.pop();
+        found.map(|found| (found, false)).ok_or(MessageError::Internal)
+    }
+
+    fn all(&self) -> Filter<'static> {
+        Filter { parent: Some(self.leg.id.0), ..Filter::default() }
+    }
+}
+
+/// Deletes a subscription. Returns `false` if the call has no such subscription.
+pub async fn unsubscribe(calls: &Calls, account: &str, leg: LegId, id: u128) -> Result<bool, StoreFailed> {
+    let store = &calls.services().store;
+    let found = resources::get(store, SUBSCRIPTIONS, account, id).await?;
+    if found.is_none_or(|found| found.parent != Some(leg.0)) {
+        return Ok(false);
+    }
+    // Another request may have deleted the subscription meanwhile, which is as good.
+    resources::delete(store, SUBSCRIPTIONS, account, id).await?;
+    Ok(true)
+}

@@ -1,0 +1,155 @@
+//! SIP domains and their access lists: lists of credentials and of networks, mapped to domains and trunks. A change applies
+//! from a phone's next SIP message on.
+
+use jiff::Timestamp;
+use tandem_routing::Routing;
+use tandem_runtime::services::Services;
+use tandem_sip::Ha1;
+use tandem_store::StoreError;
+use tandem_store::domains::{self, Credential, DomainRow, Entry, EntryDetails, ListKind, ListRow, MappingRow, Purpose};
+
+/// Maximum number of domains of an account, and of lists of one kind.
+const MOST: u64 = 1000;
+
+/// The reason why a domain, list, entry or mapping was not added or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum AccessError {
+    /// The account or the list has as many as it may have.
+    #[error("there are {0} already, the maximum")]
+    Full(u64),
+    /// Another domain has the name, the list has a user with the name, or the list is mapped already.
+    #[error("it is already in use")]
+    Taken,
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// An entry of a list, with its limit.
+pub trait LimitedEntry: EntryDetails {
+    /// Maximum number of entries in a list.
+    const MOST: u64;
+}
+
+impl LimitedEntry for Credential {
+    const MOST: u64 = 1000;
+}
+
+impl LimitedEntry for domains::Network {
+    const MOST: u64 = 100;
+}
+
+/// Adds a domain.
+pub async fn add_domain(services: &Services, row: &DomainRow) -> Result<(), AccessError> {
+    limited(domains::count_domains(&services.store, &row.account).await?, MOST)?;
+    keep_domain(services, row).await
+}
+
+/// Stores a changed domain.
+pub async fn change_domain(services: &Services, row: &mut DomainRow) -> Result<(), AccessError> {
+    row.updated_at = Timestamp::now();
+    keep_domain(services, row).await
+}
+
+async fn keep_domain(services: &Services, row: &DomainRow) -> Result<(), AccessError> {
+    taken(domains::upsert_domain(&services.store, row).await?)?;
+    Ok(services.phones_changed().await?)
+}
+
+/// Deletes a domain with its mappings. Returns `false` if the account has none with this id.
+pub async fn delete_domain(services: &Services, account: &str, id: u128) -> Result<bool, StoreError> {
+    applied(services, domains::delete_domain(&services.store, account, id).await?).await
+}
+
+/// Adds a list without entries.
+pub async fn add_list(
+    services: &Services,
+    account: &str,
+    kind: ListKind,
+    name: String,
+) -> Result<ListRow, AccessError> {
+    limited(domains::count_lists(&services.store, account, kind).await?, MOST)?;
+    let now = Timestamp::now();
+    let account = account.to_owned();
+    let row = ListRow { id: rand::random(), account, kind, name, created_at: now, updated_at: now };
+    domains::upsert_list(&services.store, &row).await?;
+    Ok(row)
+}
+
+/// Renames a list.
+pub async fn rename_list(services: &Services, row: &mut ListRow, name: String) -> Result<(), StoreError> {
+    (row.name, row.updated_at) = (name, Timestamp::now());
+    domains::upsert_list(&services.store, row).await
+}
+
+/// Deletes a list with its entries and mappings. Returns `false` if the account has none with this id.
+pub async fn delete_list(services: &Services, account: &str, id: u128) -> Result<bool, StoreError> {
+    applied(services, domains::delete_list(&services.store, account, id).await?).await
+}
+
+/// Adds an entry to a list.
+pub async fn add_entry<T: LimitedEntry>(services: &Services, row: &Entry<T>) -> Result<(), AccessError> {
+    limited(domains::count_entries::<T>(&services.store, &row.account, row.list).await?, T::MOST)?;
+    taken(domains::upsert_entry(&services.store, row).await?)?;
+    Ok(services.phones_changed().await?)
+}
+
+/// Stores a changed entry.
+pub async fn change_entry<T: EntryDetails>(services: &Services, row: &mut Entry<T>) -> Result<(), StoreError> {
+    row.updated_at = Timestamp::now();
+    domains::upsert_entry(&services.store, row).await?;
+    services.phones_changed().await
+}
+
+/// Deletes an entry. Returns `false` if the account has none with this id.
+pub async fn delete_entry<T: EntryDetails>(services: &Services, account: &str, id: u128) -> Result<bool, StoreError> {
+    applied(services, domains::delete_entry::<T>(&services.store, account, id).await?).await
+}
+
+/// The credentials of a user for the realm of this server. The password itself is not stored.
+pub fn credential(routing: &Routing, username: &str, password: &str) -> Credential {
+    let Ha1 { md5, sha256 } = Ha1::of(username, routing.phones().realm(), password);
+    Credential { username: username.to_owned(), ha1_md5: md5.into(), ha1_sha256: sha256.into() }
+}
+
+/// Maps a list to a domain or to a trunk.
+pub async fn map(
+    services: &Services,
+    account: &str,
+    domain: u128,
+    list: u128,
+    purpose: Purpose,
+) -> Result<MappingRow, AccessError> {
+    let (id, account, created_at) = (rand::random(), account.to_owned(), Timestamp::now());
+    let row = MappingRow { id, account, domain, list, purpose, created_at };
+    taken(domains::map(&services.store, &row).await?)?;
+    services.phones_changed().await?;
+    Ok(row)
+}
+
+/// Removes the mapping of a list. Returns `false` if there is none.
+pub async fn unmap(
+    services: &Services,
+    account: &str,
+    domain: u128,
+    list: u128,
+    purpose: Purpose,
+) -> Result<bool, StoreError> {
+    applied(services, domains::unmap(&services.store, account, domain, list, purpose).await?).await
+}
+
+/// Passes a change to SIP, if there was one.
+async fn applied(services: &Services, changed: bool) -> Result<bool, StoreError> {
+    if changed {
+        services.phones_changed().await?;
+    }
+    Ok(changed)
+}
+
+fn limited(count: u64, most: u64) -> Result<(), AccessError> {
+    if count < most { Ok(()) } else { Err(AccessError::Full(most)) }
+}
+
+fn taken(is_stored: bool) -> Result<(), AccessError> {
+    if is_stored { Ok(()) } else { Err(AccessError::Taken) }
+}

@@ -1,0 +1,109 @@
+//! Trunks of accounts: SIP connections to their PBXs, with the domain that the PBX calls and the URIs that it is called at. A
+//! change applies to new calls at once.
+
+use jiff::Timestamp;
+use tandem_routing::customer_trunk::{CustomerTrunk, ORIGINATION, Origination, TRUNK};
+use tandem_routing::numbers::{NumberError, Numbers};
+use tandem_runtime::services::Services;
+use tandem_store::StoreError;
+use tandem_store::domains::{self, DomainDetails, DomainRow};
+use tandem_store::resources::{self, Filter, NotAdded, Resource};
+
+use crate::phones;
+
+/// Maximum number of trunks of an account.
+const MOST: u64 = 1000;
+/// Maximum number of origination URIs of a trunk.
+const MOST_ORIGINATIONS: u64 = 100;
+
+/// The reason why a trunk was not created or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum TrunkError {
+    /// The account has as many trunks as it may have.
+    #[error("the account already has the maximum of {0} trunks")]
+    Full(u64),
+    /// Another domain has the name of the trunk's domain.
+    #[error("the domain name is taken")]
+    DomainTaken,
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Creates a trunk.
+pub async fn create(services: &Services, row: &Resource<CustomerTrunk>) -> Result<(), TrunkError> {
+    let store = &services.store;
+    resources::add(store, TRUNK, row, &Filter::default(), MOST).await.map_err(|error| match error {
+        NotAdded::Full(most) => TrunkError::Full(most),
+        NotAdded::Taken => TrunkError::DomainTaken,
+        NotAdded::Store(error) => TrunkError::Store(error),
+    })?;
+    if let Err(error) = keep_domain(services, row).await {
+        resources::delete(store, TRUNK, &row.account, row.id).await?;
+        return Err(error);
+    }
+    Ok(services.phones_changed().await?)
+}
+
+/// Stores a changed trunk, and its domain.
+pub async fn change(services: &Services, row: &mut Resource<CustomerTrunk>) -> Result<(), TrunkError> {
+    keep_domain(services, row).await?;
+    Ok(change_settings(services, row).await?)
+}
+
+/// Stores a trunk of which neither the domain nor the encryption has changed.
+pub async fn change_settings(services: &Services, row: &mut Resource<CustomerTrunk>) -> Result<(), StoreError> {
+    row.updated_at = Timestamp::now();
+    resources::put(&services.store, TRUNK, row).await?;
+    services.phones_changed().await
+}
+
+/// Deletes a trunk. Its numbers stay with the account; `spelled` is the trunk's id as the numbers have it.
+pub async fn delete(
+    services: &Services,
+    numbers: &Numbers<'_>,
+    row: &Resource<CustomerTrunk>,
+    spelled: &str,
+) -> Result<(), NumberError> {
+    for number in numbers.of_trunk(spelled) {
+        numbers.attach(&number, None).await?;
+    }
+    let (store, account) = (&services.store, &row.account);
+    // The domain is deleted first: without its trunk it would appear in the list of domains.
+    domains::delete_domain(store, account, row.id).await?;
+    resources::delete(store, TRUNK, account, row.id).await?;
+    Ok(services.phones_changed().await?)
+}
+
+/// Stores the SIP domain that the PBX calls. A trunk without a domain name has a domain under `.invalid`, which cannot be
+/// called.
+async fn keep_domain(services: &Services, row: &Resource<CustomerTrunk>) -> Result<(), TrunkError> {
+    let domain = DomainRow {
+        id: row.id,
+        account: row.account.clone(),
+        name: row.details.domain.clone().unwrap_or_else(|| format!("{:032x}.invalid", row.id)),
+        details: DomainDetails { secure: row.details.secure, trunk: true, ..DomainDetails::default() },
+        created_at: row.created_at,
+        updated_at: Timestamp::now(),
+    };
+    let is_stored = domains::upsert_domain(&services.store, &domain).await?;
+    if is_stored { Ok(()) } else { Err(TrunkError::DomainTaken) }
+}
+
+/// Adds an origination URI to the trunk that is its parent.
+pub async fn add_origination(services: &Services, row: &Resource<Origination>) -> Result<(), NotAdded> {
+    let of_trunk = Filter { parent: row.parent, ..Filter::default() };
+    phones::add(services, ORIGINATION, row, &of_trunk, MOST_ORIGINATIONS).await
+}
+
+/// Stores a changed origination URI.
+pub async fn change_origination(services: &Services, row: &mut Resource<Origination>) -> Result<(), StoreError> {
+    row.updated_at = Timestamp::now();
+    resources::put(&services.store, ORIGINATION, row).await?;
+    services.phones_changed().await
+}
+
+/// Deletes an origination URI.
+pub async fn delete_origination(services: &Services, account: &str, id: u128) -> Result<bool, StoreError> {
+    phones::remove(services, ORIGINATION, account, id).await
+}

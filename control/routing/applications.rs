@@ -1,0 +1,172 @@
+//! The applications of an account, as the REST APIs show and change them: those that the account has created, and those of the
+//! configuration file.
+
+use std::sync::Arc;
+
+use tandem_settings::Application;
+use tandem_store::resources::Resource;
+use tandem_store::{Store, StoreError};
+
+use crate::Routing;
+use crate::inventory::{self, InventoryError, Voice, VoiceApplication};
+
+/// An application of an account.
+pub type AccountApplication = Arc<Resource<VoiceApplication>>;
+
+/// The reason why an application was not deleted.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplicationError {
+    /// The application is in the configuration file and can be removed only there.
+    #[error("{0} is in the server's configuration file and can be removed only there")]
+    InTheFile(String),
+    /// The account has no such application.
+    #[error("the account has no such application")]
+    Unknown,
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// The applications of one account that use one dialect.
+pub struct Applications<'a> {
+    routing: Arc<Routing>,
+    store: &'a Store,
+    account: &'a str,
+    dialect: &'static str,
+    /// Whether the created applications of all other dialects belong to the list too.
+    every: bool,
+    /// Converts the id in the configuration file into the id of the resource; `None` for an application without such
+    /// an id.
+    id: Box<dyn Fn(&str) -> Option<u128> + Send + Sync + 'a>,
+}
+
+impl<'a> Applications<'a> {
+    /// Creates a view of the applications. `id` converts the id of an application of the configuration file into the
+    /// id of its resource; an application for which it returns `None` is left out.
+    pub fn new(
+        routing: Arc<Routing>,
+        store: &'a Store,
+        account: &'a str,
+        dialect: &'static str,
+        id: impl Fn(&str) -> Option<u128> + Send + Sync + 'a,
+    ) -> Self {
+        Self { routing, store, account, dialect, every: false, id: Box::new(id) }
+    }
+
+    /// Adds the created applications of all other dialects.
+    pub fn with_every_dialect(self) -> Self {
+        Self { every: true, ..self }
+    }
+
+    /// Returns all applications: the created ones, newest first, then those of the file that were not changed. Settings
+    /// that were not changed are those of the file.
+    pub fn all(&self) -> Vec<AccountApplication> {
+        let mut file = self.of_the_file();
+        let created = self.routing.holdings().applications.all(self.account).into_iter();
+        let created = created.filter(|row| self.every || row.details.dialect == self.dialect);
+        let mut applications: Vec<_> = created
+            .map(|row| {
+                let place = file.iter().position(|floor| floor.details.id == row.details.id);
+                over(row, place.map(|place| file.swap_remove(place)).as_ref())
+            })
+            .collect();
+        applications.extend(file.into_iter().map(Arc::new));
+        applications
+    }
+
+    /// Returns the application that this function accepts.
+    pub fn find(&self, is_it: impl Fn(&Resource<VoiceApplication>) -> bool) -> Option<AccountApplication> {
+        self.all().into_iter().find(|row| is_it(row))
+    }
+
+    /// Stores an application, new or changed. For an application of the configuration file, its voice settings are
+    /// stored only if they differ from the file's.
+    pub async fn keep(&self, mut row: Resource<VoiceApplication>) -> Result<AccountApplication, InventoryError> {
+        let floor = self.of_the_file().into_iter().find(|floor| floor.details.id == row.details.id);
+        if floor.as_ref().is_some_and(|floor| floor.details.voice == row.details.voice) {
+            row.details.voice = Voice::default();
+        }
+        let kept = self.routing.holdings().applications.put(self.store, row).await?;
+        Ok(over(kept, floor.as_ref()))
+    }
+
+    /// Deletes an application.
+    pub async fn delete(&self, row: &Resource<VoiceApplication>) -> Result<(), ApplicationError> {
+        if inventory::is_of_the_file(row) {
+            return Err(ApplicationError::InTheFile(row.details.id.clone()));
+        }
+        let deleted = self.routing.holdings().applications.delete(self.store, self.account, row.id).await?;
+        deleted.then_some(()).ok_or(ApplicationError::Unknown)
+    }
+
+    fn of_the_file(&self) -> Vec<Resource<VoiceApplication>> {
+        let own = |app: &&Application| &*app.account == self.account && &*app.provider == self.dialect;
+        let row = |app: &Application| {
+            let (id, voice) = (app.id.to_string(), Voice::from(app));
+            let details =
+                VoiceApplication { id, dialect: self.dialect.to_owned(), voice, ..VoiceApplication::default() };
+            Some(inventory::of_the_file((self.id)(&app.id)?, self.account, &app.id, details))
+        };
+        self.routing.applications().iter().filter(own).filter_map(row).collect()
+    }
+}
+
+fn over(held: AccountApplication, floor: Option<&Resource<VoiceApplication>>) -> AccountApplication {
+    match floor.filter(|_| held.details.voice.url.is_none()) {
+        Some(floor) => {
+            let details = VoiceApplication { voice: floor.details.voice.clone(), ..held.details.clone() };
+            Arc::new(Resource { details, ..(*held).clone() })
+        }
+        None => held,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::inventory::Inventory;
+    use crate::number_pool::NumberPool;
+
+    fn routing() -> Arc<Routing> {
+        let application = |id: &str, provider: &str| {
+            let url = format!("http://file/{id}");
+            serde_json::from_value(json!({ "id": id, "account": "acme", "provider": provider, "webhook_url": url }))
+                .unwrap()
+        };
+        let file = vec![application("1", "one"), application("2", "one"), application("3", "two")];
+        let routing = Routing::new(Vec::new(), Arc::new(file), Vec::new(), |_| None);
+        Arc::new(routing.with_holdings(Arc::new(Inventory::default()), NumberPool::default()))
+    }
+
+    #[tokio::test]
+    async fn a_changed_application_of_the_file_has_the_files_settings_where_it_has_none_of_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&format!("sqlite:{}/tandem.db", folder.path().display())).await.unwrap();
+        let applications = Applications::new(routing(), &store, "acme", "one", |id| id.parse().ok());
+        let shown = || {
+            let mut all: Vec<_> =
+                applications.all().iter().map(|row| (row.details.id.clone(), row.name.clone())).collect();
+            all.sort();
+            all
+        };
+        let pair = |id: &str, name: &str| (id.to_owned(), name.to_owned());
+        assert_eq!(shown(), [pair("1", "1"), pair("2", "2")]);
+        let first = applications.find(|row| row.id == 1).unwrap();
+        assert!(matches!(applications.delete(&first).await, Err(ApplicationError::InTheFile(id)) if id == "1"));
+
+        let mut renamed = inventory::changed(&first);
+        renamed.name = "desk".into();
+        let kept = applications.keep(renamed).await.unwrap();
+        assert_eq!(kept.details.voice.url.as_deref(), Some("http://file/1"));
+        assert_eq!(shown(), [pair("1", "desk"), pair("2", "2")]);
+
+        let other = VoiceApplication { id: "9".into(), dialect: "two".into(), ..VoiceApplication::default() };
+        applications.keep(Resource::new("acme", "other", other)).await.unwrap();
+        assert_eq!(shown().len(), 2, "another dialect's");
+        applications.delete(&kept).await.unwrap();
+        assert_eq!(shown(), [pair("1", "1"), pair("2", "2")], "the file's settings apply again");
+        assert!(matches!(applications.delete(&kept).await, Err(ApplicationError::Unknown)));
+    }
+}
