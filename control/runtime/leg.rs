@@ -9,22 +9,13 @@ mod signalling;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use foldhash::HashMap;
-use tandem_call::id::{LegId, OpId, StreamId};
+use tandem_call::id::LegId;
 use tandem_call::output::HangupReason;
 use tandem_call::program::instruction::RejectReason;
-use tandem_conferences::Seat;
-use tandem_conversations::ConversationHandle;
-use tandem_documents::ScriptSlot;
 use tandem_media as media;
-use tandem_queues::{AgentRequest, QueueMembership};
 use tandem_settings::DtmfMode;
 use tandem_sip as sip;
-use tandem_siprec as siprec;
-use tandem_speech::tap::SpeechTap;
 use tandem_stir::SigningOutcome;
-use tandem_streams::StreamHandle;
-use tokio::task::AbortHandle;
 
 use self::calling::Callee;
 pub(crate) use self::calling::OutgoingCall;
@@ -63,28 +54,8 @@ pub(crate) struct LegIo {
     fails_over_on: Vec<u16>,
     /// The dialog is over, or does not exist yet.
     gone: bool,
-    /// Audio that is being made, by operation.
-    pub renders: HashMap<OpId, AbortHandle>,
     /// Header fields for the next message that answers, refuses or ends the call.
     pub headers: Vec<(String, String)>,
-    /// The leg that this leg is bridged with.
-    pub bridged_with: Option<LegId>,
-    /// The leg's place in a conference.
-    pub seat: Option<Seat>,
-    /// The leg's place in a queue.
-    pub queue_membership: Option<QueueMembership>,
-    /// The leg's request for the first caller of a queue.
-    pub agent_request: Option<AgentRequest>,
-    /// Streams by id.
-    pub streams: HashMap<StreamId, StreamHandle>,
-    /// Sessions with recording servers; there are few.
-    pub siprecs: Vec<siprec::Session>,
-    /// Speech taps by operation.
-    pub speech_taps: HashMap<OpId, SpeechTap>,
-    /// The stateful program (script) that provides the leg's documents, if there is one.
-    pub script: ScriptSlot,
-    /// The conversation with an application.
-    pub conversation: Option<ConversationHandle>,
     /// The leg for which this one is called.
     pub on_behalf_of: Option<LegId>,
     /// Whether the leg follows 3xx responses.
@@ -134,17 +105,7 @@ impl LegIo {
             attempt: None,
             fails_over_on: Vec::new(),
             gone: true,
-            renders: HashMap::default(),
             headers: Vec::new(),
-            bridged_with: None,
-            seat: None,
-            queue_membership: None,
-            agent_request: None,
-            streams: HashMap::default(),
-            siprecs: Vec::new(),
-            speech_taps: HashMap::default(),
-            script: ScriptSlot::default(),
-            conversation: None,
             on_behalf_of: None,
             may_be_redirected: false,
             dtmf: DtmfMode::default(),
@@ -343,23 +304,8 @@ impl LegIo {
         self.hangup(None);
     }
 
-    /// Releases everything that the leg holds. Returns whether the media engine will report a final event.
+    /// Closes the media session. Returns whether the media engine will report a final event.
     pub(crate) fn release(&mut self) -> bool {
-        for (_, render) in self.renders.drain() {
-            render.abort();
-        }
-        for (_, stream) in self.streams.drain() {
-            stream.stop();
-        }
-        for mut session in self.siprecs.drain(..) {
-            session.hangup();
-        }
-        if let Some(conversation) = self.conversation.take() {
-            conversation.stop();
-        }
-        self.seat = None;
-        self.queue_membership = None;
-        self.agent_request = None;
         self.session.take().is_some()
     }
 

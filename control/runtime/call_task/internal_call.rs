@@ -15,7 +15,7 @@ use tandem_routing::InternalDestination;
 
 use super::CallTask;
 use crate::leg::LegIo;
-use crate::loopback::LoopbackDialog;
+use crate::loopback::{Deliver, LoopbackDialog};
 use crate::registry::IncomingInternalCall;
 
 impl CallTask {
@@ -37,7 +37,8 @@ impl CallTask {
             Some(handover) => handover.depth,
             None => parent.map_or(0, |parent| parent.depth()).saturating_add(1),
         };
-        let family = info.parent.and_then(|parent| self.legs.get(&parent)).map(|io| io.family()).unwrap_or_default();
+        let family =
+            info.parent.and_then(|parent| self.legs.get(&parent)).map(|live| live.io.family()).unwrap_or_default();
         if depth > MOST_IN_A_ROW {
             return Err(format!(
                 "{} was not called: a chain of {MOST_IN_A_ROW} calls within this server leads to it already",
@@ -63,12 +64,14 @@ impl CallTask {
             None => InternalCall { depth, ..InternalCall::default() },
         });
         let called = parent.filter(|_| handover.as_called).map_or(called, |parent| parent.to.clone());
-        let other = self.other_leg(leg).and_then(|other| self.legs.get(&other)).map(|io| io.preference());
+        let other = self.other_leg(leg).and_then(|other| self.legs.get(&other)).map(|live| live.io.preference());
         let session = self.open_within(leg).map_err(|_| "no media session".to_owned())?;
         self.call.set_within(leg);
         let (now, rng) = (clock::time(), &mut rand::rng());
         let (own, session_id) = (LegId::new(now, rng), CallId::new(now, rng));
-        let (loopback, far) = LoopbackDialog::pair(&self.calls, leg, own, &family);
+        let calls = self.calls.clone();
+        let deliver: Deliver = Arc::new(move |event| calls.on_sip(event));
+        let (loopback, far) = LoopbackDialog::pair(&deliver, leg, own, &family);
         io.prefer(other.unwrap_or_default());
         let offer = io.start_internal_call(session, loopback);
         let sip = SipFacts {

@@ -25,8 +25,8 @@ impl CallTask {
                         }
                     });
                 }
-                if let Some(io) = self.legs.get_mut(&leg) {
-                    io.queue_membership = Some(entered.place);
+                if let Some(live) = self.legs.get_mut(&leg) {
+                    live.queue_membership = Some(entered.place);
                 }
                 // Posted after the leg has stored its place in the queue.
                 self.found_out(leg, LegEvent::Enqueued { op, standing: Ok(entered.queue.id) });
@@ -41,18 +41,18 @@ impl CallTask {
         let pair = self
             .legs
             .get(&leg)
-            .and_then(|io| io.queue_membership.as_ref())
+            .and_then(|live| live.queue_membership.as_ref())
             .and_then(tandem_queues::QueueMembership::wait_again);
         self.calls.connect_to_agent(pair);
     }
 
     pub(super) fn take_from_queue(&mut self, leg: LegId, name: &Arc<str>) {
         let Some(account) = self.call.leg(leg).map(|info| Arc::clone(&info.account)) else { return };
-        let Some(io) = self.legs.get_mut(&leg) else { return };
+        let Some(live) = self.legs.get_mut(&leg) else { return };
         // The leg may have asked for a caller before.
-        io.agent_request = None;
+        live.agent_request = None;
         let (taking, pair) = self.services.queues.take(&account, name, leg);
-        io.agent_request = Some(taking);
+        live.agent_request = Some(taking);
         self.calls.connect_to_agent(pair);
     }
 }

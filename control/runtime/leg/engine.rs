@@ -28,16 +28,6 @@ impl LegIo {
         }
     }
 
-    /// Stops a playback, or the making of its audio.
-    pub(crate) fn stop(&mut self, op: OpId) {
-        match self.renders.remove(&op) {
-            Some(render) => render.abort(),
-            None => {
-                self.command(media::Command::Stop { op: media::OpId(op.0) });
-            }
-        }
-    }
-
     /// Starts a recording, after `after` has been played.
     pub(crate) fn record(
         &self,
