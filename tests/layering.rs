@@ -153,7 +153,7 @@ const RULES: &[Rule] = &[
 const PROVIDERS: [&str; 4] = ["control/twilio/", "control/telnyx/", "control/signalwire/", "control/texml/"];
 
 /// The crates of the server from the bottom to the top: each uses only crates before it (ARCHITECTURE.md, "Map").
-const CRATES: [&str; 34] = [
+const CRATES: [&str; 35] = [
     "call",
     "sip",
     "media",
@@ -173,6 +173,7 @@ const CRATES: [&str; 34] = [
     "control/history",
     "control/audio",
     "control/documents",
+    "control/legs",
     "control/queues",
     "control/siprec",
     "control/streams",

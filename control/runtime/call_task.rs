@@ -39,6 +39,8 @@ use tandem_history::records;
 use tandem_history::report::Report;
 use tandem_http::CookieJar;
 use tandem_http::exchange::HttpExchange;
+use tandem_legs::LegIo;
+use tandem_legs::loopback::LoopbackDialog;
 use tandem_media as media;
 use tandem_metrics::quality;
 use tandem_sip as sip;
@@ -48,8 +50,6 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::inbox::{Inbox, Message, Messages};
-use crate::leg::{self, LegIo};
-use crate::loopback::LoopbackDialog;
 use crate::registry::Calls;
 use crate::services::Services;
 use live_leg::LiveLeg;
@@ -298,7 +298,7 @@ impl CallTask {
                             self.legs.insert(leg, Box::new(LiveLeg::new(io)));
                             self.call.handle_incoming(clock::now(), *info, *route);
                         }
-                        Err(leg::Refusal { status, why }) => {
+                        Err(tandem_legs::Refusal { status, why }) => {
                             tracing::warn!(call = %self.call.id(), %leg, "SDP offer refused: {why}");
                             self.note_line(info.created_at, leg, "media", format!("SDP offer refused: {why}"));
                             self.refuse(leg, io, *info, offer.as_deref(), *route, status);
@@ -659,7 +659,7 @@ impl CallTask {
             media::Event::Closed { stats } => return self.closed(now, leg, stats),
             _ => {}
         }
-        if let Some(said) = leg::on_media(&event) {
+        if let Some(said) = tandem_legs::on_media(&event) {
             self.call.handle_leg(now, leg, said);
         }
     }

@@ -25,6 +25,7 @@ use tandem_history::records;
 use tandem_history::refusals::Refusals;
 use tandem_history::report::{Report, SipRequest};
 use tandem_http::exchange::HttpExchange;
+use tandem_legs::loopback::LoopbackDialog;
 use tandem_routing::channels::Barred;
 use tandem_routing::new_call::{CreateError, Created, NewCall, inbound_leg, outbound_legs};
 use tandem_routing::trunk::identity;
@@ -36,8 +37,6 @@ use tokio::sync::{Mutex, Notify, oneshot};
 
 use crate::call_task::{self, CallStart};
 use crate::inbox::{self, Inbox, Message, NotTaken};
-use crate::leg as leg_io;
-use crate::loopback::LoopbackDialog;
 use crate::services::Services;
 
 /// All calls of the server. Cheap to clone.
@@ -259,7 +258,7 @@ impl Calls {
     fn refuse(&self, leg: LegId, status: u16, reason: Option<&str>) {
         let (leg, reason) = (sip::LegKey(leg.0), reason.map(str::to_owned));
         // A client that honours Retry-After sends nothing until then.
-        let headers = (status == 503).then(leg_io::retry_after).into_iter().collect();
+        let headers = (status == 503).then(tandem_legs::retry_after).into_iter().collect();
         let reject = sip::Command::Reject { leg, status, reason, headers };
         if let Err(error) = self.services().sip.send(reject) {
             tracing::warn!(?error, "SIP accepts no command");

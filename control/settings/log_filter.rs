@@ -65,7 +65,7 @@ pub fn check(filter: &str) -> Result<(), String> {
 }
 
 /// The crates below `control/`, by which `tandem_control` in a filter stands.
-const CONTROL: [&str; 30] = [
+const CONTROL: [&str; 31] = [
     "accounts",
     "agent",
     "audio",
@@ -79,6 +79,7 @@ const CONTROL: [&str; 30] = [
     "gateway",
     "history",
     "http",
+    "legs",
     "markup",
     "metrics",
     "queues",

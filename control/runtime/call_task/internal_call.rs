@@ -10,12 +10,12 @@ use tandem_call::internal_call::{InternalCall, MOST_IN_A_ROW};
 use tandem_call::leg::{Direction, LegInfo, SipFacts, Status};
 use tandem_call::output::Invite;
 use tandem_clock as clock;
+use tandem_legs::LegIo;
+use tandem_legs::loopback::{Deliver, LoopbackDialog};
 use tandem_media as media;
 use tandem_routing::InternalDestination;
 
 use super::CallTask;
-use crate::leg::LegIo;
-use crate::loopback::{Deliver, LoopbackDialog};
 use crate::registry::IncomingInternalCall;
 
 impl CallTask {

@@ -12,7 +12,7 @@ use tandem_speech::tap::SpeechTap;
 use tandem_streams::StreamHandle;
 use tokio::task::AbortHandle;
 
-use crate::leg::LegIo;
+use tandem_legs::LegIo;
 
 /// A live leg, and everything that the call runs for it.
 pub(super) struct LiveLeg {

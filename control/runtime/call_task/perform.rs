@@ -18,6 +18,8 @@ use tandem_clock as clock;
 use tandem_dialect::{Context, ReportedError};
 use tandem_documents as documents;
 use tandem_history::event_log::Line;
+use tandem_legs::dtmf;
+use tandem_legs::{LegIo, OutgoingCall};
 use tandem_media as media;
 use tandem_metrics::timings::Timing;
 use tandem_routing::trunk::identity::ParentLeg;
@@ -28,10 +30,7 @@ use tandem_streams::StreamHandle;
 
 use super::CallTask;
 use super::live_leg::LiveLeg;
-use crate::dtmf;
 use crate::inbox::Message;
-use crate::leg::{self, LegIo, OutgoingCall};
-use crate::machine_detection;
 use crate::transcripts;
 
 /// How long a call's first request waits for its record to be stored.
@@ -122,7 +121,7 @@ impl CallTask {
             LegCommand::Ring { early_media } => self.with_leg(leg, |live| live.io.ring(early_media)),
             LegCommand::Mute(on) => self.engine(leg, media::Command::Mute { inbound: on }),
             LegCommand::SuppressNoise { track, on } => {
-                self.engine(leg, media::Command::Suppress { direction: crate::track::tracks(track), on });
+                self.engine(leg, media::Command::Suppress { direction: tandem_legs::tracks(track), on });
             }
             LegCommand::Headers(headers) => self.with_leg(leg, |live| live.io.headers = headers),
             LegCommand::HandBack(pairs) => self.with_leg(leg, |live| live.io.handed_back = pairs),
@@ -202,7 +201,7 @@ impl CallTask {
     }
 
     fn detect_machine(&self, leg: LegId, op: OpId, spec: &MachineDetection) {
-        let spec = Box::new(machine_detection::detection(spec));
+        let spec = Box::new(tandem_legs::detection(spec));
         if !self.engine_takes(leg, media::Command::DetectMachine { op: media::OpId(op.0), spec }) {
             let after = Duration::ZERO;
             self.found_out(leg, LegEvent::MachineDetected { op, verdict: DetectionResult::NotSure, after });
@@ -326,7 +325,7 @@ impl CallTask {
     fn play(&mut self, leg: LegId, op: OpId, play: Play) {
         let Some(live) = self.legs.get_mut(&leg) else { return };
         if let AudioSource::Tone(tone) = &play.source {
-            let command = media::Command::Tone { op: media::OpId(op.0), tone: leg::tone(tone) };
+            let command = media::Command::Tone { op: media::OpId(op.0), tone: tandem_legs::tone(tone) };
             if !live.io.command(command) {
                 let end = PlaybackEnd::Failed("no audio path".to_owned());
                 self.found_out(leg, LegEvent::PlayFinished { op, end });

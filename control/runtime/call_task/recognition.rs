@@ -52,7 +52,7 @@ impl CallTask {
         let inbox = self.inbox.clone();
         let live = self.legs.get_mut(&leg).ok_or("no such leg")?;
         let (sink, reader) = media::tap(TAP_FRAMES, TAP_CODEC);
-        if !live.io.command(media::Command::Tap { op: media::OpId(op.0), tracks: crate::track::tracks(track), sink }) {
+        if !live.io.command(media::Command::Tap { op: media::OpId(op.0), tracks: tandem_legs::tracks(track), sink }) {
             return Err("no audio path".to_owned());
         }
         // Finished taps are removed here, as nothing else does it.

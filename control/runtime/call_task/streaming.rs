@@ -8,14 +8,14 @@ use tandem_call::output::LegEvent;
 use tandem_call::stream::{CallOver, ConnectTiming, StreamFault, StreamSpec, StreamStatus};
 use tandem_clock as clock;
 use tandem_history::event_log::Line;
+use tandem_legs::LegIo;
+use tandem_legs::tracks;
 use tandem_media as media;
 use tandem_streams::{NewStream, Ready, StreamCall, StreamHandle, StreamUpdate};
 
 use super::CallTask;
 use super::live_leg::LiveLeg;
 use crate::inbox::{Inbox, Message};
-use crate::leg::LegIo;
-use crate::track::tracks;
 
 /// The call of a stream: passes the stream's reports to the inbox.
 struct CallOfStream {
