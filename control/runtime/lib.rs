@@ -5,6 +5,7 @@ pub mod app;
 mod call_task;
 pub mod followers;
 mod inbox;
+mod notices;
 pub mod notify;
 pub mod recovery;
 pub mod registry;
