@@ -49,8 +49,8 @@ use tandem_webhooks::Submitted;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+use crate::calls::Calls;
 use crate::inbox::{Inbox, Message, Messages};
-use crate::registry::Calls;
 use crate::services::Services;
 use live_leg::LiveLeg;
 use supervise::Supervised;

@@ -3,14 +3,16 @@
 
 pub mod app;
 mod call_task;
+mod calls;
 pub mod followers;
 mod inbox;
 mod notices;
 pub mod notify;
 pub mod recovery;
-pub mod registry;
 mod reporting;
 pub mod services;
 pub mod transcripts;
 pub mod usage;
 pub mod verification;
+
+pub use calls::Calls;

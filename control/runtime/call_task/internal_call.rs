@@ -16,7 +16,7 @@ use tandem_media as media;
 use tandem_routing::InternalDestination;
 
 use super::CallTask;
-use crate::registry::IncomingInternalCall;
+use crate::calls::IncomingInternalCall;
 
 impl CallTask {
     /// Calls a destination of this server. The far leg is created in a call of its own and rings there.

@@ -8,8 +8,8 @@ use tandem_clock as clock;
 use tandem_queues::Pair;
 
 use super::CallTask;
+use crate::calls::Calls;
 use crate::inbox::Message;
-use crate::registry::Calls;
 
 impl CallTask {
     pub(super) fn enter_queue(&mut self, leg: LegId, op: OpId, name: &Arc<str>, most: Option<u32>) {
