@@ -49,8 +49,8 @@ use tandem_webhooks::Submitted;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use crate::calls::Calls;
 use crate::inbox::{Inbox, Message, Messages};
+use crate::registry::Registry;
 use crate::services::Services;
 use live_leg::LiveLeg;
 use supervise::Supervised;
@@ -95,12 +95,12 @@ pub(crate) enum CallStart {
 }
 
 /// Spawns the task of a call.
-pub(crate) fn spawn(calls: Calls, id: CallId, inbox: Inbox, messages: Messages, beginning: CallStart) {
+pub(crate) fn spawn(registry: Registry, id: CallId, inbox: Inbox, messages: Messages, beginning: CallStart) {
     let task = Box::new(CallTask {
         call: Call::new(id, rand::random(), clock::now()),
         sessions: vec![id],
-        services: Arc::clone(calls.services()),
-        calls,
+        services: Arc::clone(registry.services()),
+        registry,
         inbox,
         legs: HashMap::default(),
         ended: HashMap::default(),
@@ -129,7 +129,7 @@ struct CallTask {
     /// The call's own session id and those of the calls that were merged into it.
     sessions: Vec<CallId>,
     services: Arc<Services>,
-    calls: Calls,
+    registry: Registry,
     inbox: Inbox,
     legs: HashMap<LegId, Box<LiveLeg>>,
     /// Ended legs for which SIP or the engine will still report something.
@@ -260,7 +260,7 @@ impl CallTask {
         // The legs whose final event did not arrive in time are unregistered too.
         let legs = self.ended.keys().chain(self.legs.keys()).map(|leg| leg.0);
         for id in legs.chain(self.sessions.iter().map(|session| session.0)) {
-            self.calls.forget(id);
+            self.registry.forget(id);
         }
     }
 
@@ -497,7 +497,7 @@ impl CallTask {
         let recorders = legs.values().flat_map(|live| &live.siprecs).map(|session| session.id().0);
         let ids = call.legs().map(|leg| leg.id.0).chain(ended.keys().map(|leg| leg.0)).chain(recorders);
         for id in ids.chain(sessions.iter().map(|session| session.0)) {
-            self.calls.register(id, self.inbox.clone());
+            self.registry.register(id, self.inbox.clone());
         }
         self.call.merge(clock::now(), call);
         self.sessions.extend(sessions);
@@ -710,7 +710,7 @@ impl CallTask {
     fn part(&mut self, leg: LegId) {
         if self.ended.get(&leg).is_some_and(|farewell| farewell.dialog && farewell.media) {
             self.ended.remove(&leg);
-            self.calls.forget(leg.0);
+            self.registry.forget(leg.0);
         }
     }
 

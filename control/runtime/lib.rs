@@ -9,6 +9,7 @@ mod inbox;
 mod notices;
 pub mod notify;
 pub mod recovery;
+mod registry;
 mod reporting;
 pub mod services;
 pub mod transcripts;

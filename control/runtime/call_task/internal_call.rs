@@ -9,14 +9,17 @@ use tandem_call::id::{CallId, LegId};
 use tandem_call::internal_call::{InternalCall, MOST_IN_A_ROW};
 use tandem_call::leg::{Direction, LegInfo, SipFacts, Status};
 use tandem_call::output::Invite;
+use tandem_call::program::instruction::RejectReason;
+use tandem_call::route::{Decision, Route};
 use tandem_clock as clock;
 use tandem_legs::LegIo;
 use tandem_legs::loopback::{Deliver, LoopbackDialog};
 use tandem_media as media;
 use tandem_routing::InternalDestination;
+use tandem_sip as sip;
 
-use super::CallTask;
-use crate::calls::IncomingInternalCall;
+use super::{CallStart, CallTask};
+use crate::registry::Registry;
 
 impl CallTask {
     /// Calls a destination of this server. The far leg is created in a call of its own and rings there.
@@ -69,8 +72,8 @@ impl CallTask {
         self.call.set_within(leg);
         let (now, rng) = (clock::time(), &mut rand::rng());
         let (own, session_id) = (LegId::new(now, rng), CallId::new(now, rng));
-        let calls = self.calls.clone();
-        let deliver: Deliver = Arc::new(move |event| calls.on_sip(event));
+        let registry = self.registry.clone();
+        let deliver: Deliver = Arc::new(move |event| registry.sip(event));
         let (loopback, far) = LoopbackDialog::pair(&deliver, leg, own, &family);
         io.prefer(other.unwrap_or_default());
         let offer = io.start_internal_call(session, loopback);
@@ -103,7 +106,7 @@ impl CallTask {
             sip,
             handover: Some(handover),
         };
-        self.calls.begin_within(IncomingInternalCall { info: far_end, from: leg, offer, loopback: far }, route);
+        begin(&self.registry, far_end, leg, offer, far, route);
         Ok(())
     }
 
@@ -122,4 +125,33 @@ impl CallTask {
             .inspect_err(|error| tracing::warn!(call = %self.call.id(), %leg, %error, "no media session"))
             .map_err(|_| 503)
     }
+}
+
+/// Begins the call of `info`, a leg that the leg `from` of this server calls. `loopback`: the connection from the called
+/// leg to the calling one.
+fn begin(
+    registry: &Registry,
+    info: LegInfo,
+    from: LegId,
+    offer: bytes::Bytes,
+    loopback: LoopbackDialog,
+    mut route: Route,
+) {
+    let (leg, session) = (info.id, info.session);
+    if registry.services().take_inbound(leg, None, &route, info.to.user()).is_err() {
+        (route.decision, route.status) = (Decision::Reject(RejectReason::Busy), None);
+    }
+    let (inbox, receiver) = registry.open(session);
+    registry.register(leg.0, inbox.clone());
+    registry.register(session.0, inbox.clone());
+    let beginning = CallStart::Incoming {
+        line: format!("called by leg {from} of this server"),
+        info: Box::new(info),
+        offer: Some(offer),
+        phone: None,
+        route: Box::new(route),
+        waiting: sip::PendingCallGuard::default(),
+        within: Some(loopback),
+    };
+    super::spawn(registry.clone(), session, inbox, receiver, beginning);
 }

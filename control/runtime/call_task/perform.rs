@@ -223,7 +223,7 @@ impl CallTask {
             stream.held = Some(Box::new(invite));
             return;
         }
-        self.calls.register(leg.0, self.inbox.clone());
+        self.registry.register(leg.0, self.inbox.clone());
         // A stream of the leg may be open already.
         let opened = self.legs.remove(&leg).map(|live| *live);
         let mut live = opened.unwrap_or_else(|| LiveLeg::new(LegIo::outgoing(leg, self.services.sip.clone())));
@@ -378,7 +378,7 @@ impl CallTask {
         self.cookie_jars.retain(|session, _| call.legs().any(|leg| leg.session == *session));
         let (Some(mut live), Some(farewell)) = (self.legs.remove(&leg), self.ended.get_mut(&leg)) else {
             self.ended.remove(&leg);
-            return self.calls.forget(leg.0);
+            return self.registry.forget(leg.0);
         };
         farewell.dialog |= live.io.is_gone();
         farewell.media |= !live.release();

@@ -50,7 +50,7 @@ impl CallTask {
         };
         let (sip, preferred, now) = (services.sip.clone(), live.io.preference(), clock::time());
         // Registered first, so that the server's answer finds this call.
-        self.calls.register(id.0, self.inbox.clone());
+        self.registry.register(id.0, self.inbox.clone());
         let new = NewSession { connector, id, ops, spec, sip, preferred, now };
         let called = self.recorded(leg, |recorded| Session::call(new, recorded, open));
         match called.unwrap_or_else(|| Err(gone())) {
@@ -63,7 +63,7 @@ impl CallTask {
                 Ok(())
             }
             Err(why) => {
-                self.calls.forget(id.0);
+                self.registry.forget(id.0);
                 Err(why)
             }
         }
@@ -76,7 +76,7 @@ impl CallTask {
         if session.hangup() {
             self.ended.insert(dialog, PendingTeardown { info: None, dialog: false, media: true });
         } else {
-            self.calls.forget(dialog.0);
+            self.registry.forget(dialog.0);
         }
     }
 
@@ -117,7 +117,7 @@ impl CallTask {
             }
             SiprecUpdate::Over(why) => {
                 self.take_session(leg, id);
-                self.calls.forget(id.0);
+                self.registry.forget(id.0);
                 is(self, SiprecStatus::Failed(why));
             }
             SiprecUpdate::Unusable(why) => {

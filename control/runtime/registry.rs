@@ -1,0 +1,125 @@
+//! The registry of live calls: the inbox of each live leg and session, by id.
+
+use std::sync::Arc;
+
+use foldhash::HashMap;
+use parking_lot::RwLock;
+use tandem_call::command::Refused;
+use tandem_call::id::{CallId, LegId};
+use tandem_sip as sip;
+use tokio::sync::{Mutex, Notify, oneshot};
+
+use crate::inbox::{self, Inbox, Message};
+use crate::services::Services;
+
+/// The live calls of the server. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Registry(Arc<Shared>);
+
+struct Shared {
+    services: Arc<Services>,
+    /// The inbox of each live leg and session, by id. The number of live legs bounds the map.
+    inboxes: RwLock<HashMap<u128, Inbox>>,
+    /// Notified when the last entry is removed.
+    idle: Notify,
+    /// Held while two calls are merged.
+    merging: Mutex<()>,
+}
+
+impl Registry {
+    /// Creates an empty registry.
+    pub(crate) fn new(services: Arc<Services>) -> Self {
+        let shared = Shared { services, inboxes: RwLock::default(), idle: Notify::new(), merging: Mutex::new(()) };
+        Self(Arc::new(shared))
+    }
+
+    /// Returns the services that calls use.
+    pub(crate) fn services(&self) -> &Arc<Services> {
+        &self.0.services
+    }
+
+    /// Passes an event of a SIP dialog to the call of its leg; never waits. Without such a call the event is dropped.
+    pub(crate) fn sip(&self, event: sip::Event) {
+        let leg = LegId(event.leg().0);
+        if let Some(inbox) = self.inbox(leg.0) {
+            inbox.sip(leg, event);
+        }
+    }
+
+    /// Creates the inbox of a new session and connects its log to the live feed.
+    pub(crate) fn open(&self, session: CallId) -> (Inbox, inbox::Messages) {
+        let (inbox, receiver) = Inbox::new();
+        inbox.log().publish_to(self.services().feed.wire(session));
+        (inbox, receiver)
+    }
+
+    /// Makes an inbox reachable under the id of a leg or of a session.
+    pub(crate) fn register(&self, id: u128, inbox: Inbox) {
+        self.0.inboxes.write().insert(id, inbox);
+    }
+
+    /// Removes the inbox of a leg or of a session, and frees the channels of the leg.
+    pub(crate) fn forget(&self, id: u128) {
+        self.services().channels.free(LegId(id));
+        self.services().usage_changed();
+        let mut inboxes = self.0.inboxes.write();
+        inboxes.remove(&id);
+        if inboxes.is_empty() {
+            self.0.idle.notify_waiters();
+        }
+    }
+
+    /// Whether a call with this leg is live.
+    pub(crate) fn is_live(&self, leg: LegId) -> bool {
+        self.inbox(leg.0).is_some()
+    }
+
+    /// Posts a message to the call of a live leg; the message is never dropped for lack of space. Returns `false` if
+    /// the call has ended.
+    pub(crate) fn tell(&self, leg: LegId, message: Message) -> bool {
+        self.inbox(leg.0).is_some_and(|inbox| inbox.post(message).is_ok())
+    }
+
+    /// The inbox of the live leg or session with this id.
+    pub(crate) fn inbox(&self, id: u128) -> Option<Inbox> {
+        self.0.inboxes.read().get(&id).cloned()
+    }
+
+    /// Moves two legs into one call. Neither call waits for the other; this function waits for both. Only one merge
+    /// runs at a time, because both legs must still be in the same calls at its end as at its beginning.
+    pub(crate) async fn merge(&self, leg: LegId, with: LegId) -> Result<(), Refused> {
+        let _one_at_a_time = self.0.merging.lock().await;
+        let target = self.inbox(leg.0).ok_or(Refused::NoSuchLeg)?;
+        let other = self.inbox(with.0).ok_or(Refused::CannotBridge)?;
+        if other.same(&target) {
+            return Ok(());
+        }
+        let (reply, room) = oneshot::channel();
+        let (_unsettled, settled) = oneshot::channel();
+        target.post(Message::Expect { room: reply, settled }).map_err(|_| Refused::Ended)?;
+        let room = room.await.map_err(|_| Refused::Ended)?;
+        let (done, merged) = oneshot::channel();
+        other.post(Message::MergeInto { target, room, done }).map_err(|_| Refused::CannotBridge)?;
+        merged.await.map_err(|_| Refused::CannotBridge)
+    }
+
+    /// Waits until no call is live.
+    pub(crate) async fn idle(&self) {
+        loop {
+            let told = self.0.idle.notified();
+            if self.0.inboxes.read().is_empty() {
+                return;
+            }
+            told.await;
+        }
+    }
+
+    /// Hangs up all calls.
+    pub(crate) fn hangup_all(&self) {
+        let inboxes: Vec<_> = self.0.inboxes.read().values().cloned().collect();
+        for inbox in inboxes {
+            // A call that has ended needs no hang-up.
+            let _ = inbox.post(Message::HangupAll);
+        }
+    }
+}
