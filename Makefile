@@ -32,7 +32,7 @@ check:
 bench:
 	cargo bench --package tandem-media
 
-# ... and in instructions, which a busy machine does not change: against media/benches/instructions.txt.
+# ... and in instructions, which a busy machine does not change: against benches/media/instructions.txt.
 instructions:
 	@scripts/packages.sh instructions
 	@scripts/instructions.sh $(BENCHES)

@@ -126,8 +126,6 @@ pub(crate) struct Core {
     /// Boxed, because sessions are large and move between workers.
     sessions: Slab<Box<MediaSession>>,
     slots: HashMap<SessionKey, usize>,
-    /// Sessions closed since the last [`Core::report_closed`].
-    closed: Vec<SessionKey>,
     /// The slots of each group. Each tick serves one group.
     groups: [Vec<usize>; GROUPS],
     rooms: Rooms,
@@ -149,7 +147,6 @@ impl Core {
         Core {
             sessions: Slab::new(),
             slots: HashMap::default(),
-            closed: Vec::new(),
             groups: Default::default(),
             rooms: Rooms::default(),
             can_offload: false,
@@ -489,17 +486,7 @@ impl Core {
         let mut cx = Context { now, clock: &self.clock, network, counts: &mut self.counts };
         session.close(&self.writer, &mut cx);
         network.release(slot);
-        self.closed.push(key);
-    }
-
-    /// Reports the sessions that were closed since the last call. It reports them together, so that a call whose two
-    /// legs end wakes only once. A session whose recordings are not complete is reported in a later tick.
-    pub(crate) fn report_closed(&mut self) {
-        for key in self.closed.drain(..) {
-            if let Some(session) = self.slots.get(&key).and_then(|slot| self.sessions.get_mut(*slot)) {
-                session.report_closed();
-            }
-        }
+        session.report_closed();
     }
 
     /// Ends all rooms and closes all sessions.

@@ -235,7 +235,6 @@ impl MediaPair {
     pub(crate) fn close(&mut self, who: Who) {
         let key = self.party(who).key;
         self.core.close(self.origin + self.now, key, &mut self.wire);
-        self.core.report_closed();
     }
 
     /// The far end sends the next 20 ms of audio, which takes `delay` on the link.

@@ -541,7 +541,6 @@ impl Worker {
         for message in inbox.take(woken) {
             self.handle(now, message);
         }
-        self.core.report_closed();
     }
 
     fn handle(&mut self, now: Instant, message: Message) {

@@ -310,8 +310,12 @@ impl Open {
                 reason
             }
             Err(error) => {
-                // The audio written before the error stays playable.
-                let _ = crate::recorded::repair_recording(&spec.path, spec.key.as_ref());
+                // The audio written before the error stays playable. There is no file if it could not be created.
+                if let Err(error) = crate::recorded::repair_recording(&spec.path, spec.key.as_ref())
+                    && error.kind() != io::ErrorKind::NotFound
+                {
+                    tracing::error!(path = %spec.path.display(), %error, "cannot repair the recording");
+                }
                 RecordingReason::Error(error)
             }
         };

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Instructions that the CPU executes for a frame of 20 ms in each case of media/benches, as callgrind counts them: the same on
-# a busy machine as on an idle one. Compares them with those in media/benches/instructions.txt, and fails when a case takes
+# Instructions that the CPU executes for a frame of 20 ms in each case of benches/media, as callgrind counts them: the same on
+# a busy machine as on an idle one. Compares them with those in benches/media/instructions.txt, and fails when a case takes
 # over 10 % more, or is not in there.
 #
 #   scripts/instructions.sh [BENCH...]    all benches, or those
@@ -16,7 +16,7 @@ record=
 [ -z "$record" ] || [ $# = 0 ] || { echo "--record takes all benches" >&2; exit 2; }
 command -v valgrind >/dev/null || { echo "no valgrind here: scripts/packages.sh instructions" >&2; exit 2; }
 
-recorded=media/benches/instructions.txt
+recorded=benches/media/instructions.txt
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 trap 'exit 1' INT TERM

@@ -43,19 +43,9 @@ pub(crate) fn is_titled(name: &[u8]) -> bool {
     !name.starts_with(b"Sip-") && name.split(|&byte| byte == b'-').all(is_titled)
 }
 
-/// Returns the position of the first control character. It tests eight octets at a time.
+/// Returns the position of the first control character.
 pub(crate) fn first_control(text: &[u8]) -> Option<usize> {
-    const EACH: u64 = 0x0101_0101_0101_0101;
-    let (words, rest) = text.as_chunks();
-    for (at, word) in words.iter().enumerate() {
-        // The lowest high bit marks the first octet below a space. A borrow can only make bits above it wrong.
-        let word = u64::from_le_bytes(*word);
-        let below = word.wrapping_sub(EACH * u64::from(b' ')) & !word & (EACH * 0x80);
-        if below != 0 {
-            return Some(8 * at + below.trailing_zeros() as usize / 8);
-        }
-    }
-    rest.iter().position(|&byte| byte < b' ').map(|at| 8 * words.len() + at)
+    text.iter().position(|&byte| byte < b' ')
 }
 
 /// Returns the length of the first value in a comma-separated list. Commas in quotes and angle brackets do not

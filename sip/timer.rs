@@ -7,7 +7,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::keys::{ClientId, LegId, ServerId};
 
@@ -21,15 +21,10 @@ pub(crate) enum Owner {
     Trunk(usize),
 }
 
-/// ExpiryBucket that may be late are this far apart.
-const TOGETHER: Duration = Duration::from_millis(250);
-
 /// The owners to look at, by time.
 #[derive(Debug, Default)]
 pub(crate) struct TimerQueue {
     heap: BinaryHeap<Reverse<(Instant, Owner)>>,
-    /// The first instant that was ever armed; the origin of the [`TOGETHER`] grid.
-    first: Option<Instant>,
 }
 
 impl TimerQueue {
@@ -38,16 +33,8 @@ impl TimerQueue {
         let Some(at) = at else { return };
         if wake.is_none_or(|wake| at < wake) {
             *wake = Some(at);
-            self.first.get_or_insert(at);
             self.heap.push(Reverse((at, owner)));
         }
-    }
-
-    /// Rounds `at` up by at most [`TOGETHER`]. Deadlines that are close to each other get the same instant, so that one
-    /// wake-up serves them all.
-    pub(crate) fn together(&self, at: Instant) -> Instant {
-        let beyond = |first| at.saturating_duration_since(first).as_nanos() % TOGETHER.as_nanos();
-        self.first.map_or(at, |first| at + TOGETHER - Duration::from_nanos(beyond(first) as u64))
     }
 
     /// Removes and returns the next entry if it is due. If the owner's `wake` equals the returned instant, the owner
@@ -89,25 +76,5 @@ impl TimerQueue {
 
     pub(crate) fn next(&self) -> Option<Instant> {
         self.heap.peek().map(|Reverse((at, _))| *at)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testing::instant;
-
-    #[test]
-    fn ends_that_may_be_late_are_close_together_and_never_early() {
-        let (mut queue, start) = (TimerQueue::default(), instant());
-        queue.arm(&mut None, Some(start), Owner::Trunk(0));
-        let ends: Vec<Instant> = (1..=1_000)
-            .map(|number| start + Duration::from_micros(number * 1_234))
-            .map(|at| (at, queue.together(at)))
-            .inspect(|(at, end)| assert!(at < end && *end <= *at + TOGETHER))
-            .map(|(_, end)| end)
-            .collect();
-        let different: std::collections::HashSet<_> = ends.into_iter().collect();
-        assert_eq!(different.len(), 5, "of 1.234 s");
     }
 }

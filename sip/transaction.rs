@@ -173,11 +173,6 @@ impl ClientMachine {
         expire.filter(|_| self.state == ClientState::Accepted)
     }
 
-    /// Whether the transaction only absorbs retransmissions (Timers D and K). Nothing else changes when that ends.
-    pub(crate) fn absorbs(&self) -> bool {
-        matches!(self.state, ClientState::InviteCompleted | ClientState::Completed)
-    }
-
     /// Marks the transaction as one whose response is not needed any more. A proceeding INVITE, which no timer of the
     /// RFC ends, then ends at `at`.
     pub(crate) fn abandon(&mut self, at: Instant) {
@@ -330,11 +325,6 @@ impl ServerMachine {
     pub(crate) fn absorbs_until(&self) -> Option<Instant> {
         let expire = self.deadlines.expire.map(|(at, _)| at);
         expire.filter(|_| matches!(self.state, ServerState::Accepted | ServerState::Completed))
-    }
-
-    /// Whether the transaction only absorbs retransmissions (Timer I). Nothing else changes when that ends.
-    pub(crate) fn absorbs(&self) -> bool {
-        self.state == ServerState::Confirmed
     }
 
     /// Whether the final response has not been sent yet.

@@ -465,13 +465,13 @@ impl Server {
         let stir = Stir::new(&config.stir, &config.trunks).map_err(|(path, why)| anyhow!("{path}: {why}"))?;
         let phones = phones(&config, first_account.clone());
         phones.listen_on(services.sip.local_addrs().iter().map(|(_, address)| *address));
+        let agents = Agents::new(config.agents.iter().cloned()).map_err(|why| anyhow!("agents: {why}"))?;
         let sip_config = sip_settings(&config, &phones, &services.store).await?;
         services.sip.reload(sip_config).await.context("TLS")?;
         let holdings = Arc::clone(services.routing.get().holdings());
         services.routing.set(routing(&config, phones, holdings, &self.accounts));
         services.stir.set(stir);
         services.siprec.set(Connectors::new(config.siprec.clone()));
-        let agents = Agents::new(config.agents.iter().cloned()).map_err(|why| anyhow!("agents: {why}"))?;
         services.conversations.agents.set(agents);
         services.ice.set(config.ice.clone());
         services.client.set_origins(Origins::new(config.origins.clone()));

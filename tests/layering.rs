@@ -418,7 +418,7 @@ fn contains_word(line: &str, word: &str) -> bool {
 
 fn is_test_file(path: &str) -> bool {
     let stem = file_stem(path);
-    ["/tests/", "/examples/", "/benches/"].iter().any(|folder| path.contains(folder))
+    ["/tests/", "/examples/"].iter().any(|folder| path.contains(folder))
         || ["tests", "testing", "fixture", "fuzz"].contains(&stem)
         || stem.ends_with("_tests")
 }

@@ -206,12 +206,10 @@ impl CallTask {
                 alarm.as_mut().reset(at);
                 set = Some(at);
             }
-            // The engine's final event does not have to wake the task: SIP's final event does, and both are read then.
-            let patient = farewell.is_some() && self.ended.values().any(|farewell| !farewell.dialog);
             let turn = tokio::select! {
                 // Waiting messages are older than the alarm.
                 biased;
-                message = messages.next(patient) => match message {
+                message = messages.next() => match message {
                     Some(message) => self.take(message),
                     None => LoopStep::Over,
                 },
@@ -747,7 +745,7 @@ fn side(track: media::Track) -> &'static str {
 /// Forwards the messages and log lines of a call that was merged into another.
 async fn forward(mut messages: Messages, target: &Inbox) {
     loop {
-        let message = messages.next(false).await;
+        let message = messages.next().await;
         let lines = std::mem::take(&mut *messages.log());
         target.log().append(lines);
         let Some(message) = message else { return };

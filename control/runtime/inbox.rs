@@ -1,11 +1,8 @@
 //! The inbox of a call, and the messages that it takes.
 
-use std::collections::VecDeque;
-use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll, Waker};
 
 use parking_lot::{Mutex, MutexGuard};
 use tandem_audio::AudioError;
@@ -23,7 +20,8 @@ use tandem_http::exchange::HttpExchange;
 use tandem_media as media;
 use tandem_sip as sip;
 use tandem_streams::Ready;
-use tokio::sync::oneshot;
+use tokio::sync::mpsc::error::SendError;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::call_task::CallState;
 
@@ -33,30 +31,25 @@ use crate::call_task::CallState;
 const FULL: usize = 1024;
 
 /// The sending side of a call's inbox. Cheap to clone. No method waits, and messages keep their order.
-pub struct Inbox(Arc<Shared>);
+#[derive(Clone)]
+pub struct Inbox {
+    /// Boxed messages: the channel reserves room for 32.
+    sender: mpsc::UnboundedSender<Box<Message>>,
+    shared: Arc<Shared>,
+}
 
 /// The receiving side of a call's inbox, owned by the call's task.
-pub struct Messages(Arc<Shared>);
-
-/// The channel. It is not a channel of a library, because not every message has to wake the task: most messages only
-/// confirm what the call has just done.
-struct Shared {
-    /// The number of [`Inbox`] handles.
-    addresses: AtomicUsize,
-    queue: Mutex<Queue>,
-    /// Log lines go directly to the log: most of what concerns a call is only logged.
-    log: Mutex<EventLog>,
+pub struct Messages {
+    receiver: mpsc::UnboundedReceiver<Box<Message>>,
+    shared: Arc<Shared>,
 }
 
 #[derive(Default)]
-struct Queue {
-    /// Boxed: the queue lives as long as the call, and seldom holds two messages.
-    messages: VecDeque<Box<Message>>,
-    /// The waker of the call's task while it sleeps.
-    sleeper: Option<Waker>,
-    /// The task awaits SIP's final event, so the engine's final event need not wake it.
-    patient: bool,
-    over: bool,
+struct Shared {
+    /// The number of waiting messages.
+    waiting: AtomicUsize,
+    /// Log lines go directly to the log: most of what concerns a call is only logged.
+    log: Mutex<EventLog>,
 }
 
 /// The reason that a message was not accepted.
@@ -199,9 +192,8 @@ pub enum Message {
 impl Inbox {
     /// Creates an inbox and its receiving side.
     pub fn new() -> (Self, Messages) {
-        let shared =
-            Arc::new(Shared { addresses: AtomicUsize::new(1), queue: Mutex::default(), log: Mutex::default() });
-        (Self(Arc::clone(&shared)), Messages(shared))
+        let ((sender, receiver), shared) = (mpsc::unbounded_channel(), Arc::<Shared>::default());
+        (Self { sender, shared: Arc::clone(&shared) }, Messages { receiver, shared })
     }
 
     /// Posts a message that the call needs.
@@ -236,26 +228,13 @@ impl Inbox {
         }
     }
 
-    /// Appends a message if fewer than `most` wait, and wakes the task if the message is worth it.
+    /// Appends a message if fewer than `most` wait.
     fn put(&self, message: Box<Message>, most: usize) -> Result<(), (Box<Message>, NotTaken)> {
-        let mut queue = self.0.queue.lock();
-        if queue.over {
-            return Err((message, NotTaken::Over));
-        }
-        if queue.messages.len() >= most {
+        if self.shared.waiting.load(Ordering::Relaxed) >= most && !self.is_over() {
             return Err((message, NotTaken::Full));
         }
-        let can_wait = match &*message {
-            Message::Media(_, event) => queue.patient && matches!(**event, media::Event::Closed { .. }),
-            _ => false,
-        };
-        queue.messages.push_back(message);
-        let sleeper = queue.sleeper.take_if(|_| !can_wait);
-        drop(queue);
-        if let Some(sleeper) = sleeper {
-            sleeper.wake();
-        }
-        Ok(())
+        self.shared.waiting.fetch_add(1, Ordering::Relaxed);
+        self.sender.send(message).map_err(|SendError(message)| (message, NotTaken::Over))
     }
 
     /// Posts an optional message.
@@ -268,12 +247,12 @@ impl Inbox {
 
     /// Whether the call is over.
     pub fn is_over(&self) -> bool {
-        self.0.queue.lock().over
+        self.sender.is_closed()
     }
 
     /// The call's log. Lines that are added after the end of the call are lost.
     pub fn log(&self) -> MutexGuard<'_, EventLog> {
-        self.0.log.lock()
+        self.shared.log.lock()
     }
 
     /// Takes an event of a SIP dialog: trace lines go to the log, all others to the queue in their order.
@@ -293,7 +272,7 @@ impl Inbox {
 
     /// Whether both handles lead to the same call.
     pub fn same(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
+        self.sender.same_channel(&other.sender)
     }
 
     /// The sink for events of the media engine.
@@ -306,97 +285,36 @@ impl Inbox {
     }
 }
 
-/// A line about a SIP message: `-> 192.0.2.1:5060 UDP INVITE sip:...`. The shortest call has a dozen of them.
-/// Formatting the address is the most expensive part, so an IPv4 address is written by hand.
+/// A line about a SIP message: `-> 192.0.2.1:5060 UDP INVITE sip:...`.
 pub(crate) fn traced(sent: bool, peer: SocketAddr, transport: &str, line: &str) -> String {
-    let mut text = Vec::with_capacity(line.len() + 32);
-    text.extend_from_slice(if sent { b"-> " } else { b"<- " });
-    match peer {
-        SocketAddr::V4(peer) => {
-            for (octet, after) in peer.ip().octets().into_iter().zip(*b"...:") {
-                push_decimal(&mut text, octet.into());
-                text.push(after);
-            }
-            push_decimal(&mut text, peer.port());
-        }
-        SocketAddr::V6(peer) => text.extend_from_slice(peer.to_string().as_bytes()),
-    }
-    for part in [" ", transport, " ", line] {
-        text.extend_from_slice(part.as_bytes());
-    }
-    // All parts are valid UTF-8.
-    String::from_utf8(text).unwrap_or_default()
-}
-
-fn push_decimal(text: &mut Vec<u8>, number: u16) {
-    if number >= 10 {
-        push_decimal(text, number / 10);
-    }
-    text.push(b'0' + (number % 10) as u8);
-}
-
-impl Clone for Inbox {
-    fn clone(&self) -> Self {
-        self.0.addresses.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(&self.0))
-    }
-}
-
-impl Drop for Inbox {
-    fn drop(&mut self) {
-        if self.0.addresses.fetch_sub(1, Ordering::AcqRel) == 1
-            && let Some(sleeper) = { self.0.queue.lock().sleeper.take() }
-        {
-            sleeper.wake();
-        }
-    }
+    let arrow = if sent { "->" } else { "<-" };
+    format!("{arrow} {peer} {transport} {line}")
 }
 
 impl Messages {
-    /// Waits for the next message; `None` when no [`Inbox`] handle is left. `patient`: SIP's final event is still
-    /// awaited, so the engine's alone need not wake the task.
-    pub async fn next(&mut self, patient: bool) -> Option<Message> {
-        poll_fn(|context| self.poll(context, patient)).await
-    }
-
-    fn poll(&mut self, context: &Context<'_>, patient: bool) -> Poll<Option<Message>> {
-        let mut queue = self.0.queue.lock();
-        if let Some(message) = queue.messages.pop_front() {
-            return Poll::Ready(Some(*message));
-        }
-        if self.0.addresses.load(Ordering::Acquire) == 0 {
-            return Poll::Ready(None);
-        }
-        queue.patient = patient;
-        if !queue.sleeper.as_ref().is_some_and(|sleeper| sleeper.will_wake(context.waker())) {
-            queue.sleeper = Some(context.waker().clone());
-        }
-        Poll::Pending
+    /// Waits for the next message; `None` when no [`Inbox`] handle is left.
+    pub async fn next(&mut self) -> Option<Message> {
+        self.receiver.recv().await.map(|message| self.taken(message))
     }
 
     /// The next message, if one is waiting.
     pub fn ready(&mut self) -> Option<Message> {
-        self.0.queue.lock().messages.pop_front().map(|message| *message)
+        self.receiver.try_recv().ok().map(|message| self.taken(message))
+    }
+
+    fn taken(&self, message: Box<Message>) -> Message {
+        self.shared.waiting.fetch_sub(1, Ordering::Relaxed);
+        *message
     }
 
     /// The call's log.
     pub fn log(&self) -> MutexGuard<'_, EventLog> {
-        self.0.log.lock()
+        self.shared.log.lock()
     }
 
     /// Refuses further messages; the waiting ones stay.
     pub fn close(&mut self) {
-        self.0.queue.lock().over = true;
-    }
-}
-
-impl Drop for Messages {
-    fn drop(&mut self) {
-        self.close();
-        let rest = std::mem::take(&mut self.0.queue.lock().messages);
-        // Dropped without the lock: the messages may contain handles of this inbox or of others, and senders that
-        // receivers wait for.
-        drop(rest);
+        self.receiver.close();
     }
 }
 

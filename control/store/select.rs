@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use sqlx::any::{Any, AnyArguments, AnyRow};
-use sqlx::query::{Query, QueryScalar};
+use sqlx::{Arguments as _, Encode, Type};
 
 use super::column::{hex, microseconds};
 use super::{Store, StoreError, assembled};
@@ -48,27 +48,23 @@ pub struct TimeRange {
     pub before: Option<Timestamp>,
 }
 
-enum Argument {
-    Text(String),
-    Integer(i64),
-}
-
-/// Conditions of a `WHERE` clause, with their arguments.
+/// Conditions of a `WHERE` clause, with their arguments. `sqlx::QueryBuilder` cannot write them: for [`Any`] it writes
+/// the placeholder `?`, which PostgreSQL does not know.
 pub(super) struct Conditions {
     sql: String,
-    arguments: Vec<Argument>,
+    arguments: AnyArguments,
 }
 
 impl Conditions {
     pub(super) fn account(account: &str) -> Conditions {
-        let mut conditions = Conditions { sql: String::new(), arguments: Vec::new() };
+        let mut conditions = Conditions { sql: String::new(), arguments: AnyArguments::default() };
         conditions.equal("account", Some(account));
         conditions
     }
 
     pub(super) fn equal(&mut self, column: &'static str, value: Option<&str>) {
         if let Some(value) = value {
-            let placeholder = self.bind(Argument::Text(value.to_owned()));
+            let placeholder = self.bind(value.to_owned());
             self.and(&format!("{column} = {placeholder}"));
         }
     }
@@ -88,7 +84,7 @@ impl Conditions {
     /// Requires that the leg in `leg_column` has this value in a column of `calls`.
     pub(super) fn equal_in_call(&mut self, leg_column: &'static str, column: &'static str, value: Option<&str>) {
         if let Some(value) = value {
-            let placeholder = self.bind(Argument::Text(value.to_owned()));
+            let placeholder = self.bind(value.to_owned());
             // $1 is the account (see `Conditions::account`).
             let legs = format!("SELECT id FROM calls WHERE account = $1 AND {column} = {placeholder}");
             self.and(&format!("{leg_column} IN ({legs})"));
@@ -100,17 +96,17 @@ impl Conditions {
         if values.is_empty() {
             return;
         }
-        let placeholders: Vec<String> = values.iter().map(|value| self.bind(Argument::Text(value.clone()))).collect();
+        let placeholders: Vec<String> = values.iter().map(|value| self.bind(value.clone())).collect();
         self.and(&format!("{column} IN ({})", placeholders.join(", ")));
     }
 
     pub(super) fn within(&mut self, column: &'static str, range: TimeRange) {
         if let Some(since) = range.since {
-            let placeholder = self.bind(Argument::Integer(microseconds(since)));
+            let placeholder = self.bind(microseconds(since));
             self.and(&format!("{column} >= {placeholder}"));
         }
         if let Some(before) = range.before {
-            let placeholder = self.bind(Argument::Integer(microseconds(before)));
+            let placeholder = self.bind(microseconds(before));
             self.and(&format!("{column} < {placeholder}"));
         }
     }
@@ -126,20 +122,20 @@ impl Conditions {
         let backwards = page.before.is_some() && page.after.is_none();
         for (cursor, comparison) in [(page.after, "<"), (page.before, ">")] {
             if let Some(cursor) = cursor {
-                let at = self.bind(Argument::Integer(microseconds(cursor.at)));
-                let id = self.bind(Argument::Text(hex(cursor.id)));
+                let at = self.bind(microseconds(cursor.at));
+                let id = self.bind(hex(cursor.id));
                 self.and(&format!("({time_column}, id) {comparison} ({at}, {id})"));
             }
         }
-        let limit = self.bind(Argument::Integer(i64::from(page.limit.clamp(1, MAXIMUM_LIMIT))));
-        let offset = self.bind(Argument::Integer(i64::try_from(page.offset).unwrap_or(i64::MAX)));
+        let limit = self.bind(i64::from(page.limit.clamp(1, MAXIMUM_LIMIT)));
+        let offset = self.bind(i64::try_from(page.offset).unwrap_or(i64::MAX));
         let order = if backwards { "ASC" } else { "DESC" };
         let sql = format!(
             "SELECT * FROM {table} WHERE {} ORDER BY {time_column} {order}, id {order} LIMIT {limit} OFFSET {offset}",
             self.sql
         );
         store.flush().await?;
-        let mut rows = bound(sqlx::query(assembled(sql)), self.arguments).fetch_all(&store.pool).await?;
+        let mut rows = sqlx::query_with(assembled(sql), self.arguments).fetch_all(&store.pool).await?;
         if backwards {
             rows.reverse();
         }
@@ -149,19 +145,14 @@ impl Conditions {
     pub(super) async fn count(self, store: &Store, table: &'static str) -> Result<u64, StoreError> {
         let sql = format!("SELECT COUNT(*) FROM {table} WHERE {}", self.sql);
         store.flush().await?;
-        let mut query: QueryScalar<'_, Any, i64, AnyArguments> = sqlx::query_scalar(assembled(sql));
-        for argument in self.arguments {
-            query = match argument {
-                Argument::Text(text) => query.bind(text),
-                Argument::Integer(integer) => query.bind(integer),
-            };
-        }
-        let count = query.fetch_one(&store.pool).await?;
+        let count: i64 = sqlx::query_scalar_with(assembled(sql), self.arguments).fetch_one(&store.pool).await?;
         Ok(u64::try_from(count).unwrap_or(0))
     }
 
-    fn bind(&mut self, argument: Argument) -> String {
-        self.arguments.push(argument);
+    /// Adds an argument and returns its placeholder.
+    fn bind<'t>(&mut self, argument: impl Encode<'t, Any> + Type<Any>) -> String {
+        // Encoding a text or an integer cannot fail.
+        let _ = self.arguments.add(argument);
         format!("${}", self.arguments.len())
     }
 
@@ -171,14 +162,4 @@ impl Conditions {
         }
         self.sql.push_str(condition);
     }
-}
-
-fn bound<'q>(mut query: Query<'q, Any, AnyArguments>, arguments: Vec<Argument>) -> Query<'q, Any, AnyArguments> {
-    for argument in arguments {
-        query = match argument {
-            Argument::Text(text) => query.bind(text),
-            Argument::Integer(integer) => query.bind(integer),
-        };
-    }
-    query
 }

@@ -7,6 +7,8 @@ use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::Store;
 
@@ -81,13 +83,24 @@ impl PostgresServer {
 
 /// Runs a scenario on a new SQLite database, and on a new PostgreSQL database where this machine has PostgreSQL.
 pub async fn on_each_database<F: Future<Output = ()>>(scenario: impl Fn(Store) -> F) {
+    static SCENARIOS: AtomicU32 = AtomicU32::new(0);
     let directory = tempfile::tempdir().expect("temporary directory");
     let url = format!("sqlite:{}/tandem.db", directory.path().display());
     scenario(Store::open(&url).await.expect("SQLite opens")).await;
-    let Some(server) = PostgresServer::start() else { return };
-    let store = Store::open(&server.database("scenario").await).await.expect("PostgreSQL opens");
+    let Some(server) = shared_server() else { return };
+    let name = format!("scenario_{}", SCENARIOS.fetch_add(1, Ordering::Relaxed));
+    let store = Store::open(&server.database(&name).await).await.expect("PostgreSQL opens");
     scenario(store.clone()).await;
     store.close().await;
+}
+
+/// The server of the scenarios that run now. The last of them stops the server.
+fn shared_server() -> Option<Arc<PostgresServer>> {
+    static SHARED: Mutex<Weak<PostgresServer>> = Mutex::new(Weak::new());
+    let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+    let server = shared.upgrade().or_else(|| PostgresServer::start().map(Arc::new))?;
+    *shared = Arc::downgrade(&server);
+    Some(server)
 }
 
 impl Drop for PostgresServer {

@@ -341,12 +341,9 @@ impl Negotiation {
                 }
                 continue;
             }
-            body.push_str("m=audio ");
-            push_number(&mut body, self.local.port.into());
-            push(&mut body, &[" ", proto]);
+            body.push_str(&format!("m=audio {} {proto}", self.local.port));
             for format in formats {
-                body.push(' ');
-                push_number(&mut body, format.number.into());
+                body.push_str(&format!(" {}", format.number));
             }
             body.push_str("\r\n");
             for Format { number, meaning } in formats {
@@ -357,15 +354,9 @@ impl Negotiation {
                     Meaning::Noise => ("CN", 8_000, "", ""),
                     Meaning::Events(rate) => ("telephone-event", rate, "", "0-16"),
                 };
-                body.push_str("a=rtpmap:");
-                push_number(&mut body, u64::from(*number));
-                push(&mut body, &[" ", name, "/"]);
-                push_number(&mut body, rate.into());
-                push(&mut body, &[channels, "\r\n"]);
+                body.push_str(&format!("a=rtpmap:{number} {name}/{rate}{channels}\r\n"));
                 if !parameters.is_empty() {
-                    body.push_str("a=fmtp:");
-                    push_number(&mut body, u64::from(*number));
-                    push(&mut body, &[" ", parameters, "\r\n"]);
+                    body.push_str(&format!("a=fmtp:{number} {parameters}\r\n"));
                 }
             }
             match keys {
@@ -373,11 +364,9 @@ impl Negotiation {
                 Said::Offer => self.crypto.offer(&mut body),
                 Said::Answer(line) => self.crypto.answer(line, &mut body),
             }
-            push(&mut body, &["a=ptime:20\r\na=", direction, "\r\n"]);
+            body.push_str(&format!("a=ptime:20\r\na={direction}\r\n"));
             if let Some(label) = self.label {
-                body.push_str("a=label:");
-                push_number(&mut body, label.into());
-                body.push_str("\r\n");
+                body.push_str(&format!("a=label:{label}\r\n"));
             }
         }
         // The text is kept for the whole call.
@@ -387,25 +376,15 @@ impl Negotiation {
 
     /// The lines after `o=` that are the same in all our descriptions.
     fn begin(&self) -> String {
-        let mut body = String::with_capacity(600);
-        body.push_str("s=-\r\nc=");
-        push_address(&mut body, self.local.address);
-        body.push_str("\r\nt=0 0\r\n");
-        body
+        format!("s=-\r\nc={}\r\nt=0 0\r\n", connection(self.local.address))
     }
 
     fn say(&mut self, body: String) -> Bytes {
         if !self.said.is_empty() && self.said != body {
             self.version += 1;
         }
-        let mut whole = String::with_capacity(body.len() + 96);
-        whole.push_str("v=0\r\no=- ");
-        push_number(&mut whole, self.local.id);
-        whole.push(' ');
-        push_number(&mut whole, self.version);
-        whole.push(' ');
-        push_address(&mut whole, self.local.address);
-        push(&mut whole, &["\r\n", &body]);
+        let Local { address, id, .. } = self.local;
+        let whole = format!("v=0\r\no=- {id} {} {}\r\n{body}", self.version, connection(address));
         self.said = body;
         Bytes::from(whole)
     }
@@ -530,28 +509,7 @@ fn refused(line: &Line<'_>) -> String {
     ["m=", line.media, " 0 ", line.proto, " ", line.formats, "\r\n"].concat()
 }
 
-/// Appends pieces of text. This is cheaper than the formatting machinery, and each call writes two descriptions.
-fn push(out: &mut String, pieces: &[&str]) {
-    pieces.iter().for_each(|piece| out.push_str(piece));
-}
-
-fn push_number(out: &mut String, number: u64) {
-    if number >= 10 {
-        push_number(out, number / 10);
-    }
-    out.push(char::from(b'0' + (number % 10) as u8));
-}
-
-/// Appends an address in the form `IN IP4 192.0.2.1`.
-fn push_address(out: &mut String, address: IpAddr) {
-    match address {
-        IpAddr::V4(address) => {
-            out.push_str("IN IP4");
-            for (separator, octet) in [" ", ".", ".", "."].into_iter().zip(address.octets()) {
-                out.push_str(separator);
-                push_number(out, octet.into());
-            }
-        }
-        IpAddr::V6(address) => push(out, &["IN IP6 ", &address.to_string()]),
-    }
+/// An address in the form `IN IP4 192.0.2.1`.
+fn connection(address: IpAddr) -> String {
+    format!("IN {} {address}", if address.is_ipv4() { "IP4" } else { "IP6" })
 }

@@ -6,6 +6,8 @@
 
 use std::borrow::Cow;
 
+use crate::header::first_value_end;
+
 /// The characters of a `token`, and `%`.
 pub(super) const TOKEN: u8 = 1;
 /// The characters of `hostname` and `IPv4address`, and `_`: the RFC does not allow it, but names in use contain it.
@@ -226,22 +228,12 @@ impl<'a> Iterator for Parameters<'a> {
     }
 }
 
-/// Returns the first value of a comma-separated list. Commas in quoted strings and in angle brackets are not
-/// separators. Returns `None` if a quoted string of the list does not end.
+/// Returns the first value of a comma-separated list, as [`first_value_end`] finds it. Returns `None` if a quoted string
+/// of the list does not end.
 pub(super) fn first_value(list: &[u8]) -> Option<&[u8]> {
-    if !list.iter().any(|byte| matches!(byte, b',' | b'"')) {
-        return Some(trim(list));
+    let mut rest = list;
+    while let Some(start) = rest.iter().position(|&byte| byte == b'"') {
+        rest = quoted(rest.get(start..)?)?.1;
     }
-    let (mut rest, mut end, mut angle) = (list, None, false);
-    while let [byte, after @ ..] = rest {
-        rest = after;
-        match byte {
-            b'"' => rest = quoted(list.get(list.len() - after.len() - 1..)?)?.1,
-            b'<' => angle = true,
-            b'>' => angle = false,
-            b',' if !angle && end.is_none() => end = Some(list.len() - after.len() - 1),
-            _ => {}
-        }
-    }
-    list.get(..end.unwrap_or(list.len())).map(trim)
+    list.get(..first_value_end(list)).map(trim)
 }

@@ -177,7 +177,7 @@ async fn a_call_to_nobodys_number_is_an_error_with_its_caller_and_its_call_id_an
     let error = row(&errors, "errors", "cause", "unknown-number");
     let advice = error["advice"].as_str().unwrap();
     let remedy =
-        r#"Trunk "here" calls +15551230001 without "+": set inbound_add_prefix = "+" in its [[trunks]] entry. "#;
+        r#"Trunk "here" sends +15551230001 without "+": set inbound_add_prefix = "+" in its [[trunks]] entry. "#;
     assert!(advice.starts_with(remedy), "{advice}");
     let request = &error["request"];
     let from = request["from"].as_str().unwrap();

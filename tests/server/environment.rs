@@ -48,7 +48,7 @@ async fn a_directory_of_recordings_that_takes_no_file_is_said_at_the_start() {
     // Even root cannot create a file in `/proc`.
     let (code, said) = refused(&file, &[("TANDEM_RECORDINGS__URL", "file:/proc")]).await;
     assert_eq!(code, Some(2), "{said}");
-    assert!(said.contains("recordings.url: no file can be made in /proc"), "{said}");
+    assert!(said.contains("recordings.url: cannot create a file in /proc"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

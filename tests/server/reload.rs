@@ -66,7 +66,7 @@ async fn the_log_is_json_where_that_is_wanted_and_its_level_changes_while_the_se
     assert_eq!(told, json!({ "level": "info", "usual": "info", "seconds": null }));
     let wrong = program.api.console("/log", &json!({ "level": "louder" })).await;
     assert_eq!(wrong.status, 400);
-    assert!(String::from_utf8(wrong.body).unwrap().contains("\"louder\" is no level"));
+    assert!(String::from_utf8(wrong.body).unwrap().contains("\"louder\" is not a level"));
     assert_eq!(program.api.console("/log", &json!({ "level": "info", "seconds": 0 })).await.status, 400);
     assert_eq!(program.api.console("/log", &json!({ "level": "info", "for": "1h" })).await.status, 400);
 

@@ -78,7 +78,7 @@ fn make(wav: &Path, mp3: &Path, key: Option<&RecordingKey>) -> io::Result<()> {
     if !wav.try_exists()? {
         // The recording was deleted meanwhile. A deletion removes the WAV first, so either the deletion or this check
         // finds the MP3.
-        let _ = fs::remove_file(mp3);
+        fs::remove_file(mp3)?;
         return Err(io::ErrorKind::NotFound.into());
     }
     Ok(())

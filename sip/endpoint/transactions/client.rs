@@ -16,7 +16,7 @@ use crate::keys::{ClientId, LegId};
 use crate::leg::{EndCause, Header, Transport};
 use crate::message::{Method, Response};
 use crate::recording;
-use crate::timer::{Owner, TimerQueue};
+use crate::timer::Owner;
 use crate::transaction::{Action, ClientInput, ClientMachine};
 
 /// Octets at the beginning of a message that are searched for the first branch.
@@ -136,11 +136,6 @@ pub(in crate::endpoint) struct LateResponse {
 }
 
 impl Client {
-    fn next_wake(&self, timers: &TimerQueue) -> Option<Instant> {
-        let next = self.machine.next_timeout();
-        if self.machine.absorbs() { next.map(|at| timers.together(at)) } else { next }
-    }
-
     /// Number of forks whose 2xx was acknowledged.
     pub(in crate::endpoint) fn acknowledged(&self) -> usize {
         self.acknowledged.len()
@@ -285,7 +280,7 @@ impl Transactions {
         match client.machine.take_due(now) {
             Some(timer) => self.handle_client(core, now, id, ClientInput::Timer(timer), None),
             None => {
-                let next = client.next_wake(&core.timers);
+                let next = client.machine.next_timeout();
                 core.timers.arm(&mut client.wake, next, Owner::Client(id));
                 None
             }
@@ -305,7 +300,7 @@ impl Transactions {
         if let Some(client) = self.clients.get_mut(id) {
             client.machine.handle(now, input, &core.config.timers, &mut actions);
             // An accepted INVITE needs no timer of its own if it becomes a completed transaction. Its ACK decides that.
-            let next = client.next_wake(&core.timers).filter(|_| client.machine.absorbs_until().is_none());
+            let next = client.machine.next_timeout().filter(|_| client.machine.absorbs_until().is_none());
             core.timers.arm(&mut client.wake, next, Owner::Client(id));
         }
         let mut outcome = None;
@@ -567,7 +562,7 @@ impl Transactions {
     /// Returns `false` if there is something to do.
     pub(in crate::endpoint) fn skip_client_timer(&mut self, core: &mut Core, at: Instant, id: ClientId) -> bool {
         let Some(client) = self.clients.get_mut(id) else { return core.timers.skip(None, at, None, Owner::Client(id)) };
-        let next = client.next_wake(&core.timers);
+        let next = client.machine.next_timeout();
         core.timers.skip(Some(&mut client.wake), at, next, Owner::Client(id))
     }
 }

@@ -12,7 +12,7 @@ use crate::endpoint::Arrival;
 use crate::endpoint::core::Core;
 use crate::keys::{LegId, ServerId};
 use crate::message::{Echo, Method, Request};
-use crate::timer::{Owner, TimerQueue};
+use crate::timer::Owner;
 use crate::transaction::{Action, ServerInput, ServerMachine};
 
 /// A request that this server received.
@@ -77,13 +77,6 @@ pub(in crate::endpoint) struct CancelledInvite {
 enum Delivered {
     Yes,
     No,
-}
-
-impl Server {
-    fn next_wake(&self, timers: &TimerQueue) -> Option<Instant> {
-        let next = self.machine.next_timeout();
-        if self.machine.absorbs() { next.map(|at| timers.together(at)) } else { next }
-    }
 }
 
 impl Transactions {
@@ -263,7 +256,7 @@ impl Transactions {
                 self.run_server(core, now, id, ServerInput::Timer(timer));
             }
             None => {
-                let next = server.next_wake(&core.timers);
+                let next = server.machine.next_timeout();
                 core.timers.arm(&mut server.wake, next, Owner::Server(id));
             }
         }
@@ -275,7 +268,7 @@ impl Transactions {
         if let Some(server) = self.servers.get_mut(id) {
             server.machine.handle(now, input, &core.config.timers, &mut actions);
             // A completed transaction needs no timer of its own.
-            let next = server.next_wake(&core.timers).filter(|_| server.machine.absorbs_until().is_none());
+            let next = server.machine.next_timeout().filter(|_| server.machine.absorbs_until().is_none());
             core.timers.arm(&mut server.wake, next, Owner::Server(id));
         }
         for action in actions.drain(..) {
@@ -316,7 +309,7 @@ impl Transactions {
     /// Does for a server transaction what [`Transactions::skip_client_timer`] does for a client transaction.
     pub(in crate::endpoint) fn skip_server_timer(&mut self, core: &mut Core, at: Instant, id: ServerId) -> bool {
         let Some(server) = self.servers.get_mut(id) else { return core.timers.skip(None, at, None, Owner::Server(id)) };
-        let next = server.next_wake(&core.timers);
+        let next = server.machine.next_timeout();
         core.timers.skip(Some(&mut server.wake), at, next, Owner::Server(id))
     }
 }

@@ -2,7 +2,7 @@
 //! for one frame of all its rooms.
 
 mod measure;
-#[path = "../testing/voice.rs"]
+#[path = "../../media/testing/voice.rs"]
 #[allow(dead_code, clippy::indexing_slicing, reason = "it is the tests'")]
 mod voice;
 
