@@ -7,7 +7,7 @@ use tandem_accounts::{Account, Accounts};
 use tandem_history::recordings::Recordings;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::registry::Calls;
+use crate::calls::Calls;
 
 /// The shared state of the HTTP interfaces. Cheap to clone.
 #[derive(Clone)]

@@ -6,6 +6,7 @@
 mod conferencing;
 mod converse;
 mod internal_call;
+mod live_leg;
 mod perform;
 mod queueing;
 mod recognition;
@@ -38,6 +39,8 @@ use tandem_history::records;
 use tandem_history::report::Report;
 use tandem_http::CookieJar;
 use tandem_http::exchange::HttpExchange;
+use tandem_legs::LegIo;
+use tandem_legs::loopback::LoopbackDialog;
 use tandem_media as media;
 use tandem_metrics::quality;
 use tandem_sip as sip;
@@ -47,10 +50,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::inbox::{Inbox, Message, Messages};
-use crate::leg::{self, LegIo};
-use crate::loopback::LoopbackDialog;
-use crate::registry::Calls;
+use crate::registry::Registry;
 use crate::services::Services;
+use live_leg::LiveLeg;
 use supervise::Supervised;
 
 /// Maximum time for which an ended call waits for the final events of its legs.
@@ -60,7 +62,7 @@ const LAST_WORD: Duration = Duration::from_secs(5);
 pub struct CallState {
     call: Call,
     sessions: Vec<CallId>,
-    legs: HashMap<LegId, Box<LegIo>>,
+    legs: HashMap<LegId, Box<LiveLeg>>,
     ended: HashMap<LegId, PendingTeardown>,
     sequences: HashMap<LegId, u32>,
     own_recordings: HashMap<LegId, OwnRecording>,
@@ -93,12 +95,12 @@ pub(crate) enum CallStart {
 }
 
 /// Spawns the task of a call.
-pub(crate) fn spawn(calls: Calls, id: CallId, inbox: Inbox, messages: Messages, beginning: CallStart) {
+pub(crate) fn spawn(registry: Registry, id: CallId, inbox: Inbox, messages: Messages, beginning: CallStart) {
     let task = Box::new(CallTask {
         call: Call::new(id, rand::random(), clock::now()),
         sessions: vec![id],
-        services: Arc::clone(calls.services()),
-        calls,
+        services: Arc::clone(registry.services()),
+        registry,
         inbox,
         legs: HashMap::default(),
         ended: HashMap::default(),
@@ -127,9 +129,9 @@ struct CallTask {
     /// The call's own session id and those of the calls that were merged into it.
     sessions: Vec<CallId>,
     services: Arc<Services>,
-    calls: Calls,
+    registry: Registry,
     inbox: Inbox,
-    legs: HashMap<LegId, Box<LegIo>>,
+    legs: HashMap<LegId, Box<LiveLeg>>,
     /// Ended legs for which SIP or the engine will still report something.
     ended: HashMap<LegId, PendingTeardown>,
     /// The number of numbered notices sent, by leg.
@@ -256,7 +258,7 @@ impl CallTask {
         // The legs whose final event did not arrive in time are unregistered too.
         let legs = self.ended.keys().chain(self.legs.keys()).map(|leg| leg.0);
         for id in legs.chain(self.sessions.iter().map(|session| session.0)) {
-            self.calls.forget(id);
+            self.registry.forget(id);
         }
     }
 
@@ -291,10 +293,10 @@ impl CallTask {
                         Ok(()) => {
                             info.sip.offered_codecs = io.offered_codecs().into();
                             info.sip.codec = io.codec().map(str::to_owned);
-                            self.legs.insert(leg, Box::new(io));
+                            self.legs.insert(leg, Box::new(LiveLeg::new(io)));
                             self.call.handle_incoming(clock::now(), *info, *route);
                         }
-                        Err(leg::Refusal { status, why }) => {
+                        Err(tandem_legs::Refusal { status, why }) => {
                             tracing::warn!(call = %self.call.id(), %leg, "SDP offer refused: {why}");
                             self.note_line(info.created_at, leg, "media", format!("SDP offer refused: {why}"));
                             self.refuse(leg, io, *info, offer.as_deref(), *route, status);
@@ -318,7 +320,7 @@ impl CallTask {
         status: u16,
     ) {
         info.sip.offered_codecs = offer.map_or_else(Vec::new, media::offered_codecs).into();
-        self.legs.insert(leg, Box::new(io));
+        self.legs.insert(leg, Box::new(LiveLeg::new(io)));
         route.decision = Decision::Reject(RejectReason::Status(status));
         self.call.handle_incoming(clock::now(), info, route);
     }
@@ -382,7 +384,7 @@ impl CallTask {
             }
             Message::Rendered { leg, op, play, audio } => self.take_audio(leg, op, &play, audio),
             Message::StreamOpen { leg, id } => {
-                let stream = self.legs.get_mut(&leg).and_then(|io| io.streams.get_mut(&id));
+                let stream = self.legs.get_mut(&leg).and_then(|live| live.streams.get_mut(&id));
                 let held = stream.and_then(|stream| {
                     stream.holds_call = false;
                     stream.held.take()
@@ -391,7 +393,7 @@ impl CallTask {
             }
             Message::StreamReady { leg, id, ready } => self.attach_stream(leg, id, *ready),
             Message::StreamPress { leg, id, digits } => {
-                if let Some(op) = self.legs.get(&leg).and_then(|io| io.streams.get(&id)).map(|stream| stream.op) {
+                if let Some(op) = self.legs.get(&leg).and_then(|live| live.streams.get(&id)).map(|stream| stream.op) {
                     self.press(leg, op, digits);
                 }
             }
@@ -490,10 +492,10 @@ impl CallTask {
 
     fn merge(&mut self, estate: CallState) {
         let CallState { call, sessions, legs, ended, sequences, own_recordings, cookie_jars, supervised, log } = estate;
-        let recorders = legs.values().flat_map(|io| &io.siprecs).map(|session| session.id().0);
+        let recorders = legs.values().flat_map(|live| &live.siprecs).map(|session| session.id().0);
         let ids = call.legs().map(|leg| leg.id.0).chain(ended.keys().map(|leg| leg.0)).chain(recorders);
         for id in ids.chain(sessions.iter().map(|session| session.0)) {
-            self.calls.register(id, self.inbox.clone());
+            self.registry.register(id, self.inbox.clone());
         }
         self.call.merge(clock::now(), call);
         self.sessions.extend(sessions);
@@ -524,7 +526,8 @@ impl CallTask {
             // Also when SRTP is off: the previous trunk may have been offered keys.
             session.set_srtp(routing.srtp(trunk, None));
         };
-        let failed = self.legs.get_mut(&leg).and_then(|io| Some((io.fail_over(&event, tune)?, io.vouched.take())));
+        let failed =
+            self.legs.get_mut(&leg).and_then(|live| Some((live.io.fail_over(&event, tune)?, live.io.vouched.take())));
         if let Some(((line, trunk), vouched)) = failed {
             if let (sip::Event::Ended { status, .. }, Some(info)) = (&event, self.call.leg(leg)) {
                 info.sip.trunk.iter().for_each(|trunk| self.services.counters.failed_over(trunk, *status));
@@ -539,11 +542,11 @@ impl CallTask {
             }
             return;
         }
-        if let Some(returned) = self.legs.get(&leg).and_then(|io| io.returned(&event)) {
+        if let Some(returned) = self.legs.get(&leg).and_then(|live| live.io.returned(&event)) {
             self.call.set_returned(leg, returned);
         }
         self.hear_the_other_leg(leg);
-        let said = self.legs.get_mut(&leg).and_then(|io| io.on_sip(event));
+        let said = self.legs.get_mut(&leg).and_then(|live| live.io.on_sip(event));
         self.tell_the_other_leg(leg);
         match said {
             Some(LegEvent::Dtmf(digit)) => self.take_digit(now, leg, digit, media::DtmfMethod::Info),
@@ -555,16 +558,16 @@ impl CallTask {
     /// Handles a DTMF digit: tells the bridged leg, the streams and the call, unless the digit was already reported in
     /// another form.
     fn take_digit(&mut self, now: Now, leg: LegId, digit: char, form: media::DtmfMethod) {
-        let Some(io) = self.legs.get_mut(&leg) else { return };
+        let Some(live) = self.legs.get_mut(&leg) else { return };
         // The engine has already removed duplicates between telephone events and tones.
         let known = if form == media::DtmfMethod::Info { form } else { media::DtmfMethod::Event };
-        if io.digit_dedup.handle(now.instant, digit, known) {
-            if let Some(peer) = io.bridged_with.and_then(|peer| self.legs.get(&peer)) {
-                peer.relay_digit(digit, form);
+        if live.io.digit_dedup.handle(now.instant, digit, known) {
+            if let Some(peer) = live.bridged_with.and_then(|peer| self.legs.get(&peer)) {
+                peer.io.relay_digit(digit, form);
             }
-            let Some(io) = self.legs.get(&leg) else { return };
-            io.streams.values().for_each(|stream| stream.dtmf(digit));
-            if let Some(conversation) = &io.conversation {
+            let Some(live) = self.legs.get(&leg) else { return };
+            live.streams.values().for_each(|stream| stream.dtmf(digit));
+            if let Some(conversation) = &live.conversation {
                 conversation.key(digit);
             }
             self.call.handle_leg(now, leg, LegEvent::Dtmf(digit));
@@ -573,27 +576,27 @@ impl CallTask {
 
     /// The leg that this leg is bridged with, or else its parent, with which it will be.
     fn other_leg(&self, leg: LegId) -> Option<LegId> {
-        let joined = self.legs.get(&leg).and_then(|io| io.bridged_with);
+        let joined = self.legs.get(&leg).and_then(|live| live.bridged_with);
         joined.or_else(|| self.call.leg(leg).and_then(|info| info.parent))
     }
 
     /// Tells a leg the codec preference of its other leg.
     fn hear_the_other_leg(&mut self, leg: LegId) {
-        let preference = self.other_leg(leg).and_then(|other| self.legs.get(&other)).map(|io| io.preference());
-        if let (Some(preference), Some(io)) = (preference, self.legs.get_mut(&leg)) {
-            io.prefer(preference);
+        let preference = self.other_leg(leg).and_then(|other| self.legs.get(&other)).map(|live| live.io.preference());
+        if let (Some(preference), Some(live)) = (preference, self.legs.get_mut(&leg)) {
+            live.io.prefer(preference);
         }
     }
 
     /// Tells the other leg this leg's codec preference, and the call the codecs of both.
     fn tell_the_other_leg(&mut self, leg: LegId) {
-        let preference = self.legs.get(&leg).map(|io| io.preference());
+        let preference = self.legs.get(&leg).map(|live| live.io.preference());
         let other = self.other_leg(leg);
-        if let (Some(preference), Some(io)) = (preference, other.and_then(|other| self.legs.get_mut(&other))) {
-            io.prefer(preference);
+        if let (Some(preference), Some(live)) = (preference, other.and_then(|other| self.legs.get_mut(&other))) {
+            live.io.prefer(preference);
         }
         for one in [Some(leg), other].into_iter().flatten() {
-            if let Some(codec) = self.legs.get(&one).and_then(|io| io.codec()) {
+            if let Some(codec) = self.legs.get(&one).and_then(|live| live.io.codec()) {
                 self.call.set_codec(one, codec);
             }
         }
@@ -608,14 +611,14 @@ impl CallTask {
             // The engine reports a digit once, whether it came as event or as tone.
             media::Event::Dtmf { digit, form, .. } => return self.take_digit(now, leg, *digit, *form),
             media::Event::MarkReached { op, name } => {
-                let conversation = self.legs.get(&leg).and_then(|io| io.conversation.as_ref());
+                let conversation = self.legs.get(&leg).and_then(|live| live.conversation.as_ref());
                 if let Some(conversation) = conversation.filter(|own| own.op.0 == op.0) {
                     return conversation.mark(Arc::clone(name));
                 }
                 self.note_line(now.time, leg, "media", format!("mark {name:?} reached"));
-                let own = self.legs.get(&leg).into_iter().flat_map(|io| io.streams.values());
+                let own = self.legs.get(&leg).into_iter().flat_map(|live| live.streams.values());
                 // The stream may belong to the leg that this leg is, or was, bridged with.
-                let others = self.legs.values().flat_map(|io| io.streams.values());
+                let others = self.legs.values().flat_map(|live| live.streams.values());
                 let reached = own
                     .filter(|stream| stream.op.0 == op.0)
                     .chain(others.filter(|stream| stream.peer_op().0 == op.0))
@@ -654,7 +657,7 @@ impl CallTask {
             media::Event::Closed { stats } => return self.closed(now, leg, stats),
             _ => {}
         }
-        if let Some(said) = leg::on_media(&event) {
+        if let Some(said) = tandem_legs::on_media(&event) {
             self.call.handle_leg(now, leg, said);
         }
     }
@@ -666,8 +669,8 @@ impl CallTask {
         self.note_one_sided(now, leg, stats);
         let Some(farewell) = self.ended.get_mut(&leg) else {
             // The leg is still alive: the engine has closed the session, and without audio the leg must end.
-            if let Some(io) = self.legs.get_mut(&leg) {
-                io.lose_media();
+            if let Some(live) = self.legs.get_mut(&leg) {
+                live.io.lose_media();
             }
             let detail = Some("the media engine closed the session".to_owned());
             let gone = LegEvent::Ended { reason: LegGone::Failed, sip_status: None, detail };
@@ -705,19 +708,19 @@ impl CallTask {
     fn part(&mut self, leg: LegId) {
         if self.ended.get(&leg).is_some_and(|farewell| farewell.dialog && farewell.media) {
             self.ended.remove(&leg);
-            self.calls.forget(leg.0);
+            self.registry.forget(leg.0);
         }
     }
 
     fn take_audio(&mut self, leg: LegId, op: OpId, play: &Play, audio: Result<Arc<media::Audio>, AudioError>) {
-        let Some(io) = self.legs.get_mut(&leg) else { return };
-        if io.renders.remove(&op).is_none() {
+        let Some(live) = self.legs.get_mut(&leg) else { return };
+        if live.renders.remove(&op).is_none() {
             return;
         }
         let failed = match audio {
             Ok(audio) => {
                 let command = media::Command::Play { op: media::OpId(op.0), audio, loops: play.loops };
-                (!io.command(command)).then(|| AudioError::Unusable("no audio path".to_owned()))
+                (!live.io.command(command)).then(|| AudioError::Unusable("no audio path".to_owned()))
             }
             Err(why) => Some(why),
         };
@@ -783,7 +786,7 @@ mod tests {
 
     #[test]
     fn what_a_call_holds_for_as_long_as_it_lasts_is_small() {
-        let (run, task, leg) = (future(CallTask::run), size_of::<CallTask>(), size_of::<LegIo>());
+        let (run, task, leg) = (future(CallTask::run), size_of::<CallTask>(), size_of::<LiveLeg>());
         assert!(run <= 6_400 && task <= 1_024 && leg <= 1_472, "{run}, {task} and {leg} octets");
     }
 }

@@ -3,20 +3,17 @@
 
 pub mod app;
 mod call_task;
-mod dtmf;
+mod calls;
 pub mod followers;
 mod inbox;
-mod leg;
-mod loopback;
-mod machine_detection;
+mod notices;
 pub mod notify;
-mod reason;
 pub mod recovery;
-mod redirect;
-pub mod registry;
+mod registry;
 mod reporting;
 pub mod services;
-mod track;
 pub mod transcripts;
 pub mod usage;
 pub mod verification;
+
+pub use calls::Calls;

@@ -14,7 +14,7 @@ use tandem_metrics::timings::Timing;
 use tandem_store::deliveries::DeliveryState;
 use tandem_webhooks::{AttemptReport, Delivery, DeliveryBody};
 
-use crate::registry::Calls;
+use crate::calls::Calls;
 
 /// Writes an attempt of a delivery to the call's log. A delivery that has been given up is also reported as an error of
 /// its account.

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use tandem_accounts::Accounts;
 use tandem_audio::AudioRoom;
 use tandem_call::address::Address;
-use tandem_call::id::RecordingId;
+use tandem_call::id::{LegId, RecordingId};
 use tandem_call::leg::LegInfo;
+use tandem_call::route::Route;
 use tandem_conferences::Conferences;
 use tandem_conversations::Conversations;
 use tandem_dialect::Dialects;
@@ -127,6 +128,19 @@ impl Services {
         matches!(to, Address::Client(_))
             || self.own(account, dialect, to, via).is_some()
             || !self.routes(account, to, via).is_empty()
+    }
+
+    /// Takes the channels of an inbound leg to `user`. `caller`: the calling phone.
+    pub fn take_inbound(
+        &self,
+        leg: LegId,
+        caller: Option<&sip::Caller>,
+        route: &Route,
+        user: &str,
+    ) -> Result<(), Barred> {
+        let wanted = self.routing.get().channels(caller, route, user);
+        let taken = wanted.and_then(|wanted| self.channels.take(leg, wanted));
+        taken.inspect_err(|barred| tracing::info!(%leg, account = %route.account, "call refused: {barred}"))
     }
 
     /// Takes the channels of an outbound leg, unless it has them already.

@@ -15,7 +15,7 @@ use tandem_dialect::delivery;
 use tandem_store::StoreError;
 use tandem_store::resources::{self, Resource};
 
-use crate::registry::Calls;
+use crate::calls::Calls;
 use crate::services::Services;
 
 /// Interval between two checks of the triggers when nothing happens.

@@ -22,8 +22,8 @@ use tandem_routing::inventory::{InventoryError, VerifiedCaller};
 use tandem_routing::new_call::{AnswerAction, CreateError, NewCall};
 use tandem_store::resources::Resource;
 
+use crate::calls::Calls;
 use crate::followers::Following;
-use crate::registry::Calls;
 use crate::services::Services;
 
 /// Number of attempts to enter the code.

@@ -79,6 +79,7 @@ const CONTROL: [&str; 31] = [
     "gateway",
     "history",
     "http",
+    "legs",
     "markup",
     "metrics",
     "operations",

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use tandem::app::{Server, Signals};
 use tandem_config::Config;
-use tandem_runtime::registry::Calls;
+use tandem_runtime::Calls;
 use tandem_sip::Transport;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

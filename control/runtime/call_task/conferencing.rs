@@ -38,8 +38,8 @@ impl ParticipantCall for CallOfParticipant {
 impl CallTask {
     pub(super) fn confer(&mut self, leg: LegId, participation: &Participation) {
         let Some(info) = self.call.leg(leg).cloned() else { return };
-        let Some(io) = self.legs.get_mut(&leg) else { return };
-        let seat = match io.seat.take_if(|seat| seat.is_in(&participation.conference)) {
+        let Some(live) = self.legs.get_mut(&leg) else { return };
+        let seat = match live.seat.take_if(|seat| seat.is_in(&participation.conference)) {
             Some(seat) => {
                 seat.change(participation);
                 Ok(seat)
@@ -52,8 +52,8 @@ impl CallTask {
         let taken = match seat {
             Ok(seat) => {
                 let command = seat.command(participation);
-                io.seat = Some(seat);
-                io.command(command)
+                live.seat = Some(seat);
+                live.io.command(command)
             }
             Err((Some(refused), why)) => {
                 self.warn(leg, ReportedError::Conference(refused), &why);

@@ -62,22 +62,22 @@ impl CallTask {
         let found = services.dialects.get(&info.dialect).zip(services.accounts.by_name(&info.account));
         let wire =
             found.as_ref().and_then(|(dialect, account)| dialect.conversation(account, &info, status, id, &spec));
-        let Some(io) = self.legs.get_mut(&leg) else { return };
+        let Some(live) = self.legs.get_mut(&leg) else { return };
         let own = found.map_or_else(|| id.to_string(), |(dialect, _)| dialect.conversation_id(id));
         let names = (own, services.call_id(&info));
         let new = NewConversation { leg, account: Arc::clone(&info.account), id, op, spec, wire, names };
         let call = Box::new(CallOfConversation { inbox: self.inbox.clone(), leg, id });
-        io.conversation = Some(services.conversations.start(call, new));
+        live.conversation = Some(services.conversations.start(call, new));
     }
 
     pub(super) fn take_conversation(&mut self, leg: LegId, id: ConversationId, news: ConversationUpdate) {
-        let Some(io) = self.legs.get(&leg) else { return };
-        let Some(op) = io.conversation.as_ref().filter(|own| own.id == id).map(|own| own.op) else { return };
+        let Some(live) = self.legs.get(&leg) else { return };
+        let Some(op) = live.conversation.as_ref().filter(|own| own.id == id).map(|own| own.op) else { return };
         match news {
             ConversationUpdate::Ready { sink, source } => {
                 let tap = media::OpId(op.0);
-                io.command(media::Command::Tap { op: tap, tracks: media::Tracks::Inbound, sink });
-                io.command(media::Command::Source { op: tap, source });
+                live.io.command(media::Command::Tap { op: tap, tracks: media::Tracks::Inbound, sink });
+                live.io.command(media::Command::Source { op: tap, source });
                 let started = LegEvent::Conversation { id, status: ConversationStatus::Started };
                 self.call.handle_leg(clock::now(), leg, started);
             }
@@ -100,12 +100,12 @@ impl CallTask {
 
     /// Removes a conversation and disconnects it from the leg's audio.
     pub(super) fn end_conversation(&mut self, leg: LegId, id: ConversationId) {
-        let Some(io) = self.legs.get_mut(&leg) else { return };
-        if let Some(conversation) = io.conversation.take_if(|own| own.id == id) {
+        let Some(live) = self.legs.get_mut(&leg) else { return };
+        if let Some(conversation) = live.conversation.take_if(|own| own.id == id) {
             conversation.stop();
             let op = media::OpId(conversation.op.0);
-            io.command(media::Command::Untap { op });
-            io.command(media::Command::Unsource { op });
+            live.io.command(media::Command::Untap { op });
+            live.io.command(media::Command::Unsource { op });
         }
     }
 }

@@ -9,14 +9,17 @@ use tandem_call::id::{CallId, LegId};
 use tandem_call::internal_call::{InternalCall, MOST_IN_A_ROW};
 use tandem_call::leg::{Direction, LegInfo, SipFacts, Status};
 use tandem_call::output::Invite;
+use tandem_call::program::instruction::RejectReason;
+use tandem_call::route::{Decision, Route};
 use tandem_clock as clock;
+use tandem_legs::LegIo;
+use tandem_legs::loopback::{Deliver, LoopbackDialog};
 use tandem_media as media;
 use tandem_routing::InternalDestination;
+use tandem_sip as sip;
 
-use super::CallTask;
-use crate::leg::LegIo;
-use crate::loopback::LoopbackDialog;
-use crate::registry::IncomingInternalCall;
+use super::{CallStart, CallTask};
+use crate::registry::Registry;
 
 impl CallTask {
     /// Calls a destination of this server. The far leg is created in a call of its own and rings there.
@@ -37,7 +40,8 @@ impl CallTask {
             Some(handover) => handover.depth,
             None => parent.map_or(0, |parent| parent.depth()).saturating_add(1),
         };
-        let family = info.parent.and_then(|parent| self.legs.get(&parent)).map(|io| io.family()).unwrap_or_default();
+        let family =
+            info.parent.and_then(|parent| self.legs.get(&parent)).map(|live| live.io.family()).unwrap_or_default();
         if depth > MOST_IN_A_ROW {
             return Err(format!(
                 "{} was not called: a chain of {MOST_IN_A_ROW} calls within this server leads to it already",
@@ -63,12 +67,14 @@ impl CallTask {
             None => InternalCall { depth, ..InternalCall::default() },
         });
         let called = parent.filter(|_| handover.as_called).map_or(called, |parent| parent.to.clone());
-        let other = self.other_leg(leg).and_then(|other| self.legs.get(&other)).map(|io| io.preference());
+        let other = self.other_leg(leg).and_then(|other| self.legs.get(&other)).map(|live| live.io.preference());
         let session = self.open_within(leg).map_err(|_| "no media session".to_owned())?;
         self.call.set_within(leg);
         let (now, rng) = (clock::time(), &mut rand::rng());
         let (own, session_id) = (LegId::new(now, rng), CallId::new(now, rng));
-        let (loopback, far) = LoopbackDialog::pair(&self.calls, leg, own, &family);
+        let registry = self.registry.clone();
+        let deliver: Deliver = Arc::new(move |event| registry.sip(event));
+        let (loopback, far) = LoopbackDialog::pair(&deliver, leg, own, &family);
         io.prefer(other.unwrap_or_default());
         let offer = io.start_internal_call(session, loopback);
         let sip = SipFacts {
@@ -100,7 +106,7 @@ impl CallTask {
             sip,
             handover: Some(handover),
         };
-        self.calls.begin_within(IncomingInternalCall { info: far_end, from: leg, offer, loopback: far }, route);
+        begin(&self.registry, far_end, leg, offer, far, route);
         Ok(())
     }
 
@@ -119,4 +125,33 @@ impl CallTask {
             .inspect_err(|error| tracing::warn!(call = %self.call.id(), %leg, %error, "no media session"))
             .map_err(|_| 503)
     }
+}
+
+/// Begins the call of `info`, a leg that the leg `from` of this server calls. `loopback`: the connection from the called
+/// leg to the calling one.
+fn begin(
+    registry: &Registry,
+    info: LegInfo,
+    from: LegId,
+    offer: bytes::Bytes,
+    loopback: LoopbackDialog,
+    mut route: Route,
+) {
+    let (leg, session) = (info.id, info.session);
+    if registry.services().take_inbound(leg, None, &route, info.to.user()).is_err() {
+        (route.decision, route.status) = (Decision::Reject(RejectReason::Busy), None);
+    }
+    let (inbox, receiver) = registry.open(session);
+    registry.register(leg.0, inbox.clone());
+    registry.register(session.0, inbox.clone());
+    let beginning = CallStart::Incoming {
+        line: format!("called by leg {from} of this server"),
+        info: Box::new(info),
+        offer: Some(offer),
+        phone: None,
+        route: Box::new(route),
+        waiting: sip::PendingCallGuard::default(),
+        within: Some(loopback),
+    };
+    super::spawn(registry.clone(), session, inbox, receiver, beginning);
 }

@@ -18,6 +18,8 @@ use tandem_clock as clock;
 use tandem_dialect::{Context, ReportedError};
 use tandem_documents as documents;
 use tandem_history::event_log::Line;
+use tandem_legs::dtmf;
+use tandem_legs::{LegIo, OutgoingCall};
 use tandem_media as media;
 use tandem_metrics::timings::Timing;
 use tandem_routing::trunk::identity::ParentLeg;
@@ -27,10 +29,8 @@ use tandem_sip as sip;
 use tandem_streams::StreamHandle;
 
 use super::CallTask;
-use crate::dtmf;
+use super::live_leg::LiveLeg;
 use crate::inbox::Message;
-use crate::leg::{self, LegIo, OutgoingCall};
-use crate::machine_detection;
 use crate::transcripts;
 
 /// How long a call's first request waits for its record to be stored.
@@ -63,17 +63,19 @@ impl CallTask {
             LegCommand::Unbridge => self.unbridge(leg),
             LegCommand::Play { op, play } => self.play(leg, op, play),
             LegCommand::SendDigits { op, digits }
-                if self.legs.get(&leg).is_some_and(|io| io.dtmf() == DtmfMode::Info) =>
+                if self.legs.get(&leg).is_some_and(|live| live.io.dtmf() == DtmfMode::Info) =>
             {
                 self.press_by_info(leg, op, &digits);
             }
             LegCommand::SendDigits { op, digits } => self.send_digits(leg, op, digits),
             LegCommand::SendInfo { content_type, body } => {
                 let body = body.into();
-                self.with_leg(leg, |io| io.send(sip::Command::Info { leg: sip::LegKey(leg.0), content_type, body }));
+                self.with_leg(leg, |live| {
+                    live.io.send(sip::Command::Info { leg: sip::LegKey(leg.0), content_type, body })
+                });
             }
             LegCommand::DetectMachine { op, spec } => self.detect_machine(leg, op, &spec),
-            LegCommand::Stop { op } => self.with_leg(leg, |io| io.stop(op)),
+            LegCommand::Stop { op } => self.with_leg(leg, |live| live.stop(op)),
             LegCommand::Record { op, id, spec, after } => self.start_recording(leg, op, id, &spec, after),
             LegCommand::PauseRecording { op, gap } => {
                 self.recording(leg, Pause { op: media::OpId(op.0), silence: gap == PauseBehavior::Silence });
@@ -104,37 +106,37 @@ impl CallTask {
             LegCommand::StopSupervising => self.stop_supervising(leg),
             LegCommand::EnterQueue { op, queue, most } => self.enter_queue(leg, op, &queue, most),
             LegCommand::ReturnToQueue => self.return_to_queue(leg),
-            LegCommand::LeaveQueue => self.with_leg(leg, |io| io.queue_membership = None),
+            LegCommand::LeaveQueue => self.with_leg(leg, |live| live.queue_membership = None),
             LegCommand::DequeueFirst { queue } => self.take_from_queue(leg, &queue),
-            LegCommand::StopDequeue => self.with_leg(leg, |io| io.agent_request = None),
+            LegCommand::StopDequeue => self.with_leg(leg, |live| live.agent_request = None),
             LegCommand::LeaveConference { why, leg: info } => {
-                self.with_leg(leg, |io| {
-                    if let Some(seat) = io.seat.take() {
+                self.with_leg(leg, |live| {
+                    if let Some(seat) = live.seat.take() {
                         seat.leave(&info, why);
                     }
-                    io.command(media::Command::Leave);
+                    live.io.command(media::Command::Leave);
                 });
             }
             LegCommand::Echo(on) => self.engine(leg, media::Command::Echo(on)),
-            LegCommand::Ring { early_media } => self.with_leg(leg, |io| io.ring(early_media)),
+            LegCommand::Ring { early_media } => self.with_leg(leg, |live| live.io.ring(early_media)),
             LegCommand::Mute(on) => self.engine(leg, media::Command::Mute { inbound: on }),
             LegCommand::SuppressNoise { track, on } => {
-                self.engine(leg, media::Command::Suppress { direction: crate::track::tracks(track), on });
+                self.engine(leg, media::Command::Suppress { direction: tandem_legs::tracks(track), on });
             }
-            LegCommand::Headers(headers) => self.with_leg(leg, |io| io.headers = headers),
-            LegCommand::HandBack(pairs) => self.with_leg(leg, |io| io.handed_back = pairs),
-            LegCommand::Answer => self.with_leg(leg, LegIo::answer),
-            LegCommand::Reject(reason) => self.with_leg(leg, |io| io.reject(reason)),
-            LegCommand::Hangup(farewell) => self.with_leg(leg, |io| io.hangup(Some(farewell))),
+            LegCommand::Headers(headers) => self.with_leg(leg, |live| live.io.headers = headers),
+            LegCommand::HandBack(pairs) => self.with_leg(leg, |live| live.io.handed_back = pairs),
+            LegCommand::Answer => self.with_leg(leg, |live| live.io.answer()),
+            LegCommand::Reject(reason) => self.with_leg(leg, |live| live.io.reject(reason)),
+            LegCommand::Hangup(farewell) => self.with_leg(leg, |live| live.io.hangup(Some(farewell))),
             LegCommand::Refer { to, headers } => {
                 let by = self.call.leg(leg).map(|info| info.local_uri());
-                self.with_leg(leg, |io| io.refer(to, by, headers));
+                self.with_leg(leg, |live| live.io.refer(to, by, headers));
             }
             LegCommand::AnswerRefer { status } => {
-                self.with_leg(leg, |io| io.send(sip::Command::AnswerRefer { leg: sip::LegKey(leg.0), status }));
+                self.with_leg(leg, |live| live.io.send(sip::Command::AnswerRefer { leg: sip::LegKey(leg.0), status }));
             }
             LegCommand::NotifyRefer { status } => {
-                self.with_leg(leg, |io| io.send(sip::Command::NotifyRefer { leg: sip::LegKey(leg.0), status }));
+                self.with_leg(leg, |live| live.io.send(sip::Command::NotifyRefer { leg: sip::LegKey(leg.0), status }));
             }
             LegCommand::Release => self.release(leg),
         }
@@ -147,9 +149,9 @@ impl CallTask {
     }
 
     /// Applies a function to a leg's I/O, if it still has any.
-    fn with_leg(&mut self, leg: LegId, act: impl FnOnce(&mut LegIo)) {
-        if let Some(io) = self.legs.get_mut(&leg) {
-            act(io);
+    fn with_leg(&mut self, leg: LegId, act: impl FnOnce(&mut LiveLeg)) {
+        if let Some(live) = self.legs.get_mut(&leg) {
+            act(live);
         }
     }
 
@@ -160,7 +162,7 @@ impl CallTask {
 
     /// Sends a command to the media engine; `true` if it will be carried out.
     fn engine_takes(&self, leg: LegId, command: media::Command) -> bool {
-        self.legs.get(&leg).is_some_and(|io| io.command(command))
+        self.legs.get(&leg).is_some_and(|live| live.io.command(command))
     }
 
     fn recording(&self, leg: LegId, command: media::RecordingCommand) {
@@ -170,7 +172,7 @@ impl CallTask {
     fn bridge(&mut self, leg: LegId, with: LegId) {
         self.engine(leg, media::Command::Bridge { with: media::SessionKey(with.0) });
         for (one, other) in [(leg, with), (with, leg)] {
-            self.with_leg(one, |io| io.bridged_with = Some(other));
+            self.with_leg(one, |live| live.bridged_with = Some(other));
             self.join_streams(one);
             self.tell_recorders(one);
         }
@@ -179,11 +181,11 @@ impl CallTask {
 
     fn unbridge(&mut self, leg: LegId) {
         self.engine(leg, media::Command::Unbridge);
-        let peer = self.legs.get_mut(&leg).and_then(|io| io.bridged_with.take());
+        let peer = self.legs.get_mut(&leg).and_then(|live| live.bridged_with.take());
         for one in [Some(leg), peer].into_iter().flatten() {
-            self.with_leg(one, |io| {
-                io.bridged_with = None;
-                io.streams.values().for_each(StreamHandle::part);
+            self.with_leg(one, |live| {
+                live.bridged_with = None;
+                live.streams.values().for_each(StreamHandle::part);
             });
             self.tell_recorders(one);
         }
@@ -199,7 +201,7 @@ impl CallTask {
     }
 
     fn detect_machine(&self, leg: LegId, op: OpId, spec: &MachineDetection) {
-        let spec = Box::new(machine_detection::detection(spec));
+        let spec = Box::new(tandem_legs::detection(spec));
         if !self.engine_takes(leg, media::Command::DetectMachine { op: media::OpId(op.0), spec }) {
             let after = Duration::ZERO;
             self.found_out(leg, LegEvent::MachineDetected { op, verdict: DetectionResult::NotSure, after });
@@ -208,7 +210,7 @@ impl CallTask {
 
     fn start_recording(&self, leg: LegId, op: OpId, id: RecordingId, spec: &RecordingSpec, after: Option<OpId>) {
         let files = &self.services.recordings;
-        if !self.legs.get(&leg).is_some_and(|io| io.record(op, id, spec, after, files)) {
+        if !self.legs.get(&leg).is_some_and(|live| live.io.record(op, id, spec, after, files)) {
             let end = RecordingEnd::Failed("no audio path".into());
             let nothing = Duration::ZERO;
             self.found_out(leg, LegEvent::RecordingFinished { op, end, duration: nothing, recorded: nothing });
@@ -216,23 +218,23 @@ impl CallTask {
     }
 
     pub(super) fn invite(&mut self, leg: LegId, invite: Invite) {
-        let streams = self.legs.get_mut(&leg).into_iter().flat_map(|io| io.streams.values_mut());
+        let streams = self.legs.get_mut(&leg).into_iter().flat_map(|live| live.streams.values_mut());
         if let Some(stream) = { streams }.find(|stream| stream.holds_call) {
             stream.held = Some(Box::new(invite));
             return;
         }
-        self.calls.register(leg.0, self.inbox.clone());
+        self.registry.register(leg.0, self.inbox.clone());
         // A stream of the leg may be open already.
-        let opened = self.legs.remove(&leg).map(|io| *io);
-        let mut io = opened.unwrap_or_else(|| LegIo::outgoing(leg, self.services.sip.clone()));
+        let opened = self.legs.remove(&leg).map(|live| *live);
+        let mut live = opened.unwrap_or_else(|| LiveLeg::new(LegIo::outgoing(leg, self.services.sip.clone())));
         let info = self.call.leg(leg);
         let account = info.map(|info| Arc::clone(&info.account)).unwrap_or_default();
         let dialect = info.map(|info| Arc::clone(&info.dialect)).unwrap_or_default();
         let by_request = info.is_some_and(|info| info.direction == Direction::OutboundApi);
         let call_id = info.and_then(|info| info.sip.call_id.clone());
         let other = self.other_leg(leg).and_then(|other| self.legs.get(&other));
-        let late_offer = other.is_some_and(|io| io.wants_offer());
-        let other = other.map(|io| io.preference());
+        let late_offer = other.is_some_and(|live| live.io.wants_offer());
+        let other = other.map(|live| live.io.preference());
         let parent = info.and_then(|info| info.parent).and_then(|parent| self.call.leg(parent)).cloned();
         let behind = parent.map(|leg| {
             let numbering =
@@ -266,7 +268,7 @@ impl CallTask {
             }
             None => {
                 let called = match own {
-                    Some(own) => self.start_internal_call(leg, &invite, own, &mut io),
+                    Some(own) => self.start_internal_call(leg, &invite, own, &mut live.io),
                     None => Err(nowhere(&invite.to)),
                 };
                 called.err().map(|detail| {
@@ -285,12 +287,12 @@ impl CallTask {
                     if let Some(trunk) = &route.trunk {
                         self.call.set_trunk(leg, Arc::clone(&trunk.name));
                     }
-                    io.prefer(other.unwrap_or_default());
-                    io.on_behalf_of = self.call.leg(leg).and_then(|info| info.parent);
-                    io.may_be_redirected = self.services.routing.get().redirects(route.trunk_name());
-                    io.prack = self.services.routing.get().prack(route.trunk_name());
+                    live.io.prefer(other.unwrap_or_default());
+                    live.io.on_behalf_of = self.call.leg(leg).and_then(|info| info.parent);
+                    live.io.may_be_redirected = self.services.routing.get().redirects(route.trunk_name());
+                    live.io.prack = self.services.routing.get().prack(route.trunk_name());
                     let accounts = self.services.routing.get().payers(&account);
-                    io.invite(
+                    live.io.invite(
                         session,
                         OutgoingCall { invite, behind, call_id, vouch, late_offer, routes, accounts },
                         route,
@@ -303,11 +305,11 @@ impl CallTask {
                 }
             },
         };
-        if let Some(vouched) = io.vouched.take() {
+        if let Some(vouched) = live.io.vouched.take() {
             self.services.counters.stir.said(vouched.word());
             self.note_line(clock::time(), leg, "sip", vouched.to_string());
         }
-        self.legs.insert(leg, Box::new(io));
+        self.legs.insert(leg, Box::new(live));
         if let Some(event) = refused {
             self.found_out(leg, event);
         }
@@ -321,10 +323,10 @@ impl CallTask {
     }
 
     fn play(&mut self, leg: LegId, op: OpId, play: Play) {
-        let Some(io) = self.legs.get_mut(&leg) else { return };
+        let Some(live) = self.legs.get_mut(&leg) else { return };
         if let AudioSource::Tone(tone) = &play.source {
-            let command = media::Command::Tone { op: media::OpId(op.0), tone: leg::tone(tone) };
-            if !io.command(command) {
+            let command = media::Command::Tone { op: media::OpId(op.0), tone: tandem_legs::tone(tone) };
+            if !live.io.command(command) {
                 let end = PlaybackEnd::Failed("no audio path".to_owned());
                 self.found_out(leg, LegEvent::PlayFinished { op, end });
             }
@@ -345,12 +347,12 @@ impl CallTask {
             // The call may be over.
             let _ = inbox.post(Message::Rendered { leg, op, play, audio });
         });
-        io.renders.insert(op, render.abort_handle());
+        live.renders.insert(op, render.abort_handle());
     }
 
     /// Sends digits as SIP INFO. A task of its own keeps the time; it is stopped like a task that makes audio.
     fn press_by_info(&mut self, leg: LegId, op: OpId, digits: &SendDigits) {
-        let Some(io) = self.legs.get_mut(&leg) else { return };
+        let Some(live) = self.legs.get_mut(&leg) else { return };
         let steps = dtmf::steps(&digits.digits, digits.tone);
         let milliseconds = u16::try_from(digits.tone.as_millis()).unwrap_or(u16::MAX);
         let (sip, inbox) = (self.services.sip.clone(), self.inbox.clone());
@@ -364,7 +366,7 @@ impl CallTask {
             // The call may be over.
             let _ = inbox.post(Message::Own(leg, LegEvent::PlayFinished { op, end: PlaybackEnd::Completed }));
         });
-        io.renders.insert(op, task.abort_handle());
+        live.renders.insert(op, task.abort_handle());
     }
 
     pub(super) fn release(&mut self, leg: LegId) {
@@ -374,12 +376,12 @@ impl CallTask {
         // are kept.
         let call = &self.call;
         self.cookie_jars.retain(|session, _| call.legs().any(|leg| leg.session == *session));
-        let (Some(mut io), Some(farewell)) = (self.legs.remove(&leg), self.ended.get_mut(&leg)) else {
+        let (Some(mut live), Some(farewell)) = (self.legs.remove(&leg), self.ended.get_mut(&leg)) else {
             self.ended.remove(&leg);
-            return self.calls.forget(leg.0);
+            return self.registry.forget(leg.0);
         };
-        farewell.dialog |= io.is_gone();
-        farewell.media |= !io.release();
+        farewell.dialog |= live.io.is_gone();
+        farewell.media |= !live.release();
         self.part(leg);
     }
 
@@ -387,11 +389,11 @@ impl CallTask {
         let services = Arc::clone(&self.services);
         let (inbox, session) = (self.inbox.clone(), fetch.leg.session);
         let jar = self.cookie_jars.entry(session).or_default().clone();
-        let script = self.legs.get(&fetch.leg.id).map(|io| Arc::clone(&io.script)).unwrap_or_default();
+        let script = self.legs.get(&fetch.leg.id).map(|live| Arc::clone(&live.script)).unwrap_or_default();
         let place = self
             .legs
             .get(&fetch.leg.id)
-            .and_then(|io| io.queue_membership.as_ref())
+            .and_then(|live| live.queue_membership.as_ref())
             .filter(|_| fetch.scope == Scope::Queue);
         let queue = place.and_then(|place| place.standing(clock::time()));
         let context = Context { public_url: Arc::clone(&services.public_url), sequence: 0, recording: None, queue };

@@ -9,7 +9,7 @@ use tandem_queues::Pair;
 
 use super::CallTask;
 use crate::inbox::Message;
-use crate::registry::Calls;
+use crate::registry::Registry;
 
 impl CallTask {
     pub(super) fn enter_queue(&mut self, leg: LegId, op: OpId, name: &Arc<str>, most: Option<u32>) {
@@ -25,12 +25,12 @@ impl CallTask {
                         }
                     });
                 }
-                if let Some(io) = self.legs.get_mut(&leg) {
-                    io.queue_membership = Some(entered.place);
+                if let Some(live) = self.legs.get_mut(&leg) {
+                    live.queue_membership = Some(entered.place);
                 }
                 // Posted after the leg has stored its place in the queue.
                 self.found_out(leg, LegEvent::Enqueued { op, standing: Ok(entered.queue.id) });
-                return self.calls.connect_to_agent(entered.pair);
+                return self.registry.connect_to_agent(entered.pair);
             }
             Err(why) => Err(why),
         };
@@ -41,39 +41,39 @@ impl CallTask {
         let pair = self
             .legs
             .get(&leg)
-            .and_then(|io| io.queue_membership.as_ref())
+            .and_then(|live| live.queue_membership.as_ref())
             .and_then(tandem_queues::QueueMembership::wait_again);
-        self.calls.connect_to_agent(pair);
+        self.registry.connect_to_agent(pair);
     }
 
     pub(super) fn take_from_queue(&mut self, leg: LegId, name: &Arc<str>) {
         let Some(account) = self.call.leg(leg).map(|info| Arc::clone(&info.account)) else { return };
-        let Some(io) = self.legs.get_mut(&leg) else { return };
+        let Some(live) = self.legs.get_mut(&leg) else { return };
         // The leg may have asked for a caller before.
-        io.agent_request = None;
+        live.agent_request = None;
         let (taking, pair) = self.services.queues.take(&account, name, leg);
-        io.agent_request = Some(taking);
-        self.calls.connect_to_agent(pair);
+        live.agent_request = Some(taking);
+        self.registry.connect_to_agent(pair);
     }
 }
 
-impl Calls {
+impl Registry {
     /// Merges the call of a waiting caller into the call of the leg that takes it, and then tells that call. If the
     /// merge fails, the next pair is tried.
-    pub fn connect_to_agent(&self, pair: Option<Pair>) {
+    pub(crate) fn connect_to_agent(&self, pair: Option<Pair>) {
         let Some(mut pair) = pair else { return };
-        let calls = self.clone();
+        let registry = self.clone();
         tokio::spawn(async move {
             loop {
-                let merged = calls.merge(pair.taker, pair.waiter).await.is_ok();
+                let merged = registry.merge(pair.taker, pair.waiter).await.is_ok();
                 let called = Message::Own(pair.waiter, LegEvent::Called { queue: pair.queue, by: pair.taker });
                 // The merged call has one task: if it is over, both legs are.
-                if merged && calls.tell(pair.waiter, called) {
+                if merged && registry.tell(pair.waiter, called) {
                     return;
                 }
-                let (next, stuck) = calls.services().queues.part(&pair, !calls.is_live(pair.taker));
+                let (next, stuck) = registry.services().queues.part(&pair, !registry.is_live(pair.taker));
                 if stuck {
-                    calls.tell(pair.taker, Message::Own(pair.taker, LegEvent::DequeueFailed));
+                    registry.tell(pair.taker, Message::Own(pair.taker, LegEvent::DequeueFailed));
                 }
                 match next {
                     Some(next) => pair = next,

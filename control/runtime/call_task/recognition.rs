@@ -19,15 +19,15 @@ impl CallTask {
     }
 
     pub(super) fn finish_recognition(&mut self, leg: LegId, op: OpId) {
-        if let Some(ear) = self.legs.get_mut(&leg).and_then(|io| io.speech_taps.get_mut(&op)) {
+        if let Some(ear) = self.legs.get_mut(&leg).and_then(|live| live.speech_taps.get_mut(&op)) {
             ear.finish();
         }
     }
 
     pub(super) fn stop_recognition(&mut self, leg: LegId, op: OpId) {
-        if let Some(io) = self.legs.get_mut(&leg) {
-            io.speech_taps.remove(&op);
-            io.command(media::Command::Untap { op: media::OpId(op.0) });
+        if let Some(live) = self.legs.get_mut(&leg) {
+            live.speech_taps.remove(&op);
+            live.io.command(media::Command::Untap { op: media::OpId(op.0) });
         }
     }
 
@@ -50,18 +50,18 @@ impl CallTask {
             tracks.map(|one| Ok((one, self.services.recogniser.listen(how).map_err(|why| why.to_string())?)));
         let sessions = sessions.collect::<Result<Vec<_>, String>>()?;
         let inbox = self.inbox.clone();
-        let io = self.legs.get_mut(&leg).ok_or("no such leg")?;
+        let live = self.legs.get_mut(&leg).ok_or("no such leg")?;
         let (sink, reader) = media::tap(TAP_FRAMES, TAP_CODEC);
-        if !io.command(media::Command::Tap { op: media::OpId(op.0), tracks: crate::track::tracks(track), sink }) {
+        if !live.io.command(media::Command::Tap { op: media::OpId(op.0), tracks: tandem_legs::tracks(track), sink }) {
             return Err("no audio path".to_owned());
         }
         // Finished taps are removed here, as nothing else does it.
-        io.speech_taps.retain(|_, ear| !ear.is_over());
+        live.speech_taps.retain(|_, ear| !ear.is_over());
         let report = move |event| {
             // The call may be over.
             let _ = inbox.post(Message::Own(leg, event));
         };
-        io.speech_taps.insert(op, SpeechTap::open(listener, sessions, reader, report));
+        live.speech_taps.insert(op, SpeechTap::open(listener, sessions, reader, report));
         Ok(())
     }
 }

@@ -36,7 +36,7 @@ impl CallTask {
         let connector = connectors.find(&spec.connector, &account, parent.as_deref()).ok_or_else(|| {
             SiprecFault::NoConnector.because(format!("no recording server is named {:?}", spec.connector))
         })?;
-        let io = self.legs.get(&leg).ok_or_else(gone)?;
+        let live = self.legs.get(&leg).ok_or_else(gone)?;
         let (services, affinity) = (Arc::clone(&self.services), self.call.id().0);
         let open = || {
             let counting = Arc::clone(&services);
@@ -48,22 +48,22 @@ impl CallTask {
             });
             services.media.open(media::SessionKey(rand::random()), affinity, sink)
         };
-        let (sip, preferred, now) = (services.sip.clone(), io.preference(), clock::time());
+        let (sip, preferred, now) = (services.sip.clone(), live.io.preference(), clock::time());
         // Registered first, so that the server's answer finds this call.
-        self.calls.register(id.0, self.inbox.clone());
+        self.registry.register(id.0, self.inbox.clone());
         let new = NewSession { connector, id, ops, spec, sip, preferred, now };
         let called = self.recorded(leg, |recorded| Session::call(new, recorded, open));
         match called.unwrap_or_else(|| Err(gone())) {
             Ok(session) => {
                 let line = format!("calling recording server \"{}\" ({})", connector.name, connector.uri);
                 self.note_line(now, leg, "siprec", line);
-                if let Some(io) = self.legs.get_mut(&leg) {
-                    io.siprecs.push(session);
+                if let Some(live) = self.legs.get_mut(&leg) {
+                    live.siprecs.push(session);
                 }
                 Ok(())
             }
             Err(why) => {
-                self.calls.forget(id.0);
+                self.registry.forget(id.0);
                 Err(why)
             }
         }
@@ -76,23 +76,23 @@ impl CallTask {
         if session.hangup() {
             self.ended.insert(dialog, PendingTeardown { info: None, dialog: false, media: true });
         } else {
-            self.calls.forget(dialog.0);
+            self.registry.forget(dialog.0);
         }
     }
 
     /// Removes a session that is over and disconnects it from its leg's audio.
     fn take_session(&mut self, leg: LegId, id: SiprecId) -> Option<Session> {
-        let io = self.legs.get_mut(&leg)?;
-        let place = io.siprecs.iter().position(|one| one.id() == id)?;
-        let session = io.siprecs.swap_remove(place);
-        session.detach(|command| io.command(command));
+        let live = self.legs.get_mut(&leg)?;
+        let place = live.siprecs.iter().position(|one| one.id() == id)?;
+        let session = live.siprecs.swap_remove(place);
+        session.detach(|command| live.io.command(command));
         Some(session)
     }
 
     /// The leg and the recording session to which this dialog belongs.
     pub(super) fn siprec_of(&self, dialog: LegId) -> Option<(LegId, SiprecId)> {
         let id = SiprecId(dialog.0);
-        self.legs.iter().find(|(_, io)| io.siprecs.iter().any(|one| one.id() == id)).map(|(leg, _)| (*leg, id))
+        self.legs.iter().find(|(_, live)| live.siprecs.iter().any(|one| one.id() == id)).map(|(leg, _)| (*leg, id))
     }
 
     /// Handles a SIP event of a recording session.
@@ -104,20 +104,20 @@ impl CallTask {
             SiprecUpdate::Is(status) => is(self, status),
             SiprecUpdate::Answered => {
                 is(self, SiprecStatus::Started);
-                let Some(io) = self.legs.get_mut(&leg) else { return };
-                let wide = io.codec().is_some_and(|codec| !["PCMU", "PCMA"].contains(&codec));
-                let Some(place) = io.siprecs.iter().position(|one| one.id() == id) else { return };
-                let mut session = io.siprecs.swap_remove(place);
-                session.attach(wide, |command| io.command(command));
+                let Some(live) = self.legs.get_mut(&leg) else { return };
+                let wide = live.io.codec().is_some_and(|codec| !["PCMU", "PCMA"].contains(&codec));
+                let Some(place) = live.siprecs.iter().position(|one| one.id() == id) else { return };
+                let mut session = live.siprecs.swap_remove(place);
+                session.attach(wide, |command| live.io.command(command));
                 let paused = session.begins_paused();
-                io.siprecs.push(session);
+                live.siprecs.push(session);
                 if paused {
                     is(self, SiprecStatus::Paused);
                 }
             }
             SiprecUpdate::Over(why) => {
                 self.take_session(leg, id);
-                self.calls.forget(id.0);
+                self.registry.forget(id.0);
                 is(self, SiprecStatus::Failed(why));
             }
             SiprecUpdate::Unusable(why) => {
@@ -130,7 +130,7 @@ impl CallTask {
     /// Reports to the leg's recording servers which leg it is bridged with now.
     pub(super) fn tell_recorders(&mut self, leg: LegId) {
         let ids: Vec<SiprecId> =
-            self.legs.get(&leg).map(|io| io.siprecs.iter().map(Session::id).collect()).unwrap_or_default();
+            self.legs.get(&leg).map(|live| live.siprecs.iter().map(Session::id).collect()).unwrap_or_default();
         for id in ids {
             let now = clock::time();
             self.with_session(leg, id, |session, recorded| session.rejoined(recorded, now));
@@ -143,12 +143,12 @@ impl CallTask {
         id: SiprecId,
         act: impl FnOnce(&mut Session, &RecordedLeg<'_>) -> R,
     ) -> Option<R> {
-        let io = self.legs.get_mut(&leg)?;
-        let place = io.siprecs.iter().position(|one| one.id() == id)?;
-        let mut session = io.siprecs.swap_remove(place);
+        let live = self.legs.get_mut(&leg)?;
+        let place = live.siprecs.iter().position(|one| one.id() == id)?;
+        let mut session = live.siprecs.swap_remove(place);
         let done = self.recorded(leg, |recorded| act(&mut session, recorded));
-        if let Some(io) = self.legs.get_mut(&leg) {
-            io.siprecs.push(session);
+        if let Some(live) = self.legs.get_mut(&leg) {
+            live.siprecs.push(session);
         }
         done
     }
@@ -156,7 +156,7 @@ impl CallTask {
     /// Calls `act` with the data about a leg for its recording servers.
     fn recorded<R>(&self, leg: LegId, act: impl FnOnce(&RecordedLeg<'_>) -> R) -> Option<R> {
         let info = self.call.leg(leg)?;
-        let peer = self.legs.get(&leg).and_then(|io| io.bridged_with).and_then(|peer| self.call.leg(peer));
+        let peer = self.legs.get(&leg).and_then(|live| live.bridged_with).and_then(|peer| self.call.leg(peer));
         let url = url::Url::parse(&self.services.public_url).ok();
         let host = url.as_ref().and_then(url::Url::host_str).unwrap_or("localhost");
         let call_id = self.services.call_id(info);

@@ -8,13 +8,14 @@ use tandem_call::output::LegEvent;
 use tandem_call::stream::{CallOver, ConnectTiming, StreamFault, StreamSpec, StreamStatus};
 use tandem_clock as clock;
 use tandem_history::event_log::Line;
+use tandem_legs::LegIo;
+use tandem_legs::tracks;
 use tandem_media as media;
 use tandem_streams::{NewStream, Ready, StreamCall, StreamHandle, StreamUpdate};
 
 use super::CallTask;
+use super::live_leg::LiveLeg;
 use crate::inbox::{Inbox, Message};
-use crate::leg::LegIo;
-use crate::track::tracks;
 
 /// The call of a stream: passes the stream's reports to the inbox.
 struct CallOfStream {
@@ -58,18 +59,18 @@ impl CallTask {
         let account = Arc::clone(&info.account);
         let handle = services.streams.start(call, NewStream { leg, account, op, spec, wire, law, waits, name });
         let sip = &services.sip;
-        let io = self.legs.entry(leg).or_insert_with(|| Box::new(LegIo::outgoing(leg, sip.clone())));
-        io.streams.insert(id, handle);
+        let live = self.legs.entry(leg).or_insert_with(|| Box::new(LiveLeg::new(LegIo::outgoing(leg, sip.clone()))));
+        live.streams.insert(id, handle);
     }
 
     pub(super) fn attach_stream(&mut self, leg: LegId, id: StreamId, ready: Ready) {
-        let Some(io) = self.legs.get_mut(&leg) else { return };
-        let Some(stream) = io.streams.get_mut(&id) else { return };
+        let Some(live) = self.legs.get_mut(&leg) else { return };
+        let Some(stream) = live.streams.get_mut(&id) else { return };
         stream.attached = true;
         let (op, tracks) = (media::OpId(stream.op.0), tracks(stream.track));
-        io.command(media::Command::Tap { op, tracks, sink: ready.sink });
+        live.io.command(media::Command::Tap { op, tracks, sink: ready.sink });
         if let Some(source) = ready.source {
-            io.command(media::Command::Source { op, source });
+            live.io.command(media::Command::Source { op, source });
         }
         self.join_streams(leg);
         self.call.handle_leg(clock::now(), leg, LegEvent::Stream { id, status: StreamStatus::Started });
@@ -80,33 +81,33 @@ impl CallTask {
         let Some(info) = self.call.leg(leg).cloned() else { return };
         let services = &self.services;
         let found = services.dialects.get(&info.dialect).zip(services.accounts.by_name(&info.account));
-        let (Some((dialect, account)), Some(io)) = (found, self.legs.get_mut(&leg)) else { return };
-        for (id, stream) in &mut io.streams {
+        let (Some((dialect, account)), Some(live)) = (found, self.legs.get_mut(&leg)) else { return };
+        for (id, stream) in &mut live.streams {
             stream.begin(law_of(&info), |spec| dialect.stream(&account, &info, *id, spec, clock::time()));
         }
     }
 
     /// Plays the audio of this leg's stream applications to the bridged leg too, as far as it is meant for that leg.
     pub(super) fn join_streams(&self, leg: LegId) {
-        let Some(io) = self.legs.get(&leg) else { return };
-        let Some(peer) = io.bridged_with.and_then(|peer| self.legs.get(&peer)) else { return };
-        for stream in io.streams.values().filter(|stream| stream.attached) {
+        let Some(live) = self.legs.get(&leg) else { return };
+        let Some(peer) = live.bridged_with.and_then(|peer| self.legs.get(&peer)) else { return };
+        for stream in live.streams.values().filter(|stream| stream.attached) {
             if let Some(source) = stream.join() {
-                peer.command(media::Command::Source { op: media::OpId(stream.peer_op().0), source });
+                peer.io.command(media::Command::Source { op: media::OpId(stream.peer_op().0), source });
             }
         }
     }
 
     /// Removes a stream and disconnects it from the audio of its leg and of the bridged leg.
     pub(super) fn detach_stream(&mut self, leg: LegId, id: StreamId) -> Option<StreamHandle> {
-        let io = self.legs.get_mut(&leg)?;
-        let stream = io.streams.remove(&id)?;
-        io.command(media::Command::Untap { op: media::OpId(stream.op.0) });
+        let live = self.legs.get_mut(&leg)?;
+        let stream = live.streams.remove(&id)?;
+        live.io.command(media::Command::Untap { op: media::OpId(stream.op.0) });
         if stream.plays {
-            io.command(media::Command::Unsource { op: media::OpId(stream.op.0) });
-            let peer = io.bridged_with.and_then(|peer| self.legs.get(&peer));
+            live.io.command(media::Command::Unsource { op: media::OpId(stream.op.0) });
+            let peer = live.bridged_with.and_then(|peer| self.legs.get(&peer));
             if let Some(peer) = peer {
-                peer.command(media::Command::Unsource { op: media::OpId(stream.peer_op().0) });
+                peer.io.command(media::Command::Unsource { op: media::OpId(stream.peer_op().0) });
             }
         }
         Some(stream)

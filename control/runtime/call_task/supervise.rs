@@ -63,7 +63,7 @@ impl CallTask {
         }
         let mut wanted = BTreeMap::new();
         for (supervisor, Supervision { of, role }) in &all.supervisions {
-            let peer = self.legs.get(of).and_then(|io| io.bridged_with);
+            let peer = self.legs.get(of).and_then(|live| live.bridged_with);
             let room = peer.map_or(*of, |peer| peer.min(*of));
             for one in [Some(*of), peer].into_iter().flatten() {
                 wanted.insert(one, (room, media::Role::Speaker));
@@ -78,8 +78,8 @@ impl CallTask {
         let gone: Vec<LegId> = all.seats.keys().filter(|leg| !wanted.contains_key(leg)).copied().collect();
         for leg in gone {
             all.seats.remove(&leg);
-            let Some(io) = self.legs.get(&leg) else { continue };
-            io.command(match io.bridged_with {
+            let Some(live) = self.legs.get(&leg) else { continue };
+            live.io.command(match live.bridged_with {
                 // A bridge takes the leg out of the room.
                 Some(peer) => media::Command::Bridge { with: media::SessionKey(peer.0) },
                 None => media::Command::Leave,
@@ -91,7 +91,7 @@ impl CallTask {
             }
             let Some(room) = self.room(&mut all, seat.0) else { continue };
             let participation = media::Participation { role: seat.1.clone(), ..media::Participation::default() };
-            if self.legs.get(&leg).is_some_and(|io| io.command(media::Command::Join { room, participation })) {
+            if self.legs.get(&leg).is_some_and(|live| live.io.command(media::Command::Join { room, participation })) {
                 all.seats.insert(leg, seat);
             }
         }

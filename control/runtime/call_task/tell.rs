@@ -5,21 +5,21 @@ use std::sync::Arc;
 
 use tandem_call::conversation::ConversationStatus;
 use tandem_call::event::{CallEvent, EventKind, GatherEnd, ReferState};
-use tandem_call::id::{self, RecordingId};
+use tandem_call::id::RecordingId;
 use tandem_call::leg::{Direction, LegInfo};
 use tandem_call::program::instruction::AudioSource;
-use tandem_call::recording::{Recording, RecordingSource, RecordingStatus};
+use tandem_call::recording::{RecordingSource, RecordingStatus};
 use tandem_call::stream::StreamStatus;
 use tandem_call::transcription::TranscriptState;
 use tandem_causes::Cause;
-use tandem_dialect::{Context, Dialect, ReportedError, delivery};
+use tandem_dialect::{Dialect, ReportedError};
 use tandem_history::event_log::ADVICE;
 use tandem_history::notification::{Level, Notification};
 use tandem_history::records;
 use tandem_history::report::Report;
 use tandem_http::without_credentials;
 use tandem_store as store;
-use tandem_webhooks::{Delivery, Submitted};
+use tandem_webhooks::Submitted;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -269,40 +269,6 @@ impl CallTask {
     }
 }
 
-impl Services {
-    /// The leg's id in the form of its provider.
-    pub fn call_id(&self, leg: &LegInfo) -> String {
-        self.dialects.get(&leg.dialect).map_or_else(|| leg.id.to_string(), |dialect| dialect.call_id(leg.id))
-    }
-
-    /// The notices of an event in its dialect, as deliveries. `recording`: the recording that was requested with the
-    /// leg.
-    pub fn notices(&self, event: &CallEvent, sequence: u32, recording: Option<&Recording>) -> Vec<Delivery> {
-        let Some((dialect, account)) =
-            self.dialects.get(&event.leg.dialect).zip(self.accounts.by_name(&event.leg.account))
-        else {
-            return Vec::new();
-        };
-        let in_line = match &event.kind {
-            EventKind::Enqueued { id, .. } => Some(*id),
-            EventKind::Dequeued(outcome) => outcome.waited.map(|(id, _)| id),
-            _ => None,
-        };
-        let queue = in_line.and_then(|id| self.queues.standing(id, event.leg.id, event.at));
-        let recording = recording.cloned();
-        let context = Context { public_url: Arc::clone(&self.public_url), sequence, recording, queue };
-        let notices = dialect.webhook(&account, event, &context);
-        // The usual case. Collecting an empty list would take as long again as the check.
-        if notices.is_empty() {
-            return Vec::new();
-        }
-        let notices = notices.into_iter().enumerate();
-        notices
-            .map(|(place, notice)| delivery::of_leg(notice, dialect.as_ref(), &event.leg, delivery_id(event, place)))
-            .collect()
-    }
-}
-
 /// A failure that is reported to people.
 #[derive(Clone, Copy)]
 struct Failed {
@@ -330,17 +296,6 @@ impl Failed {
         let level = if error { Level::Error } else { Level::Warning };
         (event.kind.is_trouble() || cause.is_some()).then_some(Self { level, cause })
     }
-}
-
-/// The id of the delivery of an event's notice. The notice of an end always has the same id, so that it is not sent
-/// again after a crash.
-fn delivery_id(event: &CallEvent, place: usize) -> u128 {
-    let ended = match &event.kind {
-        EventKind::Ended => event.leg.id.0,
-        EventKind::Recording(recording) if recording.ended_at.is_some() => recording.id.0,
-        _ => return id::ordered(event.at, &mut rand::rng()),
-    };
-    ended.wrapping_add(1 + place as u128)
 }
 
 /// Spawns the task that sends a call's notices in order, each after it is stored.

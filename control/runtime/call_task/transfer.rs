@@ -30,10 +30,10 @@ impl CallTask {
         };
         let event = LegEvent::Referred(Box::new(Referred { target, uri: referred.uri, by: referred.referred_by }));
         let Some(other) = elsewhere else { return self.call.handle_leg(clock::now(), leg, event) };
-        let (calls, inbox) = (self.calls.clone(), self.inbox.clone());
+        let (registry, inbox) = (self.registry.clone(), self.inbox.clone());
         tokio::spawn(async move {
             // If the merge fails, the call does not find the leg and reports this to the far end that sent the REFER.
-            let _ = calls.merge(leg, other).await;
+            let _ = registry.merge(leg, other).await;
             // The call may be over.
             let _ = inbox.post(Message::Own(leg, event));
         });

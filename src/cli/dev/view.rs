@@ -9,7 +9,7 @@ use tandem_call::leg::Direction;
 use tandem_history::event_log::Line;
 use tandem_history::feed::{Entry, FeedItem};
 use tandem_http::exchange::HttpExchange;
-use tandem_runtime::registry::Calls;
+use tandem_runtime::Calls;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 

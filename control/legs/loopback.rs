@@ -15,17 +15,18 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tandem_call::id::LegId;
 use tandem_sip as sip;
 
-use crate::registry::Calls;
-
 /// Maximum number of internal calls with the same origin; further ones are refused. [`MOST_IN_A_ROW`] limits a chain of
 /// calls, this limits a tree of them: a number's document can call many numbers at once.
 ///
 /// [`MOST_IN_A_ROW`]: tandem_call::internal_call::MOST_IN_A_ROW
 const MOST_OF_ONE_FAMILY: usize = 100;
 
+/// Delivers an event to the call of its leg, as SIP does; never waits.
+pub type Deliver = Arc<dyn Fn(sip::Event) + Send + Sync>;
+
 /// One leg's connection to the other leg.
 pub struct LoopbackDialog {
-    calls: Calls,
+    deliver: Deliver,
     own: sip::LegKey,
     other: sip::LegKey,
     shared: Arc<Shared>,
@@ -50,11 +51,11 @@ struct Shared {
 }
 
 impl LoopbackDialog {
-    /// Connects two legs. Returns the caller's end and the called leg's end.
-    pub fn pair(calls: &Calls, caller: LegId, called: LegId, family: &CallChain) -> (Self, Self) {
+    /// Connects two legs. `deliver` gets the events for both. Returns the caller's end and the called leg's end.
+    pub fn pair(deliver: &Deliver, caller: LegId, called: LegId, family: &CallChain) -> (Self, Self) {
         let shared = Arc::new(Shared::default());
         let loopback = |own: LegId, other: LegId| Self {
-            calls: calls.clone(),
+            deliver: Arc::clone(deliver),
             own: sip::LegKey(own.0),
             other: sip::LegKey(other.0),
             shared: Arc::clone(&shared),
@@ -73,11 +74,11 @@ impl LoopbackDialog {
         let leg = self.other;
         match command {
             sip::Command::Provisional { status, sdp, headers, .. } => {
-                self.calls.on_sip(sip::Event::Provisional { leg, status, reason: String::new(), sdp, headers });
+                (self.deliver)(sip::Event::Provisional { leg, status, reason: String::new(), sdp, headers });
             }
             sip::Command::Answer { sdp, headers, .. } => {
                 self.shared.answered.store(true, Ordering::Release);
-                self.calls.on_sip(sip::Event::Answered { leg, sdp: Some(sdp), headers, dialog: None });
+                (self.deliver)(sip::Event::Answered { leg, sdp: Some(sdp), headers, dialog: None });
             }
             sip::Command::Reject { status, reason, headers, .. } => {
                 self.end(sip::EndCause::Rejected, Some(status), reason, headers);
@@ -88,10 +89,10 @@ impl LoopbackDialog {
                 self.end(cause, None, reason, headers);
             }
             sip::Command::Info { content_type, body, .. } => {
-                self.calls.on_sip(sip::Event::Info { leg, content_type, body });
+                (self.deliver)(sip::Event::Info { leg, content_type, body });
             }
             // The other leg cannot call another destination: 501.
-            sip::Command::Refer { .. } => self.calls.on_sip(sip::Event::ReferAnswered { leg: self.own, status: 501 }),
+            sip::Command::Refer { .. } => (self.deliver)(sip::Event::ReferAnswered { leg: self.own, status: 501 }),
             // Neither leg makes a second offer or gets a REFER.
             _ => {}
         }
@@ -100,9 +101,9 @@ impl LoopbackDialog {
     /// Reports the end to both legs, as SIP would. The first side that ends the call determines the reason.
     fn end(&self, cause: sip::EndCause, status: Option<u16>, reason: Option<String>, headers: Vec<sip::Header>) {
         if !self.shared.over.swap(true, Ordering::AcqRel) {
-            self.calls.on_sip(sip::Event::Ended { leg: self.other, cause, status, reason, headers });
+            (self.deliver)(sip::Event::Ended { leg: self.other, cause, status, reason, headers });
         }
         let (cause, headers) = (sip::EndCause::LocalHangup, Vec::new());
-        self.calls.on_sip(sip::Event::Ended { leg: self.own, cause, status: None, reason: None, headers });
+        (self.deliver)(sip::Event::Ended { leg: self.own, cause, status: None, reason: None, headers });
     }
 }

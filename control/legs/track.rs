@@ -4,7 +4,7 @@ use tandem_call::recording::Track;
 use tandem_media as media;
 
 /// The media engine's type of a track.
-pub(crate) fn tracks(track: Track) -> media::Tracks {
+pub fn tracks(track: Track) -> media::Tracks {
     match track {
         Track::Inbound => media::Tracks::Inbound,
         Track::Outbound => media::Tracks::Outbound,

@@ -15,7 +15,7 @@ use crate::machine_detection;
 impl LegIo {
     /// Sends a command to the media engine. Without a session, or if the engine is overloaded, the command is dropped
     /// and `false` returned.
-    pub(crate) fn command(&self, command: media::Command) -> bool {
+    pub fn command(&self, command: media::Command) -> bool {
         match &self.session {
             Some(session) => match session.command(command) {
                 Ok(()) => true,
@@ -28,18 +28,8 @@ impl LegIo {
         }
     }
 
-    /// Stops a playback, or the making of its audio.
-    pub(crate) fn stop(&mut self, op: OpId) {
-        match self.renders.remove(&op) {
-            Some(render) => render.abort(),
-            None => {
-                self.command(media::Command::Stop { op: media::OpId(op.0) });
-            }
-        }
-    }
-
     /// Starts a recording, after `after` has been played.
-    pub(crate) fn record(
+    pub fn record(
         &self,
         op: OpId,
         id: RecordingId,
@@ -55,7 +45,7 @@ impl LegIo {
             path: files.path(id),
             coding: files.coding,
             channels,
-            track: crate::track::tracks(spec.track),
+            track: crate::tracks(spec.track),
             max_length: spec.max_length,
             silence_timeout: spec.silence_timeout,
             trim: spec.trim,
@@ -67,7 +57,7 @@ impl LegIo {
 }
 
 /// Translates an event of the media engine for the call, if it matters there.
-pub(crate) fn on_media(event: &media::Event) -> Option<LegEvent> {
+pub fn on_media(event: &media::Event) -> Option<LegEvent> {
     match event {
         media::Event::Finished { op, .. } if *op == dtmf::PASSED => None,
         media::Event::Finished { op, reason } => {
@@ -98,7 +88,7 @@ pub(crate) fn on_media(event: &media::Event) -> Option<LegEvent> {
 }
 
 /// The media engine's type of a tone.
-pub(crate) fn tone(tone: &Tone) -> media::Tone {
+pub fn tone(tone: &Tone) -> media::Tone {
     match tone {
         Tone::Ringback(country) => media::Tone::Ringback(media::Country::from_code(country)),
         Tone::Beep => media::Tone::Beep { milliseconds: 300 },

@@ -4,7 +4,7 @@ use tandem_call::machine_detection::{DetectionResult, GreetingEnd, MachineDetect
 use tandem_media as media;
 
 /// The media engine's settings for a detection.
-pub(crate) fn detection(spec: &MachineDetection) -> media::MachineDetection {
+pub fn detection(spec: &MachineDetection) -> media::MachineDetection {
     media::MachineDetection {
         until: match spec.until {
             Until::Verdict => media::Until::Verdict,

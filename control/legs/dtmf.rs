@@ -41,14 +41,14 @@ pub(crate) fn pass(wanted: DtmfMode, came: media::DtmfMethod, events: bool) -> D
 }
 
 /// The SIP INFO request for one digit.
-pub(crate) fn info(leg: sip::LegKey, key: char, milliseconds: u16) -> sip::Command {
+pub fn info(leg: sip::LegKey, key: char, milliseconds: u16) -> sip::Command {
     let body = format!("Signal={}\r\nDuration={milliseconds}\r\n", key.to_ascii_uppercase());
     sip::Command::Info { leg, content_type: "application/dtmf-relay".to_owned(), body: Bytes::from(body) }
 }
 
 /// The digits to send, each with its duration and the pause after it; `None` is a wait (`w` 500 ms, `W` 1 s). At most
 /// 1,024.
-pub(crate) fn steps(digits: &str, tone: Duration) -> Vec<(Option<char>, Duration)> {
+pub fn steps(digits: &str, tone: Duration) -> Vec<(Option<char>, Duration)> {
     let step = |key: char| match key {
         'w' => Some((None, Duration::from_millis(500))),
         'W' => Some((None, Duration::from_secs(1))),

@@ -1,42 +1,40 @@
 //! The I/O of one leg: its SIP dialog and its media session. Carries out the call's commands, and translates events of
-//! SIP and of the media engine for the call. SDP does not leave this file and its submodules.
+//! SIP and of the media engine for the call. SDP does not leave this crate.
+#![forbid(unsafe_code)]
 
 mod calling;
+pub mod dtmf;
 mod engine;
+pub mod loopback;
+mod machine_detection;
+mod reason;
+mod redirect;
 mod refusal;
 mod signalling;
+mod track;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use foldhash::HashMap;
-use tandem_call::id::{LegId, OpId, StreamId};
+use tandem_call::id::LegId;
 use tandem_call::output::HangupReason;
 use tandem_call::program::instruction::RejectReason;
-use tandem_conferences::Seat;
-use tandem_conversations::ConversationHandle;
-use tandem_documents::ScriptSlot;
 use tandem_media as media;
-use tandem_queues::{AgentRequest, QueueMembership};
 use tandem_settings::DtmfMode;
 use tandem_sip as sip;
-use tandem_siprec as siprec;
-use tandem_speech::tap::SpeechTap;
 use tandem_stir::SigningOutcome;
-use tandem_streams::StreamHandle;
-use tokio::task::AbortHandle;
 
 use self::calling::Callee;
-pub(crate) use self::calling::OutgoingCall;
-pub(crate) use self::engine::{on_media, tone};
-pub(crate) use self::refusal::Refusal;
-use crate::dtmf;
-use crate::loopback::{CallChain, LoopbackDialog};
-use crate::reason;
-use crate::redirect::Redirects;
+pub use self::calling::OutgoingCall;
+pub use self::engine::{on_media, tone};
+use self::loopback::{CallChain, LoopbackDialog};
+pub use self::machine_detection::detection;
+use self::redirect::Redirects;
+pub use self::refusal::Refusal;
+pub use self::track::tracks;
 
 /// All data of one leg.
-pub(crate) struct LegIo {
+pub struct LegIo {
     key: sip::LegKey,
     session: Option<media::Session>,
     /// The offer of the INVITE, until our answer to it is sent.
@@ -63,28 +61,8 @@ pub(crate) struct LegIo {
     fails_over_on: Vec<u16>,
     /// The dialog is over, or does not exist yet.
     gone: bool,
-    /// Audio that is being made, by operation.
-    pub renders: HashMap<OpId, AbortHandle>,
     /// Header fields for the next message that answers, refuses or ends the call.
     pub headers: Vec<(String, String)>,
-    /// The leg that this leg is bridged with.
-    pub bridged_with: Option<LegId>,
-    /// The leg's place in a conference.
-    pub seat: Option<Seat>,
-    /// The leg's place in a queue.
-    pub queue_membership: Option<QueueMembership>,
-    /// The leg's request for the first caller of a queue.
-    pub agent_request: Option<AgentRequest>,
-    /// Streams by id.
-    pub streams: HashMap<StreamId, StreamHandle>,
-    /// Sessions with recording servers; there are few.
-    pub siprecs: Vec<siprec::Session>,
-    /// Speech taps by operation.
-    pub speech_taps: HashMap<OpId, SpeechTap>,
-    /// The stateful program (script) that provides the leg's documents, if there is one.
-    pub script: ScriptSlot,
-    /// The conversation with an application.
-    pub conversation: Option<ConversationHandle>,
     /// The leg for which this one is called.
     pub on_behalf_of: Option<LegId>,
     /// Whether the leg follows 3xx responses.
@@ -108,17 +86,17 @@ pub(crate) struct LegIo {
 
 impl LegIo {
     /// An inbound leg: it has a dialog, but no audio yet.
-    pub(crate) fn incoming(leg: LegId, sip: Arc<sip::transport::Handle>) -> Self {
+    pub fn incoming(leg: LegId, sip: Arc<sip::transport::Handle>) -> Self {
         Self { gone: false, ..Self::outgoing(leg, sip) }
     }
 
     /// An inbound leg that another leg of this server calls.
-    pub(crate) fn called_within(leg: LegId, sip: Arc<sip::transport::Handle>, loopback: LoopbackDialog) -> Self {
+    pub fn called_within(leg: LegId, sip: Arc<sip::transport::Handle>, loopback: LoopbackDialog) -> Self {
         Self { loopback: Some(loopback), ..Self::incoming(leg, sip) }
     }
 
     /// An outbound leg, without dialog and audio yet.
-    pub(crate) fn outgoing(leg: LegId, sip: Arc<sip::transport::Handle>) -> Self {
+    pub fn outgoing(leg: LegId, sip: Arc<sip::transport::Handle>) -> Self {
         Self {
             key: sip::LegKey(leg.0),
             session: None,
@@ -134,17 +112,7 @@ impl LegIo {
             attempt: None,
             fails_over_on: Vec::new(),
             gone: true,
-            renders: HashMap::default(),
             headers: Vec::new(),
-            bridged_with: None,
-            seat: None,
-            queue_membership: None,
-            agent_request: None,
-            streams: HashMap::default(),
-            siprecs: Vec::new(),
-            speech_taps: HashMap::default(),
-            script: ScriptSlot::default(),
-            conversation: None,
             on_behalf_of: None,
             may_be_redirected: false,
             dtmf: DtmfMode::default(),
@@ -159,18 +127,18 @@ impl LegIo {
     }
 
     /// The names of the codecs in the accepted offer.
-    pub(crate) fn offered_codecs(&self) -> &[String] {
+    pub fn offered_codecs(&self) -> &[String] {
         self.session.as_ref().map_or(&[], |session| session.offered_codecs())
     }
 
     /// The name of the negotiated codec.
-    pub(crate) fn codec(&self) -> Option<&'static str> {
+    pub fn codec(&self) -> Option<&'static str> {
         self.session.as_ref()?.codec().map(media::Codec::name)
     }
 
     /// The codecs that a leg to be bridged with this one should use, so that packets need no transcoding. Before this
     /// leg is answered, it may still agree on any of them.
-    pub(crate) fn preference(&self) -> media::Preference {
+    pub fn preference(&self) -> media::Preference {
         let mut preference = self.session.as_ref().map(media::Session::preference).unwrap_or_default();
         if self.offer.is_none() {
             preference.codecs.truncate(1);
@@ -180,7 +148,7 @@ impl LegIo {
 
     /// Changes to the codec of the leg with which this one will be bridged, if the far end offers it and our answer is
     /// not sent yet.
-    pub(crate) fn prefer(&mut self, preferred: media::Preference) {
+    pub fn prefer(&mut self, preferred: media::Preference) {
         let Some(codec) = preferred.codecs.first().copied() else { return };
         if let (Some(offer), Some(session)) = (&self.offer, &mut self.session)
             && session.codec() != Some(codec)
@@ -193,7 +161,7 @@ impl LegIo {
     }
 
     /// Takes an INVITE's offer and prepares our answer. `dtmf`: how DTMF digits are sent over the trunk.
-    pub(crate) fn accept_offer(
+    pub fn accept_offer(
         &mut self,
         mut session: media::Session,
         dtmf: DtmfMode,
@@ -219,38 +187,38 @@ impl LegIo {
     }
 
     /// Starts an internal call to another leg of this server. Returns our offer for that leg.
-    pub(crate) fn start_internal_call(&mut self, mut session: media::Session, loopback: LoopbackDialog) -> Bytes {
+    pub fn start_internal_call(&mut self, mut session: media::Session, loopback: LoopbackDialog) -> Bytes {
         let offer = session.offer_preferring(&self.preferred);
         (self.session, self.loopback, self.gone) = (Some(session), Some(loopback), false);
         offer
     }
 
     /// The family of internal calls to which the leg belongs; a new one if its far end is not in this server.
-    pub(crate) fn family(&self) -> CallChain {
+    pub fn family(&self) -> CallChain {
         self.loopback.as_ref().map(|loopback| loopback.family().clone()).unwrap_or_default()
     }
 
     /// The values that the other leg of an internal call returns with its end.
-    pub(crate) fn returned(&self, event: &sip::Event) -> Option<Vec<(String, String)>> {
+    pub fn returned(&self, event: &sip::Event) -> Option<Vec<(String, String)>> {
         let sip::Event::Ended { headers, .. } = event else { return None };
         let pairs = headers.iter().map(|header| (header.name.clone(), header.value.clone()));
         self.loopback.as_ref().map(|_| pairs.collect()).filter(|pairs: &Vec<_>| !pairs.is_empty())
     }
 
     /// Asks the far end with REFER to call another destination.
-    pub(crate) fn refer(&mut self, to: String, by: Option<String>, extra: Vec<(String, String)>) {
+    pub fn refer(&mut self, to: String, by: Option<String>, extra: Vec<(String, String)>) {
         let refer = sip::Refer { refer_to: to, referred_by: by, headers: headers(extra) };
         self.send(sip::Command::Refer { leg: self.key, refer: Box::new(refer) });
     }
 
     /// Whether the INVITE had no offer and nothing is negotiated yet.
-    pub(crate) fn wants_offer(&self) -> bool {
+    pub fn wants_offer(&self) -> bool {
         self.late_offer && !self.negotiated
     }
 
     /// Sends 180, or 183 with our answer. If the INVITE had no offer, the first one carries our offer, as a reliable
     /// provisional response must (RFC 3262 §5).
-    pub(crate) fn ring(&mut self, early_media: bool) {
+    pub fn ring(&mut self, early_media: bool) {
         let mut sdp = self.answer.clone().filter(|_| early_media);
         let status = if sdp.is_some() { 183 } else { 180 };
         if sdp.is_some() {
@@ -262,7 +230,7 @@ impl LegIo {
     }
 
     /// Sends 200 with our answer, or with our offer.
-    pub(crate) fn answer(&mut self) {
+    pub fn answer(&mut self) {
         let sdp = match (&self.answer, &mut self.session) {
             (Some(sdp), _) => sdp.clone(),
             (None, Some(session)) => session.offer_preferring(&self.preferred),
@@ -281,7 +249,7 @@ impl LegIo {
     }
 
     /// Sends a final refusal.
-    pub(crate) fn reject(&mut self, reason: RejectReason) {
+    pub fn reject(&mut self, reason: RejectReason) {
         let status = match reason {
             RejectReason::Rejected => 603,
             RejectReason::Busy => 486,
@@ -299,7 +267,7 @@ impl LegIo {
     }
 
     /// Ends the call with CANCEL, BYE or 480.
-    pub(crate) fn hangup(&mut self, farewell: Option<HangupReason>) {
+    pub fn hangup(&mut self, farewell: Option<HangupReason>) {
         self.redirects = None;
         if !self.gone {
             let headers = self.last_headers();
@@ -316,12 +284,12 @@ impl LegIo {
     }
 
     /// How DTMF digits are sent to the far end.
-    pub(crate) fn dtmf(&self) -> DtmfMode {
+    pub fn dtmf(&self) -> DtmfMode {
         self.dtmf
     }
 
     /// Passes on a digit that the bridged leg received in form `came`, unless the media engine does.
-    pub(crate) fn relay_digit(&self, key: char, came: media::DtmfMethod) {
+    pub fn relay_digit(&self, key: char, came: media::DtmfMethod) {
         match dtmf::pass(self.dtmf, came, self.session.as_ref().is_some_and(media::Session::has_events)) {
             dtmf::DtmfRelay::ByMedia => {}
             dtmf::DtmfRelay::AsInfo => self.send(dtmf::info(self.key, key, dtmf::PRESS_MS)),
@@ -333,38 +301,23 @@ impl LegIo {
     }
 
     /// Whether the dialog is over or never existed.
-    pub(crate) fn is_gone(&self) -> bool {
+    pub fn is_gone(&self) -> bool {
         self.gone
     }
 
     /// The media engine has closed the session: ends the call.
-    pub(crate) fn lose_media(&mut self) {
+    pub fn lose_media(&mut self) {
         self.session = None;
         self.hangup(None);
     }
 
-    /// Releases everything that the leg holds. Returns whether the media engine will report a final event.
-    pub(crate) fn release(&mut self) -> bool {
-        for (_, render) in self.renders.drain() {
-            render.abort();
-        }
-        for (_, stream) in self.streams.drain() {
-            stream.stop();
-        }
-        for mut session in self.siprecs.drain(..) {
-            session.hangup();
-        }
-        if let Some(conversation) = self.conversation.take() {
-            conversation.stop();
-        }
-        self.seat = None;
-        self.queue_membership = None;
-        self.agent_request = None;
+    /// Closes the media session. Returns whether the media engine will report a final event.
+    pub fn release(&mut self) -> bool {
         self.session.take().is_some()
     }
 
     /// Sends a command to SIP, or to the other leg of an internal call.
-    pub(crate) fn send(&self, command: sip::Command) {
+    pub fn send(&self, command: sip::Command) {
         match &self.loopback {
             Some(loopback) => loopback.carry(command),
             None => self.sip.post(command),
@@ -377,6 +330,6 @@ fn headers(pairs: Vec<(String, String)>) -> Vec<sip::Header> {
 }
 
 /// The Retry-After of a 503: 20 to 60 s, at random so that callers do not return all at once.
-pub(crate) fn retry_after() -> sip::Header {
+pub fn retry_after() -> sip::Header {
     sip::Header { name: "Retry-After".to_owned(), value: rand::random_range(20..=60).to_string() }
 }

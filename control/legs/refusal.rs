@@ -5,7 +5,7 @@ use tandem_sip as sip;
 
 /// The reason that a leg could not be set up.
 #[derive(Clone, Debug)]
-pub(crate) struct Refusal {
+pub struct Refusal {
     /// The SIP status of the response.
     pub status: u16,
     /// The reason in words, for the log.

@@ -19,7 +19,7 @@ use super::{LegIo, headers};
 use crate::redirect::Redirects;
 
 /// An outbound call with its routes.
-pub(crate) struct OutgoingCall {
+pub struct OutgoingCall {
     /// The parameters of the call.
     pub invite: Invite,
     /// The leg with which it will be bridged.
@@ -46,7 +46,7 @@ pub(super) struct Callee {
 
 impl LegIo {
     /// Sends an INVITE with our offer over the first route.
-    pub(crate) fn invite(&mut self, session: media::Session, attempt: OutgoingCall, route: Outbound) {
+    pub fn invite(&mut self, session: media::Session, attempt: OutgoingCall, route: Outbound) {
         self.session = Some(session);
         self.send_invite(&attempt, route);
         self.attempt = (!attempt.routes.is_empty()).then(|| Box::new(attempt));
@@ -54,7 +54,7 @@ impl LegIo {
 
     /// Calls over the next route if the event reports that the trunk failed before the callee was found. `tune` applies
     /// the new trunk's settings to the media session. Returns the line for the log, and the new trunk.
-    pub(crate) fn fail_over(
+    pub fn fail_over(
         &mut self,
         event: &sip::Event,
         tune: impl Fn(&mut media::Session, Option<&str>),

@@ -11,7 +11,7 @@ use crate::reason;
 
 impl LegIo {
     /// Handles a SIP event. Returns the call's event for it, if the call must know.
-    pub(crate) fn on_sip(&mut self, event: sip::Event) -> Option<LegEvent> {
+    pub fn on_sip(&mut self, event: sip::Event) -> Option<LegEvent> {
         match event {
             sip::Event::Provisional { sdp, .. } => {
                 let early_media = match (sdp, &mut self.session) {

@@ -1,0 +1,91 @@
+//! A live leg of a call: its dialog and its media session, and everything that the call runs for it.
+
+use foldhash::HashMap;
+use tandem_call::id::{LegId, OpId, StreamId};
+use tandem_conferences::Seat;
+use tandem_conversations::ConversationHandle;
+use tandem_documents::ScriptSlot;
+use tandem_media as media;
+use tandem_queues::{AgentRequest, QueueMembership};
+use tandem_siprec as siprec;
+use tandem_speech::tap::SpeechTap;
+use tandem_streams::StreamHandle;
+use tokio::task::AbortHandle;
+
+use tandem_legs::LegIo;
+
+/// A live leg, and everything that the call runs for it.
+pub(super) struct LiveLeg {
+    /// The dialog and the media session.
+    pub io: LegIo,
+    /// The leg that this leg is bridged with.
+    pub bridged_with: Option<LegId>,
+    /// Audio that is being made, by operation.
+    pub renders: HashMap<OpId, AbortHandle>,
+    /// The leg's place in a conference.
+    pub seat: Option<Seat>,
+    /// The leg's place in a queue.
+    pub queue_membership: Option<QueueMembership>,
+    /// The leg's request for the first caller of a queue.
+    pub agent_request: Option<AgentRequest>,
+    /// Streams by id.
+    pub streams: HashMap<StreamId, StreamHandle>,
+    /// Sessions with recording servers; there are few.
+    pub siprecs: Vec<siprec::Session>,
+    /// Speech taps by operation.
+    pub speech_taps: HashMap<OpId, SpeechTap>,
+    /// The stateful program (script) that provides the leg's documents, if there is one.
+    pub script: ScriptSlot,
+    /// The conversation with an application.
+    pub conversation: Option<ConversationHandle>,
+}
+
+impl LiveLeg {
+    /// A leg for which nothing runs yet.
+    pub(super) fn new(io: LegIo) -> Self {
+        Self {
+            io,
+            bridged_with: None,
+            renders: HashMap::default(),
+            seat: None,
+            queue_membership: None,
+            agent_request: None,
+            streams: HashMap::default(),
+            siprecs: Vec::new(),
+            speech_taps: HashMap::default(),
+            script: ScriptSlot::default(),
+            conversation: None,
+        }
+    }
+
+    /// Stops a playback, or the making of its audio.
+    pub(super) fn stop(&mut self, op: OpId) {
+        match self.renders.remove(&op) {
+            Some(render) => render.abort(),
+            None => {
+                self.io.command(media::Command::Stop { op: media::OpId(op.0) });
+            }
+        }
+    }
+
+    /// Ends everything that runs for the leg, and closes its media session. Returns whether the media engine will report
+    /// a final event.
+    pub(super) fn release(&mut self) -> bool {
+        for (_, render) in self.renders.drain() {
+            render.abort();
+        }
+        for (_, stream) in self.streams.drain() {
+            stream.stop();
+        }
+        for mut session in self.siprecs.drain(..) {
+            session.hangup();
+        }
+        if let Some(conversation) = self.conversation.take() {
+            conversation.stop();
+        }
+        self.seat = None;
+        self.queue_membership = None;
+        self.agent_request = None;
+        self.io.release()
+    }
+}

@@ -1,0 +1,101 @@
+//! All calls of the server: accepts and makes calls, gives requests to live ones, and finds ended ones in the database.
+
+mod incoming;
+mod outgoing;
+mod records;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tandem_call::command::{Accepted, Command, Refused, Request};
+use tandem_call::id::LegId;
+use tandem_clock as clock;
+use tandem_history::refusals::Refusals;
+use tandem_queues::Pair;
+use tokio::sync::oneshot;
+
+use crate::inbox::{Message, NotTaken};
+use crate::registry::Registry;
+use crate::services::Services;
+
+/// All calls of the server. Cheap to clone.
+#[derive(Clone)]
+pub struct Calls(Arc<Shared>);
+
+struct Shared {
+    registry: Registry,
+    draining: AtomicBool,
+    refusals: Refusals,
+}
+
+impl Calls {
+    /// A server without calls yet. `services`: what calls use.
+    pub fn new(services: Services) -> Self {
+        clock::started();
+        let registry = Registry::new(Arc::new(services));
+        Self(Arc::new(Shared { registry, draining: AtomicBool::new(false), refusals: Refusals::default() }))
+    }
+
+    /// Returns the services that calls use.
+    pub fn services(&self) -> &Arc<Services> {
+        self.0.registry.services()
+    }
+
+    /// Returns the last refusals of phone users.
+    pub fn refusals(&self) -> &Refusals {
+        &self.0.refusals
+    }
+
+    /// Sends a request to a live leg and waits for the answer. The request is carried out even if the caller stops
+    /// waiting.
+    pub async fn request(&self, leg: LegId, request: Request) -> Result<Accepted, Refused> {
+        if let Command::Bridge { with, .. } | Command::ReplaceLeg { of: with } = &request.command {
+            let (registry, with) = (self.0.registry.clone(), *with);
+            let merged = tokio::spawn(async move { registry.merge(leg, with).await });
+            merged.await.unwrap_or(Err(Refused::CannotBridge))?;
+        }
+        let inbox = self.0.registry.inbox(leg.0).ok_or(Refused::NoSuchLeg)?;
+        let (reply, answer) = oneshot::channel();
+        match inbox.offer(Message::Request { leg, request: Box::new(request), reply }) {
+            Ok(()) => answer.await.unwrap_or(Err(Refused::Ended)),
+            Err(NotTaken::Over) => Err(Refused::Ended),
+            Err(NotTaken::Full) => Err(Refused::TooMany),
+        }
+    }
+
+    /// Stops accepting new calls.
+    pub fn stop_accepting(&self) {
+        self.0.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether new calls are accepted.
+    pub fn accepts(&self) -> bool {
+        !self.0.draining.load(Ordering::Relaxed)
+    }
+
+    /// Returns the number of legs with a media session.
+    pub fn live_legs(&self) -> u64 {
+        self.services().media.load().sessions
+    }
+
+    /// Waits until no call is live.
+    pub async fn idle(&self) {
+        self.0.registry.idle().await;
+    }
+
+    /// Hangs up all calls.
+    pub fn hangup_all(&self) {
+        self.0.registry.hangup_all();
+    }
+
+    /// Whether a call with this leg is live.
+    pub fn is_live(&self, leg: LegId) -> bool {
+        self.0.registry.is_live(leg)
+    }
+
+    /// Merges the call of a waiting caller into the call of the agent that takes it. If the merge fails, the next pair
+    /// is tried.
+    pub fn connect_to_agent(&self, pair: Option<Pair>) {
+        self.0.registry.connect_to_agent(pair);
+    }
+}

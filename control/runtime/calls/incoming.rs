@@ -1,0 +1,275 @@
+//! Calls from SIP: admission, route, verification of the calling number.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tandem_accounts::subaccount::AccountStatus;
+use tandem_call::address::Address;
+use tandem_call::command::{Command, Request};
+use tandem_call::id::{CallId, LegId};
+use tandem_call::route::{Decision, Route};
+use tandem_causes::Cause;
+use tandem_clock as clock;
+use tandem_history::records;
+use tandem_history::report::{Report, SipRequest};
+use tandem_routing::channels::Barred;
+use tandem_routing::new_call::inbound_leg;
+use tandem_routing::trunk::identity;
+use tandem_routing::{customer_trunk, phones};
+use tandem_sip as sip;
+use tandem_stir::{self as stir, VerificationRequest};
+use tandem_store as store;
+
+use super::Calls;
+use crate::call_task::{self, CallStart};
+use crate::inbox;
+
+impl Calls {
+    /// Handles an event of the SIP endpoint; never waits.
+    pub fn on_sip(&self, event: sip::Event) {
+        match event {
+            sip::Event::Incoming { leg, incoming } => self.incoming(LegId(leg.0), *incoming),
+            sip::Event::Binding(change) => {
+                if let sip::Change::Bound(binding) = &change {
+                    self.refusals().forget(&binding.aor.account, &binding.aor.username);
+                }
+                phones::keep(&self.services().store, change);
+            }
+            sip::Event::AuthenticationFailed(refused) => self.phone_refused(&refused),
+            sip::Event::Stranger(refused) => self.stranger_refused(&refused),
+            event => self.0.registry.sip(event),
+        }
+    }
+
+    /// Handles a refused phone user. The refusal is stored for the account that has a user with this name, if exactly
+    /// one has.
+    fn phone_refused(&self, refused: &sip::RefusedRequest) {
+        let services = self.services();
+        let users = services.routing.get().phones().users();
+        let mut owners = users.iter().filter(|aor| *aor.username == *refused.username).map(|aor| &aor.account);
+        let owner = owners.next().filter(|first| owners.all(|other| other == *first));
+        let sip::RefusedRequest { method, username, source, transport, why, line, .. } = refused;
+        let text = format!("{method} of user {username:?} from {source} {} refused: {why}", transport.token());
+        if let Some(owner) = owner {
+            self.0.refusals.note(owner, refused, clock::time());
+        }
+        self.refused(owner.map(|owner| &**owner), Cause::WrongSipPassword, *line, text, refused);
+    }
+
+    /// Handles a call from a source that is neither a trunk nor a phone.
+    fn stranger_refused(&self, refused: &sip::RefusedRequest) {
+        let sip::RefusedRequest { method, from, to, source, transport, why, line, .. } = refused;
+        let text = format!("{method} from {from:?} at {source} {} to {to:?} {why}", transport.token());
+        self.refused(None, Cause::Stranger, *line, text, refused);
+    }
+
+    /// Reports a refused request, and logs it if it has a `line` (the number of earlier log lines that were
+    /// suppressed).
+    fn refused(
+        &self,
+        account: Option<&str>,
+        cause: Cause,
+        line: Option<u64>,
+        text: String,
+        refused: &sip::RefusedRequest,
+    ) {
+        if let Some(held_back) = line {
+            let held_back = (held_back > 0).then_some(held_back);
+            let sip_call_id = &*refused.sip_call_id;
+            tracing::warn!(held_back, account, sip_call_id, %cause, advice = cause.advice(), "{text}");
+        }
+        let report = Report { request: Some(Box::new(refused.into())), ..Report::new(cause, text) };
+        self.services().keep(account, report);
+    }
+
+    fn incoming(&self, leg: LegId, mut incoming: sip::Incoming) {
+        let services = self.services();
+        let refuse = |status| self.refuse(leg, status, None);
+        if self.0.draining.load(Ordering::Relaxed) {
+            return refuse(503);
+        }
+        if let Some(replaced) = incoming.replaces {
+            let calls = self.clone();
+            incoming.waiting = sip::PendingCallGuard::default();
+            tokio::spawn(async move { calls.replace(leg, LegId(replaced.0), incoming).await });
+            return;
+        }
+        let routing = services.routing.get();
+        let trunk = routing.trunk(incoming.trunk.as_deref());
+        match trunk {
+            Some(trunk) => identity::receive(trunk, &mut incoming),
+            // The trunk has just been removed from the configuration.
+            None if incoming.trunk.is_some() && routing.has_trunks() => return refuse(403),
+            None if incoming.caller.is_none() => drop(identity::withhold(&mut incoming)),
+            None => {}
+        }
+        let inquiry = services.stir.get().inquire(trunk.map(|trunk| &**trunk), &incoming);
+        let user = &incoming.to_user;
+        let open = |domain: &str| routing.phones().is_secure(domain) && !incoming.transport.is_secure();
+        let route = match &incoming.caller {
+            Some(caller) if caller.domain.as_deref().is_some_and(open) => Err(403),
+            Some(caller) => routing.from_phone(caller, &incoming.request_uri, user),
+            None => {
+                let trunk = incoming.trunk.as_deref();
+                routing.inbound_or_phone(trunk, user, &incoming.request_uri).ok_or(404)
+            }
+        };
+        // A suspended account can neither call nor be called.
+        let active = |route: &Route| services.accounts.standing(&route.account) == AccountStatus::Active;
+        let route = match route.and_then(|route| active(&route).then_some(route).ok_or(403)) {
+            Ok(route) => route,
+            Err(status) => {
+                if let Some(held_back) = services.counters.refused_line(clock::now().instant) {
+                    let held_back = (held_back > 0).then_some(held_back);
+                    let (source, transport) = (incoming.source, incoming.transport.token());
+                    let (from, to) = (shown(&incoming.from_user), shown(user));
+                    let (trunk, phone) = (incoming.trunk.as_deref(), incoming.caller.as_ref());
+                    let username = phone.and_then(|caller| caller.username.as_deref());
+                    let (why, hint) = match username {
+                        Some(_) => ("the phone may not call this number".to_owned(), None),
+                        None => {
+                            let unknown = routing.unknown_number(trunk, &to);
+                            (unknown.why, Some(unknown.remedy))
+                        }
+                    };
+                    let text =
+                        format!("call from {from:?} at {source} {transport} to {to:?} refused with {status}: {why}");
+                    let account = match phone {
+                        Some(caller) => Some(&caller.account),
+                        None => routing.trunk(trunk).and_then(|trunk| trunk.account.as_ref()),
+                    };
+                    let cause = Cause::UnknownNumber;
+                    let sip_call_id = shown(&incoming.sip_call_id);
+                    let request = SipRequest {
+                        from: from.clone(),
+                        to,
+                        username: username.unwrap_or_default().to_owned(),
+                        source: source.to_string(),
+                        transport: transport.to_owned(),
+                        sip_call_id: incoming.sip_call_id.clone(),
+                    };
+                    let report = Report { hint, request: Some(Box::new(request)), ..Report::new(cause, &*text) };
+                    let advice = report.advice();
+                    services.keep(account.map(|account| &**account), report);
+                    tracing::warn!(held_back, from, trunk, phone = username, sip_call_id, %cause, advice, "{text}");
+                }
+                services.counters.refused();
+                return refuse(status);
+            }
+        };
+        if let Err(barred) = services.take_inbound(leg, incoming.caller.as_ref(), &route, user) {
+            services.counters.refused();
+            return refuse(if matches!(barred, Barred::Full(_)) { 486 } else { 403 });
+        }
+        // A PBX calls with many different numbers, like a carrier.
+        let domain = incoming.caller.as_ref().and_then(|caller| routing.phones().domain(caller.domain.as_deref()?));
+        if let Some(domain) = domain.filter(|domain| domain.details.trunk) {
+            if !routing.may_call_from(&route.account, &Address::from(&*incoming.from_user)) {
+                tracing::info!(from = %incoming.from_user, "call from a PBX refused: its account does not own the calling number");
+                services.channels.free(leg);
+                return refuse(403);
+            }
+            incoming.trunk = Some(customer_trunk::name(domain.id));
+            incoming.caller = None;
+        }
+        self.begin(leg, incoming, route, inquiry);
+    }
+
+    fn refuse(&self, leg: LegId, status: u16, reason: Option<&str>) {
+        let (leg, reason) = (sip::LegKey(leg.0), reason.map(str::to_owned));
+        // A client that honours Retry-After sends nothing until then.
+        let headers = (status == 503).then(tandem_legs::retry_after).into_iter().collect();
+        let reject = sip::Command::Reject { leg, status, reason, headers };
+        if let Err(error) = self.services().sip.send(reject) {
+            tracing::warn!(?error, "SIP accepts no command");
+        }
+    }
+
+    fn begin(&self, leg: LegId, mut incoming: sip::Incoming, route: Route, inquiry: Option<VerificationRequest>) {
+        let waiting = std::mem::take(&mut incoming.waiting);
+        let session = CallId::new(clock::time(), &mut rand::rng());
+        let line = ["INVITE ", &incoming.request_uri].concat();
+        let line = inbox::traced(false, incoming.source, incoming.transport.token(), &line);
+        let phone = incoming.caller.as_ref().and_then(|caller| {
+            let (account, domain) = (Arc::clone(&caller.account), caller.domain.clone());
+            Some(sip::Aor { account, username: caller.username.clone()?, domain })
+        });
+        let domain = incoming.caller.as_ref().and_then(|caller| caller.domain.as_deref());
+        let domain = domain.and_then(|name| self.services().routing.get().phones().domain(name));
+        let domain = domain.filter(|domain| domain.details.voice.is_some());
+        let (mut info, offer) = inbound_leg(leg, session, incoming, domain);
+        info.sip.number = self.services().number_id(&route.account, &info.to);
+        let (inbox, receiver) = self.0.registry.open(session);
+        self.0.registry.register(leg.0, inbox.clone());
+        self.0.registry.register(session.0, inbox.clone());
+        let beginning = |info, waiting| {
+            let (info, route) = (Box::new(info), Box::new(route));
+            CallStart::Incoming { info, line, offer, phone, route, waiting, within: None }
+        };
+        let calls = self.clone();
+        let Some(inquiry) = inquiry else {
+            let registry = self.0.registry.clone();
+            return call_task::spawn(registry, session, inbox, receiver, beginning(info, waiting));
+        };
+        // SIP events that arrive meanwhile wait in the inbox.
+        tokio::spawn(async move {
+            drop(waiting);
+            match calls.services().stir.get().verify(inquiry, &calls.services().counters.stir).await {
+                Ok(found) => {
+                    let (at, text) = (clock::time(), stir::line(&found));
+                    inbox.log().push(at, Some(leg), "sip", text);
+                    info.sip.identity = Some(Box::new(found));
+                    call_task::spawn(
+                        calls.0.registry.clone(),
+                        session,
+                        inbox,
+                        receiver,
+                        beginning(info, sip::PendingCallGuard::default()),
+                    );
+                }
+                Err(fault) => {
+                    tracing::info!(to = %info.to, status = fault.status(), %fault, "call refused: its calling number is not verified");
+                    calls.services().counters.refused();
+                    calls.refuse(leg, fault.status(), Some(fault.phrase()));
+                    calls.0.registry.forget(leg.0);
+                    calls.0.registry.forget(session.0);
+                }
+            }
+        });
+    }
+
+    /// Handles an INVITE that replaces a live leg (RFC 3891). The new leg gets the account, dialect and application of
+    /// the replaced leg.
+    async fn replace(&self, leg: LegId, replaced: LegId, incoming: sip::Incoming) {
+        let store = &self.services().store;
+        let known = match store.flush().await {
+            Ok(()) => store::calls::find(store, replaced.0).await.ok().flatten(),
+            Err(_) => None,
+        };
+        let Some(info) = known.as_ref().and_then(records::leg_of) else {
+            let (leg, headers) = (sip::LegKey(leg.0), Vec::new());
+            return self.services().sip.post(sip::Command::Reject { leg, status: 481, reason: None, headers });
+        };
+        let route = Route {
+            account: info.account,
+            dialect: info.dialect,
+            application: info.application,
+            status: None,
+            record: None,
+            decision: Decision::Commands,
+        };
+        self.begin(leg, incoming, route, None);
+        let command = Command::ReplaceLeg { of: replaced };
+        if let Err(refused) = self.request(leg, Request { client_state: None, command }).await {
+            tracing::info!(%leg, %refused, "cannot replace another leg");
+            let hangup = Command::Hangup { headers: Vec::new() };
+            // The leg may have ended already.
+            let _ = self.request(leg, Request { client_state: None, command: hangup }).await;
+        }
+    }
+}
+
+/// Returns text from the network for the log: at most 64 characters, without control characters.
+fn shown(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(64).collect()
+}

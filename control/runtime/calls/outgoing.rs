@@ -1,0 +1,167 @@
+//! Calls that applications request.
+
+use std::iter;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use jiff::Timestamp;
+use tandem_call::id::{CallId, LegId};
+use tandem_call::leg::{EndCause, EndedBy, LegEnd, LegInfo, Status};
+use tandem_causes::UNSTORED;
+use tandem_clock as clock;
+use tandem_dialect::ReportedError;
+use tandem_history::notification::{Level, Notification};
+use tandem_history::records;
+use tandem_routing::CallerIdCheck;
+use tandem_routing::new_call::{CreateError, Created, NewCall, outbound_legs};
+use tandem_store::{self as store, StoreFailed};
+
+use super::Calls;
+use crate::call_task::{self, CallStart};
+use crate::inbox::{Message, NotTaken};
+
+impl Calls {
+    /// Makes an outbound call, if the account may use its calling number. Returns at once; events report the progress.
+    pub async fn create(&self, call: NewCall) -> Result<Created, CreateError> {
+        let id = LegId::new(clock::time(), &mut rand::rng());
+        self.create_if_allowed(id, call).await
+    }
+
+    /// Like [`Calls::create`], with a given id for the leg, so that a caller can subscribe to the leg's events before
+    /// it exists. The id must be unused.
+    pub async fn create_if_allowed(&self, id: LegId, call: NewCall) -> Result<Created, CreateError> {
+        let standing = self.services().routing.get().caller(&call.account, &call.from);
+        if standing == CallerIdCheck::Refused {
+            return Err(CreateError::ForeignCaller(call.from.to_string()));
+        }
+        let created = self.create_as(id, call).await?;
+        if standing == CallerIdCheck::Tolerated {
+            self.note_foreign_caller(&created.leg);
+        }
+        Ok(created)
+    }
+
+    /// Like [`Calls::create`], without a check of the calling number: the account has shown by other means that it may
+    /// use the number.
+    pub async fn create_from_anywhere(&self, call: NewCall) -> Result<Created, CreateError> {
+        let id = LegId::new(clock::time(), &mut rand::rng());
+        self.create_as(id, call).await
+    }
+
+    /// Notes, in the call's log and as a notification, that the provider would have refused the calling number.
+    fn note_foreign_caller(&self, leg: &LegInfo) {
+        let dialect = self.services().dialects.get(&leg.dialect);
+        let code = dialect.and_then(|dialect| dialect.error_number(ReportedError::ForeignCaller));
+        let refused = code.map_or_else(
+            || "the provider would refuse this".to_owned(),
+            |code| {
+                let mut name = leg.dialect.to_string();
+                name.get_mut(..1).into_iter().for_each(str::make_ascii_uppercase);
+                format!("{name} would refuse this: {code}")
+            },
+        );
+        let message = format!("{refused}: {} is neither a number of the account nor a verified caller id", leg.from);
+        if let Some(inbox) = self.0.registry.inbox(leg.id.0) {
+            inbox.log().push(clock::time(), Some(leg.id), "call", &message);
+        }
+        if let Some(code) = code {
+            let trouble = Notification { code, message, cause: None, exchange: None };
+            self.services().note_notification(&leg.account, Some(leg.id), Level::Warning, trouble);
+        }
+    }
+
+    /// Like [`Calls::create_from_anywhere`], with a given, unused id for the leg.
+    pub async fn create_as(&self, id: LegId, call: NewCall) -> Result<Created, CreateError> {
+        if self.0.draining.load(Ordering::Relaxed) {
+            return Err(CreateError::Draining);
+        }
+        let services = self.services();
+        if !services.media.has_ports() {
+            return Err(CreateError::NoPorts);
+        }
+        for to in iter::once(&call.to).chain(&call.also) {
+            if !services.reaches(&call.account, call.dialect, to, &call.via) {
+                return Err(CreateError::NoRoute(to.to_string()));
+            }
+        }
+        let linked = match call.link_to {
+            Some(leg) => {
+                Some((self.0.registry.inbox(leg.0).ok_or(CreateError::NoSuchLeg)?, self.live_session(leg).await))
+            }
+            None => None,
+        };
+        let now = clock::time();
+        let session = match &linked {
+            Some((_, session)) => session.ok_or(CreateError::NoSuchLeg)?,
+            None => CallId::new(now, &mut rand::rng()),
+        };
+        let number = services.number_id(&call.account, &call.from);
+        let (mut leg, others) = outbound_legs(id, session, call, now);
+        leg.info.sip.number = number;
+        let info = Arc::new(leg.info.clone());
+        let recording = leg.record.as_ref().map(|new| new.id);
+        let legs: Vec<_> = iter::once(leg).chain(others).collect();
+        let ids: Vec<_> = legs.iter().map(|leg| leg.info.id.0).collect();
+        if let Err(barred) = legs.iter().try_for_each(|leg| services.take_outbound(&leg.info)) {
+            ids.iter().for_each(|id| services.channels.free(LegId(*id)));
+            return Err(barred.into());
+        }
+        for leg in &legs {
+            let row = records::call_row(&Arc::new(leg.info.clone()), info.created_at);
+            if let Err(error) = store::calls::upsert(&services.store, row).await {
+                ids.iter().for_each(|id| services.channels.free(LegId(*id)));
+                return Err(StoreFailed::from(error).into());
+            }
+        }
+        // A client that receives the id of a call may ask for the call after a crash.
+        if let Err(error) = services.store.flush().await {
+            ids.iter().for_each(|id| services.channels.free(LegId(*id)));
+            for leg in legs {
+                let info = Arc::new(never_called(leg.info, now));
+                store::calls::upsert(&services.store, records::call_row(&info, now))
+                    .await
+                    .map_err(StoreFailed::from)?;
+            }
+            return Err(StoreFailed::from(error).into());
+        }
+        match linked {
+            Some((inbox, _)) => {
+                ids.iter().for_each(|id| self.0.registry.register(*id, inbox.clone()));
+                if let Err(not_taken) = inbox.offer(Message::NewLegs(legs)) {
+                    // No client knows of these legs yet.
+                    for id in ids {
+                        self.0.registry.forget(id);
+                        store::calls::delete(&services.store, &info.account, id).await.map_err(StoreFailed::from)?;
+                    }
+                    return Err(match not_taken {
+                        NotTaken::Over => CreateError::NoSuchLeg,
+                        NotTaken::Full => CreateError::Full,
+                    });
+                }
+            }
+            None => {
+                let (inbox, receiver) = self.0.registry.open(session);
+                ids.iter().for_each(|id| self.0.registry.register(*id, inbox.clone()));
+                self.0.registry.register(session.0, inbox.clone());
+                call_task::spawn(self.0.registry.clone(), session, inbox, receiver, CallStart::Outgoing(legs));
+            }
+        }
+        Ok(Created { leg: info, recording })
+    }
+
+    async fn live_session(&self, leg: LegId) -> Option<CallId> {
+        self.services().store.flush().await.ok()?;
+        let row = store::calls::find(&self.services().store, leg.0).await.ok()??;
+        Some(CallId(row.session))
+    }
+}
+
+/// Returns the failed record of a leg that was refused because its record could not be stored. The record may still be
+/// stored later by the writer.
+fn never_called(mut leg: LegInfo, at: Timestamp) -> LegInfo {
+    let detail = Some(UNSTORED.to_owned());
+    leg.end =
+        Some(LegEnd { at, cause: EndCause::Failed, by: EndedBy::Server, sip_status: None, detail, failure: None });
+    leg.status = Status::Failed;
+    leg
+}

@@ -1,0 +1,110 @@
+//! The records and logs of legs and sessions, live or ended.
+
+use std::sync::Arc;
+
+use tandem_call::id::{CallId, LegId};
+use tandem_call::leg::LegInfo;
+use tandem_history::event_log::{self, Exchanged, Line};
+use tandem_history::feed::Entry;
+use tandem_history::query::{LegFilter, Page};
+use tandem_history::records;
+use tandem_http::exchange::HttpExchange;
+use tandem_store::{self as store, StoreFailed};
+use tokio::sync::oneshot;
+
+use super::Calls;
+use crate::inbox::Message;
+
+impl Calls {
+    /// Returns a leg of this account, live or ended.
+    pub async fn get(&self, account: &str, leg: LegId) -> Result<Option<Arc<LegInfo>>, StoreFailed> {
+        let store = &self.services().store;
+        store.flush().await?;
+        let row = store::calls::get(store, account, leg.0).await?;
+        Ok(row.as_ref().and_then(records::leg_of).map(Arc::new))
+    }
+
+    /// Whether any account has a leg with this id.
+    pub async fn is_known(&self, leg: LegId) -> Result<bool, StoreFailed> {
+        let store = &self.services().store;
+        store.flush().await?;
+        Ok(store::calls::find(store, leg.0).await?.is_some())
+    }
+
+    /// Returns legs of this account, newest first. At most `page.limit + 1` are returned, which shows whether another
+    /// page follows.
+    pub async fn list(&self, account: &str, filter: &LegFilter, page: Page) -> Result<Vec<Arc<LegInfo>>, StoreFailed> {
+        let store = &self.services().store;
+        store.flush().await?;
+        let after = match page.after {
+            Some(id) => store::calls::get(store, account, id).await?.map(|row| row.cursor()),
+            None => None,
+        };
+        let columns = filter.columns();
+        let rows = store::calls::list(store, account, &columns, &page.after(after)).await?;
+        Ok(rows.iter().filter_map(records::leg_of).filter(|leg| filter.fits(leg)).map(Arc::new).collect())
+    }
+
+    /// Deletes the record of an ended leg. Returns `false` if there is none.
+    pub async fn delete(&self, account: &str, leg: LegId) -> Result<bool, StoreFailed> {
+        let store = &self.services().store;
+        store.flush().await?;
+        Ok(store::calls::delete(store, account, leg.0).await?)
+    }
+
+    /// Returns the event log of a session, live or ended, sorted by time. The session is the one in which a leg was
+    /// created.
+    pub async fn log(&self, session: CallId) -> Result<Vec<Line>, StoreFailed> {
+        let live = self.ask(session, Message::Log).await;
+        let store = &self.services().store;
+        store.flush().await?;
+        let mut lines = event_log::read(store, session).await?.and(live);
+        lines.sort_by_key(|line| line.at);
+        Ok(lines)
+    }
+
+    /// Returns the HTTP requests and answers of a session, live or ended, oldest first.
+    pub async fn exchanges(&self, session: CallId) -> Result<Vec<Exchanged>, StoreFailed> {
+        let live = self.ask(session, Message::Exchanges).await;
+        let store = &self.services().store;
+        store.flush().await?;
+        let mut exchanges = event_log::read_exchanges(store, session).await?.and(live);
+        exchanges.sort_by_key(|(_, exchange)| exchange.at);
+        Ok(exchanges)
+    }
+
+    /// Asks a live call for some of its data. Returns nothing if the call has ended.
+    async fn ask<T>(&self, session: CallId, question: impl FnOnce(oneshot::Sender<Vec<T>>) -> Message) -> Vec<T> {
+        let Some(inbox) = self.0.registry.inbox(session.0) else { return Vec::new() };
+        let (reply, answer) = oneshot::channel();
+        if inbox.offer(question(reply)).is_err() {
+            return Vec::new();
+        }
+        answer.await.unwrap_or_default()
+    }
+
+    /// Adds an HTTP request with its answer, and an optional line, to the log of a session, live or ended. Both are
+    /// dropped if the call is overloaded.
+    pub fn exchanged(&self, session: CallId, leg: Option<LegId>, exchange: HttpExchange, line: Option<Line>) {
+        let late = match self.0.registry.inbox(session.0) {
+            Some(inbox) => inbox.exchanged(leg, exchange, line),
+            None => Err(Box::new((exchange, line))),
+        };
+        if let Err(late) = late {
+            let (exchange, line) = *late;
+            if let Some(wire) = self.services().feed.wire(session) {
+                line.iter().cloned().for_each(|line| wire.tell(Entry::Line(line)));
+                wire.tell(Entry::Exchange(leg, Box::new(exchange.clone())));
+            }
+            event_log::late_exchange(&self.services().store, session, leg, &exchange, line);
+        }
+    }
+
+    /// Adds a line to the log of a session, live or ended.
+    pub fn noted(&self, session: CallId, line: Line) {
+        match self.0.registry.inbox(session.0) {
+            Some(inbox) if !inbox.is_over() => inbox.log().push_line(line),
+            _ => event_log::late(&self.services().store, session, line),
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! The notices of a call event for its application, as webhook deliveries.
+
+use std::sync::Arc;
+
+use tandem_call::event::{CallEvent, EventKind};
+use tandem_call::id;
+use tandem_call::leg::LegInfo;
+use tandem_call::recording::Recording;
+use tandem_dialect::{Context, delivery};
+use tandem_webhooks::Delivery;
+
+use crate::services::Services;
+
+impl Services {
+    /// The leg's id in the form of its provider.
+    pub fn call_id(&self, leg: &LegInfo) -> String {
+        self.dialects.get(&leg.dialect).map_or_else(|| leg.id.to_string(), |dialect| dialect.call_id(leg.id))
+    }
+
+    /// The notices of an event in its dialect, as deliveries. `recording`: the recording that was requested with the
+    /// leg.
+    pub fn notices(&self, event: &CallEvent, sequence: u32, recording: Option<&Recording>) -> Vec<Delivery> {
+        let Some((dialect, account)) =
+            self.dialects.get(&event.leg.dialect).zip(self.accounts.by_name(&event.leg.account))
+        else {
+            return Vec::new();
+        };
+        let in_line = match &event.kind {
+            EventKind::Enqueued { id, .. } => Some(*id),
+            EventKind::Dequeued(outcome) => outcome.waited.map(|(id, _)| id),
+            _ => None,
+        };
+        let queue = in_line.and_then(|id| self.queues.standing(id, event.leg.id, event.at));
+        let recording = recording.cloned();
+        let context = Context { public_url: Arc::clone(&self.public_url), sequence, recording, queue };
+        let notices = dialect.webhook(&account, event, &context);
+        // The usual case. Collecting an empty list would take as long again as the check.
+        if notices.is_empty() {
+            return Vec::new();
+        }
+        let notices = notices.into_iter().enumerate();
+        notices
+            .map(|(place, notice)| delivery::of_leg(notice, dialect.as_ref(), &event.leg, delivery_id(event, place)))
+            .collect()
+    }
+}
+
+/// The id of the delivery of an event's notice. The notice of an end always has the same id, so that it is not sent
+/// again after a crash.
+fn delivery_id(event: &CallEvent, place: usize) -> u128 {
+    let ended = match &event.kind {
+        EventKind::Ended => event.leg.id.0,
+        EventKind::Recording(recording) if recording.ended_at.is_some() => recording.id.0,
+        _ => return id::ordered(event.at, &mut rand::rng()),
+    };
+    ended.wrapping_add(1 + place as u128)
+}
