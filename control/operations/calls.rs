@@ -3,7 +3,7 @@
 use tandem_call::id::LegId;
 use tandem_call::leg::Direction;
 use tandem_routing::new_call::{CreateError, Created, NewCall};
-use tandem_runtime::registry::Calls;
+use tandem_runtime::Calls;
 use tandem_store::StoreFailed;
 
 /// The reason why the record of a call or of a recording was not deleted.

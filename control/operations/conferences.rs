@@ -8,10 +8,10 @@ use tandem_call::conference::state::ConferenceSpec;
 use tandem_call::conference::{Change, Participation};
 use tandem_call::id::{ConferenceId, LegId};
 use tandem_call::leg::LegInfo;
-use tandem_routing::new_call::{CreateError, Created, NewCall};
-use tandem_conferences::{NoSeat, ReservedSeat as Seat};
 use tandem_conferences::{ConferenceSnapshot, history};
-use tandem_runtime::registry::Calls;
+use tandem_conferences::{NoSeat, ReservedSeat as Seat};
+use tandem_routing::new_call::{CreateError, Created, NewCall};
+use tandem_runtime::Calls;
 use tandem_store::StoreFailed;
 
 use crate::calls;
@@ -74,7 +74,7 @@ pub fn open(calls: &Calls, spec: ConferenceSpec<'_>) -> Result<ConferenceSnapsho
     if conferences.find(spec.account, spec.name).is_some() {
         return Err(OpenError::NameInUse);
     }
-    conferences.open(services, spec).map_err(OpenError::NoRoom)
+    conferences.open(spec).map_err(OpenError::NoRoom)
 }
 
 /// Opens a conference with a live call as its first participant.
@@ -105,7 +105,7 @@ pub async fn invite(
     let services = calls.services();
     let account = spec.account;
     // The seat is reserved first, so that no call is made into a conference that does not accept the participant.
-    let seat = services.conferences.seat(services, spec, participation)?;
+    let seat = services.conferences.seat(spec, participation)?;
     let created = calls::place(calls, new, forwards).await?;
     seat.take(created.leg.id)?;
     let leg = calls.get(account, created.leg.id).await?.unwrap_or_else(|| Arc::clone(&created.leg));
@@ -121,8 +121,10 @@ impl Invited {
         account: &str,
     ) -> Result<Option<(Arc<ConferenceInfo>, ParticipantInfo)>, StoreFailed> {
         let services = calls.services();
-        let Some(info) = history::get(services, account, self.seat.conference()).await? else { return Ok(None) };
-        let participant = history::participant(services, account, info.id, self.leg.id).await?;
+        let Some(info) = history::get(&services.conferences, account, self.seat.conference()).await? else {
+            return Ok(None);
+        };
+        let participant = history::participant(&services.conferences, account, info.id, self.leg.id).await?;
         Ok(Some((info, participant.unwrap_or_else(|| self.seat.absent(&self.leg)))))
     }
 }

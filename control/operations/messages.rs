@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use tandem_call::Target;
 use tandem_call::id::LegId;
 use tandem_call::leg::{LegInfo, Status};
-use tandem_dialect::delivery;
 use tandem_dialect::Notice;
-use tandem_runtime::registry::Calls;
+use tandem_dialect::delivery;
+use tandem_runtime::Calls;
 use tandem_store::resources::{self, Filter, Kind, NotAdded, Resource};
 use tandem_store::{Page, StoreError, StoreFailed};
 

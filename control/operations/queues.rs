@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use tandem_call::Target;
 use tandem_call::command::{Command, Request};
 use tandem_call::id::{LegId, QueueId};
-use tandem_queues::{self, Member, QueueError, QueueSnapshot};
-use tandem_runtime::registry::Calls;
+use tandem_queues::{self as queues, Member, QueueError, QueueSnapshot};
+use tandem_runtime::Calls;
 use tandem_store::StoreFailed;
 
 /// The reason why a queue was not created, changed or deleted.

@@ -65,7 +65,7 @@ pub fn check(filter: &str) -> Result<(), String> {
 }
 
 /// The crates below `control/`, by which `tandem_control` in a filter stands.
-const CONTROL: [&str; 31] = [
+const CONTROL: [&str; 32] = [
     "accounts",
     "agent",
     "audio",

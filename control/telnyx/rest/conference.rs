@@ -15,8 +15,8 @@ use tandem_call::conference::{Beep, Change, Coaching, ConferenceSettings, Partic
 use tandem_call::id::{ConferenceId, LegId};
 use tandem_call::program::instruction::{AudioSource, Wait};
 use tandem_call::supervision::SupervisorRole;
+use tandem_conferences::NoSeat;
 use tandem_conferences::history::{self, ConferenceFilter};
-use tandem_conferences::{NoSeat, ReservedSeat};
 use tandem_history::query::Page;
 use tandem_operations::conferences::{self as operations, InviteError, OpenError};
 use tandem_routing::new_call::{AnswerAction, Created, NewCall};
