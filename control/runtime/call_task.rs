@@ -59,7 +59,7 @@ use supervise::Supervised;
 const LAST_WORD: Duration = Duration::from_secs(5);
 
 /// The whole state of a call, for the move into another call.
-pub struct CallState {
+pub(crate) struct CallState {
     call: Call,
     sessions: Vec<CallId>,
     legs: HashMap<LegId, Box<LiveLeg>>,

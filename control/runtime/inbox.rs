@@ -32,14 +32,14 @@ const FULL: usize = 1024;
 
 /// The sending side of a call's inbox. Cheap to clone. No method waits, and messages keep their order.
 #[derive(Clone)]
-pub struct Inbox {
+pub(crate) struct Inbox {
     /// Boxed messages: the channel reserves room for 32.
     sender: mpsc::UnboundedSender<Box<Message>>,
     shared: Arc<Shared>,
 }
 
 /// The receiving side of a call's inbox, owned by the call's task.
-pub struct Messages {
+pub(crate) struct Messages {
     receiver: mpsc::UnboundedReceiver<Box<Message>>,
     shared: Arc<Shared>,
 }
@@ -54,7 +54,7 @@ struct Shared {
 
 /// The reason that a message was not accepted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum NotTaken {
+pub(crate) enum NotTaken {
     /// The call is over.
     Over,
     /// Too many messages wait.
@@ -62,7 +62,7 @@ pub enum NotTaken {
 }
 
 /// A message to a call.
-pub enum Message {
+pub(crate) enum Message {
     /// An event of one of its SIP dialogs.
     Sip(LegId, sip::Event),
     /// An event of the media engine.
@@ -191,7 +191,7 @@ pub enum Message {
 
 impl Inbox {
     /// Creates an inbox and its receiving side.
-    pub fn new() -> (Self, Messages) {
+    pub(crate) fn new() -> (Self, Messages) {
         let ((sender, receiver), shared) = (mpsc::unbounded_channel(), Arc::<Shared>::default());
         (Self { sender, shared: Arc::clone(&shared) }, Messages { receiver, shared })
     }
@@ -200,12 +200,12 @@ impl Inbox {
     ///
     /// # Errors
     /// [`NotTaken::Over`] if the call is over.
-    pub fn post(&self, message: Message) -> Result<(), NotTaken> {
+    pub(crate) fn post(&self, message: Message) -> Result<(), NotTaken> {
         self.put(Box::new(message), usize::MAX).map_err(|(_, why)| why)
     }
 
     /// Moves everything that a call owns to this call. Returns it if this call is over.
-    pub fn give(&self, estate: Box<CallState>, done: oneshot::Sender<()>) -> Result<(), Box<CallState>> {
+    pub(crate) fn give(&self, estate: Box<CallState>, done: oneshot::Sender<()>) -> Result<(), Box<CallState>> {
         match self.put(Box::new(Message::Merge { estate, done }), usize::MAX).map_err(|(message, _)| *message) {
             Err(Message::Merge { estate, .. }) => Err(estate),
             _ => Ok(()),
@@ -213,7 +213,7 @@ impl Inbox {
     }
 
     /// Posts an exchange if there is room; otherwise it is dropped. Returns it if this call is over.
-    pub fn exchanged(
+    pub(crate) fn exchanged(
         &self,
         leg: Option<LegId>,
         exchange: HttpExchange,
@@ -241,22 +241,22 @@ impl Inbox {
     ///
     /// # Errors
     /// [`NotTaken::Over`] if the call is over, [`NotTaken::Full`] if too many messages wait.
-    pub fn offer(&self, message: Message) -> Result<(), NotTaken> {
+    pub(crate) fn offer(&self, message: Message) -> Result<(), NotTaken> {
         self.put(Box::new(message), FULL).map_err(|(_, why)| why)
     }
 
     /// Whether the call is over.
-    pub fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         self.sender.is_closed()
     }
 
     /// The call's log. Lines that are added after the end of the call are lost.
-    pub fn log(&self) -> MutexGuard<'_, EventLog> {
+    pub(crate) fn log(&self) -> MutexGuard<'_, EventLog> {
         self.shared.log.lock()
     }
 
     /// Takes an event of a SIP dialog: trace lines go to the log, all others to the queue in their order.
-    pub fn sip(&self, leg: LegId, event: sip::Event) {
+    pub(crate) fn sip(&self, leg: LegId, event: sip::Event) {
         if let sip::Event::Trace { sent, peer, transport, line, .. } = event {
             let text = traced(sent, peer, transport.token(), &line);
             return self.log().push(clock::time(), Some(leg), "sip", text);
@@ -271,12 +271,12 @@ impl Inbox {
     }
 
     /// Whether both handles lead to the same call.
-    pub fn same(&self, other: &Self) -> bool {
+    pub(crate) fn same(&self, other: &Self) -> bool {
         self.sender.same_channel(&other.sender)
     }
 
     /// The sink for events of the media engine.
-    pub fn sink(&self) -> media::EventSink {
+    pub(crate) fn sink(&self) -> media::EventSink {
         let inbox = self.clone();
         Arc::new(move |key, event| match inbox.offer(Message::Media(LegId(key.0), Box::new(event))) {
             Err(NotTaken::Full) => Err(media::Full),
@@ -293,12 +293,12 @@ pub(crate) fn traced(sent: bool, peer: SocketAddr, transport: &str, line: &str) 
 
 impl Messages {
     /// Waits for the next message; `None` when no [`Inbox`] handle is left.
-    pub async fn next(&mut self) -> Option<Message> {
+    pub(crate) async fn next(&mut self) -> Option<Message> {
         self.receiver.recv().await.map(|message| self.taken(message))
     }
 
     /// The next message, if one is waiting.
-    pub fn ready(&mut self) -> Option<Message> {
+    pub(crate) fn ready(&mut self) -> Option<Message> {
         self.receiver.try_recv().ok().map(|message| self.taken(message))
     }
 
@@ -308,12 +308,12 @@ impl Messages {
     }
 
     /// The call's log.
-    pub fn log(&self) -> MutexGuard<'_, EventLog> {
+    pub(crate) fn log(&self) -> MutexGuard<'_, EventLog> {
         self.shared.log.lock()
     }
 
     /// Refuses further messages; the waiting ones stay.
-    pub fn close(&mut self) {
+    pub(crate) fn close(&mut self) {
         self.receiver.close();
     }
 }
