@@ -6,7 +6,6 @@
 mod conferencing;
 mod converse;
 mod internal_call;
-mod live_leg;
 mod perform;
 mod queueing;
 mod recognition;
@@ -29,11 +28,10 @@ use tandem_call::id::{CallId, LegId, OpId};
 use tandem_call::leg::{EndCause, EndedBy, LegEnd, LegInfo, Status};
 use tandem_call::output::{LegEvent, LegGone};
 use tandem_call::program::instruction::{Play, RejectReason};
-use tandem_call::recording::Recording;
 use tandem_call::route::{Decision, Route};
 use tandem_causes::Cause;
 use tandem_clock as clock;
-use tandem_history::event_log::{ADVICE, EventLog, Line};
+use tandem_history::event_log::{ADVICE, Line};
 use tandem_history::notification::Level;
 use tandem_history::records;
 use tandem_history::report::Report;
@@ -49,27 +47,13 @@ use tandem_webhooks::Submitted;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+use crate::call_state::{CallState, LiveLeg, OwnRecording, PendingTeardown, Supervised};
 use crate::inbox::{Inbox, Message, Messages};
 use crate::registry::Registry;
 use crate::services::Services;
-use live_leg::LiveLeg;
-use supervise::Supervised;
 
 /// Maximum time for which an ended call waits for the final events of its legs.
 const LAST_WORD: Duration = Duration::from_secs(5);
-
-/// The whole state of a call, for the move into another call.
-pub(crate) struct CallState {
-    call: Call,
-    sessions: Vec<CallId>,
-    legs: HashMap<LegId, Box<LiveLeg>>,
-    ended: HashMap<LegId, PendingTeardown>,
-    sequences: HashMap<LegId, u32>,
-    own_recordings: HashMap<LegId, OwnRecording>,
-    cookie_jars: HashMap<CallId, CookieJar>,
-    supervised: Option<Box<Supervised>>,
-    log: EventLog,
-}
 
 /// The start of a call.
 pub(crate) enum CallStart {
@@ -154,23 +138,6 @@ struct CallTask {
     expected: Option<oneshot::Receiver<()>>,
     /// Supervision: the legs that listen to another leg's call without being joined to it.
     supervised: Option<Box<Supervised>>,
-}
-
-/// A recording that was requested together with its leg.
-struct OwnRecording {
-    facts: Recording,
-    /// The event of the leg's end. It is held back until the recording is complete.
-    end: Option<Box<CallEvent>>,
-}
-
-/// The final events that are awaited of an ended leg, or of the dialog with a recording server.
-struct PendingTeardown {
-    /// The ended leg; `None` for the dialog with a recording server.
-    info: Option<Arc<LegInfo>>,
-    /// The dialog is over.
-    dialog: bool,
-    /// The media session is closed.
-    media: bool,
 }
 
 enum LoopStep {

@@ -23,7 +23,7 @@ use tandem_streams::Ready;
 use tokio::sync::mpsc::error::SendError;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::call_task::CallState;
+use crate::call_state::CallState;
 
 /// Number of waiting messages from which optional ones are refused: requests of applications, INFO, provisional
 /// responses. Media events then wait in the engine. Necessary messages are still accepted; their number is bounded by

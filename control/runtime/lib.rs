@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod app;
+mod call_state;
 mod call_task;
 mod calls;
 pub mod followers;

@@ -29,7 +29,7 @@ use tandem_sip as sip;
 use tandem_streams::StreamHandle;
 
 use super::CallTask;
-use super::live_leg::LiveLeg;
+use crate::call_state::LiveLeg;
 use crate::inbox::Message;
 use crate::transcripts;
 

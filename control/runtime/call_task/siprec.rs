@@ -11,7 +11,8 @@ use tandem_media as media;
 use tandem_sip as sip;
 use tandem_siprec::{NewSession, RecordedLeg, Session, SiprecUpdate};
 
-use super::{CallTask, PendingTeardown};
+use super::CallTask;
+use crate::call_state::PendingTeardown;
 
 impl CallTask {
     pub(super) fn start_siprec(&mut self, leg: LegId, ops: (OpId, OpId), id: SiprecId, spec: Box<SiprecSpec>) {

@@ -14,7 +14,7 @@ use tandem_media as media;
 use tandem_streams::{NewStream, Ready, StreamCall, StreamHandle, StreamUpdate};
 
 use super::CallTask;
-use super::live_leg::LiveLeg;
+use crate::call_state::LiveLeg;
 use crate::inbox::{Inbox, Message};
 
 /// The call of a stream: passes the stream's reports to the inbox.

@@ -6,41 +6,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use foldhash::HashMap;
 use tandem_call::id::LegId;
 use tandem_call::supervision::{Supervision, SupervisorRole};
 use tandem_media as media;
 
 use super::CallTask;
-
-/// The supervisors of a call, and their rooms.
-#[derive(Default)]
-pub(super) struct Supervised {
-    /// Supervisions by the supervisor's leg.
-    supervisions: HashMap<LegId, Supervision>,
-    /// Rooms by leg: of two bridged legs, by the one with the lesser id.
-    rooms: HashMap<LegId, Room>,
-    /// The room and the role of each leg, with the room named by its leg.
-    seats: HashMap<LegId, (LegId, media::Role)>,
-}
-
-struct Room {
-    key: media::RoomKey,
-    /// The room closes when this is dropped.
-    _handle: media::RoomHandle,
-}
-
-impl Supervised {
-    /// Merges the supervision of two calls.
-    pub(super) fn merged(one: Option<Box<Self>>, other: Option<Box<Self>>) -> Option<Box<Self>> {
-        let Some(other) = other else { return one };
-        let mut one = one.unwrap_or_default();
-        one.supervisions.extend(other.supervisions);
-        one.rooms.extend(other.rooms);
-        one.seats.extend(other.seats);
-        Some(one)
-    }
-}
+use crate::call_state::{Room, Supervised};
 
 impl CallTask {
     pub(super) fn supervise(&mut self, leg: LegId, supervision: Supervision) {
@@ -113,7 +84,7 @@ impl CallTask {
         let sink: media::RoomSink = Arc::new(|_, _| Ok(()));
         match self.services.media.open_room(key, self.call.id().0, media::RoomSpec::default(), sink) {
             Ok(handle) => {
-                all.rooms.insert(of, Room { key, _handle: handle });
+                all.rooms.insert(of, Room::new(key, handle));
                 Some(key)
             }
             Err(error) => {

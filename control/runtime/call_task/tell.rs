@@ -23,7 +23,8 @@ use tandem_webhooks::Submitted;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::{CallTask, OwnRecording, PendingTeardown};
+use super::CallTask;
+use crate::call_state::{OwnRecording, PendingTeardown};
 use crate::services::Services;
 
 /// Problems of one call that are stored as reports and notifications; later ones are only in its log.

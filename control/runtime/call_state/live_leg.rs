@@ -15,7 +15,7 @@ use tokio::task::AbortHandle;
 use tandem_legs::LegIo;
 
 /// A live leg, and everything that the call runs for it.
-pub(super) struct LiveLeg {
+pub(crate) struct LiveLeg {
     /// The dialog and the media session.
     pub io: LegIo,
     /// The leg that this leg is bridged with.
@@ -42,7 +42,7 @@ pub(super) struct LiveLeg {
 
 impl LiveLeg {
     /// A leg for which nothing runs yet.
-    pub(super) fn new(io: LegIo) -> Self {
+    pub(crate) fn new(io: LegIo) -> Self {
         Self {
             io,
             bridged_with: None,
@@ -59,7 +59,7 @@ impl LiveLeg {
     }
 
     /// Stops a playback, or the making of its audio.
-    pub(super) fn stop(&mut self, op: OpId) {
+    pub(crate) fn stop(&mut self, op: OpId) {
         match self.renders.remove(&op) {
             Some(render) => render.abort(),
             None => {
@@ -70,7 +70,7 @@ impl LiveLeg {
 
     /// Ends everything that runs for the leg, and closes its media session. Returns whether the media engine will report
     /// a final event.
-    pub(super) fn release(&mut self) -> bool {
+    pub(crate) fn release(&mut self) -> bool {
         for (_, render) in self.renders.drain() {
             render.abort();
         }

@@ -1,0 +1,54 @@
+//! The state of a call that moves into another call when two calls are merged.
+
+mod live_leg;
+mod supervised;
+
+use std::sync::Arc;
+
+use foldhash::HashMap;
+use tandem_call::call::Call;
+use tandem_call::event::CallEvent;
+use tandem_call::id::{CallId, LegId};
+use tandem_call::leg::LegInfo;
+use tandem_call::recording::Recording;
+use tandem_history::event_log::EventLog;
+use tandem_http::CookieJar;
+
+pub(crate) use live_leg::LiveLeg;
+pub(crate) use supervised::{Room, Supervised};
+
+/// The whole state of a call, for the move into another call.
+pub(crate) struct CallState {
+    pub call: Call,
+    /// The call's own session id and those of the calls that were merged into it.
+    pub sessions: Vec<CallId>,
+    pub legs: HashMap<LegId, Box<LiveLeg>>,
+    /// Ended legs for which SIP or the engine will still report something.
+    pub ended: HashMap<LegId, PendingTeardown>,
+    /// The number of numbered notices sent, by leg.
+    pub sequences: HashMap<LegId, u32>,
+    /// The recordings that were requested together with a leg, by leg.
+    pub own_recordings: HashMap<LegId, OwnRecording>,
+    /// The cookies of each session.
+    pub cookie_jars: HashMap<CallId, CookieJar>,
+    /// The legs that listen to another leg's call without being joined to it.
+    pub supervised: Option<Box<Supervised>>,
+    pub log: EventLog,
+}
+
+/// A recording that was requested together with its leg.
+pub(crate) struct OwnRecording {
+    pub facts: Recording,
+    /// The event of the leg's end. It is held back until the recording is complete.
+    pub end: Option<Box<CallEvent>>,
+}
+
+/// The final events that are awaited of an ended leg, or of the dialog with a recording server.
+pub(crate) struct PendingTeardown {
+    /// The ended leg; `None` for the dialog with a recording server.
+    pub info: Option<Arc<LegInfo>>,
+    /// The dialog is over.
+    pub dialog: bool,
+    /// The media session is closed.
+    pub media: bool,
+}
