@@ -343,11 +343,7 @@ impl Calls {
     /// Handles an INVITE that replaces a live leg (RFC 3891). The new leg gets the account, dialect and application of
     /// the replaced leg.
     async fn replace(&self, leg: LegId, replaced: LegId, incoming: sip::Incoming) {
-        let store = &self.services().store;
-        let known = match store.flush().await {
-            Ok(()) => store::calls::find(store, replaced.0).await.ok().flatten(),
-            Err(_) => None,
-        };
+        let known = store::calls::find(&self.services().store, replaced.0).await.ok().flatten();
         let Some(info) = known.as_ref().and_then(records::leg_of) else {
             let (leg, headers) = (sip::LegKey(leg.0), Vec::new());
             return self.services().sip.post(sip::Command::Reject { leg, status: 481, reason: None, headers });
@@ -497,7 +493,6 @@ impl Calls {
     }
 
     async fn live_session(&self, leg: LegId) -> Option<CallId> {
-        self.services().store.flush().await.ok()?;
         let row = store::calls::find(&self.services().store, leg.0).await.ok()??;
         Some(CallId(row.session))
     }
@@ -539,24 +534,19 @@ impl Calls {
 
     /// Returns a leg of this account, live or ended.
     pub async fn get(&self, account: &str, leg: LegId) -> Result<Option<Arc<LegInfo>>, StoreFailed> {
-        let store = &self.services().store;
-        store.flush().await?;
-        let row = store::calls::get(store, account, leg.0).await?;
+        let row = store::calls::get(&self.services().store, account, leg.0).await?;
         Ok(row.as_ref().and_then(records::leg_of).map(Arc::new))
     }
 
     /// Whether any account has a leg with this id.
     pub async fn is_known(&self, leg: LegId) -> Result<bool, StoreFailed> {
-        let store = &self.services().store;
-        store.flush().await?;
-        Ok(store::calls::find(store, leg.0).await?.is_some())
+        Ok(store::calls::find(&self.services().store, leg.0).await?.is_some())
     }
 
     /// Returns legs of this account, newest first. At most `page.limit + 1` are returned, which shows whether another
     /// page follows.
     pub async fn list(&self, account: &str, filter: &LegFilter, page: Page) -> Result<Vec<Arc<LegInfo>>, StoreFailed> {
         let store = &self.services().store;
-        store.flush().await?;
         let after = match page.after {
             Some(id) => store::calls::get(store, account, id).await?.map(|row| row.cursor()),
             None => None,
@@ -568,18 +558,14 @@ impl Calls {
 
     /// Deletes the record of an ended leg. Returns `false` if there is none.
     pub async fn delete(&self, account: &str, leg: LegId) -> Result<bool, StoreFailed> {
-        let store = &self.services().store;
-        store.flush().await?;
-        Ok(store::calls::delete(store, account, leg.0).await?)
+        Ok(store::calls::delete(&self.services().store, account, leg.0).await?)
     }
 
     /// Returns the event log of a session, live or ended, sorted by time. The session is the one in which a leg was
     /// created.
     pub async fn log(&self, session: CallId) -> Result<Vec<Line>, StoreFailed> {
         let live = self.ask(session, Message::Log).await;
-        let store = &self.services().store;
-        store.flush().await?;
-        let mut lines = event_log::read(store, session).await?.and(live);
+        let mut lines = event_log::read(&self.services().store, session).await?.and(live);
         lines.sort_by_key(|line| line.at);
         Ok(lines)
     }
@@ -587,9 +573,7 @@ impl Calls {
     /// Returns the HTTP requests and answers of a session, live or ended, oldest first.
     pub async fn exchanges(&self, session: CallId) -> Result<Vec<Exchanged>, StoreFailed> {
         let live = self.ask(session, Message::Exchanges).await;
-        let store = &self.services().store;
-        store.flush().await?;
-        let mut exchanges = event_log::read_exchanges(store, session).await?.and(live);
+        let mut exchanges = event_log::read_exchanges(&self.services().store, session).await?.and(live);
         exchanges.sort_by_key(|(_, exchange)| exchange.at);
         Ok(exchanges)
     }
