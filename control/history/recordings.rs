@@ -32,14 +32,12 @@ impl Recordings {
 
     /// Returns a recording of this account.
     pub async fn get(&self, account: &str, id: RecordingId) -> Result<Option<Recording>, StoreFailed> {
-        self.store.flush().await?;
         let row = store::recordings::get(&self.store, account, id.0).await?;
         Ok(row.as_ref().and_then(records::recording_of))
     }
 
     /// Returns a recording of any account by its id. The id in the URL is the secret.
     pub async fn get_public(&self, id: RecordingId) -> Result<Option<Recording>, StoreFailed> {
-        self.store.flush().await?;
         let row = store::recordings::find(&self.store, id.0).await?;
         Ok(row.as_ref().and_then(records::recording_of))
     }
@@ -52,7 +50,6 @@ impl Recordings {
         page: Page,
     ) -> Result<Vec<Recording>, StoreFailed> {
         let store = &self.store;
-        store.flush().await?;
         let after = match page.after {
             Some(id) => store::recordings::get(store, account, id).await?.map(|row| row.cursor()),
             None => None,
@@ -70,7 +67,6 @@ impl Recordings {
 
     /// Deletes a recording and its audio. Returns `false` if there is no such recording.
     pub async fn delete(&self, account: &str, id: RecordingId) -> Result<bool, StoreFailed> {
-        self.store.flush().await?;
         let found = store::recordings::delete(&self.store, account, id.0).await?;
         if found {
             let wav = self.files.path(id);

@@ -1,7 +1,11 @@
-//! Recordings: deleting them.
+//! Recordings and their transcriptions: deleting them.
 
 use tandem_call::recording::{Recording, RecordingStatus};
 use tandem_history::recordings::Recordings;
+use tandem_runtime::services::Services;
+use tandem_runtime::transcripts::TRANSCRIPTS;
+use tandem_store::StoreError;
+use tandem_store::resources;
 
 use crate::calls::DeleteError;
 
@@ -11,4 +15,9 @@ pub async fn delete(recordings: &Recordings, account: &str, recording: &Recordin
         return Err(DeleteError::Live);
     }
     recordings.delete(account, recording.id).await?.then_some(()).ok_or(DeleteError::Unknown)
+}
+
+/// Deletes a transcription. Returns `false` if the account has none with this id.
+pub async fn delete_transcript(services: &Services, account: &str, id: u128) -> Result<bool, StoreError> {
+    resources::delete(&services.store, TRANSCRIPTS, account, id).await
 }

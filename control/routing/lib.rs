@@ -12,6 +12,7 @@ pub mod new_call;
 pub mod number_pool;
 pub mod numbers;
 pub mod phones;
+pub mod profiles;
 pub mod trunk;
 
 use std::cmp::Reverse;
@@ -493,13 +494,6 @@ impl Routing {
     pub fn number_of_application(&self, account: &str, id: &str) -> Option<Arc<Resource<Number>>> {
         let numbers = self.holdings.numbers.all(account);
         numbers.into_iter().find(|number| number.details.application.as_deref() == Some(id))
-    }
-
-    /// Returns how many connections and applications of the account use an outbound profile.
-    pub fn users_of_profile(&self, account: &str, profile: u128) -> usize {
-        let applications = self.holdings.applications.all(account);
-        let applications = applications.iter().filter(|row| row.details.limits.profile == Some(profile)).count();
-        applications + self.phones.connections().of_profile(account, profile)
     }
 
     /// Returns one of the account's own numbers in international format, if it has any.

@@ -175,15 +175,21 @@ impl<'a> Numbers<'a> {
         new_owner: &str,
         application: Option<String>,
     ) -> Result<HeldNumber, NumberError> {
-        if self.routing.configured().any(|one| one.number.exact() == Some(&row.name)) {
-            return Err(NumberError::InTheFile(row.name));
-        }
+        self.check_not_in_the_file(&row.name)?;
         new_owner.clone_into(&mut row.account);
         (row.details.application, row.details.trunk) = (application, None);
         self.keep(row).await
     }
 
-    /// Releases a number.
+    /// Checks that the configuration file does not assign a number, to this account or to another one.
+    pub fn check_not_in_the_file(&self, number: &str) -> Result<(), NumberError> {
+        match self.routing.configured().any(|one| one.number.exact() == Some(number)) {
+            true => Err(NumberError::InTheFile(number.to_owned())),
+            false => Ok(()),
+        }
+    }
+
+    /// Releases a number. A changed number of the configuration file gets the file's settings again.
     pub async fn release(&self, row: &Resource<Number>) -> Result<(), NumberError> {
         if inventory::is_of_the_file(row) {
             return Err(NumberError::InTheFile(row.name.clone()));

@@ -43,8 +43,6 @@ pub struct Verification {
     pub number: PhoneNumber,
     /// Name of the number for users.
     pub friendly_name: String,
-    /// The code that must be entered.
-    pub code: String,
     /// DTMF to send at the answer, for an extension behind a telephone system.
     pub extension: Option<String>,
     /// Delay before the call.
@@ -53,48 +51,73 @@ pub struct Verification {
     pub told: Option<ResultNotice>,
 }
 
+/// A verification that has begun.
+#[derive(Clone, Debug)]
+pub struct Begun {
+    /// The leg, which does not exist yet if the verification has a delay.
+    pub leg: LegId,
+    /// The code that must be entered: six digits.
+    pub code: String,
+}
+
+/// The reason why a verification did not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum VerificationError {
+    /// The account has verified the number already.
+    #[error("the number is already verified")]
+    AlreadyVerified,
+    /// The number cannot be called.
+    #[error(transparent)]
+    NotCalled(#[from] CreateError),
+}
+
 /// Builds a dialect's notice of the outcome, from the leg and the id of the stored caller id (`None` if the number was
 /// not verified).
 pub type ResultNotice = Box<dyn FnOnce(&LegInfo, Option<u128>) -> Notice + Send + Sync>;
 
-/// Calls the number, at once or after the delay. The returned id is that of the leg, even if the leg does not exist
-/// yet.
-pub async fn begin(calls: &Calls, verification: Verification) -> Result<LegId, CreateError> {
+/// Calls the number, at once or after the delay.
+pub async fn begin(calls: &Calls, verification: Verification) -> Result<Begun, VerificationError> {
     let services = calls.services();
+    let key = VerifiedCaller::key(&verification.account, verification.number.as_str());
+    if services.routing.get().holdings().callers.find(&key).is_some() {
+        return Err(VerificationError::AlreadyVerified);
+    }
     let to = Address::Phone(verification.number.clone());
     if !services.reaches(&verification.account, verification.dialect, &to, &[]) {
-        return Err(CreateError::NoRoute(to.to_string()));
+        return Err(CreateError::NoRoute(to.to_string()).into());
     }
+    let code = rand::random_range(100_000..1_000_000).to_string();
     let leg = LegId::new(clock::time(), &mut rand::rng());
     // Subscribe before the call begins, so that no event is missed.
     let following = services.followers.follow(leg).ok_or(CreateError::Full)?;
-    let call = new_call(services, &verification, to);
+    let call = new_call(services, &verification, to, code.len());
     let calls = calls.clone();
+    let begun = Begun { leg, code: code.clone() };
     if verification.delay.is_zero() {
         calls.create_as(leg, call).await?;
-        tokio::spawn(async move { listen(&calls, leg, following, verification).await });
-        return Ok(leg);
+        tokio::spawn(async move { listen(&calls, leg, following, verification, &code).await });
+        return Ok(begun);
     }
     tokio::spawn(async move {
         tokio::time::sleep(verification.delay).await;
         match calls.create_as(leg, call).await {
-            Ok(_) => listen(&calls, leg, following, verification).await,
+            Ok(_) => listen(&calls, leg, following, verification, &code).await,
             Err(error) => {
                 tracing::warn!(account = %verification.account, %error, "the number could not be called for verification");
             }
         }
     });
-    Ok(leg)
+    Ok(begun)
 }
 
 /// Waits for the entered code, and reports the outcome.
-async fn listen(calls: &Calls, leg: LegId, mut following: Following, verification: Verification) {
+async fn listen(calls: &Calls, leg: LegId, mut following: Following, verification: Verification, code: &str) {
     let services = calls.services();
     let mut verified = None;
     let mut last = None;
     while let Some(event) = following.next().await {
         if let EventKind::GatherEnded { digits, .. } = &event.kind
-            && *digits == verification.code
+            && *digits == *code
             && verified.is_none()
         {
             verified = keep(services, &verification).await;
@@ -132,7 +155,7 @@ async fn keep(services: &Services, verification: &Verification) -> Option<u128> 
     }
 }
 
-fn new_call(services: &Services, verification: &Verification, to: Address) -> NewCall {
+fn new_call(services: &Services, verification: &Verification, to: Address, digits: usize) -> NewCall {
     let own = services.routing.get().any_number(&verification.account);
     let mut instructions = Vec::new();
     for attempt in 0..TRIES {
@@ -141,7 +164,7 @@ fn new_call(services: &Services, verification: &Verification, to: Address) -> Ne
             _ => "That was not the code. Please enter your six digit verification code.",
         };
         // The right code is answered when the next of these instructions begins.
-        instructions.push(ask(words, verification.code.len()));
+        instructions.push(ask(words, digits));
     }
     instructions.push(say("Your number is not verified. Goodbye."));
     let from = own.unwrap_or_else(|| to.clone());

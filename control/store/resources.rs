@@ -207,6 +207,7 @@ pub async fn get<T: DeserializeOwned>(
     account: &str,
     id: u128,
 ) -> Result<Option<Resource<T>>, StoreError> {
+    store.flush().await?;
     let row = sqlx::query("SELECT * FROM resources WHERE account = $1 AND kind = $2 AND id = $3")
         .bind(account.to_owned())
         .bind(kind.word)

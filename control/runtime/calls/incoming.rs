@@ -241,11 +241,7 @@ impl Calls {
     /// Handles an INVITE that replaces a live leg (RFC 3891). The new leg gets the account, dialect and application of
     /// the replaced leg.
     async fn replace(&self, leg: LegId, replaced: LegId, incoming: sip::Incoming) {
-        let store = &self.services().store;
-        let known = match store.flush().await {
-            Ok(()) => store::calls::find(store, replaced.0).await.ok().flatten(),
-            Err(_) => None,
-        };
+        let known = store::calls::find(&self.services().store, replaced.0).await.ok().flatten();
         let Some(info) = known.as_ref().and_then(records::leg_of) else {
             let (leg, headers) = (sip::LegKey(leg.0), Vec::new());
             return self.services().sip.post(sip::Command::Reject { leg, status: 481, reason: None, headers });

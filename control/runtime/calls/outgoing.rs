@@ -150,7 +150,6 @@ impl Calls {
     }
 
     async fn live_session(&self, leg: LegId) -> Option<CallId> {
-        self.services().store.flush().await.ok()?;
         let row = store::calls::find(&self.services().store, leg.0).await.ok()??;
         Some(CallId(row.session))
     }

@@ -19,7 +19,6 @@ impl Calls {
     /// Returns a leg of this account, live or ended.
     pub async fn get(&self, account: &str, leg: LegId) -> Result<Option<Arc<LegInfo>>, StoreFailed> {
         let store = &self.services().store;
-        store.flush().await?;
         let row = store::calls::get(store, account, leg.0).await?;
         Ok(row.as_ref().and_then(records::leg_of).map(Arc::new))
     }
@@ -27,7 +26,6 @@ impl Calls {
     /// Whether any account has a leg with this id.
     pub async fn is_known(&self, leg: LegId) -> Result<bool, StoreFailed> {
         let store = &self.services().store;
-        store.flush().await?;
         Ok(store::calls::find(store, leg.0).await?.is_some())
     }
 
@@ -35,7 +33,6 @@ impl Calls {
     /// page follows.
     pub async fn list(&self, account: &str, filter: &LegFilter, page: Page) -> Result<Vec<Arc<LegInfo>>, StoreFailed> {
         let store = &self.services().store;
-        store.flush().await?;
         let after = match page.after {
             Some(id) => store::calls::get(store, account, id).await?.map(|row| row.cursor()),
             None => None,
@@ -48,7 +45,6 @@ impl Calls {
     /// Deletes the record of an ended leg. Returns `false` if there is none.
     pub async fn delete(&self, account: &str, leg: LegId) -> Result<bool, StoreFailed> {
         let store = &self.services().store;
-        store.flush().await?;
         Ok(store::calls::delete(store, account, leg.0).await?)
     }
 
@@ -57,7 +53,6 @@ impl Calls {
     pub async fn log(&self, session: CallId) -> Result<Vec<Line>, StoreFailed> {
         let live = self.ask(session, Message::Log).await;
         let store = &self.services().store;
-        store.flush().await?;
         let mut lines = event_log::read(store, session).await?.and(live);
         lines.sort_by_key(|line| line.at);
         Ok(lines)
@@ -67,7 +62,6 @@ impl Calls {
     pub async fn exchanges(&self, session: CallId) -> Result<Vec<Exchanged>, StoreFailed> {
         let live = self.ask(session, Message::Exchanges).await;
         let store = &self.services().store;
-        store.flush().await?;
         let mut exchanges = event_log::read_exchanges(store, session).await?.and(live);
         exchanges.sort_by_key(|(_, exchange)| exchange.at);
         Ok(exchanges)

@@ -5,6 +5,7 @@ use axum::extract::{RawQuery, State};
 use serde_json::{Value, json};
 use tandem_accounts::Account;
 use tandem_call::transcription::{Transcript, TranscriptState};
+use tandem_operations::recordings;
 use tandem_runtime::app::App;
 use tandem_runtime::transcripts::TRANSCRIPTS;
 use tandem_store::resources::{self, Filter, Resource};
@@ -49,9 +50,12 @@ pub(super) async fn delete(
     Segments(transcription): Segments<String>,
 ) -> Result<Json<Value>, ApiError> {
     let row = one(&app, &account, &transcription).await?;
-    let store = &app.calls.services().store;
-    let gone = resources::delete(store, TRANSCRIPTS, &account.name, row.id).await.map_err(StoreFailed::from)?;
-    if gone { Ok(Json(json!({ "data": resource(&row) }))) } else { Err(ApiError::no_resource()) }
+    let deleted = recordings::delete_transcript(app.calls.services(), &account.name, row.id).await;
+    if deleted.map_err(StoreFailed::from)? {
+        Ok(Json(json!({ "data": resource(&row) })))
+    } else {
+        Err(ApiError::no_resource())
+    }
 }
 
 async fn one(app: &App, account: &Account, transcription: &str) -> Result<Resource<Transcript>, ApiError> {

@@ -57,8 +57,6 @@ async fn all(x: &RestContext<'_>, base: &str) -> Answer {
     let filter = Filter { name: level, created, ..Filter::default() };
     let paging = x.paging(PREFIX)?;
     let (store, page) = (x.store(), paging.page());
-    // The list must include rows that are still in the writer's queue.
-    store.flush().await?;
     let after = match page.after {
         Some(id) => resources::cursor(store, &x.account.name, id).await?,
         None => None,
@@ -71,7 +69,6 @@ async fn all(x: &RestContext<'_>, base: &str) -> Answer {
 
 async fn one(x: &RestContext<'_>, base: &str, name: &str) -> Answer {
     let id = sid::parse(PREFIX, name).ok_or_else(|| x.not_found())?;
-    x.store().flush().await?;
     let row = resources::get(x.store(), NOTIFICATIONS, &x.account.name, id).await?.ok_or_else(|| x.not_found())?;
     let mut body = alert(x, base, &row);
     let exchange = row.details.exchange.as_ref();

@@ -38,13 +38,11 @@ async fn list(x: &Request<'_>, call: Option<LegId>) -> Answer {
     let range = list::range(x.parameters, "MessageDate")?;
     let created = TimeRange { since: range.from, before: range.until };
     let filter = Filter { parent: call.map(|call| call.0), name: level, created, ..Filter::default() };
-    x.store().flush().await?;
     x.resources(NOTIFICATIONS, ("notifications", &name, PREFIX), &filter, |row| notification(x, call, row)).await
 }
 
 async fn fetch(x: &Request<'_>, call: Option<LegId>, name: &str) -> Answer {
     let id = sid::parse(PREFIX, name).ok_or_else(|| x.not_found())?;
-    x.store().flush().await?;
     let row = resources::get(x.store(), NOTIFICATIONS, &x.account.name, id).await?;
     let here = |row: &Resource<Notification>| call.is_none_or(|call| row.parent == Some(call.0));
     let row = row.filter(here).ok_or_else(|| x.not_found())?;

@@ -10,7 +10,7 @@ use serde_json::json;
 use tandem_call::address::Address;
 use tandem_markup::party;
 use tandem_routing::inventory::{self, VerifiedCaller};
-use tandem_runtime::verification::{self, ResultNotice, Verification};
+use tandem_runtime::verification::{self, Begun, ResultNotice, Verification, VerificationError};
 use tandem_store::resources::Resource;
 
 use super::super::error::ApiError;
@@ -45,9 +45,6 @@ async fn verify(x: &RestContext<'_>) -> Answer {
         Some(Address::Phone(number)) if number.is_e164() => number,
         _ => return Err(ApiError::bad(21401, format!("PhoneNumber is invalid: {text}"))),
     };
-    if x.holdings().callers.find(&VerifiedCaller::key(&x.account.name, number.as_str())).is_some() {
-        return Err(ApiError::bad(21450, format!("{number} is already validated for your account")));
-    }
     let mut friendly_name = resource_fields::name_of(number.as_str());
     resource_fields::change_name(&mut friendly_name, x.parameters)?;
     let extension = match x.parameters.get("Extension") {
@@ -63,18 +60,21 @@ async fn verify(x: &RestContext<'_>) -> Answer {
         let account_sid = account_sid.clone();
         Box::new(move |leg, verified| webhook::verification(Owner::new(provider, &account_sid), leg, target, verified))
     });
-    let code = rand::random_range(100_000..1_000_000).to_string();
     let verification = Verification {
         account: Arc::clone(&x.account.name),
         dialect: x.provider.name(),
         number: number.clone(),
         friendly_name: friendly_name.clone(),
-        code: code.clone(),
         extension,
         delay: Duration::from_secs(delay),
         told,
     };
-    let leg = verification::begin(&x.app.calls, verification).await?;
+    let Begun { leg, code } = verification::begin(&x.app.calls, verification).await.map_err(|why| match why {
+        VerificationError::AlreadyVerified => {
+            ApiError::bad(21450, format!("{number} is already validated for your account"))
+        }
+        VerificationError::NotCalled(why) => why.into(),
+    })?;
     Ok(ok(json!({
         "account_sid": account_sid,
         "call_sid": x.ids().call(leg),

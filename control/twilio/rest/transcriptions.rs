@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use tandem_call::command::Command;
 use tandem_call::id::{LegId, RecordingId};
 use tandem_call::leg::Status;
+use tandem_operations::recordings;
 use tandem_runtime::transcripts::TRANSCRIPTS;
 use tandem_store::resources::{self, Filter};
 
@@ -43,7 +44,7 @@ async fn one(x: &RestContext<'_>, of: Option<RecordingId>, name: &str, verb: Ver
         }
         Verb::Get => Ok(ok(transcription::transcript(x.owner(), &row))),
         Verb::Delete => {
-            let deleted = resources::delete(x.store(), TRANSCRIPTS, &x.account.name, id.0).await?;
+            let deleted = recordings::delete_transcript(x.services(), &x.account.name, id.0).await?;
             if deleted { Ok(StatusCode::NO_CONTENT.into_response()) } else { Err(x.not_found()) }
         }
         Verb::Post | Verb::Other => Err(ApiError::method_not_allowed()),

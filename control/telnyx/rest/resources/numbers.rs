@@ -190,12 +190,10 @@ async fn release(
 ) -> Result<Json<Value>, ApiError> {
     let row = found(&app, &account, &id)?;
     let mut shown = shown(&app, &row);
+    let numbers = numbers(&app, &account);
     // A number of the configuration file cannot be released: it would only return to the file's settings.
-    let routing = app.calls.services().routing.get();
-    if routing.configured().any(|one| one.number.exact() == Some(&row.name)) {
-        return Err(ApiError::in_the_file(&row.name));
-    }
-    numbers(&app, &account).release(&row).await?;
+    numbers.check_not_in_the_file(&row.name)?;
+    numbers.release(&row).await?;
     if let Some(fields) = shown.as_object_mut() {
         fields.insert("status".into(), "deleted".into());
         // Telnyx does not publish these keys for a deleted number.

@@ -242,8 +242,6 @@ async fn check_registration(
 ) -> Result<Json<Value>, ApiError> {
     let row = resource::find::<CredentialConnection>(&app, &account, &id).await?;
     let store = &app.calls.services().store;
-    // The registrar's latest changes may still be in the writer's queue.
-    store.flush().await.map_err(StoreFailed::from)?;
     let bound = bindings::list(store, clock::time()).await.map_err(StoreFailed::from)?;
     let bound = bound.iter().find(|bound| bound.account == row.account && bound.username == row.name);
     let details = bound.map(|bound| &bound.details);

@@ -6,6 +6,7 @@ use axum::http::StatusCode;
 use serde_json::{Map, Value, json};
 use tandem_accounts::Account;
 use tandem_routing::inventory::OutboundProfile;
+use tandem_routing::profiles::ProfileError;
 use tandem_runtime::app::App;
 use tandem_store::StoreFailed;
 use tandem_store::resources::Resource;
@@ -70,18 +71,16 @@ impl Kind for Profile {
 
     async fn keep(app: &App, row: Row) -> Result<Arc<Row>, ApiError> {
         let services = app.calls.services();
-        let holdings = Arc::clone(services.routing.get().holdings());
-        holdings.profiles.put(&services.store, row).await.map_err(not_held)
+        services.routing.get().keep_profile(&services.store, row).await.map_err(not_held)
     }
 
     async fn remove(app: &App, row: &Row) -> Result<(), ApiError> {
         let services = app.calls.services();
-        let routing = services.routing.get();
-        if routing.users_of_profile(&row.account, row.id) > 0 {
-            return Err(ApiError::in_use("Connections still use this profile."));
-        }
-        let deleted = routing.holdings().profiles.delete(&services.store, &row.account, row.id).await;
-        deleted.map_err(StoreFailed::from)?.then_some(()).ok_or_else(ApiError::no_resource)
+        services.routing.get().delete_profile(&services.store, row).await.map_err(|why| match why {
+            ProfileError::InUse => ApiError::in_use("Connections still use this profile."),
+            ProfileError::Unknown => ApiError::no_resource(),
+            ProfileError::Store(error) => StoreFailed::from(error).into(),
+        })
     }
 
     fn more(app: &App, row: &Row) -> Value {
