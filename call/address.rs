@@ -73,15 +73,15 @@ impl std::error::Error for NotAPhoneNumber {}
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Deserialize)]
 #[serde(from = "String")]
 pub enum Address {
-    /// A telephone number, reached over a trunk.
+    /// A telephone number, which is called over a trunk.
     Phone(PhoneNumber),
-    /// A SIP URI (`sip:` or `sips:`), kept as written.
+    /// A SIP URI (`sip:` or `sips:`), stored exactly as written.
     Sip(Arc<str>),
-    /// Name of a registered endpoint.
+    /// The name of a registered endpoint.
     Client(Arc<str>),
-    /// Id of an application of this server.
+    /// The id of an application of this server.
     Application(Arc<str>),
-    /// Any other name that a caller may use (`anonymous`, a single word).
+    /// Any other caller name, for example `anonymous` or a single word.
     Name(Arc<str>),
 }
 
@@ -96,7 +96,7 @@ impl Address {
         }
     }
 
-    /// Returns the user part: the number, the SIP user, or the name.
+    /// Returns the user part of the address: the number, the SIP user, or the name.
     pub fn user(&self) -> &str {
         match self {
             Self::Phone(number) => number.as_str(),
@@ -111,7 +111,8 @@ impl Address {
 }
 
 impl From<String> for Address {
-    /// Never fails: text that is not a number, SIP URI, `client:` or `app:` address becomes a name.
+    /// Never fails. Text that is not a telephone number, a SIP URI, a `client:` address or an `app:` address becomes a
+    /// name.
     fn from(text: String) -> Self {
         Self::from(text.as_str())
     }

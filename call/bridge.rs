@@ -1,4 +1,4 @@
-//! Bridges between two legs, and what the legs do when a bridge ends.
+//! Bridges between two legs, and the actions of the legs when a bridge ends.
 
 use crate::call::{Abort, Call};
 use crate::command::{Accepted, Refused};
@@ -29,8 +29,8 @@ impl Call {
         Ok(Accepted::default())
     }
 
-    /// Bridges two legs of this call. If one is not answered yet, the bridge is made at its answer. `after` says what
-    /// `leg` and `with` do when the other one leaves.
+    /// Bridges two legs of this call. If one of the legs is not answered yet, the bridge starts when that leg is
+    /// answered. `after` has the action of `leg` when `with` leaves, and the action of `with` when `leg` leaves.
     pub(crate) fn join(&mut self, leg: LegId, with: LegId, after: (AfterBridge, AfterBridge)) {
         for (one, other, after) in [(leg, with, after), (with, leg, (after.1, after.0))] {
             if !self.ensure_answered(one) {
@@ -53,8 +53,9 @@ impl Call {
         self.bridge(leg, with, after, true);
     }
 
-    /// Bridges two answered legs, or connects a leg to the early media of the other one, which is not reported (`told`
-    /// is false). Existing bridges with other legs end first. Does nothing if one of the legs has ended.
+    /// Bridges two answered legs, or connects a leg to the early media of another leg. A connection to early media is
+    /// not reported (`told` is false). Existing bridges with other legs end first. Does nothing if one of the legs has
+    /// ended.
     pub(crate) fn bridge(&mut self, a: LegId, b: LegId, after: (AfterBridge, AfterBridge), told: bool) {
         let joined = self.are_joined(a, b);
         let known = joined && self.party(a).and_then(|party| party.bridge).is_some_and(|bridge| bridge.told);
@@ -82,14 +83,15 @@ impl Call {
         }
     }
 
-    /// Ends the bridge of a leg. The other leg then does what its bridge says.
+    /// Ends the bridge of a leg. The other leg is then hung up or continues, as the field `after` of its bridge says.
     pub(crate) fn part(&mut self, leg: LegId) {
         if let Some((other, after)) = self.unbridge(leg) {
             self.left_alone(leg, other, after);
         }
     }
 
-    /// Ends the bridge of a leg. Returns the other leg and what it has to do now; the caller must do it.
+    /// Ends the bridge of a leg. Returns the other leg and the action that this other leg has to do now. The function
+    /// does not execute this action; the caller must execute it.
     pub(crate) fn unbridge(&mut self, leg: LegId) -> Option<(LegId, AfterBridge)> {
         let bridge = self.party_mut(leg)?.bridge.take()?;
         let other = bridge.with;
@@ -103,11 +105,11 @@ impl Call {
         Some((other, after))
     }
 
-    /// Hangs up or continues `other`, whose bridge with `gone` has ended.
+    /// Hangs up or continues the leg `other`, after its bridge with the leg `gone` has ended.
     pub(crate) fn left_alone(&mut self, gone: LegId, other: LegId, after: AfterBridge) {
         match after {
             AfterBridge::Hangup => self.hangup(other, EndCause::NormalClearing, EndedBy::OtherLeg),
-            // The dial that made the bridge decides itself how it continues.
+            // If a dial made the bridge, the dial continues the leg.
             AfterBridge::Continue
                 if self
                     .party(gone)
@@ -116,7 +118,7 @@ impl Call {
         }
     }
 
-    /// Makes the bridge that was planned for the answer of this leg, if there is one.
+    /// Makes the bridge that was planned for the answer of this leg, if a bridge was planned.
     pub(crate) fn join_as_promised(&mut self, leg: LegId) {
         let ready = |party: &&mut LegState| party.info.answered_at.is_some() && party.sending_digits.is_none();
         let promise = self.party_mut(leg).filter(ready);

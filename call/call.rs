@@ -1,4 +1,4 @@
-//! The call: its legs, the program that each leg runs, and the bridges between legs.
+//! The call: its legs, the program of each leg, and the bridges between legs.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -27,16 +27,16 @@ use crate::supervision::Supervision;
 use crate::timer::Timers;
 use crate::{Callback, Target};
 
-/// Maximum duration of an inbound leg after its answer, unless a request sets another limit, as requests for outbound
-/// legs do. It ends the leg of a caller that has vanished without a BYE.
+/// Maximum duration of an inbound leg after its answer, unless a request sets another limit. This limit ends the leg if
+/// the caller has vanished without a BYE.
 const INBOUND_TIME_LIMIT: Duration = Duration::from_secs(4 * 3_600);
-/// Maximum time for which an inbound leg may stay unanswered. While this server only repeats its provisional response
-/// (RFC 3261 §13.3.1.1), it cannot distinguish a vanished caller from a patient one. The limit is long enough for two
-/// consecutive dials of 600 s.
+/// Maximum time for which an inbound leg may stay unanswered. Before the answer this server only repeats its
+/// provisional response (RFC 3261 §13.3.1.1). So this server cannot distinguish a vanished caller from a patient
+/// caller. The limit is long enough for two consecutive dials of 600 s.
 const UNANSWERED_LIMIT: Duration = Duration::from_secs(30 * 60);
 
-/// One call with its legs. A pure state machine: the `handle_*` methods take what happened, the `poll_*` methods return
-/// what to do next. After each `handle_*`, poll outputs until there are none.
+/// One call with its legs. `Call` is a pure state machine: the `handle_*` methods take inputs, the `poll_*` methods
+/// return the next actions. After each `handle_*` call, poll outputs until there are none.
 pub struct Call {
     id: CallId,
     pub(crate) parties: Vec<LegState>,
@@ -50,37 +50,38 @@ pub struct Call {
 /// An outbound leg that is to be created.
 #[derive(Clone, Debug)]
 pub struct NewLeg {
-    /// Facts about the leg; its status is `Queued`.
+    /// Facts about the new leg. The status in these facts is `Queued`.
     pub info: LegInfo,
     /// The INVITE to send.
     pub invite: Invite,
-    /// Maximum time until the answer.
+    /// Maximum time from the creation of the leg to its answer.
     pub timeout: Duration,
-    /// Maximum duration after the answer.
+    /// Maximum duration of the leg after its answer.
     pub time_limit: Option<Duration>,
-    /// What the leg does after the answer.
+    /// The action of the leg after its answer.
     pub then: OnAnswer,
-    /// DTMF digits that are sent first after the answer.
+    /// DTMF digits that this server sends after the answer, before anything else.
     pub send_digits: Option<crate::program::instruction::SendDigits>,
     /// Answering-machine detection that starts with the answer.
     pub detect: Option<Box<MachineDetection>>,
     /// The recording that starts with the answer.
     pub record: Option<crate::recording::NewRecording>,
-    /// The stream that carries the audio from the answer on; it may connect earlier.
+    /// The stream that carries the audio from the answer on. The stream may connect before the answer.
     pub stream: Option<crate::stream::StreamSpec>,
-    /// The leg that this leg is bridged with after the answer.
+    /// The leg with which this leg is bridged after the answer.
     pub bridge_to: Option<LegId>,
-    /// Hang up this leg instead of bridging it if `bridge_to` is bridged with a third leg by then.
+    /// Whether this leg is hung up, and not bridged, if `bridge_to` is bridged with a third leg at the time of the
+    /// answer.
     pub if_free: bool,
-    /// Cause of the leg's end if it is not answered within `timeout`.
+    /// Cause of the leg's end if the leg is not answered within `timeout`.
     pub unanswered: EndCause,
-    /// Id of the race that the leg takes part in, which is the id of one of its legs. All legs of a race ring at the
-    /// same time; the first answer ends the others.
+    /// The race in which the leg takes part. The id of a race is the id of one of its legs. All legs of a race ring at
+    /// the same time; the first answer ends the other legs.
     pub race: Option<LegId>,
 }
 
 impl NewLeg {
-    /// Creates a leg that does nothing by itself after the answer: its creator controls it.
+    /// Creates a leg that does nothing by itself after the answer. The creator of the leg controls the leg.
     pub fn waiting(info: LegInfo, invite: Invite, timeout: Duration) -> Self {
         Self {
             info,
@@ -100,20 +101,20 @@ impl NewLeg {
     }
 }
 
-/// What an outbound leg does after its answer.
+/// The action of an outbound leg after its answer.
 #[derive(Clone, PartialEq, Debug)]
 pub enum OnAnswer {
     /// Fetch and run this document.
     Document(Target),
     /// Run this program.
     Program(Program),
-    /// Play this audio, then bridge the leg if `bridge_to` says so, then wait for commands.
+    /// Play this audio, then bridge the leg if `bridge_to` is set, then wait for commands.
     Play(Play),
-    /// Join a conference, and wait for commands.
+    /// Join a conference, then wait for commands.
     JoinConference(Box<Participation>),
-    /// Supervise the call of another leg, and wait for commands.
+    /// Supervise the call of another leg, then wait for commands.
     Supervise(Supervision),
-    /// Wait for commands, or for the dial that created the leg.
+    /// Wait for commands, or for the dial that created this leg.
     Wait,
 }
 
@@ -132,17 +133,17 @@ impl Call {
         }
     }
 
-    /// Returns the call's id.
+    /// Returns the id of the call.
     pub fn id(&self) -> CallId {
         self.id
     }
 
-    /// Returns the facts about all legs, including ended ones that are not yet released.
+    /// Returns the facts about all legs, including ended legs that are not released yet.
     pub fn legs(&self) -> impl Iterator<Item = &Arc<LegInfo>> {
         self.parties.iter().map(|party| &party.info)
     }
 
-    /// Returns the facts about one leg.
+    /// Returns the facts about one leg, or `None` if the call has no such leg.
     pub fn leg(&self, leg: LegId) -> Option<&Arc<LegInfo>> {
         self.party(leg).map(|party| &party.info)
     }
@@ -154,7 +155,8 @@ impl Call {
 
     // ----- inputs -------------------------------------------------------------------------------------------------
 
-    /// Handles an inbound call. `route` says which account it belongs to and what decides about it.
+    /// Handles an inbound call. `route` contains the account of the call, and the document, program, commands or
+    /// refusal that follow.
     pub fn handle_incoming(&mut self, now: Now, info: LegInfo, route: Route) {
         self.now = now;
         let leg = info.id;
@@ -215,11 +217,11 @@ impl Call {
         Ok(())
     }
 
-    /// Handles an event of a leg. Late events of ended legs are ignored, except for the end of recordings and
-    /// transcriptions.
+    /// Handles an event of a leg. If the leg has ended, only the end of a recording or a transcription is handled;
+    /// other events are ignored.
     pub fn handle_leg(&mut self, now: Now, leg: LegId, event: LegEvent) {
         self.now = now;
-        // The leg that takes this one out of the queue must be notified even if this one has gone meanwhile.
+        // This leg may have ended meanwhile. Even then, the leg that takes this leg out of the queue must be notified.
         if let LegEvent::Called { queue, by } = event {
             return self.called(leg, queue, by);
         }
@@ -271,7 +273,7 @@ impl Call {
         }
     }
 
-    /// Handles the response to a [`Fetch`]; it is ignored if nothing waits for it any more.
+    /// Handles the response to a [`Fetch`]. A response that the leg does not wait for any more is ignored.
     pub fn handle_fetched(&mut self, now: Now, leg: LegId, id: FetchId, result: Result<Program, FetchFailure>) {
         self.now = now;
         self.signal(leg, Signal::Fetched { id, result: Box::new(result) });
@@ -285,13 +287,13 @@ impl Call {
         }
     }
 
-    /// Returns how many more legs the call can take; the maximum is 64.
+    /// Returns the number of legs that can be added to the call. A call has at most 64 legs.
     pub fn room(&self) -> usize {
         MOST_LEGS.saturating_sub(self.parties.len())
     }
 
-    /// Takes over the legs of another call, so that they can be bridged with legs of this one. Check [`Call::room`]
-    /// first.
+    /// Moves the legs of another call into this call, so that they can be bridged with legs of this call. Check
+    /// [`Call::room`] first.
     pub fn merge(&mut self, now: Now, mut other: Self) {
         self.now = now;
         self.parties.append(&mut other.parties);
@@ -389,7 +391,7 @@ impl Call {
         }
     }
 
-    /// Answers an inbound leg if it is not answered yet. Returns whether the leg is answered now.
+    /// Answers an inbound leg if the leg is not answered yet. Returns whether the leg is answered now.
     pub(crate) fn ensure_answered(&mut self, leg: LegId) -> bool {
         let time = self.now.time;
         let Some(party) = self.party_mut(leg) else { return false };
@@ -430,7 +432,7 @@ impl Call {
         party.race = new.race;
         let info = Arc::make_mut(&mut party.info);
         info.status = Status::Initiated;
-        // Calls to applications of this server use no SIP.
+        // An internal call (to an application of this server) uses no SIP.
         let call_id = || Arc::from(id::digits(self.rng.random(), &mut [0; 32]));
         info.sip.call_id = (!matches!(new.invite.to, Address::Application(_))).then(call_id);
         let early = party.stream_on_answer.as_deref().filter(|spec| spec.opens != ConnectTiming::AtAnswer).cloned();
@@ -447,7 +449,8 @@ impl Call {
         self.emit(leg, EventKind::Initiated);
     }
 
-    /// Records that the application has given its first command, if it had a time limit for that.
+    /// Records that the application has given its first command. The time limit for the first command ends, and the
+    /// limit for unanswered legs begins.
     pub(crate) fn commanded(&mut self, leg: LegId) {
         let Some(party) = self.party_mut(leg) else { return };
         if !std::mem::take(&mut party.awaits_command) || party.info.answered_at.is_some() {
@@ -462,7 +465,7 @@ impl Call {
         }
     }
 
-    /// Runs a program on a leg instead of the current one.
+    /// Runs a program on a leg, in place of the current program.
     pub(crate) fn run(&mut self, leg: LegId, program: Program) {
         self.clear_runner(leg, Abort::Replaced);
         for warning in program.warnings {
@@ -488,7 +491,7 @@ impl Call {
         }
     }
 
-    /// Delivers a signal to everything that runs on the leg.
+    /// Delivers a signal to every instruction and gather that runs on the leg.
     pub(crate) fn signal(&mut self, leg: LegId, signal: Signal) {
         let Some(party) = self.party_mut(leg) else { return };
         if let Some(transfer) = party.transfer.take() {
@@ -500,7 +503,7 @@ impl Call {
         if let Some(side) = party.side_gather.take() {
             let kept = side.handle(self, leg, &signal);
             if let Some(party) = self.party_mut(leg) {
-                // A request that was handled meanwhile may have started another gather, which replaces this one.
+                // A request that was handled meanwhile may have started another gather, which replaces this gather.
                 if party.side_gather.is_none() {
                     party.side_gather = kept;
                 }
@@ -511,13 +514,14 @@ impl Call {
         self.step(leg, step);
     }
 
-    /// Aborts everything that the leg runs, including a wait in a queue, because something else replaces it.
+    /// Aborts everything that the leg runs, because another program or command replaces it. A wait in a queue is
+    /// aborted too.
     pub(crate) fn abort_program(&mut self, leg: LegId, why: Abort) {
         self.clear_runner(leg, why);
         self.end_wait(leg, why);
     }
 
-    /// Aborts the running instruction and drops the instructions that follow it.
+    /// Aborts the running instruction and drops the instructions after it.
     pub(crate) fn clear_runner(&mut self, leg: LegId, why: Abort) {
         let Some(party) = self.party_mut(leg) else { return };
         party.sending_digits = None;
@@ -541,7 +545,7 @@ impl Call {
         }
     }
 
-    /// Changes the leg's dialect: its application has answered in another one.
+    /// Changes the dialect of a leg, because its application has answered in another dialect.
     pub fn set_dialect(&mut self, leg: LegId, dialect: Arc<str>) {
         if let Some(party) = self.party_mut(leg) {
             Arc::make_mut(&mut party.info).dialect = dialect;
@@ -555,14 +559,14 @@ impl Call {
         }
     }
 
-    /// Sets the values that the application called by this leg returned.
+    /// Sets the values that were returned by the application that this leg called.
     pub fn set_returned(&mut self, leg: LegId, returned: Vec<(String, String)>) {
         if let Some(handover) = self.party_mut(leg).and_then(|party| Arc::make_mut(&mut party.info).handover.as_mut()) {
             handover.returned = returned;
         }
     }
 
-    /// Sets the negotiated codec of a leg; called again when the codec changes.
+    /// Sets the negotiated codec of a leg. Called again when the codec changes.
     pub fn set_codec(&mut self, leg: LegId, codec: &str) {
         if let Some(party) = self.party_mut(leg)
             && party.info.sip.codec.as_deref() != Some(codec)
@@ -667,7 +671,8 @@ impl Call {
             let _ = self.detect_machine(leg, spec);
         }
         match digits {
-            // The digits open a door or select an extension behind a switchboard; nothing else may be sent before them.
+            // The digits open a door or select an extension behind a switchboard. So they must be sent before anything
+            // else.
             Some(digits) => {
                 let (op, digits) = (self.new_op(), *digits);
                 self.order(leg, LegCommand::SendDigits { op, digits });
@@ -681,8 +686,8 @@ impl Call {
         self.tell_parent(leg, ChildEvent::Answered);
     }
 
-    /// Starts what follows the answer of an outbound leg, after its digits were sent and unless machine detection holds
-    /// it up.
+    /// Starts the action that follows the answer of an outbound leg, after the digits were sent. Does nothing while
+    /// answering-machine detection holds the leg's program.
     pub(crate) fn proceed(&mut self, leg: LegId) {
         let Some(party) = self.party_mut(leg) else { return };
         party.sending_digits = None;
@@ -698,7 +703,7 @@ impl Call {
                 self.set_mode(leg, Mode::Document);
                 self.run(leg, program);
             }
-            // The bridge waits until the audio has been played.
+            // The bridge starts after the audio has been played.
             Some(OnAnswer::Play(play)) => {
                 if self.enqueue(leg, Instruction::Play(play)).is_ok() {
                     return;
@@ -718,12 +723,12 @@ impl Call {
     }
 }
 
-/// Why the running instruction of a leg is aborted.
+/// The reason why the running instruction of a leg is aborted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Abort {
-    /// Something else runs instead.
+    /// Another program or instruction runs instead.
     Replaced,
-    /// A request stopped it.
+    /// A request stopped the instruction.
     Stopped,
     /// The leg ended.
     Hangup,

@@ -1,4 +1,4 @@
-//! Commands: what an application can request of a live leg at any moment.
+//! Commands: the orders that an application can give to a live leg at any moment.
 
 use std::fmt;
 
@@ -17,13 +17,13 @@ use crate::transcription::TranscriptionSpec;
 /// A request to a leg.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Request {
-    /// New client state of the leg, set before the command is executed; `None` keeps the old one.
+    /// New client state of the leg, which is set before the command is executed. `None` keeps the old client state.
     pub client_state: Option<String>,
     /// The command to execute.
     pub command: Command,
 }
 
-/// What a request can order.
+/// An order from an application to one leg.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Command {
     /// Answer an inbound leg.
@@ -32,66 +32,67 @@ pub enum Command {
         record: Option<RecordingSpec>,
         /// The stream that starts with the answer.
         stream: Option<StreamSpec>,
-        /// Additional SIP headers of the 200 response.
+        /// Additional SIP headers in the 200 response.
         headers: Vec<(String, String)>,
     },
-    /// Refuse an inbound leg that is not answered.
+    /// Refuse an inbound leg that is not answered yet.
     Reject(RejectReason),
     /// End the leg in any state.
     Hangup {
-        /// Additional SIP headers of the message that ends the leg.
+        /// Additional SIP headers in the message that ends the leg.
         headers: Vec<(String, String)>,
     },
     /// End the leg if it is not answered yet; otherwise do nothing.
     Cancel,
-    /// Abort the running program and run this one (only on an answered leg).
+    /// Abort the running program and run this program (only on an answered leg).
     Run(Program),
     /// Abort the running program and fetch this document (only on an answered leg).
     Redirect(Target),
-    /// Play audio after the audio that plays or waits; `interrupt` says whether that audio is stopped instead.
+    /// Play audio. `interrupt` says whether the audio that plays or waits is played first.
     Play {
         /// The audio to play.
         play: Play,
-        /// What happens to the audio that plays or waits.
+        /// The effect on the audio that plays or waits.
         interrupt: Interrupt,
-        /// The leg or legs that hear the audio. It is played and reported as if each of them had received the request.
+        /// The leg or legs that hear the audio. Each of these legs plays and reports the audio as if that leg had
+        /// received the request.
         to: TargetLegs,
     },
-    /// Stop audio.
+    /// Stop the current audio, or the current audio and the waiting audio.
     StopPlayback(Interrupt),
-    /// Play these, one after the other, beside the running program, which continues.
+    /// Play this audio, one item after the other, at the same time as the running program, which continues.
     PlayOverlay(Vec<Play>),
     /// Stop all audio that was started with `PlayOverlay`.
     StopOverlay,
-    /// Collect digits beside the audio that plays, or with prompts of its own.
+    /// Collect digits while other audio plays, or with prompts that belong to the gather.
     Gather(Box<Gather>),
     /// Stop collecting digits.
     StopGather,
     /// End the running conversation.
     StopConversation,
-    /// Send DTMF.
+    /// Send DTMF digits to the far end.
     SendDigits(SendDigits),
     /// Start a recording.
     StartRecording(RecordingSpec),
-    /// Stop one recording, or all if `None`.
+    /// Stop one recording, or all recordings if `None`.
     StopRecording(Option<RecordingId>),
-    /// Pause recordings.
+    /// Pause one recording or all recordings.
     PauseRecording {
-        /// The recording; all if `None`.
+        /// The recording to pause, or `None` for all recordings.
         which: Option<RecordingId>,
-        /// What the recording contains for the time of the pause.
+        /// Whether the recording contains silence for the pause, or nothing.
         gap: PauseBehavior,
     },
-    /// Resume one recording, or all if `None`.
+    /// Resume one recording, or all recordings if `None`.
     ResumeRecording(Option<RecordingId>),
     /// Start a stream.
     StartStream {
         /// The stream to start.
         spec: StreamSpec,
-        /// Start it only if no stream runs.
+        /// Whether the stream is started only if no other stream runs.
         alone: bool,
     },
-    /// Stop one stream, or all if `None`.
+    /// Stop one stream, or all streams if `None`.
     StopStream(Option<StreamId>),
     /// Stop the oldest stream with this name.
     StopNamedStream(String),
@@ -99,7 +100,7 @@ pub enum Command {
     StartSiprec(Box<SiprecSpec>),
     /// Stop a session with a recording server.
     StopSiprec(SiprecId),
-    /// Stop the oldest session with a recording server that has this name.
+    /// Stop the oldest recording-server session with this name.
     StopNamedSiprec(String),
     /// Send a SIP INFO with this body to the far end (RFC 6086).
     SendInfo {
@@ -114,30 +115,31 @@ pub enum Command {
     StopTranscription(TranscriptionId),
     /// Stop the oldest live transcription with this name.
     StopNamedTranscription(String),
-    /// Bridge this leg with another one, which is in the same call by now.
+    /// Bridge this leg with another leg, which the caller has already moved into the same call.
     Bridge {
         /// The other leg.
         with: LegId,
-        /// What this leg does when the other one leaves.
+        /// The action of this leg when the other leg leaves.
         after: crate::program::instruction::AfterBridge,
-        /// Bridge only if the other leg is not bridged with a third one.
+        /// Whether the bridge is made only if the other leg is not bridged with a third leg.
         if_free: bool,
     },
-    /// Replace another leg with this inbound one (INVITE with Replaces, RFC 3891). Both are in the same call by now.
+    /// Replace another leg with this inbound leg (INVITE with Replaces, RFC 3891). Both legs are already in the same
+    /// call.
     ReplaceLeg {
         /// The leg to replace.
         of: LegId,
     },
-    /// Mute or unmute the audio of this leg's far end for all listeners.
+    /// Mute or unmute this leg's far end for all listeners.
     Mute(bool),
-    /// Switch noise suppression on or off; possible at any time before the leg's end.
+    /// Switch noise suppression on or off. The command is possible at any time before the leg's end.
     SuppressNoise {
-        /// Audio from the far end, audio to the far end, or both.
+        /// The audio that is affected: from the far end, to the far end, or both.
         track: Track,
-        /// `true` to switch on, `false` to switch off.
+        /// `true` switches noise suppression on, `false` switches it off.
         on: bool,
     },
-    /// Join a conference, or change the participation in the current one.
+    /// Join a conference, or change the participation in the current conference.
     JoinConference(Participation),
     /// Mute or unmute this leg in its conference.
     MuteInConference(bool),
@@ -147,43 +149,43 @@ pub enum Command {
     LeaveConference,
     /// Change the role of a leg that supervises another leg's call.
     Supervise(SupervisorRole),
-    /// Call somebody and bridge the leg with the one that answers.
+    /// Call one or several targets, and bridge the leg with the target that answers first.
     Transfer(Box<Dial>),
-    /// Enter a queue, unless the leg already waits in one. The running program continues; the wait audio and the action
-    /// of the [`Enqueue`] are ignored.
+    /// Enter a queue, unless the leg already waits in a queue. The running program continues. The wait audio and the
+    /// action of the [`Enqueue`] are ignored.
     EnterQueue(Box<Enqueue>),
-    /// Leave the queue in which the leg waits, and continue.
+    /// Leave the queue in which the leg waits, and continue with the next instruction.
     LeaveQueue,
     /// Leave the queue in which the leg waits, and fetch this document.
     Dequeue(Target),
-    /// Start answering-machine detection; the running program continues.
+    /// Start answering-machine detection while the running program continues.
     DetectMachine(Box<MachineDetection>),
-    /// Stop answering-machine detection; nothing more is reported about it.
+    /// Stop answering-machine detection. The detection then reports nothing more.
     StopDetecting,
-    /// Run one instruction after the queued ones.
+    /// Run one instruction after the instructions that already wait.
     Enqueue(Box<Instruction>),
-    /// Do nothing more than set [`Request::client_state`].
+    /// Only set [`Request::client_state`]; do nothing else.
     SetClientState,
-    /// Replace the status callback.
+    /// Replace the status callback of the leg.
     SetCallback(Option<crate::Callback>),
     /// Replace the document that is requested when another document fails.
     SetFallback(Option<Target>),
-    /// End the leg this long after its answer.
+    /// Set the maximum duration of the leg after its answer.
     TimeLimit(std::time::Duration),
 }
 
-/// What happens to the audio that plays or waits when something else is requested.
+/// The effect of new audio on the audio that plays or waits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Interrupt {
     /// The audio plays to its end first.
     None,
     /// The current audio is stopped; waiting audio stays.
     Current,
-    /// The current audio is stopped and waiting audio is dropped.
+    /// The current audio is stopped, and waiting audio is dropped.
     All,
 }
 
-/// Ids of what a request started or stopped.
+/// Ids of the recordings, streams and other operations that a request started or stopped.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Accepted {
     /// The recording that was started.
@@ -194,11 +196,11 @@ pub struct Accepted {
     pub stream_name: Option<String>,
     /// The session with a recording server that was started or stopped, with its name.
     pub siprec: Option<(SiprecId, Option<String>)>,
-    /// The transcription that was started, or stopped by its name.
+    /// The transcription that was started, or that was stopped by its name.
     pub transcription: Option<TranscriptionId>,
 }
 
-/// Why a request cannot be executed.
+/// The reason why a request cannot be executed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Refused {
     /// The leg does not exist.
@@ -211,13 +213,13 @@ pub enum Refused {
     AlreadyAnswered,
     /// The recording, stream or other operation does not exist or does not run.
     NotRunning,
-    /// One is already running, and only one is allowed.
+    /// An operation of this kind already runs, and only one is allowed.
     AlreadyRunning,
-    /// The leg cannot be bridged with that leg.
+    /// The leg cannot be bridged with the requested leg.
     CannotBridge,
-    /// The leg is not bridged with another one.
+    /// The leg is not bridged with another leg.
     NotJoined,
-    /// The leg or the call has reached the maximum number of them.
+    /// The leg or the call already has the maximum number of these operations or legs.
     TooMany,
 }
 

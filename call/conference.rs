@@ -1,5 +1,5 @@
-//! Conferences: many legs of different calls hear each other. A call knows in which conferences its legs take part and
-//! how. A [`state::Conference`] knows all participants and the state of the whole conference.
+//! Conferences: many legs of different calls hear each other. A call knows the conference of each of its legs, with the
+//! settings of the leg there. A [`state::Conference`] knows all participants and the state of the whole conference.
 //!
 //! ```text
 //!   Call ── Confer(participation), LeaveConference ──►┐                    ┌── events (webhooks, records)
@@ -24,60 +24,63 @@ use crate::program::instruction::Wait;
 use crate::recording::RecordingSpec;
 use crate::{Callback, Target};
 
-/// The conference that a leg takes part in, with the settings of this participation.
+/// A leg's participation in a conference: the name of the conference and the settings of the participant.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Participation {
-    /// The account's name of the conference. The conference starts to exist with its first participant and ends with
-    /// its last.
+    /// The account's name of the conference. The conference begins when its first participant joins and ends when its
+    /// last participant leaves.
     pub conference: Arc<str>,
     /// The application's name of the participant, unique in the conference.
     #[serde(default)]
     pub label: Option<Arc<str>>,
-    /// Whether the leg is muted: it hears the others and is not heard.
+    /// Whether the leg is muted. A muted leg hears the others but they do not hear it.
     pub muted: bool,
-    /// Audio of a leg on hold: it hears this instead of the others and is not heard. `None` if it is not on hold.
+    /// Audio that the leg hears while it is on hold; `None` if the leg is not on hold. A leg on hold does not hear the
+    /// others, and the others do not hear it.
     #[serde(default)]
     pub hold: Option<Wait>,
     /// Audio that the leg hears until the conference starts.
     #[serde(default)]
     pub wait: Wait,
-    /// Whether the leg only waits for the conference: it starts when a participant joins that does not wait.
+    /// Whether this leg alone does not start the conference. The conference starts when a participant without this
+    /// setting joins.
     pub waits: bool,
     /// Whether the conference ends when the leg leaves.
     pub ends: bool,
-    /// Whether that end hangs up the remaining participants.
+    /// Whether the remaining participants are hung up if the conference ends because this leg leaves.
     #[serde(default)]
     pub clears: bool,
-    /// Tones that the others hear when the leg joins and leaves.
+    /// Tones that the other participants hear when the leg joins and leaves.
     pub beep: Beep,
-    /// The participants that this leg speaks to exclusively.
+    /// The participants to whom this leg speaks; the other participants do not hear this leg. `None` if all
+    /// participants hear this leg.
     #[serde(default)]
     pub coach: Option<Coaching>,
-    /// Maximum number of participants; applies if this leg is the first.
+    /// Maximum number of participants of the conference. The setting applies if this leg is the first participant.
     pub most: u16,
-    /// Further settings of the conference; they apply if this leg is the first.
+    /// Further settings of the conference. These settings apply if this leg is the first participant.
     #[serde(default)]
     pub opening: Option<Arc<ConferenceSettings>>,
 }
 
-/// Coaching: a participant speaks only to some of the others.
+/// Coaching: only some of the other participants hear this participant.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Coaching {
-    /// The participants that hear it; empty if none does.
+    /// The participants that hear this participant. Empty if no participant hears it.
     #[serde(deserialize_with = "one_or_several")]
     pub whom: Vec<LegId>,
-    /// Whether the coaching is active; if not, all participants hear the leg.
+    /// Whether the coaching is active. If it is not active, all participants hear the leg.
     pub on: bool,
 }
 
 impl Coaching {
-    /// Creates an active coaching of these legs.
+    /// Creates an active coaching that these legs hear.
     pub fn of(whom: Vec<LegId>) -> Self {
         Self { whom, on: true }
     }
 }
 
-/// Reads one leg or a list of legs: older stored records contain exactly one.
+/// Reads one leg or a list of legs. Older stored records contain exactly one leg.
 fn one_or_several<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<LegId>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
@@ -91,46 +94,49 @@ fn one_or_several<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<LegId>, D::E
     })
 }
 
-/// Settings of the whole conference, given by its first participant.
+/// Settings of the whole conference. The first participant gives them.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct ConferenceSettings {
     /// The callback that receives the conference's events.
     pub callback: Option<Callback>,
     /// The recording that runs from the conference's start.
     pub record: Option<RecordingSpec>,
-    /// Target of the older form of the recording's webhook; used if the recording has no callback of its own.
+    /// Target of the older form of the recording's webhook. This target is used if the recording has no callback of its
+    /// own.
     pub recorded: Option<Target>,
-    /// The application's name of the region for mixing. It is stored and reported, with no effect.
+    /// The application's name of the region that mixes the conference. The server stores and reports this name; it has
+    /// no other effect.
     pub region: Option<Arc<str>>,
-    /// Whether the conference starts with its first participant instead of its second.
+    /// Whether the conference starts with its first participant instead of with its second.
     #[serde(default)]
     pub starts_alone: bool,
-    /// Audio until the start for participants that do not set their own.
+    /// Audio until the start of the conference, for participants that do not set their own audio.
     #[serde(default)]
     pub wait: Option<Wait>,
-    /// Tones for participants that do not set their own.
+    /// Tones for participants that do not set their own tones.
     #[serde(default)]
     pub beep: Option<Beep>,
-    /// Maximum duration; at its end all participants are hung up.
+    /// Maximum duration of the conference. After this time all participants are hung up.
     #[serde(default)]
     pub lasts: Option<Duration>,
 }
 
-/// When the participants hear a tone for a leg.
+/// The moments at which the participants hear a tone for a leg.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Beep {
-    /// Never.
+    /// The participants hear no tone for the leg.
     None,
-    /// When the leg joins.
+    /// A tone when the leg joins.
     Enter,
-    /// When the leg leaves.
+    /// A tone when the leg leaves.
     Exit,
-    /// When the leg joins and when it leaves.
+    /// A tone when the leg joins and a tone when the leg leaves.
     Both,
 }
 
 impl Beep {
-    /// Returns the same setting for joining, with this one for leaving.
+    /// Returns this setting with a changed tone for leaving: a tone if `exit` is true, otherwise no tone. The tone for
+    /// joining does not change.
     #[must_use]
     pub fn with_exit(self, exit: bool) -> Self {
         match (matches!(self, Self::Enter | Self::Both), exit) {
@@ -147,7 +153,7 @@ impl Beep {
 pub struct Change {
     /// See [`Participation::muted`].
     pub muted: Option<bool>,
-    /// See [`Participation::hold`]; `Some(None)` takes it off hold.
+    /// See [`Participation::hold`]. `Some(None)` takes the leg off hold.
     pub hold: Option<Option<Wait>>,
     /// See [`Participation::wait`].
     pub wait: Option<Wait>,
@@ -157,30 +163,31 @@ pub struct Change {
     pub clears: Option<bool>,
     /// See [`Participation::beep`].
     pub beep: Option<Beep>,
-    /// Whether the others hear a tone when the leg leaves.
+    /// Whether the other participants hear a tone when the leg leaves.
     pub beep_on_exit: Option<bool>,
     /// See [`Participation::coach`].
     pub coach: Option<Option<Coaching>>,
 }
 
-/// Why a leg leaves its conference.
+/// The reason why a leg leaves its conference.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum LeaveReason {
     /// The leg ended.
     Ended,
-    /// By its own program: a digit, a time limit.
+    /// The leg's own program left the conference, for example because of a digit or a time limit.
     Itself,
-    /// A request redirected the leg.
+    /// A request moved the leg to another activity.
     Elsewhere,
     /// A request removed the leg from the conference.
     Removed,
-    /// The conference ended, or refused the leg.
+    /// The conference ended, or the conference refused the leg.
     Over,
 }
 
 impl Participation {
-    /// Creates a participation that starts the conference, is heard by all, has tones for joining and leaving, and
-    /// hears silence until the start. The conference takes at most 250 participants.
+    /// Creates a participation with the default settings. The leg starts the conference and all participants hear the
+    /// leg. There are tones when the leg joins and leaves, and the leg hears silence until the start. The conference
+    /// takes at most 250 participants.
     pub fn new(conference: impl Into<Arc<str>>) -> Self {
         Self {
             conference: conference.into(),
@@ -198,7 +205,7 @@ impl Participation {
         }
     }
 
-    /// Applies a change.
+    /// Applies a change to this participation.
     pub fn change(&mut self, change: Change) {
         let Change { muted, hold, wait, ends, clears, beep, beep_on_exit, coach } = change;
         self.muted = muted.unwrap_or(self.muted);
@@ -220,12 +227,12 @@ impl Participation {
     }
 }
 
-/// Detail of the end of a leg that ended with its conference.
+/// Detail text for the end of a leg that was hung up because its conference ended.
 const CONFERENCE_OVER: &str = "the conference had ended";
 
 impl Call {
-    /// Joins a conference, or changes the participation in the current one. A leg that joins leaves its old conference
-    /// or bridge.
+    /// Joins a conference, or changes the participation in the current conference. A leg that joins a conference leaves
+    /// its old conference or bridge.
     pub(crate) fn confer(&mut self, leg: LegId, participation: Participation) {
         let before = self.party(leg).and_then(|party| party.conference.clone());
         let same = before.as_ref().is_some_and(|before| before.conference == participation.conference);
@@ -244,7 +251,7 @@ impl Call {
         }
     }
 
-    /// Leaves the conference. Returns `false` if the leg is in none.
+    /// Takes the leg out of its conference. Returns `false` if the leg is in no conference.
     pub(crate) fn leave_conference(&mut self, leg: LegId, why: LeaveReason) -> bool {
         let Some(party) = self.party_mut(leg) else { return false };
         let (Some(left), info) = (party.conference.take(), Arc::clone(&party.info)) else { return false };
@@ -254,7 +261,7 @@ impl Call {
         true
     }
 
-    /// Changes the participation in the conference. Returns `false` if the leg is in none.
+    /// Changes the leg's participation in its conference. Returns `false` if the leg is in no conference.
     pub(crate) fn change_in_conference(&mut self, leg: LegId, change: Change) -> bool {
         let Some(mut participation) = self.party(leg).and_then(|party| party.conference.clone()) else { return false };
         participation.change(change);
@@ -262,7 +269,8 @@ impl Call {
         true
     }
 
-    /// Takes the leg out of its conference, which has ended or is to be left. `clears` also hangs up the leg.
+    /// Takes the leg out of its conference, because the conference has ended or because the leg leaves. If `clears` is
+    /// true, the leg is also hung up.
     pub(crate) fn conference_over(&mut self, leg: LegId, why: LeaveReason, clears: bool) {
         if self.leave_conference(leg, why) {
             self.signal(leg, Signal::ConferenceOver);

@@ -1,5 +1,5 @@
-//! Conversations: the caller talks with an application that reads and writes text over a WebSocket, or with an agent of
-//! this server.
+//! Conversations: the caller talks with an agent of this server, or with an application that reads and writes text over
+//! a WebSocket.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,76 +11,77 @@ use crate::stream::StreamFailure;
 /// Parameters of a conversation.
 #[derive(Clone, PartialEq, Debug)]
 pub struct ConversationSpec {
-    /// What the caller talks with.
+    /// The other party of the conversation: an application or an agent.
     pub with: ConversationTarget,
     /// Names and values that are sent to the application in the first message.
     pub parameters: Vec<(String, String)>,
-    /// Text that is spoken first.
+    /// Text that is spoken to the caller at the start.
     pub greeting: Option<String>,
     /// Inputs of the caller that interrupt the greeting.
     pub greeting_cut_by: Inputs,
-    /// BCP 47 tag of the language that is spoken to the caller.
+    /// BCP 47 tag of the language in which the application or agent speaks.
     pub speaks: String,
-    /// BCP 47 tag of the language that is recognised.
+    /// BCP 47 tag of the language that the speech recognition expects from the caller.
     pub hears: String,
-    /// Voice and recogniser settings for languages that are not in `tongues`.
+    /// Voice and recogniser settings for languages that are not in `languages`.
     pub manner: LanguageSettings,
     /// Voice and recogniser settings by language (BCP 47).
     pub languages: Vec<(String, LanguageSettings)>,
     /// Inputs of the caller that interrupt the application's speech.
     pub cut_by: Inputs,
-    /// Inputs that are reported to the application although they could not interrupt it.
+    /// Inputs of the caller that are reported to the application if they come while it speaks and do not interrupt it.
     pub reports: Inputs,
-    /// How readily the caller's voice interrupts.
+    /// The length of the caller's speech that interrupts.
     pub sensitivity: Sensitivity,
-    /// Whether the caller's voice only pauses the speech, until the recognised words decide whether it is cut off or
-    /// continues. Words of agreement ("yes", "mhm") do not cut it off.
+    /// Whether the recognised words decide about an interruption. If true, the caller's voice first only pauses the
+    /// speech. The words then decide whether the speech ends or continues. After words of agreement ("yes", "mhm") the
+    /// speech continues.
     pub words_decide: bool,
-    /// Whether DTMF digits of the caller are handled.
+    /// Whether the conversation handles DTMF digits of the caller.
     pub keys: bool,
-    /// Whether new text of the application replaces the text that is being spoken.
+    /// Whether new text of the application replaces text that is still being spoken.
     pub preemptible: bool,
-    /// Report words to the application before they are final.
+    /// Whether words are reported to the application before they are final.
     pub partials: bool,
-    /// Mask profanity.
+    /// Whether profanity in the recognised words is masked.
     pub no_profanity: bool,
-    /// Report to the application who is speaking.
+    /// Whether the starts and ends of speech are reported to the application, with the speaker.
     pub tells_speakers: bool,
-    /// Report to the application which part of its text was played.
+    /// Whether the part of the text that was played is reported to the application.
     pub tells_played: bool,
 }
 
-/// What a caller talks with.
+/// The other party of a conversation.
 #[derive(Clone, PartialEq, Debug)]
 pub enum ConversationTarget {
-    /// An application at this absolute URL, with the scheme `ws:` or `wss:`.
+    /// An application at this absolute URL. The scheme is `ws:` or `wss:`.
     Application(String),
     /// An agent of this server.
     Agent(Box<AgentSpec>),
 }
 
-/// Settings of an agent from a document, an application or the configuration. A `None` means the value from the
-/// configuration.
+/// Settings of an agent from a document, an application or the configuration. For a field that is `None`, the value
+/// from the configuration applies.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct AgentSpec {
     /// Name of the agent in the configuration.
     pub name: Arc<str>,
     /// System prompt of the agent's model.
     pub prompt: Option<Arc<str>>,
-    /// What the agent says first; an empty text means nothing.
+    /// The first words of the agent. With an empty text the agent does not speak first.
     pub first_message: Option<Arc<str>>,
     /// BCP 47 tag of the agent's language.
     pub language: Option<Arc<str>>,
     /// The speech engine's name of the agent's voice.
     pub voice: Option<Arc<str>>,
-    /// Earlier utterances, from which the model continues.
+    /// Earlier utterances, which the model knows when the conversation starts.
     pub history: Vec<Utterance>,
-    /// JSON schema of an object with the values that the agent has to ask for. When it has them, the conversation ends
-    /// and returns them as its text for what follows.
+    /// JSON schema of an object. The agent asks the caller for the values of this object. When the agent has all
+    /// values, the conversation ends and returns the object as its text.
     pub collects: Option<Arc<str>>,
-    /// An event that the agent speaks about first, instead of its first message.
+    /// An event with which the agent starts to speak, instead of its first message.
     pub event: Option<Arc<str>>,
-    /// What the agent says when it has all values.
+    /// The last words of the agent after it has all values of `collects`.
     pub farewell: Option<Arc<str>>,
     /// Silence of the caller after which the agent asks whether the caller is still there.
     pub silence: Option<Duration>,
@@ -88,7 +89,7 @@ pub struct AgentSpec {
     pub interruptible: Option<bool>,
     /// The application's id of the conversation.
     pub conversation: Option<u128>,
-    /// Report every utterance to the application as soon as it was spoken.
+    /// Whether every utterance is reported to the application as soon as it was spoken.
     pub tells_lines: bool,
 }
 
@@ -102,7 +103,8 @@ pub struct Utterance {
 }
 
 impl ConversationSpec {
-    /// Creates a conversation in English that any input of the caller interrupts at once, with everything else off.
+    /// Creates a conversation in English. Any input of the caller interrupts the speech at once. All other options are
+    /// off.
     pub fn new(with: ConversationTarget) -> Self {
         Self {
             with,
@@ -126,7 +128,7 @@ impl ConversationSpec {
         }
     }
 
-    /// Returns the voice and recogniser settings of a language.
+    /// Returns the voice and recogniser settings for a language.
     pub fn manner(&self, language: &str) -> &LanguageSettings {
         let own = self.languages.iter().find(|(code, _)| code.eq_ignore_ascii_case(language));
         own.map_or(&self.manner, |(_, manner)| manner)
@@ -160,14 +162,14 @@ impl Inputs {
     pub const ANY: Self = Self { keys: true, speech: true };
 }
 
-/// How readily a voice counts as an interruption.
+/// The length of the caller's speech that counts as an interruption.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Sensitivity {
-    /// Only after a longer time of speech.
+    /// The caller interrupts only with a longer time of speech.
     Low,
-    /// After a short time of speech.
+    /// The caller interrupts with a short time of speech.
     Medium,
-    /// At once.
+    /// The caller interrupts with the first sound of speech.
     #[default]
     High,
 }
@@ -179,37 +181,37 @@ pub struct ConversationFacts {
     pub id: ConversationId,
     /// The new status.
     pub status: ConversationStatus,
-    /// Time since the conversation was started.
+    /// Time since the start of the conversation.
     pub duration: Duration,
     /// Facts about the agent; `None` if the conversation is with an application.
     pub agent: Option<AgentFacts>,
 }
 
-/// State of a conversation with an agent so far.
+/// Settings and utterances of a conversation with an agent.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AgentFacts {
     /// Settings of the agent.
     pub spec: Arc<AgentSpec>,
-    /// Utterances, oldest first; only the last 200 are kept.
+    /// The last 200 utterances, oldest first.
     pub said: Vec<Utterance>,
 }
 
 /// Status changes of a conversation.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ConversationStatus {
-    /// The application is connected.
+    /// The application is connected, or the agent has started.
     Started,
-    /// An utterance in a conversation with an agent: spoken by the caller, or played to the caller.
+    /// The caller spoke an utterance, or the agent's utterance was played to the caller.
     Said(Utterance),
-    /// The application ended the conversation, optionally with a text for what follows.
+    /// The application ended the conversation. The optional text is passed to the document that follows.
     Ended(Option<String>),
-    /// The leg ended, or does something else now.
+    /// The leg ended, or the leg now runs another instruction.
     Completed,
-    /// The application could not be reached, disconnected, or sent invalid messages.
+    /// The application could not be reached, closed the connection, or sent invalid messages.
     Failed {
-        /// Whether the application had been connected.
+        /// Whether the application was connected before the failure.
         after_start: bool,
-        /// The failure.
+        /// The cause of the failure.
         why: StreamFailure,
     },
 }

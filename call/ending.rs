@@ -1,4 +1,4 @@
-//! The end of legs: its cause, the side that caused it, and the cleanup.
+//! The end of legs: the cause, the side that caused the end, and the cleanup.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,10 +13,11 @@ use crate::output::{HangupReason, LegCommand, LegGone};
 use crate::program::ChildEvent;
 use crate::program::instruction::RejectReason;
 
-/// Status for an unanswered caller whose leg ends for no reason of its own: 480 Temporarily Unavailable (RFC 3261
-/// §21.4.18).
+/// Final response to an unanswered caller if the end of the leg has no status code of its own: 480 Temporarily
+/// Unavailable (RFC 3261 §21.4.18).
 const UNAVAILABLE: u16 = 480;
-/// Maximum time that an ended leg waits until its recordings are closed and its transcriptions are reported.
+/// Maximum time for which the call keeps an ended leg. In this time the recordings of the leg are closed, and its
+/// transcriptions are reported.
 const RELEASE_PATIENCE: Duration = Duration::from_secs(10);
 
 impl Call {
@@ -44,12 +45,13 @@ impl Call {
         if party.info.status.is_final() {
             return;
         }
-        // A caller that was not answered gets a final response.
+        // An inbound leg without an answer gets a final response.
         let refused = party.info.answered_at.is_none() && party.info.direction == Direction::Inbound;
         let status = refused.then_some(UNAVAILABLE);
-        // The other legs of a race or a dial end when one of them is answered.
+        // When one leg of a race or dial is answered, the server cancels the other legs.
         let elsewhere = cause == EndCause::OriginatorCancel && by == EndedBy::Server;
-        // The far end receives a failure as reason, although the call itself was cleared normally.
+        // After the apology for a failed document, the far end receives "failed" as the reason. The recorded cause
+        // stays the normal one.
         let apologised = matches!(party.failure.as_deref(), Some(EndFailure::Document(_)));
         let reason = if apologised { EndCause::Failed } else { cause };
         let farewell = LegCommand::Hangup(HangupReason { cause: reason, elsewhere });
@@ -57,20 +59,20 @@ impl Call {
         self.end_leg(leg, LegEnd { at: self.now().time, cause, by, sip_status: status, detail, failure: None });
     }
 
-    /// Hangs up for a program or a request: an unanswered outbound leg is cancelled, any other leg is cleared.
+    /// Hangs up a leg for a program or a request. An unanswered outbound leg is cancelled; any other leg is cleared.
     pub(crate) fn clear(&mut self, leg: LegId, by: EndedBy) {
         self.hangup(leg, self.clearing(leg), by);
     }
 
-    /// Does the same for the application. `how` says in words how the application requested it: [`BY_REQUEST`] or a
-    /// similar constant.
+    /// Hangs up a leg for the application. `how` is a text that says how the application requested the end:
+    /// [`BY_REQUEST`] or a similar constant.
     pub(crate) fn clear_for_application(&mut self, leg: LegId, how: &str) {
         let answered = self.party(leg).is_some_and(|party| party.info.answered_at.is_some());
-        // For a call that was never answered, the cause and the status say more.
+        // For a leg that was never answered, the cause and the status say more than this text.
         self.hangup_with(leg, self.clearing(leg), EndedBy::Application, answered.then(|| how.to_owned()));
     }
 
-    /// Clears a leg whose document has no further instruction.
+    /// Hangs up a leg whose document has no further instruction.
     pub(crate) fn document_ended(&mut self, leg: LegId) {
         let failed = match self.party(leg).and_then(|party| party.failure.as_deref()) {
             Some(EndFailure::Stream(_)) => " (its stream had failed)",
@@ -80,7 +82,7 @@ impl Call {
         self.clear_for_application(leg, &format!("{DOCUMENT_ENDED}{failed}"));
     }
 
-    /// Returns the cause for ending a leg that its far end has not ended.
+    /// Returns the cause of the end for a leg that this server ends.
     fn clearing(&self, leg: LegId) -> EndCause {
         let unanswered = self
             .party(leg)
@@ -105,7 +107,8 @@ impl Call {
         );
     }
 
-    /// Marks a leg as ended: aborts its program, stops what depends on the leg, and emits the event.
+    /// Marks a leg as ended: aborts the leg's program, stops its streams, transcriptions and recordings, and emits the
+    /// event.
     pub(crate) fn end_leg(&mut self, leg: LegId, mut end: LegEnd) {
         let Some(party) = self.party_mut(leg) else { return };
         if party.info.status.is_final() {
@@ -116,7 +119,7 @@ impl Call {
         if end.cause == EndCause::Timeout && info.status == Status::Initiated {
             end.detail = Some(format!("{}, and the far end never rang", end.cause));
         }
-        // The application refused an inbound call: its status is no answer, not failed.
+        // If the application refuses an inbound call, the status is no-answer and not failed.
         let declined = info.direction == Direction::Inbound && end.by == EndedBy::Application;
         info.status = match final_status(end.cause, answered) {
             Status::Failed if declined && end.cause == EndCause::Rejected => Status::NoAnswer,
@@ -151,7 +154,7 @@ impl Call {
         self.release_if_idle(leg);
     }
 
-    /// Frees an ended leg once nothing on it is still being closed.
+    /// Releases an ended leg if all its recordings and transcriptions are closed.
     pub(crate) fn release_if_idle(&mut self, leg: LegId) {
         let Some(party) = self.party(leg) else { return };
         let open = !party.recordings.is_empty() || !party.transcriptions.is_empty();
@@ -203,8 +206,8 @@ pub(crate) fn cause_of(reason: LegGone, sip_status: Option<u16>, answered: bool)
         LegGone::Rejected => sip_status.map_or(EndCause::Rejected, cause_of_status),
         LegGone::Refused(cause) => cause,
         LegGone::Timeout if answered => EndCause::Unspecified,
-        // A timeout of the transaction: not even a provisional response came, so the far end was not reached. A far end
-        // that rings without an answer ends differently.
+        // A timeout of the transaction means that not even a provisional response came, so the far end was not reached.
+        // If the far end rings and nobody answers, the leg ends with another cause.
         LegGone::Timeout | LegGone::Unreachable | LegGone::Failed => EndCause::Failed,
     }
 }

@@ -1,4 +1,5 @@
-//! Events: facts about a call in the order in which they happened, for webhooks, the call's record and its log.
+//! Events: facts about a call for webhooks, the call's record and its log. Events have the order in which the facts
+//! happened.
 
 use std::fmt;
 use std::sync::Arc;
@@ -26,73 +27,73 @@ use crate::transcription::{Transcript, TranscriptState, TranscriptionFacts, Tran
 pub struct CallEvent {
     /// Time of the event.
     pub at: Timestamp,
-    /// The leg that the event is about, with its facts right after the event.
+    /// The leg that the event is about. The facts show the state right after the event.
     pub leg: Arc<LegInfo>,
-    /// What happened.
+    /// The kind of the event.
     pub kind: EventKind,
 }
 
-/// What happened on a leg.
+/// Kinds of events of a leg.
 #[derive(Clone, PartialEq, Debug)]
 pub enum EventKind {
     /// The leg was created: an inbound call arrived, or the INVITE of an outbound leg is sent.
     Initiated,
     /// The leg rings.
     Ringing {
-        /// Whether early media flows (183 with SDP).
+        /// Whether early media flows (183 with SDP was received or sent).
         early_media: bool,
     },
     /// The leg was answered.
     Answered {
-        /// The stream that starts with the answer.
+        /// The stream that starts with the answer, if there is one.
         stream: Option<Box<StreamSpec>>,
     },
-    /// The leg ended; always its last status event. `LegInfo::end` has the cause.
+    /// The leg ended. This event is always the last status event of a leg. `LegInfo::end` has the cause.
     Ended,
     /// The far end sent a DTMF digit.
     DtmfReceived {
-        /// One of `0-9 A-D * #`.
+        /// The digit: one of `0-9 A-D * #`.
         digit: char,
     },
-    /// Audio to the leg started.
+    /// The server started to play audio to the leg.
     PlaybackStarted(Playback),
-    /// Audio to the leg ended.
+    /// The server stopped playing audio to the leg.
     PlaybackEnded(Playback, PlaybackEnd),
     /// A gather ended, with or without digits.
     GatherEnded {
         /// The collected digits, without the terminator.
         digits: String,
-        /// Why the gather ended.
+        /// The reason why the gather ended.
         end: GatherEnd,
-        /// The digit that ended the gather.
+        /// The digit that ended the gather, if a digit ended it.
         terminator: Option<char>,
-        /// The application's own id of the gather.
+        /// The application's id of the gather.
         id: Option<String>,
-        /// The words that were spoken instead of digits.
+        /// The recognised words, if the caller spoke instead of pressing digits.
         words: Option<Box<RecognisedText>>,
         /// The callback that receives this event.
         callback: Option<Arc<Callback>>,
     },
-    /// A gather has recognised some speech, and has not ended.
+    /// A gather that still runs has recognised some speech.
     GatherPartial {
-        /// All words of the gather so far.
+        /// All words that the gather has recognised so far.
         words: RecognisedText,
-        /// Number of earlier events of this kind of the same gather, from 0.
+        /// Number of events of this kind that the gather has already emitted; 0 for the first event.
         sequence: u32,
         /// The callback that receives this event.
         callback: Callback,
     },
-    /// The speech recognition of a gather could not start, or failed.
+    /// The speech recognition of a gather failed, or could not start.
     RecognitionFailed {
         /// Reason of the failure, in words.
         why: String,
     },
-    /// The leg was bridged with another one.
+    /// The leg was bridged with another leg.
     Bridged {
-        /// Facts about the other leg.
+        /// Facts about the other leg of the bridge.
         with: Arc<LegInfo>,
     },
-    /// The bridge ended.
+    /// The bridge of the leg ended.
     Unbridged,
     /// The leg joined a conference.
     ConferenceJoined(Participation),
@@ -105,9 +106,9 @@ pub enum EventKind {
         /// Id of the queue.
         id: QueueId,
     },
-    /// The leg left a queue, or could not enter it.
+    /// The leg left a queue, or the queue did not admit the leg.
     Dequeued(QueueOutcome),
-    /// A recording started, paused, resumed or ended, as its status says.
+    /// A recording started, paused, resumed or ended. The status of the recording says which of these happened.
     Recording(Recording),
     /// The status of a stream changed.
     Stream(StreamFacts),
@@ -119,28 +120,28 @@ pub enum EventKind {
     Transcribed(Box<Transcript>),
     /// The status of a conversation changed.
     Conversation(Box<ConversationFacts>),
-    /// Answering-machine detection has a result; `LegInfo::answered_by` has it too.
+    /// Answering-machine detection has a result. `LegInfo::answered_by` also has the result.
     MachineDetected(MachineFacts),
     /// A dial ended.
     Dialed(DialResult),
-    /// Progress of a transfer that the far end was asked for (REFER).
+    /// The status of a transfer by REFER changed. The server has asked the far end for this transfer.
     Refer(ReferFacts),
-    /// A document could not be fetched or parsed. The fallback follows, or the end of the leg.
+    /// A document could not be fetched or parsed. The server then fetches the fallback document, or ends the leg.
     FetchFailed {
-        /// What failed.
+        /// The kind and the details of the failure.
         failure: FetchFailure,
     },
-    /// No document could be fetched; the caller hears an apology, then the server hangs up.
+    /// No document could be fetched. The caller hears an apology, then the server hangs up.
     Apologised,
     /// An instruction requested something that this server does not implement.
     Unsupported(Box<Unsupported>),
-    /// A document or a request had a problem that did not stop it.
+    /// A document or a request was executed although it had a problem.
     Warned(Warning),
 }
 
 impl EventKind {
-    /// Returns whether the event reports a failure that operators should see: something could not be fetched, parsed or
-    /// stored.
+    /// Returns whether the event reports a failure or warning that operators should see, for example a document that
+    /// could not be fetched, or a recording that could not be stored.
     pub fn is_trouble(&self) -> bool {
         match self {
             Self::FetchFailed { .. } | Self::Warned(_) | Self::RecognitionFailed { .. } => true,
@@ -159,7 +160,7 @@ impl EventKind {
 /// Result of answering-machine detection.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct MachineFacts {
-    /// The result.
+    /// The detection result.
     pub verdict: DetectionResult,
     /// Time from the start of the detection to the result.
     pub after: Duration,
@@ -167,16 +168,16 @@ pub struct MachineFacts {
     pub spec: Box<MachineDetection>,
 }
 
-/// A transfer that the far end was asked for (REFER, RFC 3515).
+/// A transfer by REFER (RFC 3515): the server asked the far end to call another party.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ReferFacts {
-    /// The SIP URI that the far end is asked to call.
+    /// The SIP URI of the party that the far end is asked to call.
     pub to: String,
     /// Progress of the transfer.
     pub state: ReferState,
     /// Status code of the far end's response to the REFER.
     pub answer: Option<u16>,
-    /// Status code of the call that the far end made, as it reported with NOTIFY.
+    /// Status code of the far end's call to the other party, from the far end's NOTIFY.
     pub progress: Option<u16>,
 }
 
@@ -185,37 +186,37 @@ pub struct ReferFacts {
 pub enum ReferState {
     /// The REFER was sent.
     Started,
-    /// The far end reached the transfer target.
+    /// The far end reached the other party.
     Completed,
-    /// The far end refused, or its call failed.
+    /// The far end refused the REFER, or its call to the other party failed.
     Failed,
 }
 
 /// One playback of audio to a leg.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Playback {
-    /// Id of the operation.
+    /// Id of the playback operation.
     pub op: OpId,
     /// Source of the audio.
     pub source: AudioSource,
-    /// Whether this is the prompt of a gather; some dialects do not report prompts.
+    /// Whether the audio is the prompt of a gather. Some dialects do not report prompts.
     pub prompt: bool,
     /// The callback that receives the start and the end of the playback.
     pub callback: Option<Arc<Callback>>,
 }
 
-/// Why a playback ended.
+/// The reason why a playback ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum PlaybackEnd {
     /// The audio was played to its end.
     Completed,
-    /// Stopped by a request, a digit or a new document.
+    /// A request, a digit or a new document stopped the audio.
     Stopped,
     /// The leg ended.
     Hangup,
-    /// The audio does not exist (404); the reason in words.
+    /// The audio does not exist (HTTP status 404). Contains the reason in words.
     Missing(String),
-    /// The audio could not be fetched, decoded or synthesised; the reason in words.
+    /// The audio could not be fetched, decoded or synthesised. Contains the reason in words.
     Failed(String),
 }
 
@@ -230,16 +231,16 @@ impl fmt::Display for PlaybackEnd {
     }
 }
 
-/// Why a gather ended.
+/// The reason why a gather ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum GatherEnd {
-    /// Enough valid digits, or valid digits with the terminator.
+    /// The caller entered enough valid digits, or valid digits and the terminator.
     Valid,
-    /// Only invalid digits, also in the last attempt.
+    /// The digits of the caller were invalid, also in the last attempt.
     Invalid,
-    /// No digits, or too few, within the time limit.
+    /// The caller entered no digits, or too few digits, within the time limit.
     Timeout,
-    /// Stopped by a request or a new document.
+    /// A request or a new document stopped the gather.
     Stopped,
     /// The leg ended.
     Hangup,
@@ -262,13 +263,13 @@ impl fmt::Display for GatherEnd {
 pub struct DialResult {
     /// Status of the dial.
     pub status: DialStatus,
-    /// The leg that was bridged, or the last one tried.
+    /// The dialled leg that was bridged, or the last leg that was dialled.
     pub child: Option<LegId>,
     /// Duration of the bridge.
     pub duration: Duration,
-    /// Whether the legs were bridged.
+    /// Whether the legs were bridged at any time.
     pub bridged: bool,
-    /// Whether a request took the dialled leg away; `duration` has no meaning then.
+    /// Whether a request moved the dialled leg away from the dial. `duration` has no meaning in this case.
     pub taken: bool,
     /// Status code of the final SIP response to the dialled leg.
     pub sip_status: Option<u16>,
@@ -291,9 +292,9 @@ pub enum DialStatus {
     Answered,
     /// The called party was busy.
     Busy,
-    /// No answer.
+    /// The called party did not answer.
     NoAnswer,
-    /// The called party could not be reached, or refused.
+    /// The called party could not be reached, or refused the call.
     Failed,
     /// The dial was cancelled before an answer.
     Canceled,

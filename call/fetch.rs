@@ -1,4 +1,4 @@
-//! Requests for documents, with which an application says what to do next.
+//! Requests for documents. In a document, the application says what a leg does next.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,38 +19,38 @@ use crate::stream::StreamFacts;
 /// A request to an application for a document.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Fetch {
-    /// Id that the response carries too.
+    /// Id of the request. The response carries this id too.
     pub id: FetchId,
     /// Facts about the leg that needs the document.
     pub leg: Arc<LegInfo>,
     /// The URL and method of the request.
     pub target: Target,
-    /// Why the document is requested, with the values that are sent besides the facts about the leg.
+    /// The reason for the request, with the values that are sent in addition to the facts about the leg.
     pub reason: FetchReason,
-    /// Where the document will run.
+    /// The scope in which the document will run.
     pub scope: Scope,
 }
 
-/// Where a document runs. Some instructions are allowed only in some places.
+/// The scope in which a document runs. Some instructions are allowed only in some scopes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Scope {
-    /// On a leg, which the document controls.
+    /// The document controls a leg.
     #[default]
     Leg,
-    /// On a called leg before it is bridged.
+    /// The document runs on a called leg before the bridge.
     Whisper,
-    /// On a leg that waits in a queue.
+    /// The document runs on a leg that waits in a queue.
     Queue,
-    /// In a conference: its audio is played there, and it can end at any moment.
+    /// The audio of the document is played in a conference. The document can be stopped at any moment.
     Conference,
 }
 
-/// Why a document is requested.
+/// The reason why a document is requested.
 #[derive(Clone, PartialEq, Debug)]
 pub enum FetchReason {
-    /// It is the first document of the leg.
+    /// The leg needs its first document.
     Start,
-    /// The leg was redirected by its document or by a request.
+    /// A document or a request redirected the leg.
     Redirect,
     /// A gather collected digits.
     Gathered {
@@ -59,74 +59,78 @@ pub enum FetchReason {
         /// The digit that ended the gather.
         terminator: Option<char>,
     },
-    /// A gather recognised speech. Empty if nothing was said and the application wants to know that too.
+    /// A gather recognised speech. The text is empty if the caller said nothing and the application wants a request for
+    /// silence too.
     Heard(RecognisedText),
     /// A recording is complete.
     Recorded {
-        /// The recording.
+        /// Facts about the complete recording.
         recording: Recording,
-        /// Length of the audio before leading and trailing silence was removed.
+        /// Length of the audio before the silence at its start and end was removed.
         recorded: Duration,
         /// The digit that ended the recording.
         key: Option<char>,
-        /// Whether the caller hung up; the response is ignored then.
+        /// Whether the caller hung up. If so, the response is ignored.
         hangup: bool,
     },
     /// A dial ended.
     Dialed(DialResult),
-    /// A connected stream ended.
+    /// The stream of a connect instruction ended.
     Connected(StreamFacts),
     /// A conversation ended.
     Conversed(Box<ConversationFacts>),
-    /// A transfer that the far end was asked for (REFER) ended.
+    /// The transfer that the server requested from the far end by REFER has ended.
     Refer(ReferFacts),
-    /// The far end of the bridged leg requests a transfer of this leg (REFER).
+    /// The far end of the bridged leg asks this server to transfer this leg (REFER).
     Referred {
         /// URI of the transfer target.
         uri: String,
-        /// The referrer's identity as it gives it itself (Referred-By).
+        /// The identity that the referrer claims (Referred-By header).
         by: Option<String>,
     },
-    /// The called party's own document before the bridge.
+    /// The called party runs a document of its own before the bridge.
     Whisper,
-    /// An instruction requested something that this server does not implement. Its result, as names and values.
+    /// An instruction requested something that this server does not implement. The list contains the result of the
+    /// instruction as names and values.
     Unsupported(Vec<(String, String)>),
-    /// The document that a leg hears while it waits in a queue, for the first time or again.
+    /// The leg waits in a queue and hears this document, the first time or in a further round.
     Wait,
-    /// The document that a waiting leg hears before it is bridged with the leg that takes it out of the queue.
+    /// The leg is about to leave a queue. It hears this document before it is bridged with the leg that takes it out of
+    /// the queue.
     Called {
         /// Id of the queue.
         queue: QueueId,
         /// The leg's waiting time in the queue.
         waited: Duration,
-        /// The leg that takes this one.
+        /// The leg that takes this leg out of the queue.
         by: LegId,
     },
     /// The leg left the queue.
     Queued(QueueOutcome),
-    /// A command that an instruction contained was executed or refused.
+    /// A command that an instruction contained was executed, or was refused.
     Ordered(Result<Accepted, Refused>),
     /// Answering-machine detection has its last result.
     Detected(Box<MachineFacts>),
-    /// The document whose audio is played in a conference.
+    /// The audio of the document is played in a conference.
     Conference {
         /// Id of the conference.
         id: ConferenceId,
         /// Name of the conference.
         name: Arc<str>,
-        /// Whether all participants hear it, not only this leg.
+        /// Whether all participants hear the document, not only this leg.
         all: bool,
     },
     /// Another document failed.
     Fallback {
-        /// The failure.
+        /// The failure of the other document.
         failure: FetchFailure,
         /// URL of the document that failed.
         url: Arc<str>,
     },
 }
 
-/// Why a document could not be fetched or parsed. Dialects have an error number for each kind.
+/// The failure of a document request: the document could not be fetched or parsed. Dialects have an error number for
+/// each kind.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct FetchFailure {
     /// Kind of the failure.
@@ -152,9 +156,9 @@ pub enum FailureKind {
     Tls,
     /// The response was not complete in time.
     Timeout,
-    /// Too many redirects.
+    /// The server sent too many redirects.
     Redirects,
-    /// An HTTP status other than 2xx.
+    /// The response has this HTTP status, which is not 2xx.
     Status(u16),
     /// The response is not HTTP.
     Protocol,
@@ -162,10 +166,11 @@ pub enum FailureKind {
     TooLarge,
     /// The response has no body.
     Empty,
-    /// The content type is not that of a document.
+    /// The content type of the response is not a content type of documents.
     ContentType,
-    /// The document is not well-formed, or not a document of this provider. The number is the provider's error number.
+    /// The document is not well-formed, or is not a document of this provider. The number is the provider's error
+    /// number.
     Document(u32),
-    /// Documents kept leading to further documents without doing anything.
+    /// Documents led to further documents again and again, without doing anything.
     Loop,
 }

@@ -1,4 +1,4 @@
-//! Ids. Every id has 128 bits. The dialects differ only in how they *write* it (`CA` + 32 hex digits, `v3:` +
+//! Ids. Every id has 128 bits. The dialects differ only in the written form of an id (`CA` + 32 hex digits, `v3:` +
 //! base64url, a UUID).
 
 use std::fmt;
@@ -49,9 +49,9 @@ macro_rules! ids {
 }
 
 ids! {
-    /// Id of a call: one B2BUA session with one or more legs (Telnyx: call session).
+    /// Id of a call: one B2BUA session with one or more legs. Telnyx's word is "call session".
     CallId,
-    /// Id of a leg: the SIP side of one party (Twilio: Call; Telnyx: call leg).
+    /// Id of a leg: the connection of one party to this server. Twilio's word is "Call", Telnyx's word is "call leg".
     LegId,
     /// Id of a recording.
     RecordingId,
@@ -61,31 +61,31 @@ ids! {
     StreamId,
     /// Id of a queue of an account.
     QueueId,
-    /// Id of a transcription: the speech of a leg or of a recording as text.
+    /// Id of a transcription, which is the text of the speech of a leg or a recording.
     TranscriptionId,
-    /// Id of a conversation between a caller and an application.
+    /// Id of a conversation of a caller with an application or an agent.
     ConversationId,
-    /// Id of a session with a recording server; also the SIP key of its dialog.
+    /// Id of a SIPREC session with a recording server. The SIP side uses the same id for the session's dialog.
     SiprecId,
 }
 
-/// Id of an operation under way on a leg's media (a playback, a recording, the tap of a stream). Commands carry it and
-/// events return it.
+/// Id of an operation that runs on a leg's media: a playback, a recording or the tap of a stream. Commands carry this
+/// id, and the events of the operation have the same id.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct OpId(pub u64);
 
-/// Id of a document request under way. The response carries it too, so that a late response to an aborted request is
-/// recognised.
+/// Id of a document request that runs. The response carries this id too, so that the call recognises a late response to
+/// an aborted request.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct FetchId(pub u64);
 
 /// Writes an id as 32 lower-case hex digits into `text`. A call writes ids dozens of times, and the standard formatter
-/// takes ten times as long for 128 bits. Here the bits of each 64-bit half are spread until every nibble has an octet
-/// of its own; then 16 nibbles become digits at once.
+/// needs ten times as long for 128 bits. The function first spreads the bits of each 64-bit half until every nibble has
+/// an octet of its own. Then the function converts 16 nibbles into digits at once.
 pub(crate) fn digits(id: u128, text: &mut [u8; 32]) -> &str {
     const ONES: u128 = u128::MAX / 0xff;
-    // For each step: the shift in bits that moves the upper half of each group away from the lower half, and the mask
-    // that keeps both halves and clears the rest.
+    // Each step has a shift in bits and a mask. The shift moves the upper half of each group away from the lower half.
+    // The mask keeps both halves and clears the other bits.
     const APART: [(u32, u128); 4] =
         [(32, u128::MAX / 0x1_0000_0001), (16, u128::MAX / 0x1_0001), (8, u128::MAX / 0x101), (4, u128::MAX / 0x11)];
     for (sixteen, half) in text.chunks_exact_mut(16).zip([id >> 64, id & u128::from(u64::MAX)]) {
@@ -98,9 +98,9 @@ pub(crate) fn digits(id: u128, text: &mut [u8; 32]) -> &str {
     std::str::from_utf8(text).unwrap_or_default()
 }
 
-/// Creates a new id: the current millisecond, then 74 random bits. Ids are therefore in the order of time, and database
-/// indexes grow at one end only (as with UUIDs of version 7, RFC 9562 §5.7). The id has the form of a UUID of version
-/// 1, because one provider shows its ids in that form.
+/// Creates a new id: the current millisecond, then 74 random bits. Therefore ids sort by time, and database indexes
+/// grow at one end only (as with UUIDs of version 7, RFC 9562 §5.7). The id has the form of a UUID of version 1,
+/// because one provider shows its ids in this form.
 pub fn ordered(at: Timestamp, rng: &mut impl Rng) -> u128 {
     const VERSION: u128 = 0x1 << 76;
     const VARIANT: u128 = 0x2 << 62;

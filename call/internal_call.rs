@@ -1,6 +1,7 @@
-//! Internal calls: calls between two legs of this server, to an application or a number of this server, without a phone
-//! between them. Such a call is two legs, each the far end of the other. One belongs to the caller. The other belongs
-//! to the called application or number and is handled like any inbound call; an application receives additional values.
+//! Internal calls: calls inside this server, from one leg to an application or a number of this server, without SIP. An
+//! internal call has two legs, and each leg is the far end of the other. One leg belongs to the caller. The other leg
+//! belongs to the called application or number, and is handled like any inbound call. An application receives
+//! additional values.
 //!
 //! ```text
 //!   caller ══ leg ──bridge── leg ┄┄┄┄ leg ══ what the application's document does
@@ -9,24 +10,25 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Maximum length of a chain of internal calls. A further internal call is refused, because each one costs two legs.
+/// Maximum number of internal calls in a chain. A further internal call is refused, because each internal call costs
+/// two legs.
 pub const MOST_IN_A_ROW: u8 = 8;
 
-/// The position of a leg in a chain of internal calls. If the leg calls an application, also the values passed to the
-/// application and the values it returns.
+/// The position of a leg in a chain of internal calls. If the leg calls an application, the struct also has the values
+/// passed to the application and the values that the application returns.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct InternalCall {
     /// Names and values that are passed to the application.
     pub parameters: Vec<(String, String)>,
-    /// Id under which the calling application presents itself to the called one (TwiML `customerId`); the calling
-    /// account if `None`.
+    /// Id of the calling application, as the called application sees it (TwiML `customerId`). If `None`, the
+    /// application sees the id of the calling account.
     pub customer: Option<String>,
-    /// Whether the application sees the number that the original caller dialled, instead of its own address, as the
-    /// called one.
+    /// Whether the called application sees the number that the original caller dialled as the called address. Otherwise
+    /// the application sees its own address.
     pub as_called: bool,
-    /// Number of internal calls in the chain, including this one.
+    /// Number of internal calls in the chain, with this call included.
     pub depth: u8,
-    /// Values that the application returned when it ended the call.
+    /// Values that the application returned when it ended the internal call.
     pub returned: Vec<(String, String)>,
 }

@@ -1,4 +1,4 @@
-//! The public facts about a leg: one far end's side of a call.
+//! The public facts about a leg: the connection of one far end to this server.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,34 +16,34 @@ use crate::output::Invite;
 use crate::stream::StreamFailure;
 use crate::{Callback, Target};
 
-/// Facts about a leg at one moment. Sharing is cheap: the call passes an `Arc` of the facts with every event. Unknown
-/// facts are not serialised, because most facts are unknown for most legs and every leg is stored.
+/// Facts about a leg at one moment. The call passes an `Arc` of the facts with every event, so sharing is cheap.
+/// Unknown facts are not serialised, because every leg is stored and most facts are unknown for most legs.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct LegInfo {
     /// Id of the leg (the provider's call id).
     pub id: LegId,
-    /// The call in which the leg was created. A merge into another call does not change it.
+    /// The call in which the leg was created. This field stays the same when the call is merged into another call.
     pub session: CallId,
-    /// The leg whose dial created this one.
+    /// The leg whose dial created this leg.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parent: Option<LegId>,
     /// Name of the account that the leg belongs to.
     pub account: Arc<str>,
-    /// Name of the dialect in which the application is notified about the leg.
+    /// Name of the dialect of the leg's webhooks.
     pub dialect: Arc<str>,
     /// Id of the application that the leg belongs to (Telnyx: connection id).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub application: Option<Arc<str>>,
-    /// Inbound, or outbound and for what purpose.
+    /// Inbound or outbound. For an outbound leg also its purpose.
     pub direction: Direction,
-    /// The calling party.
+    /// Address of the calling party.
     pub from: Address,
-    /// The called party.
+    /// Address of the called party.
     pub to: Address,
     /// Display name of the caller.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub caller_name: Option<String>,
-    /// The address that forwarded the call here, if the network reported it.
+    /// The address that forwarded the call to this server, if the network reported the address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub forwarded_from: Option<String>,
     /// Progress of the leg.
@@ -53,13 +53,13 @@ pub struct LegInfo {
     /// Time of the answer; `None` before the answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub answered_at: Option<Timestamp>,
-    /// Result of answering-machine detection, once known.
+    /// Result of answering-machine detection, if there is a result.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub answered_by: Option<AnsweredBy>,
     /// Time and cause of the leg's end; `None` while the leg lives.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub end: Option<LegEnd>,
-    /// Opaque state that the application attached to the leg, base64.
+    /// Opaque state that the application stored with the leg, in base64.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_state: Option<String>,
     /// The callback that receives the leg's status events.
@@ -70,20 +70,21 @@ pub struct LegInfo {
     pub fallback: Option<Target>,
     /// Facts from SIP signalling and from RTP.
     pub sip: SipFacts,
-    /// Set if the leg calls an application of this server, or if the leg is the called end of an internal call.
+    /// Set if the leg is part of an internal call: it calls an application of this server, or it is the called side.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub handover: Option<Box<InternalCall>>,
 }
 
 impl LegInfo {
-    /// Returns the time from the answer to the end, or to `now` while the leg lives; zero if never answered.
+    /// Returns the time from the answer to the end of the leg, or from the answer to `now` while the leg lives. Zero if
+    /// the leg was never answered.
     pub fn duration(&self, now: Timestamp) -> Duration {
         let end = self.end.as_ref().map_or(now, |end| end.at);
         self.answered_at.map_or(Duration::ZERO, |from| Duration::try_from(end.duration_since(from)).unwrap_or_default())
     }
 
-    /// Returns the facts of a new leg that is dialled for this one. It has the same account, dialect and application;
-    /// everything else is not known yet.
+    /// Returns the facts of a new leg that this leg dials. The new leg has the same account, dialect and application;
+    /// all other facts are not known yet.
     pub fn child(&self, id: LegId, at: Timestamp, invite: &Invite) -> Self {
         Self {
             id,
@@ -107,13 +108,14 @@ impl LegInfo {
         }
     }
 
-    /// Number of internal calls in the chain up to this leg (calls between applications and numbers of this server); 0
-    /// to 8.
+    /// Returns the number of internal calls in the chain up to this leg, 0 to 8. Internal calls are calls between
+    /// applications and numbers of this server.
     pub fn depth(&self) -> u8 {
         self.handover.as_ref().map_or(0, |handover| handover.depth)
     }
 
-    /// Returns the URI of our side of the leg, as far as its addresses show it.
+    /// Returns the URI of this server's side of the leg: the called address of an inbound leg, the calling address of
+    /// an outbound leg. An address that is not a SIP URI becomes a `tel:` URI.
     pub fn local_uri(&self) -> String {
         let ours = if self.direction == Direction::Inbound { &self.to } else { &self.from };
         match ours {
@@ -122,24 +124,25 @@ impl LegInfo {
         }
     }
 
-    /// Returns the final SIP response to the INVITE: 200 if it was answered, otherwise the response that ended the leg.
+    /// Returns the status code of the final SIP response to the INVITE: 200 if the leg was answered, otherwise the
+    /// response that ended the leg.
     pub fn final_response(&self) -> Option<u16> {
         if self.answered_at.is_some() { Some(200) } else { self.end.as_ref().and_then(|end| end.sip_status) }
     }
 }
 
-/// Direction of a leg, and what caused an outbound one.
+/// Direction of a leg. For an outbound leg also the cause of the call.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum Direction {
     /// The far end called this server.
     Inbound,
-    /// This server called because of a request of an application.
+    /// This server called because an application requested the call.
     OutboundApi,
-    /// This server called in order to bridge the leg with another one.
+    /// This server called in order to bridge the leg with another leg.
     OutboundDial,
 }
 
-/// Selects one or both of two bridged legs, seen from one of them.
+/// Selects one or both legs of a bridge, seen from one leg.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
 pub enum TargetLegs {
     /// The leg itself.
@@ -154,11 +157,11 @@ pub enum TargetLegs {
 /// Progress of a leg.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum Status {
-    /// Accepted by the API; no INVITE sent yet.
+    /// The API accepted the call, and no INVITE was sent yet.
     Queued,
-    /// INVITE sent, or INVITE received and no provisional response sent yet.
+    /// An INVITE was sent, or an INVITE was received and no provisional response was sent yet.
     Initiated,
-    /// 180 or 183 was received or sent.
+    /// A provisional response 180 or 183 was received or sent.
     Ringing,
     /// The leg was answered and has not ended.
     InProgress,
@@ -166,11 +169,11 @@ pub enum Status {
     Completed,
     /// The far end was busy (486 or 600).
     Busy,
-    /// The far end refused in another way, or could not be reached.
+    /// The far end refused for another reason, or could not be reached.
     Failed,
-    /// No answer in time, or 480 or 408.
+    /// The far end did not answer in time, or responded with 480 or 408.
     NoAnswer,
-    /// Cancelled by this server or by the caller before an answer.
+    /// This server or the caller cancelled the call before an answer.
     Canceled,
 }
 
@@ -190,39 +193,39 @@ pub struct LegEnd {
     pub cause: EndCause,
     /// The side that ended the leg.
     pub by: EndedBy,
-    /// The final SIP response that ended the leg, if a response did.
+    /// Status code of the final SIP response, if a response ended the leg.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sip_status: Option<u16>,
-    /// Details in words where the other fields are not sufficient: the text of the far end or of the network.
+    /// Details in words if the other fields are not sufficient, for example the text of the far end or of the network.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
-    /// The failure on the application's side that led to the end, if there was one.
+    /// The failure of the application that led to the end, if there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Box<EndFailure>>,
 }
 
-/// A failure on the application's side that ends a leg.
+/// A failure of the application that ends a leg.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum EndFailure {
-    /// No document could be fetched; the caller heard an apology.
+    /// No document could be fetched, and the caller heard an apology.
     Document(FetchFailure),
-    /// The stream that the document waited for failed, and the document had no further instruction.
+    /// A stream failed. The document waited for this stream and had no further instruction.
     Stream(StreamFailure),
-    /// The conversation that the document waited for failed, and the document had no further instruction.
+    /// A conversation failed. The document waited for this conversation and had no further instruction.
     Conversation(StreamFailure),
 }
 
-/// Detail of the end of a leg whose document had no further instruction.
+/// Detail text for the end of a leg whose document had no further instruction.
 pub const DOCUMENT_ENDED: &str = "the document ended";
-/// Detail of the end of a leg that was hung up by an instruction of its document.
+/// Detail text for the end of a leg that an instruction of its document hung up.
 pub const BY_INSTRUCTION: &str = "hung up (an instruction of the document)";
-/// Detail of the end of a leg that was hung up by a request of its application.
+/// Detail text for the end of a leg that a request of its application hung up.
 pub const BY_REQUEST: &str = "hung up (a request of the application)";
 
-/// Detail of the end of a leg that had to end with the call that it dialled.
+/// Detail text for the end of a leg that ended together with the call that it had dialled.
 pub const BRIDGE_ENDED: &str = "hung up (the dialled call had ended)";
 
-/// Detail of the end of a leg that was ended by the shutdown of the server.
+/// Detail text for the end of a leg that ended because the server shut down.
 pub const SHUT_DOWN: &str = "ended by shutdown of the server";
 
 impl fmt::Display for LegEnd {
@@ -238,17 +241,17 @@ impl fmt::Display for LegEnd {
 /// Cause of a leg's end.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum EndCause {
-    /// An answered leg was hung up.
+    /// The leg was answered and then hung up.
     NormalClearing,
-    /// The caller cancelled before an answer.
+    /// The caller cancelled the call before an answer.
     OriginatorCancel,
     /// The call was refused.
     Rejected,
     /// The called party was busy.
     Busy,
-    /// No answer within the time limit.
+    /// The called party did not answer within the time limit.
     Timeout,
-    /// The far end reported that there is no answer (480, 408).
+    /// The far end reported that the called party does not answer (480, 408).
     NoAnswer,
     /// The number or user does not exist (404, 410, 484, 604).
     NotFound,
@@ -261,7 +264,7 @@ pub enum EndCause {
 }
 
 impl EndCause {
-    /// All causes, in the order of declaration.
+    /// All causes, in the order in which they are declared.
     pub const ALL: [Self; 10] = [
         Self::NormalClearing,
         Self::OriginatorCancel,
@@ -296,11 +299,11 @@ impl fmt::Display for EndCause {
 /// The side that ended a leg.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum EndedBy {
-    /// The leg's far end.
+    /// The far end of the leg.
     Peer,
-    /// The application or its program.
+    /// The application, by a request or by its program.
     Application,
-    /// The leg that it was bridged with ended first.
+    /// The other leg of the bridge, which ended first.
     OtherLeg,
     /// This server.
     Server,
@@ -317,46 +320,46 @@ impl fmt::Display for EndedBy {
     }
 }
 
-/// Facts about a leg from SIP and RTP. Unknown facts are empty.
+/// Facts about a leg from SIP and RTP. A field whose value is not known is empty.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct SipFacts {
     /// Value of the Call-ID header.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub call_id: Option<Arc<str>>,
-    /// The dialog of the leg while it lasts, as serialised by the SIP side. If this process is killed, the next process
-    /// ends the dialog with it.
+    /// The dialog of the leg as text from the SIP side, while the dialog exists. If this process is killed, the next
+    /// process uses this text to end the dialog.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dialog: Option<Arc<str>>,
     /// Source address of the INVITE, without port.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source_ip: Option<std::net::IpAddr>,
-    /// Name of the trunk of the leg.
+    /// Name of the trunk that the leg uses.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trunk: Option<Arc<str>>,
-    /// Id of the account's SIP domain that was called, if the domain decides about its calls; 32 hex digits.
+    /// Id of the account's SIP domain that was called, if this domain decides about the call; 32 hex digits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub domain: Option<Arc<str>>,
-    /// Id of the account's number that is called or that the leg calls from; 32 hex digits.
+    /// Id of the account's number that is the called or the calling number of the leg; 32 hex digits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub number: Option<Arc<str>>,
-    /// Received headers other than those for routing (`X-*`, `User-to-User`, ...).
+    /// Received SIP headers, without the headers for routing. Examples are `X-*` and `User-to-User`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub headers: Vec<(String, String)>,
-    /// Verification of the calling number, if the INVITE had an Identity header that was checked.
+    /// Verification result for the calling number, if the INVITE had an Identity header and the header was checked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub identity: Option<Box<CallerIdentity>>,
-    /// Negotiated audio codec (`PCMU`, `opus`).
+    /// Negotiated audio codec, for example `PCMU` or `opus`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub codec: Option<String>,
     /// Codecs that the far end offered.
     #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
     pub offered_codecs: Arc<[String]>,
-    /// Audio quality, known once the leg has ended.
+    /// Audio quality; set when the leg has ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quality: Option<Quality>,
 }
 
-/// Verification result of a call's Identity header (RFC 8224) with its SHAKEN PASSporT (RFC 8588).
+/// Verification result for the Identity header of a call (RFC 8224) with a SHAKEN PASSporT (RFC 8588).
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct CallerIdentity {
     /// Whether the signature is valid.
@@ -365,34 +368,35 @@ pub struct CallerIdentity {
     pub attestation: Option<Attestation>,
     /// The PASSporT in compact form.
     pub token: Option<String>,
-    /// Reason in words why the signature was not accepted.
+    /// The reason, in words, why the signature was not accepted.
     pub detail: Option<String>,
 }
 
-/// Validity of a signature.
+/// Verification status of a signature.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Verstat {
     /// The signature is valid and the PASSporT is about this call.
     Passed,
     /// The signature is invalid, or the PASSporT is about another call.
     Failed,
-    /// Not verified: the certificate was not available, or the PASSporT is of another kind.
+    /// The signature was not verified, because the certificate was not available or because the PASSporT is of another
+    /// kind.
     Unknown,
 }
 
 /// The SHAKEN attestation level: how well the signer knows the caller.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Attestation {
-    /// Full: the caller is a customer of the signer and may use the number.
+    /// Full: the caller is a customer of the signer and may use the calling number.
     A,
     /// Partial: the caller is a customer of the signer.
     B,
-    /// Gateway: the call entered through a gateway; the signer does not know the caller.
+    /// Gateway: the call came from a gateway, and the signer does not know the caller.
     C,
 }
 
 impl Attestation {
-    /// Returns the letter of the `attest` claim.
+    /// Returns the letter in the `attest` claim of the PASSporT.
     pub fn letter(self) -> &'static str {
         match self {
             Self::A => "A",
@@ -406,30 +410,30 @@ impl Attestation {
 #[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Quality {
-    /// Packets received.
+    /// Number of received packets.
     pub packets_in: u64,
-    /// Packets sent.
+    /// Number of sent packets.
     pub packets_out: u64,
-    /// Packets that never arrived (RFC 3550 §A.3).
+    /// Number of packets that never arrived (RFC 3550 §A.3).
     pub lost: u64,
-    /// Packets that arrived too late for the readers of the audio in this server: recordings, streams, conference
-    /// rooms.
+    /// Number of packets that arrived too late for the parts of this server that read the audio: recordings, streams
+    /// and conference rooms.
     pub late: u64,
-    /// Burst ratio of the losses (ITU-T G.107): mean length of a loss burst divided by the mean length at random loss;
-    /// at least 1.
+    /// Burst ratio of the packet losses (ITU-T G.107): the mean length of a loss burst, divided by the mean length for
+    /// random losses. At least 1.
     pub burst_ratio: f32,
-    /// Interarrival jitter, ms (RFC 3550 §6.4.1).
+    /// Interarrival jitter in ms (RFC 3550 §6.4.1).
     pub jitter_ms: f32,
-    /// Round-trip time, ms, if the far end sends RTCP.
+    /// Round-trip time in ms, if the far end sends RTCP.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub round_trip_ms: Option<f32>,
     /// Mean opinion score of the received audio, 1.0 to 4.5 (E-model, ITU-T G.107).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mos: Option<f32>,
-    /// Packets sent by this server that the far end did not receive, from its last RTCP report.
+    /// Number of packets from this server that the far end did not receive, from the last RTCP report of the far end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lost_by_peer: Option<u64>,
-    /// Interarrival jitter at the far end, ms, from its last RTCP report.
+    /// Interarrival jitter at the far end in ms, from the last RTCP report of the far end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub jitter_by_peer_ms: Option<f32>,
     /// Mean opinion score of the audio at the far end, 1.0 to 4.5.

@@ -1,4 +1,4 @@
-//! Internal state of a leg: the program it runs, its bridge, its recordings and streams.
+//! Internal state of a leg: its program, bridge, recordings and streams.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -23,48 +23,52 @@ use crate::stream::StreamSpec;
 use crate::supervision::Supervision;
 use crate::transcription::Transcribing;
 
-/// Maximum legs of a call. A dial skips further targets; further requests are refused.
+/// Maximum number of legs in a call. At this limit, a dial skips further targets, and further requests are refused.
 pub(crate) const MOST_LEGS: usize = 64;
-/// Maximum instructions that may wait on a leg by request; further requests are refused.
+/// Maximum number of instructions that requests may queue on a leg. At this limit, further requests are refused.
 pub(crate) const MOST_QUEUED: usize = 100;
-/// Maximum simultaneous recordings of a leg. Further requests are refused, further instructions are skipped.
+/// Maximum number of simultaneous recordings of a leg. At this limit, further requests are refused and further
+/// instructions are skipped.
 pub(crate) const MOST_RECORDINGS: usize = 8;
-/// Maximum simultaneous streams of a leg. Further requests are refused, further instructions are skipped.
+/// Maximum number of simultaneous streams of a leg. At this limit, further requests are refused and further
+/// instructions are skipped.
 pub(crate) const MOST_STREAMS: usize = 4;
-/// Maximum simultaneous live transcriptions of a leg. Further requests are refused, further instructions are skipped.
+/// Maximum number of simultaneous live transcriptions of a leg. At this limit, further requests are refused and further
+/// instructions are skipped.
 pub(crate) const MOST_TRANSCRIPTIONS: usize = 4;
 
-/// The state of one leg. Fields that few legs use, or use only briefly, are boxed, because the call keeps this struct
-/// as long as it lasts.
+/// The state of one leg. The call keeps this struct until the leg is released. So fields that few legs use, or that
+/// legs use only briefly, are boxed.
 pub(crate) struct LegState {
     pub(crate) info: Arc<LegInfo>,
     pub(crate) mode: Mode,
     pub(crate) runner: ProgramRunner,
-    /// A gather started by a command; it runs beside the playback of the leg's program.
+    /// A gather that a command started. The gather runs while the leg's program plays audio.
     pub(crate) side_gather: Option<Box<Gathering>>,
-    /// Audio started by a command; it plays beside the leg's program.
+    /// Audio that a command started. The audio plays at the same time as the leg's program.
     pub(crate) overlay: Option<Box<Overlay>>,
-    /// A transfer started by a command; it runs beside the playback of the leg's program.
+    /// A transfer that a command started. The transfer runs while the leg's program plays audio.
     pub(crate) transfer: Option<Box<Dialing>>,
     pub(crate) bridge: Option<Bridge>,
     pub(crate) conference: Option<Box<Participation>>,
-    /// The call that this leg hears as a supervisor, without a bridge.
+    /// The leg's supervision of another call. The leg hears this call without a bridge.
     pub(crate) supervision: Option<Box<Supervision>>,
-    /// The leg's wait in a queue. It stays set while the leg is bridged with the agent that took it out of the queue.
+    /// The leg's wait in a queue. The field stays set while the leg is bridged with the agent that took the leg out of
+    /// the queue.
     pub(crate) waiting: Option<Box<Waiting>>,
-    /// The latest failure on the application's side after which, as far as is known, the leg can only end.
+    /// The latest failure of the application. The next instruction that starts on the leg clears this field.
     pub(crate) failure: Option<Box<EndFailure>>,
     pub(crate) recordings: Vec<ActiveRecording>,
     pub(crate) streams: Vec<(StreamId, StreamSpec)>,
     pub(crate) transcriptions: Vec<Transcribing>,
     pub(crate) siprecs: Vec<ActiveSiprec>,
-    /// Number of consecutive documents that ran for hardly any time; see [`crate::program::document`].
+    /// Number of consecutive documents that ran only for a very short time; see [`crate::program::document`].
     pub(crate) hasty_documents: u32,
     /// Time at which the leg's document arrived or was requested.
     pub(crate) document_since: Option<Instant>,
     pub(crate) on_answer: Option<Box<OnAnswer>>,
     pub(crate) send_digits: Option<Box<SendDigits>>,
-    /// The digits that are being sent after the answer; everything else after the answer waits for them.
+    /// The operation that sends digits after the answer. All other actions after the answer wait for this operation.
     pub(crate) sending_digits: Option<OpId>,
     /// Answering-machine detection that starts with the answer.
     pub(crate) detect_on_answer: Option<Box<MachineDetection>>,
@@ -72,13 +76,13 @@ pub(crate) struct LegState {
     pub(crate) record_on_answer: Option<Box<NewRecording>>,
     pub(crate) stream_on_answer: Option<Box<StreamSpec>>,
     pub(crate) bridge_on_answer: Option<BridgeOnAnswer>,
-    /// Cause of the leg's end if it is not answered in time.
+    /// Cause of the leg's end if the leg is not answered in time.
     pub(crate) unanswered: EndCause,
-    /// The race of this leg; its answer ends the other legs of the race.
+    /// The race of this leg. The answer of this leg ends the other legs of the race.
     pub(crate) race: Option<LegId>,
-    /// The called party's own document before the bridge (only for a leg created by a dial).
+    /// The document that the called party runs before the bridge (only for a leg that a dial created).
     pub(crate) whisper: Option<Target>,
-    /// Audio for this leg alone before the bridge (only for a leg created by a dial).
+    /// Audio that only this leg hears before the bridge (only for a leg that a dial created).
     pub(crate) greeting: Option<Box<Play>>,
     pub(crate) time_limit: Option<Duration>,
     pub(crate) ring_timer: Option<OpId>,
@@ -88,13 +92,13 @@ pub(crate) struct LegState {
     pub(crate) release_timer: Option<OpId>,
     /// Set if this leg is called as the target of a transfer.
     pub(crate) referral: Option<Referral>,
-    /// The leg whose `Dial` receives this leg's progress, when it is not the parent: after a transfer, or after being
-    /// taken out of a queue.
+    /// The leg whose `Dial` receives this leg's progress, if this is not the parent. Set after a transfer, or after the
+    /// leg was taken out of a queue.
     pub(crate) progress_listener: Option<LegId>,
 }
 
 impl LegState {
-    /// Returns whether a document controls the leg and has no instruction after the running one.
+    /// Returns whether a document controls the leg and no instruction follows the running instruction.
     pub(crate) fn has_only_this_left(&self) -> bool {
         self.mode == Mode::Document && self.runner.queue.is_empty()
     }
@@ -141,20 +145,20 @@ impl LegState {
     }
 }
 
-/// What decides about a leg when its program has nothing left to do.
+/// The controller of a leg. The controller decides how the leg continues when its program has no instruction left.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Mode {
-    /// The leg's document: the leg is hung up.
+    /// The leg's document: without a further instruction, the leg is hung up.
     Document,
-    /// Commands, or the dial that created the leg: the leg waits.
+    /// Commands, or the dial that created the leg: without a further instruction, the leg waits.
     Commands,
-    /// The called party's own document before the bridge: the dial continues.
+    /// The document of the called party before the bridge: after its last instruction, the dial continues.
     Whisper,
-    /// The queue in which the leg waits: the wait document starts again.
+    /// The queue in which the leg waits: after the last instruction, the wait document starts again.
     Queue,
 }
 
-/// The program of a leg: the running instruction and those that follow.
+/// The program of a leg: the running instruction and the instructions that follow.
 #[derive(Default)]
 pub(crate) struct ProgramRunner {
     pub(crate) running: Option<Running>,
@@ -165,9 +169,9 @@ pub(crate) struct ProgramRunner {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BridgeOnAnswer {
     pub(crate) with: LegId,
-    /// What this leg, and the other, do when the bridge ends because the partner left.
+    /// The action of this leg when the other leg leaves, and the action of the other leg when this leg leaves.
     pub(crate) after: (AfterBridge, AfterBridge),
-    /// Whether the bridge is made only if the other leg is not bridged with a third one by then.
+    /// Whether the bridge is made only if the other leg is not bridged with a third leg at the time of the answer.
     pub(crate) if_free: bool,
 }
 
@@ -175,9 +179,9 @@ pub(crate) struct BridgeOnAnswer {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bridge {
     pub(crate) with: LegId,
-    /// What this leg does when the other one leaves.
+    /// The action of this leg when the other leg leaves.
     pub(crate) after: AfterBridge,
-    /// Whether applications are notified of the bridge (a bridge for early media is not reported).
+    /// Whether applications are notified of the bridge. A bridge for early media is not reported.
     pub(crate) told: bool,
 }
 

@@ -1,6 +1,6 @@
-//! The neutral call model: calls, their legs and the programs that legs run, independent of any provider's API. The
-//! crate is pure: the time, random numbers and every result from the outside world are arguments; everything to be done
-//! is an output.
+//! The neutral call model: calls, their legs and the programs of legs, independent of any provider's API. The crate is
+//! pure. The time, random numbers and every result from the outside world are arguments. Every action on the outside
+//! world is an output.
 //!
 //! ```text
 //!   leg events ──┐                       ┌── leg commands   (answer, invite, play, record, bridge ...)
@@ -46,7 +46,7 @@ use std::time::Instant;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// The current time on two clocks: the monotonic one for timers, the wall clock for records.
+/// The current time of two clocks: the monotonic clock for timers, the wall clock for records.
 #[derive(Clone, Copy, Debug)]
 pub struct Now {
     /// Monotonic time, for timers.
@@ -67,9 +67,9 @@ pub struct Target {
 /// HTTP methods that an application can choose.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
 pub enum Method {
-    /// GET: the parameters are in the query.
+    /// GET: the parameters are in the query of the URL.
     Get,
-    /// POST: the parameters are in the body.
+    /// POST: the parameters are in the body of the request.
     #[default]
     Post,
 }
@@ -79,14 +79,14 @@ pub enum Method {
 pub struct Callback {
     /// The target of the notifications.
     pub target: Target,
-    /// The target that is used when `target` fails.
+    /// The target for a notification if `target` fails.
     pub failover: Option<Target>,
     /// The subscribed events; other events are not reported.
     pub moments: Vec<StatusEvent>,
-    /// Events that have a target of their own, by the dialect's name of the event.
+    /// Targets for single events. The text is the dialect's name of the event.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub elsewhere: Vec<(Arc<str>, Target)>,
-    /// Time that the application may take to respond, if it has set one.
+    /// Maximum time for a response of the application, if the application has set a time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<std::time::Duration>,
 }
@@ -97,8 +97,8 @@ impl Callback {
         self.moments.contains(&moment)
     }
 
-    /// Returns the target for an event, given the dialect's name of the event: its own target, otherwise the common
-    /// one.
+    /// Returns the target for an event. `event` is the dialect's name of the event. If the event has no target of its
+    /// own, returns the common target.
     pub fn target_of(&self, event: &str) -> &Target {
         self.elsewhere.iter().find(|(name, _)| **name == *event).map_or(&self.target, |(_, target)| target)
     }
@@ -107,7 +107,7 @@ impl Callback {
 /// Status events that an application can subscribe to.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum StatusEvent {
-    /// A leg is being set up.
+    /// The server starts to set up a leg.
     Initiated,
     /// The leg rings.
     Ringing,
@@ -117,7 +117,7 @@ pub enum StatusEvent {
     Detected,
     /// A leg or a recording ended.
     Completed,
-    /// A recording started or continues.
+    /// A recording started or resumed.
     InProgress,
     /// A recording contains no audio.
     Absent,

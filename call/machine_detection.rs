@@ -19,55 +19,56 @@ use crate::id::{LegId, OpId};
 use crate::output::LegCommand;
 use crate::program::Signal;
 
-/// Parameters of a detection, and who receives its result.
+/// Parameters of a detection, with the callback that receives the result.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct MachineDetection {
     /// The result with which the detection ends.
     pub until: Until,
-    /// Maximum time until the first result; after it the result is [`DetectionResult::NotSure`].
+    /// Maximum time until the first result. After this time the result is [`DetectionResult::NotSure`].
     pub verdict_within: Duration,
-    /// Silence after the answer for this long gives [`DetectionResult::Silence`].
+    /// Length of silence, right after the answer, for the result [`DetectionResult::Silence`].
     pub initial_silence: Duration,
-    /// Whether initial silence gives [`DetectionResult::Machine`] instead.
+    /// Whether silence after the answer gives [`DetectionResult::Machine`] instead of `Silence`.
     pub silence_is_machine: bool,
-    /// Longest greeting of a person; more speech is the greeting of a machine.
+    /// Maximum length of a person's greeting. A longer greeting is the greeting of a machine.
     pub greeting: Duration,
-    /// Silence of this length after a shorter greeting gives [`DetectionResult::Human`].
+    /// Length of silence, after a person's greeting, for the result [`DetectionResult::Human`].
     pub after_greeting_silence: Duration,
-    /// The silence that ends a word.
+    /// Length of the silence that ends a word.
     pub between_words_silence: Duration,
-    /// Maximum number of words of a person's greeting; more words give [`DetectionResult::Machine`].
+    /// Maximum number of words in a person's greeting. More words give [`DetectionResult::Machine`].
     pub words: Option<u16>,
-    /// Maximum length of a word; a longer word gives [`DetectionResult::Machine`].
+    /// Maximum length of one word. A longer word gives [`DetectionResult::Machine`].
     pub word: Option<Duration>,
-    /// Audio with a lower mean amplitude is silence; 0 to 32,767.
+    /// Threshold of silence, 0 to 32,767. Audio with a lower mean amplitude is silence.
     pub silence_threshold: u16,
-    /// Silence of this length ends a machine's greeting.
+    /// Length of the silence that ends the greeting of a machine.
     pub greeting_end_silence: Duration,
     /// Maximum time from `Machine` to the end of the greeting.
     pub greeting_end_within: Duration,
-    /// Whether the leg's program waits for the last result. Otherwise it runs meanwhile.
+    /// Whether the leg's program waits for the last result. Otherwise the program runs during the detection.
     pub holds: bool,
     /// The callback that receives the last result.
     pub callback: Option<Callback>,
-    /// The dialect's name of the detection mode. It is returned with the result and not interpreted.
+    /// The dialect's name of the detection mode. The server does not interpret this name and returns it with the
+    /// result.
     pub mode: &'static str,
 }
 
 /// The result with which a detection ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Until {
-    /// The first result.
+    /// The detection ends with the first result.
     Verdict,
-    /// After `Machine`, the end of the greeting: a beep, or silence.
+    /// If the first result is `Machine`, the detection ends with the end of the greeting: a beep or silence.
     GreetingEnd,
-    /// After `Machine`, the beep; silence does not end the greeting.
+    /// If the first result is `Machine`, the detection ends with the beep. Silence does not end the greeting.
     Beep,
 }
 
 impl MachineDetection {
     /// Creates a detection from the four durations that documents and REST parameters have. The leg's program does not
-    /// wait for the result, and there is no callback.
+    /// wait for the result, and no callback is set.
     pub fn new(
         until: Until,
         within: Duration,
@@ -94,7 +95,7 @@ impl MachineDetection {
         }
     }
 
-    /// Returns whether this result is the last one.
+    /// Returns whether this result is the last result of the detection.
     pub fn ends_with(&self, verdict: DetectionResult) -> bool {
         verdict != DetectionResult::Machine || self.until == Until::Verdict
     }
@@ -103,28 +104,28 @@ impl MachineDetection {
 /// Result of a detection.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum DetectionResult {
-    /// A person.
+    /// A person answered.
     Human,
-    /// A machine; its greeting has started.
+    /// A machine answered, and its greeting has started.
     Machine,
-    /// A machine; its greeting has ended, so a message can be left.
+    /// The greeting of the machine has ended, so a message can be left.
     GreetingEnded(GreetingEnd),
-    /// A fax machine.
+    /// A fax machine answered.
     Fax,
-    /// Silence after the answer.
+    /// The far end is silent after the answer.
     Silence,
-    /// No decision in time.
+    /// The detection could not decide within the time limit.
     NotSure,
 }
 
-/// How the end of a greeting was detected.
+/// The way in which the end of a greeting was detected.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum GreetingEnd {
-    /// By a beep.
+    /// A beep ended the greeting.
     Beep,
-    /// By silence.
+    /// Silence ended the greeting.
     Silence,
-    /// Not detected: the time limit passed.
+    /// The end was not detected, because the time limit passed first.
     Time,
 }
 
@@ -146,9 +147,9 @@ impl fmt::Display for DetectionResult {
 /// The latest detection result of a leg.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct AnsweredBy {
-    /// The result.
+    /// The detection result.
     pub verdict: DetectionResult,
-    /// Time from the start of the detection, at the answer or by request, to the result.
+    /// Time from the start of the detection to the result. A detection starts at the answer or by request.
     pub after: Duration,
 }
 
@@ -157,12 +158,12 @@ pub struct AnsweredBy {
 pub(crate) struct Detecting {
     op: OpId,
     spec: Box<MachineDetection>,
-    /// Whether what follows the answer still waits for this detection.
+    /// Whether the actions after the answer still wait for this detection.
     pub(crate) holds: bool,
 }
 
 impl Call {
-    /// Starts a detection on a leg. It replaces an earlier one.
+    /// Starts a detection on a leg. A detection that already runs on the leg is replaced.
     pub(crate) fn detect_machine(&mut self, leg: LegId, spec: Box<MachineDetection>) -> OpId {
         let op = self.new_op();
         self.order(leg, LegCommand::DetectMachine { op, spec: spec.clone() });
@@ -173,7 +174,7 @@ impl Call {
         op
     }
 
-    /// Handles a detection result. The last result resumes what waited for it.
+    /// Handles a detection result. The last result resumes the actions that waited for it.
     pub(crate) fn machine_detected(&mut self, leg: LegId, op: OpId, verdict: DetectionResult, after: Duration) {
         let Some(party) = self.party_mut(leg) else { return };
         let Some(detecting) = party.detecting.as_mut().filter(|detecting| detecting.op == op) else { return };

@@ -1,4 +1,4 @@
-//! Outputs of a call. The shell performs them in order and reports the results as inputs.
+//! Outputs of a call. The shell executes the outputs in their order and reports the results as inputs.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,38 +26,39 @@ use crate::transcription::{TranscriptionOrder, TranscriptionSpec, TranscriptionS
 pub enum Output {
     /// Execute a command on a leg.
     Leg {
-        /// The leg.
+        /// The leg that executes the command.
         leg: LegId,
-        /// The command.
+        /// The command to execute.
         command: Box<LegCommand>,
     },
-    /// Fetch a document.
+    /// Fetch a document from an application.
     Fetch(Box<Fetch>),
-    /// Report an event.
+    /// Report an event to applications, the call's record and the log.
     Event(Box<CallEvent>),
 }
 
-/// A command for one leg. A command that takes time carries an `OpId`; its result is a [`LegEvent`] with the same id.
+/// A command for one leg. A command that takes time carries an `OpId`. The result of such a command is a [`LegEvent`]
+/// with the same id.
 #[derive(Clone, PartialEq, Debug)]
 pub enum LegCommand {
-    /// Send the INVITE.
+    /// Send the INVITE of an outbound leg.
     Invite(Box<Invite>),
-    /// Send 180, or 183 with SDP.
+    /// Send a provisional response: 180, or 183 with SDP.
     Ring {
-        /// Whether the far end is to hear audio before the answer.
+        /// Whether the far end hears audio before the answer.
         early_media: bool,
     },
-    /// Add these headers to the next message that answers, refuses or ends the leg.
+    /// Add these SIP headers to the next message that answers, refuses or ends the leg.
     Headers(Vec<(String, String)>),
-    /// Return these values with the end of the leg to its far end, which is another leg of this server.
+    /// Return these values to the far end when the leg ends. The far end is another leg of this server.
     HandBack(Vec<(String, String)>),
-    /// Send 200.
+    /// Send the 200 response to the INVITE.
     Answer,
     /// Send a final response that refuses the call.
     Reject(RejectReason),
-    /// Send CANCEL or BYE, as the state requires, with the reason.
+    /// Send CANCEL or BYE, whichever fits the state of the dialog. The message contains the reason.
     Hangup(HangupReason),
-    /// Synthesise, fetch or generate audio and play it.
+    /// Synthesise, fetch or generate audio, then play it to the leg.
     Play {
         /// Id of the operation.
         op: OpId,
@@ -78,7 +79,7 @@ pub enum LegCommand {
         /// The body, sent unchanged.
         body: String,
     },
-    /// Start answering-machine detection; the results are one or two `MachineDetected` events.
+    /// Start answering-machine detection. The results are one or two `MachineDetected` events.
     DetectMachine {
         /// Id of the operation.
         op: OpId,
@@ -94,7 +95,7 @@ pub enum LegCommand {
     Record {
         /// Id of the operation.
         op: OpId,
-        /// Id of the recording, which names its file.
+        /// Id of the recording. The file of the recording has this id as its name.
         id: RecordingId,
         /// Parameters of the recording.
         spec: RecordingSpec,
@@ -105,7 +106,7 @@ pub enum LegCommand {
     PauseRecording {
         /// Id of the recording's operation.
         op: OpId,
-        /// What the recording contains for the time of the pause.
+        /// Whether the recording contains silence for the pause, or nothing.
         gap: PauseBehavior,
     },
     /// Resume a recording.
@@ -113,14 +114,14 @@ pub enum LegCommand {
         /// Id of the recording's operation.
         op: OpId,
     },
-    /// Stop a recording; the result is `RecordingFinished`.
+    /// Stop a recording. A `RecordingFinished` event follows.
     StopRecording {
         /// Id of the recording's operation.
         op: OpId,
     },
-    /// Send audio to the streams that were connected before the answer: the leg is answered now.
+    /// Send audio to the streams that connected before the answer, because the leg is answered now.
     BeginStreams,
-    /// Connect a stream to the application's WebSocket.
+    /// Connect a stream to the application.
     StartStream {
         /// Id of the operation on the leg's media.
         op: OpId,
@@ -134,29 +135,30 @@ pub enum LegCommand {
         /// Id of the stream.
         id: StreamId,
     },
-    /// Call a recording server and send it copies of the leg's audio (SIPREC); the results are `Siprec` events.
+    /// Call a recording server and send copies of the leg's audio to it (SIPREC). The results are `Siprec` events.
     StartSiprec {
-        /// Ids of the operations that copy the audio from the far end and the audio to the far end.
+        /// Ids of two operations: the copy of the audio from the far end, and the copy of the audio to the far end.
         ops: (OpId, OpId),
         /// Id of the session.
         id: SiprecId,
         /// Parameters of the session.
         spec: Box<SiprecSpec>,
     },
-    /// Hang up the session with the recording server; no event follows.
+    /// Hang up the session with the recording server. No event follows.
     StopSiprec {
         /// Id of the session.
         id: SiprecId,
     },
-    /// Start speech recognition of the far end's audio. The results are `Heard` events and finally `RecognitionEnded`,
-    /// unless it is stopped.
+    /// Start speech recognition of the far end's audio. The results are `Heard` events. The last event is
+    /// `RecognitionEnded`, unless the recognition is stopped.
     Listen {
         /// Id of the operation.
         op: OpId,
         /// Parameters of the recognition.
         how: Box<RecognitionSpec>,
     },
-    /// Stop listening, but report the results for what was said so far; `RecognitionEnded` is the last event.
+    /// Stop the recognition of new speech, but report the results for the speech so far. The last event is
+    /// `RecognitionEnded`.
     FinishRecognition {
         /// Id of the recognition's operation.
         op: OpId,
@@ -166,7 +168,7 @@ pub enum LegCommand {
         /// Id of the recognition's operation.
         op: OpId,
     },
-    /// Start a live transcription; the results are `Transcription` events.
+    /// Start a live transcription. The results are `Transcription` events.
     StartTranscription {
         /// Id of the operation on the leg's media.
         op: OpId,
@@ -175,21 +177,21 @@ pub enum LegCommand {
         /// Parameters of the transcription.
         spec: Box<TranscriptionSpec>,
     },
-    /// Stop a live transcription; a `Transcription` event follows once the rest is reported.
+    /// Stop a live transcription. The last `Transcription` event follows when all earlier speech has been reported.
     StopTranscription {
-        /// Id of the transcription's operation.
+        /// Id of the transcription's operation on the leg's media.
         op: OpId,
     },
     /// Transcribe a recording, independently of the call.
     Transcribe {
-        /// The recorded leg, which may be released before the transcription is complete.
+        /// The recorded leg. The leg may be released before the transcription is complete.
         of: Arc<LegInfo>,
         /// The complete recording.
         recording: Box<Recording>,
         /// Id and callback of the transcription.
         order: TranscriptionOrder,
     },
-    /// Connect to the application's WebSocket and start a conversation between caller and application.
+    /// Start a conversation between the caller and an application (over a WebSocket) or an agent.
     Converse {
         /// Id of the operation on the leg's media.
         op: OpId,
@@ -197,7 +199,7 @@ pub enum LegCommand {
         id: ConversationId,
         /// Parameters of the conversation.
         spec: Box<ConversationSpec>,
-        /// Status of the leg before the conversation.
+        /// Status of the leg before the conversation instruction began.
         status: Status,
     },
     /// End a conversation.
@@ -205,87 +207,87 @@ pub enum LegCommand {
         /// Id of the conversation.
         id: ConversationId,
     },
-    /// Connect the audio of this leg with that of another one.
+    /// Connect the audio of this leg with the audio of another leg.
     Bridge {
         /// The other leg.
         with: LegId,
     },
-    /// End the bridge.
+    /// Disconnect the audio of this leg from the other leg of the bridge.
     Unbridge,
-    /// Join a conference of the account, or change the participation in the current one.
+    /// Join a conference of the account, or change the participation in the current conference.
     JoinConference(Participation),
     /// Leave the conference.
     LeaveConference {
-        /// Why the leg leaves.
+        /// The reason why the leg leaves the conference.
         why: LeaveReason,
-        /// Facts about the leg at that time; it may have ended.
+        /// Facts about the leg when it leaves. The leg may have ended.
         leg: Arc<LegInfo>,
     },
-    /// Hear the call of another leg, which is in the same call, without a bridge; or change the role of this
-    /// supervision.
+    /// Supervise another leg of the same call, without a bridge: the supervisor hears that leg's audio. If the
+    /// supervision already runs, change the supervisor's role.
     Supervise(Supervision),
     /// End the supervision.
     StopSupervising,
-    /// Enter a queue of the account, which is created if it does not exist. An `Enqueued` event follows, and `Called`
-    /// when an agent takes the leg.
+    /// Enter a queue of the account. The queue is created if it does not exist. An `Enqueued` event follows. A `Called`
+    /// event follows when an agent takes the leg.
     EnterQueue {
         /// Id of the operation.
         op: OpId,
         /// Name of the queue.
         queue: Arc<str>,
-        /// Maximum number of waiting legs: with that many, the leg is not admitted.
+        /// Maximum number of waiting legs. If the queue already has this number, the leg is not admitted.
         most: Option<u32>,
     },
-    /// Put the leg back to its old position in the queue: the agent that took it has gone.
+    /// Put the leg back to its old position in the queue, because the agent that took the leg has gone.
     ReturnToQueue,
     /// Leave the queue.
     LeaveQueue,
-    /// Take the first leg of a queue, now or as soon as there is one. The result is a `Called` event on the leg taken,
-    /// which is in the same call by then, or `DequeueFailed`.
+    /// Take the first leg of a queue, now or when a leg arrives. On success, the waiting leg is moved into this call
+    /// and receives a `Called` event. On failure, this leg receives `DequeueFailed`.
     DequeueFirst {
         /// Name of the queue.
         queue: Arc<str>,
     },
-    /// Stop waiting for a leg of the queue.
+    /// Do not wait for a leg of the queue any longer.
     StopDequeue,
-    /// Send the leg its own audio back, or stop that.
+    /// Start (`true`) or stop (`false`) to send the leg its own audio.
     Echo(bool),
-    /// Mute or unmute the audio from the leg's far end for all listeners.
+    /// Mute or unmute the leg's far end for all listeners.
     Mute(bool),
     /// Switch noise suppression on or off.
     SuppressNoise {
-        /// Audio from the far end, audio to the far end, or both.
+        /// The audio that is affected: from the far end, to the far end, or both.
         track: Track,
-        /// `true` to switch on, `false` to switch off.
+        /// `true` switches noise suppression on, `false` switches it off.
         on: bool,
     },
     /// Ask the far end to call another party (REFER). The results are `ReferAnswered` and `ReferProgress`.
     Refer {
         /// SIP URI of the party to call.
         to: String,
-        /// Additional SIP headers.
+        /// Additional SIP headers of the REFER.
         headers: Vec<(String, String)>,
     },
-    /// Respond to a REFER of the far end.
+    /// Respond to the REFER that the far end has sent.
     AnswerRefer {
-        /// SIP status code: 202, or the code that refuses.
+        /// SIP status code: 202 to accept, or a code that refuses.
         status: u16,
     },
-    /// Report to the far end the progress of the call that it requested with REFER (NOTIFY).
+    /// Send a NOTIFY to the far end, with the progress of the call that the far end requested by REFER.
     NotifyRefer {
-        /// SIP status code of the latest response of that call.
+        /// SIP status code of the latest response in the requested call.
         status: u16,
     },
-    /// Free the leg's ports; no further command follows.
+    /// Free the ports of the leg. No further command follows.
     Release,
 }
 
-/// Why this server ends a leg.
+/// The reason why this server ends a leg.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct HangupReason {
-    /// Cause of the end.
+    /// Cause of the leg's end.
     pub cause: EndCause,
-    /// Whether the call was answered by another leg (completed elsewhere).
+    /// Whether another leg answered the call ("completed elsewhere").
     pub elsewhere: bool,
 }
 
@@ -298,87 +300,87 @@ pub struct Invite {
     pub from: Address,
     /// Display name of the caller.
     pub caller_name: Option<String>,
-    /// Additional SIP headers.
+    /// Additional SIP headers of the INVITE.
     pub headers: Vec<(String, String)>,
-    /// Whether the call continues the call of its parent leg: the headers of the parent's INVITE that the trunk passes
-    /// are sent too.
+    /// Whether the call continues the call of its parent leg. If true, the INVITE also has the headers of the parent's
+    /// INVITE that the trunk passes on.
     pub inherits: bool,
-    /// Credentials for a far end that challenges (digest authentication).
+    /// Credentials for digest authentication, if the far end sends a challenge.
     pub credentials: Option<Credentials>,
-    /// Names of the trunks to try, each after the failure of the one before. If empty, the number's prefix selects the
-    /// trunk.
+    /// Names of the trunks, in the order in which they are tried; the next trunk is tried when one fails. If the list
+    /// is empty, the prefix of the number selects the trunk.
     pub via: Vec<Arc<str>>,
-    /// Value of the Replaces header (RFC 3891): the dialog that this call replaces.
+    /// Value of the Replaces header (RFC 3891), which names the dialog that this call replaces.
     pub replaces: Option<String>,
 }
 
-/// What happened on one leg.
+/// An event of one leg, reported by the shell.
 #[derive(Clone, PartialEq, Debug)]
 pub enum LegEvent {
-    /// 180 or 183 received.
+    /// The far end sent 180 or 183.
     Ringing {
         /// Whether early media flows.
         early_media: bool,
     },
-    /// 200 received for our INVITE.
+    /// The far end sent 200 for the INVITE of this server.
     Answered {
         /// Name of the negotiated codec.
         codec: Option<String>,
         /// Headers of the 200 response.
         headers: Vec<(String, String)>,
-        /// The serialised dialog; see [`SipFacts::dialog`](crate::leg::SipFacts::dialog).
+        /// The dialog of the leg as text; see [`SipFacts::dialog`](crate::leg::SipFacts::dialog).
         dialog: Option<Arc<str>>,
     },
-    /// The leg ended without a command of this call.
+    /// The leg ended, although this call did not order the end.
     Ended {
-        /// How the leg ended.
+        /// The reason why the leg ended, as SIP saw it.
         reason: LegGone,
-        /// Status code of the SIP response that ended it, if there was one.
+        /// Status code of the SIP response that ended the leg, if a response ended it.
         sip_status: Option<u16>,
         /// Further details in words.
         detail: Option<String>,
     },
     /// The far end requested a transfer (REFER).
     Referred(Box<Referred>),
-    /// The far end responded to our REFER.
+    /// The far end responded to the REFER of this server.
     ReferAnswered {
         /// SIP status code of the response.
         status: u16,
     },
-    /// The far end reported progress of the call that it makes for our REFER (NOTIFY).
+    /// The far end sent a NOTIFY with the progress of the call that it makes for the REFER.
     ReferProgress {
-        /// SIP status code of the latest response of that call.
+        /// SIP status code of the latest response in that call.
         status: u16,
-        /// Whether no further report follows.
+        /// Whether this report is the last report.
         done: bool,
     },
     /// The far end sent a DTMF digit.
     Dtmf(char),
-    /// A `Play` or `SendDigits` ended.
+    /// A `Play` or `SendDigits` command ended.
     PlayFinished {
         /// Id of the operation.
         op: OpId,
-        /// Why it ended.
+        /// The reason why the playback or the digits ended.
         end: PlaybackEnd,
     },
     /// Answering-machine detection has a result.
     MachineDetected {
         /// Id of the operation of `DetectMachine`.
         op: OpId,
-        /// The result.
+        /// The detection result.
         verdict: DetectionResult,
         /// Time from the command to the result.
         after: Duration,
     },
-    /// A recording ended and its file is complete on disk.
+    /// A recording ended, and its file is complete.
     RecordingFinished {
         /// Id of the recording's operation.
         op: OpId,
-        /// Why the recording ended.
+        /// The reason why the recording ended.
         end: RecordingEnd,
         /// Length of the audio in the file.
         duration: Duration,
-        /// Length of the audio before leading and trailing silence was removed.
+        /// Length of the audio before the silence at its start and end was removed.
         recorded: Duration,
     },
     /// The status of a stream changed.
@@ -399,14 +401,14 @@ pub enum LegEvent {
     Heard {
         /// Id of the operation of `Listen`.
         op: OpId,
-        /// The result.
+        /// The recognised speech, or the start or end of speech.
         heard: RecognitionEvent,
     },
-    /// Speech recognition ended; no further result follows.
+    /// Speech recognition ended. No further result follows.
     RecognitionEnded {
         /// Id of the operation of `Listen`.
         op: OpId,
-        /// Reason in words if it failed; `None` if it was finished normally.
+        /// Reason in words if the recognition failed; `None` if it ended normally.
         failed: Option<String>,
     },
     /// The status of a live transcription changed.
@@ -423,48 +425,48 @@ pub enum LegEvent {
         /// The new status.
         status: ConversationStatus,
     },
-    /// The leg's conference ended.
+    /// The conference of the leg ended.
     ConferenceOver {
         /// Whether the remaining participants are hung up.
         clears: bool,
     },
     /// The conference refused the leg.
     ConferenceRefused,
-    /// A problem that did not stop the leg; it is reported once.
+    /// A problem that did not stop the leg. The server reports each problem once.
     Warned(Warning),
-    /// The leg entered a queue, or was not admitted.
+    /// The queue admitted the leg, or refused the leg.
     Enqueued {
         /// Id of the operation of `EnterQueue`.
         op: OpId,
-        /// Id of the queue, or why the leg was not admitted.
+        /// Id of the queue, or the reason why the queue refused the leg.
         standing: Result<QueueId, NotQueued>,
     },
-    /// Another leg, which is in the same call, takes this one out of the queue.
+    /// Another leg of the same call takes this leg out of the queue.
     Called {
         /// Id of the queue.
         queue: QueueId,
-        /// The leg that takes this one.
+        /// The leg that takes this leg out of the queue.
         by: LegId,
     },
-    /// The waiting leg that this leg was to receive from the queue could not be moved into its call.
+    /// No leg comes from the queue: the waiting leg could not be moved into this leg's call.
     DequeueFailed,
 }
 
-/// How a leg ended, as seen in SIP.
+/// The way in which a leg ended, from the view of SIP.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum LegGone {
-    /// BYE received.
+    /// The far end sent BYE.
     Bye,
-    /// CANCEL received.
+    /// The caller sent CANCEL.
     Cancelled,
-    /// A final response of 300 or more.
+    /// The far end sent a final response of 300 or more.
     Rejected,
-    /// A final response of 300 or more with a Q.850 cause of the network behind it.
+    /// The far end sent a final response of 300 or more, with a Q.850 cause from the network behind it.
     Refused(EndCause),
-    /// No response to our request.
+    /// The far end sent no response to a request of this server.
     Timeout,
-    /// The request could not be sent: no route, no port or no connection.
+    /// The request could not be sent, because there was no route, no port or no connection.
     Unreachable,
-    /// A failure in this server.
+    /// An error in this server ended the leg.
     Failed,
 }

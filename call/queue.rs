@@ -1,5 +1,5 @@
-//! Queues: legs of different calls wait for an agent. A call knows only in which queue its leg waits and what the leg
-//! hears there. The order of a queue and its other members are managed outside this crate.
+//! Queues: legs of different calls wait for an agent. A call only knows the queue in which its leg waits, and the leg's
+//! wait audio. The server manages the order of a queue and its other members outside this crate.
 //!
 //! ```text
 //!   waits:  EnterQueue ──► Enqueued ──► music, or a document in a loop ──► LeaveQueue
@@ -15,12 +15,12 @@ use std::time::Duration;
 
 use crate::id::QueueId;
 
-/// Result of a leg's wait in a queue, with the queue.
+/// Result of a leg's wait in a queue, with the queue and the waiting time.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct QueueOutcome {
-    /// The queue's name.
+    /// The name of the queue.
     pub name: Arc<str>,
-    /// The queue and the leg's waiting time in it; `None` if the leg never entered the queue.
+    /// Id of the queue, and the leg's waiting time in the queue. `None` if the leg never entered the queue.
     pub waited: Option<(QueueId, Duration)>,
     /// Result of the wait.
     pub result: QueueResult,
@@ -29,11 +29,11 @@ pub struct QueueOutcome {
 /// Result of a leg's wait in a queue.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum QueueResult {
-    /// The leg was bridged with an agent, and that bridge has ended.
+    /// The leg was bridged with an agent, and this bridge has ended.
     Bridged,
     /// The leg hung up or was redirected while it was being connected to an agent.
     Bridging,
-    /// The leg left the queue by its own instruction.
+    /// The leg left the queue by an instruction or a request.
     Left,
     /// The leg was redirected while it waited.
     Redirected,
@@ -43,7 +43,7 @@ pub enum QueueResult {
     Hangup,
     /// The maximum waiting time passed.
     TimedOut,
-    /// The queue was full.
+    /// The queue had its maximum number of waiting legs.
     Full,
     /// The queue could not be created or reached.
     Failed,
@@ -65,12 +65,12 @@ impl fmt::Display for QueueResult {
     }
 }
 
-/// Why a leg cannot enter a queue.
+/// The reason why a leg cannot enter a queue.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum NotQueued {
-    /// The queue has its maximum number of waiting legs.
+    /// The queue already has its maximum number of waiting legs.
     Full,
-    /// The account has its maximum number of queues.
+    /// The account already has its maximum number of queues.
     TooManyQueues,
 }
 
@@ -79,11 +79,11 @@ pub enum NotQueued {
 pub struct QueuePosition {
     /// Id of the queue.
     pub queue: QueueId,
-    /// Position in the queue, from 1.
+    /// Position of the leg in the queue; 1 is the first.
     pub position: usize,
-    /// Number of waiting legs.
+    /// Number of legs that wait in the queue.
     pub size: usize,
-    /// Maximum number of waiting legs.
+    /// Maximum number of legs that may wait in the queue.
     pub most: u32,
     /// Waiting time of this leg.
     pub waited: Duration,

@@ -2,59 +2,60 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Parameters of a recognition. A recogniser applies those that it supports.
+/// Parameters of a recognition. A recogniser ignores parameters that it does not support.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct RecognitionSpec {
-    /// BCP 47 tag of the spoken language; the recogniser chooses if `None`.
+    /// BCP 47 tag of the spoken language. If `None`, the recogniser chooses the language.
     pub language: Option<String>,
     /// Words and phrases that are likely to occur.
     pub hints: Vec<String>,
-    /// The recogniser's name of the model to use; the configured model if `None`.
+    /// The recogniser's name of the model. If `None`, the configured model is used.
     pub model: Option<String>,
-    /// Report words before they are final.
+    /// Whether words are reported before they are final.
     pub partials: bool,
-    /// Mask profanity.
+    /// Whether profanity in the recognised words is masked.
     pub no_profanity: bool,
-    /// Add punctuation.
+    /// Whether punctuation is added to the recognised words.
     pub punctuation: bool,
-    /// Report the final words after every pause as soon as they are known, even if there are none. Speech after the
-    /// pause is a separate utterance. If the speaker continues within half a second and before the words are known,
-    /// they are reported after the next pause.
+    /// Whether the recogniser reports the final words after every pause, as soon as the words are known. If there are
+    /// no words, it reports an empty text. Speech after the pause is a separate utterance. Exception: if the speaker
+    /// continues within half a second and before the words are known, the words are reported after the next pause.
     #[serde(default)]
     pub at_pauses: bool,
 }
 
-/// An event of a recognition. `Began` and `Paused` alternate, starting with `Began`. Words are reported when they are
-/// known, sometimes long after the pause.
+/// An event of a recognition. `Began` and `Paused` alternate; the first event is `Began`. Words are reported when they
+/// are known, which may be long after the pause.
 #[derive(Clone, PartialEq, Debug)]
 pub enum RecognitionEvent {
     /// Speech started.
     Began,
-    /// Speech stopped: reported about 200 ms after the last sound.
+    /// Speech stopped. This event comes about 200 ms after the last sound.
     Paused,
-    /// The current utterance as recognised so far.
+    /// The words of the current utterance that are recognised so far.
     Partial(RecognisedText),
-    /// The complete utterance; the following words belong to the next one. Empty if the sound was only noise.
+    /// The words of a complete utterance. Later words belong to the next utterance. The text is empty if the sound was
+    /// only noise.
     Final(RecognisedText),
 }
 
 /// Recognised text.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct RecognisedText {
-    /// The part that will not change.
+    /// The part of the text that will not change.
     pub stable: String,
-    /// The part that may still change; empty in a final utterance.
+    /// The part of the text that may still change. Empty in a final utterance.
     pub unstable: String,
-    /// Probability that `unstable` stays as it is, 0 to 1.
+    /// Probability that `unstable` will not change, 0 to 1.
     pub stability: Option<f32>,
-    /// Confidence of the recogniser, 0 to 1; `None` if the recogniser does not report it.
+    /// Confidence of the recogniser in the text, 0 to 1. `None` if the recogniser does not report a confidence.
     pub confidence: Option<f32>,
-    /// The detected language, if the recogniser reports it.
+    /// The detected language, if the recogniser reports a language.
     pub language: Option<String>,
 }
 
 impl RecognisedText {
-    /// Returns the stable and the unstable part together.
+    /// Returns the whole text: the stable part and then the unstable part.
     pub fn text(&self) -> String {
         joined(&self.stable, &self.unstable)
     }

@@ -15,21 +15,21 @@ use crate::{Callback, Target};
 pub struct RecordingSpec {
     /// The instruction or request that started the recording.
     pub source: RecordingSource,
-    /// One channel for both directions, or one for each.
+    /// The channels of the file: one channel for both directions, or one channel for each direction.
     pub channels: RecordingChannels,
-    /// The recorded direction.
+    /// The recorded direction of the audio.
     pub track: Track,
-    /// File format in which the recording is offered.
+    /// File format in which the application can download the recording.
     pub format: RecordingFormat,
-    /// Remove leading and trailing silence when the recording ends.
+    /// Whether silence at the start and end is removed when the recording ends.
     pub trim: bool,
-    /// Length at which the recording ends by itself.
+    /// Length at which the recording ends without a request.
     pub max_length: Option<Duration>,
-    /// Silence after which the recording ends by itself; it counts only while audio arrives.
+    /// Length of the silence that ends the recording. The time counts only while audio packets arrive.
     pub silence_timeout: Option<Duration>,
-    /// Play a tone before the recording.
+    /// Whether a tone is played before the recording.
     pub beep: bool,
-    /// Transcribe the recording once it is complete.
+    /// Whether the recording is transcribed when it is complete.
     #[serde(default)]
     pub transcribe: bool,
     /// The callback that receives the recording's status events.
@@ -54,7 +54,7 @@ impl RecordingSpec {
     }
 }
 
-/// A recording to be made, with the id that its application already knows.
+/// A recording that will start later. The application already knows the id of the recording.
 #[derive(Clone, PartialEq, Debug)]
 pub struct NewRecording {
     /// Id of the recording.
@@ -78,26 +78,26 @@ pub enum RecordingSource {
     Start,
     /// A route in the configuration.
     Trunk,
-    /// The settings of the first participant of a conference.
+    /// The settings of a conference, which its first participant gave.
     Conference,
     /// A request during a conference.
     ConferenceRequest,
 }
 
-/// What a recording contains for the time of a pause.
+/// The content of a recording for the time of a pause.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum PauseBehavior {
-    /// Silence of the same length.
+    /// The recording contains silence of the same length as the pause.
     Silence,
-    /// Nothing: the time is left out.
+    /// The recording contains nothing for the pause.
     Skip,
 }
 
-/// Channels of a recording. With two channels, the left one is the audio from the leg, the right one the audio to the
-/// leg.
+/// Channels of a recording. If there are two channels, the left channel has the audio from the leg and the right
+/// channel has the audio to the leg.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum RecordingChannels {
-    /// One channel with both directions mixed.
+    /// One channel, in which both directions are mixed.
     Mono,
     /// One channel for each direction.
     Dual,
@@ -128,7 +128,7 @@ pub enum RecordingFormat {
 pub struct Recording {
     /// Id of the recording.
     pub id: RecordingId,
-    /// The recorded leg; for a conference, its first participant.
+    /// The recorded leg. In a recording of a conference, the leg of the first participant.
     pub leg: LegId,
     /// The recorded conference; `None` for the recording of a leg.
     #[serde(default)]
@@ -139,7 +139,7 @@ pub struct Recording {
     pub started_at: Timestamp,
     /// Time at which the recording ended.
     pub ended_at: Option<Timestamp>,
-    /// Length of the audio in the file; known once the recording has ended.
+    /// Length of the audio in the file. `None` until the recording has ended.
     pub duration: Option<Duration>,
     /// Status at the time of the event.
     pub status: RecordingStatus,
@@ -152,11 +152,11 @@ pub enum RecordingStatus {
     InProgress,
     /// The recording is paused.
     Paused,
-    /// The file is complete on disk.
+    /// The recording has ended, and its file is complete.
     Completed,
-    /// Nothing was recorded.
+    /// The recording has ended without audio.
     Absent,
-    /// The file could not be written; the reason in words.
+    /// The file could not be written. Contains the reason in words.
     Failed(String),
 }
 
@@ -172,16 +172,16 @@ impl fmt::Display for RecordingStatus {
     }
 }
 
-/// Why a recording ended.
+/// The reason why a recording ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum RecordingEnd {
-    /// It was stopped.
+    /// The call stopped the recording.
     Stopped,
     /// The maximum length was reached.
     MaxLength,
     /// The maximum silence was reached.
     Silence,
-    /// The file could not be written; the reason in words.
+    /// The file could not be written. Contains the reason in words.
     Failed(String),
 }
 
@@ -190,10 +190,10 @@ pub enum RecordingEnd {
 pub(crate) struct ActiveRecording {
     pub(crate) op: OpId,
     pub(crate) facts: Recording,
-    /// Whether it has been asked to stop.
+    /// Whether the call has already ordered the end of the recording.
     pub(crate) stopping: bool,
-    /// Target that is requested when the file is complete, because the leg hung up during the record instruction.
+    /// Target of a request when the file is complete. Set if the leg hung up during the record instruction.
     pub(crate) report_hangup: Option<Target>,
-    /// The transcription to make of the recording once it is complete.
+    /// The transcription that starts when the recording is complete.
     pub(crate) transcribe: Option<TranscriptionOrder>,
 }

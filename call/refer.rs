@@ -1,5 +1,6 @@
-//! Transfers that a far end requests (REFER, and INVITE with Replaces): the leg that it is bridged with is bridged with
-//! another one.
+//! Transfers that a far end requests (REFER, and INVITE with Replaces). The far end that requests the transfer is the
+//! referrer. The leg that is bridged with the referrer is the transferee; the transfer bridges it with another leg, the
+//! target.
 //!
 //! ```text
 //!   referrer ── transferee        The transferee stays with the referrer until the target answers. Without an
@@ -25,37 +26,38 @@ use crate::route::Decision;
 /// Maximum time until the target of a transfer answers.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A transfer that a far end requests.
+/// A transfer request from a far end.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Referred {
-    /// The target with which the transferee is to be bridged.
+    /// The target. The transfer bridges the transferee with this target.
     pub target: ReferTarget,
-    /// The URI as requested (Refer-To).
+    /// The URI in the Refer-To header.
     pub uri: String,
-    /// The referrer's identity as it gives it itself (Referred-By).
+    /// The identity that the referrer claims (Referred-By header).
     pub by: Option<String>,
 }
 
 /// Target of a transfer.
 #[derive(Clone, PartialEq, Debug)]
 pub enum ReferTarget {
-    /// The leg that is bridged with this one. This one has the same far end as the referrer and is in the same call by
-    /// now.
+    /// The leg that is bridged with this second leg of the referrer. The second leg has the same far end as the
+    /// referrer's leg, and both legs are already in the same call.
     Peer(LegId),
-    /// A party that is called.
+    /// A party that this server calls.
     Call {
         /// Address of the called party.
         to: Address,
-        /// Additional SIP headers.
+        /// Additional SIP headers of the INVITE.
         headers: Vec<(String, String)>,
-        /// Value of the Replaces header.
+        /// Value of the Replaces header in the INVITE.
         replaces: Option<String>,
-        /// Credentials for a far end that challenges (digest authentication).
+        /// Credentials for digest authentication, if the far end sends a challenge.
         credentials: Option<Credentials>,
-        /// Names of the trunks to try in order. If empty, the number's prefix selects the trunk.
+        /// Names of the trunks, in the order in which they are tried. If the list is empty, the prefix of the number
+        /// selects the trunk.
         via: Vec<Arc<str>>,
     },
-    /// A number of this server: the transferee does what the number's route says.
+    /// A number of this server. The transferee runs the document or program of the number's route.
     Number(Box<Decision>),
 }
 
@@ -64,7 +66,7 @@ pub enum ReferTarget {
 pub(crate) struct Referral {
     referrer: LegId,
     transferee: LegId,
-    /// The ringback tone that the transferee hears once it is alone.
+    /// The operation that plays a ringback tone to the transferee after the referrer has left.
     ringback: Option<OpId>,
 }
 
@@ -114,7 +116,7 @@ impl Call {
                     self.send_elsewhere(referrer, transferee, |call| call.run(transferee, program));
                 }
                 Decision::Reject(_) => self.order(referrer, LegCommand::AnswerRefer { status: 404 }),
-                // The application of the number knows nothing of this leg and cannot send commands for it.
+                // The application of the number does not know this leg, so it cannot send commands for the leg.
                 Decision::Commands | Decision::CommandsWithin(_) => {
                     self.order(referrer, LegCommand::AnswerRefer { status: 603 });
                 }
@@ -122,7 +124,7 @@ impl Call {
         }
     }
 
-    /// Replaces a leg by an inbound one, which is in the same call by now.
+    /// Replaces the leg `of` with the inbound leg `leg`. Both legs are already in the same call.
     pub(crate) fn take_place(&mut self, leg: LegId, of: LegId) -> Result<Accepted, Refused> {
         let bridge = self.party(of).and_then(|party| party.bridge).filter(|bridge| bridge.told && bridge.with != leg);
         let Some(peer) = bridge.map(|bridge| bridge.with) else {
@@ -137,13 +139,13 @@ impl Call {
         Ok(Accepted::default())
     }
 
-    /// Ends the referrer's part of the transfer and lets the transferee do something else, without a bridge.
+    /// Completes the transfer for the referrer. The transferee loses its bridge and continues with the action `act`.
     fn send_elsewhere(&mut self, referrer: LegId, transferee: LegId, act: impl FnOnce(&mut Self)) {
         self.order(referrer, LegCommand::AnswerRefer { status: 202 });
         self.order(referrer, LegCommand::NotifyRefer { status: 200 });
         self.let_go(referrer, transferee);
         self.let_go(transferee, referrer);
-        // Both bridges are removed directly, so that neither leg is hung up because the other one leaves.
+        // The bridge is removed directly. So neither leg is hung up because the other leg leaves.
         self.unbridge(referrer);
         self.end_wait(transferee, Abort::Replaced);
         self.set_mode(transferee, crate::leg_state::Mode::Document);
@@ -169,14 +171,14 @@ impl Call {
         }
     }
 
-    /// The target of a transfer rings.
+    /// Notifies the referrer that the target of its transfer rings.
     pub(crate) fn target_rings(&mut self, target: LegId) {
         if let Some(referral) = self.party(target).and_then(|party| party.referral) {
             self.tell_referrer(referral.referrer, 180);
         }
     }
 
-    /// The target of a transfer answered.
+    /// Bridges the transferee with the target, because the target answered.
     pub(crate) fn target_answered(&mut self, target: LegId) {
         let Some(referral) = self.party_mut(target).and_then(|party| party.referral.take()) else { return };
         let Referral { referrer, transferee, ringback } = referral;
@@ -188,17 +190,18 @@ impl Call {
         self.clear(referrer, EndedBy::OtherLeg);
     }
 
-    /// Reports the progress of the transfer to the referrer, if it is still there.
+    /// Reports the progress of the transfer to the referrer, if the referrer's leg has not ended.
     fn tell_referrer(&mut self, referrer: LegId, status: u16) {
         if self.party(referrer).is_some_and(|party| !party.info.status.is_final()) {
             self.order(referrer, LegCommand::NotifyRefer { status });
         }
     }
 
-    /// Updates the transfer of a leg that has ended. Returns `true` if the leg that it was bridged with must be left
-    /// alone, because it waits for the target.
+    /// Updates the transfer of a leg that has ended. Returns `true` if the other leg of its bridge waits for the
+    /// target; the caller must not hang up or continue that leg.
     pub(crate) fn end_in_transfer(&mut self, leg: LegId) -> bool {
-        // The target ended: the referrer is notified and stays bridged with the transferee, if both are still there.
+        // The target ended. The referrer is notified. If the referrer and the transferee have not ended, they stay
+        // bridged.
         if let Some(Referral { referrer, transferee, ringback }) =
             self.party_mut(leg).and_then(|party| party.referral.take())
         {
@@ -215,7 +218,7 @@ impl Call {
             }
             return false;
         }
-        // The transferee ended: the target is not needed any more.
+        // The transferee ended, so the target is not needed any more.
         if let Some(target) = self.referral_of(|referral| referral.transferee == leg) {
             if let Some(Referral { referrer, .. }) = self.party_mut(target).and_then(|party| party.referral.take()) {
                 self.tell_referrer(referrer, 487);
@@ -223,7 +226,7 @@ impl Call {
             self.hangup(target, EndCause::OriginatorCancel, EndedBy::OtherLeg);
             return false;
         }
-        // The referrer ended: the transferee waits alone for the target.
+        // The referrer ended, so the transferee waits alone for the target.
         let Some(target) = self.referral_of(|referral| referral.referrer == leg) else { return false };
         let Some(transferee) = self.party(target).and_then(|party| party.referral).map(|it| it.transferee) else {
             return false;
@@ -239,7 +242,7 @@ impl Call {
         true
     }
 
-    /// Bridges `leg` with `to` instead of `from`; the dial of `leg` continues with `to`.
+    /// Bridges `leg` with `to` instead of with `from`. The dial of `leg` continues with `to`.
     fn exchange(&mut self, leg: LegId, from: LegId, to: LegId) {
         self.let_go(from, leg);
         self.adopt(leg, from, to);
@@ -255,7 +258,7 @@ impl Call {
         self.bridge(leg, to, after, true);
     }
 
-    /// Replaces `from` by `to` in the dial of `leg`, if it dialled `from`.
+    /// Replaces `from` by `to` in the dial of `leg`, if this dial called `from`.
     fn adopt(&mut self, leg: LegId, from: LegId, to: LegId) {
         if self.dial_of_mut(leg).is_some_and(|dial| dial.exchange(from, to))
             && let Some(party) = self.party_mut(to)
@@ -264,7 +267,7 @@ impl Call {
         }
     }
 
-    /// Ends the dial of `leg` for `child` without hanging up the child.
+    /// Separates `child` from the dial of `leg`, and does not hang up `child`.
     fn let_go(&mut self, leg: LegId, child: LegId) {
         if let Some(dial) = self.dial_of_mut(leg) {
             dial.let_go(child);
@@ -287,7 +290,7 @@ impl Call {
         }
     }
 
-    /// Returns the leg that is called as the target of a matching transfer.
+    /// Returns the leg of a transfer target. The transfer must satisfy `is_it`.
     fn referral_of(&self, is_it: impl Fn(&Referral) -> bool) -> Option<LegId> {
         let found = |party: &&LegState| party.referral.as_ref().is_some_and(&is_it);
         self.parties.iter().find(found).map(|party| party.info.id)

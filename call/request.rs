@@ -20,8 +20,8 @@ use crate::program::{ChildEvent, Running};
 use crate::stream::StreamSpec;
 
 impl Call {
-    /// Executes an application's request to a leg, or returns why it cannot be executed. A refused request does not
-    /// change the client state.
+    /// Executes an application's request to a leg. Returns the reason if the request cannot be executed. A refused
+    /// request does not change the client state.
     pub fn handle_request(&mut self, now: Now, leg: LegId, request: Request) -> Result<Accepted, Refused> {
         self.set_now(now);
         let Some(party) = self.party_mut(leg) else { return Err(Refused::NoSuchLeg) };
@@ -31,7 +31,7 @@ impl Call {
         if needs_answer(&request.command) && party.info.answered_at.is_none() {
             return Err(Refused::NotAnswered);
         }
-        // Before the answer, only an inbound leg can be transferred: its caller is there already.
+        // Before the answer, only an inbound leg can be transferred, because only an inbound leg already has a caller.
         let ringing_out = party.info.answered_at.is_none() && party.info.direction != Direction::Inbound;
         if ringing_out && matches!(request.command, Command::Transfer(_)) {
             return Err(Refused::NotAnswered);
@@ -185,7 +185,7 @@ impl Call {
         Ok(accepted)
     }
 
-    /// `stream` is the stream that is reported with the answer.
+    /// Answers an inbound leg by request. `stream` is the stream that starts with the answer.
     fn answer_by_request(
         &mut self,
         leg: LegId,
@@ -212,11 +212,11 @@ impl Call {
         Ok(())
     }
 
-    /// Without prompts, the gather runs beside the leg's program; with prompts, it waits behind the queued
-    /// instructions.
+    /// Starts a gather by request. A gather without prompts runs at the same time as the leg's program. A gather with
+    /// prompts waits behind the queued instructions.
     fn gather_by_request(&mut self, leg: LegId, gather: Gather) -> Result<(), Refused> {
         self.stop_gathers(leg);
-        // The document continues after the stopped gather, and may end the leg.
+        // After the stopped gather the document continues, and the document may end the leg.
         if self.party(leg).is_none_or(|party| party.info.status.is_final()) {
             return Err(Refused::Ended);
         }
@@ -230,7 +230,7 @@ impl Call {
         Ok(())
     }
 
-    /// If the leg is already in this conference, only its participation changes.
+    /// Joins a conference by request. If the leg is already in this conference, only its participation changes.
     fn confer_by_request(&mut self, leg: LegId, participation: Participation) {
         let same =
             |party: &LegState| party.conference.as_ref().is_some_and(|now| now.conference == participation.conference);
@@ -252,13 +252,14 @@ impl Call {
         Ok(())
     }
 
-    /// Prepares a leg for a redirect: it leaves the queue, the bridge and the dial that created it.
+    /// Prepares a leg for a redirect. The leg leaves its queue and its bridge, and the dial that created the leg
+    /// releases it.
     fn take_over(&mut self, leg: LegId) {
         self.end_wait(leg, Abort::Replaced);
         if !self.runs_dial(leg) {
             self.part(leg);
         }
-        // Documents that are requested from outside are not a loop of documents.
+        // Documents that come from requests do not count as a loop of documents.
         if let Some(party) = self.party_mut(leg) {
             party.hasty_documents = 0;
         }
@@ -329,7 +330,8 @@ impl Call {
         self.advance(leg);
     }
 
-    /// Ends the running conversation and continues with the next instruction. Returns `false` if no conversation runs.
+    /// Ends the running conversation, then continues with the next instruction. Returns `false` if no conversation
+    /// runs.
     fn stop_conversation(&mut self, leg: LegId) -> bool {
         let converses = |running: &mut Running| matches!(running, Running::Converse(_));
         let Some(running) = self.party_mut(leg).and_then(|party| party.runner.running.take_if(converses)) else {
@@ -340,7 +342,7 @@ impl Call {
         true
     }
 
-    /// Ends the running gathers and removes the waiting ones.
+    /// Ends the running gathers and removes the waiting gathers.
     fn stop_gathers(&mut self, leg: LegId) {
         let Some(party) = self.party_mut(leg) else { return };
         let side = party.side_gather.take();

@@ -7,39 +7,39 @@ use crate::program::instruction::{Program, RejectReason};
 use crate::recording::RecordingSpec;
 use crate::{Callback, Target};
 
-/// The route of an inbound call: the account that it belongs to, and what decides about it.
+/// The route of an inbound call: the account of the call, and the document, program, commands or refusal that follow.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Route {
     /// The name of the account that owns the application.
     pub account: Arc<str>,
-    /// Name of the dialect in which the application is notified.
+    /// Name of the dialect of the application's webhooks.
     pub dialect: Arc<str>,
-    /// Id of the application, if the call goes to one.
+    /// Id of the application, if the call goes to an application.
     pub application: Option<Arc<str>>,
     /// The callback that receives the leg's status events.
     pub status: Option<Callback>,
     /// The recording that starts with the answer.
     pub record: Option<RecordingSpec>,
-    /// What decides about the call.
+    /// The document, program, commands or refusal for the call.
     pub decision: Decision,
 }
 
-/// What decides about an inbound call.
+/// The controller of an inbound call: a document, a program or commands; or a refusal.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Decision {
-    /// A document of an application, fetched at once.
+    /// A document of an application, which is fetched at once.
     Document {
         /// The document to fetch.
         target: Target,
-        /// The document to fetch when another one fails.
+        /// The document that is fetched if another document fails.
         fallback: Option<Target>,
     },
     /// A program from the configuration.
     Program(Program),
-    /// Commands of an application; the call waits for them.
+    /// Commands of an application. The call waits for the commands.
     Commands,
-    /// Commands of an application; the call ends if the first one does not arrive within this time.
+    /// Commands of an application. The call ends if the first command does not arrive within this time.
     CommandsWithin(Duration),
-    /// Nothing: the call is refused.
+    /// No controller: the server refuses the call.
     Reject(RejectReason),
 }

@@ -1,5 +1,5 @@
-//! Sessions with recording servers (SIPREC, RFC 7866): this server calls a recording server and sends it copies of a
-//! leg's audio.
+//! Sessions with recording servers (SIPREC, RFC 7866): this server calls a recording server and sends copies of a leg's
+//! audio to it.
 
 use std::fmt;
 use std::time::Duration;
@@ -11,10 +11,10 @@ use crate::id::{LegId, OpId, SiprecId};
 use crate::output::LegCommand;
 use crate::recording::Track;
 
-/// Maximum tracks of one leg that are sent to recording servers at the same time. Further requests are refused, further
-/// instructions fail.
+/// Maximum number of tracks that one leg sends to recording servers at the same time. At this limit, further requests
+/// are refused and further instructions fail.
 const MOST_TRACKS: usize = 4;
-/// Maximum time until a recording server answers. It is a machine, so it answers soon or not at all.
+/// Maximum time until a recording server answers. No person has to answer, so a working server answers soon.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
 /// Parameters of a session with a recording server.
@@ -24,9 +24,9 @@ pub struct SiprecSpec {
     pub connector: String,
     /// The application's name of the session.
     pub name: Option<String>,
-    /// Directions that are sent, each as a separate stream.
+    /// Directions of the audio that are sent, each as a separate stream.
     pub track: Track,
-    /// Names and values that are sent to the recording server with the metadata of the call.
+    /// Names and values that are sent to the recording server together with the metadata of the call.
     pub parameters: Vec<(String, String)>,
     /// The callback that receives the session's status events.
     pub callback: Option<Callback>,
@@ -46,11 +46,11 @@ pub struct SiprecFacts {
 /// Status changes of a session with a recording server.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum SiprecStatus {
-    /// The recording server accepted the session and receives audio.
+    /// The recording server accepted the session, and audio is sent to it.
     Started,
     /// The recording server asked for a pause of the audio.
     Paused,
-    /// The recording server asked for the audio again.
+    /// The recording server asked for the audio after a pause.
     Resumed,
     /// The session ended normally.
     Stopped,
@@ -64,12 +64,12 @@ impl SiprecStatus {
     }
 }
 
-/// Why a session with a recording server failed. Dialects have an error number for each kind.
+/// The failure of a session with a recording server. Dialects have an error number for each kind.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SiprecFailure {
     /// Kind of the failure.
     pub fault: SiprecFault,
-    /// Description for people.
+    /// Details in words, for operators.
     pub detail: String,
 }
 
@@ -84,13 +84,13 @@ pub enum SiprecFault {
     Unreachable,
     /// The recording server did not answer in time.
     Timeout,
-    /// The recording server refused with this SIP status code.
+    /// The recording server refused the session with this SIP status code.
     Refused(u16),
     /// The recording server accepted none of the audio streams.
     NoAudio,
     /// The recording server hung up.
     HungUp,
-    /// A failure in this server.
+    /// An error in this server.
     Internal,
 }
 
@@ -118,7 +118,7 @@ impl fmt::Display for SiprecStatus {
 pub(crate) struct ActiveSiprec {
     id: SiprecId,
     spec: Box<SiprecSpec>,
-    /// Timer for the recording server's answer; `None` once it has answered.
+    /// Timer for the recording server's answer; `None` after the answer.
     unanswered: Option<OpId>,
 }
 
@@ -127,7 +127,8 @@ fn tracks(track: Track) -> usize {
 }
 
 impl Call {
-    /// Starts a session with a recording server. `None` if the leg would send too many tracks.
+    /// Starts a session with a recording server. Returns `None` if the leg would send more than the maximum number of
+    /// tracks.
     pub(crate) fn start_siprec(&mut self, leg: LegId, spec: Box<SiprecSpec>) -> Option<SiprecId> {
         let party = self.party(leg)?;
         let copied: usize = party.siprecs.iter().map(|one| tracks(one.spec.track)).sum();
@@ -142,7 +143,8 @@ impl Call {
         Some(id)
     }
 
-    /// Does the same as [`Call::start_siprec`], but reports too many tracks as a failed session.
+    /// Does the same as [`Call::start_siprec`]. If the leg would send more than the maximum number of tracks, reports a
+    /// failed session.
     pub(crate) fn try_siprec(&mut self, leg: LegId, spec: Box<SiprecSpec>) {
         if self.start_siprec(leg, spec.clone()).is_none() {
             let id = SiprecId::new(self.now().time, &mut self.rng);
@@ -152,14 +154,14 @@ impl Call {
         }
     }
 
-    /// Stops a session and reports it. Returns the session's name, or `None` if it does not run.
+    /// Stops a session and reports its end. Returns the name of the session, or `None` if the session does not run.
     pub(crate) fn stop_siprec(&mut self, leg: LegId, id: SiprecId) -> Option<Option<String>> {
         let name = self.party(leg)?.siprecs.iter().find(|one| one.id == id)?.spec.name.clone();
         self.end_siprec(leg, id, SiprecStatus::Stopped);
         Some(name)
     }
 
-    /// Stops the sessions with this name, or all if `None`.
+    /// Stops the sessions with this name, or all sessions if `name` is `None`.
     pub(crate) fn stop_siprecs(&mut self, leg: LegId, name: Option<&str>) {
         let named = |spec: &SiprecSpec| name.is_none() || spec.name.as_deref() == name;
         let ids: Vec<_> = self
@@ -171,13 +173,13 @@ impl Call {
         }
     }
 
-    /// Returns the oldest session with this name.
+    /// Returns the oldest session with this name on the leg.
     pub(crate) fn named_siprec(&self, leg: LegId, name: &str) -> Option<SiprecId> {
         let all = &self.party(leg)?.siprecs;
         all.iter().find(|one| one.spec.name.as_deref() == Some(name)).map(|one| one.id)
     }
 
-    /// Handles a status change of a session, reported by the shell.
+    /// Handles a status change of a session that the shell reports.
     pub(crate) fn siprec_changed(&mut self, leg: LegId, id: SiprecId, status: SiprecStatus) {
         let Some(one) = self.party_mut(leg).and_then(|party| party.siprecs.iter_mut().find(|one| one.id == id)) else {
             return;
@@ -192,7 +194,7 @@ impl Call {
         self.emit(leg, EventKind::Siprec(SiprecFacts { id, spec, status }));
     }
 
-    /// Fails the session whose answer timer this is. Returns `false` if it is another timer.
+    /// Ends the session whose answer timer is `op`, with a failure. Returns `false` if `op` is not an answer timer.
     pub(crate) fn siprec_timed_out(&mut self, leg: LegId, op: OpId) -> bool {
         let late = self.party(leg).and_then(|party| party.siprecs.iter().find(|one| one.unanswered == Some(op)));
         let Some(id) = late.map(|one| one.id) else { return false };

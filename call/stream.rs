@@ -1,4 +1,4 @@
-//! Streams: audio to and from an application over a WebSocket, or to it over RTP.
+//! Streams: audio to and from an application over a WebSocket, or audio to an application over RTP.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -13,64 +13,66 @@ use crate::recording::Track;
 /// Parameters of a stream.
 #[derive(Clone, PartialEq, Debug)]
 pub struct StreamSpec {
-    /// Absolute URL with the scheme `ws:` or `wss:`.
+    /// Absolute URL of the application. The scheme is `ws:` or `wss:`.
     pub url: String,
     /// The application's name of the stream.
     pub name: Option<String>,
-    /// Directions that are sent to the application.
+    /// Directions of the audio that are sent to the application.
     pub track: Track,
-    /// Codec of the audio that is sent; the leg's own codec if `None`.
+    /// Codec of the audio that is sent to the application. If `None`, the codec of the leg is used.
     pub codec: Option<StreamCodec>,
-    /// Format of the audio that the application may send to the leg; `None` if it may not send any.
+    /// Format of the audio that the application may send to the leg. `None` if the application may not send audio.
     pub playout: Option<BidirectionalMode>,
     /// Names and values that are sent to the application in the first message.
     pub parameters: Vec<(String, String)>,
     /// The callback that receives the stream's status events.
     pub callback: Option<Callback>,
-    /// Legs that hear the application's audio. While the leg is not bridged, it alone hears the audio.
+    /// Legs that hear the application's audio. While this leg is not bridged, only this leg hears the audio.
     pub hearers: TargetLegs,
     /// Token that is sent to the application in the WebSocket handshake.
     pub auth_token: Option<String>,
-    /// When the connection is made, for a stream that was requested together with its leg.
+    /// Time at which the stream connects, if the stream was requested together with its leg.
     pub opens: ConnectTiming,
-    /// Transport of the audio.
+    /// Transport of the audio to the application.
     pub form: StreamTransport,
 }
 
-/// Transport of a stream's audio to the application. Only with `Messages` can the application send audio. The other
-/// transports carry G.711 only.
+/// Transport of a stream's audio to the application. The application can send audio only with `Messages`. The other
+/// transports carry only G.711.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum StreamTransport {
-    /// The provider's JSON messages on a WebSocket.
+    /// The provider's JSON messages over a WebSocket.
     #[default]
     Messages,
-    /// Binary WebSocket messages, each with the octets of 20 ms of audio and nothing else; both directions are mixed.
+    /// Binary WebSocket messages. Each message has the octets of 20 ms of audio and nothing else. Both directions are
+    /// mixed.
     Octets,
     /// RTP over UDP (RFC 3550), with payload type 0 or 8.
     Rtp(RtpForm),
 }
 
-/// Destinations and packet size of an RTP stream. Directions with the same destination are mixed into one stream.
+/// Destinations and packet size of an RTP stream. If both directions have the same destination, they are mixed into one
+/// stream.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RtpForm {
     /// Destination of the audio from the leg's far end.
     pub inbound: Option<SocketAddr>,
     /// Destination of the audio to the leg's far end.
     pub outbound: Option<SocketAddr>,
-    /// Frames of 20 ms per packet, 1 to 6.
+    /// Number of frames (of 20 ms each) per packet, 1 to 6.
     pub frames: u8,
 }
 
-/// When a stream connects that was requested together with an outbound leg. Its audio starts with the answer in every
-/// case.
+/// Time at which a stream connects, if the stream was requested together with an outbound leg. In every case the audio
+/// of the stream starts with the answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum ConnectTiming {
-    /// At the answer.
+    /// The stream connects at the answer.
     #[default]
     AtAnswer,
-    /// At once, while the leg is being called.
+    /// The stream connects at once, while the leg is being called.
     WhileCalling,
-    /// Before the leg is called: the INVITE waits until the stream is connected or has failed.
+    /// The stream connects before the leg is called. The INVITE waits until the stream is connected or has failed.
     BeforeCalling,
 }
 
@@ -86,7 +88,7 @@ pub enum StreamCodec {
 }
 
 impl StreamCodec {
-    /// Returns the sample rate, in Hz.
+    /// Returns the sample rate of the codec in Hz.
     pub fn hertz(self) -> u32 {
         match self {
             Self::Pcmu | Self::Pcma | Self::L16(SampleRate::Hz8000, _) => 8_000,
@@ -95,38 +97,38 @@ impl StreamCodec {
         }
     }
 
-    /// Returns the size of a sample, in octets.
+    /// Returns the size of one sample in octets.
     pub fn sample_octets(self) -> u32 {
         if matches!(self, Self::L16(..)) { 2 } else { 1 }
     }
 }
 
-/// Sample rates of a stream's linear PCM.
+/// Sample rates of linear PCM in a stream.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SampleRate {
-    /// 8 kHz, narrowband.
+    /// 8 kHz: narrowband.
     Hz8000,
-    /// 16 kHz, wideband.
+    /// 16 kHz: wideband.
     Hz16000,
-    /// 24 kHz, the native rate of many speech synthesisers; only for audio to the leg.
+    /// 24 kHz: the native rate of many speech synthesisers. Only for audio to the leg.
     Hz24000,
 }
 
-/// Byte order of linear samples.
+/// Byte order of linear PCM samples.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ByteOrder {
-    /// Most significant octet first (RFC 3551 §4.5.11).
+    /// Big-endian: most significant octet first (RFC 3551 §4.5.11).
     Big,
-    /// Least significant octet first, as in WAV files.
+    /// Little-endian: least significant octet first, as in WAV files.
     Little,
 }
 
-/// Format of the audio that an application sends.
+/// Format of the audio that an application sends to the leg.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum BidirectionalMode {
-    /// Payload of this codec without headers; a message may have any length.
+    /// Payload of this codec without headers. A message may have any length.
     Payload(StreamCodec),
-    /// A complete audio file (MP3 or WAV) in each message.
+    /// Complete audio files (MP3 or WAV), one file per message.
     Files,
 }
 
@@ -144,7 +146,7 @@ pub struct StreamFacts {
 /// Status changes of a stream.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum StreamStatus {
-    /// The handshake succeeded; audio flows.
+    /// The handshake succeeded, and audio flows.
     Started,
     /// The stream ended normally.
     Stopped,
@@ -152,15 +154,15 @@ pub enum StreamStatus {
     Failed(StreamFailure),
 }
 
-/// Why a stream failed. Dialects have an error number for each kind.
+/// The failure of a stream. Dialects have an error number for each kind.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct StreamFailure {
     /// Kind of the failure.
     pub fault: StreamFault,
     /// Details in words, without credentials.
     pub detail: String,
-    /// Whether the leg ends because of the failure: its document waited for the stream, has no action URL, and has no
-    /// further instruction.
+    /// Whether the leg ends because of the failure. The leg ends if its document waited for the stream and has neither
+    /// an action URL nor a further instruction.
     #[serde(default)]
     pub is_fatal: bool,
 }
@@ -182,23 +184,23 @@ pub enum StreamFault {
     Url,
     /// The scheme is neither `ws:` nor `wss:`.
     Scheme,
-    /// The host name has no address, or one that is not allowed.
+    /// The host name has no address, or only an address that is not allowed.
     Unreachable,
     /// The connection was refused.
     Refused,
-    /// No connection or handshake in time, or no sign of life from the application later.
+    /// There was no connection or handshake in time, or later no sign of life from the application.
     Timeout,
     /// The TLS handshake failed.
     Tls,
-    /// The response to the WebSocket handshake was not 101.
+    /// The response to the WebSocket handshake did not have status 101.
     Handshake,
     /// The application violated the WebSocket protocol (RFC 6455).
     Protocol,
     /// The connection was lost.
     Broken,
-    /// The application closed the connection with a status code that means an error.
+    /// The application closed the connection with a status code for an error.
     Closed,
-    /// A failure in this server.
+    /// An error in this server.
     Internal,
 }
 

@@ -1,4 +1,4 @@
-//! Supervisors: legs that hear another leg's call without being bridged with it.
+//! Supervisors: legs that hear another leg's call and are not bridged with that leg.
 //!
 //! ```text
 //!   leg ── bridged ── other      both hear each other, as in any call
@@ -6,7 +6,8 @@
 //!    +── supervisor              hears both; is heard by both, by the leg alone, or by nobody
 //! ```
 //!
-//! When the leg joins a conference, its supervisors join too, in the same role. When the leg leaves it, they leave it.
+//! When the supervised leg joins a conference, its supervisors also join the conference, in the same role. When the
+//! supervised leg leaves the conference, its supervisors also leave.
 
 use crate::call::Call;
 use crate::conference::{Beep, Coaching, LeaveReason, Participation};
@@ -14,7 +15,7 @@ use crate::id::LegId;
 use crate::leg::{EndCause, EndedBy};
 use crate::output::LegCommand;
 
-/// The call that a supervisor hears, and its role there.
+/// A supervision: the supervised leg and the supervisor's role.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Supervision {
     /// The supervised leg.
@@ -23,7 +24,7 @@ pub struct Supervision {
     pub role: SupervisorRole,
 }
 
-/// Role of a supervisor: the legs that hear it.
+/// Role of a supervisor. The role says which legs hear the supervisor.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SupervisorRole {
     /// All legs of the call hear the supervisor.
@@ -35,7 +36,8 @@ pub enum SupervisorRole {
 }
 
 impl SupervisorRole {
-    /// Returns the coaching of a supervisor of these legs in a conference; `None` if all participants hear it.
+    /// Returns the coaching of a supervisor in a conference. `whom` are the supervised legs. Returns `None` if all
+    /// participants hear the supervisor.
     pub fn coaching(self, whom: Vec<LegId>) -> Option<Coaching> {
         match self {
             Self::Barge => None,
@@ -46,7 +48,7 @@ impl SupervisorRole {
 }
 
 impl Call {
-    /// Starts the supervision by an answered leg. If the leg to supervise has gone, the supervisor is hung up.
+    /// Makes an answered leg the supervisor of another leg. If the other leg has ended, the supervisor is hung up.
     pub(crate) fn supervise(&mut self, leg: LegId, supervision: Supervision) {
         let there = self.party(supervision.of).filter(|party| !party.info.status.is_final());
         if leg == supervision.of || there.is_none() {
@@ -58,7 +60,7 @@ impl Call {
         self.attend(leg);
     }
 
-    /// Changes the role of a supervisor. Returns `false` if the leg supervises nothing.
+    /// Changes the role of a supervisor. Returns `false` if the leg does not supervise another leg.
     pub(crate) fn supervise_as(&mut self, leg: LegId, role: SupervisorRole) -> bool {
         let Some(supervision) = self.party_mut(leg).and_then(|party| party.supervision.as_mut()) else { return false };
         supervision.role = role;
@@ -66,14 +68,14 @@ impl Call {
         true
     }
 
-    /// Ends the supervision by this leg, because it does something else.
+    /// Ends the supervision by this leg, because the leg does something else now.
     pub(crate) fn stop_supervising(&mut self, leg: LegId) {
         if self.party_mut(leg).is_some_and(|party| party.supervision.take().is_some()) {
             self.order(leg, LegCommand::StopSupervising);
         }
     }
 
-    /// Moves the supervisors of a leg that has joined or left a conference.
+    /// Connects the supervisors of a leg again, because the leg has joined or left a conference.
     pub(crate) fn call_supervisors(&mut self, of: LegId) {
         for leg in self.supervisors(of) {
             self.attend(leg);
@@ -87,7 +89,7 @@ impl Call {
         }
     }
 
-    /// Ends the supervision by and of a leg that has ended. Its supervisors are hung up.
+    /// Ends all supervisions in which an ended leg takes part. The supervisors of this leg are hung up.
     pub(crate) fn end_supervisions(&mut self, leg: LegId) {
         self.stop_supervising(leg);
         for supervisor in self.supervisors(leg) {
@@ -100,7 +102,8 @@ impl Call {
         own.map(|party| party.info.id).collect()
     }
 
-    /// Connects a supervisor to the supervised leg: in its conference, or otherwise in its call.
+    /// Connects a supervisor to the supervised leg: in the conference of this leg, or, if it is in no conference, in
+    /// its call.
     fn attend(&mut self, leg: LegId) {
         let Some(supervision) = self.party(leg).and_then(|party| party.supervision.as_deref().copied()) else { return };
         let conference = self.party(supervision.of).and_then(|party| party.conference.as_ref());

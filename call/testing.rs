@@ -1,7 +1,8 @@
-//! Tests drive a call by hand: they feed events, inspect the outputs, and advance a virtual clock.
+//! Support for tests that drive a call by hand: a test feeds events, inspects the outputs, and advances a virtual
+//! clock.
 //!
-//! The script tracks everything that the call starts, so that [`CallScript::assert_settled`] can check at the end that
-//! nothing was left behind. Its methods panic if the test expects something that did not happen.
+//! The script tracks everything that the call starts. So [`CallScript::assert_settled`] can check at the end that
+//! everything has ended. The methods panic if the test expects something that did not happen.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a broken expectation ends the test")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,20 +31,20 @@ use crate::stream::{ConnectTiming, StreamSpec, StreamStatus, StreamTransport};
 use crate::transcription::{TranscriptionSpec, TranscriptionStatus};
 use crate::{Now, Target};
 
-/// A call with a virtual clock, and a record of what the call started.
+/// A call with a virtual clock, and a record of the operations that the call started.
 pub struct CallScript {
-    /// The call itself, for inputs that the script has no method for. Drain its outputs with [`CallScript::drain`]
-    /// afterwards.
+    /// The call itself. Tests use it for inputs that the script has no method for. After such an input, call
+    /// [`CallScript::drain`].
     pub call: Call,
-    /// Time of the virtual clock.
+    /// Current time of the virtual clock.
     pub now: Now,
-    /// All outputs so far, oldest first; tests may clear it.
+    /// All outputs so far, oldest first. Tests may clear the list.
     pub outputs: Vec<Output>,
-    /// Playbacks that are neither finished nor stopped.
+    /// Playbacks that run: neither finished nor stopped.
     pub plays: BTreeSet<(LegId, OpId)>,
     /// Recordings that have not finished.
     pub recordings: BTreeSet<(LegId, OpId)>,
-    /// Recordings that were asked to stop.
+    /// Recordings whose end the call has ordered.
     pub stopping: BTreeSet<(LegId, OpId)>,
     /// Streams that have not ended.
     pub streams: BTreeSet<(LegId, StreamId)>,
@@ -59,9 +60,9 @@ pub struct CallScript {
     pub fetches: Vec<(LegId, FetchId)>,
     /// Operation of the last command to enter a queue.
     pub entering: Option<OpId>,
-    /// Number of `Ended` events per leg.
+    /// Number of `Ended` events of each leg.
     pub ended: BTreeMap<LegId, u32>,
-    /// Number of `Release` commands per leg.
+    /// Number of `Release` commands to each leg.
     pub released: BTreeMap<LegId, u32>,
     /// All legs that were created, oldest first.
     pub legs: Vec<LegId>,
@@ -92,7 +93,7 @@ impl CallScript {
         }
     }
 
-    /// Creates a call with an inbound leg and this decision.
+    /// Creates a call with an inbound leg. The route of the leg has this decision.
     pub fn inbound(decision: Decision) -> Self {
         let mut script = Self::new(7);
         script.incoming(LegId(1), decision);
@@ -104,7 +105,7 @@ impl CallScript {
         Self::inbound(Decision::Program(program(instructions)))
     }
 
-    /// Creates a call with an inbound leg that an application controls by commands and has answered.
+    /// Creates a call with an inbound leg. An application controls the leg by commands and has answered it.
     pub fn commanded() -> Self {
         let mut script = Self::inbound(Decision::Commands);
         script
@@ -113,7 +114,7 @@ impl CallScript {
         script
     }
 
-    /// Creates a call with an outbound leg that does `then` after the answer; it may ring for 30 s.
+    /// Creates a call with an outbound leg that does `then` after the answer. The leg may ring for 30 s.
     pub fn outbound(then: OnAnswer) -> Self {
         let mut script = Self::new(7);
         script.dial_out(LegId(1), |leg| leg.then = then);
@@ -134,7 +135,7 @@ impl CallScript {
         self.drain();
     }
 
-    /// Adds an outbound leg; `change` can modify it before it starts.
+    /// Adds an outbound leg. `change` can modify the leg before it starts.
     pub fn dial_out(&mut self, leg: LegId, change: impl FnOnce(&mut NewLeg)) {
         let info = info(leg, Direction::OutboundApi);
         let invite = Invite {
@@ -192,29 +193,29 @@ impl CallScript {
         self.drain();
     }
 
-    /// Lets the far end answer.
+    /// Lets the far end of a leg answer.
     pub fn answers(&mut self, leg: LegId) {
         self.feed_to(leg, LegEvent::Answered { codec: Some("PCMU".to_owned()), headers: Vec::new(), dialog: None });
     }
 
-    /// Lets the far end refuse with this SIP status code.
+    /// Lets the far end of a leg refuse with this SIP status code.
     pub fn refuses(&mut self, leg: LegId, status: u16) {
         self.feed_to(leg, LegEvent::Ended { reason: LegGone::Rejected, sip_status: Some(status), detail: None });
     }
 
-    /// Lets the far end hang up.
+    /// Lets the far end of a leg hang up.
     pub fn hangs_up(&mut self, leg: LegId) {
         self.feed_to(leg, LegEvent::Ended { reason: LegGone::Bye, sip_status: None, detail: None });
     }
 
-    /// Reports whether the queue admitted the first leg; does nothing if no queue was to be entered.
+    /// Reports whether the queue admitted the first leg. Does nothing if the call has not tried to enter a queue.
     pub fn is_enqueued(&mut self, standing: Result<QueueId, NotQueued>) {
         if let Some(op) = self.entering {
             self.feed(LegEvent::Enqueued { op, standing });
         }
     }
 
-    /// Feeds DTMF digits of the first leg.
+    /// Feeds DTMF digits from the first leg.
     pub fn presses(&mut self, keys: &str) {
         for key in keys.chars() {
             self.feed(LegEvent::Dtmf(key));
@@ -227,7 +228,7 @@ impl CallScript {
         self.feed_to(leg, LegEvent::PlayFinished { op, end: PlaybackEnd::Completed });
     }
 
-    /// Completes the newest recording of a leg: 4 s, of which 1 s of silence was removed.
+    /// Completes the newest recording of a leg: 4 s of audio, of which 1 s of silence was removed.
     pub fn recording_ends(&mut self, leg: LegId, end: RecordingEnd) {
         let op = self.recordings.iter().rev().find(|(of, _)| *of == leg).expect("something is recorded").1;
         let (duration, recorded) = (Duration::from_secs(3), Duration::from_secs(4));
@@ -246,7 +247,7 @@ impl CallScript {
         self.feed(LegEvent::Heard { op, heard });
     }
 
-    /// Feeds a final utterance of the newest speech recognition.
+    /// Feeds a final utterance of the newest speech recognition of the first leg.
     pub fn hears_words(&mut self, text: &str) {
         self.hears(RecognitionEvent::Final(RecognisedText {
             stable: text.to_owned(),
@@ -255,7 +256,7 @@ impl CallScript {
         }));
     }
 
-    /// Ends the newest speech recognition, with a reason if it failed.
+    /// Ends the newest speech recognition. `failed` is the reason if the recognition failed.
     pub fn hears_no_more(&mut self, failed: Option<&str>) {
         let op = self.ears.iter().next_back().expect("somebody listens").1;
         self.feed(LegEvent::RecognitionEnded { op, failed: failed.map(str::to_owned) });
@@ -314,7 +315,7 @@ impl CallScript {
         accepted
     }
 
-    /// Advances the clock; every timer on the way fires at its own time.
+    /// Advances the clock by this time. Every timer that is due in this time fires at its own moment.
     pub fn passes(&mut self, length: Duration) {
         let end = self.now.instant + length;
         while let Some(due) = self.call.poll_timeout().filter(|due| *due <= end) {
@@ -354,7 +355,8 @@ impl CallScript {
                 let leg = *leg;
                 assert!(!self.released.contains_key(&leg), "{command:?} after the release");
                 match &**command {
-                    // Digits and tones that a request started end by themselves or with the leg.
+                    // Digits and tones that a request started need no stop command: they end by themselves or with the
+                    // leg.
                     LegCommand::Play { op, .. } | LegCommand::SendDigits { op, .. } => {
                         self.plays.insert((leg, *op));
                     }
@@ -410,7 +412,7 @@ impl CallScript {
         }
     }
 
-    /// Completes every recording that was asked to stop.
+    /// Completes every recording whose end the call has ordered.
     pub fn close_recordings(&mut self) {
         for (leg, op) in std::mem::take(&mut self.stopping) {
             if self.recordings.contains(&(leg, op)) {
@@ -427,8 +429,7 @@ impl CallScript {
         }
     }
 
-    /// Asserts that nothing is left: every leg has ended once and been released once, and nothing that was started
-    /// still runs.
+    /// Asserts that every leg has ended once and was released once, and that no operation still runs.
     pub fn assert_settled(&self) {
         assert!(self.call.is_finished(), "legs are left: {:?}", self.call.legs().collect::<Vec<_>>());
         assert_eq!(self.call.poll_timeout(), None, "a timer is left");
@@ -444,13 +445,13 @@ impl CallScript {
         assert!(self.conversations.is_empty(), "conversations are left: {:?}", self.conversations);
     }
 
-    /// Asserts that no audio of the legs' programs is left. Audio that a request started beside the program (digits,
-    /// the tone of a recording) ends with the leg.
+    /// Asserts that no audio of the legs' programs still plays. Audio that a request started during the program
+    /// (digits, the tone of a recording) ends with the leg.
     pub fn assert_silent(&self) {
         assert!(self.plays.is_empty(), "audio is left: {:?}", self.plays);
     }
 
-    /// Returns the events so far, oldest first.
+    /// Returns all events so far, oldest first.
     pub fn events(&self) -> impl DoubleEndedIterator<Item = &CallEvent> {
         self.outputs.iter().filter_map(|output| match output {
             Output::Event(event) => Some(&**event),
@@ -458,7 +459,7 @@ impl CallScript {
         })
     }
 
-    /// Returns the commands to a leg so far, oldest first.
+    /// Returns all commands to a leg so far, oldest first.
     pub fn orders(&self, leg: LegId) -> impl DoubleEndedIterator<Item = &LegCommand> {
         self.outputs.iter().filter_map(move |output| match output {
             Output::Leg { leg: of, command } if *of == leg => Some(&**command),
@@ -466,7 +467,7 @@ impl CallScript {
         })
     }
 
-    /// Returns the document requests so far, oldest first.
+    /// Returns all document requests so far, oldest first.
     pub fn asked(&self) -> impl DoubleEndedIterator<Item = &Fetch> {
         self.outputs.iter().filter_map(|output| match output {
             Output::Fetch(fetch) => Some(&**fetch),
@@ -479,18 +480,18 @@ impl CallScript {
         self.asked().next_back().map(|fetch| &*fetch.target.url)
     }
 
-    /// Returns whether there was such an event.
+    /// Returns whether the call has emitted an event that satisfies `what`.
     pub fn told(&self, what: impl Fn(&EventKind) -> bool) -> bool {
         self.events().any(|event| what(&event.kind))
     }
 
-    /// Returns whether there was such a command to a leg.
+    /// Returns whether the call has given a command to the leg that satisfies `what`.
     pub fn ordered(&self, leg: LegId, what: impl Fn(&LegCommand) -> bool) -> bool {
         self.orders(leg).any(what)
     }
 }
 
-/// Returns the facts of a leg from `+15550001` to `+15550002`.
+/// Returns the facts of a leg with a call from `+15550001` to `+15550002`.
 pub fn info(leg: LegId, direction: Direction) -> LegInfo {
     LegInfo {
         id: leg,
@@ -517,7 +518,7 @@ pub fn info(leg: LegId, direction: Direction) -> LegInfo {
     }
 }
 
-/// Returns a program of these instructions.
+/// Returns a program with these instructions.
 pub fn program(instructions: Vec<Instruction>) -> Program {
     Program { instructions, warnings: Vec::new() }
 }
@@ -532,7 +533,8 @@ pub fn file(name: &str) -> Play {
     Play::once(AudioSource::Url(format!("http://app.test/{name}.wav")))
 }
 
-/// Returns a gather of up to four digits, ended by `#`: 5 s of silence, one attempt, action `gathered`.
+/// Returns a gather of up to four digits with the terminator `#`, a timeout of 5 s, one attempt and the action
+/// `gathered`.
 pub fn gather() -> Gather {
     Gather {
         prompts: Vec::new(),
@@ -554,7 +556,7 @@ pub fn gather() -> Gather {
     }
 }
 
-/// Returns a gather as [`gather`] does, which also recognises speech and ends after a pause of 1 s.
+/// Returns the same gather as [`gather`], but with speech recognition. A pause of 1 s ends the speech.
 pub fn spoken_gather() -> Gather {
     let speech = GatherSpeech {
         listening: RecognitionSpec::default(),
@@ -585,7 +587,7 @@ pub fn recording() -> RecordingSpec {
     RecordingSpec::whole(RecordingSource::Request, RecordingChannels::Mono)
 }
 
-/// Returns a session with a recording server for both directions, with this name.
+/// Returns a recording-server session with this name for both directions.
 pub fn siprec(name: &str) -> Box<SiprecSpec> {
     Box::new(SiprecSpec {
         connector: "recorder".to_owned(),
@@ -613,12 +615,12 @@ pub fn stream(name: &str) -> StreamSpec {
     }
 }
 
-/// Returns a conversation in English with everything else off.
+/// Returns a conversation in English. All other options are off.
 pub fn conversation() -> ConversationSpec {
     ConversationSpec::new(ConversationTarget::Application("ws://app.test/".to_owned()))
 }
 
-/// Returns a dial of these numbers, all at once for 20 s, that answers the caller first and has no action.
+/// Returns a dial that calls these numbers at once, for 20 s. The dial answers the caller first and has no action.
 pub fn dial(numbers: &[&str]) -> Dial {
     Dial {
         targets: numbers.iter().map(|number| DialTarget::new(Address::from(*number))).collect(),
@@ -650,7 +652,7 @@ pub fn dequeue(queue: &str) -> Dial {
     Dial { queue, action: Some(target("dialed")), ..dial(&[]) }
 }
 
-/// Returns whether the command plays a country's ringback tone.
+/// Returns whether the command plays the ringback tone of a country.
 pub fn is_ringback(command: &LegCommand) -> bool {
     matches!(command, LegCommand::Play { play: Play { source: AudioSource::Tone(Tone::Ringback(_)), .. }, .. })
 }

@@ -1,4 +1,4 @@
-//! The timers of one call. There are only a few at a time, so a linear search is cheaper than a heap.
+//! The timers of one call. A call has only a few timers at a time, so a linear search is cheaper than a heap.
 
 use std::time::Instant;
 
@@ -24,7 +24,7 @@ impl Timers {
         self.0.iter().map(|(at, ..)| *at).min()
     }
 
-    /// Removes and returns the earliest timer that is due. Of two timers for the same moment, the one that was set
+    /// Removes and returns the earliest timer that is due. If two timers have the same time, the timer that was set
     /// first comes first.
     pub(crate) fn pop_due(&mut self, now: Instant) -> Option<(LegId, OpId)> {
         let (index, _) =

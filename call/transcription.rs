@@ -1,4 +1,4 @@
-//! Transcriptions: the speech of a leg or of a recording as text.
+//! Transcriptions: text of the speech of a leg or of a recording.
 
 use std::fmt;
 
@@ -14,35 +14,36 @@ use crate::recording::{Recording, Track};
 pub struct TranscriptionSpec {
     /// The application's name of the transcription.
     pub name: Option<String>,
-    /// The transcribed direction; each direction is recognised separately.
+    /// The transcribed direction of the audio. Each direction is recognised separately.
     pub track: Track,
     /// Parameters of the recognition.
     pub listening: RecognitionSpec,
-    /// The application's labels of the inbound and of the outbound track.
+    /// The application's labels of the inbound track and of the outbound track.
     pub labels: (Option<String>, Option<String>),
-    /// The application's names of recogniser and model. They are returned with the events and not interpreted.
+    /// The application's names of the recogniser and the model. The server does not interpret these names and returns
+    /// them with the events.
     pub engine: (String, String),
-    /// Report the whole text once at the end instead of each utterance.
+    /// Whether the whole text is reported once at the end. Otherwise each utterance is reported.
     pub at_end: bool,
-    /// Start only if no transcription with this name runs.
+    /// Whether the transcription starts only if no transcription with the same name runs.
     pub alone: bool,
     /// The callback that receives the events of the transcription.
     pub callback: Option<Callback>,
 }
 
-/// Maximum size of the text that is kept for a report at the end, in octets. Later speech is left out.
+/// Maximum size, in octets, of the text that is stored for a report at the end. Later speech is left out.
 pub(crate) const MOST_SAID: usize = 1024 * 1024;
 
-/// Facts about a live transcription at an event.
+/// Facts about a live transcription at the time of an event.
 #[derive(Clone, PartialEq, Debug)]
 pub struct TranscriptionFacts {
     /// Id of the transcription.
     pub id: TranscriptionId,
     /// Parameters of the transcription.
     pub spec: Box<TranscriptionSpec>,
-    /// Number of earlier events of the transcription, from 0.
+    /// Number of earlier events of this transcription; 0 for the first event.
     pub sequence: u32,
-    /// What happened.
+    /// The event.
     pub status: TranscriptionStatus,
 }
 
@@ -53,7 +54,7 @@ pub enum TranscriptionStatus {
     Started,
     /// Speech was recognised.
     Said {
-        /// `Inbound` or `Outbound`.
+        /// The direction in which the text was spoken: `Inbound` or `Outbound`.
         track: Track,
         /// The recognised text.
         words: RecognisedText,
@@ -62,9 +63,10 @@ pub enum TranscriptionStatus {
     },
     /// The transcription ended.
     Stopped,
-    /// The transcription ended; the whole text, one line per utterance. Only if it is reported at the end.
+    /// The transcription ended. Contains the whole text, one line per utterance. Used only if the text is reported at
+    /// the end.
     Whole(String),
-    /// The transcription could not start, or failed; the reason in words.
+    /// The transcription failed, or could not start. Contains the reason in words.
     Failed(String),
 }
 
@@ -91,13 +93,13 @@ pub(crate) struct Transcribing {
     pub(crate) op: OpId,
     pub(crate) spec: Box<TranscriptionSpec>,
     pub(crate) sequence: u32,
-    /// Whether it has been asked to stop; speech before that is still being reported.
+    /// Whether the call has ordered the end of the transcription. Speech before that order is still being reported.
     pub(crate) stopping: bool,
-    /// The text so far, if it is reported at the end.
+    /// The text so far; used only if the text is reported at the end.
     pub(crate) said: String,
 }
 
-/// A transcription to make of a recording once that is complete.
+/// An order to transcribe a recording when the recording is complete.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct TranscriptionOrder {
     /// The callback that receives the result or the failure.
@@ -120,10 +122,10 @@ pub struct Transcript {
 /// Progress of the transcription of a recording.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub enum TranscriptState {
-    /// The transcription is being made.
+    /// The transcription is not complete yet.
     InProgress,
-    /// The transcription is complete; the recognised text.
+    /// The transcription is complete. Contains the recognised text.
     Completed(RecognisedText),
-    /// The transcription failed; the reason in words.
+    /// The transcription failed. Contains the reason in words.
     Failed(String),
 }

@@ -1,4 +1,5 @@
-//! Checks that types cannot express: names must exist, addresses must be usable, settings must agree with each other.
+//! Checks of a decoded configuration that the types cannot make: names must exist, addresses must be usable, and
+//! settings must agree with each other.
 
 mod agents;
 mod gateways;
@@ -15,8 +16,8 @@ use crate::decode::nearest;
 use crate::document::Document;
 use crate::error::Fault;
 
-/// Adds every problem of `config` to `faults`; a key that already has a fault gets no second one. Returns notes:
-/// settings that are valid but dangerous or without effect.
+/// Adds every problem of `config` to `faults`, at most one fault for each key. Returns the notes about settings that
+/// are valid but dangerous or without effect.
 pub(crate) fn check(config: &Config, document: &Document, faults: &mut Vec<Fault>) -> Vec<Fault> {
     let unread = faults.len();
     let mut report = Report { document, faults, unread, notes: Vec::new() };
@@ -26,12 +27,12 @@ pub(crate) fn check(config: &Config, document: &Document, faults: &mut Vec<Fault
     report.notes
 }
 
-/// Collects the faults and notes with their paths.
+/// Collects the faults and the notes, each with the path of its key.
 struct Report<'a> {
     document: &'a Document,
     faults: &'a mut Vec<Fault>,
-    /// Number of faults at the start of `faults` that are values that could not be read. At their keys stands a
-    /// default, not the configured value.
+    /// Number of faults at the start of `faults` that report values that could not be read. In the configuration, these
+    /// keys have a default instead of the configured value.
     unread: usize,
     notes: Vec<Fault>,
 }
@@ -49,7 +50,7 @@ impl Report<'_> {
         self.notes.push(Fault { origin: self.document.origin(&path), path, message: message.into() });
     }
 
-    /// Returns whether the key has a fault, or is part of a value that could not be read.
+    /// Returns whether the key has a fault, or belongs to a value that could not be read.
     fn is_faulty(&self, path: &str) -> bool {
         self.is_unread(path) || self.faults.iter().any(|fault| fault.path == path)
     }
@@ -62,7 +63,7 @@ impl Report<'_> {
         })
     }
 
-    /// Adds a fault for every key whose value has been used by an earlier key.
+    /// Adds a fault for every key whose value is the same as the value of an earlier key.
     fn unique<K: std::hash::Hash + Eq>(&mut self, what: &str, keys: impl IntoIterator<Item = (String, K)>) {
         let mut seen = std::collections::HashMap::new();
         for (path, key) in keys {
@@ -83,7 +84,7 @@ impl Report<'_> {
         }
     }
 
-    /// Adds a fault if nothing has this name. `known` are the names in the list `{what}s`.
+    /// Adds a fault if `known`, the names in the list `{what}s`, does not contain `name`.
     fn exists(&mut self, path: String, what: &str, name: &str, known: &[&str]) {
         if known.contains(&name) || self.is_incomplete(&format!("{what}s")) {
             return;
@@ -102,7 +103,7 @@ impl Report<'_> {
         self.fault(path, format!("there is no {what} {name:?}; {help}"));
     }
 
-    /// Returns whether names in this list could not be read; then it is not known which names exist.
+    /// Returns whether some names in this list could not be read. In this case it is not known which names exist.
     fn is_incomplete(&self, list: &str) -> bool {
         self.faults.iter().take(self.unread).any(|fault| match fault.path.strip_prefix(list) {
             Some(rest) => rest.split_once(']').is_none_or(|(_, key)| matches!(key, "" | ".name" | ".id")),
@@ -111,8 +112,8 @@ impl Report<'_> {
     }
 }
 
-/// Returns whether the text is a valid name of an account or a trunk, or user of an endpoint: 1 to 64 letters, digits,
-/// `-`, `_` and `.`.
+/// Returns whether the text is a valid name of an account or a trunk, or a valid user name of an endpoint: 1 to 64
+/// letters, digits, `-`, `_` and `.`.
 fn is_name(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text.bytes().all(|octet| octet.is_ascii_alphanumeric() || b"-_.".contains(&octet))
 }

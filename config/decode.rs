@@ -1,8 +1,8 @@
 //! Decodes the untyped document to a [`Config`] and collects all errors.
 //!
-//! serde stops at the first error. Therefore the faulty value is reported and removed (or replaced by a stand-in if it
-//! is required), and the whole document is decoded again until that succeeds. A configuration is small and errors are
-//! few.
+//! serde stops at the first error. Therefore `decode` reports the faulty value and removes it from the document, or
+//! replaces it by a valid value if the key is required. Then `decode` decodes the whole document again, until there are
+//! no more errors. This is fast enough, because a configuration is small and has few errors.
 
 use std::collections::HashMap;
 
@@ -28,16 +28,18 @@ const SECRETS: [&str; 11] = [
     "stt_key",
 ];
 
-/// Keys outside any table.
+/// Keys that belong above the first table of the file.
 const TOP: [&str; 2] = ["data_dir", "drain_timeout"];
 
-/// Maximum number of faults. Decoding stops there, because a longer list would not be read.
+/// Maximum number of faults. Decoding stops at this number, because nobody would read a longer list.
 const MOST_FAULTS: usize = 500;
 
-/// Stand-ins for a required key whose value is missing or wrong: an empty text, or a number that can be called.
+/// Values that replace the missing or wrong value of a required key: first an empty text, then a telephone number that
+/// can be called.
 const STAND_INS: [&str; 2] = ["", "0"];
 
-/// Returns the configuration, with the default at every faulty key, and adds the faults to `faults`, one per key.
+/// Returns the configuration, in which every faulty key has its default, and adds the faults to `faults`, at most one
+/// for each key.
 pub(crate) fn decode(document: &mut Document, faults: &mut Vec<Fault>) -> Config {
     let mut stand_ins: HashMap<String, std::slice::Iter<'static, &'static str>> = HashMap::new();
     loop {
@@ -55,7 +57,7 @@ pub(crate) fn decode(document: &mut Document, faults: &mut Vec<Fault>) -> Config
                 Err(message) => (at.clone(), explain(&at, &message, document.text(&at)), false),
             },
         };
-        // A second error at the same path concerns a stand-in of this function, or a value that it removed.
+        // A second error at the same path is caused by a value that this function inserted or removed.
         let again = faults.iter().any(|fault| fault.path == path);
         if !again {
             faults.push(Fault { origin: document.origin(&path), path: path.clone(), message });
@@ -95,8 +97,8 @@ fn missing_field(message: &str) -> Option<&str> {
     message.strip_prefix("missing field `")?.strip_suffix('`')
 }
 
-/// Returns the message with the expected form, and without the value of a secret. `given` is the configured value, if
-/// it is text.
+/// Returns the error message with the expected form. The message never contains the value of a secret. `given` is the
+/// configured value if the value is text.
 fn explain(path: &str, message: &str, given: Option<String>) -> String {
     let key = path.rsplit('.').next().unwrap_or(path);
     if message.starts_with("unknown field") {
@@ -136,7 +138,7 @@ fn explain(path: &str, message: &str, given: Option<String>) -> String {
     }
 }
 
-/// Returns serde's name of an expected type in words that need no knowledge of Rust.
+/// Returns a description of a type that serde expected. A reader of the description need not know Rust.
 fn in_words(expected: &str) -> String {
     match expected {
         "u8" => "a whole number from 0 to 255",
@@ -153,7 +155,7 @@ fn in_words(expected: &str) -> String {
     .to_owned()
 }
 
-/// Returns what serde's message says about the value that was found.
+/// Returns the part of serde's message that describes the configured value.
 fn written(message: &str) -> &str {
     match quoted(message).next() {
         Some(value) => value,
@@ -163,17 +165,17 @@ fn written(message: &str) -> &str {
     }
 }
 
-/// Returns whether the text would be a number or a boolean without its quotes.
+/// Returns whether the text without its quotes would be a number or a boolean.
 fn is_literal(text: &str) -> bool {
     text.parse::<i64>().is_ok() || text.parse::<bool>().is_ok()
 }
 
-/// Returns the texts between backquotes, in order.
+/// Returns the texts between backquotes, in the order of the message.
 fn quoted(message: &str) -> impl Iterator<Item = &str> {
     message.split('`').skip(1).step_by(2)
 }
 
-/// Returns the known word that is most similar to `given`, if one is similar enough to be suggested.
+/// Returns the known word that is most similar to `given`, or `None` if no known word is similar enough.
 pub(crate) fn nearest<'a>(given: &str, known: &[&'a str]) -> Option<&'a str> {
     let longest = (given.len() / 3).max(1);
     known

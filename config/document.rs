@@ -1,4 +1,4 @@
-//! The configuration file and the environment as one table that records where each key was set.
+//! The configuration file and the environment, joined to one table that records where each key was set.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -7,28 +7,29 @@ use toml::de::{DeTable, DeValue};
 
 use crate::error::{Fault, Origin};
 
-/// Keys that belong to this server although their variable contains no `__`.
+/// Keys of this server whose environment variables contain no `__`.
 const TOP_LEVEL_SCALARS: [&str; 2] = ["data_dir", "drain_timeout"];
 
-/// A parsed configuration before it is decoded to types. A path has the form `numbers[2].voice_url`.
+/// A parsed configuration before it is decoded to types. The path of a key has the form `numbers[2].voice_url`.
 #[derive(Debug, Default)]
 pub(crate) struct Document {
     pub(crate) table: toml::Table,
     origins: HashMap<String, Origin>,
-    /// The environment variables by path. The type of a variable's value is known only once its key is decoded.
+    /// The environment variables, each under the path of its key. The type of a variable's value is known only when the
+    /// key is decoded.
     variables: BTreeMap<String, Variable>,
 }
 
 #[derive(Debug)]
 struct Variable {
-    /// Readings of the value that have not been tried yet; the next one is the last element.
+    /// Interpretations of the value that have not been tried. The next interpretation is the last element.
     readings: Vec<Value>,
-    /// Error messages of the readings that failed.
+    /// Error messages of the interpretations that failed.
     complaints: Vec<String>,
 }
 
 impl Document {
-    /// Parses the file. On failure it returns all syntax errors that the parser can find.
+    /// Parses the file. If the file is not valid TOML, returns all syntax errors that the parser can find.
     pub(crate) fn parse(text: &str) -> Result<Self, Vec<Fault>> {
         let (table, errors) = DeTable::parse_recoverable(text);
         if !errors.is_empty() {
@@ -44,19 +45,20 @@ impl Document {
         Ok(document)
     }
 
-    /// Sets the values of the `TANDEM_*` variables. Returns faults for variables whose path is invalid.
+    /// Sets the keys of the `TANDEM_*` variables to the values of these variables. Returns a fault for each variable
+    /// whose path is invalid.
     pub(crate) fn overlay(&mut self, environment: impl IntoIterator<Item = (String, String)>) -> Vec<Fault> {
         let mut ours: Vec<(String, Vec<String>, String)> = environment
             .into_iter()
             .filter_map(|(name, text)| {
                 let key = name.strip_prefix("TANDEM_")?.to_ascii_lowercase();
-                // Container orchestrators set variables such as TANDEM_PORT for a service named tandem; those are not
-                // settings.
+                // A container orchestrator sets variables such as TANDEM_PORT if a service has the name tandem. These
+                // variables are not settings of the server.
                 let ours = key.contains("__") || TOP_LEVEL_SCALARS.contains(&key.as_str());
                 ours.then(|| (name, key.split("__").map(str::to_owned).collect(), text))
             })
             .collect();
-        // Array elements must be set in numerical order: 10 after 9.
+        // Array elements must be set in numerical order, with element 10 after element 9.
         ours.sort_by_key(|(_, segments, _)| {
             segments.iter().map(|segment| (segment.parse::<usize>().unwrap_or(0), segment.clone())).collect::<Vec<_>>()
         });
@@ -69,7 +71,7 @@ impl Document {
         faults
     }
 
-    /// Returns where the key was set, or the nearest table around it.
+    /// Returns where the key was set. If the key was not set, returns where the nearest table around the key was set.
     pub(crate) fn origin(&self, path: &str) -> Origin {
         let mut path = path;
         loop {
@@ -88,8 +90,8 @@ impl Document {
         self.origins.contains_key(path)
     }
 
-    /// Replaces the value of the variable at or above `path` by its next reading, after the error `complaint`. If there
-    /// is none left, returns the most informative error.
+    /// Replaces the value of the variable at `path` or above `path` by the next interpretation, because the current
+    /// interpretation caused the error `complaint`. If no interpretation remains, returns the most informative error.
     pub(crate) fn read_otherwise(&mut self, path: &str, complaint: String) -> Result<(), String> {
         let at =
             self.variables.keys().find(|key| path == key.as_str() || path.starts_with(&format!("{key}["))).cloned();
@@ -108,8 +110,8 @@ impl Document {
         Ok(())
     }
 
-    /// Removes a value. For an array element it removes the whole array, so that the indexes of the other elements stay
-    /// correct. Returns `false` if there was no such value.
+    /// Removes the value at the path. For an array element, removes the whole array, because the other elements would
+    /// otherwise get wrong indexes. Returns false if the path has no value.
     pub(crate) fn remove(&mut self, path: &str) -> bool {
         let path = path.trim_end_matches(']').rsplit_once('[').map_or(path, |(array, index)| {
             if index.bytes().all(|octet| octet.is_ascii_digit()) { array } else { path }
@@ -124,7 +126,7 @@ impl Document {
         }
     }
 
-    /// Sets a key to a text. Returns `false` if the table around it does not exist.
+    /// Sets a key to a text. Returns false if the table around the key does not exist.
     pub(crate) fn put(&mut self, path: &str, text: &str) -> bool {
         let (parent, key) = path.rsplit_once('.').unwrap_or(("", path));
         let table = match parent {
@@ -134,12 +136,12 @@ impl Document {
         table.map(|table| table.insert(key.to_owned(), Value::String(text.to_owned()))).is_some()
     }
 
-    /// Returns the text at a key as it was written; `None` if the value is not text.
+    /// Returns the text of a key as it was configured, or `None` if the value is not text.
     pub(crate) fn text(&mut self, path: &str) -> Option<String> {
         let from_variable = self.variables.contains_key(path);
         match self.value_mut(path)? {
             Value::String(text) => Some(text.clone()),
-            // A variable that was read as a list: the list is its last reading.
+            // A variable is interpreted as a list last, so this list was configured as one text.
             Value::Array(list) if from_variable => {
                 Some(list.iter().map(Value::as_str).collect::<Option<Vec<_>>>()?.join(", "))
             }
@@ -199,7 +201,8 @@ impl Document {
                 }
                 Some(value) => match segment.parse::<usize>() {
                     Ok(index) => {
-                        // A table that was created for an earlier segment is in fact an array.
+                        // The value was created as a table for an earlier segment, but this index shows that the value
+                        // is an array.
                         if value.as_table().is_some_and(toml::Table::is_empty) {
                             *value = Value::Array(Vec::new());
                         }
@@ -248,7 +251,8 @@ impl Document {
     }
 }
 
-/// Follows one segment of a path, `key` or `key[0]`, from a value or from the root.
+/// Returns the value that one segment of a path, `key` or `key[0]`, selects in `value`, or in `root` if `value` is
+/// `None`.
 fn step<'a>(value: Option<&'a mut Value>, root: Option<&'a mut toml::Table>, segment: &str) -> Option<&'a mut Value> {
     let table = match value {
         Some(value) => value.as_table_mut()?,

@@ -1,4 +1,4 @@
-//! Errors of a configuration and where they are.
+//! The errors of a configuration and the places of these errors.
 
 use std::fmt;
 
@@ -20,7 +20,7 @@ impl Errors {
         Self { notes, ..self }
     }
 
-    /// Returns the notes, one line each: settings that are valid but dangerous or without effect.
+    /// Returns one line for each note. A note is about a setting that is valid but dangerous or without effect.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
@@ -32,7 +32,8 @@ impl Errors {
 }
 
 impl fmt::Display for Errors {
-    /// Writes one line per fault: `tandem.toml:12: trunks[0].account: there is no account "acm"; did you mean "acme"?`
+    /// Writes one line for each fault, for example `tandem.toml:12: trunks[0].account: there is no account "acm"; did
+    /// you mean "acme"?`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let lines: Vec<String> = self.faults.iter().map(|fault| fault.line(self.file.as_deref())).collect();
         f.write_str(&lines.join("\n"))
@@ -44,11 +45,11 @@ impl std::error::Error for Errors {}
 /// One error of a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
-    /// Where the key was set.
+    /// The place where the key was set.
     pub origin: Origin,
-    /// The key, for example `numbers[2].voice_url`; empty if the file is not valid TOML.
+    /// The key, for example `numbers[2].voice_url`. The path is empty if the file is not valid TOML.
     pub path: String,
-    /// What is wrong and what would be valid. Never contains a secret.
+    /// A description of the error and of a valid value. The message never contains a secret.
     pub message: String,
 }
 
@@ -70,13 +71,13 @@ impl Fault {
     }
 }
 
-/// Where a key was set.
+/// The place where a key was set.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Origin {
-    /// Not set: the fault concerns a default, or the file as a whole.
+    /// The key was not set. The fault concerns a default, or the file as a whole.
     Whole,
-    /// In this line of the file, counted from 1.
+    /// The key was set in this line of the file. The first line has the number 1.
     Line(usize),
-    /// By this environment variable.
+    /// The key was set by the environment variable with this name.
     Variable(String),
 }

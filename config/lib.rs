@@ -40,13 +40,13 @@ pub use error::{Errors, Fault, Origin};
 use document::Document;
 use reload::Written;
 
-/// All settings. `Default` gives the settings that apply without a file and without variables.
+/// All settings. `Default` returns the settings of a server without a configuration file and without variables.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Directory for files without a key of their own: caches, generated credentials.
+    /// Directory for files whose place has no key, for example caches and generated credentials.
     pub data_dir: PathBuf,
-    /// Maximum time that live calls may continue after SIGTERM. Whole seconds in the file.
+    /// Maximum time that live calls may continue after SIGTERM. In the file, the value is in whole seconds.
     #[serde(deserialize_with = "seconds")]
     pub drain_timeout: Duration,
     /// `[sip]`: SIP sockets, limits, registrar and bans.
@@ -63,7 +63,7 @@ pub struct Config {
     pub recordings: RecordingsConfig,
     /// `[webhooks]`: network policy and TLS of requests to applications.
     pub webhooks: WebhooksConfig,
-    /// `[[origins]]`: origins of application URLs that are reached at another origin.
+    /// `[[origins]]`: origins of application URLs to which the server connects at another origin.
     pub origins: Vec<OriginConfig>,
     /// `[streams]`: limits of WebSocket streams.
     pub streams: StreamsConfig,
@@ -81,9 +81,9 @@ pub struct Config {
     pub trunks: Vec<TrunkConfig>,
     /// `[[applications]]`: the webhooks of numbers and outbound calls.
     pub applications: Vec<Application>,
-    /// `[[numbers]]`: numbers and what decides about the calls to them.
+    /// `[[numbers]]`: telephone numbers, each with the setting that decides about calls to the number.
     pub numbers: Vec<NumberConfig>,
-    /// `[[number_pool]]`: numbers that accounts may take with a request.
+    /// `[[number_pool]]`: telephone numbers that an account may take with a request to the API.
     pub number_pool: Vec<Block>,
     /// `[[agents]]`: voice agents.
     pub agents: Vec<AgentConfig>,
@@ -93,10 +93,10 @@ pub struct Config {
     pub siprec: Vec<SiprecConfig>,
     /// `[[endpoints]]`: SIP phones that register.
     pub endpoints: Vec<EndpointConfig>,
-    /// Notes for the operator, one line each: settings that are valid but dangerous or without effect.
+    /// One line for each note to the operator. A note is about a setting that is valid but dangerous or without effect.
     #[serde(skip)]
     pub notes: Vec<String>,
-    /// The keys that were set, for the comparison at a reload.
+    /// The keys that were set. A reload compares them with the keys of the new configuration.
     #[serde(skip)]
     written: Written,
 }
@@ -135,11 +135,13 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Reads the file at `path` (the defaults if `None`), applies the environment, and checks the result.
+    /// Reads the file at `path`, applies the environment, and checks the result. If `path` is `None`, starts from the
+    /// defaults.
     ///
-    /// `environment` are all variables of the process. Those that begin with `TANDEM_` are settings; `__` steps into a
-    /// table or an array: `TANDEM_HTTP__LISTEN=127.0.0.1:9090`, `TANDEM_NUMBERS__0__NUMBER=+15551230001`. A value is
-    /// TOML. It may also be plain text if the key takes text, or text with commas if the key takes a list of texts.
+    /// `environment` contains all variables of the process. A variable is a setting if its name begins with `TANDEM_`.
+    /// In the name, `__` separates the keys and indexes of a path: `TANDEM_HTTP__LISTEN=127.0.0.1:9090`,
+    /// `TANDEM_NUMBERS__0__NUMBER=+15551230001`. A value is TOML. If the key expects text, the value may also be plain
+    /// text. If the key expects a list of texts, the value may also be plain text with commas between the elements.
     pub fn load(path: Option<&Path>, environment: impl IntoIterator<Item = (String, String)>) -> Result<Self, Errors> {
         let file = path.map(|path| path.display().to_string());
         let text = match path {
@@ -153,7 +155,7 @@ impl Config {
         if faults.is_empty() { Ok(config) } else { Err(Errors::new(file, faults).with_notes(config.notes)) }
     }
 
-    /// Returns the configuration with its notes, or its faults.
+    /// Returns the configuration with its notes, or the faults if there are faults.
     #[cfg(test)]
     fn read(
         text: &str,
@@ -163,7 +165,7 @@ impl Config {
         if faults.is_empty() { Ok((config, notes)) } else { Err(faults) }
     }
 
-    /// Returns the configuration with its faults and its notes; only faults if the text is not valid TOML.
+    /// Returns the configuration with its faults and its notes. If the text is not valid TOML, returns only faults.
     fn read_all(
         text: &str,
         environment: impl IntoIterator<Item = (String, String)>,
@@ -185,8 +187,9 @@ impl Config {
         Ok((config, faults, notes))
     }
 
-    /// Places audio at the same address as SIP. Unless `[media]` sets its own, audio listens on the address of the
-    /// first SIP socket, and SDP contains the address from `sip.advertise`, if that is an address.
+    /// Sets the addresses of audio to the addresses of SIP, unless `[media]` sets other addresses. Audio listens on the
+    /// address of the first SIP socket. SDP contains the address from `sip.advertise`, if this setting is an IP
+    /// address.
     fn place_media(&mut self, document: &Document) {
         let first = self.sip.listen.iter().find_map(|listen| tandem_sip::parse_listen(listen)).map(|(_, at)| at.ip());
         if let Some(listen) = first.filter(|ip| !document.has("media.listen") && !ip.is_loopback()) {
@@ -204,7 +207,7 @@ impl Config {
         }
     }
 
-    /// Places the database and the recordings in `data_dir`, unless their keys are set.
+    /// Places the database and the recordings in `data_dir`, unless their own keys are set.
     fn place_in_data_dir(&mut self, document: &Document) {
         let data_dir = self.data_dir.display();
         if !document.has("database.url") {

@@ -1,4 +1,4 @@
-//! Reload: which settings of a new configuration take effect without a restart.
+//! Reload of the configuration: decides which new settings take effect without a restart.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,7 +8,7 @@ use toml::{Table, Value};
 
 use crate::Config;
 
-/// Tables and keys that take effect at a reload.
+/// Tables and keys that take effect at a reload, except the keys in `SOCKETS`.
 const AT_ONCE: [&str; 17] = [
     "accounts",
     "trunks",
@@ -31,7 +31,8 @@ const AT_ONCE: [&str; 17] = [
 /// Keys of `[sip]` that take effect only at a restart.
 const SOCKETS: [&str; 7] = ["listen", "advertise", "nameservers", "trace_mib", "hep", "hep_id", "hep_password"];
 
-/// The keys that were set, each with a hash of its value, so that no second copy of a secret is kept.
+/// The keys that were set, each with a hash of its value. A hash is enough for a comparison, and keeps no second copy
+/// of a secret.
 #[derive(Clone, Default)]
 pub(crate) struct Written(BTreeMap<String, u64>);
 
@@ -50,7 +51,8 @@ impl Written {
 }
 
 impl Config {
-    /// Returns the configuration that is in effect after `new` was read. Keys that need a restart keep their old state.
+    /// Returns the configuration that is in effect after a reload reads `new`. In the record of keys that were set,
+    /// keys that need a restart keep their old hash.
     pub fn replaced_by(&self, new: Config) -> Config {
         let mut written = new.written.0;
         written.retain(|key, _| holds_at_once(key));
@@ -59,7 +61,8 @@ impl Config {
         Config { data_dir: self.data_dir.clone(), written: Written(written), ..new }
     }
 
-    /// Returns the keys that differ in `new`, or are set in only one of both, and take effect only at a restart.
+    /// Returns the keys that take effect only at a restart, and that have another value in `new` or are set in only one
+    /// of the two configurations.
     pub fn needs_restart(&self, new: &Config) -> Vec<String> {
         let (old, new) = (&self.written.0, &new.written.0);
         let mut keys: Vec<String> =

@@ -9,14 +9,14 @@ fn read_with(text: &str, variables: &[(&str, &str)]) -> Result<Config, Vec<Fault
         .map(|(config, _)| config)
 }
 
-/// Returns the faults as `line path: message`.
+/// Returns each fault as `line path: message`.
 fn faults(text: &str) -> Vec<String> {
     let faults = read(text).expect_err("nothing wrong was found");
     let errors = Errors::new(Some("f".to_owned()), faults);
     errors.to_string().lines().map(|line| line.trim_start_matches("f:").to_owned()).collect()
 }
 
-/// A complete file that users rely on: it must stay valid.
+/// A configuration file that sets many keys. Users have such files, so this file must remain valid.
 const FULL: &str = r#"data_dir = "data"
 [sip]
 listen = ["udp://127.0.0.1:5060", "tcp://127.0.0.1:5060"]
@@ -94,9 +94,9 @@ fn a_provider_that_has_one_sensible_value_may_be_left_out() {
     let twilio = "twilio = { account_sid = \"AC11111111111111111111111111111111\", auth_token = \"secret\" }";
     let telnyx = "telnyx = { api_key = \"KEY\", signing_seed = \"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\" }";
     assert!(Config::read(&text(twilio), []).is_ok());
-    // A Telnyx account without a provider setting uses TeXML documents.
+    // A Telnyx account without a provider setting uses TeXML documents, so its credentials are enough.
     assert!(Config::read(&text(telnyx), []).is_ok());
-    // Requests for an account without credentials cannot be signed.
+    // The server cannot sign requests for an account without credentials.
     let faults = Config::read(&text(""), []).unwrap_err();
     assert!(faults.iter().any(|fault| fault.line(None).contains("has no twilio =")), "{faults:#?}");
     let application =
@@ -643,7 +643,7 @@ fn a_file_that_is_not_there_is_one_error() {
     assert!(errors.to_string().starts_with("/nonexistent/tandem.toml: cannot be read:"), "{errors}");
 }
 
-/// The example file as it is, and with every `#key = value` and `#[[table]]` uncommented.
+/// Tests of the example file: once unchanged, and once with every `#key = value` and `#[[table]]` uncommented.
 mod example {
     use super::*;
 
@@ -667,7 +667,7 @@ mod example {
     #[test]
     fn what_is_commented_out_is_right_as_well() {
         let Err(mut faults) = read(&in_force()) else { return };
-        // The certificate files of the example do not exist.
+        // The certificate files that the example names do not exist.
         faults.retain(|fault| !fault.message.starts_with("/etc/tandem/"));
         if !faults.is_empty() {
             panic!("{}", Errors::new(Some("tandem.example.toml".to_owned()), faults));
@@ -692,7 +692,7 @@ mod example {
         }
     }
 
-    /// Returns the keys that serde accepts at `path`: its error message for an unknown key lists them.
+    /// Returns the keys that serde accepts at `path`. serde lists them in its error message for an unknown key.
     fn known_keys(path: &str) -> Vec<String> {
         let text = match path {
             "" => "zzzzzzzzzzzzzzzzzz = 1".to_owned(),

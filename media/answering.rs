@@ -1,4 +1,4 @@
-//! Answering machine detection: whether a person or a machine has answered, and when a machine's greeting has ended.
+//! Answering machine detection: whether a person or a machine has answered, and when the machine's greeting has ended.
 //!
 //! ```text
 //!              word                 silence, few words          -> Human
@@ -8,8 +8,9 @@
 //!       \--- 1,100 or 2,100 Hz: Fax
 //! ```
 //!
-//! A person says a few words and waits; a machine talks for longer. For each frame the detection knows only whether it
-//! is speech and whether it is a single tone, so durations and counts decide: see [`MachineDetection`]. Pure.
+//! A person says a few words and waits. A machine talks for longer. The detection knows two things about each frame:
+//! whether the frame is speech, and whether it is a single tone. The result therefore depends on durations and counts
+//! ([`MachineDetection`]). This module is pure.
 
 mod beep;
 pub(crate) mod listener;
@@ -20,22 +21,25 @@ use crate::codec::SampleRate;
 use crate::vad::Activity;
 use beep::{PROGRESS_HERTZ, Run, Sound, ToneDetector};
 
-/// The number of active frames that make a word: 100 ms. A click or a cough is shorter.
+/// The number of active frames that count as a word. They last 100 ms, which is longer than a click or a cough.
 const WORD: u32 = 5;
-/// The longest pause in frames that still counts as speech: 200 ms.
+/// The longest pause that still counts as speech, in frames. The value is 200 ms.
 const BREATH: u32 = 10;
-/// The length of a beep in frames: 80 ms (a beep of 100 ms may not start at a frame boundary) to 5 s.
+/// The shortest and the longest beep, in frames. The values are 80 ms and 5 s. The shortest beep is 80 ms, because a
+/// beep of 100 ms may not start at a frame boundary.
 const BEEP: std::ops::RangeInclusive<u16> = 4..=250;
 /// The frequency of a beep in Hz.
 const BEEP_HERTZ: std::ops::RangeInclusive<f32> = 400.0..=2_500.0;
-/// A tone with the frequency of a ringing, busy or dial tone that is longer than this number of frames is a progress
-/// tone and not a beep.
+/// The longest beep, in frames, at a frequency of ringing, busy and dial tones. A longer tone at such a frequency is a
+/// progress tone.
 const PROGRESS: u16 = 17;
-/// The tone of a calling fax machine (ITU-T T.30 §4.3.3.3): 1,100 Hz for 0.5 s.
+/// The frequency in Hz of the tone of a calling fax machine (ITU-T T.30 §4.3.3.3). The tone has 1,100 Hz and lasts 0.5
+/// s.
 const CALLING_HERTZ: std::ops::RangeInclusive<f32> = 1_062.0..=1_138.0;
 const CALLING: std::ops::RangeInclusive<u16> = 21..=29;
-/// The tone of a called fax machine (ITU-T T.30 §4.3.3.2, V.8): 2,100 Hz for 2.6 s or more. A tone of so many frames is
-/// not a beep; after speech it must be longer.
+/// The frequency in Hz of the tone of a called fax machine (ITU-T T.30 §4.3.3.2, V.8). The tone has 2,100 Hz and lasts
+/// 2.6 s or more. `CALLED` frames of the tone show that it is not a beep. After speech, `CALLED_AFTER_SPEECH` frames
+/// are necessary.
 const CALLED_HERTZ: std::ops::RangeInclusive<f32> = 2_080.0..=2_120.0;
 const CALLED: u16 = 25;
 const CALLED_AFTER_SPEECH: u16 = 75;
@@ -63,41 +67,44 @@ const CALLED_AFTER_SPEECH: u16 = 75;
 pub struct MachineDetection {
     /// The event at which the detection ends.
     pub until: Until,
-    /// After this time without a decision the result is [`MachineVerdict::NotSure`], or `Machine` if the far end is
-    /// talking and has talked for half of `greeting`.
+    /// The longest time to a decision. After this time the result is [`MachineVerdict::NotSure`], or `Machine` if the
+    /// far end is talking and has talked for half of `greeting`.
     pub verdict_within: Duration,
-    /// After this time without a word the result is [`MachineVerdict::Silence`].
+    /// The longest time to the first word. After this time the result is [`MachineVerdict::Silence`].
     pub initial_silence: Duration,
-    /// The result after `initial_silence` is `Machine` instead.
+    /// Whether the result after `initial_silence` is `Machine` instead of `Silence`.
     pub silence_is_machine: bool,
-    /// More speech than this is a machine's greeting. Pauses of up to 200 ms count as speech, longer ones do not.
+    /// The longest speech of a person who answers. Longer speech is the greeting of a machine. A pause of up to 200 ms
+    /// is part of the speech, and a longer pause ends the speech.
     pub greeting: Duration,
-    /// After less speech than `greeting`, this silence means that a person has answered.
+    /// The silence after which the far end is a person, if the speech before it was shorter than `greeting`.
     pub after_greeting_silence: Duration,
     /// The silence that ends a word.
     pub between_words_silence: Duration,
-    /// More words than this are a machine's greeting. A word has at least 100 ms.
+    /// The highest number of words of a person who answers. More words are a machine's greeting. A word lasts at least
+    /// 100 ms.
     pub words: Option<u16>,
-    /// A longer word is a machine's greeting (or music).
+    /// The longest word of a person who answers. A longer word is a machine's greeting, or music.
     pub word: Option<Duration>,
-    /// A frame with a lower mean amplitude (of 32,767) counts as silence, whatever it contains.
+    /// The lowest mean amplitude (of 32,767) of a frame that counts as speech. A quieter frame counts as silence.
     pub silence_threshold: u16,
     /// The silence that ends a machine's greeting.
     pub greeting_end_silence: Duration,
-    /// The longest time from the result `Machine` to the greeting's end. After it, the end is [`GreetingEnd::Other`].
+    /// The longest time from the result `Machine` to the end of the greeting. After this time the detection ends with
+    /// [`GreetingEnd::Other`].
     pub greeting_end_within: Duration,
-    /// The longest time of the whole detection, from the command to the greeting's end.
+    /// The longest time of the whole detection, from the command to the end of the greeting.
     pub whole: Duration,
 }
 
 /// The event at which a detection ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Until {
-    /// The first result.
+    /// The detection ends with the first result.
     Verdict,
-    /// After `Machine`, the end of the greeting: a beep, or silence.
+    /// After `Machine`, the detection continues until the greeting ends with a beep or with silence.
     GreetingEnd,
-    /// After `Machine`, the beep; silence does not end the greeting.
+    /// After `Machine`, the detection continues until the beep. Silence does not end the greeting.
     Beep,
 }
 
@@ -126,30 +133,30 @@ impl Default for MachineDetection {
 pub enum MachineVerdict {
     /// A person has answered. This is the last result.
     Human,
-    /// A machine has answered and its greeting is playing. `GreetingEnded` follows, unless [`Until::Verdict`] was
+    /// A machine has answered, and its greeting is playing. `GreetingEnded` follows, unless [`Until::Verdict`] was
     /// requested.
     Machine,
-    /// The machine's greeting has ended: a message can be left. This is the last result.
+    /// The machine's greeting has ended, so the caller can leave a message. This is the last result.
     GreetingEnded {
-        /// The reason for which the greeting ended.
+        /// The reason why the greeting ended.
         by: GreetingEnd,
     },
     /// A fax machine has answered. This is the last result.
     Fax,
-    /// The time has expired without a decision. This is the last result.
+    /// The time expired before a decision. This is the last result.
     NotSure,
     /// The far end has not spoken. This is the last result.
     Silence,
 }
 
-/// The reasons for which a greeting can end.
+/// The reasons why a greeting can end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GreetingEnd {
-    /// A beep, which has ended too.
+    /// The greeting ended with a beep, and the beep has ended too.
     Beep,
-    /// Silence for `greeting_end_silence`.
+    /// The greeting ended with silence for `greeting_end_silence`.
     Silence,
-    /// The time has expired.
+    /// The time for the greeting's end expired.
     Other,
 }
 
@@ -168,11 +175,11 @@ pub(crate) struct AnsweringMachine {
     words: u32,
     /// The number of frames of speech.
     spoken: u32,
-    /// The number of frames since the last active one.
+    /// The number of frames since the last active frame.
     pause: u32,
 }
 
-/// The spec with times in frames, and the level in dBov.
+/// The thresholds of the detection: times in frames, and the silence threshold in dBov.
 #[derive(Debug)]
 struct Figures {
     verdict_within: u32,
@@ -190,19 +197,19 @@ struct Figures {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// No word yet.
+    /// The far end has not spoken a word yet.
     Listening,
     /// A person or a machine is talking.
     Greeting,
-    /// The result `Machine` was reported at frame `since`. If `then` is set, the next frame reports this end of the
-    /// greeting.
+    /// The result `Machine` was reported at frame `since`. If `then` is set, the next frame ends the greeting for this
+    /// reason.
     Machine { since: u32, then: Option<GreetingEnd> },
     /// The last result was reported.
     Over,
 }
 
 impl AnsweringMachine {
-    /// A detection on frames at `rate`.
+    /// Creates a detection for frames at `rate`.
     pub(crate) fn new(spec: &MachineDetection, rate: SampleRate) -> AnsweringMachine {
         AnsweringMachine {
             figures: Figures::new(spec),
@@ -228,12 +235,12 @@ impl AnsweringMachine {
         self.phase == Phase::Over
     }
 
-    /// The duration of the audio handled.
+    /// The duration of the audio that has been handled.
     pub(crate) fn elapsed(&self) -> Duration {
         Duration::from_millis(20) * self.elapsed
     }
 
-    /// Handles the next 20 ms and their voice activity. Returns a result if there is a new one.
+    /// Handles the next 20 ms of audio and their voice activity. Returns a result if the audio causes a new result.
     pub(crate) fn handle_frame(&mut self, samples: &[i16], activity: Activity) -> Option<MachineVerdict> {
         if self.is_over() {
             return None;
@@ -261,7 +268,7 @@ impl AnsweringMachine {
             Phase::Listening if self.is_late() => self.last(MachineVerdict::NotSure),
             Phase::Greeting if beep => self.machine(Some(GreetingEnd::Beep)),
             Phase::Greeting if self.talks_like_a_machine() => self.machine(None),
-            // A tone that has begun may be the beep.
+            // A tone that is still sounding may be the beep.
             Phase::Greeting if !tone && self.pause >= self.figures.after_greeting_silence => {
                 self.last(MachineVerdict::Human)
             }

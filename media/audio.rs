@@ -1,4 +1,4 @@
-//! Audio for playout (8,000 Hz, mono), and its decoding from files.
+//! Audio for playout (8,000 Hz, mono), and the decoders that read audio from files.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,11 +9,11 @@ mod resample;
 
 pub use read::{AudioError, decode, read_wav};
 
-/// 16-bit samples at 8,000 Hz, one channel. Cheap to clone; silence of any length takes no memory.
+/// Audio with 16-bit samples at 8,000 Hz and one channel. A clone is cheap. Silence of any length takes no memory.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Audio {
     samples: Arc<[i16]>,
-    /// The number of samples of silence after the samples.
+    /// The number of samples of silence that follow the stored samples.
     silence: u64,
 }
 
@@ -24,18 +24,18 @@ impl std::fmt::Debug for Audio {
 }
 
 impl Audio {
-    /// Audio from samples at 8,000 Hz.
+    /// Creates audio from samples at 8,000 Hz.
     pub fn new(samples: impl Into<Arc<[i16]>>) -> Audio {
         Audio { samples: samples.into(), silence: 0 }
     }
 
-    /// Silence of this duration.
+    /// Creates silence of this duration.
     pub fn silence(duration: Duration) -> Audio {
         let silence = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).saturating_mul(8);
         Audio { samples: Arc::default(), silence }
     }
 
-    /// The samples, without those of [`Audio::silence`].
+    /// The stored samples, without the silence of [`Audio::silence`].
     pub fn samples(&self) -> &[i16] {
         &self.samples
     }
@@ -51,7 +51,8 @@ impl Audio {
         (self.samples.len() as u64).saturating_add(self.silence)
     }
 
-    /// Copies samples from `position` on; returns their number, which is smaller than `to` only at the end.
+    /// Copies samples from `position` on. Returns the number of samples copied, which is smaller than `to` only at the
+    /// end of the audio.
     pub(crate) fn copy(&self, position: u64, to: &mut [i16]) -> usize {
         let left = usize::try_from(self.length().saturating_sub(position)).unwrap_or(usize::MAX);
         let to = to.get_mut(..left.min(to.len())).unwrap_or_default();

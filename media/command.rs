@@ -14,7 +14,7 @@ use crate::tap::TapSink;
 use crate::tone::Tone;
 use crate::wav::{WavCoding, WavFormat};
 
-/// A session's key. The application chooses it; it is unique among the open sessions.
+/// The key of a session. The application chooses it. No two open sessions may have the same key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SessionKey(pub u128);
 
@@ -55,41 +55,43 @@ impl Tracks {
 /// The number of channels of a recording.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Channels {
-    /// One channel: the sum of both tracks, with saturation.
+    /// One channel with the sum of both tracks. The sum saturates.
     Mono,
-    /// Two channels: inbound on the left, outbound on the right.
+    /// Two channels, with inbound audio on the left and outbound audio on the right.
     Dual,
 }
 
-/// The settings of a recording, and the conditions under which it ends by itself.
+/// The settings of a recording, and the conditions on which the recording ends by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordSpec {
-    /// The path of the WAV file (8,000 Hz). A missing folder is created; an existing file is overwritten.
+    /// The path of the WAV file, which has 8,000 Hz. A missing folder is created, and an existing file is overwritten.
     pub path: PathBuf,
     /// The coding of the samples.
     pub coding: WavCoding,
-    /// One channel or two.
+    /// The number of channels: one or two.
     pub channels: Channels,
     /// The directions that are recorded.
     pub track: Tracks,
-    /// The longest duration of the recorded audio, rounded up to whole frames of 20 ms. Time that a pause leaves out
-    /// does not count.
+    /// The longest duration of the recorded audio, rounded up to whole frames of 20 ms. If a pause is left out of the
+    /// recording, its time does not count.
     pub max_length: Option<Duration>,
-    /// The recording ends after this time without speech from the far end; noise is not speech. The time counts from
+    /// The recording ends after this time without speech from the far end. Noise is not speech. The time counts from
     /// the start of the recording, and only while RTP arrives.
     pub silence_timeout: Option<Duration>,
-    /// When the recording ends, removes everything before the first word and after the last word, noise included. If
-    /// nobody speaks in the recording, removes quiet audio at both ends instead.
+    /// Whether the end of the recording removes everything before the first word and after the last word, noise
+    /// included. If the recording has no speech, quiet audio at both ends is removed instead.
     pub trim: bool,
-    /// The recording starts when the `Play` or `Tone` with this id ends, so that a beep is not recorded. It starts at
-    /// once if there is no such command.
+    /// The `Play` or `Tone` after which the recording starts, so that a beep is not recorded. If no such command runs,
+    /// the recording starts at once.
     pub after: Option<OpId>,
-    /// The key that encrypts the file; [`crate::RecordedFile`] decrypts it. `None`: the file is not encrypted.
+    /// The key that encrypts the file. [`crate::RecordedFile`] decrypts the file. With `None` the file is not
+    /// encrypted.
     pub key: Option<RecordingKey>,
 }
 
 impl RecordSpec {
-    /// A recording of both tracks with linear samples, not encrypted. It runs until it is stopped.
+    /// Creates a spec that records both tracks with linear samples, without encryption, until a command stops the
+    /// recording.
     pub fn new(path: impl Into<PathBuf>, channels: Channels) -> RecordSpec {
         RecordSpec {
             path: path.into(),
@@ -110,23 +112,24 @@ impl RecordSpec {
     }
 }
 
-/// A command for a recording of a session or of a room. Each session and each room has at most eight recordings at a
-/// time.
+/// A command for a recording of a session or of a room. A session has at most eight recordings at a time, and so does a
+/// room.
 #[derive(Debug)]
 pub enum RecordingCommand {
     /// Starts a recording.
     Start {
         /// The id that `RecordingFinished` carries.
         op: OpId,
-        /// What to record, and into which file. For a room, `channels` and `track` have no effect: the recording is the
-        /// whole mix in one channel.
+        /// The settings of the recording. For a room, `channels` and `track` have no effect: the recording is the whole
+        /// mix in one channel.
         spec: RecordSpec,
     },
-    /// Pauses the recording: audio during the pause is not recorded.
+    /// Pauses the recording. Audio during the pause is not recorded.
     Pause {
         /// The id of the recording.
         op: OpId,
-        /// Whether the recording contains silence for the time of the pause. If not, the pause is left out.
+        /// Whether the recording contains silence for the time of the pause. If false, the recording contains nothing
+        /// for this time.
         silence: bool,
     },
     /// Ends the pause.
@@ -141,37 +144,40 @@ pub enum RecordingCommand {
     },
 }
 
-/// A command for a session's worker. It acts at once; audio that it starts begins with the leg's next 20 ms frame.
+/// A command for a session's worker. The command acts at once. Audio that the command starts begins with the leg's next
+/// frame of 20 ms.
 #[derive(Debug)]
 pub enum Command {
-    /// Plays audio and replaces what plays now.
+    /// Plays audio. This replaces the audio or tone that plays now.
     Play {
         /// The id that `Finished` carries.
         op: OpId,
-        /// The audio: 8,000 Hz, mono.
+        /// The audio, which is mono at 8,000 Hz.
         audio: Arc<Audio>,
-        /// The number of times that the audio plays; `None`: without end.
+        /// The number of times that the audio plays. With `None` it repeats without end.
         loops: Option<NonZeroU32>,
     },
-    /// Plays a tone and replaces what plays now.
+    /// Plays a tone. This replaces the audio or tone that plays now.
     Tone {
         /// The id that `Finished` carries.
         op: OpId,
-        /// The tone; ringback and busy tones do not end by themselves.
+        /// The tone. Ringback and busy tones do not end by themselves.
         tone: Tone,
     },
-    /// Sends digits as telephone-events (RFC 4733), or as DTMF tones in the audio if the far end has no
-    /// telephone-event. If an operation with the same id is still sending, the new digits follow its remaining digits.
+    /// Sends digits as telephone-events (RFC 4733), or as DTMF tones in the audio if the far end does not support
+    /// telephone-events. If an operation with the same id is still sending digits, the new digits are sent after the
+    /// remaining digits.
     SendDigits {
         /// The id that `Finished` carries.
         op: OpId,
-        /// `0-9A-D*#`; `w` waits 500 ms, `W` waits 1 s. Other characters are skipped. At most 1,024 characters count.
+        /// The digits: `0-9A-D*#`, `w` for a pause of 500 ms, `W` for a pause of 1 s. Other characters are skipped.
+        /// Only the first 1,024 characters count.
         digits: String,
         /// The duration of each digit, 40 to 8,000 ms.
         duration_ms: u16,
     },
-    /// Detects whether a person or an answering machine has answered. A session runs one detection at a time; a new one
-    /// replaces the current one.
+    /// Detects whether a person or an answering machine has answered. A session runs one detection at a time. A new
+    /// detection replaces the current one.
     DetectMachine {
         /// The id that `MachineDetected` carries.
         op: OpId,
@@ -186,21 +192,21 @@ pub enum Command {
     },
     /// A command for a recording of this session.
     Recording(RecordingCommand),
-    /// Copies audio to a reader. A session has at most sixteen taps at a time; a further tap is ignored.
+    /// Copies audio to a reader. A session has at most sixteen taps at a time. A further tap is ignored.
     Tap {
         /// The id that `StreamOverflow` carries.
         op: OpId,
-        /// The directions to copy; each direction has frames of its own.
+        /// The directions to copy. Each direction has its own frames.
         tracks: Tracks,
         /// The writing half of [`crate::tap()`].
         sink: TapSink,
     },
-    /// Ends the tap with this id; its reader then gets the end of the stream.
+    /// Ends the tap with this id. The reader of the tap then gets the end of the stream.
     Untap {
         /// The id of the tap.
         op: OpId,
     },
-    /// Plays the audio that a stream writes, and replaces an earlier source. `Play`, `Tone` and `SendDigits` have
+    /// Plays the audio that a stream writes. This replaces an earlier source. `Play`, `Tone` and `SendDigits` have
     /// priority over a source.
     Source {
         /// The id that `MarkReached` carries.
@@ -208,40 +214,44 @@ pub enum Command {
         /// The reading half of [`crate::source()`], or the result of [`StreamSource::copying`].
         source: StreamSource,
     },
-    /// Detaches the source with this id; marks that still wait are not reported.
+    /// Detaches the source with this id. Marks that the source has not reached yet are not reported.
     Unsource {
         /// The id of the source.
         op: OpId,
     },
-    /// Bridges two sessions: each far end hears the other. This ends an earlier bridge of either session.
+    /// Bridges two sessions, so that each far end hears the other. This ends an earlier bridge of either session.
     Bridge {
         /// The session to bridge with.
         with: SessionKey,
     },
-    /// Ends the bridge; has no effect if the session is not bridged.
+    /// Ends the bridge. The command has no effect if the session is not bridged.
     Unbridge,
-    /// Joins a room, or changes the session's participation in it. This ends a bridge and leaves another room; `Bridge`
-    /// leaves the room. [`Event::NotJoined`](crate::Event::NotJoined) reports a failure.
+    /// Joins a room, or changes the session's participation in the room. The session leaves its bridge or its former
+    /// room. A later `Bridge` makes the session leave the room. [`Event::NotJoined`](crate::Event::NotJoined) reports a
+    /// failure.
     Join {
         /// The room.
         room: RoomKey,
-        /// What the session hears in the room, and who hears it.
+        /// The part that the session has in the room: what the session hears, and which participants hear the session.
         participation: Participation,
     },
-    /// Leaves the session's room; has no effect outside a room.
+    /// Leaves the session's room. The command has no effect if the session is in no room.
     Leave,
-    /// Starts (true) or ends (false) an echo: the far end receives its own packets.
+    /// Starts (true) or ends (false) an echo. During an echo the far end receives its own packets.
     Echo(bool),
-    /// Starts or ends noise suppression. Inbound: a bridge, a room and taps get the clean audio 20 to 25 ms later;
-    /// recordings get the audio as received. Outbound: the far end gets clean audio from a bridge or a room.
-    /// Suppression uses much CPU time; see [`crate::Event::SuppressionShed`].
+    /// Starts or ends noise suppression.
+    ///
+    /// Inbound suppression removes the noise from the audio that a bridge, a room and taps get, and delays this audio
+    /// by 20 to 25 ms. Recordings get the audio as received. Outbound suppression removes the noise from the audio that
+    /// the far end gets from a bridge or a room. Suppression uses much CPU time ([`crate::Event::SuppressionShed`]).
     Suppress {
-        /// The directions to change; the other direction keeps its state.
+        /// The directions to change. A direction that is not selected keeps its state.
         direction: Tracks,
         /// Whether suppression is on.
         on: bool,
     },
-    /// Mutes the far end: bridge, recorders and taps do not get its audio. Its digits are still detected.
+    /// Mutes the far end: the bridge, recorders and taps do not get its audio. Digits of the far end are still
+    /// detected.
     Mute {
         /// Whether the far end is muted.
         inbound: bool,

@@ -14,24 +14,25 @@ use crate::sdp::Srtp;
 pub struct Config {
     /// The address that RTP and RTCP sockets are bound to. Default 127.0.0.1.
     pub listen: IpAddr,
-    /// The address in our SDP, if it differs from the bound address: behind NAT, or when `listen` is 0.0.0.0 or ::.
+    /// The address in our SDP, if it is not the bound address. Set it behind NAT, or when `listen` is 0.0.0.0 or ::.
     pub advertise: Option<IpAddr>,
-    /// The port pool, both ends included. Each session takes an even port for RTP and the next port for RTCP.
+    /// The port pool, including both ends of the range. Each session takes an even port for RTP and the next port for
+    /// RTCP.
     pub ports: PortRange,
-    /// The number of media threads, at most [`Config::MOST_WORKERS`]. 0 means the number of cores minus one, but at
-    /// least one.
+    /// The number of media threads, at most [`Config::MOST_WORKERS`]. With 0, the engine starts one thread fewer than
+    /// there are cores, but at least one.
     pub workers: usize,
-    /// The codecs that our offers contain and our answers accept, best first; at least one.
+    /// The codecs that our offers contain and our answers accept, best first. The list has at least one codec.
     pub codecs: Vec<CodecName>,
     /// Whether a leg without audio to send sends silence. Silence keeps NAT bindings open and recorders at the far end
     /// aligned.
     pub send_silence: bool,
-    /// The time in ms for which a far end's RTP must be silent before another source address can take its place. The
-    /// new source then needs five packets in a row with one SSRC. With 0, the default, only a new offer or answer lets
-    /// the source address change.
+    /// The time in ms for which the RTP of a far end must be absent before packets from another source address are
+    /// accepted. The new source then needs five packets in a row with one SSRC. With 0, the default, only a new offer
+    /// or answer can change the source address.
     pub relatch_probation_ms: u32,
-    /// The percentage of a media thread's time, 0 to 100, that noise suppression may use. Above that share, or when the
-    /// thread is late, the newest suppressors are shed.
+    /// The percentage of a media thread's time, 0 to 100, that noise suppression may use. When suppression needs more
+    /// time, or when the thread is late, the newest suppressors are stopped.
     pub suppression_budget: u8,
     /// Whether the kernel relays the plain RTP packets of bridged calls.
     pub kernel_relay: UseKernel,
@@ -69,16 +70,16 @@ impl Default for Config {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum UseKernel {
-    /// The kernel relays packets if it supports this and the process has the permission.
+    /// The kernel relays packets if the kernel supports this and the process has the permission.
     #[default]
     Auto,
     /// The kernel never relays packets.
     Off,
-    /// The kernel relays packets. If it cannot, the server does not start.
+    /// The kernel relays packets. If the kernel cannot relay packets, the server does not start.
     Required,
 }
 
-/// A codec name in the configuration; upper and lower case are equal.
+/// A codec name in the configuration. Upper and lower case are equal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub enum CodecName {
@@ -110,7 +111,7 @@ impl CodecName {
         }
     }
 
-    /// The codecs of these names, in the same order. `L16` stands for two codecs.
+    /// Returns the codecs with these names, in the same order. The name `L16` means two codecs.
     pub fn codecs(names: &[CodecName]) -> Vec<Codec> {
         let codecs = |name: &CodecName| match name {
             CodecName::Pcmu => &[Codec::Pcmu][..],
@@ -135,7 +136,8 @@ impl TryFrom<String> for CodecName {
     }
 }
 
-/// A range of UDP ports, written `"20000-39999"`. It contains at least one even port with the next odd port.
+/// A range of UDP ports, written `"20000-39999"`. A valid range contains at least one even port and the odd port after
+/// it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct PortRange {
@@ -144,7 +146,7 @@ pub struct PortRange {
 }
 
 impl PortRange {
-    /// The even ports whose next port is in the range too.
+    /// Returns the even ports for which the next port is in the range too.
     pub fn pairs(self) -> impl Iterator<Item = u16> {
         let even = u32::from(self.first).next_multiple_of(2);
         (even..u32::from(self.last)).step_by(2).filter_map(|port| u16::try_from(port).ok())

@@ -1,10 +1,10 @@
-//! A frame of one track for taps and recorders: as received, or decoded.
+//! A frame of one track for taps and recorders, either as received or decoded.
 
 use crate::codec::g711::Law;
 use crate::rtp::FRAME;
 use crate::wav::WavCoding;
 
-/// 20 ms of one track.
+/// The audio of one track for 20 ms.
 #[derive(Debug)]
 pub(crate) enum Copied {
     Octets(Law, [u8; FRAME]),
@@ -43,7 +43,7 @@ impl Copied {
         }
     }
 
-    /// Appends the frame in the coding of a file with one channel.
+    /// Appends the frame to `to` in the coding of a file with one channel.
     pub(crate) fn append(&self, coding: WavCoding, to: &mut Vec<u8>) {
         match (coding.law(), self) {
             (Some(law), Copied::Octets(own, octets)) if *own == law => to.extend_from_slice(octets),

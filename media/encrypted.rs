@@ -1,5 +1,5 @@
-//! Encrypted files. They grow like plain files, can be read from any offset, and lose at most their last chunk if the
-//! process is killed.
+//! Encrypted files. An encrypted file grows like a plain file, and can be read from any offset. If the process is
+//! killed, the file loses at most its last chunk.
 //!
 //! ```text
 //!   0  "TANDEMS1"
@@ -11,10 +11,11 @@
 //!      last chunk: the remaining octets, fewer than a full chunk and possibly none, encrypted in the same way
 //! ```
 //!
-//! Each file has a key of its own: HKDF-SHA-256 of the configured key, with the salt and octets 0 to 23 of the header.
-//! A changed header therefore decrypts nothing. The nonce of a chunk is its number and whether it is the last one. No
-//! nonce is used twice with the same key: nothing in a file is written twice, and no two files share a key. A file
-//! without its last chunk was cut off; an incomplete chunk at its end is ignored. Pure: the caller provides salts.
+//! Each file has its own key: HKDF-SHA-256 of the configured key, with the salt and octets 0 to 23 of the header. So a
+//! file with a changed header cannot be decrypted. The nonce of a chunk is its number and a flag for the last chunk. No
+//! nonce is used twice with one key, because nothing in a file is written twice and no two files share a key. A file
+//! without its last chunk was cut off. The reader ignores an incomplete chunk at the end of such a file. This module is
+//! pure: the caller provides the salts.
 
 use std::fmt;
 use std::io;
@@ -43,12 +44,12 @@ pub struct RecordingKey {
 }
 
 impl RecordingKey {
-    /// A key of 32 octets, which should be random.
+    /// Creates a key from 32 octets, which should be random.
     pub fn new(octets: [u8; KEY]) -> RecordingKey {
         RecordingKey { octets }
     }
 
-    /// The name of the key in the files that it encrypts.
+    /// Returns the name that identifies this key in the files that it encrypts.
     fn name(&self) -> io::Result<[u8; 8]> {
         struct Length;
         impl aws_lc_rs::hkdf::KeyType for Length {
@@ -85,7 +86,7 @@ impl fmt::Debug for RecordingKey {
 pub(crate) enum Content {
     /// Any octets.
     Octets,
-    /// The samples of a WAV file, without its header.
+    /// The samples of a WAV file, without the WAV header.
     Samples(WavFormat),
 }
 
@@ -121,13 +122,13 @@ pub(crate) struct ChunkEncryptor {
     key: LessSafeKey,
     chunk: usize,
     number: u64,
-    /// Octets that do not fill a chunk yet.
+    /// The octets that do not fill a chunk yet.
     open: Vec<u8>,
 }
 
 impl ChunkEncryptor {
-    /// Returns the encryptor of a new file, and the file's header. A salt must never be used twice with the same key:
-    /// use 32 random octets.
+    /// Returns the encryptor of a new file, and the header of the file. Never use a salt twice with the same key: use
+    /// 32 random octets.
     pub(crate) fn new(
         key: &RecordingKey,
         content: Content,
@@ -143,8 +144,7 @@ impl ChunkEncryptor {
         Ok((ChunkEncryptor { key, chunk: chunk as usize, number: 0, open }, header))
     }
 
-    /// Takes octets, and passes each full chunk, encrypted, to `out`. After an error, the encryptor must not be used
-    /// any more.
+    /// Takes octets, encrypts each full chunk, and passes it to `out`. Do not use the encryptor after an error.
     pub(crate) fn push(&mut self, mut octets: &[u8], mut out: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
         while !octets.is_empty() {
             let (now, later) = octets.split_at(octets.len().min(self.chunk - self.open.len()));
@@ -159,7 +159,7 @@ impl ChunkEncryptor {
         Ok(())
     }
 
-    /// Passes the last chunk to `out`; its nonce marks it as the last.
+    /// Passes the last chunk to `out`. The nonce of this chunk marks it as the last.
     pub(crate) fn finish(mut self, mut out: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
         self.encrypt_chunk(true)?;
         out(&self.open)
@@ -172,21 +172,21 @@ impl ChunkEncryptor {
     }
 }
 
-/// Writes octets as an encrypted file.
+/// A writer that encrypts all octets into one file.
 pub struct EncryptedWriter<W> {
     to: W,
     encryptor: ChunkEncryptor,
 }
 
 impl<W: io::Write> EncryptedWriter<W> {
-    /// Starts the file. A salt must never be used twice with the same key: use 32 random octets.
+    /// Starts the file. Never use a salt twice with the same key: use 32 random octets.
     pub fn new(mut to: W, key: &RecordingKey, salt: &[u8; KEY]) -> io::Result<EncryptedWriter<W>> {
         let (encryptor, header) = ChunkEncryptor::new(key, Content::Octets, 16 * 1_024, salt)?;
         to.write_all(&header)?;
         Ok(EncryptedWriter { to, encryptor })
     }
 
-    /// Ends the file. If the writer is dropped instead, the file counts as cut off.
+    /// Ends the file. If the writer is dropped without this call, readers treat the file as cut off.
     pub fn finish(mut self) -> io::Result<W> {
         self.encryptor.finish(|chunk| self.to.write_all(chunk))?;
         Ok(self.to)
@@ -208,13 +208,13 @@ impl<W: io::Write> io::Write for EncryptedWriter<W> {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct EncryptedHeader {
     pub(crate) content: Content,
-    /// Octets of a chunk.
+    /// The number of octets in a full chunk, before encryption.
     pub(crate) chunk: u64,
     header: [u8; HEADER],
 }
 
 impl EncryptedHeader {
-    /// Reads the header at the start of a file; `None` if the file is not encrypted. A damaged header is an
+    /// Reads the header at the start of a file. Returns `None` if the file is not encrypted. A damaged header is an
     /// `InvalidData` error.
     pub(crate) fn parse(start: &[u8]) -> io::Result<Option<EncryptedHeader>> {
         if !start.starts_with(MAGIC) {
@@ -231,7 +231,7 @@ impl EncryptedHeader {
         Ok(Some(EncryptedHeader { content, chunk: chunk.into(), header }))
     }
 
-    /// The number of full chunks in a file of this length, and the number of octets after them.
+    /// Returns the number of full chunks in a file of this length, and the number of octets after them.
     pub(crate) fn chunks(&self, length: u64) -> (u64, u64) {
         let length = length.saturating_sub(HEADER as u64);
         let encrypted = self.chunk + TAG as u64;
@@ -243,7 +243,8 @@ impl EncryptedHeader {
         HEADER as u64 + number.saturating_mul(self.chunk + TAG as u64)
     }
 
-    /// Returns the decryptor of the file's chunks. A key other than the file's is a `PermissionDenied` error.
+    /// Returns the decryptor of the file's chunks. If `key` is not the key of the file, the error is
+    /// `PermissionDenied`.
     pub(crate) fn decryptor(&self, key: &RecordingKey) -> io::Result<ChunkDecryptor> {
         if self.header.get(NAME) != Some(&key.name()?) {
             return Err(denied("this recording is encrypted with a key other than recordings.encryption_key"));
@@ -259,7 +260,7 @@ pub(crate) struct ChunkDecryptor {
 }
 
 impl ChunkDecryptor {
-    /// Decrypts a chunk in place; `None` if the chunk is not authentic.
+    /// Decrypts a chunk in place. Returns `None` if the chunk is not authentic.
     pub(crate) fn decrypt<'a>(&self, number: u64, last: bool, encrypted: &'a mut [u8]) -> Option<&'a mut [u8]> {
         self.key.open_in_place(nonce(number, last), Aad::empty(), encrypted).ok()
     }

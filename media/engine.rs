@@ -1,5 +1,6 @@
-//! The pure core of a worker: its sessions and rooms, driven by packets, commands and the media clock. It owns no
-//! socket and reads no clock: [`crate::worker`] drives it in the product, [`crate::testing`] on a virtual clock.
+//! The pure core of a worker. The core owns the worker's sessions and rooms, and its input is packets, commands and the
+//! media clock. The core owns no socket and reads no clock. In the product, [`crate::worker`] drives the core. In
+//! tests, the module `testing` drives the core on a virtual clock.
 
 mod offload;
 mod rooms;
@@ -23,11 +24,12 @@ use crate::session::{BridgedLeg, Context, Input, MediaSession, PacketKind};
 use crate::suppress::budget::{Change, SuppressedTrack, SuppressionBudget};
 use crate::writer::{Done, WriterHandle};
 
-/// The time between two ticks. Each tick serves one of four groups of sessions, so that the load is even and each
-/// session is served every 20 ms.
+/// The time between two ticks. The sessions form four groups, and each tick serves one group. So the load is even, and
+/// each session is served every 20 ms.
 pub(crate) const TICK: Duration = Duration::from_millis(5);
 const GROUPS: usize = 4;
-/// A worker that stood still for longer than this (a suspended machine) skips the overdue frames.
+/// The longest delay after which overdue frames are still served. After a longer delay (a suspended host), the worker
+/// skips them.
 const CATCH_UP: Duration = Duration::from_secs(2);
 
 /// One of a session's two sockets.
@@ -37,41 +39,41 @@ pub(crate) enum Flow {
     Rtcp,
 }
 
-/// The source of a session's RTP.
+/// The source address of a session's RTP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Pin {
     pub(crate) peer: SocketAddr,
-    /// No other source may send, so the socket can refuse packets from others.
+    /// Whether no other source may send, so that the socket can refuse packets from others.
     pub(crate) only: bool,
 }
 
-/// The sockets of the sessions, by slot.
+/// The sockets of the sessions. A slot identifies a session.
 pub(crate) trait Network {
     fn send(&mut self, slot: usize, flow: Flow, to: SocketAddr, packet: &[u8]);
-    /// Sets the source of the session's RTP; `None`: any source.
+    /// Sets the source of the session's RTP. With `None` any source may send.
     fn pin(&mut self, slot: usize, peer: Option<Pin>);
     /// Releases the session's sockets.
     fn release(&mut self, slot: usize);
-    /// Lets the kernel relay or drop the packets of the rule from now on. All other packets reach the socket as before.
-    /// Returns false if the kernel cannot take the rule.
+    /// Lets the kernel relay or drop the packets that match the rule, from now on. All other packets still reach the
+    /// socket. Returns false if the kernel cannot use the rule.
     fn offload(&mut self, _: &OffloadRule) -> bool {
         false
     }
-    /// The kernel's counts of packets that come to `slot`; `None`: they are not offloaded.
+    /// Returns the kernel's counts of the packets that arrive for `slot`, or `None` if these packets are not offloaded.
     fn counted(&mut self, _slot: usize) -> Option<FlowCounts> {
         None
     }
-    /// Ends the offload of packets that come to `slot`. Returns the last counts.
+    /// Ends the offload of the packets that arrive for `slot`. Returns the final counts.
     fn revoke(&mut self, _slot: usize) -> Option<FlowCounts> {
         None
     }
-    /// The time since an arbitrary start, to measure how long work takes.
+    /// The time since an arbitrary start. It measures how long work takes.
     fn stopwatch(&self) -> Duration {
         Duration::ZERO
     }
 }
 
-/// Totals since the start; a worker publishes them at each tick.
+/// Totals since the worker's start. The worker publishes them at each tick.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     pub(crate) packets_in: u64,
@@ -85,7 +87,7 @@ pub(crate) struct Counts {
 #[derive(Debug, Clone)]
 pub(crate) struct MediaClock {
     origin: Instant,
-    /// The NTP time of `origin`: 32 bits of seconds, 32 bits of fraction.
+    /// The NTP time of `origin`. The upper 32 bits are seconds, and the lower 32 bits are a fraction of a second.
     ntp: u64,
 }
 
@@ -94,14 +96,14 @@ impl MediaClock {
         MediaClock { origin, ntp }
     }
 
-    /// Units of a clock of `rate` Hz since the origin, modulo 2^32.
+    /// Returns the units of a clock of `rate` Hz since the origin, modulo 2^32.
     pub(crate) fn units(&self, now: Instant, rate: u32) -> u32 {
         let since = now.saturating_duration_since(self.origin);
         let fraction = u64::from(since.subsec_nanos()) * u64::from(rate) / 1_000_000_000;
         (since.as_secs() as u32).wrapping_mul(rate).wrapping_add(fraction as u32)
     }
 
-    /// The NTP time of `now`: 32 bits of seconds, 32 bits of fraction.
+    /// The NTP time of `now`. The upper 32 bits are seconds, and the lower 32 bits are a fraction of a second.
     pub(crate) fn ntp(&self, now: Instant) -> u64 {
         let since = now.saturating_duration_since(self.origin);
         let fraction = (u64::from(since.subsec_nanos()) << 32) / 1_000_000_000;
@@ -115,18 +117,18 @@ pub(crate) enum Outcome {
     Done,
     /// The session is not on this worker.
     Unknown,
-    /// `Bridge` with a session that is not on this worker.
+    /// The other session of a `Bridge` command is not on this worker.
     PeerElsewhere(SessionKey),
-    /// `Join` with a room that is not on this worker. The command is returned.
+    /// The room of a `Join` command is not on this worker. The outcome contains the command.
     RoomElsewhere(RoomKey, Command),
 }
 
 /// The sessions and rooms of one worker.
 pub(crate) struct Core {
-    /// Boxed, because sessions are large and move between workers.
+    /// The sessions. Each is boxed, because sessions are large and move between workers.
     sessions: Slab<Box<MediaSession>>,
     slots: HashMap<SessionKey, usize>,
-    /// The slots of each group. Each tick serves one group.
+    /// The session slots of each group. Each tick serves one group.
     groups: [Vec<usize>; GROUPS],
     rooms: Rooms,
     /// Whether the network can offload packets to the kernel.
@@ -134,7 +136,7 @@ pub(crate) struct Core {
     next_tick: Instant,
     group: usize,
     clock: MediaClock,
-    /// The CPU time that noise suppression may take; `spent`: what it has taken in this tick.
+    /// The CPU time that noise suppression may use. `spent` is the time that it has used in this tick.
     budget: SuppressionBudget,
     spent: Duration,
     pub(crate) counts: Counts,
@@ -161,12 +163,12 @@ impl Core {
         }
     }
 
-    /// Whether there are neither sessions nor rooms.
+    /// Whether the worker has neither sessions nor rooms.
     pub(crate) fn is_empty(&self) -> bool {
         self.sessions.is_empty() && self.rooms.is_empty()
     }
 
-    /// Whether the next ticks can be late without a loss: there is no room, and all sessions are idle.
+    /// Whether the next ticks may be late without harm: the worker has no room, and all sessions are idle.
     pub(crate) fn is_idle(&self) -> bool {
         self.rooms.is_empty() && self.sessions.iter().all(|(_, session)| session.is_idle())
     }
@@ -175,7 +177,8 @@ impl Core {
         self.sessions.len()
     }
 
-    /// Adds a session that is new or has moved here. Returns its slot, which identifies it to the [`Network`].
+    /// Adds a new session or a session from another worker. Returns the slot that identifies the session to the
+    /// [`Network`].
     pub(crate) fn insert(&mut self, mut session: Box<MediaSession>) -> usize {
         let key = session.key;
         let group = self.groups.iter_mut().min_by_key(|group| group.len());
@@ -189,7 +192,7 @@ impl Core {
         slot
     }
 
-    /// Removes a session that moves to another worker. Its bridge ends.
+    /// Removes a session that moves to another worker. The session's bridge ends.
     pub(crate) fn remove(
         &mut self,
         now: Instant,
@@ -205,7 +208,7 @@ impl Core {
         Some((slot, self.sessions.try_remove(slot)?))
     }
 
-    /// Adds the suppressed directions of `slot` to the budget, and removes the others.
+    /// Adds the directions of `slot` with noise suppression to the budget, and removes the other directions from it.
     fn enter_budget(&mut self, slot: usize) {
         let Some(session) = self.sessions.get_mut(slot) else { return };
         for track in [Track::Inbound, Track::Outbound] {
@@ -229,8 +232,8 @@ impl Core {
         }
     }
 
-    /// Moves `slot` to the group of `other`, so that a frame of one is sent to the other in the same tick. The clock of
-    /// `slot` shifts by 15 ms at most.
+    /// Moves `slot` to the group of `other`, so that a frame of one session is sent to the other in the same tick. The
+    /// session's clock shifts by at most 15 ms.
     fn join_group(&mut self, slot: usize, other: usize) {
         if let Some(to) = self.groups.iter().position(|group| group.contains(&other)) {
             self.move_to_group(slot, to);
@@ -246,10 +249,11 @@ impl Core {
         if let Some(group) = self.groups.get_mut(to) {
             group.push(slot);
         }
-        // The number of ticks since the session was last served, and until it is served next.
+        // The number of ticks since the last time that the session was served, and the number of ticks until the next
+        // time.
         let (since, until) = ((self.group + GROUPS - from) % GROUPS, (to + GROUPS - self.group - 1) % GROUPS + 1);
         let Some(session) = self.sessions.get_mut(slot) else { return };
-        // The number of frames must match the elapsed time, or each move would make recordings shorter.
+        // The number of frames must match the elapsed time. Otherwise each move would make recordings shorter.
         session.schedule.change_group((since + until) as i32, GROUPS as i32);
     }
 
@@ -265,7 +269,7 @@ impl Core {
         if session.apply(plan) {
             network.pin(*slot, None);
         }
-        // A held leg sends no packets, so the leg bridged with it is sent silence.
+        // A held leg sends no packets, so the engine sends silence to the leg bridged with it.
         let abandoned = session.is_held().then(|| session.routing.bridged_with().map(|peer| peer.slot)).flatten();
         let slot = *slot;
         if let Some(peer) = abandoned.and_then(|peer| self.sessions.get_mut(peer)) {
@@ -275,7 +279,8 @@ impl Core {
         true
     }
 
-    /// Decides whether two bridged sessions exchange packets or frames. Call it after every change that affects this.
+    /// Decides whether two bridged sessions exchange packets or frames. Call this after every change that can affect
+    /// the decision.
     fn review(&mut self, slot: usize) {
         let Some(session) = self.sessions.get_mut(slot) else { return };
         let Some(peer) = session.routing.bridged_with().filter(|peer| peer.slot != slot) else {
@@ -293,8 +298,8 @@ impl Core {
         }
     }
 
-    /// Handles one datagram from a session's socket. The packet may be relayed in the same buffer. Returns true if
-    /// another one may wait behind it: this one came late, or is not audio.
+    /// Handles one datagram from a session's socket. The packet may be relayed in the same buffer. Returns true if the
+    /// caller should read the socket again, because this packet was late or is not audio.
     pub(crate) fn handle_packet(
         &mut self,
         now: Instant,
@@ -330,7 +335,7 @@ impl Core {
                 session.relay(&header, kind, false, packet, &mut cx);
             }
         } else if let Some(other) = bridged_with.filter(|_| !in_frames) {
-            // A leg with echo hears only itself.
+            // A leg with echo hears only itself, so it gets no packets of the bridged leg.
             if let Some(other) = self.sessions.get_mut(other.slot).filter(|other| !other.routing.echo) {
                 if sent_by_kernel {
                     other.note_sent_by_kernel(&header, kind, packet, &mut cx);
@@ -351,7 +356,7 @@ impl Core {
         more
     }
 
-    /// Numbers a command about a session's bridge or room. `None` for other commands.
+    /// Numbers a command about a session's bridge or room. Returns `None` for other commands.
     pub(crate) fn note_order(&mut self, key: SessionKey, command: &Command) -> Option<u32> {
         match command {
             Command::Bridge { .. } | Command::Unbridge | Command::Join { .. } | Command::Leave => {}
@@ -362,8 +367,8 @@ impl Core {
         Some(session.routing.orders)
     }
 
-    /// Whether `number` is that of the session's newest command about its bridge or room. Returns true if the session
-    /// is not here.
+    /// Whether `number` is the number of the session's newest command about its bridge or room. Returns true if the
+    /// session is not on this worker.
     pub(crate) fn is_order(&self, key: SessionKey, number: u32) -> bool {
         let session = self.slots.get(&key).and_then(|slot| self.sessions.get(*slot));
         session.is_none_or(|session| session.routing.orders == number)
@@ -429,7 +434,7 @@ impl Core {
             self.unbridge(key);
             self.leave_room(key);
         }
-        // A closing session is not bridged, because its slot will belong to another session.
+        // A closing session cannot be bridged, because its slot will belong to another session.
         if [a, b].iter().any(|key| self.slots.get(key).is_none_or(|slot| self.is_closing(*slot))) {
             return;
         }
@@ -476,7 +481,7 @@ impl Core {
         }
     }
 
-    /// Ends a session. It is removed in a later tick, when its recordings are complete.
+    /// Ends a session. A later tick removes the session, when its recordings are complete.
     pub(crate) fn close(&mut self, now: Instant, key: SessionKey, network: &mut dyn Network) {
         self.revoke_offload(now, key, network);
         self.unbridge(key);
@@ -498,13 +503,13 @@ impl Core {
         }
     }
 
-    /// Delivers the end of a recording to its session. Returns false if the session is not here.
+    /// Delivers the end of a recording to its session. Returns false if the session is not on this worker.
     pub(crate) fn handle_recorded(&mut self, key: SessionKey, event: Event) -> bool {
         let session = self.slots.get(&key).and_then(|slot| self.sessions.get_mut(*slot));
         session.map(|session| session.handle_recorded(event)).is_some()
     }
 
-    /// The time of the next tick, whether or not it serves a session.
+    /// The time of the next tick, even if the tick serves no session.
     pub(crate) fn next_tick(&self) -> Instant {
         self.next_tick
     }
@@ -522,7 +527,7 @@ impl Core {
         self.groups.get(number % GROUPS)
     }
 
-    /// Serves every tick that is due. `over` gets the key of each session that has ended.
+    /// Serves every tick that is due. `over` gets the keys of the sessions that have ended.
     pub(crate) fn handle_tick(&mut self, now: Instant, network: &mut dyn Network, mut over: impl FnMut(SessionKey)) {
         let late = now.saturating_duration_since(self.next_tick);
         if late > CATCH_UP {
@@ -537,7 +542,7 @@ impl Core {
         }
     }
 
-    /// Skips `frames` frames. Recordings get silence for them.
+    /// Skips `frames` frames. Recordings get silence for these frames.
     fn miss(&mut self, frames: u32) {
         self.next_tick += TICK * GROUPS as u32 * frames;
         for (_, session) in &mut self.sessions {
@@ -546,7 +551,8 @@ impl Core {
         self.rooms.miss(frames);
     }
 
-    /// Pauses noise suppression when CPU time is short, before audio becomes late, and resumes it afterwards.
+    /// Stops noise suppression when CPU time is short, before audio becomes late. Starts noise suppression again when
+    /// there is enough time.
     fn keep_budget(&mut self, now: Instant, late: Duration) {
         let mut shed = |(key, track): SuppressedTrack, shed| {
             if let Some(session) = self.slots.get(&key).and_then(|slot| self.sessions.get_mut(*slot)) {
@@ -560,8 +566,8 @@ impl Core {
         }
     }
 
-    /// Serves one tick of a group, in passes: reads inbound frames, mixes rooms, sends each leg its frame, feeds
-    /// recorders and taps.
+    /// Serves one group in a tick, in four passes: reads the inbound frames, mixes the rooms, sends each leg its frame,
+    /// and feeds recorders and taps.
     fn serve(&mut self, now: Instant, network: &mut dyn Network, over: &mut impl FnMut(SessionKey)) {
         let Some(group) = self.groups.get_mut(self.group).map(std::mem::take) else { return };
         let units = self.clock.units(now, 8_000);
@@ -626,7 +632,7 @@ impl Core {
         }
     }
 
-    /// Removes the sessions of the group that are over, and closes those whose event sink has stayed full.
+    /// Removes the sessions of the group that have ended, and closes the sessions whose event sink has stayed full.
     fn sweep(&mut self, now: Instant, network: &mut dyn Network, over: &mut impl FnMut(SessionKey)) {
         let group = self.groups.get(self.group).cloned().unwrap_or_default();
         for slot in group {
@@ -645,8 +651,8 @@ impl Core {
     }
 }
 
-/// The third and fourth pass of a session, with noise suppression of its input if it is on. Returns whether the session
-/// continues, and whether suppression has ended.
+/// Runs the third and fourth pass of a session, with noise suppression of its input if suppression is on. Returns
+/// whether the session continues, and whether suppression has ended.
 fn speak(
     session: &mut MediaSession,
     input: Option<Input<'_>>,

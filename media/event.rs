@@ -1,4 +1,4 @@
-//! The events of a session, for the application.
+//! The events of a session that the application receives.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -11,14 +11,14 @@ use crate::dtmf::DtmfMethod;
 use crate::quality::Impairment;
 use crate::room::{NotJoined, RoomKey};
 
-/// The receiver of a session's events. It must not block. If it returns [`Full`], the worker keeps the event and offers
-/// it again every 20 ms. The worker keeps at most [`BACKLOG`] events of a session; beyond that it closes the session.
+/// The receiver of a session's events. The receiver must not block. If it returns [`Full`], the worker keeps the event
+/// and offers it again every 20 ms. If more than [`BACKLOG`] events of a session wait, the worker closes the session.
 pub type EventSink = Arc<dyn Fn(SessionKey, Event) -> Result<(), Full> + Send + Sync>;
 
 /// The number of events of one session that may wait for a full sink.
 pub const BACKLOG: usize = 256;
 
-/// The sink did not take the event; the worker offers it again.
+/// The sink did not accept the event. The worker offers the event again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Full;
 
@@ -28,34 +28,34 @@ pub enum Event {
     /// The first valid RTP packet has arrived.
     FirstPacket,
     /// The far end's RTP was silent for the configured probation time and now comes from another address. The engine
-    /// sends to that address from now on.
+    /// now sends to this address.
     SourceMoved {
         /// The new source address.
         to: SocketAddr,
     },
-    /// The far end has pressed a digit. There is one event for each press, at the first packet (RFC 4733) that arrives,
-    /// so that a prompt stops at once. `duration_ms` is the duration in that packet, usually 0 to 20.
+    /// The far end has pressed a digit. Each press causes one event, at the first packet (RFC 4733) that arrives, so
+    /// that a prompt stops at once. `duration_ms` is the duration in this packet, usually 0 to 20.
     Dtmf {
-        /// `0`-`9`, `*`, `#`, `A`-`D`.
+        /// The digit: `0`-`9`, `*`, `#`, `A`-`D`.
         digit: char,
-        /// The duration of the press so far, in ms.
+        /// The duration of the press until this packet, in ms.
         duration_ms: u32,
-        /// The method by which the digit arrived: as a telephone-event or as a tone.
+        /// The method by which the digit arrived: telephone-event or tone.
         form: DtmfMethod,
     },
-    /// A `Play`, `Tone` or `SendDigits` has ended. With the reason `Completed`, its last sample was sent at least 20 ms
-    /// ago.
+    /// A `Play`, `Tone` or `SendDigits` has ended. If the reason is `Completed`, the last sample was sent at least 20
+    /// ms ago.
     Finished {
         /// The id of the command.
         op: OpId,
-        /// Why it ended.
+        /// The reason why the operation ended.
         reason: FinishReason,
     },
     /// The file of a recording is complete on disk.
     RecordingFinished {
         /// The id of the command.
         op: OpId,
-        /// Why the recording ended.
+        /// The reason why the recording ended.
         reason: RecordingReason,
         /// The duration of the audio in the file, after trimming.
         duration: Duration,
@@ -69,13 +69,13 @@ pub enum Event {
         bytes: u64,
     },
     /// Answering machine detection has a result, or the machine's greeting has ended. [`MachineVerdict`] says which
-    /// result is the last one.
+    /// results are the last.
     MachineDetected {
         /// The id of the `DetectMachine` command.
         op: OpId,
-        /// The result.
+        /// The result of the detection.
         verdict: MachineVerdict,
-        /// The duration of the leg's audio since the command.
+        /// The duration of the leg's audio from the command to the result.
         after: Duration,
     },
     /// All audio that was written before this mark has been sent or cleared.
@@ -85,97 +85,98 @@ pub enum Event {
         /// The name that the writer gave to the mark.
         name: Arc<str>,
     },
-    /// A tap's reader is too slow: the tap dropped frames. There is at most one such event a second for each tap.
+    /// A tap's reader is too slow, and the tap has dropped frames. Each tap causes at most one such event a second.
     StreamOverflow {
         /// The id of the `Tap` command.
         op: OpId,
-        /// The audio dropped since the last such event, in ms of one track.
+        /// The duration of the audio dropped since the last such event, in ms of one track.
         dropped_ms: u32,
     },
-    /// The audio quality of the leg is bad. There is one event for each cause. The event repeats only if the value was
-    /// good again in between and 30 s have passed.
+    /// The audio quality of the leg is bad. Each cause has its own event. The event repeats only if the value was good
+    /// in the meantime and 30 s have passed.
     Impaired {
-        /// The cause.
+        /// The cause of the bad quality.
         cause: Impairment,
-        /// The measured value, in the cause's unit.
+        /// The measured value, in the unit of the cause.
         value: f32,
     },
-    /// The media thread has no time for noise suppression in this direction: the audio passes unchanged.
+    /// The media thread has no time for noise suppression in this direction. The audio passes unchanged.
     SuppressionShed {
-        /// The direction.
+        /// The direction in which suppression has stopped.
         track: Track,
     },
     /// Noise suppression works again in this direction.
     SuppressionResumed {
-        /// The direction.
+        /// The direction in which suppression works again.
         track: Track,
     },
     /// A `Join` command failed.
     NotJoined {
-        /// The room of the command.
+        /// The room that the command named.
         room: RoomKey,
-        /// Why it failed.
+        /// The reason why the command failed.
         why: NotJoined,
     },
-    /// The session's last event: its recordings are complete and its ports are free.
+    /// The session's last event. All recordings are complete, and the ports are free.
     Closed {
-        /// The figures of the whole session.
+        /// The statistics of the whole session.
         stats: Box<Stats>,
     },
 }
 
-/// The reasons for which a `Play`, `Tone` or `SendDigits` can end.
+/// The reason why a `Play`, `Tone` or `SendDigits` ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FinishReason {
-    /// The audio or the digits were sent to their end.
+    /// All audio or all digits were sent.
     Completed,
-    /// The operation was stopped, or replaced by another one.
+    /// A command stopped the operation, or another operation replaced it.
     Stopped,
 }
 
-/// Why a recording ended.
+/// The reason why a recording ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RecordingReason {
-    /// A command stopped it, or the session closed.
+    /// A command stopped the recording, or the session closed.
     Stopped,
     /// `max_length` was reached.
     MaxLength,
     /// The far end did not speak for `silence_timeout`.
     Silence,
-    /// The file could not be written; the text is the error. Data written before the error remains.
+    /// Writing the file failed. The text is the error. The data written before the error remains in the file.
     Error(String),
 }
 
-/// A session's figures, as RFC 3550 defines them.
+/// The statistics of a session, as RFC 3550 defines them.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Stats {
-    /// RTP packets accepted from the far end.
+    /// The number of RTP packets accepted from the far end.
     pub packets_in: u64,
-    /// Payload octets of these packets.
+    /// The number of payload octets accepted from the far end.
     pub octets_in: u64,
-    /// RTP packets sent to the far end.
+    /// The number of RTP packets sent to the far end.
     pub packets_out: u64,
-    /// Payload octets of these packets.
+    /// The number of payload octets sent to the far end.
     pub octets_out: u64,
-    /// Packets of the far end that never arrived.
+    /// The number of the far end's packets that never arrived.
     pub lost: u64,
-    /// Packets that arrived too late for playout. They are counted only while a recorder, tap, bridge, room or detector
-    /// reads the audio.
+    /// The number of packets that arrived too late for playout. They are counted only while a recorder, tap, bridge,
+    /// room or detector reads the audio.
     pub late: u64,
-    /// The mean length of the losses divided by the mean length of random losses at the same rate; 1 or more (ITU-T
-    /// G.107).
+    /// The mean length of the losses, divided by the mean length of random losses at the same rate (ITU-T G.107). The
+    /// ratio is 1 or more.
     pub burst_ratio: f32,
-    /// Our packets that the far end last reported as lost.
+    /// The number of our packets that are lost, from the far end's last report.
     pub lost_by_peer: Option<u64>,
-    /// Interarrival jitter of the far end's packets, in ms.
+    /// The interarrival jitter of the far end's packets, in ms.
     pub jitter_ms: f32,
-    /// Interarrival jitter of our packets that the far end last reported, in ms.
+    /// The interarrival jitter of our packets in ms, from the far end's last report.
     pub jitter_by_peer_ms: Option<f32>,
-    /// Round-trip time measured by RTCP, in ms.
+    /// The round-trip time measured with RTCP, in ms.
     pub round_trip_ms: Option<f32>,
-    /// Estimated quality of the received audio, 1 to 4.5 (E-model, ITU-T G.107), from loss, delay and codec.
+    /// The estimated quality (MOS) of the received audio, 1 to 4.5. The E-model (ITU-T G.107) computes it from loss,
+    /// delay and codec.
     pub mos: Option<f32>,
-    /// Estimated quality of the audio that the far end receives, 1 to 4.5, from its reports.
+    /// The estimated quality (MOS) of the audio that the far end receives, 1 to 4.5, from the far end's reports.
     pub mos_by_peer: Option<f32>,
     /// The RTP address in the far end's last SDP.
     pub signalled: Option<SocketAddr>,
@@ -185,24 +186,25 @@ pub struct Stats {
     pub sent_to: Option<SocketAddr>,
     /// Whether the far end should send RTP, according to the last offer and answer.
     pub expected: bool,
-    /// The first source address whose packets were dropped because they did not come from the far end.
+    /// The first source address whose packets were dropped because they were not the far end's.
     pub stranger: Option<SocketAddr>,
-    /// Packets dropped because their source was not the latched address.
+    /// The number of packets dropped because their source was not the latched address.
     pub dropped_stranger: u64,
-    /// Packets dropped because their payload type was not agreed.
+    /// The number of packets dropped because their payload type was not agreed.
     pub dropped_payload_type: u64,
-    /// Packets dropped by the rate limit: a burst of 200 packets, then 250 packets a second.
+    /// The number of packets dropped by the rate limit. The limit is a burst of 200 packets, then 250 packets a second.
     pub dropped_flood: u64,
-    /// Packets dropped because they were not RTP or RTCP.
+    /// The number of packets dropped because they were neither RTP nor RTCP.
     pub dropped_malformed: u64,
-    /// Packets dropped because they did not authenticate with the agreed SRTP key, or were replayed.
+    /// The number of packets dropped because they were replayed or did not authenticate with the agreed SRTP key.
     pub dropped_srtp: u64,
-    /// Packets dropped because the far end had said in its SDP that it sends nothing.
+    /// The number of packets dropped because the far end's SDP says that the far end sends nothing.
     pub dropped_held: u64,
-    /// RTCP packets dropped because they were about streams of other sessions.
+    /// The number of RTCP packets dropped because they were about streams of other sessions.
     pub dropped_rtcp: u64,
-    /// Digits dropped by the rate limit: a burst of 16 digits, then one digit in 40 ms.
+    /// The number of digits dropped by the rate limit. The limit is a burst of 16 digits, then one digit in 40 ms.
     pub dropped_presses: u64,
-    /// Packets not relayed because the bridged leg was on hold, was playing a prompt, or has no telephone-event.
+    /// The number of packets not relayed because the bridged leg was on hold, played a prompt, or does not support
+    /// telephone-events.
     pub not_relayed: u64,
 }

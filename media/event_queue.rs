@@ -1,15 +1,15 @@
-//! A queue of events for a sink that can be full. It keeps their order. It loses an event only if the caller permits
-//! that ([`EventQueue::try_send`]).
+//! A queue of events for a sink that can be full. The queue keeps the order of events. It loses an event only if the
+//! caller permits the loss ([`EventQueue::try_send`]).
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::event::Full;
 
-/// A callback that receives events; `K` is the key of the session or room that they belong to.
+/// A callback that receives events. `K` is the key of the session or room that the events belong to.
 type Sink<K, E> = Arc<dyn Fn(K, E) -> Result<(), Full> + Send + Sync>;
 
-/// A sink and the events that it has not accepted yet. The queue has no limit: its owner checks
+/// A sink, and the events that the sink has not accepted yet. The queue has no limit. Its owner checks
 /// [`EventQueue::backlog`].
 pub(crate) struct EventQueue<K, E> {
     key: K,
@@ -29,12 +29,13 @@ impl<K: Copy, E: Clone> EventQueue<K, E> {
         }
     }
 
-    /// Sends an event if no other event waits and the sink accepts it. Otherwise drops it and returns false.
+    /// Sends an event if no other event waits and the sink accepts the event. Otherwise drops the event and returns
+    /// false.
     pub(crate) fn try_send(&mut self, event: E) -> bool {
         self.waiting.is_empty() && (self.sink)(self.key, event).is_ok()
     }
 
-    /// Offers the waiting events to the sink again, until it refuses one.
+    /// Offers the waiting events to the sink again, until the sink refuses an event.
     pub(crate) fn retry(&mut self) {
         while let Some(event) = self.waiting.front() {
             if (self.sink)(self.key, event.clone()).is_err() {
@@ -44,7 +45,7 @@ impl<K: Copy, E: Clone> EventQueue<K, E> {
         }
     }
 
-    /// The number of events that wait.
+    /// The number of waiting events.
     pub(crate) fn backlog(&self) -> usize {
         self.waiting.len()
     }

@@ -1,5 +1,5 @@
-//! Fuzz targets: conversations of two bridged sessions from arbitrary datagrams, and arbitrary payloads of each codec.
-//! Pure and reproducible.
+//! Fuzz targets: two bridged sessions that receive arbitrary datagrams, and codecs that decode arbitrary payloads. The
+//! targets are pure and reproducible.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,14 +14,15 @@ use crate::session::MediaSession;
 use crate::tap::{TapCodec, tap};
 use crate::writer::Writer;
 
-/// Passes arbitrary octets to the SDP parser, as an offer and as an answer. It must never panic or hang.
+/// Passes arbitrary octets to the SDP parser, as an offer and as an answer. The parser must never panic or hang.
 pub fn fuzz_sdp(octets: &[u8]) {
     crate::sdp::fuzz(octets);
 }
 
-/// Passes the octets to two bridged sessions with taps. An octet before each datagram contains its length (the low six
-/// bits, times four), its session (bit 7) and its socket (bit 6). 5 ms pass between datagrams. `now` is the start of
-/// the virtual clock. Returns the number of packets sent, which shows how far a corpus reaches.
+/// Passes the octets to two bridged sessions with taps. One octet comes before each datagram. The octet's low six bits,
+/// times four, are the datagram's length. Bit 7 selects the session, and bit 6 selects the socket. 5 ms pass between
+/// datagrams. `now` is the start of the virtual clock. Returns the number of packets sent, which shows how much code a
+/// corpus reaches.
 pub fn fuzz_rtp(now: Instant, octets: &[u8]) -> usize {
     let (_writer, handle) = Writer::new();
     let mut core = Core::new(now, 0, crate::suppress::budget::SuppressionBudget::new(60), handle, Arc::new(|_, _| {}));
@@ -60,9 +61,9 @@ pub fn fuzz_rtp(now: Instant, octets: &[u8]) -> usize {
     wire.sent
 }
 
-/// Decodes the octets as payloads of a codec, and encodes the result. The first octet selects the codec. An octet
-/// before each payload contains its length (the low seven bits, times three) and whether the payload before it was lost
-/// (the high bit). Returns the number of samples decoded.
+/// Decodes the octets as payloads of a codec, and encodes the decoded audio. The first octet selects the codec. One
+/// octet comes before each payload. The octet's low seven bits, times three, are the payload's length. The high bit
+/// says that the payload before this one was lost. Returns the number of samples decoded.
 pub fn fuzz_codec(octets: &[u8]) -> usize {
     let Some((codec, mut rest)) = octets.split_first() else { return 0 };
     let (codec, rate) = match codec % 6 {
@@ -111,7 +112,7 @@ impl Network for Wire {
 mod tests {
     use super::*;
 
-    /// The same numbers in every run.
+    /// Pseudo-random numbers. Each run has the same numbers.
     fn xorshift() -> impl FnMut() -> u64 {
         let mut state = 0x2545_F491_4F6C_DD1D_u64;
         move || {
@@ -146,7 +147,7 @@ mod tests {
                 for octet in &mut packet {
                     *octet = (random() % 256) as u8;
                 }
-                // Mostly RTP with an agreed payload type, so that the rest of the code is reached.
+                // Most packets are RTP with an agreed payload type, so that the test reaches the rest of the code.
                 if !random().is_multiple_of(4) {
                     (packet[0], packet[1]) = (0x80, [0, 101, 128, 229][(random() % 4) as usize]);
                 }

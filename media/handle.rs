@@ -1,5 +1,5 @@
-//! The application's handles (shell). [`Engine`] starts the threads. A [`Session`] holds one leg's negotiation and
-//! sends commands to the leg's worker.
+//! The handles that the application uses (shell). [`Engine`] starts the threads. A [`Session`] holds one leg's
+//! negotiation and sends commands to the leg's worker.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::io;
@@ -25,7 +25,7 @@ use crate::suppress::budget::SuppressionBudget;
 use crate::worker::{Inbox, MOST_ROOMS, Message, Published, Shared, Worker};
 use crate::writer::Writer;
 
-/// The running engine. Clones share one engine; [`Engine::shutdown`] ends it.
+/// The running engine. All clones share one engine. [`Engine::shutdown`] ends it.
 #[derive(Debug, Clone)]
 pub struct Engine {
     inner: Arc<Inner>,
@@ -43,38 +43,38 @@ struct Inner {
     codecs: Vec<Codec>,
     seeds: RandomState,
     stopping: AtomicBool,
-    /// The worker threads, then the writer threads, in the order in which they are joined.
+    /// The worker threads, then the writer threads. They are joined in this order.
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
-/// Why the engine did not start.
+/// The reason why the engine did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// `listen` is 0.0.0.0 or :: and `advertise` does not give an address for our SDP.
+    /// `listen` is 0.0.0.0 or ::, and `advertise` does not name an address for our SDP.
     #[error("[media] listen is {0}: set `advertise` to the address that far ends can reach")]
     NoAddress(IpAddr),
     /// `advertise` and `listen` have different address families.
     #[error("[media] advertise {advertise} and listen {listen} have different address families")]
     Families {
-        /// The configured `listen`.
+        /// The value of `listen` in the configuration.
         listen: IpAddr,
-        /// The configured `advertise`.
+        /// The value of `advertise` in the configuration.
         advertise: IpAddr,
     },
     /// `listen` is not an address of this host, or the process may not bind its ports.
     #[error("media.listen: cannot bind UDP ports {ports} of {listen}: {error}")]
     Bind {
-        /// The configured `listen`.
+        /// The value of `listen` in the configuration.
         listen: IpAddr,
-        /// The configured `ports`.
+        /// The value of `ports` in the configuration.
         ports: PortRange,
         /// The error of the system call.
         error: io::Error,
     },
-    /// No port pair of the range could be bound: other programs use the ports.
+    /// No port pair of the range is free, because other programs use the ports.
     #[error("media.ports: no pair of the range {0} is free")]
     NoPorts(PortRange),
-    /// `kernel_relay` is "required", and the kernel relay cannot start; the text says why.
+    /// `kernel_relay` is "required", but the kernel relay cannot start. The text says why.
     #[error("media.kernel_relay is \"required\": {0}")]
     Kernel(String),
     /// The system could not create a thread, an eventfd or an epoll.
@@ -82,16 +82,16 @@ pub enum StartError {
     System(#[from] io::Error),
 }
 
-/// Why a session or a room could not be opened.
+/// The reason why a session or a room could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// All port pairs of the pool are in use. In SIP this is a 503 response.
+    /// All port pairs of the pool are in use. SIP answers 503 in this case.
     #[error("all RTP ports are in use")]
     PortsExhausted,
     /// An open session or room already has this key.
     #[error("the session key is in use")]
     KeyInUse,
-    /// 10,000 rooms are open, which is the limit.
+    /// 10,000 rooms are open, and the engine permits no more rooms.
     #[error("too many rooms are open")]
     TooManyRooms,
     /// [`Engine::shutdown`] was called.
@@ -102,29 +102,30 @@ pub enum OpenError {
     Socket(#[from] io::Error),
 }
 
-/// The worker's queue is full (thousands of messages); the command was not taken.
+/// The worker's queue is full (thousands of messages). The command was not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the media worker is busy")]
 pub struct Busy;
 
-/// The totals of all workers. They are at most 5 ms old, or 60 ms while all sessions are idle.
+/// The totals of all workers. The figures are at most 5 ms old, or 60 ms while all sessions are idle.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Load {
-    /// Open sessions, including closed ones whose recordings are not complete.
+    /// The number of open sessions. It includes closed sessions whose recordings are not complete.
     pub sessions: u64,
-    /// RTP packets accepted.
+    /// The number of RTP packets accepted.
     pub packets_in: u64,
-    /// RTP packets sent.
+    /// The number of RTP packets sent.
     pub packets_out: u64,
-    /// Sent packets that were relayed to a bridged leg or echoed.
+    /// The number of packets sent that were relayed to a bridged leg or echoed.
     pub relayed: u64,
-    /// Packets dropped: from strangers, with a payload type that was not agreed, or not relayable.
+    /// The number of packets dropped. They came from strangers, had a payload type that was not agreed, or could not be
+    /// relayed.
     pub dropped: u64,
-    /// Datagrams that were not RTP or RTCP.
+    /// The number of datagrams that were neither RTP nor RTCP.
     pub malformed: u64,
-    /// Offers and answers that were not valid SDP, or contained no audio stream that we support.
+    /// The number of offers and answers that were not valid SDP or had no audio stream that we support.
     pub sdp_refused: u64,
-    /// The flows that the kernel relays now; a flow is one direction of a leg.
+    /// The number of flows that the kernel relays now. A flow is one direction of a leg.
     pub kernel_flows: u64,
 }
 
@@ -138,7 +139,7 @@ impl Engine {
         if advertise.is_ipv4() != config.listen.is_ipv4() {
             return Err(StartError::Families { listen: config.listen, advertise });
         }
-        // Binds a pair for a test. Without it, the first call would meet the error.
+        // Bind a port pair as a test. Otherwise the error would appear only at the first call.
         match Arc::new(Ports::new(config.listen, config.ports)).has_any() {
             Ok(true) => {}
             Ok(false) => return Err(StartError::NoPorts(config.ports)),
@@ -195,14 +196,14 @@ impl Engine {
     }
 
     /// Takes a pair of ports and opens a session on a worker. The RTCP port is bound when the session first sends a
-    /// packet. Sessions with the same `affinity` share a worker, which makes a bridge between them free. Give all legs
-    /// of a call the same `affinity`.
+    /// packet. Sessions with the same `affinity` share a worker, so a bridge between them needs no move to another
+    /// worker. Give all legs of a call the same `affinity`.
     pub fn open(&self, key: SessionKey, affinity: u128, events: EventSink) -> Result<Session, OpenError> {
         self.open_at(self.inner.advertise, key, affinity, events)
     }
 
-    /// Like [`Engine::open`], for a session whose far end is another session of this engine. Its SDP contains an
-    /// address of this host, not the advertised one.
+    /// Opens a session like [`Engine::open`], for a far end that is another session of this engine. The session's SDP
+    /// contains an address of this host, and not the advertised address.
     pub fn open_within(&self, key: SessionKey, affinity: u128, events: EventSink) -> Result<Session, OpenError> {
         self.open_at(self.inner.within, key, affinity, events)
     }
@@ -234,7 +235,7 @@ impl Engine {
             }
         };
         let seed = inner.seeds.hash_one(key.0);
-        // The session id is numeric (RFC 8866 §5.2). Some far ends read only 32 bits of it.
+        // The session id in SDP is numeric (RFC 8866 §5.2). Some far ends read only 32 bits of the id.
         let local = Local { address, port: sockets.port, id: (seed >> 33).max(1) };
         let port = sockets.port;
         let mut session = Box::new(MediaSession::new(key, seed, events, inner.send_silence));
@@ -247,13 +248,13 @@ impl Engine {
         Ok(Session { key, port, home, shared: Arc::clone(&inner.shared), negotiation })
     }
 
-    /// Whether a port pair is free for another session.
+    /// Whether a port pair is free for a further session.
     pub fn has_ports(&self) -> bool {
         !self.inner.ports.is_empty()
     }
 
-    /// Opens a room on one worker; sessions that join it move to this worker. A room and sessions with the same
-    /// `affinity` share a worker. At most 10,000 rooms are open at a time.
+    /// Opens a room on one worker. Sessions that join the room move to this worker. A room shares a worker with the
+    /// sessions that have the same `affinity`. At most 10,000 rooms are open at a time.
     pub fn open_room(
         &self,
         key: RoomKey,
@@ -299,8 +300,8 @@ impl Engine {
         load
     }
 
-    /// Closes all sessions, completes their recordings, sends their last events and waits for the threads. It blocks;
-    /// sinks that stay full delay it by at most 10 s.
+    /// Closes all sessions, completes their recordings, sends their last events and waits for the threads. The call
+    /// blocks. Sinks that stay full delay it by at most 10 s.
     pub fn shutdown(&self) {
         self.inner.stopping.store(true, Ordering::Release);
         for inbox in &self.inner.shared.inboxes {
@@ -315,8 +316,8 @@ impl Engine {
     }
 }
 
-/// One leg: its offer/answer state and the connection to its worker. Dropping it closes the leg. Its sink then receives
-/// the events of finished recordings and, last, [`crate::Event::Closed`].
+/// One leg: its offer/answer state and its connection to the worker. Dropping the session closes the leg. The leg's
+/// sink then receives the events of finished recordings and, last, [`crate::Event::Closed`].
 #[derive(Debug)]
 pub struct Session {
     key: SessionKey,
@@ -327,24 +328,24 @@ pub struct Session {
 }
 
 impl Session {
-    /// The key given to [`Engine::open`].
+    /// The key that was passed to [`Engine::open`].
     pub fn key(&self) -> SessionKey {
         self.key
     }
 
-    /// The RTP port; the RTCP port is the next one.
+    /// The RTP port. The RTCP port is the next port.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// Sets the session's codecs, best first, in place of the configured ones. Call it before the first offer or
+    /// Sets the session's codecs, best first. They replace the configured codecs. Call this before the first offer or
     /// answer. An empty slice changes nothing.
     pub fn set_codecs(&mut self, codecs: &[Codec]) {
         self.negotiation.set_codecs(codecs);
     }
 
-    /// Sets whether the media is encrypted. Call it before the first offer or answer. The SRTP keys are generated here
-    /// and never appear in logs.
+    /// Sets whether the media is encrypted. Call this before the first offer or answer. This function generates the
+    /// SRTP keys, which never appear in logs.
     pub fn set_srtp(&mut self, srtp: Srtp) {
         let mut random = [0; RANDOM];
         let filled = aws_lc_rs::rand::fill(&mut random);
@@ -354,19 +355,20 @@ impl Session {
         self.negotiation.set_srtp(srtp, filled.is_ok().then_some(&random));
     }
 
-    /// Sets the addresses from which packets are accepted. Call it before the first offer or answer.
+    /// Sets the addresses from which packets are accepted. Call this before the first offer or answer.
     pub fn set_source(&mut self, source: MediaSource) {
         self.negotiation.set_source(source);
     }
 
-    /// Sets whether telephone-events are offered and accepted; the default is true. Call it before the first offer or
+    /// Sets whether telephone-events are offered and accepted. The default is true. Call this before the first offer or
     /// answer. Without telephone-events, digits are sent as tones.
     pub fn set_events(&mut self, events: bool) {
         self.negotiation.set_events(events);
     }
 
-    /// Makes the session a sending-only copy of another stream with this label (RFC 4574), as a SIPREC recording server
-    /// requires. Call it before the first offer. The far end may not want media for a while; see [`Session::sends`].
+    /// Makes the session a copy of another stream that only sends, with this label (RFC 4574). A SIPREC recording
+    /// server requires such a stream. Call this before the first offer. The far end may not want media for a while
+    /// ([`Session::sends`]).
     pub fn set_label(&mut self, label: u16) {
         self.negotiation.set_label(label);
     }
@@ -381,78 +383,80 @@ impl Session {
         self.negotiation.plan().is_some_and(|plan| plan.events.is_some())
     }
 
-    /// An SDP offer: the session's codecs, telephone-events at their clock rates, 20 ms packets, `sendrecv`. In a
-    /// re-offer the agreed codec comes first. The version in `o=` rises only if the description changes.
+    /// Returns an SDP offer with the session's codecs, telephone-events at the clock rates of these codecs, 20 ms
+    /// packets and `sendrecv`. In a re-offer the agreed codec comes first. The version in `o=` rises only if the
+    /// description changes.
     pub fn offer(&mut self) -> Bytes {
         self.offer_preferring(&Preference::default())
     }
 
-    /// Like [`Session::offer`], with another leg's preferred codecs first, if this session supports them.
+    /// Returns an offer like [`Session::offer`], with the codecs that another leg prefers first. Codecs that this
+    /// session does not support are omitted.
     pub fn offer_preferring(&mut self, preferred: &Preference) -> Bytes {
         let offer = self.negotiation.offer_preferring(preferred);
         self.send_plan();
         offer
     }
 
-    /// The first offer again with the RTP/SAVP profile, for a far end that refused optional SRTP (keys in the RTP/AVP
-    /// profile). The answer may answer either offer. `None` if SRTP is not optional for this session.
+    /// Returns the first offer again with the RTP/SAVP profile. It is for a far end that refused optional SRTP, which
+    /// has keys in the RTP/AVP profile. The far end may answer either offer. Returns `None` if SRTP is not optional for
+    /// this session.
     pub fn offer_secured(&mut self) -> Option<Bytes> {
         self.negotiation.offer_secured()
     }
 
-    /// Our answer to the far end's offer (RFC 3264); an offer can also put us on hold. The answer selects the first
-    /// codec of the offer that the session supports. After an error the earlier agreement stands.
+    /// Returns our answer to the far end's offer (RFC 3264). The answer selects the first codec of the offer that the
+    /// session supports. An offer can also put us on hold. After an error the earlier agreement remains in effect.
     pub fn answer(&mut self, offer: &[u8]) -> Result<Bytes, SdpError> {
         self.answer_preferring(offer, &Preference::default())
     }
 
-    /// Like [`Session::answer`], but selects a codec that another leg prefers, if it is offered and this session
-    /// supports it.
+    /// Answers like [`Session::answer`], but selects a codec that another leg prefers if the offer contains it and this
+    /// session supports it.
     pub fn answer_preferring(&mut self, offer: &[u8], preferred: &Preference) -> Result<Bytes, SdpError> {
         let answer = self.prepare_answer(offer, preferred)?;
         self.send_plan();
         Ok(answer)
     }
 
-    /// An answer that refuses every stream of an offer (RFC 3264 §6), for cases in which the signalling cannot refuse
-    /// the offer. `None` if the text is not valid SDP.
+    /// Returns an answer that refuses every stream of an offer (RFC 3264 §6). Use it if the signalling cannot refuse
+    /// the offer. Returns `None` if the text is not valid SDP.
     pub fn decline(&mut self, offer: &[u8]) -> Option<Bytes> {
         self.negotiation.decline(offer)
     }
 
-    /// Like [`Session::answer_preferring`], for an answer that is not sent yet. Until [`Session::settle`] the same
-    /// offer may be answered again. The session sends no media in the meantime, so that the far end does not receive
-    /// two codecs one after the other.
+    /// Returns an answer like [`Session::answer_preferring`], but does not apply it yet. Until [`Session::settle`], the
+    /// same offer may be answered again. In the meantime the session sends no media, so that the far end does not
+    /// receive two codecs one after the other.
     pub fn prepare_answer(&mut self, offer: &[u8], preferred: &Preference) -> Result<Bytes, SdpError> {
         self.negotiation.answer_preferring(offer, preferred).inspect_err(|_| self.shared.note_refused_sdp())
     }
 
-    /// The codec names of the offer that was answered last, in the order of the offer, including codecs that we do not
-    /// support.
+    /// The codec names of the last offer that was answered, in the order of the offer. They include codecs that we do
+    /// not support.
     pub fn offered_codecs(&self) -> &[String] {
         self.negotiation.named()
     }
 
-    /// Applies the prepared answer; call it when the answer is sent.
+    /// Applies the prepared answer. Call this when the answer is sent.
     pub fn settle(&mut self) {
         self.send_plan();
     }
 
-    /// Applies the far end's answer to our offer. Both the answer of early media (183) and the final answer may be
-    /// passed.
+    /// Applies the far end's answer to our offer. Pass both the answer of early media (183) and the final answer.
     pub fn accept(&mut self, answer: &[u8]) -> Result<(), SdpError> {
         self.negotiation.accept(answer).inspect_err(|_| self.shared.note_refused_sdp())?;
         self.send_plan();
         Ok(())
     }
 
-    /// The codecs that let another leg be relayed to this one: first the agreed codec, then the others that the far end
-    /// named and this session supports. Empty before the far end's first SDP.
+    /// The codecs with which another leg can be relayed to this leg. The agreed codec comes first. The others are the
+    /// codecs that the far end named and this session supports. The list is empty before the far end's first SDP.
     pub fn preference(&self) -> Preference {
         self.negotiation.preference()
     }
 
-    /// The codec that we send; `None` before the far end's first SDP.
+    /// The codec that we send, or `None` before the far end's first SDP.
     pub fn codec(&self) -> Option<Codec> {
         self.negotiation.is_agreed().then(|| self.negotiation.plan().map(|plan| plan.codec))?
     }
@@ -482,8 +486,8 @@ impl Drop for Session {
     }
 }
 
-/// A room. Dropping it ends the room. Its sink then receives the events of finished recordings and, last,
-/// [`crate::RoomEvent::Ended`].
+/// A room. Dropping the handle ends the room. The room's sink then receives the events of finished recordings and,
+/// last, [`crate::RoomEvent::Ended`].
 #[derive(Debug)]
 pub struct RoomHandle {
     key: RoomKey,
@@ -492,7 +496,7 @@ pub struct RoomHandle {
 }
 
 impl RoomHandle {
-    /// The key given to [`Engine::open_room`].
+    /// The key that was passed to [`Engine::open_room`].
     pub fn key(&self) -> RoomKey {
         self.key
     }
@@ -513,7 +517,7 @@ impl Drop for RoomHandle {
     }
 }
 
-/// Starts the kernel relay, unless it is off or not possible. Logs the outcome once.
+/// Starts the kernel relay, unless the setting disables it or the host does not support it. Logs the outcome once.
 fn kernel_relay(config: &Config) -> Result<Option<KernelRelay>, StartError> {
     if config.kernel_relay == UseKernel::Off {
         return Ok(None);

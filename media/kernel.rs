@@ -1,9 +1,10 @@
-//! The kernel relay (shell): an eBPF program relays plain RTP packets, or drops packets that nothing listens to, before
-//! they reach a socket (`kernel/relay.bpf.c`, docs/kernel-relay.md).
+//! The kernel relay (shell). An eBPF program relays plain RTP packets before they reach a socket. It drops packets that
+//! have no listener (`kernel/relay.bpf.c`, docs/kernel-relay.md).
 //!
-//! The program is attached to the interfaces on which RTP arrives. The kernel detaches it when this process ends, in
-//! whatever way it ends. The program handles only the packets of the flows in [`KernelRelay`]'s table: exact addresses
-//! and ports of both ends, one SSRC, one or two payload types. It lets all other packets pass.
+//! The program is attached to the interfaces on which RTP arrives. The kernel detaches the program when this process
+//! ends, also after a crash. The program handles only the packets of the flows in [`KernelRelay`]'s table. A flow has
+//! exact addresses and ports of both ends, one SSRC, and one or two payload types. The program lets all other packets
+//! pass.
 
 mod route;
 
@@ -20,18 +21,19 @@ use aya::{Ebpf, EbpfError, EbpfLoader};
 
 use crate::offload::{FlowCounts, Forward, OffloadRule};
 
-/// The compiled program; `make bpf` builds it.
+/// The compiled program. `make bpf` builds it.
 static PROGRAM: &[u8] = aya::include_bytes_aligned!("kernel/relay.bpf.o");
-/// `struct key`, `struct flow` and `struct count` of relay.bpf.c, in octets.
+/// The octets of `struct key`, `struct flow` and `struct count` of relay.bpf.c.
 type Key = [u8; 12];
 type Flow = [u8; 40];
 type Count = [u8; 56];
-/// The highest number of flows. A bridged call needs two. Further calls are relayed in user space.
+/// The highest number of flows. A bridged call needs two flows. If the table is full, further calls are relayed in user
+/// space.
 const MOST_FLOWS: u32 = 32_768;
 /// The highest number of interfaces to which the program is attached.
 const MOST_INTERFACES: usize = 16;
 
-/// Why the kernel cannot relay packets.
+/// The reason why the kernel cannot relay packets.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Unavailable {
     #[error("it needs CAP_BPF and CAP_NET_ADMIN")]
@@ -57,7 +59,7 @@ pub(crate) enum Unavailable {
 pub(crate) struct KernelFlow {
     key: Key,
     place: u32,
-    /// Whether we receive a copy of each packet.
+    /// Whether the engine receives a copy of each packet.
     pub(crate) copied: bool,
 }
 
@@ -69,8 +71,8 @@ pub(crate) struct Ends {
 }
 
 impl Ends {
-    /// The addresses of an IPv4 socket with a known far end; `None` for IPv6. `None` as well if the remote port is 0,
-    /// to which nothing can be sent.
+    /// Returns the addresses of an IPv4 socket with a known far end. Returns `None` for IPv6, and for a remote port of
+    /// 0, because no packet can be sent to it.
     pub(crate) fn new(local: SocketAddr, remote: SocketAddr) -> Option<Ends> {
         let v4 = |address: SocketAddr| match address.ip().to_canonical() {
             IpAddr::V4(ip) => Some(SocketAddrV4::new(ip, address.port())),
@@ -80,7 +82,7 @@ impl Ends {
     }
 }
 
-/// The program and its tables. Dropping it detaches the program.
+/// The program and its tables. Dropping this struct detaches the program.
 pub(crate) struct KernelRelay {
     tables: Mutex<Tables>,
     /// The number of flows in the table.
@@ -105,7 +107,7 @@ impl std::fmt::Debug for KernelRelay {
 }
 
 impl KernelRelay {
-    /// Loads and attaches the program, for at most `most` flows of sockets on `listen`.
+    /// Loads and attaches the program for sockets on `listen`, with space for `most` flows.
     pub(crate) fn start(listen: IpAddr, most: u32) -> Result<KernelRelay, Unavailable> {
         if listen.is_ipv6() && !listen.is_unspecified() {
             return Err(Unavailable::Family);
@@ -124,7 +126,8 @@ impl KernelRelay {
         let mut interfaces = Vec::new();
         let mut fault = None;
         for name in route::interfaces(listen, &route::table()).into_iter().take(MOST_INTERFACES) {
-            // Attach with TCX. The older way of attaching (netlink) outlives a killed process.
+            // Attach the program with TCX. A program that is attached in the older way (netlink) remains attached when
+            // the process is killed.
             let options = TcAttachOptions::TcxOrder(LinkOrder::default());
             match relay.attach_with_options(&name, TcAttachType::Ingress, options) {
                 Ok(_) => interfaces.push(name),
@@ -146,13 +149,14 @@ impl KernelRelay {
         &self.interfaces
     }
 
-    /// The number of flows now.
+    /// The number of flows that are installed now.
     pub(crate) fn flows(&self) -> u64 {
         self.flows.load(Ordering::Relaxed)
     }
 
-    /// Installs a flow: from now on the kernel sends the packets of `from` on from the addresses of `forward`. Without
-    /// `forward` it counts and drops them. `None` if the kernel cannot take the flow.
+    /// Installs a flow. From now on the kernel forwards the packets that arrive at `from`, from and to the addresses in
+    /// `forward`. Without `forward`, the kernel counts the packets and drops them. Returns `None` if the kernel cannot
+    /// install the flow.
     pub(crate) fn install(
         &self,
         from: Ends,
@@ -174,7 +178,7 @@ impl KernelRelay {
         Some(KernelFlow { key, place, copied: forward.is_some_and(|(_, forward)| forward.copied) })
     }
 
-    /// The counters of a flow until now.
+    /// The current counters of a flow.
     pub(crate) fn counted(&self, flow: &KernelFlow) -> Option<FlowCounts> {
         let tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
         counted(&tables.counts.get(&flow.place, 0).ok()?)
@@ -200,7 +204,7 @@ fn is_refused(error: &(dyn std::error::Error + 'static)) -> bool {
     })
 }
 
-/// Writes octets one after the other; octets that do not fit are left out.
+/// Writes octets one after the other. Octets that do not fit are ignored.
 struct Octets<const N: usize> {
     octets: [u8; N],
     at: usize,
@@ -230,7 +234,8 @@ fn key(ends: Ends) -> Key {
         .octets
 }
 
-/// The table entry of a flow. Destination port 0 means: drop. Payload type 255 means: none.
+/// Returns the table entry of a flow. Destination port 0 means that packets are dropped. Payload type 255 means that
+/// there is no such payload type.
 fn flow(forward: Option<(Ends, &Forward)>, rule: &OffloadRule, units: u8, interface: u32, place: u32) -> Flow {
     let OffloadRule { ssrc, audio, noise, .. } = *rule;
     let nowhere = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0);
@@ -251,8 +256,7 @@ fn flow(forward: Option<(Ends, &Forward)>, rule: &OffloadRule, units: u8, interf
         .octets
 }
 
-/// The initial counters of a flow. The last transit time stays 0, because the first packet has no earlier packet to be
-/// compared with.
+/// Returns the initial counters of a flow. The last transit time is 0, because no packet comes before the first packet.
 fn count(from: &FlowCounts) -> Count {
     Octets::new()
         .put(&[0; 32])

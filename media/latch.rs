@@ -1,4 +1,5 @@
-//! Symmetric RTP: the accepted source of the far end's packets, and the target of ours. Pure.
+//! Symmetric RTP: decides from which address the far end's packets are accepted, and to which address our packets go.
+//! This module is pure.
 //!
 //! ```text
 //!   no packet --any source--> learning --its time is over--> settled --silent for the probation--> doubted
@@ -8,48 +9,52 @@
 //!                        the SDP's address
 //! ```
 //!
-//! The source and the target are separate. The first source is accepted, unless only the signalled host may be the
-//! source. Our packets go to the address in the SDP until a packet arrives from the host in the SDP. Therefore an
-//! attacker who sends packets to all our ports does not receive a call's audio. A far end behind a NAT cannot be
-//! reached at the address in its SDP, so our packets go to the source of its packets. This is assumed if the address in
-//! the SDP is private and the packets come from another network. Even then the signalled host becomes the source as
-//! soon as a packet arrives from it.
+//! The source of the far end's packets and the target of our packets are separate. The first source is accepted, unless
+//! only the signalled host may be the source. Our packets go to the address in the SDP until a packet arrives from the
+//! host in the SDP. So an attacker who sends packets to all our ports does not receive a call's audio.
+//!
+//! A far end behind a NAT cannot be reached at the address in its SDP. So our packets go to the source of its packets.
+//! The engine assumes a NAT if the address in the SDP is private and the packets come from another network. Even then
+//! the signalled host becomes the source as soon as a packet arrives from it.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
-/// The time after the first packet of a source at the signalled host during which a packet from the exact signalled
-/// address replaces this source.
+/// The time in which the exact signalled address can replace a source at the signalled host, counted from the first
+/// packet of this source.
 const LEARNING: Duration = Duration::from_millis(500);
-/// The time after which a source at another host is settled. Then only the signalled host replaces it.
+/// The time after which a source at another host is settled. After this time, only the signalled host replaces the
+/// source.
 const LEARNING_ELSEWHERE: Duration = Duration::from_secs(5);
-/// The number of consecutive packets of a new source after which it replaces a silent source.
+/// The number of consecutive packets with which a new source replaces a silent source.
 const IN_A_ROW: u8 = 5;
 
-/// The hosts from which a far end's RTP is accepted.
+/// The hosts from which the engine accepts a far end's RTP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MediaSource {
-    /// Any host, as long as the host in the far end's SDP is silent.
+    /// Any host, until the host in the far end's SDP sends packets.
     #[default]
     Any,
     /// Only the host in the far end's SDP.
     Signalled,
 }
 
-/// The far end's address: first signalled in SDP, then learnt from its first valid packet (NAT), then fixed. Packets
-/// from other sources are refused, so that third parties cannot insert audio into a call. An offer or answer that
-/// changes something lets another source be learnt. With a probation, so does silence of the source.
+/// The far end's address. At first this is the address in the SDP. Then it is the source of the first valid packet,
+/// which differs behind a NAT. After that the address is fixed. Packets from other sources are refused, so that third
+/// parties cannot insert audio into a call. Another source is allowed after an offer or answer that changes something.
+/// If a probation is set, another source is also allowed when the current source has been silent for the probation.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Latch {
     signalled: Option<SocketAddr>,
     source: MediaSource,
     learnt: Option<Learnt>,
-    /// After a new offer or answer: the target until a packet arrives.
+    /// The target after a new offer or answer, until a packet arrives.
     before: Option<SocketAddr>,
-    /// The time for which the learnt source must be silent before another source can replace it; `None`: never.
+    /// The time for which the learnt source must be silent before another source can replace it. With `None` no other
+    /// source can.
     probation: Option<Duration>,
     candidate: Option<Candidate>,
 }
@@ -59,11 +64,11 @@ struct Learnt {
     source: SocketAddr,
     since: Instant,
     heard: Instant,
-    /// The source replaced a silent source, so our packets go to it.
+    /// Whether the source replaced a silent source. If so, our packets go to this source.
     followed: bool,
 }
 
-/// Another source, which sends while the learnt source is silent.
+/// Another source that sends packets while the learnt source is silent.
 #[derive(Debug, Clone, Copy)]
 struct Candidate {
     source: SocketAddr,
@@ -75,16 +80,17 @@ struct Candidate {
 /// Whether a valid packet belongs to the far end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Admission {
-    /// The packet is the far end's.
+    /// The packet belongs to the far end.
     Peer,
-    /// The packet is the far end's, and the far end's address has changed.
+    /// The packet belongs to the far end, and the far end's address has changed.
     Moved,
-    /// The packet is not the far end's.
+    /// The packet does not belong to the far end.
     Stranger,
 }
 
 impl Latch {
-    /// Sets the silence after which another source can replace the learnt one; `None`: never.
+    /// Sets the time for which the learnt source must be silent before another source can replace it. With `None` no
+    /// other source can.
     pub(crate) fn set_probation(&mut self, probation: Option<Duration>) {
         self.probation = probation;
     }
@@ -94,11 +100,12 @@ impl Latch {
         self.source = source;
     }
 
-    /// Lets another source be learnt. `signalled` is the address in the SDP.
+    /// Allows that another source is learnt. `signalled` is the far end's address in the SDP.
     pub(crate) fn reopen(&mut self, signalled: Option<SocketAddr>) {
         let target = self.learnt_target();
         if self.learnt.take().is_some() {
-            // If the far end repeats an address, the target learnt behind a NAT stays the better one.
+            // If the far end repeats the address in its SDP, the target learnt behind a NAT is still better than this
+            // address.
             self.before = target.filter(|_| self.signalled == signalled);
         }
         if self.signalled != signalled {
@@ -148,20 +155,21 @@ impl Latch {
         Admission::Moved
     }
 
-    /// Whether no packet from `source` can belong to the far end now.
+    /// Whether a packet from `source` cannot belong to the far end now.
     pub(crate) fn refuses(&self, source: SocketAddr, now: Instant) -> bool {
         let known = self.learnt.is_none_or(|learnt| learnt.source == source) || self.is_doubted(now);
         !self.may_be_heard(source) || !known && !self.has_precedence(source, now)
     }
 
-    /// Notes that the learnt source sent a packet at this time.
+    /// Records that the learnt source sent a packet at this time.
     pub(crate) fn hear(&mut self, at: Instant) {
         if let Some(learnt) = &mut self.learnt {
             learnt.heard = learnt.heard.max(at);
         }
     }
 
-    /// Whether the learnt source stays, unless it falls silent or the signalled host sends.
+    /// Whether the learnt source is final. After that, only silence of the source or a packet of the signalled host can
+    /// change it.
     pub(crate) fn is_settled(&self, now: Instant) -> bool {
         self.learnt.is_some_and(|learnt| {
             let learning = match self.nearness(learnt.source) {
@@ -169,7 +177,7 @@ impl Latch {
                 1 => LEARNING,
                 // Without an address in the SDP, no source is nearer than another.
                 _ if self.signalled.is_none() => Duration::ZERO,
-                // Our packets go to another address than the source.
+                // Our packets go to an address that is not the source.
                 _ if !self.is_reached_at(&learnt) => return false,
                 _ => LEARNING_ELSEWHERE,
             };
@@ -177,8 +185,8 @@ impl Latch {
         })
     }
 
-    /// Whether packets from other sources need no check once this source is settled: it is the signalled host, or no
-    /// host is signalled.
+    /// Whether the engine can refuse packets from other sources without reading them, when this source is settled. This
+    /// is so if the source is the signalled host, or if no host is signalled.
     pub(crate) fn is_exclusive(&self) -> bool {
         self.learnt.is_some_and(|learnt| self.signalled.is_none() || self.nearness(learnt.source) > 0)
     }
@@ -193,7 +201,7 @@ impl Latch {
         self.source == MediaSource::Any || self.nearness(source) > 0
     }
 
-    /// Whether `source` is nearer to the SDP's address than the learnt source and therefore replaces it.
+    /// Whether `source` is nearer to the address in the SDP than the learnt source, and so replaces it.
     fn has_precedence(&self, source: SocketAddr, now: Instant) -> bool {
         self.learnt.is_some_and(|learnt| match (self.nearness(learnt.source), self.nearness(source)) {
             (0, 1..) => true,
@@ -202,7 +210,8 @@ impl Latch {
         })
     }
 
-    /// How well `source` matches the signalled address: 0 (not at all), 1 (same host) or 2 (same host and port).
+    /// Returns how well `source` matches the signalled address. The result is 0 for another host, 1 for the same host
+    /// with another port, and 2 for the same host and port.
     fn nearness(&self, source: SocketAddr) -> u8 {
         let host = self.signalled.is_some_and(|signalled| signalled.ip() == source.ip());
         u8::from(host) + u8::from(self.signalled == Some(source))
@@ -220,7 +229,8 @@ impl Latch {
         self.learnt_target().or(self.before).or(self.signalled)
     }
 
-    /// The address that our packets go to, if it was learnt from a packet and not from SDP.
+    /// The address that our packets go to, if a packet showed this address. The result is `None` if the address comes
+    /// from SDP.
     pub(crate) fn learnt_target(&self) -> Option<SocketAddr> {
         self.learnt.filter(|learnt| self.is_reached_at(learnt)).map(|learnt| learnt.source)
     }
@@ -236,8 +246,9 @@ impl Latch {
     }
 }
 
-/// Whether a far end with the address `signalled` in its SDP may send from `source` because of a NAT: the signalled
-/// address is private and the source is in another network (IPv4: /24, IPv6: /64). Within this host there is no NAT.
+/// Whether a NAT can explain that a far end with the address `signalled` in its SDP sends from `source`. This is so if
+/// the signalled address is private and the source is in another network (IPv4: /24, IPv6: /64). Within this host there
+/// is no NAT.
 fn is_translated(signalled: IpAddr, source: IpAddr) -> bool {
     let (signalled, source) = (signalled.to_canonical(), source.to_canonical());
     if signalled.is_loopback() && source.is_loopback() {
@@ -254,7 +265,7 @@ fn is_translated(signalled: IpAddr, source: IpAddr) -> bool {
             let private = signalled.is_unique_local() || signalled.is_unicast_link_local() || signalled.is_loopback();
             private && signalled.segments()[..4] != source.segments()[..4]
         }
-        // Different address families: a translator is between us and the far end.
+        // The address families differ, so a translator is between us and the far end.
         _ => true,
     }
 }
@@ -324,7 +335,7 @@ mod tests {
                 assert_eq!(latch.target(), Some(signalled), "{after} ms later");
                 assert!(!latch.is_settled(now + ms(after)));
             }
-            // The far end's first packet is late and comes from another port, because of its router.
+            // The far end's first packet is late. It comes from another port, because a router has changed the port.
             let peer = SocketAddr::new(signalled.ip(), 2);
             assert_eq!(latch.admits(peer, 8, 0, now + ms(3_600_000)), Admission::Peer);
             assert_eq!(latch.admits(sprayer, 7, 1, now + ms(3_600_010)), Admission::Stranger);
@@ -410,7 +421,7 @@ mod tests {
         for sequence in 0..10 {
             assert_eq!(say(&mut latch, elsewhere(5), 8, sequence, 1_900), Admission::Stranger, "too early");
         }
-        // A gap, another SSRC or another source restarts the count.
+        // The count starts again after a gap, with another SSRC, and with another source.
         for (source, ssrc, sequence) in [
             (5, 8, 1),
             (5, 8, 2),
@@ -425,7 +436,7 @@ mod tests {
         ] {
             assert_eq!(say(&mut latch, elsewhere(source), ssrc, sequence, 2_000), Admission::Stranger);
         }
-        // A packet of the far end restarts it too.
+        // The count also starts again after a packet of the far end.
         assert_eq!(say(&mut latch, at(1), 7, 1, 2_100), Admission::Peer);
         assert_eq!(say(&mut latch, elsewhere(6), 9, 12, 2_120), Admission::Stranger);
         for sequence in 65_533..=65_535 {
@@ -434,7 +445,7 @@ mod tests {
         assert_eq!(say(&mut latch, elsewhere(6), 9, 0, 4_200), Admission::Stranger);
         assert_eq!(say(&mut latch, elsewhere(6), 9, 1, 4_200), Admission::Moved);
         assert_eq!(latch.target(), Some(elsewhere(6)));
-        // From now on the new source is accepted, until the signalled source returns.
+        // From now on the new source is accepted, until the signalled source sends again.
         assert_eq!(say(&mut latch, elsewhere(6), 9, 2, 9_300), Admission::Peer);
         assert_eq!(say(&mut latch, at(1), 7, 2, 9_320), Admission::Moved);
         assert_eq!(say(&mut latch, elsewhere(6), 9, 3, 9_340), Admission::Stranger);

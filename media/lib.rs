@@ -92,6 +92,7 @@ pub use tone::{Country, Tone};
 pub use vad::{Activity, VoiceActivity};
 pub use wav::WavCoding;
 
-/// A map with a fast hash function that does not resist chosen keys. Use it for keys that the engine makes itself, or
-/// for keys that are already hashed with a secret. Its hash function is several times cheaper than the standard one.
+/// A map with a fast hash function that does not resist chosen keys. Use this map for keys that the engine makes
+/// itself, or for keys that are already hashed with a secret. Its hash function is several times cheaper than the hash
+/// function of the standard library.
 pub(crate) type HashMap<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;

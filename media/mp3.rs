@@ -10,15 +10,15 @@ use crate::wav;
 
 /// The bit rate of each channel in kbit/s.
 const KBIT_A_CHANNEL: u16 = 32;
-/// Samples of a frame of MPEG-2.5 layer III.
+/// The number of samples in a frame of MPEG-2.5 layer III.
 const FRAME: u64 = 576;
-/// Samples of silence that LAME puts before the audio (`ENCDELAY` in its `encoder.h`).
+/// The number of samples of silence that LAME adds before the audio (`ENCDELAY` in its `encoder.h`).
 const DELAY: u64 = 576;
 
-/// Encodes a recording as MP3 with 32 kbit/s per channel, one second at a time, so that memory does not grow with its
-/// length. The first frame tells players how much silence LAME adds at both ends, so that they play exactly the
-/// recording's samples. It blocks and uses one core. A file that is not a recording of this server is an `InvalidData`
-/// error.
+/// Encodes a recording as MP3 with 32 kbit/s per channel. The encoder works on one second at a time, so the memory does
+/// not grow with the recording's length. LAME adds silence at both ends. The first frame states the length of this
+/// silence, so that players play exactly the recording's samples. The call blocks and uses one core. A file that is not
+/// a recording of this server is an `InvalidData` error.
 pub fn encode_mp3(mut recording: RecordedFile, mut out: impl Write) -> io::Result<()> {
     let (form, mut at) = recording.form()?;
     let mut encoder = encoder(form.channels).ok_or_else(|| io::Error::other("cannot set up the LAME encoder"))?;
@@ -53,19 +53,20 @@ fn encoder(channels: u16) -> Option<Encoder> {
     let two = channels == 2;
     let builder = Builder::new()?.with_num_channels(channels as u8).ok()?.with_sample_rate(wav::RATE).ok()?;
     let builder = builder.with_brate(if two { Bitrate::Kbps64 } else { Bitrate::Kbps32 }).ok()?;
-    // Left and right are different speakers, so joint stereo is not used.
+    // The left and right channels are different speakers, so joint stereo is not used.
     let builder = builder.with_mode(if two { Mode::Stereo } else { Mode::Mono }).ok()?;
     builder.with_quality(Quality::Good).ok()?.with_to_write_vbr_tag(false).ok()?.build().ok()
 }
 
-/// The first frame: Xing's "Info" tag with LAME's extension, in the form that LAME writes (`VbrTag.c`). A decoder plays
-/// it as silence. LAME itself knows its content only at the end, but an encrypted file cannot be changed after it was
-/// written. With a constant bit rate the content is known in advance.
+/// Returns the first frame: Xing's "Info" tag with LAME's extension, in the form that LAME writes (`VbrTag.c`). A
+/// decoder plays this frame as silence. LAME itself writes the frame's content at the end of the encoding. An encrypted
+/// file cannot be changed after it was written, so the content is computed in advance here. This is possible because
+/// the bit rate is constant.
 fn info_frame(two: bool, samples: u64) -> Vec<u8> {
     let channels = if two { 2 } else { 1 };
     let kbit = KBIT_A_CHANNEL * channels;
     let length = 72 * usize::from(kbit) * 1_000 / wav::RATE as usize;
-    // LAME pads the last frame, and adds another frame if the padding was less than a frame.
+    // LAME pads the last frame. If the padding was shorter than a frame, LAME adds another frame.
     let mut padding = FRAME - (samples + DELAY) % FRAME;
     if padding < FRAME {
         padding += FRAME;
@@ -73,22 +74,23 @@ fn info_frame(two: bool, samples: u64) -> Vec<u8> {
     let frames = (samples + DELAY + padding) / FRAME;
     let long = |number: u64| u32::try_from(number).unwrap_or(u32::MAX).to_be_bytes();
     let octets = long((frames + 1) * length as u64);
-    // MPEG-2.5 layer III without a checksum; 32 or 64 kbit/s at 8 kHz; mono or stereo; original.
+    // The header says: MPEG-2.5 layer III without a checksum, 32 or 64 kbit/s, 8 kHz, mono or stereo, original.
     let header = if two { [0xff, 0xe3, 0x88, 0x04] } else { [0xff, 0xe3, 0x48, 0xc4] };
     let mut frame = Vec::with_capacity(length);
     frame.extend(header);
     frame.resize(header.len() + if two { 17 } else { 9 }, 0);
-    // The fields that follow: frames, octets, the offset of each hundredth (of 256), quality.
+    // The next fields are the number of frames, the number of octets, the offset of each hundredth of the file (in
+    // 1/256), and the quality.
     frame.extend(*b"Info\0\0\0\x0f");
     frame.extend(long(frames));
     frame.extend(octets);
     frame.extend((0..100_u16).map(|hundredth| (hundredth * 256 / 100) as u8));
     frame.extend(long(0));
-    // Players trust these fields only with an encoder name of this form. Revision 0, constant bit rate; no low-pass, no
-    // gains, no flags.
+    // Players trust the next fields only if the encoder's name has this form. The fields are: revision 0, constant bit
+    // rate, no low-pass, no gains, no flags.
     frame.extend(*b"LAME3.100\x01\0\0\0\0\0\0\0\0\0\0");
     frame.push(kbit as u8);
-    // Two fields of 12 bits: delay and padding.
+    // Delay and padding are two fields of 12 bits.
     frame.extend(long(DELAY << 12 | padding).into_iter().skip(1));
     frame.extend([0; 4]);
     frame.extend(octets);
@@ -98,7 +100,7 @@ fn info_frame(two: bool, samples: u64) -> Vec<u8> {
     frame
 }
 
-/// CRC-16 with the polynomial 0x8005, reflected, initial value 0.
+/// Returns the CRC-16 with the polynomial 0x8005, reflected, with the initial value 0.
 fn crc(octets: &[u8]) -> u16 {
     octets.iter().fold(0, |crc, octet| {
         (0..8).fold(crc ^ u16::from(*octet), |crc, _| if crc & 1 == 1 { crc >> 1 ^ 0xa001 } else { crc >> 1 })
@@ -115,7 +117,7 @@ mod tests {
     use crate::testing::TestFile;
     use crate::wav::{WavCoding, WavFormat};
 
-    /// A recording of a tone, the same on every channel.
+    /// Returns a recording of a tone. All channels are equal.
     fn recording(form: WavFormat, seconds: usize) -> Vec<u8> {
         let tone = |at: usize| ((at as f32 * 440.0 * std::f32::consts::TAU / 8_000.0).sin() * 10_000.0) as i16;
         let frames = 8_000 * seconds;
@@ -144,7 +146,7 @@ mod tests {
         }
     }
 
-    /// The amplitude of a sine of `hertz` in the samples.
+    /// Returns the amplitude of a sine of `hertz` in the samples.
     fn amplitude(samples: &[i16], hertz: f32) -> f32 {
         let (mut sine, mut cosine) = (0.0, 0.0);
         for (at, sample) in samples.iter().enumerate() {
@@ -155,7 +157,7 @@ mod tests {
         sine.hypot(cosine) * 2.0 / samples.len() as f32
     }
 
-    /// 500 Hz for 2 s, then 1,500 Hz for 160 ms plus `more` samples.
+    /// Returns a recording of 500 Hz for 2 s, then 1,500 Hz for 160 ms plus `more` samples.
     fn two_tones(channels: u16, more: usize) -> Vec<u8> {
         let tone = |at: usize, hertz: f32| (at as f32 * hertz * std::f32::consts::TAU / 8_000.0).sin() * 10_000.0;
         let samples = (0..17_280 + more).map(|at| tone(at, if at < 16_000 { 500.0 } else { 1_500.0 }) as i16);
@@ -168,7 +170,7 @@ mod tests {
 
     #[test]
     fn the_end_of_a_recording_is_in_its_mp3_and_all_is_where_it_was() {
-        // With different fill levels of the last frame.
+        // The cases fill the last frame to different degrees.
         for (channels, more) in [(1, 0), (2, 0), (1, 1), (1, 287), (2, 575), (1, 576)] {
             let mut encoded = Vec::new();
             encode("end", &two_tones(channels, more), &mut encoded).unwrap();
@@ -228,7 +230,7 @@ mod tests {
         }
     }
 
-    /// Asserts that each write has at most 64,000 octets.
+    /// A writer that asserts that each write has at most 64,000 octets.
     struct Narrow<T>(T);
 
     impl<T: Write> Write for Narrow<T> {
@@ -247,7 +249,8 @@ mod tests {
         let mut encoded = Vec::new();
         encode("long", &recording(DUAL, 60), Narrow(&mut encoded)).unwrap();
         let at_64_kbit = 60 * 8_000;
-        // Plus at most four frames: the first one, LAME's delay, and the padding of the last two.
+        // The file has at most four additional frames: the first frame, LAME's delay, and the padding of the last two
+        // frames.
         assert!((1..=4 * 576).contains(&(encoded.len() - at_64_kbit)), "{}", encoded.len());
     }
 }

@@ -1,5 +1,5 @@
-//! Hold music: the beginning of J. S. Bach's prelude in C (BWV 846), with a plucked sound. It is generated at the first
-//! use, so the server needs no file for it.
+//! Hold music: the beginning of J. S. Bach's prelude in C (BWV 846), with a plucked sound. The music is generated at
+//! the first use, so the server needs no music file.
 
 use std::f32::consts::TAU;
 use std::sync::{Arc, OnceLock};
@@ -7,9 +7,9 @@ use std::sync::{Arc, OnceLock};
 use crate::Audio;
 
 const RATE: usize = 8_000;
-/// Samples of a sixteenth note, at about 70 quarter notes a minute.
+/// The number of samples in a sixteenth note, at about 70 quarter notes a minute.
 const SIXTEENTH: usize = RATE * 214 / 1_000;
-/// Samples for which a note sounds.
+/// The number of samples for which a note sounds.
 const RINGS: usize = RATE * 3 / 2;
 /// The five notes of each bar, in semitones above middle C. The last three occur twice.
 const BARS: [[i8; 5]; 11] = [
@@ -25,10 +25,10 @@ const BARS: [[i8; 5]; 11] = [
     [-10, -3, 2, 6, 12],
     [-5, -1, 2, 7, 11],
 ];
-/// The order of the notes; it occurs twice in each bar.
+/// The order of the notes. Each bar plays this order twice.
 const FIGURE: [usize; 8] = [0, 1, 2, 3, 4, 2, 3, 4];
 
-/// 38 s of music that can be repeated without an audible break. 8,000 Hz, mono.
+/// Returns 38 s of music (8,000 Hz, mono), which can be repeated without an audible break.
 pub fn hold_music() -> Arc<Audio> {
     static MUSIC: OnceLock<Arc<Audio>> = OnceLock::new();
     Arc::clone(MUSIC.get_or_init(|| Arc::new(Audio::new(played()))))
@@ -45,7 +45,7 @@ fn played() -> Vec<i16> {
             let loudness = (-3.0 * time / RATE as f32).exp() * (time / 40.0).min(1.0);
             let phase = step * time;
             let string = phase.sin() + 0.4 * (2.0 * phase).sin() + 0.15 * (3.0 * phase).sin();
-            // A note that still sounds at the end continues at the start.
+            // A note that still sounds at the end of the music continues at its start.
             let at = (place * SIXTEENTH + sample) % mix.len();
             if let Some(sum) = mix.get_mut(at) {
                 *sum += 2_600.0 * loudness * string;

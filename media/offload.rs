@@ -1,6 +1,7 @@
-//! Offload: the kernel relays the plain packets of a bridged leg, and drops those of a leg that nothing listens to.
-//! This module has the rules for the kernel, its counters, and the state that decides when a session's packets are
-//! offloaded. Pure: [`crate::engine`] decides, and the [`crate::engine::Network`] does it if it can.
+//! Offload: the kernel relays the plain packets of a bridged leg, and drops the packets of a leg that has no listener.
+//! This module has the rules for the kernel, the kernel's counters, and the state that decides when a session's packets
+//! are offloaded. This module is pure: [`crate::engine`] decides, and [`crate::engine::Network`] executes the decision
+//! if it can.
 //!
 //! ```text
 //!   relayed by us --50 packets in a row--> relayed by the kernel
@@ -12,87 +13,89 @@
 
 use std::time::Duration;
 
-/// The number of packets in a row, relayed or without a listener, after which a leg's packets are offloaded: 1 s of
-/// audio.
+/// The number of successive packets after which a leg's packets are offloaded. These packets were relayed or had no
+/// listener, and contain 1 s of audio.
 const PATIENCE: u16 = 50;
-/// The same for a leg whose offloads keep ending early: 32 s of audio.
+/// The highest value of this number, for a leg whose offloads keep ending early. These packets contain 32 s of audio.
 const MOST_PATIENCE: u16 = 1_600;
-/// The number of packets from which on an offload counts as long: 10 s of audio. A long offload resets the wait for the
-/// next one.
+/// The number of packets that make an offload long. They contain 10 s of audio. After a long offload, the next offload
+/// begins after the usual number of packets.
 const WORTHWHILE: u64 = 500;
-/// The number of frames between two requests for the kernel's counters: 400 ms.
+/// The number of frames between two readings of the kernel's counters. They last 400 ms.
 const ASKED: u8 = 20;
-/// The number of requests without a new packet after which the leg counts as silent: 800 ms. This is well below the 2 s
-/// after which the other leg is sent silence.
+/// The number of readings without a new packet after which the leg counts as silent. These readings take 800 ms. This
+/// is well below 2 s, the time after which the engine sends silence to the other leg.
 const EMPTY: u8 = 2;
 
-/// The first octet of a copy of a packet that the kernel has relayed. Its version is one that RTP does not have.
+/// The first octet of a copy of a packet that the kernel has relayed. The octet contains a version number that RTP does
+/// not have.
 pub(crate) const COPY: u8 = 0xC0;
 /// The first octet of a plain RTP packet: version 2, without padding, extension and CSRCs.
 pub(crate) const PLAIN: u8 = 0x80;
 
-/// A rule for the kernel: the packets of one leg that it relays or drops.
+/// A rule for the kernel. It selects the packets of one leg and says whether the kernel relays or drops them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct OffloadRule {
     /// The slot of the session that receives the packets.
     pub(crate) from: usize,
     pub(crate) ssrc: u32,
-    /// The payload type of audio; `noise`: that of comfort noise.
+    /// The payload type of audio, and the payload type of comfort noise.
     pub(crate) audio: u8,
     pub(crate) noise: Option<u8>,
     /// The clock rate of the timestamps in Hz.
     pub(crate) clock_rate: u32,
-    /// Our counters, from which the kernel's continue.
+    /// The engine's counters at the start. The kernel counts on from these values.
     pub(crate) counted: FlowCounts,
-    /// `None`: nothing listens to the packets. They are counted and dropped.
+    /// The destination of the packets. With `None` the packets have no listener, and the kernel counts and drops them.
     pub(crate) forward: Option<Forward>,
 }
 
 /// The destination of relayed packets, and the changes that the kernel makes to them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Forward {
-    /// The slot of the session that sends the packets on.
+    /// The slot of the session from which the packets are sent.
     pub(crate) to: usize,
     pub(crate) ssrc: u32,
     pub(crate) sequence_offset: u16,
     pub(crate) timestamp_offset: u32,
     pub(crate) audio: u8,
     pub(crate) noise: Option<u8>,
-    /// Whether we get a copy of each packet ([`COPY`]), for example for a recording.
+    /// Whether the engine gets a copy of each packet ([`COPY`]), for example for a recording.
     pub(crate) copied: bool,
 }
 
-/// Counts of a leg's received packets, by the rules of [`crate::rtp::receiver`].
+/// Counters of a leg's received packets, computed as in [`crate::rtp::receiver`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct FlowCounts {
-    /// Packets, and octets of their payloads, since the offload began.
+    /// The number of packets, and the number of their payload octets, since the offload began.
     pub(crate) packets: u64,
     pub(crate) octets: u64,
-    /// The highest sequence number, extended by its cycles (RFC 3550 §6.4.1).
+    /// The highest sequence number, extended with the number of its cycles (RFC 3550 §6.4.1).
     pub(crate) highest: u32,
-    /// The number of gaps; a gap is a run of lost packets.
+    /// The number of gaps. A gap is a run of lost packets.
     pub(crate) gaps: u32,
-    /// In timestamp units, scaled by 16.
+    /// The jitter in timestamp units, times 16.
     pub(crate) jitter: u32,
     /// The timestamp of the newest packet.
     pub(crate) timestamp: u32,
-    /// The time since the newest packet came.
+    /// The time since the newest packet arrived.
     pub(crate) age: Duration,
 }
 
 /// The state of the offload of a session's packets.
 #[derive(Debug, Default)]
 pub(crate) struct Offload {
-    /// The kernel's counters at the last request; `None`: the packets are not offloaded.
+    /// The kernel's counters at the last reading, or `None` if the packets are not offloaded.
     counted: Option<Box<FlowCounts>>,
-    /// Whether we get copies. If so, our counters include the kernel's packets already.
+    /// Whether the engine gets copies. If so, the engine's own counters already include the kernel's packets.
     copied: bool,
-    /// The number of copies received. After the end of the offload: the number of copies that are still to come.
+    /// The number of copies received. After the end of the offload, the number of copies that have not arrived yet.
     copies: u64,
-    /// The number of plain packets in a row, relayed by us or without a listener.
+    /// The number of successive plain packets that the engine relayed or that had no listener.
     plain: u16,
     patience: u16,
-    /// Frames since the last request for counters; `empty`: requests in a row without a new packet.
+    /// The number of frames since the last reading of the counters. `empty` is the number of successive readings
+    /// without a new packet.
     frames: u8,
     empty: u8,
 }
@@ -103,13 +106,13 @@ impl Offload {
         self.counted.is_some()
     }
 
-    /// Whether the kernel relays the packets and we get copies.
+    /// Whether the kernel relays the packets and the engine gets copies.
     pub(crate) fn is_copied(&self) -> bool {
         self.is_offloaded() && self.copied
     }
 
-    /// Counts a packet that is marked as a copy. Returns false if it cannot be a copy: the kernel program stops forged
-    /// copies, but it is not attached to every interface.
+    /// Counts a packet that is marked as a copy. Returns false if the packet cannot be a copy. The kernel program stops
+    /// forged copies, but the program is not attached to every interface.
     pub(crate) fn takes_copy(&mut self) -> bool {
         if self.is_copied() {
             self.copies += 1;
@@ -121,18 +124,18 @@ impl Offload {
         true
     }
 
-    /// Counts a plain packet that was relayed by us or had no listener. Returns true when it is time to offload.
+    /// Counts a plain packet that the engine relayed or that had no listener. Returns true when it is time to offload.
     pub(crate) fn note_plain(&mut self) -> bool {
         self.plain = self.plain.saturating_add(1);
         self.plain >= self.patience.max(PATIENCE)
     }
 
-    /// Restarts the count, because another packet came or an offload is attempted.
+    /// Restarts the count, because a different packet arrived or an offload is attempted.
     pub(crate) fn note_other(&mut self) {
         self.plain = 0;
     }
 
-    /// Begins the offload: the kernel has taken the rule.
+    /// Begins the offload. Call this when the kernel has accepted the rule.
     pub(crate) fn begin(&mut self, rule: &OffloadRule) {
         (self.frames, self.empty) = (0, 0);
         let copied = rule.forward.as_ref().is_some_and(|forward| forward.copied);
@@ -140,14 +143,14 @@ impl Offload {
         self.counted = Some(Box::new(rule.counted));
     }
 
-    /// Advances by one 20 ms frame. Returns true when the kernel's counters should be requested.
+    /// Advances by one frame of 20 ms. Returns true when the kernel's counters should be read.
     pub(crate) fn tick(&mut self) -> bool {
         self.frames = self.frames.saturating_add(u8::from(self.is_offloaded()));
         self.frames >= ASKED
     }
 
-    /// Takes the kernel's counters. Returns packets, octets and gaps since the last request; `None` if the packets are
-    /// not offloaded.
+    /// Stores the kernel's counters. Returns the number of packets, octets and gaps since the last reading, or `None`
+    /// if the packets are not offloaded.
     pub(crate) fn note(&mut self, now: &FlowCounts) -> Option<(u64, u64, u32)> {
         let before = self.counted.as_deref_mut()?;
         let before = std::mem::replace(before, *now);
@@ -162,8 +165,8 @@ impl Offload {
         self.is_offloaded() && self.empty >= EMPTY
     }
 
-    /// Ends the offload. `by_itself`: the leg's traffic is the reason (an unexpected packet, or silence). If offloads
-    /// end early for this reason, each next one has to wait longer.
+    /// Ends the offload. `by_itself` says that the leg's traffic is the reason (an unexpected packet, or silence). If
+    /// offloads end early for this reason, the wait before each next offload becomes longer.
     pub(crate) fn end(&mut self, by_itself: bool) {
         let Some(counted) = self.counted.take() else { return };
         self.copies = if self.copied { counted.packets.saturating_sub(self.copies) } else { 0 };

@@ -1,4 +1,4 @@
-//! Audio or a tone that a session plays, frame by frame. Pure.
+//! Audio or a tone that a session plays, frame by frame. This module is pure.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -30,13 +30,13 @@ impl Playback {
         Playback { op, what: What::Tone(ToneGenerator::new(tone)) }
     }
 
-    /// Fills the next frame, padded with silence if the audio ends in it; false if nothing was left.
+    /// Fills the next frame. If the audio ends within the frame, silence follows. Returns false if no audio remained.
     pub(crate) fn next_frame(&mut self, frame: &mut [i16; FRAME]) -> bool {
         match &mut self.what {
             What::Tone(tone) => tone.next_frame(frame),
             What::Audio { audio, position, loops_left } => {
                 let mut filled = 0;
-                // Audio shorter than a frame may repeat several times within it. Empty audio ends at once.
+                // Audio that is shorter than a frame may repeat several times in one frame. Empty audio ends at once.
                 while *loops_left != Some(0) {
                     let copied = audio.copy(*position, frame.get_mut(filled..).unwrap_or_default());
                     if copied == 0 {

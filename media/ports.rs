@@ -12,15 +12,15 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use crate::config::PortRange;
 use crate::engine::Pin;
 
-/// The number of ports to try in a row. Ports that other programs use are skipped; after this number the pool counts as
-/// exhausted.
+/// The number of successive ports to try. A port that another program uses is skipped. After this number of attempts
+/// the pool counts as exhausted.
 const ATTEMPTS: usize = 64;
 
-/// The highest number of bound sockets that are kept for later sessions.
+/// The highest number of sockets that stay bound for later sessions.
 const KEPT: usize = 64;
 
-/// All pairs of the configured range. A free port goes to the end of the queue, so that late packets of an ended call
-/// do not reach the next call.
+/// All port pairs of the configured range. A free pair goes to the end of the queue, so that late packets of an ended
+/// call do not reach the next call.
 #[derive(Debug)]
 pub(crate) struct Ports {
     address: IpAddr,
@@ -30,28 +30,28 @@ pub(crate) struct Ports {
 #[derive(Debug)]
 struct Free {
     pairs: VecDeque<u16>,
-    /// RTP sockets that are still bound and that no packet has passed, mostly from calls that were not answered. They
-    /// are used first.
+    /// RTP sockets that are still bound and have not carried a packet, mostly from calls without an answer. These
+    /// sockets are used first.
     kept: Vec<(u16, UdpSocket)>,
 }
 
-/// A session's two sockets. Dropping them frees the pair.
+/// The two sockets of a session. Dropping this struct frees the port pair.
 #[derive(Debug)]
 pub(crate) struct Sockets {
     pub(crate) rtp: UdpSocket,
-    /// The RTCP socket. It is bound at the first use, as a short call neither sends nor receives RTCP. The inner value
-    /// is `None` if another program uses the port.
+    /// The RTCP socket. It is bound at the first use, because a short call neither sends nor receives RTCP. The inner
+    /// value is `None` if another program uses the port.
     rtcp: OnceCell<Option<UdpSocket>>,
     pub(crate) port: u16,
-    /// The source of the session's RTP. If no other source is accepted, the RTP socket is connected to it.
+    /// The source of the session's RTP. If no other source is accepted, the RTP socket is connected to this address.
     pub(crate) pinned: Option<Pin>,
-    /// Whether the RTP socket was ever pinned to a source.
+    /// Whether the RTP socket was ever limited to one source.
     pub(crate) used: bool,
     lease: Lease,
 }
 
 impl Sockets {
-    /// The RTCP socket, if it is bound.
+    /// The RTCP socket, or `None` if it is not bound.
     pub(crate) fn rtcp(&self) -> Option<&UdpSocket> {
         self.rtcp.get()?.as_ref()
     }
@@ -71,11 +71,11 @@ impl Sockets {
         self.rtcp.get_or_init(bind).as_ref()
     }
 
-    /// Frees the pair. An RTP socket that was not used serves the next session, unless a packet reaches it before then.
-    /// Creating, binding and closing a socket costs a twentieth of the CPU time of a short call. The caller must have
-    /// removed the socket from every epoll.
+    /// Frees the port pair. If the RTP socket was not used, it serves a later session, unless a packet reaches it
+    /// first. This saves the cost of creating, binding and closing a socket, a twentieth of the CPU time of a short
+    /// call. The caller must have removed the socket from every epoll.
     pub(crate) fn retire(self) {
-        // Close the RTCP socket before the lease ends, because another session may bind the port then.
+        // Close the RTCP socket before the lease ends, because another session may bind the port after that.
         let (mut lease, rtcp, rtp) = (self.lease, self.rtcp, self.rtp);
         if !self.used && rtcp.get().is_none() {
             lease.kept = Some(rtp);
@@ -87,7 +87,7 @@ impl Sockets {
 struct Lease {
     port: u16,
     ports: Arc<Ports>,
-    /// The RTP socket, if it is kept together with its port.
+    /// The RTP socket, if the socket stays bound for a later session.
     kept: Option<UdpSocket>,
 }
 
@@ -98,17 +98,17 @@ impl Drop for Lease {
 }
 
 impl Ports {
-    /// The pool of `range`, starting at a random port. Late packets for an earlier server process then rarely reach a
-    /// new call, and two servers with the same range do not compete for the same ports one by one.
+    /// Creates the pool of `range`. The pool starts at a random port. So late packets for an earlier server process
+    /// rarely reach a new call, and two servers with the same range do not try the same ports one after the other.
     pub(crate) fn new(address: IpAddr, range: PortRange) -> Ports {
         let mut pairs: VecDeque<u16> = range.pairs().collect();
-        // The standard library draws the hash keys at random.
+        // The standard library chooses random hash keys.
         let random = RandomState::new().hash_one(range.to_string());
         pairs.rotate_left(usize::try_from(random % pairs.len().max(1) as u64).unwrap_or_default());
         Ports { address, free: Mutex::new(Free { pairs, kept: Vec::new() }) }
     }
 
-    /// Binds the RTP port of the next free pair. `None`: the pool is exhausted.
+    /// Binds the RTP port of the next free pair. Returns `None` if the pool is exhausted.
     pub(crate) fn bind(self: &Arc<Ports>) -> io::Result<Option<Sockets>> {
         let mut fault = None;
         for _ in 0..ATTEMPTS {
@@ -138,7 +138,7 @@ impl Ports {
 
     /// Whether both ports of at least one pair can be bound.
     pub(crate) fn has_any(self: &Arc<Ports>) -> io::Result<bool> {
-        // Keep these sockets, so that the next attempts try other pairs.
+        // These sockets stay bound, so that the next attempts try other pairs.
         let mut halves = Vec::new();
         while halves.len() < ATTEMPTS
             && let Some(sockets) = self.bind()?
@@ -153,7 +153,7 @@ impl Ports {
 
     fn socket(&self, port: u16) -> io::Result<UdpSocket> {
         let address = SocketAddr::new(self.address, port);
-        // Two system calls instead of the six of the standard library's way; each call makes two to four sockets. The
+        // This takes two system calls. The standard library needs six, and each call creates two to four sockets. The
         // kernel's default receive buffer (212,992 octets) holds more than a second of packets.
         let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
@@ -184,7 +184,7 @@ impl Free {
             if matches!(rtp.recv(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock) {
                 return Some((port, Some(rtp)));
             }
-            // The packet is not one of the next session, so the socket cannot serve it.
+            // The packet does not belong to the next session, so the socket cannot serve this session.
             drop(rtp);
             self.pairs.push_back(port);
         }
@@ -211,7 +211,7 @@ mod tests {
         first.retire();
         let next = ports.bind().unwrap().unwrap();
         assert_eq!((next.port, next.rtp.local_addr().unwrap().port()), (port, port));
-        // The next session gets another port.
+        // A further session gets another port.
         assert_ne!(ports.bind().unwrap().unwrap().port, port);
     }
 

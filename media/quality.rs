@@ -1,8 +1,8 @@
-//! The audio quality of a leg, calculated from network figures with the E-model (ITU-T G.107), and a watch that reports
-//! when a figure becomes bad. Pure.
+//! The audio quality of a leg, computed from network figures with the E-model (ITU-T G.107), and a watch that reports
+//! when a figure becomes bad. This module is pure.
 //!
-//! The scale is the narrowband scale for every codec: a flawless G.711 call has 4.41, and the maximum is 4.5. Therefore
-//! the figures of all legs can be compared. The figures of wideband codecs are no better than those of G.711.
+//! All codecs use the narrowband scale: a flawless G.711 call has 4.41, and the maximum is 4.5. So the figures of all
+//! legs can be compared. A wideband codec gets no better figure than G.711.
 
 use crate::codec::Codec;
 
@@ -10,27 +10,28 @@ use crate::codec::Codec;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Path {
     pub(crate) codec: Codec,
-    /// The lost fraction, 0 to 1, of the packets; packets that came too late count as lost.
+    /// The fraction of packets lost, 0 to 1. Packets that arrived too late count as lost.
     pub(crate) loss: f64,
-    /// The mean length of losses divided by their mean length at random loss; 1 or more (BurstR, G.107 §7.3).
+    /// The mean length of losses, divided by the mean length of random losses at the same rate. The ratio is 1 or more
+    /// (BurstR, G.107 §7.3).
     pub(crate) burst_ratio: f64,
     /// The mouth-to-ear delay in ms.
     pub(crate) delay_ms: f64,
 }
 
 impl Path {
-    /// The transmission rating R, 0 to 93.2.
+    /// Returns the transmission rating R, 0 to 93.2.
     pub(crate) fn rating(&self) -> f64 {
         (SIGNAL_TO_NOISE - SIMULTANEOUS - delay_impairment(self.delay_ms.max(0.0)) - self.equipment_impairment())
             .clamp(0.0, 100.0)
     }
 
-    /// The mean opinion score of a conversation, 1 to 4.5 (G.107 annex B).
+    /// Returns the mean opinion score of a conversation, 1 to 4.5 (G.107 annex B).
     pub(crate) fn mos(&self) -> f32 {
         mos(self.rating()) as f32
     }
 
-    /// Ie-eff of G.107 §7.3.
+    /// Returns Ie-eff of G.107 §7.3.
     fn equipment_impairment(&self) -> f64 {
         let (impairment, robustness) = equipment(self.codec);
         let loss = 100.0 * self.loss.clamp(0.0, 1.0);
@@ -39,34 +40,37 @@ impl Path {
     }
 }
 
-/// The mouth-to-ear delay in ms with this round-trip time: half of it, 20 ms for a packet, and a jitter buffer that
-/// holds a packet and twice the jitter.
+/// Returns the mouth-to-ear delay in ms at this round-trip time. The delay is half of the round-trip time, 20 ms for a
+/// packet, and the delay of a jitter buffer that holds one packet and twice the jitter.
 pub(crate) fn delay_ms(round_trip_ms: Option<f32>, jitter_ms: f32) -> f64 {
     f64::from(round_trip_ms.unwrap_or(0.0)) / 2.0 + 40.0 + 2.0 * f64::from(jitter_ms)
 }
 
-/// Ro, by G.107 §7.2 from the default values of table 3.
+/// Ro, computed by G.107 §7.2 from the default values of table 3.
 const SIGNAL_TO_NOISE: f64 = 94.7688;
-/// Is, by §7.3 from the same values. R is then the 93.2 of §7.7.
+/// Is, computed by §7.3 from the same values. With this value R is 93.2, as in §7.7.
 const SIMULTANEOUS: f64 = 1.4136;
-/// The default TELR: a handset, or an equally good echo canceller.
+/// The default TELR, which assumes a handset or an equally good echo canceller.
 const TALKER_ECHO_LOSS: f64 = 65.0;
 /// The default WEPL.
 const ECHO_PATH_LOSS: f64 = 110.0;
 
-/// Ie and Bpl of a codec.
+/// Returns Ie and Bpl of a codec.
 const fn equipment(codec: Codec) -> (f64, f64) {
     match codec {
-        // G.113 appendix I: G.711 with the packet loss concealment of its appendix I. Without concealment Bpl is 4.3.
+        // These are the values of G.113 appendix I for G.711 with packet loss concealment (G.711 appendix I). Without
+        // concealment Bpl is 4.3.
         Codec::Pcmu | Codec::Pcma => (0.0, 25.1),
-        // Estimates: G.113 has values for these codecs only on wideband scales, or none. L16 is concealed like G.711.
-        // Opus conceals at least as well. The predictors of G.722 need some time to recover.
+        // These values are estimates, because G.113 has values for these codecs only on wideband scales, or none. The
+        // engine conceals L16 like G.711. Opus conceals at least as well. The predictors of G.722 need some time to
+        // recover after a loss.
         Codec::L16(_) | Codec::Opus => (0.0, 25.1),
         Codec::G722 => (0.0, 16.0),
     }
 }
 
-/// Id of G.107 §7.2: talker echo, listener echo, and the delay itself, with the same delay for all three.
+/// Returns Id of G.107 §7.2: the sum for talker echo, listener echo and the delay itself. All three parts use the same
+/// delay.
 fn delay_impairment(delay_ms: f64) -> f64 {
     let talker = if delay_ms < 1.0 {
         0.0
@@ -90,7 +94,7 @@ fn delay_impairment(delay_ms: f64) -> f64 {
     talker + listener + absolute
 }
 
-/// The mean opinion score of a rating R (G.107 annex B).
+/// Returns the mean opinion score of a rating R (G.107 annex B).
 fn mos(rating: f64) -> f64 {
     (1.0 + 0.035 * rating + rating * (rating - 60.0) * (100.0 - rating) * 7.0e-6).clamp(1.0, 4.5)
 }
@@ -100,18 +104,19 @@ fn mos(rating: f64) -> f64 {
 pub enum Impairment {
     /// The percentage of the far end's packets that were lost in one interval of RTCP reports.
     Loss,
-    /// The percentage of our packets that the far end lost, by its last report.
+    /// The percentage of our packets that the far end lost, from the far end's last report.
     LossByPeer,
     /// The interarrival jitter of the far end's packets in ms.
     Jitter,
-    /// The interarrival jitter of our packets in ms, by the far end's last report.
+    /// The interarrival jitter of our packets in ms, from the far end's last report.
     JitterByPeer,
     /// The round-trip time in ms.
     RoundTrip,
 }
 
 impl Impairment {
-    /// The highest value that is not bad, in percent or ms. ITU-T G.114 calls a one-way delay of 400 ms unacceptable.
+    /// The highest value that does not count as bad, in percent or ms. ITU-T G.114 calls a one-way delay of 400 ms
+    /// unacceptable.
     const fn limit(self) -> f32 {
         match self {
             Impairment::Loss | Impairment::LossByPeer => 5.0,
@@ -121,24 +126,25 @@ impl Impairment {
     }
 }
 
-/// The number of frames after which the same cause may be reported again: 30 s.
+/// The number of frames after which a cause may be reported again. They last 30 s.
 const QUIET: u32 = 1_500;
 
-/// Decides when a bad value is reported: once, and again only if the value was good in between and 30 s have passed.
+/// Decides when a bad value is reported. A cause is reported once. It is reported again only if the value was good in
+/// the meantime and 30 s have passed.
 #[derive(Debug, Default)]
 pub(crate) struct Watch {
     frames: u32,
-    /// For each cause: whether it was reported and was not good since, and the frame of the last report.
+    /// For each cause, whether the value is still bad since the report, and the frame of the last report.
     causes: [(bool, Option<u32>); 5],
 }
 
 impl Watch {
-    /// One 20 ms frame.
+    /// Advances by one frame of 20 ms.
     pub(crate) fn tick(&mut self) {
         self.frames = self.frames.saturating_add(1);
     }
 
-    /// Notes a value. True if it should be reported.
+    /// Handles a value. Returns true if the value should be reported.
     pub(crate) fn note(&mut self, cause: Impairment, value: f32) -> bool {
         let Some((told_bad, told)) = self.causes.get_mut(cause as usize) else { return false };
         if value <= cause.limit() {
@@ -172,7 +178,7 @@ mod tests {
 
     #[test]
     fn delay_and_loss_give_what_the_equations_of_g107_do_elsewhere() {
-        // Results of another implementation for equations 7-18 to 7-29.
+        // The expected values come from another implementation of the equations 7-18 to 7-29.
         for (delay_ms, percent, rating, opinion) in [
             (100.0, 0.0, 90.6637, 4.3549),
             (150.0, 0.0, 89.5391, 4.3275),
@@ -197,7 +203,7 @@ mod tests {
 
     #[test]
     fn delay_costs_what_the_linear_fit_of_the_model_says() {
-        // Cole and Rosenbluth, 2001: 0.024 d + 0.11 (d - 177.3) for d above 177.3 ms.
+        // The formula of Cole and Rosenbluth (2001) is 0.024 d, plus 0.11 (d - 177.3) for d above 177.3 ms.
         for delay_ms in [20.0, 50.0, 100.0, 150.0, 177.0, 200.0, 250.0, 300.0] {
             let fitted = 0.024 * delay_ms + 0.11 * f64::max(delay_ms - 177.3, 0.0);
             close(93.2 - Path { delay_ms, ..PERFECT }.rating(), fitted, 1.0);

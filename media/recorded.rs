@@ -1,4 +1,4 @@
-//! Reads recording files (shell): WAV or MP3, encrypted or not.
+//! Reads recording files (shell). A file is WAV or MP3, with or without encryption.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
@@ -9,15 +9,15 @@ use std::time::Duration;
 use crate::encrypted::{self, ChunkDecryptor, Content, EncryptedHeader, RecordingKey, TAG};
 use crate::wav::{Header, LONGEST_HEADER, WavFormat};
 
-/// A recording's file, opened for reading. Encrypted content is decrypted. Its operations block, as file operations do.
+/// A recording's file, opened for reading. Encrypted content is decrypted. All operations block, as file operations do.
 pub struct RecordedFile {
     source: Source,
     mix: Option<Mix>,
-    /// The position of [`Read`].
+    /// The offset at which [`Read`] continues.
     at: u64,
 }
 
-/// The file itself.
+/// The file, before any mixing.
 struct Source {
     file: File,
     length: u64,
@@ -27,7 +27,7 @@ struct Source {
 /// Mixes two channels into one.
 struct Mix {
     form: WavFormat,
-    /// The offset of the samples in the source.
+    /// The offset of the first sample in the source.
     start: u64,
     header: Header,
     length: u64,
@@ -36,21 +36,21 @@ struct Mix {
     mixed: Vec<u8>,
 }
 
-/// The state for reading an encrypted file.
+/// The state with which an encrypted file is read.
 struct Chunks {
     encrypted: EncryptedHeader,
     decryptor: ChunkDecryptor,
-    /// The header of the WAV file, which is not stored.
+    /// The header of the WAV file. The encrypted file does not contain this header.
     header: Option<Header>,
-    /// The number of full chunks; the last chunk follows them.
+    /// The number of full chunks. The last chunk follows them.
     full: u64,
-    /// The number of the chunk in `buffer`, and its decrypted length.
+    /// The number of the chunk in `buffer`, and the decrypted length of this chunk.
     held: Option<(u64, usize)>,
     buffer: Vec<u8>,
 }
 
 impl RecordedFile {
-    /// Opens a file. `key` is needed only for an encrypted file: a missing or wrong key is a `PermissionDenied` error.
+    /// Opens a file. Only an encrypted file needs `key`. A missing or wrong key is a `PermissionDenied` error.
     pub fn open(path: &Path, key: Option<&RecordingKey>) -> io::Result<RecordedFile> {
         let file = File::open(path)?;
         let length = file.metadata()?.len();
@@ -72,8 +72,8 @@ impl RecordedFile {
         Ok(RecordedFile { source: Source { file, length, encrypted: Some(chunks) }, mix: None, at: 0 })
     }
 
-    /// Mixes the two channels into one, like a recording with one channel: their sum, with saturation. A file that does
-    /// not have two channels is not changed.
+    /// Returns the recording with its two channels mixed into one. The mix is the sum with saturation, as in a
+    /// recording with one channel. A file that does not have two channels stays unchanged.
     pub fn mono(mut self) -> io::Result<RecordedFile> {
         let (form, start) = match self.form() {
             Ok((form, start)) if form.channels == 2 => (form, start),
@@ -89,13 +89,14 @@ impl RecordedFile {
         Ok(self)
     }
 
-    /// The length of the file in octets, decrypted.
+    /// The length of the decrypted file in octets.
     #[expect(clippy::len_without_is_empty, reason = "an empty file needs no special case")]
     pub fn len(&self) -> u64 {
         self.mix.as_ref().map_or(self.source.length, |mix| mix.length)
     }
 
-    /// Reads from offset `at`. Returns the octets read, fewer than `to` holds only at the end.
+    /// Reads from offset `at`. Returns the number of octets read, which is smaller than `to` only at the end of the
+    /// file.
     pub fn read_at(&mut self, at: u64, to: &mut [u8]) -> io::Result<usize> {
         match &mut self.mix {
             None => self.source.read(at, to),
@@ -103,8 +104,8 @@ impl RecordedFile {
         }
     }
 
-    /// The form of the WAV file's samples, and their offset. A file that is not a recording of this server is an
-    /// `InvalidData` error.
+    /// Returns the format of the WAV file's samples, and the offset of the first sample. A file that is not a recording
+    /// of this server is an `InvalidData` error.
     pub(crate) fn form(&mut self) -> io::Result<(WavFormat, u64)> {
         let mut start = [0; LONGEST_HEADER];
         let read = self.source.read(0, &mut start)?;
@@ -133,7 +134,7 @@ impl Source {
 }
 
 impl Mix {
-    /// The number of samples mixed at a time.
+    /// The number of samples that are mixed at a time.
     const BLOCK: usize = 8_000;
 
     fn read(&mut self, source: &mut Source, at: u64, to: &mut [u8]) -> io::Result<usize> {
@@ -173,8 +174,8 @@ impl Chunks {
         self.header.as_deref().unwrap_or_default()
     }
 
-    /// The number of octets, decrypted. Octets after the full chunks that are not a valid last chunk are ignored: the
-    /// file was cut off there, or is still growing.
+    /// Returns the number of octets after decryption. Octets after the full chunks that are not a valid last chunk are
+    /// ignored: the file was cut off there, or it is still growing.
     fn find_length(&mut self, file: &File, length: u64) -> io::Result<u64> {
         let (full, rest) = self.encrypted.chunks(length);
         let last = if rest >= TAG as u64 { self.load(file, full)? } else { 0 };
@@ -204,7 +205,8 @@ impl Chunks {
         Ok(read)
     }
 
-    /// Decrypts a chunk into the buffer and returns its length; 0 for a last chunk that does not authenticate.
+    /// Decrypts a chunk into the buffer and returns the chunk's length. Returns 0 for a last chunk that is not
+    /// authentic.
     fn load(&mut self, file: &File, number: u64) -> io::Result<usize> {
         if let Some((held, length)) = self.held
             && held == number
@@ -225,10 +227,10 @@ impl Chunks {
     }
 }
 
-/// Repairs a recording that was cut off (kill -9, power failure), and returns its duration. In a plain file, the sizes
-/// are set from the length, and an incomplete sample at the end is removed. An encrypted file is valid as it is;
-/// without its key, the duration does not include the last chunk. A file that is not a recording of this server is an
-/// `InvalidData` error and is not changed.
+/// Repairs a recording that was cut off (kill -9, power failure), and returns its duration. In a plain file, this sets
+/// the sizes from the file's length and removes an incomplete sample at the end. An encrypted file needs no repair.
+/// Without its key, the duration of an encrypted file does not include the last chunk. A file that is not a recording
+/// of this server is an `InvalidData` error and stays unchanged.
 pub fn repair_recording(path: &Path, key: Option<&RecordingKey>) -> io::Result<Duration> {
     match std::fs::remove_file(unfinished(path)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -259,7 +261,7 @@ pub fn repair_recording(path: &Path, key: Option<&RecordingKey>) -> io::Result<D
     Ok(form.duration(data))
 }
 
-/// The path of the temporary file that trimming writes. A killed process may leave one.
+/// Returns the path of the temporary file that trimming writes. If the process is killed, such a file may remain.
 pub fn unfinished(recording: &Path) -> PathBuf {
     recording.with_extension("wav.part")
 }

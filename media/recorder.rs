@@ -1,4 +1,5 @@
-//! The worker's part of recording: copies one frame per tick into buffers, which go to the writer thread. Pure.
+//! The worker's part of a recording. It copies one frame per tick into buffers, which go to the writer thread. This
+//! module is pure.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -13,36 +14,40 @@ use crate::timeline::RECORDER_LAG;
 use crate::vad::VoiceActivity;
 use crate::wav::WavCoding;
 
-/// Octets of a buffer per channel: half a second of G.711, or a quarter of a second of linear samples. If the process
-/// is killed, the audio in this buffer and on its way to the disk is lost: at most 0.9 s, unless the disk is slow.
+/// The number of octets of a buffer per channel: half a second of G.711, or a quarter of a second of linear samples. If
+/// the process is killed, the audio in this buffer and on its way to the disk is lost. This is at most 0.9 s, unless
+/// the disk is slow.
 pub(crate) const BUFFER: usize = 25 * FRAME;
-/// The number of buffers of one recording: 20 kB per channel. If all are full, audio is dropped and written as silence.
-/// As long as the disk is fast enough, two buffers are used alternately, and the others are never touched.
+/// The number of buffers of one recording. Together they have 20 kB for each channel. If all buffers are full, audio is
+/// dropped and recorded as silence. While the disk is fast enough, two buffers are used alternately, and the other
+/// buffers are never touched.
 const BUFFERS: usize = 5;
-/// The number of pauses and resumptions that may wait for the recorder's delay; a further one replaces the last.
+/// The number of pauses and resumptions that can wait for the recorder's delay. A further change replaces the last
+/// change that waits.
 const CHANGES: usize = 8;
-/// The highest number of missed frames that are recorded as silence: 1 min. Further missed frames are left out.
+/// The highest number of missed frames that are recorded as silence. They last 1 min. Further missed frames are not
+/// recorded.
 const MISSED: u32 = 3_000;
 
 /// A message to the writer thread.
 #[derive(Debug)]
 pub(crate) enum Piece {
-    /// Whole frames. `silence_before` frames of silence precede them, for audio that could not be queued. `coding` is
-    /// the file's coding. For a linear file it may be the law in which both channels were received, which halves the
-    /// amount of data.
+    /// Whole frames. `silence_before` frames of silence come before them, for audio that could not be queued. `coding`
+    /// is the file's coding. For a linear file, `coding` may be the law in which both channels were received, which
+    /// halves the amount of data.
     Audio { silence_before: u64, coding: WavCoding, octets: Vec<u8> },
     /// The end of the recording.
     Finish { silence_before: u64, reason: RecordingReason },
 }
 
-/// The writer's part of a new recording.
+/// The part of a new recording that the writer thread gets.
 #[derive(Debug)]
 pub(crate) struct Feed {
     pub(crate) pieces: rtrb::Consumer<Piece>,
     pub(crate) empty: rtrb::Producer<Vec<u8>>,
 }
 
-/// Whether a recording is paused, and whether the pause is recorded as silence or left out.
+/// Whether a recording is paused, and whether the recording contains silence for the pause or nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Pause {
     No,
@@ -50,13 +55,13 @@ pub(crate) enum Pause {
     Skip,
 }
 
-/// Reads the next frame of each direction that no tick has read yet.
+/// A function that reads the next frame of each direction that no tick has read yet.
 pub(crate) type Drain<'a> = &'a mut dyn FnMut(&mut Copied, &mut Copied);
 
-/// The frame of a track that is not recorded.
+/// The frame that stands for a track that is not recorded.
 static NOTHING: Copied = Copied::Octets(Law::Mu, [Law::Mu.silence(); FRAME]);
 
-/// A recording in its session.
+/// A running recording of a session or a room.
 #[derive(Debug)]
 pub(crate) struct Recorder {
     pub(crate) op: OpId,
@@ -65,34 +70,34 @@ pub(crate) struct Recorder {
     coding: WavCoding,
     pieces: rtrb::Producer<Piece>,
     empty: rtrb::Consumer<Vec<u8>>,
-    /// Empty buffers; the last one is the most recently used one and is in the caches.
+    /// The empty buffers. The last buffer was used most recently and is in the CPU caches.
     spare: Vec<Vec<u8>>,
     current: Option<(WavCoding, Vec<u8>)>,
-    /// The number of frames since the last piece for which there was no buffer.
+    /// The number of frames since the last piece that were lost because no buffer was free.
     silence_before: u64,
     /// The operation that must end before the recording starts.
     after: Option<OpId>,
-    /// The number of ticks until the first frame after the start arrives from the timeline.
+    /// The number of ticks until the timeline delivers the first frame after the start.
     lag: u8,
     pause: Pause,
-    /// Pauses and resumptions, each with the number of ticks after which it applies.
+    /// The pauses and resumptions that wait, each with the number of ticks after which it applies.
     changes: VecDeque<(u8, Pause)>,
     frames_left: Option<u64>,
     silence_limit: Option<u64>,
     silent_frames: u64,
-    /// Detects speech; set only if the recording has a silence timeout.
+    /// Detects speech. This is set only if the recording has a silence timeout.
     activity: Option<Box<VoiceActivity>>,
-    /// The media clock at the start command; `None` if the recording waited for an operation.
+    /// The media clock at the start command, or `None` if the recording waited for an operation.
     began: Option<u32>,
     /// The number of frames since the start.
     frames: u32,
 }
 
 impl Recorder {
-    /// `now`: the media clock at the start command, in units of 1/8,000 s. With it, the recording's length equals the
-    /// time until it is stopped.
+    /// Creates a recorder, and the writer's part of the recording. `now` is the media clock at the start command, in
+    /// units of 1/8,000 s. With `now`, the length of the recording equals the time until the recording is stopped.
     pub(crate) fn new(op: OpId, spec: &RecordSpec, now: Option<u32>) -> (Recorder, Feed) {
-        // More slots than buffers, so that the final message always fits.
+        // The queue has more slots than there are buffers, so that the final message always fits.
         let (pieces, taken) = rtrb::RingBuffer::new(BUFFERS + 2);
         let (give, empty) = rtrb::RingBuffer::new(BUFFERS + 1);
         let capacity = BUFFER * usize::from(spec.form().channels);
@@ -121,36 +126,37 @@ impl Recorder {
         (recorder, Feed { pieces: taken, empty: give })
     }
 
-    /// Whether a buffer is available for a frame.
+    /// Whether a buffer is free for another frame.
     #[cfg(test)]
     pub(crate) fn has_room(&self) -> bool {
         self.current.is_some() || !self.empty.is_empty() || !self.spare.is_empty()
     }
 
-    /// Pauses or resumes, from the audio that is on the wire now.
+    /// Pauses or resumes the recording, from the audio that is on the network now.
     pub(crate) fn pause(&mut self, pause: Pause) {
         if self.changes.len() == CHANGES {
             self.changes.pop_back();
         }
-        // The frame during which the command arrives is left out in both cases, so that audio from a pause is never
+        // The frame in which the command arrives is not recorded in either case, so that audio from a pause is never
         // recorded.
         self.changes.push_back((RECORDER_LAG - u8::from(pause != Pause::No), pause));
     }
 
-    /// Notes the operation that plays now. The recording starts if it no longer waits for this one.
+    /// Handles the operation that is playing now. The recording starts if the operation that it waits for no longer
+    /// plays.
     pub(crate) fn playing(&mut self, playing: Option<OpId>) {
         self.after = self.after.filter(|after| playing == Some(*after));
     }
 
-    /// The number of frames that can be passed to it in one batch: before the recording can end by itself, and without
-    /// missing the end of the operation that it waits for.
+    /// The number of frames that the recorder can take in one batch. A longer batch could miss the end of the
+    /// recording, or the end of the operation that the recording waits for.
     pub(crate) fn patience(&self) -> u64 {
         let silence = self.silence_limit.map(|limit| limit.saturating_sub(self.silent_frames));
         let rest = self.frames_left.into_iter().chain(silence).min().unwrap_or(u64::MAX);
         if self.after.is_some() { 1 } else { rest }
     }
 
-    /// Takes one frame of each direction. Returns the reason if the recording has ended.
+    /// Handles one frame of each direction. Returns the reason if the recording has ended.
     pub(crate) fn handle_frame(&mut self, inbound: &Copied, outbound: &Copied) -> Option<RecordingReason> {
         if self.after.is_some() {
             return None;
@@ -170,12 +176,12 @@ impl Recorder {
         let limit = self.silence_limit.filter(|_| self.pause == Pause::No)?;
         let listened = if self.track == Tracks::Outbound { outbound } else { inbound };
         let activity = self.activity.as_mut()?.handle_frame(&listened.samples());
-        // A far end that sends no packets is silent: phones save packets in this way.
+        // A far end that sends no packets is silent. Some phones send no packets during silence.
         self.silent_frames = if activity.active { 0 } else { self.silent_frames + 1 };
         (self.silent_frames >= limit).then_some(RecordingReason::Silence)
     }
 
-    /// Records frames that the worker missed because it was blocked: as silence, and counted as dropped.
+    /// Records silence for the frames that the worker missed because it was blocked. These frames count as dropped.
     pub(crate) fn miss(&mut self, frames: u32) {
         if self.after.is_some() {
             return;
@@ -193,9 +199,9 @@ impl Recorder {
         }
     }
 
-    /// Ends the recording. With `drain`, adds the audio that has arrived but that no tick has read yet. With `now` (as
-    /// for [`Recorder::new`]), the number of frames is the nearest to the time since the start. Counting ticks alone
-    /// would be wrong by up to one frame, because ticks and commands are not synchronous.
+    /// Ends the recording. `drain` adds the audio that has arrived and that no tick has read yet. With `now` (as in
+    /// [`Recorder::new`]), the number of frames is the one nearest to the time since the start. The number of ticks
+    /// alone could be wrong by up to one frame, because ticks and commands are not synchronous.
     pub(crate) fn finish(mut self, reason: RecordingReason, now: Option<u32>, drain: Option<Drain<'_>>) {
         if let Some(drain) = drain
             && self.after.is_none()
@@ -204,7 +210,8 @@ impl Recorder {
             for later in 0..RECORDER_LAG.saturating_add_signed(self.short(now)) {
                 drain(&mut left, &mut right);
                 self.proceed();
-                // If the recording ends before its delay has passed, the first frames are from before its start.
+                // If the recording ends before its delay has passed, the first frames come from the time before its
+                // start.
                 if later < self.lag {
                     continue;
                 }
@@ -218,14 +225,14 @@ impl Recorder {
         let _ = self.pieces.push(Piece::Finish { silence_before: self.silence_before, reason });
     }
 
-    /// The number of frames, -1 to 1, by which the ticks differ from the time since the start.
+    /// Returns the difference, -1 to 1 frames, between the number of ticks and the time since the start.
     fn short(&self, now: Option<u32>) -> i8 {
         let Some((began, now)) = self.began.zip(now) else { return 0 };
         let nearest = (now.wrapping_sub(began) + FRAME as u32 / 2) / FRAME as u32;
         nearest.wrapping_sub(self.frames).cast_signed().clamp(-1, 1) as i8
     }
 
-    /// Applies a pause or resumption that is due.
+    /// Applies the pauses and resumptions that are due.
     fn proceed(&mut self) {
         while let Some(pause) = self.changes.front().filter(|(ticks, _)| *ticks == 0).map(|(_, pause)| *pause) {
             self.pause = pause;
@@ -234,7 +241,7 @@ impl Recorder {
         self.changes.iter_mut().for_each(|(ticks, _)| *ticks = ticks.saturating_sub(1));
     }
 
-    /// Records a frame; false if it is left out.
+    /// Records a frame. Returns false if a pause omits the frame.
     fn take(&mut self, inbound: &Copied, outbound: &Copied) -> bool {
         match self.pause {
             Pause::No => self.write(inbound, outbound),
@@ -273,8 +280,9 @@ impl Recorder {
         }
     }
 
-    /// The coding in which a frame goes to the writer: that of the current piece, or for a linear file the law in which
-    /// the frame was received. Concealed audio in such a piece is encoded in this law too.
+    /// Returns the coding in which a frame goes to the writer. This is the coding of the current piece. For a linear
+    /// file it may be the law in which the frame was received. Concealed audio in such a piece is encoded in this law
+    /// too.
     fn carried(&self, sides: [&Copied; 2]) -> WavCoding {
         if let Some((coding, _)) = &self.current {
             return *coding;
@@ -288,7 +296,8 @@ impl Recorder {
         }
     }
 
-    /// A buffer of `coding` with room for a frame. `None` if there is none: the frame becomes silence.
+    /// Returns a buffer of `coding` with space for a frame. If no buffer is free, the frame becomes silence and the
+    /// result is `None`.
     fn buffer(&mut self, coding: WavCoding) -> Option<&mut Vec<u8>> {
         if self.current.is_none() {
             while let Ok(buffer) = self.empty.pop() {
@@ -312,7 +321,7 @@ impl Recorder {
     fn hand_over(&mut self) {
         let Some((coding, octets)) = self.current.take() else { return };
         let silence_before = std::mem::take(&mut self.silence_before);
-        // There are more slots than buffers, so this cannot fail.
+        // The queue has more slots than there are buffers, so this cannot fail.
         let _ = self.pieces.push(Piece::Audio { silence_before, coding, octets });
     }
 }
@@ -323,7 +332,7 @@ fn mix(one: &Copied, other: &Copied) -> [i16; FRAME] {
     mixed
 }
 
-/// Appends both channels, interleaved sample by sample.
+/// Appends both channels. Their samples alternate.
 fn interleave(coding: WavCoding, left: &Copied, right: &Copied, to: &mut Vec<u8>) {
     let Some(law) = coding.law() else {
         let mut both = [0; 2 * FRAME];

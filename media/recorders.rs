@@ -1,4 +1,4 @@
-//! The recordings of a session or a room: their commands, and the frames that they all get.
+//! The recordings of a session or a room: the commands for them, and the frames that each of them gets.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,9 +24,9 @@ pub(crate) struct Recorders {
 pub(crate) enum Obeyed {
     Done,
     Started,
-    /// The recording could not start; the caller must send this event.
+    /// The recording could not start. The caller must send this event.
     Refused(Event),
-    /// The recording was removed; the caller must finish it.
+    /// The recording was removed. The caller must finish it.
     Stopped(Recorder),
 }
 
@@ -40,13 +40,13 @@ impl Recorders {
         self.unfinished == 0
     }
 
-    /// Notes that a file is complete.
+    /// Records that one more file is complete.
     pub(crate) fn note_finished(&mut self) {
         self.unfinished = self.unfinished.saturating_sub(1);
     }
 
-    /// Executes a command. `now`: the media clock in units of 1/8,000 s, if a recording's length must equal the time
-    /// between its commands.
+    /// Executes a command. `now` is the media clock in units of 1/8,000 s. It is set if the length of a recording must
+    /// equal the time between its commands.
     pub(crate) fn obey(
         &mut self,
         key: SessionKey,
@@ -97,12 +97,12 @@ impl Recorders {
         Obeyed::Done
     }
 
-    /// Removes a recording; the caller must finish it.
+    /// Removes a recording. The caller must finish the recording.
     pub(crate) fn pop(&mut self) -> Option<Recorder> {
         self.recorders.pop()
     }
 
-    /// Passes a frame of each direction to all recordings. `playing`: the operation that plays now.
+    /// Passes a frame of each direction to all recordings. `playing` is the operation that plays now.
     pub(crate) fn handle_frame(
         &mut self,
         inbound: &Copied,
@@ -123,12 +123,12 @@ impl Recorders {
         }
     }
 
-    /// Records so many missed frames as silence.
+    /// Records silence for `frames` missed frames.
     pub(crate) fn miss(&mut self, frames: u32) {
         self.recorders.iter_mut().for_each(|recorder| recorder.miss(frames));
     }
 
-    /// The number of frames that can be passed to all recordings in one batch.
+    /// The number of frames that all recordings can take in one batch.
     pub(crate) fn patience(&self) -> u64 {
         self.recorders.iter().map(Recorder::patience).min().unwrap_or(1)
     }

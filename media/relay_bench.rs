@@ -17,11 +17,11 @@ use crate::suppress::budget::SuppressionBudget;
 use crate::wav::WavCoding;
 use crate::writer::Writer;
 
-/// The number of frames over which the starts of the recordings are spread: the number of frames in a piece for the
-/// writer.
+/// The number of frames over which the starts of the recordings are spread. It equals the number of frames in a piece
+/// for the writer.
 const SPREAD: u128 = 25;
 
-/// Calls of two legs each, whose far ends send audio all the time.
+/// Calls with two legs each. All far ends send audio all the time.
 pub struct RelayBench {
     core: Core,
     writer: Writer,
@@ -43,8 +43,9 @@ impl std::fmt::Debug for RelayBench {
 }
 
 impl RelayBench {
-    /// Creates `calls` calls with one leg of each codec. The codecs must have frames of 160 octets (G.711, G.722). With
-    /// `recorded`, each call is recorded in two channels with this coding. `now` is the start of the virtual clock.
+    /// Creates `calls` calls with one leg of each codec. The codecs must have frames of 160 octets (G.711, G.722). If
+    /// `recorded` is set, each call is recorded in two channels with this coding. `now` is the start of the virtual
+    /// clock.
     pub fn new(now: Instant, calls: u32, codecs: [Codec; 2], recorded: Option<WavCoding>) -> RelayBench {
         let ([writer, ..], handle) = Writer::new();
         let core = Core::new(now, 0, SuppressionBudget::new(60), handle, Arc::new(|_, _| {}));
@@ -105,7 +106,7 @@ impl RelayBench {
                 ssrc: 0xAA,
                 payload: 12..packet.len(),
             };
-            // Audio that is not silence and differs between frames.
+            // The audio is not silence, and each frame is different.
             packet.fill(0x20 ^ self.frames as u8 & 0x0F);
             header.write(packet);
             self.core.handle_packet(self.now, leg.slot, Flow::Rtp, peer, packet, &mut self.wire);
@@ -133,7 +134,7 @@ mod tests {
             for recorded in [None, Some(WavCoding::Pcm), Some(WavCoding::Mulaw)] {
                 let mut relay_bench = RelayBench::new(Instant::now(), 3, codecs, recorded);
                 let sent: usize = (0..1_000).map(|_| relay_bench.frame()).sum();
-                // Some of the packets are reports.
+                // Some of the packets are RTCP reports.
                 assert!((6_000..6_100).contains(&sent), "{codecs:?} {recorded:?}: {sent}");
             }
         }

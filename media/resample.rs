@@ -1,7 +1,7 @@
-//! Converts between 8, 16 and 48 kHz, frame by frame, with a linear-phase polyphase filter of 40 taps per phase.
+//! Converts audio between 8, 16 and 48 kHz, frame by frame, with a linear-phase polyphase filter of 40 taps per phase.
 //!
-//! With `r` as the lower of the two rates, the pass band ends at 0.45 `r` (ripple below 0.02 dB), and images and
-//! aliases above 0.55 `r` are attenuated by at least 60 dB. It is a Nyquist filter: in upsampling, each input sample
+//! `r` is the lower of the two rates. The pass band ends at 0.45 `r` (ripple below 0.02 dB). Images and aliases above
+//! 0.55 `r` are attenuated by at least 60 dB. The filter is a Nyquist filter: when the rate rises, each input sample
 //! appears unchanged in the output, with a delay.
 
 use std::array;
@@ -10,22 +10,22 @@ use std::sync::LazyLock;
 
 use crate::codec::SampleRate;
 
-/// Taps of one phase. The delay is half of them, in samples of the lower rate.
+/// The number of taps of one phase. The delay is half of this number, in samples of the lower rate.
 const TAPS: usize = 40;
-/// The highest ratio: 8 to 48 kHz.
+/// The highest ratio of two rates, which occurs between 8 and 48 kHz.
 const HIGHEST: usize = 6;
-/// The highest number of samples processed at a time: 10 ms at 48 kHz.
+/// The highest number of samples that are processed together. They last 10 ms at 48 kHz.
 const BLOCK: usize = 480;
-/// The beta of the Kaiser window. 6.2 gives an attenuation A of 65 dB, by Kaiser's formula 0.1102 (A - 8.7).
+/// The beta of the Kaiser window. By Kaiser's formula 0.1102 (A - 8.7), 6.2 gives an attenuation A of 65 dB.
 const KAISER: f64 = 6.2;
-/// The number of partial sums of a dot product, so that the compiler can vectorise it.
+/// The number of partial sums of a dot product. Several sums allow the compiler to vectorise the loop.
 const LANES: usize = 8;
 
-/// Resamples one stream. Its state of 0.5 KB is inline; it does not allocate.
+/// Resamples one stream. Its state of 0.5 KB is part of the struct, and it never allocates.
 #[derive(Debug, Clone)]
 pub struct Resampler {
     way: Way,
-    /// The last input samples, the newest at the end; silence before the first sample.
+    /// The last input samples, newest last. Before the first sample of the stream they are silence.
     history: [i16; TAPS * HIGHEST],
 }
 
@@ -37,7 +37,7 @@ enum Way {
 }
 
 impl Resampler {
-    /// A resampler for a stream that starts now.
+    /// Creates a resampler for a stream that starts now.
     pub fn new(from: SampleRate, to: SampleRate) -> Resampler {
         let (low, high) = (from.min(to), from.max(to));
         let filter: Option<&'static Filter> = match (low, high) {
@@ -54,8 +54,8 @@ impl Resampler {
         Resampler { way, history: [0; TAPS * HIGHEST] }
     }
 
-    /// The delay in output samples. It is 20 samples of the lower rate: 2.5 ms between 8 kHz and another rate, 1.25 ms
-    /// between 16 and 48 kHz. 0 for equal rates.
+    /// The delay in output samples, which equals 20 samples of the lower rate. It is 2.5 ms between 8 kHz and another
+    /// rate, 1.25 ms between 16 and 48 kHz, and 0 for equal rates.
     pub fn delay(&self) -> usize {
         match self.way {
             Way::Same => 0,
@@ -69,8 +69,8 @@ impl Resampler {
         self.history.fill(0);
     }
 
-    /// Resamples a frame of any length that is a whole number of samples at both rates. Output that does not fit into
-    /// `output` is left out.
+    /// Resamples a frame. The frame may have any length that is a whole number of samples at both rates. Output that
+    /// does not fit into `output` is lost.
     pub fn process(&mut self, input: &[i16], output: &mut [i16]) {
         match self.way {
             Way::Same => output.iter_mut().zip(input).for_each(|(to, from)| *to = *from),
@@ -81,7 +81,7 @@ impl Resampler {
                 }
             }
             Way::Down(filter) => {
-                // A lower ratio needs a shorter history; there the rest of the line is unused.
+                // A lower ratio needs a shorter history. In this case the rest of the line is unused.
                 const LINE: usize = TAPS * HIGHEST + BLOCK;
                 for (input, output) in input.chunks(BLOCK).zip(output.chunks_mut(BLOCK / filter.ratio)) {
                     self.block::<LINE>(TAPS * filter.ratio, input, |line| filter.down(line, output));
@@ -90,7 +90,7 @@ impl Resampler {
         }
     }
 
-    /// Calls `work` with the last `past` samples followed by the new block.
+    /// Calls `work` with the last `past` samples, followed by the new block.
     fn block<const LINE: usize>(&mut self, past: usize, input: &[i16], work: impl FnOnce(&[f32])) {
         let mut line = [0.0; LINE];
         let before = self.history.len() - past;
@@ -107,13 +107,13 @@ impl Resampler {
     }
 }
 
-/// The filter for one ratio; it serves both directions.
+/// The filter for one ratio. It serves both directions.
 #[derive(Debug)]
 struct Filter {
     ratio: usize,
-    /// For upsampling: the taps of each output sample between two input samples, oldest input sample first.
+    /// The taps for a rising rate: one set for each output sample between two input samples, oldest input sample first.
     phases: Vec<[f32; TAPS]>,
-    /// For downsampling: all taps, oldest sample first.
+    /// The taps for a falling rate, oldest sample first.
     whole: Vec<f32>,
 }
 
@@ -124,7 +124,8 @@ static SIX: LazyLock<Filter> = LazyLock::new(|| Filter::new(6));
 impl Filter {
     fn new(ratio: usize) -> Filter {
         let length = TAPS * ratio;
-        // Tap `n` of the impulse response, with the middle at `length` / 2. Tap 0 is a zero of the sinc function.
+        // Each value is tap `n` of the impulse response, whose middle is at `length` / 2. Tap 0 is a zero of the sinc
+        // function.
         let taps: Vec<f64> = (0..length)
             .map(|n| {
                 let place = n as f64 - length as f64 / 2.0;
@@ -132,7 +133,7 @@ impl Filter {
             })
             .collect();
         let tap = |n: usize| taps.get(n).copied().unwrap_or_default();
-        // Each phase is scaled to a gain of 1 for a constant signal.
+        // Each phase is scaled so that its gain for a constant signal is 1.
         let phases = (1..ratio)
             .map(|phase| {
                 let sum: f64 = (0..TAPS).map(|k| tap(phase + k * ratio)).sum();
@@ -144,11 +145,11 @@ impl Filter {
         Filter { ratio, phases, whole }
     }
 
-    /// Upsamples. `line`: [`TAPS`] past samples, then the new ones.
+    /// Raises the rate. `line` contains [`TAPS`] past samples, followed by the new samples.
     fn up(&self, line: &[f32], output: &mut [i16]) {
         let windows = line.windows(TAPS).skip(1);
         for (window, output) in windows.zip(output.chunks_exact_mut(self.ratio)) {
-            // The first phase is the input sample itself.
+            // The first output sample is the input sample itself.
             let Some((same, between)) = output.split_first_mut() else { continue };
             *same = to_sample(window.get(TAPS / 2 - 1).copied().unwrap_or_default());
             for (taps, output) in self.phases.iter().zip(between) {
@@ -157,7 +158,7 @@ impl Filter {
         }
     }
 
-    /// Downsamples. `line`: [`TAPS`] times the ratio past samples, then the new ones.
+    /// Reduces the rate. `line` contains [`TAPS`] past samples times the ratio, followed by the new samples.
     fn down(&self, line: &[f32], output: &mut [i16]) {
         let windows = line.windows(self.whole.len()).skip(1).step_by(self.ratio);
         for (window, output) in windows.zip(output) {
@@ -166,7 +167,7 @@ impl Filter {
     }
 }
 
-/// The dot product. Both slices have the same length, a multiple of [`LANES`].
+/// Returns the dot product. Both slices have the same length, which is a multiple of [`LANES`].
 fn dot(samples: &[f32], taps: &[f32]) -> f32 {
     let mut sums = [0.0; LANES];
     let (samples, _) = samples.as_chunks::<LANES>();
@@ -180,7 +181,7 @@ fn dot(samples: &[f32], taps: &[f32]) -> f32 {
     ((a + e) + (c + g)) + ((b + f) + (d + h))
 }
 
-/// Rounds and saturates.
+/// Rounds a value to a sample. Values outside the range become the nearest sample.
 fn to_sample(value: f32) -> i16 {
     // A cast from float to integer saturates, and truncates towards zero.
     (value + 0.5_f32.copysign(value)) as i16
@@ -190,12 +191,12 @@ fn sinc(x: f64) -> f64 {
     if x == 0.0 { 1.0 } else { (PI * x).sin() / (PI * x) }
 }
 
-/// The Kaiser window at `place`, -1 to 1.
+/// Returns the Kaiser window at `place`, which is in the range -1 to 1.
 fn kaiser(place: f64) -> f64 {
     bessel(KAISER * (1.0 - place * place).max(0.0).sqrt()) / bessel(KAISER)
 }
 
-/// The modified Bessel function I0, by its series.
+/// Returns the modified Bessel function I0, computed as a series.
 fn bessel(x: f64) -> f64 {
     let (mut sum, mut term, mut n) = (1.0, 1.0, 1.0);
     while term > sum * 1e-12 {
@@ -221,7 +222,7 @@ mod tests {
     ];
     const LOUD: f64 = 16_000.0;
 
-    /// 1 s of a sine.
+    /// Returns 1 s of a sine.
     fn sine(hertz: f64, rate: SampleRate) -> Vec<i16> {
         let step = 2.0 * PI * hertz / f64::from(rate.hertz());
         (0..rate.hertz()).map(|n| ((f64::from(n) * step).sin() * LOUD).round() as i16).collect()
@@ -238,8 +239,8 @@ mod tests {
         all
     }
 
-    /// The level of `hertz` after the first 100 ms, relative to a sine of amplitude [`LOUD`], and the level of all
-    /// other frequencies, in dB.
+    /// Returns two levels in dB after the first 100 ms: the level of `hertz` relative to a sine of amplitude [`LOUD`],
+    /// and the level of all other frequencies.
     fn levels(samples: &[i16], hertz: f64, rate: SampleRate) -> (f64, f64) {
         let start = rate.hertz() as usize / 10;
         let step = 2.0 * PI * hertz / f64::from(rate.hertz());
@@ -261,7 +262,7 @@ mod tests {
         for (from, to) in PAIRS {
             let low = f64::from(from.min(to).hertz());
             for part in [0.01, 0.05, 0.1, 0.2, 0.3, 0.35, 0.4, 0.425, 0.45] {
-                // The measured part contains whole periods.
+                // The frequency is rounded, so that the measured part contains whole periods.
                 let hertz = (low * part / 10.0).round() * 10.0;
                 let (tone, rest) = levels(&resampled(&sine(hertz, from), from, to), hertz, to);
                 assert!(tone.abs() < 0.02, "{from:?} to {to:?}, {hertz} Hz: {tone} dB");
@@ -292,7 +293,7 @@ mod tests {
             let (mut read, mut written, mut turn) = (0, 0, 0);
             let mut all = vec![0; whole.len()];
             while read < input.len() {
-                // 1 to 20 ms.
+                // The frames have 1 to 20 ms.
                 let milliseconds = [1, 20, 3, 10, 7, 2][turn % 6];
                 let take = (milliseconds * from.hertz() as usize / 1_000).min(input.len() - read);
                 let give = take * to.hertz() as usize / from.hertz() as usize;
@@ -324,7 +325,8 @@ mod tests {
     fn full_scale_saturates_instead_of_wrapping() {
         let square: Vec<i16> = (0..8_000).map(|n| if n / 8 % 2 == 0 { i16::MAX } else { i16::MIN }).collect();
         let out = resampled(&square, Hz8000, Hz48000);
-        // Each input sample keeps its sign in the output, and so do the samples between two of the same sign.
+        // In the output, each input sample keeps its sign. The samples between two input samples of the same sign have
+        // this sign too.
         for (n, pair) in square.windows(2).enumerate().take(7_000).filter(|(_, pair)| pair[0] == pair[1]) {
             let between = &out[n * 6 + 120..=n * 6 + 126];
             assert!(between.iter().all(|sample| (*sample > 0) == (pair[0] > 0)), "{n}: {between:?}");

@@ -1,5 +1,5 @@
-//! The media of one leg: its RTP in both directions, the sources of its outbound audio and the consumers of its audio.
-//! Pure: [`crate::engine`] drives it.
+//! The media of one leg: its RTP in both directions, the sources of its outbound audio, and the consumers of its
+//! inbound audio. This module is pure; [`crate::engine`] drives it.
 //!
 //! ```text
 //!   RTP in -> transport -> inbound -> digit input | audio -> (mute) -> capture -> recorders, taps, inbound frames
@@ -7,8 +7,8 @@
 //!   playout: digits > playback > source > input > relay | echo > silence -> outbound -> transport -> RTP out
 //! ```
 //!
-//! A session owns one state machine for each part and passes packets, ticks and commands to it. A machine has no
-//! reference to the others: it gets what it needs as arguments.
+//! A session owns one state machine for each part. It passes packets, ticks and commands to them. A machine has no
+//! reference to the other machines: it gets all that it needs as arguments.
 
 mod arrivals;
 mod capture;
@@ -59,7 +59,7 @@ use crate::rtp::dtmf::DigitSender;
 use crate::sdp::MediaPlan;
 use crate::writer::{Done, WriterHandle};
 
-/// The number of frames that a closed session waits for a sink that stays full: 10 s.
+/// The number of frames for which a closed session waits for a sink that stays full. They last 10 s.
 const CLOSING: u16 = 500;
 
 type SessionEvents = EventQueue<SessionKey, Event>;
@@ -74,7 +74,7 @@ pub(crate) enum PacketKind {
     Noise,
 }
 
-/// The current time and the worker's resources, which the worker lends to a session for one call.
+/// The current time and the resources of the worker. The worker lends them to a session for one function call.
 pub(crate) struct Context<'a> {
     pub(crate) now: Instant,
     pub(crate) clock: &'a MediaClock,
@@ -86,7 +86,7 @@ pub(crate) struct Context<'a> {
 pub(crate) struct MediaSession {
     pub(crate) key: SessionKey,
     lifecycle: Lifecycle,
-    /// The plan that offer and answer agreed; `None` before the first one.
+    /// The plan from offer and answer, or `None` before the first plan.
     plan: Option<MediaPlan>,
     transport: Transport,
     inbound: Inbound,
@@ -95,10 +95,10 @@ pub(crate) struct MediaSession {
     playout: Playout,
     digit_input: DigitInput,
     capture: Capture,
-    /// The newest inbound frame; `None` until a consumer first needs inbound audio frame by frame.
+    /// The newest inbound frame. `None` until a consumer first needs inbound audio frame by frame.
     inbound_frame: Option<Box<InboundFrame>>,
     suppression: Suppression,
-    /// The answering machine detection; `None` when none runs.
+    /// The running answering machine detection, if any.
     detection: Option<Box<MachineListener>>,
     quality: QualityReports,
     pub(crate) schedule: Schedule,
@@ -109,9 +109,9 @@ pub(crate) struct MediaSession {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Lifecycle {
     Open,
-    /// The sockets are gone. The session waits for its recordings to be complete.
+    /// The sockets are released. The session waits until its recordings are complete.
     Closing,
-    /// [`Event::Closed`] was emitted this number of frames ago. The session waits until its sink accepts the event.
+    /// [`Event::Closed`] was sent this number of frames ago. The session waits until its sink accepts the event.
     Closed(u16),
 }
 
@@ -137,13 +137,13 @@ impl MediaSession {
         }
     }
 
-    /// Sets the session's slot on the worker that it has come to.
+    /// Sets the slot that the session has on its new worker.
     pub(crate) fn set_slot(&mut self, slot: usize) {
         self.transport.set_slot(slot);
     }
 
-    /// Applies a negotiated plan. An unchanged plan has no effect. Returns whether the latch is open again, so that
-    /// another source can be learnt.
+    /// Applies a negotiated plan. An unchanged plan has no effect. Returns whether the latch is open again and another
+    /// source can be learnt.
     pub(crate) fn apply(&mut self, plan: MediaPlan) -> bool {
         if self.plan.as_ref() == Some(&plan) {
             return false;
@@ -167,25 +167,27 @@ impl MediaSession {
         opens
     }
 
-    /// Whether the far end sends nothing, according to its SDP: it is on hold, or it holds this leg without music.
+    /// Whether the far end sends nothing according to its SDP. Then the far end is on hold, or it holds this leg
+    /// without music.
     pub(crate) fn is_held(&self) -> bool {
         self.plan.as_ref().is_some_and(|plan| !plan.receives || plan.remote.is_none())
     }
 
-    /// The codec that we send; `None` before the first plan.
+    /// The codec that we send, or `None` before the first plan.
     pub(crate) fn codec(&self) -> Option<Codec> {
         self.plan.as_ref().map(|plan| plan.codec)
     }
 
-    /// Sets the time for which the latched source must be silent before another source can replace it; `None`: never.
+    /// Sets the time for which the latched source must be silent before another source can replace it. With `None` no
+    /// other source can.
     pub(crate) fn set_relatch_probation(&mut self, probation: Option<Duration>) {
         self.transport.set_relatch_probation(probation);
     }
 
     // ---- commands ----
 
-    /// Handles a command that concerns only this session; the engine handles bridges and rooms. `now`: the media clock
-    /// in units of 1/8,000 s.
+    /// Handles a command that concerns only this session. The engine handles bridges and rooms. `now` is the media
+    /// clock in units of 1/8,000 s.
     pub(crate) fn handle_command(&mut self, command: Command, now: u32, writer: &WriterHandle, done: &Done) {
         if self.is_closing() {
             return;
@@ -234,14 +236,14 @@ impl MediaSession {
     }
 
     fn handle_recording(&mut self, order: RecordingCommand, now: u32, writer: &WriterHandle, done: &Done) {
-        // Running recorders first read the audio from before this command.
+        // Before the command, running recorders read the audio from before it.
         self.catch_up(writer);
         let (key, codec) = (self.key, self.track_codec());
         self.capture.handle_recording(key, order, codec, now, (writer, done), &mut self.events);
         self.drop_unused_tracks();
     }
 
-    /// Handles the end of a recording: its file is complete.
+    /// Handles the end of a recording. The recording's file is complete.
     pub(crate) fn handle_recorded(&mut self, event: Event) {
         self.capture.note_recording_finished();
         self.emit(event);
@@ -249,14 +251,14 @@ impl MediaSession {
 
     // ---- bridges and rooms ----
 
-    /// Starts a bridge with `leg`; `None` ends the bridge.
+    /// Starts a bridge with `leg`. With `None`, ends the bridge.
     pub(crate) fn set_bridged_with(&mut self, leg: Option<BridgedLeg>) {
         self.routing.joined = leg.map_or(Joined::Nothing, Joined::Leg);
         self.outbound.relay = leg.map_or(RelayState::Off, |_| RelayState::AwaitingFirstRelay { frames: 0 });
         self.outbound.sender.pause();
     }
 
-    /// Puts the session into a room, or takes it out of its room.
+    /// Adds the session to a room, or removes it from its room.
     pub(crate) fn set_room(&mut self, joined: Joined) {
         let live = self.wants_inbound_frames();
         self.routing.joined = joined;
@@ -268,7 +270,8 @@ impl MediaSession {
         }
     }
 
-    /// Sets whether the session's audio goes to the bridged leg as decoded frames instead of relayed packets.
+    /// Sets whether the bridged leg gets this session's audio as decoded frames. Otherwise the bridged leg gets relayed
+    /// packets.
     pub(crate) fn set_transcoded(&mut self, transcoded: bool) {
         let live = self.wants_inbound_frames();
         if std::mem::replace(&mut self.routing.transcoded, transcoded) == transcoded {
@@ -281,10 +284,10 @@ impl MediaSession {
         }
     }
 
-    /// Whether this session's packets cannot be relayed to `peer`, so that `peer` needs frames.
+    /// Whether this session's packets cannot be relayed to `peer`. In this case `peer` needs frames.
     pub(crate) fn must_transcode(&self, peer: &MediaSession) -> bool {
         let (Some(plan), Some(other)) = (&self.plan, &peer.plan) else { return false };
-        // Only G.711 can be overwritten with silence octet by octet. Other muted audio is not relayed.
+        // Only G.711 can be replaced with silence octet by octet. Other muted audio is not relayed.
         !other.passes(plan.codec)
             || self.routing.codec_mismatch
             || (self.inbound.muted && plan.codec.law().is_none())
@@ -292,8 +295,8 @@ impl MediaSession {
             || peer.is_suppressed(Track::Outbound)
     }
 
-    /// Stops waiting for packets of the bridged leg. Until now, a gap between its packets was its own silence and was
-    /// not filled. From now on, this leg is sent our silence.
+    /// Stops waiting for packets of the bridged leg. Until now, a gap between these packets was the bridged leg's own
+    /// silence, and the engine did not fill it. From now on, the engine sends silence to this leg.
     pub(crate) fn stop_expecting_packets(&mut self) {
         self.outbound.relay = RelayState::Off;
     }
@@ -313,7 +316,7 @@ impl MediaSession {
         self.capture.has_listeners() || self.wants_inbound_frames()
     }
 
-    /// Adds a live listener to the inbound audio. `already`: it had a live listener before.
+    /// Adds a live listener to the inbound audio. `already` says that there was a live listener before.
     fn listen_live(&mut self, already: bool) {
         self.capture.listen_live(self.track_codec(), already);
     }
@@ -336,13 +339,13 @@ impl MediaSession {
         self.suppression.covers(track)
     }
 
-    /// Pauses suppression of `track` because the worker lacks CPU time, or resumes it.
+    /// Stops suppression of `track` because the worker lacks CPU time, or starts it again.
     pub(crate) fn set_shed(&mut self, track: Track, shed: bool) {
         self.suppression.set_shed(track, shed, &mut self.events);
     }
 
-    /// Suppresses the noise of the audio that the leg is sent next. `frame` is the buffer for the result. The returned
-    /// flag is true if suppression has ended with this frame.
+    /// Removes the noise from the audio that the leg gets next. `frame` is the buffer for the result. The returned flag
+    /// is true if suppression has ended with this frame.
     pub(crate) fn suppress_input<'a>(
         &mut self,
         input: Option<Input<'a>>,
@@ -353,14 +356,14 @@ impl MediaSession {
 
     // ---- the media clock ----
 
-    /// First pass of a frame: reads the inbound frame if a consumer needs it. `now`: the media clock in units of
-    /// 1/8,000 s. Returns true if suppression has ended with this frame.
+    /// Runs the first pass of a frame: reads the inbound frame if a consumer needs it. `now` is the media clock in
+    /// units of 1/8,000 s. Returns true if suppression has ended with this frame.
     pub(crate) fn read_inbound_frame(&mut self, instant: Instant, now: u32) -> bool {
         if !self.wants_inbound_frames() || !self.capture.read_inbound(&mut self.inbound_frame, now) {
             return false;
         }
         let Some(frame) = &mut self.inbound_frame else { return false };
-        // Detectors come before the suppressor, because the suppressor treats tones as noise.
+        // The detectors run before the suppressor, because the suppressor treats tones as noise.
         self.digit_input.handle_frame(instant, frame.samples(), frame.rate, &mut self.events);
         let verdict = self.detection.as_mut().and_then(|detection| detection.handle_frame(frame.sound()));
         if let Some(event) = verdict {
@@ -373,13 +376,14 @@ impl MediaSession {
         ended
     }
 
-    /// Takes the newest inbound frame and its rate, once for each frame; `None` if the far end sent no audio for it.
+    /// Returns the newest inbound frame and its rate, once for each frame. Returns `None` if the far end sent no audio
+    /// for this frame.
     pub(crate) fn take_inbound_frame(&mut self) -> Option<(&[i16], SampleRate)> {
         self.inbound_frame.as_mut()?.take()
     }
 
-    /// Third and fourth pass of a 20 ms frame: sends the leg its audio, then feeds recorders and taps. Returns false if
-    /// the session must be closed, because its event sink has stayed full for too long.
+    /// Runs the third and fourth pass of a frame of 20 ms: sends audio to the leg, then feeds recorders and taps.
+    /// Returns false if the session must be closed, because its event sink has stayed full for too long.
     pub(crate) fn handle_tick(
         &mut self,
         input: Option<Input<'_>>,
@@ -412,7 +416,7 @@ impl MediaSession {
         !self.is_flooded()
     }
 
-    /// Feeds both directions to taps in each frame, and to recorders in batches. `now`: the media clock in units of
+    /// Passes both directions to taps in each frame, and to recorders in batches. `now` is the media clock in units of
     /// 1/8,000 s.
     fn feed_listeners(&mut self, writer: &WriterHandle, now: u32) {
         let read = self.inbound_frame.as_deref().and_then(|frame| frame.read_at(now));
@@ -425,21 +429,21 @@ impl MediaSession {
         }
     }
 
-    /// Makes the recorders read up to the present frame.
+    /// Makes the recorders read all frames up to the current frame.
     fn catch_up(&mut self, writer: &WriterHandle) {
         if self.capture.catch_up(self.playout.playing(), writer) {
             self.drop_unused_tracks();
         }
     }
 
-    /// Records `frames` missed frames as silence, because the worker stood still.
+    /// Records `frames` frames as silence. The worker missed them because it was blocked.
     pub(crate) fn miss(&mut self, frames: u32, writer: &WriterHandle) {
         self.catch_up(writer);
         self.capture.miss(frames);
     }
 
-    /// Whether the session's next ticks can be late without a loss: it sends no audio of its own, and nothing reads its
-    /// audio. Arriving packets are still relayed or dropped.
+    /// Whether the session's next ticks may be late without harm. This is so if the session sends no audio of its own
+    /// and no consumer reads its audio. Packets that arrive are still relayed or dropped.
     pub(crate) fn is_idle(&self) -> bool {
         let active = self.playout.has_any()
             || self.capture.has_tracks()
@@ -467,8 +471,8 @@ impl MediaSession {
         }
     }
 
-    /// Ends all work. Sends an RTCP BYE if the session has ever sent RTP or RTCP (RFC 3550 §6.3.7), and ends the
-    /// recordings. The session remains until their files are complete.
+    /// Ends all work and all recordings. Sends an RTCP BYE if the session has ever sent RTP or RTCP (RFC 3550 §6.3.7).
+    /// The session continues to exist until the files of its recordings are complete.
     pub(crate) fn close(&mut self, writer: &WriterHandle, cx: &mut Context<'_>) {
         if self.is_closing() {
             return;
@@ -492,7 +496,7 @@ impl MediaSession {
         self.lifecycle = Lifecycle::Closing;
     }
 
-    /// Emits [`Event::Closed`] if the session is closing and its recordings are complete.
+    /// Sends [`Event::Closed`] if the session is closing and its recordings are complete.
     pub(crate) fn report_closed(&mut self) {
         if self.lifecycle == Lifecycle::Closing && self.capture.are_recordings_finished() {
             self.lifecycle = Lifecycle::Closed(0);
@@ -527,7 +531,7 @@ impl MediaSession {
         let late = self.capture.late();
         let missed = f64::from(receiver.lost()) + late as f64;
         let inbound = path(missed, receiver.expected_in_all().into(), receiver.burst_ratio(), receiver.jitter_ms());
-        // RTCP reports do not show how losses are distributed. 1.0 stands for random losses.
+        // RTCP reports do not show how losses are distributed. The value 1.0 means random losses.
         let outbound = heard.map(|heard| path(heard.lost.into(), heard.sent as f64, 1.0, heard.jitter_ms));
         let mut stats = Stats {
             packets_in: receiver.packets,
@@ -560,7 +564,7 @@ impl MediaSession {
         self.events.backlog() > BACKLOG
     }
 
-    /// Emits an event. When more than [`BACKLOG`] events wait, the next tick closes the session; until then the queue
+    /// Sends an event. When more than [`BACKLOG`] events wait, the next tick closes the session. Until then the queue
     /// grows by at most the events of one tick.
     pub(crate) fn emit(&mut self, event: Event) {
         self.events.send(event);

@@ -1,14 +1,14 @@
-//! Finds the part of a recording that remains after the silence at both ends is trimmed.
+//! Finds the part of a recording that remains after trimming: without the silence at both ends.
 //!
 //! ```text
 //!   |--- noise ---|h|ello .......... bye|--- noise ---|
 //!              first                    end
 //! ```
 //!
-//! Voice activity detection finds the words, in any noise. Sound above the noise that leads up to the words or follows
-//! them is kept too.
+//! Voice activity detection finds the words in any noise. Sound above the noise directly before the first word or after
+//! the last word remains too.
 //!
-//! A recording without speech may be music or a tone. Then only the level decides.
+//! A recording without speech may be music or a tone. In this case only the level decides.
 
 use std::io;
 
@@ -18,25 +18,26 @@ use crate::rtp::FRAME;
 use crate::vad::VoiceActivity;
 use crate::wav::WavFormat;
 
-/// The mean level up to which a frame is quiet: about -46 dBFS.
+/// The highest mean level of a quiet frame: about -46 dBFS.
 const QUIET: u32 = 160;
-/// The number of frames before the first detected word and after the last one that may belong to speech: 1 s. `GAP`:
-/// the longest run of frames without sound within them, 200 ms.
+/// The number of frames before the first detected word, and after the last word, that may belong to speech. They last 1
+/// s. The next constant, `GAP`, is the highest number of successive frames without sound among these frames. They last
+/// 200 ms.
 const AROUND: u64 = 50;
 const GAP: u64 = 10;
-/// The number of frames searched at a time, from the end backwards: 10 s. `BEFORE`: the number of frames before them
-/// from which the detector learns the noise, 3 s.
+/// The number of frames that are searched together, from the end of the recording backwards. They last 10 s. The next
+/// constant, `BEFORE`, is the number of frames before them from which the detector learns the noise. They last 3 s.
 const STRETCH: u64 = 500;
 const BEFORE: u64 = 150;
 
-/// Returns the start of the first frame to keep and the end of the last one, in octets after `start`; `None` if there
-/// is only silence. `start`: the offset of the samples in `file`. Costs some 10 us of CPU time for each frame at the
-/// ends, and for each frame of a recording without speech.
+/// Returns the start of the first frame to keep and the end of the last frame to keep, both in octets after `start`.
+/// Returns `None` if the recording is silent. `start` is the offset of the samples in `file`. The search needs about 10
+/// us of CPU time for each frame at the ends, or for every frame of a recording without speech.
 pub(crate) fn find(file: &mut RecordedFile, form: WavFormat, start: u64) -> io::Result<Option<(u64, u64)>> {
     let whole = (file.len() - start) / form.frame().max(1);
     let octets = |(first, last): (u64, u64)| (first * form.frame(), (last + 1) * form.frame());
     let mut loud: Option<(u64, u64)> = None;
-    // The current run of frames with sound, with gaps of at most `GAP`.
+    // The current run of frames with sound. Gaps in a run have at most `GAP` frames.
     let mut run: Option<(u64, u64)> = None;
     let mut first = None;
     let mut scanner = SpeechScanner::new(file, form, start);
@@ -68,7 +69,8 @@ pub(crate) fn find(file: &mut RecordedFile, form: WavFormat, start: u64) -> io::
     Ok(Some(octets((first, last))))
 }
 
-/// The result for one frame. A property is set if any channel has it: a silent channel must not hide another one.
+/// The result for one frame. A flag is set if it is true for any channel, because a silent channel must not hide
+/// another one.
 struct FrameKind {
     speech: bool,
     sound: bool,
@@ -92,7 +94,7 @@ impl SpeechScanner<'_> {
         SpeechScanner { file, form, start, activity, frame, samples: Vec::new(), channel: Vec::with_capacity(FRAME) }
     }
 
-    /// Analyses frame number `at`; `None` if the file is shorter.
+    /// Analyses frame number `at`. Returns `None` if the file ends before this frame.
     fn next_frame(&mut self, at: u64) -> io::Result<Option<FrameKind>> {
         if self.file.read_at(self.start + at * self.form.frame(), &mut self.frame)? < self.frame.len() {
             return Ok(None);
@@ -112,8 +114,8 @@ impl SpeechScanner<'_> {
         Ok(Some(heard))
     }
 
-    /// Returns the last frame of the last speech in `from..until`. Sound that follows the speech is included, up to
-    /// `end`.
+    /// Returns the last frame of the last speech in `from..until`. Sound directly after the speech counts as speech, up
+    /// to `end`.
     fn last_speech(&mut self, from: u64, until: u64, end: u64) -> io::Result<Option<u64>> {
         let mut found: Option<(u64, u64)> = None;
         for at in from.saturating_sub(BEFORE)..end {

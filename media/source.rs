@@ -1,4 +1,4 @@
-//! Audio from outside the engine, such as a WebSocket, played to a session on the media clock.
+//! Audio from outside the engine, such as a WebSocket. The engine plays it to a session on the media clock.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,23 +14,25 @@ use crate::resample::Resampler;
 use crate::rtp::FRAME;
 use crate::tap::{ByteOrder, TapReader};
 
-/// The number of ring slots reserved for marks, so that marks fit even if a writer fills the ring with tiny pieces.
+/// The number of ring slots that are reserved for marks. So marks fit even if a writer fills the ring with tiny pieces
+/// of audio.
 const FOR_MARKS: usize = 256;
-/// The number of marks whose audio has been played and that wait to be reported. If there are more, the items after
-/// them wait.
+/// The highest number of marks that have been reached and are not reported yet. With more marks, the items after them
+/// wait.
 const PASSED: usize = 4_096;
 
-/// The number of frames without audio (500 ms) after which further audio is a new start and not the end of a gap.
+/// The number of frames without audio (500 ms) after which further audio counts as a new start. Within this number, it
+/// ends a gap.
 const GAP: u16 = 25;
 
-/// Creates a source of audio in `codec`. The writer may be ahead of playout by `max_buffer`; audio beyond it is
-/// refused. A single piece is at most that long.
+/// Creates a source of audio in `codec`. The writer may be ahead of playout by `max_buffer`. Audio beyond this limit is
+/// refused. A single piece may be at most this long.
 pub fn source(codec: impl Into<SourceCodec>, max_buffer: Duration) -> (StreamSource, StreamWriter) {
     let codec = codec.into();
     let frame = codec.frame();
     let max_octets =
         usize::try_from(max_buffer.as_millis()).unwrap_or(usize::MAX).saturating_mul(frame / 20).max(frame);
-    // Pieces are usually 20 ms or longer. Each slot takes 40 octets of memory, so there are slots for at most ten
+    // Pieces are usually 20 ms or longer. Each slot takes 40 octets of memory, so the ring has slots for at most ten
     // minutes.
     let places = (max_octets / frame).saturating_mul(2).clamp(512, 30_000) + FOR_MARKS;
     let (producer, consumer) = rtrb::RingBuffer::new(places);
@@ -42,7 +44,7 @@ pub fn source(codec: impl Into<SourceCodec>, max_buffer: Duration) -> (StreamSou
     (StreamSource(Supply::Written(Written { consumer, shared, codec, head: None })), writer)
 }
 
-/// The coding of a source's octets.
+/// The coding of the octets of a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SourceCodec {
     /// G.711.
@@ -58,7 +60,7 @@ pub enum SourceRate {
     Hz8000,
     /// Wideband: 16,000 Hz.
     Hz16000,
-    /// 24,000 Hz, common in speech synthesis.
+    /// 24,000 Hz, which is common in speech synthesis.
     Hz24000,
 }
 
@@ -69,7 +71,7 @@ impl From<Law> for SourceCodec {
 }
 
 impl SourceCodec {
-    /// Octets of 20 ms: 160, 320, 640 or 960.
+    /// The number of octets in 20 ms, which is 160, 320, 640 or 960.
     const fn frame(self) -> usize {
         match self {
             SourceCodec::Law(_) => FRAME,
@@ -80,18 +82,18 @@ impl SourceCodec {
     }
 }
 
-/// The writer is too far ahead of playout: this piece was refused.
+/// The writer is too far ahead of playout. This piece was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the stream is too far ahead of playout")]
 pub struct Overflow;
 
-/// The writing half of a source. It may be shared; calls never wait for the worker.
+/// The writing half of a source. Several threads may share it. Its functions never wait for the worker.
 pub struct StreamWriter {
-    // Only writers contend for this lock; the worker reads the ring's other end without a lock.
+    // Only writers compete for this lock. The worker reads the other end of the ring without a lock.
     queue: Mutex<Queue>,
     shared: Arc<Shared>,
     max_octets: u64,
-    /// Octets of 20 ms.
+    /// The number of octets in 20 ms.
     frame: u64,
 }
 
@@ -110,7 +112,8 @@ impl StreamWriter {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         let written = queue.written + octets.len() as u64;
         let gone = self.shared.gone.load(Ordering::Acquire);
-        // Cleared audio makes room at once, but only once: the worker removes it only at the next frame.
+        // Cleared audio frees its space at once, but the worker removes this audio only at the next frame. Until this
+        // frame, the space that a clear frees can be used only once.
         if written - gone.max(queue.cleared) > self.max_octets
             || written - gone > 2 * self.max_octets
             || queue.producer.slots() <= FOR_MARKS
@@ -122,34 +125,34 @@ impl StreamWriter {
         Ok(())
     }
 
-    /// Appends a mark. [`crate::Event::MarkReached`] reports it when all audio before it has been played, 20 ms after
-    /// its last frame was sent, or within 20 ms if no audio waits. At most 32 marks are reported per frame. A mark is
-    /// lost only if 256 marks wait in a full ring.
+    /// Appends a mark. [`crate::Event::MarkReached`] reports the mark when all audio before it has been played. This is
+    /// 20 ms after the last frame of this audio was sent. If no audio waits, the mark is reported within 20 ms. At most
+    /// 32 marks are reported in each frame. A mark is lost only if 256 marks wait in a full ring.
     pub fn mark(&self, name: Arc<str>) {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner).push(What::Mark(name));
     }
 
-    /// Drops the waiting audio, at the next 20 ms frame. Marks in it are reported from then on, in order, at most 32
-    /// per frame. New audio may follow at once.
+    /// Drops the audio that waits, at the next frame of 20 ms. The marks in this audio are reported from then on, in
+    /// order, at most 32 per frame. New audio may follow at once.
     pub fn clear(&self) {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         queue.cleared = queue.written;
         self.shared.cleared.store(queue.next, Ordering::Release);
     }
 
-    /// Stops playout at the next 20 ms frame, until [`Self::resume`]. The waiting audio remains; a clear still drops
-    /// it.
+    /// Stops playout at the next frame of 20 ms, until [`Self::resume`]. The audio that waits is not lost, but a clear
+    /// still drops it.
     pub fn pause(&self) {
         self.shared.paused.store(true, Ordering::Release);
     }
 
-    /// Continues playout after [`Self::pause`], at the next 20 ms frame.
+    /// Continues playout after [`Self::pause`], at the next frame of 20 ms.
     pub fn resume(&self) {
         self.shared.paused.store(false, Ordering::Release);
     }
 
-    /// The gaps so far: the number of times that audio ran out and more arrived within 500 ms, and the silence in them.
-    /// An end by a clear is not a gap.
+    /// The number of gaps, and the total silence in these gaps. A gap occurs when the audio runs out and more audio
+    /// arrives within 500 ms. If a clear ends the audio, this is not a gap.
     pub fn underruns(&self) -> Underruns {
         let frames = self.shared.gap_frames.load(Ordering::Relaxed);
         Underruns {
@@ -166,16 +169,16 @@ impl StreamWriter {
     }
 }
 
-/// Gaps in a writer's audio, because the audio arrived too late.
+/// The gaps in a writer's audio that occurred because the audio arrived too late.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Underruns {
     /// The number of gaps.
     pub count: u64,
-    /// Their total duration, in whole frames of 20 ms.
+    /// The total duration of the gaps, in whole frames of 20 ms.
     pub silence: Duration,
 }
 
-/// The worker's half of a source; pass it to [`crate::Command::Source`].
+/// The worker's half of a source. Pass it to [`crate::Command::Source`].
 #[derive(Debug)]
 pub struct StreamSource(Supply);
 
@@ -194,16 +197,16 @@ struct Written {
 }
 
 impl StreamSource {
-    /// A source that plays one track of another session's tap, frame by frame. Audio is not decoded if both sessions
-    /// use its codec. If the tap has no frame in time, silence is played. If it is more than 100 ms behind, older
-    /// frames are dropped.
+    /// Creates a source that plays one track of another session's tap, frame by frame. If both sessions use the tap's
+    /// codec, the audio is not decoded. If the tap has no frame in time, silence is played. If playout is more than 100
+    /// ms behind, older frames are dropped.
     pub fn copying(reader: TapReader) -> StreamSource {
         StreamSource(Supply::Tapped(reader))
     }
 }
 
 impl Written {
-    /// Takes the next item: the one that was put back, or the next in the ring.
+    /// Takes the next item. If an item was put back, this item is next. Otherwise the next item comes from the ring.
     fn take(&mut self) -> Option<Item> {
         self.head.take().or_else(|| self.consumer.pop().ok())
     }
@@ -212,7 +215,7 @@ impl Written {
 struct Queue {
     producer: rtrb::Producer<Item>,
     next: u64,
-    /// Octets of audio accepted so far.
+    /// The number of octets of audio that the source has accepted.
     written: u64,
     /// The number of these octets that a clear has dropped or will drop.
     cleared: u64,
@@ -222,20 +225,21 @@ impl Queue {
     fn push(&mut self, what: What) {
         let number = self.next;
         self.next += 1;
-        // There is room for audio, which was checked before. A mark that does not fit is lost, as documented.
+        // For audio, the caller has checked that there is space. A mark that does not fit is lost, as
+        // `StreamWriter::mark` says.
         let _ = self.producer.push(Item { number, what });
     }
 }
 
 #[derive(Default)]
 struct Shared {
-    /// Octets of audio that the worker has played or dropped.
+    /// The number of octets of audio that the worker has played or dropped.
     gone: AtomicU64,
-    /// Items with a lower number are cleared.
+    /// The lowest item number that is not cleared.
     cleared: AtomicU64,
     /// Whether playout is paused.
     paused: AtomicBool,
-    /// The number of gaps, and the number of frames in them that were not full.
+    /// The number of gaps, and the number of frames in all gaps. A frame counts if it was not full.
     gaps: AtomicU64,
     gap_frames: AtomicU64,
 }
@@ -261,24 +265,25 @@ impl std::fmt::Debug for Supply {
     }
 }
 
-/// A source in its session.
+/// The playout of a source in a session.
 #[derive(Debug)]
 pub(crate) struct SourcePlayer {
     pub(crate) op: OpId,
-    /// Whether it had audio for the last frame.
+    /// Whether the source had audio for the last frame.
     pub(crate) speaks: bool,
     supply: Supply,
-    /// The number of frames since the audio ran out; 0 if it has not, or if this is no longer a gap.
+    /// The number of frames since the audio ran out. It is 0 if the audio has not run out, or if so much time has
+    /// passed that this is not a gap.
     dry: u16,
     /// The last clear that was handled.
     cleared: u64,
-    /// Marks whose audio has been played and that are not reported yet, in order. At most [`PASSED`].
+    /// The marks that have been reached and are not reported yet, in order, at most [`PASSED`].
     passed: VecDeque<Arc<str>>,
-    /// Resamples 24,000 Hz to 48,000 Hz.
+    /// The resampler from 24,000 Hz to 48,000 Hz.
     doubler: Option<Box<Resampler>>,
 }
 
-/// 20 ms of a source.
+/// 20 ms of audio from a source.
 #[expect(clippy::large_enum_variant, reason = "on the stack, for a frame; it is never kept")]
 pub(crate) enum Spoken {
     Octets(Law, [u8; FRAME]),
@@ -290,8 +295,9 @@ impl SourcePlayer {
         SourcePlayer { op, speaks: false, supply: source.0, dry: 0, cleared: 0, passed: VecDeque::new(), doubler: None }
     }
 
-    /// The next frame, padded with silence; `None` if it has no audio. `reached` is called for marks whose audio ended
-    /// in an earlier frame or was cleared, at most `most` of them; the others follow in later frames.
+    /// Returns the next frame, filled up with silence, or `None` if the source has no audio. The function calls
+    /// `reached` for each mark whose audio ended in an earlier frame or was cleared. It calls `reached` for at most
+    /// `most` marks. The other marks follow in later frames.
     pub(crate) fn next_frame(&mut self, most: usize, reached: impl FnMut(Arc<str>)) -> Option<Spoken> {
         let codec = match &mut self.supply {
             Supply::Written(written) if written.shared.paused.load(Ordering::Acquire) => {
@@ -319,7 +325,7 @@ impl SourcePlayer {
             }
             SourceCodec::L16(rate, order) => (rate, order),
         };
-        // Drop an incomplete sample.
+        // An incomplete sample is dropped.
         octets.get_mut(filled - filled % 2..)?.fill(0);
         let mut samples = [0; LONGEST_FRAME];
         order.read(octets, &mut samples);
@@ -336,11 +342,11 @@ impl SourcePlayer {
         })
     }
 
-    /// Fills as much of a frame as there is audio; returns the octets filled.
+    /// Fills a frame as far as audio is available. Returns the number of octets filled.
     fn fill(&mut self, frame: &mut [u8], most: usize, reached: impl FnMut(Arc<str>)) -> usize {
         let Supply::Written(source) = &mut self.supply else { return 0 };
         let cleared = source.shared.cleared.load(Ordering::Acquire);
-        // A mark after audio of this frame is not due: its audio is being played.
+        // A mark that follows audio of this frame is not due yet, because this audio is played now.
         let mut due = self.passed.len();
         let mut filled = 0;
         while let Some(mut item) = source.take() {
@@ -385,7 +391,7 @@ impl SourcePlayer {
                     source.shared.gaps.fetch_add(1, Ordering::Relaxed);
                     source.shared.gap_frames.fetch_add(dry.into(), Ordering::Relaxed);
                 }
-                // A partly filled frame counts as the first frame of a gap.
+                // A frame that is only partly filled is the first frame of a gap.
                 self.dry = u16::from(filled < frame.len());
             }
         }
@@ -393,8 +399,8 @@ impl SourcePlayer {
         filled
     }
 
-    /// Handles a frame in which other audio plays: audio waits, cleared items are removed, and their marks are
-    /// reported, at most `most` of them.
+    /// Handles a frame in which other audio plays. The source's audio waits. Cleared items are removed, and at most
+    /// `most` of their marks are reported.
     pub(crate) fn hold(&mut self, most: usize, reached: impl FnMut(Arc<str>)) {
         let Supply::Written(source) = &mut self.supply else { return };
         let cleared = source.shared.cleared.load(Ordering::Acquire);
@@ -415,7 +421,7 @@ impl SourcePlayer {
     }
 }
 
-/// The next frame of another session.
+/// Returns the next frame of another session's tap.
 fn copied(reader: &mut TapReader) -> Option<Spoken> {
     let frame = reader.due()?;
     match frame.codec {
@@ -437,7 +443,7 @@ mod tests {
         (SourcePlayer::new(OpId(1), source), writer)
     }
 
-    /// The result of one frame: octets of audio, and the reported marks.
+    /// Plays one frame. Returns the number of octets of audio, and the marks that were reported.
     fn frame(player: &mut SourcePlayer, most: usize) -> (usize, Vec<String>) {
         let mut told = Vec::new();
         let filled = player.fill(&mut [0; FRAME], most, |name| told.push(name.to_string()));
@@ -459,7 +465,7 @@ mod tests {
         writer.clear();
         writer.audio(Bytes::from_static(&[2; FRAME])).unwrap();
         writer.mark("later".into());
-        // Audio after the clear does not wait for the marks.
+        // The audio after the clear plays before all marks are reported.
         assert_eq!(frame(&mut player, 32), (FRAME, names(0..32)));
         assert_eq!(writer.queued(), Duration::ZERO);
         assert_eq!(frame(&mut player, 32), (0, names(32..64)));
@@ -549,7 +555,7 @@ mod tests {
         writer.audio(Bytes::from_static(&[1; FRAME + 1])).unwrap();
         silence(1, &mut player);
         assert_eq!(writer.underruns(), gaps(1, 40));
-        // The frame of its last octet is otherwise silent.
+        // The frame with the last octet is silent except for this octet.
         silence(1, &mut player);
         writer.audio(Bytes::from_static(&[1; FRAME])).unwrap();
         silence(1, &mut player);

@@ -1,5 +1,5 @@
-//! Noise suppression: RNNoise computes a gain for each frequency, and a filter bank at the stream's own rate applies
-//! it.
+//! Noise suppression. RNNoise computes a gain for each frequency, and a filter bank at the stream's own rate applies
+//! these gains.
 //!
 //! ```text
 //!   frame -+-> up to 48 kHz -> RNNoise -> down --> spectrum Y --\
@@ -7,14 +7,14 @@
 //!          \-> same delay ----------------------> spectrum X --/
 //! ```
 //!
-//! RNNoise's own output is not used as audio. Its high-pass filter shifts the phase of voices (clean speech gets 18 dB
-//! of "noise"), and its pitch filter is made for the full band. The ratio of its output to its input is a gain for each
-//! 50 Hz. This gain is modified a little: parts that are partly speech are attenuated less, and noise is attenuated
-//! more.
+//! The output of RNNoise itself is not used as audio, for two reasons. The high-pass filter of RNNoise shifts the phase
+//! of voices, so that clean speech gets 18 dB of "noise". The pitch filter of RNNoise is made for the full band. The
+//! ratio of RNNoise's output to its input is a gain for each 50 Hz. This gain is changed a little: parts that are
+//! partly speech are attenuated less, and noise is attenuated more.
 //!
-//! A model in its initial state takes steady noise of some levels for speech, for half a minute or more. Therefore the
-//! model first processes 1 s of a synthetic voice, before it gets the first call's audio, and its input is reduced to a
-//! tenth of the level.
+//! In its initial state the model takes steady noise of some levels for speech, for half a minute or more. So the model
+//! processes 1 s of a synthetic voice before the audio of the first call. Its input is also reduced to a tenth of the
+//! level.
 
 pub(crate) mod budget;
 
@@ -28,22 +28,23 @@ use realfft::{ComplexToReal, RealFftPlanner, RealToComplex};
 use crate::codec::{LONGEST_FRAME, SampleRate};
 use crate::resample::Resampler;
 
-/// The number of samples that RNNoise processes at a time: 10 ms at 48 kHz.
+/// The number of samples that RNNoise processes together. They last 10 ms at 48 kHz.
 const BLOCK: usize = DenoiseState::FRAME_SIZE;
-/// The number of 10 ms hops that the model processes before its result is used: 100 ms.
+/// The number of hops that the model processes before its result is used. A hop has 10 ms, so these hops last 100 ms.
 const WARM_UP: u8 = 10;
-/// The part of a cross-fade in one 10 ms hop: a cross-fade takes 20 ms.
+/// The change of a cross-fade's weight per hop of 10 ms. A cross-fade takes 20 ms.
 const FADE: f32 = 0.5;
-/// The frequency below which there is no voice, and the one from which all may be voice, in Hz.
+/// Two frequencies in Hz. Below the first there is no voice, and above the second all audio may be voice.
 const RUMBLE: (f32, f32) = (60.0, 120.0);
 
-/// The level of the model's input. Of five levels, this was measured as the best on speech and on steady noise with
-/// amplitudes of 30 to 4,000.
+/// The factor for the model's input. Five factors were tested with speech and with steady noise of amplitudes from 30
+/// to 4,000. This factor gave the best results.
 const LEVEL: f32 = 0.1;
 
-/// The model's weights, 85 KB, shared by all suppressors.
+/// The model's weights, 85 KB. All suppressors share them.
 static MODEL: LazyLock<RnnModel> = LazyLock::new(RnnModel::default);
-/// A model that has processed a voice. Each stream starts with a copy. Creating it takes 7 ms.
+/// A model that has processed a voice. Each stream starts with a copy of this model. The creation of the model takes 7
+/// ms.
 static BEGUN: LazyLock<Box<DenoiseState<'static>>> = LazyLock::new(|| {
     let mut model = DenoiseState::with_model(&MODEL);
     for block in voice().chunks_exact(BLOCK) {
@@ -52,20 +53,22 @@ static BEGUN: LazyLock<Box<DenoiseState<'static>>> = LazyLock::new(|| {
     model
 });
 
-/// Suppresses noise in one direction of one leg. It takes 33 KB at 8 kHz and up to 60 KB at 48 kHz, allocated only on
-/// creation.
+/// Suppresses noise in one direction of one leg. A suppressor takes 33 KB at 8 kHz and up to 60 KB at 48 kHz. It
+/// allocates only on creation.
 pub struct Suppressor {
     rate: SampleRate,
     up: Resampler,
     down: Resampler,
     model: Box<DenoiseState<'static>>,
-    /// The input, from the hop that is output now to the newest hop.
+    /// The input, from the hop that is sent now to the newest hop.
     line: Box<[i16]>,
     bank: FilterBank,
     warm_up: u8,
-    /// The weight of the delayed signal: 0 before suppression has begun and after it has ended, else 1.
+    /// The weight of the delayed signal. The weight is 0 before suppression has begun and after suppression has ended.
+    /// Otherwise the weight is 1.
     late: f32,
-    /// The weight of the clean signal within the delayed one: 0 while suppression is shed, else 1.
+    /// The weight of the clean signal in the delayed signal. The weight is 0 while suppression is shed. Otherwise the
+    /// weight is 1.
     clean: f32,
     on: bool,
     shed: bool,
@@ -79,15 +82,16 @@ impl std::fmt::Debug for Suppressor {
 }
 
 impl Suppressor {
-    /// The default attenuation of noise in dB: the noise is nearly inaudible.
+    /// The default attenuation of noise in dB. With this value noise is nearly inaudible.
     pub const LIMIT: u8 = 40;
 
-    /// A suppressor that is on. Its first 100 ms pass unchanged, then it fades in within 20 ms.
+    /// Creates a suppressor that is switched on. The first 100 ms of audio pass unchanged. Then suppression fades in
+    /// within 20 ms.
     pub fn new(rate: SampleRate) -> Suppressor {
         let (up, down) = (Resampler::new(rate, SampleRate::Hz48000), Resampler::new(SampleRate::Hz48000, rate));
         prepare();
         let hop = rate.frame() / 2;
-        // The delay of the model's output. The model looks back by one block.
+        // This is the delay of the model's output. The model itself delays the audio by one block.
         let late = up.delay() * hop / BLOCK + hop + down.delay();
         Suppressor {
             rate,
@@ -104,18 +108,19 @@ impl Suppressor {
         }
     }
 
-    /// The delay of the stream in samples while suppression is on: 25 ms at 8 kHz, 22.5 ms at 16 kHz, 20 ms at 48 kHz.
-    /// Shedding does not change it.
+    /// The delay of the stream in samples while suppression is on. The delay is 25 ms at 8 kHz, 22.5 ms at 16 kHz and
+    /// 20 ms at 48 kHz. The delay stays the same while suppression is shed.
     pub fn delay(&self) -> usize {
         self.line.len() - self.rate.frame() / 2
     }
 
-    /// Sets the highest attenuation of noise, 0 to 100 dB. With 0, only rumble below the voice is removed.
+    /// Sets the highest attenuation of noise, 0 to 100 dB. With 0, only rumble below the frequencies of voices is
+    /// removed.
     pub fn set_limit(&mut self, decibels: u8) {
         self.bank.floor = 10_f32.powf(-f32::from(decibels.min(100)) / 20.0);
     }
 
-    /// Ends suppression, with a 20 ms cross-fade to the input; or starts it again.
+    /// Switches suppression off, with a cross-fade of 20 ms to the input, or switches it on again.
     pub fn set_on(&mut self, on: bool) {
         if on && self.is_over() {
             self.warm_up = WARM_UP;
@@ -123,8 +128,8 @@ impl Suppressor {
         self.on = on;
     }
 
-    /// Sheds suppression: the stream passes unchanged with the same delay, at hardly any CPU time. Or ends the
-    /// shedding: suppression works again after 100 ms.
+    /// Sheds suppression (true) or ends the shedding (false). While it is shed, the stream passes unchanged with the
+    /// same delay and needs hardly any CPU time. After the end of the shedding, suppression works again after 100 ms.
     pub fn shed(&mut self, shed: bool) {
         if self.shed && !shed {
             self.warm_up = WARM_UP;
@@ -132,12 +137,12 @@ impl Suppressor {
         self.shed = shed;
     }
 
-    /// Whether suppression is off and its cross-fade has ended: frames pass unchanged and without delay.
+    /// Whether suppression is off and its cross-fade has ended, so that frames pass unchanged and without delay.
     pub fn is_over(&self) -> bool {
         !self.on && self.late == 0.0
     }
 
-    /// Suppresses noise in place in a frame of 20 ms or 10 ms.
+    /// Removes the noise from a frame of 20 ms or 10 ms in place.
     pub fn process(&mut self, frame: &mut [i16]) {
         if self.is_over() {
             return;
@@ -147,7 +152,7 @@ impl Suppressor {
         }
     }
 
-    /// Processes 10 ms.
+    /// Processes a hop of 10 ms.
     fn hop(&mut self, hop: &mut [i16]) {
         let length = hop.len();
         self.line.copy_within(length.., 0);
@@ -157,7 +162,8 @@ impl Suppressor {
         }
         let (was_late, was_clean) = (self.late, self.clean);
         let warm = self.warm_up == 0;
-        // A suppressor that starts shed delays the stream too, and keeps the delay while the model warms up again.
+        // A suppressor that is shed from its start delays the stream too. The delay stays while the model warms up
+        // again.
         self.late = approach(was_late, self.on && (warm || self.shed || was_late > 0.0));
         self.clean = approach(was_clean, !self.shed && (warm || was_late == 0.0));
         let mut cleaned = [0; LONGEST_FRAME / 2];
@@ -169,7 +175,8 @@ impl Suppressor {
             let mut said = [0.0; BLOCK];
             self.model.process_frame(&mut said, &wide.map(|sample| f32::from(sample) * LEVEL));
             let wide = said.map(|sample| to_sample(sample / LEVEL));
-            // `cleaned` first holds the model's output; the filter bank then replaces it with the clean signal.
+            // `cleaned` first holds the output of the model. The filter bank then replaces this output with the clean
+            // signal.
             self.down.process(&wide, cleaned);
             let heard = self.line.get(..length * 2).unwrap_or_default();
             self.bank.process(heard, cleaned);
@@ -185,14 +192,15 @@ impl Suppressor {
     }
 }
 
-/// Creates in this thread what the first suppressor would create: 7 ms for the first thread of the process, less for
-/// others.
+/// Creates the data that the first suppressor of this thread would otherwise create. This takes 7 ms for the first
+/// thread of the process, and less for other threads.
 pub(crate) fn prepare() {
-    // The tables of the model's transforms are per thread.
+    // Each thread has its own tables for the model's transforms.
     BEGUN.clone().process_frame(&mut [0.0; BLOCK], &[0.0; BLOCK]);
 }
 
-/// 1 s of a synthetic voice at 48 kHz: pulses with a changing pitch, four syllables, three formants, faint noise.
+/// Returns 1 s of a synthetic voice at 48 kHz. The voice consists of pulses with a changing pitch, four syllables,
+/// three formants, and faint noise.
 fn voice() -> Vec<f32> {
     const RATE: f32 = 48_000.0;
     let turn = |hertz: f32, time: f32| (2.0 * PI * hertz * time).sin();
@@ -219,29 +227,29 @@ fn voice() -> Vec<f32> {
         .collect()
 }
 
-/// One step of a fade towards 1 or 0.
+/// Advances a fade by one step towards 1 or 0.
 fn approach(level: f32, up: bool) -> f32 {
     if up { (level + FADE).min(1.0) } else { (level - FADE).max(0.0) }
 }
 
-/// Rounds and saturates.
+/// Rounds a value to a sample. Values outside the range become the nearest sample.
 fn to_sample(value: f32) -> i16 {
     (value + 0.5_f32.copysign(value)) as i16
 }
 
-/// Applies to one stream the gains by which the model made another from it: windows of 20 ms, one every 10 ms, 50 Hz
-/// per line.
+/// Applies the gains between the model's input and output to the stream. The filter bank uses a window of 20 ms every
+/// 10 ms, with spectral lines of 50 Hz.
 struct FilterBank {
     forward: Arc<dyn RealToComplex<f32>>,
     back: Arc<dyn ComplexToReal<f32>>,
-    /// The square root of a Hann window, for analysis and synthesis; overlapping windows add up to 1.
+    /// The square root of a Hann window, for analysis and synthesis. Overlapping windows add up to 1.
     window: Box<[f32]>,
     /// The model's output for the previous hop.
     before: Box<[i16]>,
     /// The part of the last window that is added to the next hop.
     tail: Box<[f32]>,
     floor: f32,
-    // Buffers.
+    // Buffers without a state between calls.
     time: Box<[f32]>,
     heard: Box<[Complex32]>,
     said: Box<[Complex32]>,
@@ -269,15 +277,15 @@ impl FilterBank {
         }
     }
 
-    /// `heard`: the last two hops of the input. `hop`: the model's output for the second of them. It is replaced with
-    /// the clean signal of the first.
+    /// Processes one hop. `heard` is the last two hops of the input. `hop` is the model's output for the second of
+    /// these hops. It is replaced with the clean signal of the first of these hops.
     fn process(&mut self, heard: &[i16], hop: &mut [i16]) {
         let FilterBank { forward, back, window, before, tail, floor, time, heard: x, said: y, scratch } = self;
         let mut analyse = |samples: &mut dyn Iterator<Item = &i16>, spectrum: &mut [Complex32]| {
             for ((time, window), sample) in time.iter_mut().zip(window.iter()).zip(samples) {
                 *time = f32::from(*sample) * window;
             }
-            // It fails only for lengths other than the planned ones.
+            // The transform fails only for a length that was not planned.
             let _ = forward.process_with_scratch(time, spectrum, scratch);
         };
         analyse(&mut heard.iter(), x);
@@ -287,7 +295,7 @@ impl FilterBank {
             *x *= gain(line, x.norm_sqr(), y.norm_sqr()).max(*floor);
         }
         let _ = back.process_with_scratch(x, time, scratch);
-        // A transform and its inverse multiply by the length.
+        // A transform followed by its inverse multiplies the signal by the length.
         let scale = 1.0 / time.len() as f32;
         time.iter_mut().zip(window.iter()).for_each(|(time, window)| *time *= window * scale);
         let (first, second) = time.split_at(tail.len());
@@ -298,14 +306,14 @@ impl FilterBank {
     }
 }
 
-/// The gain of a spectral line (50 Hz each), from the power of the model's input and output.
+/// Returns the gain of a spectral line of 50 Hz, from the power of the model's input and the power of its output.
 fn gain(line: usize, before: f32, after: f32) -> f32 {
     const STEP: f32 = 50.0;
     let (none, all) = RUMBLE;
     let voice = ((line as f32 * STEP - none) / (all - none)).clamp(0.0, 1.0);
     let ratio = (after / (before + 1e-3)).min(1.0).sqrt();
-    // A stronger attenuation for ratios below 0.3, a weaker one above. Of several curves, this was measured as the best
-    // on speech in six kinds of noise.
+    // Ratios below 0.3 are attenuated more, and ratios above 0.3 are attenuated less. Several curves were tested with
+    // speech in six kinds of noise. This curve gave the best results.
     let exponent = if ratio < 0.3 { 1.2 - ratio * (0.5 / 0.3) } else { 0.7 };
     voice * ratio.powf(exponent)
 }

@@ -1,4 +1,5 @@
-//! Copies of a session's audio for a reader outside the engine, such as a WebSocket: a bounded ring without locks.
+//! Copies of a session's audio for a reader outside the engine, such as a WebSocket. They pass through a bounded ring
+//! without locks.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -13,19 +14,18 @@ use crate::command::{OpId, Track, Tracks};
 use crate::copied::Copied;
 use crate::rtp::FRAME;
 
-/// Octets of the longest frame: 20 ms of L16 at 16,000 Hz.
+/// The number of octets of the longest frame, which has 20 ms of L16 at 16,000 Hz.
 const LONGEST: usize = 2 * WIDE;
-/// Samples of a 20 ms frame at 16,000 Hz.
+/// The number of samples in a frame of 20 ms at 16,000 Hz.
 pub(crate) const WIDE: usize = SampleRate::Hz16000.frame();
-/// If a session plays what a tap reads: the number of frames that it may be behind (100 ms), and the number that it
-/// keeps after it was farther behind.
+/// Limits for a session that plays the audio of a tap. The first number is the number of frames that the session may be
+/// behind (100 ms). If it is farther behind, frames are dropped until the second number remains.
 const BEHIND: (usize, usize) = (5, 2);
-/// Octets of the header of each frame in the ring: track, codec, length, time in ms.
+/// The number of octets of the header of each frame in the ring: track, codec, length, time in ms.
 const HEAD: usize = 12;
 
-/// Creates a tap. `capacity_frames` is the number of frames of all its tracks (50 per second and track) that the ring
-/// holds, at least 2. If the ring is full, new frames are dropped, counted, and reported as
-/// [`crate::Event::StreamOverflow`].
+/// Creates a tap. `capacity_frames` is the number of frames that the ring holds, at least 2. Each track has 50 frames
+/// per second. If the ring is full, new frames are dropped, counted, and reported as [`crate::Event::StreamOverflow`].
 pub fn tap(capacity_frames: usize, codec: TapCodec) -> (TapSink, TapReader) {
     let (producer, consumer) = rtrb::RingBuffer::new(capacity_frames.max(2) * (HEAD + codec.octets()));
     let shared =
@@ -36,30 +36,31 @@ pub fn tap(capacity_frames: usize, codec: TapCodec) -> (TapSink, TapReader) {
 /// The coding of a tap's payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TapCodec {
-    /// Always mu-law.
+    /// The payload is always mu-law.
     Pcmu,
-    /// Always A-law.
+    /// The payload is always A-law.
     Pcma,
-    /// The law of the session's codec, which needs no decoding; mu-law if the session's codec is not G.711.
+    /// The payload has the law of the session's codec, and needs no decoding. If the session's codec is not G.711, the
+    /// payload is mu-law.
     Native,
     /// Linear 16-bit samples at 8,000 Hz.
     L16(ByteOrder),
-    /// Linear 16-bit samples at 16,000 Hz. G.722, Opus and wideband L16 have this rate when decoded; other codecs are
+    /// Linear 16-bit samples at 16,000 Hz. G.722, Opus and wideband L16 are decoded to this rate. Other codecs are
     /// resampled.
     L16Wide(ByteOrder),
 }
 
-/// The order of the octets of a linear sample.
+/// The order of the octets in a linear sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ByteOrder {
-    /// Most significant octet first, as in L16 in RTP (RFC 3551 §4.5.11).
+    /// The most significant octet comes first, as in L16 in RTP (RFC 3551 §4.5.11).
     Big,
-    /// Least significant octet first, as in WAV files and most programs.
+    /// The least significant octet comes first, as in WAV files and most programs.
     Little,
 }
 
 impl TapCodec {
-    /// Octets of a 20 ms frame.
+    /// The number of octets in a frame of 20 ms.
     const fn octets(self) -> usize {
         match self {
             TapCodec::Pcmu | TapCodec::Pcma | TapCodec::Native => FRAME,
@@ -78,7 +79,7 @@ impl TapCodec {
 #[derive(Debug)]
 pub(crate) struct Tapped {
     pub(crate) narrow: Copied,
-    /// The samples at 16,000 Hz; set only if a tap needs them.
+    /// The samples at 16,000 Hz. They are set only if a tap needs them.
     pub(crate) wide: [i16; WIDE],
 }
 
@@ -88,18 +89,18 @@ impl Tapped {
     }
 }
 
-/// 20 ms of one track. Each track of a tap has a frame for every 20 ms; it is silence if there was no audio.
+/// 20 ms of one track. Each track of a tap has a frame for every 20 ms. The frame is silence if there was no audio.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TapFrame {
     /// The direction of the audio.
     pub track: Track,
     /// The codec of the payload.
     pub codec: Codec,
-    /// The media time since the tap began, in ms: 0, 20, 40 ...
+    /// The media time since the tap began, in ms. The frames have the values 0, 20, 40 and so on.
     pub timestamp_ms: u64,
-    /// The same time in units of the codec's RTP clock.
+    /// The media time since the tap began, in units of the codec's RTP clock.
     pub rtp_timestamp: u32,
-    /// A buffer for the octets; [`TapFrame::audio`] returns the used part.
+    /// A buffer for the octets. [`TapFrame::audio`] returns the part that is used.
     payload: [u8; LONGEST],
     len: usize,
 }
@@ -111,7 +112,7 @@ impl TapFrame {
     }
 }
 
-/// The worker's end of a tap; pass it to [`crate::Command::Tap`].
+/// The worker's end of a tap. Pass it to [`crate::Command::Tap`].
 pub struct TapSink {
     producer: rtrb::Producer<u8>,
     shared: Arc<Shared>,
@@ -131,7 +132,7 @@ impl Drop for TapSink {
     }
 }
 
-/// The reader's end of a tap. Dropping it ends the tap.
+/// The reader's end of a tap. Dropping the reader ends the tap.
 pub struct TapReader {
     consumer: rtrb::Consumer<u8>,
     shared: Arc<Shared>,
@@ -151,7 +152,7 @@ struct Shared {
 }
 
 impl TapReader {
-    /// Takes the oldest waiting frame.
+    /// Takes the oldest frame that waits.
     pub fn pop(&mut self) -> Option<TapFrame> {
         let mut head = [0; HEAD];
         self.read(&mut head)?;
@@ -171,13 +172,13 @@ impl TapReader {
             payload: [0; LONGEST],
             len: usize::from(u16::from_be_bytes([high, low])).min(LONGEST),
         };
-        // The payload was written together with its header.
+        // The writer wrote the payload together with its header.
         self.read(frame.payload.get_mut(..frame.len)?)?;
         Some(frame)
     }
 
-    /// Takes the next frame for a session that plays the tap: the oldest frame, or a newer one if the session is too
-    /// far behind.
+    /// Takes the next frame for a session that plays the audio of the tap. This is the oldest frame, or a newer frame
+    /// if the session is too far behind.
     pub(crate) fn due(&mut self) -> Option<TapFrame> {
         let waiting = self.consumer.slots() / (HEAD + self.codec.octets());
         let (most, left) = BEHIND;
@@ -205,12 +206,13 @@ impl TapReader {
         Some(())
     }
 
-    /// Waits for the next frame. `None` if the tap has ended and all frames are read. Cancel-safe.
+    /// Waits for the next frame. Returns `None` if the tap has ended and all frames are read. This future is
+    /// cancel-safe.
     pub async fn next(&mut self) -> Option<TapFrame> {
         poll_fn(|context| self.poll_next(context)).await
     }
 
-    /// Like [`TapReader::next`], for a hand-written future.
+    /// The poll form of [`TapReader::next`], for a hand-written future.
     pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<TapFrame>> {
         if let Some(frame) = self.pop() {
             return Poll::Ready(Some(frame));
@@ -224,13 +226,13 @@ impl TapReader {
         }
     }
 
-    /// The number of frames dropped so far because the ring was full.
+    /// The number of frames that were dropped because the ring was full.
     pub fn dropped(&self) -> u64 {
         self.shared.dropped.load(Ordering::Relaxed)
     }
 }
 
-/// A tap in its session.
+/// The session's part of a tap.
 #[derive(Debug)]
 pub(crate) struct Tap {
     pub(crate) op: OpId,
@@ -246,7 +248,7 @@ impl Tap {
         Tap { op, tracks, sink, frames: 0, dropped: 0, report_in: 0 }
     }
 
-    /// Whether the reader was dropped.
+    /// Whether the reader of the tap was dropped.
     pub(crate) fn is_abandoned(&self) -> bool {
         self.sink.producer.is_abandoned()
     }
@@ -256,8 +258,8 @@ impl Tap {
         self.sink.codec.is_wide()
     }
 
-    /// Copies one frame of each direction. Returns the dropped audio in ms when it should be reported, at most once a
-    /// second.
+    /// Copies one frame of each direction. If dropped audio should be reported, returns its duration in ms. This
+    /// happens at most once a second.
     pub(crate) fn handle_frame(&mut self, inbound: &Tapped, outbound: &Tapped, native: Law) -> Option<u32> {
         for (track, tapped) in [(Track::Inbound, inbound), (Track::Outbound, outbound)] {
             if self.tracks.has(track) && !self.sink.push(track, self.frames * 20, tapped, native) {
@@ -282,7 +284,7 @@ const ALAW: u8 = 1;
 const LINEAR: u8 = 2;
 
 impl TapSink {
-    /// Writes a frame; false if the ring is full.
+    /// Writes a frame. Returns false if the ring is full.
     fn push(&mut self, track: Track, timestamp_ms: u64, tapped: &Tapped, native: Law) -> bool {
         let octets = |law: Law| (if law == Law::Mu { MULAW } else { ALAW }, tapped.narrow.octets(law));
         let mut linear = [0; LONGEST];
@@ -319,7 +321,7 @@ impl TapSink {
 }
 
 impl ByteOrder {
-    /// Writes samples as octets; samples that do not fit are left out.
+    /// Writes samples as octets. Samples that do not fit are ignored.
     pub(crate) fn write(self, samples: &[i16], octets: &mut [u8]) {
         let places = octets.as_chunks_mut().0.iter_mut();
         places.zip(samples).for_each(|(place, sample)| {
@@ -327,7 +329,7 @@ impl ByteOrder {
         });
     }
 
-    /// Reads as many samples as both slices hold.
+    /// Reads samples until one of the slices ends.
     pub(crate) fn read(self, octets: &[u8], samples: &mut [i16]) {
         let pairs = octets.as_chunks().0.iter();
         samples.iter_mut().zip(pairs).for_each(|(sample, pair)| {

@@ -1,5 +1,5 @@
-//! Two legs on a virtual clock, with a link that can lose and reorder packets: the whole engine without sockets and
-//! threads.
+//! Two legs on a virtual clock, with a link that can lose and reorder packets. They test the whole engine without
+//! sockets and threads.
 
 mod kernel;
 pub(crate) mod voice;
@@ -40,7 +40,7 @@ impl Sent {
     }
 }
 
-/// A leg: the RTP state of its far end, and the events of its session.
+/// A leg, with the RTP state of its far end and the events of its session.
 pub(crate) struct Party {
     pub(crate) key: SessionKey,
     pub(crate) slot: usize,
@@ -65,7 +65,7 @@ struct Wire {
     sent: Vec<(usize, Sent)>,
     released: Vec<usize>,
     kernel: FakeKernel,
-    /// The time that each measurement of the engine's stopwatch yields.
+    /// The time that each measurement with the engine's stopwatch returns.
     cost: Duration,
     stopwatch: std::cell::Cell<Duration>,
 }
@@ -111,7 +111,7 @@ pub(crate) struct MediaPair {
     wire: Wire,
     pub(crate) a: Party,
     pub(crate) b: Party,
-    /// The packets on the link to the engine: arrival time, slot, flow, source, octets.
+    /// The packets on the link to the engine, each with its arrival time, slot, flow, source and octets.
     link: Vec<(Duration, usize, Flow, SocketAddr, Vec<u8>)>,
     recorded: Arc<Mutex<Vec<(SessionKey, Event)>>>,
     pub(crate) over: Vec<SessionKey>,
@@ -125,18 +125,18 @@ pub(crate) enum Who {
 }
 
 impl MediaPair {
-    /// Two legs that have offered PCMU (A, 127.0.0.2:4000) and PCMA (B, 127.0.0.3:4000). Their telephone-events have
-    /// the payload types 101 and 96.
+    /// Creates two legs. A (127.0.0.2:4000) has offered PCMU, and B (127.0.0.3:4000) has offered PCMA. Their
+    /// telephone-events have the payload types 101 and 96.
     pub(crate) fn new() -> MediaPair {
         MediaPair::with("m=audio 4000 RTP/AVP 0 101\r\na=rtpmap:101 telephone-event/8000\r\n")
     }
 
-    /// The same with A's m-line.
+    /// Creates two legs as `MediaPair::new` does, with another m-line of A.
     pub(crate) fn with(a_media: &str) -> MediaPair {
         MediaPair::between(a_media, "m=audio 4000 RTP/AVP 8 96\r\na=rtpmap:96 telephone-event/8000\r\n")
     }
 
-    /// The same with both m-lines; every codec is supported.
+    /// Creates two legs with these m-lines. Every codec is supported.
     #[expect(clippy::disallowed_methods, reason = "a virtual clock needs some origin")]
     pub(crate) fn between(a_media: &str, b_media: &str) -> MediaPair {
         let origin = Instant::now();
@@ -167,7 +167,7 @@ impl MediaPair {
         }
     }
 
-    /// Like [`MediaPair::between`], with a kernel that accepts every offload.
+    /// Creates two legs as [`MediaPair::between`] does, with a kernel that accepts every offload.
     pub(crate) fn with_kernel(a_media: &str, b_media: &str) -> MediaPair {
         let mut pair = MediaPair::between(a_media, b_media);
         pair.core.enable_offload();
@@ -180,7 +180,7 @@ impl MediaPair {
         self.wire.kernel.passes_on(slot) == Some(true)
     }
 
-    /// Whether the kernel drops the leg's packets, because nothing listens to them.
+    /// Whether the kernel drops the leg's packets, because they have no listener.
     pub(crate) fn is_dropped(&mut self, who: Who) -> bool {
         let slot = self.party(who).slot;
         self.wire.kernel.passes_on(slot) == Some(false)
@@ -211,7 +211,7 @@ impl MediaPair {
         assert!(self.core.apply(self.origin + self.now, key, plan, &mut self.wire));
     }
 
-    /// Applies the result of another negotiation.
+    /// Applies the plan of another negotiation.
     pub(crate) fn apply(&mut self, key: SessionKey, plan: crate::sdp::MediaPlan) {
         assert!(self.core.apply(self.origin + self.now, key, plan, &mut self.wire));
     }
@@ -237,7 +237,7 @@ impl MediaPair {
         self.core.close(self.origin + self.now, key, &mut self.wire);
     }
 
-    /// The far end sends the next 20 ms of audio, which takes `delay` on the link.
+    /// Sends the far end's next 20 ms of audio. The packet needs `delay` on the link.
     pub(crate) fn say(&mut self, who: Who, octet: u8, delay: Duration) {
         let party = self.party(who);
         let packet = party.next(party.payload_type, &[octet; 160]);
@@ -245,7 +245,7 @@ impl MediaPair {
         self.send(who, Flow::Rtp, packet, delay);
     }
 
-    /// Sets the time that each measurement of the engine's stopwatch yields.
+    /// Sets the time that each measurement with the engine's stopwatch returns.
     pub(crate) fn set_cost(&mut self, cost: Duration) {
         self.wire.cost = cost;
     }
@@ -255,7 +255,7 @@ impl MediaPair {
         self.writes = writes;
     }
 
-    /// Loses the far end's next packet.
+    /// Makes the far end's next packet a lost packet.
     pub(crate) fn lose(&mut self, who: Who) {
         let party = self.party(who);
         party.sequence = party.sequence.wrapping_add(1);
@@ -274,7 +274,7 @@ impl MediaPair {
         self.link.push((due, slot, flow, from, packet));
     }
 
-    /// Both far ends send `frames` frames, each with its own octet.
+    /// Sends `frames` frames from both far ends. All octets of A are `a`, and all octets of B are `b`.
     pub(crate) fn talk(&mut self, frames: usize, a: u8, b: u8) {
         for _ in 0..frames {
             self.say(Who::A, a, Duration::ZERO);
@@ -288,7 +288,7 @@ impl MediaPair {
         self.pass(milliseconds, Duration::from_millis(1));
     }
 
-    /// Advances the clock by `steps` steps; long tests use a worker's tick of 5 ms.
+    /// Advances the clock by `steps` steps of length `step`. Long tests use 5 ms, the tick of a worker.
     pub(crate) fn pass(&mut self, steps: u64, step: Duration) {
         for _ in 0..steps {
             self.now += step;
@@ -322,7 +322,7 @@ impl MediaPair {
         }
     }
 
-    /// The RTP packets sent to the far end since the last call.
+    /// Returns the RTP packets sent to the far end since the last call.
     pub(crate) fn heard(&mut self, who: Who) -> Vec<Sent> {
         self.took(who, Flow::Rtp)
     }
@@ -339,7 +339,7 @@ impl MediaPair {
         ours.into_iter().map(|(_, sent)| sent).collect()
     }
 
-    /// The session's events since the last call, with their times.
+    /// Returns the session's events since the last call, each with its time.
     pub(crate) fn events(&mut self, who: Who) -> Vec<(Duration, Event)> {
         std::mem::take(&mut self.party(who).told.lock().unwrap().events)
     }
@@ -384,7 +384,7 @@ impl Party {
         }
     }
 
-    /// A packet with the far end's next sequence number and current timestamp.
+    /// Returns a packet with the far end's next sequence number and current timestamp.
     pub(crate) fn next(&mut self, payload_type: u8, payload: &[u8]) -> Vec<u8> {
         let header = Header {
             marker: false,
@@ -407,7 +407,7 @@ fn offer(address: SocketAddr, media: &str) -> String {
     format!("v=0\r\no=- 1 1 IN IP4 {ip}\r\ns=-\r\nc=IN IP4 {ip}\r\nt=0 0\r\n{media}")
 }
 
-/// A temporary file of this test process, removed on drop.
+/// A temporary file of this test process. The file is removed on drop.
 pub(crate) struct TestFile(pub(crate) PathBuf);
 
 impl TestFile {

@@ -6,9 +6,9 @@ use crate::dtmf;
 /// A generated sound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tone {
-    /// The ringback tone; does not end by itself.
+    /// The ringback tone. It does not end by itself.
     Ringback(Country),
-    /// The busy tone; does not end by itself.
+    /// The busy tone. It does not end by itself.
     Busy(Country),
     /// A tone of 1,000 Hz.
     Beep {
@@ -17,64 +17,66 @@ pub enum Tone {
     },
     /// A DTMF digit as a pair of tones (Q.23).
     Key {
-        /// `0`-`9`, `*`, `#`, `A`-`D`; other characters are silence.
+        /// The digit: `0`-`9`, `*`, `#`, `A`-`D`. Other characters are silent.
         key: char,
         /// The duration in ms.
         milliseconds: u16,
     },
 }
 
-/// The country of call progress tones. Some values stand for several countries. The descriptions are of the ringback
-/// tone.
+/// The country whose call progress tones are used. Some values stand for several countries. Each description states the
+/// ringback tone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Country {
-    /// 440 + 480 Hz, 2 s on, 4 s off.
+    /// United States: 440 + 480 Hz, 2 s on, 4 s off.
     #[default]
     Us,
-    /// The former ringback tone of the United States: 420 Hz modulated by 40 Hz (as 380 + 460 Hz), 2 s on, 4 s off.
+    /// The former ringback tone of the United States: 420 Hz modulated by 40 Hz (generated as 380 + 460 Hz), 2 s on, 4
+    /// s off.
     UsOld,
-    /// 400 + 450 Hz; 0.4 s on, 0.2 s off, 0.4 s on, 2 s off. Also Ireland and New Zealand.
+    /// United Kingdom, Ireland and New Zealand: 400 + 450 Hz; 0.4 s on, 0.2 s off, 0.4 s on, 2 s off.
     Uk,
-    /// 425 Hz, 1 s on, 4 s off. Also most of Europe, Brazil, Mexico and Venezuela.
+    /// Germany, most of Europe, Brazil, Mexico and Venezuela: 425 Hz, 1 s on, 4 s off.
     De,
-    /// 440 Hz, 1.5 s on, 3.5 s off.
+    /// France: 440 Hz, 1.5 s on, 3.5 s off.
     Fr,
-    /// 425 Hz, 1.5 s on, 3 s off.
+    /// Spain: 425 Hz, 1.5 s on, 3 s off.
     Es,
-    /// 425 Hz, 1 s on, 4 s off.
+    /// Italy: 425 Hz, 1 s on, 4 s off.
     It,
-    /// 400 + 450 Hz; 0.4 s on, 0.2 s off, 0.4 s on, 2 s off.
+    /// Australia: 400 + 450 Hz; 0.4 s on, 0.2 s off, 0.4 s on, 2 s off.
     Au,
-    /// 400 Hz modulated by 16 Hz (as 384 + 416 Hz), 1 s on, 2 s off.
+    /// Japan: 400 Hz modulated by 16 Hz (generated as 384 + 416 Hz), 1 s on, 2 s off.
     Jp,
-    /// 425 Hz, 1 s on, 5 s off. Also Austria and Portugal.
+    /// Sweden, Austria and Portugal: 425 Hz, 1 s on, 5 s off.
     Se,
-    /// 425 Hz, 1 s on, 3 s off.
+    /// Belgium: 425 Hz, 1 s on, 3 s off.
     Be,
-    /// 425 Hz, 1.25 s on, 3.75 s off.
+    /// Hungary: 425 Hz, 1.25 s on, 3.75 s off.
     Hu,
-    /// 425 Hz, 0.8 s on, 3.2 s off.
+    /// Russia: 425 Hz, 0.8 s on, 3.2 s off.
     Ru,
-    /// 400 Hz, 1 s on, 3 s off. Also Chile.
+    /// Israel and Chile: 400 Hz, 1 s on, 3 s off.
     Il,
-    /// 400 Hz, 1 s on, 4 s off.
+    /// Thailand: 400 Hz, 1 s on, 4 s off.
     Th,
-    /// 450 Hz, 1 s on, 4 s off.
+    /// China: 450 Hz, 1 s on, 4 s off.
     Cn,
-    /// 425 + 480 Hz, 1 s on, 4 s off.
+    /// Philippines: 425 + 480 Hz, 1 s on, 4 s off.
     Ph,
-    /// 440 + 480 Hz, 1 s on, 2 s off.
+    /// Taiwan: 440 + 480 Hz, 1 s on, 2 s off.
     Tw,
-    /// 425 Hz; 0.4 s on, 0.2 s off, 0.4 s on, 2 s off. Also Malaysia.
+    /// Singapore and Malaysia: 425 Hz; 0.4 s on, 0.2 s off, 0.4 s on, 2 s off.
     Sg,
-    /// 400 Hz modulated by 25 Hz (as 375 + 425 Hz); 0.4 s on, 0.2 s off, 0.4 s on, 2 s off.
+    /// India: 400 Hz modulated by 25 Hz (generated as 375 + 425 Hz); 0.4 s on, 0.2 s off, 0.4 s on, 2 s off.
     In,
-    /// 400 Hz modulated by 33 Hz (as 367 + 433 Hz); 0.4 s on, 0.2 s off, 0.4 s on, 2 s off.
+    /// South Africa: 400 Hz modulated by 33 Hz (generated as 367 + 433 Hz); 0.4 s on, 0.2 s off, 0.4 s on, 2 s off.
     Za,
 }
 
 impl Country {
-    /// The country of an ISO 3166 code or a provider's tone name, such as `us` or `us-old`; `Us` for an unknown name.
+    /// Returns the country of an ISO 3166 code or of a provider's tone name, such as `us` or `us-old`. An unknown name
+    /// gives `Us`.
     pub fn from_code(code: &str) -> Country {
         let code = code.to_ascii_lowercase();
         match code.get(..2).unwrap_or_default() {
@@ -104,7 +106,7 @@ impl Country {
         }
     }
 
-    /// The frequencies (Hz) and the cadence (ms on, ms off, ...) of the ringback tone.
+    /// Returns the frequencies (Hz) and the cadence (ms on, ms off, ...) of the ringback tone.
     const fn ringback(self) -> Pattern {
         const DOUBLE: &[u16] = &[400, 200, 400, 2_000];
         match self {
@@ -148,21 +150,22 @@ impl Country {
     }
 }
 
-/// One or two frequencies in Hz (0: none), and alternating on and off times in ms. An empty cadence is always on.
+/// One or two frequencies in Hz (0: no frequency), and alternating on and off times in ms. With an empty cadence the
+/// tone is always on.
 #[derive(Debug, Clone, Copy)]
 struct Pattern {
     hertz: [u16; 2],
     cadence: &'static [u16],
 }
 
-/// The amplitude of each frequency: -13 dBm0, about the level of exchanges. 0 dBm0 is an amplitude of 22,300 (ITU-T
-/// G.711).
+/// The amplitude of each frequency: -13 dBm0, which is about the level of exchanges. An amplitude of 22,300 is 0 dBm0
+/// (ITU-T G.711).
 const PEAK: f32 = 5_000.0;
 /// The amplitude of a digit's column frequency. It is 2 dB above the row frequency, because lines attenuate high
-/// frequencies more.
+/// frequencies more than low frequencies.
 const COLUMN_PEAK: f32 = 6_300.0;
-/// The rise and fall time of a tone in ms. A shorter time would cause clicks; a longer time would shorten a digit of 40
-/// ms.
+/// The rise and fall time of a tone in ms. A shorter time would cause clicks, and a longer time would shorten a digit
+/// of 40 ms.
 const RAMP_MS: u32 = 2;
 
 /// A tone that is playing.
@@ -170,7 +173,7 @@ const RAMP_MS: u32 = 2;
 pub(crate) struct ToneGenerator {
     pattern: Pattern,
     peaks: [f32; 2],
-    /// The length in samples; `None`: without end.
+    /// The length in samples. With `None` the tone has no end.
     length: Option<u32>,
     position: u32,
     /// The sample rate in Hz.
@@ -178,12 +181,12 @@ pub(crate) struct ToneGenerator {
 }
 
 impl ToneGenerator {
-    /// A generator of frames at 8,000 Hz.
+    /// Creates a generator of frames at 8,000 Hz.
     pub(crate) fn new(tone: Tone) -> ToneGenerator {
         ToneGenerator::at(tone, SampleRate::Hz8000)
     }
 
-    /// A generator of frames at `rate`.
+    /// Creates a generator of frames at `rate`.
     pub(crate) fn at(tone: Tone, rate: SampleRate) -> ToneGenerator {
         let rate = rate.hertz();
         let once = |hertz, milliseconds: u16| {
@@ -199,7 +202,7 @@ impl ToneGenerator {
         ToneGenerator { pattern, peaks, length, position: 0, rate }
     }
 
-    /// Fills one frame; false if the tone has ended.
+    /// Fills one frame. Returns false if the tone has ended.
     pub(crate) fn next_frame(&mut self, frame: &mut [i16]) -> bool {
         if self.length.is_some_and(|length| self.position >= length) {
             return false;
@@ -218,7 +221,7 @@ impl ToneGenerator {
         true
     }
 
-    /// The envelope at the current sample, 0 to 1: the cadence, with smooth edges.
+    /// Returns the envelope at the current sample, 0 to 1. The envelope is the cadence with smooth edges.
     fn loudness(&self, cycle: u32) -> f32 {
         let (since, left) = match (self.length, self.position.checked_rem(cycle)) {
             (Some(length), _) => (self.position, length.saturating_sub(self.position)),
@@ -241,7 +244,7 @@ impl ToneGenerator {
         if edge >= ramp {
             return 1.0;
         }
-        // Half a cosine period, which is smooth at both ends.
+        // The edge is half a period of a cosine, which is smooth at both ends.
         0.5 - 0.5 * (edge as f32 / ramp as f32 * std::f32::consts::PI).cos()
     }
 
@@ -250,8 +253,8 @@ impl ToneGenerator {
     }
 
     fn sine(&self, hertz: u16) -> f32 {
-        // A second contains whole periods of an integer frequency, so the position can be reduced modulo a second to
-        // keep precision.
+        // A second contains whole periods of an integer frequency. So the position can be taken modulo one second,
+        // which keeps the precision.
         let turns = (u64::from(self.position) * u64::from(hertz) % u64::from(self.rate)) as f32 / self.rate as f32;
         (turns * std::f32::consts::TAU).sin()
     }
@@ -309,7 +312,7 @@ mod tests {
         samples
     }
 
-    /// The amplitude of one frequency in the samples.
+    /// Returns the amplitude of one frequency in the samples.
     fn peak(samples: &[i16], hertz: f64, rate: SampleRate) -> f64 {
         let turn = hertz / f64::from(rate.hertz()) * std::f64::consts::TAU;
         let waves = samples.iter().enumerate().map(|(at, sample)| (f64::from(*sample), turn * at as f64));
@@ -325,12 +328,12 @@ mod tests {
             let (key, after) = samples.split_at(70 * a_millisecond);
             assert!(after.iter().all(|sample| *sample == 0));
             assert!(key[68 * a_millisecond..].iter().any(|sample| *sample != 0));
-            // 60 ms do not contain whole periods of either tone, but many periods.
+            // 60 ms contain many periods of both tones, but not a whole number of periods.
             let middle = &key[5 * a_millisecond..65 * a_millisecond];
             let (row, column) = (peak(middle, 770.0, rate), peak(middle, 1_477.0, rate));
             assert!((20.0 * (row / 22_300.0).log10() + 13.0).abs() < 0.3, "row {row}");
             assert!((20.0 * (column / row).log10() - 2.0).abs() < 0.5, "column {column}");
-            // Above the telephone band, where a click would appear, there is almost no energy, even at the edges.
+            // A click would appear above the telephone band. There is almost no energy there, even at the edges.
             let above = (40..rate.hertz() / 200).map(|step| peak(&samples, f64::from(step * 100), rate));
             assert!(above.fold(0.0, f64::max) < 15.0);
         }
@@ -351,7 +354,7 @@ mod tests {
     #[test]
     fn a_tone_does_not_break_at_the_edges_of_frames() {
         let samples = sound(Tone::Busy(Country::De), SampleRate::Hz8000, 24);
-        // The largest difference between two samples of 425 Hz with this amplitude.
+        // This is the largest difference between two samples of 425 Hz at this amplitude.
         let steepest = PEAK * std::f32::consts::TAU * 425.0 / 8_000.0 + 2.0;
         assert!(samples.windows(2).all(|pair| f32::from(pair[0].abs_diff(pair[1])) <= steepest));
     }

@@ -1,71 +1,74 @@
-//! Voice activity detection: whether a frame contains speech. Pure.
+//! Voice activity detection: decides whether a frame contains speech. This module is pure.
 //!
 //! ```text
 //!   frame -> 8 kHz -> five bands above their noise floors --quiet--> silence (1 us)
 //!                                      \--sound--> neural detector -> speech or not (10 us more)
 //! ```
 //!
-//! On speech with traffic and voices in the background, levels alone classified two thirds of the noise as speech, with
-//! any bands and thresholds. The neural detector misclassified one percent. The detector is more accurate with
-//! telephone bandwidth than with a wider band, so every rate is reduced to 8 kHz.
+//! A test used speech with traffic and voices in the background. Levels alone classified two thirds of the noise as
+//! speech, with any bands and thresholds. The neural detector misclassified one percent. The detector is more accurate
+//! with telephone bandwidth than with a wider band, so every rate is reduced to 8 kHz.
 
 use earshot::Detector;
 
 use crate::codec::SampleRate;
 use crate::resample::Resampler;
 
-/// The number of bands: 0-500, 500-1,000, 1,000-2,000, 2,000-3,000 and 3,000-4,000 Hz.
+/// The number of frequency bands. The bands are 0-500, 500-1,000, 1,000-2,000, 2,000-3,000 and 3,000-4,000 Hz.
 const BANDS: usize = 5;
-/// The window in which a noise floor is searched: frames per part, and parts. It is 2.4 s long, longer than speech
-/// without a gap between words.
+/// The window in which a noise floor is searched: the number of frames per part, and the number of parts. The window
+/// has 2.4 s, which is longer than speech without a gap between words.
 const PART: u8 = 10;
 const PARTS: usize = 12;
 /// The ratio of the mean of a noise's energy to the minimum of its smoothed energy.
 const BIAS: f32 = 1.6;
-/// The lowest noise floor of a band (mean square of samples): about -80 dBov.
+/// The lowest noise floor of a band, as a mean square of samples. The value is about -80 dBov.
 const QUIETEST: f32 = 10.0;
-/// The highest noise floor at the start, about -38 dBov. Otherwise the first word would count as noise.
+/// The highest noise floor at the start: about -38 dBov. With a higher limit, the first word would count as noise.
 const LOUDEST_FIRST: f32 = 170_000.0;
-/// The mean distance of the bands from their floors, in dB, above which the neural detector runs.
+/// The mean distance of the bands from their noise floors, in dB, above which the neural detector runs.
 const SOMETHING: f32 = 1.2;
-/// The largest contribution of a band in dB, so that a click or a tone in one band does not look like speech in all.
+/// The largest contribution of a band in dB. With this limit, a click or a tone in one band does not look like speech
+/// in all bands.
 const MOST: f32 = 15.0;
-/// Quieter frames are silence at any floor, in dBov.
+/// The lowest level in dBov of a frame with sound. A quieter frame is silence, independent of the noise floor.
 const SILENCE: f32 = -58.0;
-/// The detector's lowest result (0 to 1) for speech to begin, and to continue.
+/// The lowest result of the detector (0 to 1) at which speech begins. The next constant is the lowest result at which
+/// speech continues.
 const BEGIN: f32 = 0.65;
 const GO_ON: f32 = 0.55;
-/// The number of frames for which speech continues after the last active frame: 200 ms, the longest closure within
-/// words.
+/// The number of frames for which speech continues after the last active frame. They last 200 ms, which is the longest
+/// closure within words.
 const HANGOVER: u8 = 10;
-/// The number of samples that the detector takes at a time: 16 ms at 16 kHz.
+/// The number of samples that the detector takes together. They last 16 ms at 16 kHz.
 const BLOCK: usize = 256;
 
-/// The content of a frame.
+/// The result of the detector for a frame.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Activity {
-    /// Speech: an active frame, or at most 200 ms after one.
+    /// Whether the frame is speech: an active frame, or at most 200 ms after an active frame.
     pub speech: bool,
-    /// Speech in this frame itself, with a tolerance of 20 ms.
+    /// Whether this frame itself contains speech, with a tolerance of 20 ms.
     pub active: bool,
-    /// Sound above the steady background.
+    /// Whether the frame has sound above the steady background.
     pub sound: bool,
-    /// Root mean square relative to full scale in dBov: -3 for the loudest unclipped sine, -127 for digital silence.
+    /// The root mean square relative to full scale, in dBov. It is -3 for the loudest unclipped sine, and -127 for
+    /// digital silence.
     pub level: f32,
 }
 
-/// Detects speech in the frames of one stream. It takes 10 KiB, mostly on the heap.
+/// Detects speech in the frames of one stream. A detector takes 10 KiB, mostly on the heap.
 pub struct VoiceActivity {
     to_narrow: Resampler,
     to_detector: Resampler,
     gate: Gate,
     detector: Box<Detector>,
-    /// Samples at 16 kHz that wait until they fill a block.
+    /// The samples at 16 kHz that do not fill a block yet.
     pending: [i16; BLOCK],
     length: usize,
-    /// The detector's last result, 0 to 1.
+    /// The last result of the neural detector, 0 to 1.
     voice: f32,
-    /// The number of frames for which the detector still runs.
+    /// The number of frames for which the neural detector continues to run.
     open: u8,
     was_active: bool,
     hangover: u8,
@@ -78,7 +81,7 @@ impl std::fmt::Debug for VoiceActivity {
 }
 
 impl VoiceActivity {
-    /// A detector for frames at `rate`.
+    /// Creates a detector for frames at `rate`.
     pub fn new(rate: SampleRate) -> VoiceActivity {
         VoiceActivity {
             to_narrow: Resampler::new(rate, SampleRate::Hz8000),
@@ -94,7 +97,7 @@ impl VoiceActivity {
         }
     }
 
-    /// Handles the next 20 ms. Frequencies above 4 kHz affect only the level. It does not allocate.
+    /// Handles the next 20 ms of audio. Frequencies above 4 kHz affect only the level. The function does not allocate.
     pub fn handle_frame(&mut self, samples: &[i16]) -> Activity {
         let level = level(samples);
         let mut narrow = [0; SampleRate::Hz8000.frame()];
@@ -112,7 +115,7 @@ impl VoiceActivity {
         Activity { speech: active || self.hangover > 0, active, sound: something, level }
     }
 
-    /// Runs the detector, and keeps the highest result of the blocks that end in this frame.
+    /// Runs the neural detector, and stores the highest result of the blocks that end in this frame.
     fn detect(&mut self, narrow: &[i16]) {
         let mut wide = [0; SampleRate::Hz16000.frame()];
         self.to_detector.process(narrow, &mut wide);
@@ -153,7 +156,7 @@ impl Default for Gate {
 }
 
 impl Gate {
-    /// The mean distance of the bands from their floors in dB.
+    /// Returns the mean distance of the bands from their noise floors in dB.
     fn above(&mut self, narrow: &[i16]) -> f32 {
         let energies = self.bank.energies(narrow);
         let mut above = 0.0;
@@ -171,7 +174,7 @@ impl Gate {
     }
 }
 
-/// The root mean square of `samples` relative to full scale, in dBov.
+/// Returns the root mean square of `samples` relative to full scale, in dBov.
 fn level(samples: &[i16]) -> f32 {
     let sum: i64 = samples.iter().map(|sample| i64::from(*sample) * i64::from(*sample)).sum();
     let mean = sum as f32 / samples.len().max(1) as f32;
@@ -214,7 +217,8 @@ impl Floor {
     }
 }
 
-/// A tree of half-band filters. Each consists of two first-order all-pass filters on alternate samples.
+/// A tree of half-band filters. Each filter consists of two first-order all-pass filters, which process alternate
+/// samples.
 #[derive(Debug, Clone, Default)]
 struct FilterBank {
     /// The state of the filter that removes DC and hum.
@@ -226,11 +230,11 @@ struct FilterBank {
 }
 
 impl FilterBank {
-    /// The mean square of each band.
+    /// Returns the mean square of each band.
     fn energies(&mut self, narrow: &[i16]) -> [f32; BANDS] {
         let mut steady = [0.0; 160];
         for (to, sample) in steady.iter_mut().zip(narrow) {
-            // A zero at 0 Hz and a pole at 100 Hz.
+            // The filter has a zero at 0 Hz and a pole at 100 Hz.
             let (sample, (before, last)) = (f32::from(*sample), self.high_pass);
             *to = sample - before + 0.925 * last;
             self.high_pass = (sample, *to);
@@ -239,7 +243,7 @@ impl FilterBank {
         self.whole.divide(&steady, &mut low, &mut high);
         let (mut to_1000, mut to_2000) = ([0.0; 40], [0.0; 40]);
         self.lower.divide(&low, &mut to_1000, &mut to_2000);
-        // The upper half has its frequencies in reverse order.
+        // The upper half band has its frequencies in reverse order.
         let (mut to_4000, mut to_3000) = ([0.0; 40], [0.0; 40]);
         self.upper.divide(&high, &mut to_4000, &mut to_3000);
         let (mut to_500, mut from_500) = ([0.0; 20], [0.0; 20]);
@@ -252,7 +256,7 @@ fn energy(samples: &[f32]) -> f32 {
     samples.iter().map(|sample| sample * sample).sum::<f32>() / samples.len() as f32
 }
 
-/// Splits a signal into its lower and its upper half band, each at half the rate.
+/// Splits a signal into a lower and an upper half band, each at half the sample rate.
 #[derive(Debug, Clone, Copy, Default)]
 struct Split {
     even: AllPass,

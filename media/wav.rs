@@ -1,8 +1,9 @@
-//! The WAV container as we write it: a header, then samples at 8,000 Hz.
+//! The WAV container that the engine writes: a header, then samples at 8,000 Hz.
 //!
-//! Linear samples have the 44 octets that everybody knows; for mu-law and A-law the format chunk is two octets longer and a
-//! `fact` chunk tells the number of samples, which makes 58. In all of them the sizes are what they were when the header
-//! was last written: of a file that was cut off, the length of the file is the truth, which [`WavFormat::whole`] follows.
+//! For linear samples the header has the usual 44 octets. For mu-law and A-law it has 58 octets: the format chunk is
+//! two octets longer, and a `fact` chunk states the number of samples. The sizes in the header are correct for the time
+//! when the header was last written. If a file was cut off, only the length of the file shows the real size
+//! ([`WavFormat::whole`]).
 
 use std::io;
 use std::ops::{Deref, Range};
@@ -13,9 +14,9 @@ use serde::Deserialize;
 use crate::codec::g711::Law;
 use crate::rtp::FRAME;
 
-/// Samples per second of each channel.
+/// The number of samples per second and channel.
 pub(crate) const RATE: u32 = 8_000;
-/// Octets of the longest header.
+/// The length of the longest header in octets.
 pub(crate) const LONGEST_HEADER: usize = 58;
 
 /// The coding of the samples in a recording's WAV file.
@@ -25,19 +26,19 @@ pub enum WavCoding {
     /// 16-bit linear samples, little-endian.
     #[default]
     Pcm,
-    /// G.711 mu-law: half the size of linear samples.
+    /// G.711 mu-law, which takes half the size of linear samples.
     Mulaw,
-    /// G.711 A-law: half the size of linear samples.
+    /// G.711 A-law, which takes half the size of linear samples.
     Alaw,
 }
 
 impl WavCoding {
-    /// Octets per sample.
+    /// The number of octets per sample.
     pub(crate) fn octets(self) -> usize {
         if self == WavCoding::Pcm { 2 } else { 1 }
     }
 
-    /// The companding law; `None` for linear samples.
+    /// The companding law, or `None` for linear samples.
     pub(crate) fn law(self) -> Option<Law> {
         match self {
             WavCoding::Pcm => None,
@@ -46,12 +47,12 @@ impl WavCoding {
         }
     }
 
-    /// The octet that silence consists of.
+    /// The octet that represents silence.
     pub(crate) fn silence(self) -> u8 {
         self.law().map_or(0, Law::silence)
     }
 
-    /// Appends samples in this coding. It does not allocate if `to` has enough capacity.
+    /// Appends samples in this coding. The function does not allocate if `to` has enough capacity.
     pub(crate) fn encode(self, samples: &[i16], to: &mut Vec<u8>) {
         let start = to.len();
         to.resize(start + samples.len() * self.octets(), 0);
@@ -62,7 +63,7 @@ impl WavCoding {
         }
     }
 
-    /// Decodes octets of a file and appends the samples; an incomplete sample at the end is left out.
+    /// Decodes the octets of a file and appends the samples. An incomplete sample at the end is ignored.
     pub(crate) fn decode(self, octets: &[u8], to: &mut Vec<i16>) {
         match self.law() {
             Some(law) => {
@@ -79,38 +80,38 @@ impl WavCoding {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct WavFormat {
     pub(crate) coding: WavCoding,
-    /// 1 or 2.
+    /// The number of channels, which is 1 or 2.
     pub(crate) channels: u16,
 }
 
 impl WavFormat {
-    /// Octets of one sample of every channel.
+    /// The number of octets in one sample of all channels.
     pub(crate) fn block(self) -> u64 {
         u64::from(self.channels) * self.coding.octets() as u64
     }
 
-    /// Octets of 20 ms.
+    /// The number of octets in 20 ms.
     pub(crate) fn frame(self) -> u64 {
         self.block() * FRAME as u64
     }
 
-    /// The length to which `data` octets of samples must be cut: whole samples, and an even number of octets, as RIFF
-    /// chunks require.
+    /// Returns the number of octets to keep if a file has `data` octets of samples. It contains only whole samples, and
+    /// is even, as RIFF chunks require.
     pub(crate) fn whole(self, data: u64) -> u64 {
         data - data % self.block().max(2)
     }
 
-    /// The duration of `data` octets of samples.
+    /// Returns the duration of `data` octets of samples.
     pub(crate) fn duration(self, data: u64) -> Duration {
         Duration::from_micros(data / self.block().max(1) * 125)
     }
 
-    /// The header of a file with `data` octets of samples.
+    /// Returns the header of a file with `data` octets of samples.
     pub(crate) fn header(self, data: u64) -> Header {
         let mut header = Header { octets: [0; LONGEST_HEADER], length: 0 };
         let law = self.coding != WavCoding::Pcm;
         let rest: u32 = if law { 50 } else { 36 };
-        // A file over 4 GiB has the largest possible size in its header; players then read to the end of the file.
+        // The header of a file over 4 GiB has the largest possible size. Players then read to the end of the file.
         let data = u32::try_from(data).unwrap_or(u32::MAX - rest).min(u32::MAX - rest);
         let (block, bits) = (self.block() as u32, 8 * self.coding.octets() as u16);
         let tag: u16 = match self.coding {
@@ -138,15 +139,15 @@ impl WavFormat {
         header
     }
 
-    /// Reads a file's header. A header that the engine did not write is an `InvalidData` error.
+    /// Reads the header of a file. A header that the engine did not write is an `InvalidData` error.
     pub(crate) fn parse(start: &[u8]) -> io::Result<WavFormat> {
         let codings = [WavCoding::Pcm, WavCoding::Mulaw, WavCoding::Alaw];
         let forms = codings.into_iter().flat_map(|coding| [1, 2].map(|channels| WavFormat { coding, channels }));
         forms.into_iter().find(|form| form.wrote(start)).ok_or_else(not_ours)
     }
 
-    /// Whether a file's start is a header of this form. The sizes are not compared, because they are wrong in a file
-    /// that was cut off.
+    /// Whether the start of a file is a header of this format. The sizes are not compared, because they are wrong in a
+    /// file that was cut off.
     fn wrote(self, start: &[u8]) -> bool {
         let ours = self.header(0);
         let fixed: &[Range<usize>] = if ours.len() == LONGEST_HEADER { &[0..4, 8..46, 50..54] } else { &[0..4, 8..40] };

@@ -1,13 +1,13 @@
-//! SHELL: a media thread. It sleeps according to [`Wait`], drains its sockets, and runs [`Core`].
+//! SHELL: a media thread. The thread sleeps according to [`Wait`], reads its sockets, and runs [`Core`].
 //!
-//! Packets are received, handled and sent in batches of 64. Each step runs for the whole batch, so that it finds its
-//! code and data in the CPU caches. This needs one copy of each packet (172 octets) and saves a tenth of the cost of a
+//! Packets are received, handled and sent in batches of 64. Each step runs for the whole batch, so that its code and
+//! data stay in the CPU caches. This needs one copy of each packet (172 octets), and saves a tenth of the cost of a
 //! relayed packet (docs/performance.md).
 //!
-//! A session lives on one worker at a time. Its *home* is the worker on which it was opened. The home receives all
-//! messages for the session, and forwards them while the session is away, so that they stay in order. A bridge across
-//! workers moves the session with the larger key to the other worker; a room moves the sessions that join it. The
-//! message that moves a session owns it and its sockets.
+//! A session lives on one worker at a time. Its *home* is the worker on which it was opened. All messages for the
+//! session go to the home. If the session is on another worker, the home forwards the messages, so that they stay in
+//! order. A bridge across workers moves the session with the larger key to the other worker. A room moves the sessions
+//! that join it. The message that moves a session owns the session and its sockets.
 
 mod sockets;
 
@@ -33,42 +33,43 @@ use crate::session::MediaSession;
 use crate::suppress::budget::SuppressionBudget;
 use crate::writer::{Done, WriterHandle};
 
-/// The number of waiting messages from which on a worker refuses commands as busy.
+/// The number of waiting messages at which a worker refuses commands as busy.
 const WAITING: usize = 8_192;
 /// The highest number of rooms that are open at a time.
 pub(crate) const MOST_ROOMS: usize = 10_000;
-/// The highest number of messages held for one session while it moves. At this number the session is closed.
+/// The highest number of messages that wait for one session while the session moves. When this number is reached, the
+/// session is closed.
 const HELD: usize = 256;
-/// The highest number of rounds over the sockets in one tick, so that a flood cannot delay the tick. One round reads
-/// one packet from each socket. A late tick has more rounds, at most [`MOST_ROUNDS`] (the capacity of a timeline), so
-/// that packets that waited are on the timeline when it is read.
+/// The highest number of rounds over the sockets in one tick. With this limit a flood cannot delay the tick. One round
+/// reads one packet from each socket. A late tick has more rounds, at most [`MOST_ROUNDS`] (the capacity of a
+/// timeline). So the timeline has all packets that waited before it is read.
 const ROUNDS: usize = 16;
 const MOST_ROUNDS: usize = 50;
-/// The highest number of sessions with which a worker wakes for each packet. Audio then does not wait for the tick of 5
+/// The highest number of sessions with which a worker wakes for each packet. Then audio does not wait for the tick of 5
 /// ms, and the cost is the same (docs/performance.md).
 const PER_PACKET_SESSIONS: usize = 16;
-/// The sleep of a worker without sessions.
+/// The length of a sleep of a worker without sessions.
 const EMPTY_SLEEP: Duration = Duration::from_secs(1);
-/// The time without packets before an idle sleep. An idle sleep also needs that no session has anything to send or to
-/// read.
+/// The time without packets that must pass before an idle sleep. A second condition is that no session has anything to
+/// send or to read.
 const QUIET_BEFORE_IDLE: Duration = Duration::from_millis(100);
-/// The longest idle sleep. The worker then catches up with the ticks. Reason: a short call (ringing, then an answer
-/// without media) costs wake-ups rather than work. This is one of six changes that together saved a third of a short
-/// call's CPU time (docs/performance.md).
+/// The longest idle sleep. After the sleep, the worker runs the overdue ticks. Idle sleeps save wake-ups, which are
+/// most of the cost of a short call (ringing, then an answer without media). This is one of six changes that together
+/// saved a third of a short call's CPU time (docs/performance.md).
 const IDLE_SLEEP: Duration = Duration::from_millis(60);
 
 /// The state that all workers and the engine's handles share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) inboxes: Vec<Inbox>,
-    /// The home worker of each session that has not ended. The number of ports bounds its size.
+    /// The home worker of each session that has not ended. The number of ports limits the size of this map.
     pub(crate) homes: Mutex<HashMap<SessionKey, usize>>,
-    /// The worker of each room that has not ended; at most [`MOST_ROOMS`] entries.
+    /// The worker of each room that has not ended. The map has at most [`MOST_ROOMS`] entries.
     pub(crate) rooms: Mutex<HashMap<RoomKey, usize>>,
     pub(crate) published: Vec<Published>,
-    /// The relay of plain packets in the kernel; `None` if it is not available.
+    /// The relay of plain packets in the kernel, or `None` if it is not available.
     pub(crate) kernel: Option<KernelRelay>,
-    /// The number of offers and answers that were not SDP, or had no audio that we can use.
+    /// The number of offers and answers that were not SDP or had no audio that we can use.
     pub(crate) sdp_refused: AtomicU64,
 }
 
@@ -91,7 +92,7 @@ impl Shared {
         Arc::new(move |_, event| shared.post(worker, Message::RoomRecorded { key, event }))
     }
 
-    /// Posts a message to a session's home. The queue's limit does not apply.
+    /// Posts a message to a session's home. The limit of the queue does not apply.
     fn post_home(&self, key: SessionKey, message: Message) {
         if let Some(inbox) = self.home(key).and_then(|home| self.inboxes.get(home)) {
             inbox.post(message);
@@ -104,7 +105,7 @@ impl Shared {
         }
     }
 
-    /// Returns the callback that reports the end of a recording to its session, wherever the session is by then.
+    /// Returns the callback that reports the end of a recording to its session, on whichever worker the session is.
     pub(crate) fn done(self: &Arc<Shared>) -> Done {
         let shared = Arc::clone(self);
         Arc::new(move |key, event| shared.post_home(key, Message::Recorded { key, event }))
@@ -122,13 +123,13 @@ pub(crate) struct Published {
     pub(crate) malformed: AtomicU64,
 }
 
-/// The message queue of a worker. Commands from outside are limited by [`WAITING`]; messages between workers are
-/// limited by the number of sessions.
+/// The message queue of a worker. [`WAITING`] limits the commands from outside. The number of sessions limits the
+/// messages between workers.
 #[derive(Debug)]
 pub(crate) struct Inbox {
     queue: Mutex<VecDeque<Message>>,
     wake: OwnedFd,
-    /// The messages that wake the worker at present, as an [`Attention`].
+    /// The messages that wake the worker now, as an [`Attention`].
     attention: AtomicU8,
 }
 
@@ -138,9 +139,9 @@ pub(crate) struct Inbox {
 #[repr(u8)]
 enum Attention {
     All,
-    /// Only urgent messages ([`Message::is_urgent`]).
+    /// Only urgent messages ([`Message::is_urgent`]) wake the worker.
     Urgent,
-    /// No messages: the worker reads them within a tick (5 ms) anyway.
+    /// No message wakes the worker. It reads messages within a tick (5 ms) in any case.
     Nothing,
 }
 
@@ -150,7 +151,7 @@ impl Inbox {
         Ok(Inbox { queue: Mutex::new(VecDeque::new()), wake, attention: AtomicU8::new(Attention::All as u8) })
     }
 
-    /// Posts a message. Returns false if [`WAITING`] messages wait already.
+    /// Posts a message. Returns false if [`WAITING`] messages are already waiting.
     pub(crate) fn try_post(&self, message: Message) -> bool {
         let urgent = message.is_urgent();
         {
@@ -164,7 +165,7 @@ impl Inbox {
         true
     }
 
-    /// Posts a message that must not be lost: opening, plans, closing, moves.
+    /// Posts a message that must not be lost. These messages are openings, plans, closings and moves.
     pub(crate) fn post(&self, message: Message) {
         let urgent = message.is_urgent();
         self.queue.lock().unwrap_or_else(PoisonError::into_inner).push_back(message);
@@ -174,13 +175,13 @@ impl Inbox {
     fn wake(&self, urgent: bool) {
         let attention = self.attention.load(Ordering::SeqCst);
         if attention == Attention::All as u8 || (urgent && attention == Attention::Urgent as u8) {
-            // The write can fail only if the eventfd's counter is full, and then the worker is awake.
+            // The write fails only if the eventfd's counter is full. In this case the worker is awake.
             let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
         }
     }
 
-    /// Announces that the worker is about to sleep. Returns true if it must not sleep, because a message that wakes it
-    /// is already in the queue.
+    /// Announces that the worker is about to sleep. Returns true if the worker must not sleep, because a message that
+    /// wakes it is already in the queue.
     fn sleeps(&self, attention: Attention) -> bool {
         self.attention.store(attention as u8, Ordering::SeqCst);
         let queue = || self.queue.lock().unwrap_or_else(PoisonError::into_inner);
@@ -200,8 +201,8 @@ impl Inbox {
     }
 }
 
-/// The command about a session's bridge or room that caused a message. A newer command of this kind makes the message
-/// void, however many workers have forwarded it.
+/// Identifies the command about a session's bridge or room that caused a message. A newer command of this kind makes
+/// the message void, even if several workers have forwarded it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Order {
     by: SessionKey,
@@ -232,7 +233,7 @@ pub(crate) enum Message {
     Command {
         key: SessionKey,
         command: Command,
-        /// The command that caused this one, if another worker has forwarded it.
+        /// The command that caused this command, if another worker has forwarded it.
         of: Option<Order>,
     },
     Close {
@@ -242,24 +243,25 @@ pub(crate) enum Message {
         key: SessionKey,
         event: Event,
     },
-    /// To a session's home: move the session to worker `to`, where it joins a session or a room.
+    /// To a session's home. The home moves the session to worker `to`, where the session joins another session or a
+    /// room.
     Bring {
         key: SessionKey,
         to: usize,
         join: Command,
         of: Option<Order>,
     },
-    /// To the worker of a session: send the session to its home, which sends it on.
+    /// To the worker of a session. This worker sends the session to its home, and the home sends it to its destination.
     Return {
         key: SessionKey,
     },
-    /// A session that moves to the receiving worker, for good or on its way to another one.
+    /// A session that moves to the receiving worker. It stays there, or continues to another worker.
     Arrive {
         session: Box<MediaSession>,
         sockets: Option<Sockets>,
         join: Option<(Command, Option<Order>)>,
     },
-    /// To a session's home: the session has ended on another worker.
+    /// To a session's home. The session has ended on another worker.
     Gone {
         key: SessionKey,
     },
@@ -267,8 +269,8 @@ pub(crate) enum Message {
 }
 
 impl Message {
-    /// Whether the message ends a worker's idle sleep. Messages that only change the source or the target of packets do
-    /// not: the worker reads them before the next packet.
+    /// Whether the message ends a worker's idle sleep. A message that only changes the source or the target of packets
+    /// does not end it, because the worker reads such a message before the next packet.
     fn is_urgent(&self) -> bool {
         !matches!(
             self,
@@ -286,13 +288,13 @@ impl std::fmt::Debug for Message {
     }
 }
 
-/// The place of a session that has left this worker, which is its home.
+/// The place of a session that has left this worker. This worker is the session's home.
 enum Away {
     At(usize),
     Moving { to: usize, join: (Command, Option<Order>), held: Vec<Message> },
 }
 
-/// The way in which a worker sleeps. There are four:
+/// How a worker sleeps:
 ///
 /// | | ends at | ended by messages | ended by packets |
 /// |---|---|---|---|
@@ -301,17 +303,17 @@ enum Away {
 /// | `PerPacket` | the next tick that serves a session | all | yes |
 /// | `Tick` | the next tick | none: they are read at the tick | no: they are read at the tick |
 ///
-/// `Empty` and `Idle` sleep through ticks. The worker catches up with them afterwards ([`Worker::wake_from_idle`]).
-/// After the other two it runs [`Worker::wake_at_tick`].
+/// During `Empty` and `Idle` the worker misses ticks. It runs the missed ticks afterwards ([`Worker::wake_from_idle`]).
+/// After `PerPacket` and `Tick` it runs [`Worker::wake_at_tick`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wait {
     /// The worker has no session and no room.
     Empty { until: Instant },
     /// No session has anything to send or to read.
     Idle { until: Instant },
-    /// The worker has few sessions: it wakes for each packet.
+    /// The worker has few sessions. It wakes for each packet.
     PerPacket { until: Instant },
-    /// The worker has many sessions: it handles packets in batches, at the tick.
+    /// The worker has many sessions. It handles packets in batches at the tick.
     Tick { until: Instant },
 }
 
@@ -323,7 +325,7 @@ impl Wait {
     }
 }
 
-/// The reasons for which a worker's sleep ended early. Both are false if its time was over; both can be true.
+/// The reasons why a worker's sleep ended early. Both are false if the sleep ended in time. Both can be true.
 #[derive(Clone, Copy)]
 struct Woken {
     message: bool,
@@ -337,9 +339,9 @@ pub(crate) struct Worker {
     core: Core,
     sockets: Table,
     away: HashMap<SessionKey, Away>,
-    /// The time at which the newest packet came.
+    /// The time at which the newest packet arrived.
     last_packet: Instant,
-    /// The end of the current idle sleep. An interruption does not change it.
+    /// The end of the current idle sleep. An interruption of the sleep does not change this time.
     idle_until: Option<Instant>,
     stopping: bool,
 }
@@ -375,7 +377,7 @@ impl Worker {
 
     #[expect(clippy::disallowed_methods, reason = "the shell gives the pure core its clock")]
     pub(crate) fn run(mut self) {
-        // Load the noise suppression model now, not during the first call that needs it.
+        // Load the noise suppression model now, and not during the first call that needs it.
         crate::suppress::prepare();
         let mut inlet = Inlet::new();
         loop {
@@ -390,7 +392,7 @@ impl Worker {
         }
     }
 
-    /// Does one round of work, after a sleep.
+    /// Does one round of work after a sleep.
     fn wake(&mut self, now: Instant, wait: Wait, woken: Woken, inlet: &mut Inlet) {
         match wait {
             Wait::Empty { until } | Wait::Idle { until } => self.wake_from_idle(now, until, woken, inlet),
@@ -399,9 +401,10 @@ impl Worker {
         self.sockets.flush();
     }
 
-    /// Works after a sleep through ticks, in this order: overdue ticks, messages, packets.
+    /// Works after an `Empty` or `Idle` sleep, in this order: overdue ticks, messages, packets.
     fn wake_from_idle(&mut self, now: Instant, until: Instant, woken: Woken, inlet: &mut Inlet) {
-        // Run overdue ticks first, so that a session activated by a message is not served for the time before it.
+        // Run overdue ticks first. Otherwise a session that a message activates would be served for the time before the
+        // message.
         if (woken.message || now >= until) && now >= self.core.next_tick() {
             self.tick(now);
         }
@@ -414,7 +417,7 @@ impl Worker {
         if woken.message {
             self.idle_until = None;
         } else if now < until && self.last_packet != now {
-            // Only socket errors came. The sleep goes on.
+            // Only socket errors arrived, so the sleep continues.
             return;
         }
         if ticks {
@@ -422,8 +425,7 @@ impl Worker {
         }
     }
 
-    /// Works after a sleep until a tick, a message or a packet, in this order: packets, the tick if it is due,
-    /// messages.
+    /// Works after a `PerPacket` or `Tick` sleep, in this order: packets, the tick if it is due, messages.
     fn wake_at_tick(&mut self, now: Instant, woken: Woken, inlet: &mut Inlet) {
         let ticks = self.wakes_per_packet() || now >= self.core.next_tick();
         if woken.packet || ticks {
@@ -437,9 +439,10 @@ impl Worker {
         }
     }
 
-    /// Whether the worker wakes for each packet. If the kernel relays for every session and we get copies, the copies
-    /// wait for the next tick, because that delays no audio. They are read at every tick, not only at a tick that
-    /// serves a session: a recording needs the arrival time of each packet to within a tick.
+    /// Whether the worker wakes for each packet. If the kernel relays for every session and the engine gets copies, the
+    /// copies wait for the next tick, because this delays no audio. The worker reads the copies at every tick, and not
+    /// only at a tick that serves a session. The reason is that a recording needs the arrival time of each packet with
+    /// the precision of one tick.
     fn wakes_per_packet(&self) -> bool {
         (1..=PER_PACKET_SESSIONS).contains(&self.core.len()) && !self.sockets.sees_only_copies(self.core.len())
     }
@@ -457,8 +460,8 @@ impl Worker {
         }
     }
 
-    /// The end of the idle sleep; `None` if the worker is not idle. Checks all sessions only when an idle sleep begins,
-    /// because there may be thousands of sessions and a thousand interruptions a second.
+    /// Returns the end of the idle sleep, or `None` if the worker is not idle. All sessions are checked only when an
+    /// idle sleep begins, because there may be thousands of sessions and a thousand interruptions a second.
     fn idle_until(&mut self, now: Instant) -> Option<Instant> {
         if now.saturating_duration_since(self.last_packet) < QUIET_BEFORE_IDLE {
             self.idle_until = None;
@@ -468,13 +471,13 @@ impl Worker {
         self.idle_until
     }
 
-    /// Sleeps according to `wait`. Returns the reasons for which the sleep ended.
+    /// Sleeps according to `wait`. Returns the reasons why the sleep ended.
     fn sleep(&self, now: Instant, wait: Wait) -> Woken {
         let nothing = Woken { message: false, packet: false };
         let Some(inbox) = self.shared.inboxes.get(self.number) else { return nothing };
         let attention = match wait {
             Wait::Empty { .. } | Wait::PerPacket { .. } => Attention::All,
-            // Packets that the kernel relays do not end the sleep, so messages about these packets must end it.
+            // Packets that the kernel relays do not end the sleep. So messages about these packets must end it.
             Wait::Idle { .. } if self.sockets.offloads_any() => Attention::All,
             Wait::Idle { .. } => Attention::Urgent,
             Wait::Tick { .. } => Attention::Nothing,
@@ -494,7 +497,7 @@ impl Worker {
         Woken { message: is_ready(sources.first()), packet: is_ready(sources.get(1)) }
     }
 
-    /// Reads the sockets and handles their packets, one packet of each socket in a round.
+    /// Reads the sockets and handles their packets. One round reads one packet of each socket.
     fn drain_sockets(&mut self, now: Instant, inlet: &mut Inlet) {
         if self.core.is_empty() {
             return;
@@ -591,7 +594,7 @@ impl Worker {
         }
     }
 
-    /// Handles a message for a session that is here.
+    /// Handles a message for a session on this worker.
     fn handle_here(&mut self, now: Instant, message: Message) {
         match message {
             Message::Plan { key, plan } => {
@@ -618,7 +621,7 @@ impl Worker {
 
     fn handle_command(&mut self, now: Instant, key: SessionKey, command: Command, of: Option<Order>) {
         let of = match of {
-            // A command from outside gets a number. A forwarded command is void if its session has a newer one.
+            // A command from outside gets a number. A forwarded command is void if its session has a newer command.
             None => self.core.note_order(key, &command).map(|number| Order { by: key, number }),
             Some(of) if self.core.is_order(of.by, of.number) => Some(of),
             Some(_) => return,
@@ -629,7 +632,7 @@ impl Worker {
                 Some(to) if to != self.number => {
                     let bring = Message::Bring { key, to, join, of };
                     if self.shared.home(key) == Some(self.number) {
-                        // Handle it now, so that no later command overtakes it.
+                        // The message is handled now, so that no later command overtakes it.
                         self.handle(now, bring);
                     } else {
                         self.shared.post_home(key, bring);
@@ -641,8 +644,8 @@ impl Worker {
                 let join = Command::Bridge { with: key };
                 self.shared.post_home(with, Message::Bring { key: with, to: self.number, join, of });
             }
-            // The session with the larger key moves, whichever session gets the command, so that two simultaneous
-            // commands agree.
+            // The session with the larger key always moves, whichever session gets the command. So two simultaneous
+            // commands have the same result.
             Outcome::PeerElsewhere(with) => {
                 let command = Command::Bridge { with: key };
                 self.shared.post_home(with, Message::Command { key: with, command, of });

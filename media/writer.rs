@@ -1,6 +1,6 @@
 //! The threads that write recordings (shell). They take full buffers from lock-free rings, so that a slow disk never
-//! blocks a media worker. Each thread takes the recording that has waited longest. A file that blocks (a network file
-//! system) therefore blocks one thread and no other recording.
+//! blocks a media worker. A thread always serves the recording that has waited longest. So a file that blocks (on a
+//! network file system) blocks only one thread, and no other recording.
 //!
 //! ```text
 //!   worker: recorder ──pieces──► open: longest wait first ──► a thread: write ──► back to the end
@@ -26,24 +26,26 @@ use crate::rtp::FRAME;
 use crate::silence_trim;
 use crate::wav::{WavCoding, WavFormat};
 
-/// The number of threads. One does the work; the others take over while a file blocks it.
+/// The number of threads. One thread does the work. The other threads continue the work while a file blocks this
+/// thread.
 pub(crate) const THREADS: usize = 3;
 /// The pause between the rounds of the working thread. With the recorder's buffers of 500 ms, audio reaches the file
 /// after at most 0.9 s.
 const ROUND: Duration = Duration::from_millis(100);
-/// The interval at which the other threads check whether it still works.
+/// The interval at which the other threads check whether the working thread makes progress.
 const HELP: Duration = Duration::from_millis(400);
 /// The sleep of all threads while nothing is recorded.
 const IDLE: Duration = Duration::from_millis(500);
-/// The number of recordings that may wait to be opened; beyond it, a new recording fails at once.
+/// The highest number of recordings that wait to be opened. If this number of recordings waits, a new recording fails
+/// at once.
 const WAITING: usize = 4_096;
-/// The number of frames (5 s) between updates of the header's sizes, for readers of a growing file. After a crash the
-/// sizes are set from the file's length.
+/// The number of frames (5 s) after which the sizes in the header are updated, for readers of a growing file. After a
+/// crash, a repair sets the sizes from the file's length.
 const UPDATE: u64 = 250;
-/// The number of frames in an encrypted chunk: 10 (200 ms).
+/// The number of frames in an encrypted chunk. They last 200 ms.
 const CHUNK: u64 = 10;
 
-/// Called with [`Event::RecordingFinished`] when a recording's file is complete.
+/// A callback that receives [`Event::RecordingFinished`] when a recording's file is complete.
 pub(crate) type Done = std::sync::Arc<dyn Fn(SessionKey, Event) + Send + Sync>;
 
 /// A worker's connection to the writer threads.
@@ -60,14 +62,14 @@ impl std::fmt::Debug for WriterHandle {
 }
 
 impl WriterHandle {
-    /// Posts a message; false if the queue is full.
+    /// Starts a recording. Returns false if too many recordings wait.
     pub(crate) fn start(&self, recording: NewRecording) -> bool {
         let taken = self.new.try_send(recording).is_ok();
         self.wake();
         taken
     }
 
-    /// Wakes a thread, for a recording that has just started or ended.
+    /// Wakes a thread, because a recording has just started or ended.
     pub(crate) fn wake(&self) {
         if let Some(thread) = &self.thread {
             thread.unpark();
@@ -81,7 +83,7 @@ impl WriterHandle {
     }
 }
 
-/// A recording to open.
+/// A recording whose file is not open yet.
 pub(crate) struct NewRecording {
     pub(crate) key: SessionKey,
     pub(crate) op: OpId,
@@ -90,17 +92,17 @@ pub(crate) struct NewRecording {
     pub(crate) done: Done,
 }
 
-/// One of the writer threads; all threads share the open recordings.
+/// One of the writer threads. All threads share the open recordings.
 pub(crate) struct Writer {
     shared: Arc<Shared>,
     number: usize,
-    /// The sum of the other threads' counters (those with a lower number) at the last check.
+    /// The sum of the counters of all threads with a lower number, at the last check.
     seen: u64,
     scratch: Scratch,
 }
 
-/// A thread's buffers for converting and encrypting pieces, so that each piece is written with one call. Allocated
-/// once.
+/// A thread's buffers for the conversion and the encryption of pieces. The buffers are allocated once. With these
+/// buffers, each piece is written with one call.
 struct Scratch {
     linear: Vec<u8>,
     encrypted: Vec<u8>,
@@ -108,31 +110,32 @@ struct Scratch {
 
 impl Scratch {
     fn new() -> Scratch {
-        // Room for a piece of two channels as linear samples, and for the same after encryption.
+        // The buffers have space for a piece of two channels as linear samples, before and after encryption.
         Scratch { linear: vec![0; 4 * BUFFER], encrypted: Vec::with_capacity(5 * BUFFER) }
     }
 }
 
 struct Shared {
     state: Mutex<State>,
-    /// For each thread: the number of times that it has served a recording.
+    /// The number of times that each thread has served a recording.
     served: [AtomicU64; THREADS],
 }
 
-/// The shared state. Its lock is held only while a recording is taken out or put back, never during a file operation.
+/// The state that all threads share. Its lock is held only while a recording is taken out or put back, and never during
+/// a file operation.
 struct State {
     new: mpsc::Receiver<NewRecording>,
-    /// The recordings that no thread is serving, the longest waiting one first; each with the round in which it was
+    /// The recordings that no thread is serving, longest wait first. Each has the number of the round in which it was
     /// last served.
     open: VecDeque<(u64, Open)>,
-    /// The number of recordings that are being served.
+    /// The number of recordings that a thread is serving now.
     busy: usize,
     rounds: u64,
     closed: bool,
 }
 
 impl Writer {
-    /// The writer threads, each to be run, and the handle to them.
+    /// Creates the writer threads, which the caller must run, and the handle to them.
     pub(crate) fn new() -> ([Writer; THREADS], WriterHandle) {
         let (sender, new) = mpsc::sync_channel(WAITING);
         let state = State { new, open: VecDeque::new(), busy: 0, rounds: 0, closed: false };
@@ -146,7 +149,7 @@ impl Writer {
         (writers, WriterHandle { new: sender, thread: None })
     }
 
-    /// Runs the thread. It ends when all workers have ended and all files are complete.
+    /// Runs the thread. The thread ends when all workers have ended and all files are complete.
     pub(crate) fn run(mut self) {
         loop {
             self.step();
@@ -161,15 +164,15 @@ impl Writer {
         }
     }
 
-    /// The pause before the next round. The first thread does every round; another thread works if the threads before
-    /// it make no progress.
+    /// Returns the pause before the next round. The first thread does every round. Another thread works only if the
+    /// threads with lower numbers make no progress.
     fn pause(&mut self) -> Duration {
         let before = self.shared.served.iter().take(self.number);
         let seen = before.map(|served| served.load(Ordering::Relaxed)).sum();
         if std::mem::replace(&mut self.seen, seen) == seen { ROUND } else { HELP }
     }
 
-    /// Runs one round: opens new recordings, writes waiting pieces, completes ended recordings.
+    /// Runs one round: opens new recordings, writes the pieces that wait, and completes the recordings that have ended.
     pub(crate) fn step(&mut self) {
         let mut state = self.state();
         loop {
@@ -203,7 +206,7 @@ impl Writer {
         }
     }
 
-    /// Takes out a recording that was not served in this round.
+    /// Takes out a recording that no thread has served in this round.
     fn take(&self, round: u64) -> Option<Open> {
         let mut state = self.state();
         let (_, open) = state.open.pop_front_if(|(served, _)| *served < round)?;
@@ -222,9 +225,9 @@ struct Open {
     form: WavFormat,
     sink: Result<Sink, String>,
     begun: bool,
-    /// Octets of samples written.
+    /// The number of octets of samples written.
     data: u64,
-    /// Octets of samples that are silence because no buffer was free.
+    /// The number of octets of samples that are silence because no buffer was free.
     dropped: u64,
 }
 
@@ -234,14 +237,14 @@ impl Open {
         Open { recording, form, sink: Err(String::new()), begun: false, data: 0, dropped: 0 }
     }
 
-    /// Writes the waiting pieces. Returns the reason if the recording has ended.
+    /// Writes the pieces that wait. Returns the reason if the recording has ended.
     fn step(&mut self, scratch: &mut Scratch) -> Option<RecordingReason> {
         if !self.begun {
-            // The file is created here and not earlier, because creating it may block.
+            // The file is created now and not earlier, because the creation may block.
             self.begun = true;
             self.sink = Sink::create(&self.recording.spec, None).map_err(|error| self.failed(&error));
         }
-        // Test this first, so that all pieces that the worker pushed before it ended are seen below.
+        // This test comes first. So the loop below gets all pieces that the worker pushed before it ended.
         let abandoned = self.recording.feed.pieces.is_abandoned();
         while let Ok(piece) = self.recording.feed.pieces.pop() {
             match piece {
@@ -260,7 +263,7 @@ impl Open {
         abandoned.then_some(RecordingReason::Stopped)
     }
 
-    /// Writes so many frames of silence.
+    /// Writes `frames` frames of silence.
     fn silence(&mut self, frames: u64, scratch: &mut Scratch) {
         if frames == 0 {
             return;
@@ -277,7 +280,7 @@ impl Open {
     fn write(&mut self, coding: WavCoding, octets: &[u8], scratch: &mut Scratch) {
         let Ok(sink) = &mut self.sink else { return };
         let Scratch { linear, encrypted } = scratch;
-        // A piece whose coding differs from the file's is G.711, and the file is linear.
+        // If the coding of a piece is not the coding of the file, the piece is G.711 and the file is linear.
         let octets = match coding.law() {
             Some(law) if coding != self.form.coding => law.decode_to_octets(octets, linear),
             _ => octets,
@@ -325,18 +328,18 @@ impl Open {
     }
 }
 
-/// The file of a recording, to which samples are appended.
+/// The file of a recording. Samples are appended to it.
 struct Sink {
     file: File,
     form: WavFormat,
     encryptor: Option<ChunkEncryptor>,
-    /// Octets of samples in the file.
+    /// The number of octets of samples in the file.
     data: u64,
     header_says: u64,
 }
 
 impl Sink {
-    /// Creates the recording's file, or another file of the same form at `at`.
+    /// Creates the recording's file. With `at`, creates another file of the same format at this path.
     fn create(spec: &RecordSpec, at: Option<&Path>) -> io::Result<Sink> {
         let path = at.unwrap_or(&spec.path);
         if let Some(folder) = path.parent() {
@@ -359,7 +362,7 @@ impl Sink {
         Ok(Sink { file, form, encryptor, data: 0, header_says: 0 })
     }
 
-    /// Adds whole frames. `encrypted` is used meanwhile.
+    /// Appends whole frames. `encrypted` is a buffer for encryption.
     fn write(&mut self, octets: &[u8], encrypted: &mut Vec<u8>) -> io::Result<()> {
         self.data += octets.len() as u64;
         if let Some(encryptor) = &mut self.encryptor {
@@ -386,7 +389,7 @@ impl Sink {
     }
 }
 
-/// 32 random octets, different for each file.
+/// Returns 32 random octets. Each file gets different octets.
 pub(crate) fn salt() -> io::Result<[u8; KEY]> {
     let mut salt = [0; KEY];
     aws_lc_rs::rand::fill(&mut salt).map_err(|_| io::Error::other("cannot get random numbers"))?;
@@ -394,8 +397,8 @@ pub(crate) fn salt() -> io::Result<[u8; KEY]> {
 }
 
 /// Removes everything before the first word and after the last word of a finished recording. A recording that contains
-/// only silence stays whole. The result is written to another file, which then replaces the recording, so that a crash
-/// leaves one of the two. Returns the octets of samples.
+/// only silence stays whole. The result goes to another file, which then replaces the recording. So a crash leaves one
+/// of the two files. Returns the number of octets of samples.
 fn trim(spec: &RecordSpec) -> io::Result<u64> {
     let mut file = RecordedFile::open(&spec.path, spec.key.as_ref())?;
     let (form, start) = file.form()?;

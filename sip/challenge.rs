@@ -1,7 +1,7 @@
-//! Digest authentication as a server (RFC 3261 §22, RFC 7616, RFC 8760).
+//! The server side of Digest authentication (RFC 3261 §22, RFC 7616, RFC 8760).
 //!
-//! A nonce contains its creation time and a proof that this server made it, so an unanswered challenge needs no memory.
-//! The server only remembers, for the lifetime of a used nonce, how often it was used, so that a recorded request
+//! A nonce contains its creation time and a proof that this server created it. So a challenge without an answer needs
+//! no memory. For a used nonce, the server stores the number of uses until the nonce expires. So a recorded request
 //! cannot be sent again.
 
 use std::collections::{HashMap, VecDeque};
@@ -14,45 +14,46 @@ use crate::directory::{Directory, User};
 use crate::message::Uri;
 use crate::registrar::DigestAlgorithm;
 
-/// Lifetime of a nonce. An older one gets a new challenge with `stale=true`, so that the client does not ask its user
+/// Lifetime of a nonce. An older nonce gets a new challenge with `stale=true`, so that the client does not ask its user
 /// for the password again.
 const NONCE_LIFE: Duration = Duration::from_secs(300);
-/// Most used nonces that are remembered. Beyond them the oldest is forgotten and counts as too old from then on.
+/// Maximum number of used nonces that are stored. Above this number the oldest nonce is deleted; later it counts as too
+/// old.
 const MAX_NONCES: usize = 65_536;
-/// Most users with the same name whose passwords are tried.
+/// Maximum number of users with the same name whose passwords are tried.
 const MAX_CANDIDATES: usize = 16;
-/// Most Authorization values that are read in one request.
+/// Maximum number of Authorization values that are read in one request.
 const MAX_ANSWERS: usize = 8;
 
 /// Creates challenges and checks their answers.
 #[derive(Debug)]
 pub(crate) struct Authority {
     secret: u128,
-    /// The time from which the creation time of nonces is counted.
+    /// The instant from which the creation times of nonces are counted.
     epoch: Option<Instant>,
-    /// The highest nonce count that was received, by salt.
+    /// The highest nonce count that was received for each used nonce. The key is the salt of the nonce.
     used: HashMap<u64, u32>,
-    /// The used nonces, oldest first: creation time and salt.
+    /// The used nonces, oldest first. Each entry has the creation time and the salt.
     order: VecDeque<(Duration, u64)>,
-    /// Nonces created at or before this time count as too old, whatever their age.
+    /// Nonces that were created at or before this time count as too old, even within their lifetime.
     floor: Option<Duration>,
-    /// The addresses, `HOST:PORT`, at which phones reach this server.
+    /// The addresses (`HOST:PORT`) at which phones reach this server.
     own: Vec<String>,
 }
 
-/// The result of checking an answer.
+/// The result of the check of a Digest answer.
 #[derive(Debug)]
 pub(crate) enum Verdict<'a> {
-    /// The answer proves that the request is from this user.
+    /// The answer proves that this user sent the request.
     Accepted(&'a User),
     /// The password is right, but the nonce is not valid any more.
     Stale,
-    /// The password belongs to no user with this name. Contains the claimed name.
+    /// The answer matches the password of no user with this name. Contains the claimed name.
     Wrong(String),
-    /// The password is right, but the answer was computed for another Request-URI. Contains the claimed name and that
-    /// URI.
+    /// The password is right, but the answer was computed for another Request-URI. Contains the claimed name and the
+    /// URI in the answer.
     Elsewhere(String, String),
-    /// The request has no answer for this realm.
+    /// The request contains no answer for this realm.
     Missing,
 }
 
@@ -62,7 +63,7 @@ struct Answer {
     uri: String,
     response: String,
     sha256: bool,
-    /// `nc` and `cnonce`, if the answer has `qop=auth`.
+    /// The values of `nc` and `cnonce`, if the answer has `qop=auth`.
     count: Option<(String, String)>,
 }
 
@@ -78,19 +79,20 @@ impl Authority {
         }
     }
 
-    /// Sets the addresses, `HOST:PORT`, at which phones reach this server. An answer for `sip:HOST:PORT` is then valid
+    /// Sets the addresses (`HOST:PORT`) at which phones reach this server. An answer for `sip:HOST:PORT` is then valid
     /// for any call to this server.
     pub(crate) fn set_own(&mut self, own: Vec<String>) {
         self.own = own;
     }
 
-    /// Whether a signed URI is this server's own address without a user. SIPp signs that URI whatever it calls. This is
-    /// safe: an attacker who tricks a phone into answering a challenge gets an answer for the attacker's own address.
+    /// Returns whether the URI in an answer is this server's own address without a user. SIPp uses this URI for every
+    /// call. Accepting it is safe: if an attacker tricks a phone into an answer, the URI in this answer contains the
+    /// attacker's address.
     fn is_own(&self, signed: &str) -> bool {
         signed.strip_prefix("sip:").is_some_and(|at| self.own.iter().any(|own| own.eq_ignore_ascii_case(at)))
     }
 
-    /// Returns the WWW-Authenticate lines, one for each algorithm in this order (RFC 8760 §2.3).
+    /// Returns the WWW-Authenticate lines, one line for each algorithm, in this order (RFC 8760 §2.3).
     pub(crate) fn challenge(
         &mut self,
         now: Instant,
@@ -114,7 +116,7 @@ impl Authority {
         algorithms.iter().map(line).collect()
     }
 
-    /// Checks the Authorization values of a request to `uri`, whose host is `host`.
+    /// Checks the Authorization values of a request to `uri`. `host` is the host of `uri`.
     pub(crate) fn judge<'a>(
         &mut self,
         now: Instant,
@@ -132,7 +134,7 @@ impl Authority {
         if !is_same_resource(method, &answer.uri, uri) && !self.is_own(&answer.uri) {
             return Verdict::Elsewhere(answer.username, answer.uri);
         }
-        // An answer without `qop` has no nonce count (RFC 2069); it is valid once.
+        // An answer without `qop` has no nonce count (RFC 2069). Such an answer is valid once.
         let count = match &answer.count {
             None => Some(1),
             Some((count, _)) => u32::from_str_radix(count, 16).ok(),
@@ -143,8 +145,8 @@ impl Authority {
         }
     }
 
-    /// Uses the nonce with this count. Returns `false` if this server did not make the nonce, if it is too old, or if
-    /// it was already used with this count or a higher one.
+    /// Records the use of the nonce with this count. Returns `false` in three cases: this server did not create the
+    /// nonce, the nonce is too old, or the nonce was already used with this count or a higher count.
     fn take(&mut self, now: Instant, nonce: &str, count: u32) -> bool {
         let age = now.saturating_duration_since(*self.epoch.get_or_insert(now));
         let field = |range| nonce.get(range).and_then(|digits| u64::from_str_radix(digits, 16).ok());
@@ -183,7 +185,7 @@ impl Authority {
     }
 }
 
-/// Returns the user names that Authorization values for this realm claim, without a check of the answers.
+/// Returns the user names that the Authorization values for this realm claim. The answers are not checked.
 pub(crate) fn claimed(values: &[String], realm: &str) -> impl Iterator<Item = String> {
     values.iter().take(MAX_ANSWERS).filter_map(move |value| Answer::read(value, realm)).map(|answer| answer.username)
 }
@@ -221,7 +223,7 @@ impl Answer {
         .filter(|_| get("realm").as_deref() == Some(realm))
     }
 
-    /// Whether the answer matches the user's password (RFC 7616 §3.4.1).
+    /// Returns whether the answer matches the user's password (RFC 7616 §3.4.1).
     fn is_right(&self, method: &str, user: &User) -> bool {
         let (hash, ha1) = if self.sha256 { (Hash::Sha256, &user.ha1.sha256) } else { (Hash::Md5, &user.ha1.md5) };
         let ha2 = hash.of(format!("{method}:{}", self.uri).as_bytes());
@@ -234,21 +236,22 @@ impl Answer {
     }
 }
 
-/// Whether an answer for `signed` is valid for a request to `uri` (RFC 7616 §3.4.6). An attacker can trick a phone into
-/// an answer by a call to the attacker; that answer must not be valid for a call to another party.
+/// Returns whether an answer for the URI `signed` is valid for a request to `uri` (RFC 7616 §3.4.6). If a phone calls
+/// an attacker, the attacker can pass a challenge of this server to the phone and get an answer. This answer must not
+/// be valid for a call to another party.
 ///
-/// User and host must be the same. Apart from them, phones rewrite the URI instead of copying it, so these differences
-/// are ignored:
-/// - parameters, header fields, and `sip` versus `sips`: they affect the path of a request, not its recipient;
+/// The user and the host of both URIs must be the same. Phones often rewrite the URI instead of copying it. So these
+/// differences are ignored:
+/// - parameters, header fields, and `sip` instead of `sips`: they change the path of a request, but not its recipient;
 /// - letter case in the host;
 /// - a port that only one of the two URIs has;
-/// - a missing user in the signed URI (`sip:HOST`), as some phones write it: if an attacker tricks such a phone, the
-///   signed host is the attacker's, not this server's;
-/// - in a REGISTER, the user: RFC 3261 §10.2 allows none in its Request-URI, but some phones write one in either URI;
-///   the registered user is in To.
+/// - no user in `signed` (`sip:HOST`), because some phones write the URI in this form: if an attacker tricks such a
+///   phone, the host in `signed` is the attacker's host and not this server;
+/// - the user, if the request is a REGISTER: RFC 3261 §10.2 allows no user in the Request-URI of a REGISTER, but some
+///   phones write a user in one of the two URIs. The registered user is in To.
 ///
-/// A proxy that changes user or host on the path makes the answer invalid. RFC 3261 §22.4 leaves the comparison to the
-/// server.
+/// If a proxy on the path changes the user or the host, the answer is not valid. RFC 3261 §22.4 leaves the comparison
+/// to the server.
 fn is_same_resource(method: &str, signed: &str, uri: &Uri) -> bool {
     if signed.as_bytes() == uri.text().as_ref() {
         return true;
@@ -288,7 +291,7 @@ mod tests {
         Directory::new("tandem", [user], [])
     }
 
-    /// Returns a client session that has stored the challenge with index `which`.
+    /// Returns a client session that has stored one challenge. `which` is the index of the challenge.
     fn client(authority: &mut Authority, now: Instant, password: &str, which: usize) -> Session {
         let lines = authority.challenge(
             now,
@@ -330,7 +333,7 @@ mod tests {
                     .to_owned()
             };
             assert_eq!(judge(&first, "INVITE"), "Wrong", "signed for another method");
-            // The second challenge has the salt of the first one, so its nonce counts continue.
+            // The second challenge has the same salt as the first challenge, so its nonce counts continue.
             if which == 0 {
                 assert_eq!(judge(&first, "REGISTER"), "Accepted");
                 assert_eq!(judge(&first, "REGISTER"), "Stale");

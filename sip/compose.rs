@@ -1,4 +1,4 @@
-//! Writes messages as bytes. Each message is written once: the bytes that are sent are also kept for retransmissions.
+//! Composes messages as bytes. Each message is composed once, and the same bytes are stored for retransmissions.
 
 use std::net::IpAddr;
 
@@ -8,40 +8,41 @@ use crate::header;
 use crate::leg::{Header, Transport};
 use crate::message::Echo;
 
-/// Accepted methods (RFC 3261 §20.5). [`ALLOW_REFER`] adds REFER for a far end that may transfer its calls.
+/// Methods that this server accepts (RFC 3261 §20.5). [`ALLOW_REFER`] also has REFER, for a far end that may transfer
+/// its calls.
 pub(crate) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE, PRACK, NOTIFY";
 pub(crate) const ALLOW_REFER: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE, PRACK, NOTIFY, REFER";
-/// Supported option tags (RFC 3262, 4028, 3891, 4488). `100rel` is offered and accepted only where the configuration
+/// Option tags that this server supports (RFC 3262, 4028, 3891, 4488). `100rel` is used only if the configuration
 /// allows it.
 pub(crate) const SUPPORTED: &[&str] = &["100rel", "timer", "replaces", "norefersub"];
 
-/// Returns the value of Supported, with `100rel` if `reliable`.
+/// Returns the value of Supported. The value contains `100rel` if `reliable` is true.
 pub(crate) fn supported(reliable: bool) -> &'static str {
     if reliable { "100rel, timer, replaces, norefersub" } else { "timer, replaces, norefersub" }
 }
 
-/// The parts of a response to be written.
+/// The parts from which a response is composed.
 #[derive(Default)]
 pub(crate) struct ResponseParts<'a> {
     pub(crate) status: u16,
     pub(crate) reason: Option<&'a str>,
-    /// The local To tag; ignored for 100, and if the request already had one.
+    /// The local To tag. Ignored for a 100 response, and if the request already had a To tag.
     pub(crate) tag: Option<u64>,
     pub(crate) record_routes: &'a [Bytes],
-    /// Contact URI without angle brackets.
+    /// The Contact URI without angle brackets.
     pub(crate) contact: Option<&'a str>,
-    /// Contact parameters, each with its leading `;`.
+    /// The parameters of the Contact, each with its leading `;`.
     pub(crate) features: &'a str,
-    /// Complete header lines, each with its CRLF.
+    /// Complete header lines. Each line ends with CRLF.
     pub(crate) lines: &'a str,
     pub(crate) headers: &'a [Header],
     pub(crate) body: Option<(&'a str, &'a [u8])>,
     pub(crate) server: &'a str,
-    /// The far end may transfer its calls, so Allow contains REFER.
+    /// Whether the far end may transfer its calls. If so, Allow contains REFER.
     pub(crate) refer: bool,
 }
 
-/// The parts of a request to be written.
+/// The parts from which a request is composed.
 #[derive(Default)]
 pub(crate) struct RequestParts<'a> {
     pub(crate) method: &'a str,
@@ -49,7 +50,7 @@ pub(crate) struct RequestParts<'a> {
     pub(crate) via_transport: Option<Transport>,
     pub(crate) sent_by: &'a str,
     pub(crate) branch: u128,
-    /// 70 when `None` (RFC 3261 §8.1.1.6).
+    /// The value of Max-Forwards. `None` means 70 (RFC 3261 §8.1.1.6).
     pub(crate) max_forwards: Option<u8>,
     pub(crate) routes: &'a [Bytes],
     pub(crate) from: &'a [u8],
@@ -57,17 +58,17 @@ pub(crate) struct RequestParts<'a> {
     pub(crate) call_id: &'a [u8],
     pub(crate) cseq: u32,
     pub(crate) contact: Option<&'a str>,
-    /// Contact parameters, each with its leading `;`.
+    /// The parameters of the Contact, each with its leading `;`.
     pub(crate) features: &'a str,
     pub(crate) lines: &'a str,
     pub(crate) headers: &'a [Header],
     pub(crate) body: Option<(&'a str, &'a [u8])>,
     pub(crate) user_agent: &'a str,
-    /// The far end may transfer its calls, so Allow contains REFER.
+    /// Whether the far end may transfer its calls. If so, Allow contains REFER.
     pub(crate) refer: bool,
 }
 
-/// Writes a response around the header lines that it echoes from the request.
+/// Composes a response. `echo` has the header lines that the response repeats from the request.
 pub(crate) fn response(echo: &Echo, parts: &ResponseParts<'_>) -> Bytes {
     let body_length = parts.body.map_or(0, |(_, body)| body.len());
     let mut out = Vec::with_capacity(echo.lines.len() + echo.to.len() + parts.lines.len() + body_length + 320);
@@ -151,15 +152,15 @@ pub(crate) fn request(parts: &RequestParts<'_>) -> Bytes {
     kept(out)
 }
 
-/// Removes the spare capacity, because a sent message may be kept for 32 s.
+/// Removes the spare capacity of the buffer, because a sent message may be stored for 32 s.
 fn kept(mut out: Vec<u8>) -> Bytes {
     out.shrink_to_fit();
     Bytes::from(out)
 }
 
-/// Returns a sent request rewritten for another path (RFC 3261 §18.1.1, RFC 3263 §4.3). Its top Via gets the new
-/// transport, sent-by and branch. If its Contact was the first of `contacts`, it becomes the second. Everything else
-/// stays.
+/// Returns a copy of a sent request for another path (RFC 3261 §18.1.1, RFC 3263 §4.3). The topmost Via gets the new
+/// transport, sent-by and branch. If the Contact is the first of `contacts`, it is replaced by the second. All other
+/// parts stay the same.
 pub(crate) fn rerouted(
     request: &[u8],
     transport: Transport,
@@ -189,22 +190,22 @@ pub(crate) fn rerouted(
         }
         out.push(b'\r');
     }
-    // Removes the CR that follows the last line of the head; `rest` begins with it.
+    // This removes the CR after the last line of the head, because `rest` begins with this CR.
     out.pop();
     out.extend_from_slice(rest);
     Bytes::from(out)
 }
 
-/// Length in octets of a Via branch that [`request`] wrote.
+/// Length, in octets, of a Via branch that [`request`] composed.
 pub(crate) const BRANCH_LENGTH: usize = 39;
 
-/// Returns the number in a Via branch that [`request`] wrote.
+/// Returns the number in a Via branch that [`request`] composed.
 pub(crate) fn branch_number(branch: &[u8]) -> Option<u128> {
     let (high, low) = branch.strip_prefix(b"z9hG4bK")?.split_at_checked(16)?;
     Some(u128::from(from_hex(high)?) << 64 | u128::from(from_hex(low)?))
 }
 
-/// Returns the 16 lower-case hexadecimal digits of a number, as branches and tags contain them.
+/// Returns a number as 16 lower-case hexadecimal digits. Branches and tags have this form.
 pub(crate) fn hex(number: u64) -> [u8; 16] {
     std::array::from_fn(|at| {
         let digit = (number >> (60 - 4 * at)) as u8 & 0xf;
@@ -212,13 +213,13 @@ pub(crate) fn hex(number: u64) -> [u8; 16] {
     })
 }
 
-/// Returns the number that [`hex`] wrote; `None` unless there are 16 hexadecimal digits.
+/// Returns the number in a text that [`hex`] created. `None` if the text does not consist of 16 hexadecimal digits.
 pub(crate) fn from_hex(digits: &[u8]) -> Option<u64> {
     let append = |number: u64, &digit: &u8| Some(number << 4 | u64::from(char::from(digit).to_digit(16)?));
     digits.iter().try_fold(0, append).filter(|_| digits.len() == 16)
 }
 
-/// Returns a From or To value of display name and URI, without a tag.
+/// Returns a From or To value with the display name and the URI, but without a tag.
 pub(crate) fn name_addr(display: Option<&str>, uri: &str) -> String {
     match display.filter(|display| !display.is_empty()) {
         None => ["<", uri, ">"].concat(),
@@ -233,8 +234,7 @@ pub(crate) fn name_addr(display: Option<&str>, uri: &str) -> String {
     }
 }
 
-/// Returns a user part in which every octet that the grammar does not allow there is percent-escaped (RFC 3261 §25.1
-/// `user`).
+/// Returns a user part in which every octet that the grammar forbids is percent-escaped (RFC 3261 §25.1 `user`).
 pub fn escape_user(user: &str) -> String {
     let mut out = String::with_capacity(user.len());
     for byte in user.bytes() {
@@ -247,7 +247,7 @@ pub fn escape_user(user: &str) -> String {
     out
 }
 
-/// Returns the RFC's reason phrase for a status, or a phrase for its class if the status is unknown.
+/// Returns the RFC's reason phrase for a status. For an unknown status, returns a phrase for its class.
 pub(crate) fn reason_phrase(status: u16) -> &'static str {
     match status {
         100 => "Trying",
@@ -319,7 +319,7 @@ pub(crate) fn reason_phrase(status: u16) -> &'static str {
     }
 }
 
-/// Writes the Server or User-Agent field, unless the name is empty.
+/// Writes the Server or User-Agent field. Writes nothing if the name is empty.
 fn push_name(out: &mut Vec<u8>, field: &[u8], name: &str) {
     if !name.is_empty() {
         push_field(out, field, name.as_bytes());
@@ -332,7 +332,7 @@ fn push_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Writes a decimal number without the `fmt` machinery, which is slower.
+/// Writes a decimal number. Does not use `fmt`, which is slower.
 pub(crate) fn push_number(out: &mut Vec<u8>, number: u64) {
     if number >= 10 {
         push_number(out, number / 10);
@@ -355,7 +355,7 @@ pub(crate) fn push_ip(out: &mut Vec<u8>, ip: IpAddr) {
     }
 }
 
-/// Writes a text with control characters replaced by spaces, so that the text cannot end its line.
+/// Writes a text, with spaces in place of control characters. So the text cannot end its line.
 fn push_clean(out: &mut Vec<u8>, text: &str) {
     out.extend(text.bytes().map(|byte| if byte < b' ' && byte != b'\t' { b' ' } else { byte }));
 }

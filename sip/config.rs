@@ -20,96 +20,100 @@ use crate::trunk::TrunkAcl;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// The sockets to bind: `udp://127.0.0.1:5060`, `tcp://[::1]:5060`. Port 0 takes a free port.
+    /// The sockets to bind, for example `udp://127.0.0.1:5060` or `tcp://[::1]:5060`. With port 0, the system chooses a
+    /// free port.
     pub listen: Vec<String>,
-    /// The `host` or `host:port` that Via and Contact contain instead of the bound address.
+    /// The `host` or `host:port` in Via and Contact. If `None`, Via and Contact contain the bound address.
     pub advertise: Option<String>,
     /// The response to a request from a source outside every trunk.
     pub unknown_sources: UnknownSources,
     /// The value of the User-Agent and Server headers.
     pub user_agent: String,
-    /// Most legs at the same time. A further INVITE gets 503 with Retry-After.
+    /// Maximum number of simultaneous legs. A further INVITE gets 503 with Retry-After.
     pub max_legs: usize,
-    /// Most transactions at the same time. Beyond them, requests get 503 and commands fail.
+    /// Maximum number of simultaneous transactions. Above this number, requests get 503 and commands fail.
     pub max_transactions: usize,
-    /// Most stream connections at the same time; at most a quarter of them from sources outside every trunk. A
-    /// connection beyond the limit is closed at once.
+    /// Maximum number of simultaneous stream connections. At most a quarter of them may come from sources outside every
+    /// trunk. A further connection is closed at once.
     pub max_connections: usize,
-    /// Seconds without traffic after which a stream connection is closed; at most 30 for sources outside every trunk.
+    /// Seconds without traffic after which a stream connection is closed. For sources outside every trunk, at most 30
+    /// s.
     pub connection_idle_seconds: u64,
-    /// Longest request, in octets, that is sent over UDP to a destination that supports TCP too (RFC 3261 §18.1.1); 0:
-    /// no limit.
+    /// Maximum length, in octets, of a request over UDP, if the destination also supports TCP (RFC 3261 §18.1.1). 0
+    /// means no limit.
     pub udp_max_request: usize,
-    /// Milliseconds without any response to an INVITE after which the next address or the next trunk is called.
+    /// Milliseconds without a response to an INVITE after which the next address or the next trunk is called.
     pub failover_ms: u32,
-    /// Networks that are not public and that calls to SIP URIs outside every trunk may still reach. `None`: only
-    /// loopback addresses, and only while every listening socket is bound to loopback.
+    /// Non-public networks that calls to SIP URIs outside every trunk may reach. `None` allows only loopback addresses,
+    /// and only if every socket is bound to loopback.
     pub allow_networks: Option<Vec<IpNet>>,
-    /// Session interval in seconds (RFC 4028): a session that is not refreshed ends after it. The server asks for it in
-    /// every call, and it is the longest interval that the server accepts. 0: the server asks for none and accepts what
-    /// the far end asks for.
+    /// Session interval in seconds (RFC 4028). A session that is not refreshed ends after this time. The server
+    /// requests this interval in every call, and accepts no longer interval. If 0, the server requests no interval and
+    /// accepts the interval that the far end requests.
     pub session_expires: u32,
-    /// Shortest session interval in seconds that the far end may ask for, at least 90. A shorter one gets 422.
+    /// Minimum session interval, in seconds, that the far end may request; at least 90. A shorter interval gets 422.
     pub min_se: u32,
     /// Use of reliable provisional responses.
     pub prack: Prack,
-    /// Whether the far end may make the server place a call with REFER; otherwise it gets 403. A trunk may have its own
-    /// setting, and a user that has authenticated with a password always may. Such a call is charged to an account.
+    /// Whether the far end may use REFER, which makes the server place a call. Otherwise a REFER gets 403. A trunk may
+    /// have its own setting. A user that has authenticated with a password may always use REFER. The call is charged to
+    /// an account.
     pub refer: bool,
     /// Seconds between CRLF keep-alives on stream connections that the server opened (RFC 5626 §4.4.1), and between
-    /// pings on WebSocket connections; 0: none.
+    /// pings on WebSocket connections. 0 means no keep-alives.
     pub keep_alive_seconds: u64,
-    /// DNS servers to use instead of the system's.
+    /// DNS servers that are used instead of the system's DNS servers.
     pub nameservers: Vec<SocketAddr>,
-    /// The certificates of `tls://` and `wss://` sockets. A client that names a host (SNI) gets the certificate for
-    /// that host, any other client the first certificate.
+    /// The certificates of `tls://` and `wss://` sockets. If a client names a host (SNI), it gets the certificate for
+    /// this host. Any other client gets the first certificate.
     pub certificates: Vec<Certificate>,
-    /// PEM file of the authorities that TLS certificates of far ends are checked against; the public authorities when
-    /// `None`.
+    /// PEM file of the authorities that are trusted for the TLS certificates of far ends. If `None`, the public
+    /// authorities are used.
     pub ca_file: Option<PathBuf>,
-    /// Whether to emit [`crate::Event::Trace`].
+    /// Whether the endpoint emits [`crate::Event::Trace`].
     pub trace: bool,
-    /// Most MiB for the messages of live and recent calls ([`crate::Ladder`]); 0 keeps none.
+    /// Maximum memory, in MiB, for the messages of live and recent calls ([`crate::Ladder`]). With 0, no messages are
+    /// stored.
     pub trace_mib: u32,
     /// Settings of the registrar.
     pub registrar: RegistrarConfig,
-    /// The capture server that receives every message in HEP version 3: `udp://HOST:PORT`.
+    /// The capture server that receives a copy of every message in HEP version 3: `udp://HOST:PORT`.
     pub hep: Option<String>,
     /// The capture agent id in HEP packets.
     pub hep_id: u32,
     /// The password of the capture server.
     pub hep_password: Option<String>,
-    /// Milliseconds that the driver may be late. Beyond them, new INVITEs get 503 with Retry-After. 0 switches the
-    /// check off.
+    /// Maximum lateness of the driver in milliseconds. If the driver is later than this, new INVITEs get 503 with
+    /// Retry-After. 0 switches the check off.
     pub overload_ms: u64,
     /// Limits for sources outside every trunk.
     pub bans: Bans,
-    /// The users with a password, and this server's domains. Set by the composition root.
+    /// The users that have a password, and this server's domains. Set by the composition root.
     #[serde(skip)]
     pub directory: Arc<Directory>,
-    /// Registrations from before a restart. Set by the composition root.
+    /// Registrations that were stored before a restart. Set by the composition root.
     #[serde(skip)]
     pub bindings: Vec<Binding>,
-    /// The source networks of the trunks. Set by the composition root, not read from the `[sip]` table.
+    /// The source networks of the trunks. The composition root sets them; they do not come from the `[sip]` table.
     #[serde(skip)]
     pub trunks: Vec<TrunkAcl>,
     /// All other settings of the trunks. Set by the composition root.
     #[serde(skip)]
     pub peers: Vec<Trunk>,
-    /// Use of reliable provisional responses for trunks with a setting of their own. Set by the composition root.
+    /// Use of reliable provisional responses, for trunks that have this setting. Set by the composition root.
     #[serde(skip)]
     pub prack_by_trunk: HashMap<TrunkName, Prack>,
-    /// Whether the far end may use REFER, for trunks with a setting of their own. Set by the composition root.
+    /// Whether the far end may use REFER, for trunks that have this setting. Set by the composition root.
     #[serde(skip)]
     pub refer_by_trunk: HashMap<TrunkName, bool>,
-    /// The TLS settings of trunks that have their own. Set by the composition root.
+    /// The TLS settings of trunks that have TLS settings. Set by the composition root.
     #[serde(skip)]
     pub tls_trunks: Vec<TrunkTls>,
-    /// Address of an HTTP listener outside this crate that passes WebSocket connections to SIP. Set by the composition
-    /// root.
+    /// Address of an HTTP listener outside this crate. This listener passes WebSocket connections to SIP. Set by the
+    /// composition root.
     #[serde(skip)]
     pub websocket: Option<SocketAddr>,
-    /// The base timers of RFC 3261 §17. Only tests change them.
+    /// The base values of the timers of RFC 3261 §17. Only tests change these values.
     #[serde(skip)]
     pub timers: Timers,
 }
@@ -161,27 +165,31 @@ impl Default for Config {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Certificate {
-    /// PEM file of the certificate and the intermediate certificates.
+    /// PEM file with the certificate and the intermediate certificates.
     pub certificate: PathBuf,
-    /// PEM file of the private key.
+    /// PEM file with the private key.
     pub key: PathBuf,
 }
 
-/// The TLS settings of a trunk's connections.
+/// The TLS settings for the connections of a trunk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrunkTls {
-    /// The trunk's configured name.
+    /// The configured name of the trunk.
     pub trunk: TrunkName,
-    /// The name that the trunk's certificate must be valid for; the host of its URI when `None`.
+    /// The name for which the trunk's certificate must be valid. If `None`, the certificate must be valid for the host
+    /// of the trunk's URI.
     pub name: Option<String>,
-    /// PEM file of the authorities that the trunk's certificate is checked against; [`Config::ca_file`] when `None`.
+    /// PEM file of the authorities that are trusted for the trunk's certificate. If `None`, [`Config::ca_file`] is
+    /// used.
     pub ca_file: Option<PathBuf>,
-    /// SHA-256 fingerprints of the certificates that the trunk may use. With them, issuer and name are not checked.
+    /// SHA-256 fingerprints of the certificates that the trunk may use. If there are fingerprints, the issuer and the
+    /// name of the certificate are not checked.
     pub fingerprints: Vec<[u8; 32]>,
-    /// The certificate that the server shows to the trunk; the first of [`Config::certificates`] when `None`.
+    /// The certificate that the server shows to the trunk. If `None`, the first of [`Config::certificates`] is used.
     pub certificate: Option<Certificate>,
-    /// Inbound calls must come with the trunk's certificate (mutual TLS), from one of these networks, or from anywhere
-    /// if the list is empty. The trunk's [`TrunkAcl`] then has no networks, because its addresses alone are not enough.
+    /// The networks from which inbound calls with the trunk's certificate may come (mutual TLS). An empty list allows
+    /// any network. If this field is set, the certificate is required, and the trunk's [`TrunkAcl`] has no networks,
+    /// because an address alone is not sufficient.
     pub mutual: Option<Vec<IpNet>>,
 }
 
@@ -189,9 +197,9 @@ pub struct TrunkTls {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum UnknownSources {
-    /// No response, so that scanners learn nothing.
+    /// The server sends no response, so that scanners learn nothing.
     Silent,
-    /// 403 Forbidden.
+    /// The server responds with 403 Forbidden.
     #[default]
     Reject,
 }
@@ -199,11 +207,11 @@ pub enum UnknownSources {
 /// The base values of all transaction timers (RFC 3261 §17.1.1.1, table 4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timers {
-    /// Estimate of the round-trip time; 500 ms by default.
+    /// Estimated round-trip time; 500 ms by default.
     pub t1: Duration,
-    /// Longest retransmission interval of non-INVITE requests and INVITE responses; 4 s by default.
+    /// Maximum retransmission interval of non-INVITE requests and of INVITE responses; 4 s by default.
     pub t2: Duration,
-    /// Longest time a message stays in the network; 5 s by default.
+    /// Maximum time for which a message stays in the network; 5 s by default.
     pub t4: Duration,
 }
 
@@ -214,7 +222,7 @@ impl Default for Timers {
 }
 
 impl Timers {
-    /// 64*T1: Timers B, F, H, J, L and M.
+    /// Returns 64*T1, which is the value of Timers B, F, H, J, L and M.
     #[must_use]
     pub fn timeout(&self) -> Duration {
         self.t1 * 64

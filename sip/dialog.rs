@@ -1,4 +1,5 @@
-//! The state of a dialog (RFC 3261 §12): both sides, the remote target, the route set and the sequence numbers.
+//! The state of a dialog (RFC 3261 §12): the local and the remote side, the remote target, the route set and the
+//! sequence numbers.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -11,55 +12,55 @@ use crate::endpoint::{ConnectionId, Identity};
 use crate::leg::Transport;
 use crate::message::{Host, Request, Response, Uri};
 
-/// The path to a far end: transport, address, and the connection if there is one.
+/// The path to a far end: transport, address, and the connection if the transport has connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Flow {
     pub(crate) transport: Transport,
     pub(crate) peer: SocketAddr,
-    /// Index of the local socket in the endpoint's table.
+    /// Index of the local socket in the endpoint's list of sockets.
     pub(crate) local: usize,
-    /// The stream connection to use while it is open.
+    /// The stream connection that is used while it is open.
     pub(crate) connection: Option<ConnectionId>,
-    /// The identity that the far end must prove if a new TLS connection has to be opened.
+    /// The identity that the far end must prove if a new TLS connection is opened.
     pub(crate) identity: Option<Identity>,
-    /// Whether the whole dialog uses this path, whatever the far end's Contact says: the path leads through a NAT, or
-    /// is a phone's connection.
+    /// Whether the whole dialog uses this path and ignores the far end's Contact. The field is true if the path leads
+    /// through a NAT, or if the path is a phone's connection.
     pub(crate) pinned: bool,
 }
 
-/// The path, Request-URI and Route values of a request in a dialog.
+/// The path, the Request-URI and the Route values of a request in a dialog.
 #[derive(Debug)]
 pub(crate) struct NextHop {
     pub(crate) flow: Flow,
     pub(crate) uri: Bytes,
-    /// Route values, first hop first.
+    /// The Route values, first hop first.
     pub(crate) routes: Vec<Bytes>,
 }
 
-/// One dialog, seen from this server.
+/// A dialog, seen from this server.
 #[derive(Debug, Clone)]
 pub(crate) struct Dialog {
     pub(crate) call_id: Bytes,
-    /// From or To value of the local side, including the local tag.
+    /// The From or To value of the local side, with the local tag.
     pub(crate) local: Bytes,
-    /// From or To value of the far end, including its tag once it has one.
+    /// The From or To value of the far end, with the remote tag if there is one.
     pub(crate) remote: Bytes,
-    /// The remote tag; empty until the far end has one.
+    /// The remote tag. Empty until the far end has sent a tag.
     pub(crate) remote_tag: Bytes,
     /// The remote target: the far end's Contact (RFC 3261 §12.2.1.1).
     pub(crate) target: Uri,
-    /// Route values, first hop first.
+    /// The Route values, first hop first.
     pub(crate) routes: Vec<Bytes>,
     pub(crate) local_cseq: u32,
-    /// `None` until the far end has sent a request.
+    /// CSeq of the far end's latest request; `None` until the far end has sent a request.
     pub(crate) remote_cseq: Option<u32>,
-    /// The path of the latest message from the far end.
+    /// The path on which the latest message of the far end arrived.
     pub(crate) flow: Flow,
 }
 
-/// A confirmed dialog in a form that can be stored. A later process can end the dialog with BYE (RFC 3261 §12, §15) if
-/// this process is killed. The state is taken once, when the dialog begins; it does not contain a target or CSeq that a
-/// later re-INVITE changed.
+/// A confirmed dialog in a form that can be stored. If this process is killed, a later process can end the dialog with
+/// BYE (RFC 3261 §12, §15). The state is stored once, at the beginning of the dialog. The state does not contain a
+/// target or CSeq that a later re-INVITE changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DialogState {
     call_id: String,
@@ -76,7 +77,7 @@ pub struct DialogState {
 }
 
 impl fmt::Display for DialogState {
-    /// Writes JSON, which [`FromStr`] reads.
+    /// Writes the state as JSON. [`FromStr`] reads this JSON.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&serde_json::to_string(self).map_err(|_| fmt::Error)?)
     }
@@ -91,17 +92,17 @@ impl FromStr for DialogState {
 }
 
 impl DialogState {
-    /// Added to the stored CSeq for the BYE. It exceeds the count of re-INVITEs, INFOs and NOTIFYs that the killed
-    /// process can have sent. A gap is allowed (RFC 3261 §12.2.2).
+    /// Number that is added to the stored CSeq for the BYE. This number is larger than the number of re-INVITEs, INFOs
+    /// and NOTIFYs that the killed process can have sent. RFC 3261 §12.2.2 allows gaps in CSeq.
     const AHEAD: u32 = 1 << 20;
 
-    /// The transport and the address of the far end.
+    /// Returns the transport and the address of the far end.
     pub(crate) fn way(&self) -> (Transport, SocketAddr) {
         (self.transport, self.peer)
     }
 
-    /// Rebuilds the dialog. `local` is the index of the socket that reaches the far end. Returns `None` if the stored
-    /// target is not a URI.
+    /// Creates the dialog from the stored state. `local` is the index of the socket that can reach the far end. Returns
+    /// `None` if the stored target is not a URI.
     pub(crate) fn restored(self, local: usize) -> Option<Dialog> {
         let Self { call_id, local: ours, remote, target, routes, cseq, transport, peer, pinned } = self;
         Some(Dialog {
@@ -136,7 +137,7 @@ impl Dialog {
     }
 
     /// Creates the dialog of a UAS (RFC 3261 §12.1.1). `local` is the To value with the local tag. The fields are
-    /// copied, because a slice would keep the whole request in memory.
+    /// copied, because slices of the request would keep the whole request in memory.
     pub(crate) fn from_request(request: &Request, local: Bytes, target: Uri, flow: Flow) -> Self {
         Self {
             call_id: Bytes::copy_from_slice(&request.call_id),
@@ -151,8 +152,8 @@ impl Dialog {
         }
     }
 
-    /// Creates the dialog of a UAC (RFC 3261 §12.1.2) from a response that creates a dialog. `fallback` is the remote
-    /// target if the response has no Contact.
+    /// Creates the dialog of a UAC (RFC 3261 §12.1.2). `response` is a response that creates a dialog. `fallback` is
+    /// the remote target if the response has no Contact.
     pub(crate) fn from_response(response: &Response, fallback: &Uri, flow: Flow) -> Self {
         let mut routes = response.content.record_routes();
         routes.reverse();
@@ -170,7 +171,8 @@ impl Dialog {
     }
 
     /// Returns the Request-URI and the Route values of the next request to `target`. If the first hop is a strict
-    /// router, its URI becomes the Request-URI and the target becomes the last Route value (RFC 3261 §12.2.1.1).
+    /// router, the URI of this hop becomes the Request-URI and the target becomes the last Route value (RFC 3261
+    /// §12.2.1.1).
     pub(crate) fn request_uri_and_routes(&self, target: &Uri) -> (Bytes, Vec<Bytes>) {
         let target = target.text().clone();
         match self.routes.split_first().map(|(first, rest)| (Uri::of_address(first), rest)) {
@@ -187,9 +189,9 @@ impl Dialog {
         }
     }
 
-    /// Returns the path of the next request: to the first route, else to the remote target. If its URI has a host name
-    /// or an unsupported transport, the request takes the path of the far end's latest message, because the shell
-    /// resolves names for new calls only.
+    /// Returns the path of the next request. The request goes to the first route, or without routes to the remote
+    /// target. If the URI of this hop has a host name or an unsupported transport, the request takes the path of the
+    /// far end's latest message. The reason is that the shell resolves names only for new calls.
     pub(crate) fn next_flow(&self) -> Flow {
         if self.flow.pinned {
             return self.flow;
@@ -198,8 +200,8 @@ impl Dialog {
         let hop = first.as_ref().unwrap_or(&self.target);
         let Some(destination) = hop.destination() else { return self.flow };
         let Host::Ip(ip) = destination.host else { return self.flow };
-        // A browser, or a phone whose Contact has its private address behind a NAT, is reachable only through the
-        // connection that it opened.
+        // Some far ends can be reached only through the connection that they opened: a browser, and a phone behind a
+        // NAT whose Contact contains a private address.
         let has_connection = self.flow.connection.is_some();
         let behind = matches!(self.flow.transport, Transport::Ws | Transport::Wss)
             || has_connection && is_private(ip) && !is_private(self.flow.peer.ip());
@@ -207,7 +209,8 @@ impl Dialog {
             return self.flow;
         }
         let same_host = ip.to_canonical() == self.flow.peer.ip().to_canonical();
-        // A far end that came over a stream and names no transport stays on the stream.
+        // If the far end's messages come over a stream and its URI names no transport, requests to it stay on the
+        // stream.
         let transport = destination.transport.unwrap_or(if same_host { self.flow.transport } else { Transport::Udp });
         let connection = self.flow.connection.filter(|_| same_host && transport == self.flow.transport);
         let identity = self.flow.identity.filter(|_| same_host && transport == self.flow.transport);
@@ -216,7 +219,8 @@ impl Dialog {
     }
 }
 
-/// Whether the address belongs to a private, loopback or link-local network, or to carrier-grade NAT (100.64.0.0/10).
+/// Returns whether the address belongs to a private, loopback or link-local network, or to carrier-grade NAT
+/// (100.64.0.0/10).
 fn is_private(ip: IpAddr) -> bool {
     match ip.to_canonical() {
         IpAddr::V4(ip) => {

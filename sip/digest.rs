@@ -1,4 +1,4 @@
-//! Digest authentication as a client (RFC 3261 §22, RFC 7616, RFC 8760).
+//! The client side of Digest authentication (RFC 3261 §22, RFC 7616, RFC 8760).
 
 use std::cmp::Reverse;
 use std::net::IpAddr;
@@ -11,15 +11,15 @@ use sha2::{Digest as _, Sha256, Sha512_256};
 use crate::leg::Credentials;
 use crate::message::Response;
 
-/// Most challenges that are read from one response and kept for one leg.
+/// Maximum number of challenges that are read from one response, and that are stored for one leg.
 const MAX_CHALLENGES: usize = 8;
-/// Most attempts to answer challenges for one request, stale nonces included.
+/// Maximum number of attempts to answer challenges of one request, including attempts with stale nonces.
 const MAX_ATTEMPTS: usize = 4;
 
 /// A challenge that the client can answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Challenge {
-    /// Whether the challenge came in a 407 (from a proxy), not in a 401.
+    /// Whether the challenge came in a 407 from a proxy. If not, it came in a 401.
     pub(crate) proxy: bool,
     pub(crate) realm: String,
     nonce: String,
@@ -29,7 +29,7 @@ pub(crate) struct Challenge {
     stale: bool,
 }
 
-/// A hash function, ordered from the weakest to the strongest.
+/// A hash function. The order is from the weakest to the strongest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Hash {
     Md5,
@@ -41,32 +41,32 @@ pub(crate) enum Hash {
 struct Algorithm {
     hash: Hash,
     session: bool,
-    /// Whether the challenge named the algorithm. The answer echoes it only then.
+    /// Whether the challenge named the algorithm. Only then does the answer name the algorithm.
     named: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Qop {
-    /// No `qop`, as in RFC 2069.
+    /// The challenge has no `qop`, as in RFC 2069.
     None,
     Auth,
     AuthInt,
 }
 
-/// The challenges that a leg has received, reused for its later requests.
+/// The challenges that a leg has received. Later requests of the leg use these challenges again.
 ///
-/// An attacker who reads an answer can test passwords against it offline. So only the servers that the credentials are
-/// for get an answer: call [`Session::trusts`] before [`Session::learn`] and [`Session::lines`]. A leg's route set may
-/// lead to other hosts later, and a challenge from such a host does not come from the trunk.
+/// An attacker who reads an answer can test passwords offline. So answers go only to the servers for which the
+/// credentials are meant: call [`Session::trusts`] before [`Session::learn`] and [`Session::lines`]. The route set of a
+/// leg may later lead to other hosts. A challenge from such a host does not come from the trunk.
 #[derive(Debug)]
 pub(crate) struct Session {
     credentials: Credentials,
-    /// The networks that may see the credentials; any when `None`.
+    /// The networks to which the credentials may be sent. `None` allows any network.
     home: Option<Vec<IpNet>>,
     known: Vec<(Challenge, u32)>,
 }
 
-/// The realms that were answered for one request.
+/// The realms whose challenges were answered for one request.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Attempts {
     realms: Vec<(bool, String)>,
@@ -78,13 +78,13 @@ impl Session {
         Self { credentials, home: None, known: Vec::new() }
     }
 
-    /// Restricts the session to these networks.
+    /// Restricts the credentials of the session to these networks.
     pub(crate) fn at_home(self, networks: Vec<IpNet>) -> Self {
         Self { home: Some(networks), ..self }
     }
 
-    /// Makes the session name its user to this realm before any challenge. The answer has no nonce, so it proves
-    /// nothing. It makes a server send a challenge that would otherwise take the request without a password.
+    /// Makes the session send its user name to this realm before any challenge. The answer has no nonce, so it proves
+    /// nothing. Some servers would accept the request without a password; with this user name they send a challenge.
     pub(crate) fn expecting(mut self, realm: &str) -> Self {
         let challenge = Challenge {
             proxy: false,
@@ -99,21 +99,22 @@ impl Session {
         self
     }
 
-    /// Whether the credentials may be shown to this address.
+    /// Returns whether the credentials may be sent to this address.
     pub(crate) fn trusts(&self, peer: IpAddr) -> bool {
         let peer = peer.to_canonical();
         self.home.as_ref().is_none_or(|networks| networks.iter().any(|network| network.contains(&peer)))
     }
 
-    /// Stores the challenges of a 401 or 407. Returns `false` if the request must not be repeated: no challenge can be
-    /// answered, there were too many attempts, or a realm refused an answer that was not merely stale.
+    /// Stores the challenges of a 401 or 407. Returns `false` if the request must not be repeated. The request must not
+    /// be repeated if no challenge can be answered, if there were too many attempts, or if a realm refused an answer
+    /// although the nonce was not stale.
     pub(crate) fn learn(&mut self, mut challenges: Vec<Challenge>, attempts: &mut Attempts) -> bool {
         attempts.count += 1;
         if attempts.count > MAX_ATTEMPTS {
             return false;
         }
-        // The strongest supported challenge is used, whatever the server lists first, because an attacker on the path
-        // can change the order.
+        // The strongest supported challenge is used. The order of the server is ignored, because an attacker on the
+        // path can change this order.
         challenges.sort_by_key(|challenge| Reverse(challenge.algorithm.hash));
         let mut learnt = false;
         let mut seen: Vec<(bool, String)> = Vec::new();
@@ -139,7 +140,7 @@ impl Session {
         learnt
     }
 
-    /// Sets the nonce that the server wants from now on (`nextnonce`).
+    /// Stores the nonce for the next request (`nextnonce`).
     pub(crate) fn next_nonce(&mut self, nonce: &str) {
         if let Some((challenge, count)) = self.known.iter_mut().find(|(challenge, _)| !challenge.proxy) {
             nonce.clone_into(&mut challenge.nonce);
@@ -147,7 +148,7 @@ impl Session {
         }
     }
 
-    /// Returns the Authorization and Proxy-Authorization lines for a request; empty before the first challenge.
+    /// Returns the Authorization and Proxy-Authorization lines for a request. Empty before the first challenge.
     pub(crate) fn lines(&mut self, method: &str, uri: &str, body: &[u8], rng: &mut impl Rng) -> String {
         let mut out = String::new();
         for (challenge, count) in &mut self.known {
@@ -159,9 +160,9 @@ impl Session {
     }
 }
 
-/// Returns the `Authorization` value that answers the strongest Digest challenge among these `WWW-Authenticate` values
-/// (RFC 7616), for an HTTP request. Returns `None` if no challenge can be answered. `uri` is the path and query of the
-/// request, `cnonce` a new random word.
+/// Returns the `Authorization` value for an HTTP request (RFC 7616). This value answers the strongest Digest challenge
+/// in these `WWW-Authenticate` values. Returns `None` if no challenge can be answered. `uri` is the path and query of
+/// the request, `cnonce` is a new random word.
 pub fn http_answer(
     challenges: &[&str],
     credentials: &Credentials,
@@ -176,14 +177,14 @@ pub fn http_answer(
     Some(line.strip_prefix("Authorization: ")?.trim_end().to_owned())
 }
 
-/// Returns the challenges of a 401 or 407 that the client can answer.
+/// Returns the challenges in a 401 or 407. Challenges that the client cannot answer are left out.
 pub(crate) fn challenges(response: &Response) -> Vec<Challenge> {
     let of =
         |name, proxy| response.content.values(name).into_iter().flat_map(move |value| parse_challenges(&value, proxy));
     of("WWW-Authenticate", false).chain(of("Proxy-Authenticate", true)).collect()
 }
 
-/// Returns the nonce for the next request, if the server states one (RFC 7616 §3.5).
+/// Returns the nonce for the next request, if the response contains one (RFC 7616 §3.5).
 pub(crate) fn next_nonce(response: &Response) -> Option<String> {
     response.content.values("Authentication-Info").iter().find_map(|value| {
         split_outside_quotes(value).find_map(|item| {
@@ -193,7 +194,8 @@ pub(crate) fn next_nonce(response: &Response) -> Option<String> {
     })
 }
 
-/// Returns the Digest challenges of one WWW-Authenticate or Proxy-Authenticate value that the client can answer.
+/// Returns the Digest challenges in one WWW-Authenticate or Proxy-Authenticate value. Challenges that the client cannot
+/// answer are left out.
 pub(crate) fn parse_challenges(value: &str, proxy: bool) -> Vec<Challenge> {
     let mut out = Vec::new();
     let mut parameters: Option<Vec<(String, String)>> = None;
@@ -324,7 +326,7 @@ fn response(
 }
 
 impl Hash {
-    /// Returns the hash in lower-case hexadecimal digits.
+    /// Returns the hash of the data in lower-case hexadecimal digits.
     pub(crate) fn of(self, data: &[u8]) -> String {
         fn hex(bytes: &[u8]) -> String {
             bytes.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -367,7 +369,7 @@ pub(crate) fn unquote(text: &str) -> String {
     out
 }
 
-/// Escapes a text for a quoted string. Control characters are removed.
+/// Escapes a text for a quoted string, and removes control characters.
 fn quote(text: &str) -> String {
     text.chars()
         .filter(|c| !c.is_control())
@@ -406,7 +408,7 @@ mod tests {
         for (algorithm, expected) in [
             ("MD5", "8ca523f5e9506fed4657c9700eebdbec"),
             ("SHA-256", "753927fa0e85d155564e2e272a28d1802ca10daf4496794697cf8db5856cb6c1"),
-            // The RFC has no value for these inputs; this one was computed with OpenSSL.
+            // The RFC has no value for these inputs. This value was computed with OpenSSL.
             ("SHA-512-256", "430d05014cecc49cab6fbe03176d41a1da86cbfe24a16580e22aaad928d960d0"),
         ] {
             let challenge = one(&format!(

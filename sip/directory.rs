@@ -1,5 +1,5 @@
-//! The users that may register and call with a password, and this server's domains. Plain data; the application makes
-//! it and replaces it as a whole.
+//! The users that may register and call with a password, and this server's domains. The application creates the
+//! directory and always replaces the whole directory.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -10,31 +10,31 @@ use crate::digest::Hash;
 use crate::leg::TrunkName;
 use ipnet::IpNet;
 
-/// The users with a password, and this server's domains.
+/// The users that have a password, and this server's domains.
 #[derive(Debug, Clone, Default)]
 pub struct Directory {
     realm: Arc<str>,
     users: HashMap<Arc<str>, Vec<User>>,
     domains: HashMap<Box<str>, Domain>,
-    /// Networks whose calls belong to a domain, whatever host name they call.
+    /// Networks whose calls belong to a domain. The host name in the Request-URI does not matter for these calls.
     sources: Vec<(IpNet, Box<str>)>,
-    /// The names under which accounts themselves may call.
+    /// The names that accounts use when the accounts themselves call.
     accounts: Option<Box<Directory>>,
 }
 
-/// One user of one account. Other users may have the same name, at other domains or with other passwords.
+/// One user of one account. Other users may have the same name, in other domains or with other passwords.
 #[derive(Debug, Clone)]
 pub struct User {
-    /// The account that owns the user.
+    /// The account to which the user belongs.
     pub account: Arc<str>,
-    /// Digest user name, and user part of the address-of-record.
+    /// The Digest user name, which is also the user part of the address-of-record.
     pub username: Arc<str>,
     /// The hashes of the password.
     pub ha1: Ha1,
-    /// The only domain of the user; `None` means every host name and address of this server.
+    /// The domain of the user. `None` means every host name and every address of this server.
     pub domain: Option<Arc<str>>,
-    /// The trunk that authenticates as this user. Such a user is not a phone's; `account` is empty for a trunk that all
-    /// accounts share.
+    /// The trunk that authenticates as this user. Such a user does not belong to a phone. `account` is empty if all
+    /// accounts share the trunk.
     pub trunk: Option<TrunkName>,
     /// Whether the user may register.
     pub registers: bool,
@@ -45,19 +45,20 @@ pub struct User {
 /// A domain of an account.
 #[derive(Debug, Clone)]
 pub struct Domain {
-    /// Host of the Request-URI, in any letter case.
+    /// Host of the Request-URI. Letter case is ignored.
     pub name: Arc<str>,
-    /// The account that owns the domain.
+    /// The account to which the domain belongs.
     pub account: Arc<str>,
-    /// The networks that calls to the domain may come from without a password. Empty: calls may come from anywhere, but
-    /// only with a password.
+    /// The networks from which calls to the domain may come without a password. If empty, calls may come from any
+    /// network, but only with a password.
     pub networks: Vec<IpNet>,
-    /// Whether calls from the domain's networks belong to its account whatever host name of this server they call.
+    /// Whether all calls from the domain's networks belong to its account, for every host name of this server in the
+    /// Request-URI.
     pub everywhere: bool,
 }
 
-/// The hashes of a digest password (RFC 7616 §3.4.2), as 32 and 64 hexadecimal digits. They are valid for one realm
-/// only, and are as secret as the password there. `Debug` hides them.
+/// The hashes of a Digest password (RFC 7616 §3.4.2), as 32 and 64 hexadecimal digits. The hashes are valid for only
+/// one realm. They must be kept as secret as the password. `Debug` does not show them.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Ha1 {
     /// The hash for `algorithm=MD5`.
@@ -82,7 +83,7 @@ impl fmt::Debug for Ha1 {
 }
 
 impl Directory {
-    /// Creates a directory of these users and domains. `realm` is the realm of the challenges and of every [`Ha1`].
+    /// Creates a directory with these users and domains. `realm` is the realm of the challenges and of every [`Ha1`].
     #[must_use]
     pub fn new(realm: &str, users: impl IntoIterator<Item = User>, domains: impl IntoIterator<Item = Domain>) -> Self {
         let mut directory = Self { realm: realm.into(), ..Self::default() };
@@ -98,38 +99,39 @@ impl Directory {
         directory
     }
 
-    /// Adds names under which an account itself may call, from a loopback address only. They are not users: they cannot
-    /// register and cannot be called, and only a request that names one of them is challenged because of them.
+    /// Adds the names that accounts use when the accounts themselves call. Such calls may come only from a loopback
+    /// address. The names are not users: they cannot register and cannot be called. The names lead to a challenge only
+    /// if a request contains such a name.
     #[must_use]
     pub fn with_accounts(self, accounts: impl IntoIterator<Item = User>) -> Self {
         let accounts = Self::new(&self.realm, accounts, []);
         Self { accounts: Some(Box::new(accounts)).filter(|accounts| accounts.has_users()), ..self }
     }
 
-    /// The names under which accounts themselves may call.
+    /// Returns the names that accounts use when the accounts themselves call.
     pub(crate) fn accounts(&self) -> Option<&Self> {
         self.accounts.as_deref()
     }
 
-    /// The realm of the challenges.
+    /// Returns the realm of the challenges.
     #[must_use]
     pub fn realm(&self) -> &str {
         &self.realm
     }
 
-    /// Whether the directory has neither users nor domains.
+    /// Returns whether the directory has neither users nor domains.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.users.is_empty() && self.domains.is_empty()
     }
 
-    /// Returns the domain with this host name, in any letter case.
+    /// Returns the domain with this host name. Letter case is ignored.
     #[must_use]
     pub fn domain(&self, host: &str) -> Option<&Domain> {
         self.domains.get(host.to_ascii_lowercase().as_str())
     }
 
-    /// Returns the domain that owns calls from this source, whatever host name they call.
+    /// Returns the domain to which calls from this source belong, for every host name in the Request-URI.
     #[must_use]
     pub fn domain_of(&self, source: IpAddr) -> Option<&Domain> {
         let source = source.to_canonical();
@@ -137,9 +139,9 @@ impl Directory {
         self.domains.get(name)
     }
 
-    /// Returns the users with this name at `host`, trunks' users included. If `host` is a known domain: its own users,
-    /// and the users without a domain that belong to its account or to all accounts. At any other host (the server's
-    /// address, for example): all users with this name.
+    /// Returns the users with this name at `host`, including users of trunks. If `host` is a known domain, these are
+    /// the users of the domain, and the users without a domain that belong to the domain's account or to all accounts.
+    /// At any other host (for example the address of this server), these are all users with this name.
     pub fn users<'a>(&'a self, username: &str, host: &'a str) -> impl Iterator<Item = &'a User> {
         let domain = self.domain(host);
         self.users.get(username).into_iter().flatten().filter(move |user| match (domain, &user.domain) {
@@ -154,20 +156,21 @@ impl Directory {
         self.users.values().flatten()
     }
 
-    /// Whether there is any user with a password.
+    /// Returns whether there is any user with a password.
     #[must_use]
     pub fn has_users(&self) -> bool {
         !self.users.is_empty()
     }
 
-    /// Whether the domain has users of its own that may call.
+    /// Returns whether the domain has its own users and one of them may call.
     #[must_use]
     pub fn has_callers(&self, domain: &str) -> bool {
         let at = |user: &User| user.calls && user.domain.as_ref().is_some_and(|own| own.eq_ignore_ascii_case(domain));
         self.users.values().flatten().any(at)
     }
 
-    /// Whether the account has a phone's user with this name, at `domain` if that is given.
+    /// Returns whether the account has a user with this name that belongs to a phone. If `domain` is given, the user
+    /// must belong to this domain or to no domain.
     #[must_use]
     pub fn has(&self, account: &str, username: &str, domain: Option<&str>) -> bool {
         self.users.get(username).into_iter().flatten().any(|user| {
@@ -181,7 +184,7 @@ impl Directory {
 }
 
 impl Domain {
-    /// Whether calls to the domain may come from this source without a password.
+    /// Returns whether calls from this source to the domain need no password.
     #[must_use]
     pub fn admits(&self, source: IpAddr) -> bool {
         let source = source.to_canonical();

@@ -1,4 +1,4 @@
-//! The endpoint. It does no I/O: its inputs are datagrams, commands and time; its outputs are messages to transmit,
+//! The endpoint, which does no I/O. The inputs are datagrams, commands and time. The outputs are messages to transmit,
 //! events and the next timeout.
 //!
 //! The hub, [`Endpoint`], owns one state machine for each subject and routes each input to the right machine:
@@ -14,17 +14,18 @@
 //!
 //! A machine owns its tables and does not change the tables of another machine. The machines work together in two ways:
 //!
-//! - Trunks, forks and transactions report outputs or outcomes, and the hub carries them out. Several other machines
-//!   use these three, or they would have to call the hub.
-//! - Dialogs use the machines below them at many places within one input. They get these machines as a [`Context`] for
-//!   the duration of that input. Queues between them would only delay the same calls.
+//! - Trunks, forks and transactions return outputs or outcomes, and the hub executes them. Several other machines use
+//!   these three machines. Without such outputs, the three machines would have to call the hub.
+//! - Dialogs use the machines below them at many places while they handle one input. For the duration of this input
+//!   they get these machines as a [`Context`]. Queues between the machines would only delay the same calls.
 //!
 //! All machines share a [`Core`]: settings, sockets, randomness, one timer queue and the outputs.
 //!
-//! Call `poll_output` until it returns `None` after each `handle_*`, then wait until `poll_timeout`.
+//! After each `handle_*` call, call `poll_output` until it returns `None`. Then wait until the time that `poll_timeout`
+//! returns.
 //!
-//! Refusals of requests that belong to no leg are stateless (RFC 3261 §8.2.7), so a scanner costs no memory. Their To
-//! tag is derived from the request, so that retransmissions get the same response.
+//! Requests that belong to no leg are refused statelessly (RFC 3261 §8.2.7), so a scanner costs no memory. The To tag
+//! of such a refusal is derived from the request, so that retransmissions get the same response.
 
 mod calling;
 mod command;
@@ -76,79 +77,82 @@ use transactions::Transactions;
 use trunks::Trunks;
 pub use trunks::{OutOfDialogRequest, Target};
 
-/// A connection of a stream transport. The shell numbers its connections and never reuses a number.
+/// The number of a stream connection. The shell numbers its connections and never uses a number again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionId(pub u64);
 
-/// The identity that a TLS server must prove (RFC 5922), and the client certificate that this server shows to it. The
-/// shell assigns the number. A connection is used only for the identity that it was opened for.
+/// The number of an identity that a TLS server must prove (RFC 5922). The client certificate of this server also
+/// depends on the identity. The shell assigns the number. A connection is used only for the identity for which it was
+/// opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Identity(pub u32);
 
-/// One received and framed message.
+/// A message that was received and framed.
 #[derive(Debug, Clone)]
 pub struct Arrival {
-    /// The sender's address.
+    /// The address of the sender.
     pub source: SocketAddr,
-    /// The server's address that received the message.
+    /// The address of this server at which the message arrived.
     pub local: SocketAddr,
-    /// The transport.
+    /// The transport over which the message arrived.
     pub transport: Transport,
-    /// The connection, if the transport has any.
+    /// The connection over which the message arrived, if the transport has connections.
     pub connection: Option<ConnectionId>,
-    /// The trunk whose certificate the far end of the connection has presented.
+    /// The trunk to which the certificate of the connection's far end belongs.
     pub proven: Option<TrunkName>,
-    /// The whole message.
+    /// The whole message as octets.
     pub data: Bytes,
 }
 
-/// What the shell must do next.
+/// The next action of the shell.
 #[derive(Debug)]
 pub enum Output {
     /// Send this message.
     Transmit {
-        /// The address to send to, if `connection` is `None` or is closed.
+        /// The destination address, which is used if `connection` is `None` or closed.
         destination: SocketAddr,
-        /// The local UDP socket to send from.
+        /// The local UDP socket from which the message is sent.
         local: Option<SocketAddr>,
-        /// The transport.
+        /// The transport of the message.
         transport: Transport,
-        /// The connection to use if it is still open.
+        /// The connection that is used if it is still open.
         connection: Option<ConnectionId>,
-        /// The identity that the server must prove, if a TLS connection has to be opened.
+        /// The identity that the far end must prove if a TLS connection is opened.
         identity: Option<Identity>,
-        /// The whole message.
+        /// The whole message as octets.
         data: Bytes,
     },
-    /// A phone has registered over this connection, so the limits for unknown sources no longer apply to the
+    /// A phone has registered over this connection. From now on, the limits for unknown sources do not apply to the
     /// connection.
     Trust(ConnectionId),
-    /// Requests to the trunk at this address over TLS may use this connection, which the trunk has opened (RFC 5923).
+    /// The trunk has opened this TLS connection. Requests to the trunk at this address may use the connection (RFC
+    /// 5923).
     Alias {
-        /// The connection to use.
+        /// The connection that the trunk has opened.
         connection: ConnectionId,
-        /// The address at which the trunk listens.
+        /// The address on which the trunk accepts connections.
         address: SocketAddr,
-        /// The trunk that the certificate of the connection's far end names.
+        /// The trunk to which the certificate of the connection's far end belongs.
         trunk: TrunkName,
     },
     /// Report this event to the application.
     Event(Event),
-    /// Look up the targets of requests to `uri` (RFC 3263), and answer with [`Endpoint::handle_resolved`].
+    /// Look up the targets of requests to `uri` (RFC 3263). The shell returns the result with
+    /// [`Endpoint::handle_resolved`].
     Resolve {
-        /// The key to answer with.
+        /// The key of the lookup, which the result must contain.
         lookup: LookupId,
         /// A SIP or SIPS URI.
         uri: String,
-        /// The trunk that the URI belongs to, if any.
+        /// The trunk to which the URI belongs, if there is one.
         trunk: Option<TrunkName>,
     },
 }
 
 /// The SIP endpoint: all transactions, dialogs and legs of one process.
 ///
-/// [`Config::max_legs`] and [`Config::max_transactions`] bound its memory. Beyond them, new requests get 503 and new
-/// commands end with [`EndCause::Overload`](crate::EndCause::Overload).
+/// [`Config::max_legs`] and [`Config::max_transactions`] limit its memory. Above these limits, new requests get 503 and
+/// new commands end with [`EndCause::Overload`](crate::EndCause::Overload).
 pub struct Endpoint {
     core: Core,
     transactions: Transactions,
@@ -157,13 +161,13 @@ pub struct Endpoint {
     lookups: Lookups,
     phones: Phones,
     forks: fork::Forks,
-    /// Whether the shell is overloaded. Then new INVITEs get 503.
+    /// Whether the shell is overloaded. If so, new INVITEs get 503.
     overloaded: bool,
 }
 
 impl Endpoint {
-    /// Creates an endpoint on the addresses of `config.listen`. It ignores entries that cannot be parsed; the shell
-    /// reports them. All tags, branches and Call-IDs are generated from the seed.
+    /// Creates an endpoint with the addresses in `config.listen`. Entries that cannot be parsed are ignored here; the
+    /// shell reports them. The seed determines all tags, branches and Call-IDs.
     #[must_use]
     pub fn new(config: Config, rng_seed: [u8; 32]) -> Self {
         let addresses: Vec<_> = config.listen.iter().filter_map(|listen| parse_listen(listen)).collect();
@@ -182,46 +186,46 @@ impl Endpoint {
         endpoint
     }
 
-    /// Replaces the configured addresses by the addresses that the sockets are really bound to.
+    /// Replaces the configured addresses by the addresses to which the sockets are actually bound.
     pub fn set_locals(&mut self, addresses: &[(Transport, SocketAddr)]) {
         self.core.set_locals(addresses);
         self.phones.set_own_addresses(&self.core);
     }
 
-    /// Sets the guard. The endpoint reports to it the sources that misbehave and the sources that have sent a correct
-    /// password.
+    /// Sets the guard. The endpoint reports two kinds of sources to the guard: sources that misbehave, and sources that
+    /// have sent a correct password.
     pub fn set_guard(&mut self, guard: Arc<Guard>) {
         self.core.guard = Some(guard);
     }
 
-    /// Sets whether new INVITEs get 503 because the shell is overloaded.
+    /// Sets whether the shell is overloaded. While it is overloaded, new INVITEs get 503.
     pub fn set_overloaded(&mut self, overloaded: bool) {
         self.overloaded = overloaded;
     }
 
-    /// Sets the message log. The endpoint reports to it the Call-IDs that belong to legs.
+    /// Sets the message log. The endpoint reports the Call-IDs of its legs to this log.
     pub fn set_ladder(&mut self, ladder: Arc<Ladder>) {
         self.dialogs.ladder = Some(ladder);
     }
 
-    /// Whether there is a socket with this transport and address family.
+    /// Returns whether there is a socket with this transport and address family.
     #[must_use]
     pub fn listens_on(&self, transport: Transport, ipv4: bool) -> bool {
         self.core.listens_on(transport, ipv4)
     }
 
-    /// The number of legs, including those whose BYE has no response yet.
+    /// Returns the number of legs, including legs whose BYE has no response yet.
     #[must_use]
     pub fn legs(&self) -> usize {
         self.dialogs.len()
     }
 
-    /// The keys of all legs, in no particular order.
+    /// Returns the keys of all legs, in no particular order.
     pub fn leg_keys(&self) -> impl Iterator<Item = LegKey> {
         self.dialogs.by_key.keys().copied()
     }
 
-    /// The number of transactions, including those that only wait for retransmissions.
+    /// Returns the number of transactions, including transactions that only wait for retransmissions.
     #[must_use]
     pub fn transactions(&self) -> usize {
         self.transactions.len()
@@ -233,39 +237,40 @@ impl Endpoint {
         [branches, streams, servers, merged, completed, self.dialogs.by_key.len(), self.dialogs.by_tag.len()]
     }
 
-    /// Count of requests refused with 503 since the start.
+    /// Returns the number of requests that were refused with 503 since the start.
     #[must_use]
     pub fn shed(&self) -> u64 {
         self.core.counters.shed
     }
 
-    /// Count of retransmissions since the start: of requests by this server, and of its 2xx responses to INVITEs.
+    /// Returns the number of retransmissions since the start: retransmitted requests of this server and its
+    /// retransmitted 2xx responses to INVITEs.
     #[must_use]
     pub fn repeated(&self) -> u64 {
         self.core.counters.repeated
     }
 
-    /// Count of requests with a wrong password or an unknown user since the start.
+    /// Returns the number of requests with a wrong password or an unknown user since the start.
     #[must_use]
     pub fn wrong_passwords(&self) -> u64 {
         self.core.counters.wrong_passwords
     }
 
-    /// Count of requests from addresses in no trunk's networks since the start.
+    /// Returns the number of requests since the start whose source address is in no trunk's networks.
     #[must_use]
     pub fn strangers(&self) -> u64 {
         self.core.counters.strangers
     }
 
-    /// Count of messages that could not be parsed since the start.
+    /// Returns the number of messages since the start that could not be parsed.
     #[must_use]
     pub fn malformed(&self) -> u64 {
         self.core.counters.malformed
     }
 
-    /// Handles one framed message from the network, however malformed it is.
+    /// Handles one framed message from the network. The message may be malformed in any way.
     pub fn handle_datagram(&mut self, now: Instant, mut arrival: Arrival) {
-        // Keep-alives (RFC 5626 §4.4.1, and the NULs that some phones send).
+        // These are keep-alives (RFC 5626 §4.4.1), and the NULs that some phones send.
         if arrival.data.iter().all(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
             return;
         }
@@ -286,8 +291,8 @@ impl Endpoint {
         self.skip_idle_timers();
     }
 
-    /// Handles a failed connection attempt to `peer`, or a broken connection. Requests over it that have no response
-    /// yet fail.
+    /// Handles a broken connection to `peer`, or a failed attempt to connect to `peer`. Requests over this connection
+    /// that have no response yet fail.
     pub fn handle_transport_error(&mut self, now: Instant, transport: Transport, peer: SocketAddr, why: ErrorKind) {
         if !transport.is_reliable() {
             return;
@@ -326,8 +331,8 @@ impl Endpoint {
         self.serve_forks(now);
     }
 
-    /// Drops the next timers that no longer have anything to do, so that they do not wake the shell. Most of them are
-    /// retransmission timers, because the response came in time.
+    /// Drops the next timers if they have nothing to do, so that they do not wake the shell. Most of these are
+    /// retransmission timers whose response came in time.
     fn skip_idle_timers(&mut self) {
         while let Some((at, owner)) = self.core.timers.first() {
             let skipped = match owner {
@@ -342,12 +347,13 @@ impl Endpoint {
         }
     }
 
-    /// Returns the next output that the shell must carry out.
+    /// Returns the next output for the shell, or `None`.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.core.outputs.pop_front()
     }
 
-    /// Returns when to call [`Endpoint::handle_timeout`] next. The time may be too early; such a call does nothing.
+    /// Returns the time for the next call of [`Endpoint::handle_timeout`]. The time may be too early. A call that is
+    /// too early does nothing.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let completed = self.transactions.poll_timeout();
@@ -357,19 +363,20 @@ impl Endpoint {
             .min()
     }
 
-    /// Whether a message is a response that a client transaction waits for. Only the beginning of the message is
-    /// checked.
+    /// Returns whether a message is a response for which a client transaction waits. Only the beginning of the message
+    /// is checked.
     #[must_use]
     pub fn awaits(&self, data: &[u8]) -> bool {
         self.transactions.awaits(data)
     }
 
-    /// Responds through the transaction, which sends the response again for each retransmission of the request.
+    /// Responds through the server transaction. The transaction repeats the response for each retransmission of the
+    /// request.
     fn respond(&mut self, now: Instant, server: ServerId, parts: ResponseParts<'_>) {
         let _ = self.transactions.respond(&mut self.core, now, server, parts);
     }
 
-    /// Returns the dialogs together with the other machines that they use.
+    /// Returns the dialogs, and a context with the other machines that the dialogs use.
     fn dialogs(&mut self, now: Instant) -> (&mut Dialogs, Context<'_>) {
         let Self { core, transactions, dialogs, trunks, phones, .. } = self;
         (dialogs, Context { now, core, transactions, trunks, phones })
@@ -380,7 +387,7 @@ impl Endpoint {
     }
 }
 
-/// Parses a listener such as `udp://127.0.0.1:5060`.
+/// Parses an entry of `sip.listen`, for example `udp://127.0.0.1:5060`.
 #[must_use]
 pub fn parse_listen(listen: &str) -> Option<(Transport, SocketAddr)> {
     let (scheme, address) = listen.split_once("://")?;

@@ -1,4 +1,5 @@
-//! Entry points for fuzzing: whole conversations made of arbitrary bytes. Pure and deterministic.
+//! Entry points for fuzzing: arbitrary bytes are used as whole conversations. The functions do no I/O and are
+//! deterministic.
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -19,12 +20,13 @@ use crate::trunk::TrunkAcl;
 
 pub use crate::message::fuzz_message;
 
-/// Cuts the bytes at each `0xFF` and feeds the parts to an endpoint with an outgoing call and an application that
-/// answers everything. Time passes in between. `now` is the start of the virtual clock. Returns how many calls were
-/// answered, which shows how far a corpus reaches.
+/// Splits the bytes at each `0xFF`. Passes the parts, as messages, to an endpoint with an outgoing call and an
+/// application that answers every event. Time passes between the messages. `now` is the start of the virtual clock.
+/// Returns the number of answered calls, which shows how much of the endpoint a corpus reaches.
 ///
 /// # Panics
-/// If the endpoint breaks its contract: an event after the end of a leg, or a table that never becomes empty.
+/// Panics if the endpoint breaks its contract: it emits an event after the end of a leg, or one of its tables never
+/// becomes empty.
 pub fn fuzz_endpoint(now: Instant, data: &[u8]) -> usize {
     let everyone = ipnet::IpNet::from(std::net::IpAddr::from([0, 0, 0, 0]));
     let networks = ipnet::IpNet::new(everyone.addr(), 0).into_iter().collect();
@@ -37,12 +39,12 @@ pub fn fuzz_endpoint(now: Instant, data: &[u8]) -> usize {
     office.close().answered
 }
 
-/// Does the same with two phone users, alice and bob, and no trunk. Once the endpoint has sent a challenge, each
-/// request is signed with alice's password; a phone that registers is called. So the input reaches the registrar, forks
-/// and calls from phones. Returns how many bindings were made.
+/// Does the same with two phone users (alice and bob) and without a trunk. After the endpoint has sent a challenge,
+/// each request is signed with alice's password. A phone that registers is called. So the input reaches the registrar,
+/// forks and calls from phones. Returns the number of bindings that were made.
 ///
 /// # Panics
-/// In the same cases as [`fuzz_endpoint`].
+/// Panics in the same cases as [`fuzz_endpoint`].
 pub fn fuzz_phones(now: Instant, data: &[u8]) -> usize {
     let mut office = Office::new(now, Config::default());
     let users = ["alice", "bob"].map(|name| User {
@@ -62,12 +64,12 @@ pub fn fuzz_phones(now: Instant, data: &[u8]) -> usize {
     office.close().bound
 }
 
-/// Most messages of one conversation.
+/// Maximum number of messages in one conversation.
 const MAX_PARTS: usize = 64;
-/// Most calls to phones in one conversation.
+/// Maximum number of calls to phones in one conversation.
 const MAX_CALLS: u64 = 8;
 
-/// An endpoint with an application that answers everything.
+/// An endpoint with an application that answers every event.
 struct Office {
     endpoint: Endpoint,
     now: Instant,
@@ -99,7 +101,7 @@ impl Office {
         self.settle();
     }
 
-    /// Passes a message to the endpoint; every fourth one over TCP.
+    /// Passes a message to the endpoint. Every fourth message comes over TCP.
     fn receive(&mut self, number: usize, data: Bytes) {
         let source = SocketAddr::from(([127, 0, 0, 2], 5060));
         let transport = if number % 4 == 3 { Transport::Tcp } else { Transport::Udp };
@@ -112,7 +114,7 @@ impl Office {
         self.settle();
     }
 
-    /// Inserts alice's answer to the challenge, if there was one, after the first line of a request.
+    /// Inserts alice's answer to the challenge after the first line of a request, if there was a challenge.
     fn sign(&mut self, part: &[u8]) -> Bytes {
         let end = part.windows(2).position(|two| two == b"\r\n").map_or(part.len(), |at| at + 2);
         let (first, rest) = part.split_at_checked(end).unwrap_or((part, &[]));
@@ -173,7 +175,7 @@ impl Office {
         }
     }
 
-    /// Ends all calls and lets time pass until nothing is pending any more.
+    /// Ends all calls, and lets time pass until the endpoint has nothing left to do.
     fn close(mut self) -> Self {
         let legs: Vec<LegKey> = self.endpoint.leg_keys().collect();
         for leg in legs {
@@ -212,8 +214,8 @@ mod tests {
         To: <sip:a@b>\r\nCall-ID: 1\r\nCSeq: 1 INVITE\r\nContact: <sip:b@127.0.0.2>\r\nContent-Type: application/sdp\r\n\
         Content-Length: 5\r\n\r\nv=0\r\n";
 
-    /// Returns what a far end of that endpoint would send: responses with these statuses to its INVITE, then requests
-    /// in that dialog, and a call of its own.
+    /// Returns messages that the far end of a test endpoint would send: responses with these statuses to the endpoint's
+    /// INVITE, requests in the dialog of a call, and the INVITE of this call.
     fn conversation(statuses: &[u16]) -> Vec<u8> {
         let mut endpoint = crate::testing::endpoint("127.0.0.1:5060", 0, |_| {});
         let now = instant();

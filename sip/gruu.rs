@@ -1,5 +1,5 @@
-//! Public globally routable user agent URIs (GRUU, RFC 5627): a URI for one phone of a user, wherever the phone
-//! registers from.
+//! Public globally routable user agent URIs (GRUU, RFC 5627). A GRUU is a URI for one phone of a user. A GRUU does not
+//! depend on the address from which the phone registers.
 //!
 //! ```text
 //!   phone ── REGISTER, +sip.instance="<urn:uuid:x>", Supported: gruu ──> 200, pub-gruu="sip:alice@tandem;gr=urn:uuid:x"
@@ -7,21 +7,21 @@
 //!   phone ── 200, Contact: the GRUU ──>  requests in the dialog go to the Contact that the phone registered
 //! ```
 //!
-//! The server keeps no table of GRUUs: the URI names the instance, and the registrar knows where the instance is. The
-//! server makes no temporary GRUUs, which would hide the user.
+//! The server has no table of GRUUs: the URI names the instance, and the registrar knows the address of the instance.
+//! The server creates no temporary GRUUs, which would hide the user.
 
-/// Returns the public GRUU of an instance (`<urn:uuid:...>`) of the user with this address-of-record. Returns `None` if
-/// a URI parameter cannot hold the instance.
+/// Returns the public GRUU of an instance (`<urn:uuid:...>`). `aor` is the user's address-of-record. Returns `None` if
+/// the instance cannot be written as a URI parameter.
 pub(crate) fn public(aor: &str, instance: &str) -> Option<String> {
     let id = instance.strip_prefix('<')?.strip_suffix('>')?;
     let holds = |octet: u8| octet.is_ascii_alphanumeric() || b"-_.!~*'()[]/:&+$%".contains(&octet);
-    // URI parameters and header fields after the host belong to one request only (RFC 3261 §19.1.1).
+    // URI parameters and header fields after the host are valid for only one request (RFC 3261 §19.1.1).
     let host = aor.find('@')?;
     let end = aor.get(host..)?.find([';', '?']).map_or(aor.len(), |end| host + end);
     (!id.is_empty() && id.bytes().all(holds)).then(|| format!("{};gr={id}", aor.get(..end).unwrap_or(aor)))
 }
 
-/// Whether a URI's `gr` parameter names this instance.
+/// Returns whether the `gr` parameter of a URI names this instance.
 pub(crate) fn names(parameter: &str, instance: &str) -> bool {
     let id = instance.strip_prefix('<').and_then(|rest| rest.strip_suffix('>')).unwrap_or(instance);
     id.eq_ignore_ascii_case(parameter)

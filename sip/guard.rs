@@ -1,17 +1,18 @@
-//! Decides before a message is read whether its source may send it: a rate limit for each source, and bans for sources
-//! that misbehave.
+//! Decides whether a source may send a message, before the message is read. There is a rate limit for each source, and
+//! there are bans for sources that misbehave.
 //!
 //! A source is an IPv4 address or an IPv6 /64 network. The table of sources has a fixed size, so a million sources cost
-//! no more than a few. A new source takes the slot of the source that has been silent longest; banned sources are
-//! replaced last. Sources in a trunk's networks, the hosts of the trunks' URIs, and [`Bans::never`] are never limited
-//! or banned. Addresses that the server has called or registers with are not limited, and are banned only for guessing
-//! passwords. A response that a transaction waits for is always read, whether its source is banned or not: the driver
-//! asks [`crate::Endpoint::awaits`].
+//! no more memory than a few. A new source takes the slot of the source that has been silent for the longest time.
+//! Banned sources are replaced last. Some sources are never limited or banned: sources in a trunk's networks, the hosts
+//! in the trunks' URIs, and [`Bans::never`]. Addresses that the server has called, or at which it registers, are not
+//! limited. Such an address is banned only for guessing passwords. A response for which a transaction waits is always
+//! read, even from a banned source: the driver calls [`crate::Endpoint::awaits`].
 //!
-//! A ban follows from what a source does, never from the name that it claims: from a number of offences of one kind
-//! ([`Offence`]) within a minute. A ban records its reason, its count of offences, its start and end, and how many
-//! messages it has dropped. Each further ban of a source lasts twice as long, up to a day. UDP source addresses can be
-//! forged, so sources whose messages must never be dropped belong in a trunk's networks or in [`Bans::never`].
+//! A ban depends only on the actions of a source, never on the name that the source claims. A source is banned after a
+//! number of offences of one kind ([`Offence`]) within a minute. A ban records its reason, the number of offences, its
+//! start and end, and the number of dropped messages. Each further ban of a source lasts twice as long, up to a day.
+//! UDP source addresses can be forged. So sources whose messages must never be dropped belong in a trunk's networks or
+//! in [`Bans::never`].
 
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -25,43 +26,43 @@ use serde::Deserialize;
 use crate::throttle::Throttle;
 use crate::trunk::{self, TrunkAcl};
 
-/// Slots in one set of the table. A source may use any slot of its set.
+/// Number of slots in one set of the table. A source may use any slot of its set.
 const WAYS: usize = 8;
-/// Sets in the table.
+/// Number of sets in the table.
 const SETS: usize = 4_096;
-/// The period within which offences are counted.
+/// The period in which offences are counted together.
 const WINDOW: Duration = Duration::from_secs(60);
-/// Longest ban.
+/// Maximum length of a ban.
 const LONGEST: Duration = Duration::from_secs(24 * 3_600);
-/// How long a source counts as known after it authenticated or the server called it.
+/// Time for which a source counts as known after it authenticated or after the server called it.
 const KNOWN: Duration = Duration::from_secs(3_600);
-/// Shortest time between two log lines about one source.
+/// Minimum time between two log lines about one source.
 const COMPLAINTS: Duration = Duration::from_secs(10);
-/// Size of a source's token bucket, in seconds of its rate.
+/// Size of the token bucket of a source, in seconds of its rate.
 const BURST: f64 = 2.0;
 
-/// Limits for sources outside every trunk, `[sip.bans]`. A value of 0 means no limit.
+/// Limits for sources outside every trunk (`[sip.bans]`). A value of 0 means no limit.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Bans {
-    /// Most messages in a second from one source. Further ones are dropped unread.
+    /// Maximum number of messages per second from one source. Further messages are dropped unread.
     pub source_rate: u32,
-    /// Most messages in a second from all unknown sources together. Further ones are dropped unread.
+    /// Maximum number of messages per second from all unknown sources together. Further messages are dropped unread.
     pub strangers_rate: u32,
-    /// Messages that are not SIP, within a minute, that cause a ban. The fields below count other offences in the same
-    /// way.
+    /// Number of non-SIP messages within a minute that leads to a ban. The next fields are the same limit for other
+    /// offences.
     pub malformed: u16,
-    /// Requests refused because their source is unknown.
+    /// Number of requests that were refused because their source is unknown.
     pub refused: u16,
-    /// Calls to numbers that do not exist.
+    /// Number of calls to numbers that do not exist.
     pub numbers: u16,
-    /// Requests with wrong credentials.
+    /// Number of requests with wrong credentials.
     pub credentials: u16,
-    /// Challenges that were not answered.
+    /// Number of challenges without an answer.
     pub challenges: u16,
-    /// Messages dropped because of `source_rate`.
+    /// Number of messages that were dropped because of `source_rate`.
     pub floods: u16,
-    /// Seconds of a first ban. Each further ban of the same source lasts twice as long, at most a day.
+    /// Length of a first ban in seconds. Each further ban of the same source lasts twice as long, at most a day.
     pub seconds: u32,
     /// Networks that are never limited or banned.
     pub never: Vec<IpNet>,
@@ -84,29 +85,30 @@ impl Default for Bans {
     }
 }
 
-/// An offence of a source.
+/// Kinds of offences of a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Offence {
     /// A message that could not be parsed.
     Malformed,
-    /// A request refused because its source is unknown.
+    /// A request that was refused because its source is unknown.
     Refused,
     /// A call to a number that does not exist.
     Number,
     /// A request with wrong credentials.
     Credentials,
-    /// A challenge that the server sent. A correct answer takes the offence back.
+    /// A challenge that the server sent. A correct answer cancels the offence.
     Challenge,
-    /// A message beyond the source's rate.
+    /// A message above the rate of the source.
     Flood,
 }
 
 impl Offence {
-    /// All kinds, in the order of their declaration.
+    /// All kinds of offences, in the order in which they are declared.
     pub const ALL: [Self; 6] =
         [Self::Malformed, Self::Refused, Self::Number, Self::Credentials, Self::Challenge, Self::Flood];
 
-    /// The name of its limit in [`Bans`]: `malformed`, `refused`, `numbers`, `credentials`, `challenges` or `floods`.
+    /// Returns the name of the limit in [`Bans`]: `malformed`, `refused`, `numbers`, `credentials`, `challenges` or
+    /// `floods`.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -119,7 +121,7 @@ impl Offence {
         }
     }
 
-    /// A description in the plural, for the log.
+    /// Returns a description in the plural, for the log.
     #[must_use]
     pub fn said(self) -> &'static str {
         match self {
@@ -151,59 +153,59 @@ impl Bans {
 pub enum Verdict {
     /// Read the message.
     Take,
-    /// Drop the message: its source, or all unknown sources together, exceed their rate.
+    /// Drop the message, because its source exceeds its rate, or all unknown sources together exceed their rate.
     Limited,
-    /// Drop the message: its source is banned.
+    /// Drop the message, because its source is banned.
     Banned,
 }
 
-/// A ban in force.
+/// A ban that has not ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ban {
-    /// The source: an IPv4 address or an IPv6 /64 network.
+    /// The banned source: an IPv4 address or an IPv6 /64 network.
     pub source: IpNet,
-    /// The offence that caused the ban.
+    /// The kind of offence that led to the ban.
     pub why: Offence,
-    /// Count of offences within a minute.
+    /// Number of offences within a minute.
     pub count: u16,
     /// Start of the ban.
     pub since: Instant,
     /// End of the ban.
     pub until: Instant,
-    /// Messages and connections of the source that were dropped since the start.
+    /// Number of messages and connections of the source that were dropped since the start of the ban.
     pub dropped: u64,
-    /// Number of this ban among the bans of this source, from 1.
+    /// Number of this ban among all bans of the source, from 1.
     pub times: u8,
 }
 
-/// Counts of the guard since the start of the server.
+/// Counters of the guard since the start of the server.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Guarded {
-    /// Bans in force now.
+    /// Current number of bans.
     pub bans: usize,
-    /// Bans since the start.
+    /// Number of bans since the start.
     pub banned: u64,
-    /// Messages dropped because their source was banned.
+    /// Number of messages that were dropped because their source was banned.
     pub dropped: u64,
-    /// Messages dropped because their source exceeded its rate.
+    /// Number of messages that were dropped because their source exceeded its rate.
     pub limited: u64,
-    /// Messages dropped because all unknown sources together exceeded their rate.
+    /// Number of messages that were dropped because all unknown sources together exceeded their rate.
     pub crowded: u64,
 }
 
-/// The table of sources. The driver uses it for every message; other threads read it and lift bans.
+/// The table of sources. The driver uses the table for every message. Other threads read the table and lift bans.
 #[derive(Debug)]
 pub struct Guard {
     secret: u64,
     table: Mutex<Table>,
 }
 
-/// The operator's settings that decide about a source.
+/// The settings of the operator with which the guard decides about a source.
 #[derive(Debug)]
 struct Rules {
     config: Bans,
     trunks: Vec<TrunkAcl>,
-    /// The addresses that trunks are called at and registered with.
+    /// The addresses of the trunks' hosts: the destinations of calls and the registrars.
     hosts: HashSet<Source>,
 }
 
@@ -218,7 +220,7 @@ struct Table {
     complaints: Throttle,
 }
 
-/// The state of one source. Times are in milliseconds since the table's start.
+/// The state of one source. Times are in milliseconds since the start of the table.
 #[derive(Debug, Clone, Copy, Default)]
 struct Entry {
     source: Option<Source>,
@@ -231,7 +233,7 @@ struct Entry {
     offences: [u16; Offence::ALL.len()],
     ban: Option<Sentence>,
     times: u8,
-    /// When a line was last written about the source, and how many lines were suppressed since.
+    /// Time of the last log line about the source. `kept_back` is the number of lines that were suppressed since then.
     complained: u64,
     kept_back: u32,
 }
@@ -245,14 +247,14 @@ struct Sentence {
     dropped: u64,
 }
 
-/// The address of a source; for IPv6 its first 64 bits.
+/// The address of a source. For IPv6, the first 64 bits of the address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Source {
     V4(u32),
     V6(u64),
 }
 
-/// A token bucket. It stores the tokens that are in use, and when that was last computed.
+/// A token bucket. The bucket stores the number of used tokens, and the time at which this number was computed.
 #[derive(Debug, Clone, Copy, Default)]
 struct Bucket {
     spent: f64,
@@ -260,7 +262,7 @@ struct Bucket {
 }
 
 impl Guard {
-    /// Creates an empty table. The secret keeps sources from choosing their slots in it.
+    /// Creates an empty table. Because of the secret, a source cannot choose its slot in the table.
     #[must_use]
     pub fn new(config: Bans, trunks: Vec<TrunkAcl>, secret: u64, now: Instant) -> Self {
         let table = Table {
@@ -275,14 +277,15 @@ impl Guard {
         Self { secret, table: Mutex::new(table) }
     }
 
-    /// Sets other rules from now on. A source that they exempt is not banned any more; other bans stay.
+    /// Replaces the rules. A ban ends if the new rules exempt its source; other bans stay.
     pub fn reconfigure(&self, config: Bans, trunks: Vec<TrunkAcl>) {
         let mut table = self.lock();
         let hosts = table.rules.hosts.clone();
         table.set_rules(Rules { config, trunks, hosts });
     }
 
-    /// Replaces the addresses that trunks are called at and registered with. Bans of these addresses end.
+    /// Replaces the addresses of the trunks' hosts: the destinations of calls and the registrars. Bans of these
+    /// addresses end.
     pub fn set_hosts(&self, hosts: impl IntoIterator<Item = IpAddr>) {
         let mut table = self.lock();
         let hosts: HashSet<Source> = hosts.into_iter().map(Source::of).collect();
@@ -326,13 +329,13 @@ impl Guard {
         Verdict::Take
     }
 
-    /// Records an offence. Returns whether it causes a ban.
+    /// Records an offence. Returns whether the offence leads to a ban.
     pub fn offend(&self, now: Instant, source: IpAddr, offence: Offence) -> bool {
         self.offence(&mut self.lock(), now, source, offence)
     }
 
-    /// Records that the server sends a request to this address. For an hour the address is not rate-limited, and is
-    /// banned only for guessing passwords. A ban for any other reason ends.
+    /// Records that the server sends a request to this address. For an hour the address has no rate limit, and is
+    /// banned only for guessing passwords. If the address is banned for another reason, the ban ends.
     pub fn call(&self, now: Instant, peer: IpAddr) {
         let mut table = self.lock();
         let now = table.since_start(now);
@@ -343,9 +346,9 @@ impl Guard {
         }
     }
 
-    /// Whether to write a log line about a source now. Returns the count of lines that were suppressed since the last
-    /// one, or `None` when this line is suppressed too. There is one line in 10 s for each source, and three lines in a
-    /// second for all sources.
+    /// Decides whether a log line about a source may be written now. Returns the number of lines that were suppressed
+    /// since the last written line. Returns `None` if this line is suppressed too. There is one line in 10 s for each
+    /// source, and there are three lines per second for all sources.
     pub fn complain(&self, now: Instant, source: IpAddr) -> Option<u64> {
         let mut table = self.lock();
         let table = &mut *table;
@@ -361,8 +364,8 @@ impl Guard {
         Some(others.max(u64::from(std::mem::take(&mut entry.kept_back))))
     }
 
-    /// Records that the source has authenticated. For an hour it is not one of the unknown sources, and its offences
-    /// with credentials and challenges are forgotten.
+    /// Records that the source has authenticated. For an hour the source does not count as unknown. The offences of the
+    /// source with credentials and challenges are deleted.
     pub fn acquaint(&self, now: Instant, source: IpAddr) {
         let mut table = self.lock();
         let now_ms = table.since_start(now);
@@ -377,7 +380,7 @@ impl Guard {
         }
     }
 
-    /// Returns the bans in force, the latest first.
+    /// Returns the bans that have not ended, latest first.
     #[must_use]
     pub fn bans(&self, now: Instant) -> Vec<Ban> {
         let table = self.lock();
@@ -395,7 +398,7 @@ impl Guard {
         bans
     }
 
-    /// Lifts the ban of this source and forgets its offences. Returns `false` if it was not banned.
+    /// Lifts the ban of this source and deletes its offences. Returns `false` if the source was not banned.
     pub fn unban(&self, now: Instant, source: IpAddr) -> bool {
         let mut table = self.lock();
         let now = table.since_start(now);
@@ -407,7 +410,7 @@ impl Guard {
         banned
     }
 
-    /// Returns the counts since the start of the server.
+    /// Returns the counters since the start of the server.
     #[must_use]
     pub fn counts(&self, now: Instant) -> Guarded {
         let table = self.lock();
@@ -452,7 +455,8 @@ impl Guard {
         true
     }
 
-    /// Returns the source's entry and creates it if there is none. Returns `None` only if the table has no slots.
+    /// Returns the entry of a source. Creates the entry if there is none. Returns `None` only if the table has no
+    /// slots.
     fn entry<'a>(&self, rules: &Rules, entries: &'a mut [Entry], now: u64, address: IpAddr) -> Option<&'a mut Entry> {
         let source = Source::of(address);
         let mut hasher = DefaultHasher::new();
@@ -504,13 +508,13 @@ impl Table {
     }
 
     fn since_start(&self, now: Instant) -> u64 {
-        // 0 means never.
+        // The value 0 is reserved for "never".
         1 + millis(now.saturating_duration_since(self.start))
     }
 }
 
 impl Bucket {
-    /// Takes a token and returns whether there was one. A rate of 0 means no limit.
+    /// Takes a token from the bucket. Returns `false` if there is no token. A rate of 0 means no limit.
     fn take(&mut self, now: u64, rate: u32) -> bool {
         if rate == 0 {
             return true;
@@ -546,7 +550,7 @@ impl Source {
     }
 }
 
-/// Whether the offence also bans addresses that the server has called.
+/// Returns whether the offence can also ban an address that the server has called.
 fn is_guessing(offence: Offence) -> bool {
     matches!(offence, Offence::Credentials | Offence::Challenge)
 }

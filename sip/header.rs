@@ -1,13 +1,14 @@
-//! Rules about header fields that need no parser: which fields belong to SIP itself, where a list value ends, and what
-//! a server adds to a Via.
+//! Rules for header fields. These rules need no parser: the fields that belong to SIP itself, the end of a value in a
+//! list, and the parameters that a server adds to a Via.
 
 use std::net::SocketAddr;
 
 use crate::compose::{push_ip, push_number};
 
-/// Whether the field is SIP's own bookkeeping or contains secrets. The application neither sees nor sets such a field.
+/// Returns whether SIP itself uses the field, or the field contains secrets. The application neither sees nor sets such
+/// a field.
 pub(crate) fn is_core(name: &[u8]) -> bool {
-    // Only names of the same length are compared, because every field of every message is checked.
+    // Only names of the same length are compared. This saves time, because every field of every message is checked.
     let core: &[&str] = match name.len() {
         1 => &["v", "f", "t", "i", "m", "l", "c", "e", "k", "u", "x", "r", "o"],
         2 => &["To"],
@@ -31,9 +32,9 @@ pub(crate) fn is_core(name: &[u8]) -> bool {
     core.iter().any(|core| core.as_bytes().eq_ignore_ascii_case(name))
 }
 
-/// Whether a field name is already in its canonical form: each word begins with a capital and continues in lower case,
-/// as in `User-Agent` and `P-Asserted-Identity`. Names that begin with `Sip-` are excluded, because the canonical names
-/// of RFC 3903 differ (`SIP-ETag`).
+/// Returns whether a field name is already in its canonical form: each word begins with a capital and continues in
+/// lower case, as in `User-Agent` and `P-Asserted-Identity`. Names that begin with `Sip-` are excluded, because RFC
+/// 3903 writes them differently (`SIP-ETag`).
 pub(crate) fn is_titled(name: &[u8]) -> bool {
     let is_titled = |word: &[u8]| {
         word.split_first().is_some_and(|(first, rest)| {
@@ -48,8 +49,8 @@ pub(crate) fn first_control(text: &[u8]) -> Option<usize> {
     text.iter().position(|&byte| byte < b' ')
 }
 
-/// Returns the length of the first value in a comma-separated list. Commas in quotes and angle brackets do not
-/// separate.
+/// Returns the length of the first value in a comma-separated list. Commas in quotes and in angle brackets are not
+/// separators.
 pub(crate) fn first_value_end(value: &[u8]) -> usize {
     if !value.contains(&b',') {
         return value.len();
@@ -72,7 +73,7 @@ pub(crate) fn first_value_end(value: &[u8]) -> usize {
     value.len()
 }
 
-/// Returns the values of a comma-separated list without the empty ones.
+/// Returns the values of a comma-separated list, without empty values.
 pub(crate) fn split_list(list: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = list;
     std::iter::from_fn(move || {
@@ -88,7 +89,7 @@ pub(crate) fn split_list(list: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// Returns the full name of a field in compact form (RFC 3261 §7.3.3 and later RFCs).
+/// Returns the full name of a header field whose name is in compact form (RFC 3261 §7.3.3 and later RFCs).
 pub(crate) fn in_full(letter: u8) -> Option<&'static str> {
     Some(match letter.to_ascii_lowercase() {
         b'a' => "Accept-Contact",
@@ -115,8 +116,8 @@ pub(crate) fn in_full(letter: u8) -> Option<&'static str> {
     })
 }
 
-/// Writes the Via hop with a new `received` and, if `rport`, a new `rport` parameter in place of its own ones (RFC 3261
-/// §18.2.1, RFC 3581 §4).
+/// Writes the Via hop with a new `received` parameter, and with a new `rport` parameter if `rport` is true (RFC 3261
+/// §18.2.1, RFC 3581 §4). If the hop already has these parameters, the old parameters are left out.
 pub(crate) fn push_received(out: &mut Vec<u8>, hop: &[u8], source: SocketAddr, rport: bool) {
     let mut quoted = false;
     let parts = hop.split(|&byte| {

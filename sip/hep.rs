@@ -1,5 +1,5 @@
-//! Encodes HEP version 3, the protocol that reports SIP messages to a capture server (Homer). A packet is a list of
-//! chunks, each with a vendor, a type and a length.
+//! The encoder for HEP version 3. With this protocol, SIP messages are copied to a capture server (Homer). A packet is
+//! a list of chunks. Each chunk has a vendor, a type and a length.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -7,25 +7,25 @@ use std::time::Duration;
 use crate::ladder::Seen;
 use crate::redact::redact;
 
-/// Longest payload in octets that fits a datagram together with the other chunks.
+/// Maximum payload, in octets, that fits into a datagram together with the other chunks.
 const MOST: usize = 60_000;
 
-/// The capture agent that reports messages.
+/// The capture agent, which is this server.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Agent {
-    /// Capture agent id (chunk 0x0c).
+    /// Id of the capture agent (chunk 0x0c).
     pub(crate) id: u32,
     /// Password of the capture server (chunk 0x0e).
     pub(crate) password: Option<String>,
 }
 
-/// Returns the packet for one message, with its secrets redacted. `at` is the time since 1970.
+/// Returns the packet for one message. Secrets in the message are redacted. `at` is the time since 1970.
 pub(crate) fn packet(agent: &Agent, seen: &Seen, at: Duration) -> Vec<u8> {
     let (from, to) = if seen.sent { (seen.local, seen.peer) } else { (seen.peer, seen.local) };
     let mut out = Vec::with_capacity(seen.data.len() + 160);
     out.extend_from_slice(b"HEP3\0\0");
     let ipv4 = from.ip().to_canonical().is_ipv4() && to.ip().to_canonical().is_ipv4();
-    // Address family as in socket(2), protocol number of IANA.
+    // The address family as in socket(2), and the protocol number of IANA.
     chunk(&mut out, 0x01, &[if ipv4 { 2 } else { 10 }]);
     chunk(&mut out, 0x02, &[if seen.transport.is_reliable() { 6 } else { 17 }]);
     for (address, offset) in [(from, 0), (to, 1)] {
@@ -40,7 +40,7 @@ pub(crate) fn packet(agent: &Agent, seen: &Seen, at: Duration) -> Vec<u8> {
     }
     chunk(&mut out, 0x09, &u32::try_from(at.as_secs()).unwrap_or(u32::MAX).to_be_bytes());
     chunk(&mut out, 0x0a, &at.subsec_micros().to_be_bytes());
-    // Protocol type 1 is SIP.
+    // The protocol type 1 means SIP.
     chunk(&mut out, 0x0b, &[1]);
     chunk(&mut out, 0x0c, &agent.id.to_be_bytes());
     if let Some(password) = &agent.password {
@@ -55,7 +55,7 @@ pub(crate) fn packet(agent: &Agent, seen: &Seen, at: Duration) -> Vec<u8> {
     out
 }
 
-/// Appends one chunk. Vendor 0 means a chunk of the HEP specification itself.
+/// Appends one chunk. The vendor 0 stands for the chunks of the HEP specification itself.
 fn chunk(out: &mut Vec<u8>, kind: u16, payload: &[u8]) {
     let length = u16::try_from(payload.len() + 6).unwrap_or(u16::MAX);
     for half in [0, kind, length] {
@@ -74,7 +74,7 @@ mod tests {
     use crate::leg::Transport;
     use crate::testing::instant;
 
-    /// Returns the chunks of a packet by type.
+    /// Returns the chunks of a packet. The key is the type of the chunk.
     fn decode(packet: &[u8]) -> BTreeMap<u16, Vec<u8>> {
         let half = |at: usize| u16::from_be_bytes([packet[at], packet[at + 1]]);
         assert_eq!((&packet[..4], usize::from(half(4))), (&b"HEP3"[..], packet.len()));

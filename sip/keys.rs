@@ -1,11 +1,12 @@
-//! Keys of the endpoint's tables. A key of a removed entry finds nothing, also after another entry took its place.
+//! Keys of the endpoint's tables. The key of a removed entry never finds another entry, even if a new entry uses the
+//! same slot.
 
-// Each table has a key type of its own, so that the key of one table cannot be used in another one.
+// Each table has its own key type, so that a key cannot be used in the wrong table.
 slotmap::new_key_type! {
-    /// An INVITE dialog usage.
+    /// Key of a leg, which is one INVITE session.
     pub(crate) struct LegId;
-    /// A client transaction.
+    /// Key of a client transaction.
     pub(crate) struct ClientId;
-    /// A server transaction.
+    /// Key of a server transaction.
     pub(crate) struct ServerId;
 }

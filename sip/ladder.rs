@@ -1,10 +1,11 @@
-//! The SIP ladder: every message of every live and recent call, as it was sent and received.
+//! The SIP ladder: every message of every live and recent call, exactly as it was sent or received.
 //!
-//! Three rings of bounded size keep the messages. A message whose Call-ID belongs to a leg is kept with its call. Calls
-//! are dropped as a whole: first ended calls, in the order of their ends, then live calls, oldest first. Messages of no
-//! leg have a ring of their own, and so have those of unknown sources, so that no scanner can push a call out. Only the
-//! Call-ID of a message is read. The octets are shared, not copied, unless they are part of a larger buffer. Messages
-//! are kept unchanged; a reader that shows them hides their secrets with [`redact`](crate::redact).
+//! Three rings of limited size store the messages. A message whose Call-ID belongs to a leg is stored with its call. If
+//! memory is short, a whole call is dropped: first ended calls, in the order of their ends, then live calls, oldest
+//! first. Messages that belong to no leg have a separate ring. Messages of unknown sources also have a separate ring,
+//! so that a scanner cannot displace a call. Only the Call-ID of a message is read. The octets are shared and not
+//! copied, unless they are part of a larger buffer. Messages are stored unchanged. A reader that shows messages hides
+//! their secrets with [`redact`](crate::redact).
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -16,38 +17,39 @@ use bytes::Bytes;
 use crate::header;
 use crate::leg::{LegKey, Transport};
 
-/// Most octets that are kept of one message. Ordinary SIP messages are far shorter.
+/// Maximum number of octets that are stored of one message. Ordinary SIP messages are much shorter.
 const MOST_OF_A_MESSAGE: usize = 16 * 1024;
-/// Most messages of one call. Beyond them the message in the middle is dropped, so that the first and the latest ones
-/// stay.
+/// Maximum number of messages of one call. Above this number, the message in the middle is dropped, so that the first
+/// and the latest messages stay.
 const MOST_OF_A_CALL: usize = 400;
-/// One call may use at most this fraction (1/16) of the calls' octets.
+/// One call may use at most this fraction (1/16) of the memory for calls.
 const SHARE_OF_A_CALL: usize = 16;
-/// Messages of no leg, and messages of unknown sources, have this fraction (1/8) of all octets each.
+/// The ring for messages without a leg has this fraction (1/8) of the whole memory. The ring for unknown sources has
+/// the same fraction.
 const SHARE_OF_THE_REST: usize = 8;
-/// Most messages in each of these two rings.
+/// Maximum number of messages in each of these two rings.
 const MOST_OF_THE_REST: usize = 2_000;
-/// Most legs that are remembered for one Call-ID. A call from the server to itself has two.
+/// Maximum number of legs that are stored for one Call-ID. A call from the server to itself has two legs.
 const MOST_LEGS: usize = 8;
-/// Messages of an ordinary call, for which memory is reserved at once.
+/// Number of messages in an ordinary call. Memory for this number is reserved at once.
 const USUAL: usize = 8;
-/// Latest messages that are searched for a new leg's INVITE and the messages before it.
+/// Number of the latest messages that are searched for the INVITE of a new leg and for earlier messages of the leg.
 const LOOK_BACK: usize = 8;
 
 /// One message that was sent or received.
 #[derive(Debug, Clone)]
 pub struct Seen {
-    /// When the message was sent or received.
+    /// Time at which the message was sent or received.
     pub at: Instant,
-    /// Whether the server sent it.
+    /// Whether the server sent the message. If not, the server received it.
     pub sent: bool,
     /// The transport of the message.
     pub transport: Transport,
-    /// The local address.
+    /// The local address of the message.
     pub local: SocketAddr,
-    /// The far end's address.
+    /// The address of the far end.
     pub peer: SocketAddr,
-    /// The message unchanged; only its first 16 KiB if it is longer.
+    /// The unchanged message. Of a longer message, only the first 16 KiB.
     pub data: Bytes,
 }
 
@@ -57,39 +59,39 @@ impl Seen {
     }
 }
 
-/// The messages with one Call-ID.
+/// The messages with the same Call-ID.
 #[derive(Debug, Clone, Default)]
 pub struct Trace {
     /// The Call-ID of the messages.
     pub sip_call_id: String,
-    /// The legs with this Call-ID: one, two for a call from the server to itself, none for a registration, OPTIONS or a
-    /// refused call.
+    /// The legs with this Call-ID. Usually there is one leg. A call from the server to itself has two legs. A
+    /// registration, an OPTIONS or a refused call has no leg.
     pub legs: Vec<LegKey>,
     /// The messages, oldest first.
     pub messages: Vec<Seen>,
-    /// Count of messages that were dropped because the call had too many.
+    /// Number of messages that were dropped because the call had too many messages.
     pub left_out: u64,
 }
 
 /// The amount of data in the rings.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Fill {
-    /// Count of Call-IDs that belong to a leg.
+    /// Number of Call-IDs that belong to a leg.
     pub calls: usize,
-    /// Count of all messages, those of no leg included.
+    /// Number of all messages, including messages without a leg.
     pub messages: usize,
-    /// Octets of all messages, with the overhead of each message.
+    /// Number of octets of all messages, including the overhead of each message.
     pub octets: usize,
 }
 
-/// The three rings. The driver fills them; other threads read them.
+/// The three rings. The driver fills the rings, and other threads read them.
 #[derive(Debug)]
 pub struct Ladder {
     rings: Mutex<Rings>,
 }
 
 impl Ladder {
-    /// Creates rings of `octets` octets in total.
+    /// Creates the rings. `octets` is the memory of all rings together.
     #[must_use]
     pub fn new(octets: usize) -> Self {
         let rest = octets / SHARE_OF_THE_REST;
@@ -106,10 +108,11 @@ impl Ladder {
         Self { rings: Mutex::new(rings) }
     }
 
-    /// Stores a message. `stranger` returns whether its source is unknown. It is called only if the Call-ID belongs to
-    /// no leg.
+    /// Stores a message. `stranger` returns whether the source is unknown. `stranger` is called only if the Call-ID
+    /// belongs to no leg.
     pub fn record(&self, mut seen: Seen, stranger: impl FnOnce() -> bool) {
-        // A message from a stream is a slice of a larger read buffer, which it would keep in memory.
+        // A message from a stream is a slice of a larger read buffer. The slice would keep the whole buffer in memory,
+        // so the message is copied.
         if seen.data.len() > MOST_OF_A_MESSAGE || (seen.transport.is_reliable() && !seen.sent) {
             let kept = seen.data.get(..MOST_OF_A_MESSAGE).unwrap_or(&seen.data);
             seen.data = Bytes::copy_from_slice(kept);
@@ -124,17 +127,18 @@ impl Ladder {
         }
     }
 
-    /// Records a new leg. Messages with this Call-ID belong to it from now on, and so do those that were just stored.
+    /// Records a new leg. From now on, messages with this Call-ID belong to the leg. The latest stored messages with
+    /// this Call-ID belong to the leg too.
     pub fn begin(&self, leg: LegKey, call_id: &[u8]) {
         self.lock().begin(leg, call_id);
     }
 
-    /// Records the end of a leg. Its call may now be dropped before live ones.
+    /// Records the end of a leg. From now on, the call of the leg may be dropped before live calls.
     pub fn end(&self, call_id: &[u8]) {
         self.lock().end(call_id);
     }
 
-    /// Returns the messages of these legs by Call-ID, oldest call first.
+    /// Returns the messages of these legs, grouped by Call-ID, oldest call first.
     #[must_use]
     pub fn of_legs(&self, legs: &[LegKey]) -> Vec<Trace> {
         let rings = self.lock();
@@ -142,7 +146,7 @@ impl Ladder {
         wanted.map(|call| rings.trace(call)).collect()
     }
 
-    /// Returns the messages with this Call-ID, whether they belong to a leg or not; `None` if there are none.
+    /// Returns the messages with this Call-ID, with or without a leg. Returns `None` if there are no such messages.
     #[must_use]
     pub fn of_call_id(&self, id: &str) -> Option<Trace> {
         let rings = self.lock();
@@ -154,13 +158,13 @@ impl Ladder {
         (!trace.messages.is_empty()).then_some(trace)
     }
 
-    /// Returns the latest messages from and to unknown sources, without those that belong to a leg.
+    /// Returns the latest messages from and to unknown sources, without messages that belong to a leg.
     #[must_use]
     pub fn strangers(&self) -> Vec<Seen> {
         self.lock().strangers.messages.iter().cloned().collect()
     }
 
-    /// Returns how full the rings are.
+    /// Returns the amount of data in the rings.
     #[must_use]
     pub fn fill(&self) -> Fill {
         let rings = self.lock();
@@ -179,18 +183,18 @@ impl Ladder {
 
 #[derive(Debug)]
 struct Rings {
-    /// Most octets of all calls.
+    /// Maximum number of octets of all calls.
     most: usize,
-    /// Octets of all calls now.
+    /// Current number of octets of all calls.
     octets: usize,
     /// Number of the next call.
     next: u64,
     by_call_id: HashMap<Arc<[u8]>, u64>,
     /// The calls by number, oldest first.
     calls: BTreeMap<u64, Call>,
-    /// Numbers of calls in the order of their ends. Some of these calls may have been dropped, or be live again.
+    /// Numbers of calls in the order of their ends. A call in this list may have been dropped, or may be live again.
     ended: VecDeque<u64>,
-    /// Messages of no leg: registrations, OPTIONS, refused calls.
+    /// Messages without a leg: registrations, OPTIONS and refused calls.
     others: Ring,
     strangers: Ring,
 }
@@ -200,7 +204,7 @@ struct Call {
     id: Arc<[u8]>,
     legs: Vec<LegKey>,
     live: usize,
-    /// Whether the call's number is in `ended`.
+    /// Whether the number of the call is in `ended`.
     queued: bool,
     messages: Vec<Seen>,
     octets: usize,
@@ -274,7 +278,8 @@ impl Rings {
         while self.octets > self.most && self.drop_one() {}
     }
 
-    /// Drops the call that ended first, or the oldest one when all are live. Returns `false` if there is none.
+    /// Drops the call that ended first. If all calls are live, drops the oldest call. Returns `false` if there is no
+    /// call.
     fn drop_one(&mut self) -> bool {
         let mut number = None;
         while let Some(ended) = self.ended.pop_front() {
@@ -293,7 +298,7 @@ impl Rings {
     }
 
     fn trace(&self, call: &Call) -> Trace {
-        // Includes messages that were refused before the leg existed, such as an INVITE without credentials.
+        // This includes messages that were refused before the leg existed, such as an INVITE without credentials.
         let mut messages = self.without_a_leg(&call.id);
         messages.extend_from_slice(&call.messages);
         messages.sort_by_key(|seen| seen.at);
@@ -323,7 +328,7 @@ impl Ring {
         }
     }
 
-    /// Removes and returns those of the last [`LOOK_BACK`] messages that have this Call-ID.
+    /// Removes and returns the messages with this Call-ID from the last [`LOOK_BACK`] messages.
     fn take_last(&mut self, id: &[u8]) -> Vec<Seen> {
         let mut taken = Vec::new();
         let last = self.messages.len().saturating_sub(LOOK_BACK);
@@ -338,13 +343,13 @@ impl Ring {
     }
 }
 
-/// Returns the value of the first Call-ID line. It does not read the message further than that line.
+/// Returns the value of the first Call-ID line. The function does not read the rest of the message after this line.
 pub(crate) fn call_id(data: &[u8]) -> Option<&[u8]> {
     let (mut start, mut at) = (0, 0);
     while start < data.len() {
         let end = header::first_control(data.get(at..)?).map_or(data.len(), |control| at + control);
         at = end + if data.get(end..).is_some_and(|rest| rest.starts_with(b"\r\n")) { 2 } else { 1 };
-        // Of the control characters only LF ends a line.
+        // Only the control character LF ends a line.
         if data.get(at - 1).is_some_and(|&byte| byte != b'\n') {
             continue;
         }

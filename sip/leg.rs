@@ -1,4 +1,5 @@
-//! The application's interface to legs: [`Command`]s go in, [`Event`]s come out. Plain data without behaviour.
+//! The application's interface to legs: [`Command`]s go in, [`Event`]s come out. This module contains only data and no
+//! behaviour.
 
 use std::fmt;
 use std::io;
@@ -12,13 +13,13 @@ use crate::directory::Directory;
 use crate::registrar::{Aor, Change};
 use crate::waiting::PendingCallGuard;
 
-/// The 128-bit key of one leg, i.e. of one INVITE dialog usage (RFC 3261 §12). The application chooses the key of an
-/// outgoing leg; the endpoint generates the key of an incoming one. The endpoint never reuses a key.
+/// The 128-bit key of one leg. A leg is one INVITE session with its dialog (RFC 3261 §12). The application chooses the
+/// key of an outgoing leg. The endpoint generates the key of an incoming leg, and never uses a key twice.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LegKey(pub u128);
 
 impl LegKey {
-    /// The key that no leg has.
+    /// A key that belongs to no leg.
     pub const NONE: Self = Self(0);
 }
 
@@ -35,14 +36,14 @@ pub type TrunkName = Arc<str>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Transport {
-    /// One message in a datagram; requests are retransmitted.
+    /// UDP: one message in each datagram. Requests are retransmitted.
     Udp,
-    /// Messages over TCP, framed by Content-Length (RFC 3261 §18.3).
+    /// TCP: Content-Length separates the messages (RFC 3261 §18.3).
     Tcp,
-    /// TCP framing over TLS (RFC 3261 §26.2.1).
+    /// TLS over TCP, with the framing of TCP (RFC 3261 §26.2.1).
     Tls,
-    /// One message in a WebSocket message (RFC 7118). Clients connect to the server; the server opens no WebSocket
-    /// connection.
+    /// WebSocket: one message in each WebSocket message (RFC 7118). Clients connect to the server. The server itself
+    /// opens no WebSocket connections.
     Ws,
     /// WebSocket over TLS.
     Wss,
@@ -52,14 +53,14 @@ impl Transport {
     /// All transports.
     pub const ALL: [Self; 5] = [Self::Udp, Self::Tcp, Self::Tls, Self::Ws, Self::Wss];
 
-    /// Whether the transport itself delivers messages in order or fails. The retransmission timers are off on such a
-    /// transport.
+    /// Returns whether the transport itself delivers messages in order or reports a failure. With such a transport, the
+    /// retransmission timers are off.
     #[must_use]
     pub fn is_reliable(self) -> bool {
         !matches!(self, Self::Udp)
     }
 
-    /// Returns the token of a Via header: `UDP`, `TCP`, `TLS`, `WS`, `WSS`.
+    /// Returns the name of the transport in a Via header: `UDP`, `TCP`, `TLS`, `WS` or `WSS`.
     #[must_use]
     pub fn token(self) -> &'static str {
         match self {
@@ -71,9 +72,9 @@ impl Transport {
         }
     }
 
-    /// Returns the value of a URI's `transport` parameter, which is also the scheme in `sip.listen`. RFC 3261 §26.2.2
-    /// deprecated `tls`, but most implementations write it. RFC 7118 uses `ws` for both WebSocket transports, so a
-    /// client cannot tell the two apart by it.
+    /// Returns the value for the `transport` parameter of a URI. The same word is the scheme in `sip.listen`. RFC 3261
+    /// §26.2.2 deprecated `tls`, but most implementations write it. RFC 7118 uses `ws` for both WebSocket transports,
+    /// so this value does not distinguish them.
     #[must_use]
     pub fn parameter(self) -> &'static str {
         match self {
@@ -85,7 +86,8 @@ impl Transport {
         }
     }
 
-    /// Returns the transport that a URI's `transport` parameter or a scheme in `sip.listen` names, in any case.
+    /// Returns the transport with this name. The name comes from the `transport` parameter of a URI or from a scheme in
+    /// `sip.listen`. Letter case is ignored.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
         [Self::Udp, Self::Tcp, Self::Tls, Self::Ws, Self::Wss]
@@ -93,13 +95,13 @@ impl Transport {
             .find(|transport| transport.parameter().eq_ignore_ascii_case(name))
     }
 
-    /// Whether the transport is encrypted, as `sips:` demands.
+    /// Returns whether the transport is encrypted, as `sips:` requires.
     #[must_use]
     pub fn is_secure(self) -> bool {
         matches!(self, Self::Tls | Self::Wss)
     }
 
-    /// The port of a URI without a port (RFC 3261 §19.1.2, RFC 7118 §8.1).
+    /// Returns the port for a URI that has no port (RFC 3261 §19.1.2, RFC 7118 §8.1).
     #[must_use]
     pub fn default_port(self) -> u16 {
         match self {
@@ -111,21 +113,22 @@ impl Transport {
     }
 }
 
-/// One header field, received or to be sent. A CR or LF in a value to be sent becomes a space.
+/// One header field that was received or will be sent. When it is sent, a CR or LF in the value becomes a space.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Header {
-    /// Field name as written, e.g. `X-Account`.
+    /// Field name as written, for example `X-Account`.
     pub name: String,
-    /// Field value, unfolded.
+    /// Unfolded field value.
     pub value: String,
 }
 
-/// The user name and password for the far end's digest challenges (RFC 3261 §22). `Debug` hides the password.
+/// The user name and password with which the endpoint answers digest challenges (RFC 3261 §22). `Debug` does not show
+/// the password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credentials {
-    /// Digest username.
+    /// The user name for Digest authentication.
     pub username: String,
-    /// Digest password.
+    /// The password for Digest authentication.
     pub password: String,
 }
 
@@ -135,151 +138,155 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// A command of the application to the endpoint. A command for a leg that has ended, or that does not fit the leg's
-/// state, is ignored. On a busy system hang-ups cross, so this is not an error.
+/// A command of the application to the endpoint. A command is ignored if its leg has ended, or if it does not fit the
+/// state of the leg. On a busy system a command often crosses a hang-up, so this is not an error.
 #[derive(Debug, Clone)]
 pub enum Command {
-    /// Starts an outgoing leg. Once the far end rings, the endpoint waits without a limit of its own; the application
-    /// ends the wait with [`Command::Hangup`] (RFC 3261 has Timer C for proxies only).
+    /// Starts an outgoing leg. After the far end has started to ring, the endpoint waits without a time limit. The
+    /// application ends the wait with [`Command::Hangup`]. (RFC 3261 has Timer C only for proxies.)
     Invite {
-        /// The key that the application chose.
+        /// The key of the new leg, which the application chose.
         leg: LegKey,
-        /// The call to place.
+        /// The parameters of the call.
         invite: Box<Outgoing>,
     },
     /// Starts an outgoing leg to the contacts that a user has registered, all at once or in order of preference (RFC
-    /// 3261 §16.6). A `gr` parameter in the Request-URI selects one of them (RFC 5627). If the user has no contact, the
-    /// leg ends at once with status 480. Until a contact answers, the leg accepts only [`Command::Hangup`]; then it is
-    /// a leg like any other.
+    /// 3261 §16.6). If the Request-URI has a `gr` parameter, only the contact of this instance is called (RFC 5627). If
+    /// the user has no contact, the leg ends at once with status 480. Until a contact answers, the leg accepts only
+    /// [`Command::Hangup`]. After the answer, it accepts the same commands as any other leg.
     Ring {
-        /// The key that the application chose.
+        /// The key of the new leg, which the application chose.
         leg: LegKey,
         /// The user whose phones are called.
         aor: Aor,
-        /// The call to place. Its Request-URI becomes the To URI; its next hop is ignored.
+        /// The parameters of the call. The Request-URI becomes the To URI, and the next hop is ignored.
         invite: Box<Outgoing>,
     },
-    /// Sends a provisional response (101 to 199) to an unanswered incoming leg. With `sdp` it starts early media. If
-    /// the INVITE had no offer, `sdp` is the server's offer, which only a reliable provisional response carries.
+    /// Sends a provisional response (101 to 199) to an unanswered incoming leg. With `sdp`, early media starts. If the
+    /// INVITE had no offer, `sdp` is the server's offer. In this case only a reliable provisional response contains it.
     Provisional {
         /// Key of the leg.
         leg: LegKey,
-        /// 101 to 199; any other value is sent as 180.
+        /// The status, 101 to 199. Any other value is sent as 180.
         status: u16,
-        /// The early media answer, or the offer.
+        /// The answer for early media, or the offer.
         sdp: Option<Bytes>,
-        /// Extra header fields.
+        /// Additional header fields of the response.
         headers: Vec<Header>,
     },
-    /// Answers an incoming leg with 200. The endpoint retransmits the 200 until the ACK comes (RFC 3261 §13.3.1.4), and
-    /// ends the leg with [`EndCause::AckTimeout`] when none has come after 64*T1.
+    /// Answers an incoming leg with 200. The endpoint retransmits the 200 until the ACK comes (RFC 3261 §13.3.1.4). If
+    /// no ACK has come after 64*T1, the leg ends with [`EndCause::AckTimeout`].
     Answer {
         /// Key of the leg.
         leg: LegKey,
-        /// The answer, or the offer if the INVITE had none.
+        /// The answer. If the INVITE had no offer, this is the offer.
         sdp: Bytes,
-        /// Extra header fields.
+        /// Additional header fields of the 200.
         headers: Vec<Header>,
     },
-    /// Refuses an incoming leg.
+    /// Refuses an incoming leg that is not answered.
     Reject {
         /// Key of the leg.
         leg: LegKey,
-        /// 300 to 699; any other value is sent as 480.
+        /// The status, 300 to 699. Any other value is sent as 480.
         status: u16,
-        /// Reason phrase; the RFC's phrase when `None`.
+        /// The reason phrase. If `None`, the phrase of the RFC is used.
         reason: Option<String>,
-        /// Extra header fields (`Retry-After`, `Contact` of a 3xx, ...).
+        /// Additional header fields of the response, for example `Retry-After`, or the `Contact` of a 3xx.
         headers: Vec<Header>,
     },
-    /// Ends the leg in any state: with CANCEL (or with BYE, if a 200 crossed it), with a final response, or with BYE.
+    /// Ends the leg in any state: with CANCEL, with a final response, or with BYE. If a 200 crosses the CANCEL, BYE
+    /// follows.
     Hangup {
         /// Key of the leg.
         leg: LegKey,
-        /// The final status for an incoming leg that is not answered yet; otherwise unused.
+        /// The final status, used only for an incoming leg that is not answered yet.
         status: u16,
-        /// The value of a Reason header (RFC 3326), e.g. `Q.850;cause=16`.
+        /// The value of a Reason header (RFC 3326), for example `Q.850;cause=16`.
         reason: Option<String>,
-        /// Extra header fields of the BYE or the final response.
+        /// Additional header fields of the BYE or of the final response.
         headers: Vec<Header>,
     },
-    /// Accepts the offer of [`Event::Offered`].
+    /// Accepts the offer in [`Event::Offered`].
     AnswerOffer {
         /// Key of the leg.
         leg: LegKey,
-        /// The answer, or the offer if the request had none.
+        /// The answer. If the request had no offer, this is the offer.
         sdp: Bytes,
     },
-    /// Refuses the offer of [`Event::Offered`]. The session continues unchanged.
+    /// Refuses the offer in [`Event::Offered`]. The session continues without a change.
     RejectOffer {
         /// Key of the leg.
         leg: LegKey,
-        /// 400 to 699, usually 488.
+        /// The status, 400 to 699; usually 488.
         status: u16,
-        /// Reason phrase; the RFC's phrase when `None`.
+        /// The reason phrase. If `None`, the phrase of the RFC is used.
         reason: Option<String>,
-        /// Extra header fields (`Warning`, ...).
+        /// Additional header fields of the response, for example `Warning`.
         headers: Vec<Header>,
     },
-    /// Sends a re-INVITE. The result is [`Event::OfferAnswered`] or [`Event::OfferRejected`]. Glare (491) is retried as
-    /// in RFC 3261 §14.1. Only one offer may be outstanding: a second one is rejected with status 491.
+    /// Sends a re-INVITE with an offer. The result is [`Event::OfferAnswered`] or [`Event::OfferRejected`]. If two
+    /// offers cross (glare, 491), the offer is sent again as RFC 3261 §14.1 describes. Only one offer may be open at a
+    /// time. A second offer is rejected with status 491.
     Offer {
         /// Key of the leg.
         leg: LegKey,
-        /// The offer.
+        /// The new offer.
         sdp: Bytes,
     },
-    /// Sends a re-INVITE in a recording session; otherwise as [`Command::Offer`].
+    /// Sends a re-INVITE in a session with a recording server. This command is otherwise the same as
+    /// [`Command::Offer`].
     OfferRecording {
         /// Key of the leg.
         leg: LegKey,
-        /// The offer.
+        /// The new offer.
         sdp: Bytes,
-        /// The recording metadata from now on (`application/rs-metadata+xml`).
+        /// The new recording metadata (`application/rs-metadata+xml`).
         metadata: Bytes,
     },
-    /// Sends an INFO with this body in the dialog. The response is not reported.
+    /// Sends an INFO with this body in the dialog. The response to the INFO is not reported.
     Info {
         /// Key of the leg.
         leg: LegKey,
-        /// The media type, e.g. `application/dtmf-relay`.
+        /// The media type of the body, for example `application/dtmf-relay`.
         content_type: String,
         /// The body of the INFO.
         body: Bytes,
     },
-    /// Asks the far end of an established leg to call another party (REFER, RFC 3515). The response is reported with
-    /// [`Event::ReferAnswered`], the progress with [`Event::ReferProgress`]. Only one REFER may be outstanding: a
-    /// second one is answered with status 491.
+    /// Asks the far end of an established leg to call another party (REFER, RFC 3515). [`Event::ReferAnswered`] reports
+    /// the response, and [`Event::ReferProgress`] reports the progress. Only one REFER may be open at a time. A second
+    /// REFER is answered with status 491.
     Refer {
         /// Key of the leg.
         leg: LegKey,
-        /// The party to call, and the party on whose behalf it is called.
+        /// The party to call, and the party that requests the call.
         refer: Box<Refer>,
     },
-    /// Answers [`Event::Referred`].
+    /// Answers a REFER that [`Event::Referred`] reported.
     AnswerRefer {
         /// Key of the leg.
         leg: LegKey,
-        /// 202 to accept, 300 to 699 to refuse; any value outside 200 to 699 is sent as 603.
+        /// The status: 202 to accept, 300 to 699 to refuse. A value outside 200 to 699 is sent as 603.
         status: u16,
     },
-    /// Reports the progress of the call that the far end asked for: sends NOTIFY with this status line. A status of 200
-    /// or above ends the subscription.
+    /// Sends a NOTIFY with the progress of the call that the far end requested. A status of 200 or more ends the
+    /// subscription.
     NotifyRefer {
         /// Key of the leg.
         leg: LegKey,
-        /// The status of that call, 100 to 699.
+        /// The status of the requested call, 100 to 699.
         status: u16,
     },
-    /// Ends a dialog of an earlier process that was killed: sends one BYE along the dialog's route. The outcome is not
-    /// reported. A far end that is reachable only through its own WebSocket connection gets no BYE.
+    /// Ends a dialog of an earlier process that was killed. The endpoint sends one BYE along the route of the dialog.
+    /// The outcome is not reported. If the far end can be reached only through its own WebSocket connection, no BYE is
+    /// sent.
     End(Box<DialogState>),
-    /// Replaces the directory of users with a password. Existing registrations stay until they expire.
+    /// Replaces the directory of the users that have a password. Existing registrations stay until they expire.
     Directory(Arc<Directory>),
 }
 
 impl Command {
-    /// The leg of the command; [`LegKey::NONE`] when it has none.
+    /// Returns the leg of the command. [`LegKey::NONE`] if the command has no leg.
     #[must_use]
     pub fn leg(&self) -> LegKey {
         match self {
@@ -305,11 +312,11 @@ impl Command {
 /// A REFER that the server sends.
 #[derive(Debug, Clone)]
 pub struct Refer {
-    /// The URI that the far end is to call. Header fields in it (`?Replaces=...`) are kept.
+    /// The URI that the far end shall call. Header fields in the URI (`?Replaces=...`) are kept.
     pub refer_to: String,
-    /// The URI of the party that asks for the call (Referred-By, RFC 3892).
+    /// The URI of the party that requests the call (Referred-By, RFC 3892).
     pub referred_by: Option<String>,
-    /// Extra header fields.
+    /// Additional header fields of the REFER.
     pub headers: Vec<Header>,
 }
 
@@ -318,15 +325,15 @@ pub struct Refer {
 pub struct Referred {
     /// The URI to call, without its header fields.
     pub uri: String,
-    /// The decoded header fields of the URI, without Replaces.
+    /// The decoded header fields of the URI. Replaces is not included.
     pub headers: Vec<Header>,
-    /// The decoded value of Replaces in the URI (RFC 3891): the new call replaces this dialog.
+    /// The decoded value of Replaces in the URI (RFC 3891). The new call replaces the dialog that this value names.
     pub replaces: Option<String>,
-    /// The server's leg that `replaces` names, if there is one.
+    /// The server's leg that has the dialog in `replaces`, if there is such a leg.
     pub replaced: Option<LegKey>,
     /// The value of Referred-By (RFC 3892).
     pub referred_by: Option<String>,
-    /// The user of the URI, if its host is one of this server's.
+    /// The user of the URI, if the host of the URI is a host of this server.
     pub own_user: Option<String>,
 }
 
@@ -334,229 +341,235 @@ pub struct Referred {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Prack {
-    /// Neither offered nor accepted: `Require: 100rel` gets 420.
+    /// Reliable provisional responses are neither offered nor accepted. A request with `Require: 100rel` gets 420.
     Off,
-    /// Offered to called parties with Supported, and used with callers that require it.
+    /// Reliable provisional responses are offered to called parties (Supported header), and used with callers that
+    /// require them.
     #[default]
     Supported,
-    /// Required of called parties, and used with every caller that supports it.
+    /// Reliable provisional responses are required of called parties, and used with every caller that supports them.
     Required,
 }
 
-/// The account and user of a caller that did not come from a trunk.
+/// The account and user of a caller that is not a trunk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
-    /// The account that the caller belongs to.
+    /// The account to which the caller belongs.
     pub account: Arc<str>,
-    /// The user that authenticated with a password; `None` for a caller that is known by a domain's networks.
+    /// The user that authenticated with a password. `None` if the server recognised the caller by the networks of a
+    /// domain.
     pub username: Option<Arc<str>>,
-    /// The account's domain that was called.
+    /// The domain of the account that was called.
     pub domain: Option<Arc<str>>,
 }
 
-/// An outgoing call to place.
+/// The parameters of an outgoing call.
 #[derive(Debug, Clone, Default)]
 pub struct Outgoing {
-    /// Request-URI, `sip:...`.
+    /// The Request-URI, for example `sip:x@host`.
     pub request_uri: String,
-    /// SIP URI that determines where the request is sent, by its host, port and `transport`. With `None` the
-    /// Request-URI determines it. This URI does not become a Route header.
+    /// A SIP URI whose host, port and `transport` determine the destination of the request. With `None`, the
+    /// Request-URI determines the destination. This URI does not become a Route header.
     pub next_hop: Option<String>,
-    /// User part of the From URI.
+    /// The user part of the From URI.
     pub from_user: String,
-    /// Display name of From.
+    /// The display name in From.
     pub from_display: Option<String>,
-    /// Host of the From URI; the advertised host when `None`.
+    /// The host of the From URI. If `None`, the advertised host is used.
     pub from_host: Option<String>,
-    /// To URI, if it differs from the Request-URI.
+    /// The To URI. `None` if it is the same as the Request-URI.
     pub to: Option<String>,
-    /// Call-ID, which must be unique (RFC 3261 §8.1.1.4). The endpoint generates one when `None`.
+    /// The Call-ID, which must be unique (RFC 3261 §8.1.1.4). If `None`, the endpoint generates a Call-ID.
     pub call_id: Option<String>,
-    /// Extra header fields. Fields that the endpoint writes itself (Via, Route, CSeq, ...) are skipped.
+    /// Additional header fields of the INVITE. Fields that the endpoint writes itself (Via, Route, CSeq, ...) are
+    /// skipped.
     pub headers: Vec<Header>,
-    /// The trunk that carries the call. A TLS connection uses the trunk's certificates and authorities. The trunk's
-    /// limits may refuse the call with [`EndCause::TrunkFull`].
+    /// The trunk over which the call goes. A TLS connection uses the certificates and authorities of the trunk. The
+    /// limits of the trunk may refuse the call with [`EndCause::TrunkFull`].
     pub trunk: Option<TrunkName>,
-    /// Credentials for 401 and 407.
+    /// Credentials for challenges (401 and 407).
     pub credentials: Option<Credentials>,
-    /// The realm of `credentials`. With it, the first INVITE already names the user in an Authorization header, so that
-    /// a server that would accept the call without a password asks for one. The INVITE must go to a single host that
-    /// may see a hash of the password.
+    /// The realm of `credentials`. If set, the first INVITE already has an Authorization header with the user name.
+    /// Some servers would accept the call without a password; with this header they send a challenge. The INVITE must
+    /// go to a single host, and this host may see a hash of the password.
     pub realm: Option<String>,
-    /// The incoming leg that causes this one. Its Max-Forwards is counted down, and a call that returns to the server
-    /// on the same path is recognised as a loop.
+    /// The incoming leg that leads to this call. Max-Forwards is one less than in the incoming leg. If the call returns
+    /// to the server on the same path, it is recognised as a loop.
     pub on_behalf_of: Option<LegKey>,
-    /// Value of Replaces (RFC 3891).
+    /// The value of a Replaces header (RFC 3891).
     pub replaces: Option<String>,
-    /// Use of reliable provisional responses; [`crate::Config::prack`] when `None`.
+    /// Use of reliable provisional responses. If `None`, [`crate::Config::prack`] is used.
     pub prack: Option<Prack>,
-    /// The application has other routes. A destination that does not respond is given up after
+    /// Whether the application has other routes. If so, the call fails when the destination does not respond within
     /// [`crate::Config::failover_ms`].
     pub impatient: bool,
-    /// The accounts that pay for the call; it may use their trunks. [`crate::Config::allow_networks`] decides which
-    /// other destinations it may have besides those trunks and registered phones. Empty: the operator, who may call any
-    /// address.
+    /// The accounts that pay for the call. The call may use the trunks of these accounts and registered phones.
+    /// [`crate::Config::allow_networks`] decides about other destinations. If empty, the operator makes the call, who
+    /// may call any address.
     pub accounts: Vec<Arc<str>>,
-    /// The offer. Empty: the far end makes the offer (RFC 3261 §13.2.1).
+    /// The offer. If empty, the far end sends the offer (RFC 3261 §13.2.1).
     pub sdp: Bytes,
-    /// A second offer for a far end that refuses `sdp` with 488 or 606. Empty: no second offer.
+    /// A second offer, which is sent if the far end refuses `sdp` with 488 or 606. Empty if there is no second offer.
     pub second_offer: Bytes,
-    /// Metadata of the recorded session (`application/rs-metadata+xml`); makes this call a recording session towards a
+    /// Metadata of the recorded session (`application/rs-metadata+xml`). If set, this call is a session with a
     /// recording server (RFC 7866).
     pub recording: Option<Bytes>,
 }
 
-/// A report of the endpoint. The events of one leg come in order. [`Event::Ended`] is the last one and comes exactly
-/// once.
+/// An event of the endpoint. The events of one leg come in order. [`Event::Ended`] is the last event of a leg and comes
+/// exactly once.
 #[derive(Debug, Clone)]
 pub enum Event {
-    /// An INVITE was received and answered with 100 Trying.
+    /// An INVITE was received. The endpoint has answered it with 100 Trying.
     Incoming {
-        /// The key that the endpoint generated.
+        /// The key of the new leg, which the endpoint generated.
         leg: LegKey,
-        /// The incoming call.
+        /// The data of the incoming call.
         incoming: Box<Incoming>,
     },
     /// A provisional response above 100 was received.
     Provisional {
         /// Key of the leg.
         leg: LegKey,
-        /// 101 to 199.
+        /// The status, 101 to 199.
         status: u16,
-        /// Reason phrase.
+        /// The reason phrase.
         reason: String,
-        /// The early media answer.
+        /// The SDP answer for early media, if the response has one.
         sdp: Option<Bytes>,
-        /// Header fields, as in [`Incoming::headers`].
+        /// Header fields of the response, selected as for [`Incoming::headers`].
         headers: Vec<Header>,
     },
-    /// The far end answered; the ACK was sent.
+    /// The far end answered, and the endpoint sent the ACK.
     Answered {
         /// Key of the leg.
         leg: LegKey,
-        /// The answer of the 200, or of a reliable provisional response from the same phone. `None` if neither had one
-        /// (another provisional response may have carried it), or if the 200 carried an offer, which [`Event::Offered`]
-        /// reported.
+        /// The SDP answer in the 200, or in a reliable provisional response from the same phone. `None` if neither had
+        /// an answer; another provisional response may have had one. Also `None` if the 200 had an offer, which
+        /// [`Event::Offered`] reported.
         sdp: Option<Bytes>,
-        /// Header fields, as in [`Incoming::headers`].
+        /// Header fields of the 200, selected as for [`Incoming::headers`].
         headers: Vec<Header>,
-        /// The dialog for [`Command::End`]; `None` for an internal call, which uses no SIP.
+        /// The dialog for [`Command::End`]. `None` for an internal call, which uses no SIP.
         dialog: Option<Box<DialogState>>,
     },
-    /// The ACK to one of the server's 200s was received.
+    /// The far end acknowledged a 200 of the server.
     Acknowledged {
         /// Key of the leg.
         leg: LegKey,
-        /// The answer, if the 200 carried the offer.
+        /// The SDP answer in the ACK, if the 200 had the offer.
         sdp: Option<Bytes>,
     },
-    /// An offer of the far end: in a re-INVITE, in an UPDATE or PRACK with SDP, or in a reliable provisional response
-    /// or 200 to an INVITE without an offer. The last case comes before [`Event::Provisional`] or [`Event::Answered`].
-    /// The application must reply with [`Command::AnswerOffer`] or [`Command::RejectOffer`], and reply to several
-    /// offers in their order.
+    /// The far end sent an offer. The offer may be in a re-INVITE, or in an UPDATE or PRACK with SDP. If the INVITE of
+    /// the server had no offer, the offer may also be in a reliable provisional response or in the 200. In this last
+    /// case the event comes before [`Event::Provisional`] or [`Event::Answered`]. The application must reply with
+    /// [`Command::AnswerOffer`] or [`Command::RejectOffer`]. Several offers must be answered in their order.
     Offered {
         /// Key of the leg.
         leg: LegKey,
-        /// The offer; `None` asks the application for an offer.
+        /// The offer. If `None`, the application must send an offer.
         sdp: Option<Bytes>,
-        /// Whether the offer may be refused with an error response. An offer in a PRACK, or in a response to an INVITE
-        /// without an offer, may not: the answer then refuses each of its streams instead (RFC 6337 §2.3).
+        /// Whether an error response may refuse the offer. An offer in a PRACK may not be refused, nor an offer in a
+        /// response to an INVITE without an offer. Instead, the answer may refuse each stream of the offer (RFC 6337
+        /// §2.3).
         refusable: bool,
     },
-    /// The far end answered the offer of a re-INVITE, or of a reliable provisional response, that the server sent.
+    /// The far end answered an offer of the server. The offer was in a re-INVITE or in a reliable provisional response.
     OfferAnswered {
         /// Key of the leg.
         leg: LegKey,
-        /// The answer; empty if the far end sent none.
+        /// The SDP answer. Empty if the far end sent no answer.
         sdp: Bytes,
     },
-    /// The far end refused the server's re-INVITE. The session continues unchanged.
+    /// The far end refused a re-INVITE of the server. The session continues without a change.
     OfferRejected {
         /// Key of the leg.
         leg: LegKey,
-        /// The far end's status; 408 when no final response came, 491 when another offer was outstanding.
+        /// The status of the far end. 408 if no final response came, 491 if another offer was open.
         status: u16,
     },
-    /// An INFO with digits (`application/dtmf-relay`, `application/dtmf`) or without a Content-Type was received and
-    /// answered with 200. An INFO of another type is answered with 415 and not reported.
+    /// An INFO with digits (`application/dtmf-relay`, `application/dtmf`) or without a Content-Type was received. The
+    /// endpoint has answered it with 200. An INFO of another type gets 415 and is not reported.
     Info {
         /// Key of the leg.
         leg: LegKey,
-        /// The Content-Type of the INFO; empty if there was none.
+        /// The Content-Type of the INFO. Empty if the INFO had no Content-Type.
         content_type: String,
         /// The body of the INFO.
         body: Bytes,
     },
     /// The session must be refreshed with an offer (RFC 4028), because the far end does not support UPDATE. The
-    /// application should send [`Command::Offer`]; otherwise the leg ends when its session expires.
+    /// application should send [`Command::Offer`]. If it does not, the leg ends when its session expires.
     RefreshDue {
         /// Key of the leg.
         leg: LegKey,
     },
     /// The far end asks the server to call another party (REFER). The application must reply with
-    /// [`Command::AnswerRefer`], and after a 202 with [`Command::NotifyRefer`].
+    /// [`Command::AnswerRefer`]. After a 202, it must report the progress with [`Command::NotifyRefer`].
     Referred {
         /// Key of the leg.
         leg: LegKey,
         /// The party to call.
         referred: Box<Referred>,
     },
-    /// The far end's response to the server's REFER.
+    /// The far end responded to a REFER of the server.
     ReferAnswered {
         /// Key of the leg.
         leg: LegKey,
-        /// Status of the response; 408 when no response came, 491 when another REFER was outstanding. From 300 on, no
-        /// progress follows.
+        /// The status of the response. 408 if no response came, 491 if another REFER was open. After a status of 300 or
+        /// more, no progress follows.
         status: u16,
     },
-    /// The progress of the call that the server asked the far end for (NOTIFY).
+    /// The progress of the call that the server requested from the far end (NOTIFY).
     ReferProgress {
         /// Key of the leg.
         leg: LegKey,
-        /// The status that the called party returned; 100 while there is none.
+        /// The status from the called party. 100 if the called party has not responded yet.
         status: u16,
-        /// Whether this is the last report.
+        /// Whether this report is the last report.
         done: bool,
     },
     /// The leg has ended.
     Ended {
         /// Key of the leg.
         leg: LegKey,
-        /// Why the leg ended.
+        /// The reason why the leg ended.
         cause: EndCause,
-        /// The SIP status that ended the leg, if there was one: the far end's, or the server's to an unanswered call.
+        /// The SIP status that ended the leg, if a status ended it. For an unanswered call this may be the server's own
+        /// status, otherwise it is the far end's status.
         status: Option<u16>,
-        /// The value of the Reason header (RFC 3326) if the far end sent one, else the reason phrase.
+        /// The value of the Reason header (RFC 3326), if the far end sent this header. Otherwise the reason phrase.
         reason: Option<String>,
-        /// Header fields of the message that ended the leg, as in [`Incoming::headers`].
+        /// Header fields of the message that ended the leg, selected as for [`Incoming::headers`].
         headers: Vec<Header>,
     },
-    /// One message of the leg, for an event log. Only with [`crate::Config::trace`]. The INVITE that created an
-    /// incoming leg is reported by [`Event::Incoming`] alone.
+    /// One message of the leg, for an event log. Emitted only with [`crate::Config::trace`]. The INVITE that created an
+    /// incoming leg is not traced, because [`Event::Incoming`] reports it.
     Trace {
         /// Key of the leg.
         leg: LegKey,
-        /// Whether the server sent the message.
+        /// Whether the server sent the message. If not, the server received it.
         sent: bool,
-        /// The far end's address.
+        /// The address of the far end.
         peer: SocketAddr,
         /// The transport of the message.
         transport: Transport,
-        /// The message in short: `INVITE sip:...`, `200 OK (INVITE)`. A retransmission ends in ` (retransmission)`.
+        /// A short text of the message, for example `INVITE sip:...` or `200 OK (INVITE)`. The text of a retransmission
+        /// ends in ` (retransmission)`.
         line: String,
     },
-    /// A phone registered, refreshed or removed its registration, or the registration expired.
+    /// A binding changed: a phone registered, refreshed or removed its registration, or the registration expired.
     Binding(Change),
-    /// A request had a wrong password or named an unknown user. A request without credentials, which is then
-    /// challenged, is no failure: every client begins with one.
+    /// A request had a wrong password or named an unknown user. A request without credentials gets a challenge and is
+    /// not reported, because every client begins with such a request.
     AuthenticationFailed(Box<RefusedRequest>),
-    /// A caller is in no trunk's networks and has neither a certificate nor a password. In a flood only some of these
-    /// requests are reported ([`RefusedRequest::line`]).
+    /// The caller is in no trunk's networks and has neither a certificate nor a password. In a flood, only some of
+    /// these requests are reported ([`RefusedRequest::line`]).
     Stranger(Box<RefusedRequest>),
 }
 
-/// A request that was refused before a leg was created. Its texts contain no control characters and have at most 64
-/// characters each, the Call-ID 256.
+/// A request that was refused before a leg was created. The texts contain no control characters. Each text has at most
+/// 64 characters, the Call-ID at most 256.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RefusedRequest {
     /// The source address of the request.
@@ -565,22 +578,22 @@ pub struct RefusedRequest {
     pub transport: Transport,
     /// The method: `REGISTER` or `INVITE`.
     pub method: String,
-    /// The user that its credentials name; empty without credentials.
+    /// The user name in the credentials of the request. Empty if the request has no credentials.
     pub username: String,
-    /// User of the From URI.
+    /// The user of the From URI.
     pub from: String,
-    /// User of the Request-URI; user of the To URI if the Request-URI has none.
+    /// The user of the Request-URI. If the Request-URI has no user, the user of the To URI.
     pub to: String,
-    /// The value of its Call-ID header.
+    /// The value of the Call-ID header of the request.
     pub sip_call_id: String,
-    /// The reason for the refusal, as text for the log.
+    /// The reason for the refusal, as a text for the log.
     pub why: String,
-    /// The count of log lines that were suppressed before this one; `None` when this request's own line is suppressed
+    /// The number of log lines that were suppressed before this line. `None` if the line of this request is suppressed
     /// too.
     pub line: Option<u64>,
 }
 
-/// Borrows the leg of an event, shared or mutable as the event is borrowed.
+/// Returns a reference to the leg of an event, shared or mutable like the reference to the event.
 macro_rules! leg_of {
     ($event:expr) => {
         match $event {
@@ -604,13 +617,13 @@ macro_rules! leg_of {
 }
 
 impl Event {
-    /// The leg of the event; [`LegKey::NONE`] when it has none.
+    /// Returns the leg of the event. [`LegKey::NONE`] if the event has no leg.
     #[must_use]
     pub fn leg(&self) -> LegKey {
         leg_of!(self).copied().unwrap_or(LegKey::NONE)
     }
 
-    /// Moves the event to another leg: the leg that forked reports the events of its branches.
+    /// Changes the leg of the event. A leg that forked reports the events of its branches in this way.
     pub(crate) fn set_leg(&mut self, key: LegKey) {
         if let Some(leg) = leg_of!(self) {
             *leg = key;
@@ -618,7 +631,7 @@ impl Event {
     }
 }
 
-/// Why a leg ended.
+/// The reason why a leg ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum EndCause {
     /// The far end sent BYE.
@@ -627,28 +640,28 @@ pub enum EndCause {
     LocalHangup,
     /// The far end cancelled its INVITE.
     Cancelled,
-    /// The far end sent a final response of 300 to 699, or refused a re-INVITE with 408 or 481 (RFC 3261 §14.1).
+    /// The far end sent a final response of 300 to 699, or responded to a re-INVITE with 408 or 481 (RFC 3261 §14.1).
     Rejected,
     /// The far end did not respond to a request (Timers B, F).
     Timeout,
-    /// The host name of the destination has no address.
+    /// The host name of the destination does not resolve to an address.
     Unresolved,
-    /// No listening socket has the transport and address family of the destination.
+    /// No socket of this server has the transport and address family of the destination.
     NoSocket,
-    /// The connection could not be opened, or it broke before a response.
+    /// The connection could not be opened, or was lost before a response came.
     Unconnected(io::ErrorKind),
-    /// The far end did not acknowledge the server's 200 or its reliable provisional response.
+    /// The far end did not acknowledge a 200 or a reliable provisional response of the server.
     AckTimeout,
     /// The session timer expired (RFC 4028 §10).
     SessionExpired,
-    /// [`crate::Config::max_legs`] or [`crate::Config::max_transactions`] is reached.
+    /// The limit [`crate::Config::max_legs`] or [`crate::Config::max_transactions`] is reached.
     Overload,
-    /// The trunk's [`crate::Trunk::max_calls`] or [`crate::Trunk::max_cps`] is reached.
+    /// The limit [`crate::Trunk::max_calls`] or [`crate::Trunk::max_cps`] of the trunk is reached.
     TrunkFull,
-    /// The command could not be turned into a request, because a URI in it is malformed.
+    /// The command could not be turned into a request, because a URI in the command is malformed.
     Invalid,
-    /// The call's accounts may not call that address: [`crate::Config::allow_networks`] does not contain it, or it
-    /// belongs to another account's trunk.
+    /// The accounts of the call may not call the address. [`crate::Config::allow_networks`] does not contain the
+    /// address, or the address belongs to another account's trunk.
     Forbidden,
 }
 
@@ -676,20 +689,20 @@ impl fmt::Display for EndCause {
     }
 }
 
-/// An incoming call, as its INVITE describes it.
+/// The data of an incoming call, from its INVITE.
 #[derive(Debug, Clone)]
 pub struct Incoming {
-    /// Request-URI as received.
+    /// The Request-URI as received.
     pub request_uri: String,
-    /// URI of the To header.
+    /// The URI in the To header.
     pub to_uri: String,
-    /// URI of the From header.
+    /// The URI in the From header.
     pub from_uri: String,
-    /// User of the From URI with percent escapes decoded; empty if it has none.
+    /// The user of the From URI; percent escapes are decoded. Empty if the URI has no user.
     pub from_user: String,
-    /// Display name of the From header.
+    /// The display name in the From header.
     pub from_display: Option<String>,
-    /// User of the Request-URI with percent escapes decoded; empty if it has none.
+    /// The user of the Request-URI; percent escapes are decoded. Empty if the URI has no user.
     pub to_user: String,
     /// The value of the Call-ID header.
     pub sip_call_id: String,
@@ -697,19 +710,19 @@ pub struct Incoming {
     pub source: SocketAddr,
     /// The transport of the INVITE.
     pub transport: Transport,
-    /// The trunk that the call came from, if any.
+    /// The trunk from which the call came, if it came from a trunk.
     pub trunk: Option<TrunkName>,
-    /// The caller's account and user, if the call came from no trunk.
+    /// The account and user of the caller, if the call did not come from a trunk.
     pub caller: Option<Caller>,
-    /// All header fields except those for SIP's own routing, dialogs and bodies: `X-*`, P-Asserted-Identity, Diversion,
-    /// User-to-User, ...
+    /// The header fields for the application, for example `X-*`, P-Asserted-Identity, Diversion and User-to-User.
+    /// Fields that SIP needs for routing, dialogs and bodies are not included.
     pub headers: Vec<Header>,
-    /// The body, if it is SDP.
+    /// The body of the INVITE, if it is SDP.
     pub offer: Option<Bytes>,
-    /// The server's leg that the call is to replace (Replaces, RFC 3891).
+    /// The server's leg that the call asks to replace (Replaces, RFC 3891).
     pub replaces: Option<LegKey>,
-    /// The dialog for [`Command::End`], once the call is answered.
+    /// The dialog for [`Command::End`], valid when the call is answered.
     pub dialog: Option<Box<DialogState>>,
-    /// A guard to drop once the application has acted on the call. While many calls wait, new ones are refused.
+    /// A guard that the application must drop when it has acted on the call. If many calls wait, new calls are refused.
     pub waiting: PendingCallGuard,
 }

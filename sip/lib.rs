@@ -8,8 +8,9 @@
 //!                     the application ──> Handle::send(Command)
 //! ```
 //!
-//! [`Endpoint`] reads no clock, owns no socket and has no source of entropy of its own. Its inputs are bytes, commands
-//! and `now`; it returns [`Output`]s and the next timeout. SDP passes through it as opaque bytes.
+//! [`Endpoint`] reads no clock, owns no socket and has no source of randomness of its own. Its inputs are bytes,
+//! commands and `now`. It returns [`Output`]s and the next timeout. SDP bodies pass through the endpoint unchanged and
+//! are not parsed.
 #![forbid(unsafe_code)]
 
 mod challenge;
@@ -70,8 +71,9 @@ pub use throttle::Throttle;
 pub use trunk::TrunkAcl;
 pub use waiting::PendingCallGuard;
 
-/// A hash map with a fast hash, several times cheaper than the standard one, but without protection against chosen
-/// keys. Only for keys that this server creates, or that are hashed with a secret already.
+/// A hash map with a fast hash function. The hash function is several times cheaper than the standard function. But an
+/// attacker who can choose the keys can make the map slow. So use this map only for keys that this server creates, or
+/// that are already hashed with a secret.
 pub(crate) type HashMap<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;
-/// A set with the hash function and the restriction of [`HashMap`].
+/// A hash set with the hash function and the restriction of [`HashMap`].
 pub(crate) type HashSet<K> = std::collections::HashSet<K, foldhash::fast::RandomState>;

@@ -1,12 +1,13 @@
 //! SIP messages: the part of the grammar of RFC 3261 §25 that a user agent and a registrar need.
 //!
 //! The modules are listed from the whole message to its parts. `lines` divides the bytes. `start_line` and `head` read
-//! their lines. `address`, `via`, `uri` and `host` read values. `grammar` has the elements that all values consist of.
-//! Values are not copied out of the datagram: reading an ordinary message allocates only one list of header fields.
+//! the start line and the header fields. `address`, `via`, `uri` and `host` read values. `grammar` has the elements
+//! that all values consist of. Values are not copied out of the datagram: reading an ordinary message allocates only
+//! one list of header fields.
 //!
 //! A [`Request`] has passed every check that needs no state (RFC 3261 §8.1.1, §8.2), so its fields can be used without
-//! a further check. Any other request becomes [`Malformed`]. It can still be answered if its Via, From, To, Call-ID and
-//! CSeq lines are found in the bytes.
+//! a further check. Any other request becomes [`Malformed`]. The server can still answer a malformed request if its
+//! bytes contain the Via, From, To, Call-ID and CSeq lines.
 
 mod address;
 mod contact;
@@ -46,8 +47,7 @@ pub(crate) use self::uri::Uri;
 use self::via::Hop;
 pub(crate) use self::via::TopVia;
 
-/// Longest message that is accepted from a stream, headers and body together, in octets. A datagram cannot be longer
-/// anyway.
+/// Maximum length, in octets, of a message from a stream (headers and body together). A datagram is never longer.
 pub(crate) const MAX_MESSAGE: usize = 64 * 1024;
 
 /// A request or a response.
@@ -57,7 +57,7 @@ pub(crate) enum Message {
     Response(Response),
 }
 
-/// A request that has passed all checks that need no state.
+/// A request that has passed all stateless checks.
 #[derive(Debug)]
 pub(crate) struct Request {
     pub(crate) method: Method,
@@ -86,15 +86,15 @@ pub(crate) struct Response {
     pub(crate) content: Content,
 }
 
-/// The reason why bytes are not an acceptable message.
+/// The reason why a message cannot be accepted.
 #[derive(Debug)]
 pub(crate) struct Malformed {
-    /// Status of the response: 400, 413, 416, 505, ...
+    /// Status of the response, for example 400, 413, 416 or 505.
     pub(crate) status: u16,
-    /// The error, as a reason phrase.
+    /// The error in words, used as the reason phrase.
     pub(crate) reason: String,
-    /// The lines for the response. `None` for responses, for ACKs, and for requests whose Via cannot be used. These are
-    /// dropped.
+    /// The header lines for the response. `None` for messages that are dropped without a response: responses, ACKs, and
+    /// requests whose Via cannot be used.
     pub(crate) echo: Option<Echo>,
 }
 
@@ -117,11 +117,12 @@ fn read(data: &Bytes) -> Result<Message, Fault> {
     }
 }
 
-/// Reads arbitrary bytes as a message, and then everything that the server reads from a message. It is the fuzz target
-/// for SIP.
+/// Parses arbitrary bytes as a message, then reads every value that the server reads from a message. This function is
+/// the fuzz target for SIP.
 ///
-/// # Panics In tests and in the fuzzer, if the parser crate that serves as the oracle reads another message, or refuses
-/// a message that is accepted here.
+/// # Panics
+/// Panics only in tests and in the fuzzer: if the other parser crate reads the message differently, or refuses a
+/// message that this parser accepts.
 pub fn fuzz_message(data: &[u8]) {
     let source = SocketAddr::from(([192, 0, 2, 1], 5060));
     let data = Bytes::copy_from_slice(data);
@@ -170,7 +171,7 @@ impl<'a> Required<'a> {
     }
 }
 
-/// Number and method of CSeq (RFC 3261 §8.1.1.5). The number is small enough to be increased by one.
+/// Reads number and method of CSeq (RFC 3261 §8.1.1.5). The number is small enough that the server can add 1.
 fn cseq(value: &[u8]) -> Option<(u32, &[u8])> {
     let (digits, method) = cut_at_space(value)?;
     let method = trim(method);
@@ -251,7 +252,7 @@ fn lossy(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// A part of `text`. It is copied only if escapes were removed from it.
+/// Returns `part`, which is a part of `text`. The part is copied only if its escapes were removed.
 fn within(text: &Bytes, part: Cow<'_, [u8]>) -> Bytes {
     match part {
         Cow::Borrowed(part) => text.slice_ref(part),

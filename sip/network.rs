@@ -1,9 +1,9 @@
-//! Says which IP addresses are not public, and what they are reserved for. Pure: no I/O.
+//! The IP addresses that are not public, and their purposes. The module does no I/O.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Returns what an address is reserved for (`loopback`, `private (RFC 1918)` ...), or `None` when it is public. An IPv4
-/// address that is mapped into IPv6 is treated as the IPv4 address.
+/// Returns the purpose of an address (`loopback`, `private (RFC 1918)` ...), or `None` if the address is public. An
+/// IPv4 address that is mapped into IPv6 is treated as an IPv4 address.
 #[must_use]
 pub fn purpose(address: IpAddr) -> Option<&'static str> {
     match address.to_canonical() {
@@ -12,7 +12,7 @@ pub fn purpose(address: IpAddr) -> Option<&'static str> {
     }
 }
 
-/// Returns what an IPv4 address is reserved for, after IANA's special-purpose registry (RFC 6890); `None` when it is
+/// Returns the purpose of an IPv4 address from IANA's special-purpose registry (RFC 6890). `None` if the address is
 /// public.
 fn ipv4_purpose(address: Ipv4Addr) -> Option<&'static str> {
     match address.octets() {
@@ -31,9 +31,9 @@ fn ipv4_purpose(address: Ipv4Addr) -> Option<&'static str> {
     }
 }
 
-/// Returns what an IPv6 address is reserved for, after IANA's special-purpose registry (RFC 6890); `None` when it is
-/// public. For an address that embeds an IPv4 address (NAT64, 6to4) the IPv4 address decides, because a gateway would
-/// deliver to it.
+/// Returns the purpose of an IPv6 address from IANA's special-purpose registry (RFC 6890). `None` if the address is
+/// public. If an IPv4 address is embedded in the address (NAT64, 6to4), the IPv4 address decides, because a gateway
+/// would deliver packets to it.
 fn ipv6_purpose(address: Ipv6Addr) -> Option<&'static str> {
     let embedded = |high: u16, low: u16| {
         let [a, b] = high.to_be_bytes();
@@ -50,7 +50,7 @@ fn ipv6_purpose(address: Ipv6Addr) -> Option<&'static str> {
         [0xfc00..=0xfdff, ..] => Some("unique local (RFC 4193)"),
         [0xfe80..=0xfebf, ..] => Some("link-local"),
         [0xff00..=0xffff, ..] => Some("multicast"),
-        // Only 2000::/3 is global unicast (RFC 4291 §2.4). All other prefixes are unassigned or no longer used.
+        // Only 2000::/3 is global unicast (RFC 4291 §2.4). All other prefixes are unassigned or are not used any more.
         [0x2000..=0x3fff, ..] => None,
         _ => Some("not a global unicast address"),
     }

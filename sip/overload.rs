@@ -1,49 +1,49 @@
-//! Decides whether the driver is so late that new calls should be refused.
+//! Decides whether the driver is too late, so that new calls must be refused.
 //!
-//! After T1 (500 ms) the far ends retransmit, so draining an older backlog is wasted work. New INVITEs get 503 with
-//! Retry-After at once when the loop has been behind its inputs for a while, or when its timers fire late. A 503 costs
-//! little, and the remaining time goes to the calls that exist; their requests are never refused for this reason.
+//! After T1 (500 ms) the far ends retransmit, so work on an older backlog is wasted. New INVITEs get 503 with
+//! Retry-After at once in two cases: the loop has been behind its inputs for some time, or its timers fire late. A 503
+//! costs little time. The remaining time is for the existing calls; their requests are never refused for this reason.
 //!
-//! The same happens when new calls that the loop has passed on wait long for the application. Otherwise they would pile
-//! up behind a loop that keeps up with its sockets.
+//! The same happens if new calls that the driver has reported wait too long for the application. Without this rule,
+//! such calls would pile up even if the loop keeps up with its sockets.
 
 use std::time::{Duration, Instant};
 
-/// The wait of a passed-on call counts twice: a call that waits before the application handles it waits about as long
-/// again on the way back.
+/// Factor for the time that a reported call waits for the application. The call waits about the same time again on the
+/// way back, so the time counts twice.
 const WAYS: u32 = 2;
 
-/// Measures how late the driver's loop is.
+/// Measures the lateness of the driver's loop.
 #[derive(Debug)]
 pub(crate) struct Overload {
     limit: Duration,
     behind_since: Option<Instant>,
     late: Duration,
-    /// The lateness of the round before. One late round alone does not count: the operating system may have paused the
-    /// process.
+    /// The lateness in the previous round. A single late round does not count, because the operating system may have
+    /// paused the process.
     late_before: Duration,
-    /// How long the oldest passed-on call has waited for the application.
+    /// Time for which the oldest reported call has waited for the application.
     waited: Duration,
 }
 
 impl Overload {
-    /// A lateness above `limit` is an overload. A limit of zero switches the check off.
+    /// Creates the measurement. A lateness above `limit` is an overload. A limit of 0 switches the check off.
     pub(crate) fn new(limit: Duration) -> Self {
         Self { limit, behind_since: None, late: Duration::ZERO, late_before: Duration::ZERO, waited: Duration::ZERO }
     }
 
-    /// Records that a timer that was due at `due` fires at `now`.
+    /// Records that a timer fires at `now`. The timer was due at `due`.
     pub(crate) fn rang(&mut self, now: Instant, due: Instant) {
         self.late = now.saturating_duration_since(due);
     }
 
-    /// Records how long the oldest call that the loop has passed on has waited for the application.
+    /// Records the time for which the oldest reported call has waited for the application.
     pub(crate) fn waited(&mut self, longest: Duration) {
         self.waited = longest;
     }
 
-    /// Ends a round of the loop and returns whether the driver is overloaded. `behind`: inputs that were already
-    /// waiting when the round began are still left.
+    /// Ends a round of the loop. Returns whether the driver is overloaded. `behind` is true if some inputs that waited
+    /// at the start of the round are still not handled.
     pub(crate) fn round(&mut self, now: Instant, behind: bool) -> bool {
         let since = behind.then(|| self.behind_since.unwrap_or(now));
         self.behind_since = since;

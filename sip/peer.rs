@@ -1,7 +1,8 @@
-//! Everything about a trunk except its source networks: its URI, registration, probes, limits and health.
+//! Settings and state of a trunk: its URI, registration, probes, limits and health. The source networks of a trunk are
+//! in another module.
 //!
-//! [`Trunk`] holds the operator's settings, [`TrunkStatus`] is the public status, and `TrunkState` is the endpoint's
-//! own state.
+//! [`Trunk`] contains the operator's settings, [`TrunkStatus`] the public status, and `TrunkState` the endpoint's
+//! internal state.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -11,50 +12,51 @@ use crate::leg::{Credentials, TrunkName};
 use crate::probe::Probe;
 use crate::registration::Registration;
 
-/// How long a trunk stays [`Health::Doubtful`] after an INVITE over it got no response or 503, unless an OPTIONS is
-/// answered earlier.
+/// Time for which a trunk stays [`Health::Doubtful`] after an INVITE over it got no response or a 503. A response to an
+/// OPTIONS ends this time earlier.
 const DOUBT: Duration = Duration::from_secs(60);
 
-/// Most addresses that are remembered for one trunk.
+/// Maximum number of addresses that are stored for one trunk.
 const MAX_ADDRESSES: usize = 32;
 
-/// A trunk's settings, except its source networks.
+/// The settings of a trunk, without its source networks.
 #[derive(Debug, Clone)]
 pub struct Trunk {
-    /// The trunk's configured name.
+    /// The configured name of the trunk.
     pub trunk: TrunkName,
-    /// The account that owns the trunk; `None` for a trunk that all accounts share.
+    /// The account that owns the trunk. `None` if all accounts share the trunk.
     pub account: Option<Arc<str>>,
-    /// `sip:HOST[:PORT][;transport=...]`; `None` for a trunk that only receives calls from the carrier.
+    /// The URI `sip:HOST[:PORT][;transport=...]`. `None` for a trunk that only receives calls from the carrier.
     pub uri: Option<String>,
-    /// Credentials for the trunk's challenges.
+    /// Credentials with which the server answers challenges of the trunk.
     pub credentials: Option<Credentials>,
-    /// The registration to keep with the trunk (RFC 3261 §10.2), if any.
+    /// The registration of this server at the trunk (RFC 3261 §10.2), if it registers there.
     pub register: Option<Register>,
-    /// Interval of OPTIONS probes (RFC 3261 §11); `None` for no probes.
+    /// Interval of the OPTIONS probes (RFC 3261 §11). `None` if the trunk is not probed.
     pub options_interval: Option<Duration>,
-    /// Most legs at the same time, both directions together.
+    /// Maximum number of simultaneous legs, both directions together.
     pub max_calls: Option<u32>,
-    /// Most new legs in a second, for each direction separately.
+    /// Maximum number of new legs per second, for each direction separately.
     pub max_cps: Option<u32>,
-    /// How the server recognises the trunk's calls.
+    /// The way in which the server recognises calls of the trunk.
     pub known_by: KnownBy,
 }
 
-/// How the server recognises a trunk's calls. The trunk's passwords are those of users in the [`crate::Directory`].
+/// The way in which the server recognises calls of a trunk. A password of a trunk belongs to a user in the
+/// [`crate::Directory`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum KnownBy {
-    /// By their source: the trunk's networks, its certificate, or the Contact that the server registered with it.
+    /// By the source: the trunk's networks, its certificate, or the Contact that the server registered at the trunk.
     #[default]
     Source,
-    /// By their source, or by a password from any source.
+    /// By the source, or by a password from any source.
     Either,
-    /// By their source and a password.
+    /// By the source together with a password.
     Both,
 }
 
 impl Trunk {
-    /// Creates the settings of a trunk with this name and the default for every other setting.
+    /// Creates the settings of a trunk with this name. All other settings have their defaults.
     #[must_use]
     pub fn new(trunk: TrunkName) -> Self {
         Self {
@@ -71,42 +73,42 @@ impl Trunk {
     }
 }
 
-/// The settings of a registration with a trunk.
+/// The settings of this server's registration at a trunk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Register {
-    /// The Request-URI and destination of REGISTER, `sip:HOST...`.
+    /// The Request-URI and destination of the REGISTER (`sip:HOST...`).
     pub registrar: String,
-    /// The address-of-record, `sip:USER@DOMAIN`.
+    /// The address-of-record (`sip:USER@DOMAIN`).
     pub address: String,
     /// The user part of the Contact.
     pub contact_user: String,
-    /// The lifetime that REGISTER asks for.
+    /// The lifetime that the REGISTER requests.
     pub expires: Duration,
 }
 
-/// Whether a trunk takes calls, as far as the endpoint knows.
+/// The health of a trunk: whether it accepts calls, as far as the endpoint knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Health {
-    /// The trunk has not been asked yet, or the last failure is too old to count.
+    /// Nothing is known, because no request was sent yet, or because the last failure is too old.
     #[default]
     Unknown,
     /// The trunk answered its last INVITE or OPTIONS.
     Up,
-    /// The last INVITE got no response or 503. Other trunks are tried first.
+    /// The last INVITE got no response or a 503. Other trunks are tried first.
     Doubtful,
-    /// The trunk does not answer OPTIONS. It is used only if there is no other trunk.
+    /// The trunk does not answer OPTIONS. The trunk is used only if there is no other trunk.
     Down,
 }
 
-/// The state of a registration with a trunk.
+/// The state of this server's registration at a trunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Registered {
     /// No registration is configured.
     #[default]
     Not,
-    /// Not registered yet, or no longer registered.
+    /// The server is not registered yet, or not registered any more.
     Pending,
-    /// The registrar holds the server's Contact.
+    /// The registrar has stored the server's Contact.
     Yes,
     /// The registrar refused with this status, or did not respond (408).
     Refused(u16),
@@ -115,13 +117,13 @@ pub enum Registered {
 /// The status of a trunk at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct TrunkStatus {
-    /// Whether the trunk takes calls.
+    /// The health of the trunk.
     pub health: Health,
-    /// The state of the registration with the trunk.
+    /// The state of the registration at the trunk.
     pub registered: Registered,
-    /// Legs over the trunk now, both directions together.
+    /// Current number of legs over the trunk, both directions together.
     pub calls: u32,
-    /// Calls since the start that `max_calls` or `max_cps` refused or sent to another trunk.
+    /// Number of calls since the start that were refused or sent to another trunk because of `max_calls` or `max_cps`.
     pub limited: u64,
 }
 
@@ -131,7 +133,7 @@ pub(crate) struct TrunkState {
     pub(crate) peer: Trunk,
     pub(crate) registration: Option<Registration>,
     pub(crate) probe: Option<Probe>,
-    /// Addresses that the trunk's host names have resolved to, the newest last; at most [`MAX_ADDRESSES`].
+    /// Addresses to which the host names of the trunk have resolved, newest last. At most [`MAX_ADDRESSES`].
     pub(crate) addresses: Vec<IpAddr>,
     doubted_until: Option<Instant>,
     /// Whether the trunk answered its last INVITE or OPTIONS.
@@ -191,7 +193,7 @@ impl TrunkState {
         }
     }
 
-    /// Remembers these addresses. Returns whether at least one of them was unknown.
+    /// Stores these addresses. Returns whether at least one address is new.
     pub(crate) fn learn_addresses(&mut self, found: impl Iterator<Item = IpAddr>) -> bool {
         let mut new = false;
         for address in found.take(MAX_ADDRESSES) {
@@ -205,7 +207,7 @@ impl TrunkState {
         new
     }
 
-    /// Counts a new call, unless it would exceed `max_calls` or `max_cps`. Returns whether the call is admitted.
+    /// Counts a new call if it does not exceed `max_calls` or `max_cps`. Returns whether the call is admitted.
     pub(crate) fn admit(&mut self, now: Instant, way: Way) -> bool {
         let full = self.is_full();
         let pace = match way {
@@ -220,23 +222,23 @@ impl TrunkState {
         true
     }
 
-    /// Whether the trunk has `max_calls` calls.
+    /// Returns whether the trunk already has `max_calls` calls.
     pub(crate) fn is_full(&self) -> bool {
         self.peer.max_calls.is_some_and(|most| self.calls >= most)
     }
 
-    /// Counts an admitted call as ended.
+    /// Counts the end of an admitted call.
     pub(crate) fn release(&mut self) {
         self.calls = self.calls.saturating_sub(1);
     }
 
-    /// Records an INVITE that got no response or 503. Returns whether the trunk was not doubtful before.
+    /// Records that an INVITE got no response or a 503. Returns `true` if the trunk becomes doubtful now.
     pub(crate) fn doubt(&mut self, now: Instant) -> bool {
         self.answered = false;
         self.doubted_until.replace(now + DOUBT).is_none()
     }
 
-    /// Records that the trunk answered. Returns whether the trunk was doubtful before.
+    /// Records that the trunk responded. Returns whether the trunk was doubtful before.
     pub(crate) fn trust(&mut self) -> bool {
         self.answered = true;
         self.doubted_until.take().is_some()
@@ -253,10 +255,10 @@ impl TrunkState {
     }
 }
 
-/// A token bucket of one second: `most` calls may come at once, then one every 1/`most` s.
+/// A token bucket for one second: `most` calls may come at once, then one call every 1/`most` s.
 #[derive(Debug, Default)]
 struct Pace {
-    /// When the bucket would be full again if no more calls came.
+    /// Time at which the bucket is full again if no more calls come.
     full_at: Option<Instant>,
 }
 

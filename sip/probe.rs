@@ -1,4 +1,4 @@
-//! Checks with OPTIONS at intervals (RFC 3261 §11), with hysteresis, whether a trunk is reachable.
+//! Checks at intervals, with OPTIONS (RFC 3261 §11), whether a trunk can be reached. The check has hysteresis.
 //!
 //! ```text
 //!            DOWN_AFTER failures in a row
@@ -7,35 +7,35 @@
 //!            UP_AFTER answers in a row
 //! ```
 //!
-//! Every final response counts as an answer, because it shows that the trunk can take a call, except 408, 502, 503 and
-//! 504. While a trunk is down or has just failed once, the interval is shorter, so that the start and the end of an
-//! outage are noticed soon.
+//! A final response counts as an answer, because it shows that the trunk can accept a call. The exceptions are 408,
+//! 502, 503 and 504. While a trunk is down, or after one failure, the interval is shorter. So the start and the end of
+//! an outage are noticed soon.
 
 use std::time::{Duration, Instant};
 
 use rand::Rng;
 
-/// Failures in a row after which a trunk is down.
+/// Number of consecutive failures after which a trunk is down.
 const DOWN_AFTER: u32 = 2;
-/// Answers in a row after which a trunk that is down is up again.
+/// Number of consecutive answers after which a trunk that was down is up again.
 const UP_AFTER: u32 = 2;
-/// Longest interval while the trunk is down or the results are about to change its state.
+/// Maximum interval while the trunk is down, or while the latest results contradict the state.
 const SOON: Duration = Duration::from_secs(10);
 
-/// The probing state of one trunk.
+/// The state of the probes of one trunk.
 #[derive(Debug)]
 pub(crate) struct Probe {
     interval: Duration,
-    /// When to probe next; `None` while an OPTIONS, or the lookup before it, is outstanding.
+    /// Time of the next probe. `None` while an OPTIONS, or the lookup for it, is not finished.
     next: Option<Instant>,
     down: bool,
-    /// Results in a row that contradict the current state.
+    /// Number of consecutive results that contradict the current state.
     against: u32,
 }
 
 impl Probe {
-    /// Schedules the first OPTIONS at a random time within a second, so that the trunks of one configuration are not
-    /// probed all at once.
+    /// Schedules the first OPTIONS at a random time within a second. So the trunks of one configuration are not all
+    /// probed at once.
     pub(crate) fn new(now: Instant, interval: Duration, rng: &mut impl Rng) -> Self {
         let first = now + Duration::from_millis(rng.next_u64() % 1_000);
         Self { interval: interval.max(Duration::from_secs(1)), next: Some(first), down: false, against: 0 }
@@ -49,7 +49,8 @@ impl Probe {
         self.next
     }
 
-    /// Whether an OPTIONS is due. If so, the caller must send it and report its result with [`Probe::handle_result`].
+    /// Returns whether an OPTIONS is due. If so, the caller must send the OPTIONS and report the result with
+    /// [`Probe::handle_result`].
     pub(crate) fn is_due(&mut self, now: Instant) -> bool {
         let due = self.next.is_some_and(|at| at <= now);
         if due {
@@ -58,8 +59,8 @@ impl Probe {
         due
     }
 
-    /// Takes the final status of an OPTIONS; `None` when there was no response or no address. Returns whether the state
-    /// changed.
+    /// Handles the final status of an OPTIONS. `status` is `None` if there was no response or no address. Returns
+    /// whether the state changed.
     pub(crate) fn handle_result(&mut self, now: Instant, status: Option<u16>, rng: &mut impl Rng) -> bool {
         let alive = status.is_some_and(|status| !matches!(status, 408 | 502 | 503 | 504));
         if alive == self.down {
@@ -75,7 +76,7 @@ impl Probe {
         }
         let unsettled = self.down || self.against > 0;
         let wait = if unsettled { self.interval.min(SOON) } else { self.interval };
-        // Up to a tenth of the interval earlier, so that many trunks do not stay synchronised.
+        // The next probe comes up to a tenth of the interval earlier, so that many trunks do not stay synchronised.
         let early = wait.mul_f64((rng.next_u64() % 100) as f64 / 1_000.0);
         self.next = Some(now + wait - early);
         changes

@@ -1,19 +1,20 @@
-//! Marks a dialog as a recording session towards a recording server (SIPREC, RFC 7866): an option tag, a feature tag of
-//! the Contact, and a body of two parts. The second part describes the recorded session.
+//! The parts of SIPREC (RFC 7866) that mark a dialog as a session with a recording server: an option tag, a feature tag
+//! of the Contact, and a body of two parts. The second part of the body describes the recorded session.
 
 use std::borrow::Cow;
 
 use bytes::Bytes;
 
-/// Requires that the recording server supports recording sessions (RFC 7866 §6.1.1).
+/// Header line that requires support for recording sessions (RFC 7866 §6.1.1).
 pub(crate) const REQUIRE: &str = "Require: siprec\r\n";
-/// Contact feature tag of a session recording client, the side that sends the recorded media (RFC 7866 §6.1.1).
+/// Feature tag in the Contact of a session recording client, which is the side that sends the recorded media (RFC 7866
+/// §6.1.1).
 pub(crate) const FEATURE: &str = ";+sip.src";
 /// Media type of the recording metadata (RFC 7865, RFC 9806).
 const METADATA: &str = "application/rs-metadata+xml";
 
-/// Returns Content-Type and body of an offer: the SDP alone, or a multipart body of SDP and recording metadata.
-/// `random` makes the multipart boundary unique.
+/// Returns the Content-Type and the body of an offer. The body is the SDP alone, or a multipart body with the SDP and
+/// the recording metadata. `random` makes the multipart boundary unique.
 pub(crate) fn body(sdp: &Bytes, metadata: Option<&Bytes>, random: u128) -> (Cow<'static, str>, Bytes) {
     let Some(metadata) = metadata else { return ("application/sdp".into(), sdp.clone()) };
     let boundary = format!("rs-{random:032x}");

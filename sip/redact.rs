@@ -1,13 +1,14 @@
-//! Hides the secrets in a message before it is shown: each octet of a secret becomes `x`, so that all lengths stay
-//! true.
+//! Hides the secrets in a message before the message is shown. Each octet of a secret becomes `x`, so all lengths stay
+//! the same.
 
 use crate::header::first_value_end;
 
-/// Parameters of Authorization and Proxy-Authorization from which a password could be guessed.
+/// Parameters of Authorization and Proxy-Authorization with which a password could be guessed.
 const SECRETS: [&[u8]; 2] = [b"response", b"cnonce"];
 
-/// Returns the message without its secrets, with the same length: digest answers, SRTP keys (`a=crypto`, `k=`), ICE
-/// passwords, and digits in INFO. Identity tokens stay, because they are public signatures.
+/// Returns the message without its secrets. The length does not change. Secrets are digest answers, SRTP keys
+/// (`a=crypto`, `k=`), ICE passwords, and digits in INFO. Identity tokens are not hidden, because they are public
+/// signatures.
 #[must_use]
 pub fn redact(message: &[u8]) -> Vec<u8> {
     let mut out = message.to_vec();
@@ -60,7 +61,8 @@ impl Field {
         }
         let start = value.iter().position(|byte| !matches!(byte, b':' | b' ' | b'\t')).unwrap_or(value.len());
         let Some(value) = value.get_mut(start..) else { return };
-        // The whole value is secret in the schemes Basic and Bearer. In Digest (RFC 7616) only some parameters are.
+        // In the schemes Basic and Bearer, the whole value is secret. In Digest (RFC 7616), only some parameters are
+        // secret.
         let word = value.iter().position(|byte| !byte.is_ascii_alphanumeric()).unwrap_or(value.len());
         let (scheme, rest) = value.split_at_mut(word);
         if scheme.eq_ignore_ascii_case(b"Basic") || scheme.eq_ignore_ascii_case(b"Bearer") {
@@ -77,7 +79,8 @@ impl Field {
     }
 }
 
-/// Hides the value of a secret parameter such as `response="..."`. The scheme `Digest` may stand before its name.
+/// Hides the value of a secret parameter such as `response="..."`. The name of the parameter may follow the scheme
+/// `Digest`.
 fn redact_parameter(parameter: &mut [u8]) {
     let Some(equals) = parameter.iter().position(|&byte| byte == b'=') else { return };
     let (name, value) = parameter.split_at_mut(equals);
@@ -103,7 +106,7 @@ fn redact_body_line(line: &mut [u8], keys: bool) {
                 cover(line.get_mut(equals + 1..).unwrap_or_default());
             }
             Some(_) => {}
-            // A body of type `application/dtmf` consists of the digit alone.
+            // A body of type `application/dtmf` contains only the digit.
             None => cover(line),
         }
     }
@@ -121,7 +124,7 @@ fn contains(haystack: &[u8], needle: &[u8]) -> bool {
     find(haystack, needle).is_some()
 }
 
-/// Replaces every octet except quotes and white space with `x`.
+/// Replaces every octet of a secret with `x`, except quotes and white space.
 fn cover(secret: &mut [u8]) {
     for byte in secret {
         if !matches!(byte, b'"' | b' ' | b'\t' | b'\r') {

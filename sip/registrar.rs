@@ -1,4 +1,5 @@
-//! The registrar (RFC 3261 §10): where each user's phones are reachable, and until when.
+//! The registrar (RFC 3261 §10): it stores the addresses at which each user's phones can be reached, and the time until
+//! which each address is valid.
 //!
 //! ```text
 //!  REGISTER ──> register() ──> 200 with the bindings, and Changes for the application to store
@@ -6,10 +7,10 @@
 //!  a timer  ──> take_due() ──> expired bindings, and bindings that need a NAT keep-alive
 //! ```
 //!
-//! A binding keeps the path of its REGISTER. Calls to the phone take the same path back: the same connection, or the
-//! same NAT mapping. Two limits bound the memory. Beyond [`RegistrarConfig::max_bindings`] a new binding is refused
-//! with 503. Beyond [`RegistrarConfig::max_contacts`] the user's least recently refreshed binding is removed; a refusal
-//! would lock out a user whose phone has got a new address.
+//! A binding stores the path of its REGISTER. Calls to the phone use the same path back: the same connection, or the
+//! same NAT mapping. Two limits bound the memory. Above [`RegistrarConfig::max_bindings`], a new binding is refused
+//! with 503. Above [`RegistrarConfig::max_contacts`], the binding of the user that was not refreshed for the longest
+//! time is removed. A refusal in this case would lock out a user whose phone has a new address.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
@@ -26,28 +27,28 @@ use crate::gruu;
 use crate::leg::Transport;
 use crate::message::{Contacts, Host, Uri};
 
-/// Interval in which bindings without keep-alives are checked for expiry.
+/// Interval of the checks for expired bindings, if no keep-alives are sent.
 const SWEEP: Duration = Duration::from_secs(60);
-/// Lifetime in seconds for a REGISTER that states none.
+/// Lifetime in seconds of a binding whose REGISTER contains no lifetime.
 const DEFAULT_EXPIRES: u32 = 3_600;
 
-/// Settings of the registrar, `[sip.registrar]`.
+/// Settings of the registrar (`[sip.registrar]`).
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RegistrarConfig {
-    /// Realm of the challenges. Password hashes in the database are valid for one realm only.
+    /// Realm of the challenges. Password hashes in the database are valid for only one realm.
     pub realm: String,
-    /// Digest algorithms that challenges offer, in this order. Answers may use either algorithm.
+    /// Digest algorithms in the challenges, in this order. An answer may use either algorithm.
     pub algorithms: Vec<DigestAlgorithm>,
-    /// Host names, in addition to the server's addresses, that mean this server.
+    /// Host names of this server, in addition to its addresses.
     pub domains: Vec<String>,
-    /// Shortest lifetime in seconds; a shorter one is refused with 423.
+    /// Minimum lifetime in seconds. A shorter lifetime is refused with 423.
     pub min_expires: u32,
-    /// Longest lifetime in seconds; a longer one is shortened to it.
+    /// Maximum lifetime in seconds. A longer lifetime is reduced to this value.
     pub max_expires: u32,
-    /// Most Contacts of one user.
+    /// Maximum number of Contacts of one user.
     pub max_contacts: usize,
-    /// Most bindings of all users together.
+    /// Maximum number of bindings of all users together.
     pub max_bindings: usize,
     /// The keep-alive that is sent to phones, so that their NAT mappings stay open.
     pub keep_alive: KeepAlive,
@@ -71,14 +72,14 @@ impl Default for RegistrarConfig {
     }
 }
 
-/// A digest algorithm. Phones that support only MD5 (for example libre before 2.0) fail when a challenge offers a
-/// second algorithm, so only MD5 is offered by default.
+/// A digest algorithm. Some phones support only MD5 (for example libre before 2.0), and fail if a challenge offers a
+/// second algorithm. So only MD5 is offered by default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
 pub enum DigestAlgorithm {
-    /// MD5 (RFC 2617).
+    /// The algorithm MD5 (RFC 2617).
     #[serde(rename = "MD5")]
     Md5,
-    /// SHA-256 (RFC 8760).
+    /// The algorithm SHA-256 (RFC 8760).
     #[serde(rename = "SHA-256")]
     Sha256,
 }
@@ -87,40 +88,42 @@ pub enum DigestAlgorithm {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum KeepAlive {
-    /// No keep-alive.
+    /// No keep-alive is sent.
     Off,
-    /// A double CRLF.
+    /// A double CRLF is sent.
     #[default]
     Crlf,
-    /// An OPTIONS, which the phone answers. It also keeps NATs open that only count traffic from the phone.
+    /// An OPTIONS is sent, and the phone answers it. The answer also keeps mappings open in NATs that count only
+    /// traffic from the phone.
     Options,
 }
 
-/// An address-of-record: a user of an account.
+/// An address-of-record, which is a user of an account.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Aor {
     /// The account that owns the phone.
     pub account: Arc<str>,
     /// The user part of the address-of-record.
     pub username: Arc<str>,
-    /// The domain that was called; `None` means any.
+    /// The domain that was called. `None` means any domain.
     pub domain: Option<Arc<str>>,
 }
 
-/// One contact of one user.
+/// One registered contact of one user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Binding {
-    /// A unique key for the application that stores the binding.
+    /// The unique key under which the application stores the binding.
     pub id: u128,
-    /// The user. `domain` is the domain of the registration, if it belongs to an account.
+    /// The user. `aor.domain` is the domain of the registration, if this domain belongs to an account.
     pub aor: Aor,
     /// The Contact URI.
     pub contact: String,
     /// Preference (`q`) times 1000, 0 to 1000.
     pub q: u16,
-    /// Path values (RFC 3327), the hop next to this server first.
+    /// Path values (RFC 3327). The first value is the hop next to this server.
     pub path: Vec<String>,
-    /// `+sip.instance`, a space and `reg-id` (RFC 5626 §4.1). The number is 0 if the Contact has an instance alone.
+    /// The `+sip.instance`, a space and the `reg-id` (RFC 5626 §4.1). The number is 0 if the Contact has an instance
+    /// but no `reg-id`.
     pub instance: Option<String>,
     /// Call-ID of the REGISTER.
     pub sip_call_id: String,
@@ -128,10 +131,10 @@ pub struct Binding {
     pub cseq: u32,
     /// The source address of the REGISTER.
     pub source: SocketAddr,
-    /// The address of the Contact, if the phone is reachable there: over UDP it is used instead of `source`, over a
-    /// stream only once the connection is closed.
+    /// The address in the Contact, if the phone can be reached at this address. Over UDP, this address is used instead
+    /// of `source`. Over a stream, it is used only after the connection was closed.
     pub direct: Option<SocketAddr>,
-    /// The local address that received the REGISTER.
+    /// The local address at which the REGISTER arrived.
     pub local: SocketAddr,
     /// The transport of the REGISTER.
     pub transport: Transport,
@@ -148,11 +151,11 @@ pub enum Change {
     Bound(Box<Binding>),
     /// An existing binding was refreshed.
     Refreshed(Box<Binding>),
-    /// The binding ended: it was unregistered, expired or replaced.
+    /// The binding ended, because it was unregistered, expired or replaced.
     Unbound(Box<Binding>),
 }
 
-/// A REGISTER that has passed authentication.
+/// A REGISTER whose sender has authenticated.
 #[derive(Debug)]
 pub(crate) struct Register {
     pub(crate) aor: Aor,
@@ -163,26 +166,27 @@ pub(crate) struct Register {
     pub(crate) cseq: u32,
     pub(crate) flow: Flow,
     pub(crate) local: SocketAddr,
-    /// Whether the sender asked for responses to its source port (`rport`, RFC 3581), so that its source address is
-    /// known to be reachable.
+    /// Whether the sender asked for responses to its source port (`rport`, RFC 3581). If so, the source address can
+    /// certainly be reached.
     pub(crate) symmetric: bool,
     pub(crate) user_agent: Option<String>,
 }
 
-/// Why a REGISTER was refused.
+/// The reason why a REGISTER was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// 400: `*` together with another Contact or without Expires 0, no usable Contact, or too many.
+    /// Status 400. The REGISTER has `*` together with another Contact or without Expires 0, or it has too many Contacts
+    /// or no usable Contact.
     Malformed(&'static str),
-    /// 423 with this Min-Expires.
+    /// Status 423 with this Min-Expires.
     TooBrief(u32),
-    /// 500: the request is older than the one that made the binding.
+    /// Status 500. The request is older than the request that created the binding.
     OutOfOrder,
-    /// 503: [`RegistrarConfig::max_bindings`] is reached.
+    /// Status 503. The limit [`RegistrarConfig::max_bindings`] is reached.
     Full,
 }
 
-/// The target of one phone: URI, Route values and path.
+/// The target of one phone: the URI, the Route values and the path.
 #[derive(Debug, Clone)]
 pub(crate) struct Way {
     pub(crate) contact: String,
@@ -191,7 +195,7 @@ pub(crate) struct Way {
     pub(crate) q: u16,
 }
 
-/// A result of a timer.
+/// The action for a binding whose timer fired.
 #[derive(Debug)]
 pub(crate) enum Due {
     Over(Box<Binding>),
@@ -208,20 +212,20 @@ struct Entry {
     refreshed: Instant,
 }
 
-/// All bindings, by user, by key and by source.
+/// All bindings, which can be found by user, by key and by source.
 #[derive(Debug)]
 pub(crate) struct Registrar {
     config: RegistrarConfig,
     users: HashMap<Key, Vec<Entry>>,
     keys: HashMap<u128, Key>,
-    /// The keys of the bindings that came from an address.
+    /// The keys of the bindings that were registered from each address.
     sources: HashMap<SocketAddr, HashSet<u128>>,
-    /// The next check of each binding. The entry of a removed binding stays until its time comes.
+    /// The time of the next check of each binding. The entry of a removed binding stays until its time comes.
     wakes: BinaryHeap<Reverse<(Instant, u128)>>,
 }
 
 impl Registrar {
-    /// Sets other limits from now on.
+    /// Replaces the settings of the registrar.
     pub(crate) fn reconfigure(&mut self, config: RegistrarConfig) {
         self.config = config;
     }
@@ -238,7 +242,7 @@ impl Registrar {
         self.config.keep_alive
     }
 
-    /// Applies all Contacts of a REGISTER, or none of them (RFC 3261 §10.3 steps 6 to 8).
+    /// Applies all Contacts of a REGISTER. If one Contact is refused, applies none (RFC 3261 §10.3 steps 6 to 8).
     pub(crate) fn register(
         &mut self,
         now: Instant,
@@ -265,7 +269,8 @@ impl Registrar {
                 return Err(Refusal::Malformed("Contact is no SIP URI"));
             }
             let asked = contact.expires.or(register.expires).unwrap_or(DEFAULT_EXPIRES);
-            // RFC 3261 §10.3: a lifetime of an hour or more is never too brief, whatever the setting is.
+            // RFC 3261 §10.3: a lifetime of an hour or more must never be refused as too short, even if the setting is
+            // larger.
             if asked > 0 && asked < self.config.min_expires.min(3_600) {
                 return Err(Refusal::TooBrief(self.config.min_expires));
             }
@@ -311,14 +316,15 @@ impl Registrar {
         Ok(changes)
     }
 
-    /// Adds a binding that was stored before a restart. If it used a connection, that connection is gone.
+    /// Adds a binding that was stored before a restart. If the binding used a connection, this connection does not
+    /// exist any more.
     pub(crate) fn restore(&mut self, now: Instant, binding: Binding, flow: Flow) {
         if self.len() < self.config.max_bindings && !binding.expires_in.is_zero() {
             self.insert(now, binding, flow);
         }
     }
 
-    /// Returns the Contact values of a 200 (RFC 3261 §10.3 step 8).
+    /// Returns the Contact values for a 200 (RFC 3261 §10.3 step 8).
     ///
     /// `gruu` is the address-of-record as the phone wrote it, if the phone supports public GRUUs (RFC 5627 §5.3).
     pub(crate) fn describe(&self, now: Instant, aor: &Aor, gruu: Option<&str>) -> Vec<String> {
@@ -344,9 +350,10 @@ impl Registrar {
         lines
     }
 
-    /// Returns the targets of a user's phones, by preference, and at the same preference the most recently refreshed
-    /// one first. A phone with several flows is called over one of them, an open one if there is any (RFC 5626 §5.3).
-    /// `instance` is the instance that a GRUU names; only that phone is returned then.
+    /// Returns the targets of a user's phones, sorted by preference. At the same preference, the most recently
+    /// refreshed target comes first. If a phone has several flows, only one flow is returned, an open flow if there is
+    /// one (RFC 5626 §5.3). `instance` is the instance that a GRUU names. If it is given, only the target of this phone
+    /// is returned.
     pub(crate) fn contacts(&self, now: Instant, aor: &Aor, instance: Option<&str>) -> Vec<Way> {
         let open = |entry: &Entry| !entry.flow.transport.is_reliable() || entry.flow.connection.is_some();
         let meant = |entry: &&Entry| instance.is_none_or(|instance| entry.is_of(instance));
@@ -358,19 +365,19 @@ impl Registrar {
         entries.into_iter().take(most).map(Entry::way).collect()
     }
 
-    /// Whether a phone of this user registered from exactly this address and port.
+    /// Returns whether a phone of this user registered from exactly this address and port.
     pub(crate) fn is_phone(&self, source: SocketAddr, aor: &Aor) -> bool {
         self.is_source(source) && self.of(aor).any(|entry| entry.binding.source == source)
     }
 
-    /// Whether any phone registered from exactly this address and port.
+    /// Returns whether any phone registered from exactly this address and port.
     pub(crate) fn is_source(&self, source: SocketAddr) -> bool {
         self.sources.contains_key(&source)
     }
 
-    /// Records that a connection to `peer` is closed. Its phones are called at the address of their Contact from now
-    /// on, if that is possible. The bindings of a WebSocket are removed: the server cannot connect to a browser, and a
-    /// browser that comes back has another Contact.
+    /// Records that a connection to `peer` is closed. From now on, its phones are called at the address in their
+    /// Contact, if this is possible. The bindings of a WebSocket connection are removed, because the server cannot
+    /// connect to a browser. A browser that connects again has another Contact.
     pub(crate) fn lose_connection(&mut self, now: Instant, peer: SocketAddr) -> Vec<Change> {
         let mut gone = Vec::new();
         for id in self.sources.get(&peer).into_iter().flatten() {
@@ -391,7 +398,7 @@ impl Registrar {
         self.wakes.peek().map(|Reverse((at, _))| *at)
     }
 
-    /// Returns one expired binding or one due keep-alive at a time, until none is due.
+    /// Returns the next expired binding or the next keep-alive that is due. Call this method until it returns `None`.
     pub(crate) fn take_due(&mut self, now: Instant) -> Option<Due> {
         while self.wakes.peek().is_some_and(|Reverse((at, _))| *at <= now) {
             let Some(Reverse((_, id))) = self.wakes.pop() else { break };
@@ -413,7 +420,7 @@ impl Registrar {
             }
             let (way, at) = (entry.way(), entry.expires.min(now + self.interval()));
             self.wakes.push(Reverse((at, id)));
-            // Only the phone can open a closed connection again.
+            // If a connection is closed, only the phone can open a new one.
             let open = !way.flow.transport.is_reliable() || way.flow.connection.is_some();
             if self.config.keep_alive != KeepAlive::Off && open {
                 return Some(Due::KeepAlive(Box::new(way)));
@@ -438,7 +445,8 @@ impl Registrar {
         })
     }
 
-    /// RFC 5626 §6: a registration with the same instance and reg-id replaces the one before, whatever its Contact is.
+    /// Finds the binding that a Contact replaces. RFC 5626 §6: a registration replaces the earlier registration with
+    /// the same instance and reg-id, even if the Contact differs.
     fn find(&self, aor: &Aor, uri: &Uri, instance: Option<&str>) -> Option<&Entry> {
         self.of(aor).find(|entry| match (instance, entry.binding.instance.as_deref()) {
             (Some(one), Some(other)) if !one.ends_with(" 0") => one == other,
@@ -488,10 +496,10 @@ impl Registrar {
         self.remove_all(now, ids)
     }
 
-    /// ExpiryBucket the bindings beyond the limit that were longest not refreshed.
+    /// Removes bindings above the limit, starting with the binding that was not refreshed for the longest time.
     fn make_room(&mut self, now: Instant, aor: &Aor) -> Vec<Change> {
         let mut entries: Vec<(Instant, u128)> = self.of(aor).map(|entry| (entry.refreshed, entry.binding.id)).collect();
-        // The sort is stable: of two entries with the same instant, the later one was refreshed later.
+        // The sort is stable. So if two entries have the same instant, the later entry was refreshed later.
         entries.sort_by_key(|(refreshed, _)| *refreshed);
         let beyond = entries.len().saturating_sub(self.config.max_contacts);
         self.remove_all(now, entries.into_iter().take(beyond).map(|(_, id)| id).collect())
@@ -509,15 +517,15 @@ impl Entry {
         own.is_some_and(|(own, _)| gruu::names(instance, own))
     }
 
-    /// The instance of a phone that registers several flows, the same for all of its flows; `None` for a binding
-    /// without `reg-id`.
+    /// Returns the instance of a phone that registers several flows. All flows of a phone have the same instance.
+    /// `None` for a binding without `reg-id`.
     fn instance(&self) -> Option<&str> {
         let (instance, number) = self.binding.instance.as_deref()?.rsplit_once(' ')?;
         (number != "0").then_some(instance)
     }
 
     fn way(&self) -> Way {
-        // A datagram can go to either address; a connection only leads back to its source.
+        // A datagram can be sent to either address. A connection leads only to its source.
         let flow = match self.binding.direct {
             Some(direct) if !self.flow.transport.is_reliable() => Flow { peer: direct, ..self.flow },
             _ => self.flow,
@@ -532,13 +540,14 @@ fn key(aor: &Aor) -> Key {
     (Arc::clone(&aor.account), Arc::clone(&aor.username))
 }
 
-/// Whether the REGISTER is older than the binding (RFC 3261 §10.3 step 7).
+/// Returns whether the REGISTER is older than the binding (RFC 3261 §10.3 step 7).
 fn is_outdated(entry: &Entry, register: &Register) -> bool {
     entry.binding.sip_call_id == register.sip_call_id && register.cseq <= entry.binding.cseq
 }
 
-/// Returns the address of the Contact if its host is the one that the REGISTER came from: then there is no NAT in
-/// between. Returns `None` for a UDP sender that asked for `rport`; it is reached at its source.
+/// Returns the address in the Contact, if its host is the source host of the REGISTER. In this case there is no NAT
+/// between the phone and the server. Returns `None` for a UDP sender that asked for `rport`, because this sender is
+/// reached at its source address.
 fn direct(contact: &Uri, flow: Flow, symmetric: bool) -> Option<SocketAddr> {
     if symmetric && !flow.transport.is_reliable() {
         return None;

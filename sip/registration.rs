@@ -1,5 +1,5 @@
-//! The registration of this server with a trunk (RFC 3261 §10.2): registers, refreshes, moves to the next server when
-//! one fails, and unregisters.
+//! The registration of this server at a trunk (RFC 3261 §10.2). The state machine registers, refreshes and unregisters.
+//! If a server of the trunk fails, it uses the next server.
 //!
 //! ```text
 //!                  addresses              2xx
@@ -10,7 +10,7 @@
 //!     └───────────┴────────────────┴─ no address left, or any other refusal: a pause that doubles
 //! ```
 //!
-//! `stop` removes the registration with `Expires: 0` and ends the state machine.
+//! `stop` removes the registration with `Expires: 0`, and ends the state machine.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -24,20 +24,21 @@ use crate::leg::EndCause;
 use crate::message::Response;
 use crate::peer::{Register, Registered};
 
-/// First and longest pause after no response or a server failure.
+/// Minimum and maximum pause after a missing response or a server failure.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
-/// First and longest pause after a refusal that a retry will hardly change (the values of RFC 5626 §4.5).
+/// Minimum and maximum pause after a refusal that a new attempt will probably not change. The values come from RFC 5626
+/// §4.5.
 const REFUSED_PAUSE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(1_800));
-/// Longest lifetime and longest pause, in seconds, that is accepted from a registrar.
+/// Maximum lifetime, and maximum Retry-After, in seconds, that is accepted from a registrar.
 const LONGEST: u32 = 7 * 24 * 3_600;
-/// Most addresses of a registrar that are tried.
+/// Maximum number of addresses of a registrar that are tried.
 const MAX_TARGETS: usize = 16;
 
-/// The last failure of a registration, for the log.
+/// The last failure of a registration, with the data for the log.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Failure {
     why: Why,
-    /// The address that was tried last; `None` if the registrar's name has no address.
+    /// The address that was tried last. `None` if the registrar's name has no address.
     asked: Option<Target>,
     /// Time until the next attempt.
     again: Duration,
@@ -45,11 +46,11 @@ pub(crate) struct Failure {
 
 #[derive(Debug, Clone, Copy)]
 enum Why {
-    /// A final response with this status.
+    /// The registrar sent a final response with this status.
     Response(u16),
-    /// No final response.
+    /// The registrar sent no final response.
     Silence(EndCause),
-    /// The registrar's name has no address.
+    /// The name of the registrar has no address.
     NoAddress,
 }
 
@@ -71,32 +72,32 @@ impl fmt::Display for Failure {
     }
 }
 
-/// The next step of a registration, for the endpoint to carry out.
+/// The next step of a registration, which the endpoint executes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// Wait until [`Registration::next_timeout`].
+    /// Wait until the time in [`Registration::next_timeout`].
     Wait,
     /// Send a REGISTER to [`Registration::target`].
     Send,
 }
 
-/// The parts of a final response that matter to a registration.
+/// The parts of a final response that a registration needs.
 #[derive(Debug, Default)]
 pub(crate) struct Reply {
     pub(crate) status: u16,
-    /// Granted lifetime in seconds, if the response states one.
+    /// Granted lifetime in seconds, if the response contains a lifetime.
     pub(crate) expires: Option<u32>,
     /// Min-Expires of a 423, in seconds.
     pub(crate) min_expires: Option<u32>,
-    /// Retry-After in seconds.
+    /// Value of Retry-After, in seconds.
     pub(crate) retry_after: Option<u32>,
     pub(crate) challenges: Vec<Challenge>,
-    /// `nextnonce` of Authentication-Info.
+    /// Value of `nextnonce` in Authentication-Info.
     pub(crate) next_nonce: Option<String>,
 }
 
 impl Reply {
-    /// Reads a final response. `token` distinguishes this server's Contact from the others that a 200 lists.
+    /// Reads a final response. A 200 may list several Contacts; `token` identifies the Contact of this server.
     pub(crate) fn of(response: &Response, token: u128) -> Self {
         let content = &response.content;
         let seconds = |name: &'static str| content.value(name).and_then(|value| leading_number(&value));
@@ -115,7 +116,7 @@ impl Reply {
 #[derive(Debug)]
 pub(crate) struct Registration {
     register: Register,
-    /// Marks this server's Contact. A call to that Contact belongs to this trunk, whatever its source is.
+    /// The token in this server's Contact. A call to this Contact belongs to this trunk, even if its source is unknown.
     pub(crate) token: u128,
     pub(crate) call_id: String,
     pub(crate) tag: u64,
@@ -124,12 +125,12 @@ pub(crate) struct Registration {
     attempts: digest::Attempts,
     state: State,
     targets: Vec<Target>,
-    /// Index in `targets` of the address that is tried.
+    /// Index in `targets` of the address that is currently tried.
     at: usize,
-    /// Lifetime to ask for, in seconds.
+    /// Lifetime, in seconds, that the REGISTER requests.
     lifetime: u32,
     raised: bool,
-    /// When the granted lifetime ends; `None` when the registrar does not hold the Contact.
+    /// Time at which the granted lifetime ends. `None` if the registrar does not have the Contact.
     held_until: Option<Instant>,
     failures: u32,
     failure: Option<Failure>,
@@ -146,7 +147,7 @@ enum State {
 }
 
 impl Registration {
-    /// Creates a registration that starts at a random time within a second of `now`.
+    /// Creates a registration, which starts at a random time within a second after `now`.
     pub(crate) fn new(now: Instant, register: Register, session: Option<digest::Session>, rng: &mut impl Rng) -> Self {
         let random = |rng: &mut dyn FnMut() -> u64| u128::from(rng()) << 64 | u128::from(rng());
         let mut draw = || rng.next_u64();
@@ -179,17 +180,17 @@ impl Registration {
         self.status
     }
 
-    /// The last failure; `None` if there was none since the last success.
+    /// Returns the last failure. `None` if there was no failure since the last success.
     pub(crate) fn failure(&self) -> Option<Failure> {
         self.failure
     }
 
-    /// The destination of the next REGISTER.
+    /// Returns the destination of the next REGISTER.
     pub(crate) fn target(&self) -> Option<Target> {
         self.targets.get(self.at).copied()
     }
 
-    /// The lifetime in seconds that the next REGISTER asks for; 0 removes the registration.
+    /// Returns the lifetime, in seconds, that the next REGISTER requests. 0 removes the registration.
     pub(crate) fn expires(&self) -> u32 {
         if self.state == State::Withdrawing { 0 } else { self.lifetime }
     }
@@ -206,8 +207,8 @@ impl Registration {
         [refresh, self.held_until].into_iter().flatten().min()
     }
 
-    /// Whether the registrar's addresses are needed now. If so, the caller must look them up and pass them to
-    /// [`Registration::handle_located`].
+    /// Returns whether the addresses of the registrar are needed now. If so, the caller must look up the addresses and
+    /// pass them to [`Registration::handle_located`].
     pub(crate) fn is_due(&mut self, now: Instant) -> bool {
         if self.held_until.is_some_and(|until| until <= now) {
             self.held_until = None;
@@ -222,26 +223,26 @@ impl Registration {
         due
     }
 
-    /// Takes the registrar's addresses, best first; an empty list when its name has none.
+    /// Handles the addresses of the registrar, best first. The list is empty if the registrar's name has no address.
     pub(crate) fn handle_located(&mut self, now: Instant, mut targets: Vec<Target>, rng: &mut impl Rng) -> Step {
         if self.state != State::Locating {
             return Step::Wait;
         }
         targets.truncate(MAX_TARGETS);
-        // The server that holds the Contact is tried first, so that it refreshes the registration.
+        // The server that has the Contact is tried first, so that this server refreshes the registration.
         let held = self.held_until.and_then(|_| self.target());
         self.at = held.and_then(|held| targets.iter().position(|target| *target == held)).unwrap_or(0);
         self.targets = targets;
         if self.targets.is_empty() {
             self.rest(now, PAUSE, None, Why::NoAddress, rng);
-            // RFC 3263 §4.3: treated like a 503.
+            // RFC 3263 §4.3: a name without an address is treated like a 503.
             self.note(503);
             return Step::Wait;
         }
         self.ask(State::Asking)
     }
 
-    /// Takes a final response.
+    /// Handles a final response to the REGISTER.
     pub(crate) fn handle_reply(&mut self, now: Instant, mut reply: Reply, rng: &mut impl Rng) -> Step {
         if let (Some(session), Some(nonce)) = (&mut self.session, &reply.next_nonce) {
             session.next_nonce(nonce);
@@ -255,8 +256,8 @@ impl Registration {
             (State::Asking, 200..=299) => {
                 let granted = reply.expires.unwrap_or(self.lifetime).clamp(1, LONGEST);
                 let lifetime = Duration::from_secs(granted.into());
-                // The refresh comes a tenth of the lifetime before the end, and at least 30 s before it, so that a lost
-                // REGISTER can be sent again; but never before half of the lifetime.
+                // The refresh comes a tenth of the lifetime before the end, and at least 30 s before the end, so that a
+                // lost REGISTER can be sent again. But it never comes before half of the lifetime.
                 let margin = (lifetime / 10).max(Duration::from_secs(30));
                 let refresh = lifetime.saturating_sub(margin).max(lifetime / 2);
                 self.held_until = Some(now + lifetime);
@@ -294,8 +295,8 @@ impl Registration {
         }
     }
 
-    /// Removes the registration if the registrar holds one. [`Registration::is_withdrawing`] is `false` once that is
-    /// done.
+    /// Removes the registration, if the registrar has the Contact. When the removal is finished,
+    /// [`Registration::is_withdrawing`] is `false`.
     pub(crate) fn stop(&mut self) -> Step {
         if self.held_until.take().is_some() && self.target().is_some() && self.state != State::Withdrawing {
             return self.ask(State::Withdrawing);
@@ -320,7 +321,7 @@ impl Registration {
         Step::Wait
     }
 
-    /// Moves on to the next address after a failure of this one, or pauses when none is left.
+    /// Tries the next address after a failure of the current address. If no address is left, pauses.
     fn failed(&mut self, now: Instant, status: u16, why: Why, retry_after: Option<u32>, rng: &mut impl Rng) -> Step {
         if self.at + 1 < self.targets.len() {
             self.at += 1;
@@ -334,13 +335,13 @@ impl Registration {
 
     fn refused(&mut self, now: Instant, status: u16, retry_after: Option<u32>, rng: &mut impl Rng) -> Step {
         self.rest(now, REFUSED_PAUSE, retry_after, Why::Response(status), rng);
-        // A refusal ends the registration, whatever lifetime was granted before.
+        // A refusal ends the registration, even if an earlier lifetime has not ended yet.
         self.held_until = None;
         self.note(status);
         Step::Wait
     }
 
-    /// Sets the status to refused. A failed refresh does not change the status until the granted lifetime ends.
+    /// Sets the status to refused. After a failed refresh, the status changes only when the granted lifetime ends.
     fn note(&mut self, status: u16) {
         if self.held_until.is_none() {
             self.status = Registered::Refused(status);
@@ -369,8 +370,8 @@ fn spread(most: Duration, rng: &mut impl Rng) -> Duration {
     most.mul_f64((rng.next_u64() % 1_000) as f64 / 1_000.0)
 }
 
-/// Returns the lifetime in seconds that a 200 grants to the Contact with the token. If no Contact has the token,
-/// because the registrar rewrote it, a single Contact counts.
+/// Returns the lifetime, in seconds, that a 200 grants to the Contact with the token. The registrar may have rewritten
+/// the Contact, so that no Contact has the token. In this case, a single Contact in the response is used.
 fn granted(contacts: &[String], token: u128) -> Option<u32> {
     let mark = format!(";line={token:032x}");
     let mut all = Vec::new();
@@ -390,7 +391,7 @@ fn granted(contacts: &[String], token: u128) -> Option<u32> {
     })
 }
 
-/// Returns the number at the start of the text: 120 for `120 (I'm in a meeting);duration=60`.
+/// Returns the number at the start of the text. For `120 (I'm in a meeting);duration=60` this is 120.
 fn leading_number(text: &str) -> Option<u32> {
     let text = text.trim();
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());

@@ -10,7 +10,7 @@
 //!   Claims ──> Signer::identity ──> the value of Identity
 //! ```
 //!
-//! The input is octets and the time, the output a result; this module fetches nothing. It supports neither TN
+//! The inputs are octets and the time. This module fetches nothing from the network. It supports neither TN
 //! authorization lists by reference nor revocation lists.
 
 mod certificate;
@@ -33,19 +33,20 @@ pub use identity::Identity;
 pub use passport::{Expected, Passport};
 pub use sign::{Claims, Diverted, Signer, UnusableKey};
 
-/// Attestation level: what the signer knows about the caller (ATIS-1000074 §4.2.4).
+/// Attestation level: the signer's knowledge about the caller (ATIS-1000074 §4.2.4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Attestation {
-    /// Full: the caller is a customer and may use the number.
+    /// Full: the caller is a customer of the signer and may use the number.
     A,
-    /// Partial: the caller is a customer, but the signer does not know whether the caller may use the number.
+    /// Partial: the caller is a customer of the signer, but the signer does not know whether the caller may use the
+    /// number.
     B,
     /// Gateway: the call came from another network.
     C,
 }
 
 impl Attestation {
-    /// The value of the `attest` claim: `A`, `B` or `C`.
+    /// Returns the value of the `attest` claim: `A`, `B` or `C`.
     #[must_use]
     pub fn letter(self) -> &'static str {
         match self {
@@ -62,11 +63,11 @@ impl fmt::Display for Attestation {
     }
 }
 
-/// Most characters of a number, including `#` and `*`.
+/// Maximum number of characters of a number, including `#` and `*`.
 const LONGEST_NUMBER: usize = 32;
 
-/// Returns a telephone number in canonical form (RFC 8224 §8.3): only digits, `#` and `*`. Returns `None` if the text
-/// is not a number; the user part of most SIP URIs is none.
+/// Returns a telephone number in canonical form (RFC 8224 §8.3), which has only digits, `#` and `*`. Returns `None` if
+/// the text is not a telephone number. The user part of most SIP URIs is not a telephone number.
 #[must_use]
 pub fn canonical_number(text: &str) -> Option<String> {
     let text = text.strip_prefix('+').unwrap_or(text);
@@ -74,7 +75,7 @@ pub fn canonical_number(text: &str) -> Option<String> {
     for character in text.chars() {
         match character {
             '0'..='9' | '#' | '*' if number.len() < LONGEST_NUMBER => number.push(character),
-            // Visual separators (RFC 3966 §5.1.1).
+            // These are visual separators (RFC 3966 §5.1.1).
             '-' | '.' | '(' | ')' | ' ' => {}
             _ => return None,
         }
@@ -82,8 +83,8 @@ pub fn canonical_number(text: &str) -> Option<String> {
     number.contains(|character: char| character.is_ascii_digit()).then_some(number)
 }
 
-/// Fuzzing entry: reads arbitrary octets as the value of an Identity header and as a certificate file. It must not
-/// panic.
+/// Entry point for fuzzing. Reads arbitrary octets as the value of an Identity header and as a certificate file. The
+/// function must not panic.
 pub fn fuzz_identity(data: &[u8]) {
     if let Ok(text) = std::str::from_utf8(data)
         && let Some(identity) = Identity::parse(text)

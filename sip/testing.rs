@@ -1,4 +1,4 @@
-//! `SipPair`: two endpoints, a virtual clock and a link that loses, duplicates and reorders messages.
+//! `SipPair`: two endpoints with a virtual clock. The link between them loses, duplicates and reorders messages.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -23,12 +23,12 @@ pub(crate) enum Side {
     B,
 }
 
-/// The quality of the link; loss and duplication in percent.
+/// The quality of the link. Loss and duplication are in percent.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Link {
     pub(crate) loss: u64,
     pub(crate) duplication: u64,
-    /// Longest delay in milliseconds. Messages overtake each other within it.
+    /// Maximum delay in milliseconds. The delay of each message is random, so messages may overtake each other.
     pub(crate) delay: u64,
 }
 
@@ -77,7 +77,7 @@ impl SipPair {
         self.collect();
     }
 
-    /// Runs for `time`. `application` returns the commands of that side for each event.
+    /// Runs both endpoints for `time`. For each event of a side, `application` returns the commands to this side.
     pub(crate) fn drive(&mut self, time: Duration, mut application: impl FnMut(Side, &Event) -> Vec<Command>) {
         let end = self.now + time;
         loop {
@@ -149,14 +149,14 @@ fn address(side: Side) -> SocketAddr {
     }
 }
 
-/// Returns the start of a virtual clock.
+/// Returns the start time of a virtual clock.
 #[expect(clippy::disallowed_methods, reason = "an Instant can be obtained in no other way; tests only add to it")]
 pub(crate) fn instant() -> Instant {
     Instant::now()
 }
 
-/// Creates an endpoint at that address over UDP and TCP. It knows every source as a trunk and lets every far end
-/// transfer calls.
+/// Creates an endpoint at this address over UDP and TCP. For this endpoint, every source belongs to a trunk, and every
+/// far end may transfer calls.
 pub(crate) fn endpoint(address: &str, seed: u8, change: impl FnOnce(&mut Config)) -> Endpoint {
     let everyone = vec!["0.0.0.0/0".parse().unwrap(), "::/0".parse().unwrap()];
     let mut config = Config {
@@ -170,7 +170,7 @@ pub(crate) fn endpoint(address: &str, seed: u8, change: impl FnOnce(&mut Config)
     Endpoint::new(config, [seed; 32])
 }
 
-/// Returns a call to `uri`.
+/// Returns the parameters of a call to `uri`.
 pub(crate) fn outgoing(uri: &str) -> Box<Outgoing> {
     Box::new(Outgoing {
         request_uri: uri.to_owned(),
@@ -195,7 +195,7 @@ mod tests {
     use super::*;
     use crate::leg::EndCause;
 
-    /// Runs 120 calls of six kinds over the link. No leg may be left behind.
+    /// Makes 120 calls of six kinds over the link. At the end, no leg may be left.
     fn storm(link: Link, seed: u8) {
         let mut pair = SipPair::new(link, seed);
         let mut legs: HashSet<(Side, LegKey)> = HashSet::new();
@@ -237,7 +237,7 @@ mod tests {
                 _ => vec![],
             }
         });
-        // The application ends legs that still ring, and legs whose BYEs were all lost.
+        // The application hangs up legs that still ring, and legs whose BYEs were all lost.
         for (side, leg) in &legs {
             pair.command(*side, hangup(*leg));
         }

@@ -1,12 +1,12 @@
-//! Limits the log lines that unknown sources can cause.
+//! Limits the number of log lines that unknown sources can cause.
 
 use std::time::{Duration, Instant};
 
 const SECOND: Duration = Duration::from_secs(1);
-/// Most lines in one second. Further lines are counted, not written.
+/// Maximum number of lines per second. Further lines are counted and not written.
 const LINES: u32 = 3;
 
-/// Lets three lines a second pass and counts the rest. For log lines that anyone on the network can cause.
+/// Allows three lines per second and counts the other lines. Used for log lines that anyone on the network can cause.
 #[derive(Debug, Default)]
 pub struct Throttle {
     since: Option<Instant>,
@@ -15,8 +15,8 @@ pub struct Throttle {
 }
 
 impl Throttle {
-    /// Returns the count of lines suppressed since the last written one when a line may be written now, or `None` when
-    /// it must be suppressed.
+    /// Decides whether a line may be written now. If so, returns the number of lines that were suppressed since the
+    /// last written line. Otherwise returns `None`.
     pub fn pass(&mut self, now: Instant) -> Option<u64> {
         if self.since.is_none_or(|since| now.saturating_duration_since(since) >= SECOND) {
             (self.since, self.passed) = (Some(now), 0);

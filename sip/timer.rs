@@ -1,9 +1,9 @@
 //! One heap for all timers of the endpoint.
 //!
-//! An owner (a transaction, a leg or a trunk) knows its own deadlines. The queue only knows when to look at the owner
-//! next. Owners re-arm lazily: when a deadline moves later, the old entry stays in the heap. A popped entry costs one
-//! lookup if its owner is gone or has nothing due. So a live owner holds about one entry, and arming is O(log n)
-//! without any removal.
+//! An owner (a transaction, a leg or a trunk) knows its own deadlines. The queue only knows when it must wake the
+//! owner. If a deadline moves to a later time, the old entry stays in the heap. If its owner is gone or has nothing to
+//! do, a popped entry costs only one lookup. So a live owner has about one entry, and setting a timer takes O(log n)
+//! time without any removal.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -17,18 +17,19 @@ pub(crate) enum Owner {
     Client(ClientId),
     Server(ServerId),
     Leg(LegId),
-    /// A trunk, by its index among the endpoint's trunks.
+    /// A trunk, identified by its index in the endpoint.
     Trunk(usize),
 }
 
-/// The owners to look at, by time.
+/// The entries of the owners, sorted by time.
 #[derive(Debug, Default)]
 pub(crate) struct TimerQueue {
     heap: BinaryHeap<Reverse<(Instant, Owner)>>,
 }
 
 impl TimerQueue {
-    /// Makes sure that `owner` is looked at no later than `at`. `wake` is the owner's record of its earliest entry.
+    /// Makes sure that `owner` is woken no later than `at`. `wake` is the time of the owner's earliest entry; the owner
+    /// stores it.
     pub(crate) fn arm(&mut self, wake: &mut Option<Instant>, at: Option<Instant>, owner: Owner) {
         let Some(at) = at else { return };
         if wake.is_none_or(|wake| at < wake) {
@@ -37,8 +38,8 @@ impl TimerQueue {
         }
     }
 
-    /// Removes and returns the next entry if it is due. If the owner's `wake` equals the returned instant, the owner
-    /// must clear it and arm again.
+    /// Removes and returns the next entry if it is due. If the `wake` of the owner equals the returned instant, the
+    /// owner must clear `wake` and set the timer again.
     pub(crate) fn pop_due(&mut self, now: Instant) -> Option<(Instant, Owner)> {
         if self.heap.peek().is_some_and(|Reverse((at, _))| *at <= now) {
             self.heap.pop().map(|Reverse(entry)| entry)
@@ -51,9 +52,9 @@ impl TimerQueue {
         self.heap.peek().map(|Reverse(entry)| *entry)
     }
 
-    /// Drops the first entry if its owner has nothing to do at that time. The entry is the owner's at `at`. `next` is
-    /// the owner's next deadline. `wake` holds the owner's earliest entry; it is `None` if the owner is gone. Returns
-    /// whether the entry was dropped.
+    /// Drops the first entry if its owner has nothing to do at the time of the entry. `at` is the time of the entry,
+    /// and `owner` its owner. `next` is the owner's next deadline. `wake` is the time of the owner's earliest entry, or
+    /// `None` if the owner is gone. Returns whether the entry was dropped.
     pub(crate) fn skip(
         &mut self,
         wake: Option<&mut Option<Instant>>,

@@ -13,8 +13,9 @@
 //!  E: retransmit, F: give up
 //! ```
 //!
-//! The server does not use the parser crate's state machines. These hold no message and allocate nothing, because the
-//! endpoint retransmits the bytes that it already sent. Their timers are plain deadlines, which one heap can serve.
+//! The server does not use the state machines of the parser crate. The state machines here store no message and
+//! allocate no memory, because the endpoint retransmits the bytes that it has already sent. The timers are plain
+//! deadlines, so one heap can serve all timers.
 
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
@@ -38,14 +39,14 @@ pub(crate) enum Timer {
     M,
 }
 
-/// What the endpoint must do for a state machine, in order.
+/// An action that the endpoint must execute for a state machine. Actions are executed in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Action {
     /// Send the request, or the last response.
     Transmit,
     /// Send the same message again.
     Retransmit,
-    /// Send the ACK of a 300-699 response, the same bytes each time (§17.1.1.3).
+    /// Send the ACK of a 300-699 response. The ACK has the same bytes each time (§17.1.1.3).
     Acknowledge,
     /// Pass the message to the transaction user.
     Deliver,
@@ -65,8 +66,8 @@ pub(crate) enum ClientInput {
     TransportError(ErrorKind),
 }
 
-/// An input of a server transaction. A transport error is not an input (§17.2.4): a response that cannot be sent is
-/// retransmitted until Timer H or J fires, and the sender of the request has its own timers.
+/// An input of a server transaction. A transport error is not an input (§17.2.4). A response that cannot be sent is
+/// retransmitted until Timer H or J fires. The sender of the request has its own timers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ServerInput {
     /// The request was received again.
@@ -77,7 +78,8 @@ pub(crate) enum ServerInput {
     Timer(Timer),
 }
 
-/// The deadlines of a state. Each state needs at most two: one for retransmissions, and one that ends the state.
+/// The deadlines of a state. A state has at most two deadlines: one for the next retransmission, and one at which the
+/// state ends.
 #[derive(Debug, Clone, Copy, Default)]
 struct Deadlines {
     retransmit: Option<(Instant, Timer)>,
@@ -93,7 +95,8 @@ impl Deadlines {
         }
     }
 
-    /// Takes one timer that is due. The timer that ends the state comes first, so that nothing is sent after the end.
+    /// Removes and returns one timer that is due. The timer that ends the state comes first, so that nothing is sent
+    /// after the end.
     fn take_due(&mut self, now: Instant) -> Option<Timer> {
         for clock in [&mut self.expire, &mut self.retransmit] {
             if let Some((at, timer)) = *clock
@@ -112,7 +115,7 @@ impl Deadlines {
 pub(crate) struct ClientMachine {
     state: ClientState,
     reliable: bool,
-    /// When a proceeding INVITE ends, set by [`ClientMachine::abandon`].
+    /// Time at which a proceeding INVITE ends. Set by [`ClientMachine::abandon`].
     abandoned: Option<Instant>,
     deadlines: Deadlines,
 }
@@ -130,7 +133,7 @@ pub(crate) enum ClientState {
 }
 
 impl ClientMachine {
-    /// Starts the transaction. The caller has just sent the request.
+    /// Creates the state machine of a transaction. The caller has just sent the request.
     pub(crate) fn new(now: Instant, invite: bool, reliable: bool, timers: &Timers) -> Self {
         let (state, repeat, end) = if invite {
             (ClientState::Calling { interval: timers.t1 }, Timer::A, Timer::B)
@@ -152,29 +155,30 @@ impl ClientMachine {
         self.deadlines.take_due(now)
     }
 
-    /// Whether no response has been received yet.
+    /// Returns whether no response has been received yet.
     pub(crate) fn is_unanswered(&self) -> bool {
         matches!(self.state, ClientState::Calling { .. } | ClientState::Trying { .. })
     }
 
-    /// Whether the final response is still missing.
+    /// Returns whether no final response has been received yet.
     pub(crate) fn is_pending(&self) -> bool {
         self.is_unanswered() || matches!(self.state, ClientState::InviteProceeding | ClientState::Proceeding)
     }
 
-    /// Whether the transaction is over and can be forgotten.
+    /// Returns whether the transaction has ended and can be removed.
     pub(crate) fn is_terminated(&self) -> bool {
         self.state == ClientState::Terminated
     }
 
-    /// Returns when the wait for retransmitted 2xx responses to an INVITE ends (Timer M); `None` in any other state.
+    /// Returns the time at which the wait for retransmitted 2xx responses to an INVITE ends (Timer M). Returns `None`
+    /// in any other state.
     pub(crate) fn absorbs_until(&self) -> Option<Instant> {
         let expire = self.deadlines.expire.map(|(at, _)| at);
         expire.filter(|_| self.state == ClientState::Accepted)
     }
 
-    /// Marks the transaction as one whose response is not needed any more. A proceeding INVITE, which no timer of the
-    /// RFC ends, then ends at `at`.
+    /// Marks the response of the transaction as not needed any more. No timer of the RFC ends a proceeding INVITE, so
+    /// such an INVITE ends at `at`.
     pub(crate) fn abandon(&mut self, at: Instant) {
         self.abandoned = Some(at);
         if self.state == ClientState::InviteProceeding {
@@ -182,8 +186,8 @@ impl ClientMachine {
         }
     }
 
-    /// Makes Timer B or F fire no later than `at` if no response has been received, because there is another address to
-    /// try.
+    /// Makes Timer B or F fire no later than `at` if no response has been received. Used if another address can be
+    /// tried.
     pub(crate) fn expire_by(&mut self, at: Instant) {
         if self.is_unanswered()
             && let Some((expire, _)) = &mut self.deadlines.expire
@@ -192,7 +196,7 @@ impl ClientMachine {
         }
     }
 
-    /// Applies one input, as one row of the RFC's state diagrams describes.
+    /// Applies one input. Each case is a row of the state diagrams in the RFC.
     pub(crate) fn handle(&mut self, now: Instant, input: ClientInput, timers: &Timers, out: &mut Vec<Action>) {
         use ClientInput as In;
         use ClientState as S;
@@ -249,7 +253,8 @@ impl ClientMachine {
                 self.enter(S::Terminated, None);
                 out.extend([Action::TransportFailed(why), Action::Terminate]);
             }
-            // Late or repeated responses, timers of an earlier state, and transport errors after the outcome is known.
+            // The following inputs are ignored: late or repeated responses, timers of an earlier state, and transport
+            // errors when the outcome is already known.
             (
                 S::InviteCompleted | S::Accepted | S::Completed | S::Terminated,
                 In::Response(_) | In::TransportError(_),
@@ -274,7 +279,7 @@ impl ClientMachine {
     }
 
     /// Enters a state that only absorbs retransmissions. A reliable transport has no retransmissions, so the state is
-    /// skipped.
+    /// skipped there.
     fn linger(&mut self, state: ClientState, now: Instant, time: Duration, timer: Timer, out: &mut Vec<Action>) {
         if self.reliable {
             self.enter(ClientState::Terminated, None);
@@ -306,8 +311,8 @@ pub(crate) enum ServerState {
 }
 
 impl ServerMachine {
-    /// Starts the transaction of a request that was just received. For an INVITE the transaction user sends 100 at
-    /// once.
+    /// Creates the state machine of a transaction. The request was just received. For an INVITE, the transaction user
+    /// must send 100 at once.
     pub(crate) fn new(invite: bool, reliable: bool) -> Self {
         let state = if invite { ServerState::InviteProceeding } else { ServerState::Trying };
         Self { state, reliable, deadlines: Deadlines::default() }
@@ -321,18 +326,19 @@ impl ServerMachine {
         self.deadlines.take_due(now)
     }
 
-    /// Returns when the wait for retransmitted requests ends (Timers J and L); `None` in any other state.
+    /// Returns the time at which the wait for retransmitted requests ends (Timers J and L). Returns `None` in any other
+    /// state.
     pub(crate) fn absorbs_until(&self) -> Option<Instant> {
         let expire = self.deadlines.expire.map(|(at, _)| at);
         expire.filter(|_| matches!(self.state, ServerState::Accepted | ServerState::Completed))
     }
 
-    /// Whether the final response has not been sent yet.
+    /// Returns whether the final response has not been sent yet.
     pub(crate) fn is_pending(&self) -> bool {
         matches!(self.state, ServerState::InviteProceeding | ServerState::Trying | ServerState::Proceeding)
     }
 
-    /// Applies one input, as one row of the RFC's state diagrams describes.
+    /// Applies one input. Each case is a row of the state diagrams in the RFC.
     pub(crate) fn handle(&mut self, now: Instant, input: ServerInput, timers: &Timers, out: &mut Vec<Action>) {
         use ServerInput as In;
         use ServerState as S;
@@ -379,7 +385,8 @@ impl ServerMachine {
                 out.push(Action::Transmit);
                 self.linger(S::Completed, now, timers.timeout(), Timer::J, out);
             }
-            // Absorbed retransmissions, second final responses, and timers of an earlier state.
+            // The following inputs are ignored: absorbed retransmissions, second final responses, and timers of an
+            // earlier state.
             (S::Accepted | S::Confirmed | S::Trying | S::Terminated, In::Retransmission)
             | (
                 S::InviteProceeding | S::Confirmed | S::Trying | S::Proceeding | S::Completed | S::Terminated,
@@ -405,7 +412,7 @@ impl ServerMachine {
         self.deadlines = Deadlines { retransmit, expire };
     }
 
-    /// Enters a state that only absorbs retransmissions, as [`ClientMachine::linger`] does.
+    /// Enters a state that only absorbs retransmissions, in the same way as [`ClientMachine::linger`].
     fn linger(&mut self, state: ServerState, now: Instant, time: Duration, timer: Timer, out: &mut Vec<Action>) {
         if self.reliable {
             self.enter(ServerState::Terminated, None, None);

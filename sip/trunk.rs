@@ -1,4 +1,4 @@
-//! Finds the trunk that a source address belongs to.
+//! Finds the trunk to which a source address belongs.
 
 use std::net::IpAddr;
 
@@ -6,17 +6,17 @@ use ipnet::IpNet;
 
 use crate::leg::TrunkName;
 
-/// The source networks of a trunk that may send calls without a password.
+/// The source networks of a trunk. Calls from these networks need no password.
 #[derive(Debug, Clone)]
 pub struct TrunkAcl {
-    /// The trunk's configured name.
+    /// The configured name of the trunk.
     pub name: TrunkName,
-    /// The networks that the trunk's requests come from.
+    /// The networks from which the trunk sends its requests.
     pub networks: Vec<IpNet>,
 }
 
-/// Returns the trunk with the narrowest network that contains `source`; on a tie, the first configured one. IPv4-mapped
-/// IPv6 sources count as IPv4.
+/// Returns the trunk with the narrowest network that contains `source`. If two networks are equally narrow, the trunk
+/// that is configured first is returned. IPv4-mapped IPv6 sources count as IPv4.
 pub(crate) fn matching(trunks: &[TrunkAcl], source: IpAddr) -> Option<&TrunkName> {
     let source = source.to_canonical();
     let mut best: Option<(u8, &TrunkName)> = None;

@@ -1,15 +1,15 @@
-//! Measures how long new calls wait until the application handles them. The driver passes new calls on to tasks that
-//! wait for CPU time, and a driver that keeps up with its sockets does not see that wait.
+//! Measures the time for which new calls wait until the application handles them. The driver gives new calls to tasks
+//! that wait for CPU time. A driver that keeps up with its sockets does not notice this wait.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-/// Most waiting calls that are measured. Calls beyond this number are not measured.
+/// Maximum number of waiting calls that are measured. Further calls are not measured.
 const MOST: usize = 65_536;
 
-/// A guard that travels with a new call. The application holds it until it does something for the call, or until the
-/// call waits for something other than CPU time, and then drops it.
+/// A guard that comes with a new call. The application drops the guard when it acts on the call, or when the call waits
+/// for something other than CPU time.
 #[derive(Debug, Clone, Default)]
 pub struct PendingCallGuard(#[expect(dead_code, reason = "held only for its drop, never read")] Option<Arc<()>>);
 
@@ -18,8 +18,8 @@ pub struct PendingCallGuard(#[expect(dead_code, reason = "held only for its drop
 pub(crate) struct WaitingCalls(VecDeque<(Instant, Weak<()>)>);
 
 impl WaitingCalls {
-    /// Adds a call that waits from `now` on, until the returned guard is dropped. Beyond [`MOST`] calls the guard
-    /// measures nothing.
+    /// Adds a call that waits from `now` until the returned guard is dropped. If more than [`MOST`] calls wait, the
+    /// guard measures nothing.
     pub(crate) fn join(&mut self, now: Instant) -> PendingCallGuard {
         if self.0.len() >= MOST {
             return PendingCallGuard::default();
@@ -29,7 +29,7 @@ impl WaitingCalls {
         PendingCallGuard(Some(held))
     }
 
-    /// Returns how long the oldest waiting call has waited; zero when none waits.
+    /// Returns the time for which the oldest waiting call has waited. Zero if no call waits.
     pub(crate) fn longest(&mut self, now: Instant) -> Duration {
         while let Some((since, held)) = self.0.front() {
             if held.strong_count() > 0 {

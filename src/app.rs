@@ -74,28 +74,29 @@ pub use data_dir::Listening;
 use data_dir::Lock;
 use first_account::FirstAccount;
 
-/// Time limit for a TCP connection of the HTTP client, if nothing else sets one.
+/// Time limit for the TCP connection of an outgoing HTTP request that has no time limit of its own.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Maximum webhook attempts in flight.
+/// Maximum number of webhook requests that are in progress at the same time.
 const WEBHOOKS_AT_A_TIME: usize = 256;
-/// Interval of the heartbeat in the database. After a crash, the last heartbeat counts as the end of the calls that
-/// were live.
+/// Interval between heartbeats, which the server writes to the database. After a crash, the time of the last heartbeat
+/// is used as the end time of the calls that were live.
 const HEARTBEAT: Duration = Duration::from_secs(1);
-/// Time after which a disk counts as not responding to the query for its free space.
+/// Time limit for the query for the free space of a disk. If this time has passed, health reports that the file system
+/// does not respond.
 const SLOW: Duration = Duration::from_secs(3);
-/// Maximum connections to the listener for metrics.
+/// Maximum number of connections to the listener for metrics.
 const METRICS_CONNECTIONS: usize = 64;
-/// Maximum connections to each gateway port.
+/// Maximum number of connections to each gateway port.
 const GATEWAY_CONNECTIONS: usize = 256;
-/// Interval of the removal of old history.
+/// Interval between removals of old history.
 const PRUNING: Duration = Duration::from_secs(3_600);
-/// Interval of the removal of expired media and phones.
+/// Interval between removals of expired media and phones.
 const SWEEPING: Duration = Duration::from_secs(60);
-/// Maximum time until calls have ended after a hang-up at shutdown; the same again for document requests and for
-/// webhooks.
+/// Maximum time that a shutdown waits for calls to end after the hang-up. A shutdown also waits at most this time for
+/// the document requests, and at most this time for the webhooks.
 const GOODBYE: Duration = Duration::from_secs(5);
 
-/// Version, commit and compiler of this build, set by build.rs.
+/// Version, commit and compiler of this build. The script build.rs sets these values.
 pub const BUILD: Build =
     Build { version: env!("CARGO_PKG_VERSION"), commit: env!("TANDEM_COMMIT"), rustc: env!("TANDEM_RUSTC") };
 
@@ -122,7 +123,7 @@ pub struct Server {
     _lock: Lock,
 }
 
-/// Returns the account that a server without configured accounts created at its first start.
+/// Returns the account that a server created at its first start, because no account was configured.
 pub fn first_account(data_dir: &std::path::Path) -> anyhow::Result<tandem_accounts::Account> {
     let path = data_dir.join("account.toml");
     if !path.exists() {
@@ -134,13 +135,14 @@ pub fn first_account(data_dir: &std::path::Path) -> anyhow::Result<tandem_accoun
     Ok(FirstAccount::load_or_draw(data_dir)?.account)
 }
 
-/// Runs the server until SIGTERM or Ctrl-C, then shuts it down gracefully; a second signal hangs up all calls at once.
-/// SIGHUP and `POST /console/reload` apply the settings that `read` returns then.
+/// Runs the server until SIGTERM or Ctrl-C, and then shuts the server down gracefully. A second signal hangs up all
+/// calls at once. After SIGHUP and after `POST /console/reload`, the server calls `read` and applies the returned
+/// settings.
 pub async fn run(config: Config, read: impl Fn() -> Result<Config, String>) -> anyhow::Result<()> {
     run_with(config, read, Server::introduce).await
 }
 
-/// Does the same as [`run`], and calls `greet` once the server has started.
+/// Does the same as [`run`], but calls `greet` when the server has started.
 pub async fn run_with(
     config: Config,
     read: impl Fn() -> Result<Config, String>,
@@ -158,7 +160,7 @@ pub async fn run_with(
         };
         let reloaded = server.reload_from(&read).await;
         if let Some(reply) = reply {
-            // The client that asked may have disconnected.
+            // Sending fails if the client that requested the reload has disconnected.
             let _ = reply.send(reloaded);
         }
     }
@@ -174,7 +176,8 @@ pub async fn run_with(
 }
 
 impl Server {
-    /// Builds and starts everything. An error says what in the environment prevents the start.
+    /// Builds and starts all parts of the server. An error describes the problem of the environment that prevents the
+    /// start.
     pub async fn start(config: Config) -> anyhow::Result<Self> {
         let in_force = config.clone();
         let lock = Lock::take(&config.data_dir)?;
@@ -318,7 +321,8 @@ impl Server {
             notify::attempted(&noting, delivery, report);
         }));
         let lost = recover(calls.services()).await.context("recovery after a crash")?;
-        // Written before the first call, because the recovery after a crash uses the last heartbeat.
+        // The first heartbeat is written before the first call, because the recovery after a crash uses the last
+        // heartbeat.
         store::server::heartbeat(&store, clock::time()).await.context("database.url")?;
         let heartbeat = tokio::spawn(heartbeat(store.clone()));
         let watching = tokio::spawn(watch_room(store.clone(), recordings_folder));
@@ -329,7 +333,8 @@ impl Server {
         let incoming = calls.clone();
         sip.run(move |event| incoming.on_sip(event));
         let sip = Arc::clone(&calls.services().sip);
-        // The account is stored only after a successful start: a later start would not show its credentials again.
+        // The account is stored only after a successful start, because the credentials are shown only at the start that
+        // creates the account.
         if let Some(first) = &first_account {
             first.keep()?;
         }
@@ -364,7 +369,7 @@ impl Server {
         let http = tokio::spawn(async move {
             serve(http, router, http_connections, stopped).await;
             for listener in beside {
-                // The other listeners stop together with the first one.
+                // The other listeners receive the same signal to stop as the first listener.
                 let _ = listener.await;
             }
         });
@@ -390,12 +395,12 @@ impl Server {
         })
     }
 
-    /// Returns the bound address of the HTTP listener.
+    /// Returns the address to which the HTTP listener is bound.
     pub fn http_addr(&self) -> SocketAddr {
         self.http_addr
     }
 
-    /// Returns the bound addresses of the SIP sockets.
+    /// Returns the addresses to which the SIP sockets are bound.
     pub fn sip_addrs(&self) -> &[(sip::Transport, SocketAddr)] {
         self.calls.services().sip.local_addrs()
     }
@@ -410,7 +415,8 @@ impl Server {
         self.accounts.all()
     }
 
-    /// Prints a new account's credentials, and logs the addresses and the next step.
+    /// Prints the credentials of a new account, and logs the addresses of the server and the next step for the
+    /// operator.
     fn introduce(&self) {
         if let Some(account) = &self.first_account {
             println!("{account}");
@@ -418,7 +424,7 @@ impl Server {
         for (transport, address) in self.sip_addrs() {
             tracing::info!("SIP on {}:{address}", transport.token().to_lowercase());
         }
-        // The Telnyx key is of use only if an application uses Telnyx or TeXML.
+        // Only applications that use Telnyx or TeXML need the Telnyx key.
         let config = self.config.get();
         let has = |provider: &str| config.applications.iter().any(|one| &*one.provider == provider);
         let speaks_telnyx = has("telnyx") || has(texml::NAME);
@@ -435,7 +441,7 @@ impl Server {
         tracing::info!("{}", self.next_step());
     }
 
-    /// Returns a suggestion for the operator: call a number, or create one.
+    /// Returns a suggestion for the operator: to call a number, or to create a number.
     fn next_step(&self) -> String {
         let config = self.config.get();
         let number = config.numbers.iter().find_map(|number| number.number.exact());
@@ -454,8 +460,8 @@ impl Server {
         }
     }
 
-    /// Applies other settings while calls continue. Returns the keys that take effect only at a restart. After an error
-    /// nothing has changed.
+    /// Applies new settings while calls continue. Returns the keys that take effect only at a restart. If TLS,
+    /// STIR/SHAKEN or the stored phones cause an error, no setting has changed.
     pub async fn reload(&self, config: Config) -> anyhow::Result<Vec<String>> {
         let services = self.calls.services();
         let first_account = match config.accounts.is_empty() {
@@ -483,7 +489,8 @@ impl Server {
             services.recogniser.reconfigure(config.speech.clone());
             services.voice.reconfigure(config.speech.clone());
         }
-        // Includes the phones that applications have added or changed by REST meanwhile.
+        // This call also applies the phones that applications have added or changed with the REST API since the phones
+        // were loaded above.
         services.phones_changed().await.context("phones")?;
         match first_account {
             Some(account) => self.accounts.replace([account]),
@@ -495,7 +502,8 @@ impl Server {
         Ok(restart)
     }
 
-    /// Reads the current configuration and applies it. Logs the result, and returns it for the client that asked.
+    /// Reads the current configuration and applies it. Logs the result, and returns the same result for the client that
+    /// requested the reload.
     async fn reload_from(&self, read: impl Fn() -> Result<Config, String>) -> Reloaded {
         let done = match read() {
             Ok(config) => {
@@ -527,7 +535,7 @@ impl Server {
         }
     }
 
-    /// Shuts the server down. Live calls may continue for `drain_timeout`, or until `hurry` receives a signal.
+    /// Shuts the server down. Live calls may continue until `drain_timeout` has passed or `hurry` receives a signal.
     pub async fn shutdown(self, mut hurry: Signals) {
         let Self {
             calls,
@@ -558,7 +566,7 @@ impl Server {
         if tokio::time::timeout(limit, calls.idle()).await.is_err() {
             tracing::warn!("{} legs did not end in time", calls.live_legs());
         }
-        // Conferences without participants are ended too.
+        // This also ends conferences without participants, because no hang-up ends them.
         calls.services().conferences.end_all();
         calls.services().fetches.close();
         if tokio::time::timeout(limit, calls.services().fetches.wait()).await.is_err() {
@@ -569,12 +577,12 @@ impl Server {
         }
         let services = Arc::clone(calls.services());
         services.sip.shutdown().await;
-        // Blocks until all recordings are complete.
+        // The shutdown of the media engine blocks until all recordings are complete.
         let closed = tokio::task::spawn_blocking(move || services.media.shutdown()).await;
         if let Err(error) = closed {
             tracing::error!(%error, "media did not shut down");
         }
-        // An error means that no listener waits for the signal any more.
+        // Sending fails if no listener waits for the signal any more.
         let _ = stop_http.send(true);
         if tokio::time::timeout(Duration::from_secs(2), http).await.is_err() {
             tracing::warn!("HTTP requests did not finish in time and were aborted");
@@ -605,8 +613,8 @@ fn sip_refused(error: sip::transport::StartError) -> anyhow::Error {
     }
 }
 
-/// Ends calls, recordings and transcriptions that a crash has left open, and logs them. Returns the SIP dialogs that
-/// still have to be ended.
+/// Ends the calls, recordings and transcriptions that were live at a crash, and logs the number of each. Returns the
+/// SIP dialogs that the server must still end.
 async fn recover(services: &Arc<Services>) -> anyhow::Result<Vec<sip::DialogState>> {
     let recovered = recovery::recover(services).await?;
     if recovered.legs + recovered.recordings > 0 {
@@ -626,11 +634,11 @@ async fn recover(services: &Arc<Services>) -> anyhow::Result<Vec<sip::DialogStat
     Ok(recovered.dialogs)
 }
 
-/// Receives SIGTERM and SIGINT (Ctrl-C).
+/// Receiver of the signals SIGTERM and SIGINT (Ctrl-C).
 pub struct Signals(Option<(unix::Signal, unix::Signal)>);
 
 impl Signals {
-    /// Returns an instance that never receives a signal, for a server within another program.
+    /// Returns a receiver that never receives a signal, for a server inside another program.
     pub fn none() -> Self {
         Self(None)
     }
@@ -649,8 +657,8 @@ fn signals() -> anyhow::Result<Signals> {
     Ok(Signals(Some((unix::signal(SignalKind::terminate())?, unix::signal(SignalKind::interrupt())?))))
 }
 
-/// Returns advice for an error of a bind, or an empty text. `variable` is an environment variable that selects another
-/// port.
+/// Returns advice for an error that a bind returned, or an empty text. `variable` is the assignment of an environment
+/// variable that selects another port.
 fn advice(error: &std::io::Error, variable: &str) -> String {
     match error.kind() {
         ErrorKind::AddrInUse => format!("; stop what listens there, or listen elsewhere: TANDEM_{variable}"),
@@ -658,7 +666,8 @@ fn advice(error: &std::io::Error, variable: &str) -> String {
     }
 }
 
-/// Builds the phones from the configuration, with the configured accounts or the account that the server created.
+/// Builds the phones from the configuration. Their accounts are the configured accounts and `first_account`, the
+/// account that the server created.
 fn phones(config: &Config, first_account: Option<Account>) -> Arc<Phones> {
     let (sip, srtp) = (&config.sip, config.media.endpoint_srtp);
     let phones = Phones::new(&sip.registrar, sip.advertise.as_deref(), config.endpoints.clone(), srtp);
@@ -666,7 +675,7 @@ fn phones(config: &Config, first_account: Option<Account>) -> Arc<Phones> {
     Arc::new(phones.with_trunks(&config.trunks).with_accounts(accounts))
 }
 
-/// Returns the settings of `[sip]`, completed by those from trunks and phones.
+/// Returns the settings of `[sip]` together with the SIP settings of trunks and phones.
 async fn sip_settings(config: &Config, phones: &Phones, store: &Store) -> anyhow::Result<sip::Config> {
     let trunks = &config.trunks;
     let own_word = |trunk: &TrunkConfig| Some((Arc::clone(&trunk.name), trunk.prack?));
@@ -697,7 +706,8 @@ fn routing(config: &Config, phones: Arc<Phones>, holdings: Arc<Inventory>, accou
         .with_accounts(Arc::clone(accounts))
 }
 
-/// Returns the networks that may send calls. Without any trunk, these are the loopback addresses.
+/// Returns the networks from which the server accepts calls. If no trunk is configured, these are the loopback
+/// networks.
 fn sources(trunks: &[TrunkConfig]) -> Vec<sip::TrunkAcl> {
     if trunks.is_empty() {
         let networks = ["127.0.0.0/8", "::1/128"].iter().filter_map(|network| network.parse().ok()).collect();
@@ -712,12 +722,12 @@ async fn heartbeat(store: Store) {
     beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     loop {
         beat.tick().await;
-        // The store records an error in its health and logs it once.
+        // The store logs an error once and shows it in its health.
         let _ = store::server::heartbeat(&store, clock::time()).await;
     }
 }
 
-/// Checks every second whether the disk has room for recordings.
+/// Checks every second whether the disk has enough free space for recordings.
 async fn watch_room(store: Store, folder: PathBuf) {
     let mut beat = tokio::time::interval(HEARTBEAT);
     beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
@@ -725,7 +735,8 @@ async fn watch_room(store: Store, folder: PathBuf) {
         beat.tick().await;
         let path = folder.clone();
         let mut looked = tokio::task::spawn_blocking(move || directory::check_room(&path));
-        // A network disk that does not respond gets no further query until the first one has returned.
+        // A network disk may not respond for a long time. This loop starts no other query before the current query has
+        // returned.
         let outcome = loop {
             match tokio::time::timeout(SLOW, &mut looked).await {
                 Ok(Ok(outcome)) => break outcome,
@@ -740,7 +751,7 @@ async fn watch_room(store: Store, folder: PathBuf) {
     }
 }
 
-/// Removes history that is older than the configured retention, now and every hour.
+/// Removes the history that is older than the configured retention, first at once and then every hour.
 async fn prune(store: Store, config: DatabaseConfig) {
     let mut hour = tokio::time::interval(PRUNING);
     hour.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -755,7 +766,7 @@ async fn prune(store: Store, config: DatabaseConfig) {
     }
 }
 
-/// Removes expired media and expired phones, every minute.
+/// Removes expired media and expired phones every minute.
 async fn sweep(calls: Calls) {
     let mut minute = tokio::time::interval(SWEEPING);
     minute.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

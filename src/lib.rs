@@ -1,4 +1,5 @@
-//! The whole server as a library: the composition root, for the binary and for tests that run the complete server.
+//! The whole server as a library. It contains the composition root, for the binary and for tests that run the complete
+//! server.
 #![forbid(unsafe_code)]
 
 pub mod app;

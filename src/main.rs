@@ -74,13 +74,14 @@ Exit codes: 0 success; 1 wrong input (arguments, configuration); 2 a problem of 
 3 the command is not implemented yet.";
 
 fn main() -> ExitCode {
-    // Without this, the kernel would back the allocator's large areas with huge pages, of which a call uses only a
-    // small part. If the kernel does not support the setting, only the memory use is higher.
+    // Without this setting, the kernel would use huge pages for the large areas of the allocator, although a call uses
+    // only a small part of such a page. If the kernel does not support the setting, the only effect is a higher memory
+    // use.
     let _ = rustix::thread::disable_transparent_huge_pages(true);
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
-            // clap would exit with 2, which in this program means a failure of the environment.
+            // clap would exit with 2. In this program, 2 means a failure of the environment.
             let asked_for = !error.use_stderr();
             drop(error.print());
             return if asked_for { ExitCode::SUCCESS } else { ExitCode::from(Failure::INPUT) };

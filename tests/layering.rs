@@ -1,24 +1,25 @@
-//! The dependency rules (ARCHITECTURE.md, "Invariants") that Cargo does not enforce: these tests scan the sources. If a
-//! rule fails, fix the change, or change the rule here and say why.
+//! The dependency rules that Cargo does not enforce (ARCHITECTURE.md, "Invariants"). These tests scan the sources. If a
+//! rule fails, fix your change, or change the rule here and say why.
 
 #![allow(clippy::indexing_slicing, reason = "our own sources, at offsets that were just found in them")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Words that the code at some paths must not contain.
+/// Words that must not occur in the code of some files.
 struct Rule {
-    /// The rule in words, shown when it fails.
+    /// The text of the rule. A failed test shows this text.
     says: &'static str,
-    /// Returns whether the rule applies to a file. Paths are relative to the workspace, with `/`.
+    /// Returns whether the rule applies to a file. The path is relative to the workspace and contains `/`.
     about: fn(&str) -> bool,
-    /// The forbidden words: each a complete identifier or path, or the start of a path (`x::`), unless `anywhere`.
+    /// The forbidden words. Each word is a complete identifier or path, or the start of a path (`x::`). With
+    /// `anywhere`, it may also be a part of an identifier.
     words: &'static [&'static str],
-    /// Whether a word also matches inside identifiers, in any letter case.
+    /// Whether a word also matches inside identifiers, in upper or lower case.
     anywhere: bool,
-    /// Files to which the rule does not apply, with the reason.
+    /// Files that are exceptions to the rule, each with the reason.
     except: &'static [(&'static str, &'static str)],
-    /// Whether the rule applies to test code too.
+    /// Whether the rule also applies to test code.
     tests_too: bool,
 }
 
@@ -177,7 +178,8 @@ const RULES: &[Rule] = &[
 /// The crates of the providers.
 const PROVIDERS: [&str; 4] = ["control/twilio/", "control/telnyx/", "control/signalwire/", "control/texml/"];
 
-/// The crates of the server from the bottom to the top: each uses only crates before it (ARCHITECTURE.md, "Map").
+/// The crates of the server, from the bottom to the top. Each crate uses only crates before it (ARCHITECTURE.md,
+/// "Map").
 const CRATES: [&str; 36] = [
     "call",
     "sip",
@@ -216,10 +218,10 @@ const CRATES: [&str; 36] = [
     "control/server",
     "config",
 ];
-/// How many of the first of them use no other.
+/// The first crates of this number use no other crate.
 const INDEPENDENT: usize = 3;
 
-/// The part of the media engine that is not pure: threads, sockets, files.
+/// The files of the media engine that are not pure. These files use threads, sockets and files.
 const MEDIA_SHELL: [&str; 8] = [
     "media/worker.rs",
     "media/worker/sockets.rs",
@@ -234,7 +236,7 @@ const MEDIA_SHELL: [&str; 8] = [
 /// Documents that refer to source files.
 const DOCUMENTS: [&str; 5] = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs", "docs/adr"];
 
-/// Lines above which a file is reported as too long; that is advice, not an error.
+/// A file with more lines than this is reported as too long. The report is advice and not an error.
 const LONG_FILE: usize = 700;
 
 #[test]
@@ -273,7 +275,7 @@ fn each_crate_uses_only_crates_below_it() {
     for (index, folder) in CRATES.iter().enumerate() {
         let below = if index < INDEPENDENT { &[] } else { &CRATES[..index] };
         let manifest = fs::read_to_string(root().join(folder).join("Cargo.toml")).unwrap();
-        // What only its tests use may be above it.
+        // Only the dependencies outside of tests must be lower crates.
         let manifest = manifest.split("[dev-dependencies]").next().unwrap_or_default();
         for line in manifest.lines().filter(|line| line.starts_with("tandem-")) {
             let used = line.split([' ', '=', '.']).next().unwrap_or_default();
@@ -307,7 +309,7 @@ fn documents_name_files_that_are_there() {
     assert!(missing.is_empty(), "{missing:#?}");
 }
 
-/// Returns the targets of a document's links, without external ones.
+/// Returns the targets of the links in a document, without external targets.
 fn links(text: &str) -> impl Iterator<Item = &str> {
     let targets = text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next());
     targets.filter(|target| !target.is_empty() && !target.contains("://"))
@@ -318,7 +320,7 @@ fn quoted(text: &str) -> impl Iterator<Item = &str> {
     text.split("```").step_by(2).flat_map(|prose| prose.split('`').skip(1).step_by(2))
 }
 
-/// Returns whether the text looks like a path in one of the workspace's folders.
+/// Returns whether the text looks like a path in a folder of the workspace.
 fn is_of_a_room(text: &str) -> bool {
     let rooms =
         ["call/", "sip/", "media/", "control/", "config/", "src/", "tests/", "docs/", "examples/", "scripts/", "fuzz/"];
@@ -394,7 +396,8 @@ fn found(rule: &Rule, path: &str, text: &str) -> Vec<String> {
     broken
 }
 
-/// Returns the lines without comments, with their numbers; without the test module at the end unless `tests_too`.
+/// Returns the lines without comments, with their line numbers. The test module at the end of the file is left out
+/// unless `tests_too` is set.
 fn code_lines(text: &str, tests_too: bool) -> Vec<(usize, String)> {
     let mut lines = Vec::new();
     let mut in_comment = false;
@@ -432,7 +435,7 @@ fn code_lines(text: &str, tests_too: bool) -> Vec<(usize, String)> {
     lines
 }
 
-/// Returns where `//` starts a comment. It does not after a colon, as in a URL.
+/// Returns the position where `//` starts a comment. `//` after a colon is part of a URL and starts no comment.
 fn comment_start(line: &str) -> Option<usize> {
     line.match_indices("//").map(|(at, _)| at).find(|at| !line[..*at].ends_with(':'))
 }

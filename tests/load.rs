@@ -1,5 +1,5 @@
-//! Many simultaneous calls over a network that loses and repeats datagrams: no call fails, and nothing is left of them.
-//! Also the memory that a live call uses, measured in the allocator.
+//! Tests with many simultaneous calls over a network that loses and repeats datagrams. No call may fail, and nothing
+//! may be left of the calls. A second test measures the memory that a live call uses, in the allocator.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -31,20 +31,21 @@ use tokio::time::{Instant, sleep, timeout};
 
 /// Time limit for every wait.
 const DEADLINE: Duration = Duration::from_secs(60);
-/// Tasks that the server may have started meanwhile; far fewer than there were calls.
+/// Maximum number of other tasks that the server may start during the test. This number is much smaller than the number
+/// of calls.
 const OTHERS: usize = 5;
-/// One fifth of the timers of RFC 3261, so that the last timer of a call ends after 6.4 s.
+/// One fifth of the timers of RFC 3261. With these timers, the last timer of a call ends after 6.4 s.
 const TIMERS: sip::Timers =
     sip::Timers { t1: Duration::from_millis(100), t2: Duration::from_millis(800), t4: Duration::from_secs(1) };
-/// Lets the tests run one after the other, because they measure the whole process.
+/// Makes the tests run one after the other, because each test measures the whole process.
 static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
-/// The system allocator, which also counts the octets in use.
+/// The system allocator with a counter of the octets in use.
 struct Counting;
 
 static IN_USE: AtomicUsize = AtomicUsize::new(0);
 
-// SAFETY: every call is passed to the system allocator unchanged.
+// SAFETY: every call goes to the system allocator without a change.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         IN_USE.fetch_add(layout.size(), Ordering::Relaxed);
@@ -76,8 +77,8 @@ async fn of_many_calls_over_a_bad_network_none_fails_and_none_stays() {
     network.connect([caller.address, callee.address, server.sip_addrs()[0].1]);
     let before = tasks();
 
-    // Of every three calls, one is answered by a document and two are bridged. Of those two, one is ended by the caller
-    // and one by the callee.
+    // Of every three calls, a document answers one call, and two calls are bridged. The caller ends one of the bridged
+    // calls, and the callee ends the other one.
     let begin = Instant::now();
     let target = network.front(2);
     let dial = caller.handle.clone();
@@ -178,8 +179,8 @@ async fn calls_that_were_joined_leave_nothing_behind() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bridged_call_holds_little_memory() {
     const CALLS: u128 = 128;
-    /// Includes the legs of both phones, which run in this process too. Does not include the stored messages, which
-    /// `sip.trace_mib` limits.
+    /// The limit includes the legs of both phones, because the phones run in this process too. The limit does not
+    /// include the stored messages. `sip.trace_mib` limits the stored messages.
     const MOST: usize = 48 * 1024;
     let _alone = ALONE.lock().await;
     let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -187,7 +188,7 @@ async fn a_bridged_call_holds_little_memory() {
     let (server, _directory) = server(callee.address, None).await;
     let target = server.sip_addrs()[0].1;
     let mut before = 0;
-    // The same number of calls is made before the measurement, because tables grow by doubling.
+    // The test makes the same number of calls before the measurement, because tables grow by doubling.
     for call in 0..2 * CALLS {
         if call == CALLS {
             legs(&server).await;
@@ -201,7 +202,7 @@ async fn a_bridged_call_holds_little_memory() {
     }
     legs(&server).await;
     let held = || IN_USE.load(Ordering::Relaxed).saturating_sub(before) / usize::try_from(CALLS).unwrap();
-    // Records that are being written are freed soon.
+    // The memory of records that are being written becomes free soon.
     eventually("a call is small", || held() <= MOST).await;
     eprintln!("a bridged call holds {} octets, with both phones", held());
     server.shutdown(Signals::none()).await;
@@ -289,7 +290,7 @@ struct Phone {
 }
 
 impl Phone {
-    /// Starts a user agent that gives `advertise` as its address.
+    /// Starts a user agent. The user agent gives `advertise` as its address.
     async fn start(advertise: SocketAddr) -> Self {
         let everybody = sip::TrunkAcl { name: "everybody".into(), networks: vec!["127.0.0.0/8".parse().unwrap()] };
         let config = sip::Config {
@@ -302,7 +303,7 @@ impl Phone {
             ..sip::Config::default()
         };
         let (sender, events) = mpsc::unbounded_channel();
-        // The test may have ended already.
+        // The test may already have ended.
         let handle = sip::transport::start(config, move |event| drop(sender.send(event))).await.unwrap();
         let address = handle.local_addrs()[0].1;
         Self { handle, events, address }
@@ -336,16 +337,16 @@ fn invite(leg: sip::LegKey, request_uri: String) -> sip::Command {
     sip::Command::Invite { leg, invite: Box::new(outgoing) }
 }
 
-/// Returns an SDP with port 9 (discard), on which nothing listens.
+/// Returns an SDP with port 9 (discard). No socket receives on this port.
 fn sdp() -> String {
     "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n\
      m=audio 9 RTP/AVP 0 101\r\na=rtpmap:0 PCMU/8000\r\na=rtpmap:101 telephone-event/8000\r\na=ptime:20\r\n"
         .to_owned()
 }
 
-/// A network between three hosts on this machine. The hosts know each other only by the address of a front socket. A
-/// front forwards what it receives to its host, with the sender's front as source. One datagram in ten is lost, but the
-/// same datagram at most twice; one in twenty is duplicated.
+/// A network between three hosts on this computer. A host knows the other hosts only by the address of their front
+/// socket. A front forwards each datagram to its host. The source of the forwarded datagram is the front of the sender.
+/// One datagram in ten is lost, and the same datagram is lost at most twice. One datagram in twenty is sent twice.
 struct Network {
     fronts: Vec<Arc<UdpSocket>>,
 }
@@ -370,7 +371,7 @@ impl Network {
             tokio::spawn(async move {
                 let mut buffer = [0; 4096];
                 loop {
-                    // An error is an ICMP message about a host that has ended.
+                    // The error is an ICMP message about a host that has ended.
                     let Ok((length, from)) = front.recv_from(&mut buffer).await else { continue };
                     let Some(sender) = hosts.iter().position(|host| *host == from) else { continue };
                     let copies = luck.lock().unwrap().copies(&buffer[..length]);
@@ -385,7 +386,7 @@ impl Network {
 
 struct Luck {
     state: u64,
-    /// Number of losses of each datagram, by hash.
+    /// The number of losses of each datagram. The map key is the hash of the datagram.
     lost: HashMap<u64, u8>,
 }
 

@@ -1,6 +1,6 @@
-//! Feeds mutated seeds to every parser of network input: a few seconds of what `make fuzz` does for hours, without
-//! further tools. Each parser runs for `FUZZ_SECONDS` (1 by default, 10 in CI) with random numbers from `FUZZ_SEED` (0
-//! by default), so that a failure can be reproduced. An input that makes a parser panic is stored in
+//! Gives mutated seeds to every parser of network input. This is a short version of `make fuzz` that needs no other
+//! tools. Each parser runs for `FUZZ_SECONDS` (1 by default, 10 in CI). The random numbers start from `FUZZ_SEED` (0 by
+//! default), so that a failure can be reproduced. If an input makes a parser panic, the input is stored in
 //! `fuzz/artifacts/PARSER/`.
 
 #![allow(
@@ -18,11 +18,11 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 
-/// Maximum size of an input in octets, the same as in `make fuzz`.
+/// Maximum size of an input in octets. `make fuzz` has the same maximum.
 const LONGEST: usize = 8_192;
-/// Maximum changes to a seed.
+/// Maximum number of changes to a seed.
 const MOST_CHANGES: u32 = 8;
-/// Octets with a special meaning for parsers: separators of SIP, SDP and XML, and limits of integers.
+/// Octets that have a special meaning for parsers: separators of SIP, SDP and XML, and limits of integers.
 const SPECIAL: &[u8] = b"\r\n\0\t ;,:=<>\"'&()[]{}@?/\\%-+*#0123456789\x7f\x80\xfe\xff";
 
 #[test]
@@ -79,7 +79,7 @@ fn scripts_survive_mutation() {
     fuzz("swml", tandem_signalwire::swml::fuzz_script);
 }
 
-/// Feeds `parse` the unchanged seeds of the parser's folder, and then mutated ones until the time has passed.
+/// Gives `parse` the unchanged seeds of the parser's folder, and then mutated seeds until the time limit.
 fn fuzz(parser: &str, parse: impl Fn(&[u8])) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
     let seeds = seeds(&root.join("seeds").join(parser));
@@ -101,7 +101,7 @@ fn fuzz(parser: &str, parse: impl Fn(&[u8])) {
     println!("{parser}: {tried} inputs");
 }
 
-/// Returns a seed with up to [`MOST_CHANGES`] changes, cut to [`LONGEST`] octets.
+/// Returns a seed with at most [`MOST_CHANGES`] changes. The result has at most [`LONGEST`] octets.
 fn mutated(seeds: &[Vec<u8>], rng: &mut StdRng) -> Vec<u8> {
     let mut data = seeds.choose(rng).cloned().unwrap_or_default();
     for _ in 0..rng.random_range(1..=MOST_CHANGES) {
@@ -111,8 +111,8 @@ fn mutated(seeds: &[Vec<u8>], rng: &mut StdRng) -> Vec<u8> {
     data
 }
 
-/// Makes one change: flips, replaces or inserts an octet; removes, repeats or moves a part; appends the end of another
-/// seed; inserts a large number; or cuts the end.
+/// Makes one random change. Possible changes are: flip, replace or insert an octet; remove, repeat or move a part;
+/// append the end of another seed; insert a large number; cut off the end.
 fn change(data: &mut Vec<u8>, seeds: &[Vec<u8>], rng: &mut StdRng) {
     let at = rng.random_range(0..=data.len());
     let length = rng.random_range(0..=(data.len() - at).min(64));
@@ -147,7 +147,7 @@ fn seeds(folder: &Path) -> Vec<Vec<u8>> {
     files.iter().map(|file| fs::read(file).unwrap()).collect()
 }
 
-/// Stores an input under a name derived from its content.
+/// Stores an input. The file name is computed from the content.
 fn keep(folder: &Path, data: &[u8]) -> PathBuf {
     fs::create_dir_all(folder).unwrap();
     let hash = data

@@ -1,4 +1,4 @@
-//! Measures a frame of 20 ms in each codec: `cargo bench -p tandem-media --bench codec`.
+//! Measures each codec on frames of 20 ms: `cargo bench -p tandem-media --bench codec`.
 
 mod measure;
 
@@ -48,7 +48,7 @@ fn both_ways(codec: Codec, rate: SampleRate) {
     });
 }
 
-/// Overtones of 150 Hz, and noise.
+/// A synthetic voice: overtones of 150 Hz, and noise.
 fn voice(rate: SampleRate) -> Vec<i16> {
     let mut noise = 1u32;
     (0..rate.hertz())

@@ -1,4 +1,4 @@
-//! Measures the detection of digits in the audio: `cargo bench -p tandem-media --bench dtmf`.
+//! Measures the detection of DTMF tones in audio: `cargo bench -p tandem-media --bench dtmf`.
 
 mod measure;
 
@@ -10,7 +10,7 @@ use tandem_media::ToneDetector;
 const FRAME: usize = 160;
 
 fn main() {
-    // 1 s of each.
+    // Each signal lasts 1 s.
     let noise: Vec<i16> = (0..50 * FRAME as i32).map(|n| (n * 7919 % 8_192 - 4_096) as i16).collect();
     let wave = |hertz: f32, at: usize| 3_000.0 * (hertz * at as f32 / 8_000.0 * TAU).sin();
     let key: Vec<i16> = (0..noise.len()).map(|at| (wave(770.0, at) + wave(1_336.0, at)) as i16).collect();

@@ -1,5 +1,5 @@
-//! Measures a frame of 20 ms in a timeline: written, and read by a recorder, a live reader or both. `cargo bench -p
-//! tandem-media --bench jitter`.
+//! Measures a timeline on frames of 20 ms. Each frame is written, and read by a recorder, a live reader or both. Run:
+//! `cargo bench -p tandem-media --bench jitter`.
 
 mod measure;
 
@@ -8,7 +8,7 @@ use std::hint::black_box;
 use tandem_media::g711::Law;
 use tandem_media::{Reader, SampleRate, Stamp, Timeline};
 
-/// The number of frames of speech, which repeats.
+/// The number of frames of speech. After these frames the speech repeats.
 const FRAMES: u32 = 500;
 /// The percentages of packets lost.
 const LOSS: [u32; 2] = [0, 3];
@@ -73,7 +73,7 @@ fn row<T>(what: &str, new: impl Fn() -> T, mut work: impl FnMut(&mut T, u32, boo
     for percent in LOSS {
         let (mut subject, mut number) = (new(), 0u32);
         measure::case(&format!("{what}, {percent} % lost"), 1, || {
-            // Evenly spread, at uneven distances.
+            // The lost packets have irregular distances and are spread evenly over the whole run.
             let lost = number.wrapping_mul(0x9E37_79B9) < u32::MAX / 100 * percent;
             work(&mut subject, number, lost);
             number = number.wrapping_add(1);

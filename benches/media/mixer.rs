@@ -1,5 +1,5 @@
-//! Measures the mixing of a room for each frame of 20 ms: `cargo bench -p tandem-media --bench mixer`. A core has 20 ms
-//! for one frame of all its rooms.
+//! Measures the mixing of a room for each frame of 20 ms: `cargo bench -p tandem-media --bench mixer`. One core must
+//! mix a frame of all its rooms within 20 ms.
 
 mod measure;
 #[path = "../../media/testing/voice.rs"]
@@ -10,10 +10,10 @@ use std::hint::black_box;
 
 use tandem_media::{Mix, Mixer, Participation, Resampler, SampleRate, SessionKey, g711};
 
-/// The number of different voices; the speakers use them in turn.
+/// The number of different voices. The speakers use the voices in turn.
 const VOICES: usize = 13;
-/// The number of frames after which a voice repeats: 1.6 s of speech and a pause. Without the pause it would count as
-/// noise.
+/// The number of frames after which a voice repeats. These are 1.6 s of speech and a pause. Without the pause the
+/// speech would count as noise.
 const FRAMES: usize = 100;
 
 fn main() {
@@ -22,7 +22,7 @@ fn main() {
             for speaking in [participants, 5, 1] {
                 if speaking <= participants {
                     room(rate, participants, speaking, false);
-                    // A narrowband codec would need resampling from another rate.
+                    // At another rate, a narrowband codec would need resampling.
                     if rate == SampleRate::Hz8000 {
                         room(rate, participants, speaking, true);
                     }
@@ -32,8 +32,9 @@ fn main() {
     }
 }
 
-/// Passes in all frames, mixes, and reads each participant's mix; encodes it as PCMU if `encodes` is set, a shared
-/// frame once. Participants that do not speak send the idle noise of a line.
+/// Runs a room: adds a frame of each participant, mixes the room, and reads the mix of each participant. If `encodes`
+/// is set, each mix is encoded as PCMU, and a mix that several participants share is encoded once. Participants that do
+/// not speak send the idle noise of a line.
 fn room(rate: SampleRate, participants: usize, speaking: usize, encodes: bool) {
     let mut mixer = Mixer::new(rate);
     mixer.start();
@@ -71,7 +72,7 @@ fn room(rate: SampleRate, participants: usize, speaking: usize, encodes: bool) {
     });
 }
 
-/// [`FRAMES`] frames of a voice.
+/// Returns [`FRAMES`] frames of a voice.
 fn say(seed: u32, rate: SampleRate) -> Vec<i16> {
     let mut voice = voice::Voice::new(seed);
     let mut said = voice.say(FRAMES * 16);

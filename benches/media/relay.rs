@@ -1,5 +1,6 @@
-//! Measures the engine's CPU time for a packet of a bridged call, without the kernel: receiving, relaying, its share of
-//! the ticks, and writing if the call is recorded. `cargo bench -p tandem-media --bench relay`
+//! Measures the engine's CPU time for a packet of a bridged call, without the kernel's time. The figure includes
+//! receiving, relaying, the packet's share of the ticks, and writing if the call is recorded. Run: `cargo bench -p
+//! tandem-media --bench relay`
 #![allow(clippy::disallowed_methods, reason = "a virtual clock needs some origin")]
 
 mod measure;

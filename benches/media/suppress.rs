@@ -23,7 +23,7 @@ fn main() {
         measure::case(&what, 1, || resampler.process(black_box(&input), black_box(&mut output)));
     }
     for rate in [Hz8000, Hz16000, Hz48000] {
-        // Noise with an intermittent tone.
+        // The input is noise with an intermittent tone.
         let input: Vec<i16> = (0..rate.frame() * 50)
             .map(|n| (n * 7919 % 1_000) as i16 + if n / rate.frame() % 8 < 4 { (n * 100 % 8_000) as i16 } else { 0 })
             .collect();

@@ -19,19 +19,19 @@ pub struct ConferenceInfo {
     pub id: ConferenceId,
     /// Name of the account that the conference belongs to.
     pub account: Arc<str>,
-    /// Name of the dialect in which the application is notified: that of the first participant.
+    /// Name of the dialect of the conference's webhooks: the dialect of the first participant.
     pub dialect: Arc<str>,
     /// The account's name of the conference, unique among its live conferences.
     pub name: Arc<str>,
     /// Progress of the conference.
     pub status: ConferenceStatus,
-    /// Settings that the first participant gave.
+    /// Settings of the conference, which the first participant gave.
     pub opening: Arc<ConferenceSettings>,
     /// Time at which the conference was created.
     pub created_at: Timestamp,
-    /// Time of the last change.
+    /// Time of the last change of these facts.
     pub updated_at: Timestamp,
-    /// Cause of the end; `None` while the conference lives.
+    /// Cause of the conference's end; `None` while the conference lives.
     pub end: Option<ConferenceEnd>,
     /// Id of the first participant's application.
     #[serde(default)]
@@ -43,7 +43,7 @@ pub struct ConferenceInfo {
 pub enum ConferenceStatus {
     /// No participant has joined yet.
     Waiting,
-    /// Too few participants have joined, or all of them wait for the start.
+    /// The conference has not started: too few participants have joined, or all of them wait for the start.
     Gathering,
     /// The conference has started.
     InProgress,
@@ -51,33 +51,33 @@ pub enum ConferenceStatus {
     Completed,
 }
 
-/// Cause of a conference's end.
+/// The end of a conference: its cause and the participant that caused it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ConferenceEnd {
-    /// Cause of the end.
+    /// Cause of the conference's end.
     pub cause: EndCause,
-    /// The leg that ended the conference by leaving.
+    /// The leg that ended the conference by leaving it.
     pub by: Option<LegId>,
-    /// The application's name of that participant.
+    /// The application's name of the participant that ended the conference.
     pub label: Option<Arc<str>>,
 }
 
 /// Causes of a conference's end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum EndCause {
-    /// A request ended it.
+    /// A request ended the conference.
     Request,
-    /// A participant left whose leaving ends the conference.
+    /// A participant with the setting [`Participation::ends`] left.
     HostLeft,
-    /// A request removed a participant whose leaving ends the conference.
+    /// A request removed a participant with the setting [`Participation::ends`].
     HostRemoved,
     /// The last participant left.
     LastLeft,
     /// A request removed the last participant.
     LastRemoved,
-    /// The maximum duration was reached.
+    /// The maximum duration of the conference was reached.
     TimeUp,
-    /// The server crashed, or lost the conference.
+    /// The server crashed, or the engine lost the conference.
     Failed,
 }
 
@@ -86,13 +86,14 @@ pub enum EndCause {
 pub struct ParticipantInfo {
     /// Id of the participant's leg.
     pub leg: LegId,
-    /// Settings of the participation. Its `opening` is `None`; the conference has those settings.
+    /// Settings of the participation. The field `opening` is always `None` here, because [`ConferenceInfo`] has the
+    /// settings of the conference.
     pub participation: Participation,
     /// Progress of the participant.
     pub status: ParticipantStatus,
-    /// Time since which the participant is being called or takes part.
+    /// Time at which the participant was added: the start of its call, or its join.
     pub created_at: Timestamp,
-    /// Time of the last change.
+    /// Time of the last change of these facts.
     pub updated_at: Timestamp,
 }
 
@@ -116,19 +117,19 @@ pub struct ConferenceEvent {
     pub at: Timestamp,
     /// Facts about the conference right after the event.
     pub conference: Arc<ConferenceInfo>,
-    /// The leg that the event is about, with its facts when it joined or left. The first participant's leg if the event
-    /// is about the whole conference.
+    /// The participant's leg if the event is about one participant, otherwise the first participant's leg. The facts
+    /// are from the moment when that leg joined or left.
     pub leg: Option<Arc<LegInfo>>,
-    /// The first participant's leg, with its facts when it joined.
+    /// The leg of the first participant. The facts are from the moment when that leg joined.
     pub first: Option<Arc<LegInfo>>,
-    /// What happened.
+    /// The kind of the event.
     pub kind: ConferenceEventKind,
 }
 
-/// What happened in a conference. The facts about a participant are those right after the event.
+/// Kinds of events of a conference. The facts about a participant show the state right after the event.
 #[derive(Clone, PartialEq, Debug)]
 pub enum ConferenceEventKind {
-    /// The conference was created, without participants.
+    /// The conference was created without participants.
     Opened,
     /// The first participant joined.
     Entered,
@@ -136,53 +137,53 @@ pub enum ConferenceEventKind {
     Expected(ParticipantInfo),
     /// A participant joined.
     Joined(ParticipantInfo),
-    /// A participant left, or could not be reached.
+    /// A participant left, or a called participant could not be reached.
     Left {
-        /// The participant.
+        /// Facts about the participant.
         participant: ParticipantInfo,
-        /// Why the participant left.
+        /// The reason why the participant left.
         why: LeftReason,
         /// Status of the participant's leg.
         call: Status,
     },
-    /// The conference started: the participants hear each other.
+    /// The conference started. From now on the participants hear each other.
     Started,
-    /// The conference ended; all participants have left.
+    /// The conference ended. All participants have left.
     Ended,
     /// A participant was muted or unmuted.
     Muted(ParticipantInfo),
     /// A participant was put on hold or taken off hold.
     Held(ParticipantInfo),
-    /// The settings of a participation changed.
+    /// The settings of a participant changed.
     Modified(ParticipantInfo),
     /// A participant started or stopped speaking.
     Speaks {
-        /// The participant.
+        /// Facts about the participant.
         participant: ParticipantInfo,
-        /// `true` if the participant started, `false` if it stopped.
+        /// `true` if the participant started to speak, `false` if the participant stopped.
         speaks: bool,
     },
-    /// A participant became clearly the loudest.
+    /// A participant is now clearly louder than the others.
     Leads(ParticipantInfo),
-    /// Audio that a request plays to all participants or to one of them started or ended.
+    /// Audio started or ended that a request plays to all participants or to one participant.
     Played(RoomAudio),
     /// An announcement ended.
     Announced {
         /// URL of the announcement.
         url: Arc<str>,
-        /// The participant that heard it; `None` if all did.
+        /// The participant that heard the announcement; `None` if all participants heard it.
         to: Option<ParticipantInfo>,
-        /// Reason in words if the announcement failed.
+        /// Reason in words if the announcement failed, otherwise `None`.
         failure: Option<String>,
     },
-    /// A recording started, paused, resumed or ended, as its status says.
+    /// A recording started, paused, resumed or ended. The status of the recording says which of these happened.
     Recording(Recording),
-    /// A stream of the whole conference started or ended, as its status says.
+    /// A stream of the whole conference started or ended. The status of the stream says which of these happened.
     Stream(StreamFacts),
 }
 
 impl ConferenceEventKind {
-    /// Returns the leg that the event is about, if it is about one participant.
+    /// Returns the leg of the participant, or `None` if the event is about the whole conference.
     pub fn leg(&self) -> Option<LegId> {
         match self {
             Self::Expected(one)
@@ -200,28 +201,28 @@ impl ConferenceEventKind {
     }
 }
 
-/// Audio that is played in a conference.
+/// Audio that a request plays in a conference.
 #[derive(Clone, PartialEq, Debug)]
 pub struct RoomAudio {
     /// Source of the audio.
     pub source: AudioSource,
-    /// The leg that hears it; `None` if all participants do.
+    /// The leg that hears the audio; `None` if all participants hear it.
     pub to: Option<LegId>,
     /// `true` if the audio ended, `false` if it started.
     pub over: bool,
 }
 
-/// Why a participant left a conference.
+/// The reason why a participant left a conference.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum LeftReason {
-    /// A request or the time limit ended the conference.
+    /// The conference was ended by a request or by its time limit.
     ConferenceEnded,
-    /// Another participant left whose leaving ends the conference.
+    /// The conference ended because another participant left.
     HostLeft,
     /// A request removed the participant, redirected its leg or ended its leg.
     Request,
-    /// The participant left by itself.
+    /// The participant left without a request.
     Itself,
-    /// The participant could not be reached.
+    /// The called participant could not be reached.
     NotReached,
 }

@@ -1,6 +1,6 @@
-//! The state machine of one conference: its participants and their settings. Inputs are the actions of legs, requests,
-//! and events of the engine's room. Outputs, in one order, are the orders to the engine and the events for
-//! applications.
+//! The state machine of one conference: its participants and their settings. The inputs are the actions of legs, the
+//! requests of applications, and the events of the engine's room. The outputs are the orders to the engine and the
+//! events for applications, in one common order.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -19,22 +19,23 @@ use crate::leg::{EndedBy, LegInfo, Status};
 use crate::program::instruction::Wait;
 use crate::recording::{PauseBehavior, Recording, RecordingEnd, RecordingSpec, RecordingStatus};
 
-/// Maximum simultaneous recordings of a conference; a further one is not started.
+/// Maximum number of simultaneous recordings of a conference. A further recording is not started.
 pub const MOST_RECORDINGS: usize = 8;
 
-/// The state of one conference; see the module. After each input, poll outputs until there are none.
+/// The state of one conference. After each input, poll outputs until there are none.
 #[derive(Debug)]
 pub struct Conference {
     info: Arc<ConferenceInfo>,
     most: usize,
-    /// Members in the order in which they joined, including members that have left but are still in the engine's room.
+    /// Members in the order in which they joined. The list also has members that have left but are still in the
+    /// engine's room.
     members: Vec<Member>,
     recordings: Vec<Recording>,
-    /// Cause of the conference's end, if it is known before the room ends.
+    /// Cause of the conference's end, if the cause is known before the room ends.
     ending: Option<ConferenceEnd>,
-    /// Cause of the end that applies if the member that left last was the last one.
+    /// Cause of the conference's end if no member joins after the member that left last.
     last: Option<ConferenceEnd>,
-    /// The first participant's leg, with its facts when it joined.
+    /// The leg of the first participant. The facts are from the moment when that leg joined.
     first: Option<Arc<LegInfo>>,
     /// Whether the end of the conference hangs up the remaining participants.
     clears: bool,
@@ -44,14 +45,14 @@ pub struct Conference {
     outputs: VecDeque<Output>,
 }
 
-/// An order to the engine, or an event.
+/// An order to the engine, or an event for applications.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Output {
-    /// Report an event.
+    /// Report an event to applications.
     Tell(Box<ConferenceEvent>),
     /// Start a recording of the room.
     Record {
-        /// Id of the recording, which names its file.
+        /// Id of the recording. The file of the recording has this id as its name.
         id: RecordingId,
         /// Parameters of the recording.
         spec: RecordingSpec,
@@ -60,41 +61,41 @@ pub enum Output {
     PauseRecording {
         /// Id of the recording.
         id: RecordingId,
-        /// What the recording contains for the time of the pause.
+        /// Whether the recording contains silence for the pause, or nothing.
         gap: PauseBehavior,
     },
     /// Resume a recording.
     ResumeRecording(RecordingId),
     /// Stop a recording.
     StopRecording(RecordingId),
-    /// Play audio to a participant in a loop, instead of the audio that it has heard so far.
+    /// Play audio to a participant in a loop, in place of the participant's current loop.
     Hear {
         /// The participant's leg.
         leg: LegId,
-        /// The document or file; `None` to stop the audio.
+        /// The document or file to play; `None` stops the audio.
         what: Option<Wait>,
     },
-    /// Tell the call of a leg that the room has removed the leg.
+    /// Notify the call of a leg that the room has removed the leg.
     ParticipantRemoved {
         /// The removed leg.
         leg: LegId,
-        /// Whether the leg is to be hung up.
+        /// Whether the call hangs up the leg.
         clears: bool,
     },
-    /// End the room: it has no participants any more, or a request ended the conference.
+    /// End the room, because no participant is left or because a request ended the conference.
     Close,
 }
 
-/// Why a request to a conference cannot be executed.
+/// The reason why a request to a conference cannot be executed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Refused {
     /// The conference has ended.
     Over,
-    /// The conference has its maximum number of participants.
+    /// The conference already has its maximum number of participants.
     Full,
-    /// Another participant has this label.
+    /// Another participant already has this label.
     LabelInUse,
-    /// There is no such participant or recording.
+    /// The conference has no such participant or recording.
     Unknown,
 }
 
@@ -117,7 +118,7 @@ struct Member {
     hears: Option<Wait>,
 }
 
-/// Where a member is on its way through the conference.
+/// The progress of a member, from its call to the end of its participation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum MemberState {
     /// The member is being called.
@@ -131,7 +132,7 @@ enum MemberState {
 }
 
 impl Member {
-    /// Returns whether the member's leg takes part, as far as its call knows.
+    /// Returns whether the member is joining or in the conference, from the view of the member's call.
     fn is_seated(&self) -> bool {
         matches!(self.place, MemberState::Entering | MemberState::Inside)
     }
@@ -141,12 +142,12 @@ impl Member {
     }
 }
 
-/// The name of a conference, with its settings in case it has to be created.
+/// The name of a conference, and the settings for its creation if the conference does not exist yet.
 #[derive(Clone, Debug)]
 pub struct ConferenceSpec<'a> {
     /// Name of the account.
     pub account: &'a Arc<str>,
-    /// Name of the dialect in which the application is notified.
+    /// Name of the dialect of the conference's webhooks.
     pub dialect: &'a Arc<str>,
     /// The account's name of the conference.
     pub name: &'a Arc<str>,
@@ -193,24 +194,24 @@ impl Conference {
         &self.info
     }
 
-    /// Returns the participants and those that are being called, in the order in which they joined.
+    /// Returns the participants, including those that are being called, in the order in which they were added.
     pub fn participants(&self) -> impl DoubleEndedIterator<Item = &ParticipantInfo> {
         self.members.iter().filter(|one| !matches!(one.place, MemberState::Leaving { .. })).map(|one| &one.info)
     }
 
-    /// Returns one participant.
+    /// Returns the facts about the participant with this leg.
     pub fn participant(&self, leg: LegId) -> Option<&ParticipantInfo> {
         self.participants().find(|one| one.leg == leg)
     }
 
-    /// Returns the leg on whose behalf documents are requested: this participant's, or if `None` the first one that is
-    /// known.
+    /// Returns the leg for a document request: the given participant's leg. If `leg` is `None`, returns the first
+    /// participant's leg that is known.
     pub fn leg(&self, leg: Option<LegId>) -> Option<&Arc<LegInfo>> {
         let mut members = self.members.iter().filter(|one| leg.is_none_or(|leg| one.info.leg == leg));
         members.find_map(|one| one.leg.as_ref())
     }
 
-    /// Returns the recordings that are not yet complete on disk.
+    /// Returns the recordings whose files are not complete yet.
     pub fn recordings(&self) -> &[Recording] {
         &self.recordings
     }
@@ -227,18 +228,18 @@ impl Conference {
 
     // ----- inputs from legs and requests --------------------------------------------------------------------------
 
-    /// Keeps the conference open without participants until [`Conference::release`].
+    /// Keeps the conference open without participants until a call of [`Conference::release`].
     pub fn reserve(&mut self) {
         self.reserved += 1;
     }
 
-    /// Ends a reservation; closes the conference if it was the last one and there are no participants.
+    /// Ends a reservation. Closes the conference if no reservation and no participant is left.
     pub fn release(&mut self, now: Timestamp) {
         self.reserved = self.reserved.saturating_sub(1);
         self.close_if_empty(now);
     }
 
-    /// Checks whether a participant would be admitted; otherwise returns why not.
+    /// Checks whether the conference can take this participant. Returns the reason if it cannot.
     pub fn admits(&self, participation: &Participation) -> Result<(), Refused> {
         if self.closing {
             return Err(Refused::Over);
@@ -253,7 +254,7 @@ impl Conference {
         }
     }
 
-    /// Adds a participant that is being called. Returns `Ok(false)` if it is already there.
+    /// Adds a participant that is being called. Returns `Ok(false)` if the participant was already added.
     pub fn expect(&mut self, now: Timestamp, leg: LegId, participation: Participation) -> Result<bool, Refused> {
         if self.participant(leg).is_some() {
             return Ok(false);
@@ -264,7 +265,7 @@ impl Conference {
         Ok(true)
     }
 
-    /// Adds a leg that is about to join the room, or the one that was being called for it.
+    /// Adds a leg that is about to join the room. If the leg was called for the conference, its existing entry is used.
     pub fn enter(
         &mut self,
         now: Timestamp,
@@ -294,7 +295,7 @@ impl Conference {
         }
         member.info.updated_at = now;
         let (inside, info) = (member.place == MemberState::Inside, member.info.clone());
-        // A member that has not joined yet is reported with its settings when it joins.
+        // If a member has not joined yet, its settings are reported later, when it joins.
         if inside {
             if before.muted != after.muted {
                 self.tell(now, ConferenceEventKind::Muted(info.clone()));
@@ -310,7 +311,7 @@ impl Conference {
         self.settle();
     }
 
-    /// Handles that a leg leaves; `leg` has its facts at that time.
+    /// Handles that a leg leaves the conference. `leg` contains the facts about the leg at that time.
     pub fn leave(&mut self, now: Timestamp, leg: &Arc<LegInfo>, why: LeaveReason) {
         let ending = self.ending.as_ref().map(|end| end.cause);
         let Some(place) = self.members.iter().position(|one| one.info.leg == leg.id && one.is_seated()) else { return };
@@ -331,13 +332,13 @@ impl Conference {
         member.place = MemberState::Leaving { why: told, removed, call, was_inside };
         self.settle();
         if !was_inside && why == LeaveReason::Over {
-            // The room refused the member and will not report that it left.
+            // The room refused the member, so the room will not report that the member left.
             self.members.remove(place);
         }
         self.close_if_empty(now);
     }
 
-    /// Handles the end of a leg that was called for the conference and never joined.
+    /// Handles the end of a leg that was called for the conference but never joined.
     pub fn fail(&mut self, now: Timestamp, leg: &LegInfo) {
         let expected = |one: &Member| one.info.leg == leg.id && one.place == MemberState::Expected;
         let Some(place) = self.members.iter().position(expected) else { return };
@@ -348,13 +349,14 @@ impl Conference {
         self.close_if_empty(now);
     }
 
-    /// Ends the conference by request; `clears` hangs up the participants. Returns the legs that are still being
-    /// called, whose calls must be cancelled.
+    /// Ends the conference by request. If `clears` is true, the participants are hung up. Returns the legs that are
+    /// still being called; the caller must cancel their calls.
     pub fn end(&mut self, now: Timestamp, clears: bool) -> Vec<LegId> {
         self.end_because(now, EndCause::Request, clears)
     }
 
-    /// Ends the conference because its maximum duration was reached. Returns the legs whose calls must be cancelled.
+    /// Ends the conference because its maximum duration was reached. Returns the legs that are still being called; the
+    /// caller must cancel their calls.
     pub fn time_up(&mut self, now: Timestamp) -> Vec<LegId> {
         self.end_because(now, EndCause::TimeUp, true)
     }
@@ -371,17 +373,17 @@ impl Conference {
         given_up
     }
 
-    /// Reports the end of an announcement.
+    /// Reports the end of an announcement as an event.
     pub fn announced(&mut self, now: Timestamp, url: &Arc<str>, to: Option<LegId>, failure: Option<String>) {
         let participant = to.and_then(|leg| self.participant(leg)).cloned();
-        // An announcement to a participant that has left meanwhile is not reported.
+        // If the participant has left meanwhile, the end of the announcement is not reported.
         if to.is_none() || participant.is_some() {
             let url = Arc::clone(url);
             self.tell(now, ConferenceEventKind::Announced { url, to: participant, failure });
         }
     }
 
-    /// Starts a recording. Returns `None` if the conference has ended or has its maximum number of recordings.
+    /// Starts a recording. Returns `None` if the conference has ended, or already has its maximum number of recordings.
     pub fn record(&mut self, now: Timestamp, id: RecordingId, spec: RecordingSpec) -> Option<Recording> {
         if self.closing || self.recordings.len() >= MOST_RECORDINGS {
             return None;
@@ -402,7 +404,7 @@ impl Conference {
         Some(recording)
     }
 
-    /// Pauses a recording, or resumes it if `gap` is `None`.
+    /// Pauses a recording. Resumes the recording if `gap` is `None`.
     pub fn pause_recording(
         &mut self,
         now: Timestamp,
@@ -432,7 +434,7 @@ impl Conference {
 
     // ----- inputs from the engine's room --------------------------------------------------------------------------
 
-    /// The room reports that a member joined.
+    /// Handles the room's report that a member joined.
     pub fn handle_joined(&mut self, now: Timestamp, leg: LegId) {
         let enters = |one: &&mut Member| {
             one.info.leg == leg
@@ -457,7 +459,7 @@ impl Conference {
         self.settle();
     }
 
-    /// The room reports that a member left.
+    /// Handles the room's report that a member left.
     pub fn handle_left(&mut self, now: Timestamp, leg: LegId) {
         let Some(place) = self.members.iter().position(|one| one.info.leg == leg && one.is_inside()) else { return };
         let member = self.members.remove(place);
@@ -468,7 +470,7 @@ impl Conference {
         }
         let (why, removed, call) = match member.place {
             MemberState::Leaving { why, removed, call, .. } => (why, removed, call),
-            // The room has removed the member, because the room is about to end.
+            // The room has removed the member, because the room will end soon.
             _ => {
                 self.outputs.push_back(Output::ParticipantRemoved { leg, clears: self.clears });
                 let requested =
@@ -486,8 +488,8 @@ impl Conference {
         self.tell_of(now, member.leg, ConferenceEventKind::Left { participant, why, call });
     }
 
-    /// The room reports that the conference started. `recording` is the id of the recording that starts with it, if
-    /// there is one.
+    /// Handles the room's report that the conference started. `recording` is the id for the recording that starts with
+    /// the conference, if the settings ask for a recording.
     pub fn handle_started(&mut self, now: Timestamp, recording: RecordingId) {
         self.update(now).status = ConferenceStatus::InProgress;
         self.tell(now, ConferenceEventKind::Started);
@@ -497,29 +499,29 @@ impl Conference {
         }
     }
 
-    /// The room reports that a participant started or stopped speaking.
+    /// Handles the room's report that a participant started or stopped speaking.
     pub fn handle_speaks(&mut self, now: Timestamp, leg: LegId, speaks: bool) {
         if let Some(participant) = self.participant(leg).cloned() {
             self.tell(now, ConferenceEventKind::Speaks { participant, speaks });
         }
     }
 
-    /// The room reports that a participant became clearly the loudest.
+    /// Handles the room's report that a participant is now clearly louder than the others.
     pub fn handle_leads(&mut self, now: Timestamp, leg: LegId) {
         if let Some(participant) = self.participant(leg).cloned() {
             self.tell(now, ConferenceEventKind::Leads(participant));
         }
     }
 
-    /// The room reports that audio to all participants or to one of them started or ended.
+    /// Handles the room's report that audio to all participants or to one participant started or ended.
     pub fn handle_played(&mut self, now: Timestamp, audio: &RoomAudio) {
-        // For a participant that has left meanwhile, the event of its leaving is enough.
+        // If the participant has left meanwhile, the event about its leaving is enough.
         if audio.to.is_none_or(|leg| self.participant(leg).is_some()) {
             self.tell(now, ConferenceEventKind::Played(audio.clone()));
         }
     }
 
-    /// The room reports that the file of a recording is complete.
+    /// Handles the room's report that the file of a recording is complete.
     pub fn handle_recorded(&mut self, now: Timestamp, id: RecordingId, end: RecordingEnd, duration: Duration) {
         let Some(place) = self.recordings.iter().position(|one| one.id == id) else { return };
         let mut recording = self.recordings.remove(place);
@@ -533,7 +535,7 @@ impl Conference {
         self.tell(now, ConferenceEventKind::Recording(recording));
     }
 
-    /// The room reports its end: all members have left, and the recordings are complete.
+    /// Handles the room's report that the room ended. All members have left, and all recordings are complete.
     pub fn handle_over(&mut self, now: Timestamp) {
         if self.info.status == ConferenceStatus::Completed {
             return;
@@ -593,14 +595,15 @@ impl Conference {
         self.tell_of(at, who, kind);
     }
 
-    /// `who` is the leg that the event is about; if `None`, the event gets the first participant's leg.
+    /// Emits an event. `who` is the leg that the event is about. If `who` is `None`, the event gets the first
+    /// participant's leg.
     fn tell_of(&mut self, at: Timestamp, who: Option<Arc<LegInfo>>, kind: ConferenceEventKind) {
         let leg = who.or_else(|| self.first.clone());
         let event = ConferenceEvent { at, conference: Arc::clone(&self.info), leg, first: self.first.clone(), kind };
         self.outputs.push_back(Output::Tell(Box::new(event)));
     }
 
-    /// Updates the hold or wait audio of all members.
+    /// Updates the hold audio or wait audio of every member.
     fn settle(&mut self) {
         let waiting = matches!(self.info.status, ConferenceStatus::Waiting | ConferenceStatus::Gathering);
         for member in &mut self.members {

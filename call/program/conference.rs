@@ -1,4 +1,4 @@
-//! The conference instruction: the leg takes part in a conference until that ends.
+//! The conference instruction: the leg takes part in a conference until the participation or the conference ends.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! Streams: the stream that an instruction waits for, and streams beside the leg's program.
+//! Streams: the connect instruction, which waits for the end of its stream, and streams that run while the leg's
+//! program continues.
 
 use crate::Target;
 use crate::call::Call;
@@ -12,7 +13,7 @@ use crate::program::instruction::Connect;
 use crate::program::{Running, Signal, Step};
 use crate::stream::{StreamFacts, StreamSpec, StreamStatus};
 
-/// A running connect instruction: the leg waits until its stream ends.
+/// A running connect instruction. The leg waits until the stream ends.
 pub(crate) struct Connected {
     id: StreamId,
     spec: StreamSpec,
@@ -53,7 +54,7 @@ impl Connected {
         }
     }
 
-    /// Returns whether the leg waits for this stream and has no action to request afterwards.
+    /// Returns whether the leg waits for this stream and has no action to request after it.
     pub(crate) fn ends_with(&self, id: StreamId) -> bool {
         self.id == id && self.action.is_none() && !self.outlives_failure
     }
@@ -64,7 +65,7 @@ impl Connected {
 }
 
 impl Call {
-    /// Starts a stream. Returns `None` if the leg has its maximum number of streams.
+    /// Starts a stream. Returns `None` if the leg already has its maximum number of streams.
     pub(crate) fn start_stream(&mut self, leg: LegId, spec: StreamSpec) -> Option<StreamId> {
         let id = StreamId::new(self.now().time, &mut self.rng);
         let op = self.new_op();
@@ -74,8 +75,8 @@ impl Call {
         Some(id)
     }
 
-    /// Closes a stream and reports it, also to an instruction that waits for it. Returns `false` if the stream does not
-    /// run.
+    /// Closes a stream. Reports the end of the stream to applications and to an instruction that waits for it. Returns
+    /// `false` if the stream does not run.
     pub(crate) fn stop_stream(&mut self, leg: LegId, id: StreamId) -> bool {
         let Some(party) = self.party_mut(leg) else { return false };
         let Some(index) = party.streams.iter().position(|(which, _)| *which == id) else { return false };
@@ -93,7 +94,7 @@ impl Call {
         }
     }
 
-    /// Returns the oldest stream with this name.
+    /// Returns the oldest stream with this name on the leg.
     pub(crate) fn named_stream(&self, leg: LegId, name: &str) -> Option<StreamId> {
         let streams = &self.party(leg)?.streams;
         streams.iter().find(|(_, spec)| spec.name.as_deref() == Some(name)).map(|(id, _)| *id)
@@ -116,7 +117,7 @@ impl Call {
         }
     }
 
-    /// Handles a status change of a stream, reported by the shell.
+    /// Handles a status change of a stream that the shell reports.
     pub(crate) fn stream_changed(&mut self, leg: LegId, id: StreamId, mut status: StreamStatus) {
         let Some(party) = self.party_mut(leg) else { return };
         if let StreamStatus::Failed(why) = &mut status {

@@ -24,15 +24,15 @@ pub(crate) struct Conversing {
     agent: Option<AgentFacts>,
 }
 
-/// Maximum utterances of a conversation with an agent that are kept; older ones are dropped.
+/// Maximum number of utterances that are stored for a conversation with an agent. Older utterances are dropped.
 const MOST_LINES: usize = 200;
 
 impl Conversing {
     pub(crate) fn begin(call: &mut Call, leg: LegId, converse: Converse) -> Step {
         let (id, op) = (ConversationId::new(call.now().time, &mut call.rng), call.new_op());
         let began = call.now().time;
-        // If this instruction was the first that needed an answered leg, it has just answered it. The application then
-        // receives the status before that: ringing.
+        // If the leg was answered at this same moment, this instruction caused the answer. The application then
+        // receives the status before the answer: ringing.
         let answered_for_it = call.party(leg).is_some_and(|party| party.info.answered_at == Some(began));
         let status = if answered_for_it { Status::Ringing } else { Status::InProgress };
         let agent = match &converse.spec.with {
@@ -69,7 +69,7 @@ impl Conversing {
         }
     }
 
-    /// Ends the conversation. If the caller hung up, the action is requested too, but its response is ignored.
+    /// Ends the conversation. If the caller hung up, the action is requested too, but the response is ignored.
     pub(crate) fn abort(self, call: &mut Call, leg: LegId, why: Abort) {
         call.order(leg, LegCommand::StopConversation { id: self.id });
         let facts = self.tell(call, leg, ConversationStatus::Completed);

@@ -1,4 +1,5 @@
-//! The dial instruction: it calls other parties, bridges the first one that answers, and reports the result afterwards.
+//! The dial instruction: it calls other parties, bridges the leg with the party that answers first, and reports the
+//! result.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -24,20 +25,20 @@ use crate::recording::Recording;
 /// A running dial instruction.
 pub(crate) struct Dialing {
     dial: Dial,
-    /// Targets that are not called yet (only in a sequential dial).
+    /// Targets that are not called yet (only if the dial is sequential).
     waiting: VecDeque<DialTarget>,
     /// Dialled legs that have not answered yet.
     ringing: Vec<LegId>,
-    /// The dialled leg that answered; it may still run its own document before the bridge.
+    /// The dialled leg that answered. This leg may still run its own document before the bridge.
     chosen: Option<LegId>,
     joined_at: Option<Timestamp>,
     ringback: Option<OpId>,
     recording: Option<OpId>,
     limit: Option<OpId>,
-    /// Timer for the wait for a leg of the queue; `None` if the dial does not wait for one.
+    /// Timer for the wait for a leg of the queue; `None` if the dial does not wait for a leg of a queue.
     patience: Option<OpId>,
     last: DialResult,
-    /// Whether the dial has ended except for its recording.
+    /// Whether the dial has ended but still waits for its recording.
     finishing: bool,
 }
 
@@ -99,7 +100,8 @@ impl Dialing {
                     self.note(call, child);
                     dismiss(call, leg, child, None);
                 }
-                // The ends of the dialled legs came while this dial was being handled, so their state is recorded here.
+                // While the dial handles a signal, it does not receive the ends of its dialled legs. So the end of
+                // these legs is recorded here.
                 return self.all_gone(call, leg, DialStatus::Canceled);
             }
             Signal::Timer(op) if self.limit == Some(*op) => {
@@ -111,7 +113,7 @@ impl Dialing {
             }
             Signal::Called(first) if self.patience.is_some() => match first {
                 Some(child) => self.has_been_given(call, leg, *child),
-                // That leg has left the queue meanwhile: take the next one.
+                // The offered leg has left the queue meanwhile. Take the next leg.
                 None => self.ask_queue(call, leg),
             },
             Signal::Timer(op) if self.patience == Some(*op) => return self.all_gone(call, leg, DialStatus::NoAnswer),
@@ -129,8 +131,8 @@ impl Dialing {
         Step::Stay(Running::Dial(self))
     }
 
-    /// Ends the dial because the leg was hung up or redirected. The dialled legs end too, the result is reported, and
-    /// nothing follows.
+    /// Ends the dial because the leg was hung up or redirected. The dialled legs end too, and the result is reported.
+    /// The dial starts nothing more.
     pub(crate) fn abort(mut self, call: &mut Call, leg: LegId, why: Abort) {
         self.stop_ringback(call, leg);
         if let Some(op) = self.limit.take() {
@@ -155,7 +157,7 @@ impl Dialing {
 
     fn child(mut self: Box<Self>, call: &mut Call, leg: LegId, child: LegId, event: ChildEvent) -> Step {
         match event {
-            // The leg from the queue has left before the bridge: take the next one.
+            // The leg from the queue has left before the bridge. Take the next leg.
             ChildEvent::Taken | ChildEvent::Ended if self.dial.queue.is_some() && self.joined_at.is_none() => {
                 self.chosen = None;
                 self.patience = Some(call.timer(leg, self.dial.timeout));
@@ -184,7 +186,7 @@ impl Dialing {
                 self.ringing.retain(|ringing| *ringing != child);
                 if self.chosen == Some(child) {
                     self.chosen = None;
-                    // The leg ended before the bridge: call the next target.
+                    // The leg ended before the bridge. Call the next target.
                     if self.dial.sequential && self.joined_at.is_none() && !self.waiting.is_empty() {
                         return self.call_others(call, leg);
                     }
@@ -197,7 +199,7 @@ impl Dialing {
         Step::Stay(Running::Dial(self))
     }
 
-    /// Calls the next target, unless a dialled leg rings or has answered.
+    /// Calls further targets until a dialled leg rings or has answered. Ends the dial if there is no further target.
     fn call_others(mut self: Box<Self>, call: &mut Call, leg: LegId) -> Step {
         while self.ringing.is_empty() && self.chosen.is_none() && !self.waiting.is_empty() {
             self.call_next(call, leg);
@@ -222,7 +224,7 @@ impl Dialing {
         }
     }
 
-    /// Gives the caller a sign of ringing: a ringback tone if it is answered, otherwise 180.
+    /// Lets the caller hear ringing: a ringback tone if the caller's leg is answered, otherwise 180.
     fn wait_for_somebody(&mut self, call: &mut Call, leg: LegId) {
         if call.party(leg).is_some_and(|party| party.info.answered_at.is_some()) {
             self.start_ringback(call, leg);
@@ -248,12 +250,11 @@ impl Dialing {
         }
     }
 
-    /// Runs what the dialled leg hears before the bridge: its greeting, then its whisper document. Bridges it when
-    /// there is nothing left.
+    /// Plays the greeting of the dialled leg, then runs its whisper document. Bridges the leg if both are done.
     fn greet(&mut self, call: &mut Call, leg: LegId, child: LegId) {
         let greeting = call.party_mut(child).and_then(|party| party.greeting.take());
         if let Some(play) = greeting {
-            // When the greeting has been played, the leg reports `Ready` and this function is called again.
+            // After the greeting, the leg reports `Ready` and this function is called again.
             call.unbridge(leg);
             call.set_mode(child, Mode::Whisper);
             return call.run(child, Program { instructions: vec![Instruction::Play(*play)], warnings: Vec::new() });
@@ -261,7 +262,8 @@ impl Dialing {
         let whisper = call.party_mut(child).and_then(|party| party.whisper.take());
         match whisper {
             Some(target) => {
-                // The whisper document is not for the caller, who may still hear the dialled leg's early media.
+                // The caller must not hear the whisper document. The caller may still hear early media of the dialled
+                // leg, so this bridge ends first.
                 call.unbridge(leg);
                 call.set_mode(child, Mode::Whisper);
                 let reason = call.whisper_reason(child, leg);
@@ -283,7 +285,7 @@ impl Dialing {
         self.last.bridged = true;
         self.limit = self.dial.time_limit.map(|limit| call.timer(leg, limit));
         call.join_called(child);
-        // After the bridge, this dial decides what the leg does, not the bridge.
+        // After the bridge, this dial decides how the leg continues. The bridge does not decide.
         let after = if self.dial.queue.is_some() { AfterBridge::Continue } else { AfterBridge::Hangup };
         call.bridge(leg, child, (AfterBridge::Continue, after), true);
         if self.dial.record.is_some() {
@@ -291,7 +293,7 @@ impl Dialing {
         }
     }
 
-    /// Ends the dial: no dialled leg is left that could answer or is bridged.
+    /// Ends the dial, because no dialled leg is bridged and no dialled leg can still answer.
     fn all_gone(mut self: Box<Self>, call: &mut Call, leg: LegId, status: DialStatus) -> Step {
         for child in self.children() {
             self.note(call, child);
@@ -321,7 +323,8 @@ impl Dialing {
         call.emit(leg, EventKind::Dialed(self.last.clone()));
         let unanswered = call.party(leg).is_some_and(|party| party.info.answered_at.is_none());
         if self.dial.pass_failure && unanswered {
-            // A challenge (401, 407) or a redirection is meant for this server and is not passed on to the caller.
+            // A challenge (401, 407) or a redirection (3xx) is meant for this server, so the caller does not receive
+            // it.
             let refusal = self.last.sip_status.filter(|status| matches!(status, 400 | 402..=406 | 408..=699));
             let status = refusal.unwrap_or(match self.last.status {
                 DialStatus::NoAnswer => 480,
@@ -372,7 +375,7 @@ impl Dialing {
         self.ringing.push(id);
     }
 
-    /// Asks for the first leg of the queue.
+    /// Requests the first leg of the queue.
     fn ask_queue(&self, call: &mut Call, leg: LegId) {
         if let Some(dequeue) = &self.dial.queue {
             call.order(leg, LegCommand::DequeueFirst { queue: Arc::clone(&dequeue.queue) });
@@ -386,7 +389,7 @@ impl Dialing {
         }
     }
 
-    /// Takes the leg that came from the queue: first its whisper document, then the bridge.
+    /// Accepts the leg that came from the queue. The leg first runs its whisper document, then it is bridged.
     fn has_been_given(&mut self, call: &mut Call, leg: LegId, child: LegId) {
         self.stop_asking(call, leg);
         call.take_called(child, leg);
@@ -401,17 +404,18 @@ impl Dialing {
         self.ringing.iter().copied().chain(self.chosen).collect()
     }
 
-    /// Returns the target that is asked for a document when a side requests a transfer.
+    /// Returns the target of the document request for a transfer that a far end of the dial requests.
     pub(crate) fn refer_url(&self) -> Option<&Target> {
         self.dial.refer.as_ref()
     }
 
-    /// Returns whether this leg is the one that answered.
+    /// Returns whether `child` is the dialled leg that answered.
     pub(crate) fn has_chosen(&self, child: LegId) -> bool {
         self.chosen == Some(child)
     }
 
-    /// Replaces the leg `from`, if it is the one that answered, by `to`. Returns whether it was.
+    /// Replaces the leg `from` by `to` if `from` is the dialled leg that answered. Returns whether the leg was
+    /// replaced.
     pub(crate) fn exchange(&mut self, from: LegId, to: LegId) -> bool {
         let has = self.chosen == Some(from);
         if has {
@@ -420,7 +424,7 @@ impl Dialing {
         has
     }
 
-    /// Releases a dialled leg, which continues without this dial.
+    /// Separates a dialled leg from this dial. The leg continues.
     pub(crate) fn let_go(&mut self, child: LegId) {
         if self.chosen == Some(child) {
             self.chosen = None;
@@ -429,11 +433,11 @@ impl Dialing {
         }
     }
 
-    /// Records the state of a dialled leg for the result.
+    /// Stores the state of a dialled leg for the result of the dial.
     fn note(&mut self, call: &Call, child: LegId) {
         let Some(party) = call.party(child) else { return };
         self.last.child = Some(child);
-        // A leg out of a queue was not called, so it has no SIP result of this dial.
+        // A leg from a queue was not called, so this dial has no SIP result for it.
         if party.info.direction != Direction::Inbound {
             self.last.sip_call_id = party.info.sip.call_id.clone();
             self.last.sip_headers = party.info.sip.headers.clone();
@@ -463,7 +467,7 @@ impl Dialing {
     }
 
     fn start_ringback(&mut self, call: &mut Call, leg: LegId) {
-        // Audio that the application plays to the leg during a transfer has priority over the ringback tone.
+        // During a transfer the application may play audio to the leg. This audio has priority over the ringback tone.
         let silent = call.party(leg).is_some_and(|party| party.runner.running.is_none());
         if let (None, Some(country), true) = (self.ringback, &self.dial.ring_tone, silent) {
             let op = call.new_op();
@@ -480,8 +484,8 @@ impl Dialing {
     }
 }
 
-/// Ends a dialled leg, with `cause` or because this side ends the dial. A leg that was taken out of a queue continues
-/// after its wait instead.
+/// Ends a dialled leg with `cause`. Without `cause`, the dialled leg ends because the dialling leg ends the dial. A leg
+/// that was taken out of a queue is not ended: it continues after its wait.
 fn dismiss(call: &mut Call, leg: LegId, child: LegId, cause: Option<EndCause>) {
     if call.release_called(child, leg) {
         return;

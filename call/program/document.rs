@@ -1,10 +1,10 @@
 //! Document requests: the wait for the response, the fallback, and the apology if both fail.
 //!
-//! Documents may lead to each other in a loop, and very fast if none of them does anything that takes time (for
-//! example, a file that does not exist is played, or digits are gathered for 0 s). Therefore documents are counted.
-//! Each document adds 1 to the count; every 100 ms for which a document ran subtract 1; a document that ran for 1 s or
-//! more resets the count. Above 50 the leg fails with a loop of documents. The time that the application takes to
-//! respond does not count.
+//! A document can lead to another document, and so on in a loop. Such a loop is very fast if no document takes time
+//! (for example, if the file to play does not exist, or if digits are gathered for 0 s). Therefore documents are
+//! counted. Each document adds 1 to the count. Every 100 ms for which a document ran subtract 1. A document that ran
+//! for 1 s or more resets the count. If the count exceeds 50, the leg fails with a loop of documents. The time that the
+//! application takes to respond does not count.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,11 +20,11 @@ use crate::output::LegCommand;
 use crate::program::instruction::{AudioSource, Play, Speech};
 use crate::program::{Running, Signal, Step};
 
-/// Maximum count of documents that ran for hardly any time.
+/// Maximum count of documents that ran only for a very short time.
 const MOST_HASTY_DOCUMENTS: u32 = 50;
 /// Running time of a document that resets the count.
 const UNHURRIED: Duration = Duration::from_secs(1);
-/// Running time that subtracts one document from the count.
+/// Running time of a document that subtracts 1 from the count.
 const MAKES_UP: Duration = Duration::from_millis(100);
 
 /// A document request that waits for its response.
@@ -35,7 +35,7 @@ pub(crate) struct Fetching {
 }
 
 impl Running {
-    /// Requests a document, or ends the leg with an apology if its documents form a loop.
+    /// Requests a document. Ends the leg with an apology if its documents form a loop.
     pub(crate) fn fetch(call: &mut Call, leg: LegId, target: Target, reason: FetchReason) -> Self {
         let fallback = matches!(reason, FetchReason::Fallback { .. });
         let url = Arc::clone(&target.url);
@@ -52,7 +52,7 @@ impl Running {
             let detail = format!("{MOST_HASTY_DOCUMENTS} documents in a row redirected at once to another document");
             let failure = FetchFailure { kind: FailureKind::Loop, detail };
             call.emit(leg, EventKind::FetchFailed { failure: failure.clone() });
-            // A leg that waits in a queue keeps waiting.
+            // A leg in a queue continues to wait.
             return match call.party(leg).map(|party| party.mode) {
                 Some(Mode::Queue) => match call.hold_music(leg) {
                     Step::Stay(running) => running,
@@ -85,8 +85,8 @@ impl Fetching {
     fn failed(self, call: &mut Call, leg: LegId, failure: FetchFailure) -> Step {
         call.emit(leg, EventKind::FetchFailed { failure: failure.clone() });
         match call.party(leg).map(|party| (party.mode, party.waiting.is_some())) {
-            // A leg in a queue keeps waiting with music. A leg that is taken out of a queue is bridged without its
-            // whisper document.
+            // A leg in a queue continues to wait and hears music. A leg that is taken out of a queue is bridged without
+            // its whisper document.
             Some((Mode::Queue, _)) => return call.hold_music(leg),
             Some((Mode::Whisper, true)) => return Step::Next,
             _ => {}
@@ -101,7 +101,7 @@ impl Fetching {
     }
 }
 
-/// Text that is spoken to the caller when the application has failed.
+/// Text that the caller hears when the application has failed.
 const APOLOGY: &str = "We are sorry, an application error has occurred. Goodbye.";
 
 fn apologise(call: &mut Call, leg: LegId, failure: &FetchFailure) -> Running {

@@ -1,7 +1,7 @@
-//! The enqueue instruction: a leg waits in a queue, hears audio meanwhile, and continues afterwards.
+//! The enqueue instruction: a leg waits in a queue, hears audio during the wait, and then continues.
 //!
-//! The wait audio runs as the leg's program, like any document. The instructions after the wait are kept separately
-//! meanwhile. A leg that a request has put into a queue waits beside its program, which continues.
+//! The wait audio runs as the leg's program, like any document. During the wait, the instructions that follow are
+//! stored separately. If a request put the leg into the queue, the leg's own program continues during the wait.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -24,20 +24,20 @@ use crate::queue::{NotQueued, QueueOutcome, QueueResult};
 /// Minimum time between two requests of the wait document.
 const SHORTEST_ROUND: Duration = Duration::from_secs(1);
 
-/// A leg's wait in a queue, kept until the bridge with the agent that took the leg ends.
+/// A leg's wait in a queue. The wait exists until the bridge with the agent that took the leg ends.
 pub(crate) struct Waiting {
     enqueue: Enqueue,
-    /// Whether a request put the leg into the queue; its program continues meanwhile.
+    /// Whether a request put the leg into the queue. If so, the leg's program continues during the wait.
     beside: bool,
     /// The instructions and the mode of the leg after the wait.
     then: VecDeque<Instruction>,
     mode: Mode,
     /// Id of the operation to enter the queue.
     op: OpId,
-    /// Id of the queue, once the leg is in it.
+    /// Id of the queue; `None` until the queue has admitted the leg.
     queue: Option<QueueId>,
     since: Timestamp,
-    /// Waiting time, once an agent has taken the leg.
+    /// Waiting time; `None` until an agent has taken the leg.
     waited: Option<Duration>,
     stage: Stage,
     /// Time at which the current round of the wait audio started.
@@ -52,13 +52,13 @@ enum Stage {
     /// The queue has not admitted the leg yet.
     Entering,
     Waiting,
-    /// An agent takes the leg; they are not bridged yet.
+    /// An agent takes the leg, but the two are not bridged yet.
     Called,
     Joined,
 }
 
 pub(crate) fn begin(call: &mut Call, leg: LegId, enqueue: Enqueue) -> Step {
-    // A wait document can contain an instruction to enter another queue; the old wait ends.
+    // A wait document can contain an instruction to enter another queue. This instruction ends the old wait.
     call.end_wait(leg, Abort::Replaced);
     let (now, op) = (call.now(), call.new_op());
     let (queue, most) = (Arc::clone(&enqueue.queue), enqueue.most);
@@ -118,7 +118,7 @@ impl Call {
         Some(self.party(leg)?.waiting.as_ref()?.stage)
     }
 
-    /// Starts the waiting time: the queue has admitted the leg.
+    /// Starts the waiting time, because the queue has admitted the leg.
     fn is_in_line(&mut self, leg: LegId, id: QueueId) {
         let Some(waiting) = self.waiting_mut(leg) else { return };
         (waiting.queue, waiting.stage) = (Some(id), Stage::Waiting);
@@ -130,7 +130,7 @@ impl Call {
         self.emit(leg, EventKind::Enqueued { queue, id });
     }
 
-    /// Puts the leg into a queue by request, unless it already waits in one.
+    /// Puts the leg into a queue by request, unless the leg already waits in a queue.
     pub(crate) fn enter_queue_by_request(&mut self, leg: LegId, enqueue: Enqueue) -> Result<(), Refused> {
         let (now, op) = (self.now(), self.new_op());
         let (queue, most) = (Arc::clone(&enqueue.queue), enqueue.most);
@@ -155,12 +155,12 @@ impl Call {
         Ok(())
     }
 
-    /// Returns whether the leg waits beside its program.
+    /// Returns whether a request put the leg into a queue, so that its program continues during the wait.
     pub(crate) fn waits_beside(&self, leg: LegId) -> bool {
         self.party(leg).and_then(|party| party.waiting.as_ref()).is_some_and(|waiting| waiting.beside)
     }
 
-    /// Handles that the queue has admitted or refused a leg that waits beside its program.
+    /// Handles the queue's answer for a leg that a request put into the queue: the queue admitted or refused the leg.
     pub(crate) fn entered_beside(&mut self, leg: LegId, op: OpId, standing: Result<QueueId, NotQueued>) {
         let now = self.now().time;
         let entering = |waiting: &&mut Waiting| waiting.stage == Stage::Entering && waiting.op == op;
@@ -173,7 +173,7 @@ impl Call {
         }
     }
 
-    /// Takes the leg out of its queue by request. Returns `false` if it waits in none.
+    /// Takes the leg out of its queue by request. Returns `false` if the leg does not wait in a queue.
     pub(crate) fn leave_queue_by_request(&mut self, leg: LegId) -> bool {
         let waits = self.waits_in_queue(leg);
         if waits && self.waits_beside(leg) {
@@ -186,7 +186,7 @@ impl Call {
         waits
     }
 
-    /// Ends the wait beside the program, because a request bridges the leg.
+    /// Ends a wait that a request started, because a request bridges the leg.
     pub(crate) fn wait_joined(&mut self, leg: LegId) {
         if self.waits_in_queue(leg) && self.waits_beside(leg) {
             self.take_wait(leg, QueueResult::Bridged);
@@ -209,8 +209,8 @@ impl Call {
             Wait::Silence => Step::Stay(Running::Queueing),
             Wait::File(_) | Wait::Stored(_) => wait.file().map_or(Step::Next, |file| self.play_on(leg, file)),
             Wait::Document(target) => {
-                // The wait document is requested repeatedly, but not more than once a second, so it does not count as a
-                // loop.
+                // The wait document is requested again and again, but at most once a second. So these requests do not
+                // count as a loop.
                 if let Some(party) = self.party_mut(leg) {
                     party.hasty_documents = 0;
                 }
@@ -219,7 +219,7 @@ impl Call {
         }
     }
 
-    /// Plays the server's own music until something else happens.
+    /// Plays the server's own music until another action stops it.
     pub(crate) fn hold_music(&mut self, leg: LegId) -> Step {
         self.play_on(leg, AudioSource::Music)
     }
@@ -229,7 +229,7 @@ impl Call {
         Step::Stay(Running::Playing(Playing::start(self, leg, play, false)))
     }
 
-    /// Decides what follows when a leg in [`Mode::Queue`] has no instruction left.
+    /// Starts the next round of the wait, or ends the wait, when a leg in [`Mode::Queue`] has no instruction left.
     pub(crate) fn wait_further(&mut self, leg: LegId) {
         let now = self.now().instant;
         let alone = self.party(leg).is_some_and(|party| party.bridge.is_none());
@@ -248,8 +248,8 @@ impl Call {
         self.step(leg, step);
     }
 
-    /// Handles a timer; returns whether it is the timer for the maximum waiting time. It does not end anything if an
-    /// agent has taken the leg.
+    /// Handles a timer. Returns whether the timer is the one for the maximum waiting time. If an agent has already
+    /// taken the leg, the timer does not end the wait.
     pub(crate) fn wait_timed_out(&mut self, leg: LegId, op: OpId) -> bool {
         let Some(waiting) = self.waiting_mut(leg).filter(|waiting| waiting.limit == Some(op)) else { return false };
         waiting.limit = None;
@@ -264,12 +264,12 @@ impl Call {
         true
     }
 
-    /// Takes the leg out of its queue by an instruction of its wait document.
+    /// Takes the leg out of its queue, because its wait document has a leave instruction.
     pub(crate) fn leave_queue(&mut self, leg: LegId) -> Step {
         if self.waits_in_queue(leg) { self.finish_wait(leg, QueueResult::Left) } else { Step::Next }
     }
 
-    /// Ends the wait and continues with the action or the instructions after it.
+    /// Ends the wait. The leg then requests the action, or runs the instructions that follow.
     fn finish_wait(&mut self, leg: LegId, result: QueueResult) -> Step {
         let Some((outcome, action, then)) = self.take_wait(leg, result) else { return Step::Next };
         if let Some(party) = self.party_mut(leg) {
@@ -278,7 +278,8 @@ impl Call {
         action.map_or(Step::Next, |action| Step::Fetch(action, FetchReason::Queued(outcome)))
     }
 
-    /// Ends the wait because something else happens. The action is requested, but its response is ignored.
+    /// Ends the wait because another program or the end of the leg replaces it. The action is requested, but the
+    /// response is ignored.
     pub(crate) fn end_wait(&mut self, leg: LegId, why: Abort) {
         let Some(stage) = self.wait_stage(leg) else { return };
         let result = match (stage, why) {
@@ -306,16 +307,16 @@ impl Call {
             self.timers.cancel(leg, limit);
         }
         let outcome = waiting.outcome(result, now);
-        // Reported before the leg leaves the queue, because the event contains the leg's position.
+        // The event must come before the leg leaves the queue, because the event contains the leg's position.
         self.emit(leg, EventKind::Dequeued(outcome.clone()));
         self.order(leg, LegCommand::LeaveQueue);
         Some((outcome, waiting.enqueue.action, waiting.then))
     }
 
-    /// Hands a waiting leg to `by`, which is in this call too, if both still want that.
+    /// Gives a waiting leg to the leg `by` of the same call, if the leg still waits and `by` still asks for a leg.
     pub(crate) fn called(&mut self, leg: LegId, queue: QueueId, by: LegId) {
         let now = self.now().time;
-        // The leg may wait in another queue by now.
+        // The leg may wait in another queue now.
         let here = |waiting: &&mut Waiting| waiting.stage == Stage::Waiting && waiting.queue == Some(queue);
         let waiting = self.waiting_mut(leg).filter(here);
         let called = waiting.map(|waiting| {
@@ -329,7 +330,7 @@ impl Call {
         }
     }
 
-    /// Puts the leg back to its old position in the queue, because the agent that was about to take it has gone.
+    /// Puts the leg back to its old position in the queue, because the agent did not take the leg after all.
     fn wait_again(&mut self, leg: LegId) {
         let Some(waiting) = self.waiting_mut(leg).filter(|waiting| waiting.stage == Stage::Called) else { return };
         (waiting.stage, waiting.waited) = (Stage::Waiting, None);
@@ -339,14 +340,14 @@ impl Call {
             return self.set_mode(leg, mode);
         }
         self.set_mode(leg, Mode::Queue);
-        // If no agent took the leg, its wait audio is still playing.
+        // If no agent accepted the leg, its wait audio still plays.
         if self.party(leg).is_some_and(|party| party.runner.running.is_none()) {
             let step = self.round(leg);
             self.step(leg, step);
         }
     }
 
-    /// Lets `by` take a called leg: stops the wait audio and makes `by` receive the leg's progress.
+    /// Lets the leg `by` take a called leg. Stops the wait audio. From now on, `by` receives the leg's progress.
     pub(crate) fn take_called(&mut self, leg: LegId, by: LegId) {
         self.clear_runner(leg, Abort::Replaced);
         if let Some(party) = self.party_mut(leg) {
@@ -354,7 +355,8 @@ impl Call {
         }
     }
 
-    /// Returns the reason for the request of a dialled or called leg's whisper document.
+    /// Returns the reason for the whisper document's request. The reason differs for a dialled leg and for a leg from a
+    /// queue.
     pub(crate) fn whisper_reason(&self, leg: LegId, by: LegId) -> FetchReason {
         let waiting = self.party(leg).and_then(|party| party.waiting.as_deref());
         match waiting.and_then(|waiting| Some((waiting.queue?, waiting.waited(self.now().time)))) {
@@ -372,13 +374,13 @@ impl Call {
         }
     }
 
-    /// Ends the hold of `by` on a leg that it took out of a queue. The leg continues after its wait, or waits further
-    /// if the two were not bridged yet. Returns `false` if `by` took none.
+    /// Separates `by` from a leg that `by` took out of a queue. If the two legs were bridged, the leg continues after
+    /// its wait. If not, the leg waits again. Returns `false` if `by` did not take the leg out of a queue.
     pub(crate) fn release_called(&mut self, leg: LegId, by: LegId) -> bool {
         let Some(stage @ (Stage::Called | Stage::Joined)) = self.wait_stage(leg) else { return false };
         if let Some(party) = self.party_mut(leg) {
             party.progress_listener = None;
-            // The leg has not heard the whisper document and will not hear it now.
+            // The leg has not run the whisper document, and will not run it now.
             party.whisper = None;
         }
         if stage == Stage::Called {

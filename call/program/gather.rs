@@ -1,5 +1,5 @@
-//! The gather instruction: it plays prompts, then collects digits until there are enough, a terminator, or silence. It
-//! can also recognise speech; the first input decides between digits and speech.
+//! The gather instruction: it plays prompts, then collects digits. The collection ends with enough digits, a
+//! terminator, or silence. A gather can also recognise speech; the first input decides between digits and speech.
 
 use crate::call::{Abort, Call};
 use crate::event::{EventKind, GatherEnd};
@@ -11,7 +11,7 @@ use crate::program::speech_gather::{SpeechGather, SpeechProgress};
 use crate::program::{Running, Signal, Step};
 use crate::recognition::RecognisedText;
 
-/// Maximum digits of one gather when the application sets no limit; the gather ends there.
+/// Maximum number of digits if the application sets no limit. The gather ends at this number.
 const MOST_DIGITS: usize = 1000;
 
 /// A running gather.
@@ -20,23 +20,23 @@ pub(crate) struct Gathering {
     digits: String,
     attempt: u32,
     prompt: Option<(usize, Playing)>,
-    /// Timer for silence; every digit restarts it.
+    /// Timer for silence. Every digit restarts this timer.
     silence: Option<OpId>,
-    /// Timer for the whole attempt.
+    /// Timer for the maximum duration of an attempt.
     total: Option<OpId>,
     ears: SpeechState,
 }
 
 /// State of the speech recognition of a gather.
 enum SpeechState {
-    /// No speech recognition: digits only.
+    /// The gather has no speech recognition, only digits.
     None,
-    /// Not started: it starts when the prompts have ended.
+    /// The recognition starts when the prompts have ended.
     Closed,
     Open(Box<SpeechGather>),
-    /// Speech came first: digits are ignored from now on.
+    /// The caller spoke first, so digits are ignored from now on.
     Spoken(Box<SpeechGather>),
-    /// Ended, with the recognised text.
+    /// The recognition ended with this text.
     Done(RecognisedText),
 }
 
@@ -79,8 +79,8 @@ impl Gathering {
         }
     }
 
-    /// Does the same as [`Self::handle_in_runner`] for a gather that runs beside the program. Returns `None` once it has
-    /// ended.
+    /// Does the same as [`Self::handle_in_runner`], for a gather that runs at the same time as the leg's program.
+    /// Returns `None` when the gather has ended.
     pub(crate) fn handle(mut self: Box<Self>, call: &mut Call, leg: LegId, signal: &Signal) -> Option<Box<Self>> {
         match self.handle_signal(call, leg, signal) {
             Some(outcome) => {
@@ -122,7 +122,7 @@ impl Gathering {
         }
     }
 
-    /// Passes a signal to the speech recognition; returns the result if the gather ends with it.
+    /// Passes a signal to the speech recognition. Returns the result if this signal ends the gather.
     fn listen(&mut self, call: &mut Call, leg: LegId, signal: &Signal) -> Option<Outcome> {
         let (SpeechState::Open(hearing) | SpeechState::Spoken(hearing)) = &mut self.ears else { return None };
         let told = hearing.handle(call, leg, signal);
@@ -147,7 +147,7 @@ impl Gathering {
         (told == SpeechProgress::Over).then_some(Outcome { end: GatherEnd::Valid, terminator: None })
     }
 
-    /// Stops the prompts because of a digit or of speech.
+    /// Stops the prompts because the caller pressed a digit or spoke.
     fn interrupt_prompt(&mut self, call: &mut Call, leg: LegId) {
         if let Some((_, playing)) = self.prompt.take() {
             playing.abort(call, leg, Abort::Stopped);
@@ -198,7 +198,7 @@ impl Gathering {
         None
     }
 
-    /// Plays the prompt with this index, or starts the timers if there is none.
+    /// Plays the prompt with this index. If there is no such prompt, starts the timers.
     fn prompt_from(&mut self, call: &mut Call, leg: LegId, index: usize) {
         let retry = self.attempt > 1 && !self.gather.retry_prompts.is_empty();
         let prompts = if retry { &self.gather.retry_prompts } else { &self.gather.prompts };
@@ -226,7 +226,7 @@ impl Gathering {
         }
     }
 
-    /// Ends the speech recognition and keeps the words so far.
+    /// Ends the speech recognition, and stores the words so far.
     fn stop_recognition(&mut self, call: &mut Call, leg: LegId) {
         self.ears = match std::mem::replace(&mut self.ears, SpeechState::None) {
             SpeechState::Open(hearing) | SpeechState::Spoken(hearing) => SpeechState::Done(hearing.end(call, leg)),

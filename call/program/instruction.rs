@@ -1,6 +1,6 @@
-//! The complete set of instructions for a leg, independent of the document format in which they were written.
+//! The complete set of instructions for a leg, independent of the format of the document.
 //!
-//! All URLs here are absolute: a dialect resolves them against the URL of their document.
+//! All URLs here are absolute. A dialect resolves relative URLs against the URL of the document.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -23,21 +23,21 @@ use crate::stream::StreamSpec;
 use crate::transcription::{TranscriptionOrder, TranscriptionSpec};
 use crate::{Callback, Target};
 
-/// The instructions of a leg, in order.
+/// The instructions of a leg, in the order in which they run.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Program {
-    /// The instructions, first to last. When none is left, a leg that a document controls is hung up.
+    /// The instructions, first to last. After the last instruction, a leg that a document controls is hung up.
     pub instructions: Vec<Instruction>,
-    /// Problems that the reader of the document found and skipped. They are reported once and do not stop the program.
+    /// Problems in the document that the parser skipped. These problems are reported once and do not stop the program.
     pub warnings: Vec<Warning>,
 }
 
 /// A part of a document that was ignored.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Warning {
-    /// The provider's number of the problem.
+    /// The provider's error number of the problem.
     pub code: u32,
-    /// What was ignored and where, in words.
+    /// Text that says which part was ignored, and where it is.
     pub message: String,
 }
 
@@ -46,82 +46,83 @@ pub struct Warning {
 pub enum Instruction {
     /// Speak or play audio to the leg.
     Play(Play),
-    /// Send DTMF digits to the leg: `0-9 A-D * #`; `w` is a pause of 0.5 s, `W` a pause of 1 s.
+    /// Send DTMF digits to the leg: `0-9 A-D * #`. `w` is a pause of 0.5 s, `W` a pause of 1 s.
     SendDigits(SendDigits),
-    /// Wait for this long.
+    /// Wait for this time.
     Pause(Duration),
-    /// Collect digits, or recognise speech.
+    /// Collect digits or recognise speech.
     Gather(Gather),
-    /// Record the leg until it is silent, sends a digit, or reaches the time limit.
+    /// Record the leg until silence, a digit or the time limit ends the recording.
     Record(Record),
-    /// Call other parties and bridge the first one that answers with this leg.
+    /// Call other parties, and bridge this leg with the party that answers first.
     Dial(Dial),
-    /// Take part in a conference until it ends.
+    /// Take part in a conference until the participation or the conference ends.
     Conference(Conference),
-    /// Wait in a queue until an agent takes the leg out of it, or the leg leaves it.
+    /// Wait in a queue until an agent takes the leg, or until the leg leaves the queue.
     Enqueue(Enqueue),
-    /// Leave the queue in which the leg waits; what follows the wait continues. Does nothing outside a queue.
+    /// Leave the queue in which the leg waits. The leg continues with the action or the instructions after the wait.
+    /// Does nothing outside a queue.
     Leave,
     /// Stream the leg's audio to a WebSocket application until the stream ends.
     Connect(Connect),
-    /// Let the caller talk with a WebSocket application that reads and writes text, or with an agent, until one of them
-    /// ends it.
+    /// Let the caller talk with an agent, or with an application that reads and writes text over a WebSocket. The
+    /// instruction ends when one party ends the conversation.
     Converse(Converse),
-    /// Ask the far end to call another party (REFER), and wait for the result.
+    /// Ask the far end to call another party (REFER), then wait for the result.
     Refer(Refer),
-    /// Start a stream beside the following instructions.
+    /// Start a stream. The following instructions run while the stream runs.
     StartStream(StreamSpec),
-    /// Stop the streams with this name, or all if `None`.
+    /// Stop the streams with this name, or all streams if `None`.
     StopStream(Option<String>),
-    /// Start a session with a recording server beside the following instructions.
+    /// Start a session with a recording server. The following instructions run during the session.
     StartSiprec(Box<SiprecSpec>),
-    /// Stop the sessions with recording servers with this name, or all if `None`.
+    /// Stop the recording-server sessions with this name, or all such sessions if `None`.
     StopSiprec(Option<String>),
-    /// Start a live transcription beside the following instructions.
+    /// Start a live transcription. The following instructions run during the transcription.
     StartTranscription(Box<TranscriptionSpec>),
-    /// Stop the transcriptions with this name, or all if `None`.
+    /// Stop the transcriptions with this name, or all transcriptions if `None`.
     StopTranscription(Option<String>),
-    /// Start a recording beside the following instructions.
+    /// Start a recording. The following instructions run during the recording.
     StartRecording(RecordingSpec),
     /// Continue with another document.
     Redirect(Target),
     /// Refuse the call. An answered leg is hung up instead.
     Reject(RejectReason),
-    /// Names and values to return to the caller at the end of this leg. Only for a leg of an internal call.
+    /// Return these names and values to the caller at the end of this leg. Only for a leg of an internal call.
     HandBack(Vec<(String, String)>),
     /// End the leg.
     Hangup,
-    /// Send the leg its own audio back until something else happens.
+    /// Send the leg its own audio until another action stops the instruction.
     Echo,
-    /// An instruction that this server does not implement, although its application waits for the result.
+    /// An instruction that this server does not implement. The application waits for the result of this instruction.
     Unsupported(Box<Unsupported>),
-    /// Execute at once a command that a request could send as well.
+    /// Execute a command at once, as if the command had come as a request.
     Order(Box<Order>),
-    /// Start answering-machine detection, and wait for the last result.
+    /// Start answering-machine detection, then wait for the last result.
     DetectMachine(Box<DetectMachine>),
 }
 
-/// The final SIP response with which a call is refused.
+/// The final SIP response that refuses a call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum RejectReason {
-    /// 603 Decline.
+    /// Response 603 Decline.
     Rejected,
-    /// 486 Busy Here.
+    /// Response 486 Busy Here.
     Busy,
-    /// Any other SIP final response, 400 to 699.
+    /// Any other final response, 400 to 699.
     Status(u16),
 }
 
-/// An instruction that this server does not implement, and the results that its application expects.
+/// An instruction that this server does not implement, with the results that the application expects.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Unsupported {
-    /// The warning to report.
+    /// The warning that is reported to the application.
     pub warning: Warning,
-    /// Target that is asked for the next document; without it the next instruction runs.
+    /// Target of the request for the next document. If `None`, the next instruction runs.
     pub action: Option<Target>,
     /// Names and values that `action` receives.
     pub outcome: Vec<(String, String)>,
-    /// Callback that is notified besides.
+    /// Callback that is also notified.
     pub callback: Option<Callback>,
     /// Names and values that `callback` receives.
     pub told: Vec<(String, String)>,
@@ -130,9 +131,10 @@ pub struct Unsupported {
 /// A document's instruction to execute a command.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Order {
-    /// The command. One that gives the leg another program replaces the following instructions.
+    /// The command to execute. If the command gives the leg another program, this program replaces the following
+    /// instructions.
     pub command: Command,
-    /// Target that receives the result and is asked for the next document; without it the next instruction runs.
+    /// Target that receives the result and returns the next document. If `None`, the next instruction runs.
     pub action: Option<Target>,
 }
 
@@ -141,52 +143,52 @@ pub struct Order {
 pub struct DetectMachine {
     /// Parameters of the detection.
     pub spec: MachineDetection,
-    /// Target that receives the last result and is asked for the next document; without it the next instruction runs.
+    /// Target that receives the last result and returns the next document. If `None`, the next instruction runs.
     pub action: Option<Target>,
 }
 
-/// Audio to play to one leg.
+/// Audio to play to one leg, with its options.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Play {
     /// Source of the audio.
     pub source: AudioSource,
-    /// Number of times it is played; `None` to repeat it until it is stopped.
+    /// Number of times the audio is played. `None` repeats the audio until it is stopped.
     pub loops: Option<NonZeroU32>,
     /// Callback that receives the start and the end of the playback.
     pub callback: Option<Arc<Callback>>,
-    /// Whether to play it as early media if the leg is not answered yet, instead of answering it.
+    /// Whether an unanswered leg hears the audio as early media. Otherwise the leg is answered first.
     pub early: bool,
-    /// Maximum time after which it is stopped.
+    /// Maximum playing time, after which the audio is stopped.
     pub longest: Option<Duration>,
 }
 
 impl Play {
-    /// Creates audio without a callback. `loops` is the number of times it is played; `None` to repeat it until it is
-    /// stopped.
+    /// Creates audio without a callback. `loops` is the number of times the audio is played; `None` repeats the audio
+    /// until it is stopped.
     pub fn new(source: AudioSource, loops: Option<NonZeroU32>) -> Self {
         Self { source, loops, callback: None, early: false, longest: None }
     }
 
-    /// Creates audio without a callback that is played once.
+    /// Creates audio without a callback. The audio is played once.
     pub fn once(source: AudioSource) -> Self {
         Self::new(source, Some(NonZeroU32::MIN))
     }
 }
 
-/// Source of audio. The shell synthesises, fetches and decodes it; the call only waits for its end.
+/// Source of audio. The shell synthesises, fetches and decodes the audio; the call only waits for the end of the audio.
 #[derive(Clone, PartialEq, Debug)]
 pub enum AudioSource {
-    /// Text to synthesise.
+    /// Text that the server speaks.
     Speech(Speech),
-    /// A file at a URL (`http`, `https`; `file` only from the server's own configuration).
+    /// A file at a URL. The scheme is `http` or `https`; `file` is allowed only in the server's own configuration.
     Url(String),
     /// The bytes of an audio file.
     Inline(Bytes),
-    /// Name of a file that the account has stored on this server.
+    /// The name of a file that the account has stored on this server.
     Stored(String),
-    /// A generated tone.
+    /// A tone that the server generates.
     Tone(Tone),
-    /// Silence of this length (a pause between prompts).
+    /// Silence of this length, used as a pause between prompts.
     Silence(Duration),
     /// The server's own music on hold.
     Music,
@@ -195,7 +197,8 @@ pub enum AudioSource {
 /// Tones that the server generates.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Tone {
-    /// Ringback tone of a country (`us`, `uk`, ...; `us` for unknown ones), repeated until it is stopped.
+    /// Ringback tone of a country (`us`, `uk`, ...), repeated until it is stopped. An unknown country gets the tone of
+    /// `us`.
     Ringback(String),
     /// The tone before a recording.
     Beep,
@@ -213,11 +216,11 @@ impl fmt::Display for Tone {
 /// Text to synthesise as speech.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Speech {
-    /// The text; SSML if `ssml` is set.
+    /// The text to speak. If `ssml` is set, the text is SSML.
     pub text: String,
     /// Whether `text` is SSML markup.
     pub ssml: bool,
-    /// The provider's name of the voice; any name is mapped to an available voice.
+    /// The provider's name of the voice. The server maps any name to an available voice.
     pub voice: Option<String>,
     /// BCP 47 tag of the language.
     pub language: Option<String>,
@@ -228,42 +231,42 @@ pub struct Speech {
 pub struct SendDigits {
     /// The digits `0-9 A-D * #` and the pauses `w` (0.5 s) and `W` (1 s).
     pub digits: String,
-    /// Duration of each tone.
+    /// Duration of the tone of each digit.
     pub tone: Duration,
 }
 
 /// Parameters of a gather.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Gather {
-    /// Prompts that are played in order before the timers start. A digit stops them if `barge_in` is set.
+    /// Prompts, played in order before the timers start. If `barge_in` is set, a digit stops the prompts.
     pub prompts: Vec<Play>,
-    /// Prompts for the second and later attempts; if empty, `prompts` are used.
+    /// Prompts for the second attempt and later attempts. If the list is empty, `prompts` are played again.
     pub retry_prompts: Vec<Play>,
     /// Maximum number of attempts, at least 1.
     pub tries: u32,
     /// Minimum number of digits for a valid result.
     pub min_digits: u32,
-    /// Number of digits at which the gather ends by itself.
+    /// Number of digits at which the gather ends without a terminator.
     pub max_digits: Option<u32>,
     /// Digits that end the gather and are not part of the result.
     pub terminators: String,
-    /// Digits that are valid; all sixteen if `None`.
+    /// Digits that are valid; `None` if all sixteen digits are valid.
     pub valid_digits: Option<String>,
-    /// Maximum silence before the first digit, counted from the end of the prompts.
+    /// Maximum silence before the first digit. The time starts at the end of the prompts.
     pub first_digit_timeout: Duration,
-    /// Maximum silence between digits.
+    /// Maximum silence between two digits.
     pub inter_digit_timeout: Duration,
-    /// Maximum duration of one attempt, counted from the end of the prompts.
+    /// Maximum duration of one attempt. The time starts at the end of the prompts.
     pub total_timeout: Option<Duration>,
-    /// Whether a digit, or speech, stops the prompts.
+    /// Whether a digit or speech stops the prompts.
     pub barge_in: bool,
-    /// Target that receives the digits; without it the next instruction runs.
+    /// Target that receives the digits. If `None`, the next instruction runs.
     pub action: Option<Target>,
-    /// Whether `action` is requested even without digits.
+    /// Whether `action` is requested even if no digits came.
     pub action_on_empty: bool,
-    /// The application's own id of the gather, returned with its events.
+    /// The application's id of the gather. The events of the gather contain this id.
     pub id: Option<String>,
-    /// Speech recognition, beside digits or instead of them. If both are allowed, the first input decides.
+    /// Speech recognition, in addition to digits or instead of digits. If both are allowed, the first input decides.
     pub speech: Option<Box<GatherSpeech>>,
     /// Callback that receives the end of the gather.
     pub callback: Option<Arc<Callback>>,
@@ -274,65 +277,67 @@ pub struct Gather {
 pub struct GatherSpeech {
     /// Parameters of the recogniser.
     pub listening: RecognitionSpec,
-    /// Silence after speech that ends the gather. If `None`, the recogniser decides where an utterance ends.
+    /// Length of the silence after speech that ends the gather. If `None`, the recogniser decides where an utterance
+    /// ends.
     pub pause: Option<Duration>,
-    /// Maximum duration, counted from the first sound of speech.
+    /// Maximum duration of the speech. The time starts at the first sound of speech.
     pub longest: Duration,
     /// Callback that receives partial results.
     pub partials: Option<Callback>,
-    /// Whether digits are collected too.
+    /// Whether the gather also collects digits.
     pub keys: bool,
 }
 
 /// Parameters of a record instruction.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Record {
-    /// Parameters of the recording; its limits end the instruction.
+    /// Parameters of the recording. The limits of the recording end the instruction.
     pub spec: RecordingSpec,
     /// Digits that end the recording.
     pub finish_on: String,
-    /// Whether a tone is played first.
+    /// Whether a tone is played before the recording.
     pub beep: bool,
-    /// Target that receives the result; without it the next instruction runs.
+    /// Target that receives the result. If `None`, the next instruction runs.
     pub action: Option<Target>,
-    /// Transcription to make of the complete recording, independently of the program.
+    /// Transcription of the complete recording. The transcription runs independently of the program.
     pub transcribe: Option<TranscriptionOrder>,
 }
 
 /// Parameters of a dial.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Dial {
-    /// Targets to call; at least one, unless `queue` is set.
+    /// Targets to call. The list has at least one target, unless `queue` is set.
     pub targets: Vec<DialTarget>,
-    /// Queue whose first leg is taken, at once or within `timeout`; there are no targets then.
+    /// Queue from which the dial takes the first leg, at once or within `timeout`. If `queue` is set, `targets` is
+    /// empty.
     pub queue: Option<Dequeue>,
-    /// Whether the targets are called one after the other instead of all at once.
+    /// Whether the targets are called one after the other. Otherwise all targets are called at once.
     pub sequential: bool,
     /// Maximum time until a target answers.
     pub timeout: Duration,
     /// Maximum duration of the bridge.
     pub time_limit: Option<Duration>,
-    /// Caller address that the targets see; the leg's own caller if `None`.
+    /// Caller address that the targets see. If `None`, the targets see the address of this leg's caller.
     pub caller_id: Option<Address>,
-    /// Display name of that caller.
+    /// Display name of the caller that the targets see.
     pub caller_name: Option<String>,
     /// Whether this leg is answered only when a target answers.
     pub answer_on_bridge: bool,
-    /// Country of the ringback tone that an answered leg hears while targets ring; silence if `None`.
+    /// Country of the ringback tone that an answered leg hears while targets ring. `None` gives silence.
     pub ring_tone: Option<String>,
-    /// Whether the digit `*` from this leg ends the target's leg.
+    /// Whether the digit `*` from this leg hangs up the dialled leg.
     pub hangup_on_star: bool,
     /// Recording of the two bridged legs.
     pub record: Option<DialRecord>,
-    /// Target that receives the result; without it the next instruction runs.
+    /// Target that receives the result. If `None`, the next instruction runs.
     pub action: Option<Target>,
-    /// What follows after the bridge if there is no action.
+    /// The action of this leg after the bridge, if `action` is `None`.
     pub after: AfterBridge,
-    /// Whether an unanswered leg gets the target's own final response if no target answers (for a simple route from
-    /// trunk to trunk).
+    /// Whether an unanswered leg gets the target's final response if no target answers. Used for a simple route from
+    /// trunk to trunk.
     pub pass_failure: bool,
-    /// Target that is asked for a document for the transferee when a side requests a transfer (REFER). Without it the
-    /// server makes the transfer itself.
+    /// Target of a document request when one far end requests a transfer (REFER). The document runs on the transferee.
+    /// If `None`, the server makes the transfer itself.
     pub refer: Option<Target>,
 }
 
@@ -345,23 +350,25 @@ pub struct Conference {
     pub time_limit: Option<Duration>,
     /// Whether the digit `*` ends the participation.
     pub hangup_on_star: bool,
-    /// Target that receives the result; without it the next instruction runs.
+    /// Target that receives the result. If `None`, the next instruction runs.
     pub action: Option<Target>,
 }
 
 /// Parameters of a wait in a queue.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Enqueue {
-    /// The account's name of the queue. The queue is created with the first leg that waits in it, and stays.
+    /// The account's name of the queue. The first leg that waits in the queue creates the queue. An empty queue remains
+    /// until a request deletes it.
     pub queue: Arc<str>,
-    /// Maximum number of waiting legs: with that many, the leg is not admitted. The queue has a limit of its own too.
+    /// Maximum number of waiting legs. If the queue already has this number, the leg is not admitted. The queue also
+    /// has a limit of its own.
     pub most: Option<u32>,
     /// Audio during the wait.
     pub wait: Wait,
     /// Maximum waiting time until an agent takes the leg.
     pub longest: Option<Duration>,
-    /// Target that receives the result. Its document runs, unless the leg has ended or was redirected. Without it the
-    /// next instruction runs.
+    /// Target that receives the result and returns the next document. If the leg has ended or was redirected, the
+    /// document does not run. If `None`, the next instruction runs.
     pub action: Option<Target>,
 }
 
@@ -370,19 +377,19 @@ pub struct Enqueue {
 pub enum Wait {
     /// The server's own music on hold.
     Music,
-    /// Silence.
+    /// No audio.
     #[default]
     Silence,
-    /// A document, repeated; it is requested anew each time.
+    /// A document that is repeated. The server requests the document again for each repetition.
     Document(Target),
-    /// A file at this URL, repeated.
+    /// An audio file at this URL, which is repeated.
     File(Arc<str>),
-    /// A file that the account has stored under this name, repeated.
+    /// An audio file that the account has stored under this name. The file is repeated.
     Stored(Arc<str>),
 }
 
 impl Wait {
-    /// Returns the audio file, if it is one.
+    /// Returns the audio source, if the wait audio is a file.
     pub fn file(&self) -> Option<AudioSource> {
         match self {
             Self::File(url) => Some(AudioSource::Url(url.to_string())),
@@ -392,7 +399,7 @@ impl Wait {
     }
 }
 
-/// Parameters for taking the first leg out of a queue.
+/// Parameters for a dial that takes the first leg of a queue.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Dequeue {
     /// The account's name of the queue.
@@ -408,23 +415,23 @@ pub struct Refer {
     pub to: String,
     /// Additional SIP headers of the REFER.
     pub headers: Vec<(String, String)>,
-    /// Target that receives the result; without it the next instruction runs.
+    /// Target that receives the result. If `None`, the next instruction runs.
     pub action: Option<Target>,
 }
 
-/// What a leg does when the leg that it was bridged with has left.
+/// The action of a leg when the other leg of its bridge has left.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum AfterBridge {
-    /// Continue with the program, or wait for commands.
+    /// The leg continues with its program, or waits for commands.
     Continue,
-    /// Be hung up too.
+    /// The leg is hung up too.
     Hangup,
 }
 
 /// Recording of a dial.
 #[derive(Clone, PartialEq, Debug)]
 pub struct DialRecord {
-    /// Whether it starts with the first ringing instead of with the answer.
+    /// Whether the recording starts when the first target rings. Otherwise it starts with the answer.
     pub from_ringing: bool,
     /// Parameters of the recording.
     pub spec: RecordingSpec,
@@ -433,26 +440,26 @@ pub struct DialRecord {
 /// One target of a dial.
 #[derive(Clone, PartialEq, Debug)]
 pub struct DialTarget {
-    /// Address: a number (over a trunk), a SIP URI, a registered endpoint or an application.
+    /// Address of the target: a number (called over a trunk), a SIP URI, a registered endpoint or an application.
     pub to: Address,
     /// Additional SIP headers of the INVITE.
     pub headers: Vec<(String, String)>,
-    /// Credentials for a far end that challenges (digest authentication).
+    /// Credentials for digest authentication, if the far end sends a challenge.
     pub credentials: Option<Credentials>,
-    /// Names of the trunks to try, each after the failure of the one before. If empty, the number's prefix selects the
-    /// trunk.
+    /// Names of the trunks, in the order in which they are tried; the next trunk is tried when one fails. If the list
+    /// is empty, the prefix of the number selects the trunk.
     pub via: Vec<Arc<str>>,
     /// DTMF digits that are sent after the answer and before the bridge.
     pub send_digits: Option<String>,
-    /// Answering-machine detection that starts with the answer; nothing waits for its result.
+    /// Answering-machine detection that starts with the answer. The dial does not wait for the result.
     pub detect: Option<Box<MachineDetection>>,
     /// Document that runs on the target's leg before the bridge.
     pub whisper: Option<Target>,
-    /// Audio for the target's leg alone before the bridge.
+    /// Audio that only the target's leg hears before the bridge.
     pub greeting: Option<Play>,
     /// Callback that receives the status events of the target's leg.
     pub status: Option<Callback>,
-    /// Opaque client state of the application for the target's leg.
+    /// The application's opaque client state for the target's leg.
     pub client_state: Option<String>,
     /// Values for the called application, if the target is an application of this server.
     pub handover: Option<Box<InternalCall>>,
@@ -482,7 +489,7 @@ impl DialTarget {
 pub struct Credentials {
     /// The user name.
     pub username: String,
-    /// The password; `Debug` does not show it.
+    /// The password. `Debug` does not show this field.
     pub password: String,
 }
 
@@ -492,14 +499,15 @@ impl std::fmt::Debug for Credentials {
     }
 }
 
-/// Parameters of a connect instruction: a stream in both directions that the leg waits for.
+/// Parameters of a connect instruction: the leg waits until a stream in both directions ends.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Connect {
     /// Parameters of the stream.
     pub stream: StreamSpec,
-    /// Target that is asked for a document afterwards; without it the next instruction runs.
+    /// Target of a document request after the stream has ended. If `None`, the next instruction runs.
     pub action: Option<Target>,
-    /// Whether the leg stays, in silence, when the stream fails, until a request redirects it or it is hung up.
+    /// Whether the leg continues in silence if the stream fails. The leg then waits until a request redirects it or it
+    /// is hung up.
     pub outlives_failure: bool,
 }
 
@@ -508,6 +516,6 @@ pub struct Connect {
 pub struct Converse {
     /// Parameters of the conversation.
     pub spec: Box<ConversationSpec>,
-    /// Target that is asked for a document afterwards; without it the next instruction runs.
+    /// Target of a document request after the conversation has ended. If `None`, the next instruction runs.
     pub action: Option<Target>,
 }

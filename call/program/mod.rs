@@ -1,7 +1,7 @@
 //! The interpreter of programs, with one file per verb.
 //!
-//! A leg runs one instruction at a time. An instruction that takes time becomes a `Running`. It receives every `Signal`
-//! of its leg and returns a `Step`. `Call::step` alone decides what follows.
+//! A leg runs one instruction at a time. An instruction that takes time becomes a `Running`. A `Running` receives every
+//! `Signal` of its leg and returns a `Step`. Only `Call::step` executes a `Step`.
 
 pub(crate) mod conference;
 pub(crate) mod connect;
@@ -36,8 +36,8 @@ use crate::recording::Recording;
 use crate::request::needs_answer;
 use crate::stream::StreamStatus;
 
-/// What an instruction may wait for. `Called` hands a dial the first leg of the queue that it asked for; `None` if that
-/// leg has gone meanwhile.
+/// An input for a running instruction. `Called` gives the first leg of the queue to a dial that requested a leg.
+/// `Called(None)` means that this leg has left the queue meanwhile.
 #[derive(Clone, Debug)]
 pub(crate) enum Signal {
     Dtmf(char),
@@ -60,24 +60,24 @@ pub(crate) enum Signal {
     ReferProgress { status: u16, done: bool },
 }
 
-/// Progress of a leg that this leg has dialled or taken out of a queue.
+/// Progress of a leg. The receiver is the leg that dialled this leg or took it out of a queue.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum ChildEvent {
     Ringing {
         early_media: bool,
     },
     Answered,
-    /// The digits were sent, or the greeting or whisper document has ended: the leg can be bridged.
+    /// The leg can be bridged, because its digits were sent, or because its greeting or whisper document has ended.
     Ready,
-    /// A request took the leg away.
+    /// A request moved the leg away from the dial.
     Taken,
     Ended,
 }
 
-/// An instruction that takes time, while it runs.
+/// An instruction that takes time and has started.
 pub(crate) enum Running {
     Fetching(document::Fetching),
-    /// The apology is being played; then the leg ends with this detail.
+    /// Plays the apology. After the apology the leg ends, with this detail text.
     Apologising(OpId, String),
     Playing(play::Playing),
     SendingDigits(OpId),
@@ -89,26 +89,26 @@ pub(crate) enum Running {
     Connect(connect::Connected),
     Converse(converse::Conversing),
     Refer(refer::Referring),
-    /// Waits to enter a queue, or waits in it in silence.
+    /// Waits until a queue admits the leg, or waits in the queue in silence.
     Queueing,
     Echoing,
     /// Waits for the last result of answering-machine detection.
     Detecting(OpId, Option<Target>),
 }
 
-/// What follows after an instruction has handled a signal.
+/// The next action after an instruction has handled a signal.
 pub(crate) enum Step {
     /// The instruction continues.
     Stay(Running),
-    /// The instruction ended; the next one follows.
+    /// The instruction ended, and the next instruction runs.
     Next,
-    /// The instruction ended; another document is fetched.
+    /// The instruction ended, and another document is fetched.
     Fetch(Target, FetchReason),
-    /// The instruction ended; the leg is hung up with this detail.
+    /// The instruction ended, and the leg is hung up with this detail text.
     Hangup(&'static str),
-    /// The server hangs up the leg with this detail.
+    /// The server hangs up the leg with this detail text.
     GiveUp(String),
-    /// The instruction ended; this program replaces the current one.
+    /// The instruction ended, and this program replaces the current program.
     Run(Program),
 }
 
@@ -135,7 +135,8 @@ impl Running {
             },
             Self::Pausing(op) => match signal {
                 Signal::Timer(due) if due == op => {
-                    // At the start of a document, a pause only delays the answer; it does not replace it.
+                    // A pause at the start of a document only delays the answer; the leg must be answered after the
+                    // pause.
                     call.ensure_answered(leg);
                     Step::Next
                 }
@@ -151,10 +152,10 @@ impl Running {
         }
     }
 
-    /// Aborts the instruction: stops what it started, and reports what applications must know.
+    /// Aborts the instruction: stops the operations that it started, and reports to applications.
     pub(crate) fn abort(self, call: &mut Call, leg: LegId, why: Abort) {
         match self {
-            // Answering-machine detection continues without the instruction.
+            // Answering-machine detection continues after the instruction was aborted.
             Self::Fetching(_) | Self::Queueing | Self::Detecting(..) => {}
             Self::Apologising(op, _) | Self::SendingDigits(op) => call.order(leg, LegCommand::Stop { op }),
             Self::Pausing(op) => call.timers.cancel(leg, op),
@@ -175,7 +176,7 @@ impl Call {
     /// Executes the step that an instruction returned.
     pub(crate) fn step(&mut self, leg: LegId, step: Step) {
         let Some(party) = self.party_mut(leg) else { return };
-        // The instruction may have ended the leg or replaced its program; then its step is ignored.
+        // The instruction may have ended the leg or replaced its program. In these cases its step is ignored.
         let ended = party.info.status.is_final();
         if ended || party.runner.running.is_some() {
             if let Step::Stay(running) = step {
@@ -193,8 +194,8 @@ impl Call {
         }
     }
 
-    /// Executes the step that a transfer returned. The leg's program continues beside the transfer, unless the leg has
-    /// ended.
+    /// Executes the step that a transfer returned. Unless the leg has ended, the leg's program continues during the
+    /// transfer.
     pub(crate) fn step_transfer(&mut self, leg: LegId, step: Step) {
         let Some(party) = self.party_mut(leg) else { return };
         let ended = party.info.status.is_final();
@@ -209,7 +210,7 @@ impl Call {
         }
     }
 
-    /// Starts instructions until one takes time.
+    /// Starts the next instructions, until an instruction takes time.
     pub(crate) fn advance(&mut self, leg: LegId) {
         loop {
             let Some(party) = self.party_mut(leg) else { return };
@@ -219,7 +220,7 @@ impl Call {
             let Some(instruction) = party.runner.queue.pop_front() else {
                 return self.out_of_instructions(leg);
             };
-            // The document continues, so an earlier failure does not end the leg.
+            // The document continues, so an earlier failure is not the reason of the leg's end.
             party.failure = None;
             match self.begin(leg, instruction) {
                 Step::Next => {}
@@ -274,7 +275,7 @@ impl Call {
                 Step::Stay(Running::SendingDigits(op))
             }
             Instruction::Pause(length) => {
-                // During a pause before the answer, the caller hears ringing.
+                // While the leg is not answered, the caller hears ringing during a pause.
                 self.ring(leg, false);
                 Step::Stay(Running::Pausing(self.timer(leg, length)))
             }
@@ -306,7 +307,8 @@ impl Call {
                 Step::Next
             }
             Instruction::StartTranscription(spec) => {
-                // If the leg has its maximum number of transcriptions, the document continues without it.
+                // If the leg already has its maximum number of transcriptions, the document continues without this
+                // transcription.
                 let _ = self.start_transcription(leg, *spec);
                 Step::Next
             }

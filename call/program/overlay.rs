@@ -1,7 +1,8 @@
-//! Audio that a request plays beside the leg's program: one piece after the other, independent of what the program
-//! does.
+//! The overlay: audio that a request plays at the same time as the leg's program, one item after the other. The overlay
+//! is independent of the program.
 //!
-//! A leg hears one piece at a time: new audio of the program replaces this audio, and the reverse.
+//! A leg hears one item at a time: new audio of the program replaces the overlay, and new overlay audio replaces the
+//! audio of the program.
 
 use std::collections::VecDeque;
 
@@ -13,14 +14,14 @@ use crate::program::Signal;
 use crate::program::instruction::Play;
 use crate::program::play::Playing;
 
-/// Audio that plays beside the leg's program, with the audio that waits behind it.
+/// The overlay of a leg: the audio that plays now and the audio that waits.
 pub(crate) struct Overlay {
     playing: Playing,
     waiting: VecDeque<Play>,
 }
 
 impl Call {
-    /// Plays these after the audio that already plays beside the program.
+    /// Plays this audio after the audio that is already in the overlay. Refuses if too much audio would wait.
     pub(crate) fn play_overlay(&mut self, leg: LegId, plays: Vec<Play>) -> Result<(), Refused> {
         let party = self.party_mut(leg).ok_or(Refused::NoSuchLeg)?;
         let waiting = party.overlay.as_ref().map_or(0, |overlay| overlay.waiting.len());
@@ -34,7 +35,7 @@ impl Call {
         Ok(())
     }
 
-    /// Stops that audio and drops what waits. Returns `false` if nothing plays beside the program.
+    /// Stops the audio of the overlay and drops the waiting audio. Returns `false` if the leg has no overlay.
     pub(crate) fn stop_overlay(&mut self, leg: LegId, why: Abort) -> bool {
         let Some(overlay) = self.party_mut(leg).and_then(|party| party.overlay.take()) else { return false };
         overlay.playing.abort(self, leg, why);

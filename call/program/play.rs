@@ -1,4 +1,4 @@
-//! The instructions to speak and to play audio; the leg waits for the end of the audio.
+//! The instructions to speak and to play audio. The leg waits for the end of the audio.
 
 use crate::call::{Abort, Call};
 use crate::event::{EventKind, Playback, PlaybackEnd};
@@ -19,7 +19,7 @@ impl Playing {
         Step::Stay(Running::Playing(Self::start(call, leg, play, false)))
     }
 
-    /// Starts a playback; `prompt` if it is the prompt of a gather.
+    /// Starts a playback. `prompt` is true if the audio is the prompt of a gather.
     pub(crate) fn start(call: &mut Call, leg: LegId, play: Play, prompt: bool) -> Self {
         let op = call.new_op();
         let playback = Playback { op, source: play.source.clone(), prompt, callback: play.callback.clone() };
@@ -36,7 +36,7 @@ impl Playing {
         }
     }
 
-    /// Handles a signal. Returns `None` once the playback has ended.
+    /// Handles a signal. Returns `None` if the playback has ended.
     pub(crate) fn finished(self, call: &mut Call, leg: LegId, signal: &Signal) -> Option<Self> {
         match signal {
             Signal::Played { op, end } if *op == self.playback.op => {

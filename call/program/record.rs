@@ -1,4 +1,5 @@
-//! Recordings: the record instruction, which waits for its recording, and recordings beside the leg's program.
+//! Recordings: the record instruction, which waits for its recording, and recordings that run while the leg's program
+//! continues.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -73,8 +74,8 @@ impl RecordVerb {
         }
     }
 
-    /// Ends the instruction. A caller that hangs up has still left a message: the action is requested when the file is
-    /// complete, and its response is ignored.
+    /// Ends the instruction. If the caller hangs up, the recorded message is still valid. In this case the action is
+    /// requested when the file is complete, and the response is ignored.
     pub(crate) fn abort(self, call: &mut Call, leg: LegId, why: Abort) {
         match self.phase {
             Phase::Beeping(op) => {
@@ -104,7 +105,8 @@ fn beep(call: &mut Call, leg: LegId) -> OpId {
 }
 
 impl Call {
-    /// Starts a recording beside the leg's program. Returns `None` if the leg has its maximum number of recordings.
+    /// Starts a recording while the leg's program continues. Returns `None` if the leg already has its maximum number
+    /// of recordings.
     pub(crate) fn start_recording(&mut self, leg: LegId, spec: RecordingSpec) -> Option<RecordingId> {
         let room = self.party(leg).is_some_and(|party| party.recordings.len() < MOST_RECORDINGS);
         let after = (spec.beep && room).then(|| beep(self, leg));
@@ -113,17 +115,18 @@ impl Call {
         self.order_recording(leg, new, after).map(|_| id)
     }
 
-    /// Creates a recording with a new id.
+    /// Creates the parameters of a recording, with a new id.
     pub(crate) fn new_recording(&mut self, spec: RecordingSpec) -> NewRecording {
         NewRecording { id: RecordingId::new(self.now().time, &mut self.rng), spec }
     }
 
-    /// Starts a recording without a tone. Returns `None` if the leg has its maximum number of recordings.
+    /// Starts a recording without a tone. Returns `None` if the leg already has its maximum number of recordings.
     pub(crate) fn begin_recording(&mut self, leg: LegId, new: NewRecording) -> Option<OpId> {
         self.order_recording(leg, new, None)
     }
 
-    /// Starts a recording after the end of the playback `after`. The engine alone watches for that end.
+    /// Orders a recording that starts after the end of the playback `after`. The engine waits for this end, not the
+    /// call. Returns `None` if the leg already has its maximum number of recordings.
     fn order_recording(&mut self, leg: LegId, new: NewRecording, after: Option<OpId>) -> Option<OpId> {
         let (op, facts) = (self.new_op(), self.begun(leg, new.clone()));
         let NewRecording { id, spec } = new;
@@ -145,7 +148,7 @@ impl Call {
         Recording { id, leg, conference: None, spec, started_at, ended_at: None, duration: None, status }
     }
 
-    /// Reports an empty recording, because the caller hung up before the recording started.
+    /// Reports an empty recording, because the caller hung up before the recording could start.
     fn recorded_nothing(&mut self, leg: LegId, record: Record) {
         let new = self.new_recording(record.spec);
         let begun = self.begun(leg, new);
@@ -163,7 +166,7 @@ impl Call {
         }
     }
 
-    /// Asks the recording with this operation to stop, at most once.
+    /// Orders the end of the recording with this operation, at most once.
     pub(crate) fn end_recording(&mut self, leg: LegId, op: OpId) {
         if let Some(active) = self.active_recording(leg, op)
             && !std::mem::replace(&mut active.stopping, true)
@@ -176,12 +179,13 @@ impl Call {
         self.party_mut(leg)?.recordings.iter_mut().find(|active| active.op == op)
     }
 
-    /// Asks every recording of a leg to stop.
+    /// Orders the end of every recording of a leg.
     pub(crate) fn stop_recordings(&mut self, leg: LegId) {
         self.stop_recording(leg, None);
     }
 
-    /// Asks one recording, or all if `None`, to stop. Returns `false` if there is none.
+    /// Orders the end of one recording, or of all recordings if `which` is `None`. Returns `false` if there is no such
+    /// recording.
     pub(crate) fn stop_recording(&mut self, leg: LegId, which: Option<RecordingId>) -> bool {
         let Some(party) = self.party_mut(leg) else { return false };
         let mut ops = Vec::new();
@@ -198,8 +202,8 @@ impl Call {
         any
     }
 
-    /// Pauses one recording, or all if `which` is `None`; resumes them if `gap` is `None`. Returns `false` if nothing
-    /// changed.
+    /// Pauses one recording, or all recordings if `which` is `None`. If `gap` is `None`, resumes the recordings
+    /// instead. Returns `false` if no recording changed.
     pub(crate) fn pause_recording(
         &mut self,
         leg: LegId,
@@ -264,7 +268,7 @@ impl Call {
         self.release_if_idle(leg);
     }
 
-    /// Fails the recordings that were not closed in time.
+    /// Reports a failure for every recording whose file was not closed in time.
     pub(crate) fn abandon_recordings(&mut self, leg: LegId) {
         let Some(party) = self.party_mut(leg) else { return };
         let ops: Vec<_> = party.recordings.iter().map(|active| active.op).collect();

@@ -16,31 +16,32 @@ use crate::program::Signal;
 use crate::program::instruction::GatherSpeech;
 use crate::recognition::{RecognisedText, RecognitionEvent, joined};
 
-/// Maximum pause if the recogniser decides where an utterance ends; it may have heard only noise.
+/// Maximum pause if the recogniser decides where an utterance ends. After this pause the recogniser may have received
+/// only noise.
 const UNDECIDED: Duration = Duration::from_secs(2);
-/// Maximum time for the recogniser's last results.
+/// Maximum time for the last results of the recogniser.
 const LAST_WORDS: Duration = Duration::from_secs(15);
 
 /// The speech recognition of a running gather.
 pub(crate) struct SpeechGather {
     speech: Box<GatherSpeech>,
-    /// Id of the running recognition; `None` once it has ended.
+    /// Id of the running recognition; `None` if it has ended.
     op: Option<OpId>,
-    /// The final words so far.
+    /// The final words recognised so far.
     words: RecognisedText,
-    /// Number of utterances with a confidence, for the mean.
+    /// Number of utterances with a confidence value; needed for the mean.
     sure: u16,
     speaking: bool,
     finishing: bool,
-    /// Number of partial results reported.
+    /// Number of partial results that were reported.
     told: u32,
-    /// Timer for the pause after speech; while finishing, timer for the last results.
+    /// Timer for the pause after speech. If `finishing` is true, timer for the last results.
     pause: Option<OpId>,
     /// Timer for the maximum duration of the speech.
     longest: Option<OpId>,
 }
 
-/// What a signal means for the gather.
+/// The meaning of a signal for the gather.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum SpeechProgress {
     Nothing,
@@ -77,7 +78,7 @@ impl SpeechGather {
         (self.op, self.speaking, self.finishing) = (Some(op), false, false);
     }
 
-    /// Returns whether there are final words.
+    /// Returns whether the recognition has final words.
     pub(crate) fn has_words(&self) -> bool {
         !self.words.stable.is_empty()
     }
@@ -164,7 +165,7 @@ impl SpeechGather {
         self.words.language = words.language.clone().or(self.words.language.take());
     }
 
-    /// Reports the words so far to the callback for partial results, if there is one.
+    /// Reports the words recognised so far to the callback for partial results, if there is a callback.
     fn tell(&mut self, call: &mut Call, leg: LegId, words: &RecognisedText) {
         let Some(callback) = self.speech.partials.clone() else { return };
         let so_far = RecognisedText { stable: joined(&self.words.stable, &words.stable), ..words.clone() };
@@ -173,7 +174,7 @@ impl SpeechGather {
         call.emit(leg, EventKind::GatherPartial { words: so_far, sequence, callback });
     }
 
-    /// Stops listening and waits for the recogniser's last results.
+    /// Stops the recognition of new speech and waits for the last results of the recogniser.
     fn finish(&mut self, call: &mut Call, leg: LegId) -> SpeechProgress {
         let Some(op) = self.op else { return SpeechProgress::Over };
         call.order(leg, LegCommand::FinishRecognition { op });

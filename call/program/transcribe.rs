@@ -1,4 +1,4 @@
-//! Live transcriptions beside the leg's program, until the leg or the transcription ends.
+//! Live transcriptions, which run while the leg's program continues, until the leg or the transcription ends.
 
 use crate::call::Call;
 use crate::command::Refused;
@@ -9,7 +9,7 @@ use crate::output::LegCommand;
 use crate::transcription::{MOST_SAID, Transcribing, TranscriptionFacts, TranscriptionSpec, TranscriptionStatus};
 
 impl Call {
-    /// Starts a transcription, unless the leg has its maximum number of transcriptions.
+    /// Starts a transcription, unless the leg already has its maximum number of transcriptions.
     pub(crate) fn start_transcription(
         &mut self,
         leg: LegId,
@@ -30,8 +30,8 @@ impl Call {
         Ok(id)
     }
 
-    /// Asks a transcription to stop, at most once; earlier speech is still reported. Returns `false` if it does not
-    /// run.
+    /// Orders the end of a transcription, at most once. Earlier speech is still reported. Returns `false` if the
+    /// transcription does not run.
     pub(crate) fn stop_transcription(&mut self, leg: LegId, id: TranscriptionId) -> bool {
         let Some(party) = self.party_mut(leg) else { return false };
         let Some(one) = party.transcriptions.iter_mut().find(|one| one.id == id && !one.stopping) else { return false };
@@ -41,7 +41,7 @@ impl Call {
         true
     }
 
-    /// Asks the transcriptions with this name, or all if `None`, to stop.
+    /// Orders the end of the transcriptions with this name, or of all transcriptions if `None`.
     pub(crate) fn stop_transcriptions(&mut self, leg: LegId, name: Option<&str>) {
         let named = |spec: &TranscriptionSpec| name.is_none() || spec.name.as_deref() == name;
         let ids: Vec<_> = self
@@ -59,7 +59,7 @@ impl Call {
         all.iter().find(|one| !one.stopping && one.spec.name.as_deref() == Some(name)).map(|one| one.id)
     }
 
-    /// Handles an event of a transcription, reported by the shell. The last one may come after the leg's end.
+    /// Handles an event of a transcription that the shell reports. The last event may come after the leg's end.
     pub(crate) fn transcription_changed(&mut self, leg: LegId, id: TranscriptionId, status: TranscriptionStatus) {
         let Some(party) = self.party_mut(leg) else { return };
         let Some(index) = party.transcriptions.iter().position(|one| one.id == id) else { return };
@@ -91,7 +91,7 @@ impl Call {
         }
     }
 
-    /// Ends the transcriptions that did not report their end in time.
+    /// Ends the transcriptions whose end was not reported in time.
     pub(crate) fn abandon_transcriptions(&mut self, leg: LegId) {
         let Some(party) = self.party(leg) else { return };
         for id in party.transcriptions.iter().map(|one| one.id).collect::<Vec<_>>() {

@@ -1,4 +1,5 @@
-//! A leg can be hung up, redirected or lost at any moment, whatever it does, and nothing is left behind.
+//! A leg can be hung up, redirected or lost at any moment, during any instruction. After that, no leg, timer or
+//! operation may be left.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -117,7 +118,7 @@ fn every_instruction() -> Vec<Instruction> {
     ]
 }
 
-/// What happens to a leg before it is cut off: the moments of the table.
+/// Events on a leg before the leg is cut off. Each entry is one moment of the table.
 const MOMENTS: [fn(&mut CallScript); 13] = [
     |_| {},
     |script| {
@@ -162,7 +163,7 @@ fn on_child(script: &mut CallScript, what: fn(&mut CallScript, LegId)) {
     }
 }
 
-/// The ways in which a leg is cut off.
+/// Ways to cut off a leg.
 const ENDS: [fn(&mut CallScript); 6] = [
     |script| script.hangs_up(script.leg()),
     |script| script.feed(LegEvent::Ended { reason: LegGone::Cancelled, sip_status: None, detail: None }),
@@ -199,7 +200,7 @@ fn every_instruction_can_be_cut_off_at_every_moment_and_leaves_nothing() {
                     };
                     moment(&mut script);
                     end(&mut script);
-                    // No request has taken the dialled leg away, so it must end with its parent.
+                    // No request has moved the dialled leg away, so the dialled leg must end with its parent.
                     script.close_recordings();
                     script.end_transcriptions();
                     script.assert_settled();
@@ -316,7 +317,7 @@ fn random_event(rng: &mut StdRng, script: &CallScript, leg: LegId) -> LegEvent {
 
 #[test]
 fn a_random_walk_never_panics_and_every_leg_ends_once_and_is_released() {
-    // 300 short runs and 4 long ones.
+    // There are 300 short runs and 4 long runs.
     for seed in 0..304 {
         let steps = if seed < 300 { 400 } else { 10_000 };
         println!("seed {seed}");

@@ -1,4 +1,4 @@
-//! Legs in conferences: how they join, what happens while they take part, and how they leave.
+//! Legs in conferences: how legs join a conference, what they do in it, and how they leave it.
 #![allow(clippy::unwrap_used, reason = "a broken expectation ends the test")]
 
 use std::time::Duration;
@@ -75,7 +75,7 @@ fn a_star_or_the_time_limit_leave_it_and_the_outcome_is_told() {
     });
     for instruction in [star, limit] {
         let mut script = CallScript::runs(vec![instruction]);
-        // The first leg leaves by the digit `*`, the second by its time limit.
+        // The first leg leaves because of the digit `*`, the second leg because of its time limit.
         script.presses("*");
         script.passes(61 * SECOND);
         assert!(leaves(&script, script.leg()));

@@ -1,4 +1,4 @@
-//! Dials: which parties are called, which one is bridged, and the reported result.
+//! Dials: the parties that are called, the party that is bridged, and the result that is reported.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,4 +1,4 @@
-//! Answering-machine detection: what waits for its result, and what follows from it.
+//! Answering-machine detection: the actions that wait for a result, and the actions that follow a result.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a broken expectation ends the test")]
 
 use std::time::Duration;
@@ -20,7 +20,7 @@ fn detection(until: Until, holds: bool) -> Option<Box<MachineDetection>> {
     Some(Box::new(MachineDetection { holds, ..spec }))
 }
 
-/// Creates an outbound leg that was answered, with detection running.
+/// Creates an outbound leg that was answered. A detection runs on the leg.
 fn answered(until: Until, holds: bool) -> CallScript {
     let mut script = CallScript::new(7);
     script.dial_out(LegId(1), |leg| {

@@ -1,4 +1,5 @@
-//! Commands in documents: a document orders what a request could order, and its action receives the result.
+//! Commands in documents: a document gives a command that a request could also give, and the document's action receives
+//! the result.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a broken expectation ends the test")]
 
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Legs that wait in a queue, and legs that take them out of it.
+//! Legs that wait in a queue, and legs that take waiting legs out of a queue.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -23,7 +23,7 @@ const QUEUE: QueueId = QueueId(5);
 const CALLER: LegId = LegId(1);
 const AGENT: LegId = LegId(2);
 
-/// Creates a caller that runs this instruction and then `Echo`, and that the queue admits.
+/// Creates a caller that runs this instruction and then `Echo`. The queue has admitted the caller.
 fn waiting(enqueue: Enqueue) -> CallScript {
     let mut script = CallScript::runs(vec![Instruction::Enqueue(enqueue), Instruction::Echo]);
     script.is_enqueued(Ok(QUEUE));
@@ -34,7 +34,7 @@ fn with_document() -> CallScript {
     waiting(Enqueue { wait: Wait::Document(target("wait")), ..enqueue("support") })
 }
 
-/// Creates a waiting caller and an agent in the same call that dials the queue and takes the caller.
+/// Creates a waiting caller and an agent in the same call. The agent dials the queue and takes the caller.
 fn called(dial: Dial) -> CallScript {
     let mut script = waiting(enqueue("support"));
     script.incoming(AGENT, Decision::Program(program(vec![Instruction::Dial(dial), Instruction::Pause(SECOND)])));
@@ -131,7 +131,7 @@ fn the_document_is_asked_for_again_and_again_though_never_in_haste() {
         script.passes(3 * SECOND);
         script.play_ends(CALLER);
     }
-    // An empty document: it is requested again after one second, without limit.
+    // The wait document is empty. The call requests the document again after one second, without limit.
     for _ in 0..200 {
         script.fetched(Vec::new());
         assert!(script.fetches.is_empty());
@@ -305,7 +305,7 @@ fn a_caller_who_goes_before_the_join_makes_room_for_the_next() {
         script.orders(AGENT).filter(|order| matches!(order, LegCommand::DequeueFirst { .. })).count()
     };
     assert_eq!(asked(&script), 2);
-    // The same happens if a caller has left the queue before it is taken.
+    // The same happens if the caller has already left the queue when the agent takes the caller.
     script.feed_to(CALLER, LegEvent::Called { queue: QUEUE, by: AGENT });
     assert_eq!(asked(&script), 3);
     ends(script);
@@ -367,7 +367,7 @@ fn the_two_are_recorded() {
 fn another_queue_follows_the_first() {
     let mut script = waiting(enqueue("support"));
     script.request(Command::Run(program(vec![Instruction::Enqueue(enqueue("sales"))]))).unwrap();
-    // A late event of the first queue does not affect the wait in the second one.
+    // A late event of the first queue does not affect the wait in the second queue.
     let ops: Vec<_> = script
         .orders(CALLER)
         .filter_map(|order| match order {
@@ -393,7 +393,7 @@ fn another_queue_follows_the_first() {
     ends(script);
 }
 
-/// Creates a leg that commands control and that a request has put into a queue.
+/// Creates a leg that commands control. A request has put this leg into a queue.
 fn in_line(enqueue: Enqueue) -> CallScript {
     let mut script = CallScript::inbound(Decision::Commands);
     script.request(Command::Answer { record: None, stream: None, headers: Vec::new() }).unwrap();

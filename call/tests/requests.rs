@@ -26,7 +26,7 @@ fn play(name: &str, interrupt: Interrupt) -> Command {
     Command::Play { play: file(name), interrupt, to: TargetLegs::Own }
 }
 
-/// Returns the names of the files played so far.
+/// Returns the names of the files that were played so far.
 fn played(script: &CallScript) -> Vec<String> {
     let name = |url: &str| url.trim_start_matches("http://app.test/").trim_end_matches(".wav").to_owned();
     script
@@ -50,7 +50,7 @@ fn end_of(script: &CallScript, leg: LegId) -> Option<(Status, EndCause)> {
     Some((event.leg.status, event.leg.end.as_ref()?.cause))
 }
 
-/// Creates two answered legs in one call, controlled by commands.
+/// Creates two answered legs in one call. Commands control both legs.
 fn pair() -> (CallScript, LegId, LegId) {
     let mut script = CallScript::commanded();
     let (a, b) = (script.leg(), LegId(2));
@@ -515,7 +515,8 @@ fn what_is_accepted_when() {
     let digits = || SendDigits { digits: "1".to_owned(), tone: SECOND };
     let program = || program(vec![Instruction::Echo]);
     let bridge = |with| Command::Bridge { with, after: AfterBridge::Hangup, if_free: false };
-    // Each row: a command, and its result on a ringing inbound leg, on a ringing outbound leg, and on an answered leg.
+    // Each row has a command and its result on three legs: a ringing inbound leg, a ringing outbound leg, and an
+    // answered leg.
     let table = [
         (answer(), Ok(()), Err(NotAnswered), Err(AlreadyAnswered)),
         (Command::Reject(RejectReason::Busy), Ok(()), Err(AlreadyAnswered), Err(AlreadyAnswered)),

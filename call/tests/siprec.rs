@@ -16,7 +16,7 @@ use tandem_call::recording::Track;
 use tandem_call::siprec::{SiprecFault, SiprecStatus};
 use tandem_call::testing::*;
 
-/// Returns the events of sessions with recording servers so far, as `name: status`.
+/// Returns the events of recording-server sessions so far, each as `name: status`.
 fn told(script: &CallScript) -> Vec<String> {
     let events = script.events();
     events

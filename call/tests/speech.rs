@@ -140,7 +140,7 @@ fn a_noise_is_no_word_and_silence_is_counted_anew() {
     assert!(!plays_next(&script));
     script.passes(Duration::from_secs(1));
     assert!(plays_next(&script));
-    // The same if the recogniser reports no result for the noise.
+    // The same happens if the recogniser reports no result for the noise.
     let mut script = gathers(speech(|_| {}));
     script.hears(RecognitionEvent::Began);
     script.hears(RecognitionEvent::Paused);

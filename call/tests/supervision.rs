@@ -12,7 +12,7 @@ use tandem_call::testing::*;
 
 const SUPERVISOR: LegId = LegId(3);
 
-/// Creates two bridged legs, with a supervisor that whispers to the second one.
+/// Creates two bridged legs, and a supervisor that whispers to the second leg.
 fn supervised() -> (CallScript, LegId, LegId) {
     let mut script = CallScript::commanded();
     let (a, b) = (script.leg(), LegId(2));

@@ -1,4 +1,4 @@
-//! Transfers (REFER) that a far end requests, and transfers that it is asked for.
+//! Transfers (REFER): transfers that a far end requests, and transfers that this server requests from a far end.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a broken expectation ends the test")]
 
 use tandem_call::address::Address;
@@ -136,7 +136,7 @@ fn when_the_one_to_be_transferred_leaves_nobody_is_called_any_more() {
 #[test]
 fn an_attended_transfer_joins_the_two_that_its_party_talked_to() {
     let (mut script, caller, called) = joined();
-    // The referrer's other call, which has been merged into this one.
+    // The other call of the referrer, which has been merged into this call.
     let (other, peer) = (LegId(901), LegId(902));
     let program = Program { instructions: vec![Instruction::Dial(dial(&["+15550009"]))], warnings: Vec::new() };
     script.incoming(other, Decision::Program(program));

@@ -401,7 +401,7 @@ fn the_end_of_a_leg_tells_a_document_that_ended_from_an_instruction_and_from_a_r
     });
     assert_eq!(end, "the document ended (its conversation had failed)");
     assert_eq!(failure, Some(EndFailure::Conversation(fatal())));
-    // If the document has further instructions, the failure of the stream does not end the leg.
+    // If the document has further instructions, a failed stream does not end the leg.
     let (end, failure) = ended(vec![connect(), pause], &|script| {
         fails(script);
         script.passes(SECOND);
@@ -534,7 +534,7 @@ fn refusals_of_an_outbound_leg_have_their_status() {
         assert_eq!(script.events().next_back().unwrap().leg.status, status, "{code}");
         script.assert_settled();
     }
-    // The far end was not reached: no route, no connection, or no response at all.
+    // The far end was not reached, because there was no route, no connection or no response.
     for reason in [LegGone::Unreachable, LegGone::Timeout] {
         let mut script = CallScript::outbound(OnAnswer::Wait);
         script.feed(LegEvent::Ended { reason, sip_status: None, detail: None });

@@ -30,7 +30,7 @@ fn check_agent(agent: &AgentConfig, path: &str, report: &mut Report<'_>) {
             report.fault(format!("{path}.prompt_file"), "cannot be set together with prompt; keep one of them")
         }
         (None, None) => report.fault(path, "the model has no instructions: set prompt or prompt_file"),
-        // The prompt file is read when the server starts, not here.
+        // The server reads the prompt file at its start, so this check does not read the file.
         (None, Some(_)) | (Some(_), None) => {}
     }
     if !matches!(agent.model.url.scheme(), "http" | "https" | "ws" | "wss") {

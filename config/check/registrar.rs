@@ -8,10 +8,10 @@ use super::Report;
 use super::surfaces::is_host;
 use crate::Config;
 
-/// Maximum for the longest registration, in seconds.
+/// Maximum of the setting for the longest registration, in seconds.
 const WEEK: u32 = 604_800;
-/// Maximum for the shortest registration, in seconds: a registrar may refuse shorter times than one hour with 423 (RFC
-/// 3261 §10.3).
+/// Maximum of the setting for the shortest registration, in seconds. A registrar may answer with 423 only if the
+/// requested time is shorter than one hour (RFC 3261 §10.3).
 const HOUR: u32 = 3_600;
 
 pub(super) fn check(config: &Config, report: &mut Report<'_>) {
@@ -59,7 +59,8 @@ pub(super) fn check(config: &Config, report: &mut Report<'_>) {
     check_passwords(config, report);
 }
 
-/// Checks that no two phones or trunks have the same user name and password: these alone identify them.
+/// Checks that no two phones or trunks have the same user name and password, because the server identifies a phone or
+/// trunk by these two values alone.
 fn check_passwords(config: &Config, report: &mut Report<'_>) {
     let phones = config.endpoints.iter().enumerate().map(|(index, phone)| {
         let owner = Some(&*phone.account);
@@ -72,7 +73,7 @@ fn check_passwords(config: &Config, report: &mut Report<'_>) {
     let mut all: HashMap<(&str, &str), (Option<&str>, String)> = HashMap::new();
     for (key, owner, path) in phones.chain(trunks) {
         match all.get(&key) {
-            // Two phones of one account with the same user name are reported elsewhere.
+            // Another check reports two phones of one account that have the same user name.
             Some((other, _)) if *other == owner && owner.is_some() => {}
             Some((_, first)) => {
                 let message =

@@ -1,5 +1,5 @@
-//! Checks of accounts, trunks, applications, numbers and endpoints: the names that they refer to must exist, and their
-//! settings must agree.
+//! Checks of accounts, trunks, applications, numbers and endpoints. The names in these settings must exist, and the
+//! settings must agree with each other.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -19,7 +19,7 @@ use super::surfaces::is_host;
 use super::{Report, is_name};
 use crate::Config;
 
-/// Credentials from tandem.example.toml, which are public.
+/// Credentials in tandem.example.toml. Everybody knows them, because the file is published.
 const PUBLISHED: [&str; 5] =
     ["change-me", "KEYchange-me", "Y2hhbmdlLW1lLWNoYW5nZS1tZS1jaGFuZ2UtbWUhISE=", "PTchange-me", "PSK_change-me"];
 
@@ -55,7 +55,8 @@ pub(super) fn check(config: &Config, report: &mut Report<'_>) {
     super::origins::check(config, &names.accounts, report);
 }
 
-/// Notes trunks that accept calls from anywhere, and numbers that forward such calls to a trunk.
+/// Adds a note for every trunk that accepts calls from anywhere, and for every number that forwards such calls to a
+/// trunk.
 fn note_open_relays(config: &Config, report: &mut Report<'_>) {
     let open = |trunk: &&TrunkConfig| {
         !trunk.mutual_tls
@@ -78,7 +79,8 @@ fn note_open_relays(config: &Config, report: &mut Report<'_>) {
     }
 }
 
-/// Notes telephone numbers without `+` if other numbers have it: a trunk writes all numbers in one format.
+/// Adds a note for every telephone number without `+` if another number begins with `+`, because a trunk writes all
+/// numbers in one format.
 fn note_mixed_numbers(config: &Config, report: &mut Report<'_>) {
     let international = config.numbers.iter().filter_map(|one| one.number.exact()).find(|text| text.starts_with('+'));
     let Some(international) = international else { return };
@@ -94,7 +96,7 @@ fn note_mixed_numbers(config: &Config, report: &mut Report<'_>) {
     }
 }
 
-/// Notes a password or key that is easy to guess: one of fewer than 7 characters.
+/// Adds a note if a password or key has fewer than 7 characters, and so is easy to guess.
 fn note_weak(path: &str, text: &str, report: &mut Report<'_>) {
     if (1..7).contains(&text.len()) {
         let message = format!("has only {} characters and is easy to guess; use 16 random ones", text.len());
@@ -306,7 +308,8 @@ fn check_numbering(trunk: &TrunkConfig, path: &str, report: &mut Report<'_>) {
     }
 }
 
-/// Checks for `sip:[user@]host[:port][;transport=udp|tcp|tls]`, or `sips:` without UDP.
+/// Checks that the URI has the form `sip:[user@]host[:port][;transport=udp|tcp|tls]`, or the same form with `sips:` and
+/// without UDP.
 pub(super) fn check_peer_uri(uri: &str) -> Result<(), String> {
     let fault =
         || format!("{uri:?} is not \"sip:HOST:PORT\", optionally followed by \";transport=tcp\" or \";transport=tls\"");
@@ -391,12 +394,13 @@ fn check_applications(config: &Config, names: &Names<'_>, report: &mut Report<'_
     report.unique("the id", ids.collect::<Vec<_>>());
 }
 
-/// Returns the provider whose documents the `voice_url`s of an account return, unless they name another provider.
+/// Returns the provider whose document format an account uses if a number or endpoint does not name a provider.
 fn documents(config: &Config, account: &str) -> &'static str {
     config.accounts.iter().find(|one| &*one.name == account).map_or("twilio", Account::documents)
 }
 
-/// Checks that the provider exists, and that the account has the credentials to sign its requests.
+/// Checks that the provider exists, and that the account has the credentials for the signature of requests in the
+/// format of this provider.
 fn check_provider(config: &Config, provider: &str, account: &str, path: &str, report: &mut Report<'_>) {
     let key = format!("{path}.provider");
     if !PROVIDERS.contains(&provider) {
@@ -594,7 +598,8 @@ fn check_endpoints(config: &Config, names: &Names<'_>, report: &mut Report<'_>) 
     }
 }
 
-/// Checks for an absolute `http` or `https` URL that the network policy allows, as far as that is known without DNS.
+/// Checks that the text is an absolute `http` or `https` URL, and that the network policy allows the address. An
+/// address that only DNS knows is not checked.
 fn target(config: &Config, path: &str, text: &str, report: &mut Report<'_>) {
     let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
     let Some(url) = url else {
@@ -602,7 +607,7 @@ fn target(config: &Config, path: &str, text: &str, report: &mut Report<'_>) {
         return;
     };
     if config.origins.iter().any(|origin| Origin::of(&url).as_ref() == Some(&origin.from)) {
-        // The connection is made to another origin, which is checked in `[[origins]]`.
+        // Connections go to another origin, and the checks of `[[origins]]` cover that origin.
         return;
     }
     let address = match url.host() {
@@ -626,8 +631,8 @@ pub(super) fn name(path: &str, text: &str, report: &mut Report<'_>) {
     }
 }
 
-/// Checks a credential of the HTTP API: not empty, and not one from the example if the server is reachable from
-/// outside.
+/// Checks a credential of the HTTP API. The credential must not be empty. If other machines can reach the server, the
+/// credential must not be a value from the example file.
 fn secret(config: &Config, path: &str, text: &str, report: &mut Report<'_>) {
     filled(path, text, report);
     note_weak(path, text, report);
@@ -640,7 +645,7 @@ fn secret(config: &Config, path: &str, text: &str, report: &mut Report<'_>) {
     }
 }
 
-/// Returns whether the HTTP server is reachable from this machine only.
+/// Returns whether only this machine can reach the HTTP server.
 fn is_local(config: &Config) -> bool {
     let told = config.http.public_url.as_deref().map(Url::parse);
     let told_local = match told.as_ref().map(|url| url.as_ref().map(Url::host)) {
@@ -652,7 +657,7 @@ fn is_local(config: &Config) -> bool {
     told_local && config.http.listen.ip().is_loopback()
 }
 
-/// Returns whether phones can register over TLS.
+/// Returns whether phones can register over TLS: whether the server listens on `tls://` or `wss://`.
 fn hears_tls(config: &Config) -> bool {
     config.sip.listen.iter().any(|listen| listen.starts_with("tls://") || listen.starts_with("wss://"))
 }

@@ -59,7 +59,7 @@ fn check_ice(config: &Config, report: &mut Report<'_>) {
     }
 }
 
-/// A SIP socket from `sip.listen`.
+/// A socket from the setting `sip.listen`.
 struct Listener {
     path: String,
     udp: bool,
@@ -187,7 +187,7 @@ fn is_host_and_port(text: &str) -> bool {
     is_host(host) && port.parse::<u16>().is_ok_and(|port| port != 0)
 }
 
-/// Returns whether the text is a host name or an address, without a port.
+/// Returns whether the text is a host name or an IP address, without a port.
 pub(super) fn is_host(text: &str) -> bool {
     let bracketed = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
     match bracketed {
@@ -300,7 +300,7 @@ fn check_http(config: &Config, sip: &[Listener], report: &mut Report<'_>) {
     }
 }
 
-/// Returns whether sockets bound to these two addresses would conflict on the same port.
+/// Returns whether two sockets on these addresses would conflict if they had the same port.
 fn meet(a: IpAddr, b: IpAddr) -> bool {
     a == b || (a.is_ipv4() == b.is_ipv4() && (a.is_unspecified() || b.is_unspecified()))
 }

@@ -1,5 +1,5 @@
-//! Accounts: the customers of this server, with their API credentials. The configuration names some; these create
-//! others below them with REST.
+//! Accounts: the customers of this server, and their API credentials. The configuration names some accounts. These
+//! accounts create subaccounts by REST.
 #![forbid(unsafe_code)]
 
 pub mod changes;
@@ -15,10 +15,10 @@ use tandem_store::{Store, StoreError};
 
 use subaccount::{AccountStatus, Key, Subaccount};
 
-/// The account that a server creates for itself when the configuration names none.
+/// The name of the account that a server creates if the configuration names no account.
 pub const DEFAULT_ACCOUNT: &str = "default";
 
-/// An account, with its credentials for the API of each provider that it uses.
+/// An account, with credentials for the API of each provider that the account uses.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Account {
@@ -30,15 +30,15 @@ pub struct Account {
     pub telnyx: Option<TelnyxCredentials>,
     /// Credentials for the SignalWire-compatible API.
     pub signalwire: Option<SignalwireCredentials>,
-    /// Whether the account operates the server: it may then see what belongs to no account (unknown senders' messages,
-    /// bans), and lift bans.
+    /// Whether the account is an operator account. An operator account may see data that belongs to no account (bans,
+    /// and messages of unknown senders), and may lift bans.
     #[serde(default)]
     pub operator: bool,
 }
 
 impl Account {
-    /// An account that another account created with REST. Its name in this server is `id`. With a signing key it is a
-    /// SignalWire project, without one a Twilio subaccount.
+    /// Creates a subaccount. The name of the subaccount in this server is `id`. With a signing key, the subaccount is a
+    /// SignalWire project. Without a signing key, the subaccount is a Twilio subaccount.
     pub fn made(id: &str, secret: Option<String>, signing_key: Option<String>) -> Self {
         let mut made = Self { name: id.into(), twilio: None, telnyx: None, signalwire: None, operator: false };
         match (secret, signing_key) {
@@ -53,9 +53,9 @@ impl Account {
         made
     }
 
-    /// The user names with which the account may call from this machine, each with its secret: the account's name in
-    /// this server and its Twilio and SignalWire ids. Twilio and SignalWire ids have the secret of their API; the name
-    /// has the secret of the first API in the order Twilio, Telnyx, SignalWire.
+    /// The user names that the account may use for calls from this computer, each with its secret. The user names are
+    /// the account's name in this server, the Twilio id and the SignalWire id. The secret of an id is the secret of its
+    /// API. The secret of the name is the secret of the first API in the order Twilio, Telnyx, SignalWire.
     pub fn callers(&self) -> impl Iterator<Item = (&str, &str)> {
         let twilio = self.twilio.as_ref().map(|own| (Some(&*own.account_sid), &*own.auth_token));
         let telnyx = self.telnyx.as_ref().map(|own| (None, &*own.api_key));
@@ -66,9 +66,9 @@ impl Account {
         secret.map(|secret| (&*self.name, secret)).into_iter().chain(ids)
     }
 
-    /// The name of the dialect in which the account's documents are written when no setting names one: the first for
-    /// which the account has credentials, in the order `twilio`, `signalwire`, `texml` (Telnyx); `twilio` without
-    /// credentials.
+    /// The dialect of the account's documents, for documents without a configured dialect. This is the first dialect
+    /// with credentials of the account, in the order `twilio`, `signalwire`, `texml` (Telnyx). Without credentials, the
+    /// dialect is `twilio`.
     pub fn documents(&self) -> &'static str {
         match (&self.twilio, &self.signalwire, &self.telnyx) {
             (None, Some(_), _) => "signalwire",
@@ -77,7 +77,7 @@ impl Account {
         }
     }
 
-    /// The two arguments of [`Account::made`]: the secret, and the signing key of a SignalWire project.
+    /// The secret and the signing key of a SignalWire project. These are the two arguments of [`Account::made`].
     fn secrets(&self) -> (Option<&str>, Option<&str>) {
         let twilio = self.twilio.as_ref().map(|own| &*own.auth_token);
         let signalwire = self.signalwire.as_ref().map(|own| (&*own.api_token, &*own.signing_key));
@@ -85,28 +85,31 @@ impl Account {
     }
 }
 
-/// Credentials with which Twilio clients log in and with which webhooks to Twilio applications are signed.
+/// Credentials for Twilio's API. Twilio clients log in with these credentials, and the credentials sign webhooks to
+/// Twilio applications.
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TwilioCredentials {
-    /// `AC` and 32 hex digits.
+    /// The account's SID: `AC` and 32 hex digits.
     pub account_sid: String,
     /// The password of the API, and the key of the webhook signatures.
     pub auth_token: String,
 }
 
-/// Credentials with which Telnyx clients log in and with which webhooks to Telnyx applications are signed.
+/// Credentials for Telnyx's API. Telnyx clients log in with these credentials, and the credentials sign webhooks to
+/// Telnyx applications.
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TelnyxCredentials {
     /// The Bearer token of the API.
     pub api_key: String,
-    /// Base64 of the 32-byte seed of an Ed25519 key (RFC 8032). The public key is derived from it, printed at the start
-    /// and served by the API.
+    /// Base64 of the 32-byte seed of an Ed25519 key (RFC 8032). The seed determines the public key. The server prints
+    /// the public key at its start, and the API returns the public key.
     pub signing_seed: String,
 }
 
-/// Credentials with which SignalWire clients log in and with which webhooks to SignalWire applications are signed.
+/// Credentials for SignalWire's API. SignalWire clients log in with these credentials, and the credentials sign
+/// webhooks to SignalWire applications.
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SignalwireCredentials {
@@ -136,25 +139,25 @@ impl std::fmt::Debug for TelnyxCredentials {
 
 secret_debug!(TwilioCredentials.account_sid, SignalwireCredentials.project_id);
 
-/// All current accounts and the API keys that they created. All lookups here use memory only.
+/// All current accounts and their API keys. All lookups use only memory.
 #[derive(Debug, Default)]
 pub struct Accounts(RwLock<Known>);
 
 #[derive(Debug, Default)]
 struct Known {
     configured: Vec<Arc<Account>>,
-    /// By name: the accounts that others created, and the changes made with REST to accounts of the configuration.
+    /// The subaccounts, and the REST changes to accounts of the configuration. The key is the account's name.
     made: HashMap<Arc<str>, Arc<Subaccount>>,
-    /// The API keys by id: all keys of the database.
+    /// All API keys of the database. The map key is the id of the API key.
     keys: HashMap<u128, Arc<Key>>,
-    /// The accounts of the configuration, then those created with REST, oldest first.
+    /// The accounts of the configuration, and then the subaccounts. The oldest subaccount comes first.
     all: Arc<Vec<Arc<Account>>>,
     by_name: HashMap<Arc<str>, Arc<Account>>,
     by_sid: HashMap<String, Arc<Account>>,
 }
 
 impl Known {
-    /// Rebuilds the lists. If two accounts have the same name or SID, the account of the configuration wins.
+    /// Rebuilds the lists. If two accounts have the same name or SID, the lists have the account of the configuration.
     fn settle(&mut self) {
         let mut made: Vec<_> = self.made.values().filter(|made| made.parent.is_some()).collect();
         made.retain(|made| !self.is_configured(&made.account.name));
@@ -182,7 +185,7 @@ impl Known {
             return AccountStatus::Active;
         }
         match self.made.get(name) {
-            // A subaccount is closed when the configuration no longer contains its parent.
+            // A subaccount is closed if the configuration no longer contains the parent account.
             Some(made) if made.parent.as_deref().is_some_and(|parent| self.is_configured(parent)) => made.standing,
             _ => AccountStatus::Closed,
         }
@@ -190,21 +193,21 @@ impl Known {
 }
 
 impl Accounts {
-    /// Accounts of the configuration only; [`Accounts::load`] adds the others.
+    /// Creates the accounts of the configuration. [`Accounts::load`] adds the subaccounts.
     pub fn new(accounts: impl IntoIterator<Item = Account>) -> Self {
         let known = Self::default();
         known.replace(accounts);
         known
     }
 
-    /// Replaces the accounts of the configuration. A request that was authenticated before is still completed.
+    /// Replaces the accounts of the configuration. A request that was already authenticated still completes.
     pub fn replace(&self, accounts: impl IntoIterator<Item = Account>) {
         let mut known = self.0.write();
         known.configured = accounts.into_iter().map(Arc::new).collect();
         known.settle();
     }
 
-    /// Loads subaccounts, changed accounts and API keys from the database. Called once at the start.
+    /// Loads subaccounts, changed accounts and API keys from the database. The server does this once, at its start.
     pub async fn load(&self, store: &Store) -> Result<(), StoreError> {
         let (made, keys) = (subaccount::all(store).await?, subaccount::keys(store).await?);
         let mut known = self.0.write();
@@ -214,34 +217,34 @@ impl Accounts {
         Ok(())
     }
 
-    /// Adds or replaces an account that the database already contains in this form.
+    /// Adds or replaces an account. The database must already contain the account in this form.
     pub(crate) fn put(&self, made: Subaccount) {
         let mut known = self.0.write();
         known.made.insert(Arc::clone(&made.account.name), Arc::new(made));
         known.settle();
     }
 
-    /// Adds or replaces an API key that the database already contains in this form.
+    /// Adds or replaces an API key. The database must already contain the key in this form.
     pub(crate) fn put_key(&self, key: Key) {
         self.0.write().keys.insert(key.id, Arc::new(key));
     }
 
-    /// Removes an API key from memory; it is no longer accepted.
+    /// Removes an API key from memory. From now on the key is not accepted.
     pub(crate) fn forget_key(&self, id: u128) {
         self.0.write().keys.remove(&id);
     }
 
-    /// All accounts: those of the configuration, then those created with REST, oldest first.
+    /// All accounts: the accounts of the configuration, and then the subaccounts. The oldest subaccount comes first.
     pub fn all(&self) -> Arc<Vec<Arc<Account>>> {
         Arc::clone(&self.0.read().all)
     }
 
-    /// The record that REST made of this account: a subaccount, or the changes to an account of the configuration.
+    /// The REST record of this account. The record is a subaccount, or the changes to an account of the configuration.
     pub fn made(&self, name: &str) -> Option<Arc<Subaccount>> {
         self.0.read().made.get(name).cloned()
     }
 
-    /// The accounts that this account created, oldest first.
+    /// The subaccounts of this account. The oldest subaccount comes first.
     pub fn below(&self, name: &str) -> Vec<Arc<Subaccount>> {
         let known = self.0.read();
         let mut below: Vec<_> =
@@ -250,31 +253,31 @@ impl Accounts {
         below
     }
 
-    /// The account that created this one; `None` for an account of the configuration.
+    /// The name of the account that created this account. `None` for an account of the configuration.
     pub fn parent(&self, name: &str) -> Option<Arc<str>> {
         let known = self.0.read();
         known.made.get(name).and_then(|made| made.parent.clone()).filter(|_| !known.is_configured(name))
     }
 
-    /// Whether the account may make calls and requests. Accounts of the configuration always may.
+    /// The status of an account. An account of the configuration is always active.
     pub fn standing(&self, name: &str) -> AccountStatus {
         self.0.read().standing(name)
     }
 
-    /// Whether the account may see and change what belongs to the server instead of an account. The operator may, and
-    /// so may the only account of a configuration.
+    /// Whether the account may see and change data that belongs to the server and to no account. An operator account
+    /// may do this. The only account of a configuration has the same rights as an operator account.
     pub fn is_operator(&self, account: &Account) -> bool {
         let known = self.0.read();
         account.operator || (known.configured.len() == 1 && known.is_configured(&account.name))
     }
 
-    /// The account of this name.
+    /// The account with this name.
     pub fn by_name(&self, name: &str) -> Option<Arc<Account>> {
         self.0.read().by_name.get(name).cloned()
     }
 
-    /// The dialect of an account's documents when no setting names one ([`Account::documents`]); `twilio` for an
-    /// unknown account.
+    /// The dialect of an account's documents, for documents without a configured dialect ([`Account::documents`]).
+    /// `twilio` for an unknown account.
     pub fn documents(&self, name: &str) -> &'static str {
         self.by_name(name).map_or("twilio", |account| account.documents())
     }
@@ -284,20 +287,20 @@ impl Accounts {
         self.0.read().by_sid.get(sid).cloned()
     }
 
-    /// The number of API keys that the account has.
+    /// The number of API keys of the account.
     pub fn keys_of(&self, name: &str) -> usize {
         self.0.read().keys.values().filter(|key| &*key.account == name).count()
     }
 
-    /// The account that owns this API key, if the secret is right.
+    /// The account that owns this API key. `None` if the secret is wrong.
     pub fn by_key(&self, id: u128, secret: &str) -> Option<Arc<Account>> {
         let known = self.0.read();
         let key = known.keys.get(&id)?;
         key.fits(secret).then(|| known.by_name.get(&key.account).cloned())?
     }
 
-    /// The account with this Telnyx API key. Every key is compared, in constant time, so that response times reveal
-    /// nothing about a key that is partly right.
+    /// The account with this Telnyx API key. The key is compared with every account's key in constant time, so that the
+    /// response time says nothing about a partly correct key.
     pub fn by_telnyx_key(&self, key: &str) -> Option<Arc<Account>> {
         use subtle::ConstantTimeEq;
         let mut found = None;

@@ -1,4 +1,4 @@
-//! What REST stores about accounts: subaccounts, changes to accounts, and API keys.
+//! The stored REST data of accounts: subaccounts, changes to accounts, and API keys.
 
 use std::sync::Arc;
 
@@ -12,10 +12,10 @@ use tandem_store::{Store, StoreError};
 use super::Account;
 
 const ACCOUNT: Kind<Details> = Kind::new("account");
-/// API keys in the store; their name is the friendly name.
+/// The API keys in the store. The name of the resource is the friendly name of the API key.
 pub const KEY: Kind<KeyDetails> = Kind::new("key");
 
-/// Whether an account may make calls and requests.
+/// The status of an account. Only an active account may make calls and requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AccountStatus {
@@ -24,16 +24,16 @@ pub enum AccountStatus {
     Active,
     /// The account may not make calls and requests until it is active again.
     Suspended,
-    /// The account is closed for good.
+    /// The account is permanently closed.
     Closed,
 }
 
 impl AccountStatus {
-    /// Each state with its word in REST.
+    /// Each status with its word in REST.
     pub const WORDS: [(&'static str, Self); 3] =
         [("active", Self::Active), ("suspended", Self::Suspended), ("closed", Self::Closed)];
 
-    /// The state's word in REST: `active`, `suspended` or `closed`.
+    /// The word for the status in REST: `active`, `suspended` or `closed`.
     pub fn word(self) -> &'static str {
         match self {
             Self::Active => "active",
@@ -43,20 +43,20 @@ impl AccountStatus {
     }
 }
 
-/// An account that was created with REST, or the changes made with REST to an account of the configuration.
+/// A subaccount, or the REST changes to an account of the configuration.
 #[derive(Debug, Clone)]
 pub struct Subaccount {
-    /// The id from which the account's SID is made.
+    /// The number that gives the account's SID.
     pub id: u128,
-    /// The account. An account of the configuration has its credentials there, not here.
+    /// The account. The configuration, and not the database, has the credentials of an account of the configuration.
     pub account: Arc<Account>,
-    /// The account that created this one; `None` for an account of the configuration.
+    /// The name of the account that created this account. `None` for an account of the configuration.
     pub parent: Option<Arc<str>>,
-    /// The name shown to people (`FriendlyName`).
+    /// The display name (`FriendlyName`).
     pub friendly_name: String,
-    /// Whether the account may make calls and requests.
+    /// The status of the account.
     pub standing: AccountStatus,
-    /// The time at which it was created.
+    /// The time of the account's creation.
     pub created_at: Timestamp,
     /// The time of the last change.
     pub updated_at: Timestamp,
@@ -64,7 +64,7 @@ pub struct Subaccount {
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Details {
-    /// The account's own secret; `None` for an account of the configuration.
+    /// The secret of the account. `None` for an account of the configuration.
     auth_token: Option<String>,
     /// The webhook signing key of a SignalWire project.
     #[serde(default)]
@@ -73,24 +73,25 @@ struct Details {
     standing: AccountStatus,
 }
 
-/// An API key: credentials for an account's programs that replace the account's own secret.
+/// An API key: credentials that a program uses instead of the account's own secret.
 #[derive(Debug, Clone)]
 pub struct Key {
-    /// The id from which the key's SID is made.
+    /// The number that gives the key's SID.
     pub id: u128,
     /// The name of the account that owns the key.
     pub account: Arc<str>,
-    /// The name shown to people (`FriendlyName`).
+    /// The display name (`FriendlyName`).
     pub friendly_name: String,
-    /// SHA-256 of the secret's hex digits. The secret has 256 random bits, so that it cannot be guessed from the hash.
+    /// SHA-256 of the secret's hex digits. The secret has 256 random bits, so nobody can guess the secret from the
+    /// hash.
     pub hash: [u8; 32],
-    /// The time at which it was created.
+    /// The time of the key's creation.
     pub created_at: Timestamp,
     /// The time of the last change.
     pub updated_at: Timestamp,
 }
 
-/// The stored fields of a key, beside its name.
+/// The stored fields of a key, without the key's name.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct KeyDetails {
     /// SHA-256 of the secret, as 64 hex digits.
@@ -98,7 +99,7 @@ pub struct KeyDetails {
 }
 
 impl Subaccount {
-    /// A new active account below `parent`. Its name in this server contains `id`.
+    /// Creates an active subaccount of `parent`. The name of the subaccount in this server contains `id`.
     pub fn new(id: u128, account: Account, parent: &Arc<str>, friendly_name: String) -> Self {
         let now = Timestamp::now();
         let parent = Some(Arc::clone(parent));
@@ -106,7 +107,7 @@ impl Subaccount {
         Self { id, account, parent, friendly_name, standing: AccountStatus::Active, created_at: now, updated_at: now }
     }
 
-    /// The record of an account of the configuration, before any change.
+    /// Creates the record of an account of the configuration, before any change.
     pub fn of_configured(id: u128, account: &Arc<Account>) -> Self {
         let now = Timestamp::now();
         let (account, friendly_name) = (Arc::clone(account), account.name.to_string());
@@ -144,7 +145,7 @@ impl Subaccount {
 }
 
 impl Key {
-    /// Creates a key. Returns it with its secret, which is stored nowhere.
+    /// Creates a key. Returns the key with its secret. The secret is not stored.
     pub fn new(account: &Arc<str>, friendly_name: String) -> (Self, String) {
         let secret: [u8; 32] = rand::random();
         let secret = hex(&secret);
@@ -160,7 +161,7 @@ impl Key {
         (key, secret)
     }
 
-    /// Whether this is the key's secret; compared in constant time.
+    /// Whether `secret` is the key's secret. The comparison takes constant time.
     pub fn fits(&self, secret: &str) -> bool {
         let hash: [u8; 32] = Sha256::digest(secret.as_bytes()).into();
         self.hash.ct_eq(&hash).into()
@@ -181,7 +182,7 @@ impl Key {
         resources::put(store, KEY, &row).await.map(drop)
     }
 
-    /// Deletes a key from the store; `false` if the account has no key with this id.
+    /// Deletes a key from the store. Returns `false` if the account has no key with this id.
     pub async fn delete(store: &Store, account: &str, id: u128) -> Result<bool, StoreError> {
         resources::delete(store, KEY, account, id).await
     }
@@ -253,7 +254,7 @@ mod tests {
         assert_eq!((accounts.parent("AC2").as_deref(), accounts.parent("acme")), (Some("acme"), None));
         let operator = |name: &str| accounts.is_operator(&accounts.by_name(name).unwrap());
         assert!(operator("acme") && !operator("AC2"), "an only account runs the server, whomever it has made");
-        // A reload of the configuration keeps subaccounts: the file does not name them.
+        // The configuration file does not name subaccounts, so a reload of the configuration keeps them.
         accounts.replace([configured("acme")]);
         assert_eq!(accounts.standing("AC2"), AccountStatus::Active);
         // A database row cannot replace an account of the configuration.
@@ -262,7 +263,7 @@ mod tests {
         accounts.put(intruder);
         assert_eq!(accounts.standing("acme"), AccountStatus::Active);
         assert_eq!(accounts.by_name("acme").unwrap().secrets(), (Some("token"), None));
-        // A subaccount is closed when its parent is no longer configured.
+        // A subaccount is closed if the configuration no longer contains the parent account.
         accounts.replace([configured("other")]);
         assert_eq!(accounts.standing("AC2"), AccountStatus::Closed);
         assert_eq!(accounts.standing("nobody"), AccountStatus::Closed);

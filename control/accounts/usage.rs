@@ -1,4 +1,5 @@
-//! What accounts use, counted from the records of their calls and recordings, and the triggers that are told of it.
+//! The usage of accounts, and the triggers that react to the usage. The usage is counted from the records of calls and
+//! recordings.
 
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
@@ -12,7 +13,7 @@ use tandem_store::{Store, StoreError, TimeRange, usage as records};
 
 use super::Accounts;
 
-/// Stored triggers; the resource's name is the name for users.
+/// The triggers in the store. The name of the resource is the trigger's display name.
 pub const TRIGGER: Kind<Trigger> = Kind::new("usage trigger");
 
 /// A category of usage.
@@ -25,13 +26,13 @@ pub enum Category {
     Inbound,
     /// Outbound legs.
     Outbound,
-    /// Legs of clients.
+    /// Legs to or from clients.
     Client,
-    /// Legs of SIP URIs, in both directions.
+    /// Legs with a SIP URI, in both directions.
     Sip,
-    /// Inbound legs of SIP URIs.
+    /// Inbound legs from SIP URIs.
     SipInbound,
-    /// Outbound legs of SIP URIs.
+    /// Outbound legs to SIP URIs.
     SipOutbound,
     /// Recordings.
     Recordings,
@@ -46,11 +47,11 @@ pub enum Category {
 pub struct Total {
     /// Number of legs or recordings.
     pub count: u64,
-    /// Number of minutes; each leg or recording is rounded up.
+    /// Number of minutes. The duration of each leg or recording is rounded up to full minutes.
     pub minutes: u64,
 }
 
-/// The usage of an account for each day.
+/// The usage of accounts for each day.
 #[derive(Debug, Clone, Default)]
 pub struct Usage {
     calls: Vec<CallUsage>,
@@ -58,7 +59,8 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// Reads the usage of these accounts between two days, both included. Without a day, the range is open.
+    /// Reads the usage of these accounts between two days, including both days. A missing day means that the range has
+    /// no limit on this side.
     pub async fn read(
         store: &Store,
         accounts: &[String],
@@ -78,7 +80,7 @@ impl Usage {
         date(days.min()?)
     }
 
-    /// Returns the usage of a category between two days, both included.
+    /// Returns the usage of a category between two days, including both days.
     pub fn total(&self, category: Category, (from, until): (Date, Date)) -> Total {
         let within = |day: i64| date(day).is_some_and(|day| (from..=until).contains(&day));
         let mut total = Total::default();
@@ -108,24 +110,24 @@ impl Usage {
     }
 }
 
-/// A trigger that reports once when usage reaches a value.
+/// A trigger that reports once that the usage has reached a value.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Trigger {
-    /// Name of the dialect that created the trigger and reports it.
+    /// Name of the dialect that created the trigger. This dialect reports the trigger.
     pub dialect: String,
     /// Category of usage.
     pub category: Category,
-    /// Name of the category in the dialect.
+    /// The dialect's name for the category.
     pub word: String,
-    /// The figure to compare.
+    /// The figure that is compared with `value`.
     pub by: Figure,
-    /// Value at which the trigger fires.
+    /// The value at which the trigger fires.
     pub value: f64,
-    /// The value as the dialect wrote it.
+    /// The value in the dialect's own spelling.
     pub written: String,
-    /// Period after which the trigger can fire again; `None` for once only.
+    /// The period after which the trigger can fire again. `None` if the trigger fires only once.
     pub recurring: Option<Recurring>,
-    /// URL that is requested.
+    /// The URL that the server requests when the trigger fires.
     pub callback: Target,
     /// Time at which the trigger last fired.
     pub fired_at: Option<Timestamp>,
@@ -143,22 +145,22 @@ pub enum Figure {
     Price,
 }
 
-/// The period of a trigger.
+/// The period of a trigger. The usage is counted from the beginning of the period.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Recurring {
-    /// From midnight UTC.
+    /// From midnight (UTC).
     Daily,
     /// From the first day of the month.
     Monthly,
-    /// From the first of January.
+    /// From January 1.
     Yearly,
-    /// From the beginning; never starts again.
+    /// The whole time. The trigger never starts again.
     Alltime,
 }
 
 impl Trigger {
-    /// Returns the first and the last day that count now.
+    /// Returns the first day and the last day of the current period.
     pub fn period(&self, today: Date) -> (Date, Date) {
         let begin = match self.recurring {
             Some(Recurring::Daily) => today,
@@ -179,7 +181,7 @@ impl Trigger {
         }
     }
 
-    /// Whether the trigger must fire at this figure.
+    /// Whether the trigger must fire. `figure` is the current figure.
     pub fn is_due(&self, figure: f64, today: Date) -> bool {
         figure >= self.value && !self.is_told(today)
     }

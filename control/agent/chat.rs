@@ -1,7 +1,7 @@
-//! OpenAI's chat completions: one request, whose answer is read as it arrives (`text/event-stream`).
+//! The chat completions API of OpenAI. Sends one request and reads the response while it arrives (`text/event-stream`).
 //!
-//! Other servers differ in many small ways: whole tool calls in one piece, missing or repeated indices, reasoning in
-//! fields of its own, no `[DONE]`. All known differences are accepted.
+//! Other servers differ in many small ways: complete tool calls in one piece, missing or repeated indices, reasoning in
+//! separate fields, no `[DONE]`. The parser accepts all known differences.
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -11,29 +11,30 @@ use tokio::task::AbortHandle;
 
 use super::config::ModelConfig;
 
-/// Maximum length of one line of an answer, in octets.
+/// Maximum length of one line of a response, in octets.
 const LONGEST_LINE: usize = 256 * 1024;
 /// Maximum length of a tool call's arguments, in octets.
 const LONGEST_ARGUMENTS: usize = 64 * 1024;
-/// Maximum number of tool calls in one answer.
+/// Maximum number of tool calls in one response.
 const MOST_CALLS: usize = 16;
-/// Unreadable lines in a row after which an answer counts as failed.
+/// Number of consecutive unreadable lines after which a response counts as failed.
 const MOST_GARBAGE: u32 = 10;
-/// Pieces that may wait in the channel. When it is full, nothing more is read from the connection.
+/// Maximum number of pieces that wait in the channel. While the channel is full, the task does not read from the
+/// connection.
 const WAITING: usize = 64;
-/// Characters of an error message that are shown.
+/// Maximum number of characters of an error message that are shown.
 const SHOWN: usize = 300;
 
-/// A piece of the model's answer.
+/// A piece of the model's response.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) enum Piece {
-    /// Text to say.
+    /// Text for the caller.
     Text(String),
-    /// The answer is complete, and the model calls these tools.
+    /// The end of a complete response, with the tool calls of the model.
     End(Vec<ToolCall>),
-    /// The answer failed and will not be completed.
+    /// The end of a failed response.
     Failed {
-        /// The reason.
+        /// The reason of the failure.
         why: String,
         /// Whether another attempt is useless.
         for_good: bool,
@@ -43,22 +44,22 @@ pub(super) enum Piece {
 /// A tool call of the model.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct ToolCall {
-    /// The model's id of the call.
+    /// The id that the model gave to the tool call.
     pub(super) id: String,
     /// The name of the tool.
     pub(super) name: String,
-    /// The arguments as the model wrote them: JSON, possibly invalid.
+    /// The arguments exactly as the model wrote them: JSON, possibly invalid.
     pub(super) arguments: String,
 }
 
-/// A running request to the model; dropping it ends it.
+/// A running request to the model. The request ends when this value is dropped.
 pub(super) struct Asking {
     pieces: mpsc::Receiver<Piece>,
     task: AbortHandle,
 }
 
 impl Asking {
-    /// Sends the request. `messages` and `tools` are in the API's JSON.
+    /// Sends the request. `messages` and `tools` are in the JSON of the model's API.
     pub(super) fn begin(client: Client, model: &ModelConfig, messages: Vec<Value>, tools: &[Value]) -> Self {
         let (sender, pieces) = mpsc::channel(WAITING);
         let request = request(model, messages, tools);
@@ -67,7 +68,7 @@ impl Asking {
                 Err(error) => Piece::Failed { why: error.to_string(), for_good: false },
                 Ok(answer) => read(answer, &sender).await,
             };
-            // The receiver may be gone.
+            // The receiver may no longer exist, so an error is ignored.
             let _ = sender.send(last).await;
         });
         Self { pieces, task: task.abort_handle() }
@@ -114,13 +115,13 @@ fn request(model: &ModelConfig, messages: Vec<Value>, tools: &[Value]) -> Reques
         url: model.endpoint(),
         headers,
         body: Value::Object(body).to_string().into(),
-        // The responder has its own, shorter limit for the time until the next word.
+        // The responder has a shorter limit of its own for the time until the next word.
         timeouts: Timeouts { connect: None, total: model.timeout() * 2 },
         max_body: 0,
     }
 }
 
-/// Reads an answer to its end and returns the last piece.
+/// Reads a response to its end and returns the last piece.
 async fn read(mut answer: Answering, pieces: &mpsc::Sender<Piece>) -> Piece {
     let failed = |why: String| Piece::Failed { why, for_good: false };
     let status = answer.status();
@@ -158,7 +159,7 @@ async fn read(mut answer: Answering, pieces: &mpsc::Sender<Piece>) -> Piece {
     }
 }
 
-/// The text of an error body, and whether it is useless to ask again.
+/// Returns the text of an error body, and whether another request is useless.
 fn refusal(body: &[u8]) -> (String, bool) {
     let parsed: Option<Value> = serde_json::from_slice(body).ok();
     let error = parsed.as_ref().and_then(|body| body.get("error"));
@@ -170,22 +171,22 @@ fn refusal(body: &[u8]) -> (String, bool) {
     (shown.chars().take(SHOWN).collect(), for_good)
 }
 
-/// The parser of an answer's event stream. Pure.
+/// The parser of a response's event stream. Pure.
 #[derive(Default)]
 struct Reading {
     /// The octets of an incomplete line.
     line: Vec<u8>,
     calls: Vec<(u64, ToolCall)>,
-    /// A `finish_reason` has arrived.
+    /// Whether a `finish_reason` has arrived.
     finished: bool,
-    /// `[DONE]` has arrived: nothing follows.
+    /// Whether `[DONE]` has arrived. No data follows `[DONE]`.
     done: bool,
     garbage: u32,
     any: bool,
 }
 
 impl Reading {
-    /// Takes the next octets and returns the texts in them.
+    /// Parses the next octets. Returns the texts in these octets.
     fn take(&mut self, octets: &[u8]) -> Result<Vec<String>, String> {
         let mut texts = Vec::new();
         for octet in octets {
@@ -204,7 +205,7 @@ impl Reading {
     fn line(&mut self, line: &[u8], texts: &mut Vec<String>) -> Result<(), String> {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         let Some(data) = line.strip_prefix(b"data:") else {
-            // Empty lines, comments, and fields that are not needed here.
+            // These lines are empty, or they are comments or unused fields.
             let known =
                 line.is_empty() || [":", "event:", "id:", "retry:"].iter().any(|one| line.starts_with(one.as_bytes()));
             return if known { Ok(()) } else { self.garbage() };
@@ -236,7 +237,8 @@ impl Reading {
         }
     }
 
-    /// A piece of a tool call. It continues the last call with the same index, unless it has another id.
+    /// Adds a piece of a tool call. The piece continues the last call with the same index. A piece with another id
+    /// starts a new call.
     fn call(&mut self, piece: CallPiece) -> Result<(), String> {
         let index = piece.index.unwrap_or_default();
         let id = piece.id.unwrap_or_default();
@@ -257,7 +259,7 @@ impl Reading {
         }
         match function.arguments {
             Some(Value::String(text)) => call.arguments.push_str(&text),
-            // Some servers send the arguments as a JSON object, not as a string.
+            // Some servers send the arguments as a JSON object instead of a string.
             Some(Value::Null) | None => {}
             Some(object) => call.arguments.push_str(&object.to_string()),
         }
@@ -318,7 +320,7 @@ mod tests {
 
     fn all(text: &str) -> (String, Piece) {
         let mut reading = Reading::default();
-        // One octet at a time.
+        // The test passes one octet at a time.
         let texts: Vec<String> = text.as_bytes().iter().flat_map(|octet| reading.take(&[*octet]).unwrap()).collect();
         (texts.concat(), reading.end())
     }

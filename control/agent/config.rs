@@ -11,25 +11,25 @@ use tandem_call::address::Address;
 use tandem_settings::Secret;
 use url::Url;
 
-/// An entry of `[[agents]]`: a caller talks with a language model through the engines of `[speech]`.
+/// An entry of `[[agents]]`: a language model that talks with a caller through the engines of `[speech]`.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AgentConfig {
-    /// The name that numbers, documents and applications use for the agent.
+    /// The name of the agent. Numbers, documents and applications use this name.
     pub name: Arc<str>,
     /// The system prompt of the model.
     #[serde(default)]
     pub prompt: Option<Arc<str>>,
-    /// The file with the system prompt, instead of `prompt`; 256 KiB at most.
+    /// A file that contains the system prompt, as an alternative to `prompt`. The file has at most 256 KiB.
     #[serde(default)]
     pub prompt_file: Option<PathBuf>,
-    /// The agent's first words. Without them the caller speaks first.
+    /// The first words of the agent. Without this setting, the caller speaks first.
     #[serde(default)]
     pub first_message: Option<Arc<str>>,
-    /// The language (BCP 47) that the agent speaks and understands; `en-US` by default.
+    /// The language (BCP 47) that the agent speaks and understands. The default is `en-US`.
     #[serde(default = "english")]
     pub language: Arc<str>,
-    /// The agent's voice: a name of `speech.tts_voices` or of the speech engine.
+    /// The voice of the agent: a name from `speech.tts_voices`, or a voice name of the speech engine.
     #[serde(default)]
     pub voice: Option<Arc<str>>,
     /// The language model.
@@ -37,25 +37,26 @@ pub struct AgentConfig {
     /// The tools that the model may call.
     #[serde(default)]
     pub tools: Vec<ToolConfig>,
-    /// A number or SIP URI to which the caller is transferred when an engine has failed.
+    /// A number or SIP URI. The caller is transferred to this destination after the failure of an engine.
     #[serde(default)]
     pub fallback: Option<TransferDestination>,
-    /// How long the agent waits for more words after a pause of the caller.
+    /// How long the agent waits for more words after the caller has paused.
     #[serde(default)]
     pub patience: Patience,
-    /// The caller's inputs that interrupt the agent.
+    /// The inputs of the caller that interrupt the agent.
     #[serde(default)]
     pub interruptions: Interruptions,
-    /// Maximum duration of a call in seconds, 10 to 86,400; 1,800 by default.
+    /// Maximum duration of a call in seconds, from 10 to 86,400. The default is 1,800.
     #[serde(default = "half_an_hour")]
     pub max_seconds: u32,
-    /// Seconds of silence after which the agent asks whether the caller is still there, 2 to 600; 10 by default.
+    /// Seconds of silence after which the agent asks whether the caller is still present, from 2 to 600. The default is
+    /// 10.
     #[serde(default = "ten")]
     pub silence_seconds: u32,
-    /// How often the agent asks before it says goodbye, 0 to 10; 2 by default.
+    /// Number of questions to a silent caller before the agent says goodbye, from 0 to 10. The default is 2.
     #[serde(default = "two")]
     pub silence_prompts: u32,
-    /// Phrases that the agent says without its model.
+    /// The phrases that the agent says without a request to its model.
     #[serde(default)]
     pub phrases: PhraseConfig,
 }
@@ -79,40 +80,41 @@ fn two() -> u32 {
     2
 }
 
-/// `model`: an OpenAI-compatible chat endpoint, or, with `ws://` or `wss://`, a model with OpenAI's realtime protocol.
+/// The setting `model`: a chat endpoint that is compatible with OpenAI, or (with `ws://` or `wss://`) a model that
+/// speaks OpenAI's realtime protocol.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelConfig {
-    /// The base URL; `/chat/completions` is appended unless it ends so. For a realtime model: the URL without
-    /// `?model=`.
+    /// The base URL. `/chat/completions` is appended if the URL does not end with this path. For a realtime model: the
+    /// URL without `?model=`.
     #[serde(deserialize_with = "url")]
     pub url: Url,
-    /// The model's name at the endpoint. Not sent if absent.
+    /// The name of the model at the endpoint. Without this setting, no name is sent.
     #[serde(default)]
     pub name: Option<Arc<str>>,
     /// The Bearer token.
     #[serde(default)]
     pub key: Option<Secret>,
-    /// Maximum length of an answer, in tokens. Not sent if absent.
+    /// Maximum length of a response, in tokens. Without this setting, no limit is sent.
     #[serde(default)]
     pub max_tokens: Option<u32>,
-    /// The request's field for `max_tokens`: `max_completion_tokens`, or `max_tokens` for older servers.
+    /// The name of the request field for `max_tokens`: `max_completion_tokens`, or `max_tokens` for older servers.
     #[serde(default = "max_completion_tokens")]
     pub max_tokens_field: Arc<str>,
-    /// The sampling temperature, sent unchanged. Not sent if absent.
+    /// The sampling temperature, which is sent unchanged. Without this setting, no temperature is sent.
     #[serde(default)]
     pub temperature: Option<f32>,
-    /// More fields of each request, sent unchanged.
+    /// Additional fields of each request, which are sent unchanged.
     #[serde(default)]
     pub extra: Map<String, Value>,
-    /// Seconds until the first word of an answer and between two words, 1 to 60; 6 by default. After that the model is
-    /// asked once more.
+    /// Maximum time in seconds until the first word of a response and between two words, from 1 to 60. The default is
+    /// 6. After this time the agent repeats the request once.
     #[serde(default = "six")]
     pub timeout_seconds: u16,
     /// The version of a realtime model's protocol.
     #[serde(default)]
     pub protocol: Protocol,
-    /// The transcription model that a realtime model uses for the caller's words; `whisper-1` by default.
+    /// The transcription model that a realtime model uses for the words of the caller. The default is `whisper-1`.
     #[serde(default = "transcription")]
     pub transcription: Arc<str>,
 }
@@ -121,10 +123,10 @@ pub struct ModelConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
-    /// OpenAI's version since August 2025.
+    /// The version that OpenAI uses since August 2025.
     #[default]
     Ga,
-    /// The version before, which many other servers use.
+    /// The version before August 2025. Many other servers use this version.
     Beta,
 }
 
@@ -147,18 +149,18 @@ fn url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Url, D::Error> {
 }
 
 impl ModelConfig {
-    /// The URL of chat requests.
+    /// Returns the URL of chat requests.
     pub fn endpoint(&self) -> String {
         let url = self.url.as_str().trim_end_matches('/');
         if url.ends_with("/chat/completions") { url.to_owned() } else { format!("{url}/chat/completions") }
     }
 
-    /// Whether the model takes and makes audio itself.
+    /// Whether the model receives and produces audio itself (a realtime model).
     pub fn is_realtime(&self) -> bool {
         matches!(self.url.scheme(), "ws" | "wss")
     }
 
-    /// The URL of a realtime model's WebSocket.
+    /// Returns the URL for the WebSocket of a realtime model.
     pub fn realtime_url(&self) -> Url {
         let mut url = self.url.clone();
         if let Some(name) = &self.name {
@@ -167,14 +169,14 @@ impl ModelConfig {
         url
     }
 
-    /// The headers of a realtime model's WebSocket handshake.
+    /// Returns the headers for the WebSocket handshake of a realtime model.
     pub fn realtime_headers(&self) -> Vec<(String, String)> {
         let key = self.key.as_ref().map(|key| ("Authorization".to_owned(), format!("Bearer {}", key.expose())));
         let beta = (self.protocol == Protocol::Beta).then(|| ("OpenAI-Beta".to_owned(), "realtime=v1".to_owned()));
         key.into_iter().chain(beta).collect()
     }
 
-    /// Maximum time until the first word of an answer, and between two words.
+    /// Returns the maximum time until the first word of a response, and between two words.
     pub fn timeout(&self) -> Duration {
         Duration::from_secs(self.timeout_seconds.into())
     }
@@ -195,21 +197,22 @@ impl<'de> Deserialize<'de> for TransferDestination {
     }
 }
 
-/// How long an agent waits for more words after a pause of the caller.
+/// How long an agent waits for more words after the caller has paused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Patience {
-    /// Half of the normal waits.
+    /// Half of the times of `Normal`.
     Quick,
-    /// 50 ms after a complete sentence, 300 ms usually, 600 ms after digits, 1 s after words that need a continuation.
+    /// The agent waits 300 ms by default, 50 ms after a complete sentence, 600 ms after digits, and 1 s after words
+    /// that need a continuation.
     #[default]
     Normal,
-    /// Twice the normal waits.
+    /// Twice the times of `Normal`.
     Patient,
 }
 
 impl Patience {
-    /// Converts a wait of [`Patience::Normal`] into a wait of this setting.
+    /// Converts a time of [`Patience::Normal`] to the time for this setting.
     pub fn of(self, wait: Duration) -> Duration {
         match self {
             Self::Quick => wait / 2,
@@ -219,40 +222,41 @@ impl Patience {
     }
 }
 
-/// The caller's inputs that interrupt an agent.
+/// The inputs of the caller that interrupt an agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Interruptions {
-    /// Words and digits. A voice without words only pauses the agent.
+    /// Words and digits interrupt. A voice without recognised words only pauses the agent.
     #[default]
     Words,
-    /// A voice at once, and digits.
+    /// A voice interrupts at once. Digits interrupt too.
     Voice,
-    /// Digits only.
+    /// Only digits interrupt.
     Keys,
-    /// Nothing.
+    /// No input interrupts.
     None,
 }
 
-/// `phrases`: what an agent says without its model. It says nothing for an empty text.
+/// The setting `phrases`: the phrases that an agent says without a request to its model. The agent does not say an
+/// empty phrase.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PhraseConfig {
-    /// Said when the model has not answered 700 ms after the end of the caller's turn.
+    /// The agent says this phrase if the model has not responded 700 ms after the end of the caller's turn.
     pub wait: Arc<str>,
-    /// Said every 6 s after that, three times at most.
+    /// The agent says this phrase every 6 s after `wait`, at most three times.
     pub still_waiting: Arc<str>,
-    /// Said when the caller is silent.
+    /// The agent says this phrase if the caller is silent.
     pub silence: Arc<str>,
-    /// Said when the caller's words were not understood, or when the model's answer is empty.
+    /// The agent says this phrase if the caller's words were not understood, or if the model's response is empty.
     pub repeat: Arc<str>,
-    /// Said when an engine failed.
+    /// The agent says this phrase after the failure of an engine.
     pub apology: Arc<str>,
-    /// Said after the apology, before the fallback is called.
+    /// The agent says this phrase after the apology, before the fallback is called.
     pub transfer: Arc<str>,
-    /// Said 30 s before `max_seconds`.
+    /// The agent says this phrase 30 s before the call reaches `max_seconds`.
     pub ending: Arc<str>,
-    /// Said before the agent hangs up.
+    /// The agent says this phrase before it hangs up.
     pub goodbye: Arc<str>,
 }
 
@@ -274,37 +278,37 @@ impl Default for PhraseConfig {
 /// A tool that an agent may use.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ToolConfig {
-    /// `hang_up`: end the call.
+    /// `hang_up`: ends the call.
     HangUp,
-    /// `send_digits`: send DTMF digits.
+    /// `send_digits`: sends DTMF digits.
     SendDigits,
-    /// `record`: start or stop a recording.
+    /// `record`: starts or stops a recording.
     Record,
-    /// `transfer`: connect the caller with one of these destinations, by name.
+    /// `transfer`: connects the caller with one of these destinations. The key is the destination's name.
     Transfer(BTreeMap<String, TransferDestination>),
-    /// A tool of the operator's own: a request to a web server.
+    /// A tool that the operator defines: a request to a web server.
     Http(Box<HttpTool>),
 }
 
 /// A tool that sends a request to a web server.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HttpTool {
-    /// The tool's name for the model: 1 to 64 of `a-z A-Z 0-9 _ -`.
+    /// The name of the tool for the model: 1 to 64 characters from `a-z A-Z 0-9 _ -`.
     pub name: Arc<str>,
     /// The description of the tool for the model.
     pub description: Arc<str>,
-    /// The URL, which is fixed. The model's arguments are the query of a GET or DELETE request and the JSON body of
-    /// others.
+    /// The fixed URL of the request. The model's arguments become the query of a GET or DELETE request, and the JSON
+    /// body of every other request.
     pub url: Url,
-    /// The HTTP method; `POST` by default.
+    /// The HTTP method. The default is `POST`.
     pub method: http::Method,
     /// The headers of each request.
     pub headers: BTreeMap<String, String>,
-    /// The JSON schema of the arguments, an object.
+    /// The JSON schema of the arguments. The schema is an object.
     pub parameters: Value,
-    /// Said when the tool starts, unless the model has said something before the call.
+    /// The phrase that the agent says when the tool starts, unless the model has said something before the tool call.
     pub say: Option<Arc<str>>,
-    /// Maximum duration of the request, 1 to 120 s; 20 s by default.
+    /// Maximum duration of the request, from 1 to 120 s. The default is 20 s.
     pub timeout: Duration,
 }
 
@@ -380,8 +384,8 @@ fn tool(table: ToolTable) -> Result<ToolConfig, String> {
     }
 }
 
-/// The schema of an object: `parameters` itself if it is one, else a schema with these properties, all of them
-/// required.
+/// Returns the JSON schema of an object. Returns `parameters` itself if `parameters` is such a schema. Otherwise
+/// returns a schema with `parameters` as its properties, all of which are required.
 fn schema(parameters: Map<String, Value>) -> Value {
     if parameters.get("type").is_some_and(|kind| kind == "object") {
         return Value::Object(parameters);
@@ -391,7 +395,7 @@ fn schema(parameters: Map<String, Value>) -> Value {
 }
 
 impl ToolConfig {
-    /// The tool's name for the model.
+    /// Returns the name of the tool for the model.
     pub fn name(&self) -> &str {
         match self {
             Self::HangUp => "hang_up",
@@ -407,7 +411,7 @@ impl AgentConfig {
     /// Returns the agent with the content of `prompt_file` as its prompt.
     ///
     /// # Errors
-    /// The file cannot be read, or is too long.
+    /// Returns an error if the file cannot be read or is too long.
     pub fn with_prompt(mut self) -> Result<Self, String> {
         if let Some(path) = &self.prompt_file {
             let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;

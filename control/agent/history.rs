@@ -1,5 +1,5 @@
-//! The conversation in the form that the model gets: the caller's words, the agent's words that the caller heard, and
-//! the tools that ran. Pure.
+//! The conversation in the form that the model receives: the words of the caller, the words of the agent that the
+//! caller heard, and the tools that ran. Pure.
 
 use std::collections::VecDeque;
 
@@ -8,18 +8,19 @@ use tandem_call::conversation::Utterance;
 
 use super::chat::ToolCall;
 
-/// Maximum length of the text for the model, in octets. Beyond it, the oldest turns are dropped.
+/// Maximum length of the text for the model, in octets. If the text is longer, the oldest turns are dropped.
 const LONGEST: usize = 48 * 1024;
 
 /// The entries of a conversation, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct History {
     entries: VecDeque<Entry>,
-    /// Number of entries that were dropped from the front. Indices count from the very first entry.
+    /// Number of entries that were dropped from the front. An index counts from the very first entry, which may be
+    /// dropped.
     gone: usize,
-    /// The indices of the agent's entries that the caller has not heard completely, in order.
+    /// The indices of the agent's entries that the caller has not heard completely, in ascending order.
     unheard: VecDeque<usize>,
-    /// Number of entries, from the front, that [`Self::tell`] has returned already.
+    /// Number of entries, from the front, that [`Self::tell`] has already returned.
     told: usize,
 }
 
@@ -27,9 +28,9 @@ pub(super) struct History {
 enum Entry {
     Caller(String),
     Agent {
-        /// The whole text or, after an interruption, only the part that was heard.
+        /// The complete text. After an interruption: only the part of the text that the caller heard.
         text: String,
-        /// The number of its octets that were heard.
+        /// Number of octets of `text` that the caller has heard.
         heard: usize,
         calls: Vec<ToolCall>,
     },
@@ -42,7 +43,7 @@ enum Entry {
 }
 
 impl History {
-    /// A history that continues an earlier one.
+    /// Creates a history that continues an earlier dialogue.
     pub(super) fn new(lines: &[Utterance]) -> Self {
         let mut history = Self::default();
         for Utterance { by_agent, text } in lines {
@@ -69,7 +70,7 @@ impl History {
         self.entries.push_back(Entry::Note(text));
     }
 
-    /// Removes and returns the last entry, if it is the caller's.
+    /// Removes and returns the last entry, if this entry contains words of the caller.
     pub(super) fn take_back(&mut self) -> Option<String> {
         match self.entries.back() {
             Some(Entry::Caller(_)) => match self.entries.pop_back() {
@@ -80,7 +81,8 @@ impl History {
         }
     }
 
-    /// Adds a text of the agent with its tool calls. `heard`: octets of the text that the caller has heard already.
+    /// Adds a text of the agent and the tool calls of this text. `heard` is the number of octets of the text that the
+    /// caller has already heard.
     pub(super) fn agent(&mut self, text: String, heard: usize, calls: Vec<ToolCall>) {
         if text.trim().is_empty() && calls.is_empty() {
             return;
@@ -96,7 +98,7 @@ impl History {
         self.entries.push_back(Entry::Result { id, text });
     }
 
-    /// Marks this piece of the agent's text as heard. Returns `false` if no unheard entry contains it.
+    /// Marks this piece of the agent's text as heard. Returns `false` if no unheard entry contains the piece.
     pub(super) fn heard(&mut self, piece: &str) -> bool {
         let place = self.unheard.iter().position(|index| {
             let Some(Entry::Agent { text, heard, .. }) = self.entry(*index) else { return false };
@@ -113,7 +115,7 @@ impl History {
         true
     }
 
-    /// Handles that the caller interrupted the agent: removes the text that the caller did not hear.
+    /// Handles an interruption by the caller: removes the text that the caller did not hear.
     pub(super) fn interrupted(&mut self) {
         for index in std::mem::take(&mut self.unheard) {
             let Some(Entry::Agent { text, heard, .. }) = self.entry_mut(index) else { continue };
@@ -126,19 +128,19 @@ impl History {
         }
         let empty =
             |entry: &Entry| matches!(entry, Entry::Agent { text, calls, .. } if text.is_empty() && calls.is_empty());
-        // The indices are not needed any more: each remaining text was heard, the rest was removed.
+        // The indices are no longer needed. The caller has heard all remaining text, and the rest was removed.
         let told = self.entries.iter().take(self.told).filter(|entry| !empty(entry)).count();
         self.told = told;
         self.entries.retain(|entry| !empty(entry));
     }
 
-    /// Marks all texts as heard, however they were divided into pieces.
+    /// Marks all texts as heard, without regard to their pieces.
     pub(super) fn all_heard(&mut self) {
         self.unheard.clear();
     }
 
-    /// Returns the lines since the last call that the caller heard; with `all`, also those that the caller is about to
-    /// hear.
+    /// Returns the lines that the caller has heard since the previous call of this function. If `all` is true, the
+    /// result also contains the lines that the caller is about to hear.
     pub(super) fn tell(&mut self, all: bool) -> Vec<Utterance> {
         let mut lines = Vec::new();
         while let Some(entry) = self.entries.get(self.told) {
@@ -152,7 +154,7 @@ impl History {
         lines
     }
 
-    /// The messages of a chat request: the prompt, then the entries.
+    /// Returns the messages of a chat request: first the prompt, then the entries.
     pub(super) fn messages(&self, prompt: &str) -> Vec<Value> {
         let mut messages = Vec::with_capacity(self.entries.len() + 1);
         if !prompt.is_empty() {
@@ -177,7 +179,7 @@ impl History {
         messages
     }
 
-    /// The lines of the dialogue, for an agent that continues it.
+    /// Returns the lines of the dialogue, for an agent that continues the dialogue.
     pub(super) fn lines(&self) -> Vec<Utterance> {
         self.entries.iter().filter_map(Entry::line).collect()
     }
@@ -190,7 +192,7 @@ impl History {
         self.entries.get_mut(index.checked_sub(self.gone)?)
     }
 
-    /// Drops the oldest turns, each with its answer and its tool calls, until the rest fits.
+    /// Drops the oldest turns, each with its response and its tool calls, until the remaining text is short enough.
     fn trim(&mut self) {
         while self.entries.iter().map(Entry::octets).sum::<usize>() > LONGEST && self.entries.len() > 1 {
             loop {
@@ -207,7 +209,8 @@ impl History {
     }
 }
 
-/// Finds `piece` in the unheard part of `text` and moves `heard` behind it; `false` if it is not there.
+/// Searches for `piece` in the unheard part of `text` and moves `heard` to the end of the piece. Returns `false` if the
+/// piece is not found.
 pub(super) fn hear(text: &str, heard: &mut usize, piece: &str) -> bool {
     let piece = piece.trim();
     match text.get(*heard..).and_then(|rest| rest.find(piece)) {
@@ -219,12 +222,13 @@ pub(super) fn hear(text: &str, heard: &mut usize, piece: &str) -> bool {
     }
 }
 
-/// Whether nothing but white space of the text is unheard.
+/// Whether the unheard part of the text is only white space.
 fn is_heard(text: &str, heard: usize) -> bool {
     text.get(heard..).is_none_or(|rest| rest.trim().is_empty())
 }
 
-/// The call's arguments, or `{}` for invalid JSON, which a model's server would refuse.
+/// Returns the arguments of the tool call. Returns `{}` if the arguments are invalid JSON, because a model server
+/// refuses invalid JSON.
 fn arguments(call: &ToolCall) -> &str {
     if serde_json::from_str::<Value>(&call.arguments).is_ok() { &call.arguments } else { "{}" }
 }

@@ -1,12 +1,13 @@
 //! Voice agents: a caller talks with a language model. A conversation treats an agent like an application at the other
-//! end of a WebSocket: it reports what the caller does, and the agent requests what is to be said.
+//! end of a WebSocket. The conversation reports the caller's inputs to the agent, and the agent requests the words to
+//! say.
 //!
 //! ```text
 //!   conversation ──ConversationEvent────► responder (when to answer, what to do) ──► chat (the model), tools
 //!   conversation ◄──ConversationCommand── responder ◄──words, results──────────────────┘
 //! ```
 //!
-//! An agent whose model takes and makes audio itself uses `realtime` instead of `responder` and `chat`.
+//! An agent with a model that receives and produces audio uses `realtime` instead of `responder` and `chat`.
 #![forbid(unsafe_code)]
 
 mod chat;
@@ -39,33 +40,33 @@ pub use config::{
 };
 pub use tools::call_tool;
 
-/// The agents of the configuration by name.
+/// The agents of the configuration, by name.
 #[derive(Debug, Default)]
 pub struct Agents(HashMap<Arc<str>, Arc<AgentConfig>>);
 
 impl Agents {
-    /// Collects the agents and reads their `prompt_file`s.
+    /// Collects the agents and reads the `prompt_file` of each agent.
     ///
     /// # Errors
-    /// The first file that cannot be read or is too long, with the reason.
+    /// Returns the reason for the first file that cannot be read or is too long.
     pub fn new(agents: impl IntoIterator<Item = AgentConfig>) -> Result<Self, String> {
         let named = |agent: AgentConfig| Ok((Arc::clone(&agent.name), Arc::new(agent.with_prompt()?)));
         Ok(Self(agents.into_iter().map(named).collect::<Result<_, String>>()?))
     }
 
-    /// The name of the only agent; `None` if there is none or more than one.
+    /// Returns the name of the agent if there is exactly one agent.
     pub fn only(&self) -> Option<&Arc<str>> {
         let mut names = self.0.keys();
         names.next().filter(|_| names.next().is_none())
     }
 
-    /// The agent of this name.
+    /// Returns the agent with this name.
     pub fn get(&self, name: &str) -> Option<&Arc<AgentConfig>> {
         self.0.get(name)
     }
 }
 
-/// An agent in a conversation, as the conversation sees it.
+/// One agent in one conversation. The conversation uses this type.
 pub struct Agent {
     responder: Responder,
     config: Arc<AgentConfig>,
@@ -75,22 +76,23 @@ pub struct Agent {
     running: JoinSet<(String, Result<String, String>)>,
 }
 
-/// An action that an agent requests of the conversation or of the call.
+/// An action that an agent requests from the conversation or from the call.
 pub enum AgentOutput {
-    /// A request that an application at a WebSocket could make too.
+    /// A request that an application at a WebSocket could also send.
     Ask(ConversationCommand),
     /// Start (`true`) or stop (`false`) a recording.
     Record(bool),
     /// Start speech recognition again.
     Listen,
-    /// A line of the dialogue: the caller said it, or the caller heard it.
+    /// A line of the dialogue: words that the caller said or heard.
     Said(Utterance),
     /// A line for the call's log, with its data.
     Note(String, Value),
 }
 
 impl Agent {
-    /// An agent of the configuration. Sets languages, voice and interruptions of `spec` from the agent's settings.
+    /// Creates an agent from the configuration. Sets the languages, the voice and the interruption rules in `spec` from
+    /// the settings of the agent.
     pub fn new(config: Arc<AgentConfig>, client: Client, agent: AgentSpec, spec: &mut ConversationSpec) -> Self {
         let language = agent.language.as_ref().unwrap_or(&config.language).to_string();
         (spec.speaks, spec.hears) = (language.clone(), language);
@@ -108,12 +110,12 @@ impl Agent {
         Self { responder, config, client, tools, asking: None, running: JoinSet::new() }
     }
 
-    /// The conversation starts.
+    /// Starts the conversation.
     pub fn begin(&mut self, now: Instant) {
         self.responder.begin(now);
     }
 
-    /// Takes an event of the conversation.
+    /// Handles an event of the conversation.
     pub fn told(&mut self, now: Instant, told: ConversationEvent) {
         self.responder.told(now, told);
     }
@@ -135,13 +137,13 @@ impl Agent {
                     self.responder.thought(clock::now().instant, id, piece);
                 }
                 Some(ran) = self.running.join_next() => {
-                    // An aborted tool gives no result.
+                    // An aborted tool call has no result.
                     if let Ok((id, result)) = ran {
                         self.responder.ran(clock::now().instant, &id, result);
                     }
                 }
                 () = sleep_until(due), if due.is_some() => self.responder.handle_timeout(clock::now().instant),
-                // Only an event from outside makes more work here, and the task that brings it calls this function
+                // More work comes only from an external event. The task that receives the event calls this function
                 // again.
                 () = std::future::pending() => {}
             }
@@ -169,7 +171,7 @@ impl Agent {
     }
 }
 
-/// The next piece of the model's answer; pending for ever while no request runs.
+/// Waits for the next piece of the model's response. Without a running request, the future never completes.
 async fn answered(asking: &mut Option<(u64, Asking)>) -> (u64, chat::Piece) {
     match asking {
         Some((id, one)) => (*id, one.next().await),

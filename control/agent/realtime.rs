@@ -1,12 +1,13 @@
-//! An agent whose model takes and makes audio itself, over one WebSocket: playout, interruptions and their reports to
-//! the model, tools, silence, failures. Pure.
+//! An agent with a model that receives and produces audio itself, over one WebSocket. Handles playout, interruptions
+//! and the report of an interruption to the model, tools, silence, and failures. Pure.
 //!
 //! ```text
 //!   caller's audio ──► model ──audio──► played ──(the caller speaks)──► cleared; the model learns what was heard
 //!                        │ calls a tool ──► it runs ──► its result ──► the next answer
 //! ```
 //!
-//! The heard part is what was given to playout minus what still waits there: `queued`, a parameter of every input.
+//! The heard part is the audio that was given to playout, minus the audio that still waits for playout. The parameter
+//! `queued` of every input is the duration of the waiting audio.
 
 mod wire;
 
@@ -27,35 +28,37 @@ use super::tools::{self, ToolAction, Tools};
 
 pub use wire::{Event, Format, append, decode};
 
-/// Time after a sound of the caller at which playout continues, if the model has reported no speech.
+/// Time after a sound of the caller at which the playout continues, if the model has not reported speech.
 const DOUBT: Duration = Duration::from_millis(700);
 /// Time after the last digit at which the digits count as complete.
 const KEYS: Duration = Duration::from_secs(2);
 /// Maximum number of digits in one message.
 const MOST_KEYS: usize = 32;
-/// How long before the maximum duration of the call the caller is warned.
+/// Time before the maximum duration of the call at which the agent warns the caller.
 const WARNING: Duration = Duration::from_secs(30);
 /// Maximum time between the decision to end a conversation and its end.
 const FAREWELL: Duration = Duration::from_secs(30);
-/// Maximum number of answers that wait for the running one; more are dropped.
+/// Maximum number of requested responses that wait for the end of the running response. Further responses are dropped.
 const MOST_WANTED: usize = 16;
-/// Lines of the dialogue that are kept for the session after a lost one; the oldest are dropped.
+/// Maximum number of dialogue lines that are kept for a new session after the loss of a session. The oldest lines are
+/// dropped.
 const MOST_LINES: usize = 200;
-/// Interrupted items that are remembered, as they may still send audio; the oldest are forgotten.
+/// Maximum number of interrupted items that are remembered, because the model may still send their audio. The oldest
+/// items are forgotten.
 const MOST_CUT: usize = 64;
 
-/// An action for the shell.
+/// An action that the shell performs.
 #[derive(Clone, PartialEq, Debug)]
 pub enum RealtimeOutput {
     /// Send this message to the model.
     Send(Value),
-    /// Play this audio, in the session's format.
+    /// Play this audio, which has the session's format.
     Play(Bytes),
     /// Drop the audio that waits for playout.
     Clear,
     /// Pause (`true`) or resume (`false`) playout.
     Pause(bool),
-    /// Send a tool's request to a web server: the call's id, the tool, the arguments.
+    /// Send the request of a tool to a web server. The fields are the id of the tool call, the tool, and the arguments.
     Run(String, Arc<HttpTool>, Map<String, Value>),
     /// Send these DTMF digits.
     Press(String),
@@ -63,7 +66,7 @@ pub enum RealtimeOutput {
     Record(bool),
     /// End the conversation.
     Part(ConversationEnd),
-    /// A line of the dialogue: the caller said it, or the caller heard it.
+    /// A line of the dialogue: words that the caller said or heard.
     Said(Utterance),
     /// The caller interrupted the agent.
     Interrupted,
@@ -71,11 +74,11 @@ pub enum RealtimeOutput {
     Note(String, Value),
 }
 
-/// An item of the model's speech, and the part of it that was given to playout.
+/// An item of the model's speech, with the part of its audio that was given to playout.
 #[derive(Debug)]
 struct Item {
     id: String,
-    /// Position of its first octet in all audio that was given to playout.
+    /// Position of the item's first octet in all audio that was given to playout.
     from: u64,
     octets: u64,
     text: String,
@@ -89,20 +92,20 @@ pub struct Dialogue {
     format: Format,
     is_ready: bool,
     greeted: bool,
-    /// The lines of the dialogue, for the session after a lost one.
+    /// The lines of the dialogue, for a new session after the loss of a session.
     said: Vec<Utterance>,
     items: VecDeque<Item>,
     cut: VecDeque<String>,
-    /// Octets of audio that were given to playout.
+    /// Number of octets of audio that were given to playout.
     written: u64,
     queued: u64,
-    /// The time at which the waiting audio will have been played.
+    /// The time when the playout of the waiting audio will end.
     heard_at: Option<Instant>,
-    /// Whether an answer is running or was requested.
+    /// Whether a response is running or was requested.
     answers: bool,
     wanted: VecDeque<Value>,
     asked: Option<Value>,
-    /// Whether the running answer has said something.
+    /// Whether the running response contained audio so far.
     spoke: bool,
     running: HashSet<String>,
     calls: Vec<ToolCall>,
@@ -115,13 +118,14 @@ pub struct Dialogue {
     asked_in_silence: u32,
     ends: Option<Instant>,
     warned: bool,
-    /// How the conversation ends once all audio is played, and the latest time.
+    /// The way in which the conversation ends after all audio is played, and the latest time of this end.
     leaving: Option<(ConversationEnd, Option<Instant>)>,
     acts: VecDeque<RealtimeOutput>,
 }
 
 impl Dialogue {
-    /// A dialogue that has not started yet, for an agent and what its document adds.
+    /// Creates a dialogue that has not started yet. `how` is the agent's configuration, `spec` has the additional
+    /// settings of the document.
     pub fn new(how: Arc<AgentConfig>, spec: AgentSpec, now: Instant) -> Self {
         let longest = Duration::from_secs(how.max_seconds.into());
         Self {
@@ -157,7 +161,7 @@ impl Dialogue {
         }
     }
 
-    /// The audio format, which is final once [`Self::is_ready`] is true.
+    /// Returns the audio format, which is final if [`Self::is_ready`] is true.
     pub fn format(&self) -> Format {
         self.format
     }
@@ -167,12 +171,12 @@ impl Dialogue {
         self.is_ready
     }
 
-    /// The next action.
+    /// Returns the next action.
     pub fn poll_output(&mut self) -> Option<RealtimeOutput> {
         self.acts.pop_front()
     }
 
-    /// The time at which [`Self::handle_timeout`] is due.
+    /// Returns the time at which [`Self::handle_timeout`] is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let leaving = self.leaving.as_ref().and_then(|(_, latest)| *latest);
         let answer = self.answer_due.map(|(at, _)| at);
@@ -182,14 +186,14 @@ impl Dialogue {
             .min()
     }
 
-    /// A session starts: the first one, or the one after a lost session.
+    /// Starts the first session, or a new session after the loss of a session.
     pub fn begin(&mut self, now: Instant) {
         (self.is_ready, self.answers, self.asked, self.caller_speaks) = (false, false, None, false);
         self.answer_due = Some((now + self.how.model.timeout(), true));
         self.update();
     }
 
-    /// Takes an event of the model. `queued`: the audio that still waits for playout.
+    /// Handles an event of the model. `queued` is the duration of the audio that still waits for playout.
     pub fn event(&mut self, now: Instant, queued: Duration, event: Event) {
         self.waits(now, queued);
         self.all_heard();
@@ -227,7 +231,7 @@ impl Dialogue {
         }
         if std::mem::replace(&mut self.greeted, true) {
             if self.said.last().is_some_and(|line| !line.by_agent) {
-                // The caller's last words were not answered yet.
+                // The model has not yet responded to the last words of the caller.
                 self.want(wire::respond(None));
             }
             return self.wait_in_silence(now);
@@ -266,7 +270,8 @@ impl Dialogue {
         self.spec.interruptible.unwrap_or(own)
     }
 
-    /// The caller may have started to speak. Playout pauses until the model decides, which takes a little longer.
+    /// Handles a sound that may be the start of the caller's speech. The playout pauses until the model decides whether
+    /// the sound is speech. This decision takes slightly longer.
     pub fn sounds(&mut self, now: Instant, queued: Duration) {
         self.waits(now, queued);
         if self.queued > 0 && self.hears_voices() && self.in_doubt.is_none() && !self.caller_speaks {
@@ -283,7 +288,7 @@ impl Dialogue {
         }
     }
 
-    /// Ends playout of the waiting audio and records only the part that was heard.
+    /// Ends the playout of the waiting audio. Only the heard part goes into the record of the dialogue.
     fn interrupt(&mut self) {
         let heard = self.written.saturating_sub(self.queued);
         let plays = self.queued > 0;
@@ -332,7 +337,7 @@ impl Dialogue {
         self.acts.push_back(RealtimeOutput::Play(octets.into()));
     }
 
-    /// Takes the transcript of an item, which arrives before its audio.
+    /// Takes the transcript of an item. The transcript arrives before the audio of the item.
     fn words(&mut self, id: String, text: &str, is_whole: bool) {
         if self.cut.contains(&id) {
             return;
@@ -361,7 +366,7 @@ impl Dialogue {
         self.answer_to_results();
     }
 
-    /// Asks the model to continue once all its tools have run.
+    /// Requests the next response of the model after all tools of the model have run.
     fn answer_to_results(&mut self) {
         if self.running.is_empty() && self.leaving.is_none() {
             self.want(wire::respond(None));
@@ -430,12 +435,13 @@ impl Dialogue {
 
     fn error(&mut self, now: Instant, code: &str, of: &str, why: String) {
         if !self.is_ready && self.format == Format::Pcmu && code != wire::MALFORMED {
-            // Some servers accept linear audio only.
+            // Some servers accept only linear audio.
             self.format = Format::Pcm24;
             return self.update();
         }
         if code == "conversation_already_has_active_response" {
-            // The model has started an answer of its own. The requested one waits for its end.
+            // The model has started a response without a request. The requested response waits for the end of this
+            // response.
             if let Some(asked) = self.asked.take() {
                 self.wanted.push_front(asked);
             }
@@ -449,7 +455,7 @@ impl Dialogue {
         }
     }
 
-    /// Takes a DTMF digit of the caller.
+    /// Handles a DTMF digit from the caller.
     pub fn key(&mut self, now: Instant, queued: Duration, key: char) {
         self.waits(now, queued);
         (self.silence, self.asked_in_silence) = (None, 0);
@@ -498,7 +504,8 @@ impl Dialogue {
         self.go_on(now);
     }
 
-    /// No answer came: asks the model once more; after the second time the model has failed.
+    /// Handles a missing response: repeats the request once. After the second missing response, the model counts as
+    /// failed.
     fn no_answer(&mut self, now: Instant) {
         match self.answer_due.replace((now + self.how.model.timeout(), true)) {
             Some((_, true)) => self.failed(),
@@ -510,8 +517,8 @@ impl Dialogue {
         }
     }
 
-    /// The model has failed for good: the server's own voice apologises, then the caller is transferred to the
-    /// fallback, if there is one.
+    /// Handles the permanent failure of the model. The voice of this server apologises. Then the caller is transferred
+    /// to the fallback, if the agent has a fallback.
     pub fn failed(&mut self) {
         self.answer_due = None;
         let phrases = &self.how.phrases;
@@ -573,7 +580,8 @@ impl Dialogue {
         self.say(&ending);
     }
 
-    /// Derives the next actions after a change: the next waiting answer, the end, the silence timer.
+    /// Starts the next actions after a change: requests the next waiting response, ends the conversation, or starts the
+    /// silence timer.
     fn go_on(&mut self, now: Instant) {
         self.all_heard();
         if self.is_ready
@@ -600,7 +608,7 @@ impl Dialogue {
         }
     }
 
-    /// Records the items that were played completely.
+    /// Adds the completely played items to the lines of the dialogue.
     fn all_heard(&mut self) {
         if self.queued == 0 && !self.answers {
             for item in std::mem::take(&mut self.items) {
@@ -611,7 +619,7 @@ impl Dialogue {
         }
     }
 
-    /// Starts the silence timer, if the caller and the model are both idle.
+    /// Starts the silence timer if both the caller and the model are idle.
     fn wait_in_silence(&mut self, now: Instant) {
         let is_idle = self.is_ready && !self.answers && self.wanted.is_empty() && self.running.is_empty();
         if is_idle && self.queued == 0 && !self.caller_speaks && self.answer_due.is_none() && self.keys.is_empty() {
@@ -675,7 +683,7 @@ mod tests {
         Arc::new(serde_json::from_value(table).unwrap())
     }
 
-    /// A conversation whose session is ready and whose greeting was requested.
+    /// Returns a conversation after its session has become ready and its greeting was requested.
     fn ready(more: Value) -> (Dialogue, Instant) {
         let now = tandem_clock::now().instant;
         let mut one = Dialogue::new(agent(more), AgentSpec::default(), now);
@@ -688,7 +696,7 @@ mod tests {
         std::iter::from_fn(|| one.poll_output()).collect()
     }
 
-    /// The types of the sent messages.
+    /// Returns the types of the sent messages.
     fn sent(acts: &[RealtimeOutput]) -> Vec<&str> {
         acts.iter()
             .filter_map(|act| if let RealtimeOutput::Send(one) = act { one["type"].as_str() } else { None })
@@ -703,7 +711,7 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
-    /// The model answers with this many milliseconds of audio, none of which is played yet.
+    /// Simulates a response of the model with this duration of audio, of which nothing is played yet.
     fn answers(one: &mut Dialogue, now: Instant, item: &str, words: &str, milliseconds: u32) {
         one.event(now, Duration::ZERO, Event::Began);
         let words = Event::Words { item: item.to_owned(), text: words.to_owned(), is_whole: true };
@@ -723,7 +731,7 @@ mod tests {
         assert_eq!(acts[0], RealtimeOutput::Send(wire::truncate("i", 500)));
         assert_eq!(said(&acts), ["one two t — (interrupted by the caller)"]);
         assert!(acts.contains(&RealtimeOutput::Clear));
-        // Later audio of the interrupted item is not played.
+        // Audio of the interrupted item that arrives later is not played.
         one.event(now, Duration::ZERO, Event::Audio { item: "i".to_owned(), octets: vec![0; 160] });
         assert!(one.poll_output().is_none());
     }
@@ -807,7 +815,7 @@ mod tests {
         acts(&mut one);
         one.begin(now);
         one.event(now, Duration::ZERO, Event::Updated);
-        // The caller's question is answered.
+        // The last request answers the question of the caller.
         let told = ["session.update", "conversation.item.create", "conversation.item.create", "response.create"];
         assert_eq!(sent(&acts(&mut one)), told);
     }

@@ -1,4 +1,5 @@
-//! When an agent answers and what it does: turns, the model's answers, tools, silence, failures of engines. Pure.
+//! Decides when an agent responds and what the agent does: turns, the model's responses, tools, silence, failures of
+//! engines. Pure.
 //!
 //! ```text
 //!   caller's words ──► asked early, held back ──(the turn has ended)──► spoken ──► tools ──► asked again
@@ -6,7 +7,7 @@
 //!          └──── withdrawn ──────┘◄────────────── what was heard ─────────┘
 //! ```
 //!
-//! Every state except listening ends with a timeout.
+//! Every state has a timeout, except the state in which the agent waits for the caller's words.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -24,53 +25,54 @@ use super::spoken::SpokenFilter;
 use super::tools::{self, ToolAction, Tools};
 use super::words;
 
-/// Time between the end of a turn and a filler phrase, if there is no answer yet.
+/// Time between the end of a turn and a filler phrase, if the model has not responded yet.
 const FILLER: Duration = Duration::from_millis(700);
-/// Time until the filler is followed by "still waiting", and between two of these, and how many there are at most.
+/// The time before each "still waiting" phrase, and the maximum number of these phrases. The first of these phrases
+/// follows the filler.
 const STILL: (Duration, u32) = (Duration::from_secs(6), 3);
-/// Time after a pause of the caller at which a missing recognition result is covered with a filler.
+/// Time after a pause of the caller at which the agent says a filler phrase, if there is no recognition result.
 const WORDS: Duration = Duration::from_secs(3);
-/// Time after that filler at which the recogniser counts as failed.
+/// Time after the filler phrase of `WORDS` at which the recogniser counts as failed.
 const NO_WORDS: Duration = Duration::from_secs(9);
 /// Time after the last digit at which the digits count as complete.
 const KEYS: Duration = Duration::from_secs(2);
 /// Maximum number of digits in one message.
 const MOST_KEYS: usize = 32;
-/// Maximum rounds of tool calls in one turn.
+/// Maximum number of rounds of tool calls in one turn.
 const MOST_ROUNDS: u32 = 5;
-/// Failed turns after which the agent gives the call up.
+/// Number of failed turns after which the agent ends the call.
 const MOST_FAILURES: u32 = 2;
-/// How long before the maximum duration of the call the caller is warned.
+/// Time before the maximum duration of the call at which the agent warns the caller.
 const WARNING: Duration = Duration::from_secs(30);
 
-/// An action for the shell.
+/// An action that the shell performs.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) enum ResponderOutput {
     /// A request to the conversation.
     Ask(ConversationCommand),
-    /// Ask the model, and abandon the previous request.
+    /// Send a request to the model, and abandon the previous request.
     Think {
-        /// The number of the request; its answer comes with it.
+        /// The number of the request. The pieces of the response carry this number.
         id: u64,
-        /// The messages in the API's JSON.
+        /// The messages, in the JSON of the model's API.
         messages: Vec<Value>,
     },
     /// Abandon the running request to the model.
     StopThinking,
-    /// Run a tool: send a request to a web server.
+    /// Run a tool, which sends a request to a web server.
     Run {
-        /// The model's id of the tool call.
+        /// The id that the model gave to the tool call.
         id: String,
         /// The tool to run.
         tool: Arc<HttpTool>,
-        /// The model's arguments.
+        /// The arguments from the model.
         arguments: serde_json::Map<String, Value>,
     },
     /// Start (`true`) or stop (`false`) a recording.
     Record(bool),
-    /// Start speech recognition again, after it failed.
+    /// Start speech recognition again after a failure.
     Listen,
-    /// A line of the dialogue: the caller said it, or the caller heard it.
+    /// A line of the dialogue: words that the caller said or heard.
     Said(Utterance),
     /// A line for the call's log, with its data.
     Note(String, Value),
@@ -83,7 +85,7 @@ pub(super) struct Responder {
     prompt: Arc<str>,
     tools: Tools,
     history: History,
-    /// The caller's words of the turn that has not ended yet.
+    /// The caller's words in the current turn, which has not ended yet.
     pending: String,
     caller_speaks: bool,
     agent_speaks: bool,
@@ -91,15 +93,15 @@ pub(super) struct Responder {
     turn_ends: Option<Instant>,
     thought: Option<Thought>,
     next_thought: u64,
-    /// The ids of the tool calls that run.
+    /// The ids of the running tool calls.
     running: Vec<String>,
     rounds: u32,
     keys: String,
     keys_at: Option<Instant>,
-    /// When the next filler is due, and how many there were in this turn.
+    /// The time of the next filler phrase, and the number of filler phrases so far in this turn.
     filler: Option<(Instant, u32)>,
     words_due: Option<(Instant, bool)>,
-    /// The agent was interrupted, and no words of the caller have followed yet.
+    /// Whether the agent was interrupted and no words of the caller have followed yet.
     owes: bool,
     silence: Option<Instant>,
     asked_in_silence: u32,
@@ -111,19 +113,19 @@ pub(super) struct Responder {
     acts: VecDeque<ResponderOutput>,
 }
 
-/// A request to the model, with its answer so far.
+/// A request to the model, with the response so far.
 #[derive(Debug)]
 struct Thought {
     id: u64,
-    /// Asked before the end of the caller's turn; the answer is held back until then.
+    /// Whether the request was sent before the end of the caller's turn. The response is held back until the turn ends.
     early: bool,
     text: String,
-    /// The number of octets of `text` that the caller has heard.
+    /// Number of octets of `text` that the caller has heard.
     heard: usize,
     filter: SpokenFilter,
     calls: Vec<ToolCall>,
     ended: bool,
-    /// The second attempt, after the first one failed.
+    /// Whether this is the second attempt, after the failure of the first attempt.
     again: bool,
     due: Instant,
 }
@@ -162,17 +164,17 @@ impl Responder {
         }
     }
 
-    /// The tools, in the API's JSON.
+    /// Returns the tools, in the JSON of the model's API.
     pub(super) fn tools(&self) -> Vec<Value> {
         self.tools.described()
     }
 
-    /// The next action.
+    /// Returns the next action.
     pub(super) fn poll_output(&mut self) -> Option<ResponderOutput> {
         self.acts.pop_front()
     }
 
-    /// The time at which [`Self::handle_timeout`] is due.
+    /// Returns the time at which [`Self::handle_timeout`] is due.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let thought = self.thought.as_ref().filter(|thought| !thought.ended).map(|thought| thought.due);
         let filler = self.filler.map(|(at, _)| at);
@@ -180,7 +182,7 @@ impl Responder {
         [self.turn_ends, thought, filler, words, self.keys_at, self.silence, self.ends].into_iter().flatten().min()
     }
 
-    /// The conversation starts.
+    /// Starts the conversation.
     pub(super) fn begin(&mut self, now: Instant) {
         let longest = Duration::from_secs(self.how.max_seconds.into());
         self.ends = Some(now + longest.saturating_sub(WARNING));
@@ -196,7 +198,7 @@ impl Responder {
         }
     }
 
-    /// Takes an event of the conversation.
+    /// Handles an event of the conversation.
     pub(super) fn told(&mut self, now: Instant, told: ConversationEvent) {
         match told {
             ConversationEvent::CallerSpeaking(true) => {
@@ -243,7 +245,7 @@ impl Responder {
         }
         if text.trim().is_empty() {
             if last && self.owes && !self.caller_speaks && self.is_idle() {
-                // The caller interrupted the agent, but no words were recognised.
+                // The caller interrupted the agent, and the recogniser found no words.
                 self.owes = false;
                 self.say(&self.phrases().repeat.clone());
             } else if last {
@@ -269,7 +271,7 @@ impl Responder {
     fn goes_on(&mut self, text: &str) {
         self.withdraw_early();
         if self.thought.is_some() && !self.agent_speaks && self.rounds == 0 {
-            // The answer has started, but nothing of it was heard: the caller's turn was not over.
+            // The response has started, but the caller has heard nothing of it. So the caller's turn was not over.
             self.stop_thinking();
             self.acts.push_back(ResponderOutput::Ask(ConversationCommand::Withdraw));
             if let Some(earlier) = self.history.take_back() {
@@ -283,7 +285,7 @@ impl Responder {
         self.filler = None;
     }
 
-    /// Withdraws the early answer: more words have followed.
+    /// Withdraws the early response, because more words of the caller have followed.
     fn withdraw_early(&mut self) {
         if self.thought.as_ref().is_some_and(|thought| thought.early) {
             self.stop_thinking();
@@ -291,7 +293,7 @@ impl Responder {
         }
     }
 
-    /// Sets the time at which the turn ends if no more words follow.
+    /// Sets the time at which the caller's turn ends if no more words follow.
     fn set_turn_end(&mut self, now: Instant) {
         if self.caller_speaks || self.pending.is_empty() || !self.running.is_empty() {
             return;
@@ -300,7 +302,7 @@ impl Responder {
         self.turn_ends = Some(self.paused_at.map_or(now, |paused| (paused + wait).max(now)));
     }
 
-    /// The caller's turn has ended.
+    /// Handles the end of the caller's turn.
     fn turn_ended(&mut self, now: Instant) {
         self.turn_ends = None;
         self.rounds = 0;
@@ -345,11 +347,11 @@ impl Responder {
         }
     }
 
-    /// The agent was interrupted.
+    /// Handles an interruption of the agent by the caller.
     fn interrupted(&mut self) {
         if let Some(thought) = self.thought.take_if(|thought| !thought.early) {
             self.acts.push_back(ResponderOutput::StopThinking);
-            // The caller may have heard a part of the text so far.
+            // The caller may have heard a part of the text.
             self.history.agent(thought.text, thought.heard, Vec::new());
         }
         self.history.interrupted();
@@ -395,7 +397,7 @@ impl Responder {
         }
     }
 
-    /// Takes a piece of the model's answer. A piece of an abandoned request is ignored.
+    /// Takes a piece of the model's response. A piece for an abandoned request is ignored.
     pub(super) fn thought(&mut self, now: Instant, id: u64, piece: Piece) {
         let timeout = self.how.model.timeout();
         let Some(thought) = self.thought.as_mut().filter(|thought| thought.id == id) else { return };
@@ -437,7 +439,7 @@ impl Responder {
         }
     }
 
-    /// An answer is complete, and the turn has ended: it may be heard.
+    /// Handles a complete response after the end of the caller's turn. The caller may now hear the response.
     fn thought_ended(&mut self, now: Instant) {
         let Some(thought) = self.thought.take() else { return };
         self.acts.push_back(ResponderOutput::StopThinking);
@@ -545,7 +547,7 @@ impl Responder {
         self.history.result(call.id.clone(), text);
     }
 
-    /// The recogniser has failed.
+    /// Handles a failure of the recogniser.
     fn deaf(&mut self, why: &str) {
         self.deaf += 1;
         if self.words_due.take().is_some() {
@@ -560,8 +562,8 @@ impl Responder {
         }
     }
 
-    /// An engine has failed repeatedly: the agent apologises, then transfers the caller to the fallback, if there is
-    /// one.
+    /// Handles the repeated failure of an engine. The agent apologises, and then transfers the caller to the fallback,
+    /// if the agent has a fallback.
     fn engine_failed(&mut self) {
         self.stop_thinking();
         self.filler = None;
@@ -597,8 +599,8 @@ impl Responder {
         }
     }
 
-    /// Ends the conversation after failures. If the conversation collects values, it hands over without them. Otherwise
-    /// the call ends.
+    /// Ends the conversation after failures. A conversation that collects values ends without the values. Every other
+    /// conversation ends with the end of the call.
     fn give_up(&mut self) {
         let goodbye = self.phrases().goodbye.clone();
         match self.spec.collects {
@@ -610,7 +612,8 @@ impl Responder {
         }
     }
 
-    /// Reports the lines of the dialogue that are new.
+    /// Reports the new lines of the dialogue. If `all` is true, the report includes the lines that the caller is about
+    /// to hear.
     fn tell(&mut self, all: bool) {
         self.acts.extend(self.history.tell(all).into_iter().map(ResponderOutput::Said));
     }
@@ -655,7 +658,7 @@ impl Responder {
         self.filler = (said < STILL.1).then(|| (now + STILL.0, said + 1));
     }
 
-    /// The recogniser has returned nothing for the caller's speech.
+    /// Handles a missing recognition result after speech of the caller.
     fn words_missed(&mut self, now: Instant, missed: bool) {
         if !self.is_idle() || self.agent_speaks {
             self.words_due = None;
@@ -669,7 +672,7 @@ impl Responder {
         self.acts.push_back(ResponderOutput::Ask(ConversationCommand::Fill(text.to_string())));
     }
 
-    /// Starts the silence timer, if the caller and the agent are both idle.
+    /// Starts the silence timer if both the caller and the agent are idle.
     fn wait_in_silence(&mut self, now: Instant) {
         if self.is_idle() && !self.agent_speaks && !self.caller_speaks && !self.leaving {
             let longest = Duration::from_secs(self.how.silence_seconds.into());
@@ -705,7 +708,7 @@ impl Responder {
         self.acts.push_back(ResponderOutput::Ask(ConversationCommand::Fill(phrases.ending.to_string())));
     }
 
-    /// Whether no request, tool, turn or sequence of digits is open.
+    /// Whether there is no open request, tool call, turn or sequence of digits.
     fn is_idle(&self) -> bool {
         self.thought.is_none() && self.running.is_empty() && self.pending.is_empty() && self.keys.is_empty()
     }
@@ -714,7 +717,7 @@ impl Responder {
         &self.how.phrases
     }
 
-    /// Says a phrase of the configuration.
+    /// Says a phrase from the configuration.
     fn say(&mut self, text: &str) {
         if !text.trim().is_empty() {
             self.history.agent(text.to_owned(), 0, Vec::new());
@@ -731,7 +734,7 @@ fn say(token: String, last: bool) -> ConversationCommand {
     ConversationCommand::Say { token, last, language: None, cutting: InterruptPolicy::default() }
 }
 
-/// The caller's inputs that interrupt the agent.
+/// Returns the inputs of the caller that interrupt the agent.
 pub(super) fn cut_by(interruptions: Interruptions) -> Inputs {
     match interruptions {
         Interruptions::Words | Interruptions::Voice => Inputs::ANY,

@@ -42,7 +42,7 @@ impl Stage {
         self.obey();
     }
 
-    /// Advances the clock and handles every timeout on the way.
+    /// Advances the clock and handles every timeout that becomes due.
     fn passes(&mut self, ms: u64) {
         let end = self.now + Duration::from_millis(ms);
         while let Some(due) = self.responder.poll_timeout().filter(|due| *due <= end) {
@@ -68,7 +68,7 @@ impl Stage {
         std::mem::take(&mut self.acts)
     }
 
-    /// The messages of the last request to the model.
+    /// Returns the messages of the last request to the model.
     fn asked(&self) -> Option<Vec<String>> {
         self.acts.iter().rev().find_map(|act| match act {
             ResponderOutput::Think { messages, .. } => Some(
@@ -83,7 +83,7 @@ impl Stage {
         })
     }
 
-    /// The texts to be said; fillers are in brackets.
+    /// Returns the texts that the agent says. Filler phrases are in brackets.
     fn said(&self) -> String {
         let texts = self.acts.iter().filter_map(|act| match act {
             ResponderOutput::Ask(ConversationCommand::Say { token, .. }) => Some(token.clone()),
@@ -146,7 +146,7 @@ fn a_caller_who_goes_on_is_answered_to_all_of_it() {
     assert_eq!(stage.asked().unwrap()[1..], ["user: I would like to change my order."]);
     stage.passes(60);
     stage.take();
-    // The turn has ended, but nothing of the answer is heard yet.
+    // The turn has ended, but the caller has not heard any of the response yet.
     stage.says("Number five.");
     assert_eq!(stage.asked().unwrap()[1..], ["user: I would like to change my order. Number five."]);
 }

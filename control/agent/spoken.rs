@@ -1,23 +1,23 @@
 //! Filters a model's text for speech: removes formatting marks, emoji and `<think>` sections. Pure.
 
-/// Maximum length of a tag in octets; longer text after `<` is spoken.
+/// Maximum length of a tag in octets. Longer text after `<` is spoken.
 const LONGEST_TAG: usize = 200;
 
 /// A filter for text that arrives in pieces.
 #[derive(Debug, Default)]
 pub(super) struct SpokenFilter {
-    /// The start of what may be a tag.
+    /// The beginning of text that may be a tag.
     tag: String,
     /// Whether the text is inside `<think>`.
     thinks: bool,
-    /// The last character that was passed on.
+    /// The last character that the filter has passed on.
     before: Option<char>,
-    /// An underscore was read, which belongs to a word only if a letter or digit follows.
+    /// Whether the last character was an underscore. An underscore belongs to a word only if a letter or digit follows.
     underscore: bool,
 }
 
 impl SpokenFilter {
-    /// Takes the next piece and returns the part of it to speak.
+    /// Takes the next piece of text. Returns the text to speak.
     pub(super) fn push(&mut self, piece: &str) -> String {
         let mut spoken = String::with_capacity(piece.len());
         for character in piece.chars() {
@@ -36,7 +36,7 @@ impl SpokenFilter {
                 }
                 self.tag.clear();
             } else if !is_tag || self.tag.len() > LONGEST_TAG {
-                // A less-than sign, not a tag.
+                // The text is a less-than sign and not a tag.
                 let text = std::mem::take(&mut self.tag);
                 text.chars().for_each(|character| self.pass(character, &mut spoken));
             }
@@ -44,7 +44,7 @@ impl SpokenFilter {
         spoken
     }
 
-    /// Returns the rest once no piece follows.
+    /// Returns the remaining text after the last piece.
     pub(super) fn rest(&mut self) -> String {
         let mut spoken = String::new();
         let text = std::mem::take(&mut self.tag);

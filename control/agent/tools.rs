@@ -1,4 +1,4 @@
-//! The tools of an agent: how they are described to the model, and what a call of one means.
+//! The tools of an agent: the description of each tool for the model, and the action of each tool call.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,19 +16,19 @@ use super::config::{HttpTool, ToolConfig};
 
 /// Maximum length of a tool's result for the model, in octets.
 const LONGEST_RESULT: usize = 8 * 1024;
-/// Maximum length of a web server's answer, in octets.
+/// Maximum length of a web server's response, in octets.
 const LARGEST: usize = 256 * 1024;
-/// Ringing time of the destination of a transfer.
+/// Maximum ringing time of the destination of a transfer.
 const RINGING: Duration = Duration::from_secs(30);
-/// The tool that ends a conversation which collects values.
+/// Name of the tool that ends a conversation whose purpose is to collect values.
 pub(super) const COLLECTED: &str = "collected";
 
-/// The meaning of a tool call.
+/// The action that a tool call requests.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) enum ToolAction {
     /// End the call.
     HangUp,
-    /// Send these DTMF digits.
+    /// The call sends these DTMF digits to the caller.
     Press(String),
     /// Start (`true`) or stop (`false`) a recording.
     Record(bool),
@@ -36,9 +36,9 @@ pub(super) enum ToolAction {
     Transfer(String, Address),
     /// Send a request to a web server, with these arguments.
     Ask(Arc<HttpTool>, Map<String, Value>),
-    /// All values are collected.
+    /// End the conversation, because the model knows all values to collect.
     Collected(Value),
-    /// The call is not possible; the reason, for the model.
+    /// No action, because the tool call is not possible. The text is the reason, for the model.
     Refused(String),
 }
 
@@ -56,7 +56,8 @@ enum Tool {
 }
 
 impl Tools {
-    /// The configured tools. `collects`: the JSON schema of the values that the conversation collects.
+    /// Creates the tools from the configuration. `collects` is the JSON schema of the values that the conversation
+    /// collects.
     pub(super) fn new(all: &[ToolConfig], collects: Option<&str>) -> Self {
         let tool = |one: &ToolConfig| match one {
             ToolConfig::Http(tool) => Tool::Http(Arc::new((**tool).clone())),
@@ -66,7 +67,7 @@ impl Tools {
         Self { all: all.iter().map(tool).collect(), collects }
     }
 
-    /// The tools in the API's JSON.
+    /// Returns the descriptions of the tools, in the JSON of the model's API.
     pub(super) fn described(&self) -> Vec<Value> {
         let collected = self.collects.iter().map(|schema| {
             function(
@@ -78,7 +79,7 @@ impl Tools {
         self.all.iter().map(Tool::described).chain(collected).collect()
     }
 
-    /// The phrase that is said when this tool starts.
+    /// Returns the phrase that the agent says when this tool starts.
     pub(super) fn says(&self, name: &str) -> Option<Arc<str>> {
         self.all.iter().find_map(|tool| match tool {
             Tool::Http(tool) if &*tool.name == name => tool.say.clone(),
@@ -86,7 +87,7 @@ impl Tools {
         })
     }
 
-    /// Interprets a tool call and checks its arguments against the tool's schema.
+    /// Converts a tool call to an action, and checks the arguments against the schema of the tool.
     pub(super) fn deed(&self, call: &ToolCall) -> ToolAction {
         let text = if call.arguments.trim().is_empty() { "{}" } else { &call.arguments };
         let arguments: Map<String, Value> = match serde_json::from_str(text) {
@@ -126,7 +127,7 @@ impl Tools {
                 None => ToolAction::Refused("there is no such destination".to_owned()),
             },
             Tool::Http(tool) => ToolAction::Ask(Arc::clone(tool), arguments),
-            // Not reached: `Tools::new` makes such a tool `Tool::Http`.
+            // Never reached, because `Tools::new` stores such a tool as `Tool::Http`.
             Tool::Own(ToolConfig::Http(_)) => ToolAction::Refused("there is no such tool".to_owned()),
         }
     }
@@ -177,8 +178,9 @@ fn function(name: &str, about: &str, parameters: Value) -> Value {
     json!({ "type": "function", "function": { "name": name, "description": about, "parameters": parameters } })
 }
 
-/// The first violation of a schema by a value. Checked are types, `required` and `enum`, in objects and arrays. Other
-/// keywords of JSON Schema are ignored: the tool's own server checks those.
+/// Returns the first part of a value that violates the schema. The function checks types, `required` and `enum`, in
+/// objects and arrays. It ignores the other keywords of JSON Schema, because the web server of the tool checks these
+/// keywords.
 fn fault(schema: &Value, value: &Value) -> Option<String> {
     let fits = |kind: &str| match kind {
         "object" => value.is_object(),
@@ -218,7 +220,7 @@ fn fault(schema: &Value, value: &Value) -> Option<String> {
     value.as_array()?.iter().find_map(|item| fault(items, item))
 }
 
-/// Sends a tool's request and returns the text about the answer for the model.
+/// Sends the request of a tool. Returns the text about the response for the model.
 pub async fn call_tool(client: Client, tool: Arc<HttpTool>, arguments: Map<String, Value>) -> Result<String, String> {
     let mut url = tool.url.clone();
     let mut headers: Vec<(String, String)> =
@@ -253,8 +255,8 @@ pub async fn call_tool(client: Client, tool: Arc<HttpTool>, arguments: Map<Strin
     }
 }
 
-/// Creates a program that transfers the caller. `then` is the agent that continues if the destination does not answer.
-/// Without it the call ends.
+/// Creates a program that transfers the caller. If the destination does not answer, the agent `then` continues. If
+/// `then` is `None`, the call ends.
 pub(super) fn transfer(to: Address, then: Option<AgentSpec>) -> Program {
     let dial = Dial {
         targets: vec![DialTarget::new(to)],

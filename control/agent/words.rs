@@ -1,9 +1,10 @@
-//! The meaning of a caller's words for turn-taking. Pure. Words are compared without case, punctuation and surrounding
-//! spaces.
+//! The meaning of a caller's words for turn-taking. Pure. The comparison of words ignores case, punctuation and
+//! surrounding spaces.
 
 use std::time::Duration;
 
-/// Words that only show that the caller listens, in English, German, French, Spanish, Italian, Portuguese and Dutch.
+/// Words that a listener says only to show attention, in English, German, French, Spanish, Italian, Portuguese and
+/// Dutch.
 const AGREEMENT: [&str; 62] = [
     "ok", "okay", "yes", "yeah", "yep", "yup", "mhm", "mm", "mmm", "hm", "hmm", "mm-hmm", "mmhmm", "uh", "uh-huh",
     "uhhuh", "aha", "ah", "oh", "right", "sure", "alright", "exactly", "great", "good", "fine", "perfect", "true",
@@ -23,7 +24,7 @@ const WHOLE: [&str; 16] = [
     "yes", "no", "yeah", "nope", "yep", "ok", "okay", "sure", "thanks", "ja", "nein", "oui", "non", "si", "sí", "hello",
 ];
 
-/// How long to wait after a pause until the caller's turn counts as complete.
+/// Returns the time after a pause at which the caller's turn counts as complete.
 pub fn wait_after(text: &str) -> Duration {
     let text = text.trim();
     let last = text.split_whitespace().next_back().map(bare).unwrap_or_default();
@@ -39,13 +40,14 @@ pub fn wait_after(text: &str) -> Duration {
     })
 }
 
-/// Whether the words only show that the caller listens: one to three words, all of agreement.
+/// Whether the words only show that the caller listens: one to three words, all from `AGREEMENT`.
 pub fn is_agreement(text: &str) -> bool {
     let words: Vec<String> = text.split_whitespace().map(bare).filter(|word| !word.is_empty()).collect();
     (1..=3).contains(&words.len()) && words.iter().all(|word| AGREEMENT.contains(&word.as_str()))
 }
 
-/// Whether the words are an echo: two or more words that also occur, in this order, in what is being said.
+/// Whether the words are an echo of the agent: two or more words that occur, in the same order, in the text that the
+/// agent says.
 pub fn is_echo<'a>(text: &str, says: impl Iterator<Item = &'a str>) -> bool {
     let plain = |text: &str| text.split_whitespace().map(bare).filter(|word| !word.is_empty()).collect::<Vec<_>>();
     let heard = plain(text);
@@ -53,7 +55,7 @@ pub fn is_echo<'a>(text: &str, says: impl Iterator<Item = &'a str>) -> bool {
     heard.len() >= 2 && said.windows(heard.len()).any(|part| part == heard)
 }
 
-/// A word in lower case without surrounding punctuation.
+/// Returns a word in lower case, without surrounding punctuation.
 fn bare(word: &str) -> String {
     word.trim_matches(|one: char| !one.is_alphanumeric()).to_lowercase()
 }

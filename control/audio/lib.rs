@@ -1,4 +1,4 @@
-//! Audio for playback from all sources: synthesised, fetched, inline, or a local file.
+//! Audio for playback. The sources are synthesised speech, fetched files, inline audio, and local files.
 #![forbid(unsafe_code)]
 
 use std::path::PathBuf;
@@ -18,14 +18,14 @@ use tandem_speech::Voice;
 const CONNECT: Duration = Duration::from_secs(5);
 /// Maximum size of an audio file, in octets.
 const MAX_FILE: usize = 64 * 1024 * 1024;
-/// Maximum octets of files that are downloaded or decoded at the same time.
+/// Maximum total size of the files that are downloaded or decoded at the same time, in octets.
 const IN_FLIGHT: usize = 128 * 1024 * 1024;
 /// Maximum size of the cache of decoded audio, in octets.
 const CACHE: u64 = 256 * 1024 * 1024;
-/// How long decoded audio stays in the cache. During this time its URL is not fetched again.
+/// Time for which decoded audio stays in the cache. During this time the URL of the audio is not fetched again.
 const FRESH: Duration = Duration::from_secs(60);
 
-/// Makes audio from sources and caches it. Cheap to clone.
+/// Produces audio from the sources, and caches the result. Cheap to clone.
 #[derive(Clone)]
 pub struct AudioRoom {
     client: Client,
@@ -36,12 +36,13 @@ pub struct AudioRoom {
 
 #[derive(Clone, PartialEq, Eq, Hash)]
 enum Key {
-    /// The URL, and the account if it has its own `[[origins]]`, which may map the same URL to another file.
+    /// The URL. The account is present only if the account has its own `[[origins]]`, which may map the URL to another
+    /// file.
     Url(String, Option<Arc<str>>),
     File(PathBuf, SystemTime),
 }
 
-/// The reason that there is no audio, as text for the log.
+/// The reason why audio is not available, as text for the log.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum AudioError {
     /// The file does not exist.
@@ -53,7 +54,7 @@ pub enum AudioError {
 }
 
 impl AudioRoom {
-    /// An empty cache over these sources.
+    /// Creates the room with an empty cache.
     pub fn new(client: Client, voice: Arc<Voice>, stored: Arc<StoredMedia>) -> Self {
         let weigh = |_: &Key, audio: &Arc<Audio>| u32::try_from(audio.samples().len() * 2).unwrap_or(u32::MAX);
         let client = client.within(Budget::new(IN_FLIGHT));
@@ -61,7 +62,8 @@ impl AudioRoom {
         Self { client, voice, stored, cache }
     }
 
-    /// The audio of a source, for a call of this account. Tones are an error: the media engine makes them.
+    /// Returns the audio of a source, for a call of this account. A tone is an error, because the media engine
+    /// generates tones.
     pub async fn get(&self, source: &AudioSource, account: &str) -> Result<Arc<Audio>, AudioError> {
         match source {
             AudioSource::Speech(speech) => {
@@ -84,7 +86,7 @@ impl AudioRoom {
         }
     }
 
-    /// Like [`Self::get`], but urgent, as a caller waits for the audio ([`Voice::speak_soon`]).
+    /// Like [`Self::get`], with priority for synthesis, because a caller waits for the audio ([`Voice::speak_soon`]).
     pub async fn get_soon(&self, source: &AudioSource, account: &str) -> Result<Arc<Audio>, AudioError> {
         let AudioSource::Speech(speech) = source else { return self.get(source, account).await };
         let samples = self.voice.speak_soon(speech).await.map_err(|error| AudioError::Unusable(error.to_string()))?;
@@ -131,7 +133,7 @@ async fn decode(bytes: bytes::Bytes, content_type: Option<String>) -> Result<Arc
         .map_err(|error| AudioError::Unusable(error.to_string()))
 }
 
-/// Fetches a file with audio; returns its octets and content type. `max`: maximum size in octets.
+/// Fetches an audio file. Returns the octets and the content type of the file. `max` is the maximum size in octets.
 pub async fn file(client: &Client, url: &str, max: usize) -> Result<(Bytes, Option<String>), AudioError> {
     let request = Request {
         method: http::Method::GET,

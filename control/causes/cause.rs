@@ -1,8 +1,9 @@
-//! The table of causes of failure: what happened, and what to do. The crate root finds the cause of a failure.
+//! The table of causes of failure. Each cause has a text that says what happened, and advice. The crate root finds the
+//! cause of a failure.
 
 macro_rules! causes {
     ($($group:literal: { $($name:ident $id:literal $happened:literal $advice:literal $($more:literal)?;)* })*) => {
-        /// A cause of failure. Its id is stable, as logs, JSON and links contain it.
+        /// A cause of failure. The id of a cause never changes, because logs, JSON and links contain the id.
         #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
         pub enum Cause {
             $($(
@@ -12,30 +13,30 @@ macro_rules! causes {
         }
 
         impl Cause {
-            /// All causes, in the order of the page.
+            /// All causes, in the order of the generated page.
             pub const ALL: [Self; [$($($id),*),*].len()] = [$($(Self::$name),*),*];
 
-            /// The stable name, which is also the anchor on the page.
+            /// The stable id. The generated page uses this id as an anchor.
             pub fn id(self) -> &'static str {
                 match self { $($(Self::$name => $id,)*)* }
             }
 
-            /// One sentence that says what happened, 180 characters at most.
+            /// One sentence that says what happened, with at most 180 characters.
             pub fn happened(self) -> &'static str {
                 match self { $($(Self::$name => $happened,)*)* }
             }
 
-            /// One or two sentences that say what to do, 180 characters at most.
+            /// One or two sentences of advice, with at most 180 characters.
             pub fn advice(self) -> &'static str {
                 match self { $($(Self::$name => $advice,)*)* }
             }
 
-            /// The heading of the page under which the cause stands.
+            /// The heading of the cause's section on the generated page.
             pub fn group(self) -> &'static str {
                 match self { $($(Self::$name => $group,)*)* }
             }
 
-            /// More text for the page only, in Markdown; may be empty.
+            /// Additional Markdown text for the generated page. May be empty.
             pub fn more(self) -> &'static str {
                 match self { $($(Self::$name => concat!("" $(, $more)?),)*)* }
             }

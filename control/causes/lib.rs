@@ -1,12 +1,12 @@
-//! Finds the cause of a failure in the table of `cause.rs`, which says what happened and what to do.
+//! Finds the cause of a failure in the table of `cause.rs`. The table says what happened and gives advice.
 //!
-//! The server's log, a call's timeline, the errors in lists and in the providers' APIs, and `docs/troubleshooting.md` take
-//! their texts from this table. `docs/troubleshooting.md` is generated from it
-//! (`UPDATE_DOCS=1 cargo test -p tandem-causes troubleshooting_in_the_docs`).
+//! The server's log, the timeline of a call, the errors in lists and in the APIs of the providers, and
+//! `docs/troubleshooting.md` have their texts from this table. A test generates `docs/troubleshooting.md` from the
+//! table (`UPDATE_DOCS=1 cargo test -p tandem-causes troubleshooting_in_the_docs`).
 //!
-//! To add a cause: add a row to the table in `cause.rs`, and name the cause where the failure is found
-//! ([`Cause::of_fetch_error`] and its neighbours, or `Services::report` in `tandem-runtime` for a failure outside a document
-//! of a call).
+//! To add a cause, add a row to the table in `cause.rs`, and name the cause in the code that finds the failure. This
+//! code is [`Cause::of_fetch_error`] and the similar functions here, or `Services::report` in `tandem-runtime` for a
+//! failure outside a call's document.
 #![forbid(unsafe_code)]
 
 pub mod cause;
@@ -28,11 +28,11 @@ use tandem_markup::{self as markup, code};
 
 pub use crate::cause::Cause;
 
-/// The end detail of a leg that a crash of the server ended.
+/// The end detail of a leg that ended because the server crashed.
 pub const CRASHED: &str = "ended by a crash of the server";
-/// The end detail of a leg that was not called because its record could not be stored.
+/// The end detail of an outbound leg whose record could not be stored. Such a leg is not called.
 pub const UNSTORED: &str = "not called: the database was away";
-/// The last words of the end detail of a leg for whose destination there is no trunk.
+/// The last words of the end detail of a leg without a trunk for its destination.
 pub const NO_TRUNK: &str = "no trunk and no endpoint takes it";
 
 /// The first words of the end detail of a leg to a phone that is not registered.
@@ -42,12 +42,12 @@ pub const NO_PHONE: &str = "no phone of the account";
 pub const PAGE: &str = "docs/troubleshooting.md";
 
 impl Cause {
-    /// The cause with this id.
+    /// The cause with this id. `None` if there is no such cause.
     pub fn of_id(id: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|cause| cause.id() == id)
     }
 
-    /// The cause's section of the page: `docs/troubleshooting.md#connection-refused`.
+    /// The section of the page for this cause: `docs/troubleshooting.md#connection-refused`.
     pub fn page(self) -> String {
         format!("{PAGE}#{}", self.id())
     }
@@ -57,13 +57,13 @@ impl Cause {
         format!("{} ({})", self.advice(), self.page())
     }
 
-    /// The cause from whose advice [`Self::line`] made this line.
+    /// The cause of a line that [`Self::line`] made.
     pub fn of_line(line: &str) -> Option<Self> {
         let (_, id) = line.strip_suffix(')')?.rsplit_once(PAGE)?;
         Self::of_id(id.strip_prefix('#')?)
     }
 
-    /// The reason that an HTTP request got no answer.
+    /// The reason why an HTTP request got no answer.
     pub fn of_fetch_error(error: &FetchError) -> Self {
         match error {
             FetchError::Url(_) => Self::BadUrl,
@@ -80,10 +80,10 @@ impl Cause {
         }
     }
 
-    /// The reason that a TLS handshake failed, recognised by the texts of the TLS library.
+    /// The reason why a TLS handshake failed. The function recognises the error texts of the TLS library.
     fn of_tls(detail: &str) -> Self {
         match detail {
-            // A server without TLS sends plain text, or only closes the connection.
+            // A server without TLS sends plain text, or closes the connection without a message.
             _ if detail.contains("InvalidContentType") || detail.contains("handshake eof") => Self::TlsToPlainHttp,
             _ if ["UnknownIssuer", "CaUsedAsEndEntity", "SelfSigned"].iter().any(|word| detail.contains(word)) => {
                 Self::TlsUnknownIssuer
@@ -92,7 +92,7 @@ impl Cause {
         }
     }
 
-    /// The cause for an HTTP status; `None` for a 2xx status.
+    /// The cause for an HTTP status. `None` for a 2xx status.
     pub fn of_status(status: u16) -> Option<Self> {
         Some(match status {
             200..300 => return None,
@@ -106,7 +106,7 @@ impl Cause {
         })
     }
 
-    /// The reason that a document could not be fetched or read.
+    /// The reason why a document could not be fetched or read.
     pub fn of_failure(failure: &FetchFailure) -> Self {
         let detail = &failure.detail;
         match failure.kind {
@@ -134,7 +134,8 @@ impl Cause {
         }
     }
 
-    /// The cause for a warning about a document or a request, by the provider's number of the warning and its text.
+    /// The cause of a warning about a document or a request. `number` is the provider's number of the warning, and
+    /// `message` is the text of the warning.
     fn of_warning(number: u32, message: &str) -> Option<Self> {
         match number {
             code::SCHEMA if message.contains("not available on this server") || message.contains("is not served") => {
@@ -149,7 +150,7 @@ impl Cause {
         }
     }
 
-    /// The reason that a WebSocket to an application failed.
+    /// The reason why a WebSocket to an application failed.
     pub fn of_stream(failure: &StreamFailure) -> Self {
         match failure.fault {
             StreamFault::Url => Self::BadUrl,
@@ -167,8 +168,8 @@ impl Cause {
         }
     }
 
-    /// The cause of the failure that an event reports. `None` if the event reports no failure, or if the reason is
-    /// unknown.
+    /// The cause of the failure that an event reports. `None` if the event does not report a failure, or if the reason
+    /// is unknown.
     pub fn of_event(event: &EventKind) -> Option<Self> {
         match event {
             EventKind::FetchFailed { failure } => Some(Self::of_failure(failure)),
@@ -198,8 +199,8 @@ impl Cause {
 }
 
 impl Cause {
-    /// The reason that an outbound leg failed, or that no codec fits a leg of either direction. `None` if the leg did
-    /// not fail, or if the reason is unknown.
+    /// The reason why an outbound leg failed, or why no codec matches on a leg of either direction. `None` if the leg
+    /// did not fail, or if the reason is unknown.
     pub fn of_end(leg: &LegInfo) -> Option<Self> {
         let end = leg.end.as_ref()?;
         match end.detail.as_deref() {
@@ -239,8 +240,9 @@ impl Cause {
 }
 
 impl Cause {
-    /// The reason that a leg failed: it reached nobody ([`Self::of_end`]), or its application failed. An application's
-    /// failure was reported already when it happened. `None` if nothing failed, or if the reason is unknown.
+    /// The reason why a leg failed. The leg did not reach the called party ([`Self::of_end`]), or the leg's application
+    /// failed. A failure of an application was already reported when it happened. `None` if nothing failed, or if the
+    /// reason is unknown.
     pub fn of_failed_call(leg: &LegInfo) -> Option<Self> {
         let failure = leg.end.as_ref().and_then(|end| end.failure.as_deref());
         Self::of_end(leg).or_else(|| {

@@ -7,7 +7,7 @@ use super::*;
 
 const PATH: &str = "../../docs/troubleshooting.md";
 
-/// The page's text before the table.
+/// The text of the page before the table.
 const HEAD: &str = "\
 # Troubleshooting
 
@@ -46,7 +46,7 @@ fn page() -> String {
     page
 }
 
-/// Escapes `<`, so that the name of an element is not read as HTML.
+/// Escapes `<`, so that Markdown does not read the name of an element as HTML.
 fn escaped(text: &str) -> String {
     text.replace('<', "\\<")
 }

@@ -1,4 +1,4 @@
-//! The only place in this crate that reads the clocks.
+//! Reads the monotonic clock and the wall clock for the crates below `control/`.
 #![forbid(unsafe_code)]
 
 use std::sync::LazyLock;
@@ -19,8 +19,8 @@ pub fn time() -> Timestamp {
     Timestamp::try_from(SystemTime::now()).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
-/// The time at which the server started; it stands for the date of everything in the configuration file. The first call
-/// decides it, so the registry of calls asks once when it is made.
+/// The time of the server's start. Everything in the configuration file has this date. The first use of this function
+/// sets the time. So the call registry uses this function once, at its creation.
 pub fn started() -> Timestamp {
     static STARTED: LazyLock<Timestamp> = LazyLock::new(time);
     *STARTED

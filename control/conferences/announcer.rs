@@ -1,5 +1,5 @@
-//! Documents that are played in a conference: repeatedly to a participant who waits or is held, or once as an
-//! announcement.
+//! Documents that are played in a conference. A document is played repeatedly to a participant that waits or is on
+//! hold, or once as an announcement.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,14 +22,14 @@ use tokio::time::Instant;
 
 use super::{ConferenceServices, Conferences, ParticipantCall};
 
-/// Maximum length of a chain of documents.
+/// Maximum number of documents in a chain of redirects.
 const MOST_DOCUMENTS: usize = 10;
-/// Minimum time between two requests for a document that is repeated.
+/// Minimum time between two requests for a repeated document.
 const HASTE: Duration = Duration::from_secs(2);
 /// Pause after a document that could not be played.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The place where a document is played.
+/// Plays documents and audio in one conference, to one participant or to all participants.
 pub(super) struct Announcer {
     pub(super) conferences: Conferences,
     pub(super) services: Arc<ConferenceServices>,
@@ -37,15 +37,15 @@ pub(super) struct Announcer {
     pub(super) name: Arc<str>,
     /// The leg for which the document is requested.
     pub(super) leg: Arc<LegInfo>,
-    /// The leg that hears it; all participants if `None`.
+    /// The leg that hears the document. `None` means all participants.
     pub(super) to: Option<LegId>,
     /// The leg's call, for its log and for warnings.
     pub(super) call: Option<Arc<dyn ParticipantCall>>,
 }
 
-/// The reason that a document was not played, or not to its end.
+/// The reason why a document was not played completely.
 struct Fault {
-    /// The provider's number of the error, if the error is reported to the application.
+    /// The provider's error number. `None` if the error is not reported to the application.
     code: Option<u32>,
     why: String,
 }
@@ -56,7 +56,7 @@ impl From<&str> for Fault {
     }
 }
 
-/// A running playback; dropping it stops the playback.
+/// A running playback. The playback stops when this value is dropped.
 struct Playing<'a> {
     stage: &'a Announcer,
     op: media::OpId,
@@ -72,13 +72,13 @@ impl Announcer {
     /// Plays a document once.
     ///
     /// # Errors
-    /// The reason that it was not played, or not to its end.
+    /// Returns the reason why the document was not played completely.
     pub(super) async fn announce(self, target: Target) -> Result<(), String> {
         let done = self.perform(&CookieJar::new(), target).await;
         done.map_err(|fault| self.complain(fault))
     }
 
-    /// Plays a document or file again and again, until the task is aborted.
+    /// Plays a document or a file repeatedly until the task is aborted.
     pub(super) async fn repeat(self, what: Wait) {
         let jar = CookieJar::new();
         let mut said = None;
@@ -87,14 +87,14 @@ impl Announcer {
             let done = match (&what, what.file()) {
                 (Wait::Document(target), _) => self.perform(&jar, target.clone()).await,
                 (_, Some(file)) => self.play(Play::new(file, None)).await,
-                // The room plays music itself, or nothing is to be played.
+                // The room itself plays music, or there is nothing to play.
                 (_, None) => return,
             };
             match done {
                 Ok(()) => tokio::time::sleep_until(began + HASTE).await,
                 Err(fault) => {
                     self.note("media", format!("not played in the conference: {}", fault.why));
-                    // A repeated error is reported once.
+                    // An error that repeats is reported only once.
                     if said.as_ref() != Some(&fault.why) {
                         said = Some(self.complain(fault));
                     }
@@ -104,7 +104,8 @@ impl Announcer {
         }
     }
 
-    /// Plays audio, with its number of repetitions, until it ends or is stopped. Reports the start and the end.
+    /// Plays audio, with its number of repetitions, until it ends or is stopped. Reports the start and the end of the
+    /// playback.
     pub(super) async fn let_hear(self, Play { source, loops, .. }: Play, stopped: oneshot::Receiver<()>) {
         let audio = match self.services.audio.get(&source, &self.leg.account).await {
             Ok(audio) => audio,
@@ -119,7 +120,7 @@ impl Announcer {
         if let Some((op, finished)) = self.conferences.play(self.id, audio, loops, self.to) {
             let _playing = Playing { stage: &self, op };
             tokio::select! {
-                // In both cases the playback is over.
+                // In both cases the playback has ended.
                 _ = finished => {}
                 _ = stopped => {}
             }
@@ -149,7 +150,8 @@ impl Announcer {
                         next = Some(to);
                         break;
                     }
-                    // Not allowed here; the dialect has warned of it.
+                    // Other instructions are not allowed in a conference document. The dialect has already warned about
+                    // them.
                     _ => {}
                 }
             }
@@ -178,12 +180,12 @@ impl Announcer {
             jar,
             id: rand::random(),
         };
-        // A conference document is only a list of sounds, without a script.
+        // A conference document is only a list of sounds, so it has no script.
         let done = documents::fetch(asker, &fetch, &context, &ScriptSlot::default()).await;
         self.note("webhook", done.line);
         match done.result {
             Ok(program) => Ok(program),
-            // The URL probably leads to an audio file: play it.
+            // The URL probably leads to an audio file, so the file is played.
             Err(failure) if matches!(failure.kind, FailureKind::TooLarge | FailureKind::ContentType) => {
                 let source = AudioSource::Url(target.url.to_string());
                 let play = Instruction::Play(Play::once(source));
@@ -216,7 +218,7 @@ impl Announcer {
         Fault { code: dialect.and_then(|dialect| dialect.error_number(dialect::ReportedError::Event(&event))), why }
     }
 
-    /// Sends the application the warning, if it has a number, and returns the reason.
+    /// If the error has a number, sends a warning to the application. Returns the reason of the error.
     fn complain(&self, Fault { code, why }: Fault) -> String {
         if let Some(code) = code {
             self.warn(Warning { code, message: why.clone() });

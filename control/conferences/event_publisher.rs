@@ -1,4 +1,4 @@
-//! Publishes the events of a conference, in order: to its records and to its application.
+//! Publishes the events of a conference, in order, to the conference's records and to its application.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,11 +9,11 @@ use tokio::sync::mpsc;
 
 use super::{ConferenceServices, history};
 
-/// Waiting events at which optional ones are dropped. Events that must be known are still accepted; their number is
-/// bounded by the participants and the requests about them.
+/// Number of waiting events at which optional events are dropped. Necessary events are always accepted. The number of
+/// participants and the number of requests about participants limit the number of necessary events.
 const FULL: usize = 1024;
 
-/// The sender to the task that publishes. When it is dropped, the task publishes the rest and ends.
+/// The sending side of the publishing task. When this value is dropped, the task publishes the waiting events and ends.
 #[derive(Clone)]
 pub(super) struct EventPublisher {
     sender: mpsc::UnboundedSender<ConferenceEvent>,
@@ -21,7 +21,7 @@ pub(super) struct EventPublisher {
 }
 
 impl EventPublisher {
-    /// Starts the task for a new conference. A shutdown waits for the task.
+    /// Starts the publishing task of a new conference. A shutdown waits for this task.
     pub(super) fn start(services: &Arc<ConferenceServices>) -> Self {
         let (sender, mut receiver) = mpsc::unbounded_channel::<ConferenceEvent>();
         let waiting = Arc::new(AtomicUsize::new(0));
@@ -36,19 +36,19 @@ impl EventPublisher {
         Self { sender, waiting }
     }
 
-    /// Whether so many events wait that optional ones must be dropped.
+    /// Whether optional events must be dropped, because too many events wait.
     pub(super) fn is_full(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) >= FULL
     }
 
     pub(super) fn tell(&self, event: ConferenceEvent) {
         self.waiting.fetch_add(1, Ordering::Relaxed);
-        // The task ends only after its senders are dropped.
+        // This cannot fail, because the task ends only after its senders are dropped.
         let _ = self.sender.send(event);
     }
 }
 
-/// Stores and publishes one event. `sequence`: the number of the next notice.
+/// Stores and publishes one event. `sequence` is the number of the next notice.
 pub(super) async fn tell(services: &ConferenceServices, event: &ConferenceEvent, sequence: &mut u32) {
     let info = &event.conference;
     tracing::debug!(conference = %info.id, name = %info.name, kind = ?event.kind, "conference");

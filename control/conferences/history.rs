@@ -1,4 +1,4 @@
-//! The stored records of conferences and their participants. Live ones are read from memory.
+//! The stored records of conferences and their participants. The data of live conferences comes from memory.
 
 use std::sync::Arc;
 
@@ -13,26 +13,26 @@ use tandem_store::{self as store, Cursor, Store, StoreError};
 
 use super::{ConferenceServices, Conferences};
 
-/// Rows read per query.
+/// Number of rows that one query reads.
 const PIECE: u32 = 1_000;
 
 /// The record of a conference.
 const CONFERENCE: fn() -> Kind<ConferenceInfo> = || Kind::new("conference");
-/// The record of a participant; its parent is the conference.
+/// The record of a participant. The parent of this record is the conference.
 const PARTICIPANT: fn() -> Kind<ParticipantInfo> = || Kind::new("participant");
-/// A mark for each conference that has not ended. After a crash, the marked conferences are ended.
+/// A mark for each conference that has not ended. After a crash, the recovery ends the marked conferences.
 const LIVE: fn() -> Kind<()> = || Kind::new("live conference");
 
 /// A filter for conferences.
 #[derive(Clone, Debug, Default)]
 pub struct ConferenceFilter {
-    /// Only conferences with this name.
+    /// If set, only conferences with this name pass.
     pub name: Option<String>,
-    /// Only conferences in one of these states; empty: in any state.
+    /// If not empty, only conferences in one of these states pass.
     pub states: &'static [ConferenceStatus],
-    /// Only conferences that were created in this range of time.
+    /// Only conferences that were created in this range of time pass.
     pub created: Range,
-    /// Only conferences that were last changed in this range of time.
+    /// Only conferences whose last change was in this range of time pass.
     pub updated: Range,
 }
 
@@ -47,7 +47,7 @@ impl ConferenceFilter {
     }
 }
 
-/// Stores what an event changes.
+/// Stores the changes that an event causes in the records.
 pub(super) async fn write(services: &ConferenceServices, event: &ConferenceEvent) -> Result<(), StoreError> {
     let (store, info) = (&services.store, &event.conference);
     match &event.kind {
@@ -80,7 +80,7 @@ pub(super) async fn write(services: &ConferenceServices, event: &ConferenceEvent
             let row = records::conference_recording_row(recording, info, &path);
             store::recordings::upsert(store, row).await?;
         }
-        // The current state of participants is read from memory.
+        // These events change only state that is read from memory.
         ConferenceEventKind::Muted(_)
         | ConferenceEventKind::Held(_)
         | ConferenceEventKind::Modified(_)
@@ -121,7 +121,7 @@ fn mark(info: &ConferenceInfo) -> Resource<()> {
     }
 }
 
-/// The account's conference with this id, live or ended.
+/// Returns the account's conference with this id, live or ended.
 pub async fn get(
     conferences: &Conferences,
     account: &str,
@@ -134,7 +134,7 @@ pub async fn get(
     Ok(row.map(|row| Arc::new(row.details)))
 }
 
-/// The live conference with this name, else the newest ended one.
+/// Returns the live conference with this name. If there is none, returns the newest ended conference with this name.
 pub async fn named(
     conferences: &Conferences,
     account: &str,
@@ -148,7 +148,8 @@ pub async fn named(
     Ok(row.map(|row| Arc::new(row.details)))
 }
 
-/// The account's conferences that pass the filter, newest first; at most `page.limit + 1`.
+/// Returns the account's conferences that pass the filter, newest conference first. Returns at most `page.limit + 1`
+/// conferences.
 pub async fn list(
     conferences: &Conferences,
     account: &str,
@@ -164,7 +165,7 @@ pub async fn list(
     };
     let wanted = page.offset.saturating_add(page.limit.min(PIECE as usize) + 1);
     let stored = Filter { name: filter.name.as_deref(), created: filter.created.into(), ..Filter::default() };
-    // The newest conferences may not be stored yet.
+    // The newest conferences may exist only in memory so far.
     let first = after.is_none();
     loop {
         let part = store::Page { limit: PIECE, after, before: None, offset: 0 };
@@ -193,7 +194,8 @@ pub async fn list(
     Ok(found)
 }
 
-/// The participants of a conference in the order in which they came: present, gone, or not reached; at most 1,000.
+/// Returns at most 1,000 participants of a conference, in the order of their arrival. The result includes participants
+/// that have left, and legs that were called and did not join.
 pub async fn participants(
     conferences: &Conferences,
     account: &str,
@@ -210,7 +212,7 @@ pub async fn participants(
     Ok(all)
 }
 
-/// A participant of a conference, present or gone.
+/// Returns a participant of a conference, even if the participant has left.
 pub async fn participant(
     conferences: &Conferences,
     account: &str,
@@ -225,14 +227,14 @@ pub async fn participant(
     Ok(row.map(|row| row.details))
 }
 
-/// A conference that was live at a crash, with those who were in it or were being called for it.
+/// A conference that was live at a crash, with its participants and the legs that were being called for it.
 pub(super) struct LeftBehind {
     pub(super) info: ConferenceInfo,
-    /// In the order in which they came; at most 1,000.
+    /// At most 1,000 participants, in the order of their arrival.
     pub(super) participants: Vec<ParticipantInfo>,
 }
 
-/// The conferences that were live when the server crashed.
+/// Returns the conferences that were live when the server crashed.
 pub(super) async fn left_behind(store: &Store) -> Result<Vec<LeftBehind>, StoreError> {
     let mut left = Vec::new();
     for mark in resources::all(store, LIVE()).await? {

@@ -57,17 +57,17 @@ use announcer::Announcer;
 use event_publisher::EventPublisher;
 pub use seat::{NoSeat, ReservedSeat};
 
-/// How long a conference that a request has opened waits for its first participant.
+/// Time for which a conference waits for its first participant, if a request has opened the conference.
 const UNUSED: Duration = Duration::from_secs(5 * 60);
-/// Maximum number of announcements at the same time in one conference.
+/// Maximum number of concurrent announcements in one conference.
 const MOST_ANNOUNCEMENTS: usize = 16;
-/// Maximum number of playbacks by request at the same time in one conference.
+/// Maximum number of concurrent playbacks by request in one conference.
 const MOST_HEARD: usize = 128;
 
-/// Account and conference name.
+/// Name of the account, and name of the conference.
 type Name = (Arc<str>, Arc<str>);
 
-/// All conferences; at most as many as the media engine has rooms. Cheap to clone.
+/// All conferences. The number of media rooms limits the number of conferences. Cheap to clone.
 #[derive(Clone)]
 pub struct Conferences(Arc<Shared>);
 
@@ -90,7 +90,7 @@ pub struct ConferenceServices {
     pub client: Client,
     /// Audio for playback.
     pub audio: AudioRoom,
-    /// Time without a sign of life after which the WebSocket of a stream is closed; `None` for no limit.
+    /// Time without received data after which the WebSocket of a stream is closed. `None` means no limit.
     pub stream_idle: Option<Duration>,
     /// Base URL of this server for others, without a trailing slash.
     pub public_url: Arc<str>,
@@ -120,14 +120,14 @@ struct ConferenceTable {
     live: HashMap<ConferenceId, LiveConference>,
     /// The conferences that can be joined, by account and name.
     names: HashMap<Name, ConferenceId>,
-    /// Legs that are being called for a conference.
+    /// The legs that are called for a conference and have not joined yet.
     expected: HashMap<LegId, ConferenceId>,
 }
 
 /// One conference, from its opening until its last event is reported.
 struct LiveConference {
     state: Conference,
-    /// The room closes when this is dropped.
+    /// The handle of the media room. The room closes when this handle is dropped.
     room: Option<media::RoomHandle>,
     /// The participants' calls, by leg.
     calls: HashMap<LegId, Arc<dyn ParticipantCall>>,
@@ -137,12 +137,13 @@ struct LiveConference {
     /// The tasks that play a document to a waiting or held participant, by leg.
     documents: HashMap<LegId, AbortHandle>,
     announcements: usize,
-    /// Playbacks by request: number, the leg that hears it (all if `None`), and the sender that stops it.
+    /// The playbacks by request. Each entry has the number of the playback, the leg that hears it (`None` means all
+    /// legs), and the sender that stops it.
     heard: Vec<(u64, Option<LegId>, oneshot::Sender<()>)>,
     /// The task that ends the conference at its maximum duration.
     limit: Option<AbortHandle>,
     next_op: u64,
-    /// The room's playbacks, each with the sender that reports its end.
+    /// The playbacks in the room, each with the sender that reports the end of the playback.
     plays: HashMap<media::OpId, oneshot::Sender<()>>,
     recordings: HashMap<media::OpId, RecordingId>,
     streams: Vec<stream::Running>,
@@ -153,21 +154,21 @@ struct LiveConference {
 pub struct ConferenceSnapshot {
     /// The conference.
     pub info: Arc<ConferenceInfo>,
-    /// The participants, including those who are being called, in the order in which they came.
+    /// The participants in the order of their arrival. The list includes participants that are still being called.
     pub participants: Vec<ParticipantInfo>,
 }
 
-/// A leg's place in a conference. Dropping it makes the leg leave.
+/// A leg's membership in a conference. The leg leaves the conference when this value is dropped.
 pub struct Seat {
     conferences: Conferences,
     id: ConferenceId,
     name: Arc<str>,
-    /// The leg as it was when it joined.
+    /// The state of the leg when the leg joined.
     leg: Arc<LegInfo>,
     left: bool,
 }
 
-/// Keeps a conference open without participants, until it is dropped.
+/// A reservation that keeps a conference open without participants until the reservation is dropped.
 pub struct Reservation {
     conferences: Conferences,
     id: ConferenceId,
@@ -179,33 +180,34 @@ impl Conferences {
         Self(Arc::new(Shared { table: Mutex::default(), services: Arc::new(services) }))
     }
 
-    /// Whether no conference can be joined.
+    /// Whether there is no conference that a leg can join.
     pub fn is_empty(&self) -> bool {
         self.0.table.lock().names.is_empty()
     }
 
-    /// The id of the account's joinable conference with this name.
+    /// Returns the id of the account's conference with this name, if a leg can join the conference.
     pub fn find(&self, account: &str, name: &str) -> Option<u128> {
         self.0.table.lock().names.get(&(account.into(), name.into())).map(|id| id.0)
     }
 
-    /// The name of the account's live conference with this id.
+    /// Returns the name of the account's live conference with this id.
     pub fn name(&self, account: &str, id: u128) -> Option<Arc<str>> {
         self.get(account, ConferenceId(id)).map(|seen| Arc::clone(&seen.info.name))
     }
 
-    /// The legs of the conference's participants, including those who are being called; empty if it is over.
+    /// Returns the legs of the conference's participants, including legs that are still being called. Returns an empty
+    /// list if the conference has ended.
     pub fn members(&self, account: &str, id: u128) -> Vec<LegId> {
         let seen = self.get(account, ConferenceId(id));
         seen.map(|seen| seen.participants.iter().map(|one| one.leg).collect()).unwrap_or_default()
     }
 
-    /// A snapshot of the account's conference, while it is live.
+    /// Returns a snapshot of the account's conference with this id, if the conference is live.
     pub fn get(&self, account: &str, id: ConferenceId) -> Option<ConferenceSnapshot> {
         self.0.table.lock().of(account, id).map(LiveConference::seen)
     }
 
-    /// Snapshots of the account's live conferences, newest first.
+    /// Returns snapshots of the account's live conferences, newest conference first.
     pub fn all(&self, account: &str) -> Vec<ConferenceSnapshot> {
         let hall = self.0.table.lock();
         let own = hall.live.values().filter(|live| *live.state.info().account == *account);
@@ -214,10 +216,10 @@ impl Conferences {
         all
     }
 
-    /// Joins the conference with this name, which is opened if there is none.
+    /// Adds a leg to the conference with this name. Opens the conference if it does not exist.
     ///
     /// # Errors
-    /// The reason in words, with the refusal of the conference if it has refused the leg.
+    /// Returns the reason as text. If the conference itself has refused the leg, the error also contains the refusal.
     pub fn join(
         &self,
         leg: &Arc<LegInfo>,
@@ -249,7 +251,7 @@ impl Conferences {
         }
     }
 
-    /// Reserves the conference with this name, which is opened if there is none.
+    /// Reserves the conference with this name. Opens the conference if it does not exist.
     fn reserve(&self, wanted: ConferenceSpec<'_>) -> Result<Reservation, String> {
         let mut hall = self.0.table.lock();
         let id = hall.find_or_open(self, wanted)?;
@@ -260,7 +262,7 @@ impl Conferences {
         Ok(Reservation { conferences: self.clone(), id })
     }
 
-    /// Opens the conference with this name. It stays open for five minutes without a participant.
+    /// Opens the conference with this name. Without a participant, the conference stays open for five minutes.
     pub fn open(&self, wanted: ConferenceSpec<'_>) -> Result<ConferenceSnapshot, String> {
         let account = wanted.account;
         let reserved = self.reserve(wanted)?;
@@ -272,7 +274,7 @@ impl Conferences {
         Ok(seen)
     }
 
-    /// Ends all conferences; their participants are not hung up.
+    /// Ends all conferences. The participants are not hung up.
     pub fn end_all(&self) {
         let all: Vec<_> = self.0.table.lock().live.keys().copied().collect();
         for id in all {
@@ -280,12 +282,12 @@ impl Conferences {
         }
     }
 
-    /// Whether the conference would accept such a participant now.
+    /// Whether the conference would now accept a participant with these properties.
     fn admits(&self, id: ConferenceId, participation: &Participation) -> Result<(), Refused> {
         self.0.table.lock().live.get(&id).ok_or(Refused::Over)?.state.admits(participation)
     }
 
-    /// Announces a leg that is being called for the conference.
+    /// Registers a leg that is being called for the conference.
     fn expect(&self, id: ConferenceId, leg: LegId, participation: Participation) -> Result<(), Refused> {
         let expected = self.with(id, |live| live.state.expect(clock::time(), leg, participation));
         if expected.unwrap_or(Err(Refused::Over))? {
@@ -294,31 +296,31 @@ impl Conferences {
         Ok(())
     }
 
-    /// Tells the conference for which a leg was called that the leg has ended without joining.
+    /// Reports the end of a leg that was called for a conference and has not joined.
     pub fn leg_is_over(&self, leg: &LegInfo) {
         let Some(id) = self.0.table.lock().expected.remove(&leg.id) else { return };
         self.with(id, |live| live.state.fail(clock::time(), leg));
     }
 
-    /// Ends a conference; with `clears` its participants are hung up. Returns the legs that are still being called for
-    /// it: the caller must end those.
+    /// Ends a conference. If `clears` is true, the participants are hung up. Returns the legs that are still being
+    /// called for the conference. The caller of this function must end these legs.
     pub fn end(&self, id: ConferenceId, clears: bool) -> Vec<LegId> {
         self.with(id, |live| live.state.end(clock::time(), clears)).unwrap_or_default()
     }
 
-    /// Starts a recording. `None`: the conference is over, or too many recordings run.
+    /// Starts a recording. Returns `None` if the conference has ended or too many recordings run.
     pub fn record(&self, id: ConferenceId, spec: RecordingSpec) -> Option<Recording> {
         let now = clock::time();
         let recording = RecordingId::new(now, &mut rand::rng());
         self.with(id, |live| live.state.record(now, recording, spec))?
     }
 
-    /// The recordings of a conference that are not finished yet.
+    /// Returns the unfinished recordings of a conference.
     pub fn recordings(&self, id: ConferenceId) -> Vec<Recording> {
         self.0.table.lock().live.get(&id).map(|live| live.state.recordings().to_vec()).unwrap_or_default()
     }
 
-    /// Pauses a recording with this kind of gap, or resumes it without one.
+    /// Pauses or resumes a recording. `gap` says what the recording keeps of the pause; `None` resumes the recording.
     pub fn pause(
         &self,
         id: ConferenceId,
@@ -337,8 +339,8 @@ impl Conferences {
     /// Streams the audio that all participants hear to a WebSocket application.
     ///
     /// # Errors
-    /// [`Refused::Over`] if the conference is over or its dialect has no such streams, [`Refused::Full`] if too many
-    /// streams run.
+    /// Returns [`Refused::Over`] if the conference has ended or its dialect has no conference streams, and
+    /// [`Refused::Full`] if too many streams run.
     pub fn stream(&self, id: ConferenceId, spec: StreamSpec) -> Result<StreamId, Refused> {
         let conferences = self.clone();
         self.with(id, |live| {
@@ -374,21 +376,21 @@ impl Conferences {
         .unwrap_or(Err(Refused::Over))
     }
 
-    /// Stops a stream, given its id or its name, and returns both.
+    /// Stops the stream with this id or this name. Returns the id and the name of the stream.
     pub fn stop_stream(&self, id: ConferenceId, which: Result<StreamId, &str>) -> Option<(StreamId, Option<String>)> {
         self.with(id, |live| {
             let is =
                 |one: &stream::Running| which.map_or_else(|name| one.name.as_deref() == Some(name), |id| one.id == id);
             let place = live.streams.iter().position(is)?;
             let stream::Running { id, name, stop } = live.streams.remove(place);
-            // The stream may have ended by itself in this moment.
+            // An error is ignored, because the stream may just have ended by itself.
             let _ = stop.send(());
             Some((id, name))
         })?
     }
 
-    /// Plays a document as an announcement, to all or to one participant. `false`: the conference is over, or too many
-    /// announcements run.
+    /// Plays a document as an announcement to all participants or to one participant. Returns `false` if the conference
+    /// has ended or too many announcements run.
     pub fn announce(&self, id: ConferenceId, to: Option<LegId>, target: Target) -> bool {
         let conferences = self.clone();
         let started = self.with(id, |live| {
@@ -407,8 +409,8 @@ impl Conferences {
         started.flatten().is_some()
     }
 
-    /// Plays audio by request, to one participant or to all, and reports its start and its end. `false`: the conference
-    /// is over, or too many playbacks run.
+    /// Plays audio by request to all participants or to one participant, and reports the start and the end of the
+    /// playback. Returns `false` if the conference has ended or too many playbacks run.
     pub fn let_hear(&self, id: ConferenceId, play: Play, to: Option<LegId>) -> bool {
         let conferences = self.clone();
         let started = self.with(id, |live| {
@@ -426,7 +428,8 @@ impl Conferences {
         started.flatten().is_some()
     }
 
-    /// Stops the playbacks by request that these legs hear alone; without legs, all of them.
+    /// Stops playbacks by request. If `whom` lists legs, only playbacks to exactly one of these legs stop. If `whom` is
+    /// `None`, all playbacks stop.
     pub fn hush(&self, id: ConferenceId, whom: Option<&[LegId]>) {
         self.with(id, |live| {
             let ends = |to: Option<LegId>| whom.is_none_or(|whom| to.is_some_and(|leg| whom.contains(&leg)));
@@ -434,7 +437,7 @@ impl Conferences {
             live.heard = kept;
             let ended: Vec<(u64, Option<LegId>, oneshot::Sender<()>)> = ended;
             for (_, _, stop) in ended {
-                // The playback may have ended by itself.
+                // An error is ignored, because the playback may have ended by itself.
                 let _ = stop.send(());
             }
         });
@@ -457,7 +460,8 @@ impl Conferences {
         done
     }
 
-    /// Plays audio in a room, to all participants or only to leg `to`. The end is sent to the receiver.
+    /// Plays audio in a room, to all participants or only to the leg `to`. The returned receiver receives a message at
+    /// the end of the playback.
     fn play(
         &self,
         id: ConferenceId,
@@ -475,7 +479,7 @@ impl Conferences {
         Some((op, receiver))
     }
 
-    /// Stops a playback, if it still runs.
+    /// Stops a playback if it still runs.
     fn stop_play(&self, id: ConferenceId, op: media::OpId) {
         let mut hall = self.0.table.lock();
         let Some(live) = hall.live.get_mut(&id) else { return };
@@ -527,7 +531,7 @@ impl ConferenceTable {
         Ok(id)
     }
 
-    /// Performs the outputs of a conference's state; removes the conference when it is over.
+    /// Performs the outputs of a conference's state. Removes the conference if it has ended.
     fn settle(&mut self, conferences: &Conferences, id: ConferenceId) {
         let Some(live) = self.live.get_mut(&id) else { return };
         while let Some(output) = live.state.poll_output() {
@@ -535,7 +539,7 @@ impl ConferenceTable {
         }
         let info = live.state.info();
         if live.state.is_closing() {
-            // A leg that joins from now on opens a new conference.
+            // From now on, a leg that joins opens a new conference.
             let name = (Arc::clone(&info.account), Arc::clone(&info.name));
             if self.names.get(&name) == Some(&id) {
                 self.names.remove(&name);
@@ -654,8 +658,8 @@ impl LiveConference {
                 self.state.handle_started(now, RecordingId::new(now, &mut rand::rng()));
             }
             media::RoomEvent::Speaks { session, speaks } => {
-                // Speaker events carry no state that an application must know, so they are the first to be dropped for
-                // a slow application.
+                // An application does not depend on speaker events to know the state. So for a slow application,
+                // speaker events are dropped first.
                 if !self.teller.is_full() {
                     self.state.handle_speaks(now, LegId(session.0), speaks);
                 }
@@ -668,7 +672,7 @@ impl LiveConference {
             media::RoomEvent::Leads(None) => {}
             media::RoomEvent::Finished { op, .. } => {
                 if let Some(waiting) = self.plays.remove(&op) {
-                    // The task that waited may have been aborted.
+                    // The waiting task may have been aborted, so an error is ignored.
                     let _ = waiting.send(());
                 }
             }
@@ -691,24 +695,24 @@ impl LiveConference {
 }
 
 impl Seat {
-    /// Whether this seat is in the conference with this name (of the leg's account).
+    /// Whether this membership belongs to the conference with this name in the leg's account.
     pub fn is_in(&self, conference: &str) -> bool {
         *self.name == *conference
     }
 
-    /// Changes how the leg participates.
+    /// Changes the properties of the leg's participation.
     pub fn change(&self, participation: &Participation) {
         let (now, leg) = (clock::time(), self.leg.id);
         self.conferences.with(self.id, |live| live.state.change(now, leg, participation));
     }
 
-    /// Leaves the conference. `leg`: the leg's current state.
+    /// Leaves the conference. `leg` is the current state of the leg.
     pub fn leave(mut self, leg: &Arc<LegInfo>, why: LeaveReason) {
         self.left = true;
         self.conferences.with(self.id, |live| live.state.leave(clock::time(), leg, why));
     }
 
-    /// The command that makes the media session join the room.
+    /// Returns the command with which the media session joins the room.
     pub fn command(&self, participation: &Participation) -> media::Command {
         let role = match &participation.coach {
             Some(coaching) if coaching.on && coaching.whom.is_empty() => media::Role::Monitor,
@@ -750,7 +754,7 @@ impl Drop for Seat {
 }
 
 impl Reservation {
-    /// The id of the reserved conference.
+    /// Returns the id of the reserved conference.
     pub fn id(&self) -> ConferenceId {
         self.id
     }
@@ -762,7 +766,7 @@ impl Drop for Reservation {
     }
 }
 
-/// After a crash: ends the conferences that were live and reports their end. Returns their number.
+/// Ends the conferences that were live before a crash, and reports their end. Returns the number of these conferences.
 pub async fn recover(conferences: &Conferences, now: Timestamp) -> Result<usize, StoreError> {
     let services = &*conferences.0.services;
     let left = history::left_behind(&services.store).await?;
@@ -774,7 +778,7 @@ pub async fn recover(conferences: &Conferences, now: Timestamp) -> Result<usize,
         let mut first = None;
         for mut participant in participants {
             let came = participant.status == ParticipantStatus::Connected;
-            // The leg records of the crashed server were ended before.
+            // The recovery has already ended the leg records of the crashed server.
             let leg = store::calls::find(&services.store, participant.leg.0).await?;
             let call = leg.as_ref().and_then(records::leg_of).map_or(Status::Completed, |leg| leg.status);
             participant.status = if came { ParticipantStatus::Left } else { ParticipantStatus::Failed };
@@ -796,7 +800,7 @@ pub async fn recover(conferences: &Conferences, now: Timestamp) -> Result<usize,
     Ok(count)
 }
 
-/// The sink that passes a room's events to its conference.
+/// Returns the sink that passes the events of a room to the room's conference.
 fn sink(shared: Weak<Shared>) -> media::RoomSink {
     Arc::new(move |room, event| {
         let Some(shared) = shared.upgrade() else { return Ok(()) };

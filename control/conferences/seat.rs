@@ -1,5 +1,5 @@
-//! Reserved seats: before a leg is called for a conference, the conference is asked whether it accepts the leg, and is
-//! kept open during the call.
+//! Reserved seats. Before the server calls a leg for a conference, it checks whether the conference accepts the leg.
+//! During the call, the reservation keeps the conference open.
 
 use tandem_call::conference::event::{ParticipantInfo, ParticipantStatus};
 use tandem_call::conference::state::{ConferenceSpec, Refused};
@@ -9,10 +9,10 @@ use tandem_call::leg::LegInfo;
 
 use super::{Conferences, Reservation};
 
-/// The reason that a leg cannot be called into a conference, or cannot coach there.
+/// The reason why a leg cannot be called into a conference, or cannot coach in the conference.
 #[derive(Debug, thiserror::Error)]
 pub enum NoSeat {
-    /// The media engine has no room for another conference; the reason in words.
+    /// The media engine cannot open a room for another conference. The text is the reason.
     #[error("{0}")]
     NoRoom(String),
     /// The conference refuses the participant.
@@ -26,25 +26,25 @@ pub enum NoSeat {
     CoachedIsOnHold,
 }
 
-/// A reserved place in a conference, for a leg that is yet to be called. Dropping it gives the place up.
+/// A reserved seat in a conference, for a leg that will be called. The reservation ends when this value is dropped.
 pub struct ReservedSeat {
     reservation: Reservation,
     participation: Participation,
 }
 
 impl ReservedSeat {
-    /// The id of the conference.
+    /// Returns the id of the conference.
     pub fn conference(&self) -> ConferenceId {
         self.reservation.id()
     }
 
-    /// Announces the leg that is called for this seat. The seat must be kept until then.
+    /// Registers the leg that is called for this seat. Keep the seat until this registration.
     pub fn take(&self, leg: LegId) -> Result<(), NoSeat> {
         let (conferences, id) = (&self.reservation.conferences, self.reservation.id());
         conferences.expect(id, leg, self.participation.clone()).map_err(NoSeat::Refused)
     }
 
-    /// The participant record of a leg whose call ended before the participant was stored.
+    /// Returns the participant record of a leg that ended before the participant was stored.
     pub fn absent(&self, leg: &LegInfo) -> ParticipantInfo {
         ParticipantInfo {
             leg: leg.id,
@@ -55,7 +55,7 @@ impl ReservedSeat {
         }
     }
 
-    /// If the leg has already ended, reports it to the conference as a participant who did not come.
+    /// If the leg has already ended, reports to the conference that this participant did not join.
     pub fn settle(&self, leg: &LegInfo) {
         if leg.status.is_final() {
             self.reservation.conferences.leg_is_over(leg);
@@ -64,7 +64,7 @@ impl ReservedSeat {
 }
 
 impl Conferences {
-    /// Reserves a seat in the conference with this name, which is opened if there is none.
+    /// Reserves a seat in the conference with this name. Opens the conference if it does not exist.
     pub fn seat(&self, wanted: ConferenceSpec<'_>, participation: Participation) -> Result<ReservedSeat, NoSeat> {
         let account = wanted.account;
         let reservation = self.reserve(wanted).map_err(NoSeat::NoRoom)?;
@@ -75,7 +75,7 @@ impl Conferences {
         Ok(ReservedSeat { reservation, participation })
     }
 
-    /// Checks that the participants to be coached are present and not on hold.
+    /// Checks that each participant to be coached is present and not on hold.
     pub fn may_coach(&self, account: &str, id: ConferenceId, coaching: &Coaching) -> Result<(), NoSeat> {
         if !coaching.on {
             return Ok(());

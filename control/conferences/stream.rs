@@ -1,6 +1,6 @@
-//! Streams the audio that all participants of a conference hear to a WebSocket application. Each stream is a task of
-//! its own. The stream ends when its sender, which the conference keeps, is used or dropped, when the room closes, or
-//! when the application closes the WebSocket.
+//! Streams the audio that all participants of a conference hear to a WebSocket application. Each stream is a separate
+//! task. A stream ends when the conference uses or drops the stream's sender, when the room closes, or when the
+//! application closes the WebSocket.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,14 +19,14 @@ use tokio::sync::oneshot;
 use super::Conferences;
 use super::event_publisher::EventPublisher;
 
-/// Maximum number of streams of one conference at the same time.
+/// Maximum number of concurrent streams of one conference.
 pub(super) const MOST: usize = 8;
 
 /// A running stream.
 pub(super) struct Running {
     pub(super) id: StreamId,
     pub(super) name: Option<String>,
-    /// Stops the stream when it is used or dropped.
+    /// Stops the stream when a message is sent, or when this sender is dropped.
     pub(super) stop: oneshot::Sender<()>,
 }
 
@@ -44,7 +44,7 @@ pub(super) struct NewStream {
 }
 
 impl NewStream {
-    /// Sends audio until the stream ends, and reports its start and its end.
+    /// Sends audio until the stream ends, and reports the start and the end of the stream.
     pub(super) async fn run(mut self) {
         let status = match self.carry().await {
             Ok(()) => StreamStatus::Stopped,
@@ -74,7 +74,7 @@ impl NewStream {
                     socket.send(written(self.wire.as_mut(), &frame)).await?;
                 }
                 _ = &mut self.stopped => break,
-                // The application's messages are ignored.
+                // Messages from the application are ignored.
                 word = socket.next() => if let SocketMessage::Closed(how) = word {
                     return how;
                 },

@@ -1,4 +1,4 @@
-//! Access to the console: for accounts, and for operators to the data of the server itself.
+//! Access control of the console. Accounts see their own data. Operators also see the data of the server.
 
 use std::sync::Arc;
 
@@ -7,18 +7,19 @@ use axum::response::{AppendHeaders, IntoResponse, Response};
 use tandem_accounts::Account;
 use tandem_runtime::app::App;
 
-/// Returns the account that the request's credentials belong to, in any dialect.
+/// Returns the account of the request's credentials, in the form of any provider.
 pub fn caller(app: &App, headers: &HeaderMap) -> Result<Arc<Account>, Denied> {
     app.caller(headers).ok_or(Denied::Nobody)
 }
 
-/// Requires the credentials, or a key, of an operator's account.
+/// Requires the credentials of an operator's account. An API key of the account is sufficient.
 pub fn operator(app: &App, headers: &HeaderMap) -> Result<(), Denied> {
     let account = caller(app, headers)?;
     app.accounts.is_operator(&account).then_some(()).ok_or(Denied::NoOperator)
 }
 
-/// Requires an operator's own credentials, for requests that change something. A key of the account is not enough.
+/// Requires the account's own credentials of an operator, because the request changes data. An API key is not
+/// sufficient.
 pub fn operator_itself(app: &App, headers: &HeaderMap) -> Result<(), Denied> {
     operator(app, headers)?;
     app.owner(headers).map(drop).ok_or(Denied::Key)
@@ -28,9 +29,9 @@ pub fn operator_itself(app: &App, headers: &HeaderMap) -> Result<(), Denied> {
 pub enum Denied {
     /// The request has no valid credentials of an account.
     Nobody,
-    /// The account is not an operator's.
+    /// The account is not an operator's account.
     NoOperator,
-    /// The credentials are a key of an operator's account, not its own.
+    /// The credentials are an API key of an operator's account, and the request requires the account's own credentials.
     Key,
 }
 

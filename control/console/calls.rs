@@ -29,7 +29,7 @@ struct Calls {
     next: Option<String>,
 }
 
-/// A call: one leg of a session.
+/// One leg, as a row of the list of calls.
 #[derive(Serialize)]
 pub(super) struct CallRow {
     id: String,
@@ -46,20 +46,20 @@ pub(super) struct CallRow {
     created_at: Timestamp,
     answered_at: Option<Timestamp>,
     ended_at: Option<Timestamp>,
-    /// Seconds from the answer to the end, or until now.
+    /// Seconds from the answer to the end. For a live leg: seconds from the answer until now.
     seconds: f64,
     trunk: Option<String>,
     codec: Option<String>,
     end: Option<End>,
 }
 
-/// The end of a call.
+/// The end of a leg.
 #[derive(Serialize)]
 struct End {
     text: String,
     by: String,
     sip_status: Option<u16>,
-    /// The id of the cause if the call failed (docs/troubleshooting.md).
+    /// The id of the cause (docs/troubleshooting.md), if the leg failed.
     cause: Option<&'static str>,
 }
 
@@ -157,7 +157,7 @@ async fn story(State(app): State<App>, headers: HeaderMap, Path(id): Path<String
         Err(denied) => return *denied,
     };
     let found = match Story::find(&app, &scope, &id).await {
-        // SIP's Call-ID identifies a call too, as long as its messages are kept.
+        // The SIP Call-ID also identifies a call, as long as the SIP messages of the call are kept.
         Ok(None) => match session_of_call_id(&app, &id) {
             Some(session) => Story::find(&app, &scope, &session).await,
             None => Ok(None),
@@ -172,14 +172,14 @@ async fn story(State(app): State<App>, headers: HeaderMap, Path(id): Path<String
     }
 }
 
-/// The id of a leg whose SIP messages have this Call-ID, as 32 hex digits.
+/// Returns the id of a leg whose SIP messages have this Call-ID, as 32 hex digits.
 fn session_of_call_id(app: &App, id: &str) -> Option<String> {
     let trace = app.calls.services().sip.ladder()?.of_call_id(id)?;
     trace.legs.first().map(|leg| format!("{:032x}", leg.0))
 }
 
-/// The error text for an unknown id. It says what else the text may be: the Call-ID of a request that became no call,
-/// or a number.
+/// Returns the error text for an unknown id. The text names other meanings of the id: the Call-ID of a request that did
+/// not become a call, or a number.
 fn no_such_call(app: &App, scope: &Scope, id: &str) -> String {
     let traced = || app.calls.services().sip.ladder().and_then(|ladder| ladder.of_call_id(id)).is_some();
     if scope.is_operator() && traced() {

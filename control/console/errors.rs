@@ -30,23 +30,23 @@ struct Errors {
 pub(super) struct ErrorRow {
     id: String,
     at: Timestamp,
-    /// `error` or `warning`.
+    /// The level: `error` or `warning`.
     level: String,
-    /// The account; `None` for an error of no account.
+    /// The account. `None` if the error belongs to no account.
     account: Option<String>,
     call: Option<String>,
     session: Option<String>,
     cause: Option<Cause>,
-    /// The provider's number of the error.
+    /// The provider's error number.
     code: Option<u32>,
     message: String,
     /// One sentence that explains the cause.
     happened: Option<&'static str>,
-    /// Advice how to fix the problem.
+    /// Advice on how to fix the problem.
     advice: Option<String>,
-    /// The section of docs/troubleshooting.md about the cause.
+    /// The section of docs/troubleshooting.md that describes the cause.
     page: Option<String>,
-    /// The SIP request, if it was refused before there was a call.
+    /// The SIP request, if it was refused before a call existed.
     request: Option<Box<SipRequest>>,
 }
 
@@ -101,7 +101,7 @@ async fn page(app: &App, scope: &Scope, wish: &ListQuery) -> Result<Errors, Quer
     };
     let mut accounts = scope.accounts(app, wish.account.as_deref());
     if scope.is_operator() && wish.account.is_none() {
-        // Errors of no account.
+        // The empty name selects errors that belong to no account.
         accounts.push("".into());
     }
     let mut rows = Vec::new();

@@ -1,8 +1,10 @@
-//! Followed lists: one line of JSON per row (NDJSON), and another one whenever a row is new or has changed.
+//! Followed lists. The response has one line of JSON for each row (NDJSON), and another line for each row that is new
+//! or has changed.
 //!
-//! The list is read again [twice a second](EVERY), so followers cause no work in calls. There are two limits. At most
-//! [`FOLLOWERS`] followers are served at the same time; more get 503. At most [`WAITING`] lines wait for a slow client.
-//! A client that takes no line within [`PATIENCE`] gets a last line that says so, and is disconnected.
+//! The server reads the list [twice a second](EVERY), so followers cause no work in calls. There are two limits. The
+//! server serves at most [`FOLLOWERS`] followers at the same time; further followers receive 503. At most [`WAITING`]
+//! lines wait for a slow client. If a client accepts no line within [`PATIENCE`], the server sends a last line with the
+//! reason and disconnects the client.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -22,19 +24,19 @@ use super::QueryError;
 
 /// Time between two reads of the list.
 const EVERY: Duration = Duration::from_millis(500);
-/// Unchanged reads in a row after which an empty line is sent, as a sign of life.
+/// Number of consecutive reads without a change after which an empty line shows that the connection is alive.
 const ALIVE: u32 = 30;
-/// Maximum number of followers at the same time.
+/// Maximum number of concurrent followers.
 const FOLLOWERS: usize = 32;
 /// Maximum number of lines that wait for a slow client.
 const WAITING: usize = 1_024;
-/// Maximum time to wait for room for another line.
+/// Maximum time for which a new line waits for space in the queue.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 static PLACES: Semaphore = Semaphore::const_new(FOLLOWERS);
 
-/// Follows the list that `list` returns, newest first. `name` returns the key of a row, `kind` is the member name of
-/// each line: `{"call": {...}}`.
+/// Follows the list that `list` returns, newest row first. `name` returns the key of a row. `kind` is the member name
+/// in each line, for example `call` in `{"call": {...}}`.
 pub(super) fn rows<T, F>(
     app: App,
     kind: &'static str,
@@ -56,7 +58,7 @@ where
         let mut known = HashMap::new();
         let mut quiet = 0;
         let end = loop {
-            // When the server stops, the last changes are still sent.
+            // When the server stops, the followers still receive the last changes.
             let last = !app.calls.accepts();
             let rows = match list(app.clone()).await {
                 Ok(rows) => rows,
@@ -81,7 +83,7 @@ where
                 () = tokio::time::sleep(EVERY) => {}
             }
         };
-        // The last line; the client may have disconnected.
+        // This is the last line. The client may have disconnected, so an error is ignored.
         let _ = lines.try_send(end);
     });
     let stream = futures_util::stream::poll_fn(move |context| {
@@ -95,7 +97,7 @@ where
     ([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(stream)).into_response()
 }
 
-/// The lines of rows that are new or changed, oldest first.
+/// Returns the lines of new and changed rows, oldest row first.
 fn changed<T: Serialize>(
     known: &mut HashMap<String, u64>,
     kind: &'static str,
@@ -115,12 +117,12 @@ fn changed<T: Serialize>(
         }
         now.insert(name, mark);
     }
-    // Rows that are no longer in the list are forgotten, so the map stays as small as the list.
+    // The new map contains only rows that are in the list, so the map stays as small as the list.
     *known = now;
     lines
 }
 
-/// A row without the field that changes by itself: the seconds of a live call.
+/// Returns a row without the seconds of a live call, because this field changes by itself.
 fn without_clock(row: &impl Serialize) -> String {
     let mut value = serde_json::to_value(row).unwrap_or_default();
     if let Some(fields) = value.as_object_mut() {

@@ -1,4 +1,4 @@
-//! The console: what the server does and did, for people, as JSON and as text (docs/console.md).
+//! The console. It shows people the current and past state of the server, as JSON and as text (docs/console.md).
 //!
 //! ```text
 //!   credentials ──► Scope: the visible accounts ──► calls, phones, trunks, numbers, errors ──► a page, or followed
@@ -36,16 +36,16 @@ use tandem_store::{self as store, Cursor, StoreFailed};
 
 use crate::access::caller;
 
-/// Maximum number of legs of a session that are listed.
+/// Maximum number of legs of one call that are listed.
 const MOST_LEGS: usize = 100;
-/// Minimum number of hex digits when an id is abbreviated: the first 48 bits of an id are its time.
+/// Minimum number of hex digits in an abbreviated id. The first 48 bits of an id are the time of its creation.
 const SHORTEST: usize = 10;
-/// Default number of rows of a list.
+/// Default number of rows in a list.
 const ROWS: u32 = 50;
-/// Maximum number of rows of a list.
+/// Maximum number of rows in a list.
 const MOST_ROWS: u32 = 1_000;
 
-/// The routes below `/console`.
+/// Builds the routes below `/console`.
 pub fn routes() -> Router<App> {
     Router::new()
         .merge(calls::routes())
@@ -56,7 +56,7 @@ pub fn routes() -> Router<App> {
         .merge(webhooks::routes())
 }
 
-/// The id of a leg in its provider's form, and the leg.
+/// The id of a leg in the provider's form, and the leg.
 pub type NamedLeg = (String, Arc<LegInfo>);
 
 /// The accounts that a client may see: its own account, or all accounts.
@@ -67,20 +67,20 @@ pub struct Scope {
 }
 
 impl Scope {
-    /// The scope of an account: an operator sees all accounts.
+    /// Returns the scope of an account. An operator's account sees all accounts.
     pub fn of(app: &App, account: Arc<Account>) -> Self {
         let everybody = app.accounts.is_operator(&account);
         Self { account, everybody }
     }
 
-    /// Returns the scope of the account that the request's credentials belong to. The error is the response to a
-    /// request without valid credentials.
+    /// Returns the scope of the account of the request's credentials. The error is the response to a request without
+    /// valid credentials.
     pub fn asked(app: &App, headers: &HeaderMap) -> Result<Self, Box<Response>> {
         let account = caller(app, headers).map_err(|denied| Box::new(denied.into_response()))?;
         Ok(Self::of(app, account))
     }
 
-    /// Whether data of this account is visible. Data of no account (`""`) is visible to operators.
+    /// Whether data of this account is visible. Data that belongs to no account (`""`) is visible to operators.
     pub fn sees(&self, account: &str) -> bool {
         self.everybody || *account == *self.account.name
     }
@@ -90,7 +90,7 @@ impl Scope {
         self.everybody
     }
 
-    /// The visible accounts, the client's own first; with `one`, only that account.
+    /// Returns the visible accounts, the client's own account first. If `one` is given, returns only that account.
     fn accounts(&self, app: &App, one: Option<&str>) -> Vec<Arc<str>> {
         let mut names = vec![Arc::clone(&self.account.name)];
         if self.everybody {
@@ -102,7 +102,7 @@ impl Scope {
         names
     }
 
-    /// The session of the newest visible call.
+    /// Returns the id of the newest visible call.
     async fn newest(&self, app: &App) -> Result<Option<CallId>, StoreFailed> {
         let mut newest: Option<Arc<LegInfo>> = None;
         for account in self.accounts(app, None) {
@@ -113,7 +113,8 @@ impl Scope {
         Ok(newest.map(|leg| leg.session))
     }
 
-    /// The session of the only visible call whose id begins with these characters: `CA` or nothing, then hex digits.
+    /// Returns the id of the visible call with a leg id that begins with these characters: optional `CA`, then hex
+    /// digits. Returns `None` if several calls match.
     async fn beginning_with(&self, app: &App, id: &str) -> Result<Option<CallId>, StoreFailed> {
         let digits = id.strip_prefix("CA").unwrap_or(id);
         if digits.len() < SHORTEST || !digits.bytes().all(|octet| octet.is_ascii_hexdigit()) {
@@ -125,8 +126,9 @@ impl Scope {
         Ok(first.filter(|first| sessions.all(|other| other == *first)))
     }
 
-    /// Finds a session, with its visible legs, oldest first. `id` is the session's id, the id of one of its legs in the
-    /// form of any provider, the start of such an id, or `last`. `None` if there is no such session.
+    /// Finds a call. Returns the id of the call and its visible legs, oldest leg first. `id` is the id of the call, the
+    /// id of one of its legs in the form of any provider, the beginning of such a leg id, or `last`. Returns `None` if
+    /// there is no such call.
     pub async fn session(&self, app: &App, id: &str) -> Result<Option<(CallId, Vec<NamedLeg>)>, StoreFailed> {
         let services = app.calls.services();
         let digits = id.replace('-', "");
@@ -157,7 +159,7 @@ impl Scope {
     }
 }
 
-/// The legs of a session, oldest first, each with its id in the provider's form, and the session's event log.
+/// The legs of a call, oldest leg first, each with its id in the provider's form, and the event log of the call.
 pub struct CallLog {
     legs: Vec<NamedLeg>,
     /// The lines of the event log.
@@ -165,8 +167,8 @@ pub struct CallLog {
 }
 
 impl CallLog {
-    /// Finds the log of a session, which is given in one of the forms of [`Scope::session`]. `None` if no such session
-    /// is visible.
+    /// Finds the log of a call. `id` has one of the forms of [`Scope::session`]. Returns `None` if no such call is
+    /// visible.
     pub async fn find(app: &App, scope: &Scope, id: &str) -> Result<Option<Self>, StoreFailed> {
         let Some((session, legs)) = scope.session(app, id).await? else { return Ok(None) };
         Ok(Some(Self { legs, lines: app.calls.log(session).await? }))
@@ -194,7 +196,7 @@ impl fmt::Display for CallLog {
     }
 }
 
-/// The status of a leg, with the reason if it has ended.
+/// Returns the status of a leg. For an ended leg, the text includes the reason.
 pub fn outcome(leg: &LegInfo) -> String {
     match &leg.end {
         Some(end) => format!("{}: {end}", records::status_word(leg.status)),
@@ -202,7 +204,7 @@ pub fn outcome(leg: &LegInfo) -> String {
     }
 }
 
-/// Names for legs: `caller`, `callee`, `callee 2`, ...
+/// Returns a name for each leg: `caller`, `callee`, `callee 2`, ...
 pub fn names<'a>(legs: impl Iterator<Item = &'a LegInfo>) -> HashMap<LegId, String> {
     let mut seen = HashMap::new();
     legs.map(|leg| {
@@ -217,24 +219,25 @@ pub fn names<'a>(legs: impl Iterator<Item = &'a LegInfo>) -> HashMap<LegId, Stri
 #[derive(Clone, Deserialize, Debug, Default)]
 #[serde(default)]
 pub struct ListQuery {
-    /// The number of rows, 1 to [`MOST_ROWS`].
+    /// Maximum number of rows, from 1 to [`MOST_ROWS`].
     limit: Option<u32>,
-    /// The `next` of the previous page.
+    /// The value of `next` from the previous page.
     cursor: Option<String>,
-    /// Follow the list: one line per row, then one line for each row that changes.
+    /// Whether to follow the list. The response then has one line for each row, and later one line for each changed
+    /// row.
     follow: bool,
-    /// Only rows of this account.
+    /// If set, only rows of this account match.
     account: Option<String>,
-    /// Only calls in this state; `live` and `ended` stand for several states.
+    /// If set, only calls in this state match. `live` and `ended` each include several states.
     status: Option<String>,
     from: Option<String>,
     to: Option<String>,
     direction: Option<String>,
-    /// Only rows from this time on.
+    /// If set, only rows from this time on match.
     since: Option<Timestamp>,
-    /// Only errors of this level.
+    /// If set, only errors of this level match.
     level: Option<String>,
-    /// Only errors with this cause.
+    /// If set, only errors with this cause match.
     cause: Option<String>,
 }
 
@@ -243,13 +246,14 @@ impl ListQuery {
         self.limit.unwrap_or(ROWS).clamp(1, MOST_ROWS)
     }
 
-    /// The page to read from the store. It has one row more than requested, which shows whether there is a next page.
+    /// Returns the page to read from the database. The page has one row more than requested, which shows whether
+    /// another page follows.
     fn page(&self) -> Result<store::Page, QueryError> {
         let after = self.cursor.as_deref().map(read_cursor).transpose()?;
         Ok(store::Page { limit: self.limit() + 1, after, ..store::Page::default() })
     }
 
-    /// Merges the rows of several accounts: returns the newest ones and the cursor of the next page.
+    /// Merges the rows of several accounts. Returns the newest rows and the cursor of the next page.
     fn cut<T>(&self, mut rows: Vec<T>, place: impl Fn(&T) -> Cursor) -> (Vec<T>, Option<String>) {
         rows.sort_by_key(|row| {
             let Cursor { at, id } = place(row);
@@ -272,16 +276,16 @@ fn read_cursor(text: &str) -> Result<Cursor, QueryError> {
     Ok(Cursor { at, id: u128::from_str_radix(id, 16).map_err(|_| QueryError::Cursor)? })
 }
 
-/// The reason that a list is refused.
+/// The reason why the request for a list is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum QueryError {
-    /// The cursor does not come from a page.
+    /// The cursor does not come from a previous page.
     #[error("cursor: use the \"next\" of the previous page")]
     Cursor,
-    /// The status is not a status of calls.
+    /// The requested status is not a status of calls.
     #[error("status: must be \"live\", \"ended\" or a status of a call")]
     Status,
-    /// The direction is not a direction of calls.
+    /// The requested direction is not a direction of calls.
     #[error("direction: must be \"inbound\", \"outbound-api\" or \"outbound-dial\"")]
     Direction,
     /// The database failed.
@@ -305,7 +309,7 @@ impl IntoResponse for QueryError {
     }
 }
 
-/// A JSON response with a line break at its end, for terminals.
+/// Creates a JSON response with a line break at its end, for terminals.
 fn json(body: &impl Serialize) -> Response {
     let body = serde_json::to_string(body).unwrap_or_default();
     ([(header::CONTENT_TYPE, "application/json")], body + "\n").into_response()

@@ -27,12 +27,12 @@ struct Numbers {
 
 #[derive(Serialize)]
 struct NumberRow {
-    /// The number as it is dialled; with `*` at its end, all numbers with that prefix.
+    /// The number in the dialled form. If `*` is at the end, the row stands for all numbers with this prefix.
     number: String,
     account: String,
     provider: Option<String>,
     friendly_name: Option<String>,
-    /// `file` or `api`.
+    /// The source of the number: `file` (the configuration) or `api`.
     source: &'static str,
     goes_to: GoesTo,
     status_callback: Option<String>,
@@ -41,9 +41,9 @@ struct NumberRow {
 /// The destination of a number's calls.
 #[derive(Serialize)]
 struct GoesTo {
-    /// `url`, `application`, `document`, `agent`, `bridge`, `trunk` or `nowhere`.
+    /// The kind of the destination: `url`, `application`, `document`, `agent`, `bridge`, `trunk` or `nowhere`.
     kind: &'static str,
-    /// The destination in words.
+    /// The destination as text.
     text: String,
     url: Option<String>,
     method: Option<&'static str>,
@@ -105,7 +105,8 @@ impl GoesTo {
         }
     }
 
-    /// The destination of a number in the account's inventory. If the inventory has none, `file` decides.
+    /// Returns the destination of a number in the account's inventory. If the number has no destination in the
+    /// inventory, `file` decides.
     fn held(routing: &Routing, account: &str, held: &Number, file: Option<&NumberConfig>) -> Self {
         if let Some(trunk) = &held.trunk {
             return Self::plain("trunk", format!("SIP trunk {trunk}"));

@@ -25,18 +25,18 @@ struct Phones {
     phones: Vec<PhoneRow>,
 }
 
-/// A SIP user, who may have several phones.
+/// A SIP user. A user may have several phones.
 #[derive(Serialize)]
 struct PhoneRow {
     account: String,
     username: String,
-    /// The account's SIP domain to which the user belongs.
+    /// The SIP domain of the user, if the account has created a domain.
     domain: Option<String>,
-    /// The SIP URI at which others call the user.
+    /// The SIP URI with which other users call this user.
     uri: String,
     registered: bool,
     contacts: Vec<Contact>,
-    /// The last refused registration or call since the server's start.
+    /// The last refused registration or refused call since the start of the server.
     last_refusal: Option<LastRefusal>,
 }
 
@@ -45,7 +45,7 @@ struct PhoneRow {
 struct Contact {
     contact: String,
     source: SocketAddr,
-    /// `udp`, `tcp`, `tls`, `ws` or `wss`.
+    /// The transport: `udp`, `tcp`, `tls`, `ws` or `wss`.
     transport: String,
     user_agent: Option<String>,
     expires_at: Timestamp,

@@ -1,4 +1,4 @@
-//! All data of one call: its legs, timeline, HTTP requests with their answers, webhooks, recordings and errors.
+//! All data of one call: legs, timeline, HTTP exchanges, webhooks, recordings and errors.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -22,7 +22,7 @@ use super::{QueryError, Scope, names};
 /// Maximum number of errors of one call that are returned.
 const MOST_ERRORS: u32 = 200;
 
-/// All data of a session.
+/// All data of a call.
 #[derive(Serialize)]
 pub(super) struct Story {
     session: String,
@@ -34,10 +34,10 @@ pub(super) struct Story {
     errors: Vec<ErrorRow>,
 }
 
-/// A call, with details that lists leave out.
+/// A leg of the call, with details that lists do not contain.
 #[derive(Serialize)]
 struct Leg {
-    /// `caller`, `callee` or `callee 2`, ...
+    /// The name of the leg: `caller`, `callee`, `callee 2`, ...
     name: String,
     #[serde(flatten)]
     row: CallRow,
@@ -52,21 +52,21 @@ struct TimelineLine {
     at: Timestamp,
     /// Seconds since the first line.
     seconds: f64,
-    /// The name of the leg that the line is about.
+    /// The name of the leg that the line concerns.
     call: Option<String>,
     kind: String,
     text: String,
-    /// The cause, for a line of kind `advice`.
+    /// The cause, if the kind of the line is `advice`.
     cause: Option<Cause>,
-    /// The data of a line of kind `speech` or `stream`.
+    /// The data, if the kind of the line is `speech` or `stream`.
     #[serde(skip_serializing_if = "Option::is_none")]
     data: Option<Box<serde_json::Value>>,
 }
 
-/// A request to an application, or from one, with its answer.
+/// An HTTP exchange with an application, in either direction.
 #[derive(Serialize)]
 struct Request {
-    /// The name of the leg that the request is about.
+    /// The name of the leg that the exchange concerns.
     call: Option<String>,
     #[serde(flatten)]
     exchange: HttpExchange,
@@ -85,7 +85,7 @@ struct RecordingRow {
 }
 
 impl Story {
-    /// Finds a session, which is given in one of the forms of [`Scope::session`]. `None` if no such session is visible.
+    /// Finds a call. `id` has one of the forms of [`Scope::session`]. Returns `None` if no such call is visible.
     pub(super) async fn find(app: &App, scope: &Scope, id: &str) -> Result<Option<Self>, QueryError> {
         let Some((session, legs)) = scope.session(app, id).await? else { return Ok(None) };
         let services = app.calls.services();

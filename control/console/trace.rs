@@ -1,5 +1,5 @@
-//! The SIP messages of a call, as long as the SIP stack keeps them in memory: as JSON, as a ladder diagram, or as a
-//! capture file. Secrets are hidden in all of them.
+//! The SIP messages of a call, as JSON, as a ladder diagram, or as a capture file. The messages are available as long
+//! as the SIP stack keeps them in memory. All three forms hide secrets.
 
 mod draw;
 mod pcap;
@@ -23,16 +23,16 @@ use crate::Scope;
 /// Default width of a ladder diagram, in columns.
 pub const COLUMNS: usize = 100;
 
-/// The reason why no messages can be shown.
+/// The reason why no SIP messages can be shown.
 #[derive(Debug, thiserror::Error)]
 pub enum NoTrace {
-    /// Tracing is turned off in the configuration.
+    /// The configuration turns tracing off.
     #[error("no messages are kept: sip.trace_mib is 0")]
     Off,
-    /// The id is neither that of a call nor a Call-ID.
+    /// The id is neither the id of a call nor a SIP Call-ID.
     #[error("no such call: {0:?} is neither the id of a call of this account, in any spelling, nor its SIP Call-ID")]
     Unknown(String),
-    /// The call is known, but its messages are not.
+    /// The call exists, but its SIP messages are not kept.
     #[error(
         "the messages of this call are no longer kept, or never were (the call used no SIP, or the server has restarted since); sip.trace_mib sets how many are kept. The call's log is at /console/sessions/{0}/events"
     )]
@@ -45,22 +45,23 @@ pub enum NoTrace {
 /// The SIP messages of a call.
 #[derive(Debug, Serialize)]
 pub struct CallTrace {
-    /// Id of the session; `None` for messages that belong to no call.
+    /// The id of the call. `None` for messages that belong to no call.
     pub session: Option<String>,
-    /// The far ends: one for each leg, in the order of the call. Messages without a leg have a single one named `peer`.
+    /// The far ends, one for each leg, in the order of the legs. Messages without a leg have a single far end with the
+    /// name `peer`.
     pub parties: Vec<Party>,
     /// The messages, sorted by time.
     pub messages: Vec<Message>,
-    /// Number of messages that were not kept because the call had too many.
+    /// Number of messages that were not kept because the call had too many messages.
     pub left_out: u64,
 }
 
-/// A far end of the call.
+/// The far end of one leg.
 #[derive(Debug, Serialize)]
 pub struct Party {
-    /// Name in diagrams: `caller`, `callee`, `callee 2`, `peer`.
+    /// The name in diagrams: `caller`, `callee`, `callee 2`, `peer`.
     pub name: String,
-    /// Id of the leg in the spelling of its application.
+    /// The id of the leg in the provider's form.
     pub id: Option<String>,
     /// Direction of the leg: `inbound`, `outbound-api`, ...
     pub direction: Option<&'static str>,
@@ -68,11 +69,11 @@ pub struct Party {
     pub from: Option<String>,
     /// The called party.
     pub to: Option<String>,
-    /// The trunk that the leg came over or went out over.
+    /// The trunk over which the leg was called or has called.
     pub trunk: Option<Arc<str>>,
     /// The Call-IDs of the leg's messages.
     pub sip_call_ids: Vec<String>,
-    /// Outcome of the leg as text.
+    /// The result of the leg, as text.
     pub outcome: Option<String>,
     #[serde(skip)]
     is_over: bool,
@@ -81,36 +82,37 @@ pub struct Party {
 /// A SIP message.
 #[derive(Debug, Serialize)]
 pub struct Message {
-    /// Time in microseconds.
+    /// Time of the message, with a resolution of one microsecond.
     pub at: Timestamp,
-    /// Seconds since the first message.
+    /// Seconds since the first message of the call.
     pub seconds: f64,
-    /// The far end of the message, as an index of `parties`.
+    /// The far end that sent or received the message, as an index of `parties`.
     pub party: usize,
-    /// Direction: `sent` or `received`.
+    /// Direction of the message: `sent` or `received`.
     pub direction: &'static str,
-    /// Transport: `UDP`, `TCP`, `TLS`, `WS`, `WSS`.
+    /// Transport of the message: `UDP`, `TCP`, `TLS`, `WS` or `WSS`.
     pub transport: &'static str,
-    /// Our address and port.
+    /// Address and port of this server.
     pub local: std::net::SocketAddr,
     /// Address and port of the far end.
     pub peer: std::net::SocketAddr,
-    /// Short form of the message: `INVITE sip:600@192.0.2.1`, `200 OK (INVITE)`.
+    /// Short form of the message, for example `INVITE sip:600@192.0.2.1` or `200 OK (INVITE)`.
     pub summary: String,
-    /// Whether the message is a retransmission: the same octets went the same way before.
+    /// Whether the message is a retransmission: an earlier message had the same octets, the same direction and the same
+    /// far end.
     pub again: bool,
     /// Summary of the SDP: codecs, address, direction, encryption.
     pub sdp: Option<String>,
-    /// The complete message; secrets are replaced by the same number of `x`.
+    /// The complete message. Each secret is replaced with `x` characters of the same number.
     pub message: String,
     #[serde(skip)]
     octets: Vec<u8>,
 }
 
 impl CallTrace {
-    /// Returns a message that shows the final address of a far end. For a caller, this is its first message. For a
-    /// called party, this is the last INVITE that began a dialog, or the last answer to it, because other trunks may
-    /// have been tried before.
+    /// Returns a message that shows the final address of a far end. For a caller, this is the first message. For a
+    /// called party, other trunks may have been tried before. So this is the last INVITE that began a dialog, or the
+    /// last response to it.
     fn met(&self, party: usize) -> Option<&Message> {
         let mut own = self.messages.iter().filter(|message| message.party == party);
         let first = own.clone().next()?;
@@ -126,8 +128,8 @@ impl CallTrace {
         .or(Some(first))
     }
 
-    /// Finds a call of this account by its session's id, by the id of a leg in any dialect's spelling, by a SIP
-    /// Call-ID, or as `last`. Messages that belong to no call are shown to operators only.
+    /// Finds a call that `scope` can see. `id` is the id of the call, the id of a leg in the form of any provider, a
+    /// SIP Call-ID, or `last`. Messages that belong to no call are visible only to operators.
     pub async fn find(app: &App, scope: &Scope, id: &str) -> Result<Self, NoTrace> {
         let ladder = app.calls.services().sip.ladder().ok_or(NoTrace::Off)?;
         let mut legs = scope.session(app, id).await?;
@@ -157,7 +159,7 @@ impl CallTrace {
         Ok(Self::of_legs(session.to_string(), &legs, traces, clock::now()))
     }
 
-    /// Returns the last messages from addresses that are in no trunk's networks, with our answers.
+    /// Returns the last messages from addresses outside the networks of all trunks, with our responses.
     pub fn of_strangers(app: &App) -> Result<Self, NoTrace> {
         let ladder = app.calls.services().sip.ladder().ok_or(NoTrace::Off)?;
         Ok(Self::of_nobody(sip::Trace { messages: ladder.strangers(), ..sip::Trace::default() }, clock::now()))
@@ -182,7 +184,7 @@ impl CallTrace {
                 (leg.id, party)
             })
             .collect();
-        // The caller is shown on the left.
+        // The diagram shows the caller on the left.
         let inbound = |id: &LegId| legs.iter().any(|(_, leg)| leg.id == *id && leg.direction == Direction::Inbound);
         parties.sort_by_key(|(id, _)| !inbound(id));
         let mut seen = Vec::new();
@@ -215,7 +217,7 @@ impl CallTrace {
         Self { session: None, parties: vec![party], messages: messages(seen, now), left_out: trace.left_out }
     }
 
-    /// Returns the far ends that sent nothing in reply to our repeated INVITE.
+    /// Returns the far ends that did not respond to our repeated INVITE.
     fn unheard(&self) -> impl Iterator<Item = &Party> {
         self.parties.iter().enumerate().filter_map(|(number, party)| {
             let mut own = self.messages.iter().filter(|message| message.party == number);
@@ -225,12 +227,12 @@ impl CallTrace {
         })
     }
 
-    /// Returns the messages as a ladder diagram with this width in columns (60 to 400).
+    /// Returns the messages as a ladder diagram. `columns` is the width of the diagram (60 to 400).
     pub fn text(&self, columns: usize) -> String {
         draw::ladder(self, columns.clamp(60, 400))
     }
 
-    /// Returns a capture file (pcap); the packets around the messages are made up.
+    /// Returns the messages as a capture file (pcap). The packets around the messages are artificial.
     pub fn pcap(&self) -> Vec<u8> {
         pcap::file(&self.messages)
     }

@@ -25,24 +25,24 @@ struct Trunks {
 #[derive(Serialize)]
 struct TrunkRow {
     name: String,
-    /// The account that owns the trunk; `None` for a trunk of all accounts.
+    /// The account that owns the trunk. `None` for a trunk that all accounts use.
     account: Option<String>,
     uri: Option<String>,
     prefixes: Vec<String>,
     inbound_from: Vec<String>,
-    /// `unknown`, `up`, `doubtful` or `down`.
+    /// The health of the trunk: `unknown`, `up`, `doubtful` or `down`.
     health: &'static str,
-    /// The reason that the trunk is doubtful, down, or not registered.
+    /// The reason why the trunk is doubtful, down, or not registered.
     reason: Option<String>,
     cause: Option<Cause>,
     advice: Option<&'static str>,
-    /// Current calls over the trunk in both directions.
+    /// Number of current calls over the trunk, in both directions.
     live_calls: u32,
     max_calls: Option<u32>,
     max_cps: Option<u32>,
-    /// Calls refused because of these limits, since the server's start.
+    /// Number of calls that the limits `max_calls` and `max_cps` have refused since the start of the server.
     limited: u64,
-    /// `none`, `pending`, `registered` or `refused`.
+    /// The state of the registration: `none`, `pending`, `registered` or `refused`.
     registration: &'static str,
     registration_status: Option<u16>,
 }

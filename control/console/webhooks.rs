@@ -1,4 +1,4 @@
-//! Webhooks for application developers: lists those of a call, and sends one again.
+//! Webhooks, for application developers: lists the webhooks of a call, and sends a webhook again.
 
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
@@ -25,16 +25,16 @@ pub(super) struct Shown {
     event: String,
     method: String,
     url: String,
-    /// Names and values in order, or JSON.
+    /// The body: names and values in order, or JSON.
     body: DeliveryBody,
-    /// `pending`, `delivered` or `failed`.
+    /// The state of the delivery: `pending`, `delivered` or `failed`.
     state: &'static str,
     attempts: i64,
     last_status: Option<i64>,
     last_error: Option<String>,
     created_at: Timestamp,
     done_at: Option<Timestamp>,
-    /// The id of the webhook that this one repeats.
+    /// The id of the webhook that this webhook repeats.
     replay_of: Option<String>,
 }
 
@@ -58,7 +58,7 @@ impl Shown {
     }
 }
 
-/// The webhooks of a call, oldest first.
+/// Returns the webhooks of a call, oldest webhook first.
 async fn list(State(app): State<App>, headers: HeaderMap, Path(id): Path<String>) -> Response {
     let scope = match Scope::asked(&app, &headers) {
         Ok(scope) => scope,
@@ -70,7 +70,7 @@ async fn list(State(app): State<App>, headers: HeaderMap, Path(id): Path<String>
         Err(_) => return unavailable(),
     };
     match deliveries::list(&app.calls.services().store, session.0).await {
-        // The calls of a session may belong to several accounts.
+        // The legs of a call may belong to several accounts.
         Ok(rows) => {
             let rows = rows.into_iter().filter(|row| scope.sees(&row.account));
             Json(rows.filter_map(Shown::of).collect::<Vec<_>>()).into_response()
@@ -79,8 +79,8 @@ async fn list(State(app): State<App>, headers: HeaderMap, Path(id): Path<String>
     }
 }
 
-/// Sends a webhook again: the same body with the same idempotency token and a new signature, after those that still
-/// wait.
+/// Sends a webhook again, with the same body, the same idempotency token and a new signature. The repeated webhook is
+/// sent after the webhooks that still wait.
 async fn replay(State(app): State<App>, headers: HeaderMap, Path(id): Path<String>) -> Response {
     let account = match caller(&app, &headers) {
         Ok(account) => account,

@@ -13,32 +13,32 @@ use tandem_agent::{Agent, AgentOutput};
 
 /// The other side of a conversation.
 pub(super) enum ConversationBackend {
-    /// An application, with its wire format.
+    /// An application, with the wire format of its messages.
     Application(Box<Socket>, Box<dyn ConversationWire>),
-    /// An agent.
+    /// A voice agent of this server.
     Agent(Box<Agent>),
 }
 
-/// A message of the other side.
+/// A message from the other side.
 pub(super) enum BackendMessage {
     /// A request to the conversation.
     Ask(ConversationCommand),
-    /// An invalid message; the text is sent back to the application.
+    /// An invalid message. The text is the error that the application receives.
     Malformed(String),
-    /// The connection is closed.
+    /// The connection was closed, for this reason.
     Closed(StreamFailure),
     /// Start (`true`) or stop (`false`) a recording.
     Record(bool),
     /// Start speech recognition again.
     Listen,
-    /// A line of the dialogue: the caller said it, or the caller heard it.
+    /// A line of the dialogue: words that the caller said or heard.
     Line(Utterance),
     /// A line for the call's log, with its data.
     Note(String, Value),
 }
 
 impl ConversationBackend {
-    /// Tells the other side that the conversation starts.
+    /// Notifies the other side that the conversation starts.
     pub(super) async fn begin(&mut self, now: Instant) -> Result<(), StreamFailure> {
         match self {
             Self::Application(socket, wire) => socket.send(wire.setup()).await,
@@ -60,7 +60,7 @@ impl ConversationBackend {
         }
     }
 
-    /// Waits for the next message. Cancel-safe.
+    /// Waits for the next message of the other side. Cancel-safe.
     pub(super) async fn next(&mut self) -> BackendMessage {
         match self {
             Self::Application(socket, wire) => match socket.next().await {
@@ -86,7 +86,7 @@ impl ConversationBackend {
         }
     }
 
-    /// Closes the connection. `malformed`: because of an invalid message.
+    /// Closes the connection. `malformed` says whether the reason is an invalid message.
     pub(super) async fn close(self, malformed: bool) {
         if let Self::Application(socket, wire) = self {
             let (code, reason) = if malformed { wire.malformed() } else { wire.farewell() };

@@ -46,39 +46,39 @@ use backend::{BackendMessage, ConversationBackend};
 use notes::ConversationLog;
 use turn_taking::{ConversationFact, TurnOutput, TurnTaking};
 
-/// Maximum number of waiting notes to a conversation.
+/// Maximum number of inputs that wait for a conversation's task.
 const NOTES: usize = 1024;
-/// Maximum number of waiting frames of the caller's audio: two seconds.
+/// Maximum number of frames of the caller's audio that wait: two seconds of audio.
 const TAP_FRAMES: usize = 100;
-/// Maximum length of a piece of audio, such as a file that the application plays.
+/// Maximum duration of one piece of audio, for example of a file that the application plays.
 const LONGEST: Duration = Duration::from_secs(600);
 /// The byte order of the caller's audio and of the voice.
 const ORDER: media::ByteOrder = media::ByteOrder::Little;
 
-/// The handle of a running conversation, kept by its call.
+/// The handle of a running conversation. The conversation's call keeps this handle.
 pub struct ConversationHandle {
     /// The id of the conversation.
     pub id: ConversationId,
-    /// The operation id of its tap and source in the media session.
+    /// The id of the operation that owns the conversation's tap and source in the media session.
     pub op: OpId,
     notes: mpsc::Sender<ConversationInput>,
 }
 
 /// The parameters of a new conversation.
 pub struct NewConversation {
-    /// The leg that talks.
+    /// The leg of the caller.
     pub leg: LegId,
     /// The name of the leg's account.
     pub account: Arc<str>,
     /// The id of the conversation.
     pub id: ConversationId,
-    /// The operation id for its tap and source in the media session.
+    /// The id of the operation that will own the conversation's tap and source in the media session.
     pub op: OpId,
     /// The settings of the conversation.
     pub spec: ConversationSpec,
-    /// The wire format; `None` for an agent.
+    /// The wire format of the application's messages; `None` for an agent.
     pub wire: Option<Box<dyn ConversationWire>>,
-    /// The ids of the conversation and of its leg in the provider's form, for the log.
+    /// The ids of the conversation and of the leg in the provider's form, for the log.
     pub names: (String, String),
 }
 
@@ -110,7 +110,7 @@ pub trait ConversationCall: Send + Sync {
     fn log(&self, line: Line);
 }
 
-/// A report of a conversation to its call.
+/// A report from a conversation to its call.
 pub enum ConversationUpdate {
     /// The other side is connected: attach this media. The sink gets the caller's audio.
     Ready {
@@ -121,9 +121,9 @@ pub enum ConversationUpdate {
     },
     /// Send these DTMF digits.
     Press(String),
-    /// A line of the dialogue with an agent.
+    /// A line of the dialogue between the caller and an agent.
     Said(Utterance),
-    /// The conversation is over.
+    /// The conversation has ended with this status.
     Over(ConversationStatus),
 }
 
@@ -162,12 +162,12 @@ impl Conversations {
 }
 
 impl ConversationHandle {
-    /// Playout has reached this mark.
+    /// Reports that the playout has reached this mark.
     pub fn mark(&self, name: Arc<str>) {
         self.note(ConversationInput::Mark(name));
     }
 
-    /// The caller sent a DTMF digit.
+    /// Reports a DTMF digit from the caller.
     pub fn key(&self, key: char) {
         self.note(ConversationInput::Key(key));
     }
@@ -178,8 +178,8 @@ impl ConversationHandle {
     }
 
     fn note(&self, note: ConversationInput) {
-        // The channel is full when the WebSocket has taken nothing for long. The conversation is about to fail then,
-        // and dropping the handle ends it too.
+        // The channel becomes full if the WebSocket accepts no data for a long time. The conversation then fails soon.
+        // The end of the handle also ends the conversation.
         if let Err(error) = self.notes.try_send(note) {
             tracing::debug!(%error, "conversation takes no note");
         }
@@ -236,7 +236,7 @@ async fn run(
             ConversationStatus::Completed
         }
         Ok(End::Over { status, malformed }) => {
-            // Closed in a task of its own, so that the call can continue.
+            // The close runs in a task of its own, so that the call can continue.
             tokio::spawn(async move { peer.close(malformed).await });
             status
         }
@@ -244,7 +244,7 @@ async fn run(
     }
 }
 
-/// Connects to the application, or finds the agent.
+/// Connects to the application, or creates the agent.
 async fn peer(
     shared: &Conversations,
     account: &str,
@@ -274,7 +274,7 @@ async fn stopped(notes: &mut mpsc::Receiver<ConversationInput>) {
     while !matches!(notes.recv().await, Some(ConversationInput::Stop) | None) {}
 }
 
-/// The initial settings of speech recognition.
+/// Returns the initial settings of speech recognition.
 fn listening(spec: &ConversationSpec) -> RecognitionSpec {
     let manner = spec.manner(&spec.hears);
     RecognitionSpec {
@@ -288,20 +288,20 @@ fn listening(spec: &ConversationSpec) -> RecognitionSpec {
     }
 }
 
-/// The language for the recogniser; `None` (any) for `multi`.
+/// Returns the language for the recogniser. `None` means any language; the code `multi` returns `None`.
 fn language(code: &str) -> Option<String> {
     (code != "multi").then(|| code.to_owned())
 }
 
-/// How a conversation ended.
+/// The way in which a conversation ended.
 enum End {
-    /// The call ended it.
+    /// The call ended the conversation.
     Stopped,
-    /// The application ended it, or its messages were invalid.
+    /// The application ended the conversation, or the application's messages were invalid (`malformed`).
     Over { status: ConversationStatus, malformed: bool },
 }
 
-/// The state of the task: connects the caller and the application.
+/// The state of the task that connects the caller and the application.
 struct ConversationTask<'a> {
     talk: TurnTaking,
     notes: ConversationLog<'a>,
@@ -309,23 +309,23 @@ struct ConversationTask<'a> {
     call: &'a dyn ConversationCall,
     account: Arc<str>,
     writer: media::StreamWriter,
-    /// The audio of pieces that wait for their turn, as octets.
+    /// The audio of the pieces that are not yet played, as octets.
     made: HashMap<u64, Bytes>,
     making: HashMap<u64, AbortHandle>,
     makers: JoinSet<(u64, Result<Arc<media::Audio>, AudioError>)>,
-    /// Number of times that the source was cleared. Older marks are ignored.
+    /// Number of times that the source was cleared. A mark from before the latest clear is ignored.
     cleared: u64,
     listening: RecognitionSpec,
     ears: Option<RecognitionSession>,
-    /// Detects a voice before the recogniser is sure. Only used if recognised words decide about interruptions.
+    /// Detects a voice before the recogniser detects one. Used only if recognised words decide about interruptions.
     onset: Option<Onset>,
 }
 
-/// Frames in a row with a possible voice after which playout pauses: 40 ms.
+/// Number of consecutive frames with a possible voice after which the playout pauses: 40 ms.
 const SOUNDS: u8 = 2;
 
-/// The level in dBFS above which a sound may be a voice. Callers are louder; noise and the agent's own echo mostly are
-/// not.
+/// Level in dBFS above which a sound may be a voice. Callers are louder than this level. Noise and the echo of the
+/// agent are mostly quieter.
 const LOUD: f32 = -35.0;
 
 /// Detects that the caller may have started to speak.
@@ -341,10 +341,10 @@ impl Default for Onset {
 }
 
 impl Onset {
-    /// Takes the next 20 ms. Returns `true` when the caller may have started to speak.
+    /// Takes the next 20 ms of audio. Returns `true` at the moment when the caller may have started to speak.
     fn push(&mut self, samples: &[i16]) -> bool {
         let activity = self.activity.handle_frame(samples);
-        // The detector needs some time to be sure of a voice. Until then, a loud sound counts as one.
+        // The detector needs some time until it reports a voice. Before that, a loud sound counts as a voice.
         let active = activity.active || (activity.sound && activity.level > LOUD);
         self.active = if active { self.active.saturating_add(1) } else { 0 };
         self.active == SOUNDS
@@ -367,7 +367,8 @@ impl ConversationTask<'_> {
         Ok(())
     }
 
-    /// Speech recognition has failed or is not available: tells the application and writes it to the log.
+    /// Handles a failure or the absence of speech recognition: reports the problem to the application and writes it to
+    /// the log.
     async fn hears_nothing(
         &mut self,
         peer: &mut ConversationBackend,
@@ -420,7 +421,7 @@ impl ConversationTask<'_> {
                     None => self.ears = None,
                 },
                 Some(made) = self.makers.join_next() => {
-                    // Aborted pieces were removed before.
+                    // Aborted pieces are no longer in `making`.
                     if let Ok((piece, made)) = made && self.making.remove(&piece).is_some() {
                         self.take(piece, made);
                     }
@@ -439,7 +440,7 @@ impl ConversationTask<'_> {
         }
     }
 
-    /// Performs the orders of `talk`.
+    /// Performs the outputs of `talk`.
     async fn obey(&mut self, peer: &mut ConversationBackend) -> Result<Option<End>, StreamFailure> {
         while let Some(order) = self.talk.poll_order() {
             match order {
@@ -451,7 +452,7 @@ impl ConversationTask<'_> {
                 TurnOutput::Put { piece } => {
                     let octets = self.made.get(&piece).cloned().unwrap_or_default();
                     if self.writer.audio(octets).is_err() {
-                        // The piece's mark comes back at once.
+                        // No audio of this piece is queued, so the mark of the piece returns at once.
                         let why = ConversationEvent::Problem(format!(
                             "audio longer than {} s is not played",
                             LONGEST.as_secs()
@@ -498,7 +499,7 @@ impl ConversationTask<'_> {
         Ok(None)
     }
 
-    /// Takes audio of the caller.
+    /// Passes audio of the caller to the recogniser and to the voice detector.
     fn hear(&mut self, samples: &[i16]) {
         if let Some(ears) = &self.ears {
             ears.hear(samples);
@@ -525,7 +526,7 @@ impl ConversationTask<'_> {
         self.notes.note(fact);
     }
 
-    /// Takes the audio of a piece, or the reason that there is none.
+    /// Stores the audio of a piece, or reports why the piece has no audio.
     fn take(&mut self, piece: u64, made: Result<Arc<media::Audio>, AudioError>) {
         let now = clock::now().instant;
         match made {
@@ -539,14 +540,14 @@ impl ConversationTask<'_> {
         }
     }
 
-    /// The piece to which this mark belongs, if it was written after the last clear.
+    /// Returns the piece of this mark. Returns `None` if the mark is from before the latest clear.
     fn piece(&self, mark: &str) -> Option<u64> {
         let (cleared, piece) = mark.split_once(':')?;
         (cleared.parse() == Ok(self.cleared)).then(|| piece.parse().ok())?
     }
 }
 
-/// The command that starts or stops a recording.
+/// Returns the command that starts (`on`) or stops a recording.
 fn record(on: bool) -> Command {
     match on {
         true => Command::StartRecording(RecordingSpec::whole(RecordingSource::Request, RecordingChannels::Dual)),
@@ -554,7 +555,7 @@ fn record(on: bool) -> Command {
     }
 }
 
-/// Waits for the next recognition result; pending for ever without a recogniser. Cancel-safe.
+/// Waits for the next recognition event. Without a recogniser, the future never completes. Cancel-safe.
 async fn hear(
     ears: &mut Option<RecognitionSession>,
 ) -> Option<Result<tandem_call::recognition::RecognitionEvent, RecogniseError>> {

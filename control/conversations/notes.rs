@@ -1,7 +1,8 @@
-//! The log lines of a conversation in its call's log: the words, the interruptions and the times of its turns.
+//! The log lines that a conversation writes to its call's log: the words, the interruptions, and the durations of the
+//! turns.
 //!
-//! The words are logged only there, and only if `speech.timeline_words` allows it. The server's own log has them at
-//! level `trace` only.
+//! The words are written only to the call's log, and only if `speech.timeline_words` allows this. The server's log
+//! contains the words only at level `trace`.
 
 use std::fmt::Write;
 
@@ -16,10 +17,10 @@ use tandem_speech::recognise::RecogniseError;
 use super::ConversationCall;
 use super::turn_taking::ConversationFact;
 
-/// Maximum number of lines of one conversation, so that a long one leaves room for the rest of its call. Later lines
-/// are only counted.
+/// Maximum number of lines of one conversation, so that the log has room for the rest of the call. Later lines are only
+/// counted.
 const MOST: u32 = 600;
-/// Maximum number of characters of a text in a line.
+/// Maximum number of characters of a text in a log line.
 const LONGEST: usize = 400;
 
 /// Writes the log lines of one conversation.
@@ -33,7 +34,7 @@ pub(super) struct ConversationLog<'a> {
 }
 
 impl<'a> ConversationLog<'a> {
-    /// `words`: whether texts are logged, instead of their lengths only.
+    /// Creates the log. `words` says whether the texts are logged, or only the lengths of the texts.
     pub(super) fn new(call: &'a dyn ConversationCall, leg: LegId, names: (String, String), words: bool) -> Self {
         Self { call, leg, names, words, lines: 0 }
     }
@@ -72,12 +73,12 @@ impl<'a> ConversationLog<'a> {
         self.push(format!("the caller's speech is not recognised: {why}"), Some(data));
     }
 
-    /// Logs the totals at the end.
+    /// Logs the totals of the conversation at its end.
     pub(super) fn end(&self, totals: Totals) {
         let mut text = format!("conversation {}: {totals}", self.names.0);
         if self.lines >= MOST {
             let left_out = self.lines - MOST + 1;
-            // Writing to a String cannot fail.
+            // This never fails, because the text goes into a `String`.
             let _ = write!(text, "; {left_out} lines were not logged");
         }
         let ms = |time: std::time::Duration| time.as_millis() as u64;
@@ -95,7 +96,7 @@ impl<'a> ConversationLog<'a> {
     }
 }
 
-/// A fact as text and as JSON.
+/// Converts a fact to text and to JSON.
 fn line(fact: &ConversationFact, words: bool) -> (String, Value) {
     let quoted = |text: &str| match words {
         true => format!("{:?}", shortened(text)),

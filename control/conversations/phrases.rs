@@ -1,24 +1,24 @@
-//! Cuts text that arrives in pieces where a voice may start to speak it: after sentences, and in long sentences after
-//! clauses. Pure.
+//! Splits text that arrives in pieces into phrases, so that a voice can start early. A phrase ends after a sentence,
+//! and in a long sentence after a clause. Pure.
 
-/// Minimum length of a phrase in characters, so that `Dr. ` or `1. ` is not one.
+/// Minimum length of a phrase in characters, so that `Dr. ` or `1. ` does not count as a phrase.
 const SHORTEST: usize = 8;
-/// Length in characters from which a phrase may end after a clause.
+/// Minimum length in characters of a phrase that ends after a clause.
 const LONG: usize = 60;
-/// Length in characters from which a phrase may end at any space.
+/// Minimum length in characters of a phrase that ends at an arbitrary space.
 const LONGEST: usize = 400;
-/// Maximum length of markup that is kept in one phrase, in characters.
+/// Maximum length in characters of markup that stays in one phrase.
 const LONGEST_MARKUP: usize = 4_000;
 
-/// Text that is not spoken yet. Bounded by `LONGEST_MARKUP` characters and one piece.
+/// The text that is not spoken yet. Its length is at most `LONGEST_MARKUP` characters plus one piece.
 #[derive(Debug, Default)]
 pub(super) struct Phrases {
     pending: String,
 }
 
 impl Phrases {
-    /// Takes a piece and returns the phrases that are complete. Together with [`Self::rest`], they are exactly the
-    /// whole text.
+    /// Takes a piece of text. Returns the complete phrases. All returned phrases and the result of [`Self::rest`]
+    /// together are exactly the whole text.
     pub(super) fn push(&mut self, piece: &str) -> Vec<String> {
         self.pending.push_str(piece);
         let mut phrases = Vec::new();
@@ -29,14 +29,14 @@ impl Phrases {
         phrases
     }
 
-    /// Returns the rest once no piece follows.
+    /// Returns the remaining text after the last piece.
     pub(super) fn rest(&mut self) -> Option<String> {
         let rest = std::mem::take(&mut self.pending);
         (!rest.is_empty()).then_some(rest)
     }
 }
 
-/// The end of the first phrase, as an offset in octets, after the space that follows it.
+/// Returns the end of the first phrase, as an offset in octets. The space after the phrase belongs to the phrase.
 fn boundary(text: &str) -> Option<usize> {
     let mut markup = Markup::default();
     let (mut space, mut before) = (None, ' ');
@@ -51,7 +51,7 @@ fn boundary(text: &str) -> Option<usize> {
             }
             space = Some(at + character.len_utf8());
         }
-        // Scripts with these marks have no spaces.
+        // Scripts that use these punctuation marks have no spaces.
         if matches!(character, '。' | '！' | '？') && !open {
             return Some(at + character.len_utf8());
         }
@@ -65,10 +65,10 @@ fn boundary(text: &str) -> Option<usize> {
     None
 }
 
-/// Tracks whether text is inside a tag or an element of SSML.
+/// Tracks whether the text is inside a tag or an SSML element.
 #[derive(Default)]
 struct Markup {
-    /// The first and the last character so far of the tag that is being read.
+    /// The first character and the latest character of the tag that is being read.
     tag: Option<(char, char)>,
     depth: u32,
 }
@@ -78,7 +78,7 @@ impl Markup {
         match (self.tag, character) {
             (None, '<') => self.tag = Some(('<', '<')),
             (Some(('<', _)), first) if first.is_alphabetic() || first == '/' => self.tag = Some((first, first)),
-            // A less-than sign, not a tag.
+            // The text is a less-than sign and not a tag.
             (Some(('<', _)), _) => self.tag = None,
             (Some((first, last)), '>') => {
                 self.tag = None;

@@ -1,5 +1,5 @@
-//! A conversation with a realtime model: sends the caller's audio to the model's WebSocket, and the model's audio to
-//! the caller.
+//! A conversation with a realtime model. The task sends the caller's audio to the model's WebSocket, and plays the
+//! model's audio to the caller.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -27,9 +27,10 @@ use super::{
     sleep_until,
 };
 
-/// Maximum number of WebSockets of one conversation; a lost one is reopened until then.
+/// Maximum number of WebSockets in one conversation. A lost WebSocket is replaced until this number is reached.
 const MOST_SOCKETS: u32 = 3;
-/// Samples of 20 ms at 8,000 Hz, at 24,000 Hz, and at 48,000 Hz between them.
+/// Number of samples in 20 ms at 8,000 Hz (`NARROW`), at 24,000 Hz (`WIDE`), and at the intermediate rate of 48,000 Hz
+/// (`BETWEEN`).
 const NARROW: usize = 160;
 const WIDE: usize = 480;
 const BETWEEN: usize = 960;
@@ -43,7 +44,7 @@ pub(super) struct New {
     pub(super) client: Client,
 }
 
-/// Runs a conversation until either side ends it.
+/// Runs a conversation until one side ends it.
 pub(super) async fn run(
     shared: &Conversations,
     call: &dyn ConversationCall,
@@ -88,7 +89,7 @@ pub(super) async fn run(
                     let queued = talk.queued();
                     talk.dialogue.key(clock::now().instant, queued, key);
                 }
-                // Not needed: the amount of waiting audio is known.
+                // Marks are not needed, because the amount of waiting audio is known.
                 Some(ConversationInput::Mark(_)) => {}
                 Some(ConversationInput::Stop) | None => break ConversationStatus::Completed,
             },
@@ -105,7 +106,7 @@ pub(super) async fn run(
     status
 }
 
-/// Waits for the model's next message; pending for ever without a WebSocket. Cancel-safe.
+/// Waits for the next message of the model. Without a WebSocket, the future never completes. Cancel-safe.
 async fn hear(socket: &mut Option<Socket>) -> SocketMessage {
     match socket {
         Some(socket) => socket.next().await,
@@ -123,7 +124,7 @@ struct RealtimeTask<'a> {
     config: Arc<AgentConfig>,
     socket: Option<Socket>,
     sockets: u32,
-    /// The tap's sink, until the session is ready.
+    /// The sink of the tap. `None` after the session has become ready.
     sink: Option<media::TapSink>,
     writer: Option<media::StreamWriter>,
     running: JoinSet<(String, Result<String, String>)>,
@@ -132,7 +133,7 @@ struct RealtimeTask<'a> {
 }
 
 impl RealtimeTask<'_> {
-    /// Opens a WebSocket and starts a session on it.
+    /// Opens a WebSocket and starts a session over this WebSocket.
     async fn open(&mut self) {
         let model = &self.config.model;
         self.sockets += 1;
@@ -149,7 +150,7 @@ impl RealtimeTask<'_> {
         }
     }
 
-    /// The model is lost for good.
+    /// Handles the permanent loss of the model.
     fn lost(&mut self, why: &str) {
         self.socket = None;
         let data = serde_json::json!({ "event": "model_failed", "why": why });
@@ -192,7 +193,7 @@ impl RealtimeTask<'_> {
         }
     }
 
-    /// The session is ready: connects it to the leg's audio.
+    /// Connects the session to the leg's audio when the session becomes ready.
     fn ready(&mut self) {
         let Some(sink) = self.sink.take() else { return };
         let codec = match self.dialogue.format() {
@@ -204,7 +205,7 @@ impl RealtimeTask<'_> {
         self.post(ConversationUpdate::Ready { sink, source });
     }
 
-    /// Takes 20 ms of the caller's audio.
+    /// Handles 20 ms of the caller's audio.
     async fn listen(&mut self, samples: &[i16]) {
         if self.onset.push(samples) {
             let queued = self.queued();
@@ -226,7 +227,7 @@ impl RealtimeTask<'_> {
         }
     }
 
-    /// Converts samples to 24,000 Hz: resamples them to 48,000 Hz and drops every second one.
+    /// Converts samples to 24,000 Hz: resamples them to 48,000 Hz and drops every second sample.
     fn wide(&mut self, samples: &[i16]) -> Vec<u8> {
         let mut between = [0; BETWEEN];
         let mut octets = Vec::with_capacity(2 * WIDE);
@@ -238,7 +239,7 @@ impl RealtimeTask<'_> {
         octets
     }
 
-    /// Performs the actions of the dialogue. Returns a status when the conversation is over.
+    /// Performs the actions of the dialogue. Returns a status if the conversation is over.
     async fn perform(&mut self) -> Option<ConversationStatus> {
         while let Some(act) = self.dialogue.poll_output() {
             match act {
@@ -291,7 +292,7 @@ impl RealtimeTask<'_> {
         None
     }
 
-    /// Audio of an answer is being played; notes the turn if it is the first.
+    /// Handles the playout of a response. The first audio of a response completes the turn, which is then logged.
     fn answered(&mut self, now: Instant) {
         if let Some(turn) = self.turns.spoke_at_last(now) {
             self.shared.timings.took(Timing::TurnAudio, turn.audio);
@@ -300,7 +301,7 @@ impl RealtimeTask<'_> {
     }
 
     fn post(&self, update: ConversationUpdate) {
-        // If the call is over, it has stopped this conversation.
+        // An error is ignored. If the call has ended, the call has stopped this conversation.
         let _ = self.call.report(update);
     }
 }

@@ -1,12 +1,12 @@
-//! The course of a conversation: who speaks, what the caller hears, and what interrupts it. Pure.
+//! The course of a conversation: who speaks, what the caller hears, and which inputs interrupt the agent. Pure.
 //!
 //! ```text
 //!   application ──Ask──► phrases ──► queue ──Make──► made ──Put──► playout ──► reached (its mark came back)
 //!   caller ──digits, voice, words──► Tell; and, if the rules allow an interruption, Clear: the whole queue is dropped
 //! ```
 //!
-//! Pieces in the media session's buffer cannot be removed one by one. Therefore few pieces are put there in advance,
-//! and only pieces that would be removed together.
+//! A single piece cannot be removed from the buffer of the media session. So only a few pieces are put into the buffer
+//! in advance, and only pieces that would be removed together.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -22,23 +22,25 @@ use tandem_speech::recognise::PAUSE;
 
 use super::phrases::{Phrases, is_markup};
 
-/// Maximum number of waiting pieces. Further pieces are dropped, and the application gets an error.
+/// Maximum number of waiting pieces. Further pieces are dropped, and the application receives an error.
 const MOST_PIECES: usize = 512;
-/// Maximum length of the waiting text in octets. Further pieces are dropped, and the application gets an error.
+/// Maximum length of the waiting text in octets. Further pieces are dropped, and the application receives an error.
 const MOST_TEXT: usize = 64 * 1024;
-/// Maximum number of pieces whose audio is made at the same time.
+/// Maximum number of pieces whose audio is prepared at the same time.
 const MAKING: usize = 2;
-/// Amount of finished audio from which no more is made: a second of audio takes as much memory as a page of text.
+/// Duration of finished audio at which no more audio is prepared. One second of audio takes as much memory as one page
+/// of text.
 const ENOUGH: Duration = Duration::from_secs(20);
-/// Maximum number of pieces that are put into the buffer behind the one that plays.
+/// Maximum number of pieces that wait in the buffer behind the current piece.
 const AHEAD: usize = 2;
-/// Duration of a voice that counts as an interruption, if words decide and none are known yet.
+/// Duration after which a voice counts as an interruption, if words decide about interruptions and no words are
+/// recognised yet.
 const LONG_VOICE: Duration = Duration::from_millis(700);
-/// Time after a pause of the caller at which paused playout resumes, if no words are known.
+/// Time after a pause of the caller at which paused playout resumes, if no words are recognised.
 const NO_WORDS: Duration = Duration::from_millis(600);
 /// Time after a sound at which paused playout resumes, if no voice was detected.
 const NO_VOICE: Duration = Duration::from_millis(200);
-/// Invalid messages in a row after which the conversation ends.
+/// Number of consecutive invalid messages after which the conversation ends.
 const MOST_MALFORMED: u32 = 10;
 
 /// The state of one conversation.
@@ -48,26 +50,27 @@ pub(super) struct TurnTaking {
     speaks: String,
     hears: String,
     phrases: Phrases,
-    /// The interruption rules and the language of the reply that is being written.
+    /// The interruption rules and the language of the reply that the application is currently sending.
     writing: Option<Writing>,
     queue: VecDeque<Piece>,
-    /// Whether the last piece was dropped for lack of room. Then the application has got the error already.
+    /// Whether the last piece was dropped because the queue was full. In this case the application has already received
+    /// the error.
     full: bool,
     next_piece: u64,
     next_reply: u64,
-    /// The heard part of the reply that is being played.
+    /// The part of the current reply that the caller has heard.
     said: Option<Said>,
     agent_speaks: bool,
     caller_speaks: bool,
     /// The time at which the caller's voice counts as an interruption.
     interrupts_at: Option<Instant>,
-    /// If words decide about interruptions: the time at which playout was paused.
+    /// The time at which playout was paused. Used only if words decide about interruptions.
     stopped_at: Option<Instant>,
-    /// The time at which paused playout resumes if nothing prevents it.
+    /// The time at which paused playout resumes, if nothing changes.
     resumes_at: Option<Instant>,
-    /// No further pieces are played for now.
+    /// Whether no further pieces may be played at present.
     held_back: bool,
-    /// How the conversation ends once everything has been played.
+    /// The way in which the conversation ends after all audio is played.
     parting: Option<ConversationEnd>,
     malformed: u32,
     over: bool,
@@ -75,14 +78,14 @@ pub(super) struct TurnTaking {
     orders: VecDeque<TurnOutput>,
 }
 
-/// An action for the shell.
+/// An action that the shell performs.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) enum TurnOutput {
-    /// Make the audio of a piece. [`TurnTaking::made`] takes the result.
+    /// Prepare the audio of a piece. [`TurnTaking::made`] takes the result.
     Make {
         /// The id of the piece.
         piece: u64,
-        /// The source of its audio.
+        /// The source of the audio.
         source: AudioSource,
     },
     /// Append the audio of a piece to playout, with a mark behind it.
@@ -90,12 +93,12 @@ pub(super) enum TurnOutput {
         /// The id of the piece.
         piece: u64,
     },
-    /// Drop the audio of a piece, or do not make it.
+    /// Drop the audio of a piece, or abort its preparation.
     Forget {
         /// The id of the piece.
         piece: u64,
     },
-    /// Drop the audio that was put and not played yet. Its marks no longer count.
+    /// Drop the audio that is in the buffer and not played yet. The marks of this audio become invalid.
     Clear,
     /// Pause playout.
     Pause,
@@ -103,9 +106,9 @@ pub(super) enum TurnOutput {
     Resume,
     /// Send these DTMF digits.
     Press(String),
-    /// Send the application this event.
+    /// Send this event to the application.
     Tell(ConversationEvent),
-    /// Log a fact.
+    /// Write this fact to the log.
     Note(ConversationFact),
     /// Recognise this language from now on.
     Listen(String),
@@ -113,7 +116,7 @@ pub(super) enum TurnOutput {
     Part(ConversationEnd),
     /// End the conversation.
     Over {
-        /// The status for the leg.
+        /// The status that the leg receives.
         status: ConversationStatus,
         /// Whether the reason is that the application's messages are invalid.
         malformed: bool,
@@ -127,8 +130,8 @@ pub(super) enum ConversationFact {
     Heard {
         /// The recognised words.
         text: String,
-        /// Whether the words were reported to the application. They are not reported during a reply that speech may not
-        /// interrupt, or if they only show agreement.
+        /// Whether the words were reported to the application. The words are not reported during a reply that speech
+        /// must not interrupt, or if they only show agreement.
         told: bool,
     },
     /// The part of a finished reply that the caller heard.
@@ -143,14 +146,14 @@ pub(super) enum ConversationFact {
         by: &'static str,
         /// Time for which the reply had been played.
         after: Duration,
-        /// The part of it that was heard.
+        /// The part of the reply that the caller heard.
         heard: String,
     },
-    /// Playout of a reply to the caller started.
+    /// The playout of a reply to the caller started.
     Turn(Turn),
 }
 
-/// The application's reply that is being written.
+/// The reply that the application is currently sending.
 #[derive(Debug, Clone)]
 struct Writing {
     reply: u64,
@@ -172,9 +175,9 @@ struct Piece {
 
 #[derive(Debug)]
 enum What {
-    /// Text, and the language in which it is spoken.
+    /// The text, and the language of its speech.
     Text(String, String),
-    /// The URL of a file, and how often it is still to be played.
+    /// The URL of a file, and the number of times that the file is still to be played.
     File(String, u32),
     /// DTMF digits.
     Keys(String),
@@ -185,18 +188,18 @@ enum State {
     Waiting,
     Making,
     Made(Duration),
-    /// In the media session's buffer.
+    /// The piece is in the buffer of the media session. The duration is the length of its audio.
     Put(Duration),
 }
 
-/// The heard part of a reply.
+/// The part of a reply that the caller has heard.
 #[derive(Debug)]
 struct Said {
     reply: u64,
-    /// The text of its pieces that were heard completely.
+    /// The text of the pieces that the caller heard completely.
     text: String,
     began: Instant,
-    /// When the piece that now plays started.
+    /// The time at which the current piece started to play.
     piece_began: Instant,
 }
 
@@ -227,28 +230,28 @@ impl TurnTaking {
         }
     }
 
-    /// The recogniser's hints (likely phrases) and its model for a language.
+    /// Returns the recogniser's hints (likely phrases) and the recogniser's model for a language.
     pub(super) fn ears_for(&self, language: &str) -> (Vec<String>, Option<String>) {
         let manner = self.spec.manner(language);
         (manner.hints.clone(), manner.model.clone())
     }
 
-    /// The next order.
+    /// Returns the next action.
     pub(super) fn poll_order(&mut self) -> Option<TurnOutput> {
         self.orders.pop_front()
     }
 
-    /// The time at which [`Self::handle_timeout`] is due.
+    /// Returns the time at which [`Self::handle_timeout`] is due.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         self.interrupts_at.into_iter().chain(self.resumes_at).min()
     }
 
-    /// The totals of the turns so far.
+    /// Returns the totals of the turns so far.
     pub(super) fn totals(&self) -> Totals {
         self.turns.totals()
     }
 
-    /// The application is connected: says the greeting.
+    /// Says the greeting when the application is connected.
     pub(super) fn begin(&mut self, now: Instant) {
         if let Some(greeting) = self.spec.greeting.clone() {
             let cutting = InterruptPolicy { by: Some(self.spec.greeting_cut_by), preemptible: None };
@@ -256,7 +259,7 @@ impl TurnTaking {
         }
     }
 
-    /// Takes a request of the application.
+    /// Handles a request of the application.
     pub(super) fn ask(&mut self, now: Instant, ask: ConversationCommand) {
         self.malformed = 0;
         match ask {
@@ -300,7 +303,7 @@ impl TurnTaking {
         self.go_on(now);
     }
 
-    /// Takes an invalid message of the application, with the error text for it.
+    /// Handles an invalid message of the application. `why` is the error text for the application.
     pub(super) fn malformed(&mut self, why: String) {
         self.tell(ConversationEvent::Problem(why));
         self.malformed += 1;
@@ -310,7 +313,7 @@ impl TurnTaking {
         }
     }
 
-    /// Takes the length of a piece's audio, or the reason that there is no audio.
+    /// Takes the duration of a piece's audio, or the reason why there is no audio.
     pub(super) fn made(&mut self, now: Instant, id: u64, made: Result<Duration, String>) {
         let Some(index) = self.queue.iter().position(|piece| piece.id == id) else { return };
         match made {
@@ -329,7 +332,7 @@ impl TurnTaking {
         self.go_on(now);
     }
 
-    /// Playout has reached the mark behind a piece.
+    /// Handles the arrival of the playout at the mark behind a piece.
     pub(super) fn reached(&mut self, now: Instant, id: u64) {
         let Some(front) = self.queue.front_mut() else { return };
         let State::Put(length) = front.state else { return };
@@ -350,7 +353,7 @@ impl TurnTaking {
         self.go_on(now);
     }
 
-    /// The first piece was played to its end.
+    /// Handles the end of the first piece in the queue, which the caller has heard completely.
     fn heard_whole(&mut self, reply: u64) {
         let Some(piece) = self.queue.pop_front() else { return };
         self.orders.push_back(TurnOutput::Forget { piece: piece.id });
@@ -367,7 +370,7 @@ impl TurnTaking {
         self.settle_said();
     }
 
-    /// Logs what was heard of a reply, once no more of it follows.
+    /// Logs the heard part of a reply if no other piece of this reply follows.
     fn settle_said(&mut self) {
         let Some(said) = &mut self.said else { return };
         let goes_on = self.queue.iter().any(|piece| piece.reply == said.reply)
@@ -378,7 +381,7 @@ impl TurnTaking {
         }
     }
 
-    /// Takes a DTMF digit of the caller.
+    /// Handles a DTMF digit from the caller.
     pub(super) fn key(&mut self, now: Instant, key: char) {
         if !self.spec.keys {
             return;
@@ -392,7 +395,7 @@ impl TurnTaking {
         self.tell(ConversationEvent::Key(key));
     }
 
-    /// A sound may be the caller's voice, before the recogniser is sure.
+    /// Handles a sound that may be the caller's voice, before the recogniser has detected a voice.
     pub(super) fn sounds(&mut self, now: Instant) {
         if self.spec.words_decide && !self.caller_speaks && self.cut_by().is_some_and(|by| by.speech) {
             self.stop(now);
@@ -400,7 +403,7 @@ impl TurnTaking {
         }
     }
 
-    /// Takes an event of the recogniser.
+    /// Handles an event of the recogniser.
     pub(super) fn heard(&mut self, now: Instant, heard: RecognitionEvent) {
         match heard {
             RecognitionEvent::Began => {
@@ -438,7 +441,7 @@ impl TurnTaking {
         }
     }
 
-    /// Pauses playout until words decide.
+    /// Pauses the playout until recognised words decide about the interruption.
     fn stop(&mut self, now: Instant) {
         if self.stopped_at.is_none() {
             self.stopped_at = Some(now);
@@ -459,7 +462,8 @@ impl TurnTaking {
         self.go_on(now);
     }
 
-    /// Whether words spoken during playout are no reason to stop it: they show agreement, or are an echo of the reply.
+    /// Whether the playout continues although the caller spoke these words. Such words only show agreement, or they are
+    /// an echo of the reply.
     fn lets_go_on(&self, text: &str) -> bool {
         let says = self.queue.iter().take(AHEAD + 1).filter_map(|piece| match &piece.what {
             What::Text(text, _) => Some(text.as_str()),
@@ -471,7 +475,7 @@ impl TurnTaking {
     fn prompt(&mut self, now: Instant, text: String, language: Option<String>, last: bool) {
         if text.trim().is_empty() {
             if self.spec.words_decide && last {
-                // No words were recognised: it was a noise.
+                // The recogniser found no words, so the sound was a noise.
                 if !self.caller_speaks {
                     self.resume(now);
                 }
@@ -517,7 +521,7 @@ impl TurnTaking {
         }
     }
 
-    /// Returns the time that a voice must last to be an interruption.
+    /// Returns the duration after which a voice counts as an interruption.
     fn patience(&self) -> Duration {
         if self.spec.words_decide {
             return LONG_VOICE;
@@ -529,7 +533,7 @@ impl TurnTaking {
         })
     }
 
-    /// The inputs that may interrupt the piece that now plays; `None` if nothing plays.
+    /// Returns the inputs that may interrupt the current piece. Returns `None` if no piece plays.
     fn cut_by(&self) -> Option<Inputs> {
         self.queue.front().filter(|piece| matches!(piece.state, State::Put(_))).map(|piece| piece.by)
     }
@@ -557,7 +561,7 @@ impl TurnTaking {
             Some(writing) if (writing.by, writing.preemptible) == (by, preemptible) && writing.language == language => {
             }
             writing => {
-                // The text so far becomes a phrase of its own, of the same reply.
+                // The text so far becomes a separate phrase of the same reply.
                 let reply = writing.as_ref().map(|writing| writing.reply);
                 if reply.is_some() {
                     self.finish_phrase();
@@ -582,7 +586,7 @@ impl TurnTaking {
         }
     }
 
-    /// Completes the reply.
+    /// Ends the reply that the application has sent.
     fn finish_writing(&mut self) {
         self.finish_phrase();
         self.writing = None;
@@ -598,7 +602,8 @@ impl TurnTaking {
     fn enqueue(&mut self, reply: u64, what: What, by: Inputs, preemptible: bool) {
         let waiting: usize = self.queue.iter().map(|piece| piece.what.octets()).sum();
         if self.queue.len() >= MOST_PIECES || waiting + what.octets() > MOST_TEXT {
-            // Reported once until there is room again, because thousands of pieces may be dropped.
+            // Thousands of pieces may be dropped. So the error is reported once, and again only after the queue had
+            // room.
             if !std::mem::replace(&mut self.full, true) {
                 self.tell(ConversationEvent::Problem(
                     "too much text waits to be spoken: this text and what follows are dropped until there is room"
@@ -613,10 +618,10 @@ impl TurnTaking {
         self.queue.push_back(Piece { id, reply, what, by, preemptible, state: State::Waiting });
     }
 
-    /// A new reply starts: drops preemptible pieces.
+    /// Drops the preemptible pieces when a new reply starts.
     fn preempt(&mut self, now: Instant) {
         if self.queue.front().is_some_and(|piece| piece.preemptible && matches!(piece.state, State::Put(_))) {
-            // All pieces in the buffer have the same setting.
+            // All pieces in the buffer have the same value of `preemptible`.
             let fragment = self.fragment(now);
             self.played(&fragment);
             if let Some(said) = &mut self.said {
@@ -632,7 +637,7 @@ impl TurnTaking {
         self.fall_silent_if_done();
     }
 
-    /// The caller interrupts: drops everything that waits.
+    /// Handles an interruption by the caller: drops all pieces in the queue.
     fn interrupt(&mut self, now: Instant, by: &'static str) {
         let fragment = self.fragment(now);
         let (mut heard, after) = self
@@ -658,7 +663,7 @@ impl TurnTaking {
         self.fall_silent_if_done();
     }
 
-    /// Drops what is not in the buffer yet.
+    /// Drops the pieces that are not in the buffer yet.
     fn withdraw(&mut self) {
         let (kept, cut): (VecDeque<_>, _) =
             std::mem::take(&mut self.queue).into_iter().partition(|piece| matches!(piece.state, State::Put(_)));
@@ -670,7 +675,8 @@ impl TurnTaking {
         self.settle_said();
     }
 
-    /// The heard part of the text that now plays: in proportion to the elapsed time, cut to the last whole word.
+    /// Returns the heard part of the text that now plays. The length of this part is proportional to the elapsed time.
+    /// The part ends at a word boundary.
     fn fragment(&self, now: Instant) -> String {
         let Some((piece, said)) = self.queue.front().zip(self.said.as_ref()) else { return String::new() };
         let (What::Text(text, _), State::Put(length)) = (&piece.what, piece.state) else { return String::new() };
@@ -690,7 +696,7 @@ impl TurnTaking {
         self.orders.extend(pieces.into_iter().map(|piece| TurnOutput::Forget { piece: piece.id }));
     }
 
-    /// Makes and plays the next pieces.
+    /// Prepares and plays the next pieces.
     fn go_on(&mut self, now: Instant) {
         self.make();
         self.put(now);
@@ -726,7 +732,7 @@ impl TurnTaking {
 
     fn put(&mut self, now: Instant) {
         loop {
-            // The agent does not start to speak while the caller speaks, if words decide.
+            // If words decide about interruptions, the agent does not start to speak while the caller speaks.
             let caller_first = self.spec.words_decide && self.caller_speaks && !self.agent_speaks;
             if self.held_back || caller_first {
                 return;
@@ -740,7 +746,7 @@ impl TurnTaking {
                     return;
                 }
                 let digits = digits.clone();
-                // Audio that is put after the digits waits for their end by itself.
+                // Audio that is put into the buffer after the digits waits by itself until the digits end.
                 self.orders.push_back(TurnOutput::Press(digits.clone()));
                 self.played(&digits);
                 self.queue.pop_front();
@@ -759,7 +765,7 @@ impl TurnTaking {
         }
     }
 
-    /// A piece of this reply now starts to play.
+    /// Handles the start of a piece of this reply.
     fn begins(&mut self, now: Instant, reply: u64) {
         match &mut self.said {
             Some(said) if said.reply == reply => said.piece_began = now,
@@ -782,7 +788,7 @@ impl TurnTaking {
         {
             self.orders.push_back(TurnOutput::Part(parting));
         }
-        // The next piece that plays may belong to another reply.
+        // The piece that plays next may belong to another reply.
         if let (Some(said), Some(front)) = (&mut self.said, self.queue.front())
             && matches!(front.state, State::Put(_))
             && said.reply != front.reply
@@ -793,7 +799,7 @@ impl TurnTaking {
         }
     }
 
-    /// Playout of a reply starts.
+    /// Handles the start of a reply's playout.
     fn first_audio(&mut self, now: Instant, reply: u64) {
         if let Some(turn) = self.turns.spoke(now, reply) {
             self.note(ConversationFact::Turn(turn));

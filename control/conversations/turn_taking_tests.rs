@@ -34,7 +34,7 @@ struct Stage {
     talk: TurnTaking,
     now: Instant,
     told: Vec<ConversationEvent>,
-    /// The texts that were put and neither reached nor cleared.
+    /// The texts in the buffer: neither played completely nor cleared.
     put: VecDeque<(u64, String)>,
     sources: Vec<(u64, AudioSource)>,
     pressed: Vec<String>,
@@ -71,7 +71,7 @@ impl Stage {
         stage
     }
 
-    /// Performs all orders; audio is made at once.
+    /// Performs all actions. Audio is ready at once.
     fn obey(&mut self) {
         while let Some(order) = self.talk.poll_order() {
             match order {
@@ -120,7 +120,7 @@ impl Stage {
         self.obey();
     }
 
-    /// The caller says `text`, and it is recognised at once.
+    /// Simulates that the caller says `text` and that the words are recognised at once.
     fn caller_says(&mut self, text: &str) {
         self.hears(RecognitionEvent::Began);
         self.hears(RecognitionEvent::Paused);
@@ -133,7 +133,7 @@ impl Stage {
         self.obey();
     }
 
-    /// The piece that plays ends; returns its text.
+    /// Simulates the end of the current piece. Returns the text of this piece.
     fn is_heard(&mut self) -> String {
         let (piece, text) = self.put.pop_front().unwrap();
         self.now += WORD * u32::try_from(text.split_whitespace().count()).unwrap();
@@ -315,7 +315,7 @@ fn what_may_not_be_cut_short_is_not_and_the_caller_is_reported_only_where_asked_
     assert_eq!((stage.told(), stage.clears), (vec![prompt("no")], 0));
     stage.key('1');
     assert_eq!(stage.clears, 1);
-    // A single message may have its own rule.
+    // A single message may have an interruption rule of its own.
     stage.ask(say("Not this one.", true, InterruptPolicy { by: Some(Inputs::NONE), preemptible: None }));
     stage.key('1');
     assert_eq!(stage.clears, 1);
@@ -359,7 +359,7 @@ fn what_is_preemptible_gives_way_to_what_comes_next() {
     stage.say("Here it is.", true);
     assert_eq!((stage.clears, stage.put.len()), (1, 1));
     assert_eq!(stage.told(), [ConversationEvent::Played("Still looking".to_owned())], "no interruption is told");
-    // A preemptible reply does not interrupt another one.
+    // A preemptible reply does not interrupt another reply.
     stage.ask(say("And another one.", true, giving_way));
     assert_eq!((stage.clears, stage.put.len()), (1, 1), "nor is it put where it could not be taken back");
     assert_eq!(stage.is_heard(), "Here it is.");
@@ -488,11 +488,11 @@ fn an_application_far_ahead_is_told_so_and_costs_no_more() {
     let problems =
         |stage: &mut Stage| stage.told().iter().filter(|told| matches!(told, ConversationEvent::Problem(_))).count();
     assert_eq!(problems(&mut stage), 1, "once, not for each");
-    // Three sentences are put, and only enough audio for a while is made in advance.
+    // Three sentences are in the buffer, and only a limited amount of audio is prepared in advance.
     let sentence = WORD * 8;
     let made = |stage: &Stage| sentence * u32::try_from(stage.sources.len()).unwrap();
     assert!(made(&stage) <= ENOUGH + 5 * sentence, "{:?}", made(&stage));
-    // A played sentence makes room for another one, and for another warning.
+    // After a sentence has been played, there is room for another sentence, and for another warning.
     let before = stage.sources.len();
     (0..20).for_each(|_| drop(stage.is_heard()));
     assert!(stage.sources.len() >= before + 20);
@@ -502,7 +502,7 @@ fn an_application_far_ahead_is_told_so_and_costs_no_more() {
     assert_eq!(problems(&mut stage), 1);
 }
 
-/// A conversation in which words decide, with one reply of ten words of which three are played.
+/// Returns a conversation in which words decide. Its reply has ten words, of which three are played.
 fn half_said() -> Stage {
     let mut stage = Stage::new(ConversationSpec { words_decide: true, tells_speakers: true, ..spec() });
     stage.say("One two three four five six seven eight nine ten.", true);

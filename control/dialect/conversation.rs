@@ -1,4 +1,4 @@
-//! Conversations in a provider's wire format: an application receives and sends text over a WebSocket.
+//! Conversations in the wire format of a provider. An application receives and sends text over a WebSocket.
 
 use std::time::Duration;
 
@@ -6,90 +6,90 @@ use jiff::Timestamp;
 use tandem_call::conversation::Inputs;
 use tandem_call::program::instruction::Program;
 
-/// Encoder and decoder of one conversation's messages. Pure.
+/// Encoder and decoder for the messages of one conversation. Pure.
 pub trait ConversationWire: Send {
-    /// Signed headers of the handshake, in addition to the WebSocket's own.
+    /// Returns the signed headers of the handshake, in addition to the WebSocket headers.
     fn handshake(&self) -> Vec<(String, String)>;
-    /// The first message. It is sent as soon as the socket is open.
+    /// Returns the first message, which is sent when the socket is open.
     fn setup(&self) -> String;
-    /// The message that reports an event to the application.
+    /// Returns the message that reports an event to the application.
     fn told(&self, told: &ConversationEvent, now: Timestamp) -> String;
     /// Parses one message of the application.
     ///
     /// # Errors
-    /// The text to send to the application when its message is invalid.
+    /// If the message is invalid, returns the text to send to the application.
     fn decode(&self, text: &str) -> Result<ConversationCommand, String>;
-    /// The text to send to the application when it sent a binary message.
+    /// Returns the text to send to the application after a binary message.
     fn binary(&self) -> String;
-    /// The close code (RFC 6455 §7.4) and reason after too many invalid messages in a row.
+    /// Returns the close code (RFC 6455 §7.4) and the reason, after too many consecutive invalid messages.
     fn malformed(&self) -> (u16, &'static str);
-    /// The close code and reason in all other cases.
+    /// Returns the close code and the reason for a close that invalid messages did not cause.
     fn farewell(&self) -> (u16, &'static str);
 }
 
 /// An event that is reported to the application.
 #[derive(Clone, PartialEq, Debug)]
 pub enum ConversationEvent {
-    /// The caller said this.
+    /// The caller said these words.
     Prompt {
         /// The recognised words.
         text: String,
         /// The language of the words.
         language: String,
-        /// Whether the result is final: the words will not change again.
+        /// Whether the result is final. A final result does not change any more.
         last: bool,
     },
     /// The caller pressed this digit.
     Key(char),
     /// The caller interrupted the application's speech.
     Interrupted {
-        /// The part of the text that was heard, as the application wrote it.
+        /// The part of the text that the caller heard, exactly as the application wrote it.
         heard: String,
         /// Time from the start of the speech to the interruption.
         after: Duration,
     },
-    /// Playout of the application's speech started (`true`) or stopped (`false`).
+    /// The playout of the application's speech started (`true`) or stopped (`false`).
     AgentSpeaking(bool),
-    /// The caller started (`true`) or stopped (`false`) speaking.
+    /// The caller started to speak (`true`) or stopped (`false`).
     CallerSpeaking(bool),
     /// This text has been played to the caller.
     Played(String),
-    /// Something failed. Holds the reason.
+    /// An operation failed. The text is the reason.
     Problem(String),
-    /// Speech recognition stopped, or never started. Holds the reason.
+    /// Speech recognition stopped or did not start. The text is the reason.
     Deaf(String),
 }
 
 /// A request of the application.
 #[derive(Clone, PartialEq, Debug)]
 pub enum ConversationCommand {
-    /// Speak a piece of text. A sentence arrives in many such pieces.
+    /// Speak a piece of text. An application sends a sentence in many such pieces.
     Say {
-        /// The piece as the application wrote it. Pieces are concatenated without a separator.
+        /// The piece exactly as the application wrote it. Pieces are concatenated without a separator.
         token: String,
-        /// Whether this is the reply's last piece.
+        /// Whether this is the last piece of the reply.
         last: bool,
-        /// The language of the text; `None`: the conversation's.
+        /// The language of the text. `None` means the language of the conversation.
         language: Option<String>,
-        /// The rules for interruptions.
+        /// The rules for interruptions of this text.
         cutting: InterruptPolicy,
     },
-    /// Play a file.
+    /// Play an audio file.
     Play {
-        /// The file's URL.
+        /// The URL of the file.
         url: String,
-        /// Number of times to play it, at least 1.
+        /// Number of times that the file is played, at least 1.
         times: u32,
-        /// The rules for interruptions.
+        /// The rules for interruptions of this file.
         cutting: InterruptPolicy,
     },
-    /// Send DTMF after the queued speech: `0-9 * # w`.
+    /// Send DTMF digits (`0-9 * #`) and pauses (`w`) after the queued speech.
     Press(String),
-    /// Change languages from now on.
+    /// Change the languages of the conversation.
     Language {
-        /// The language to speak; `None`: unchanged.
+        /// The new language of the speech. `None` means no change.
         speaks: Option<String>,
-        /// The language to recognise; `None`: unchanged.
+        /// The new language of the recognition. `None` means no change.
         hears: Option<String>,
     },
     /// End the conversation.
@@ -97,20 +97,20 @@ pub enum ConversationCommand {
         /// Data for the application that continues the call.
         handoff: Option<String>,
     },
-    /// Speak this text while the caller waits. It is not part of a reply.
+    /// Speak this text while the caller waits. The text is not part of a reply.
     Fill(String),
-    /// `true`: synthesise queued speech but do not play it. `false`: play it.
+    /// With `true`, synthesise the queued speech without playing it. With `false`, play the queued speech.
     HoldBack(bool),
-    /// Discard the speech that has been requested but not played.
+    /// Discard the requested speech that is not played yet.
     Withdraw,
-    /// End the conversation when all queued speech has been played.
+    /// End the conversation after all queued speech is played.
     EndAfter(ConversationEnd),
 }
 
-/// The continuation after a conversation that the application or the agent ended.
+/// The continuation of the call after the application or the agent has ended a conversation.
 #[derive(Clone, PartialEq, Debug)]
 pub enum ConversationEnd {
-    /// The call continues. Holds data for the application that continues it.
+    /// The call continues. The text is data for the application that continues the call.
     Handoff(Option<String>),
     /// The leg is hung up.
     Hangup,
@@ -118,11 +118,11 @@ pub enum ConversationEnd {
     Run(Box<Program>),
 }
 
-/// The rules for interruptions of audio. `None` means the conversation's own rule.
+/// The rules for interruptions of a text or a file. `None` in a field means the rule of the conversation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct InterruptPolicy {
-    /// The caller's inputs that interrupt it.
+    /// The inputs of the caller that interrupt the audio.
     pub by: Option<Inputs>,
-    /// Whether later speech of the application interrupts it.
+    /// Whether later speech of the application interrupts the audio.
     pub preemptible: Option<bool>,
 }

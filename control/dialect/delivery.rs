@@ -1,4 +1,4 @@
-//! Turns the notices of dialects into webhook deliveries, and has a dialect sign each delivery before it is sent.
+//! Converts the notices of dialects to webhook deliveries. A dialect signs each delivery before it is sent.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,8 +12,8 @@ use tandem_webhooks::{Delivery, DeliveryBody, DeliveryMethod, DeliverySigner, Re
 
 use crate::{Body, Dialect, Dialects, Notice, RetryPolicy, SignInput};
 
-/// Builds the delivery of a notice about a leg. Each session has one queue, so that an application receives the notices
-/// of a call in order.
+/// Creates the delivery of a notice about a leg. Each call has one queue, so that an application receives the notices
+/// of the call in order.
 pub fn of_leg(notice: Notice, dialect: &dyn Dialect, leg: &LegInfo, id: u128) -> Delivery {
     let numbered = notice.numbered.then(|| leg.id.to_string());
     let delivery = deliver(notice, dialect, (leg.session.0, &leg.account), id);
@@ -22,12 +22,12 @@ pub fn of_leg(notice: Notice, dialect: &dyn Dialect, leg: &LegInfo, id: u128) ->
     Delivery { numbered, leg: Some(leg.id), timeout_ms, ..delivery }
 }
 
-/// Builds the delivery of a notice about a conference, which has a queue of its own.
+/// Creates the delivery of a notice about a conference. Each conference has a queue of its own.
 pub fn of_conference(notice: Notice, dialect: &dyn Dialect, conference: &ConferenceInfo, id: u128) -> Delivery {
     deliver(notice, dialect, (conference.id.0, &conference.account), id)
 }
 
-/// Builds the delivery of a notice that concerns no call.
+/// Creates the delivery of a notice that does not concern a call.
 pub fn of_account(notice: Notice, dialect: &dyn Dialect, account: &str, queue: String, id: u128) -> Delivery {
     Delivery { queue, ..deliver(notice, dialect, (0, account), id) }
 }
@@ -66,11 +66,11 @@ fn millis(length: Duration) -> u64 {
     u64::try_from(length.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Signs deliveries in the way of their dialect.
+/// Signs each delivery in the way of its dialect.
 pub struct DialectSigner {
-    /// The accounts, which have the keys.
+    /// The accounts, which have the signing keys.
     pub accounts: Arc<Accounts>,
-    /// The dialects, which know how to sign.
+    /// The dialects, which create the signatures.
     pub dialects: Dialects,
 }
 
@@ -79,8 +79,8 @@ impl DeliverySigner for DialectSigner {
         let (Some(dialect), Some(account)) =
             (self.dialects.get(&delivery.dialect), self.accounts.by_name(&delivery.account))
         else {
-            // The account has been removed from the configuration. Its last notices are sent unsigned and without a
-            // body, and receivers will refuse them.
+            // The account was removed from the configuration. Its last notices are sent unsigned and without a body.
+            // Receivers will refuse these notices.
             return SignedRequest { url: url.to_owned(), headers: Vec::new(), body: bytes::Bytes::new() };
         };
         let body = match &delivery.body {

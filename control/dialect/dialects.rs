@@ -7,7 +7,7 @@ use tandem_call::id::LegId;
 
 use crate::Dialect;
 
-/// The dialects by name.
+/// The dialects, by name.
 #[derive(Clone, Default)]
 pub struct Dialects(HashMap<&'static str, Arc<dyn Dialect>>);
 
@@ -17,7 +17,7 @@ impl Dialects {
         Self(dialects.into_iter().map(|dialect| (dialect.name(), dialect)).collect())
     }
 
-    /// Finds the leg of a call id in the spelling of any dialect.
+    /// Returns the leg of a call id that has the form of any provider.
     pub fn parse_call_id(&self, text: &str) -> Option<LegId> {
         self.0.values().find_map(|dialect| dialect.parse_call_id(text))
     }

@@ -1,4 +1,4 @@
-//! Dialects: one call model in the wire format of each provider. A dialect only translates. It does no I/O.
+//! Dialects: one call model in the wire format of each provider. A dialect only translates and does no I/O.
 //!
 //! ```text
 //!              CallEvent ──webhook()──► Notice ──seal()──► signed bytes
@@ -41,53 +41,55 @@ use conversation::ConversationWire;
 pub use dialects::Dialects;
 use script::Script;
 
-/// The translation between the call model and one provider's API.
+/// The translation between the call model and the API of one provider.
 pub trait Dialect: Send + Sync {
-    /// The dialect's name in the configuration and in records: `twilio`, `telnyx`.
+    /// Returns the name of the dialect in the configuration and in records, for example `twilio` or `telnyx`.
     fn name(&self) -> &'static str;
 
-    /// The account's id in this provider's API; `None` if the provider has no account ids, or if the account has no
-    /// credentials for it.
+    /// Returns the account's id in this provider's API. Returns `None` if the provider has no account ids, or if the
+    /// account has no credentials for this provider.
     fn account_id(&self, _account: &Account) -> Option<String> {
         None
     }
 
-    /// The leg's id in this provider's spelling.
+    /// Returns the leg's id in this provider's form.
     fn call_id(&self, leg: LegId) -> String;
 
-    /// The stream's id in this provider's spelling.
+    /// Returns the stream's id in this provider's form.
     fn stream_id(&self, id: StreamId) -> String {
         id.to_string()
     }
 
-    /// The conversation's id in this provider's spelling.
+    /// Returns the conversation's id in this provider's form.
     fn conversation_id(&self, id: ConversationId) -> String {
         id.to_string()
     }
 
-    /// The recording's id in this provider's spelling.
+    /// Returns the recording's id in this provider's form.
     fn recording_id(&self, id: RecordingId) -> String {
         id.to_string()
     }
 
-    /// Parses any of the provider's spellings of a leg's id.
+    /// Parses a leg's id in any form that the provider uses.
     fn parse_call_id(&self, text: &str) -> Option<LegId>;
 
-    /// The dialect's documents; `None` for a dialect whose applications only send commands.
+    /// Returns the functions for documents. Returns `None` if applications of this provider only send commands.
     fn documents(&self) -> Option<&dyn Documents> {
         None
     }
 
-    /// The notices that this provider sends for a call event, with their targets; empty if it sends none.
+    /// Returns the notices that this provider sends for a call event. Each notice has its target. The list may be
+    /// empty.
     fn webhook(&self, account: &Account, event: &CallEvent, context: &Context) -> Vec<Notice>;
 
-    /// The notices that this provider sends for a conference event, with their targets. `context` holds their sequence
-    /// number.
+    /// Returns the notices that this provider sends for a conference event. Each notice has its target. `context`
+    /// contains the sequence number of the notices.
     fn conference(&self, _account: &Account, _event: &ConferenceEvent, _context: &Context) -> Vec<Notice> {
         Vec::new()
     }
 
-    /// The wire form of a stream that carries a conference's mix; `None` if this provider has no such streams.
+    /// Returns the wire format of a stream that carries the mixed audio of a conference. Returns `None` if this
+    /// provider has no such streams.
     fn conference_stream(
         &self,
         _account: &Account,
@@ -98,38 +100,39 @@ pub trait Dialect: Send + Sync {
         None
     }
 
-    /// The notice for a usage trigger whose value `figure` has reached; `None` if this provider sends none.
+    /// Returns the notice for a usage trigger. `figure` is the usage, which has reached the value of the trigger.
+    /// Returns `None` if this provider sends no such notice.
     fn usage_reached(&self, _account: &Account, _trigger: &Resource<Trigger>, _figure: f64) -> Option<Notice> {
         None
     }
 
-    /// Whether the notice of a leg's end waits until the recording that was requested with the leg is complete, because
-    /// the notice describes that recording.
+    /// Whether the notice of a leg's end waits until the recording that was requested with the leg is complete. This is
+    /// necessary if the notice describes the recording.
     fn ends_with_recording(&self) -> bool {
         false
     }
 
-    /// Builds the HTTP request of one attempt (numbered from 1) at a notice, signed at this moment. `url` is the
-    /// notice's target or its failover URL.
+    /// Builds and signs the HTTP request for one attempt of a notice. The first attempt has the number 1. `url` is the
+    /// notice's target or the failover URL.
     fn seal(&self, account: &Account, notice: &SignInput<'_>) -> SignedRequest;
 
-    /// A description, for people, of the account's key that signs requests together with their URL; `None` if this
-    /// provider does not sign the URL.
+    /// Returns a description, for people, of the account's key that signs requests including their URL. Returns `None`
+    /// if this provider does not sign the URL.
     fn signing_key(&self, _account: &Account) -> Option<String> {
         None
     }
 
-    /// Timeouts and retries for the application at this URL.
+    /// Returns the timeouts and retries for the application at this URL.
     fn patience(&self, _url: &str) -> RetryPolicy {
         RetryPolicy::default()
     }
 
-    /// The provider's error number for a fault; `None` if it has none.
+    /// Returns the provider's error number for a fault, if the provider has a number for it.
     fn error_number(&self, _fault: ReportedError<'_>) -> Option<u32> {
         None
     }
 
-    /// The wire form of a media stream to an application's WebSocket.
+    /// Returns the wire format of a media stream to an application's WebSocket.
     fn stream(
         &self,
         account: &Account,
@@ -139,8 +142,8 @@ pub trait Dialect: Send + Sync {
         now: Timestamp,
     ) -> Box<dyn StreamWire>;
 
-    /// The wire form of a conversation with an application's WebSocket; `None` if this provider has no conversations.
-    /// `status` is the leg's status when the conversation was requested.
+    /// Returns the wire format of a conversation with an application's WebSocket. Returns `None` if this provider has
+    /// no conversations. `status` is the status that the leg had when the conversation was requested.
     fn conversation(
         &self,
         _account: &Account,
@@ -153,14 +156,14 @@ pub trait Dialect: Send + Sync {
     }
 }
 
-/// The part of a dialect that serves applications which answer with documents.
+/// The part of a dialect for applications that return documents.
 pub trait Documents: Sync {
-    /// The request that asks the application for a document.
+    /// Returns the request for a document of the application.
     fn fetch(&self, account: &Account, fetch: &Fetch, context: &Context) -> Notice;
 
-    /// Parses the document that answered the request `asked`. `base` is the document's URL after redirects. Only fatal
-    /// problems are errors. An element that can be skipped, or that a whisper does not allow, becomes a warning in the
-    /// program.
+    /// Parses a document, which is the response to the request `asked`. `base` is the URL of the document after
+    /// redirects. Only a fatal problem is an error. An element that can be skipped, or that is not allowed in a
+    /// whisper, causes a warning in the program.
     fn reply(
         &self,
         fetch: &Fetch,
@@ -170,18 +173,18 @@ pub trait Documents: Sync {
         body: &[u8],
     ) -> Result<Program, FetchFailure>;
 
-    /// A new interpreter for a leg, if this dialect's documents are programs with state. `None` if each document is a
-    /// list of instructions.
+    /// Returns a new interpreter for a leg if the documents of this dialect are stateful programs (scripts). Returns
+    /// `None` if each document is a list of instructions.
     fn script(&self) -> Option<Box<dyn Script>> {
         None
     }
 
-    /// The name of the dialect in which `_body` is written, if it is not this one.
+    /// Returns the name of another dialect if `_body` is written in that dialect.
     fn other_dialect(&self, _body: &[u8]) -> Option<&'static str> {
         None
     }
 
-    /// Maximum size of a document, in octets.
+    /// Returns the maximum size of a document in octets.
     fn longest(&self) -> usize {
         64 * 1024
     }
@@ -192,9 +195,9 @@ pub trait Documents: Sync {
 pub enum ReportedError<'a> {
     /// A document could not be fetched or parsed.
     Document(&'a FetchFailure),
-    /// A call event that reports a failure. Other events have no number.
+    /// A call event that reports a failure. An event that reports no failure has no error number.
     Event(&'a EventKind),
-    /// A document dials with a caller id that the account may not use.
+    /// A document dials with a caller ID that the account may not use.
     Caller,
     /// A REST request creates a call from a number that the account does not own.
     ForeignCaller,
@@ -202,11 +205,11 @@ pub enum ReportedError<'a> {
     Callee(&'a Address),
     /// A conference refused a participant.
     Conference(Refused),
-    /// A notice was given up after its last attempt.
+    /// A notice failed in its last attempt.
     Undelivered {
-        /// The notice's [`Notice::event`].
+        /// The name of the notice, from [`Notice::event`].
         event: &'a str,
-        /// HTTP status of the last attempt; `None` if there was no answer.
+        /// The HTTP status of the last attempt. `None` if there was no response.
         status: Option<u16>,
     },
 }
@@ -214,22 +217,23 @@ pub enum ReportedError<'a> {
 /// A provider's timeouts and retries for requests to an application.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RetryPolicy {
-    /// Timeout of one connection.
+    /// Timeout of one connection attempt.
     pub connect: Duration,
-    /// Timeout of one attempt.
+    /// Timeout of one complete attempt.
     pub total: Duration,
-    /// Pauses before the second, third and later attempts. Empty: only one attempt.
+    /// The pauses before the second, the third and later attempts. If the list is empty, there is only one attempt.
     pub retries: Vec<Duration>,
-    /// Timeout of all attempts together; `None`: no limit.
+    /// Timeout of all attempts together. `None` means no limit.
     pub overall: Option<Duration>,
-    /// The failures that are retried.
+    /// The failures after which the attempt is repeated.
     pub on: RetryOn,
-    /// Whether redirects of the application are followed.
+    /// Whether redirects from the application are followed.
     pub redirects: bool,
 }
 
 impl Default for RetryPolicy {
-    /// 5 s to connect, with one retry at once; 15 s for an attempt. Redirects are followed. Any answer is final.
+    /// Returns the default policy: 5 s for a connection attempt, one immediate retry after a failed connection, and 15
+    /// s for a complete attempt. Redirects are followed. Every response is final.
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(5),
@@ -242,108 +246,111 @@ impl Default for RetryPolicy {
     }
 }
 
-/// The facts about the server and the leg that a dialect needs to write a notice.
+/// The data about the server and the leg that a dialect needs for a notice.
 #[derive(Clone, Debug)]
 pub struct Context {
-    /// This server's URL as applications see it, without a trailing slash.
+    /// The URL of this server as applications see it, without a trailing slash.
     pub public_url: Arc<str>,
-    /// Number of progress notices that were sent for this leg before this one.
+    /// Number of progress notices that were sent for this leg before this notice.
     pub sequence: u32,
     /// The recording that was requested with the leg, in its current state.
     pub recording: Option<Recording>,
-    /// The leg's position and times in the queue in which it waits.
+    /// The leg's position and waiting times in its queue.
     pub queue: Option<QueuePosition>,
 }
 
 /// A request to an application, before it is signed.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Notice {
-    /// The notice's name in logs (`call.initiated`, `completed`).
+    /// The name of the notice in logs, for example `call.initiated` or `completed`.
     pub event: String,
     /// URL and method of the request.
     pub target: Target,
-    /// The URL and method to use when `target` fails.
+    /// The URL and method that are used if `target` fails.
     pub failover: Option<Target>,
-    /// The request's parameters.
+    /// The parameters of the request.
     pub body: Body,
     /// Whether this notice counts in the sequence numbers of the leg's progress notices ([`Context::sequence`]).
     pub numbered: bool,
 }
 
-/// A request's parameters.
+/// The parameters of a request.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Body {
-    /// `application/x-www-form-urlencoded`, in this order. A GET request carries the parameters in its query.
+    /// Parameters as `application/x-www-form-urlencoded`, in this order. A GET request has the parameters in its query.
     Form(Vec<(String, String)>),
-    /// `application/json`.
+    /// Parameters as `application/json`.
     Json(serde_json::Value),
 }
 
-/// One attempt that is to be signed.
+/// One attempt of a notice, before it is signed.
 #[derive(Clone, Copy, Debug)]
 pub struct SignInput<'a> {
-    /// The URL of this attempt as configured, with its fragment.
+    /// The URL of this attempt exactly as configured, with its fragment.
     pub url: &'a str,
     /// HTTP method of the request.
     pub method: Method,
-    /// The parameters.
+    /// The parameters of the request.
     pub body: &'a Body,
-    /// The notice's id, the same in every attempt.
+    /// The id of the notice. Every attempt has this id.
     pub id: u128,
-    /// Number of the attempt, from 1.
+    /// Number of the attempt. The first attempt has the number 1.
     pub attempt: u32,
     /// Time of the signature.
     pub now: Timestamp,
 }
 
-/// One signed attempt, ready to send.
+/// One signed attempt of a notice, ready to send.
 #[derive(Clone, PartialEq, Debug)]
 pub struct SignedRequest {
-    /// The URL without its fragment. For a GET it contains the parameters.
+    /// The URL without its fragment. In a GET request, the URL contains the parameters.
     pub url: String,
     /// All headers except `Host` and `Content-Length`.
     pub headers: Vec<(String, String)>,
-    /// The request body; empty for a GET.
+    /// The body of the request. Empty in a GET request.
     pub body: Bytes,
 }
 
-/// Encoder and decoder of one stream's messages. Pure. It counts sequence numbers itself.
+/// Encoder and decoder for the messages of one stream. Pure. The value itself counts the sequence numbers.
 pub trait StreamWire: Send {
-    /// Signed headers of the handshake, in addition to the WebSocket's own. No Origin and no subprotocol.
+    /// Returns the signed headers of the handshake, in addition to the WebSocket headers. There is no Origin and no
+    /// subprotocol.
     fn handshake(&self) -> Vec<(String, String)>;
-    /// The first message. It is sent as soon as the socket is open.
+    /// Returns the first message, which is sent when the socket is open.
     fn connected(&mut self) -> String;
-    /// The message that is sent when audio begins.
+    /// Returns the message that is sent when the audio starts.
     fn start(&mut self) -> String;
-    /// Appends one audio message to `out`. The caller clears `out`. Once `out` has grown, this allocates nothing.
+    /// Appends one audio message to `out`. The caller of this function clears `out`. If `out` has enough capacity, the
+    /// function does not allocate.
     fn media(&mut self, frame: &MediaFrame<'_>, out: &mut String);
-    /// The message for a DTMF digit from the far end; `None` if this stream reports no digits.
+    /// Returns the message for a DTMF digit from the far end. Returns `None` if this stream does not report digits.
     fn dtmf(&mut self, digit: char, now: Timestamp) -> Option<String>;
-    /// The message that playout has reached a mark.
+    /// Returns the message that reports that the playout has reached a mark.
     fn mark(&mut self, name: &str) -> String;
-    /// The last message.
+    /// Returns the last message.
     fn stop(&mut self) -> String;
-    /// The problem to report when the application sends a binary message; `None` if binary messages are ignored.
+    /// Returns the problem to report after a binary message of the application. Returns `None` if binary messages are
+    /// ignored.
     fn binary(&self) -> Option<StreamProblem> {
         None
     }
     /// Parses one message of the application.
     fn decode(&mut self, text: &str) -> Result<StreamMessage, StreamProblem>;
-    /// The problem to report when audio of the application will not be played.
+    /// Returns the problem to report if audio of the application is not played.
     fn unplayable(&self, why: Unplayable) -> StreamProblem;
 }
 
-/// Why a stream's audio from its application is not played, or is heard as noise.
+/// The reason why audio of a stream's application is not played, or is played as noise.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Unplayable {
-    /// A file could not be decoded. Holds the reason.
+    /// A file could not be decoded. The text is the reason.
     Undecodable(String),
-    /// A file arrived less than one second after the previous one.
+    /// A file arrived less than one second after the previous file.
     TooSoon,
     /// The playout queue is full.
     TooFarAhead,
-    /// The stream was agreed to carry raw samples, but a whole file arrived. Its header is heard as noise. Holds the
-    /// file's format.
+    /// A complete file arrived in a stream of raw samples. The caller hears the file as noise. The text is the format
+    /// of the file.
     Container(&'static str),
 }
 
@@ -361,9 +368,9 @@ impl fmt::Display for Unplayable {
 /// One frame of audio for the application.
 #[derive(Clone, Copy, Debug)]
 pub struct MediaFrame<'a> {
-    /// `Inbound` or `Outbound`.
+    /// The track of the frame: `Inbound` or `Outbound`.
     pub track: Track,
-    /// Milliseconds since the stream's start.
+    /// Milliseconds since the start of the stream.
     pub timestamp_ms: u64,
     /// Timestamp in units of the RTP clock.
     pub rtp_timestamp: u32,
@@ -374,25 +381,25 @@ pub struct MediaFrame<'a> {
 /// A parsed message of the application.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum StreamMessage {
-    /// Audio to play after the queued audio, decoded from base64.
+    /// Play this audio after the queued audio. The audio is already decoded from base64.
     Media(Bytes),
-    /// Send this name back when the audio queued so far has been played.
+    /// Return this name after the audio that is queued so far has been played.
     Mark(String),
     /// Discard the queued audio.
     Clear,
     /// Send these DTMF digits: `0-9 A-D * #`.
     Press(String),
-    /// A message without effect.
+    /// A message that has no effect.
     Ignored,
 }
 
-/// A message that could not be used. The stream continues.
+/// An unusable message of the application. The stream continues.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct StreamProblem {
     /// The provider's error number.
     pub code: u32,
-    /// Details in words.
+    /// Details as text.
     pub detail: String,
-    /// The message to send to the application, if this provider answers such messages.
+    /// The message to send to the application, if this provider sends a reply to unusable messages.
     pub answer: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! Documents that are programs with state: the input of such a program, and the steps it may return.
+//! Documents that are stateful programs (scripts): the input of such a program, and its possible steps.
 //!
 //! ```text
 //!   the leg asks for the next step ──asked()──► Done: instructions; at their end the leg asks again
@@ -12,13 +12,14 @@ use tandem_call::program::instruction::Program;
 use super::{Context, Notice};
 pub use tandem_http::{Request, Response, Timeouts};
 
-/// The program of one leg. It lives as long as the leg, and does no I/O.
+/// The program of one leg. The program lives as long as the leg and does no I/O.
 pub trait Script: Send {
-    /// Returns the next step. The leg asks at its start, after an outcome, and when it was sent to another document.
+    /// Returns the next step. The leg requests a step at its start, after the result of its last instruction, and after
+    /// it was sent to another document.
     fn asked(&mut self, account: &Account, fetch: &Fetch, context: &Context) -> Step;
 
-    /// Takes the result of the request of the previous step. For a document, `Ok` is always an answer with a 2xx
-    /// status.
+    /// Takes the result of the request in the previous step, and returns the next step. For a document, `Ok` is always
+    /// a response with a 2xx status.
     fn answered(&mut self, fetch: &Fetch, answer: Result<&Response, FetchFailure>) -> Step;
 }
 
@@ -26,13 +27,13 @@ pub trait Script: Send {
 pub enum Step {
     /// The leg runs these instructions.
     Done {
-        /// The instructions, or the reason why there are none.
+        /// The instructions, or the reason why there are no instructions.
         result: Result<Program, FetchFailure>,
-        /// A description, for the call's log, of how the program reached this step.
+        /// A text for the call's log that describes how the program reached this step.
         line: String,
     },
-    /// A document must be fetched. The notice is signed like every request of this dialect.
+    /// The server must fetch a document. The notice is signed like every request of this dialect.
     Document(Notice),
-    /// The program itself makes an HTTP request.
+    /// The program itself sends an HTTP request.
     Request(Box<Request>),
 }

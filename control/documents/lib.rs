@@ -1,4 +1,4 @@
-//! Fetches documents: signs and sends the request, follows redirects, reads the answer.
+//! Fetches documents: signs and sends the request, follows redirects, and reads the response.
 #![forbid(unsafe_code)]
 
 use std::sync::Arc;
@@ -20,25 +20,25 @@ use url::Url;
 
 /// Maximum size of a document in octets.
 const MAX_DOCUMENT: usize = 64 * 1024;
-/// Maximum number of requests that a script may make before it has an instruction for its leg.
+/// Maximum number of requests that a script may make before it gives its leg an instruction.
 const MOST_REQUESTS: usize = 200;
 const TOTAL: Duration = Duration::from_secs(15);
 
-/// The result of fetching a document, with its exchange for the call's log.
+/// The result of a document request, with the HTTP exchanges for the call's log.
 pub struct Fetched {
-    /// `POST http://... 200 (12 ms)`, or the reason of the failure.
+    /// The log line of the request, for example `POST http://... 200 (12 ms)`, or the reason of the failure.
     pub line: String,
-    /// The last attempt; `None` if nothing was sent or all attempts are in `before`.
+    /// The HTTP exchange of the last attempt. `None` if nothing was sent, or if `before` contains all attempts.
     pub exchange: Option<HttpExchange>,
-    /// The exchanges before the last one, each with its log line.
+    /// The earlier HTTP exchanges, each with its log line.
     pub before: Vec<(String, HttpExchange)>,
-    /// The dialect that handles the leg from now on, if it has changed.
+    /// The name of the leg's new dialect, if the dialect has changed.
     pub speaks: Option<Arc<str>>,
-    /// The document, or the reason that there is none.
+    /// The document, or the reason why there is no document.
     pub result: Result<Program, FetchFailure>,
 }
 
-/// The stateful program (script) that provides the leg's documents, if there is one. Each leg has its own.
+/// The stateful program (script) that provides the leg's documents, if there is a script. Each leg has its own script.
 pub type ScriptSlot = Arc<Mutex<Option<Box<dyn Script>>>>;
 
 /// The context of a document request.
@@ -53,12 +53,12 @@ pub struct Asker<'a> {
     pub account: &'a Account,
     /// The cookies of the call.
     pub jar: &'a CookieJar,
-    /// The request id, the same for all attempts.
+    /// The id of the request. All attempts have this id.
     pub id: u128,
 }
 
-/// Fetches one document, or asks the leg's script for its next step. A second request for the same leg waits for the
-/// first one.
+/// Fetches one document, or runs the next step of the leg's script. A second request for one leg waits until the first
+/// request is complete.
 pub async fn fetch(asker: Asker<'_>, fetch: &Fetch, context: &Context, slot: &ScriptSlot) -> Fetched {
     let Some(documents) = asker.dialect.documents() else { return undocumented(fetch) };
     let listed = matches!(fetch.scope, Scope::Queue | Scope::Conference);
@@ -92,7 +92,7 @@ pub async fn fetch(asker: Asker<'_>, fetch: &Fetch, context: &Context, slot: &Sc
     Fetched { before: Vec::new(), line, exchange: Some(exchange), speaks: None, result }
 }
 
-/// Performs the steps of a script until it has an instruction for its leg.
+/// Performs the steps of a script until the script has an instruction for its leg.
 async fn run(asker: &Asker<'_>, script: &mut Box<dyn Script>, first: Step, fetch: &Fetch) -> Fetched {
     let (mut step, mut before) = (first, Vec::new());
     loop {
@@ -129,12 +129,12 @@ async fn run(asker: &Asker<'_>, script: &mut Box<dyn Script>, first: Step, fetch
 struct Exchanged {
     line: String,
     exchange: HttpExchange,
-    /// An answer with a 2xx status, or the failure.
+    /// A response with a 2xx status, or the failure.
     outcome: Result<Response, FetchFailure>,
 }
 
-/// Sends one request for a document. Signs it, retries it and follows redirects as the dialect demands. `longest`:
-/// maximum size of the answer in octets.
+/// Sends one request for a document. Signs the request, retries it and follows redirects as the dialect requires.
+/// `longest` is the maximum size of the response in octets.
 async fn exchange(asker: &Asker<'_>, notice: &Notice, longest: usize) -> Exchanged {
     let Asker { dialect, account, jar, .. } = asker;
     let client = asker.client.of_account(&account.name);
@@ -151,18 +151,19 @@ async fn exchange(asker: &Asker<'_>, notice: &Notice, longest: usize) -> Exchang
         headers: sealed.headers,
         body: sealed.body,
         timeouts: Timeouts { connect: Some(patience.connect), total: patience.total },
-        // One octet more shows that the answer is too large.
+        // One octet more than the limit shows that the response is too large.
         max_body: longest + 1,
     };
     let mut sign_redirect = |request: &mut Request| {
-        // After a redirect the parameters are gone (GET) or unchanged. In both cases the new URL is signed.
+        // After a redirect, a GET request has no parameters, and a POST request has the original parameters. In both
+        // cases the new URL is signed.
         let (method, body) = if request.method == http::Method::GET {
             (Method::Get, tandem_dialect::Body::Form(Vec::new()))
         } else {
             (Method::Post, notice.body.clone())
         };
         let is_login = |(name, _): &&(String, String)| name.eq_ignore_ascii_case("Authorization");
-        // The client removes this header field when a redirect leads to another origin.
+        // If a redirect leads to another origin, the client has removed this header field.
         let login = request.headers.iter().find(is_login).cloned();
         let sealed = seal(&request.url, method, &body);
         (request.url, request.headers, request.body) = (sealed.url, sealed.headers, sealed.body);
@@ -200,7 +201,7 @@ async fn exchange(asker: &Asker<'_>, notice: &Notice, longest: usize) -> Exchang
     Exchanged { line, exchange, outcome }
 }
 
-/// A request and its result, for the call's log.
+/// Builds the call-log entry of a request: the log line, the HTTP exchange and the result.
 fn told(
     at: Timestamp,
     method: String,
@@ -224,7 +225,7 @@ fn told(
     }
 }
 
-/// The failure of a document request where applications send commands. Nothing is sent.
+/// Returns the failure of a document request in a dialect without documents. Nothing is sent.
 fn undocumented(fetch: &Fetch) -> Fetched {
     let url = without_credentials(&fetch.target.url).clone();
     let detail = "applications of this provider send commands and have no documents".to_owned();
@@ -237,7 +238,7 @@ fn undocumented(fetch: &Fetch) -> Fetched {
     }
 }
 
-/// The method in the type of the HTTP library.
+/// Converts the method to the type of the HTTP library.
 fn http_method(method: Method) -> http::Method {
     match method {
         Method::Get => http::Method::GET,

@@ -1,14 +1,14 @@
-//! The backend of a call dashboard. Agents make calls in a browser, follow their progress, and talk with the called
-//! party.
+//! The backend of a call dashboard. An agent makes a call in a browser, follows the progress of the call, and talks
+//! with the called party.
 //!
 //! ```text
 //!   POST /api/calls/telnyx/initiate ──► call ──its events──► /call-events     (every frontend)
-//!                                        ▲ └───its audio──► /frontend-audio  (every frontend, or those that name the call)
+//!                                        ▲ └───its audio──► /frontend-audio  (every frontend that wants the call)
 //!                                        └─────mic──────┘                (one frontend at a time)
 //! ```
 //!
-//! An outside provider can make the calls instead: it posts webhooks and connects to `/audio-stream`, as it did with
-//! the original backend.
+//! Alternatively, an external provider makes the calls. The provider posts webhooks and connects to `/audio-stream`, as
+//! with the original backend.
 
 mod calls;
 mod config;
@@ -37,16 +37,16 @@ pub use config::DashConfig;
 use sockets::AudioQuery;
 use upstream::Upstreams;
 
-/// Capacity of a frontend's queue of events.
+/// Capacity of the event queue of a frontend.
 const EVENTS: usize = 256;
-/// Capacity of a frontend's queue of audio frames: two seconds of one call.
+/// Capacity of the audio queue of a frontend in frames. The queue can contain two seconds of audio of one call.
 const FRAMES: usize = 100;
 
 /// The kinds of events that frontends receive.
 const KINDS: [&str; 6] =
     ["call.initiated", "call.answered", "call.hangup", "streaming.started", "streaming.failed", "streaming.stopped"];
 
-/// The state of the gateway; the server has one.
+/// The state of the gateway. The server has one gateway.
 struct Dash {
     app: App,
     config: DashConfig,
@@ -54,7 +54,7 @@ struct Dash {
     watchers: Frontends<()>,
     /// The frontends on `/frontend-audio`.
     listeners: Frontends<AudioQuery>,
-    /// The calls whose audio reaches the gateway.
+    /// The calls with audio that reaches the gateway.
     upstreams: Upstreams,
 }
 
@@ -84,7 +84,7 @@ pub(super) fn routes(app: App, config: DashConfig) -> Router {
 }
 
 impl Dash {
-    /// Returns the `streamUrl` that the provider and the frontends receive.
+    /// Returns the `streamUrl` for the provider and the frontends.
     fn stream_url(&self) -> String {
         let host = match &self.config.stream_host {
             Some(host) => host,
@@ -96,7 +96,7 @@ impl Dash {
         format!("wss://{host}/audio-stream")
     }
 
-    /// Sends an event to every frontend on `/call-events`, if its kind is one of `KINDS`.
+    /// Sends an event to every frontend on `/call-events`, if `KINDS` has the kind of the event.
     fn broadcast(&self, kind: &str, id: &str, occurred_at: &str, payload: &Value) {
         if KINDS.contains(&kind) {
             let event = json!({ "type": kind, "id": id, "occurred_at": occurred_at, "payload": payload });
@@ -104,7 +104,7 @@ impl Dash {
         }
     }
 
-    /// Sends an event of a call that this server made, under a new event id.
+    /// Sends an event of a call that this server made. The event gets a new id.
     fn broadcast_own(&self, kind: &str, at: Timestamp, payload: &Value) {
         self.broadcast(kind, &telnyx::id::uuid_v4(rand::random()), &telnyx::time(at), payload);
     }

@@ -1,4 +1,5 @@
-//! WebSockets of browsers and other frontends. Each frontend has a bounded queue, so that a slow one delays no other.
+//! WebSockets of browsers and other frontends. Each frontend has a bounded queue, so that a slow frontend does not
+//! delay the others.
 
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,13 +12,13 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, interval_at, timeout};
 
-/// Maximum number of frontends of one kind; further ones are closed at once.
+/// Maximum number of frontends of one kind. The server closes the WebSocket of a further frontend immediately.
 const MOST: usize = 1_000;
-/// Maximum length of a message from a frontend, in octets: some seconds of audio.
+/// Maximum length of a message from a frontend, in octets. A message of this length contains some seconds of audio.
 const LONGEST: usize = 256 * 1024;
-/// Time between two pings. A frontend that sends nothing for twice this time is dropped.
+/// Time between two pings. The server drops a frontend that sends nothing for twice this time.
 const PING: Duration = Duration::from_secs(30);
-/// A frontend that accepts no data for this long is dropped.
+/// The server drops a frontend that accepts no data for this time.
 const STALLED: Duration = Duration::from_secs(20);
 
 /// WebSocket close codes (RFC 6455 §7.4.1, and the IANA registry).
@@ -32,16 +33,16 @@ pub(super) enum Out {
     Close(u16, &'static str),
 }
 
-/// The fate of a message when a frontend's queue is full.
+/// The action if the queue of a frontend is full.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum WhenFull {
-    /// Drop the message: late audio is worth nothing.
+    /// Drop the message, because late audio has no use.
     Skip,
-    /// Close the frontend with 1013, so that it knows that it has missed messages.
+    /// Close the WebSocket with code 1013, so that the frontend knows about the missed messages.
     Close,
 }
 
-/// The frontends of one kind. `W` describes what a frontend wants to receive.
+/// The frontends of one kind. `W` describes the messages that a frontend wants to receive.
 #[derive(Debug)]
 pub(super) struct Frontends<W> {
     all: Mutex<Vec<Frontend<W>>>,
@@ -58,12 +59,12 @@ struct Frontend<W> {
 }
 
 impl<W> Frontends<W> {
-    /// Creates an empty set. `room` is the capacity of each frontend's queue, in messages.
+    /// Creates an empty set. `room` is the capacity of the queue of each frontend, in messages.
     pub(super) fn new(room: usize, when_full: WhenFull) -> Self {
         Self { all: Mutex::default(), next: AtomicU64::new(1), room, when_full }
     }
 
-    /// Adds a frontend. Returns its number and its queue, or `None` when there are too many.
+    /// Adds a frontend. Returns the frontend's number and its queue. `None` if there are too many frontends.
     pub(super) fn join(&self, wants: W) -> Option<(u64, mpsc::Receiver<Out>)> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let (queue, waiting) = mpsc::channel(self.room);
@@ -79,7 +80,7 @@ impl<W> Frontends<W> {
         self.all.lock().retain(|one| one.id != id);
     }
 
-    /// Queues a text for each frontend that wants it; never waits.
+    /// Adds a text to the queue of each frontend that wants the text. This function never waits.
     pub(super) fn tell(&self, text: &Utf8Bytes, wanted_by: impl Fn(&W) -> bool) {
         self.all.lock().retain(|one| {
             if !wanted_by(&one.wants) {
@@ -96,14 +97,14 @@ impl<W> Frontends<W> {
     /// Closes and removes all frontends.
     pub(super) fn close(&self, code: u16, reason: &'static str) {
         for one in self.all.lock().drain(..) {
-            // A frontend with a full queue is closed as too slow instead.
+            // A frontend with a full queue gets the close reason "Too slow" instead.
             let _ = one.queue.try_send(Out::Close(code, reason));
         }
     }
 }
 
-/// Accepts the WebSocket handshake of a frontend. The first offered subprotocol is selected, because browsers close the
-/// socket when none is.
+/// Accepts the WebSocket handshake of a frontend. Selects the first subprotocol that the frontend offers, because
+/// browsers close the socket if the server selects none.
 pub(super) fn upgrade(request: WebSocketUpgrade, headers: &HeaderMap) -> WebSocketUpgrade {
     let offered = headers.get(header::SEC_WEBSOCKET_PROTOCOL).and_then(|line| line.to_str().ok());
     let first: Option<Cow<'static, str>> =
@@ -115,8 +116,8 @@ pub(super) async fn turn_away(mut socket: WebSocket, code: u16, reason: &'static
     close(&mut socket, code, reason).await;
 }
 
-/// Sends the queue to the frontend and passes the frontend's messages to `heard`, until either side ends the
-/// connection. A message that `heard` returns goes to this frontend alone.
+/// Sends the messages of the queue to the frontend, and gives the messages of the frontend to `heard`. Runs until one
+/// side ends the connection. A message that `heard` returns goes only to this frontend.
 pub(super) async fn serve(
     socket: &mut WebSocket,
     queue: &mut mpsc::Receiver<Out>,
@@ -135,7 +136,7 @@ pub(super) async fn serve(
                         None => continue,
                     },
                     Some(Ok(Message::Close(_)) | Err(_)) | None => {
-                        // Reading has queued our close frame; this sends it.
+                        // The receiver has queued our close frame. This flush sends the close frame.
                         let _ = timeout(STALLED, socket.flush()).await;
                         return;
                     }
@@ -161,7 +162,7 @@ pub(super) async fn serve(
     }
 }
 
-/// Sends a message. Returns `false` if the frontend is gone or stalled.
+/// Sends a message. Returns `false` if the connection is closed or stalled.
 async fn put(socket: &mut WebSocket, message: Message) -> bool {
     matches!(timeout(STALLED, socket.send(message)).await, Ok(Ok(())))
 }
@@ -169,7 +170,7 @@ async fn put(socket: &mut WebSocket, message: Message) -> bool {
 async fn close(socket: &mut WebSocket, code: u16, reason: &'static str) {
     let farewell = async {
         if put(socket, Message::Close(Some(CloseFrame { code, reason: reason.into() }))).await {
-            // Wait for the frontend's close frame and ignore everything before it.
+            // Waits for the close frame of the frontend and ignores all messages before it.
             while let Some(Ok(_)) = socket.recv().await {}
         }
     };

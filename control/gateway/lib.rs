@@ -26,19 +26,19 @@ use tandem_runtime::app::App;
 pub use dash::DashConfig;
 pub use starlis::{StarlisConfig, Tracks};
 
-/// Settings of `[gateways]`. A gateway is enabled when its table is present.
+/// Settings of `[gateways]`. The table of a gateway enables the gateway.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GatewaysConfig {
-    /// Settings of the dash gateway (`[gateways.dash]`); `None` disables it.
+    /// Settings of the dash gateway (`[gateways.dash]`). `None` disables the gateway.
     pub dash: Option<DashConfig>,
-    /// Settings of the starlis gateway (`[gateways.starlis]`); `None` disables it.
+    /// Settings of the starlis gateway (`[gateways.starlis]`). `None` disables the gateway.
     pub starlis: Option<StarlisConfig>,
 }
 
 impl GatewaysConfig {
-    /// Returns the TCP ports, besides that of `http.listen`, on which frontends expect an interface. Each port comes
-    /// with its configuration key.
+    /// Returns the TCP ports on which frontends expect an interface, without the port of `http.listen`. Each port comes
+    /// with the name of its setting.
     pub fn ports(&self, http: u16) -> Vec<(&'static str, u16)> {
         let mut ports: Vec<(&'static str, u16)> = Vec::new();
         for (key, port) in self.dash.iter().flat_map(DashConfig::ports) {
@@ -49,7 +49,7 @@ impl GatewaysConfig {
         ports
     }
 
-    /// Whether a gateway serves the path `/`.
+    /// Whether one of the gateways serves the path `/`.
     pub fn has_front_page(&self) -> bool {
         self.starlis.is_some()
     }
@@ -62,7 +62,8 @@ pub fn routes(app: &App, config: GatewaysConfig) -> (Router, Router) {
     (dash.clone().merge(starlis), dash)
 }
 
-/// Returns the account of a gateway: the configured account, or else the first one of the server.
+/// Returns the account of a gateway. This is the configured account or, if there is none, the first account of the
+/// server.
 fn account(app: &App, named: Option<&Arc<str>>) -> Option<Arc<str>> {
     match named {
         Some(name) => Some(Arc::clone(name)),
@@ -70,8 +71,8 @@ fn account(app: &App, named: Option<&Arc<str>>) -> Option<Arc<str>> {
     }
 }
 
-/// Returns a member of a JSON object as text. Returns `None` for an empty string, the number 0, and any other type.
-/// Some clients send ids as numbers.
+/// Returns a member of a JSON object as text. Returns `None` for an empty string, the number 0 and any other type.
+/// Numbers are accepted because some clients send ids as numbers.
 fn text(body: &Value, name: &str) -> Option<String> {
     match body.get(name)? {
         Value::String(text) if !text.is_empty() => Some(text.clone()),
@@ -80,7 +81,7 @@ fn text(body: &Value, name: &str) -> Option<String> {
     }
 }
 
-/// The web origins whose pages may use a gateway.
+/// The allowed web origins. Only pages of these origins may use a gateway.
 #[derive(Clone, Debug)]
 enum Origins {
     /// Every origin.
@@ -98,8 +99,8 @@ impl Origins {
     }
 }
 
-/// Middleware for cross-origin requests (the CORS protocol of the Fetch standard). It answers preflights with 204 and
-/// adds the CORS headers to every response to an allowed origin.
+/// Middleware for cross-origin requests (the CORS protocol of the Fetch standard). The middleware answers preflight
+/// requests with 204 and adds the CORS headers to every response to an allowed origin.
 async fn cors(origins: Origins, request: Request, next: Next) -> Response {
     let origin = request.headers().get(header::ORIGIN).cloned();
     let preflight = request.method() == Method::OPTIONS;
@@ -123,7 +124,7 @@ async fn cors(origins: Origins, request: Request, next: Next) -> Response {
     response
 }
 
-/// Returns a header field as text; `None` if the field is absent or is not ASCII text.
+/// Returns a header field as text. `None` if the field is absent or is not ASCII text.
 fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }

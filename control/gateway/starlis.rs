@@ -1,10 +1,10 @@
-//! The backend of a page on which an agent calls people. The page shows the call's state and its transcript, and plays
-//! its audio.
+//! The backend of a page that an agent uses to call people. The page shows the state and the transcript of the call,
+//! and plays the audio of the call.
 //!
 //! ```text
-//!   POST /outbound-call ──► call ──audio, words──► /frontend-stream (those that name it, and have asked for it)
+//!   POST /outbound-call ──► call ──audio, words──► /frontend-stream (frontends that requested this call)
 //!   POST /end-call ───────►  │
-//!   GET /call-status ◄───────┘ or the database, once it is over
+//!   GET /call-status ◄───────┘ or from the database, after the call
 //! ```
 
 mod calls;
@@ -34,12 +34,12 @@ use limits::{Rate, Sockets};
 use sockets::Asked;
 use tokens::Tokens;
 
-/// The state of the gateway; the server has one.
+/// The state of the gateway. The server has one gateway.
 struct Starlis {
     app: App,
     config: StarlisConfig,
     origins: Origins,
-    /// The live calls, with the frontends of each.
+    /// The live calls, with the frontends of each call.
     live: Mutex<HashMap<LegId, Arc<Frontends<Asked>>>>,
     rate: Rate,
     sockets: Sockets,

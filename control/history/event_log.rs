@@ -1,7 +1,8 @@
-//! The event log of a call: SIP messages, webhooks and media events in order of time.
+//! The event log of a call: SIP messages, webhooks and media events, sorted by time.
 //!
-//! A live call keeps its lines in memory, with a bound, and stores them as one row at its end: a short call costs one
-//! insert instead of thirty. An event after the call's end (such as a retried webhook) is stored in a row of its own.
+//! A live call keeps a limited number of lines in memory and stores them as one row at its end. So a short call needs
+//! one insert instead of thirty inserts. An event after the end of the call (for example a retried webhook) is stored
+//! in a separate row.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -16,22 +17,22 @@ use tandem_store::{Store, StoreError};
 
 use crate::feed::{Entry, Wire};
 
-/// Maximum number of lines of a live call; later lines are only counted.
+/// Maximum number of lines of a live call. Later lines are only counted.
 const MOST_LINES: usize = 2_000;
-/// Typical number of lines of a call when it is answered; room for them is reserved.
+/// Number of lines for which memory is reserved: the typical number of lines until the answer of a call.
 const FEW_LINES: usize = 16;
 /// Maximum number of characters of a line.
 const LONGEST_LINE: usize = 512;
-/// Maximum memory for the exchanges of a live call, in octets; further exchanges are dropped.
+/// Maximum memory for the HTTP exchanges of a live call, in octets. Further exchanges are dropped.
 const MOST_EXCHANGED: usize = 512 * 1024;
-/// The kind of a line with advice about the line before it.
+/// The kind of a line that contains advice about the previous line.
 pub const ADVICE: &str = "advice";
-/// The kind of a stored row that is an exchange without a line.
+/// The kind of a stored row that contains an HTTP exchange without a line.
 const EXCHANGE: &str = "exchange";
-/// The kind of the stored row with the log of a live call.
+/// The kind of the stored row that contains the log of a live call.
 const LOG: &str = "log";
 
-/// The leg of an exchange, and the request with its answer.
+/// An HTTP exchange with the leg that it concerns.
 pub type Exchanged = (Option<LegId>, HttpExchange);
 
 /// A line of the log.
@@ -39,37 +40,39 @@ pub type Exchanged = (Option<LegId>, HttpExchange);
 pub struct Line {
     /// The time of the event.
     pub at: Timestamp,
-    /// The leg of the event.
+    /// The leg that the event concerns.
     pub leg: Option<LegId>,
-    /// `sip`, `webhook`, `media`, `call`, `siprec`, `advice`, `speech` (words, turns) or `stream`.
+    /// The kind of the event: `sip`, `webhook`, `media`, `call`, `siprec`, `advice`, `speech` (words, turns) or
+    /// `stream`.
     pub kind: Cow<'static, str>,
     /// The text of the event.
     pub text: String,
-    /// The event as JSON, for kinds with figures. The member `event` determines the other members.
+    /// The event as JSON, for kinds of events with figures. The member `event` says which other members exist.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<Box<Value>>,
 }
 
-/// The stored form of a log, which has the same structure.
+/// The stored form of a log. `EventLog` has the same structure.
 #[derive(Serialize, Deserialize)]
 struct Stored<'a> {
     legs: Vec<LegId>,
     kinds: Cow<'a, [Cow<'static, str>]>,
     text: Cow<'a, str>,
     lines: Vec<StoredLine>,
-    /// The index of a line, and its JSON.
+    /// The JSON of lines, each with the index of its line.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     data: Vec<(u32, Cow<'a, Value>)>,
-    /// The index of the leg, and the exchange.
+    /// The HTTP exchanges, each with the index of its leg.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     exchanges: Vec<(Option<usize>, Cow<'a, HttpExchange>)>,
 }
 
-/// Microseconds since the previous line (for the first one, since 1970 UTC); length of the text in octets; index of the
-/// kind; index of the leg plus 1, or 0 for none.
+/// The stored form of a line. The first number is the time in microseconds since the previous line (for the first line:
+/// since 1970 UTC). The second number is the length of the text in octets. The third number is the index of the kind.
+/// The fourth number is the index of the leg plus 1, or 0 if there is no leg.
 type StoredLine = (i64, u16, u16, u16);
 
-/// The stored form of an older version, in which each line has its own text.
+/// The stored form that an older version wrote. In this form each line contains its own text.
 #[derive(Deserialize)]
 struct Older<'a> {
     legs: Vec<LegId>,
@@ -78,7 +81,7 @@ struct Older<'a> {
     exchanges: Vec<(Option<usize>, Cow<'a, HttpExchange>)>,
 }
 
-/// Microseconds since 1970 UTC, index of the leg, kind, text.
+/// The older stored form of a line: microseconds since 1970 UTC, index of the leg, kind, text.
 type OlderLine<'a> = (i64, Option<usize>, Cow<'a, str>, Cow<'a, str>);
 
 impl<'a> Stored<'a> {
@@ -138,14 +141,15 @@ impl Older<'_> {
     }
 }
 
-/// Reads the lines of a stored log, of the current version or an older one. `None` if the text is not a stored log.
+/// Reads the lines of a stored log, in the current form or an older form. Returns `None` if the text is not a stored
+/// log.
 fn read_stored(data: &str) -> Option<Vec<Line>> {
     let stored = serde_json::from_str::<Stored<'_>>(data).map(Stored::lines);
     let stored = stored.or_else(|_| serde_json::from_str::<Older<'_>>(data).map(Older::lines));
     stored.or_else(|_| serde_json::from_str(data)).ok()
 }
 
-/// Reads the exchanges of a stored log. `None` if the text is not a stored log.
+/// Reads the HTTP exchanges of a stored log. Returns `None` if the text is not a stored log.
 fn read_stored_exchanges(data: &str) -> Option<Vec<Exchanged>> {
     let stored = serde_json::from_str::<Stored<'_>>(data).map(|stored| (stored.legs, stored.exchanges));
     let stored = stored.or_else(|_| serde_json::from_str::<Older<'_>>(data).map(|older| (older.legs, older.exchanges)));
@@ -154,37 +158,37 @@ fn read_stored_exchanges(data: &str) -> Option<Vec<Exchanged>> {
     Some(exchanges.into_iter().map(|(number, exchange)| (leg(number), exchange.into_owned())).collect())
 }
 
-/// The log of a live call: the text of all lines in one string, and a small record for each line.
+/// The log of a live call. One string contains the text of all lines, and each line has a small entry.
 #[derive(Default, Debug)]
 pub struct EventLog {
     text: String,
     lines: Vec<Kept>,
-    /// The JSON of lines that have any, by the line's index in ascending order.
+    /// The JSON of lines, each with the index of its line, in ascending order.
     data: Vec<(u32, Value)>,
     legs: Vec<LegId>,
     kinds: Vec<Cow<'static, str>>,
     left_out: usize,
     exchanges: Vec<Exchanged>,
     exchanged: usize,
-    /// The feed to which each new line is sent at once.
+    /// The sender to the feed. Each new line is sent at once.
     wire: Option<Wire>,
 }
 
-/// The record of a line. The bounds ensure that the numbers fit their types.
+/// The entry of a line. The limits of the log ensure that the numbers fit into their types.
 #[derive(Debug)]
 struct Kept {
-    /// Microseconds since 1970 UTC.
+    /// The time of the line in microseconds since 1970 UTC.
     at: i64,
-    /// The start and the length of its text, in octets.
+    /// The start of the line's text, in octets. `length` is the length of the text, in octets.
     start: u32,
     length: u16,
-    /// The index of the leg plus 1; 0 for none.
+    /// The index of the leg plus 1, or 0 if there is no leg.
     leg: u16,
-    /// The index of the kind.
+    /// The index of the line's kind.
     kind: u16,
 }
 
-/// The index of `one` in the list; appends it if it is missing.
+/// Returns the index of `one` in the list. Appends `one` if the list does not contain it.
 fn place<T: PartialEq>(list: &mut Vec<T>, one: T) -> usize {
     list.iter().position(|known| *known == one).unwrap_or_else(|| {
         list.push(one);
@@ -193,7 +197,7 @@ fn place<T: PartialEq>(list: &mut Vec<T>, one: T) -> usize {
 }
 
 impl EventLog {
-    /// Sends each later line to this feed too.
+    /// Also sends each later line to this feed.
     pub fn publish_to(&mut self, wire: Option<Wire>) {
         self.wire = wire;
     }
@@ -209,7 +213,7 @@ impl EventLog {
         self.add(at, leg, kind.into(), text.as_ref(), None);
     }
 
-    /// Adds a line that another task has made, or that has JSON.
+    /// Adds a line that another task has created, or a line with JSON.
     pub fn push_line(&mut self, Line { at, leg, kind, text, data }: Line) {
         self.add(at, leg, kind, &text, data);
     }
@@ -252,7 +256,7 @@ impl EventLog {
         self.lines.push(Kept { at: at.as_microsecond(), start, length, leg, kind });
     }
 
-    /// All lines, each with its record, its kind and its text.
+    /// Returns all lines, each with its entry, its kind and its text.
     fn kept(&self) -> impl Iterator<Item = (&Kept, &str, &str)> {
         self.lines.iter().map(|kept| {
             let start = kept.start as usize;
@@ -261,12 +265,12 @@ impl EventLog {
         })
     }
 
-    /// Whether the log has a line of this kind and text.
+    /// Whether the log contains a line with this kind and this text.
     pub fn says(&self, kind: &str, text: &str) -> bool {
         self.kept().any(|(_, known, said)| known == kind && said == text)
     }
 
-    /// Adds a request with its answer.
+    /// Adds an HTTP exchange, unless the memory for exchanges is full.
     pub fn push_exchange(&mut self, leg: Option<LegId>, exchange: HttpExchange) {
         if let Some(wire) = &self.wire {
             wire.tell(Entry::Exchange(leg, Box::new(exchange.clone())));
@@ -278,17 +282,17 @@ impl EventLog {
         }
     }
 
-    /// The exchanges so far.
+    /// Returns the HTTP exchanges so far.
     pub fn exchanges(&self) -> &[Exchanged] {
         &self.exchanges
     }
 
-    /// The last exchange of a leg.
+    /// Returns the last HTTP exchange of a leg.
     pub fn last_exchange(&self, leg: LegId) -> Option<&HttpExchange> {
         self.exchanges.iter().rev().find(|(about, _)| *about == Some(leg)).map(|(_, exchange)| exchange)
     }
 
-    /// The lines so far; their times are exact to the microsecond.
+    /// Returns the lines so far. Their times are exact to the microsecond.
     pub fn lines(&self) -> Vec<Line> {
         let line = |(kept, kind, text): (&Kept, &str, &str)| Line {
             at: Timestamp::from_microsecond(kept.at).unwrap_or_default(),
@@ -306,12 +310,12 @@ impl EventLog {
         lines
     }
 
-    /// Merges another log into this one, in order of time.
+    /// Merges another log into this log, sorted by time.
     pub fn append(&mut self, mut other: Self) {
         if other.lines.is_empty() && other.exchanges.is_empty() {
             return;
         }
-        // The feed has the lines already.
+        // The feed already has these lines, so they are added without the feed.
         let wire = self.wire.take().or(other.wire.take());
         let mut lines = self.lines();
         lines.append(&mut other.lines());
@@ -327,7 +331,7 @@ impl EventLog {
         self.wire = wire;
     }
 
-    /// Stores the log of an ended call, once for each of its sessions.
+    /// Stores the log of an ended call, once for each session id of the call.
     pub fn write(mut self, store: &Store, sessions: &[CallId], at: Timestamp) {
         if self.left_out > 0 {
             let text = format!("{} more lines were dropped", self.left_out);
@@ -350,27 +354,27 @@ impl EventLog {
     }
 }
 
-/// The lines as text: seconds since the first line, leg, kind, text.
+/// Returns the lines as text: seconds since the first line, leg, kind, text.
 pub fn timeline<'a>(lines: &[Line], name: impl Fn(LegId) -> Option<&'a str>) -> String {
     let mut text = String::new();
     let Some(start) = lines.first().map(|line| line.at) else { return text };
     for Line { at, leg, kind, text: what, .. } in lines {
         let at = at.duration_since(start).as_secs_f64();
         let leg = leg.and_then(&name).unwrap_or_default();
-        // Writing to a String cannot fail.
+        // This never fails, because the text goes into a `String`.
         let _ = writeln!(text, "  {at:7.3}  {leg:<8}  {kind:<7}  {what}");
     }
     text
 }
 
-/// Stores a line about a call that is over.
+/// Stores a line about an ended call.
 pub fn late(store: &Store, session: CallId, line: Line) {
     let Line { at, leg, kind, text, .. } = line;
     let (leg, kind) = (leg.map(|leg| leg.0), kind.into_owned());
     events::insert(store, EventRow { session: session.0, leg, at, kind, text, data: None });
 }
 
-/// Stores an exchange of a call that is over, with its line if it has one.
+/// Stores an HTTP exchange of an ended call, with its line if there is a line.
 pub fn late_exchange(store: &Store, session: CallId, leg: Option<LegId>, exchange: &HttpExchange, line: Option<Line>) {
     let data = serde_json::to_string(exchange).ok().map(Details::from);
     let (kind, text) = match line {
@@ -387,13 +391,13 @@ pub fn late_exchange(store: &Store, session: CallId, leg: Option<LegId>, exchang
 pub struct Read<T> {
     /// The entries.
     pub parts: Vec<T>,
-    /// Whether the row of the live call is among them. A call stores it as its last act.
+    /// Whether the entries include the row of the live call. The call stores this row last.
     pub whole: bool,
 }
 
 impl<T> Read<T> {
-    /// Adds the entries that the live call returned before the store was read, unless the call has ended and stored
-    /// them in between.
+    /// Adds the entries that the live call returned before the database was read. If the call has ended and stored its
+    /// entries between the two reads, nothing is added.
     pub fn and(mut self, live: Vec<T>) -> Vec<T> {
         if !self.whole {
             self.parts.extend(live);
@@ -402,7 +406,7 @@ impl<T> Read<T> {
     }
 }
 
-/// Reads the stored exchanges of a call.
+/// Reads the stored HTTP exchanges of a call.
 pub async fn read_exchanges(store: &Store, session: CallId) -> Result<Read<Exchanged>, StoreError> {
     let mut read = Read { parts: Vec::new(), whole: false };
     for row in events::list(store, session.0).await? {
@@ -503,7 +507,7 @@ mod tests {
         log.push_exchange(None, exchange.clone());
         let (lines, exchanges) = (log.lines(), log.exchanges().to_vec());
 
-        // An exchange that another task has stored is returned in addition to those of the live call.
+        // The result contains the exchange that another task has stored, and the exchanges of the live call.
         late_exchange(&store, session, None, &exchange, None);
         store.flush().await.unwrap();
         assert_eq!(read_exchanges(&store, session).await.unwrap().and(exchanges.clone()).len(), 2);

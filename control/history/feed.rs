@@ -6,29 +6,29 @@ use tokio::sync::broadcast::{self, Receiver, Sender};
 
 use crate::event_log::Line;
 
-/// Entries that wait for a slow watcher. If more wait, the watcher misses the oldest ones and learns how many it
-/// missed.
+/// Maximum number of entries that wait for a slow watcher. If more entries wait, the watcher misses the oldest entries
+/// and receives the number of missed entries.
 const WAITING: usize = 1_024;
 
-/// A log entry, with the session of its call.
+/// An entry of a call's log, with the id of the call.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FeedItem {
-    /// The session.
+    /// The id of the call.
     pub session: CallId,
-    /// The entry.
+    /// The entry of the log.
     pub entry: Entry,
 }
 
 /// An entry of a call's log.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Entry {
-    /// A line.
+    /// A log line.
     Line(Line),
-    /// A request with its answer, and the leg that it is about. It follows the log line about it.
+    /// An HTTP exchange, with the leg that it concerns. The entry follows the log line of the exchange.
     Exchange(Option<LegId>, Box<HttpExchange>),
 }
 
-/// The feed. Without watchers it costs nothing: a call checks for watchers once, at its start.
+/// The feed. Without watchers the feed has no cost: a call checks only once, at its start, whether there are watchers.
 #[derive(Debug)]
 pub struct Feed(Sender<FeedItem>);
 
@@ -46,21 +46,21 @@ impl Default for Feed {
 }
 
 impl Feed {
-    /// Subscribes to the lines of calls that start from now on.
+    /// Subscribes to the log lines of calls that start from now on.
     pub fn watch(&self) -> Receiver<FeedItem> {
         self.0.subscribe()
     }
 
-    /// Returns the sender for the lines of this session; `None` if there is no watcher.
+    /// Returns the sender for the log lines of this call, or `None` if there is no watcher.
     pub fn wire(&self, session: CallId) -> Option<Wire> {
         (self.0.receiver_count() > 0).then(|| Wire { session, watchers: self.0.clone() })
     }
 }
 
 impl Wire {
-    /// Sends an entry.
+    /// Sends an entry to the watchers.
     pub fn tell(&self, entry: Entry) {
-        // The watchers may be gone.
+        // The watchers may have gone, so an error is ignored.
         let _ = self.watchers.send(FeedItem { session: self.session, entry });
     }
 }

@@ -1,4 +1,4 @@
-//! The stored data of calls: records, event logs and recordings, notifications and reports of failures.
+//! The stored data of calls: records, event logs, recordings, notifications, and reports of failures.
 #![forbid(unsafe_code)]
 
 pub mod event_log;

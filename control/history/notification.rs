@@ -1,25 +1,25 @@
-//! Notifications for the developers of applications: errors and warnings of calls by the provider's number, with the
-//! request that caused them. They are kept as long as the logs of calls.
+//! Notifications for the developers of applications: errors and warnings of calls. Each notification has the provider's
+//! error number and the request that caused the error. Notifications are kept as long as the logs of calls.
 
 use serde::{Deserialize, Serialize};
 use tandem_causes::Cause;
 use tandem_http::exchange::HttpExchange;
 use tandem_store::resources::{self, Kind};
 
-/// The kind of stored notifications.
+/// The resource kind of stored notifications.
 pub const NOTIFICATIONS: Kind<Notification> = Kind::new(resources::TROUBLE);
 
-/// An error or a warning.
+/// An error or a warning with the provider's error number.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Notification {
     /// The provider's error number.
     pub code: u32,
-    /// Text that says what happened.
+    /// Text that describes the problem.
     pub message: String,
-    /// The cause, if known.
+    /// The cause, if it is known.
     #[serde(default)]
     pub cause: Option<Cause>,
-    /// The HTTP request that caused it, with its answer.
+    /// The HTTP exchange that caused the problem.
     pub exchange: Option<HttpExchange>,
 }
 
@@ -33,7 +33,8 @@ pub enum Level {
 }
 
 impl Level {
-    /// Returns the word that is stored as the resource's name, by which lists are filtered.
+    /// Returns the word for this level. The word is stored as the name of the resource, so that lists can filter by
+    /// level.
     pub fn word(self) -> &'static str {
         match self {
             Self::Error => "error",

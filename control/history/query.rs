@@ -9,63 +9,64 @@ use tandem_store::{self as store, TimeRange};
 
 use crate::records;
 
-/// Criteria for legs; every field that is set must match.
+/// Criteria for legs. A leg must match every criterion that is set.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct LegFilter {
-    /// The called party, compared exactly.
+    /// The called party. The comparison is exact.
     pub to: Option<String>,
-    /// The calling party, compared exactly.
+    /// The calling party. The comparison is exact.
     pub from: Option<String>,
     /// The parent leg.
     pub parent: Option<LegId>,
-    /// The session in which the leg was created.
+    /// The call in which the leg was created.
     pub session: Option<CallId>,
     /// The id of the leg's application.
     pub application: Option<String>,
-    /// Allowed states; every state if empty.
+    /// The allowed states. If the list is empty, every state is allowed.
     pub status: Vec<Status>,
     /// The direction of the leg.
     pub direction: Option<Direction>,
-    /// Time of the answer, or of the creation if the leg was never answered.
+    /// Range for the time of the answer. For a leg that was never answered: range for the time of the creation.
     pub started: Range,
-    /// Time of the end.
+    /// Range for the time of the end.
     pub ended: Range,
 }
 
-/// Criteria for recordings; every field that is set must match.
+/// Criteria for recordings. A recording must match every criterion that is set.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct RecordingFilter {
     /// The recorded leg.
     pub leg: Option<LegId>,
-    /// The session of the recorded leg, or the recorded conference.
+    /// The call of the recorded leg, or the recorded conference.
     pub session: Option<CallId>,
-    /// The calling party of the recorded leg, compared exactly.
+    /// The calling party of the recorded leg. The comparison is exact.
     pub from: Option<String>,
-    /// The called party of the recorded leg, compared exactly.
+    /// The called party of the recorded leg. The comparison is exact.
     pub to: Option<String>,
-    /// Whether to return only recordings whose file is complete.
+    /// Whether only recordings with a complete file match.
     pub completed: bool,
-    /// Time of the start.
+    /// Range for the time of the start.
     pub started: Range,
-    /// Time of the end.
+    /// Range for the time of the end.
     pub ended: Range,
 }
 
 /// A half-open range of time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Range {
-    /// Start of the range, inclusive; `None` for no bound.
+    /// Start of the range, inclusive. `None` means no limit.
     pub from: Option<Timestamp>,
-    /// End of the range, exclusive; `None` for no bound.
+    /// End of the range, exclusive. `None` means no limit.
     pub until: Option<Timestamp>,
 }
 
 /// A page of a list.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Page {
-    /// Maximum number of entries, at most 1,000.
+    /// Maximum number of entries on the page. The highest value is 1,000.
     pub limit: usize,
-    /// Returns only entries after (older than) this id, which is stable while new entries arrive.
+    /// The id of the last entry on the previous page. The page contains only entries that are older than this entry.
+    /// New entries do not change the page.
     pub after: Option<u128>,
     /// Number of entries to skip.
     pub offset: usize,
@@ -88,14 +89,14 @@ impl LegFilter {
         }
     }
 
-    /// The rest.
+    /// Checks the criteria that the database does not check.
     pub fn fits(&self, leg: &LegInfo) -> bool {
         self.application.as_deref().is_none_or(|id| leg.application.as_deref() == Some(id))
     }
 }
 
 impl RecordingFilter {
-    /// Returns the criteria in the form of the database.
+    /// Converts the criteria to the form of the database.
     pub fn columns(&self) -> store::recordings::RecordingFilter {
         let completed = || records::recording_status_word(&RecordingStatus::Completed).to_owned();
         store::recordings::RecordingFilter {
@@ -112,8 +113,8 @@ impl RecordingFilter {
 }
 
 impl Page {
-    /// Returns the page of the database after this row. It has one entry more than `limit`, which shows whether another
-    /// page follows.
+    /// Converts the page to the form of the database, starting after this row. The limit is one entry higher than
+    /// `limit`, so that the result shows whether another page follows.
     pub fn after(self, row: Option<store::Cursor>) -> store::Page {
         let limit = u32::try_from(self.limit.min(1_000) + 1).unwrap_or(1_001);
         store::Page { limit, after: row, before: None, offset: self.offset as u64 }

@@ -25,7 +25,7 @@ pub struct Recordings {
 }
 
 impl Recordings {
-    /// The recordings of this database and this folder.
+    /// Creates the access to the recordings of this database and this folder.
     pub fn new(store: Store, files: RecordingFiles) -> Self {
         Self { store, files, mp3s: Arc::default() }
     }
@@ -36,13 +36,13 @@ impl Recordings {
         Ok(row.as_ref().and_then(records::recording_of))
     }
 
-    /// Returns a recording of any account by its id. The id in the URL is the secret.
+    /// Returns a recording of any account by its id. The id in the URL is the only secret.
     pub async fn get_public(&self, id: RecordingId) -> Result<Option<Recording>, StoreFailed> {
         let row = store::recordings::find(&self.store, id.0).await?;
         Ok(row.as_ref().and_then(records::recording_of))
     }
 
-    /// Returns recordings of this account, newest first, at most `page.limit + 1`.
+    /// Returns recordings of this account, newest recording first. Returns at most `page.limit + 1` recordings.
     pub async fn list(
         &self,
         account: &str,
@@ -59,7 +59,7 @@ impl Recordings {
         Ok(rows.iter().filter_map(records::recording_of).collect())
     }
 
-    /// Counts the recordings of this account.
+    /// Returns the number of this account's recordings that match the filter.
     pub async fn count(&self, account: &str, filter: &RecordingFilter) -> Result<usize, StoreFailed> {
         let counted = store::recordings::count(&self.store, account, &filter.columns()).await;
         Ok(usize::try_from(counted?).unwrap_or(usize::MAX))
@@ -79,15 +79,15 @@ impl Recordings {
         Ok(found)
     }
 
-    /// Opens the audio as WAV (8 kHz); complete when the recording is completed. `mono` mixes the channels into one.
-    /// The error is `NotFound` when the file is gone.
+    /// Opens the audio as WAV (8 kHz). The audio of an unfinished recording is not complete. `mono` mixes the channels
+    /// into one channel. Returns the error `NotFound` if the file does not exist.
     pub async fn wav(&self, id: RecordingId, mono: bool) -> io::Result<RecordingAudio> {
         let files = &self.files;
         files.open(files.path(id), mono).await
     }
 
-    /// Opens the audio as MP3. The file is encoded at the first request, which takes a while. The error is `NotFound`
-    /// for a recording that is not completed.
+    /// Opens the audio as MP3. The first request encodes the file, which takes some time. Returns the error `NotFound`
+    /// if the recording is not complete.
     pub async fn mp3(&self, recording: &Recording) -> io::Result<RecordingAudio> {
         if recording.status != RecordingStatus::Completed {
             return Err(io::ErrorKind::NotFound.into());
@@ -97,12 +97,12 @@ impl Recordings {
         files.open(mp3, false).await
     }
 
-    /// Whether the audio is served without credentials to clients that know a recording's id.
+    /// Whether a client without credentials receives the audio if it knows the id of the recording.
     pub fn are_open(&self) -> bool {
         self.files.open
     }
 
-    /// Returns the number of encoded MP3 files.
+    /// Returns the number of MP3 files that this process has encoded.
     pub fn mp3s_made(&self) -> u64 {
         self.mp3s.made()
     }

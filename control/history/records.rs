@@ -1,5 +1,5 @@
-//! Converts legs and recordings to database rows. The columns serve the filters of lists; `details` is the complete
-//! record as JSON.
+//! Conversion of legs and recordings to database rows. Lists use the columns for their filters. The column `details`
+//! contains the complete record as JSON.
 
 use std::sync::Arc;
 
@@ -37,7 +37,7 @@ fn row_of(leg: &LegInfo, now: Timestamp) -> CallRow {
     }
 }
 
-/// Returns the leg of a row; `None` if another version wrote the row in a format that cannot be read.
+/// Returns the leg of a row. Returns `None` if another version wrote the row in an unreadable format.
 pub fn leg_of(row: &CallRow) -> Option<LegInfo> {
     let read = serde_json::from_str(&row.details);
     read.inspect_err(|error| tracing::error!(%error, "unreadable call record")).ok()
@@ -53,7 +53,7 @@ pub fn recording_row(recording: &Recording, leg: &LegInfo, path: &std::path::Pat
     }
 }
 
-/// Returns the row of a recording of a conference, whose id takes the place of the session.
+/// Returns the row of a conference recording. The column `session` contains the id of the conference.
 pub fn conference_recording_row(
     recording: &Recording,
     conference: &ConferenceInfo,
@@ -93,12 +93,12 @@ fn facts_row(recording: &Recording, session: u128, path: &std::path::Path) -> Re
     }
 }
 
-/// Returns the recording of a row; `None` if another version wrote the row in a format that cannot be read.
+/// Returns the recording of a row. Returns `None` if another version wrote the row in an unreadable format.
 pub fn recording_of(row: &RecordingRow) -> Option<Recording> {
     serde_json::from_str(&row.details).inspect_err(|error| tracing::error!(%error, "unreadable recording record")).ok()
 }
 
-/// Returns the word for a status in the database.
+/// Returns the word that the database uses for a status.
 pub fn status_word(status: Status) -> &'static str {
     match status {
         Status::Queued => "queued",
@@ -113,7 +113,7 @@ pub fn status_word(status: Status) -> &'static str {
     }
 }
 
-/// Returns the word for a direction in the database.
+/// Returns the word that the database uses for a direction.
 pub fn direction_word(direction: Direction) -> &'static str {
     match direction {
         Direction::Inbound => "inbound",
@@ -143,7 +143,7 @@ fn track_word(track: Track) -> &'static str {
     }
 }
 
-/// Returns the word for a recording's status in the database.
+/// Returns the word that the database uses for the status of a recording.
 pub fn recording_status_word(status: &RecordingStatus) -> &'static str {
     match status {
         RecordingStatus::InProgress => "in-progress",

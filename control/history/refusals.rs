@@ -1,4 +1,5 @@
-//! The last refused request of each phone user, in memory, for operators who look why a phone does not register.
+//! The last refused request of each phone user, in memory. Operators use this data to find the reason why a phone does
+//! not register.
 
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
@@ -11,10 +12,10 @@ use tandem_sip as sip;
 use crate::report::SipRequest;
 use foldhash::HashMap;
 
-/// Maximum number of users with a stored refusal. Beyond that, refusals of further users are not stored.
+/// Maximum number of users with a stored refusal. If this number is reached, refusals of other users are not stored.
 const MOST: usize = 10_000;
 
-/// The last refusal of each user, by account and username.
+/// The last refusal of each user, by account and user name.
 #[derive(Debug, Default)]
 pub struct Refusals(Mutex<HashMap<(Arc<str>, String), LastRefusal>>);
 
@@ -22,17 +23,17 @@ pub struct Refusals(Mutex<HashMap<(Arc<str>, String), LastRefusal>>);
 #[derive(Clone, Debug, Serialize)]
 pub struct LastRefusal {
     at: Timestamp,
-    /// Method of the request: `REGISTER` or `INVITE`.
+    /// The method of the request: `REGISTER` or `INVITE`.
     method: String,
     reason: String,
-    /// Number of refusals since the server started or the user last registered, including this one.
+    /// Number of refusals since the start of the server or the last registration of the user. This refusal is included.
     count: u64,
     #[serde(flatten)]
     request: SipRequest,
 }
 
 impl Refusals {
-    /// Stores a refusal in place of the user's previous one.
+    /// Stores a refusal, which replaces the previous refusal of the user.
     pub fn note(&self, account: &Arc<str>, refused: &sip::RefusedRequest, at: Timestamp) {
         let mut kept = self.0.lock();
         let full = kept.len() >= MOST;
@@ -53,12 +54,13 @@ impl Refusals {
         }
     }
 
-    /// Removes the refusal of a user that has registered.
+    /// Removes the refusal of a user after the user has registered.
     pub fn forget(&self, account: &Arc<str>, username: &Arc<str>) {
         self.0.lock().remove(&(Arc::clone(account), username.to_string()));
     }
 
-    /// The last refusal of a user of an account; `None` if there was none since the start.
+    /// Returns the last refusal of a user of an account. Returns `None` if there was no refusal since the start of the
+    /// server.
     pub fn last(&self, account: &Arc<str>, username: &str) -> Option<LastRefusal> {
         self.0.lock().get(&(Arc::clone(account), username.to_owned())).cloned()
     }

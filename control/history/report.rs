@@ -1,34 +1,35 @@
-//! Reports of failures for operators and users, about calls and about the server itself. Each has its
-//! [cause](tandem_causes). Reports appear in `/console/errors` and in `tandem errors`, in addition to the server's log.
-//! They are kept as long as the logs of calls.
+//! Reports of failures, for operators and users. Reports concern calls or the server itself. A report has a
+//! [cause](tandem_causes) if the cause is known. Reports appear in `/console/errors` and in `tandem errors`, in
+//! addition to the server's log. Reports are kept as long as the logs of calls.
 //!
-//! The error lists of providers are separate ([`crate::notification`]): they contain only errors with a provider's number.
+//! The error lists of providers are separate ([`crate::notification`]). They contain only errors with a provider's
+//! error number.
 
 use serde::{Deserialize, Serialize};
 use tandem_causes::Cause;
 use tandem_sip as sip;
 use tandem_store::resources::{self, Kind};
 
-/// The kind of stored reports.
+/// The resource kind of stored reports.
 pub const REPORTS: Kind<Report> = Kind::new(resources::REPORT);
 
-/// A report of something that went wrong.
+/// A report of a failure.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Report {
-    /// The cause, if known.
+    /// The cause, if it is known.
     pub cause: Option<Cause>,
     /// The provider's error number, if there is one.
     pub code: Option<u32>,
-    /// Text that says what happened.
+    /// Text that describes the problem.
     pub message: String,
-    /// Advice for this case, in addition to the advice of the cause.
+    /// Advice for this specific case, in addition to the advice of the cause.
     #[serde(default)]
     pub hint: Option<String>,
-    /// The call's id in the spelling of its application.
+    /// The id of the leg in the provider's form.
     pub call: Option<String>,
-    /// The id of the call's session.
+    /// The id of the call.
     pub session: Option<String>,
-    /// The refused SIP request, if it was refused before a call existed.
+    /// The SIP request, if it was refused before a call existed.
     #[serde(default)]
     pub request: Option<Box<SipRequest>>,
 }
@@ -36,17 +37,17 @@ pub struct Report {
 /// A SIP request that was refused before a call existed.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct SipRequest {
-    /// User part of From.
+    /// User part of the From header.
     pub from: String,
-    /// Called user, or the user to register.
+    /// The called user, or the user of a registration.
     pub to: String,
-    /// Username of its credentials, which need not be valid; empty without credentials.
+    /// User name in the credentials of the request, which may be invalid. Empty without credentials.
     pub username: String,
     /// Source address and port.
     pub source: String,
-    /// Transport: `UDP`, `TCP`, `TLS`, `WS`, `WSS`.
+    /// Transport of the request: `UDP`, `TCP`, `TLS`, `WS` or `WSS`.
     pub transport: String,
-    /// The Call-ID header; `tandem trace` shows the messages with it.
+    /// The Call-ID header. `tandem trace` shows the SIP messages with this Call-ID.
     pub sip_call_id: String,
 }
 
@@ -63,12 +64,12 @@ impl From<&sip::RefusedRequest> for SipRequest {
     }
 }
 
-/// The reason why a dialect refused an HTTP request, as text. It is an extension of the response.
+/// The reason, as text, why a dialect refused an HTTP request. The response carries this value as an extension.
 #[derive(Clone, Debug)]
 pub struct Refusal(pub String);
 
 impl Report {
-    /// Creates a report with this cause that concerns no call.
+    /// Creates a report with this cause. The report concerns no call.
     pub fn new(cause: Cause, message: impl Into<String>) -> Self {
         Self {
             cause: Some(cause),
@@ -81,10 +82,10 @@ impl Report {
         }
     }
 
-    /// Returns the advice of the cause, together with the advice for this case.
+    /// Returns the advice of the cause together with the advice for this specific case.
     pub fn advice(&self) -> Option<String> {
         self.cause.map(|cause| match &self.hint {
-            // The hint for an unknown number is complete; the cause's advice only explains it.
+            // The hint for an unknown number is complete. The advice of the cause only explains this hint.
             Some(remedy) if cause == Cause::UnknownNumber => format!("{remedy} {}", cause.advice()),
             Some(hint) => format!("{} {hint}", cause.advice()),
             None => cause.advice().to_owned(),

@@ -1,11 +1,12 @@
-//! Media storage: audio files that accounts upload to this server and that calls play by name.
+//! Media storage: audio files that accounts upload to this server. Calls play these files by name.
 //!
 //! ```text
 //!   upload ── file, synced ──► row in the database, then memory      play by name ──► path of the file
 //!                              sweep ── expired rows and their files, files without a row ──► removed
 //! ```
 //!
-//! Limits: [`MOST_OCTETS`] for a file, [`MOST_OF_ACCOUNT`] octets for an account, and [`tandem_routing::inventory::MOST`] names.
+//! Limits: a file has at most [`MOST_OCTETS`] octets. An account has at most [`MOST_OF_ACCOUNT`] octets and at most
+//! [`tandem_routing::inventory::MOST`] names.
 
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -24,16 +25,16 @@ pub const MOST_OCTETS: usize = 20 * 1024 * 1024;
 /// Maximum size of all files of an account, in octets.
 pub const MOST_OF_ACCOUNT: u64 = 2 * 1024 * 1024 * 1024;
 
-/// An uploaded file; the resource's name is the name for playing it.
+/// An uploaded file. Calls play the file by the name of its resource.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct StoredFile {
-    /// Content type of the upload (`audio/wav`).
+    /// Content type of the upload, for example `audio/wav`.
     pub content_type: String,
     /// Size in octets.
     pub octets: u64,
-    /// Time from which the file is no longer available.
+    /// Time at which the file expires. An expired file is not available.
     pub expires_at: Timestamp,
-    /// Name of the file in the folder. Every upload has a new one.
+    /// Name of the file in the folder. Every upload has a new file name.
     file: String,
 }
 
@@ -69,14 +70,15 @@ impl InventoryItem for StoredFile {
     }
 }
 
-/// Builds the key of a file. No name contains a line break.
+/// Returns the key of a file in memory: the account and the name with a line break between them. No name contains a
+/// line break.
 fn key(account: &str, name: &str) -> String {
     format!("{account}\n{name}")
 }
 
 impl StoredMedia {
-    /// Reads the files' rows from the database. The files are in `folder`, which is created if missing. Expired files
-    /// are removed.
+    /// Reads the rows of the files from the database. The files are in `folder`, which is created if it does not exist.
+    /// Expired files are removed.
     pub async fn load(folder: PathBuf, store: &Store, now: Timestamp) -> Result<Self, NotStored> {
         directory::make(&folder)?;
         let stored = Self { folder, media: ResourceCache::load(store).await? };
@@ -85,14 +87,14 @@ impl StoredMedia {
         Ok(stored)
     }
 
-    /// Returns the account's files that have not expired, newest first.
+    /// Returns the account's files that have not expired, newest file first.
     pub fn all(&self, account: &str, now: Timestamp) -> Vec<Arc<Resource<StoredFile>>> {
         let mut all = self.media.all(account);
         all.retain(|row| row.details.expires_at > now);
         all
     }
 
-    /// Returns the account's file with this name, unless it has expired.
+    /// Returns the account's file with this name. Returns `None` if the file has expired.
     pub fn find(&self, account: &str, name: &str, now: Timestamp) -> Option<Arc<Resource<StoredFile>>> {
         self.media.find(&key(account, name)).filter(|row| row.details.expires_at > now)
     }
@@ -142,7 +144,7 @@ impl StoredMedia {
         Ok(changed)
     }
 
-    /// Deletes a file and its row. Returns `false` if it was already deleted.
+    /// Deletes a file and its row. Returns `false` if the file was already deleted.
     pub async fn delete(&self, store: &Store, row: &Resource<StoredFile>) -> Result<bool, StoreError> {
         let deleted = self.media.delete(store, &row.account, row.id).await?;
         if deleted {
@@ -151,7 +153,7 @@ impl StoredMedia {
         Ok(deleted)
     }
 
-    /// Deletes expired files. Returns their number.
+    /// Deletes expired files. Returns the number of deleted files.
     pub async fn sweep(&self, store: &Store, now: Timestamp) -> Result<usize, StoreError> {
         let mut removed = 0;
         for key in self.media.keys() {
@@ -175,7 +177,7 @@ impl StoredMedia {
         })
     }
 
-    /// Writes a new file. `replaced`: size in octets of the file that it replaces.
+    /// Writes a new file. `replaced` is the size in octets of the old file that the new file replaces.
     async fn write(
         &self,
         account: &str,
@@ -202,7 +204,7 @@ impl StoredMedia {
         }
     }
 
-    /// Deletes files without a row, from uploads that a crash interrupted.
+    /// Deletes files without a row. A crash during an upload can leave such files.
     fn remove_strays(&self) -> io::Result<()> {
         let named: Vec<String> = self
             .media
@@ -221,7 +223,7 @@ impl StoredMedia {
     }
 }
 
-/// Writes a file. The file and its directory entry are on disk when this returns.
+/// Writes a file. When this function returns, the file and its directory entry are on disk.
 fn write(folder: &Path, path: &Path, content: &[u8]) -> io::Result<()> {
     directory::check_room(folder).map_err(io::Error::other)?;
     let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;

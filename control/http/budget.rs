@@ -1,8 +1,8 @@
 //! A limit on the memory that the bodies of several answers use together.
 //!
-//! An answer with a known length waits for all of its octets before it starts, so that an answer that has started also
-//! ends. An answer of unknown length takes octets as they arrive. If all of these wait for each other, one at a time
-//! continues beyond the budget.
+//! An answer with a known length waits for all of its octets before it starts. So an answer that has started can also
+//! complete. An answer of unknown length takes octets when they arrive. If all answers of unknown length wait for each
+//! other, one answer at a time continues and exceeds the budget.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,27 +14,27 @@ use super::FetchError;
 
 /// The size of one permit in octets.
 const UNIT: usize = 64 * 1024;
-/// Maximum time that an answer waits for room.
+/// Maximum time that an answer waits for free octets.
 const PATIENCE: Duration = Duration::from_secs(25);
 
-/// The octets that answers may use together, each from its arrival until the last user drops the body. One answer at a
-/// time may exceed the budget. Clones share it. When the budget is used up, answers wait; after 25 s they fail as a
-/// timeout.
+/// The number of octets that the bodies of answers may use together. A body uses its octets from its arrival until the
+/// last user drops the body. One answer at a time may exceed the budget. All clones share the budget. If no octets are
+/// free, answers wait. After 25 s a waiting answer fails with a timeout.
 #[derive(Debug, Clone)]
 pub struct Budget {
     units: Arc<Semaphore>,
-    /// The permit of the one answer that may exceed the budget.
+    /// The permit that allows one answer to exceed the budget.
     beyond: Arc<Semaphore>,
     octets: usize,
 }
 
 impl Budget {
-    /// A budget of this many octets, rounded up to 64 KiB.
+    /// Creates a budget of this many octets, rounded up to a multiple of 64 KiB.
     pub fn new(octets: usize) -> Budget {
         Budget { units: Arc::new(Semaphore::new(octets.div_ceil(UNIT))), beyond: Arc::new(Semaphore::new(1)), octets }
     }
 
-    /// The free octets, for tests.
+    /// The number of free octets, for tests.
     #[cfg(test)]
     pub fn free(&self) -> usize {
         self.units.available_permits() * UNIT
@@ -55,10 +55,10 @@ impl Share {
         Share { budget, held: None, beyond: None }
     }
 
-    /// Waits for room for an answer of known length.
+    /// Waits for free octets for an answer of known length.
     pub(super) async fn reserve(&mut self, octets: usize) -> Result<(), FetchError> {
         let Some((budget, wanted)) = self.lacks(octets) else { return Ok(()) };
-        // Limited to the whole budget, as more would never become free.
+        // The number is limited to the whole budget, because more octets can never be free.
         let wanted = wanted.min(u32::try_from(budget.octets.div_ceil(UNIT)).unwrap_or(u32::MAX));
         let units = Arc::clone(&budget.units).acquire_many_owned(wanted);
         let units = tokio::time::timeout(PATIENCE, units).await.ok().and_then(Result::ok);
@@ -66,7 +66,7 @@ impl Share {
         Ok(())
     }
 
-    /// Waits for room for an answer of unknown length, which is now this long.
+    /// Waits for free octets for an answer of unknown length. `octets` is the current length.
     pub(super) async fn grow(&mut self, octets: usize) -> Result<(), FetchError> {
         if self.beyond.is_some() {
             return Ok(());
@@ -85,7 +85,7 @@ impl Share {
         tokio::time::timeout(PATIENCE, waiting).await.ok().and_then(Result::ok).ok_or_else(|| full(&budget))
     }
 
-    /// The number of units that an answer of this length still needs.
+    /// The number of units that an answer of this length still needs. `None` if the answer needs no more units.
     fn lacks(&self, octets: usize) -> Option<(Budget, u32)> {
         let held = self.held.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
         let wanted = octets.div_ceil(UNIT).saturating_sub(held);
@@ -100,7 +100,7 @@ impl Share {
         }
     }
 
-    /// The body. The share is returned when the last clone of the body is dropped.
+    /// Returns the body. The octets become free when the last clone of the body is dropped.
     pub(super) fn into_body(self, body: BytesMut) -> Bytes {
         match (self.held, self.beyond) {
             (None, None) => body.freeze(),

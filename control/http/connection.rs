@@ -1,8 +1,9 @@
 //! Detects whether a request was sent over a kept connection, and whether that connection was dead.
 //!
-//! Between two documents of a call, an application may close its idle connection in the moment in which the next
-//! request is sent. That request then fails without any fault (RFC 9112 §9.3.1), so it is repeated on a new connection.
-//! A request that fails on a new connection is not repeated: the application may have acted on it.
+//! Between two documents of a call, an application may close its idle connection at the same moment at which the next
+//! request is sent. That request then fails although neither side made an error (RFC 9112 §9.3.1). The client repeats
+//! this request on a new connection. The client does not repeat a request that failed on a new connection, because the
+//! application may already have executed it.
 
 use std::cell::Cell;
 use std::error::Error;
@@ -13,16 +14,17 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 tokio::task_local! {
-    /// Whether a connection was opened for the request that is being sent.
+    /// Whether a connection was opened for the current request.
     static OPENED: Cell<bool>;
 }
 
-/// Awaits `sending` and reports whether it used an existing connection.
+/// Awaits `sending`, and returns whether the request used an existing connection.
 pub(super) async fn observed<T>(sending: impl Future<Output = T>) -> (T, Kept) {
     OPENED
         .scope(Cell::new(false), async {
             let outcome = sending.await;
-            // A request that started to connect counts as new, even if it then used a kept connection that became free.
+            // A request that started to connect counts as new. This applies even if the request then used a kept
+            // connection that became free.
             let kept = if OPENED.with(Cell::get) { Kept::No } else { Kept::Yes };
             (outcome, kept)
         })
@@ -54,7 +56,7 @@ pub(super) fn is_dead(error: &reqwest::Error) -> bool {
     false
 }
 
-/// Notes each connection that is opened.
+/// A layer that notes each new connection.
 #[derive(Clone)]
 pub(super) struct Observe;
 
@@ -79,7 +81,7 @@ impl<R, S: Service<R>> Service<R> for Observed<S> {
     }
 
     fn call(&mut self, request: R) -> S::Future {
-        // Connections that are completed in the background belong to no request.
+        // A connection that completes in the background belongs to no request.
         let _ = OPENED.try_with(|opened| opened.set(true));
         self.0.call(request)
     }

@@ -1,4 +1,4 @@
-//! The cookies of one call (RFC 6265). Applications keep the state of a call in them.
+//! The cookies of one call (RFC 6265). Applications store the state of a call in cookies.
 
 use std::sync::Arc;
 
@@ -7,32 +7,35 @@ use cookie_store::CookieStore;
 use parking_lot::Mutex;
 use url::Url;
 
-/// Maximum number of cookies in a jar. When it is full, new ones are ignored, but existing ones may change.
+/// Maximum number of cookies in a jar. If the jar is full, new cookies are ignored, but existing cookies may still
+/// change.
 const MAXIMUM_COOKIES: usize = 50;
 
-/// Maximum length of one `Set-Cookie` in octets (RFC 6265 §6.1 demands at least 4096); longer ones are ignored.
+/// Maximum length of one `Set-Cookie` header in octets (RFC 6265 §6.1 demands at least 4096). A longer header is
+/// ignored.
 const MAXIMUM_LENGTH: usize = 4096;
 
-/// The cookies of one call, which are dropped with the call. Clones share them.
+/// The cookies of one call. The cookies are dropped with the call. All clones share the cookies.
 #[derive(Debug, Clone, Default)]
 pub struct CookieJar {
     store: Arc<Mutex<CookieStore>>,
 }
 
 impl CookieJar {
-    /// An empty jar.
+    /// Creates an empty jar.
     pub fn new() -> CookieJar {
         CookieJar::default()
     }
 
-    /// The `Cookie` header for a request to `url`; `None` if no cookie matches.
+    /// The `Cookie` header for a request to `url`. `None` if no cookie matches.
     pub fn header(&self, url: &Url) -> Option<String> {
         let pairs: Vec<String> =
             self.store.lock().get_request_values(url).map(|(name, value)| format!("{name}={value}")).collect();
         (!pairs.is_empty()).then(|| pairs.join("; "))
     }
 
-    /// Stores the `Set-Cookie` headers of an answer from `url`. Invalid ones and those for another host are ignored.
+    /// Stores the `Set-Cookie` headers of an answer from `url`. Invalid headers and headers for another host are
+    /// ignored.
     pub fn store(&self, url: &Url, headers: &HeaderMap) {
         let mut store = self.store.lock();
         for value in headers.get_all(header::SET_COOKIE) {

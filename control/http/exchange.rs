@@ -1,5 +1,5 @@
-//! HTTP requests with their answers, for people who want to see what an application did. Bounded in size, without
-//! credentials.
+//! HTTP requests with their answers, for people who want to see the behaviour of an application. The size is bounded,
+//! and there are no credentials.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -9,14 +9,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Response, without_credentials};
 
-/// Maximum number of parameters kept of a request.
+/// Maximum number of parameters that are kept for a request.
 const MOST_PARAMETERS: usize = 200;
-/// Maximum number of characters kept of a parameter's name or value.
+/// Maximum number of characters that are kept of a parameter's name or value.
 const LONGEST_VALUE: usize = 1_024;
-/// Maximum number of headers kept of an answer, and of characters of each.
+/// Two limits for an answer: the number of headers that are kept, and the number of characters that are kept of a
+/// header.
 const MOST_HEADERS: usize = 30;
 const LONGEST_HEADER: usize = 256;
-/// Maximum number of characters kept of an answer's body.
+/// Maximum number of characters that are kept of an answer's body.
 const LONGEST_BODY: usize = 4_096;
 
 /// A request with its answer.
@@ -24,15 +25,15 @@ const LONGEST_BODY: usize = 4_096;
 pub struct HttpExchange {
     /// The time at which the request was sent.
     pub at: Timestamp,
-    /// `GET`, `POST`, ...
+    /// The HTTP method, such as `GET` or `POST`.
     pub method: Cow<'static, str>,
     /// The URL without user name and password.
     pub url: String,
-    /// The parameters in order, each with name and value; those of a GET request too.
+    /// The names and values of the parameters, in order. A GET request has parameters too.
     pub parameters: Vec<(String, String)>,
     /// Duration until the answer or the failure, in milliseconds.
     pub elapsed_ms: u64,
-    /// The answer, if there was one.
+    /// The answer. `None` if there was no answer.
     pub answer: Option<HttpAnswer>,
     /// The reason of a failure.
     pub error: Option<String>,
@@ -45,14 +46,14 @@ pub struct HttpAnswer {
     pub status: u16,
     /// The content type, as received.
     pub content_type: Option<String>,
-    /// The headers without `Set-Cookie`.
+    /// The headers, without `Set-Cookie`.
     pub headers: Vec<(String, String)>,
-    /// The body as text; only its start if it is long.
+    /// The body as text. Only the start of a long body is kept.
     pub body: String,
 }
 
 impl HttpExchange {
-    /// An exchange of this duration. The caller sets `answer` or `error`.
+    /// Creates an exchange with this duration. The calling function then sets `answer` or `error`.
     pub fn new(
         at: Timestamp,
         method: impl Into<Cow<'static, str>>,
@@ -72,7 +73,7 @@ impl HttpExchange {
         }
     }
 
-    /// The approximate memory that it takes, in octets.
+    /// The approximate size of the exchange in memory, in octets.
     pub fn size(&self) -> usize {
         let pairs = |pairs: &[(String, String)]| pairs.iter().map(|(name, value)| name.len() + value.len() + 48).sum();
         let (asked, answered): (usize, usize) = (
@@ -84,7 +85,7 @@ impl HttpExchange {
 }
 
 impl HttpAnswer {
-    /// The answer that was received from an application.
+    /// The answer of an application.
     pub fn of(response: &Response) -> Self {
         let headers =
             response.headers.iter().filter(|(name, _)| *name != ::http::header::SET_COOKIE).take(MOST_HEADERS);
@@ -107,7 +108,7 @@ impl HttpAnswer {
     }
 }
 
-/// The start of a body, as text.
+/// The start of a body, converted to text.
 fn body(octets: &[u8]) -> String {
     let most = octets.len().min(LONGEST_BODY * 4);
     cut(&String::from_utf8_lossy(octets.get(..most).unwrap_or_default()), LONGEST_BODY)

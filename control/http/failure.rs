@@ -1,9 +1,9 @@
-//! The kinds of failure of a request that providers distinguish.
+//! The kinds of failure of a request. There is a kind for each difference that providers make.
 
 use std::error::Error;
 use std::io;
 
-/// The reason that there is no answer. The text is for the call's event log and contains no credentials.
+/// The reason why there is no answer. The text is for the call's event log and contains no credentials.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FetchError {
     /// The URL is invalid or not supported.
@@ -12,30 +12,30 @@ pub enum FetchError {
     /// The network policy does not allow the address.
     #[error("refused: {0}")]
     Refused(String),
-    /// The name has no address.
+    /// The host name has no address.
     #[error("name not resolved: {0}")]
     Dns(String),
-    /// No connection within the limit (name resolution, TCP and TLS).
+    /// There was no connection within the time limit. The limit includes name resolution, TCP and TLS.
     #[error("connect timeout: {0}")]
     ConnectTimeout(String),
-    /// The connection was refused or reset, or there is no route.
+    /// The connection was refused or reset, or there is no route to the address.
     #[error("not connected: {0}")]
     ConnectRefused(String),
     /// The TLS handshake failed, for example because of the certificate.
     #[error("TLS: {0}")]
     Tls(String),
-    /// The connection exists, but the complete answer did not arrive within the limit.
+    /// There is a connection, but the complete answer did not arrive within the time limit.
     #[error("timeout: {0}")]
     Timeout(String),
-    /// The body is longer than allowed.
+    /// The body is longer than the limit.
     #[error("answer {status} is longer than {limit} octets")]
     TooLarge {
         /// The answer's HTTP status.
         status: u16,
-        /// The allowed octets.
+        /// The maximum number of octets.
         limit: usize,
     },
-    /// There are more redirects than this number.
+    /// There are more redirects than this maximum number.
     #[error("more than {0} redirects")]
     TooManyRedirects(u32),
     /// The connection broke before the answer was complete.
@@ -47,7 +47,7 @@ pub enum FetchError {
 }
 
 impl FetchError {
-    /// Appends text to the error. Kinds without a text of their own stay unchanged.
+    /// Appends text to the error. An error without its own text is unchanged.
     pub(super) fn add(mut self, more: &str) -> FetchError {
         match &mut self {
             FetchError::Url(text)
@@ -64,7 +64,7 @@ impl FetchError {
         self
     }
 
-    /// A word for counters.
+    /// The word for this kind of error in metrics.
     pub fn kind(&self) -> &'static str {
         match self {
             FetchError::Url(_) => "url",
@@ -82,8 +82,8 @@ impl FetchError {
     }
 }
 
-/// Converts an error of the HTTP library, by its causes. The error of this client's own policy, which comes from inside
-/// the resolver, is returned unchanged.
+/// Converts an error of the HTTP library. The function reads the causes of the error. An error of this client's own
+/// network policy comes from the resolver and is returned unchanged.
 pub(super) fn classify(error: reqwest::Error) -> FetchError {
     let error = error.without_url();
     let mut text = error.to_string();
@@ -97,9 +97,9 @@ pub(super) fn classify(error: reqwest::Error) -> FetchError {
         broken |= cause.downcast_ref().is_some_and(hyper::Error::is_incomplete_message)
             || cause.downcast_ref().is_some_and(is_broken);
         text = cause.to_string();
-        // tokio-rustls reports a server that closes during the handshake only with this text.
+        // If a server closes the connection during the handshake, tokio-rustls reports this only with this text.
         tls |= text == "tls handshake eof";
-        // `source` of an I/O error returns the source of its content and skips the content itself.
+        // The `source` of an I/O error is the source of the inner error and not the inner error itself.
         source = match cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
             Some(content) => Some(content),
             None => cause.source(),

@@ -1,14 +1,14 @@
-//! The outbound HTTP client for webhooks, documents and media files. Every target is checked, and every answer is
-//! bounded.
+//! The outbound HTTP client for webhooks, documents and media files. The client checks every target and limits the size
+//! of every answer.
 //!
 //! ```text
 //!  URL ─▶ Origins ─▶ literal address? ──────────▶ NetworkPolicy ─▶ connect to exactly that address
 //!                 └▶ name ─▶ Lookup ─▶ addresses ─▶ NetworkPolicy ─┘   (each hop of a redirect again)
 //! ```
 //!
-//! The check is made where names become addresses, and the connection uses the checked addresses. A name that resolves
-//! differently the second time (DNS rebinding) therefore gains nothing. Proxies of the environment are not used, as
-//! they would resolve names themselves.
+//! The client checks the addresses at the resolution of a name, and the connection uses exactly the checked addresses.
+//! So a name that resolves to another address the second time (DNS rebinding) does not bypass the check. The client
+//! does not use the proxies of the environment, because a proxy would resolve names itself.
 #![forbid(unsafe_code)]
 
 mod budget;
@@ -52,20 +52,21 @@ pub use origins::{Origin, OriginConfig, Origins};
 pub use policy::NetworkPolicy;
 pub use tls::tls_config;
 
-/// Maximum number of connection pools, one for each connect timeout; the oldest one is dropped first.
+/// Maximum number of connection pools. There is one pool for each connect timeout. If there are too many pools, the
+/// oldest pool is dropped.
 const POOLS: usize = 16;
 
-/// Idle connections are closed after this time. Common web servers close them after 5 s, some after 2 s, possibly while
-/// a request is being sent.
+/// The client closes an idle connection after this time. Common web servers close an idle connection after 5 s, and
+/// some after 2 s. A server may do this at the moment at which the client sends a request.
 const IDLE: Duration = Duration::from_millis(1500);
 
-/// The client. Clones share its connections.
+/// The client. All clones share the client's connections.
 #[derive(Clone)]
 pub struct Client {
     shared: Arc<Shared>,
-    /// The account of the requests; `None` for the server's own requests.
+    /// The account that makes the requests. `None` for the server's own requests.
     account: Option<Arc<str>>,
-    /// The limit on the bodies of all running requests together; `None`: only each body is limited.
+    /// The limit on the bodies of all running requests together. `None` means that only each single body is limited.
     budget: Option<Budget>,
 }
 
@@ -78,11 +79,11 @@ struct Shared {
     within: OnceLock<Box<Within>>,
 }
 
-/// Answers requests within this process, given their URL (without user name, password and fragment) and body. `None`:
-/// the request is sent as usual.
+/// Answers a request within this process. The arguments are the URL (without user name, password and fragment) and the
+/// body. `None` means that the request is sent over the network.
 type Within = dyn Fn(&Url, &[u8]) -> Option<Served> + Send + Sync;
 
-/// An answer with status 200 from within this process.
+/// An answer from within this process. The status of the answer is 200.
 #[derive(Debug, Clone)]
 pub struct Served {
     /// The content type of the body.
@@ -91,97 +92,100 @@ pub struct Served {
     pub body: Bytes,
 }
 
-/// Settings that the HTTP library fixes for each of its clients.
+/// Settings of an HTTP library client. They cannot change during the life of the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct PoolKey {
     connect_timeout: Duration,
-    /// Whether connections are kept for later requests.
+    /// Whether a connection is kept for later requests.
     keeps: bool,
 }
 
 /// A request to send.
 #[derive(Debug, Clone)]
 pub struct Request {
-    /// GET, POST, ...
+    /// The HTTP method.
     pub method: Method,
-    /// An `http` or `https` URL. User name and password in it are used for Basic authentication, or for Digest if the
-    /// server demands it. A fragment is not sent.
+    /// An `http` or `https` URL. The client uses the user name and password of the URL for Basic authentication. If the
+    /// server demands Digest authentication, the client uses them for Digest. The fragment is not sent.
     pub url: String,
-    /// Names and values; names in any case.
+    /// Names and values of the header fields. Names may be in upper or lower case.
     pub headers: Vec<(String, String)>,
-    /// The body; empty for none.
+    /// The body. Empty if the request has no body.
     pub body: Bytes,
-    /// The time limits.
+    /// The time limits of the request.
     pub timeouts: Timeouts,
-    /// Maximum size of the answer's body in octets; a larger one is [`FetchError::TooLarge`].
+    /// Maximum size of the answer's body in octets. A larger body is the error [`FetchError::TooLarge`].
     pub max_body: usize,
 }
 
 /// The time limits of a request.
 #[derive(Debug, Clone, Copy)]
 pub struct Timeouts {
-    /// Limit for name resolution, TCP and TLS together, rounded up to 50 ms. `None`: the client's own limit.
+    /// Limit for name resolution, TCP and TLS together, rounded up to a multiple of 50 ms. `None` means the client's
+    /// own limit.
     pub connect: Option<Duration>,
-    /// Limit for the whole request up to the last octet of the body, with redirects.
+    /// Limit for the whole request until the last octet of the body. The limit includes redirects.
     pub total: Duration,
 }
 
-/// A response.
+/// The answer to a request.
 #[derive(Debug, Clone)]
 pub struct Response {
-    /// The status, 100 to 999. No status is an error here.
+    /// The HTTP status, 100 to 999. In this crate, no status is an error.
     pub status: u16,
-    /// The headers, as received.
+    /// The header fields, as received.
     pub headers: HeaderMap,
-    /// The body, at most `max_body` octets.
+    /// The body, with at most `max_body` octets.
     pub body: Bytes,
-    /// The URL that answered, without user name, password and fragment.
+    /// The URL of the last hop, without user name, password and fragment.
     pub final_url: String,
-    /// The time from the call to the last octet.
+    /// The time from the start of the request to the last octet of the answer.
     pub elapsed: Duration,
 }
 
-/// A response whose body is still arriving.
+/// A response with a body that is still arriving.
 #[derive(Debug)]
 pub struct Answering(reqwest::Response);
 
 impl Answering {
-    /// The status, 100 to 999. No status is an error here.
+    /// The HTTP status, 100 to 999. In this crate, no status is an error.
     pub fn status(&self) -> u16 {
         self.0.status().as_u16()
     }
 
-    /// The first value of a header, if it is text.
+    /// The first value of a header field. `None` if the value is not text.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.0.headers().get(name)?.to_str().ok()
     }
 
-    /// Waits, without a limit, for the next piece of the body; `None` at its end.
+    /// Waits without a time limit for the next piece of the body. `None` at the end of the body.
     pub async fn piece(&mut self) -> Result<Option<Bytes>, FetchError> {
         self.0.chunk().await.map_err(failure::classify)
     }
 }
 
 impl Response {
-    /// The first value of a header, if it is text.
+    /// The first value of a header field. `None` if the value is not text.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
 }
 
-/// The redirects to follow: 301, 302 and 303 become GET without a body; 307 and 308 keep method and body.
+/// The redirects that the client follows. After 301, 302 and 303, the client sends a GET without a body. After 307 and
+/// 308, the client repeats the method and the body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RedirectRules {
-    /// Maximum number of hops; one more is [`FetchError::TooManyRedirects`].
+    /// Maximum number of hops. A further hop is the error [`FetchError::TooManyRedirects`].
     pub limit: u32,
 }
 
 impl RedirectRules {
-    /// The rule of webhook providers.
+    /// The redirect rules of webhook providers.
     pub const PROVIDER: RedirectRules = RedirectRules { limit: 10 };
 }
 
-/// Signs a request again; called for each hop of a redirect, after method, URL and body were changed.
+/// Signs a request again. The client calls this function for each hop of a redirect, after the change of method, URL
+/// and body.
 pub type RedirectSigner<'a> = &'a mut (dyn FnMut(&mut Request) + Send);
 
 /// Resolves names to addresses.
@@ -191,14 +195,14 @@ pub trait Lookup: Send + Sync + 'static {
 }
 
 impl Client {
-    /// A client that trusts this machine's certificate authorities and uses the system's resolver.
+    /// Creates a client that trusts this computer's certificate authorities and uses the system's resolver.
     ///
-    /// `connect_timeout` applies to requests without one of their own.
+    /// `connect_timeout` applies to requests without their own connect timeout.
     pub fn new(policy: NetworkPolicy, connect_timeout: Duration) -> io::Result<Client> {
         Client::with(policy, connect_timeout, tls_config(None)?, Arc::new(SystemResolver))
     }
 
-    /// A client with other TLS settings (see [`tls_config`]) or another resolver.
+    /// Creates a client with other TLS settings (see [`tls_config`]) or another resolver.
     pub fn with(
         policy: NetworkPolicy,
         connect_timeout: Duration,
@@ -218,33 +222,34 @@ impl Client {
         Ok(client)
     }
 
-    /// The same client for the requests of one account, with the account's `[[origins]]`.
+    /// Returns a clone for the requests of one account. The `[[origins]]` of the account apply to the clone.
     pub fn of_account(&self, account: &str) -> Client {
         Client { account: Some(account.into()), ..self.clone() }
     }
 
-    /// The same client for requests whose answers share a budget.
+    /// Returns a clone for requests with answers that share a budget.
     pub fn within(&self, budget: Budget) -> Client {
         Client { budget: Some(budget), ..self.clone() }
     }
 
-    /// Replaces the `[[origins]]` of all clones, from the next request on.
+    /// Replaces the `[[origins]]` of all clones. The next request uses the new `[[origins]]`.
     pub fn set_origins(&self, origins: Origins) {
         self.shared.origins.set(origins);
     }
 
-    /// Sets the answers within this process for all clones; their hosts need not exist. The operator's `[[origins]]`
-    /// have priority. Only the first call has an effect.
+    /// Sets the function that answers requests within this process, for all clones. The hosts in these URLs need not
+    /// exist. The operator's `[[origins]]` have priority. Only the first use of `serve_within` has an effect.
     pub fn serve_within(&self, within: impl Fn(&Url, &[u8]) -> Option<Served> + Send + Sync + 'static) {
         let _ = self.shared.within.set(Box::new(within));
     }
 
-    /// The account, if some `[[origins]]` apply to it alone: fetched files then must not be shared with other accounts.
+    /// The account, if some `[[origins]]` apply only to this account. In this case the files that this account fetches
+    /// must not be shared with other accounts.
     pub fn account_with_origins(&self) -> Option<Arc<str>> {
         self.account.clone().filter(|account| self.shared.origins.get().names(account))
     }
 
-    /// The origin to which a request for `url` connects.
+    /// The origin for the connection of a request for `url`.
     pub fn route(&self, url: &Url) -> Result<Route, FetchError> {
         let asked = Origin::of(url).ok_or_else(|| FetchError::Url("no host".into()))?;
         let origins = self.shared.origins.get();
@@ -259,7 +264,7 @@ impl Client {
         self.shared.tls.clone()
     }
 
-    /// Sends one request and reads its answer. Redirects are not followed.
+    /// Sends one request and reads the answer. The client does not follow redirects.
     pub async fn send(&self, request: &Request) -> Result<Response, FetchError> {
         let began = Instant::now();
         let exchange = self.exchange(request, began);
@@ -271,8 +276,9 @@ impl Client {
         }
     }
 
-    /// Sends one request, whose answer the caller reads piece by piece. `timeouts.total` limits the time until the
-    /// answer starts, the caller limits the rest. Dropping the answer ends the request. `max_body` is ignored.
+    /// Sends one request. The calling code reads the answer piece by piece. `timeouts.total` limits the time until the
+    /// answer starts. The calling code limits the time after that. Dropping the answer ends the request. `max_body` is
+    /// ignored.
     pub async fn open(&self, request: &Request) -> Result<Answering, FetchError> {
         let opening = async {
             let mut url = parse(&request.url)?;
@@ -297,8 +303,9 @@ impl Client {
         }
     }
 
-    /// Sends a request and follows its redirects. Each hop is checked, sends and stores the jar's cookies, and is
-    /// signed again by `reseal`. Credentials in headers are dropped at the first hop to another origin.
+    /// Sends a request and follows redirects. The client checks each hop, sends and stores the cookies of the jar, and
+    /// signs each redirected request again. At the first hop to another origin, the client drops the credentials in the
+    /// headers.
     pub async fn send_following(
         &self,
         mut request: Request,
@@ -335,13 +342,13 @@ impl Client {
         }
     }
 
-    /// Returns the address if the network policy allows connections to it.
+    /// Returns the address if the network policy allows connections to this address. Otherwise returns an error.
     pub fn permits(&self, address: IpAddr) -> Result<IpAddr, FetchError> {
         self.shared.gate.policy.check(address)
     }
 
-    /// Opens a TCP connection under the network policy, for WebSocket clients. `host` is a name or an address, IPv6
-    /// with or without brackets. Without a `timeout`, the client's connect timeout applies.
+    /// Opens a TCP connection under the network policy, for WebSocket clients. `host` is a name or an address. An IPv6
+    /// address may have brackets. Without a `timeout`, the connect timeout of the client applies.
     pub async fn connect(&self, host: &str, port: u16, timeout: Option<Duration>) -> Result<TcpStream, FetchError> {
         let timeout = timeout.unwrap_or(self.shared.connect_timeout);
         let gate = &self.shared.gate;
@@ -359,7 +366,8 @@ impl Client {
             for address in addresses {
                 match TcpStream::connect(SocketAddr::new(address, port)).await {
                     Ok(stream) => {
-                        // Small frames must be sent at once. If the option is refused, they are only delayed.
+                        // Small frames must be sent immediately. If the socket refuses the option, small frames are
+                        // only delayed.
                         let _ = stream.set_nodelay(true);
                         return Ok(stream);
                     }
@@ -397,8 +405,8 @@ impl Client {
         let place = route.place(url.clone());
         let answered = self.exchange_at(&place, headers.clone(), request).await;
         let (mut status, mut answer, mut body) = answered.map_err(|error| route.tell(error))?;
-        // A server that wants Digest instead of Basic says so (RFC 7616), and gets the request a second time. A signed
-        // request has its credentials in a header field instead of the URL.
+        // If the server wants Digest instead of Basic (RFC 7616), the client sends the request a second time. A signed
+        // request has the credentials in a header field and not in the URL.
         let credentials = || of_url.or_else(|| UrlCredentials::of_basic(headers.get(header::AUTHORIZATION)?));
         if status == 401
             && let Some(digest) = credentials().and_then(|credentials| credentials.digest(&answer, request, &url))
@@ -411,7 +419,7 @@ impl Client {
         Ok(Response { status, headers, body, final_url, elapsed: began.elapsed() })
     }
 
-    /// Sends a request to exactly this URL's origin and reads the answer.
+    /// Sends a request to exactly the origin of this URL and reads the answer.
     async fn exchange_at(
         &self,
         url: &Url,
@@ -439,7 +447,7 @@ impl Client {
         Ok((status, std::mem::take(incoming.headers_mut()), share.into_body(body)))
     }
 
-    /// Sends a request to exactly this URL's origin; the body of the answer is not read yet.
+    /// Sends a request to exactly the origin of this URL. The body of the answer is not read yet.
     async fn begin(&self, url: &Url, headers: HeaderMap, request: &Request) -> Result<reqwest::Response, FetchError> {
         self.shared.gate.check_literal(url)?;
         let mut outgoing = reqwest::Request::new(request.method.clone(), url.clone());
@@ -450,14 +458,15 @@ impl Client {
         self.execute(outgoing, request.timeouts.connect).await.map_err(failure::classify)
     }
 
-    /// Sends a request, and repeats it on a new connection if a kept connection turns out to be dead.
+    /// Sends a request. If the request used a kept connection and the connection is dead, repeats the request on a new
+    /// connection.
     async fn execute(
         &self,
         request: reqwest::Request,
         connect_timeout: Option<Duration>,
     ) -> reqwest::Result<reqwest::Response> {
         let timeout = connect_timeout.unwrap_or(self.shared.connect_timeout);
-        // Bodies are in memory and can be cloned.
+        // The body is in memory, so the request can be cloned.
         let again = request.try_clone();
         let (outcome, kept) = connection::observed(self.pool(timeout, true)?.execute(request)).await;
         match (outcome, again) {
@@ -496,17 +505,17 @@ impl Client {
     }
 }
 
-/// The origin to which a request connects.
+/// The origin for the connection of a request.
 #[derive(Debug, Clone)]
 pub struct Route {
-    /// The origin to connect to. Its host is also the name that the certificate must have.
+    /// The origin of the connection. The server's certificate must have the host of this origin.
     pub to: Origin,
-    /// The origin that the URL names, if `[[origins]]` lead to another one.
+    /// The origin in the URL, if `[[origins]]` replace this origin with another origin.
     asked: Option<Origin>,
 }
 
 impl Route {
-    /// The headers with which the application sees the requested URL, as behind a reverse proxy.
+    /// The headers that give the application the requested URL, as behind a reverse proxy.
     pub fn headers(&self) -> impl Iterator<Item = (HeaderName, String)> {
         let host = HeaderName::from_static("x-forwarded-host");
         let scheme = HeaderName::from_static("x-forwarded-proto");
@@ -520,7 +529,7 @@ impl Route {
         if self.asked.is_some() { self.to.place(&url) } else { url }
     }
 
-    /// Adds the origin that was tried to an error, if the URL does not name it.
+    /// Adds the origin of the connection to an error, if this origin is not the origin in the URL.
     pub fn tell(&self, error: FetchError) -> FetchError {
         match self.asked {
             Some(_) => error.add(&format!(" (origins lead to {})", self.to)),
@@ -549,7 +558,8 @@ impl Gate {
         if allowed.is_empty() { Err(refusal) } else { Ok(allowed) }
     }
 
-    /// Checks an address in the URL. It is never resolved, therefore the check at resolution does not cover it.
+    /// Checks an address in the URL. Such an address is never resolved, so the check at the resolution does not apply
+    /// to such an address.
     fn check_literal(&self, url: &Url) -> Result<(), FetchError> {
         match url.host() {
             Some(Host::Ipv4(address)) => self.policy.check(address.into()).map(drop),
@@ -560,7 +570,7 @@ impl Gate {
     }
 }
 
-/// The resolver in the form that the HTTP library takes.
+/// The resolver, in the form that the HTTP library needs.
 struct GateResolver(Arc<Gate>);
 
 impl reqwest::dns::Resolve for GateResolver {
@@ -568,7 +578,7 @@ impl reqwest::dns::Resolve for GateResolver {
         let gate = self.0.clone();
         Box::pin(async move {
             let addresses = gate.addresses(name.as_str()).await?;
-            // Port 0: the library sets the port of the URL.
+            // The port is 0, because the library sets the port of the URL.
             Ok(Box::new(addresses.into_iter().map(|address| SocketAddr::new(address, 0))) as reqwest::dns::Addrs)
         })
     }
@@ -586,13 +596,13 @@ impl Lookup for SystemResolver {
     }
 }
 
-/// The URL without user name and password, so that it may be shown.
+/// The URL without user name and password, for display.
 pub fn without_credentials(url: &str) -> String {
     let Ok(mut parsed) = Url::parse(url) else { return url.to_owned() };
     if parsed.username().is_empty() && parsed.password().is_none() {
         return url.to_owned();
     }
-    // Both calls fail only for URLs that cannot have a host, and those have no user name.
+    // `set_username` and `set_password` fail only for URLs that cannot have a host. Such URLs have no user name.
     let _ = parsed.set_username("");
     let _ = parsed.set_password(None);
     parsed.to_string()
@@ -640,7 +650,8 @@ impl UrlCredentials {
         Ok(value)
     }
 
-    /// The header value that answers the challenges of a 401; `None` if none of them can be answered.
+    /// The header value that answers the challenges of a 401 response. `None` if the client can answer none of the
+    /// challenges.
     fn digest(&self, refused: &HeaderMap, request: &Request, url: &Url) -> Option<HeaderValue> {
         let challenges: Vec<&str> =
             refused.get_all(header::WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok()).collect();
@@ -656,7 +667,7 @@ impl UrlCredentials {
     }
 }
 
-/// Removes user name and password from the URL and returns them.
+/// Removes the user name and the password from the URL and returns them.
 fn take_credentials(url: &mut Url) -> Option<UrlCredentials> {
     if url.username().is_empty() && url.password().is_none() {
         return None;
@@ -665,7 +676,7 @@ fn take_credentials(url: &mut Url) -> Option<UrlCredentials> {
         user: percent_decode(url.username()),
         password: percent_decode(url.password().unwrap_or_default()),
     };
-    // Both calls fail only for URLs that cannot have a host, and this one has a host.
+    // `set_username` and `set_password` fail only for URLs that cannot have a host, and this URL has a host.
     let _ = url.set_username("");
     let _ = url.set_password(None);
     Some(credentials)
@@ -688,7 +699,7 @@ fn percent_decode(text: &str) -> Vec<u8> {
     decoded
 }
 
-/// The URL to which an answer redirects; `None` if it is not a redirect.
+/// The target URL of a redirect. `None` if the answer is not a redirect.
 fn redirect_target(from: &Url, response: &Response) -> Result<Option<Url>, FetchError> {
     if !matches!(response.status, 301 | 302 | 303 | 307 | 308) {
         return Ok(None);
@@ -716,7 +727,7 @@ fn redirect(request: &mut Request, status: u16, from: &Url, target: &Url) {
     request.headers.retain(|(name, _)| !dropped.iter().any(|drop| name.eq_ignore_ascii_case(drop)));
 }
 
-/// Rounds up to the next 50 ms, so that there are few pools.
+/// Rounds up to a multiple of 50 ms, so that there are few pools.
 fn rounded(timeout: Duration) -> Duration {
     let step = 50;
     let milliseconds = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).clamp(step, 60_000);

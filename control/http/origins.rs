@@ -1,8 +1,8 @@
-//! `[[origins]]`: applications that are reached at another place than their URLs name.
+//! `[[origins]]`: connections to applications at other addresses than their URLs name.
 //!
-//! An application behind `https://app.test` may listen on this machine, without TLS and without a tunnel. A request to
-//! its public URL then connects to the configured place. Path, query, `Host` and signature stay those of the public
-//! URL.
+//! An application with the URL `https://app.test` may run on this computer, without TLS and without a tunnel. A request
+//! to the public URL then connects to the configured origin. The path, the query, the `Host` header and the signature
+//! are the same as for the public URL.
 
 use std::fmt;
 use std::str::FromStr;
@@ -17,14 +17,16 @@ use url::{Host, Url};
 pub struct OriginConfig {
     /// The origin that applications write in their URLs.
     pub from: Origin,
-    /// The origin to connect to instead.
+    /// The origin that this server connects to instead.
     pub to: Origin,
-    /// The account whose requests the entry applies to; `None`: all accounts and the server's own requests.
+    /// The account of the entry. The entry applies only to requests of this account. `None` means all accounts and the
+    /// server's own requests.
     #[serde(default)]
     pub account: Option<Arc<str>>,
 }
 
-/// `scheme://host[:port]` with `http` or `https`. When URLs are compared, `ws` counts as `http` and `wss` as `https`.
+/// An origin: `scheme://host[:port]` with `http` or `https`. In a comparison of URLs, `ws` is equal to `http`, and
+/// `wss` is equal to `https`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Origin {
@@ -34,7 +36,7 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// The origin of a URL; `None` for schemes other than `http`, `https`, `ws` and `wss`.
+    /// The origin of a URL. `None` for schemes other than `http`, `https`, `ws` and `wss`.
     pub fn of(url: &Url) -> Option<Origin> {
         let secure = match url.scheme() {
             "http" | "ws" => false,
@@ -54,7 +56,7 @@ impl Origin {
         &self.host
     }
 
-    /// The port; the scheme's default if the URL has none.
+    /// The port. If the URL has no port, the result is the default port of the scheme.
     pub fn port(&self) -> u16 {
         self.port
     }
@@ -63,7 +65,7 @@ impl Origin {
         if self.secure { "https" } else { "http" }
     }
 
-    /// `HOST`, or `HOST:PORT` if the port is not the scheme's default: the value of a `Host` header.
+    /// The value of a `Host` header: `HOST`, or `HOST:PORT` if the port is not the scheme's default.
     pub fn authority(&self) -> String {
         match (self.secure, self.port) {
             (true, 443) | (false, 80) => self.host.to_string(),
@@ -71,10 +73,11 @@ impl Origin {
         }
     }
 
-    /// The URL with this origin and its own path and query.
+    /// A URL with this origin, and with the path and query of `url`.
     pub(super) fn place(&self, url: &Url) -> Url {
         let mut placed = url.clone();
-        // None of the three calls fails: both schemes are `http` or `https`, and the host was parsed before.
+        // None of these three functions can fail, because both schemes are `http` or `https`, and the host is already
+        // parsed.
         let _ = placed.set_scheme(self.scheme());
         let _ = placed.set_host(Some(&self.host.to_string()));
         let _ = placed.set_port(Some(self.port));
@@ -96,7 +99,7 @@ impl TryFrom<String> for Origin {
     }
 }
 
-/// Parses the text of a command line.
+/// Parses an origin that was written on a command line.
 impl FromStr for Origin {
     type Err = String;
 
@@ -125,13 +128,13 @@ impl FromStr for Origin {
 pub struct Origins(Vec<OriginConfig>);
 
 impl Origins {
-    /// With these entries.
+    /// Creates the table with these entries.
     pub fn new(origins: Vec<OriginConfig>) -> Self {
         Self(origins)
     }
 
-    /// The origin to which a request of `account` to `url` connects; `None`: the one in the URL. An entry of the
-    /// account has priority over an entry for all accounts.
+    /// The origin for the connection of a request of `account` to `url`. `None` means the origin in the URL. An entry
+    /// of the account has priority over an entry for all accounts.
     pub fn place(&self, account: Option<&str>, url: &Url) -> Option<&Origin> {
         if self.0.is_empty() {
             return None;
@@ -143,7 +146,7 @@ impl Origins {
         account.and_then(|account| find(Some(account))).or_else(|| find(None))
     }
 
-    /// Whether an entry applies to this account alone.
+    /// Whether the table has an entry only for this account.
     pub fn names(&self, account: &str) -> bool {
         self.0.iter().any(|one| one.account.as_deref() == Some(account))
     }

@@ -6,8 +6,8 @@ use ipnet::IpNet;
 
 use super::FetchError;
 
-/// Allows public addresses, and others only if they are listed here. Others may write the URL of a webhook, and the
-/// server is inside the network that such a URL could attack.
+/// Allows all public addresses, and other addresses only if they are in this list. Without this check, a stranger could
+/// write the URL of a webhook and attack the network of the server.
 #[derive(Debug, Clone, Default)]
 pub struct NetworkPolicy {
     /// The setting `webhooks.allow_networks`.
@@ -15,8 +15,8 @@ pub struct NetworkPolicy {
 }
 
 impl NetworkPolicy {
-    /// Checks an address and returns the address to connect to. An IPv4 address mapped into IPv6 is checked, and
-    /// returned, as IPv4.
+    /// Checks an address and returns the address for the connection. An IPv4 address that is mapped into IPv6 is
+    /// checked and returned as IPv4.
     ///
     /// # Errors
     /// [`FetchError::Refused`] with the reason.

@@ -1,4 +1,4 @@
-//! A loopback web server for tests. A closure answers its requests, and the test reads what it received.
+//! A loopback web server for tests. A closure answers the requests, and the test reads the received requests.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "for tests only")]
 
 use std::net::SocketAddr;
@@ -13,10 +13,10 @@ use tokio::task::JoinSet;
 /// A request that the server received.
 #[derive(Debug, Clone)]
 pub struct Received {
-    /// The number of earlier requests on the same connection.
+    /// The number of earlier requests on the connection of this request.
     pub before: usize,
     pub method: String,
-    /// Path and query.
+    /// The path and the query.
     pub target: String,
     pub headers: Vec<(String, String)>,
     pub body: String,
@@ -36,11 +36,11 @@ pub enum Answer {
         headers: Vec<(String, String)>,
         body: String,
     },
-    /// A body without a length that never ends.
+    /// A body that has no length and never ends.
     Endless,
-    /// No answer; the connection stays open.
+    /// No answer. The connection stays open.
     Silence,
-    /// The connection is closed without an answer.
+    /// No answer. The server closes the connection.
     HangUp,
 }
 
@@ -65,7 +65,7 @@ impl Answer {
     }
 }
 
-/// The server; it stops when dropped.
+/// The server. It stops when this value is dropped.
 pub struct WebServer {
     pub address: SocketAddr,
     received: mpsc::UnboundedReceiver<Received>,
@@ -77,7 +77,7 @@ impl WebServer {
         WebServer::start_with(None, answer).await
     }
 
-    /// Starts a server, with TLS if it gets a configuration for it.
+    /// Starts a server. With a TLS configuration, the server uses TLS.
     pub async fn start_with(
         tls: Option<Arc<rustls::ServerConfig>>,
         answer: impl Fn(&Received) -> Answer + Send + Sync + 'static,
@@ -111,14 +111,14 @@ impl WebServer {
         format!("http://{}{path}", self.address)
     }
 
-    /// Waits for the next request, in the order of arrival.
+    /// Waits for the next request. Requests are in the order of their arrival.
     pub async fn next(&mut self) -> Received {
-        // The limit is in real time, so that it also works when the test's clock is paused.
+        // The time limit is in real time, so that it also works with a paused test clock.
         let next = tokio::time::timeout(Duration::from_secs(20), self.received.recv());
         next.await.expect("a request in time").expect("the server runs")
     }
 
-    /// The requests that have arrived and were not read yet.
+    /// The requests that have arrived and have not been read.
     pub fn rest(&mut self) -> Vec<Received> {
         std::iter::from_fn(|| self.received.try_recv().ok()).collect()
     }

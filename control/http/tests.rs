@@ -110,7 +110,7 @@ async fn private_targets_are_refused_however_they_are_spelled() {
 #[tokio::test]
 async fn the_checked_address_is_the_one_connected_to() {
     let mut server = WebServer::start(|_| Answer::status(200)).await;
-    // A second lookup would return another address: there must be none.
+    // A second lookup would return another address. The client must not look up the name a second time.
     let names = Names::of(&[("app.example", "127.0.0.1"), ("app.example", "10.0.0.1")]);
     let client = with(loopback(), names.clone());
     let url = format!("http://app.example:{}/", server.address.port());
@@ -155,7 +155,7 @@ async fn failures_are_told_apart() {
 
 #[tokio::test]
 async fn a_target_that_does_not_answer_the_connection_is_a_connect_timeout() {
-    // A listener whose queue is full does not answer further SYNs.
+    // A listener with a full queue does not answer further SYNs.
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let listener = socket.listen(1).unwrap();
@@ -444,7 +444,7 @@ fn origin(from: &str, to: &str, account: Option<&str>) -> OriginConfig {
     OriginConfig { from: origin(from), to: origin(to), account: account.map(Into::into) }
 }
 
-/// A resolver with scripted addresses. Several addresses of a name are returned one after the other.
+/// A resolver with scripted addresses. If a name has several addresses, each lookup returns the next address.
 struct Names {
     answers: Mutex<HashMap<String, Vec<IpAddr>>>,
     asked: Mutex<usize>,
@@ -480,7 +480,7 @@ impl Lookup for Names {
 struct TcpListenerPort;
 
 impl TcpListenerPort {
-    /// A port on which nothing listens.
+    /// A port without a listener.
     async fn unused() -> u16 {
         tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port()
     }

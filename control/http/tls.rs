@@ -8,10 +8,11 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 
-/// TLS settings that trust this machine's certificate authorities and those in the PEM file `extra`. On a machine
-/// without any authority (such as a container), the common public ones, which are compiled in, are trusted instead.
+/// Returns TLS settings that trust this computer's certificate authorities and the authorities in the PEM file `extra`.
+/// A computer without certificate authorities (such as a container) trusts common public authorities instead. These
+/// public authorities are compiled into the program.
 ///
-/// `SSL_CERT_FILE` and `SSL_CERT_DIR` name other places of the machine's authorities, as with OpenSSL.
+/// `SSL_CERT_FILE` and `SSL_CERT_DIR` name other locations of the computer's authorities, as with OpenSSL.
 ///
 /// # Errors
 /// The file cannot be read or contains no certificate.
@@ -45,7 +46,7 @@ fn machines_authorities() -> RootCertStore {
         tracing::debug!(%error, "certificate authorities of this machine");
     }
     let mut roots = RootCertStore::empty();
-    // Machines have a few authorities that are too old for this library; those are skipped.
+    // Many computers have a few authorities that are too old for this library. Such authorities are skipped.
     let (added, _) = roots.add_parsable_certificates(found.certs);
     if added == 0 {
         roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());

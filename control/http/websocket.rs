@@ -1,5 +1,5 @@
-//! A WebSocket to an application, or to a part of this server. It is opened by the guarded HTTP client, kept alive by
-//! pings, and given up when it is stuck.
+//! A WebSocket to an application, or to a part of this server. The guarded HTTP client opens the WebSocket. Pings keep
+//! the connection alive. A stalled connection is closed.
 
 use std::time::Duration;
 
@@ -20,21 +20,22 @@ use crate::{Client, FetchError, without_credentials};
 
 /// Close code of a normal end (RFC 6455 §7.4.1).
 pub const NORMAL: u16 = 1000;
-/// Maximum size of a message in octets: more than 30 s of linear samples at 24 kHz in base64.
+/// Maximum size of a message in octets. A message of this size contains more than 30 s of linear samples at 24 kHz in
+/// base64.
 const MAX_MESSAGE: usize = 2 * 1024 * 1024;
-/// Time limit from the first packet to the answer of the handshake.
+/// Time limit from the first packet to the answer to the handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// Interval between two pings; shorter if the time limit for signs of life requires it.
+/// Maximum interval between two pings. The interval is shorter if the idle time limit is short.
 const PING: Duration = Duration::from_secs(25);
-/// A socket that accepts no data for this long is given up.
+/// The connection is closed if it accepts no data for this time.
 const STALLED: Duration = Duration::from_secs(20);
 /// Time limit for both halves of the closing handshake.
 const FAREWELL: Duration = Duration::from_secs(2);
 
-/// A WebSocket connection without timeouts and pings.
+/// A WebSocket connection that has no timeouts and sends no pings.
 pub type Connection = WebSocketStream<MaybeTls>;
 
-/// An open WebSocket with timeouts and pings.
+/// An open WebSocket that has timeouts and sends pings.
 pub struct Socket {
     inner: Connection,
     ping: Interval,
@@ -47,14 +48,15 @@ pub struct Socket {
 pub enum SocketMessage {
     /// A text message.
     Text(Utf8Bytes),
-    /// A binary message, which no provider's protocol uses.
+    /// A binary message. No provider's protocol uses binary messages.
     Binary,
     /// The application has closed the socket, or the connection is lost.
     Closed(Result<(), StreamFailure>),
 }
 
 impl Socket {
-    /// Connects and performs the handshake. `idle`: maximum time without any sign of life, including pongs.
+    /// Connects and performs the handshake. `idle` is the maximum time without any message from the application. A pong
+    /// counts as a message.
     pub async fn open(
         client: &Client,
         url: &str,
@@ -79,7 +81,7 @@ impl Socket {
         Self { inner, ping: tokio::time::interval_at(now + period, period), idle, heard: now }
     }
 
-    /// Returns the next message of the application, and sends pings meanwhile. Cancel-safe.
+    /// Returns the next message of the application. Sends pings during the wait. Cancel-safe.
     pub async fn next(&mut self) -> SocketMessage {
         loop {
             tokio::select! {
@@ -124,7 +126,7 @@ impl Socket {
         in_time(self.inner.feed(Message::text(text))).await
     }
 
-    /// Sends everything that [`Self::feed`] left in the buffer.
+    /// Sends all messages that [`Self::feed`] left in the buffer.
     pub async fn flush(&mut self) -> Result<(), StreamFailure> {
         in_time(self.inner.flush()).await
     }
@@ -134,7 +136,7 @@ impl Socket {
         let frame = CloseFrame { code: CloseCode::from(code), reason: reason.into() };
         let farewell = async {
             self.inner.close(Some(frame)).await?;
-            // Wait for the application's close frame and ignore everything before it.
+            // Waits for the close frame of the application and ignores all messages before it.
             while let Some(Ok(_)) = self.inner.next().await {}
             Ok::<_, WsError>(())
         };
@@ -146,7 +148,8 @@ impl Socket {
         in_time(self.inner.send(message)).await
     }
 
-    /// Handles the application's close frame: sends our own one, which reading has queued (RFC 6455 §5.5.1).
+    /// Handles the close frame of the application. The receiver has queued our close frame, and this function sends it
+    /// (RFC 6455 §5.5.1).
     async fn part(&mut self, frame: Option<CloseFrame>) -> Result<(), StreamFailure> {
         let _ = tokio::time::timeout(FAREWELL, self.inner.flush()).await;
         match frame.map(|frame| frame.code) {
@@ -165,10 +168,10 @@ async fn in_time(sending: impl Future<Output = Result<(), WsError>>) -> Result<(
     }
 }
 
-/// Connects under the client's policy and performs the handshake, for callers that need only the bare connection.
-/// Errors contain no password.
+/// Connects under the policy of the client and performs the handshake. This function is for code that needs only the
+/// plain connection. Errors contain no password.
 pub async fn connect(client: &Client, url: &str, headers: Vec<(String, String)>) -> Result<Connection, StreamFailure> {
-    // A URL that cannot be parsed may contain a password anywhere, so it is not shown.
+    // If a URL cannot be parsed, any part of the URL may be a password. So the error does not show the URL.
     let parsed = Url::parse(url).map_err(|error| StreamFault::Url.because(format!("the URL: {error}")))?;
     let shown = without_credentials(url);
     if !matches!(parsed.scheme(), "ws" | "wss") {
@@ -195,7 +198,7 @@ pub async fn connect(client: &Client, url: &str, headers: Vec<(String, String)>)
     let (socket, _) =
         tokio_tungstenite::client_async_with_config(request, stream, Some(limits())).await.map_err(|error| {
             let why = broken(&error);
-            // The answer was not a 101.
+            // The status of the answer was not 101.
             let fault = if why.fault == StreamFault::Protocol { StreamFault::Handshake } else { why.fault };
             fault.because(format!("{shown}: {}", why.detail))
         })?;
@@ -301,7 +304,7 @@ mod tests {
         assert_eq!(heard, ["/media?a=b", "app.test", "https"]);
     }
 
-    /// The application performs the handshake and then never reads, so that it sends no pongs.
+    /// The application performs the handshake and then never reads. So it sends no pongs.
     #[tokio::test]
     async fn an_application_without_a_sign_of_life_is_given_up() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

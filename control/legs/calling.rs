@@ -1,4 +1,4 @@
-//! Outbound calls: INVITEs over one route after the other.
+//! Outbound calls: INVITEs over the routes of a call, one route after another.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -18,29 +18,29 @@ use tandem_stir::SigningRequest;
 use super::{LegIo, headers};
 use crate::redirect::Redirects;
 
-/// An outbound call with its routes.
+/// An outbound call and its routes.
 pub struct OutgoingCall {
     /// The parameters of the call.
     pub invite: Invite,
-    /// The leg with which it will be bridged.
+    /// The parent leg, with which the new leg will be bridged.
     pub behind: Option<ParentLeg>,
-    /// The Call-ID, the same for all routes.
+    /// The Call-ID. All routes use this Call-ID.
     pub call_id: Option<Arc<str>>,
-    /// Decides what is said about the caller's number (STIR).
+    /// The request for a signature of the caller's number (STIR).
     pub vouch: SigningRequest,
-    /// The other leg has made no offer, so none is made over trunks with `late_offer`.
+    /// Whether the other leg has made no offer. Then the INVITE over a trunk with `late_offer` contains no offer.
     pub late_offer: bool,
-    /// The remaining routes.
+    /// The routes that are not yet tried.
     pub routes: VecDeque<Outbound>,
-    /// The accounts whose trunks the call may use in addition to those of the routes.
+    /// The accounts whose trunks the call may use, in addition to the trunks of the routes.
     pub accounts: Vec<Arc<str>>,
 }
 
 /// The destination that a leg called.
 pub(super) struct Callee {
-    /// `trunk "name" (uri)`, or only the URI.
+    /// The text `trunk "name" (uri)`, or only the URI.
     pub(super) name: String,
-    /// Whether there are credentials to answer a challenge.
+    /// Whether credentials exist for a digest challenge.
     pub(super) authenticates: bool,
 }
 
@@ -52,8 +52,8 @@ impl LegIo {
         self.attempt = (!attempt.routes.is_empty()).then(|| Box::new(attempt));
     }
 
-    /// Calls over the next route if the event reports that the trunk failed before the callee was found. `tune` applies
-    /// the new trunk's settings to the media session. Returns the line for the log, and the new trunk.
+    /// Calls over the next route if the event says that the trunk failed before the call reached the callee. `tune`
+    /// applies the settings of the new trunk to the media session. Returns the log line and the new trunk.
     pub fn fail_over(
         &mut self,
         event: &sip::Event,
@@ -61,7 +61,7 @@ impl LegIo {
     ) -> Option<(String, Option<Arc<str>>)> {
         let mut attempt = self.attempt.take()?;
         let sip::Event::Ended { cause, status, reason, .. } = event else {
-            // A callee who sends audio or has answered is found.
+            // If the callee has sent early media or has answered, the call has reached the callee.
             let found = matches!(event, sip::Event::Answered { .. }) || self.negotiated;
             self.attempt = (!found).then_some(attempt);
             return None;
@@ -149,7 +149,7 @@ impl LegIo {
             second_offer: second_offer.unwrap_or_default(),
             recording: None,
         };
-        // Redirects of a phone of this server are not followed: it is not identified by its own URI.
+        // Redirects from a phone of this server are not followed, because the phone is not identified by its own URI.
         let redirects = self.may_be_redirected && route.aor.is_none();
         self.redirects = redirects.then(|| Box::new(Redirects::of(&outgoing)));
         let (leg, invite) = (self.key, Box::new(outgoing));

@@ -1,8 +1,8 @@
-//! DTMF digits in the three forms that far ends use: telephone-events (RFC 4733), SIP INFO, or tones in the audio; and
-//! their conversion, where two bridged legs use different forms.
+//! DTMF digits in the three forms that far ends use: telephone-events (RFC 4733), SIP INFO, and tones in the audio.
+//! Converts digits between two bridged legs that use different forms.
 //!
-//! The media engine passes telephone-events on by itself where both legs have them, and tones are part of the audio.
-//! The other cases are handled here.
+//! If both legs use telephone-events, the media engine passes them on. Tones are part of the audio. This module handles
+//! all other cases.
 
 use std::time::Duration;
 
@@ -11,17 +11,17 @@ use tandem_media as media;
 use tandem_settings::DtmfMode;
 use tandem_sip as sip;
 
-/// Duration of a digit that is passed on in another form, in milliseconds.
+/// Duration, in milliseconds, of a digit that is passed on in another form.
 pub(crate) const PRESS_MS: u16 = 160;
 /// Pause between two digits that this server sends.
 const GAP: Duration = Duration::from_millis(100);
-/// The operation id of passed digits; nothing waits for their end.
+/// The operation id of digits that are passed on to the bridged leg. No code waits for the end of these digits.
 pub(crate) const PASSED: media::OpId = media::OpId(u64::MAX);
 
 /// The way in which a digit is passed on to the bridged leg.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DtmfRelay {
-    /// Nothing to do: the media engine has already passed the digit on.
+    /// Do nothing, because the media engine has already passed the digit on.
     ByMedia,
     /// Send the digit as SIP INFO.
     AsInfo,
@@ -29,8 +29,8 @@ pub(crate) enum DtmfRelay {
     Anew,
 }
 
-/// Returns how a digit is passed on: `came` is the form in which it arrived, `wanted` the setting of the other leg, and
-/// `events` whether that leg has negotiated telephone-events.
+/// Returns how a digit is passed on to the other leg. `came` is the form in which the digit arrived. `wanted` is the
+/// setting of the other leg. `events` says whether the other leg has negotiated telephone-events.
 pub(crate) fn pass(wanted: DtmfMode, came: media::DtmfMethod, events: bool) -> DtmfRelay {
     match (wanted, came) {
         (DtmfMode::Info, _) => DtmfRelay::AsInfo,
@@ -40,14 +40,14 @@ pub(crate) fn pass(wanted: DtmfMode, came: media::DtmfMethod, events: bool) -> D
     }
 }
 
-/// The SIP INFO request for one digit.
+/// Creates the SIP INFO request for one digit.
 pub fn info(leg: sip::LegKey, key: char, milliseconds: u16) -> sip::Command {
     let body = format!("Signal={}\r\nDuration={milliseconds}\r\n", key.to_ascii_uppercase());
     sip::Command::Info { leg, content_type: "application/dtmf-relay".to_owned(), body: Bytes::from(body) }
 }
 
-/// The digits to send, each with its duration and the pause after it; `None` is a wait (`w` 500 ms, `W` 1 s). At most
-/// 1,024.
+/// Returns the digits to send, each with its duration plus the pause after the digit. `None` instead of a digit is a
+/// wait (`w` is 500 ms, `W` is 1 s). The result has at most 1,024 entries.
 pub fn steps(digits: &str, tone: Duration) -> Vec<(Option<char>, Duration)> {
     let step = |key: char| match key {
         'w' => Some((None, Duration::from_millis(500))),
@@ -58,7 +58,8 @@ pub fn steps(digits: &str, tone: Duration) -> Vec<(Option<char>, Duration)> {
     digits.chars().filter_map(step).take(1_024).collect()
 }
 
-/// The digit in the body of a SIP INFO: `Signal=5` (application/dtmf-relay) or only the digit (application/dtmf).
+/// Returns the digit in the body of a SIP INFO. The body is `Signal=5` (application/dtmf-relay), or only the digit
+/// (application/dtmf).
 pub(crate) fn pressed(content_type: &str, body: &[u8]) -> Option<char> {
     let text = std::str::from_utf8(body).ok()?;
     let kind = content_type.split(';').next().unwrap_or_default().trim();
@@ -70,7 +71,7 @@ pub(crate) fn pressed(content_type: &str, body: &[u8]) -> Option<char> {
     } else {
         return None;
     };
-    // Some far ends send the event codes of RFC 4733. Code 16, the hook flash, is not a digit.
+    // Some far ends send the event codes of RFC 4733. Code 16 is the hook flash and not a digit.
     let code = word.parse().ok().filter(|code: &usize| (10..16).contains(code));
     if let Some(code) = code {
         return "*#ABCD".chars().nth(code - 10);

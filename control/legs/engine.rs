@@ -1,4 +1,4 @@
-//! The media engine: commands of a leg to it, and its events translated for the call.
+//! The interface to the media engine: sends the commands of a leg, and converts events of the engine for the call.
 
 use tandem_call::event::PlaybackEnd;
 use tandem_call::id::{LegId, OpId, RecordingId};
@@ -13,8 +13,8 @@ use crate::dtmf;
 use crate::machine_detection;
 
 impl LegIo {
-    /// Sends a command to the media engine. Without a session, or if the engine is overloaded, the command is dropped
-    /// and `false` returned.
+    /// Sends a command to the media engine. If there is no session or the engine is overloaded, the function drops the
+    /// command and returns `false`.
     pub fn command(&self, command: media::Command) -> bool {
         match &self.session {
             Some(session) => match session.command(command) {
@@ -28,7 +28,8 @@ impl LegIo {
         }
     }
 
-    /// Starts a recording, after `after` has been played.
+    /// Starts a recording. If `after` is given, the recording starts after the playback of that operation. Returns
+    /// whether the engine accepted the command.
     pub fn record(
         &self,
         op: OpId,
@@ -56,7 +57,7 @@ impl LegIo {
     }
 }
 
-/// Translates an event of the media engine for the call, if it matters there.
+/// Converts an event of the media engine to an event for the call. Returns `None` if the call does not need the event.
 pub fn on_media(event: &media::Event) -> Option<LegEvent> {
     match event {
         media::Event::Finished { op, .. } if *op == dtmf::PASSED => None,
@@ -87,7 +88,7 @@ pub fn on_media(event: &media::Event) -> Option<LegEvent> {
     }
 }
 
-/// The media engine's type of a tone.
+/// Converts a tone to the type of the media engine.
 pub fn tone(tone: &Tone) -> media::Tone {
     match tone {
         Tone::Ringback(country) => media::Tone::Ringback(media::Country::from_code(country)),

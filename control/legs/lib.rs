@@ -37,65 +37,67 @@ pub use self::track::tracks;
 pub struct LegIo {
     key: sip::LegKey,
     session: Option<media::Session>,
-    /// The offer of the INVITE, until our answer to it is sent.
+    /// The SDP offer of the INVITE. `None` after our answer was sent.
     offer: Option<Bytes>,
-    /// Our answer to that offer.
+    /// Our SDP answer to `offer`.
     answer: Option<Bytes>,
-    /// The codec preference of the leg with which this one will be bridged.
+    /// The codec preference of the leg that will be bridged with this leg.
     preferred: media::Preference,
-    /// The INVITE, or the last re-INVITE, had no offer: our 200 carries the offer, the ACK the answer.
+    /// Whether the INVITE, or the last re-INVITE, had no offer. Then our 200 carries the offer, and the ACK carries the
+    /// answer.
     late_offer: bool,
-    /// Our offer was sent in a provisional response.
+    /// Whether our offer was sent in a provisional response.
     has_offered: bool,
-    /// The far end's answer has arrived, or its offer was answered.
+    /// Whether the far end's answer has arrived, or our answer to the far end's offer exists.
     negotiated: bool,
-    /// The callee's early offer was answered, but the early media was not reported to the call yet.
+    /// Whether the callee's early offer was answered, while the early media is not yet reported to the call.
     has_early_media: bool,
-    /// The reason that the INVITE's offer was not accepted.
+    /// The reason why the INVITE's offer was not accepted.
     refusal: Option<Refusal>,
     /// The called destination, for the log.
     callee: Option<Callee>,
-    /// The remaining routes if the current trunk fails.
+    /// The routes that remain if the current trunk fails.
     attempt: Option<Box<OutgoingCall>>,
-    /// The final responses of the current trunk that count as its failure.
+    /// The final responses that count as a failure of the current trunk.
     fails_over_on: Vec<u16>,
-    /// The dialog is over, or does not exist yet.
+    /// Whether the dialog is over, or does not exist yet.
     gone: bool,
-    /// Header fields for the next message that answers, refuses or ends the call.
+    /// Header fields for the next message that answers, rejects or ends the call.
     pub headers: Vec<(String, String)>,
-    /// The leg for which this one is called.
+    /// The leg that causes the call to this leg.
     pub on_behalf_of: Option<LegId>,
     /// Whether the leg follows 3xx responses.
     pub may_be_redirected: bool,
-    /// How DTMF digits are sent to the far end.
+    /// The way in which DTMF digits are sent to the far end.
     dtmf: DtmfMode,
-    /// The trunk's setting for reliable provisional responses, if it has one.
+    /// The trunk's setting for reliable provisional responses, if the trunk has this setting.
     pub prack: Option<sip::Prack>,
-    /// Remaining targets of 3xx responses.
+    /// The targets of 3xx responses that are not yet tried.
     redirects: Option<Box<Redirects>>,
-    /// What the server stated to the far end about the caller's number (STIR). The log and the counters read it here.
+    /// The attestation of the caller's number (STIR) that the server sent to the far end. The log and the counters read
+    /// this field.
     pub vouched: Option<SigningOutcome>,
-    /// Removes duplicates of DTMF digits: some gateways send each as telephone-event and as INFO.
+    /// Removes duplicate DTMF digits. Some gateways send each digit twice: as telephone-event and as INFO.
     pub digit_dedup: media::DigitDedup,
     sip: Arc<sip::transport::Handle>,
-    /// The connection to another leg of this server, which is the far end instead of a SIP dialog.
+    /// The connection to another leg of this server, in an internal call. This connection replaces the SIP dialog.
     loopback: Option<LoopbackDialog>,
-    /// Values that the other leg receives with the end of an internal call.
+    /// Values that the other leg of an internal call receives when the call ends.
     pub handed_back: Vec<(String, String)>,
 }
 
 impl LegIo {
-    /// An inbound leg: it has a dialog, but no audio yet.
+    /// Creates an inbound leg, which has a dialog and no audio yet.
     pub fn incoming(leg: LegId, sip: Arc<sip::transport::Handle>) -> Self {
         Self { gone: false, ..Self::outgoing(leg, sip) }
     }
 
-    /// An inbound leg that another leg of this server calls.
+    /// Creates an inbound leg of an internal call. Another leg of this server calls this leg.
     pub fn called_within(leg: LegId, sip: Arc<sip::transport::Handle>, loopback: LoopbackDialog) -> Self {
         Self { loopback: Some(loopback), ..Self::incoming(leg, sip) }
     }
 
-    /// An outbound leg, without dialog and audio yet.
+    /// Creates an outbound leg, which has no dialog and no audio yet.
     pub fn outgoing(leg: LegId, sip: Arc<sip::transport::Handle>) -> Self {
         Self {
             key: sip::LegKey(leg.0),
@@ -126,18 +128,19 @@ impl LegIo {
         }
     }
 
-    /// The names of the codecs in the accepted offer.
+    /// Returns the names of the codecs in the accepted offer.
     pub fn offered_codecs(&self) -> &[String] {
         self.session.as_ref().map_or(&[], |session| session.offered_codecs())
     }
 
-    /// The name of the negotiated codec.
+    /// Returns the name of the negotiated codec.
     pub fn codec(&self) -> Option<&'static str> {
         self.session.as_ref()?.codec().map(media::Codec::name)
     }
 
-    /// The codecs that a leg to be bridged with this one should use, so that packets need no transcoding. Before this
-    /// leg is answered, it may still agree on any of them.
+    /// Returns the codecs that another leg should use before a bridge with this leg, so that packets need no
+    /// transcoding. Before this leg is answered, the leg can still agree on each of these codecs. After the answer
+    /// there is only one codec.
     pub fn preference(&self) -> media::Preference {
         let mut preference = self.session.as_ref().map(media::Session::preference).unwrap_or_default();
         if self.offer.is_none() {
@@ -146,21 +149,21 @@ impl LegIo {
         preference
     }
 
-    /// Changes to the codec of the leg with which this one will be bridged, if the far end offers it and our answer is
-    /// not sent yet.
+    /// Changes to the codec of the leg that will be bridged with this leg. The codec changes only if the far end offers
+    /// this codec and our answer is not sent yet.
     pub fn prefer(&mut self, preferred: media::Preference) {
         let Some(codec) = preferred.codecs.first().copied() else { return };
         if let (Some(offer), Some(session)) = (&self.offer, &mut self.session)
             && session.codec() != Some(codec)
         {
             let agreed = media::Preference { codecs: vec![codec], comfort_noise: preferred.comfort_noise };
-            // The offer was answered before, so it can be answered again.
+            // This offer was already answered without an error, so another answer to this offer is possible.
             self.answer = session.prepare_answer(offer, &agreed).ok().or(self.answer.take());
         }
         self.preferred = preferred;
     }
 
-    /// Takes an INVITE's offer and prepares our answer. `dtmf`: how DTMF digits are sent over the trunk.
+    /// Takes the offer of an INVITE and prepares our answer. `dtmf` says how the trunk carries DTMF digits.
     pub fn accept_offer(
         &mut self,
         mut session: media::Session,
@@ -193,19 +196,20 @@ impl LegIo {
         offer
     }
 
-    /// The family of internal calls to which the leg belongs; a new one if its far end is not in this server.
+    /// Returns the chain of internal calls that contains the leg. Returns a new chain if the far end of the leg is not
+    /// in this server.
     pub fn family(&self) -> CallChain {
         self.loopback.as_ref().map(|loopback| loopback.family().clone()).unwrap_or_default()
     }
 
-    /// The values that the other leg of an internal call returns with its end.
+    /// Returns the values that the other leg of an internal call sent with the end of the call.
     pub fn returned(&self, event: &sip::Event) -> Option<Vec<(String, String)>> {
         let sip::Event::Ended { headers, .. } = event else { return None };
         let pairs = headers.iter().map(|header| (header.name.clone(), header.value.clone()));
         self.loopback.as_ref().map(|_| pairs.collect()).filter(|pairs: &Vec<_>| !pairs.is_empty())
     }
 
-    /// Asks the far end with REFER to call another destination.
+    /// Sends REFER, so that the far end calls another destination.
     pub fn refer(&mut self, to: String, by: Option<String>, extra: Vec<(String, String)>) {
         let refer = sip::Refer { refer_to: to, referred_by: by, headers: headers(extra) };
         self.send(sip::Command::Refer { leg: self.key, refer: Box::new(refer) });
@@ -216,8 +220,8 @@ impl LegIo {
         self.late_offer && !self.negotiated
     }
 
-    /// Sends 180, or 183 with our answer. If the INVITE had no offer, the first one carries our offer, as a reliable
-    /// provisional response must (RFC 3262 §5).
+    /// Sends 180, or 183 with our answer. If the INVITE had no offer, the first of these responses carries our offer,
+    /// because the first reliable provisional response must carry it (RFC 3262 §5).
     pub fn ring(&mut self, early_media: bool) {
         let mut sdp = self.answer.clone().filter(|_| early_media);
         let status = if sdp.is_some() { 183 } else { 180 };
@@ -241,7 +245,7 @@ impl LegIo {
         self.send(sip::Command::Answer { leg: self.key, sdp, headers });
     }
 
-    /// Our answer is being sent: the far end may receive audio from now on, and the answer is final.
+    /// Makes our answer final, when the answer is sent. From now on the far end may receive audio.
     fn settle(&mut self) {
         if let (Some(_), Some(session)) = (self.offer.take(), &mut self.session) {
             session.settle();
@@ -259,7 +263,7 @@ impl LegIo {
         let (reason, warning) = refusal.map(Refusal::told).unwrap_or_default();
         let mut headers = self.last_headers();
         headers.extend(warning);
-        // The caller then waits for this time before it calls again.
+        // The far end waits for this time before its next call.
         if status == 503 && !headers.iter().any(|header| header.name.eq_ignore_ascii_case("Retry-After")) {
             headers.push(retry_after());
         }
@@ -276,19 +280,20 @@ impl LegIo {
         }
     }
 
-    /// The header fields of the last message. For an internal call: the returned values.
+    /// Returns the header fields of the last message. In an internal call, these fields contain the returned values.
     fn last_headers(&mut self) -> Vec<sip::Header> {
         let own = std::mem::take(&mut self.headers);
         let handed_back = std::mem::take(&mut self.handed_back);
         headers(if self.loopback.is_some() { handed_back } else { own })
     }
 
-    /// How DTMF digits are sent to the far end.
+    /// Returns the way in which DTMF digits are sent to the far end.
     pub fn dtmf(&self) -> DtmfMode {
         self.dtmf
     }
 
-    /// Passes on a digit that the bridged leg received in form `came`, unless the media engine does.
+    /// Passes on a digit from the bridged leg, unless the media engine passes it on. `came` is the form in which the
+    /// bridged leg received the digit.
     pub fn relay_digit(&self, key: char, came: media::DtmfMethod) {
         match dtmf::pass(self.dtmf, came, self.session.as_ref().is_some_and(media::Session::has_events)) {
             dtmf::DtmfRelay::ByMedia => {}
@@ -300,12 +305,12 @@ impl LegIo {
         }
     }
 
-    /// Whether the dialog is over or never existed.
+    /// Whether the dialog is over or has never existed.
     pub fn is_gone(&self) -> bool {
         self.gone
     }
 
-    /// The media engine has closed the session: ends the call.
+    /// Ends the call after the media engine has closed the media session.
     pub fn lose_media(&mut self) {
         self.session = None;
         self.hangup(None);
@@ -329,7 +334,8 @@ fn headers(pairs: Vec<(String, String)>) -> Vec<sip::Header> {
     pairs.into_iter().map(|(name, value)| sip::Header { name, value }).collect()
 }
 
-/// The Retry-After of a 503: 20 to 60 s, at random so that callers do not return all at once.
+/// Returns the Retry-After header of a 503: a random time from 20 to 60 s, so that callers do not all return at the
+/// same time.
 pub fn retry_after() -> sip::Header {
     sip::Header { name: "Retry-After".to_owned(), value: rand::random_range(20..=60).to_string() }
 }

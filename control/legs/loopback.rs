@@ -1,9 +1,9 @@
-//! Internal calls: two legs of this server that are each other's far end, without a phone and without SIP between them.
-//! One of the legs calls an application or a number of this server.
+//! Internal calls. Each of two legs of this server is the far end of the other leg, without a phone and without SIP
+//! between them. One of the legs calls an application or a number of this server.
 //!
-//! Each command of one leg reaches the other leg as the event that SIP would make of it. Neither leg sees a difference,
-//! and both have all functions of a leg. Their audio goes from socket to socket of this machine, negotiated by offer
-//! and answer as usual.
+//! A command of one leg reaches the other leg as the event that SIP would produce. Neither leg sees a difference from a
+//! SIP call, and both legs have all functions of a leg. The audio goes between two sockets of this host. Offer and
+//! answer negotiate it as usual.
 //!
 //! ```text
 //!   caller's leg ── Command ──► LoopbackDialog ── Event ──► called leg's call  (Hangup -> Ended, ...)
@@ -15,8 +15,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tandem_call::id::LegId;
 use tandem_sip as sip;
 
-/// Maximum number of internal calls with the same origin; further ones are refused. [`MOST_IN_A_ROW`] limits a chain of
-/// calls, this limits a tree of them: a number's document can call many numbers at once.
+/// Maximum number of internal calls with a common origin. Further internal calls are refused. [`MOST_IN_A_ROW`] limits
+/// the depth of a chain of calls. This constant limits the size of a tree of calls, because the document of one number
+/// can call many numbers at once.
 ///
 /// [`MOST_IN_A_ROW`]: tandem_call::internal_call::MOST_IN_A_ROW
 const MOST_OF_ONE_FAMILY: usize = 100;
@@ -24,7 +25,7 @@ const MOST_OF_ONE_FAMILY: usize = 100;
 /// Delivers an event to the call of its leg, as SIP does; never waits.
 pub type Deliver = Arc<dyn Fn(sip::Event) + Send + Sync>;
 
-/// One leg's connection to the other leg.
+/// The connection of one leg to the other leg of an internal call.
 pub struct LoopbackDialog {
     deliver: Deliver,
     own: sip::LegKey,
@@ -33,12 +34,13 @@ pub struct LoopbackDialog {
     family: CallChain,
 }
 
-/// The number of internal calls so far that have the same origin, directly or through one another.
+/// The number of internal calls so far that have a common origin. An internal call has this origin directly or through
+/// other internal calls.
 #[derive(Clone, Default)]
 pub struct CallChain(Arc<AtomicUsize>);
 
 impl CallChain {
-    /// Counts another call. `false`: the limit is reached, and the call must not be made.
+    /// Counts another internal call. Returns `false` if the limit is reached. The call must then not be made.
     pub fn takes_another(&self) -> bool {
         self.0.fetch_add(1, Ordering::Relaxed) < MOST_OF_ONE_FAMILY
     }
@@ -64,12 +66,12 @@ impl LoopbackDialog {
         (loopback(caller, called), loopback(called, caller))
     }
 
-    /// The family to which the call belongs.
+    /// Returns the chain that contains this internal call.
     pub fn family(&self) -> &CallChain {
         &self.family
     }
 
-    /// Delivers a command for SIP to the other leg.
+    /// Delivers a SIP command of this leg to the other leg.
     pub fn carry(&self, command: sip::Command) {
         let leg = self.other;
         match command {
@@ -91,14 +93,15 @@ impl LoopbackDialog {
             sip::Command::Info { content_type, body, .. } => {
                 (self.deliver)(sip::Event::Info { leg, content_type, body });
             }
-            // The other leg cannot call another destination: 501.
+            // The other leg cannot call another destination, so the response is 501.
             sip::Command::Refer { .. } => (self.deliver)(sip::Event::ReferAnswered { leg: self.own, status: 501 }),
-            // Neither leg makes a second offer or gets a REFER.
+            // In an internal call, no leg makes a second offer or receives a REFER.
             _ => {}
         }
     }
 
-    /// Reports the end to both legs, as SIP would. The first side that ends the call determines the reason.
+    /// Reports the end of the call to both legs, as SIP does. If both sides end the call, the reason of the first side
+    /// counts.
     fn end(&self, cause: sip::EndCause, status: Option<u16>, reason: Option<String>, headers: Vec<sip::Header>) {
         if !self.shared.over.swap(true, Ordering::AcqRel) {
             (self.deliver)(sip::Event::Ended { leg: self.other, cause, status, reason, headers });

@@ -1,9 +1,9 @@
-//! Converts answering-machine detection between the types of the call model and of the media engine.
+//! Conversion of answering-machine detection between the types of the call model and the types of the media engine.
 
 use tandem_call::machine_detection::{DetectionResult, GreetingEnd, MachineDetection, Until};
 use tandem_media as media;
 
-/// The media engine's settings for a detection.
+/// Converts the settings of a detection to the type of the media engine.
 pub fn detection(spec: &MachineDetection) -> media::MachineDetection {
     media::MachineDetection {
         until: match spec.until {
@@ -26,7 +26,7 @@ pub fn detection(spec: &MachineDetection) -> media::MachineDetection {
     }
 }
 
-/// The call model's verdict for the media engine's.
+/// Converts a detection result of the media engine to the type of the call model.
 pub(crate) fn detection_result(verdict: media::MachineVerdict) -> DetectionResult {
     match verdict {
         media::MachineVerdict::Human => DetectionResult::Human,

@@ -1,16 +1,16 @@
-//! The Reason header (RFC 3326): reads the Q.850 cause of the telephone network, and writes the cause of our own
-//! hang-ups.
+//! The Reason header (RFC 3326). Reads the Q.850 cause of the telephone network, and writes the cause of hang-ups by
+//! this server.
 
 use tandem_call::leg::EndCause;
 use tandem_call::output::HangupReason;
 
-/// Value for hanging up on a far end whose session description is unusable (RFC 3261 §21.4.26).
+/// Reason value for a hang-up because the session description of the far end is unusable (RFC 3261 §21.4.26).
 pub(crate) const NOT_ACCEPTABLE: &str = "SIP;cause=488;text=\"Not Acceptable Here\"";
 
-/// Returns the value for the end of a leg.
+/// Returns the Reason value for a hang-up.
 pub(crate) fn of(farewell: HangupReason) -> String {
     if farewell.elsewhere {
-        // Phones then do not count it as a missed call.
+        // With this value, phones do not show a missed call.
         return "SIP;cause=200;text=\"Call completed elsewhere\"".to_owned();
     }
     let (cause, text) = match farewell.cause {
@@ -25,8 +25,8 @@ pub(crate) fn of(farewell: HangupReason) -> String {
     format!("Q.850;cause={cause};text=\"{text}\"")
 }
 
-/// Returns the end cause for the Q.850 cause in a Reason header. Returns `None` if there is none, or if it is less
-/// specific than the SIP status.
+/// Returns the end cause for the Q.850 cause in a Reason header. Returns `None` if there is no Q.850 cause, or if the
+/// cause is less specific than the SIP status.
 pub(crate) fn cause(value: &str) -> Option<EndCause> {
     let number: u8 = value.split(',').find_map(|reason| {
         let mut parts = reason.split(';').map(str::trim);

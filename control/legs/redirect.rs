@@ -1,4 +1,4 @@
-//! 3xx responses to our calls (RFC 3261 §8.1.3.4): the contacts are tried once each, best first.
+//! 3xx responses to our calls (RFC 3261 §8.1.3.4). The server tries each contact once, best contact first.
 
 use std::cmp::Reverse;
 use std::collections::VecDeque;
@@ -15,13 +15,13 @@ pub(crate) struct Redirects {
 }
 
 impl Redirects {
-    /// Creates the state for a call that is about to be made.
+    /// Creates the redirect state for a new outbound call.
     pub(crate) fn of(outgoing: &sip::Outgoing) -> Self {
         Self { outgoing: outgoing.clone(), tried: vec![outgoing.request_uri.clone()], waiting: VecDeque::new() }
     }
 
-    /// Returns the next call to make after an attempt ended with this status and these headers. Returns `None` when no
-    /// contact is left: the call has then ended.
+    /// Returns the next call to make after an attempt ended with this status and these headers. Returns `None` if no
+    /// contact is left. The call then ends.
     pub(crate) fn next(&mut self, status: u16, headers: &[sip::Header]) -> Option<sip::Outgoing> {
         if (300..400).contains(&status) {
             let mut found: Vec<_> = headers
@@ -48,7 +48,7 @@ impl Redirects {
     }
 }
 
-/// Returns the SIP URIs of a Contact value with their `q` in thousandths.
+/// Returns the SIP URIs in a Contact value, each with its `q` value in thousandths.
 fn contacts(value: &str) -> Vec<(String, u16)> {
     let (mut angle, mut quoted) = (false, false);
     let parts = value.split(|c| {
@@ -66,7 +66,7 @@ fn contacts(value: &str) -> Vec<(String, u16)> {
                 Some((_, rest)) => rest.split_once('>')?,
                 None => part.trim().split_once(';').unwrap_or((part.trim(), "")),
             };
-            // The headers after `?` are dropped: the redirecting server may not set headers of our request.
+            // The headers after `?` are dropped, because the redirecting server must not set headers of our request.
             let uri = uri.split('?').next().unwrap_or(uri).trim();
             let scheme = uri.split(':').next().unwrap_or_default();
             let quality = parameters.split(';').find_map(|parameter| {

@@ -1,14 +1,14 @@
-//! The reason that a leg could not be set up, and the response to the far end.
+//! The reason why a leg could not be set up, and the response to the far end.
 
 use tandem_media as media;
 use tandem_sip as sip;
 
-/// The reason that a leg could not be set up.
+/// The reason why a leg could not be set up.
 #[derive(Clone, Debug)]
 pub struct Refusal {
     /// The SIP status of the response.
     pub status: u16,
-    /// The reason in words, for the log.
+    /// The reason as text, for the log.
     pub why: String,
 }
 
@@ -21,7 +21,7 @@ impl Refusal {
         Self { status, why: error.to_string() }
     }
 
-    /// The reason phrase of a 400 (RFC 3261 §21.4.1), and a Warning header field (§20.43).
+    /// Returns the reason phrase (only for a 400, RFC 3261 §21.4.1) and a Warning header field (§20.43).
     pub(super) fn told(self) -> (Option<String>, Vec<sip::Header>) {
         let code = if self.status == 488 { 305 } else { 399 };
         let text: String = self.why.chars().filter(|c| !c.is_control() && !matches!(c, '"' | '\\')).take(128).collect();

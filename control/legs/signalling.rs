@@ -1,4 +1,4 @@
-//! Translates SIP events of a leg for the call.
+//! Converts the SIP events of a leg to events for the call.
 
 use bytes::Bytes;
 use tandem_call::id::LegId;
@@ -10,7 +10,7 @@ use crate::dtmf;
 use crate::reason;
 
 impl LegIo {
-    /// Handles a SIP event. Returns the call's event for it, if the call must know.
+    /// Handles a SIP event. Returns an event for the call, if the call needs the event.
     pub fn on_sip(&mut self, event: sip::Event) -> Option<LegEvent> {
         match event {
             sip::Event::Provisional { sdp, .. } => {
@@ -27,13 +27,13 @@ impl LegIo {
                 self.offered(sdp, refusable);
                 None
             }
-            // Our offer was in a provisional response.
+            // Our offer was sent in a provisional response.
             sip::Event::OfferAnswered { sdp, .. } if std::mem::take(&mut self.late_offer) => {
                 self.take_late_answer(Some(sdp))
             }
             sip::Event::OfferAnswered { sdp, .. } => {
                 if let Some(session) = &mut self.session {
-                    // An invalid answer leaves the session unchanged, as RFC 3261 §14.1 demands.
+                    // An invalid answer leaves the session unchanged (RFC 3261 §14.1).
                     let _ = session.accept(&sdp);
                 }
                 None
@@ -63,7 +63,7 @@ impl LegIo {
         }
     }
 
-    /// Handles the far end's 200. The answer is in it, or was in a provisional response.
+    /// Handles the 200 of the far end. The SDP answer is in the 200, or was in a provisional response.
     fn answered(
         &mut self,
         sdp: Option<Bytes>,
@@ -85,8 +85,9 @@ impl LegIo {
         Some(LegEvent::Answered { codec: self.codec().map(str::to_owned), headers, dialog })
     }
 
-    /// Answers the far end's offer, or makes one if a re-INVITE has none. `refusable`: an unusable offer may be
-    /// refused; otherwise its streams are declined, so that the far end gets an answer.
+    /// Answers the offer of the far end. If a re-INVITE has no offer, makes an offer. `refusable` says whether an
+    /// unusable offer may be refused. Otherwise the function declines the streams of the offer, so that the far end
+    /// receives an answer.
     fn offered(&mut self, sdp: Option<Bytes>, refusable: bool) {
         let Some(session) = &mut self.session else { return };
         let answer = match sdp {
@@ -120,7 +121,7 @@ impl LegIo {
         }
     }
 
-    /// Handles the end of the dialog; not reported if this side has ended it.
+    /// Handles the end of the dialog. Returns `None` if this server has ended the dialog.
     fn ended(&mut self, cause: sip::EndCause, status: Option<u16>, words: Option<String>) -> Option<LegEvent> {
         self.gone = true;
         let reason = match cause {
@@ -142,7 +143,7 @@ impl LegIo {
         Some(LegEvent::Ended { reason, sip_status: status, detail })
     }
 
-    /// Sends an offer with the current codec, which only refreshes the session timer.
+    /// Sends an offer with the current codec. This offer only refreshes the session timer.
     fn refresh(&mut self) {
         let mut preferred = self.preference();
         preferred.codecs.truncate(1);
@@ -152,14 +153,14 @@ impl LegIo {
         }
     }
 
-    /// Takes the answer to the offer that we sent because the INVITE had none.
+    /// Handles the answer to our offer, after an INVITE without an offer.
     fn take_late_answer(&mut self, sdp: Option<Bytes>) -> Option<LegEvent> {
         let accepted = match (sdp, &mut self.session) {
             (Some(sdp), Some(session)) => session.accept(&sdp).map_err(|error| error.to_string()),
             _ => Err("the ACK has no answer to our offer".to_owned()),
         };
         self.negotiated |= accepted.is_ok();
-        // After a failed re-INVITE the session continues unchanged.
+        // After a failed re-INVITE, the session continues unchanged.
         let why = accepted.err().filter(|_| !self.negotiated)?;
         Some(self.hangup_without_audio(&why))
     }
@@ -167,7 +168,7 @@ impl LegIo {
     fn hangup_without_audio(&mut self, why: &str) -> LegEvent {
         tracing::warn!(leg = %LegId(self.key.0), "SDP refused: {why}");
         self.redirects = None;
-        // An answered call cannot be refused. Its BYE carries the reason that the refusal would have had.
+        // An answered call cannot be refused. So the BYE carries the reason that a refusal would carry.
         let headers = self.last_headers();
         let reason = Some(reason::NOT_ACCEPTABLE.to_owned());
         self.send(sip::Command::Hangup { leg: self.key, status: 488, reason, headers });
@@ -175,7 +176,7 @@ impl LegIo {
         LegEvent::Ended { reason: LegGone::Failed, sip_status: Some(488), detail }
     }
 
-    /// The reason of an end in words: that of the far end, or of the local failure.
+    /// Returns the reason of an end as text: the reason from the far end, or the reason of the local failure.
     pub(super) fn why(&self, cause: sip::EndCause, status: Option<u16>, words: Option<String>) -> Option<String> {
         match (cause, status, words, &self.callee) {
             (sip::EndCause::Bye | sip::EndCause::Cancelled, _, words, _) => {

@@ -1,9 +1,9 @@
-//! The tracks of a leg, in the words of the media engine.
+//! Conversion of a leg's tracks to the types of the media engine.
 
 use tandem_call::recording::Track;
 use tandem_media as media;
 
-/// The media engine's type of a track.
+/// Converts a track to the type of the media engine.
 pub fn tracks(track: Track) -> media::Tracks {
     match track {
         Track::Inbound => media::Tracks::Inbound,

@@ -1,4 +1,4 @@
-//! Typed attribute values. An unusable value causes a warning, and the default is used.
+//! Typed attribute values. An unusable value causes a warning, and the default replaces it.
 
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
@@ -12,7 +12,7 @@ use super::code;
 use super::element::Element;
 use super::reader::Reader;
 
-/// Maximum repetitions that a document can request; a larger `loop` is lowered to this.
+/// Maximum number of repetitions that a document can request. A larger `loop` is reduced to this number.
 const MAX_LOOPS: u32 = 1000;
 
 impl Reader<'_> {
@@ -39,13 +39,13 @@ impl Reader<'_> {
         self.number(element, name, range, code).map(Duration::from_secs)
     }
 
-    /// Reads `true` or `false`, in any letter case.
+    /// Reads `true` or `false`, in upper or lower case.
     pub fn flag(&mut self, element: &Element, name: &str, default: bool, code: u32) -> bool {
         let values = [("true", true), ("false", false)];
         self.word(element, name, &values, default, code)
     }
 
-    /// Reads one of a few words, in any letter case.
+    /// Reads one of a few words, in upper or lower case.
     pub fn word<T: Copy>(&mut self, element: &Element, name: &str, words: &[(&str, T)], default: T, code: u32) -> T {
         let Some(text) = element.attribute(name) else { return default };
         let text = text.trim();
@@ -58,13 +58,13 @@ impl Reader<'_> {
         }
     }
 
-    /// Reads `GET` or `POST`; `POST` if absent.
+    /// Reads `GET` or `POST`. `POST` if the attribute is absent.
     pub fn method(&mut self, element: &Element, name: &str, code: u32) -> Method {
         self.word(element, name, &[("GET", Method::Get), ("POST", Method::Post)], Method::Post, code)
     }
 
-    /// Reads `waitUrl`, the document that a waiting caller hears: absent means the server's own music, empty means
-    /// silence. The codes are for an invalid URL and for an invalid method.
+    /// Reads `waitUrl`, the document that a waiting caller hears. An absent attribute means the server's own music, and
+    /// an empty attribute means silence. The two error numbers are for an invalid URL and for an invalid method.
     pub fn wait(
         &mut self,
         element: &Element,
@@ -79,7 +79,7 @@ impl Reader<'_> {
         })
     }
 
-    /// Reads at most `most` digits out of `allowed`. An empty value means no digit.
+    /// Reads at most `most` digits. `allowed` has the allowed digits. An empty value means no digit.
     pub fn keys<'e>(
         &mut self,
         element: &'e Element,
@@ -99,7 +99,8 @@ impl Reader<'_> {
         }
     }
 
-    /// Reads `loop`, the number of repetitions: 1 if absent, `None` for endless repetition (0).
+    /// Reads `loop`, the number of repetitions. 1 if the attribute is absent. `None` for endless repetition
+    /// (`loop="0"`).
     pub fn loops(&mut self, element: &Element, code: u32) -> Option<NonZeroU32> {
         match self.number(element, "loop", 0..=u64::from(u32::MAX), code) {
             None => Some(NonZeroU32::MIN),
@@ -109,7 +110,7 @@ impl Reader<'_> {
     }
 
     /// Reads a status callback from `<prefix>`, `<prefix>Method` and `<prefix>Event`. An event that is not in `moments`
-    /// causes a warning. Without any valid event, `default` is used.
+    /// causes a warning. If there is no valid event, `default` is used.
     pub fn callback(
         &mut self,
         element: &Element,
@@ -148,7 +149,7 @@ impl Reader<'_> {
         parameters
     }
 
-    /// Warns that an attribute has a value that is not allowed, so that its default holds.
+    /// Warns that an attribute has an invalid value. The attribute then has its default.
     pub fn bad_value(&mut self, element: &Element, name: &str, code: u32) {
         let value: String = element.attribute(name).unwrap_or_default().chars().take(80).collect();
         self.warn(code, format!("<{}> {name}=\"{value}\" is not allowed; the default is used", element.name));

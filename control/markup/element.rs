@@ -1,5 +1,5 @@
-//! Parses XML text into a tree of elements, within limits: no DTD, no entities except the five predefined ones and
-//! numeric references, limited nesting.
+//! Parses XML text into a tree of elements. For safety, the parser has limits: no DTD, limited nesting, and only the
+//! five predefined entities and numeric references.
 
 use quick_xml::XmlVersion;
 use quick_xml::escape::resolve_predefined_entity;
@@ -14,7 +14,7 @@ const MAX_ATTRIBUTES: usize = 128;
 /// An XML element.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Element {
-    /// Name as written, including the prefix; case-sensitive.
+    /// Name as written, including the prefix. Names are case-sensitive.
     pub name: String,
     /// Names and unescaped values, in document order.
     pub attributes: Vec<(String, String)>,
@@ -27,7 +27,7 @@ pub struct Element {
 pub enum Node {
     /// A child element.
     Element(Element),
-    /// Text with entities resolved; adjacent pieces are joined.
+    /// Text with resolved entities. Adjacent pieces of text are joined.
     Text(String),
 }
 
@@ -36,7 +36,7 @@ pub enum Node {
 pub struct NotXml(pub String);
 
 impl Element {
-    /// Parses a document and returns its root. Comments and processing instructions are dropped.
+    /// Parses a document and returns the root element. Comments and processing instructions are dropped.
     pub fn parse(text: &str) -> Result<Self, NotXml> {
         let mut reader = Reader::from_str(text);
         let mut open: Vec<Self> = Vec::new();
@@ -91,7 +91,7 @@ impl Element {
         }
     }
 
-    /// Returns the value of an attribute; `None` if the element does not have it.
+    /// Returns the value of an attribute. `None` if the element does not have the attribute.
     pub fn attribute(&self, name: &str) -> Option<&str> {
         self.attributes.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
@@ -104,7 +104,7 @@ impl Element {
         })
     }
 
-    /// Returns the element's own text without the text of child elements, trimmed.
+    /// Returns the trimmed text of the element, without the text of child elements.
     pub fn text(&self) -> String {
         let mut text = String::new();
         for node in &self.children {
@@ -129,7 +129,7 @@ impl Element {
             if element.attributes.len() >= MAX_ATTRIBUTES {
                 return Err(NotXml(format!("<{}> has more than {MAX_ATTRIBUTES} attributes", element.name)));
             }
-            // XML 1.0 §3.1, "No < in Attribute Values"; the XML reader does not check it.
+            // XML 1.0 §3.1, "No < in Attribute Values". The XML reader does not check this rule.
             if attribute.value.contains('<') {
                 return Err(NotXml(format!("< in an attribute of <{}>: write &lt;", element.name)));
             }

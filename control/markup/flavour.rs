@@ -1,5 +1,5 @@
-//! The differences between the documents of providers: which elements exist, which attributes they have, how each
-//! attribute is treated, and which default applies when an attribute is absent.
+//! The differences between the documents of providers. For each provider, a table has the elements, the attributes of
+//! each element, the support for each attribute, and the defaults of absent attributes.
 
 use std::time::Duration;
 
@@ -14,13 +14,13 @@ pub struct Flavour {
     pub name: &'static str,
     /// Name of the root element.
     pub root: &'static str,
-    /// The elements below the root that `base` does not have.
+    /// The elements of this flavour that `base` does not have.
     pub elements: &'static [Rule],
-    /// Another flavour whose elements this one has too.
+    /// Another flavour. Its elements also belong to this flavour.
     pub base: Option<&'static Flavour>,
-    /// Values for absent attributes.
+    /// Defaults of absent attributes.
     pub defaults: Defaults,
-    /// Values of a stream's `track` attribute, with their directions.
+    /// Values of a stream's `track` attribute, each with the direction of the audio.
     pub tracks: &'static [(&'static str, Track)],
     /// Parses a call id of this provider.
     pub call_id: fn(&str) -> Option<LegId>,
@@ -29,17 +29,18 @@ pub struct Flavour {
 }
 
 impl Flavour {
-    /// Returns the rule of an element; `None` if the element is unknown.
+    /// Returns the rule of an element. `None` if the element is unknown.
     pub fn rule(&self, name: &str) -> Option<&'static Rule> {
         self.rules().find(|rule| rule.name == name)
     }
 
-    /// Iterates over all elements, the flavour's own before those of its base.
+    /// Iterates over all elements. The elements of the flavour itself come before the elements of the base.
     pub fn rules(&self) -> impl Iterator<Item = &'static Rule> {
         self.elements.iter().chain(self.base.iter().flat_map(|base| base.elements))
     }
 
-    /// Returns the rule of an element inside a given parent, or else the rule of the element anywhere.
+    /// Returns the rule of an element inside this parent. If there is no such rule, returns the rule of the element
+    /// inside any parent.
     pub fn rule_in(&self, name: &str, parent: &str) -> Option<&'static Rule> {
         let here = self.rules().find(|rule| rule.name == name && rule.inside.contains(&parent));
         here.or_else(|| self.rule(name))
@@ -49,9 +50,9 @@ impl Flavour {
 /// The rule of one element.
 #[derive(Debug)]
 pub struct Rule {
-    /// Name as written; case-sensitive.
+    /// Name as written. Names are case-sensitive.
     pub name: &'static str,
-    /// Names of the elements that may contain this one.
+    /// Names of the elements that may contain this element.
     pub inside: &'static [&'static str],
     /// Meaning of the element.
     pub meaning: Meaning,
@@ -65,7 +66,7 @@ impl Rule {
         self.inside.contains(&parent)
     }
 
-    /// Returns how an attribute is treated; `None` if it is unknown.
+    /// Returns the support for an attribute. `None` if the attribute is unknown.
     pub fn standing(&self, attribute: &str) -> Option<AttributeSupport> {
         self.attributes.iter().find(|known| known.name == attribute).map(|known| known.standing)
     }
@@ -74,37 +75,37 @@ impl Rule {
 /// An attribute of an element.
 #[derive(Debug)]
 pub struct Attribute {
-    /// Name as written; case-sensitive.
+    /// Name as written. Names are case-sensitive.
     pub name: &'static str,
-    /// Treatment of the attribute.
+    /// The support for the attribute.
     pub standing: AttributeSupport,
 }
 
-/// The treatment of an attribute.
+/// The support for an attribute.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum AttributeSupport {
-    /// The attribute has its effect.
+    /// The attribute has an effect.
     Honoured,
-    /// The attribute is accepted silently and has no effect, for this reason.
+    /// The attribute has no effect and causes no warning. The text is the reason.
     Idle(&'static str),
-    /// The attribute is reported with this error number and reason, and otherwise ignored.
+    /// The attribute has no effect and causes a warning with this error number and reason.
     Refused(u32, &'static str),
 }
 
-/// The meaning of an element, independent of its name.
+/// The meaning of an element. Elements with different names may have the same meaning.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Meaning {
     /// Speak a text.
     Say,
     /// Play a file, or send digits.
     Play,
-    /// Wait for a given time.
+    /// Wait for a time.
     Pause,
     /// Collect digits or speech.
     Gather,
-    /// Record the caller; the document waits.
+    /// Record the caller. The document continues after the recording.
     Record,
-    /// Call others and bridge the legs.
+    /// Call other parties and bridge the legs.
     Dial,
     /// Continue with another document.
     Redirect,
@@ -112,7 +113,7 @@ pub enum Meaning {
     Reject,
     /// End the call.
     Hangup,
-    /// Connect the call to the child (a stream or conversation), and wait for its end.
+    /// Connect the call to the child element (a stream or conversation), and wait for the end of the connection.
     Connect,
     /// Wait in a queue.
     Enqueue,
@@ -120,31 +121,31 @@ pub enum Meaning {
     Leave,
     /// Transfer the call with a SIP REFER.
     Refer,
-    /// Start the child in the background.
+    /// Start the child element in the background.
     Start,
-    /// Stop the child.
+    /// Stop the object of the child element.
     Stop,
-    /// Send the caller's own audio back to the caller.
+    /// Send the caller's own audio back to the caller (echo).
     Echo,
     /// Take a payment.
     Pay,
-    /// In a dial: a telephone number.
+    /// In `Dial`: a telephone number.
     Number,
-    /// In a dial: a SIP URI.
+    /// In `Dial`: a SIP URI.
     Sip,
-    /// In a dial: a registered endpoint.
+    /// In `Dial`: a registered endpoint.
     Client,
-    /// In a dial, as its only child: an application of this server.
+    /// In `Dial`: an application of this server. The application must be the only child.
     Application,
-    /// In a dial, as its only child: a conference.
+    /// In `Dial`: a conference. The conference must be the only child.
     Conference,
-    /// In a dial, as its only child: the first caller in a queue.
+    /// In `Dial`: the first caller in a queue. The queue must be the only child.
     Queue,
     /// In `Connect`, `Start` and `Stop`: a media stream.
     Stream,
     /// In `Connect`: a conversation with an application over a WebSocket.
     Conversation,
-    /// In `Connect`: a conversation with an agent of this server.
+    /// In `Connect`: a conversation with a voice agent of this server.
     Agent,
     /// In `Start`: a recording.
     Recording,
@@ -156,13 +157,13 @@ pub enum Meaning {
     Suppression,
     /// Markup of spoken text (SSML).
     Speech,
-    /// A part that its parent element reads (`Parameter`, `Uri`, `Headers` ...).
+    /// A part of the parent element, such as `Parameter`, `Uri` or `Headers`.
     Part,
-    /// An element that is known but not supported here, with its error number.
+    /// An element that is known but not supported here. The number is the error number.
     Unsupported(u32),
 }
 
-/// Values for absent attributes.
+/// Defaults of absent attributes.
 #[derive(Clone, Copy, Debug)]
 pub struct Defaults {
     /// Default of `Gather timeout`.
@@ -177,20 +178,20 @@ pub struct Defaults {
     pub record_finish_on_key: &'static str,
     /// Default of `Record trim`.
     pub record_trim: bool,
-    /// Whether a `Gather` or `Record` without `action` requests the document that contains it.
+    /// Whether a `Gather` or `Record` without `action` requests the document that contains this element.
     pub action_is_current_document: bool,
     /// Default of `Dial timeout`.
     pub dial_timeout: Duration,
     /// Default of `Dial timeLimit`.
     pub dial_time_limit: Duration,
-    /// Whether all times of `machineDetection` are in milliseconds and its result is an event of the status callback.
+    /// Whether all times of `machineDetection` are in milliseconds, and the result is an event of the status callback.
     pub detects_in_milliseconds: bool,
     /// Default of `Dial ringTone`.
     pub ring_tone: &'static str,
 }
 
-/// Builds the rows of a table from `"Name" in ["Parent"] meaning => { honoured: [..], idle: [reason => [..]], refused:
-/// [number reason => [..]] }`. Each of the three lists may be absent.
+/// Builds the rows of a table. A row has the form `"Name" in ["Parent"] meaning => { honoured: [..], idle: [reason =>
+/// [..]], refused: [number reason => [..]] }`. Each of the three lists may be absent.
 #[macro_export]
 macro_rules! rules {
     ($($name:literal in [$($parent:literal),+] $meaning:expr => {

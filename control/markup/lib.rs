@@ -1,8 +1,9 @@
-//! Parses the XML verbs that TwiML, TeXML and cXML share: one grammar, and a table of differences for each flavour.
+//! Parses the XML verbs of TwiML, TeXML and cXML. All three have one grammar, and each has a table of differences (a
+//! flavour).
 //!
 //! ```text
-//!   bytes ──element──► tree ──verb/*──► Program        plus warnings: mistakes inside a document are not fatal,
-//!                        ▲                             only an answer that is not a document is
+//!   bytes ──element──► tree ──verb/*──► Program        and warnings. An error inside a document is not fatal.
+//!                        ▲                             An answer that is not a document is fatal.
 //!                  flavour table
 //! ```
 #![forbid(unsafe_code)]
@@ -29,22 +30,23 @@ use self::reader::Reader;
 /// Maximum size of a document, in octets.
 pub const MAX_DOCUMENT: usize = 64 * 1024;
 
-/// The source of a document, which decides which URLs it may use.
+/// The source of a document. The source decides which URLs the document may use.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Origin<'a> {
-    /// The URL that the document was fetched from, after redirects. `None` for an inline document, where every URL must
-    /// be absolute.
+    /// The URL of the document, after redirects. `None` for an inline document. Every URL in an inline document must be
+    /// absolute.
     pub base: Option<&'a Url>,
-    /// Whether `file:` URLs are accepted. Only for the server's own configuration, and never together with `base`.
+    /// Whether the document may use `file:` URLs. This is only for the server's own configuration, and never together
+    /// with `base`.
     pub local_files: bool,
 }
 
 /// Parses an application's answer in any form: a document, a text to speak, or audio to play.
 ///
 /// # Errors
-/// Fatal errors only: an answer that is larger than [`MAX_DOCUMENT`], empty, of an unusable content type, not XML, or
-/// has another root element; and a relative URL in a document without a URL of its own. Every other problem becomes a
-/// warning in the program.
+/// Only fatal errors: the answer is larger than [`MAX_DOCUMENT`], is empty, has an unusable content type, is not XML,
+/// has another root element, or has a relative URL and no base URL. Every other problem becomes a warning in the
+/// program.
 pub fn answer(
     flavour: &'static Flavour,
     origin: Origin<'_>,
@@ -54,7 +56,7 @@ pub fn answer(
     let essence = content_type.map(|text| text.split(';').next().unwrap_or(text).trim().to_ascii_lowercase());
     let charset = content_type.and_then(charset);
     match (essence.as_deref(), origin.base) {
-        // An empty answer is usually a 204.
+        // An empty answer usually has the status 204.
         (None, Some(_)) if body.is_empty() => Err(failure(FailureKind::Empty, "the answer is empty")),
         (Some(audio), Some(base)) if audio.starts_with("audio/") => Ok(Program {
             instructions: vec![Instruction::Play(Play::once(AudioSource::Url(base.as_str().into())))],
@@ -73,7 +75,7 @@ pub fn answer(
 /// Parses a document.
 ///
 /// # Errors
-/// As [`answer`].
+/// The same errors as [`answer`].
 pub fn document(flavour: &'static Flavour, origin: Origin<'_>, body: &[u8]) -> Result<Program, FetchFailure> {
     read(flavour, origin, body, None)
 }
@@ -99,12 +101,12 @@ fn wrong_root(flavour: &Flavour, name: &str) -> String {
     let near = if name.eq_ignore_ascii_case(flavour.root) { "; names are case-sensitive" } else { "" };
     format!("the root element is <{name}>, not <{}>{near}", flavour.root)
 }
-/// Detail of the error for an answer that is a page for browsers.
+/// Error detail for an answer that is a web page.
 pub const WEB_PAGE: &str = "the answer is a web page (HTML), not a document";
-/// Detail of the error for an answer that is JSON.
+/// Error detail for an answer that is JSON.
 pub const JSON: &str = "the answer is JSON, not a document";
 
-/// Recognises HTML and JSON by the beginning of a text.
+/// Recognises HTML and JSON by the beginning of the text.
 fn mistaken(text: &str) -> Option<&'static str> {
     let begins = |with: &str| text.get(..with.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(with));
     if begins("<!doctype html") || begins("<html") {
@@ -113,7 +115,7 @@ fn mistaken(text: &str) -> Option<&'static str> {
     text.starts_with(['{', '[']).then_some(JSON)
 }
 
-/// Entry point for fuzzing: parses any bytes as a document of this flavour, with and without a base URL.
+/// Fuzz entry point. Parses any bytes as a document of this flavour, with and without a base URL.
 pub fn fuzz_markup(flavour: &'static flavour::Flavour, data: &[u8]) {
     if let Ok(base) = Url::parse("https://app.example/voice?x=1") {
         let _ = document(flavour, Origin { base: Some(&base), local_files: false }, data);
@@ -121,8 +123,8 @@ pub fn fuzz_markup(flavour: &'static flavour::Flavour, data: &[u8]) {
     let _ = document(flavour, Origin { base: None, local_files: true }, data);
 }
 
-/// Returns the body as text, without a byte order mark and white space around it. The body must be UTF-8. A body that
-/// is not, but declares one of the Western European charsets, is read as ISO 8859-1.
+/// Returns the body as text, without a byte order mark and without white space at both ends. The body must be UTF-8. If
+/// the body is not UTF-8 and declares a Western European charset, the body is read as ISO 8859-1.
 fn text_of<'a>(body: &'a [u8], charset: Option<&str>) -> Result<Cow<'a, str>, FetchFailure> {
     if body.len() > MAX_DOCUMENT {
         return Err(failure(
@@ -157,7 +159,8 @@ fn declared(body: &[u8]) -> Option<&str> {
     value.split(['"', '\'']).next()
 }
 
-/// Whether a charset is ISO 8859-1, whose octets are the first Unicode characters, or nearly the same.
+/// Whether a charset is ISO 8859-1 or almost the same charset. The octets of ISO 8859-1 are the first 256 Unicode
+/// characters.
 fn is_latin(charset: &str) -> bool {
     let known = ["iso-8859-1", "iso-8859-15", "latin1", "windows-1252", "cp1252"];
     known.iter().any(|known| known.eq_ignore_ascii_case(charset))

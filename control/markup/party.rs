@@ -1,11 +1,11 @@
-//! The called parties as documents and REST requests write them: telephone numbers, SIP URIs and their headers.
+//! The called parties in documents and REST requests: telephone numbers, SIP URIs, and the headers of SIP URIs.
 
 use tandem_call::address::{Address, PhoneNumber};
 
 /// Names and values of SIP headers, in order.
 pub type Headers = Vec<(String, String)>;
 
-/// The headers of one SIP URI together must be shorter than this, in octets.
+/// Limit for all headers of one SIP URI together, in octets. The headers must be shorter than this limit.
 pub const MAX_HEADERS: usize = 1024;
 
 /// Parses a telephone number in common notation: `(415) 555-1212`, `+1 415.555.1212`.
@@ -14,9 +14,9 @@ pub fn phone(text: &str) -> Option<Address> {
     digits.parse::<PhoneNumber>().ok().map(Address::Phone)
 }
 
-/// Parses a telephone number like [`phone`], with North America as the default country. Ten digits get the country code
-/// 1, and so do eleven digits that begin with 1: `415-555-1212` is `+14155551212`. Extensions and other numbers that
-/// begin with 0 or 1 stay unchanged.
+/// Parses a telephone number like [`phone`], with North America as the default country. A number with 10 digits gets
+/// the country code 1. A number with 11 digits that begins with 1 has this country code already. So `415-555-1212`
+/// becomes `+14155551212`. Extensions and other numbers that begin with 0 or 1 are unchanged.
 pub fn north_american(text: &str) -> Option<Address> {
     let Address::Phone(number) = phone(text)? else { return None };
     let written = number.as_str();
@@ -31,7 +31,7 @@ pub fn north_american(text: &str) -> Option<Address> {
     Some(Address::Phone(whole.unwrap_or(number)))
 }
 
-/// Splits a SIP URI from its headers. The headers are percent-decoded, but their names and values are not checked.
+/// Splits a SIP URI and its headers. The headers are percent-decoded, but their names and values are not checked.
 pub fn split_sip_uri(text: &str) -> Result<(String, Headers), &'static str> {
     let text = text.trim();
     let scheme = text.split(':').next().unwrap_or_default();
@@ -56,14 +56,14 @@ pub fn split_sip_uri(text: &str) -> Result<(String, Headers), &'static str> {
     Ok((uri.to_owned(), pairs.collect()))
 }
 
-/// Splits a name from the parameters after its `?`. The parameters are percent-decoded.
+/// Splits a name and the parameters after the `?`. The parameters are percent-decoded.
 pub fn split_parameters(text: &str) -> (&str, Headers) {
     let (name, parameters) = text.split_once('?').unwrap_or((text, ""));
     (name, url::form_urlencoded::parse(parameters.as_bytes()).into_owned().collect())
 }
 
-/// Turns the parameters for a phone into headers of its call. Adds the prefix `X-` where it is missing. The error is
-/// the name of a parameter that cannot be a header.
+/// Converts the parameters for a phone to headers of the call to this phone. Adds the prefix `X-` if a name does not
+/// have it. The error is the name of a parameter that cannot be a header.
 pub fn as_headers(parameters: Headers) -> Result<Headers, String> {
     let header = |(name, value): (String, String)| {
         let own = name.get(..2).is_some_and(|head| head.eq_ignore_ascii_case("X-"));
@@ -74,7 +74,8 @@ pub fn as_headers(parameters: Headers) -> Result<Headers, String> {
     parameters.into_iter().map(header).collect()
 }
 
-/// Whether an application may set this header: `X-` headers, and a few that carry the application's data end to end.
+/// Whether an application may set this header. Allowed are `X-` headers and a few headers that transport the
+/// application's data end to end.
 pub fn is_allowed_header(name: &str) -> bool {
     let token = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(&b));
     let starts = |prefix: &str| name.get(..prefix.len()).is_some_and(|head| head.eq_ignore_ascii_case(prefix));
@@ -88,8 +89,8 @@ pub fn is_allowed_header(name: &str) -> bool {
 /// Maximum length of a call reason, in characters.
 pub const MAX_REASON: usize = 50;
 
-/// Builds the header that shows the reason of a call to the called party (RFC 9796); `None` if the text is empty, too
-/// long, or has control characters.
+/// Builds the header that shows the reason of a call to the called party (RFC 9796). `None` if the text is empty, is
+/// too long, or has control characters.
 pub fn call_reason(text: &str) -> Option<(String, String)> {
     let fits = !text.is_empty() && text.chars().count() <= MAX_REASON && !text.chars().any(char::is_control);
     let quoted = text.replace('\\', "\\\\").replace('"', "\\\"");

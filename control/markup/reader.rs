@@ -1,4 +1,4 @@
-//! Walks the tree of a document and collects instructions and warnings.
+//! Reads the tree of a document, and collects instructions and warnings.
 
 use std::sync::Arc;
 
@@ -12,25 +12,25 @@ use super::element::{Element, Node};
 use super::flavour::{AttributeSupport, Flavour, Meaning, Rule};
 use super::{Origin, code, failure, verb};
 
-/// Maximum number of warnings kept for one document; later ones are dropped.
+/// Maximum number of stored warnings for one document. Further warnings are dropped.
 const MAX_WARNINGS: usize = 100;
 
 /// Reads one document into a program, and collects warnings.
 pub struct Reader<'a> {
-    /// The table of verbs and attributes that the document is read by.
+    /// The table of verbs and attributes for this document.
     pub flavour: &'static Flavour,
-    /// The source of the document, which decides what its URLs may be.
+    /// The source of the document. The source decides which URLs the document may use.
     pub origin: Origin<'a>,
     warnings: Vec<Warning>,
 }
 
 impl<'a> Reader<'a> {
-    /// A reader without warnings.
+    /// Creates a reader without warnings.
     pub fn new(flavour: &'static Flavour, origin: Origin<'a>) -> Self {
         Self { flavour, origin, warnings: Vec::new() }
     }
 
-    /// Reads the root element. Fails only if the document as a whole cannot be used.
+    /// Reads the root element. Fails only if the whole document is unusable.
     pub fn program(mut self, root: &Element) -> Result<Program, FetchFailure> {
         let mut instructions = Vec::new();
         self.only_elements(root);
@@ -85,14 +85,14 @@ impl<'a> Reader<'a> {
         Ok(Program { instructions, warnings: self.warnings })
     }
 
-    /// Returns the rule of an element, and warns about attributes that are unknown or refused. Returns `None`, with a
-    /// warning, if the element is unknown.
+    /// Returns the rule of an element, and warns about unknown or refused attributes. If the element is unknown, warns
+    /// and returns `None`.
     pub fn rule(&mut self, element: &Element) -> Option<&'static Rule> {
         let rule = self.flavour.rule(&element.name);
         self.checked(element, rule)
     }
 
-    /// Values of a stream's `track` attribute in this flavour, with their directions.
+    /// Values of a stream's `track` attribute in this flavour, each with the direction of the audio.
     pub fn tracks(&self) -> &'static [(&'static str, Track)] {
         self.flavour.tracks
     }
@@ -103,7 +103,7 @@ impl<'a> Reader<'a> {
         rule.and_then(|rule| rule.standing(attribute)) == Some(AttributeSupport::Honoured)
     }
 
-    /// Like [`Self::rule`], for an element whose attributes depend on its parent.
+    /// Like [`Self::rule`], for an element with attributes that depend on the parent element.
     pub fn rule_in(&mut self, element: &Element, parent: &Element) -> Option<&'static Rule> {
         let rule = self.flavour.rule_in(&element.name, &parent.name);
         self.checked(element, rule)
@@ -123,7 +123,7 @@ impl<'a> Reader<'a> {
         for (name, value) in &element.attributes {
             match rule.standing(name) {
                 Some(AttributeSupport::Honoured | AttributeSupport::Idle(_)) => {}
-                // An empty value, or `false`, requests nothing.
+                // An empty value or `false` does not request anything.
                 Some(AttributeSupport::Refused(..)) if value.is_empty() || value == "false" => {}
                 Some(AttributeSupport::Refused(code, why)) => {
                     self.warn(code, format!("<{}> {name} is not served ({why}); it was ignored", element.name));
@@ -142,14 +142,14 @@ impl<'a> Reader<'a> {
         Some(rule)
     }
 
-    /// Adds a warning with the provider's number; at most `MAX_WARNINGS` are kept.
+    /// Adds a warning with the provider's error number. Stores at most `MAX_WARNINGS` warnings.
     pub fn warn(&mut self, code: u32, message: impl Into<String>) {
         if self.warnings.len() < MAX_WARNINGS {
             self.warnings.push(Warning { code, message: message.into() });
         }
     }
 
-    /// Warns that an element is not allowed inside its parent.
+    /// Warns that the parent must not contain this element.
     pub fn misplaced(&mut self, element: &Element, parent: &Element) {
         self.warn(code::SCHEMA, format!("<{}> does not belong in <{}> and was skipped", element.name, parent.name));
     }
@@ -159,18 +159,18 @@ impl<'a> Reader<'a> {
         self.warn(code, format!("<{}> is not available on this server and was skipped", element.name));
     }
 
-    /// Warns about text where only elements are allowed.
+    /// Warns about text in an element that may contain only elements.
     pub fn only_elements(&mut self, element: &Element) {
         if element.children.iter().any(|node| matches!(node, Node::Text(text) if !text.trim().is_empty())) {
             self.warn(code::SCHEMA, format!("text directly in <{}> was ignored", element.name));
         }
     }
 
-    /// Reads an absolute `http` or `https` URL. Returns `None`, with a warning, if the URL is unusable. An absolute URL
-    /// is kept as written, because requests are signed with the URL as written.
+    /// Reads an absolute `http` or `https` URL. If the URL is unusable, warns and returns `None`. An absolute URL is
+    /// returned exactly as written, because the signature of a request covers the URL as written.
     ///
     /// # Errors
-    /// A relative URL in a document without a URL of its own.
+    /// The URL is relative, and the document has no base URL.
     pub fn url(&mut self, text: &str, code: u32) -> Result<Option<Arc<str>>, FetchFailure> {
         let text = text.trim();
         let Some(url) = self.resolve(text, code)? else { return Ok(None) };
@@ -183,7 +183,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Like [`Self::url`], for audio: documents of the configuration may also name local files.
+    /// Like [`Self::url`], for audio. Documents of the configuration may also name local files.
     pub fn audio_url(&mut self, text: &str) -> Result<Option<Arc<str>>, FetchFailure> {
         let text = text.trim();
         let Some(url) = self.resolve(text, code::BAD_URL)? else { return Ok(None) };
@@ -198,15 +198,15 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Like [`Self::url`], for WebSockets. A relative URL takes the host of the document's URL, and `wss` if that URL
-    /// is `https`.
+    /// Like [`Self::url`], for WebSockets. A relative URL gets the host of the document's URL. The scheme of the result
+    /// is `wss` if the document's URL is `https`, otherwise `ws`.
     pub fn websocket_url(&mut self, text: &str) -> Result<Option<String>, FetchFailure> {
         let text = text.trim();
         let Some(mut url) = self.resolve(text, MALFORMED_STREAM_URL)? else { return Ok(None) };
         let relative = Url::parse(text).is_err();
         if relative {
             let scheme = if url.scheme() == "https" { "wss" } else { "ws" };
-            // Cannot fail: both schemes have a host, as the document's scheme has.
+            // `set_scheme` cannot fail, because URLs of both schemes have a host, like the document's URL.
             let _ = url.set_scheme(scheme);
             return Ok(Some(url.into()));
         }
@@ -221,12 +221,12 @@ impl<'a> Reader<'a> {
         Ok(Some(as_written(text, &url).as_ref().into()))
     }
 
-    /// The URL of the document itself, if it has one.
+    /// The URL of the document. `None` if the document has no URL.
     pub fn current(&self) -> Option<Arc<str>> {
         self.origin.base.map(|base| base.as_str().into())
     }
 
-    /// Reads a target from an attribute such as `action`; `None` if absent, empty or unusable.
+    /// Reads a target from an attribute such as `action`. `None` if the attribute is absent, empty or unusable.
     pub fn target(&mut self, url: Option<&str>, method: Method, code: u32) -> Result<Option<Target>, FetchFailure> {
         match url.map(str::trim) {
             None | Some("") => Ok(None),
@@ -253,18 +253,19 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The URL of a stream has a scheme other than `ws` and `wss`.
+/// Error number: the scheme of a stream's URL is neither `ws` nor `wss`.
 const STREAM_URL_SCHEME: u32 = 31922;
-/// The URL of a stream is malformed.
+/// Error number: the URL of a stream is malformed.
 const MALFORMED_STREAM_URL: u32 = 31923;
 
-/// Returns the text itself if it is an absolute URL that is safe to send; otherwise the parsed URL.
+/// Returns the unchanged text if the text is an absolute URL that is safe to send. Otherwise returns the parsed URL.
 fn as_written(text: &str, url: &Url) -> Arc<str> {
     let whole = Url::parse(text).is_ok() && !text.chars().any(|c| c.is_whitespace() || c.is_control());
     if whole { text.into() } else { url.as_str().into() }
 }
 
-/// Returns the known name that is closest to a misspelt one: at most one or two letters different, ignoring case.
+/// Returns the known name that is most similar to a misspelt name. At most one or two letters may differ. Upper and
+/// lower case are equal.
 fn nearest(given: &str, known: impl Iterator<Item = &'static str>) -> Option<&'static str> {
     let given = given.get(..LONGEST_NAME).unwrap_or(given).to_ascii_lowercase();
     let most = (given.chars().count() / 3).clamp(1, 2);
@@ -272,5 +273,5 @@ fn nearest(given: &str, known: impl Iterator<Item = &'static str>) -> Option<&'s
     near.filter(|(distance, _)| *distance <= most).min().map(|(_, name)| name)
 }
 
-/// Octets of a name that are compared with the known names; the rest is ignored.
+/// Number of octets of a name that are compared with the known names. Further octets are ignored.
 const LONGEST_NAME: usize = 64;

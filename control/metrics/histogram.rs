@@ -11,14 +11,14 @@ pub(crate) fn head(out: &mut String, name: &str, help: &str) {
 /// Counts values in buckets.
 #[derive(Debug)]
 pub(crate) struct Histogram {
-    /// The upper bound of each bucket, and the number of values in it that no lower bucket holds.
+    /// The upper bound of each bucket, and the number of values in this bucket and not in a lower bucket.
     buckets: Vec<(f64, u64)>,
     count: u64,
     sum: f64,
 }
 
 impl Histogram {
-    /// A histogram with buckets of these upper bounds, in ascending order.
+    /// Creates a histogram. `ends` has the upper bounds of the buckets, in ascending order.
     pub(crate) fn new(ends: &[f64]) -> Self {
         Self { buckets: ends.iter().map(|end| (*end, 0)).collect(), count: 0, sum: 0.0 }
     }
@@ -33,7 +33,7 @@ impl Histogram {
         self.sum += value;
     }
 
-    /// Appends the lines of one label set (`name="value",...`, or nothing).
+    /// Appends the lines for one label set. `label` has the form `name="value",...`, or is empty.
     pub(crate) fn render(&self, out: &mut String, name: &str, label: &str) {
         let comma = if label.is_empty() { "" } else { "," };
         let mut so_far = 0;

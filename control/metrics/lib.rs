@@ -1,4 +1,4 @@
-//! The `/metrics` of calls and audio.
+//! The metrics of calls and audio for `/metrics`.
 #![forbid(unsafe_code)]
 
 mod histogram;
@@ -30,12 +30,12 @@ pub use process::Build;
 use timings::Timings;
 use trunks::Trunks;
 
-/// The counters since the server's start.
+/// The counters since the start of the server.
 #[derive(Default, Debug)]
 pub struct Counters {
     /// Results of STIR verification and signing.
     pub stir: stir::Tally,
-    /// Times of applications and speech engines.
+    /// Response times of applications and speech engines.
     pub timings: Arc<Timings>,
     build: Build,
     started: Timestamp,
@@ -48,7 +48,7 @@ pub struct Counters {
     unauthorized_lines: Mutex<Throttle>,
     one_sided_lines: Mutex<Throttle>,
     refused_lines: Mutex<Throttle>,
-    /// Limits how often failures of each cause are logged. There are at most as many entries as causes.
+    /// Limits the number of log lines for each cause of failure. The map has at most one entry per cause.
     reports: Mutex<HashMap<Cause, Throttle>>,
     documents_failed: AtomicU64,
     playbacks_failed: AtomicU64,
@@ -66,22 +66,25 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// All counters at zero, for a server that starts now. Speech engines share `timings`.
+    /// Creates the counters with the value zero, for a server that starts now. The speech engines use the same
+    /// `timings`.
     pub fn new(build: Build, timings: Arc<Timings>) -> Self {
         Self { timings, build, started: clock::time(), ..Self::default() }
     }
 
-    /// Whether to log now that a leg sent no audio. Returns the number of suppressed lines since the last one.
+    /// Whether to log now that a leg sent no audio. `Some` has the number of lines that were suppressed since the last
+    /// log line.
     pub fn one_sided(&self, now: Instant) -> Option<u64> {
         self.one_sided_lines.lock().pass(now)
     }
 
-    /// Whether to log now that a call was refused. Returns the number of suppressed lines since the last one.
+    /// Whether to log now that a call was refused. `Some` has the number of lines that were suppressed since the last
+    /// log line.
     pub fn refused_line(&self, now: Instant) -> Option<u64> {
         self.refused_lines.lock().pass(now)
     }
 
-    /// Counts an event of a leg: its progress, and failures.
+    /// Counts an event of a leg. Counted events are the progress of the leg and failures.
     pub fn count(&self, event: &CallEvent) {
         match (&event.kind, event.leg.direction) {
             (EventKind::Ringing { .. }, Direction::OutboundApi | Direction::OutboundDial) => {
@@ -108,8 +111,8 @@ impl Counters {
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts a trunk's failure after which a call went on to another trunk; with the trunk's final response, if there
-    /// was one.
+    /// Counts a failure of a trunk after which the call tried another trunk. `status` is the final response of the
+    /// trunk, if the trunk sent a response.
     pub fn failed_over(&self, trunk: &Arc<str>, status: Option<u16>) {
         self.trunks.responded(trunk, false, status);
     }
@@ -119,19 +122,20 @@ impl Counters {
         self.refused.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts a request with wrong credentials, or none. Returns whether to log it now, with the number of suppressed
-    /// lines since the last one.
+    /// Counts a request with wrong credentials or without credentials. The result says whether to log the request now.
+    /// `Some` has the number of lines that were suppressed since the last log line.
     pub fn unauthorized(&self, now: Instant) -> Option<u64> {
         self.unauthorized.fetch_add(1, Ordering::Relaxed);
         self.unauthorized_lines.lock().pass(now)
     }
 
-    /// Whether to log a failure of this cause now. Returns the number of suppressed lines since the last one.
+    /// Whether to log a failure with this cause now. `Some` has the number of lines that were suppressed since the last
+    /// log line.
     pub fn report(&self, cause: Cause, now: Instant) -> Option<u64> {
         self.reports.lock().entry(cause).or_default().pass(now)
     }
 
-    /// Counts the body of an API request that could not be decoded.
+    /// Counts an API request whose body could not be decoded.
     pub fn body_refused(&self) {
         self.bodies_refused.fetch_add(1, Ordering::Relaxed);
     }
@@ -152,12 +156,12 @@ impl Counters {
         }
     }
 
-    /// Counts a leg whose noise suppression was paused for lack of CPU time.
+    /// Counts a leg with noise suppression that was paused because CPU time was short.
     pub fn suppression_shed(&self) {
         self.suppression_shed.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Adds audio that was replaced by silence in a recording.
+    /// Adds the duration of audio that a recording lost. The recording has silence instead.
     pub fn add_unrecorded(&self, dropped: Duration) {
         self.unrecorded_ms.fetch_add(u64::try_from(dropped.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
@@ -207,7 +211,7 @@ impl Counters {
         let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} counter\n{name} {seconds}");
         let _ = writeln!(out, "# HELP tandem_legs_ended_total Ended legs\n# TYPE tandem_legs_ended_total counter");
         for (cause, counter) in EndCause::ALL.iter().zip(&self.ended) {
-            // Label values have no spaces.
+            // The value of this label must have no spaces.
             let cause = cause.to_string().replace(' ', "_");
             let _ = writeln!(out, "tandem_legs_ended_total{{cause=\"{cause}\"}} {}", counter.load(Ordering::Relaxed));
         }

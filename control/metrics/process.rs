@@ -1,11 +1,11 @@
-//! The metrics of the process, under the names that Prometheus' client libraries use, and the build.
+//! The metrics of the process and of the build. The names are the names of Prometheus' client libraries.
 
 use std::fmt::Write;
 use std::fs;
 
 use jiff::Timestamp;
 
-/// Clock ticks per second in `/proc/PID/stat` (the kernel's USER_HZ): 100 on all supported architectures.
+/// Clock ticks per second in `/proc/PID/stat` (the kernel's USER_HZ). The value is 100 on all supported architectures.
 const TICKS: f64 = 100.0;
 
 /// The identity of the build.
@@ -13,13 +13,13 @@ const TICKS: f64 = 100.0;
 pub struct Build {
     /// The version of the package.
     pub version: &'static str,
-    /// The abbreviated id of the commit; empty if it was unknown at build time.
+    /// The abbreviated commit id. Empty if the id was unknown at build time.
     pub commit: &'static str,
     /// The version of the compiler.
     pub rustc: &'static str,
 }
 
-/// Appends the metrics of this process; a value that the system does not provide is left out.
+/// Appends the metrics of this process. A value that the system does not provide is left out.
 pub(super) fn render(out: &mut String, build: &Build, started: Timestamp) {
     let mut metric = |name: &str, kind: &str, help: &str, labels: &str, value: f64| {
         // Writing to a String cannot fail.
@@ -37,7 +37,7 @@ pub(super) fn render(out: &mut String, build: &Build, started: Timestamp) {
         metric("process_resident_memory_bytes", "gauge", "Resident memory of the server", "", bytes);
     }
     if let Ok(open) = fs::read_dir("/proc/self/fd") {
-        // The descriptor of the directory itself is among them.
+        // The count includes the descriptor of the directory itself.
         let open = open.count().saturating_sub(1) as f64;
         metric("process_open_fds", "gauge", "Open file descriptors, sockets included", "", open);
     }
@@ -46,22 +46,22 @@ pub(super) fn render(out: &mut String, build: &Build, started: Timestamp) {
     }
 }
 
-/// CPU seconds: user time plus system time, fields 14 and 15 of `/proc/PID/stat`.
+/// CPU time in seconds: user time plus system time. These times are fields 14 and 15 of `/proc/PID/stat`.
 fn cpu_seconds(stat: &str) -> Option<f64> {
-    // The program's name, in parentheses, may contain spaces.
+    // The program's name is in parentheses and may contain spaces.
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
     let mut ticks = || fields.next()?.parse::<u64>().ok();
     Some((ticks()? + ticks()?) as f64 / TICKS)
 }
 
-/// Resident memory in bytes: `VmRSS` of `/proc/PID/status`.
+/// Resident memory in bytes: the value of `VmRSS` in `/proc/PID/status`.
 fn resident_bytes(status: &str) -> Option<f64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some((kibibytes * 1_024) as f64)
 }
 
-/// The soft limit of open files, from `/proc/PID/limits`.
+/// The soft limit for open files, from `/proc/PID/limits`.
 fn most_files(limits: &str) -> Option<f64> {
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
     line.split_whitespace().next()?.parse().ok()

@@ -9,7 +9,7 @@ use tandem_media::{self as media, Impairment};
 
 use crate::histogram::{Histogram, head};
 
-/// The kinds of impairment, with their labels in `/metrics`.
+/// The kinds of impairment, with their label values in `/metrics`.
 pub const CAUSES: [(Impairment, &str); 5] = [
     (Impairment::Loss, "loss"),
     (Impairment::LossByPeer, "loss_by_peer"),
@@ -35,7 +35,7 @@ pub fn of(stats: &media::Stats) -> Quality {
     }
 }
 
-/// Returns the quality of a leg as a line for the event log, at the leg's end.
+/// Returns a line with the quality of an ended leg, for the event log.
 pub fn summary(stats: &media::Stats) -> String {
     let opinion = |mos: Option<f32>| mos.map_or("-".to_owned(), |mos| format!("{mos:.1}"));
     let mut text = format!(
@@ -60,22 +60,23 @@ pub fn summary(stats: &media::Stats) -> String {
     text
 }
 
-/// A report about a leg that received no audio, or received audio from another address than its SDP gave.
+/// A report about a leg that received no audio, or received audio from an address that is not in the leg's SDP.
 #[derive(Debug, PartialEq, Eq)]
 pub struct OneSided {
     /// The report as text.
     pub text: String,
-    /// Whether one party did not hear the other. Otherwise the report is only information.
+    /// Whether one party did not hear the other party. If not, the report is only information.
     pub is_wrong: bool,
-    /// Probable cause.
+    /// The probable cause.
     pub cause: Cause,
 }
 
-/// Shortest answered call whose silence is reported. In a shorter call, the far end may not have spoken yet.
+/// Minimum duration of an answered call for a report about silence. In a shorter call, the far end may not have spoken
+/// yet.
 const NOTICED: Duration = Duration::from_secs(2);
 
-/// Reports whether audio did not arrive, or arrived from another address than signalled. `answered`: time since the
-/// answer.
+/// Returns a report if no audio arrived, or if audio arrived from another address than the signalled address.
+/// `answered` is the time since the answer.
 pub fn one_sided(stats: &media::Stats, answered: Duration) -> Option<OneSided> {
     let signalled = stats.signalled?;
     let host = signalled.ip();
@@ -104,7 +105,7 @@ pub fn one_sided(stats: &media::Stats, answered: Duration) -> Option<OneSided> {
     }
 }
 
-/// Returns the line for the event log when the audio of a leg becomes bad.
+/// Returns the line for the event log about a leg with audio that has become bad.
 pub fn complaint(cause: Impairment, value: f32) -> String {
     match cause {
         Impairment::Loss => format!("bad audio from the peer: {value:.1} % of its packets are lost"),
@@ -118,7 +119,7 @@ pub fn complaint(cause: Impairment, value: f32) -> String {
 /// Histograms of the quality of ended legs.
 #[derive(Debug)]
 pub struct Histograms {
-    /// By direction: what we received, then what the far end received from us.
+    /// Two histograms: for the audio that we received, and for the audio that the far end received from us.
     loss: [Histogram; 2],
     jitter: [Histogram; 2],
     mos: [Histogram; 2],
@@ -131,7 +132,7 @@ impl Default for Histograms {
         Self {
             loss: both(&[0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2]),
             jitter: both(&[0.001, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16]),
-            // The bounds of user satisfaction in ITU-T G.109.
+            // The limits of user satisfaction in ITU-T G.109.
             mos: both(&[2.58, 3.1, 3.6, 4.03, 4.34]),
             round_trip: Histogram::new(&[0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.8]),
         }
@@ -139,8 +140,8 @@ impl Default for Histograms {
 }
 
 impl Histograms {
-    /// Adds the statistics of an ended leg. A direction without packets, or without a report of the far end, adds
-    /// nothing.
+    /// Adds the statistics of an ended leg. A direction without packets adds no value. A direction without a report of
+    /// the far end adds no value.
     pub fn add(&mut self, stats: &media::Stats) {
         let ratio = |lost: u64, came: u64| lost as f64 / (lost + came).max(1) as f64;
         let heard = stats.packets_in > 0;

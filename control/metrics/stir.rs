@@ -1,16 +1,16 @@
-//! Counters of verification and signing for `/metrics`.
+//! Counters for the verification and signing of caller numbers (STIR), for `/metrics`.
 
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tandem_sip::stir::Fault;
 
-/// Results of a verification: passed, or one of [`Fault::word`].
+/// The results of a verification: `passed`, or the word of a fault ([`Fault::word`]).
 const RESULTS: [&str; 7] = ["passed", "absent", "stale", "unreachable", "unsupported", "certificate", "invalid"];
-/// Kinds of outgoing calls, by the Identity headers that they carried.
+/// The kinds of outbound calls, according to the Identity headers that were sent.
 const SAID: [&str; 6] = ["signed-A", "signed-B", "signed-C", "diverted", "passed-on", "unsigned"];
 
-/// Counts of calls since the start.
+/// Numbers of calls since the start of the server.
 #[derive(Debug, Default)]
 pub struct Tally {
     results: [AtomicU64; RESULTS.len()],
@@ -18,12 +18,12 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Counts a verified call, with its fault if there is one.
+    /// Counts a verified call. `fault` is the fault that the verification found, if there is one.
     pub fn verified(&self, fault: Option<&Fault>) {
         count(&RESULTS, &self.results, fault.map_or("passed", Fault::word));
     }
 
-    /// A call goes out so: a word of `SAID`.
+    /// Counts an outbound call. `word` is a word of `SAID`.
     pub fn said(&self, word: &str) {
         count(&SAID, &self.said, word);
     }

@@ -1,4 +1,4 @@
-//! The response times of applications and speech engines, and counters of their streams and conversations.
+//! The response times of applications and speech engines, and the counters of their streams and conversations.
 
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,40 +8,41 @@ use parking_lot::Mutex;
 
 use super::histogram::{Histogram, head};
 
-/// Upper bounds of the buckets in seconds: from the answer of a local application to a delay at which callers hang up.
+/// Upper bounds of the buckets in seconds. The lowest bound is the response time of a local application. At the highest
+/// bound, callers hang up.
 const ENDS: [f64; 12] = [0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0, 1.5, 2.5, 5.0, 10.0];
 
 /// A measured time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Timing {
-    /// An application's document, with redirects and second attempts.
+    /// The fetch of an application's document, including redirects and second attempts.
     Document,
     /// One attempt to deliver a webhook.
     Webhook,
-    /// Synthesis of one text; cached texts are not counted.
+    /// The synthesis of one text. A cached text is not counted.
     TextToSpeech,
-    /// Recognition of one utterance or file, by an engine that takes files.
+    /// The recognition of one utterance or file by an engine that takes files.
     SpeechToText,
-    /// From the start of a stream's WebSocket connection to the answer of its handshake.
+    /// The time from the start of a stream's WebSocket connection to the answer to the handshake.
     StreamConnect,
-    /// From the start of a conversation's WebSocket connection to the answer of its handshake.
+    /// The time from the start of a conversation's WebSocket connection to the answer to the handshake.
     ConversationConnect,
-    /// From the handshake to the first audio from a stream's application.
+    /// The time from the handshake to the first audio from a stream's application.
     StreamFirstAudio,
-    /// From the caller's end of speech to the final words.
+    /// The time from the end of the caller's speech to the final recognised words.
     TurnWords,
-    /// From the caller's end of speech to the first message of the application's reply.
+    /// The time from the end of the caller's speech to the first message of the application's reply.
     TurnToken,
-    /// From the caller's end of speech to the first audio of the reply.
+    /// The time from the end of the caller's speech to the first audio of the reply.
     TurnAudio,
-    /// From the caller's end of speech to the first audio from a stream's application.
+    /// The time from the end of the caller's speech to the first audio from a stream's application.
     StreamTurnAudio,
 }
 
-/// A metric family: its name, its help text, and the labels of each `T`.
+/// A metric family: the name, the help text, and the labels for each `T`.
 type Family<T> = (&'static str, &'static str, &'static [(T, &'static str)]);
 
-/// The families of times.
+/// The metric families of times.
 const FAMILIES: [Family<Timing>; 6] = [
     ("tandem_document_seconds", "Time until an application answered with a document", &[(Timing::Document, "")]),
     ("tandem_webhook_seconds", "Time of each attempt at a webhook", &[(Timing::Webhook, "")]),
@@ -72,35 +73,35 @@ const FAMILIES: [Family<Timing>; 6] = [
     ),
 ];
 
-/// The number of timings.
+/// The number of variants of `Timing`.
 const TIMINGS: usize = Timing::StreamTurnAudio as usize + 1;
 
 /// A counted event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Count {
-    /// A text that was not spoken, or not by the configured engine.
+    /// A text that was not spoken, or that another engine than the configured engine spoke.
     TtsFailed,
-    /// A recogniser that failed.
+    /// A failure of a recogniser.
     SttFailed,
-    /// A reply of a conversation that the caller interrupted.
+    /// A conversation's reply that the caller interrupted.
     ConversationInterrupted,
-    /// Waiting audio of a stream's application that the application cleared.
+    /// Queued audio of a stream's application that the application cleared.
     StreamInterrupted,
-    /// A frame of 20 ms sent to a stream application.
+    /// A frame of 20 ms that was sent to a stream's application.
     FramesOut,
-    /// A frame dropped because an application was too slow.
+    /// A frame that was dropped because a stream's application was too slow.
     FramesDropped,
-    /// A media message of an application.
+    /// A media message of a stream's application.
     MessagesIn,
-    /// A gap in the audio of an application.
+    /// A gap in the audio of a stream's application.
     Underruns,
-    /// A `clear` message of an application.
+    /// A `clear` message of a stream's application.
     Clears,
-    /// A mark of an application.
+    /// A mark of a stream's application.
     Marks,
 }
 
-/// The families of counters.
+/// The metric families of counters.
 const COUNTERS: [Family<Count>; 8] = [
     (
         "tandem_speech_failed_total",
@@ -136,10 +137,10 @@ const COUNTERS: [Family<Count>; 8] = [
     ("tandem_stream_marks_total", "Marks of stream applications, of ended streams", &[(Count::Marks, "")]),
 ];
 
-/// The number of counters.
+/// The number of variants of `Count`.
 const COUNTS: usize = Count::Marks as usize + 1;
 
-/// The values since the server's start. Nothing here is updated for each packet.
+/// The times and counters since the start of the server. No value is updated for each packet.
 #[derive(Debug)]
 pub struct Timings {
     times: [Mutex<Histogram>; TIMINGS],

@@ -1,5 +1,5 @@
-//! The figures by which a carrier is judged, for each trunk: answers (ASR), call duration (ACD), and time until ringing
-//! (PDD).
+//! The figures that show the quality of a carrier, for each trunk: answers (ASR), call duration (ACD), and time until
+//! ringing (PDD).
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -12,11 +12,11 @@ use tandem_call::leg::{Direction, LegInfo};
 
 use super::histogram::{Histogram, head as histogram_head};
 
-/// Maximum number of rows of each kind; what needs more is not counted. A trunk has two rows, and one more for each
-/// final response that it has ever given.
+/// Maximum number of rows of each kind. Further rows are not counted. A trunk has two rows, and one more row for each
+/// final response that it has ever sent.
 const MOST: usize = 4_096;
 
-/// Upper bounds of the buckets of the post-dial delay in seconds. After 8 s a call goes on to the next trunk.
+/// Upper bounds of the buckets of the post-dial delay in seconds. After 8 s a call tries the next trunk.
 const POST_DIAL: [f64; 9] = [0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 12.0, 20.0];
 
 /// The counters of each trunk since the server's start.
@@ -25,7 +25,7 @@ pub(super) struct Trunks(Mutex<Rows>);
 
 #[derive(Debug, Default)]
 struct Rows {
-    /// Ended legs by trunk, direction (`true`: inbound) and final response.
+    /// Number of ended legs by trunk, direction (`true` is inbound) and final response.
     ended: BTreeMap<(Arc<str>, bool, Option<u16>), u64>,
     carried: BTreeMap<(Arc<str>, bool), Carried>,
 }
@@ -33,7 +33,7 @@ struct Rows {
 #[derive(Debug, Default)]
 struct Carried {
     answered: Duration,
-    /// The post-dial delay in seconds.
+    /// Histogram of the post-dial delay in seconds.
     silent: Option<Histogram>,
 }
 
@@ -56,7 +56,7 @@ impl Trunks {
         }
     }
 
-    /// Counts an INVITE by its final response, if it got one.
+    /// Counts an INVITE by its final response. `None` if there was no final response.
     pub(super) fn responded(&self, trunk: &Arc<str>, inbound: bool, status: Option<u16>) {
         if let Some(count) = row(&mut self.0.lock().ended, (Arc::clone(trunk), inbound, status)) {
             *count += 1;

@@ -5,118 +5,120 @@
 //!                    end of speech ───────────────────────► first audio        a stream's turn
 //! ```
 //!
-//! All times of a turn are measured from the end of speech.
+//! All times of a turn count from the end of the caller's speech.
 
 use std::fmt;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-/// A turn whose reply has begun to play.
+/// A turn whose reply has started to play.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Turn {
-    /// Number of the turn, from 1.
+    /// Number of the turn. The first turn has the number 1.
     pub number: u32,
-    /// Time until the final words were known; `None` for a stream, whose application recognises the words itself.
+    /// Time until the final words were recognised. `None` for a stream, because the stream's application recognises the
+    /// words itself.
     pub words: Option<Duration>,
-    /// Time until the first message of the application's reply; `None` for a stream.
+    /// Time until the first message of the application's reply. `None` for a stream.
     pub token: Option<Duration>,
-    /// Time until the reply's first audio was passed to the media engine, which sends it within 20 ms.
+    /// Time until the reply's first audio was passed to the media engine. The engine sends the audio within 20 ms.
     pub audio: Duration,
 }
 
 /// The turns of a conversation or a stream.
 #[derive(Clone, Debug, Default)]
 pub struct Turns {
-    /// The caller's last end of speech that no words (or no audio of a stream) have followed yet.
+    /// The last time at which the caller stopped speaking, until words (or audio of a stream) follow.
     paused: Option<Instant>,
     open: Option<Open>,
     totals: Totals,
 }
 
-/// The figures of all turns together.
+/// The totals of all turns.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Totals {
-    /// Number of turns whose reply began to play.
+    /// Number of turns whose reply started to play.
     pub turns: u32,
-    /// Number of replies that were interrupted.
+    /// Number of interrupted replies.
     pub interruptions: u32,
-    /// Sum of the times to the first audio.
+    /// Sum of the times to the first audio, over all turns.
     pub audio: Duration,
-    /// Longest time to the first audio.
+    /// Longest time to the first audio of a turn.
     pub longest: Duration,
 }
 
-/// A turn whose words are known.
+/// An open turn: its words are recognised, and its reply has not started to play.
 #[derive(Clone, Copy, Debug)]
 struct Open {
-    /// The end of speech; `None` until the voice detector reports it.
+    /// The end of the caller's speech. `None` until the voice detector reports the end.
     ended: Option<Instant>,
     words: Instant,
-    /// The start of the reply, and the reply's number.
+    /// The start of the reply, and the number of the reply.
     token: Option<(Instant, u64)>,
 }
 
 impl Turns {
-    /// The caller stopped speaking at this time.
+    /// Handles a pause of the caller that began at this time.
     pub fn caller_paused(&mut self, at: Instant) {
         match &mut self.open {
-            // A live engine may report the words before the voice detector reports the pause.
+            // A streaming recogniser may report the words before the voice detector reports the pause.
             Some(open) if open.ended.is_none() => open.ended = Some(at),
             _ => self.paused = Some(at),
         }
     }
 
-    /// The final words of the caller are known.
+    /// Handles the recognition of the caller's final words.
     pub fn heard(&mut self, now: Instant) {
-        // Further words before the reply belong to the same turn. They count from the last end of speech.
+        // Further words before the reply belong to the same turn. The times of this turn count from the latest end of
+        // speech.
         let earlier = self.open.filter(|open| open.token.is_none()).and_then(|open| open.ended);
         self.open = Some(Open { ended: self.paused.take().or(earlier), words: now, token: None });
     }
 
-    /// The application began a reply.
+    /// Handles the start of a reply of the application.
     pub fn replied(&mut self, now: Instant, reply: u64) {
         if let Some(open) = &mut self.open {
             open.token.get_or_insert((now, reply));
         }
     }
 
-    /// The first audio of a reply was passed on. Returns the turn that is now complete; `None` if the reply belongs to
-    /// no turn, or if the end of speech is unknown.
+    /// Handles the first audio of a reply. Returns the turn that is complete now. Returns `None` if the reply belongs
+    /// to no turn, or if the end of speech is unknown.
     pub fn spoke(&mut self, now: Instant, reply: u64) -> Option<Turn> {
         let (token, of) = self.open?.token?;
         if reply < of {
             return None;
         }
         let open = self.open.take()?;
-        // A pause since then was a noise without words, and the next audio does not answer it.
+        // A pause after the start of the turn was a noise without words. The next audio is not a reply to this noise.
         self.paused = None;
         let ended = open.ended?;
         let since = |at: Instant| at.saturating_duration_since(ended);
         Some(self.close(Some(since(open.words)), Some(since(token)), since(now)))
     }
 
-    /// The application of a stream sends its first audio after a silence. Returns the turn that is now complete; `None`
-    /// if the caller had not spoken before.
+    /// Handles the first audio of a stream's application after a silence. Returns the turn that is complete now.
+    /// Returns `None` if the caller has not spoken before.
     pub fn spoke_at_last(&mut self, now: Instant) -> Option<Turn> {
         let ended = self.paused.take()?;
         Some(self.close(None, None, now.saturating_duration_since(ended)))
     }
 
-    /// The application's audio was interrupted. If it was the reply of an open turn, this turn ends.
+    /// Handles an interruption of the application's audio. If the audio was the reply of an open turn, this turn ends.
     pub fn interrupted(&mut self) {
         self.open = None;
         self.totals.interruptions = self.totals.interruptions.saturating_add(1);
     }
 
-    /// The reply that had begun is canceled: the caller continues to speak, and the turn stays open.
+    /// Cancels the reply that has started. The caller continues to speak, and the turn stays open.
     pub fn withdrawn(&mut self) {
         if let Some(open) = &mut self.open {
             open.token = None;
         }
     }
 
-    /// Returns the figures of all turns so far.
+    /// Returns the totals of all turns so far.
     pub fn totals(&self) -> Totals {
         self.totals
     }
@@ -131,7 +133,7 @@ impl Turns {
 }
 
 impl Turn {
-    /// Returns the turn as JSON for a call's log, with times in ms.
+    /// Returns the turn as JSON for a call's log, with times in milliseconds.
     pub fn json(&self) -> Value {
         let ms = |time: Option<Duration>| time.map(|time| time.as_millis() as u64);
         let Self { number, words, token, audio } = self;
@@ -155,7 +157,7 @@ impl fmt::Display for Turn {
 }
 
 impl Totals {
-    /// Returns the mean time to the first audio; `None` without turns.
+    /// Returns the mean time to the first audio, or `None` if there are no turns.
     pub fn mean(&self) -> Option<Duration> {
         self.audio.checked_div(self.turns)
     }
@@ -180,7 +182,7 @@ impl fmt::Display for Totals {
 mod tests {
     use super::*;
 
-    /// A virtual clock: returns the instant that many milliseconds after its start.
+    /// Returns a virtual clock: a function from milliseconds after the start to an instant.
     fn clock() -> impl Fn(u64) -> Instant {
         #[expect(clippy::disallowed_methods, reason = "any Instant will do as the start of a virtual clock")]
         let start = Instant::now();
@@ -230,7 +232,7 @@ mod tests {
         turns.caller_paused(at(2_000));
         turns.heard(at(2_200));
         turns.heard(at(2_250));
-        // A cough without words.
+        // The caller coughs, without words.
         turns.caller_paused(at(2_600));
         turns.replied(at(2_700), 1);
         let turn = turns.spoke(at(2_800), 1).unwrap();

@@ -16,12 +16,12 @@ use tandem_store::{Page, StoreError, StoreFailed};
 
 const MESSAGES: Kind<Message> = Kind::new("user-defined-message");
 const SUBSCRIPTIONS: Kind<Subscription> = Kind::new("user-defined-message-subscription");
-/// Maximum number of messages of a call. Further ones are refused.
+/// Maximum number of messages of a call. Further messages are refused.
 const MOST_MESSAGES: u64 = 1_000;
-/// Maximum number of subscriptions to a call. Further ones are refused.
+/// Maximum number of subscriptions to a call. Further subscriptions are refused.
 const MOST_SUBSCRIPTIONS: u64 = 10;
 
-/// A sent message. Its content is not stored.
+/// A message that was sent. The content of the message is not stored.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Message {}
 

@@ -40,7 +40,7 @@ pub async fn create(calls: &Calls, account: &Arc<str>, name: &str, most: u32) ->
     let services = calls.services();
     let created = services.queues.create(account, name, most, Timestamp::now())?;
     if let Err(error) = queues::keep(&services.store, &created.queue).await {
-        // No client knows the queue yet.
+        // No client knows the new queue yet.
         let _ = services.queues.delete(account, created.queue.id);
         return Err(StoreFailed::from(error).into());
     }
@@ -84,7 +84,7 @@ pub async fn admit(
     let queue = match named() {
         Some(queue) => queue,
         None => match create(calls, account, name, most.unwrap_or(default)).await {
-            // Another request created the queue meanwhile.
+            // Another request has created the queue in the meantime.
             Err(QueueFailure::Refused(QueueError::NameTaken)) => {
                 named().ok_or(QueueFailure::Refused(QueueError::Unknown))?
             }

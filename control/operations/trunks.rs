@@ -69,7 +69,7 @@ pub async fn delete(
         numbers.attach(&number, None).await?;
     }
     let (store, account) = (&services.store, &row.account);
-    // The domain is deleted first: without its trunk it would appear in the list of domains.
+    // The domain is deleted before the trunk. A domain without its trunk would appear in the list of domains.
     domains::delete_domain(store, account, row.id).await?;
     resources::delete(store, TRUNK, account, row.id).await?;
     Ok(services.phones_changed().await?)

@@ -1,6 +1,6 @@
-//! The call queues of the server: which legs wait in which queue, their order, and the agents that want a caller. An
-//! agent is a live leg that takes the first caller of a queue. The order of a queue exists only in memory. The id, name
-//! and size of a queue are also in the database, and are read from there at the start.
+//! The call queues of the server: the waiting legs, their order, and the agents that request a caller. An agent is a
+//! live leg that takes the first caller of a queue. The order of a queue exists only in memory. The database stores the
+//! id, the name and the size of each queue. The server reads them at the start.
 //!
 //! ```text
 //!   EnterQueue ──► enter ──► Place (kept with the leg)    DequeueFirst ──► take ──► AgentRequest (kept with the leg)
@@ -9,8 +9,8 @@
 //!   into one call. If that fails, each goes back to its old position.
 //! ```
 //!
-//! Limits: an account has at most [`MOST_QUEUES`] queues, and each accepts at most [`MOST_WAITING`] legs; further ones
-//! are refused.
+//! Limits: an account has at most [`MOST_QUEUES`] queues, and each queue accepts at most [`MOST_WAITING`] legs. Further
+//! queues and legs are refused.
 #![forbid(unsafe_code)]
 
 use std::collections::{HashMap, VecDeque};
@@ -25,24 +25,24 @@ use tandem_call::queue::{NotQueued, QueuePosition};
 use tandem_store::resources::{self, Kind, Resource};
 use tandem_store::{Store, StoreError};
 
-/// Maximum number of queues of one account; requests for further ones are refused.
+/// Maximum number of queues of one account. Further queues are refused.
 pub const MOST_QUEUES: usize = 1_000;
-/// Upper limit for the size of a queue, in legs.
+/// Upper limit for the size of a queue, as a number of legs.
 pub const MOST_WAITING: u32 = 5_000;
-/// Default size of a queue, in legs.
+/// Default size of a queue, as a number of legs.
 pub const DEFAULT_MOST: u32 = 1_000;
 
-/// Account and name of a queue.
+/// Name of the account, and name of the queue.
 type Name = (Arc<str>, Arc<str>);
 
 /// The stored settings of a queue.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Queue {
-    /// The queue's id.
+    /// The id of the queue.
     pub id: QueueId,
     /// The account that owns the queue.
     pub account: Arc<str>,
-    /// Name, unique within the account.
+    /// Name of the queue. The name is unique within the account.
     pub name: Arc<str>,
     /// Maximum number of waiting legs.
     pub most: u32,
@@ -52,14 +52,14 @@ pub struct Queue {
     pub updated_at: Timestamp,
 }
 
-/// A queue with its waiting legs at one moment.
+/// A snapshot of a queue with its waiting legs.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct QueueSnapshot {
     /// The settings of the queue.
     pub queue: Queue,
-    /// The waiting legs, first come first.
+    /// The waiting legs, in the order of their arrival.
     pub members: Vec<Member>,
-    /// Average waiting time of the waiting legs; zero if there are none.
+    /// Average waiting time of the waiting legs. Zero if no leg waits.
     pub average: Duration,
 }
 
@@ -68,14 +68,14 @@ pub struct QueueSnapshot {
 pub struct Member {
     /// The waiting leg.
     pub leg: LegId,
-    /// Time at which it entered the queue.
+    /// Time at which the leg entered the queue.
     pub since: Timestamp,
-    /// Position in the queue, from 1.
+    /// Position in the queue. The first leg has position 1.
     pub position: usize,
 }
 
 impl Member {
-    /// Returns how long the leg has waited.
+    /// Returns the time for which the leg has waited.
     pub fn waited(&self, now: Timestamp) -> Duration {
         between(self.since, now)
     }
@@ -90,15 +90,15 @@ pub enum QueueError {
     /// Another queue of the account has this name.
     #[error("another queue has this name")]
     NameTaken,
-    /// The account has reached its limit of queues.
+    /// The account already has the maximum number of queues.
     #[error("the account has {MOST_QUEUES} queues already, the maximum")]
     TooMany,
-    /// Legs wait in the queue.
+    /// The queue has waiting legs.
     #[error("calls wait in the queue")]
     InUse,
 }
 
-/// A waiting leg and an agent that are to be connected. Neither is paired again meanwhile.
+/// A waiting leg and an agent that will be connected. Neither leg is paired with another leg before the connection.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Pair {
     /// The waiting leg.
@@ -139,33 +139,33 @@ struct WaitingAgent {
     paired: bool,
 }
 
-/// A leg's place in a queue. Dropping it removes the leg from the queue.
+/// A leg's membership in a queue. The leg leaves the queue when this value is dropped.
 pub struct QueueMembership {
     queues: Queues,
     queue: QueueId,
     leg: LegId,
 }
 
-/// An agent's request for the first leg of a queue. Dropping it withdraws the request.
+/// An agent's request for the first leg in a queue. The request is withdrawn when this value is dropped.
 pub struct AgentRequest {
     queues: Queues,
     name: Name,
     leg: LegId,
 }
 
-/// The result of entering a queue.
+/// The result after a leg has entered a queue.
 pub struct Entered {
-    /// The place in the queue.
+    /// The membership of the leg in the queue.
     pub place: QueueMembership,
-    /// The queue that was entered.
+    /// The queue that the leg entered.
     pub queue: Queue,
     /// Whether the queue was created for this leg and must be stored.
     pub new: bool,
-    /// The pair with an agent that was waiting.
+    /// The next pair of a waiting leg and an agent, if an agent was waiting.
     pub pair: Option<Pair>,
 }
 
-/// The settings of a queue that are stored as JSON.
+/// The settings of a queue that the database stores as JSON.
 #[derive(Serialize, Deserialize)]
 struct Details {
     most: u32,
@@ -173,7 +173,7 @@ struct Details {
 
 const KIND: Kind<Details> = Kind::new("queue");
 
-/// Stores a queue for the next start.
+/// Stores a queue, so that it exists after a restart.
 pub async fn keep(store: &Store, queue: &Queue) -> Result<(), StoreError> {
     let row = Resource {
         id: queue.id.0,
@@ -185,7 +185,7 @@ pub async fn keep(store: &Store, queue: &Queue) -> Result<(), StoreError> {
         created_at: queue.created_at,
         updated_at: queue.updated_at,
     };
-    // The row claims nothing, so the result is always the same.
+    // The row has no `claim`, so no conflict is possible.
     resources::put(store, KIND, &row).await.map(|_| ())
 }
 
@@ -195,7 +195,7 @@ pub async fn forget(store: &Store, queue: &Queue) -> Result<(), StoreError> {
 }
 
 impl Queues {
-    /// Reads the stored queues; no legs wait in them.
+    /// Reads the stored queues. No legs wait in these queues.
     pub async fn load(store: &Store) -> Result<Self, StoreError> {
         let mut books = QueueTable::default();
         for row in resources::all(store, KIND).await? {
@@ -211,13 +211,13 @@ impl Queues {
         Ok(Self(Arc::new(Mutex::new(books))))
     }
 
-    // Operations for calls.
+    // The following functions are for calls.
 
-    /// Adds a leg to the account's queue of this name, which is created if missing. `most` can lower the queue's limit
-    /// for this leg.
+    /// Adds a leg to the account's queue with this name. Creates the queue if it does not exist. `most` can reduce the
+    /// queue's limit for this leg.
     ///
     /// # Errors
-    /// [`NotQueued`] if the queue is full or cannot be created.
+    /// Returns [`NotQueued`] if the queue is full or cannot be created.
     pub fn enter(
         &self,
         account: &Arc<str>,
@@ -248,7 +248,8 @@ impl Queues {
         })
     }
 
-    /// Registers an agent for the first leg in the account's queue of this name, now or later.
+    /// Registers an agent for the first leg in the account's queue with this name. The agent may have to wait for the
+    /// leg.
     pub fn take(&self, account: &Arc<str>, name: &Arc<str>, leg: LegId) -> (AgentRequest, Option<Pair>) {
         let name = (Arc::clone(account), Arc::clone(name));
         let mut books = self.0.lock();
@@ -257,9 +258,9 @@ impl Queues {
         (AgentRequest { queues: self.clone(), name, leg }, pair)
     }
 
-    /// Returns both legs of a pair that could not be connected to their positions, except for one that has gone.
-    /// Returns the next possible pair. The second value is `true` if both legs are still there: then the agent can be
-    /// given no caller.
+    /// Handles a pair that could not be connected. Each of the two legs returns to its position, unless the leg has
+    /// gone. Returns the next possible pair. The second returned value is `true` if both legs still exist. In this case
+    /// the agent does not receive a caller.
     pub fn part(&self, pair: &Pair, taker_is_gone: bool) -> (Option<Pair>, bool) {
         let mut books = self.0.lock();
         let waits = books.wait_again(pair.queue, pair.waiter);
@@ -275,9 +276,9 @@ impl Queues {
         (books.pair(pair.queue), waits && wants)
     }
 
-    // Operations for requests.
+    // The following functions are for requests of applications.
 
-    /// Returns the queues of an account, newest first.
+    /// Returns the queues of an account, newest queue first.
     pub fn list(&self, account: &str, now: Timestamp) -> Vec<QueueSnapshot> {
         let books = self.0.lock();
         let own = books.queues.values().filter(|line| *line.queue.account == *account);
@@ -299,7 +300,8 @@ impl Queues {
         books.queues.get(id).map(|line| line.snapshot(now))
     }
 
-    /// Returns the position of a leg in a queue; `None` if it does not wait there, or is being connected.
+    /// Returns the position of a leg in a queue. Returns `None` if the leg does not wait in the queue or is being
+    /// connected.
     pub fn standing(&self, id: QueueId, leg: LegId, now: Timestamp) -> Option<QueuePosition> {
         let books = self.0.lock();
         let line = books.queues.get(&id)?;
@@ -318,7 +320,7 @@ impl Queues {
     /// Creates a queue.
     ///
     /// # Errors
-    /// [`QueueError::NameTaken`], [`QueueError::TooMany`].
+    /// Returns [`QueueError::NameTaken`] or [`QueueError::TooMany`].
     pub fn create(
         &self,
         account: &Arc<str>,
@@ -335,11 +337,12 @@ impl Queues {
         books.queues.get(&id).map(|line| line.snapshot(now)).ok_or(QueueError::Unknown)
     }
 
-    /// Changes the name and the size of a queue. Legs that wait stay in the queue, even if its new size is smaller.
-    /// Agents request a queue by name, so a renamed queue serves the agents of its new name.
+    /// Changes the name and the size of a queue. All waiting legs stay in the queue, even if the new size is smaller.
+    /// Agents request a queue by its name. So after a change of the name, the queue serves the agents that request the
+    /// new name.
     ///
     /// # Errors
-    /// [`QueueError::Unknown`], [`QueueError::NameTaken`].
+    /// Returns [`QueueError::Unknown`] or [`QueueError::NameTaken`].
     pub fn change(
         &self,
         account: &str,
@@ -367,14 +370,14 @@ impl Queues {
         Ok((snapshot, books.pair(id)))
     }
 
-    /// Deletes a queue that is empty.
+    /// Deletes an empty queue.
     ///
     /// # Errors
-    /// [`QueueError::Unknown`], [`QueueError::InUse`].
+    /// Returns [`QueueError::Unknown`] or [`QueueError::InUse`].
     pub fn delete(&self, account: &str, id: QueueId) -> Result<Queue, QueueError> {
         let mut books = self.0.lock();
         let line = books.queues.get(&id).filter(|line| *line.queue.account == *account).ok_or(QueueError::Unknown)?;
-        // A leg that is being connected counts too, because it may have to wait again.
+        // A leg that is being connected counts as waiting, because the leg may have to wait again.
         if !line.waiters.is_empty() {
             return Err(QueueError::InUse);
         }
@@ -384,7 +387,8 @@ impl Queues {
         Ok(queue)
     }
 
-    /// Reserves a waiting leg, or the first one (`None`). It is not paired until [`Queues::wait_again`].
+    /// Reserves the given waiting leg, or the first waiting leg if `leg` is `None`. The leg is not paired until
+    /// [`Queues::wait_again`] is called.
     pub fn call(&self, account: &str, id: QueueId, leg: Option<LegId>) -> Option<Member> {
         let mut books = self.0.lock();
         let line = books.queues.get_mut(&id).filter(|line| *line.queue.account == *account)?;
@@ -395,7 +399,8 @@ impl Queues {
         Some(member)
     }
 
-    /// Returns a reserved leg to its position. Returns the pair that is now possible. Does nothing if the leg has left.
+    /// Returns a reserved leg to its position. Returns the pair that is possible now. Does nothing if the leg has left
+    /// the queue.
     pub fn wait_again(&self, id: QueueId, leg: LegId) -> Option<Pair> {
         let mut books = self.0.lock();
         books.wait_again(id, leg);
@@ -448,12 +453,12 @@ impl LiveQueue {
 }
 
 impl QueueMembership {
-    /// Returns the position of the leg; `None` while it is being connected.
+    /// Returns the position of the leg. Returns `None` while the leg is being connected.
     pub fn standing(&self, now: Timestamp) -> Option<QueuePosition> {
         self.queues.standing(self.queue, self.leg, now)
     }
 
-    /// Returns the leg to its position after it could not be connected. Returns the pair that is now possible.
+    /// Returns the leg to its position after a failed connection. Returns the pair that is possible now.
     pub fn wait_again(&self) -> Option<Pair> {
         self.queues.wait_again(self.queue, self.leg)
     }
@@ -472,7 +477,8 @@ impl Drop for AgentRequest {
     fn drop(&mut self) {
         let mut books = self.queues.0.lock();
         if let Some(takers) = books.takers.get_mut(&self.name) {
-            // Remove the oldest request, in case the leg has made another one before this one is dropped.
+            // The oldest request of the leg is removed, because the leg may have made another request before this
+            // request is dropped.
             if let Some(place) = takers.iter().position(|taker| taker.leg == self.leg) {
                 takers.remove(place);
             }

@@ -75,7 +75,7 @@ fn one_caller_is_given_to_one_agent_only() {
     assert_eq!(none, None);
     assert!(queues.call("acme", caller.queue.id, None).is_none());
     assert_eq!(waiting(&queues), [0_u128; 0]);
-    // The next caller goes to the second agent, which has waited.
+    // The next caller goes to the second agent, which already waits.
     let next = enter(&queues, 2, 1);
     assert_eq!(legs(&next.pair), Some((2, 12)));
     drop(first);
@@ -90,7 +90,7 @@ fn an_agent_who_has_gone_leaves_the_caller_where_it_stood() {
     drop(taking);
     assert_eq!(queues.part(&pair.unwrap(), true), (None, false));
     assert_eq!(waiting(&queues), [1, 2]);
-    // Another agent has registered meanwhile.
+    // Another agent registers before the end of the first attempt.
     let (taking, pair) = take(&queues, 12);
     let (_other, none) = (take(&queues, 13).0, ());
     assert_eq!(none, ());
@@ -145,7 +145,7 @@ fn a_queue_is_deleted_only_when_nobody_waits_in_it() {
     drop((caller.place, pair));
     assert_eq!(queues.delete("other", id), Err(QueueError::Unknown));
     queues.delete("acme", id).unwrap();
-    // An agent that still waits gets the first caller of a new queue with the same name.
+    // An agent that still waits receives the first caller of a new queue with the same name.
     let (_second, none) = take(&queues, 12);
     assert_eq!(none, None);
     assert_eq!(legs(&enter(&queues, 2, 1).pair), Some((2, 12)));

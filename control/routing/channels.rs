@@ -1,27 +1,27 @@
-//! Limits on simultaneous calls: the number of legs of each connection and of each outbound profile.
+//! Limits on concurrent calls: the number of legs of each connection and of each outbound profile.
 //!
-//! A leg takes its channels before it starts and frees them at its end. There is one entry for each live leg.
+//! A leg takes its channels before it starts, and frees the channels at its end. There is one entry for each live leg.
 
 use std::collections::HashMap;
 
 use parking_lot::Mutex;
 use tandem_call::id::LegId;
 
-/// A resource with a limit on simultaneous calls.
+/// A resource with a limit on concurrent calls.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Channel {
-    /// Inbound calls of a connection, by its id.
+    /// Inbound calls of the connection with this id.
     Inbound(String),
-    /// Outbound calls of a connection, by its id.
+    /// Outbound calls of the connection with this id.
     Outbound(String),
-    /// Outbound calls of all connections of an outbound profile, by its id.
+    /// Outbound calls of all connections that use the outbound profile with this id.
     Profile(u128),
 }
 
-/// The reason that a connection may not make a call.
+/// The reason why a connection may not make a call.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Barred {
-    /// The limit of this channel is reached.
+    /// This channel has reached its limit.
     #[error("{}", match .0 {
         Channel::Profile(_) => "the outbound profile has reached its call limit",
         _ => "the connection has reached its call limit",
@@ -30,7 +30,7 @@ pub enum Barred {
     /// The outbound profile is disabled.
     #[error("the outbound profile is disabled")]
     Disabled,
-    /// The outbound profile does not list the country of this called number.
+    /// The country of this called number is not in the outbound profile.
     #[error("the outbound profile does not list the country of {0}")]
     Destination(String),
 }
@@ -46,11 +46,11 @@ struct Taken {
 }
 
 impl Channels {
-    /// Takes all of these channels for a leg, or none of them; each has a limit or is unlimited. A leg that has
-    /// channels already keeps those.
+    /// Takes all of these channels for a leg, or none of them. The second value of each entry is the limit of the
+    /// channel; `None` means no limit. If the leg already has channels, it keeps these channels and takes no others.
     ///
     /// # Errors
-    /// [`Barred::Full`] with the first channel whose limit is reached.
+    /// Returns [`Barred::Full`] with the first channel that has reached its limit.
     pub fn take(&self, leg: LegId, wanted: Vec<(Channel, Option<u32>)>) -> Result<(), Barred> {
         let mut taken = self.0.lock();
         if wanted.is_empty() || taken.legs.contains_key(&leg) {

@@ -1,6 +1,6 @@
-//! Connections: SIP equipment that an account has created with its provider's API. A connection is either a phone that
-//! registers (with further phones below it), or a trunk to hosts or addresses. Numbers may lead to it, and its calls
-//! have limits.
+//! Connections: SIP equipment that an account has created with the API of its provider. A connection is a phone that
+//! registers (with further phones below it), or a trunk to hosts or addresses. Calls to a number can go to a
+//! connection, and the calls of a connection have limits.
 //!
 //! ```text
 //!   phone   user name, password ──► registers and calls          its number ──► rings the phone
@@ -24,47 +24,47 @@ use crate::customer_trunk::{CustomerTrunk, Origination};
 use crate::inventory::Limits;
 use crate::phones::provisioned::ProvisionedPhone;
 
-/// Phones: those that are connections, and those below them with credentials of their own.
+/// The phones. Some phones are connections. Every other phone belongs to such a phone and has its own credentials.
 pub const PHONES: Kind<ProvisionedPhone> = Kind::new("connection-phone");
-/// Trunks to hosts.
+/// The trunks whose destinations are hosts.
 pub const TO_HOSTS: Kind<CustomerTrunk> = Kind::new("connection-to-hosts");
-/// Trunks to addresses.
+/// The trunks whose destinations are addresses.
 pub const TO_ADDRESSES: Kind<CustomerTrunk> = Kind::new("connection-to-addresses");
-/// Hosts; the parent is the trunk.
+/// The hosts of trunks. The parent of a host is its trunk.
 pub const HOSTS: Kind<TrunkAddress> = Kind::new("connection-host");
-/// Addresses; the parent is the trunk.
+/// The addresses of trunks. The parent of an address is its trunk.
 pub const ADDRESSES: Kind<TrunkAddress> = Kind::new("connection-address");
-/// Maximum number of each kind in one account.
+/// Maximum number of resources of each kind in one account.
 pub const MOST: u64 = 1_000;
 
-/// A host or address at which a trunk is called.
+/// A host or an address to which calls of a trunk go.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct TrunkAddress {
-    /// The SIP URI, `sip:HOST:PORT`.
+    /// The SIP URI in the form `sip:HOST:PORT`.
     pub uri: String,
-    /// Calls from this address belong to the trunk, whatever host name of this server they are sent to.
+    /// The source address of calls from the trunk. The host name in the called URI does not matter.
     pub source: Option<IpAddr>,
     /// Other fields of the provider's API, stored unchanged.
     pub other: Map<String, Value>,
 }
 
-/// A connection, with what calls need to know of it.
+/// A connection, with the data that calls need.
 #[derive(Clone, Debug)]
 pub struct Connection {
-    /// The name of the account that owns it.
+    /// The name of the account that owns the connection.
     pub account: String,
-    /// The name shown to people.
+    /// The name that people see.
     pub name: String,
-    /// The limits on its simultaneous calls.
+    /// The limits on the concurrent calls of the connection.
     pub limits: Limits,
-    /// Whether it is disabled: it can neither call nor be called.
+    /// Whether the connection is disabled. A disabled connection can neither make nor receive calls.
     pub inactive: bool,
-    /// The user name of its phone; `None` for a trunk.
+    /// The user name of the phone. `None` for a trunk.
     pub phone: Option<Arc<str>>,
 }
 
-/// All connections of the database, in memory.
+/// All connections in the database, held in memory.
 #[derive(Debug, Default)]
 pub struct Connections {
     by_id: HashMap<u128, Connection>,
@@ -76,7 +76,7 @@ pub struct Connections {
 }
 
 impl Connections {
-    /// Loads the connections from the database, without expired phones.
+    /// Loads the connections from the database. Expired phones are not loaded.
     pub async fn load(store: &Store, now: Timestamp) -> Result<Self, StoreError> {
         let mut connections = Self::default();
         let mut phones = resources::all(store, PHONES).await?;
@@ -111,40 +111,41 @@ impl Connections {
         Ok(connections)
     }
 
-    /// The account's connection with this id, given in decimal digits.
+    /// Returns the account's connection with this id. `id` is in decimal digits.
     pub fn get(&self, account: &str, id: &str) -> Option<(u128, &Connection)> {
         let id = id.parse().ok()?;
         self.by_id.get(&id).filter(|connection| connection.account == account).map(|connection| (id, connection))
     }
 
-    /// The number of the account's connections that use this outbound profile.
+    /// Returns the number of the account's connections that use this outbound profile.
     pub fn of_profile(&self, account: &str, profile: u128) -> usize {
         let of_it = |one: &&Connection| one.account == account && one.limits.profile == Some(profile);
         self.by_id.values().filter(of_it).count()
     }
 
-    /// The id, in decimal digits, of the calling connection: that of the trunk, or of the phone with this user name.
+    /// Returns the id of the calling connection in decimal digits. This is the connection of the trunk, or of the phone
+    /// with this user name.
     pub fn calling(&self, account: &str, username: Option<&str>, trunk: Option<u128>) -> Option<String> {
         let phone = || self.phones.get(&(account.to_owned(), username?.to_owned())).copied();
         trunk.or_else(phone).filter(|id| self.by_id.contains_key(id)).map(|id| id.to_string())
     }
 
-    /// Whether one of the phones has expired.
+    /// Whether one of the phones has expired at `now`.
     pub fn has_expired(&self, now: Timestamp) -> bool {
         self.expires_at.is_some_and(|at| at <= now)
     }
 
-    /// The phones that may register and call.
+    /// Returns the phones that may register and call.
     pub fn phones(&self) -> &[Resource<ProvisionedPhone>] {
         &self.phone_rows
     }
 
-    /// The trunks with their destinations.
+    /// Returns the trunks, each with its destinations.
     pub fn trunks(&self) -> impl Iterator<Item = (&Resource<CustomerTrunk>, Vec<Origination>)> {
         self.trunks.iter().map(|(row, places)| (row, originations(row, places)))
     }
 
-    /// The SIP domains that represent trunks; their names are internal and cannot be called.
+    /// Returns the SIP domains that represent trunks. The names of these domains are internal and cannot be called.
     pub fn domains(&self) -> impl Iterator<Item = DomainRow> {
         let domain = |row: &Resource<CustomerTrunk>| DomainRow {
             id: row.id,
@@ -157,7 +158,7 @@ impl Connections {
         self.active_trunks().map(move |(row, _)| domain(row))
     }
 
-    /// The same domains for the SIP layer, with the source addresses of their calls.
+    /// Returns the SIP domains of the trunks for the SIP layer, each with the source addresses of the trunk's calls.
     pub fn sip_domains(&self) -> impl Iterator<Item = sip::Domain> {
         self.active_trunks().map(|(row, places)| sip::Domain {
             name: domain_of(row.id).into(),
@@ -167,7 +168,7 @@ impl Connections {
         })
     }
 
-    /// The SIP users of trunks that call with a password.
+    /// Returns the SIP users of the trunks that authenticate with a password.
     pub fn sip_users(&self) -> impl Iterator<Item = sip::User> {
         self.active_trunks().filter_map(|(row, _)| {
             let login = row.details.login.as_ref()?;
@@ -188,8 +189,8 @@ impl Connections {
     }
 }
 
-/// The destinations of a trunk: the preferred ones in their order, then the others in order of creation, or at random
-/// if they take turns.
+/// Returns the destinations of a trunk. The preferred destinations come first, in their order. The other destinations
+/// follow in the order of their creation, or in random order if `in_turn` is set.
 fn originations(row: &Resource<CustomerTrunk>, places: &[Resource<TrunkAddress>]) -> Vec<Origination> {
     let CustomerTrunk { first, in_turn, transport, inactive, .. } = &row.details;
     let priority = |place: usize, id: u128| match first.iter().position(|one| *one == id) {

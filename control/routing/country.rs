@@ -1,7 +1,7 @@
 //! The countries of phone numbers: ISO 3166-1 codes, names, and the calling codes of ITU-T E.164.
 
-/// Country code, calling code, name. If several countries share a calling code, a number belongs to the first of them
-/// unless its block says otherwise.
+/// Country code, calling code, and name of each country. If several countries share a calling code, a number belongs to
+/// the first of these countries, unless the number's block belongs to another country.
 const COUNTRIES: &[(&str, &str, &str)] = &[
     ("US", "1", "United States"),
     ("CA", "1", "Canada"),
@@ -311,7 +311,8 @@ const AREAS_OF_STATES: &[(&str, &str)] = &[
     ("WY", "307"),
 ];
 
-/// The ISO code of a number's country; `ZZ`, which no country has, if the calling code is unknown.
+/// Returns the ISO code of a number's country. If the calling code is unknown, returns `ZZ`, which is not the code of
+/// any country.
 pub fn of(number: &str) -> &'static str {
     let other = || area(number).and_then(|area| of_area(AREAS_OF_OTHERS, area));
     calling(number).map_or("ZZ", |(code, ..)| match *code {
@@ -321,12 +322,12 @@ pub fn of(number: &str) -> &'static str {
     })
 }
 
-/// The US state of a number, if its area code belongs to one.
+/// Returns the US state of a number, if the area code of the number belongs to a state.
 pub fn state(number: &str) -> Option<&'static str> {
     area(number).and_then(|area| of_area(AREAS_OF_STATES, area))
 }
 
-/// The area code of a complete North American number.
+/// Returns the area code of a complete North American number.
 fn area(number: &str) -> Option<&str> {
     number.strip_prefix("+1").filter(|rest| rest.len() == 10)?.get(..3)
 }
@@ -336,18 +337,18 @@ fn of_area(table: &'static [(&'static str, &'static str)], area: &str) -> Option
     table.iter().find(has).map(|(place, _)| *place)
 }
 
-/// The part of a number after its calling code.
+/// Returns the part of a number after its calling code.
 pub fn national(number: &str) -> Option<&str> {
     let (_, calling, _) = calling(number)?;
     number.strip_prefix('+')?.strip_prefix(*calling)
 }
 
-/// The name of a country, or its code if it is unknown.
+/// Returns the name of a country. Returns the code itself if the country is unknown.
 pub fn name(code: &str) -> &str {
     COUNTRIES.iter().find(|(known, ..)| *known == code).map_or(code, |(.., name)| name)
 }
 
-/// Whether the table has this country code.
+/// Whether the table contains this country code.
 pub fn is_known(code: &str) -> bool {
     COUNTRIES.iter().any(|(known, ..)| *known == code)
 }

@@ -1,12 +1,13 @@
-//! Trunks that applications create by REST for the PBXs of their accounts. Calls go in both directions.
+//! Customer trunks: trunks that applications create by REST for the PBXs of their accounts. Calls go in both
+//! directions.
 //!
 //! ```text
 //!   PBX ── number@its domain, by password or address ──▶ our trunks        (terminated)
 //!   a number of the trunk ──▶ the PBX's own URIs, by priority and weight; last a document   (originated)
 //! ```
 //!
-//! Calls from a PBX are recognised by a SIP domain ([`tandem_store::domains`]) that has the trunk's id. As long as the trunk
-//! has no domain name, this domain has a name that no one can call.
+//! A SIP domain ([`tandem_store::domains`]) with the trunk's id identifies the calls from a PBX. If the trunk has no
+//! domain name, this domain has a name that nobody can call.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,56 +26,56 @@ use crate::connections::Connections;
 use crate::inventory::Limits;
 use crate::{Outbound, bridge_program, lot, with_user};
 
-/// Trunks; the resource's name is the friendly name.
+/// The stored customer trunks. The name of the resource is the friendly name of the trunk.
 pub const TRUNK: Kind<CustomerTrunk> = Kind::new("trunk");
-/// Origination URIs; their parent is the trunk.
+/// The stored origination URIs. The parent of a URI is its trunk.
 pub const ORIGINATION: Kind<Origination> = Kind::new("origination");
 
 /// Maximum number of URIs that are tried for one call.
 const MOST_TRIED: usize = 8;
-/// Prefix of the names of these trunks. No trunk of the configuration has it.
+/// Prefix of the names of customer trunks. The name of a trunk in the configuration never has this prefix.
 const PREFIX: &str = "pbx:";
 
-/// The settings of an account's trunk.
+/// The settings of a customer trunk.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct CustomerTrunk {
-    /// The host name that the PBX calls; `None` if the PBX may not call.
+    /// The host name that the PBX calls. `None` means that the PBX must not call.
     pub domain: Option<String>,
     /// Whether calls must be encrypted in both directions (TLS and SRTP).
     pub secure: bool,
-    /// Transfers (REFER) that the PBX may request, at the expense of its account.
+    /// The transfers (REFER) that the PBX may request. The account pays for them.
     pub transfers: Transfers,
     /// The recording of calls.
     pub record: Record,
-    /// URL of the document for a call that no URI of the PBX answers.
+    /// URL of the document for a call that the PBX does not answer at any of its URIs.
     pub recovery: Option<Arc<str>>,
-    /// HTTP method for `recovery`.
+    /// HTTP method of `recovery`.
     pub recovery_method: Method,
-    /// Credentials with which the PBX may call at any host name of this server.
+    /// Credentials with which the PBX may call every host name of this server.
     pub login: Option<Login>,
-    /// Transport for URIs that do not name one: `tcp` or `tls`.
+    /// Transport for URIs without a transport: `tcp` or `tls`.
     pub transport: Option<String>,
-    /// Ids of the places (hosts or addresses) that are tried first, in this order.
+    /// Ids of the hosts or addresses that are tried first, in this order.
     pub first: Vec<u128>,
-    /// Whether the other places are tried in random order instead of the order of their creation.
+    /// Whether the other hosts or addresses are tried in random order. Otherwise the order of their creation is used.
     pub in_turn: bool,
-    /// Limits of simultaneous calls.
+    /// Limits on concurrent calls.
     pub limits: Limits,
-    /// Whether the trunk is disabled: it neither accepts nor makes calls.
+    /// Whether the trunk is disabled. A disabled trunk neither makes nor receives calls.
     pub inactive: bool,
-    /// Further members that the provider's API stores.
+    /// Additional members that the provider's API stores.
     pub other: Map<String, Value>,
 }
 
-/// A username with the digest credentials for its password (RFC 7616 §3.4.2), for one realm.
+/// A user name, and the digest hashes of its password for one realm (RFC 7616 §3.4.2).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Login {
-    /// The username.
+    /// The user name for digest authentication.
     pub username: String,
-    /// Hash `H(A1)` for `algorithm=MD5`.
+    /// The hash `H(A1)` for `algorithm=MD5`.
     pub ha1_md5: String,
-    /// Hash `H(A1)` for `algorithm=SHA-256`.
+    /// The hash `H(A1)` for `algorithm=SHA-256`.
     pub ha1_sha256: String,
 }
 
@@ -95,38 +96,38 @@ pub enum Transfers {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Record {
-    /// Start of the recording; `None` for no recording.
+    /// The time at which the recording starts. `None` means no recording.
     pub from: Option<RecordFrom>,
-    /// Whether each party is recorded on a channel of its own.
+    /// Whether each party has a separate channel in the recording.
     pub dual: bool,
-    /// Whether silence at the start and the end is removed.
+    /// Whether the recording omits silence at its start and at its end.
     pub trim: bool,
 }
 
-/// The start of a recording.
+/// The time at which a recording starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RecordFrom {
-    /// When the call rings.
+    /// The recording starts when the call rings.
     Ringing,
-    /// When the call is answered.
+    /// The recording starts when the call is answered.
     Answer,
 }
 
-/// A URI at which a PBX is called.
+/// A URI to which calls to a PBX go.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Origination {
-    /// The URI: `sip:HOST[:PORT][;transport=...]`.
+    /// The URI in the form `sip:HOST[:PORT][;transport=...]`.
     pub uri: String,
-    /// Priority; the lowest value is tried first.
+    /// The priority. URIs with the lowest value are tried first.
     pub priority: u16,
-    /// Weight among URIs of the same priority, which are tried in random order.
+    /// The weight. URIs of one priority are tried in random order, which depends on their weights.
     pub weight: u16,
     /// Whether the URI is used.
     pub enabled: bool,
 }
 
-/// All trunks of accounts, in memory. The database bounds their number.
+/// All customer trunks, held in memory. The number of trunks in the database limits the size of this map.
 #[derive(Debug, Default)]
 pub struct CustomerTrunks(HashMap<u128, Known>);
 
@@ -137,7 +138,7 @@ struct Known {
 }
 
 impl CustomerTrunks {
-    /// Reads the trunks from the database, and adds those of the connections.
+    /// Reads the customer trunks from the database, and adds the trunks of the connections.
     pub async fn load(store: &Store, connections: &Connections) -> Result<Self, StoreError> {
         let rows = resources::all(store, TRUNK).await?;
         let mut known: HashMap<_, _> =
@@ -154,18 +155,18 @@ impl CustomerTrunks {
         Ok(Self(known))
     }
 
-    /// Returns a trunk if it belongs to the account.
+    /// Returns a customer trunk, if the trunk belongs to the account.
     pub fn get(&self, account: &str, id: u128) -> Option<&CustomerTrunk> {
         self.0.get(&id).filter(|known| known.row.account == account).map(|known| &known.row.details)
     }
 
-    /// Whether the trunk with this name accepts encrypted calls only.
+    /// Whether the trunk with this name accepts only encrypted calls.
     pub fn is_secure(&self, name: &str) -> bool {
         id(name).and_then(|id| self.0.get(&id)).is_some_and(|known| known.row.details.secure)
     }
 
-    /// Whether the trunk with this name allows its far end to transfer a call to `uri`. Trunks of the configuration are
-    /// not restricted here.
+    /// Whether the trunk with this name allows its far end to transfer a call to `uri`. For a trunk of the
+    /// configuration, this function sets no limit and returns `true`.
     pub fn may_transfer(&self, name: &str, uri: &str) -> bool {
         let Some(id) = id(name) else { return true };
         match self.0.get(&id).map(|known| known.row.details.transfers) {
@@ -178,8 +179,8 @@ impl CustomerTrunks {
         }
     }
 
-    /// Returns the routes of a call to `user`, best first. The list is empty if the trunk does not belong to the
-    /// account.
+    /// Returns the routes of a call to `user`, best route first. Returns an empty list if the trunk does not belong to
+    /// the account.
     pub fn originate(&self, account: &str, trunk: u128, user: &str, rng: &mut impl Rng) -> Vec<Outbound> {
         let Some(known) = self.0.get(&trunk).filter(|known| known.row.account == account) else { return Vec::new() };
         let enabled = known.originations.iter().filter(|one| one.enabled);
@@ -189,23 +190,23 @@ impl CustomerTrunks {
     }
 }
 
-/// Returns the name of an account's trunk, for places where trunks have names.
+/// Returns the name of a customer trunk, for code that identifies trunks by name.
 pub fn name(id: u128) -> Arc<str> {
     format!("{PREFIX}{id:032x}").into()
 }
 
-/// Returns the id of an account's trunk; `None` for the name of a trunk of the configuration.
+/// Returns the id of the customer trunk with this name. Returns `None` for the name of a trunk of the configuration.
 pub fn id(name: &str) -> Option<u128> {
     u128::from_str_radix(name.strip_prefix(PREFIX)?, 16).ok()
 }
 
-/// Parses the id of a trunk in the spelling of applications: two letters and 32 hexadecimal digits.
+/// Parses the id of a customer trunk in the provider's form: two letters and 32 hexadecimal digits.
 pub fn spelled(text: &str) -> Option<u128> {
     let digits = text.get(2..).filter(|digits| digits.len() == 32)?;
     u128::from_str_radix(digits, 16).ok()
 }
 
-/// Builds the program of a call from a PBX to a number, over the trunks of the server.
+/// Builds the program of a call from a PBX to a number. The call goes over the trunks of the server.
 pub fn terminate(pbx: &CustomerTrunk, number: Address) -> Program {
     recorded(bridge_program(DialTarget::new(number), recording(pbx.record)), pbx.record)
 }
@@ -213,7 +214,7 @@ pub fn terminate(pbx: &CustomerTrunk, number: Address) -> Program {
 /// Builds the program of a call to `user` at the PBX. If the PBX does not answer, the program continues with the
 /// recovery document.
 pub fn originate(pbx: &CustomerTrunk, trunk: u128, user: &str) -> Program {
-    // Routing replaces the host by that of each URI that is tried.
+    // For each URI that is tried, routing replaces this host with the host of the URI.
     let to = match user.parse() {
         Ok(number) => Address::Phone(number),
         Err(_) => Address::Sip(format!("sip:{user}@pbx.invalid").into()),
@@ -253,7 +254,7 @@ fn recorded(mut program: Program, record: Record) -> Program {
 }
 
 fn outbound(trunk: u128, origination: &Origination, user: &str) -> Option<Outbound> {
-    // Applications also write `sip://host`.
+    // Some applications write `sip://host` instead of `sip:host`.
     let uri = origination.uri.replacen("://", ":", 1);
     let settings = json!({ "name": name(trunk), "uri": uri });
     let settings: TrunkConfig = serde_json::from_value(settings).ok()?;

@@ -1,5 +1,5 @@
-//! Calls that stay within the server: to its own applications, numbers and SIP domains. They need neither a trunk nor
-//! SIP.
+//! Internal calls: calls to applications, numbers and SIP domains of this server. An internal call needs neither a
+//! trunk nor SIP.
 
 use std::sync::Arc;
 
@@ -9,24 +9,25 @@ use tandem_settings::{Bridge, NumberConfig};
 
 use super::{Routing, names};
 
-/// A destination on this server that is reached without SIP.
+/// A destination on this server that a call reaches without SIP.
 #[derive(Clone, PartialEq, Debug)]
 pub struct InternalDestination {
     /// The route of the call.
     pub route: Route,
-    /// The called party as the destination sees it.
+    /// The called party in the form that the destination sees.
     pub called: Address,
 }
 
 impl Routing {
-    /// Returns the destination on this server that a leg of `account` to `to` reaches. `None` if the leg leaves the
-    /// server or rings a phone. `via` names the chosen trunks; a leg over a chosen trunk always leaves the server.
+    /// Returns the destination on this server for a call from a leg of `account` to `to`. Returns `None` if the call
+    /// leaves the server or rings a phone. `via` names the chosen trunks. A call over a chosen trunk always leaves the
+    /// server.
     pub fn own(&self, account: &str, dialect: &str, to: &Address, via: &[Arc<str>]) -> Option<InternalDestination> {
         if let Address::Application(id) = to {
             let called = Address::Name(Arc::clone(id));
             return Some(InternalDestination { route: self.to_own_application(account, dialect, id)?, called });
         }
-        // An account's phone takes precedence over a number, as in `from_phone`.
+        // A phone of the account takes precedence over a number, as in `from_phone`.
         if !via.is_empty() || self.phones.find(account, to).is_some() {
             return None;
         }
@@ -49,11 +50,12 @@ impl Routing {
         }
     }
 
-    /// Returns the route of a call from within the server to a number. Every account can call a number in international
-    /// format, as with the providers; an extension can be called by its own account only.
+    /// Returns the route of an internal call to a number. Every account can call a number in international format, as
+    /// with the providers. Only the account itself can call its extensions.
     ///
-    /// Numbers of the file that only say where calls go are not destinations: prefixes with `bridge`, prefixes of fewer
-    /// than seven digits, and `bridge = "trunk:*"`. Calls to those go over the trunks.
+    /// Some numbers in the file only define a route, so they are not destinations of internal calls: prefixes with
+    /// `bridge`, prefixes of fewer than seven digits, and `bridge = "trunk:*"`. Calls to these numbers go over the
+    /// trunks.
     fn to_own_number(&self, account: &str, user: &str) -> Option<Route> {
         let is_international = user.parse().is_ok_and(|number: PhoneNumber| number.is_e164());
         let account = (!is_international).then_some(account);
@@ -62,15 +64,15 @@ impl Routing {
         if is_held || is_given() { self.to_number(account, user) } else { None }
     }
 
-    /// Returns the route of a call from within the server to one of the account's own SIP domains. The domain of
-    /// another account is called over SIP, where it requires its password.
+    /// Returns the route of an internal call to a SIP domain of the same account. A call to the domain of another
+    /// account goes over SIP, and that domain requires its password.
     fn to_own_domain(&self, account: &str, uri: &str) -> Option<Route> {
         let domain = self.phones.domain_of(uri).filter(|domain| domain.account == account)?;
         self.to_domain(&domain)
     }
 }
 
-/// Whether a number of the file is the destination of a call, and not only a route for it.
+/// Whether a number in the file is the destination of a call. Otherwise the number only defines a route.
 fn is_destination(number: &NumberConfig, user: &str) -> bool {
     match (&number.bridge, number.number.exact()) {
         (Some(Bridge::Prefixes), _) | (Some(_), None) => false,

@@ -1,16 +1,17 @@
-//! The inventory of accounts beside the configuration file: numbers, applications that answer calls, verified caller
-//! ids and outbound profiles. It is in the database and also in memory, as a call must not wait to find the owner of a
-//! number.
+//! The inventory of accounts, in addition to the configuration file: numbers, applications that handle calls, verified
+//! caller IDs, and outbound profiles. The inventory is in the database and also in memory, so that a call does not wait
+//! for the database to find the owner of a number.
 //!
 //! ```text
 //!   REST ── put, delete ──► database, then memory ◄── find ── Routing: who decides about a call, who owns a number
 //!                                 start ── load ──┘
 //! ```
 //!
-//! The configuration file is the base. A changed number or application of the file is stored here under an id that is
-//! derived from the entry. When it is deleted, the file's settings apply again.
+//! The configuration file has the base values. A changed number or application of the file is stored in the inventory.
+//! Its id is derived from the entry in the file. After the deletion of the stored resource, the settings in the file
+//! apply again.
 //!
-//! Bounded: an account has at most [`MOST`] of each kind; more are refused.
+//! An account has at most [`MOST`] resources of each kind. Further resources are refused.
 
 mod resource_cache;
 
@@ -27,19 +28,19 @@ use tandem_store::{Store, StoreError};
 
 pub use self::resource_cache::{InventoryError, InventoryItem, ResourceCache};
 
-/// Maximum number of each kind in one account.
+/// Maximum number of resources of each kind in one account.
 pub const MOST: usize = 10_000;
 
-/// The inventory of all accounts. The server has one.
+/// The inventory of all accounts. The server has one inventory.
 #[derive(Debug, Default)]
 pub struct Inventory {
     /// Numbers, by the dialled number.
     pub numbers: ResourceCache<Number>,
-    /// Applications, by id in the provider's form.
+    /// Applications, by their id in the provider's form.
     pub applications: ResourceCache<VoiceApplication>,
-    /// Verified caller ids, by [`VerifiedCaller::key`].
+    /// Verified caller IDs, by [`VerifiedCaller::key`].
     pub callers: ResourceCache<VerifiedCaller>,
-    /// Outbound profiles, by id in hex digits.
+    /// Outbound profiles, by their id in hex digits.
     pub profiles: ResourceCache<OutboundProfile>,
 }
 
@@ -55,39 +56,40 @@ impl Inventory {
     }
 }
 
-/// A number. The name of its resource is the dialled number.
+/// A number. Its resource has the dialled number as the name.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Number {
-    /// The name shown to people.
+    /// The name that people see.
     pub friendly_name: String,
-    /// The dialect of its application.
+    /// The dialect of the number's application.
     pub dialect: String,
-    /// The URLs that decide about its calls.
+    /// The URLs from which the number's calls get their documents and to which status notices go.
     pub voice: Voice,
-    /// The id of an application in the provider's form, instead of `voice`.
+    /// The id of an application in the provider's form, as an alternative to `voice`.
     pub application: Option<String>,
-    /// The id of a trunk in the provider's form, instead of `voice` and `application`.
+    /// The id of a customer trunk in the provider's form, as an alternative to `voice` and `application`.
     pub trunk: Option<String>,
-    /// Whether and how its calls are recorded from the answer on.
+    /// The recording of the number's calls from the answer on. `None` means no recording.
     pub record: Option<RecordCalls>,
-    /// The number to which its calls are forwarded without asking an application.
+    /// The number to which calls are forwarded without a request to an application.
     pub forwarded_to: Option<String>,
     /// Other fields of the provider's API, stored unchanged.
     pub other: Map<String, Value>,
 }
 
-/// How the calls of a number are recorded.
+/// The recording settings for the calls of a number.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct RecordCalls {
-    /// Whether each party has a channel of its own.
+    /// Whether each party has a separate channel in the recording.
     pub dual: bool,
     /// Whether the recording is an MP3 file instead of a WAV file.
     pub mp3: bool,
 }
 
 impl Number {
-    /// Returns this number with the file's settings where it has none of its own.
+    /// Returns this number, completed with the settings in the file (`floor`) for the settings that the number does not
+    /// have.
     pub fn over(&self, floor: &Self) -> Self {
         let mut number = self.clone();
         let own = &self.voice;
@@ -101,8 +103,8 @@ impl Number {
         number
     }
 
-    /// Returns only the settings that differ from the file's. The others remain those of the file, even when the file
-    /// changes.
+    /// Returns only the settings that differ from the settings in the file (`floor`). All other settings continue to
+    /// come from the file, even after a change of the file.
     pub fn without(mut self, floor: &Self) -> Self {
         let told = |voice: &Voice| (voice.status_callback.clone(), voice.status_callback_method);
         let (own, its) = (told(&self.voice), told(&floor.voice));
@@ -117,7 +119,7 @@ impl Number {
     }
 }
 
-/// An application. The name of its resource is the name shown to people.
+/// An application. Its resource has the name that people see.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct VoiceApplication {
@@ -127,36 +129,37 @@ pub struct VoiceApplication {
     pub dialect: String,
     /// The URLs of the application.
     pub voice: Voice,
-    /// Whether it is disabled: it neither receives nor makes calls.
+    /// Whether the application is disabled. A disabled application neither receives nor makes calls.
     pub inactive: bool,
-    /// Seconds after which a call to it ends if no command has arrived.
+    /// Maximum time in seconds until the first command. If no command arrives within this time, a call to the
+    /// application ends.
     pub first_command_within: Option<u32>,
-    /// The limits on its simultaneous calls.
+    /// The limits on the concurrent calls of the application.
     pub limits: Limits,
     /// Other fields of the provider's API, stored unchanged.
     pub other: Map<String, Value>,
 }
 
-/// The limits on the simultaneous calls of a connection; `None` is unlimited.
+/// The limits on the concurrent calls of a connection. `None` means no limit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Limits {
-    /// Maximum number of calls to its numbers.
+    /// Maximum number of concurrent inbound calls to the connection's numbers.
     pub inbound: Option<u32>,
-    /// Maximum number of outbound calls.
+    /// Maximum number of concurrent outbound calls.
     pub outbound: Option<u32>,
-    /// The outbound profile of its outbound calls.
+    /// The id of the outbound profile for the connection's outbound calls.
     pub profile: Option<u128>,
 }
 
-/// An outbound profile: the rules for outbound calls of the connections that share it. The name of its resource is the
-/// name shown to people.
+/// An outbound profile: the rules for outbound calls of the connections that use the profile. Its resource has the name
+/// that people see.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct OutboundProfile {
     /// Whether all outbound calls are refused.
     pub disabled: bool,
-    /// Maximum number of simultaneous calls.
+    /// Maximum number of concurrent calls of all connections that use the profile.
     pub most_calls: Option<u32>,
     /// The countries whose numbers may be called, as ISO 3166-1 alpha-2 codes.
     pub destinations: Vec<String>,
@@ -165,28 +168,29 @@ pub struct OutboundProfile {
 }
 
 impl VoiceApplication {
-    /// Whether other accounts may call it within the server, a field of the provider's API.
+    /// Whether other accounts may call the application by an internal call. This is a field of the provider's API.
     pub fn is_open(&self) -> bool {
         self.other.get("public_application_connect_enabled") == Some(&Value::Bool(true))
     }
 }
 
-/// A verified caller id: a person at this number has confirmed it in a call. The name of its resource is the number.
+/// A verified caller ID: a person at this number has confirmed the number in a call. The name of the resource is the
+/// number.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct VerifiedCaller {
-    /// The name shown to people.
+    /// The name that people see.
     pub friendly_name: String,
 }
 
 impl VerifiedCaller {
-    /// The key under which a caller id is found.
+    /// Returns the key of a verified caller ID in the cache.
     pub fn key(account: &str, number: &str) -> String {
         format!("{account} {number}")
     }
 }
 
-/// The URLs at which an application is asked about calls and told of their end.
+/// The URLs of an application: for the documents of calls, and for the notice of a call's end.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Voice {
@@ -198,26 +202,26 @@ pub struct Voice {
     pub fallback_url: Option<Arc<str>>,
     /// The HTTP method of `fallback_url`.
     pub fallback_method: Method,
-    /// The URL of the notice about a call's end.
+    /// The URL for the notice of a call's end.
     pub status_callback: Option<Arc<str>>,
     /// The HTTP method of `status_callback`.
     pub status_callback_method: Method,
-    /// Seconds within which the application must answer; the dialect's value when `None`.
+    /// Maximum time in seconds for the response of the application. `None` means the value of the dialect.
     pub timeout: Option<u8>,
 }
 
 impl Voice {
-    /// The target of a call's document.
+    /// Returns the target of the request for a call's document.
     pub fn document(&self) -> Option<Target> {
         target(self.url.as_ref(), self.method)
     }
 
-    /// The target of the document if the first one fails.
+    /// Returns the target of the request for a document, if the first request fails.
     pub fn fallback(&self) -> Option<Target> {
         target(self.fallback_url.as_ref(), self.fallback_method)
     }
 
-    /// The callback about a call's end.
+    /// Returns the callback for the notice of a call's end.
     pub fn status(&self) -> Option<Callback> {
         let target = target(self.status_callback.as_ref(), self.status_callback_method)?;
         Some(Callback {
@@ -295,24 +299,24 @@ impl InventoryItem for VerifiedCaller {
     }
 }
 
-/// The id of a number of the file, the same at each start.
+/// Returns the id of a number in the file. The number has this id after every start.
 pub fn file_id(account: &str, number: &str) -> u128 {
     let digest = Sha256::digest(format!("number\n{account}\n{number}"));
     digest.iter().take(16).fold(0, |id, octet| id << 8 | u128::from(*octet))
 }
 
-/// A resource for an entry of the file. The date 1970 marks that it is not stored.
+/// Creates a resource for an entry in the file. The times in the year 1970 mark that the resource is not stored.
 pub fn of_the_file<T>(id: u128, account: &str, name: &str, details: T) -> Resource<T> {
     let (created_at, updated_at) = (Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH);
     Resource { id, created_at, updated_at, ..Resource::new(account, name, details) }
 }
 
-/// Whether the resource is an unchanged entry of the file.
+/// Whether the resource is an unchanged entry in the file.
 pub fn is_of_the_file<T>(row: &Resource<T>) -> bool {
     row.created_at == Timestamp::UNIX_EPOCH
 }
 
-/// The resource after a change. An entry of the file becomes a stored resource of its account.
+/// Returns the resource with the times of a change. An entry in the file becomes a stored resource of its account.
 pub fn changed<T: Clone>(row: &Resource<T>) -> Resource<T> {
     let now = Timestamp::now();
     let created_at = if is_of_the_file(row) { now } else { row.created_at };

@@ -1,4 +1,4 @@
-//! Routing of calls: an incoming call goes to the owner of its number, an outgoing one to a trunk or a URI.
+//! Routing of calls. An inbound call goes to the owner of its number. An outbound call goes to a trunk or a URI.
 #![forbid(unsafe_code)]
 
 pub mod applications;
@@ -49,13 +49,13 @@ pub use self::internal::InternalDestination;
 
 /// Maximum number of trunks that are tried for one call.
 const MAX_ROUTES: usize = 8;
-/// Fewest digits of a block of numbers that belongs to an account. A shorter pattern only says where calls go; it does
-/// not make the account the owner of the numbers.
+/// Minimum number of digits of a prefix that makes an account the owner of a block of numbers. A shorter prefix only
+/// defines a route.
 const LEAST_OF_A_BLOCK: usize = 7;
-/// Ringing time of a bridged number; the caller usually gives up earlier.
+/// Maximum ringing time of a bridged number. Most callers hang up earlier.
 const BRIDGE_TIMEOUT: Duration = Duration::from_secs(180);
 
-/// The numbers, applications and trunks of the configuration, and the resources that accounts have created.
+/// The numbers, applications and trunks of the configuration, and the resources of accounts.
 #[derive(Clone, Debug, Default)]
 pub struct Routing {
     numbers: Vec<(NumberConfig, Option<Program>)>,
@@ -68,23 +68,24 @@ pub struct Routing {
     accounts: Arc<Accounts>,
 }
 
-/// The relation of an account to a calling number that it uses.
+/// The result of the check whether an account may use a calling number.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum CallerIdCheck {
-    /// The account's own number, a verified caller id, or not a telephone number.
+    /// The account may use the calling number: it is the account's own number, a verified caller ID, or not a telephone
+    /// number.
     Own,
-    /// None of these, but the configuration allows any number.
+    /// The calling number does not belong to the account, and the configuration allows every number.
     Tolerated,
-    /// None of these; the call is refused.
+    /// The calling number does not belong to the account, and the call is refused.
     Refused,
 }
 
-/// The report about a call to an unknown number.
+/// The explanation for a refused call to an unknown number.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct UnknownNumber {
     /// The reason why the call is refused.
     pub why: String,
-    /// The remedy, as one sentence.
+    /// One sentence that says how to accept such calls.
     pub remedy: String,
 }
 
@@ -93,20 +94,21 @@ pub struct UnknownNumber {
 pub struct Outbound {
     /// Request-URI of the INVITE.
     pub request_uri: String,
-    /// SIP URI of the next hop, if it is not the Request-URI.
+    /// SIP URI of the next hop, if it differs from the Request-URI.
     pub next_hop: Option<String>,
-    /// Host part of From, if the trunk sets one.
+    /// Host part of the From header, if the trunk sets it.
     pub from_host: Option<String>,
     /// Credentials of the trunk.
     pub credentials: Option<sip::Credentials>,
-    /// The trunk, also if the call uses a SIP URI that belongs to it.
+    /// The trunk. It is also set if the call goes to a SIP URI that belongs to the trunk.
     pub trunk: Option<Arc<TrunkConfig>>,
-    /// The user whose registered phones ring; the other fields then do not apply.
+    /// The user whose registered phones ring. If this field is set, the other fields are not used.
     pub aor: Option<sip::Aor>,
 }
 
 impl Outbound {
-    /// Returns the host part for our own numbers: the trunk's domain, or else its address.
+    /// Returns the host part for our own numbers: the domain of the trunk. If the trunk has no domain, returns the host
+    /// of the next hop.
     pub fn host(&self) -> String {
         let uri = self.next_hop.as_deref().unwrap_or(&self.request_uri);
         let rest = uri.split_once(':').map_or(uri, |(_, rest)| rest);
@@ -121,7 +123,7 @@ impl Outbound {
 }
 
 impl Routing {
-    /// Creates the routing of the configuration. `inline` parses the documents that numbers contain.
+    /// Creates the routing from the configuration. `inline` parses the documents in the settings of numbers.
     pub fn new(
         numbers: Vec<NumberConfig>,
         applications: Arc<Vec<Application>>,
@@ -143,17 +145,17 @@ impl Routing {
         Self { phones, ..self }
     }
 
-    /// Sets the resources of accounts, and the numbers that accounts may take.
+    /// Sets the inventory of accounts, and the numbers that accounts may take.
     pub fn with_holdings(self, holdings: Arc<Inventory>, pool: NumberPool) -> Self {
         Self { holdings, pool: Arc::new(pool), ..self }
     }
 
-    /// Sets whether a call must use a calling number of its account.
+    /// Sets whether a call must use a calling number that belongs to its account.
     pub fn with_strict_callers(self, strict: bool) -> Self {
         Self { strict_callers: strict, ..self }
     }
 
-    /// Returns the resources of accounts.
+    /// Returns the inventory of accounts.
     pub fn holdings(&self) -> &Arc<Inventory> {
         &self.holdings
     }
@@ -163,12 +165,12 @@ impl Routing {
         &self.pool
     }
 
-    /// Iterates over the numbers of the configuration.
+    /// Returns an iterator over the numbers of the configuration.
     pub fn configured(&self) -> impl Iterator<Item = &NumberConfig> {
         self.numbers.iter().map(|(number, _)| number)
     }
 
-    /// Sets the accounts. An account that another account created uses the trunks of that account.
+    /// Sets the accounts. A subaccount uses the trunks of the account that created it.
     pub fn with_accounts(self, accounts: Arc<Accounts>) -> Self {
         Self { accounts, ..self }
     }
@@ -183,7 +185,7 @@ impl Routing {
         &self.applications
     }
 
-    /// Whether there are trunks. Without trunks, any client on this machine may call.
+    /// Whether the configuration has trunks. Without trunks, every client on this host may call.
     pub fn has_trunks(&self) -> bool {
         !self.trunks.is_empty()
     }
@@ -193,18 +195,19 @@ impl Routing {
         &self.trunks
     }
 
-    /// Returns the settings of a trunk.
+    /// Returns the settings of the trunk with this name.
     pub fn trunk(&self, name: Option<&str>) -> Option<&Arc<TrunkConfig>> {
         self.trunks.iter().find(|trunk| Some(&*trunk.name) == name)
     }
 
-    /// Returns the route of a call to `user` that came over `trunk`; `None` if the number is unknown.
+    /// Returns the route of a call to `user` that arrived over `trunk`. Returns `None` if the number is unknown.
     pub fn inbound(&self, trunk: Option<&str>, user: &str) -> Option<Route> {
         let account = self.trunk(trunk).and_then(|trunk| trunk.account.as_deref());
         self.to_number(account, user)
     }
 
-    /// Explains why a call to an unknown number is refused: names the most similar known number, and one remedy.
+    /// Explains why a call to an unknown number is refused. The result names the most similar known number and one
+    /// solution.
     pub fn unknown_number(&self, trunk: Option<&str>, user: &str) -> UnknownNumber {
         let given = self.configured().filter_map(|one| one.number.exact()).map(str::to_owned);
         let near = given.chain(self.holdings.numbers.keys()).filter_map(|own| Some((likeness(&own, user)?, own)));
@@ -228,8 +231,8 @@ impl Routing {
         UnknownNumber { why, remedy }
     }
 
-    /// Returns the most likely account of a new number: that of the trunk, or that of the most similar number, or the
-    /// first account.
+    /// Returns the most likely account for a new number: the account of the trunk, the account of the most similar
+    /// number, or the first account, in this order.
     fn account_for(&self, trunk: Option<&str>, near: Option<&str>) -> String {
         let of_trunk = self.trunk(trunk).and_then(|trunk| trunk.account.clone());
         let near = near.and_then(|near| self.configured().find(|one| one.number.exact() == Some(near)));
@@ -238,8 +241,8 @@ impl Routing {
         of_trunk.or(of_near).or_else(first).map_or_else(|| "NAME".to_owned(), |name| name.to_string())
     }
 
-    /// Like [`Self::inbound`]. If the trunk's calls may go to phones, `request_uri` may also name a phone at our
-    /// address.
+    /// Like [`Self::inbound`]. If calls from the trunk may go to phones, `request_uri` may also name a phone at an
+    /// address of this server.
     pub fn inbound_or_phone(&self, trunk: Option<&str>, user: &str, request_uri: &str) -> Option<Route> {
         self.inbound(trunk, user).or_else(|| {
             let trunk = self.trunk(trunk).filter(|trunk| trunk.phones)?;
@@ -249,9 +252,10 @@ impl Routing {
         })
     }
 
-    /// Returns the route of a call to `user`: a number of any account, or only of `account`.
+    /// Returns the route of a call to the number `user`. If `account` is given, only numbers of this account are
+    /// considered.
     fn to_number(&self, account: Option<&str>, user: &str) -> Option<Route> {
-        // A call for an account can also be for a number of its subaccounts.
+        // A call for an account may also go to a number of its subaccounts.
         let theirs = |held: &Arc<Resource<Number>>, own: &str| {
             held.account == own || self.accounts.parent(&held.account).as_deref() == Some(own)
         };
@@ -261,31 +265,32 @@ impl Routing {
         }
     }
 
-    /// Returns a number that an account has taken, unless the configuration file gives the number to another account.
+    /// Returns the number from the inventory, unless the configuration file gives the number to another account.
     fn held(&self, number: &str) -> Option<Arc<Resource<Number>>> {
         self.holdings.numbers.find(number).filter(|held| !self.is_anothers(held))
     }
 
-    /// Whether the configuration file gives a number to another account than the one that holds it.
+    /// Whether the configuration file gives the number to an account other than its owner in the inventory.
     pub fn is_anothers(&self, held: &Resource<Number>) -> bool {
         self.is_given_to_others(&held.account, &held.name)
     }
 
-    /// A number that the file gives to the parent account counts as the account's own.
+    /// Whether the configuration file gives the number to another account. A number of the parent account counts as the
+    /// account's own.
     fn is_given_to_others(&self, account: &str, number: &str) -> bool {
         let parent = self.accounts.parent(account);
         let own = |one: &NumberConfig| &*one.account == account || Some(&one.account) == parent.as_ref();
         self.configured().any(|one| !own(one) && names(&one.number, number))
     }
 
-    /// Whether an account cannot take a number, because another account holds it or the file assigns it. An account can
-    /// take numbers of its own blocks.
+    /// Whether an account cannot take a number, because another account owns the number or the file assigns it. An
+    /// account can take numbers from its own blocks.
     pub fn is_taken(&self, account: &str, number: &str) -> bool {
         let given = || self.configured().any(|one| one.number.exact() == Some(number));
         self.holdings.numbers.find(number).is_some() || given() || self.is_given_to_others(account, number)
     }
 
-    /// Returns the route of a call to a number that an account has taken, with the recording setting of the number.
+    /// Returns the route of a call to a number from the inventory, with the recording setting of the number.
     fn to_held(&self, held: &Resource<Number>, user: &str) -> Route {
         let record = held.details.record.map(|RecordCalls { dual, mp3 }| {
             let channels = if dual { RecordingChannels::Dual } else { RecordingChannels::Mono };
@@ -295,7 +300,8 @@ impl Routing {
         Route { record, ..self.decided(held, user) }
     }
 
-    /// Returns the route according to the number's own settings, or else to those of the file.
+    /// Returns the route according to the number's own settings. If the number has no own settings, the settings in the
+    /// file decide.
     fn decided(&self, held: &Resource<Number>, user: &str) -> Route {
         let Number { dialect, voice, application, trunk, forwarded_to, .. } = &held.details;
         if let Some(number) = forwarded_to.as_deref().and_then(|number| number.parse().ok()) {
@@ -353,7 +359,7 @@ impl Routing {
         }
     }
 
-    /// Returns the limits of simultaneous calls of an account's connection or application.
+    /// Returns the limits on concurrent calls for a connection or an application of an account.
     fn limits(&self, account: &str, connection: &str) -> Limits {
         if let Some((_, connection)) = self.phones.connections().get(account, connection) {
             return connection.limits;
@@ -362,9 +368,9 @@ impl Routing {
         application.map(|held| held.details.limits).unwrap_or_default()
     }
 
-    /// Returns the channels that a call to `user` takes, each with its limit. They are the outbound channels of the
-    /// connection whose phone or trunk calls, if no application handles the call; otherwise the inbound channels of the
-    /// connection that has the number.
+    /// Returns the channels that a call to `user` takes, each with its limit. If a phone or trunk of a connection calls
+    /// and no application handles the call, these are the outbound channels of that connection. Otherwise these are the
+    /// inbound channels of the connection that has the number.
     pub fn channels(
         &self,
         caller: Option<&sip::Caller>,
@@ -389,8 +395,8 @@ impl Routing {
         Ok(connection.map(channel).into_iter().collect())
     }
 
-    /// Returns the channels that a call of a connection to `to` takes, each with its limit. Fails if the outbound
-    /// profile forbids the call.
+    /// Returns the channels that a call from a connection to `to` takes, each with its limit. Returns an error if the
+    /// outbound profile forbids the call.
     pub fn outbound_channels(
         &self,
         account: &str,
@@ -417,8 +423,8 @@ impl Routing {
         Ok(channels)
     }
 
-    /// Returns an account's command-driven application by its id: one of the file, or an active one that the account
-    /// has created.
+    /// Returns an account's application that sends commands, by its id. The application is in the file, or the account
+    /// has created it and it is active.
     pub fn commanding(&self, account: &str, id: &str) -> Option<Application> {
         let own = |app: &&Application| &*app.account == account && &*app.id == id;
         if let Some(application) = self.applications.iter().find(own) {
@@ -444,7 +450,7 @@ impl Routing {
         })
     }
 
-    /// Returns the voice settings of an account's application with this dialect and id.
+    /// Returns the URLs of an account's application with this dialect and id.
     pub fn application(&self, account: &str, dialect: &str, id: &str) -> Option<Voice> {
         let held = self.holdings.applications.find(id);
         let held = held.filter(|held| held.account == account && held.details.dialect == dialect);
@@ -452,15 +458,15 @@ impl Routing {
         let own = |app: &&Application| &*app.account == account && &*app.provider == dialect;
         let file = || self.applications.iter().filter(own).find(|app| &*app.id == id).map(Voice::from);
         match held {
-            // Settings that were not changed are still those of the file.
+            // If the stored application has no URL, the settings in the file still apply.
             Some(Voice { url: None, .. }) => file().or(held),
             Some(_) => held,
             None => file(),
         }
     }
 
-    /// Returns the route of a call from within the server to an application: one of the account, or one of another
-    /// account that is open to all.
+    /// Returns the route of an internal call to an application. The application belongs to the account, or to another
+    /// account and is open to all accounts.
     pub fn to_own_application(&self, account: &str, dialect: &str, id: &str) -> Option<Route> {
         let held = self.holdings.applications.find(id).filter(|held| held.details.is_open());
         let owner = held.as_ref().map_or(account, |held| &held.account);
@@ -475,8 +481,8 @@ impl Routing {
         })
     }
 
-    /// Returns the id of an account's number: one that it holds, that the file gives to it, or that was verified as a
-    /// caller id. Otherwise `None`.
+    /// Returns the id of an account's number. The number is in the inventory of the account, in the file, or a verified
+    /// caller ID. Otherwise returns `None`.
     pub fn number_id(&self, account: &str, address: &Address) -> Option<u128> {
         let Address::Phone(number) = address else { return None };
         let number = number.as_str();
@@ -496,7 +502,7 @@ impl Routing {
         numbers.into_iter().find(|number| number.details.application.as_deref() == Some(id))
     }
 
-    /// Returns one of the account's own numbers in international format, if it has any.
+    /// Returns one of the account's numbers in international format, if the account has such a number.
     pub fn any_number(&self, account: &str) -> Option<Address> {
         let given = self.configured().filter(|one| &*one.account == account).filter_map(|one| one.number.exact());
         let given = given.filter_map(|number| number.parse().ok()).find(PhoneNumber::is_e164);
@@ -504,13 +510,13 @@ impl Routing {
         given.or_else(held).map(Address::Phone)
     }
 
-    /// Whether an account may use a calling number. If the configuration is not strict, it may use any.
+    /// Whether an account may use a calling number. If the configuration is not strict, every number is allowed.
     pub fn may_call_from(&self, account: &str, from: &Address) -> bool {
         self.caller(account, from) != CallerIdCheck::Refused
     }
 
-    /// Applies the policy for calling numbers, which is the same for every dialect: a telephone number must be the
-    /// account's own. The configuration decides whether another number is refused or tolerated.
+    /// Applies the policy for calling numbers. The policy is the same for every dialect: a telephone number must belong
+    /// to the account. The configuration decides whether another number is refused or tolerated.
     pub fn caller(&self, account: &str, from: &Address) -> CallerIdCheck {
         match from {
             Address::Phone(number) if !self.owns(account, number.as_str()) => {
@@ -524,7 +530,8 @@ impl Routing {
         }
     }
 
-    /// Returns the number of the file that fits `user` best, among all accounts or only those of `account`.
+    /// Returns the number in the file that matches `user` best. If `account` is given, only numbers of this account are
+    /// considered.
     fn best_fit(&self, account: Option<&str>, user: &str) -> Option<(&NumberConfig, Option<&Program>)> {
         let mine = |(number, _): &&(NumberConfig, Option<Program>)| account.is_none_or(|own| own == &*number.account);
         let fits = self.numbers.iter().filter(mine).filter_map(|one| Some((one.0.number.fits(user)?, one)));
@@ -553,8 +560,8 @@ impl Routing {
         })
     }
 
-    /// Returns the route of a phone's call. In this order: the domain that was called, the phone's own application, and
-    /// the account's phones, numbers and trunks. The error is the SIP status for the phone.
+    /// Returns the route of a call from a phone. The called domain decides first, then the application of the phone,
+    /// and then the account's phones, numbers and trunks. The error is the SIP status for the phone.
     pub fn from_phone(&self, caller: &sip::Caller, request_uri: &str, user: &str) -> Result<Route, u16> {
         let account = &caller.account;
         let domain = caller.domain.as_ref().and_then(|domain| self.phones.domain(domain));
@@ -595,7 +602,7 @@ impl Routing {
         }
     }
 
-    /// Returns the route of a call to a SIP domain; `None` if the domain has no document.
+    /// Returns the route of a call to a SIP domain. Returns `None` if the domain has no document.
     fn to_domain(&self, domain: &DomainRow) -> Option<Route> {
         let details = &domain.details;
         let target = |(url, method): &(String, String)| Target { url: url.as_str().into(), method: method_of(method) };
@@ -613,8 +620,8 @@ impl Routing {
         })
     }
 
-    /// Returns the route of a call from an account's PBX to a number. The call goes over the server's trunks without an
-    /// application. If no trunk accepts the number, it may be one of the account's own numbers.
+    /// Returns the route of a call from the PBX of a customer trunk to a number. The call goes over the server's trunks
+    /// without an application. If no trunk accepts the number, the call may go to a number of the account.
     fn of_pbx(&self, account: &Arc<str>, trunk: u128, user: &str) -> Result<Route, u16> {
         let pbxs = self.phones.pbxs();
         let pbx = pbxs.get(account, trunk).ok_or(404u16)?;
@@ -625,8 +632,8 @@ impl Routing {
         Ok(programmed(self.documents(account), account, customer_trunk::terminate(pbx, to)))
     }
 
-    /// Returns the route of a call to a number of an account's PBX. The call goes to the PBX without an application.
-    /// `None` if the account has no such trunk.
+    /// Returns the route of a call to a number of a customer trunk. The call goes to the PBX without an application.
+    /// Returns `None` if the account has no such trunk.
     pub fn to_pbx(&self, account: &Arc<str>, trunk: u128, user: &str) -> Option<Route> {
         let pbxs = self.phones.pbxs();
         let pbx = pbxs.get(account, trunk)?;
@@ -706,8 +713,9 @@ impl Routing {
         }
     }
 
-    /// Whether a calling number belongs to an account. It does if the account holds or has verified it, or if the file
-    /// names it exactly or in a block of seven or more digits.
+    /// Whether a calling number belongs to an account. This is true if the number is in the account's inventory or is a
+    /// verified caller ID of the account. It is also true if the file gives the account this number, or a block of
+    /// numbers (a prefix with seven or more digits) that contains it.
     pub fn owns(&self, account: &str, number: &str) -> bool {
         let held = self.held(number).is_some_and(|held| held.account == account);
         if held || self.holdings.callers.find(&VerifiedCaller::key(account, number)).is_some() {
@@ -726,30 +734,32 @@ impl Routing {
         own.is_none_or(|own| own == account || Some(own) == self.accounts.parent(account).as_deref())
     }
 
-    /// Returns the accounts whose trunks an account may use: itself, and the account that created it.
+    /// Returns the accounts whose trunks an account may use: the account itself and the account that created it.
     pub fn payers(&self, account: &str) -> Vec<Arc<str>> {
         std::iter::once(account.into()).chain(self.accounts.parent(account)).collect()
     }
 
-    /// Returns the trunk that applications know by this id.
+    /// Returns the trunk whose `byoc` setting is this id.
     fn byoc(&self, id: &str) -> Option<&Arc<TrunkConfig>> {
         self.trunks.iter().find(|trunk| trunk.byoc.as_deref() == Some(id))
     }
 
-    /// Returns the routes to `user` over the named trunks: trunks that are up first, otherwise in the given order.
+    /// Returns the routes to `user` over the named trunks. Trunks that are up come first. Otherwise the given order is
+    /// used.
     fn over(&self, via: &[Arc<str>], user: &str, health: impl Fn(&str) -> sip::Health) -> Vec<Outbound> {
         let mut trunks: Vec<_> = via.iter().filter_map(|name| self.trunk(Some(name))).collect();
         trunks.sort_by_key(|trunk| trouble(health(&trunk.name)));
         trunks.into_iter().filter_map(|trunk| over_trunk(trunk, user)).take(MAX_ROUTES).collect()
     }
 
-    /// Returns the codecs for calls over a trunk; empty if the trunk has none of its own.
+    /// Returns the codecs for calls over a trunk. Returns an empty list if the trunk has no setting for codecs.
     pub fn codecs(&self, trunk: Option<&str>) -> Vec<media::Codec> {
         let names = self.trunk(trunk).map(|trunk| &*trunk.codecs);
         media::CodecName::codecs(names.unwrap_or_default())
     }
 
-    /// Returns whether the media of a leg is encrypted, according to its trunk or its phone. Without either, it is not.
+    /// Returns the encryption setting for a leg's media, from its trunk or its phone. Without a trunk and a phone, the
+    /// media is not encrypted.
     pub fn srtp(&self, trunk: Option<&str>, phone: Option<&sip::Aor>) -> media::Srtp {
         match (self.trunk(trunk), phone) {
             (Some(trunk), _) => trunk.srtp,
@@ -759,33 +769,33 @@ impl Routing {
         }
     }
 
-    /// Returns which source addresses are accepted for the RTP of calls over a trunk. For calls without a trunk, the
-    /// default applies.
+    /// Returns the setting for accepted RTP sources of calls over a trunk. For a call without a trunk, returns the
+    /// default.
     pub fn media_source(&self, trunk: Option<&str>) -> media::MediaSource {
         self.trunk(trunk).map(|trunk| trunk.media_source).unwrap_or_default()
     }
 
-    /// Returns the DTMF method for calls over a trunk. For calls without a trunk, the default applies.
+    /// Returns the DTMF mode for calls over a trunk. For a call without a trunk, returns the default.
     pub fn dtmf(&self, trunk: Option<&str>) -> DtmfMode {
         self.trunk(trunk).map(|trunk| trunk.dtmf).unwrap_or_default()
     }
 
-    /// Whether calls over a trunk follow 3xx responses. Calls without a trunk do.
+    /// Whether calls over a trunk follow 3xx responses. A call without a trunk follows them.
     pub fn redirects(&self, trunk: Option<&str>) -> bool {
         self.trunk(trunk).is_none_or(|trunk| trunk.redirects)
     }
 
-    /// Returns a trunk's own setting for reliable provisional responses (PRACK).
+    /// Returns the trunk's setting for reliable provisional responses (PRACK), if the trunk has this setting.
     pub fn prack(&self, trunk: Option<&str>) -> Option<sip::Prack> {
         self.trunk(trunk).and_then(|trunk| trunk.prack)
     }
 
-    /// Returns the routes for a leg of `account` to `to`, best first and at most 8. If one fails, the next is tried.
-    /// Empty if there is no route.
+    /// Returns the routes for a leg of `account` to `to`, best route first. Returns at most 8 routes. If a route fails,
+    /// the call continues over the next route. The list is empty if there is no route.
     ///
-    /// `via` names the trunks to use. If it is empty, a number goes over the trunks that accept it: trunks that are up
-    /// first, then the longest prefix, then the lowest priority. Equal trunks are ordered randomly, in proportion to
-    /// their weights.
+    /// `via` names the trunks to use. If `via` is empty, a call to a number goes over the trunks that accept the
+    /// number. Trunks that are up come first, then trunks with the longest matching prefix, then trunks with the lowest
+    /// priority value. The order of otherwise equal trunks is random and depends on their weights.
     pub fn outbound(
         &self,
         account: &str,
@@ -839,20 +849,21 @@ impl Routing {
                 let trunk = trunk.cloned();
                 vec![Outbound { request_uri, next_hop: None, from_host, credentials: None, trunk, aor: None }]
             }
-            // Applications are reached within the server.
+            // A call to an application is an internal call.
             Address::Client(_) | Address::Application(_) | Address::Name(_) => Vec::new(),
         }
     }
 }
 
-/// Whether a pattern of the file claims ownership of a number: in full, or as a block of seven or more digits.
+/// Whether a pattern in the file makes its account the owner of a number. The pattern is the number itself, or a prefix
+/// with seven or more digits.
 fn names(pattern: &NumberPattern, number: &str) -> bool {
     pattern.prefix().is_none_or(|digits| digits.len() >= LEAST_OF_A_BLOCK) && pattern.fits(number).is_some()
 }
 
-/// Returns how similar a called number is to a known one. Numbers are similar if at least six digits at their ends are
-/// equal (they differ by `+`, `00` or a prefix of the trunk), or if they have the same length and one or two wrong
-/// digits.
+/// Returns how similar a called number is to a known number. Two numbers are similar if at least their last six digits
+/// are equal (they differ in `+`, `00` or a prefix of the trunk). They are also similar if they have the same length
+/// and one or two digits differ.
 fn likeness(own: &str, called: &str) -> Option<usize> {
     let digits = |text: &str| text.bytes().filter(u8::is_ascii_digit).collect::<Vec<u8>>();
     let (own, called) = (digits(own), digits(called));
@@ -866,7 +877,7 @@ fn likeness(own: &str, called: &str) -> Option<usize> {
     }
 }
 
-/// Returns the route to a number over a trunk; `None` for a trunk that accepts incoming calls only.
+/// Returns the route to a number over a trunk. Returns `None` if the trunk has only inbound calls.
 fn over_trunk(trunk: &Arc<TrunkConfig>, number: &str) -> Option<Outbound> {
     let uri = trunk.uri.as_deref()?;
     Some(Outbound {
@@ -887,8 +898,8 @@ fn trouble(health: sip::Health) -> u8 {
     }
 }
 
-/// Draws a random sort key; the lowest goes first. Each element is first with a probability in proportion to its weight
-/// (Efraimidis and Spirakis 2006).
+/// Returns a random sort key. The element with the lowest key comes first. The probability that an element comes first
+/// is proportional to its weight (Efraimidis and Spirakis 2006).
 pub fn lot(weight: u16, rng: &mut impl Rng) -> f64 {
     let chance = (f64::from(rng.next_u32()) + 1.0) / (f64::from(u32::MAX) + 1.0);
     -chance.ln() / f64::from(weight.max(1))
@@ -937,7 +948,7 @@ fn straight(dialect: Arc<str>, account: &Arc<str>, to: Address, caller_id: Optio
     programmed(dialect, account, program)
 }
 
-/// Returns the route of a call that runs a program and asks no application.
+/// Returns the route of a call that runs a program without a request to an application.
 fn programmed(dialect: Arc<str>, account: &Arc<str>, program: Program) -> Route {
     Route {
         account: Arc::clone(account),
@@ -949,7 +960,7 @@ fn programmed(dialect: Arc<str>, account: &Arc<str>, program: Program) -> Route 
     }
 }
 
-/// The moments that a command-driven application receives.
+/// The status events that an application with commands receives.
 pub const ALL_MOMENTS: [StatusEvent; 6] = [
     StatusEvent::Initiated,
     StatusEvent::Ringing,
@@ -965,7 +976,8 @@ pub fn agent_program(agent: AgentSpec) -> Program {
     Program { instructions: vec![Instruction::Converse(Converse { spec, action: None })], warnings: Vec::new() }
 }
 
-/// Builds the program of a direct bridge: the caller receives the called party's own progress, answer and refusal.
+/// Builds the program of a direct bridge. The caller receives the progress, the answer and the refusal of the called
+/// party unchanged.
 pub fn bridge_program(target: DialTarget, record: RecordBridge) -> Program {
     let record = match record {
         RecordBridge::Off => None,
@@ -1000,7 +1012,7 @@ fn trunk_credentials(trunk: &TrunkConfig) -> Option<sip::Credentials> {
     Some(sip::Credentials { username: username.to_string(), password: password.expose().to_owned() })
 }
 
-/// Replaces or adds the user part of a URI `sip:host:port;params`.
+/// Replaces or adds the user part in a URI of the form `sip:host:port;params`.
 pub fn with_user(uri: &str, user: &str) -> String {
     let (scheme, rest) = uri.split_once(':').unwrap_or(("sip", uri));
     let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);

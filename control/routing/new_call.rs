@@ -1,4 +1,4 @@
-//! New legs: from an application's order for a call, and from an incoming INVITE.
+//! New legs: built from an application's request for a call, or from an inbound INVITE.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,67 +25,68 @@ use tandem_store::domains::DomainRow;
 use crate::channels::Barred;
 use crate::trunk::identity;
 
-/// An order to make a call.
+/// A request for an outbound call.
 #[derive(Clone, Debug)]
 pub struct NewCall {
     /// The account that makes the call.
     pub account: Arc<str>,
-    /// Name of the dialect that reports the call.
+    /// Name of the call's dialect.
     pub dialect: &'static str,
-    /// The application that the call belongs to.
+    /// The id of the application that owns the call.
     pub application: Option<Arc<str>>,
     /// The called party.
     pub to: Address,
-    /// The trunks to use, as in [`Invite::via`].
+    /// The names of the trunks to use, as in [`Invite::via`].
     pub via: Vec<Arc<str>>,
-    /// Further parties, called at the same time. The first leg to answer gets the call; the others are canceled.
+    /// Further called parties, which ring at the same time. The first leg that is answered stays in the call, and the
+    /// other legs are canceled.
     pub also: Vec<Address>,
-    /// The caller.
+    /// The calling party.
     pub from: Address,
     /// Display name of the caller.
     pub caller_name: Option<String>,
     /// Additional SIP headers of the INVITE.
     pub headers: Vec<(String, String)>,
-    /// Credentials for a far end that challenges the INVITE.
+    /// Credentials for a digest challenge of the far end.
     pub credentials: Option<Credentials>,
     /// Maximum ringing time.
     pub timeout: Duration,
-    /// End cause of the leg when it is not answered within `timeout`.
+    /// End cause of the leg if it is not answered within `timeout`.
     pub unanswered: EndCause,
-    /// Maximum duration from the answer; `None` for no limit.
+    /// Maximum duration after the answer. `None` means no limit.
     pub time_limit: Option<Duration>,
     /// First action of the leg after the answer.
     pub first: AnswerAction,
-    /// Requested when the document of `first`, or a later one, fails.
+    /// The document that is requested if the document of `first` or a later document fails.
     pub fallback: Option<Target>,
-    /// DTMF to send after the answer, before the first action.
+    /// DTMF digits that are sent after the answer and before the first action.
     pub send_digits: Option<String>,
-    /// Settings of answering machine detection; `None` turns it off.
+    /// Settings of answering-machine detection. `None` means no detection.
     pub detect: Option<Box<MachineDetection>>,
     /// Recording that starts with the answer.
     pub record: Option<RecordingSpec>,
-    /// Stream of the leg's audio, which starts with the answer.
+    /// Stream of the leg's audio that starts with the answer.
     pub stream: Option<StreamSpec>,
     /// Callback for the progress of the leg.
     pub status: Option<Callback>,
-    /// Opaque text of the application, returned in its events.
+    /// Text of the application that the server does not interpret. The events of the leg contain this text.
     pub client_state: Option<String>,
-    /// A live leg; the new leg is made in its session.
+    /// A live leg. The new leg is created in the call of this leg.
     pub link_to: Option<LegId>,
-    /// Whether to bridge the leg with `link_to` when it answers.
+    /// Whether the leg is bridged with `link_to` when it is answered.
     pub bridge_on_answer: bool,
-    /// Whether to hang up at the answer instead if `link_to` is bridged with a third leg by then.
+    /// Whether the leg is hung up at its answer if `link_to` is then bridged with a third leg.
     pub if_free: bool,
     /// Data for the called application, if `to` is an application of this server.
     pub handover: Option<Box<InternalCall>>,
 }
 
-/// Defaults for the ringing time and for the duration of a call.
+/// Default ringing time, and (`LASTS_FOR`) default maximum duration of a call.
 const RINGS_FOR: Duration = Duration::from_secs(60);
 const LASTS_FOR: Duration = Duration::from_secs(14_400);
 
 impl NewCall {
-    /// Creates an order for a call that begins with `first`; all other settings have their defaults.
+    /// Creates a request for a call that begins with `first`. All other settings have their default values.
     pub fn plain(account: Arc<str>, dialect: &'static str, to: Address, from: Address, first: AnswerAction) -> Self {
         Self {
             account,
@@ -117,7 +118,7 @@ impl NewCall {
     }
 }
 
-/// A call that has been made, as reported at once to its application.
+/// A new call, in the form that the application receives at once.
 #[derive(Clone, Debug)]
 pub struct Created {
     /// The new leg.
@@ -133,11 +134,11 @@ pub enum AnswerAction {
     Document(Target),
     /// Run this program.
     Program(Program),
-    /// Play this audio, then wait for commands.
+    /// Play this audio, and then wait for commands.
     Play(Play),
-    /// Join this conference, then wait for commands.
+    /// Join this conference, and then wait for commands.
     JoinConference(Box<Participation>),
-    /// Supervise the call of `link_to` in this role, then wait for commands.
+    /// Supervise the call of `link_to` in this role, and then wait for commands.
     Supervise(SupervisorRole),
     /// Wait for commands of the application.
     Commands,
@@ -149,8 +150,8 @@ pub enum CreateError {
     /// No trunk accepts the number.
     #[error("no trunk accepts {0}")]
     NoRoute(String),
-    /// The account requires a calling number that is its own number or a verified caller id, and this number is
-    /// neither.
+    /// The account must use its own number or a verified caller ID as the calling number. This number is neither of
+    /// them.
     #[error("{0} is neither a number of the account nor a verified caller id")]
     ForeignCaller(String),
     /// `link_to` is not a live leg.
@@ -159,7 +160,7 @@ pub enum CreateError {
     /// The server is shutting down and accepts no new calls.
     #[error("the server is shutting down")]
     Draining,
-    /// Every port of `media.ports` is taken.
+    /// All ports of `media.ports` are in use.
     #[error("the server has no free media port")]
     NoPorts,
     /// The server has reached its limit of calls.
@@ -173,8 +174,8 @@ pub enum CreateError {
     Store(#[from] StoreFailed),
 }
 
-/// Builds the leg of an incoming INVITE; returns it with the SDP offer. `domain` is the SIP domain that routes the
-/// call, if any. Such a leg has SIP URIs for both parties.
+/// Builds the leg of an inbound INVITE. Returns the leg and the SDP offer. `domain` is the SIP domain that routes the
+/// call. With a domain, the leg has SIP URIs for both parties.
 pub fn inbound_leg(
     leg: LegId,
     session: CallId,
@@ -185,7 +186,7 @@ pub fn inbound_leg(
         Ok(number) => Address::Phone(number),
         Err(_) => Address::from(uri),
     };
-    // A phone is identified by the username that it authenticated with, not by its From header.
+    // A phone is identified by the user name of its credentials, and not by its From header.
     let username = incoming.caller.as_ref().and_then(|caller| caller.username.as_deref());
     let (from, to) = match &domain {
         Some(domain) => {
@@ -237,13 +238,13 @@ pub fn inbound_leg(
     (info, incoming.offer)
 }
 
-/// Builds the legs of a call, one for each called party. The first leg has the given id; the application is told of it
-/// at once.
+/// Builds the legs of a call, one leg for each called party. The first leg has the given id. The application receives
+/// this id at once.
 pub fn outbound_legs(id: LegId, session: CallId, mut call: NewCall, now: Timestamp) -> (NewLeg, Vec<NewLeg>) {
     let also = std::mem::take(&mut call.also);
     let race = (!also.is_empty()).then_some(id);
     if let (Some(_), Some(stream)) = (race, &mut call.stream) {
-        // Before the answer it is not known which leg will have the call.
+        // Before the answer, it is unknown which leg stays in the call.
         stream.opens = ConnectTiming::AtAnswer;
     }
     let first = outbound_leg(id, session, call, race, now);

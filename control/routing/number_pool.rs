@@ -1,4 +1,5 @@
-//! The numbers that accounts may take: numbers that carriers have assigned to the server and that no account uses yet.
+//! The number pool: numbers that accounts may take. Carriers have assigned these numbers to the server, and no account
+//! uses them yet.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -6,27 +7,29 @@ use std::sync::Arc;
 use serde::Deserialize;
 use tandem_call::address::PhoneNumber;
 
-/// Maximum count of numbers in one block.
+/// Maximum number of telephone numbers in one block.
 pub const LARGEST_BLOCK: u64 = 10_000;
-/// Maximum count of numbers in all blocks together, because a search may have to look at every number.
+/// Maximum number of telephone numbers in all blocks together. The limit exists because a search may have to check
+/// every number.
 pub const LARGEST_POOL: u64 = 100_000;
 
-/// `[[number_pool]]`: a number, or a block of consecutive numbers, that an account may take by REST.
+/// An entry of `[[number_pool]]`: one number, or a block of consecutive numbers. An account may take these numbers by
+/// REST.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Block {
-    /// The number, or the first number of a block, in E.164 format.
+    /// The number, or the first number of the block, in E.164 format.
     pub number: PhoneNumber,
-    /// The last number of a block; as many digits as the first one.
+    /// The last number of the block. It has as many digits as the first number.
     #[serde(default)]
     pub last: Option<PhoneNumber>,
-    /// The account that may take the numbers; every account when `None`.
+    /// The account that may take the numbers. `None` means every account.
     #[serde(default)]
     pub account: Option<Arc<str>>,
     /// The type of the numbers.
     #[serde(default, rename = "type")]
     pub kind: NumberKind,
-    /// ISO 3166-1 alpha-2 code of the country; derived from the number when `None`.
+    /// ISO 3166-1 alpha-2 code of the country. `None` means that the number determines the country.
     #[serde(default)]
     pub country: Option<Arc<str>>,
     /// State or province of the numbers.
@@ -44,10 +47,10 @@ pub struct Block {
     /// Local access and transport area (North America).
     #[serde(default)]
     pub lata: Option<Arc<str>>,
-    /// Latitude of the numbers in degrees, -90 to 90.
+    /// Latitude of the numbers in degrees, from -90 to 90.
     #[serde(default)]
     pub latitude: Option<f64>,
-    /// Longitude of the numbers in degrees, -180 to 180.
+    /// Longitude of the numbers in degrees, from -180 to 180.
     #[serde(default)]
     pub longitude: Option<f64>,
     /// The services that the numbers support.
@@ -56,7 +59,7 @@ pub struct Block {
     /// Whether the numbers are new to the provider's network.
     #[serde(default)]
     pub beta: bool,
-    /// Where an account must have an address to take one of the numbers.
+    /// The address that an account must have to take one of the numbers.
     #[serde(default)]
     pub address_requirements: AddressRequirements,
 }
@@ -65,20 +68,20 @@ pub struct Block {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NumberKind {
-    /// A number of a town or region.
+    /// A number of one town or region.
     #[default]
     Local,
     /// A number of a mobile phone.
     Mobile,
-    /// A number whose calls the called party pays for.
+    /// A number for which the called party pays.
     TollFree,
-    /// A number of a country as a whole.
+    /// A number of a whole country.
     National,
-    /// A number without a place.
+    /// A number without a geographic location.
     Voip,
-    /// A number whose calls both parties pay for.
+    /// A number for which both parties pay.
     SharedCost,
-    /// A number for machines.
+    /// A number for devices that communicate without people.
     MachineToMachine,
 }
 
@@ -96,18 +99,18 @@ pub enum Capability {
     Fax,
 }
 
-/// Where an account must have an address to take a number.
+/// The address that an account must have to take a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AddressRequirements {
-    /// No address is needed.
+    /// The account needs no address.
     #[default]
     None,
-    /// An address anywhere.
+    /// The account needs an address, which may be anywhere.
     Any,
-    /// An address in the number's town or region.
+    /// The account needs an address in the town or region of the number.
     Local,
-    /// An address in another country.
+    /// The account needs an address in another country.
     Foreign,
 }
 
@@ -116,8 +119,9 @@ fn voice() -> Vec<Capability> {
 }
 
 impl Block {
-    /// Returns the first and the last number of the block as integers. Returns `None` if a number is not E.164, if the
-    /// last one has another length or is before the first one, or if the block is larger than [`LARGEST_BLOCK`].
+    /// Returns the first number and the last number of the block as integers. Returns `None` if a number is not in
+    /// E.164 format, if the last number has another length or is lower than the first number, or if the block is larger
+    /// than [`LARGEST_BLOCK`].
     pub fn bounds(&self) -> Option<(u64, u64)> {
         let digits =
             |number: &PhoneNumber| number.is_e164().then(|| number.as_str().trim_start_matches('+').parse().ok())?;
@@ -135,15 +139,15 @@ impl Block {
     }
 }
 
-/// All blocks of the configuration.
+/// All blocks of numbers in the configuration.
 #[derive(Clone, Debug)]
 pub struct NumberPool {
     blocks: Vec<Block>,
-    /// Whether numbers outside the blocks may be taken too.
+    /// Whether accounts may also take numbers outside the blocks.
     is_open: bool,
 }
 
-/// Area code, state and town of the numbers that are offered when the server has no trunk to call real numbers.
+/// Area code, state and town of the numbers that are offered if the server has no trunk for calls to real numbers.
 const FICTITIOUS: [(&str, &str, &str); 4] =
     [("415", "CA", "San Francisco"), ("212", "NY", "New York"), ("312", "IL", "Chicago"), ("206", "WA", "Seattle")];
 
@@ -154,15 +158,15 @@ impl Default for NumberPool {
 }
 
 impl NumberPool {
-    /// Creates a pool of these blocks. An empty pool is open: any number may be taken.
+    /// Creates a pool of these blocks. An empty pool is open, so that an account may take any number.
     pub fn new(blocks: Vec<Block>) -> Self {
         let is_open = blocks.is_empty();
         Self { blocks, is_open }
     }
 
-    /// Creates the pool of a server that has neither `[[number_pool]]` nor a trunk, so that examples that search for a
-    /// number find one. It offers numbers that North America reserves for fiction: 555-0100 to 555-0199 of some area
-    /// codes. Any other number may be taken too.
+    /// Creates the pool of a server that has neither `[[number_pool]]` nor a trunk. With this pool, example programs
+    /// that search for a number find a number. The pool offers numbers that are reserved for fiction in North America:
+    /// 555-0100 to 555-0199 of several area codes. Accounts may also take any other number.
     pub fn fictitious() -> Self {
         let number = |area: &str, last: u8| format!("+1{area}555{last:04}").parse().ok();
         let block = |(area, region, town): &(&str, &str, &str)| {
@@ -187,18 +191,18 @@ impl NumberPool {
         Self { blocks: FICTITIOUS.iter().filter_map(block).collect(), is_open: true }
     }
 
-    /// Whether numbers outside all blocks may be taken, because the configuration lists no numbers.
+    /// Whether accounts may take numbers outside all blocks, because the configuration lists no numbers.
     pub fn is_open(&self) -> bool {
         self.is_open
     }
 
-    /// Iterates over the blocks that the account may take numbers from.
+    /// Returns an iterator over the blocks from which the account may take numbers.
     pub fn blocks(&self, account: &str) -> impl Iterator<Item = &Block> {
         self.blocks.iter().filter(move |block| block.is_for(account))
     }
 
-    /// Iterates over all numbers of the wanted blocks that the account may take from, in the order of the
-    /// configuration. Numbers that are already taken are included.
+    /// Returns an iterator over all numbers of the wanted blocks from which the account may take numbers, in the order
+    /// of the configuration. Numbers that are already taken are included.
     pub fn numbers(&self, account: &str, wanted: impl Fn(&Block) -> bool) -> impl Iterator<Item = (String, &Block)> {
         let mut seen = HashSet::new();
         let all = self.blocks(account).filter(move |block| wanted(block)).flat_map(|block| {
@@ -208,7 +212,7 @@ impl NumberPool {
         all.filter(move |(number, _)| seen.insert(number.clone()))
     }
 
-    /// Returns the block that contains a number, if the account may take numbers from it.
+    /// Returns the block that contains a number, if the account may take numbers from this block.
     pub fn find(&self, account: &str, number: &str) -> Option<&Block> {
         let digits: u64 = number.strip_prefix('+')?.parse().ok()?;
         let holds = |block: &&Block| block.bounds().is_some_and(|(first, last)| (first..=last).contains(&digits));

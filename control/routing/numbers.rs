@@ -1,8 +1,8 @@
-//! The telephone numbers of an account, as the REST API of every provider changes them: listing, taking, changing,
-//! transferring and releasing.
+//! The operations on the telephone numbers of an account that the REST APIs of all providers use: list, take, change,
+//! transfer and release.
 //!
-//! For a number in the configuration file, the file gives the base values. A change of such a number is stored
-//! separately and takes precedence over the file.
+//! For a number in the configuration file, the file has the base values. A change of such a number is stored separately
+//! and takes precedence over the file.
 
 use std::sync::Arc;
 
@@ -15,7 +15,8 @@ use crate::Routing;
 use crate::inventory::{self, InventoryError, Number, Voice};
 use crate::number_pool::Block;
 
-/// Number of free numbers to try, because other accounts take numbers at the same time.
+/// Maximum number of free numbers in one search. Several numbers are useful, because other accounts may take numbers at
+/// the same time.
 const TRIES: usize = 16;
 
 /// A number of an account.
@@ -24,10 +25,11 @@ pub type HeldNumber = Arc<Resource<Number>>;
 /// The reason why a number cannot be taken, changed or released.
 #[derive(Debug, thiserror::Error)]
 pub enum NumberError {
-    /// Another account has the number, or the pool does not offer it to this account.
+    /// Another account owns the number, or the pool does not offer the number to this account.
     #[error("{0} is not available")]
     NotAvailable(String),
-    /// The configuration file assigns the number; it can be released or transferred only there.
+    /// The configuration file assigns the number. So the number can be released or transferred only by a change of the
+    /// file.
     #[error("{0} is in the server's configuration file and can be removed only there")]
     InTheFile(String),
     /// The account has no such number.
@@ -41,7 +43,8 @@ pub enum NumberError {
     Store(#[from] StoreError),
 }
 
-/// The numbers of one account whose applications use one dialect, or a second dialect that is related to it.
+/// The numbers of one account. A number in the configuration file is included only if its application uses one given
+/// dialect, or a second related dialect.
 pub struct Numbers<'a> {
     routing: Arc<Routing>,
     store: &'a Store,
@@ -63,12 +66,12 @@ impl<'a> Numbers<'a> {
         Self { routing, store, accounts, account, dialect, also: None }
     }
 
-    /// Adds the numbers of the configuration file whose applications use this other dialect.
+    /// Adds the numbers in the configuration file whose applications use this other dialect.
     pub fn and(self, dialect: &'static str) -> Self {
         Self { also: Some(dialect), ..self }
     }
 
-    /// Returns all complete numbers of the account, without prefixes of numbers.
+    /// Returns all complete numbers of the account. Prefixes of numbers are not included.
     pub fn all(&self) -> Vec<HeldNumber> {
         let mut file = self.of_the_file();
         let held = self.routing.holdings().numbers.all(self.account);
@@ -105,12 +108,12 @@ impl<'a> Numbers<'a> {
         self.keep(row).await
     }
 
-    /// Returns the account whose part of the pool this account takes from: its parent, if it has one.
+    /// Returns the account for the search in the pool: the parent account, or the account itself if it has no parent.
     fn taker(&self) -> Arc<str> {
         self.accounts.parent(self.account).unwrap_or_else(|| self.account.into())
     }
 
-    /// Returns the block of the pool that contains a number, if the account may take from it.
+    /// Returns the block of the pool that contains a number, if the account may take numbers from this block.
     pub fn block(&self, number: &str) -> Option<&Block> {
         self.routing.pool().find(&self.taker(), number)
     }
@@ -132,13 +135,13 @@ impl<'a> Numbers<'a> {
         numbers.filter(|(number, _)| fits(number) && !self.routing.is_taken(self.account, number)).take(most).collect()
     }
 
-    /// Returns up to 16 free numbers of the pool that `fits` accepts.
+    /// Returns at most 16 free numbers from the pool that `fits` accepts.
     pub fn free(&self, fits: impl Fn(&str) -> bool) -> Vec<String> {
         self.offered(|_| true, fits, TRIES).into_iter().map(|(number, _)| number).collect()
     }
 
-    /// Takes the first of these numbers that is available. Several can be given, because other accounts may take a
-    /// number at the same time.
+    /// Takes the first available number of this list. The list may have several numbers, because other accounts may
+    /// take a number at the same time.
     pub async fn take(&self, wanted: &[String], details: impl Fn(&str) -> Number) -> Result<HeldNumber, NumberError> {
         for number in wanted {
             let offered = self.routing.pool().is_open() || self.block(number).is_some();
@@ -154,8 +157,8 @@ impl<'a> Numbers<'a> {
         Err(NumberError::NotAvailable(wanted.first().cloned().unwrap_or_default()))
     }
 
-    /// Stores a changed number; the change applies to calls at once. For a number of the configuration file, only the
-    /// differences are stored.
+    /// Stores a changed number. The change applies to new calls at once. For a number in the configuration file, only
+    /// the differences are stored.
     pub async fn keep(&self, row: Resource<Number>) -> Result<HeldNumber, NumberError> {
         let mut row = inventory::changed(&row);
         let floor = self.of_the_file().into_iter().find(|floor| floor.name == row.name && floor.account == row.account);
@@ -167,7 +170,7 @@ impl<'a> Numbers<'a> {
         Ok(over(kept.map_err(|why| not_held(why, &number))?, floor.as_ref()))
     }
 
-    /// Transfers a number to another account. The number loses the application and the trunk of the former account;
+    /// Transfers a number to another account. The number loses the application and the trunk of the previous account.
     /// `application` belongs to the new account.
     pub async fn hand_over(
         &self,
@@ -198,7 +201,8 @@ impl<'a> Numbers<'a> {
         released.then_some(()).ok_or(NumberError::Unknown)
     }
 
-    /// Returns the account's numbers of the configuration file, without those whose applications use another dialect.
+    /// Returns the account's numbers in the configuration file. Numbers whose applications use another dialect are not
+    /// included.
     fn of_the_file(&self) -> Vec<Resource<Number>> {
         let applications = self.routing.applications();
         let provider = |one: &NumberConfig| {

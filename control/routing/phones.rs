@@ -1,6 +1,6 @@
-//! Phones: the users of the configuration and of the accounts' domains, the calls that they may make, and their
-//! registrations across a restart. SIP itself is in `tandem_sip` (`tandem_sip::Directory` and its registrar); the
-//! decisions about calls are made here.
+//! Phones: the users in the configuration and in the domains of accounts, the calls that these users may make, and the
+//! storage of their registrations for a restart. SIP itself is in `tandem_sip` (`tandem_sip::Directory` and its
+//! registrar). This module makes the decisions about calls.
 
 pub mod provisioned;
 
@@ -36,24 +36,24 @@ pub enum DomainNameError {
     OfThisServer,
 }
 
-/// All phones that the server knows.
+/// All phones that this server knows.
 #[derive(Debug, Default)]
 pub struct Phones {
     realm: String,
-    /// Host names of this server, for any port.
+    /// The host names of this server. They are valid with any port.
     names: Vec<String>,
-    /// Addresses of this server, set when its sockets are bound.
+    /// The addresses of this server. Set when the sockets are bound.
     addresses: OnceLock<Vec<SocketAddr>>,
     endpoints: Vec<Arc<EndpointConfig>>,
     srtp: Srtp,
-    /// Trunks that call with a password; they are challenged like phones.
+    /// The trunks that authenticate their calls with a password. The server challenges these trunks like phones.
     trunks: Vec<TrunkConfig>,
-    /// Accounts that may call under their own name from this machine (`tandem call`).
+    /// The accounts that may call from this host with their own name (`tandem call`).
     accounts: Vec<Account>,
     known: RwLock<Arc<Known>>,
 }
 
-/// The contents of the database, combined with the configuration.
+/// The data from the database, combined with the configuration.
 #[derive(Debug, Default)]
 struct Known {
     directory: Arc<sip::Directory>,
@@ -66,7 +66,7 @@ struct Known {
 
 impl Phones {
     /// Creates the phones of the configuration. `advertise` is the public host name or address of the server. `srtp`
-    /// applies to phones without a setting of their own.
+    /// applies to phones without their own `srtp` setting.
     pub fn new(
         registrar: &sip::RegistrarConfig,
         advertise: Option<&str>,
@@ -80,20 +80,21 @@ impl Phones {
         Self { realm, names, addresses, endpoints, srtp, ..Self::default() }
     }
 
-    /// Adds those of these trunks that call with a password.
+    /// Adds the trunks that authenticate their calls with a password. Ignores other trunks.
     pub fn with_trunks(mut self, trunks: &[TrunkConfig]) -> Self {
         self.trunks = trunks.iter().filter(|trunk| trunk.inbound_username.is_some()).cloned().collect();
         self
     }
 
-    /// Adds these accounts. Each may call from this machine with its name, or its provider's id for it, and its secret.
+    /// Adds these accounts. Each account may call from this host with its name (or its id in the provider's form) and
+    /// its secret.
     pub fn with_accounts(mut self, accounts: impl IntoIterator<Item = Account>) -> Self {
         self.accounts = accounts.into_iter().collect();
         self
     }
 
-    /// Reads the users that may register and call from the configuration and the database. Pass the result to SIP at
-    /// the start, and whenever domains, lists or their contents have changed.
+    /// Reads the users that may register and call, from the configuration and the database. The caller must pass the
+    /// result to SIP, at the start and after each change of domains, lists or the contents of lists.
     pub async fn load(&self, store: &Store) -> Result<Arc<sip::Directory>, StoreError> {
         let rows = domains::all_domains(store).await?;
         let own = self.endpoints.iter().map(|endpoint| sip::User {
@@ -167,28 +168,28 @@ impl Phones {
         Ok(directory)
     }
 
-    /// Stores the addresses of the bound sockets. Must be called once only.
+    /// Stores the addresses of the bound sockets. Call this function only once.
     pub fn listen_on(&self, addresses: impl IntoIterator<Item = SocketAddr>) {
         let set = self.addresses.set(addresses.into_iter().collect());
         debug_assert!(set.is_ok(), "told twice");
     }
 
-    /// Returns the trunks of accounts.
+    /// Returns the customer trunks.
     pub fn pbxs(&self) -> Arc<CustomerTrunks> {
         Arc::clone(&self.known.read().pbxs)
     }
 
-    /// Returns the connections of accounts.
+    /// Returns the connections of all accounts.
     pub fn connections(&self) -> Arc<Connections> {
         Arc::clone(&self.known.read().connections)
     }
 
-    /// Returns the realm of the stored passwords.
+    /// Returns the realm of the stored password hashes.
     pub fn realm(&self) -> &str {
         &self.realm
     }
 
-    /// Whether a host name or an address means this server, and so cannot be the domain of an account.
+    /// Whether a host name or an address identifies this server. Such a name cannot be the domain of an account.
     pub fn is_own_name(&self, host: &str) -> bool {
         let address = |address: &SocketAddr| host.trim_matches(['[', ']']).parse() == Ok(address.ip());
         self.names.iter().any(|name| name.eq_ignore_ascii_case(host))
@@ -216,7 +217,8 @@ impl Phones {
         Ok(name)
     }
 
-    /// Returns the address of record that an account calls with `to`; `None` if it is not a phone of the account.
+    /// Returns the address of record that an account calls with `to`. Returns `None` if `to` is not a phone of the
+    /// account.
     pub fn find(&self, account: &str, to: &Address) -> Option<sip::Aor> {
         let known = Arc::clone(&self.known.read());
         let (username, domain): (&str, Option<Arc<str>>) = match to {
@@ -231,8 +233,8 @@ impl Phones {
             Address::Phone(number) => (number.as_str(), None),
             Address::Application(_) | Address::Name(_) => return None,
         };
-        // Only phones of the configuration can be called by a number as extension, so that a user of a domain cannot
-        // take over a number.
+        // Only a phone of the configuration, or a phone that the account has created, can have a number as its
+        // extension. So a user of a domain cannot take over a number.
         let there = match to {
             Address::Phone(_) => self.endpoint(account, username).is_some(),
             _ => known.directory.has(account, username, domain.as_deref()),
@@ -252,8 +254,8 @@ impl Phones {
         phones.map(aor).collect()
     }
 
-    /// Returns the account of the phone that a SIP URI with one of our names or addresses means; `None` if no account,
-    /// or more than one, has such a phone.
+    /// Returns the account of the phone in a SIP URI with a name or address of this server. Returns `None` if no
+    /// account has such a phone, or if several accounts have one.
     pub fn owner(&self, uri: &str) -> Option<Arc<str>> {
         let (known, host) = (Arc::clone(&self.known.read()), host_of(uri));
         if known.directory.domain(host.0).is_none() && !self.is_here(uri) {
@@ -266,14 +268,14 @@ impl Phones {
         owners.all(|other| other == first).then(|| Arc::clone(first))
     }
 
-    /// Returns a phone of the configuration, or one that its account has created.
+    /// Returns a phone of the configuration, or a phone that its account has created.
     pub fn endpoint(&self, account: &str, username: &str) -> Option<Arc<EndpointConfig>> {
         let known = Arc::clone(&self.known.read());
         let all = self.endpoints.iter().chain(&known.made);
         all.into_iter().find(|endpoint| &*endpoint.account == account && &*endpoint.username == username).cloned()
     }
 
-    /// Whether the configuration has a phone with this username, ignoring case.
+    /// Whether the configuration has a phone with this user name. The comparison ignores case.
     pub fn is_configured(&self, account: &str, username: &str) -> bool {
         let is_it = |endpoint: &Arc<EndpointConfig>| {
             &*endpoint.account == account && endpoint.username.eq_ignore_ascii_case(username)
@@ -281,7 +283,7 @@ impl Phones {
         self.endpoints.iter().any(is_it)
     }
 
-    /// Returns whether the media of a phone's calls is encrypted.
+    /// Returns the encryption setting for the media of a phone's calls.
     pub fn srtp(&self, phone: &sip::Aor) -> Srtp {
         if phone.domain.as_deref().is_some_and(|domain| self.is_secure(domain)) {
             return Srtp::Required;
@@ -294,17 +296,17 @@ impl Phones {
         self.known.read().domains.get(&domain.to_ascii_lowercase()).is_some_and(|domain| domain.details.secure)
     }
 
-    /// Returns the domain of an account with this name.
+    /// Returns the domain with this name. The domain may belong to any account.
     pub fn domain(&self, name: &str) -> Option<DomainRow> {
         self.known.read().domains.get(&name.to_ascii_lowercase()).cloned()
     }
 
-    /// Returns the domain of an account that a SIP URI names.
+    /// Returns the domain of an account in this SIP URI.
     pub fn domain_of(&self, uri: &str) -> Option<DomainRow> {
         self.domain(host_of(uri).0)
     }
 
-    /// Returns the URI that represents a phone's user.
+    /// Returns the SIP URI of a phone's user.
     pub fn uri(&self, aor: &sip::Aor) -> String {
         let host = match (&aor.domain, self.names.first(), self.addresses.get().and_then(|all| all.first())) {
             (Some(domain), _, _) => domain.to_string(),
@@ -315,8 +317,8 @@ impl Phones {
         format!("sip:{}@{host}", aor.username)
     }
 
-    /// Returns the URI for a call to `to`, an address of the user `aor`. It includes the instance (GRUU) if `to` names
-    /// one.
+    /// Returns the URI for a call to `to`, which is an address of the user `aor`. If `to` names an instance (GRUU), the
+    /// URI includes this instance.
     pub fn target(&self, aor: &sip::Aor, to: &Address) -> String {
         let uri = self.uri(aor);
         match instance(to) {
@@ -325,7 +327,7 @@ impl Phones {
         }
     }
 
-    /// Whether a SIP URI names this server by one of its names or addresses. The domain of an account does not count.
+    /// Whether a SIP URI contains a name or an address of this server. The domain of an account does not count.
     pub fn is_here(&self, uri: &str) -> bool {
         let (host, port) = host_of(uri);
         let here = |address: &SocketAddr| {
@@ -336,7 +338,7 @@ impl Phones {
     }
 }
 
-/// Returns the instance that a GRUU names (RFC 5627): the value of the parameter `gr` in a SIP URI.
+/// Returns the instance in a GRUU (RFC 5627): the value of the parameter `gr` in a SIP URI.
 pub fn instance(to: &Address) -> Option<&str> {
     let Address::Sip(uri) = to else { return None };
     let host = uri.rsplit_once('@').map_or(&**uri, |(_, host)| host);
@@ -358,8 +360,8 @@ fn host_of(uri: &str) -> (&str, Option<u16>) {
     }
 }
 
-/// Stores a change that the registrar reports. When the writer's queue is full, the change is lost: after a restart,
-/// the phone cannot be reached until it registers again.
+/// Stores a change that the registrar reports. If the writer's queue is full, the change is lost. In this case the
+/// phone cannot be reached after a restart until it registers again.
 pub fn keep(store: &Store, change: sip::Change) {
     let write = match change {
         sip::Change::Bound(binding) | sip::Change::Refreshed(binding) => {
@@ -370,7 +372,7 @@ pub fn keep(store: &Store, change: sip::Change) {
     store.writer().try_submit(write);
 }
 
-/// Returns all registrations that are still valid after a restart.
+/// Returns all stored registrations that are still valid at `now`.
 pub async fn restore(store: &Store, now: Timestamp) -> Result<Vec<sip::Binding>, StoreError> {
     let rows = bindings::restore(store, now).await?;
     Ok(rows.into_iter().filter_map(|row| binding(row, now)).collect())

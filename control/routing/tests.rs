@@ -1,4 +1,4 @@
-//! Tests for routing by numbers, by trunks, and by resources that applications created by REST.
+//! Tests of routing by numbers, by trunks, and by resources that applications created by REST.
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;

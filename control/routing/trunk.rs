@@ -1,7 +1,7 @@
-//! The settings of a trunk for SIP, for numbers ([`numbering`]) and for the caller's identity ([`identity`]).
+//! The settings of a trunk for SIP, for telephone numbers ([`numbering`]) and for the caller's identity ([`identity`]).
 //!
-//! Within the server, numbers are in E.164 format whenever the trunk's settings allow the conversion. A trunk's own
-//! number format is used only between this module and the trunk.
+//! Within the server, numbers are in E.164 format if the trunk's settings allow the conversion. The number format of a
+//! trunk is used only between this module and the trunk.
 
 pub mod identity;
 pub mod numbering;
@@ -50,7 +50,7 @@ pub fn peer(trunk: &TrunkConfig) -> sip::Trunk {
     }
 }
 
-/// Appends metrics about the trunks' state in the Prometheus text format.
+/// Appends the metrics of the trunks in the Prometheus text format.
 pub fn render(out: &mut String, trunks: &[(sip::TrunkName, sip::TrunkStatus)]) {
     type Value = fn(&sip::TrunkStatus) -> i64;
     let rows: [(&str, &str, &str, Value); 4] = [
@@ -71,7 +71,7 @@ pub fn render(out: &mut String, trunks: &[(sip::TrunkName, sip::TrunkStatus)]) {
         }),
     ];
     for (name, help, kind, value) in rows {
-        // Writing to a `String` cannot fail.
+        // This never fails, because the text goes into a `String`.
         let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
         for (trunk, status) in trunks {
             let _ = writeln!(out, "{name}{{trunk=\"{trunk}\"}} {}", value(status));

@@ -1,4 +1,4 @@
-//! The state shared by all REST handlers, and applications.
+//! The state that all REST handlers and applications share.
 
 use std::sync::Arc;
 
@@ -14,57 +14,57 @@ use crate::calls::Calls;
 pub struct App {
     /// The accounts, with their credentials.
     pub accounts: Arc<Accounts>,
-    /// The providers' ways to identify the account of a request.
+    /// One entry for each provider: how the provider's requests identify their account.
     pub logins: &'static [Login],
     /// Live and ended calls.
     pub calls: Calls,
     /// Recordings and their audio.
     pub recordings: Recordings,
-    /// The server's base URL as clients see it, without trailing slash.
+    /// The base URL of the server as clients see it, without a trailing slash.
     pub public_url: Arc<str>,
     /// Requests a reload of the configuration.
     pub reload: Reload,
 }
 
-/// The way in which one provider's requests identify their account.
+/// How the requests of one provider identify their account.
 #[derive(Clone, Copy, Debug)]
 pub struct Login {
-    /// Returns the account that the request's credentials belong to. They may be the account's own or those of one of
-    /// its keys.
+    /// Returns the account of the request's credentials. The credentials may be the account's own credentials or one of
+    /// its API keys.
     pub caller: fn(&Accounts, &HeaderMap) -> Option<Arc<Account>>,
-    /// Returns the account if the request has the account's own credentials. A key that the account gave away is not
-    /// enough.
+    /// Returns the account if the request has the account's own credentials. An API key of the account is not
+    /// sufficient.
     pub owner: fn(&Accounts, &HeaderMap) -> Option<Arc<Account>>,
 }
 
 impl App {
-    /// Returns the account that the request's credentials belong to, in any provider's form.
+    /// Returns the account of the request's credentials, in the form of any provider.
     pub fn caller(&self, headers: &HeaderMap) -> Option<Arc<Account>> {
         self.logins.iter().find_map(|login| (login.caller)(&self.accounts, headers))
     }
 
-    /// Returns the account if the request has the account's own credentials, in any provider's form. A key is not
-    /// enough.
+    /// Returns the account if the request has the account's own credentials, in the form of any provider. An API key is
+    /// not sufficient.
     pub fn owner(&self, headers: &HeaderMap) -> Option<Arc<Account>> {
         self.logins.iter().find_map(|login| (login.owner)(&self.accounts, headers))
     }
 }
 
-/// The result of a reload, as lines of text: the settings that hold now, or the reason why nothing has changed.
+/// The result of a reload, as lines of text: the new settings, or the reason why nothing has changed.
 pub type Reloaded = Result<String, String>;
 
-/// Requests a reload of the configuration from the task that knows its file.
+/// Requests a reload of the configuration from the task that reads the configuration file.
 #[derive(Clone, Debug)]
 pub struct Reload(mpsc::Sender<oneshot::Sender<Reloaded>>);
 
 impl Reload {
-    /// A new handle, and the receiver of its requests.
+    /// Creates a handle and the receiver of the handle's requests.
     pub fn new() -> (Self, mpsc::Receiver<oneshot::Sender<Reloaded>>) {
         let (sender, receiver) = mpsc::channel(1);
         (Self(sender), receiver)
     }
 
-    /// Waits until the reload is done. `None` if no task serves the requests.
+    /// Requests a reload and waits until the reload is complete. Returns `None` if no task serves the requests.
     pub async fn ask(&self) -> Option<Reloaded> {
         let (reply, answer) = oneshot::channel();
         self.0.send(reply).await.ok()?;

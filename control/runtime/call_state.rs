@@ -17,7 +17,7 @@ use tandem_http::CookieJar;
 pub(crate) use live_leg::LiveLeg;
 pub(crate) use supervised::{Room, Supervised};
 
-/// The whole state of a call, for the move into another call.
+/// The complete state of a call, when the call moves into another call.
 pub(crate) struct CallState {
     pub call: Call,
     /// The call's own session id and those of the calls that were merged into it.
@@ -39,16 +39,16 @@ pub(crate) struct CallState {
 /// A recording that was requested together with its leg.
 pub(crate) struct OwnRecording {
     pub facts: Recording,
-    /// The event of the leg's end. It is held back until the recording is complete.
+    /// The event of the leg's end, delayed until the recording is complete.
     pub end: Option<Box<CallEvent>>,
 }
 
-/// The final events that are awaited of an ended leg, or of the dialog with a recording server.
+/// The final events that the call task still expects for an ended leg, or for the dialog with a recording server.
 pub(crate) struct PendingTeardown {
-    /// The ended leg; `None` for the dialog with a recording server.
+    /// The ended leg. `None` for the dialog with a recording server.
     pub info: Option<Arc<LegInfo>>,
-    /// The dialog is over.
+    /// Whether the dialog is over.
     pub dialog: bool,
-    /// The media session is closed.
+    /// Whether the media session is closed.
     pub media: bool,
 }

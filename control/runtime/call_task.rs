@@ -1,7 +1,7 @@
-//! One task per call. It drives the pure [`Call`], performs its outputs, and feeds the results back.
+//! One task for each call. The task feeds inputs to the pure [`Call`] and performs the outputs of [`Call`].
 //!
-//! Nothing here waits for an application, a disk or another call. Slow work runs in a separate task, which reports to
-//! the [inbox](crate::inbox). The documentation of the inbox describes what happens when it is full.
+//! The task never waits for an application, a disk or another call. Slow work runs in a separate task, which reports to
+//! the [inbox](crate::inbox). The documentation of the inbox says what happens when the inbox is full.
 
 mod conferencing;
 mod converse;
@@ -61,17 +61,17 @@ pub(crate) enum CallStart {
     Incoming {
         /// The inbound leg.
         info: Box<LegInfo>,
-        /// The INVITE, as a line for the log.
+        /// The INVITE as a line for the log.
         line: String,
         /// The SDP offer, if the INVITE has one.
         offer: Option<bytes::Bytes>,
-        /// The address of record of the calling phone, if it has authenticated itself.
+        /// The address of record of the calling phone, if the phone has authenticated.
         phone: Option<sip::Aor>,
         /// The route of the call.
         route: Box<Route>,
-        /// Measures how long the INVITE waits; dropped once the first outputs are performed.
+        /// Measures how long the INVITE waits. Dropped when the first outputs are performed.
         waiting: sip::PendingCallGuard,
-        /// For an internal call: the connection to the calling leg of this server.
+        /// In an internal call: the connection to the calling leg of this server.
         within: Option<LoopbackDialog>,
     },
     /// An outbound call that an application requested.
@@ -99,10 +99,12 @@ pub(crate) fn spawn(registry: Registry, id: CallId, inbox: Inbox, messages: Mess
         expected: None,
         supervised: None,
     });
-    // The task is boxed, as spawning would otherwise copy it eight times. The future lives as long as the call, so
-    // state that few calls need, or that is needed only for a moment, is kept out of it. A test checks its size.
+    // The task is in a box, because otherwise the spawn would copy the task eight times. The future lives as long as
+    // the call. So the future does not contain state that few calls need, or that a call needs only briefly. A test
+    // checks the size of the future.
     //
-    // Log lines carry the call's id themselves. A span would be entered and left at each wake-up, for two lines in all.
+    // Each log line contains the id of the call. A span would be entered and left at each wake-up, for only two log
+    // lines in total.
     tokio::spawn(Box::pin(task.run(messages, beginning)));
 }
 
@@ -110,40 +112,41 @@ type Answer = Result<Accepted, Refused>;
 
 struct CallTask {
     call: Call,
-    /// The call's own session id and those of the calls that were merged into it.
+    /// The session id of this call, and the session ids of the calls that were merged into this call.
     sessions: Vec<CallId>,
     services: Arc<Services>,
     registry: Registry,
     inbox: Inbox,
     legs: HashMap<LegId, Box<LiveLeg>>,
-    /// Ended legs for which SIP or the engine will still report something.
+    /// The ended legs for which SIP or the media engine has yet to report its final event.
     ended: HashMap<LegId, PendingTeardown>,
-    /// The number of numbered notices sent, by leg.
+    /// The number of sent notices that have a sequence number, by leg.
     sequences: HashMap<LegId, u32>,
-    /// The recordings that were requested together with a leg, by leg.
+    /// The recordings that were requested together with their leg, by leg.
     own_recordings: HashMap<LegId, OwnRecording>,
-    /// Number of notices to the application about a problem.
+    /// Number of problems for which a notification was stored.
     notifications: usize,
-    /// Whether an application was asked for a document.
+    /// Whether the call has requested a document from an application.
     asked: bool,
-    /// The cookies of this call and of each call that was merged into it, by session.
+    /// The cookies of this call and of the calls that were merged into this call, by session id.
     cookie_jars: HashMap<CallId, CookieJar>,
-    /// The task that sends the call's notices in order, and the channel to it.
+    /// The channel to the task that sends the call's notices in order, and the handle of this task.
     notices: Option<(mpsc::Sender<Submitted>, JoinHandle<()>)>,
-    /// Replies to requests; they are sent once the outputs of the requests are performed.
+    /// The replies to requests. A reply is sent after the outputs of its request are performed.
     answers: Vec<(oneshot::Sender<Answer>, Answer)>,
-    /// New legs that the call refused, with the reason.
+    /// The new legs that the call refused, each with the reason.
     refused: Vec<(LegInfo, String)>,
-    /// Resolves when no other call will be merged into this one. Until then the call does not end.
+    /// Completes when it is certain that no other call will be merged into this call. This call does not end before
+    /// this receiver completes.
     expected: Option<oneshot::Receiver<()>>,
-    /// Supervision: the legs that listen to another leg's call without being joined to it.
+    /// The supervisors: legs that hear another leg's call and are not bridged with it.
     supervised: Option<Box<Supervised>>,
 }
 
 enum LoopStep {
     On,
     Over,
-    /// Move everything into the call with this inbox.
+    /// The complete state moves into the call with this inbox.
     MergeInto(Inbox, oneshot::Sender<()>),
 }
 
@@ -153,7 +156,7 @@ impl CallTask {
         self.perform().await;
         drop(waiting);
         let mut farewell = None;
-        // The timer is reset only when the time changes, which few messages cause.
+        // The timer is reset only when the time changes. Few messages change the time.
         let mut alarm = std::pin::pin!(tokio::time::sleep(Duration::ZERO));
         let mut set = None;
         loop {
@@ -174,7 +177,7 @@ impl CallTask {
                 set = Some(at);
             }
             let turn = tokio::select! {
-                // Waiting messages are older than the alarm.
+                // Messages go first, because waiting messages are older than the alarm.
                 biased;
                 message = messages.next() => match message {
                     Some(message) => self.take(message),
@@ -191,10 +194,11 @@ impl CallTask {
                 LoopStep::On => {}
                 LoopStep::Over => break,
                 LoopStep::MergeInto(target, done) => {
-                    // The notices of this call must be sent before those of the target call.
+                    // The notices of this call must be sent before the notices of the target call.
                     self.finish_notices().await;
                     match self.merge_into(&target, done) {
-                        // Messages arrive here for as long as others hold this inbox's address; they are forwarded.
+                        // Messages arrive here as long as other tasks hold the address of this inbox. These messages
+                        // are forwarded.
                         Ok(()) => return forward(messages, &target).await,
                         Err(still_here) => self = still_here,
                     }
@@ -204,10 +208,10 @@ impl CallTask {
         messages.close();
         while let Some(message) = messages.ready() {
             match message {
-                // Late requests are refused. Late reports change nothing.
+                // Late requests are refused. Late reports have no effect.
                 Message::NewLegs(legs) => {
-                    // Only `info` is kept across the await: whole legs would enlarge the task's future for the duration
-                    // of the call.
+                    // Only `info` stays alive across the await. Complete legs would enlarge the task's future during
+                    // the whole call.
                     for info in legs.into_iter().map(|leg| leg.info) {
                         self.refuse_leg(info, "the call is over").await;
                     }
@@ -222,7 +226,7 @@ impl CallTask {
         self.finish_notices().await;
         let log = std::mem::take(&mut *self.inbox.log());
         log.write(&self.services.store, &self.sessions, clock::time());
-        // The legs whose final event did not arrive in time are unregistered too.
+        // Legs whose final event did not arrive in time are unregistered too.
         let legs = self.ended.keys().chain(self.legs.keys()).map(|leg| leg.0);
         for id in legs.chain(self.sessions.iter().map(|session| session.0)) {
             self.registry.forget(id);
@@ -232,7 +236,7 @@ impl CallTask {
     async fn finish_notices(&mut self) {
         if let Some((notices, notifier)) = self.notices.take() {
             drop(notices);
-            // The task ends by itself. If it has panicked, there is nothing left to record.
+            // The notifier task ends by itself. If this task has panicked, there is nothing to write.
             let _ = notifier.await;
         }
     }
@@ -276,7 +280,7 @@ impl CallTask {
         }
     }
 
-    /// Refuses a call that cannot have audio, and still records it.
+    /// Refuses a call that cannot have audio, and stores a record of the call.
     fn refuse(
         &mut self,
         leg: LegId,
@@ -299,7 +303,7 @@ impl CallTask {
         }
     }
 
-    /// Reports the end of a leg that was accepted but cannot be added, like that of any other leg.
+    /// Reports the end of an accepted leg that the call cannot add. The report is the same as for every other leg.
     fn refuse_leg(&mut self, mut info: LegInfo, why: &str) -> impl Future<Output = ()> + Send {
         let now = clock::now();
         info.status = Status::Failed;
@@ -342,7 +346,7 @@ impl CallTask {
             Message::Sip(leg, event) => self.take_sip(now, leg, event),
             Message::Media(leg, event) => self.take_media(now, leg, *event),
             Message::Fetched { leg, id, line, exchange, speaks, result } => {
-                // The log line of the request must come before the lines of its consequences, which have the same time.
+                // The log line of the request must come before the log lines of the effects, which have the same time.
                 self.note_fetched(now.time, leg, line, exchange);
                 if let Some(dialect) = speaks {
                     self.call.set_dialect(leg, dialect);
@@ -365,7 +369,7 @@ impl CallTask {
                 }
             }
             Message::Stream { leg, id, status } => {
-                // The stream has ended already.
+                // At this point the stream has already ended.
                 let stream = self.detach_stream(leg, id);
                 self.call.handle_leg(now, leg, LegEvent::Stream { id, status });
                 let held = stream.and_then(|stream| stream.held);
@@ -376,7 +380,7 @@ impl CallTask {
                 let says_state = request.client_state.is_some();
                 let answer = self.call.handle_request(now, leg, *request);
                 // The request may cause no event, but the REST resource must show the new state. The end of a leg is
-                // stored with its event, after its notices.
+                // stored together with the event of the end, after the notices of this event.
                 if let (true, Some(info)) = (says_state, self.call.leg(leg))
                     && !info.status.is_final()
                 {
@@ -387,7 +391,7 @@ impl CallTask {
             Message::NewLegs(legs) => legs.into_iter().for_each(|leg| self.add_leg(leg)),
             Message::Expect { room, settled } => {
                 self.expected = Some(settled);
-                // The requesting task may have given up.
+                // The requesting task may no longer wait for the reply.
                 let _ = room.send(self.call.room());
             }
             Message::MergeInto { target, room, done } => {
@@ -432,7 +436,8 @@ impl CallTask {
         log.push_exchange(leg, exchange);
     }
 
-    /// Moves the whole state to the call with inbox `target`. If that call no longer exists, this call continues.
+    /// Moves the complete state to the call with the inbox `target`. If the target call no longer exists, this call
+    /// continues.
     fn merge_into(mut self: Box<Self>, target: &Inbox, done: oneshot::Sender<()>) -> Result<(), Box<Self>> {
         let id = self.call.id();
         let call = std::mem::replace(&mut self.call, Call::new(id, [0; 32], clock::now()));
@@ -490,7 +495,7 @@ impl CallTask {
         let tune = |session: &mut media::Session, trunk: Option<&str>| {
             session.set_codecs(&routing.codecs(trunk));
             session.set_source(routing.media_source(trunk));
-            // Also when SRTP is off: the previous trunk may have been offered keys.
+            // This is necessary even if SRTP is off, because the previous trunk may have received keys in the offer.
             session.set_srtp(routing.srtp(trunk, None));
         };
         let failed =
@@ -522,8 +527,8 @@ impl CallTask {
         }
     }
 
-    /// Handles a DTMF digit: tells the bridged leg, the streams and the call, unless the digit was already reported in
-    /// another form.
+    /// Handles a DTMF digit: passes the digit to the bridged leg, the streams and the call. Ignores the digit if it was
+    /// already reported in another form.
     fn take_digit(&mut self, now: Now, leg: LegId, digit: char, form: media::DtmfMethod) {
         let Some(live) = self.legs.get_mut(&leg) else { return };
         // The engine has already removed duplicates between telephone events and tones.
@@ -541,13 +546,14 @@ impl CallTask {
         }
     }
 
-    /// The leg that this leg is bridged with, or else its parent, with which it will be.
+    /// Returns the bridged leg of this leg. Before a bridge, returns the parent leg, with which this leg will be
+    /// bridged.
     fn other_leg(&self, leg: LegId) -> Option<LegId> {
         let joined = self.legs.get(&leg).and_then(|live| live.bridged_with);
         joined.or_else(|| self.call.leg(leg).and_then(|info| info.parent))
     }
 
-    /// Tells a leg the codec preference of its other leg.
+    /// Gives a leg the codec preference of its other leg.
     fn hear_the_other_leg(&mut self, leg: LegId) {
         let preference = self.other_leg(leg).and_then(|other| self.legs.get(&other)).map(|live| live.io.preference());
         if let (Some(preference), Some(live)) = (preference, self.legs.get_mut(&leg)) {
@@ -555,7 +561,7 @@ impl CallTask {
         }
     }
 
-    /// Tells the other leg this leg's codec preference, and the call the codecs of both.
+    /// Gives the other leg the codec preference of this leg, and gives the call the codecs of both legs.
     fn tell_the_other_leg(&mut self, leg: LegId) {
         let preference = self.legs.get(&leg).map(|live| live.io.preference());
         let other = self.other_leg(leg);
@@ -575,7 +581,7 @@ impl CallTask {
             media::Event::SourceMoved { to } => {
                 self.note_line(now.time, leg, "media", format!("RTP now comes from {to}"));
             }
-            // The engine reports a digit once, whether it came as event or as tone.
+            // The engine reports each digit once, whether the digit arrived as telephone-event or as tone.
             media::Event::Dtmf { digit, form, .. } => return self.take_digit(now, leg, *digit, *form),
             media::Event::MarkReached { op, name } => {
                 let conversation = self.legs.get(&leg).and_then(|live| live.conversation.as_ref());
@@ -584,7 +590,7 @@ impl CallTask {
                 }
                 self.note_line(now.time, leg, "media", format!("mark {name:?} reached"));
                 let own = self.legs.get(&leg).into_iter().flat_map(|live| live.streams.values());
-                // The stream may belong to the leg that this leg is, or was, bridged with.
+                // The stream may belong to the current or former bridged leg of this leg.
                 let others = self.legs.values().flat_map(|live| live.streams.values());
                 let reached = own
                     .filter(|stream| stream.op.0 == op.0)
@@ -635,7 +641,7 @@ impl CallTask {
         self.services.counters.add_media(stats);
         self.note_one_sided(now, leg, stats);
         let Some(farewell) = self.ended.get_mut(&leg) else {
-            // The leg is still alive: the engine has closed the session, and without audio the leg must end.
+            // The leg has not ended. The engine has closed the media session, and a leg without audio must end.
             if let Some(live) = self.legs.get_mut(&leg) {
                 live.io.lose_media();
             }
@@ -651,7 +657,8 @@ impl CallTask {
         self.part(leg);
     }
 
-    /// Logs and reports that an answered leg sent no audio, or sent it from an address other than in its SDP.
+    /// Logs and reports an answered leg that sent no audio, or that sent audio from an address other than the address
+    /// in its SDP.
     fn note_one_sided(&self, now: Now, leg: LegId, stats: &media::Stats) {
         let Some(info) = self.ended.get(&leg).and_then(|farewell| farewell.info.as_ref()) else { return };
         let Some(told) = quality::one_sided(stats, info.duration(now.time)) else { return };
@@ -671,7 +678,7 @@ impl CallTask {
         }
     }
 
-    /// Removes an ended leg once SIP and the engine have both reported their final event.
+    /// Removes an ended leg when both SIP and the media engine have reported their final event.
     fn part(&mut self, leg: LegId) {
         if self.ended.get(&leg).is_some_and(|farewell| farewell.dialog && farewell.media) {
             self.ended.remove(&leg);
@@ -701,7 +708,7 @@ impl CallTask {
     }
 }
 
-/// The name of a direction of a leg's audio, for log lines.
+/// Returns the name of a direction of a leg's audio, for log lines.
 fn side(track: media::Track) -> &'static str {
     match track {
         media::Track::Inbound => "the inbound audio",
@@ -709,22 +716,22 @@ fn side(track: media::Track) -> &'static str {
     }
 }
 
-/// Forwards the messages and log lines of a call that was merged into another.
+/// Forwards the messages and log lines of a call that was merged into another call.
 async fn forward(mut messages: Messages, target: &Inbox) {
     loop {
         let message = messages.next().await;
         let lines = std::mem::take(&mut *messages.log());
         target.log().append(lines);
         let Some(message) = message else { return };
-        // The target call may be over, and with it the legs that were moved.
+        // The target call may have ended, together with the legs that were moved.
         let _ = target.post(message);
     }
 }
 
-/// Returns once no other call will be merged into this one.
+/// Returns when no other call will be merged into this call.
 async fn settled(expected: &mut Option<oneshot::Receiver<()>>) {
     if let Some(settled) = expected {
-        // A dropped sender counts as an answer.
+        // A dropped sender has the same effect as a reply.
         let _ = settled.await;
     }
     *expected = None;
@@ -734,7 +741,7 @@ async fn settled(expected: &mut Option<oneshot::Receiver<()>>) {
 mod tests {
     use super::*;
 
-    /// The size of the future of an `async fn` with three arguments, in octets.
+    /// Returns the size of the future of an `async fn` with three arguments, in octets.
     fn future<A, B, C, F: Future>(_: impl Fn(A, B, C) -> F) -> usize {
         size_of::<F>()
     }

@@ -41,13 +41,13 @@ impl Calls {
         self.0.registry.services()
     }
 
-    /// Returns the last refusals of phone users.
+    /// Returns the latest refusals of phone users.
     pub fn refusals(&self) -> &Refusals {
         &self.0.refusals
     }
 
-    /// Sends a request to a live leg and waits for the answer. The request is carried out even if the caller stops
-    /// waiting.
+    /// Sends a request to a live leg and waits for the result. The leg performs the request even if the caller of this
+    /// function stops waiting.
     pub async fn request(&self, leg: LegId, request: Request) -> Result<Accepted, Refused> {
         if let Command::Bridge { with, .. } | Command::ReplaceLeg { of: with } = &request.command {
             let (registry, with) = (self.0.registry.clone(), *with);

@@ -1,4 +1,4 @@
-//! Subscriptions, within the server, to the events of a leg.
+//! Subscriptions of server components to the events of a leg.
 
 use std::sync::Arc;
 
@@ -8,12 +8,13 @@ use tandem_call::event::{CallEvent, EventKind};
 use tandem_call::id::LegId;
 use tokio::sync::mpsc;
 
-/// Maximum number of followed legs.
+/// Maximum number of legs with a follower.
 const MOST: usize = 1_000;
-/// Maximum number of events that wait for a follower. If more arrive, the follower gets no further events.
+/// Maximum number of events that wait for a follower. If this number is exceeded, the follower receives no further
+/// events.
 const QUEUE: usize = 64;
 
-/// The followers by leg. Clones share them.
+/// The followers, by leg. Clones share one table.
 #[derive(Clone, Debug, Default)]
 pub struct Followers(Arc<RwLock<HashMap<LegId, mpsc::Sender<CallEvent>>>>);
 
@@ -26,7 +27,8 @@ pub struct Following {
 }
 
 impl Followers {
-    /// Subscribes to the events of a leg, ideally before the leg starts. `None` if too many legs are followed.
+    /// Subscribes to the events of a leg. To receive all events, subscribe before the leg starts. Returns `None` if too
+    /// many legs have a follower.
     pub fn follow(&self, leg: LegId) -> Option<Following> {
         let (sender, events) = mpsc::channel(QUEUE);
         let mut all = self.0.write();
@@ -37,7 +39,7 @@ impl Followers {
         Some(Following { leg, events, followers: self.clone() })
     }
 
-    /// Sends an event to the follower of its leg; never waits.
+    /// Sends an event to the follower of the event's leg. Never waits.
     pub fn tell(&self, event: &CallEvent) {
         let leg = event.leg.id;
         let told = match self.0.read().get(&leg) {
@@ -51,7 +53,7 @@ impl Followers {
 }
 
 impl Following {
-    /// Waits for the next event; `None` after the leg's end.
+    /// Waits for the next event. Returns `None` after the end of the leg.
     pub async fn next(&mut self) -> Option<CallEvent> {
         self.events.recv().await
     }

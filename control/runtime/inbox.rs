@@ -1,4 +1,4 @@
-//! The inbox of a call, and the messages that it takes.
+//! The inbox of a call, and the messages in the inbox.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,12 +25,12 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::call_state::CallState;
 
-/// Number of waiting messages from which optional ones are refused: requests of applications, INFO, provisional
-/// responses. Media events then wait in the engine. Necessary messages are still accepted; their number is bounded by
-/// the call's own requests and by its legs.
+/// Number of waiting messages at which optional messages are refused. Optional messages are requests of applications,
+/// INFO, and provisional responses. At this number, events of the media engine wait in the engine. Necessary messages
+/// are always accepted. The call's own requests and the call's legs limit the number of necessary messages.
 const FULL: usize = 1024;
 
-/// The sending side of a call's inbox. Cheap to clone. No method waits, and messages keep their order.
+/// The sending side of a call's inbox. Cheap to clone. No method waits. The inbox keeps the order of messages.
 #[derive(Clone)]
 pub(crate) struct Inbox {
     /// Boxed messages: the channel reserves room for 32.
@@ -38,7 +38,7 @@ pub(crate) struct Inbox {
     shared: Arc<Shared>,
 }
 
-/// The receiving side of a call's inbox, owned by the call's task.
+/// The receiving side of a call's inbox. The call's task owns this side.
 pub(crate) struct Messages {
     receiver: mpsc::UnboundedReceiver<Box<Message>>,
     shared: Arc<Shared>,
@@ -48,14 +48,14 @@ pub(crate) struct Messages {
 struct Shared {
     /// The number of waiting messages.
     waiting: AtomicUsize,
-    /// Log lines go directly to the log: most of what concerns a call is only logged.
+    /// The call's log. Log lines bypass the queue, because most events of a call are only logged.
     log: Mutex<EventLog>,
 }
 
-/// The reason that a message was not accepted.
+/// The reason why a message was not accepted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum NotTaken {
-    /// The call is over.
+    /// The call has ended.
     Over,
     /// Too many messages wait.
     Full,
@@ -63,48 +63,48 @@ pub(crate) enum NotTaken {
 
 /// A message to a call.
 pub(crate) enum Message {
-    /// An event of one of its SIP dialogs.
+    /// An event of a SIP dialog of the call.
     Sip(LegId, sip::Event),
     /// An event of the media engine.
     Media(LegId, Box<media::Event>),
     /// The result of a document request.
     Fetched {
-        /// The leg that requested it.
+        /// The leg that requested the document.
         leg: LegId,
         /// The id of the request.
         id: FetchId,
         /// The line for the log.
         line: String,
-        /// The exchange for the log.
+        /// The HTTP exchange for the log.
         exchange: Option<Box<HttpExchange>>,
-        /// The dialect that handles the leg from now on, if it has changed.
+        /// The name of the leg's new dialect, if the dialect has changed.
         speaks: Option<Arc<str>>,
-        /// The document, or the reason that there is none.
+        /// The document, or the reason why there is no document.
         result: Result<Program, FetchFailure>,
     },
-    /// A request with its answer, for the log.
+    /// An HTTP exchange, for the log.
     Exchanged {
-        /// The leg that it is about.
+        /// The leg to which the exchange belongs.
         leg: Option<LegId>,
-        /// The request and its answer.
+        /// The HTTP request and its response.
         exchange: Box<HttpExchange>,
-        /// A log line about it, if there is one.
+        /// A log line about the exchange, if there is a line.
         line: Option<Line>,
     },
-    /// Return the exchanges of the log.
+    /// Return the HTTP exchanges in the log.
     Exchanges(oneshot::Sender<Vec<Exchanged>>),
     /// The audio of a playback is ready.
     Rendered {
-        /// The leg that plays it.
+        /// The leg that plays the audio.
         leg: LegId,
-        /// The operation id of the playback.
+        /// The id of the playback operation.
         op: OpId,
         /// The source of the audio and the number of repetitions.
         play: Play,
-        /// The audio, or the reason that there is none.
+        /// The audio, or the reason why there is no audio.
         audio: Result<Arc<media::Audio>, AudioError>,
     },
-    /// The WebSocket of a stream is open, but its leg is not answered yet.
+    /// The WebSocket of a stream is open, and the leg of the stream is not answered yet.
     StreamOpen {
         /// The leg of the stream.
         leg: LegId,
@@ -126,7 +126,7 @@ pub(crate) enum Message {
         leg: LegId,
         /// The id of the stream.
         id: StreamId,
-        /// `0-9 A-D * #`.
+        /// The digits, from `0-9 A-D * #`.
         digits: String,
     },
     /// A stream has ended.
@@ -149,39 +149,39 @@ pub(crate) enum Message {
     },
     /// A request of an application.
     Request {
-        /// The leg that it is about.
+        /// The leg that the request concerns.
         leg: LegId,
         /// The request.
         request: Box<Request>,
-        /// The sender for the result.
+        /// The sender for the result of the request.
         reply: oneshot::Sender<Result<Accepted, Refused>>,
     },
     /// An application adds these legs to the call.
     NewLegs(Vec<NewLeg>),
-    /// Another call may be merged into this one: return how many legs it may have.
+    /// Another call may be merged into this call. Return the number of legs that this call can still accept.
     Expect {
-        /// The sender for the number of legs.
+        /// Sends the number of legs that this call can still accept.
         room: oneshot::Sender<usize>,
-        /// The call does not end until the sender of this is dropped.
+        /// Completes when the sender of this channel is dropped. The call does not end before this receiver completes.
         settled: oneshot::Receiver<()>,
     },
-    /// Move this call's legs into another call; later messages are forwarded there.
+    /// Move the legs of this call into another call. Later messages are forwarded to the other call.
     MergeInto {
         /// The inbox of the target call.
         target: Inbox,
-        /// Maximum number of legs that the target call accepts. A call with more legs keeps them.
+        /// Maximum number of legs that the target call accepts. If this call has more legs, it does not move them.
         room: usize,
-        /// Gets a message when the move is done; dropped if the move is not possible.
+        /// Receives a message after the move. Dropped if the move is not possible.
         done: oneshot::Sender<()>,
     },
     /// Take over the legs of another call.
     Merge {
-        /// The whole state of the other call.
+        /// The complete state of the other call.
         estate: Box<CallState>,
-        /// Gets a message when the legs are registered with this call.
+        /// Receives a message when the legs are registered with this call.
         done: oneshot::Sender<()>,
     },
-    /// An event that performing a command has caused.
+    /// An event that a command of the call caused while the task performed the command.
     Own(LegId, LegEvent),
     /// Return the lines of the log.
     Log(oneshot::Sender<Vec<Line>>),
@@ -190,21 +190,21 @@ pub(crate) enum Message {
 }
 
 impl Inbox {
-    /// Creates an inbox and its receiving side.
+    /// Creates the sending side and the receiving side of an inbox.
     pub(crate) fn new() -> (Self, Messages) {
         let ((sender, receiver), shared) = (mpsc::unbounded_channel(), Arc::<Shared>::default());
         (Self { sender, shared: Arc::clone(&shared) }, Messages { receiver, shared })
     }
 
-    /// Posts a message that the call needs.
+    /// Posts a message that the call needs. The message is accepted even if the inbox is full.
     ///
     /// # Errors
-    /// [`NotTaken::Over`] if the call is over.
+    /// Returns [`NotTaken::Over`] if the call has ended.
     pub(crate) fn post(&self, message: Message) -> Result<(), NotTaken> {
         self.put(Box::new(message), usize::MAX).map_err(|(_, why)| why)
     }
 
-    /// Moves everything that a call owns to this call. Returns it if this call is over.
+    /// Moves the complete state of another call into this call. Returns the state as an error if this call has ended.
     pub(crate) fn give(&self, estate: Box<CallState>, done: oneshot::Sender<()>) -> Result<(), Box<CallState>> {
         match self.put(Box::new(Message::Merge { estate, done }), usize::MAX).map_err(|(message, _)| *message) {
             Err(Message::Merge { estate, .. }) => Err(estate),
@@ -212,7 +212,8 @@ impl Inbox {
         }
     }
 
-    /// Posts an exchange if there is room; otherwise it is dropped. Returns it if this call is over.
+    /// Posts an HTTP exchange, or drops the exchange if the inbox is full. Returns the exchange as an error if this
+    /// call has ended.
     pub(crate) fn exchanged(
         &self,
         leg: Option<LegId>,
@@ -240,22 +241,22 @@ impl Inbox {
     /// Posts an optional message.
     ///
     /// # Errors
-    /// [`NotTaken::Over`] if the call is over, [`NotTaken::Full`] if too many messages wait.
+    /// Returns [`NotTaken::Over`] if the call has ended, and [`NotTaken::Full`] if too many messages wait.
     pub(crate) fn offer(&self, message: Message) -> Result<(), NotTaken> {
         self.put(Box::new(message), FULL).map_err(|(_, why)| why)
     }
 
-    /// Whether the call is over.
+    /// Whether the call has ended.
     pub(crate) fn is_over(&self) -> bool {
         self.sender.is_closed()
     }
 
-    /// The call's log. Lines that are added after the end of the call are lost.
+    /// Returns the call's log. Lines that are added after the end of the call are lost.
     pub(crate) fn log(&self) -> MutexGuard<'_, EventLog> {
         self.shared.log.lock()
     }
 
-    /// Takes an event of a SIP dialog: trace lines go to the log, all others to the queue in their order.
+    /// Takes an event of a SIP dialog. Trace lines go to the log. All other events go to the queue in their order.
     pub(crate) fn sip(&self, leg: LegId, event: sip::Event) {
         if let sip::Event::Trace { sent, peer, transport, line, .. } = event {
             let text = traced(sent, peer, transport.token(), &line);
@@ -270,12 +271,12 @@ impl Inbox {
         }
     }
 
-    /// Whether both handles lead to the same call.
+    /// Whether both handles belong to one call.
     pub(crate) fn same(&self, other: &Self) -> bool {
         self.sender.same_channel(&other.sender)
     }
 
-    /// The sink for events of the media engine.
+    /// Returns the sink for events of the media engine.
     pub(crate) fn sink(&self) -> media::EventSink {
         let inbox = self.clone();
         Arc::new(move |key, event| match inbox.offer(Message::Media(LegId(key.0), Box::new(event))) {
@@ -297,7 +298,7 @@ impl Messages {
         self.receiver.recv().await.map(|message| self.taken(message))
     }
 
-    /// The next message, if one is waiting.
+    /// Returns the next message if a message waits.
     pub(crate) fn ready(&mut self) -> Option<Message> {
         self.receiver.try_recv().ok().map(|message| self.taken(message))
     }
@@ -307,12 +308,12 @@ impl Messages {
         *message
     }
 
-    /// The call's log.
+    /// Returns the call's log.
     pub(crate) fn log(&self) -> MutexGuard<'_, EventLog> {
         self.shared.log.lock()
     }
 
-    /// Refuses further messages; the waiting ones stay.
+    /// Refuses further messages. The waiting messages stay in the inbox.
     pub(crate) fn close(&mut self) {
         self.receiver.close();
     }
@@ -336,7 +337,7 @@ mod tests {
         messages.close();
         let (back, told) = *inbox.exchanged(None, exchange(), line()).unwrap_err();
         assert_eq!((back.url.as_str(), told), ("http://app/status", line()));
-        // Messages that arrived in time can still be read.
+        // A message that arrived in time can still be read.
         assert!(matches!(messages.ready(), Some(Message::Exchanged { .. })));
         assert!(messages.ready().is_none());
     }

@@ -1,4 +1,4 @@
-//! Live calls: one task a call drives the pure `Call` and performs what it orders.
+//! Live calls. One task for each call feeds the pure `Call` and performs the outputs of `Call`.
 #![forbid(unsafe_code)]
 
 pub mod app;

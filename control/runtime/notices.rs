@@ -12,13 +12,13 @@ use tandem_webhooks::Delivery;
 use crate::services::Services;
 
 impl Services {
-    /// The leg's id in the form of its provider.
+    /// Returns the id of the leg in the form of the leg's provider.
     pub fn call_id(&self, leg: &LegInfo) -> String {
         self.dialects.get(&leg.dialect).map_or_else(|| leg.id.to_string(), |dialect| dialect.call_id(leg.id))
     }
 
-    /// The notices of an event in its dialect, as deliveries. `recording`: the recording that was requested with the
-    /// leg.
+    /// Returns the notices of an event as deliveries, in the dialect of the event's leg. `recording` is the recording
+    /// that was requested with the leg.
     pub fn notices(&self, event: &CallEvent, sequence: u32, recording: Option<&Recording>) -> Vec<Delivery> {
         let Some((dialect, account)) =
             self.dialects.get(&event.leg.dialect).zip(self.accounts.by_name(&event.leg.account))
@@ -34,7 +34,7 @@ impl Services {
         let recording = recording.cloned();
         let context = Context { public_url: Arc::clone(&self.public_url), sequence, recording, queue };
         let notices = dialect.webhook(&account, event, &context);
-        // The usual case. Collecting an empty list would take as long again as the check.
+        // An empty list is the usual case. Without this check, the collection of an empty list would double the time.
         if notices.is_empty() {
             return Vec::new();
         }
@@ -45,8 +45,8 @@ impl Services {
     }
 }
 
-/// The id of the delivery of an event's notice. The notice of an end always has the same id, so that it is not sent
-/// again after a crash.
+/// Returns the id of the delivery of an event's notice. `place` is the index of the notice. The notice of an end always
+/// has a fixed id, so that the server does not send it again after a crash.
 fn delivery_id(event: &CallEvent, place: usize) -> u128 {
     let ended = match &event.kind {
         EventKind::Ended => event.leg.id.0,

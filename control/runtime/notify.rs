@@ -16,7 +16,7 @@ use tandem_webhooks::{AttemptReport, Delivery, DeliveryBody};
 
 use crate::calls::Calls;
 
-/// Writes an attempt of a delivery to the call's log. A delivery that has been given up is also reported as an error of
+/// Writes an attempt of a delivery to the call's log. A delivery that finally failed is also reported as an error of
 /// its account.
 pub fn attempted(calls: &Calls, delivery: &Delivery, report: &AttemptReport) {
     let session = CallId(delivery.session);
@@ -65,7 +65,7 @@ pub fn attempted(calls: &Calls, delivery: &Delivery, report: &AttemptReport) {
     let line = Line { at, leg: None, kind: "webhook".into(), text, data: None };
     calls.exchanged(session, delivery.leg, exchange, Some(line));
     if let Some(cause) = attempt.cause.filter(|_| given_up) {
-        // Lines are sorted by time; one microsecond later keeps this line behind the previous one.
+        // The log is sorted by time. A time one microsecond later keeps this line behind the previous line.
         let at = at.saturating_add(jiff::SignedDuration::from_micros(1)).unwrap_or(at);
         calls.noted(session, Line { at, leg: None, kind: ADVICE.into(), text: cause.line(), data: None });
     }

@@ -1,5 +1,5 @@
-//! Recovery after a crash: ends the records of calls that were live, repairs recordings, and sends the notices that
-//! applications missed.
+//! Recovery after a crash. Ends the records of the calls that were live, repairs recordings, and sends the missing
+//! notices to applications.
 
 use std::collections::HashMap;
 use std::io::{self, Read as _};
@@ -25,36 +25,38 @@ use tandem_webhooks::Delivery;
 
 use crate::services::Services;
 
-/// Maximum time between the start of a recording whose record was not stored and the last heartbeat.
+/// Maximum time by which a recording without a stored record can be older than the last heartbeat.
 const UNSTORED: SignedDuration = SignedDuration::from_secs(10);
 
-/// Number and interval of dialogs that are ended at a time: 1,000 a second.
+/// Number of dialogs that are ended in one batch, and the interval between two batches (`ENDING`): 1,000 dialogs in a
+/// second.
 const ENDED_AT_A_TIME: usize = 50;
 const ENDING: Duration = Duration::from_millis(50);
 
-/// The unfinished work of an earlier process that was found and repaired.
+/// The unfinished work of an earlier process that the recovery has repaired.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Recovered {
-    /// Legs that were live.
+    /// Number of legs that were live.
     pub legs: usize,
-    /// Recordings that were running.
+    /// Number of recordings that were running.
     pub recordings: usize,
-    /// Conferences that were running.
+    /// Number of conferences that were running.
     pub conferences: usize,
-    /// The dialogs of answered legs, which may still exist at the far ends. They are ended when SIP runs.
+    /// The dialogs of answered legs. The far ends may still have these dialogs. The server ends them after the start of
+    /// SIP.
     pub dialogs: Vec<DialogState>,
-    /// Recording files without a record, which now have one.
+    /// Number of recording files that had no record and now have a record.
     pub adopted: usize,
 }
 
-/// Ends the records that an earlier process left unfinished. Recordings come first, because an application gets their
-/// notices before the notice of the leg's end.
+/// Ends the records that an earlier process left unfinished. Recordings come first, because an application receives the
+/// notices of recordings before the notice of the leg's end.
 pub async fn recover(services: &Arc<Services>) -> Result<Recovered, StoreError> {
     let store = &services.store;
     let stopped = store::server::last_alive(store).await?;
     let mut last_alive = stopped.unwrap_or_else(clock::time);
     let mut recovered = Recovered::default();
-    // Recordings that were ordered with their leg; the end of the leg reports them.
+    // The recordings that were requested with their leg. The notice of the leg's end contains such a recording.
     let mut own = HashMap::new();
     loop {
         let rows = store::recordings::unfinished(store).await?;
@@ -67,13 +69,13 @@ pub async fn recover(services: &Arc<Services>) -> Result<Recovered, StoreError> 
             if let (Some(recording), Some(leg)) = (records::recording_of(&row), leg) {
                 let leg = Arc::new(leg);
                 let recording = finish_recording(services, recording, &leg).await?;
-                // The server was alive as long as it recorded.
+                // The server ran at least until the end of this recording.
                 last_alive = last_alive.max(recording.ended_at.unwrap_or(recording.started_at));
                 if recording.spec.source == RecordingSource::Outbound {
                     own.insert(leg.id, recording);
                 }
             } else {
-                // The leg is unknown. End the record, so that it is not found again.
+                // The leg is unknown. The record is ended here, so that the next query does not return it again.
                 row.status = "failed".to_owned();
                 row.ended_at = Some(last_alive);
                 store::recordings::upsert(store, row).await?;
@@ -104,8 +106,8 @@ pub async fn recover(services: &Arc<Services>) -> Result<Recovered, StoreError> 
     Ok(recovered)
 }
 
-/// Sends BYE for dialogs of an earlier process, a few at a time: each waits for up to 32 s for an answer, and new calls
-/// need transactions too.
+/// Sends BYE for the dialogs of an earlier process, in small batches. Each BYE waits up to 32 s for a response, and new
+/// calls need transactions at the same time.
 pub async fn end_dialogs(sip: &tandem_sip::transport::Handle, dialogs: Vec<DialogState>) {
     let mut dialogs = dialogs.into_iter();
     let mut every = tokio::time::interval(ENDING);
@@ -123,7 +125,7 @@ async fn finish_leg(
     mut leg: LegInfo,
     last_alive: Timestamp,
 ) -> Result<(), StoreError> {
-    // The leg existed at least at its answer, and the server ran at least until its last heartbeat.
+    // The leg existed at least until its answer, and the server ran at least until its last heartbeat.
     let at = last_alive.max(leg.answered_at.unwrap_or(leg.created_at));
     let text = CRASHED.to_owned();
     let detail = Some(text.clone());
@@ -168,7 +170,7 @@ async fn finish_recording(
     if recording.spec.source == RecordingSource::Outbound
         && let Some(end) = &leg.end
     {
-        // The leg had ended, but its end was to be reported when the recording was complete.
+        // The leg had ended, and the notice of the end was waiting for the end of the recording.
         let event = CallEvent { at: end.at, leg: Arc::clone(leg), kind: EventKind::Ended };
         deliver(services, &event, Some(&recording)).await?;
     }
@@ -176,11 +178,11 @@ async fn finish_recording(
     Ok(recording)
 }
 
-/// Creates a record for each recording file that has none, because the earlier process was killed before it stored the
-/// record. Only a file that was begun after the last heartbeat, or up to 10 s before it, can be such a file; an older
-/// file without a record is the remainder of a deletion. The call of the file is no longer known: the file becomes a
+/// Creates a record for each recording file without a record. Such files exist if the earlier process was killed before
+/// it stored the record. Only files that began after the last heartbeat, or at most 10 s before it, are considered. An
+/// older file without a record is left over from a deletion. The call of the file is unknown. So the file becomes a
 /// recording of the operator's account, without a call. If there is not exactly one operator's account, the file stays
-/// where it is, and the log names it.
+/// in its folder, and a log line contains its name.
 async fn adopt_recordings(services: &Arc<Services>, stopped: Option<Timestamp>) -> Result<usize, StoreError> {
     let Some(since) = stopped.and_then(|at| at.checked_sub(UNSTORED).ok()) else { return Ok(0) };
     let folder = services.recordings.folder.clone();
@@ -235,7 +237,8 @@ async fn adopt_recordings(services: &Arc<Services>, stopped: Option<Timestamp>) 
     Ok(adopted)
 }
 
-/// Returns the recordings in a folder that began at `since` or later, according to the ids in their file names.
+/// Returns the recordings in a folder that began at `since` or later. The ids in the file names contain the times of
+/// the start.
 fn recordings_since(folder: &Path, since: Timestamp) -> io::Result<Vec<RecordingId>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder)? {
@@ -250,17 +253,17 @@ fn recordings_since(folder: &Path, since: Timestamp) -> io::Result<Vec<Recording
     Ok(found)
 }
 
-/// Returns the time at which an id was created, from its first 48 bits (milliseconds).
+/// Returns the time at which an id was created. The first 48 bits of the id contain this time in milliseconds.
 fn began(id: u128) -> Timestamp {
     i64::try_from(id >> 80).ok().and_then(|at| Timestamp::from_millisecond(at).ok()).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
-/// Repairs the file of a recording. Returns its length and its channels.
+/// Repairs the file of a recording. Returns the duration and the channels of the recording.
 fn repaired(path: &Path, key: Option<&RecordingKey>) -> io::Result<(Duration, RecordingChannels)> {
     let length = tandem_media::repair_recording(path, key)?;
     let mut header = [0; 24];
     RecordedFile::open(path, key)?.read_exact(&mut header)?;
-    // The channel count in the format chunk of a WAV file.
+    // The format chunk of a WAV file contains the number of channels.
     let dual = matches!(header, [.., 2, 0]);
     Ok((length, if dual { RecordingChannels::Dual } else { RecordingChannels::Mono }))
 }
@@ -274,7 +277,8 @@ fn warn_if_lost(id: RecordingId, status: &RecordingStatus) {
 async fn deliver(services: &Arc<Services>, event: &CallEvent, own: Option<&Recording>) -> Result<(), StoreError> {
     let written = store::deliveries::list(&services.store, event.leg.session.0).await?;
     for delivery in services.notices(event, numbered(&written, &event.leg), own) {
-        // If a delivery with this id exists, the earlier process queued it and was killed before it wrote the record.
+        // If a delivery with this id exists, the earlier process queued the delivery and was killed before it wrote the
+        // record.
         if written.iter().all(|row| row.id != delivery.id) {
             services.deliveries.enqueue(delivery).await?;
         }
@@ -282,7 +286,7 @@ async fn deliver(services: &Arc<Services>, event: &CallEvent, own: Option<&Recor
     Ok(())
 }
 
-/// Counts the leg's numbered notices that the earlier process had stored.
+/// Returns the number of the leg's numbered notices that the earlier process stored.
 fn numbered(written: &[DeliveryRow], leg: &LegInfo) -> u32 {
     let id = leg.id.to_string();
     let deliveries = written.iter().filter_map(|row| serde_json::from_str::<Delivery>(&row.request).ok());

@@ -18,11 +18,12 @@ pub(crate) struct Registry(Arc<Shared>);
 
 struct Shared {
     services: Arc<Services>,
-    /// The inbox of each live leg and session, by id. The number of live legs bounds the map.
+    /// The inboxes by id, one entry for each live leg and for each live call. The number of live legs limits the size
+    /// of the map.
     inboxes: RwLock<HashMap<u128, Inbox>>,
-    /// Notified when the last entry is removed.
+    /// Notified when `inboxes` becomes empty.
     idle: Notify,
-    /// Held while two calls are merged.
+    /// Locked during the merge of two calls.
     merging: Mutex<()>,
 }
 
@@ -46,19 +47,19 @@ impl Registry {
         }
     }
 
-    /// Creates the inbox of a new session and connects its log to the live feed.
+    /// Creates the inbox of a new call and connects the call's log to the live feed.
     pub(crate) fn open(&self, session: CallId) -> (Inbox, inbox::Messages) {
         let (inbox, receiver) = Inbox::new();
         inbox.log().publish_to(self.services().feed.wire(session));
         (inbox, receiver)
     }
 
-    /// Makes an inbox reachable under the id of a leg or of a session.
+    /// Makes an inbox reachable under the id of a leg or of a call.
     pub(crate) fn register(&self, id: u128, inbox: Inbox) {
         self.0.inboxes.write().insert(id, inbox);
     }
 
-    /// Removes the inbox of a leg or of a session, and frees the channels of the leg.
+    /// Removes the inbox of a leg or of a call, and frees the channels of the leg.
     pub(crate) fn forget(&self, id: u128) {
         self.services().channels.free(LegId(id));
         self.services().usage_changed();
@@ -69,12 +70,12 @@ impl Registry {
         }
     }
 
-    /// Whether a call with this leg is live.
+    /// Whether the call of this leg is live.
     pub(crate) fn is_live(&self, leg: LegId) -> bool {
         self.inbox(leg.0).is_some()
     }
 
-    /// Posts a message to the call of a live leg; the message is never dropped for lack of space. Returns `false` if
+    /// Posts a message to the call of a live leg. The message is accepted even if the inbox is full. Returns `false` if
     /// the call has ended.
     pub(crate) fn tell(&self, leg: LegId, message: Message) -> bool {
         self.inbox(leg.0).is_some_and(|inbox| inbox.post(message).is_ok())
@@ -85,8 +86,8 @@ impl Registry {
         self.0.inboxes.read().get(&id).cloned()
     }
 
-    /// Moves two legs into one call. Neither call waits for the other; this function waits for both. Only one merge
-    /// runs at a time, because both legs must still be in the same calls at its end as at its beginning.
+    /// Moves two legs into one call. Neither call waits for the other call, but this function waits for both calls.
+    /// Only one merge runs at a time, because no leg may move into a third call during the merge.
     pub(crate) async fn merge(&self, leg: LegId, with: LegId) -> Result<(), Refused> {
         let _one_at_a_time = self.0.merging.lock().await;
         let target = self.inbox(leg.0).ok_or(Refused::NoSuchLeg)?;
@@ -118,7 +119,7 @@ impl Registry {
     pub(crate) fn hangup_all(&self) {
         let inboxes: Vec<_> = self.0.inboxes.read().values().cloned().collect();
         for inbox in inboxes {
-            // A call that has ended needs no hang-up.
+            // An error is ignored, because an ended call needs no hang-up.
             let _ = inbox.post(Message::HangupAll);
         }
     }

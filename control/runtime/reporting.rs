@@ -1,4 +1,4 @@
-//! Writes notifications and reports of failures: into the log, and into the database beside the calls.
+//! Notifications and reports of failures. Writes them to the log and to the database.
 
 use jiff::Timestamp;
 use tandem_call::id::LegId;
@@ -12,23 +12,23 @@ use tandem_store::resources::{self, Resource};
 use crate::services::Services;
 
 impl Services {
-    /// Stores a notification. When the database is slow, it is dropped and counted.
+    /// Stores a notification. If the database is slow, the notification is dropped and counted.
     pub fn note_notification(&self, account: &str, leg: Option<LegId>, level: Level, trouble: Notification) {
         let mut row = Resource::new(account, level.word(), trouble);
         row.parent = leg.map(|leg| leg.0);
         resources::submit(&self.store, NOTIFICATIONS, &row);
     }
 
-    /// Reports something that went wrong outside of any call: logs a WARN line with the advice, and stores a report.
-    /// `account` is the owner, if there is one; operators see reports without an owner.
+    /// Reports a failure outside of any call: logs a WARN line with the advice, and stores a report. `account` is the
+    /// owner of the report, if there is an owner. Operators see the reports without an owner.
     pub fn report(&self, account: Option<&str>, cause: Cause, message: &str) {
         if self.keep(account, Report::new(cause, message)) {
             tracing::warn!(%cause, account, advice = cause.advice(), "{message}");
         }
     }
 
-    /// Stores a report for an event that already has a line in the log. Anyone on the network can cause such events, so
-    /// only a few reports of each cause are stored in a second. Returns `false` if the report was dropped.
+    /// Stores a report for an event that is already in the log. Any host on the network can cause such events, so only
+    /// a few reports of each cause are stored in one second. Returns `false` if the report was dropped.
     pub fn keep(&self, account: Option<&str>, report: Report) -> bool {
         let now = clock::now().instant;
         let kept = report.cause.is_none_or(|cause| self.counters.report(cause, now).is_some());
@@ -38,7 +38,7 @@ impl Services {
         kept
     }
 
-    /// Stores a report in the database. When the database is slow, the report is dropped and counted.
+    /// Stores a report in the database. If the database is slow, the report is dropped and counted.
     pub fn keep_report(&self, account: &str, leg: Option<&LegInfo>, level: Level, at: Timestamp, mut report: Report) {
         if let Some(leg) = leg {
             report.call = Some(self.call_id(leg));

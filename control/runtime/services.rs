@@ -1,4 +1,4 @@
-//! The services that calls use; the server has one of each.
+//! The services that calls use. The server has one instance of each service.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -36,11 +36,11 @@ use tokio_util::task::TaskTracker;
 
 use crate::followers::Followers;
 
-/// The services that calls use. One instance for the server.
+/// All services that calls use. The server has one instance of this type.
 pub struct Services {
     /// The accounts of the configuration and their subaccounts.
     pub accounts: Arc<Accounts>,
-    /// The dialects by name.
+    /// The dialects, by name.
     pub dialects: Dialects,
     /// The routing of calls: numbers, trunks, phones.
     pub routing: Current<Routing>,
@@ -62,48 +62,49 @@ pub struct Services {
     pub conversations: Arc<Conversations>,
     /// The media streams to and from applications.
     pub streams: Streams,
-    /// Base URL of this server for others, without a trailing slash.
+    /// Base URL of this server as other hosts see it, without a trailing slash.
     pub public_url: Arc<str>,
     /// Folder and format of recordings.
     pub recordings: RecordingFiles,
-    /// The STUN and TURN servers that clients of applications receive.
+    /// The STUN and TURN servers that the server announces to the clients of applications.
     pub ice: Current<IceConfig>,
-    /// The recording servers (SIPREC) that applications know by name.
+    /// The recording servers (SIPREC) that applications can name.
     pub siprec: Current<Connectors>,
-    /// Signs and verifies calling numbers (STIR/SHAKEN).
+    /// The service that signs and verifies calling numbers (STIR/SHAKEN).
     pub stir: Current<Stir>,
-    /// The conferences, which connect legs of different calls.
+    /// The conferences. A conference connects legs of different calls.
     pub conferences: Conferences,
     /// The call queues.
     pub queues: Queues,
-    /// The channels in use, where connections have limits.
+    /// The channels in use of the connections with a channel limit.
     pub channels: Channels,
-    /// The subscribers in this process to the lines of live call logs.
+    /// The subscribers in this process that receive the log lines of live calls.
     pub feed: Feed,
-    /// The subscribers in this process to the events of a leg.
+    /// The subscribers in this process that receive the events of a leg.
     pub followers: Followers,
     /// The counters for `/metrics`.
     pub counters: Counters,
-    /// Running requests for documents; a shutdown waits for them.
+    /// The requests for documents that are in progress. A shutdown waits until these requests are complete.
     pub fetches: TaskTracker,
     /// The SIP endpoint.
     pub sip: Arc<sip::transport::Handle>,
     /// The webhook queues.
     pub deliveries: Deliveries,
-    /// Held while the phone users are read and until SIP has them, so that the latest data is sent last.
+    /// The lock for updates of the phone users, from the read of the data until SIP has received the data. The lock
+    /// ensures that SIP receives the latest data last.
     pub reading_phones: Mutex<()>,
-    /// Notified when a call has ended or the usage triggers have changed.
+    /// The signal that a call has ended or that the usage triggers have changed.
     pub usage: Notify,
 }
 
 impl Services {
-    /// Makes the usage triggers check again, because usage or a trigger has changed.
+    /// Starts a new check of the usage triggers, because usage or a trigger has changed.
     pub fn usage_changed(&self) {
         self.usage.notify_one();
     }
 
-    /// Reads again which phones may register and call, and passes the result to SIP. Call it whenever trunks, domains,
-    /// lists or their contents have changed.
+    /// Reads again which phones may register and call, and passes the result to SIP. The caller must call this function
+    /// after each change of trunks, domains, lists or the contents of lists.
     pub async fn phones_changed(&self) -> Result<(), StoreError> {
         let _one_at_a_time = self.reading_phones.lock().await;
         let directory = self.routing.get().phones().load(&self.store).await?;
@@ -111,7 +112,7 @@ impl Services {
         Ok(())
     }
 
-    /// Returns the current routes of a leg, best first. `via` names the trunks to use.
+    /// Returns the current routes of a leg, best route first. `via` names the trunks to use.
     pub fn routes(&self, account: &str, to: &Address, via: &[Arc<str>]) -> Vec<Outbound> {
         let sip = &self.sip;
         self.routing.get().outbound(account, to, via, |trunk| sip.peer(trunk).health, &mut rand::rng())
@@ -122,8 +123,8 @@ impl Services {
         self.routing.get().own(account, dialect, to, via)
     }
 
-    /// Whether a leg to this address has any route. A client always has one; only the call itself finds out whether a
-    /// phone has this name.
+    /// Whether a leg to this address has a route. A `client:` address always has a route, because only the call itself
+    /// detects whether a phone with this name exists.
     pub fn reaches(&self, account: &str, dialect: &str, to: &Address, via: &[Arc<str>]) -> bool {
         matches!(to, Address::Client(_))
             || self.own(account, dialect, to, via).is_some()
@@ -143,13 +144,13 @@ impl Services {
         taken.inspect_err(|barred| tracing::info!(%leg, account = %route.account, "call refused: {barred}"))
     }
 
-    /// Takes the channels of an outbound leg, unless it has them already.
+    /// Takes the channels of an outbound leg, unless the leg has these channels already.
     pub fn take_outbound(&self, leg: &LegInfo) -> Result<(), Barred> {
         let connection = leg.application.as_deref();
         self.channels.take(leg.id, self.routing.get().outbound_channels(&leg.account, connection, &leg.to)?)
     }
 
-    /// Returns the id of an account's number in the form that legs store.
+    /// Returns the id of an account's number, in the form that a leg stores.
     pub fn number_id(&self, account: &str, number: &Address) -> Option<Arc<str>> {
         self.routing.get().number_id(account, number).map(|id| format!("{id:032x}").into())
     }

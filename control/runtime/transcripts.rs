@@ -1,4 +1,4 @@
-//! Transcriptions of recordings: requests them from the recogniser, stores them as resources, and reports them to the
+//! Transcriptions of recordings. Requests them from the recogniser, stores them as resources, and reports them to the
 //! application.
 
 use std::sync::Arc;
@@ -20,14 +20,14 @@ use tandem_store::{self as store, Page, StoreError, TimeRange};
 
 use crate::services::Services;
 
-/// Stored transcriptions; the parent is the recording.
+/// The stored transcriptions. The parent of a transcription is its recording.
 pub const TRANSCRIPTS: Kind<Transcript> = Kind::new("transcript");
-/// Maximum size of a file for the recogniser, in octets: half an hour of 16-bit samples at 8,000 Hz.
+/// Maximum size of a file for the recogniser, in octets: 30 minutes of 16-bit samples at 8,000 Hz.
 const LARGEST: u64 = 30 * 60 * 16_000 + 1_024;
 /// Maximum age of unfinished transcriptions that are resumed after a restart.
 const LEFT_BEHIND: SignedDuration = SignedDuration::from_hours(24);
 
-/// Starts the transcription of a recording in the background. A shutdown waits for it.
+/// Starts the transcription of a recording in the background. A shutdown waits for the end of the transcription.
 pub fn begin(services: &Arc<Services>, leg: Arc<LegInfo>, recording: Recording, order: TranscriptionOrder) {
     let id = TranscriptionId::new(clock::time(), &mut rand::rng());
     let parent = recording.id.0;
@@ -44,7 +44,7 @@ pub fn begin(services: &Arc<Services>, leg: Arc<LegInfo>, recording: Recording, 
     });
 }
 
-/// Resumes the transcriptions that an earlier process did not finish. Returns their number.
+/// Resumes the unfinished transcriptions of an earlier process. Returns the number of resumed transcriptions.
 pub async fn recover(services: &Arc<Services>) -> Result<usize, StoreError> {
     let since = clock::time().checked_sub(LEFT_BEHIND).ok();
     let filter = Filter { updated: TimeRange { since, ..TimeRange::default() }, ..Filter::default() };
@@ -74,7 +74,7 @@ async fn work(services: &Arc<Services>, leg: Arc<LegInfo>, mut row: Resource<Tra
     if let TranscriptState::Failed(why) = &row.details.state {
         tracing::warn!(recording = %row.details.recording.id, "not transcribed: {why}");
     }
-    // The leg's record may have changed meanwhile.
+    // The record of the leg may have changed during the transcription.
     let now = store::calls::find(&services.store, leg.id.0).await.ok().flatten();
     let leg = now.as_ref().and_then(records::leg_of).map_or(leg, Arc::new);
     let event = CallEvent { at: row.updated_at, leg, kind: EventKind::Transcribed(Box::new(row.details)) };

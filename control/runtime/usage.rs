@@ -1,5 +1,5 @@
-//! The usage of accounts, counted from the records of their calls and recordings, and the triggers that report when
-//! usage reaches a value.
+//! The usage of accounts, and the usage triggers. The server counts the usage in the records of calls and recordings. A
+//! trigger sends a report when the usage reaches a value.
 //!
 //! ```text
 //!   a call ends, or a minute passes ──▶ check ──▶ the figure of each trigger ──▶ its callback, once a period
@@ -18,14 +18,14 @@ use tandem_store::resources::{self, Resource};
 use crate::calls::Calls;
 use crate::services::Services;
 
-/// Interval between two checks of the triggers when nothing happens.
+/// Interval between two checks of the triggers while no call ends and no trigger changes.
 const CHECK_INTERVAL: Duration = Duration::from_secs(60);
-/// The pause after a check, as a multiple of the check's duration.
+/// Pause after a check, as a multiple of the duration of the check.
 const BACKOFF: u32 = 20;
-/// Calls that end within this time are counted together.
+/// Time for which a check waits, so that calls that end at nearly the same time are counted in one check.
 const DEBOUNCE: Duration = Duration::from_secs(1);
 
-/// Checks the triggers for as long as the server runs.
+/// Checks the triggers until the server stops.
 pub async fn watch(calls: Calls) {
     let mut tick = tokio::time::interval(CHECK_INTERVAL);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -38,7 +38,7 @@ pub async fn watch(calls: Calls) {
         if let Err(error) = check(calls.services()).await {
             tracing::error!(%error, "usage triggers could not be checked");
         }
-        // An installation with many calls is counted less often.
+        // On a server with many calls a check takes longer, so the checks are less frequent.
         tokio::time::sleep(clock::now().instant.saturating_duration_since(begun) * BACKOFF).await;
     }
 }
@@ -77,6 +77,6 @@ async fn fire(services: &Arc<Services>, mut row: Resource<Trigger>, figure: f64)
         let delivery = delivery::of_account(notice, &**dialect, &row.account, queue, rand::random());
         services.deliveries.enqueue(delivery).await?;
     }
-    // If this fails, the trigger fires again, which is better than not at all.
+    // If this write fails, the trigger fires again. A second report is better than no report.
     resources::put(&services.store, TRIGGER, &row).await.map(drop)
 }

@@ -1,5 +1,5 @@
-//! Verification of a caller id. The server calls the number of the account, and the person who answers enters the code
-//! that the account was given.
+//! Verification of a caller ID. The server calls the number. The person who answers enters the code that the account
+//! received.
 //!
 //! ```text
 //!   begin ─► call: "Please enter ..." ─► six digits ─► right: stored, "Thank you." ─┐
@@ -37,17 +37,17 @@ const TIME_LIMIT: Duration = Duration::from_secs(180);
 pub struct Verification {
     /// The account that wants to use the number.
     pub account: Arc<str>,
-    /// Name of the dialect of the request.
+    /// Name of the dialect in which the request was made.
     pub dialect: &'static str,
     /// The number to verify.
     pub number: PhoneNumber,
-    /// Name of the number for users.
+    /// Name of the number, shown to users.
     pub friendly_name: String,
-    /// DTMF to send at the answer, for an extension behind a telephone system.
+    /// DTMF digits that are sent after the answer, for an extension behind a telephone system.
     pub extension: Option<String>,
     /// Delay before the call.
     pub delay: Duration,
-    /// Builds the notice of the outcome; `None` for no notice.
+    /// Builds the notice of the outcome. `None` means that no notice is sent.
     pub told: Option<ResultNotice>,
 }
 
@@ -71,8 +71,8 @@ pub enum VerificationError {
     NotCalled(#[from] CreateError),
 }
 
-/// Builds a dialect's notice of the outcome, from the leg and the id of the stored caller id (`None` if the number was
-/// not verified).
+/// Builds a dialect's notice of the outcome. The arguments are the leg and the id of the stored caller ID, which is
+/// `None` if the number was not verified.
 pub type ResultNotice = Box<dyn FnOnce(&LegInfo, Option<u128>) -> Notice + Send + Sync>;
 
 /// Calls the number, at once or after the delay.
@@ -88,7 +88,7 @@ pub async fn begin(calls: &Calls, verification: Verification) -> Result<Begun, V
     }
     let code = rand::random_range(100_000..1_000_000).to_string();
     let leg = LegId::new(clock::time(), &mut rand::rng());
-    // Subscribe before the call begins, so that no event is missed.
+    // The subscription must begin before the call, so that no event is missed.
     let following = services.followers.follow(leg).ok_or(CreateError::Full)?;
     let call = new_call(services, &verification, to, code.len());
     let calls = calls.clone();
@@ -125,7 +125,7 @@ async fn listen(calls: &Calls, leg: LegId, mut following: Following, verificatio
                 Some(_) => "Thank you. Your number is verified. Goodbye.",
                 None => "We are sorry, your number could not be verified. Goodbye.",
             })]));
-            // The call may have ended.
+            // The call may have ended, so an error is ignored.
             let _ = calls.request(leg, Request { client_state: None, command }).await;
         }
         last = Some(event.leg);
@@ -139,14 +139,15 @@ async fn listen(calls: &Calls, leg: LegId, mut following: Following, verificatio
     }
 }
 
-/// Stores the number as a caller id of the account. Returns its id, or `None` if it could not be stored.
+/// Stores the number as a verified caller ID of the account. Returns the id of the stored resource, or `None` if the
+/// database did not store it.
 async fn keep(services: &Services, verification: &Verification) -> Option<u128> {
     let (account, number) = (&*verification.account, verification.number.as_str());
     let holdings = Arc::clone(services.routing.get().holdings());
     let row = Resource::new(account, number, VerifiedCaller { friendly_name: verification.friendly_name.clone() });
     match holdings.callers.put(&services.store, row).await {
         Ok(row) => Some(row.id),
-        // The number was verified twice at the same time.
+        // Another verification of this number ended at the same time.
         Err(InventoryError::Taken) => holdings.callers.find(&VerifiedCaller::key(account, number)).map(|row| row.id),
         Err(error) => {
             tracing::error!(%error, "verified number not stored");
@@ -163,7 +164,7 @@ fn new_call(services: &Services, verification: &Verification, to: Address, digit
             0 => "Hello. Please enter your six digit verification code.",
             _ => "That was not the code. Please enter your six digit verification code.",
         };
-        // The right code is answered when the next of these instructions begins.
+        // After the right code, the next of these instructions begins. `listen` then replaces the whole program.
         instructions.push(ask(words, digits));
     }
     instructions.push(say("Your number is not verified. Goodbye."));

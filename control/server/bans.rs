@@ -1,4 +1,4 @@
-//! The SIP bans in a form for people: source, reason, start, end, and the number of dropped messages.
+//! The SIP bans in a form for people: source, reason, start, end, and number of dropped messages.
 
 use std::fmt::Write;
 use std::time::Instant;
@@ -8,26 +8,26 @@ use serde::Serialize;
 use tandem_call::Now;
 use tandem_sip as sip;
 
-/// A ban in force.
+/// An active ban.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Ban {
     /// The banned source: an IPv4 address, or a /64 network of IPv6.
     pub source: String,
-    /// The limit of `[sip.bans]` that was exceeded: `credentials`, `malformed`, ...
+    /// The name of the exceeded limit in `[sip.bans]`: `credentials`, `malformed`, ...
     pub limit: &'static str,
-    /// The reason in words, with the count.
+    /// The reason as text, with the count.
     pub why: String,
     /// The time at which the ban started.
     pub since: Timestamp,
     /// The time at which the ban ends.
     pub until: Timestamp,
-    /// Messages and connections of the source that were dropped since the start.
+    /// Number of messages and connections from the source that were dropped since the start of the ban.
     pub dropped: u64,
-    /// Number of bans of this source, including this one.
+    /// Number of bans of this source. This ban is included.
     pub times: u8,
 }
 
-/// The bans in force, the latest first.
+/// Returns the active bans, latest ban first.
 pub(crate) fn list(guard: &sip::Guard, now: Now) -> Vec<Ban> {
     let bans = guard.bans(now.instant).into_iter();
     bans.map(|ban| Ban {
@@ -42,14 +42,14 @@ pub(crate) fn list(guard: &sip::Guard, now: Now) -> Vec<Ban> {
     .collect()
 }
 
-/// The bans as text, one line each.
+/// Returns the bans as text, one line for each ban.
 pub(crate) fn text(bans: &[Ban]) -> String {
     if bans.is_empty() {
         return "no bans\n".to_owned();
     }
     let mut out = String::new();
     for Ban { source, why, since, until, dropped, times, .. } in bans {
-        // Writing to a String cannot fail.
+        // This never fails, because the text goes into a `String`.
         let _ = writeln!(
             out,
             "{source:<24} since {since:.0} until {until:.0}: {why}; {dropped} messages dropped since; ban number {times}"

@@ -1,5 +1,5 @@
-//! The HTTP listener: the APIs of all providers, the gateways, health, metrics, and the console's requests for one call
-//! or the server.
+//! The HTTP routes of the server: the APIs of all providers, the gateways, health, metrics, and the console requests
+//! that concern one call or the whole server.
 #![forbid(unsafe_code)]
 
 mod bans;
@@ -35,10 +35,10 @@ use tandem_telnyx as telnyx;
 use tandem_texml as texml;
 use tandem_twilio::{self as twilio, rest::Members};
 
-/// The providers that use the REST paths of Twilio.
+/// The providers that use Twilio's REST paths.
 const FAMILY: Members = &[&twilio::Twilio, &signalwire::SignalWire];
 
-/// The way in which the requests of each provider identify their account.
+/// For each provider: how its requests identify their account.
 pub const LOGINS: &[Login] = &[
     Login {
         caller: |accounts, headers| FAMILY.iter().find_map(|member| twilio::rest::caller(*member, accounts, headers)),
@@ -47,7 +47,7 @@ pub const LOGINS: &[Login] = &[
     Login { caller: telnyx::rest::caller, owner: telnyx::rest::caller },
 ];
 
-/// The text at `/` for a browser.
+/// The text that a browser receives at `/`.
 const PLACES: &str = "\
 Tandem answers SIP, and over HTTP these APIs: /2010-04-01/ (Twilio), /v2/ (Telnyx) and /api/calling/ (SignalWire), with an account's credentials.
 State: /healthz, /readyz, /metrics; log filter: /console/log
@@ -59,8 +59,8 @@ Check a signature: POST /console/signature
 A call's SIP messages: /console/calls/{any id of the call, or a SIP Call-ID}/trace?format=text, and as a capture /trace.pcap
 ";
 
-/// Builds all routes. `/metrics` is included unless it has a listener of its own. `gateways` are the routes of the
-/// gateways, with whether they include `/`.
+/// Builds all routes. `with_metrics` is false if `/metrics` has a separate listener. `gateways` are the routes of the
+/// gateways, and `front_page` says whether these routes include `/`.
 pub fn router(app: App, with_metrics: bool, (gateways, front_page): (Router, bool)) -> Router {
     let front = if front_page { Router::new() } else { Router::new().route("/", get(|| async { PLACES })) };
     let metrics = if with_metrics { Router::new().route("/metrics", get(guarded_metrics)) } else { Router::new() };
@@ -103,21 +103,22 @@ async fn ready(State(app): State<App>) -> Response {
     if !app.calls.accepts() {
         return (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response();
     }
-    // Reports what the heartbeat, once a second, and the writer have found; this does not wait for the database.
+    // Reports the results of the heartbeat, which runs once a second, and of the writer. This check does not wait for
+    // the database.
     match app.calls.services().store.health().problem() {
         None => "ready\n".into_response(),
         Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "5")], reason + "\n").into_response(),
     }
 }
 
-/// `GET /metrics` on the main listener: open to clients on this machine; other clients need the credentials or a key of
-/// an operator's account.
+/// `GET /metrics` on the main listener. Clients on this host need no credentials. Other clients need the credentials or
+/// an API key of an operator's account.
 async fn guarded_metrics(
     State(app): State<App>,
     peer: Option<Extension<ConnectInfo<SocketAddr>>>,
     headers: HeaderMap,
 ) -> Response {
-    // A request that a proxy on this machine forwards is not local.
+    // A request that a proxy on this host has forwarded is not local.
     let passed_on = ["forwarded", "x-forwarded-for", "x-real-ip", "via"].iter().any(|name| headers.contains_key(*name));
     let local = peer.is_some_and(|Extension(peer)| peer.0.ip().to_canonical().is_loopback()) && !passed_on;
     if !local && let Err(denied) = operator(&app, &headers) {
@@ -245,8 +246,8 @@ async fn metrics(State(app): State<App>) -> Response {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }
 
-/// `GET /console/sessions/{id}/events`: the event log of a session, named by its own id or by that of a leg. Requires
-/// the credentials of the account that has the leg, in any dialect.
+/// `GET /console/sessions/{id}/events`: the event log of a call. `id` is the id of the call or of one of its legs.
+/// Requires the credentials of the account that owns the leg, in the form of any provider.
 async fn events(
     State(app): State<App>,
     headers: HeaderMap,
@@ -268,7 +269,7 @@ async fn events(
     }
 }
 
-/// `GET /console/calls/{id}/trace`: the SIP messages of a call of the requesting account.
+/// `GET /console/calls/{id}/trace`: the SIP messages of a call that the requesting account can see.
 async fn trace(
     State(app): State<App>,
     headers: HeaderMap,
@@ -292,7 +293,7 @@ async fn trace_pcap(State(app): State<App>, headers: HeaderMap, Path(id): Path<S
     }
 }
 
-/// `GET /console/sip/strangers`: the last SIP messages from addresses that are in no trunk's networks.
+/// `GET /console/sip/strangers`: the last SIP messages from addresses outside the networks of all trunks.
 async fn strangers(State(app): State<App>, headers: HeaderMap, Query(wish): Query<Wish>) -> Response {
     match operator(&app, &headers) {
         Ok(()) => shown(CallTrace::of_strangers(&app), &wish),
@@ -300,7 +301,7 @@ async fn strangers(State(app): State<App>, headers: HeaderMap, Query(wish): Quer
     }
 }
 
-/// `POST /console/reload`: reads the configuration file again, as SIGHUP does.
+/// `POST /console/reload`: reads the configuration file again, like SIGHUP.
 async fn reload(State(app): State<App>, headers: HeaderMap) -> Response {
     if let Err(denied) = operator_itself(&app, &headers) {
         return denied.into_response();
@@ -322,7 +323,8 @@ async fn log(State(app): State<App>, headers: HeaderMap) -> Response {
     }
 }
 
-/// `POST /console/log`: changes the filter of the server's log, for a limited time or until the next change.
+/// `POST /console/log`: changes the filter of the server's log. The change lasts for a limited time or until the next
+/// change.
 async fn change_log(State(app): State<App>, headers: HeaderMap, body: Bytes) -> Response {
     if let Err(denied) = operator_itself(&app, &headers) {
         return denied.into_response();
@@ -357,18 +359,18 @@ fn shown_log(seconds: Option<u64>) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], format!("{shown}\n")).into_response()
 }
 
-/// A request to change the log's filter.
+/// A request to change the filter of the log.
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 struct LogWish {
     /// A level, or a list of levels by module.
     level: String,
-    /// Duration of the change in seconds; until the next change when absent.
+    /// Duration of the change in seconds. If absent, the change lasts until the next change.
     seconds: Option<u64>,
 }
 
 const LOG_EXAMPLE: &str = r#"send {"level": "info,tandem_sip=debug", "seconds": 600}"#;
-/// Longest duration of a changed filter, in seconds: one day.
+/// Maximum duration of a changed filter, in seconds: one day.
 const LONGEST_LOG: u64 = 86_400;
 
 /// `GET /console/sip/bans`: the banned sources, with the reason, the start and the end of each ban.
@@ -386,12 +388,12 @@ async fn bans(State(app): State<App>, headers: HeaderMap, Query(wish): Query<Wis
     }
 }
 
-/// `DELETE /console/sip/bans/{address}`: lifts the ban of an address.
+/// `DELETE /console/sip/bans/{address}`: ends the ban of an address.
 async fn unban(State(app): State<App>, headers: HeaderMap, Path(address): Path<String>) -> Response {
     if let Err(denied) = operator_itself(&app, &headers) {
         return denied.into_response();
     }
-    // A network such as `2001:db8::/64`, as in the list of bans, is accepted too.
+    // The address may also be a network such as `2001:db8::/64`, as the list of bans shows it.
     let Ok(source) = address.split('/').next().unwrap_or_default().parse() else {
         return (StatusCode::BAD_REQUEST, "not an IP address\n").into_response();
     };
@@ -428,14 +430,14 @@ fn no_trace(why: &NoTrace) -> Response {
 /// Query parameters of a request for a call's log or trace.
 #[derive(serde::Deserialize)]
 struct Wish {
-    /// `text`, or anything else for JSON.
+    /// The format of the response: `text`, or any other value for JSON.
     format: Option<String>,
-    /// Width of a text in columns.
+    /// Width of the text, in columns.
     columns: Option<usize>,
 }
 
-/// Middleware that reports refused requests: wrong credentials, and refused requests that would change something. The
-/// rate of reports is limited.
+/// Middleware that reports refused requests. It reports requests with wrong credentials, and refused requests that
+/// would change data. The rate of reports is limited.
 async fn note_refused(State(app): State<App>, request: Request, next: Next) -> Response {
     let (method, uri) = (request.method().clone(), request.uri().clone());
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0);

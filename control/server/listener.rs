@@ -1,4 +1,4 @@
-//! The HTTP listener, with limits on what a client may occupy before it has authenticated itself.
+//! The HTTP listener. It limits the resources of a client that has not authenticated yet.
 //!
 //! ```text
 //!  accept ──► room? (all, per source) ──► head (HEAD) ──► handler ◄── body (BODY) ──► response (free while it moves)
@@ -33,23 +33,23 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
 
-/// Maximum time for a request's head, and for a kept connection until its next request.
+/// Maximum time for the head of a request. Also the maximum time between two requests on one connection.
 const HEAD: Duration = Duration::from_secs(15);
-/// Maximum time for a request's body.
+/// Maximum time for the body of a request.
 const BODY: Duration = Duration::from_secs(30);
-/// Maximum size of a head in octets.
+/// Maximum size of a request's head, in octets.
 const MAX_HEAD: usize = 64 * 1024;
-/// Maximum number of octets that are read of a body which the handler did not read. A connection that is closed with
-/// unread octets is reset, and the client may lose the response.
+/// Maximum number of octets that the listener reads from a body that the handler has not read. If a connection is
+/// closed with unread octets, TCP resets the connection, and the client may lose the response.
 const MAX_UNWANTED: usize = 256 * 1024;
-/// Maximum time in which a client acknowledges nothing of what it is sent (TCP user timeout). A slow client that
-/// acknowledges something is not cut off.
+/// Maximum time during which a client acknowledges no sent data (TCP user timeout). A slow client that acknowledges
+/// some data stays connected.
 const STALL: Duration = Duration::from_secs(60);
-/// Pause after a failed `accept`, most likely for lack of file descriptors.
+/// Pause after a failed `accept`. The most likely reason is a lack of file descriptors.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
-/// Serves `router` on at most `most` connections, at most half of them from one source, until `stop`. Requests that
-/// have started by then are still answered.
+/// Serves `router` on at most `most` connections until `stop`. At most half of the connections may come from one
+/// source. Requests that started before `stop` are still answered.
 pub async fn serve(listener: TcpListener, router: Router, most: usize, stop: impl Future<Output = ()>) {
     let places = ConnectionSlots::new(most);
     let router = router.layer(middleware::from_fn(bounded_body));
@@ -120,15 +120,15 @@ async fn connection(
     }
 }
 
-/// Limits the time for a request's body. Reads the rest of it if the handler did not, as it may have refused the
-/// request by the head alone.
+/// Limits the time for the body of a request. If the handler has not read the whole body, this function reads the rest,
+/// because the handler may have refused the request after the head.
 async fn bounded_body(request: Request, next: Next) -> Response {
     let (parts, body) = request.into_parts();
     if body.is_end_stream() {
         return next.run(Request::from_parts(parts, body)).await;
     }
     let deadline = Instant::now() + BODY;
-    // A client that waits for "100 Continue" sends no body unless asked.
+    // A client that waits for "100 Continue" sends no body before it receives this response.
     let sends_anyway = !parts.headers.contains_key(header::EXPECT);
     let octets = Arc::new(tokio::sync::Mutex::new(body.into_data_stream()));
     let body = stream::unfold(Arc::clone(&octets), move |octets| async move {
@@ -153,14 +153,14 @@ async fn bounded_body(request: Request, next: Next) -> Response {
     response
 }
 
-/// The connections in total and per source. There are never more sources than connections.
+/// The number of connections in total and for each source. There are never more sources than connections.
 struct ConnectionSlots {
     all: Arc<Semaphore>,
     per_source: usize,
     sources: Arc<Mutex<HashMap<IpAddr, usize>>>,
 }
 
-/// The place of one connection; dropping it frees the place.
+/// The slot of one connection. The slot becomes free when this value is dropped.
 struct ConnectionSlot {
     source: IpAddr,
     sources: Arc<Mutex<HashMap<IpAddr, usize>>>,
@@ -173,12 +173,12 @@ impl ConnectionSlots {
         Self { all, per_source: most.div_ceil(2).max(1), sources: Arc::default() }
     }
 
-    /// Waits until a place is free.
+    /// Waits until a slot is free.
     async fn free(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.all).acquire_owned().await.ok()
     }
 
-    /// Takes a place for this source; `None` if the source has its share already.
+    /// Takes a slot for this source. Returns `None` if the source already has its maximum number of slots.
     fn take(&self, permit: OwnedSemaphorePermit, source: IpAddr) -> Option<ConnectionSlot> {
         let source = network(source);
         let mut sources = self.sources.lock();
@@ -203,7 +203,7 @@ impl Drop for ConnectionSlot {
     }
 }
 
-/// The network that counts as one source: an IPv4 address, or the /64 of an IPv6 host.
+/// Returns the network that counts as one source: an IPv4 address, or the /64 network of an IPv6 address.
 fn network(source: IpAddr) -> IpAddr {
     match source.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6((u128::from(address) >> 64 << 64).into()),

@@ -1,4 +1,5 @@
-//! SIP over WebSocket (RFC 7118) on the HTTP listener. This module does the handshake; the SIP driver does the rest.
+//! SIP over WebSocket (RFC 7118) on the HTTP listener. This module performs the handshake, and the SIP driver performs
+//! everything after the handshake.
 
 use std::net::SocketAddr;
 
@@ -10,8 +11,8 @@ use hyper_util::rt::TokioIo;
 use tandem_runtime::app::App;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-/// `GET /sip`: the WebSocket of a browser's phone. A request that is not a handshake for the subprotocol `sip` gets 426
-/// or 400.
+/// `GET /sip`: the WebSocket of a phone in a browser. A request that is not a handshake for the subprotocol `sip`
+/// receives 426 or 400.
 pub(crate) async fn open(
     State(app): State<App>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
@@ -47,7 +48,7 @@ pub(crate) async fn open(
     (StatusCode::SWITCHING_PROTOCOLS, headers).into_response()
 }
 
-/// Whether a header field contains this word, over all its lines.
+/// Whether a header field contains this word. The check includes all lines of the field.
 fn has(headers: &HeaderMap, name: HeaderName, word: &str) -> bool {
     let lines = headers.get_all(name).into_iter().filter_map(|line| line.to_str().ok());
     lines.flat_map(|line| line.split(',')).any(|one| one.trim().eq_ignore_ascii_case(word))

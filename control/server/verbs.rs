@@ -1,5 +1,5 @@
-//! Tests that the parser agrees with the table: honoured attributes have an effect; idle and refused attributes have
-//! none.
+//! Tests that the parser agrees with the table of attributes. Supported attributes have an effect. Idle and refused
+//! attributes have no effect.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -14,16 +14,17 @@ use tandem_texml::TEXML;
 use tandem_twilio::twiml::TWIML;
 use url::Url;
 
-/// `<Document>` elements with one `<Response>` each. Every honoured attribute occurs in one of them and changes its
-/// program.
+/// The `<Document>` elements, each with one `<Response>`. Every supported attribute occurs in one of these documents
+/// and changes the program of the document.
 const TABLES: [(&Flavour, &str); 2] = [
     (&TWIML, include_str!("../twilio/fixtures/honoured.xml")),
     (&TEXML, include_str!("../texml/fixtures/honoured.xml")),
 ];
-/// The page that is generated from the table; path within the repository.
+/// The path of the page that is generated from the table.
 const PAGE: &str = "../../docs/twiml.md";
 
-/// The position of an element: the index of each ancestor, and of the element itself, among its parent's children.
+/// The position of an element: one index for each ancestor and one for the element itself. Each index counts among the
+/// children of the parent.
 type Place = Vec<usize>;
 
 fn documents(text: &str) -> Vec<Element> {
@@ -50,7 +51,7 @@ fn a_stream_alone_in_cxml_keeps_the_call_and_in_twiml_is_out_of_place() {
     assert_eq!((program.instructions.len(), program.warnings.len()), (0, 1));
 }
 
-/// Collects every element below the root with the name of its parent.
+/// Collects every element below the root, each with the name of its parent.
 fn places(element: &Element, at: &mut Place, out: &mut Vec<(Place, String)>) {
     for (index, node) in element.children.iter().enumerate() {
         let Node::Element(child) = node else { continue };
@@ -74,7 +75,8 @@ fn at<'e>(root: &'e mut Element, place: &[usize]) -> &'e mut Element {
     })
 }
 
-/// Finds an element of a rule in the documents and returns it with the document that contains it.
+/// Finds an element of a rule in the documents. Returns the document that contains the element, and the position of the
+/// element.
 fn somewhere(text: &str, rule: &Rule) -> Option<(Element, Place)> {
     documents(text).into_iter().find_map(|mut root| {
         let found = all_places(&root).into_iter().find(|(place, parent)| {
@@ -140,7 +142,7 @@ fn check_idle_or_refused(flavour: &'static Flavour, text: &str) {
             let without = read(flavour, &root);
             at(&mut root, &place).attributes.push((attribute.name.into(), "x1".into()));
             let with = read(flavour, &root);
-            // Speech markup goes to the voice unchanged and does not change the program.
+            // Speech markup goes to the voice unchanged, so it does not change the program.
             let same = with.instructions == without.instructions || rule.meaning == Meaning::Speech;
             assert!(same, "<{}> {} has an effect", rule.name, attribute.name);
             let new = with.warnings.iter().filter(|warning| !without.warnings.contains(warning));
@@ -181,7 +183,7 @@ fn check_unserved(flavour: &'static Flavour, text: &str) {
     }
 }
 
-/// The elements, parents and attributes that the provider's own libraries can write.
+/// The table must contain all elements, parents and attributes that the provider's own libraries can write.
 #[test]
 fn the_table_knows_whatever_the_official_libraries_write() {
     let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/openapi/twiml_voice.json");
@@ -197,7 +199,7 @@ fn the_table_knows_whatever_the_official_libraries_write() {
         for child in children.as_array().unwrap() {
             let child = as_written(&speech_or_noun(&parent, child.as_str().unwrap()));
             elements += 1;
-            // Speech markup may nest freely.
+            // Elements of speech markup may contain each other in any order.
             let rule = TWIML.elements.iter().find(|rule| {
                 rule.name == child && (rule.meaning == Meaning::Speech || rule.inside.contains(&parent.as_str()))
             });
@@ -228,13 +230,13 @@ fn capital(name: &str) -> String {
     letters.next().map(|first| first.to_ascii_uppercase().to_string()).unwrap_or_default() + letters.as_str()
 }
 
-/// Returns the type name for a child, from the names of its parent's methods.
+/// Returns the type name of a child element. The names of the parent's methods determine this type name.
 fn speech_or_noun(parent: &str, child: &str) -> String {
     let speech = parent == "Say" || TWIML.rule(parent).is_some_and(|rule| rule.meaning == Meaning::Speech);
     format!("{}{}", if speech { "Ssml" } else { "" }, capital(child))
 }
 
-/// Returns the element name for a type name of the libraries.
+/// Returns the element name for a type name in the libraries.
 fn as_written(name: &str) -> String {
     match name {
         "SsmlSayAs" => "say-as".into(),
@@ -317,7 +319,7 @@ fn element(rule: &Rule) -> String {
     format!("`<{}>`", rule.name)
 }
 
-/// Lists the attributes of one standing; neighbours with the same reason share it.
+/// Lists the attributes with one kind of support. Consecutive attributes with the same reason share this reason.
 fn named(rule: &Rule, standing: impl Fn(AttributeSupport) -> Option<String>) -> String {
     let mut groups: Vec<(String, Vec<&str>)> = Vec::new();
     for attribute in rule.attributes {

@@ -1,4 +1,5 @@
-//! `bridge` of a number: the destination of its calls without a web application, and what is recorded of them.
+//! The setting `bridge` of a number: the destination of the number's calls without a web application, and the recording
+//! of these calls.
 
 use std::sync::Arc;
 
@@ -8,15 +9,16 @@ use serde::Deserialize;
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "Bridges")]
 pub enum Bridge {
-    /// A SIP URI in which `{number}` stands for the dialled number.
+    /// A SIP URI. `{number}` in the URI is replaced with the dialled number.
     Uri(Arc<str>),
-    /// The dialled number over these trunks, by name: the next one if a trunk is down, full, or fails. Never empty.
+    /// The dialled number over these trunks, by name. If a trunk is down, full, or fails, the next trunk is used. The
+    /// list is never empty.
     Trunks(Vec<Arc<str>>),
-    /// The dialled number over those trunks of the account whose prefixes match.
+    /// The dialled number over the account's trunks whose prefixes match.
     Prefixes,
 }
 
-/// The setting's form in the file.
+/// The form of the setting in the file.
 #[derive(Deserialize)]
 #[serde(untagged, expecting = "is neither a string nor a list of strings")]
 enum Bridges {
@@ -25,7 +27,7 @@ enum Bridges {
 }
 
 impl Bridge {
-    /// The SIP URI to call for `number`; `None` if a trunk's own URI is used.
+    /// Returns the SIP URI to call for `number`. Returns `None` if the URI of a trunk is used.
     pub fn uri(&self, number: &str) -> Option<String> {
         match self {
             Self::Uri(uri) => Some(uri.replace("{number}", number)),
@@ -33,7 +35,7 @@ impl Bridge {
         }
     }
 
-    /// The names of the trunks.
+    /// Returns the names of the trunks.
     pub fn trunks(&self) -> &[Arc<str>] {
         match self {
             Self::Trunks(names) => names,
@@ -81,16 +83,16 @@ impl TryFrom<String> for Bridge {
     }
 }
 
-/// What is recorded of a bridged call.
+/// The recording of a bridged call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RecordBridge {
-    /// Nothing.
+    /// No recording.
     #[default]
     Off,
-    /// Both parties, mixed into one channel.
+    /// Both parties are mixed into one channel.
     Mono,
-    /// Two channels: the caller left, the called party right.
+    /// Two channels: the caller is left, and the called party is right.
     Dual,
 }
 

@@ -1,20 +1,20 @@
-//! Settings that a reload replaces while calls go on.
+//! Settings that a reload replaces while calls continue.
 
 use std::sync::Arc;
 
 use parking_lot::RwLock;
 
-/// The current settings. A caller of [`Current::get`] keeps the version that it got.
+/// The current settings. The caller of [`Current::get`] keeps the returned version, even after a reload.
 #[derive(Debug, Default)]
 pub struct Current<T>(RwLock<Arc<T>>);
 
 impl<T> Current<T> {
-    /// Starts with these settings.
+    /// Creates the value with these settings.
     pub fn new(value: T) -> Self {
         Self(RwLock::new(Arc::new(value)))
     }
 
-    /// The current settings.
+    /// Returns the current settings.
     pub fn get(&self) -> Arc<T> {
         Arc::clone(&self.0.read())
     }

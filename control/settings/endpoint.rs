@@ -13,32 +13,32 @@ use super::{HttpMethod, Secret};
 pub struct EndpointConfig {
     /// The account that owns the phone.
     pub account: Arc<str>,
-    /// The user name: for digest authentication, and the name under which the phone is called.
+    /// The user name, which is used for digest authentication and for calls to the phone.
     pub username: Arc<str>,
     /// The digest password.
     pub password: Secret,
-    /// The dialect of its web application, one of [`PROVIDERS`](super::PROVIDERS); taken from `application` if that is
-    /// set.
+    /// The dialect of the phone's web application, one of [`PROVIDERS`](super::PROVIDERS). If `application` is set, the
+    /// dialect comes from the application.
     #[serde(default)]
     pub provider: Option<Arc<str>>,
-    /// The URL of the document for each call that the phone makes.
+    /// The URL of the document for each call from the phone.
     #[serde(default)]
     pub voice_url: Option<Arc<str>>,
     /// The HTTP method of `voice_url`.
     #[serde(default)]
     pub voice_method: HttpMethod,
-    /// The id of an application, instead of `voice_url`.
+    /// The id of an application, as an alternative to `voice_url`.
     #[serde(default)]
     pub application: Option<Arc<str>>,
-    /// Without an application: whether the phone may call over the account's trunks, beside phones and numbers of the
-    /// account.
+    /// Whether a phone without an application may call over the account's trunks. Such a phone may always call phones
+    /// and numbers of the account.
     #[serde(default)]
     pub outbound: bool,
-    /// The caller id of such calls; the user name when `None`.
+    /// The caller ID of calls over the account's trunks. `None` means the user name.
     #[serde(default)]
     pub caller_id: Option<PhoneNumber>,
-    /// Media encryption (SRTP, RFC 3711, with keys in SDP, RFC 4568) in both directions; `media.endpoint_srtp` when
-    /// `None`.
+    /// Media encryption in both directions (SRTP, RFC 3711, with keys in SDP, RFC 4568). `None` means the setting
+    /// `media.endpoint_srtp`.
     #[serde(default)]
     pub srtp: Option<tandem_media::Srtp>,
 }

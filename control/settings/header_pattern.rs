@@ -1,8 +1,8 @@
-//! `trunks.pass_headers`: which header fields of a caller's INVITE go on with the call.
+//! The setting `trunks.pass_headers`: the header fields of a caller's INVITE that are passed on with the call.
 
 use serde::Deserialize;
 
-/// A header field name, or a prefix of names that ends with `*`; case-insensitive.
+/// The name of a header field, or a prefix of names with `*` at its end. Case-insensitive.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct HeaderPattern {
@@ -11,7 +11,7 @@ pub struct HeaderPattern {
 }
 
 impl HeaderPattern {
-    /// Whether a header field of this name is meant.
+    /// Whether the pattern matches a header field with this name.
     pub fn fits(&self, name: &str) -> bool {
         let start = if self.prefix { name.get(..self.start.len()) } else { Some(name) };
         start.is_some_and(|start| start.eq_ignore_ascii_case(&self.start))
@@ -39,7 +39,8 @@ pub fn usual() -> Vec<HeaderPattern> {
     vec![pattern("X-", true), pattern("User-to-User", false)]
 }
 
-/// Whether a field is written anew for each far end, or makes a statement that only its writer may make.
+/// Whether this server must not pass on a field with this name. The server writes such a field anew for each far end,
+/// or the field contains a statement that only its sender may make.
 pub fn is_made_here(name: &str) -> bool {
     const MADE: [&str; 14] = [
         "P-Asserted-Identity",

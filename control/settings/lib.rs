@@ -1,8 +1,8 @@
-//! The settings of the control crate: the HTTP listener, the database, speech, and the resources of the configuration
-//! file.
+//! The settings of the crates below `control/`: the HTTP listener, the database, speech, and the resources in the
+//! configuration file.
 //!
-//! These types only define the shape. The crate `tandem-config` reads the file and checks that the settings fit
-//! together.
+//! These types define only the structure. The crate `tandem-config` reads the file and checks that the settings are
+//! consistent.
 #![forbid(unsafe_code)]
 
 mod application;
@@ -41,17 +41,17 @@ pub use self::trunk::{CallerId, DtmfMode, Fingerprint, Forwarding, InboundAuth, 
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HttpConfig {
-    /// The address and port to bind; port 0 takes a free one.
+    /// The address and port to bind. With port 0, the system chooses a free port.
     pub listen: SocketAddr,
-    /// The `http://` or `https://` base URL that clients are told and that signatures cover; the bound address when
-    /// `None`.
+    /// The base URL (`http://` or `https://`) that the server announces to clients, and that signatures use. `None`
+    /// means the bound address.
     pub public_url: Option<Arc<str>>,
-    /// The address and port of a separate listener for `/metrics`, `/healthz` and `/readyz`. With it, `/metrics` is not
-    /// on `listen`. Without it, `/metrics` on `listen` is open to this machine, and to others with an operator's
-    /// credentials.
+    /// The address and port of a separate listener for `/metrics`, `/healthz` and `/readyz`. With this listener,
+    /// `/metrics` is not available on `listen`. Without this listener, `/metrics` on `listen` is open to clients on
+    /// this host. Other clients need the credentials of an operator.
     pub metrics_listen: Option<SocketAddr>,
-    /// Maximum number of connections at the same time, at most half of them from one source. Further connections wait
-    /// or are closed.
+    /// Maximum number of concurrent connections. At most half of them may come from one source. Further connections
+    /// wait or are closed.
     pub max_connections: usize,
 }
 
@@ -67,8 +67,8 @@ impl Default for HttpConfig {
 }
 
 impl HttpConfig {
-    /// The base of all URLs that the server hands out, without trailing slash. `bound`: the address that the listener
-    /// really has.
+    /// Returns the base of all URLs that the server announces, without a trailing slash. `bound` is the actual address
+    /// of the listener.
     pub fn base(&self, bound: SocketAddr) -> Arc<str> {
         match &self.public_url {
             Some(url) => url.trim_end_matches('/').into(),
@@ -77,14 +77,14 @@ impl HttpConfig {
     }
 }
 
-/// `[database]`.
+/// `[database]`: the database and the time for which history is kept.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DatabaseConfig {
-    /// `sqlite:PATH` or `postgres://user:password@host/name`.
+    /// The URL of the database: `sqlite:PATH` or `postgres://user:password@host/name`.
     pub url: Secret,
-    /// Days for which event logs and finished webhooks are kept; 0: for ever. Calls, recordings and unsent webhooks are
-    /// always kept.
+    /// Number of days for which event logs and finished webhooks are kept. 0 means without limit. Calls, recordings and
+    /// unsent webhooks are always kept.
     pub retention_days: u16,
 }
 
@@ -95,20 +95,20 @@ impl Default for DatabaseConfig {
 }
 
 impl DatabaseConfig {
-    /// The time before which history may be deleted; `None` if it is kept for ever.
+    /// Returns the time before which history may be deleted. Returns `None` if history is kept without limit.
     pub fn kept_since(&self, now: Timestamp) -> Option<Timestamp> {
         let age = SignedDuration::from_hours(24 * i64::from(self.retention_days));
         (self.retention_days > 0).then(|| now.checked_sub(age).unwrap_or(Timestamp::MIN))
     }
 }
 
-/// `[log]`: the server's own log, on standard error.
+/// `[log]`: the log of the server, on standard error.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LogConfig {
-    /// Whether lines are text or JSON.
+    /// The format of log lines: text or JSON.
     pub format: LogFormat,
-    /// A level, or levels by module, in the form that [`crate::log_filter::check`] accepts.
+    /// The level, or a level for each module, in the form that [`crate::log_filter::check`] accepts.
     pub level: Arc<str>,
 }
 
@@ -129,17 +129,17 @@ pub enum LogFormat {
     Json,
 }
 
-/// `[webhooks]`.
+/// `[webhooks]`: requests to applications.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct WebhooksConfig {
-    /// Networks that are not public, but allowed as targets of webhooks, media files and streams.
+    /// The non-public networks that are allowed as targets of webhooks, media files and streams.
     #[serde(deserialize_with = "networks")]
     pub allow_networks: Vec<IpNet>,
-    /// A PEM file with certificate authorities that are trusted for applications' certificates, beside those of this
-    /// machine.
+    /// A PEM file with certificate authorities for the certificates of applications, in addition to the authorities of
+    /// this host.
     pub ca_file: Option<PathBuf>,
-    /// Whether Twilio signatures of `https` URLs with a port are made without the port.
+    /// Whether the Twilio signature of an `https` URL with a port omits the port.
     pub sign_strip_https_port: bool,
 }
 
@@ -150,23 +150,23 @@ impl Default for WebhooksConfig {
     }
 }
 
-/// `[twilio]`: how strictly the API follows the original.
+/// `[twilio]`: how strictly the API follows Twilio.
 #[derive(Clone, Debug, PartialEq, Eq, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TwilioConfig {
-    /// Whether a call by REST must show a number of the account, or a caller id that it has verified.
+    /// Whether a call by REST must show a number of the account or a verified caller ID of the account.
     pub strict_caller_id: bool,
 }
 
-/// `[ice]`: the STUN and TURN servers that applications are given for browsers behind NATs.
+/// `[ice]`: the STUN and TURN servers that applications receive for browsers behind NATs.
 #[derive(Clone, Debug, PartialEq, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct IceConfig {
-    /// `stun:HOST[:PORT]` of each STUN server.
+    /// The STUN servers, each as `stun:HOST[:PORT]`.
     pub stun: Vec<Arc<str>>,
-    /// `turn:HOST[:PORT][?transport=udp|tcp]`, or the same with `turns:`, of each TURN server.
+    /// The TURN servers, each as `turn:HOST[:PORT][?transport=udp|tcp]` or with `turns:` instead of `turn:`.
     pub turn: Vec<Arc<str>>,
-    /// The secret shared with the TURN servers, from which temporary passwords are made.
+    /// The secret that this server shares with the TURN servers. Temporary passwords are derived from this secret.
     pub turn_secret: Option<Secret>,
 }
 
@@ -174,9 +174,10 @@ pub struct IceConfig {
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct StreamsConfig {
-    /// Seconds of an application's audio that may wait for playout; audio beyond that is refused.
+    /// Maximum duration in seconds of an application's audio that waits for playout. Further audio is refused.
     pub buffer_seconds: u16,
-    /// Seconds after which a stream ends if nothing, not even a pong, comes from its application; 0: never.
+    /// Time in seconds without any data from the application (not even a pong) after which a stream ends. 0 means no
+    /// limit.
     pub idle_seconds: u16,
 }
 
@@ -187,7 +188,7 @@ impl Default for StreamsConfig {
 }
 
 impl StreamsConfig {
-    /// The maximum time without any message of the application; `None` if unlimited.
+    /// Returns the maximum time without any message from the application. Returns `None` if there is no limit.
     pub fn idle(&self) -> Option<Duration> {
         (self.idle_seconds > 0).then(|| Duration::from_secs(self.idle_seconds.into()))
     }

@@ -1,4 +1,4 @@
-//! The filter of the server's log, and how an operator changes it at run time. A process has one log.
+//! The filter of the server's log, and its changes by an operator at run time. A process has one log.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 /// The log filter of this process.
 pub static LOG: LogFilter = LogFilter(Mutex::new(None));
 
-/// The levels, from the fewest lines to the most.
+/// The levels, in ascending order of the number of lines.
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 /// Maximum length of a filter in octets.
 const LONGEST: usize = 1_024;
@@ -15,33 +15,34 @@ const LONGEST: usize = 1_024;
 /// The filter of a process's log.
 pub struct LogFilter(Mutex<Option<Connected>>);
 
-/// Sets a filter; the error says what is wrong with it.
+/// Sets a filter. The error describes the mistake in the filter.
 type Set = Box<dyn Fn(&str) -> Result<(), String> + Send>;
 
 struct Connected {
     set: Set,
-    /// The filter that applies without a temporary change.
+    /// The filter that applies when there is no temporary change.
     usual: String,
     now: String,
-    /// Whether `usual` comes from the environment, which has priority over the file.
+    /// Whether `usual` comes from the environment. The environment takes priority over the file.
     fixed: bool,
-    /// The number of changes so far. A temporary change is only reverted if there was no later change.
+    /// The number of changes so far. A temporary change is reverted only if there was no later change.
     changes: u64,
 }
 
-/// The current filters.
+/// The filters of the log.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Filter {
     /// The filter that applies now.
     pub now: String,
-    /// The filter that applies without a temporary change.
+    /// The filter that applies when there is no temporary change.
     pub usual: String,
 }
 
-/// Checks a filter: `LEVEL`, or `LEVEL,MODULE=LEVEL,...` as in `info,tandem_sip=debug`.
+/// Checks a filter. The form is `LEVEL` or `LEVEL,MODULE=LEVEL,...`, for example `info,tandem_sip=debug`.
 ///
 /// # Errors
-/// The mistake in words. Without this check, most filters with a mistake would be accepted and log nothing.
+/// Returns the mistake as text. Without this check, the log would accept most filters with a mistake and then show no
+/// lines.
 pub fn check(filter: &str) -> Result<(), String> {
     if filter.len() > LONGEST {
         return Err(format!("the filter has {} octets; the maximum is {LONGEST}", filter.len()));
@@ -64,7 +65,7 @@ pub fn check(filter: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// The crates below `control/`, by which `tandem_control` in a filter stands.
+/// The crates below `control/`. In a filter, `tandem_control` means all of these crates.
 const CONTROL: [&str; 32] = [
     "accounts",
     "agent",
@@ -100,9 +101,9 @@ const CONTROL: [&str; 32] = [
     "webhooks",
 ];
 
-/// The filter with `tandem_control` and the modules below it written as the crates that hold their code:
-/// `tandem_control=debug` becomes `tandem_accounts=debug,tandem_causes=debug,...`, and `tandem_control::store=debug` becomes
-/// `tandem_store=debug,tandem_accounts::store=debug,...`. All else stays as it is.
+/// Replaces `tandem_control` and its modules in a filter with the crates that contain their code.
+/// `tandem_control=debug` becomes `tandem_accounts=debug,tandem_causes=debug,...`, and `tandem_control::store=debug`
+/// becomes `tandem_store=debug,tandem_accounts::store=debug,...`. Other parts of the filter do not change.
 pub fn by_crate(filter: &str) -> String {
     let mut parts: Vec<String> = Vec::new();
     for part in filter.split(',') {
@@ -118,22 +119,22 @@ pub fn by_crate(filter: &str) -> String {
 }
 
 impl LogFilter {
-    /// Connects the filter to the log. `set` sets it, `filter` is the current one. `fixed`: settings of the file are
-    /// ignored.
+    /// Connects the filter to the log. `set` applies a filter to the log. `filter` is the current filter. If `fixed` is
+    /// true, the settings in the file are ignored.
     pub fn connect(&self, set: impl Fn(&str) -> Result<(), String> + Send + 'static, filter: String, fixed: bool) {
         let (set, now) = (Box::new(set), filter.clone());
         *self.0.lock() = Some(Connected { set, usual: filter, now, fixed, changes: 0 });
     }
 
-    /// The current filters; `None` in a process whose log belongs to another program.
+    /// Returns the filters. Returns `None` if the log of this process belongs to another program.
     pub fn get(&self) -> Option<Filter> {
         self.0.lock().as_ref().map(|log| Filter { now: log.now.clone(), usual: log.usual.clone() })
     }
 
-    /// Applies the filter of the configuration, if it has changed. This ends a temporary change.
+    /// Applies the filter of the configuration, if this filter has changed. A temporary change then ends.
     ///
     /// # Errors
-    /// The filter cannot be set.
+    /// Returns an error if the filter cannot be set.
     pub fn configure(&self, filter: &str) -> Result<(), String> {
         let mut log = self.0.lock();
         let Some(log) = log.as_mut().filter(|log| !log.fixed && log.usual != filter) else { return Ok(()) };
@@ -142,28 +143,28 @@ impl LogFilter {
         Ok(())
     }
 
-    /// Changes the filter until the next change, and returns the number of this change. `None` in a process whose log
-    /// belongs to another program.
+    /// Changes the filter until the next change. Returns the number of this change, or `None` if the log of this
+    /// process belongs to another program.
     ///
     /// # Errors
-    /// The mistake in the filter.
+    /// Returns the mistake in the filter.
     pub fn change(&self, filter: &str) -> Option<Result<u64, String>> {
         let mut log = self.0.lock();
         let log = log.as_mut()?;
         Some(check(filter).and_then(|()| log.change(filter)).map(|()| log.changes))
     }
 
-    /// Reverts to the usual filter, unless there was a later change.
+    /// Reverts a change to the usual filter, unless there was a later change.
     pub fn restore(&self, change: u64) {
         let mut log = self.0.lock();
         if let Some(log) = log.as_mut().filter(|log| log.changes == change) {
             let usual = log.usual.clone();
-            // It was set before, so it is valid.
+            // This cannot fail, because the usual filter was set before.
             let _ = log.change(&usual);
         }
     }
 
-    /// Reverts in the same way after this time.
+    /// Waits for this time and then does the same as `restore`.
     pub fn restore_after(&'static self, change: u64, time: Duration) {
         tokio::spawn(async move {
             tokio::time::sleep(time).await;

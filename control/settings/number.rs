@@ -1,4 +1,4 @@
-//! `[[numbers]]`: what decides about the calls to one number, or to all numbers with a prefix.
+//! `[[numbers]]`: the numbers, and the destination of the calls to each number.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,16 +8,16 @@ use serde::Deserialize;
 
 use super::bridge::{Bridge, RecordBridge};
 
-/// An entry of `[[numbers]]`: what decides about the calls to one number, or to all numbers with a prefix.
+/// An entry of `[[numbers]]`: one number, or all numbers with a prefix, and the destination of their calls.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NumberConfig {
-    /// The number or prefix that the user part of the request URI must match.
+    /// The number or prefix. The user part of the request URI must match it.
     pub number: NumberPattern,
     /// The account that owns the number.
     pub account: Arc<str>,
-    /// The dialect of its web application, one of [`PROVIDERS`](super::PROVIDERS); taken from `application` if that is
-    /// set, else `twilio` by default.
+    /// The dialect of the number's web application, one of [`PROVIDERS`](super::PROVIDERS). If `application` is set,
+    /// the dialect comes from the application. The default is `twilio`.
     #[serde(default)]
     pub provider: Option<Arc<str>>,
     /// The URL of the document for an inbound call.
@@ -32,30 +32,30 @@ pub struct NumberConfig {
     /// The HTTP method of `fallback_url`.
     #[serde(default)]
     pub fallback_method: HttpMethod,
-    /// The URL of the notice about a call's end.
+    /// The URL for the notice of a call's end.
     #[serde(default)]
     pub status_callback: Option<Arc<str>>,
     /// The HTTP method of `status_callback`.
     #[serde(default)]
     pub status_callback_method: HttpMethod,
-    /// The id of an application, instead of `voice_url`.
+    /// The id of an application, as an alternative to `voice_url`.
     #[serde(default)]
     pub application: Option<Arc<str>>,
-    /// The document itself, instead of `voice_url`.
+    /// The document itself, as an alternative to `voice_url`.
     #[serde(default)]
     pub twiml: Option<Arc<str>>,
-    /// A destination to which calls are connected directly, instead of `voice_url`.
+    /// A destination to which calls are connected directly, as an alternative to `voice_url`.
     #[serde(default)]
     pub bridge: Option<Bridge>,
-    /// The name of an agent of `[[agents]]`, instead of `voice_url`.
+    /// The name of an agent from `[[agents]]`, as an alternative to `voice_url`.
     #[serde(default)]
     pub agent: Option<Arc<str>>,
-    /// With `bridge`: what is recorded.
+    /// The recording of calls. Only used with `bridge`.
     #[serde(default)]
     pub record: RecordBridge,
 }
 
-/// The HTTP methods, as the file spells them.
+/// The HTTP methods, as written in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum HttpMethod {
@@ -75,7 +75,7 @@ impl From<HttpMethod> for tandem_call::Method {
     }
 }
 
-/// A dialled number or, with a `*` at its end, all numbers with that prefix.
+/// A dialled number, or all numbers with a prefix. In the second case the text has `*` at its end.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
 #[serde(try_from = "String")]
 pub struct NumberPattern {
@@ -84,8 +84,9 @@ pub struct NumberPattern {
 }
 
 impl NumberPattern {
-    /// The quality of the match with `user`: the number of matching octets, plus one for an exact match; `None` if it
-    /// does not match. Of several patterns the highest value wins.
+    /// Returns the quality of the match with `user`: the number of matching octets, plus one for an exact match.
+    /// Returns `None` if the pattern does not match. If several patterns match, the pattern with the highest value is
+    /// used.
     pub fn fits(&self, user: &str) -> Option<usize> {
         match self.prefix {
             true => user.starts_with(&*self.text).then_some(self.text.len()),
@@ -93,12 +94,12 @@ impl NumberPattern {
         }
     }
 
-    /// The prefix without `+`; `None` for one number.
+    /// Returns the prefix without `+`. Returns `None` if the pattern is one number.
     pub fn prefix(&self) -> Option<&str> {
         self.prefix.then(|| self.text.trim_start_matches('+'))
     }
 
-    /// The number; `None` for a prefix.
+    /// Returns the number. Returns `None` if the pattern is a prefix.
     pub fn exact(&self) -> Option<&str> {
         (!self.prefix).then_some(&self.text)
     }

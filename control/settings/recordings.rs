@@ -1,4 +1,4 @@
-//! `[recordings]`: where recordings are stored, and how.
+//! `[recordings]`: the folder, the format and the encryption of recordings.
 
 use std::sync::Arc;
 
@@ -9,19 +9,19 @@ use tandem_media::{RecordingKey, WavCoding};
 
 use super::Secret;
 
-/// `[recordings]`.
+/// The settings of `[recordings]`.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RecordingsConfig {
-    /// The folder, as `file:DIRECTORY`.
+    /// The folder of recordings, in the form `file:DIRECTORY`.
     pub url: Arc<str>,
     /// The sample format of new recordings.
     pub format: WavCoding,
-    /// The key that encrypts new recordings and decrypts encrypted ones: base64 of 32 octets, or `file:PATH` of a file
-    /// that contains this or the 32 octets themselves.
+    /// The key that encrypts new recordings and decrypts encrypted recordings: base64 of 32 octets, or `file:PATH`. The
+    /// file contains the base64 text or the 32 octets themselves.
     pub encryption_key: Option<Secret>,
-    /// Whether audio is given out only with the account's credentials. Otherwise the recording's id, which cannot be
-    /// guessed, is enough, as with the providers.
+    /// Whether the server requires the account's credentials for the audio. Otherwise the recording's id is sufficient,
+    /// because an id cannot be guessed. The providers do the same.
     pub require_credentials: bool,
 }
 
@@ -40,7 +40,7 @@ impl RecordingsConfig {
     /// Reads and decodes the key.
     ///
     /// # Errors
-    /// The reason in words, without the key.
+    /// Returns the reason as text. The text does not contain the key.
     pub fn key(&self) -> Result<Option<RecordingKey>, String> {
         let Some(secret) = &self.encryption_key else { return Ok(None) };
         let octets = match secret.expose().split_once(':') {
@@ -49,7 +49,7 @@ impl RecordingsConfig {
         };
         let decoded = BASE64_STANDARD.decode(octets.trim_ascii()).ok();
         let key = decoded.and_then(|key| <[u8; 32]>::try_from(key).ok()).or_else(|| {
-            // Raw octets are allowed in a file only. 32 characters of text are never base64 of 32 octets.
+            // Only a file may contain raw octets. A text of 32 characters is never the base64 form of 32 octets.
             secret.expose().starts_with("file:").then(|| octets.try_into().ok())?
         });
         let help =

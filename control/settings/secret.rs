@@ -5,18 +5,18 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-/// Text that `Debug` does not print.
+/// A text that `Debug` does not print.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct Secret(Arc<str>);
 
 impl Secret {
-    /// Wraps a text.
+    /// Creates a secret from a text.
     pub fn new(text: &str) -> Self {
         Self(text.into())
     }
 
-    /// The text itself; only the code that needs it should call this.
+    /// Returns the text. Only code that needs the text should call this function.
     pub fn expose(&self) -> &str {
         &self.0
     }

@@ -1,4 +1,4 @@
-//! The settings of STIR/SHAKEN, for the server and for a trunk.
+//! The settings of STIR/SHAKEN, for the server and for single trunks.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,24 +13,25 @@ use super::network::networks;
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct StirConfig {
-    /// Treatment of the Identity headers of calls over trunks.
+    /// How the server treats the Identity headers of calls over trunks.
     pub verify: Verify,
-    /// PEM file of the trusted authorities.
+    /// PEM file with the trusted authorities.
     pub trust: Option<PathBuf>,
-    /// Maximum age of a signature, and maximum lead over our clock, in seconds.
+    /// Maximum age of a signature in seconds. Also the maximum number of seconds by which its time may be ahead of our
+    /// clock.
     pub max_age_seconds: u32,
     /// Maximum time that a call waits for the certificate, in milliseconds.
     pub timeout_ms: u32,
-    /// Ports at which certificates may be fetched.
+    /// The ports from which certificates may be fetched.
     pub ports: Vec<u16>,
-    /// Non-public networks from which certificates may be fetched.
+    /// The non-public networks from which certificates may be fetched.
     #[serde(deserialize_with = "networks")]
     pub allow_networks: Vec<IpNet>,
-    /// PEM file of further authorities for the HTTPS servers that certificates are fetched from.
+    /// PEM file with additional authorities for the HTTPS servers of certificates.
     pub ca_file: Option<PathBuf>,
-    /// PEM file of the private key for signing calls over trunks.
+    /// PEM file with the private key that signs calls over trunks.
     pub key: Option<PathBuf>,
-    /// URL of the certificate of `key`, for the verifying side.
+    /// URL from which the far end fetches the certificate of `key`.
     pub certificate_url: Option<Arc<str>>,
 }
 
@@ -50,33 +51,34 @@ impl Default for StirConfig {
     }
 }
 
-/// The treatment of Identity headers.
+/// How the server treats Identity headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verify {
-    /// They are ignored.
+    /// Identity headers are ignored.
     #[default]
     Off,
-    /// They are verified, and the result is reported.
+    /// Identity headers are verified, and the result is reported.
     Report,
     /// Calls without a valid Identity header are refused (RFC 8224 §6.2.2).
     Require,
 }
 
-/// The settings of `trunks.stir`, which override `[stir]` for a trunk.
+/// The settings of `trunks.stir`, which replace settings of `[stir]` for one trunk.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TrunkStir {
-    /// Replaces `stir.verify` for incoming calls over the trunk.
+    /// Replaces `stir.verify` for inbound calls over the trunk.
     pub verify: Option<Verify>,
-    /// Whether calls over the trunk are signed, if there is a key, and keep the Identity headers that they arrived
-    /// with.
+    /// Whether calls over the trunk are signed (if there is a key), and keep the Identity headers of their inbound
+    /// INVITE.
     pub sign: bool,
     /// Replaces `stir.key`.
     pub key: Option<PathBuf>,
     /// Replaces `stir.certificate_url`.
     pub certificate_url: Option<Arc<str>>,
-    /// Attestation of every call over the trunk; determined for each call when `None`.
+    /// The attestation of every call over the trunk. `None` means that the server determines the attestation for each
+    /// call.
     pub attestation: Option<Attestation>,
 }
 

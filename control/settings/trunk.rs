@@ -1,4 +1,4 @@
-//! `[[trunks]]`: carriers and PBXs.
+//! `[[trunks]]`: connections to carriers and PBXs.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,129 +11,133 @@ use super::header_pattern::{self, HeaderPattern};
 use super::network::networks;
 use super::stir::TrunkStir;
 
-/// An entry of `[[trunks]]`: a carrier or a PBX.
+/// An entry of `[[trunks]]`: the connection to a carrier or a PBX.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrunkConfig {
     /// The unique name of the trunk.
     pub name: Arc<str>,
-    /// The account whose outbound calls may use the trunk and which gets its inbound calls; all accounts when `None`.
+    /// The account of the trunk. Only outbound calls of this account may use the trunk, and the account receives the
+    /// trunk's inbound calls. `None` means all accounts.
     #[serde(default)]
     pub account: Option<Arc<str>>,
-    /// The destination of outbound calls, `sip:HOST[:PORT][;transport=tcp]`; `None` for a trunk with inbound calls
-    /// only.
+    /// The destination of outbound calls, `sip:HOST[:PORT][;transport=tcp]`. `None` means that the trunk has only
+    /// inbound calls.
     #[serde(default)]
     pub uri: Option<Arc<str>>,
-    /// Source networks from which the trunk's calls need no password.
+    /// The source networks from which inbound calls of the trunk need no password.
     #[serde(default, deserialize_with = "networks")]
     pub inbound_from: Vec<IpNet>,
-    /// The digest user name that the trunk's inbound calls must use.
+    /// The user name that the trunk's inbound calls must use in digest authentication.
     #[serde(default)]
     pub inbound_username: Option<Arc<str>>,
-    /// The digest password of inbound calls.
+    /// The password for the digest authentication of inbound calls.
     #[serde(default)]
     pub inbound_password: Option<Secret>,
-    /// Whether inbound calls need the right source or the password, or both.
+    /// Whether inbound calls need the right source, the password, or both.
     #[serde(default)]
     pub inbound_auth: InboundAuth,
-    /// Prefixes of the destinations that the trunk accepts (`+`, `+4930`, `0`). The longest match wins, then priority
-    /// and weight.
+    /// The prefixes of the destinations that the trunk accepts, for example `+`, `+4930` or `0`. The trunk with the
+    /// longest matching prefix is used first. After that, priority and weight decide.
     #[serde(default)]
     pub prefixes: Vec<Arc<str>>,
-    /// The order among trunks with equally long prefixes: the lowest goes first. 0 to 65535, default 0.
+    /// The order among trunks with equally long prefixes. The trunk with the lowest number is used first. The range is
+    /// 0 to 65535, and the default is 0.
     #[serde(default)]
     pub priority: u16,
-    /// The share among trunks of equal priority: the first one is drawn at random, in proportion to the weights. 1 to
-    /// 65535, default 1.
+    /// The share of calls among trunks of equal priority. The first trunk is chosen at random, with a probability
+    /// proportional to its weight. The range is 1 to 65535, and the default is 1.
     #[serde(default = "one")]
     pub weight: u16,
-    /// The id by which applications select the trunk for a call: `BY` and 32 hex digits.
+    /// The id with which applications choose the trunk for a call: `BY` and 32 hex digits.
     #[serde(default)]
     pub byoc: Option<Arc<str>>,
-    /// The digest user name for the trunk's challenges.
+    /// The user name for digest challenges of the trunk.
     #[serde(default)]
     pub username: Option<Arc<str>>,
-    /// The digest password for the trunk's challenges.
+    /// The password for digest challenges of the trunk.
     #[serde(default)]
     pub password: Option<Secret>,
-    /// The host of the From header field; `sip.advertise` when `None`.
+    /// The host in the From header field. `None` means the host in `sip.advertise`.
     #[serde(default)]
     pub from_domain: Option<Arc<str>>,
-    /// The codecs of the trunk's calls in both directions, best first; those of `[media]` when empty.
+    /// The codecs of the trunk's calls in both directions, best codec first. An empty list means the codecs of
+    /// `[media]`.
     #[serde(default)]
     pub codecs: Vec<tandem_media::CodecName>,
-    /// Reliable provisional responses (RFC 3262); `sip.prack` when `None`.
+    /// The use of reliable provisional responses (RFC 3262). `None` means the setting `sip.prack`.
     #[serde(default)]
     pub prack: Option<tandem_sip::Prack>,
     /// How DTMF digits are sent over the trunk.
     #[serde(default)]
     pub dtmf: DtmfMode,
-    /// Whether the trunk's far end may transfer calls (REFER); the account pays for the new call. `sip.refer` when
-    /// `None`.
+    /// Whether the trunk's far end may transfer calls (REFER). The account pays for the new call. `None` means the
+    /// setting `sip.refer`.
     #[serde(default)]
     pub refer: Option<bool>,
-    /// Whether a call for a caller without an SDP offer is sent without one too, so that the callee makes the offer
-    /// (RFC 3261 §13.2.1).
+    /// Whether an INVITE over this trunk has no SDP offer if the caller's INVITE had no offer. The callee then makes
+    /// the offer (RFC 3261 §13.2.1).
     #[serde(default)]
     pub late_offer: bool,
     /// Whether calls over the trunk follow 3xx responses.
     #[serde(default = "yes")]
     pub redirects: bool,
-    /// Maximum number of simultaneous calls, both directions together; no limit of its own when `None`.
+    /// Maximum number of concurrent calls in both directions together. `None` means that the trunk itself has no limit.
     #[serde(default)]
     pub max_calls: Option<u32>,
-    /// Maximum number of new calls per second, for each direction separately; no limit of its own when `None`.
+    /// Maximum number of new calls in one second, for each direction separately. `None` means that the trunk itself has
+    /// no limit.
     #[serde(default)]
     pub max_cps: Option<u32>,
-    /// Whether to register with the trunk (RFC 3261 §10).
+    /// Whether this server registers with the trunk (RFC 3261 §10).
     #[serde(default)]
     pub register: bool,
-    /// A PEM file with the authorities that may have issued the trunk's certificate; those of `sip.ca_file` when
-    /// `None`.
+    /// A PEM file with the accepted authorities for the trunk's certificate. `None` means the authorities of
+    /// `sip.ca_file`.
     #[serde(default)]
     pub ca_file: Option<PathBuf>,
-    /// The name that the trunk's certificate must have; the host of `uri` when `None`.
+    /// The name that the trunk's certificate must contain. `None` means the host in `uri`.
     #[serde(default)]
     pub tls_name: Option<String>,
-    /// SHA-256 fingerprints of the certificates that are accepted, whatever their issuer and name.
+    /// SHA-256 fingerprints of accepted certificates. For these certificates the issuer and the name do not matter.
     #[serde(default)]
     pub fingerprints: Vec<Fingerprint>,
-    /// A PEM file with the certificate that the server shows to the trunk, with `key`; the first of `sip.certificates`
-    /// when `None`.
+    /// A PEM file with the certificate that the server presents to the trunk. Requires `key`. `None` means the first
+    /// certificate of `sip.certificates`.
     #[serde(default)]
     pub certificate: Option<PathBuf>,
-    /// A PEM file with the private key of `certificate`.
+    /// A PEM file with the private key for `certificate`.
     #[serde(default)]
     pub key: Option<PathBuf>,
-    /// Whether inbound calls must come over TLS with the trunk's certificate. They may come from any address if
-    /// `inbound_from` is empty.
+    /// Whether inbound calls must arrive over TLS with the trunk's certificate. If `inbound_from` is empty, they may
+    /// come from any address.
     #[serde(default)]
     pub mutual_tls: bool,
-    /// Media encryption (SRTP, RFC 3711, with keys in SDP, RFC 4568) in both directions.
+    /// Media encryption in both directions (SRTP, RFC 3711, with keys in SDP, RFC 4568).
     #[serde(default)]
     pub srtp: tandem_media::Srtp,
-    /// The sources from which the RTP of the trunk's calls is accepted.
+    /// The sources from which the trunk's calls accept RTP.
     #[serde(default)]
     pub media_source: tandem_media::MediaSource,
-    /// Settings for signed calling numbers (STIR) that differ from `[stir]`.
+    /// Settings for signed calling numbers (STIR) that replace settings of `[stir]`.
     #[serde(default)]
     pub stir: TrunkStir,
-    /// Seconds between OPTIONS requests; 0: none are sent.
+    /// Seconds between two OPTIONS requests. 0 means that no OPTIONS requests are sent.
     #[serde(default)]
     pub options_interval: u32,
-    /// The registrar, `sip:HOST[:PORT]`, if it is not at `uri`.
+    /// The registrar, `sip:HOST[:PORT]`, if the registrar is not at `uri`.
     #[serde(default)]
     pub registrar: Option<Arc<str>>,
-    /// Seconds that a registration should last.
+    /// Requested duration of a registration, in seconds.
     #[serde(default = "hour")]
     pub register_expires: u32,
-    /// The user of the registered Contact; `username` when `None`.
+    /// The user in the registered Contact. `None` means `username`.
     #[serde(default)]
     pub contact_user: Option<Arc<str>>,
     /// The form in which the trunk writes numbers.
     #[serde(default)]
     pub number_format: NumberFormat,
-    /// The country code, in digits, whose numbers are national for the trunk (`49`).
+    /// The country code of the numbers that are national for the trunk, as digits (for example `49`).
     #[serde(default)]
     pub country_code: Option<Arc<str>>,
     /// The prefix of national numbers.
@@ -142,44 +146,44 @@ pub struct TrunkConfig {
     /// The prefix of numbers in other countries.
     #[serde(default = "international_prefix")]
     pub international_prefix: Arc<str>,
-    /// Removed from the start of a called number of an outbound call, after `number_format`.
+    /// A prefix that is removed from the called number of an outbound call, after `number_format` is applied.
     #[serde(default)]
     pub strip_prefix: Option<Arc<str>>,
-    /// Added to the start of a called number of an outbound call, after `strip_prefix`.
+    /// A prefix that is added to the called number of an outbound call, after `strip_prefix` is removed.
     #[serde(default)]
     pub add_prefix: Option<Arc<str>>,
-    /// Removed from the start of a called number of an inbound call, before `number_format`.
+    /// A prefix that is removed from the called number of an inbound call, before `number_format` is applied.
     #[serde(default)]
     pub inbound_strip_prefix: Option<Arc<str>>,
-    /// Added to the start of a called number of an inbound call, after `inbound_strip_prefix`.
+    /// A prefix that is added to the called number of an inbound call, after `inbound_strip_prefix` is removed.
     #[serde(default)]
     pub inbound_add_prefix: Option<Arc<str>>,
-    /// Where the trunk has the calling number.
+    /// The header that carries the calling number in calls of the trunk.
     #[serde(default)]
     pub caller_id: CallerId,
-    /// Whether the trunk's asserted identities are believed, and whether it is told the identity of anonymous callers
-    /// (RFC 3325).
+    /// Whether this server believes the asserted identities of the trunk, and sends the identity of anonymous callers
+    /// to the trunk (RFC 3325).
     #[serde(default)]
     pub trusted: bool,
     /// Header fields of the caller that are passed on with bridged calls over the trunk.
     #[serde(default = "header_pattern::usual")]
     pub pass_headers: Vec<HeaderPattern>,
-    /// How the trunk is told that a call was forwarded.
+    /// The header that reports a forwarded call to the trunk.
     #[serde(default)]
     pub forwarding: Forwarding,
-    /// Whether the trunk's calls may reach the account's phones by user name, if the name is no number.
+    /// Whether calls from the trunk can reach the account's phones by user name, if the called name is not a number.
     #[serde(default)]
     pub phones: bool,
-    /// The final responses after which a call is tried over the next trunk.
+    /// The final responses after which a call continues over the next trunk.
     #[serde(default = "failures")]
     pub failover_on: Vec<u16>,
 }
 
 impl TrunkConfig {
-    /// How TLS connections of the trunk are made and checked.
+    /// Returns the TLS settings for connections of the trunk.
     pub fn tls(&self) -> tandem_sip::TrunkTls {
         let own = self.certificate.clone().zip(self.key.clone());
-        // Without a check of the name, any certificate of a public authority would be accepted.
+        // Without a check of the name, every certificate of a public authority would be accepted.
         let host = || self.uri.as_deref().and_then(host_name).filter(|_| self.mutual_tls);
         tandem_sip::TrunkTls {
             trunk: Arc::clone(&self.name),
@@ -191,13 +195,13 @@ impl TrunkConfig {
         }
     }
 
-    /// The networks whose source address is enough to identify the trunk's calls.
+    /// Returns the networks whose source address is sufficient to identify calls of the trunk.
     pub fn networks(&self) -> Vec<IpNet> {
         if self.mutual_tls { Vec::new() } else { self.inbound_from.clone() }
     }
 }
 
-/// The host of `sip:HOST:PORT;...`, unless it is an address.
+/// Returns the host in `sip:HOST:PORT;...`. Returns `None` if the host is an IP address.
 fn host_name(uri: &str) -> Option<String> {
     let (_, rest) = uri.split_once(':')?;
     let authority = rest.split(';').next()?;
@@ -205,18 +209,19 @@ fn host_name(uri: &str) -> Option<String> {
     (!host.starts_with('[') && host.parse::<std::net::IpAddr>().is_err()).then(|| host.to_owned())
 }
 
-/// The proof that a trunk with `inbound_username` must give.
+/// The proof that inbound calls of a trunk with `inbound_username` must give.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum InboundAuth {
-    /// The source (a network of `inbound_from`, or its certificate), or the password.
+    /// The right source (a network of `inbound_from`, or the trunk's certificate), or the password.
     #[default]
     Either,
-    /// Both.
+    /// Both the right source and the password.
     Both,
 }
 
-/// SHA-256 of a certificate: 64 hex digits with or without colons, as `openssl x509 -fingerprint -sha256` prints it.
+/// The SHA-256 fingerprint of a certificate: 64 hex digits with or without colons, as printed by `openssl x509
+/// -fingerprint -sha256`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Fingerprint(pub [u8; 32]);
@@ -263,11 +268,11 @@ fn failures() -> Vec<u16> {
     vec![408, 500, 501, 502, 503, 504]
 }
 
-/// `trunks.dtmf`: how DTMF digits are sent over a trunk.
+/// The setting `trunks.dtmf`: how DTMF digits are sent over a trunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DtmfMode {
-    /// As telephone-events, or as tones if the far end does not support these.
+    /// As telephone-events. If the far end does not support telephone-events, as tones.
     #[default]
     Rfc4733,
     /// With SIP INFO (`application/dtmf-relay`). Telephone-events are neither offered nor accepted.
@@ -280,16 +285,16 @@ pub enum DtmfMode {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CallerId {
-    /// From alone.
+    /// The From header only.
     #[default]
     From,
-    /// P-Asserted-Identity in addition to From. To an untrusted trunk, P-Preferred-Identity instead.
+    /// P-Asserted-Identity in addition to From. An untrusted trunk receives P-Preferred-Identity instead.
     Pai,
     /// Remote-Party-ID in addition to From.
     Rpid,
 }
 
-/// The header that tells a trunk that a call was forwarded.
+/// The header that reports a forwarded call to a trunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Forwarding {
@@ -306,13 +311,13 @@ pub enum Forwarding {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NumberFormat {
-    /// Numbers stay unchanged in both directions.
+    /// Numbers are not changed in either direction.
     #[default]
     AsIs,
     /// E.164: `+493012345678`.
     E164,
     /// E.164 digits without the plus sign: `493012345678`.
     Digits,
-    /// `03012345678` within `country_code`, `0015551230001` for other countries.
+    /// `03012345678` for numbers within `country_code`, `0015551230001` for numbers in other countries.
     National,
 }

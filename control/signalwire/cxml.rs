@@ -1,4 +1,4 @@
-//! cXML, SignalWire's markup: TwiML with verbs and attributes of its own.
+//! cXML, SignalWire's markup: TwiML with additional verbs and attributes.
 
 use tandem_call::recording::Track;
 use tandem_markup::flavour::{Flavour, Meaning};
@@ -6,12 +6,12 @@ use tandem_markup::rules;
 use tandem_twilio::sid::Ids;
 use tandem_twilio::twiml::TWIML;
 
-/// Reason for elements that only SignalWire's hosted service has.
+/// Reason for elements that exist only in SignalWire's hosted service.
 const HOSTED: &str = "part of a hosted product";
-/// Reason for storage URLs: this server stores recordings itself, encrypted if configured.
+/// Reason for storage URLs. This server stores recordings itself and encrypts them if the configuration requires it.
 const STORAGE: &str = "recordings are stored on this server";
 
-/// The words for `track`. SignalWire's Go client leaves out `_track`.
+/// The words for `track`. SignalWire's Go client omits the suffix `_track`.
 const TRACKS: [(&str, Track); 6] = [
     ("inbound_track", Track::Inbound),
     ("outbound_track", Track::Outbound),

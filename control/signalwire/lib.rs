@@ -1,4 +1,4 @@
-//! SignalWire. Its Compatibility API is a provider of Twilio's family. SWML is a dialect of its own.
+//! SignalWire. The Compatibility API is a provider of Twilio's family. SWML is a separate dialect.
 #![forbid(unsafe_code)]
 
 mod calling;
@@ -39,16 +39,16 @@ const REFUSED: [(&str, &str); 4] = [
     ("tokens", "tokens for browser SDKs"),
 ];
 
-/// The largest `MachineDetectionTimeout` that is taken as seconds. A larger value is taken as milliseconds.
+/// The largest value of `MachineDetectionTimeout` that means seconds. A larger value means milliseconds.
 const MOST_SECONDS: u64 = 120;
 
-/// SignalWire's dialect. With `strip_https_port`, an `https` URL with a port is signed without the port. Otherwise the
-/// URL is signed as configured.
+/// SignalWire's dialect. With `strip_https_port`, this server signs an `https` URL with a port without the port.
+/// Otherwise this server signs the URL as configured.
 pub fn dialect(strip_https_port: bool) -> Family {
     Family::new(&SignalWire, strip_https_port)
 }
 
-/// The Compatibility API as a provider.
+/// The provider of the Compatibility API.
 #[derive(Debug)]
 pub struct SignalWire;
 
@@ -83,7 +83,7 @@ impl Provider for SignalWire {
         &REFUSED
     }
 
-    /// A recording's URL without an extension is the resource, so the audio needs one.
+    /// A recording's URL without an extension is the resource, so the URL of the audio needs an extension.
     fn audio_extension(&self) -> &'static str {
         ".wav"
     }
@@ -138,7 +138,7 @@ impl Provider for SignalWire {
         push("input_type", input.to_owned());
     }
 
-    /// Go's `time.Time` parses only RFC 3339 (`birddigital/signalwire-telephony`).
+    /// Whether the client is a Go program. Go's `time.Time` parses only RFC 3339 (`birddigital/signalwire-telephony`).
     fn writes_iso_dates(&self, user_agent: &str) -> bool {
         user_agent.starts_with("Go-http-client/")
     }
@@ -152,7 +152,8 @@ impl Provider for SignalWire {
         }
         if let Some(end) = &leg.end {
             let inbound = leg.direction == Direction::Inbound;
-            // The caller is the party that called, which may be on either side of this server.
+            // The caller is the party that called. On an inbound leg the caller is the far end, on an outbound leg this
+            // server.
             let by_caller = (end.by == EndedBy::Peer) == inbound;
             push("HangupBy", if by_caller { "caller" } else { "callee" }.to_owned());
             push("HangupDirection", if end.by == EndedBy::Peer { "inbound" } else { "outbound" }.to_owned());
@@ -186,7 +187,7 @@ impl Provider for SignalWire {
         &CXML
     }
 
-    /// An application of this API may answer with an SWML document.
+    /// An application of this API may also return an SWML document.
     fn other_dialect(&self, body: &[u8]) -> Option<&'static str> {
         swml::is_document(body).then_some(swml::NAME)
     }
@@ -196,7 +197,7 @@ impl Provider for SignalWire {
     }
 }
 
-/// The mean opinion score of the received audio, with two decimals.
+/// The mean opinion score (MOS) of the received audio, with two decimals.
 fn mos(quality: &Quality) -> Option<String> {
     quality.mos.map(|mos| format!("{mos:.2}"))
 }

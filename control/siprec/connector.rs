@@ -1,4 +1,4 @@
-//! Recording servers that applications know by name (`[[siprec]]`).
+//! The recording servers that applications can name (`[[siprec]]`).
 
 use std::sync::Arc;
 
@@ -11,9 +11,10 @@ use tandem_sip as sip;
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SiprecConfig {
-    /// Unique name, as applications use it.
+    /// Unique name of the recording server. Applications use this name.
     pub name: Arc<str>,
-    /// The account that may record its calls and those of its subaccounts there; `None` for every account.
+    /// The account that may use the recording server for its own calls and for the calls of its subaccounts. `None`
+    /// allows every account.
     #[serde(default)]
     pub account: Option<Arc<str>>,
     /// SIP URI of the server: `sip:USER@HOST[:PORT][;transport=tcp]` or `sips:`.
@@ -21,16 +22,16 @@ pub struct SiprecConfig {
     /// User part of the From header.
     #[serde(default = "caller")]
     pub from: Arc<str>,
-    /// Digest username for challenges of the server.
+    /// User name for digest challenges of the recording server.
     #[serde(default)]
     pub username: Option<Arc<str>>,
-    /// Digest password for challenges of the server.
+    /// Password for digest challenges of the recording server.
     #[serde(default)]
     pub password: Option<Secret>,
-    /// Offered codecs, best first. If the call's codec is among them, it comes first.
+    /// The offered codecs, best codec first. If the list contains the codec of the call, this codec is offered first.
     #[serde(default = "g711")]
     pub codecs: Vec<media::CodecName>,
-    /// Whether the copies are encrypted (SRTP with SDES keys).
+    /// Whether the copies of the audio are encrypted (SRTP with SDES keys).
     #[serde(default)]
     pub srtp: media::Srtp,
 }
@@ -59,12 +60,13 @@ fn g711() -> Vec<media::CodecName> {
 pub struct Connectors(Vec<Arc<SiprecConfig>>);
 
 impl Connectors {
-    /// Creates the set of these servers.
+    /// Creates the set from the settings of all recording servers.
     pub fn new(all: Vec<SiprecConfig>) -> Self {
         Self(all.into_iter().map(Arc::new).collect())
     }
 
-    /// Returns the server with this name, if the account may use it. `parent` is the account's parent.
+    /// Returns the recording server with this name, if the account may use the server. `parent` is the account's
+    /// parent.
     pub fn find(&self, name: &str, account: &str, parent: Option<&str>) -> Option<&Arc<SiprecConfig>> {
         let usable =
             |one: &SiprecConfig| one.account.as_deref().is_none_or(|own| own == account || Some(own) == parent);

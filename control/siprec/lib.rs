@@ -21,11 +21,11 @@ use tandem_sip as sip;
 pub use connector::{Connectors, SiprecConfig};
 use metadata::{Metadata, Participant, Stream};
 
-/// Capacity, in frames, between a tap of the leg and the media session that sends the copy, for one track. The session
-/// reads each frame 20 ms later.
+/// Maximum number of frames of one track that wait between the leg's tap and the media session that sends the copy. The
+/// media session reads each frame 20 ms later.
 const FRAMES: usize = 50;
 
-/// A session that is running, as seen by its call.
+/// A running session with a recording server. The leg's call owns this value.
 pub struct Session {
     id: SiprecId,
     spec: Box<SiprecSpec>,
@@ -33,14 +33,14 @@ pub struct Session {
     sip: Arc<sip::transport::Handle>,
     state: State,
     since: Timestamp,
-    /// Time at which the leg's far end began to talk with its current partner.
+    /// Time at which the far end of the leg began to talk with its current party.
     joined: Timestamp,
-    /// Whether the server currently wants no audio.
+    /// Whether the recording server has paused the audio.
     paused: bool,
-    /// Whether an offer of this server is unanswered.
+    /// Whether the recording server has not yet answered an offer of this server.
     offering: bool,
     stale: bool,
-    /// Whether the server sent an INVITE without an offer; its answer arrives with the ACK.
+    /// Whether the recording server sent a re-INVITE without an offer. The SDP answer then arrives with the ACK.
     late_offer: bool,
 }
 
@@ -58,33 +58,33 @@ enum State {
     Over,
 }
 
-/// The recorded leg, and the party that its far end talks with.
+/// The recorded leg, and the party that the leg's far end talks with.
 pub struct RecordedLeg<'a> {
     /// The recorded leg.
     pub leg: &'a LegInfo,
-    /// The leg's id in the spelling of its application.
+    /// The id of the leg in the provider's form.
     pub call_id: &'a str,
-    /// The leg that the recorded leg is bridged with.
+    /// The leg that is bridged with the recorded leg.
     pub bridged_leg: Option<&'a LegInfo>,
-    /// Host part for parties without a SIP address of their own.
+    /// The host part of the URI of a party without a SIP address.
     pub host: &'a str,
 }
 
-/// The meaning of a SIP event for the call.
+/// The effect of a SIP event on the call.
 pub enum SiprecUpdate {
-    /// Nothing that concerns the call.
+    /// The event has no effect on the call.
     Nothing,
-    /// The server has answered: attach the copies.
+    /// The recording server has answered. The call must attach the copies.
     Answered,
-    /// The server has paused or resumed the session.
+    /// The recording server has paused or resumed the session.
     Is(SiprecStatus),
-    /// The session and its dialog have ended.
+    /// The session and its dialog have ended, for this reason.
     Over(SiprecFailure),
-    /// The session cannot continue: hang up.
+    /// The session cannot continue. The call must hang up.
     Unusable(SiprecFailure),
 }
 
-/// The parts of a new session.
+/// The parameters of a new session.
 pub struct NewSession<'a> {
     /// The settings of the recording server.
     pub connector: &'a SiprecConfig,
@@ -92,11 +92,11 @@ pub struct NewSession<'a> {
     pub id: SiprecId,
     /// Ids of the media operations that copy the leg's inbound and outbound audio.
     pub ops: (OpId, OpId),
-    /// The settings of the order.
+    /// The settings in the request for the session.
     pub spec: Box<SiprecSpec>,
     /// Handle of the SIP endpoint.
     pub sip: Arc<sip::transport::Handle>,
-    /// The codec that the leg uses; offered first.
+    /// The codec of the leg, which is offered first.
     pub preferred: media::Preference,
     /// Time of the start.
     pub now: Timestamp,
@@ -154,12 +154,13 @@ impl Session {
         self.id
     }
 
-    /// Returns the id of the session's dialog, in the form of a leg id.
+    /// Returns the id of the session's dialog, as a leg id.
     pub fn dialog(&self) -> LegId {
         LegId(self.id.0)
     }
 
-    /// Starts copying the accepted directions of the leg to the server. `wide`: whether the leg's audio is wideband.
+    /// Starts to copy the accepted directions of the leg to the recording server. `wide` says whether the leg's audio
+    /// is wideband.
     pub fn attach(&self, wide: bool, tap: impl Fn(media::Command) -> bool) {
         for copy in self.copies.iter().filter(|copy| copy.taken) {
             let narrow = copy.session.codec().is_none_or(|codec| codec.law().is_some());
@@ -175,13 +176,13 @@ impl Session {
             };
             let op = media::OpId(copy.op.0);
             let source = media::StreamSource::copying(reader);
-            // An overloaded engine rejects both commands, and has reported it.
+            // An overloaded engine refuses the first command and logs this, so the result is ignored.
             let _ = tap(media::Command::Tap { op, tracks, sink })
                 && copy.session.command(media::Command::Source { op, source }).is_ok();
         }
     }
 
-    /// Stops copying.
+    /// Stops the copies.
     pub fn detach(&self, untap: impl Fn(media::Command) -> bool) {
         for copy in &self.copies {
             untap(media::Command::Untap { op: media::OpId(copy.op.0) });
@@ -198,7 +199,7 @@ impl Session {
         true
     }
 
-    /// Handles a change of the leg's bridge: the leg was bridged with another leg, or is alone again.
+    /// Handles a change of the leg's bridge: the leg is now bridged with another leg, or is no longer bridged.
     pub fn rejoined(&mut self, recorded: &RecordedLeg<'_>, now: Timestamp) {
         self.joined = now;
         self.stale = true;
@@ -245,7 +246,7 @@ impl Session {
                 self.tell(recorded);
                 self.changed()
             }
-            // The server may accept the next change.
+            // The recording server may accept the next change, so the session continues.
             sip::Event::OfferRejected { .. } => {
                 self.offering = false;
                 SiprecUpdate::Nothing
@@ -264,7 +265,7 @@ impl Session {
         }
     }
 
-    /// Returns whether the server has paused or resumed the session since the last check.
+    /// Returns the change of the session, if the recording server has paused or resumed it since the previous check.
     fn changed(&mut self) -> SiprecUpdate {
         let paused = !self.copies.iter().any(|copy| copy.session.sends());
         if self.state != State::Answered || std::mem::replace(&mut self.paused, paused) == paused {
@@ -273,7 +274,7 @@ impl Session {
         SiprecUpdate::Is(if paused { SiprecStatus::Paused } else { SiprecStatus::Resumed })
     }
 
-    /// Whether the server answered that it wants no audio yet.
+    /// Whether the answer of the recording server pauses the session from the beginning.
     pub fn begins_paused(&mut self) -> bool {
         matches!(self.changed(), SiprecUpdate::Is(SiprecStatus::Paused))
     }
@@ -308,7 +309,7 @@ impl Session {
         media::together(&offers)
     }
 
-    /// Sends the metadata of the recorded session if it has changed and no offer is unanswered.
+    /// Sends the metadata of the recorded session, if the metadata has changed and no offer is unanswered.
     fn tell(&mut self, recorded: &RecordedLeg<'_>) {
         if self.state != State::Answered || self.offering || !std::mem::take(&mut self.stale) {
             return;
@@ -372,7 +373,7 @@ fn label(track: media::Track) -> u16 {
     }
 }
 
-/// Returns the address of a leg's far end, and then our address.
+/// Returns two addresses of a leg: first the far end's address, then the address of this server.
 fn ends(leg: &LegInfo) -> (&Address, &Address) {
     if leg.direction == Direction::Inbound { (&leg.from, &leg.to) } else { (&leg.to, &leg.from) }
 }
@@ -386,7 +387,7 @@ fn aor(address: &Address, host: &str) -> String {
     }
 }
 
-/// Returns the failure for an end that was not requested.
+/// Returns the failure for an end that this server did not request.
 fn failure(answered: bool, cause: sip::EndCause, status: Option<u16>, reason: Option<&str>) -> SiprecFailure {
     if answered {
         let words = reason.map(|reason| format!(" ({reason})")).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The metadata of a recorded session for the recording server (RFC 7865). Each document is complete and describes the
+//! The metadata of a recorded session, for the recording server (RFC 7865). Each document is complete and describes the
 //! current state.
 
 use std::fmt::Write as _;
@@ -7,12 +7,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 
-/// XML namespace of our own elements; not an address.
+/// The XML namespace of this server's own elements. The namespace is not an address.
 const OWN: &str = "urn:tandem:siprec:1";
 
 pub(super) struct Metadata<'a> {
     pub(super) session: u128,
-    /// Id of the recorded leg, and its id in the spelling of applications.
+    /// The id of the recorded leg, and this id in the provider's form.
     pub(super) call: (u128, &'a str),
     /// Call-ID of the recorded leg's dialog.
     pub(super) sip_call_id: Option<&'a str>,
@@ -20,7 +20,7 @@ pub(super) struct Metadata<'a> {
     pub(super) since: Timestamp,
     /// Start of the recording.
     pub(super) recorded_since: Timestamp,
-    /// The leg's far end, and the party that it talks with.
+    /// The participants: the far end of the leg, and the party that the far end talks with.
     pub(super) participants: [Participant; 2],
     pub(super) streams: Vec<Stream>,
     pub(super) parameters: &'a [(String, String)],
@@ -48,7 +48,7 @@ impl Metadata<'_> {
     /// Returns the document in the format `application/rs-metadata+xml`.
     pub(super) fn xml(&self) -> String {
         let mut out = String::with_capacity(2_048);
-        // Writing to a `String` cannot fail.
+        // This never fails, because the text goes into a `String`.
         let _ = self.write(&mut out);
         out
     }
@@ -60,7 +60,7 @@ impl Metadata<'_> {
             "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\r\n<recording xmlns=\"urn:ietf:params:xml:ns:recording:1\">"
         )?;
         write!(out, "\r\n<datamode>complete</datamode>\r\n<session session_id=\"{session}\">")?;
-        // RFC 7989 §5: the remote half is unknown.
+        // RFC 7989 §5: the second half of the id belongs to the remote side and is unknown.
         write!(out, "\r\n<sipSessionID>{:032x};remote={:032x}</sipSessionID>", self.call.0, 0)?;
         write!(out, "\r\n<start-time>{}</start-time>", self.since)?;
         write!(out, "\r\n<call xmlns=\"{OWN}\" id=\"{}\"", escaped(self.call.1))?;
@@ -109,7 +109,7 @@ impl Metadata<'_> {
     }
 }
 
-/// Returns an id as RFC 7865 §6.10 requires: a UUID in base64.
+/// Returns an id in the form of RFC 7865 §6.10: a UUID in base64.
 fn id(id: u128) -> String {
     STANDARD.encode(id.to_be_bytes())
 }
@@ -160,7 +160,7 @@ mod tests {
         .xml()
     }
 
-    /// Returns the elements with this name: the value of an attribute, and the text.
+    /// Returns all elements with this name: for each element, the value of the attribute and the text.
     fn all(root: &Element, name: &str, attribute: &str) -> Vec<(String, String)> {
         let found = root.elements().filter(|element| element.name == name);
         found.map(|one| (one.attribute(attribute).unwrap_or_default().to_owned(), one.text())).collect()

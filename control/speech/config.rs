@@ -1,4 +1,4 @@
-//! The settings of speech.
+//! The settings of `[speech]`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,20 +17,22 @@ pub struct SpeechConfig {
     pub tts_key: Option<Secret>,
     /// Model of a text-to-speech engine over HTTP.
     pub tts_model: Arc<str>,
-    /// Voice of a text-to-speech engine over HTTP, when no entry of `tts_voices` matches.
+    /// Voice of a text-to-speech engine over HTTP. This voice is used if no entry of `tts_voices` matches.
     pub tts_voice: Arc<str>,
-    /// Voices of a text-to-speech engine over HTTP. The keys are what documents request: a complete voice name, a
+    /// Voices of a text-to-speech engine over HTTP. A key is a voice request of a document: a complete voice name, a
     /// language (`de-DE`, `de`), or `man` and `woman`.
     pub tts_voices: BTreeMap<String, String>,
     /// The speech-to-text engine.
     pub stt: Stt,
-    /// Key for the speech-to-text engine.
+    /// API key for the speech-to-text engine.
     pub stt_key: Option<Secret>,
     /// Model of the speech-to-text engine.
     pub stt_model: Option<Arc<str>>,
-    /// Time limit for one answer of an engine, in seconds, 1 to 60; ten times as long for a recording.
+    /// Time limit for one answer of an engine, in seconds. The range is 1 to 60. For a recording, the limit is ten
+    /// times as long.
     pub timeout_seconds: u16,
-    /// Whether the timelines of calls show the words of conversations. If not, they show only the number of characters.
+    /// Whether the timelines of calls show the words of conversations. If not, the timelines show only the number of
+    /// characters.
     pub timeline_words: bool,
 }
 
@@ -55,12 +57,12 @@ impl Default for SpeechConfig {
 /// A text-to-speech engine.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub enum Tts {
-    /// `espeak-ng`, run as a separate program.
+    /// `espeak-ng`, which runs as a separate program.
     #[default]
     Espeak,
-    /// A server at this URL with the interface of OpenAI's `/v1/audio/speech`.
+    /// A server at this URL. The interface is OpenAI's `/v1/audio/speech`.
     Http(Url),
-    /// No engine: texts are silent, and reported.
+    /// No engine. A text is silent, and the server reports this.
     Off,
 }
 
@@ -70,9 +72,9 @@ pub enum Stt {
     /// No engine.
     #[default]
     Off,
-    /// A server at this URL with the interface of OpenAI's `/v1/audio/transcriptions`.
+    /// A server at this URL. The interface is OpenAI's `/v1/audio/transcriptions`.
     Http(Url),
-    /// A server at this URL (`ws` or `wss`) with the interface of Deepgram's `/v1/listen`.
+    /// A server at this URL (`ws` or `wss`). The interface is Deepgram's `/v1/listen`.
     WebSocket(Url),
 }
 

@@ -1,5 +1,5 @@
-//! Cache of synthesised audio on disk: one file of little-endian samples for each text, named by the hash of the cache
-//! key. It never returns errors, because a broken cache only makes speech slower.
+//! Cache of synthesised audio on disk. Each text has one file of little-endian samples. The name of the file is the
+//! hash of the cache key. The cache never returns errors, because a broken cache only makes speech slower.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,11 +9,11 @@ use std::time::SystemTime;
 
 use tokio::sync::Mutex;
 
-/// A directory with a limit in octets; the oldest files are removed first.
+/// A directory with a size limit in octets. If there is no room, the oldest files are removed first.
 pub(super) struct Disk {
     directory: PathBuf,
     limit: u64,
-    /// Octets in the directory; unknown until the first write.
+    /// Number of octets in the directory. `None` until the first write.
     used: Mutex<Option<u64>>,
     serial: AtomicU64,
 }
@@ -23,14 +23,14 @@ impl Disk {
         Self { directory, limit, used: Mutex::new(None), serial: AtomicU64::new(0) }
     }
 
-    /// Returns the audio that is stored under this key.
+    /// Returns the stored audio for this key. `None` if there is no audio for the key.
     pub(super) async fn read(&self, key: &[u8; 32]) -> Option<Arc<[i16]>> {
         let octets = tokio::fs::read(self.path(key)).await.ok()?;
         let (pairs, rest) = octets.as_chunks::<2>();
         (rest.is_empty() && !pairs.is_empty()).then(|| pairs.iter().map(|pair| i16::from_le_bytes(*pair)).collect())
     }
 
-    /// Stores audio, and makes room for it first.
+    /// Stores audio. If there is no room, removes old files first.
     pub(super) async fn write(&self, key: &[u8; 32], samples: &[i16]) {
         let octets: Vec<u8> = samples.iter().flat_map(|sample| sample.to_le_bytes()).collect();
         let mut used = self.used.lock().await;
@@ -50,7 +50,7 @@ impl Disk {
             None => self.files().await?.iter().map(|(_, length, _)| length).sum(),
         };
         *used = Some(if before + length > self.limit { self.make_room(length).await? } else { before });
-        // The file is renamed when complete, so that readers never see a partial file.
+        // The file gets its final name when it is complete. So a reader never sees a partial file.
         let serial = self.serial.fetch_add(1, Ordering::Relaxed);
         let unfinished = path.with_extension(format!("{}-{serial}", std::process::id()));
         let outcome = match tokio::fs::write(&unfinished, octets).await {
@@ -64,8 +64,8 @@ impl Disk {
         outcome
     }
 
-    /// Removes the oldest files until the rest and `length` fit into three quarters of the limit. Returns the octets
-    /// that are left.
+    /// Removes the oldest files until the remaining files and `length` together have at most 75 % of the limit. Returns
+    /// the number of octets in the remaining files.
     async fn make_room(&self, length: u64) -> io::Result<u64> {
         let mut files = self.files().await?;
         files.sort();

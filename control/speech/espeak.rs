@@ -1,5 +1,6 @@
-//! espeak-ng, run as a separate program and never as a library: its licence is the GPL, it has global state, and its
-//! texts come from outside. The text is passed on standard input; the command line contains only our own words.
+//! The engine espeak-ng. espeak-ng runs as a separate program and not as a library, because its licence is the GPL, it
+//! has global state, and the texts come from outside. The program reads the text from standard input. The command line
+//! contains only words of this server.
 
 use std::collections::HashSet;
 use std::process::{ExitStatus, Stdio};
@@ -13,12 +14,12 @@ use tokio::sync::{OnceCell, Semaphore};
 use super::{SpeechError, TIME, WAITING, voices};
 
 pub(super) const PROGRAM: &str = "espeak-ng";
-/// Maximum audio for one text, in octets of a WAV file at 22,050 Hz: about 20 minutes.
+/// Maximum audio of one text, in octets of a WAV file at 22,050 Hz. This is about 20 minutes.
 const LARGEST_AUDIO: u64 = 56 * 1024 * 1024;
 
-/// The engine. It runs at most as many processes at a time as there are cores, but at least two.
+/// The engine. The maximum number of simultaneous processes is the number of cores, but at least two.
 pub(super) struct Espeak {
-    /// The engine's voices, listed once.
+    /// The names of the engine's voices. The program lists them only once.
     voices: OnceCell<HashSet<String>>,
     running: Semaphore,
     waiting: Semaphore,
@@ -30,13 +31,13 @@ impl Espeak {
         Self { voices: OnceCell::new(), running: Semaphore::new(cores.max(2)), waiting: Semaphore::new(WAITING) }
     }
 
-    /// Returns the engine's voice for a text.
+    /// Returns the name of the engine's voice for a text.
     pub(super) async fn voice(&self, speech: &Speech) -> Result<String, SpeechError> {
         let known = self.voices.get_or_try_init(list_voices).await?;
         Ok(voices::choose(speech.voice.as_deref(), speech.language.as_deref(), known))
     }
 
-    /// Returns the text as samples at 8,000 Hz.
+    /// Returns the speech for a text as samples at 8,000 Hz.
     pub(super) async fn speak(&self, voice: &str, speech: &Speech) -> Result<Arc<[i16]>, SpeechError> {
         let _place = self.waiting.try_acquire().map_err(|_| SpeechError::Busy)?;
         let work = async {
@@ -48,7 +49,7 @@ impl Espeak {
     }
 }
 
-/// Runs the program once: text in, a WAV file out. Dropping this future ends the process.
+/// Runs the program once. The input is the text, and the output is a WAV file. Dropping this future ends the process.
 async fn run(voice: &str, speech: &Speech) -> Result<Vec<u8>, SpeechError> {
     let mut command = Command::new(PROGRAM);
     command.args(["--stdin", "--stdout", "-b", "1", "-v", voice]);
@@ -68,7 +69,7 @@ async fn run(voice: &str, speech: &Speech) -> Result<Vec<u8>, SpeechError> {
     };
     let text: String = speech.text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     let feed = async move {
-        // If the program ends early, its own error message is reported.
+        // If the program ends early, its own error message is the reported error.
         drop(stdin.write_all(text.as_bytes()).await);
         drop(stdin.shutdown().await);
     };
@@ -85,7 +86,7 @@ async fn run(voice: &str, speech: &Speech) -> Result<Vec<u8>, SpeechError> {
     Ok(wav)
 }
 
-/// Returns the names that the option `-v` accepts: languages in lower case.
+/// Returns the voice names for the option `-v`: languages in lower case.
 async fn list_voices() -> Result<HashSet<String>, SpeechError> {
     let list = Command::new(PROGRAM).arg("--voices").stdin(Stdio::null()).kill_on_drop(true).output();
     let output =

@@ -1,8 +1,8 @@
 //! Text to speech ([`Voice`]) and speech to text ([`recognise`]).
 //!
 //! ```text
-//!   Speech ──► voices (which of the engine's) ──► memory ──► disk ──► an engine ──► 8 kHz samples
-//!                                                                     espeak-ng, or HTTP with espeak-ng as fallback
+//!   Speech ──► voices (selects a voice) ──► memory ──► disk ──► an engine ──► 8 kHz samples
+//!                                                               espeak-ng, or HTTP with espeak-ng as fallback
 //! ```
 #![forbid(unsafe_code)]
 
@@ -35,29 +35,29 @@ use ssml::Part;
 
 pub use config::{SpeechConfig, Stt, Tts};
 
-/// Maximum length of a text, in octets; providers allow 3,000 to 4,096 characters.
+/// Maximum length of a text, in octets. Providers allow 3,000 to 4,096 characters.
 const LONGEST_TEXT: usize = 16 * 1024;
 /// Time limit for one text of espeak-ng, including the time in its queue.
 const TIME: Duration = Duration::from_secs(10);
 /// Time limit for an engine over HTTP while a caller waits for the audio.
 const SOON: Duration = Duration::from_secs(3);
-/// Time during which an engine that failed is not used for waiting callers.
+/// Time for which a failed engine is not used for waiting callers.
 const ENGINE_RETRY_AFTER: Duration = Duration::from_secs(10);
-/// Maximum number of texts in the queue; further ones get [`SpeechError::Busy`].
+/// Maximum number of texts in the queue. A further text gets the error [`SpeechError::Busy`].
 const WAITING: usize = 256;
-/// Size of the audio cache in memory, in octets; the least used entries are removed.
+/// Size of the audio cache in memory, in octets. If the cache is full, the entries with the least use are removed.
 const MEMORY: u64 = 64 * 1024 * 1024;
-/// Size of the audio cache on disk, in octets; the oldest files are removed.
+/// Size of the audio cache on disk, in octets. If the cache is full, the oldest files are removed.
 const DISK: u64 = 256 * 1024 * 1024;
-/// Part of every cache key. Increase it when the same text will sound different.
+/// Part of every cache key. Increase this number when the same text gets a different sound.
 const EDITION: u8 = 3;
 
-/// Text to speech; one instance for all calls.
+/// Text to speech. There is one instance for all calls.
 pub struct Voice {
     client: Client,
     engine: Current<Option<Engine>>,
     timings: Arc<Timings>,
-    /// Until this time, an engine that failed is not used for waiting callers.
+    /// The time until which a failed engine is not used for waiting callers.
     rests_until: Mutex<Option<Instant>>,
     cache: Cache<[u8; 32], Arc<[i16]>>,
     disk: Disk,
@@ -65,14 +65,14 @@ pub struct Voice {
 
 enum Engine {
     Espeak(Espeak),
-    /// An engine over HTTP, with espeak-ng for when it fails.
+    /// An engine over HTTP, and espeak-ng for the case that this engine fails.
     Http(Box<HttpVoice>, Espeak),
 }
 
-/// The reason why a text could not be spoken.
+/// The reason why a text was not spoken.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum SpeechError {
-    /// Text to speech is turned off in the configuration.
+    /// Text to speech is off in the configuration.
     #[error("text to speech is off (speech.tts)")]
     Off,
     /// The program of the engine is not installed.
@@ -84,15 +84,15 @@ pub enum SpeechError {
     /// The queue of texts is full.
     #[error("{WAITING} texts are already waiting to be spoken")]
     Busy,
-    /// The engine did not finish within this time.
+    /// The engine did not finish within this time limit.
     #[error("text to speech took longer than {} s", .0.as_secs())]
     Timeout(Duration),
-    /// The engine failed; the text says why.
+    /// The engine failed. The text is the reason.
     #[error("{0}")]
     Failed(String),
 }
 
-/// Returns an error with a remedy if the configured engine is not installed on this machine.
+/// Returns an error if the configured engine is not installed on this computer. The error says how to fix this.
 pub fn missing(config: &SpeechConfig) -> Option<SpeechError> {
     let directories = std::env::var_os("PATH").unwrap_or_default();
     let there = || std::env::split_paths(&directories).any(|directory| directory.join(PROGRAM).is_file());
@@ -100,8 +100,8 @@ pub fn missing(config: &SpeechConfig) -> Option<SpeechError> {
 }
 
 impl Voice {
-    /// Creates the engine without starting anything. `cache_dir` is created when there is something to store. If it is
-    /// missing or cannot be written, everything still works, but more slowly.
+    /// Creates the engine without starting a program. `cache_dir` is created at the first write. If the directory is
+    /// missing or not writable, speech still works, but is slower.
     pub fn new(config: SpeechConfig, cache_dir: impl Into<PathBuf>, client: Client, timings: Arc<Timings>) -> Self {
         let weigh = |_: &[u8; 32], samples: &Arc<[i16]>| u32::try_from(samples.len() * 2 + 64).unwrap_or(u32::MAX);
         Self {
@@ -114,13 +114,14 @@ impl Voice {
         }
     }
 
-    /// Applies other settings to texts that are spoken from now on. Cached audio stays valid, because it is stored by
-    /// engine, model and voice.
+    /// Applies new settings to all later texts. Cached audio stays valid, because the cache keys contain the engine,
+    /// the model and the voice.
     pub fn reconfigure(&self, config: SpeechConfig) {
         self.engine.set(engine(config, &self.client));
     }
 
-    /// Returns the text as samples at 8,000 Hz, one channel. The same text in the same voice is synthesised only once.
+    /// Returns the speech for a text as samples at 8,000 Hz, with one channel. The same text in the same voice is
+    /// synthesised only once.
     pub async fn speak(&self, speech: &Speech) -> Result<Arc<[i16]>, SpeechError> {
         let engine = self.engine.get();
         let engine = Option::as_ref(&engine).ok_or(SpeechError::Off)?;
@@ -146,8 +147,8 @@ impl Voice {
         }
     }
 
-    /// Like [`Self::speak`], for a caller that is waiting. espeak-ng speaks instead if an engine over HTTP needs more
-    /// than 3 s, or if the engine was too slow or failed within the last 10 s.
+    /// Like [`Self::speak`], for a waiting caller. espeak-ng replaces an engine over HTTP that needs more than 3 s.
+    /// espeak-ng also replaces this engine for 10 s after it was too slow or failed.
     pub async fn speak_soon(&self, speech: &Speech) -> Result<Arc<[i16]>, SpeechError> {
         let engine = self.engine.get();
         let Some(Engine::Http(http, espeak)) = Option::as_ref(&engine) else { return self.speak(speech).await };
@@ -176,7 +177,7 @@ impl Voice {
         self.by_espeak(espeak, speech).await
     }
 
-    /// Returns descriptions of the SSML elements in a text that have no effect with this engine.
+    /// Returns descriptions of the SSML elements in a text that this engine ignores.
     pub fn unsaid(&self, speech: &Speech) -> Vec<String> {
         match &*self.engine.get() {
             Some(Engine::Espeak(_)) if speech.ssml => ssml::espeak(&speech.text).unsaid,
@@ -210,14 +211,14 @@ impl Voice {
                     let made = http.speak(&voice, &words.text);
                     samples.extend_from_slice(&self.kept(key(&identity, &words), made).await?);
                 }
-                // 8 samples in a millisecond.
+                // There are 8 samples per millisecond.
                 Part::Break(length) => samples.resize(samples.len() + length.as_millis() as usize * 8, 0),
             }
         }
         Ok(samples.into())
     }
 
-    /// Returns the cached samples for this key, or makes and caches them.
+    /// Returns the cached samples for this key. If there are none, runs `make` and stores the result in the cache.
     async fn kept(
         &self,
         key: [u8; 32],
@@ -237,7 +238,7 @@ impl Voice {
     }
 }
 
-/// Creates the engine of the settings; `None` if text to speech is off.
+/// Creates the configured engine. `None` if text to speech is off.
 fn engine(config: SpeechConfig, client: &Client) -> Option<Engine> {
     match config.tts.clone() {
         Tts::Off => None,
@@ -246,7 +247,7 @@ fn engine(config: SpeechConfig, client: &Client) -> Option<Engine> {
     }
 }
 
-/// Returns the samples of a WAV file at 8,000 Hz.
+/// Converts a WAV file to samples at 8,000 Hz.
 async fn samples(wav: Vec<u8>) -> Result<Arc<[i16]>, SpeechError> {
     let failed = |error: &dyn std::fmt::Display| SpeechError::Failed(error.to_string());
     let audio = tokio::task::spawn_blocking(move || tandem_media::read_wav(&wav)).await;

@@ -1,5 +1,5 @@
-//! Text to speech over HTTP with the interface of OpenAI's `/v1/audio/speech`, which many servers offer: JSON in, a WAV
-//! file out.
+//! Text to speech over HTTP, with the interface of OpenAI's `/v1/audio/speech`. Many servers have this interface. The
+//! request is JSON, and the answer is a WAV file.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use url::Url;
 
 use super::{SpeechConfig, SpeechError, voices};
 
-/// Maximum audio for one text, in octets: about 20 minutes at 24,000 Hz.
+/// Maximum audio of one text, in octets. This is about 20 minutes at 24,000 Hz.
 const LARGEST_AUDIO: usize = 58 * 1024 * 1024;
 
 pub(super) struct HttpVoice {
@@ -26,7 +26,8 @@ impl HttpVoice {
         Self { client, url, config }
     }
 
-    /// Returns the engine's voice for a text: by voice name, by language, by gender, or the default voice.
+    /// Returns the engine's voice for a text. The voice name, the language or the gender selects the voice. If none of
+    /// these matches, the result is the default voice.
     pub(super) fn voice(&self, speech: &Speech) -> String {
         let table = &self.config.tts_voices;
         let named =
@@ -40,12 +41,12 @@ impl HttpVoice {
         by_name.or_else(by_language).or_else(by_gender).map_or_else(|| self.config.tts_voice.to_string(), String::clone)
     }
 
-    /// Returns the part of a cache key that identifies the engine, the model and the voice.
+    /// Returns the part of the cache key for the engine, the model and the voice.
     pub(super) fn identity(&self, voice: &str) -> String {
         format!("{} {} {voice}", self.url, self.config.tts_model)
     }
 
-    /// Returns a plain text as samples at 8,000 Hz.
+    /// Returns the speech for a plain text as samples at 8,000 Hz.
     pub(super) async fn speak(&self, voice: &str, text: &str) -> Result<Arc<[i16]>, SpeechError> {
         let body = json!({
             "model": &*self.config.tts_model,

@@ -1,9 +1,9 @@
 //! Speech to text for live audio of a leg and for whole files. [`Recogniser`] hides the engines.
 //!
 //! ```text
-//!   a tap's frames ──► Session ──► ears ─┬─► voice (began, paused) ──────────────────────┐
-//!                                        ├─► live (a WebSocket: the engine cuts) ────────┼──► Heard
-//!                                        └─► utterances (cut at pauses) ──► file (HTTP) ─┘
+//!   tap ──► RecognitionSession ──► frames ─┬─► speech began, speech paused ────────────────┐
+//!                                          ├─► live (a WebSocket: the engine cuts) ────────┼──► RecognitionEvent
+//!                                          └─► utterances (cut at pauses) ──► file (HTTP) ─┘
 //! ```
 
 mod file;
@@ -29,12 +29,12 @@ use file::{FileEngine, Protocol};
 use frames::FrameReader;
 pub use frames::{PAUSE, SpeechEdges};
 
-/// Maximum number of audio pieces of 20 ms (10 s) that wait for an engine; further ones are dropped.
+/// Maximum number of queued audio pieces of 20 ms (10 s together). Further pieces are dropped.
 const WAITING: usize = 500;
-/// Maximum number of results that have not been read; when it is reached, the engine waits.
+/// Maximum number of unread results. At this number, the engine waits.
 const HEARD: usize = 64;
 
-/// Speech to text; one instance for all calls.
+/// Speech to text. There is one instance for all calls.
 pub struct Recogniser {
     client: Client,
     config: Current<SpeechConfig>,
@@ -44,32 +44,32 @@ pub struct Recogniser {
 /// The reason why speech was not recognised.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RecogniseError {
-    /// Speech to text is turned off in the configuration.
+    /// Speech to text is off in the configuration.
     #[error("speech to text is off (speech.stt)")]
     Off,
-    /// The engine failed; the text says why.
+    /// The engine failed. The text is the reason.
     #[error("speech to text: {0}")]
     Failed(String),
 }
 
-/// A session that recognises the speech of one leg. Dropping it ends it at once.
+/// A session that recognises the speech of one leg. Dropping the session ends it immediately.
 pub struct RecognitionSession {
     frames: Option<mpsc::Sender<Vec<i16>>>,
     heard: mpsc::Receiver<Result<RecognitionEvent, RecogniseError>>,
 }
 
 impl Recogniser {
-    /// Creates the recogniser without starting anything.
+    /// Creates the recogniser. It does not connect to an engine yet.
     pub fn new(config: SpeechConfig, client: Client, timings: Arc<Timings>) -> Self {
         Self { client, config: Current::new(config), timings }
     }
 
-    /// Applies other settings to new sessions and files. Running sessions keep their settings.
+    /// Applies new settings to new sessions and files. Running sessions keep their settings.
     pub fn reconfigure(&self, config: SpeechConfig) {
         self.config.set(config);
     }
 
-    /// Whether no engine is configured.
+    /// Whether speech to text is off.
     pub fn is_off(&self) -> bool {
         self.config.get().stt == Stt::Off
     }
@@ -82,7 +82,7 @@ impl Recogniser {
     /// Starts a session.
     ///
     /// # Errors
-    /// [`RecogniseError::Off`]. A later error is the last result of the session.
+    /// [`RecogniseError::Off`] if speech to text is off. The session reports a later error as its last result.
     pub fn listen(&self, how: &RecognitionSpec) -> Result<RecognitionSession, RecogniseError> {
         let (frames, receiver) = mpsc::channel(WAITING);
         let (sender, heard) = mpsc::channel(HEARD);
@@ -105,10 +105,10 @@ impl Recogniser {
         Ok(RecognitionSession { frames: Some(frames), heard })
     }
 
-    /// Recognises the words of a whole WAV file of any kind.
+    /// Recognises the words of a WAV file in any WAV format.
     ///
     /// # Errors
-    /// [`RecogniseError`]; the request is not repeated.
+    /// [`RecogniseError`]. The request is not repeated.
     pub async fn transcribe(&self, wav: Bytes, how: &RecognitionSpec) -> Result<RecognisedText, RecogniseError> {
         let time = Duration::from_secs(self.config.get().timeout_seconds.into()) * 10;
         let words = self.file_engine()?.transcribe(wav, how, time).await;
@@ -131,27 +131,27 @@ impl Recogniser {
 }
 
 impl RecognitionSession {
-    /// Adds audio of the leg: any number of samples at 8,000 Hz. Audio is dropped when the engine is 10 s late.
+    /// Adds audio of the leg, with any number of samples at 8,000 Hz. The audio is dropped if the engine is 10 s late.
     pub fn hear(&self, samples: &[i16]) {
         if let Some(frames) = &self.frames {
-            // If the queue is full, dropping is documented. If it is closed, the session has ended and reports that
-            // itself.
+            // If the queue is full, the audio is dropped, as documented. If the queue is closed, the session has ended
+            // and reports its end itself.
             let _ = frames.try_send(samples.to_vec());
         }
     }
 
-    /// Ends the audio. The remaining results follow, then the end.
+    /// Ends the audio. The session then delivers the remaining results and ends.
     pub fn finish(&mut self) {
         self.frames = None;
     }
 
-    /// Returns the next result. Returns `None` at the end, also after an error. Cancel-safe.
+    /// Returns the next result. Returns `None` at the end of the session, and after an error. Cancel-safe.
     pub async fn next(&mut self) -> Option<Result<RecognitionEvent, RecogniseError>> {
         self.heard.recv().await
     }
 }
 
-/// Returns the samples of a tap's frame at 8,000 Hz; nothing for a frame at 16,000 Hz.
+/// Returns the samples of a tap's frame at 8,000 Hz. Returns no samples for a frame with another sampling rate.
 pub fn samples(frame: &media::TapFrame) -> Vec<i16> {
     let law = match frame.codec {
         media::Codec::Pcmu => media::g711::Law::Mu,
@@ -173,7 +173,7 @@ async fn last_word(
 ) {
     if let Err(why) = outcome {
         timings.count(Count::SttFailed, 1);
-        // The session may have been dropped.
+        // The application may have dropped the session.
         let _ = heard.send(Err(RecogniseError::Failed(why))).await;
     }
 }

@@ -1,5 +1,5 @@
-//! Converts the markup of spoken text (SSML) into what an engine supports, without I/O. Content of unsupported elements
-//! is spoken as plain text, and reported.
+//! Converts the markup of spoken text (SSML) to the markup that an engine supports, without I/O. The content of an
+//! unsupported element is spoken as plain text. Unsupported elements are reported.
 //!
 //! ```text
 //!   <speak>..  ──► espeak:  supported elements, and the text of the others
@@ -11,7 +11,7 @@ use std::time::Duration;
 use quick_xml::escape::escape;
 use tandem_markup::element::{Element, Node};
 
-/// Maximum length of a break, as with the providers.
+/// Maximum length of a break. Providers have the same limit.
 const LONGEST_BREAK: Duration = Duration::from_secs(10);
 const MONTHS: [&str; 12] = [
     "January",
@@ -28,11 +28,11 @@ const MONTHS: [&str; 12] = [
     "December",
 ];
 
-/// A text in the form for an engine.
+/// A text in the form that an engine needs.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Marked {
     pub(super) parts: Vec<Part>,
-    /// Descriptions of elements without effect, each once.
+    /// Descriptions of elements without effect. Each description occurs once.
     pub(super) unsaid: Vec<String>,
 }
 
@@ -48,7 +48,7 @@ pub(super) fn plain(markup: &str) -> Marked {
     Writer::new(false).read(markup)
 }
 
-/// Converts markup for espeak-ng; the result is one part with markup.
+/// Converts markup for espeak-ng. The result is one part with markup.
 pub(super) fn espeak(markup: &str) -> Marked {
     Writer::new(true).read(markup)
 }
@@ -84,7 +84,7 @@ impl Writer {
         Marked { parts: self.parts, unsaid: self.unsaid }
     }
 
-    /// Reads the children of an element. The recursion is bounded, because the parser limits the nesting.
+    /// Reads the children of an element. The recursion has a limit, because the parser limits the nesting.
     fn inside(&mut self, element: &Element) {
         for node in &element.children {
             match node {
@@ -130,7 +130,7 @@ impl Writer {
         }
     }
 
-    /// Writes an element that espeak-ng supports, under its name there.
+    /// Writes an element that espeak-ng supports. `name` is espeak-ng's name for this element.
     fn kept(&mut self, element: &Element, name: &str) {
         self.words.push_str(&format!("<{name}"));
         for known in ["level", "volume", "rate", "pitch", "xml:lang"] {
@@ -162,7 +162,7 @@ impl Writer {
     }
 }
 
-/// Returns the length of a break, from its time or its strength.
+/// Returns the length of a break from the attribute `time` or `strength`.
 fn pause(strength: Option<&str>, time: Option<&str>) -> Duration {
     let seconds = time.map(str::trim).and_then(|time| match time.strip_suffix("ms") {
         Some(number) => number.trim().parse::<f64>().ok().map(|number| number / 1_000.0),
@@ -180,7 +180,8 @@ fn pause(strength: Option<&str>, time: Option<&str>) -> Duration {
     length.unwrap_or(Duration::from_millis(milliseconds)).min(LONGEST_BREAK)
 }
 
-/// Returns the words for a text with `say-as`, in English where the language matters; `None` for an unknown kind.
+/// Returns the words for a text in `say-as`. If the words depend on the language, they are English words. `None` for an
+/// unknown kind.
 fn read_as(text: &str, kind: &str, format: &str) -> Option<String> {
     let spaced =
         |wanted: fn(char) -> bool| text.chars().filter(|c| wanted(*c)).map(String::from).collect::<Vec<_>>().join(" ");
@@ -208,7 +209,7 @@ fn ordinal(text: &str) -> Option<String> {
     Some(format!("{number}{ending}"))
 }
 
-/// Returns the words for a date such as `7/4/2026` in the format `mdy` or similar, or in the format `yyyymmdd`.
+/// Returns the words for a date such as `7/4/2026`. The format is `mdy`, a similar format, or `yyyymmdd`.
 fn date(text: &str, format: &str) -> Option<String> {
     let (numbers, order): (Vec<&str>, &str) = if format == "yyyymmdd" && text.len() == 8 && text.is_ascii() {
         (vec![text.get(..4)?, text.get(4..6)?, text.get(6..)?], "ymd")

@@ -14,18 +14,18 @@ use tokio::task::AbortHandle;
 
 use crate::recognise::{RecogniseError, RecognitionSession, samples};
 
-/// Frames of 20 ms that may wait for a task: two seconds of both directions. Further audio is dropped.
+/// Maximum number of 20 ms frames that wait for a task: two seconds of both directions. Further audio is dropped.
 pub const TAP_FRAMES: usize = 200;
 /// The audio format of the taps.
 pub const TAP_CODEC: media::TapCodec = media::TapCodec::L16(media::ByteOrder::Little);
 
-/// The handle of a speech tap, kept by its call.
+/// The handle of a speech tap. The call keeps this handle.
 pub struct SpeechTap {
     finish: Option<oneshot::Sender<()>>,
     task: AbortHandle,
 }
 
-/// The purpose of a speech tap.
+/// The operation that uses the words of a speech tap.
 #[derive(Clone, Copy)]
 pub enum RecognitionOwner {
     /// A gather.
@@ -60,7 +60,7 @@ impl SpeechTap {
         self.task.is_finished()
     }
 
-    /// Stops listening; the remaining results are still reported.
+    /// Stops the speech tap. The remaining results are still reported.
     pub fn finish(&mut self) {
         self.finish = None;
     }
@@ -101,7 +101,7 @@ impl RecognitionOwner {
     }
 }
 
-/// Runs until all recognisers have ended. Returns the reason if one failed.
+/// Runs until all recognisers have ended. If a recogniser failed, returns the reason.
 async fn listen(
     mut sessions: Vec<(Track, RecognitionSession)>,
     tap: media::TapReader,
@@ -148,8 +148,8 @@ async fn listen(
     None
 }
 
-/// Waits for the next result of any recogniser, and returns it with the recogniser's index. Cancel-safe, as the
-/// recognisers are. Pending for ever without a recogniser.
+/// Waits for the next result of any recogniser. Returns the result with the index of the recogniser. Without a
+/// recogniser, the future never completes. Cancel-safe, because the recognisers are cancel-safe.
 async fn next(
     sessions: &mut [(Track, RecognitionSession)],
 ) -> (usize, Option<Result<RecognitionEvent, RecogniseError>>) {

@@ -94,7 +94,7 @@ async fn a_directory_that_cannot_be_written_costs_only_time() {
     assert!(!voice.speak(&speech("hello")).await.unwrap().is_empty());
 }
 
-/// A WAV file that consists of text only (8 bits), for a test server that can serve only text.
+/// A WAV file (8 bits) whose octets are all valid text, because the test server can send only text.
 fn wav_of_text() -> String {
     let data = "0".repeat(0x1000);
     let head: &[u8] =
@@ -134,7 +134,7 @@ async fn an_engine_over_http_speaks_in_the_voices_of_the_configuration() {
     for (name, language, expected) in table {
         assert_eq!(voice.speak(&say(name, language)).await.unwrap().len(), 0x1000);
         if (name, expected) == (Some("Polly.Matthew"), "onyx") {
-            continue; // The same voice has spoken the same text before.
+            continue; // The same voice has already spoken the same text.
         }
         let request = server.next().await;
         let asked: serde_json::Value = serde_json::from_str(&request.body).unwrap();

@@ -1,9 +1,9 @@
-//! Maps the voice name of any provider to a voice of espeak-ng. The language is kept if espeak-ng has it, and the
-//! gender if the name shows it; the individual voice is lost.
+//! Maps the voice name of any provider to a voice of espeak-ng. The result has the requested language if espeak-ng has
+//! this language. The result has the gender of the voice if the name shows the gender. The individual voice is lost.
 
 use std::collections::HashSet;
 
-/// Suffix for a female voice: the engine's default voice is male.
+/// Suffix for a female voice. The engine's default voice is male.
 const FEMALE: &str = "+f3";
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -14,7 +14,7 @@ enum Gender {
 
 use Gender::{Female, Male};
 
-/// Voices that are known by first name only: those of Amazon Polly, with their languages.
+/// Voices that have only a first name. These are the voices of Amazon Polly, with their languages.
 const NAMES: &[(&str, Gender, &[&str])] = &[
     ("ar", Female, &["zeina", "hala"]),
     ("ar", Male, &["zayd"]),
@@ -65,7 +65,7 @@ const NAMES: &[(&str, Gender, &[&str])] = &[
     ("yue", Female, &["hiujin"]),
 ];
 
-/// Languages with another name in the engine.
+/// Languages that have another name in espeak-ng.
 const ALIASES: &[(&str, &str)] = &[
     ("arb", "ar"),
     ("fil", "en-us"),
@@ -85,14 +85,14 @@ const ALIASES: &[(&str, &str)] = &[
     ("en-za", "en-gb"),
 ];
 
-/// Countries of the Americas; the engine has one Spanish voice for all of them.
+/// Countries of the Americas. espeak-ng has one Spanish voice for all these countries.
 const AMERICAS: [&str; 20] = [
     "ar", "bo", "cl", "co", "cr", "cu", "do", "ec", "gt", "hn", "mx", "ni", "pa", "pe", "pr", "py", "sv", "us", "uy",
     "ve",
 ];
 
-/// Returns the value for the engine's option `-v`. `known` lists the engine's languages; the result is one of them or
-/// `en-us`, with an optional suffix for the gender.
+/// Returns the value for espeak-ng's option `-v`. `known` has the languages of espeak-ng. The result is one of these
+/// languages or `en-us`. A suffix is added for a female voice.
 pub(super) fn choose(name: Option<&str>, language: Option<&str>, known: &HashSet<String>) -> String {
     let wanted = name.map(read).unwrap_or_default();
     let language = language
@@ -106,7 +106,8 @@ pub(super) fn choose(name: Option<&str>, language: Option<&str>, known: &HashSet
     if gender == Female { language + FEMALE } else { language }
 }
 
-/// Returns `man` or `woman` according to a voice's name; `woman` if the name does not show it.
+/// Returns the gender of a voice according to its name: `man` or `woman`. Returns `woman` if the name does not show the
+/// gender.
 pub(super) fn gender(name: &str) -> &'static str {
     match read(name).gender {
         Some(Male) => "man",
@@ -120,8 +121,8 @@ struct VoiceQuery {
     gender: Option<Gender>,
 }
 
-/// Returns the language and the gender that a name such as `Polly.Hans-Neural`, `Google.de-DE-Wavenet-B` or `woman`
-/// shows.
+/// Returns the language and the gender according to the name of a voice, such as `Polly.Hans-Neural`,
+/// `Google.de-DE-Wavenet-B` or `woman`.
 fn read(name: &str) -> VoiceQuery {
     let mut wanted = VoiceQuery::default();
     for part in name.split(['.', '/', ' ']) {
@@ -143,7 +144,7 @@ fn read(name: &str) -> VoiceQuery {
                 wanted.language = wanted.language.or(language.map(str::to_owned));
             }
         }
-        // Google's voices have letters: in most languages B, D, I and J are male.
+        // The names of Google's voices end with a letter. In most languages, B, D, I and J are male voices.
         if let (true, Some(letter)) = (words.len() >= 4, words.last()) {
             let gender = match letter.as_str() {
                 "b" | "d" | "i" | "j" => Some(Male),
@@ -179,8 +180,8 @@ fn known_language(language: &str, known: &HashSet<String>) -> Option<String> {
         .map(str::to_owned)
 }
 
-/// Returns the languages in the second column of the engine's list. Other languages in brackets at the end of a line
-/// are ignored.
+/// Returns the languages in the second column of espeak-ng's list. The other languages in parentheses at the end of a
+/// line are ignored.
 pub(super) fn parse_list(text: &str) -> HashSet<String> {
     text.lines().skip(1).filter_map(|line| line.split_whitespace().nth(1)).map(str::to_lowercase).collect()
 }

@@ -1,8 +1,9 @@
-//! The certificates of signers: fetched from the URLs in signatures, and cached.
+//! The certificates of signers. This server fetches a certificate from the URL in a signature, and caches the
+//! certificate.
 //!
-//! These URLs come from the network and are not trusted. A URL must be HTTPS, at one of the configured ports and at a
-//! public address. Redirects are not followed, answers are limited in size, and few fetches run at a time. Calls that
-//! need the same certificate share one fetch.
+//! A URL comes from the network and is not trusted. The URL must be an HTTPS URL with one of the configured ports and a
+//! public address. The server follows no redirects, limits the size of answers, and makes few fetches at the same time.
+//! Calls that need the same certificate share one fetch.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,20 +20,21 @@ use url::Url;
 
 /// Time limit of a fetch, including the time in its queue.
 pub(super) const FETCH_TIMEOUT: Duration = Duration::from_secs(2);
-/// Maximum number of simultaneous fetches; further ones wait.
+/// Maximum number of simultaneous fetches. Further fetches wait.
 const MOST_FETCHES: usize = 16;
-/// Maximum size of a file, in octets.
+/// Maximum size of a certificate file, in octets.
 const LARGEST: usize = 64 * 1_024;
-/// Maximum number of cached certificates; the least used one is removed.
+/// Maximum number of cached certificates. If there are more certificates, the certificate with the least use is
+/// removed.
 const MOST_KEPT: u64 = 512;
 /// Default and maximum time for which a certificate is cached.
 const KEPT: Duration = Duration::from_secs(3_600);
 /// Minimum time for which a certificate is cached.
 const KEPT_LEAST: Duration = Duration::from_secs(60);
-/// Time for which a failed fetch, or an unusable certificate, is not tried again.
+/// Time after which a failed fetch is repeated. The same time applies to an unusable certificate.
 const FAILURE_KEPT: Duration = Duration::from_secs(15);
 
-/// The certificates of signers by URL. Clones share the cache.
+/// The certificates of signers by URL. All clones share the cache.
 #[derive(Clone)]
 pub(super) struct Certificates(Arc<Shared>);
 
@@ -52,7 +54,7 @@ struct Kept {
 /// A certificate with a valid chain to a trusted authority.
 struct Trusted {
     certificate: Arc<Certificate>,
-    /// Time in seconds since 1970 until which the whole chain is known to be valid.
+    /// Time in seconds since 1970. Until this time, the whole chain is known to be valid.
     until: u64,
 }
 
@@ -70,8 +72,8 @@ impl Certificates {
         Self(Arc::new(Shared { client, anchors, ports, turns: Semaphore::new(MOST_FETCHES), cache }))
     }
 
-    /// Returns the certificate at a URL, if it is trusted now. A caller that stops waiting does not cancel the fetch,
-    /// so that the next call finds the result.
+    /// Returns the certificate at a URL, if the certificate is trusted now. If the calling code stops waiting, the
+    /// fetch continues, so that a later use of `get` finds the result.
     pub(super) async fn get(&self, url: &str) -> Result<Arc<Certificate>, Fault> {
         let shared = Arc::clone(&self.0);
         let kept = match shared.cache.get(url).await {
@@ -132,8 +134,8 @@ impl Shared {
         }
     }
 
-    /// Checks a URL against ATIS-1000074 §5.3.1: HTTPS, an allowed port (443 or 8443 by default), no credentials, no
-    /// query, no fragment.
+    /// Checks a URL against ATIS-1000074 §5.3.1. The URL must be HTTPS, with an allowed port (443 or 8443 by default),
+    /// and without credentials, query and fragment.
     fn check_url(&self, url: &str) -> Result<(), Fault> {
         let bad = |why: &str| Err(Fault::Unreachable(format!("its certificate is at {url:?}: {why}")));
         let Ok(parsed) = Url::parse(url) else { return bad("not a URL") };
@@ -153,8 +155,8 @@ impl Shared {
     }
 }
 
-/// Returns the lifetime according to `Cache-Control: max-age=`, within bounds; the minimum for `no-store` and
-/// `no-cache`.
+/// Returns the lifetime from `Cache-Control: max-age=`, limited to the allowed range. `no-store` and `no-cache` give
+/// the minimum lifetime.
 fn lifetime(cache_control: Option<&str>) -> Duration {
     let directives = || cache_control.unwrap_or_default().split(',').map(str::trim);
     if directives().any(|one| one.eq_ignore_ascii_case("no-store") || one.eq_ignore_ascii_case("no-cache")) {

@@ -1,9 +1,9 @@
-//! STIR/SHAKEN: verifies the Identity headers of incoming calls before any application is told of the call, and signs
-//! outgoing calls (docs/stir.md). The parts without I/O are in [`tandem_sip::stir`].
+//! STIR/SHAKEN (docs/stir.md). The server verifies the Identity headers of an inbound call before any application
+//! learns about the call. The server signs outbound calls. The parts without I/O are in [`tandem_sip::stir`].
 //!
 //! ```text
 //!   INVITE ──> inquire ──> verify ──> CallerIdentity in the leg's facts        the certificate: certificates.rs
-//!   Invite ──> vouch ───────────────> Vouch::headers, for each trunk that is tried
+//!   Invite ──> vouch ───────────────> SigningRequest::headers, for each trunk that is tried
 //! ```
 #![forbid(unsafe_code)]
 
@@ -32,7 +32,7 @@ pub use signing::{SigningOutcome, SigningRequest};
 
 use certificates::{Certificates, FETCH_TIMEOUT};
 
-/// Maximum number of Identity headers of a call that are examined.
+/// Maximum number of Identity headers that are checked for a call.
 const MOST_IDENTITIES: usize = 8;
 
 /// Verification and signing according to the configuration.
@@ -50,19 +50,19 @@ struct Signers {
     by_trunk: HashMap<Arc<str>, Signer>,
 }
 
-/// The facts to verify about a call.
+/// The facts about a call that must be verified.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VerificationRequest {
-    /// Values of the call's Identity headers.
+    /// Values of the Identity headers of the call.
     identities: Vec<String>,
     expected: Expected,
     required: bool,
 }
 
-/// A faulty setting: its path, and what is wrong.
+/// A faulty setting: the path of the setting, and the error.
 pub type BadSetting = (String, String);
 
-/// Returns what is wrong with the settings and with the files that they name.
+/// Returns the errors in the settings, and the errors in the files that the settings name.
 pub fn faults(config: &StirConfig, trunks: &[TrunkConfig]) -> Vec<BadSetting> {
     let mut faults = Vec::new();
     let _ = Stir::build(config, trunks, &mut faults);
@@ -70,7 +70,7 @@ pub fn faults(config: &StirConfig, trunks: &[TrunkConfig]) -> Vec<BadSetting> {
 }
 
 impl Stir {
-    /// Applies the settings and reads the files that they name.
+    /// Applies the settings, and reads the files that the settings name.
     pub fn new(config: &StirConfig, trunks: &[TrunkConfig]) -> Result<Self, BadSetting> {
         let mut faults = Vec::new();
         let stir = Self::build(config, trunks, &mut faults);
@@ -129,9 +129,9 @@ impl Stir {
         }
     }
 
-    /// Returns what to verify about a call that came over a trunk; its numbers are already in our own format
-    /// ([`identity::receive`]). `None` if verification is off, or if the call is from a phone, which has authenticated
-    /// with its password.
+    /// Returns the facts that must be verified for an inbound call. The numbers of `incoming` must already have our own
+    /// format ([`identity::receive`]). `None` if verification is off. `None` also for a call from a phone, because the
+    /// phone has authenticated itself with a password.
     pub fn inquire(&self, trunk: Option<&TrunkConfig>, incoming: &sip::Incoming) -> Option<VerificationRequest> {
         let verify = trunk.and_then(|trunk| trunk.stir.verify).unwrap_or(self.verify);
         let identities: Vec<_> = identities(incoming.headers.iter().map(|header| (&*header.name, &*header.value)))
@@ -144,7 +144,7 @@ impl Stir {
         }
         let numbering = trunk.map(Numbering::of).unwrap_or_default();
         let shown = canonical_number(&incoming.from_user);
-        // For an anonymous caller, use the identity that the trunk asserts.
+        // For an anonymous caller, the check uses the identity that the trunk asserts.
         let asserted = || canonical_number(&numbering.caller_in(&identity::asserted(&incoming.headers)?));
         let to = numbering.called_in(sip_user(&incoming.to_uri));
         let mut dest: Vec<_> = [&*incoming.to_user, &*to].into_iter().filter_map(canonical_number).collect();
@@ -153,7 +153,7 @@ impl Stir {
         Some(VerificationRequest { identities, expected, required })
     }
 
-    /// Verifies a call, within `stir.timeout_ms`. The error is the reason to refuse the call.
+    /// Verifies a call. The time limit is `stir.timeout_ms`. An error is the reason to refuse the call.
     pub async fn verify(&self, inquiry: VerificationRequest, tally: &Tally) -> Result<CallerIdentity, Fault> {
         let identities: Vec<_> = inquiry.identities.iter().filter_map(|value| Identity::parse(value)).collect();
         let shaken = identities.iter().find(|identity| identity.may_be_shaken());
@@ -211,7 +211,7 @@ impl Stir {
     }
 }
 
-/// Returns the result as a line for a call's log.
+/// Returns the result of the verification as a line for the log of the call.
 pub fn line(identity: &CallerIdentity) -> String {
     let attestation = identity.attestation.map_or("none", |attestation| attestation.letter());
     match (&identity.standing, &identity.detail) {
@@ -251,8 +251,8 @@ fn client(config: &StirConfig) -> Result<Client, String> {
     Client::with(policy, FETCH_TIMEOUT, tls, Arc::new(tandem_http::SystemResolver)).map_err(|error| error.to_string())
 }
 
-/// Returns the signer for a key and the URL of its certificate; `None` if both are absent. An error names the setting
-/// that is wrong.
+/// Returns the signer for a key and the URL of its certificate. `None` if both the key and the URL are absent. An error
+/// has the name of the wrong setting.
 fn signer(key: Option<&Path>, url: Option<&Arc<str>>) -> Result<Option<Signer>, (&'static str, String)> {
     let (path, url) = match (key, url) {
         (Some(path), Some(url)) => (path, url),
@@ -260,7 +260,7 @@ fn signer(key: Option<&Path>, url: Option<&Arc<str>>) -> Result<Option<Signer>, 
         (Some(_), None) => return Err(("key", "needs a certificate_url beside it".to_owned())),
         (None, Some(_)) => return Err(("certificate_url", "needs a key beside it".to_owned())),
     };
-    // The URL is written in angle brackets in a header field.
+    // A header field contains the URL in angle brackets.
     let fits = Url::parse(url).is_ok_and(|parsed| parsed.scheme() == "https" && parsed.has_host())
         && url.bytes().all(|byte| byte.is_ascii_graphic() && !b"<>\"".contains(&byte));
     if !fits {

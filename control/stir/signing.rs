@@ -1,4 +1,4 @@
-//! Signing and forwarding: the Identity headers of outgoing calls.
+//! Signing and forwarding: the Identity headers of outbound calls.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,23 +17,22 @@ use tandem_sip::stir::{Attestation, Claims, Diverted, Signer, canonical_number};
 
 use super::{Signers, Stir, identities};
 
-/// The facts that can be attested for a call, independent of the trunk that it goes over.
+/// The facts about a call that this server can attest. The facts do not depend on the trunk for the call.
 #[derive(Clone, Debug)]
 pub struct SigningRequest {
     signers: Arc<Signers>,
     /// Our attestation of the calling number.
     attestation: Attestation,
-    /// Origin of the call: an account, or the trunk that it came over.
+    /// Origin of the call: an account, or the trunk of the inbound call.
     origin: String,
-    /// The Identity headers that the call arrived with and that are valid for its caller, and the Date header that it
-    /// arrived with.
+    /// The Identity headers of the inbound call that are valid for its caller, and the Date header of the inbound call.
     passed_on: Vec<sip::Header>,
-    /// The originally called number, if the call is diverted to another one. `passed_on` is then about a call to this
-    /// number.
+    /// The originally called number, if this server diverts the call to another number. In this case the headers in
+    /// `passed_on` are for a call to the original number.
     diverted_by: Option<String>,
 }
 
-/// The Identity headers of an outgoing call, for the log and the counters.
+/// The Identity headers of an outbound call, for the log and the counters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SigningOutcome {
     /// Our own signature.
@@ -43,14 +42,15 @@ pub enum SigningOutcome {
         /// The signed calling number.
         orig: String,
     },
-    /// The forwarded Identity headers, and our own signature that this number diverts the call (RFC 8946).
+    /// The forwarded Identity headers, and our own signature. Our signature says that this number diverts the call (RFC
+    /// 8946).
     Diverted {
         /// The diverting number.
         div: String,
     },
     /// The forwarded Identity headers.
     PassedOn,
-    /// No Identity header, because a number is not in international format.
+    /// No Identity header, because one of the numbers is not in international format.
     Unsigned,
 }
 
@@ -84,12 +84,14 @@ impl fmt::Display for SigningOutcome {
 }
 
 impl Stir {
-    /// Determines what can be attested for a call of `account` that is bridged with `behind`.
+    /// Determines the facts that this server can attest for a call of `account`. `behind` is the leg that is bridged
+    /// with this call.
     ///
-    /// A: the number belongs to the account. C: the call came over a trunk with a number that does not belong to the
-    /// account. B: the account makes the call with another number. A call that is forwarded with its original calling
-    /// number keeps the Identity headers that it arrived with, because their signer knows more about the caller. If it
-    /// goes to another number than the one that was called, our own signature is added.
+    /// Attestation A: the number belongs to the account. Attestation C: the call came over a trunk, with a number that
+    /// does not belong to the account. Attestation B: the account makes the call with another number. A forwarded call
+    /// with its original calling number keeps the Identity headers of the inbound call, because their signer knows more
+    /// about the caller. If such a call goes to another number than the originally called number, our own signature is
+    /// added.
     pub fn vouch(&self, routing: &Routing, account: &str, invite: &Invite, behind: Option<&LegInfo>) -> SigningRequest {
         let behind = behind.filter(|leg| leg.direction == Direction::Inbound && leg.sip.trunk.is_some());
         let same = |one: &Address, other: &Address| match canonical_number(one.user()) {
@@ -114,8 +116,8 @@ impl Stir {
 }
 
 impl SigningRequest {
-    /// Returns the headers for a trunk, with a summary of what they say. Nothing is signed for a far end that is not a
-    /// trunk.
+    /// Returns the headers for a trunk, and a summary of the headers. If the far end is not a trunk, this server signs
+    /// nothing.
     pub fn headers(
         &self,
         trunk: Option<&TrunkConfig>,
@@ -146,7 +148,7 @@ impl SigningRequest {
         let attestation = trunk.stir.attestation.unwrap_or(self.attestation);
         let claims = Claims { attestation, orig: orig.clone(), dest, iat, origid: origid(signer, &self.origin) };
         let Some(identity) = signer.identity(&claims) else { return (Vec::new(), None) };
-        // Some verifiers require a matching Date header (RFC 8224 §6.1; format of RFC 3261 §20.17).
+        // Some verifiers require a matching Date header (RFC 8224 §6.1, with the format of RFC 3261 §20.17).
         let date = now.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
         (vec![header("Date", date), header("Identity", identity)], Some(SigningOutcome::Signed { attestation, orig }))
     }
@@ -160,23 +162,23 @@ fn header(name: &str, value: String) -> sip::Header {
     sip::Header { name: name.to_owned(), value }
 }
 
-/// Returns the called number in canonical form, also from a trunk's own format.
+/// Returns the called number in canonical form. The number may be in the trunk's own format.
 fn called(trunk: &TrunkConfig, to: &Address) -> Option<String> {
     match to {
         Address::Phone(number) => international(number.as_str()),
-        // A bridged call goes to the trunk's URI, with the number in the trunk's format.
+        // A bridged call goes to the URI of the trunk. This URI has the number in the trunk's format.
         Address::Sip(_) => international(&Numbering::of(trunk).caller_in(to.user())),
         Address::Client(_) | Address::Application(_) | Address::Name(_) => None,
     }
 }
 
-/// Returns a number in canonical form if it has a country code. Without one, it could mean different numbers in
-/// different countries.
+/// Returns the canonical form of a number with a country code. `None` for a number without a country code, because such
+/// a number could mean different numbers in different countries.
 fn international(number: &str) -> Option<String> {
     number.starts_with('+').then(|| canonical_number(number)).flatten()
 }
 
-/// Returns a UUID that is constant for an origin, and does not reveal the origin to others (RFC 8588 §5, RFC 9562
+/// Returns a UUID that is always the same for an origin. The UUID does not reveal the origin (RFC 8588 §5, RFC 9562
 /// §5.8).
 fn origid(signer: &Signer, origin: &str) -> String {
     let digest = Sha256::digest(format!("{}\n{origin}", signer.certificate_url()));

@@ -53,7 +53,7 @@ fn a_call_is_asked_about_by_the_numbers_that_the_application_is_told() {
     let inquiry = stir(Verify::Report).inquire(Some(&trunk), &signed).unwrap();
     assert_eq!(inquiry.identities, ["a.b.c;ppt=shaken"]);
     assert_eq!(inquiry.expected.orig, ["12155551212"]);
-    // The numbers of the Request-URI and of To.
+    // The first number comes from the Request-URI, and the second number comes from the To header.
     assert_eq!(inquiry.expected.dest, ["12155551213", "12155551214"]);
     let mut anonymous = incoming(&[("Identity", "a.b.c"), ("P-Asserted-Identity", "\"A\" <sip:+12155551299@h>")]);
     assert_eq!(stir(Verify::Report).inquire(Some(&trunk), &anonymous).unwrap().expected.orig, ["12155551212"]);
@@ -93,7 +93,7 @@ async fn what_cannot_be_verified_is_unknown_what_is_wrong_has_failed_and_where_i
     assert_eq!(stir(Verify::Require).verify(none, &Tally::default()).await.unwrap_err(), Fault::Absent);
 }
 
-/// Starts an HTTPS server at 127.0.0.1, and a cache of certificates that fetches from it.
+/// Starts an HTTPS server at 127.0.0.1, and creates a certificate cache that fetches from this server.
 async fn fetching(answer: impl Fn(&str) -> Answer + Send + Sync + 'static) -> (WebServer, Certificates) {
     let certified = rcgen::generate_simple_self_signed(vec!["127.0.0.1".into()]).unwrap();
     let key = rustls::pki_types::PrivateKeyDer::Pkcs8(certified.signing_key.serialize_der().into());
@@ -183,7 +183,7 @@ async fn a_call_waits_for_a_silent_server_no_longer_than_it_may() {
     assert!(found.detail.unwrap().ends_with(" timed out"));
 }
 
-/// Builds the settings as the configuration file would.
+/// Creates the settings in the same way as the configuration file.
 fn signing(trunks: &[TrunkConfig]) -> Stir {
     let folder = tempfile::tempdir().unwrap();
     let key = folder.path().join("shaken.key");
@@ -283,7 +283,7 @@ fn a_call_that_is_passed_on_keeps_its_identity_and_one_that_is_forwarded_says_by
     let diversion = Diversion::read(&Identity::parse(&forwarded[2]).unwrap()).unwrap();
     assert_eq!((&*diversion.orig, &*diversion.div), ("12155551212", "12155551213"));
     assert_eq!((diversion.dest, diversion.iat), (vec!["12155559999".to_owned()], 1_700_000_000));
-    // Without our signed diversion, the forwarded headers would not be believed.
+    // Without our signed diversion, a verifier would not accept the forwarded headers.
     assert!(told(&stir, None, &invite(CALLER, "sip:+12155559999@h"), Some(&came)).is_empty());
     let mut short = came.clone();
     short.to = Address::from("100");
@@ -304,11 +304,11 @@ fn only_trunks_are_signed_for_and_only_numbers_with_their_country_that_the_trunk
     for (from, to) in [("100", CALLED), ("anonymous", CALLED), ("+12155550100", "100"), ("+12155550100", "sip:bob@h")] {
         assert!(told(&stir, Some(&carrier), &invite(from, to), None).is_empty(), "{from} {to}");
     }
-    // A bridged call goes to the trunk's URI, with the number in the trunk's format.
+    // A bridged call goes to the URI of the trunk. This URI has the number in the trunk's format.
     let digits = trunk(serde_json::json!({ "number_format": "digits" }));
     let straight = told(&stir, Some(&digits), &invite("+12155550100", "sip:12155551213@10.0.0.1"), None);
     assert_eq!(read(&straight).dest, ["12155551213"]);
-    // The number of an anonymous caller is signed only for a trunk that receives it anyway.
+    // The number of an anonymous caller is signed only for a trunk that receives the number in any case.
     let mut hidden = came(&[("Privacy", "id"), ("P-Asserted-Identity", "<sip:+12155550100@h>")]);
     hidden.from = Address::from("anonymous");
     let anonymous = invite("anonymous", CALLED);

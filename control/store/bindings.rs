@@ -1,4 +1,4 @@
-//! The registrations of phones, stored so that phones can be reached right after a restart.
+//! The registrations of phones. They are stored, so that calls can reach the phones right after a restart.
 
 use std::net::SocketAddr;
 
@@ -17,7 +17,7 @@ pub struct BindingRow {
     pub id: u128,
     /// Name of the account.
     pub account: String,
-    /// Username of the phone.
+    /// User name of the phone.
     pub username: String,
     /// Time at which the registration expires.
     pub expires_at: Timestamp,
@@ -25,16 +25,16 @@ pub struct BindingRow {
     pub details: BindingDetails,
 }
 
-/// The values that no query filters by, stored as JSON.
+/// The values that queries do not use as filters, stored as JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BindingDetails {
-    /// Domain of an account that the phone registered at; `None` for the server's own names.
+    /// The SIP domain of an account at which the phone has registered. `None` for the names of the server itself.
     pub domain: Option<String>,
     /// Contact URI of the phone.
     pub contact: String,
-    /// Preference of the contact (`q`), 0 to 1000.
+    /// Preference of the contact (`q`) in thousandths, from 0 to 1000.
     pub q: u16,
-    /// Values of Path, beginning with the hop next to us.
+    /// The values of the Path header. The first value is the hop next to this server.
     pub path: Vec<String>,
     /// Instance id and registration id (`reg-id`) of the phone (RFC 5626).
     pub instance: Option<String>,
@@ -44,17 +44,17 @@ pub struct BindingDetails {
     pub cseq: u32,
     /// Source address of the REGISTER request.
     pub source: SocketAddr,
-    /// Address of the Contact, if it can be reached.
+    /// Address of the Contact, if this server can reach it directly.
     pub direct: Option<SocketAddr>,
-    /// Local address that received the REGISTER request.
+    /// Address of this server that received the REGISTER request.
     pub local: SocketAddr,
-    /// Transport: `udp`, `tcp`, ...
+    /// Transport of the REGISTER request: `udp`, `tcp`, ...
     pub transport: String,
     /// User-Agent header of the phone.
     pub user_agent: Option<String>,
 }
 
-/// Returns all registrations that are valid at `now`, and deletes the others.
+/// Returns all registrations that are valid at `now`, and deletes all other registrations.
 pub async fn restore(store: &Store, now: Timestamp) -> Result<Vec<BindingRow>, StoreError> {
     store.flush().await?;
     sqlx::query("DELETE FROM bindings WHERE expires_at <= $1").bind(microseconds(now)).execute(&store.pool).await?;
@@ -68,9 +68,9 @@ pub async fn list(store: &Store, now: Timestamp) -> Result<Vec<BindingRow>, Stor
     rows.bind(microseconds(now)).fetch_all(&store.pool).await?.iter().map(read).collect()
 }
 
-/// Adds or replaces a registration, within the writer's transaction.
+/// Adds or replaces a registration within the writer's transaction.
 pub(super) async fn write(connection: &mut AnyConnection, row: &BindingRow) -> Result<(), sqlx::Error> {
-    // Serialising these types cannot fail.
+    // The serialisation of these types cannot fail.
     let details = serde_json::to_string(&row.details).unwrap_or_default();
     sqlx::query(
         "INSERT INTO bindings (id, account, username, expires_at, details) VALUES ($1, $2, $3, $4, $5) \
@@ -86,7 +86,7 @@ pub(super) async fn write(connection: &mut AnyConnection, row: &BindingRow) -> R
     Ok(())
 }
 
-/// Deletes a registration, within the writer's transaction.
+/// Deletes a registration within the writer's transaction.
 pub(super) async fn remove(connection: &mut AnyConnection, id: u128) -> Result<(), sqlx::Error> {
     sqlx::query("DELETE FROM bindings WHERE id = $1").bind(hex(id)).execute(connection).await?;
     Ok(())

@@ -1,4 +1,4 @@
-//! Call records: one row for each leg. Providers call a leg a call.
+//! Call records. There is one row for each leg, which providers name a call.
 
 use jiff::Timestamp;
 use sqlx::AnyConnection;
@@ -15,23 +15,23 @@ use super::{Cursor, Page, Store, StoreError, TimeRange};
 pub struct CallRow {
     /// Id of the leg.
     pub id: u128,
-    /// The call (B2BUA session) of the leg.
+    /// The id of the call to which the leg belongs.
     pub session: u128,
-    /// The leg that dialed this one.
+    /// The leg that dialled this leg.
     pub parent: Option<u128>,
     /// Name of the account.
     pub account: String,
-    /// Name of the dialect that reports the leg.
+    /// Name of the leg's dialect.
     pub dialect: String,
-    /// `inbound`, `outbound-api` or `outbound-dial`.
+    /// The direction: `inbound`, `outbound-api` or `outbound-dial`.
     pub direction: String,
-    /// The calling party: E.164 number, SIP URI or client name.
+    /// The calling party: an E.164 number, a SIP URI or a client name.
     pub from: String,
-    /// The called party, in the same formats.
+    /// The called party, in the same formats as `from`.
     pub to: String,
     /// Status of the leg, such as `ringing` or `completed`.
     pub status: String,
-    /// Time of creation. Lists are ordered by it, so it never changes.
+    /// Time of creation. This time never changes, because lists are ordered by this time.
     pub created_at: Timestamp,
     /// Time of the answer.
     pub answered_at: Option<Timestamp>,
@@ -39,7 +39,7 @@ pub struct CallRow {
     pub ended_at: Option<Timestamp>,
     /// Time of the last change of this row.
     pub updated_at: Timestamp,
-    /// Final SIP status, 200 to 699.
+    /// Final SIP status, from 200 to 699.
     pub sip_status: Option<i64>,
     /// Reason of the end.
     pub cause: Option<String>,
@@ -47,8 +47,8 @@ pub struct CallRow {
     pub details: String,
 }
 
-/// A row that is built only when it is written, in one batch with those of other calls. Most states that a leg passes
-/// through are never written.
+/// A row that is built only when it is written, in one batch with the rows of other calls. Most states of a leg are
+/// never written.
 pub struct LateRow {
     /// Id of the leg.
     pub id: u128,
@@ -56,7 +56,7 @@ pub struct LateRow {
 }
 
 impl LateRow {
-    /// Creates a row for the leg with this id. `row` must return the same row at every call.
+    /// Creates a row for the leg with this id. `row` must return an equal row at every call.
     pub fn of(id: u128, row: impl Fn() -> CallRow + Send + Sync + 'static) -> Self {
         Self { id, row: Box::new(row) }
     }
@@ -86,44 +86,44 @@ impl CallRow {
     }
 }
 
-/// Criteria for calls; empty fields match everything.
+/// Criteria for calls. An empty field matches every call.
 #[derive(Debug, Clone, Default)]
 pub struct CallFilter {
-    /// The called party, compared exactly.
+    /// The called party. The comparison is exact.
     pub to: Option<String>,
-    /// The calling party, compared exactly.
+    /// The calling party. The comparison is exact.
     pub from: Option<String>,
-    /// The leg that dialed the wanted legs.
+    /// The parent leg of the legs.
     pub parent: Option<u128>,
-    /// The session.
+    /// The id of the call to which the legs belong.
     pub session: Option<u128>,
-    /// Allowed statuses.
+    /// The allowed statuses.
     pub status: Vec<String>,
-    /// The dialect.
+    /// The name of the dialect.
     pub dialect: Option<String>,
-    /// The direction.
+    /// The direction of the legs.
     pub direction: Option<String>,
     /// Range of `created_at`.
     pub created: TimeRange,
-    /// Range of `answered_at`; it excludes legs that were not answered.
+    /// Range of `answered_at`. This range excludes legs that were not answered.
     pub answered: TimeRange,
-    /// Range of `ended_at`; it excludes live legs.
+    /// Range of `ended_at`. This range excludes live legs.
     pub ended: TimeRange,
 }
 
-/// Submits the row: adds it, or updates the row with its id. The account, both parties and the time of creation keep
-/// the values of the first write. Waits only when the writer's queue is full.
+/// Submits a row. The writer adds the row, or updates the existing row with the same id. The account, both parties and
+/// the time of creation keep the values of the first write. Waits only if the writer's queue is full.
 pub fn upsert(store: &Store, row: impl Into<LateRow>) -> impl Future<Output = Result<(), StoreError>> + Send {
     store.writer.submit(Write::Call(row.into()))
 }
 
-/// Submits new details for an existing row. A deleted row is not created again. Dropped when the writer's queue is
-/// full.
+/// Submits new details for an existing row. A deleted row is not created again. If the writer's queue is full, the
+/// write is dropped.
 pub fn update(store: &Store, row: LateRow) {
     store.writer.try_submit(Write::CallDetails(row));
 }
 
-/// Returns a leg's record, if it belongs to `account`.
+/// Returns the record of a leg, if the record belongs to `account`.
 pub async fn get(store: &Store, account: &str, id: u128) -> Result<Option<CallRow>, StoreError> {
     store.flush().await?;
     let row = sqlx::query("SELECT * FROM calls WHERE account = $1 AND id = $2")
@@ -134,19 +134,19 @@ pub async fn get(store: &Store, account: &str, id: u128) -> Result<Option<CallRo
     row.as_ref().map(read).transpose()
 }
 
-/// Returns a leg's record of any account, for the server's own use.
+/// Returns the record of a leg of any account. Only for use by the server itself.
 pub async fn find(store: &Store, id: u128) -> Result<Option<CallRow>, StoreError> {
     store.flush().await?;
     let row = sqlx::query("SELECT * FROM calls WHERE id = $1").bind(hex(id)).fetch_optional(&store.pool).await?;
     row.as_ref().map(read).transpose()
 }
 
-/// Returns up to `limit` records of any account whose ids begin with these hexadecimal digits.
+/// Returns at most `limit` records of any account whose ids begin with these hexadecimal digits.
 pub async fn starting(store: &Store, digits: &str, limit: u32) -> Result<Vec<CallRow>, StoreError> {
     let digits: String =
         digits.chars().filter(char::is_ascii_hexdigit).take(32).collect::<String>().to_ascii_lowercase();
     store.flush().await?;
-    // `g` sorts after every hexadecimal digit.
+    // In the sort order, `g` follows every hexadecimal digit.
     sqlx::query("SELECT * FROM calls WHERE id >= $1 AND id < $2 ORDER BY id LIMIT $3")
         .bind(digits.clone())
         .bind(digits + "g")
@@ -158,7 +158,7 @@ pub async fn starting(store: &Store, digits: &str, limit: u32) -> Result<Vec<Cal
         .collect()
 }
 
-/// Deletes the record. Returns `false` if `account` has none with this id.
+/// Deletes the record. Returns `false` if `account` has no record with this id.
 pub async fn delete(store: &Store, account: &str, id: u128) -> Result<bool, StoreError> {
     store.flush().await?;
     let done = sqlx::query("DELETE FROM calls WHERE account = $1 AND id = $2")
@@ -169,17 +169,18 @@ pub async fn delete(store: &Store, account: &str, id: u128) -> Result<bool, Stor
     Ok(done.rows_affected() > 0)
 }
 
-/// Returns a page of the account's calls, newest first.
+/// Returns a page of the account's calls, newest call first.
 pub async fn list(store: &Store, account: &str, filter: &CallFilter, page: &Page) -> Result<Vec<CallRow>, StoreError> {
     conditions(account, filter).page(store, "calls", "created_at", page).await?.iter().map(read).collect()
 }
 
-/// Counts the account's calls that match.
+/// Returns the number of the account's calls that match the filter.
 pub async fn count(store: &Store, account: &str, filter: &CallFilter) -> Result<u64, StoreError> {
     conditions(account, filter).count(store, "calls").await
 }
 
-/// Returns up to 1000 rows of any account that have not ended, oldest first. After a crash, these must be ended.
+/// Returns at most 1000 rows of any account that have not ended, oldest row first. After a crash, the recovery must end
+/// these rows.
 pub async fn unfinished(store: &Store) -> Result<Vec<CallRow>, StoreError> {
     store.flush().await?;
     sqlx::query("SELECT * FROM calls WHERE ended_at IS NULL ORDER BY created_at, id LIMIT 1000")
@@ -190,8 +191,8 @@ pub async fn unfinished(store: &Store) -> Result<Vec<CallRow>, StoreError> {
         .collect()
 }
 
-/// Setting a column rewrites its indexes even if the value is the same; therefore columns that never change are not
-/// updated.
+/// An update of a column writes its indexes again, even if the value does not change. So the statement does not update
+/// columns that never change.
 static INSERT: Insert = Insert::new(
     "calls (id, session, parent, account, dialect, direction, from_address, to_address, status, \
      created_at, answered_at, ended_at, updated_at, sip_status, cause, details)",
@@ -201,7 +202,7 @@ static INSERT: Insert = Insert::new(
      cause = excluded.cause, details = excluded.details",
 );
 
-/// Writes rows of different legs, within the writer's transaction.
+/// Writes the rows of different legs within the writer's transaction.
 pub(super) async fn write(connection: &mut AnyConnection, rows: &[&LateRow]) -> Result<(), sqlx::Error> {
     for (sql, rows) in INSERT.pieces(Backend::of(connection), rows) {
         let mut query = sqlx::query(sql);
@@ -230,7 +231,7 @@ pub(super) async fn write(connection: &mut AnyConnection, rows: &[&LateRow]) -> 
     Ok(())
 }
 
-/// Updates an existing row; a deleted row is not created again.
+/// Updates an existing row. A deleted row is not created again.
 pub(super) async fn write_details(connection: &mut AnyConnection, row: &LateRow) -> Result<(), sqlx::Error> {
     let row = row.row();
     sqlx::query("UPDATE calls SET details = $2, updated_at = $3 WHERE id = $1")

@@ -1,8 +1,8 @@
-//! Ensures that only one server uses a database. A second server would take the live calls of the first one for the
-//! remains of a crash.
+//! Ensures that only one server uses a database. A second server would mistake the live calls of the first server for
+//! calls that a crash has left behind.
 //!
-//! On PostgreSQL, an advisory lock is held by a connection that does nothing else; PostgreSQL releases the lock when
-//! the connection ends for any reason. On SQLite, a file beside the database is locked.
+//! On PostgreSQL, a separate connection holds an advisory lock. PostgreSQL releases the lock when this connection ends
+//! for any reason. On SQLite, the server locks a file next to the database.
 
 use std::fs::File;
 use std::io::ErrorKind;
@@ -17,21 +17,22 @@ use super::file::DatabaseFile;
 use super::health::{Check, Health};
 use super::{Store, StoreError};
 
-/// Number of the advisory lock: "tandem" and a version.
+/// Number of the advisory lock: the text "tandem" and a version.
 const KEY: i64 = 0x7461_6e64_656d_0001;
 
-/// Interval at which the lock's connection is checked, and the time limit for its answer.
+/// Interval between two checks of the lock's connection. Also the time limit for the response to a check.
 const EVERY: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Time that a start waits for a lock that is held: PostgreSQL may not have noticed yet that a killed server is gone.
+/// Maximum time for which a starting server waits for a lock of another server. PostgreSQL may not have detected yet
+/// that a killed server has gone.
 const START: Duration = Duration::from_secs(5);
 
-/// Age from which a heartbeat belongs to a dead server. A younger heartbeat is read a second time after `TWICE`.
+/// Minimum age of a heartbeat from a dead server. A younger heartbeat is read a second time after `TWICE`.
 const ALIVE: Duration = Duration::from_secs(10);
 const TWICE: Duration = Duration::from_millis(2_500);
 
-/// PostgreSQL closes the lock's connection when its server has been unreachable for 10 + 3 * 5 s.
+/// TCP keep-alives. PostgreSQL closes the connection of the lock if this server has been unreachable for 10 + 3 * 5 s.
 const KEEPALIVES: [&str; 3] =
     ["SET tcp_keepalives_idle = 10", "SET tcp_keepalives_interval = 5", "SET tcp_keepalives_count = 3"];
 
@@ -53,7 +54,7 @@ impl Drop for Claim {
 }
 
 enum Refused {
-    /// Another connection holds the lock; the text describes it.
+    /// Another connection holds the lock. The text describes this connection.
     Held(String),
     Failed(sqlx::Error),
 }
@@ -64,7 +65,7 @@ impl From<sqlx::Error> for Refused {
     }
 }
 
-/// Locks the file beside an SQLite database.
+/// Locks the file next to an SQLite database.
 pub(super) fn file(file: &DatabaseFile) -> Result<Claim, StoreError> {
     match file.lock() {
         Ok(lock) => Ok(Claim::File { _lock: lock }),
@@ -73,8 +74,8 @@ pub(super) fn file(file: &DatabaseFile) -> Result<Claim, StoreError> {
     }
 }
 
-/// Takes PostgreSQL's lock and watches it until the claim is dropped. A lost lock is taken again as soon as possible;
-/// until then the server is not ready.
+/// Takes the lock of PostgreSQL and watches it until the claim is dropped. If the lock is lost, the task takes it again
+/// as soon as possible. During this time the server is not ready.
 pub(super) async fn lock(options: AnyConnectOptions, health: Arc<Health>) -> Result<Claim, StoreError> {
     let mut connection = None;
     let mut refused = StoreError::Closed;
@@ -105,14 +106,14 @@ async fn acquire(options: &AnyConnectOptions) -> Result<AnyConnection, Refused> 
         return Ok(connection);
     }
     let by = holder(&mut connection).await;
-    // The connection is no longer needed; errors while closing it do not matter.
+    // The connection is no longer needed, so an error during its close is ignored.
     let _ = connection.close().await;
     Err(Refused::Held(by.unwrap_or_else(|_| "another connection has the lock".to_owned())))
 }
 
-/// Describes the holder of the lock, for the operator.
+/// Returns a description of the holder of the lock, for the operator.
 async fn holder(connection: &mut AnyConnection) -> Result<String, sqlx::Error> {
-    // PostgreSQL shows a 64-bit key as two columns of 32 bits.
+    // PostgreSQL shows a key of 64 bits as two columns of 32 bits.
     let row = sqlx::query(
         "SELECT a.pid, COALESCE(host(a.client_addr), 'the local socket') FROM pg_locks l \
          JOIN pg_stat_activity a ON a.pid = l.pid \
@@ -137,7 +138,8 @@ async fn watch(connection: AnyConnection, options: AnyConnectOptions, health: Ar
                 Ok(Err(error)) => error.to_string(),
                 Err(_) => format!("no answer within {} s", PATIENCE.as_secs()),
             };
-            // The lock ends with its connection, or at the latest when PostgreSQL notices that the client is gone.
+            // The lock ends together with its connection. At the latest, it ends when PostgreSQL detects that the
+            // client has gone.
             if let Some(held) = connection.take() {
                 drop(tokio::time::timeout(PATIENCE, held.close_hard()).await);
             }
@@ -162,8 +164,8 @@ async fn watch(connection: AnyConnection, options: AnyConnectOptions, health: Ar
     }
 }
 
-/// Whether another server writes heartbeats: one without support for the lock, or one that has lost it. Takes 2.5 s
-/// when the last heartbeat is young.
+/// Whether another server writes heartbeats. This can be a server without support for the lock, or a server that has
+/// lost the lock. The check takes 2.5 s if the last heartbeat is young.
 pub(super) async fn is_alive(store: &Store, now: jiff::Timestamp) -> Result<bool, StoreError> {
     let Some(before) = super::server::last_alive(store).await? else { return Ok(false) };
     if now.duration_since(before).unsigned_abs() > ALIVE {

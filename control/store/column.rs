@@ -1,4 +1,4 @@
-//! The representation of values in columns, the same in both databases.
+//! The representation of values in columns. Both databases use the same representation.
 
 use jiff::Timestamp;
 use sqlx::Row;
@@ -6,12 +6,12 @@ use sqlx::any::AnyRow;
 
 use super::StoreError;
 
-/// Returns an id as 32 lower-case hexadecimal digits.
+/// Converts an id to 32 lower-case hexadecimal digits.
 pub(super) fn hex(id: u128) -> String {
     tandem_call::id::LegId(id).to_string()
 }
 
-/// Returns a time as microseconds since 1970 UTC.
+/// Converts a time to microseconds since 1970 UTC.
 pub(super) fn microseconds(at: Timestamp) -> i64 {
     at.as_microsecond()
 }

@@ -1,4 +1,4 @@
-//! Webhook deliveries. They are stored before the first attempt, so that a restart loses none.
+//! Webhook deliveries. A delivery is stored before its first attempt, so that a restart loses no delivery.
 
 use jiff::Timestamp;
 use sqlx::AnyConnection;
@@ -12,33 +12,33 @@ use super::{Store, StoreError};
 /// The record of a delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeliveryRow {
-    /// Id of the delivery, the same for all attempts.
+    /// Id of the delivery. All attempts have this id.
     pub id: u128,
-    /// Queue of the delivery. Deliveries of a queue are sent one after the other.
+    /// Name of the delivery's queue. The deliveries of a queue are sent one after another.
     pub queue: String,
     /// Position in the queue, set by [`insert`].
     pub seq: i64,
-    /// The call that the delivery reports on; 0 for none.
+    /// The id of the call that the delivery concerns. 0 means no call.
     pub session: u128,
     /// Name of the account.
     pub account: String,
-    /// Name of the dialect that wrote the delivery.
+    /// Name of the delivery's dialect.
     pub dialect: String,
-    /// Label for logs.
+    /// Name of the event, for logs.
     pub event: String,
-    /// Opaque JSON: the request, and how it is retried.
+    /// The request and its retry policy, as JSON that this crate does not interpret.
     pub request: String,
     /// State of the delivery.
     pub state: DeliveryState,
-    /// Number of attempts made.
+    /// Number of attempts so far.
     pub attempts: i64,
-    /// Earliest time of the next attempt; `None` for at once.
+    /// Earliest time of the next attempt. `None` means at once.
     pub next_at: Option<Timestamp>,
-    /// Time at which it was queued.
+    /// Time at which the delivery was queued.
     pub created_at: Timestamp,
-    /// Time of the final outcome.
+    /// Time of the final result.
     pub done_at: Option<Timestamp>,
-    /// HTTP status of the last answer.
+    /// HTTP status of the last response.
     pub last_status: Option<i64>,
     /// Error of the last attempt.
     pub last_error: Option<String>,
@@ -47,43 +47,43 @@ pub struct DeliveryRow {
 /// State of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeliveryState {
-    /// Not sent yet, or to be sent again.
+    /// The delivery is not sent yet, or will be sent again.
     Pending,
-    /// The receiver has accepted it.
+    /// The receiver has accepted the delivery.
     Delivered,
     /// All attempts have failed.
     Failed,
 }
 
-/// The changes that an attempt makes.
+/// The changes of a delivery after an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeliveryProgress {
     /// Id of the delivery.
     pub id: u128,
-    /// New state.
+    /// New state of the delivery.
     pub state: DeliveryState,
-    /// Number of attempts made, including this one.
+    /// Number of attempts so far. This attempt is included.
     pub attempts: i64,
     /// Time of the next attempt.
     pub next_at: Option<Timestamp>,
-    /// Time of the final outcome.
+    /// Time of the final result.
     pub done_at: Option<Timestamp>,
-    /// HTTP status of the answer.
+    /// HTTP status of the response.
     pub last_status: Option<i64>,
     /// Error of the attempt.
     pub last_error: Option<String>,
 }
 
-/// Adds the row at the end of its queue. The returned value tells when the row is stored. An id that was used before is
-/// refused.
+/// Adds the row at the end of its queue. The returned value completes when the row is stored. An id that was used
+/// before is refused.
 ///
-/// This function sets `seq`: two inserts that are awaited one after the other keep their order.
+/// This function sets `seq`. Two inserts keep their order if the first insert is awaited before the second insert.
 pub fn insert(store: &Store, mut row: DeliveryRow) -> impl Future<Output = Result<Begun, StoreError>> + Send {
     row.seq = store.next_sequence();
     store.writer.begin(Write::Delivery(Box::new(row)))
 }
 
-/// Stores the result of an attempt; returns when it is stored.
+/// Stores the result of an attempt. Returns when the result is stored.
 pub async fn update(store: &Store, progress: DeliveryProgress) -> Result<(), StoreError> {
     store.writer.write(Write::DeliveryProgress(Box::new(progress))).await
 }
@@ -100,7 +100,7 @@ pub async fn pending_in(store: &Store, queue: &str, limit: u32) -> Result<Vec<De
         .collect()
 }
 
-/// Returns the first `limit` pending rows of all queues, by queue and position.
+/// Returns the first `limit` pending rows of all queues, ordered by queue and position.
 pub async fn pending(store: &Store, limit: u32) -> Result<Vec<DeliveryRow>, StoreError> {
     store.flush().await?;
     sqlx::query("SELECT * FROM deliveries WHERE state = 'pending' ORDER BY queue, seq LIMIT $1")
@@ -112,7 +112,8 @@ pub async fn pending(store: &Store, limit: u32) -> Result<Vec<DeliveryRow>, Stor
         .collect()
 }
 
-/// Returns up to `limit` names of queues with pending rows. Names are sorted; only names after `after` are returned.
+/// Returns at most `limit` names of queues with pending rows. The names are sorted, and all returned names come after
+/// `after`.
 pub async fn pending_queues(store: &Store, after: &str, limit: u32) -> Result<Vec<String>, StoreError> {
     store.flush().await?;
     let rows = sqlx::query(
@@ -125,7 +126,7 @@ pub async fn pending_queues(store: &Store, after: &str, limit: u32) -> Result<Ve
     rows.iter().map(|row| Ok(row.try_get::<String, _>(0)?)).collect()
 }
 
-/// Returns a delivery, if it belongs to `account`.
+/// Returns a delivery, if the delivery belongs to `account`.
 pub async fn get(store: &Store, account: &str, id: u128) -> Result<Option<DeliveryRow>, StoreError> {
     store.flush().await?;
     let row = sqlx::query("SELECT * FROM deliveries WHERE account = $1 AND id = $2")
@@ -136,7 +137,7 @@ pub async fn get(store: &Store, account: &str, id: u128) -> Result<Option<Delive
     row.as_ref().map(read).transpose()
 }
 
-/// Returns the first 1000 deliveries of a call, oldest first.
+/// Returns the first 1000 deliveries of a call, oldest delivery first.
 pub async fn list(store: &Store, session: u128) -> Result<Vec<DeliveryRow>, StoreError> {
     store.flush().await?;
     sqlx::query("SELECT * FROM deliveries WHERE session = $1 ORDER BY seq LIMIT 1000")
@@ -148,7 +149,7 @@ pub async fn list(store: &Store, session: u128) -> Result<Vec<DeliveryRow>, Stor
         .collect()
 }
 
-/// Adds the row, within the writer's transaction.
+/// Adds the row within the writer's transaction.
 pub(super) async fn write(connection: &mut AnyConnection, row: &DeliveryRow) -> Result<(), sqlx::Error> {
     sqlx::query(
         "INSERT INTO deliveries (id, queue, seq, session, account, dialect, event, request, state, attempts, next_at, \
@@ -175,7 +176,7 @@ pub(super) async fn write(connection: &mut AnyConnection, row: &DeliveryRow) -> 
     Ok(())
 }
 
-/// Stores the result of an attempt, within the writer's transaction.
+/// Stores the result of an attempt within the writer's transaction.
 pub(super) async fn write_progress(
     connection: &mut AnyConnection,
     progress: &DeliveryProgress,
@@ -197,7 +198,7 @@ pub(super) async fn write_progress(
 }
 
 impl DeliveryState {
-    /// Returns the word in the database: `pending`, `delivered` or `failed`.
+    /// Returns the word for this state in the database: `pending`, `delivered` or `failed`.
     pub fn word(self) -> &'static str {
         match self {
             DeliveryState::Pending => "pending",

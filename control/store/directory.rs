@@ -1,12 +1,11 @@
-//! Directories with private data: recordings, history, credentials.
+//! Directories with private data: recordings, history, and credentials.
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
-/// Creates a directory and its parents, with access for the owner only (mode 0700). An existing directory is left
-/// unchanged.
+/// Creates a directory and its parents. Only the owner has access (mode 0700). An existing directory does not change.
 pub fn make(path: &Path) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
@@ -16,10 +15,10 @@ pub fn make(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Free octets below which a disk counts as full.
+/// Minimum number of free octets on a disk. A disk with less free space counts as full.
 const ROOM: u64 = 1024 * 1024;
 
-/// Checks whether files can be created in a directory, by creating one and removing it.
+/// Checks whether files can be created in a directory: creates a file and removes it.
 pub fn try_write(path: &Path) -> io::Result<()> {
     let probe = path.join(format!(".tandem-{}", std::process::id()));
     OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&probe)?;
@@ -29,18 +28,18 @@ pub fn try_write(path: &Path) -> io::Result<()> {
 /// Checks that the directory's disk has free space. Blocks.
 ///
 /// # Errors
-/// The problem in words.
+/// Returns the problem as text.
 pub fn check_room(path: &Path) -> Result<(), String> {
     let shown = path.display();
     let found = rustix::fs::statvfs(path).map_err(|error| format!("{shown}: {}", io::Error::from(error)))?;
-    // Some file systems have no blocks to count.
+    // Some file systems report no blocks.
     match found.f_bavail.saturating_mul(found.f_frsize) < ROOM && found.f_blocks > 0 {
         true => Err(format!("the disk of {shown} is full")),
         false => Ok(()),
     }
 }
 
-/// Whether all users of this machine have access to the directory.
+/// Whether all users of this host have access to the directory.
 pub fn is_open(path: &Path) -> bool {
     path.metadata().is_ok_and(|found| found.permissions().mode() & 0o001 != 0)
 }
@@ -55,7 +54,7 @@ mod tests {
         try_write(folder.path()).unwrap();
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
         assert_eq!(check_room(folder.path()), Ok(()));
-        // Not even root can create a file there.
+        // Even root cannot create a file in `/proc`.
         assert!(try_write(Path::new("/proc")).is_err());
         assert!(check_room(&folder.path().join("gone")).is_err());
     }

@@ -1,12 +1,13 @@
-//! The SIP domains of accounts, and their access lists: lists of credentials and lists of addresses, mapped to domains.
+//! The SIP domains of accounts and the access lists of these domains. An access list contains credentials or addresses,
+//! and is mapped to domains.
 //!
 //! ```text
 //!   domain ◀── mapping (purpose) ──▶ list ◀── credentials (HA1, never the password)
 //!                                         ◀── addresses (networks)
 //! ```
 //!
-//! These rows change seldom, so they are written at once and not by the writer task. Deleting a list or a domain also
-//! deletes the rows that belong to it.
+//! These rows seldom change, so they are written at once, without the writer task. The deletion of a list or a domain
+//! also deletes its dependent rows.
 
 mod entries;
 
@@ -30,7 +31,7 @@ pub struct DomainRow {
     pub id: u128,
     /// Name of the account.
     pub account: String,
-    /// Host name in lower case, unique in the server.
+    /// Host name in lower case. The name is unique in the server.
     pub name: String,
     /// The remaining settings.
     pub details: DomainDetails,
@@ -40,29 +41,30 @@ pub struct DomainRow {
     pub updated_at: Timestamp,
 }
 
-/// The settings that no query filters by, stored as JSON.
+/// The settings that queries do not use as filters, stored as JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DomainDetails {
-    /// Name for users.
+    /// Name that users see.
     pub friendly_name: String,
-    /// Whether the users of its lists may register.
+    /// Whether the users in the domain's lists may register.
     pub registration: bool,
     /// URL and method of the document for calls to the domain.
     pub voice: Option<(String, String)>,
-    /// URL and method of the document for when `voice` fails.
+    /// URL and method of the document that is used if `voice` fails.
     pub fallback: Option<(String, String)>,
-    /// URL and method that are requested when a call to the domain has ended.
+    /// URL and method for the notice of the end of a call to the domain.
     pub status_callback: Option<(String, String)>,
-    /// Whether calls to the domain and from its users must be encrypted (TLS and SRTP).
+    /// Whether calls to the domain and calls from its users must be encrypted (TLS and SRTP).
     pub secure: bool,
-    /// Whether the domain belongs to a trunk, the resource with the same id. Such domains are not listed.
+    /// Whether the domain belongs to a customer trunk. The trunk is the resource with the same id. Lists do not contain
+    /// such domains.
     pub trunk: bool,
-    /// Further members that the provider's API stores.
+    /// Additional members that the provider's API stores.
     pub other: serde_json::Map<String, serde_json::Value>,
 }
 
-/// The kind of entries in a list.
+/// The kind of the entries in a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ListKind {
     /// Users with passwords.
@@ -78,9 +80,9 @@ pub struct ListRow {
     pub id: u128,
     /// Name of the account.
     pub account: String,
-    /// Kind of entries.
+    /// Kind of the entries.
     pub kind: ListKind,
-    /// Name for users.
+    /// Name that users see.
     pub name: String,
     /// Time of creation.
     pub created_at: Timestamp,
@@ -88,18 +90,18 @@ pub struct ListRow {
     pub updated_at: Timestamp,
 }
 
-/// The purpose of a list at a domain.
+/// The purpose of a list in a domain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Purpose {
-    /// The list's users may call.
+    /// The users in the list may call.
     CallsByPassword,
-    /// Calls may come from the list's networks.
+    /// Calls may come from the networks in the list.
     CallsByAddress,
-    /// The list's users may register.
+    /// The users in the list may register.
     Registrations,
 }
 
-/// The use of a list at a domain.
+/// The mapping of a list to a domain, with a purpose.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MappingRow {
     /// Id of the mapping.
@@ -116,14 +118,14 @@ pub struct MappingRow {
     pub created_at: Timestamp,
 }
 
-/// A user of a domain, for the registrar.
+/// A user of a domain, in the form for the registrar.
 #[derive(Clone, PartialEq, Eq)]
 pub struct DomainUser {
     /// Name of the domain.
     pub domain: String,
     /// Name of the account.
     pub account: String,
-    /// Digest username.
+    /// User name for digest authentication.
     pub username: String,
     /// MD5 hash `H(A1)` for the server's realm.
     pub ha1_md5: String,
@@ -169,9 +171,9 @@ impl ListKind {
     }
 }
 
-/// Adds the domain, or replaces the one with its id. Returns `false` if the name belongs to another domain.
+/// Adds the domain, or replaces the domain with the same id. Returns `false` if the name belongs to another domain.
 pub async fn upsert_domain(store: &Store, row: &DomainRow) -> Result<bool, StoreError> {
-    // Serialising these types cannot fail.
+    // The serialisation of these types cannot fail.
     let details = serde_json::to_string(&row.details).unwrap_or_default();
     unique(
         sqlx::query(
@@ -191,7 +193,7 @@ pub async fn upsert_domain(store: &Store, row: &DomainRow) -> Result<bool, Store
     )
 }
 
-/// Returns a domain, if it belongs to `account`.
+/// Returns a domain, if the domain belongs to `account`.
 pub async fn domain(store: &Store, account: &str, id: u128) -> Result<Option<DomainRow>, StoreError> {
     one(store, "SELECT * FROM sip_domains WHERE account = $1 AND id = $2", account, id)
         .await?
@@ -200,21 +202,21 @@ pub async fn domain(store: &Store, account: &str, id: u128) -> Result<Option<Dom
         .transpose()
 }
 
-/// Returns a page of the account's domains, newest first, without the domains of trunks.
+/// Returns a page of the account's domains, newest domain first. The result does not contain the domains of trunks.
 pub async fn domains(store: &Store, account: &str, page: &Page) -> Result<Vec<DomainRow>, StoreError> {
     let mut conditions = Conditions::account(account);
     conditions.no_resource("id");
     conditions.page(store, "sip_domains", "created_at", page).await?.iter().map(read_domain).collect()
 }
 
-/// Counts the [`domains`] of an account.
+/// Returns the number of [`domains`] of an account.
 pub async fn count_domains(store: &Store, account: &str) -> Result<u64, StoreError> {
     let mut conditions = Conditions::account(account);
     conditions.no_resource("id");
     conditions.count(store, "sip_domains").await
 }
 
-/// Returns the ids of the account's domains that have lists, each with every purpose of its lists.
+/// Returns the purposes of the lists of the account's domains. The result has one entry for each domain and purpose.
 pub async fn purposes(store: &Store, account: &str) -> Result<Vec<(u128, Purpose)>, StoreError> {
     let rows = sqlx::query("SELECT DISTINCT domain, purpose FROM sip_mappings WHERE account = $1")
         .bind(account.to_owned())
@@ -229,13 +231,13 @@ pub async fn all_domains(store: &Store) -> Result<Vec<DomainRow>, StoreError> {
     sqlx::query("SELECT * FROM sip_domains").fetch_all(&store.pool).await?.iter().map(read_domain).collect()
 }
 
-/// Deletes a domain and its mappings. Returns `false` if `account` has none with this id.
+/// Deletes a domain and its mappings. Returns `false` if `account` has no domain with this id.
 pub async fn delete_domain(store: &Store, account: &str, id: u128) -> Result<bool, StoreError> {
     let also = ["DELETE FROM sip_mappings WHERE account = $1 AND domain = $2"];
     delete(store, "DELETE FROM sip_domains WHERE account = $1 AND id = $2", &also, account, id).await
 }
 
-/// Adds the list, or renames the one with its id.
+/// Adds the list, or renames the list with the same id.
 pub async fn upsert_list(store: &Store, row: &ListRow) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO sip_lists (id, account, kind, name, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $6) \
@@ -252,7 +254,7 @@ pub async fn upsert_list(store: &Store, row: &ListRow) -> Result<(), StoreError>
     Ok(())
 }
 
-/// Returns a list, if it belongs to `account`.
+/// Returns a list, if the list belongs to `account`.
 pub async fn list(store: &Store, account: &str, id: u128) -> Result<Option<ListRow>, StoreError> {
     one(store, "SELECT * FROM sip_lists WHERE account = $1 AND id = $2", account, id)
         .await?
@@ -261,21 +263,21 @@ pub async fn list(store: &Store, account: &str, id: u128) -> Result<Option<ListR
         .transpose()
 }
 
-/// Returns a page of the account's lists of a kind, newest first.
+/// Returns a page of the account's lists of one kind, newest list first.
 pub async fn lists(store: &Store, account: &str, kind: ListKind, page: &Page) -> Result<Vec<ListRow>, StoreError> {
     let mut conditions = Conditions::account(account);
     conditions.equal("kind", Some(kind.word()));
     conditions.page(store, "sip_lists", "created_at", page).await?.iter().map(read_list).collect()
 }
 
-/// Counts the [`lists`] of an account.
+/// Returns the number of [`lists`] of an account.
 pub async fn count_lists(store: &Store, account: &str, kind: ListKind) -> Result<u64, StoreError> {
     let mut conditions = Conditions::account(account);
     conditions.equal("kind", Some(kind.word()));
     conditions.count(store, "sip_lists").await
 }
 
-/// Deletes a list with its entries and mappings. Returns `false` if `account` has none with this id.
+/// Deletes a list with its entries and mappings. Returns `false` if `account` has no list with this id.
 pub async fn delete_list(store: &Store, account: &str, id: u128) -> Result<bool, StoreError> {
     let also = [
         "DELETE FROM sip_credentials WHERE account = $1 AND list = $2",
@@ -307,7 +309,7 @@ pub async fn map(store: &Store, row: &MappingRow) -> Result<bool, StoreError> {
     )
 }
 
-/// Returns a page of a domain's mappings with this purpose, newest first.
+/// Returns a page of a domain's mappings with this purpose, newest mapping first.
 pub async fn mappings(
     store: &Store,
     account: &str,
@@ -340,7 +342,7 @@ pub async fn mapping(
     row.as_ref().map(read_mapping).transpose()
 }
 
-/// Deletes the mapping of a list to a domain with this purpose. Returns `false` if there is none.
+/// Deletes the mapping of a list to a domain with this purpose. Returns `false` if there is no such mapping.
 pub async fn unmap(
     store: &Store,
     account: &str,
@@ -397,7 +399,7 @@ pub async fn users(store: &Store) -> Result<Vec<DomainUser>, StoreError> {
     Ok(users)
 }
 
-/// Returns all networks of all domains, with the domain's name.
+/// Returns all networks of all domains, each with the name of its domain.
 pub async fn networks(store: &Store) -> Result<Vec<(String, IpNet)>, StoreError> {
     let rows = sqlx::query(
         "SELECT d.name AS domain, a.network AS network FROM sip_mappings m JOIN sip_domains d ON d.id = m.domain \

@@ -1,4 +1,4 @@
-//! The event log of each call, from which operators and the console explain a call.
+//! The event log of each call. Operators and the console use the log to explain a call.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ const MAXIMUM_LINES: i64 = 10_000;
 /// A line of a call's log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventRow {
-    /// The call (session).
+    /// The id of the call.
     pub session: u128,
     /// The leg that the line concerns.
     pub leg: Option<u128>,
@@ -25,18 +25,18 @@ pub struct EventRow {
     pub at: Timestamp,
     /// Kind of the event: `sip`, `webhook`, `media` or `call`.
     pub kind: String,
-    /// Text for operators, one line, without secrets.
+    /// One line of text for operators. The text contains no secrets.
     pub text: String,
-    /// Further data as JSON.
+    /// Additional data as JSON.
     pub data: Option<Details>,
 }
 
-/// JSON that is serialised only when it is written, in one batch with that of other calls.
+/// JSON that is serialised only when it is written, in one batch with the JSON of other calls.
 #[derive(Clone)]
 pub struct Details(Arc<dyn Fn() -> String + Send + Sync>);
 
 impl Details {
-    /// Creates details. `write` must return the same text at every call.
+    /// Creates the details. `write` must return the same text at every call.
     pub fn of(write: impl Fn() -> String + Send + Sync + 'static) -> Self {
         Self(Arc::new(write))
     }
@@ -67,13 +67,13 @@ impl PartialEq for Details {
 
 impl Eq for Details {}
 
-/// Submits the line. When the writer's queue is full, the line is dropped and counted
-/// ([`Writer::dropped`](super::writer::Writer::dropped)), so that the log never slows down a call.
+/// Submits the line. If the writer's queue is full, the line is dropped and counted
+/// ([`Writer::dropped`](super::writer::Writer::dropped)). So the log never slows down a call.
 pub fn insert(store: &Store, row: EventRow) {
     store.writer.try_submit(Write::Event(Box::new(row)));
 }
 
-/// Returns the first 10,000 lines of a call in the order of submission.
+/// Returns the first 10,000 lines of a call, in the order in which they were submitted.
 pub async fn list(store: &Store, session: u128) -> Result<Vec<EventRow>, StoreError> {
     store.flush().await?;
     sqlx::query("SELECT * FROM events WHERE session = $1 ORDER BY seq LIMIT $2")
@@ -88,7 +88,7 @@ pub async fn list(store: &Store, session: u128) -> Result<Vec<EventRow>, StoreEr
 
 static INSERT: Insert = Insert::new("events (session, seq, leg, at, kind, text, data)", 7, "");
 
-/// Writes lines in order, each with a number from `next`, within the writer's transaction.
+/// Writes lines in order within the writer's transaction. Each line receives the next number, beginning with `next`.
 pub(super) async fn write(
     connection: &mut AnyConnection,
     lines: &[&EventRow],

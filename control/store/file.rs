@@ -1,11 +1,11 @@
-//! The file of an SQLite database: its permissions, its lock, and the check that it has not been replaced.
+//! The file of an SQLite database: its permissions, its lock, and the check that no other file has replaced it.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-/// The database file, identified by its device and inode numbers when it was opened.
+/// The database file. The device number and the inode number from the opening identify the file.
 pub(super) struct DatabaseFile {
     path: PathBuf,
     device: u64,
@@ -13,8 +13,8 @@ pub(super) struct DatabaseFile {
 }
 
 impl DatabaseFile {
-    /// Creates the file if it is missing. Only its owner can read it, and the same holds for SQLite's files beside it:
-    /// SQLite gives new ones the permissions of the database file.
+    /// Creates the file if it does not exist. Only the owner can read the file. The same is true for the other files of
+    /// SQLite, because SQLite gives a new file the permissions of the database file.
     pub(super) fn open(path: &Path) -> io::Result<DatabaseFile> {
         let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
         match made {
@@ -32,8 +32,8 @@ impl DatabaseFile {
         Ok(DatabaseFile { path: path.to_owned(), device: found.dev(), inode: found.ino() })
     }
 
-    /// Checks that the path still leads to the file that was opened. Data that is written to a deleted file is lost
-    /// when the process ends.
+    /// Checks that the path still leads to the opened file. If the opened file was deleted, written data is lost when
+    /// the process ends.
     pub(super) fn check(&self) -> Result<(), String> {
         let shown = self.path.display();
         match self.path.metadata() {
@@ -46,9 +46,9 @@ impl DatabaseFile {
         }
     }
 
-    /// Locks the database for one server. The lock lasts as long as the returned file.
+    /// Locks the database for one server. The lock ends when the returned file is dropped.
     pub(super) fn lock(&self) -> io::Result<File> {
-        // SQLite has its own locks on the database file, so another file is locked.
+        // SQLite uses locks on the database file itself, so this lock is on another file.
         let path = beside(&self.path, ".lock");
         let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
         file.try_lock().map_err(io::Error::from)?;

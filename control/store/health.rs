@@ -1,5 +1,5 @@
-//! The health of the database: whether it stores what is written. Used by `/readyz`, the metrics, and operations that
-//! would otherwise wait for the database.
+//! The health of the database: whether the database stores the submitted writes. `/readyz`, the metrics, and operations
+//! that would wait for the database use this information.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -10,19 +10,19 @@ use tokio::time::Instant;
 /// An aspect of the server's health.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Check {
-    /// The transactions of the writer.
+    /// The transactions of the writer task.
     Writer,
-    /// A write once a second, and a check of the database file.
+    /// The heartbeat: a write once a second, and a check of the database file.
     Heartbeat,
     /// The lock that prevents a second server from using the database.
     Claim,
-    /// The disk for recordings. Calls and reads work without it.
+    /// The disk for recordings. Calls and reads continue to work without this disk.
     Recordings,
 }
 
 const CHECKS: usize = 4;
 
-/// The last outcome of each [`Check`].
+/// The last result of each [`Check`].
 #[derive(Default)]
 pub struct Health([Mutex<Option<Outage>>; CHECKS]);
 
@@ -32,7 +32,7 @@ struct Outage {
 }
 
 impl Health {
-    /// Stores an outcome. Logs a line when the outcome has changed.
+    /// Stores the result of a check. Writes a log line if the result has changed.
     pub fn note(&self, check: Check, outcome: Result<(), String>) {
         let mut trouble = self.of(check);
         match (outcome, &mut *trouble) {
@@ -57,14 +57,15 @@ impl Health {
         }
     }
 
-    /// Returns the reason why the server is not ready; `None` if it is.
+    /// Returns the reason why the server is not ready, or `None` if the server is ready.
     pub fn problem(&self) -> Option<String> {
         [Check::Claim, Check::Heartbeat, Check::Writer, Check::Recordings]
             .into_iter()
             .find_map(|check| self.of(check).as_ref().map(|trouble| trouble.reason.clone()))
     }
 
-    /// Returns why the database has been unavailable for at least `length`; waiting for it is then useless.
+    /// Returns the reason why the database is unavailable, if it has been unavailable for at least `length`. In this
+    /// case it is useless to wait for the database.
     pub(super) fn away_for(&self, length: Duration) -> Option<String> {
         [Check::Heartbeat, Check::Writer].into_iter().find_map(|check| {
             let trouble = self.of(check);
@@ -85,7 +86,7 @@ impl Health {
 }
 
 impl Check {
-    /// Returns the cause that a bad outcome is reported with.
+    /// Returns the cause that the log line of a failed check contains.
     fn cause(self) -> Option<Cause> {
         match self {
             Self::Writer | Self::Heartbeat => Some(Cause::DatabaseAway),
@@ -93,7 +94,7 @@ impl Check {
         }
     }
 
-    /// Returns the text for the log when the check succeeds again.
+    /// Returns the text for the log after a failed check has succeeded again.
     fn good(self) -> &'static str {
         match self {
             Self::Writer => "the database stores the waiting writes",
@@ -116,7 +117,7 @@ mod tests {
         assert_eq!(health.problem().as_deref(), Some("disk full"));
         assert_eq!(health.away_for(Duration::from_secs(3)), None);
         tokio::time::advance(Duration::from_secs(2)).await;
-        // Another reason does not restart the duration.
+        // A change of the reason does not restart the duration of the outage.
         health.note(Check::Writer, Err("disk still full".into()));
         tokio::time::advance(Duration::from_secs(1)).await;
         assert_eq!(health.away_for(Duration::from_secs(3)).as_deref(), Some("disk still full"));

@@ -1,15 +1,15 @@
-//! Statements that insert several rows at once, because each statement costs a round trip to the database's thread or
-//! process.
+//! Statements that insert several rows at once. Fewer statements are faster, because each statement requires a round
+//! trip to the database's thread or process.
 
 use std::fmt::Write as _;
 use std::sync::OnceLock;
 
 use sqlx::AnyConnection;
 
-/// Number of statement sizes: 1, 2, 4 ... 32 rows, so that only few statements are prepared.
+/// Number of different statement sizes: 1, 2, 4 ... 32 rows. So only a few statements are prepared.
 const SIZES: usize = 6;
 
-/// `INSERT INTO into VALUES (...), (...) tail`. The text for each number of rows is built once.
+/// The statement `INSERT INTO into VALUES (...), (...) tail`. The text for each number of rows is built once.
 pub(super) struct Insert {
     into: &'static str,
     columns: usize,
@@ -18,14 +18,14 @@ pub(super) struct Insert {
     postgres: [OnceLock<String>; SIZES],
 }
 
-/// The database whose SQL is written.
+/// The database for which the SQL is written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Backend {
-    /// Placeholders are `?`: SQLite searches a numbered placeholder among all others when a value is bound. `OR FAIL`
-    /// avoids a journal for each statement: a statement that fails leaves its first rows to the transaction, which is
-    /// rolled back.
+    /// Placeholders are `?`. For a numbered placeholder, SQLite would search all placeholders when it binds a value.
+    /// `OR FAIL` avoids a journal for each statement. If a statement fails, its first rows stay in the transaction,
+    /// which is then rolled back.
     Sqlite,
-    /// Placeholders are `$1`; PostgreSQL supports no others.
+    /// Placeholders are `$1`, the only form that PostgreSQL supports.
     Postgres,
 }
 
@@ -46,7 +46,7 @@ impl Insert {
         }
     }
 
-    /// Splits the rows into pieces, each with its statement.
+    /// Splits the rows into pieces. Returns each piece with its statement.
     pub(super) fn pieces<'a, T>(
         &'static self,
         backend: Backend,
@@ -78,7 +78,7 @@ impl Insert {
                 ", "
             };
             let after = if last { ")" } else { "" };
-            // Writing to a `String` cannot fail.
+            // This never fails, because the text goes into a `String`.
             let _ = match backend {
                 Backend::Sqlite => write!(text, "{before}?{after}"),
                 Backend::Postgres => write!(text, "{before}${number}{after}"),

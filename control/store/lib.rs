@@ -1,14 +1,14 @@
-//! The database: history and resources, never live calls.
+//! The database. It contains history and resources, and no live calls.
 //!
 //! ```text
 //!  call tasks ──submit──▶ Writer ──one transaction a batch──▶ SQLite (default)
 //!  REST reads ──flush──▶ calls::list, recordings::get, ... ──▶ or PostgreSQL
 //! ```
 //!
-//! The same queries serve both databases: ids are 32 lower-case hexadecimal digits, times are microseconds since 1970
-//! UTC, JSON is text. Rows that change often (calls, event lines) are written by the single [`writer`] task, so that
-//! SQLite has one writer and many rows in each transaction. Every read waits for the writes that were submitted before
-//! it.
+//! The same queries work on both databases: ids are 32 lower-case hexadecimal digits, times are microseconds since 1970
+//! UTC, and JSON is text. The single [`writer`] task writes the rows that change often (calls, event lines). So SQLite
+//! has one writer, and each transaction has many rows. Every read waits for the writes that were submitted before the
+//! read.
 #![forbid(unsafe_code)]
 
 pub mod bindings;
@@ -50,31 +50,31 @@ use health::Health;
 pub use select::{Cursor, Page, TimeRange};
 use writer::Writer;
 
-/// All migrations in order: version, description, SQL. Never edit a released migration; add the next one.
+/// All migrations in order: version, description, SQL. Never edit a released migration. Add a new migration instead.
 const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "calls recordings deliveries events", include_str!("migrations/0001_calls_recordings_deliveries_events.sql")),
     (2, "phones", include_str!("migrations/0002_phones.sql")),
     (3, "resources", include_str!("migrations/0003_resources.sql")),
 ];
 
-/// Connections in the pool. SQLite serves parallel readers and one writer; PostgreSQL has a backend process for each
-/// connection.
+/// Number of connections in the pool. SQLite serves parallel readers and one writer. PostgreSQL has a backend process
+/// for each connection.
 const POOL_CONNECTIONS: u32 = 8;
 
-/// Time limit for getting a connection.
+/// Maximum time for which an operation waits for a connection.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The connection pool and the writer. Clones share both.
+/// The connection pool and the writer. All clones use the same pool and the same writer.
 #[derive(Clone)]
 pub struct Store {
     pool: AnyPool,
     writer: Writer,
     sequence: Arc<AtomicI64>,
     health: Arc<Health>,
-    /// The database file, for SQLite.
+    /// The database file. Only for SQLite.
     file: Option<Arc<DatabaseFile>>,
     options: AnyConnectOptions,
-    /// The lock against other servers, after [`Store::claim`].
+    /// The lock against other servers. Only present after [`Store::claim`].
     claim: Arc<Mutex<Option<Claim>>>,
 }
 
@@ -95,12 +95,12 @@ pub enum StoreError {
     /// The first connection failed.
     #[error("{target}: {reason}")]
     Unreachable {
-        /// The database: its path, or its host and port. Never contains the password.
+        /// The database: its path, or its host and port. The text never contains the password.
         target: String,
-        /// The error of the connection.
+        /// The error of the connection attempt.
         reason: String,
     },
-    /// The database refused the operation, or did not answer.
+    /// The database refused the operation or did not respond.
     #[error("database: {0}")]
     Unavailable(sqlx::Error),
     /// A submitted write was not stored.
@@ -114,7 +114,7 @@ pub enum StoreError {
         /// The stored value.
         value: String,
     },
-    /// The database has been unavailable for too long to wait for it.
+    /// The database has been unavailable for so long that it is useless to wait for it.
     #[error("the database is not available: {0}")]
     Away(String),
     /// Another server uses the database.
@@ -125,8 +125,9 @@ pub enum StoreError {
     Closed,
 }
 
-// Not by `#[from]`: the text already contains the source, so that a printed chain would show it twice.
-/// The error of a failed database query; the details are in the log.
+// This `From` is not derived with `#[from]`. The text already contains the source, so a printed chain of errors would
+// show the source twice.
+/// The error of a failed database query. The log contains the details.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("the database failed")]
 pub struct StoreFailed;
@@ -151,14 +152,15 @@ impl From<sqlx::migrate::MigrateError> for StoreError {
 }
 
 impl Store {
-    /// Opens and migrates a database: `sqlite:PATH` (created with its parent directory if missing) or `postgres://...`.
+    /// Opens a database and migrates its schema. `url` is `sqlite:PATH` or `postgres://...`. The SQLite file and its
+    /// parent directory are created if they do not exist.
     ///
-    /// Must be called on a tokio runtime, because the writer task starts here.
+    /// Call this function on a tokio runtime, because it starts the writer task.
     pub async fn open(url: &str) -> Result<Store, StoreError> {
         Self::open_with(url, POOL_CONNECTIONS, &[]).await
     }
 
-    /// Opens a database with this number of connections. On SQLite, each connection also runs the statements of
+    /// Opens a database with this number of connections. On SQLite, each connection also runs the statements in
     /// `first`.
     async fn open_with(url: &str, connections: u32, first: &'static [&'static str]) -> Result<Store, StoreError> {
         sqlx::any::install_default_drivers();
@@ -175,21 +177,22 @@ impl Store {
             Some((path, _)) => Some(Arc::new(open_file(path, url)?)),
             None => None,
         };
-        // Logging each statement would cost more than the statement itself.
+        // A log line for each statement would take more time than the statement.
         let options = target.parse::<AnyConnectOptions>()?.disable_statement_logging();
         reach(&options, &target).await?;
         let pool = AnyPoolOptions::new()
             .max_connections(connections)
             .acquire_timeout(PATIENCE)
-            // SQLite rolls back a transaction by itself when the disk is full. sqlx does not notice this and counts the
-            // transaction as open; later transactions on the same connection would never be committed.
+            // If the disk is full, SQLite itself rolls back the transaction. sqlx does not detect this and still counts
+            // the transaction as open. Later transactions on this connection would then never be committed.
             .after_release(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }))
             .after_connect(move |connection, _| {
                 Box::pin(async move {
                     if sqlite {
-                        // With NORMAL in WAL mode, a commit survives a killed process; a power failure may lose the
-                        // last commits. The journal of a statement with many rows stays in memory instead of a file for
-                        // each statement. The WAL is moved into the database after 16 MiB. The page cache has 8 MiB.
+                        // With NORMAL in WAL mode, a commit survives a killed process. A power failure may lose the
+                        // last commits. The journal of a statement with many rows stays in memory, without a file for
+                        // each statement. After 16 MiB, the content of the WAL is moved into the database. The page
+                        // cache has 8 MiB.
                         for pragma in [
                             "PRAGMA busy_timeout = 5000",
                             "PRAGMA journal_mode = WAL",
@@ -211,16 +214,16 @@ impl Store {
             .await?;
         migrator().run(&pool).await?;
         let last: i64 = sqlx::query_scalar("SELECT COALESCE(MAX(seq), 0) FROM deliveries").fetch_one(&pool).await?;
-        // Event lines use the same sequence. It starts with the current time in microseconds, which keeps a session's
-        // lines in order across restarts.
+        // Event lines use the same sequence. The sequence starts with the current time in microseconds, so that the
+        // lines of a call keep their order across restarts.
         let sequence = Arc::new(AtomicI64::new(last.max(Timestamp::now().as_microsecond())));
         let health = Arc::new(Health::default());
         let writer = Writer::start(pool.clone(), sequence.clone(), health.clone());
         Ok(Store { pool, writer, sequence, health, file, options, claim: Arc::default() })
     }
 
-    /// Reserves the database for this server until [`Store::close`]. The error is [`StoreError::InUse`] when another
-    /// server has reserved it, or uses it without a reservation.
+    /// Reserves the database for this server until [`Store::close`]. Returns [`StoreError::InUse`] if another server
+    /// has reserved the database, or uses it without a reservation.
     pub async fn claim(&self) -> Result<(), StoreError> {
         let claim = match &self.file {
             Some(file) => claim::file(file)?,
@@ -248,12 +251,12 @@ impl Store {
         &self.writer
     }
 
-    /// Waits until everything that was submitted before is stored, or has failed and was logged.
+    /// Waits until all earlier submitted writes are stored. A write that failed and was logged counts too.
     pub async fn flush(&self) -> Result<(), StoreError> {
         self.writer.flush().await
     }
 
-    /// Stores what was submitted, then closes the connections. Later operations return [`StoreError::Closed`].
+    /// Stores all submitted writes, and then closes the connections. Later operations return [`StoreError::Closed`].
     pub async fn close(&self) {
         self.writer.close().await;
         self.pool.close().await;
@@ -266,8 +269,8 @@ impl Store {
     }
 }
 
-/// Connects once to get the reason of a failure. The pool itself retries until its timeout, and then reports only the
-/// timeout.
+/// Connects once, to find the reason of a failure. The pool itself repeats the connection attempt until its timeout,
+/// and then reports only the timeout.
 async fn reach(options: &AnyConnectOptions, url: &str) -> Result<(), StoreError> {
     let unreachable = |reason: String| StoreError::Unreachable { target: shown(url), reason };
     match tokio::time::timeout(PATIENCE, AnyConnection::connect_with(options)).await {
@@ -278,7 +281,7 @@ async fn reach(options: &AnyConnectOptions, url: &str) -> Result<(), StoreError>
     }
 }
 
-/// Describes the database of a URL for users.
+/// Returns a description of the database in a URL, for users.
 fn shown(url: &str) -> String {
     if let Some(file) = url.strip_prefix("sqlite:") {
         return format!("sqlite at {}", file.split('?').next().unwrap_or(file));
@@ -302,7 +305,7 @@ fn migrator() -> Migrator {
     Migrator::with_migrations(migrations)
 }
 
-/// Returns the path of an SQLite file, and a URL that opens the file if it exists. Creates its directory.
+/// Returns the path of an SQLite file, and a URL that opens only an existing file. Creates the directory of the file.
 fn sqlite_path(url: &str) -> Result<(PathBuf, String), StoreError> {
     let invalid = |reason: String| StoreError::Url { url: url.to_owned(), reason };
     let rest = url.strip_prefix("sqlite:").unwrap_or(url);
@@ -314,8 +317,8 @@ fn sqlite_path(url: &str) -> Result<(PathBuf, String), StoreError> {
     if let Some(parent) = Path::new(file).parent().filter(|parent| !parent.as_os_str().is_empty()) {
         directory::make(parent).map_err(|error| invalid(format!("cannot create {}: {error}", parent.display())))?;
     }
-    // A connection must never create the file: if it was deleted while the server runs, a later connection would create
-    // another one.
+    // A connection must never create the file. If the file was deleted while the server runs, a later connection would
+    // create another file.
     let others = options.split('&').filter(|option| !option.is_empty() && *option != "mode=rwc");
     let mut options: Vec<&str> = others.collect();
     if !options.iter().any(|option| option.starts_with("mode=")) {
@@ -337,7 +340,7 @@ fn without_password(url: &str) -> String {
     }
 }
 
-/// Marks SQL as safe that consists only of literals of this module and `$n` placeholders.
+/// Marks SQL as safe. The SQL must consist only of literals in this module and of `$n` placeholders.
 fn assembled(sql: String) -> AssertSqlSafe<String> {
     AssertSqlSafe(sql)
 }

@@ -1,4 +1,4 @@
-//! Recordings: one row for each file.
+//! Records of recordings. There is one row for each recording file.
 
 use jiff::Timestamp;
 use sqlx::AnyConnection;
@@ -16,11 +16,11 @@ pub struct RecordingRow {
     pub id: u128,
     /// Name of the account.
     pub account: String,
-    /// Name of the dialect that reports the recording.
+    /// Name of the recording's dialect.
     pub dialect: String,
     /// The recorded leg.
     pub leg: u128,
-    /// The call (B2BUA session) of the leg, or the id of the recorded conference.
+    /// The id of the leg's call, or the id of the recorded conference.
     pub session: u128,
     /// Origin of the recording, such as `record`, `dial` or `request`.
     pub source: String,
@@ -28,19 +28,19 @@ pub struct RecordingRow {
     pub channels: i64,
     /// Recorded direction: `inbound`, `outbound` or `both`.
     pub track: String,
-    /// `wav` or `mp3`.
+    /// Format of the file: `wav` or `mp3`.
     pub format: String,
     /// Path of the file.
     pub path: String,
     /// Status of the recording, such as `in-progress` or `completed`.
     pub status: String,
-    /// Time of the start. Lists are ordered by it, so it never changes.
+    /// Time of the start. This time never changes, because lists are ordered by this time.
     pub started_at: Timestamp,
     /// Time of the end.
     pub ended_at: Option<Timestamp>,
-    /// Length of the audio in ms.
+    /// Duration of the audio in milliseconds.
     pub duration_ms: Option<i64>,
-    /// Length of the file in octets.
+    /// Size of the file in octets.
     pub bytes: Option<i64>,
     /// The complete record as JSON.
     pub details: String,
@@ -53,20 +53,20 @@ impl RecordingRow {
     }
 }
 
-/// Criteria for recordings; empty fields match everything.
+/// Criteria for recordings. An empty field matches every recording.
 #[derive(Debug, Clone, Default)]
 pub struct RecordingFilter {
     /// The recorded leg.
     pub leg: Option<u128>,
-    /// The session.
+    /// The id of the call or conference.
     pub session: Option<u128>,
-    /// The calling party of the recorded leg, compared exactly.
+    /// The calling party of the recorded leg. The comparison is exact.
     pub from: Option<String>,
-    /// The called party of the recorded leg, compared exactly.
+    /// The called party of the recorded leg. The comparison is exact.
     pub to: Option<String>,
-    /// The dialect.
+    /// The name of the dialect.
     pub dialect: Option<String>,
-    /// Allowed statuses.
+    /// The allowed statuses.
     pub status: Vec<String>,
     /// Range of `started_at`.
     pub created: TimeRange,
@@ -74,12 +74,13 @@ pub struct RecordingFilter {
     pub ended: TimeRange,
 }
 
-/// Submits the row: replaces the one with its id, or adds it. Waits only when the writer's queue is full.
+/// Submits a row. The writer adds the row, or replaces the existing row with the same id. Waits only if the writer's
+/// queue is full.
 pub fn upsert(store: &Store, row: RecordingRow) -> impl Future<Output = Result<(), StoreError>> + Send {
     store.writer.submit(Write::Recording(Box::new(row)))
 }
 
-/// Returns a recording, if it belongs to `account`.
+/// Returns a recording, if the recording belongs to `account`.
 pub async fn get(store: &Store, account: &str, id: u128) -> Result<Option<RecordingRow>, StoreError> {
     store.flush().await?;
     let row = sqlx::query("SELECT * FROM recordings WHERE account = $1 AND id = $2")
@@ -90,14 +91,14 @@ pub async fn get(store: &Store, account: &str, id: u128) -> Result<Option<Record
     row.as_ref().map(read).transpose()
 }
 
-/// Returns a recording of any account, for the server's own use.
+/// Returns a recording of any account. Only for use by the server itself.
 pub async fn find(store: &Store, id: u128) -> Result<Option<RecordingRow>, StoreError> {
     store.flush().await?;
     let row = sqlx::query("SELECT * FROM recordings WHERE id = $1").bind(hex(id)).fetch_optional(&store.pool).await?;
     row.as_ref().map(read).transpose()
 }
 
-/// Deletes the record, but not the file. Returns `false` if `account` has none with this id.
+/// Deletes the record and keeps the file. Returns `false` if `account` has no record with this id.
 pub async fn delete(store: &Store, account: &str, id: u128) -> Result<bool, StoreError> {
     store.flush().await?;
     let done = sqlx::query("DELETE FROM recordings WHERE account = $1 AND id = $2")
@@ -108,7 +109,7 @@ pub async fn delete(store: &Store, account: &str, id: u128) -> Result<bool, Stor
     Ok(done.rows_affected() > 0)
 }
 
-/// Returns a page of the account's recordings, newest first.
+/// Returns a page of the account's recordings, newest recording first.
 pub async fn list(
     store: &Store,
     account: &str,
@@ -118,13 +119,13 @@ pub async fn list(
     conditions(account, filter).page(store, "recordings", "started_at", page).await?.iter().map(read).collect()
 }
 
-/// Counts the account's recordings that match.
+/// Returns the number of the account's recordings that match the filter.
 pub async fn count(store: &Store, account: &str, filter: &RecordingFilter) -> Result<u64, StoreError> {
     conditions(account, filter).count(store, "recordings").await
 }
 
-/// Returns up to 1000 rows of any account that have not ended, oldest first. After a crash, their files must be
-/// repaired.
+/// Returns at most 1000 rows of any account that have not ended, oldest row first. After a crash, the recovery must
+/// repair the files of these recordings.
 pub async fn unfinished(store: &Store) -> Result<Vec<RecordingRow>, StoreError> {
     store.flush().await?;
     sqlx::query("SELECT * FROM recordings WHERE ended_at IS NULL ORDER BY started_at, id LIMIT 1000")
@@ -135,7 +136,7 @@ pub async fn unfinished(store: &Store) -> Result<Vec<RecordingRow>, StoreError> 
         .collect()
 }
 
-/// Writes the row, within the writer's transaction.
+/// Writes the row within the writer's transaction.
 pub(super) async fn write(connection: &mut AnyConnection, row: &RecordingRow) -> Result<(), sqlx::Error> {
     sqlx::query(
         "INSERT INTO recordings (id, account, dialect, leg, session, source, channels, track, format, path, status, \

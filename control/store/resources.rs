@@ -1,8 +1,8 @@
-//! Resources that applications create by REST: numbers, applications, queues, keys, transcriptions, ... Each kind
+//! Resources that applications create by REST: numbers, applications, queues, API keys, transcriptions, ... Each kind
 //! stores its own values as JSON.
 //!
-//! Resources change seldom, so they are written at once and not by the writer task. Deleting a resource also deletes
-//! its children.
+//! Resources seldom change, so they are written at once, without the writer task. The deletion of a resource also
+//! deletes its children.
 
 use std::marker::PhantomData;
 
@@ -17,12 +17,12 @@ use super::select::Conditions;
 use super::writer::Write;
 use super::{Cursor, Page, Store, StoreError, TimeRange, unique};
 
-/// Kind of the notifications about calls, which are pruned together with the logs of calls.
+/// Word of the kind for notifications about calls. Notifications are pruned together with the logs of calls.
 pub const TROUBLE: &str = "trouble";
-/// Kind of the reports for operators and users, which are pruned in the same way.
+/// Word of the kind for reports to operators and users. Reports are pruned together with the logs of calls.
 pub const REPORT: &str = "report";
 
-/// A kind of resource: its word in the column `kind`, and the type of its details.
+/// A kind of resource. A kind has a word for the column `kind`, and a type for the details.
 #[derive(Debug)]
 pub struct Kind<T> {
     word: &'static str,
@@ -43,26 +43,26 @@ impl<T> Kind<T> {
         Self { word, details: PhantomData }
     }
 
-    /// Returns the word, for claims of this kind.
+    /// Returns the word of this kind. Claims of this kind contain the word.
     pub const fn word(&self) -> &'static str {
         self.word
     }
 }
 
-/// A resource of an account, with the details of its kind.
+/// A resource of an account, with details of the type that belongs to its kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resource<T> {
     /// Id of the resource.
     pub id: u128,
     /// Name of the account.
     pub account: String,
-    /// Id of the parent resource, of any kind.
+    /// Id of the parent resource, which may have any kind.
     pub parent: Option<u128>,
-    /// Name that queries filter by: a friendly name or a number.
+    /// Name that queries use as a filter: a friendly name or a number.
     pub name: String,
-    /// A claim that only one resource of the server can have (`number +15551230001`).
+    /// A claim, for example `number +15551230001`. Only one resource in the server can have this claim.
     pub claim: Option<String>,
-    /// The remaining values, stored as JSON.
+    /// The other values, stored as JSON.
     pub details: T,
     /// Time of creation.
     pub created_at: Timestamp,
@@ -71,7 +71,7 @@ pub struct Resource<T> {
 }
 
 impl<T> Resource<T> {
-    /// Creates a resource with a new id and the current time, without a parent and a claim.
+    /// Creates a resource with a new id and the current time. The resource has no parent and no claim.
     pub fn new(account: &str, name: impl Into<String>, details: T) -> Self {
         let now = Timestamp::now();
         Self {
@@ -106,12 +106,12 @@ pub enum NotAdded {
     Store(#[from] StoreError),
 }
 
-/// Criteria for the account's resources of a kind.
+/// Criteria for the account's resources of one kind.
 #[derive(Debug, Clone, Default)]
 pub struct Filter<'a> {
-    /// The parent.
+    /// The id of the parent resource.
     pub parent: Option<u128>,
-    /// The name, compared exactly.
+    /// The name of the resource. The comparison is exact.
     pub name: Option<&'a str>,
     /// Range of the time of creation.
     pub created: TimeRange,
@@ -124,9 +124,10 @@ const PUT: &str = "INSERT INTO resources (id, account, kind, parent, name, claim
     ON CONFLICT (id) DO UPDATE SET account = excluded.account, parent = excluded.parent, name = excluded.name, \
     claim = excluded.claim, details = excluded.details, updated_at = excluded.updated_at";
 
-/// Adds the resource, or replaces the one with its id. Returns `false` if another resource has its claim.
+/// Adds the resource, or replaces the resource with the same id. Returns `false` if another resource has the same
+/// claim.
 pub async fn put<T: Serialize>(store: &Store, kind: Kind<T>, row: &Resource<T>) -> Result<bool, StoreError> {
-    // Serialising these types cannot fail.
+    // The serialisation of these types cannot fail.
     let details = serde_json::to_string(&row.details).unwrap_or_default();
     unique(
         sqlx::query(PUT)
@@ -159,15 +160,15 @@ pub async fn add<T: Serialize>(
     if put(store, kind, row).await? { Ok(()) } else { Err(NotAdded::Taken) }
 }
 
-/// A resource in the form of its row, for the writer.
+/// A resource in the form of its row, for the writer task.
 #[derive(Debug)]
 pub struct Row {
     resource: Resource<String>,
     kind: &'static str,
 }
 
-/// Submits the resource to the writer. When the writer's queue is full, the resource is dropped and counted, like lines
-/// of a log.
+/// Submits the resource to the writer task. If the writer's queue is full, the resource is dropped and counted, like a
+/// log line.
 pub fn submit<T: Serialize>(store: &Store, kind: Kind<T>, row: &Resource<T>) {
     let resource = Resource {
         id: row.id,
@@ -182,7 +183,7 @@ pub fn submit<T: Serialize>(store: &Store, kind: Kind<T>, row: &Resource<T>) {
     store.writer.try_submit(Write::Resource(Box::new(Row { resource, kind: kind.word })));
 }
 
-/// Adds the resource, within the writer's transaction.
+/// Adds the resource within the writer's transaction.
 pub(super) async fn write(connection: &mut AnyConnection, row: &Row) -> Result<(), sqlx::Error> {
     let Row { resource, kind } = row;
     sqlx::query(PUT)
@@ -200,7 +201,7 @@ pub(super) async fn write(connection: &mut AnyConnection, row: &Row) -> Result<(
     Ok(())
 }
 
-/// Returns a resource, if it belongs to `account` and has this kind.
+/// Returns a resource, if the resource belongs to `account` and has this kind.
 pub async fn get<T: DeserializeOwned>(
     store: &Store,
     kind: Kind<T>,
@@ -217,7 +218,7 @@ pub async fn get<T: DeserializeOwned>(
     row.as_ref().map(read).transpose()
 }
 
-/// Returns the account's newest resource of a kind with this name.
+/// Returns the account's newest resource of this kind with this name.
 pub async fn named<T: DeserializeOwned>(
     store: &Store,
     kind: Kind<T>,
@@ -228,7 +229,7 @@ pub async fn named<T: DeserializeOwned>(
     Ok(list(store, kind, account, &filter, &Page::first(1)).await?.pop())
 }
 
-/// Returns a page of the account's resources of a kind, newest first.
+/// Returns a page of the account's resources of this kind, newest resource first.
 pub async fn list<T: DeserializeOwned>(
     store: &Store,
     kind: Kind<T>,
@@ -240,8 +241,8 @@ pub async fn list<T: DeserializeOwned>(
     rows.iter().map(read).collect()
 }
 
-/// Returns all of the account's resources of a kind, newest first. For kinds that are limited in number, when the query
-/// needs more than the columns.
+/// Returns all of the account's resources of this kind, newest resource first. Only for kinds with a limited number of
+/// resources, if the search needs more than the columns.
 pub async fn every<T: DeserializeOwned>(
     store: &Store,
     kind: Kind<T>,
@@ -270,12 +271,13 @@ pub async fn cursor(store: &Store, account: &str, id: u128) -> Result<Option<Cur
     row.map(|row| Ok(Cursor { at: Columns(&row).time("created_at")?, id })).transpose()
 }
 
-/// Counts the resources that [`list`] would return.
+/// Returns the number of resources that [`list`] would return.
 pub async fn count<T>(store: &Store, kind: Kind<T>, account: &str, filter: &Filter<'_>) -> Result<u64, StoreError> {
     conditions(account, kind.word, filter).count(store, "resources").await
 }
 
-/// Returns all resources of a kind of all accounts, oldest first, to be kept in memory.
+/// Returns all resources of this kind of all accounts, oldest resource first. For resources that the caller keeps in
+/// memory.
 pub async fn all<T: DeserializeOwned>(store: &Store, kind: Kind<T>) -> Result<Vec<Resource<T>>, StoreError> {
     let rows = sqlx::query("SELECT * FROM resources WHERE kind = $1 ORDER BY created_at, id")
         .bind(kind.word)
@@ -284,7 +286,7 @@ pub async fn all<T: DeserializeOwned>(store: &Store, kind: Kind<T>) -> Result<Ve
     rows.iter().map(read).collect()
 }
 
-/// Deletes a resource and its children. Returns `false` if `account` has none of this kind with this id.
+/// Deletes a resource and its children. Returns `false` if `account` has no resource of this kind with this id.
 pub async fn delete<T>(store: &Store, kind: Kind<T>, account: &str, id: u128) -> Result<bool, StoreError> {
     let mut transaction = store.pool.begin().await?;
     let done = sqlx::query("DELETE FROM resources WHERE account = $1 AND kind = $2 AND id = $3")

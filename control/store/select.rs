@@ -1,4 +1,4 @@
-//! Filtered and paged reads: newest first, and stable while rows are added.
+//! Reads with filters and pages. The newest row comes first, and the pages are stable while rows are added.
 
 use jiff::Timestamp;
 use sqlx::any::{Any, AnyArguments, AnyRow};
@@ -10,10 +10,10 @@ use super::{Store, StoreError, assembled};
 /// Maximum number of rows in a page.
 const MAXIMUM_LIMIT: u32 = 1000;
 
-/// A position in a list. Lists are ordered by time, then by id, newest first.
+/// A position in a list. Lists are ordered by time and then by id, newest row first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cursor {
-    /// Value of the row's `created_at` (calls) or `started_at` (recordings).
+    /// The row's value of `created_at` (calls) or `started_at` (recordings).
     pub at: Timestamp,
     /// Id of the row.
     pub id: u128,
@@ -22,13 +22,15 @@ pub struct Cursor {
 /// A page of a list.
 #[derive(Debug, Clone, Default)]
 pub struct Page {
-    /// Maximum number of rows, 1 to 1000; larger values mean 1000.
+    /// Maximum number of rows, from 1 to 1000. A higher value means 1000.
     pub limit: u32,
-    /// Returns only rows after this position (older ones). The result does not change when newer rows are added.
+    /// If set, the page contains only rows after this position, which are older. Newer rows that are added later do not
+    /// change the page.
     pub after: Option<Cursor>,
-    /// Returns only rows before this position (newer ones): the `limit` nearest rows, newest first.
+    /// If set, the page contains only rows before this position, which are newer. The page then has the `limit` rows
+    /// nearest to the position, newest row first.
     pub before: Option<Cursor>,
-    /// Number of rows to skip, from the position or the beginning of the list.
+    /// Number of rows to skip. The count begins at the position, or at the beginning of the list.
     pub offset: u64,
 }
 
@@ -75,23 +77,23 @@ impl Conditions {
         }
     }
 
-    /// Requires that `column` is not the id of a resource of the account.
+    /// Adds the condition that `column` is not the id of a resource of the account.
     pub(super) fn no_resource(&mut self, column: &'static str) {
-        // $1 is the account (see `Conditions::account`).
+        // The placeholder $1 is the account (see `Conditions::account`).
         self.and(&format!("{column} NOT IN (SELECT id FROM resources WHERE account = $1)"));
     }
 
-    /// Requires that the leg in `leg_column` has this value in a column of `calls`.
+    /// Adds the condition that the leg in `leg_column` has this value in the column `column` of `calls`.
     pub(super) fn equal_in_call(&mut self, leg_column: &'static str, column: &'static str, value: Option<&str>) {
         if let Some(value) = value {
             let placeholder = self.bind(value.to_owned());
-            // $1 is the account (see `Conditions::account`).
+            // The placeholder $1 is the account (see `Conditions::account`).
             let legs = format!("SELECT id FROM calls WHERE account = $1 AND {column} = {placeholder}");
             self.and(&format!("{leg_column} IN ({legs})"));
         }
     }
 
-    /// Requires one of these values; an empty list allows any value.
+    /// Adds the condition that the column has one of these values. An empty list allows every value.
     pub(super) fn one_of(&mut self, column: &'static str, values: &[String]) {
         if values.is_empty() {
             return;
@@ -111,7 +113,7 @@ impl Conditions {
         }
     }
 
-    /// Returns a page of `table`, newest first by `(time_column, id)`.
+    /// Returns a page of `table`. The rows are ordered by `(time_column, id)`, newest row first.
     pub(super) async fn page(
         mut self,
         store: &Store,

@@ -9,16 +9,16 @@ use super::column::microseconds;
 use super::health::Check;
 use super::{Store, StoreError};
 
-/// Rows that [`prune`] deletes in one statement, and the pause before the next one. While a statement runs, SQLite
-/// allows no other writer.
+/// Number of rows that [`prune`] deletes in one statement. A pause follows each statement, because SQLite allows no
+/// other writer while a statement runs.
 const PIECE: i64 = 1_000;
 const PAUSE: Duration = Duration::from_millis(50);
 
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Writes that the server is alive at `now`. Reports in [`Store::health`] whether the database accepted the write and
-/// is still the opened file. After a crash, the last heartbeat is the latest time at which live calls are known to have
-/// existed.
+/// Stores that the server is alive at `now`. Reports in [`Store::health`] whether the database accepted the write and
+/// whether the database file is still the opened file. After a crash, the last heartbeat is the latest known time at
+/// which live calls existed.
 pub async fn heartbeat(store: &Store, now: Timestamp) -> Result<(), StoreError> {
     let beaten = tokio::time::timeout(PATIENCE, beat(store, now)).await;
     let beaten = beaten.unwrap_or_else(|_| {
@@ -44,7 +44,7 @@ async fn beat(store: &Store, now: Timestamp) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Returns the time of the last [`heartbeat`], of this process or an earlier one; `None` for a new database.
+/// Returns the time of the last [`heartbeat`] of this process or an earlier process. Returns `None` for a new database.
 pub async fn last_alive(store: &Store) -> Result<Option<Timestamp>, StoreError> {
     let value: Option<i64> =
         sqlx::query_scalar("SELECT value FROM server WHERE key = 'alive_at'").fetch_optional(&store.pool).await?;
@@ -56,9 +56,9 @@ pub async fn last_alive(store: &Store) -> Result<Option<Timestamp>, StoreError> 
         .transpose()
 }
 
-/// Deletes rows that are older than `before`: event lines, notifications and reports, and webhook deliveries that are
-/// done. Returns the number of deleted rows. It keeps call records and recordings, which users delete, and deliveries
-/// that are still to be sent.
+/// Deletes rows that are older than `before`: event lines, notifications, reports, and finished webhook deliveries.
+/// Returns the number of deleted rows. Call records and recordings are kept, because users delete them. Deliveries that
+/// are not yet sent are kept too.
 pub async fn prune(store: &Store, before: Timestamp) -> Result<u64, StoreError> {
     store.flush().await?;
     let mut removed = 0;

@@ -1,5 +1,5 @@
-//! A real PostgreSQL server for tests: created in a temporary directory, started on a free loopback port, and removed
-//! on drop.
+//! A real PostgreSQL server for tests. The server is created in a temporary directory and listens on a free loopback
+//! port. It is removed when the value is dropped.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "for tests only")]
 
 use std::future::Future;
@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::Store;
 
-/// A running server. `start` prints a note and returns `None` when PostgreSQL is not installed.
+/// A running PostgreSQL server. If PostgreSQL is not installed, `start` prints a note and returns `None`.
 pub struct PostgresServer {
     programs: PathBuf,
     postgres: Option<Child>,
@@ -47,10 +47,10 @@ impl PostgresServer {
         Some(PostgresServer { programs, postgres, port, directory })
     }
 
-    /// Stops the server like an administrator: all clients are disconnected.
+    /// Stops the server in the same way as an administrator. All clients are disconnected.
     pub fn stop(&mut self) {
         if let Some(mut postgres) = self.postgres.take() {
-            // SIGINT is PostgreSQL's fast shutdown, which removes its shared memory.
+            // SIGINT starts PostgreSQL's fast shutdown, which removes the shared memory of the server.
             let _ = Command::new("kill").args(["-INT", &postgres.id().to_string()]).status();
             let _ = postgres.wait();
         }
@@ -81,7 +81,8 @@ impl PostgresServer {
     }
 }
 
-/// Runs a scenario on a new SQLite database, and on a new PostgreSQL database where this machine has PostgreSQL.
+/// Runs a scenario on a new SQLite database. If PostgreSQL is installed, also runs the scenario on a new PostgreSQL
+/// database.
 pub async fn on_each_database<F: Future<Output = ()>>(scenario: impl Fn(Store) -> F) {
     static SCENARIOS: AtomicU32 = AtomicU32::new(0);
     let directory = tempfile::tempdir().expect("temporary directory");
@@ -109,7 +110,7 @@ impl Drop for PostgresServer {
     }
 }
 
-/// Starts the server, and returns when it accepts connections.
+/// Starts the server and waits until it accepts connections.
 fn run(programs: &Path, directory: &Path, port: u16) -> Child {
     let mut postgres = as_server_user(&programs.join("postgres"))
         .arg("-D")
@@ -129,7 +130,7 @@ fn run(programs: &Path, directory: &Path, port: u16) -> Child {
         ready
     });
     assert!(ready, "postgres ended: {said:#?}");
-    // Read the pipe to its end, because the server would block on a full pipe.
+    // The thread reads the pipe to its end, because a full pipe would block the server.
     std::thread::spawn(move || log.map_while(Result::ok).for_each(drop));
     postgres
 }
@@ -138,13 +139,13 @@ fn find_programs() -> Option<PathBuf> {
     let installed =
         std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten().map(|entry| entry.path().join("bin"));
     let path = std::env::var_os("PATH").unwrap_or_default();
-    // Search the versioned directories first: Debian's programs in PATH may be wrappers.
+    // The versioned directories come first, because Debian's programs in PATH may be wrappers.
     installed
         .chain(std::env::split_paths(&path))
         .find(|directory| directory.join("initdb").is_file() && directory.join("postgres").is_file())
 }
 
-/// PostgreSQL refuses to run as root, so root uses the user of Debian's package.
+/// PostgreSQL refuses to run as root. So if the user is root, the program runs as the user of Debian's package.
 fn as_server_user(program: &Path) -> Command {
     if !is_root() {
         return Command::new(program);

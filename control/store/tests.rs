@@ -1,4 +1,4 @@
-//! Tests of the same scenarios on SQLite and on a PostgreSQL server that the test starts.
+//! Tests that run the same scenarios on SQLite and on a PostgreSQL server. The test starts this server.
 
 mod calls;
 mod inventory;
@@ -18,7 +18,8 @@ use super::{Store, StoreError};
 
 type Scenario = fn(Store) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Lists every scenario once: one test for each on SQLite, and one table for PostgreSQL.
+/// Lists every scenario once. The macro creates a test for each scenario on SQLite, and a table of all scenarios for
+/// PostgreSQL.
 macro_rules! scenarios {
     ($($room:ident { $($name:ident),+ $(,)? })+) => {
         mod sqlite {
@@ -93,8 +94,8 @@ async fn what_is_submitted_while_the_database_is_away_is_stored_when_it_is_back(
     assert_eq!(store.writer().lost(), 0);
 }
 
-/// A store with one connection to a full database of 200 pages of 4 KiB, and another store for the same database.
-/// Deleting the filler frees the pages.
+/// Returns a store with one connection to a full database of 200 pages of 4 KiB, and another store for the same
+/// database. The deletion of the filler row frees the pages.
 async fn full_database(url: &str) -> (Store, Store) {
     let limits = &["PRAGMA max_page_count = 200", "PRAGMA busy_timeout = 50"];
     let (store, other) =
@@ -109,7 +110,7 @@ async fn full_database(url: &str) -> (Store, Store) {
     (store, other)
 }
 
-/// Waits until this many more attempts of the writer have failed.
+/// Waits until `more` further attempts of the writer have failed.
 async fn more_failures(store: &Store, more: u64) {
     let failures = store.writer().failures() + more;
     let failed = async {
@@ -128,16 +129,17 @@ async fn what_is_submitted_while_the_disk_is_full_is_stored_when_there_is_space(
     for id in 2..=500 {
         super::calls::upsert(&store, call(id)).await.unwrap();
     }
-    // SQLite rolls back a failed transaction by itself, without sqlx noticing.
+    // SQLite itself rolls back a failed transaction, and sqlx does not detect this.
     more_failures(&store, 2).await;
     let mut lock = other.pool.acquire().await.unwrap();
     sqlx::query("BEGIN IMMEDIATE").execute(&mut *lock).await.unwrap();
-    // If the connection were kept, this failure would leave a transaction open that contains all later writes.
+    // If the pool kept the connection, this failure would leave an open transaction. All later writes would then be in
+    // this transaction.
     more_failures(&store, 2).await;
     sqlx::query("DELETE FROM filler").execute(&mut *lock).await.unwrap();
     sqlx::query("COMMIT").execute(&mut *lock).await.unwrap();
     until_stored(&store).await;
-    // Read by another store, because it does not see a transaction that is never committed.
+    // Another store reads the rows, because it does not see a transaction that is never committed.
     assert_eq!(super::calls::count(&other, "acme", &CallFilter::default()).await.unwrap(), 500);
     super::calls::upsert(&other, call(501)).await.unwrap();
     other.flush().await.unwrap();
@@ -145,7 +147,7 @@ async fn what_is_submitted_while_the_disk_is_full_is_stored_when_there_is_space(
     assert_eq!(store.health().problem(), None);
 }
 
-/// A disk of 2 MiB; requires root.
+/// A disk of 2 MiB. Requires root.
 struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {
@@ -163,7 +165,7 @@ impl SmallDisk {
         Some(disk)
     }
 
-    /// Fills the disk; returns the path of the file.
+    /// Fills the disk. Returns the path of the file that fills it.
     fn fill(&self) -> std::path::PathBuf {
         let path = self.0.path().join("filler");
         let mut file = std::fs::File::create(&path).unwrap();
@@ -195,13 +197,14 @@ async fn a_disk_that_was_full_for_a_while_costs_no_row_and_leaves_nothing_locked
     }
     assert!(store.health().problem().is_some());
     std::fs::remove_file(filler).unwrap();
-    // Continue the heartbeat, as a server does: a flush is refused at once while the last heartbeat has failed.
+    // The test continues the heartbeat, like a server. A flush is refused at once as long as the last heartbeat has
+    // failed.
     while super::server::heartbeat(&store, time(9)).await.is_err() {}
     until_stored(&store).await;
     super::server::heartbeat(&store, time(10)).await.unwrap();
     assert_eq!(store.health().problem(), None);
-    // Read by another store, because it does not see a transaction that is never committed, and is blocked by its
-    // locks.
+    // Another store reads the rows. It does not see a transaction that is never committed, and the locks of such a
+    // transaction block it.
     let other = Store::open(&url).await.unwrap();
     assert_eq!(super::calls::count(&other, "acme", &CallFilter::default()).await.unwrap(), 500);
     super::calls::upsert(&other, call(501)).await.unwrap();
@@ -217,7 +220,7 @@ async fn a_connection_whose_transaction_sqlite_has_ended_is_not_used_again() {
     let url = format!("sqlite:{}/tandem.db", directory.path().display());
     let (store, other) = (Store::open_with(&url, 1, &[]).await.unwrap(), Store::open(&url).await.unwrap());
     let mut transaction = store.pool.begin().await.unwrap();
-    // SQLite does the same by itself when the disk is full.
+    // SQLite itself does the same if the disk is full.
     sqlx::query("ROLLBACK").execute(&mut *transaction).await.unwrap();
     drop(transaction);
     let mut transaction = store.pool.begin().await.unwrap();
@@ -240,7 +243,7 @@ async fn a_database_that_is_full_is_a_problem_within_seconds_and_none_when_there
     let refused = tokio::time::timeout(Duration::from_secs(10), store.flush()).await.expect("an answer in time");
     assert!(matches!(refused, Err(StoreError::Away(_) | StoreError::NotWritten(_))), "{refused:?}");
     assert!(store.health().problem().unwrap().contains("full"), "{:?}", store.health().problem());
-    // Soon a flush no longer waits.
+    // After a short time, a flush no longer waits.
     let at_once = async { while tokio::time::timeout(Duration::from_millis(500), store.flush()).await.is_err() {} };
     tokio::time::timeout(Duration::from_secs(10), at_once).await.expect("refused at once");
     assert!(store.flush().await.is_err());
@@ -262,7 +265,7 @@ async fn a_heartbeat_tells_that_the_databases_file_is_gone_and_that_it_is_back()
     super::server::heartbeat(&store, time(1)).await.unwrap();
     assert_eq!(store.health().problem(), None);
     std::fs::rename(&path, &away).unwrap();
-    // An open connection writes to the moved file; a new connection fails.
+    // An open connection writes to the moved file, and a new connection fails.
     let _ = super::server::heartbeat(&store, time(2)).await;
     assert!(store.health().problem().unwrap().contains("was deleted or moved"));
     assert!(!path.exists());
@@ -292,7 +295,7 @@ async fn a_postgresql_that_is_away_is_told_in_seconds_and_nothing_is_lost() {
     assert_eq!(store.writer().lost(), 0);
 }
 
-/// The server is stopped by SIGSTOP: it accepts connections, but does not answer.
+/// SIGSTOP stops the server. A stopped server accepts connections and does not respond.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_postgresql_that_hangs_is_told_in_seconds_too() {
     let Some(server) = PostgresServer::start() else { return };
@@ -365,7 +368,7 @@ async fn a_database_whose_heartbeat_moves_is_not_claimed() {
     let url = server.database("beating").await;
     let (old, new) = (Store::open(&url).await.unwrap(), Store::open(&url).await.unwrap());
     let beats = tokio::spawn(async move {
-        // Writes heartbeats like a server without support for the lock.
+        // Writes heartbeats like a server that does not support the lock.
         loop {
             super::server::heartbeat(&old, Timestamp::now()).await.unwrap();
             tokio::time::sleep(Duration::from_millis(200)).await;
@@ -381,7 +384,7 @@ async fn a_database_whose_heartbeat_moves_is_not_claimed() {
     new.claim().await.unwrap();
 }
 
-/// Waits until everything that was submitted is stored.
+/// Waits until all submitted writes are stored.
 async fn until_stored(store: &Store) {
     let stored = async {
         while store.flush().await.is_err() {

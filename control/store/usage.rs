@@ -1,4 +1,4 @@
-//! The usage of accounts, summed up by the database from the records of calls and recordings.
+//! The usage of accounts. The database sums it up from the records of calls and recordings.
 
 use sqlx::AssertSqlSafe;
 use sqlx::any::AnyRow;
@@ -9,33 +9,33 @@ use super::{Store, StoreError, TimeRange, assembled};
 /// Length of a UTC day in microseconds.
 const DAY: i64 = 86_400_000_000;
 
-/// Usage by answered legs that have ended, of one day, direction and kind of party.
+/// The usage of answered and ended legs for one day, one direction and one kind of party.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CallUsage {
-    /// Day on which the legs began, as UTC days since 1970-01-01.
+    /// Day on which the legs began, as a number of UTC days since 1970-01-01.
     pub day: i64,
-    /// Direction as in the records of calls.
+    /// Direction of the legs, as in the records of calls.
     pub direction: String,
-    /// Kind of party: `client`, `sip` or `phone`.
+    /// Kind of the party: `client`, `sip` or `phone`.
     pub party: String,
     /// Number of legs.
     pub count: u64,
-    /// Total minutes; each leg is rounded up, to at least one minute.
+    /// Total number of minutes. The duration of each leg is rounded up to full minutes, at least one minute.
     pub minutes: u64,
 }
 
-/// Usage by completed recordings, of one day.
+/// The usage of completed recordings for one day.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordingUsage {
-    /// Day on which the recordings began, as UTC days since 1970-01-01.
+    /// Day on which the recordings began, as a number of UTC days since 1970-01-01.
     pub day: i64,
     /// Number of recordings.
     pub count: u64,
-    /// Total minutes; each recording is rounded up.
+    /// Total number of minutes. The duration of each recording is rounded up to full minutes.
     pub minutes: u64,
 }
 
-/// Sums up the calls of at most a thousand accounts that began within the range.
+/// Returns the usage of the calls that began within the range. `accounts` has at most a thousand accounts.
 pub async fn calls(store: &Store, accounts: &[String], range: TimeRange) -> Result<Vec<CallUsage>, StoreError> {
     let sql = format!(
         "SELECT created_at / {DAY} AS day, direction, \
@@ -59,7 +59,7 @@ pub async fn calls(store: &Store, accounts: &[String], range: TimeRange) -> Resu
     rows(store, assembled(sql), accounts, range).await?.iter().map(read).collect()
 }
 
-/// Sums up the recordings of at most a thousand accounts that began within the range.
+/// Returns the usage of the recordings that began within the range. `accounts` has at most a thousand accounts.
 pub async fn recordings(
     store: &Store,
     accounts: &[String],
@@ -98,7 +98,7 @@ async fn rows(
     Ok(query.fetch_all(&store.pool).await?)
 }
 
-/// Returns the condition for the time and the accounts. $1 and $2 are the range; the accounts follow.
+/// Returns the condition for the time and the accounts. The placeholders $1 and $2 are the range. The accounts follow.
 fn condition(time: &str, accounts: &[String]) -> String {
     let marks: Vec<String> = (0..accounts.len().max(1)).map(|index| format!("${}", index + 3)).collect();
     format!("{time} >= $1 AND {time} < $2 AND account IN ({})", marks.join(", "))

@@ -1,9 +1,9 @@
-//! The single task that writes to the database. It stores all queued writes in one transaction.
+//! The single task that writes to the database. The task stores queued writes in one transaction (a batch).
 //!
-//! A batch ends when 4,096 writes are queued, when a caller waits for one of them, or after a second. Under load, one
-//! commit and one statement serve many rows, and a row that changes twice within a batch is written once. Until then
-//! the task sleeps: a write that can wait does not wake it. The task has a connection of its own, whose page cache
-//! stays valid.
+//! A batch ends when 4,096 writes are queued, when a caller waits for one of the writes, or after one second. So under
+//! load, one commit and one statement store many rows, and a row that changes twice within a batch is written once.
+//! Between batches the task sleeps, and a write that can wait does not wake it. The task has a separate connection, so
+//! that the page cache of this connection stays valid.
 
 use std::collections::VecDeque;
 use std::io;
@@ -30,29 +30,32 @@ use foldhash::HashMap;
 /// Maximum number of writes in a transaction.
 const BATCH: usize = 4096;
 
-/// Time that the first write of a batch waits for others, unless a caller waits for it (a read, a webhook). A killed
-/// process loses at most the writes of this time. It is so long that most of the states that a leg passes through are
-/// never written.
+/// Time for which the first write of a batch waits for other writes, unless a caller waits for the write (a read, a
+/// webhook). A killed process loses at most the writes of this time. The time is long enough that most states of a leg
+/// are never written.
 const GATHER: Duration = Duration::from_secs(1);
 
-/// Capacity of the queue. When it is full, `submit` and `write` wait, and `try_submit` drops.
+/// Capacity of the queue. If the queue is full, `submit` and `write` wait, and `try_submit` drops the write.
 const QUEUE: usize = 16_384;
 
-/// Time for which a write is retried for a caller that waits for it while the database is unavailable. Writes that no
-/// caller waits for are kept for longer. Deliveries are too, because their callers have no alternative.
+/// Time for which the task retries a write while the database is unavailable, if a caller waits for the write. If no
+/// caller waits, the task keeps the write for longer. The task also keeps deliveries for longer, because their callers
+/// have no alternative.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Time that a read waits for earlier writes while none is stored. Once the database has been unavailable for this
-/// long, reads do not wait at all.
+/// Maximum time for which a read waits for earlier writes while no write is stored. If the database has already been
+/// unavailable for this time, a read does not wait at all.
 const WAIT: Duration = Duration::from_secs(3);
 
-/// Time for which the writer may fail before the server reports that it is not ready: the failure may be temporary.
+/// Time for which the writer task may fail before the server reports that it is not ready, because a failure may be
+/// temporary.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// Time limit of a transaction, after which its connection is given up.
+/// Maximum duration of a transaction. After this time, the connection of the transaction is closed.
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// Pauses between retries while the database is unavailable: the first one, doubled up to the longest.
+/// The first pause between two retries while the database is unavailable. Each further pause is twice as long, up to
+/// the maximum pause.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
@@ -79,7 +82,7 @@ pub enum Write {
     Unbinding(u128),
 }
 
-/// A handle of the writer task. Clones share the task.
+/// A handle of the writer task. All clones use the same task.
 #[derive(Clone)]
 pub struct Writer {
     sender: mpsc::Sender<Message>,
@@ -87,7 +90,7 @@ pub struct Writer {
     task: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
-/// A write that is queued.
+/// A queued write that is not yet committed.
 pub struct Begun(oneshot::Receiver<Result<(), StoreError>>);
 
 impl Begun {
@@ -121,7 +124,7 @@ struct Shared {
     failures: AtomicU64,
     closing: AtomicBool,
     health: Arc<Health>,
-    /// Wakes the task to end the current batch.
+    /// Wakes the task, so that the task ends the current batch.
     urgent: Notify,
 }
 
@@ -134,13 +137,13 @@ impl Writer {
         Writer { sender, shared, task }
     }
 
-    /// Queues a write; waits while the queue is full. The write is stored soon, even if the database is unavailable for
-    /// a while.
+    /// Queues a write. Waits while the queue is full. The write is stored later, even if the database is unavailable
+    /// for some time.
     pub async fn submit(&self, write: Write) -> Result<(), StoreError> {
         self.send(write, None).await
     }
 
-    /// Queues a write. When the queue is full, the write is dropped and counted.
+    /// Queues a write. If the queue is full, the write is dropped and counted.
     pub fn try_submit(&self, write: Write) {
         match self.sender.try_reserve() {
             Ok(permit) => {
@@ -154,20 +157,21 @@ impl Writer {
         }
     }
 
-    /// Queues a write and waits until it is committed, or fails after about five seconds without a database.
+    /// Queues a write and waits until it is committed. If the database is unavailable, fails after about five seconds.
     pub async fn write(&self, write: Write) -> Result<(), StoreError> {
         self.begin(write).await?.committed().await
     }
 
-    /// Queues a write behind the earlier ones. The returned value tells when it is committed.
+    /// Queues a write behind the earlier writes. The returned value completes when the write is committed.
     pub async fn begin(&self, write: Write) -> Result<Begun, StoreError> {
         let (sender, receiver) = oneshot::channel();
         self.send(write, Some(sender)).await?;
         Ok(Begun(receiver))
     }
 
-    /// Waits until all earlier writes are committed, or were refused by the database and logged. While the database is
-    /// unavailable, the error is [`StoreError::Away`]: at first after 3 s, later at once.
+    /// Waits until the database has committed or refused all earlier writes. Refused writes are logged. If the database
+    /// is unavailable, returns [`StoreError::Away`]. At the beginning of an outage this takes 3 s. Later the function
+    /// returns at once.
     pub async fn flush(&self) -> Result<(), StoreError> {
         if let Some(reason) = self.shared.health.away_for(WAIT) {
             return Err(StoreError::Away(reason));
@@ -187,14 +191,14 @@ impl Writer {
             let finished = self.shared.finished.load(Ordering::SeqCst);
             match tokio::time::timeout(WAIT, &mut flushed).await {
                 Ok(done) => return done,
-                // The writer has many writes and makes progress.
+                // The task has many writes and makes progress, so the flush continues to wait.
                 Err(_) if self.shared.finished.load(Ordering::SeqCst) > finished => {}
                 Err(_) => return Err(StoreError::Away(format!("nothing was stored for {} s", WAIT.as_secs()))),
             }
         }
     }
 
-    /// Ends the current batch at once instead of within a second. Does not wait for it.
+    /// Ends the current batch at once, without the wait of up to one second. Does not wait for the end of the batch.
     pub fn hurry(&self) {
         self.shared.urgent.notify_one();
     }
@@ -210,20 +214,22 @@ impl Writer {
         self.shared.dropped.load(Ordering::Relaxed)
     }
 
-    /// Returns the number of writes that the database refused, or that were given up at shutdown. Each was logged.
+    /// Returns the number of writes that the database refused, or that were dropped at shutdown. Each of these writes
+    /// was logged.
     pub fn lost(&self) -> u64 {
         self.shared.lost.load(Ordering::Relaxed)
     }
 
-    /// Returns the number of transactions that failed because the database was unavailable. Each was retried.
+    /// Returns the number of transactions that failed because the database was unavailable. Each of these transactions
+    /// was retried.
     pub fn failures(&self) -> u64 {
         self.shared.failures.load(Ordering::Relaxed)
     }
 
-    /// Stores what was submitted, and ends the task.
+    /// Stores all submitted writes, and ends the task.
     pub(super) async fn close(&self) {
         self.shared.closing.store(true, Ordering::SeqCst);
-        // An error means that the task has already ended.
+        // An error means that the task has already ended, so an error is ignored.
         let _ = self.sender.send(Message::Close).await;
         self.shared.urgent.notify_one();
         if let Some(task) = self.task.lock().await.take() {
@@ -256,7 +262,7 @@ impl Writer {
 
 struct WriterTask {
     pool: AnyPool,
-    /// The connection of the task, until it fails.
+    /// The connection of the task. `None` after the connection has failed.
     connection: Option<PoolConnection<Any>>,
     sequence: Arc<AtomicI64>,
     receiver: mpsc::Receiver<Message>,
@@ -264,7 +270,7 @@ struct WriterTask {
 }
 
 struct Pending {
-    /// `None` if a later write in the same batch replaces the same row.
+    /// The write. `None` if a later write in the same batch replaces the same row.
     write: Option<Write>,
     acknowledgement: Option<Acknowledgement>,
 }
@@ -294,10 +300,10 @@ impl WriterTask {
         }
     }
 
-    /// Takes the next batch. Returns `false` when no more will come.
+    /// Takes the next batch. Returns `false` if no further batch will come.
     async fn gather(&mut self, inbox: &mut Vec<Message>) -> bool {
         let open = self.receiver.recv_many(inbox, BATCH).await > 0;
-        // A leftover notification only ends this batch early.
+        // An old notification only ends this batch earlier.
         if open && inbox.len() < BATCH && inbox.iter().all(Message::can_wait) {
             let _ = tokio::time::timeout(GATHER, self.shared.urgent.notified()).await;
             while inbox.len() < BATCH
@@ -309,8 +315,8 @@ impl WriterTask {
         open
     }
 
-    /// Stores the batch. If the database refuses it, the writes are stored one by one, so that only the refused ones
-    /// are lost.
+    /// Stores the batch. If the database refuses the batch, the writes are stored one by one, so that only the refused
+    /// writes are lost.
     async fn store(&mut self, batch: Vec<Pending>, flushes: &mut Vec<Acknowledgement>) {
         let began = Instant::now();
         let mut pause = FIRST_PAUSE;
@@ -334,7 +340,7 @@ impl WriterTask {
                         work.push_front(vec![pending]);
                     }
                 } else {
-                    // The commit had succeeded, but its answer was lost: the row exists.
+                    // The earlier commit succeeded, and its response was lost. So the row already exists.
                     let stored_before = away
                         && is_duplicate(&error)
                         && matches!(batch.first(), Some(Pending { write: Some(Write::Delivery(_)), .. }));
@@ -372,8 +378,8 @@ impl WriterTask {
             self.connection = Some(connection);
             return Ok(());
         }
-        // The connection is never used again (see the pool's `after_release`), because sqlx may be wrong about its
-        // state.
+        // sqlx may be wrong about the state of the connection. So the connection is never used again (see the pool's
+        // `after_release`).
         connection.close_on_drop();
         stored.unwrap_or_else(|_| {
             let text = format!("a transaction took longer than {} s", LONGEST.as_secs());
@@ -421,8 +427,8 @@ async fn store_batch(
     Ok(())
 }
 
-/// Removes each write whose whole row a later write of the batch replaces. Details that follow their call row are
-/// merged into it.
+/// Removes each write if a later write of the batch replaces its whole row. New details are merged into an earlier
+/// write of the same call row.
 fn supersede(batch: &mut [Pending]) {
     #[derive(PartialEq, Eq, Hash)]
     enum Key {
@@ -461,7 +467,8 @@ fn acknowledge(batch: Vec<Pending>) {
     }
 }
 
-/// Reports a failure to the waiting callers and drops their writes, so that the reported failure stays true.
+/// Reports a failure to the waiting callers and drops their writes. So a write that is reported as failed is never
+/// stored later.
 fn refuse_waiting(batch: &mut Vec<Pending>, flushes: &mut Vec<Acknowledgement>, error: &sqlx::Error) {
     let refusal = || Err(StoreError::NotWritten(error.to_string()));
     for flush in flushes.drain(..) {
@@ -483,8 +490,8 @@ fn is_duplicate(error: &sqlx::Error) -> bool {
     matches!(error, sqlx::Error::Database(database) if database.is_unique_violation())
 }
 
-/// Whether the same statement may succeed later, because the connection, the disk or the server is at fault and not the
-/// row.
+/// Whether the same statement may succeed later. This is true if the fault is in the connection, the disk or the
+/// server, and not in the row.
 fn is_transient(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_)
@@ -494,15 +501,15 @@ fn is_transient(error: &sqlx::Error) -> bool {
         | sqlx::Error::WorkerCrashed => true,
         sqlx::Error::Database(database) => {
             let code = database.code().unwrap_or_default();
-            // PostgreSQL has codes of five characters. The classes are: 08 connection, 25 read-only (a standby), 28 and
+            // PostgreSQL has codes of five characters. The classes are 08 connection, 25 read-only (a standby), 28 and
             // 3D login failure, 40 rollback, 53 resources, 55 wrong state, 57 operator intervention, 58 system error,
-            // XX internal error.
+            // and XX internal error.
             if code.len() == 5 {
                 return ["08", "25", "28", "3D", "40", "53", "55", "57", "58", "XX"]
                     .iter()
                     .any(|class| code.starts_with(class));
             }
-            // SQLite has numeric codes, whose lowest octet is the primary code: BUSY 5, LOCKED 6, NOMEM 7, READONLY 8,
+            // SQLite has numeric codes. The lowest octet is the primary code: BUSY 5, LOCKED 6, NOMEM 7, READONLY 8,
             // IOERR 10, FULL 13, CANTOPEN 14, PROTOCOL 15.
             code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 5..=8 | 10 | 13..=15))
         }

@@ -1,7 +1,8 @@
-//! Recognises audio files where raw samples are expected. Applications often make this mistake, and callers hear noise.
+//! Detects audio files in a stream of raw samples. Applications often send a file by mistake, and callers then hear
+//! noise.
 
-/// Returns the type of file that begins with these octets. An MP3 file without a tag is recognised only by two
-/// consecutive frames, because its first octets alone could also be quiet µ-law audio.
+/// Returns the type of the file that begins with these octets. An MP3 file without a tag is detected only if it has two
+/// consecutive frames, because the first octets alone could also be quiet µ-law audio.
 pub(super) fn container(octets: &[u8]) -> Option<&'static str> {
     let starts = |magic: &[u8]| octets.starts_with(magic);
     if starts(b"RIFF") && octets.get(8..12) == Some(b"WAVE") {
@@ -17,7 +18,7 @@ pub(super) fn container(octets: &[u8]) -> Option<&'static str> {
     (starts(b"ID3") || next.is_some()).then_some("an MP3 file")
 }
 
-/// Returns the length in octets of the MPEG layer III frame at the beginning.
+/// Returns the length of the first MPEG layer III frame in octets.
 fn mpeg_frame(octets: &[u8]) -> Option<usize> {
     const MPEG1: [usize; 14] = [32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320];
     const MPEG2: [usize; 14] = [8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160];
@@ -43,7 +44,7 @@ mod tests {
     #[test]
     fn files_are_known_by_their_heads_and_quiet_samples_are_not_taken_for_one() {
         let mut mp3 = vec![0; 1_000];
-        // MPEG-1, 128 kbit/s, 44.1 kHz: frames of 417 octets.
+        // The test file is MPEG-1 with 128 kbit/s and 44.1 kHz, so each frame has 417 octets.
         for at in [0, 417] {
             mp3[at..at + 4].copy_from_slice(&[0xff, 0xfb, 0x90, 0x00]);
         }

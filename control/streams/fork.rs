@@ -1,4 +1,4 @@
-//! A stream of audio in one direction: RTP packets, or binary messages of a WebSocket. The receiver sends no audio.
+//! A stream of audio in one direction, as RTP packets or as binary WebSocket messages. The receiver sends no audio.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 
 use super::{Ready, StreamCall, StreamInput, StreamUpdate, TAP_FRAMES, tap_codec};
 
-/// Samples in a frame of 20 ms.
+/// Number of samples in a frame of 20 ms.
 const FRAME: usize = 160;
 /// Size of an RTP header in octets (RFC 3550 §5.1).
 const HEADER: usize = 12;
@@ -57,10 +57,10 @@ pub(super) async fn run(
     Ok(())
 }
 
-/// Mixes both directions into one, if they have the same destination.
+/// Mixes both directions of the leg into one stream, if both directions have the same destination.
 struct Mix {
     both: bool,
-    /// The inbound frame of a tick, which comes first.
+    /// The inbound frame of the current tick. The outbound frame of the tick follows.
     waiting: Option<[i16; FRAME]>,
 }
 
@@ -76,7 +76,7 @@ impl Mix {
             self.waiting = Some(samples);
             return None;
         }
-        // The inbound frame was dropped because the ring was full: send the outbound one alone.
+        // If the inbound frame was dropped because the ring was full, only the outbound frame is sent.
         let other = self.waiting.take().unwrap_or([0; FRAME]);
         samples.iter_mut().zip(other).for_each(|(sample, other)| *sample = sample.saturating_add(other));
         Some((media::Track::Inbound, samples))
@@ -127,11 +127,11 @@ impl Sender {
         }
     }
 
-    /// Waits until the application has closed its socket. Pending for ever with RTP.
+    /// Waits until the application has closed its socket. For an RTP stream, the future never completes.
     async fn closed(&mut self) -> Result<(), StreamFailure> {
         match self {
             Self::WebSocket(socket) => loop {
-                // Messages of the application are ignored.
+                // Messages from the application are ignored.
                 if let SocketMessage::Closed(how) = socket.next().await {
                     return how;
                 }
@@ -150,7 +150,7 @@ impl Sender {
 /// An RTP stream.
 struct Packets {
     socket: UdpSocket,
-    /// The packet that is being filled.
+    /// The packet to which the next audio is added.
     packet: Vec<u8>,
     octets: usize,
     payload_type: u8,
@@ -182,7 +182,7 @@ impl Packets {
         })
     }
 
-    /// Adds 20 ms of audio. Send errors, such as an unreachable receiver, are ignored.
+    /// Adds 20 ms of audio. Errors of the send call, for example for an unreachable receiver, are ignored.
     async fn send(&mut self, octets: &[u8; FRAME]) {
         if self.packet.is_empty() {
             self.packet.extend([0x80, self.payload_type]);

@@ -1,10 +1,10 @@
 //! A media stream to a WebSocket application: the socket, the tap that provides the leg's audio, and the source that
 //! plays the application's audio.
 //!
-//! Each stream is a task. It asks its call to attach the media ([`Ready`]), sends the audio of the tap, handles the
-//! messages of the application, and reports its end to the call. When the socket is slow, audio to the application is
-//! dropped (the tap's ring). When too much audio waits for playback, audio from the application is refused (the
-//! source's limit). Both are counted and reported.
+//! Each stream is a task. The task asks its call to attach the media ([`Ready`]), sends the audio of the tap, handles
+//! the messages of the application, and reports the end of the stream to the call. If the socket is slow, audio to the
+//! application is dropped in the tap's ring. If too much audio waits for playback, the source refuses audio from the
+//! application. Both losses are counted and reported.
 #![forbid(unsafe_code)]
 
 mod container;
@@ -39,47 +39,47 @@ use container::container;
 use local::LocalStreams;
 use stats::{Carried, Noted, StreamStats};
 
-/// Minimum time between two audio files from an application. One file a second is allowed; the rest is tolerance for
-/// network jitter.
+/// Minimum time between two audio files from an application. An application may send one file in a second. The minimum
+/// is less than one second, because the delay of the network varies.
 const BETWEEN_FILES: Duration = Duration::from_millis(800);
-/// Bit that is set in the operation id of a stream's source on the bridged leg, because that leg has operation ids of
-/// its own.
+/// A bit in the operation id of a stream's source on the bridged leg. The bit distinguishes the id from the bridged
+/// leg's own operation ids.
 const AT_PEER: u64 = 1 << 63;
-/// Frames that may wait for a slow socket: two seconds of both directions.
+/// Maximum number of frames that wait for a slow socket: two seconds of both directions.
 pub const TAP_FRAMES: usize = 200;
-/// Capacity of a stream's queue of notes from its call.
+/// Maximum number of inputs from the call that wait for a stream's task.
 const NOTES: usize = 1024;
 
 /// The streams of the server: their settings, and what they share.
 pub struct Streams {
     client: Client,
     timings: Arc<Timings>,
-    /// Maximum length of the application's audio that may wait for playback.
+    /// Maximum duration of the application's audio that may wait for playback.
     buffer: Duration,
     /// Maximum time without a sign of life from the application; `None` for no limit.
     idle: Option<Duration>,
     local: LocalStreams,
 }
 
-/// A running stream, as seen by its call.
+/// The handle of a running stream. The stream's call keeps this handle.
 pub struct StreamHandle {
     notes: mpsc::Sender<StreamInput>,
     /// Id of the stream's media operation.
     pub op: OpId,
     /// Whether the application may send audio.
     pub plays: bool,
-    /// Directions that the application receives.
+    /// The directions of the leg's audio that the application receives.
     pub track: Track,
-    /// Whether the socket is open and the leg's audio flows.
+    /// Whether the socket is open and the leg's audio is connected to it.
     pub attached: bool,
     hearers: TargetLegs,
     codec: media::SourceCodec,
     buffer: Duration,
-    /// The data with which the stream continues at the answer; `None` if it does not wait.
+    /// The state of a stream that waits for the answer of its leg. `None` if the stream does not wait.
     waiting: Option<PendingStream>,
-    /// The INVITE of the leg, which waits until the socket is open or has failed.
+    /// The INVITE of the leg. It is sent after the socket has opened or failed.
     pub held: Option<Box<Invite>>,
-    /// Whether the INVITE of the leg must wait.
+    /// Whether the INVITE of the leg must wait for the socket.
     pub holds_call: bool,
 }
 
@@ -88,7 +88,7 @@ struct PendingStream {
     spec: StreamSpec,
 }
 
-/// The data with which a waiting stream continues at the answer.
+/// The data that a waiting stream receives when its leg is answered.
 struct Begin {
     wire: Box<dyn StreamWire>,
     law: media::g711::Law,
@@ -98,7 +98,7 @@ struct Begin {
 enum StreamInput {
     Mark(Arc<str>),
     Dtmf(char),
-    /// The writer that plays to the leg that was just bridged; `None` if the leg is alone again.
+    /// The writer that plays to the new bridged leg. `None` if the bridge has ended.
     Peer(Option<media::StreamWriter>),
     Stop,
 }
@@ -129,15 +129,15 @@ pub enum StreamUpdate {
     Over(StreamStatus),
 }
 
-/// The media of a stream, passed to the call when the socket is open.
+/// The media of a stream. The task passes this value to the call when the socket is open.
 pub struct Ready {
-    /// Receives the leg's audio.
+    /// The sink that receives the leg's audio.
     pub sink: media::TapSink,
-    /// Plays the application's audio.
+    /// The source that plays the application's audio. `None` if the application may not send audio.
     pub source: Option<media::StreamSource>,
 }
 
-/// The parts of a new stream.
+/// The parameters of a new stream.
 pub struct NewStream {
     /// The leg of the stream.
     pub leg: LegId,
@@ -145,15 +145,16 @@ pub struct NewStream {
     pub account: Arc<str>,
     /// Id of the stream's media operation.
     pub op: OpId,
-    /// The settings of the order.
+    /// The settings in the request for the stream.
     pub spec: StreamSpec,
-    /// The wire format.
+    /// The wire format of the messages.
     pub wire: Box<dyn StreamWire>,
     /// The G.711 law of the leg.
     pub law: media::g711::Law,
-    /// Whether the leg is not answered yet: then the stream opens the socket and waits for [`StreamHandle::begin`].
+    /// Whether the leg is not answered yet. In this case the stream opens the socket and waits for
+    /// [`StreamHandle::begin`].
     pub waits: bool,
-    /// Id of the stream in the spelling of the application.
+    /// The id of the stream in the provider's form.
     pub name: String,
 }
 
@@ -163,7 +164,7 @@ struct Resources {
     buffer: Duration,
     idle: Option<Duration>,
     timings: Arc<Timings>,
-    /// A pipe to a part of this server, which replaces the connection to the URL.
+    /// A pipe to a component of this server. The pipe replaces the connection to the URL.
     local: Option<DuplexStream>,
 }
 
@@ -173,7 +174,7 @@ impl Streams {
         Self { client, timings, buffer, idle, local: LocalStreams::default() }
     }
 
-    /// The parts of this server that wait for a leg's stream.
+    /// The components of this server that wait for a leg's stream.
     pub fn local(&self) -> &LocalStreams {
         &self.local
     }
@@ -221,16 +222,16 @@ impl StreamHandle {
         handle
     }
 
-    /// Continues a stream that waited for the answer of its leg. `wire` creates its wire format, because the leg's
-    /// codec is now known.
+    /// Continues a stream that waited for the answer of its leg. `wire` creates the wire format, which depends on the
+    /// codec of the answered leg.
     pub fn begin(&mut self, law: media::g711::Law, wire: impl FnOnce(&StreamSpec) -> Box<dyn StreamWire>) {
         let Some(PendingStream { begin, spec }) = self.waiting.take() else { return };
         self.codec = plays(&spec, law);
-        // The stream may have ended.
+        // The stream may have ended, so an error is ignored.
         let _ = begin.send(Begin { wire: wire(&spec), law });
     }
 
-    /// Tells the stream that its audio has been played up to this mark.
+    /// Reports to the stream that the playback of its audio has reached this mark.
     pub fn mark(&self, name: Arc<str>) {
         self.note(StreamInput::Mark(name));
     }
@@ -240,7 +241,7 @@ impl StreamHandle {
         self.note(StreamInput::Dtmf(digit));
     }
 
-    /// Handles that the leg was bridged. Returns the source to attach to the other leg, if that leg is to hear the
+    /// Handles a new bridge of the leg. Returns the source to attach to the bridged leg, if the bridged leg hears the
     /// application.
     pub fn join(&self) -> Option<media::StreamSource> {
         if !self.plays || self.hearers == TargetLegs::Own {
@@ -251,7 +252,7 @@ impl StreamHandle {
         Some(source)
     }
 
-    /// Handles that the leg is alone again.
+    /// Handles the end of the leg's bridge.
     pub fn part(&self) {
         if self.plays && self.hearers != TargetLegs::Own {
             self.note(StreamInput::Peer(None));
@@ -269,8 +270,8 @@ impl StreamHandle {
     }
 
     fn note(&self, note: StreamInput) {
-        // A full queue means that the socket has accepted nothing for long: the stream will fail soon, and dropping the
-        // handle stops it too.
+        // The queue becomes full if the socket accepts no data for a long time. The stream then fails soon. The end of
+        // the handle also stops the stream.
         if let Err(error) = self.notes.try_send(note) {
             tracing::debug!(%error, "the stream's queue of notes is full");
         }
@@ -339,7 +340,7 @@ async fn run(
     }
 }
 
-/// Connects to the application: over a pipe within this process, or to its URL.
+/// Connects to the application, over a pipe within this process or at the application's URL.
 async fn open(
     client: &Client,
     url: &str,
@@ -361,7 +362,7 @@ enum End {
     Stopped,
 }
 
-/// Carries audio in both directions until one side ends the stream.
+/// Transports audio in both directions until one side ends the stream.
 #[expect(clippy::too_many_arguments, reason = "the parts of one stream, which its end needs again")]
 async fn carry(
     socket: &mut Socket,
@@ -382,7 +383,7 @@ async fn carry(
             frame = tap.next() => {
                 let Some(mut frame) = frame else { break };
                 let now = clock::now().instant;
-                // Both tracks have a frame in every tick; send them together.
+                // Both tracks have a frame in every tick. The two frames are sent together.
                 loop {
                     speech.tally.sent(now, &frame);
                     socket.feed(written(wire, &frame)).await?;
@@ -432,7 +433,7 @@ async fn carry(
     Ok(End::Stopped)
 }
 
-/// Waits for the answer of the leg; `None` if the stream is stopped before.
+/// Waits for the answer of the leg. Returns `None` if the stream is stopped before the answer.
 async fn answered(
     socket: &mut Socket,
     notes: &mut mpsc::Receiver<StreamInput>,
@@ -444,7 +445,7 @@ async fn answered(
             note = notes.recv() => if let Some(StreamInput::Stop) | None = note {
                 return Ok(None);
             },
-            // Before the answer, messages of the application are ignored.
+            // Messages that the application sends before the answer of the leg are ignored.
             word = socket.next() => if let SocketMessage::Closed(how) = word {
                 return how.map(|()| None);
             },
@@ -460,7 +461,7 @@ fn plays(spec: &StreamSpec, law: media::g711::Law) -> media::SourceCodec {
     }
 }
 
-/// Formats a frame as a message.
+/// Formats an audio frame as a message to the application.
 pub fn written(wire: &mut dyn StreamWire, frame: &media::TapFrame) -> String {
     let track = match frame.track {
         media::Track::Inbound => Track::Inbound,
@@ -477,8 +478,8 @@ pub fn written(wire: &mut dyn StreamWire, frame: &media::TapFrame) -> String {
     text
 }
 
-/// Error numbers that were already reported: each is reported once for a stream. Dialects have only a few numbers,
-/// which bounds the list.
+/// The error numbers that were already reported. Each number is reported once for each stream. The list stays short,
+/// because a dialect has only a few numbers.
 #[derive(Default)]
 struct Complaints(Vec<u32>);
 
@@ -492,27 +493,27 @@ impl Complaints {
     }
 }
 
-/// The application's audio: its format, and the legs that hear it.
+/// The playback of the application's audio: the format, and the legs that hear the audio.
 struct StreamPlayback {
-    /// Plays to the stream's own leg; `None` if the application may not send audio.
+    /// The writer to the stream's own leg. `None` if the application may not send audio.
     own: Option<media::StreamWriter>,
-    /// Plays to the bridged leg.
+    /// The writer to the bridged leg.
     peer: Option<media::StreamWriter>,
     hearers: TargetLegs,
-    /// Whether the application sends files instead of payload, and the law that files are converted to.
+    /// Whether the application sends files instead of payload. Files are converted to the G.711 law in `law`.
     files: bool,
     law: media::g711::Law,
     last_file: Option<Instant>,
-    /// Octets a second of the audio that is played.
+    /// Number of octets in one second of the played audio.
     octets_a_second: u32,
     tally: StreamStats,
     timings: Arc<Timings>,
-    /// Gaps counted by writers that no longer exist.
+    /// The gaps that former writers have counted.
     gaps: media::Underruns,
 }
 
 impl StreamPlayback {
-    /// Returns the writers that play now. Without a bridged leg, this is always the one of the own leg.
+    /// Returns the writers that play now. Without a bridged leg, this is always the writer to the stream's own leg.
     fn writers(&self) -> impl Iterator<Item = &media::StreamWriter> {
         let (own, peer) = match (self.hearers, &self.peer) {
             (TargetLegs::Own, _) | (_, None) => (true, false),
@@ -522,8 +523,8 @@ impl StreamPlayback {
         self.own.iter().filter(move |_| own).chain(self.peer.iter().filter(move |_| peer))
     }
 
-    /// Sets the writer for the bridged leg; `None` when the leg is alone again. Queued audio is dropped if it was for
-    /// another listener.
+    /// Sets the writer for the bridged leg, or removes it (`None`) when the bridge ends. Drops the queued audio if only
+    /// the bridged leg hears the application.
     fn join(&mut self, peer: Option<media::StreamWriter>) {
         if self.hearers == TargetLegs::Peer {
             self.writers().for_each(media::StreamWriter::clear);
@@ -532,7 +533,7 @@ impl StreamPlayback {
         self.peer = peer;
     }
 
-    /// Returns the gaps in the application's audio on all legs.
+    /// Returns the sum of the gaps in the application's audio on all legs.
     fn underruns(&self) -> media::Underruns {
         self.underruns_of(self.own.iter().chain(&self.peer))
     }
@@ -544,7 +545,7 @@ impl StreamPlayback {
         })
     }
 
-    /// Handles a message of the application.
+    /// Handles a message from the application.
     async fn take(&mut self, message: StreamMessage, now: Instant, note: &impl Fn(Noted)) -> Result<(), Unplayable> {
         match message {
             StreamMessage::Media(bytes) if self.own.is_some() => {
@@ -564,7 +565,7 @@ impl StreamPlayback {
                     return Err(Unplayable::Container(container));
                 }
             }
-            // A mark is reported once, even if both legs hear the audio.
+            // Only one writer gets the mark, so that a mark is reported once even if two legs hear the audio.
             StreamMessage::Mark(name) => {
                 self.tally.marked();
                 self.writers().take(1).for_each(|writer| writer.mark(name.as_str().into()));
@@ -598,7 +599,7 @@ impl StreamPlayback {
     }
 }
 
-/// Returns the octets a second of the audio that is played; never 0.
+/// Returns the number of octets in one second of the played audio. The result is never 0.
 fn octets_a_second(playout: Option<BidirectionalMode>) -> u32 {
     match playout {
         Some(BidirectionalMode::Payload(codec)) => codec.hertz() * codec.sample_octets(),
@@ -621,7 +622,7 @@ fn source_codec(codec: StreamCodec) -> media::SourceCodec {
     }
 }
 
-/// Returns the codec of the audio for the application.
+/// Returns the codec of the audio that the application receives.
 pub fn tap_codec(codec: Option<StreamCodec>) -> media::TapCodec {
     match codec {
         None => media::TapCodec::Native,

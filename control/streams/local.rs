@@ -1,5 +1,5 @@
-//! Streams between the server and an application that is a part of the server. They use the usual messages, over a pipe
-//! in memory instead of a network.
+//! Streams between the server and an application that is a component of the server. These streams use the usual
+//! messages. A pipe in memory replaces the network.
 
 use std::sync::Arc;
 
@@ -13,10 +13,10 @@ use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 use foldhash::HashMap;
 
-/// Octets that may wait in each direction: about 20 s of audio in messages.
+/// Maximum number of octets that wait in each direction: messages with about 20 s of audio.
 const PIPE: usize = 256 * 1024;
 
-/// The applications that wait for a stream, by leg. Clones share them.
+/// The applications that wait for a stream, by leg. Clones share one table.
 #[derive(Clone, Debug, Default)]
 pub struct LocalStreams(Arc<Mutex<HashMap<LegId, DuplexStream>>>);
 
@@ -28,7 +28,8 @@ pub struct LocalStream {
 }
 
 impl LocalStreams {
-    /// Receives the first stream of this leg, whatever its URL. To be called before the leg starts.
+    /// Registers an application for the first stream of this leg, whatever the URL of the stream is. Call this function
+    /// before the leg starts.
     pub async fn expect(&self, leg: LegId) -> LocalStream {
         let (near, far) = tokio::io::duplex(PIPE);
         self.0.lock().insert(leg, far);
@@ -36,14 +37,14 @@ impl LocalStreams {
         LocalStream { leg, streams: self.clone(), socket }
     }
 
-    /// The pipe to the application that waits for this leg's stream, if there is one.
+    /// Returns the pipe to the application that waits for this leg's stream, if an application waits.
     pub fn take(&self, leg: LegId) -> Option<DuplexStream> {
         self.0.lock().remove(&leg)
     }
 }
 
 impl LocalStream {
-    /// Waits for the next message; `None` once the stream is over. Cancel-safe.
+    /// Waits for the next message. Returns `None` after the end of the stream. Cancel-safe.
     pub async fn next(&mut self) -> Option<Message> {
         loop {
             match self.socket.next().await? {
@@ -54,7 +55,7 @@ impl LocalStream {
         }
     }
 
-    /// Sends a message; `false` if the stream is over.
+    /// Sends a message. Returns `false` if the stream has ended.
     pub async fn send(&mut self, text: Utf8Bytes) -> bool {
         self.socket.send(Message::Text(text)).await.is_ok()
     }
@@ -62,7 +63,7 @@ impl LocalStream {
 
 impl Drop for LocalStream {
     fn drop(&mut self) {
-        // The leg may have ended without a stream.
+        // If the leg ended without a stream, the pipe is still in the table.
         self.streams.take(self.leg);
     }
 }

@@ -1,6 +1,6 @@
-//! The statistics of a stream for its call's log: each turn of the conversation, and all figures at the end. No I/O.
+//! The statistics of a stream, for its call's log: each turn of the conversation, and all figures at the end. No I/O.
 //!
-//! A voice detector on the caller's audio finds the turns, because only the application recognises the words.
+//! A voice detector finds the turns in the caller's audio, because only the application recognises the words.
 
 use std::time::{Duration, Instant};
 
@@ -12,23 +12,23 @@ use tandem_speech::recognise::{PAUSE, SpeechEdges};
 
 use tandem_metrics::turns::Turns;
 
-/// Silence of an application after which its next audio counts as a new reply.
+/// Duration of an application's silence after which its next audio counts as a new reply.
 const SILENCE: Duration = Duration::from_millis(100);
-/// Maximum number of lines about the turns of one stream, so that a long stream leaves room for the other lines of its
-/// call. Later turns are only counted.
+/// Maximum number of log lines about the turns of one stream, so that a long stream leaves room for the other lines of
+/// the call. Later turns are only counted.
 const MOST: u32 = 300;
-/// Samples in a frame at 16 kHz.
+/// Number of samples in a frame at 16 kHz.
 const WIDE: usize = 320;
 
 pub(super) struct StreamStats {
-    /// Time at which the socket was open.
+    /// Time at which the socket was opened.
     began: Instant,
-    /// Detects pauses of the caller; `None` if the application cannot answer.
+    /// Detects pauses of the caller. `None` if the application cannot send audio.
     edges: Option<(SpeechEdges, media::SampleRate)>,
-    /// Byte order of linear samples.
+    /// The byte order of linear samples.
     order: media::ByteOrder,
     turns: Turns,
-    /// Time at which all audio of the application so far will have been played, if there are no gaps.
+    /// Time at which the playback of all audio that the application has sent so far will end, if there are no gaps.
     until: Option<Instant>,
     first_audio: Option<Duration>,
     frames_out: u64,
@@ -42,17 +42,17 @@ pub(super) struct StreamStats {
 /// A line for the call's log, as text and as JSON.
 pub(super) type Noted = (String, Value);
 
-/// The counts of the media engine for a stream.
+/// The counts that the media engine has for a stream.
 #[derive(Clone, Copy, Default, Debug)]
 pub(super) struct Carried {
-    /// Frames that were dropped because the application was too slow.
+    /// Number of frames that were dropped because the application was too slow.
     pub(super) dropped: u64,
-    /// Gaps in the application's audio.
+    /// The gaps in the application's audio.
     pub(super) underruns: media::Underruns,
 }
 
 impl StreamStats {
-    /// Starts the statistics of a stream when its socket has opened. `answers` is whether the application may send
+    /// Starts the statistics of a stream when its socket is open. `answers` says whether the application may send
     /// audio.
     pub(super) fn new(now: Instant, codec: media::TapCodec, answers: bool) -> Self {
         let (rate, order) = match codec {
@@ -76,7 +76,7 @@ impl StreamStats {
         }
     }
 
-    /// Counts a frame to the application. Does not allocate.
+    /// Counts a frame that is sent to the application. Does not allocate.
     pub(super) fn sent(&mut self, now: Instant, frame: &media::TapFrame) {
         self.frames_out += 1;
         if let Some((edges, rate)) = self.edges.as_mut().filter(|_| frame.track == media::Track::Inbound) {
@@ -89,7 +89,7 @@ impl StreamStats {
         }
     }
 
-    /// Counts audio of this length from the application. Returns lines for the log.
+    /// Counts audio from the application. `length` is the duration of the audio. Returns lines for the log.
     pub(super) fn spoken(&mut self, now: Instant, length: Duration, timings: &Timings) -> Vec<Noted> {
         let mut noted = Vec::new();
         self.messages_in += 1;
@@ -114,7 +114,7 @@ impl StreamStats {
         noted
     }
 
-    /// Counts audio that was refused because too much was waiting.
+    /// Counts a message whose audio was refused because too much audio was waiting.
     pub(super) fn refused(&mut self) {
         self.refused += 1;
     }
@@ -133,7 +133,7 @@ impl StreamStats {
         self.marks += 1;
     }
 
-    /// Returns the line for the end of the stream.
+    /// Returns the log line for the end of the stream.
     pub(super) fn end(&self, now: Instant, name: &str, carried: Carried, timings: &Timings) -> Noted {
         let Carried { dropped, underruns } = carried;
         for (count, times) in [
@@ -169,7 +169,7 @@ impl StreamStats {
     }
 }
 
-/// Decodes a frame into `samples`, up to their length.
+/// Decodes a frame into `samples`. Decodes at most as many samples as fit into `samples`.
 fn decode(frame: &media::TapFrame, order: media::ByteOrder, samples: &mut [i16]) {
     let law = match frame.codec {
         media::Codec::Pcmu => media::g711::Law::Mu,
@@ -197,7 +197,7 @@ mod tests {
         Duration::from_millis(time)
     }
 
-    /// A virtual clock: returns the instant that many milliseconds after its start.
+    /// Returns a virtual clock: a function from milliseconds after the start to an instant.
     fn clock() -> impl Fn(u64) -> Instant {
         #[expect(clippy::disallowed_methods, reason = "any Instant will do as the start of a virtual clock")]
         let start = Instant::now();

@@ -1,4 +1,5 @@
-//! Webhooks about conversations with an agent: the values that it collected, and its end.
+//! Webhooks about conversations with a voice agent: the values that the agent collected, and the end of the
+//! conversation.
 
 use serde_json::{Map, Value, json};
 use tandem_call::conversation::{AgentFacts, ConversationFacts, ConversationStatus, Utterance};
@@ -7,7 +8,8 @@ use tandem_call::leg::LegInfo;
 use super::id;
 use super::webhook::{calling_party_type, parties};
 
-/// The event type, and the payload without the members that all events have. `None`: Telnyx has no webhook for this.
+/// The event type and the payload. The payload has only the members that are specific to this event. `None` if Telnyx
+/// has no webhook for this event.
 pub(super) fn told(leg: &LegInfo, facts: &ConversationFacts) -> Option<(&'static str, Value)> {
     let agent = facts.agent.as_ref()?;
     let history = messages(&agent.said);
@@ -41,7 +43,7 @@ fn ended(leg: &LegInfo, facts: &ConversationFacts, agent: &AgentFacts, status: &
         "conversation_id": id::uuid_v4(agent.spec.conversation.unwrap_or(facts.id.0)),
         "duration_sec": facts.duration.as_secs(),
         "reason": reason,
-        // The engines are this server's own and have no Telnyx names.
+        // The engines are this server's own engines, and Telnyx has no names for them.
         "llm_model": null,
         "stt_model": null,
         "tts_model_id": null,

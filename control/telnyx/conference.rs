@@ -1,5 +1,5 @@
-//! Webhooks of conferences. An event of a participant goes to the webhook URL of its leg. An event of the whole
-//! conference goes to the webhook URL of the first participant.
+//! Webhooks of conferences. An event of a participant goes to the webhook URL of the participant's leg. An event of the
+//! whole conference goes to the webhook URL of the first participant.
 
 use serde_json::{Value, json};
 use tandem_call::conference::event::{ConferenceEvent, ConferenceEventKind, EndCause, LeftReason, RoomAudio};
@@ -11,7 +11,7 @@ use tandem_dialect::{Context, Notice};
 use super::webhook::{common, merged, of_leg, recording_saved};
 use super::{NAME, id, time};
 
-/// The webhook for a conference event; `None` if Telnyx has none, or if the leg has no webhook URL.
+/// The webhook for a conference event. `None` if Telnyx has no such webhook, or if the leg has no webhook URL.
 pub(super) fn notice(event: &ConferenceEvent, context: &Context) -> Option<Notice> {
     // A participant's leg may belong to an application of another provider.
     let leg = event.leg.as_deref().filter(|leg| &*leg.dialect == NAME)?;
@@ -21,7 +21,7 @@ pub(super) fn notice(event: &ConferenceEvent, context: &Context) -> Option<Notic
     let (event_type, payload) = match &event.kind {
         ConferenceEventKind::Entered => ("conference.created", merged(of_call(), occurred)),
         ConferenceEventKind::Joined(_) => ("conference.participant.joined", of_call()),
-        // A participant that was never connected has not left.
+        // A participant that was never connected cannot leave.
         ConferenceEventKind::Left { why: LeftReason::NotReached, .. } => return None,
         ConferenceEventKind::Left { .. } => ("conference.participant.left", of_call()),
         ConferenceEventKind::Ended => {
@@ -57,12 +57,13 @@ pub(super) fn notice(event: &ConferenceEvent, context: &Context) -> Option<Notic
     of_leg(leg, event_type, event.at, payload)
 }
 
-/// The payload of an event that concerns no single call.
+/// The payload of an event that does not concern a single call.
 fn whole(leg: &LegInfo) -> Value {
     json!({ "connection_id": leg.application })
 }
 
-/// The `reason` of `conference.ended`. In this webhook Telnyx has no word for an end by request, so it is `all_left`.
+/// The `reason` of `conference.ended`. Telnyx has no word in this webhook for an end by request. So an end by request
+/// has the reason `all_left`.
 fn reason(cause: Option<EndCause>) -> &'static str {
     match cause {
         Some(EndCause::HostLeft | EndCause::HostRemoved) => "host_left",
@@ -71,7 +72,7 @@ fn reason(cause: Option<EndCause>) -> &'static str {
     }
 }
 
-/// The event type for played audio; `None` for tones, silence and music, which this server generates.
+/// The event type for played audio. `None` for tones, silence and music, because this server generates them.
 fn played(audio: &RoomAudio) -> Option<&'static str> {
     let speech = match audio.source {
         AudioSource::Speech(_) => true,

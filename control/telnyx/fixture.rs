@@ -1,5 +1,5 @@
-//! Fixtures for the tests of this dialect: one leg, one account, and Telnyx's published API description, if this
-//! machine has it.
+//! Fixtures for the tests of this dialect: one leg, one account, and Telnyx's published API description. The computer
+//! that runs the tests may not have this description.
 #![allow(
     dead_code,
     missing_docs,
@@ -38,7 +38,7 @@ pub(super) fn callback() -> Callback {
     }
 }
 
-/// An inbound leg that is ringing.
+/// An inbound leg with the status ringing.
 pub fn leg() -> LegInfo {
     LegInfo {
         id: LEG,
@@ -73,7 +73,8 @@ pub(super) fn shared(leg: LegInfo) -> Arc<LegInfo> {
     Arc::new(leg)
 }
 
-/// The voice part of Telnyx's published API description. `None`, with a printed note, if this machine does not have it.
+/// The voice part of Telnyx's published API description. Prints a note and returns `None` if this computer does not
+/// have the description.
 pub(super) fn published() -> Option<Value> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/openapi/telnyx_voice.json");
     match std::fs::read(path) {
@@ -85,7 +86,7 @@ pub(super) fn published() -> Option<Value> {
     }
 }
 
-/// Follows a `$ref` within the description.
+/// Resolves a `$ref` within the description.
 pub(super) fn resolve<'a>(document: &'a Value, schema: &'a Value) -> &'a Value {
     match schema.get("$ref").and_then(Value::as_str) {
         Some(reference) => resolve(document, document.pointer(reference.trim_start_matches('#')).unwrap()),

@@ -1,14 +1,15 @@
-//! Telnyx's spelling of ids: `v3:` and base64url for a call's control id, UUIDs for everything else.
+//! Telnyx's spelling of ids. A call control id is `v3:` with base64url. All other ids are UUIDs.
 //!
-//! No table is needed: ids can be parsed back, and a control id that this server did not write is detected.
+//! No table is needed, because the text of an id gives the id. This server detects a call control id that it did not
+//! write.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 use tandem_call::id::LegId;
 
-/// Number of bytes after `v3:`: the leg's id and a digest of it. The digest makes a control id as long as clients
-/// expect (54 characters).
+/// Number of bytes after `v3:`: the leg's id and a digest of the leg's id. With the digest, a call control id has the
+/// length that clients expect (54 characters).
 const CONTROL_ID_BYTES: usize = 40;
 const LEG_BYTES: usize = 16;
 
@@ -22,7 +23,7 @@ pub fn call_control_id(leg: LegId) -> String {
     text
 }
 
-/// Parses a `call_control_id`; `None` for a text that [`call_control_id`] never writes.
+/// Parses a `call_control_id`. `None` for a text that [`call_control_id`] never writes.
 pub fn parse_call_control_id(text: &str) -> Option<LegId> {
     let bytes = URL_SAFE_NO_PAD.decode(text.strip_prefix("v3:")?).ok()?;
     let (leg, digest) = bytes.split_first_chunk::<LEG_BYTES>()?;
@@ -30,10 +31,11 @@ pub fn parse_call_control_id(text: &str) -> Option<LegId> {
     (filler(leg).get(..CONTROL_ID_BYTES - LEG_BYTES) == Some(digest)).then_some(leg)
 }
 
-/// The range of the resources' ids: numbers of 19 digits.
+/// The range of the decimal ids of resources. All these ids have 19 digits.
 pub const DECIMALS: std::ops::Range<u64> = 1_000_000_000_000_000_000..9_000_000_000_000_000_000;
 
-/// The 19-digit number of a resource's id. An id within [`DECIMALS`] is unchanged; any other is reduced to that range.
+/// The decimal id of a resource, with 19 digits. An id within [`DECIMALS`] is unchanged. Any other id is reduced to
+/// this range.
 pub fn decimal(id: u128) -> u64 {
     let most = u128::from(DECIMALS.end - DECIMALS.start);
     match u64::try_from(id) {
@@ -49,7 +51,7 @@ pub fn uuid(id: u128) -> String {
     format!("{a:08x}-{b:04x}-{c:04x}-{d:04x}-{e:012x}")
 }
 
-/// Writes an id as a random UUID (version 4). Such ids are only shown and never parsed.
+/// Writes an id as a random UUID (version 4). Ids in this form are only shown and never parsed.
 pub fn uuid_v4(id: u128) -> String {
     uuid((id & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62))
 }
@@ -73,7 +75,7 @@ pub fn parse_uuid(text: &str) -> Option<u128> {
     Some(id)
 }
 
-/// The `user_id` of an account. It is derived from the account's name, so it never changes.
+/// The `user_id` of an account. This value is computed from the account's name, so the value never changes.
 pub fn user_id(account: &str) -> String {
     let digest = Sha256::new().chain_update(b"telnyx user ").chain_update(account).finalize();
     let id = digest.iter().take(16).fold(0u128, |id, &byte| (id << 8) | u128::from(byte));

@@ -35,7 +35,7 @@ use tandem_webhooks::{RetryOn, StatusRange};
 /// The dialect's name in the configuration, calls and records.
 pub const NAME: &str = "telnyx";
 
-/// The Telnyx Voice API v2.
+/// The dialect of the Telnyx Voice API v2.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Telnyx;
 
@@ -72,10 +72,11 @@ impl Dialect for Telnyx {
         webhook::seal(account, notice)
     }
 
-    /// Telnyx expects an answer within 2 s, unless the application has a `webhook_timeout_secs`. The default here is 10
-    /// s, because an application that has just started often needs longer for its first request, and a repeated
-    /// `call.initiated` makes many applications answer a call twice. A webhook is repeated after 408, 429, 5xx and a
-    /// timeout, then sent to the failover URL. A redirect is a failure.
+    /// The timeouts and retries for Telnyx's webhooks. Telnyx expects an answer within 2 s, unless the application has
+    /// a `webhook_timeout_secs`. This server's default is 10 s. A newly started application often needs longer for its
+    /// first request, and a repeated `call.initiated` makes many applications answer a call twice. This server repeats
+    /// a webhook after 408, 429, 5xx and a timeout, and then sends the webhook to the failover URL. A redirect is a
+    /// failure.
     fn patience(&self, _url: &str) -> RetryPolicy {
         RetryPolicy {
             connect: Duration::from_secs(2),
@@ -103,7 +104,7 @@ impl Dialect for Telnyx {
     }
 }
 
-/// The `event_type` and `payload` of a call event's webhook; `None` if it has no webhook.
+/// The `event_type` and `payload` of a call event's webhook. `None` if the event has no webhook.
 pub fn told(event: &CallEvent, context: &Context) -> Option<(&'static str, serde_json::Value)> {
     webhook::payload(event, context)
 }

@@ -1,4 +1,4 @@
-//! Telnyx's webhook signature: Ed25519 (RFC 8032) over `timestamp|body`, with the body's bytes as sent.
+//! Telnyx's webhook signature: Ed25519 (RFC 8032) over `timestamp|body`. The signed body has exactly the sent bytes.
 
 use base64::Engine;
 use base64::engine::DecodePaddingMode;
@@ -8,18 +8,19 @@ use jiff::Timestamp;
 use tandem_accounts::TelnyxCredentials;
 
 /// Decodes the signing seed with or without padding. Signatures and keys are always written with padding, because
-/// current client libraries refuse them without it.
+/// current client libraries refuse a text without padding.
 const SEED: GeneralPurpose = GeneralPurpose::new(
     &base64::alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// The account's signing seed is not the base64 of 32 bytes.
+/// Error: the account's signing seed is not the base64 of 32 bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("telnyx signing_seed is not the base64 of 32 bytes")]
 pub struct BadSeed;
 
-/// The key with which applications verify webhooks (`TELNYX_PUBLIC_KEY`): standard base64 of 32 bytes, 44 characters.
+/// The key that applications use to verify webhooks (`TELNYX_PUBLIC_KEY`). The key is the standard base64 of 32 bytes
+/// and has 44 characters.
 pub fn public_key(credentials: &TelnyxCredentials) -> Result<String, BadSeed> {
     Ok(STANDARD.encode(key(credentials)?.verifying_key().as_bytes()))
 }

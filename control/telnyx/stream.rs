@@ -1,7 +1,7 @@
 //! Messages of a media stream. This server is the WebSocket client. Every number is written as a string.
 //!
-//! `sequence_number` counts every message, from `start` = "1". `chunk` counts the media messages of one track.
-//! `timestamp` is in units of the RTP clock, not in milliseconds.
+//! `sequence_number` counts all messages. The `start` message has the number "1". `chunk` counts the media messages of
+//! one track. `timestamp` is in units of the RTP clock, not in milliseconds.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -22,10 +22,11 @@ use tandem_dialect::{MediaFrame, StreamMessage, StreamProblem, StreamWire, Unpla
 
 use super::{id, time};
 
-/// The `User-Agent` of the handshake. Some applications look for "telnyx" in it, in any case, and refuse other clients.
+/// The `User-Agent` of the handshake. Some applications search for "telnyx" in this header, in upper or lower case, and
+/// refuse other clients.
 const USER_AGENT: &str = "Telnyx/Tandem";
 const AUTH_TOKEN: &str = "x-telnyx-streaming-auth-token";
-/// Maximum duration of one message's payload, in seconds.
+/// Maximum duration of the payload in one message, in seconds.
 const LONGEST_PAYLOAD: usize = 30;
 /// Base64 decoder that accepts input with and without padding. Deployed applications use the encoders of JavaScript, Go
 /// and Python.
@@ -50,7 +51,7 @@ pub struct Wire {
 }
 
 impl Wire {
-    /// The wire form of a new stream, which has sent no message yet.
+    /// Creates the wire form of a new stream. The stream has not sent a message yet.
     pub fn new(account: &Account, leg: &LegInfo, stream: StreamId, spec: &StreamSpec) -> Self {
         let european = leg.sip.codec.as_deref() == Some("PCMA");
         let codec = spec.codec.unwrap_or(if european { StreamCodec::Pcma } else { StreamCodec::Pcmu });
@@ -177,14 +178,14 @@ impl StreamWire for Wire {
         match why {
             Unplayable::Undecodable(_) => self.problem(100_004, "invalid_media", &detail),
             Unplayable::TooSoon => self.problem(100_005, "rate_limit_reached", &detail),
-            // Telnyx has neither this limit nor a number for it.
+            // Telnyx does not have this limit, and has no error number for it.
             Unplayable::TooFarAhead => StreamProblem { code: 100_002, detail, answer: None },
             Unplayable::Container(_) => StreamProblem { code: 100_004, detail, answer: None },
         }
     }
 
     fn decode(&mut self, text: &str) -> Result<StreamMessage, StreamProblem> {
-        // Only the event is parsed first. A message that is ignored may have any other members, of any type.
+        // Only the event name is parsed first. A message that is ignored may have other members of any type.
         let event = match serde_json::from_str::<IncomingEvent<'_>>(text) {
             Ok(incoming) => incoming.event,
             Err(error) if error.is_data() && serde_json::from_str::<Map<String, Value>>(text).is_ok() => None,
@@ -205,13 +206,13 @@ impl StreamWire for Wire {
     }
 }
 
-/// Octets of an RTP header without CSRC and extension (RFC 3550 §5.1).
+/// Number of octets in an RTP header without CSRC and extension (RFC 3550 §5.1).
 const RTP_HEADER: usize = 12;
 /// Number of consecutive matches that rule out a coincidence.
 const RTP_CERTAIN: u8 = 3;
 
-/// Detects applications that send whole RTP packets as the payload. Some gateways do. Without this the caller would
-/// hear twelve octets of noise fifty times a second.
+/// Detects applications that send whole RTP packets as the payload, as some gateways do. Without this detection, the
+/// caller would hear 12 octets of noise 50 times per second.
 #[derive(Default)]
 struct RtpHeaders {
     in_a_row: u8,
@@ -224,7 +225,7 @@ impl RtpHeaders {
         let payload_type = match codec {
             StreamCodec::Pcmu => 0,
             StreamCodec::Pcma => 8,
-            // No gateway is known that does this with L16.
+            // No known gateway sends RTP packets with L16.
             StreamCodec::L16(..) => return false,
         };
         let fits = payload.len() > RTP_HEADER && (payload.len() - RTP_HEADER).is_multiple_of(160);

@@ -1,7 +1,7 @@
-//! Webhooks: a call event in Telnyx's format, and one signed attempt to deliver it.
+//! Webhooks: a call event in Telnyx's format, and one signed attempt to deliver a webhook.
 //!
-//! `notice` builds the `data` object without its `id`. [`seal`] adds the `id` and the attempt's `meta`, so that the
-//! signed bytes are exactly the sent bytes.
+//! `notice` builds the `data` object without its `id`. [`seal`] adds the `id` and the `meta` object of the attempt, so
+//! that the signed bytes are exactly the sent bytes.
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -23,16 +23,16 @@ use tandem_dialect::{Body, Context, Notice, SignInput, SignedRequest};
 
 use super::{agent, id, machine_detection, sign, time};
 
-/// The codecs of this server, in the order of its offers.
+/// The codecs of this server, in the order of this server's SDP offers.
 const OUR_CODECS: &str = "PCMU,PCMA";
 
-/// The webhook for a call event; `None` if Telnyx has none, or if the leg has no webhook URL.
+/// The webhook for a call event. `None` if Telnyx has no webhook for this event, or if the leg has no webhook URL.
 pub(super) fn notice(event: &CallEvent, context: &Context) -> Option<Notice> {
     let (event_type, payload) = payload(event, context)?;
     of_leg(&event.leg, event_type, event.at, payload)
 }
 
-/// The webhook of an event to the leg's webhook URL; `None` if it has none.
+/// The webhook of an event, for the webhook URL of the leg. `None` if the leg has no webhook URL.
 pub(super) fn of_leg(leg: &LegInfo, event_type: &'static str, at: Timestamp, payload: Value) -> Option<Notice> {
     let callback = leg.status_callback.as_ref()?;
     let data = json!({
@@ -50,9 +50,9 @@ pub(super) fn of_leg(leg: &LegInfo, event_type: &'static str, at: Timestamp, pay
     })
 }
 
-/// Builds one attempt: the envelope as bytes, and its signature. A GET carries the payload in the query, and the
-/// signature covers an empty body. An account without a valid seed sends unsigned webhooks; its applications refuse
-/// them and report why.
+/// Builds one attempt: the envelope as bytes, and the signature of the envelope. A GET has the payload in the query,
+/// and the signature covers an empty body. Webhooks of an account without a valid seed are not signed. The applications
+/// of such an account refuse the webhooks and report the reason.
 pub fn seal(account: &Account, notice: &SignInput<'_>) -> SignedRequest {
     let url = notice.url.split('#').next().unwrap_or(notice.url);
     let (url, content_type, body) = match (notice.method, notice.body) {
@@ -75,7 +75,7 @@ pub fn seal(account: &Account, notice: &SignInput<'_>) -> SignedRequest {
     SignedRequest { url, headers, body: Bytes::from(body) }
 }
 
-/// The URL of a recording's audio. No credentials are needed, because the URL itself is secret.
+/// The URL of a recording's audio. A download needs no credentials, because the URL itself is secret.
 pub(super) fn download_url(public_url: &str, recording: &Recording) -> String {
     format!("{public_url}/v2/recordings/{}/download.{}", id::uuid(recording.id.0), format(recording.spec.format))
 }
@@ -185,8 +185,8 @@ pub(super) fn parties(leg: &LegInfo, extra: Value) -> Value {
     merged(json!({ "from": leg.from.to_string(), "to": leg.to.to_string() }), extra)
 }
 
-/// The standard SIP header fields that are passed to applications. A client library of Telnyx takes an event with any
-/// other field for an event of another type.
+/// The standard SIP header fields that applications receive. If an event has any other field, a client library of
+/// Telnyx parses the event as another type.
 const SIP_HEADERS: [&str; 2] = ["User-to-User", "Diversion"];
 
 /// The members that the events `call.initiated`, `call.answered` and `call.hangup` share.
@@ -228,7 +228,7 @@ fn initiated(leg: &LegInfo) -> Value {
     merged(signalled(leg, state), extra)
 }
 
-/// The payload of `call.answered`. If the answer starts a stream, the payload names it.
+/// The payload of `call.answered`. If the answer starts a stream, the payload has the stream's URL and track.
 fn answered(leg: &LegInfo, stream: Option<&StreamSpec>) -> Value {
     let stream = stream.map(|spec| json!({ "stream_url": spec.url, "stream_track": track(spec.track) }));
     merged(signalled(leg, "answered"), stream.unwrap_or(Value::Null))
@@ -269,8 +269,8 @@ pub fn hangup_cause(cause: EndCause) -> &'static str {
     }
 }
 
-/// Telnyx's word for the party that ended the call. The far end of an inbound leg is the caller; that of an outbound
-/// leg is the callee.
+/// Telnyx's word for the party that ended the call. The far end of an inbound leg is the caller. The far end of an
+/// outbound leg is the callee.
 pub fn hangup_source(direction: Direction, by: EndedBy) -> &'static str {
     let inbound = direction == Direction::Inbound;
     match by {
@@ -282,8 +282,8 @@ pub fn hangup_source(direction: Direction, by: EndedBy) -> &'static str {
     }
 }
 
-/// The SIP status in digits. An answered call ends without a status of its own, so the answer's 200 is reported. A call
-/// that was cancelled before the answer reports 487 (RFC 3261 §9.2).
+/// The SIP status in digits. An answered call has no own status at its end, so the status is 200 from the answer. A
+/// call that was cancelled before the answer has the status 487 (RFC 3261 §9.2).
 pub fn sip_hangup_cause(end: &LegEnd, answered: bool) -> String {
     match (end.sip_status, end.cause) {
         (Some(status), _) => status.to_string(),
@@ -315,8 +315,8 @@ enum Audio {
     File,
 }
 
-/// The family of events for this audio. The spoken prompt of a gather has no events, but its files have. Tones, silence
-/// and music, which this server generates, have none.
+/// The kind of events for this audio. The spoken prompt of a gather has no events, but a prompt from a file has events.
+/// Tones, silence and music have no events, because this server generates them.
 fn kind(playback: &Playback) -> Option<Audio> {
     match playback.source {
         AudioSource::Speech(_) => (!playback.prompt).then_some(Audio::Speech),
@@ -343,8 +343,9 @@ fn playback_ended(end: &PlaybackEnd) -> Value {
     }
 }
 
-/// The status of `call.speak.ended`. Telnyx has no word for speech that was stopped by a command or could not be
-/// synthesised. The first is `completed`, as in the published enum; the second is the word for files.
+/// The status of `call.speak.ended`. Telnyx has no word for speech that a command stopped, and no word for speech that
+/// could not be synthesised. Stopped speech has the word `completed` from the published enum. Failed speech has the
+/// word for files.
 fn speak_ended(end: &PlaybackEnd) -> Value {
     match end {
         PlaybackEnd::Completed | PlaybackEnd::Stopped => json!({ "status": "completed" }),
@@ -387,7 +388,7 @@ fn enqueued(queue: &str, standing: Option<&QueuePosition>) -> Value {
     })
 }
 
-/// The payload of `call.dequeued`; `None` if the call was never in the queue.
+/// The payload of `call.dequeued`. `None` if the call was never in the queue.
 fn dequeued(outcome: &QueueOutcome, standing: Option<&QueuePosition>) -> Option<Value> {
     let (_, waited) = outcome.waited?;
     let reason = match outcome.result {
@@ -405,7 +406,8 @@ fn dequeued(outcome: &QueueOutcome, standing: Option<&QueuePosition>) -> Option<
     }))
 }
 
-/// The position in the queue, from 1. A call whose turn has come has no position any more; it was the first.
+/// The position in the queue, from 1. A call that has reached the end of its wait has no position any more, so the
+/// position is 1.
 fn place(standing: Option<&QueuePosition>) -> usize {
     standing.map_or(1, |standing| standing.position)
 }
@@ -413,7 +415,8 @@ fn place(standing: Option<&QueuePosition>) -> usize {
 fn said(track: Track, words: &RecognisedText, is_final: bool) -> Value {
     let data = json!({
         "transcript": words.text(),
-        // If the recogniser reports no confidence, it is 1, because applications compare it with a threshold.
+        // If the recogniser reports no confidence, the value is 1, because applications compare the confidence with a
+        // threshold.
         "confidence": words.confidence.map_or(1.0, f64::from),
         "is_final": is_final,
         "transcription_track": if track == Track::Outbound { "outbound" } else { "inbound" },
@@ -421,13 +424,13 @@ fn said(track: Track, words: &RecognisedText, is_final: bool) -> Value {
     json!({ "transcription_data": data })
 }
 
-/// `calling_party_type`: whether the leg's far end is on the telephone network.
+/// The value of `calling_party_type`. The value says whether the far end of the leg is on the telephone network.
 pub(super) fn calling_party_type(leg: &LegInfo) -> &'static str {
     let party = if leg.direction == Direction::Inbound { &leg.from } else { &leg.to };
     if matches!(party, Address::Phone(_)) { "pstn" } else { "sip" }
 }
 
-/// The payload of a recording's transcription; `None` without a text.
+/// The payload with the transcription of a recording. `None` if there is no text.
 fn transcribed(leg: &LegInfo, transcript: &Transcript) -> Option<Value> {
     let TranscriptState::Completed(words) = &transcript.state else { return None };
     Some(json!({
@@ -508,7 +511,8 @@ fn envelope(data: &Value, notice: &SignInput<'_>) -> Vec<u8> {
     serde_json::to_vec(&envelope).unwrap_or_default()
 }
 
-/// The parameters of a GET: the event's members, then the payload's. Values that are not plain are written as JSON.
+/// The query parameters of a GET: first the members of the event, then the members of the payload. Values that are not
+/// plain are written as JSON.
 fn flattened(data: &Value, notice: u128) -> Vec<(String, String)> {
     let mut pairs = vec![("id".to_owned(), id::uuid_v4(notice))];
     let mut add = |members: &Map<String, Value>| {

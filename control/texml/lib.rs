@@ -1,9 +1,9 @@
 //! Telnyx's TeXML: a provider of Twilio's family with Telnyx's ids, credentials, signatures and streams.
 //!
 //! ```text
-//!   rest/     /v2/texml/... ──► the family's REST, its answers ──► rest/answer
-//!   template  {{names}} in a document ──► the parameters of the request for it
-//!   told      the family's callbacks ──► TeXML's callbacks
+//!   rest/       /v2/texml/... ──► the family's REST, its answers ──► rest/answer
+//!   template    {{names}} in a document ──► the parameters of the request for it
+//!   parameters  the family's callbacks ──► TeXML's callbacks
 //! ```
 #![forbid(unsafe_code)]
 
@@ -39,8 +39,8 @@ pub const NAME: &str = "texml";
 /// The resources below an account.
 const RESOURCES: [&str; 6] = ["Applications", "Calls", "Conferences", "Queues", "Recordings", "Transcriptions"];
 
-/// Parameters without effect. The trunk's settings determine codecs and region. A recording's URL is always sent. Audio
-/// that plays during answering machine detection is stopped only by the document.
+/// Parameters without effect. The settings of the trunk determine the codecs and the region. The recording's URL is
+/// always sent. Only the document can stop audio that plays during answering machine detection.
 const IDLE: [&str; 7] = [
     "CancelPlaybackOnDetectMessageEnd",
     "CancelPlaybackOnMachineDetection",
@@ -54,7 +54,8 @@ const IDLE: [&str; 7] = [
 /// The range of application ids: decimal numbers of 19 digits.
 const APPLICATION_IDS: std::ops::Range<u64> = 1_000_000_000_000_000_000..10_000_000_000_000_000_000;
 
-/// The spelling of ids: a control id for a call, a decimal number for an application, UUIDs for everything else.
+/// The spelling of ids. The id of a call is a control id. The id of an application is a decimal number. All other ids
+/// are UUIDs.
 static IDS: Spelling = Spelling { spell, parse };
 
 static DETECTION: DetectionRules = DetectionRules {
@@ -81,7 +82,8 @@ fn parse(prefix: &str, text: &str) -> Option<u128> {
     }
 }
 
-/// The 19-digit number of an application's id. An id within the range is unchanged; any other is reduced to that range.
+/// The decimal id of an application, with 19 digits. An id within the range is unchanged. Any other id is reduced to
+/// the range.
 fn application_id(id: u128) -> u64 {
     let most = u128::from(APPLICATION_IDS.end - APPLICATION_IDS.start);
     match u64::try_from(id) {
@@ -90,7 +92,7 @@ fn application_id(id: u128) -> u64 {
     }
 }
 
-/// Fuzz entry point: any bytes as a document with a template.
+/// Fuzz entry point. The data is a document with a template.
 pub fn fuzz_template(data: &[u8]) {
     let pairs = [("From", "+15551230001"), ("Raw", "<&>"), ("Digits[]", "1"), ("Digits[]", "2"), ("Nothing", "")];
     let asked = Notice {
@@ -133,8 +135,8 @@ impl Provider for Texml {
         "/v2/texml"
     }
 
-    /// The account's SID is its `user_id`, as in its streams. Requests are signed with the account's Ed25519 key and
-    /// not with a secret of the API, so `signing_key` is empty.
+    /// The account's SID is the account's `user_id`, as in streams. The account's Ed25519 key signs requests, so
+    /// `signing_key` is empty.
     fn credentials<'a>(&self, account: &'a Account) -> Option<Credentials<'a>> {
         let own = account.telnyx.as_ref()?;
         Some(Credentials { sid: id::user_id(&account.name).into(), secret: &own.api_key, signing_key: "" })
@@ -232,14 +234,14 @@ impl Provider for Texml {
         template::filled(text, asked)
     }
 
-    /// Connection overrides in a URL's fragment are Twilio's. Here a fragment has no effect.
+    /// Only Twilio has connection overrides in the fragment of a URL. Here a fragment has no effect.
     fn patience(&self, _url: &str) -> RetryPolicy {
         RetryPolicy::default()
     }
 }
 
-/// Converts `[{"name": "X-A", "value": "b"}]` to `SipHeader_` parameters of the family. Any other text becomes an
-/// invalid parameter, which is then refused.
+/// Converts `[{"name": "X-A", "value": "b"}]` to the parameters `SipHeader_...`. Any other text becomes an invalid
+/// parameter, and the request is then refused.
 fn custom_headers(text: &str) -> Vec<(String, String)> {
     let word = |header: &Value, key: &str| header.get(key).and_then(Value::as_str).map(str::to_owned);
     let read: Option<Vec<Value>> = serde_json::from_str(text).ok();
@@ -250,7 +252,7 @@ fn custom_headers(text: &str) -> Vec<(String, String)> {
     pairs.flatten().unwrap_or_else(|| vec![("SipHeader_".to_owned(), text.to_owned())])
 }
 
-/// Telnyx's error envelope with one error.
+/// Telnyx's envelope with one error.
 fn envelope(status: StatusCode, code: &str, title: &str, detail: &str) -> (StatusCode, Value) {
     let url = format!("https://developers.telnyx.com/docs/overview/errors/{code}");
     let error = json!({ "code": code, "title": title, "detail": detail, "meta": { "url": url } });

@@ -1,4 +1,4 @@
-//! TeXML, Telnyx's markup: TwiML with verbs, attributes and defaults of its own.
+//! TeXML, Telnyx's markup: TwiML with additional verbs and attributes, and with other defaults.
 
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ use tandem_twilio::twiml::TWIML;
 const ENGINES: &str = "the server has its own speech engines";
 /// Reason for `detectionMode`: this server has a single detector of answering machines.
 const ONE_DETECTOR: &str = "there is only one detector";
-/// Reason for `sendRecordingUrl` and `format`: this server always sends a recording's URL, and its audio is available
-/// as WAV and MP3.
+/// Reason for `sendRecordingUrl` and `format`. This server always sends the URL of a recording, and the audio is
+/// available as WAV and MP3.
 const ALWAYS: &str = "a recording's URL is always sent";
 
 /// Warning number: an element is not supported.

@@ -1,4 +1,5 @@
-//! Converts requests to applications: from the family's parameters to TeXML's, which drop some and add Telnyx's own.
+//! Converts the parameters of requests to applications from the form of Twilio's family to TeXML's form. TeXML does not
+//! have all parameters of the family, and has additional parameters of Telnyx.
 
 use jiff::Timestamp;
 use tandem_call::address::Address;
@@ -12,11 +13,11 @@ type Pairs = Vec<(String, String)>;
 
 /// Parameters of Twilio that TeXML does not have.
 const UNTOLD: [&str; 4] = ["ApiVersion", "CallToken", "Caller", "Called"];
-/// Prefixes of the geographic parameters, which TeXML does not have.
+/// Prefixes of the geographic parameters. TeXML does not have these parameters.
 const PLACED: [&str; 4] = ["From", "To", "Caller", "Called"];
 
-/// Converts the parameters of a request. `leg` is the leg that the request concerns, `event` the event that it reports,
-/// if any.
+/// Converts the parameters of a request. `leg` is the leg of the request, if the request belongs to a leg. `event` is
+/// the event that the request reports, if there is an event.
 pub(super) fn rewrite(leg: Option<&LegInfo>, event: Option<&CallEvent>, pairs: &mut Pairs) {
     let placed = |name: &str| {
         PLACED
@@ -71,7 +72,7 @@ pub(super) fn rewrite(leg: Option<&LegInfo>, event: Option<&CallEvent>, pairs: &
     pairs.append(&mut more);
 }
 
-/// Adds the parameters of the notice of the leg's end.
+/// Adds the parameters for the notice of the leg's end.
 fn ended(leg: &LegInfo, at: Timestamp, push: &mut impl FnMut(&str, String)) {
     push("CallInitiatedAt", time(leg.created_at));
     push("StartTime", time(leg.created_at));
@@ -95,7 +96,7 @@ fn ended(leg: &LegInfo, at: Timestamp, push: &mut impl FnMut(&str, String)) {
     }
 }
 
-/// TeXML's four words for `AnsweredBy`.
+/// Converts a word for `AnsweredBy` to one of TeXML's four words.
 fn answered_by(word: &str) -> &'static str {
     match word {
         "human" => "human",

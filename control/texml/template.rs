@@ -1,10 +1,10 @@
-//! Mustache templates in documents. `{{Name}}` is the value of the parameter `Name` in the request for the document, or
-//! in the query of its URL. `{{#Name}}...{{/Name}}` is repeated for each value of `Name[]`, or used once for a single
-//! value; `{{^Name}}` is used if there is none. `{{#if A == B}}...{{#elseif C != D}}...{{#else}}...{{/if}}` selects a
-//! branch.
+//! Mustache templates in documents. `{{Name}}` is the value of the parameter `Name`. The request for the document or
+//! the query of the document's URL has this parameter. `{{#Name}}...{{/Name}}` is repeated for each value of `Name[]`.
+//! For a single value, this section is used once. `{{^Name}}` is used if there is no value. `{{#if A == B}}...{{#elseif
+//! C != D}}...{{#else}}...{{/if}}` selects a branch.
 //!
-//! Values are escaped for XML, except those in `{{{three}}}` braces. A document that would grow beyond [`LONGEST`], or
-//! whose sections are not closed, is left unchanged.
+//! Values are escaped for XML, except values in `{{{three}}}` braces. A document is left unchanged if the result would
+//! be larger than [`LONGEST`], or if a section has no end.
 
 use std::borrow::Cow;
 
@@ -13,14 +13,14 @@ use tandem_dialect::{Body, Notice};
 use tandem_markup::MAX_DOCUMENT;
 use url::Url;
 
-/// Maximum size of the resulting document, in octets. Larger ones are refused in any case.
+/// Maximum size of the resulting document, in octets. The parser refuses a larger document in any case.
 const LONGEST: usize = MAX_DOCUMENT;
 /// Maximum nesting of sections.
 const DEEPEST: usize = 8;
 
 type Pairs = [(String, String)];
 
-/// Fills the document's template with the parameters of the request `asked`.
+/// Fills the template of a document with parameters. `asked` is the request for the document.
 pub(super) fn filled<'a>(text: &'a [u8], asked: &Notice) -> Cow<'a, [u8]> {
     let Some(template) = std::str::from_utf8(text).ok().filter(|text| text.contains("{{") && text.len() <= LONGEST)
     else {
@@ -38,14 +38,15 @@ pub(super) fn filled<'a>(text: &'a [u8], asked: &Notice) -> Cow<'a, [u8]> {
     }
 }
 
-/// The template cannot be filled.
+/// Error: the template cannot be filled.
 struct Unfilled;
 
 /// A tag between `{{` and `}}`.
 enum Tag<'t> {
-    /// A value, and whether it is escaped.
+    /// A value. The flag says whether the value is escaped.
     Value(&'t str, bool),
-    /// The start of a section: its name, and whether it is for an absent value (`^`).
+    /// The start of a section, with the section's name. The flag is true for a section that is used if there is no
+    /// value (`^`).
     Open(&'t str, bool),
     If(&'t str),
     ElseIf(&'t str),
@@ -54,7 +55,7 @@ enum Tag<'t> {
     Comment,
 }
 
-/// The next tag of a text, with the text before and after it.
+/// The next tag of a text, with the text before the tag and the text after the tag.
 fn next(text: &str) -> Option<(&str, Tag<'_>, &str)> {
     let (before, rest) = text.split_once("{{")?;
     let (inside, after, raw) = match rest.strip_prefix('{') {
@@ -125,10 +126,10 @@ fn fill(mut text: &str, values: &Pairs, item: Option<&str>, depth: usize, out: &
     push(out, text)
 }
 
-/// A branch of a section: its condition, if any, and its content.
+/// A branch of a section: the branch's condition, if the branch has one, and the branch's content.
 type Branch<'t> = (Option<&'t str>, &'t str);
 
-/// The branches of a section whose start tag has been read, and the text after the section.
+/// The branches of a section, and the text after the section. `text` begins after the section's start tag.
 fn section(text: &str) -> Result<(Vec<Branch<'_>>, &str), Unfilled> {
     let (mut branches, mut condition, mut begin) = (Vec::new(), None, 0);
     let (mut open, mut at) = (0usize, 0);
@@ -157,14 +158,14 @@ fn section(text: &str) -> Result<(Vec<Branch<'_>>, &str), Unfilled> {
     Err(Unfilled)
 }
 
-/// The values of a parameter. `Name[]` counts as `Name`.
+/// The values of a parameter. `Name[]` has the same meaning as `Name`.
 fn values_of<'v>(values: &'v Pairs, name: &'v str) -> impl Iterator<Item = &'v str> {
     let fits = move |known: &str| known == name || known.strip_suffix("[]").is_some_and(|known| known == name);
     values.iter().filter(move |(known, _)| fits(known)).map(|(_, value)| value.as_str())
 }
 
-/// Evaluates `A == B` or `A != B`, in which each side is a name or a quoted text. `A` alone is true if the parameter is
-/// present and not empty.
+/// Evaluates `A == B` or `A != B`. Each side is a name or a quoted text. `A` alone is true if the parameter is present
+/// and not empty.
 fn holds(condition: &str, values: &Pairs) -> bool {
     let operand = |text: &str| -> String {
         let text = text.trim();

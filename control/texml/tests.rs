@@ -1,4 +1,4 @@
-//! Tests of TeXML's own parts: templates, parameters, answers and callbacks.
+//! Tests of the code that only TeXML has: templates, parameters, answers and callbacks.
 
 use tandem_call::leg::{EndCause, EndedBy, LegEnd};
 use tandem_call::program::instruction::Instruction;

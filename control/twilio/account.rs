@@ -34,21 +34,22 @@ const SUBRESOURCES: [(&str, &str); 20] = [
 /// The content of an Account resource.
 #[derive(Debug)]
 pub(super) struct Facts<'a> {
-    /// First part of the paths of the provider's resources: `/2010-04-01`.
+    /// First part of the path of every resource of the provider: `/2010-04-01`.
     pub(super) root: &'static str,
     /// The account's SID: `AC...`.
     pub(super) sid: Cow<'a, str>,
-    /// SID of the parent account; the account's own SID if it has no parent.
+    /// SID of the parent account. An account without a parent has its own SID here.
     pub(super) owner: String,
     /// The password of the REST API.
     pub(super) auth_token: &'a str,
-    /// The key that signs webhooks, if it differs from `auth_token`.
+    /// The key that signs webhooks, if this key differs from `auth_token`.
     pub(super) signing_key: Option<&'a str>,
-    /// The account's name for people.
+    /// The account's display name.
     pub(super) friendly_name: String,
     /// The account's status: active, suspended or closed.
     pub(super) standing: AccountStatus,
-    /// Times of creation and of the last change. For an account of the configuration file both are the server's start.
+    /// The time of the account's creation, and the time of the last change. For an account of the configuration file,
+    /// both times are the start of the server.
     pub(super) dates: (Timestamp, Timestamp),
 }
 
@@ -76,7 +77,7 @@ pub(super) fn account(facts: &Facts<'_>) -> Value {
     account
 }
 
-/// The Balance resource. It is always zero, because this server charges nothing.
+/// The Balance resource. The balance is always zero, because this server charges nothing.
 pub(super) fn balance(account_sid: &str) -> Value {
     json!({ "account_sid": account_sid, "balance": "0.00", "currency": "USD" })
 }

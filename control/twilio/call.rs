@@ -69,7 +69,8 @@ pub(super) fn call(owner: Owner<'_>, leg: &LegInfo) -> Value {
     value
 }
 
-/// The Call resource in the answer to its creation: the status is `queued`, and all dates are null.
+/// The Call resource in the answer to the request that created the call. The status is `queued`, and all dates are
+/// null.
 pub(super) fn created(owner: Owner<'_>, leg: &LegInfo) -> Value {
     let mut value = call(owner, leg);
     if let Some(fields) = value.as_object_mut() {

@@ -1,4 +1,4 @@
-//! Conferences and participants: their notices and their REST resources.
+//! Conferences and participants: their webhooks (notices) and their REST resources.
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -15,13 +15,13 @@ use super::family::Owner;
 use super::path::VERSION;
 use super::{format, webhook};
 
-/// Size of a WAV file's header, and of one millisecond of one channel (8 kHz, 16 bits), in octets.
+/// Size of the header of a WAV file, and size of 1 ms of one channel (8 kHz, 16 bits), both in octets.
 const WAV_HEAD: u64 = 44;
 const WAV_MILLISECOND: u64 = 16;
 
 type Parameters = Vec<(String, String)>;
 
-/// The notices of a conference event; empty if the application did not ask for this event.
+/// The notices of a conference event. Empty if the application did not subscribe to this event.
 pub(super) fn notices(owner: Owner<'_>, event: &ConferenceEvent, context: &Context) -> Vec<Notice> {
     let info = &event.conference;
     if let ConferenceEventKind::Recording(facts) = &event.kind {
@@ -147,8 +147,8 @@ fn ended(owner: Owner<'_>, end: Option<&ConferenceEnd>, push: &mut impl FnMut(&s
     );
 }
 
-/// The `conference-record-end` notice to the conference's `eventCallbackUrl`. It is older than recording callbacks, and
-/// it is not sent when the recording has a callback of its own.
+/// The `conference-record-end` notice to the conference's `eventCallbackUrl`. This notice is older than recording
+/// callbacks. A recording with its own callback does not cause this notice.
 fn recorded(
     owner: Owner<'_>,
     info: &ConferenceInfo,
@@ -187,8 +187,8 @@ pub(super) fn standard(owner: Owner<'_>) -> Parameters {
 pub(super) fn status_word(status: ConferenceStatus) -> &'static str {
     match status {
         ConferenceStatus::Waiting => "init",
-        // A conference with a single waiting participant reads as in progress, although `conference-start` has not been
-        // sent.
+        // Twilio reports a conference with a single waiting participant as in progress, although `conference-start` has
+        // not been sent.
         ConferenceStatus::Gathering | ConferenceStatus::InProgress => "in-progress",
         ConferenceStatus::Completed => "completed",
     }
@@ -238,7 +238,7 @@ pub(super) fn conference(owner: Owner<'_>, info: &ConferenceInfo) -> Value {
     })
 }
 
-/// The Participant resource. `call` is the status of the participant's call, if known.
+/// The Participant resource. `call` is the status of the participant's call, if the status is known.
 pub(super) fn participant(
     owner: Owner<'_>,
     info: &ConferenceInfo,

@@ -1,5 +1,5 @@
-//! The console's pages for Twilio's signatures: the signed strings of a call's requests, and an explanation of a
-//! signature that an application received.
+//! The console's pages for Twilio's signatures. One page lists the signed strings of a call's requests. The other page
+//! explains a signature that an application received.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ use tandem_store::StoreFailed;
 use super::explain::{Seen, compare, explain_by};
 use super::signed_request;
 
-/// Limits of a request to explain a signature: length of the URL in octets, and number of parameters.
+/// Limits of a request to explain a signature: the URL's length in octets, and the number of parameters.
 const MAX_URL: usize = 4_096;
 const MAX_PARAMETERS: usize = 300;
 
@@ -33,7 +33,7 @@ pub fn routes() -> Router<App> {
     Router::new().route("/console/signature", get(signed).post(signature))
 }
 
-/// A request of this server as the application received it.
+/// A request of this server, in the form in which the application received the request.
 #[derive(Deserialize)]
 struct Question {
     url: String,
@@ -43,7 +43,8 @@ struct Question {
     signature: String,
 }
 
-/// Explains a signature. It tries the auth token of the client's account first, then the tokens of all other accounts.
+/// Explains a signature. The function tries the auth token of the client's account first, then the tokens of all other
+/// accounts.
 async fn signature(State(app): State<App>, headers: HeaderMap, Json(question): Json<Question>) -> Response {
     let Some(account) = app.caller(&headers) else {
         let challenge = [(header::WWW_AUTHENTICATE, "Basic realm=\"tandem\"")];
@@ -71,7 +72,8 @@ async fn signature(State(app): State<App>, headers: HeaderMap, Json(question): J
     let call = question.params.get("CallSid").and_then(Value::as_str);
     let scope = Scope::of(&app, Arc::clone(&account));
     let sent = match call {
-        // The sent URLs only help the search. If they are not available, the usual differences are still tried.
+        // The sent URLs only help the search. If these URLs are not available, the search still tries the usual
+        // differences.
         Some(call) => requests(&app, &scope, call).await.ok().flatten().map(|(_, sent)| sent).unwrap_or_default(),
         None => Vec::new(),
     };
@@ -80,7 +82,7 @@ async fn signature(State(app): State<App>, headers: HeaderMap, Json(question): J
     ([(header::CONTENT_TYPE, "application/json")], body + "\n").into_response()
 }
 
-/// The call, and optionally the URL that its application validates.
+/// The call, and optionally a URL that the call's application validates.
 #[derive(Deserialize)]
 struct Asked {
     call: String,
@@ -90,9 +92,9 @@ struct Asked {
 /// The signed requests of a call.
 #[derive(Serialize)]
 struct Signed {
-    /// The call session's id.
+    /// The id of the call.
     session: String,
-    /// A description of the signing key.
+    /// A description of the key that signed the requests, for people.
     key: String,
     requests: Vec<LoggedSignature>,
     /// The comparison with the URL that the application validates, if the request named one.
@@ -106,7 +108,7 @@ struct LoggedSignature {
     method: String,
     url: String,
     signature: String,
-    /// HTTP status of the application's answer; `None` if there was no answer.
+    /// HTTP status of the application's answer. `None` if there was no answer.
     status: Option<u16>,
 }
 
@@ -156,11 +158,12 @@ async fn signed(State(app): State<App>, headers: HeaderMap, Query(asked): Query<
     ([(header::CONTENT_TYPE, "application/json")], body + "\n").into_response()
 }
 
-/// The requests that the call's session sent to the application, with the session's id.
+/// The requests that this server sent to the application during the call, with the call's id. `None` if there is no
+/// such call.
 async fn requests(app: &App, scope: &Scope, call: &str) -> Result<Option<(String, Vec<Exchanged>)>, StoreFailed> {
     let Some((session, _)) = scope.session(app, call).await? else { return Ok(None) };
     let mut sent = app.calls.exchanges(session).await?;
-    // The log also holds the application's requests to this server. They are removed here.
+    // The log also has the application's requests to this server. This line removes these requests.
     let ours = format!("{}/", app.public_url);
     sent.retain(|(_, exchange)| exchange.url.starts_with("http") && !exchange.url.starts_with(&ours));
     Ok(Some((session.to_string(), sent)))

@@ -124,7 +124,7 @@ fn refused(shown: &str) -> String {
     format!("Invalid message received, code: 64107, {shown}")
 }
 
-/// Parses a message; `None` if it is invalid.
+/// Parses a message. `None` if the message is invalid.
 fn understood(text: &str) -> Option<ConversationCommand> {
     let message: Incoming<'_> = serde_json::from_str(text).ok()?;
     let cutting = InterruptPolicy {
@@ -169,7 +169,7 @@ fn understood(text: &str) -> Option<ConversationCommand> {
             handoff: match message.handoff_data {
                 None | Some(Value::Null) => None,
                 Some(Value::String(text)) => Some(text),
-                // A text is expected here. Any other value is passed on as JSON.
+                // The value must be a text. Any other value is passed on as JSON.
                 Some(other) => Some(other.to_string()),
             },
         },
@@ -177,7 +177,7 @@ fn understood(text: &str) -> Option<ConversationCommand> {
     })
 }
 
-/// Parses `none`, `dtmf`, `speech` or `any`. `true` means `any`, `false` means `none`.
+/// Parses `none`, `dtmf`, `speech` or `any`. The boolean `true` means `any`, and `false` means `none`.
 pub(crate) fn inputs(value: &Value) -> Option<Inputs> {
     match value {
         Value::Bool(on) => Some(if *on { Inputs::ANY } else { Inputs::NONE }),
@@ -196,7 +196,8 @@ const INPUTS: [(&str, Inputs); 6] = [
     ("true", Inputs::ANY),
 ];
 
-/// Parses a boolean, or a text that holds one. `None` if it is neither; `Some(None)` if it is absent or null.
+/// Parses a boolean, or a text that contains a boolean. `None` for any other value. `Some(None)` if the value is absent
+/// or null.
 fn flag(value: Option<&Value>) -> Option<Option<bool>> {
     match value {
         None | Some(Value::Null) => Some(None),

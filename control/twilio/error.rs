@@ -1,4 +1,5 @@
-//! Twilio's error numbers: of document fetches, of call events, and of the REST API with its error body.
+//! Twilio's error numbers for document fetches, for call events and for the REST API, with the error body of the REST
+//! API.
 
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -18,13 +19,13 @@ use tandem_history::report::Refusal;
 
 use super::siprec;
 
-/// The account may not use this `callerId`.
+/// Error number: the account may not use this `callerId`.
 pub(super) const CALLER_ID: u32 = 13214;
 
-/// The `From` of a REST request for a call does not belong to the account.
+/// Error number: the `From` of a REST request for a call does not belong to the account.
 pub(super) const FOREIGN_CALLER: u32 = 21210;
 
-/// The number of a failed document fetch, for `ErrorCode` and the log.
+/// The error number of a failed document fetch, for `ErrorCode` and the log.
 pub(super) fn failure_code(failure: &FetchFailure) -> u32 {
     match failure.kind {
         FailureKind::BadUrl => 11100,
@@ -45,7 +46,7 @@ pub(super) fn failure_code(failure: &FetchFailure) -> u32 {
     }
 }
 
-/// Twilio's number for a fault; `None` if it has none.
+/// Twilio's error number for a reported error. `None` if Twilio has no number for this error.
 pub(super) fn number(fault: ReportedError<'_>) -> Option<u32> {
     match fault {
         ReportedError::Document(failure) => Some(failure_code(failure)),
@@ -58,7 +59,7 @@ pub(super) fn number(fault: ReportedError<'_>) -> Option<u32> {
     }
 }
 
-/// The number of a media stream's failure.
+/// The error number of a media stream's failure.
 pub(super) fn stream_code(fault: StreamFault) -> u32 {
     match fault {
         StreamFault::Internal => 31900,
@@ -75,7 +76,7 @@ pub(super) fn stream_code(fault: StreamFault) -> u32 {
     }
 }
 
-/// The number of a call to an address without a route.
+/// The error number of a call to an address without a route.
 pub(super) fn callee_code(to: &Address) -> u32 {
     match to {
         Address::Phone(_) | Address::Application(_) | Address::Name(_) => 13224,
@@ -83,7 +84,7 @@ pub(super) fn callee_code(to: &Address) -> u32 {
     }
 }
 
-/// The number for a participant that the conference refused; `None` if there is none.
+/// The error number for a participant that the conference refused. `None` if Twilio has no number for this reason.
 pub(super) fn conference_code(why: Refused) -> Option<u32> {
     match why {
         Refused::Full => Some(16020),
@@ -92,7 +93,7 @@ pub(super) fn conference_code(why: Refused) -> Option<u32> {
     }
 }
 
-/// The number of a call event that reports a failure; `None` for other events.
+/// The error number of a call event that reports a failure. `None` for other events.
 pub(super) fn notification_code(event: &EventKind) -> Option<u32> {
     match event {
         EventKind::Warned(warning) => Some(warning.code),
@@ -116,8 +117,8 @@ pub(super) fn notification_code(event: &EventKind) -> Option<u32> {
     }
 }
 
-/// The number of a callback that was given up. `event` is the notice's name, `status` the HTTP status of the last
-/// answer.
+/// The error number of a callback that failed after its last attempt. `event` is the notice's name. `status` is the
+/// HTTP status of the last answer.
 pub(super) fn undelivered_code(event: &str, status: Option<u16>) -> u32 {
     let of_conference = ["conference", "participant", "announcement"].iter().any(|kind| event.starts_with(kind));
     match (of_conference, status) {
@@ -128,7 +129,7 @@ pub(super) fn undelivered_code(event: &str, status: Option<u16>) -> u32 {
     }
 }
 
-/// The number and text of a conversation's failure.
+/// The error number and the text of a conversation's failure.
 pub(super) fn conversation(after_start: bool) -> (u32, &'static str) {
     if after_start { (64105, "Websocket ended") } else { (64102, "Unable to connect to websocket URL") }
 }
@@ -140,38 +141,38 @@ pub(super) struct ApiError {
     pub(super) status: StatusCode,
     /// Twilio's error number.
     pub(super) code: u32,
-    /// The text for people.
+    /// The error message for people.
     pub(super) message: String,
 }
 
 impl ApiError {
-    /// 400 with this error number.
+    /// HTTP status 400 with this error number.
     pub(super) fn bad(code: u32, message: impl Into<String>) -> Self {
         Self { status: StatusCode::BAD_REQUEST, code, message: message.into() }
     }
 
-    /// 401: missing or wrong credentials.
+    /// HTTP status 401: the credentials are missing or wrong.
     pub(super) fn unauthenticated() -> Self {
         Self { status: StatusCode::UNAUTHORIZED, code: 20003, message: "Authenticate".into() }
     }
 
-    /// 403 with this error number.
+    /// HTTP status 403 with this error number.
     pub(super) fn forbidden(code: u32, message: impl Into<String>) -> Self {
         Self { status: StatusCode::FORBIDDEN, code, message: message.into() }
     }
 
-    /// 404: no such resource.
+    /// HTTP status 404: there is no resource at this path.
     pub(super) fn not_found(path: &str) -> Self {
         let message = format!("The requested resource {path} was not found");
         Self { status: StatusCode::NOT_FOUND, code: 20404, message }
     }
 
-    /// 405: the resource exists but does not support this method.
+    /// HTTP status 405: the resource exists but does not support the method.
     pub(super) fn method_not_allowed() -> Self {
         Self { status: StatusCode::METHOD_NOT_ALLOWED, code: 20004, message: "Method not allowed".into() }
     }
 
-    /// 500: this server failed.
+    /// HTTP status 500: this server failed.
     pub(super) fn internal() -> Self {
         let message = "An internal server error has occurred".into();
         Self { status: StatusCode::INTERNAL_SERVER_ERROR, code: 20500, message }

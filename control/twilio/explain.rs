@@ -1,48 +1,50 @@
-//! Explains why a signature is valid or not: the string that was signed, and how the request that the application saw
-//! differs from the one that was sent.
+//! Explains why a signature is valid or not. The explanation has the signed string, and the differences between the
+//! request that was sent and the request that the application saw.
 //!
-//! A validator rebuilds the URL from the request that reaches it. Proxies, web frameworks and different rules about
-//! ports can change that URL. So each of the usual differences is tried, alone and in pairs, until the signature
-//! matches.
+//! A validator rebuilds the URL from the request that reaches the validator. Proxies, web frameworks and different
+//! rules about ports can change that URL. So the search tries each of the usual differences, alone and in pairs, until
+//! the signature matches.
 
 use serde::Serialize;
 use url::Url;
 
 use super::sign;
 
-/// Geographic parameters. They are sent with empty values, and some web frameworks drop empty values.
+/// Names of the parties in geographic parameters. The geographic parameters are sent with empty values, and some web
+/// frameworks drop empty values.
 const PARTIES: [&str; 4] = ["From", "To", "Caller", "Called"];
 const PLACES: [&str; 4] = ["City", "State", "Zip", "Country"];
 
-/// A request as the validating application saw it.
+/// A request in the form in which the validating application saw the request.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Seen {
-    /// The URL that the application put together.
+    /// The URL that the application rebuilt from the request.
     pub url: String,
-    /// The form's parameters; empty for a GET, a JSON body or a WebSocket.
+    /// The parameters of the form. Empty for a GET, a JSON body or a WebSocket.
     pub parameters: Vec<(String, String)>,
 }
 
 /// The result of the search.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub(crate) struct Explanation {
-    /// Whether the signature matches exactly this URL and these parameters under the first key.
+    /// Whether the first key, with exactly this URL and these parameters, gives the signature.
     pub valid: bool,
     /// The signed string: the URL, then each parameter's name and value, sorted by name.
     pub signed: String,
-    /// The signature of `signed` under the first key.
+    /// The signature of `signed` with the first key.
     pub expected: String,
     /// The name of the key that made the signature, if the search found it.
     pub key: Option<String>,
-    /// The URL that was signed, if it differs from the URL that the application saw.
+    /// The signed URL, if this URL differs from the URL that the application saw.
     pub url: Option<String>,
-    /// Descriptions of the differences. Empty if there are none, or if the search found nothing.
+    /// Descriptions of the differences. Empty if there are no differences, or if the search found nothing.
     pub differences: Vec<String>,
     /// Advice for the operator of the application.
     pub advice: &'static str,
 }
 
-/// Explains `signature` with `keys`, which are pairs of a name and a key. The first key is the correct one.
+/// Explains `signature` with `keys`. Each element of `keys` is a pair of a name and a key. The first key is the correct
+/// key.
 pub(crate) fn explain(keys: &[(String, String)], seen: &Seen, signature: &str) -> Explanation {
     let given = signature.trim();
     let mut explanation = Explanation {
@@ -83,8 +85,8 @@ pub(crate) fn explain(keys: &[(String, String)], seen: &Seen, signature: &str) -
     explanation
 }
 
-/// Like [`explain`], but also tries the URLs in `sent`, which were signed for this call. This finds a URL on a
-/// different host, which the usual differences do not cover.
+/// Like [`explain`], but also tries the URLs in `sent`, which are the URLs of the call's signed requests. So this
+/// function also finds a URL on a different host. The usual differences do not include the host.
 pub(crate) fn explain_by(keys: &[(String, String)], seen: &Seen, signature: &str, sent: &[String]) -> Explanation {
     let mut explanation = explain(keys, seen, signature);
     if explanation.key.is_some() {
@@ -148,10 +150,11 @@ fn sign(key: &str, seen: &Seen) -> String {
     sign::signature(key, &seen.url, seen.parameters.iter().map(|(name, value)| (name.as_str(), value.as_str())))
 }
 
-/// A usual difference between the sent request and the request that the application sees.
+/// A usual difference between the request that was sent and the request that the application sees.
 struct Variant {
     difference: &'static str,
-    /// The requests that may have been sent, given this difference. Empty where it cannot apply.
+    /// Returns the requests that this server may have sent, if this difference exists. Empty if the difference cannot
+    /// apply.
     sent: fn(&Seen) -> Vec<Seen>,
 }
 
@@ -255,7 +258,7 @@ fn with_url(seen: &Seen, url: String) -> Seen {
     Seen { url, parameters: seen.parameters.clone() }
 }
 
-/// Replaces the URL's host and port with the result of `change`. Empty if `change` returns `None`.
+/// Replaces the host and port of the URL with the result of `change`. Empty if `change` returns `None`.
 fn host(seen: &Seen, change: impl Fn(&str) -> Option<String>) -> Vec<Seen> {
     let Some((scheme, rest)) = seen.url.split_once("://") else { return Vec::new() };
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
@@ -263,7 +266,8 @@ fn host(seen: &Seen, change: impl Fn(&str) -> Option<String>) -> Vec<Seen> {
     change(host).map(|host| with_url(seen, format!("{scheme}://{host}{path}"))).into_iter().collect()
 }
 
-/// All permutations of up to 4 pairs. For more pairs only the sorted order and the reverse order.
+/// All permutations of up to 4 pairs. If there are more pairs, the result has only the sorted order and the reverse
+/// order.
 fn orders<'a>(pairs: &[&'a str]) -> Vec<Vec<&'a str>> {
     if pairs.len() > 4 {
         let mut sorted = pairs.to_vec();
@@ -299,8 +303,8 @@ mod tests {
 
     const FORM: [(&str, &str); 2] = [("To", "+1"), ("From", "+2")];
 
-    /// Validity, and the first words of the differences, for a request that was sent to `sent` and that the application
-    /// sees as `url`.
+    /// Signs a request to the URL `sent`, and explains this signature for an application that sees the URL `url`.
+    /// Returns whether the signature is valid, and the first word of each difference.
     fn told(sent: &str, url: &str) -> (bool, Vec<String>) {
         let signature = sign("12345", &seen(sent, &FORM));
         let explanation = explain(&keys(), &seen(url, &FORM), &signature);

@@ -1,8 +1,8 @@
-//! The providers that share Twilio's REST API, webhooks and markup, each with its own variations: Twilio, SignalWire's
-//! Compatibility API and Telnyx's TeXML.
+//! The providers that share Twilio's REST API, webhooks and markup: Twilio, SignalWire's Compatibility API and Telnyx's
+//! TeXML. Each provider has its own variations.
 //!
-//! [`Provider`] lists the variations. Its defaults are Twilio's. A provider overrides only the methods in which it
-//! differs.
+//! [`Provider`] lists the variations. The default of each method is Twilio's behaviour. A provider overrides only the
+//! methods in which the provider differs.
 
 use std::borrow::Cow;
 use std::fmt::{Debug, Display};
@@ -35,13 +35,13 @@ use super::sid::Ids;
 use super::twiml::TWIML;
 use super::{conference, conversation, error, format, overrides, reply, rest, signed_request, stream, webhook};
 
-/// The keys of a resource or of a list.
+/// The keys and values of a resource or of a list.
 pub type Fields = Map<String, Value>;
 
 /// Rewrites the status and the body of an answer. `below` is the request's path below the account.
 pub type Rewrite = fn(below: &[&str], status: &mut StatusCode, body: &mut Value);
 
-/// The resources in an answer: the rows of a list, or the single resource.
+/// The resources in an answer: the items of a list, or the single resource.
 pub fn rows(body: &mut Value) -> Vec<&mut Fields> {
     let Value::Object(fields) = body else { return Vec::new() };
     if !fields.contains_key("uri") || !fields.values().any(Value::is_array) {
@@ -51,7 +51,7 @@ pub fn rows(body: &mut Value) -> Vec<&mut Fields> {
     rows.filter_map(Value::as_object_mut).collect()
 }
 
-/// Keeps only these keys of a resource. Missing keys are added as null.
+/// Keeps only these keys of a resource. Adds each missing key with the value null.
 pub fn keep(fields: &mut Fields, keys: &[&str]) {
     fields.retain(|key, _| keys.contains(&key.as_str()));
     for key in keys {
@@ -64,7 +64,7 @@ pub fn iso8601(rfc2822: &str) -> Option<String> {
     jiff::fmt::rfc2822::parse(rfc2822).ok().map(|at| at.timestamp().to_string())
 }
 
-/// One provider of the family.
+/// A provider of Twilio's family.
 pub trait Provider: Debug + Sync {
     /// The provider's name in the configuration and in records.
     fn name(&self) -> &'static str;
@@ -72,10 +72,10 @@ pub trait Provider: Debug + Sync {
     /// The provider's spelling of ids.
     fn ids(&self) -> Ids;
 
-    /// First part of the paths of its resources: `/2010-04-01`.
+    /// First part of the paths of the provider's resources: `/2010-04-01`.
     fn root(&self) -> &'static str;
 
-    /// The account's credentials for this provider; `None` if it has none.
+    /// The account's credentials for this provider. `None` if the account has no such credentials.
     fn credentials<'a>(&self, account: &'a Account) -> Option<Credentials<'a>>;
 
     /// The account with this SID.
@@ -83,12 +83,12 @@ pub trait Provider: Debug + Sync {
         accounts.by_sid(sid)
     }
 
-    /// The account of a bearer token; `None` if clients of this provider do not log in with bearer tokens.
+    /// The account of a bearer token. `None` if clients of this provider do not log in with bearer tokens.
     fn bearer(&self, _accounts: &Accounts, _token: &str) -> Option<Arc<Account>> {
         None
     }
 
-    /// A new subaccount with this id and new credentials; `None` if this provider's accounts exist only in the
+    /// A new subaccount with this id and new credentials. `None` if this provider's accounts exist only in the
     /// configuration.
     fn new_account(&self, _id: u128) -> Option<Account> {
         None
@@ -99,52 +99,53 @@ pub trait Provider: Debug + Sync {
         false
     }
 
-    /// Whether a path without an extension is answered in XML, unless the request accepts JSON.
+    /// Whether the answer to a path without an extension is XML. A request that accepts JSON gets JSON in any case.
     fn answers_in_xml(&self) -> bool {
         false
     }
 
-    /// Whether the provider has this resource below an account. `_resource` is the first segment of its path.
+    /// Whether the provider has this resource below an account. `_resource` is the first segment of the resource's
+    /// path.
     fn has(&self, _resource: &str) -> bool {
         true
     }
 
-    /// Resources that the provider publishes and this server does not support, in addition to Twilio's. Pairs of a path
-    /// below an account and a description.
+    /// Resources that the provider publishes and this server does not support, in addition to Twilio's resources of
+    /// this kind. Each pair has a path below an account and a description.
     fn refused(&self) -> &'static [(&'static str, &'static str)] {
         &[]
     }
 
-    /// The file extension of the recording URLs that applications receive. A URL without an extension is WAV.
+    /// The file extension of recording URLs in webhooks. A URL without an extension is a WAV file.
     fn audio_extension(&self) -> &'static str {
         ""
     }
 
-    /// Renames and converts a request's parameters to those of Twilio's API.
+    /// Changes the names and values of a request's parameters to the names and values of Twilio's API.
     fn normalise(&self, _pairs: &mut Vec<(String, String)>) {}
 
-    /// Whether a new call that names both an application and a document runs the application. `false`: it runs the
-    /// document.
+    /// Whether a new call runs the application if the request names both an application and a document. `false`: the
+    /// call runs the document.
     fn application_decides(&self) -> bool {
         true
     }
 
-    /// The ranges and defaults of answering machine detection's parameters.
+    /// The ranges and defaults of the parameters of answering machine detection.
     fn detection(&self) -> &'static DetectionRules {
         &DetectionRules::TWILIO
     }
 
-    /// Whether a queue's name is also its SID.
+    /// Whether the name of a queue is also the SID of the queue.
     fn names_queues(&self) -> bool {
         false
     }
 
-    /// The function that rewrites successful answers; `None` if they are the same as Twilio's.
+    /// The function that rewrites successful answers. `None` if this provider's answers are the same as Twilio's.
     fn answer(&self) -> Option<Rewrite> {
         None
     }
 
-    /// Status and body of an error answer; `None` if it is the same as Twilio's.
+    /// Status and body of an error answer. `None` if the error answer is the same as Twilio's.
     fn refusal(&self, _status: StatusCode, _code: u32, _message: &str) -> Option<(StatusCode, Value)> {
         None
     }
@@ -162,33 +163,35 @@ pub trait Provider: Debug + Sync {
     /// Changes the fields of the Call resource.
     fn call(&self, _leg: &LegInfo, _fields: &mut Fields) {}
 
-    /// Adds to the parameters of a `<Gather>` result. `_input` is `dtmf` or `speech`.
+    /// Adds parameters to the result of a `<Gather>`. `_input` is `dtmf` or `speech`.
     fn gathered(&self, _input: &'static str, _push: &mut dyn FnMut(&str, String)) {}
 
-    /// Whether the client with this `User-Agent` expects the times of calls in RFC 3339 format, not RFC 2822.
+    /// Whether a client with this `User-Agent` expects the times of calls in RFC 3339 format instead of RFC 2822
+    /// format.
     fn writes_iso_dates(&self, _user_agent: &str) -> bool {
         false
     }
 
-    /// Adds to the parameters of a progress notice. `_completed`: the notice reports the end of the leg.
+    /// Adds parameters to a progress notice. `_completed` says whether the notice reports the end of the leg.
     fn progress(&self, _leg: &LegInfo, _completed: bool, _push: &mut dyn FnMut(&str, String)) {}
 
-    /// Rewrites a request to an application. `_leg` is the leg that the request concerns, `_event` the event that it
-    /// reports, if any.
+    /// Rewrites a request to an application. `_leg` is the leg of the request, if the request belongs to a leg.
+    /// `_event` is the event that the request reports, if there is an event.
     fn tell(&self, _leg: Option<&LegInfo>, _event: Option<&CallEvent>, _notice: &mut Notice) {}
 
-    /// Builds one signed attempt at a request to an application. For `strip_https_port` see [`Family`].
+    /// Builds one signed attempt of a request to an application. [`Family`] describes `strip_https_port`.
     fn seal(&self, account: &Account, notice: &SignInput<'_>, strip_https_port: bool) -> SignedRequest {
         let key = self.credentials(account).map_or("", |own| own.signing_key);
         signed_request::seal(key, self.signature_headers(), notice, strip_https_port)
     }
 
-    /// Names of the header fields that carry the signature.
+    /// Names of the header fields that contain the signature.
     fn signature_headers(&self) -> &'static [&'static str] {
         &["X-Twilio-Signature"]
     }
 
-    /// The wire form of a media stream; `None` if it is Twilio's, apart from the variations in the methods below.
+    /// The wire form of a media stream. `None` if the provider uses Twilio's wire form with the variations of the
+    /// methods below.
     fn stream(
         &self,
         _account: &Account,
@@ -199,7 +202,7 @@ pub trait Provider: Debug + Sync {
         None
     }
 
-    /// Whether a conference's mix can be streamed.
+    /// Whether the provider can stream the mix of a conference.
     fn streams_conferences(&self) -> bool {
         false
     }
@@ -214,27 +217,27 @@ pub trait Provider: Debug + Sync {
         "1.0.0"
     }
 
-    /// Whether a stream's messages of unknown types are ignored without a warning.
+    /// Whether stream messages of unknown types are ignored without a warning.
     fn ignores_unknown_messages(&self) -> bool {
         false
     }
 
-    /// Whether an application may send DTMF with a stream's `dtmf` message.
+    /// Whether an application may send DTMF with the `dtmf` message of a stream.
     fn streams_press_keys(&self) -> bool {
         false
     }
 
-    /// The markup of the documents that its applications return.
+    /// The markup of the documents that applications return.
     fn flavour(&self) -> &'static Flavour {
         &TWIML
     }
 
-    /// Prepares the document that answered the request `_asked` for parsing.
+    /// Prepares a document for parsing. The document is the answer to the request `_asked`.
     fn document<'a>(&self, text: &'a [u8], _asked: &Notice) -> Cow<'a, [u8]> {
         text.into()
     }
 
-    /// The name of the dialect in which a document is written, if it is not this one.
+    /// The name of the dialect of a document, if the document is not in this provider's dialect.
     fn other_dialect(&self, _body: &[u8]) -> Option<&'static str> {
         None
     }
@@ -245,7 +248,8 @@ pub trait Provider: Debug + Sync {
     }
 }
 
-/// Ranges and defaults of answering machine detection's parameters. All are in ms, except as `within_seconds` says.
+/// Ranges and defaults of the parameters of answering machine detection. All values are in ms. Only
+/// `MachineDetectionTimeout` is in seconds if `within_seconds` is set.
 #[derive(Debug)]
 pub struct DetectionRules {
     /// Whether `MachineDetectionTimeout` is in seconds.
@@ -270,18 +274,18 @@ impl DetectionRules {
     };
 }
 
-/// The secrets with which an account's clients log in and its webhooks are signed.
+/// An account's credentials for one provider. Clients log in with the credentials, and the signing key signs webhooks.
 #[derive(Clone, Debug)]
 pub struct Credentials<'a> {
     /// The account's SID.
     pub sid: Cow<'a, str>,
     /// The password of the REST API.
     pub secret: &'a str,
-    /// The key that signs webhooks; empty if the provider does not sign URLs.
+    /// The key that signs webhooks. Empty if the provider does not sign URLs.
     pub signing_key: &'a str,
 }
 
-/// An account in one provider's spelling. Resources and webhooks are written for it.
+/// An account at one provider. Resources and webhooks use the ids and paths of this provider.
 #[derive(Clone, Copy, Debug)]
 pub struct Owner<'a> {
     /// The provider.
@@ -298,7 +302,7 @@ impl<'a> Owner<'a> {
         Self { provider, sid, ids: provider.ids() }
     }
 
-    /// The path of a resource of the account. `name` is the part below the account.
+    /// The path of a resource of the account. `name` is the part of the path below the account.
     pub(super) fn path(&self, name: impl Display) -> String {
         format!("{}/Accounts/{}/{name}", self.provider.root(), self.sid)
     }
@@ -315,11 +319,12 @@ impl<'a> Owner<'a> {
     }
 }
 
-/// The dialect of one provider of the family.
+/// The dialect of a provider of Twilio's family.
 #[derive(Clone, Copy, Debug)]
 pub struct Family {
     provider: &'static dyn Provider,
-    /// Whether an `https` URL with a port is signed without the port. Otherwise the URL is signed as configured.
+    /// Whether this server signs an `https` URL with a port without the port. If not, this server signs the URL as
+    /// configured.
     strip_https_port: bool,
 }
 
@@ -329,7 +334,7 @@ impl Family {
         Self { provider, strip_https_port }
     }
 
-    /// The account's SID; empty for an account without credentials for this provider. The signatures of such an account
+    /// The account's SID. Empty for an account without credentials for this provider. The signatures of such an account
     /// cannot be validated in any case.
     fn sid<'a>(&self, account: &'a Account) -> Cow<'a, str> {
         self.provider.credentials(account).map(|own| own.sid).unwrap_or_default()
@@ -439,7 +444,8 @@ impl Dialect for Family {
         spec: &StreamSpec,
     ) -> Option<Box<dyn StreamWire>> {
         let own = self.provider.credentials(account).filter(|_| self.provider.streams_conferences())?;
-        // The messages are those of a call's stream. The conference's id takes the place of the call's id.
+        // The stream of a conference has the same messages as the stream of a call. The conference's id replaces the
+        // call's id.
         let (owner, about) = (Owner::new(self.provider, &own.sid), LegId(conference.id.0));
         Some(Box::new(stream::Wire::new(owner, own.signing_key, about, id, spec)))
     }

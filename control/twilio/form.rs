@@ -1,4 +1,5 @@
-//! Request parameters: repeated keys, lists separated by white space, and an error number for each invalid value.
+//! Request parameters. Keys may be repeated, lists are separated by white space, and each invalid value has an error
+//! number.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -25,7 +26,7 @@ impl Parameters {
         Self::new(provider, pairs.map(|(name, value)| (name.into_owned(), value.into_owned())).collect())
     }
 
-    /// Takes pairs that are already decoded.
+    /// Creates the parameters from pairs that are already decoded.
     pub(super) fn new(provider: &'static dyn Provider, mut pairs: Vec<(String, String)>) -> Self {
         provider.normalise(&mut pairs);
         Self { provider, pairs }
@@ -46,22 +47,22 @@ impl Parameters {
         self.pairs.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
-    /// The trimmed value of a parameter. An empty value counts as absent.
+    /// The trimmed value of a parameter. `None` if the parameter is absent or the value is empty.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.pairs().find(|(key, _)| *key == name).map(|(_, value)| value.trim()).filter(|value| !value.is_empty())
     }
 
-    /// Whether the parameter is present, even with an empty value. An empty value clears a setting.
+    /// Whether the parameter is present, even if the value is empty. An empty value clears a setting.
     pub(super) fn has(&self, name: &str) -> bool {
         self.pairs().any(|(key, _)| key == name)
     }
 
-    /// The trimmed value of a parameter, even if it is empty. An empty value clears a setting.
+    /// The trimmed value of a parameter, even if the value is empty. An empty value clears a setting.
     pub(super) fn given(&self, name: &str) -> Option<&str> {
         self.given_as_it_is(name).map(str::trim)
     }
 
-    /// The value of a parameter with all its white space, for passwords.
+    /// The untrimmed value of a parameter. Passwords need all white space.
     pub(super) fn given_as_it_is(&self, name: &str) -> Option<&str> {
         self.pairs().find(|(key, _)| *key == name).map(|(_, value)| value)
     }
@@ -72,8 +73,8 @@ impl Parameters {
         values.flat_map(|value| value.split([' ', ',', '\n', '\t'])).filter(|word| !word.is_empty())
     }
 
-    /// An absolute `http` or `https` URL; otherwise an error with the number `code`. The URL is kept as written,
-    /// because requests to it are signed as written.
+    /// An absolute `http` or `https` URL. Any other value is an error with the number `code`. The URL is returned
+    /// exactly as written, because the signature of a request covers the URL as written.
     pub(super) fn url(&self, name: &str, code: u32) -> Result<Option<Arc<str>>, ApiError> {
         let Some(text) = self.get(name) else { return Ok(None) };
         let web = Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
@@ -84,20 +85,20 @@ impl Parameters {
         }
     }
 
-    /// `GET` or `POST`; `POST` if absent. Anything else is error 21209.
+    /// `GET` or `POST`. `POST` if the parameter is absent. Any other value is error 21209.
     pub(super) fn method(&self, name: &str) -> Result<Method, ApiError> {
         let Some(text) = self.get(name) else { return Ok(Method::Post) };
         format::parse_method(text)
             .ok_or_else(|| ApiError::bad(21209, format!("{name} is not a valid HTTP method: {text}")))
     }
 
-    /// A URL and its method. `code` is the error number of an invalid URL.
+    /// A URL and the HTTP method for this URL. `code` is the error number of an invalid URL.
     pub(super) fn target(&self, url: &str, method: &str, code: u32) -> Result<Option<Target>, ApiError> {
         let method = self.method(method)?;
         Ok(self.url(url, code)?.map(|url| Target { url, method }))
     }
 
-    /// An integer within `range`; otherwise an error with the number `code`.
+    /// An integer within `range`. Any other value is an error with the number `code`.
     pub(super) fn number(&self, name: &str, range: RangeInclusive<u64>, code: u32) -> Result<Option<u64>, ApiError> {
         let Some(text) = self.get(name) else { return Ok(None) };
         match text.parse() {
@@ -106,21 +107,22 @@ impl Parameters {
         }
     }
 
-    /// `true` or `false`, in any case. Anything else is error 20001.
+    /// `true` or `false`, in upper or lower case. Any other value is error 20001.
     pub(super) fn flag(&self, name: &str, default: bool) -> Result<bool, ApiError> {
         let words = [("true", true), ("false", false)];
         self.word(name, &words, default, 20001)
     }
 
-    /// The value of one of `words`, in any case; otherwise an error with the number `code`.
+    /// The value that `words` gives for the parameter's word, in upper or lower case. Any other word is an error with
+    /// the number `code`.
     pub(super) fn word<T: Copy>(&self, name: &str, words: &[(&str, T)], default: T, code: u32) -> Result<T, ApiError> {
         let Some(text) = self.get(name) else { return Ok(default) };
         let found = words.iter().find(|(word, _)| word.eq_ignore_ascii_case(text));
         found.map(|(_, value)| *value).ok_or_else(|| ApiError::bad(code, format!("{name} is not valid: {text}")))
     }
 
-    /// The callback of `<prefix>`, `<prefix>Method` and `<prefix>Event`. Unknown events are ignored, because
-    /// applications still name old ones. If no known event remains, the callback gets `completed`.
+    /// The callback from `<prefix>`, `<prefix>Method` and `<prefix>Event`. Unknown events are ignored, because
+    /// applications still name old events. If no known event remains, the callback gets `completed`.
     pub(super) fn callback(&self, prefix: &str, moments: &[(&str, StatusEvent)]) -> Result<Option<Callback>, ApiError> {
         let Some(target) = self.target(prefix, &format!("{prefix}Method"), 21502)? else { return Ok(None) };
         let mut wanted = Vec::new();

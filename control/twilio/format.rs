@@ -1,4 +1,4 @@
-//! Values in the spelling of the 2010-04-01 API and its webhooks.
+//! Values as the 2010-04-01 API and its webhooks write them.
 
 use std::time::Duration;
 
@@ -40,7 +40,8 @@ pub(super) fn seconds(duration: Duration) -> u64 {
     duration.as_secs() + u64::from(duration.subsec_millis() >= 500)
 }
 
-/// `StirVerstat`: the result of STIR verification and the attestation level, for a call with a signed caller id.
+/// `StirVerstat`: the result of STIR verification and the attestation level. Only a call with a signed caller ID has
+/// this value.
 pub(super) fn stir_verstat(identity: &CallerIdentity) -> String {
     let word = match identity.standing {
         Verstat::Passed => "TN-Validation-Passed",
@@ -50,7 +51,7 @@ pub(super) fn stir_verstat(identity: &CallerIdentity) -> String {
     identity.attestation.map_or_else(|| word.into(), |attestation| format!("{word}-{}", attestation.letter()))
 }
 
-/// `CallStatus`. A leg that is being set up is `ringing`; only callbacks use the word `initiated`.
+/// `CallStatus`. The status of a leg that is being set up is `ringing`. Only callbacks use the word `initiated`.
 pub(super) fn status(status: Status) -> &'static str {
     match status {
         Status::Queued => "queued",
@@ -64,7 +65,7 @@ pub(super) fn status(status: Status) -> &'static str {
     }
 }
 
-/// The leg states of a `CallStatus` word; `None` if there is no such word.
+/// The leg states for a word of `CallStatus`. `None` if the word is not a `CallStatus`.
 pub(super) fn parse_status(text: &str) -> Option<&'static [Status]> {
     Some(match text {
         "queued" => &[Status::Queued],
@@ -108,7 +109,7 @@ pub(super) fn recording_source(source: RecordingSource) -> &'static str {
         RecordingSource::Dial => "DialVerb",
         RecordingSource::Outbound => "OutboundAPI",
         RecordingSource::Request => "StartCallRecordingAPI",
-        // Twilio's published documents do not list these words, but Twilio sends them.
+        // Twilio's published documents do not list these words, but Twilio sends these words.
         RecordingSource::Start => "StartCallRecordingTwiML",
         RecordingSource::Trunk => "Trunking",
         RecordingSource::Conference => "Conference",
@@ -116,7 +117,7 @@ pub(super) fn recording_source(source: RecordingSource) -> &'static str {
     }
 }
 
-/// The `status` of a recording. A recording that could not be written is `absent`, and has an error code.
+/// The `status` of a recording. A recording that could not be written has the status `absent` and an error code.
 pub(super) fn recording_status(status: &RecordingStatus) -> &'static str {
     match status {
         RecordingStatus::InProgress => "in-progress",
@@ -135,14 +136,15 @@ pub(super) fn track(track: Track) -> &'static str {
     }
 }
 
-/// Length of a recording in seconds. Until the audio's length is known, the time since the recording's start.
+/// Length of a recording in seconds. While the audio's length is unknown, the result is the time since the recording's
+/// start.
 pub(super) fn recording_seconds(recording: &Recording) -> u64 {
     let until = recording.ended_at.unwrap_or(recording.started_at);
     let elapsed = Duration::try_from(until.duration_since(recording.started_at)).unwrap_or_default();
     seconds(recording.duration.unwrap_or(elapsed))
 }
 
-/// The caller id of a caller who withholds the number: `ANONYMOUS` spelled on a telephone keypad.
+/// The caller ID of a caller who withholds the number. The digits spell `ANONYMOUS` on a telephone keypad.
 const ANONYMOUS: &str = "+266696687";
 
 /// An address in the format of `From` and `To`.
@@ -153,7 +155,7 @@ pub(super) fn address(address: &Address) -> String {
     }
 }
 
-/// `to_formatted` and `from_formatted`: `(415) 867-5309` for North American numbers; other addresses are unchanged.
+/// `to_formatted` and `from_formatted`: `(415) 867-5309` for North American numbers. Other addresses are unchanged.
 pub(super) fn formatted(address: &Address) -> String {
     let text = self::address(address);
     let national = match text.strip_prefix("+1") {
@@ -174,7 +176,7 @@ pub(super) fn method(method: Method) -> &'static str {
     }
 }
 
-/// Parses `GET` or `POST`, in any case.
+/// Parses `GET` or `POST`, in upper or lower case.
 pub(super) fn parse_method(text: &str) -> Option<Method> {
     if text.eq_ignore_ascii_case("GET") {
         Some(Method::Get)

@@ -1,6 +1,7 @@
-//! Pages and files on Twilio's own hosts that applications name in their documents: the music of `com.twilio.music.*`,
-//! the examples of `demo.twilio.com`, and the Twimlets. This process answers such requests itself, so they work
-//! offline. The music and the texts are this server's own.
+//! Pages and files on Twilio's own hosts. Applications name these pages and files in their documents. There are three
+//! kinds: the music of `com.twilio.music.*`, the examples of `demo.twilio.com`, and the Twimlets. This process answers
+//! the requests for them itself, so documents with such URLs work offline. The music and the texts are this server's
+//! own.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -10,7 +11,7 @@ use bytes::Bytes;
 use quick_xml::escape::escape;
 use url::Url;
 
-/// Maximum number of numbers, options or messages in one request. Further ones are ignored.
+/// Maximum number of numbers, options or messages in one request. Further elements are ignored.
 const MOST: usize = 50;
 
 /// The content of a page or a file.
@@ -22,7 +23,7 @@ pub struct Page {
     pub body: Bytes,
 }
 
-/// Answers a request to one of Twilio's own hosts; `None` for any other host. `body` is an encoded form, or empty.
+/// Answers a request to one of Twilio's own hosts. `None` for any other host. `body` is a URL-encoded form, or empty.
 pub fn hosted(url: &Url, body: &[u8]) -> Option<Page> {
     let host = url.host_str()?;
     let path = url.path().trim_matches('/');
@@ -37,7 +38,7 @@ pub fn hosted(url: &Url, body: &[u8]) -> Option<Page> {
     }
 }
 
-/// The S3 bucket of a music file. The bucket is in the host name or in the path.
+/// The S3 bucket of a music file. The host name or the path names the bucket.
 fn bucket<'a>(host: &'a str, path: &'a str) -> Option<&'a str> {
     let bucket = match host.strip_suffix(".s3.amazonaws.com") {
         Some(bucket) => bucket,
@@ -85,7 +86,7 @@ fn document(verbs: String) -> Page {
     Page { content_type: "text/xml", body: body.into() }
 }
 
-/// The parameters of a Twimlet: those of the query, then those of a POST body.
+/// The parameters of a Twimlet: first the parameters of the query, then the parameters of a POST body.
 struct Parameters(Vec<(String, String)>);
 
 impl Parameters {
@@ -94,13 +95,13 @@ impl Parameters {
         Parameters(url.query_pairs().chain(body).map(|(name, value)| (name.into_owned(), value.into_owned())).collect())
     }
 
-    /// The value of a parameter; `None` if it is absent or empty.
+    /// The value of a parameter. `None` if the parameter is absent or empty.
     fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(key, value)| key == name && !value.is_empty()).map(|(_, value)| value.as_str())
     }
 
-    /// The elements of a list parameter `Name[0]=...`, sorted by number. Each has the text in the brackets and its
-    /// value.
+    /// The elements of a list parameter `Name[0]=...`, sorted by the number in the brackets. Each pair has the text in
+    /// the brackets and the element's value.
     fn list(&self, name: &str) -> Vec<(&str, &str)> {
         let mut members: Vec<(&str, &str)> = self
             .0
@@ -115,7 +116,7 @@ impl Parameters {
         members
     }
 
-    /// The relative URL `/twimlet?...` with the parameters in `kept`, and those in `more`.
+    /// The relative URL `/twimlet?...` with the parameters that `kept` names, and the parameters in `more`.
     fn again(&self, twimlet: &str, kept: &[&str], more: &[(&str, &str)]) -> String {
         let mut query = form_urlencoded::Serializer::new(String::new());
         let is_kept = |key: &str| {
@@ -127,7 +128,7 @@ impl Parameters {
     }
 }
 
-/// The verbs that a Twimlet returns; `None` if there is no Twimlet with this name.
+/// The verbs that a Twimlet returns. `None` if there is no Twimlet with this name.
 fn twimlet(name: &str, asked: &Parameters) -> Option<String> {
     Some(match name {
         "echo" => inner(asked.get("Twiml").unwrap_or_default()).to_owned(),
@@ -145,7 +146,7 @@ fn twimlet(name: &str, asked: &Parameters) -> Option<String> {
     })
 }
 
-/// The content of the `<Response>` element. The whole text if there is no such element.
+/// The content of the `<Response>` element. If there is no such element, the result is the whole text.
 fn inner(twiml: &str) -> &str {
     let Some((_, rest)) = twiml.split_once("<Response>") else {
         return if twiml.contains("<Response/>") { "" } else { twiml };
@@ -187,7 +188,7 @@ fn dial(asked: &Parameters, action: &str, inside: &str) -> String {
     format!("<Dial action=\"{}\" timeout=\"{timeout}\"{caller}>{inside}</Dial>", escape(action))
 }
 
-/// The verbs after a dial; `None` if this request comes before the dial.
+/// The verbs after a dial. `None` if the request has no `Dial` parameter, because the dial has not happened yet.
 fn dialled(asked: &Parameters) -> Option<String> {
     asked.get("Dial")?;
     Some(match (asked.get("DialCallStatus"), asked.get("FailUrl")) {
@@ -247,7 +248,7 @@ fn findme(asked: &Parameters) -> String {
     }
 }
 
-/// The document for the called party before the bridge. A digit accepts the call.
+/// The document for the called party before the bridge. The called party accepts the call with a digit.
 fn whisper(asked: &Parameters) -> String {
     if asked.get("Digits").is_some() {
         return String::new();
@@ -259,7 +260,7 @@ fn whisper(asked: &Parameters) -> String {
     format!("<Gather numDigits=\"1\" timeout=\"10\" action=\"/whisper\">{message}</Gather><Hangup/>")
 }
 
-/// Records a message. The message is not sent by e-mail: it stays among the account's recordings.
+/// Records a message. The message is not sent by e-mail. The message is stored as a recording of the account.
 fn voicemail(asked: &Parameters) -> String {
     if asked.get("RecordingUrl").is_some() {
         return "<Say>Thank you. Your message was recorded. Goodbye.</Say><Hangup/>".to_owned();

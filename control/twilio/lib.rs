@@ -1,8 +1,8 @@
 //! Twilio's dialect.
 //!
 //! ```text
-//!   seal ── sign                 webhook ── format, sid          reply ── markup
-//!   stream                       rest ── path, form, request, list, call, recording, account, media, holding
+//!   signed_request ── sign       webhook ── format, sid          reply ── markup
+//!   stream                       rest ── path, form, request, list, call, recording, account, media, resource_fields
 //! ```
 #![forbid(unsafe_code)]
 
@@ -45,7 +45,7 @@ use self::sid::Ids;
 /// The dialect's name in the configuration and in records.
 pub const NAME: &str = "twilio";
 
-/// Twilio itself. It uses all defaults of [`Provider`].
+/// Twilio itself. All methods have the defaults of [`Provider`].
 #[derive(Debug)]
 pub struct Twilio;
 
@@ -80,13 +80,13 @@ impl Provider for Twilio {
     }
 }
 
-/// Twilio's dialect. With `strip_https_port`, an `https` URL with a port is signed without the port. Otherwise the URL
-/// is signed as configured.
+/// Twilio's dialect. With `strip_https_port`, this server signs an `https` URL with a port without the port. Otherwise
+/// this server signs the URL as configured.
 pub fn dialect(strip_https_port: bool) -> Family {
     Family::new(&Twilio, strip_https_port)
 }
 
-/// An account of Twilio, for tests.
+/// An account at Twilio, for tests.
 #[cfg(test)]
 fn owner(sid: &str) -> family::Owner<'_> {
     family::Owner::new(&Twilio, sid)

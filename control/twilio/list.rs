@@ -1,4 +1,4 @@
-//! Lists: the requested page, and the envelope around its items.
+//! Lists: the requested page, and the JSON envelope around the items.
 
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -15,17 +15,17 @@ use super::sid::Ids;
 pub(super) struct Paging {
     size: usize,
     page: usize,
-    /// The last item of the previous page.
+    /// The id of the last item of the previous page, from the page token.
     after: Option<u128>,
 }
 
 const PAGE_KEYS: [&str; 3] = ["PageSize", "Page", "PageToken"];
-/// Prefix of a page token. The SID follows.
+/// Prefix of a page token. The SID of an item follows.
 const TOKEN: &str = "PA";
 
 impl Paging {
-    /// Parses `PageSize` (at most 1000), `Page` and `PageToken`. `ids` and `prefix` are the spelling of the listed
-    /// SIDs.
+    /// Parses `PageSize` (at most 1000), `Page` and `PageToken`. `ids` and `prefix` describe the SIDs of the listed
+    /// items.
     pub(super) fn parse(parameters: &Parameters, ids: Ids, prefix: &str) -> Result<Self, ApiError> {
         let number = |name: &str, default: usize| match parameters.get(name) {
             None => Ok(default),
@@ -49,26 +49,26 @@ impl Paging {
 
     /// The page as a query of the registry.
     pub(super) fn page(&self) -> Page {
-        // A token names the item after which to continue. A page number without a token needs an offset.
+        // With a token, the page starts after the token's item. A page number without a token needs an offset.
         let offset = if self.after.is_some() { 0 } else { self.page.saturating_mul(self.size) };
         Page { limit: self.size, after: self.after, offset }
     }
 
-    /// The items of this page out of the whole list, and one more item if there is one, as [`Paging::envelope`]
-    /// expects.
+    /// The items of this page from the whole list. If the list has a further item, the result has this item too, as
+    /// [`Paging::envelope`] expects.
     pub(super) fn part<T>(&self, all: Vec<T>, id: impl Fn(&T) -> Option<u128>) -> Vec<T> {
         let page = self.page();
         let begin = match page.after {
-            // If the token's item no longer exists, a client is probably deleting all items page by page. So the page
-            // starts at the beginning.
+            // If the token's item no longer exists, a client is probably deleting all items page by page. In this case
+            // the page starts at the beginning of the list.
             Some(after) => all.iter().position(|one| id(one) == Some(after)).map_or(0, |place| place + 1),
             None => page.offset,
         };
         all.into_iter().skip(begin).take(page.limit + 1).collect()
     }
 
-    /// Builds the envelope. `items` are pairs of SID and resource. One item more than the page size means that there is
-    /// a next page.
+    /// Builds the envelope. `items` are pairs of SID and resource. If `items` has one item more than the page size,
+    /// there is a next page.
     pub(super) fn envelope(
         &self,
         key: &'static str,
@@ -106,7 +106,8 @@ impl Paging {
     }
 }
 
-/// A date filter: `Name` is a UTC day, `Name>` is at or after a time, `Name<` is before a time.
+/// A date filter. `Name` selects a UTC day, `Name>` selects times at or after a time, `Name<` selects times before a
+/// time.
 pub(super) fn range(parameters: &Parameters, name: &str) -> Result<Range, ApiError> {
     let mut range = Range::default();
     if let Some(text) = parameters.get(name) {
@@ -123,7 +124,7 @@ pub(super) fn range(parameters: &Parameters, name: &str) -> Result<Range, ApiErr
     Ok(range)
 }
 
-/// A time parameter of the newer APIs: a date, which means its start in UTC, or an RFC 3339 time.
+/// A time parameter of the newer APIs: an RFC 3339 time, or a date. A date means the start of that day in UTC.
 pub(super) fn time(parameters: &Parameters, name: &str) -> Result<Option<Timestamp>, ApiError> {
     parameters.given(name).map(|text| moment(name, text).map(|(at, _)| at)).transpose()
 }
@@ -131,7 +132,7 @@ pub(super) fn time(parameters: &Parameters, name: &str) -> Result<Option<Timesta
 /// Parses `YYYY-MM-DD` (the start of that day in UTC) or an RFC 3339 time. Returns the time and its UTC day.
 fn moment(name: &str, text: &str) -> Result<(Timestamp, Date), ApiError> {
     let bad = || ApiError::bad(20001, format!("{name}: {text} is not a date"));
-    // A date has ten characters. The parser alone would also accept a longer text and use only its date.
+    // A date has ten characters. The parser would also accept a longer text and use only the date in the text.
     if text.len() == 10 {
         let day: Date = text.parse().map_err(|_| bad())?;
         return Ok((midnight(day).ok_or_else(bad)?, day));

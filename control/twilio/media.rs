@@ -1,5 +1,5 @@
-//! A recording's audio over HTTP: the whole file or one range of it (RFC 9110 §14). At most one block of the file is in
-//! memory.
+//! A recording's audio over HTTP: the whole file or one range of the file (RFC 9110 §14). At most one block of the file
+//! is in memory.
 
 use std::io;
 
@@ -15,15 +15,15 @@ use super::error::ApiError;
 pub(super) enum Part {
     /// The whole file.
     Whole,
-    /// From the first to the last octet, both inclusive.
+    /// A range of octets: the first octet and the last octet. Both octets belong to the range.
     Range(u64, u64),
-    /// The range is outside the file: 416.
+    /// The range is outside the file. The HTTP status of the answer is 416.
     Unsatisfiable,
 }
 
 impl Part {
-    /// Parses a `Range` header for a file of `length` octets. Anything except a single range of octets means the whole
-    /// file, as RFC 9110 §14.2 allows.
+    /// Parses a `Range` header for a file of `length` octets. Any value other than a single range of octets means the
+    /// whole file, as RFC 9110 §14.2 allows.
     pub(super) fn parse(header: Option<&str>, length: u64) -> Self {
         let Some(spec) = header.and_then(|text| text.trim().strip_prefix("bytes=")) else { return Self::Whole };
         let Some((first, last)) = spec.split_once('-') else { return Self::Whole };
@@ -51,7 +51,7 @@ impl Part {
     }
 }
 
-/// Answers with a recording's audio; 404 if there is none.
+/// Answers with a recording's audio. HTTP status 404 if the recording has no audio.
 pub(super) fn serve(
     opened: io::Result<RecordingAudio>,
     content_type: &'static str,

@@ -7,14 +7,14 @@ use tandem_dialect::RetryPolicy;
 use tandem_webhooks::RetryOn;
 
 const TIME: RangeInclusive<u64> = 100..=15_000;
-/// The failures that a retry policy may name.
+/// The words for failures in a retry policy.
 const FAILURES: [&str; 5] = ["4xx", "5xx", "ct", "rt", "all"];
-/// Error number of a timeout out of range.
+/// Error number of a timeout that is out of range.
 const TIMES: u32 = 11242;
 /// Error number of an invalid retry count or retry policy.
 const POLICY: u32 = 11243;
 
-/// The timeouts and retries for the application at `url`. Values out of range are ignored.
+/// The timeouts and retries for the application at `url`. Values that are out of range are ignored.
 pub(super) fn patience(url: &str) -> RetryPolicy {
     let mut patience = RetryPolicy::default();
     let fragment = url.split_once('#').map_or("", |(_, fragment)| fragment);
@@ -37,7 +37,7 @@ pub(super) fn patience(url: &str) -> RetryPolicy {
     patience
 }
 
-/// The overrides of a URL that are ignored: the provider's error number and the reason for each.
+/// The ignored overrides of a URL. Each pair has the provider's error number and the reason.
 pub(super) fn faults(url: &str) -> Vec<(u32, String)> {
     let fragment = url.split_once('#').map_or("", |(_, fragment)| fragment);
     let mut faults = Vec::new();

@@ -1,5 +1,6 @@
-//! Parsing of the 2010-04-01 API's paths. Every path works with and without `.json`, except that a recording's path
-//! without an extension is its audio. Other extensions ask for other formats of the answer (`rest/written.rs`).
+//! Parsing of the paths of the 2010-04-01 API. Every path works with and without `.json`, with one exception: a
+//! recording's path without an extension is the recording's audio. Other extensions request other formats of the answer
+//! (`rest/written.rs`).
 
 use std::borrow::Cow;
 
@@ -14,7 +15,7 @@ pub(super) const ROOT: &str = "/2010-04-01";
 /// The API's root path with the extension `.json`.
 pub(super) const ROOT_AS_JSON: &str = "/2010-04-01.json";
 
-/// The API's version as a resource. It needs no credentials.
+/// The API's version as a resource. The resource needs no credentials.
 pub(super) fn version() -> Value {
     json!({
         "name": VERSION,
@@ -29,18 +30,18 @@ const DEEPEST: usize = 8;
 /// The parts of a path.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Path<'a> {
-    /// The account's SID in the path; `None` for the list of accounts.
+    /// The account's SID in the path. `None` for the list of accounts.
     pub(super) account: Option<Cow<'a, str>>,
-    /// The decoded segments below the account. The last one has no `.json`.
+    /// The decoded segments below the account, without the `.json` of the last segment.
     pub(super) below: Vec<Cow<'a, str>>,
     /// Whether the path ended with `.json`.
     pub(super) json: bool,
 }
 
-/// Root of TeXML's paths. It has no version date.
+/// Root of TeXML's paths. This root has no version date.
 pub(super) const TEXML: &str = "v2/texml";
 
-/// Parses a path; `None` if it is not below `/2010-04-01/Accounts` or `/v2/texml/Accounts`.
+/// Parses a path. `None` if the path is not below `/2010-04-01/Accounts` or `/v2/texml/Accounts`.
 pub(super) fn parse(path: &str) -> Option<Path<'_>> {
     let path = path.trim_start_matches('/');
     let path = path.strip_prefix(VERSION).or_else(|| path.strip_prefix(TEXML))?.strip_prefix('/')?;
@@ -53,7 +54,7 @@ pub(super) fn parse(path: &str) -> Option<Path<'_>> {
     Some(Path { account, below: segments.take(DEEPEST + 1).collect(), json })
 }
 
-/// The path of a resource of an account. `name` is the part below the account, without `.json`.
+/// The path of a resource of an account. `name` is the part of the path below the account, without `.json`.
 pub(super) fn uri(account: &str, name: &str) -> String {
     format!("/{VERSION}/Accounts/{account}/{name}.json")
 }

@@ -9,7 +9,7 @@ use super::family::Owner;
 use super::{format, webhook};
 use crate::path::VERSION;
 
-/// The Recording resource below the account.
+/// The Recording resource at its path below the account.
 pub(super) fn recording(owner: Owner<'_>, public_url: &str, facts: &Recording) -> Value {
     let sid = owner.ids.recording(facts.id);
     let path = owner.path(format_args!("Recordings/{sid}"));
@@ -26,7 +26,7 @@ pub(super) fn recording(owner: Owner<'_>, public_url: &str, facts: &Recording) -
     value
 }
 
-/// The Recording resource below its call.
+/// The Recording resource at its path below the call.
 pub(super) fn call_recording(owner: Owner<'_>, public_url: &str, facts: &Recording) -> Value {
     let (call, sid) = (owner.ids.call(facts.leg), owner.ids.recording(facts.id));
     let mut value = common(owner, facts);
@@ -42,7 +42,7 @@ pub(super) fn call_recording(owner: Owner<'_>, public_url: &str, facts: &Recordi
     value
 }
 
-/// The Recording resource below its conference.
+/// The Recording resource at its path below the conference.
 pub(super) fn conference_recording(owner: Owner<'_>, public_url: &str, facts: &Recording) -> Value {
     let sid = owner.ids.recording(facts.id);
     let conference = facts.conference.map(|id| owner.ids.conference(id)).unwrap_or_default();
@@ -81,7 +81,7 @@ fn common(owner: Owner<'_>, facts: &Recording) -> Value {
     })
 }
 
-/// The Stream resource of a call, in the answer to a request that started or stopped the stream.
+/// The Stream resource of a call, for the answer to a request that started or stopped the stream.
 pub(super) fn stream(
     owner: Owner<'_>,
     call: LegId,
@@ -93,7 +93,7 @@ pub(super) fn stream(
     companion(owner, call, ("Streams", owner.ids.stream(id)), name, status, now)
 }
 
-/// The Stream resource of a conference's mix, in the answer to a request that started or stopped the stream.
+/// The Stream resource of a conference's mix, for the answer to a request that started or stopped the stream.
 pub(super) fn conference_stream(
     owner: Owner<'_>,
     conference: ConferenceId,
@@ -107,7 +107,8 @@ pub(super) fn conference_stream(
     beside(owner, ("conference_sid", of), (path, sid), name, status, now)
 }
 
-/// A resource that belongs to a call: a member of the call's list `list`, with the SID `sid`.
+/// A resource that belongs to a call. `list` is the name of the call's list with this resource, and `sid` is the
+/// resource's SID.
 pub(super) fn companion(
     owner: Owner<'_>,
     call: LegId,

@@ -11,7 +11,7 @@ use super::twiml::TWIML;
 
 /// Warning number: a document for a conference has a verb that makes no sound.
 const VERB_IN_CONFERENCE: u32 = 13238;
-/// Warning number: a whisper document has a `<Dial>`.
+/// Warning number: a whisper document contains a `<Dial>`.
 const DIAL_IN_WHISPER: u32 = 13201;
 
 /// Parses an application's answer into a program.
@@ -24,8 +24,8 @@ pub(super) fn reply(
     markup::answer(flavour, Origin { base, local_files: false }, content_type, body)
 }
 
-/// Keeps the instructions that a called party may run before the bridge. The others would lead the leg elsewhere; they
-/// are skipped with a warning.
+/// Keeps the instructions that a called party may run before the bridge. Other instructions would move the leg
+/// elsewhere, so they are skipped with a warning.
 pub(super) fn whispered(program: Program) -> Program {
     told(program, "before the bridge", |_| false)
 }
@@ -63,7 +63,7 @@ fn told(mut program: Program, place: &str, too: impl Fn(&Instruction) -> bool) -
             Instruction::Reject(_) => (SCHEMA, "<Reject>"),
             Instruction::Echo => (SCHEMA, "<Echo>"),
             Instruction::Unsupported(_) => (SCHEMA, "<Pay>"),
-            // Documents of this family have no such instructions.
+            // Documents of these providers do not have these instructions.
             Instruction::Order(_) | Instruction::DetectMachine(_) => (SCHEMA, "a command"),
         };
         warnings.push(Warning { code, message: format!("{verb} {place} was skipped") });
@@ -72,7 +72,7 @@ fn told(mut program: Program, place: &str, too: impl Fn(&Instruction) -> bool) -
     program
 }
 
-/// Keeps the instructions that play audio into a conference. The others are skipped with a warning.
+/// Keeps the instructions that play audio into a conference. Other instructions are skipped with a warning.
 pub(super) fn overheard(mut program: Program) -> Program {
     let Program { instructions, warnings } = &mut program;
     instructions.retain(|instruction| {
@@ -90,7 +90,7 @@ pub(super) fn overheard(mut program: Program) -> Program {
 /// document may also play `file:` URLs.
 ///
 /// # Errors
-/// As [`markup::document`]; every URL in it must be absolute.
+/// The errors of [`markup::document`]. Every URL in the document must be absolute.
 pub fn inline_program(twiml: &str, local_files: bool) -> Result<Program, FetchFailure> {
     markup::document(&TWIML, Origin { base: None, local_files }, twiml.as_bytes())
 }

@@ -33,9 +33,9 @@ use super::sid::{self, Ids};
 
 /// Maximum length of an inline document, in characters.
 const MAX_TWIML: usize = 4000;
-/// Maximum length of `To`, in octets. A SIP URI may have headers.
+/// Maximum length of `To`, in octets. The limit is long because a SIP URI may have headers.
 const MAX_TO: usize = 2048;
-/// Maximum number of unknown parameters that are reported.
+/// Maximum number of unknown parameters in the warnings of one request.
 const MAX_UNKNOWN: usize = 20;
 /// Maximum length of a user name or password for SIP digest authentication, in characters.
 const MAX_CREDENTIAL: usize = 255;
@@ -57,7 +57,7 @@ const TRACKS: [(&str, Track); 3] = [("inbound", Track::Inbound), ("outbound", Tr
 pub(super) const STREAM_TRACKS: [(&str, Track); 3] =
     [("inbound_track", Track::Inbound), ("outbound_track", Track::Outbound), ("both_tracks", Track::Both)];
 
-/// A new call (`POST Calls.json`). `application` looks up the account's applications by SID.
+/// A new call (`POST Calls.json`). `application` finds an application of the account by its SID.
 pub(super) fn new_call(
     parameters: &Parameters,
     account: &Arc<str>,
@@ -77,7 +77,7 @@ pub(super) fn participant_call(
     let start = Start { first: AnswerAction::Program(program), fallback: None, status, application: None };
     let mut call = call_that(parameters, account, start)?;
     if let Some(detect) = &mut call.detect {
-        // The leg joins at once and does not wait for the result of the detection.
+        // The leg joins immediately and does not wait for the result of the detection.
         (detect.holds, detect.callback) = (false, parameters.callback("AmdStatusCallback", &[])?);
         if detect.callback.is_none() {
             return Err(ApiError::bad(21262, "MachineDetection of a participant needs an AmdStatusCallback"));
@@ -126,7 +126,7 @@ pub(super) fn is_participant_label(ids: Ids, text: &str) -> bool {
     conference::is_label(text, |text| ids.parse_call(text).is_some())
 }
 
-/// The `Beep` parameter: who hears a beep when a participant joins or leaves.
+/// The `Beep` parameter: which parties hear a beep when a participant joins or leaves.
 pub(super) fn beep(parameters: &Parameters) -> Result<Beep, ApiError> {
     parameters.word("Beep", &conference::BEEPS, Beep::Both, 13235)
 }
@@ -160,7 +160,7 @@ pub(super) fn conference_opening(parameters: &Parameters, prefix: &str) -> Resul
     Ok(ConferenceSettings { callback, record: record.then_some(spec), region, ..ConferenceSettings::default() })
 }
 
-/// A URL and its method. The default method is `GET`.
+/// A URL and the HTTP method for this URL. The default method is `GET`.
 pub(super) fn target_by_get(parameters: &Parameters, url: &str, method: &str) -> Result<Option<Target>, ApiError> {
     let target = parameters.target(url, method, 20001)?;
     let given = parameters.get(method).is_some();
@@ -175,7 +175,7 @@ fn call_that(parameters: &Parameters, account: &Arc<str>, start: Start) -> Resul
         let bad = || ApiError::bad(20001, format!("CallReason may have at most {} characters", party::MAX_REASON));
         headers.push(party::call_reason(reason).ok_or_else(bad)?);
     }
-    // Only a call to a phone number uses the BYOC trunk. A SIP URI or a client has its own route.
+    // Only a call to a phone number uses the BYOC trunk. A SIP URI and a client have their own routes.
     let byoc = parameters.get("Byoc").filter(|text| !text.is_empty() && matches!(to, Address::Phone(_)));
     if byoc.is_some_and(|text| sid::parse("BY", text).is_none()) {
         return Err(ApiError::bad(20001, "Byoc is not the SID of a BYOC trunk"));
@@ -261,7 +261,8 @@ const PARAMETERS: [&str; 41] = [
     "Url",
 ];
 
-/// Warnings about the parameters of a new call that is nevertheless created: numbers and texts.
+/// Warnings about the parameters of a new call. The call is created nevertheless. Each pair has a warning number and a
+/// text.
 pub(super) fn oddities(parameters: &Parameters) -> Vec<(u32, String)> {
     let mut odd = Vec::new();
     if parameters.get("ApplicationSid").is_none()
@@ -298,20 +299,20 @@ pub(super) fn oddities(parameters: &Parameters) -> Vec<(u32, String)> {
 /// A change of a call (`POST Calls/{Sid}.json`).
 #[derive(Clone, PartialEq, Debug)]
 pub(super) struct CallUpdate {
-    /// The change that ends the call or gives it another document.
+    /// The change that ends the call or gives the call another document.
     pub(super) change: Option<Change>,
-    /// Settings to change before `change` is applied.
+    /// Changes of settings, which are applied before `change`.
     pub(super) settings: Vec<Command>,
 }
 
-/// A change that ends a call or gives it another document.
+/// A change that ends a call or gives the call another document.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) enum Change {
-    /// `Status=canceled`.
+    /// `Status=canceled`: cancel the call before the answer.
     Cancel,
-    /// `Status=completed`.
+    /// `Status=completed`: end the call.
     Complete,
-    /// Run another document: an inline one, or one to be fetched.
+    /// Run another document: an inline document, or a document to be fetched.
     Redirect(Box<Command>),
 }
 
@@ -348,7 +349,7 @@ pub(super) fn call_update(parameters: &Parameters) -> Result<CallUpdate, ApiErro
     Ok(CallUpdate { change, settings })
 }
 
-/// A recording of a live call (`POST Calls/{Sid}/Recordings.json`). By default silence is not trimmed.
+/// A recording of a live call (`POST Calls/{Sid}/Recordings.json`). By default the silence at both ends is not removed.
 pub(super) fn call_recording(parameters: &Parameters) -> Result<RecordingSpec, ApiError> {
     Ok(RecordingSpec {
         transcribe: false,
@@ -360,11 +361,11 @@ pub(super) fn call_recording(parameters: &Parameters) -> Result<RecordingSpec, A
 /// A change of a running recording (`POST .../Recordings/{Sid}.json`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum RecordingUpdate {
-    /// `Status=paused`; `PauseBehavior` says whether the pause becomes silence or is left out.
+    /// `Status=paused`. `PauseBehavior` says whether the recording has silence for the pause or leaves out the pause.
     Pause(PauseBehavior),
-    /// `Status=in-progress`.
+    /// `Status=in-progress`: continue the recording.
     Resume,
-    /// `Status=stopped`.
+    /// `Status=stopped`: end the recording.
     Stop,
 }
 
@@ -380,8 +381,8 @@ pub(super) fn recording_update(parameters: &Parameters) -> Result<RecordingUpdat
     parameters.word("Status", &words, None, 20001)?.ok_or_else(|| ApiError::bad(20001, "Status is required"))
 }
 
-/// A stream of a live call (`POST Calls/{Sid}/Streams.json`). It is unidirectional unless `BidirectionalMode` gives the
-/// format of the application's audio. `StreamCodec` and `AuthorizationBearerToken` are SignalWire's.
+/// A stream of a live call (`POST Calls/{Sid}/Streams.json`). The stream is unidirectional unless `BidirectionalMode`
+/// gives the format of the application's audio. Only SignalWire has `StreamCodec` and `AuthorizationBearerToken`.
 pub(super) fn stream(parameters: &Parameters) -> Result<StreamSpec, ApiError> {
     let text = parameters.get("Url").ok_or_else(|| ApiError::bad(20001, "Url is required"))?;
     let url = Url::parse(text).map_err(|_| ApiError::bad(31923, format!("Url is not a valid URL: {text}")))?;
@@ -396,8 +397,8 @@ pub(super) fn stream(parameters: &Parameters) -> Result<StreamSpec, ApiError> {
         url: text.into(),
         name: parameters.get("Name").map(str::to_owned),
         track: parameters.word("Track", &STREAM_TRACKS, Track::Inbound, 31941)?,
-        // Without `StreamCodec`, a unidirectional stream is PCMU. A bidirectional one uses the codec of the leg, which
-        // its first message names.
+        // Without `StreamCodec`, a unidirectional stream is PCMU. A bidirectional stream uses the codec of the leg. The
+        // first message of the stream names this codec.
         codec: match parameters.word("StreamCodec", &CODECS.map(|(word, codec)| (word, Some(codec))), None, 20001)? {
             Some(codec) => Some(codec),
             None => playout.is_none().then_some(StreamCodec::Pcmu),
@@ -412,7 +413,7 @@ pub(super) fn stream(parameters: &Parameters) -> Result<StreamSpec, ApiError> {
     })
 }
 
-/// `Parameter1.Name`, `Parameter1.Value` and so on: custom parameters for the receiver of the audio.
+/// `Parameter1.Name`, `Parameter1.Value` and so on: custom parameters for the application that receives the audio.
 pub(super) fn stream_parameters(parameters: &Parameters) -> Vec<(String, String)> {
     let pair = |number: usize| {
         let name = parameters.get(&format!("Parameter{number}.Name"))?;
@@ -462,7 +463,8 @@ fn called(parameters: &Parameters) -> Result<Called, ApiError> {
         }
         Address::Client(name) => {
             let (name, parameters) = party::split_parameters(&name);
-            // A phone takes no parameters. They become header fields of the INVITE.
+            // The called party is a phone, which takes no parameters. The parameters become header fields of the
+            // INVITE.
             let headers = party::as_headers(parameters)
                 .map_err(|name| ApiError::bad(21228, format!("The parameter {name} of 'To' cannot be a SIP header")))?;
             if is_word(name) { Ok(Called::with(Address::Client(name.into()), headers)) } else { Err(bad()) }
@@ -479,8 +481,8 @@ fn called(parameters: &Parameters) -> Result<Called, ApiError> {
     }
 }
 
-/// Corrects a number that begins with more than one `+`, as in some of Twilio's published examples; `None` if it has at
-/// most one.
+/// Removes the extra `+` of a number that begins with more than one `+`, as in some of Twilio's published examples.
+/// `None` if the number has at most one `+`.
 fn doubled_plus(text: &str) -> Option<&str> {
     let digits = text.trim_start_matches('+');
     let pluses = text.len() - digits.len();
@@ -490,11 +492,11 @@ fn doubled_plus(text: &str) -> Option<&str> {
 fn caller(parameters: &Parameters, to: &Address) -> Result<Address, ApiError> {
     let from = parameters.get("From").ok_or_else(|| ApiError::bad(21213, "No 'From' number is specified"))?;
     let from = party_as(from, to)?;
-    // `CallerId` replaces the caller id that is shown. `From` must be valid nevertheless.
+    // `CallerId` replaces the displayed caller ID. Nevertheless `From` must be valid.
     parameters.get("CallerId").map_or(Ok(from), |shown| party_as(shown, to))
 }
 
-/// Parses a caller id that can be shown to the called party `to`.
+/// Parses a caller ID. The called party `to` must be able to display this caller ID.
 fn party_as(text: &str, to: &Address) -> Result<Address, ApiError> {
     let bad = || ApiError::bad(21212, format!("The 'From' number {text} is not a valid phone number."));
     let address = party::north_american(text).unwrap_or_else(|| Address::from(text));
@@ -513,7 +515,7 @@ fn is_word(text: &str) -> bool {
     (1..=256).contains(&text.len()) && !text.chars().any(|c| c.is_control() || c.is_whitespace() || "<>\"@".contains(c))
 }
 
-/// The first action of a new call, and its callbacks.
+/// The first action of a new call, and the call's callbacks.
 struct Start {
     first: AnswerAction,
     fallback: Option<Target>,
@@ -521,8 +523,9 @@ struct Start {
     application: Option<Arc<str>>,
 }
 
-/// The first document, the fallback document and the status callback of a new call. A Twilio application determines all
-/// three. At other providers the request's own values take precedence over the application's.
+/// The first document, the fallback document and the status callback of a new call. At Twilio, an application
+/// determines all three. At other providers, the values of the request take precedence over the values of the
+/// application.
 fn start(parameters: &Parameters, application: &dyn Fn(&str) -> Option<Voice>) -> Result<Start, ApiError> {
     let provider = parameters.provider();
     let (document, twiml) = (parameters.target("Url", "Method", 21205)?, parameters.get("Twiml"));
@@ -551,7 +554,8 @@ fn start(parameters: &Parameters, application: &dyn Fn(&str) -> Option<Voice>) -
     Ok(Start { first, fallback, status, application })
 }
 
-/// The first document of a new call. If both are given, the URL takes precedence (Twilio's warning 32019).
+/// The first document of a new call. If the request has both a URL and a text, the URL takes precedence (Twilio's
+/// warning 32019).
 fn document_or_text(
     provider: &'static dyn Provider,
     document: Option<Target>,
@@ -627,8 +631,8 @@ fn credentials(parameters: &Parameters) -> Result<Option<Credentials>, ApiError>
     Ok(pair.map(|(username, password)| Credentials { username: username.into(), password: password.into() }))
 }
 
-/// The settings of answering machine detection. There is none together with `SendDigits`, because the sent digits would
-/// be taken for an answer of the called party.
+/// The settings of answering machine detection. A call with `SendDigits` has no detection, because the detection would
+/// take the sent digits for speech of the called party.
 fn machine_detection(parameters: &Parameters) -> Result<Option<MachineDetection>, ApiError> {
     let modes = [("Enable", Some(Until::Verdict)), ("DetectMessageEnd", Some(Until::GreetingEnd))];
     let until = parameters.word("MachineDetection", &modes, None, 21234)?;
@@ -651,13 +655,13 @@ fn machine_detection(parameters: &Parameters) -> Result<Option<MachineDetection>
     }))
 }
 
-/// The inbound leg that the new call forwards, according to its `CallToken`.
+/// The inbound leg that the new call forwards. `CallToken` names this leg.
 pub(super) fn passed_on(parameters: &Parameters) -> Option<LegId> {
     let token: serde_json::Value = serde_json::from_str(parameters.get("CallToken")?).ok()?;
     parameters.ids().parse_call(token.get("parentCallInfoToken")?.as_str()?)
 }
 
-/// A party in the form that filters compare: `+1 (555) 123-0001` becomes the number that was dialled.
+/// Converts a party to the form that filters compare: `+1 (555) 123-0001` becomes `+15551230001`.
 pub(super) fn filter_party(text: &str) -> String {
     party::north_american(text).map_or_else(|| text.into(), |address| address.to_string())
 }

@@ -1,4 +1,4 @@
-//! Numbers, applications and caller ids: how forms change them, and their REST resources.
+//! Numbers, applications and caller IDs: their REST resources, and the changes that forms make.
 
 use std::sync::Arc;
 
@@ -20,26 +20,27 @@ use super::path::VERSION;
 
 /// Maximum length of a `FriendlyName`, in characters.
 const LONGEST_NAME: usize = 64;
-/// Maximum length of a value that is only stored, in octets.
+/// Maximum length of a value that is stored but not used, in octets.
 const LONGEST_KEPT: usize = 1024;
 
-/// A field that is stored but has no effect on this server: its parameter, its key in the resource, and its type.
+/// A field that is stored but has no effect on this server: the parameter's name, the key in the resource, and the
+/// type.
 type Field = (&'static str, &'static str, Form);
 
-/// The type of a stored field, and its value when it is not set.
+/// The type of a stored field, and the value that the resource shows for an unset field.
 #[derive(Clone, Copy)]
 enum Form {
     /// An absolute URL.
     Url,
-    /// `GET` or `POST`; `POST` if not set.
+    /// `GET` or `POST`. The value of an unset field is `POST`.
     Method,
-    /// A boolean; false if not set.
+    /// A boolean. The value of an unset field is false.
     Flag,
-    /// A SID. If not set, it reads like a URL that is not set.
+    /// A SID. An unset SID has the same value as an unset URL.
     Sid,
-    /// Any other text; null if not set.
+    /// Any other text. The value of an unset field is null.
     Text,
-    /// One of these words; the first if not set.
+    /// One of these words. The value of an unset field is the first word.
     Word(&'static [&'static str]),
 }
 
@@ -73,8 +74,8 @@ const OF_APPLICATIONS: [Field; 9] = [
     ("PublicApplicationConnectEnabled", "public_application_connect_enabled", Form::Flag),
 ];
 
-/// Changes a number according to a form. The calling function must check first that the application and the trunk
-/// exist.
+/// Changes a number with the parameters of a form. The calling function must first check that the application and the
+/// trunk exist.
 pub(super) fn change_number(number: &mut Number, parameters: &Parameters) -> Result<(), ApiError> {
     change_name(&mut number.friendly_name, parameters)?;
     let set = |name: &str, slot: &mut Option<String>| {
@@ -83,7 +84,8 @@ pub(super) fn change_number(number: &mut Number, parameters: &Parameters) -> Res
         }
         parameters.get(name).is_some()
     };
-    // A number has either an application or a trunk. Setting one removes the other.
+    // A number has either an application or a trunk. Setting the application removes the trunk, and setting the trunk
+    // removes the application.
     if set("VoiceApplicationSid", &mut number.application) {
         number.trunk = None;
     }
@@ -98,7 +100,7 @@ pub(super) fn change_number(number: &mut Number, parameters: &Parameters) -> Res
     change_kept(&mut number.other, &OF_NUMBERS, parameters)
 }
 
-/// Changes an application according to a form.
+/// Changes an application with the parameters of a form.
 pub(super) fn change_application(
     application: &mut VoiceApplication,
     name: &mut String,
@@ -141,7 +143,7 @@ fn change_voice(voice: &mut Voice, parameters: &Parameters) -> Result<(), ApiErr
     method("StatusCallbackMethod", &mut voice.status_callback_method)
 }
 
-/// Checks that a fallback URL comes with a primary URL (error 21405).
+/// Checks that a request with a fallback URL also has a primary URL (error 21405).
 fn primary(voice: &Voice, parameters: &Parameters) -> Result<(), ApiError> {
     match (parameters.get("VoiceFallbackUrl"), &voice.url) {
         (Some(_), None) => Err(ApiError::bad(21405, "VoiceFallbackUrl needs a VoiceUrl")),
@@ -174,7 +176,7 @@ fn change_kept(kept: &mut Map<String, Value>, fields: &[Field], parameters: &Par
     Ok(())
 }
 
-/// Adds the stored fields to a resource. A URL that is not set reads as `unset`.
+/// Adds the stored fields to a resource. A URL that is not set gets the value `unset`.
 fn read_kept(resource: &mut Value, fields: &[Field], kept: &Map<String, Value>, unset: &Value) {
     let Some(resource) = resource.as_object_mut() else { return };
     for (_, key, form) in fields {
@@ -204,7 +206,8 @@ fn read_voice(resource: &mut Value, voice: &Voice, unset: &Value) {
     }
 }
 
-/// A date of a resource. A resource of the configuration file has no dates and gets the time of the server's start.
+/// A date of a resource. A resource of the configuration file has no dates of its own and gets the time of the server's
+/// start.
 fn date(at: Timestamp) -> String {
     format::rfc2822(if at == Timestamp::UNIX_EPOCH { clock::started() } else { at })
 }
@@ -244,7 +247,8 @@ pub(super) fn is_beta(number: &Number) -> bool {
     number.other.get("beta").and_then(Value::as_bool).unwrap_or(false)
 }
 
-/// The pool's attributes of a number, to be stored with the number when it is taken from the pool.
+/// The number's attributes in the pool. The attributes are stored with the number when an account takes the number from
+/// the pool.
 pub(super) fn pooled(block: &Block) -> Map<String, Value> {
     let mut kept = Map::new();
     kept.insert("type".into(), block.kind.word().into());
@@ -254,7 +258,7 @@ pub(super) fn pooled(block: &Block) -> Map<String, Value> {
     kept
 }
 
-/// The number's kind as the pool gave it. Without one, toll-free or local according to the area code.
+/// The number's kind from the pool. If the pool gave no kind, the area code decides between toll-free and local.
 pub(super) fn kind(row: &Resource<Number>) -> NumberKind {
     let word = row.details.other.get("type").and_then(Value::as_str);
     if let Some(kind) = word.and_then(|word| KINDS.iter().find(|(kind, _)| kind.word() == word)) {
@@ -266,7 +270,7 @@ pub(super) fn kind(row: &Resource<Number>) -> NumberKind {
     }
 }
 
-/// The kinds of numbers, each with the name of its REST list.
+/// The kinds of numbers, each with the name of the kind's REST list.
 pub(super) const KINDS: [(NumberKind, &str); 7] = [
     (NumberKind::Local, "Local"),
     (NumberKind::TollFree, "TollFree"),
@@ -349,7 +353,7 @@ pub(super) fn caller(owner: Owner<'_>, row: &Resource<VerifiedCaller>) -> Value 
 }
 
 /// Whether the number contains the pattern. A pattern has digits, letters as on a telephone keypad, and `*` for any
-/// digit. With a leading `+` the number must start with the pattern.
+/// digit. If the pattern begins with `+`, the number must start with the pattern.
 pub(super) fn contains(number: &str, pattern: &str) -> bool {
     let key = |c: char| match c.to_ascii_uppercase() {
         'A'..='C' => '2',

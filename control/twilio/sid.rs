@@ -1,29 +1,29 @@
-//! The providers' spellings of ids.
+//! The spelling of ids at each provider.
 
 use tandem_call::id::{ConferenceId, ConversationId, LegId, QueueId, RecordingId, SiprecId, StreamId, TranscriptionId};
 
-/// A provider's spelling of ids. Every id has 128 bits. A prefix of two letters names the kind of object.
+/// The spelling of ids at one provider. Every id has 128 bits. A prefix of two letters names the kind of object.
 #[derive(Clone, Copy, Debug)]
 pub enum Ids {
     /// The prefix and 32 lower-case hex digits: `CA0123...`.
     Prefixed,
     /// A UUID (RFC 9562 §4) for every kind of object.
     Uuid,
-    /// A spelling of the provider's own.
+    /// A spelling that the provider defines.
     Own(&'static Spelling),
 }
 
-/// A provider's own spelling. Both functions take the prefix that names the kind of object.
+/// A spelling that a provider defines. Both functions get the prefix that names the kind of object.
 #[derive(Debug)]
 pub struct Spelling {
-    /// Writes an id.
+    /// Converts an id to text.
     pub spell: fn(&str, u128) -> String,
-    /// Parses an id.
+    /// Parses an id. `None` if the text is not an id of this kind.
     pub parse: fn(&str, &str) -> Option<u128>,
 }
 
 impl Ids {
-    /// Writes an id of the kind that the prefix names.
+    /// Writes an id. The prefix names the kind of object.
     pub fn spell(self, prefix: &str, id: u128) -> String {
         match self {
             Self::Prefixed => spell(prefix, id),
@@ -32,7 +32,7 @@ impl Ids {
         }
     }
 
-    /// Parses an id of the kind that the prefix names. Hex digits may be of either case.
+    /// Parses an id. The prefix names the kind of object. Hex digits may be in upper or lower case.
     pub fn parse(self, prefix: &str, text: &str) -> Option<u128> {
         match self {
             Self::Prefixed => parse(prefix, text),
@@ -150,7 +150,7 @@ pub fn parse_uuid(text: &str) -> Option<u128> {
     if text.len() == 36 && dashes { number(&text.replace('-', "")) } else { None }
 }
 
-/// Parses exactly 32 hex digits. `from_str_radix` alone would also accept a sign and fewer digits.
+/// Parses exactly 32 hex digits. `from_str_radix` would also accept a sign and fewer digits.
 fn number(hex: &str) -> Option<u128> {
     let all_hex = hex.len() == 32 && hex.bytes().all(|b| b.is_ascii_hexdigit());
     if all_hex { u128::from_str_radix(hex, 16).ok() } else { None }

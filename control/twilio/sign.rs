@@ -1,4 +1,4 @@
-//! `X-Twilio-Signature`: base64 of the HMAC-SHA1 of the URL and the sorted form parameters. The key is the account's
+//! `X-Twilio-Signature`: the HMAC-SHA1 of the URL and the sorted form parameters, in base64. The key is the account's
 //! auth token.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,8 +9,8 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
-/// Signs a request. `url` is the requested URL without its fragment. `parameters` are the decoded form parameters; they
-/// are empty for a GET, a JSON body or a WebSocket handshake.
+/// Signs a request. `url` is the requested URL without its fragment. `parameters` are the decoded form parameters.
+/// There are no parameters for a GET, a JSON body or a WebSocket handshake.
 pub fn signature<'a>(auth_token: &str, url: &str, parameters: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
     let mut sorted: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for (name, value) in parameters {
@@ -28,7 +28,8 @@ pub fn signature<'a>(auth_token: &str, url: &str, parameters: impl IntoIterator<
     STANDARD.encode(mac.finalize().into_bytes())
 }
 
-/// The URL to request and to sign for a JSON body. Its query has the parameter `bodySHA256`.
+/// The URL of a request with a JSON body, for the request itself and for the signature. The query of the URL has the
+/// parameter `bodySHA256`.
 pub fn url_for_json(url: &str, body: &[u8]) -> String {
     let separator = if url.contains('?') { '&' } else { '?' };
     let mut out = format!("{url}{separator}bodySHA256=");

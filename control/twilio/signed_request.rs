@@ -1,4 +1,4 @@
-//! Encodes and signs one attempt at a request.
+//! Encodes and signs one attempt of a request.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -11,8 +11,8 @@ use super::{sid, sign};
 /// The `User-Agent` of Twilio's own requests.
 const USER_AGENT: &str = "TwilioProxy/1.1";
 
-/// Encodes and signs one attempt. User and password in the URL become Basic credentials. The URL is signed without
-/// them, because a validator rebuilds the URL from a request that does not contain them.
+/// Encodes and signs one attempt. The user name and password of the URL become Basic credentials. The signed URL has no
+/// user name and password, because a validator rebuilds the URL from a request that does not contain them.
 pub(super) fn seal(
     auth_token: &str,
     signature_headers: &[&str],
@@ -54,7 +54,7 @@ pub(super) fn seal(
     SignedRequest { url, headers, body }
 }
 
-/// An `https` URL without its port; `None` if it has no port.
+/// An `https` URL without its port. `None` if the URL has no port.
 fn without_https_port(url: &str) -> Option<String> {
     let rest = url.strip_prefix("https://")?;
     let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
@@ -83,7 +83,7 @@ pub fn with_query(url: &str, parameters: &[(String, String)]) -> String {
     format!("{url}{separator}{}", encoded(parameters))
 }
 
-/// The URL without `user:password@`, and the user and password, percent-decoded.
+/// The URL without `user:password@`, and the percent-decoded user name and password.
 pub fn split_credentials(url: &str) -> (String, Option<Vec<u8>>) {
     let Some((scheme, rest)) = url.split_once("://") else { return (url.into(), None) };
     let authority_end = rest.find(['/', '?']).unwrap_or(rest.len());

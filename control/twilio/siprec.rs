@@ -1,4 +1,4 @@
-//! SIPREC sessions: their requests, REST resources and callbacks.
+//! SIPREC sessions: requests for sessions, REST resources and callbacks.
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -17,7 +17,7 @@ use super::{format, recording, request};
 /// Error number: there is no connector with this name.
 pub(super) const NO_CONNECTOR: u32 = 31940;
 
-/// The number of a SIPREC session's failure. Twilio uses the numbers of media streams for it.
+/// The error number of a SIPREC session's failure. Twilio uses the numbers of media streams for SIPREC sessions.
 pub(super) fn code(fault: SiprecFault) -> u32 {
     match fault {
         SiprecFault::NoConnector => NO_CONNECTOR,
@@ -31,14 +31,14 @@ pub(super) fn code(fault: SiprecFault) -> u32 {
     }
 }
 
-/// The callback for a SIPREC session's event; `None` if the application did not ask for callbacks.
+/// The callback for an event of a SIPREC session. `None` if the application did not request callbacks.
 pub(super) fn event(owner: Owner<'_>, leg: &LegInfo, facts: &SiprecFacts, at: Timestamp) -> Option<Notice> {
     let callback = facts.spec.callback.as_ref()?;
     let (event, problem) = match &facts.status {
         SiprecStatus::Started => ("siprec-started", None),
         SiprecStatus::Stopped => ("siprec-stopped", None),
         SiprecStatus::Failed(why) => ("siprec-error", Some(why)),
-        // Twilio has no event for these. The debugger shows them.
+        // Twilio has no event for these changes. The debugger shows them.
         SiprecStatus::Paused | SiprecStatus::Resumed => return None,
     };
     let own = owner.ids.siprec(facts.id);
@@ -71,7 +71,7 @@ pub(super) fn spec(parameters: &Form) -> Result<Box<SiprecSpec>, ApiError> {
     }))
 }
 
-/// The Siprec resource, in the answer to a request that started or stopped the session.
+/// The Siprec resource, for the answer to a request that started or stopped the session.
 pub(super) fn resource(
     owner: Owner<'_>,
     call: LegId,

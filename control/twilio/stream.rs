@@ -29,7 +29,7 @@ const MOST_KEYS: usize = 32;
 
 /// Error number: the playout queue is full, and audio was dropped.
 const DISCARDED: u32 = 31931;
-/// Error number: the text is not JSON or not a message.
+/// Error number: the text is not JSON or is not a message.
 const MALFORMED: u32 = 31950;
 /// Error number: the message is invalid.
 const INVALID: u32 = 31951;
@@ -45,9 +45,9 @@ pub(super) struct Wire {
     hertz: u32,
     parameters: Map<String, Value>,
     bidirectional: bool,
-    /// The protocol's version in the first message.
+    /// The protocol version for the first message.
     version: &'static str,
-    /// Whether messages of unknown types are ignored.
+    /// Whether messages of unknown types are ignored without a warning.
     lenient: bool,
     /// Whether the application may send DTMF.
     takes_keys: bool,
@@ -211,7 +211,7 @@ impl StreamWire for Wire {
                 return Err(problem(INVALID, format!("unknown event {name}")));
             }
         };
-        // A unidirectional stream plays no audio. Some applications send it anyway.
+        // A unidirectional stream plays no audio. Some applications send audio nevertheless.
         Ok(if self.bidirectional { decoded } else { StreamMessage::Ignored })
     }
 }

@@ -21,11 +21,12 @@ use super::form::Parameters as Form;
 use super::webhook::{self, Parameters};
 use super::{format, recording};
 
-/// Error number of a failed recogniser. Twilio has no specific number, so this is its generic one.
+/// Error number of a failed recogniser. Twilio has no specific error number for this failure, so this is Twilio's
+/// generic error number.
 const TRANSCRIPTION_FAILED: u32 = 12400;
 /// The `type` of every transcription of a recording.
 const FAST: &str = "fast";
-/// The `api_version` of a recording's transcription. It is older than the API's own version.
+/// The `api_version` of a recording's transcription. This version is older than the API's own version.
 const TRANSCRIPT_VERSION: &str = "2008-08-01";
 
 /// Adds the recognised words to the parameters of a gather's action.
@@ -38,7 +39,7 @@ pub(super) fn heard(words: &RecognisedText, push: &mut impl FnMut(&str, String))
     }
 }
 
-/// The partial result of a running gather.
+/// The callback with a partial result of a running gather.
 pub(super) fn partial(
     owner: Owner<'_>,
     leg: &LegInfo,
@@ -60,7 +61,7 @@ pub(super) fn partial(
     webhook::form("gather-partial", callback, parameters, false)
 }
 
-/// The callback for a live transcription's event; `None` if the application did not ask for callbacks.
+/// The callback for an event of a live transcription. `None` if the application did not request callbacks.
 pub(super) fn live_event(owner: Owner<'_>, leg: &LegInfo, facts: &TranscriptionFacts, at: Timestamp) -> Option<Notice> {
     let callback = facts.spec.callback.as_ref()?;
     let (event, more) = match &facts.status {
@@ -128,7 +129,7 @@ fn content(
     parameters
 }
 
-/// The callback with a recording's transcription, or with its failure.
+/// The callback with the transcription of a recording, or with the failure of the transcription.
 pub(super) fn transcribed(
     owner: Owner<'_>,
     leg: &LegInfo,
@@ -180,7 +181,7 @@ pub(super) fn transcript(owner: Owner<'_>, row: &Resource<Transcript>) -> Value 
     value
 }
 
-/// The transcribed text; `None` while the transcription is in progress or if it failed.
+/// The transcribed text. `None` if the transcription is in progress or has failed.
 pub(super) fn text(transcript: &Transcript) -> Option<String> {
     match &transcript.state {
         TranscriptState::Completed(words) => Some(words.text()),
@@ -245,8 +246,8 @@ fn track_word(track: Track) -> &'static str {
     speech::TRACKS.iter().find(|(_, one)| *one == track).map_or("", |(word, _)| word)
 }
 
-/// The confidence of recognised words, from 0 to 1. If the engine reports none, it is 1, because applications compare
-/// it with a threshold; without words it is 0.
+/// The confidence of recognised words, from 0 to 1. If the engine reports no confidence, the value is 1, because
+/// applications compare the confidence with a threshold. Without words, the value is 0.
 fn sure(words: &RecognisedText) -> f64 {
     let confidence = words.confidence.unwrap_or(if words.text().is_empty() { 0.0 } else { 1.0 });
     (f64::from(confidence) * 1e6).round() / 1e6

@@ -1,8 +1,9 @@
-//! TwiML: every verb, noun and attribute of Twilio's own libraries, and whether this server honours it.
+//! TwiML: every verb, noun and attribute of Twilio's own libraries. The table says which of these elements and
+//! attributes this server honours.
 //!
-//! `docs/twiml.md` is generated from this table (`UPDATE_DOCS=1 cargo test -p tandem-server twiml_in_the_docs`). Tests prove
-//! each honoured attribute: `fixtures/honoured.xml` has a document for it, and the document's program differs when the
-//! attribute is removed.
+//! `docs/twiml.md` is generated from this table (`UPDATE_DOCS=1 cargo test -p tandem-server twiml_in_the_docs`). Tests
+//! prove each honoured attribute. For each attribute, `fixtures/honoured.xml` has a document. If the attribute is
+//! removed, the document gives a different program.
 
 use std::time::Duration;
 
@@ -17,7 +18,8 @@ const ENGINES: &str = "the server has its own speech engines";
 /// Reason for attributes that name settings in Twilio's console.
 const CONSOLE: &str = "refers to settings in the provider's console";
 
-/// Reason for payment attributes: this server takes no payments, because taking card data requires a certification.
+/// Reason for payment attributes. This server takes no payments, because the handling of card data requires a
+/// certification.
 const NO_PAYMENTS: &str = "payments are not supported: the action receives that result";
 
 /// Reason for attributes of task routing, which is a hosted product of Twilio.
@@ -183,7 +185,7 @@ pub static TWIML: Flavour = Flavour {
         "Config" in ["VirtualAgent"] Meaning::Unsupported(32604) => {
             refused: [32604 "part of a hosted product" => ["name", "value"]],
         }
-        // An extension of this server: one of the configured [[agents]].
+        // An extension of this server: one of the agents that `[[agents]]` configures.
         "Agent" in ["Connect"] Meaning::Agent => { honoured: ["firstMessage", "language", "name", "prompt", "voice"] }
         "ConversationRelay" in ["Connect"] Meaning::Conversation => {
             honoured: [
@@ -213,7 +215,7 @@ pub static TWIML: Flavour = Flavour {
             ],
         }
         "Parameter" in ["ConversationRelay"] Meaning::Part => { honoured: ["name", "value"] }
-        // SSML elements. The voice decides how it renders them.
+        // SSML elements. The voice decides how to render an SSML element.
         "break" in ["Say"] Meaning::Speech => { honoured: ["strength", "time"] }
         "emphasis" in ["Say"] Meaning::Speech => { honoured: ["level"] }
         "lang" in ["Say"] Meaning::Speech => { honoured: ["xml:lang"] }
@@ -224,7 +226,7 @@ pub static TWIML: Flavour = Flavour {
         "say-as" in ["Say"] Meaning::Speech => { honoured: ["format", "interpret-as"] }
         "sub" in ["Say"] Meaning::Speech => { honoured: ["alias"] }
         "w" in ["Say"] Meaning::Speech => { honoured: ["role"] }
-        // Refused elements, each with its error number.
+        // Elements that are refused, each with its error number.
         "Sms" in ["Response"] Meaning::Unsupported(13803) => {
             refused: [13803 "messages are not supported" => ["action", "from", "method", "statusCallback", "to"]],
         }

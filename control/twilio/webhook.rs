@@ -31,7 +31,7 @@ pub(super) fn fetch(owner: Owner<'_>, fetch: &Fetch, context: &Context) -> Notic
     if matches!(fetch.reason, FetchReason::Recorded { hangup: true, .. }) {
         status = "completed";
     }
-    // A document that is played to a whole conference does not concern a call.
+    // A document for a whole conference does not concern a single call.
     let mut parameters = match &fetch.reason {
         FetchReason::Conference { all: true, .. } => conference::standard(owner),
         _ => standard(owner, &fetch.leg, status),
@@ -39,7 +39,7 @@ pub(super) fn fetch(owner: Owner<'_>, fetch: &Fetch, context: &Context) -> Notic
     let mut push = |name: &str, value: String| parameters.push((name.into(), value));
     match &fetch.reason {
         FetchReason::Start => answered_by(&fetch.leg, true, &mut push),
-        // Documents of this family have no instructions with the results `Ordered` or `Detected`.
+        // Documents of these providers have no instructions with the results `Ordered` or `Detected`.
         FetchReason::Redirect
         | FetchReason::Whisper
         | FetchReason::Wait
@@ -48,7 +48,7 @@ pub(super) fn fetch(owner: Owner<'_>, fetch: &Fetch, context: &Context) -> Notic
         FetchReason::Called { queue, waited, by } => {
             push("QueueSid", owner.ids.queue(*queue));
             push("QueueTime", format::seconds(*waited).to_string());
-            // Twilio's own spelling of "Dequeuing".
+            // Twilio spells "Dequeuing" like this.
             push("DequeingCallSid", owner.ids.call(*by));
         }
         FetchReason::Queued(outcome) => queued(owner, outcome, &mut push),
@@ -101,7 +101,7 @@ pub(super) fn fetch(owner: Owner<'_>, fetch: &Fetch, context: &Context) -> Notic
     }
 }
 
-/// The callbacks for a call event; empty if the application did not ask for it.
+/// The callbacks for a call event. Empty if the application did not subscribe to the event.
 pub(super) fn webhook(owner: Owner<'_>, event: &CallEvent, context: &Context) -> Vec<Notice> {
     let leg = &event.leg;
     let notice = match &event.kind {
@@ -124,7 +124,7 @@ pub(super) fn webhook(owner: Owner<'_>, event: &CallEvent, context: &Context) ->
     notice.into_iter().collect()
 }
 
-/// The callback with the result of a verification call. `verified` is the id of the new caller id, or `None` if the
+/// The callback with the result of a verification call. `verified` is the id of the new verified caller. `None` if the
 /// verification failed.
 pub(super) fn verification(owner: Owner<'_>, leg: &LegInfo, target: Target, verified: Option<u128>) -> Notice {
     let mut parameters = standard(owner, leg, format::status(leg.status));
@@ -135,7 +135,7 @@ pub(super) fn verification(owner: Owner<'_>, leg: &LegInfo, target: Target, veri
     Notice { event, target, failover: None, body, numbered: false }
 }
 
-/// The parameters of every request about a call.
+/// The parameters that every request about a call has.
 pub(super) fn standard(owner: Owner<'_>, leg: &LegInfo, status: &str) -> Parameters {
     let (from, to) = (format::address(&leg.from), format::address(&leg.to));
     let mut parameters: Parameters = [
@@ -154,7 +154,7 @@ pub(super) fn standard(owner: Owner<'_>, leg: &LegInfo, status: &str) -> Paramet
     let mut push = |name: String, value: String| parameters.push((name, value));
     for (party, address) in [("From", &leg.from), ("To", &leg.to), ("Caller", &leg.from), ("Called", &leg.to)] {
         let (state, country) = place(address);
-        // This server has no data about cities and postal codes.
+        // This server has no data about cities and postal codes, so these values are empty.
         for (part, value) in [("City", ""), ("State", state), ("Zip", ""), ("Country", country)] {
             push(format!("{party}{part}"), value.to_owned());
         }
@@ -176,7 +176,7 @@ pub(super) fn standard(owner: Owner<'_>, leg: &LegInfo, status: &str) -> Paramet
     parameters
 }
 
-/// The state and country of a phone number, derived from its digits. Each is empty if unknown.
+/// The state and country of a phone number, according to its digits. An unknown state or country is an empty text.
 fn place(address: &Address) -> (&'static str, &'static str) {
     let Address::Phone(number) = address else { return ("", "") };
     let number = number.as_str();
@@ -186,8 +186,8 @@ fn place(address: &Address) -> (&'static str, &'static str) {
     }
 }
 
-/// Adds the parameters that another application passed when it called this one. They never replace parameters of the
-/// call itself.
+/// Adds the parameters from the application that called this application. These parameters never replace parameters of
+/// the call itself.
 fn handed_over(leg: &LegInfo, parameters: &mut Parameters) {
     let Some(handover) = leg.handover.as_deref().filter(|_| leg.direction == Direction::Inbound) else { return };
     let customer = handover.customer.iter().map(|customer| ("CustomerId".to_owned(), customer.clone()));
@@ -231,14 +231,15 @@ fn sip(owner: Owner<'_>, leg: &LegInfo, push: &mut impl FnMut(String, String)) {
     }
 }
 
-/// The `CallToken` with which an application may forward this call: the call's SID and the caller's PASSporT.
+/// The `CallToken` of a call. With this token, an application may forward the call. The token has the call's SID and
+/// the caller's PASSporT.
 fn call_token(owner: Owner<'_>, leg: &LegInfo) -> String {
     let identity = leg.sip.identity.as_deref().and_then(|identity| identity.token.as_deref());
     let tokens: Vec<&str> = identity.into_iter().collect();
     serde_json::json!({ "parentCallInfoToken": owner.ids.call(leg.id), "identityHeaderTokens": tokens }).to_string()
 }
 
-/// The SIP header fields that are passed to applications: `X-*` and `User-to-User`.
+/// The SIP header fields that applications receive: `X-*` and `User-to-User`.
 fn passed_on(headers: &[(String, String)]) -> impl Iterator<Item = &(String, String)> {
     headers.iter().filter(|(name, _)| {
         name.get(..2).is_some_and(|head| head.eq_ignore_ascii_case("X-")) || name.eq_ignore_ascii_case("User-to-User")
@@ -286,8 +287,8 @@ fn queued(owner: Owner<'_>, outcome: &QueueOutcome, push: &mut impl FnMut(&str, 
     let result = match outcome.result {
         QueueResult::Bridged => "bridged",
         QueueResult::Bridging => "bridging-in-process",
-        // Documents of this family cannot limit the time in a queue. A caller who timed out is reported as one who
-        // left.
+        // Documents of these providers cannot limit the time in a queue. A caller with a timeout is reported like a
+        // caller who left the queue.
         QueueResult::Left | QueueResult::TimedOut => "leave",
         QueueResult::Redirected => "redirected",
         QueueResult::RedirectedFromBridge => "redirected-from-bridged",
@@ -302,7 +303,7 @@ fn queued(owner: Owner<'_>, outcome: &QueueOutcome, push: &mut impl FnMut(&str, 
     }
 }
 
-/// The parameters of every request for a caller who waits in a queue.
+/// Adds the parameters that every request for a caller in a queue has.
 fn stands(owner: Owner<'_>, standing: &QueuePosition, push: &mut impl FnMut(&str, String)) {
     push("QueueSid", owner.ids.queue(standing.queue));
     push("QueueTime", format::seconds(standing.waited).to_string());
@@ -380,7 +381,7 @@ fn progress(
         let duration = format::seconds(leg.duration(event.at));
         push("CallDuration", duration.to_string());
         push("Duration", duration.div_ceil(60).to_string());
-        // Only outbound legs have a final response to an INVITE of this server.
+        // Only an outbound leg has a final response to an INVITE of this server.
         if let Some(response) = leg.final_response().filter(|_| leg.direction != Direction::Inbound) {
             push("SipResponseCode", response.to_string());
         }
@@ -437,7 +438,7 @@ pub(super) fn conference_stream(
     stream(owner, ("ConferenceSid", owner.ids.conference(conference.id)), facts, at)
 }
 
-/// The callback for an event of a stream. `about` is the parameter that names the stream's call or conference.
+/// The callback for an event of a stream. `about` is the parameter that names the call or conference of the stream.
 fn stream(owner: Owner<'_>, about: (&str, String), facts: &StreamFacts, at: Timestamp) -> Option<Notice> {
     let callback = facts.spec.callback.as_ref()?;
     let (event, problem) = match &facts.status {
@@ -462,7 +463,8 @@ fn stream(owner: Owner<'_>, about: (&str, String), facts: &StreamFacts, at: Time
     Some(form(event, callback, parameters, false))
 }
 
-/// Adds the result of answering machine detection, if known. With `took` its duration is added too.
+/// Adds the result of answering machine detection, if the result is known. If `took` is set, adds the duration of the
+/// detection too.
 fn answered_by(leg: &LegInfo, took: bool, push: &mut impl FnMut(&str, String)) {
     if let Some(answered_by) = &leg.answered_by {
         push("AnsweredBy", format::verdict(answered_by.verdict).into());
@@ -472,7 +474,7 @@ fn answered_by(leg: &LegInfo, took: bool, push: &mut impl FnMut(&str, String)) {
     }
 }
 
-/// The callback of answering machine detection. It is sent once, with the verdict that ends the detection.
+/// The callback of answering machine detection. The callback is sent once, with the result that ends the detection.
 fn machine_detected(owner: Owner<'_>, leg: &LegInfo, facts: &MachineFacts) -> Option<Notice> {
     let callback = facts.spec.callback.as_ref().filter(|_| facts.spec.ends_with(facts.verdict))?;
     let parameters = [
@@ -485,7 +487,7 @@ fn machine_detected(owner: Owner<'_>, leg: &LegInfo, facts: &MachineFacts) -> Op
     Some(form("machine-detection", callback, parameters, false))
 }
 
-/// The callback of a payment, which this server does not take.
+/// The callback of a `<Pay>` verb. This server takes no payments.
 fn payment(owner: Owner<'_>, leg: &LegInfo, unserved: &Unsupported) -> Option<Notice> {
     let callback = unserved.callback.as_ref()?;
     let whose = [("AccountSid", owner.sid.to_owned()), ("CallSid", owner.ids.call(leg.id))];

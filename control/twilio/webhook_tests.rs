@@ -1,4 +1,4 @@
-//! Tests with the complete parameter list of every kind of request.
+//! Tests with the complete parameter list of each kind of request.
 
 use std::sync::Arc;
 use std::time::Duration;

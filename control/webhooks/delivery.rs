@@ -1,4 +1,4 @@
-//! The types of a delivery, of its signing, and of the report about an attempt.
+//! The types for a delivery, for the signing of a delivery, and for the report about an attempt.
 
 use std::fmt;
 use std::time::Duration;
@@ -12,32 +12,33 @@ use tandem_http::FetchError;
 use tandem_http::exchange::HttpAnswer;
 use tandem_store::deliveries::DeliveryState;
 
-/// A webhook request in provider-neutral form, with its retry policy. It is stored as JSON before the first attempt. It
-/// contains no secrets, because each attempt is signed anew.
+/// A webhook request in a form that is independent of the provider, with its retry policy. The delivery is stored as
+/// JSON before the first attempt. The delivery contains no secrets, because each attempt gets a new signature.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Delivery {
-    /// Id of the delivery, the same at every attempt, so that a receiver recognises a repetition.
+    /// Id of the delivery. All attempts have the same id, so that a receiver recognises a repetition.
     #[serde(with = "hexadecimal")]
     pub id: u128,
-    /// Name of the queue. Deliveries of a queue are sent strictly one after the other; usually each call has one queue.
+    /// Name of the queue. The deliveries of a queue are sent strictly in order. Usually each call has its own queue.
     pub queue: String,
-    /// The call (session) that the delivery reports on.
+    /// Id of the call that the delivery reports on.
     #[serde(with = "hexadecimal")]
     pub session: u128,
     /// Name of the account.
     pub account: String,
-    /// Name of the dialect that wrote the delivery and signs it.
+    /// Name of the dialect that wrote the delivery. This dialect also signs the delivery.
     pub dialect: String,
-    /// Label for logs.
+    /// Event name for logs.
     pub event: String,
-    /// The URL, `http` or `https`.
+    /// The URL of the application. Its scheme is `http` or `https`.
     pub url: String,
-    /// URL for when all attempts at `url` have failed; it gets the same number of attempts.
+    /// The URL for further attempts when all attempts at `url` have failed. The number of attempts is the same as at
+    /// `url`.
     #[serde(default)]
     pub failover_url: Option<String>,
-    /// HTTP method, which decides where the body is sent.
+    /// HTTP method. The method decides whether the content is in the body or in the query.
     pub method: DeliveryMethod,
-    /// The content.
+    /// The content of the webhook.
     pub body: DeliveryBody,
     /// Time limit for one attempt in ms, 1 to 120,000.
     pub timeout_ms: u64,
@@ -45,23 +46,23 @@ pub struct Delivery {
     pub connect_timeout_ms: u64,
     /// Retry policy.
     pub retries: Retry,
-    /// Whether a 3xx answer is followed, with a new signature for each hop. If not, it is a failure.
+    /// Whether the server follows a 3xx answer. Each hop gets a new signature. If not, a 3xx answer is a failure.
     #[serde(default)]
     pub follow_redirects: bool,
-    /// Id of the leg, if the notice is one of the leg's numbered notices.
+    /// Id of the leg, if the notice has a sequence number of the leg.
     #[serde(default)]
     pub numbered: Option<String>,
     /// The leg that the delivery reports on.
     #[serde(default)]
     pub leg: Option<LegId>,
-    /// Id of the delivery that this one repeats on request, as 32 hexadecimal digits.
+    /// Id of the original delivery, if this delivery is a repetition by request. The id has 32 hexadecimal digits.
     #[serde(default)]
     pub replay_of: Option<String>,
 }
 
 impl Delivery {
-    /// Returns the id by which a receiver recognises a repetition. For a delivery that was repeated on request, it is
-    /// the id of the original.
+    /// Returns the id for recognising repetitions. For a repetition by request, this is the id of the original
+    /// delivery.
     pub fn token(&self) -> u128 {
         let original = self.replay_of.as_deref().and_then(|id| u128::from_str_radix(id, 16).ok());
         original.unwrap_or(self.id)
@@ -71,9 +72,9 @@ impl Delivery {
 /// The HTTP method of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DeliveryMethod {
-    /// GET; the content is in the URL's query.
+    /// GET. The URL's query has the content.
     Get,
-    /// POST; the content is in the body.
+    /// POST. The body has the content.
     Post,
 }
 
@@ -87,10 +88,10 @@ impl DeliveryMethod {
     }
 }
 
-/// The content before serialisation.
+/// The content of a delivery before serialisation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum DeliveryBody {
-    /// A form: names and values, in order.
+    /// A form. Names and values are in order.
     Form(Vec<(String, String)>),
     /// A JSON document.
     Json(serde_json::Value),
@@ -99,34 +100,35 @@ pub enum DeliveryBody {
 /// The retry policy of a delivery.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Retry {
-    /// Pauses before the second, third, ... attempt at one URL, in ms. Empty for a single attempt.
+    /// Pauses before the second, third and further attempts at one URL, in ms. Empty if there is only one attempt.
     #[serde(default)]
     pub delays_ms: Vec<u64>,
-    /// The failures that are retried.
+    /// The failures after which the server makes another attempt.
     #[serde(default)]
     pub on: RetryOn,
-    /// Time limit for all attempts together, including pauses, in ms. A running attempt is cut off then, and no other
-    /// starts.
+    /// Time limit for all attempts together, including pauses, in ms. At this limit, a running attempt is aborted, and
+    /// no further attempt starts.
     #[serde(default)]
     pub total_ms: Option<u64>,
 }
 
-/// The failures that are retried. All others are final, because an application that answers 400 will do so again.
+/// The failures after which the server makes another attempt. All other failures are final, because an application that
+/// answers 400 will probably answer 400 again.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RetryOn {
-    /// No connection: failed name lookup, TCP or TLS, or a timeout of these.
+    /// There is no connection. The name lookup, TCP or TLS failed, or one of these steps timed out.
     #[serde(default)]
     pub connect: bool,
-    /// A connection, but no complete answer in time.
+    /// There is a connection, but no complete answer in time.
     #[serde(default)]
     pub response: bool,
-    /// An answer with one of these statuses.
+    /// The answer has one of these statuses.
     #[serde(default)]
     pub statuses: Vec<StatusRange>,
 }
 
 impl RetryOn {
-    /// Whether an attempt with this answer or failure is retried.
+    /// Whether the server makes another attempt after an attempt with this answer or failure.
     pub fn covers(&self, status: Option<u16>, error: Option<&FetchError>) -> bool {
         match (status, error) {
             (Some(status), _) => self.statuses.iter().any(|range| (range.first..=range.last).contains(&status)),
@@ -146,7 +148,7 @@ impl RetryOn {
     }
 }
 
-/// A range of HTTP statuses; both ends are included.
+/// A range of HTTP statuses, including both ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatusRange {
     /// First status, 100 to 999.
@@ -161,10 +163,10 @@ impl From<(u16, u16)> for StatusRange {
     }
 }
 
-/// Builds and signs the request of a delivery. Pure: the time is an argument.
+/// Builds and signs the request for a delivery. Implementations do no I/O and get the time as an argument.
 pub trait DeliverySigner: Send + Sync {
-    /// Returns the request of attempt number `attempt` (from 1) to `url` at `now`. `url` is that of the delivery, its
-    /// failover URL, or the target of a redirect. For GET, the form must be in the query of the returned URL.
+    /// Returns the request of attempt number `attempt` (from 1) to `url` at `now`. `url` is the URL of the delivery,
+    /// the failover URL, or the target of a redirect. For GET, the returned URL must have the form in its query.
     fn seal(&self, delivery: &Delivery, attempt: u32, url: &str, now: Timestamp) -> SignedRequest;
 }
 
@@ -179,18 +181,18 @@ pub struct SignedRequest {
     pub body: Bytes,
 }
 
-/// The report of an attempt.
+/// The report about an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AttemptReport {
-    /// The attempt that was made.
+    /// The attempt.
     pub attempt: Attempt,
-    /// State of the delivery after the attempt.
+    /// The state of the delivery after the attempt.
     pub state: DeliveryState,
     /// The next step.
     pub next: Next,
 }
 
-/// Formats a report such as `URL 503 (12 ms); again in 4 s`.
+/// Formats a report, for example `URL 503 (12 ms); again in 4 s`.
 impl fmt::Display for AttemptReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Attempt { number, url, elapsed, status, error, .. } = &self.attempt;
@@ -215,39 +217,39 @@ impl fmt::Display for AttemptReport {
 pub struct Attempt {
     /// Number of the attempt, from 1.
     pub number: u32,
-    /// The configured URL without user and password.
+    /// The configured URL, without user name and password.
     pub url: String,
-    /// Whether this is the failover URL.
+    /// Whether the URL of this attempt is the failover URL.
     pub failover: bool,
-    /// Time of the start.
+    /// Time at which the attempt started.
     pub at: Timestamp,
     /// Duration of the attempt.
     pub elapsed: Duration,
     /// HTTP status of the answer.
     pub status: Option<u16>,
-    /// Reason of the failure; `None` for a success.
+    /// Reason of the failure. `None` for a success.
     pub error: Option<String>,
     /// Cause of the failure, with advice.
     pub cause: Option<Cause>,
-    /// The answer, whether it was a success or not.
+    /// The answer, for a success and for a failure.
     pub answer: Option<HttpAnswer>,
 }
 
 /// The step after an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
-    /// Nothing: the delivery has succeeded or was given up.
+    /// No further step. The delivery has succeeded or has failed finally.
     Done,
     /// Another attempt at the same URL.
     Retry {
         /// Pause before the attempt.
         after: Duration,
     },
-    /// An attempt at the failover URL, at once.
+    /// An attempt at the failover URL, without a pause.
     Failover,
 }
 
-/// Serialises ids as strings of 32 hexadecimal digits, because they do not fit into JSON numbers.
+/// Serialises ids as strings of 32 hexadecimal digits, because JSON numbers are too small for ids.
 mod hexadecimal {
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 

@@ -1,4 +1,5 @@
-//! Delivery of webhooks: in order within a queue, stored before they are sent, and not lost by a restart.
+//! Delivery of webhooks. Webhooks are delivered in order within a queue. A webhook is stored before it is sent, and a
+//! restart loses no webhook.
 //!
 //! ```text
 //!  enqueue ─▶ row stored ─▶ the queue's worker: read the next rows, in order
@@ -7,9 +8,9 @@
 //!                                  └──────────────────────┘ each outcome is stored, then reported to the sink
 //! ```
 //!
-//! The rows are the queue. A worker holds only a few rows at a time and ends when it finds none, so that a slow
-//! receiver costs disk space and no memory. After a crash between sending a delivery and storing the outcome, the
-//! delivery is sent once more, with the same id.
+//! The rows in the database are the queue. A worker has only a few rows in memory at a time and ends when there are no
+//! more rows. So a slow receiver uses disk space but no memory. If the process crashes after it has sent a delivery and
+//! before it has stored the outcome, the delivery is sent again with the same id.
 #![forbid(unsafe_code)]
 
 mod delivery;
@@ -38,33 +39,33 @@ pub use delivery::{
 };
 use worker::Worker;
 
-/// Maximum number of queues of an earlier process that are resumed at the same time.
+/// Maximum number of queues of an earlier process that are served at the same time.
 const RESUMED_QUEUES: usize = 1024;
 
-/// Maximum number of hosts that are remembered while nothing is sent to them.
+/// Maximum number of stored hosts without a running attempt.
 const HOSTS: usize = 256;
 
-/// Pause after the database failed.
+/// Pause after a failure of the database.
 const DATABASE_PAUSE: Duration = Duration::from_secs(1);
 
-/// Receives every attempt after it was stored; must return at once.
+/// Receives every attempt after the attempt is stored. The function must return immediately.
 pub type Sink = Arc<dyn Fn(&Delivery, &AttemptReport) + Send + Sync>;
 
-/// The webhook queues. Clones share them. When the last clone is dropped, running attempts are abandoned, and sent
-/// again at the next start.
+/// The webhook queues. All clones share the queues. When the last clone is dropped, running attempts are aborted. The
+/// aborted attempts are repeated after the next start.
 #[derive(Clone)]
 pub struct Deliveries {
     owner: Arc<Owner>,
 }
 
-/// Counts of deliveries and attempts since the start.
+/// Numbers of deliveries and attempts since the start of the server.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct DeliveryCounts {
     /// Deliveries that their receivers accepted.
     pub delivered: u64,
-    /// Deliveries that were given up.
+    /// Deliveries that failed finally.
     pub failed: u64,
-    /// Attempts that failed and were followed by another one.
+    /// Failed attempts with a further attempt.
     pub retried: u64,
     /// Queues that currently have deliveries.
     pub queues: usize,
@@ -76,7 +77,7 @@ pub struct Submitted {
     queue: String,
 }
 
-/// Owns the tasks, which hold only [`Shared`].
+/// Owns the tasks. A task has only a reference to [`Shared`].
 struct Owner {
     shared: Arc<Shared>,
     tasks: Mutex<JoinSet<()>>,
@@ -86,14 +87,15 @@ struct Shared {
     store: Store,
     client: Client,
     sealer: Arc<dyn DeliverySigner>,
-    /// Set when the queues start.
+    /// Set at the start of the queues.
     sink: OnceLock<Sink>,
-    /// Limits the simultaneous attempts.
+    /// Limits the number of simultaneous attempts.
     slots: Semaphore,
-    /// Limits the simultaneous attempts to each host to half of all, so that a dead receiver does not delay the others.
+    /// Limits the simultaneous attempts per host to half of all attempts, so that a dead receiver does not delay the
+    /// other receivers.
     hosts: Mutex<HashMap<String, Arc<Semaphore>>>,
     host_slots: usize,
-    /// Every queue with a worker. `true`: rows were added since the worker last read the queue.
+    /// Every queue with a worker. `true` means that there are new rows since the worker last read the queue.
     queues: Mutex<HashMap<String, bool>>,
     working: watch::Sender<usize>,
     phase: watch::Sender<Phase>,
@@ -104,22 +106,22 @@ struct Shared {
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Phase {
-    /// Rows are stored and nothing is sent.
+    /// Rows are stored, but no delivery is sent.
     Prepared,
     Running,
-    /// Waits that would end after this instant are not started.
+    /// A wait that would end after this instant does not start.
     Draining(Instant),
     Stopped,
 }
 
-/// The worker must end; its row stays pending.
+/// The worker must end. Its current row stays pending.
 struct Stopped;
 
 impl Deliveries {
-    /// Prepares the queues. Deliveries are stored, and sent from [`Deliveries::start`] on.
+    /// Prepares the queues. Deliveries are stored from now on, and sent after [`Deliveries::start`].
     ///
-    /// `concurrency`: maximum number of simultaneous attempts over all queues; half of it for any one host. Further
-    /// attempts wait.
+    /// `concurrency` is the maximum number of simultaneous attempts over all queues. One host gets at most half of this
+    /// number. Further attempts wait.
     pub fn new(store: Store, client: Client, sealer: Arc<dyn DeliverySigner>, concurrency: usize) -> Deliveries {
         let concurrency = concurrency.clamp(1, Semaphore::MAX_PERMITS);
         let shared = Arc::new(Shared {
@@ -140,8 +142,8 @@ impl Deliveries {
         Deliveries { owner: Arc::new(Owner { shared, tasks: Mutex::default() }) }
     }
 
-    /// Starts sending, and resumes the deliveries of an earlier process, each queue in its order. Call it once. Each attempt
-    /// is reported to `sink`.
+    /// Starts to send, and continues the deliveries of an earlier process. Each queue keeps its order. This function
+    /// must be called only once. Each attempt is reported to `sink`.
     pub fn start(&self, sink: Sink) {
         let owner = Arc::downgrade(&self.owner);
         let shared = self.owner.shared.clone();
@@ -160,30 +162,32 @@ impl Deliveries {
         });
     }
 
-    /// Adds the delivery at the end of its queue, and returns when it is stored. It will be sent, now or after a
-    /// restart. Calls that are awaited one after the other keep their order. An id that was used before is refused.
+    /// Adds the delivery at the end of its queue, and returns when the delivery is stored. The delivery will be sent
+    /// now or after a restart. If the calling code awaits each `enqueue` before the next `enqueue`, the deliveries keep
+    /// this order. An id that was already used is an error.
     pub async fn enqueue(&self, delivery: Delivery) -> Result<(), StoreError> {
         let submitted = self.submit(delivery).await?;
         self.stored(submitted).await
     }
 
-    /// Waits until a submitted delivery is stored, and then starts sending it.
+    /// Waits until a submitted delivery is stored. Then starts to send the delivery.
     pub async fn stored(&self, submitted: Submitted) -> Result<(), StoreError> {
         submitted.begun.committed().await?;
         self.owner.wake(submitted.queue, None);
         Ok(())
     }
 
-    /// Submits the delivery to the end of its queue; it is stored before later writes. It is sent after
-    /// [`Deliveries::stored`].
+    /// Submits the delivery to the end of its queue. The delivery is stored before all later writes. The delivery is
+    /// sent after [`Deliveries::stored`] was called.
     pub fn submit(&self, delivery: Delivery) -> impl Future<Output = Result<Submitted, StoreError>> + Send {
         let queue = delivery.queue.clone();
         let begun = row(delivery).map(|row| deliveries::insert(&self.owner.shared.store, row));
         async move { Ok(Submitted { begun: begun?.await?, queue }) }
     }
 
-    /// For a shutdown, when nothing more is enqueued: sends what can be sent within `limit`, without waiting for later
-    /// retries, then stops. The rest is sent after the next start. Returns `true` if no attempt was cut off.
+    /// Ends the delivery for a shutdown. After this call, no delivery may be enqueued. Sends as many deliveries as
+    /// possible within `limit`, without waiting for later retries, and then stops. The remaining deliveries are sent
+    /// after the next start. Returns `true` if no attempt was aborted.
     pub async fn drain(&self, limit: Duration) -> bool {
         let shared = &self.owner.shared;
         let deadline = Instant::now() + limit;
@@ -194,13 +198,13 @@ impl Deliveries {
         in_time
     }
 
-    /// Waits until no queue has a delivery, including those that wait for a retry.
+    /// Waits until all queues are empty. A queue is not empty while a delivery waits for a retry.
     pub async fn idle(&self) {
-        // Cannot fail, because `self` holds the sender.
+        // `wait_for` cannot fail, because `self` owns the sender.
         let _ = self.owner.shared.working.subscribe().wait_for(|working| *working == 0).await;
     }
 
-    /// Returns the counts for the metrics.
+    /// Returns the numbers for the metrics.
     pub fn counts(&self) -> DeliveryCounts {
         let shared = &self.owner.shared;
         DeliveryCounts {
@@ -213,7 +217,7 @@ impl Deliveries {
 }
 
 impl Owner {
-    /// Tells the queue's worker that there are new rows, or starts a worker.
+    /// Notifies the worker of the queue about new rows. If the queue has no worker, starts a worker.
     fn wake(&self, queue: String, permit: Option<OwnedSemaphorePermit>) {
         let shared = &self.shared;
         if matches!(*shared.phase.borrow(), Phase::Prepared | Phase::Stopped) {
@@ -246,7 +250,7 @@ impl Shared {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns the limit of attempts for the URL's host and port.
+    /// Returns the semaphore that limits the attempts to the host and port of the URL.
     fn host(&self, url: &str) -> Arc<Semaphore> {
         let host = url::Url::parse(url).map(|url| url.origin().ascii_serialization()).unwrap_or_default();
         let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
@@ -256,12 +260,13 @@ impl Shared {
         hosts.entry(host).or_insert_with(|| Arc::new(Semaphore::new(self.host_slots))).clone()
     }
 
-    /// Waits until everything must stop at once.
+    /// Waits for the phase in which everything must stop immediately.
     async fn stopped(&self) {
         let _ = self.phase.subscribe().wait_for(|phase| *phase == Phase::Stopped).await;
     }
 
-    /// Waits, unless the drain's deadline comes first: then waiting would be useless.
+    /// Waits for `delay`. If the deadline of the drain comes earlier, returns an error immediately, because the wait
+    /// would have no use.
     async fn wait(&self, delay: Duration) -> Result<(), Stopped> {
         let until = Instant::now() + delay;
         let mut phase = self.phase.subscribe();
@@ -278,7 +283,7 @@ impl Shared {
     }
 }
 
-/// Counts a task as working until it ends for any reason.
+/// Counts a task as working. The count ends when this value is dropped.
 struct Working {
     shared: Arc<Shared>,
 }
@@ -289,7 +294,7 @@ impl Drop for Working {
     }
 }
 
-/// Returns the row of a delivery without attempts.
+/// Returns the database row of a delivery without attempts.
 fn row(delivery: Delivery) -> Result<DeliveryRow, StoreError> {
     if delivery.queue.is_empty() {
         return Err(StoreError::NotWritten("a delivery needs a queue".into()));
@@ -314,7 +319,7 @@ fn row(delivery: Delivery) -> Result<DeliveryRow, StoreError> {
     })
 }
 
-/// Starts workers for all queues with pending rows, a limited number at a time.
+/// Starts workers for all queues with pending rows. The number of simultaneous workers is limited.
 async fn resume(shared: &Shared, wake: &(dyn Fn(String, OwnedSemaphorePermit) + Send + Sync)) {
     let slots = Arc::new(Semaphore::new(RESUMED_QUEUES));
     let mut last = String::new();

@@ -1,7 +1,7 @@
-//! The schedule of a delivery: the URL of each attempt, and the step after its outcome. No I/O.
+//! The schedule of a delivery, without I/O: the URL of each attempt, and the step after the outcome of the attempt.
 //!
-//! The attempts are numbered 1 ..= n at the URL and n+1 ..= 2n at the failover URL, where n is the number of delays
-//! plus one. The stored number of attempts is therefore enough to continue after a restart.
+//! Attempts 1 to n use the URL, and attempts n+1 to 2n use the failover URL. n is the number of delays plus one. So the
+//! stored number of attempts is enough to continue after a restart.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use tandem_http::FetchError;
 
 use super::Delivery;
 
-/// Maximum number of attempts at one URL, independent of the delivery.
+/// Maximum number of attempts at one URL, for every delivery.
 const MAXIMUM_TRIES: u32 = 20;
 
 pub(super) struct Schedule<'d> {
@@ -47,7 +47,7 @@ impl<'d> Schedule<'d> {
         Duration::from_millis(self.delivery.retries.delays_ms.iter().copied().max().unwrap_or(0))
     }
 
-    /// Returns the next attempt; `None` when all attempts were made.
+    /// Returns the next attempt. `None` if all attempts were made.
     pub(super) fn next_target(&self) -> Option<Target> {
         let attempt = self.made.saturating_add(1);
         if attempt <= self.tries() {
@@ -57,7 +57,7 @@ impl<'d> Schedule<'d> {
         (attempt <= self.tries() * 2).then_some(Target { attempt, url, failover: true })
     }
 
-    /// Counts an attempt and returns the next step. `remaining`: what is left of the time limit for all attempts.
+    /// Counts an attempt and returns the next step. `remaining` is the remaining time for all attempts.
     pub(super) fn after(
         &mut self,
         status: Option<u16>,
@@ -115,7 +115,7 @@ impl<'d> Schedule<'d> {
 
 enum RetryDecision {
     Repeat,
-    /// This URL is unusable, but the failover URL may work.
+    /// The URL is unusable, but the failover URL may be usable.
     UselessHere,
     Final,
 }

@@ -37,8 +37,8 @@ async fn the_next_delivery_waits_for_the_retries_of_the_one_before() {
         bench.enqueue(retried(delivery(id, "call", &server.url("/")), &[5, 10])).await;
     }
     bench.settle().await;
-    // The second attempt reuses the first one's connection. Because that is closed, the request is sent once more on a
-    // new connection.
+    // The second attempt reuses the connection of the first attempt. The server has closed this connection, so the
+    // client repeats the request on a new connection.
     assert_eq!(attempts(server.rest()), ["1.1", "1.2", "1.2", "1.3", "2.1"]);
     let reports = bench.reports();
     let first = &reports[0].1;
@@ -132,7 +132,7 @@ async fn a_restart_goes_on_in_order_with_the_attempts_counted() {
     for id in 1..=20 {
         bench.enqueue(retried(delivery(id, "call", &server.url("/")), &[60_000])).await;
     }
-    // The first attempt has failed, and the next one is due in a minute; the server is killed meanwhile.
+    // The first attempt has failed, and the next attempt is due in 1 minute. The server is killed before this time.
     assert_eq!(bench.report().await.1.next, Next::Retry { after: Duration::from_secs(60) });
     server.rest();
     let mut bench = bench.killed_and_restarted(Some("the minute has passed")).await;
@@ -257,7 +257,7 @@ impl Bench {
         Bench::at(tempfile::tempdir().unwrap()).await
     }
 
-    /// Queues that accept deliveries and send none, like a server that is shutting down.
+    /// Queues that accept deliveries but send no delivery, like a server during its shutdown.
     async fn stopped() -> Bench {
         let bench = Bench::new().await;
         assert!(bench.deliveries.drain(Duration::ZERO).await || bench.deliveries.counts().queues == 0);
@@ -277,7 +277,7 @@ impl Bench {
         Bench { directory, store, deliveries, heard }
     }
 
-    /// Restarts as after kill -9, without draining. With `time_passes`, the retry of this delivery is due.
+    /// Restarts without a drain, as after a kill -9. With `time_passes`, the retry of this delivery becomes due.
     async fn killed_and_restarted(self, time_passes: Option<&str>) -> Bench {
         let Bench { directory, store, deliveries, .. } = self;
         drop(deliveries);
@@ -312,7 +312,7 @@ impl Bench {
     }
 }
 
-/// Writes the id and the attempt into the body, and "signs" the URL.
+/// A signer that writes the id and the attempt into the body, and the URL into the signature.
 struct PlainSeal;
 
 impl DeliverySigner for PlainSeal {
@@ -359,7 +359,7 @@ fn retried(delivery: Delivery, delays_ms: &[u64]) -> Delivery {
     Delivery { retries: Retry { delays_ms: delays_ms.to_vec(), on, total_ms: None }, ..delivery }
 }
 
-/// Answers according to the id and the attempt that [`PlainSeal`] writes.
+/// Answers a request according to the id and the attempt that [`PlainSeal`] wrote.
 fn answers_by_attempt(answer: impl Fn(u128, u32) -> Answer + Send + Sync + 'static) -> impl Fn(&Received) -> Answer {
     move |request| {
         let (id, attempt) = spelled(request);
@@ -372,7 +372,7 @@ fn spelled(request: &Received) -> (u128, u32) {
     (id.trim_start_matches("id=").parse().unwrap(), attempt.trim_start_matches("attempt=").parse().unwrap())
 }
 
-/// Returns `id.attempt` of each request.
+/// Returns `id.attempt` for each request.
 fn attempts(requests: Vec<Received>) -> Vec<String> {
     requests.iter().map(spelled).map(|(id, attempt)| format!("{id}.{attempt}")).collect()
 }

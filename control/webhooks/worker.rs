@@ -1,4 +1,4 @@
-//! The worker of a queue: sends its deliveries in order until there are none.
+//! The worker of a queue. The worker sends the queue's deliveries in order and ends when the queue is empty.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,16 +17,16 @@ use super::{
     Attempt, AttemptReport, DATABASE_PAUSE, Delivery, DeliveryBody, DeliveryMethod, Next, Shared, Stopped, Working,
 };
 
-/// Maximum number of rows in memory; the others stay in the database until these are done.
+/// Maximum number of rows in memory. The other rows stay in the database until these rows are finished.
 const ROWS: u32 = 16;
 
-/// Maximum octets of an answer that are read; only the status of an answer matters.
+/// Maximum number of octets of an answer that are read. Only the status of an answer matters.
 const MAXIMUM_ANSWER: usize = 64 * 1024;
 
 pub(super) struct Worker {
     shared: Arc<Shared>,
     queue: String,
-    /// Whether the worker has given up the queue: another worker may serve it.
+    /// Whether the worker no longer owns the queue. Another worker may then serve the queue.
     released: bool,
     _working: Working,
 }
@@ -37,7 +37,7 @@ struct Sent {
 }
 
 impl Worker {
-    /// Creates a worker for a queue that was just added to `Shared::queues`.
+    /// Creates a worker for a queue that is already in `Shared::queues`.
     pub(super) fn new(working: Working, queue: String) -> Worker {
         Worker { shared: working.shared.clone(), queue, released: false, _working: working }
     }
@@ -54,8 +54,8 @@ impl Worker {
                     if queues.get(&self.queue).is_some_and(|more| *more) {
                         continue;
                     }
-                    // The queue is removed under the same lock as the check, so that no new delivery finds a worker
-                    // that is about to end.
+                    // The same lock protects the check and the removal of the queue. So a new delivery never finds a
+                    // worker that is about to end.
                     queues.remove(&self.queue);
                     self.released = true;
                     return;
@@ -77,7 +77,7 @@ impl Worker {
         }
     }
 
-    /// Sends one delivery until its outcome is final.
+    /// Sends one delivery until the outcome is final.
     async fn perform(&self, row: DeliveryRow) -> Result<(), Stopped> {
         let delivery: Delivery = match serde_json::from_str(&row.request) {
             Ok(delivery) => delivery,
@@ -88,14 +88,15 @@ impl Worker {
         };
         let mut schedule = Schedule::resumed(&delivery, u32::try_from(row.attempts).unwrap_or(u32::MAX));
         if let Some(due) = row.next_at {
-            // The clock may have changed before the restart: never wait longer than the delivery's own delays.
+            // The clock may have changed before the restart, so the wait is never longer than the longest delay of the
+            // delivery.
             let delay = Duration::try_from(due.duration_since(Timestamp::now())).unwrap_or_default();
             self.shared.wait(delay.min(schedule.longest_delay())).await?;
         }
         let began = Instant::now();
         loop {
             let Some(target) = schedule.next_target() else {
-                // The delivery now has fewer retries than when its attempts were stored.
+                // The delivery now has fewer retries than at the time when its attempts were stored.
                 return self.give_up(row, "no attempt is left".into()).await;
             };
             let sent = tokio::select! {
@@ -114,10 +115,10 @@ impl Worker {
         }
     }
 
-    /// Makes one attempt, when the limits allow it.
+    /// Makes one attempt. Waits until the limits allow the attempt.
     async fn send(&self, delivery: &Delivery, target: &Target, began: Instant) -> Sent {
-        // Wait for the host's limit first, so that an attempt that waits for it holds nothing else. The semaphores are
-        // never closed.
+        // The attempt first waits for the limit of the host, so that the attempt does not occupy a general slot during
+        // this wait. The semaphores are never closed.
         let host = self.shared.host(&target.url);
         let _host_slot = host.acquire().await;
         let _slot = self.shared.slots.acquire().await;
@@ -151,7 +152,7 @@ impl Worker {
         let mut sign_redirect = |request: &mut Request| {
             let mut hop = delivery.clone();
             if request.method == ::http::Method::GET {
-                // Like a browser, send only the redirect target's own query.
+                // As in a browser, the request has only the query of the redirect target.
                 hop.method = DeliveryMethod::Get;
                 hop.body = DeliveryBody::Form(Vec::new());
             }
@@ -161,7 +162,7 @@ impl Worker {
         client.send_following(request, RedirectRules::PROVIDER, None, Some(&mut sign_redirect)).await
     }
 
-    /// Stores the outcome of an attempt, then counts and reports it.
+    /// Stores the outcome of an attempt. Then counts and reports the outcome.
     async fn record(
         &self,
         delivery: &Delivery,
@@ -221,7 +222,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Ends a delivery without another attempt.
+    /// Ends a delivery as failed, without another attempt.
     async fn give_up(&self, row: DeliveryRow, reason: String) -> Result<(), Stopped> {
         self.shared.failed.fetch_add(1, Ordering::Relaxed);
         self.note(DeliveryProgress {
@@ -236,7 +237,8 @@ impl Worker {
         .await
     }
 
-    /// Stores an outcome, however long the database takes: to continue without it could send the delivery for ever.
+    /// Stores an outcome, and repeats this until the database accepts the outcome. Without a stored outcome, the
+    /// delivery could be sent endlessly.
     async fn note(&self, progress: DeliveryProgress) -> Result<(), Stopped> {
         while let Err(error) = deliveries::update(&self.shared.store, progress.clone()).await {
             if matches!(error, StoreError::Closed) {
@@ -257,7 +259,7 @@ impl Drop for Worker {
     }
 }
 
-/// Returns the status of an answer, also when its body was too large to be read.
+/// Returns the status of an answer, even if the body of the answer was too large.
 fn status(outcome: &Result<Response, FetchError>) -> Option<u16> {
     match outcome {
         Ok(response) => Some(response.status),
@@ -266,7 +268,7 @@ fn status(outcome: &Result<Response, FetchError>) -> Option<u16> {
     }
 }
 
-/// Returns what is left of the time limit for all attempts.
+/// Returns the remaining time for all attempts. `None` if there is no time limit.
 fn remaining(delivery: &Delivery, began: Instant) -> Option<Duration> {
     delivery.retries.total_ms.map(|total| Duration::from_millis(total).saturating_sub(began.elapsed()))
 }

@@ -1,11 +1,11 @@
-//! Detects single tones: the beep after a greeting, and the tones of fax machines. Pure.
+//! Detects single tones: the beep after a greeting, and the tones of fax machines. This module is pure.
 //!
 //! ```text
 //!   frame --a single sine?--> hertz, level --steady?--> run --quiet for 6 frames after it?--> tone
 //! ```
 //!
-//! A vowel, a whistle or a flute may be a sine for one or two frames. But such sounds do not keep frequency and level
-//! and then stop.
+//! A vowel, a whistle or a flute may be a sine for one or two frames. But such a sound does not keep its frequency and
+//! level, and does not stop abruptly.
 
 use std::f32::consts::TAU;
 
@@ -13,48 +13,49 @@ use crate::codec::{LONGEST_FRAME, SampleRate};
 
 /// The level in dBov below which a frame contains no tone.
 const QUIETEST: f32 = -42.0;
-/// The part of a frame's energy (0 to 1) that one sine must have.
+/// The part of a frame's energy (0 to 1) that a single sine must have, so that the frame counts as a tone.
 const PURE: f32 = 0.9;
-/// The range of tone frequencies in Hz. It is wider than that of beeps, so that a beep at its edge is detected as a
-/// whole.
+/// The lowest and highest frequency of a tone in Hz. This range is wider than the range of beeps, so that the detector
+/// finds all of a beep at the edge of the beeps' range.
 const LOWEST: f32 = 330.0;
 const HIGHEST: f32 = 2_600.0;
-/// The largest difference in Hz between a frame and its run.
+/// The largest difference in Hz between a frame and the run that it belongs to.
 const DRIFT: f32 = 14.0;
-/// The largest difference in dB between a frame and the previous one.
+/// The largest difference in level between two consecutive frames of a tone, in dB.
 const STEP: f32 = 3.5;
-/// The number of frames from which a run counts as a tone and not as speech.
+/// The number of frames that make a run a tone. A shorter run may be speech.
 const TONE: u16 = 3;
-/// The number of frames after a tone that must be quieter by `DROP` dB.
+/// The number of frames that must follow a tone, each quieter than the tone by `DROP` dB.
 const AFTER: u8 = 6;
 const DROP: f32 = 10.0;
-/// The frequency range of ringing, busy and dial tones in Hz (ITU-T E.180). They repeat within `AGAIN` frames.
+/// The frequency range of ringing, busy and dial tones in Hz (ITU-T E.180). Such tones repeat within `AGAIN` frames.
 pub(super) const PROGRESS_HERTZ: std::ops::RangeInclusive<f32> = 330.0..=490.0;
 const AGAIN: u8 = 32;
 
-/// A tone, while it lasts or after its end.
+/// A tone that continues or has ended.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Run {
-    /// The mean frequency.
+    /// The mean frequency in Hz.
     pub(super) hertz: f32,
-    /// The number of whole frames.
+    /// The number of whole frames that the tone has lasted.
     pub(super) frames: u16,
     /// The level of the last frame in dBov.
     level: f32,
-    /// The number of frames without the tone since its last frame: 1 during a phase reversal or a lost packet.
+    /// The number of frames without the tone since the last frame with the tone. It is 1 during a phase reversal or a
+    /// lost packet.
     missed: u8,
 }
 
-/// The result of a frame.
+/// The result of the detector for a frame.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Sound {
-    /// No tone.
+    /// The frame has no tone.
     Other,
     /// A tone continues.
     Tone(Run),
-    /// A tone has stopped; the next frames show whether it has ended.
+    /// A tone has stopped. The next frames show whether the tone has ended or only paused.
     Ending,
-    /// A tone has ended, followed by silence.
+    /// A tone has ended, and silence has followed it.
     Ended(Run),
 }
 
@@ -64,7 +65,7 @@ pub(super) struct ToneDetector {
     rate: f32,
     run: Option<Run>,
     ended: Option<(Run, u8)>,
-    /// The number of frames without a tone since the last tone with the frequency of a progress tone.
+    /// The number of frames without a tone since the last tone at the frequency of a progress tone.
     since_progress: u8,
 }
 
@@ -73,13 +74,13 @@ impl ToneDetector {
         ToneDetector { rate: rate.hertz() as f32, run: None, ended: None, since_progress: u8::MAX }
     }
 
-    /// Handles the next 20 ms; `level` is the frame's level in dBov.
+    /// Handles the next 20 ms of audio. `level` is the level of the frame in dBov.
     pub(super) fn handle_frame(&mut self, samples: &[i16], level: f32) -> Sound {
         let hertz = if level > QUIETEST { sine(samples, self.rate) } else { None };
         if let Some(run) = &mut self.run {
             match hertz {
                 Some(hertz) if (hertz - run.hertz).abs() < DRIFT && (level - run.level).abs() < STEP => {
-                    // A missed frame between two frames of the tone counts as part of it.
+                    // A missed frame between two frames of the tone is part of the tone.
                     run.frames = run.frames.saturating_add(1 + u16::from(run.missed > 0));
                     run.missed = 0;
                     run.hertz += (hertz - run.hertz) / f32::from(run.frames.min(20));
@@ -91,7 +92,7 @@ impl ToneDetector {
                     self.run = None;
                     let progress = run.frames >= TONE && PROGRESS_HERTZ.contains(&run.hertz);
                     let again = progress && self.since_progress < AGAIN;
-                    // Two frames after the tone have been handled already.
+                    // At this point, two frames after the tone have been handled.
                     if run.frames >= TONE && level < run.level - DROP && !again {
                         self.ended = Some((run, 2));
                     }
@@ -129,14 +130,14 @@ impl ToneDetector {
     }
 }
 
-/// The frequency in Hz, if the frame is a single sine.
+/// Returns the frequency in Hz if the frame is a single sine. Otherwise returns `None`.
 fn sine(samples: &[i16], rate: f32) -> Option<f32> {
     let mut wave = [0.0; LONGEST_FRAME];
     let wave = wave.get_mut(..samples.len())?;
     wave.iter_mut().zip(samples).for_each(|(to, from)| *to = f32::from(*from));
     let energy: f32 = wave.iter().map(|sample| sample * sample).sum();
     // The autocorrelation of a sine with w radians per sample is cos(w) at lag 1 and cos(2w) at lag 2. White noise has
-    // none (Pisarenko). Frames that are not nearly a single sine return here.
+    // no such correlation (Pisarenko). The function returns early if the frame is clearly not a single sine.
     let (mut one, mut two) = (0.0, 0.0);
     for three in wave.windows(3) {
         let &[before, at, after] = three else { continue };
@@ -148,7 +149,8 @@ fn sine(samples: &[i16], rate: f32) -> Option<f32> {
     if !(cosine.abs() < 1.0 && alike > 0.7 * energy) {
         return None;
     }
-    // This estimate is precise to about 50 Hz. The phase difference between parts of the frame makes it exact.
+    // This estimate has an error of up to about 50 Hz. The phase difference between parts of the frame gives the exact
+    // frequency.
     let mut hertz = cosine.acos() * rate / TAU;
     for parts in [4, 2, 2] {
         let (turn, length) = (hertz * TAU / rate, wave.len() / parts);
@@ -167,7 +169,8 @@ fn sine(samples: &[i16], rate: f32) -> Option<f32> {
     (explained > PURE && (LOWEST..HIGHEST).contains(&hertz)).then_some(hertz)
 }
 
-/// The correlation of `wave`, which starts at sample `at` of the frame, with a sine of `turn` radians per sample.
+/// Returns the correlation of `wave` with a sine of `turn` radians per sample. `wave` starts at sample `at` of the
+/// frame.
 fn project(wave: &[f32], turn: f32, at: usize) -> (f32, f32) {
     let (mut imaginary, mut real) = (turn * at as f32).sin_cos();
     let (sine, cosine) = turn.sin_cos();

@@ -1,4 +1,4 @@
-//! A detection in its session: a voice activity detector and the answering machine detection, at any sample rate of the
+//! Answering machine detection on one leg: the detection with its voice activity detector, for each sample rate of the
 //! leg.
 
 use super::{AnsweringMachine, MachineDetection};
@@ -7,7 +7,7 @@ use crate::command::OpId;
 use crate::event::Event;
 use crate::vad::VoiceActivity;
 
-/// Runs answering machine detection on one leg until the last result. It takes about 11 KiB.
+/// Runs answering machine detection on one leg until the last result. This struct takes about 11 KiB.
 #[derive(Debug)]
 pub(crate) struct MachineListener {
     pub(crate) op: OpId,
@@ -17,18 +17,18 @@ pub(crate) struct MachineListener {
 }
 
 impl MachineListener {
-    /// A detection for a leg whose PCM has this rate.
+    /// Creates a detection for a leg whose PCM has this sample rate.
     pub(crate) fn new(op: OpId, spec: &MachineDetection, rate: SampleRate) -> MachineListener {
         MachineListener { op, rate, activity: VoiceActivity::new(rate), detection: AnsweringMachine::new(spec, rate) }
     }
 
-    /// Whether no further event follows.
+    /// Whether the detection has reported its last event.
     pub(crate) fn is_over(&self) -> bool {
         self.detection.is_over()
     }
 
-    /// Handles the next 20 ms of inbound audio and its rate; `None` if the far end sent nothing, which counts as
-    /// silence. It allocates only when the leg's rate changes.
+    /// Handles the next 20 ms of inbound audio and the sample rate of this audio. `None` means that the far end sent
+    /// nothing, and counts as silence. The function allocates only when the leg's rate changes.
     pub(crate) fn handle_frame(&mut self, heard: Option<(&[i16], SampleRate)>) -> Option<Event> {
         if let Some((_, rate)) = heard
             && rate != self.rate

@@ -6,7 +6,8 @@ use crate::testing::voice::{Voice, tone};
 use crate::vad::VoiceActivity;
 use crate::{Country, Tone};
 
-/// The results of a detection on `samples` (8,000 Hz) followed by one minute of silence, each with its time in ms.
+/// Runs a detection on `samples` (8,000 Hz) and on one minute of silence after them. Returns each result with its time
+/// in ms.
 fn detect(spec: &MachineDetection, samples: &[i16]) -> Vec<(u64, MachineVerdict)> {
     let mut detection = AnsweringMachine::new(spec, SampleRate::Hz8000);
     let mut activity = VoiceActivity::new(SampleRate::Hz8000);
@@ -35,7 +36,7 @@ const ENDED_BY_BEEP: MachineVerdict = MachineVerdict::GreetingEnded { by: Greeti
 const ENDED_BY_SILENCE: MachineVerdict = MachineVerdict::GreetingEnded { by: GreetingEnd::Silence };
 const ENDED_BY_TIME: MachineVerdict = MachineVerdict::GreetingEnded { by: GreetingEnd::Other };
 
-/// Runs a detection without audio: each of `parts` says whether there is speech, and for how many ms.
+/// Runs a detection without audio. Each of `parts` says whether there is speech, and for how many ms.
 fn figures(spec: &MachineDetection, parts: &[(bool, u64)]) -> Vec<(u64, MachineVerdict)> {
     let mut detection = AnsweringMachine::new(spec, SampleRate::Hz8000);
     let mut told = Vec::new();
@@ -232,7 +233,7 @@ fn ringing_busy_keys_and_melodies_are_no_beeps() {
 #[test]
 fn fax_machines_are_known_by_their_calls() {
     let calling = [tone(1_100.0, 500, -15.0), vec![0; 24_000]].concat().repeat(3);
-    // As in V.8: the phase is reversed every 450 ms.
+    // V.8 reverses the phase every 450 ms.
     let mut called = vec![0; 4_000];
     for part in 0..7 {
         let sign = if part % 2 == 0 { 1 } else { -1 };
@@ -306,17 +307,18 @@ const VOICES: [&str; 10] = [
     "en-us+m1",
 ];
 
-/// The text spoken by espeak-ng, at 8,000 Hz; `None` if it is not installed.
+/// Returns the text as speech from espeak-ng at 8,000 Hz, or `None` if espeak-ng is not installed.
 fn espeak(text: &str, voice: &str, words_a_minute: u32) -> Option<Vec<i16>> {
     let speed = words_a_minute.to_string();
     let made = Command::new("espeak-ng").args(["--stdout", "-v", voice, "-s", &speed, text]).output().ok()?;
     Some(crate::read_wav(&made.stdout).unwrap().samples().to_vec())
 }
 
-/// A call: silence, speech at a random level, `after`, with noise, through a telephone codec.
+/// Returns the audio of a call: silence, then speech at a random level, then `after`. Noise is added, and all audio
+/// passes through a telephone codec.
 fn call(random: &mut Voice, speech: Vec<i16>, after: Vec<i16>) -> Vec<i16> {
     let loudest = speech.iter().map(|sample| sample.unsigned_abs()).max().unwrap_or(1);
-    // Peaks at -4 to -16 dBFS.
+    // The peaks have -4 to -16 dBFS.
     let gain = 32_768.0 * 10.0f32.powf(-(4.0 + 12.0 * random.chance()) / 20.0) / f32::from(loudest);
     let speech = speech.iter().map(|sample| (f32::from(*sample) * gain) as i16);
     let mut samples = vec![0; (random.chance() * 1_200.0) as usize * 8];
@@ -331,7 +333,7 @@ fn call(random: &mut Voice, speech: Vec<i16>, after: Vec<i16>) -> Vec<i16> {
     samples
 }
 
-/// Telnyx's defaults for `detect`: all within 3.5 s.
+/// Telnyx's defaults for `detect`: every decision comes within 3.5 s.
 fn hasty() -> MachineDetection {
     MachineDetection {
         verdict_within: Duration::from_millis(3_500),

@@ -1,10 +1,11 @@
-//! AIFF and AIFF-C: files of chunks with big-endian numbers.
+//! Reads AIFF and AIFF-C: files of chunks with big-endian numbers.
 
 use super::Audio;
 use super::read::{AudioError, Mono, bound, finish, g711};
 use crate::codec::g711::Law;
 
-/// Reads AIFF and AIFF-C: PCM with 8, 16, 24 or 32 bits in either byte order, 32-bit float, mu-law, A-law.
+/// Reads AIFF and AIFF-C. The samples may be PCM with 8, 16, 24 or 32 bits in either byte order, 32-bit float, mu-law
+/// or A-law.
 pub(super) fn read_aiff(octets: &[u8]) -> Result<Audio, AudioError> {
     let damaged = |what: &str| AudioError::Malformed(format!("AIFF: {what}"));
     let [b'F', b'O', b'R', b'M', _, _, _, _, b'A', b'I', b'F', kind @ (b'F' | b'C'), chunks @ ..] = octets else {
@@ -49,7 +50,8 @@ pub(super) fn read_aiff(octets: &[u8]) -> Result<Audio, AudioError> {
         }
         mono.push(match order {
             Order::BigEndian => i32::from_be_bytes(four) >> 16,
-            // Little-endian: shift the sample's most significant octet to the top of the integer.
+            // A little-endian sample is shifted, so that its most significant octet becomes the top octet of the
+            // integer.
             Order::LittleEndian => i32::from_le_bytes(four).wrapping_shl(32 - 8 * width as u32) >> 16,
             Order::Float => (f32::from_be_bytes(four) * 32_767.0) as i32,
         });
@@ -82,7 +84,8 @@ impl Common {
     }
 }
 
-/// Converts an 80-bit float (IEEE 754 extended: 15 bits of exponent, 64 of mantissa) to an integer.
+/// Converts an 80-bit float to an integer. The float is in the extended format of IEEE 754, with 15 bits of exponent
+/// and 64 bits of mantissa.
 fn extended(octets: &[u8; 10]) -> Option<u32> {
     let [a, b, mantissa @ ..] = octets;
     let exponent = i32::from(u16::from_be_bytes([*a, *b])) - 16_383;

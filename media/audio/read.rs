@@ -17,28 +17,28 @@ use crate::codec::gsm;
 
 /// The largest accepted file in octets.
 const LARGEST: usize = 64 * 1024 * 1024;
-/// The longest accepted audio in samples at 8,000 Hz: one hour.
+/// The longest accepted audio in samples at 8,000 Hz. The value is one hour of audio.
 const LONGEST: usize = 8_000 * 3_600;
 
-/// Why a file cannot be played.
+/// The reason why a file cannot be played.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AudioError {
     /// The file is larger than 64 MiB, or its audio is longer than one hour.
     #[error("audio is too long: at most 64 MiB and one hour")]
     TooLong,
-    /// The file is not WAV, AIFF, MP3 or GSM, and its content type is not that of raw mu-law or A-law.
+    /// The file is not WAV, AIFF, MP3 or GSM, and its content type does not name raw mu-law or A-law.
     #[error("unknown audio format (supported: WAV, AIFF, MP3, GSM and audio/basic)")]
     Unknown,
-    /// The file violates its format; the text says how.
+    /// The file violates its format. The text describes the violation.
     #[error("the audio is damaged: {0}")]
     Malformed(String),
-    /// The format is known, but this variant of it is not supported.
+    /// The format is known, but this variant of the format is not supported.
     #[error("this audio encoding is not supported: {0}")]
     Unsupported(String),
 }
 
-/// Decodes WAV, AIFF, MP3, GSM or raw G.711, detected from the content. `content_type` is used only where the content
-/// does not tell (`audio/basic`, `audio/x-mulaw`, `audio/PCMU`, `audio/PCMA`).
+/// Decodes WAV, AIFF, MP3, GSM or raw G.711. The content decides the format. `content_type` decides only if the content
+/// does not show a format (`audio/basic`, `audio/x-mulaw`, `audio/PCMU`, `audio/PCMA`).
 pub fn decode(octets: &[u8], content_type: Option<&str>) -> Result<Audio, AudioError> {
     if octets.len() > LARGEST {
         return Err(AudioError::TooLong);
@@ -57,7 +57,8 @@ pub fn decode(octets: &[u8], content_type: Option<&str>) -> Result<Audio, AudioE
         _ => None,
     };
     if let Some(law) = raw {
-        // Sun's .au format may have the same content type; its header contains the offset of the samples.
+        // A file in Sun's .au format may have the same content type. The header of such a file contains the offset of
+        // the samples.
         let start = match octets {
             [b'.', b's', b'n', b'd', a, b, c, d, ..] => u32::from_be_bytes([*a, *b, *c, *d]) as usize,
             _ => 0,
@@ -85,7 +86,7 @@ pub fn read_wav(octets: &[u8]) -> Result<Audio, AudioError> {
         49 => return read_gsm_pairs(layout.data, layout.rate),
         _ => {}
     }
-    // Write the file again with correct lengths, so that the reader below does not look for missing data.
+    // Write a copy of the file with correct lengths, so that the WAV reader below does not look for missing data.
     let mut whole = Vec::with_capacity(layout.data.len() + 64);
     let block = usize::from(layout.channels) * usize::from(layout.bits.div_ceil(8));
     let data = layout.data.get(..layout.data.len() - layout.data.len() % block.max(1)).unwrap_or_default();
@@ -124,7 +125,7 @@ pub fn read_wav(octets: &[u8]) -> Result<Audio, AudioError> {
     finish(mono.samples, spec.sample_rate)
 }
 
-/// The relevant parts of a WAV file, found without trusting its sizes.
+/// The parts of a WAV file that the decoder needs. The sizes in the file are not trusted.
 struct Layout<'a> {
     format: u16,
     channels: u16,
@@ -144,7 +145,8 @@ impl<'a> Layout<'a> {
         // Each chunk takes at least 8 octets, so the loop ends.
         while let [a, b, c, d, e, f, g, h, after @ ..] = rest {
             let length = u32::from_le_bytes([*e, *f, *g, *h]) as usize;
-            // A recorder that was cut off, or one that streams, leaves a size beyond the end of the file.
+            // If a recorder was interrupted or streams its output, the size in the file is larger than the rest of the
+            // file.
             let (chunk, next) = after.split_at(length.min(after.len()));
             match [*a, *b, *c, *d] {
                 [b'f', b'm', b't', b' '] => format = Some(chunk),
@@ -178,7 +180,7 @@ impl<'a> Layout<'a> {
     }
 }
 
-/// Averages interleaved channels.
+/// Mixes interleaved channels to one channel by their mean.
 pub(super) struct Mono {
     channels: i64,
     sum: i64,
@@ -216,13 +218,13 @@ pub(super) fn g711(octets: &[u8], law: Law, rate: u32, channels: u16) -> Result<
     finish(mono.samples, rate)
 }
 
-/// Whether the octets are frames of a GSM file: each starts with the same four bits.
+/// Whether the octets are frames of a GSM file. Each frame starts with the same four bits.
 fn is_gsm(octets: &[u8]) -> bool {
     let (frames, rest) = octets.as_chunks::<{ gsm::OCTETS }>();
     frames.len() >= 5 && rest.is_empty() && frames.iter().all(|frame| frame[0] >> 4 == 0b1101)
 }
 
-/// Decodes GSM full rate frames without a header. An incomplete frame at the end is left out.
+/// Decodes GSM full rate frames without a file header. An incomplete frame at the end is ignored.
 fn read_gsm(octets: &[u8]) -> Result<Audio, AudioError> {
     let (frames, _) = octets.as_chunks::<{ gsm::OCTETS }>();
     if frames.is_empty() {
@@ -234,7 +236,7 @@ fn read_gsm(octets: &[u8]) -> Result<Audio, AudioError> {
     finish(samples, 8_000)
 }
 
-/// Decodes the GSM of WAV files, which contains frames in pairs.
+/// Decodes the GSM data of a WAV file, which stores frames in pairs.
 fn read_gsm_pairs(octets: &[u8], rate: u32) -> Result<Audio, AudioError> {
     let (pairs, _) = octets.as_chunks::<{ gsm::PAIR_OCTETS }>();
     bound(pairs.len() * 2 * gsm::FRAME, rate)?;
@@ -243,8 +245,8 @@ fn read_gsm_pairs(octets: &[u8], rate: u32) -> Result<Audio, AudioError> {
     finish(samples, rate)
 }
 
-/// Decodes MP3 with symphonia. Damaged frames are skipped, as players do. The silence that the encoder reports to have
-/// added at both ends is left out.
+/// Decodes MP3 with symphonia. Damaged frames are skipped, as players do. An encoder adds silence at both ends and
+/// reports its length in the file. The decoder removes this silence.
 fn read_mp3(octets: &[u8]) -> Result<Audio, AudioError> {
     let damaged = |error: Mp3Error| AudioError::Malformed(format!("MP3: {error}"));
     // The decoder needs to own its input.
@@ -292,8 +294,8 @@ fn read_mp3(octets: &[u8]) -> Result<Audio, AudioError> {
     if mono.samples.is_empty() {
         return Err(AudioError::Malformed("MP3 without an audio frame".to_owned()));
     }
-    // The reader's own option is not used: it also subtracts the silence from a length stated in the file, and may
-    // underflow.
+    // symphonia's own option for this is not used. That option also subtracts the silence from a length that the file
+    // states, and the subtraction may underflow.
     let added = |samples: Option<u32>| samples.unwrap_or(0) as usize;
     let (before, after) = (added(parameters.delay), added(parameters.padding));
     if before + after < mono.samples.len() {
@@ -345,7 +347,7 @@ mod tests {
         let samples: Vec<i16> = (0..100).map(|at| at * 321).collect();
         let data: Vec<u8> = samples.iter().flat_map(|sample| sample.to_le_bytes()).collect();
         assert_eq!(read_wav(&wav(1, 1, 8_000, 16, &data, 200)).unwrap().samples(), samples);
-        // A length beyond the end of the file, as a cut-off recording has.
+        // An interrupted recording states a length beyond the end of the file.
         assert_eq!(decode(&wav(1, 1, 8_000, 16, &data, u32::MAX), None).unwrap().samples(), samples);
     }
 
@@ -378,7 +380,7 @@ mod tests {
             .collect();
         let audio = read_wav(&wav(3, 1, 8_000, 32, &data, u32::MAX)).unwrap();
         assert_eq!(audio.samples(), [0, i16::MAX, i16::MIN, i16::MAX, 16_383, 0]);
-        // An incomplete block, and a sample for only one of two channels.
+        // The data ends with an incomplete block, in which only one of the two channels has a sample.
         assert_eq!(read_wav(&wav(3, 2, 8_000, 32, &data[..20], 20)).unwrap().samples().len(), 2);
     }
 
@@ -449,13 +451,13 @@ mod tests {
             (b"twos", &[0x12, 0x34], 16),
             (b"fl32", &0.142_22f32.to_be_bytes(), 32),
             (b"sowt", &[0, 0x34, 0x12], 24),
-            // 4,604 is the nearest value of mu-law.
+            // The mu-law value nearest to the sample is 4,604.
             (b"ulaw", &[0xAD], 8),
         ] {
             let mut file = b"FORM\0\0\0\0AIFCCOMM\0\0\0\x18".to_vec();
             file.extend([0, 1, 0, 0, 0, 1]);
             file.extend(bits.to_be_bytes());
-            // 8,000: exponent 12 and mantissa 0xFA00...
+            // The rate 8,000 has exponent 12 and mantissa 0xFA00...
             file.extend([0x40, 0x0B, 0xFA, 0, 0, 0, 0, 0, 0, 0]);
             file.extend(kind);
             file.extend([0, 0]);
@@ -479,7 +481,7 @@ mod tests {
             for value in [0, 0x7F, 0xFF] {
                 let mut damaged = whole.to_vec();
                 damaged[at] = value;
-                // It may be playable; it must only not panic.
+                // A damaged file may still be playable. The decoder only must not panic.
                 let _ = decode(&damaged, None);
             }
         }

@@ -1,4 +1,5 @@
-//! Converts any sample rate to 8,000 Hz with a windowed-sinc filter, once per file.
+//! Converts audio with any sample rate to 8,000 Hz with a windowed-sinc filter. Each file is converted once, when it is
+//! read.
 
 /// Half the length of the filter, in zero crossings of the sinc function.
 const LOBES: f32 = 16.0;
@@ -10,8 +11,8 @@ pub(super) fn to_8000(samples: &[i16], rate: u32) -> Vec<i16> {
     }
     let step = f64::from(rate) / 8_000.0;
     let length = (samples.len() as f64 / step) as usize;
-    // In downsampling, the filter keeps frequencies below 4 kHz (with a margin for its slope); in upsampling it keeps
-    // all.
+    // When the rate is reduced, the filter keeps the frequencies below 4 kHz, except the highest frequencies, which
+    // form a margin for the slope of the filter. When the rate is raised, the filter keeps all frequencies.
     let cutoff = if rate > 8_000 { (1.0 / step as f32) * 0.94 } else { 0.94 };
     let reach = (LOBES / cutoff).ceil() as i64;
     // 256 filter positions between two input samples are precise enough for 16 bits.

@@ -3,24 +3,25 @@
 use super::g711::Law;
 use super::{Codec, SampleRate, g722, l16, opus};
 
-/// Samples of the longest packet: 120 ms at 48,000 Hz. A buffer of this length is enough to decode any packet.
+/// The number of samples of the longest packet, which has 120 ms at 48,000 Hz. A buffer of this length is enough to
+/// decode any packet.
 pub const LONGEST_PACKET: usize = SampleRate::Hz48000.frame() * 6;
-/// Octets of the longest encoded 20 ms frame: L16 at 48,000 Hz.
+/// The number of octets of the longest encoded frame of 20 ms: L16 at 48,000 Hz.
 pub const LONGEST_PAYLOAD: usize = SampleRate::Hz48000.frame() * l16::OCTETS_PER_SAMPLE;
 
-/// The payload is not valid for its codec: empty, incomplete, longer than 120 ms, or refused by the decoder.
+/// The payload is not valid for its codec: it is empty, incomplete or longer than 120 ms, or the decoder refused it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a valid payload of the codec")]
 pub struct Malformed;
 
-/// Encodes one direction. It allocates only on creation.
+/// Encodes one direction of a session's audio. It allocates only on creation.
 pub struct Encoder {
     coding: Coding<Box<g722::Encoder>, opus::Encoder>,
     rate: SampleRate,
 }
 
 impl Encoder {
-    /// An encoder in its initial state. Opus works at `rate`, all other codecs at their own rate
+    /// Creates an encoder in the initial state. Opus works at `rate`. Every other codec works at its own rate
     /// ([`Codec::sample_rate`]).
     pub fn new(codec: Codec, rate: SampleRate) -> Encoder {
         let coding = match codec {
@@ -38,9 +39,10 @@ impl Encoder {
         self.rate
     }
 
-    /// Encodes 20 ms of PCM at [`Encoder::rate`] and returns the octets written. It encodes no more than fits into
-    /// `octets` ([`LONGEST_PAYLOAD`] is always enough). Opus accepts only whole frames, G.722 an even number of
-    /// samples, the others any number. Nothing is written for input of another length.
+    /// Encodes 20 ms of PCM at [`Encoder::rate`] and returns the number of octets written. [`LONGEST_PAYLOAD`] octets
+    /// are always enough. If `octets` is shorter, the samples that do not fit are not encoded. Opus accepts only whole
+    /// frames, G.722 accepts an even number of samples, and the other codecs accept any number. For input of another
+    /// length nothing is written.
     pub fn encode(&mut self, frame: &[i16], octets: &mut [u8]) -> usize {
         match &mut self.coding {
             Coding::G711(law) => {
@@ -62,9 +64,9 @@ impl Encoder {
         }
     }
 
-    /// Continues from the state of `other`, which has the same codec, so that a decoder can change from the output of
-    /// `other` to this output. For G.722 the result is exact. Opus is reset, so that its next packet does not depend on
-    /// earlier ones.
+    /// Copies the state of `other`, an encoder of the same codec. A decoder can then change from the output of `other`
+    /// to the output of this encoder. For G.722 the result is exact. Opus is reset, so that its next packet does not
+    /// depend on earlier packets.
     pub fn follow(&mut self, other: &Encoder) {
         match (&mut self.coding, &other.coding) {
             (Coding::G722(encoder), Coding::G722(other)) => encoder.clone_from(other),
@@ -73,7 +75,7 @@ impl Encoder {
         }
     }
 
-    /// Sets the loss that the far end reports, 0 to 100 percent. Only Opus uses it.
+    /// Sets the packet loss that the far end reports, 0 to 100 percent. Only Opus uses this value.
     pub fn expect_loss(&mut self, percent: u8) {
         if let Coding::Opus(encoder) = &mut self.coding {
             encoder.expect_loss(percent);
@@ -81,14 +83,14 @@ impl Encoder {
     }
 }
 
-/// Decodes one direction. It allocates only on creation.
+/// Decodes one direction of a session's audio. It allocates only on creation.
 pub struct Decoder {
     coding: Coding<Box<g722::Decoder>, opus::Decoder>,
     rate: SampleRate,
 }
 
 impl Decoder {
-    /// A decoder in its initial state. Opus works at `rate`, all other codecs at their own rate
+    /// Creates a decoder in the initial state. Opus works at `rate`. Every other codec works at its own rate
     /// ([`Codec::sample_rate`]).
     pub fn new(codec: Codec, rate: SampleRate) -> Decoder {
         let coding = match codec {
@@ -106,9 +108,9 @@ impl Decoder {
         self.rate
     }
 
-    /// Decodes a payload of at most 120 ms and returns the samples written, at least one. A payload that does not fit
-    /// into `samples` is malformed, and leaves the state unchanged. [`LONGEST_PACKET`] samples are enough for any
-    /// payload.
+    /// Decodes a payload of at most 120 ms and returns the number of samples written, at least one. A payload that does
+    /// not fit into `samples` is malformed, and leaves the decoder's state unchanged. [`LONGEST_PACKET`] samples are
+    /// enough for any payload.
     pub fn decode(&mut self, payload: &[u8], samples: &mut [i16]) -> Result<usize, Malformed> {
         let room = samples.len().min(self.rate.frame() * 6);
         let samples = samples.get_mut(..room).unwrap_or_default();
@@ -131,8 +133,8 @@ impl Decoder {
         }
     }
 
-    /// Fills `samples`, which has the length of the lost audio, with the codec's concealment. Only Opus supports it,
-    /// for multiples of 2.5 ms up to 120 ms. False, without output, if it is not supported.
+    /// Fills `samples` with the codec's concealment of lost audio of this length. Only Opus supports this, for
+    /// multiples of 2.5 ms up to 120 ms. Returns false and writes nothing if the codec or the length is not supported.
     pub fn conceal(&mut self, samples: &mut [i16]) -> bool {
         match &mut self.coding {
             Coding::Opus(decoder) => decoder.conceal(samples),
@@ -140,8 +142,9 @@ impl Decoder {
         }
     }
 
-    /// Fills `samples`, which has the length of the lost packet, from the redundancy in `next`, the payload after it.
-    /// `next` must still be decoded itself. False, without output, if there is no redundancy; only Opus supports it.
+    /// Fills `samples`, which has the length of the lost packet, from the redundancy in `next`, the payload after the
+    /// lost packet. The caller must still decode `next` itself. Returns false and writes nothing if `next` has no
+    /// redundancy. Only Opus has redundancy.
     pub fn recover(&mut self, next: &[u8], samples: &mut [i16]) -> bool {
         match &mut self.coding {
             Coding::Opus(decoder) => decoder.recover(next, samples),
@@ -150,7 +153,7 @@ impl Decoder {
     }
 }
 
-/// The state of each codec; G.711 and L16 have none.
+/// The state of each codec. G.711 and L16 have no state.
 enum Coding<G722, Opus> {
     G711(Law),
     G722(G722),

@@ -1,9 +1,9 @@
 //! ITU-T G.711 mu-law and A-law: decoding with a 256-entry table, encoding without a search.
 //!
-//! Linear samples have 16 bits. The encoders use the upper 14 (mu-law) or 13 (A-law) bits and round as the ITU-T G.191
-//! reference does: it drops the low bits before it determines the segment.
+//! Linear samples have 16 bits. The encoders use the upper 14 bits (mu-law) or 13 bits (A-law). They round as the ITU-T
+//! G.191 reference does: the low bits are dropped before the segment is determined.
 
-/// The companding law of G.711. An octet is a sample at 8,000 Hz.
+/// The companding law of G.711. One octet is one sample at 8,000 Hz.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Law {
     /// mu-law (PCMU).
@@ -13,7 +13,7 @@ pub enum Law {
 }
 
 impl Law {
-    /// The octet that decodes to silence: 0 for mu-law, the lowest level for A-law.
+    /// The octet that represents silence. It decodes to 0 for mu-law, and to the lowest level for A-law.
     pub const fn silence(self) -> u8 {
         match self {
             Law::Mu => 0xFF,
@@ -21,7 +21,7 @@ impl Law {
         }
     }
 
-    /// Decodes as many octets as both slices hold; one sample per octet.
+    /// Decodes octets to samples, one sample for each octet, until one of the slices ends.
     pub fn decode(self, octets: &[u8], samples: &mut [i16]) {
         match self {
             Law::Mu => decode(&ULAW_TO_LINEAR, octets, samples),
@@ -29,7 +29,7 @@ impl Law {
         }
     }
 
-    /// Decodes into the start of `linear` and returns this part: two octets per sample, little-endian.
+    /// Decodes into the start of `linear`, with two little-endian octets per sample. Returns the part that was written.
     pub(crate) fn decode_to_octets<'a>(self, octets: &[u8], linear: &'a mut [u8]) -> &'a [u8] {
         let table = if self == Law::Mu { &ULAW_TO_LINEAR } else { &ALAW_TO_LINEAR };
         for (place, octet) in linear.as_chunks_mut().0.iter_mut().zip(octets) {
@@ -39,7 +39,7 @@ impl Law {
         linear.get(..length).unwrap_or_default()
     }
 
-    /// Encodes as many samples as both slices hold; one octet per sample.
+    /// Encodes samples to octets, one octet for each sample, until one of the slices ends.
     pub fn encode(self, samples: &[i16], octets: &mut [u8]) {
         let pairs = octets.iter_mut().zip(samples);
         match self {
@@ -72,7 +72,7 @@ pub static ULAW_TO_ALAW: [u8; 256] = table_u8(true);
 /// The mu-law octet nearest to each A-law octet.
 pub static ALAW_TO_ULAW: [u8; 256] = table_u8(false);
 
-/// Decodes with `table`, as many octets as both slices hold.
+/// Decodes octets with `table`, until one of the slices ends.
 pub fn decode(table: &[i16; 256], octets: &[u8], samples: &mut [i16]) {
     for (sample, octet) in samples.iter_mut().zip(octets) {
         *sample = table.get(usize::from(*octet)).copied().unwrap_or(0);
@@ -82,7 +82,7 @@ pub fn decode(table: &[i16; 256], octets: &[u8], samples: &mut [i16]) {
 /// Encodes a 16-bit linear sample as mu-law.
 #[inline]
 pub const fn linear_to_ulaw(sample: i16) -> u8 {
-    // The reference takes the one's complement of a negative value, so that -1 and 0 have the same magnitude.
+    // The reference takes the one's complement of a negative value, so -1 and 0 have the same magnitude.
     let sign = sample >> 15;
     let magnitude = ((sample ^ sign) >> 2) as i32 + 33;
     let magnitude = if magnitude > 0x1FFF { 0x1FFF } else { magnitude } as u32;
@@ -98,17 +98,17 @@ pub const fn linear_to_ulaw(sample: i16) -> u8 {
 pub const fn linear_to_alaw(sample: i16) -> u8 {
     let sign = sample >> 15;
     let magnitude = ((sample ^ sign) >> 4) as u32;
-    // Segments 0 and 1 have the same step, so values below 32 are their own code. Above, the leading bit that remains
-    // after the shift adds the missing 1 to the segment.
+    // Segments 0 and 1 have the same step, so a value below 32 is its own code. For a larger value, the leading bit
+    // remains after the shift and adds the missing 1 to the segment.
     let shift = 27 - (magnitude | 0x10).leading_zeros();
     let code = (shift << 4) + (magnitude >> shift);
     let positive = if sign == 0 { 0x80 } else { 0 };
     (code as u8 | positive) ^ 0x55
 }
 
-/// [`linear_to_ulaw`] in a form that compilers vectorise. There is a vector instruction that converts integers to
-/// floats, but none that counts leading zeros. The float's exponent is the segment and the upper four bits of its
-/// mantissa are the step. They are adjacent in the float, as in the octet.
+/// [`linear_to_ulaw`] in a form that compilers vectorise. Vector instructions can convert integers to floats, but
+/// cannot count leading zeros. The exponent of the float is the segment, and the upper four bits of the mantissa are
+/// the step. Both are adjacent in the float, as they are in the octet.
 #[inline(always)]
 fn ulaw_by_float(sample: i16) -> u8 {
     let sign = sample >> 15;
@@ -117,7 +117,7 @@ fn ulaw_by_float(sample: i16) -> u8 {
     code ^ 0xFF ^ (sign as u8 & 0x80)
 }
 
-/// [`linear_to_alaw`] in the same form. A value below 16 is its own code.
+/// [`linear_to_alaw`] in a form that compilers vectorise. A value below 16 is its own code.
 #[inline(always)]
 fn alaw_by_float(sample: i16) -> u8 {
     let sign = sample >> 15;
@@ -127,7 +127,7 @@ fn alaw_by_float(sample: i16) -> u8 {
     code ^ 0xD5 ^ (sign as u8 & 0x80)
 }
 
-/// The binary exponent (0 to 12) of a positive value below 2^13, and the four bits after its leading one.
+/// Returns the binary exponent (0 to 12) of a positive value below 2^13, and the four bits after the leading one.
 #[inline(always)]
 fn exponent_and_step(magnitude: i16) -> u8 {
     ((f32::from(magnitude as u16).to_bits() >> 19) as u8).wrapping_sub((127u32 << 4) as u8)
@@ -180,7 +180,7 @@ mod tests {
     use super::super::tests::{samples, shared};
     use super::*;
 
-    /// The segment search of ITU-T G.191, written out.
+    /// The segment search of ITU-T G.191, as a plain loop.
     fn reference_ulaw(sample: i16) -> u8 {
         let mut absolute = if sample < 0 { ((!sample) >> 2) + 33 } else { (sample >> 2) + 33 };
         if absolute > 0x1FFF {
@@ -238,7 +238,7 @@ mod tests {
     #[test]
     fn every_octet_survives_decoding_and_encoding() {
         for octet in 0..=255u8 {
-            // Mu-law has two zeros; the negative one is encoded as the positive one.
+            // Mu-law has two zeros. The encoder writes the negative zero as the positive zero.
             let same = if octet == 0x7F { 0xFF } else { octet };
             assert_eq!(linear_to_ulaw(ulaw_to_linear(octet)), same);
             assert_eq!(linear_to_alaw(alaw_to_linear(octet)), octet);

@@ -6,14 +6,14 @@
 //!                 '- 4 to 8 kHz, 8,000 per second: 2 bits -'
 //! ```
 //!
-//! Only the code drives the adaptation (in the low band only its upper 4 bits), so that encoder and decoder stay in
-//! step. A network may use the lower bits of the low band for data: modes 2 and 3 of the recommendation, which a
-//! [`Decoder`] supports. The output equals the ITU-T test sequences bit for bit.
+//! The adaptation uses only the code, and in the low band only the upper 4 bits of the code. So encoder and decoder
+//! always have the same state. A network may use the lower bits of the low band for data (modes 2 and 3 of the
+//! recommendation). [`Decoder`] supports these modes. The output equals the ITU-T test sequences bit for bit.
 
 /// Samples per octet.
 pub(super) const SAMPLES_PER_OCTET: usize = 2;
 
-/// The mode of operation: how many bits of an octet are audio (G.722 §1.1). RTP always uses mode 1.
+/// The mode of operation, which says how many bits of an octet are audio (G.722 §1.1). RTP always uses mode 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(not(test), expect(dead_code, reason = "RTP carries mode 1 alone; the ITU's sequences are decoded in all"))]
 pub(super) enum Mode {
@@ -41,8 +41,8 @@ impl Default for Encoder {
 }
 
 impl Encoder {
-    /// Encodes each pair of samples at 16,000 Hz into one octet, as many as both slices hold; returns the octets
-    /// written.
+    /// Encodes each pair of samples at 16,000 Hz into one octet, until one of the slices ends. Returns the number of
+    /// octets written.
     pub(super) fn encode(&mut self, samples: &[i16], octets: &mut [u8]) -> usize {
         let mut written = 0;
         let mut window = [0; HISTORY + BLOCK * 2];
@@ -72,9 +72,10 @@ impl Encoder {
 pub(super) struct Decoder {
     low: Band,
     high: Band,
-    /// The output levels of the low band by all audio bits of its code. The adaptation uses only the upper 4 bits.
+    /// The output levels of the low band, indexed by all audio bits of its code. The adaptation uses only the upper 4
+    /// bits.
     fine: &'static [i16; 64],
-    /// The last sums and differences of the bands, oldest first.
+    /// The last sums and the last differences of the two bands, oldest first.
     past: [[i16; HISTORY / 2]; 2],
 }
 
@@ -95,7 +96,8 @@ impl Decoder {
         Decoder { low: Band::default(), high: Band::default(), fine, past: [[0; HISTORY / 2]; 2] }
     }
 
-    /// Decodes each octet into two samples at 16,000 Hz, as many as both slices hold; returns the samples written.
+    /// Decodes each octet into two samples at 16,000 Hz, until one of the slices ends. Returns the number of samples
+    /// written.
     pub(super) fn decode(&mut self, octets: &[u8], samples: &mut [i16]) -> usize {
         let mut written = 0;
         let mut windows = [[0; HISTORY / 2 + BLOCK]; 2];
@@ -127,22 +129,21 @@ impl Decoder {
     }
 }
 
-/// The number of sample pairs processed at a time: 20 ms.
+/// The number of sample pairs that are processed together. They last 20 ms.
 const BLOCK: usize = 160;
-/// The taps of the quadrature mirror filter (G.722 table 11), and the past samples that it needs together with a new
-/// pair.
+/// The number of taps of the quadrature mirror filter (G.722 table 11), and the number of past samples that the filter
+/// needs with each new pair.
 const TAPS: usize = 24;
 const HISTORY: usize = TAPS - 2;
 
-/// The filter's even taps; the odd taps are the same in reverse order.
+/// The even taps of the filter. The odd taps are the same values in reverse order.
 const QMF_EVEN: [i16; TAPS / 2] = [3, -11, 12, 32, -210, 951, 3876, -805, 362, -156, 53, -11];
 const QMF_ODD: [i16; TAPS / 2] = reversed(QMF_EVEN);
-/// All taps, and all taps with the even ones negated. Their products with the samples are the low band and the high
-/// band.
+/// The taps for the low band and for the high band. The high band uses the same taps, but every second tap is negated.
 const QMF_LOW: [i16; TAPS] = interleaved(1);
 const QMF_HIGH: [i16; TAPS] = interleaved(-1);
 
-/// The low-band and high-band sample of the newest pair, from the last 24 samples.
+/// Returns the low-band sample and the high-band sample of the newest pair, computed from the last 24 samples.
 fn split(taps: &[i16; TAPS]) -> [i16; 2] {
     let [mut low, mut high] = [0; 2];
     for ((sample, in_low), in_high) in taps.iter().zip(&QMF_LOW).zip(&QMF_HIGH) {
@@ -152,7 +153,7 @@ fn split(taps: &[i16; TAPS]) -> [i16; 2] {
     [low, high].map(|sum| (sum >> 14).clamp(-16_384, 16_383) as i16)
 }
 
-/// One output sample, from the sums or differences of the bands.
+/// Returns one output sample, computed from the sums or from the differences of the bands.
 fn join(taps: &[i16; TAPS / 2], filter: &[i16; TAPS / 2]) -> i16 {
     let sum: i32 = taps.iter().zip(filter).map(|(sample, tap)| i32::from(*sample) * i32::from(*tap)).sum();
     saturated(sum >> 11) as i16
@@ -163,16 +164,18 @@ fn join(taps: &[i16; TAPS / 2], filter: &[i16; TAPS / 2]) -> i16 {
 struct Band {
     /// The logarithm of the quantiser's scale, in 1/2048 of an octave.
     scale: i32,
-    /// The predicted next sample, and the part of it that comes from the zeros.
+    /// The prediction of the next sample, and the part of the prediction that comes from the zeros.
     prediction: i32,
     from_zeros: i32,
     /// The predictor's two poles in Q14.
     poles: [i32; 2],
     /// The last reconstructed sample.
     reconstructed: i32,
-    /// The signs of the last two partially reconstructed samples: -1 if negative, else 0.
+    /// The signs of the last two partially reconstructed samples. A sign is -1 for a negative sample and 0 for any
+    /// other sample.
     negative: [i32; 2],
-    /// The predictor's zeros in Q14, and the last differences, newest first. Six are used; eight fill a vector.
+    /// The predictor's zeros in Q14, and the last differences, newest first. Six values of each are used. The arrays
+    /// have eight to fill a vector register.
     zeros: [i16; 8],
     differences: [i16; 8],
 }
@@ -217,7 +220,7 @@ impl Band {
         sample.clamp(-16_384, 16_383)
     }
 
-    /// Adapts to the upper four bits of a low-band code.
+    /// Adapts the scale and the predictor to the upper four bits of a low-band code.
     #[inline(always)]
     fn adapt_low(&mut self, code: i32, step: i32) {
         self.scale = (((self.scale * 127) >> 7) + at(&LOW_GROWTH, code)).clamp(0, 18_432);
@@ -230,8 +233,8 @@ impl Band {
         self.predict((step * at(&HIGH_LEVEL, code)) >> 15);
     }
 
-    /// Advances the predictor by one quantised difference: adapts poles and zeros, then computes the next prediction
-    /// (G.722 §6.2.1.3 and following, block 4).
+    /// Advances the predictor by one quantised difference: adapts the poles and zeros, then computes the next
+    /// prediction (G.722 §6.2.1.3 and following, block 4).
     #[inline(always)]
     fn predict(&mut self, difference: i32) {
         let reconstructed = saturated(self.prediction + difference);
@@ -239,8 +242,8 @@ impl Band {
         let [last_negative, older_negative] = self.negative;
         let [first, second] = self.poles;
 
-        // Poles: the signs of successive partially reconstructed samples give the direction. Limits keep the filter
-        // stable.
+        // Adapt the poles. The signs of successive partially reconstructed samples give the direction, and limits keep
+        // the filter stable.
         let turned = negative ^ last_negative;
         let lean = saturated(first << 2);
         let lean = if turned == 0 { saturated(-lean) } else { lean };
@@ -250,8 +253,8 @@ impl Band {
         let limit = 15_360 - second_next;
         let first_next = (push + ((first * 32_640) >> 15)).clamp(-limit, limit);
 
-        // Zeros: each decays by 1/256, and moves by 1/128 if its difference has the same sign as the new one. No sum of
-        // these exceeds 16 bits.
+        // Adapt the zeros. Each zero decays by 1/256. Then the zero increases by 1/128 if its difference has the sign
+        // of the new difference. Otherwise the zero decreases by 1/128. No sum here exceeds 16 bits.
         let newest = difference as i16;
         let nudge = if newest == 0 { 0 } else { 128 };
         for (zero, past) in self.zeros.iter_mut().zip(&self.differences) {
@@ -262,7 +265,7 @@ impl Band {
         let [d0, d1, d2, d3, d4, d5, d6, _] = self.differences;
         self.differences = [newest, d0, d1, d2, d3, d4, d5, d6];
 
-        // A quantised difference is below 2^14, so twice its value needs no saturation. The sums need it.
+        // A quantised difference is below 2^14, so twice its value needs no saturation. The sums need saturation.
         let mut products = [0i16; 8];
         for ((product, zero), difference) in products.iter_mut().zip(&self.zeros).zip(&self.differences) {
             *product = ((i32::from(*zero) * i32::from(*difference)) >> 14) as i16;
@@ -280,11 +283,11 @@ impl Band {
     }
 }
 
-/// The number, 1 to 30, of the low-band quantiser interval of a magnitude (0 to 32,767).
+/// Returns the number, 1 to 30, of the quantiser interval in which a low-band magnitude (0 to 32,767) lies.
 #[inline(always)]
 fn quantise(magnitude: i32, step: i32) -> i32 {
     let (magnitude, step) = (magnitude as i16, step as u32);
-    // Compare with all limits, eight at a time and without branches. This is faster than a search.
+    // Compare the magnitude with all limits, eight at a time and without branches. This is faster than a search.
     let mut lanes = [-2i16, 0, 0, 0, 0, 0, 0, 0];
     for limits in LOW_LIMITS.as_chunks::<8>().0 {
         for (lane, limit) in lanes.iter_mut().zip(limits) {
@@ -305,7 +308,7 @@ const fn saturated(value: i32) -> i32 {
     }
 }
 
-/// An entry of a table whose length is a power of two; the index is taken modulo the length.
+/// Returns an entry of a table whose length is a power of two. The index is reduced modulo the length.
 #[inline(always)]
 #[expect(clippy::indexing_slicing, reason = "the mask keeps it inside")]
 const fn at<const N: usize>(table: &[i16; N], place: i32) -> i32 {
@@ -313,8 +316,8 @@ const fn at<const N: usize>(table: &[i16; N], place: i32) -> i32 {
     table[place as usize & (N - 1)] as i32
 }
 
-/// Decision limits of the low band's quantiser, times 16, so that the upper half of a 32-bit product can be compared.
-/// The three zeros, which every magnitude reaches, fill the vector.
+/// The decision limits of the low band's quantiser, times 16, so that the upper half of a 32-bit product can be
+/// compared with them. Every magnitude reaches the first three limits, which are zero. They fill the vector.
 #[expect(clippy::indexing_slicing, reason = "const evaluation: an index out of range would not compile")]
 static LOW_LIMITS: [u16; 32] = {
     const LIMITS: [u16; 32] = [
@@ -343,11 +346,12 @@ static LOW_CODE: [i16; 64] = {
     codes
 };
 
-/// Output levels of the low band by the code's upper four bits. The adaptation uses them, and they are the output of
-/// mode 3.
+/// The output levels of the low band, indexed by the upper four bits of the code. The adaptation uses these levels.
+/// They are also the output of mode 3.
 static LOW_LEVEL: [i16; 16] =
     [0, -20456, -12896, -8968, -6288, -4240, -2584, -1200, 20456, 12896, 8968, 6288, 4240, 2584, 1200, 0];
-/// Output levels of the low band by all six bits of its code. Mode 2 ignores the lowest bit, mode 3 the two lowest.
+/// The output levels of the low band, indexed by all six bits of the code. The table for mode 2 ignores the lowest bit,
+/// and the table for mode 3 the two lowest bits.
 static FINE_4: [i16; 64] = spread(LOW_LEVEL);
 static FINE_5: [i16; 64] = spread([
     -280, -280, -23352, -17560, -14120, -11664, -9752, -8184, -6864, -5712, -4696, -3784, -2960, -2208, -1520, -880,
@@ -359,17 +363,17 @@ static FINE_6: [i16; 64] = [
     -728, 24808, 21904, 19008, 16704, 14984, 13512, 12280, 11192, 10232, 9360, 8576, 7856, 7192, 6576, 6000, 5456,
     4944, 4464, 4008, 3576, 3168, 2776, 2400, 2032, 1688, 1360, 1040, 728, 432, 136, -432, -136,
 ];
-/// The change of the low band's scale by the code's upper four bits.
+/// The change of the low band's scale, indexed by the upper four bits of the code.
 static LOW_GROWTH: [i16; 16] = [-60, 3042, 1198, 538, 334, 172, 58, -30, 3042, 1198, 538, 334, 172, 58, -30, -60];
-/// Output level and change of scale of the high band, by its code.
+/// The output level and the change of scale of the high band, indexed by the code.
 static HIGH_LEVEL: [i16; 4] = [-7408, -1616, 7408, 1616];
 static HIGH_GROWTH: [i16; 4] = [798, -214, 798, -214];
 
-/// The quantiser's linear scale, by the logarithmic scale divided by 64.
+/// The linear scale of the quantiser, indexed by the logarithmic scale divided by 64.
 static LOW_STEP: [i16; 512] = steps(8);
 static HIGH_STEP: [i16; 512] = steps(10);
 
-/// `table` expanded to six bits, of which the lowest are ignored.
+/// Expands `table` to six-bit codes. The lowest bits of a code are ignored.
 #[expect(clippy::indexing_slicing, reason = "const evaluation: an index out of range would not compile")]
 const fn spread<const N: usize>(table: [i16; N]) -> [i16; 64] {
     let mut fine = [0; 64];
@@ -383,7 +387,7 @@ const fn spread<const N: usize>(table: [i16; N]) -> [i16; 64] {
 
 #[expect(clippy::indexing_slicing, reason = "const evaluation: an index out of range would not compile")]
 const fn steps(shift: usize) -> [i16; 512] {
-    // 2048 times the powers of two in steps of 1/32 octave, truncated.
+    // 2048 times the powers of two in steps of 1/32 octave, truncated to integers.
     const OCTAVE: [i16; 32] = [
         2048, 2093, 2139, 2186, 2233, 2282, 2332, 2383, 2435, 2489, 2543, 2599, 2656, 2714, 2774, 2834, 2896, 2960,
         3025, 3091, 3158, 3228, 3298, 3371, 3444, 3520, 3597, 3676, 3756, 3838, 3922, 4008,
@@ -391,7 +395,7 @@ const fn steps(shift: usize) -> [i16; 512] {
     let mut steps = [0; 512];
     let mut place = 0;
     while place <= (shift + 1) * 32 {
-        // The scale is at most `shift + 1` octaves, where it is 2^14.
+        // The scale has at most `shift + 1` octaves. At this limit the result is 2^14.
         let octave = place / 32;
         let mantissa = OCTAVE[place % 32];
         steps[place] = if octave <= shift { mantissa >> (shift - octave) } else { mantissa << (octave - shift) } << 2;

@@ -1,18 +1,20 @@
 //! GSM full rate (ETSI EN 300 961, "GSM 06.10"): a decoder of frames of 160 samples at 8,000 Hz.
 //!
-//! It is used only for files; calls never negotiate GSM. The arithmetic is the recommendation's, so the samples are
-//! bit-exact. The names are those of its clause 5.3.
+//! The decoder is used only for files. Calls never negotiate GSM. The arithmetic follows the recommendation, so the
+//! samples are bit-exact. The names come from clause 5.3 of the recommendation.
 
-/// Samples of a frame: 20 ms.
+/// Number of samples in a frame of 20 ms.
 pub(crate) const FRAME: usize = 160;
-/// Octets of a frame in a `.gsm` file: the 4 bits `1101`, then 260 bits, most significant bit first.
+/// Number of octets of a frame in a `.gsm` file. A frame consists of the 4 bits `1101` and then 260 bits, with the most
+/// significant bit first.
 pub(crate) const OCTETS: usize = 33;
-/// Octets of a pair of frames in WAV (format 49): 520 bits, least significant bit first.
+/// Number of octets of a pair of frames in WAV (format 49). A pair consists of 520 bits, with the least significant bit
+/// first.
 pub(crate) const PAIR_OCTETS: usize = 65;
 
-/// The bits of each of the eight log area ratios.
+/// The number of bits of each of the eight log area ratios.
 const LAR_BITS: [u32; 8] = [6, 6, 5, 5, 4, 4, 3, 3];
-/// Quantisation of the log area ratios: B, MIC and INVA of table 5.1.
+/// The quantisation of the log area ratios: B, MIC and INVA of table 5.1.
 const LAR_TABLE: [(i16, i16, i16); 8] = [
     (0, -32, 13_107),
     (0, -32, 13_107),
@@ -23,19 +25,19 @@ const LAR_TABLE: [(i16, i16, i16); 8] = [
     (-341, -4, 31_454),
     (-1_144, -4, 29_708),
 ];
-/// Gains of the long-term predictor: table 5.3b.
+/// The gains of the long-term predictor: table 5.3b.
 const QLB: [i16; 4] = [3_277, 11_469, 21_299, 32_767];
-/// Normalised direct mantissas: table 5.6.
+/// The normalised direct mantissas: table 5.6.
 const FAC: [i16; 8] = [18_431, 20_479, 22_527, 24_575, 26_623, 28_671, 30_719, 32_767];
 /// The longest lag of the long-term predictor in samples.
 const LONGEST_LAG: usize = 120;
 /// Samples of a sub-frame.
 const SUBFRAME: usize = 40;
 
-/// The decoder of one stream, with its state between frames.
+/// The decoder of one stream. It keeps state between frames.
 #[derive(Debug, Clone)]
 pub(crate) struct Decoder {
-    /// The last 120 reconstructed residual samples, and space for a sub-frame.
+    /// The last 120 samples of the reconstructed residual, followed by space for a sub-frame.
     residual: [i16; LONGEST_LAG + SUBFRAME],
     lag: usize,
     ratios: [i16; 8],
@@ -77,7 +79,7 @@ impl Decoder {
         samples
     }
 
-    /// A sub-frame of the short-term residual: regular pulses (5.3.1) and long-term prediction (5.3.2).
+    /// Returns a sub-frame of the short-term residual: regular pulses (5.3.1) and long-term prediction (5.3.2).
     fn excitation(&mut self, bits: &mut Bits<'_>) -> [i16; SUBFRAME] {
         let lag = usize::from(bits.take(7).unsigned_abs());
         let gain = QLB.get(usize::from(bits.take(2).unsigned_abs())).copied().unwrap_or_default();
@@ -89,7 +91,7 @@ impl Decoder {
         let rounding = if shift > 0 { 1 << (shift - 1) } else { 0 };
         for pulse in 0..13 {
             let value = (bits.take(3) * 2 - 7) << 12;
-            // The grid starts at 0 to 3, so the last pulse is at most the 40th sample.
+            // The grid starts at position 0 to 3, so the last pulse is at most the 40th sample.
             if let Some(place) = pulses.get_mut(grid + 3 * pulse) {
                 *place = times(factor, value).saturating_add(rounding) >> shift;
             }
@@ -110,8 +112,8 @@ impl Decoder {
         out
     }
 
-    /// The short-term synthesis filter (5.3.3 to 5.3.6). Its coefficients change gradually from those of the last frame
-    /// to those of this one.
+    /// Applies the short-term synthesis filter (5.3.3 to 5.3.6). The filter's coefficients change gradually from the
+    /// last frame to this frame.
     fn synthesise(&mut self, coded: [i16; 8], samples: &mut [i16; FRAME]) {
         let mut ratios = [0i16; 8];
         for ((ratio, code), (b, mic, inva)) in ratios.iter_mut().zip(coded).zip(LAR_TABLE) {
@@ -145,7 +147,7 @@ impl Decoder {
     }
 }
 
-/// Exponent and mantissa of the largest pulse of a sub-frame (5.3.1).
+/// Returns the exponent and the mantissa of the largest pulse of a sub-frame (5.3.1).
 fn block_maximum(code: i16) -> (i16, usize) {
     let mut exponent = if code > 15 { (code >> 3) - 1 } else { 0 };
     let mut mantissa = code - (exponent << 3);
@@ -159,7 +161,7 @@ fn block_maximum(code: i16) -> (i16, usize) {
     (exponent, usize::from((mantissa - 8).unsigned_abs()))
 }
 
-/// `count` quarters of a log area ratio, with each part rounded as in 5.3.4.
+/// Returns `count` quarters of a log area ratio. One quarter and two quarters are rounded separately, as 5.3.4 demands.
 fn quarters(ratio: i16, count: u8) -> i16 {
     match count {
         0 => 0,
@@ -170,7 +172,7 @@ fn quarters(ratio: i16, count: u8) -> i16 {
     }
 }
 
-/// The reflection coefficient of a log area ratio (5.3.5).
+/// Returns the reflection coefficient of a log area ratio (5.3.5).
 fn reflection_coefficient(ratio: i16) -> i16 {
     let size = ratio.saturating_abs();
     let value = match size {
@@ -181,10 +183,10 @@ fn reflection_coefficient(ratio: i16) -> i16 {
     if ratio < 0 { -value } else { value }
 }
 
-/// The rounded product of two fractions.
+/// Returns the rounded product of two fractions.
 fn times(a: i16, b: i16) -> i16 {
     let product = (i32::from(a) * i32::from(b) + 16_384) >> 15;
-    // Only -1 times -1 does not fit.
+    // Only the product of -1 and -1 does not fit into 16 bits.
     i16::try_from(product).unwrap_or(i16::MAX)
 }
 
@@ -196,7 +198,7 @@ struct Bits<'a> {
 }
 
 impl Bits<'_> {
-    /// The next `width` bits, at most 7; zeros after the end.
+    /// Returns the next `width` bits, at most 7. After the end of the data the bits are zero.
     fn take(&mut self, width: u32) -> i16 {
         let mut value = 0;
         for place in 0..width {

@@ -3,13 +3,13 @@
 /// Octets per sample.
 pub(super) const OCTETS_PER_SAMPLE: usize = 2;
 
-/// Decodes as many samples as both slices hold; returns the number of samples.
+/// Decodes samples until one of the slices ends. Returns the number of samples written.
 pub(super) fn decode(octets: &[u8], samples: &mut [i16]) -> usize {
     let (pairs, _) = octets.as_chunks();
     samples.iter_mut().zip(pairs).map(|(sample, pair)| *sample = i16::from_be_bytes(*pair)).count()
 }
 
-/// Encodes as many samples as both slices hold; returns the octets written.
+/// Encodes samples until one of the slices ends. Returns the number of octets written.
 pub(super) fn encode(samples: &[i16], octets: &mut [u8]) -> usize {
     let (pairs, _) = octets.as_chunks_mut();
     let written = pairs.iter_mut().zip(samples).map(|(pair, sample)| *pair = sample.to_be_bytes()).count();

@@ -31,13 +31,13 @@ impl SampleRate {
         }
     }
 
-    /// Samples in 20 ms: 160, 320 or 960.
+    /// The number of samples in 20 ms, which is 160, 320 or 960.
     pub const fn frame(self) -> usize {
         self.hertz() as usize / 50
     }
 }
 
-/// Samples of the longest frame: 20 ms at 48,000 Hz.
+/// The number of samples of the longest frame, which has 20 ms at 48,000 Hz.
 pub const LONGEST_FRAME: usize = SampleRate::Hz48000.frame();
 
 /// A codec that a session can negotiate.
@@ -56,7 +56,7 @@ pub enum Codec {
 }
 
 impl Codec {
-    /// The encoding name of RFC 3551 §6 and RFC 7587, as `a=rtpmap` spells it.
+    /// The encoding name in the spelling of `a=rtpmap` (RFC 3551 §6, RFC 7587).
     pub const fn name(self) -> &'static str {
         match self {
             Codec::Pcmu => "PCMU",
@@ -67,7 +67,7 @@ impl Codec {
         }
     }
 
-    /// The static payload type of RFC 3551 §6.
+    /// The static payload type (RFC 3551 §6), or `None` if the codec has only dynamic payload types.
     pub const fn static_payload_type(self) -> Option<u8> {
         match self {
             Codec::Pcmu => Some(0),
@@ -86,7 +86,8 @@ impl Codec {
         }
     }
 
-    /// The sample rate of the codec's PCM. Opus supports every rate; this is the one that bridges and taps use.
+    /// The sample rate of the codec's PCM. Opus supports every rate. For Opus, the result is the rate that bridges and
+    /// taps use.
     pub const fn sample_rate(self) -> SampleRate {
         match self {
             Codec::Pcmu | Codec::Pcma => SampleRate::Hz8000,
@@ -104,8 +105,8 @@ impl Codec {
         }
     }
 
-    /// The companding law of a G.711 codec; `None` for others. Each octet of G.711 is a sample, so octets can be
-    /// relayed, converted and decoded one by one.
+    /// The companding law of a G.711 codec, or `None` for other codecs. Each octet of G.711 is one sample, so the
+    /// engine can relay, convert and decode octets one by one.
     pub const fn law(self) -> Option<Law> {
         match self {
             Codec::Pcmu => Some(Law::Mu),

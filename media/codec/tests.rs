@@ -1,9 +1,10 @@
-//! Helpers of the codecs' tests: signals, test files from outside the repository, and a measure of fidelity.
+//! Helpers for the tests of the codecs: signals, test files from outside the repository, and a measure of fidelity.
 
 use std::f64::consts::TAU;
 use std::path::Path;
 
-/// A file of the ITU's test vectors or of recorded speech. `None`, with a message, if the file is missing.
+/// Reads a file of the ITU's test vectors or of recorded speech. Prints a message and returns `None` if the file is
+/// missing.
 pub(crate) fn shared(name: &str) -> Option<Vec<u8>> {
     let octets = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/corpora").join(name)).ok();
     if octets.is_none() {
@@ -17,7 +18,7 @@ pub(crate) fn samples(octets: &[u8]) -> Vec<i16> {
     octets.chunks_exact(2).map(|pair| i16::from_le_bytes([pair[0], pair[1]])).collect()
 }
 
-/// Samples of a recorded voice at 16,000 Hz; `None` if the file is missing.
+/// Samples of a recorded voice at 16,000 Hz, or `None` if the file is missing.
 pub(crate) fn recorded_voice() -> Option<Vec<i16>> {
     Some(samples(&shared("audio/short_wb_voice.wav")?[44..]))
 }
@@ -36,8 +37,8 @@ impl Noise {
     }
 }
 
-/// 2 s of a synthetic voice: a gliding pitch of 120 to 180 Hz, with overtones up to 3.4 kHz that are strongest near two
-/// formants, in syllables, with breath noise.
+/// Returns 2 s of a synthetic voice. The pitch glides from 120 to 180 Hz. The overtones reach up to 3.4 kHz and are
+/// strongest near two formants. The voice has syllables and breath noise.
 pub(crate) fn voice(hertz: u32) -> Vec<i16> {
     let mut noise = Noise(1);
     let mut phase = 0.0;
@@ -60,8 +61,8 @@ pub(crate) fn voice(hertz: u32) -> Vec<i16> {
         .collect()
 }
 
-/// The level of `heard` relative to its difference from `said` in dB, and its lag in samples, at the best lag of at
-/// most `most`.
+/// Compares `heard` with `said` at the best lag of at most `most` samples. Returns the level of `heard` relative to the
+/// difference between both, in dB, and the lag in samples.
 pub(crate) fn fidelity(said: &[i16], heard: &[i16], most: usize) -> (f64, usize) {
     (0..=most)
         .map(|lag| {

@@ -1,5 +1,5 @@
-//! Reports each digit once. Some gateways send a digit by two methods: as a telephone-event and in the audio, or also
-//! as SIP INFO.
+//! Reports each digit once. Some gateways send a digit both as a telephone-event and as a tone in the audio. Some
+//! gateways also send a SIP INFO request.
 
 use std::time::{Duration, Instant};
 
@@ -14,20 +14,20 @@ pub enum DtmfMethod {
     Info,
 }
 
-/// The number of digits that are remembered, for digits that follow each other faster than the slower method delivers
-/// them.
+/// The number of digits that are remembered. More than one is necessary, because the slower method may deliver a digit
+/// after the next digit has begun.
 const REMEMBERED: usize = 4;
-/// The time after a telephone-event (or its last packet) during which a tone is the same digit. Tones are detected
-/// late, by 40 ms, the delay of the jitter buffer, and the gateway's delay.
+/// The time after a telephone-event (or after its last packet) during which a tone is the same digit. The detection of
+/// a tone is late by 40 ms, by the delay of the jitter buffer, and by the gateway's delay.
 const TONE_AFTER: Duration = Duration::from_millis(300);
-/// The time after a tone during which a telephone-event is the same digit. A gateway passes some of the tone before it
-/// detects it.
+/// The time after a tone during which a telephone-event is the same digit. A gateway passes some of the tone before the
+/// gateway detects the digit.
 const EVENT_AFTER: Duration = Duration::from_millis(200);
-/// The largest time between an INFO and another report of the same digit. The INFO is sent when the key is released,
-/// and takes another path.
+/// The largest time between an INFO and another report of the same digit. A phone sends the INFO when the digit is
+/// released, and the INFO takes another path.
 const INFO_APART: Duration = Duration::from_millis(500);
 
-/// Removes duplicates of one leg's digits.
+/// Removes the duplicates of one leg's digits.
 #[derive(Debug, Default)]
 pub struct DigitDedup {
     latest: [Option<Press>; REMEMBERED],
@@ -36,16 +36,16 @@ pub struct DigitDedup {
 #[derive(Debug, Clone, Copy)]
 struct Press {
     key: char,
-    /// The strongest method by which it arrived.
+    /// The strongest method by which the digit has arrived.
     form: DtmfMethod,
     at: Instant,
-    /// Whether an INFO has arrived for it: a further INFO is another digit.
+    /// Whether an INFO has arrived for this digit. A further INFO is then another digit.
     info: bool,
 }
 
 impl DigitDedup {
-    /// Handles a digit; false if it is a duplicate of a digit that arrived by another method. A telephone-event has
-    /// priority over tones: all tones during the event and shortly after it are the same digit.
+    /// Handles a digit. Returns false if the same digit has already arrived by another method. A telephone-event has
+    /// priority over tones: a tone during the event or shortly after it is the same digit.
     pub fn handle(&mut self, now: Instant, key: char, form: DtmfMethod) -> bool {
         let same = self.latest.iter_mut().flatten().find(|before| {
             let window = match (before.form, form) {
@@ -62,7 +62,7 @@ impl DigitDedup {
                 before.info = true;
             }
             if before.form == DtmfMethod::Info || form == DtmfMethod::Event {
-                // From now on the new method determines how long the digit lasts.
+                // From now on, the new method decides how long the digit lasts.
                 (before.form, before.at) = (form, now);
             }
             return false;
@@ -74,7 +74,7 @@ impl DigitDedup {
         true
     }
 
-    /// Notes another packet of the latest telephone-event: it continues.
+    /// Handles another packet of the latest telephone-event. The packet shows that the digit continues.
     pub fn handle_event_packet(&mut self, now: Instant) {
         let event = self.latest.iter_mut().flatten().find(|press| press.form == DtmfMethod::Event);
         if let Some(event) = event {
@@ -132,7 +132,8 @@ mod tests {
             (2_150, DtmfMethod::Tone),
             (2_180, DtmfMethod::Event),
         ];
-        // The second tone arrives within the window of the first event, so the second event is reported.
+        // The second tone arrives within the time of the first event and is a duplicate. So the second event has no
+        // tone and is reported.
         assert_eq!(told.map(|(at, form)| bench.at(at, '7', form)), [true, false, false, true]);
     }
 

@@ -1,4 +1,4 @@
-//! Finds DTMF digits in a leg's audio, at any rate, next to its telephone-events.
+//! Finds DTMF digits in a leg's audio, at any sample rate, and compares them with the leg's telephone-events.
 
 use std::time::Instant;
 
@@ -7,10 +7,10 @@ use crate::codec::SampleRate;
 use crate::resample::Resampler;
 use crate::rtp::FRAME;
 
-/// The detector of the tones of a leg's digits. Exists only while the leg's audio is searched for digits.
+/// Detects the tones of a leg's digits. The detector exists only while the leg's audio is searched for digits.
 pub(crate) struct InbandDetector {
     detector: ToneDetector,
-    /// The rate of the newest frame that was not at 8,000 Hz, and its resampler to 8,000 Hz.
+    /// The sample rate of the newest frame that was not at 8,000 Hz, and a resampler from this rate to 8,000 Hz.
     narrower: Option<(SampleRate, Box<Resampler>)>,
     presses: DigitDedup,
 }
@@ -20,7 +20,8 @@ impl InbandDetector {
         InbandDetector { detector: ToneDetector::default(), narrower: None, presses: DigitDedup::default() }
     }
 
-    /// Takes an inbound frame. Returns the digit that begins, unless its event was reported.
+    /// Handles an inbound frame. Returns the digit that begins in this frame, unless a telephone-event has reported the
+    /// digit.
     pub(crate) fn handle_frame(&mut self, now: Instant, samples: &[i16], rate: SampleRate) -> Option<char> {
         let mut narrow = [0; FRAME];
         let samples = if rate == SampleRate::Hz8000 {
@@ -37,8 +38,8 @@ impl InbandDetector {
         self.presses.handle(now, key, DtmfMethod::Tone).then_some(key)
     }
 
-    /// Handles a telephone-event packet. `begins`: the digit that begins with it ([`crate::rtp::dtmf::Detector`]).
-    /// Returns false if that digit was reported as a tone.
+    /// Handles a telephone-event packet. `begins` is the digit that begins with this packet
+    /// ([`crate::rtp::dtmf::Detector`]). Returns false if a tone has already reported this digit.
     pub(crate) fn handle_event(&mut self, now: Instant, begins: Option<char>) -> bool {
         match begins {
             Some(key) => self.presses.handle(now, key, DtmfMethod::Event),
@@ -57,7 +58,7 @@ mod tests {
     use super::*;
     use crate::tone::{Tone, ToneGenerator};
 
-    /// The frames of a digit of 60 ms, and 200 ms of silence.
+    /// Returns the frames of a digit of 60 ms and of 200 ms of silence.
     fn key(key: char, rate: SampleRate) -> Vec<Vec<i16>> {
         let mut generator = ToneGenerator::at(Tone::Key { key, milliseconds: 60 }, rate);
         let sound = |_| {

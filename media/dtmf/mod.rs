@@ -1,5 +1,5 @@
-//! DTMF digits that arrive as tones in the audio, and one report for a digit that arrives by several methods.
-//! [`crate::rtp::dtmf`] reads and writes telephone-events. Pure.
+//! Detection of DTMF digits as tones in the audio, and removal of duplicates when a digit arrives by several methods.
+//! [`crate::rtp::dtmf`] reads and writes telephone-events. This module is pure.
 //!
 //! ```text
 //!  telephone-events -> rtp::dtmf::Detector --\
@@ -15,13 +15,13 @@ pub use dedup::{DigitDedup, DtmfMethod};
 pub(crate) use inband::InbandDetector;
 pub use tone_detector::ToneDetector;
 
-/// The frequencies of rows and columns in Hz (ITU-T Q.23).
+/// The frequencies of the rows and of the columns in Hz (ITU-T Q.23).
 const ROWS: [u16; 4] = [697, 770, 852, 941];
 const COLUMNS: [u16; 4] = [1_209, 1_336, 1_477, 1_633];
 /// The digits of each row.
 const KEYS: [[char; 4]; 4] = [['1', '2', '3', 'A'], ['4', '5', '6', 'B'], ['7', '8', '9', 'C'], ['*', '0', '#', 'D']];
 
-/// The two frequencies of a digit (`0`-`9`, `*`, `#`, `A`-`D`, `a`-`d`) in Hz.
+/// Returns the two frequencies in Hz of a digit (`0`-`9`, `*`, `#`, `A`-`D`, `a`-`d`).
 pub(crate) fn frequencies(key: char) -> Option<[u16; 2]> {
     let key = key.to_ascii_uppercase();
     KEYS.iter().zip(ROWS).find_map(|(keys, row)| {

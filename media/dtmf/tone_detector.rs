@@ -1,14 +1,14 @@
-//! Detects digits as tones in the audio (ITU-T Q.23), with the requirements of a receiver by ITU-T Q.24.
+//! Detects digits as tones in the audio (ITU-T Q.23). The detector meets the requirements of ITU-T Q.24 for a receiver.
 //!
 //! ```text
 //!  8 kHz -> blocks of 5 ms -> correlated with the 8 frequencies -> the last six: which two, how exact, how pure?
 //!                                                             \-> the last three: does the digit continue?
 //! ```
 //!
-//! Short blocks that are added with their phases give more information than a Goertzel filter of the whole length: the
-//! phases show the exact frequency. A tone that deviates by 1.5 % loses no energy, and one that deviates by 3.5 % is
-//! refused. Digits differ from speech in purity: in a digit, two tones contain most of the energy of 30 ms in three
-//! successive windows. Voices do not.
+//! The detector adds short blocks with their phases. This gives more information than a Goertzel filter over the whole
+//! window, because the phases show the exact frequency. A tone that deviates by 1.5 % loses no energy, and a tone that
+//! deviates by 3.5 % is refused. A digit is purer than speech: in three successive windows of 30 ms, two tones contain
+//! most of the energy. Voices do not have this purity.
 
 #![expect(clippy::indexing_slicing, reason = "by tone and block, whose numbers are ours: none comes from the samples")]
 
@@ -17,53 +17,54 @@ use std::f32::consts::{PI, TAU};
 use super::{COLUMNS, KEYS, ROWS};
 
 const TONES: usize = 8;
-/// The frequencies of rows, then columns, in Hz.
+/// The frequencies of the rows, followed by the columns, in Hz.
 const HERTZ: [u16; TONES] = {
     let ([a, b, c, d], [e, f, g, h]) = (ROWS, COLUMNS);
     [a, b, c, d, e, f, g, h]
 };
-/// Samples of a block (5 ms), and blocks per second.
+/// The number of samples in a block (5 ms), and the number of blocks per second.
 const BLOCK: usize = 40;
 const BLOCKS_A_SECOND: u16 = 200;
-/// The number of blocks that are examined for a digit: 30 ms.
+/// The number of blocks that are examined for a digit. They last 30 ms.
 const WINDOW: usize = 6;
-/// The number of blocks that show whether the digit continues: 15 ms. An interruption of 10 ms never fills two
-/// successive windows of this length.
+/// The number of blocks that show whether the digit continues. They last 15 ms. An interruption of 10 ms never fills
+/// two successive windows of this length.
 const LATEST: usize = 3;
-/// The number of successive windows, one block apart, that must contain the same digit. With [`PURITY`], a tone of 40
-/// ms always satisfies this, and a tone of 23 ms never does.
+/// The number of successive windows, one block apart, that must contain the same digit. Together with [`PURITY`], this
+/// detects every tone of 40 ms and no tone of 23 ms.
 const AGREEING: u8 = 3;
-/// The number of blocks without the digit after which it has ended.
+/// The number of successive blocks without the digit that end the digit.
 const MISSING: u8 = 3;
-/// The part of a window's energy that both tones together must have.
+/// The part of a window's energy (0 to 1) that both tones together must have.
 const PURITY: f32 = 0.75;
-/// The largest relative frequency deviation of a tone. It is between the 1.5 % that must be accepted and the 3.5 % that
-/// must be refused.
+/// The largest relative frequency deviation of a tone. The limit is between 1.5 %, which must be accepted, and 3.5 %,
+/// which must be refused.
 const DEVIATION: f32 = 0.021;
-/// The power ratio of column to row: -10 dB to +6 dB.
+/// The accepted ratio of the column's power to the row's power. The range is -10 dB to +6 dB.
 const TWIST: std::ops::RangeInclusive<f32> = 0.1..=4.0;
-/// The mean square of the weakest pair: about -39 dBm0, with each tone at -42 dBm0.
+/// The mean square of the weakest accepted pair: about -39 dBm0, with each tone at -42 dBm0.
 const WEAKEST: f32 = 170.0 * 170.0;
-/// A tone whose power falls below this part of its former power is missing: -11 dB.
+/// A tone counts as missing when its power falls below this part of its former power. The value is -11 dB.
 const FALLEN: f32 = 0.08;
 
-/// Detects digits in the audio of one direction. It takes 450 octets, and 0.3 us of CPU time for 20 ms.
+/// Detects digits in the audio of one direction. The detector takes 450 octets, and needs 0.3 us of CPU time for 20 ms
+/// of audio.
 #[derive(Debug)]
 pub struct ToneDetector {
     blocks: [Block; WINDOW],
-    /// The number of the block, modulo one second, in which every frequency has whole periods.
+    /// The number of the next block within the current second. Every frequency has whole periods in one second.
     place: u16,
     candidate: Option<Key>,
     agreeing: u8,
     pressed: Option<Pressed>,
 }
 
-/// The correlation of a block with each tone; phases are relative to the start of the second.
+/// The correlation of a block with each tone. Phases are relative to the start of the second.
 #[derive(Debug, Clone, Copy, Default)]
 struct Block {
     re: [f32; TONES],
     im: [f32; TONES],
-    /// The energy without frequencies that are too low for speech.
+    /// The energy of the block, without frequencies that are too low for speech.
     energy: f32,
 }
 
@@ -73,11 +74,11 @@ struct Key {
     column: usize,
 }
 
-/// A window that contains a digit.
+/// A digit that a window contains.
 #[derive(Debug, Clone, Copy)]
 struct Found {
     key: Key,
-    /// The mean squares of row and column tone.
+    /// The mean squares of the row's tone and of the column's tone.
     power: [f32; 2],
 }
 
@@ -96,11 +97,13 @@ impl Default for ToneDetector {
 
 impl ToneDetector {
     /// Handles the next 20 ms at 8,000 Hz (160 samples; samples beyond a multiple of 40 are ignored). Returns each
-    /// digit (`0`-`9`, `*`, `#`, `A`-`D`) once, in the frame that contains its 37th millisecond or in the next one.
+    /// digit (`0`-`9`, `*`, `#`, `A`-`D`) once: in the frame that contains the digit's 37th millisecond, or in the next
+    /// frame.
     ///
-    /// It detects tones of at least 40 ms with pauses of 40 ms, from -39 dBm0 for the pair, with a frequency deviation
-    /// of up to 1.5 %, and with the column up to 6 dB above or 9 dB below the row. It bridges interruptions of 10 ms.
-    /// It refuses tones of 23 ms and a deviation of 3.5 % (ITU-T Q.24 table A-1).
+    /// The detector accepts tones of at least 40 ms with pauses of 40 ms. The pair must have at least -39 dBm0. The
+    /// frequencies may deviate by up to 1.5 %. The column may be up to 6 dB above or 9 dB below the row. An
+    /// interruption of 10 ms does not end a digit. Tones of 23 ms and tones with a deviation of 3.5 % are refused
+    /// (ITU-T Q.24 table A-1).
     pub fn handle_frame(&mut self, samples: &[i16]) -> Option<char> {
         let (blocks, _) = samples.as_chunks::<BLOCK>();
         let mut told = None;
@@ -113,7 +116,7 @@ impl ToneDetector {
         told
     }
 
-    /// Handles the newest block.
+    /// Handles the newest block. Returns a digit that begins.
     fn step(&mut self) -> Option<char> {
         let found = self.find();
         self.release();
@@ -149,15 +152,15 @@ impl ToneDetector {
         }
     }
 
-    /// The digit in the window.
+    /// Returns the digit that the window contains, if any.
     fn find(&self) -> Option<Found> {
         let length = (WINDOW * BLOCK) as f32;
         let energy = self.blocks.iter().map(|block| block.energy).sum::<f32>();
         if energy < WEAKEST * length {
             return None;
         }
-        // Two stretches of 20 ms, 10 ms apart: their sum gives the strength of a tone, their phase difference its
-        // frequency.
+        // Two parts of 20 ms start 10 ms apart. Their sum gives the strength of a tone, and their phase difference
+        // gives its frequency.
         let [a, b, c, d, e, f] = &self.blocks;
         let middle = c.with(d);
         let (early, late) = (a.with(b).with(&middle), middle.with(e).with(f));
@@ -165,7 +168,7 @@ impl ToneDetector {
         let best =
             |range: std::ops::Range<usize>| range.max_by(|a, b| strength[*a].total_cmp(&strength[*b])).unwrap_or(0);
         let (row, column) = (best(0..4), best(4..8));
-        // Too weak, whatever the exact frequency; most windows of speech return here.
+        // The tones are too weak at any exact frequency. Most windows of speech return here.
         let half = ((WINDOW - 2) * BLOCK) as f32;
         if strength[row] + strength[column] < 0.3 * energy * half * half / length {
             return None;
@@ -180,7 +183,7 @@ impl ToneDetector {
         Some(Found { key, power: [low, high] })
     }
 
-    /// The tone's power in the window, at its exact frequency. `None` if its deviation is too large.
+    /// Returns the tone's power in the window at the tone's exact frequency, or `None` if the deviation is too large.
     fn measure(&self, tone: usize, early: &Block, late: &Block) -> Option<f32> {
         let (a, b, c, d) = (early.re[tone], early.im[tone], late.re[tone], late.im[tone]);
         // The phase advance from one block to the next.
@@ -193,10 +196,11 @@ impl ToneDetector {
         let (sin, cos) = turn.sin_cos();
         let (mut re, mut im) = (0.0, 0.0);
         for block in &self.blocks {
-            // Earlier blocks are rotated once for each block that follows.
+            // The sum of the earlier blocks is rotated once for each further block.
             (re, im) = (re * cos - im * sin + block.re[tone], re * sin + im * cos + block.im[tone]);
         }
-        // Within a block the deviation reduces the correlation a little: the first terms of the sinc function.
+        // The deviation reduces the correlation within a block a little. This is the start of the series of the sinc
+        // function.
         let loss = PI * deviation / f32::from(BLOCKS_A_SECOND);
         let length = (WINDOW * BLOCK) as f32;
         Some(2.0 * (re * re + im * im) / (length * length) * (1.0 + loss * loss / 3.0))
@@ -208,8 +212,8 @@ impl Block {
         let (mut re, mut im) = ([0.0f32; TONES], [0.0f32; TONES]);
         let (mut energy, mut sum, mut slope) = (0.0, 0.0, 0.0);
         let (early, late) = samples.split_at(BLOCK / 2);
-        // Relative to the middle of the block, cosines are even and sines are odd. Folding the block there halves the
-        // work.
+        // Relative to the middle of the block, cosines are even functions and sines are odd functions. The block is
+        // folded at the middle, which halves the work.
         for ((early, late), wave) in early.iter().rev().zip(late).zip(&WAVES) {
             let (early, late) = (f32::from(*early), f32::from(*late));
             let (even, odd) = (late + early, late - early);
@@ -221,11 +225,12 @@ impl Block {
             sum += even;
             slope += odd * wave.at;
         }
-        // Hum and rumble have low frequencies. Within 5 ms they are nearly a straight line, whose energy is subtracted.
+        // Hum and rumble have low frequencies. Within 5 ms they are nearly a straight line. The energy of this line is
+        // subtracted.
         let length = BLOCK as f32;
         let rumble = sum * sum / length + slope * slope * 12.0 / (length * (length * length - 1.0));
         for tone in 0..TONES {
-            // The rotation since the start of the second: a whole number of 1/200 turns.
+            // The rotation since the start of the second. The rotation is a whole number of 1/200 turns.
             let turn = u32::from(HERTZ[tone]) * u32::from(place) % u32::from(BLOCKS_A_SECOND);
             let (cos, sin) = TURNS[turn as usize];
             (re[tone], im[tone]) = (re[tone] * cos + im[tone] * sin, im[tone] * cos - re[tone] * sin);
@@ -233,7 +238,7 @@ impl Block {
         Block { re, im, energy: energy / 2.0 - rumble }
     }
 
-    /// Both blocks as one longer block; its energy is not valid.
+    /// Returns both blocks as one longer block. The energy of the result is not valid.
     fn with(&self, other: &Block) -> Block {
         let mut both = *self;
         for tone in 0..TONES {
@@ -252,7 +257,7 @@ impl Block {
     }
 }
 
-/// The tones at one distance from a block's middle.
+/// The value of each tone at one distance from the middle of a block.
 struct Wave {
     cos: [f32; TONES],
     sin: [f32; TONES],
@@ -261,7 +266,7 @@ struct Wave {
 }
 
 static WAVES: [Wave; BLOCK / 2] = waves();
-/// Cosine and sine of each 1/200 turn.
+/// The cosine and sine of each 1/200 turn.
 static TURNS: [(f32, f32); BLOCKS_A_SECOND as usize] = turns();
 
 const fn waves() -> [Wave; BLOCK / 2] {
@@ -290,9 +295,10 @@ const fn turns() -> [(f32, f32); BLOCKS_A_SECOND as usize] {
     turns
 }
 
-/// Cosine and sine of `part / whole` turns, by their series, because the standard library's functions are not const.
+/// Returns the cosine and sine of `part / whole` turns. They are computed as series, because the standard library's
+/// functions are not const.
 const fn circle(part: usize, whole: usize) -> (f32, f32) {
-    // The angle is within half a turn in both directions, where the series is more precise than an f32.
+    // The angle is at most half a turn in either direction. In this range the series is more precise than an f32.
     let turn = (part % whole) as f64 / whole as f64;
     let angle = (if turn > 0.5 { turn - 1.0 } else { turn }) * std::f64::consts::TAU;
     let (mut cos, mut sin) = (0.0, 0.0);

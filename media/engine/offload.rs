@@ -1,4 +1,5 @@
-//! Decides when packets are offloaded to the kernel, and adds the kernel's counters to ours ([`crate::offload`]).
+//! Decides when the kernel relays packets, and adds the kernel's counters to the session's counters
+//! ([`crate::offload`]).
 
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -10,7 +11,7 @@ use crate::offload::{COPY, Offload, OffloadRule, PLAIN};
 use crate::rtp::{Header, is_rtcp};
 use crate::session::PacketKind;
 
-/// Offers a rule to the network. The offload begins if the network takes the rule.
+/// Offers a rule to the network. The offload begins if the network accepts the rule.
 fn take(offload: &mut Offload, rule: Option<OffloadRule>, network: &mut dyn Network) {
     if let Some(rule) = rule.filter(|rule| network.offload(rule)) {
         offload.begin(&rule);
@@ -18,13 +19,13 @@ fn take(offload: &mut Offload, rule: Option<OffloadRule>, network: &mut dyn Netw
 }
 
 impl Core {
-    /// Permits offload, because the network supports it.
+    /// Permits offload. Call this if the network supports offload.
     pub(crate) fn enable_offload(&mut self) {
         self.can_offload = true;
     }
 
-    /// Notes that we have relayed a packet of audio from slot `from` to slot `to`. Offloads the next packets after
-    /// enough packets in a row.
+    /// Counts a packet of audio that the engine relayed from slot `from` to slot `to`. After enough such packets in a
+    /// row, offloads the next packets.
     pub(super) fn note_relayed(
         &mut self,
         now: Instant,
@@ -42,8 +43,8 @@ impl Core {
         take(&mut session.routing.offload, rule, network);
     }
 
-    /// Notes a packet of `slot`, which is not bridged. After enough audio packets in a row that have no listener, lets
-    /// the kernel drop the next ones.
+    /// Counts a packet of `slot`, which is not bridged. After enough audio packets in a row without a listener, the
+    /// kernel drops the next packets.
     pub(super) fn note_unheard(
         &mut self,
         now: Instant,
@@ -62,9 +63,9 @@ impl Core {
         take(&mut session.routing.offload, rule, network);
     }
 
-    /// Handles a packet that reached the socket and is not a copy. RTCP requests the kernel's counters, because a
-    /// report may follow. RTP of an offloaded leg ends the offload, because the packet does not match the kernel's
-    /// rule. Packets from strangers have no effect.
+    /// Handles a packet that reached the socket and is not a copy. RTCP reads the kernel's counters, because a report
+    /// may follow. RTP of an offloaded leg ends the offload, because the packet does not match the kernel's rule.
+    /// Packets from strangers have no effect.
     pub(super) fn check_offload(
         &mut self,
         now: Instant,
@@ -84,7 +85,8 @@ impl Core {
         }
     }
 
-    /// Whether the packet is a copy of one that the kernel has relayed. The mark of the copy is removed.
+    /// Whether the packet is a copy of a packet that the kernel has relayed. If so, the copy's mark is removed from the
+    /// packet.
     pub(super) fn takes_copy(&mut self, slot: usize, packet: &mut [u8]) -> bool {
         let Some(first) = packet.first_mut().filter(|first| **first == COPY) else { return false };
         let copy = self.sessions.get_mut(slot).is_some_and(|session| session.routing.offload.takes_copy());
@@ -94,14 +96,14 @@ impl Core {
         copy
     }
 
-    /// Notes that a telephone-event of the leg was relayed.
+    /// Records that the engine relayed a telephone-event of the leg.
     pub(super) fn note_event(&mut self, slot: usize) {
         if let Some(session) = self.sessions.get_mut(slot) {
             session.routing.offload.note_other();
         }
     }
 
-    /// Ends the offload of both directions of `key`'s bridge. Call it before any change of the session.
+    /// Ends the offload of both directions of the bridge of `key`. Call this before any change of the session.
     pub(crate) fn revoke_offload(&mut self, now: Instant, key: SessionKey, network: &mut dyn Network) {
         if let Some(slot) = self.slots.get(&key).copied().filter(|_| self.can_offload) {
             self.revoke_offload_at(now, slot, false, network);
@@ -114,14 +116,14 @@ impl Core {
         }
     }
 
-    /// Requests the kernel's counters of both directions of `slot`'s bridge.
+    /// Reads the kernel's counters for both directions of the bridge of `slot`.
     pub(super) fn count_both_directions(&mut self, now: Instant, slot: usize, network: &mut dyn Network) {
         for slot in self.both_directions(slot) {
             self.count_offloaded(now, slot, network);
         }
     }
 
-    /// Advances `slot` by one 20 ms frame: requests the kernel's counters when they are due or when the next report
+    /// Advances `slot` by one frame of 20 ms. Reads the kernel's counters when they are due or when the next report
     /// needs them.
     pub(super) fn tick_offload(&mut self, now: Instant, slot: usize, network: &mut dyn Network) {
         let Some(session) = self.sessions.get_mut(slot) else { return };
@@ -131,7 +133,8 @@ impl Core {
         } else if asks {
             self.count_offloaded(now, slot, network);
         }
-        // The other leg will soon be sent silence in the same RTP stream. Before that, the stream must be ours again.
+        // The engine will soon send silence to the other leg in the same RTP stream. Before that, the engine must send
+        // this stream itself again.
         if self.sessions.get(slot).is_some_and(|session| session.routing.offload.is_silent()) {
             self.end_offload(now, slot, true, network);
         }

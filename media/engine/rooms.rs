@@ -1,5 +1,5 @@
-//! The rooms of a worker, their sessions and their part in a tick. All sessions of a room are in one group: one tick
-//! reads all inbound frames, mixes the room, and sends all outbound frames. So no participant is a frame late.
+//! The rooms of a worker, their sessions, and the work for rooms in a tick. All sessions of a room are in one group. So
+//! one tick reads all inbound frames, mixes the room, and sends all outbound frames. No participant is a frame late.
 
 use std::time::Instant;
 
@@ -13,12 +13,12 @@ use crate::event::Event;
 use crate::room::{NotJoined, Participation, Room, RoomCommand, RoomKey};
 use crate::session::{Input, Joined};
 
-/// A session's place in a room.
+/// The position of a session in a room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RoomSeat {
-    /// The room's slot on this worker.
+    /// The slot of the room on this worker.
     room: usize,
-    /// The session's slot in the room.
+    /// The slot of the session in the room.
     slot: usize,
 }
 
@@ -33,7 +33,7 @@ pub(super) struct Rooms {
 struct Hosted {
     room: Room,
     group: usize,
-    /// Each member's session slot and its slot in the room.
+    /// For each member, the slot of the session and its slot in the room.
     members: Vec<(usize, usize)>,
 }
 
@@ -42,7 +42,7 @@ impl Rooms {
         self.hosted.is_empty()
     }
 
-    /// Whether a room belongs to this group.
+    /// Whether this group has a room.
     pub(super) fn are_in(&self, group: usize) -> bool {
         self.hosted.iter().any(|(_, hosted)| hosted.group == group % GROUPS)
     }
@@ -52,14 +52,14 @@ impl Rooms {
         self.hosted.iter_mut().for_each(|(_, hosted)| hosted.room.miss(frames));
     }
 
-    /// The room's mix for a session in this frame.
+    /// Returns the room's mix for a session in this frame.
     pub(super) fn say(&mut self, place: RoomSeat, codec: crate::codec::Codec) -> Option<Input<'_>> {
         self.hosted.get_mut(place.room)?.room.say(place.slot, codec).map(Input::Room)
     }
 }
 
 impl Core {
-    /// Adds a room, to the group with the fewest sessions.
+    /// Adds a room to the group with the fewest sessions.
     pub(crate) fn open_room(&mut self, room: Room) {
         let groups = self.groups.iter().enumerate();
         let group = groups.min_by_key(|(_, group)| group.len()).map_or(0, |(number, _)| number);
@@ -87,7 +87,7 @@ impl Core {
         }
     }
 
-    /// The keys of the rooms removed since the last call.
+    /// Returns the keys of the rooms removed since the last call.
     pub(crate) fn take_ended_rooms(&mut self) -> Vec<RoomKey> {
         std::mem::take(&mut self.rooms.over)
     }
@@ -97,7 +97,7 @@ impl Core {
         keys.into_iter().for_each(|key| self.handle_room_command(key, RoomCommand::End));
     }
 
-    /// Adds a session to a room, or changes its participation.
+    /// Adds a session to a room, or changes the session's participation in the room.
     pub(super) fn join_room(&mut self, key: SessionKey, room: RoomKey, participation: Participation) -> Outcome {
         let Some(place) = self.rooms.places.get(&room).copied() else {
             return Outcome::RoomElsewhere(room, Command::Join { room, participation });
@@ -131,7 +131,7 @@ impl Core {
         }
     }
 
-    /// Removes a session from its room, if it is in one.
+    /// Removes a session from its room. Does nothing if the session is in no room.
     pub(super) fn leave_room(&mut self, key: SessionKey) {
         let Some(slot) = self.slots.get(&key).copied() else { return };
         let Some(session) = self.sessions.get_mut(slot) else { return };
@@ -144,7 +144,7 @@ impl Core {
         self.settle_room(place.room);
     }
 
-    /// Releases the sessions of a room that has ended, and removes the room when its sink has taken the last event.
+    /// Releases the sessions of a room that has ended. Removes the room when its sink has accepted the last event.
     fn settle_room(&mut self, place: usize) {
         let Some(hosted) = self.rooms.hosted.get_mut(place).filter(|hosted| hosted.room.has_ended()) else { return };
         for (slot, _) in hosted.members.drain(..) {
@@ -159,7 +159,7 @@ impl Core {
         }
     }
 
-    /// The second pass of a tick, after the inbound frames are read and before frames are sent.
+    /// Runs the second pass of a tick, after the inbound frames are read and before frames are sent.
     pub(super) fn mix_rooms(&mut self, now: Instant) {
         let mut ended = false;
         for (_, hosted) in &mut self.rooms.hosted {

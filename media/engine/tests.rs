@@ -50,7 +50,7 @@ fn is_loud(sent: &Sent) -> bool {
     sent.payload().iter().any(|octet| *octet != 0xFF && *octet != 0xD5)
 }
 
-/// Asserts sequence numbers without a gap, and timestamps that never go back.
+/// Asserts that the sequence numbers have no gap and that the timestamps never go back.
 fn assert_one_line(sent: &[Sent]) {
     for pair in sent.windows(2) {
         let (before, after) = (pair[0].header(), pair[1].header());
@@ -76,7 +76,7 @@ fn a_bridge_passes_each_sides_packets_on_in_the_others_codec_and_numbers() {
     let (a_loud, b_loud): (Vec<&Sent>, Vec<&Sent>) =
         (a.iter().filter(|sent| is_loud(sent)).collect(), b.iter().filter(|sent| is_loud(sent)).collect());
     assert_eq!((a_loud.len(), b_loud.len()), (50, 50));
-    // When the other leg's packets arrive, none of our silence is sent between them.
+    // While packets of the other leg arrive, the engine adds no silence of its own.
     assert!(a.len() <= 51 && b.len() <= 51, "{} {}", a.len(), b.len());
     assert_one_line(&a);
     assert_one_line(&b);
@@ -276,7 +276,8 @@ fn key_presses_cross_the_bridge_under_the_others_number_and_are_told_once_despit
             if part == 0 {
                 packet[1] |= 0x80;
             }
-            // A different packet of each digit is lost; of the second digit, all packets except the last end packet.
+            // One packet of each digit is lost, each time a different one. Of the second digit, only the last end
+            // packet arrives.
             if part as usize != press && !(press == 1 && part < 7) {
                 pair.send(Who::A, Flow::Rtp, packet, NOW);
             }
@@ -318,7 +319,8 @@ fn digits_leave_as_rfc_4733_events_and_are_heard_as_the_same_keys() {
     assert_eq!(events.iter().filter(|sent| sent.header().marker).count(), 3);
     assert_eq!(events.iter().filter(|sent| sent.payload()[1] & 0x80 != 0).count(), 9);
     assert_eq!(pair.events(Who::A).pop().unwrap().1, finished(1, FinishReason::Completed));
-    // The audio continues with the clock's timestamp, and is marked as a new talkspurt.
+    // After the digits, the audio continues with the clock's timestamp, and its first packet has the marker of a new
+    // talkspurt.
     let after = heard.iter().rev().take_while(|sent| sent.header().payload_type == 0).last().unwrap();
     assert!(after.header().marker);
 }
@@ -449,7 +451,7 @@ fn reports_go_out_and_tell_loss_and_round_trip() {
     assert!(rtcp::read(&reports[0].packet, 0xAA, |one| said.push(one)));
     let [Said::SenderReport { ssrc, ntp_middle }, Said::About(block)] = said[..] else { panic!("{said:?}") };
     assert_eq!(block.cumulative_lost, 1);
-    // The far end replies 8 s later and states a delay of 7.9 s: a round trip of 100 ms.
+    // The far end replies 8 s later and states a delay of 7.9 s. So the round trip takes 100 ms.
     let elapsed = pair.now() - reports[0].at;
     pair.advance(8_000 - elapsed.as_millis() as u64);
     let block = crate::rtp::receiver::ReportBlock {
@@ -512,7 +514,8 @@ fn loss_is_told_once_for_each_direction_and_counts_in_the_opinion_of_both() {
             ssrc = Some(one);
         }
     }));
-    // B loses a fifth. A report from a stranger, or about another stream, is ignored.
+    // B reports that a fifth of our packets is lost. The engine ignores a report from a stranger and a report about
+    // another stream.
     pair.send(Who::B, Flow::Rtcp, about(ssrc.unwrap() ^ 1, 0xBB), NOW);
     let stranger = "127.0.0.9:4001".parse().unwrap();
     pair.send_from(Who::B, Flow::Rtcp, stranger, about(ssrc.unwrap(), 0xAA), NOW);

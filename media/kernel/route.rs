@@ -1,4 +1,4 @@
-//! Finds the interfaces by which packets arrive and leave, from the kernel's routes (shell).
+//! Finds the interfaces on which packets arrive and leave, from the kernel's routes (shell).
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
@@ -17,17 +17,17 @@ const SOURCE: u16 = 2;
 const OUT_BY: u16 = 4;
 const UNICAST: u8 = 1;
 const LOCAL: u8 = 2;
-/// The octets of a message's header, and of the route header after it.
+/// The length of a message's header in octets, and the length of the route header after it.
 const HEADER: usize = 16;
 const ROUTE: usize = 12;
 
-/// The kernel's IPv4 routing table, from /proc/net/route; empty if it cannot be read.
+/// Returns the kernel's IPv4 routing table from /proc/net/route, or an empty text if the file cannot be read.
 pub(super) fn table() -> String {
     std::fs::read_to_string("/proc/net/route").unwrap_or_default()
 }
 
-/// The interfaces on which packets for `listen` arrive: loopback, those with a route to a network that contains
-/// `listen`, and those with a default route.
+/// Returns the interfaces on which packets for `listen` arrive: the loopback interface, interfaces with a route to a
+/// network that contains `listen`, and interfaces with a default route.
 pub(super) fn interfaces(listen: IpAddr, table: &str) -> Vec<String> {
     let mut names = vec!["lo".to_owned()];
     let IpAddr::V4(listen) = listen.to_canonical() else {
@@ -36,12 +36,12 @@ pub(super) fn interfaces(listen: IpAddr, table: &str) -> Vec<String> {
     for line in table.lines().skip(1) {
         let mut fields = line.split_ascii_whitespace();
         let name = fields.next().unwrap_or_default();
-        // The columns: destination, gateway, flags, three counters, mask. Addresses are hexadecimal numbers in the
-        // host's byte order.
+        // The columns are destination, gateway, flags, three counters and mask. Addresses are hexadecimal numbers in
+        // the byte order of the host.
         let number = |field: Option<&str>| field.and_then(|field| u32::from_str_radix(field, 16).ok()).map(u32::to_le);
         let (network, mask) = (number(fields.next()), number(fields.nth(5)));
         let (Some(network), Some(mask)) = (network, mask) else { continue };
-        // A default route does not apply to a loopback address: packets from outside are never for it.
+        // A default route does not count for a loopback address, because no packet from outside has this destination.
         let ours = u32::from_ne_bytes(listen.octets()) & mask == network && (mask != 0 || !listen.is_loopback());
         if (ours || listen.is_unspecified()) && !names.iter().any(|known| known == name) {
             names.push(name.to_owned());
@@ -64,13 +64,13 @@ impl Routes {
         Ok(Routes { socket, asked: 0 })
     }
 
-    /// The index of the interface by which packets to `to` leave; 0 if the destination is this host. `None`: there is
-    /// no unicast route.
+    /// Returns the index of the interface on which packets to `to` leave, or 0 if the destination is this host. Returns
+    /// `None` if there is no unicast route.
     pub(super) fn interface(&mut self, to: Ends) -> Option<u32> {
         self.asked = self.asked.wrapping_add(1);
         rustix::net::send(&self.socket, &question(to, self.asked), SendFlags::empty()).ok()?;
         let mut answer = [0; 1_024];
-        // The kernel answers before `send` returns. Skip answers to earlier queries.
+        // The kernel answers before `send` returns. The loop skips answers to earlier queries.
         loop {
             let (_, length) = rustix::net::recv(&self.socket, &mut answer[..], RecvFlags::empty()).ok()?;
             let answer = answer.get(..length)?;
@@ -88,7 +88,7 @@ fn question(to: Ends, number: u32) -> Vec<u8> {
     message.extend(REQUEST.to_ne_bytes());
     message.extend(number.to_ne_bytes());
     message.extend([0; 4]);
-    // AF_INET; both addresses with their full prefix length, 32 bits.
+    // The family is AF_INET. Both addresses have a full prefix length of 32 bits.
     message.extend([2, 32, 32, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
     for (kind, address) in [(DESTINATION, to.remote.ip()), (SOURCE, to.local.ip())] {
         message.extend(8u16.to_ne_bytes());

@@ -30,7 +30,7 @@ fn the_compiled_program_is_the_source_that_stands_beside_it() {
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, octets);
         digest.as_ref().iter().map(|octet| format!("{octet:02x}")).collect()
     };
-    // In the format of `sha256sum`, of the source and of the compiled program.
+    // The file has the format of `sha256sum`. It contains the digests of the source and of the compiled program.
     let names = [("relay.bpf.c", &include_bytes!("relay.bpf.c")[..]), ("relay.bpf.o", PROGRAM)];
     let now: String = names.iter().map(|(name, octets)| format!("{}  {name}\n", digest(octets))).collect();
     assert_eq!(now, include_str!("relay.bpf.sha256"), "relay.bpf.c was changed: `make bpf` compiles it");

@@ -1,5 +1,5 @@
-//! The mixer of a conference. Each participant hears all others (N-1), and the audio that the room plays. Pure; a frame
-//! is 20 ms.
+//! The mixer of a conference. Each participant hears all other participants (N-1) and the audio that the room plays. A
+//! frame is 20 ms. This module is pure.
 //!
 //! ```text
 //!   hear: gate -> gain -----------------> sum --+            for each: own frame subtracted, coaches and
@@ -7,8 +7,8 @@
 //!   music ----------------------------------------> those who wait or are on hold
 //! ```
 //!
-//! A silent participant is not added to the sum. All silent participants hear the same samples, the whole mix: 250
-//! listeners of one speaker cost one mix and one encoded frame. A sum below the knee of [`sum::KNEE`] is exact.
+//! The sum does not contain silent participants. All silent participants hear the same samples: the whole mix. So 250
+//! listeners of one speaker cost one mix and one encoded frame. A sum below the knee ([`sum::KNEE`]) is exact.
 
 mod sound;
 mod sum;
@@ -32,35 +32,35 @@ use voice::{Lead, Voice};
 
 /// The highest number of participants in a room.
 pub(crate) const MOST: usize = 250;
-/// The number of loud participants whose frames are tested for speech, at 10 us of CPU time each. Further loud
-/// participants count as speaking.
+/// The number of loud participants whose frames are tested for speech in one frame. Each test needs 10 us of CPU time.
+/// Further loud participants count as speaking.
 const LISTENED: usize = 16;
-/// The highest number of announcements at a time; each may be for many participants.
+/// The highest number of announcements at a time. An announcement may be for many participants.
 const SOUNDS: usize = 256;
 
-/// The audio that a participant is sent in this frame, at the room's rate.
+/// The audio of this frame for one participant, at the room's rate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mix<'a> {
-    /// No sound.
+    /// The participant hears nothing.
     Silence,
-    /// The whole mix, the same for all participants that get it.
+    /// The whole mix. Several participants hear the same samples.
     Whole(&'a [i16]),
-    /// The room's music, the same for all participants that get it.
+    /// The room's music. Several participants hear the same samples.
     Music(&'a [i16]),
-    /// A mix for this participant alone.
+    /// A mix that only this participant hears.
     Own(&'a [i16]),
 }
 
-/// A [`Mix`] without the samples.
+/// The kind of a [`Mix`], without the samples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// No sound.
+    /// The participant hears nothing.
     Silence,
     /// The whole mix.
     Whole,
     /// The room's music.
     Music,
-    /// A mix for this participant alone.
+    /// A mix that only this participant hears.
     Own,
 }
 
@@ -69,13 +69,13 @@ pub enum Kind {
 pub(crate) enum Told {
     /// An announcement has ended.
     Finished { op: OpId, reason: FinishReason },
-    /// The active speaker has changed. At most every 300 ms.
+    /// The active speaker has changed. This happens at most every 300 ms.
     Leads(Option<SessionKey>),
-    /// A participant has begun to speak, or has not spoken for 600 ms.
+    /// A participant has begun to speak (true), or has not spoken for 600 ms (false).
     Speaks { who: SessionKey, speaks: bool },
 }
 
-/// The mixer of one conference. In each frame call [`Mixer::hear`] for the participants that sent audio, then
+/// The mixer of one conference. In each frame, call [`Mixer::hear`] for each participant that sent audio, then
 /// [`Mixer::mix`], then [`Mixer::mix_for`] for each participant.
 #[derive(Debug)]
 pub struct Mixer {
@@ -84,18 +84,18 @@ pub struct Mixer {
     started: bool,
     /// The sum of the participants' audio since the last mix.
     sum: Vec<i32>,
-    /// The faded tails of audio that stopped abruptly since the last mix.
+    /// The sum of the fading tails of audio that stopped abruptly since the last mix.
     tails: Vec<i32>,
     broke_off: bool,
-    /// The last mix, before and after the limiter.
+    /// The last mix before the limiter, and after the limiter.
     whole: Vec<i32>,
     shared: Vec<i16>,
-    /// The number of participants in the last mix.
+    /// The number of participants whose audio is in the last mix.
     speakers: usize,
-    /// The number of speech tests in a frame, and the number left in this frame.
+    /// The highest number of speech tests in a frame, and the number that remains in this frame.
     most_listened: usize,
     listens: usize,
-    /// Whether the last mix contains audio besides that of participants.
+    /// Whether the last mix contains audio that does not come from participants.
     plays: bool,
     sounds: Vec<Sound>,
     music: Option<Looped>,
@@ -103,7 +103,7 @@ pub struct Mixer {
     chimes: [Arc<Audio>; 2],
     lead: Lead,
     told: VecDeque<Told>,
-    /// Buffers.
+    /// Buffers for samples. They have no content between calls.
     scratch: Vec<i32>,
     own: Vec<i16>,
     earlier: Vec<i16>,
@@ -112,26 +112,26 @@ pub struct Mixer {
 #[derive(Debug)]
 struct Participant {
     key: SessionKey,
-    /// The present participation, and the one that applies after the participant's audio has faded out.
+    /// The current participation, and the participation that applies after the participant's audio has faded out.
     present: Participation,
     wanted: Option<Participation>,
-    /// The sample rate of its audio.
+    /// The sample rate of the participant's audio.
     rate: SampleRate,
     resampler: Resampler,
     voice: Voice,
     detector: VoiceActivity,
     speaks: bool,
-    /// The gain factor at the end of its last frame.
+    /// The gain factor at the end of the participant's last frame.
     gain: f32,
-    /// Its audio in this frame; valid only if `sounds` is set.
+    /// The participant's audio in this frame. The audio is valid only if `sounds` is set.
     frame: Vec<i16>,
     heard: bool,
     sounds: bool,
-    /// Whether its audio is in the whole mix.
+    /// Whether the whole mix contains the participant's audio.
     mixed: bool,
-    /// The slots of the participants that coach it.
+    /// The slots of the participants that coach this participant.
     coaches: Vec<usize>,
-    /// Whether an announcement plays to it alone.
+    /// Whether an announcement plays to this participant only.
     announced: bool,
     hears: Hears,
     heard_before: Hears,
@@ -148,7 +148,7 @@ enum Hears {
 const CHIMES: [OpId; 2] = [OpId(u64::MAX), OpId(u64::MAX - 1)];
 
 impl Mixer {
-    /// An empty room that has not started: participants hear music.
+    /// Creates an empty room that has not started. Until the start, participants hear music.
     pub fn new(rate: SampleRate) -> Mixer {
         let frame = rate.frame();
         Mixer {
@@ -181,12 +181,12 @@ impl Mixer {
         self.rate
     }
 
-    /// Starts the room: from the next frame on, participants that are not on hold speak and hear.
+    /// Starts the room. From the next frame on, participants that are not on hold speak and hear.
     pub fn start(&mut self) {
         self.started = true;
     }
 
-    /// Sets the music for participants that wait or are on hold with music; `None`: no music.
+    /// Sets the music for participants that wait or are on hold with music. With `None` they hear silence.
     pub fn set_music(&mut self, music: Option<Arc<Audio>>) {
         self.music = music.map(|audio| Looped::new(audio, None, self.rate));
         self.music_frame.fill(0);
@@ -194,7 +194,7 @@ impl Mixer {
 
     // ---- participants ----
 
-    /// Adds a participant and returns its slot. `None` if the room has 250 participants.
+    /// Adds a participant and returns its slot. Returns `None` if the room already has 250 participants.
     pub fn join(&mut self, key: SessionKey, participation: Participation) -> Option<usize> {
         if self.participants.len() >= MOST {
             return None;
@@ -223,7 +223,7 @@ impl Mixer {
         Some(slot)
     }
 
-    /// Changes a participation. For another role, the participant's audio first fades out within 20 ms.
+    /// Changes a participation. If the role changes, the participant's audio first fades out within 20 ms.
     pub fn change(&mut self, slot: usize, participation: Participation) {
         let Some(participant) = self.participants.get_mut(slot) else { return };
         let rerouted = participant.present.role != participation.role;
@@ -239,12 +239,12 @@ impl Mixer {
         }
     }
 
-    /// The participation that was set last, even if it waits for a fade-out.
+    /// The participation that was set last, even if it does not apply before a fade-out ends.
     pub fn participation(&self, slot: usize) -> Option<&Participation> {
         self.participants.get(slot).map(|one| one.wanted.as_ref().unwrap_or(&one.present))
     }
 
-    /// Removes a participant. Its audio fades out within 5 ms.
+    /// Removes a participant. The participant's audio fades out within 5 ms.
     pub fn leave(&mut self, slot: usize) {
         let Some(participant) = self.participants.try_remove(slot) else { return };
         if participant.is_heard_by_room() && participant.sounds {
@@ -268,7 +268,7 @@ impl Mixer {
         self.find_coaches();
     }
 
-    /// The participants that speak now.
+    /// The participants that are speaking now.
     pub fn speaking(&self) -> impl Iterator<Item = SessionKey> {
         self.participants.iter().filter(|(_, one)| one.speaks).map(|(_, one)| one.key)
     }
@@ -296,8 +296,9 @@ impl Mixer {
 
     // ---- announcements and tones ----
 
-    /// Plays audio over what the participants hear: to all that hear the room, or to the slots in `to`. False: 256
-    /// sounds are playing already.
+    /// Plays audio over what the participants hear. With `to`, the participants in these slots hear the audio. With
+    /// `None`, all participants that hear the room also hear the audio. Returns false if 256 sounds are playing
+    /// already.
     pub fn play(&mut self, op: OpId, audio: Arc<Audio>, loops: Option<NonZeroU32>, to: Option<Vec<usize>>) -> bool {
         if self.sounds.len() >= SOUNDS {
             return false;
@@ -315,7 +316,7 @@ impl Mixer {
         true
     }
 
-    /// Ends the audio of this operation; it fades out within a frame.
+    /// Ends the audio of this operation. The audio fades out within one frame.
     pub fn stop(&mut self, op: OpId) {
         self.sounds.iter_mut().filter(|sound| sound.op == op).for_each(Sound::stop);
     }
@@ -338,7 +339,7 @@ impl Mixer {
 
     // ---- frames ----
 
-    /// Takes a participant's audio in this frame, at any rate. A second call in one frame is ignored.
+    /// Takes a participant's audio for this frame, at any sample rate. A second call in one frame is ignored.
     pub fn hear(&mut self, slot: usize, rate: SampleRate, frame: &[i16]) {
         let Some(participant) = self.participants.get_mut(slot).filter(|one| !one.heard) else { return };
         participant.heard = true;
@@ -363,7 +364,7 @@ impl Mixer {
         }
     }
 
-    /// Mixes the audio taken since the last call.
+    /// Mixes all audio that the participants sent since the last call.
     pub fn mix(&mut self) {
         self.gather();
         std::mem::swap(&mut self.sum, &mut self.whole);
@@ -381,7 +382,7 @@ impl Mixer {
         self.follow();
     }
 
-    /// Determines the participants in the mix, and what each participant hears.
+    /// Determines which participants are in the mix, and which audio each participant hears.
     fn gather(&mut self) {
         let (mut adopted, mut music) = (false, false);
         self.speakers = 0;
@@ -446,7 +447,7 @@ impl Mixer {
         });
     }
 
-    /// Determines which participants speak, and the active speaker.
+    /// Determines which participants are speaking, and the active speaker.
     fn follow(&mut self) {
         let told = &mut self.told;
         for (_, participant) in &mut self.participants {
@@ -464,7 +465,7 @@ impl Mixer {
         }
     }
 
-    /// The kind of mix that a participant hears: [`Mixer::mix_for`] without the samples.
+    /// The kind of mix that a participant hears, as in [`Mixer::mix_for`] but without the samples.
     pub fn kind_for(&self, slot: usize) -> Kind {
         let Some(participant) = self.participants.get(slot) else { return Kind::Silence };
         let coach = |coach: &usize| self.participants.get(*coach).is_some_and(|one| one.sounds);
@@ -482,7 +483,7 @@ impl Mixer {
         }
     }
 
-    /// The audio that a participant hears of the last mix, at the room's rate.
+    /// Returns the part of the last mix that a participant hears, at the room's rate.
     pub fn mix_for(&mut self, slot: usize) -> Mix<'_> {
         match self.kind_for(slot) {
             Kind::Silence => return Mix::Silence,
@@ -520,25 +521,26 @@ impl Mixer {
         &self.music_frame
     }
 
-    /// The last whole mix, as a recording of the room contains it: all speakers, and all announcements to the room.
+    /// The last whole mix: all speakers, and all announcements to the room. A recording of the room contains this mix.
     pub fn whole(&self) -> &[i16] {
         &self.shared
     }
 
-    /// The next event; call it in each frame until it returns `None`.
+    /// Returns the next event. Call this in each frame until it returns `None`.
     pub(crate) fn poll(&mut self) -> Option<Told> {
         self.told.pop_front()
     }
 }
 
 impl Participant {
-    /// Applies a waiting participation if the participant's audio has faded out.
+    /// Applies the waiting participation if the participant's audio has faded out. Returns whether the participation
+    /// changed.
     fn adopt(&mut self) -> bool {
         let wanted = if self.gain == 0.0 { self.wanted.take() } else { None };
         wanted.map(|wanted| self.present = wanted).is_some()
     }
 
-    /// Sets the sample rate of its audio.
+    /// Sets the sample rate of the participant's audio.
     fn tune(&mut self, rate: SampleRate, room: SampleRate) {
         if self.rate != rate {
             self.rate = rate;
@@ -547,7 +549,7 @@ impl Participant {
         }
     }
 
-    /// Prepares its audio for the mix: gate, resampler and gain.
+    /// Prepares the participant's audio for the mix with gate, resampler and gain.
     fn say(&mut self, frame: &[i16]) {
         let heard = self.voice.is_open() && self.wanted.is_none();
         let gain = if heard { factor(self.present.gain_db) } else { 0.0 };
@@ -565,12 +567,12 @@ impl Participant {
         self.resampler.process(frame, &mut self.frame);
         if before != 1.0 || gain != 1.0 {
             let length = self.frame.len();
-            // An opening gate opens quickly. Otherwise the start of a word would be too quiet.
+            // When the gate opens, the gain rises quickly. Otherwise the start of a word would be too quiet.
             sum::scale(&mut self.frame, before, gain, if before == 0.0 { length / 8 } else { length });
         }
     }
 
-    /// Whether any participant may hear it.
+    /// Whether any other participant may hear this participant.
     fn may_speak(&self) -> bool {
         let Participation { role, muted, hold, .. } = &self.present;
         !muted && *hold == Hold::No && *role != Role::Monitor
@@ -593,7 +595,7 @@ impl Hears {
     }
 }
 
-/// Assembles one participant's own mix.
+/// Creates the mix that only one participant hears.
 struct Part<'a> {
     participants: &'a Slab<Participant>,
     sounds: &'a [Sound],
@@ -626,7 +628,7 @@ impl Part<'_> {
     }
 }
 
-/// The factor of a gain in dB, limited to -20 to 20 dB.
+/// Converts a gain in dB, limited to -20 to 20 dB, to a factor.
 fn factor(gain_db: i8) -> f32 {
     match gain_db {
         0 => 1.0,

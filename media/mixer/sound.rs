@@ -1,4 +1,4 @@
-//! Audio that a room plays itself: announcements, music, and the enter and exit tones, at the room's rate.
+//! Audio that the room itself plays at its own rate: announcements, music, and the enter and exit tones.
 
 use std::f64::consts::PI;
 use std::num::NonZeroU32;
@@ -9,7 +9,7 @@ use crate::codec::SampleRate;
 use crate::command::OpId;
 use crate::resample::Resampler;
 
-/// Samples in 20 ms of [`Audio`].
+/// The number of samples in 20 ms of [`Audio`].
 const FRAME: usize = SampleRate::Hz8000.frame();
 
 /// The participants that hear a sound.
@@ -17,18 +17,18 @@ const FRAME: usize = SampleRate::Hz8000.frame();
 pub(super) enum Hearers {
     /// All participants that hear the room.
     Room,
-    /// The participants in these slots, whatever else they hear.
+    /// The participants in these slots, whether or not they hear the room.
     These(Vec<usize>),
 }
 
-/// Audio that is playing. `frame` holds its current frame.
+/// Audio that is playing. `frame` is the current frame.
 #[derive(Debug)]
 pub(super) struct Sound {
     pub(super) op: OpId,
     pub(super) hearers: Hearers,
     pub(super) frame: Vec<i16>,
     looped: Looped,
-    /// Whether it was stopped: the next frame fades out and is the last one.
+    /// Whether the sound was stopped. If so, the next frame is the last frame, and the sound fades out in this frame.
     stopped: bool,
 }
 
@@ -56,7 +56,7 @@ impl Sound {
         self.stopped = true;
     }
 
-    /// Makes the next frame. `frame` is valid only if the result is [`Sounding::On`].
+    /// Produces the next frame. `frame` is valid only if the result is [`Sounding::On`].
     pub(super) fn step(&mut self) -> Sounding {
         if self.stopped && self.looped.is_over() {
             return Sounding::Stopped;
@@ -73,12 +73,12 @@ impl Sound {
     }
 }
 
-/// Audio that repeats, with resampling.
+/// Audio that repeats and is resampled to the room's rate.
 #[derive(Debug)]
 pub(super) struct Looped {
     audio: Arc<Audio>,
     position: u64,
-    /// The repetitions left; `None`: without end.
+    /// The number of repetitions that remain. With `None` the audio repeats without end.
     left: Option<u32>,
     resampler: Resampler,
     /// Whether the resampler still holds the last samples.
@@ -91,11 +91,11 @@ impl Looped {
         Looped { audio, position: 0, left: loops, held_back: false, resampler }
     }
 
-    /// Writes the next frame. False if nothing was left; the frame is then silent.
+    /// Writes the next frame. If no audio remains, the frame is silent and the result is false.
     pub(super) fn next_frame(&mut self, frame: &mut [i16]) -> bool {
         let mut samples = [0; FRAME];
         let mut filled = 0;
-        // Audio shorter than a frame may repeat several times within it. Empty audio ends at once.
+        // Audio that is shorter than a frame may repeat several times in one frame. Empty audio ends at once.
         while self.left != Some(0) {
             let copied = self.audio.copy(self.position, samples.get_mut(filled..).unwrap_or_default());
             if copied == 0 {
@@ -127,13 +127,13 @@ impl Looped {
     }
 }
 
-/// The amplitude of an enter or exit tone: -20 dBFS.
+/// The amplitude of an enter or exit tone. The level is -20 dBFS.
 const LOUD: f64 = 3_277.0;
-/// Samples of each of its two notes (120 ms), and of the fades of a note (10 ms).
+/// The number of samples of each of the two notes of a tone (120 ms), and of the fade at each end of a note (10 ms).
 const NOTE: usize = 960;
 const EDGE: usize = 80;
 
-/// The enter tone has two rising notes, the exit tone two falling notes.
+/// Returns the enter tone, which has two rising notes, or the exit tone, which has two falling notes.
 pub(super) fn chime(enters: bool) -> Arc<Audio> {
     let notes = if enters { [660.0, 880.0] } else { [880.0, 660.0] };
     let samples: Vec<i16> = notes

@@ -1,6 +1,6 @@
-//! The loops over samples, written so that the compiler vectorises them.
+//! The loops over samples. Their form allows the compiler to vectorise them.
 
-/// The magnitude up to which a mix is the exact sum: -2.5 dBFS.
+/// The highest magnitude at which a mix is the exact sum. The value is -2.5 dBFS.
 pub(super) const KNEE: i32 = 24_576;
 /// The range between the knee and full scale.
 const HEADROOM: f32 = (i16::MAX as i32 - KNEE) as f32;
@@ -25,7 +25,8 @@ pub(super) fn level(frame: &[i16]) -> f32 {
     sum as f32 / frame.len().max(1) as f32
 }
 
-/// Converts the sum to samples: exact up to [`KNEE`], compressed smoothly towards full scale above.
+/// Converts the sum to samples. Values up to [`KNEE`] are exact. Higher values are compressed smoothly towards full
+/// scale.
 pub(super) fn limit(sum: &[i32], to: &mut [i16]) {
     let mut beyond = false;
     for (to, sum) in to.iter_mut().zip(sum) {
@@ -37,7 +38,7 @@ pub(super) fn limit(sum: &[i32], to: &mut [i16]) {
     }
 }
 
-/// Like [`limit`], for `sum - own`.
+/// Converts `sum - own` to samples, as [`limit`] does.
 pub(super) fn limit_without(sum: &[i32], own: &[i16], to: &mut [i16]) {
     let mut beyond = false;
     for ((to, sum), own) in to.iter_mut().zip(sum).zip(own) {
@@ -51,7 +52,8 @@ pub(super) fn limit_without(sum: &[i32], own: &[i16], to: &mut [i16]) {
     }
 }
 
-/// Multiplies by a factor that changes linearly from `from` to `to` within the first `over` samples, and limits.
+/// Multiplies the frame by a factor, and limits the result. Within the first `over` samples the factor changes linearly
+/// from `from` to `to`.
 pub(super) fn scale(frame: &mut [i16], from: f32, to: f32, over: usize) {
     let over = over.clamp(1, frame.len().max(1));
     let step = (to - from) / over as f32;
@@ -66,8 +68,8 @@ pub(super) fn scale(frame: &mut [i16], from: f32, to: f32, over: usize) {
     }
 }
 
-/// Adds a tail after a frame that ended within a sound: the end of the frame, played backwards and faded out over
-/// `over` samples. This avoids a click.
+/// Adds a tail after a frame in which audio stopped abruptly. The tail is the end of the frame, played backwards and
+/// faded out over `over` samples. This avoids a click.
 pub(super) fn add_tail(sum: &mut [i32], frame: &[i16], over: usize) {
     let tail = sum.iter_mut().take(over).zip(frame.iter().rev()).enumerate();
     for (place, (sum, sample)) in tail {
@@ -75,7 +77,7 @@ pub(super) fn add_tail(sum: &mut [i32], frame: &[i16], over: usize) {
     }
 }
 
-/// Cross-fades linearly from `before` to `frame`, over the whole frame.
+/// Fades linearly from `before` to `frame` over the whole frame.
 pub(super) fn crossfade(before: &[i16], frame: &mut [i16]) {
     let length = frame.len().max(1) as i32;
     for (place, (sample, before)) in frame.iter_mut().zip(before).enumerate() {
@@ -84,12 +86,12 @@ pub(super) fn crossfade(before: &[i16], frame: &mut [i16]) {
     }
 }
 
-/// The limiter's curve: linear up to the knee, then a hyperbola that starts with the same slope and approaches full
-/// scale. The curve has no memory, so it does not pump.
+/// The curve of the limiter. It is linear up to the knee. Above the knee it is a hyperbola that starts with the same
+/// slope and approaches full scale. The curve has no memory, so the limiter does not pump.
 fn soften(sample: f32) -> i16 {
     let beyond = (sample.abs() - KNEE as f32).max(0.0);
     let bent = sample.abs().min(KNEE as f32) + HEADROOM * beyond / (beyond + HEADROOM);
-    // Add a half and truncate. `round` would be a function call for each sample.
+    // Add a half and truncate, because `round` would be a function call for each sample.
     (bent + 0.5).copysign(sample) as i16
 }
 

@@ -7,7 +7,7 @@ fn key(number: usize) -> SessionKey {
     SessionKey(number as u128)
 }
 
-/// A started room with `participants` default participants. Their slots are 0, 1, 2 ...
+/// A started room with `participants` participants, which have default settings and the slots 0, 1, 2 ...
 fn room(participants: usize) -> Mixer {
     with(&vec![Participation::default(); participants])
 }
@@ -21,14 +21,15 @@ fn with(participants: &[Participation]) -> Mixer {
     mixer
 }
 
-/// A room in which every loud frame counts as speech, because the detector does not accept sines as speech.
+/// A room in which every loud frame counts as speech. The tests need this, because the detector does not accept sines
+/// as speech.
 fn by_level(participants: usize) -> Mixer {
     let mut mixer = room(participants);
     mixer.most_listened = 0;
     mixer
 }
 
-/// A sine with a frequency of its own for each `number`.
+/// A sine tone. Each `number` has a different frequency.
 fn voice(number: usize, frame: usize, loudness: f32) -> Vec<i16> {
     (0..FRAME)
         .map(|n| {
@@ -39,7 +40,7 @@ fn voice(number: usize, frame: usize, loudness: f32) -> Vec<i16> {
         .collect()
 }
 
-/// The audio that each participant hears of the last mix.
+/// Returns the audio of the last mix for each participant.
 fn heard(mixer: &mut Mixer, participants: usize) -> Vec<Vec<i16>> {
     (0..participants).map(|slot| samples(mixer.mix_for(slot))).collect()
 }
@@ -51,8 +52,8 @@ fn samples(mix: Mix<'_>) -> Vec<i16> {
     }
 }
 
-/// Runs frames in which each participant sends constant samples of its level, so that sums are easy to read. Returns
-/// the last frame that each hears.
+/// Runs frames in which each participant sends constant samples at its level, so that sums are easy to read. Returns
+/// the last frame that each participant hears.
 fn constant(mixer: &mut Mixer, levels: &[i16], frames: usize) -> Vec<Vec<i16>> {
     for _ in 0..frames {
         for (slot, level) in levels.iter().enumerate().filter(|(_, level)| **level != 0) {
@@ -63,7 +64,7 @@ fn constant(mixer: &mut Mixer, levels: &[i16], frames: usize) -> Vec<Vec<i16>> {
     heard(mixer, levels.len())
 }
 
-/// The last sample of each frame.
+/// Returns the last sample of each frame.
 fn last(frames: &[Vec<i16>]) -> Vec<i16> {
     frames.iter().map(|frame| frame[FRAME - 1]).collect()
 }
@@ -140,14 +141,14 @@ fn muted_held_coaching_and_monitoring_decide_who_hears_whom() {
         ..Participation::default()
     };
     let mut mixer = with(&[
-        Participation::default(),                                          // 0: agent
-        Participation::default(),                                          // 1: customer
-        coach(&[0]),                                                       // 2
-        Participation { role: Role::Monitor, ..Participation::default() }, // 3
-        Participation { muted: true, ..Participation::default() },         // 4
-        Participation { hold: Hold::Silence, ..Participation::default() }, // 5
-        Participation { muted: true, ..coach(&[0]) },                      // 6
-        Participation { hold: Hold::Music, ..Participation::default() },   // 7
+        Participation::default(),                                          // Slot 0: agent
+        Participation::default(),                                          // Slot 1: customer
+        coach(&[0]),                                                       // Slot 2
+        Participation { role: Role::Monitor, ..Participation::default() }, // Slot 3
+        Participation { muted: true, ..Participation::default() },         // Slot 4
+        Participation { hold: Hold::Silence, ..Participation::default() }, // Slot 5
+        Participation { muted: true, ..coach(&[0]) },                      // Slot 6
+        Participation { hold: Hold::Music, ..Participation::default() },   // Slot 7
     ]);
     mixer.set_music(Some(Arc::new(Audio::new(vec![5_000; 8_000]))));
     let levels = [1_000, 200, 300, 4_000, 5_000, 6_000, 7_000, 8_000];
@@ -164,7 +165,7 @@ fn a_coach_is_heard_by_all_whom_it_coaches_and_by_those_who_come_later() {
     mixer.join(key(2), Participation::default());
     mixer.join(key(3), Participation::default());
     assert_eq!(last(&constant(&mut mixer, &[700, 0, 0, 0], 3)), [0, 700, 700, 0]);
-    // A coach becomes a speaker: its audio first fades out, then it fades in for all.
+    // When a coach becomes a speaker, its audio first fades out. Then it fades in for all participants.
     mixer.change(0, Participation::default());
     mixer.hear(0, RATE, &[700; FRAME]);
     mixer.mix();
@@ -191,7 +192,7 @@ fn a_gain_changes_what_others_hear_within_a_frame_and_without_a_step() {
     assert_eq!(mixer.mix_for(1), Mix::Silence);
 }
 
-/// The largest difference between neighbouring samples of the frames.
+/// Returns the largest difference between neighbouring samples of the frames.
 fn steepest(frames: &[Vec<i16>]) -> i32 {
     let all: Vec<i32> = frames.iter().flatten().map(|sample| i32::from(*sample)).collect();
     all.windows(2).map(|pair| (pair[1] - pair[0]).abs()).max().unwrap()
@@ -269,7 +270,7 @@ fn until_the_room_starts_all_hear_music_and_nobody_else() {
     assert!(music.iter().enumerate().all(|(n, sample)| *sample == (n % 200) as i16), "it loops without a gap");
     mixer.start();
     assert_eq!(last(&constant(&mut mixer, &[9_000, 0], 2)), [0, 9_000]);
-    // Without music there is silence.
+    // If the room has no music, waiting participants hear silence.
     let mut mixer = Mixer::new(RATE);
     mixer.join(key(0), Participation::default());
     mixer.mix();
@@ -298,8 +299,8 @@ fn an_announcement_is_heard_by_all_or_by_some_over_what_they_hear() {
     assert_eq!(told(&mut mixer), [finished(2, FinishReason::Completed)]);
     assert_eq!(last(&constant(&mut mixer, &[1_000, 0, 0], 1)), [0, 1_000, 0]);
     assert!(told(&mut mixer).contains(&finished(1, FinishReason::Completed)));
-    // A sound without an end fades out when it is stopped. A sound without hearers, and one whose only hearer leaves,
-    // end too.
+    // A sound without an end fades out when it is stopped. A sound for no participant ends too, and so does a sound
+    // whose only listener leaves.
     assert!(mixer.play(OpId(3), audio(7), None, None));
     assert_eq!(last(&constant(&mut mixer, &[0, 0, 0], 40)), [100, 100, 0]);
     mixer.stop(OpId(3));
@@ -330,7 +331,7 @@ fn announcements_have_the_length_and_level_of_their_audio_at_any_rate() {
             energy += whole.iter().map(|sample| f64::from(*sample).powi(2)).sum::<f64>() / whole.len() as f64;
             frames += 1;
         }
-        // The last mix finds nothing left. The delay of the resampler takes one more frame.
+        // In the last mix no audio remains. The delay of the resampler adds one frame.
         let expected = if rate == SampleRate::Hz8000 { 51 } else { 52 };
         assert_eq!(frames, expected, "{rate:?}");
         let level = (energy / 50.0).sqrt() / (9_000.0 / 2f64.sqrt());
@@ -375,7 +376,7 @@ fn who_speaks_and_who_leads_is_told_when_it_changes() {
     let speaks = |who, speaks| Told::Speaks { who: key(who), speaks };
     assert_eq!(run(50, [0.0, 5.0, 9.0]), []);
     assert_eq!(run(50, [4_000.0, 5.0, 9.0]), [speaks(0, true), Told::Leads(Some(key(0)))]);
-    // A short interruption speaks, but does not become the active speaker.
+    // A participant that interrupts briefly counts as speaking, but does not become the active speaker.
     assert_eq!(run(20, [4_000.0, 4_500.0, 9.0]), [speaks(1, true)]);
     assert_eq!(run(50, [5.0, 4_500.0, 9.0]), [Told::Leads(Some(key(1))), speaks(0, false)]);
     assert_eq!(run(200, [5.0, 5.0, 9.0]), [speaks(1, false), Told::Leads(None)]);

@@ -1,27 +1,30 @@
-//! Decides by level whether a participant is audible, whether it speaks, and who is the active speaker. Loud frames are
-//! then tested for speech. A level is the mean magnitude of a frame of 16-bit samples.
+//! Decides by level whether a participant is audible, whether it speaks, and which participant is the active speaker.
+//! Loud frames are also tested for speech. A level is the mean magnitude of a frame of 16-bit samples.
 
-/// A frame at this level is always mixed: about -52 dBFS.
+/// The level at which a frame is always mixed: about -52 dBFS.
 const HEARD: f32 = 80.0;
-/// A frame below this level never opens the gate: about -69 dBFS, the idle noise of a G.711 line.
+/// The lowest level at which a frame can open the gate: about -69 dBFS, the idle noise of a G.711 line.
 const UNHEARD: f32 = 12.0;
-/// The ratio to the background at which a frame opens the gate: 8 dB.
+/// The ratio of a frame's level to the background at which the gate opens. The value is 8 dB.
 const ABOVE: f32 = 2.5;
-/// The number of frames for which the gate stays open: 300 ms, so that word endings are not cut off.
+/// The number of frames for which the gate stays open after a loud frame. They last 300 ms, so that the ends of words
+/// are not cut off.
 const OPEN: u8 = 15;
-/// The rise of the background estimate per frame: 4.3 dB a second. Speech pauses often enough that the estimate does
-/// not rise to its level.
+/// The factor by which the background estimate rises in each frame. The estimate rises by 4.3 dB a second. Speech has
+/// frequent pauses, so the estimate does not rise to the level of speech.
 const RISE: f32 = 1.01;
-/// Speech is at least 9.5 dB above its background and above -52 dBFS. Every frame above -27 dBFS is loud enough for
-/// speech.
+/// The lowest ratio of speech to its background. The value is 9.5 dB. Speech also has at least -52 dBFS. Every frame
+/// above -27 dBFS is loud enough for speech.
 const SPEAKS: f32 = 3.0;
 const SPEECH: f32 = 1_500.0;
-/// The number of speech frames in a row after which a participant speaks: 60 ms. A knock is shorter.
+/// The number of successive speech frames after which a participant counts as speaking. They last 60 ms, which is
+/// longer than a knock.
 const BEGINS: u8 = 3;
-/// The number of frames without speech after which a participant no longer speaks: 600 ms, the pause between two
-/// sentences.
+/// The number of successive frames without speech after which a participant no longer counts as speaking. They last 600
+/// ms, which is the length of a pause between two sentences.
 const ENDS: u8 = 30;
-/// The weight of the newest frame in the level that decides the active speaker: a time constant of about 150 ms.
+/// The weight of the newest frame in the smoothed level that decides the active speaker. It gives a time constant of
+/// about 150 ms.
 const SMOOTH: f32 = 0.13;
 
 /// The state of one participant's voice.
@@ -32,7 +35,7 @@ pub(super) struct Voice {
     open: u8,
     begun: u8,
     speaks: u8,
-    /// The number of frames for which speech is still tested.
+    /// The number of frames for which the speech test continues.
     loud: u8,
 }
 
@@ -41,7 +44,7 @@ impl Voice {
         Voice { background: HEARD, level: 0.0, open: 0, begun: 0, speaks: 0, loud: 0 }
     }
 
-    /// Takes the level of a frame. `detect` tests the frame for speech. It is called while the level is high enough,
+    /// Handles the level of a frame. `detect` tests the frame for speech. `detect` runs while the level is high enough,
     /// and for 300 ms afterwards.
     pub(super) fn handle(&mut self, level: f32, detect: impl FnOnce() -> bool) {
         self.background = (self.background * RISE).min(level).clamp(1.0, SPEECH);
@@ -55,7 +58,7 @@ impl Voice {
         self.level += SMOOTH * (level - self.level);
     }
 
-    /// Takes a frame that is missing or may not be heard: the gate closes.
+    /// Handles a frame that is missing or that the participant may not send. The gate closes.
     pub(super) fn handle_nothing(&mut self) {
         self.open = 0;
         self.begun = 0;
@@ -64,13 +67,13 @@ impl Voice {
         self.level -= SMOOTH * self.level;
     }
 
-    /// Takes a frame of a participant that may not be heard: it no longer speaks.
+    /// Handles a frame of a participant that may not be heard. The participant no longer counts as speaking.
     pub(super) fn silence(&mut self) {
         self.speaks = 0;
         self.handle_nothing();
     }
 
-    /// Whether the gate is open: the audio is mixed.
+    /// Whether the gate is open, so that the audio is mixed.
     pub(super) fn is_open(&self) -> bool {
         self.open > 0
     }
@@ -79,26 +82,27 @@ impl Voice {
         self.speaks > 0
     }
 
-    /// The smoothed level.
+    /// The smoothed level of the participant.
     pub(super) fn level(&self) -> f32 {
         self.level
     }
 }
 
-/// The number of frames between two changes of the active speaker: 300 ms.
+/// The lowest number of frames between two changes of the active speaker. They last 300 ms.
 const CHANGE: u16 = 15;
-/// The number of frames for which another participant must be louder: 200 ms.
+/// The number of frames for which a participant must be louder than the active speaker to replace the active speaker.
+/// They last 200 ms.
 const CHALLENGE: u8 = 10;
-/// The ratio by which it must be louder: 3.5 dB.
+/// The ratio by which a participant must be louder than the active speaker. The value is 3.5 dB.
 const LOUDER: f32 = 1.5;
-/// The number of frames without speech after which there is no active speaker: 2 s.
+/// The number of frames without speech after which no participant is the active speaker. They last 2 s.
 const NOBODY: u16 = 100;
 
 /// Selects the active speaker.
 #[derive(Debug, Default)]
 pub(super) struct Lead {
     leader: Option<usize>,
-    /// The number of frames since the last change.
+    /// The number of frames since the active speaker last changed.
     since: u16,
     challenger: Option<usize>,
     challenges: u8,
@@ -106,8 +110,8 @@ pub(super) struct Lead {
 }
 
 impl Lead {
-    /// Handles a frame. `speaking` lists the participants that speak now, with their levels. True if the active speaker
-    /// changed.
+    /// Handles a frame. `speaking` lists the participants that are speaking now, with their levels. Returns true if the
+    /// active speaker changed.
     pub(super) fn handle(&mut self, speaking: impl Iterator<Item = (usize, f32)>) -> bool {
         self.since = self.since.saturating_add(1);
         let (mut loudest, mut leading) = (None::<(usize, f32)>, None);
@@ -126,7 +130,7 @@ impl Lead {
         };
         self.quiet = 0;
         match leading {
-            // The active speaker no longer speaks: the loudest participant replaces it without a challenge.
+            // The active speaker is no longer speaking. The loudest participant becomes the active speaker at once.
             None => self.since >= CHANGE && self.change(Some(loudest)),
             Some(leading) if Some(loudest) == self.leader || level < leading * LOUDER => {
                 self.challenges = 0;
@@ -144,7 +148,7 @@ impl Lead {
         self.leader
     }
 
-    /// Forgets a slot whose participant has left. True if it was the active speaker.
+    /// Forgets a slot whose participant has left. Returns true if the participant was the active speaker.
     pub(super) fn forget(&mut self, who: usize) -> bool {
         self.challenger.take_if(|challenger| *challenger == who);
         self.leader.take_if(|leader| *leader == who).is_some()
@@ -206,11 +210,11 @@ mod tests {
         };
         assert_eq!(frames(20, &[]), (0, None));
         assert_eq!(frames(1, &[(3, 900.0)]), (1, Some(3)));
-        // This difference in level is not enough.
+        // This difference in level is too small for a change.
         assert_eq!(frames(100, &[(3, 900.0), (4, 1_300.0)]), (0, Some(3)));
         assert_eq!(frames(9, &[(3, 900.0), (4, 2_000.0)]), (0, Some(3)));
         assert_eq!(frames(1, &[(3, 900.0), (4, 2_000.0)]), (1, Some(4)));
-        // No change before 300 ms have passed, even if the active speaker is silent.
+        // The active speaker does not change before 300 ms have passed, even if it is silent.
         assert_eq!(frames(14, &[(3, 900.0)]), (0, Some(4)));
         assert_eq!(frames(1, &[(3, 900.0)]), (1, Some(3)));
         assert_eq!(frames(99, &[]), (0, Some(3)));

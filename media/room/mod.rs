@@ -1,5 +1,6 @@
-//! Rooms: conferences of many sessions, mixed. A room handles only the audio. The application decides who may join, and
-//! what follows from it. Pure; [`crate::engine`] drives it.
+//! Rooms, which are conferences that mix the audio of many sessions. A room handles only the audio. The application
+//! decides which sessions may join, and reacts to joins and leaves. This module is pure, and [`crate::engine`] drives
+//! it.
 
 mod outlet;
 mod participation;
@@ -25,19 +26,21 @@ use taps::Taps;
 pub(crate) use outlet::Said;
 pub use participation::{Beep, Hold, Participation, Role};
 
-/// A room's key. The application chooses it; it is unique among the open rooms.
+/// The key of a room. The application chooses it. No two open rooms may have the same key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RoomKey(pub u128);
 
 /// The settings of a room.
 #[derive(Debug, Clone)]
 pub struct RoomSpec {
-    /// The sample rate of the mix. If a participant's codec has a lower rate, the mix is filtered for this participant
-    /// alone.
+    /// The sample rate of the mix. If a participant's codec has a lower rate, the room reduces the rate for this
+    /// participant only.
     pub rate: SampleRate,
-    /// The music that repeats until the room starts, and for participants on hold with music. `None`: silence.
+    /// The music for participants on hold with music, and for all participants until the room starts. The music
+    /// repeats. With `None` they hear silence.
     pub music: Option<Arc<Audio>>,
-    /// The room starts when this number of participants is present and at least one of them does not wait.
+    /// The number of participants with which the room starts. At least one of them must have `Participation::waits`
+    /// unset.
     pub starts_with: u16,
     /// The highest number of participants, at most 250.
     pub most: u16,
@@ -49,7 +52,8 @@ impl Default for RoomSpec {
     }
 }
 
-/// The receiver of a room's events, with the rules of [`crate::EventSink`]. If the sink stays full, the room ends.
+/// The receiver of a room's events. The same rules apply as for [`crate::EventSink`]. If the sink stays full, the room
+/// ends.
 pub type RoomSink = Arc<dyn Fn(RoomKey, RoomEvent) -> Result<(), Full> + Send + Sync>;
 
 /// A command for a room.
@@ -59,16 +63,16 @@ pub enum RoomCommand {
     Start,
     /// Replaces the room's music.
     Music(Option<Arc<Audio>>),
-    /// Plays audio over what the participants hear; up to 256 at a time.
+    /// Plays audio over what the participants hear. Up to 256 such sounds can play at a time.
     Play {
         /// The id that `Finished` carries.
         op: OpId,
-        /// The audio: 8,000 Hz, mono.
+        /// The audio, which is mono at 8,000 Hz.
         audio: Arc<Audio>,
-        /// The number of times that the audio plays; `None`: without end.
+        /// The number of times that the audio plays. With `None` it repeats without end.
         loops: Option<NonZeroU32>,
-        /// Only these participants hear it, even on hold. `None`: all participants that hear the room hear it, and it
-        /// is recorded.
+        /// The participants that hear the audio, even on hold. With `None`, all participants that hear the room hear
+        /// the audio, and recordings of the room contain it.
         to: Option<Vec<SessionKey>>,
     },
     /// Ends the `Play` with this id.
@@ -76,79 +80,79 @@ pub enum RoomCommand {
         /// The id of the command to end.
         op: OpId,
     },
-    /// A command for a recording of the whole mix; `Recorded` reports its end.
+    /// A command for a recording of the whole mix. The event `Recorded` reports the end of the recording.
     Recording(RecordingCommand),
     /// Copies the whole mix to a reader ([`crate::tap()`]), as the inbound track. A room has at most sixteen taps at a
-    /// time; a further tap ends at once. Dropping the reader ends the tap.
+    /// time. A further tap ends at once. Dropping the reader ends the tap.
     Tap(TapSink),
-    /// Ends the room: all participants leave.
+    /// Ends the room. All participants leave.
     End,
 }
 
 /// An event of a room. The events of one room arrive in order.
 #[derive(Debug, Clone, PartialEq)]
 pub enum RoomEvent {
-    /// The room has started: its participants hear each other.
+    /// The room has started. Its participants hear each other.
     Started,
     /// A session has joined.
     Joined {
-        /// The session.
+        /// The session that joined.
         session: SessionKey,
     },
-    /// A session has left. The session itself stays open.
+    /// A session has left the room. The session itself stays open.
     Left {
-        /// The session.
+        /// The session that left.
         session: SessionKey,
     },
     /// A participant has begun to speak, or has not spoken for 600 ms.
     Speaks {
-        /// The session.
+        /// The session of the participant.
         session: SessionKey,
-        /// Whether it speaks now.
+        /// Whether the participant is speaking now.
         speaks: bool,
     },
-    /// The active speaker has changed: it is clearly the loudest participant. It changes at most every 300 ms. `None`
-    /// after 2 s without speech.
+    /// The active speaker has changed. The active speaker is clearly the loudest participant, and changes at most every
+    /// 300 ms. After 2 s without speech the value is `None`.
     Leads(Option<SessionKey>),
     /// A `Play` has ended.
     Finished {
-        /// The id of the command.
+        /// The id of the `Play` command.
         op: OpId,
-        /// Why it ended.
+        /// The reason why the audio ended.
         reason: FinishReason,
     },
     /// An [`Event::RecordingFinished`] of the room.
     Recorded(Event),
-    /// The room's last event: the room has ended and its recordings are complete.
+    /// The room's last event. The room has ended, and its recordings are complete.
     Ended {
-        /// Why the room ended.
+        /// The reason why the room ended.
         reason: RoomEnd,
     },
 }
 
-/// Why a room ended.
+/// The reason why a room ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RoomEnd {
-    /// By command, or because its handle was dropped.
+    /// A command ended the room, or its handle was dropped.
     Ended,
-    /// This participant left, with [`Participation::ends_room`] set.
+    /// This participant left, and its [`Participation::ends_room`] was set.
     Left(SessionKey),
-    /// Its sink stayed full.
+    /// The room's event sink stayed full.
     Unheard,
 }
 
-/// Why a session could not join a room.
+/// The reason why a session could not join a room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NotJoined {
     /// The room does not exist, or has ended.
     #[error("the room does not exist")]
     NoRoom,
-    /// The room has its highest number of participants.
+    /// The room already has its highest number of participants.
     #[error("the room is full")]
     Full,
 }
 
-/// A conference: its mixer, participants, recordings and taps.
+/// A conference with its mixer, participants, recordings and taps.
 pub(crate) struct Room {
     pub(crate) key: RoomKey,
     mixer: Mixer,
@@ -166,7 +170,7 @@ pub(crate) struct Room {
 }
 
 impl Room {
-    /// `done` receives each complete recording and passes it to [`Room::handle_recorded`].
+    /// Creates a room. `done` receives each complete recording and passes it to [`Room::handle_recorded`].
     pub(crate) fn new(key: RoomKey, spec: RoomSpec, events: RoomSink, done: Done) -> Room {
         let mut mixer = Mixer::new(spec.rate);
         mixer.set_music(spec.music);
@@ -186,7 +190,7 @@ impl Room {
         }
     }
 
-    /// Adds a session, or changes its participation. The result is the session's slot for [`Room::hear`].
+    /// Adds a session, or changes the session's participation. Returns the session's slot for [`Room::hear`].
     pub(crate) fn join(&mut self, session: SessionKey, participation: Participation) -> Result<usize, NotJoined> {
         if self.end.is_some() {
             return Err(NotJoined::NoRoom);
@@ -264,7 +268,7 @@ impl Room {
         }
     }
 
-    /// Ends the room: all participants leave, and no session can join any more.
+    /// Ends the room. All participants leave, and no session can join after that.
     fn finish(&mut self, reason: RoomEnd, writer: &WriterHandle) {
         if self.end.is_some() {
             return;
@@ -283,7 +287,7 @@ impl Room {
         self.tell_end();
     }
 
-    /// Handles the end of a recording: its file is complete.
+    /// Handles the end of a recording. The recording's file is complete.
     pub(crate) fn handle_recorded(&mut self, event: Event) {
         self.recordings.handle_recorded();
         self.emit(RoomEvent::Recorded(event));
@@ -300,7 +304,7 @@ impl Room {
         }
     }
 
-    /// Sends the mixer's events.
+    /// Sends the events of the mixer.
     fn tell(&mut self) {
         while let Some(told) = self.mixer.poll() {
             self.emit(match told {
@@ -316,19 +320,20 @@ impl Room {
         self.end.is_some()
     }
 
-    /// Whether the room has ended and its sink has taken all events, or never will.
+    /// Whether the room has ended and no event is left to send. The sink has accepted all events, or will never accept
+    /// them.
     pub(crate) fn is_over(&self) -> bool {
         self.told_end && (self.events.backlog() == 0 || self.end == Some(RoomEnd::Unheard))
     }
 
     // ---- frames ----
 
-    /// Takes a participant's audio in this frame.
+    /// Handles a participant's audio for this frame.
     pub(crate) fn hear(&mut self, slot: usize, rate: SampleRate, frame: &[i16]) {
         self.mixer.hear(slot, rate, frame);
     }
 
-    /// Mixes. Call it after all inbound frames are taken, and before any frame is sent.
+    /// Mixes the room. Call this after all inbound frames are handled, and before any frame is sent.
     pub(crate) fn handle_tick(&mut self, writer: &WriterHandle) {
         self.events.retry();
         if self.end.is_some() {
@@ -344,18 +349,19 @@ impl Room {
         }
     }
 
-    /// Skips so many frames.
+    /// Skips `frames` frames.
     pub(crate) fn miss(&mut self, frames: u32) {
         self.recordings.miss(frames);
     }
 
-    /// The audio of the last mix that a participant is sent, in its codec. `None` if the slot is empty.
+    /// Returns the audio that a participant gets from the last mix, in the participant's codec. Returns `None` if the
+    /// slot is empty.
     pub(crate) fn say(&mut self, slot: usize, codec: Codec) -> Option<Said<'_>> {
         self.outlets.say(&mut self.mixer, slot, codec)
     }
 
     fn emit(&mut self, event: RoomEvent) {
-        // The application must not rely on speaker events, so they are the first to be dropped if the sink is full.
+        // The application must not depend on speaker events. So these events are dropped first if the sink is full.
         if matches!(event, RoomEvent::Speaks { .. } | RoomEvent::Leads(_)) {
             self.events.try_send(event);
         } else {

@@ -1,30 +1,30 @@
-//! Converts the room's mix to the participants' codecs: resampled and encoded. Each codec is encoded once for all
-//! participants that hear the same, and once more for each participant that hears a mix of its own.
+//! Converts the room's mix to the participants' codecs: resamples and encodes it. Each codec is encoded once for all
+//! participants that hear the same mix. A participant that hears its own mix needs an encoder of its own.
 //!
-//! Resamplers and the encoders of G.722 and Opus have state. A participant that changes from a shared mix to a mix of
-//! its own therefore continues with a copy of the shared state. It changes back when the state of its own encoder is
-//! close enough to the shared one.
+//! Resamplers and the encoders of G.722 and Opus have state. A participant that changes from a shared mix to its own
+//! mix continues with a copy of the shared state. It changes back when the state of its own encoder is close enough to
+//! the shared state.
 
 use crate::codec::{Codec, Encoder, LONGEST_PAYLOAD, SampleRate};
 use crate::mixer::{Kind, Mix, Mixer};
 use crate::resample::Resampler;
 
-/// The number of frames with equal audio after which two resamplers have equal state.
+/// The number of frames with equal audio after which two resamplers have the same state.
 const FORGOTTEN: u16 = 2;
-/// The number of frames with equal audio after which two encoders with state have nearly equal state: 1 s. The change
-/// then happens at the next quiet frame (a mean magnitude of -41 dBFS), or after 30 s in any case. Two G.722 encoders
-/// then still differ, by 28 dB less than a loud tone.
+/// The number of frames with equal audio after which two encoders with state have nearly the same state. They last 1 s.
+/// After that, the change happens at the next quiet frame (a mean magnitude of -41 dBFS), or after 30 s at the latest.
+/// At this time, the outputs of two G.722 encoders still differ. The difference is 28 dB below a loud tone.
 const ALIKE: u16 = 50;
 const QUIET: f32 = 300.0;
 const ENOUGH: u16 = 1_500;
 
-/// The audio that a participant is sent in a frame.
+/// The audio of one frame for one participant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Said<'a> {
-    /// The samples at `rate`, which is the codec's rate.
+    /// The samples at the sample rate of the codec, which is `rate`.
     pub(crate) samples: &'a [i16],
     pub(crate) rate: SampleRate,
-    /// The same audio, encoded.
+    /// The payload: the same samples, encoded.
     pub(crate) payload: &'a [u8],
 }
 
@@ -32,12 +32,12 @@ pub(crate) struct Said<'a> {
 #[derive(Default)]
 pub(super) struct Outlets {
     shared: Vec<Shared>,
-    /// The participants by slot.
+    /// The participants, indexed by slot.
     legs: Vec<Option<Leg>>,
     frame: u64,
 }
 
-/// A mix that many participants hear, in one codec.
+/// A mix that several participants hear, in one codec.
 struct Shared {
     kind: Kind,
     chain: Chain,
@@ -45,12 +45,12 @@ struct Shared {
 
 struct Leg {
     codec: Codec,
-    /// The kind of mix that it is sent: a shared kind, or its own.
+    /// The kind of mix that the participant hears: a shared mix, or its own mix.
     hears: Kind,
     own: Option<Box<Chain>>,
-    /// The number of frames in a row in which its own mix was equal to a shared mix.
+    /// The number of successive frames in which the participant's own mix was equal to a shared mix.
     alike: u16,
-    /// The last frame in which it was sent audio.
+    /// The number of the last frame in which the participant got audio.
     frame: u64,
 }
 
@@ -62,9 +62,9 @@ struct Chain {
     samples: Vec<i16>,
     payload: Vec<u8>,
     length: usize,
-    /// The number of the frame that it holds.
+    /// The number of the frame in `samples` and `payload`.
     frame: u64,
-    /// Samples of a frame at the room's rate.
+    /// The number of samples in a frame at the room's rate.
     room: usize,
 }
 
@@ -82,8 +82,8 @@ impl Outlets {
         }
     }
 
-    /// Decides after each mix which participants change between a shared mix and their own. No audio of this frame is
-    /// encoded yet, so all encoders have the state after the last frame.
+    /// Decides which participants change between a shared mix and their own mix. Call this after each mix. No audio of
+    /// this frame is encoded yet, so all encoders still have the state after the last frame.
     pub(super) fn handle_mix(&mut self, mixer: &Mixer) {
         self.frame += 1;
         let last = self.frame - 1;
@@ -112,7 +112,8 @@ impl Outlets {
                     continue;
                 }
                 (leg.hears, leg.alike) = (wanted, 0);
-                // If no participant used the shared encoder, it continues with this participant's state.
+                // If no participant used the shared encoder, the shared encoder continues with the state of this
+                // participant's encoder.
                 if let Some(own) = &leg.own
                     && let Some(shared) = self.shared.iter_mut().find(shared(wanted))
                     && shared.chain.frame != last
@@ -130,11 +131,12 @@ impl Outlets {
         }
     }
 
-    /// The audio of the last mix that a participant is sent.
+    /// Returns the audio of the last mix for a participant.
     pub(super) fn say(&mut self, mixer: &mut Mixer, slot: usize, codec: Codec) -> Option<Said<'_>> {
         let (now, rate) = (self.frame, mixer.rate());
         let place = self.legs.get_mut(slot)?;
-        // The participant's stream starts, or restarts after another codec or after frames that were not from the room.
+        // The participant's stream starts here. It starts again after a change of codec, and after frames that did not
+        // come from the room.
         if place.as_ref().is_none_or(|leg| leg.codec != codec || leg.frame + 1 < now) {
             let hears = match mixer.kind_for(slot) {
                 Kind::Silence if mixer.is_silent() => Kind::Whole,
@@ -173,10 +175,11 @@ impl Outlets {
 
 impl Chain {
     fn new(codec: Codec, room: SampleRate) -> Chain {
-        // The rate of the session's own tracks, for recorders and taps.
+        // The session's own tracks have this rate, for recorders and taps.
         let encoder = Encoder::new(codec, codec.sample_rate());
         let rate = encoder.rate();
-        // A 20 ms Opus packet can be longer than its samples at 8,000 Hz, but not longer than those at 48,000 Hz.
+        // An Opus packet of 20 ms can have more octets than its samples at 8,000 Hz, but not more than its samples at
+        // 48,000 Hz.
         let longest = if codec == Codec::Opus { 1_275 } else { rate.frame() * 2 };
         Chain {
             codec,
@@ -196,7 +199,7 @@ impl Chain {
         self.frame = frame;
     }
 
-    /// Resets resampler and encoder if the previous frame was not encoded.
+    /// Resets the resampler and the encoder if the previous frame was not encoded.
     fn reset_unless_live(&mut self, now: u64) {
         if self.frame + 1 != now {
             self.resampler.reset();
@@ -221,7 +224,7 @@ impl Chain {
     }
 }
 
-/// Whether an encoder's next payload depends on the earlier ones.
+/// Whether the next payload of the codec's encoder depends on earlier payloads.
 fn remembers(codec: Codec) -> bool {
     match codec {
         Codec::Pcmu | Codec::Pcma | Codec::L16(_) => false,

@@ -2,63 +2,65 @@
 
 use crate::command::SessionKey;
 
-/// A session's participation in a room: who hears it, what it hears, and the effects of its joining and leaving.
+/// A session's participation in a room. It determines which participants hear the session, which audio the session
+/// hears, and which sounds play when the session joins and leaves.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Participation {
-    /// Who hears the session.
+    /// The participants that hear the session.
     pub role: Role,
-    /// Nobody hears the session. What it hears does not change.
+    /// Whether the session is muted: no participant hears it. The session still hears the room.
     pub muted: bool,
-    /// Whether the session is on hold: nobody hears it, and it does not hear the room.
+    /// Whether the session is on hold. During hold no participant hears it, and the session does not hear the room.
     pub hold: Hold,
-    /// The gain of the session's audio, -20 to 20 dB. Values outside are limited.
+    /// The gain of the session's audio, -20 to 20 dB. Values outside the range are limited.
     pub gain_db: i8,
     /// The tones that the room hears when the session joins and leaves.
     pub beep: Beep,
-    /// The session hears silence until the room starts. If not set, it hears the room's music.
+    /// Whether the session hears silence until the room starts. If not, the session hears the room's music.
     pub waits_in_silence: bool,
-    /// The session does not start the room: the room waits for a session without this flag.
+    /// Whether the session only waits. The room does not start before a session without this flag joins.
     pub waits: bool,
-    /// The room ends when the session leaves.
+    /// Whether the room ends when the session leaves.
     pub ends_room: bool,
 }
 
-/// Who hears a participant.
+/// The participants that hear a session.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Role {
-    /// All participants.
+    /// All participants hear the session.
     #[default]
     Speaker,
-    /// Only these participants; a coach hears the room. Coaches do not hear each other. Sessions in the list that are
-    /// not in the room hear the coach as soon as they join. At most 250 entries count.
+    /// Only these participants hear the session, which is their coach. The coach hears the room. Coaches do not hear
+    /// each other. A listed session that joins later hears the coach too. At most 250 entries count.
     Coach(Vec<SessionKey>),
-    /// Nobody; a monitor hears the room.
+    /// No participant hears the session. The session hears the room.
     Monitor,
 }
 
-/// Whether a participant is on hold, and what it hears.
+/// Whether a participant is on hold, and which audio the participant hears during hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Hold {
-    /// Not on hold.
+    /// The participant is not on hold.
     #[default]
     No,
-    /// On hold with silence; it hears only announcements to it alone.
+    /// The participant is on hold and hears silence. The participant still hears announcements that are for this
+    /// participant alone.
     Silence,
-    /// On hold with the room's music.
+    /// The participant is on hold and hears the room's music.
     Music,
 }
 
 /// The tones that a room hears when a participant joins and leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Beep {
-    /// No tone.
+    /// The room hears no tone.
     #[default]
     None,
-    /// Two rising notes when it joins.
+    /// The room hears two rising notes when the participant joins.
     Enter,
-    /// Two falling notes when it leaves.
+    /// The room hears two falling notes when the participant leaves.
     Exit,
-    /// Both tones.
+    /// The room hears both tones.
     Both,
 }
 

@@ -1,4 +1,5 @@
-//! Recordings of the whole mix: one channel at 8,000 Hz. A recording of a single participant belongs to its session.
+//! Recordings of the whole mix in one channel at 8,000 Hz. A recording of a single participant belongs to the
+//! participant's session.
 
 use std::collections::VecDeque;
 
@@ -13,14 +14,14 @@ use crate::resample::Resampler;
 use crate::timeline::RECORDER_LAG;
 use crate::writer::{Done, WriterHandle};
 
-/// Samples of a recorder's frame.
+/// The number of samples in a recorder's frame.
 const FRAME: usize = SampleRate::Hz8000.frame();
 
 /// The recordings of a room.
 pub(super) struct Recordings {
     recorders: Recorders,
     narrower: Resampler,
-    /// The last frames, the newest at the end. A recorder expects each frame [`RECORDER_LAG`] ticks after it was mixed.
+    /// The last frames, newest last. A recorder expects each frame [`RECORDER_LAG`] ticks after the frame was mixed.
     recent: VecDeque<[i16; FRAME]>,
     done: Done,
 }
@@ -35,7 +36,7 @@ impl Recordings {
         }
     }
 
-    /// Executes a command. Returns the event of a command that failed.
+    /// Executes a command. If the command fails, returns the event to send.
     pub(super) fn obey(&mut self, room: RoomKey, order: RecordingCommand, writer: &WriterHandle) -> Option<Event> {
         let order = match order {
             RecordingCommand::Start { op, spec } => {
@@ -62,7 +63,7 @@ impl Recordings {
         writer.wake();
     }
 
-    /// Ends a recording, after adding the frames that were mixed but not passed to it yet.
+    /// Ends a recording. Before that, adds the frames that were mixed and not yet passed to the recorder.
     fn finish(&self, recorder: Recorder) {
         let lag = usize::from(RECORDER_LAG);
         let missing = lag.saturating_sub(self.recent.len());
@@ -78,7 +79,7 @@ impl Recordings {
         );
     }
 
-    /// Takes a frame of the room's mix.
+    /// Handles a frame of the room's mix.
     pub(super) fn handle_frame(&mut self, mix: &[i16], writer: &WriterHandle) {
         if self.recorders.is_empty() {
             self.recent.clear();
@@ -93,12 +94,12 @@ impl Recordings {
         self.recorders.handle_frame(&due, &nothing, None, writer);
     }
 
-    /// Skips so many frames.
+    /// Records silence for `frames` missed frames.
     pub(super) fn miss(&mut self, frames: u32) {
         self.recorders.miss(frames);
     }
 
-    /// Notes that a recording's file is complete.
+    /// Records that one more file is complete.
     pub(super) fn handle_recorded(&mut self) {
         self.recorders.note_finished();
     }

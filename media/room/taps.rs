@@ -1,5 +1,5 @@
-//! Taps of the whole mix, with the same audio as recordings: one track, inbound. A tap of a single participant belongs
-//! to its session.
+//! Taps of the whole mix. A tap has the same audio as a recording: one track, inbound. A tap of a single participant
+//! belongs to the participant's session.
 
 use crate::codec::SampleRate;
 use crate::codec::g711::Law;
@@ -25,14 +25,14 @@ impl Taps {
         Taps { taps: Vec::new(), narrower, wider }
     }
 
-    /// Starts a tap. It ends when its reader is dropped.
+    /// Starts a tap. The tap ends when its reader is dropped.
     pub(super) fn start(&mut self, sink: TapSink) {
         if self.taps.len() < Self::MOST {
             self.taps.push(Tap::new(OpId(0), Tracks::Inbound, sink));
         }
     }
 
-    /// Takes a frame of the room's mix.
+    /// Handles a frame of the room's mix.
     pub(super) fn handle_frame(&mut self, mix: &[i16]) {
         self.taps.retain(|tap| !tap.is_abandoned());
         if self.taps.is_empty() {
@@ -46,7 +46,7 @@ impl Taps {
         }
         let nothing = Tapped::silence(Law::Mu);
         for tap in &mut self.taps {
-            // A room sends no event for dropped frames. The reader counts them.
+            // A room sends no event when a tap drops frames. The tap's reader counts them.
             tap.handle_frame(&heard, &nothing, Law::Mu);
         }
     }

@@ -30,7 +30,7 @@ fn open(spec: RoomSpec) -> (Room, Arc<Witness>) {
     (Room::new(RoomKey(9), spec, sink, Arc::new(|_, _| {})), witness)
 }
 
-/// A handle to a writer that was dropped.
+/// Returns a handle to a writer that was dropped.
 fn writer() -> WriterHandle {
     crate::writer::Writer::new().1
 }
@@ -60,7 +60,7 @@ fn a_room_starts_with_the_first_who_does_not_wait_and_when_enough_are_there() {
     assert_eq!(witness.take(), [joined(1)]);
     alone.handle_command(RoomCommand::Start, &writer());
     assert_eq!(witness.take(), [RoomEvent::Started]);
-    // A participant that stops waiting starts the room too.
+    // The room also starts when a participant stops waiting.
     let (mut room, witness) = open(RoomSpec::default());
     room.join(session(1), waits()).unwrap();
     room.join(session(1), Participation::default()).unwrap();

@@ -6,22 +6,22 @@ use super::Header;
 
 const KEYS: &[u8; 16] = b"0123456789*#ABCD";
 
-/// The digit of an event code, 0 to 15 (RFC 4733 §3.2).
+/// Returns the digit of an event code, 0 to 15 (RFC 4733 §3.2).
 pub(crate) fn key(event: u8) -> Option<char> {
     KEYS.get(usize::from(event)).map(|key| char::from(*key))
 }
 
-/// Converts a telephone-event's duration between clock rates in place, for a packet that is relayed. A duration that is
-/// too long for the new clock becomes the maximum, 65,535.
+/// Converts the duration of a telephone-event between clock rates, in place, for a packet that is relayed. A duration
+/// that is too long for the new clock rate becomes the maximum, 65,535.
 pub(crate) fn rescale(payload: &mut [u8], from: u32, to: u32) {
     let [_, _, high, low, ..] = payload else { return };
     let duration = u64::from(u16::from_be_bytes([*high, *low])) * u64::from(to) / u64::from(from.max(1));
     [*high, *low] = u16::try_from(duration).unwrap_or(u16::MAX).to_be_bytes();
 }
 
-/// Detects each digit once, at its first packet that arrives, so that a prompt stops when the key goes down. Lost start
-/// packets, retransmitted end packets and late packets of an earlier digit cause no detection. Only the first event of
-/// a packet counts, because the octets after it are usually padding and not another event.
+/// Detects each digit once, at the first packet that arrives, so that a prompt stops when the caller presses the digit.
+/// Lost start packets, retransmitted end packets and late packets of an earlier digit cause no second detection. Only
+/// the first event of a packet counts, because the octets after it are usually padding and not another event.
 #[derive(Debug, Default)]
 pub(crate) struct Detector {
     last: Option<Press>,
@@ -37,12 +37,12 @@ struct Press {
     ended: bool,
 }
 
-/// The number of packets of one digit that may be lost in a row without a second detection.
+/// The number of successive packets of one digit that may be lost without a second detection.
 const LOST: u16 = 16;
 
 impl Detector {
-    /// Handles one telephone-event packet; `clock_rate` is in Hz. Returns the digit and its duration so far in ms if
-    /// the digit is new. Events that are not digits (16: flash) return `None`.
+    /// Handles one telephone-event packet. `clock_rate` is in Hz. If the digit is new, returns the digit and its
+    /// duration until this packet in ms. Returns `None` for an event that is not a digit, for example event 16 (flash).
     pub(crate) fn handle(&mut self, header: &Header, payload: &[u8], clock_rate: u32) -> Option<(char, u32)> {
         let [event, flags, high, low, ..] = *payload else { return None };
         let key = key(event)?;
@@ -68,18 +68,18 @@ impl Detector {
 }
 
 impl Press {
-    /// Whether `packet` belongs to a digit after this one.
+    /// Whether `packet` belongs to a later digit.
     fn is_before(&self, packet: &Press, marker: bool, clock_rate: u32) -> bool {
         let age = packet.timestamp.wrapping_sub(self.timestamp).cast_signed();
         let ahead = packet.sequence.wrapping_sub(self.sequence);
         let newer = (1..0x8000).contains(&ahead);
         if age == 0 {
-            // Some devices do not change the timestamp between digits.
+            // Some devices use the same timestamp for successive digits.
             let shorter = self.ended && marker && packet.duration < self.duration;
             return newer && (packet.event != self.event || shorter);
         }
         if age < 0 {
-            // A late packet of this digit or an earlier one, unless the timestamps have restarted.
+            // This is a late packet of this digit or of an earlier digit, unless the timestamps have restarted.
             let ten_seconds = i64::from(clock_rate) * 10;
             return (newer && marker) || i64::from(age) < -ten_seconds;
         }
@@ -87,11 +87,11 @@ impl Press {
             return true;
         }
         let (age, duration) = (age.unsigned_abs(), u32::from(self.duration));
-        // Some devices change the timestamp within a digit. A new digit cannot start before the last one has ended.
+        // Some devices change the timestamp during a digit. A new digit cannot start before the last digit has ended.
         let within = age < duration || (!self.ended && age == duration);
         let moving = !self.ended && u32::from(packet.duration) == duration + age;
-        // A long digit continues in another segment (RFC 4733 §2.5.1.3). The last packets of the segment before may be
-        // lost.
+        // A long digit continues in another segment (RFC 4733 §2.5.1.3). The last packets of the previous segment may
+        // be lost.
         let most = u32::from(u16::MAX);
         let segment = !self.ended && (most - clock_rate / 10..=most).contains(&age);
         !(within || moving || segment)
@@ -113,11 +113,12 @@ impl Press {
     }
 }
 
-/// The rate limit of a far end's digits. People and devices stay far below it, but packets with ever new timestamps
-/// would produce thousands of digits. A token bucket on the media clock: a burst of 16 digits, then one digit in 40 ms.
+/// The rate limit of a far end's digits: a token bucket on the media clock, with a burst of 16 digits, then one digit
+/// in 40 ms. People and devices stay far below this limit. Without the limit, packets with ever new timestamps would
+/// produce thousands of digits.
 #[derive(Debug)]
 pub(crate) struct Allowance {
-    /// Tokens in frames; a digit takes two.
+    /// The tokens in the bucket. Each frame adds one token, and a digit takes two.
     frames: u8,
 }
 
@@ -131,12 +132,12 @@ impl Allowance {
     const PRESS: u8 = 2;
     const FULL: u8 = 16 * Allowance::PRESS;
 
-    /// Advances by one 20 ms frame.
+    /// Advances by one frame of 20 ms.
     pub(crate) fn tick(&mut self) {
         self.frames = (self.frames + 1).min(Allowance::FULL);
     }
 
-    /// Whether one more digit may be reported; takes it from the bucket.
+    /// Takes the tokens for one digit. Returns false if there are not enough tokens and the digit must not be reported.
     pub(crate) fn take(&mut self) -> bool {
         let left = self.frames.checked_sub(Allowance::PRESS);
         self.frames = left.unwrap_or(self.frames);
@@ -144,23 +145,23 @@ impl Allowance {
     }
 }
 
-/// The content of a [`DigitSender`]'s 20 ms frame.
+/// The content of one frame of 20 ms from a [`DigitSender`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum DigitFrame {
-    /// One telephone-event packet. `first`: the digit starts with this packet. The packet's timestamp is `offset` units
-    /// after the digit's start. `offset` and `duration` are in timestamp units.
+    /// One telephone-event packet. `first` says that the digit starts with this packet. The packet's timestamp is
+    /// `offset` units after the start of the digit. `offset` and `duration` are in timestamp units.
     Event { event: u8, end: bool, duration: u16, offset: u32, first: bool },
-    /// A pause between two digits: other audio may be sent.
+    /// A pause between two digits. Other audio may be sent in this frame.
     Gap,
     /// All digits have been sent.
     Done,
 }
 
-/// The highest number of digits and waits in the queue.
+/// The highest number of digits and pauses in the queue.
 const MOST_KEYS: usize = 1_024;
 
-/// Sends a string of digits, one packet per frame. A digit has packets with a rising duration, then three end packets
-/// (RFC 4733 §2.5.1.4), then a pause of at least 60 ms. `w` waits 500 ms, `W` waits 1 s.
+/// Sends a string of digits, one packet per frame. Each digit has packets with a rising duration, then three end
+/// packets (RFC 4733 §2.5.1.4), then a pause of at least 60 ms. `w` is a pause of 500 ms, `W` a pause of 1 s.
 #[derive(Debug)]
 pub(crate) struct DigitSender {
     keys: VecDeque<char>,
@@ -171,7 +172,8 @@ pub(crate) struct DigitSender {
 #[derive(Debug)]
 enum State {
     Idle,
-    /// `offset`: the start of the current segment in timestamp units, relative to the digit's start.
+    /// A digit is being sent. `offset` is the start of the current segment in timestamp units, relative to the start of
+    /// the digit.
     Pressed {
         event: u8,
         frame: u16,
@@ -188,7 +190,8 @@ enum State {
 }
 
 impl DigitSender {
-    /// `duration_ms` is limited to 40 to 8,000 ms and rounded up to whole frames. Unknown characters are skipped.
+    /// Creates a sender. `duration_ms` is limited to the range 40 to 8,000 ms and rounded up to whole frames. Unknown
+    /// characters are skipped.
     pub(crate) fn new(digits: &str, duration_ms: u16) -> DigitSender {
         DigitSender {
             keys: digits.chars().filter(|key| "0123456789*#ABCDabcdwW".contains(*key)).take(MOST_KEYS).collect(),
@@ -197,7 +200,8 @@ impl DigitSender {
         }
     }
 
-    /// Adds the other sender's remaining digits after its own; digits beyond the limit are skipped.
+    /// Adds the remaining digits of `more` after the remaining digits of this sender. Digits beyond the limit are
+    /// skipped.
     pub(crate) fn append(&mut self, more: DigitSender) {
         let room = MOST_KEYS.saturating_sub(self.keys.len());
         self.keys.extend(more.keys.into_iter().take(room));
@@ -208,7 +212,7 @@ impl DigitSender {
         self.frames * 20
     }
 
-    /// Advances by one 20 ms frame at `clock_rate` (Hz).
+    /// Advances by one frame of 20 ms. `clock_rate` is in Hz.
     pub(crate) fn next_frame(&mut self, clock_rate: u32) -> DigitFrame {
         if let State::Gap { frames } = &mut self.state {
             *frames = frames.saturating_sub(1);
@@ -225,8 +229,8 @@ impl DigitSender {
                 *frame += 1;
                 let so_far = (u32::from(*frame) + 1) * unit;
                 if *frame < self.frames {
-                    // The duration exceeds 16 bits: this packet has the maximum, and the next one starts a new segment
-                    // (RFC 4733 §2.5.1.3).
+                    // The duration does not fit into 16 bits. This packet has the maximum, and the next packet starts a
+                    // new segment (RFC 4733 §2.5.1.3).
                     let duration = u16::try_from(so_far - begun).unwrap_or_else(|_| {
                         *offset += u32::from(u16::MAX);
                         u16::MAX

@@ -1,5 +1,5 @@
 //! RTP and RTCP packets (RFC 3550): an in-place view of the header, the state of each direction, and telephone-events
-//! (RFC 4733). Pure: no socket, no clock.
+//! (RFC 4733). This module is pure: it has no socket and no clock.
 //!
 //! ```text
 //!  datagram -> Header::parse -> Receiver (loss, jitter) -> audio | dtmf::Detector
@@ -16,9 +16,9 @@ pub(crate) mod rtcp;
 pub(crate) mod sender;
 pub(crate) mod srtp;
 
-/// Octets of the fixed header (RFC 3550 §5.1).
+/// The length of the fixed header in octets (RFC 3550 §5.1).
 pub(crate) const FIXED: usize = 12;
-/// Samples of a 20 ms frame at 8,000 Hz; also octets of this frame in G.711.
+/// The number of samples in a frame of 20 ms at 8,000 Hz. This is also the number of octets of this frame in G.711.
 pub(crate) const FRAME: usize = 160;
 
 /// The RTP header of a datagram, and the range of its payload.
@@ -33,8 +33,8 @@ pub(crate) struct Header {
 }
 
 impl Header {
-    /// Reads the header and skips CSRCs, an extension and padding. `None` if the datagram is not RTP version 2 or its
-    /// lengths do not fit.
+    /// Reads the header and skips CSRCs, an extension and padding. Returns `None` if the datagram is not RTP version 2,
+    /// or if its lengths are inconsistent.
     pub(crate) fn parse(packet: &[u8]) -> Option<Header> {
         let [first, second, s0, s1, t0, t1, t2, t3, i0, i1, i2, i3, ..] = *packet else { return None };
         if first >> 6 != 2 {
@@ -66,8 +66,8 @@ impl Header {
         })
     }
 
-    /// Writes a plain 12-octet header (no CSRC, extension or padding) at the start of `packet`, which must be long
-    /// enough.
+    /// Writes a plain header of 12 octets (no CSRC, extension or padding) at the start of `packet`. `packet` must be
+    /// long enough.
     pub(crate) fn write(&self, packet: &mut [u8]) {
         let Some(head) = packet.first_chunk_mut::<FIXED>() else { return };
         let [s0, s1] = self.sequence.to_be_bytes();
@@ -78,12 +78,12 @@ impl Header {
     }
 }
 
-/// Whether a datagram on the RTP port is RTCP (RFC 5761 §4): packet types 192 to 223.
+/// Whether a datagram on the RTP port is RTCP (RFC 5761 §4). RTCP has packet types 192 to 223.
 pub(crate) fn is_rtcp(packet: &[u8]) -> bool {
     matches!(packet, [first, 192..=223, ..] if first >> 6 == 2)
 }
 
-/// Whether `a` is ahead of `b`, for timestamps or sequence numbers modulo 2^32.
+/// Whether `a` is ahead of `b`. Both are timestamps or sequence numbers modulo 2^32.
 pub(crate) fn is_newer(a: u32, b: u32) -> bool {
     a.wrapping_sub(b).cast_signed() > 0
 }

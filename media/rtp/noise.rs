@@ -1,11 +1,11 @@
-//! Comfort noise payloads (RFC 3389): the level of the noise that replaces a far end's silence. The spectrum (the
-//! reflection coefficients that may follow) is ignored. White noise at this level is what most receivers play.
+//! Comfort noise payloads (RFC 3389). A payload contains the level of the noise that replaces a far end's silence. The
+//! spectrum (reflection coefficients after the level) is ignored. Most receivers play white noise at this level.
 
-/// The lowest level, in -dBov.
+/// The lowest noise level, in -dBov.
 const SOFTEST: u8 = 127;
 
-/// The noise level of a payload, 0 to 127 in -dBov, relative to the power of a full-scale square wave (RFC 3389 §3.1).
-/// `None` if the payload is empty. The first bit must be 0 and is ignored.
+/// Returns the noise level of a payload, 0 to 127 in -dBov, relative to the power of a full-scale square wave (RFC 3389
+/// §3.1). Returns `None` if the payload is empty. The first bit must be 0 and is ignored.
 pub(crate) fn level(payload: &[u8]) -> Option<u8> {
     payload.first().map(|level| level & SOFTEST)
 }

@@ -1,4 +1,4 @@
-//! The state of the RTP stream that we receive: loss and jitter by RFC 3550 §6.4.1 and appendix A.
+//! The state of the RTP stream that we receive: loss and jitter (RFC 3550 §6.4.1 and appendix A).
 
 use super::Header;
 use crate::offload::FlowCounts;
@@ -11,17 +11,18 @@ pub(crate) struct ReportBlock {
     pub(crate) fraction_lost: u8,
     pub(crate) cumulative_lost: u32,
     pub(crate) highest_sequence: u32,
-    /// Interarrival jitter in timestamp units.
+    /// The interarrival jitter in timestamp units.
     pub(crate) jitter: u32,
-    /// The middle 32 bits of the NTP time in the last sender report; 0 if there was none.
+    /// The middle 32 bits of the NTP time in the last sender report, or 0 if there was none.
     pub(crate) last_sr: u32,
     /// The time since the last sender report, in 1/65,536 s.
     pub(crate) delay_since_sr: u32,
 }
 
-/// The rate limit of a far end's packets: 250 packets a second, which is five times the usual 50, after a burst of 200
-/// packets. 200 packets is what a link delivers after it was blocked for two seconds, with the shortest packet time of
-/// 10 ms. A flood from the far end's own address therefore costs us little, and never reaches the bridged leg.
+/// The rate limit of a far end's packets: a burst of 200 packets, then 250 packets a second. The usual rate is 50
+/// packets a second. With the shortest packet time of 10 ms, a link that was blocked for two seconds delivers 200
+/// packets at once. Because of this limit, a flood from the far end's own address costs little, and never reaches the
+/// bridged leg.
 #[derive(Debug)]
 pub(crate) struct PacketBudget {
     packets: u8,
@@ -37,12 +38,12 @@ impl PacketBudget {
     const FULL: u8 = 200;
     const EACH_FRAME: u8 = 5;
 
-    /// Advances by one 20 ms frame.
+    /// Advances by one frame of 20 ms.
     pub(crate) fn tick(&mut self) {
         self.packets = self.packets.saturating_add(PacketBudget::EACH_FRAME).min(PacketBudget::FULL);
     }
 
-    /// Whether one more packet may pass; takes it from the budget.
+    /// Takes one packet from the budget. Returns false if the packet must not pass.
     pub(crate) fn take(&mut self) -> bool {
         let left = self.packets.checked_sub(1);
         self.packets = left.unwrap_or(0);
@@ -50,40 +51,40 @@ impl PacketBudget {
     }
 }
 
-/// The largest step ahead that counts as loss. A larger step is a restart of the sender's sequence (RFC 3550 appendix
-/// A.1).
+/// The largest forward step of the sequence number that counts as loss. A larger step means that the sender has
+/// restarted the sequence (RFC 3550 appendix A.1).
 const MOST_DROPPED: u16 = 3_000;
-/// The largest step back that counts as reordering.
+/// The largest backward step of the sequence number that counts as reordering.
 const MOST_MISORDERED: u16 = 100;
 
-/// The number of packets after which the socket is read again in any case. Packet times cannot show a queue if all
-/// packets are equally late.
+/// The number of packets after which the socket is read again in any case. If all packets are equally late, their
+/// arrival times do not show that packets wait in the socket.
 const LOOK: u64 = 64;
 
-/// The counters of the received stream. A new SSRC or a restarted sequence starts new counters; earlier losses remain
-/// in the total.
+/// The counters of the received stream. A new SSRC or a restarted sequence starts new counters. The total still
+/// includes the earlier losses.
 #[derive(Debug, Default)]
 pub(crate) struct Receiver {
     ssrc: Option<u32>,
-    /// The RTP clock rate in Hz; 0 stands for 8,000.
+    /// The RTP clock rate in Hz. 0 means 8,000 Hz.
     clock_rate: u32,
     base: u32,
     highest: u32,
     received: u32,
-    /// After a large step: the sequence number that would confirm it.
+    /// The sequence number that would confirm a large step, if such a step was the last event.
     leapt_to: Option<u16>,
     lost_before: u32,
     received_before: u32,
-    /// The number of gaps; a gap is a run of lost packets of any length.
+    /// The number of gaps. A gap is a run of lost packets of any length.
     gaps: u32,
     prior_expected: u32,
     prior_received: u32,
-    /// The number of packets at the last report.
+    /// The number of packets received until the last report.
     prior_packets: u64,
     timestamp: u32,
     transit: Option<i32>,
-    /// The recent minimum of the transit time. It rises by one unit per packet, so that it follows a far end with a
-    /// slower clock.
+    /// The recent minimum of the transit time. The value rises by one unit per packet, so that it follows a far end
+    /// with a slower clock.
     least_transit: i32,
     /// The jitter times 16, as in RFC 3550 appendix A.8.
     jitter: u32,
@@ -104,7 +105,8 @@ impl Receiver {
         }
     }
 
-    /// Counts a packet that arrived at `arrival` (in timestamp units, with any origin). True if its SSRC is new.
+    /// Counts a packet that arrived at `arrival` (in timestamp units, with any origin). Returns true if the packet's
+    /// SSRC is new.
     pub(crate) fn handle(&mut self, header: &Header, arrival: u32) -> bool {
         self.packets += 1;
         self.octets += header.payload.len() as u64;
@@ -118,8 +120,8 @@ impl Receiver {
         let distance = ahead.unsigned_abs();
         let most = if ahead > 0 { MOST_DROPPED } else { MOST_MISORDERED };
         if distance > most && self.leapt_to != Some(header.sequence) {
-            // A single stray packet changes nothing. Two consecutive numbers show that the sender's sequence has
-            // restarted.
+            // A single stray packet changes nothing. If the next packet has the next number, the sender has restarted
+            // its sequence.
             self.leapt_to = Some(header.sequence.wrapping_add(1));
             return false;
         }
@@ -133,19 +135,19 @@ impl Receiver {
         }
         self.leapt_to = None;
         self.received = self.received.wrapping_add(1);
-        // All packets of a telephone-event have the timestamp of its start (RFC 4733 §2.2), which is not jitter.
+        // All packets of a telephone-event have the timestamp of its start (RFC 4733 §2.2). This is not jitter.
         if !new && header.timestamp == std::mem::replace(&mut self.timestamp, header.timestamp) {
             return false;
         }
         let transit = arrival.wrapping_sub(header.timestamp).cast_signed();
         let before = self.transit.replace(transit);
-        // A jump of 5 s or more is a new timestamp origin.
+        // A jump of 5 s or more means that the timestamps have a new origin.
         let risen = self.least_transit.wrapping_add(1);
         let known = before.is_some() && transit.wrapping_sub(risen).unsigned_abs() < self.rate() * 5;
         self.least_transit = if known && transit.wrapping_sub(risen) > 0 { risen } else { transit };
         if let Some(before) = before {
             let difference = transit.wrapping_sub(before).unsigned_abs();
-            // A jump of 5 s or more is a new timestamp origin, not jitter.
+            // A jump of 5 s or more means that the timestamps have a new origin. This is not jitter.
             if difference < self.rate() * 5 {
                 self.jitter = Receiver::jitter_after(self.jitter, difference);
             }
@@ -153,13 +155,13 @@ impl Receiver {
         new
     }
 
-    /// The jitter after one more difference of transit times (RFC 3550 appendix A.8).
+    /// Returns the jitter after one more difference of transit times (RFC 3550 appendix A.8).
     pub(crate) fn jitter_after(jitter: u32, difference: u32) -> u32 {
         (jitter + difference).saturating_sub((jitter + 8) >> 4)
     }
 
-    /// Whether another packet may wait behind the newest one: the newest was at least 10 ms later than the recent
-    /// minimum, or its delay is unknown, or [`LOOK`] packets have passed.
+    /// Whether another packet may wait behind the newest packet. This is so if the newest packet was at least 10 ms
+    /// later than the recent minimum, if its delay is unknown, or after each [`LOOK`] packets.
     pub(crate) fn is_followed(&self) -> bool {
         self.begins || self.packets.is_multiple_of(LOOK) || self.is_late()
     }
@@ -173,7 +175,7 @@ impl Receiver {
         self.lost_before = self.lost();
         self.received_before = self.received_before.wrapping_add(self.received);
         self.ssrc = Some(header.ssrc);
-        // Start one cycle up, so that a packet before the first one does not go below zero.
+        // The count starts one cycle higher, so that a packet before the first packet does not go below zero.
         self.base = 0x1_0000 | u32::from(header.sequence);
         self.highest = self.base;
         self.received = 0;
@@ -188,7 +190,7 @@ impl Receiver {
         if self.clock_rate == 0 { 8_000 } else { self.clock_rate }
     }
 
-    /// The counters from which the kernel continues; its packets and octets start at 0.
+    /// The counters from which the kernel continues. The number of packets and octets starts at 0.
     pub(crate) fn counted(&self) -> FlowCounts {
         let Receiver { highest, gaps, jitter, timestamp, .. } = *self;
         FlowCounts { highest, gaps, jitter, timestamp, ..FlowCounts::default() }
@@ -204,17 +206,17 @@ impl Receiver {
         self.leapt_to = None;
     }
 
-    /// Forgets the last transit time, with which the next packet's cannot be compared.
+    /// Forgets the last transit time. The transit time of the next packet cannot be compared with it.
     pub(crate) fn restart_transit(&mut self) {
         self.transit = None;
     }
 
-    /// The SSRC of the received stream; `None` before the first packet.
+    /// The SSRC of the received stream, or `None` before the first packet.
     pub(crate) fn ssrc(&self) -> Option<u32> {
         self.ssrc
     }
 
-    /// Notes a sender report: the middle 32 bits of its NTP time, and its arrival in 1/65,536 s.
+    /// Stores a sender report: the middle 32 bits of the report's NTP time, and the time of its arrival in 1/65,536 s.
     pub(crate) fn handle_sender_report(&mut self, ssrc: u32, ntp_middle: u32, now: u64) {
         if self.ssrc == Some(ssrc) {
             self.sender_report = Some((ntp_middle, now));
@@ -225,17 +227,18 @@ impl Receiver {
         if self.ssrc.is_none() { 0 } else { self.highest.wrapping_sub(self.base).wrapping_add(1) }
     }
 
-    /// The number of packets that never arrived; duplicates do not make it negative.
+    /// The number of packets that never arrived. Duplicate packets cannot make this number negative.
     pub(crate) fn lost(&self) -> u32 {
         self.lost_before.saturating_add(self.expected().saturating_sub(self.received))
     }
 
-    /// The number of packets that should have arrived, including those before a restart of the counters.
+    /// The number of packets that should have arrived. It includes packets from before a restart of the counters.
     pub(crate) fn expected_in_all(&self) -> u32 {
         self.received_before.wrapping_add(self.received).saturating_add(self.lost())
     }
 
-    /// The mean length of losses divided by their mean length at random loss (ITU-T G.107 §7.3); 1 or more.
+    /// The mean length of losses, divided by the mean length of random losses at the same rate (ITU-T G.107 §7.3). The
+    /// ratio is 1 or more.
     pub(crate) fn burst_ratio(&self) -> f64 {
         let (lost, expected) = (f64::from(self.lost()), f64::from(self.expected_in_all()));
         if self.gaps == 0 || lost >= expected {
@@ -244,13 +247,13 @@ impl Receiver {
         (lost / f64::from(self.gaps) * (1.0 - lost / expected)).max(1.0)
     }
 
-    /// Interarrival jitter in ms.
+    /// The interarrival jitter in ms.
     pub(crate) fn jitter_ms(&self) -> f32 {
         (self.jitter >> 4) as f32 * 1_000.0 / self.rate() as f32
     }
 
-    /// The next report block, and the start of a new interval. `None` if no packet arrived since the last one (RFC 3550
-    /// §6.4). `now` is in 1/65,536 s.
+    /// Returns the next report block and starts a new interval. Returns `None` if no packet arrived since the last
+    /// block (RFC 3550 §6.4). `now` is in 1/65,536 s.
     pub(crate) fn report_block(&mut self, now: u64) -> Option<ReportBlock> {
         let ssrc = self.ssrc?;
         if std::mem::replace(&mut self.prior_packets, self.packets) == self.packets {

@@ -1,14 +1,14 @@
-//! One session's RTCP (RFC 3550 §6): when a report is due, its content, and the content of the far end's reports about
-//! our stream. Pure.
+//! The RTCP of one session (RFC 3550 §6): when a report is due, what it contains, and what the far end reports about
+//! our stream. This module is pure.
 
 use super::receiver::{Receiver, ReportBlock};
 use super::rtcp::{self, Said, SenderInfo};
 use super::sender::Sender;
 
-/// The mean number of 20 ms frames between reports: 5 s (RFC 3550 §6.2). Each interval is 0.5 to 1.5 times this value,
-/// so that many sessions do not report at the same time. The first interval is half as long.
+/// The mean number of frames of 20 ms between two reports. They last 5 s (RFC 3550 §6.2). Each interval is 0.5 to 1.5
+/// times this value, so that many sessions do not report at the same time. The first interval is half as long.
 const INTERVAL: u16 = 250;
-/// The longest plausible round trip: 10 s, in 1/65,536 s. A longer one means that a clock has jumped.
+/// The longest plausible round trip in 1/65,536 s. The value is 10 s. A longer value means that a clock has jumped.
 const LONGEST_TRIP: u32 = 65_536 * 10;
 
 /// The result of reading a compound packet.
@@ -23,9 +23,9 @@ pub(crate) enum Verdict {
 /// The far end's last report about our stream.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct HeardOfUs {
-    /// The lost fraction, 0 to 1, of the packets since its previous report.
+    /// The fraction of packets lost, 0 to 1, since the far end's previous report.
     pub(crate) recent_loss: f32,
-    /// The number of packets that we sent since its previous report.
+    /// The number of packets that we sent since the far end's previous report.
     pub(crate) recent_packets: u64,
     /// The number of packets lost since the start.
     pub(crate) lost: u32,
@@ -37,9 +37,9 @@ pub(crate) struct HeardOfUs {
 #[derive(Debug)]
 pub(crate) struct Reports {
     random: u64,
-    /// Frames until the next report.
+    /// The number of frames until the next report.
     due: u16,
-    /// The packets that we had sent at the last report, and at the one before.
+    /// The number of packets that we had sent at the last report, and at the report before it.
     sent: [u64; 2],
     /// Whether any report was written.
     pub(crate) any: bool,
@@ -48,7 +48,7 @@ pub(crate) struct Reports {
 }
 
 impl Reports {
-    /// `seed` makes the intervals random.
+    /// Creates the state of a session. `seed` makes the intervals random.
     pub(crate) fn new(seed: u64) -> Reports {
         let mut reports =
             Reports { random: seed, due: 0, sent: [0; 2], any: false, heard_of_us: None, round_trip_ms: None };
@@ -56,9 +56,9 @@ impl Reports {
         reports
     }
 
-    /// A random interval of 0.5 to 1.5 times `INTERVAL`.
+    /// Returns a random interval of 0.5 to 1.5 times `INTERVAL`.
     fn draw(&mut self) -> u16 {
-        // SplitMix64.
+        // The random generator is SplitMix64.
         self.random = self.random.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.random;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -66,7 +66,7 @@ impl Reports {
         INTERVAL / 2 + ((z ^ (z >> 31)) % u64::from(INTERVAL + 1)) as u16
     }
 
-    /// One 20 ms frame. True when a report is due.
+    /// Advances by one frame of 20 ms. Returns true when a report is due.
     pub(crate) fn tick(&mut self) -> bool {
         self.due = self.due.saturating_sub(1);
         if self.due > 0 {
@@ -98,8 +98,8 @@ impl Reports {
                 (any, ours) = (true, ours || peer == Some(ssrc));
                 receiver.handle_sender_report(ssrc, ntp_middle, now);
             }
-            // The SSRC of a far end that sends no RTP is unknown to us. A far end that sends RTP may still use another
-            // SSRC here.
+            // A far end that sends no RTP has an SSRC that we do not know. A far end that sends RTP may still use
+            // another SSRC here.
             Said::ReceiverReport { ssrc } => (any, ours) = (true, ours || peer.is_none_or(|peer| peer == ssrc)),
             Said::About(block) => {
                 ours = true;
@@ -123,7 +123,7 @@ impl Reports {
             jitter_ms: block.jitter as f32 * 1_000.0 / clock_rate.max(1) as f32,
         });
         if block.last_sr != 0 {
-            // If a clock ran backwards, the value is meaningless and is ignored.
+            // If a clock ran backwards, the value has no meaning and is ignored.
             let trip = (now as u32).wrapping_sub(block.last_sr).wrapping_sub(block.delay_since_sr);
             if trip < LONGEST_TRIP {
                 self.round_trip_ms = Some(trip as f32 / 65.536);
@@ -131,9 +131,9 @@ impl Reports {
         }
     }
 
-    /// Writes the next report and returns its octets: a sender report if we sent packets since the report before the
-    /// last, else a receiver report (RFC 3550 §6.4). `ntp` is the current NTP time: 32 bits of seconds, 32 bits of
-    /// fraction.
+    /// Writes the next report and returns the number of octets. The report is a sender report if we have sent packets
+    /// since the report before the last one. Otherwise the report is a receiver report (RFC 3550 §6.4). `ntp` is the
+    /// current NTP time, with seconds in the upper 32 bits and a fraction of a second in the lower 32 bits.
     pub(crate) fn write(
         &mut self,
         sender: &Sender,
@@ -204,7 +204,7 @@ mod tests {
             (verdict, reports.heard_of_us.take().map(|heard| heard.jitter_ms))
         };
         let info = SenderInfo { ntp: 0, timestamp: 0, packets: 1, octets: 160 };
-        // Before the first RTP packet, a report with any SSRC may be the far end's.
+        // Before the first RTP packet, a report with any SSRC may come from the far end.
         assert_eq!(hear(&mut receiver, &report(7, None, None)), (Verdict::Taken, None));
         receiver.handle(&packet(7), 0);
         assert_eq!(hear(&mut receiver, &report(7, Some(info), None)), (Verdict::Taken, None));

@@ -1,27 +1,27 @@
-//! RTCP (RFC 3550 §6). Writes sender and receiver reports with SDES and BYE into a caller's buffer, and reads untrusted
-//! datagrams.
+//! RTCP (RFC 3550 §6). This module writes sender and receiver reports with SDES and BYE into a buffer of the caller,
+//! and reads untrusted datagrams.
 
 use super::receiver::ReportBlock;
 
-/// The longest compound packet of [`write_report`] in octets: SR with one block, SDES and BYE.
+/// The length in octets of the longest compound packet that [`write_report`] writes: SR with one block, SDES and BYE.
 pub(crate) const LONGEST: usize = 28 + 24 + 8 + 32 + 8;
 
-/// The sender information of a report. [`write_report`] without it writes a receiver report.
+/// The sender information of a report. Without it, [`write_report`] writes a receiver report.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SenderInfo {
-    /// NTP time, seconds since 1900: 32 bits of seconds, 32 bits of fraction.
+    /// The NTP time since 1900. The upper 32 bits are seconds, and the lower 32 bits are a fraction of a second.
     pub(crate) ntp: u64,
     pub(crate) timestamp: u32,
     pub(crate) packets: u32,
     pub(crate) octets: u32,
 }
 
-/// One statement of a far end's compound packet.
+/// One piece of information in a far end's compound packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Said {
-    /// A sender report: its SSRC and the middle 32 bits of its NTP time.
+    /// A sender report: the SSRC of its sender, and the middle 32 bits of its NTP time.
     SenderReport { ssrc: u32, ntp_middle: u32 },
-    /// A receiver report, with its sender's SSRC.
+    /// A receiver report: the SSRC of its sender.
     ReceiverReport { ssrc: u32 },
     /// A report block about our stream.
     About(ReportBlock),
@@ -29,7 +29,7 @@ pub(crate) enum Said {
     Bye,
 }
 
-/// Writes SR or RR, SDES with CNAME, and BYE if `bye` is set; returns the number of octets.
+/// Writes SR or RR, SDES with CNAME, and BYE if `bye` is set. Returns the number of octets.
 pub(crate) fn write_report(
     ssrc: u32,
     sender: Option<SenderInfo>,
@@ -62,8 +62,8 @@ pub(crate) fn write_report(
         writer.word(block.last_sr);
         writer.word(block.delay_since_sr);
     }
-    // The CNAME does not contain the host's name (RFC 7022 §4.2). It is the SSRC in hexadecimal, which lasts as long as
-    // the session.
+    // The CNAME does not contain the name of the host (RFC 7022 §4.2). The CNAME is the SSRC in hexadecimal, which
+    // stays the same for the whole session.
     writer.put(&[0x81, 202, 0, 4]);
     writer.word(ssrc);
     writer.put(&[1, 8]);
@@ -97,8 +97,9 @@ impl Writer<'_> {
     }
 }
 
-/// Reads a compound packet and calls `said` for each relevant statement; report blocks about streams other than
-/// `our_ssrc` are skipped. False if the packet is malformed: statements before the error were still passed to `said`.
+/// Reads a compound packet and calls `said` for each piece of information. Report blocks about streams other than
+/// `our_ssrc` are skipped. Returns false if the packet is malformed. Even then, `said` gets the information before the
+/// error.
 pub(crate) fn read(packet: &[u8], our_ssrc: u32, mut said: impl FnMut(Said)) -> bool {
     let mut rest = packet;
     let mut any = false;
@@ -148,7 +149,7 @@ pub(crate) fn read(packet: &[u8], our_ssrc: u32, mut said: impl FnMut(Said)) -> 
                 said(Said::About(ReportBlock {
                     ssrc,
                     fraction_lost: (lost >> 24) as u8,
-                    // A signed 24-bit number. It is negative if packets were duplicated.
+                    // The field is a signed 24-bit number. It is negative if packets were duplicated.
                     cumulative_lost: if lost & 0x80_0000 == 0 { lost & 0x7F_FFFF } else { 0 },
                     highest_sequence: highest,
                     jitter,
@@ -197,7 +198,7 @@ mod tests {
         out[3] = 200;
         assert!(!read(&out[..length], 1, |_| {}));
         assert!(!read(&[], 1, |_| {}));
-        // The block count does not fit the length.
+        // The number of blocks does not match the length.
         assert!(!read(&[0x9F, 201, 0, 1, 0, 0, 0, 1], 1, |_| {}));
     }
 }

@@ -1,5 +1,5 @@
 //! The state of the RTP stream that we send. A session has one SSRC, one sequence and one timeline for its whole life,
-//! whatever the audio is (silence, a prompt, another leg's packets).
+//! for all audio: silence, a prompt, or packets of another leg.
 
 use super::{FRAME, Header, is_newer};
 
@@ -9,9 +9,9 @@ pub(crate) struct Sender {
     pub(crate) ssrc: u32,
     next_sequence: u16,
     frame: u32,
-    /// The media clock in timestamp units: the timestamp of a sample that is sent now.
+    /// The media clock in timestamp units. A sample that is sent now has this timestamp.
     clock: u32,
-    /// The timestamp after the newest sample that was sent.
+    /// The timestamp that follows the newest sample sent.
     end: u32,
     talking: bool,
     pub(crate) packets: u64,
@@ -20,7 +20,7 @@ pub(crate) struct Sender {
     relay: Option<Relay>,
 }
 
-/// The mapping of another leg's sequence numbers and timestamps to this stream.
+/// The mapping from another leg's sequence numbers and timestamps to this stream.
 #[derive(Debug)]
 struct Relay {
     ssrc: u32,
@@ -32,7 +32,7 @@ struct Relay {
 }
 
 impl Relay {
-    /// Whether `sequence` continues the relayed stream. A number too far ahead or behind means that the other leg's
+    /// Whether `sequence` continues the relayed stream. If the number is too far ahead or behind, the other leg's
     /// sender has restarted (RFC 3550 appendix A.1: MAX_DROPOUT, and more than MAX_MISORDER).
     fn goes_on(&self, sequence: u16) -> bool {
         (-1_000..3_000).contains(&sequence.wrapping_sub(self.last).cast_signed())
@@ -40,11 +40,12 @@ impl Relay {
 }
 
 impl Sender {
-    /// A stream with random initial SSRC, sequence number and timestamp (RFC 3550 §5.1), derived from `seed`.
+    /// Creates a stream with random initial SSRC, sequence number and timestamp (RFC 3550 §5.1). `seed` determines
+    /// these values.
     pub(crate) fn new(seed: u64) -> Sender {
         let mut state = seed;
         let mut random = || {
-            // SplitMix64, which is sufficient for random initial values.
+            // SplitMix64 is sufficient for random initial values.
             state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
             let mut z = state;
             z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -52,8 +53,8 @@ impl Sender {
             z ^ (z >> 31)
         };
         let ssrc = random() as u32;
-        // Below 2^15, so that the sequence number does not wrap soon. A wrap is a problem for SRTP and for simple
-        // jitter buffers.
+        // The first sequence number is below 2^15, so that the number does not wrap soon. A wrap is a problem for SRTP
+        // and for simple jitter buffers.
         let next_sequence = random() as u16 & 0x7FFF;
         let clock = random() as u32;
         Sender {
@@ -75,23 +76,23 @@ impl Sender {
         self.frame = clock_rate / 50;
     }
 
-    /// Timestamp units of a 20 ms frame.
+    /// The length of a frame of 20 ms in timestamp units.
     pub(crate) fn frame(&self) -> u32 {
         self.frame
     }
 
-    /// Advances the media clock by one 20 ms frame.
+    /// Advances the media clock by one frame of 20 ms.
     pub(crate) fn tick(&mut self) {
         self.clock = self.clock.wrapping_add(self.frame);
     }
 
-    /// The media clock for a report. Unlike [`Sender::now`], it does not advance past the samples of this frame that
-    /// were already sent.
+    /// The media clock for a report. Unlike [`Sender::now`], this function does not move the clock past the samples of
+    /// this frame that were already sent.
     pub(crate) fn clock(&self) -> u32 {
         self.clock
     }
 
-    /// The timestamp of a sample that is sent now; never before a sample that was already sent.
+    /// The timestamp of a sample that is sent now. It is never before a sample that was already sent.
     pub(crate) fn now(&mut self) -> u32 {
         if is_newer(self.end, self.clock) {
             self.clock = self.end;
@@ -99,8 +100,8 @@ impl Sender {
         self.clock
     }
 
-    /// The header of the next audio packet, which starts at `timestamp` and is `units` long. Sets the marker at the
-    /// start of a talkspurt (RFC 3551 §4.1).
+    /// Returns the header of the next audio packet, which starts at `timestamp` and is `units` long. The header has the
+    /// marker at the start of a talkspurt (RFC 3551 §4.1).
     pub(crate) fn audio(&mut self, payload_type: u8, timestamp: u32, units: u32, octets: usize) -> Header {
         let marker = !self.talking || timestamp != self.end;
         self.talking = true;
@@ -109,15 +110,15 @@ impl Sender {
         self.next(payload_type, timestamp, marker, octets)
     }
 
-    /// The header of the next telephone-event packet. All packets of an event have the timestamp of its start (RFC 4733
-    /// §2.2).
+    /// Returns the header of the next telephone-event packet. All packets of an event have the timestamp of the event's
+    /// start (RFC 4733 §2.2).
     pub(crate) fn event(&mut self, payload_type: u8, timestamp: u32, marker: bool) -> Header {
         self.talking = false;
         self.relay = None;
         self.next(payload_type, timestamp, marker, 4)
     }
 
-    /// Notes that nothing is sent: the next audio packet starts a talkspurt.
+    /// Records that the session sends nothing now. The next audio packet starts a talkspurt.
     pub(crate) fn pause(&mut self) {
         self.talking = false;
         self.relay = None;
@@ -137,15 +138,15 @@ impl Sender {
         }
     }
 
-    /// The offsets added to another leg's sequence numbers and timestamps while its packets are relayed. `None` if the
-    /// stream with this SSRC is not being relayed.
+    /// The offsets that are added to another leg's sequence numbers and timestamps while its packets are relayed.
+    /// Returns `None` if the stream with this SSRC is not relayed now.
     pub(crate) fn offsets(&self, ssrc: u32) -> Option<(u16, u32)> {
         let relay = self.relay.as_ref().filter(|relay| relay.ssrc == ssrc)?;
         Some((relay.sequence_offset, relay.timestamp_offset))
     }
 
-    /// Adds packets of the relayed leg that the kernel has sent with these offsets. `highest` and `timestamp`: the
-    /// highest sequence number and the newest timestamp, as received from that leg.
+    /// Adds packets of the relayed leg that the kernel has sent with these offsets. `highest` is the highest sequence
+    /// number and `timestamp` the newest timestamp, both as the other leg sent them.
     pub(crate) fn add(&mut self, packets: u64, octets: u64, highest: u16, timestamp: u32) {
         let Some(relay) = &mut self.relay else { return };
         relay.packets = relay.packets.saturating_add(u32::try_from(packets).unwrap_or(u32::MAX));
@@ -163,7 +164,7 @@ impl Sender {
         self.packets += packets;
         self.octets += octets;
         self.last_timestamp = timestamp;
-        // The media clock at the time when the newest of them was sent.
+        // When the newest of these packets was sent, the media clock had at least this value.
         if is_newer(timestamp, self.clock) {
             self.clock = timestamp;
         }
@@ -175,8 +176,9 @@ impl Sender {
         self.last_timestamp = timestamp;
     }
 
-    /// Maps another leg's packet to this stream. Gaps and order remain, so that the receiver sees the same losses.
-    /// `units`: the packet's length, 0 for a telephone-event. `None` if the packet precedes the start of the relaying.
+    /// Maps another leg's packet to this stream. Gaps and order do not change, so that the receiver sees the same
+    /// losses. `units` is the length of the packet, or 0 for a telephone-event. Returns `None` if the packet is older
+    /// than the start of the relaying.
     pub(crate) fn relayed(&mut self, from: &Header, payload_type: u8, units: u32) -> Option<Header> {
         let now = self.now();
         let octets = from.payload.len();
@@ -197,7 +199,7 @@ impl Sender {
             }
         };
         // Packets from before the start would get sequence numbers that were already used. After 1,000 packets the
-        // 16-bit distance is no longer meaningful, and packets that late do not arrive.
+        // 16-bit distance has no meaning any more, and no packet arrives so late.
         if relay.packets < 1_000 && from.sequence.wrapping_sub(relay.first).cast_signed() < 0 {
             return None;
         }

@@ -1,4 +1,5 @@
-//! SRTP and SRTCP (RFC 3711, RFC 7714). Packets are protected and unprotected in place, without allocation. Pure.
+//! SRTP and SRTCP (RFC 3711, RFC 7714). Packets are encrypted and decrypted in place, without allocation. This module
+//! is pure.
 //!
 //! ```text
 //!  datagram -> Receiver { streams: index, replay window } -> RTP, RTCP
@@ -6,9 +7,9 @@
 //!                        both over Session { cipher, authentication } <- Master, from SDES
 //! ```
 //!
-//! A packet's index is its sequence number together with the roll-over counter (§3.3.1), which each side estimates for
-//! itself. A receiver remembers [`STREAMS`] SSRCs. If a packet with another SSRC authenticates, the receiver forgets
-//! the SSRC that was silent for the longest time.
+//! A packet's index is its sequence number together with the roll-over counter (§3.3.1). Each side estimates the
+//! roll-over counter itself. A receiver remembers [`STREAMS`] SSRCs. If a packet with a further SSRC is authentic, the
+//! receiver forgets the SSRC that was silent for the longest time.
 
 mod cipher;
 mod window;
@@ -18,18 +19,19 @@ use std::fmt;
 use cipher::Session;
 use window::{Guess, Window};
 
-/// The most octets that protection adds: a tag, and for RTCP an index.
+/// The highest number of octets that encryption adds: a tag, and for RTCP an index.
 pub(crate) const LONGEST_TRAILER: usize = 16 + 4;
-/// Octets of the longest packet that can be protected or unprotected.
+/// The length in octets of the longest packet that can be encrypted or decrypted.
 pub(crate) const LONGEST: usize = 2_048;
-/// Octets of the longest master key with its salt: 32 and 12 of AEAD_AES_256_GCM.
+/// The length in octets of the longest master key with its salt. AEAD_AES_256_GCM has a key of 32 octets and a salt of
+/// 12 octets.
 pub(crate) const LONGEST_MASTER: usize = 44;
 /// The number of SSRCs that a receiver remembers.
 const STREAMS: usize = 16;
-/// The number of packets under a new key after which the old key is forgotten. Packets that were on the way during the
-/// change have arrived by then.
+/// The number of packets under a new key after which the receiver forgets the old key. By that time, packets that were
+/// on their way during the change have arrived.
 const OVERLAP: u32 = 100;
-/// The highest SRTCP index (§3.4): 31 bits.
+/// The highest SRTCP index (§3.4), which has 31 bits.
 const LAST_RTCP: u32 = 0x7FFF_FFFF;
 
 /// A crypto suite: encryption and authentication (RFC 4568 §6.2, RFC 7714 §14.2).
@@ -62,7 +64,7 @@ impl Suite {
         if self.is_aead() { 12 } else { 14 }
     }
 
-    /// Octets of a master key and its salt.
+    /// The length in octets of a master key with its salt.
     pub(crate) fn master_length(self) -> usize {
         self.key_length() + self.salt_length()
     }
@@ -85,7 +87,7 @@ impl Suite {
     }
 }
 
-/// A suite's master key and salt. `Debug` hides them.
+/// The master key and salt of a suite. `Debug` hides them.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Master {
     suite: Suite,
@@ -93,7 +95,7 @@ pub(crate) struct Master {
 }
 
 impl Master {
-    /// `None` if the number of octets is wrong for the suite.
+    /// Creates a master from key and salt. Returns `None` if the number of octets is wrong for the suite.
     pub(crate) fn new(suite: Suite, octets: &[u8]) -> Option<Master> {
         let mut master = Master { suite, octets: [0; LONGEST_MASTER] };
         let place = master.octets.get_mut(..suite.master_length())?;
@@ -124,39 +126,40 @@ impl fmt::Debug for Master {
     }
 }
 
-/// The keys of a session's two directions.
+/// The keys of the two directions of a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Keys {
     pub(crate) send: Master,
     pub(crate) receive: Master,
-    /// Octets of the master key identifier in the far end's packets (§3.1). Its value is ignored, because there is only
-    /// one key.
+    /// The length in octets of the master key identifier in the far end's packets (§3.1). The identifier's value is
+    /// ignored, because there is only one key.
     pub(crate) mki: u8,
 }
 
-/// Why a packet was refused.
+/// The reason why a packet was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refused {
-    /// The packet does not authenticate with this key.
+    /// The packet is not authentic under this key.
     Forged,
     /// The packet was received before, or is too old to check.
     Replayed,
-    /// The packet is too short, or is not RTP.
+    /// The packet is too short, or it is not RTP.
     Malformed,
 }
 
-/// A session's SRTP contexts in both directions.
+/// The SRTP contexts of a session for both directions.
 #[derive(Debug)]
 pub(crate) struct Srtp {
     keys: Keys,
     sender: Sender,
     receiver: Receiver,
-    /// The receiving context of the previous key.
+    /// The receiving context under the previous key.
     previous: Option<Receiver>,
 }
 
 impl Srtp {
-    /// `None` if the cryptographic library refuses the keys. This does not happen, because their lengths are right.
+    /// Creates the contexts. Returns `None` if the cryptographic library refuses the keys. This does not happen,
+    /// because the lengths of the keys are right.
     pub(crate) fn new(keys: Keys) -> Option<Srtp> {
         let sender = Sender::new(&keys.send)?;
         let receiver = Receiver::new(&keys.receive, keys.mki)?;
@@ -164,8 +167,8 @@ impl Srtp {
     }
 
     /// Sets new keys, or the same keys again. A direction with an unchanged key keeps its context, because its indices
-    /// must not restart. Packets under the far end's old key are accepted until [`OVERLAP`] packets have arrived under
-    /// the new one.
+    /// must not restart. Packets under the far end's old key are accepted until [`OVERLAP`] packets under the new key
+    /// have arrived.
     pub(crate) fn rekey(&mut self, keys: Keys) {
         if keys.send != self.keys.send
             && let Some(sender) = Sender::new(&keys.send)
@@ -181,10 +184,10 @@ impl Srtp {
         self.keys = keys;
     }
 
-    /// Unprotects an RTP packet in place and returns its new length.
+    /// Authenticates and decrypts an RTP packet in place. Returns the packet's new length.
     pub(crate) fn unprotect(&mut self, packet: &mut [u8]) -> Result<usize, Refused> {
         let Some(previous) = &mut self.previous else { return self.receiver.unprotect(packet) };
-        // A failed attempt may overwrite the packet, so keep a copy.
+        // A failed attempt may overwrite the packet, so a copy is necessary.
         let mut copy = [0; LONGEST];
         let copy = copy.get_mut(..packet.len()).ok_or(Refused::Malformed)?;
         copy.copy_from_slice(packet);
@@ -200,24 +203,25 @@ impl Srtp {
         previous.unprotect(packet)
     }
 
-    /// Unprotects an RTCP packet in place and returns its new length.
+    /// Authenticates and decrypts an RTCP packet in place. Returns the packet's new length.
     pub(crate) fn unprotect_rtcp(&mut self, packet: &mut [u8]) -> Result<usize, Refused> {
         self.receiver.unprotect_rtcp(packet)
     }
 
-    /// Protects the RTP packet in the first `length` octets in place and returns its new length. `None` if there is not
-    /// enough room after the packet, or if its index was already used: then it must not be sent.
+    /// Encrypts the RTP packet in the first `length` octets in place, and returns its new length. Returns `None` if
+    /// `packet` has not enough space after the packet, or if the packet's index was already used. Such a packet must
+    /// not be sent.
     pub(crate) fn protect(&mut self, packet: &mut [u8], length: usize) -> Option<usize> {
         self.sender.protect(packet, length)
     }
 
-    /// Like [`Srtp::protect`], for an RTCP packet.
+    /// Encrypts an RTCP packet, as [`Srtp::protect`] does for an RTP packet.
     pub(crate) fn protect_rtcp(&mut self, packet: &mut [u8], length: usize) -> Option<usize> {
         self.sender.protect_rtcp(packet, length)
     }
 }
 
-/// The context of our stream, which has one SSRC.
+/// The context of the stream that we send. The stream has one SSRC.
 #[derive(Debug)]
 struct Sender {
     session: Session,
@@ -233,7 +237,7 @@ impl Sender {
     fn protect(&mut self, packet: &mut [u8], length: usize) -> Option<usize> {
         let (sequence, ssrc, payload) = fixed(packet.get(..length)?)?;
         let guess = self.window.guess(sequence)?;
-        // If an index were used twice, two packets would share a key stream.
+        // Two packets with the same index would share a key stream.
         if !self.window.is_new(guess) {
             return None;
         }
@@ -250,18 +254,18 @@ impl Sender {
     }
 }
 
-/// The context of packets that we receive under one key.
+/// The context of the packets that we receive under one key.
 #[derive(Debug)]
 struct Receiver {
     session: Session,
     mki: usize,
     streams: Vec<Stream>,
-    /// The newest index of each SSRC under the previous key. Under a new key, an SSRC's roll-over counter may continue
-    /// or restart at 0 (RFC 4568 §6.4), so both are tried.
+    /// The newest index of each SSRC under the previous key. Under a new key, the roll-over counter of an SSRC may
+    /// continue or restart at 0 (RFC 4568 §6.4). So the receiver tries both.
     inherited: Vec<(u32, Guess)>,
-    /// The number of packets that this key has authenticated.
+    /// The number of packets that were authentic under this key.
     taken: u32,
-    /// Rises with each packet; it shows which stream was silent for the longest time.
+    /// A counter that rises with each packet. It shows which stream was silent for the longest time.
     age: u64,
 }
 
@@ -334,7 +338,7 @@ impl Receiver {
         Ok(length)
     }
 
-    /// The stream of an SSRC with an authenticated packet; created if it is new.
+    /// Returns the stream of an SSRC with an authentic packet. Creates the stream if the SSRC is new.
     fn stream(&mut self, ssrc: u32) -> &mut Stream {
         self.age += 1;
         let place = self.streams.iter().position(|stream| stream.ssrc == ssrc).unwrap_or_else(|| {
@@ -353,7 +357,7 @@ impl Receiver {
     }
 }
 
-/// Sequence number, SSRC and the offset of the payload. Padding is encrypted with the payload.
+/// Returns the sequence number, the SSRC and the offset of the payload. Padding is encrypted together with the payload.
 fn fixed(packet: &[u8]) -> Option<(u16, u32, usize)> {
     let [first, _, s0, s1, _, _, _, _, i0, i1, i2, i3, ..] = *packet else { return None };
     let mut start = super::FIXED + 4 * usize::from(first & 0x0F);

@@ -1,4 +1,4 @@
-//! SDES: `a=crypto` lines (RFC 4568), and the choice of one that suits the leg.
+//! SDES: `a=crypto` lines (RFC 4568), and the choice of a line that suits the leg.
 //!
 //! ```text
 //!  a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:BASE64|2^31|1:4 session-parameters
@@ -15,44 +15,45 @@ use serde::Deserialize;
 use super::{Protection, SdpError};
 use crate::rtp::srtp::{Keys, LONGEST_MASTER, Master, Suite};
 
-/// The highest number of `a=crypto` lines of an m-line that are read.
+/// The highest number of `a=crypto` lines that are read in an m-line.
 const MOST: usize = 32;
 /// The longest master key identifier in octets (RFC 4568 §6.1).
 const LONGEST_MKI: u8 = 128;
-/// The suites in our offers; the most common one is first. AES_CM_128_HMAC_SHA1_32 is accepted, but not offered: an
-/// implementation that supports it also supports the longer tag (RFC 3711 §8.2), and each line makes the SIP message
+/// The suites in our offers, most common first. AES_CM_128_HMAC_SHA1_32 is accepted, but not offered. An implementation
+/// that supports this suite also supports the longer tag (RFC 3711 §8.2), and each offered line makes the SIP message
 /// longer.
 const OFFERED: [Suite; 3] = [Suite::Aes128Sha1_80, Suite::Aes256Gcm, Suite::Aes128Gcm];
 
-/// Standard base64. Some devices leave out the padding, so it is optional.
+/// Standard base64. The padding is optional, because some devices omit it.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// Whether a leg's media is encrypted (RFC 3711, with keys by RFC 4568).
+/// Whether a leg's media is encrypted (RFC 3711, with keys from RFC 4568).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Srtp {
-    /// Never: keys are neither offered nor accepted.
+    /// The media is never encrypted. Keys are neither offered nor accepted.
     #[default]
     Off,
-    /// If the far end supports it: keys are offered in the plain RTP profile (RFC 8643), and accepted in any profile.
+    /// The media is encrypted if the far end supports SRTP. Keys are offered in the plain RTP profile (RFC 8643), and
+    /// accepted in any profile.
     Optional,
-    /// Always: offers and answers without keys are refused.
+    /// The media is always encrypted. Offers and answers without keys are refused.
     Required,
 }
 
-/// The number of random octets that our keys are made of.
+/// The number of random octets for all our keys of a leg.
 pub(crate) const RANDOM: usize = LONGEST_MASTER * Suite::ALL.len();
 
-/// A leg's own SRTP settings: the mode, and one master key for each suite. The keys do not change during the leg's
+/// The SRTP settings of a leg: the mode, and our master key for each suite. The keys do not change during the leg's
 /// life.
 #[derive(Debug)]
 pub(super) struct Crypto {
     wanted: Srtp,
     own: Vec<Master>,
-    /// The suite that was agreed last; a re-offer lists it first.
+    /// The suite that was agreed last. A re-offer lists this suite first.
     suite: Option<Suite>,
 }
 
@@ -61,8 +62,8 @@ impl Crypto {
         Crypto { wanted: Srtp::Off, own: Vec::new(), suite: None }
     }
 
-    /// `random`: octets from a secure random generator. Without them there are no keys, and a negotiation that needs
-    /// keys is refused.
+    /// Creates the settings. `random` comes from a secure random generator. Without `random` there are no keys, and a
+    /// negotiation that needs keys is refused.
     pub(super) fn new(wanted: Srtp, random: Option<&[u8; RANDOM]>) -> Crypto {
         let chunks = random.into_iter().flat_map(|random| random.chunks(LONGEST_MASTER));
         let own = Suite::ALL.into_iter().zip(chunks);
@@ -74,8 +75,8 @@ impl Crypto {
         self.wanted
     }
 
-    /// The outcome for an offered m-line: SRTP with one of its keys (`Some(Some)`), plain RTP (`Some(None)`), or not
-    /// usable (`None`).
+    /// Decides about an offered m-line. `Some(Some)` means SRTP with a key of the line, `Some(None)` means plain RTP,
+    /// and `None` means that the m-line cannot be used.
     pub(super) fn choose<'a>(&self, offered: &'a Offered) -> Option<Option<&'a Line>> {
         let usable = |line: &&Line| self.wanted != Srtp::Off && self.own(line.master.suite()).is_some();
         let known = offered.lines.iter().find(usable);
@@ -86,7 +87,7 @@ impl Crypto {
         }
     }
 
-    /// The error that says why none of the m-lines was usable.
+    /// Returns the error that says why no m-line was usable.
     pub(super) fn refusal(&self, lines: &mut dyn Iterator<Item = &Offered>) -> SdpError {
         let lines: Vec<&Offered> = lines.collect();
         SdpError::Incompatible(match self.wanted {
@@ -100,7 +101,8 @@ impl Crypto {
         })
     }
 
-    /// The protection with the key of an offered line and our own key of the same suite; plain without a line.
+    /// Returns the protection with the key of an offered line and our key of the same suite. Without a line the media
+    /// is plain RTP.
     pub(super) fn take(&mut self, line: Option<&Line>) -> Protection {
         let keys = line.and_then(|line| Some((self.own(line.master.suite())?.clone(), line)));
         let Some((send, line)) = keys else { return Protection::Plain };
@@ -108,8 +110,8 @@ impl Crypto {
         Protection::Keyed(Box::new(Keys { send, receive: line.master.clone(), mki: line.mki }))
     }
 
-    /// The protection that an answer's line selects: SRTP with the key for one of our attributes, or plain RTP if this
-    /// is allowed.
+    /// Returns the protection that an answer selects: SRTP with the key of a line that matches one of our lines, or
+    /// plain RTP if the mode allows it.
     pub(super) fn accept(&mut self, answered: &Offered) -> Result<Protection, SdpError> {
         let ours = |line: &&Line| self.offered().any(|(tag, suite)| (tag, suite) == (line.tag, line.master.suite()));
         match (answered.lines.iter().find(ours), self.wanted) {
@@ -132,7 +134,8 @@ impl Crypto {
         }
     }
 
-    /// Writes our answer to an offered `a=crypto` line (RFC 4568 §5.1.2): its tag, its suite and our key.
+    /// Writes our answer to an offered `a=crypto` line (RFC 4568 §5.1.2). The answer has the tag and the suite of the
+    /// line, and our key.
     pub(super) fn answer(&self, line: &Line, out: &mut String) {
         self.write(line.tag, line.master.suite(), out);
     }
@@ -144,7 +147,7 @@ impl Crypto {
         let _ = write!(out, "a=crypto:{tag} {} inline:{key}\r\n", suite.name());
     }
 
-    /// The tags and suites of our offers. Each suite always has the same tag.
+    /// Returns the tags and suites of our offers. Each suite always has the same tag.
     fn offered(&self) -> impl Iterator<Item = (u32, Suite)> {
         let agreed = self.suite;
         let suites = agreed.into_iter().chain(OFFERED.into_iter().filter(move |suite| Some(*suite) != agreed));
@@ -162,17 +165,17 @@ impl Crypto {
 /// The keys of an m-line.
 #[derive(Debug)]
 pub(super) struct Offered {
-    /// Whether its profile is RTP/SAVP or RTP/SAVPF, which excludes plain RTP.
+    /// Whether the profile of the m-line is RTP/SAVP or RTP/SAVPF. These profiles exclude plain RTP.
     pub(super) secure: bool,
-    /// The number of its `a=crypto` lines, usable or not.
+    /// The number of `a=crypto` lines, including lines that we cannot use.
     attributes: usize,
-    /// The lines that we can use, in the m-line's order.
+    /// The `a=crypto` lines that we can use, in the order of the m-line.
     lines: Vec<Line>,
 }
 
 impl Offered {
-    /// Reads the keys of an m-line. `attributes`: the values of its `a=` lines. `None` for a profile that is neither
-    /// plain RTP nor SRTP with keys in the SDP.
+    /// Reads the keys of an m-line. `attributes` are the values of the `a=` lines. Returns `None` for a profile that is
+    /// neither plain RTP nor SRTP with keys in the SDP.
     pub(super) fn read<'a>(proto: &str, attributes: impl Iterator<Item = &'a str>) -> Option<Offered> {
         let is = |names: [&str; 2]| names.iter().any(|name| proto.eq_ignore_ascii_case(name));
         let secure = is(["RTP/SAVP", "RTP/SAVPF"]);
@@ -202,7 +205,7 @@ pub(super) struct Line {
 }
 
 impl Line {
-    /// Reads the value of an `a=crypto` line. `None` if it is malformed, or uses something that we do not support:
+    /// Reads the value of an `a=crypto` line. Returns `None` if the value is malformed or uses an unsupported feature:
     /// another suite, several keys, or session parameters.
     fn read(value: &str) -> Option<Line> {
         let mut words = value.split_ascii_whitespace();
@@ -213,8 +216,8 @@ impl Line {
         if !method.eq_ignore_ascii_case("inline") || info.contains(';') {
             return None;
         }
-        // A window size is only a hint (RFC 4568 §6.3.6), and a parameter with a leading hyphen may be ignored
-        // (§6.3.7). All others change the packets.
+        // Two kinds of parameters may be ignored: the window size, which is only a hint (RFC 4568 §6.3.6), and
+        // parameters with a leading hyphen (§6.3.7). All other parameters change the packets.
         let harmless = |word: &str| {
             word.starts_with('-')
                 || word.len() > 4 && word.is_char_boundary(4) && word.split_at(4).0.eq_ignore_ascii_case("WSH=")
@@ -233,7 +236,7 @@ impl Line {
                     mki = length.parse().ok().filter(|length| (1..=LONGEST_MKI).contains(length))?;
                 }
                 Some(_) => return None,
-                // A key lifetime. The sender that uses the key must observe it.
+                // This is a key lifetime. The sender that uses the key must observe it.
                 None => {
                     let number = part.strip_prefix("2^").unwrap_or(part);
                     (!number.is_empty() && number.bytes().all(|octet| octet.is_ascii_digit())).then_some(())?;

@@ -1,14 +1,14 @@
-//! SDP offer and answer (RFC 3264, RFC 8866) for one audio stream: its codecs, telephone-events and comfort noise.
-//! Pure.
+//! SDP offer and answer (RFC 3264, RFC 8866) for one audio stream: the codecs, telephone-events and comfort noise. This
+//! module is pure.
 //!
 //! ```text
 //!  bytes -> parse (tolerant) -> Negotiation -> MediaPlan for the worker
 //!                                   \-> bytes: our offer, our answer
 //! ```
 //!
-//! Our packets have the length of the far end's `ptime`, rounded down to a multiple of 20 ms, and are 20 to 60 ms long
-//! and at most `maxptime`. A far end that asks for less than 20 ms gets 20 ms, because `ptime` is only a request (RFC
-//! 8866 §6.4). Received packets may have any length.
+//! The far end's `ptime` and `maxptime` determine the length of our packets. It is `ptime`, rounded down to a multiple
+//! of 20 ms, in the range 20 to 60 ms, and at most `maxptime`. A far end that asks for less than 20 ms gets 20 ms,
+//! because `ptime` is only a request (RFC 8866 §6.4). Received packets may have any length.
 
 mod crypto;
 mod negotiate;
@@ -27,7 +27,7 @@ use crate::codec::Codec;
 use crate::latch::MediaSource;
 use crate::rtp::srtp::Keys;
 
-/// All codecs that we have, L16 at two rates.
+/// All codecs that the engine supports. L16 has two rates.
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) const CODECS: [Codec; 6] = [
     Codec::Pcmu,
@@ -43,22 +43,24 @@ const MOST_TAKEN: usize = 8;
 /// The highest number of payload types that a plan accepts as telephone-events.
 const MOST_EVENTS: usize = 6;
 
-/// The result of an offer and its answer for one leg's audio, for the leg's worker.
+/// The result of an offer and its answer for one leg's audio. The leg's worker gets this plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct MediaPlan {
-    /// The far end's RTP address in its SDP. `None` before its first SDP, or while it is on hold with the address
+    /// The RTP address in the far end's SDP. `None` before the far end's first SDP, or during hold with the address
     /// 0.0.0.0.
     pub(crate) remote: Option<SocketAddr>,
-    /// The far end's RTCP address: from `a=rtcp` (RFC 3605), else the port after the RTP port.
+    /// The far end's RTCP address. It comes from `a=rtcp` (RFC 3605). Without `a=rtcp` it is the port after the RTP
+    /// port.
     pub(crate) remote_rtcp: Option<SocketAddr>,
     /// The codec that we send.
     pub(crate) codec: Codec,
-    /// The payload type of packets that we send, chosen by the far end. The far end may use another number, chosen by
-    /// us, for packets to us.
+    /// The payload type of packets that we send. The far end chooses this number. For packets to us, the far end may
+    /// use another number, which we choose.
     pub(crate) payload_type: u8,
     /// The payload types that we accept as audio.
     pub(crate) taken: [Option<(u8, Codec)>; MOST_TAKEN],
-    /// The telephone-events that we send (RFC 4733), with the clock rate of `codec` if the far end supports this rate.
+    /// The telephone-events that we send (RFC 4733). They have the clock rate of `codec` if the far end supports this
+    /// rate.
     pub(crate) events: Option<Events>,
     /// The telephone-events that we accept.
     pub(crate) events_taken: [Option<Events>; MOST_EVENTS],
@@ -66,8 +68,8 @@ pub(crate) struct MediaPlan {
     pub(crate) comfort_noise: Option<u8>,
     /// Whether the far end can use Opus in-band error correction (RFC 7587 §6.1, `useinbandfec`).
     pub(crate) opus_fec: bool,
-    /// The number of 20 ms frames in a packet that we send, 1 to 3. It is 1 for Opus, whose frames cannot be
-    /// concatenated.
+    /// The number of frames of 20 ms in a packet that we send, 1 to 3. For Opus it is 1, because frames of Opus cannot
+    /// be joined.
     pub(crate) frames: u8,
     pub(crate) sends: bool,
     pub(crate) receives: bool,
@@ -81,7 +83,7 @@ pub(crate) struct MediaPlan {
 pub(crate) enum Protection {
     /// Plain RTP.
     Plain,
-    /// We have offered keys and the far end has not answered. Its packets cannot be decrypted yet.
+    /// We have offered keys, and the far end has not answered yet. Packets from the far end cannot be decrypted yet.
     Open,
     Keyed(Box<Keys>),
 }
@@ -90,30 +92,30 @@ pub(crate) enum Protection {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Events {
     pub(crate) payload_type: u8,
-    /// The clock rate of their durations and timestamps in Hz: the clock rate of the audio in the same stream (RFC 4733
-    /// §2.1).
+    /// The clock rate of the events' durations and timestamps in Hz. It equals the clock rate of the audio in the same
+    /// stream (RFC 4733 §2.1).
     pub(crate) clock_rate: u32,
 }
 
 impl MediaPlan {
-    /// Whether a packet of `codec` can be relayed to the far end unchanged, or converted octet by octet between mu-law
-    /// and A-law.
+    /// Whether a packet of `codec` can go to the far end unchanged, or converted octet by octet between mu-law and
+    /// A-law.
     pub(crate) fn passes(&self, codec: Codec) -> bool {
         codec == self.codec || (codec.law().is_some() && self.codec.law().is_some())
     }
 
-    /// The codec of a received payload type.
+    /// Returns the codec of a received payload type.
     pub(crate) fn codec_of(&self, payload_type: u8) -> Option<Codec> {
         self.taken.iter().flatten().find(|(number, _)| *number == payload_type).map(|(_, codec)| *codec)
     }
 
-    /// The clock rate of a received payload type in Hz, if it is telephone-events.
+    /// Returns the clock rate in Hz if a received payload type is telephone-events.
     pub(crate) fn events_of(&self, payload_type: u8) -> Option<u32> {
         self.events_taken.iter().flatten().find(|one| one.payload_type == payload_type).map(|one| one.clock_rate)
     }
 }
 
-/// The codecs that one leg prefers for another leg, so that no audio is transcoded between them.
+/// The codecs that one leg prefers for another leg, so that the engine need not transcode between the legs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Preference {
     /// The codecs, best first.
@@ -122,26 +124,26 @@ pub struct Preference {
     pub comfort_noise: bool,
 }
 
-/// Why an offer or answer cannot be used.
+/// The reason why an offer or answer cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SdpError {
-    /// The body is not SDP, or is longer than 64 KiB. In SIP this is a 400 response.
+    /// The body is not SDP, or is longer than 64 KiB. SIP answers 400 in this case.
     #[error("malformed SDP: {0}")]
     Malformed(String),
-    /// The body is SDP, but contains no audio stream that we support. In SIP this is a 488 response.
+    /// The body is SDP, but contains no audio stream that we support. SIP answers 488 in this case.
     #[error("incompatible SDP: {0}")]
     Incompatible(&'static str),
 }
 
-/// The codec names of an offer's first audio line, in its order, including codecs that we do not support. Empty if the
-/// body is not SDP.
+/// Returns the codec names of an offer's first audio line, in the order of the line. The names include codecs that we
+/// do not support. The list is empty if the body is not SDP.
 pub fn offered_codecs(offer: &[u8]) -> Vec<String> {
     let Ok(text) = parse::text(offer) else { return Vec::new() };
     parse::Description::parse(&text).map(|description| description.encodings()).unwrap_or_default()
 }
 
-/// Passes arbitrary octets to the negotiation, as an offer and as an answer. A fuzz target: it must never panic or
-/// hang.
+/// A fuzz target. It passes arbitrary octets to the negotiation, as an offer and as an answer. The negotiation must
+/// never panic or hang.
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) fn fuzz(octets: &[u8]) {
     let local = Local { address: std::net::Ipv4Addr::LOCALHOST.into(), port: 20_000, id: 1 };

@@ -15,27 +15,27 @@ use crate::latch::MediaSource;
 pub(crate) struct Local {
     /// The address in `c=` and `o=`.
     pub(crate) address: IpAddr,
-    /// The RTP port; RTCP uses the next port.
+    /// The RTP port. RTCP uses the next port.
     pub(crate) port: u16,
     /// The session id in `o=`.
     pub(crate) id: u64,
 }
 
-/// One leg's offer/answer state.
+/// The offer/answer state of one leg.
 #[derive(Debug)]
 pub(crate) struct Negotiation {
     local: Local,
     version: u64,
-    /// Our last description without its `o=` line. The version changes only if the description changes (RFC 3264 §8).
+    /// Our last description without the `o=` line. The version changes only if the description changes (RFC 3264 §8).
     said: String,
-    /// The session's m-lines in their refused form (port 0), once they are known. Later descriptions keep their number
-    /// and order (RFC 3264 §8).
+    /// The session's m-lines, each in the form that refuses the stream (port 0). The list is empty until the m-lines
+    /// are known. Later descriptions have the same number and order of m-lines (RFC 3264 §8).
     lines: Vec<String>,
     ours: usize,
-    /// The codecs that we use, best first; never empty.
+    /// The codecs that we use, best first. The list is never empty.
     wanted: Vec<Codec>,
-    /// Our payload types for all formats that were ever named in this session. They do not change during the session
-    /// (RFC 3264 §8.3.2).
+    /// Our payload types for all formats that any description of this session has named. They do not change during the
+    /// session (RFC 3264 §8.3.2).
     numbers: Vec<Format>,
     /// Whether telephone-events are offered and accepted.
     events: bool,
@@ -43,12 +43,12 @@ pub(crate) struct Negotiation {
     label: Option<u16>,
     /// The formats of our last offer.
     offered: Vec<Format>,
-    /// The codecs of the far end's last description that we use too, in its order.
+    /// The codecs of the far end's last description that we also use, in the order of this description.
     common: Vec<Codec>,
     /// The codec names of the far end's last offer, including codecs that we do not support.
     named: Vec<String>,
     crypto: Crypto,
-    /// Whether the last agreed profile was RTP/SAVP; `None` before the first agreement.
+    /// Whether the last agreed profile was RTP/SAVP, or `None` before the first agreement.
     secure: Option<bool>,
     plan: Option<MediaPlan>,
     agreed: bool,
@@ -56,7 +56,7 @@ pub(crate) struct Negotiation {
     source: MediaSource,
 }
 
-/// The keys in a description of ours.
+/// The keys that one of our descriptions contains.
 #[derive(Clone, Copy)]
 enum Said<'a> {
     Nothing,
@@ -65,7 +65,7 @@ enum Said<'a> {
 }
 
 impl Negotiation {
-    /// A negotiation for G.711, until [`Negotiation::set_codecs`] changes the codecs.
+    /// Creates a negotiation for G.711. [`Negotiation::set_codecs`] can change the codecs.
     pub(crate) fn new(local: Local) -> Negotiation {
         Negotiation {
             local,
@@ -88,18 +88,18 @@ impl Negotiation {
         }
     }
 
-    /// The result of [`offered_codecs`](super::offered_codecs) for the offer that was answered last.
+    /// The codec names of the last offer that was answered, as [`offered_codecs`](super::offered_codecs) returns them.
     pub(crate) fn named(&self) -> &[String] {
         &self.named
     }
 
-    /// Sets whether the media is encrypted. Call it before the first offer or answer. `random`: the octets that the
-    /// keys are made of.
+    /// Sets whether the media is encrypted. Call this before the first offer or answer. The keys are made from
+    /// `random`.
     pub(crate) fn set_srtp(&mut self, srtp: Srtp, random: Option<&[u8; RANDOM]>) {
         self.crypto = Crypto::new(srtp, random);
     }
 
-    /// Sets the hosts from which media is accepted. Call it before the first offer or answer.
+    /// Sets the hosts from which media is accepted. Call this before the first offer or answer.
     pub(crate) fn set_source(&mut self, source: MediaSource) {
         self.source = source;
     }
@@ -109,8 +109,8 @@ impl Negotiation {
         self.events = events;
     }
 
-    /// Makes the session a sending-only copy of another stream, without telephone-events, with this label (RFC 7866
-    /// §7.1.1). Call it before the first offer.
+    /// Makes the session a copy of another stream that only sends, without telephone-events, with this label (RFC 7866
+    /// §7.1.1). Call this before the first offer.
     pub(crate) fn set_label(&mut self, label: u16) {
         (self.label, self.events) = (Some(label), false);
     }
@@ -128,12 +128,13 @@ impl Negotiation {
         self.agreed
     }
 
-    /// The agreed plan. For an offer without an answer yet: the plan for early media.
+    /// The agreed plan. After an offer without an answer, this is the plan for early media.
     pub(crate) fn plan(&self) -> Option<&MediaPlan> {
         self.plan.as_ref()
     }
 
-    /// The codecs that let another leg be relayed to this one: first the agreed codec, then the other common codecs.
+    /// The codecs with which another leg can be relayed to this leg. The agreed codec comes first, then the other
+    /// common codecs.
     pub(crate) fn preference(&self) -> Preference {
         let agreed = self.plan.as_ref().filter(|_| self.agreed);
         let mut codecs: Vec<Codec> = agreed.map(|plan| plan.codec).into_iter().collect();
@@ -141,13 +142,13 @@ impl Negotiation {
         Preference { codecs, comfort_noise: agreed.is_some_and(|plan| plan.comfort_noise.is_some()) }
     }
 
-    /// Our offer without another leg's preference.
+    /// Returns our offer without the preference of another leg.
     #[cfg(any(test, feature = "fuzz"))]
     pub(crate) fn offer(&mut self) -> Bytes {
         self.offer_preferring(&Preference::default())
     }
 
-    /// Our offer, also for a re-offer. What is agreed comes first, then what another leg would like.
+    /// Returns our offer or re-offer. The agreed codec comes first, then the codecs that another leg prefers.
     pub(crate) fn offer_preferring(&mut self, preferred: &Preference) -> Bytes {
         let agreed = self.plan.as_ref().filter(|_| self.agreed);
         let mut codecs: Vec<Codec> = agreed.map(|plan| plan.codec).into_iter().collect();
@@ -157,7 +158,7 @@ impl Negotiation {
         add(&mut codecs, &self.wanted);
 
         let mut meanings: Vec<Meaning> = codecs.iter().copied().map(Meaning::Audio).collect();
-        // Comfort noise at 8,000 Hz belongs only to a narrowband codec.
+        // Comfort noise at 8,000 Hz is useful only with a narrowband codec.
         if noise && codecs.iter().any(|codec| codec.law().is_some()) {
             meanings.push(Meaning::Noise);
         }
@@ -180,8 +181,9 @@ impl Negotiation {
         self.say(body)
     }
 
-    /// The last offer again with the profile RTP/SAVP, for a far end that refuses keys in the plain profile. The answer
-    /// may answer either offer. `None` unless SRTP is optional and no profile is agreed.
+    /// Returns the last offer again with the profile RTP/SAVP. It is for a far end that refuses keys in the plain
+    /// profile. The far end may answer either offer. Returns `None` if SRTP is not optional, or if a profile is agreed
+    /// already.
     pub(crate) fn offer_secured(&mut self) -> Option<Bytes> {
         let open = self.crypto.wanted() == Srtp::Optional && self.secure.is_none() && !self.offered.is_empty();
         let body = open.then(|| self.describe_offer(true))?;
@@ -195,14 +197,15 @@ impl Negotiation {
         self.describe(&self.offered, direction, proto, keys)
     }
 
-    /// Our answer without another leg's preference.
+    /// Returns our answer without the preference of another leg.
     #[cfg(any(test, feature = "fuzz"))]
     pub(crate) fn answer(&mut self, offer: &[u8]) -> Result<Bytes, SdpError> {
         self.answer_preferring(offer, &Preference::default())
     }
 
-    /// Our answer to the peer's offer (RFC 3264 §6): the codec that another leg would like, if it is offered and we have it; else
-    /// the first of the offered codecs that we have. What was agreed before stands when this fails.
+    /// Returns our answer to the far end's offer (RFC 3264 §6). The answer selects a codec that another leg prefers if
+    /// the offer has it and we support it. Otherwise it selects the first codec of the offer that we support. After an
+    /// error the earlier agreement remains in effect.
     pub(crate) fn answer_preferring(&mut self, offer: &[u8], preferred: &Preference) -> Result<Bytes, SdpError> {
         let text = parse::text(offer)?;
         let description = Description::parse(&text)?;
@@ -221,14 +224,14 @@ impl Negotiation {
             (_, Direction::SendOnly) | (false, Direction::SendRecv) => "recvonly",
             (_, Direction::Inactive) | (false, Direction::RecvOnly) => "inactive",
         };
-        // From now on the far end's payload types are ours too, in both directions.
+        // From now on we use the far end's payload types in both directions.
         for format in &audio.formats {
             self.numbers.retain(|known| known.meaning != format.meaning && known.number != format.number);
         }
         self.numbers.extend(&audio.formats);
         let mut plan = plan_of(audio, codec);
-        // The answer contains one codec, so that the far end does not switch codecs during the call. If it switches
-        // nevertheless, we accept G.711, which needs no decoder state.
+        // The answer contains one codec, so that the far end does not change the codec during the call. If the far end
+        // still changes to G.711, we accept it, because G.711 needs no decoder state.
         let answered = |format: &&Format| format.meaning == Meaning::Audio(codec);
         let besides = |format: &&Format| {
             format
@@ -257,8 +260,8 @@ impl Negotiation {
         Ok(self.say(body))
     }
 
-    /// An answer that refuses each stream of the offer. The earlier agreement stands. `None` if the offer is not valid
-    /// SDP.
+    /// Returns an answer that refuses each stream of the offer. The earlier agreement remains in effect. Returns `None`
+    /// if the offer is not valid SDP.
     pub(crate) fn decline(&mut self, offer: &[u8]) -> Option<Bytes> {
         let text = parse::text(offer).ok()?;
         let description = Description::parse(&text).ok()?;
@@ -269,13 +272,13 @@ impl Negotiation {
         Some(self.say(body))
     }
 
-    /// Applies the far end's answer to our offer. The same answer again (183, then 200) changes nothing.
+    /// Applies the far end's answer to our offer. If the same answer comes again (183, then 200), nothing changes.
     pub(crate) fn accept(&mut self, answer: &[u8]) -> Result<(), SdpError> {
         let refused = SdpError::Incompatible("the answer refuses audio or contains no codec of the offer");
         let text = parse::text(answer)?;
         let description = Description::parse(&text)?;
         let local = self.local.address;
-        // An answer keeps the position of our m-line; a few devices send only the audio line.
+        // In an answer our m-line has its old position. But a few devices send only the audio line.
         let line = description.lines.get(self.ours).or_else(|| description.lines.first());
         let audio = line.and_then(|line| line.audio.as_ref()).filter(|audio| reachable(audio, local));
         let Some(audio) = audio else { return Err(refused) };
@@ -283,8 +286,8 @@ impl Negotiation {
         let common: Vec<Codec> = codecs(audio).filter(|codec| ours(Meaning::Audio(*codec)).is_some()).collect();
         let Some(codec) = common.first().copied() else { return Err(refused) };
         let mut plan = plan_of(audio, codec);
-        // The far end must send with our payload types. Some devices use their own payload types instead, which is
-        // harmless as long as these are unused.
+        // The far end must send with our payload types. Some devices use their own payload types instead. This is
+        // harmless if we do not use these numbers.
         let agreed = audio.formats.iter().filter_map(|format| ours(format.meaning));
         let theirs = audio.formats.iter().filter(|format| {
             ours(format.meaning).is_some() && !self.offered.iter().any(|offered| offered.number == format.number)
@@ -307,7 +310,7 @@ impl Negotiation {
         Ok(())
     }
 
-    /// Our payload type for a format, assigned when the format is first named.
+    /// Returns our payload type for a format. The number is assigned when the format is first named.
     fn number(&mut self, meaning: Meaning) -> Format {
         if let Some(known) = self.numbers.iter().find(|format| format.meaning == meaning) {
             return *known;
@@ -330,7 +333,7 @@ impl Negotiation {
         format
     }
 
-    /// The lines of a description after `o=`.
+    /// Returns the lines of a description after `o=`.
     fn describe(&self, formats: &[Format], direction: &str, proto: &str, keys: Said<'_>) -> String {
         let mut body = self.begin();
         let count = self.lines.len().max(1);
@@ -348,7 +351,7 @@ impl Negotiation {
             body.push_str("\r\n");
             for Format { number, meaning } in formats {
                 let (name, rate, channels, parameters) = match *meaning {
-                    // Two channels in every case (RFC 7587 §7).
+                    // SDP always states two channels for Opus (RFC 7587 §7).
                     Meaning::Audio(Codec::Opus) => ("opus", 48_000, "/2", "useinbandfec=1"),
                     Meaning::Audio(codec) => (codec.name(), codec.clock_rate(), "", ""),
                     Meaning::Noise => ("CN", 8_000, "", ""),
@@ -369,12 +372,12 @@ impl Negotiation {
                 body.push_str(&format!("a=label:{label}\r\n"));
             }
         }
-        // The text is kept for the whole call.
+        // The text is stored for the whole call, so it should not use more memory than necessary.
         body.shrink_to_fit();
         body
     }
 
-    /// The lines after `o=` that are the same in all our descriptions.
+    /// Returns the lines after `o=` that are the same in all our descriptions.
     fn begin(&self) -> String {
         format!("s=-\r\nc={}\r\nt=0 0\r\n", connection(self.local.address))
     }
@@ -390,7 +393,7 @@ impl Negotiation {
     }
 }
 
-/// The plan for media that arrives before the answer to our offer.
+/// Returns the plan for media that arrives before the answer to our offer.
 fn early(offered: &[Format], protection: Protection) -> Option<MediaPlan> {
     let (payload_type, codec) = offered.iter().find_map(|format| Some((format.number, format.meaning.codec()?)))?;
     let noise = offered.iter().find(|format| format.meaning == Meaning::Noise);
@@ -412,13 +415,13 @@ fn early(offered: &[Format], protection: Protection) -> Option<MediaPlan> {
     })
 }
 
-/// The sending side of the plan for a far end with this description. The accepted payload types depend on which side
-/// made the offer.
+/// Returns the sending part of the plan for a far end with this description. The accepted payload types depend on the
+/// side that made the offer, so the caller sets them.
 fn plan_of(audio: &Audio, codec: Codec) -> MediaPlan {
     let number = |meaning| audio.formats.iter().find(|format| format.meaning == meaning).map(|format| format.number);
     let most_frames = match codec {
         Codec::Pcmu | Codec::Pcma | Codec::G722 | Codec::L16(SampleRate::Hz8000) => 3,
-        // 60 ms would not fit into an Ethernet frame.
+        // A packet of 60 ms would not fit into an Ethernet frame.
         Codec::L16(SampleRate::Hz16000) => 2,
         Codec::Opus | Codec::L16(SampleRate::Hz48000) => 1,
     };
@@ -440,8 +443,9 @@ fn plan_of(audio: &Audio, codec: Codec) -> MediaPlan {
     }
 }
 
-/// The telephone-events that go with a codec: those with its clock rate, else those with 8,000 Hz. Many devices offer
-/// only 8,000 Hz with Opus. This is against RFC 4733 §2.1, but better than no telephone-events.
+/// Returns the telephone-events for a codec. This is the format with the codec's clock rate, if the far end has this
+/// format. Otherwise it is the format with 8,000 Hz. Many devices offer only 8,000 Hz with Opus. This violates RFC 4733
+/// §2.1, but it is better than no telephone-events.
 fn beside(codec: Codec, formats: &[Format]) -> Option<Events> {
     let at = |rate| formats.iter().filter_map(events).find(|one| one.clock_rate == rate);
     at(codec.clock_rate()).or_else(|| at(8_000))
@@ -458,7 +462,7 @@ fn codecs(audio: &Audio) -> impl Iterator<Item = Codec> {
     audio.formats.iter().filter_map(|format| format.meaning.codec())
 }
 
-/// The first `N` items.
+/// Returns the first `N` items.
 fn gather<T: Copy, const N: usize>(found: impl Iterator<Item = T>) -> [Option<T>; N] {
     let mut all = [None; N];
     for (place, one) in all.iter_mut().zip(found) {
@@ -467,7 +471,7 @@ fn gather<T: Copy, const N: usize>(found: impl Iterator<Item = T>) -> [Option<T>
     all
 }
 
-/// Appends the codecs that are missing.
+/// Appends the codecs of `more` that `codecs` does not contain.
 fn add(codecs: &mut Vec<Codec>, more: &[Codec]) {
     for codec in more {
         if !codecs.contains(codec) {
@@ -476,10 +480,10 @@ fn add(codecs: &mut Vec<Codec>, more: &[Codec]) {
     }
 }
 
-/// The index of a usable m-line, the line, its audio and, if SRTP will be used, the chosen key line.
+/// A usable m-line: its index, the line, its audio, and the chosen key line if SRTP will be used.
 type Usable<'a> = (usize, &'a Line<'a>, &'a Audio, Option<&'a crypto::Line>);
 
-/// The first m-line that we can use; lines with a usable key have priority.
+/// Returns the first m-line that we can use. Lines with a usable key have priority.
 fn usable<'a>(
     description: &'a Description<'a>,
     local: IpAddr,
@@ -499,12 +503,12 @@ fn usable<'a>(
         .ok_or_else(|| crypto.refusal(&mut speakable().map(|(.., audio)| &audio.keys)))
 }
 
-/// Whether the stream's address has the address family of our socket.
+/// Whether the stream's address and our socket have the same address family.
 fn reachable(audio: &Audio, local: IpAddr) -> bool {
     audio.remote.is_none_or(|remote: SocketAddr| remote.is_ipv4() == local.is_ipv4())
 }
 
-/// The m-line with port 0.
+/// Returns the m-line with port 0, which refuses the stream.
 fn refused(line: &Line<'_>) -> String {
     ["m=", line.media, " 0 ", line.proto, " ", line.formats, "\r\n"].concat()
 }

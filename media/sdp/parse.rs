@@ -1,7 +1,7 @@
-//! Reads SDP as carriers send it, and extracts what the negotiation needs.
+//! Reads the SDP that carriers send, and extracts what the negotiation needs.
 //!
-//! The parser is written by hand and borrows from the body. The negotiation needs only three of RFC 8866's lines (`m=`,
-//! `c=`, `a=`), and most errors of real devices are in the other lines.
+//! The parser is written by hand and borrows from the body. The negotiation needs only three kinds of lines of RFC 8866
+//! (`m=`, `c=`, `a=`). Most errors of real devices are in the other lines.
 
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
@@ -16,8 +16,8 @@ const LONGEST: usize = 64 * 1024;
 /// The highest number of m-lines that an answer can contain.
 const MOST_LINES: usize = 64;
 
-/// Converts a body to text. A body that is not ASCII is read as Latin-1. NULs, with which some devices end the body,
-/// are removed.
+/// Converts a body to text. A body that is not ASCII is read as Latin-1. NULs at the end of the body, which some
+/// devices send, are removed.
 pub(super) fn text(body: &[u8]) -> Result<Cow<'_, str>, SdpError> {
     if body.len() > LONGEST {
         return Err(malformed("longer than 64 KiB", ""));
@@ -28,10 +28,10 @@ pub(super) fn text(body: &[u8]) -> Result<Cow<'_, str>, SdpError> {
     })
 }
 
-/// A session description, reduced to its m-lines.
+/// The m-lines of a session description.
 #[derive(Debug)]
 pub(super) struct Description<'a> {
-    /// All lines that are not empty, without their line ends.
+    /// All lines that are not empty, without line ends.
     text: Vec<&'a str>,
     pub(super) lines: Vec<Line<'a>>,
 }
@@ -39,29 +39,29 @@ pub(super) struct Description<'a> {
 /// One m-line.
 #[derive(Debug)]
 pub(super) struct Line<'a> {
-    /// The media type, for example `audio`. Together with `proto`, `formats` and port 0 it forms the line that refuses
-    /// the stream.
+    /// The media type, for example `audio`. The line that refuses the stream consists of the media type, port 0,
+    /// `proto` and `formats`.
     pub(super) media: &'a str,
     pub(super) proto: &'a str,
     pub(super) formats: &'a str,
     /// The indices in `text` of the lines that belong to this m-line.
     more: Range<usize>,
-    /// `None` if we cannot use the line: another media type, another transport, port 0, no known codec, or no usable
-    /// address.
+    /// The audio of the line. `None` if we cannot use the line because of another media type, another transport, port
+    /// 0, no known codec, or no usable address.
     pub(super) audio: Option<Audio>,
 }
 
 /// An audio line that we can use.
 #[derive(Debug)]
 pub(super) struct Audio {
-    /// `None`: on hold by the old method, with the address 0.0.0.0 in `c=`.
+    /// The RTP address. `None` means hold by the old method, with the address 0.0.0.0 in `c=`.
     pub(super) remote: Option<SocketAddr>,
     pub(super) remote_rtcp: Option<SocketAddr>,
-    /// The formats in the far end's order of preference, without duplicates; at least one is audio.
+    /// The formats in the far end's order of preference, without duplicates. At least one format is audio.
     pub(super) formats: Vec<Format>,
     /// Whether the line has `useinbandfec=1` for Opus.
     pub(super) opus_fec: bool,
-    /// The number of 20 ms frames in a packet.
+    /// The number of frames of 20 ms in a packet.
     pub(super) frames: u8,
     pub(super) direction: Direction,
     pub(super) keys: Offered,
@@ -102,7 +102,7 @@ pub(super) enum Direction {
 }
 
 impl<'a> Description<'a> {
-    /// Parses the result of [`text`]. Lines may end with CR, LF or both, and may have trailing spaces.
+    /// Parses the result of [`text`]. Lines may end with CR, LF or both. Trailing spaces are allowed.
     pub(super) fn parse(text: &'a str) -> Result<Self, SdpError> {
         let mut all = Vec::with_capacity(16);
         all.extend(lines(text).map(str::trim_end).filter(|line| !line.is_empty()));
@@ -130,8 +130,8 @@ impl<'a> Description<'a> {
         Ok(Self { text: all, lines })
     }
 
-    /// The registered codec names of the first audio line (`PCMU`, `opus`), including codecs that we do not support.
-    /// Formats that are not codecs are left out.
+    /// Returns the registered codec names of the first audio line (`PCMU`, `opus`). They include codecs that we do not
+    /// support, but no formats that are not codecs.
     pub(super) fn encodings(&self) -> Vec<String> {
         let audio = self.lines.iter().find(|line| line.media.starts_with("audio"));
         let Some((line, more)) = audio.and_then(|line| Some((line, self.text.get(line.more.clone())?))) else {
@@ -144,7 +144,7 @@ impl<'a> Description<'a> {
     }
 }
 
-/// The text between CRs and LFs.
+/// Splits the text at CRs and LFs.
 fn lines(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = Some(text);
     std::iter::from_fn(move || {
@@ -155,12 +155,12 @@ fn lines(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Lines that belong together: the lines before the first m-line, or the lines of one m-line.
+/// A group of lines: the lines before the first m-line, or the lines of one m-line.
 #[derive(Clone, Copy)]
 struct Section<'a>(&'a [&'a str]);
 
 impl<'a> Section<'a> {
-    /// The rest of each line that starts with `beginning`.
+    /// Returns the rest of each line that starts with `beginning`.
     fn values(self, beginning: &'static str) -> impl Iterator<Item = &'a str> {
         self.0.iter().filter_map(move |line| line.strip_prefix(beginning))
     }
@@ -177,8 +177,8 @@ impl<'a> Section<'a> {
 }
 
 impl<'a> Line<'a> {
-    /// Reads an m-line. `lines`: the m-line and the lines after it. `connection`: the address of the session's `c=`
-    /// line.
+    /// Reads an m-line. `lines` are the m-line and the lines after it. `connection` is the address of the session's
+    /// `c=` line.
     fn read(
         lines: &[&'a str],
         more: Range<usize>,
@@ -192,7 +192,7 @@ impl<'a> Line<'a> {
         else {
             return Err(malformed("an m-line that lacks something", line));
         };
-        // A port count may follow the port: `4000/2`.
+        // The number of ports may follow the port: `4000/2`.
         let (port, count) = port.split_once('/').unwrap_or((port, "1"));
         let (Ok(port), Ok(_)) = (port.parse::<u16>(), count.parse::<u16>()) else {
             return Err(malformed("an m-line without a port", line));
@@ -238,7 +238,7 @@ impl Audio {
     }
 }
 
-/// The meaning of a payload type; `None` if we do not support it.
+/// Returns the meaning of a payload type, or `None` if we do not support it.
 fn meaning_of(payload_type: u8, media: Section<'_>) -> Option<Meaning> {
     let (name, rate, channels) = encoding_of(payload_type, media)?;
     let is = |known: &str| name.eq_ignore_ascii_case(known);
@@ -246,9 +246,9 @@ fn meaning_of(payload_type: u8, media: Section<'_>) -> Option<Meaning> {
     Some(match rate {
         "8000" if is("PCMU") && mono => Meaning::Audio(Codec::Pcmu),
         "8000" if is("PCMA") && mono => Meaning::Audio(Codec::Pcma),
-        // The rate is 8000 by RFC 3551 §4.5.2, although G.722 samples at 16,000 Hz. Some devices say 16000.
+        // RFC 3551 §4.5.2 demands 8000, although G.722 has 16,000 samples a second. Some devices write 16000.
         "8000" | "16000" if is("G722") && mono => Meaning::Audio(Codec::G722),
-        // The channel count is always 2 by RFC 7587 §7, whatever is sent. Some devices leave it out.
+        // RFC 7587 §7 demands two channels, even if only one is sent. Some devices omit the number.
         "48000" if is("opus") => Meaning::Audio(Codec::Opus),
         "16000" if is("L16") && mono => Meaning::Audio(Codec::L16(SampleRate::Hz16000)),
         "8000" if is("L16") && mono => Meaning::Audio(Codec::L16(SampleRate::Hz8000)),
@@ -271,7 +271,8 @@ fn has_parameter(payload_type: u8, name: &str, value: &str, media: Section<'_>) 
         .any(|(key, given)| key.trim().eq_ignore_ascii_case(name) && given.trim() == value)
 }
 
-/// Name, clock rate and channels of a payload type: from its `a=rtpmap`, else the static assignment of RFC 3551 §6.
+/// Returns the name, clock rate and channels of a payload type. They come from the `a=rtpmap` of the payload type.
+/// Without `a=rtpmap`, they come from the static assignment in RFC 3551 §6.
 fn encoding_of<'a>(payload_type: u8, media: Section<'a>) -> Option<(&'a str, &'a str, &'a str)> {
     for value in media.values("a=rtpmap:") {
         let Some((number, encoding)) = value.trim().split_once([' ', '\t']) else { continue };
@@ -299,12 +300,12 @@ fn frames(media: Section<'_>) -> u8 {
     let milliseconds = |name| media.values(name).next().and_then(|value| value.trim().parse::<f32>().ok());
     let ptime = milliseconds("a=ptime:").unwrap_or(20.0);
     let longest = milliseconds("a=maxptime:").unwrap_or(60.0);
-    // A cast from float to integer saturates, and turns NaN into 0.
+    // A cast from float to integer saturates, and converts NaN to 0.
     ((ptime.min(longest) / 20.0) as u8).clamp(1, 3)
 }
 
-/// The RTCP address, from `a=rtcp:53020 IN IP4 126.16.64.4` (RFC 3605). The address in this line is optional; without
-/// the line it is the port after the RTP port.
+/// Returns the RTCP address from a line such as `a=rtcp:53020 IN IP4 126.16.64.4` (RFC 3605). The IP address in this
+/// line is optional. Without the line, the RTCP address is the port after the RTP port.
 fn rtcp_address(media: Section<'_>, rtp: SocketAddr) -> SocketAddr {
     let mut rtcp = rtp;
     rtcp.set_port(rtp.port().saturating_add(1));
@@ -323,13 +324,13 @@ fn rtcp_address(media: Section<'_>, rtp: SocketAddr) -> SocketAddr {
     rtcp
 }
 
-/// The address of a `c=` line such as `IN IP4 192.0.2.1`. `None`: not an address that we can send to.
+/// Returns the address of a `c=` line such as `IN IP4 192.0.2.1`. Returns `None` if we cannot send to the address.
 fn address(connection: &str) -> Result<Option<IpAddr>, SdpError> {
     let mut fields = connection.split(' ').filter(|field| !field.is_empty());
     let (Some(_), Some(_), Some(text), None) = (fields.next(), fields.next(), fields.next(), fields.next()) else {
         return Err(malformed("a c-line that is not of three fields", connection));
     };
-    // A TTL or a count may follow (multicast). A unicast address has none, but some devices send one.
+    // A TTL or a count may follow a multicast address. Some devices send a TTL with a unicast address too.
     let text = text.split('/').next().unwrap_or_default();
     Ok(text.trim().parse().ok().filter(|ip: &IpAddr| !ip.is_multicast()))
 }

@@ -1,13 +1,13 @@
 //! Combines the streams of several sessions into one description. Each session negotiates its own stream. The far end
-//! sees one session with all streams (a recording session, RFC 7866 §7.1).
+//! sees one session with all streams, as in a recording session (RFC 7866 §7.1).
 
 use bytes::Bytes;
 
-/// The highest number of streams that a description is split into; further streams are left out.
+/// The highest number of streams that a description is split into. Further streams are ignored.
 const MOST: usize = 64;
 
-/// Combines descriptions into one that contains all their streams, in order. Its version is the sum of their versions,
-/// so that it rises when any of them changes (RFC 3264 §8).
+/// Combines descriptions into one description with all their streams, in order. Its version is the sum of the versions
+/// of all descriptions. So the version rises when any of them changes (RFC 3264 §8).
 pub fn together(descriptions: &[Bytes]) -> Bytes {
     let mut out = Vec::with_capacity(descriptions.iter().map(Bytes::len).sum());
     let version: u64 = descriptions.iter().filter_map(|one| version(one)).fold(0, u64::wrapping_add);
@@ -29,7 +29,7 @@ pub fn together(descriptions: &[Bytes]) -> Bytes {
     out.into()
 }
 
-/// Splits a description into one for each of its streams. Each part contains the session-level lines.
+/// Splits a description into one description for each stream. Each of them contains the session-level lines.
 pub fn apart(description: &[u8]) -> Vec<Bytes> {
     let (session, mut streams) = split(description);
     let mut all = Vec::new();
@@ -46,7 +46,8 @@ fn split(description: &[u8]) -> (&[u8], &[u8]) {
     description.split_at(next_stream(description, 0))
 }
 
-/// The offset of the first `m=` line whose line index is at least `after`, else the length of the description.
+/// Returns the offset of the first `m=` line whose line index is at least `after`, or the length of the description if
+/// there is none.
 fn next_stream(description: &[u8], after: usize) -> usize {
     let mut at = 0;
     for (number, line) in description.split_inclusive(|&byte| byte == b'\n').enumerate() {

@@ -16,14 +16,14 @@ fn polyglot() -> Negotiation {
     negotiation
 }
 
-/// The plan and the answer of a negotiation with every codec.
+/// Returns the plan and the answer of a negotiation with every codec.
 fn answered_by_all(media: &str) -> (MediaPlan, String) {
     let mut negotiation = polyglot();
     let answer = negotiation.answer(offer(media).as_bytes()).unwrap();
     (negotiation.plan().unwrap().clone(), text(&answer))
 }
 
-/// The plan after our offer of every codec and this answer.
+/// Returns the plan after an offer with every codec and this answer.
 fn accepted(media: &str) -> MediaPlan {
     let mut negotiation = polyglot();
     let _ = negotiation.offer();
@@ -380,7 +380,8 @@ fn each_direction_has_its_own_numbers() {
     assert_eq!([111, 96].map(|number| plan.codec_of(number)), [Some(Codec::Opus); 2], "ours, and its own all the same");
     assert_eq!([110, 97, 101].map(|number| plan.events_of(number)), [Some(48_000), Some(48_000), None]);
 
-    // Its number for Opus is our number for telephone-events. Packets with this number are telephone-events.
+    // In this answer the far end's number for Opus is our number for telephone-events. Packets with this number count
+    // as telephone-events.
     let plan = accepted("m=audio 4000 RTP/AVP 101\r\na=rtpmap:101 opus/48000/2\r\n");
     assert_eq!((plan.payload_type, plan.codec_of(101), plan.codec_of(111)), (101, None, Some(Codec::Opus)));
 }

@@ -1,19 +1,19 @@
-//! A buffer for a track's received G.711 packets. They are written to the track's timeline in batches, right before the
-//! timeline is read: each use of a timeline loads its code and data into the CPU caches, and recorders read eight
-//! frames at a time.
+//! A buffer for a track's received G.711 packets. The packets are written to the track's timeline in batches, right
+//! before the timeline is read. The reason is that each use of a timeline loads its code and data into the CPU caches.
+//! Recorders read eight frames at a time.
 
 use crate::codec::g711::Law;
 use crate::rtp::FRAME;
 use crate::timeline::{Stamp, Timeline};
 
-/// The highest number of buffered packets: the number of frames that recorders read in one batch.
+/// The highest number of buffered packets. It equals the number of frames that recorders read in one batch.
 const MOST: usize = 8;
 
-/// The G.711 packets that are not yet written to the timeline.
+/// The G.711 packets that the timeline does not have yet.
 #[derive(Default)]
 pub(super) struct Arrivals {
     count: usize,
-    /// The payload octets of all buffered packets.
+    /// The number of payload octets in all buffered packets.
     octets: usize,
     arrivals: [Option<Arrival>; MOST],
     buffer: Buffer,
@@ -25,7 +25,7 @@ struct Arrival {
     octets: u16,
 }
 
-/// The payloads, one after the other.
+/// The payloads of the buffered packets, one after the other.
 struct Buffer([u8; MOST * FRAME]);
 
 impl Default for Buffer {
@@ -35,7 +35,7 @@ impl Default for Buffer {
 }
 
 impl Arrivals {
-    /// Buffers a packet. If there is no room for it, first writes the buffered packets to the timeline.
+    /// Buffers a packet. If the buffer has no space for it, the buffered packets are first written to the timeline.
     pub(super) fn push(&mut self, stamp: Stamp, law: Law, payload: &[u8], timeline: &mut Timeline) {
         let fits = |arrivals: &Arrivals| arrivals.count < MOST && arrivals.octets + payload.len() <= MOST * FRAME;
         if !fits(self) {

@@ -1,4 +1,4 @@
-//! The recorders and taps of a leg, and the audio tracks of both directions. Other consumers read the tracks too.
+//! The recorders and taps of a leg, and the audio tracks of both directions. Other consumers read these tracks too.
 
 use super::inbound_frame::InboundFrame;
 use super::track::AudioTrack;
@@ -17,19 +17,19 @@ use crate::writer::{Done, WriterHandle};
 
 /// The highest number of taps of a session.
 const MOST_TAPS: usize = 16;
-/// The highest number of frames that recorders read in one batch. Recorders lag behind the wire anyway, and each read
-/// loads its code and data into the CPU caches.
+/// The highest number of frames that recorders read in one batch. Recorders are behind the network in any case, and
+/// each read loads its code and data into the CPU caches.
 const TOGETHER: u8 = 8;
 
 /// The recorders, taps and audio tracks of a leg.
 #[derive(Default)]
 pub(super) struct Capture {
-    /// Exist while there is a recorder, a tap or a consumer of inbound frames.
+    /// The audio tracks. They exist while there is a recorder, a tap or a consumer of inbound frames.
     tracks: Option<Box<AudioTracks>>,
     unread: Unread,
     recorders: Recorders,
     taps: Vec<Tap>,
-    /// The number of late packets of removed tracks.
+    /// The number of late packets that the removed tracks counted.
     late: u64,
 }
 
@@ -39,11 +39,11 @@ struct AudioTracks {
     outbound: AudioTrack,
 }
 
-/// Frames that recorders have not read yet.
+/// The frames that the recorders have not read yet.
 #[derive(Default)]
 struct Unread {
     frames: u8,
-    /// The number of unread frames at which recorders read them.
+    /// The number of unread frames at which the recorders read them.
     most: u8,
     /// The media clock at the newest unread frame.
     now: u32,
@@ -55,8 +55,8 @@ impl AudioTracks {
         AudioTracks { inbound: track(), outbound: track() }
     }
 
-    /// Returns a function that reads the frames after `now`, which a stopping recorder still lacks: each call reads one
-    /// frame of both directions.
+    /// Returns a function that reads the frames after `now` for a recorder that stops. Each call reads one frame of
+    /// both directions.
     fn drain(&mut self, mut now: u32) -> impl FnMut(&mut Copied, &mut Copied) {
         let (mut inbound, mut outbound) = (self.inbound.remainder(), self.outbound.remainder());
         move |left, right| {
@@ -88,12 +88,12 @@ impl Capture {
         self.recorders.are_finished()
     }
 
-    /// The number of inbound packets that came too late for playout.
+    /// The number of inbound packets that arrived too late for playout.
     pub(super) fn late(&self) -> u64 {
         self.late + self.tracks.as_ref().map_or(0, |tracks| tracks.inbound.quality().late.into())
     }
 
-    /// Creates the tracks if they do not exist. `codec`: the plan's codec.
+    /// Creates the tracks if they do not exist. `codec` is the codec of the plan.
     pub(super) fn need_tracks(&mut self, codec: Codec) {
         self.tracks_for(codec);
     }
@@ -102,7 +102,8 @@ impl Capture {
         self.tracks.get_or_insert_with(|| Box::new(AudioTracks::new(codec)))
     }
 
-    /// Adds a live listener to the inbound audio. `already`: it had a live listener before. Returns the inbound track.
+    /// Adds a live listener to the inbound audio. `already` says that there was a live listener before. Returns the
+    /// inbound track.
     pub(super) fn listen_live(&mut self, codec: Codec, already: bool) -> &mut AudioTrack {
         let inbound = &mut self.tracks_for(codec).inbound;
         if !already {
@@ -111,7 +112,7 @@ impl Capture {
         inbound
     }
 
-    /// Removes the tracks, because nothing listens any more. Their counters are kept.
+    /// Removes the tracks, because no consumer needs them. Their counters are not lost.
     pub(super) fn drop_tracks(&mut self) {
         if let Some(mut tracks) = self.tracks.take() {
             tracks.inbound.settle();
@@ -121,14 +122,15 @@ impl Capture {
 
     // ---- audio comes in ----
 
-    /// Changes the codec of the outbound track, after a new plan.
+    /// Changes the codec of the outbound track after a new plan.
     pub(super) fn follow_outbound(&mut self, codec: Codec) {
         if let Some(tracks) = self.tracks.as_mut().filter(|tracks| !tracks.outbound.takes(codec)) {
             tracks.outbound.follow(codec, codec.sample_rate(), self.unread.frames);
         }
     }
 
-    /// Adds a received audio packet to the inbound track. `new_source`: it is the first packet of another SSRC.
+    /// Adds a received audio packet to the inbound track. `new_source` says that this is the first packet with another
+    /// SSRC.
     #[inline]
     pub(super) fn handle_inbound_packet(
         &mut self,
@@ -150,14 +152,14 @@ impl Capture {
         }
     }
 
-    /// Adds received comfort noise to the inbound track. `level`: the noise level in -dBov (RFC 3389).
+    /// Adds received comfort noise to the inbound track. `level` is the noise level in -dBov (RFC 3389).
     pub(super) fn handle_comfort_noise(&mut self, header: &Header, level: u8, cx: &Context<'_>) {
         if let Some(tracks) = &mut self.tracks {
             tracks.inbound.handle_comfort_noise(cx.stamp(header), level);
         }
     }
 
-    /// Adds an audio packet that is relayed to the leg to the outbound track.
+    /// Adds an audio packet, which is relayed to the leg, to the outbound track.
     #[inline]
     pub(super) fn handle_outbound_packet(&mut self, header: &Header, codec: Codec, payload: &[u8], cx: &Context<'_>) {
         if let Some(tracks) = &mut self.tracks {
@@ -165,21 +167,22 @@ impl Capture {
         }
     }
 
-    /// Adds a G.711 frame that the leg is sent to the outbound track.
+    /// Adds a G.711 frame, which is sent to the leg, to the outbound track.
     pub(super) fn handle_outbound_octets(&mut self, stamp: Stamp, law: Law, octets: &[u8]) {
         if let Some(tracks) = &mut self.tracks {
             tracks.outbound.handle_octets(stamp, law, octets);
         }
     }
 
-    /// Adds a PCM frame that the leg is sent to the outbound track. The frame has the rate of the leg's codec.
+    /// Adds a PCM frame, which is sent to the leg, to the outbound track. The frame has the sample rate of the leg's
+    /// codec.
     pub(super) fn handle_outbound_samples(&mut self, stamp: Stamp, samples: &[i16]) {
         if let Some(tracks) = &mut self.tracks {
             tracks.outbound.handle_samples(stamp, samples);
         }
     }
 
-    /// Starts a pause in the outbound track. It lasts until the leg is sent audio again.
+    /// Starts a pause in the outbound track. The pause lasts until the next audio for the leg.
     pub(super) fn handle_outbound_rest(&mut self) {
         if let Some(tracks) = &mut self.tracks {
             tracks.outbound.rest();
@@ -188,15 +191,15 @@ impl Capture {
 
     // ---- audio is read ----
 
-    /// First pass of a frame: reads the inbound frame that is due. Returns false if there are no tracks.
+    /// Runs the first pass of a frame: reads the inbound frame that is due. Returns false if there are no tracks.
     pub(super) fn read_inbound(&mut self, frame: &mut Option<Box<InboundFrame>>, now: u32) -> bool {
         let Some(tracks) = &mut self.tracks else { return false };
         frame.get_or_insert_with(|| Box::new(InboundFrame::new())).read(&mut tracks.inbound, now);
         true
     }
 
-    /// Last pass of a frame: feeds both directions to the taps. `read`: the inbound frame of this tick, if it was read
-    /// before; `native`: the plan's G.711 law. Returns whether there were taps.
+    /// Runs the last pass of a frame for taps: passes both directions to them. `read` is the inbound frame of this
+    /// tick, if it was already read. `native` is the G.711 law of the plan. Returns whether there were taps.
     pub(super) fn feed_taps(
         &mut self,
         read: Option<&[i16]>,
@@ -223,7 +226,7 @@ impl Capture {
         true
     }
 
-    /// Last pass of a frame: counts the frame for the recorders. Returns whether they should read now
+    /// Runs the last pass of a frame for recorders: counts the frame. Returns whether the recorders should read now
     /// ([`Capture::catch_up`]).
     pub(super) fn note_frame(&mut self, now: u32) -> bool {
         self.unread.now = now;
@@ -234,8 +237,8 @@ impl Capture {
         self.unread.frames >= self.unread.most
     }
 
-    /// Makes the recorders read all frames up to the present one. Call it before any change that affects the recorders.
-    /// `playing`: the operation that plays now. Returns whether frames were read.
+    /// Makes the recorders read all frames up to the current frame. Call this before any change that affects the
+    /// recorders. `playing` is the operation that plays now. Returns whether frames were read.
     pub(super) fn catch_up(&mut self, playing: Option<OpId>, writer: &WriterHandle) -> bool {
         let frames = std::mem::take(&mut self.unread.frames);
         let Some(tracks) = self.tracks.as_mut().filter(|_| frames > 0) else { return false };
@@ -250,16 +253,16 @@ impl Capture {
         true
     }
 
-    /// Sets the number of frames that recorders read in one batch, so that each recording starts and ends at the right
-    /// frame.
+    /// Sets the number of frames that recorders read in one batch. The number must be small enough that each recording
+    /// starts and ends at the right frame.
     fn set_patience(&mut self) {
         self.unread.most = self.recorders.patience().clamp(1, TOGETHER.into()) as u8;
     }
 
     // ---- commands ----
 
-    /// Handles a recording command. Call [`Capture::catch_up`] first. `codec`: the plan's codec; `now`: the media
-    /// clock.
+    /// Handles a recording command. Call [`Capture::catch_up`] first. `codec` is the codec of the plan, and `now` is
+    /// the media clock.
     pub(super) fn handle_recording(
         &mut self,
         key: SessionKey,
@@ -288,12 +291,12 @@ impl Capture {
         self.set_patience();
     }
 
-    /// Handles the end of a recording: its file is complete.
+    /// Handles the end of a recording. The recording's file is complete.
     pub(super) fn note_recording_finished(&mut self) {
         self.recorders.note_finished();
     }
 
-    /// Records `frames` missed frames as silence, because the worker stood still.
+    /// Records `frames` frames as silence. The worker missed them because it was blocked.
     pub(super) fn miss(&mut self, frames: u32) {
         self.recorders.miss(frames);
     }
@@ -309,8 +312,8 @@ impl Capture {
         writer.wake();
     }
 
-    /// Ends a recording that has read all frames up to the present one. It also gets the audio that has arrived but
-    /// that its lag held back.
+    /// Ends a recording that has read all frames up to the current frame. The recording also gets the audio that has
+    /// arrived but is within the recorder's delay.
     fn finish(&mut self, recorder: Recorder, now: u32) {
         let read = self.unread.now;
         match &mut self.tracks {
@@ -319,7 +322,8 @@ impl Capture {
         }
     }
 
-    /// Adds a tap, unless there are [`MOST_TAPS`] already. `live`: the inbound audio has a live listener already.
+    /// Adds a tap, unless there are already [`MOST_TAPS`] taps. `live` says that the inbound audio already has a live
+    /// listener.
     pub(super) fn add_tap(&mut self, op: OpId, tracks: Tracks, sink: TapSink, codec: Codec, live: bool) {
         if self.taps.len() >= MOST_TAPS {
             return;
@@ -336,7 +340,7 @@ impl Capture {
         self.taps.retain(|tap| tap.op != op);
     }
 
-    /// Removes all taps when the session closes.
+    /// Removes all taps. This happens when the session closes.
     pub(super) fn clear_taps(&mut self) {
         self.taps.clear();
     }

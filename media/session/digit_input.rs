@@ -1,4 +1,4 @@
-//! The DTMF digits received from a leg: as telephone-events, or as tones in the audio if the plan has no
+//! The DTMF digits received from a leg. They arrive as telephone-events, or as tones in the audio if the plan has no
 //! telephone-events.
 
 use std::time::Instant;
@@ -15,15 +15,15 @@ use super::SessionEvents;
 #[derive(Default)]
 pub(super) struct DigitInput {
     events: Detector,
-    /// Exists while the plan has no telephone-events: digits then come as tones.
+    /// The tone detector. It exists while the plan has no telephone-events, because digits then arrive as tones.
     inband: Option<Box<InbandDetector>>,
     allowance: Allowance,
-    /// Digits dropped because they came faster than [`Allowance`] allows.
+    /// The number of digits dropped because they came faster than [`Allowance`] allows.
     pub(super) dropped: u64,
 }
 
 impl DigitInput {
-    /// Starts or stops the tone detection. A running detection continues.
+    /// Starts or stops the tone detection. A detection that is already running continues.
     pub(super) fn set_inband(&mut self, on: bool) {
         self.inband = on.then(|| self.inband.take().unwrap_or_else(|| Box::new(InbandDetector::new())));
     }
@@ -33,13 +33,13 @@ impl DigitInput {
         self.inband.is_some()
     }
 
-    /// Advances the rate limit by one 20 ms frame.
+    /// Advances the rate limit by one frame of 20 ms.
     pub(super) fn tick(&mut self) {
         self.allowance.tick();
     }
 
-    /// Handles a telephone-event packet. Reports the digit that begins with it, unless the digit was reported as a
-    /// tone.
+    /// Handles a telephone-event packet. Reports the digit that begins with this packet, unless a tone has already
+    /// reported the digit.
     pub(super) fn handle_event(
         &mut self,
         header: &Header,
@@ -56,13 +56,13 @@ impl DigitInput {
         }
     }
 
-    /// Searches an inbound frame for a tone. Reports the digit that begins with it, unless the digit was reported as a
-    /// telephone-event.
+    /// Searches an inbound frame for a tone. Reports the digit that begins in this frame, unless a telephone-event has
+    /// already reported the digit.
     pub(super) fn handle_frame(&mut self, now: Instant, samples: &[i16], rate: SampleRate, events: &mut SessionEvents) {
         if let Some(inband) = &mut self.inband
             && let Some(digit) = inband.handle_frame(now, samples, rate)
         {
-            // The detector is sure of a tone after 40 ms.
+            // The detector reports a tone when 40 ms of the tone have passed.
             self.report(digit, 40, DtmfMethod::Tone, events);
         }
     }

@@ -1,21 +1,21 @@
-//! Encodes PCM frames of any rate in the codec that the leg is sent.
+//! Encodes PCM frames of any sample rate in the codec of the leg.
 
 use crate::codec::{Codec, Encoder, LONGEST_FRAME, SampleRate};
 use crate::resample::Resampler;
 
-/// The encoder of a leg's outbound audio. Created for the first frame that needs it: any frame except 8,000 Hz audio
-/// for a G.711 leg.
+/// The encoder of a leg's outbound audio. It is created for the first frame that needs it. Every frame needs it, except
+/// audio at 8,000 Hz for a G.711 leg.
 pub(super) struct FrameEncoder {
     codec: Codec,
     encoder: Encoder,
-    /// The rate of the newest resampled frame, and its resampler to the codec's rate.
+    /// The sample rate of the newest resampled frame, and the resampler from this rate to the codec's rate.
     resampler: Option<(SampleRate, Resampler)>,
-    /// The last frame at the codec's rate.
+    /// The last frame at the sample rate of the codec.
     samples: [i16; LONGEST_FRAME],
 }
 
 impl FrameEncoder {
-    /// An encoder for a new stream.
+    /// Creates an encoder for a new stream.
     pub(super) fn new(codec: Codec) -> FrameEncoder {
         let encoder = Encoder::new(codec, codec.sample_rate());
         FrameEncoder { codec, encoder, resampler: None, samples: [0; LONGEST_FRAME] }
@@ -25,7 +25,7 @@ impl FrameEncoder {
         self.codec
     }
 
-    /// The rate of the PCM that is encoded.
+    /// The sample rate of the PCM that is encoded.
     pub(super) fn rate(&self) -> SampleRate {
         self.encoder.rate()
     }
@@ -40,7 +40,7 @@ impl FrameEncoder {
         self.encoder.expect_loss(percent);
     }
 
-    /// Encodes 20 ms at `rate`. Returns the number of octets written.
+    /// Encodes 20 ms of audio at `rate`. Returns the number of octets written.
     pub(super) fn encode(&mut self, samples: &[i16], rate: SampleRate, octets: &mut [u8]) -> usize {
         let own = self.encoder.rate();
         let Some(frame) = self.samples.get_mut(..own.frame()) else { return 0 };

@@ -1,4 +1,4 @@
-//! The RTP stream received from a leg: its statistics, its rate limit and the counters of dropped datagrams.
+//! The RTP stream received from a leg: its statistics, its rate limit, and the counters of dropped datagrams.
 
 use std::net::SocketAddr;
 
@@ -11,33 +11,34 @@ use crate::rtp::receiver::{PacketBudget, Receiver};
 pub(super) struct Inbound {
     pub(super) receiver: Receiver,
     pub(super) budget: PacketBudget,
-    /// The application has muted the leg: its audio is replaced with silence or left out.
+    /// Whether the application has muted the leg. The audio of a muted leg is replaced with silence or dropped.
     pub(super) muted: bool,
     dropped: Dropped,
 }
 
-/// Why a datagram is dropped.
+/// The reason why a datagram is dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum DropReason {
-    /// The far end's SDP says that it sends nothing, so its packets cannot be distinguished from a stranger's.
+    /// The far end's SDP says that the far end sends nothing. So its packets cannot be distinguished from packets of a
+    /// stranger.
     Held,
-    /// The packet does not authenticate with the agreed SRTP key, or is a replay.
+    /// The packet is not authentic under the agreed SRTP key, or it is a replay.
     Srtp,
     /// The datagram is neither RTP nor RTCP.
     Malformed,
     /// The payload type was not agreed.
     PayloadType,
-    /// RTP from a source other than the latched one.
+    /// RTP came from a source that is not the latched source.
     Stranger,
-    /// RTCP from a host other than the source of RTP.
+    /// RTCP came from a host that is not the source of RTP.
     RtcpStranger,
     /// Packets come faster than [`PacketBudget`] allows.
     Flood,
-    /// RTCP about streams of other sessions.
+    /// RTCP was about streams of other sessions.
     ForeignRtcp,
 }
 
-/// Counters of dropped datagrams by reason.
+/// The number of dropped datagrams for each reason.
 #[derive(Default)]
 struct Dropped {
     held: u64,

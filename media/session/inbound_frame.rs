@@ -1,5 +1,5 @@
-//! The newest 20 ms of a leg's inbound audio, for live consumers: a bridge that cannot relay packets, a room,
-//! detectors.
+//! The newest 20 ms of a leg's inbound audio, for live consumers: detectors, a room, and a bridge that cannot relay
+//! packets.
 
 use super::track::AudioTrack;
 use crate::codec::{LONGEST_FRAME, SampleRate};
@@ -8,11 +8,11 @@ use crate::codec::{LONGEST_FRAME, SampleRate};
 pub(super) struct InboundFrame {
     pub(super) samples: [i16; LONGEST_FRAME],
     pub(super) rate: SampleRate,
-    /// The media clock at which the frame was read.
+    /// The value of the media clock when the frame was read.
     at: u32,
-    /// The far end sent audio for this frame.
+    /// Whether the far end sent audio for this frame.
     sounds: bool,
-    /// No bridge or room has taken this frame yet.
+    /// Whether no bridge or room has used this frame yet.
     fresh: bool,
 }
 
@@ -21,7 +21,7 @@ impl InboundFrame {
         InboundFrame { samples: [0; LONGEST_FRAME], rate: SampleRate::Hz8000, at: 0, sounds: false, fresh: false }
     }
 
-    /// Reads the frame that is due. `now`: the media clock in units of 1/8,000 s.
+    /// Reads the frame that is due. `now` is the media clock in units of 1/8,000 s.
     pub(super) fn read(&mut self, track: &mut AudioTrack, now: u32) {
         track.handle_tick();
         (self.rate, self.at) = (track.rate(), now);
@@ -33,12 +33,12 @@ impl InboundFrame {
         self.samples.get(..self.rate.frame()).unwrap_or_default()
     }
 
-    /// The frame and its rate; `None` if the far end sent no audio for it.
+    /// The frame and its rate, or `None` if the far end sent no audio for this frame.
     pub(super) fn sound(&self) -> Option<(&[i16], SampleRate)> {
         self.sounds.then(|| (self.samples(), self.rate))
     }
 
-    /// Like [`InboundFrame::sound`], but returns each frame only once.
+    /// Returns the same as [`InboundFrame::sound`], but only once for each frame.
     pub(super) fn take(&mut self) -> Option<(&[i16], SampleRate)> {
         if !std::mem::take(&mut self.fresh) {
             return None;
@@ -46,7 +46,8 @@ impl InboundFrame {
         self.sound()
     }
 
-    /// The frame, if it was read at `now`. Taps use it too, because a frame cannot be read from the timeline twice.
+    /// Returns the frame if it was read at `now`. Taps use this frame too, because the timeline cannot deliver a frame
+    /// twice.
     pub(super) fn read_at(&self, now: u32) -> Option<&[i16]> {
         (self.at == now).then(|| self.samples())
     }

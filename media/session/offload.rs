@@ -1,5 +1,5 @@
-//! Offload of a leg's packets: whether the kernel may relay or drop them, and how its counters are added to the
-//! session's.
+//! Offload of a leg's packets: whether the kernel may relay or drop them, and how the kernel's counters are added to
+//! the session's counters.
 
 use std::time::Instant;
 
@@ -10,9 +10,9 @@ use crate::offload::{FlowCounts, Forward, OffloadRule};
 use crate::rtp::Header;
 
 impl MediaSession {
-    /// Returns the rule for the kernel to relay this leg's packets to `peer`. `from` is the header of a packet that we
-    /// have just relayed. `None` if `peer` is sent other audio, if the packets are used for more than recorders and
-    /// taps, or if their source is not settled yet.
+    /// Returns the rule by which the kernel relays this leg's packets to `peer`. `from` is the header of a packet that
+    /// the engine has just relayed. Returns `None` if `peer` gets other audio, if a consumer other than recorders and
+    /// taps needs the packets, or if the source of the packets is not settled yet.
     pub(crate) fn offload_rule(
         &self,
         peer: &MediaSession,
@@ -45,15 +45,15 @@ impl MediaSession {
         Some(OffloadRule { noise: rule.noise.filter(|_| noise.is_some()), forward: Some(forward), ..rule })
     }
 
-    /// Returns the rule for the kernel to drop this leg's packets. `from` is the header of a packet without a listener:
-    /// the leg is being played audio, or waits.
+    /// Returns the rule by which the kernel drops this leg's packets. `from` is the header of a packet without a
+    /// listener. The leg hears a prompt at this time, or waits.
     pub(crate) fn drop_rule(&self, from: &Header, now: Instant) -> Option<OffloadRule> {
         let unheard = self.routing.joined == Joined::Nothing && !self.capture.has_tracks();
         if unheard { self.plain_rule(from, now) } else { None }
     }
 
-    /// Returns a rule without a destination. `None` if the packets must be inspected or changed on their way, or if
-    /// their source is not settled yet.
+    /// Returns a rule without a destination. Returns `None` if the engine must inspect or change the packets, or if the
+    /// source of the packets is not settled yet.
     fn plain_rule(&self, from: &Header, now: Instant) -> Option<OffloadRule> {
         let plan = self.plan.as_ref()?;
         let receiver = &self.inbound.receiver;
@@ -72,8 +72,8 @@ impl MediaSession {
         })
     }
 
-    /// Adds the kernel's counters of packets received from this leg. Returns the packets and octets since the last
-    /// call; `None` if the leg is not offloaded.
+    /// Adds the kernel's counters of packets received from this leg. Returns the number of packets and octets since the
+    /// last call, or `None` if the leg is not offloaded.
     pub(crate) fn note_offloaded_in(&mut self, counted: &FlowCounts, now: Instant) -> Option<(u64, u64)> {
         let (packets, octets, gaps) = self.routing.offload.note(counted)?;
         self.inbound.receiver.add(packets, octets, gaps, counted);
@@ -83,14 +83,14 @@ impl MediaSession {
         Some((packets, octets))
     }
 
-    /// Adds the kernel's counters of packets that it sent to this leg.
+    /// Adds the kernel's counters of packets that the kernel sent to this leg.
     pub(crate) fn note_offloaded_out(&mut self, packets: u64, octets: u64, counted: &FlowCounts) {
         self.outbound.sender.add(packets, octets, counted.highest as u16, counted.timestamp);
         self.outbound.relay.note_relayed((counted.age.as_millis() / 20).try_into().unwrap_or(u8::MAX));
     }
 
-    /// Ends the offload of this leg's packets. `by_itself`: the leg's traffic is the reason (an unexpected packet, or
-    /// silence).
+    /// Ends the offload of this leg's packets. `by_itself` says that the leg's traffic is the reason (an unexpected
+    /// packet, or silence).
     pub(crate) fn end_offload(&mut self, by_itself: bool) {
         self.routing.offload.end(by_itself);
         self.inbound.receiver.restart_transit();

@@ -1,4 +1,4 @@
-//! The RTP stream that a leg is sent: one line of sequence numbers and timestamps for all audio sources.
+//! The RTP stream to a leg. All audio sources share one sequence of numbers and one timeline.
 
 use super::capture::Capture;
 use super::frame_encoder::FrameEncoder;
@@ -13,42 +13,44 @@ use crate::rtp::{FIXED, FRAME, Header, dtmf};
 use crate::sdp::{Events, MediaPlan};
 use crate::timeline::Stamp;
 
-/// The longest payload that we send, in octets: 60 ms of G.711 (480), 20 ms of L16 at 16,000 Hz (640).
+/// The longest payload that we send, in octets. 60 ms of G.711 have 480 octets, and 20 ms of L16 at 16,000 Hz have 640
+/// octets.
 const LONGEST: usize = 640;
-/// The step in octets by which the buffer of a packet grows.
+/// The number of octets by which the buffer of a packet grows.
 const ROOM: usize = 256;
 
-/// The state of the RTP stream that a leg is sent.
+/// The state of the RTP stream to a leg.
 pub(super) struct Outbound {
     pub(super) sender: Sender,
     pub(super) relay: RelayState,
     packing: Packing,
-    /// Created for the first frame that needs it ([`FrameEncoder`]).
+    /// The encoder. It is created for the first frame that needs it ([`FrameEncoder`]).
     pub(super) encoder: Option<Box<FrameEncoder>>,
     passed_event: Option<PassedEvent>,
-    /// The number of packets of the other leg that were not relayed.
+    /// The number of the other leg's packets that were not relayed.
     pub(super) not_relayed: u64,
 }
 
-/// The frames that wait until their packet is complete.
+/// The frames of a packet that is not complete yet.
 struct Packing {
-    /// The buffer: as long as the longest packet so far, at most `FIXED + LONGEST`.
+    /// The buffer. Its length is the length of the longest packet that the session has sent, and at most `FIXED +
+    /// LONGEST`.
     packet: Vec<u8>,
     frames: usize,
     octets: usize,
     timestamp: u32,
 }
 
-/// The telephone-event of the other leg that is passed on with a timestamp of this leg's stream.
+/// A telephone-event of the other leg that this leg gets with a timestamp of its own stream.
 struct PassedEvent {
-    /// The event's timestamp in the other leg's stream.
+    /// The timestamp of the event in the other leg's stream.
     from: u32,
-    /// The event's timestamp in this leg's stream.
+    /// The timestamp of the event in this leg's stream.
     to: u32,
 }
 
 impl Outbound {
-    /// `seed` gives the random initial SSRC, sequence number and timestamp.
+    /// Creates the state. `seed` determines the random initial SSRC, sequence number and timestamp.
     pub(super) fn new(seed: u64) -> Outbound {
         Outbound {
             sender: Sender::new(seed),
@@ -60,13 +62,14 @@ impl Outbound {
         }
     }
 
-    /// Applies the clock rate of a new plan. Drops the frames that wait for a packet of the old plan.
+    /// Applies the clock rate of a new plan. Drops the frames of a packet that is not complete, because they belong to
+    /// the old plan.
     pub(super) fn apply(&mut self, plan: &MediaPlan) {
         self.sender.set_clock_rate(plan.codec.clock_rate());
         (self.packing.frames, self.packing.octets) = (0, 0);
     }
 
-    /// Whether frames wait for their packet to be complete.
+    /// Whether frames wait for the rest of their packet.
     pub(super) fn is_packing(&self) -> bool {
         self.packing.frames > 0
     }
@@ -80,7 +83,7 @@ impl Outbound {
     }
 }
 
-/// The outbound path: the leg's stream with the plan, the transport and the listeners.
+/// The outbound path: the leg's stream together with the plan, the transport and the listeners.
 pub(super) struct Output<'a> {
     pub(super) plan: &'a MediaPlan,
     pub(super) outbound: &'a mut Outbound,
@@ -91,8 +94,8 @@ pub(super) struct Output<'a> {
 impl Output<'_> {
     // ---- relay ----
 
-    /// Rewrites another leg's packet (for echo, the leg's own) in place, as a packet of this stream. Returns the packet
-    /// to send; `None` if it cannot be relayed.
+    /// Changes another leg's packet (for echo, the leg's own packet) in place to a packet of this stream. Returns the
+    /// packet to send, or `None` if it cannot be relayed.
     pub(super) fn rewrite<'p>(
         &mut self,
         from: &Header,
@@ -125,7 +128,7 @@ impl Output<'_> {
             }
             self.capture.handle_outbound_packet(&header, plan.codec, payload, cx);
         }
-        // CSRCs, extensions and padding are not relayed: a plain header is written right before the payload.
+        // CSRCs, extensions and padding are not relayed. So a plain header is written right before the payload.
         let start = header.payload.start - FIXED;
         let packet = packet.get_mut(start..header.payload.end)?;
         header.write(packet);
@@ -135,9 +138,9 @@ impl Output<'_> {
         Some(packet)
     }
 
-    /// Passes on another leg's telephone-event whose timestamp cannot be relayed: the audio is sent in frames, or the
-    /// events have different clock rates. The event gets this stream's timestamp and the clock rate of this leg's
-    /// events.
+    /// Forwards another leg's telephone-event whose timestamp cannot be relayed. This is so if the audio is sent in
+    /// frames, or if the events of both legs have different clock rates. The event gets a timestamp of this stream and
+    /// the clock rate of this leg's events.
     pub(super) fn pass_event(&mut self, from: &Header, clock_rate: u32, packet: &[u8], cx: &mut Context<'_>) {
         let payload = packet.get(from.payload.clone()).and_then(|payload| payload.first_chunk::<4>());
         let Some(payload) = payload else { return };
@@ -158,8 +161,8 @@ impl Output<'_> {
 
     // ---- telephone-events ----
 
-    /// Sends a telephone-event packet, if a target is known and the plan permits sending. `timestamp`: the start of the
-    /// event; `first`: this is its first packet.
+    /// Sends a telephone-event packet, if a target is known and the plan permits sending. `timestamp` is the start of
+    /// the event. `first` says that this is the first packet of the event.
     pub(super) fn send_event(
         &mut self,
         events: Events,
@@ -217,7 +220,7 @@ impl Output<'_> {
         self.pack(octets, cx);
     }
 
-    /// Sends a frame of a room's mix, which is encoded already.
+    /// Sends a frame of a room's mix. The frame is already encoded.
     pub(super) fn send_mixed(&mut self, said: Said<'_>, cx: &mut Context<'_>) {
         if let (Some(law), Some(octets)) = (self.plan.codec.law(), said.payload.first_chunk::<FRAME>()) {
             return self.send_octets(law, octets, cx);
@@ -227,13 +230,13 @@ impl Output<'_> {
         self.pack(said.payload, cx);
     }
 
-    /// Notes that nothing is sent in this frame.
+    /// Records that nothing is sent in this frame.
     pub(super) fn rest(&mut self) {
         self.outbound.sender.pause();
         self.capture.handle_outbound_rest();
     }
 
-    /// The stamp of the frame that is packed next.
+    /// Returns the stamp of the next frame.
     fn stamp(&mut self, cx: &Context<'_>) -> Stamp {
         let Outbound { packing, sender, .. } = &mut *self.outbound;
         if packing.frames == 0 {
@@ -243,7 +246,7 @@ impl Output<'_> {
         Stamp { timestamp, marker: false, arrival: cx.clock.units(cx.now, 8_000) }
     }
 
-    /// Adds a frame in the negotiated codec to the current packet, and sends the packet when it is complete.
+    /// Adds a frame in the agreed codec to the current packet, and sends the packet when it is complete.
     fn pack(&mut self, octets: &[u8], cx: &mut Context<'_>) {
         let Outbound { packing, sender, .. } = &mut *self.outbound;
         if !self.plan.sends {
@@ -253,7 +256,7 @@ impl Output<'_> {
         let start = FIXED + packing.octets;
         let end = start + octets.len();
         if packing.packet.len() < end && end <= FIXED + LONGEST {
-            // Allocate more than needed, because Opus frames differ in length.
+            // The buffer is longer than needed, because Opus frames have different lengths.
             packing.packet.resize(end.next_multiple_of(ROOM).min(FIXED + LONGEST), 0);
         }
         if let Some(place) = packing.packet.get_mut(start..end) {
@@ -261,13 +264,13 @@ impl Output<'_> {
             packing.octets += octets.len();
             packing.frames += 1;
         }
-        // Send the packet now if another frame of this size does not fit.
+        // The packet is sent now if another frame of this size does not fit.
         if packing.frames >= usize::from(self.plan.frames) || packing.octets + octets.len() > LONGEST {
             self.flush_now(cx);
         }
     }
 
-    /// Sends the waiting frames in a packet that is not full.
+    /// Sends the frames that wait, in a packet that is not full.
     pub(super) fn flush(&mut self, cx: &mut Context<'_>) {
         if self.outbound.is_packing() {
             self.flush_now(cx);

@@ -1,4 +1,4 @@
-//! The path of a packet through a session: received from the far end, or relayed to it.
+//! The path of a packet through a session. The packet comes from the far end, or it is relayed to the far end.
 
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -14,7 +14,7 @@ use crate::rtp::{Header, is_rtcp, noise};
 use crate::timeline::Stamp;
 
 impl Context<'_> {
-    /// The stamp of a packet that arrives now.
+    /// Returns the stamp of a packet that arrives now.
     pub(super) fn stamp(&self, header: &Header) -> Stamp {
         let arrival = self.clock.units(self.now, 8_000);
         Stamp { timestamp: header.timestamp, marker: header.marker, arrival }
@@ -22,7 +22,7 @@ impl Context<'_> {
 }
 
 impl MediaSession {
-    /// Handles one datagram from the RTP port. Returns its header and kind if the packet should be relayed.
+    /// Handles one datagram from the RTP port. If the packet should be relayed, returns its header and kind.
     pub(crate) fn handle_rtp(
         &mut self,
         from: SocketAddr,
@@ -42,8 +42,8 @@ impl MediaSession {
         }
     }
 
-    /// Checks that a datagram is RTP from this leg's far end, and handles it. Returns its header and kind if it may be
-    /// relayed.
+    /// Checks that a datagram is RTP from this leg's far end, and handles it. If the packet may be relayed, returns its
+    /// header and kind.
     fn receive(
         &mut self,
         from: SocketAddr,
@@ -83,8 +83,8 @@ impl MediaSession {
         Ok(passes.then_some((header, kind)))
     }
 
-    /// Handles the payload of a received packet. Overwrites the payload if the leg is muted. Returns whether the packet
-    /// may be relayed.
+    /// Handles the payload of a received packet. If the leg is muted, silence overwrites the payload. Returns whether
+    /// the packet may be relayed.
     fn take_payload(
         &mut self,
         header: &Header,
@@ -97,7 +97,7 @@ impl MediaSession {
         match kind {
             PacketKind::Audio(codec) => {
                 if muted {
-                    // Muted audio other than G.711 is left out. The bridged leg is then sent frames.
+                    // Muted audio in a codec other than G.711 is dropped. The bridged leg gets frames in this case.
                     let Some(law) = codec.law() else { return false };
                     payload.fill(law.silence());
                 }
@@ -105,7 +105,7 @@ impl MediaSession {
                 true
             }
             PacketKind::Events(clock_rate) => {
-                // The digits of a muted leg are reported, but not passed on.
+                // The digits of a muted leg are reported, but not forwarded.
                 self.digit_input.handle_event(header, payload, clock_rate, cx.now, &mut self.events);
                 !muted
             }
@@ -144,23 +144,23 @@ impl MediaSession {
         }
     }
 
-    /// Whether RTCP from `from` comes from a host other than the source of RTP.
+    /// Whether RTCP from `from` comes from a host that is not the source of RTP.
     pub(crate) fn is_stranger(&self, from: SocketAddr) -> bool {
         self.transport.is_stranger(from)
     }
 
-    /// Whether RTP from `from` is refused, whatever it contains.
+    /// Whether RTP from `from` is refused, independent of its content.
     pub(crate) fn refuses(&self, from: SocketAddr, now: Instant) -> bool {
         self.transport.refuses(from, now)
     }
 
-    /// Whether another packet may wait behind the newest one.
+    /// Whether another packet may wait behind the newest packet.
     pub(crate) fn is_followed(&self) -> bool {
         self.inbound.receiver.is_followed()
     }
 
-    /// Checks the codec of a packet that is to be relayed. Returns true if it is the first one whose codec cannot be
-    /// relayed: from then on the leg's audio is sent as frames.
+    /// Checks the codec of a packet that is to be relayed. Returns true for the first packet whose codec cannot be
+    /// relayed. From then on, the leg's audio is sent as frames.
     pub(crate) fn note_codec(&mut self, kind: PacketKind) -> bool {
         match (kind, &self.plan) {
             (PacketKind::Audio(codec), Some(plan)) if !self.routing.codec_mismatch && !plan.passes(codec) => {
@@ -171,8 +171,8 @@ impl MediaSession {
         }
     }
 
-    /// Sends another leg's packet (for echo, the leg's own) to this leg's far end, rewritten in place. `transcoded`:
-    /// the other leg's audio is sent as frames, at the tick.
+    /// Sends another leg's packet (for echo, the leg's own packet) to this leg's far end. The packet is changed in
+    /// place. `transcoded` says that the other leg's audio is sent as frames, at the tick.
     pub(crate) fn relay(
         &mut self,
         from: &Header,
@@ -197,8 +197,8 @@ impl MediaSession {
         }
     }
 
-    /// Handles the copy of a packet that the kernel has already sent to this leg's far end: updates the leg's stream,
-    /// and feeds its listeners.
+    /// Handles the copy of a packet that the kernel has already sent to this leg's far end. Updates the leg's stream,
+    /// and passes the audio to the leg's listeners.
     pub(crate) fn note_sent_by_kernel(
         &mut self,
         from: &Header,

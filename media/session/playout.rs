@@ -1,4 +1,5 @@
-//! Chooses the audio that a leg is sent in a frame: `digits > playback > source > input > relay | echo > silence`.
+//! Chooses the audio that a leg gets in a frame, by priority: `digits > playback > source > input > relay | echo >
+//! silence`.
 
 use super::outbound::Output;
 use super::relay_state::Filler;
@@ -14,14 +15,14 @@ use crate::rtp::dtmf::{self, DigitFrame, DigitSender};
 use crate::source::{SourcePlayer, Spoken, StreamSource};
 use crate::tone::{Tone, ToneGenerator};
 
-/// The highest number of marks reported in one frame. More marks could fill the event sink faster than it is emptied,
-/// and a sink that stays full ends the session.
+/// The highest number of marks reported in one frame. More marks could fill the event sink faster than the application
+/// empties it. A sink that stays full ends the session.
 const MARKS: usize = 32;
 
 /// A frame from the bridged leg or from a room.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Input<'a> {
-    /// 20 ms of the bridged leg's audio, with its sample rate.
+    /// 20 ms of the bridged leg's audio, and the sample rate of this audio.
     Bridge(&'a [i16], SampleRate),
     /// A frame of the room's mix, in the leg's codec.
     Room(Said<'a>),
@@ -32,7 +33,7 @@ pub(super) struct Playout {
     digits: Option<Box<Digits>>,
     playback: Option<Box<Playback>>,
     source: Option<Box<SourcePlayer>>,
-    /// The leg is sent silence when there is nothing else.
+    /// Whether the leg gets silence when there is no other audio.
     pub(super) send_silence: bool,
 }
 
@@ -40,7 +41,7 @@ struct Digits {
     op: OpId,
     sender: DigitSender,
     timestamp: u32,
-    /// The current digit as a tone, for a far end without telephone-events.
+    /// The tone of the current digit, for a far end without telephone-events.
     tone: Option<ToneGenerator>,
 }
 
@@ -51,14 +52,14 @@ impl Playout {
 
     // ---- commands ----
 
-    /// Starts a playback. It replaces the current one.
+    /// Starts a playback. This replaces the current playback.
     pub(super) fn play(&mut self, playback: Playback, events: &mut SessionEvents) {
         if let Some(before) = self.playback.replace(Box::new(playback)) {
             events.send(Event::Finished { op: before.op, reason: FinishReason::Stopped });
         }
     }
 
-    /// Starts to send digits: after the remaining digits of the same operation, or instead of those of another
+    /// Starts to send digits. They follow the remaining digits of the same operation, or replace the digits of another
     /// operation.
     pub(super) fn send_digits(&mut self, op: OpId, sender: DigitSender, events: &mut SessionEvents) {
         if let Some(running) = self.digits.as_mut().filter(|running| running.op == op) {
@@ -85,32 +86,32 @@ impl Playout {
         self.source.take_if(|source| source.op == op);
     }
 
-    /// Ends all sources without an event, when the session closes.
+    /// Ends all sources without an event. This happens when the session closes.
     pub(super) fn clear(&mut self) {
         (self.digits, self.playback, self.source) = (None, None, None);
     }
 
     // ---- state ----
 
-    /// The operation that is being played.
+    /// The operation that is playing now.
     pub(super) fn playing(&self) -> Option<OpId> {
         self.playback.as_ref().map(|playback| playback.op)
     }
 
-    /// Whether digits, a playback or a source is being sent, so that nothing is relayed.
+    /// Whether digits, a playback or a source is sent now. In this case nothing is relayed.
     pub(super) fn is_busy(&self) -> bool {
         let source_speaks = self.source.as_ref().is_some_and(|source| source.speaks);
         self.playback.is_some() || self.digits.is_some() || source_speaks
     }
 
-    /// Whether there are digits, a playback or a source, even if they have no audio for this frame.
+    /// Whether there are digits, a playback or a source. They may have no audio for this frame.
     pub(super) fn has_any(&self) -> bool {
         self.playback.is_some() || self.digits.is_some() || self.source.is_some()
     }
 
     // ---- the media clock ----
 
-    /// Third pass of a frame: sends audio from the source with the highest priority.
+    /// Runs the third pass of a frame: sends the audio of the source with the highest priority.
     pub(super) fn handle_tick(
         &mut self,
         input: Option<Input<'_>>,
@@ -118,7 +119,7 @@ impl Playout {
         events: &mut SessionEvents,
         cx: &mut Context<'_>,
     ) {
-        // A prompt waits until an address is known. On hold it continues, but is not sent.
+        // A prompt waits until an address is known. During hold the prompt advances, but is not sent.
         if out.plan.remote.is_none() && out.transport.target().is_none() && out.plan.sends {
             return;
         }
@@ -139,7 +140,7 @@ impl Playout {
         }
     }
 
-    /// Sends silence, if the frame has no other audio and relayed packets do not fill it.
+    /// Sends silence if the frame has no other audio and no relayed packets.
     fn fill(&self, out: &mut Output<'_>, cx: &mut Context<'_>) {
         let filler = out.outbound.relay.tick(out.capture.has_tracks());
         let is_silence = filler == Filler::Silence || (filler == Filler::Pause && out.outbound.is_packing());
@@ -178,7 +179,7 @@ impl Playout {
         true
     }
 
-    /// Pauses the source for this frame, because other audio is sent.
+    /// Pauses the source for this frame, because the leg gets other audio.
     fn hold_source(&mut self, events: &mut SessionEvents) {
         if let Some(source) = &mut self.source {
             let op = source.op;
@@ -186,7 +187,7 @@ impl Playout {
         }
     }
 
-    /// Sends this frame of a digit. Returns false if no digit uses this frame.
+    /// Sends the part of a digit that belongs to this frame. Returns false if no digit uses this frame.
     fn send_digit(&mut self, out: &mut Output<'_>, events: &mut SessionEvents, cx: &mut Context<'_>) -> bool {
         let Some(digits) = &mut self.digits else { return false };
         let clock_rate = out.plan.events.map_or(8_000, |events| events.clock_rate);
@@ -201,7 +202,7 @@ impl Playout {
         };
         out.flush(cx);
         let Some(to) = out.plan.events else {
-            // Send a tone. The frames of the retransmitted end packets become the gap after it.
+            // The digit is sent as a tone. The frames of the repeated end packets become the gap after the tone.
             if first {
                 let key = dtmf::key(event).unwrap_or('0');
                 let milliseconds = digits.sender.duration_ms();
@@ -218,14 +219,14 @@ impl Playout {
             digits.timestamp = out.outbound.sender.now();
         }
         let [high, low] = duration.to_be_bytes();
-        // Volume 10: -10 dBm0, as phones send.
+        // The volume 10 means -10 dBm0. Phones send this value.
         let payload = [event, if end { 0x8A } else { 0x0A }, high, low];
         out.send_event(to, digits.timestamp.wrapping_add(offset), first, payload, cx);
         true
     }
 }
 
-/// The number of marks that may be reported in this frame: none while the event sink is full.
+/// Returns the number of marks that may be reported in this frame. It is 0 while the event sink is full.
 fn most_marks(events: &SessionEvents) -> usize {
     if events.backlog() == 0 { MARKS } else { 0 }
 }

@@ -1,4 +1,4 @@
-//! A leg's RTCP reports, and the quality warnings derived from them.
+//! A leg's RTCP reports, and the quality warnings that follow from them.
 
 use super::SessionEvents;
 use super::frame_encoder::FrameEncoder;
@@ -7,30 +7,30 @@ use crate::quality::{Impairment, Watch};
 use crate::rtp::receiver::{Receiver, ReportBlock};
 use crate::rtp::reports::Reports;
 
-/// The number of packets between two reports from which on loss and jitter are judged: 1 s of audio.
+/// The lowest number of packets between two reports for which loss and jitter are judged. They contain 1 s of audio.
 const JUDGED: u64 = 50;
 
 /// The reports of a leg and the state of its quality warnings.
 pub(super) struct QualityReports {
     pub(super) reports: Reports,
     watch: Watch,
-    /// The number of received packets when the inbound stream was judged last.
+    /// The number of received packets when the inbound stream was last judged.
     judged_packets: u64,
 }
 
 impl QualityReports {
-    /// `seed` makes the intervals of the reports random.
+    /// Creates the state. `seed` makes the intervals of the reports random.
     pub(super) fn new(seed: u64) -> QualityReports {
         QualityReports { reports: Reports::new(seed), watch: Watch::default(), judged_packets: 0 }
     }
 
-    /// Advances by one 20 ms frame. Returns whether a report is due.
+    /// Advances by one frame of 20 ms. Returns whether a report is due.
     pub(super) fn tick(&mut self) -> bool {
         self.watch.tick();
         self.reports.tick()
     }
 
-    /// Judges the received stream by the report block that is about to be sent.
+    /// Judges the received stream by the report block that is sent next.
     pub(super) fn judge_inbound(&mut self, block: &ReportBlock, receiver: &Receiver, events: &mut SessionEvents) {
         let packets = receiver.packets - std::mem::replace(&mut self.judged_packets, receiver.packets);
         if packets >= JUDGED {
@@ -39,7 +39,7 @@ impl QualityReports {
         }
     }
 
-    /// Judges the stream that the far end receives, by its newest report. Adapts the encoder to the loss.
+    /// Judges the stream that the far end receives, by the far end's newest report. Adapts the encoder to the loss.
     pub(super) fn judge_outbound(&mut self, encoder: Option<&mut FrameEncoder>, events: &mut SessionEvents) {
         if let Some(heard) = self.reports.heard_of_us.filter(|heard| heard.recent_packets >= JUDGED) {
             self.judge(Impairment::LossByPeer, heard.recent_loss * 100.0, events);

@@ -1,60 +1,60 @@
-//! The audio of a leg that is sent no digits, playback, source or frames: relayed packets, silence, or nothing.
+//! The audio of a leg that gets no digits, playback, source or frames. It is relayed packets, silence, or nothing.
 
-/// The number of frames after which a leg bridged to a silent leg is sent one packet of silence: 1 s. The packet opens
-/// the binding of a NAT router, and serves a far end that waits for a packet. By then nearly all legs have begun to
-/// send.
+/// The number of frames after which the engine sends one packet of silence to a leg that is bridged to a silent leg.
+/// They last 1 s. The packet opens the binding of a NAT router. It also helps a far end that waits for a first packet.
+/// Within this time nearly all legs begin to send.
 const OPEN: u8 = 50;
-/// The number of frames from one such packet to the next: 0.5 s.
+/// The number of frames between two such packets. They last 0.5 s.
 const KEEP_OPEN: u8 = 25;
-/// The number of frames without a relayed packet after which the other leg counts as silent: 2 s, which is longer than
-/// pauses in speech.
+/// The number of frames without a relayed packet after which the other leg counts as silent. They last 2 s. Pauses in
+/// speech are shorter.
 const FELL_SILENT: u8 = 100;
 
 /// Whether packets are relayed to a leg.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum RelayState {
-    /// Nothing is relayed, and no packet is expected: the leg is sent silence.
+    /// Nothing is relayed, and no packet is expected. The leg gets silence.
     #[default]
     Off,
     /// The leg is bridged. The other leg has sent nothing yet, or nothing for a while. `frames` counts up to [`OPEN`].
-    /// Then a packet of silence is sent, and the count is set back by [`KEEP_OPEN`].
+    /// Then the engine sends a packet of silence, and the count goes back by [`KEEP_OPEN`].
     AwaitingFirstRelay { frames: u8 },
-    /// Packets are relayed. `frames`: the number of frames since the newest packet.
+    /// Packets are relayed. `frames` is the number of frames since the newest packet.
     Relaying { frames: u8 },
 }
 
-/// The content of a frame without other audio.
+/// The audio that the leg gets in a frame without other audio.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Filler {
-    /// Nothing is sent: relayed packets carry the audio.
+    /// Nothing is sent, because relayed packets carry the audio.
     Relayed,
     Silence,
-    /// Nothing is sent: no packet is due.
+    /// Nothing is sent, because no packet is due.
     Pause,
 }
 
 impl RelayState {
-    /// Notes that a packet was relayed to the leg this number of frames ago.
+    /// Records that a packet was relayed to the leg this number of frames ago.
     pub(super) fn note_relayed(&mut self, frames: u8) {
         *self = RelayState::Relaying { frames };
     }
 
-    /// Notes that relaying has stopped, or that its source is about to change.
+    /// Records that relaying has stopped, or that the source of the packets is about to change.
     pub(super) fn note_stopped(&mut self) {
         if let RelayState::Relaying { .. } = self {
             *self = RelayState::Off;
         }
     }
 
-    /// Notes that the leg was sent a frame of a bridge or a room.
+    /// Records that the leg got a frame of a bridge or a room.
     pub(super) fn note_frame(&mut self) {
         if let RelayState::AwaitingFirstRelay { .. } = self {
             *self = RelayState::Off;
         }
     }
 
-    /// Advances by one frame without other audio, and returns its content. `heard`: the leg's audio has listeners, so
-    /// silence is sent without gaps.
+    /// Advances by one frame without other audio. Returns what the leg gets in this frame. `heard` says that the leg's
+    /// audio has listeners. They need silence without gaps.
     pub(super) fn tick(&mut self, heard: bool) -> Filler {
         if let RelayState::Relaying { frames } = self {
             if *frames < FELL_SILENT {

@@ -1,18 +1,18 @@
-//! The leg or room that a leg exchanges audio with, and in which form.
+//! The leg or room with which a leg exchanges audio, and the form of this audio.
 
 use crate::command::SessionKey;
 use crate::engine::RoomSeat;
 use crate::offload::Offload;
 
-/// The session that another one is bridged with.
+/// The other session of a bridge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct BridgedLeg {
     pub(crate) key: SessionKey,
-    /// Its slot on this worker.
+    /// The slot of the other session on this worker.
     pub(crate) slot: usize,
 }
 
-/// The leg or room that a session is joined to; one at a time.
+/// The leg or room that a session is joined to. A session is joined to one of them at a time.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Joined {
     #[default]
@@ -25,13 +25,13 @@ pub(crate) enum Joined {
 #[derive(Debug, Default)]
 pub(crate) struct Routing {
     pub(crate) joined: Joined,
-    /// The leg hears only itself.
+    /// Whether the leg hears only itself.
     pub(crate) echo: bool,
-    /// The leg's audio goes to the bridged leg as frames, because its packets cannot be relayed.
+    /// Whether the bridged leg gets this leg's audio as frames, because the packets cannot be relayed.
     pub(crate) transcoded: bool,
-    /// The leg has sent a codec of its plan that cannot be relayed.
+    /// Whether the leg has sent a codec of its plan that cannot be relayed.
     pub(super) codec_mismatch: bool,
-    /// The offload of the leg's packets to the kernel.
+    /// The state of the offload of this leg's packets to the kernel.
     pub(crate) offload: Offload,
     /// The number of the session's newest command about its bridge or room.
     pub(crate) orders: u32,

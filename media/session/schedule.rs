@@ -1,31 +1,32 @@
-//! Decides which ticks of its group serve a session.
+//! Decides which ticks of a session's group serve the session.
 
 use std::time::Instant;
 
-/// The number of ticks by which a session may be served early after it has changed its group.
+/// The number of ticks by which a session may be early after a change of its group.
 const EARLY: i32 = 2;
 
-/// A worker serves a session in one of four groups, at every fourth tick. A session that has just come to the worker or
-/// to another group skips ticks, so that the number of its frames matches the elapsed time.
+/// The schedule of a session. The session is in one of four groups, and the worker serves it at every fourth tick. A
+/// session that has just come to the worker or to another group skips ticks, so that the number of its frames matches
+/// the elapsed time.
 #[derive(Debug, Default)]
 pub(crate) struct Schedule {
-    /// The time at which the session came to its worker. Ticks that were due earlier do not serve it. `None` after its
-    /// first tick.
+    /// The time at which the session came to its worker. Ticks that were due before this time do not serve the session.
+    /// `None` after the session's first tick.
     arrived: Option<Instant>,
-    /// The next tick is skipped, because it comes too soon after the last one.
+    /// Whether the next tick is skipped, because it comes too soon after the last tick.
     skips_next: bool,
-    /// The number of ticks by which the session's frames are later than if it had stayed in one group.
+    /// The delay of the session's frames in ticks, compared with a session that stayed in one group.
     shift: i32,
 }
 
 impl Schedule {
-    /// Notes that the session has come to a worker.
+    /// Records that the session has come to a worker.
     pub(crate) fn arrive(&mut self, now: Instant) {
         self.arrived = Some(now);
     }
 
-    /// Notes that the session has changed its group. `ticks`: the number of ticks from its last one in the old group to
-    /// its first one in the new group; `groups`: the number without the change.
+    /// Records that the session has changed its group. `ticks` is the number of ticks from the last tick in the old
+    /// group to the first tick in the new group. `groups` is the number of ticks without the change.
     pub(crate) fn change_group(&mut self, ticks: i32, groups: i32) {
         self.shift += ticks - groups;
         if self.shift < -EARLY {
@@ -39,7 +40,7 @@ impl Schedule {
         !self.skips_next && self.arrived.is_none_or(|arrived| arrived <= tick)
     }
 
-    /// Begins the tick that was due at `tick`. Returns whether it serves the session.
+    /// Begins the tick that was due at `tick`. Returns whether the tick serves the session.
     pub(crate) fn begin(&mut self, tick: Instant) -> bool {
         if self.arrived.is_some_and(|arrived| tick < arrived) {
             return false;

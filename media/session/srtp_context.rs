@@ -1,4 +1,4 @@
-//! The protection of a leg's packets: none, or SRTP with keys from offer and answer.
+//! The protection of a leg's packets. Packets are plain, or SRTP with keys from offer and answer.
 
 use std::net::SocketAddr;
 
@@ -6,8 +6,8 @@ use crate::engine::{Flow, Network};
 use crate::rtp::srtp::{LONGEST, LONGEST_TRAILER, Refused, Srtp};
 use crate::sdp::Protection;
 
-/// The state of the protection. `former`: the SRTP context of keys that were used before. If the same keys return,
-/// their packet indices must not restart.
+/// The state of the protection. `former` is the SRTP context of earlier keys. If the same keys return, their packet
+/// indices must not restart.
 #[derive(Debug)]
 pub(super) enum SrtpContext {
     /// Packets are not encrypted.

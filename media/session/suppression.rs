@@ -1,4 +1,4 @@
-//! Noise suppression of a leg's audio, independent in each direction.
+//! Noise suppression of a leg's audio. The two directions are independent.
 
 use super::SessionEvents;
 use super::playout::Input;
@@ -10,7 +10,7 @@ use crate::suppress::Suppressor;
 /// The noise suppression of a leg.
 #[derive(Default)]
 pub(super) struct Suppression {
-    /// Created when suppression of a direction is first switched on.
+    /// The state of both directions. It is created when suppression of a direction is first switched on.
     directions: Option<Box<Directions>>,
 }
 
@@ -22,9 +22,9 @@ struct Directions {
 
 struct Direction {
     on: bool,
-    /// Suppression is paused, because the worker lacks CPU time.
+    /// Whether suppression is stopped, because the worker lacks CPU time.
     shed: bool,
-    /// Created at the first frame, with the frame's rate.
+    /// The suppressor, created at the first frame, and the sample rate of this frame.
     suppressor: Option<(SampleRate, Suppressor)>,
 }
 
@@ -45,8 +45,7 @@ impl Directions {
 }
 
 impl Direction {
-    /// Suppresses the noise of a frame in place. Returns false if this was the last frame, because suppression has
-    /// ended.
+    /// Removes the noise from a frame in place. Returns false if suppression has ended with this frame.
     fn process(&mut self, samples: &mut [i16], rate: SampleRate) -> bool {
         let suppressor = match &mut self.suppressor {
             Some((of, suppressor)) if *of == rate => suppressor,
@@ -61,14 +60,15 @@ impl Direction {
 }
 
 impl Suppression {
-    /// Switches suppression of `tracks` on or off. A running suppressor continues, or fades out.
+    /// Switches suppression of `tracks` on or off. With true, a running suppressor continues. With false, a running
+    /// suppressor fades out.
     pub(super) fn set(&mut self, tracks: Tracks, on: bool) {
         for track in [Track::Inbound, Track::Outbound].into_iter().filter(|track| tracks.has(*track)) {
             if on {
                 let direction = self.directions.get_or_insert_default().get_mut(track);
                 direction.get_or_insert(Direction { on, shed: false, suppressor: None }).on = true;
             } else if let Some(directions) = &mut self.directions {
-                // Without a suppressor no frame was processed, so nothing has to fade out.
+                // Without a suppressor no frame was processed, so no audio has to fade out.
                 let direction = directions.get_mut(track).take_if(|direction| direction.suppressor.is_some());
                 *directions.get_mut(track) = direction.map(|direction| Direction { on, ..direction });
             }
@@ -80,7 +80,8 @@ impl Suppression {
         self.directions.as_ref().is_some_and(|directions| directions.get(track).is_some())
     }
 
-    /// Pauses suppression of `track` because the worker lacks CPU time, or resumes it. Reports a change.
+    /// Stops suppression of `track` because the worker lacks CPU time, or starts it again. A change is reported as an
+    /// event.
     pub(super) fn set_shed(&mut self, track: Track, shed: bool, events: &mut SessionEvents) {
         let direction = self.directions.as_mut().and_then(|directions| directions.get_mut(track).as_mut());
         let Some(direction) = direction else { return };
@@ -89,8 +90,8 @@ impl Suppression {
         }
     }
 
-    /// Suppresses the noise of an input that the leg is sent next. `frame` is the buffer for the result. The returned
-    /// flag is true if this was the last frame, because suppression has ended.
+    /// Removes the noise from the input that the leg gets next. `frame` is the buffer for the result. The returned flag
+    /// is true if suppression has ended with this frame.
     pub(super) fn process_input<'a>(
         &mut self,
         input: Option<Input<'a>>,
@@ -106,8 +107,7 @@ impl Suppression {
         (frame.get(..rate.frame()).map(|samples| Input::Bridge(samples, rate)), ended)
     }
 
-    /// Suppresses the noise of a frame in place. Returns true if this was the last frame, because suppression has
-    /// ended.
+    /// Removes the noise from a frame in place. Returns true if suppression has ended with this frame.
     pub(super) fn process(&mut self, track: Track, samples: &mut [i16; LONGEST_FRAME], rate: SampleRate) -> bool {
         let Some(directions) = &mut self.directions else { return false };
         let place = directions.get_mut(track);
@@ -122,7 +122,7 @@ impl Suppression {
         true
     }
 
-    /// Ends suppression without fading, when the session closes.
+    /// Ends suppression without fading. This happens when the session closes.
     pub(super) fn clear(&mut self) {
         self.directions = None;
     }

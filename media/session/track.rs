@@ -1,4 +1,4 @@
-//! The audio of one direction of a leg: takes packets or frames, and provides audio on the media clock.
+//! The audio of one direction of a leg. A track takes packets or frames, and provides audio on the media clock.
 
 use super::arrivals::Arrivals;
 use crate::codec::g711::Law;
@@ -9,32 +9,32 @@ use crate::rtp::FRAME;
 use crate::tap::Tapped;
 use crate::timeline::{self, Assembly, Makeup, Quality, RECORDER_LAG, Reader, Stamp, Timeline};
 
-/// The audio of one direction. Created for the first listener.
+/// The audio of one direction. A track is created for the first listener.
 pub(super) struct AudioTrack {
-    /// Decodes packets that are not G.711.
+    /// The decoder of packets that are not G.711.
     assembly: Option<Box<Assembly>>,
     /// The codec of the newest packets.
     codec: Codec,
     rate: SampleRate,
-    /// Packets that are not yet on the timeline. They are written to it before any other use of it.
+    /// The packets that have not been written to the timeline. They are written before the next use of the timeline.
     arrivals: Arrivals,
     timeline: Timeline,
     live: Reader,
     recorder: Reader,
-    /// The resampler to the 8,000 Hz of taps, if the track has another rate; `recorder_narrower`: the same for
-    /// recorders.
+    /// The resampler to 8,000 Hz for taps, if the track has another rate. `recorder_narrower` is the resampler to 8,000
+    /// Hz for recorders.
     tap_narrower: Option<Box<Resampler>>,
-    /// The resampler to 16,000 Hz, for taps with this rate; created for the first of them.
+    /// The resampler to 16,000 Hz, for taps with this rate. It is created for the first such tap.
     tap_widener: Option<Box<Resampler>>,
     recorder_narrower: Option<Box<Resampler>>,
     /// The track of the previous codec, and the number of frames that recorders still read from it.
     before: Option<(Box<AudioTrack>, u8)>,
-    /// The number of late packets of the previous tracks.
+    /// The number of late packets that the previous tracks counted.
     late_before: u32,
 }
 
 impl AudioTrack {
-    /// An empty track. `rate` is used for Opus only.
+    /// Creates an empty track. `rate` is used only for Opus.
     pub(super) fn new(codec: Codec, rate: SampleRate) -> AudioTrack {
         let rate = if codec == Codec::Opus { rate } else { codec.sample_rate() };
         let timeline = match codec.law() {
@@ -59,7 +59,7 @@ impl AudioTrack {
         }
     }
 
-    /// Changes the codec. `unread`: the number of frames that recorders have not read yet.
+    /// Changes the codec. `unread` is the number of frames that recorders have not read yet.
     pub(super) fn follow(&mut self, codec: Codec, rate: SampleRate, unread: u8) {
         self.settle();
         let mut before = std::mem::replace(self, AudioTrack::new(codec, rate));
@@ -68,7 +68,7 @@ impl AudioTrack {
         self.before = Some((Box::new(before), RECORDER_LAG + unread));
     }
 
-    /// The rate of the PCM.
+    /// The sample rate of the PCM.
     pub(super) fn rate(&self) -> SampleRate {
         self.rate
     }
@@ -78,7 +78,7 @@ impl AudioTrack {
         codec == self.codec || (codec.law().is_some() && self.codec.law().is_some())
     }
 
-    /// Adds a packet's payload, in order or not.
+    /// Adds the payload of a packet. Packets may come in any order.
     pub(super) fn handle_packet(&mut self, stamp: Stamp, codec: Codec, sequence: u16, payload: &[u8]) {
         match (codec.law(), &mut self.assembly) {
             (Some(law), None) => self.arrivals.push(stamp, law, payload, &mut self.timeline),
@@ -87,8 +87,8 @@ impl AudioTrack {
         }
     }
 
-    /// Call it before the reads of a tick. Decodes packets that wait for a missing packet, if the next frame needs
-    /// them.
+    /// Decodes packets that wait for a missing packet, if the next frame needs them. Call this before the reads of a
+    /// tick.
     pub(super) fn handle_tick(&mut self) {
         self.settle();
         if let Some(assembly) = &mut self.assembly {
@@ -96,21 +96,21 @@ impl AudioTrack {
         }
     }
 
-    /// Adds a G.711 frame that was not a packet.
+    /// Adds a G.711 frame that did not come as a packet.
     pub(super) fn handle_octets(&mut self, stamp: Stamp, law: Law, octets: &[u8]) {
         if self.assembly.is_none() {
             self.arrivals.push(stamp, law, octets, &mut self.timeline);
         }
     }
 
-    /// Adds a PCM frame at the track's rate that was not a packet.
+    /// Adds a PCM frame at the track's rate that did not come as a packet.
     pub(super) fn handle_samples(&mut self, stamp: Stamp, samples: &[i16]) {
         if self.assembly.is_some() {
             self.timeline.write_samples(stamp, samples);
         }
     }
 
-    /// Starts a pause with comfort noise. `level`: in -dBov (RFC 3389).
+    /// Starts a pause with comfort noise. `level` is in -dBov (RFC 3389).
     pub(super) fn handle_comfort_noise(&mut self, stamp: Stamp, level: u8) {
         self.settle();
         self.timeline.write_comfort_noise(stamp, level);
@@ -137,26 +137,27 @@ impl AudioTrack {
         self.arrivals.settle(&mut self.timeline);
     }
 
-    /// Starts live reading now.
+    /// Starts live reading at the current time.
     pub(super) fn begin_live(&mut self) {
         self.live = Reader::adaptive();
     }
 
-    /// Starts recording now.
+    /// Starts recording at the current time.
     pub(super) fn begin_recording(&mut self) {
         self.recorder = timeline::recorder();
         self.before = None;
     }
 
-    /// Reads the frame that is due for live listeners. Samples beyond the frame are unchanged.
+    /// Reads the frame that is due for live listeners. Samples after the frame do not change.
     pub(super) fn read_live(&mut self, now: u32, samples: &mut [i16; LONGEST_FRAME]) -> Makeup {
         let Some(samples) = samples.get_mut(..self.rate.frame()) else { return Makeup::default() };
         self.settle();
         self.timeline.read_samples(&mut self.live, now, samples)
     }
 
-    /// Reads the same frame for taps: as octets of `law` (G.711 in that law is not decoded), or as samples at 8,000 Hz
-    /// if the track is not G.711. With `wide`, reads samples at 8,000 Hz and at 16,000 Hz.
+    /// Reads the frame that is due for taps. If the track is G.711, the result is octets of `law`, and G.711 in this
+    /// law is not decoded. Otherwise the result is samples at 8,000 Hz. With `wide`, the result is samples at 8,000 Hz
+    /// and at 16,000 Hz.
     pub(super) fn read_tap(&mut self, now: u32, law: Law, wide: bool, tapped: &mut Tapped) {
         if self.assembly.is_none() && !wide {
             let mut octets = [0; FRAME];
@@ -170,7 +171,7 @@ impl AudioTrack {
         self.shape(samples.get(..self.rate.frame()).unwrap_or_default(), wide, tapped);
     }
 
-    /// Converts a frame that was read live to the rates of taps.
+    /// Converts a frame from live reading to the sample rates of taps.
     pub(super) fn shape(&mut self, heard: &[i16], wide: bool, tapped: &mut Tapped) {
         let mut narrow = [0; FRAME];
         match &mut self.tap_narrower {
@@ -196,8 +197,8 @@ impl AudioTrack {
         read_recorder(&mut self.timeline, &mut self.recorder, narrower, self.rate, now, copied);
     }
 
-    /// Returns a function that reads the frames that a stopped recorder still lacks, one per call. The reader of the
-    /// other recorders does not move.
+    /// Returns a function that reads the frames that a stopped recorder still needs, one frame per call. The reader of
+    /// the other recorders does not advance.
     pub(super) fn remainder(&mut self) -> impl FnMut(u32, &mut Copied) {
         self.settle();
         let left = self.before.as_ref().map_or(0, |(_, left)| *left);
@@ -215,7 +216,7 @@ impl AudioTrack {
         }
     }
 
-    /// The counters of the timeline. Late packets include those of previous tracks.
+    /// The counters of the timeline. The number of late packets includes the previous tracks.
     pub(super) fn quality(&self) -> Quality {
         let quality = self.timeline.quality();
         Quality { late: quality.late.saturating_add(self.late_before), ..quality }

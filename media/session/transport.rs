@@ -1,8 +1,8 @@
 //! The transport of a leg's packets: the far end's addresses, the protection of the packets, and the session's sockets.
 //!
 //! There is one kind of transport: RTP and RTCP on a pair of ports, plain or SRTP with keys from the SDP. Another kind
-//! (ICE and DTLS on one socket, with RTCP multiplexing) would be another variant of this struct: no other part of a
-//! session knows addresses, keys or sockets.
+//! (ICE and DTLS on one socket, with RTCP multiplexing) could become another variant of this struct, because no other
+//! part of a session knows addresses, keys or sockets.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -22,14 +22,14 @@ pub(super) struct Transport {
     slot: usize,
     latch: Latch,
     srtp: SrtpContext,
-    /// Whether the RTP socket is pinned to the latched source.
+    /// Whether the RTP socket accepts only the latched source.
     pinned: bool,
     /// The source of the far end's newest RTCP.
     rtcp_source: Option<SocketAddr>,
 }
 
 impl Transport {
-    /// Sets the session's slot on the worker that it has come to.
+    /// Sets the slot that the session has on its new worker.
     pub(super) fn set_slot(&mut self, slot: usize) {
         self.slot = slot;
     }
@@ -39,7 +39,7 @@ impl Transport {
     }
 
     /// Applies the addresses and keys of a new plan. Returns whether the latch is open again. A hold without an address
-    /// says nothing about the far end's address, so the latch stays unchanged.
+    /// says nothing about the far end's address, so the latch does not change.
     pub(super) fn apply(&mut self, plan: &MediaPlan) -> bool {
         self.srtp.set(&plan.protection);
         self.latch.set_source(plan.source);
@@ -52,21 +52,23 @@ impl Transport {
         opens
     }
 
-    /// Sets the time for which the latched source must be silent before another source can replace it; `None`: never.
+    /// Sets the time for which the latched source must be silent before another source can replace it. With `None` no
+    /// other source can.
     pub(super) fn set_relatch_probation(&mut self, probation: Option<Duration>) {
         self.latch.set_probation(probation);
     }
 
     // ---- in ----
 
-    /// Removes the protection of a datagram. Returns the plain packet.
+    /// Decrypts and authenticates a datagram. Returns the plain packet.
     #[inline]
     pub(super) fn decrypt<'a>(&mut self, flow: Flow, packet: &'a mut [u8]) -> Result<&'a mut [u8], Refused> {
         let length = self.srtp.decrypt(flow, packet)?;
         packet.get_mut(..length).ok_or(Refused::Malformed)
     }
 
-    /// Decides whether an RTP packet comes from the far end. A changed source unpins the socket.
+    /// Decides whether an RTP packet comes from the far end. If the source changes, the socket is no longer pinned to
+    /// the old source.
     pub(super) fn admit(&mut self, from: SocketAddr, header: &Header, cx: &mut Context<'_>) -> Admission {
         let admission = self.latch.admits(from, header.ssrc, header.sequence, cx.now);
         if let Admission::Moved = admission {
@@ -76,7 +78,7 @@ impl Transport {
         admission
     }
 
-    /// Pins the socket to the source of an admitted packet, once the latch is settled.
+    /// Pins the socket to the source of an accepted packet, once the latch is settled.
     pub(super) fn pin_when_settled(&mut self, from: SocketAddr, cx: &mut Context<'_>) {
         if !self.pinned && self.latch.is_settled(cx.now) {
             self.pinned = true;
@@ -84,7 +86,8 @@ impl Transport {
         }
     }
 
-    /// Advances by one 20 ms frame: unpins the socket if the latched source has been silent for the probation.
+    /// Advances by one frame of 20 ms. If the latched source has been silent for the probation, the socket is no longer
+    /// pinned to it.
     pub(super) fn tick(&mut self, cx: &mut Context<'_>) {
         if self.pinned && self.latch.is_doubted(cx.now) {
             self.unpin(cx);
@@ -97,20 +100,20 @@ impl Transport {
         }
     }
 
-    /// Notes that the kernel handled a packet of the latched source at `at`.
+    /// Records that the kernel handled a packet of the latched source at `at`.
     pub(super) fn note_heard(&mut self, at: Instant) {
         self.latch.hear(at);
     }
 
-    /// Remembers the source of valid RTCP.
+    /// Stores the source of valid RTCP.
     pub(super) fn note_rtcp_source(&mut self, from: SocketAddr) {
         if self.latch.target().is_some() {
             self.rtcp_source = Some(from);
         }
     }
 
-    /// Whether an RTCP source is on a host other than the source of RTP. The port is not compared, because a NAT can
-    /// change it.
+    /// Whether an RTCP source is on a host that is not the source of RTP. Ports are not compared, because a NAT can
+    /// change them.
     pub(super) fn is_stranger(&self, from: SocketAddr) -> bool {
         let known = [self.latch.target(), self.latch.learnt()];
         known.iter().any(Option::is_some) && known.iter().flatten().all(|known| known.ip() != from.ip())
@@ -123,13 +126,14 @@ impl Transport {
 
     // ---- out ----
 
-    /// The target of our RTP; `None` until the SDP or the first packet gives one.
+    /// The target of our RTP, or `None` until the SDP or the first packet shows a target.
     pub(super) fn target(&self) -> Option<SocketAddr> {
         self.latch.target()
     }
 
-    /// The target of our RTCP: the source of the far end's RTCP, if known; otherwise, behind a NAT, the port after the
-    /// learnt one, because the signalled address cannot be reached; otherwise the address in the SDP.
+    /// Returns the target of our RTCP. This is the source of the far end's RTCP, if this source is known. Otherwise the
+    /// target depends on the far end's network. Behind a NAT, the target is the port after the learnt port, because the
+    /// signalled address cannot be reached. Without a NAT, the target is the address in the SDP.
     fn rtcp_target(&self, plan: &MediaPlan) -> Option<SocketAddr> {
         self.rtcp_source.or_else(|| {
             let learnt = self.latch.learnt_target().filter(|learnt| Some(*learnt) != plan.remote);
@@ -142,7 +146,7 @@ impl Transport {
         self.srtp.send(self.slot, Flow::Rtp, to, packet, cx.network);
     }
 
-    /// Sends a compound RTCP packet. `write` writes it into a buffer; it is not called if there is no target.
+    /// Sends a compound RTCP packet. `write` writes the packet into a buffer, and is not called if there is no target.
     pub(super) fn send_rtcp<const N: usize>(
         &mut self,
         plan: &MediaPlan,
@@ -159,12 +163,12 @@ impl Transport {
 
     // ---- state ----
 
-    /// Whether the socket is pinned and the latch settled, so that packets need no check of their source.
+    /// Whether the socket is pinned and the latch is settled, so that the source of a packet needs no check.
     pub(super) fn is_settled(&self, now: Instant) -> bool {
         self.pinned && self.latch.is_settled(now)
     }
 
-    /// Whether the socket is pinned to a source that is also the target of our packets.
+    /// Whether the socket is pinned to a source to which our packets go too.
     pub(super) fn is_pinned_both_ways(&self) -> bool {
         self.pinned && self.latch.learnt_target().is_some()
     }

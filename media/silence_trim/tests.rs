@@ -5,7 +5,7 @@ use crate::testing::TestFile;
 use crate::testing::voice::{Voice, tone};
 use crate::wav::WavCoding;
 
-/// The part of these channels that trimming keeps, in ms.
+/// Returns the part of these channels that trimming keeps, in ms.
 fn kept(channels: &[Vec<i16>]) -> Option<(u64, u64)> {
     let form = WavFormat { coding: WavCoding::Pcm, channels: channels.len() as u16 };
     let mut samples = Vec::new();
@@ -83,6 +83,6 @@ fn real_words_in_a_street_are_found_and_the_street_alone_has_none() {
     let ends = words.chunks_exact(FRAME).rposition(loud).unwrap() as u64 * 20;
     let (first, end) = kept(&[over(&street, &words, 7_000)]).unwrap();
     println!("words from {} to {} ms, kept {first} to {end}", 7_000 + begins, 7_000 + ends);
-    // The street noise contains loud sound near the words too.
+    // The street noise also has loud sounds near the words.
     assert!((5_900 + begins..=7_000 + begins).contains(&first) && (7_000 + ends..=8_100 + ends).contains(&end));
 }

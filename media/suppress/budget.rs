@@ -1,5 +1,5 @@
-//! The CPU time that noise suppression may use on a media thread. Above it, or when the thread is late, suppression is
-//! shed so that audio is not.
+//! The CPU time that noise suppression may use on a media thread. If suppression uses more time, or if the thread is
+//! late, suppressors are shed (stopped), so that audio does not become late.
 //!
 //! ```text
 //!             over the share, or late: shed the newest
@@ -16,30 +16,31 @@ use crate::command::{SessionKey, Track};
 
 /// The length of the measurement before each decision.
 const WINDOW: Duration = Duration::from_millis(100);
-/// The delay from which a tick counts as late: it missed its turn.
+/// The delay at which a tick counts as late. It equals the time between two ticks.
 const LATE: Duration = Duration::from_millis(5);
-/// The thread is late if more than one in so many ticks is late. Short interruptions of a host cause fewer late ticks.
+/// The thread is late if more than one of this number of ticks is late. Short interruptions on a host cause fewer late
+/// ticks.
 const LATE_ONE_IN: u32 = 4;
-/// The highest use of the share, in percent, including the suppressor to resume.
+/// The highest part of the share, in percent, that may be in use after a suppressor is resumed.
 const FULL: u32 = 80;
-/// The time without shedding before a suppressor is resumed, at first and at most.
+/// The shortest and the longest time without shedding after which a suppressor is resumed.
 const PATIENCE: Duration = Duration::from_secs(2);
 const MOST_PATIENCE: Duration = Duration::from_secs(60);
 
-/// Identifies a suppressor: a session and a track.
+/// The name of a suppressor: its session and its track.
 pub(crate) type SuppressedTrack = (SessionKey, Track);
 
 /// The budget of one worker.
 #[derive(Debug)]
 pub(crate) struct SuppressionBudget {
-    /// The share of the thread's time in percent.
+    /// The share of the thread's time that suppression may use, in percent.
     share: u32,
-    /// All suppressors of this worker, the oldest first. The shed ones are always the newest.
+    /// All suppressors of this worker, from the oldest to the newest. The newest suppressors are shed first.
     names: Vec<SuppressedTrack>,
     /// The number of running suppressors.
     running: usize,
     window: Option<Window>,
-    /// The time since which no suppressor was shed or resumed.
+    /// The time of the last change. Since then no suppressor was shed or resumed.
     calm: Option<Instant>,
     patience: Duration,
     /// The time when a suppressor was last resumed.
@@ -54,7 +55,7 @@ struct Window {
     late: u32,
 }
 
-/// The result of a tick: suppressors to shed, or one to resume.
+/// The result of a tick: the suppressors to shed, or one suppressor to resume.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Change<'a> {
     Nothing,
@@ -63,7 +64,7 @@ pub(crate) enum Change<'a> {
 }
 
 impl SuppressionBudget {
-    /// `share`: percentage of the thread's time. With 0, nothing is ever suppressed.
+    /// Creates a budget. `share` is a percentage of the thread's time. With 0, suppression never runs.
     pub(crate) fn new(share: u8) -> SuppressionBudget {
         SuppressionBudget {
             share: u32::from(share.min(100)),
@@ -76,7 +77,7 @@ impl SuppressionBudget {
         }
     }
 
-    /// Adds a suppressor. False: it starts shed.
+    /// Adds a suppressor. Returns false if the suppressor must start shed.
     pub(crate) fn add(&mut self, name: SuppressedTrack) -> bool {
         if let Some(index) = self.names.iter().position(|known| *known == name) {
             return index < self.running;
@@ -95,13 +96,14 @@ impl SuppressionBudget {
         }
     }
 
-    /// The number of suppressors, and how many of them are shed.
+    /// The number of suppressors, and the number of shed suppressors.
     #[cfg(test)]
     pub(crate) fn counts(&self) -> (usize, usize) {
         (self.names.len(), self.names.len() - self.running)
     }
 
-    /// Notes a finished tick: it began `late`, and suppression used `spent` in it.
+    /// Handles a finished tick. `late` is the delay of the tick's start, and `spent` is the time that suppression used
+    /// in the tick.
     pub(crate) fn handle_tick(&mut self, now: Instant, spent: Duration, late: Duration) -> Change<'_> {
         if self.names.is_empty() {
             (self.window, self.calm, self.patience) = (None, None, PATIENCE);
@@ -127,7 +129,7 @@ impl SuppressionBudget {
         let allowed = length * self.share / 100;
         let running = u32::try_from(self.running).unwrap_or(u32::MAX);
         let each = spent.checked_div(running).unwrap_or_default();
-        // If suppression uses hardly any time, something else makes the thread late.
+        // If suppression uses hardly any time, the thread is late for another reason.
         let late = late && spent >= length / 20;
         if (spent > allowed || late) && running > 0 {
             let over = spent.saturating_sub(allowed).as_nanos().div_ceil(each.as_nanos().max(1));
@@ -143,19 +145,19 @@ impl SuppressionBudget {
             self.calm = None;
         }
         let calm = *self.calm.get_or_insert(now);
-        // If none is running, the cost of one is unknown; try it.
+        // If no suppressor runs, the cost of a suppressor is unknown. In this case one suppressor is tried.
         let room = (spent + each) * 100 <= allowed * FULL && self.share > 0;
         if !room || now.saturating_duration_since(calm) < self.patience {
             return Change::Nothing;
         }
         let Some(name) = self.names.get(self.running) else {
-            // All suppressors run, and have for a while.
+            // All suppressors have been running for a while.
             self.patience = PATIENCE;
             return Change::Nothing;
         };
         self.running += 1;
         self.resumed = Some(now);
-        // The next suppressor follows soon, if this one fits.
+        // If this suppressor fits, the next suppressor is resumed soon.
         self.calm = now.checked_sub(self.patience.saturating_sub(WINDOW * 2));
         Change::Resume(*name)
     }
@@ -171,7 +173,7 @@ mod tests {
     struct Bench {
         budget: SuppressionBudget,
         now: Instant,
-        /// A suppressor's CPU time in 20 ms.
+        /// The CPU time of one suppressor in 20 ms.
         cost: Duration,
         late: Duration,
         shed: usize,
@@ -214,7 +216,7 @@ mod tests {
 
     #[test]
     fn within_the_share_all_run() {
-        // 80 times 150 us in 20 ms would be 60 %.
+        // 80 suppressors with 150 us each would use 60 % of 20 ms.
         let mut bench = Bench::new(60, 79);
         bench.run(10_000);
         assert_eq!((bench.budget.counts(), bench.shed), ((79, 0), 0));
@@ -254,7 +256,7 @@ mod tests {
         assert_eq!(bench.budget.counts(), (40, 10));
         bench.run(2_000);
         let (_, shed) = bench.budget.counts();
-        // The last few use too little time to be the cause.
+        // The last few suppressors use so little time that they cannot be the cause.
         assert!((30..40).contains(&shed), "{shed}");
         bench.late = Duration::ZERO;
         bench.run(20_000);
@@ -276,7 +278,8 @@ mod tests {
     #[test]
     fn what_has_to_go_again_at_once_is_tried_less_and_less_often() {
         let mut bench = Bench::new(60, 4);
-        // Their cost is within the share, but with more than two the worker is late.
+        // The cost of all suppressors is within the share. But with more than two running suppressors, the worker is
+        // late.
         bench.cost = Duration::from_millis(1);
         for _ in 0..120 * 200 {
             bench.late = if bench.budget.running > 2 { Duration::from_millis(8) } else { Duration::ZERO };

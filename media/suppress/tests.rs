@@ -8,7 +8,7 @@ fn tone(hertz: f32, rate: SampleRate, frames: usize) -> Vec<i16> {
     (0..frames * rate.frame()).map(|n| ((n as f32 * step).sin() * 8_000.0) as i16).collect()
 }
 
-/// The same noise in every run, from a linear congruential generator.
+/// Noise from a linear congruential generator. Each run has the same noise.
 fn noise(amplitude: i32, rate: SampleRate, frames: usize) -> Vec<i16> {
     let mut state = 1u32;
     let mut next = || {
@@ -28,7 +28,7 @@ fn power(samples: &[i16]) -> f32 {
     samples.iter().map(|sample| f32::from(*sample).powi(2)).sum::<f32>() / samples.len() as f32
 }
 
-/// The largest second difference of the samples; a click makes it large.
+/// Returns the largest second difference of the samples. A click makes this value large.
 fn sharpest(samples: &[i16]) -> i32 {
     samples.windows(3).map(|w| (i32::from(w[0]) - 2 * i32::from(w[1]) + i32::from(w[2])).abs()).max().unwrap()
 }
@@ -128,7 +128,7 @@ fn full_scale_and_silence_are_borne() {
     }
 }
 
-/// The samples of a 48,000 Hz WAV file of the corpus with 16 bits and a plain header, resampled to 8,000 Hz.
+/// Returns the samples of a 16-bit WAV file of the corpus (48,000 Hz, plain header), resampled to 8,000 Hz.
 fn corpus(name: &str) -> Option<Vec<i16>> {
     let path = format!("{}/../../shared/corpora/audio/{name}", env!("CARGO_MANIFEST_DIR"));
     let bytes = std::fs::read(path).ok()?;
@@ -143,16 +143,16 @@ fn corpus(name: &str) -> Option<Vec<i16>> {
     Some(all)
 }
 
-/// The signal-to-noise ratio of a frame against a reference in dB, limited to -10 to 35.
+/// Returns the signal-to-noise ratio of a frame against a reference in dB, limited to the range -10 to 35.
 fn ratio(reference: &[i16], heard: &[i16]) -> f32 {
     let apart: f32 = reference.iter().zip(heard).map(|(a, b)| (f32::from(*a) - f32::from(*b)).powi(2)).sum();
     (10.0 * (power(reference) * reference.len() as f32 / apart.max(1.0)).log10()).clamp(-10.0, 35.0)
 }
 
-/// The measure is the mean signal-to-noise ratio over the 20 ms frames with speech, limited to -10 to 35 dB for each
-/// frame. A frame contains speech if it is at most 35 dB below the 98th percentile of the clean file's frames. The
-/// delay is removed. The clean file is scaled to the level of the speech in the noisy file, which is twice its own
-/// (1.997 by least squares).
+/// The measure is the mean signal-to-noise ratio of all 20 ms frames with speech. The ratio of each frame is limited to
+/// -10 to 35 dB. A frame has speech if it is at most 35 dB below the 98th percentile of the clean file's frames. The
+/// delay is removed. The clean file is scaled to the level of the speech in the noisy file. This level is twice the
+/// level of the clean file (1.997 by least squares).
 #[test]
 fn speech_in_noise_gains_six_decibels_of_segmental_signal_to_noise_ratio_and_is_not_cut() {
     let (Some(clean), Some(noisy)) = (corpus("clean_freesound_33711.wav"), corpus("noisy_snr0.wav")) else {

@@ -28,7 +28,8 @@ impl FakeKernel {
         true
     }
 
-    /// Whether packets for the slot are relayed (true) or dropped (false). `None`: they go to its socket.
+    /// Whether the kernel relays the packets of the slot (true) or drops them (false). With `None` they go to the
+    /// slot's socket.
     pub(super) fn passes_on(&self, slot: usize) -> Option<bool> {
         self.flows.get(&slot).map(|flow| flow.rule.forward.is_some())
     }
@@ -38,8 +39,9 @@ impl FakeKernel {
         Some(FlowCounts { age: now - flow.newest, ..flow.counted })
     }
 
-    /// Handles a packet: `Some(Some)` relays it to a slot with these octets, `Some(None)` drops it, `None` passes it to
-    /// its socket. If a copy is wanted, the packet is marked as a copy.
+    /// Handles a packet. `Some(Some)` means that the kernel relays the packet to a slot with these octets, `Some(None)`
+    /// means that it drops the packet, and `None` means that the packet goes to its socket. If a copy is wanted,
+    /// `packet` gets the mark of a copy.
     pub(super) fn relay(
         &mut self,
         now: Duration,

@@ -1,8 +1,9 @@
-//! A synthetic voice that the detector accepts: a pulse train through three changing formants, in syllables.
+//! A synthetic voice that the speech detector accepts. It is a pulse train through three changing formants, in
+//! syllables.
 
 use std::f32::consts::PI;
 
-/// A speaker at 8,000 Hz; the same seed gives the same audio.
+/// A speaker at 8,000 Hz. The same seed gives the same audio.
 pub(crate) struct Voice {
     random: u32,
     /// The pitch in Hz.
@@ -28,13 +29,13 @@ impl Voice {
         voice
     }
 
-    /// A random number from 0 to 1.
+    /// Returns a random number from 0 to 1.
     pub(crate) fn chance(&mut self) -> f32 {
         self.random = self.random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         (self.random >> 8) as f32 / 16_777_216.0
     }
 
-    /// Words without a pause: syllables of 120 to 250 ms at about -20 dBov.
+    /// Returns words without a pause. The syllables have 120 to 250 ms and a level of about -20 dBov.
     pub(crate) fn say(&mut self, milliseconds: usize) -> Vec<i16> {
         let mut said = Vec::new();
         while said.len() < milliseconds * 8 {
@@ -72,20 +73,20 @@ impl Voice {
                 *state = [value, state[0]];
                 out += value * [1.0, 0.55, 0.3][index];
             }
-            // 15 ms rise, 30 ms fall.
+            // The envelope rises for 15 ms and falls for 30 ms.
             let envelope = (at as f32 / 120.0).min((length - at) as f32 / 240.0).min(1.0);
             said.push((out * envelope * 900.0).clamp(-30_000.0, 30_000.0) as i16);
         }
     }
 
-    /// A pause: noise with this level in dBov.
+    /// Returns a pause: noise with this level in dBov.
     pub(crate) fn silence(&mut self, milliseconds: usize, level: f32) -> Vec<i16> {
         let amplitude = 32_768.0 * 10.0f32.powf(level / 20.0) * 12.0f32.sqrt();
         (0..milliseconds * 8).map(|_| ((self.chance() - 0.5) * amplitude).round() as i16).collect()
     }
 }
 
-/// A tone at 8,000 Hz with a level in dBov, with 5 ms of rise and fall.
+/// Returns a tone at 8,000 Hz. Its level is in dBov, and it rises and falls for 5 ms.
 pub(crate) fn tone(hertz: f32, milliseconds: usize, level: f32) -> Vec<i16> {
     let (length, amplitude) = (milliseconds * 8, 32_768.0 * 10.0f32.powf(level / 20.0) * 2.0f32.sqrt());
     (0..length)

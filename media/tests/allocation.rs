@@ -1,5 +1,5 @@
-//! Relaying (plain and SRTP), transcoding, and recording both ends allocate nothing per packet, in any thread of the
-//! process.
+//! Checks that no thread of the process allocates memory for a packet. The test covers relaying (plain and SRTP),
+//! transcoding, and recording of both ends.
 
 #![allow(
     clippy::unwrap_used,
@@ -44,7 +44,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// A far end and its leg. The content of its packets does not matter, only their length.
+/// A far end and its leg. Only the length of the far end's packets matters, not their content.
 struct Leg {
     socket: UdpSocket,
     session: Session,
@@ -60,7 +60,7 @@ impl Leg {
         let mut session = engine.open(SessionKey(key), 1, Arc::new(|_, _| Ok(()))).unwrap();
         session.set_codecs(&[Codec::Pcmu, Codec::Pcma, Codec::G722, Codec::Opus, Codec::L16(SampleRate::Hz16000)]);
         let port = socket.local_addr().unwrap().port();
-        // With telephone-events, so that digits are not detected in the audio.
+        // The offer contains telephone-events, so that the engine does not search the audio for digits.
         let offer = format!(
             "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio {port} RTP/AVP {payload_type} 101\r\na=rtpmap:{payload_type} {map}\r\na=rtpmap:101 telephone-event/8000\r\n"
         );
@@ -77,8 +77,8 @@ impl Leg {
     }
 }
 
-/// Two sessions with SRTP to each other. Lines of the offer that contain `refused` are removed, which selects the
-/// suite.
+/// Opens two sessions with SRTP to each other. Lines of the offer that contain `refused` are removed, so that the
+/// answer selects another suite.
 fn tunnel(engine: &Engine, key: u128, refused: &str) -> [Session; 2] {
     let mut ends = [key, key + 1].map(|key| engine.open(SessionKey(key), 1, Arc::new(|_, _| Ok(()))).unwrap());
     ends.iter_mut().for_each(|end| end.set_srtp(Srtp::Required));
@@ -90,7 +90,7 @@ fn tunnel(engine: &Engine, key: u128, refused: &str) -> [Session; 2] {
     ends
 }
 
-/// Each leg sends `count` packets, 50 per second. Returns the number of packets received by all legs.
+/// Sends `count` packets from each leg, 50 per second. Returns the number of packets that all legs received.
 fn talk(legs: &[Leg], sequence: &mut u16, count: u16) -> usize {
     let mut heard = 0;
     let mut packet = [0x20; 12 + 640];
@@ -119,7 +119,7 @@ fn relaying_transcoding_and_recording_allocate_nothing_per_packet() {
     const OPUS: (u8, &str, usize) = (111, "opus/48000/2", 60);
     const L16: (u8, &str, usize) = (118, "L16/16000", 640);
     let ports = "31600-31699".parse().unwrap();
-    // Packets relayed by the kernel would not reach the engine.
+    // Packets that the kernel relays would not reach the engine.
     let kernel_relay = UseKernel::Off;
     let engine = Engine::start(Config { ports, workers: 1, kernel_relay, ..Config::default() }).unwrap();
     let pairs = [(PCMU, PCMA), (G722, G722), (OPUS, PCMU), (L16, G722)];

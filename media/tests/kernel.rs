@@ -1,4 +1,4 @@
-//! Tests of the kernel relay over loopback. If the process may not load the program, each test prints that it was
+//! Tests of the kernel relay over loopback. If the process may not load the program, each test prints that it is
 //! skipped.
 
 #![allow(
@@ -18,7 +18,7 @@ use tandem_media::{
     SessionKey, StartError, Stats, UseKernel, WavCoding,
 };
 
-/// `None`: the kernel relay is not available here.
+/// Starts an engine with the kernel relay. Returns `None` if the kernel relay is not available on this host.
 fn engine(ports: &str) -> Option<Engine> {
     let kernel_relay = UseKernel::Required;
     match Engine::start(Config { ports: ports.parse().unwrap(), workers: 1, kernel_relay, ..Config::default() }) {
@@ -107,7 +107,7 @@ fn bridged(engine: &Engine) -> [Phone; 2] {
     phones
 }
 
-/// Both phones send a packet every 20 ms, until `done`, for at most 15 s.
+/// Makes both phones send a packet every 20 ms until `done` returns true, for at most 15 s.
 fn talk(phones: &mut [Phone; 2], mut done: impl FnMut(&[Phone; 2]) -> bool) {
     let deadline = Instant::now() + Duration::from_secs(15);
     while !done(phones) {
@@ -132,8 +132,8 @@ fn talk_for(phones: &mut [Phone; 2], mut packets: usize) {
     });
 }
 
-/// From the first relayed packet on: one SSRC, each sequence number once and in order, with matching timestamps and
-/// unchanged audio.
+/// Asserts that all relayed packets have one SSRC, and each sequence number once and in order. Their timestamps must
+/// match, and their audio must be unchanged.
 fn assert_one_line(heard: &[Vec<u8>]) {
     let heard: Vec<_> = heard.iter().filter(|packet| packet[1] & 0x7F == 0 && packet[12..] != [0xFF; 160]).collect();
     let sequence = |packet: &[u8]| u16::from_be_bytes([packet[2], packet[3]]);
@@ -169,7 +169,7 @@ fn audio_passes_in_the_kernel_on_the_same_line_and_keys_come_up_from_it() {
     assert_eq!(engine.load().kernel_flows, 0, "both ways lead to user space again");
     talk_for(&mut phones, 20);
     talk_until_short(&engine, &mut phones);
-    // A leg on hold gets nothing, from the next packet on.
+    // From the next packet on, a leg on hold gets no audio.
     let hold = offer(&phones[1].socket, "a=sendonly\r\n");
     phones[1].session.answer(hold.as_bytes()).unwrap();
     let deadline = Instant::now() + Duration::from_secs(3);
@@ -195,7 +195,7 @@ fn audio_passes_in_the_kernel_on_the_same_line_and_keys_come_up_from_it() {
 
 #[test]
 fn a_recorded_call_passes_in_the_kernel_and_nobody_is_recorded_who_was_not_heard() {
-    // The other engine's program gets all packets first, including copies.
+    // The program of the other engine gets all packets first, including copies.
     let (Some(_other), Some(engine)) = (engine("35500-35599"), engine("35400-35499")) else { return };
     let mut phones = bridged(&engine);
     talk_until_short(&engine, &mut phones);
@@ -206,7 +206,7 @@ fn a_recorded_call_passes_in_the_kernel_and_nobody_is_recorded_who_was_not_heard
     talk_until_short(&engine, &mut phones);
     let heard = phones[1].heard.len();
     talk_for(&mut phones, 50);
-    // Packets that look like copies. They are not RTP, so they take no sequence number.
+    // These packets look like copies. They are not RTP, so they use no sequence number.
     let mut forged = phones[0].packet(0, &[0x2A; 160]);
     phones[0].sequence = phones[0].sequence.wrapping_sub(1);
     forged[0] = 0xC0;
@@ -225,7 +225,7 @@ fn a_recorded_call_passes_in_the_kernel_and_nobody_is_recorded_who_was_not_heard
     std::fs::remove_file(&path).unwrap();
     let channel = |first: usize| file[44 + first..].iter().step_by(2).copied().collect::<Vec<u8>>();
     for (channel, phone) in [(channel(0), &phones[1]), (channel(1), &phones[0])] {
-        // Each phone's audio, runs of equal octets, as the other phone received it.
+        // Each phone's audio consists of runs of equal octets. This is the audio that the other phone received.
         let said: Vec<u8> = phone.heard.iter().map(|packet| packet[12]).collect();
         let runs = (0..60).map(|more| from.wrapping_add(more)).filter(|octet| {
             channel.windows(100).any(|window| window.iter().all(|other| other == octet)) && said.contains(octet)
@@ -275,8 +275,8 @@ fn nobody_else_gets_a_word_in() {
     let mut phones = bridged(&engine);
     talk_until_short(&engine, &mut phones);
     let heard = phones[1].heard.len();
-    // From another port of the same host; and from the far end's own port with another SSRC, with another sequence
-    // number, and as a datagram that is not RTP.
+    // The stranger sends from another port of the same host. Then a packet that is not RTP comes from the far end's own
+    // port.
     let stranger = UdpSocket::bind("127.0.0.1:0").unwrap();
     let packet = phones[0].packet(0, &[0xEE; 160]);
     for _ in 0..100 {

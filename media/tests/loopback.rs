@@ -1,4 +1,4 @@
-//! Threads, ports and files together, with real sockets on 127.0.0.1.
+//! Tests of threads, ports and files together, with real sockets on 127.0.0.1.
 
 #![allow(
     clippy::unwrap_used,
@@ -18,7 +18,7 @@ use tandem_media::{
     RoomSpec, Session, SessionKey, TapCodec, Tone, Tracks,
 };
 
-/// A far end: its socket, and the events of its session.
+/// A far end, with its socket and the events of its session.
 struct Phone {
     socket: UdpSocket,
     to: std::net::SocketAddr,
@@ -120,7 +120,7 @@ fn relay_200(engine: &Engine, first: (u128, u128), second: (u128, u128)) {
     let mut a = Phone::call(engine, first.0, first.1, Codec::Pcmu);
     let mut b = Phone::call(engine, second.0, second.1, Codec::Pcma);
     a.session.command(Command::Bridge { with: b.session.key() }).unwrap();
-    // The bridge is complete when each has received audio of the other.
+    // The bridge is complete when each phone has received audio of the other phone.
     let deadline = Instant::now() + Duration::from_secs(3);
     let (mut a_hears, mut b_hears) = (false, false);
     while !(a_hears && b_hears) {

@@ -1,8 +1,9 @@
-//! A recorded call over loopback in real time. One far end's clock is 100 ppm fast, and 3 % of both far ends' packets
-//! are lost. Both send the same audio at the same time, so the recording shows the offset between its channels.
+//! A recorded call over loopback in real time. The clock of one far end is 100 ppm fast, and 3 % of the packets of both
+//! far ends are lost. Both far ends send the same audio at the same time, so the recording shows the offset between its
+//! channels.
 //!
 //! The test takes a minute, so it does not run by default: `cargo test -p tandem-media --test realtime -- --ignored
-//! --nocapture`, with `TANDEM_SECONDS` for another length.
+//! --nocapture`. `TANDEM_SECONDS` sets another length.
 
 #![allow(
     clippy::unwrap_used,
@@ -26,22 +27,23 @@ use tandem_media::{
 const RATE: f64 = 8_000.0;
 /// The largest offset that is searched, in samples.
 const FAR: i64 = 400;
-/// Samples of a window: half a second. While a recorder follows a clock, its channel moves by about 0.4 ms within a
-/// window, so that the two channels may not match. A fifth of a window still matches.
+/// The number of samples in a window: half a second. While a recorder follows a clock, its channel moves by about 0.4
+/// ms within a window. The two channels may then not match. A fifth of a window (`PART`) still matches.
 const WINDOW: usize = 4_000;
 const PART: usize = WINDOW / 5;
-/// The correlation from which two channels match.
+/// The lowest correlation at which two channels match.
 const ALIKE: f32 = 0.6;
-/// A packet that the far end sends later than this may be too late for a recording, which waits for 120 ms.
+/// The delay at which a packet may be too late for a recording, which waits for 120 ms.
 const OVERDUE: Duration = Duration::from_millis(100);
-/// The number of packets that may be missing in a window whose offset can be measured: a third.
+/// The highest number of missing packets in a window whose offset can be measured. This is a third of all packets in
+/// the window.
 const MISSED: usize = 8;
 
-/// A packet that was sent or lost.
+/// A packet that the far end sent or lost.
 struct Sent {
-    /// The time of its last sample, since the start.
+    /// The time of the packet's last sample, since the start.
     due: Duration,
-    /// By how much it was sent late; `None`: it was lost.
+    /// The delay with which the packet was sent, or `None` if the packet was lost.
     late: Option<Duration>,
 }
 
@@ -51,7 +53,7 @@ impl Sent {
     }
 }
 
-/// The audio at a time: many unrelated tones, so that it resembles itself at no other time nearby.
+/// Returns the audio at a time. It consists of many unrelated tones, so that it is different at every time nearby.
 fn said(seconds: f64) -> i16 {
     let tones = (0..16).map(|tone| {
         let hertz = 210.0 + 97.0 * f64::from(tone) + 13.7 * f64::from(tone * tone % 7);
@@ -60,7 +62,7 @@ fn said(seconds: f64) -> i16 {
     (tones.sum::<f64>() * 1_200.0) as i16
 }
 
-/// A far end that sends packets until `over`, with a clock that is `drift` ppm fast.
+/// Runs a far end that sends packets until `over` is set. Its clock is `drift` ppm fast.
 fn talk(socket: &UdpSocket, began: Instant, drift: f64, seed: u64, over: &AtomicBool) -> Vec<Sent> {
     let rate = RATE * (1.0 + drift / 1e6);
     let (mut random, mut packets) = (seed, Vec::new());
@@ -105,7 +107,8 @@ fn open(engine: &Engine, key: u128, told: &mpsc::Sender<Event>) -> (Session, Udp
     (session, socket)
 }
 
-/// By how many samples `right` is later than `left` in `length` samples from `at`, if the two match.
+/// Returns the number of samples by which `right` is later than `left`, in `length` samples from `at`. Returns `None`
+/// if the channels do not match.
 fn apart(left: &[f32], right: &[f32], at: usize, length: usize) -> Option<i64> {
     let window = &left[at..at + length];
     let power = |samples: &[f32]| samples.iter().map(|sample| sample * sample).sum::<f32>();
@@ -119,7 +122,8 @@ fn apart(left: &[f32], right: &[f32], at: usize, length: usize) -> Option<i64> {
     (likeness > ALIKE).then_some(by)
 }
 
-/// The smallest and the largest offset in samples. Where it cannot be measured, a far end must have missed packets.
+/// Returns the smallest and the largest offset in samples. In a window whose offset cannot be measured, a far end must
+/// have missed packets.
 fn compare(what: &str, one: &[f32], other: &[f32], missed: &impl Fn(usize) -> usize) -> (i64, i64) {
     let (mut known, mut all, mut slid, mut unlike) = (Vec::new(), 0, 0, Vec::new());
     for at in (8_000..one.len().saturating_sub(8_000)).step_by(WINDOW) {
@@ -217,6 +221,7 @@ fn a_recorded_call_with_drift_and_loss_is_as_long_as_the_call_and_its_channels_a
         let (least, most) = compare(side, &source, channel, &missed);
         assert!(most - least <= 160);
     }
-    // To the nearest frame of 20 ms. Each of the two commands may also wait for a tick of 5 ms, or longer for a core.
+    // The duration is exact to a frame of 20 ms. Each of the two commands may also wait for a tick of 5 ms, or longer
+    // for a free core.
     assert!(duration.abs_diff(call) <= Duration::from_millis(20), "{duration:?} of {call:?}");
 }

@@ -1,17 +1,16 @@
-//! Decodes packets of codecs with state (G.722, Opus) in order. After a gap, packets are held back until the reader
-//! with the smallest delay needs the missing audio. Then the codec recovers or conceals it, or the timeline conceals
-//! it.
+//! Decodes packets of codecs with state (G.722, Opus) in order. After a gap, packets wait until the reader with the
+//! smallest delay needs the missing audio. Then the codec recovers or conceals the audio, or the timeline conceals it.
 
 use super::{Stamp, Timeline};
 use crate::codec::Decoder;
 
-/// The number of packets that are held back after a gap.
+/// The highest number of packets that wait after a gap.
 const HELD: usize = 8;
-/// The longest payload that is held back, in octets. Opus payloads have at most 1,275 octets (RFC 6716 §3.4).
+/// The longest payload that can wait, in octets. Opus payloads have at most 1,275 octets (RFC 6716 §3.4).
 const LONGEST: usize = 1_280;
-/// The sequence number distance from which a packet belongs to another stream.
+/// The distance of sequence numbers at which a packet belongs to another stream.
 const FAR: u16 = 100;
-/// The number of lost packets in a row that the codec may conceal.
+/// The highest number of successive lost packets that the codec may conceal.
 const CONCEALED: u16 = 5;
 
 /// Decodes the packets of one direction onto its timeline. It allocates only on creation.
@@ -19,7 +18,7 @@ pub struct Assembly {
     decoder: Decoder,
     /// The sequence number of the packet to decode next.
     next: Option<u16>,
-    /// The timestamp after the last decoded packet, and that packet's number of samples.
+    /// The timestamp after the last decoded packet, and the number of samples in this packet.
     end: u32,
     length: usize,
     held: Box<[Held; HELD]>,
@@ -28,7 +27,7 @@ pub struct Assembly {
 }
 
 struct Held {
-    /// `None`: this entry is free.
+    /// The sequence number of the packet, or `None` if this entry is free.
     sequence: Option<u16>,
     stamp: Stamp,
     length: usize,
@@ -36,7 +35,8 @@ struct Held {
 }
 
 impl Assembly {
-    /// An assembly for the packets that `decoder` decodes; its rate must be the timeline's.
+    /// Creates an assembly for the packets that `decoder` decodes. The decoder and the timeline must have the same
+    /// sample rate.
     pub fn new(decoder: Decoder) -> Assembly {
         let samples = vec![0; decoder.rate().frame() * 6].into();
         let held = Box::new(std::array::from_fn(|_| Held {
@@ -60,14 +60,14 @@ impl Assembly {
         timeline.restart();
     }
 
-    /// Decodes a packet and the packets that waited for it, or holds it back.
+    /// Decodes a packet and the packets that waited for it. If an earlier packet is missing, the packet waits.
     pub fn handle_packet(&mut self, sequence: u16, stamp: Stamp, payload: &[u8], timeline: &mut Timeline) {
         let ahead = self.next.map_or(0, |next| sequence.wrapping_sub(next).cast_signed());
         if ahead.unsigned_abs() >= FAR {
             self.flush(timeline);
             self.next = None;
         } else if ahead < 0 {
-            // It was decoded or skipped before, and the decoder's state has moved on.
+            // The packet was decoded or skipped before, and the decoder's state has advanced.
             timeline.note_late(stamp);
             return;
         } else if ahead > 0 {
@@ -78,7 +78,8 @@ impl Assembly {
         self.decode_held(timeline);
     }
 
-    /// Gives up missing packets that the next frame needs. Call it each tick, before the timeline is read.
+    /// Stops waiting for missing packets if the next frame needs their audio. Call this in each tick, before the
+    /// timeline is read.
     pub fn handle_tick(&mut self, timeline: &mut Timeline) {
         while self.first_held().is_some() && timeline.is_due(self.end) {
             self.give_up(timeline);
@@ -101,7 +102,7 @@ impl Assembly {
         }
     }
 
-    /// The index of the held packet with the lowest sequence number.
+    /// Returns the index of the waiting packet with the lowest sequence number.
     fn first_held(&self) -> Option<usize> {
         let next = self.next?;
         let held = self.held.iter().enumerate();
@@ -114,7 +115,7 @@ impl Assembly {
         }
     }
 
-    /// Skips the gap, and decodes the packets after it.
+    /// Stops waiting for the missing packets, and decodes the packets after them.
     fn give_up(&mut self, timeline: &mut Timeline) {
         let (Some(next), Some(held)) = (self.next, self.first_held().and_then(|index| self.held.get(index))) else {
             return;
@@ -123,8 +124,8 @@ impl Assembly {
         let missing = sequence.wrapping_sub(next);
         let gap = held.stamp.timestamp.wrapping_sub(self.end);
         let each = timeline.units(self.length);
-        // Only if the lost packets have the length of the last one. Otherwise the gap contains a pause or another
-        // packet time, and the lengths are unknown.
+        // This is possible only if the lost packets have the length of the last packet. Otherwise the gap contains a
+        // pause or packets of another length, and the lengths are unknown.
         if missing <= CONCEALED
             && self.length > 0
             && gap == each.wrapping_mul(missing.into())
@@ -143,7 +144,7 @@ impl Assembly {
         self.decode_held(timeline);
     }
 
-    /// Decodes the held packets up to the next gap.
+    /// Decodes the packets that wait, up to the next gap.
     fn decode_held(&mut self, timeline: &mut Timeline) {
         while let Some(index) = self.held.iter().position(|held| held.sequence.is_some() && held.sequence == self.next)
         {
@@ -179,7 +180,7 @@ mod tests {
 
     const RATE: SampleRate = SampleRate::Hz16000;
 
-    /// 2 s of a synthetic voice in packets of 20 ms.
+    /// Returns 2 s of a synthetic voice in packets of 20 ms.
     fn packets(codec: Codec) -> Vec<Vec<u8>> {
         let mut encoder = Encoder::new(codec, RATE);
         encoder.expect_loss(20);
@@ -196,8 +197,8 @@ mod tests {
         frames.map(encode).collect()
     }
 
-    /// The audio that a reader gets if packet n is `late(n)` ms late (`None`: lost), and the number of samples that
-    /// were received.
+    /// Returns the audio that a reader gets, the number of samples that were received, and the timeline. Packet n
+    /// arrives `late(n)` ms late. If `late(n)` is `None`, packet n is lost.
     fn heard(codec: Codec, reader: &mut Reader, late: impl Fn(usize) -> Option<u32>) -> (Vec<i16>, u32, Timeline) {
         let packets = packets(codec);
         let mut order: Vec<(u32, usize)> =
@@ -237,14 +238,14 @@ mod tests {
     fn the_codec_makes_good_what_is_lost_where_it_can() {
         let lost = |number: usize| (number % 10 != 5 && number % 10 != 6 && number % 25 != 20).then_some(0);
         let (_, present, timeline) = heard(Codec::Opus, &mut Reader::adaptive(), lost);
-        // Of two packets lost in a row, the first 10 ms are needed before the packet after them arrives.
+        // If two successive packets are lost, the reader needs the first 10 ms before the next packet arrives.
         assert_eq!(present, (100 - 5) * 320, "{:?}", timeline.quality());
-        // All lost audio except what the redundancy recovers.
+        // The concealed audio is all lost audio that the redundancy does not recover.
         let quality = timeline.quality();
         assert!((100..=600).contains(&quality.concealed_ms), "{quality:?}");
         let (_, present, timeline) = heard(Codec::G722, &mut Reader::adaptive(), lost);
         assert_eq!(present, (100 - 22) * 320);
-        // The 22 lost packets, and 60 ms after the last packet.
+        // The concealed audio is the 22 lost packets, and 60 ms after the last packet.
         assert_eq!(timeline.quality().concealed_ms, 500);
     }
 

@@ -1,17 +1,17 @@
-//! Packet loss concealment after ITU-T G.711 Appendix I. Missing audio is a repetition of the last pitch periods: one
-//! period first, and up to three with the length of the gap. It fades from 10 ms on and is silent at 60 ms. The audio
-//! after the gap is faded in over it.
+//! Packet loss concealment after ITU-T G.711 Appendix I. The last pitch periods are repeated in place of missing audio:
+//! first one period, and up to three periods in a longer gap. The concealment fades from 10 ms on and is silent at 60
+//! ms. After the gap, a cross-fade leads to the received audio.
 //!
-//! Unlike the appendix, it adds no delay. The appendix removes the step at the start of a gap from audio that it holds
-//! back for 3.75 ms; here the step decays over a quarter of a pitch period.
+//! Unlike the appendix, this concealment adds no delay. The appendix delays all audio by 3.75 ms, so that it can remove
+//! the step at the start of a gap. Here the step decays over a quarter of a pitch period.
 
 use super::ring::{Position, Ring};
 
-/// The number of gaps that are remembered. It limits by how many gaps a slow reader can be behind a fast one.
+/// The number of gaps that are remembered. A slow reader can be behind a fast reader by at most this number of gaps.
 const GAPS: usize = 8;
 /// The highest number of pitch periods that are repeated.
 const WAVES: usize = 3;
-/// The number of samples made at a time.
+/// The number of samples that are produced at a time.
 const PIECE: usize = 160;
 /// The highest pitch of a voice, in Hz.
 const SHORTEST_A_SECOND: usize = 200;
@@ -21,34 +21,34 @@ const LONGEST_MS: usize = 15;
 /// Conceals the gaps of one stream.
 #[derive(Debug)]
 pub(super) struct Concealer {
-    /// Samples per ms.
+    /// The number of samples per ms.
     ms: usize,
     /// The audio before the gap.
     history: Box<[i16]>,
     pitch: usize,
-    /// The difference between the last sample before the gap and the first repeated one.
+    /// The difference between the last sample before the gap and the first repeated sample.
     step: i32,
-    /// The samples made in this gap.
+    /// The number of samples produced in this gap.
     age: usize,
-    /// The position at which the concealment would continue.
+    /// The position at which the concealment of this gap would continue.
     next: Position,
     gaps: [Gap; GAPS],
     newest: usize,
-    /// The samples made in all gaps.
+    /// The number of samples produced in all gaps.
     pub(super) made: u64,
 }
 
-/// A stretch of concealed audio, remembered for readers that read past its end later.
+/// A part of the stream with concealed audio. It is remembered for readers that pass its end later.
 #[derive(Debug, Clone, Copy, Default)]
 struct Gap {
     start: Position,
     end: Position,
-    /// The pitch period in samples; 0: silence.
+    /// The pitch period in samples. 0 means that the concealment is silence.
     pitch: usize,
     age: usize,
 }
 
-/// A cross-fade from concealed audio, which continues, to received audio.
+/// A cross-fade from concealed audio to received audio. During the fade the concealed audio continues.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Fade {
     source: Position,
@@ -60,19 +60,19 @@ pub(super) struct Fade {
 impl Concealer {
     pub(super) fn new(rate: u32) -> Concealer {
         let ms = rate as usize / 1_000;
-        // Three of the longest pitch periods and a quarter: 48.75 ms.
+        // The history holds three and a quarter of the longest pitch periods, which last 48.75 ms.
         let history = vec![0; (WAVES * 4 + 1) * LONGEST_MS * ms / 4].into();
         let gaps = [Gap::default(); GAPS];
         Concealer { ms, history, pitch: 1, step: 0, age: 0, next: Position::MIN, gaps, newest: 0, made: 0 }
     }
 
-    /// Conceals `from..to`. `begins`: the audio right before it was received. Returns the start of the silence, at most
-    /// `to`.
+    /// Conceals the audio in `from..to`. `begins` says that the audio right before `from` was received. Returns the
+    /// position at which the concealment becomes silent, at most `to`.
     pub(super) fn fill(&mut self, ring: &mut Ring, from: Position, to: Position, begins: bool) -> Position {
         if begins {
             self.begin(ring, from);
         } else if from != self.next {
-            // The reader has moved within a gap: continue the pitch periods where they ended.
+            // The reader has moved within a gap. The pitch periods continue where they ended.
             if from.abs_diff(self.next) > (60 * self.ms) as u64 {
                 return from;
             }
@@ -99,16 +99,17 @@ impl Concealer {
         at
     }
 
-    /// Notes that audio begins at `at` within a talkspurt, after a gap that may have become silent.
+    /// Records that audio begins at `at` within a talkspurt. The gap before it may have become silent.
     pub(super) fn resumed(&mut self, at: Position) {
         self.remember(Gap { start: at - 1, end: at, pitch: 0, age: 0 });
     }
 
-    /// The cross-fade to received audio for a reader whose concealed audio ended at `at`.
+    /// Returns the cross-fade to received audio for a reader whose concealed audio ended at `at`.
     pub(super) fn fade(&self, at: Position) -> Option<Fade> {
         let newest_first = (0..GAPS).map(|back| (self.newest + GAPS - back) % GAPS);
         let gap = newest_first.filter_map(|index| self.gaps.get(index)).find(|gap| gap.start < at && at <= gap.end)?;
-        // A quarter of a pitch period, plus 4 ms for each 10 ms after the first; at most 10 ms.
+        // The length is a quarter of a pitch period, plus 4 ms for each 10 ms of the gap after the first 10 ms. It is
+        // at most 10 ms.
         let more = gap.age.saturating_sub(10 * self.ms) * 2 / 5;
         let length = (gap.pitch.max(10 * self.ms) / 4 + more).min(10 * self.ms);
         Some(Fade { source: at, pitch: gap.pitch, length, done: 0 })
@@ -131,7 +132,7 @@ impl Concealer {
         }
     }
 
-    /// The concealed sample at `age`.
+    /// Returns the concealed sample at `age`.
     fn sample(&self) -> i16 {
         let (age, ten, quarter) = (self.age, 10 * self.ms, (self.pitch / 4).max(1));
         let waves = (age / ten + 1).min(WAVES);
@@ -144,12 +145,12 @@ impl Concealer {
         if age < quarter {
             value += self.step * (quarter - age) as i32 / quarter as i32;
         }
-        // The gain drops by a fifth for each 10 ms after the first.
+        // After the first 10 ms, the gain drops by a fifth in each 10 ms.
         let gain = (60 * self.ms - age).min(50 * self.ms) as i32;
         (value * gain / (50 * self.ms) as i32).clamp(i16::MIN.into(), i16::MAX.into()) as i16
     }
 
-    /// The sample at `age` of the last `waves` pitch periods, repeated without a discontinuity.
+    /// Returns the sample at `age` of the last `waves` pitch periods, which are repeated without a discontinuity.
     fn wave(&self, waves: usize) -> i32 {
         let (period, quarter, end) = (waves * self.pitch, (self.pitch / 4).max(1), self.history.len());
         let back = period - self.age % period;
@@ -164,7 +165,7 @@ impl Concealer {
 }
 
 impl Fade {
-    /// Cross-fades the samples that follow; returns the rest of the fade for later samples.
+    /// Applies the cross-fade to the samples that follow. Returns the rest of the fade for later samples.
     pub(super) fn apply(mut self, ring: &Ring, samples: &mut [i16]) -> Option<Fade> {
         for sample in samples {
             if self.done >= self.length {
@@ -182,17 +183,17 @@ impl Fade {
     }
 }
 
-/// Mixes two samples: the second has the weight `part / whole`, the first has the rest.
+/// Mixes two samples. The second sample has the weight `part / whole`, and the first sample has the rest.
 pub(super) fn mix(first: i16, second: i16, part: usize, whole: usize) -> i16 {
     let (first, second) = (i32::from(first), i32::from(second));
     (first + (second - first) * part as i32 / whole.max(1) as i32) as i16
 }
 
-/// The lag in samples, 5 to 15 ms, at which the last `window` samples resemble the earlier ones most. `ms`: samples per
-/// ms. `samples` must be 15 ms longer than the window.
+/// Returns the lag in samples, 5 to 15 ms, at which the last `window` samples are most similar to earlier samples. `ms`
+/// is the number of samples per ms. `samples` must be 15 ms longer than the window.
 pub(super) fn pitch(samples: &[i16], window: usize, ms: usize) -> usize {
     let (shortest, longest) = (1_000 * ms / SHORTEST_A_SECOND, LONGEST_MS * ms);
-    // Search first at 4,000 Hz, then at the full rate around the result.
+    // The first search is at 4,000 Hz. The second search is at the full rate around the first result.
     let coarse = ms / 4;
     let mut few = [0i16; 160];
     let count = ((longest + window) / coarse).min(few.len());
@@ -204,12 +205,12 @@ pub(super) fn pitch(samples: &[i16], window: usize, ms: usize) -> usize {
     best(samples, window, (near + 1 - coarse).max(shortest), (near + coarse - 1).min(longest))
 }
 
-/// The lag in `from..=to` with the highest normalised correlation.
+/// Returns the lag in `from..=to` with the highest normalised correlation.
 fn best(samples: &[i16], window: usize, from: usize, to: usize) -> usize {
     let end = samples.len();
     let Some(last) = end.checked_sub(window).and_then(|start| samples.get(start..)) else { return from };
     let loudest = samples.iter().map(|sample| sample.unsigned_abs()).max().unwrap_or(0);
-    // Reduce the samples to 10 bits, so that the sum of 2,048 products fits into 32 bits.
+    // The samples are reduced to 10 bits, so that the sum of 2,048 products fits into 32 bits.
     let shift = (16 - loudest.leading_zeros()).saturating_sub(10);
     let (mut found, mut most) = (from, 0.0f32);
     for lag in from..=to {
@@ -233,7 +234,7 @@ mod tests {
     use super::*;
     use crate::codec::SampleRate;
 
-    /// A synthetic voice with a pitch of `hertz`: a pulse train through a resonance.
+    /// Returns a synthetic voice with a pitch of `hertz`: a pulse train through a resonance.
     fn voice(rate: SampleRate, hertz: f32, count: usize) -> Vec<i16> {
         let step = hertz / rate.hertz() as f32;
         (0..count)
@@ -260,7 +261,7 @@ mod tests {
     fn a_steady_voice_goes_on_over_10_ms_then_fades_and_is_silent_at_60() {
         for rate in [SampleRate::Hz8000, SampleRate::Hz16000, SampleRate::Hz48000] {
             let ms = rate.hertz() as usize / 1_000;
-            // The period is a whole number of samples, so that the gain is the only difference.
+            // The pitch period is a whole number of samples, so that only the gain is different.
             let spoken = voice(rate, 100.0, 200 * ms);
             let (gap, mut ring, mut concealer) = (100 * ms, Ring::samples(rate), Concealer::new(rate.hertz()));
             ring.write_samples(0, &spoken[..gap]);

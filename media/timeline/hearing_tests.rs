@@ -1,11 +1,11 @@
-//! The quality of concealed speech, measured with a real voice.
+//! Tests of the quality of concealed speech, with a real voice.
 
 use super::tests::{Random, Way};
 use super::*;
 
 const FRAME: usize = 160;
 
-/// The narrowband voice of the corpus after PCMU. `None`: the file is missing.
+/// Returns the narrowband voice of the corpus after PCMU, or `None` if the file is missing.
 fn voice() -> Option<Vec<i16>> {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/corpora/audio/short_nb_voice.wav");
     let Ok(mut file) = hound::WavReader::open(path) else {
@@ -19,7 +19,7 @@ fn voice() -> Option<Vec<i16>> {
     Some(heard)
 }
 
-/// The power in 20 bands of 200 Hz, in dB relative to full scale, at least -70.
+/// Returns the power in 20 bands of 200 Hz, in dB relative to full scale. Each value is at least -70.
 fn spectrum(frame: &[i16]) -> [f32; 20] {
     std::array::from_fn(|band| {
         let power: f32 = (0..4)
@@ -39,7 +39,7 @@ fn spectrum(frame: &[i16]) -> [f32; 20] {
     })
 }
 
-/// The log-spectral distance in dB, over the lost frames in which the voice was loud.
+/// Returns the log-spectral distance in dB over the lost frames in which the voice was loud.
 fn distance(clean: &[i16], heard: &[i16], lost: &[bool]) -> f32 {
     let (mut distances, mut count) = (0.0, 0.0f32);
     for ((clean, heard), lost) in clean.chunks_exact(FRAME).zip(heard.chunks_exact(FRAME)).zip(lost) {
@@ -63,7 +63,7 @@ fn lost_speech_is_nearer_to_what_was_said_than_silence_is() {
         let mut timeline = Timeline::octets(Law::Mu);
         let ticks = clean.len() / FRAME + 8;
         let heard = way.heard(&mut timeline, &mut recorder(), 0, ticks as u32);
-        // Before the first loss the audio is unchanged.
+        // The audio before the first loss is unchanged.
         let from = usize::from(RECORDER_LAG) * FRAME;
         let heard = &heard[from..];
         let first = lost.iter().position(|lost| *lost).unwrap() * FRAME;
@@ -98,7 +98,8 @@ fn no_step_at_a_border_is_greater_than_speech_has_itself() {
             if lost[border] == lost[border - 1] {
                 continue;
             }
-            // The largest step at the boundary, and the largest step of the voice within 40 ms of it.
+            // The test compares the largest step at the boundary with the largest step of the voice within 40 ms of the
+            // boundary.
             let at = border * FRAME;
             let step = greatest(&heard[at - 3..at + 3]).unwrap() as f32;
             let usual = greatest(&clean[at - 2 * FRAME..at + 2 * FRAME]).unwrap().max(500) as f32;

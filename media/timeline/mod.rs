@@ -1,5 +1,6 @@
-//! The jitter buffer. Puts one direction of a leg onto the media clock: packets of any length, in any order, with gaps
-//! concealed and the far end's clock drift followed. Recorders and live listeners read it, each at its own delay.
+//! The jitter buffer. It puts one direction of a leg onto the media clock. Packets may have any length and come in any
+//! order. Gaps are concealed, and the drift of the far end's clock is followed. Recorders and live listeners read the
+//! buffer, each with its own delay.
 //!
 //! ```text
 //!   packets --> transit: where each lies on the media clock --> ring (1 s, in stream time) --> Reader::fixed    recorders
@@ -7,9 +8,9 @@
 //!                                                                  conceal, silence ----^
 //! ```
 //!
-//! A sample's time on the wire is the arrival time of the packet that starts with this sample, if the packet were
-//! delayed as little as possible. Each reader takes 20 ms of audio every 20 ms. The audio of a far end with a steady
-//! clock is copied bit by bit: received samples in the ring are never changed.
+//! A sample's time on the wire is the time at which its packet would arrive with the least possible delay, if the
+//! packet started with this sample. Each reader takes 20 ms of audio every 20 ms. Received samples in the ring are
+//! never changed, so the audio of a far end with a steady clock is copied bit by bit.
 
 mod assembly;
 mod conceal;
@@ -35,41 +36,43 @@ use ring::{Kind, Position, Ring};
 use silence::Rests;
 use transit::Transit;
 
-/// The delay of a [`recorder`]: 7 frames, 140 ms.
+/// The delay of a [`recorder`] in ms. The delay is 7 frames, which last 140 ms.
 const RECORDER_MS: u16 = RECORDER_LAG as u16 * 20;
-/// The number of frames after which audio on the wire reaches a recorder. It applies at the recorder's start and stop.
+/// The number of frames after which audio on the wire reaches a recorder. This delay applies at the start and at the
+/// end of a recording.
 pub(crate) const RECORDER_LAG: u8 = 7;
-/// The largest distance of a packet ahead of its expected position. A packet that is farther ahead has a new timestamp
-/// origin (or a clock that runs too fast).
+/// The largest distance in ms by which a packet may be ahead of its expected position. A packet that is farther ahead
+/// has a new timestamp origin, or a clock that runs too fast.
 const AHEAD_MS: i64 = 300;
-/// The largest step back of the media clock, 2.5 s in units of 1/8,000 s. The clock is given for packets and ticks that
-/// are not in order; after a blocked worker it can step back by up to 2 s. A larger step back means that it is another
-/// clock.
+/// The largest backward step of the media clock in units of 1/8,000 s. The value is 2.5 s. The clock values of packets
+/// and ticks are not in order. After a blocked worker, the clock can step back by up to 2 s. A larger step means that
+/// the values come from another clock.
 const CLOCK_BACK: i64 = 8_000 / 2 * 5;
-/// If the clock was not updated for longer than this, the packets that follow have waited in the socket.
+/// The time in ms without a clock update that counts as a stall. Packets that are read after a stall have waited in the
+/// socket.
 const STALL_MS: i64 = 120;
-/// The time after such a stall during which packets count as having waited; and the length from which it is not a stall
-/// but another clock.
+/// The time in ms after a stall during which packets count as having waited, and the longest stall. A longer gap means
+/// another clock.
 const STALL_OVER_MS: i64 = 20;
 const LONGEST_STALL_MS: i64 = 2_500;
-/// A packet that is later than this is useless to a recorder. Several such packets in a row have a new timestamp
+/// The delay in ms after which a packet is useless to a recorder. Several such packets in a row have a new timestamp
 /// origin.
 const LATE_MS: i64 = RECORDER_MS as i64 - 20;
-/// The number of late packets in a row after which their origin counts as new: `ALIKE` with a similar delay, or
-/// `ANYHOW` with any delay.
+/// The number of successive late packets that show a new timestamp origin: `ALIKE` packets with a similar delay, or
+/// `ANYHOW` packets with any delays.
 const ALIKE: u8 = 3;
 const ANYHOW: u8 = 10;
-/// The largest difference of similar delays.
+/// The largest difference in ms between two similar delays.
 const ALIKE_MS: i64 = 8;
-/// The lateness for which live readers wait, at least and at most.
+/// The lowest and the highest lateness of packets that live readers wait for, in ms.
 const LEAST_TOLERANCE_MS: i64 = 10;
 const MOST_TOLERANCE_MS: i64 = 180;
-/// A frame can be read only after it has begun to arrive.
+/// The length of a frame in ms. A frame can be read only after its packet has begun to arrive.
 const FRAME_MS: i64 = 20;
 /// The longest payload that is accepted, in ms.
 const LONGEST_PACKET_MS: usize = 240;
 
-/// A reader for recordings. Both directions have the same delay, so that they stay aligned.
+/// Creates a reader for recordings. Both directions have the same delay, so that they stay aligned.
 pub(crate) fn recorder() -> Reader {
     Reader::fixed(RECORDER_MS)
 }
@@ -79,25 +82,25 @@ pub(crate) fn recorder() -> Reader {
 pub struct Stamp {
     /// The RTP timestamp of the packet's first sample.
     pub timestamp: u32,
-    /// The RTP marker: a talkspurt begins.
+    /// The RTP marker, which says that a talkspurt begins.
     pub marker: bool,
-    /// The media clock at the packet's arrival, with any origin, in units of 1/8,000 s for every codec.
+    /// The media clock when the packet arrived. It has any origin, and units of 1/8,000 s for every codec.
     pub arrival: u32,
 }
 
-/// The composition of a frame in samples; the rest is silence.
+/// The composition of a frame, in samples. The remaining samples are silence.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Makeup {
-    /// Samples that were received.
+    /// The number of samples that were received.
     pub present: u16,
-    /// Samples that conceal lost packets.
+    /// The number of samples that conceal lost packets.
     pub concealed: u16,
-    /// Samples of comfort noise.
+    /// The number of samples of comfort noise.
     pub comfort: u16,
 }
 
 impl Makeup {
-    /// Whether the frame is entirely silence: nothing was received, concealed or generated.
+    /// Whether the whole frame is silence. Then no sample was received, concealed or generated.
     pub fn is_nothing(self) -> bool {
         self == Makeup::default()
     }
@@ -106,42 +109,46 @@ impl Makeup {
 /// The counters of a timeline since its start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Quality {
-    /// Packets that arrived after the live reader had passed their position.
+    /// The number of packets that arrived after the live reader had passed their position.
     pub late: u32,
-    /// Audio in ms that was concealed because packets did not arrive in time.
+    /// The duration in ms of the audio that was concealed because packets did not arrive in time.
     pub concealed_ms: u64,
-    /// The delay of the live reader behind the wire at its last read, in ms; 0 without a live reader.
+    /// The delay of the live reader behind the wire at its last read, in ms. It is 0 without a live reader.
     pub delay_ms: u16,
-    /// The number of times that a reader jumped to another position in the stream while there was audio.
+    /// The number of times that a reader jumped to another position in the stream where there was audio.
     pub jumps: u32,
-    /// The number of frames that were made a little longer or shorter.
+    /// The number of frames that a reader stretched or compressed a little.
     pub stretches: u32,
 }
 
-/// The jitter buffer of one direction of a leg. It allocates only on creation (11 kB at 8 kHz, 160 kB at 48 kHz).
+/// The jitter buffer of one direction of a leg. It allocates memory only on creation. It uses 11 kB at 8 kHz, and 160
+/// kB at 48 kHz.
 #[derive(Debug)]
 pub struct Timeline {
     ring: Ring,
     transit: Transit,
     concealer: Concealer,
     rests: Rests,
-    /// Samples per ms.
+    /// The number of samples per ms.
     ms: usize,
     /// The RTP clock rate in Hz.
     clock_rate: i64,
-    /// The last media clock value: as given, and extended to 64 bits in samples of this timeline.
+    /// The last value of the media clock: the value from the caller, and the value in samples of this timeline,
+    /// extended to 64 bits.
     clock: Option<(u32, i64)>,
-    /// The highest clock value so far; and the last stall: the clock value at its end, and its length.
+    /// The highest value of the clock. The next field, `stall`, contains the clock value at the end of the last stall,
+    /// and the length of this stall.
     latest: i64,
     stall: (i64, i64),
     origin: Option<Origin>,
-    /// The number of late packets in a row, how many of them had a similar delay, and the transit of the last one.
+    /// The number of successive late packets, the number of these packets with a similar delay, and the transit time of
+    /// the last late packet.
     stragglers: u8,
     alike: u8,
     straggler: i64,
-    /// The next position of the live reader.
+    /// The next position that the live reader reads.
     live: Position,
-    /// The next position of the reader with the smallest delay.
+    /// The next position that the reader with the smallest delay reads.
     foremost: Position,
     quality: Quality,
 }
@@ -150,13 +157,13 @@ pub struct Timeline {
 #[derive(Debug, Clone, Copy)]
 struct Origin {
     timestamp: u32,
-    /// The timestamp units from `place` to `timestamp`.
+    /// The number of timestamp units from `place` to `timestamp`.
     units: i64,
     place: Position,
 }
 
 impl Origin {
-    /// The same mapping with another reference timestamp, so that the 32-bit difference never wraps.
+    /// Returns the same mapping with another reference timestamp, so that the 32-bit difference never wraps.
     fn follow(self, timestamp: u32) -> Origin {
         let units = timestamp.wrapping_sub(self.timestamp).cast_signed();
         Origin { timestamp, units: self.units + i64::from(units), place: self.place }
@@ -165,18 +172,18 @@ impl Origin {
     #[inline]
     fn place(self, ms: usize, clock_rate: i64) -> Position {
         let rate = ms as i64 * 1_000;
-        // Avoid the expensive division if both rates are equal, as they nearly always are.
+        // The two rates are nearly always equal. In this case the expensive division is not necessary.
         self.place + if rate == clock_rate { self.units } else { self.units * rate / clock_rate }
     }
 }
 
 impl Timeline {
-    /// A timeline for G.711 that holds octets of `law`.
+    /// Creates a timeline for G.711 that stores octets of `law`.
     pub fn octets(law: Law) -> Timeline {
         Timeline::new(Ring::octets(law), SampleRate::Hz8000, 8_000)
     }
 
-    /// A timeline for decoded samples at `rate`. `clock_rate`: the RTP clock rate in Hz.
+    /// Creates a timeline for decoded samples at `rate`. `clock_rate` is the RTP clock rate in Hz.
     pub fn samples(rate: SampleRate, clock_rate: u32) -> Timeline {
         Timeline::new(Ring::samples(rate), rate, clock_rate)
     }
@@ -218,26 +225,26 @@ impl Timeline {
         }
     }
 
-    /// Starts a pause of the talker: until audio arrives, readers get comfort noise at `level`, 0 to 127 in -dBov (RFC
+    /// Starts a pause of the talker. Until audio arrives, readers get comfort noise at `level`, 0 to 127 in -dBov (RFC
     /// 3389 §3.1).
     pub fn write_comfort_noise(&mut self, stamp: Stamp, level: u8) {
         let at = self.find(stamp);
         self.rests.begin(at, Some(level));
     }
 
-    /// Starts a pause after the last audio: until audio arrives, missing audio is silence and not loss.
+    /// Starts a pause after the last audio. Until audio arrives, missing audio counts as silence and not as loss.
     pub fn rest(&mut self) {
         if !self.rests.is_open() {
             self.rests.begin(self.ring.high(), None);
         }
     }
 
-    /// Prepares for a stream with another SSRC, whose timestamps are unrelated to the earlier ones.
+    /// Prepares for a stream with another SSRC. Its timestamps are unrelated to the earlier timestamps.
     pub fn restart(&mut self) {
         self.origin = None;
     }
 
-    /// Reads 20 ms into `out`, which is one frame long. `now` is the media clock, as in [`Stamp::arrival`].
+    /// Reads 20 ms into `out`, which has the length of a frame. `now` is the media clock, as in [`Stamp::arrival`].
     pub fn read_samples(&mut self, reader: &mut Reader, now: u32, out: &mut [i16]) -> Makeup {
         let Some((step, at)) = self.approach(reader, now, out.len()) else {
             out.fill(0);
@@ -248,7 +255,7 @@ impl Timeline {
         makeup
     }
 
-    /// Reads 20 ms as G.711. Does not decode if the whole frame was received.
+    /// Reads 20 ms as G.711. If the whole frame was received, nothing is decoded.
     pub fn read_octets(&mut self, reader: &mut Reader, now: u32, law: Law, out: &mut [u8]) -> Makeup {
         let Some((step, at)) = self.approach(reader, now, out.len()) else {
             out.fill(law.silence());
@@ -266,7 +273,8 @@ impl Timeline {
         makeup
     }
 
-    /// Reads 20 ms at 8,000 Hz: as octets if the whole frame was received as octets, otherwise as samples.
+    /// Reads 20 ms at 8,000 Hz. If the whole frame was received as octets, the result is octets. Otherwise the result
+    /// is samples.
     pub(crate) fn read_copied(&mut self, reader: &mut Reader, now: u32, copied: &mut Copied) {
         let (mut octets, mut samples) = ([0; FRAME], [0; FRAME]);
         let Some((step, at)) = self.approach(reader, now, FRAME) else {
@@ -282,15 +290,15 @@ impl Timeline {
         *copied = Copied::Samples(samples);
     }
 
-    /// The counters since the start.
+    /// The counters since the start of the timeline.
     pub fn quality(&self) -> Quality {
         Quality { concealed_ms: self.concealer.made / self.ms as u64, ..self.quality }
     }
 
     // ---- for codecs with state ----
 
-    /// Writes the audio that a codec produced for a lost packet; this is not the arrival of a packet. `concealed`: the
-    /// codec's concealment, not recovered audio.
+    /// Writes the audio that a codec produced for a lost packet. This does not count as the arrival of a packet.
+    /// `concealed` says that the audio is the codec's concealment, and not recovered audio.
     fn write_recovered(&mut self, timestamp: u32, samples: &[i16], concealed: bool) {
         if let Some(at) = self.locate(timestamp)
             && at >= self.ring.low()
@@ -301,30 +309,30 @@ impl Timeline {
         }
     }
 
-    /// Notes a packet that arrived too late.
+    /// Counts a packet that arrived too late.
     fn note_late(&mut self, stamp: Stamp) {
         let at = self.find(stamp);
         self.late(at);
     }
 
-    /// Whether the next frame that a reader takes extends past this timestamp.
+    /// Whether the next frame of a reader ends after this timestamp.
     fn is_due(&self, timestamp: u32) -> bool {
         self.locate(timestamp).is_none_or(|at| at < self.foremost + FRAME_MS * self.ms as i64)
     }
 
-    /// The RTP timestamp units of `samples` samples.
+    /// Converts a number of samples to RTP timestamp units.
     fn units(&self, samples: usize) -> u32 {
         (samples as i64 * self.clock_rate / (self.ms as i64 * 1_000)) as u32
     }
 
-    /// The position of a timestamp with the current origin.
+    /// Returns the position of a timestamp with the current origin.
     fn locate(&self, timestamp: u32) -> Option<Position> {
         self.origin.map(|origin| origin.follow(timestamp).place(self.ms, self.clock_rate))
     }
 
     // ---- writing ----
 
-    /// The position of a packet's audio; `None` if it is too old for the ring.
+    /// Returns the position of a packet's audio, or `None` if the audio is too old for the ring.
     fn place(&mut self, stamp: Stamp, count: usize) -> Option<Position> {
         let at = self.find(stamp);
         if at < self.live {
@@ -350,7 +358,7 @@ impl Timeline {
         }
     }
 
-    /// The position of a packet in the stream.
+    /// Returns the position of a packet in the stream.
     fn find(&mut self, stamp: Stamp) -> Position {
         let clock = self.tell(stamp.arrival);
         let waited = self.waited(clock);
@@ -369,8 +377,9 @@ impl Timeline {
                     self.straggler = transit;
                     self.alike = if alike { self.alike + 1 } else { 1 };
                     self.stragglers += 1;
-                    // One late packet was delayed, or several by the same cause. Packets that are late by a similar
-                    // delay, or that start a talkspurt, come from a far end whose timestamps stood still.
+                    // A single late packet was delayed. Several late packets may have had the same delay on their way.
+                    // But if they are late by a similar time, or start a talkspurt, the far end's timestamps stopped
+                    // for a while.
                     if stamp.marker || self.alike >= ALIKE || self.stragglers >= ANYHOW {
                         self.begin(stamp.timestamp, clock)
                     } else {
@@ -384,14 +393,15 @@ impl Timeline {
                 }
             }
         };
-        // If a packet waited in the socket, its delay is not the network's, unless it was early nevertheless.
+        // If a packet waited in the socket, its delay is not a delay of the network, and is not counted. An early
+        // packet is counted in any case.
         if waited == 0 || self.transit.least().is_none_or(|least| clock - at < least) {
             self.transit.observe(clock, at);
         }
         at
     }
 
-    /// The longest time that a packet which is read now can have waited in the socket.
+    /// Returns the longest time for which a packet that is read now can have waited in the socket.
     fn waited(&mut self, clock: i64) -> i64 {
         let (ms, gap) = (self.ms as i64, clock - self.latest);
         self.latest = self.latest.max(clock);
@@ -402,7 +412,7 @@ impl Timeline {
         if clock.saturating_sub(since) <= STALL_OVER_MS * ms { gap } else { 0 }
     }
 
-    /// Sets a new origin. Its packet counts as one that was not delayed.
+    /// Sets a new origin. The packet that sets it counts as not delayed.
     fn begin(&mut self, timestamp: u32, clock: i64) -> Position {
         let place = clock - self.transit.least().unwrap_or(0);
         self.origin = Some(Origin { timestamp, units: 0, place });
@@ -410,12 +420,13 @@ impl Timeline {
         place
     }
 
-    /// Updates the media clock. Returns it in samples, extended to 64 bits.
+    /// Updates the media clock. Returns the clock value in samples, extended to 64 bits.
     fn tell(&mut self, now: u32) -> i64 {
         let scale = self.ms as i64 / 8;
         let (before, clock) = *self.clock.get_or_insert((now, 0));
         let passed = i64::from(now.wrapping_sub(before).cast_signed());
-        // It is another worker's clock, because the session has moved: continue from the old clock.
+        // The session has moved to another worker, which has another clock. The timeline continues from the old clock
+        // value.
         let passed = if passed < -CLOCK_BACK { 0 } else { passed };
         let clock = clock + passed * scale;
         self.clock = Some((now, clock));
@@ -424,7 +435,7 @@ impl Timeline {
 
     // ---- reading ----
 
-    /// How the next frame is read, and from which position. `None` before the first packet.
+    /// Decides how the next frame is read, and from which position. Returns `None` before the first packet.
     fn approach(&mut self, reader: &mut Reader, now: u32, count: usize) -> Option<(Step, Position)> {
         let clock = self.tell(now);
         self.latest = self.latest.max(clock);
@@ -442,8 +453,8 @@ impl Timeline {
         Some((step, at))
     }
 
-    /// Reads octets as received and returns their law. `None` if part of the frame is missing, or if the frame needs
-    /// processing.
+    /// Reads octets as they were received, and returns their law. Returns `None` if part of the frame is missing, or if
+    /// the frame needs processing.
     fn read_held(&mut self, reader: &mut Reader, step: Step, at: Position, out: &mut [u8]) -> Option<Law> {
         if step != Step::Exact || reader.fade.is_some() || reader.starved || !self.ring.is_here(at, out.len()) {
             return None;
@@ -528,7 +539,7 @@ impl Timeline {
         makeup
     }
 
-    /// Fills missing audio from `from` on, at most to `to`. Returns the end of the part that was filled, or that has no
+    /// Fills missing audio from `from` on, at most to `to`. Returns the end of the part that was filled or that has no
     /// audio.
     fn make_up(&mut self, from: Position, to: Position) -> Position {
         let (comfort, until) = self.rests.fill(&mut self.ring, from, to);

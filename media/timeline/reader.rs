@@ -1,84 +1,87 @@
-//! A reader of a timeline, and how it keeps its delay. Where there is no audio, or it is very quiet, the reader moves
-//! at once. Within speech it corrects clock drift by one sample in some frames. It corrects more by one sample in each
-//! frame, and much more by whole pitch periods.
+//! A reader of a timeline. The reader keeps its delay by corrections of its position. During silence and very quiet
+//! audio, the reader corrects its position in one step. During speech, the reader corrects clock drift by one sample in
+//! some frames, a larger deviation by one sample in each frame, and a very large deviation by whole pitch periods.
 
 use super::conceal::{Fade, mix, pitch};
 use super::ring::{Position, Ring};
 use crate::codec::LONGEST_FRAME;
 
-/// The deviation from its delay, in ms, up to which a reader does not move.
+/// The largest deviation from the delay, in ms, at which a reader does not move.
 const DEAD_BAND_MS: f32 = 2.0;
-/// The additional delay, in ms, that a live reader keeps rather than moving forward.
+/// The additional delay in ms that a live reader keeps. It does not move forward for a smaller deviation.
 const SPARE_MS: i64 = 10;
-/// The number of frames between two corrections (1/8 ms each) within speech, if the deviation is less than [`NEAR_MS`].
-/// For live readers this is a rate of 1,600 ppm, which is inaudible and larger than any clock's drift. Recorders need
-/// no faster correction than 800 ppm.
+/// The number of frames between two corrections (1/8 ms each) during speech, if the deviation is less than [`NEAR_MS`].
+/// For live readers the rate is 1,600 ppm. This is inaudible, and more than the drift of any clock. Recorders need no
+/// faster correction than 800 ppm.
 const CALM: u8 = 4;
 const RECORDERS_CALM: u8 = 8;
 const NEAR_MS: i64 = 8;
-/// A recorder corrects a larger deviation by whole pitch periods.
+/// The deviation in ms from which a recorder corrects by whole pitch periods.
 const FAR_MS: i64 = 40;
-/// The same for a live reader whose delay is too short for the arriving packets.
+/// The deviation in ms from which a live reader corrects by whole pitch periods, if its delay is too short for the
+/// packets that arrive.
 const LIVE_NEAR_MS: i64 = 20;
-/// The same for a live reader whose delay is longer than necessary, within speech.
+/// The deviation in ms from which a live reader corrects by whole pitch periods during speech, if its delay is longer
+/// than necessary.
 const LIVE_FAR_MS: i64 = 100;
-/// A reader corrects a still larger deviation by a jump.
+/// The deviation in ms from which a reader jumps.
 const JUMP_MS: i64 = 300;
-/// The number of frames (1 s) after which the lateness of packets is known. Then a recorder jumps to its position,
-/// instead of correcting sample by sample for the next ten seconds.
+/// The number of frames (1 s) after which the lateness of packets is known. At this time a recorder jumps to its
+/// position. Otherwise it would correct sample by sample for the next ten seconds.
 const SETTLED: u8 = 50;
 /// The length of the cross-fade at a jump, in ms.
 const BLEND_MS: usize = 5;
-/// 1.5 * 2^23. A float added to it loses its fraction, and its integer value is then in the low bits. This is
-/// vectorised; `round` is a function call, and casts are not vectorised.
+/// The float 1.5 * 2^23. If a float is added to this number, the sum has no fraction, and the integer value is in its
+/// low bits. The compiler vectorises this addition. It does not vectorise casts, and `round` is a function call.
 const WHOLE: f32 = 12_582_912.0;
-/// The mean level below which part of a frame can be skipped: about -50 dBFS.
+/// The mean level below which a reader can skip part of a frame: about -50 dBFS.
 const QUIET: u32 = 100;
 
-/// A reader of a timeline, with a position of its own. [`super::Timeline::read_samples`] advances it.
+/// A reader of a timeline, with its own position. [`super::Timeline::read_samples`] advances this position.
 #[derive(Debug, Clone)]
 pub struct Reader {
-    /// The fixed delay behind the wire in ms; `None` for a live reader.
+    /// The fixed delay behind the wire in ms, or `None` for a live reader.
     pub(super) fixed_ms: Option<u16>,
-    /// The next position; `None` before the first read.
+    /// The next position, or `None` before the first read.
     pub(super) at: Option<Position>,
-    /// The direction of a correction: 1 moves ahead, -1 moves back, 0 is none.
+    /// The direction of the current correction. 1 moves ahead, -1 moves back, and 0 means no correction.
     correcting: i64,
-    /// Frames since the last correction.
+    /// The number of frames since the last correction.
     calm: u8,
-    /// Frames read, up to 255.
+    /// The number of frames read, at most 255.
     read: u8,
-    /// Concealed audio that is still being faded out under received audio.
+    /// The rest of a cross-fade from concealed audio to received audio.
     pub(super) fade: Option<Fade>,
-    /// Whether the last sample was not a received one: it was concealed, or silence.
+    /// Whether the last sample was not received, but concealed or silent.
     pub(super) starved: bool,
 }
 
-/// How the next frame is read.
+/// The way in which the next frame is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
-    /// Unchanged.
+    /// The frame is read unchanged.
     Exact,
-    /// Converts a frame plus this number of samples (negative: minus) into one frame.
+    /// A frame that is longer by this number of samples (shorter if negative) is converted into one frame.
     Stretch(i64),
-    /// Continues this number of samples ahead (negative: back), with a cross-fade.
+    /// Reading continues this number of samples ahead (back if negative), with a cross-fade.
     Jump(i64),
 }
 
 impl Reader {
-    /// A reader with a fixed delay behind the wire, for recordings. Packets that are late by up to the delay minus 20
-    /// ms still find their position.
+    /// Creates a reader with a fixed delay behind the wire, for recordings. A packet can be late by up to the delay
+    /// minus 20 ms and still finds its position.
     pub fn fixed(milliseconds: u16) -> Reader {
         Reader { fixed_ms: Some(milliseconds), at: None, correcting: 0, calm: 0, read: 0, fade: None, starved: false }
     }
 
-    /// A reader with the smallest delay that the jitter permits, 30 to 200 ms. The delay grows when packets arrive too
-    /// late, and shrinks slowly.
+    /// Creates a reader with the smallest delay that the jitter permits, 30 to 200 ms. The delay grows when packets
+    /// arrive too late, and shrinks slowly.
     pub fn adaptive() -> Reader {
         Reader { fixed_ms: None, ..Reader::fixed(0) }
     }
 
-    /// Decides how the next frame of `count` samples is read, if its position should be `goal`. `ms`: samples per ms.
+    /// Decides how the next frame of `count` samples is read, if its position should be `goal`. `ms` is the number of
+    /// samples per ms.
     #[inline]
     pub(super) fn steer(&mut self, ring: &Ring, goal: Position, count: usize, ms: usize) -> Step {
         let Some(at) = self.at else {
@@ -105,7 +108,7 @@ impl Reader {
             return Step::Exact;
         }
         if !ring.is_here(at, 1) {
-            // There is no audio here, so moving loses nothing.
+            // There is no audio at this position, so the move loses nothing.
             self.correcting = 0;
             self.at = Some(goal);
             return Step::Exact;
@@ -119,7 +122,7 @@ impl Reader {
             self.correcting = 0;
             return if self.read == SETTLED { Step::Jump(off) } else { Step::Exact };
         }
-        // Test for speech only if the result matters, because it requires decoding a frame.
+        // The test for speech needs to decode a frame, so it is done only if the result matters.
         self.calm += 1;
         let calm = if live { CALM } else { RECORDERS_CALM };
         if self.calm < calm && in_ms.abs() < NEAR_MS {
@@ -144,18 +147,19 @@ impl Reader {
     }
 }
 
-/// Reads a frame that is `more` samples longer than `out`, and compresses it into `out`. False, without a change, if
-/// not all of it was received.
+/// Reads a frame that is `more` samples longer than `out`, and compresses it into `out`. If part of the frame was not
+/// received, returns false and changes nothing.
 pub(super) fn stretch(ring: &Ring, at: Position, more: i64, out: &mut [i16]) -> bool {
     let length = out.len() as i64 + more;
-    // One sample before the frame and two after it: the interpolation uses four points.
+    // The interpolation uses four points: one sample before the frame and two samples after it are needed.
     let count = (length + 3) as usize;
     let mut from = [0i16; LONGEST_FRAME + LONGEST_FRAME / 80];
     let Some(from) = from.get_mut(..count).filter(|_| ring.is_here(at - 1, count)) else { return false };
     ring.read_samples(at - 1, from);
     let mut around = [0.0; LONGEST_FRAME + LONGEST_FRAME / 80];
     around.iter_mut().zip(&*from).for_each(|(around, sample)| *around = f32::from(*sample));
-    // Work in runs in which the position in `from` is the index plus a constant, so that the loop can be vectorised.
+    // The loop works in runs. In a run, the position in `from` is the index plus a constant, so that the compiler can
+    // vectorise the run.
     let (frame, mut done, mut behind) = (out.len() as i64, 0, 0);
     while done < frame {
         let end = match more.signum() {
@@ -168,7 +172,7 @@ pub(super) fn stretch(ring: &Ring, at: Position, more: i64, out: &mut [i16]) -> 
         let (first, step) = ((done * more - behind * frame) as f32 / frame as f32, more as f32 / frame as f32);
         for ((sample, [a, b, c, d]), index) in run.iter_mut().zip(around).zip(0i16..) {
             let part = first + f32::from(index) * step;
-            // Catmull-Rom interpolation. Linear interpolation would weaken frequencies above 2 kHz.
+            // This is a Catmull-Rom interpolation. A linear interpolation would weaken frequencies above 2 kHz.
             let curve =
                 b + 0.5 * part * (c - a + part * (2.0 * a - 5.0 * b + 4.0 * c - d + part * (3.0 * (b - c) + d - a)));
             *sample = (curve.clamp(-32_768.0, 32_767.0) + WHOLE).to_bits() as i16;
@@ -189,7 +193,7 @@ pub(super) fn blend(ring: &Ring, at: Position, ms: usize, out: &mut [i16]) {
     }
 }
 
-/// The length of the pitch period at `at` in samples; `None` if not enough audio was received.
+/// Returns the length of the pitch period at `at` in samples, or `None` if not enough audio was received.
 fn wave(ring: &Ring, at: Position, ms: usize) -> Option<i64> {
     let mut around = [0i16; 25 * 48];
     let around = around.get_mut(..25 * ms)?;

@@ -1,4 +1,5 @@
-//! The ring buffer: about 1 s of one stream, and whether each sample was received, made up, or is missing.
+//! The ring buffer, which holds about 1 s of one stream. For each sample, the ring knows whether the sample was
+//! received, made up, or is missing.
 
 use crate::codec::SampleRate;
 use crate::codec::g711::Law;
@@ -11,7 +12,7 @@ pub(super) type Position = i64;
 pub(super) enum Kind {
     /// The sample was received.
     Here,
-    /// The sample was made up, because the received one has not arrived (yet).
+    /// The sample was made up, because the real sample has not arrived, or had not arrived when it was needed.
     Made,
     /// There is no sample.
     Absent,
@@ -21,15 +22,17 @@ pub(super) enum Kind {
 #[derive(Debug)]
 pub(super) struct Ring {
     audio: Audio,
-    /// The length minus one. The length is a power of two, at least 64.
+    /// The length of the ring minus one. The length is a power of two, and at least 64.
     mask: usize,
     here: Box<[u64]>,
     made: Box<[u64]>,
-    /// The end of the newest sample. The ring holds one ring length before it, and nothing after it.
+    /// The position after the newest sample. The ring holds the samples of one ring length before this position, and no
+    /// samples after it.
     high: Position,
 }
 
-/// The audio. G.711 is kept as received: octets are copied, and decoded only for readers that need samples.
+/// The stored audio. G.711 is stored as it was received: octets are copied, and decoded only for readers that need
+/// samples.
 #[derive(Debug)]
 enum Audio {
     Octets(Law, Box<[u8]>),
@@ -52,7 +55,7 @@ impl Ring {
         Ring { audio, mask: length - 1, here: words(), made: words(), high: 0 }
     }
 
-    /// The end of the newest sample.
+    /// The position after the newest sample.
     pub(super) fn high(&self) -> Position {
         self.high
     }
@@ -62,7 +65,7 @@ impl Ring {
         self.high - self.mask as i64 - 1
     }
 
-    /// Extends the ring up to `to`; the oldest samples are dropped.
+    /// Extends the ring up to `to`. The oldest samples are dropped.
     pub(super) fn reach(&mut self, to: Position) {
         if to > self.high {
             let from = self.high.max(to - self.mask as i64 - 1);
@@ -77,7 +80,7 @@ impl Ring {
         }
     }
 
-    /// Writes received octets of `law`; at most one ring length.
+    /// Writes received octets of `law`, at most one ring length.
     pub(super) fn write_octets(&mut self, at: Position, law: Law, octets: &[u8]) {
         match &mut self.audio {
             Audio::Octets(own, ring) => {
@@ -108,7 +111,7 @@ impl Ring {
         self.note_here(at, samples.len());
     }
 
-    /// Writes made-up samples. Only for positions where nothing was received.
+    /// Writes made-up samples. Use it only for positions at which no sample was received.
     pub(super) fn make(&mut self, at: Position, samples: &[i16]) {
         self.put(at, samples);
         self.reach(at + samples.len() as i64);
@@ -121,7 +124,7 @@ impl Ring {
             self.reach(at + count as i64);
             return mark(&mut self.here, self.mask, at, count);
         }
-        // Fast path: the samples follow the newest one, as they nearly always do.
+        // This is the fast path: the samples nearly always follow the newest sample.
         let to = at + count as i64;
         each_word(self.mask, at, to, |word, bits| {
             if let (Some(here), Some(made)) = (self.here.get_mut(word), self.made.get_mut(word)) {
@@ -149,7 +152,7 @@ impl Ring {
         at >= self.low() && end <= self.high && run(&self.here, self.mask, at, end, true) == end
     }
 
-    /// The origin of the sample at `at`, and the end of the run with the same origin, at most `end`.
+    /// Returns the origin of the sample at `at`, and the end of the run of samples with the same origin, at most `end`.
     pub(super) fn kind(&self, at: Position, end: Position) -> (Kind, Position) {
         if at >= self.high {
             return (Kind::Absent, end);
@@ -162,7 +165,7 @@ impl Ring {
         if here > at {
             return (Kind::Here, here);
         }
-        // A sample counts as made up only if it was not received later.
+        // A sample counts as made up only if the real sample did not arrive later.
         let until = run(&self.here, self.mask, at, within, false);
         let made = run(&self.made, self.mask, at, until, true);
         if made > at {
@@ -172,7 +175,7 @@ impl Ring {
         (Kind::Absent, if absent == self.high { end } else { absent })
     }
 
-    /// Copies the samples at `at`, whatever their origin.
+    /// Copies the samples at `at`, of any origin.
     pub(super) fn read_samples(&self, at: Position, out: &mut [i16]) {
         match &self.audio {
             Audio::Octets(law, ring) => {
@@ -190,7 +193,7 @@ impl Ring {
         }
     }
 
-    /// Copies the octets at `at` and returns their law. `None`: the ring holds samples.
+    /// Copies the octets at `at` and returns their law. Returns `None` if the ring stores samples.
     pub(super) fn read_octets(&self, at: Position, out: &mut [u8]) -> Option<Law> {
         let Audio::Octets(law, ring) = &self.audio else { return None };
         let (first, rest) = slices(ring, self.mask, at, out.len());
@@ -200,7 +203,7 @@ impl Ring {
         Some(*law)
     }
 
-    /// Copies the samples at `at`, with silence where there is no sample.
+    /// Copies the samples at `at`. Missing samples are replaced with silence.
     pub(super) fn read_known(&self, at: Position, out: &mut [i16]) {
         let end = at + out.len() as i64;
         let mut from = at;
@@ -217,7 +220,7 @@ impl Ring {
 /// The number of samples that are converted at a time.
 const PIECE: usize = 160;
 
-/// Passes `from` to `convert` in pieces, each with its position and a buffer for the conversion.
+/// Passes `from` to `convert` in pieces. Each piece comes with its position and a buffer for the conversion.
 fn pieces<T, S: Copy + Default>(at: Position, from: &[T], mut convert: impl FnMut(Position, &[T], &mut [S; PIECE])) {
     let mut scratch = [S::default(); PIECE];
     for (index, part) in from.chunks(PIECE).enumerate() {
@@ -236,7 +239,7 @@ fn copy_in<T: Copy>(ring: &mut [T], mask: usize, at: Position, from: &[T]) {
     }
 }
 
-/// The two slices of `count` elements, which may wrap around the ring's end.
+/// Returns the slices with `count` elements. There are two slices if they wrap around the end of the ring.
 fn slices<T>(ring: &[T], mask: usize, at: Position, count: usize) -> (&[T], &[T]) {
     let start = at as usize & mask;
     let first = count.min(ring.len() - start);
@@ -251,7 +254,7 @@ fn mark(map: &mut [u64], mask: usize, at: Position, count: usize) {
     });
 }
 
-/// Visits each bitmap word of `from..to` with the mask of its bits.
+/// Visits each bitmap word that contains bits of `from..to`, with the mask of these bits.
 #[inline]
 fn each_word(mask: usize, from: Position, to: Position, mut visit: impl FnMut(usize, u64)) {
     let mut at = from;
@@ -264,7 +267,7 @@ fn each_word(mask: usize, from: Position, to: Position, mut visit: impl FnMut(us
     }
 }
 
-/// The end of the run of bits equal to `set` that begins at `from`, at most `to`.
+/// Returns the end of the run of bits equal to `set` that begins at `from`, at most `to`.
 #[inline]
 fn run(map: &[u64], mask: usize, from: Position, to: Position, set: bool) -> Position {
     let mut at = from;

@@ -1,10 +1,10 @@
-//! Intended silence: the talker pauses, with comfort noise (RFC 3389) or without. It is not loss.
+//! Intended silence. The talker pauses, with comfort noise (RFC 3389) or without it. Such silence is not loss.
 
 use super::ring::{Position, Ring};
 
-/// The number of pauses that are remembered, for readers that are behind.
+/// The number of remembered pauses. A reader that is behind the newest audio needs these pauses.
 const RESTS: usize = 4;
-/// The number of samples made at a time.
+/// The number of samples that are produced at a time.
 const PIECE: usize = 160;
 
 /// The pauses of a stream.
@@ -21,7 +21,7 @@ pub(super) struct Rests {
 struct Rest {
     from: Position,
     until: Position,
-    /// The peak of the comfort noise; 0 without noise.
+    /// The peak of the comfort noise, or 0 if the pause has no noise.
     peak: i32,
 }
 
@@ -34,10 +34,10 @@ impl Rests {
         self.open
     }
 
-    /// Starts a pause at `at`. `level`: the level of the noise in -dBov, if there is noise.
+    /// Starts a pause at `at`. `level` is the level of the noise in -dBov, if the pause has noise.
     pub(super) fn begin(&mut self, at: Position, level: Option<u8>) {
         // The level is a power relative to a full-scale square wave. The squared peak of uniform noise is three times
-        // its power, and the mean of two such values has half the power; together a factor of six.
+        // its power. The mean of two such values has half the power. Together this is a factor of six.
         let peak = level.map_or(0.0, |level| 32_768.0 * 10f32.powf(f32::from(level.min(127)) / -20.0) * 6.0f32.sqrt());
         if self.open {
             match self.rests.get_mut(self.newest) {
@@ -53,7 +53,7 @@ impl Rests {
         }
     }
 
-    /// Ends the pause: audio has arrived for `at`.
+    /// Ends the pause, because audio has arrived for `at`.
     pub(super) fn end(&mut self, at: Position) {
         if let Some(rest) = self.rests.get_mut(self.newest)
             && at >= rest.from
@@ -63,7 +63,8 @@ impl Rests {
         }
     }
 
-    /// Whether `at` is in a pause, and where this ends, at most `to`. Fills the ring with noise if the pause has noise.
+    /// Returns the sound of the pause at `at` (`None` if there is no pause), and the end of the pause or of the part
+    /// without a pause, at most `to`. If the pause has noise, this function writes the noise to the ring.
     pub(super) fn fill(&mut self, ring: &mut Ring, at: Position, to: Position) -> (Option<Comfort>, Position) {
         let Some(rest) = self.rests.iter().find(|rest| (rest.from..rest.until).contains(&at)).copied() else {
             let next = self.rests.iter().map(|rest| rest.from).filter(|from| *from > at).min();
@@ -91,7 +92,7 @@ impl Rests {
         (Some(Comfort::Noise), to)
     }
 
-    /// A random number between -`peak` and `peak`.
+    /// Returns a random number between -`peak` and `peak`.
     fn next(&mut self, peak: i32) -> i32 {
         self.random ^= self.random << 13;
         self.random ^= self.random >> 17;

@@ -2,7 +2,7 @@ use super::*;
 
 const FRAME: usize = 160;
 
-/// Pseudo-random numbers, the same in every run.
+/// Pseudo-random numbers. Each run has the same numbers.
 pub(super) struct Random(u64);
 
 impl Random {
@@ -31,7 +31,7 @@ fn stamp(timestamp: u32, arrival: u32) -> Stamp {
     Stamp { timestamp, marker: false, arrival }
 }
 
-/// A voice-like wave without repetitions. Its samples do not change when they are encoded and decoded.
+/// Returns a voice-like wave without repetitions. Encoding and decoding do not change its samples.
 fn spoken(count: usize) -> Vec<i16> {
     let mut octets = vec![0; count];
     let samples: Vec<i16> = (0..count)
@@ -54,7 +54,8 @@ fn encoded(samples: &[i16]) -> Vec<u8> {
 }
 
 impl Way {
-    /// `samples` in packets of `length` samples; packet n is `late(n)` samples late, or lost (`None`).
+    /// Splits `samples` into packets of `length` samples. Packet n arrives `late(n)` samples late. If `late(n)` is
+    /// `None`, packet n is lost.
     pub(super) fn new(samples: &[i16], length: usize, mut late: impl FnMut(usize) -> Option<u32>) -> Way {
         let mut packets: Vec<_> = samples
             .chunks(length)
@@ -68,7 +69,7 @@ impl Way {
         Way { packets }
     }
 
-    /// Passes the packets to the timeline, with a tick every 20 ms at `phase`. Returns the audio of the reader.
+    /// Passes the packets to the timeline, with a tick every 20 ms at `phase`. Returns the audio that the reader gets.
     pub(super) fn heard(&self, timeline: &mut Timeline, reader: &mut Reader, phase: u32, ticks: u32) -> Vec<i16> {
         let mut heard = Vec::new();
         let mut packets = self.packets.iter().peekable();
@@ -85,7 +86,7 @@ impl Way {
     }
 }
 
-/// The position of `part` in `whole`, bit by bit.
+/// Returns the position at which `whole` contains exactly the samples of `part`.
 fn find(whole: &[i16], part: &[i16]) -> Option<usize> {
     whole.windows(part.len()).position(|window| window == part)
 }
@@ -107,7 +108,7 @@ fn a_steady_peer_is_copied_to_the_bit_whatever_its_packets_length_and_the_ticks_
                 assert!(whole >= 15_000);
                 assert_eq!(heard[from..from + whole], samples[..whole], "{length} {phase}");
                 assert!(heard[..from].iter().all(|sample| *sample == 0));
-                // The delay from the arrival of a packet to the playout of its first sample.
+                // This is the delay from the arrival of a packet to the playout of its first sample.
                 let behind = if reader.fixed_ms.is_some() { 1_120 } else { 240 };
                 assert!(from as u32 + phase == behind, "{from} {phase}");
                 assert_eq!((timeline.quality().jumps, timeline.quality().stretches), (0, 0));
@@ -169,7 +170,7 @@ fn farthest_off(drift: i64, jitter: u64) -> i64 {
         timeline.read_samples(&mut reader, now, &mut frame);
         count += frame.len();
         if tick > 300 {
-            // The time, by the far end's clock, at which the next sample of the reader was on the wire.
+            // This is the time, on the far end's clock, at which the reader's next sample was on the wire.
             let at = reader.at.unwrap();
             let wire = at + at * drift / 1_000_000;
             worst = worst.max((wire - (i64::from(now) + 160 - 1_120)).abs());
@@ -197,7 +198,7 @@ fn a_recorder_whose_first_packets_came_late_takes_its_place_after_a_second_and_i
     let way = Way::new(&samples, 160, |number| Some(if number < 20 { 48 } else { 0 }));
     let heard = way.heard(&mut timeline, &mut reader, 0, 200);
     assert_eq!((timeline.quality().jumps, timeline.quality().stretches), (1, 0));
-    // From the jump on, the audio is as if no packet had been late.
+    // After the jump, the audio is the same as if no packet had been late.
     let from = find(&heard, &samples[16_000..16_200]).unwrap();
     assert_eq!(from, 16_000 + 1_120);
     assert_eq!(heard[from..from + 12_000], samples[16_000..28_000]);
@@ -213,7 +214,7 @@ fn octets_are_read_as_they_came_or_in_the_other_law() {
         for tick in 0..28u32 {
             let now = tick * 160;
             if let Some(part) = samples.chunks(160).nth(tick as usize) {
-                // The first packet has a marker. From the tenth packet on the far end sends A-law.
+                // The first packet has a marker. From the tenth packet on, the far end sends A-law.
                 let mut octets = encoded(part);
                 let from = if tick < 10 { Law::Mu } else { Law::A };
                 Law::Mu.transcode(from, &mut octets);
@@ -365,8 +366,8 @@ fn after_jitter_has_gone_a_live_reader_comes_near_the_wire_again() {
     assert!(during >= 80 && after.delay_ms <= 45);
 }
 
-/// Runs `ticks` ticks of a timeline that `send` writes to. Returns the audio of a recorder, and the makeup of each
-/// frame.
+/// Runs a timeline for `ticks` ticks. `send` writes to the timeline. Returns the audio of a recorder, and the makeup of
+/// each frame.
 fn recorded(ticks: u32, mut send: impl FnMut(&mut Timeline, u32, u32)) -> (Vec<i16>, Vec<Makeup>, Timeline) {
     let (mut timeline, mut reader) = (Timeline::octets(Law::Mu), recorder());
     let (mut heard, mut makeups) = (Vec::new(), Vec::new());
@@ -431,7 +432,7 @@ fn another_ssrc_goes_on_where_the_clock_is() {
 
 #[test]
 fn packets_held_up_together_lose_what_is_too_late_and_shift_nothing() {
-    // Nothing arrives for 400 ms, then all packets at once.
+    // No packet arrives for 400 ms. Then all packets arrive at once.
     let samples = spoken(160 * 100);
     let way =
         Way::new(&samples, 160, |number| Some(if (30..50).contains(&number) { (50 - number as u32) * 160 } else { 0 }));
@@ -450,7 +451,7 @@ fn a_way_that_becomes_longer_is_followed() {
         let mut timeline = Timeline::octets(Law::Mu);
         let mut reader = recorder();
         let heard = way.heard(&mut timeline, &mut reader, 0, 1_000);
-        // The newest audio is there, with the delay of its arrival.
+        // The recorder has the newest audio, with the delay of its arrival.
         let end = heard.len() - 1_600;
         let from = end - 1_120 - more as usize;
         assert_eq!(heard[end..end + 800], samples[from..from + 800], "{more}: {:?}", timeline.quality());
@@ -459,7 +460,7 @@ fn a_way_that_becomes_longer_is_followed() {
 
 #[test]
 fn packets_that_a_busy_machine_stamps_late_shift_no_speech_but_calmly_and_silence_at_once() {
-    // The packets are 12 ms late for 6 s, so that the least transit changes; then they are no longer late.
+    // For 6 s the packets are 12 ms late, so that the least transit time changes. After that they are no longer late.
     let late = |number| Some(if (500..800).contains(&number) { 96 } else { 0 });
     for mut reader in readers() {
         let samples = spoken(160 * 2_000);
@@ -496,7 +497,7 @@ fn a_session_that_moves_to_a_worker_with_another_clock_is_heard_on() {
             timeline.read_samples(&mut reader, now, &mut frame);
             heard.extend(frame);
         }
-        // A clock that is slightly off is followed by small corrections, so not every packet is unchanged.
+        // If the new clock is only slightly different, small corrections follow it, so some packets are changed.
         let whole = (80..91).any(|number| find(&heard, &samples[160 * number..160 * (number + 1)]).is_some());
         assert!(whole, "{other}: {:?}", timeline.quality());
     }

@@ -1,21 +1,23 @@
-//! The position of the stream on the media clock, and the lateness of packets. The position is the least transit of the
-//! last seconds: jitter does not shift it, and it follows clock drift.
+//! The position of the stream on the media clock, and the lateness of packets. The position is the least transit time
+//! of the last seconds. So jitter does not shift the position, but clock drift does.
 
 use super::ring::Position;
 use crate::engine::TICK;
 
-/// The number of sub-windows whose minima are kept: 4 s of packets together.
+/// The number of sub-windows for which a minimum is stored. Together they cover 4 s of packets.
 const WINDOWS: usize = 8;
 /// The number of sub-windows per second.
 const PARTS: i64 = 2;
-/// The precision of a packet's arrival time: one tick of the worker, in ms.
+/// The precision of a packet's arrival time in ms. The precision is one tick of the worker.
 const TICK_MS: i64 = TICK.as_millis() as i64;
-/// The number of histogram classes of lateness, 4 ms each. The last class contains everything later.
+/// The number of classes in the histogram of lateness. A class covers 4 ms. The last class also contains all later
+/// packets.
 const CLASSES: usize = 64;
 const CLASSES_A_SECOND: i64 = 250;
-/// The number of packets after which earlier counts are halved.
+/// The number of packets after which all counts are halved.
 const MEMORY: u16 = 512;
-/// One packet in this number, and one more, may be later than the tolerated lateness.
+/// The number of counted packets for which one packet may be later than the tolerated lateness. In addition, one more
+/// packet may always be later.
 const SPARED: u32 = 64;
 /// Two packets that are too late within this number of seconds raise the tolerated lateness.
 const PAIR_SECONDS: i64 = 2;
@@ -27,13 +29,14 @@ pub(super) struct Transit {
     minima: [i64; WINDOWS],
     window: usize,
     window_began: i64,
-    /// The minimum of `minima`: the clock minus the stream position of a packet that was not delayed.
+    /// The minimum of `minima`. It is the difference between the clock and the stream position of a packet that was not
+    /// delayed.
     least: Option<i64>,
     classes: [u16; CLASSES],
     counted: u16,
-    /// The clock value at which the last packet was too late, and its lateness.
+    /// The clock value at which a packet was last too late, and the lateness of this packet.
     last_late: Option<(i64, i64)>,
-    /// The lateness for which live readers wait, in samples.
+    /// The lateness in samples that live readers wait for.
     tolerated: i64,
 }
 
@@ -56,15 +59,15 @@ impl Transit {
         self.least
     }
 
-    /// The lateness, in samples, relative to the least transit that all packets stay below except the few latest ones.
+    /// The lateness in samples, relative to the least transit time, that nearly all packets do not exceed.
     pub(super) fn tolerated(&self) -> i64 {
         self.tolerated
     }
 
-    /// Counts a packet for position `place` that arrived at `clock`; returns its lateness in samples.
+    /// Counts a packet for position `place` that arrived at `clock`. Returns the packet's lateness in samples.
     pub(super) fn observe(&mut self, clock: i64, place: Position) -> i64 {
         let transit = clock - place;
-        // A pause counts as one sub-window, so that the minimum before the pause remains.
+        // A pause counts as one sub-window, so that the minimum from before the pause is not lost.
         let over = clock - self.window_began >= self.rate / PARTS;
         if over {
             self.window_began = clock;
@@ -98,15 +101,15 @@ impl Transit {
         late
     }
 
-    /// The minimum of all sub-windows. Arrival times are precise to one tick. If packets arrive close to a tick, the
-    /// minimum alternates by one tick, so it rises only by more than one tick.
+    /// Returns the minimum of all sub-windows. Arrival times are precise to one tick. If packets arrive near a tick,
+    /// the minimum changes back and forth by one tick. So the result rises only by more than one tick.
     fn least_of_windows(&self, before: i64) -> i64 {
         let least = self.minima.iter().copied().min().unwrap_or(before);
         if (before..=before + self.rate * TICK_MS / 1_000).contains(&least) { before } else { least }
     }
 
-    /// Notes a packet that arrived after its reader had passed. Two such packets within a short time are not an
-    /// accident.
+    /// Handles a packet that arrived after its reader had passed. If two such packets arrive within a short time, this
+    /// is not an accident.
     pub(super) fn too_late(&mut self, clock: i64, late: i64) {
         if let Some((at, before)) = self.last_late.replace((clock, late))
             && clock - at < PAIR_SECONDS * self.rate
@@ -115,14 +118,14 @@ impl Transit {
         }
     }
 
-    /// Adds `by` to the lateness of all counted packets, because the least transit has changed.
+    /// Adds `by` to the lateness of all packets that have been counted, because the least transit time has changed.
     fn shift(&mut self, by: i64) {
         let classes = by * CLASSES_A_SECOND / self.rate;
         let count = (classes.unsigned_abs() as usize).min(CLASSES);
         if count == 0 {
             return;
         }
-        // Counts that would leave the histogram stay in its last or first class.
+        // Counts that would leave the histogram go to its first or last class.
         let mut shifted = [0; CLASSES];
         for (class, packets) in self.classes.iter().enumerate() {
             let to = if classes > 0 { (class + count).min(CLASSES - 1) } else { class.saturating_sub(count) };
@@ -134,7 +137,7 @@ impl Transit {
         self.tolerated = self.most();
     }
 
-    /// The lateness in samples below which nearly all packets arrived.
+    /// Returns the lateness in samples below which nearly all packets arrived.
     fn most(&self) -> i64 {
         let mut spared = u32::from(self.counted) / SPARED + 1;
         for (class, packets) in self.classes.iter().enumerate().rev() {
@@ -157,12 +160,12 @@ mod tests {
             let mut transit = Transit::new(8_000);
             for packet in 0..20_000i64 {
                 let place = packet * 160;
-                // The far end's clock differs by `drift` ppm; every packet is up to 30 ms late.
+                // The far end's clock differs by `drift` ppm, and each packet is up to 30 ms late.
                 let sent = place + place * drift / 1_000_000;
                 let late = (packet as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
                 transit.observe(sent + ((late * 240) >> 32) as i64, place);
                 let off = transit.least().unwrap() - (sent - place);
-                // The minimum is up to one tick too low while the transit grows.
+                // While the transit time grows, the minimum is up to one tick too low.
                 assert!(packet < 300 || (-56..16).contains(&off), "{off} samples at {packet}");
             }
             assert!((240..=280).contains(&transit.tolerated()), "{}", transit.tolerated());
@@ -172,7 +175,7 @@ mod tests {
     #[test]
     fn packets_that_are_seen_now_by_one_tick_now_by_the_next_do_not_move_the_stream() {
         let mut transit = Transit::new(8_000);
-        // Alternates between two ticks every 500 packets (10 s).
+        // The arrival time alternates between two ticks every 500 packets (10 s).
         for packet in 0..3_000i64 {
             transit.observe(packet * 160 + packet / 500 % 2 * 40, packet * 160);
             assert_eq!(transit.least(), Some(0), "{packet}");

@@ -1,8 +1,8 @@
-//! A worker's sockets. Packets are received in batches and sent in batches.
+//! A worker's sockets. Packets are received and sent in batches.
 //!
-//! Most of the cost of a relayed packet is in the kernel. Therefore a socket is connected when its far end is known
-//! (this saves the route look-up, and the kernel drops packets from strangers), and epoll is edge-triggered (a socket
-//! that was read is not examined again).
+//! Most of the cost of a relayed packet is in the kernel. Two measures reduce it. A socket is connected when its far
+//! end is known: this saves the route look-up, and the kernel drops packets from strangers. epoll is edge-triggered: a
+//! socket that was read is not examined again.
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
@@ -19,21 +19,22 @@ use crate::kernel::{Ends, KernelFlow};
 use crate::offload::{FlowCounts, OffloadRule};
 use crate::ports::Sockets;
 
-/// The largest datagram in octets. Longer ones are truncated; they are then refused, or relayed truncated.
+/// The largest datagram in octets. A longer datagram is truncated, and is then refused or relayed in this form.
 const DATAGRAM: usize = 2_048;
-/// The number of packets received before the first of them is processed.
+/// The number of packets that are received before the first of them is processed.
 const BATCH: usize = 64;
-/// The distance between two packet buffers in octets. It is not a power of two, because then all buffers would use the
+/// The distance between two packet buffers in octets. It is not a power of two. Otherwise all buffers would use the
 /// same cache sets.
 const STRIDE: usize = DATAGRAM + 64;
-/// A flag in a socket's number: the socket is read once more. If it holds a packet, it is read until it is empty.
+/// A flag in the number of a socket. The flag means that the socket is read once more. If the socket holds a packet in
+/// this read, the socket is read until it is empty.
 const AGAIN: u64 = 1 << 63;
 
 fn number(slot: usize, flow: Flow) -> u64 {
     (slot as u64) << 1 | u64::from(flow == Flow::Rtcp)
 }
 
-/// The slot and flow encoded in a socket's number.
+/// Returns the slot and the flow that a socket's number encodes.
 fn of_number(socket: u64) -> (usize, Flow) {
     (((socket & !AGAIN) >> 1) as usize, if socket & 1 == 0 { Flow::Rtp } else { Flow::Rtcp })
 }
@@ -43,14 +44,14 @@ fn watch(epoll: &OwnedFd, slot: usize, flow: Flow, socket: &UdpSocket) -> io::Re
     Ok(epoll::add(epoll, socket.as_fd(), data, epoll::EventFlags::IN | epoll::EventFlags::ET)?)
 }
 
-/// Receives packets. The number of sockets bounds its queues.
+/// Receives packets. The number of sockets limits its queues.
 pub(super) struct Inlet {
     events: Vec<epoll::Event>,
-    /// The numbers of the sockets to read: those that epoll reported, and those that may hold more packets.
+    /// The numbers of the sockets to read: sockets that epoll reported, and sockets that may hold more packets.
     ready: Vec<u64>,
     reading: Vec<u64>,
     buffers: Vec<u8>,
-    /// The length and source address of the packet in each buffer.
+    /// For each buffer, the length and source address of its packet.
     packets: Vec<Option<(usize, SocketAddr)>>,
 }
 
@@ -72,9 +73,9 @@ impl Inlet {
         self.ready.push(number(slot, flow));
     }
 
-    /// Reads the sockets in at most `rounds` rounds, one packet of each socket in every round; the rest stays for the
-    /// next call. `take` handles a packet and returns whether its socket may hold more. Returns whether any packet
-    /// arrived.
+    /// Reads the sockets in at most `rounds` rounds. A round reads one packet of each socket. Packets that remain are
+    /// read in the next call. `take` handles a packet and returns whether its socket may hold more packets. Returns
+    /// whether any packet arrived.
     pub(super) fn drain(
         &mut self,
         table: &mut Table,
@@ -95,11 +96,12 @@ impl Inlet {
                 self.packets.clear();
                 for (socket, buffer) in sockets.iter().zip(self.buffers.chunks_exact_mut(STRIDE)) {
                     let (slot, flow) = of_number(*socket);
-                    // The session of a queued socket may have been removed in the meantime.
+                    // The session of a queued socket may have been removed since the socket was queued.
                     let received = table.socket(slot, flow).zip(buffer.get_mut(..DATAGRAM));
                     let received = received.map(|(from, buffer)| from.recv_from(buffer));
-                    // The read returns an ICMP error of an earlier packet first, before the packets that wait. The
-                    // error is not a packet: if no program listens at the far end's RTP port, only errors arrive.
+                    // The read first returns an ICMP error of an earlier packet, before the packets that wait. Such an
+                    // error does not count as a packet. If no program listens at the far end's RTP port, only errors
+                    // arrive.
                     if let Some(Err(error)) = &received
                         && error.kind() != io::ErrorKind::WouldBlock
                     {
@@ -127,25 +129,25 @@ impl Inlet {
     }
 }
 
-/// The sockets of this worker's sessions, by the session's slot.
+/// The sockets of this worker's sessions, indexed by the session's slot.
 pub(super) struct Table {
     pub(super) epoll: OwnedFd,
     slots: Vec<Option<Sockets>>,
     shared: Arc<Shared>,
-    /// The flows that the kernel relays, by the slot that receives their packets.
+    /// The flows that the kernel relays. The key is the slot that receives the packets of the flow.
     offloaded: HashMap<usize, KernelFlow>,
     outlet: Outlet,
     began: Instant,
 }
 
-/// Packets that are sent together, at most [`BATCH`]. They wait until the step that produced them ends.
+/// Packets that are sent together, at most [`BATCH`]. They wait until the end of the step that produced them.
 struct Outlet {
     waiting: Vec<Waiting>,
     octets: Vec<u8>,
 }
 
 impl Outlet {
-    /// Allocates the full capacity, so that a worker that is late does not allocate.
+    /// Creates an empty queue. It allocates its full capacity now, so that a late worker does not need to allocate.
     fn new() -> Outlet {
         Outlet { waiting: Vec::with_capacity(BATCH), octets: Vec::with_capacity(BATCH * DATAGRAM) }
     }
@@ -171,12 +173,13 @@ impl Table {
         })
     }
 
-    /// Whether the kernel relays the packets of all `sessions` sessions, and we receive copies of at least one.
+    /// Whether the kernel relays the packets of all `sessions` sessions, and the engine gets copies of at least one of
+    /// them.
     pub(super) fn sees_only_copies(&self, sessions: usize) -> bool {
         self.offloaded.len() == sessions && self.offloaded.values().any(|flow| flow.copied)
     }
 
-    /// Whether the kernel relays or drops the packets of at least one session here.
+    /// Whether the kernel relays or drops the packets of at least one session on this worker.
     pub(super) fn offloads_any(&self) -> bool {
         !self.offloaded.is_empty()
     }
@@ -197,7 +200,8 @@ impl Table {
 
     pub(super) fn take(&mut self, slot: usize) -> Option<Sockets> {
         self.flush();
-        // The core has normally ended the kernel's flow before. A port must not have one when it returns to the pool.
+        // The core has normally ended the kernel's flow already. A port must not have a flow when it returns to the
+        // pool.
         self.revoke(slot);
         let sockets = self.slots.get_mut(slot)?.take()?;
         for socket in [Some(&sockets.rtp), sockets.rtcp()].into_iter().flatten() {
@@ -213,16 +217,17 @@ impl Table {
             let Some((packet, after)) = rest.split_at_checked(length) else { break };
             rest = after;
             let Some(Some(sockets)) = self.slots.get(slot) else { continue };
-            // A far end that receives RTP may send reports about it, so the RTCP socket is needed from the first packet
+            // A far end that receives RTP may send reports about it. So the RTCP socket is needed from the first packet
             // on.
             if let Some(rtcp) = sockets.bind_rtcp()
                 && let Err(error) = watch(&self.epoll, slot, Flow::Rtcp, rtcp)
             {
                 tracing::error!(%error, "cannot add the session's RTCP socket to epoll");
             }
-            // A packet that the kernel does not take is lost; the far end's reports count it.
+            // If the kernel does not accept a packet, the packet is lost. The far end's reports count such a loss.
             let _ = match flow {
-                // The error is an ICMP error of an earlier packet. This packet has not been sent, so send it again.
+                // The error is an ICMP error of an earlier packet. The current packet was not sent, so it is sent
+                // again.
                 Flow::Rtp if sockets.pinned == Some(Pin { peer: to, only: true }) => match sockets.rtp.send(packet) {
                     Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => sockets.rtp.send(packet),
                     other => other,
@@ -234,7 +239,8 @@ impl Table {
         self.outlet.octets.clear();
     }
 
-    /// The local and remote addresses of the slot's RTP socket; `None` while the far end's address is unknown.
+    /// Returns the local and remote addresses of the slot's RTP socket, or `None` while the far end's address is
+    /// unknown.
     fn ends(&self, slot: usize) -> Option<Ends> {
         let sockets = self.slots.get(slot)?.as_ref()?;
         Ends::new(sockets.rtp.local_addr().ok()?, sockets.pinned?.peer)
@@ -269,7 +275,7 @@ impl Network for Table {
             Some(_) | None if is_connected => rustix::net::connect_unspec(&sockets.rtp).is_ok(),
             Some(_) | None => true,
         };
-        // A socket that cannot be connected stays unconnected: the latch checks every source anyway.
+        // If a socket cannot be connected, it stays unconnected. This is safe, because the latch checks every source.
         sockets.pinned = peer.filter(|_| done);
         sockets.used = true;
     }

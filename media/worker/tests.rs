@@ -1,4 +1,4 @@
-//! Tests of a worker and its sockets, step by step on a clock of the test's own.
+//! Tests of a worker and its sockets. They run step by step on a virtual clock.
 
 use std::net::UdpSocket;
 
@@ -23,14 +23,14 @@ impl Bench {
         Bench::with_silence(ports, true)
     }
 
-    /// `send_silence`: the session sends silence, so that it is not idle.
+    /// Creates a worker with one session. If `send_silence` is set, the session sends silence and is not idle.
     fn with_silence(ports: &str, send_silence: bool) -> Bench {
         let mut bench = Bench::waiting(ports, send_silence);
         bench.worker.drain_inbox(bench.now, false);
         bench
     }
 
-    /// A worker that has not read the messages for its session yet.
+    /// Creates a worker that has not read the messages for its session yet.
     #[expect(clippy::disallowed_methods, reason = "a clock needs some origin")]
     fn waiting(ports: &str, send_silence: bool) -> Bench {
         let shared = Arc::new(Shared {
@@ -61,7 +61,7 @@ impl Bench {
         Bench { worker, inlet: Inlet::new(), peer, now, sequence: 0 }
     }
 
-    /// The far end sends its next packet, with `ms` ms of audio.
+    /// Sends the far end's next packet, which has `ms` ms of audio.
     fn say(&mut self, ssrc: u8, ms: u32) {
         let mut packet = [0xFF; 172];
         let [high, low] = self.sequence.to_be_bytes();
@@ -78,7 +78,7 @@ impl Bench {
         self.worker.drain_sockets(self.now, &mut self.inlet);
     }
 
-    /// The worker wakes after so many ms, from an idle sleep or not.
+    /// Wakes the worker after `ms` ms. If `idle` is set, the worker was in an idle sleep.
     fn wake(&mut self, ms: u64, idle: bool, woken: Woken) {
         let until = self.now + IDLE_SLEEP;
         let wait = if idle { Wait::Idle { until } } else { Wait::Tick { until } };
@@ -93,7 +93,7 @@ impl Bench {
 
 #[test]
 fn a_session_that_wakes_a_worker_is_not_sent_what_would_have_been_said_while_that_slept() {
-    // A worker without sessions wakes once a second, an idle one sooner.
+    // A worker without sessions wakes once a second. An idle worker wakes more often.
     let nothing = Woken { message: false, packet: false };
     let message = Woken { message: true, ..nothing };
     let packet = Woken { packet: true, ..nothing };
@@ -173,7 +173,7 @@ fn an_icmp_error_does_not_end_an_idle_sleep() {
     bench.worker.sockets.send(0, Flow::Rtp, peer, &[0; 172]);
     bench.worker.sockets.flush();
     bench.now += QUIET_BEFORE_IDLE;
-    // The ICMP error has arrived.
+    // Wait until the ICMP error has arrived.
     let mut wake = [PollFd::new(&bench.worker.sockets.epoll, PollFlags::IN)];
     assert_eq!(rustix::event::poll(&mut wake, None), Ok(1));
     bench.pass(0);
@@ -206,7 +206,7 @@ fn the_rtcp_port_is_bound_when_something_is_sent_and_its_reports_are_read() {
     bench.worker.sockets.send(0, Flow::Rtp, peer, &[0; 172]);
     bench.worker.sockets.flush();
     assert!(UdpSocket::bind(rtcp).is_err());
-    // A datagram that is not a report is counted.
+    // The engine counts a datagram that is not a report.
     UdpSocket::bind("127.0.0.1:0").unwrap().send_to(&[1], rtcp).unwrap();
     bench.pass(5);
     assert_eq!(bench.worker.core.counts.malformed, 1);
@@ -225,7 +225,7 @@ fn sockets_that_are_gone_do_not_disturb_those_read_beside_them() {
 #[expect(clippy::disallowed_methods, reason = "a clock needs some origin")]
 fn an_unbridge_right_behind_a_bridge_across_workers_is_not_overtaken_by_it() {
     let now = Instant::now();
-    // The session with the larger key moves, whichever session gets the command.
+    // The session with the larger key always moves, whichever session gets the command.
     for (told, other) in [(SessionKey(1), SessionKey(2)), (SessionKey(2), SessionKey(1))] {
         for unbridged in [false, true] {
             let shared = Arc::new(Shared {

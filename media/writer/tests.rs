@@ -25,7 +25,7 @@ fn say(recorder: &mut Recorder) {
     assert_eq!(recorder.handle_frame(&left, &right), None);
 }
 
-/// A named pipe: it takes 64 KiB, and then blocks until it is read.
+/// Returns a named pipe. It accepts 64 KiB, and then blocks until a program reads it.
 fn pipe(name: &str) -> TestFile {
     let file = TestFile::new(name);
     assert!(std::process::Command::new("mkfifo").arg(&file.0).status().unwrap().success());
@@ -41,7 +41,8 @@ fn files_that_block_hold_no_other_recording_and_their_newest_audio_is_silence_th
     let mut blocked = pipes.each_ref().map(|pipe| record(&handle, RecordSpec::new(&pipe.0, Channels::Dual)));
     let file = TestFile::new("free");
     let (mut free, told) = record(&handle, RecordSpec::new(&file.0, Channels::Dual));
-    // 4.8 s and the recorder's delay, as fast as the free file accepts them. The other files drop what does not fit.
+    // The test records 4.8 s and the recorder's delay, as fast as the free file accepts the frames. The other files
+    // drop the frames that do not fit.
     for _ in 0..240 + u32::from(RECORDER_LAG) {
         blocked.iter_mut().for_each(|(recorder, _)| say(recorder));
         while !free.has_room() {
@@ -68,7 +69,7 @@ fn files_that_block_hold_no_other_recording_and_their_newest_audio_is_silence_th
         let Event::RecordingFinished { duration, dropped, .. } = told.recv_timeout(SOON).unwrap() else {
             unreachable!()
         };
-        // The rest is silence, and the length is still that of the call.
+        // The dropped audio is silence in the file, so the length still equals the length of the call.
         let octets = reader.join().unwrap();
         assert_eq!((duration, octets.len()), (Duration::from_millis(4_800), 44 + 153_600));
         assert!(dropped >= Duration::from_millis(500), "{dropped:?}");

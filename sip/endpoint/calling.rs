@@ -1,4 +1,5 @@
-//! INVITEs of new outgoing calls: they are sent, answered, refused, acknowledged and cancelled.
+//! INVITEs of new outgoing calls: how the INVITE is sent and cancelled, and how its responses are handled and
+//! acknowledged.
 
 use super::delayed_offer::Acknowledgement;
 use super::dialogs::{Context, Dialogs};
@@ -39,7 +40,8 @@ impl Dialogs {
                 return;
             }
             if cancelled {
-                // The INVITE was given up without any response, and this response shows that the far end is there.
+                // The call was hung up when the INVITE had no response yet. This response shows that the far end
+                // responds.
                 self.report_invite_outcome(cx, leg_slot, true);
                 self.send_cancel(cx, leg_slot);
             } else if response.status > 100 && !self.legs.get(leg_slot).is_some_and(Leg::is_reported) {
@@ -67,7 +69,7 @@ impl Dialogs {
         {
             return self.send_invite_again(cx, leg_slot);
         }
-        // RFC 4028 §7.3: the INVITE is sent again with the Min-SE of the 422.
+        // RFC 4028 §7.3: the INVITE is sent again, with the Min-SE from the 422.
         if let Some(least) = session_timer::least_by(response)
             && calling.min_se < least
         {
@@ -82,8 +84,8 @@ impl Dialogs {
         self.finish(cx, leg_slot, refusal(response));
     }
 
-    /// Handles a 2xx to the initial INVITE. The first one makes the dialog, retransmissions get their ACK again, and
-    /// 2xx responses of other forks are acknowledged and ended with BYE (RFC 3261 §13.2.2.4).
+    /// Handles a 2xx to the initial INVITE. The first 2xx makes the dialog. A retransmitted 2xx gets its ACK again. The
+    /// 2xx of another fork gets an ACK and then a BYE (RFC 3261 §13.2.2.4).
     pub(super) fn invite_answered(
         &mut self,
         cx: &mut Context<'_>,
@@ -123,7 +125,8 @@ impl Dialogs {
                     told = early.filter(|early| early.settled).and_then(|early| early.answer.clone());
                     return Some((calling.take_hangup(), leg.is_reported(), None));
                 }
-                // Several phones may have rung and sent an answer; only the answer of the one that sent the 200 counts.
+                // Several phones may have rung and sent an SDP answer. Only the answer of the phone that sent the 200
+                // is valid.
                 let sdp = response.content.sdp().or_else(|| early?.answer.clone());
                 Some((calling.take_hangup(), leg.is_reported(), sdp))
             }
@@ -157,7 +160,7 @@ impl Dialogs {
         }
     }
 
-    /// Sends the INVITE again after a refusal, with what the refusal asks for (RFC 3261 §8.1.3.5).
+    /// Sends the INVITE again after a refusal, with the changes that the refusal requires (RFC 3261 §8.1.3.5).
     fn send_invite_again(&mut self, cx: &mut Context<'_>, leg_slot: LegId) {
         let Some(leg) = self.legs.get_mut(leg_slot) else { return };
         if let State::Calling(calling) = &mut leg.state {
@@ -167,7 +170,7 @@ impl Dialogs {
         self.send_invite(cx, leg_slot);
     }
 
-    /// Sends the INVITE of a leg in `Calling`, or sends it again with credentials.
+    /// Sends the INVITE of a leg in the state `Calling`. Also sends the INVITE again with credentials.
     pub(super) fn send_invite(&mut self, cx: &mut Context<'_>, leg_slot: LegId) {
         let branch = cx.core.random_u128();
         let Some(leg) = self.legs.get_mut(leg_slot) else { return };
@@ -236,7 +239,8 @@ impl Dialogs {
         }
     }
 
-    /// Sends CANCEL (RFC 3261 §9.1). It has the branch of the INVITE, so that the far end can match them.
+    /// Sends CANCEL (RFC 3261 §9.1). The CANCEL has the branch of the INVITE, so that the far end can match the two
+    /// requests.
     pub(super) fn send_cancel(&mut self, cx: &mut Context<'_>, leg_slot: LegId) {
         let give_up = cx.now + cx.core.config.timers.timeout();
         let Some(leg) = self.legs.get_mut(leg_slot) else { return };

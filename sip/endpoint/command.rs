@@ -1,4 +1,4 @@
-//! The application's commands to a leg, and the INVITE of an outgoing one.
+//! The application's commands to a leg, and the INVITE of an outgoing leg.
 
 use bytes::Bytes;
 use ipnet::IpNet;
@@ -15,25 +15,25 @@ use crate::leg::{EndCause, Event, Header, LegKey, Outgoing};
 use crate::message::{Method, Uri};
 use crate::peer::Way;
 
-/// An INVITE that is hung up after this many T1 without any response counts against its trunk. With T1 = 500 ms this is
-/// 4 s, after three retransmissions.
+/// Time without a response, as a multiple of T1, after which a hung-up INVITE counts against its trunk. With T1 = 500
+/// ms this is 4 s, which is after three retransmissions.
 const SILENCE: u32 = 8;
 
-/// Details of the destination of an INVITE.
+/// Details about the destination of an INVITE.
 #[derive(Default)]
 pub(super) struct InviteRoute {
-    /// Route values of the INVITE.
+    /// The Route values of the INVITE.
     pub(super) routes: Vec<Bytes>,
     /// Whether the destination is a registered phone.
     pub(super) phone: bool,
-    /// Addresses that may see the credentials.
+    /// The addresses to which this server may send the credentials.
     pub(super) home: Vec<IpNet>,
-    /// Alternative targets.
+    /// Alternative targets, tried if the first target fails.
     pub(super) hops: Vec<Target>,
 }
 
 impl Dialogs {
-    /// Sends the INVITE on this path.
+    /// Sends the INVITE along this flow.
     pub(super) fn place_along(
         &mut self,
         cx: &mut Context<'_>,
@@ -199,7 +199,7 @@ impl Dialogs {
                 if provisional {
                     self.send_cancel(cx, slot);
                 } else if unheard >= cx.core.config.timers.t1 * SILENCE {
-                    // The application gives up earlier than Timer B. Without this check no call would ever show that
+                    // The application gives up before Timer B fires. Without this check, no call would ever show that
                     // the trunk does not respond.
                     self.report_invite_outcome(cx, slot, false);
                 }
@@ -207,7 +207,8 @@ impl Dialogs {
             }
             State::Established => {
                 let end = End::of(EndCause::LocalHangup, None);
-                // RFC 3261 §15: the callee must wait for the ACK of its 200 before it sends BYE.
+                // RFC 3261 §15: the callee must wait for the ACK of its 200 before it sends BYE. So the BYE may have to
+                // wait.
                 match &mut leg.awaiting_ack {
                     Some(ack) if ack.initial => {
                         if ack.bye.is_none() {
@@ -254,7 +255,7 @@ impl Dialogs {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let ready = match &leg.state {
             State::Established => true,
-            // RFC 3311 §5.1: in an early dialog only after the first offer and answer.
+            // RFC 3311 §5.1: in an early dialog, an offer is allowed only after the first offer and answer.
             State::Calling(calling) => !calling.is_hung_up() && calling.early.iter().any(|early| early.settled),
             State::Ringing { .. } => leg.extensions.reliable.as_ref().is_some_and(|reliable| reliable.settled),
             State::Ending(_) => false,

@@ -1,6 +1,7 @@
 //! The state that all machines of the endpoint use: settings, sockets, randomness, one timer queue and the outputs.
 //!
-//! The core decides nothing about calls. A machine's methods take `&mut self` for its own state, and a `&mut Core`.
+//! The core decides nothing about calls. Each method of a machine takes `&mut self` for the machine's own state, and a
+//! `&mut Core`.
 
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -35,41 +36,41 @@ use crate::trunk;
 /// The shared state of the endpoint's machines.
 pub(super) struct Core {
     pub(super) config: Config,
-    /// The server's sockets. A [`Flow`] refers to its socket by the index in this list.
+    /// The sockets of this server. A [`Flow`] has the index of its socket in this list.
     pub(super) locals: Vec<Local>,
     pub(super) rng: StdRng,
-    /// The secret of the hashes that become the tags of stateless responses and the keys of transactions.
+    /// The secret key of two kinds of hashes: the tags of stateless responses and the keys of transactions.
     secret: u64,
     pub(super) timers: TimerQueue,
     pub(super) guard: Option<Arc<Guard>>,
     pub(super) counters: Counters,
-    /// Limits the rate of reports about INVITEs from unknown sources.
+    /// Limits the rate of the reports about INVITEs from unknown sources.
     stranger_lines: Throttle,
     pub(super) outputs: VecDeque<Output>,
-    /// The keys of the legs whose messages are traced: legs whose end has not been reported.
+    /// The keys of the legs whose messages are traced. A leg is traced until its end has been reported.
     pub(super) traced: SecondaryMap<LegId, LegKey>,
-    /// The legs that are branches of a fork, each with the leg that the application knows.
+    /// The legs that are branches of a fork. The value is the key of the leg that the application knows.
     pub(super) branches: HashMap<LegKey, LegKey>,
-    /// Events of branches that the forks have not handled yet.
+    /// Events of branches that the forks must still handle.
     pub(super) branch_events: VecDeque<Event>,
 }
 
-/// Counts since the start.
+/// Counters since the start.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
-    /// Requests refused with 503.
+    /// Number of requests that were refused with 503.
     pub(super) shed: u64,
-    /// Retransmitted requests, and retransmitted 2xx responses to INVITEs.
+    /// Number of retransmitted requests and of retransmitted 2xx responses to INVITEs.
     pub(super) repeated: u64,
-    /// Requests with a wrong password or an unknown user.
+    /// Number of requests with a wrong password or an unknown user.
     pub(super) wrong_passwords: u64,
-    /// Requests from sources in no trunk's networks.
+    /// Number of requests whose source address is in no trunk's networks.
     pub(super) strangers: u64,
-    /// Messages that could not be parsed.
+    /// Number of messages that could not be parsed.
     pub(super) malformed: u64,
 }
 
-/// A socket of this server, with the addresses that its Via and Contact show.
+/// A socket of this server, with the addresses that its Via and Contact contain.
 #[derive(Debug, Clone)]
 pub(super) struct Local {
     pub(super) transport: Transport,
@@ -99,13 +100,13 @@ impl Core {
         }
     }
 
-    /// Replaces the configured addresses by the addresses that the sockets are really bound to.
+    /// Replaces the configured addresses by the addresses to which the sockets are actually bound.
     pub(super) fn set_locals(&mut self, addresses: &[(Transport, SocketAddr)]) {
         let advertise = self.config.advertise.as_deref();
         self.locals = addresses.iter().map(|&(transport, bound)| Local::new(transport, bound, advertise)).collect();
     }
 
-    /// Whether there is a socket with this transport and address family.
+    /// Returns whether there is a socket with this transport and address family.
     pub(super) fn listens_on(&self, transport: Transport, ipv4: bool) -> bool {
         self.locals.iter().any(|local| local.transport == transport && local.bound.is_ipv4() == ipv4)
     }
@@ -114,19 +115,19 @@ impl Core {
         u128::from(self.rng.next_u64()) << 64 | u128::from(self.rng.next_u64())
     }
 
-    /// Returns a random key for a leg. The key has the bits of a version 1 UUID (RFC 9562 §5.1), so that the
-    /// application can show it as a UUID.
+    /// Returns a random key for a leg. The key is a valid UUID of version 1 (RFC 9562 §5.1), so that the application
+    /// can show the key as a UUID.
     pub(super) fn random_leg_key(&mut self) -> LegKey {
         LegKey((self.random_u128() & !(0xf << 76) & !(0x3 << 62)) | (0x1 << 76) | (0x2 << 62))
     }
 
-    /// Returns the Retry-After line of a 503.
+    /// Returns the Retry-After line of a 503 response.
     pub(super) fn retry_after(&mut self, reason: RetryReason) -> String {
         self.retry_within(reason.seconds())
     }
 
-    /// Returns the Retry-After line of a 500 to an offer or request that comes before the previous one is answered (RFC
-    /// 3261 §14.2, RFC 3311 §5.2).
+    /// Returns the Retry-After line of a 500 response. An offer or request gets this response if an earlier one is not
+    /// answered yet (RFC 3261 §14.2, RFC 3311 §5.2).
     pub(super) fn retry_after_offer(&mut self) -> String {
         self.retry_within(0..=10)
     }
@@ -137,12 +138,12 @@ impl Core {
         format!("Retry-After: {}\r\n", least + chance)
     }
 
-    /// Returns a 128-bit hash under the server's secret. Without the secret, an attacker cannot create two requests
-    /// with the same key.
+    /// Returns a 128-bit hash that depends on the server's secret. An attacker does not know the secret, so the
+    /// attacker cannot create two requests with the same key.
     pub(super) fn key_of(&self, fields: impl Hash) -> Key {
         let mut hasher = DefaultHasher::new();
         (self.secret, fields).hash(&mut hasher);
-        // The hasher's state is larger than each half of the hash, so one half does not reveal the other.
+        // The state of the hasher is larger than each half of the hash. So one half does not reveal the other half.
         let half = hasher.finish();
         hasher.write_u64(1);
         Key(u128::from(half) << 64 | u128::from(hasher.finish()))
@@ -160,9 +161,9 @@ impl Core {
         self.stateless_tag(response.to.tag.as_deref().unwrap_or_default())
     }
 
-    /// Returns the key of a server transaction (RFC 3261 §17.2.3). `method` replaces the request's own method, so that
-    /// a CANCEL finds its INVITE. If the branch has no magic cookie, the fields that RFC 2543 compares are used
-    /// instead.
+    /// Returns the key of a server transaction (RFC 3261 §17.2.3). `method` replaces the method of the request, so that
+    /// a CANCEL finds the transaction of its INVITE. If the branch has no magic cookie, the key is made from the fields
+    /// that RFC 2543 compares.
     pub(super) fn server_key(&self, request: &Request, method: &Method) -> Key {
         let method = if *method == Method::Ack { "INVITE" } else { method.as_str() };
         let sent_by = &request.via.sent_by;
@@ -183,14 +184,15 @@ impl Core {
     /// Returns the local socket for a new request to `peer`.
     pub(super) fn local_for(&self, transport: Transport, peer: IpAddr) -> Option<usize> {
         let of_transport = |local: &Local| local.transport == transport && local.bound.is_ipv4() == peer.is_ipv4();
-        // A loopback socket reaches only loopback addresses, so other destinations prefer another socket.
+        // A loopback socket can reach only loopback addresses. So other destinations use another socket if there is
+        // one.
         self.locals
             .iter()
             .position(|local| of_transport(local) && local.bound.ip().is_loopback() == peer.is_loopback())
             .or_else(|| self.locals.iter().position(of_transport))
     }
 
-    /// Returns the local socket that received a message.
+    /// Returns the index of the local socket that received a message.
     pub(super) fn local_of(&self, arrival: &Arrival) -> usize {
         let locals = || self.locals.iter().enumerate().filter(|(_, local)| local.transport == arrival.transport);
         locals()
@@ -212,15 +214,16 @@ impl Core {
         }
     }
 
-    /// Returns the flow of a response (RFC 3261 §18.2.2). Over a stream this is the request's connection or, if that is
-    /// closed, the sent-by port. `maddr` is ignored, because an attacker could use it to direct responses at a third
-    /// party.
+    /// Returns the flow of a response (RFC 3261 §18.2.2). Over a stream, the response uses the connection of the
+    /// request. If this connection is closed, the response goes to the sent-by port. `maddr` is ignored, because an
+    /// attacker could use it to send responses to a third party.
     pub(super) fn response_flow(&self, arrival: &Arrival, echo: &Echo) -> Flow {
         let peer = if arrival.transport.is_reliable() { echo.reconnect } else { echo.destination };
         Flow { peer, ..self.arrival_flow(arrival) }
     }
 
-    /// Removes targets from the front until a local socket can reach one, and returns the flow to that target.
+    /// Removes targets from the front of the list until a local socket can reach a target. Returns the flow to this
+    /// target.
     pub(super) fn next_hop(&self, hops: &mut Vec<Target>) -> Option<Flow> {
         while !hops.is_empty() {
             let Target { transport, address, identity } = hops.remove(0);
@@ -231,17 +234,17 @@ impl Core {
         None
     }
 
-    /// Returns the server's Contact URI on the flow's socket, without angle brackets.
+    /// Returns the Contact URI of this server for the socket of the flow, without angle brackets.
     pub(super) fn contact(&self, flow: Flow) -> String {
         self.locals.get(flow.local).map(|local| local.contact.clone()).unwrap_or_default()
     }
 
-    /// Returns the `host:port` of the Via on the flow's socket.
+    /// Returns the `host:port` for the Via, for the socket of the flow.
     pub(super) fn sent_by(&self, flow: Flow) -> &str {
         self.locals.get(flow.local).map(|local| local.sent_by.as_str()).unwrap_or_default()
     }
 
-    /// Returns the user of a URI whose host is an address of this server.
+    /// Returns the user part of a URI if the host of the URI is an address of this server.
     pub(super) fn own_user(&self, uri: &Uri) -> Option<String> {
         let destination = uri.destination()?;
         let port = destination.port.unwrap_or(5060);
@@ -258,36 +261,36 @@ impl Core {
         ours.then(|| uri.user())
     }
 
-    /// Returns the trunk with the narrowest network that contains the source.
+    /// Returns the trunk whose networks contain the source. If several trunks match, the narrowest network decides.
     pub(super) fn trunk_at(&self, source: IpAddr) -> Option<&TrunkName> {
         trunk::matching(&self.config.trunks, source)
     }
 
-    /// Whether the source is in no trunk's networks.
+    /// Returns whether the source is outside the networks of all trunks.
     pub(super) fn is_unknown(&self, source: IpAddr) -> bool {
         self.trunk_at(source).is_none()
     }
 
-    /// Whether neither the source nor a certificate names a trunk.
+    /// Returns whether the sender is unknown: neither its source address nor a certificate belongs to a trunk.
     pub(super) fn is_stranger(&self, arrival: &Arrival) -> bool {
         arrival.proven.is_none() && self.is_unknown(arrival.source.ip())
     }
 
-    /// The source networks of a trunk, except those wider than /24 (IPv4) or /64 (IPv6): such a network may contain
-    /// strangers.
+    /// Returns the source networks of a trunk, without networks wider than /24 (IPv4) or /64 (IPv6). Such wide networks
+    /// may contain unknown senders.
     pub(super) fn narrow_networks(&self, trunk: &TrunkName) -> impl Iterator<Item = &IpNet> {
         let narrow = |network: &&IpNet| network.prefix_len() >= if network.addr().is_ipv4() { 24 } else { 64 };
         let acl = self.config.trunks.iter().find(|one| one.name == *trunk);
         acl.into_iter().flat_map(move |acl| acl.networks.iter().filter(narrow))
     }
 
-    /// Returns the setting of reliable provisional responses for calls of this trunk; without a trunk, the general
-    /// setting.
+    /// Returns the setting of reliable provisional responses for calls of this trunk. Without a trunk, returns the
+    /// general setting.
     pub(super) fn prack_of(&self, trunk: Option<&TrunkName>) -> Prack {
         trunk.and_then(|trunk| self.config.prack_by_trunk.get(trunk)).copied().unwrap_or(self.config.prack)
     }
 
-    /// Whether provisional responses to this INVITE must be reliable.
+    /// Returns whether provisional responses to this INVITE must be reliable.
     pub(super) fn is_to_be_reliable(&self, request: &Request, trunk: Option<&TrunkName>) -> bool {
         match self.prack_of(trunk) {
             Prack::Off => false,
@@ -298,12 +301,13 @@ impl Core {
         }
     }
 
-    /// Whether the far end of a call may transfer it with REFER. The trunk's own setting replaces the general one.
+    /// Returns whether the far end of a call may transfer the call with REFER. If the trunk has this setting, it
+    /// replaces the general setting.
     pub(super) fn may_refer(&self, trunk: Option<&TrunkName>) -> bool {
         trunk.and_then(|trunk| self.config.refer_by_trunk.get(trunk)).copied().unwrap_or(self.config.refer)
     }
 
-    /// Reports to the guard that a source misbehaved.
+    /// Reports to the guard that a source has misbehaved.
     pub(super) fn offend(&self, now: Instant, source: IpAddr, offence: Offence) {
         if let Some(guard) = &self.guard {
             guard.offend(now, source, offence);
@@ -335,12 +339,12 @@ impl Core {
         self.event(Event::Ended { leg, cause, status: None, reason: None, headers: Vec::new() });
     }
 
-    /// Reports an event to the application, even if its key is that of a branch.
+    /// Reports an event to the application, even if the event's leg is a branch.
     pub(super) fn emit(&mut self, event: Event) {
         self.outputs.push_back(Output::Event(event));
     }
 
-    /// Reports an event to the application. An event of a branch is queued for its fork instead.
+    /// Reports an event to the application. An event of a branch is queued for the branch's fork instead.
     pub(super) fn event(&mut self, event: Event) {
         if self.branches.contains_key(&event.leg()) {
             self.branch_events.push_back(event);
@@ -349,7 +353,7 @@ impl Core {
         }
     }
 
-    /// Reports a message of a leg, unless the end of the leg has been reported.
+    /// Reports a message of a leg to the trace, unless the end of the leg has been reported.
     pub(super) fn trace(&mut self, leg: Option<LegId>, sent: bool, flow: Flow, line: impl FnOnce() -> String) {
         if !self.config.trace {
             return;
@@ -359,21 +363,21 @@ impl Core {
         }
     }
 
-    /// Responds without keeping a transaction. `lines` are complete header lines.
+    /// Responds without a transaction. `lines` are complete header lines.
     pub(super) fn refuse(&mut self, arrival: &Arrival, echo: &Echo, status: u16, lines: &str) {
         self.respond_statelessly(arrival, echo, ResponseParts { status, lines, ..ResponseParts::default() });
     }
 
-    /// Responds with this reason phrase, without keeping a transaction.
+    /// Responds without a transaction, with this reason phrase.
     pub(super) fn refuse_with(&mut self, arrival: &Arrival, echo: &Echo, status: u16, reason: &str) {
         let parts = ResponseParts { status, reason: Some(reason), ..ResponseParts::default() };
         self.respond_statelessly(arrival, echo, parts);
     }
 
-    /// Responds without keeping a transaction (RFC 3261 §8.2.7).
+    /// Responds without a transaction (RFC 3261 §8.2.7).
     pub(super) fn respond_statelessly(&mut self, arrival: &Arrival, echo: &Echo, parts: ResponseParts<'_>) {
         let tag = Some(parts.tag.unwrap_or_else(|| self.stateless_tag(&echo.lines)));
-        // An unknown source does not get the Server header either.
+        // A response to an unknown source does not have the Server header.
         let known = arrival.proven.is_some() || !self.is_unknown(arrival.source.ip());
         let server = if known { self.config.user_agent.as_str() } else { "" };
         let refer = known && self.may_refer(trunk::matching(&self.config.trunks, arrival.source.ip()));
@@ -382,8 +386,8 @@ impl Core {
         self.transmit(flow, data);
     }
 
-    /// Counts a request from a source in no trunk's networks. An INVITE is also reported to the application, because it
-    /// may come from a carrier whose address is missing in the configuration.
+    /// Counts a request whose source is in no trunk's networks. An INVITE is also reported to the application, because
+    /// it may come from a carrier whose address is missing in the configuration.
     pub(super) fn note_stranger(&mut self, now: Instant, arrival: &Arrival, request: &Request) {
         self.counters.strangers += 1;
         self.offend(now, arrival.source.ip(), Offence::Refused);
@@ -399,7 +403,7 @@ impl Core {
         }
     }
 
-    /// Responds to a message that could not be parsed, if the parsed part is enough for a response.
+    /// Responds to a message that could not be parsed, if the parsed part is sufficient for a response.
     pub(super) fn refuse_malformed(&mut self, arrival: &Arrival, malformed: &Malformed) {
         self.counters.malformed += 1;
         tracing::debug!(peer = %arrival.source, reason = %malformed.reason, "malformed message");
@@ -413,7 +417,7 @@ impl Core {
         self.respond_statelessly(arrival, echo, parts);
     }
 
-    /// Returns the header lines that extensions add to an INVITE.
+    /// Returns the header lines for the extensions of an INVITE.
     pub(super) fn invite_lines(&self, prack: Option<Prack>, min_se: u32, replaces: Option<&str>) -> String {
         let prack = prack.unwrap_or(self.config.prack);
         let mut lines = ["Supported: ", compose::supported(prack != Prack::Off), "\r\n"].concat();
@@ -429,7 +433,7 @@ impl Core {
         lines
     }
 
-    /// Returns the session timer lines of an INVITE. `least` is the Min-SE of a 422, in seconds.
+    /// Returns the session timer lines for an INVITE. `least` is the Min-SE of a received 422, in seconds.
     pub(super) fn session_lines(&self, least: u32) -> String {
         let (wanted, min_se) = (self.config.session_expires, self.config.min_se.max(LEAST).max(least));
         let min = if min_se > LEAST { format!("Min-SE: {min_se}\r\n") } else { String::new() };
@@ -462,15 +466,15 @@ impl Local {
         let sent_by = format!("{host}:{port}");
         let contact = match transport {
             Transport::Udp => format!("sip:{sent_by}"),
-            // RFC 7118 §5.3 defines no `transport=wss`.
+            // RFC 7118 §5.3 does not define `transport=wss`.
             Transport::Ws | Transport::Wss => format!("sip:{sent_by};transport=ws"),
             Transport::Tcp | Transport::Tls => format!("sip:{sent_by};transport={}", transport.parameter()),
         };
         Self { transport, bound, sent_by, contact }
     }
 
-    /// Returns the Contact for a registrar. The `line` parameter identifies the trunk that a call to this Contact comes
-    /// from.
+    /// Returns the Contact for a registrar. The `line` parameter of the Contact identifies the trunk when the registrar
+    /// calls this Contact.
     pub(super) fn contact_of(&self, user: &str, token: u128) -> String {
         let at = self.contact.strip_prefix("sip:").unwrap_or(&self.contact);
         format!("sip:{user}@{at};line={token:032x}")

@@ -1,6 +1,6 @@
-//! INVITEs without an offer (late offer), as UAC and UAS. The called party offers in the first message that is
-//! delivered reliably, and the answer goes into the message that acknowledges it (RFC 3261 §13.2.1, RFC 3262 §5, RFC
-//! 6337 §2.2).
+//! INVITEs without an offer (late offer), for the roles UAC and UAS. The called party sends its offer in the first
+//! message that is delivered reliably. The message that acknowledges this message contains the answer (RFC 3261
+//! §13.2.1, RFC 3262 §5, RFC 6337 §2.2).
 //!
 //! ```text
 //!   this server calls                    this server is called
@@ -9,8 +9,8 @@
 //!     PRACK, or ACK: answer ──>            <── PRACK, or ACK: answer
 //! ```
 //!
-//! The PRACK or ACK waits for the application's answer. Meanwhile the far end retransmits its message; retransmissions
-//! are not reported again.
+//! The PRACK or ACK waits for the application's answer. During this wait the far end retransmits its message.
+//! Retransmissions are not reported again.
 
 use std::collections::VecDeque;
 
@@ -24,29 +24,30 @@ use crate::keys::{ClientId, LegId};
 use crate::leg::Event;
 use crate::message::{Method, Response};
 
-/// The offers that an outgoing call without an offer has received.
+/// The offers that an outgoing call has received after an INVITE without an offer.
 #[derive(Debug, Default)]
 pub(super) struct DelayedOffers {
-    /// The messages that will carry the answers, oldest offer first, each with the tag of the far end that offered; at
-    /// most [`MAX_FORKS`], as for early dialogs.
+    /// The messages that will contain the answers, oldest offer first. Each entry has the tag of the far end that sent
+    /// the offer. There are at most [`MAX_FORKS`] entries, as for early dialogs.
     due: VecDeque<(Bytes, Acknowledgement)>,
-    /// The tag of the far end whose offer was reported last.
+    /// The tag of the far end whose offer was the last to be reported.
     told: Bytes,
 }
 
-/// The message that carries an answer.
+/// The message that will contain an answer.
 #[derive(Debug)]
 pub(super) enum Acknowledgement {
     /// A PRACK with this RAck line.
     Prack(String),
-    /// The ACK of the 200 to that INVITE.
+    /// The ACK of the 200 to this INVITE.
     Ack { client: ClientId, cseq: u32, authorization: String },
-    /// No message. The offer was answered before and is only reported again to the application.
+    /// No message. The offer was answered earlier and is only reported to the application again.
     None,
 }
 
 impl Dialogs {
-    /// Whether the leg calls without an offer and has not answered an offer of the far end with this tag.
+    /// Returns whether an offer of the far end with this tag must be answered. An answer is needed if the leg has sent
+    /// an INVITE without an offer and has not answered an offer of this far end yet.
     pub(super) fn expects_offer(&self, leg: LegId, tag: &[u8]) -> bool {
         let Some(leg) = self.legs.get(leg).filter(|leg| !leg.is_reported()) else { return false };
         let State::Calling(calling) = &leg.state else { return false };
@@ -54,7 +55,7 @@ impl Dialogs {
         calling.outgoing.sdp.is_empty() && !calling.is_hung_up() && !settled
     }
 
-    /// Reports the far end's offer. The answer will go into `carrier`.
+    /// Reports the far end's offer to the application. `carrier` will contain the answer.
     pub(super) fn report_delayed_offer(
         &mut self,
         cx: &mut Context<'_>,
@@ -65,7 +66,7 @@ impl Dialogs {
     ) {
         let Some(leg) = self.legs.get_mut(leg) else { return };
         let late = leg.extensions.delayed_offers.get_or_insert_default();
-        // A 200 makes a PRACK that is still due superfluous.
+        // After a 200, a PRACK for the same far end is not needed any more.
         late.due.retain(|(known, _)| *known != tag);
         if late.due.len() >= MAX_FORKS {
             late.due.pop_front();
@@ -76,8 +77,9 @@ impl Dialogs {
         cx.core.event(Event::Offered { leg, sdp: Some(offer), refusable: false });
     }
 
-    /// Reports an offer again if, of several far ends that rang and were answered by PRACK, this one took the call but
-    /// the offer of another one was reported after its own.
+    /// Reports an offer to the application again, if necessary. Example: two far ends rang, and their offers were
+    /// answered by PRACK. Then the first far end answers the call, but the offer of the second far end was reported
+    /// last.
     pub(super) fn report_offer_again(&mut self, cx: &mut Context<'_>, slot: LegId, tag: &Bytes, offer: Option<Bytes>) {
         let told =
             self.legs.get(slot).and_then(|leg| leg.extensions.delayed_offers.as_ref()).map(|late| late.told.clone());
@@ -88,7 +90,7 @@ impl Dialogs {
         }
     }
 
-    /// Whether the ACK of this 200 waits for the application's answer.
+    /// Returns whether the ACK of this 200 waits for the application's answer.
     pub(super) fn is_ack_due(&self, client: ClientId, leg: Option<LegId>, response: &Response) -> bool {
         let late = leg.and_then(|leg| self.legs.get(leg)).and_then(|leg| leg.extensions.delayed_offers.as_ref());
         late.is_some_and(|late| {
@@ -99,8 +101,8 @@ impl Dialogs {
         })
     }
 
-    /// Sends the application's answer to the oldest pending offer; `None` acknowledges the offer without an answer.
-    /// Returns `false` if no offer is pending.
+    /// Sends the application's answer to the oldest pending offer. If `answer` is `None`, acknowledges the offer
+    /// without an answer. Returns `false` if no offer is pending.
     pub(super) fn answer_delayed_offer(&mut self, cx: &mut Context<'_>, slot: LegId, answer: Option<&Bytes>) -> bool {
         let Some(leg) = self.legs.get_mut(slot) else { return false };
         let Some((tag, carrier)) = leg.extensions.delayed_offers.as_mut().and_then(|late| late.due.pop_front()) else {

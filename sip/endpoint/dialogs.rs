@@ -1,4 +1,4 @@
-//! The dialogs: INVITE sessions from the INVITE to the answer of the BYE, each one a [`Leg`].
+//! The dialogs: INVITE sessions from the INVITE to the response to the BYE. Each session is a [`Leg`].
 //!
 //! ```text
 //!   requests of the far end ──> handle_in_dialog, accept_invite ─┐
@@ -6,15 +6,15 @@
 //!   the application ──> handle_command ──────────────────────────┘
 //! ```
 //!
-//! [`Dialogs`] owns only the legs. It gets the machines below it (transactions, trunks, phones) as a [`Context`] with
-//! each input. It cannot reach forks, lookups or the hub. The work of a leg is divided by subject:
+//! [`Dialogs`] owns only the legs. With each input, [`Dialogs`] gets the machines below it (transactions, trunks,
+//! phones) as a [`Context`]. [`Dialogs`] cannot reach forks, lookups or the hub. Other modules do the work of a leg:
 //!
 //! - `calling` and `incoming` create legs.
-//! - `in_dialog` handles requests of the far end, `command` those of the application.
+//! - `in_dialog` handles requests of the far end, `command` handles commands of the application.
 //! - `offering`, `reliable`, `delayed_offer`, `session_timer` and `refer` are the extensions.
 //!
-//! A separate offer/answer machine of a leg could take over the fields `offered`, `offering` and `awaiting_ack` of
-//! [`Leg`] without a change to the tables here.
+//! The fields `offered`, `offering` and `awaiting_ack` of [`Leg`] could move into a separate offer/answer machine. The
+//! tables here would not change.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -35,7 +35,7 @@ use crate::leg::{Command, EndCause, Event, LegKey};
 use crate::message::{Method, Request, Response};
 use crate::timer::Owner;
 
-/// The other machines that the dialogs use, for the duration of one input.
+/// The other machines that the dialogs use while they handle one input.
 pub(super) struct Context<'a> {
     pub(super) now: Instant,
     pub(super) core: &'a mut Core,
@@ -45,12 +45,13 @@ pub(super) struct Context<'a> {
 }
 
 impl Context<'_> {
-    /// Responds through the transaction, which sends the response again for each retransmission of the request.
+    /// Responds through the server transaction. The transaction repeats the response for each retransmission of the
+    /// request.
     pub(super) fn respond(&mut self, server: ServerId, parts: ResponseParts<'_>) {
         let _ = self.transactions.respond(self.core, self.now, server, parts);
     }
 
-    /// Whether another transaction may start.
+    /// Returns whether there is room for another transaction.
     pub(super) fn has_room(&self) -> bool {
         self.transactions.has_room(self.core)
     }
@@ -63,17 +64,17 @@ pub(super) struct Dialogs {
     pub(super) by_key: HashMap<LegKey, LegId>,
     /// Legs by their local tag.
     pub(super) by_tag: HashMap<u64, LegId>,
-    /// The message log. The dialogs report to it the Call-IDs that belong to legs.
+    /// The message log. The dialogs report the Call-IDs of their legs to this log.
     pub(super) ladder: Option<Arc<Ladder>>,
 }
 
 impl Dialogs {
-    /// Count of legs that have not ended, including those whose BYE has no response yet.
+    /// Returns the number of legs that have not ended, including legs whose BYE has no response yet.
     pub(super) fn len(&self) -> usize {
         self.legs.len()
     }
 
-    /// Whether a leg has this key.
+    /// Returns whether there is a leg with this key.
     pub(super) fn holds(&self, key: LegKey) -> bool {
         self.by_key.contains_key(&key)
     }
@@ -83,7 +84,8 @@ impl Dialogs {
         self.by_key.get(&key).copied()
     }
 
-    /// Changes the key of a leg, because a fork's branch was answered and now is the call.
+    /// Changes the key of a leg. Used when a branch of a fork was answered, because this branch becomes the leg that
+    /// the application knows.
     pub(super) fn rename(&mut self, core: &mut Core, from: LegKey, to: LegKey) {
         let Some(slot) = self.by_key.remove(&from) else { return };
         self.by_key.insert(to, slot);
@@ -93,7 +95,7 @@ impl Dialogs {
         }
     }
 
-    /// Does for a leg what [`Transactions::skip_client_timer`] does for a client transaction.
+    /// Does the same for a leg as [`Transactions::skip_client_timer`] for a client transaction.
     pub(super) fn skip_timer(&mut self, core: &mut Core, at: Instant, slot: LegId) -> bool {
         let Some(leg) = self.legs.get_mut(slot) else { return core.timers.skip(None, at, None, Owner::Leg(slot)) };
         let next = leg.next_timeout();
@@ -146,7 +148,7 @@ impl Dialogs {
         }
     }
 
-    /// Handles a response to a request of a leg, or of a dialog that has no leg.
+    /// Handles a response to a request in a dialog. The dialog may have no leg.
     pub(super) fn handle_response(&mut self, cx: &mut Context<'_>, id: ClientId, response: &Response) {
         let Some(client) = cx.transactions.client(id) else { return };
         let (purpose, leg) = (client.purpose, client.leg.filter(|&leg| self.legs.contains_key(leg)));
@@ -168,7 +170,7 @@ impl Dialogs {
         }
     }
 
-    /// Handles a CANCEL of this INVITE transaction. The CANCEL itself has been answered (RFC 3261 §9.2).
+    /// Handles a CANCEL of the INVITE in this transaction. The CANCEL itself has already been answered (RFC 3261 §9.2).
     pub(super) fn handle_cancel(&mut self, cx: &mut Context<'_>, slot: LegId, server: ServerId, request: &Request) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         if matches!(leg.state, State::Ringing { server: ringing, .. } if ringing == server) {
@@ -196,7 +198,7 @@ impl Dialogs {
         }
     }
 
-    /// Arms the timer of the leg for the leg's next timeout.
+    /// Sets the timer of the leg to the leg's next timeout.
     pub(super) fn arm_leg(&mut self, cx: &mut Context<'_>, slot: LegId) {
         if let Some(leg) = self.legs.get_mut(slot) {
             let next = leg.next_timeout();
@@ -204,7 +206,7 @@ impl Dialogs {
         }
     }
 
-    /// Reports the end of the leg to the application, once.
+    /// Reports the end of the leg to the application. Only the first call reports.
     pub(super) fn report_end(&mut self, cx: &mut Context<'_>, slot: LegId, end: End) {
         if let Some(leg) = self.legs.get_mut(slot)
             && !leg.is_reported()
@@ -217,7 +219,7 @@ impl Dialogs {
         }
     }
 
-    /// Reports the end and removes the leg. Its transactions end by their own timers.
+    /// Reports the end of the leg and removes the leg. The transactions of the leg end by their own timers.
     pub(super) fn finish(&mut self, cx: &mut Context<'_>, slot: LegId, end: End) {
         self.report_end(cx, slot, end);
         if let Some(leg) = self.legs.remove(slot) {
@@ -250,7 +252,7 @@ impl Dialogs {
         slot
     }
 
-    /// Handles timers of the leg that may be due.
+    /// Handles the timers of the leg that are due.
     pub(super) fn handle_timeout(&mut self, cx: &mut Context<'_>, at: Instant, slot: LegId) {
         let t2 = cx.core.config.timers.t2;
         let Some(leg) = self.legs.get_mut(slot) else { return };
@@ -270,7 +272,8 @@ impl Dialogs {
         {
             *repeat = cx.now + PROVISIONAL_REPEAT;
             let server = *server;
-            // RFC 3262 §3: a reliable provisional response is not sent again here. A new one follows it.
+            // RFC 3262 §3: a reliable provisional response is not repeated here. A new provisional response is sent
+            // instead.
             if !self.send_reliable(cx, slot, 180, None, &[]) {
                 cx.transactions.transmit_response(cx.core, server, true);
             }
@@ -279,7 +282,7 @@ impl Dialogs {
         if let State::Calling(calling) = &mut leg.state
             && calling.give_up().is_some_and(|at| at <= cx.now)
         {
-            // RFC 3261 §9.1: 64*T1 after the CANCEL the INVITE transaction counts as cancelled.
+            // RFC 3261 §9.1: the INVITE transaction counts as cancelled 64*T1 after the CANCEL.
             let client = calling.client;
             cx.transactions.remove_client(client);
             self.finish(cx, slot, End::of(EndCause::LocalHangup, Some(487)));

@@ -1,16 +1,16 @@
-//! One call to several contacts (RFC 3261 §16.6 to §16.8, as a user agent). All contacts with the same preference ring
-//! together. If none of them answers, the contacts with the next preference ring.
+//! One call to several contacts (RFC 3261 §16.6 to §16.8, here in a user agent). All contacts with the same preference
+//! ring together. If no contact answers, the contacts with the next preference ring.
 //!
 //! ```text
 //!   Command::Ring ──> Fork ──┬─> branch (a leg of its own) ──> contact
 //!                            └─> branch ──> contact       their events ──> serve_forks ──> Event of the one leg
 //! ```
 //!
-//! [`Forks`] sends nothing itself. Its [`ForkOutput`]s ask the hub to place and to hang up branches.
+//! [`Forks`] sends nothing itself. [`ForkOutput`]s make the hub place or hang up branches.
 //!
-//! The first 200 wins: its branch becomes the leg, and the other branches are cancelled. A 200 that crosses its CANCEL
-//! is acknowledged and hung up, as for any leg that is given up. Branches are legs, so the limit on legs applies to
-//! them too.
+//! The first 200 decides: its branch becomes the leg, and the other branches are cancelled. A 200 may cross the CANCEL
+//! of its branch. Such a 200 gets an ACK and a BYE, as for any cancelled leg. Branches are legs, so the limit on legs
+//! also applies to branches.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -25,9 +25,10 @@ use crate::leg::{Command, EndCause, Event, Header, LegKey, Outgoing};
 use crate::message::Uri;
 use crate::registrar::{Aor, Way};
 
-/// Time for which the contacts of one preference ring before the next contacts do.
+/// Time for which the contacts of one preference ring, before the contacts of the next preference ring.
 const SERIAL: Duration = Duration::from_secs(20);
-/// The Reason of the CANCEL to other phones (RFC 3326). Phones that know it from Asterisk show no missed call.
+/// The Reason header in the CANCEL to the other phones (RFC 3326). Asterisk sends the same text, and phones that know
+/// this text show no missed call.
 const ELSEWHERE: &str = "SIP;cause=200;text=\"Call completed elsewhere\"";
 
 /// All calls that ring at several contacts.
@@ -38,14 +39,14 @@ pub(super) struct Forks {
     timers: BTreeSet<(Instant, LegKey)>,
 }
 
-/// A task of a fork for the hub. The tasks are carried out in order.
+/// A task of a fork for the hub. The hub executes the tasks in order.
 #[derive(Debug)]
 pub(super) enum ForkOutput {
-    /// Send the INVITE of a branch to this contact.
+    /// Send the INVITE of a branch to a contact.
     Invite { branch: LegKey, outgoing: Box<Outgoing>, way: Way },
     /// Hang up a branch.
     Hangup { branch: LegKey, status: u16, reason: Option<String>, headers: Vec<Header> },
-    /// Make the answered branch the leg.
+    /// Give the answered branch the key of the leg that the application knows.
     Promote { branch: LegKey, leg: LegKey },
     /// Report an event to the application.
     Event(Event),
@@ -54,14 +55,14 @@ pub(super) enum ForkOutput {
 #[derive(Debug)]
 struct Fork {
     outgoing: Box<Outgoing>,
-    /// Contacts that do not ring yet, grouped by preference.
+    /// Contacts that do not ring yet, in groups of the same preference.
     waiting: VecDeque<Vec<Way>>,
     branches: Vec<LegKey>,
     best: Option<End>,
-    /// The branch whose early media is passed on: the first branch with early media.
+    /// The first branch that sent early media. Only this branch's early media is passed on.
     early_media_from: Option<LegKey>,
-    /// Whether the call was answered, hung up, or declined. After that, events of the remaining branches are not
-    /// reported.
+    /// Whether the call was answered, hung up or declined. If so, events of the other branches are not reported any
+    /// more.
     settled: Settled,
     next_group: Option<Instant>,
 }
@@ -71,12 +72,12 @@ enum Settled {
     No,
     Answered,
     HungUp,
-    /// A branch declined the call for all phones with a 6xx.
+    /// A branch declined the call with a 6xx response, which is valid for all phones.
     Declined,
 }
 
 impl Forks {
-    /// Whether a leg still rings at several contacts.
+    /// Returns whether this leg still rings at several contacts.
     pub(super) fn holds(&self, leg: LegKey) -> bool {
         self.by_leg.contains_key(&leg)
     }
@@ -85,12 +86,12 @@ impl Forks {
         self.outputs.pop_front()
     }
 
-    /// Returns when the next contacts ring.
+    /// Returns the time at which the next contacts ring.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         self.timers.first().map(|(at, _)| *at)
     }
 
-    /// Calls these contacts, which are in order of preference.
+    /// Calls these contacts. The list is in order of preference.
     pub(super) fn start(
         &mut self,
         core: &mut Core,
@@ -120,8 +121,8 @@ impl Forks {
         self.ring_next(core, now, key);
     }
 
-    /// Executes a command for a leg that still rings at several contacts. Returns `false` if the command is for the leg
-    /// itself.
+    /// Executes a command for a leg that still rings at several contacts. Returns `false` if the caller must execute
+    /// the command on the leg itself.
     pub(super) fn handle_command(&mut self, command: &Command) -> bool {
         let key = command.leg();
         let Some(fork) = self.by_leg.get_mut(&key).filter(|fork| fork.settled != Settled::Answered) else {
@@ -140,7 +141,7 @@ impl Forks {
         true
     }
 
-    /// Starts the next contacts of each fork whose contacts have rung long enough.
+    /// Starts the next group of contacts in each fork whose current contacts have rung for long enough.
     pub(super) fn handle_timeout(&mut self, core: &mut Core, now: Instant) {
         while let Some(&(at, key)) = self.timers.first() {
             if at > now {
@@ -177,7 +178,7 @@ impl Forks {
         self.outputs.push_back(ForkOutput::Event(event));
     }
 
-    /// Passes the first 2xx on and cancels all other branches (RFC 3261 §16.7 steps 5 and 10).
+    /// Reports the first 2xx, and cancels all other branches (RFC 3261 §16.7 steps 5 and 10).
     fn branch_answered(&mut self, core: &mut Core, key: LegKey, branch: LegKey, mut event: Event) {
         let Some(fork) = self.by_leg.get_mut(&key) else { return };
         fork.settled = Settled::Answered;
@@ -230,7 +231,7 @@ impl Forks {
         }
     }
 
-    /// Removes the fork once no branch is left. Reports the end of the call if it was not answered.
+    /// Removes the fork if no branch is left. If the call was not answered, reports the end of the call.
     fn end(&mut self, key: LegKey) {
         let over = |fork: &Fork| fork.branches.is_empty() && (fork.settled != Settled::No || fork.waiting.is_empty());
         if !self.by_leg.get(&key).is_some_and(over) {
@@ -251,7 +252,7 @@ impl Forks {
 }
 
 impl Endpoint {
-    /// Calls all phones of a user.
+    /// Calls the registered phones of a user. If no phone is registered, the call ends with 480.
     pub(super) fn ring(&mut self, now: Instant, key: LegKey, aor: &Aor, outgoing: Box<Outgoing>) {
         if self.dialogs.holds(key) || self.forks.holds(key) {
             tracing::error!(leg = ?key, "leg key used twice");
@@ -268,7 +269,7 @@ impl Endpoint {
         self.serve_forks(now);
     }
 
-    /// Carries out the outputs of the forks, and passes them the events of their branches.
+    /// Executes the outputs of the forks, and passes the events of branches to the forks.
     pub(super) fn serve_forks(&mut self, now: Instant) {
         loop {
             if let Some(output) = self.forks.poll_output() {
@@ -307,9 +308,9 @@ fn hangup(branch: LegKey, reason: Option<&str>) -> ForkOutput {
     ForkOutput::Hangup { branch, status: 487, reason: reason.map(str::to_owned), headers: Vec::new() }
 }
 
-/// Ranks the end of a branch; the lowest rank is reported (RFC 3261 §16.7 step 6). A 6xx comes first, then the lowest
-/// class, and within 4xx those statuses that the caller can act on. Timeouts, unreachable phones and branches that this
-/// server gave up come last.
+/// Returns the rank of a branch's end. The end with the lowest rank is reported (RFC 3261 §16.7 step 6). A 6xx has the
+/// lowest rank, then comes the lowest class. Within 4xx, a status that the caller can act on has a lower rank.
+/// Timeouts, unreachable phones and branches that this server cancelled have the highest ranks.
 fn rank(end: &End) -> u16 {
     match (end.cause, end.status) {
         (EndCause::Rejected, Some(600..)) => 0,

@@ -14,8 +14,8 @@ use crate::leg::{EndCause, Event, Header, Prack};
 use crate::message::{Echo, Method, Request};
 use bytes::Bytes;
 
-/// Accepted media types of an INFO: those for digits, and none. An INFO without a body only checks that the dialog
-/// exists.
+/// Media types of an INFO that are accepted: the types for digits, and no type. An INFO without a body only checks that
+/// the dialog exists.
 const INFO_TYPES: [&str; 3] = ["application/dtmf-relay", "application/dtmf", ""];
 const NO_PACKAGES: &str = "Recv-Info:\r\n";
 const INFO_LINES: &str = "Accept: application/dtmf-relay, application/dtmf\r\n";
@@ -53,8 +53,8 @@ impl Dialogs {
             self.handle_early(cx, arrival, slot, &request, key, echo);
             return;
         }
-        // RFC 3261 §12.2.2: the request is out of order. An equal CSeq is a retransmission whose transaction is gone,
-        // or a merged request.
+        // RFC 3261 §12.2.2: the request is out of order. If the CSeq is equal, the request is a merged request, or a
+        // retransmission whose transaction is gone.
         if leg.dialog.remote_cseq.is_some_and(|last| request.cseq <= last) {
             cx.core.refuse(arrival, &echo, 500, "Retry-After: 1\r\n");
             return;
@@ -94,7 +94,7 @@ impl Dialogs {
 
     pub(super) fn handle_info(&mut self, cx: &mut Context<'_>, slot: LegId, server: ServerId, request: &Request) {
         let plain = |status| ResponseParts { status, ..ResponseParts::default() };
-        // RFC 6086 §4.2.2: this server accepts no INFO packages. An INFO without a package is one of RFC 2976.
+        // RFC 6086 §4.2.2: this server accepts no INFO packages. An INFO without a package is an INFO of RFC 2976.
         if request.content.value("Info-Package").is_some() {
             cx.respond(server, ResponseParts { lines: NO_PACKAGES, ..plain(469) });
             return;
@@ -122,7 +122,7 @@ impl Dialogs {
             _ => leg.offered.take(),
         };
         let end = match &mut leg.state {
-            // Both sides hung up; this server was first.
+            // Both sides hung up, and this server hung up first.
             State::Ending(end) => std::mem::replace(&mut **end, End::of(EndCause::LocalHangup, None)),
             _ => match leg.awaiting_ack.as_mut().and_then(|ack| ack.bye.take()) {
                 Some((_, end)) => end,
@@ -157,7 +157,8 @@ impl Dialogs {
         let settled = leg.extensions.reliable.as_ref().is_some_and(|reliable| reliable.settled);
         let status = match leg.state {
             _ if leg.offered.is_some() => Some(500),
-            // 491: this server's own offer has no answer yet. 500: the far end's offer has no answer yet.
+            // The status is 491 if this server's own offer has no answer yet. The status is 500 if the far end's offer
+            // has no answer yet.
             State::Ringing { .. } if asks && !settled => Some(if leg.extensions.offers_first { 491 } else { 500 }),
             _ if asks && leg.offering.as_ref().is_some_and(|offering| offering.retry_at.is_none()) => Some(491),
             _ if invite && leg.awaiting_ack.is_some() => Some(500),
@@ -180,7 +181,7 @@ impl Dialogs {
         if matches!(leg.state, State::Established) {
             leg.extensions.agreed = agreed;
         }
-        // Both methods are target refresh requests (RFC 3261 §12.2.2).
+        // INVITE and UPDATE are target refresh requests (RFC 3261 §12.2.2).
         if let Some(target) = request.content.contact() {
             leg.dialog.target = target;
         }
@@ -203,7 +204,7 @@ impl Dialogs {
         cx.core.event(Event::Offered { leg, sdp: request.content.sdp(), refusable: true });
     }
 
-    /// Sends the 200 to an INVITE or re-INVITE and keeps it until its ACK comes.
+    /// Sends the 200 to an INVITE or re-INVITE. The leg stores the 200 until its ACK comes.
     pub(super) fn respond_until_acknowledged(
         &mut self,
         cx: &mut Context<'_>,
@@ -222,7 +223,7 @@ impl Dialogs {
             .map(|leg| (leg.extensions.agreed.take(), leg.extensions.reliable.is_some(), leg.has_settled_early()))
             .unwrap_or_default();
         let supported = compose::supported(reliable || cx.core.config.prack != Prack::Off);
-        // If the offer was in a provisional response and its answer in a PRACK, the 200 has no SDP (RFC 6337 §2.2).
+        // If a provisional response had the offer and its PRACK had the answer, the 200 has no SDP (RFC 6337 §2.2).
         let body = (!(initial && settled)).then_some(("application/sdp", sdp.as_ref()));
         let lines = ["Supported: ", supported, "\r\n", &*session_timer::answer_lines(agreed)].concat();
         let response = cx.transactions.respond(
@@ -239,7 +240,7 @@ impl Dialogs {
                 ..ResponseParts::default()
             },
         );
-        // From here on the leg retransmits the 200 (RFC 6026 §8.7).
+        // From now on, the leg retransmits the 200 (RFC 6026 §8.7).
         let Some(response) = response else { return };
         if let Some(leg) = self.legs.get_mut(slot) {
             leg.awaiting_ack = Some(Box::new(AwaitingAck {
@@ -256,16 +257,16 @@ impl Dialogs {
         self.start_session(cx, slot, agreed);
     }
 
-    /// Returns the leg whose dialog the request belongs to. A calling leg has the early dialogs that its provisional
-    /// responses made.
+    /// Returns the leg that has the dialog of the request. A leg in the state `Calling` has the early dialogs that its
+    /// provisional responses made.
     pub(super) fn dialog_of(&self, request: &Request) -> Option<LegId> {
         let tag = tag_number(request.to.tag.as_deref()?)?;
         let slot = *self.by_tag.get(&tag)?;
         let leg = self.legs.get(slot)?;
         let remote = request.from.tag.as_deref().unwrap_or_default();
         let known = match &leg.state {
-            // A far end that sent a provisional response knows the local tag, which an attacker cannot guess. Not every
-            // such early dialog is stored, so the remote tag is not checked.
+            // A far end that sent a provisional response knows the local tag, which an attacker cannot guess. This
+            // server does not store every such early dialog, so the remote tag is not checked.
             State::Calling(calling) => calling.provisional,
             _ => leg.dialog.remote_tag == remote,
         };

@@ -1,4 +1,4 @@
-//! INVITEs of new calls: the checks of RFC 3261 §8.2 and the legs that are created.
+//! INVITEs of new calls: the checks of RFC 3261 §8.2, and the creation of legs.
 
 use super::dialogs::{Context, Dialogs};
 use super::reliable::Reliable;
@@ -15,23 +15,23 @@ use crate::message::{Echo, Request, Uri};
 use crate::waiting::PendingCallGuard;
 use bytes::Bytes;
 
-/// An admitted INVITE of a new call.
+/// The INVITE of a new call that this server has admitted.
 pub(super) struct NewInvite<'a> {
     pub(super) arrival: &'a Arrival,
-    /// The flow of later requests. For a guest it leads to the source of the INVITE, because its own address may be
-    /// behind a NAT.
+    /// The flow of later requests in the dialog. For a guest, later requests go to the source of the INVITE, because
+    /// the guest's own address may be behind a NAT.
     pub(super) flow: Flow,
     pub(super) request: Request,
     pub(super) trunk: Option<TrunkName>,
-    /// The index of the trunk, if the trunk's limits count the call.
+    /// The index of the trunk, if the call counts towards the limits of a trunk.
     pub(super) trunk_index: Option<usize>,
-    /// The Digest session that answers the trunk's challenges.
+    /// The Digest session with which this server answers challenges of the trunk.
     pub(super) session: Option<digest::Session>,
     pub(super) key: Key,
-    /// The key of RFC 3261 §8.2.2.2 (merged requests).
+    /// The key that detects merged requests (RFC 3261 §8.2.2.2).
     pub(super) merge_key: Key,
     pub(super) echo: Echo,
-    /// The caller, if the call does not come from a trunk.
+    /// The caller; `None` if the call comes from a trunk.
     pub(super) caller: Option<Caller>,
 }
 
@@ -46,7 +46,7 @@ impl Dialogs {
         }
     }
 
-    /// Schedules the repetition of the provisional response that was just sent.
+    /// Schedules the repetition of the provisional response that was sent just now.
     pub(super) fn repeat_provisional(&mut self, cx: &mut Context<'_>, slot: LegId) {
         if let Some(leg) = self.legs.get_mut(slot)
             && let State::Ringing { repeat, .. } = &mut leg.state
@@ -56,7 +56,7 @@ impl Dialogs {
         self.arm_leg(cx, slot);
     }
 
-    /// Creates the leg of an admitted INVITE, and responds with 100.
+    /// Creates the leg of an admitted INVITE and responds with 100.
     pub(super) fn accept_invite(&mut self, cx: &mut Context<'_>, invite: NewInvite<'_>) {
         let NewInvite { arrival, flow, request, trunk, trunk_index, session, key, merge_key, echo, caller } = invite;
         let leg_key = self.fresh_leg_key(cx);
@@ -110,7 +110,8 @@ impl Dialogs {
             let state = State::Ringing { server, repeat: None };
             Leg { incoming: true, session, trunk: trunk_index, extensions, ..Leg::new(leg_key, tag, dialog, state) }
         });
-        // Emitted before any trace: it is the leg's first event and stands for the INVITE itself.
+        // This event must come before any trace event, because it is the first event of the leg and represents the
+        // INVITE.
         cx.core.event(Event::Incoming { leg: leg_key, incoming });
         if let Some(Leg { state: State::Ringing { server, .. }, .. }) = self.legs.get(slot) {
             cx.respond(*server, ResponseParts { status: 100, ..ResponseParts::default() });
@@ -126,7 +127,8 @@ pub(super) fn options_lines(prack: Prack) -> String {
     )
 }
 
-/// Returns the Unsupported line if the request requires an unsupported option tag (RFC 3261 §8.2.2.3).
+/// Returns the Unsupported line for the response, if the request requires an option tag that this server does not
+/// support (RFC 3261 §8.2.2.3).
 pub(super) fn unsupported(request: &Request, prack: Prack) -> Option<String> {
     let known = match SUPPORTED.split_first() {
         Some((_reliable, others)) if prack == Prack::Off => others,
@@ -141,7 +143,7 @@ pub(super) fn unsupported_line(tags: &[String]) -> String {
     format!("Unsupported: {}\r\n", tags.iter().map(clean).collect::<Vec<_>>().join(", "))
 }
 
-/// Returns status and header lines of the refusal if the body cannot be handled (RFC 3261 §8.2.3).
+/// Returns the status and the header lines of the refusal, if this server cannot handle the body (RFC 3261 §8.2.3).
 pub(super) fn refusal_of_body(request: &Request) -> Option<(u16, String)> {
     if request.content.encoded() {
         return Some((415, "Accept-Encoding: identity\r\n".to_owned()));
@@ -150,7 +152,7 @@ pub(super) fn refusal_of_body(request: &Request) -> Option<(u16, String)> {
         .then(|| (415, "Accept: application/sdp, multipart/mixed\r\n".to_owned()))
 }
 
-/// Whether the request's Accept header allows SDP or is absent.
+/// Returns whether the request accepts SDP: its Accept header allows SDP, or the request has no Accept header.
 pub(super) fn accepts_sdp(request: &Request) -> bool {
     request.content.value("Accept").is_none_or(|accept| {
         let accept = accept.to_ascii_lowercase();

@@ -1,4 +1,5 @@
-//! The targets of a request (RFC 3263). The shell looks up names. The targets that it finds are tried in order.
+//! The targets of a request (RFC 3263). The shell looks up names. The request is then sent to the found targets in
+//! order, until one responds.
 //!
 //! ```text
 //!  locate ─ an address, in the clear ──────────────────────────> located ─> first hop ─> Timer B, F; 503; no connection
@@ -18,28 +19,28 @@ use crate::message::{Host, Uri};
 use crate::network;
 use crate::peer::Trunk;
 
-/// Most lookups at the same time. A call beyond them fails.
+/// Maximum number of simultaneous lookups. A further call fails.
 pub(crate) const MAX_LOOKUPS: usize = 256;
 
-/// The key of a lookup: [`Output::Resolve`] contains it, and its result refers to it.
+/// The key of a lookup. [`Output::Resolve`] contains this key, and the result of the lookup contains it too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LookupId(pub u64);
 
 /// A call or request that waits for a lookup.
 #[derive(Debug)]
 pub(super) enum PendingLookup {
-    /// A call that the application places.
+    /// An outgoing call of the application.
     Invite {
         /// The key of the call's leg.
         key: LegKey,
-        /// The call to place.
+        /// The parameters of the call.
         outgoing: Box<Outgoing>,
     },
-    /// A request to a trunk outside every leg. For each trunk, at most two wait at the same time.
+    /// A request to a trunk that belongs to no leg. At most two such requests of each trunk wait at the same time.
     OutOfDialog(OutOfDialogRequest),
 }
 
-/// The lookups in progress, and the destinations that refused TCP.
+/// The lookups in progress.
 #[derive(Debug, Default)]
 pub(super) struct Lookups {
     waiting: HashMap<LookupId, PendingLookup>,
@@ -47,13 +48,13 @@ pub(super) struct Lookups {
 }
 
 impl Lookups {
-    /// Whether the leg waits for a lookup.
+    /// Returns whether the leg waits for a lookup.
     pub(super) fn holds(&self, leg: LegKey) -> bool {
         self.waiting.values().any(|waiting| matches!(waiting, PendingLookup::Invite { key, .. } if *key == leg))
     }
 
-    /// Finds the targets of requests to `uri`. Returns the waiting call or request with the result, or `None` while the
-    /// shell looks up the name.
+    /// Finds the targets of requests to `uri`. If the result is known at once, returns it together with `waiting`.
+    /// Otherwise requests a lookup from the shell and returns `None`.
     fn start(
         &mut self,
         core: &mut Core,
@@ -80,7 +81,7 @@ impl Lookups {
         None
     }
 
-    /// Removes the lookup of a call that is hung up. Returns whether the call waited for a lookup.
+    /// Removes the lookup of a call that was hung up. Returns whether the call waited for a lookup.
     fn abandon(&mut self, leg: LegKey) -> bool {
         let is_its = |waiting: &PendingLookup| matches!(waiting, PendingLookup::Invite { key, .. } if *key == leg);
         let found = self.waiting.iter().find(|(_, waiting)| is_its(waiting)).map(|(lookup, _)| *lookup);
@@ -89,16 +90,16 @@ impl Lookups {
 }
 
 impl Endpoint {
-    /// Handles the result of [`Output::Resolve`]: the targets in the order to try them, at least one, or the reason why
-    /// there is none.
+    /// Handles the result of [`Output::Resolve`]. The result is a list of targets, best first, or the reason why there
+    /// is no target. The list has at least one target.
     pub fn handle_resolved(&mut self, now: Instant, lookup: LookupId, found: Result<Vec<Target>, EndCause>) {
         if let Some(waiting) = self.lookups.waiting.remove(&lookup) {
             self.located(now, waiting, found);
         }
     }
 
-    /// Finds the targets of requests to `uri`, then continues with `waiting`. For an address this happens at once,
-    /// otherwise when the shell has the result.
+    /// Finds the targets of requests to `uri`, then continues with `waiting`. If the URI contains an address, the
+    /// function continues at once. Otherwise it continues when the shell has the result.
     pub(super) fn locate(&mut self, now: Instant, uri: &Uri, trunk: Option<TrunkName>, waiting: PendingLookup) {
         if let Some((waiting, found)) = self.lookups.start(&mut self.core, uri, trunk, waiting) {
             self.located(now, waiting, found);
@@ -109,7 +110,8 @@ impl Endpoint {
         match waiting {
             PendingLookup::Invite { key, outgoing } => match found {
                 Ok(hops) => {
-                    // Only if the trunk is called at its own URI, not at the target of a redirection.
+                    // Addresses are learned only if the trunk is called at its own URI, not if the target comes from a
+                    // redirection.
                     let index = outgoing.next_hop.as_ref().and(outgoing.trunk.as_deref());
                     if let Some(index) = index.and_then(|trunk| self.trunks.index_of(trunk)) {
                         self.trunks.learn_hosts(&self.core, index, &hops);
@@ -130,11 +132,11 @@ impl Endpoint {
         }
     }
 
-    /// Returns the targets that the accounts of the call may reach. A trunk is called at its own URI without a check.
-    /// For all other destinations (a SIP URI from an application, the target of a redirection, anything else that an
-    /// account has written) the targets may be public addresses, allowed networks, hosts of trunks that the accounts
-    /// may use, and this server's own sockets. A host of another account's trunk is forbidden. That host knows this
-    /// server by its address and would take the call for one of the other account.
+    /// Returns the targets that the accounts of the call may reach. Calls to a trunk at its own URI are not checked.
+    /// All other destinations are checked: a SIP URI from an application, the target of a redirection, and anything
+    /// else that an account has written. Allowed targets are public addresses, allowed networks, hosts of trunks that
+    /// the accounts may use, and this server's own sockets. A host of another account's trunk is forbidden. Such a host
+    /// recognises this server by its address, and would treat the call as a call of the other account.
     fn allowed(&self, outgoing: &Outgoing, mut hops: Vec<Target>) -> Vec<Target> {
         let over_trunk = outgoing.trunk.is_some() && outgoing.next_hop.is_some();
         if outgoing.accounts.is_empty() || over_trunk {
@@ -155,7 +157,7 @@ impl Endpoint {
         hops
     }
 
-    /// Returns why the accounts of a call may not call an address; `None` if they may.
+    /// Returns the reason why the accounts of a call may not call an address. Returns `None` if they may call it.
     fn why_not(&self, outgoing: &Outgoing, address: IpAddr) -> Option<String> {
         let mut there = self.trunks.at_address(&self.core, address).peekable();
         if there.peek().is_some() {
@@ -170,7 +172,7 @@ impl Endpoint {
         (!allowed).then(|| format!("{purpose} and not in sip.allow_networks"))
     }
 
-    /// Ends a call that is hung up before its destination was found.
+    /// Ends a call that was hung up before its destination was found.
     pub(super) fn abandon_lookup(&mut self, leg: LegKey) {
         if self.lookups.abandon(leg) {
             self.core.report_unplaced(leg, EndCause::LocalHangup);

@@ -1,5 +1,5 @@
-//! Offers to the far end within a dialog (re-INVITE, UPDATE): they are sent, deferred when they cross an offer of the
-//! far end, and answered.
+//! Offers to the far end within a dialog (re-INVITE, UPDATE). The module sends offers, defers an offer that crosses an
+//! offer of the far end, and handles the answers.
 
 use super::calling::refusal;
 use super::dialogs::{Context, Dialogs};
@@ -12,14 +12,14 @@ use crate::message::{Method, Response, Uri};
 use crate::recording;
 use std::time::Duration;
 
-/// How often the far end may defer an offer before the offer counts as refused. The constant below is the longest
-/// deferral in seconds.
+/// Maximum number of times that the far end may defer an offer. After that the offer counts as refused.
+/// `LONGEST_DEFERRAL` is the maximum deferral in seconds.
 const MOST_DEFERRALS: u8 = 10;
 const LONGEST_DEFERRAL: u64 = 10;
 
 impl Dialogs {
-    /// Handles the response to an offer in an early dialog. Only the response to the INVITE decides about the call
-    /// itself.
+    /// Handles the response to an offer in an early dialog. This response does not decide about the call itself; only
+    /// the response to the INVITE does.
     pub(super) fn update_answered(
         &mut self,
         cx: &mut Context<'_>,
@@ -65,8 +65,8 @@ impl Dialogs {
                 .map(|acknowledge| (acknowledge.authorization.clone(), Uri::parse(&acknowledge.uri)))
                 .unwrap_or_default();
             let Some(fallback) = fallback else { return };
-            // RFC 3261 §12.2.1.2: the route set stays as the dialog's first transaction made it; only the remote target
-            // may change.
+            // RFC 3261 §12.2.1.2: the route set of a dialog never changes after the first transaction. Only the remote
+            // target may change.
             let mut dialog = Dialog::from_response(response, &fallback, flow);
             if let Some(leg) = leg_slot.and_then(|slot| self.legs.get_mut(slot)) {
                 if let Some(target) = response.content.contact() {
@@ -102,9 +102,9 @@ impl Dialogs {
         }
     }
 
-    /// Schedules the offer again if the far end only defers it: two offers crossed (491), or the far end is still busy
-    /// with an offer (500 with Retry-After; RFC 3261 §14.2, RFC 3311 §5.2). Returns `false` if the response is a real
-    /// refusal.
+    /// Schedules the offer again, if the far end only defers it. The far end defers an offer if two offers crossed
+    /// (491), or if the far end is still busy with another offer (500 with Retry-After; RFC 3261 §14.2, RFC 3311 §5.2).
+    /// Returns `false` if the response is a refusal.
     pub(super) fn defer_offer(&mut self, cx: &mut Context<'_>, slot: LegId, response: &Response) -> bool {
         let seconds = response.content.value("Retry-After").and_then(|value| {
             value.split([';', ' ', '(']).next().and_then(|seconds| seconds.trim().parse::<u64>().ok())
@@ -129,8 +129,8 @@ impl Dialogs {
         true
     }
 
-    /// Schedules the offer again after glare. The owner of the Call-ID waits longer, so that the offers do not cross
-    /// again (RFC 3261 §14.1).
+    /// Schedules the offer again after two offers crossed (glare). The owner of the Call-ID waits longer, so that the
+    /// offers do not cross again (RFC 3261 §14.1).
     pub(super) fn retry_offer(&mut self, cx: &mut Context<'_>, slot: LegId) {
         let random = rand::Rng::next_u64(&mut cx.core.rng);
         let Some(leg) = self.legs.get_mut(slot) else { return };
@@ -177,8 +177,8 @@ impl Dialogs {
         );
     }
 
-    /// Gives up the leg's offer because the leg ends. A late response to the re-INVITE is still acknowledged, for at
-    /// most 64*T1.
+    /// Abandons the leg's offer, because the leg ends. If a response to the re-INVITE comes within 64*T1, it still gets
+    /// an ACK.
     pub(super) fn abandon_offer(&mut self, cx: &mut Context<'_>, slot: LegId) {
         let at = cx.now + cx.core.config.timers.timeout();
         let offering = self.legs.get_mut(slot).and_then(|leg| leg.offering.take());

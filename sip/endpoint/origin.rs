@@ -1,4 +1,4 @@
-//! The origin of a leg: how many hops it has left, and whether its call is a loop (RFC 3261 §16.3).
+//! The origin of a leg: the number of hops that are left, and the detection of loops (RFC 3261 §16.3).
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -7,18 +7,18 @@ use super::state::{Leg, State, tag_number};
 use crate::leg::LegKey;
 use crate::message::Request;
 
-/// Hops of a call without Max-Forwards (RFC 3261 §8.1.1.6).
+/// Number of hops of a call without Max-Forwards (RFC 3261 §8.1.1.6).
 const HOPS: u8 = 70;
 
-/// A leg's position in the chain of legs that caused each other.
+/// A leg's position in a chain of legs. Each leg in the chain caused the next leg.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Origin {
-    /// Max-Forwards of the INVITE.
+    /// Value of Max-Forwards in the INVITE.
     pub(super) hops: u8,
-    /// For an outgoing leg: the incoming leg that caused it. For an incoming leg: the outgoing leg of this server that
-    /// sent its INVITE.
+    /// The leg that caused this leg. For an outgoing leg, this is the incoming leg that led to the call. For an
+    /// incoming leg, it is the outgoing leg of this server that sent the INVITE, if there is one.
     cause: Option<LegKey>,
-    /// Hash of the Request-URI of an incoming leg.
+    /// Hash of the Request-URI; only for an incoming leg.
     uri: u64,
 }
 
@@ -39,12 +39,13 @@ impl Dialogs {
         Origin { hops: request.max_forwards.unwrap_or(HOPS), cause, uri: hash(request.uri.text()) }
     }
 
-    /// Whether the INVITE was sent by this server and comes back for a Request-URI that has passed here before. It is
-    /// recognised by From and Call-ID, which proxies do not change.
+    /// Returns whether the INVITE is in a loop. An INVITE is in a loop if this server sent it, and if an earlier leg of
+    /// the chain already had the same Request-URI. The server recognises its own INVITE by From and Call-ID, which
+    /// proxies do not change.
     pub(super) fn is_loop(&self, request: &Request) -> bool {
         let uri = hash(request.uri.text());
         let mut next = self.sender_of(request);
-        // The chain gets shorter with each step. The limit only protects against a key that repeats by mistake.
+        // The chain becomes shorter with each step. The limit only protects against a key that repeats by mistake.
         for _ in 0..=2 * u16::from(HOPS) {
             let Some(leg) = next else { return false };
             if leg.incoming && leg.extensions.origin.uri == uri {
@@ -55,7 +56,7 @@ impl Dialogs {
         false
     }
 
-    /// Returns this server's leg that sent the INVITE.
+    /// Returns the outgoing leg of this server that sent the INVITE.
     fn sender_of(&self, request: &Request) -> Option<&Leg> {
         let slot = *self.by_tag.get(&tag_number(request.from.tag.as_deref()?)?)?;
         let leg = self.legs.get(slot)?;

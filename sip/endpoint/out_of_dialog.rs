@@ -1,4 +1,4 @@
-//! Requests of this server that belong to no leg. The trunks ask for them, and the transactions send them.
+//! Requests of this server that belong to no leg. The trunks create these requests, and the transactions send them.
 
 use std::time::{Duration, Instant};
 
@@ -15,12 +15,12 @@ use crate::leg::EndCause;
 use crate::message::{Method, Request};
 use crate::peer::TrunkStatus;
 
-/// Longest wait for the response to an OPTIONS. Three OPTIONS can be lost within this time, and it is much shorter than
-/// Timer F (32 s).
+/// Maximum time to wait for the response to an OPTIONS. The time is long enough that three OPTIONS can be lost. The
+/// time is much shorter than Timer F (32 s).
 const PROBE_PATIENCE: Duration = Duration::from_secs(3);
 
 impl Endpoint {
-    /// Starts the registrations and probes of all trunks. Call it once, when the shell can look names up.
+    /// Starts the registrations and probes of all trunks. Call this method once, when the shell can look up names.
     pub fn start_trunks(&mut self, now: Instant) {
         for trunk in std::mem::take(&mut self.core.config.peers) {
             self.trunks.add(&mut self.core, now, trunk);
@@ -28,24 +28,24 @@ impl Endpoint {
         self.serve_trunks(now);
     }
 
-    /// Removes every registration with a trunk.
+    /// Removes all registrations of this server at trunks.
     pub fn withdraw(&mut self, now: Instant) {
         self.trunks.withdraw(&mut self.core, now);
         self.serve_trunks(now);
     }
 
-    /// Whether a registrar has not yet confirmed the removal of a registration.
+    /// Returns whether a registrar still has to confirm the removal of a registration.
     #[must_use]
     pub fn is_withdrawing(&self) -> bool {
         self.trunks.is_withdrawing()
     }
 
-    /// Returns the next trunk whose status changed, by its index in [`crate::Config::peers`].
+    /// Returns the next trunk whose status changed, as its index in [`crate::Config::peers`], with the new status.
     pub fn poll_peer(&mut self) -> Option<(usize, TrunkStatus)> {
         self.trunks.poll_status()
     }
 
-    /// Carries out the outputs of the trunks.
+    /// Executes the outputs of the trunks.
     pub(super) fn serve_trunks(&mut self, now: Instant) {
         while let Some(output) = self.trunks.poll_output() {
             match output {
@@ -57,7 +57,7 @@ impl Endpoint {
         }
     }
 
-    /// Sends a request outside every dialog. The request fails at once if there is no room for its transaction.
+    /// Sends a request outside every dialog. If there is no room for its transaction, the request fails at once.
     fn send_out_of_dialog(&mut self, now: Instant, message: &OutOfDialogMessage) {
         let (kind, Target { transport, address, identity }) = (message.kind, message.target);
         let Some(local) = self.core.local_for(transport, address.ip()).filter(|_| self.has_room()) else {
@@ -89,8 +89,8 @@ impl Endpoint {
         }
     }
 
-    /// Whether a request is expected although its source is in no trunk's networks: a call of a registrar to the
-    /// server's Contact, or the CANCEL of an existing call.
+    /// Returns whether this server expects a request although the source is in no trunk's networks. Such requests are a
+    /// registrar's call to the server's Contact, and the CANCEL of an existing call.
     pub(super) fn is_expected(&self, request: &Request) -> bool {
         let cancels = request.method == Method::Cancel
             && self.transactions.has_server(&self.core.server_key(request, &Method::Invite));

@@ -1,4 +1,4 @@
-//! Phones: registrations, calls with a password, and the keep-alives for NAT mappings.
+//! Phones: registrations, calls with a password, and keep-alives for NAT mappings.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -30,48 +30,48 @@ use crate::registrar::{Aor, Binding, Change, Due, KeepAlive, Refusal, Register, 
 
 /// The double CRLF of a keep-alive (RFC 5626 §3.5.1).
 const CRLF_CRLF: &[u8] = b"\r\n\r\n";
-/// Supported option tags of a REGISTER.
+/// Option tags that this server supports in a REGISTER.
 const REGISTER_SUPPORTED: &[&str] = &["path", "outbound", "gruu"];
-/// Longest Contact and Path values of a REGISTER together, in octets.
+/// Maximum length, in octets, of the Contact and Path values of a REGISTER together.
 const MAX_KEPT: usize = 4_096;
-/// Most characters of a refused request's Call-ID that are reported.
+/// Maximum number of characters of the Call-ID in a report about a refused request.
 const MOST_OF_A_CALL_ID: usize = 256;
 
-/// The users with a password, and the phones that registered with one.
+/// The users that have a password, and the phones that registered with a password.
 #[derive(Debug)]
 pub(super) struct Phones {
     pub(super) directory: Arc<Directory>,
-    /// Makes challenges and judges their answers.
+    /// Creates challenges and checks the answers to them.
     authority: Authority,
     registrar: Registrar,
 }
 
-/// The answer to a REGISTER.
+/// The response to a REGISTER.
 pub(super) struct RegisterAnswer {
     status: u16,
     reason: Option<&'static str>,
-    /// Whole header lines.
+    /// Complete header lines.
     lines: String,
 }
 
 /// The sender of an INVITE.
 pub(super) enum Admission {
-    /// A trunk, recognised by its source, its password, or both.
+    /// A trunk, which the server recognised by its source, its password, or both.
     Trunk {
-        /// The trunk's name.
+        /// The name of the trunk.
         name: Option<TrunkName>,
-        /// Whether the trunk calls from outside its networks. Then requests go to the source of its INVITE, as for a
+        /// Whether the trunk calls from outside its networks. If so, requests go to the source of its INVITE, as for a
         /// phone.
         guest: bool,
     },
     /// A phone, or a caller in a domain's networks.
     Caller(Caller),
-    /// A sender that may not call. The request has been answered, or must not be answered.
+    /// A sender that may not call. The request has been answered already, or must not be answered.
     Refused,
 }
 
 impl Endpoint {
-    /// Replaces the users and passwords. Registered phones stay registered until their bindings end.
+    /// Replaces the users and their passwords. Registered phones stay registered until their bindings end.
     pub fn set_directory(&mut self, directory: Arc<Directory>) {
         self.phones.directory = directory;
     }
@@ -81,7 +81,7 @@ impl Endpoint {
         self.phones.restore(&self.core, now, binding);
     }
 
-    /// Count of bindings now.
+    /// Returns the current number of bindings.
     #[must_use]
     pub fn bindings(&self) -> usize {
         self.phones.registrar.len()
@@ -105,7 +105,7 @@ impl Endpoint {
         }
     }
 
-    /// Sends OPTIONS to a phone. The response keeps the NAT mapping open; its content is ignored.
+    /// Sends OPTIONS to a phone, to keep the NAT mapping open. The content of the response is ignored.
     fn send_keep_alive(&mut self, now: Instant, way: &Way) {
         if !self.has_room() {
             return;
@@ -133,16 +133,17 @@ impl Endpoint {
 }
 
 impl Phones {
-    /// Creates the state without any registered phone.
+    /// Creates the state. No phone is registered.
     pub(super) fn new(config: &Config, rng_seed: [u8; 32]) -> Self {
-        // The authority has its own generator, so that an attacker who sees many nonces learns nothing about tags and
-        // branches.
+        // The authority has a random generator of its own. So an attacker who sees many nonces learns nothing about
+        // tags and branches.
         let authority = Authority::new(&mut StdRng::from_seed(rng_seed.map(|octet| octet ^ 0x5a)));
         let registrar = Registrar::new(config.registrar.clone());
         Self { directory: Arc::clone(&config.directory), authority, registrar }
     }
 
-    /// Sets the addresses of this server. A Digest answer for one of them is valid for every call to this server.
+    /// Sets the addresses of this server. A Digest answer for one of these addresses is valid for every call to this
+    /// server.
     pub(super) fn set_own_addresses(&mut self, core: &Core) {
         let own = core.locals.iter().flat_map(|local| [local.sent_by.clone(), local.bound.to_string()]);
         self.authority.set_own(own.collect());
@@ -171,7 +172,7 @@ impl Phones {
         self.registrar.restore(now, binding, flow);
     }
 
-    /// Reports to the registrar that a connection to `peer` has closed.
+    /// Notifies the registrar that a connection to `peer` has closed.
     pub(super) fn lose_connection(&mut self, core: &mut Core, now: Instant, peer: SocketAddr) {
         for change in self.registrar.lose_connection(now, peer) {
             tell_binding(core, change);
@@ -182,8 +183,8 @@ impl Phones {
         self.registrar.poll_timeout()
     }
 
-    /// Ends expired bindings and sends the keep-alives that are due. Returns the next phone that must get an OPTIONS;
-    /// call it until it returns `None`.
+    /// Ends expired bindings and sends the keep-alives that are due. Returns the next phone to which OPTIONS must be
+    /// sent. Call this method until it returns `None`.
     pub(super) fn handle_timeout(&mut self, core: &mut Core, now: Instant) -> Option<Box<Way>> {
         while let Some(due) = self.registrar.take_due(now) {
             match due {
@@ -197,14 +198,14 @@ impl Phones {
         None
     }
 
-    /// Returns the contacts and paths of a user's phones, in order of preference. With `instance`, only those of the
-    /// phone that a GRUU names.
+    /// Returns the contacts and paths of a user's phones, in order of preference. With `instance`, returns only the
+    /// contacts of the phone that a GRUU names.
     pub(super) fn contacts(&self, now: Instant, aor: &Aor, instance: Option<&str>) -> Vec<Way> {
         self.registrar.contacts(now, aor, instance)
     }
 
-    /// Handles a REGISTER (RFC 3261 §10.3). `room` means that there is room for its transaction. Returns `None` if the
-    /// request was answered without a transaction.
+    /// Handles a REGISTER (RFC 3261 §10.3). `room` says whether there is room for its transaction. Returns `None` if
+    /// the request was answered without a transaction.
     pub(super) fn handle_register(
         &mut self,
         core: &mut Core,
@@ -276,7 +277,7 @@ impl Phones {
                 let mut lines: String = contacts.iter().map(|contact| format!("Contact: {contact}\r\n")).collect();
                 // RFC 3327 §5.3: the response repeats the Path values.
                 lines.extend(path.iter().map(|path| format!("Path: {}\r\n", clean(path))));
-                // RFC 5626 §6: the response confirms outbound.
+                // RFC 5626 §6: the response confirms the extension "outbound".
                 if has_flow {
                     lines.push_str("Require: outbound\r\nSupported: path, outbound\r\n");
                 }
@@ -290,8 +291,8 @@ impl Phones {
         Some(RegisterAnswer { status, reason, lines })
     }
 
-    /// Identifies the sender of an INVITE. A trunk is known by its address. A phone must authenticate with its
-    /// password, even at a trunk's address if it registered from there.
+    /// Identifies the sender of an INVITE. A trunk is recognised by its address. A phone must authenticate with its
+    /// password, even if the phone registered from the address of a trunk.
     pub(super) fn identify(
         &mut self,
         core: &mut Core,
@@ -311,7 +312,8 @@ impl Phones {
             return Admission::Caller(Caller { account, username: None, domain: None });
         }
         let name = request.from.uri.user();
-        // A call to the Contact that a carrier got by registration comes from that carrier, not from the domain.
+        // A carrier that got this server's Contact by registration may call this Contact. Such a call belongs to the
+        // carrier and not to the domain.
         if let Some(domain) = directory.domain_of(source)
             && trunks.trunk_of(core, arrival, request).is_none()
             && !self.registrar.is_source(arrival.source)
@@ -334,7 +336,7 @@ impl Phones {
             return Admission::Trunk { name, guest: false };
         }
         if let Some(domain) = directory.domain(&host).filter(|domain| !domain.networks.is_empty()) {
-            // A domain with both networks and passwords needs both.
+            // If a domain has both networks and passwords, the caller needs both.
             if !domain.admits(source) {
                 self.refuse_unknown(core, now, arrival, request, echo, 403);
                 return Admission::Refused;
@@ -344,8 +346,8 @@ impl Phones {
                 return Admission::Caller(Caller { account, username: None, domain });
             }
         }
-        // The From of a trunk's calls names the trunk's customers, not the trunk. So if any trunk may authenticate from
-        // anywhere, every unknown caller is challenged.
+        // The From of a trunk's call names a customer of the trunk and not the trunk. So if any trunk may authenticate
+        // from any address, every unknown caller is challenged.
         let guests = trunks.has_guests();
         if !guests && !self.may_be_challenged(core, arrival, &host, &name) {
             self.refuse_unknown(core, now, arrival, request, echo, 403);
@@ -365,7 +367,7 @@ impl Phones {
         Admission::Caller(Caller { account, username: Some(username), domain })
     }
 
-    /// Whether the source is neither a trunk's nor that of a registered phone.
+    /// Returns whether the source belongs neither to a trunk nor to a registered phone.
     pub(super) fn is_outsider(&self, core: &Core, arrival: &Arrival) -> bool {
         core.is_stranger(arrival) && !self.registrar.is_source(arrival.source)
     }
@@ -378,14 +380,15 @@ impl Phones {
             })
     }
 
-    /// Whether a challenge may reveal that this server accepts passwords. With `UnknownSources::Silent` an unknown
-    /// source is challenged only if it names an existing user. Otherwise existing and unknown names are treated alike.
+    /// Returns whether a challenge may reveal that this server accepts passwords. With `UnknownSources::Silent`, an
+    /// unknown source is challenged only if the request names an existing user. Otherwise existing users and unknown
+    /// users are treated alike.
     fn may_be_challenged(&self, core: &Core, arrival: &Arrival, host: &str, username: &str) -> bool {
         let silent = core.config.unknown_sources == UnknownSources::Silent && core.is_stranger(arrival);
         self.directory.has_users() && (!silent || self.directory.users(username, host).next().is_some())
     }
 
-    /// Refuses a request as if this server had no phones.
+    /// Refuses a request in the same way as a server without phones.
     fn refuse_unknown(
         &mut self,
         core: &mut Core,
@@ -404,7 +407,8 @@ impl Phones {
         }
     }
 
-    /// Returns the user of `directory` that the request authenticates as. Otherwise the request has been answered.
+    /// Returns the user of `directory` whose password the request proves. If it returns `None`, the request has already
+    /// been answered.
     fn authenticate(
         &mut self,
         core: &mut Core,
@@ -434,7 +438,7 @@ impl Phones {
             Verdict::Elsewhere(username, signed) => {
                 let why = format!("the Digest answer is for {}, not for the Request-URI", shown(&signed));
                 reject_credentials(core, now, arrival, request, &username, &why);
-                // RFC 7616 §3.4.6: the `uri` of the answer must match the Request-URI.
+                // RFC 7616 §3.4.6: the `uri` in the Digest answer must match the Request-URI.
                 core.refuse_with(arrival, echo, 400, "Digest uri is not the Request-URI");
                 return None;
             }
@@ -448,9 +452,9 @@ impl Phones {
         None
     }
 
-    /// Returns the Contact that a phone has registered, if `uri` is its GRUU at this server. A proxy on the path cannot
-    /// know that Contact (RFC 5627 §6.1). A GRUU to which a proxy has added parameters, as proxies do for phones behind
-    /// a NAT, is left to that proxy.
+    /// Returns the Contact that a phone has registered, if `uri` is the phone's GRUU at this server. A proxy on the
+    /// path cannot know this Contact (RFC 5627 §6.1). Some proxies add parameters to the GRUU of a phone behind a NAT.
+    /// For such a GRUU the function returns `None`, because the proxy handles it.
     pub(super) fn contact_of_gruu(&self, now: Instant, uri: &Uri) -> Option<Uri> {
         let instance = uri.instance()?;
         let text = String::from_utf8_lossy(uri.text());
@@ -466,8 +470,8 @@ impl Phones {
     }
 }
 
-/// Returns the accounts' directory if the request comes from a loopback address and names an account in its
-/// credentials. Such a call belongs to that account, even from an address in a trunk's networks.
+/// Returns the accounts' directory, if the request comes from a loopback address and its credentials name an account.
+/// Such a call belongs to this account, even if the address is in a trunk's networks.
 fn accounts_claimed<'a>(directory: &'a Directory, arrival: &Arrival, request: &Request) -> Option<&'a Directory> {
     let accounts = directory.accounts().filter(|_| arrival.source.ip().to_canonical().is_loopback())?;
     let values = request.content.values("Authorization");
@@ -489,7 +493,7 @@ fn reject_credentials(core: &mut Core, now: Instant, arrival: &Arrival, request:
     complain(core, now, arrival, request, username, why);
 }
 
-/// Reports that a user was refused. The log gets one line in 10 s for each source.
+/// Reports that a user was refused. The log has at most one line in 10 s for each source.
 fn complain(core: &mut Core, now: Instant, arrival: &Arrival, request: &Request, username: &str, why: &str) {
     let line = match &core.guard {
         Some(guard) => guard.complain(now, arrival.source.ip()),
@@ -498,7 +502,7 @@ fn complain(core: &mut Core, now: Instant, arrival: &Arrival, request: &Request,
     core.event(Event::AuthenticationFailed(Box::new(refusal(arrival, request, username, why, line))));
 }
 
-/// Reports a change to the application, and logs a new or ended binding.
+/// Reports a change of a binding to the application. Logs the change if the binding is new or has ended.
 fn tell_binding(core: &mut Core, change: Change) {
     note_binding(&change);
     core.event(Event::Binding(change));
@@ -515,7 +519,7 @@ fn note_binding(change: &Change) {
     tracing::info!(account = %aor.account, user, user_agent, "{what}: {source} {transport}");
 }
 
-/// Describes a refused request for the application. Its texts are cut to 64 characters, its Call-ID to
+/// Describes a refused request for the application. The texts are cut to 64 characters, the Call-ID is cut to
 /// [`MOST_OF_A_CALL_ID`]. `line` becomes [`RefusedRequest::line`].
 pub(super) fn refusal(
     arrival: &Arrival,

@@ -1,5 +1,5 @@
-//! Changes the settings while calls continue. New requests use the new settings; existing legs and transactions stay as
-//! they are.
+//! Changes the settings while calls continue. New requests use the new settings. Existing legs and transactions do not
+//! change.
 
 use std::mem;
 use std::sync::Arc;
@@ -11,12 +11,11 @@ use crate::leg::TrunkName;
 use crate::peer::TrunkStatus;
 
 impl Endpoint {
-    /// Replaces the settings for everything that happens from now on. Sockets, their addresses and the timers do not
-    /// change.
+    /// Replaces the settings for all later inputs. The sockets, their addresses and the timers do not change.
     ///
-    /// A trunk keeps its calls and its index while the endpoint lives, even if the new settings do not contain it. Then
-    /// its registration is removed, and requests no longer belong to it. The number of indexes is the number of
-    /// different trunk names since the start.
+    /// A trunk keeps its calls and its index while the endpoint lives, even if the new settings do not contain the
+    /// trunk. In that case the trunk's registration is removed, and later requests do not belong to the trunk. There is
+    /// one index for each trunk name since the start.
     pub fn reconfigure(&mut self, now: Instant, mut config: Config) {
         let trunks = mem::take(&mut config.peers);
         let directory = Arc::clone(&config.directory);
@@ -27,7 +26,7 @@ impl Endpoint {
         self.serve_trunks(now);
     }
 
-    /// Every trunk by its index; `None` for trunks that are no longer configured.
+    /// Returns every trunk by its index. The entry is `None` for a trunk that is no longer configured.
     #[must_use]
     pub fn peers(&self) -> Vec<Option<(TrunkName, TrunkStatus)>> {
         self.trunks.statuses()

@@ -1,4 +1,5 @@
-//! REFER in a dialog (RFC 3515, 4488) in both roles, and the part of RFC 6665 that its implicit subscription needs.
+//! REFER in a dialog (RFC 3515, 4488), for sender and recipient. The part of RFC 6665 that the implicit subscription of
+//! a REFER needs is also here.
 
 use std::time::{Duration, Instant};
 
@@ -12,34 +13,35 @@ use crate::keys::{LegId, ServerId};
 use crate::leg::{Event, Header, LegKey, Refer, Referred};
 use crate::message::{Method, Request, Response, Uri};
 
-/// Lifetime of a subscription in seconds. A NOTIFY does not extend it.
+/// Lifetime of a subscription in seconds. A NOTIFY does not extend the lifetime.
 const EXPIRES: u64 = 180;
 const NOT_YOURS: &str = "Reason: SIP;cause=403;text=\"Transfers are not allowed here\"\r\n";
 const ALLOW_EVENTS: &str = "Allow-Events: refer\r\n";
 
-/// The subscription of a received REFER: this server sends NOTIFYs with the progress.
+/// The subscription of a received REFER. This server sends the progress in NOTIFYs.
 #[derive(Debug)]
 pub(super) struct Subscription {
-    /// The REFER's transaction, until the application has answered it.
+    /// The transaction of the REFER; `None` after the application has answered the REFER.
     server: Option<ServerId>,
-    /// CSeq of the REFER, which distinguishes several REFERs in one dialog (RFC 3515 §2.4.6).
+    /// CSeq of the REFER. The CSeq distinguishes several REFERs in one dialog (RFC 3515 §2.4.6).
     id: u32,
-    /// Whether the far end wants no NOTIFY (RFC 4488).
+    /// Whether the far end does not want NOTIFYs (RFC 4488).
     quiet: bool,
-    /// Whether a NOTIFY is outstanding. The next one waits for its response, so that it does not overtake.
+    /// Whether a NOTIFY has no response yet. The next NOTIFY waits for this response, so that the order is kept.
     out: bool,
-    /// The latest status that waits to be sent.
+    /// The latest status that has not been sent yet.
     next: Option<u16>,
     last: u16,
 }
 
-/// A sent REFER: the far end reports the progress with NOTIFYs.
+/// A REFER that this server sent. The far end reports the progress in NOTIFYs.
 #[derive(Debug)]
 pub(super) struct Referral {
     accepted: bool,
-    /// The last reported status, so that it is not reported twice.
+    /// The last status that was reported to the application. The same status is not reported twice.
     last: u16,
-    /// When the REFER counts as failed (408) if no final status has come, whatever NOTIFYs came before.
+    /// Time at which the REFER counts as failed (408), if no final status has come by then. Earlier NOTIFYs do not
+    /// change this time.
     pub(super) deadline: Instant,
 }
 
@@ -108,7 +110,8 @@ impl Dialogs {
         self.notify_refer(cx, slot, 100);
     }
 
-    /// Sends a NOTIFY with the status of the call that the far end asked for, or queues the status.
+    /// Sends a NOTIFY with the status of the call that the far end requested. If another NOTIFY has no response yet,
+    /// stores the status for later.
     pub(super) fn notify_refer(&mut self, cx: &mut Context<'_>, slot: LegId, status: u16) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let Some(subscription) = &mut leg.extensions.subscription else { return };
@@ -146,7 +149,7 @@ impl Dialogs {
         );
     }
 
-    /// Handles the response to a NOTIFY; 408 if there was none.
+    /// Handles the response to a NOTIFY. `status` is 408 if no response came.
     pub(super) fn notify_answered(&mut self, cx: &mut Context<'_>, slot: LegId, status: u16) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let Some(subscription) = &mut leg.extensions.subscription else { return };
@@ -160,7 +163,7 @@ impl Dialogs {
         }
     }
 
-    /// Sends a waiting status, because the leg is about to send BYE.
+    /// Sends the stored status, because the leg is about to send BYE.
     pub(super) fn send_last_notify(&mut self, cx: &mut Context<'_>, slot: LegId) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let Some(subscription) = leg.extensions.subscription.take() else { return };
@@ -172,7 +175,7 @@ impl Dialogs {
         }
     }
 
-    /// Handles a SUBSCRIBE in a dialog. It may only refresh the subscription of a REFER (RFC 6665 §4.2.1).
+    /// Handles a SUBSCRIBE in a dialog. A SUBSCRIBE may only refresh the subscription of a REFER (RFC 6665 §4.2.1).
     pub(super) fn handle_subscribe(&mut self, cx: &mut Context<'_>, slot: LegId, server: ServerId, request: &Request) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let flow = leg.dialog.flow;
@@ -215,7 +218,7 @@ impl Dialogs {
         self.arm_leg(cx, slot);
     }
 
-    /// Handles the response to a REFER; 408 if there was none.
+    /// Handles the response to a REFER. `status` is 408 if no response came.
     pub(super) fn refer_answered(
         &mut self,
         cx: &mut Context<'_>,
@@ -239,7 +242,7 @@ impl Dialogs {
         }
         cx.core.event(Event::ReferAnswered { leg: key, status });
         if status < 300 && quiet {
-            // RFC 4488 §4: the REFER was accepted, and no NOTIFY will follow.
+            // RFC 4488 §4: the REFER was accepted, but no NOTIFY will follow.
             cx.core.event(Event::ReferProgress { leg: key, status: 200, done: true });
         }
     }
@@ -265,7 +268,7 @@ impl Dialogs {
         let (accepted, news) = (referral.accepted, told != referral.last);
         referral.last = told;
         referral.accepted = true;
-        // A final status is the last one, whatever Subscription-State says (RFC 3515 §2.4.5).
+        // After a final status no other status follows, even if Subscription-State says so (RFC 3515 §2.4.5).
         let done = done || told >= 200;
         if done {
             leg.extensions.referral = None;
@@ -274,7 +277,7 @@ impl Dialogs {
             return;
         }
         if !accepted {
-            // The NOTIFY came before the 202.
+            // The NOTIFY came before the 202 response.
             cx.core.event(Event::ReferAnswered { leg: key, status: 202 });
         }
         if news || done {
@@ -295,7 +298,8 @@ impl Dialogs {
 
     // ----- Replaces -----------------------------------------------------------------------------------------------
 
-    /// Returns the leg that the value of a Replaces header names (RFC 3891 §3), and whether the leg is answered.
+    /// Returns the leg that a Replaces header names (RFC 3891 §3), and whether this leg is answered. `value` is the
+    /// value of the header.
     pub(super) fn named_by_replaces(&self, value: &str) -> Option<(LegKey, bool)> {
         let mut parts = value.split(';').map(str::trim);
         let call_id = parts.next()?;
@@ -311,7 +315,7 @@ impl Dialogs {
         let leg = self.legs.get(slot).filter(|leg| !leg.is_reported() && leg.dialog.call_id == call_id.as_bytes())?;
         match &leg.state {
             State::Established => (leg.dialog.remote_tag == from.as_bytes()).then_some((leg.key, true)),
-            // An early dialog that the far end began cannot be replaced.
+            // RFC 3891: an early dialog cannot be replaced if the far end sent its INVITE.
             State::Calling(calling) => {
                 calling.early.iter().any(|early| early.dialog.remote_tag == from.as_bytes()).then_some((leg.key, false))
             }
@@ -319,7 +323,8 @@ impl Dialogs {
         }
     }
 
-    /// Returns the leg that an INVITE is to replace (RFC 3891 §3), or the status to refuse the INVITE with.
+    /// Returns the leg that an INVITE asks to replace (RFC 3891 §3). If the INVITE must be refused, returns the status
+    /// code of the refusal.
     pub(super) fn replaced_by(&self, request: &Request) -> Result<Option<LegKey>, u16> {
         match request.content.list("Replaces").as_slice() {
             [] => Ok(None),
@@ -333,7 +338,8 @@ impl Dialogs {
     }
 }
 
-/// Returns status and header lines of the refusal of a NOTIFY or SUBSCRIBE outside every subscription.
+/// Returns the status and the header lines with which this server refuses a NOTIFY or SUBSCRIBE outside every
+/// subscription.
 pub(super) fn refusal_of_event(request: &Request) -> (u16, &'static str) {
     match request.method {
         Method::Notify => (481, ""),
@@ -347,7 +353,7 @@ fn is_refer(request: &Request) -> bool {
     event.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("refer")
 }
 
-/// Returns the status of `SIP/2.0 200 OK`, the first line of a message/sipfrag body.
+/// Returns the status code in the first line of a message/sipfrag body, for example 200 for `SIP/2.0 200 OK`.
 fn fragment_status(body: &[u8]) -> Option<u16> {
     let line = body.split(|&byte| byte == b'\n').next()?;
     let mut words = line.split(u8::is_ascii_whitespace);
@@ -356,7 +362,8 @@ fn fragment_status(body: &[u8]) -> Option<u16> {
     (100..700).contains(&status).then_some(status)
 }
 
-/// Splits a SIP URI into the URI and its decoded header fields (RFC 3261 §19.1.1).
+/// Separates the header fields from a SIP URI (RFC 3261 §19.1.1). Returns the URI without header fields, and the
+/// decoded header fields.
 fn take_headers(uri: &str) -> (String, Vec<Header>) {
     let host = uri.find('@').unwrap_or(0);
     let Some((at, _)) = uri.char_indices().skip_while(|(at, _)| *at < host).find(|(_, c)| *c == '?') else {

@@ -1,5 +1,5 @@
-//! Reliable provisional responses (RFC 3262) as UAS and UAC, and the requests that they allow in an early dialog (RFC
-//! 3311).
+//! Reliable provisional responses (RFC 3262), for the roles UAS and UAC, and the requests in an early dialog that
+//! become possible with them (RFC 3311).
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -21,21 +21,22 @@ use crate::keys::{ClientId, LegId, ServerId};
 use crate::leg::{EndCause, Event, Header};
 use crate::message::{Echo, Method, Request, Response};
 
-/// Most provisional responses that may wait for the PRACK of the one before. Beyond them the oldest is dropped.
+/// Maximum number of provisional responses that wait for the PRACK of an earlier response. If more responses wait, the
+/// oldest is dropped.
 const MOST_WAITING: usize = 8;
 
 /// The reliable provisional responses of a UAS.
 #[derive(Debug, Default)]
 pub(super) struct Reliable {
-    /// RSeq of the last response. Each INVITE begins at a random number below 2^31 (RFC 3262 §3).
+    /// RSeq of the last response. For each INVITE, the first RSeq is a random number below 2^31 (RFC 3262 §3).
     last: u32,
     /// CSeq of the INVITE.
     cseq: u32,
     unacknowledged: Option<Unacknowledged>,
     waiting: VecDeque<(u16, Option<Bytes>, Vec<Header>)>,
-    /// The 200 that waits for a PRACK.
+    /// The SDP and the headers of the 200 that waits for a PRACK.
     answer: Option<(Bytes, Vec<Header>)>,
-    /// Whether the first offer and answer are complete: a response carried SDP and was acknowledged.
+    /// Whether the first offer and answer are complete. Both are complete when a response with SDP was acknowledged.
     pub(super) settled: bool,
 }
 
@@ -50,15 +51,15 @@ struct Unacknowledged {
     deadline: Instant,
 }
 
-/// An early dialog of a UAC whose far end sends reliable provisional responses.
+/// An early dialog of an outgoing call. The far end sends reliable provisional responses in this dialog.
 #[derive(Debug)]
 pub(super) struct Early {
     pub(super) dialog: Dialog,
-    /// RSeq of the last acknowledged response.
+    /// RSeq of the last response that was acknowledged.
     last: u32,
     /// Whether the first offer and answer are complete in this early dialog.
     pub(super) settled: bool,
-    /// The SDP of the responses; the 2xx need not repeat it.
+    /// The SDP of the provisional responses. The 2xx need not contain this SDP again.
     pub(super) answer: Option<Bytes>,
 }
 
@@ -76,7 +77,7 @@ impl Dialogs {
     // ----- as UAS ------------------------------------------------------------------------------------------------
 
     /// Sends a reliable provisional response above 100, or queues it. Returns `false` if the leg does not send reliable
-    /// ones.
+    /// provisional responses.
     pub(super) fn send_reliable(
         &mut self,
         cx: &mut Context<'_>,
@@ -87,7 +88,8 @@ impl Dialogs {
     ) -> bool {
         let Some(leg) = self.legs.get_mut(slot) else { return false };
         let Some(reliable) = &mut leg.extensions.reliable else { return false };
-        // RFC 3262 §3: the next response is sent once the one before is acknowledged, and none after the 200.
+        // RFC 3262 §3: the next response is sent when the previous response has been acknowledged. After the 200, no
+        // further provisional response is sent.
         if reliable.unacknowledged.is_some() {
             if reliable.waiting.len() >= MOST_WAITING {
                 reliable.waiting.pop_front();
@@ -117,8 +119,8 @@ impl Dialogs {
         true
     }
 
-    /// Holds back the 200 if a response with SDP must be acknowledged by PRACK first (RFC 3262 §3). Returns `false` if
-    /// the 200 can be sent now.
+    /// Holds back the 200 if a provisional response with SDP must be acknowledged by PRACK first (RFC 3262 §3). Returns
+    /// `false` if the 200 can be sent now.
     pub(super) fn hold_answer_for_prack(&mut self, slot: LegId, sdp: &Bytes, headers: &[Header]) -> bool {
         let Some(reliable) = self.legs.get_mut(slot).and_then(|leg| leg.extensions.reliable.as_mut()) else {
             return false;
@@ -128,7 +130,8 @@ impl Dialogs {
             reliable.answer = Some((sdp.clone(), headers.to_vec()));
             return true;
         }
-        // Provisional responses are not retransmitted together with the final response, but their PRACK may still come.
+        // After the final response, provisional responses are not retransmitted any more. The PRACK of such a response
+        // may still come.
         reliable.unacknowledged = None;
         false
     }
@@ -141,7 +144,7 @@ impl Dialogs {
             return;
         };
         if response.deadline <= cx.now {
-            // RFC 3262 §3: after 64*T1 without a PRACK the INVITE is refused with a 5xx.
+            // RFC 3262 §3: if no PRACK has come after 64*T1, the INVITE is refused with a 5xx.
             leg.extensions.reliable = None;
             cx.respond(server, ResponseParts { status: 504, ..ResponseParts::default() });
             self.finish(cx, slot, End::of(EndCause::AckTimeout, Some(504)));
@@ -186,12 +189,13 @@ impl Dialogs {
                 cx.respond(server, plain(200));
                 cx.core.event(Event::OfferAnswered { leg: key, sdp });
             }
-            // RFC 3262 §5: a further offer once the first one is answered. Its answer goes into the 200 to the PRACK.
+            // RFC 3262 §5: the PRACK contains a further offer after the first offer was answered. The 200 to the PRACK
+            // will contain the answer.
             Some(sdp) if reliable.settled && ringing && answer.is_none() && leg.offered.is_none() && !offering => {
                 leg.offered = Some(server);
                 cx.core.event(Event::Offered { leg: key, sdp: Some(sdp), refusable: false });
             }
-            // The PRACK still acknowledges the provisional response. Of two offers that cross, neither counts.
+            // Two offers crossed, so both are refused. The PRACK still acknowledges the provisional response.
             Some(_) if reliable.settled && offering => cx.respond(server, plain(491)),
             Some(_) if leg.offered.is_some() => {
                 let lines = cx.core.retry_after_offer();
@@ -209,8 +213,8 @@ impl Dialogs {
 
     // ----- as UAC ------------------------------------------------------------------------------------------------
 
-    /// Acknowledges a reliable provisional response with PRACK. Returns `false` if the response must be ignored,
-    /// because it is a retransmission or the one before it is missing (RFC 3262 §4).
+    /// Acknowledges a reliable provisional response with PRACK. Returns `false` if the response must be ignored. A
+    /// response is ignored if it is a retransmission, or if an earlier response is missing (RFC 3262 §4).
     pub(super) fn acknowledge_provisional(
         &mut self,
         cx: &mut Context<'_>,
@@ -239,7 +243,8 @@ impl Dialogs {
                     early.dialog.target = target;
                 }
                 early.settled |= settles;
-                // If the INVITE had no offer, the first SDP is the offer to answer; later copies of it change nothing.
+                // If the INVITE had no offer, the first SDP is the far end's offer. Later copies of this SDP change
+                // nothing.
                 early.answer = if late { early.answer.take().or(answer) } else { answer.or(early.answer.take()) };
             }
             None if !room => return false,
@@ -262,8 +267,8 @@ impl Dialogs {
         true
     }
 
-    /// Handles a request of the far end in an early dialog of an outgoing call. Early dialogs without reliable
-    /// responses are not stored: an answer in them does not count (RFC 3261 §13.2.1).
+    /// Handles a request of the far end in an early dialog of an outgoing call. An early dialog without reliable
+    /// responses is not stored, because an answer in it is not valid (RFC 3261 §13.2.1).
     pub(super) fn handle_early(
         &mut self,
         cx: &mut Context<'_>,
@@ -304,7 +309,8 @@ impl Dialogs {
         );
         match request.method {
             Method::Update if request.content.has_sdp() => {
-                // RFC 3311 §5.2: first this server's own offer must be answered, then the far end's, one at a time.
+                // RFC 3311 §5.2: only one offer may be open at a time. A new offer is allowed when this server's own
+                // offer and the far end's earlier offer have been answered.
                 let status = match () {
                     () if busy => 500,
                     () if !settled || offering => 491,

@@ -1,4 +1,4 @@
-//! Requests of this server in dialogs: how they are composed and sent, and how their responses change the leg.
+//! Requests of this server in dialogs: how they are composed and sent, and how the responses change the leg.
 
 use bytes::Bytes;
 
@@ -13,8 +13,8 @@ use crate::leg::{EndCause, Event};
 use crate::message::{Method, Response};
 
 impl Dialogs {
-    /// Handles a further response to an INVITE that got a 2xx before (RFC 3261 §13.2.2.4). A retransmitted 2xx gets its
-    /// ACK again. A 2xx of another fork is acknowledged and hung up.
+    /// Handles a further response to an INVITE that already got a 2xx (RFC 3261 §13.2.2.4). A retransmitted 2xx gets
+    /// its ACK again. A 2xx of another fork gets an ACK and then a BYE.
     pub(super) fn handle_late_response(&mut self, cx: &mut Context<'_>, branch: u128, response: &Response) {
         let Some(late) = cx.transactions.handle_late_response(cx.core, branch, response) else { return };
         let Some(target) = response.content.contact() else { return };
@@ -27,7 +27,7 @@ impl Dialogs {
         }
     }
 
-    /// Reports to the leg's trunk whether its INVITE was answered.
+    /// Reports to the leg's trunk whether the INVITE of the leg was answered.
     pub(super) fn report_invite_outcome(&mut self, cx: &mut Context<'_>, leg: LegId, answered: bool) {
         let trunk = self.legs.get(leg).and_then(|leg| leg.trunk);
         cx.trunks.report_invite_outcome(cx.core, cx.now, trunk, answered);
@@ -57,7 +57,8 @@ impl Dialogs {
         true
     }
 
-    /// Sends the ACK of a 2xx. The ACK is a separate request along the dialog's route set (RFC 3261 §13.2.2.4).
+    /// Sends the ACK of a 2xx. This ACK is a separate request and uses the route set of the dialog (RFC 3261
+    /// §13.2.2.4).
     pub(super) fn acknowledge_answer(
         &mut self,
         cx: &mut Context<'_>,
@@ -72,7 +73,7 @@ impl Dialogs {
         cx.transactions.acknowledge_answer(cx.core, id, leg, &dialog.remote_tag, ack, again.is_empty());
     }
 
-    /// Handles the final response to a request in the dialog. A missing response has status 408.
+    /// Handles the final response to a request in the dialog. `status` is 408 if no response came.
     pub(super) fn answered_in_dialog(
         &mut self,
         cx: &mut Context<'_>,
@@ -104,7 +105,7 @@ impl Dialogs {
         self.finish(cx, leg, end);
     }
 
-    /// Handles a request of a leg that got no response.
+    /// Handles that a request of a leg got no response.
     pub(super) fn handle_failure(&mut self, cx: &mut Context<'_>, slot: ClientId, cause: EndCause) {
         let Some(client) = cx.transactions.client(slot) else { return };
         let purpose = client.purpose;
@@ -129,7 +130,7 @@ impl Dialogs {
                 leg.offering = None;
                 if matches!(leg.state, State::Established) && !leg.is_reported() {
                     cx.core.event(Event::OfferRejected { leg: key, status: 408 });
-                    // RFC 3261 §14.1: a missing response counts as 408, and 408 ends the dialog.
+                    // RFC 3261 §14.1: a missing response counts as a 408, and a 408 ends the dialog.
                     self.send_bye(cx, leg_slot, ByeHeaders::default(), End::of(cause, None));
                 }
             }
@@ -138,8 +139,8 @@ impl Dialogs {
         }
     }
 
-    /// Sends BYE. The leg is removed when the response arrives. Its end is reported then, or after 4*T1 if that is
-    /// earlier.
+    /// Sends BYE. The leg is removed when the response to the BYE arrives. The end of the leg is reported at that
+    /// moment, or after 4*T1 if this is earlier.
     pub(super) fn send_bye(&mut self, cx: &mut Context<'_>, slot: LegId, bye_headers: ByeHeaders, end: End) {
         let report_by = cx.now + cx.core.config.timers.t1 * 4;
         self.abandon_offer(cx, slot);
@@ -163,7 +164,7 @@ impl Dialogs {
         self.arm_leg(cx, slot);
     }
 
-    /// Hangs up a dialog without a leg. It belongs to a second fork, or to an earlier process.
+    /// Hangs up a dialog without a leg. The dialog belongs to a second fork, or to an earlier process.
     pub(super) fn send_bye_without_leg(&mut self, cx: &mut Context<'_>, mut dialog: Dialog) {
         dialog.local_cseq = dialog.local_cseq.wrapping_add(1);
         let branch = cx.core.random_u128();
@@ -193,8 +194,8 @@ impl Dialogs {
         self.send_in(cx, slot, None, method, purpose, again);
     }
 
-    /// Sends a request in the leg's dialog, or in one of its early dialogs. All these dialogs share one sequence of
-    /// CSeq numbers.
+    /// Sends a request in the leg's dialog, or in one of its early dialogs. All these dialogs use one common sequence
+    /// of CSeq numbers.
     pub(super) fn send_in(
         &mut self,
         cx: &mut Context<'_>,
@@ -249,8 +250,8 @@ impl Dialogs {
         }
     }
 
-    /// Sends the request again with credentials (RFC 3261 §22.2). Returns `false` if that is not possible; then the
-    /// response is final.
+    /// Sends the request again with credentials (RFC 3261 §22.2). Returns `false` if this is not possible; the response
+    /// is then final.
     pub(super) fn repeat_with_credentials(
         &mut self,
         cx: &mut Context<'_>,
@@ -288,7 +289,7 @@ impl Dialogs {
 
     /// Returns the target, the routes and the flow of the next request in a dialog.
     fn next_hop_in(&self, cx: &Context<'_>, dialog: &Dialog) -> NextHop {
-        // Only phones and guests have a pinned path.
+        // Only the flows of phones and guests are pinned.
         let contact = dialog.flow.pinned.then(|| cx.phones.contact_of_gruu(cx.now, &dialog.target)).flatten();
         let (uri, routes) = dialog.request_uri_and_routes(contact.as_ref().unwrap_or(&dialog.target));
         NextHop { flow: dialog.next_flow(), uri, routes }

@@ -1,25 +1,25 @@
-//! Retry-After: how long a refused client should wait (RFC 3261 §20.33).
+//! Retry-After: the time for which a refused client should wait (RFC 3261 §20.33).
 //!
-//! A client that obeys the header of a 503 sends nothing at all for that time (RFC 3261 §21.5.4). So the time is short
-//! if the client only exceeded its own rate, and longer if only the end of calls makes room. It is always random, so
-//! that clients do not come back all in the same second.
+//! If a 503 has this header, a client sends nothing at all for this time (RFC 3261 §21.5.4). So the time is short if
+//! the client has only exceeded its own rate. The time is longer if there is room only after other calls have ended.
+//! The time is always random, so that clients do not all return in the same second.
 
 use std::ops::RangeInclusive;
 
-/// Why there is no room.
+/// The reason why a request is refused for now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RetryReason {
-    /// A trunk's `max_cps` is reached; the next second has room.
+    /// The `max_cps` of a trunk is reached. There is room again in the next second.
     Pace,
-    /// A trunk's `max_calls` is reached; a call has to end first.
+    /// The `max_calls` of a trunk is reached. There is room again when a call ends.
     Calls,
-    /// The shell is late; refusing calls cures that within seconds.
+    /// The shell is late. If calls are refused, the shell recovers within seconds.
     Late,
-    /// `max_legs` or `max_transactions` is reached; many calls have to end.
+    /// The setting `max_legs` or `max_transactions` is reached. There is room again when many calls have ended.
     Tables,
-    /// A request within a dialog, which must not wait long.
+    /// The request belongs to a dialog, so it must not wait long.
     Dialog,
-    /// The registrar has `max_bindings` bindings.
+    /// The registrar already has `max_bindings` bindings.
     Bindings,
 }
 

@@ -22,7 +22,7 @@ use crate::leg::{Command, EndCause, LegKey, Outgoing, Transport, TrunkName};
 use crate::message::{Echo, Method, Request, Response, Uri};
 use crate::peer::Way;
 
-/// Longest accepted Request-URI in octets; a longer one gets 414.
+/// Maximum length, in octets, of a Request-URI. A longer Request-URI gets 414.
 const MAX_URI: usize = 2_048;
 
 impl Endpoint {
@@ -44,7 +44,8 @@ impl Endpoint {
             }
             return;
         }
-        // RFC 5923 §5: only a client that has shown a certificate may get requests over its connection.
+        // RFC 5923 §5: this server sends requests over a client's connection only if the client has proven its identity
+        // with a certificate.
         if let (Some(port), Transport::Tls) = (request.via.alias, arrival.transport)
             && let (Some(connection), Some(trunk)) = (arrival.connection, arrival.proven.clone())
         {
@@ -56,13 +57,13 @@ impl Endpoint {
             self.handle_register(now, arrival, &request, key, echo);
             return;
         }
-        // The source of an INVITE is identified later.
+        // For an INVITE, the source is identified later.
         let is_invite = request.method == Method::Invite && request.to.tag.is_none();
         let known =
             leg.is_some() || is_invite || !self.phones.is_outsider(&self.core, arrival) || self.is_expected(&request);
         if !known {
-            // A request in a dialog that has ended, or was lost in a crash, does not come from a scanner. It gets 481,
-            // so that its sender learns that the dialog is gone (RFC 3261 §12.2.2).
+            // The request belongs to a dialog that has ended or that was lost in a crash, so it does not come from a
+            // scanner. It gets 481, so that the sender learns that the dialog is gone (RFC 3261 §12.2.2).
             let (status, strays) = if request.to.tag.is_some() { (481, true) } else { (403, false) };
             if strays {
                 self.core.counters.strangers += 1;
@@ -104,7 +105,7 @@ impl Endpoint {
                 self.core.refuse(arrival, &echo, status, lines);
                 return;
             }
-            // A REFER transfers a call, but this one is outside every call.
+            // A REFER transfers a call, but this REFER belongs to no call.
             Method::Refer => {
                 self.core.refuse(arrival, &echo, 403, "");
                 return;
@@ -133,7 +134,7 @@ impl Endpoint {
             self.core.refuse(arrival, &echo, 503, &lines);
             return;
         }
-        // Some carriers challenge even the BYE of a call that they placed.
+        // Some carriers challenge even the BYE of a call that comes from the carrier.
         let credentials = peer.and_then(|peer| self.trunks.get(peer)?.credentials.clone());
         let session = credentials.map(|own| digest::Session::new(own).at_home(self.trunks.home_of(&self.core, peer)));
         let flow = Flow { pinned: guest, ..self.core.arrival_flow(arrival) };
@@ -143,7 +144,8 @@ impl Endpoint {
         dialogs.accept_invite(&mut cx, invite);
     }
 
-    /// Applies the checks of RFC 3261 §8.2 in their order. Returns status and header lines of the refusal, if any.
+    /// Applies the checks of RFC 3261 §8.2 in the order of the RFC. If the INVITE must be refused, returns the status
+    /// and the header lines of the refusal.
     fn refusal_of_invite(
         &mut self,
         request: &Request,
@@ -156,7 +158,7 @@ impl Endpoint {
         if self.transactions.is_merged(&merge_key) {
             return Some((482, String::new()));
         }
-        // Taking the call means forwarding it, so the proxy rule of RFC 3261 §16.3 applies.
+        // This server forwards a call that it accepts. So the rule for proxies in RFC 3261 §16.3 applies.
         if request.max_forwards == Some(0) {
             return Some((483, String::new()));
         }
@@ -186,7 +188,7 @@ impl Endpoint {
         None
     }
 
-    /// Answers an OPTIONS outside a dialog with this server's capabilities (RFC 3261 §11).
+    /// Answers an OPTIONS outside a dialog with the capabilities of this server (RFC 3261 §11).
     fn answer_options(&mut self, arrival: &Arrival, request: &Request, echo: &Echo) {
         let prack = self.core.prack_of(self.core.trunk_at(arrival.source.ip()));
         if let Some(lines) = unsupported(request, prack) {
@@ -220,7 +222,7 @@ impl Endpoint {
     }
 
     pub(super) fn handle_response(&mut self, now: Instant, response: &Response) {
-        // RFC 3261 §8.1.3.3: a response with more than one Via was not meant for this server.
+        // RFC 3261 §8.1.3.3: a response with more than one Via is not meant for this server.
         let branch = compose::branch_number(&response.branch).filter(|_| response.via_count == 1);
         let Some(branch) = branch else {
             tracing::debug!(status = response.status, "response matches no transaction");
@@ -234,7 +236,7 @@ impl Endpoint {
         self.client_outcome(now, id, outcome, Some(response));
     }
 
-    /// Handles the outcome of a client transaction, and settles the transaction.
+    /// Handles the outcome of a client transaction. After that, settles the transaction.
     pub(super) fn client_outcome(
         &mut self,
         now: Instant,
@@ -251,7 +253,7 @@ impl Endpoint {
     }
 
     fn deliver(&mut self, now: Instant, id: ClientId, response: &Response) {
-        // RFC 3263 §4.3: after a 503 the next target is tried.
+        // RFC 3263 §4.3: after a 503, the request is sent to the next target.
         if response.status == 503 && self.try_next_target(now, id) {
             return;
         }
@@ -280,7 +282,7 @@ impl Endpoint {
         dialogs.try_next_target(&mut cx, id)
     }
 
-    /// Executes one command. The destination of a [`Command::Invite`] may need a lookup:
+    /// Executes one command. A [`Command::Invite`] may need a lookup of its destination:
     /// [`Output::Resolve`](super::Output).
     pub fn handle_command(&mut self, now: Instant, command: Command) {
         let key = command.leg();
@@ -332,8 +334,8 @@ impl Endpoint {
         }
     }
 
-    /// Ends a dialog of an earlier process, if a local socket reaches its far end and there is room for the
-    /// transaction.
+    /// Ends a dialog of an earlier process. Does nothing if no local socket can reach the far end, or if there is no
+    /// room for the transaction.
     pub(super) fn end_stored(&mut self, now: Instant, state: DialogState) {
         let (transport, peer) = state.way();
         if matches!(transport, Transport::Ws | Transport::Wss) || !self.has_room() {
@@ -351,7 +353,7 @@ impl Endpoint {
         self.core.trunk_at(source).cloned()
     }
 
-    /// Whether the source is in no trunk's networks.
+    /// Returns whether the source is in no trunk's networks.
     pub(crate) fn is_unknown(&self, source: IpAddr) -> bool {
         self.core.is_unknown(source)
     }

@@ -1,5 +1,5 @@
-//! Session timers (RFC 4028) as UAC and UAS: the negotiation, the refreshes, and the end of a session that is not
-//! refreshed.
+//! Session timers (RFC 4028), for the roles UAC and UAS: the negotiation, the refreshes, and the end of a session that
+//! was not refreshed.
 
 use std::time::{Duration, Instant};
 
@@ -10,34 +10,35 @@ use crate::keys::LegId;
 use crate::leg::{EndCause, Event};
 use crate::message::{Content, Method, Request, Response};
 
-/// Reason header of the BYE that ends a session without refresh.
+/// Reason header in the BYE that ends a session without a refresh.
 const EXPIRED: &str = "Reason: SIP;cause=408;text=\"Session timer expired\"\r\n";
-/// The smallest Min-SE in seconds (RFC 4028 §5).
+/// Minimum value of Min-SE in seconds (RFC 4028 §5).
 pub(super) const LEAST: u32 = 90;
-/// The longest interval in seconds that the far end can ask for.
+/// Maximum session interval, in seconds, that the far end can request.
 const MOST: u32 = 86_400;
-/// Pause before a refresh that was refused for a temporary reason is tried again.
+/// Time until a new attempt, if a refresh was refused for a temporary reason.
 const AGAIN: Duration = Duration::from_secs(10);
 
-/// The timer of a session that must be refreshed.
+/// The timer of a session that one side must refresh.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct SessionTimer {
     /// Session interval in seconds.
     interval: u32,
-    /// When this server refreshes; `None` if the far end does, or while a refresh is outstanding.
+    /// Time at which this server refreshes the session. `None` if the far end refreshes, or while a refresh has no
+    /// response yet.
     refresh_at: Option<Instant>,
     ours: bool,
     expires_at: Instant,
 }
 
-/// The result of the negotiation.
+/// The result of the session timer negotiation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Agreed {
     /// Session interval in seconds.
     pub(super) interval: u32,
-    /// Whether this server refreshes.
+    /// Whether this server refreshes the session.
     pub(super) ours: bool,
-    /// Whether the far end supports session timers, so that its part can be required.
+    /// Whether the far end supports session timers. Only such a far end can be required to refresh.
     pub(super) known: bool,
 }
 
@@ -45,7 +46,7 @@ impl SessionTimer {
     pub(super) fn new(now: Instant, agreed: Agreed) -> Self {
         let Agreed { interval, ours, .. } = agreed;
         let whole = Duration::from_secs(u64::from(interval));
-        // RFC 4028 §10: the side that waits for a refresh ends the session a little early.
+        // RFC 4028 §10: the side that does not refresh ends the session somewhat earlier than the interval.
         let patience = if ours { whole } else { whole - (whole / 3).min(Duration::from_secs(32)) };
         Self { interval, ours, refresh_at: ours.then_some(now + whole / 2), expires_at: now + patience }
     }
@@ -54,14 +55,15 @@ impl SessionTimer {
         self.refresh_at.map_or(self.expires_at, |at| at.min(self.expires_at))
     }
 
-    /// Returns the header lines of a refreshing request. The roles do not change.
+    /// Returns the header lines for a request that refreshes the session. The roles do not change.
     fn lines(&self) -> String {
         let refresher = if self.ours { "uac" } else { "uas" };
         format!("Session-Expires: {};refresher={refresher}\r\n", self.interval)
     }
 }
 
-/// Parses `1800;refresher=uac`: the seconds, and whether the sender of the request refreshes, if stated.
+/// Parses a value such as `1800;refresher=uac`. Returns the seconds, and whether the sender of the request refreshes.
+/// The second value is `None` if the text has no `refresher`.
 fn parse(value: &str) -> Option<(u32, Option<bool>)> {
     let mut parts = value.split(';').map(str::trim);
     let interval = parts.next()?.parse().ok()?;
@@ -76,7 +78,7 @@ fn seconds(content: &Content, name: &'static str) -> Option<u32> {
     content.value(name)?.split(';').next()?.trim().parse().ok()
 }
 
-/// Negotiates as UAS (RFC 4028 §9): returns what the 2xx will state. The error is the Min-SE of a 422.
+/// Negotiates as UAS (RFC 4028 §9). Returns the session timer for the 2xx. The error is the Min-SE for a 422.
 pub(super) fn agree(request: &Request, ours: u32, min_se: u32) -> Result<Option<Agreed>, u32> {
     let content = &request.content;
     let min_se = min_se.max(LEAST);
@@ -92,39 +94,39 @@ pub(super) fn agree(request: &Request, ours: u32, min_se: u32) -> Result<Option<
     }
     let most = if ours > 0 { ours } else { MOST };
     let interval = asked.min(most).max(theirs).max(min_se);
-    // The far end refreshes if it can, because that keeps its NAT mapping open.
+    // The far end refreshes if it supports session timers, because its requests keep its NAT mapping open.
     let ours = if known { sender == Some(false) } else { true };
     Ok(Some(Agreed { interval, ours, known }))
 }
 
-/// Returns the header lines of a 2xx.
+/// Returns the session timer lines for a 2xx.
 pub(super) fn answer_lines(agreed: Option<Agreed>) -> String {
     let Some(Agreed { interval, ours, known }) = agreed else { return String::new() };
     let refresher = if ours { "uas" } else { "uac" };
-    // RFC 4028 §9: the far end must support the timer only if it is the refresher.
+    // RFC 4028 §9: the far end is required to support session timers only if it refreshes.
     let require = if known && !ours { "Require: timer\r\n" } else { "" };
     format!("{require}Session-Expires: {interval};refresher={refresher}\r\n")
 }
 
-/// Returns what the 2xx to a request of this server states (RFC 4028 §7.2).
+/// Returns the session timer in a 2xx to a request of this server (RFC 4028 §7.2).
 fn agreed_by(response: &Response) -> Option<Agreed> {
     let (interval, sender) = parse(&response.content.value("Session-Expires")?)?;
     let interval = interval.clamp(LEAST, MOST);
     Some(Agreed { interval, ours: sender.unwrap_or(true), known: true })
 }
 
-/// Returns the Min-SE of a 422, if it is acceptable.
+/// Returns the Min-SE in a 422, if this value is acceptable.
 pub(super) fn least_by(response: &Response) -> Option<u32> {
     (response.status == 422).then(|| seconds(&response.content, "Min-SE")).flatten().filter(|&least| least <= MOST)
 }
 
 impl Dialogs {
-    /// Returns the header lines of a later request that refreshes the session.
+    /// Returns the session timer lines for a later request that refreshes the session.
     pub(super) fn refresh_lines(&self, leg: &Leg) -> String {
         leg.extensions.session.as_ref().map(|session| session.lines()).unwrap_or_default()
     }
 
-    /// Starts the timer that a sent 2xx states, or stops it.
+    /// Starts the timer that a sent 2xx contains. Stops the timer if the 2xx has no session timer.
     pub(super) fn start_session(&mut self, cx: &mut Context<'_>, slot: LegId, agreed: Option<Agreed>) {
         if let Some(leg) = self.legs.get_mut(slot) {
             leg.extensions.session = agreed.map(|agreed| Box::new(SessionTimer::new(cx.now, agreed)));
@@ -132,7 +134,8 @@ impl Dialogs {
         self.arm_leg(cx, slot);
     }
 
-    /// Starts the timer that a received 2xx to an INVITE or UPDATE states, or stops it.
+    /// Starts the timer that a received 2xx to an INVITE or UPDATE contains. Stops the timer if the 2xx has no session
+    /// timer.
     pub(super) fn learn_session(&mut self, cx: &mut Context<'_>, slot: LegId, response: &Response) {
         if let Some(leg) = self.legs.get_mut(slot)
             && response.content.value("Allow").is_some()
@@ -160,8 +163,8 @@ impl Dialogs {
         if session.refresh_at.is_none_or(|at| at > cx.now) {
             return;
         }
-        // An outstanding request of this server refreshes the session too. A request of the far end must be answered
-        // first.
+        // If a request of this server has no response yet, this request refreshes the session too. If a request of the
+        // far end is open, it must be answered first.
         if busy {
             session.refresh_at = Some(cx.now + AGAIN);
             return;
@@ -186,7 +189,7 @@ impl Dialogs {
         );
     }
 
-    /// Handles the response to a refreshing UPDATE; 408 if there was none.
+    /// Handles the response to an UPDATE that refreshes the session. `status` is 408 if no response came.
     pub(super) fn refresh_answered(
         &mut self,
         cx: &mut Context<'_>,
@@ -220,7 +223,7 @@ impl Dialogs {
                     self.send_refresh(cx, slot);
                 }
             }
-            // The far end does not support UPDATE, although its Allow said so.
+            // The far end does not support UPDATE, although its Allow header contained UPDATE.
             (405 | 501, _) => {
                 leg.extensions.peer_updates = false;
                 cx.core.event(Event::RefreshDue { leg: key });
@@ -234,7 +237,7 @@ impl Dialogs {
         self.arm_leg(cx, slot);
     }
 
-    /// Schedules the refresh again after an offer that should refresh the session failed but did not end the call.
+    /// Schedules the refresh again. Used if an offer that should refresh the session failed without ending the call.
     pub(super) fn refresh_again(&mut self, cx: &mut Context<'_>, slot: LegId) {
         if let Some(session) = self.legs.get_mut(slot).and_then(|leg| leg.extensions.session.as_mut())
             && session.ours

@@ -1,4 +1,4 @@
-//! The endpoint's state of a leg.
+//! The state of a leg in the endpoint.
 
 use std::time::{Duration, Instant};
 
@@ -16,62 +16,63 @@ use crate::keys::{ClientId, ServerId};
 use crate::leg::{EndCause, Header, LegKey, Outgoing};
 use crate::recording;
 
-/// One INVITE dialog usage, from the INVITE to the response to its BYE.
+/// One INVITE session, from the INVITE to the response to its BYE.
 #[derive(Debug)]
 pub(super) struct Leg {
     pub(super) key: LegKey,
-    /// The local tag, a random number. Requests in the dialog find the leg by it.
+    /// The local tag, which is a random number. By this tag, the server finds the leg to which a request in the dialog
+    /// belongs.
     pub(super) tag: u64,
     /// Whether the far end sent the INVITE.
     pub(super) incoming: bool,
     pub(super) dialog: Dialog,
     pub(super) state: State,
     pub(super) end_report: EndReport,
-    /// The 200 that this server has sent to an INVITE, until its ACK arrives.
+    /// The 200 to an INVITE that this server has sent; `None` after the ACK has arrived.
     pub(super) awaiting_ack: Option<Box<AwaitingAck>>,
-    /// The transaction of the far end's offer, until the application answers the offer.
+    /// The transaction of an offer from the far end; `None` after the application has answered the offer.
     pub(super) offered: Option<ServerId>,
-    /// This server's offer, until the far end answers it.
+    /// The offer of this server; `None` after the far end has answered the offer.
     pub(super) offering: Option<Offering>,
     pub(super) session: Option<digest::Session>,
-    /// The index of the trunk whose limits count the call.
+    /// The index of the trunk, if the call counts towards the limits of a trunk.
     pub(super) trunk: Option<usize>,
     pub(super) wake: Option<Instant>,
     pub(super) extensions: Extensions,
 }
 
-/// Whether [`crate::Event::Ended`] was emitted.
+/// Whether the event [`crate::Event::Ended`] was emitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum EndReport {
-    /// It was not emitted, and the leg goes on.
+    /// The event was not emitted, and the leg continues.
     Pending,
-    /// It was not emitted, and the leg is ending. It is emitted at this time even if the far end has not confirmed the
-    /// end.
+    /// The event was not emitted, and the leg is ending. At this time the event is emitted, even if the far end has not
+    /// confirmed the end.
     DueBy(Instant),
-    /// It was emitted. The leg reports nothing more to the application.
+    /// The event was emitted. The leg reports nothing more to the application.
     Done,
 }
 
-/// The state of a leg for extensions of RFC 3261. Most legs use few of them.
+/// The state of a leg for extensions of RFC 3261. Most legs use only a few extensions.
 #[derive(Debug, Default)]
 pub(super) struct Extensions {
     pub(super) origin: Origin,
-    /// Whether the far end may transfer its call (REFER).
+    /// Whether the far end may transfer the call with REFER.
     pub(super) may_refer: bool,
-    /// Whether the dialog is a recording session with a recording server.
+    /// Whether the leg is a session with a recording server.
     pub(super) records: bool,
-    /// Whether the far end's Allow contains UPDATE.
+    /// Whether the far end's Allow header contains UPDATE.
     pub(super) peer_updates: bool,
-    /// Present if the leg sends reliable provisional responses.
+    /// The reliable provisional responses, if the leg sends such responses.
     pub(super) reliable: Option<Box<Reliable>>,
-    /// Whether the far end's INVITE had no offer, so that this server sends the first offer.
+    /// Whether this server sends the first offer, because the far end's INVITE had no offer.
     pub(super) offers_first: bool,
-    /// The far end's offers after an INVITE of this server without an offer.
+    /// The offers that the far end sent after an INVITE of this server without an offer.
     pub(super) delayed_offers: Option<Box<DelayedOffers>>,
-    /// The session timer for the 2xx to the request that is being handled.
+    /// The session timer for the 2xx to the current request.
     pub(super) agreed: Option<Agreed>,
     pub(super) session: Option<Box<SessionTimer>>,
-    /// The subscription of a REFER from the far end.
+    /// The subscription of a REFER that the far end sent.
     pub(super) subscription: Option<Box<Subscription>>,
     /// The state of a REFER that this server sent.
     pub(super) referral: Option<Box<Referral>>,
@@ -88,16 +89,16 @@ impl Extensions {
 
 #[derive(Debug)]
 pub(super) enum State {
-    /// The INVITE to the far end has no final response yet.
+    /// This server sent an INVITE, and the INVITE has no final response yet.
     Calling(Box<Calling>),
-    /// The far end's INVITE has no final response yet. `repeat` is the time to send the last provisional response again
-    /// (RFC 3261 §13.3.1.1).
+    /// The far end sent an INVITE, and this server has not sent a final response yet. `repeat` is the time at which the
+    /// last provisional response is sent again (RFC 3261 §13.3.1.1).
     Ringing {
         server: ServerId,
         repeat: Option<Instant>,
     },
     Established,
-    /// The BYE that this server sent has no final response yet. The state holds the end to report.
+    /// This server sent a BYE that has no final response yet. The state contains the end that is reported.
     Ending(Box<End>),
 }
 
@@ -105,36 +106,37 @@ pub(super) enum State {
 pub(super) struct Calling {
     pub(super) outgoing: Box<Outgoing>,
     pub(super) client: ClientId,
-    /// Whether a provisional response came, so that a CANCEL may be sent (RFC 3261 §9.1).
+    /// Whether a provisional response has come. Only then may a CANCEL be sent (RFC 3261 §9.1).
     pub(super) provisional: bool,
     pub(super) hangup: CallingHangup,
-    /// When the INVITE was first sent, or was last sent again after a response.
+    /// Time at which the INVITE was sent. If the INVITE is sent again after a response, this time is set again.
     pub(super) asked_at: Instant,
     pub(super) attempts: digest::Attempts,
-    /// Early dialogs with reliable provisional responses, at most [`MAX_FORKS`](super::transactions::MAX_FORKS).
+    /// Early dialogs in which the far end sends reliable provisional responses. At most
+    /// [`MAX_FORKS`](super::transactions::MAX_FORKS).
     pub(super) early: Vec<Early>,
-    /// The Min-SE of a 422, in seconds (RFC 4028 §7.3).
+    /// The Min-SE of a received 422, in seconds (RFC 4028 §7.3).
     pub(super) min_se: u32,
 }
 
-/// The progress of hanging up a call that has no final response.
+/// The progress of a hang-up before the final response to the INVITE.
 #[derive(Debug)]
 pub(super) enum CallingHangup {
-    /// The application has not hung up.
+    /// The application has not hung up the call.
     No,
-    /// The application has hung up. The CANCEL waits for a provisional response (RFC 3261 §9.1).
+    /// The application has hung up the call. The CANCEL waits for a provisional response (RFC 3261 §9.1).
     Wanted(ByeHeaders),
-    /// The CANCEL was sent. At `give_up` the INVITE counts as cancelled even without a response.
+    /// The CANCEL was sent. At the time `give_up`, the INVITE counts as cancelled even without a response.
     Cancelled { bye_headers: ByeHeaders, give_up: Instant },
 }
 
 impl Calling {
-    /// Whether the application has hung up.
+    /// Returns whether the application has hung up the call.
     pub(super) fn is_hung_up(&self) -> bool {
         !matches!(self.hangup, CallingHangup::No)
     }
 
-    /// Returns when the INVITE counts as cancelled without a response.
+    /// Returns the time at which the INVITE counts as cancelled even without a response.
     pub(super) fn give_up(&self) -> Option<Instant> {
         match &self.hangup {
             CallingHangup::Cancelled { give_up, .. } => Some(*give_up),
@@ -142,7 +144,7 @@ impl Calling {
         }
     }
 
-    /// Takes the extra headers of the hang-up, if the application has hung up.
+    /// Removes and returns the additional headers of the hang-up, if the application has hung up the call.
     pub(super) fn take_hangup(&mut self) -> Option<ByeHeaders> {
         match std::mem::replace(&mut self.hangup, CallingHangup::No) {
             CallingHangup::No => None,
@@ -151,14 +153,14 @@ impl Calling {
     }
 }
 
-/// Extra headers of a CANCEL or BYE.
+/// Additional headers of a CANCEL or BYE.
 #[derive(Debug, Clone, Default)]
 pub(super) struct ByeHeaders {
     pub(super) lines: String,
     pub(super) headers: Vec<Header>,
 }
 
-/// How a leg ended, for [`crate::Event::Ended`].
+/// The end of a leg, as [`crate::Event::Ended`] reports it.
 #[derive(Debug)]
 pub(super) struct End {
     pub(super) cause: EndCause,
@@ -173,18 +175,18 @@ impl End {
     }
 }
 
-/// A 200 to an INVITE or re-INVITE that is retransmitted until its ACK arrives (RFC 3261 §13.3.1.4).
+/// A 200 to an INVITE or re-INVITE. The 200 is retransmitted until its ACK arrives (RFC 3261 §13.3.1.4).
 #[derive(Debug)]
 pub(super) struct AwaitingAck {
     pub(super) cseq: u32,
-    /// Whether the 200 answers the initial INVITE, not a re-INVITE.
+    /// Whether the 200 answers the initial INVITE. If not, it answers a re-INVITE.
     pub(super) initial: bool,
     pub(super) response: Bytes,
     pub(super) flow: Flow,
     pub(super) interval: Duration,
     pub(super) retransmit: Instant,
     pub(super) deadline: Instant,
-    /// The BYE to send once the ACK arrives (RFC 3261 §15).
+    /// The BYE that is sent when the ACK arrives (RFC 3261 §15).
     pub(super) bye: Option<(ByeHeaders, End)>,
 }
 
@@ -193,11 +195,11 @@ pub(super) struct Offering {
     pub(super) sdp: Bytes,
     /// The metadata of a recorded session (RFC 7865).
     pub(super) metadata: Option<Bytes>,
-    /// The re-INVITE's transaction, once it has been sent.
+    /// The transaction of the re-INVITE; `None` until the re-INVITE is sent.
     pub(super) client: Option<ClientId>,
-    /// When to send the offer; `None` while it is outstanding.
+    /// Time at which the offer is sent; `None` after it was sent.
     pub(super) retry_at: Option<Instant>,
-    /// How often the far end has deferred the offer.
+    /// Number of times that the far end has deferred the offer.
     pub(super) deferrals: u8,
 }
 
@@ -221,24 +223,24 @@ impl Leg {
         }
     }
 
-    /// Whether the end was reported.
+    /// Returns whether the end of the leg was reported.
     pub(super) fn is_reported(&self) -> bool {
         self.end_report == EndReport::Done
     }
 
-    /// Marks the leg as ending. Its end is reported at `at` at the latest.
+    /// Marks the leg as ending. The end of the leg is reported no later than `at`.
     pub(super) fn report_end_by(&mut self, at: Instant) {
         if self.end_report == EndReport::Pending {
             self.end_report = EndReport::DueBy(at);
         }
     }
 
-    /// Parameters of the local Contact.
+    /// Returns the parameters of the local Contact.
     pub(super) fn features(&self) -> &'static str {
         if self.extensions.records { recording::FEATURE } else { "" }
     }
 
-    /// Whether the far end's INVITE had no offer and its PRACK has answered this server's offer.
+    /// Returns whether the far end's INVITE had no offer and a PRACK of the far end has answered this server's offer.
     pub(super) fn has_settled_early(&self) -> bool {
         let reliable = self.extensions.reliable.as_ref();
         self.extensions.offers_first && reliable.is_some_and(|reliable| reliable.settled)
@@ -265,11 +267,11 @@ pub(super) fn tag_text(tag: u64) -> String {
     String::from_utf8_lossy(&compose::hex(tag)).into_owned()
 }
 
-/// Parses a tag that this server has created.
+/// Parses a tag that this server created.
 pub(super) fn tag_number(tag: &[u8]) -> Option<u64> {
     compose::from_hex(tag)
 }
 
-/// Interval at which a provisional response is sent again, so that proxies do not end the INVITE transaction (RFC 3261
+/// Interval at which a provisional response is repeated, so that proxies do not end the INVITE transaction (RFC 3261
 /// §13.3.1.1).
 pub(super) const PROVISIONAL_REPEAT: Duration = Duration::from_secs(60);

@@ -1,4 +1,4 @@
-//! The endpoint against hand-written messages, one behaviour in each test.
+//! Tests of the endpoint with hand-written messages. Each test checks one behaviour.
 
 mod callee;
 mod caller;
@@ -20,14 +20,14 @@ use super::*;
 use crate::leg::{Command, EndCause, Header};
 use crate::testing::{self, SDP, answer, hangup, instant, outgoing};
 
-/// An endpoint at 127.0.0.1:5060. The test is the far end at 127.0.0.2:5060.
+/// An endpoint at 127.0.0.1:5060. The test acts as the far end at 127.0.0.2:5060.
 struct Bench {
     start: Instant,
     now: Instant,
     endpoint: Endpoint,
     sent: VecDeque<String>,
     events: VecDeque<Event>,
-    /// Transport and destination of each sent message, in the form of `sip.listen`.
+    /// The transport and destination of each sent message, written as in `sip.listen`.
     ways: VecDeque<String>,
     asked: VecDeque<(LookupId, String, Option<TrunkName>)>,
 }
@@ -87,7 +87,7 @@ impl Bench {
         self.collect();
     }
 
-    /// Moves the clock and fires each timer at its time.
+    /// Advances the clock. Each timer fires at its own time.
     fn wait(&mut self, milliseconds: u64) {
         let end = self.now + Duration::from_millis(milliseconds);
         while let Some(at) = self.endpoint.poll_timeout().filter(|at| *at <= end) {
@@ -98,13 +98,13 @@ impl Bench {
         self.now = end;
     }
 
-    /// Returns the oldest sent message that the test has not taken yet.
+    /// Returns the oldest sent message that the test has not read yet.
     #[track_caller]
     fn sent(&mut self) -> String {
         self.sent.pop_front().expect("a message was sent")
     }
 
-    /// Returns the oldest sent message, which must begin with `start`.
+    /// Returns the oldest sent message that the test has not read yet. The message must begin with `start`.
     #[track_caller]
     fn expect(&mut self, start: &str) -> String {
         let message = self.sent();
@@ -133,7 +133,7 @@ impl Bench {
         }
     }
 
-    /// Waits until all timers have run out, and checks that nothing is left.
+    /// Waits until all timers have fired, and checks that the endpoint is empty.
     #[track_caller]
     fn empty(&mut self) {
         self.wait(200_000);
@@ -141,7 +141,7 @@ impl Bench {
     }
 }
 
-/// Returns the value of the first header field with that name.
+/// Returns the value of the first header field with this name.
 #[track_caller]
 fn field<'a>(message: &'a str, name: &str) -> &'a str {
     let prefix = format!("{name}: ");
@@ -156,7 +156,7 @@ fn retry_after(message: &str) -> u32 {
     field(message, "Retry-After").parse().unwrap()
 }
 
-/// Returns the value of a header parameter, e.g. the tag of To.
+/// Returns the value of a parameter in a header value, for example the tag of To.
 fn parameter<'a>(value: &'a str, name: &str) -> &'a str {
     let prefix = format!("{name}=");
     value.split(';').find_map(|part| part.strip_prefix(&prefix)).unwrap_or_default()

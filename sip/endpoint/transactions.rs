@@ -5,9 +5,9 @@
 //!   a request received ─> handle_repetition, or insert_server ──> the user ──> respond ──> Transmit
 //! ```
 //!
-//! [`Transactions`] owns only the transactions. It does not know dialogs, trunks or phones. A transaction stores its
-//! leg only to trace its messages, and its [`Purpose`](client::Purpose) only to return it with the outcome. [`CompletedTransactions`]
-//! holds those transactions that only wait for retransmissions.
+//! [`Transactions`] owns only the transactions, and does not know dialogs, trunks or phones. A transaction stores its
+//! leg only to trace its messages. A transaction stores its [`Purpose`](client::Purpose) only to return the purpose
+//! with the outcome. [`CompletedTransactions`] contains the transactions that only wait for retransmissions.
 //! [`Config::max_transactions`](crate::Config::max_transactions) limits the number of all transactions.
 
 pub(super) mod client;
@@ -27,44 +27,46 @@ use crate::keys::{ClientId, ServerId};
 use crate::transaction::Action;
 use crate::{HashMap, HashSet};
 
-/// The key of a server transaction: a keyed hash of the fields that identify it.
+/// The key of a server transaction: a hash, under the server's secret, of the fields that identify the transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Key(pub(super) u128);
 
-/// Most 2xx responses to one INVITE, from different forks, that are acknowledged. All but the first are also ended with
-/// BYE.
+/// Maximum number of 2xx responses to one INVITE, from different forks, that get an ACK. All except the first also get
+/// a BYE.
 pub(super) const MAX_FORKS: usize = 8;
 
 /// All client and server transactions.
 #[derive(Default)]
 pub(super) struct Transactions {
     clients: SlotMap<ClientId, Client>,
-    /// By branch, and by whether the request is a CANCEL: a CANCEL has the branch of its INVITE.
+    /// The client transactions by branch. The flag says whether the request is a CANCEL, because a CANCEL has the
+    /// branch of its INVITE.
     clients_by_branch: HashMap<(u128, bool), ClientId>,
-    /// Client transactions over connections, by the far end's address.
+    /// The client transactions over connections, by the address of the far end.
     stream_clients: HashMap<SocketAddr, HashSet<ClientId>>,
     servers: SlotMap<ServerId, Server>,
     servers_by_key: HashMap<Key, ServerId>,
     servers_by_merge_key: HashMap<Key, ServerId>,
     completed: CompletedTransactions,
-    /// Far ends that refused TCP, and the time until which they are not tried over TCP again.
+    /// Far ends that refused TCP. The value is the time until which TCP is not tried again.
     udp_only: HashMap<SocketAddr, Instant>,
-    /// The actions of one input. The list is kept between inputs to save its allocation.
+    /// The actions of one input. The list is reused for the next input, which saves an allocation.
     actions: Vec<Action>,
 }
 
 impl Transactions {
-    /// Number of transactions, including completed ones.
+    /// Returns the number of transactions, including completed transactions.
     pub(super) fn len(&self) -> usize {
         self.clients.len() + self.servers.len() + self.completed.len()
     }
 
-    /// Whether another transaction may start.
+    /// Returns whether there is room for another transaction.
     pub(super) fn has_room(&self, core: &Core) -> bool {
         self.len() < core.config.max_transactions
     }
 
-    /// Returns when completed transactions expire next. The timers of all other transactions are in [`Core::timers`].
+    /// Returns the time at which the next completed transactions expire. The timers of all other transactions are in
+    /// [`Core::timers`].
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         self.completed.poll_timeout()
     }

@@ -5,8 +5,8 @@
 //!   a call  ──> admit, release, report_invite_outcome
 //! ```
 //!
-//! [`Trunks`] sends nothing itself. Its [`TrunkOutput`]s ask the hub to resolve a URI, or to send a request outside
-//! every dialog. A trunk is identified by its index, which does not change while the endpoint lives.
+//! [`Trunks`] sends nothing itself. [`TrunkOutput`]s make the hub look up a URI, or send a request outside every
+//! dialog. The index of a trunk identifies the trunk. The index does not change while the endpoint lives.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -29,7 +29,7 @@ use crate::probe::Probe;
 use crate::registration::{Registration, Reply, Step};
 use crate::timer::Owner;
 
-/// The purpose of a request outside every dialog. The number is the trunk's index.
+/// The purpose of a request outside every dialog. The number is the index of the trunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum OutOfDialogRequest {
     /// A REGISTER.
@@ -38,27 +38,27 @@ pub enum OutOfDialogRequest {
     Probe(usize),
     /// A REGISTER that removes a Contact of an earlier configuration.
     Unregister(usize),
-    /// No request. Only the trunk's addresses are looked up.
+    /// No request. Only the addresses of the trunk are looked up.
     Resolve(usize),
 }
 
-/// An address that a request can be sent to.
+/// An address to which a request can be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Target {
-    /// The transport.
+    /// The transport to the address.
     pub transport: Transport,
-    /// IP address and port.
+    /// The IP address and port.
     pub address: SocketAddr,
-    /// The identity that the server must prove, if a TLS connection has to be opened.
+    /// The identity that the far end must prove if a TLS connection is opened.
     pub identity: Option<Identity>,
 }
 
 /// A task of the trunks for the hub.
 #[derive(Debug)]
 pub(super) enum TrunkOutput {
-    /// Look up the targets of requests to this URI, for [`Trunks::handle_located`].
+    /// Look up the targets of requests to this URI. The result goes to [`Trunks::handle_located`].
     Locate { kind: OutOfDialogRequest, uri: Uri, trunk: TrunkName },
-    /// Send this request. Its outcome goes to [`Trunks::handle_response`] or [`Trunks::handle_failure`].
+    /// Send this request. The outcome of the request goes to [`Trunks::handle_response`] or [`Trunks::handle_failure`].
     Send(Box<OutOfDialogMessage>),
 }
 
@@ -69,25 +69,25 @@ pub(super) struct OutOfDialogMessage {
     pub(super) target: Target,
     pub(super) method: Method,
     pub(super) uri: String,
-    /// The URI and the tag of From.
+    /// The URI and the tag in the From header.
     pub(super) from: (String, u64),
     pub(super) to: String,
     pub(super) call_id: String,
     pub(super) cseq: u32,
     /// A URI without angle brackets.
     pub(super) contact: String,
-    /// Complete header lines, each with its CRLF.
+    /// Complete header lines. Each line ends with CRLF.
     pub(super) lines: String,
 }
 
 /// All trunks.
 #[derive(Debug, Default)]
 pub(super) struct Trunks {
-    /// All trunks by index. A trunk that is no longer configured keeps its place.
+    /// All trunks by index. A trunk that is no longer configured keeps its index.
     states: Vec<TrunkState>,
-    /// Indexes by the token in the Contact that this server registers with the trunk.
+    /// The indexes of the trunks at which this server registers. The key is the token in the registered Contact.
     by_token: HashMap<u128, usize>,
-    /// Trunks whose status changed since it was last polled.
+    /// Trunks whose status changed since the status was last polled.
     changed: Vec<usize>,
     outputs: VecDeque<TrunkOutput>,
 }
@@ -105,7 +105,7 @@ impl Trunks {
         self.outputs.pop_front()
     }
 
-    /// Returns the next trunk whose status changed.
+    /// Returns the next trunk whose status changed, with the new status.
     pub(super) fn poll_status(&mut self) -> Option<(usize, TrunkStatus)> {
         let index = self.changed.pop()?;
         let trunk = self.states.get_mut(index)?;
@@ -113,7 +113,7 @@ impl Trunks {
         Some((index, trunk.status()))
     }
 
-    /// Every trunk by its index; `None` for trunks that are no longer configured.
+    /// Returns every trunk by its index. The entry is `None` for a trunk that is no longer configured.
     pub(super) fn statuses(&self) -> Vec<Option<(TrunkName, TrunkStatus)>> {
         let shown = |state: &TrunkState| (!state.retired).then(|| (state.peer.trunk.clone(), state.status()));
         self.states.iter().map(shown).collect()
@@ -121,8 +121,8 @@ impl Trunks {
 
     // ----- configuration ------------------------------------------------------------------------------------------
 
-    /// Replaces the configured trunks. A trunk keeps its calls and its index. A trunk that is no longer configured
-    /// removes its registration.
+    /// Replaces the configured trunks. A trunk keeps its calls and its index. The registration of a trunk that is no
+    /// longer configured is removed.
     pub(super) fn reconfigure(&mut self, core: &mut Core, now: Instant, trunks: Vec<Trunk>) {
         for index in 0..self.states.len() {
             let name = self.states.get(index).map(|state| state.peer.trunk.clone()).unwrap_or_default();
@@ -161,7 +161,7 @@ impl Trunks {
             state.addresses.clear();
         }
         if registers_anew && state.registration.as_mut().map(Registration::stop) == Some(Step::Send) {
-            // The response does not matter: the old Contact expires anyway.
+            // The response has no effect. The old Contact expires even without a response.
             self.send_register(core, now, OutOfDialogRequest::Unregister(index));
         }
         if registers_anew
@@ -173,7 +173,7 @@ impl Trunks {
         self.update(core, index);
     }
 
-    /// Starts the registration and the probes that are configured and not running.
+    /// Starts the registration and the probes of a trunk, if they are configured and do not run yet.
     fn start(&mut self, core: &mut Core, now: Instant, index: usize) {
         let Some(TrunkState { peer, registration, probe, .. }) = self.states.get_mut(index) else { return };
         if registration.is_none()
@@ -193,7 +193,7 @@ impl Trunks {
         }
     }
 
-    /// Removes every registration.
+    /// Removes all registrations of this server.
     pub(super) fn withdraw(&mut self, core: &mut Core, now: Instant) {
         for index in 0..self.states.len() {
             let step = self.registration_mut(index).map(Registration::stop);
@@ -204,14 +204,14 @@ impl Trunks {
         }
     }
 
-    /// Whether a registrar has not yet confirmed the removal of a registration.
+    /// Returns whether a registrar still has to confirm the removal of a registration.
     pub(super) fn is_withdrawing(&self) -> bool {
         self.states.iter().any(|trunk| trunk.registration.as_ref().is_some_and(Registration::is_withdrawing))
     }
 
     // ----- registration and probes --------------------------------------------------------------------------------
 
-    /// Handles a timer of the trunk that may be due.
+    /// Handles a timer of the trunk. The timer may not be due yet.
     pub(super) fn handle_timeout(&mut self, core: &mut Core, now: Instant, at: Instant, index: usize) {
         let Some(trunk) = self.states.get_mut(index) else { return };
         if trunk.wake == Some(at) {
@@ -234,7 +234,7 @@ impl Trunks {
         self.update(core, index);
     }
 
-    /// Handles the addresses that were found for a trunk's URI, best first. The list is empty if none was found.
+    /// Handles the addresses that were found for a trunk's URI, best first. The list is empty if no address was found.
     pub(super) fn handle_located(
         &mut self,
         core: &mut Core,
@@ -285,7 +285,7 @@ impl Trunks {
         }
     }
 
-    /// Handles a request of a trunk that got no response or could not be sent.
+    /// Handles that a request of a trunk got no response or could not be sent.
     pub(super) fn handle_failure(&mut self, core: &mut Core, now: Instant, kind: OutOfDialogRequest, cause: EndCause) {
         match kind {
             OutOfDialogRequest::Register(index) => {
@@ -372,7 +372,7 @@ impl Trunks {
         self.states.get_mut(index)?.registration.as_mut()
     }
 
-    /// Arms the trunk's timer, and lists the trunk if its status changed.
+    /// Sets the timer of the trunk. Adds the trunk to the changed trunks if its status changed.
     fn update(&mut self, core: &mut Core, index: usize) {
         let Some(trunk) = self.states.get_mut(index) else { return };
         let next = trunk.next_timeout();
@@ -393,8 +393,8 @@ impl Trunks {
 
     // ----- addresses ----------------------------------------------------------------------------------------------
 
-    /// Remembers the addresses of a trunk's host names. They may receive the trunk's credentials, and the guard does
-    /// not ban them.
+    /// Stores the addresses of a trunk's host names. These addresses may receive the trunk's credentials, and the guard
+    /// does not ban them.
     pub(super) fn learn_hosts(&mut self, core: &Core, index: usize, targets: &[Target]) {
         let Some(trunk) = self.states.get_mut(index) else { return };
         if trunk.learn_addresses(targets.iter().map(|target| target.address.ip())) {
@@ -408,7 +408,7 @@ impl Trunks {
         }
     }
 
-    /// Returns the configured trunks with this address.
+    /// Returns the configured trunks to which this address belongs.
     pub(super) fn at_address(&self, core: &Core, address: IpAddr) -> impl Iterator<Item = &Trunk> {
         let is_there = move |trunk: &&TrunkState| {
             !trunk.retired
@@ -418,9 +418,9 @@ impl Trunks {
         self.states.iter().filter(is_there).map(|trunk| &trunk.peer)
     }
 
-    /// Returns the addresses that may receive a trunk's credentials, in addition to the destination of its calls. They
-    /// are the addresses of its host names and its source networks. Networks so wide that strangers may be in them are
-    /// left out.
+    /// Returns the addresses to which this server may send a trunk's credentials, in addition to the destination of its
+    /// calls. These are the addresses of the trunk's host names and its source networks. Networks that are too wide are
+    /// left out, because they may contain unknown senders.
     pub(super) fn home_of(&self, core: &Core, trunk: Option<usize>) -> Vec<IpNet> {
         let Some(trunk) = trunk.and_then(|index| self.states.get(index)) else { return Vec::new() };
         let networks = core.narrow_networks(&trunk.peer.trunk).copied();
@@ -429,12 +429,12 @@ impl Trunks {
 
     // ----- recognition --------------------------------------------------------------------------------------------
 
-    /// The settings of a trunk.
+    /// Returns the settings of a trunk.
     pub(super) fn get(&self, index: usize) -> Option<&Trunk> {
         self.states.get(index).map(|trunk| &trunk.peer)
     }
 
-    /// The index of a configured trunk.
+    /// Returns the index of a configured trunk.
     pub(super) fn index_of(&self, trunk: &str) -> Option<usize> {
         self.states.iter().position(|state| &*state.peer.trunk == trunk && !state.retired)
     }
@@ -445,13 +445,13 @@ impl Trunks {
         trunk.map(|trunk| trunk.known_by).unwrap_or_default()
     }
 
-    /// Whether any trunk may call from any address with a password.
+    /// Returns whether there is a trunk that may call from any address with a password.
     pub(super) fn has_guests(&self) -> bool {
         self.states.iter().any(|trunk| trunk.peer.known_by == KnownBy::Either)
     }
 
-    /// Returns the trunk that a request outside every dialog comes from. The trunk is recognised by a Contact that only
-    /// its registrar knows, by its certificate, or by its source.
+    /// Returns the trunk that sent a request outside every dialog. The trunk is recognised by its certificate, by its
+    /// source, or by a Contact that only its registrar knows.
     pub(super) fn trunk_of(&self, core: &Core, arrival: &Arrival, request: &Request) -> Option<TrunkName> {
         if let Some(registrar) = self.registrar_of(request) {
             return Some(registrar.clone());
@@ -459,15 +459,15 @@ impl Trunks {
         arrival.proven.clone().or_else(|| core.trunk_at(arrival.source.ip()).cloned())
     }
 
-    /// Returns the trunk that this server registered the Request-URI with as its Contact.
+    /// Returns the trunk at which this server registered the Request-URI as its Contact.
     pub(super) fn registrar_of(&self, request: &Request) -> Option<&TrunkName> {
         let token = request.uri.line_token()?;
         self.get(*self.by_token.get(&token)?).map(|trunk| &trunk.trunk)
     }
 
-    /// Returns the called user, which is the user of the Request-URI. If a registrar calls the server's Contact, the
-    /// called number is in P-Called-Party-ID (RFC 7315 §4.2) or in To, unless the registrar replaced the Contact's user
-    /// by the number.
+    /// Returns the called user, which is usually the user of the Request-URI. If a registrar calls this server's
+    /// Contact, the called number is in P-Called-Party-ID (RFC 7315 §4.2) or in To. If the registrar has replaced the
+    /// user of the Contact by the called number, the user of the Request-URI is returned.
     pub(super) fn called_user(&self, request: &Request) -> String {
         let user = request.uri.user();
         let contact = request
@@ -485,7 +485,7 @@ impl Trunks {
 
     // ----- calls --------------------------------------------------------------------------------------------------
 
-    /// Counts a call of a trunk. Returns `false` if the trunk's limits do not admit the call.
+    /// Counts a call of a trunk. Returns `false` if the trunk's limits do not allow the call.
     pub(super) fn admit(&mut self, core: &mut Core, now: Instant, trunk: Option<usize>, way: Way) -> bool {
         let Some(index) = trunk else { return true };
         let admitted = self.states.get_mut(index).is_none_or(|trunk| trunk.admit(now, way));
@@ -493,20 +493,20 @@ impl Trunks {
         admitted
     }
 
-    /// Whether the trunk has reached its `max_calls`.
+    /// Returns whether the trunk has reached its `max_calls`.
     pub(super) fn is_full(&self, trunk: Option<usize>) -> bool {
         trunk.and_then(|index| self.states.get(index)).is_some_and(TrunkState::is_full)
     }
 
-    /// Counts an admitted call as ended.
+    /// Counts the end of an admitted call.
     pub(super) fn release(&mut self, core: &mut Core, trunk: Option<usize>) {
         let Some(index) = trunk else { return };
         self.states.get_mut(index).into_iter().for_each(TrunkState::release);
         self.update(core, index);
     }
 
-    /// Records whether an INVITE over the trunk was answered. If it got no response or a 503, the trunk is doubtful for
-    /// a while.
+    /// Records whether an INVITE over the trunk was answered. If the INVITE got no response or a 503, the trunk is
+    /// doubtful for some time.
     pub(super) fn report_invite_outcome(
         &mut self,
         core: &mut Core,

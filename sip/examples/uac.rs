@@ -1,4 +1,4 @@
-//! Places calls and hangs up each one once it is answered: `cargo run --example uac -- sip:x@127.0.0.1:5060 20`.
+//! Places calls, and hangs up each call after its answer: `cargo run --example uac -- sip:x@127.0.0.1:5060 20`.
 
 use bytes::Bytes;
 use tandem_sip::{Command, Config, Event, LegKey, Outgoing, transport};

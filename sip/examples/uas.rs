@@ -1,6 +1,7 @@
-//! Answers every call with a fixed SDP: `cargo run --release --example uas -- udp://127.0.0.1:5060 tcp://127.0.0.1:5060`.
+//! Answers every call with a fixed SDP: `cargo run --release --example uas -- udp://127.0.0.1:5060
+//! tcp://127.0.0.1:5060`.
 //!
-//! Ends on Ctrl-D (end of standard input), after printing its counters.
+//! The example ends on Ctrl-D (end of standard input) and then prints its counters.
 
 use std::io::Read as _;
 

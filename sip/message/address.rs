@@ -8,13 +8,13 @@ use super::grammar::{Parameters, TOKEN, all, cut, quoted, skip_space, trim, unes
 use super::uri::{Parts, Uri};
 use super::within;
 
-/// The address of From or To. Its parts refer to the datagram and keep it in memory, so copy a part that is kept for
-/// long.
+/// The address in From or To. The parts refer to the datagram and keep it in memory. So copy a part that is stored for
+/// a long time.
 #[derive(Debug)]
 pub(crate) struct NameAddr {
-    /// The value as received, unfolded.
+    /// The unfolded value as received.
     pub(crate) text: Bytes,
-    /// The display name without quotes and escapes. Empty if there is none.
+    /// The display name without quotes and escapes. Empty if there is no display name.
     pub(crate) display: Bytes,
     pub(crate) uri: Uri,
     pub(crate) tag: Option<Bytes>,
@@ -22,15 +22,15 @@ pub(crate) struct NameAddr {
 
 /// A `name-addr` or `addr-spec` with the parameters of its header field.
 pub(super) struct Address<'a> {
-    /// The display name without quotes and escapes; empty if there is none.
+    /// The display name without quotes and escapes. Empty if there is no display name.
     pub(super) display: Cow<'a, [u8]>,
-    /// The URI. It is valid.
+    /// The URI, which is already checked.
     pub(super) uri: &'a [u8],
     parameters: &'a [u8],
 }
 
 impl<'a> Address<'a> {
-    /// Reads one address, which must be the whole value.
+    /// Reads one address. The address must be the whole value.
     pub(super) fn read(value: &'a [u8]) -> Option<Self> {
         let value = trim(value);
         let (display, rest) = if value.starts_with(b"\"") {
@@ -57,7 +57,7 @@ impl<'a> Address<'a> {
     }
 }
 
-/// Splits before the first `<` that is outside quotes.
+/// Splits the value before the first `<` that is outside quotes.
 fn angle(value: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut at = 0;
     loop {
@@ -71,14 +71,14 @@ fn angle(value: &[u8]) -> Option<(&[u8], &[u8])> {
     }
 }
 
-/// A display name without quotes: tokens with spaces between them (RFC 4475 §3.1.2.15).
+/// Reads a display name without quotes: tokens with spaces between them (RFC 4475 §3.1.2.15).
 fn words(display: &[u8]) -> Option<&[u8]> {
     let display = trim(display);
     display.split(|byte| matches!(byte, b' ' | b'\t')).all(|word| all(word, TOKEN)).then_some(display)
 }
 
-/// Splits a URI without angle brackets from the parameters after it, which belong to the header field. A URI with a
-/// question mark needs the brackets (RFC 3261 §20).
+/// Splits a URI without angle brackets from the parameters after the URI. These parameters belong to the header field.
+/// A URI with a question mark needs angle brackets (RFC 3261 §20).
 fn bare(value: &[u8]) -> Option<(&[u8], &[u8])> {
     let end = value.iter().position(|&byte| byte == b';').unwrap_or(value.len());
     let (uri, parameters) = value.split_at_checked(end)?;
@@ -86,7 +86,7 @@ fn bare(value: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 impl NameAddr {
-    /// Reads a value that is a part of `text`.
+    /// Reads a value. `value` is a part of `text`.
     pub(super) fn read(text: &Bytes, value: &[u8]) -> Option<Self> {
         let address = Address::read(value)?;
         let tag = address.parameter("tag").filter(|tag| !tag.is_empty());

@@ -7,28 +7,29 @@ use super::{Uri, lossy};
 /// All Contact values of a REGISTER.
 #[derive(Debug)]
 pub(crate) enum Contacts {
-    /// `*`: all bindings of the user.
+    /// The value `*`, which means all bindings of the user.
     All,
-    /// The listed Contacts; empty in a REGISTER that only queries the bindings.
+    /// The listed Contacts. The list is empty in a REGISTER that only queries the bindings.
     Listed(Vec<Contact>),
 }
 
 impl Contacts {
-    /// Whether one of the Contacts is a flow: it has an instance and a `reg-id` (RFC 5626 §4.2).
+    /// Returns whether one of the Contacts is a flow. A flow has an instance and a `reg-id` (RFC 5626 §4.2).
     pub(crate) fn has_flow(&self) -> bool {
         matches!(self, Self::Listed(listed) if listed.iter().any(Contact::has_flow))
     }
 }
 
-/// A Contact value with the parameters that a registrar reads (RFC 3261 §10.2.1, RFC 5626 §4.1).
+/// A Contact value, with the parameters that a registrar reads (RFC 3261 §10.2.1, RFC 5626 §4.1).
 #[derive(Debug)]
 pub(crate) struct Contact {
     pub(crate) uri: Uri,
-    /// Preference times 1000, 0 to 1000.
+    /// The preference (`q`) times 1000, 0 to 1000.
     pub(crate) q: Option<u16>,
-    /// Lifetime in seconds; a value that is not a number counts as missing (RFC 3261 §20.19).
+    /// Lifetime in seconds. If the value is not a number, the parameter counts as missing (RFC 3261 §20.19).
     pub(crate) expires: Option<u32>,
-    /// Instance, a space and `reg-id`: `<urn:uuid:...> 1`. The number is 0 if there is no `reg-id`.
+    /// The instance, a space and the `reg-id`, for example `<urn:uuid:...> 1`. If there is no `reg-id`, the number is
+    /// 0.
     pub(crate) instance: Option<String>,
 }
 
@@ -37,7 +38,7 @@ impl Contact {
         self.instance.as_ref().is_some_and(|instance| !instance.ends_with(" 0"))
     }
 
-    /// Reads one value.
+    /// Reads one Contact value.
     pub(crate) fn parse(value: &[u8]) -> Option<Self> {
         let address = Address::read(value)?;
         let text = |name: &str| address.parameter(name).map(|value| lossy(&value).trim_matches('"').to_owned());
@@ -54,7 +55,7 @@ impl Contact {
     }
 }
 
-/// The first address of a Contact line.
+/// Returns the first address of a Contact line.
 pub(super) fn first(line: &[u8]) -> Option<Address<'_>> {
     Address::read(first_value(line)?)
 }

@@ -21,7 +21,7 @@ impl Content {
         contact::first(self.head.value("Contact")?).map(|address| Uri::copied(address.uri))
     }
 
-    /// Returns the Contacts of a REGISTER; `None` if one is malformed.
+    /// Returns the Contacts of a REGISTER. Returns `None` if a Contact is malformed.
     pub(crate) fn contacts(&self) -> Option<Contacts> {
         let values = || self.head.list("Contact");
         if values().any(|value| value == b"*") {
@@ -30,12 +30,12 @@ impl Content {
         values().map(Contact::parse).collect::<Option<_>>().map(Contacts::Listed)
     }
 
-    /// Returns copies of the Record-Route values, from the top.
+    /// Returns copies of the Record-Route values, topmost first.
     pub(crate) fn record_routes(&self) -> Vec<Bytes> {
         self.head.list("Record-Route").map(Bytes::copy_from_slice).collect()
     }
 
-    /// Returns the header fields that the application sees: all except those that SIP itself needs.
+    /// Returns the header fields for the application: all fields, except the fields that SIP itself needs.
     pub(crate) fn application_headers(&self) -> Vec<Header> {
         let ours = |&(name, _): &(&[u8], _)| !header::is_core(name);
         let seen = |(name, value): (&[u8], &[u8])| {
@@ -50,43 +50,44 @@ impl Content {
         self.head.value(name).map(lossy)
     }
 
-    /// Returns the user of P-Called-Party-ID (RFC 7315 §4.2).
+    /// Returns the user part of P-Called-Party-ID (RFC 7315 §4.2).
     pub(crate) fn called_party(&self) -> Option<String> {
         Uri::of_address(self.value("P-Called-Party-ID")?.as_bytes()).map(|uri| uri.user())
     }
 
-    /// Returns the values of all lines of a header field, not split at commas.
+    /// Returns the values of all lines of a header field. The values are not split at commas.
     pub(crate) fn values(&self, name: &str) -> Vec<String> {
         self.head.values(name).map(lossy).collect()
     }
 
-    /// Returns the values of a comma-separated header field over all its lines.
+    /// Returns all values of a comma-separated header field, from all its lines.
     pub(crate) fn list(&self, name: &str) -> Vec<String> {
         self.head.list(name).map(lossy).collect()
     }
 
-    /// Whether a comma-separated header field contains this token, in any case.
+    /// Returns whether a comma-separated header field contains this token. Case is ignored.
     pub(crate) fn has_token(&self, name: &str, token: &str) -> bool {
         self.head.list(name).any(|value| value.eq_ignore_ascii_case(token.as_bytes()))
     }
 
-    /// Returns the option tags of Require that are not in `supported`.
+    /// Returns the option tags in Require that are missing in `supported`.
     pub(crate) fn unsupported(&self, supported: &[&str]) -> Vec<String> {
         let is_known = |tag: &[u8]| supported.iter().any(|known| known.as_bytes().eq_ignore_ascii_case(tag));
         self.head.list("Require").filter(|tag| !is_known(tag)).map(lossy).collect()
     }
 
-    /// Returns Content-Type with its parameters; empty if absent.
+    /// Returns the Content-Type with its parameters. Empty if the message has no Content-Type.
     pub(crate) fn content_type(&self) -> String {
         self.value("Content-Type").unwrap_or_default()
     }
 
-    /// Whether the body contains SDP.
+    /// Returns whether the body contains SDP.
     pub(crate) fn has_sdp(&self) -> bool {
         self.sdp().is_some()
     }
 
-    /// Whether a receiver that does not know the body's type may ignore the body (RFC 3261 §20.11).
+    /// Returns whether a receiver may ignore the body if the receiver does not know the type of the body (RFC 3261
+    /// §20.11).
     pub(crate) fn is_optional(&self) -> bool {
         self.value("Content-Disposition").is_some_and(|disposition| {
             let mut parameters = disposition.split(';').skip(1).filter_map(|parameter| parameter.split_once('='));
@@ -96,8 +97,8 @@ impl Content {
         })
     }
 
-    /// Returns the SDP, from the body or from a part of a multipart body. A body that looks like SDP needs no
-    /// Content-Type, because old gateways omit it.
+    /// Returns the SDP from the body, or from a part of a multipart body. A body that looks like SDP needs no
+    /// Content-Type, because old gateways omit the Content-Type.
     pub(crate) fn sdp(&self) -> Option<Bytes> {
         if self.body.is_empty() {
             return None;
@@ -114,14 +115,15 @@ impl Content {
         multipart::is_multipart(&content_type).then(|| multipart::sdp(&content_type, &self.body))?
     }
 
-    /// Whether the body has a Content-Encoding other than `identity`. The server cannot decode any.
+    /// Returns whether the body has a Content-Encoding other than `identity`. The server cannot decode such a body.
     pub(crate) fn encoded(&self) -> bool {
         let is_coding = |coding: &[u8]| !coding.eq_ignore_ascii_case(b"identity");
         !self.body.is_empty() && self.head.list("Content-Encoding").any(is_coding)
     }
 }
 
-/// Whether a Content-Type is `kind/subtype`, with any well-formed parameters (RFC 3261 §20.15).
+/// Returns whether a Content-Type is `kind/subtype`. The Content-Type may have any well-formed parameters (RFC 3261
+/// §20.15).
 fn is_media_type(value: &[u8], kind: &[u8], subtype: &[u8]) -> bool {
     let (found, rest) = leading(value, TOKEN);
     let Some(rest) = skip_space(rest).strip_prefix(b"/") else { return false };

@@ -1,4 +1,4 @@
-//! The header lines of a request that its responses repeat, even if the rest of the request is malformed.
+//! The header lines of a request that the responses repeat, even if the rest of the request is malformed.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -13,28 +13,28 @@ use crate::header;
 /// The header lines of a request that every response repeats (RFC 3261 §8.2.6.2), composed once.
 #[derive(Debug, Clone)]
 pub(crate) struct Echo {
-    /// The lines Via (with `received` and `rport` filled in), From, Call-ID and CSeq.
+    /// The lines Via, From, Call-ID and CSeq. In the Via line, `received` and `rport` are filled in.
     pub(crate) lines: Vec<u8>,
     /// The value of To, without CRLF.
     pub(crate) to: Bytes,
     /// Whether `to` already has a tag.
     pub(crate) tagged: bool,
-    /// Destination of the response over an unreliable transport (RFC 3261 §18.2.2, RFC 3581 §4).
+    /// Destination of the response if the transport is unreliable (RFC 3261 §18.2.2, RFC 3581 §4).
     pub(crate) destination: SocketAddr,
-    /// The destination of the response if the stream of the request is closed.
+    /// Destination of the response if the stream of the request is closed.
     pub(crate) reconnect: SocketAddr,
 }
 
 impl Request {
-    /// Returns the header lines that responses to the request repeat.
+    /// Returns the header lines of the request that its responses repeat.
     pub(crate) fn echo(&self, source: SocketAddr) -> Option<Echo> {
         let via = (self.via.ip, self.via.port, self.via.rport);
         write(&self.content.head, source, Some(via), self.to.tag.is_some())
     }
 }
 
-/// Returns the lines for the response to a refused request, as far as its bytes contain them. Returns `None` for a
-/// response, for an ACK, and if there is no Via.
+/// Returns the header lines for the response to a refused request, if the bytes of the request contain these lines.
+/// Returns `None` for a response, for an ACK, and if there is no Via.
 pub(super) fn of_refused(data: &[u8], source: SocketAddr) -> Option<Echo> {
     let end = data.windows(4).position(|window| window == b"\r\n\r\n").unwrap_or(data.len());
     let head = data.get(..end)?;
@@ -44,7 +44,7 @@ pub(super) fn of_refused(data: &[u8], source: SocketAddr) -> Option<Echo> {
     }
     let (_, fields) = head.split_at_checked(head.iter().position(|&byte| byte == b'\n')? + 1)?;
     let head = lines::salvage(fields);
-    // A malformed Via is repeated unchanged, and the response goes to the source of the request.
+    // The response repeats a malformed Via unchanged, and goes to the source of the request.
     let via = cleaned(head.value("Via")?);
     let via = Hop::first(&via).map(|hop| (hop.ip(), hop.port, hop.rport));
     let to = cleaned(head.value("To").unwrap_or_default());
@@ -52,8 +52,8 @@ pub(super) fn of_refused(data: &[u8], source: SocketAddr) -> Option<Echo> {
     write(&head, source, via, tag.unwrap_or(false))
 }
 
-/// Composes the lines. `via` is the address, the port and the presence of `rport` in the topmost Via; `None` if that is
-/// malformed.
+/// Composes the header lines. `via` has the address, the port and the presence of `rport` in the topmost Via. `via` is
+/// `None` if the topmost Via is malformed.
 fn write(
     head: &Head,
     source: SocketAddr,
@@ -102,7 +102,7 @@ fn cleaned(value: &[u8]) -> Vec<u8> {
     value.iter().map(|&byte| clean(byte)).collect()
 }
 
-/// Returns a space for a control character. A CR or LF in a value must not begin a new line of the response.
+/// Replaces a control character by a space. Otherwise a CR or LF in a value could begin a new line of the response.
 fn clean(byte: u8) -> u8 {
     byte.max(b' ')
 }

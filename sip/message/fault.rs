@@ -1,8 +1,8 @@
-//! The errors of a message.
+//! The errors for which a message is refused.
 
 use super::uri::UriFault;
 
-/// The reason why a message is refused. Its text is suitable as a reason phrase.
+/// The reason why a message is refused. The text of the reason is suitable as a reason phrase.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Fault {
     #[error("Empty Start Line")]
@@ -11,7 +11,7 @@ pub(crate) enum Fault {
     FoldedStartLine,
     #[error("Request-URI Too Long")]
     StartLineTooLong,
-    /// The request line is not three words with one space between them (RFC 4475 §3.1.2.9, §3.1.2.10).
+    /// The request line does not consist of three words with one space between them (RFC 4475 §3.1.2.9, §3.1.2.10).
     #[error("Malformed Request Line")]
     RequestLine,
     #[error("Malformed Method")]
@@ -26,10 +26,10 @@ pub(crate) enum Fault {
     Scheme,
     #[error("Version Not Supported")]
     Version,
-    /// The status is not three digits from 100 to 699.
+    /// The status code is not three digits from 100 to 699.
     #[error("Malformed Status Code")]
     StatusCode,
-    /// There is no empty line after the header fields.
+    /// The message has no empty line after the header fields.
     #[error("Header Fields Do Not End")]
     NoEndOfHead,
     /// A line does not end with CRLF (RFC 3261 §7). If two servers disagreed about the end of a line, an attacker could
@@ -42,10 +42,10 @@ pub(crate) enum Fault {
     FieldTooLong,
     #[error("Header Field Has Too Many Lines")]
     TooManyFolds,
-    /// A header line has no colon, or something other than a token before it.
+    /// A header line has no colon, or the text before the colon is not a token.
     #[error("Malformed Header Field Name")]
     FieldName,
-    /// This required header field is missing.
+    /// This required header field is missing in the message.
     #[error("Missing {0}")]
     Missing(&'static str),
     #[error("Malformed {0}")]
@@ -53,7 +53,7 @@ pub(crate) enum Fault {
     /// This header field occurs twice, but only one is allowed (RFC 4475 §3.3.8).
     #[error("Repeated {0}")]
     Repeated(&'static str),
-    /// The method of CSeq is not that of the request line (RFC 4475 §3.1.2.17).
+    /// The method in CSeq differs from the method in the request line (RFC 4475 §3.1.2.17).
     #[error("CSeq method does not match")]
     CSeqMethod,
     /// The message is longer than [`super::MAX_MESSAGE`].
@@ -65,7 +65,7 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
-    /// Returns the status of the response for this error.
+    /// Returns the status code of the response to this error.
     pub(super) fn status(self) -> u16 {
         match self {
             Self::TooLarge => 413,

@@ -1,26 +1,27 @@
 //! The elements that every header field consists of (RFC 3261 §25.1): classes of characters, white space, numbers,
 //! quoted strings, parameters, and the first value of a comma-separated list.
 //!
-//! Each function takes bytes from the beginning of a slice and returns the rest. None keeps a position, and none
-//! allocates, except to remove escapes.
+//! Each function reads bytes from the beginning of a slice and returns the rest of the slice. No function keeps a
+//! position. A function allocates only if it removes escapes.
 
 use std::borrow::Cow;
 
 use crate::header::first_value_end;
 
-/// The characters of a `token`, and `%`.
+/// The characters of a `token`, including `%`.
 pub(super) const TOKEN: u8 = 1;
-/// The characters of `hostname` and `IPv4address`, and `_`: the RFC does not allow it, but names in use contain it.
+/// The characters of `hostname` and `IPv4address`, and `_`. The RFC does not allow `_`, but some names in use contain
+/// it.
 pub(super) const HOST: u8 = 2;
-/// The characters of the `user` of a SIP URI, with the `%` of its escapes.
+/// The characters of the `user` part of a SIP URI, including the `%` of escapes.
 pub(super) const USER: u8 = 4;
 /// The characters of a `gen-value` without quotes: a token, or a host with a port.
 pub(super) const VALUE: u8 = 8;
 pub(super) const DIGIT: u8 = 16;
-/// All characters that a URI may contain: the printable ones without `<`, `>` and `"`.
+/// All characters that a URI may contain: the printable characters except `<`, `>` and `"`.
 pub(super) const URI: u8 = 32;
 pub(super) const SCHEME: u8 = 64;
-/// The characters of `phonedigit-hex`, with its visual separators (RFC 3966 §3).
+/// The characters of `phonedigit-hex`, including the visual separators (RFC 3966 §3).
 pub(super) const PHONE: u8 = 128;
 
 #[expect(clippy::indexing_slicing, reason = "evaluated by the compiler, which refuses an index out of range")]
@@ -64,18 +65,18 @@ pub(super) fn is(byte: u8, kind: u8) -> bool {
     KINDS.get(usize::from(byte)).is_some_and(|kinds| kinds & kind != 0)
 }
 
-/// Whether all characters are of this kind. An empty text counts too.
+/// Returns whether all characters are of this kind. Also true for an empty text.
 pub(super) fn all(text: &[u8], kind: u8) -> bool {
     text.iter().all(|&byte| is(byte, kind))
 }
 
-/// Splits after the leading characters of this kind. There may be none.
+/// Splits the text after the leading characters of this kind. There may be no such characters.
 pub(super) fn leading(text: &[u8], kind: u8) -> (&[u8], &[u8]) {
     let end = text.iter().position(|&byte| !is(byte, kind)).unwrap_or(text.len());
     text.split_at_checked(end).unwrap_or_default()
 }
 
-/// Splits around the first byte with this value.
+/// Splits the text around the first byte with the value `at`.
 pub(super) fn cut(text: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
     let (before, after) = text.split_at_checked(text.iter().position(|&byte| byte == at)?)?;
     Some((before, after.get(1..)?))
@@ -85,7 +86,7 @@ const fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t')
 }
 
-/// Removes spaces and tabs at the beginning.
+/// Removes spaces and tabs at the beginning of the text.
 pub(super) fn skip_space(mut text: &[u8]) -> &[u8] {
     while let [first, rest @ ..] = text
         && is_space(*first)
@@ -95,7 +96,7 @@ pub(super) fn skip_space(mut text: &[u8]) -> &[u8] {
     text
 }
 
-/// Removes spaces and tabs at both ends.
+/// Removes spaces and tabs at both ends of the text.
 pub(super) fn trim(text: &[u8]) -> &[u8] {
     let mut text = skip_space(text);
     while let [rest @ .., last] = text
@@ -106,13 +107,13 @@ pub(super) fn trim(text: &[u8]) -> &[u8] {
     text
 }
 
-/// Splits before the first space or tab.
+/// Splits the text before the first space or tab.
 pub(super) fn cut_at_space(text: &[u8]) -> Option<(&[u8], &[u8])> {
     text.split_at_checked(text.iter().position(|&byte| is_space(byte))?)
 }
 
-/// Parses a decimal number that is not greater than `most`. Leading zeros are allowed (RFC 4475 §3.1.1.1), a sign is
-/// not.
+/// Parses a decimal number that is not greater than `most`. Leading zeros are allowed (RFC 4475 §3.1.1.1). A sign is
+/// not allowed.
 pub(super) fn number(digits: &[u8], most: u32) -> Option<u32> {
     u32::try_from(long_number(digits)?).ok().filter(|&number| number <= most)
 }
@@ -125,8 +126,8 @@ pub(super) fn long_number(digits: &[u8]) -> Option<u64> {
     digits.iter().try_fold(0_u64, |number, &digit| number.checked_mul(10)?.checked_add(u64::from(digit - b'0')))
 }
 
-/// Takes a quoted string. Returns the text between its quotes, with its escapes, and the rest. Returns `None` if the
-/// string does not end (RFC 4475 §3.1.2.6).
+/// Reads a quoted string. Returns the text between the quotes, with its escapes, and the rest. Returns `None` if the
+/// closing quote is missing (RFC 4475 §3.1.2.6).
 pub(super) fn quoted(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let inner = text.strip_prefix(b"\"")?;
     let mut at = 0;
@@ -155,7 +156,7 @@ pub(super) fn unescape(inner: &[u8]) -> Cow<'_, [u8]> {
 /// A parameter of a header field: `;name`, `;name=value` or `;name="value"`.
 pub(super) struct Parameter<'a> {
     pub(super) name: &'a [u8],
-    /// The value without quotes and escapes.
+    /// The value without quotes and escapes. `None` if the parameter has no value.
     pub(super) value: Option<Cow<'a, [u8]>>,
 }
 
@@ -164,7 +165,7 @@ impl<'a> Parameter<'a> {
         self.name.eq_ignore_ascii_case(name.as_bytes())
     }
 
-    /// Takes the first parameter of `text`. Returns the parameter and the rest.
+    /// Reads the first parameter of `text`. Returns the parameter and the rest.
     fn take(text: &'a [u8]) -> Option<(Self, &'a [u8])> {
         let (name, rest) = leading(skip_space(text.strip_prefix(b";")?), TOKEN);
         if name.is_empty() {
@@ -188,27 +189,27 @@ impl<'a> Parameter<'a> {
     }
 }
 
-/// The parameters of a header field in order. After an error there are no more items.
+/// The parameters of a header field in order. The iterator ends after an error.
 pub(super) struct Parameters<'a> {
     rest: &'a [u8],
 }
 
-/// The error for text between two semicolons that is not a parameter.
+/// The error if the text between two semicolons is not a parameter.
 #[derive(Debug)]
 pub(super) struct NotAParameter;
 
 impl<'a> Parameters<'a> {
-    /// Reads the parameters of `text`, which is empty or begins with the semicolon of the first parameter.
+    /// Reads the parameters of `text`. The text is empty or begins with the semicolon of the first parameter.
     pub(super) fn of(text: &'a [u8]) -> Self {
         Self { rest: text }
     }
 
-    /// Whether all parameters are well-formed.
+    /// Returns whether all parameters are well-formed.
     pub(super) fn are_sound(mut self) -> bool {
         self.all(|parameter| parameter.is_ok())
     }
 
-    /// Returns the value of the first parameter with this name, if it has a value.
+    /// Returns the value of the first parameter with this name, if the parameter has a value.
     pub(super) fn value(self, name: &str) -> Option<Cow<'a, [u8]>> {
         self.flatten().find(|parameter| parameter.is(name))?.value
     }

@@ -1,4 +1,5 @@
-//! The header fields of a message in order. Each field is stored as two ranges of the text: its name and its value.
+//! The header fields of a message in order. A field is stored as two ranges of the text: the range of its name and the
+//! range of its value.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -16,10 +17,11 @@ pub(super) struct Head {
     fields: Vec<Field>,
 }
 
-/// The ranges of a field in the text. `u32` is enough, because no message is longer than [`super::MAX_MESSAGE`].
+/// The ranges of a field in the text. The type `u32` is large enough, because no message is longer than
+/// [`super::MAX_MESSAGE`].
 #[derive(Clone)]
 pub(super) struct Field {
-    /// A short hash of the full name. Names with different hashes are different names.
+    /// A short hash of the full name. If two hashes differ, the names differ too.
     mark: u32,
     name: Range<u32>,
     value: Range<u32>,
@@ -39,7 +41,7 @@ impl Head {
         Self { text, fields }
     }
 
-    /// Creates a head from fields that are copied to a new text.
+    /// Creates a head with a new text, into which all fields are copied.
     pub(super) fn of<'a>(written: impl Iterator<Item = (Cow<'a, [u8]>, Cow<'a, [u8]>)>) -> Self {
         let (mut text, mut fields) = (Vec::new(), Vec::new());
         for (name, value) in written {
@@ -54,12 +56,12 @@ impl Head {
         Self { text: Bytes::from(text), fields }
     }
 
-    /// Returns name and value of every field. A compact name is expanded.
+    /// Returns the name and the value of every field. A compact name is expanded.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.fields.iter().map(|field| (self.name(field), self.part(&field.value)))
     }
 
-    /// Returns the values of a field, one for each line. `name` is the full name.
+    /// Returns the values of a field, one value per line. `name` is the full name.
     pub(super) fn values(&self, name: &str) -> impl Iterator<Item = &[u8]> {
         let mark = mark(name.as_bytes());
         let alike = self.fields.iter().filter(move |field| field.mark == mark);
@@ -72,7 +74,7 @@ impl Head {
         self.values(name).next()
     }
 
-    /// Returns the value of a field that may occur once.
+    /// Returns the value of a field that may occur at most once.
     pub(super) fn optional(&self, name: &'static str) -> Result<Option<&[u8]>, Fault> {
         let mut values = self.values(name);
         let value = values.next();
@@ -84,12 +86,12 @@ impl Head {
         self.optional(name)?.ok_or(Fault::Missing(name))
     }
 
-    /// Returns the text that the names and values refer to.
+    /// Returns the text to which the ranges of names and values refer.
     pub(super) fn text(&self) -> &Bytes {
         &self.text
     }
 
-    /// Returns the values of a comma-separated field over all its lines.
+    /// Returns all values of a comma-separated field, from all its lines.
     pub(super) fn list(&self, name: &str) -> impl Iterator<Item = &[u8]> {
         self.values(name).flat_map(header::split_list)
     }
@@ -114,13 +116,14 @@ fn in_full(name: &[u8]) -> &[u8] {
     }
 }
 
-/// Returns a number that differs for most names: the length with the first and the last letter, in any case.
+/// Returns a number that is different for most names. The number consists of the length, the first letter and the last
+/// letter of the name; case is ignored.
 fn mark(name: &[u8]) -> u32 {
     let letter = |letter: Option<&u8>| letter.map_or(0, |letter| u32::from(letter | 0x20));
     (name.len() as u32) << 16 | letter(name.first()) << 8 | letter(name.last())
 }
 
-/// Shows names and values, not ranges. Names are in lower case, so that equal heads look equal.
+/// Shows names and values instead of ranges. Names are shown in lower case, so equal heads have the same output.
 impl fmt::Debug for Head {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = |part: &[u8]| String::from_utf8_lossy(part).into_owned();

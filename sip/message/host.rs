@@ -12,17 +12,17 @@ pub(crate) enum Host {
     Name(String),
 }
 
-/// A host as written in the message.
+/// A host as it is written in the message.
 #[derive(Clone, Copy)]
 pub(super) enum HostText<'a> {
-    /// A name, or an IPv4 address.
+    /// A host name or an IPv4 address.
     Word(&'a [u8]),
-    /// An IPv6 address, which is written in brackets.
+    /// An IPv6 address. In the message it is in brackets.
     Ip6(Ipv6Addr),
 }
 
 impl<'a> HostText<'a> {
-    /// Takes the host at the beginning of the text.
+    /// Reads the host at the beginning of the text. Returns the host and the rest.
     pub(super) fn take(text: &'a [u8]) -> Option<(Self, &'a [u8])> {
         if let Some(inner) = text.strip_prefix(b"[") {
             let (inner, rest) = cut(inner, b']')?;
@@ -32,7 +32,7 @@ impl<'a> HostText<'a> {
         (!word.is_empty()).then_some((Self::Word(word), rest))
     }
 
-    /// Returns the IP address, if the host is one.
+    /// Returns the IP address, if the host is an IP address.
     pub(super) fn ip(&self) -> Option<IpAddr> {
         match self {
             Self::Word(word) => std::str::from_utf8(word).ok()?.parse::<Ipv4Addr>().ok().map(IpAddr::V4),
@@ -44,7 +44,7 @@ impl<'a> HostText<'a> {
         self.ip().map_or_else(|| Host::Name(self.text()), Host::Ip)
     }
 
-    /// Returns the host without brackets.
+    /// Returns the host as text without brackets.
     pub(super) fn text(&self) -> String {
         match self {
             Self::Word(word) => lossy(word),
@@ -52,7 +52,7 @@ impl<'a> HostText<'a> {
         }
     }
 
-    /// Whether both are the same host. A name is never an address (RFC 3261 §19.1.4).
+    /// Returns whether both hosts are the same. A name never equals an address (RFC 3261 §19.1.4).
     pub(super) fn is_same(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Word(one), Self::Word(other)) => one.eq_ignore_ascii_case(other),
@@ -62,15 +62,15 @@ impl<'a> HostText<'a> {
     }
 }
 
-/// Takes a port: at most five digits, including leading zeros.
+/// Reads a port: at most five digits, including leading zeros. Returns the port and the rest.
 pub(super) fn take_port(text: &[u8]) -> Option<(u16, &[u8])> {
     let (digits, rest) = leading(text, DIGIT);
     let port = Some(digits).filter(|digits| digits.len() <= 5).and_then(|digits| number(digits, u16::MAX.into()))?;
     Some((port as u16, rest))
 }
 
-/// Parses an IPv6 address. The grammar of RFC 3261 allows a third colon before an IPv4 address at the end, and RFC 5118
-/// §4.10 asks to accept it: `2001:db8:::192.0.2.1`.
+/// Parses an IPv6 address. The grammar of RFC 3261 allows a third colon before an IPv4 address at the end:
+/// `2001:db8:::192.0.2.1`. RFC 5118 §4.10 asks implementations to accept such an address.
 fn ip6(text: &str) -> Option<Ipv6Addr> {
     text.parse().ok().or_else(|| {
         let (before, ip4) = text.split_once(":::")?;

@@ -9,14 +9,14 @@ use super::head::{Field, Head};
 use super::{Content, Fault, MAX_MESSAGE};
 use crate::header;
 
-/// Most header fields of a message.
+/// Maximum number of header fields of a message.
 const MAX_FIELDS: usize = 256;
-/// Longest start line or header field in octets, after unfolding.
+/// Maximum length, in octets, of a start line or a header field after unfolding.
 const MAX_LINE: usize = 8 * 1024;
-/// Most continuation lines of a header field.
+/// Maximum number of continuation lines of a header field.
 const MAX_FOLDS: usize = 16;
 
-/// Divides a datagram, or a framed message of a stream, into the start line and the rest.
+/// Divides a message into the start line and the rest. The message is a datagram or a framed message of a stream.
 pub(super) fn divide(data: &Bytes) -> Result<(Bytes, Content), Fault> {
     if data.len() > MAX_MESSAGE {
         return Err(Fault::TooLarge);
@@ -36,11 +36,11 @@ pub(super) fn divide(data: &Bytes) -> Result<(Bytes, Content), Fault> {
 struct Lines {
     start: Bytes,
     head: Head,
-    /// The position at which the body begins.
+    /// The position of the first octet of the body.
     body: usize,
 }
 
-/// Returns the lines of a head without folded lines; `None` if a line is folded.
+/// Returns the lines of a head that has no folded lines. Returns `None` if a line is folded.
 fn split(data: &Bytes) -> Result<Option<Lines>, Fault> {
     let mut fields = Vec::with_capacity(16);
     let mut start = None;
@@ -66,7 +66,7 @@ fn split(data: &Bytes) -> Result<Option<Lines>, Fault> {
     Ok(Some(Lines { start, head: Head::within(data.clone(), fields), body: at + 2 }))
 }
 
-/// Counts the octets before the CRLF that ends the line.
+/// Counts the octets of the first line, without the CRLF at its end.
 fn line_length(text: &[u8]) -> Result<usize, Fault> {
     let mut at = 0;
     loop {
@@ -80,7 +80,7 @@ fn line_length(text: &[u8]) -> Result<usize, Fault> {
     }
 }
 
-/// Unfolds a head: joins each continuation line to the line before it, with one space between them (RFC 3261 §7.3.1).
+/// Unfolds a head: joins each continuation line to the line before, with one space between the two (RFC 3261 §7.3.1).
 /// Also returns the position of the body in `data`.
 fn unfold(data: &[u8]) -> Result<(Vec<u8>, usize), Fault> {
     let end = data.windows(4).position(|four| four == b"\r\n\r\n").ok_or(Fault::NoEndOfHead)? + 4;
@@ -107,7 +107,7 @@ fn unfold(data: &[u8]) -> Result<(Vec<u8>, usize), Fault> {
     Ok((head, end))
 }
 
-/// Reads the field of the line that begins at `at`. Spaces before the colon are allowed.
+/// Reads the field in the line that begins at `at`. Spaces before the colon are allowed.
 fn field(data: &[u8], at: usize, line: &[u8]) -> Result<Field, Fault> {
     let (name, rest) = leading(line, TOKEN);
     let value = skip_space(rest).strip_prefix(b":").filter(|_| !name.is_empty()).ok_or(Fault::FieldName)?;
@@ -118,7 +118,8 @@ fn field(data: &[u8], at: usize, line: &[u8]) -> Result<Field, Fault> {
     Ok(Field::new(data, range(at, name), range(value_at, value)))
 }
 
-/// Returns as many octets after the head as Content-Length declares, or all octets if it is absent (RFC 3261 §18.3).
+/// Returns the body: the number of octets that Content-Length declares, or all octets if there is no Content-Length
+/// (RFC 3261 §18.3).
 fn body(data: &Bytes, lines: &Lines) -> Result<Bytes, Fault> {
     let rest = data.slice(lines.body.min(data.len())..);
     let Some(length) = lines.head.optional("Content-Length")? else { return Ok(rest) };
@@ -127,11 +128,11 @@ fn body(data: &Bytes, lines: &Lines) -> Result<Bytes, Fault> {
     if length > rest.len() { Err(Fault::BodyTooShort) } else { Ok(rest.slice(..length)) }
 }
 
-/// Returns the header fields that can be found in a malformed message, for the response to a refused request. Here
-/// lines may also end with LF alone.
+/// Returns the header fields that can be found in a malformed message. The response to a refused request needs these
+/// fields. In this function a line may also end with LF alone.
 pub(super) fn salvage(lines: &[u8]) -> Head {
     let mut fields: Vec<(&[u8], Vec<u8>)> = Vec::new();
-    // A line without a colon is not a field. Its continuation lines are not fields either.
+    // A line without a colon is not a field, and its continuation lines are ignored too.
     let mut is_field = false;
     for line in lines.split(|&byte| byte == b'\n').take(MAX_FIELDS) {
         if matches!(line.first(), Some(b' ' | b'\t')) {

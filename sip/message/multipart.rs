@@ -1,20 +1,21 @@
-//! SDP within a multipart body (RFC 5621 §3.1, RFC 2046 §5.1), as SIP-I carriers and senders of locations send it.
+//! SDP in a multipart body (RFC 5621 §3.1, RFC 2046 §5.1). SIP-I carriers send such bodies, and devices that send their
+//! location too.
 
 use std::borrow::Cow;
 
 use bytes::Bytes;
 
-/// Levels of multipart bodies within multipart bodies that are searched.
+/// Maximum depth of the search in multipart bodies that contain multipart bodies.
 const MAX_DEPTH: usize = 3;
-/// Parts of each multipart body that are searched.
+/// Maximum number of parts that are searched in each multipart body.
 const MAX_PARTS: usize = 16;
 
-/// Whether the Content-Type is one of multipart.
+/// Returns whether the Content-Type is a multipart type.
 pub(super) fn is_multipart(content_type: &str) -> bool {
     content_type.trim_start().get(..10).is_some_and(|kind| kind.eq_ignore_ascii_case("multipart/"))
 }
 
-/// Returns the first part with the SDP of the session.
+/// Returns the first part that contains the SDP of the session.
 pub(super) fn sdp(content_type: &str, body: &Bytes) -> Option<Bytes> {
     within(content_type, body, MAX_DEPTH).map(|part| body.slice_ref(part))
 }
@@ -31,7 +32,7 @@ fn within<'a>(content_type: &str, body: &'a [u8], depth: usize) -> Option<&'a [u
         let is_sdp = kind.split(';').next()?.trim().eq_ignore_ascii_case("application/sdp");
         let plain = field(&head, "content-transfer-encoding")
             .is_none_or(|encoding| ["7bit", "8bit", "binary"].iter().any(|plain| encoding.eq_ignore_ascii_case(plain)));
-        // RFC 3261 §20.11. The SDP of an "early-session" is for another session (RFC 3959), so it is ignored.
+        // See RFC 3261 §20.11. The SDP of an "early-session" belongs to another session (RFC 3959), so it is ignored.
         let session = field(&head, "content-disposition").is_none_or(|disposition| {
             disposition.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("session"))
         });
@@ -39,7 +40,8 @@ fn within<'a>(content_type: &str, body: &'a [u8], depth: usize) -> Option<&'a [u
     })
 }
 
-/// Returns the parts between the delimiter lines, without the line break that belongs to the next delimiter.
+/// Returns the parts between the delimiter lines. The last line break before a delimiter belongs to the delimiter and
+/// not to the part.
 fn parts<'a>(body: &'a [u8], boundary: &str) -> Vec<&'a [u8]> {
     let (mut parts, mut begun, mut at) = (Vec::new(), None, 0);
     for line in body.split_inclusive(|&byte| byte == b'\n') {
@@ -61,7 +63,7 @@ fn parts<'a>(body: &'a [u8], boundary: &str) -> Vec<&'a [u8]> {
     parts
 }
 
-/// Splits a part at its empty line into the unfolded header fields and the content.
+/// Splits a part at its empty line. Returns the unfolded header fields and the content.
 fn split_head(part: &[u8]) -> (Cow<'_, str>, &[u8]) {
     let mut end = 0;
     for line in part.split_inclusive(|&byte| byte == b'\n') {
@@ -97,7 +99,7 @@ fn parameter(content_type: &str, name: &str) -> Option<String> {
                 (value.trim_end().to_owned(), next)
             }
         };
-        // A parameter without a value may come before this one.
+        // In `key`, a parameter without a value may come before this parameter.
         if key.rsplit(';').next().is_some_and(|key| key.trim().eq_ignore_ascii_case(name)) {
             return Some(value);
         }
@@ -105,7 +107,8 @@ fn parameter(content_type: &str, name: &str) -> Option<String> {
     }
 }
 
-/// Reads a quoted string after its opening quote. Returns its value and the rest of the text.
+/// Reads a quoted string; `quoted` begins after the opening quote. Returns the value of the string and the rest of the
+/// text.
 fn unquote(quoted: &str) -> Option<(String, &str)> {
     let mut value = String::new();
     let mut characters = quoted.chars();
@@ -138,7 +141,7 @@ mod tests {
         for kind in ["multipart/mixed;boundary=b", "Multipart/Related; x; start=\"<;>\"; BOUNDARY = \"b\" ;y=z"] {
             assert_eq!(find(kind, &body).as_deref(), Some(SDP), "{kind}");
         }
-        // The line break before a delimiter belongs to the delimiter; a second one belongs to the SDP.
+        // The line break before a delimiter belongs to the delimiter. A second line break belongs to the SDP.
         assert_eq!(find("multipart/mixed;boundary=c", &body), None);
         assert_eq!(find("multipart/mixed", &body), None);
     }

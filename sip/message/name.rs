@@ -1,6 +1,7 @@
 //! The usual spelling of header field names.
 
-/// Names that the application may see. Names that SIP itself needs (`header::is_core`) are not included.
+/// Names of header fields that the application may see. Names that SIP itself needs (`header::is_core`) are not in the
+/// list.
 const NAMES: &[&str] = &[
     "Accept-Contact",
     "Alert-Info",
@@ -37,7 +38,7 @@ const NAMES: &[&str] = &[
     "Warning",
 ];
 
-/// Returns the usual spelling of a name in any case. An unknown name stays as received.
+/// Returns the usual spelling of a name. The case of the input is ignored. An unknown name is returned as received.
 pub(super) fn usual(name: &[u8]) -> &[u8] {
     let usual = NAMES.iter().find(|usual| usual.as_bytes().eq_ignore_ascii_case(name));
     usual.map_or(name, |usual| usual.as_bytes())

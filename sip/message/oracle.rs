@@ -1,5 +1,5 @@
-//! The oracle of tests and of the fuzzer: an independent parser crate reads the same messages. Both must refuse the
-//! same messages and read the same from all others, except for the [`DIFFERENCES`].
+//! The oracle of the tests and the fuzzer: an independent parser crate reads the same messages. Except for the
+//! [`DIFFERENCES`], both parsers must refuse the same messages and must read the same values from all other messages.
 
 use std::borrow::Cow;
 
@@ -10,17 +10,18 @@ use sipx_sip::{Address, CSeq, HeaderName, Headers, Limits, TypedHeader as _, Via
 use super::grammar::trim;
 use super::{Content, Fault, Head, Message, Method, NameAddr, Request, Response, TopVia, Uri, lines, lossy, read};
 
-/// A message that this parser and the crate read differently.
+/// A message for which this parser and the crate have different results.
 struct Case<'a> {
     data: &'a Bytes,
     ours: &'a Result<Message, Fault>,
     crates: &'a Option<Message>,
 }
 
-/// A known difference: the deciding section of an RFC, a description, and a test of whether a case is this difference.
+/// A known difference: the section of an RFC that decides, a description, and a function that recognises a case of this
+/// difference.
 type Difference = (&'static str, &'static str, fn(&Case<'_>) -> bool);
 
-/// The cases in which this parser is right, or is as strict as it needs to be.
+/// The cases in which this parser is right, or is strict enough.
 const DIFFERENCES: &[Difference] = &[
     (
         "RFC 3261 §7.2",
@@ -74,7 +75,8 @@ fn without_port_spaces(via: &[u8]) -> Vec<u8> {
 
 /// Reads a message, and each of its URIs, with both parsers.
 ///
-/// # Panics If the crate reads something else and no known difference explains it.
+/// # Panics
+/// Panics if the crate reads other values and no known difference explains them.
 pub(super) fn compare(data: &Bytes) {
     let (ours, crates) = (read(data), read_by_crate(data));
     let alike = match (&ours, &crates) {
@@ -102,7 +104,8 @@ pub(super) fn compare(data: &Bytes) {
 
 /// Reads a URI with both parsers.
 ///
-/// # Panics If the results differ.
+/// # Panics
+/// Panics if the results differ.
 pub(super) fn compare_uri(text: &[u8]) {
     let (ours, crates) = (Uri::parse(text), sipx_sip::Uri::parse(Bytes::copy_from_slice(text)).ok());
     assert_eq!(ours.is_some(), crates.is_some(), "{}", lossy(text));
@@ -120,10 +123,11 @@ pub(super) fn compare_uri(text: &[u8]) {
     }
 }
 
-/// Compares two URIs with both parsers.
+/// Compares two URIs with both parsers. URIs with `%25` are not compared, because the crate treats `%2540` as `%40`.
+/// Escapes may be decoded only once (RFC 3261 §19.1.4).
 ///
-/// # Panics If the results differ. They may differ for `%25`: the crate treats `%2540` as `%40`, although escapes are
-/// decoded only once (RFC 3261 §19.1.4).
+/// # Panics
+/// Panics if the results differ.
 pub(super) fn compare_equivalence(one: &Uri, other: &Uri) {
     let parsed = |uri: &Uri| sipx_sip::Uri::parse(uri.text().clone());
     let (Ok(crate_one), Ok(crate_other)) = (parsed(one), parsed(other)) else { return };
@@ -132,14 +136,15 @@ pub(super) fn compare_equivalence(one: &Uri, other: &Uri) {
     }
 }
 
-/// Returns the crate's name for a header field, in full.
+/// Returns the full name of a header field, as the crate spells it.
 #[cfg(test)]
 pub(super) fn full_name(name: &[u8]) -> Option<Vec<u8>> {
     let name = HeaderName::parse(&Bytes::copy_from_slice(name));
     (!matches!(name, HeaderName::Other(_))).then(|| name.canonical().to_vec())
 }
 
-/// Reads a message with the crate and returns it in this module's types; `None` if the crate refuses the message.
+/// Reads a message with the crate and converts the result to the types of this module. Returns `None` if the crate
+/// refuses the message.
 fn read_by_crate(data: &Bytes) -> Option<Message> {
     match sipx_sip::parse_datagram(data.clone(), &Limits::datagram()).ok()? {
         sipx_sip::Message::Request(request) => self::request(&request).map(Message::Request),

@@ -9,14 +9,14 @@ pub(super) enum StartLine<'a> {
     Status(StatusLine<'a>),
 }
 
-/// `INVITE sip:bob@example.com SIP/2.0`
+/// A request line, for example `INVITE sip:bob@example.com SIP/2.0`.
 pub(super) struct RequestLine<'a> {
     pub(super) method: &'a [u8],
     pub(super) uri: &'a [u8],
     pub(super) version: &'a [u8],
 }
 
-/// `SIP/2.0 200 OK`
+/// A status line, for example `SIP/2.0 200 OK`.
 pub(super) struct StatusLine<'a> {
     pub(super) version: &'a [u8],
     pub(super) status: u16,
@@ -25,7 +25,7 @@ pub(super) struct StatusLine<'a> {
 
 impl<'a> StartLine<'a> {
     pub(super) fn read(line: &'a [u8]) -> Result<Self, Fault> {
-        // No method begins like this, because a token has no slash.
+        // A method cannot begin with these characters, because a token has no slash.
         if line.get(..4).is_some_and(|start| start.eq_ignore_ascii_case(b"SIP/")) {
             StatusLine::read(line).map(Self::Status)
         } else {
@@ -46,7 +46,8 @@ impl<'a> RequestLine<'a> {
 }
 
 impl<'a> StatusLine<'a> {
-    /// The reason phrase may be empty (RFC 4475 §3.1.1.13). Then the space before it may be missing too.
+    /// The reason phrase may be empty (RFC 4475 §3.1.1.13). In this case the space before the reason phrase may be
+    /// missing too.
     fn read(line: &'a [u8]) -> Result<Self, Fault> {
         let (version, rest) = cut(line, b' ').ok_or(Fault::StatusCode)?;
         let (code, reason) = cut(rest, b' ').unwrap_or((rest, b""));
@@ -56,7 +57,7 @@ impl<'a> StatusLine<'a> {
     }
 }
 
-/// Whether a version is SIP/2.0, in any case (RFC 3261 §7.1).
+/// Returns whether a version is SIP/2.0. Case is ignored (RFC 3261 §7.1).
 pub(super) fn is_sip_2(version: &[u8]) -> bool {
     version.eq_ignore_ascii_case(b"SIP/2.0")
 }

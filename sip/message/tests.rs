@@ -1,4 +1,4 @@
-//! Parsing messages, and the header lines that responses repeat.
+//! Tests of parsing messages, and of the header lines that responses repeat.
 
 use super::*;
 
@@ -73,7 +73,7 @@ fn what_is_in_a_number_for_the_eye_only_is_taken_out_where_it_is_a_number() {
     }
 }
 
-/// A request with one line or body replaced.
+/// Returns an OPTIONS request. The text `line` in the request is replaced by `by`.
 fn options(line: &str, by: &str) -> Bytes {
     const GOOD: &str = "OPTIONS sip:a@b SIP/2.0\r\nVia: SIP/2.0/UDP h;branch=z9hG4bK1\r\nFrom: <sip:x@y>;tag=1\r\n\
         To: <sip:a@b>\r\nCall-ID: 1\r\nCSeq: 1 OPTIONS\r\nMax-Forwards: 70\r\nContent-Length: 0\r\n\r\n";

@@ -12,49 +12,49 @@ use super::address::Address;
 use super::{Host, lossy};
 use crate::leg::Transport;
 
-/// A URI of any scheme, as checked text. Most URIs are only repeated, so the text is parsed only when a part of it is
-/// needed.
+/// A URI of any scheme, stored as checked text. Most URIs are only copied into messages. So the text is parsed only
+/// when a part of the URI is needed.
 #[derive(Debug, Clone)]
 pub(crate) struct Uri {
     text: Bytes,
 }
 
-/// The destination that a SIP URI names, before any name lookup.
+/// The destination that a SIP URI names, before any DNS lookup.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Destination {
     pub(crate) host: Host,
     pub(crate) port: Option<u16>,
-    /// The transport; `None` if the URI has none, which means UDP.
+    /// The transport. `None` if the URI has no transport, which means UDP.
     pub(crate) transport: Option<Transport>,
 }
 
 impl Uri {
-    /// Parses a URI without angle brackets. Returns `None` if it is malformed.
+    /// Parses a URI without angle brackets. Returns `None` if the URI is malformed.
     pub(crate) fn parse(text: &[u8]) -> Option<Self> {
         Self::is_one(text).then(|| Self::copied(text))
     }
 
-    /// Whether the text is a URI.
+    /// Returns whether the text is a URI.
     pub(crate) fn is_one(text: &[u8]) -> bool {
         Parts::read(text).is_ok()
     }
 
-    /// Returns the URI of a Route or Record-Route value, or of another name-addr or addr-spec (Refer-To, Referred-By).
+    /// Returns the URI in a Route or Record-Route value, or in another name-addr or addr-spec (Refer-To, Referred-By).
     pub(crate) fn of_address(value: &[u8]) -> Option<Self> {
         Address::read(value).map(|address| Self::copied(address.uri))
     }
 
-    /// Creates a URI from checked text that is a part of `text`, and keeps `text` in memory.
+    /// Creates a URI from checked text. `uri` is a part of `text`, and the new URI keeps `text` in memory.
     pub(super) fn within(text: &Bytes, uri: &[u8]) -> Self {
         Self { text: text.slice_ref(uri) }
     }
 
-    /// Creates a URI from checked text by copying it, for a URI that is kept for long.
+    /// Creates a URI from a copy of checked text. Used for a URI that is stored for a long time.
     pub(super) fn copied(uri: &[u8]) -> Self {
         Self { text: Bytes::copy_from_slice(uri) }
     }
 
-    /// Returns the text of the URI, as received or composed.
+    /// Returns the text of the URI, as it was received or composed.
     pub(crate) fn text(&self) -> &Bytes {
         &self.text
     }
@@ -75,7 +75,7 @@ impl Uri {
         }
     }
 
-    /// Returns the value of a SIP URI parameter; `None` if it is absent or has no value.
+    /// Returns the value of a SIP URI parameter. Returns `None` if the parameter is absent or has no value.
     pub(super) fn parameter(&self, name: &str) -> Option<String> {
         if !self.text.contains(&b';') {
             return None;
@@ -83,8 +83,9 @@ impl Uri {
         self.sip()?.parameter(name).map(lossy)
     }
 
-    /// Returns the user or telephone number with percent escapes decoded. A telephone number loses its parameters (RFC
-    /// 3261 §19.1.6, `+15550001;npdi`) and its visual separators; any other user keeps its semicolons.
+    /// Returns the user or telephone number; percent escapes are decoded. The parameters (RFC 3261 §19.1.6,
+    /// `+15550001;npdi`) and the visual separators of a telephone number are removed. Any other user keeps its
+    /// semicolons.
     pub(crate) fn user(&self) -> String {
         let mut user = match self.parts() {
             Some(Parts::Sip(uri)) => uri.user.map(|user| lossy(&escape::decoded(user))).unwrap_or_default(),
@@ -100,40 +101,40 @@ impl Uri {
         if user.starts_with('+') || is_phone() { without_separators(user) } else { user }
     }
 
-    /// Returns the `gr` parameter: the instance that a GRUU names (RFC 5627 §5.1).
+    /// Returns the value of the `gr` parameter, which names the instance of a GRUU (RFC 5627 §5.1).
     pub(crate) fn instance(&self) -> Option<String> {
         self.parameter("gr")
     }
 
-    /// Returns the `line` parameter, with which the server marks its Contacts at registrars.
+    /// Returns the value of the `line` parameter. The server adds this parameter to the Contacts that it registers.
     pub(crate) fn line_token(&self) -> Option<u128> {
         let digits = self.parameter("line").filter(|digits| digits.len() == 32)?;
         u128::from_str_radix(&digits, 16).ok()
     }
 
-    /// Returns the host of a SIP URI as written, without brackets; empty for other schemes.
+    /// Returns the host of a SIP URI as written, without brackets. Empty for other schemes.
     pub(crate) fn host_text(&self) -> String {
         self.sip().map(|uri| uri.host.text()).unwrap_or_default()
     }
 
-    /// Returns the port of a SIP URI; `None` if it has none.
+    /// Returns the port of a SIP URI. `None` if the URI has no port.
     pub(crate) fn port(&self) -> Option<u16> {
         self.sip()?.port
     }
 
-    /// Whether two URIs are equivalent (RFC 3261 §19.1.4).
+    /// Returns whether two URIs are equivalent (RFC 3261 §19.1.4).
     pub(crate) fn is_equivalent(&self, other: &Self) -> bool {
         matches!((self.parts(), other.parts()), (Some(one), Some(other)) if one.are_equivalent(&other))
     }
 
-    /// Whether the URI has the parameter `lr` (RFC 3261 §19.1.1).
+    /// Returns whether the URI has the parameter `lr` (RFC 3261 §19.1.1).
     pub(crate) fn is_loose_router(&self) -> bool {
         self.sip().is_some_and(|uri| uri.has_parameter("lr"))
     }
 
     /// Returns host, port and transport of a SIP URI. Returns `None` for other schemes and for unsupported transports.
-    /// `sips:` means TLS whatever the `transport` parameter says. Two values differ: with `ws` it means secure
-    /// WebSocket (RFC 7118 §5.3), and `udp` is not possible.
+    /// The scheme `sips:` means TLS, with two exceptions. With `transport=ws` or `transport=wss` it means secure
+    /// WebSocket (RFC 7118 §5.3). With `transport=udp` the result is `None`.
     pub(crate) fn destination(&self) -> Option<Destination> {
         let uri = self.sip()?;
         let named = match uri.parameter("transport") {
@@ -150,7 +151,7 @@ impl Uri {
     }
 }
 
-/// Removes the visual separators of a telephone number (RFC 3966 §5.1.1). Any other text stays as it is.
+/// Removes the visual separators of a telephone number (RFC 3966 §5.1.1). Any other text is returned unchanged.
 fn without_separators(mut user: String) -> String {
     let is_separator = |c: char| matches!(c, '-' | '.' | '(' | ')' | ' ');
     let digits = user.strip_prefix('+').unwrap_or(&user);

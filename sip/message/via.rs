@@ -9,37 +9,38 @@ use super::grammar::{Parameters, TOKEN, cut_at_space, first_value, leading, skip
 use super::host::{HostText, take_port};
 use super::within;
 
-/// The topmost Via of a request.
+/// The topmost Via of a request: the parts that a request stores.
 #[derive(Debug, Clone)]
 pub(crate) struct TopVia {
-    /// The branch, if it begins with the magic cookie (RFC 3261 §8.1.1.7) and continues after it.
+    /// The branch. `None` unless the branch begins with the magic cookie (RFC 3261 §8.1.1.7) and has further
+    /// characters.
     pub(crate) branch: Option<Bytes>,
-    /// `host[:port]` in lower case.
+    /// The host and optional port (`host[:port]`) in lower case.
     pub(crate) sent_by: Bytes,
     /// Whether the Via has `rport` (RFC 3581 §3).
     pub(crate) rport: bool,
-    /// The port at which the sender listens, if the Via has `alias` (RFC 5923 §8.1).
+    /// The port on which the sender accepts connections, if the Via has `alias` (RFC 5923 §8.1).
     pub(crate) alias: Option<u16>,
-    /// The host, if it is an IP address.
+    /// The host of the Via, if it is an IP address.
     pub(super) ip: Option<IpAddr>,
     pub(super) port: Option<u16>,
 }
 
 /// One value of Via.
 pub(super) struct Hop<'a> {
-    /// Host and port as written.
+    /// The host and port as written.
     sent_by: &'a [u8],
     host: HostText<'a>,
     pub(super) port: Option<u16>,
-    /// The value of `branch`; empty if there is none.
+    /// The value of `branch`. Empty if there is no branch.
     pub(super) branch: Cow<'a, [u8]>,
     pub(super) rport: bool,
     alias: bool,
 }
 
 impl<'a> Hop<'a> {
-    /// Reads the first hop of a Via line: `SIP/2.0/UDP host:port;branch=x`. Any protocol and transport is accepted (RFC
-    /// 4475 §3.1.1.10), and spaces around each part (§3.1.1.1).
+    /// Reads the first hop of a Via line: `SIP/2.0/UDP host:port;branch=x`. Any protocol and any transport is accepted
+    /// (RFC 4475 §3.1.1.10). Spaces around each part are accepted too (§3.1.1.1).
     pub(super) fn first(line: &'a [u8]) -> Option<Self> {
         let rest = take_token_and_slash(first_value(line)?)?;
         let (transport, rest) = leading(take_token_and_slash(rest)?, TOKEN);
@@ -67,7 +68,7 @@ impl<'a> Hop<'a> {
         self.host.ip()
     }
 
-    /// Returns the parts that a request keeps. They are parts of `text`.
+    /// Returns the parts of the hop that a request stores. The parts refer to `text`.
     pub(super) fn top_via(self, text: &Bytes) -> TopVia {
         let is_magic = self.branch.len() > 7 && self.branch.starts_with(b"z9hG4bK");
         TopVia {
@@ -80,7 +81,7 @@ impl<'a> Hop<'a> {
         }
     }
 
-    /// Returns host and port in a uniform spelling for comparisons.
+    /// Returns the host and port in a uniform spelling, for comparisons.
     fn written_sent_by(&self, text: &Bytes) -> Bytes {
         let is_plain =
             |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'.' | b'-' | b':');
@@ -99,7 +100,7 @@ impl<'a> Hop<'a> {
     }
 }
 
-/// Takes `SIP /` or `2.0 /`.
+/// Reads `SIP /` or `2.0 /`. Returns the rest.
 fn take_token_and_slash(text: &[u8]) -> Option<&[u8]> {
     let (token, rest) = leading(text, TOKEN);
     let rest = skip_space(rest).strip_prefix(b"/").filter(|_| !token.is_empty())?;

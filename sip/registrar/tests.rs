@@ -76,7 +76,7 @@ fn contacts_are_bound_refreshed_listed_and_removed() {
     assert_eq!(office.bindings(), ["<sip:a@192.0.2.1>;expires=600;q=0.500", "<sip:b@192.0.2.1>;expires=1200"]);
     assert_eq!(office.reached(), ["sip:b@192.0.2.1", "sip:a@192.0.2.1"]);
     office.now += Duration::from_secs(100);
-    // The same URI in other letter case (RFC 3261 §19.1.4).
+    // This URI differs only in letter case (RFC 3261 §19.1.4).
     let changes = office.register(&["<SIP:b@192.0.2.1>"], Some(1_000)).unwrap();
     assert!(matches!(&changes[..], [Change::Refreshed(one)] if one.expires_in == Duration::from_secs(1_000)));
     assert_eq!(office.registrar.len(), 2);

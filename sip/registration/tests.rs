@@ -20,7 +20,7 @@ fn targets(count: u8) -> Vec<Target> {
 }
 
 impl Bench {
-    /// Creates a registration that is about to try the first of `count` addresses.
+    /// Creates a registration with `count` addresses, which is about to try the first address.
     fn asking(count: u8) -> Self {
         let (now, mut rng) = (instant(), StdRng::from_seed([3; 32]));
         let register = Register {
@@ -37,7 +37,7 @@ impl Bench {
         bench
     }
 
-    /// Moves the clock to the next timeout and returns how far it moved.
+    /// Advances the clock to the next timeout. Returns the time by which the clock was advanced.
     fn next(&mut self) -> Duration {
         let at = self.machine.next_timeout().expect("a timer runs");
         let wait = at - self.now;

@@ -1,5 +1,5 @@
-//! Certificates of signers (RFC 8226): issued by a trusted authority, valid now, with a list of the numbers that they
-//! are for.
+//! Certificates of signers (RFC 8226). A trusted authority must have issued the certificate, and the certificate must
+//! be valid now. The certificate contains a list of the numbers for which it is valid.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use rustls::pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use super::der;
 use super::fault::Fault;
 
-/// Most certificates that are read from one file.
+/// Maximum number of certificates that are read from one file.
 const MOST_CERTIFICATES: usize = 10;
 /// The object identifier id-pe-TNAuthList, 1.3.6.1.5.5.7.1.26 (RFC 8226 §9).
 const TN_AUTH_LIST: [u8; 8] = [0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x01, 0x1a];
@@ -22,7 +22,7 @@ impl Anchors {
     /// Reads the authorities in a PEM file.
     ///
     /// # Errors
-    /// Text that says what is wrong with the file, for example that it contains no certificate.
+    /// A text with the error in the file, for example that the file contains no certificate.
     pub fn read(pem: &[u8]) -> Result<Self, String> {
         let mut anchors = Vec::new();
         for certificate in CertificateDer::pem_slice_iter(pem) {
@@ -34,7 +34,7 @@ impl Anchors {
     }
 }
 
-/// A signer's certificate with its intermediate certificates.
+/// The certificate of a signer, with its intermediate certificates.
 #[derive(Debug, Clone)]
 pub struct Certificate {
     own: CertificateDer<'static>,
@@ -45,19 +45,20 @@ pub struct Certificate {
 /// An entry of TNAuthList.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Entitled {
-    /// A service provider code. The provider's numbers are only listed in external databases.
+    /// A service provider code. The numbers of the provider are listed only in external databases.
     Provider,
-    /// One number.
+    /// A single number.
     Number(String),
-    /// A first number and the count of consecutive numbers.
+    /// A range of consecutive numbers: the first number and the count.
     Range(String, u64),
 }
 
 impl Certificate {
-    /// Reads the file at `x5u`: PEM with the signer's certificate first, or that certificate alone in DER.
+    /// Reads the file at the URL `x5u`. The file is in PEM with the signer's certificate first, or it is only this
+    /// certificate in DER.
     ///
     /// # Errors
-    /// [`Fault::Certificate`] if the file has no certificate, or the certificate has no TNAuthList.
+    /// [`Fault::Certificate`] if the file has no certificate, or if the certificate has no TNAuthList.
     pub fn read(file: &[u8]) -> Result<Self, Fault> {
         let fault = |what: &str| Fault::Certificate(what.to_owned());
         let mut certificates: Vec<_> = CertificateDer::pem_slice_iter(file).flatten().take(MOST_CERTIFICATES).collect();
@@ -76,8 +77,8 @@ impl Certificate {
         Ok(Self { own, between, entitled })
     }
 
-    /// Checks that one of these authorities issued the certificate and that it is valid at `now`, in seconds since
-    /// 1970.
+    /// Checks that one of these authorities issued the certificate, and that the certificate is valid at `now` (seconds
+    /// since 1970).
     ///
     /// # Errors
     /// [`Fault::Certificate`] with the reason.
@@ -90,8 +91,8 @@ impl Certificate {
             .map_err(fault)
     }
 
-    /// Whether the certificate's owner may sign for this canonical number. A service provider may sign for any number,
-    /// because the certificate does not list the provider's numbers.
+    /// Returns whether the owner of the certificate may sign for this canonical number. A service provider may sign for
+    /// any number, because the certificate does not list the numbers of the provider.
     #[must_use]
     pub fn may_vouch_for(&self, number: &str) -> bool {
         let value = |number: &str| number.parse::<u64>().ok();
@@ -105,7 +106,7 @@ impl Certificate {
         })
     }
 
-    /// Checks that the certificate's key made this signature (ES256, RFC 7518 §3.4).
+    /// Checks that the key of the certificate made this signature (ES256, RFC 7518 §3.4).
     pub(super) fn verify_signature(&self, signed: &[u8], signature: &[u8; 64]) -> Result<(), Fault> {
         let own = webpki::EndEntityCert::try_from(&self.own)
             .map_err(|error| Fault::Certificate(format!("the certificate: {error}")))?;
@@ -117,8 +118,8 @@ impl Certificate {
     }
 }
 
-/// Accepts any extended key usage. TNAuthList says what the certificate is for, and STIR has no extended key usage of
-/// its own.
+/// Accepts any extended key usage. STIR has no extended key usage of its own; the TNAuthList contains the purpose of
+/// the certificate.
 struct AnyUsage;
 
 impl webpki::ExtendedKeyUsageValidator for AnyUsage {
@@ -127,7 +128,7 @@ impl webpki::ExtendedKeyUsageValidator for AnyUsage {
     }
 }
 
-/// Returns the value of a certificate's extension (RFC 5280 §4.1).
+/// Returns the value of an extension in a certificate (RFC 5280 §4.1).
 fn extension<'a>(mut certificate: &'a [u8], oid: &[u8]) -> Option<&'a [u8]> {
     let mut outer = der::expect(&mut certificate, der::SEQUENCE)?;
     let to_be_signed = der::expect(&mut outer, der::SEQUENCE)?;
@@ -142,7 +143,7 @@ fn extension<'a>(mut certificate: &'a [u8], oid: &[u8]) -> Option<&'a [u8]> {
     })
 }
 
-/// Reads the entries of a TNAuthList (RFC 8226 §9, explicit tags). Returns `None` if it is malformed or empty.
+/// Reads the entries of a TNAuthList (RFC 8226 §9, explicit tags). Returns `None` if the list is malformed or empty.
 fn entitled(mut list: &[u8]) -> Option<Vec<Entitled>> {
     let text = |octets: &[u8]| String::from_utf8(octets.to_vec()).ok().filter(|text| text.is_ascii());
     let entries = der::expect(&mut list, der::SEQUENCE)?;

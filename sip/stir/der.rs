@@ -1,7 +1,7 @@
-//! The part of DER (ITU-T X.690) for the TNAuthList of a certificate and for ECDSA signatures.
+//! The part of DER (ITU-T X.690) that is needed for ECDSA signatures and for the TNAuthList of a certificate.
 //!
-//! rustls-webpki parses and checks the certificate before this reader looks for its TNAuthList, so this reader decides
-//! nothing about trust. The `der` crate would add dependencies and would still need a description of the whole
+//! Before this module reads the TNAuthList, rustls-webpki has parsed and checked the certificate. So this module
+//! decides nothing about trust. The `der` crate would add dependencies, and would still need a description of the whole
 //! certificate.
 
 /// Tag of SEQUENCE.
@@ -14,18 +14,18 @@ pub(super) const OBJECT_IDENTIFIER: u8 = 0x06;
 pub(super) const OCTET_STRING: u8 = 0x04;
 /// Tag of IA5String.
 pub(super) const IA5_STRING: u8 = 0x16;
-/// Returns a constructed, context-specific tag.
+/// Returns the tag of a constructed, context-specific element.
 pub(super) const fn context(number: u8) -> u8 {
     0xa0 | number
 }
 
-/// Takes the first element and returns its tag and contents. Returns `None` at the end, or if the element is
-/// incomplete.
+/// Removes the first element from the input. Returns the tag and the contents of the element. Returns `None` at the
+/// end, or if the element is incomplete.
 pub(super) fn take<'a>(input: &mut &'a [u8]) -> Option<(u8, &'a [u8])> {
     let (&[tag, first], mut rest) = input.split_first_chunk::<2>()?;
     let length = match first {
         0..=0x7f => usize::from(first),
-        // Lengths below 16 MiB. No file that the server reads is longer.
+        // The length is below 16 MiB. The server reads no longer file.
         0x81..=0x83 => {
             let (octets, after) = rest.split_at_checked(usize::from(first & 0x7f))?;
             rest = after;
@@ -38,7 +38,7 @@ pub(super) fn take<'a>(input: &mut &'a [u8]) -> Option<(u8, &'a [u8])> {
     Some((tag, contents))
 }
 
-/// Takes the first element if it has this tag. Otherwise the input does not change.
+/// Removes and returns the first element if it has this tag. Otherwise the input does not change.
 pub(super) fn expect<'a>(input: &mut &'a [u8], tag: u8) -> Option<&'a [u8]> {
     let mut after = *input;
     let (found, contents) = take(&mut after)?;
@@ -53,14 +53,14 @@ pub(super) fn elements(mut contents: &[u8]) -> impl Iterator<Item = (u8, &[u8])>
     std::iter::from_fn(move || take(&mut contents))
 }
 
-/// Converts an ECDSA signature from the form of JWS (r and s with 32 octets each, RFC 7518 §3.4) to that of X.509 and
-/// TLS.
+/// Converts an ECDSA signature from the form of JWS (r and s with 32 octets each, RFC 7518 §3.4) to the form of X.509
+/// and TLS.
 pub(super) fn signature(fixed: &[u8; 64]) -> Vec<u8> {
     let (r, s) = fixed.split_at(32);
     let mut integers = Vec::with_capacity(70);
     for half in [r, s] {
         let digits = half.iter().position(|octet| *octet != 0).and_then(|at| half.get(at..)).unwrap_or(&[0]);
-        // A number whose first bit is set would be negative, so a zero octet is put before it.
+        // A number whose first bit is set would be negative. So a zero octet is put before the number.
         let sign = digits.first().is_some_and(|first| *first >= 0x80);
         integers.extend([INTEGER, (digits.len() + usize::from(sign)) as u8]);
         integers.extend(sign.then_some(0));
@@ -71,7 +71,7 @@ pub(super) fn signature(fixed: &[u8; 64]) -> Vec<u8> {
     signature
 }
 
-/// Converts an ECDSA signature from the form of X.509 and TLS to that of JWS.
+/// Converts an ECDSA signature from the form of X.509 and TLS to the form of JWS.
 pub(super) fn fixed_signature(mut signature: &[u8]) -> Option<[u8; 64]> {
     let mut integers = expect(&mut signature, SEQUENCE)?;
     let mut fixed = [0; 64];

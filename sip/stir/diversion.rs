@@ -1,4 +1,5 @@
-//! A PASSporT of a party that diverted a call (`div`, RFC 8946): from which number, and to which.
+//! The PASSporT of a party that diverted a call (`div`, RFC 8946). The PASSporT names the number that diverted the call
+//! and the new destination.
 //!
 //! ```text
 //!   shaken: A calls B      div: B diverts to C      div: C diverts to D      the call is to D
@@ -11,14 +12,15 @@ use super::fault::Fault;
 use super::identity::Identity;
 use super::token::{Number, Numbers, Token};
 
-/// One diversion, read but not yet verified. A nested PASSporT (`opt`, RFC 8946 §7) and a history (`hi`) are ignored.
+/// One diversion that was read but not verified yet. A nested PASSporT (`opt`, RFC 8946 §7) and a history (`hi`) are
+/// ignored.
 #[derive(Debug, Clone)]
 pub struct Diversion {
     /// The calling number in canonical form.
     pub orig: String,
     /// The number that diverted the call, in canonical form.
     pub div: String,
-    /// The numbers that the call was diverted to, in canonical form.
+    /// The numbers to which the call was diverted, in canonical form.
     pub dest: Vec<String>,
     /// Time of the signature in seconds since 1970.
     pub iat: u64,
@@ -50,12 +52,12 @@ impl Diversion {
         Ok(Self { orig, div, dest: payload.dest.canonical(), iat: payload.iat, x5u, signed, signature })
     }
 
-    /// Checks that the certificate's key made the signature, and that the certificate is for the number that diverted
-    /// the call.
+    /// Checks that the key of the certificate made the signature, and that the certificate is valid for the number that
+    /// diverted the call.
     ///
     /// # Errors
-    /// [`Fault::Invalid`] if another key made the signature, [`Fault::Certificate`] if the certificate is not for the
-    /// number.
+    /// [`Fault::Invalid`] if another key made the signature. [`Fault::Certificate`] if the certificate is not valid for
+    /// the number.
     pub fn verify(&self, certificate: &Certificate) -> Result<(), Fault> {
         if !certificate.may_vouch_for(&self.div) {
             return Err(Fault::Certificate(format!("the certificate of the diversion is not valid for {}", self.div)));

@@ -1,29 +1,30 @@
-//! Why the signature of a calling number is not valid.
+//! The reasons why the signature of a calling number is not valid.
 
 use std::fmt;
 
-/// The error of an Identity header; one variant for each error response of RFC 8224 §6.2.2.
+/// The error of an Identity header. There is one variant for each error response of RFC 8224 §6.2.2.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
     /// The call has no Identity header but needs one.
     Absent,
     /// The PASSporT is too old, or its time is in the future.
     Stale {
-        /// Seconds between its `iat` and now; negative if `iat` is in the future.
+        /// Age of the PASSporT in seconds, from its `iat` to now. Negative if `iat` is in the future.
         age: i64,
     },
-    /// The certificate cannot be fetched, or its two URLs differ. This is no evidence against the caller.
+    /// The certificate cannot be fetched, or the two URLs of the certificate differ. This is not evidence against the
+    /// caller.
     Unreachable(String),
     /// The PASSporT uses an unsupported algorithm, extension or form.
     Unsupported(String),
-    /// The certificate is not valid, or is not for the number.
+    /// The certificate is not valid, or is not valid for the number.
     Certificate(String),
     /// The PASSporT is malformed, was signed with another key, or belongs to another call.
     Invalid(String),
 }
 
 impl Fault {
-    /// The status of a response that refuses the call (RFC 8224 §6.2.2).
+    /// Returns the status of the response that refuses the call (RFC 8224 §6.2.2).
     #[must_use]
     pub fn status(&self) -> u16 {
         match self {
@@ -35,7 +36,7 @@ impl Fault {
         }
     }
 
-    /// The reason phrase of that response.
+    /// Returns the reason phrase of the response that refuses the call.
     #[must_use]
     pub fn phrase(&self) -> &'static str {
         match self {
@@ -47,7 +48,7 @@ impl Fault {
         }
     }
 
-    /// One word for metrics: `absent`, `stale`, `unreachable`, `unsupported`, `certificate` or `invalid`.
+    /// Returns one word for metrics: `absent`, `stale`, `unreachable`, `unsupported`, `certificate` or `invalid`.
     #[must_use]
     pub fn word(&self) -> &'static str {
         match self {
@@ -60,7 +61,7 @@ impl Fault {
         }
     }
 
-    /// Whether the fault is evidence against the call: the PASSporT was checked and is wrong.
+    /// Returns whether the fault is evidence against the call: the PASSporT was checked and is wrong.
     #[must_use]
     pub fn is_failure(&self) -> bool {
         !matches!(self, Self::Absent | Self::Unreachable(_) | Self::Unsupported(_))

@@ -1,26 +1,26 @@
 //! The Identity header field (RFC 8224 §4).
 
-/// Longest value, in octets, that is read. Carriers' values have about 700 octets.
+/// Maximum length, in octets, of a value that is read. The values of carriers have about 700 octets.
 const LONGEST: usize = 8_192;
-/// Most parameters that are read.
+/// Maximum number of parameters that are read.
 const MOST_PARAMETERS: usize = 16;
 
 /// One Identity header.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
-    /// The PASSporT: three parts separated by dots. In the compact form the first two are empty (RFC 8225 §7).
+    /// The PASSporT: three parts separated by dots. In the compact form, the first two parts are empty (RFC 8225 §7).
     pub token: String,
-    /// `info`: URL of the certificate.
+    /// The parameter `info`: the URL of the certificate.
     pub info: Option<String>,
-    /// `alg`: algorithm of the signature.
+    /// The parameter `alg`: the algorithm of the signature.
     pub alg: Option<String>,
-    /// `ppt`: PASSporT extension, in lower case.
+    /// The parameter `ppt`: the PASSporT extension, in lower case.
     pub ppt: Option<String>,
 }
 
 impl Identity {
-    /// Reads the value of an Identity header. Returns `None` if it is malformed or too long. The parameters are not
-    /// checked.
+    /// Reads the value of an Identity header. Returns `None` if the value is malformed or too long. The parameters are
+    /// not checked.
     #[must_use]
     pub fn parse(value: &str) -> Option<Self> {
         if value.len() > LONGEST {
@@ -50,26 +50,27 @@ impl Identity {
         Some(identity)
     }
 
-    /// Whether `ppt` names a SHAKEN PASSporT, or is absent, so that the PASSporT may be one.
+    /// Returns whether the PASSporT can be a SHAKEN PASSporT: `ppt` says so, or `ppt` is absent.
     #[must_use]
     pub fn may_be_shaken(&self) -> bool {
         self.ppt.as_deref().is_none_or(|ppt| ppt == "shaken")
     }
 
-    /// Whether the PASSporT describes a diversion (RFC 8946).
+    /// Returns whether the PASSporT describes a diversion (RFC 8946).
     #[must_use]
     pub fn is_diversion(&self) -> bool {
         self.ppt.as_deref() == Some("div")
     }
 
-    /// Whether the PASSporT has the compact form: header and payload are absent and must be rebuilt from the message.
+    /// Returns whether the PASSporT has the compact form. In this form the header and the payload are absent and must
+    /// be built from the message.
     #[must_use]
     pub fn is_compact(&self) -> bool {
         self.token.starts_with("..")
     }
 }
 
-/// Splits a value at semicolons, except those in quotes and angle brackets.
+/// Splits a value at its semicolons. Semicolons in quotes and in angle brackets are not separators.
 fn parameters(value: &str) -> impl Iterator<Item = &str> {
     let (mut quoted, mut angle) = (false, false);
     let parts = value.split(move |character| {

@@ -9,7 +9,7 @@ use super::fault::Fault;
 use super::identity::Identity;
 use super::token::{Number, Numbers, Token, age, decode};
 
-/// A SHAKEN PASSporT, read but not yet verified.
+/// A SHAKEN PASSporT that was read but not verified yet.
 #[derive(Debug, Clone)]
 pub struct Passport {
     /// The attestation level.
@@ -32,11 +32,11 @@ pub struct Passport {
 /// The call that a PASSporT must describe.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Expected {
-    /// Possible calling numbers in canonical form; one of them must match.
+    /// Possible calling numbers in canonical form. One of these numbers must match.
     pub orig: Vec<String>,
-    /// Possible called numbers in canonical form; one of them must match.
+    /// Possible called numbers in canonical form. One of these numbers must match.
     pub dest: Vec<String>,
-    /// Most seconds that the signature may be old, or ahead of this server's clock.
+    /// Maximum difference, in seconds, between the time of the signature and this server's clock, in both directions.
     pub max_age: u32,
 }
 
@@ -59,8 +59,8 @@ impl Passport {
     /// Reads the PASSporT of an Identity header.
     ///
     /// # Errors
-    /// [`Fault::Unsupported`] for other algorithms and extensions, and for the compact form, which has no attestation;
-    /// [`Fault::Unreachable`] if `info` and `x5u` differ; [`Fault::Invalid`] for a malformed PASSporT.
+    /// [`Fault::Unsupported`] for other algorithms and extensions, and for the compact form, which has no attestation.
+    /// [`Fault::Unreachable`] if `info` and `x5u` differ. [`Fault::Invalid`] for a malformed PASSporT.
     pub fn read(identity: &Identity) -> Result<Self, Fault> {
         let token: Token<Payload> = Token::read(identity, "shaken")?;
         let orig = token.payload.orig.canonical("orig")?;
@@ -70,7 +70,7 @@ impl Passport {
         Ok(Self { attestation: attest, orig, dest: dest.canonical(), iat, origid, x5u, signed, signature })
     }
 
-    /// Returns the attestation that a PASSporT claims, even if the rest of it cannot be used.
+    /// Returns the attestation that a PASSporT claims, even if the other claims cannot be used.
     #[must_use]
     pub fn claimed(identity: &Identity) -> Option<Attestation> {
         let payload = decode(identity.token.split('.').nth(1)?)?;
@@ -81,14 +81,14 @@ impl Passport {
     /// seconds since 1970.
     ///
     /// # Errors
-    /// [`Fault::Stale`], or [`Fault::Invalid`] with the difference.
+    /// [`Fault::Stale`] if the time differs too much. [`Fault::Invalid`] with the difference if the numbers differ.
     pub fn check(&self, now: u64, expected: &Expected) -> Result<(), Fault> {
         self.check_along(now, expected, &[]).map(drop)
     }
 
-    /// Checks the same for a call that may have been diverted. Returns, in their order, the diversions that lead from
-    /// the number that was called first to the number that is called now (RFC 8946 §6). The caller must verify each of
-    /// them too.
+    /// Does the same check for a call that may have been diverted. Returns the diversions in order, from the number
+    /// that was called first to the number that is called now (RFC 8946 §6). The caller of this function must also
+    /// verify each diversion.
     ///
     /// # Errors
     /// The same as for [`Passport::check`].
@@ -121,11 +121,12 @@ impl Passport {
         Ok(along)
     }
 
-    /// Checks that the certificate's key made the signature, and that the certificate is for the calling number.
+    /// Checks that the key of the certificate made the signature, and that the certificate is valid for the calling
+    /// number.
     ///
     /// # Errors
-    /// [`Fault::Invalid`] if another key made the signature, [`Fault::Certificate`] if the certificate is not for the
-    /// number.
+    /// [`Fault::Invalid`] if another key made the signature. [`Fault::Certificate`] if the certificate is not valid for
+    /// the number.
     pub fn verify(&self, certificate: &Certificate) -> Result<(), Fault> {
         if !certificate.may_vouch_for(&self.orig) {
             return Err(Fault::Certificate(format!("the certificate is not valid for {}", self.orig)));

@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use super::{Attestation, der};
 
-/// A private key with the public URL of its certificate.
+/// A private key, with the public URL of its certificate.
 #[derive(Clone)]
 pub struct Signer {
     key: Arc<dyn SigningKey>,
@@ -32,7 +32,7 @@ pub struct Claims {
     pub dest: String,
     /// The current time in seconds since 1970.
     pub iat: u64,
-    /// An identifier of the origin of the call, opaque to other parties (RFC 8588 §5).
+    /// An identifier of the origin of the call. The identifier has no meaning for other parties (RFC 8588 §5).
     pub origid: String,
 }
 
@@ -43,16 +43,16 @@ pub struct Diverted {
     pub orig: String,
     /// The number that diverts the call, in canonical form.
     pub div: String,
-    /// The number that the call is diverted to, in canonical form.
+    /// The number to which the call is diverted, in canonical form.
     pub dest: String,
     /// The current time in seconds since 1970.
     pub iat: u64,
 }
 
-/// Why a key cannot be used for signing.
+/// The reason why a key cannot be used for signing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UnusableKey {
-    /// The file contains no readable private key.
+    /// The file contains no private key that can be read.
     #[error("it contains no private key: {0}")]
     Unreadable(String),
     /// The key is not an ECDSA key of the curve P-256.
@@ -62,8 +62,8 @@ pub enum UnusableKey {
     OtherKind,
 }
 
-// A PASSporT needs its JSON keys in lexicographic order without white space (RFC 8225 §9). The order of these fields is
-// the order on the wire.
+// The header of a PASSporT. The JSON keys must be in lexicographic order and without white space (RFC 8225 §9). The
+// order of the fields here is the order in the message.
 #[derive(Serialize)]
 struct Header<'a> {
     alg: &'a str,
@@ -100,10 +100,10 @@ struct Number<'a> {
 }
 
 impl Signer {
-    /// Creates a signer from the PEM file of a private key (PKCS #8 or SEC 1) and the URL of its certificate.
+    /// Creates a signer from the PEM file of a private key (PKCS #8 or SEC 1) and the URL of the certificate.
     ///
     /// # Errors
-    /// If the file has no readable private key, or the key is not of the curve P-256.
+    /// If the file contains no private key that can be read, or if the key is not of the curve P-256.
     pub fn new(pem: &[u8], x5u: Arc<str>) -> Result<Self, UnusableKey> {
         let key = PrivateKeyDer::from_pem_slice(pem).map_err(|error| UnusableKey::Unreadable(error.to_string()))?;
         let key = any_ecdsa_type(&key).map_err(|_| UnusableKey::OtherKind)?;
@@ -114,14 +114,14 @@ impl Signer {
         Ok(Self { key, x5u })
     }
 
-    /// The public URL of the certificate.
+    /// Returns the public URL of the certificate.
     #[must_use]
     pub fn certificate_url(&self) -> &str {
         &self.x5u
     }
 
     /// Returns the value of an Identity header with these claims. Returns `None` only if the signing operation fails,
-    /// which is not expected.
+    /// which should not happen.
     #[must_use]
     pub fn identity(&self, claims: &Claims) -> Option<String> {
         let payload = Payload {
@@ -134,8 +134,8 @@ impl Signer {
         self.seal("shaken", &payload)
     }
 
-    /// Returns the value of an Identity header for a diverted call. It is sent in addition to the Identity headers that
-    /// the call came with.
+    /// Returns the value of an Identity header for a diverted call. This header is sent in addition to the Identity
+    /// headers of the incoming call.
     #[must_use]
     pub fn diversion(&self, claims: &Diverted) -> Option<String> {
         let payload = DivPayload {

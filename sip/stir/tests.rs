@@ -11,14 +11,14 @@ const NOW: u64 = 1_443_208_345;
 /// A TNAuthList with one service provider code.
 const PROVIDER: &[u8] = b"\x30\x08\xa0\x06\x16\x041234";
 
-/// An authority, and a signer whose certificate it issued.
+/// An authority, and a signer whose certificate comes from this authority.
 struct Pki {
     root: String,
     chain: String,
     key: String,
 }
 
-/// Creates keys and certificates; the signer's certificate has this TNAuthList, if any.
+/// Creates keys and certificates. The signer's certificate has this TNAuthList, if a list is given.
 fn pki(list: Option<&[u8]>) -> Pki {
     let authority = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new(Vec::new()).unwrap();
@@ -81,7 +81,7 @@ fn a_passport_of_ours_is_the_rfcs_to_the_letter_and_is_believed() {
         let octets = base64::Engine::decode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, part).unwrap();
         String::from_utf8(octets).unwrap()
     };
-    // The claims of RFC 8588 §4 in the form of RFC 8225 §9.
+    // The token must have the claims of RFC 8588 §4 in the form of RFC 8225 §9.
     assert_eq!(text(0), format!(r#"{{"alg":"ES256","ppt":"shaken","typ":"passport","x5u":"{X5U}"}}"#));
     let payload = r#"{"attest":"A","dest":{"tn":["12155551213"]},"iat":1443208345,"orig":{"tn":"12155551212"},"origid":"123e4567-e89b-12d3-a456-426655440000"}"#;
     assert_eq!(text(1), payload);
@@ -90,7 +90,7 @@ fn a_passport_of_ours_is_the_rfcs_to_the_letter_and_is_believed() {
     assert_eq!(verify(&identity, &pki, NOW + 60), Ok(Attestation::A));
 }
 
-/// The key of appendix A of RFC 8225 and its drafts.
+/// The public key in appendix A of RFC 8225 and of its drafts.
 const PUBLIC_KEY: &str = "-----BEGIN PUBLIC KEY-----
 MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE8HNbQd/TmvCKwPKHkMF9fScavGeH
 78YTU8qLS8I5HLHSSmlATLcslQMhNC/OhlWBYC626nIlo7XeebYS7Sb37g==
@@ -112,7 +112,8 @@ fn is_signed_by(key: &str, token: &str) -> bool {
 
 #[test]
 fn the_example_of_the_passport_drafts_is_signed_by_its_key_and_so_is_what_we_sign() {
-    // From draft-ietf-stir-passport, appendix A. The token in RFC 8225 itself does not match the key printed beside it.
+    // The token comes from draft-ietf-stir-passport, appendix A. The token in RFC 8225 itself does not match the key
+    // that RFC 8225 prints with it.
     let token = "eyJhbGciOiJFUzI1NiIsInR5cCI6InBhc3Nwb3J0IiwieDV1IjoiaHR0cHM6Ly9jZXJ0LmV4YW1wbGUub3JnL3Bhc3Nwb3J0LmNlciJ9.\
         eyJkZXN0Ijp7InVyaSI6WyJzaXA6YWxpY2VAZXhhbXBsZS5jb20iXX0sImlhdCI6IjE0NDMyMDgzNDUiLCJvcmlnIjp7InRuIjoiMTIxNTU1NTEyMTIifX0.\
         rq3pjT1hoRwakEGjHCnWSwUnshd0-zJ6F1VOgFWSjHBr8Qjpjlk-cpFYpFYsojNCpTzO3QfPOlckGaS6hEck7w";
@@ -121,7 +122,7 @@ fn the_example_of_the_passport_drafts_is_signed_by_its_key_and_so_is_what_we_sig
     let signer = Signer::new(PRIVATE_KEY.as_bytes(), X5U.into()).unwrap();
     let identity = Identity::parse(&signer.identity(&claims()).unwrap()).unwrap();
     assert!(is_signed_by(PUBLIC_KEY, &identity.token));
-    // The token has no `ppt`, so it has no attestation.
+    // The token has no `ppt`, so it contains no attestation.
     let identity = Identity::parse(&format!("{token};info=<{X5U}>")).unwrap();
     assert!(matches!(Passport::read(&identity), Err(Fault::Unsupported(_))));
 }
@@ -176,7 +177,7 @@ fn a_certificate_is_good_only_from_a_trusted_authority_while_valid_and_with_a_li
     assert!(matches!(certificate.check(&Anchors::default(), NOW), Err(Fault::Certificate(_))));
     let without = Certificate::read(self::pki(None).chain.as_bytes()).unwrap_err();
     assert_eq!(without.to_string(), "the certificate has no TNAuthList");
-    // An authority's certificate cannot sign calls itself.
+    // The certificate of an authority cannot sign calls.
     assert!(Certificate::read(pki.root.as_bytes()).is_err());
     for file in [
         &b""[..],
@@ -190,7 +191,7 @@ fn a_certificate_is_good_only_from_a_trusted_authority_while_valid_and_with_a_li
 
 #[test]
 fn a_certificate_for_numbers_is_good_for_those_numbers() {
-    // The range of 100 numbers from 12155551200 on, and the number 441632960000.
+    // The list contains the range of 100 numbers from 12155551200 on, and the number 441632960000.
     let list = b"\x30\x24\xa1\x12\x30\x10\x16\x0b12155551200\x02\x01\x64\xa2\x0e\x16\x0c441632960000";
     let certificate = Certificate::read(pki(Some(list)).chain.as_bytes()).unwrap();
     for (number, good) in [
@@ -294,7 +295,7 @@ fn a_diversion_of_ours_is_the_rfcs_to_the_letter_and_is_believed() {
         let part = identity.token.split('.').nth(part).unwrap();
         String::from_utf8(token::decode(part).unwrap()).unwrap()
     };
-    // The claims of RFC 8946 §4.
+    // The token must have the claims of RFC 8946 §4.
     assert_eq!(text(0), format!(r#"{{"alg":"ES256","ppt":"div","typ":"passport","x5u":"{X5U}"}}"#));
     let payload =
         r#"{"dest":{"tn":["12155551214"]},"div":{"tn":"12155551213"},"iat":1443208345,"orig":{"tn":"12155551212"}}"#;

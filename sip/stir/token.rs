@@ -1,5 +1,5 @@
-//! The common form of PASSporTs of all extensions (RFC 8225): three parts, an ES256 signature, and the URL of a
-//! certificate.
+//! The form that PASSporTs of all extensions have in common (RFC 8225): three parts, an ES256 signature, and the URL of
+//! a certificate.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -10,10 +10,10 @@ use super::canonical_number;
 use super::fault::Fault;
 use super::identity::Identity;
 
-/// Most called numbers that are read.
+/// Maximum number of called numbers that are read.
 const MOST_DESTINATIONS: usize = 64;
 
-/// A PASSporT, parsed but not yet verified.
+/// A PASSporT that was parsed but not verified yet.
 #[derive(Debug)]
 pub(super) struct Token<P> {
     pub(super) payload: P,
@@ -49,8 +49,8 @@ impl<P: DeserializeOwned> Token<P> {
     /// Reads a PASSporT of the extension `ppt` from an Identity header.
     ///
     /// # Errors
-    /// [`Fault::Unsupported`] for other algorithms and extensions, and for the compact form, which has no claims;
-    /// [`Fault::Unreachable`] if `info` and `x5u` differ; [`Fault::Invalid`] for a malformed PASSporT.
+    /// [`Fault::Unsupported`] for other algorithms and extensions, and for the compact form, which has no claims.
+    /// [`Fault::Unreachable`] if `info` and `x5u` differ. [`Fault::Invalid`] for a malformed PASSporT.
     pub(super) fn read(identity: &Identity, ppt: &str) -> Result<Self, Fault> {
         let invalid = |what: &str| Fault::Invalid(what.to_owned());
         if identity.is_compact() {
@@ -93,10 +93,10 @@ impl<P: DeserializeOwned> Token<P> {
 }
 
 impl<P> Token<P> {
-    /// Returns the signature: r and s, 32 octets each.
+    /// Returns the signature: r and s with 32 octets each.
     ///
     /// # Errors
-    /// [`Fault::Invalid`] if the signature does not have 64 octets, as ES256 needs.
+    /// [`Fault::Invalid`] if the signature does not have 64 octets, which ES256 requires.
     pub(super) fn signature(&self) -> Result<[u8; 64], Fault> {
         self.signature.ok_or_else(|| Fault::Invalid("the signature is not 64 octets long".to_owned()))
     }
@@ -106,7 +106,7 @@ impl Number {
     /// Returns the number in canonical form.
     ///
     /// # Errors
-    /// [`Fault::Invalid`] with the name of the claim, if it has no number.
+    /// [`Fault::Invalid`] with the name of the claim, if the claim contains no number.
     pub(super) fn canonical(&self, claim: &str) -> Result<String, Fault> {
         let number = self.tn.as_deref().and_then(canonical_number);
         number.ok_or_else(|| Fault::Invalid(format!("{claim} is not a telephone number")))
@@ -114,20 +114,20 @@ impl Number {
 }
 
 impl Numbers {
-    /// Returns the numbers in canonical form, at most 64.
+    /// Returns the numbers in canonical form. At most 64 numbers are returned.
     pub(super) fn canonical(&self) -> Vec<String> {
         self.tn.iter().take(MOST_DESTINATIONS).filter_map(|number| canonical_number(number)).collect()
     }
 }
 
-/// Checks the age of a signature: `iat` may be at most `most` seconds before or after `now`. Returns [`Fault::Stale`]
-/// otherwise.
+/// Checks the age of a signature: `iat` may differ from `now` by at most `most` seconds. Otherwise returns
+/// [`Fault::Stale`].
 pub(super) fn age(iat: u64, now: u64, most: u32) -> Result<(), Fault> {
     let age = i64::try_from(now).unwrap_or(i64::MAX).saturating_sub(i64::try_from(iat).unwrap_or(i64::MAX));
     if age.unsigned_abs() > u64::from(most) { Err(Fault::Stale { age }) } else { Ok(()) }
 }
 
-/// Decodes base64url with or without padding.
+/// Decodes base64url, with or without padding.
 pub(super) fn decode(text: &str) -> Option<Vec<u8>> {
     URL_SAFE_NO_PAD.decode(text.trim_end_matches('=')).ok()
 }

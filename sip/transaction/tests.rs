@@ -1,4 +1,4 @@
-//! One test for each row of the figures in RFC 3261 §17, and one for the value of each timer.
+//! Tests with one case for each row of the figures in RFC 3261 §17, and one case for the value of each timer.
 
 use super::*;
 use crate::testing::instant;
@@ -31,7 +31,7 @@ impl Bench<ClientMachine> {
         self.input(at, ClientInput::Response(status))
     }
 
-    /// Returns all actions until `until`, each with its time; times are in milliseconds.
+    /// Returns all actions up to the time `until`, each with its time in milliseconds.
     fn run(&mut self, until: u64) -> Vec<(u64, Action)> {
         let mut all = Vec::new();
         while let Some(at) = self.machine.next_timeout().filter(|at| *at <= self.start + MS(until)) {

@@ -1,5 +1,5 @@
-//! Reports every message to a capture server (HEP version 3). Nothing waits for it: a message that it cannot take is
-//! dropped and counted.
+//! Copies every message to a capture server (HEP version 3). SIP does not wait for the capture server. If a copy cannot
+//! be sent, it is dropped and counted.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -14,19 +14,19 @@ use tokio::time::Instant;
 use crate::hep::{Agent, packet};
 use crate::ladder::Seen;
 
-/// Most messages that may wait. Further ones are dropped.
+/// Maximum number of messages that may wait. Further messages are dropped.
 const QUEUE: usize = 4_096;
-/// Pause before a host name without an address, or an unreachable server, is tried again.
+/// Time between two attempts to connect, if the host name has no address or the server cannot be reached.
 const AGAIN: Duration = Duration::from_secs(30);
 
-/// The queue to the capture task. The task ends when the last clone is dropped.
+/// The queue of messages for the capture task. The task ends when the last clone of the queue is dropped.
 #[derive(Debug, Clone)]
 pub(super) struct Capture {
     queue: mpsc::Sender<Seen>,
     counts: Arc<Counts>,
 }
 
-/// Counts of messages since the start.
+/// Numbers of messages since the start.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
     pub(super) sent: AtomicU64,
@@ -34,7 +34,7 @@ pub(super) struct Counts {
 }
 
 impl Capture {
-    /// Starts the task that reports to `target`, `HOST:PORT`.
+    /// Starts the task that sends the copies to `target` (`HOST:PORT`).
     pub(super) fn start(target: String, agent: Agent, counts: Arc<Counts>) -> Self {
         let (queue, messages) = mpsc::channel(QUEUE);
         tokio::spawn(tell(target, agent, messages, Arc::clone(&counts)));
@@ -49,7 +49,7 @@ impl Capture {
     }
 }
 
-/// Returns the `HOST:PORT` of `udp://HOST:PORT`; `None` if the URL has another form or port 0.
+/// Returns the `HOST:PORT` of a URL `udp://HOST:PORT`. Returns `None` if the URL has another form, or if the port is 0.
 pub(crate) fn target(url: &str) -> Option<String> {
     let place = url.strip_prefix("udp://")?;
     let (host, port) = place.rsplit_once(':')?;
@@ -73,8 +73,8 @@ async fn tell(target: String, agent: Agent, mut messages: mpsc::Receiver<Seen>, 
         let sent = match &socket {
             Some(socket) => {
                 let packet = packet(&agent, &seen, at);
-                // A failed delivery of the previous packet is reported by this send, which then does not send, so it is
-                // tried twice.
+                // If the previous packet could not be delivered, the first send returns this error and sends nothing.
+                // So the packet is sent a second time.
                 socket.send(&packet).await.is_ok() || socket.send(&packet).await.is_ok()
             }
             None => false,

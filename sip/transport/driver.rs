@@ -39,41 +39,42 @@ use crate::peer::TrunkStatus;
 use crate::throttle::Throttle;
 use crate::waiting::WaitingCalls;
 
-/// Most commands that may wait for the driver. Beyond them [`Handle::send`] fails.
+/// Maximum number of commands that may wait for the driver. If the queue is full, [`Handle::send`] fails.
 const COMMAND_QUEUE: usize = 8_192;
-/// Most stream messages that may wait. Beyond them the tasks of the connections wait.
+/// Maximum number of stream messages that may wait for the driver. If the queue is full, the connection tasks wait.
 const STREAM_QUEUE: usize = 1_024;
-/// Most inputs of one kind that are taken before the other kinds get their turn.
+/// Maximum number of inputs of one kind that the driver handles before it handles the other kinds.
 const BATCH: usize = 64;
-/// How long a shutdown waits for registrars.
+/// Maximum time for which a shutdown waits for registrars.
 const WITHDRAWAL: Duration = Duration::from_secs(2);
-/// Most pairs of host and trunk for which TLS connections have an identity number.
+/// Maximum number of identities that have a number. An identity is a pair of host and trunk that a TLS connection must
+/// prove.
 const MAX_IDENTITIES: usize = 8_192;
-/// Size in octets of the kernel buffers that is asked for. The system may allow less.
+/// Size, in octets, that the driver requests for the kernel's socket buffers. The system may allow less.
 const SOCKET_BUFFER: usize = 4 * 1024 * 1024;
 
-/// Why the driver could not be started.
+/// The reason why the driver could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// `sip.hep` is not `udp://HOST:PORT`.
+    /// The value of `sip.hep` does not have the form `udp://HOST:PORT`.
     #[error("sip.hep: \"{0}\" is not udp://HOST:PORT")]
     Hep(String),
-    /// An entry of `sip.listen` is not `udp://ADDRESS:PORT` or the like.
+    /// An entry of `sip.listen` does not have the form `udp://ADDRESS:PORT` (or `tcp`, `tls`, `ws`, `wss`).
     #[error("sip.listen: \"{0}\" is not udp://ADDRESS:PORT (or tcp://, tls://, ws://, wss://)")]
     Listen(String),
-    /// `tls://` or `wss://` is configured without any `[[sip.certificates]]`.
+    /// `sip.listen` has `tls://` or `wss://`, but no `[[sip.certificates]]` is configured.
     #[error("sip.listen: {0} needs a certificate: [[sip.certificates]] with certificate and key")]
     NoCertificate(String),
-    /// A TLS file is invalid.
+    /// A file for TLS cannot be used.
     #[error("TLS: {0}")]
     Tls(#[from] BadFile),
-    /// `sip.listen` is empty.
+    /// The list `sip.listen` is empty.
     #[error("sip.listen is empty")]
     Nothing,
     /// The operating system refused to bind an address.
     #[error("sip.listen[{index}]: cannot listen on {listen}: {error}")]
     Bind {
-        /// Index in `sip.listen`, from 0.
+        /// Index of the entry in `sip.listen`, from 0.
         index: usize,
         /// The entry of `sip.listen`.
         listen: String,
@@ -85,10 +86,10 @@ pub enum StartError {
     Entropy(String),
 }
 
-/// Binds the sockets and starts the driver. The driver's task calls `sink`, which must return at once.
+/// Binds the sockets and starts the driver. The driver's task calls `sink` for each event. `sink` must return at once.
 ///
 /// # Errors
-/// [`StartError`] names the entry of the configuration, or the system resource, that is at fault.
+/// [`StartError`] names the setting or the system resource that caused the error.
 pub async fn start(config: Config, sink: impl FnMut(Event) + Send + 'static) -> Result<Handle, StartError> {
     let prepared = prepare(config).await?;
     let handle = prepared.handle();
@@ -96,23 +97,24 @@ pub async fn start(config: Config, sink: impl FnMut(Event) + Send + 'static) -> 
     Ok(handle)
 }
 
-/// SIP with bound sockets that reads nothing yet. Commands to its handle wait in their queue until [`Prepared::run`].
+/// A driver whose sockets are bound but which does not read yet. Commands to its handle wait in their queue until
+/// [`Prepared::run`].
 pub struct Prepared {
-    /// Makes the driver of a sink.
+    /// Creates the driver when the sink is known.
     driver: Box<dyn FnOnce(Sink) -> Driver + Send>,
     handle: Handle,
     report_stopped: watch::Sender<bool>,
 }
 
 impl Prepared {
-    /// The way to the endpoint.
+    /// Returns a handle to the driver.
     pub fn handle(&self) -> Handle {
         self.handle.clone()
     }
 
-    /// Starts the driver. The driver's task calls `sink`, which must return at once.
+    /// Starts the driver. The driver's task calls `sink` for each event. `sink` must return at once.
     pub fn run(self, sink: impl FnMut(Event) + Send + 'static) {
-        // A boxed sink, so that the driver is compiled once, here, and not in each crate that starts one.
+        // The sink is boxed. So the driver is compiled once, here, and not again in each crate that starts a driver.
         let driver = (self.driver)(Box::new(sink));
         tokio::spawn(async move {
             driver.run().await;
@@ -121,13 +123,13 @@ impl Prepared {
     }
 }
 
-/// The function that receives the events, see [`start`].
+/// The function that receives the events; see [`start`].
 type Sink = Box<dyn FnMut(Event) + Send>;
 
 /// Binds the sockets and prepares the driver.
 ///
 /// # Errors
-/// [`StartError`] names the entry of the configuration, or the system resource, that is at fault.
+/// [`StartError`] names the setting or the system resource that caused the error.
 pub async fn prepare(mut config: Config) -> Result<Prepared, StartError> {
     let Bound { sockets, listeners, addresses } = bind(&config).await?;
     if config.advertise.is_none()
@@ -224,17 +226,17 @@ pub async fn prepare(mut config: Config) -> Result<Prepared, StartError> {
     Ok(Prepared { driver: Box::new(driver), handle, report_stopped })
 }
 
-/// A UDP socket. It is registered for reading only. A datagram is sent at once or dropped, and registration for writing
-/// would wake the driver for each datagram that has left.
+/// A UDP socket that is registered only for reading. A datagram is sent at once or dropped. Registration for writing
+/// would wake the driver after each sent datagram.
 type Datagrams = AsyncFd<std::net::UdpSocket>;
 
 /// The bound sockets of `sip.listen`.
 struct Bound {
-    /// UDP sockets with their addresses.
+    /// The UDP sockets, with their local addresses.
     sockets: Vec<(Datagrams, SocketAddr)>,
-    /// Listeners of stream transports.
+    /// The listeners of the stream transports.
     listeners: Vec<(TcpListener, Transport)>,
-    /// The addresses of both, in the order of `sip.listen`; at least one.
+    /// The addresses of all sockets and listeners, in the order of `sip.listen`. There is at least one address.
     addresses: Vec<(Transport, SocketAddr)>,
 }
 
@@ -272,7 +274,7 @@ fn seed() -> Result<[u8; 32], StartError> {
     Ok(seed)
 }
 
-/// Starts the task that reports messages to a capture server, if one is configured.
+/// Starts the task that copies messages to a capture server, if a capture server is configured.
 fn capture(config: &Config, told: &Arc<capture::Counts>) -> Result<Option<Capture>, StartError> {
     let Some(url) = &config.hep else { return Ok(None) };
     let target = capture::target(url).ok_or_else(|| StartError::Hep(url.clone()))?;
@@ -290,8 +292,8 @@ struct Driver {
     stream_events: mpsc::Receiver<StreamEvent>,
     connections: HashMap<ConnectionId, Connection>,
     connections_by_peer: HashMap<Way, ConnectionId>,
-    /// Connections that trunks have opened to this server, by the address at which the trunk listens (RFC 5923); at
-    /// most one address for each connection.
+    /// Connections that trunks have opened to this server. The key is the address on which the trunk accepts
+    /// connections (RFC 5923). Each connection has at most one such address.
     aliases: HashMap<(SocketAddr, TrunkName), ConnectionId>,
     next_connection: u64,
     max_connections: usize,
@@ -314,8 +316,8 @@ struct Driver {
     acceptors: Vec<JoinHandle<()>>,
 }
 
-/// Numbers for the identities that TLS connections must prove. When there are too many, all are forgotten: existing
-/// connections stay, but a new connection for an old number fails.
+/// Numbers for the identities that TLS connections must prove. If there are too many identities, all numbers are
+/// deleted. Existing connections stay, but a new connection with a deleted number fails.
 #[derive(Debug, Default)]
 struct Identities {
     numbers: HashMap<Who, Identity>,
@@ -339,7 +341,7 @@ impl Identities {
     }
 }
 
-/// The input that woke the driver. Sockets and the clock are checked after every wake-up anyway.
+/// The input that woke the driver. After every wake-up the driver also checks its sockets and the clock.
 enum Wake {
     Command(Command),
     Stream(StreamEvent),
@@ -358,11 +360,12 @@ impl Driver {
             let _ = stopping.wait_for(|stop| *stop).await;
         });
         self.endpoint.start_trunks(instant());
-        // When the shutdown stops waiting for the registrars.
+        // Time at which the shutdown stops waiting for the registrars.
         let mut end: Option<Instant> = None;
         loop {
-            // The sleep may end early but never late. It only moves to an earlier deadline: most deadlines are
-            // retransmissions that turn out not to be needed, and each move makes the runtime wake itself up.
+            // The sleep may end too early but never too late, and it is only moved to an earlier deadline. Most
+            // deadlines are for retransmissions that are not needed in the end, and each move makes the runtime wake
+            // itself up.
             let deadline = [self.endpoint.poll_timeout(), end].into_iter().flatten().min();
             if let Some(deadline) = deadline.filter(|deadline| armed.is_none_or(|armed| *deadline < armed)) {
                 armed = Some(deadline);
@@ -415,7 +418,7 @@ impl Driver {
         if stop.is_some_and(|stop| stop.poll(context).is_ready()) {
             return Poll::Ready(Wake::Stop);
         }
-        // All handles may be gone. The driver continues until `shutdown`, because legs are still live.
+        // Even if all handles were dropped, the driver continues until `shutdown`, because legs still live.
         if let Poll::Ready(Some(command)) = self.command_queue.poll_recv(context) {
             return Poll::Ready(Wake::Command(command));
         }
@@ -448,8 +451,8 @@ impl Driver {
         self.flush();
     }
 
-    /// Takes inputs that are ready, a batch of each kind, so that one wake-up serves many of them. Returns whether
-    /// inputs from the network are left.
+    /// Handles inputs that are ready, a batch of each kind, so that one wake-up serves many inputs. Returns whether
+    /// more inputs from the network may wait.
     fn drain(&mut self) -> bool {
         let mut behind = false;
         for index in 0..self.sockets.len() {
@@ -481,7 +484,7 @@ impl Driver {
         }
     }
 
-    /// Reads a batch of datagrams from a socket. Returns whether there may be more.
+    /// Reads a batch of datagrams from a socket. Returns whether more datagrams may wait.
     fn drain_socket(&mut self, index: usize) -> bool {
         let now = instant();
         for _ in 0..BATCH {
@@ -504,7 +507,8 @@ impl Driver {
                     self.arrival(arrival);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
-                // An ICMP error for an earlier datagram. The transaction timers handle a far end that does not respond.
+                // The error is an ICMP error for an earlier datagram. The error is ignored, because the transaction
+                // timers handle a far end that does not respond.
                 Err(_) => {}
             }
         }
@@ -524,17 +528,18 @@ impl Driver {
         self.flush();
     }
 
-    /// Starts a lookup in a task of its own, so that the driver does not wait. Results beyond the queue wait.
+    /// Starts a lookup in a separate task, so that the driver does not wait. If the queue of results is full, the task
+    /// waits.
     fn look_up(&mut self, lookup: LookupId, uri: String, trunk: Option<TrunkName>) {
         let (sender, resolver, usable) = (self.resolved_sender.clone(), Arc::clone(&self.resolver), self.usable());
         tokio::spawn(async move {
             let found = resolver.resolve(&uri, &usable).await;
-            // The driver may have stopped.
+            // Sending fails if the driver has stopped.
             let _ = sender.send(Resolved { lookup, uri, trunk, found }).await;
         });
     }
 
-    /// Adds to each TLS target the number of the identity that the server there must prove.
+    /// Adds an identity number to each TLS target: the identity that the server at the target must prove.
     fn identified(&mut self, uri: &str, trunk: Option<TrunkName>, mut found: Vec<Target>) -> Vec<Target> {
         if found.iter().any(|target| target.transport.is_secure()) {
             let identity = resolver::host_of(uri).map(|host| self.identities.number(Who { host, trunk }));
@@ -545,7 +550,7 @@ impl Driver {
         found
     }
 
-    /// The transports and address families (IPv4, IPv6) that have a socket.
+    /// Returns for each transport whether it has a socket, for IPv4 and for IPv6.
     fn usable(&self) -> Usable {
         let has = |transport| (self.endpoint.listens_on(transport, true), self.endpoint.listens_on(transport, false));
         Transport::ALL.into_iter().map(|transport| (transport, has(transport))).collect()
@@ -565,7 +570,7 @@ impl Driver {
         while let Some(output) = self.endpoint.poll_output() {
             self.witness.sent(instant, &output, &self.endpoint);
             if let Output::Transmit { destination, data, .. } = &output
-                // Only requests that start something: INVITE, REGISTER, OPTIONS.
+                // Only requests that start a dialog, registration or probe: INVITE, REGISTER, OPTIONS.
                 && matches!(data.first(), Some(b'I' | b'R' | b'O'))
             {
                 self.guard.call(instant(), destination.ip());
@@ -633,14 +638,14 @@ fn bind_udp(address: SocketAddr) -> io::Result<Datagrams> {
         socket.set_only_v6(true)?;
     }
     socket.set_nonblocking(true)?;
-    // Best effort: a burst of calls must fit in the buffers while the process is not scheduled.
+    // Large buffers can hold a burst of calls while the process does not run. Errors are ignored.
     let _ = socket.set_recv_buffer_size(SOCKET_BUFFER);
     let _ = socket.set_send_buffer_size(SOCKET_BUFFER);
     socket.bind(&address.into())?;
     AsyncFd::with_interest(socket.into(), Interest::READABLE)
 }
 
-/// Returns the local address of the default route. Nothing is sent to find it.
+/// Returns the local address of the default route. The function sends no packet.
 fn own_address(ipv4: bool) -> Option<IpAddr> {
     let (any, far): (IpAddr, SocketAddr) = if ipv4 {
         (Ipv4Addr::UNSPECIFIED.into(), (Ipv4Addr::new(192, 0, 2, 1), 9).into())

@@ -1,10 +1,10 @@
-//! Finds messages in an octet stream by Content-Length (RFC 3261 §18.3). Pure.
+//! Finds the messages in an octet stream by Content-Length (RFC 3261 §18.3). The module does no I/O.
 
 use bytes::{Buf, Bytes, BytesMut};
 
 use crate::message::MAX_MESSAGE;
 
-/// Longest start line and header fields, in octets.
+/// Maximum length, in octets, of the start line and the header fields together.
 const MAX_HEAD: usize = 32 * 1024;
 
 /// The next element of the stream.
@@ -12,35 +12,35 @@ const MAX_HEAD: usize = 32 * 1024;
 pub(super) enum Frame {
     /// One complete message.
     Message(Bytes),
-    /// The double CRLF of RFC 5626 §4.4.1. It must be answered with a single CRLF.
+    /// The double CRLF of RFC 5626 §4.4.1. The server must answer with a single CRLF.
     Ping,
 }
 
-/// The framing is lost and the stream cannot be read further. The head of the message at fault, if there is one, may
-/// still be answered.
+/// The error that the message boundaries are lost, so that the stream cannot be read further. If the head of the
+/// invalid message is known, the message can still be answered.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Lost {
     pub(super) head: Option<Bytes>,
 }
 
-/// The octets that are not framed yet; never more than one message and one read.
+/// The octets that are not framed yet. Never more than one message and one read.
 #[derive(Debug, Default)]
 pub(super) struct Framer {
     pub(super) buffer: BytesMut,
     scanned: usize,
-    /// CRLFs since the last message.
+    /// Number of CRLFs since the last message.
     line_breaks: u8,
-    /// Total length of the message whose head is complete.
+    /// Total length, in octets, of the message whose head is complete.
     needed: Option<usize>,
 }
 
 impl Framer {
-    /// Whether a message has begun but is not complete.
+    /// Returns whether a message has begun and is not complete.
     pub(super) fn is_inside(&self) -> bool {
         !self.buffer.is_empty()
     }
 
-    /// Returns the next complete frame, or `None` if there is none yet. `take_pong` says whether a CRLF between
+    /// Returns the next complete frame, or `None` if no frame is complete. `take_pong` says whether a CRLF between
     /// messages answers a ping of this server.
     ///
     /// # Errors
@@ -84,9 +84,9 @@ impl Framer {
     }
 }
 
-/// Returns the Content-Length of a head; zero if there is neither Content-Length nor Content-Type. Returns `None` if
-/// the field is repeated, malformed or too large, or if it is missing although there is a Content-Type: then the end of
-/// the message is unknown.
+/// Returns the Content-Length of a head. Returns 0 if the head has neither Content-Length nor Content-Type. Returns
+/// `None` if the end of the message is unknown: Content-Length is repeated, malformed or too large, or it is missing
+/// and there is a Content-Type.
 fn content_length(head: &[u8]) -> Option<usize> {
     let mut length = None;
     let mut has_body = false;

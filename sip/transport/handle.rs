@@ -13,43 +13,43 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use tokio::sync::{mpsc, watch};
 
-/// The driver's command queue is full or the driver has stopped. The caller should shed load.
+/// The error that the driver's command queue is full, or that the driver has stopped. The caller should shed load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the SIP command queue is full")]
 pub struct Busy;
 
-/// Counters since the start and the current size of the tables.
+/// Counters since the start, and the current sizes of the tables.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Statistics {
-    /// Messages received.
+    /// Number of received messages.
     pub received: u64,
-    /// Messages sent.
+    /// Number of sent messages.
     pub sent: u64,
-    /// Messages not sent because the kernel or the far end of a stream did not take them.
+    /// Number of messages that could not be sent, because the kernel or the far end of a stream did not accept them.
     pub dropped: u64,
-    /// Requests refused with 503.
+    /// Number of requests that were refused with 503.
     pub shed: u64,
-    /// Requests from addresses in no trunk's networks.
+    /// Number of requests from addresses that are in no trunk's networks.
     pub strangers: u64,
-    /// Messages that could not be parsed.
+    /// Number of messages that could not be parsed.
     pub malformed: u64,
-    /// Whether the driver is late, so that new INVITEs get 503.
+    /// Whether the driver is overloaded (late). If so, new INVITEs get 503.
     pub overloaded: bool,
-    /// Messages that were sent to the capture server.
+    /// Number of messages that were copied to the capture server.
     pub captured: u64,
-    /// Messages that could not be sent to the capture server.
+    /// Number of messages that could not be copied to the capture server.
     pub uncaptured: u64,
-    /// Legs now.
+    /// Current number of legs.
     pub legs: usize,
-    /// Transactions now.
+    /// Current number of transactions.
     pub transactions: usize,
-    /// Stream connections now.
+    /// Current number of stream connections.
     pub connections: usize,
-    /// Registered Contacts of phones now.
+    /// Current number of registered Contacts of phones.
     pub bindings: usize,
-    /// Retransmitted requests and retransmitted responses to INVITEs.
+    /// Number of retransmitted requests and of retransmitted responses to INVITEs.
     pub repeated: u64,
-    /// Requests with a wrong password or an unknown user.
+    /// Number of requests with a wrong password or an unknown user.
     pub wrong_passwords: u64,
 }
 
@@ -70,7 +70,7 @@ pub(super) struct Counters {
     pub(super) wrong_passwords: AtomicU64,
 }
 
-/// The application's handle to the driver. Cheap to clone.
+/// The application's handle to the driver. A clone is cheap.
 #[derive(Debug, Clone)]
 pub struct Handle {
     pub(super) commands: mpsc::Sender<Command>,
@@ -97,8 +97,8 @@ impl Handle {
         self.commands.try_send(command).map_err(|_| Busy)
     }
 
-    /// Queues a command that must not be lost: if the queue is full, a task waits for room. Must be called in a tokio
-    /// runtime. A driver that has stopped ignores the command.
+    /// Queues a command that must not be lost. If the queue is full, a new task waits for room. Must be called in a
+    /// tokio runtime. A driver that has stopped ignores the command.
     pub fn post(&self, command: Command) {
         if let Err(mpsc::error::TrySendError::Full(command)) = self.commands.try_send(command) {
             let commands = self.commands.clone();
@@ -106,33 +106,34 @@ impl Handle {
         }
     }
 
-    /// Passes a WebSocket connection to the driver. Another listener, at [`Config::websocket`], accepted it and
-    /// completed the handshake for the subprotocol `sip` (RFC 7118). The limits for connections apply to it too.
+    /// Passes a WebSocket connection to the driver. Another listener, at [`Config::websocket`], has accepted the
+    /// connection and completed the handshake for the subprotocol `sip` (RFC 7118). The limits for connections apply to
+    /// this connection too.
     pub async fn adopt_websocket(&self, stream: impl Octets + 'static, peer: SocketAddr) {
         let (stream, local) = (Incoming::Upgraded(Box::new(stream)), self.websocket.unwrap_or(peer));
         let accepted = Accepted { stream, transport: Transport::Ws, peer, local };
         let _ = self.websockets.send(StreamEvent::Accepted(accepted)).await;
     }
 
-    /// The bound addresses, in the order of `sip.listen`.
+    /// Returns the bound addresses, in the order of `sip.listen`.
     #[must_use]
     pub fn local_addrs(&self) -> &[(Transport, SocketAddr)] {
         &self.addresses
     }
 
-    /// The messages of live and recent calls; `None` if [`Config::trace_mib`] is 0.
+    /// Returns the ladder, which has the messages of live and recent calls. `None` if [`Config::trace_mib`] is 0.
     #[must_use]
     pub fn ladder(&self) -> Option<&Arc<Ladder>> {
         self.ladder.as_ref()
     }
 
-    /// The guard with its bans and their reasons.
+    /// Returns the guard, which has the bans and their reasons.
     #[must_use]
     pub fn guard(&self) -> &Guard {
         &self.guard
     }
 
-    /// Returns the counters and table sizes.
+    /// Returns the counters and the table sizes.
     #[must_use]
     pub fn statistics(&self) -> Statistics {
         let counters = &self.counters;
@@ -155,8 +156,8 @@ impl Handle {
         }
     }
 
-    /// Returns the status of a trunk in [`Config::peers`]; the default status, in which nothing is known, if there is
-    /// no trunk with this name.
+    /// Returns the status of a trunk in [`Config::peers`]. If there is no trunk with this name, returns the default
+    /// status, in which nothing is known.
     #[must_use]
     pub fn peer(&self, trunk: &str) -> TrunkStatus {
         let peers = self.peers.read();
@@ -173,17 +174,17 @@ impl Handle {
     /// `nameservers`, `trace_mib` and `hep` do not change.
     ///
     /// # Errors
-    /// [`BadFile`] if a TLS file is invalid; then nothing changes.
+    /// [`BadFile`] if a TLS file is invalid. In this case no setting changes.
     pub async fn reload(&self, config: Config) -> Result<(), BadFile> {
         self.tls.reconfigure(&config)?;
         self.guard.reconfigure(config.bans.clone(), config.trunks.clone());
-        // A driver that has stopped needs no settings.
+        // The send fails if the driver has stopped. A stopped driver needs no settings.
         let _ = self.reloads.send(Box::new(config)).await;
         Ok(())
     }
 
-    /// Stops the driver. Queued commands are executed and their messages sent, registrations with trunks are removed,
-    /// which may take 2 s, and the sockets are closed. Live legs get no more events; hang them up before.
+    /// Stops the driver. The driver executes the queued commands, removes its registrations at trunks, and closes the
+    /// sockets. This may take 2 s. Live legs get no more events, so hang them up before the shutdown.
     pub async fn shutdown(&self) {
         let _ = self.stop.send(true);
         let mut stopped = self.stopped.clone();
@@ -191,8 +192,8 @@ impl Handle {
     }
 }
 
-/// The latest status of each trunk, at the trunk's index in the endpoint; `None` for a trunk that is no longer
-/// configured.
+/// The latest status of each trunk. The index is the trunk's index in the endpoint. `None` for a trunk that is no
+/// longer configured.
 #[derive(Debug, Default)]
 pub(super) struct Peers(pub(super) RwLock<Vec<Option<(TrunkName, TrunkStatus)>>>);
 

@@ -6,8 +6,8 @@
 //!  Handle::send ──bounded──>│     └──> UDP try_send, stream write queues (never waited for)
 //! ```
 //!
-//! The driver waits only for its next input. A datagram that the kernel does not take at once is dropped; its
-//! transaction retransmits it. A stream whose write queue is full is closed.
+//! The driver waits only for its next input. If the kernel does not accept a datagram at once, the datagram is dropped,
+//! and its transaction retransmits it later. If the write queue of a stream is full, the stream is closed.
 
 mod capture;
 mod driver;

@@ -6,7 +6,7 @@
 //!    └──── port ───────────────────────────────────────────────────────┴─> A, AAAA of the host
 //! ```
 //!
-//! DNS answers are cached for their TTL, within limits, and their number is limited.
+//! DNS answers are cached for their TTL, within limits. The number of cached answers is limited.
 
 use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
@@ -23,19 +23,19 @@ use crate::endpoint::{LookupId, Target};
 use crate::leg::{EndCause, Transport, TrunkName};
 use crate::message::{Host, Uri};
 
-/// Time limit for a whole lookup.
+/// Time limit for a whole lookup, with all its queries.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Time limit for one query, for each attempt.
+/// Time limit for one attempt of one query.
 const QUESTION: Duration = Duration::from_secs(2);
-/// Shortest and longest time that an answer is cached; below, the same for a negative answer.
+/// Minimum and maximum time for which an answer is cached. `KEPT_NOTHING` has these times for a negative answer.
 const KEPT: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(3_600));
 const KEPT_NOTHING: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
-/// Most answers in the cache; the oldest are dropped.
+/// Maximum number of answers in the cache. If the cache is full, the oldest answers are dropped.
 const CACHE: u64 = 4_096;
-/// Most targets that are tried for one request.
+/// Maximum number of targets that are tried for one request.
 const MAX_TARGETS: usize = 16;
 
-/// The transports and address families (IPv4, IPv6) that have a socket.
+/// For each transport: whether it has a socket for IPv4, and whether it has a socket for IPv6.
 pub(super) type Usable = Vec<(Transport, (bool, bool))>;
 
 /// The result of a lookup, for the driver.
@@ -47,7 +47,7 @@ pub(super) struct Resolved {
     pub(super) found: Result<Vec<Target>, EndCause>,
 }
 
-/// Asks DNS, or the system's resolver if there is no DNS configuration.
+/// Resolves names with DNS. Without a DNS configuration, resolves names with the system's resolver.
 pub(super) struct Resolver {
     dns: Option<TokioResolver>,
     rng: Mutex<StdRng>,
@@ -63,8 +63,8 @@ struct Srv {
 }
 
 impl Resolver {
-    /// Creates a resolver that asks these servers, or the system's if there are none. `seed` is for the random order of
-    /// equal SRV records.
+    /// Creates a resolver that queries these name servers. If the list is empty, the resolver queries the system's name
+    /// servers. `seed` determines the random order of equal SRV records.
     pub(super) fn new(nameservers: &[SocketAddr], seed: [u8; 32]) -> Self {
         let dns = match nameservers {
             [] => TokioResolver::builder_tokio(),
@@ -85,10 +85,10 @@ impl Resolver {
         Self { dns: dns.ok(), rng: Mutex::new(StdRng::from_seed(seed)) }
     }
 
-    /// Returns the targets of a SIP URI that have a usable transport and address family, best first.
+    /// Returns the targets of a SIP URI that have a usable transport and address family, best target first.
     ///
     /// # Errors
-    /// [`EndCause::Unresolved`] if there is no target at all, [`EndCause::NoSocket`] if none of them is usable.
+    /// [`EndCause::Unresolved`] if there is no target. [`EndCause::NoSocket`] if no target is usable.
     pub(super) async fn resolve(&self, uri: &str, usable: &Usable) -> Result<Vec<Target>, EndCause> {
         let found = match timeout(PATIENCE, self.places(uri, usable)).await {
             Ok(found) => found?,
@@ -138,8 +138,8 @@ impl Resolver {
         Ok(self.addresses(&host, port, default).await)
     }
 
-    /// Returns the transports that a host offers, in its order of preference, with the names of their SRV records (RFC
-    /// 3263 §4.1).
+    /// Returns the transports that a host offers, with the names of their SRV records. The order is the host's order of
+    /// preference (RFC 3263 §4.1).
     async fn services(&self, host: &str, speaks: impl Fn(Transport) -> bool) -> Vec<(Transport, String)> {
         let answers = self.ask(host, RecordType::NAPTR).await;
         let mut offers: Vec<_> = answers
@@ -163,7 +163,7 @@ impl Resolver {
     async fn srv(&self, name: &str) -> Vec<Srv> {
         let answers = self.ask(name, RecordType::SRV).await;
         let records = answers.iter().filter_map(|answer| match answer {
-            // The target "." means that there is no such service (RFC 2782).
+            // The target "." means that the host does not offer the service (RFC 2782).
             RData::SRV(srv) if !srv.target.is_root() => {
                 Some(Srv { priority: srv.priority, weight: srv.weight, port: srv.port, target: srv.target.to_ascii() })
             }
@@ -214,14 +214,14 @@ fn options() -> ResolverOpts {
     options
 }
 
-/// Returns the name as an absolute one, for which no search list is used. A name without a dot may be a host of the
-/// local domain, so it stays as it is.
+/// Returns the name as an absolute name, for which DNS uses no search list. A name without a dot may be a host of the
+/// local domain, so this name is returned unchanged.
 fn absolute(name: &str) -> String {
     if name.contains('.') && !name.ends_with('.') { format!("{name}.") } else { name.to_owned() }
 }
 
 /// Returns the transport of a NAPTR service (RFC 3263 §4.1). WebSocket services (RFC 7118 §8.4) are ignored, because
-/// the server opens no WebSocket connections.
+/// the server does not open WebSocket connections.
 fn service(service: &[u8]) -> Option<Transport> {
     [(&b"SIPS+D2T"[..], Transport::Tls), (b"SIP+D2T", Transport::Tcp), (b"SIP+D2U", Transport::Udp)]
         .into_iter()
@@ -239,10 +239,10 @@ fn srv_name(transport: Transport, host: &str) -> Option<String> {
     Some(format!("{service}.{host}"))
 }
 
-/// Sorts by priority, lowest first. Records with the same priority are put in a random order in which a larger weight
-/// makes an earlier position more likely (RFC 2782).
+/// Sorts the records by priority, lowest first. Records with the same priority are put in a random order. In this
+/// order, a record with a larger weight is more likely to come early (RFC 2782).
 fn in_order(mut records: Vec<Srv>, rng: &mut impl Rng) -> Vec<Srv> {
-    // Records with weight 0 come first, so that they have their small chance.
+    // Records with weight 0 are put first here, so that they have a small chance to be selected.
     records.sort_by_key(|record| (record.priority, record.weight));
     let mut ordered = Vec::with_capacity(records.len());
     while let Some(priority) = records.first().map(|record| record.priority) {
@@ -262,7 +262,7 @@ fn in_order(mut records: Vec<Srv>, rng: &mut impl Rng) -> Vec<Srv> {
     ordered
 }
 
-/// Returns the host of a SIP URI, for which the server's certificate must be valid.
+/// Returns the host of a SIP URI. The server's certificate must be valid for this host.
 pub(super) fn host_of(uri: &str) -> Option<String> {
     match Uri::parse(uri.as_bytes())?.destination()?.host {
         Host::Ip(ip) => Some(ip.to_string()),

@@ -1,5 +1,5 @@
-//! One stream connection: a task that opens it, reads and frames messages, and writes from a bounded queue. The driver
-//! never waits for it.
+//! One stream connection. A task opens the connection, reads and frames messages, and writes messages from a bounded
+//! queue. The driver never waits for this task.
 //!
 //! ```text
 //!  accepted ─> TLS? ─> WebSocket? ─┐                    ┌─> websocket.rs: one message in one WebSocket message
@@ -31,30 +31,31 @@ use super::websocket;
 use crate::endpoint::{Arrival, ConnectionId, Identity};
 use crate::leg::{Transport, TrunkName};
 
-/// Most messages that may wait for a far end that reads slowly. When the queue is full, the connection is closed.
+/// Maximum number of messages that may wait for a far end that reads slowly. If the queue is full, the connection is
+/// closed.
 const WRITE_QUEUE: usize = 128;
-/// Longest time to open a connection, including TLS.
+/// Maximum time to open a connection, including TLS.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Longest time for a client's TLS handshake, and for its WebSocket handshake.
+/// Maximum time for the TLS handshake of a client, and for its WebSocket handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Longest time for the far end to accept octets, and to complete a message that it began, however slowly the octets
-/// come.
+/// Maximum time for the far end to accept octets. The same limit applies to the time for a complete message from the
+/// far end, even if octets arrive all the time.
 pub(super) const STALL_TIMEOUT: Duration = Duration::from_secs(30);
-/// Longest idle time of a connection from outside every trunk.
+/// Maximum idle time of a connection from a source outside every trunk.
 const STRANGER_IDLE: Duration = Duration::from_secs(30);
 
 /// A stream of octets from any listener.
 pub trait Octets: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Octets for S {}
 
-/// An event of a connection task for the driver. The queue is bounded. When it is full, the task waits, and so does the
-/// far end.
+/// An event of a connection task for the driver. The queue of events is bounded. If the queue is full, the task waits,
+/// and therefore the far end must wait too.
 pub(super) enum StreamEvent {
     Accepted(Accepted),
     Message(Arrival),
     /// The client has shown the certificate of a trunk.
     Proven(ConnectionId),
-    /// The connection is closed. `peer` is the address that it was opened to or came from.
+    /// The connection is closed. `peer` is the address of the far end.
     Closed {
         id: ConnectionId,
         transport: Transport,
@@ -73,21 +74,22 @@ pub(super) struct Accepted {
 
 /// The stage that an accepted connection has reached.
 pub(super) enum Incoming {
-    /// Accepted by a socket of the driver; nothing has been read.
+    /// A socket of the driver accepted the connection, and nothing has been read yet.
     Fresh(TcpStream),
-    /// Accepted by another listener; from here on it is a WebSocket connection.
+    /// Another listener accepted the connection and completed the WebSocket handshake.
     Upgraded(Box<dyn Octets>),
 }
 
-/// The key of a connection: its transport, its address, and the identity that the far end must prove.
+/// The key of a connection: the transport, the far end's address, and the identity that the far end must prove.
 pub(super) type Way = (Transport, SocketAddr, Option<Identity>);
 
-/// The driver's handle of a connection. When it is dropped, queued messages are sent, then the connection is closed.
+/// The driver's handle of a connection. When the handle is dropped, the task sends the queued messages and then closes
+/// the connection.
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) way: Way,
-    /// Whether the connection came from outside every trunk and neither a password nor a certificate has been accepted
-    /// on it.
+    /// Whether the source of the connection is still unknown: it is outside every trunk, and no password or certificate
+    /// has been accepted on the connection.
     stranger: Arc<AtomicBool>,
     queue: mpsc::Sender<Bytes>,
     task: AbortHandle,
@@ -100,16 +102,17 @@ pub(super) struct Link {
     pub(super) peer: SocketAddr,
     pub(super) local: SocketAddr,
     pub(super) proven: Option<TrunkName>,
-    /// How long the far end may send nothing, unless it is an unknown source.
+    /// Maximum time for which a known far end may send nothing.
     pub(super) idle: Duration,
     pub(super) stranger: Arc<AtomicBool>,
-    /// Interval of keep-alives, on connections that the server keeps alive.
+    /// Interval of the keep-alives, if the server sends keep-alives on this connection.
     pub(super) keep_alive: Option<Duration>,
     pub(super) events: mpsc::Sender<StreamEvent>,
 }
 
 impl Link {
-    /// How long the far end may send nothing now.
+    /// Returns the maximum time for which the far end may send nothing. The time is shorter while the far end is
+    /// unknown.
     pub(super) fn idle(&self) -> Duration {
         if self.stranger.load(Ordering::Relaxed) { self.idle.min(STRANGER_IDLE) } else { self.idle }
     }
@@ -134,31 +137,31 @@ impl Link {
 }
 
 impl Connection {
-    /// Whether the connection came from outside every trunk and neither a password nor a certificate has been accepted
-    /// on it.
+    /// Returns whether the source of the connection is still unknown: it is outside every trunk, and no password or
+    /// certificate has been accepted on the connection.
     pub(super) fn is_stranger(&self) -> bool {
         self.stranger.load(Ordering::Relaxed)
     }
 
-    /// Lets the connection be idle as long as a trunk's.
+    /// Marks the far end as known, so that the connection may be idle for as long as a trunk's connection.
     pub(super) fn trust(&self) {
         self.stranger.store(false, Ordering::Relaxed);
     }
 
-    /// Queues a message. `Full`: the far end does not read fast enough. `Closed`: the connection has ended, and an
-    /// event with the reason follows.
+    /// Queues a message. The error `Full` means that the far end does not read fast enough. The error `Closed` means
+    /// that the connection has ended; an event with the reason follows.
     pub(super) fn send(&self, data: Bytes) -> Result<(), TrySendError<Bytes>> {
         self.queue.try_send(data)
     }
 
-    /// Takes over an accepted stream. The time limits are shorter for an unknown source.
+    /// Starts the task of an accepted stream. The time limits are shorter for an unknown source.
     pub(super) fn accepted(stream: Incoming, mut link: Link, tls: Arc<Tls>) -> Self {
         let (queue, queued) = mpsc::channel(WRITE_QUEUE);
         let (transport, peer, pongs) = (link.transport, link.peer, queue.downgrade());
         let stranger = Arc::clone(&link.stranger);
         let task = tokio::spawn(async move {
             if let Err(error) = welcome(stream, &mut link, &tls, queued, pongs).await {
-                // Any client can fail a handshake; only failures of known sources are worth a warning.
+                // Any client can fail a handshake. So a warning is logged only for known sources.
                 if link.stranger.load(Ordering::Relaxed) {
                     tracing::debug!(%peer, %error, "{} connection failed", transport.token());
                 } else {
@@ -170,7 +173,7 @@ impl Connection {
         Self { way: (transport, peer, None), stranger, queue, task: task.abort_handle() }
     }
 
-    /// Opens a stream. Messages can be queued at once. `from` is the local address to use.
+    /// Opens a connection. Messages can be queued at once. `from` is the local address of the new connection.
     pub(super) fn open(
         mut link: Link,
         identity: Option<Identity>,
@@ -225,7 +228,7 @@ pub(super) async fn accept(listener: TcpListener, transport: Transport, events: 
                 }
             }
             Err(error) => {
-                // Most likely out of file descriptors. Accepting again at once would be a busy loop.
+                // Most likely the process has no file descriptors left. The pause prevents a busy loop.
                 tracing::warn!(%error, "cannot accept a connection");
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
@@ -241,8 +244,7 @@ async fn connect(peer: SocketAddr, from: Option<SocketAddr>) -> io::Result<TcpSt
     socket.connect(peer).await
 }
 
-/// Does the handshakes of the transport, each within its time limit, and then carries messages until the connection
-/// ends.
+/// Does the handshakes of the transport, each within its time limit. Then carries messages until the connection ends.
 async fn welcome(
     stream: Incoming,
     link: &mut Link,
@@ -290,22 +292,22 @@ async fn carry(stream: Box<dyn Octets>, link: &Link, queued: mpsc::Receiver<Byte
     let mut writing = pin!(writer(write, queued, &pings));
     let reads = tokio::select! {
         () = reader(read, link, &pongs, &pings) => true,
-        // The far end does not accept octets.
+        // The writer ended, because the far end does not accept octets.
         _ = &mut writing => false,
     };
     link.close(if reads { io::ErrorKind::ConnectionReset } else { io::ErrorKind::BrokenPipe }).await;
     if reads {
-        // Sends what the driver has queued, until the driver drops the queue.
+        // The writer sends the messages that the driver has queued, until the driver drops the queue.
         let _ = writing.await;
     }
 }
 
-/// The keep-alives that the server sends, and whether they are answered (RFC 5626 §4.4.1).
+/// The keep-alives of the server on one connection, and the answers to them (RFC 5626 §4.4.1).
 struct Pings {
     every: Option<Duration>,
-    /// Pings whose pong has not come yet.
+    /// Number of pings without a pong.
     owed: AtomicU32,
-    /// Pongs received. A far end without RFC 5626 sends none.
+    /// Number of received pongs. A far end that does not support RFC 5626 sends no pongs.
     answers: AtomicU32,
 }
 
@@ -314,14 +316,14 @@ impl Pings {
         Self { every, owed: AtomicU32::new(0), answers: AtomicU32::new(0) }
     }
 
-    /// Records a new ping. Returns `false` if the last ping is unanswered although the far end answered earlier ones.
+    /// Records a new ping. Returns `false` if the far end is dead: it has answered earlier pings but not the last ping.
     fn send(&self) -> bool {
         let dead = self.owed.load(Ordering::Relaxed) > 0 && self.answers.load(Ordering::Relaxed) > 0;
         self.owed.store(1, Ordering::Relaxed);
         !dead
     }
 
-    /// Whether a received CRLF is an expected pong.
+    /// Returns whether a received CRLF is a pong that is expected.
     fn take_pong(&self) -> bool {
         let due = self.owed.swap(0, Ordering::Relaxed) > 0;
         self.answers.fetch_add(u32::from(due), Ordering::Relaxed);
@@ -354,7 +356,7 @@ async fn writer(
 
 async fn reader(mut read: impl AsyncRead + Unpin, link: &Link, pongs: &mpsc::WeakSender<Bytes>, pings: &Pings) {
     let mut framer = Framer::default();
-    // Deadline of the message that is not complete yet.
+    // Deadline for the rest of an incomplete message.
     let mut whole_by = None;
     let mut heard = Instant::now();
     loop {
@@ -366,7 +368,7 @@ async fn reader(mut read: impl AsyncRead + Unpin, link: &Link, pongs: &mpsc::Wea
         };
         match timeout_at(deadline, read.read_buf(&mut framer.buffer)).await {
             Ok(Ok(length)) if length > 0 => heard = Instant::now(),
-            // The far end became known meanwhile, so it may be idle longer.
+            // The far end became known meanwhile, so a longer idle time applies.
             Err(_) if !framer.is_inside() && heard + link.idle() > deadline => continue,
             _ => return,
         }
@@ -407,8 +409,8 @@ mod tests {
         Link { id, transport, peer, local: peer, proven: None, idle, stranger, keep_alive: None, events }
     }
 
-    /// Lets `write` write to a reader. Returns how many messages the reader found until it gave up, and after how many
-    /// seconds that was.
+    /// Lets `write` send octets to a reader. Returns the number of messages that the reader found, and the seconds
+    /// until the reader ended.
     async fn read_from<F: Future>(idle: u64, write: impl FnOnce(tokio::io::DuplexStream) -> F) -> (usize, u64) {
         let (ours, theirs) = tokio::io::duplex(64);
         let (events, mut found) = mpsc::channel(1_000);
@@ -440,7 +442,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn every_message_has_its_own_deadline() {
-        // The end of one message and the beginning of the next, a hundred times; the last message never ends.
+        // Each write has the end of one message and the beginning of the next message. There are a hundred writes; the
+        // last message never ends.
         let never_between = |mut stream: tokio::io::DuplexStream| async move {
             stream.write_all(b"OPTIONS").await.unwrap();
             for _ in 0..100 {

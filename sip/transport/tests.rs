@@ -1,4 +1,4 @@
-//! Tests of the shell over loopback. The system chooses the ports; each test ends on events and has a deadline.
+//! Tests of the shell over loopback. The system chooses the ports. Each test waits for events, with a deadline.
 
 mod names;
 mod secure;
@@ -48,7 +48,7 @@ fn options(transport: &str, branch: &str) -> String {
     )
 }
 
-/// Reads until the text has been received and a message without a body ends.
+/// Reads until the text has arrived and a message without a body ends.
 async fn read_until(stream: &mut TcpStream, text: &str) -> String {
     let mut all = Vec::new();
     timeout(DEADLINE, async {
@@ -61,7 +61,7 @@ async fn read_until(stream: &mut TcpStream, text: &str) -> String {
     String::from_utf8_lossy(&all).into_owned()
 }
 
-/// Receives datagrams until one contains the text, and returns that one.
+/// Receives datagrams until a datagram contains the text. Returns this datagram.
 async fn receive_until(socket: &UdpSocket, text: &str) -> String {
     let mut buffer = vec![0; 65_536];
     timeout(DEADLINE, async {
@@ -134,7 +134,7 @@ async fn a_peer_that_never_reads_is_cut_off_and_holds_nobody_up() {
     let (handle, _events) = driver(|_| {}).await;
     let mut stream = TcpStream::connect(address(&handle, Transport::Tcp)).await.unwrap();
     let burst: String = (0..200).map(|number| options("TCP", &format!("n{number}"))).collect();
-    // Ends with an error once the driver has closed the connection.
+    // The task ends with a write error after the driver has closed the connection.
     let flood = tokio::spawn(async move { while stream.write_all(burst.as_bytes()).await.is_ok() {} });
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let udp = address(&handle, Transport::Udp);
@@ -215,7 +215,7 @@ async fn two_drivers_call_each_other_over_tcp_udp_and_ipv6_by_name_or_address() 
         b.send(answer(other)).unwrap();
         assert!(matches!(event(&mut a_events).await, Event::Answered { .. }));
         assert!(matches!(event(&mut b_events).await, Event::Acknowledged { .. }));
-        // The callee hangs up. Over TCP its BYE uses the caller's connection or opens a new one.
+        // The callee hangs up. Over TCP, its BYE uses the caller's connection or a new connection.
         b.send(hangup(other)).unwrap();
         assert!(matches!(event(&mut a_events).await, Event::Ended { cause: EndCause::Bye, .. }));
         assert!(matches!(event(&mut b_events).await, Event::Ended { cause: EndCause::LocalHangup, .. }));

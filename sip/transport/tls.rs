@@ -1,10 +1,10 @@
-//! TLS (RFC 3261 §26, RFC 5922): the server's own certificates, the trusted authorities, and their reload when a file
-//! changes.
+//! TLS (RFC 3261 §26, RFC 5922): the server's own certificates, the trusted authorities, and the reload of these files
+//! after a change.
 //!
-//! A connection keeps the certificates that it was opened with. The far end's certificate must be for the host of the
-//! requested URI, not for the address that DNS returned: as `sip:HOST` among the URIs of its subject (RFC 5922 §7.1),
-//! or as a DNS name. Wildcards are accepted although RFC 5922 §7.2 forbids them, because carriers' certificates have
-//! them.
+//! A connection keeps the certificates with which it was opened. The far end's certificate must be valid for the host
+//! in the requested URI, not for the address that DNS returned. The certificate can name the host as a URI `sip:HOST`
+//! (RFC 5922 §7.1) or as a DNS name. RFC 5922 §7.2 forbids wildcards, but the server accepts them, because certificates
+//! of carriers have wildcards.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -33,29 +33,30 @@ use tokio::time::sleep;
 use crate::config::{Certificate, Config, TrunkTls};
 use crate::leg::TrunkName;
 
-/// Interval at which the files are checked for changes.
+/// Interval at which the server checks whether the files have changed.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// The identity that a connection is for. It decides which certificate the far end must show.
+/// The identity that the far end of a connection must prove. The identity determines which certificates are accepted.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Who {
-    /// Host of the URI.
+    /// Host of the requested URI.
     pub(super) host: String,
     pub(super) trunk: Option<TrunkName>,
 }
 
-/// A file that cannot be used.
+/// The error that a file cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}: {why}", path.display())]
 pub struct BadFile {
     /// Path of the file.
     pub path: PathBuf,
-    /// The error.
+    /// The error in words.
     pub why: String,
 }
 
-/// Reads the files that TLS needs and returns those that cannot be used, each with the name of its setting
-/// (`sip.certificates[0]` and the like). Trunks are named by their index in [`Config::tls_trunks`].
+/// Reads the files that TLS needs. Returns the files that cannot be used, each with the name of its setting (for
+/// example `sip.certificates[0]`). The name of a trunk's setting contains the index of the trunk in
+/// [`Config::tls_trunks`].
 #[must_use]
 pub fn faults(config: &Config) -> Vec<(String, BadFile)> {
     let mut faults = Vec::new();
@@ -76,7 +77,7 @@ pub fn faults(config: &Config) -> Vec<(String, BadFile)> {
     faults
 }
 
-/// The certificates and authorities that new connections use.
+/// The certificates and trusted authorities for new connections.
 pub(super) struct Tls {
     loaded: RwLock<Arc<Loaded>>,
 }
@@ -88,18 +89,18 @@ struct Settings {
     trunks: Vec<TrunkTls>,
 }
 
-/// All data that was read from files.
+/// All data that was read from the TLS files.
 struct Loaded {
     settings: Settings,
-    /// `None` if there is no certificate.
+    /// Configuration for accepted connections; `None` if the server has no certificate.
     server: Option<Arc<ServerConfig>>,
-    /// For far ends that are not a trunk with TLS settings of its own.
+    /// Configuration for connections to far ends that have no TLS settings of their own.
     client: Arc<ClientConfig>,
     trunks: HashMap<TrunkName, Arc<ClientConfig>>,
     mutual: Vec<Mutual>,
 }
 
-/// A trunk whose inbound calls are recognised by its certificate.
+/// A trunk whose inbound calls the server recognises by the trunk's certificate.
 struct Mutual {
     tls: TrunkTls,
     by_authority: Arc<dyn ClientCertVerifier>,
@@ -112,7 +113,7 @@ impl fmt::Debug for Tls {
 }
 
 impl Tls {
-    /// Reads all files.
+    /// Reads all TLS files.
     ///
     /// # Errors
     /// The first file that cannot be used.
@@ -120,22 +121,22 @@ impl Tls {
         Ok(Self { loaded: RwLock::new(Arc::new(Settings::of(config).load()?)) })
     }
 
-    /// Uses other files from now on. Connections keep the certificates that they were opened with.
+    /// Loads the files of a new configuration. Open connections keep the certificates with which they were opened.
     ///
     /// # Errors
-    /// The first file that cannot be used; then nothing changes.
+    /// The first file that cannot be used. In this case nothing changes.
     pub(super) fn reconfigure(&self, config: &Config) -> Result<(), BadFile> {
         let loaded = Arc::new(Settings::of(config).load()?);
         *self.loaded.write().unwrap_or_else(PoisonError::into_inner) = loaded;
         Ok(())
     }
 
-    /// The configuration for accepting connections; `None` if there is no certificate.
+    /// Returns the configuration for accepting connections. `None` if the server has no certificate.
     pub(super) fn server(&self) -> Option<Arc<ServerConfig>> {
         self.loaded().server.clone()
     }
 
-    /// Returns the configuration for a new connection, and the name that the far end must prove. Returns `None` if the
+    /// Returns the configuration for a new connection, and the name that the far end must prove. Returns `None` if this
     /// name is not valid.
     pub(super) fn client(&self, who: &Who) -> Option<(Arc<ClientConfig>, ServerName<'static>)> {
         let loaded = self.loaded();
@@ -146,8 +147,8 @@ impl Tls {
         Some((Arc::clone(config), name))
     }
 
-    /// Returns the trunk whose certificate the client has shown. The handshake has already proven that the client has
-    /// its key.
+    /// Returns the trunk to which the client's certificate belongs. The handshake has already proven that the client
+    /// has the private key.
     pub(super) fn prove(&self, source: IpAddr, chain: &[CertificateDer<'static>]) -> Option<TrunkName> {
         let (own, between) = chain.split_first()?;
         let source = source.to_canonical();
@@ -166,8 +167,8 @@ impl Tls {
         proven.map(|one| one.tls.trunk.clone())
     }
 
-    /// Checks the files for ever and reads all of them again when one changes. If one cannot be used, that is logged
-    /// and nothing changes.
+    /// Checks the files forever. If a file changes, reads all files again. If a file cannot be used, logs a warning and
+    /// changes nothing.
     pub(super) async fn watch(self: Arc<Self>) {
         let mut before = self.loaded();
         let mut seen = stamps(&before.settings.files());
@@ -200,12 +201,13 @@ impl Tls {
     }
 }
 
-/// Returns the fingerprint of a certificate for the log, as `openssl x509 -fingerprint -sha256` prints it.
+/// Returns the fingerprint of a certificate for the log. The format is the same as in `openssl x509 -fingerprint
+/// -sha256`.
 pub(super) fn shown(certificate: &CertificateDer<'_>) -> String {
     fingerprint(certificate).map(|octet| format!("{octet:02X}")).join(":")
 }
 
-/// Returns the certificates that the client showed in the handshake. [`Tls::prove`] checks them.
+/// Returns the certificates that the client sent in the handshake. [`Tls::prove`] checks these certificates.
 pub(super) fn chain(stream: &tokio_rustls::server::TlsStream<TcpStream>) -> &[CertificateDer<'static>] {
     stream.get_ref().1.peer_certificates().unwrap_or_default()
 }
@@ -273,7 +275,7 @@ fn server(keys: Vec<Arc<CertifiedKey>>, asks: bool) -> ServerConfig {
 }
 
 fn client(roots: Arc<RootCertStore>, fingerprints: &[[u8; 32]], own: Option<Arc<CertifiedKey>>) -> ClientConfig {
-    // There is no verifier if the store is empty; a trunk may be known by its fingerprints only.
+    // If the store of authorities is empty, there is no verifier. A trunk may be recognised only by its fingerprints.
     let by_authority = WebPkiServerVerifier::builder_with_provider(roots, provider()).build().ok();
     let verifier = Expected { by_authority, fingerprints: fingerprints.to_vec(), provider: provider() };
     let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
@@ -330,7 +332,8 @@ fn fingerprint(certificate: &CertificateDer<'_>) -> [u8; 32] {
     Sha256::digest(certificate).into()
 }
 
-/// Whether a certificate is for a SIP domain (RFC 5922 §7.1): by a URI of its subject, a DNS name or an address.
+/// Returns whether a certificate is valid for a SIP domain (RFC 5922 §7.1). The certificate can name the domain in a
+/// URI, as a DNS name or as an address.
 fn is_for(certificate: &CertificateDer<'_>, domain: &str) -> bool {
     let Ok(parsed) = webpki::EndEntityCert::try_from(certificate) else { return false };
     let by_uri = parsed.valid_uri_names().any(|uri| {
@@ -340,7 +343,8 @@ fn is_for(certificate: &CertificateDer<'_>, domain: &str) -> bool {
     by_uri || ServerName::try_from(domain).is_ok_and(|name| parsed.verify_is_valid_for_subject_name(&name).is_ok())
 }
 
-/// Selects the certificate for the name that a client asks for (SNI), or else the first one.
+/// Selects the certificate for the name that a client requests (SNI). If no certificate has this name, selects the
+/// first certificate.
 #[derive(Debug)]
 struct ByName(Vec<Arc<CertifiedKey>>);
 
@@ -355,7 +359,8 @@ impl ResolvesServerCert for ByName {
     }
 }
 
-/// Accepts a server's certificate by its authority and name, or by its fingerprint.
+/// Verifies the certificate of a server by authority and name. If fingerprints are configured, verifies it by
+/// fingerprint instead.
 #[derive(Debug)]
 struct Expected {
     by_authority: Option<Arc<WebPkiServerVerifier>>,
@@ -380,7 +385,7 @@ impl ServerCertVerifier for Expected {
         }
         let Some(by_authority) = &self.by_authority else { return Err(CertificateError::UnknownIssuer.into()) };
         match by_authority.verify_server_cert(own, between, name, ocsp, now) {
-            // The authority is right, but the DNS names and addresses do not match.
+            // The authority is trusted, but the DNS names and addresses do not match.
             Err(Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
             )) if is_for(own, &name.to_str()) => Ok(ServerCertVerified::assertion()),
@@ -413,8 +418,9 @@ impl ServerCertVerifier for Expected {
     }
 }
 
-/// Asks clients for a certificate and makes them prove that they have its key. [`Tls::prove`] finds the trunk later,
-/// because that depends on the source address. Clients without a certificate are accepted too: they may be phones.
+/// Requests a certificate from clients, and makes them prove that they have its private key. [`Tls::prove`] finds the
+/// trunk later, because the trunk also depends on the source address. Clients without a certificate are accepted too,
+/// because they may be phones.
 #[derive(Debug)]
 struct Anybody(Arc<CryptoProvider>);
 
@@ -469,10 +475,11 @@ impl ClientCertVerifier for Anybody {
     }
 }
 
-/// Returns the kind of I/O error for a failed handshake; `InvalidData` for a refused certificate or another TLS error.
+/// Returns the kind of I/O error for a failed handshake. The kind is `InvalidData` for a refused certificate or another
+/// TLS error.
 pub(super) fn failed(error: &io::Error) -> io::ErrorKind {
     match error.kind() {
-        // `EndCause::Unconnected` describes `InvalidData` as a failed TLS handshake.
+        // The description of `EndCause::Unconnected` treats `InvalidData` as a failed TLS handshake.
         io::ErrorKind::InvalidData | io::ErrorKind::Other => io::ErrorKind::InvalidData,
         kind => kind,
     }

@@ -1,5 +1,5 @@
-//! SIP over WebSocket (RFC 7118) as a server: the subprotocol `sip`, one SIP message in one WebSocket message, text or
-//! binary.
+//! The server side of SIP over WebSocket (RFC 7118). The subprotocol is `sip`. Each WebSocket message (text or binary)
+//! contains one SIP message.
 
 use std::io;
 use std::time::Duration;
@@ -17,15 +17,15 @@ use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 use super::stream::{Link, Octets, STALL_TIMEOUT};
 use crate::message::MAX_MESSAGE;
 
-/// The only supported subprotocol.
+/// The only WebSocket subprotocol that the server supports.
 const SIP: &str = "sip";
 
-/// Whether a handshake's `Sec-WebSocket-Protocol` values offer SIP.
+/// Returns whether the `Sec-WebSocket-Protocol` values of a handshake offer SIP.
 pub(super) fn offers_sip<'a>(protocols: impl Iterator<Item = &'a str>) -> bool {
     protocols.flat_map(|value| value.split(',')).any(|protocol| protocol.trim().eq_ignore_ascii_case(SIP))
 }
 
-/// Does the WebSocket handshake with a client. A client that does not offer SIP gets 400.
+/// Does the WebSocket handshake with a client. A client that does not offer SIP gets the status 400.
 pub(super) async fn accept(stream: Box<dyn Octets>) -> io::Result<WebSocketStream<Box<dyn Octets>>> {
     #[expect(clippy::result_large_err, reason = "the library's type")]
     let choose = |request: &Request, mut response: Response| {
@@ -43,7 +43,7 @@ pub(super) async fn accept(stream: Box<dyn Octets>) -> io::Result<WebSocketStrea
     tokio_tungstenite::accept_hdr_async_with_config(stream, choose, Some(limits())).await.map_err(io::Error::other)
 }
 
-/// Takes over a connection on which another listener has done the handshake.
+/// Continues a connection on which another listener has completed the handshake.
 pub(super) async fn resumed(stream: Box<dyn Octets>) -> WebSocketStream<Box<dyn Octets>> {
     WebSocketStream::from_raw_socket(stream, Role::Server, Some(limits())).await
 }
@@ -58,8 +58,8 @@ fn limits() -> WebSocketConfig {
     limits
 }
 
-/// Carries messages until one side closes the connection. After a period without input the server sends a ping, which
-/// every live client answers (RFC 6455 §5.5.2), so only dead connections stay idle.
+/// Carries messages until one side closes the connection. After some time without input the server sends a ping. Every
+/// live client answers a ping (RFC 6455 §5.5.2), so only dead connections stay idle.
 pub(super) async fn carry(
     mut socket: WebSocketStream<Box<dyn Octets>>,
     link: &Link,
@@ -76,7 +76,8 @@ pub(super) async fn carry(
                 match message {
                     Some(Ok(message @ (Message::Text(_) | Message::Binary(_)))) => {
                         let data = message.into_data();
-                        // The keep-alive of RFC 5626, which some browser libraries send here too.
+                        // This is the keep-alive of RFC 5626. Some browser libraries also send this keep-alive over
+                        // WebSocket.
                         if data.as_ref() == b"\r\n\r\n" {
                             Message::text("\r\n")
                         } else if link.deliver(data).await {
@@ -85,10 +86,10 @@ pub(super) async fn carry(
                             return;
                         }
                     }
-                    // The library answers pings while it reads on.
+                    // The library answers pings during the next read.
                     Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => continue,
                     Some(Ok(Message::Close(_))) => {
-                        // The library's close answer still has to be sent.
+                        // The library has an answer to the close message, which must still be sent.
                         let _ = timeout(STALL_TIMEOUT, socket.flush()).await;
                         break io::ErrorKind::ConnectionReset;
                     }
@@ -117,7 +118,8 @@ pub(super) async fn carry(
     link.close(why).await;
 }
 
-/// Returns a text message if the data is UTF-8, because browser libraries expect text; otherwise a binary message.
+/// Returns a text message if the data is UTF-8, because browser libraries expect text. Otherwise returns a binary
+/// message.
 fn as_message(data: Bytes) -> Message {
     match Utf8Bytes::try_from(data.clone()) {
         Ok(text) => Message::Text(text),

@@ -1,4 +1,4 @@
-//! Copies the messages that pass through the driver to the [`Ladder`] and to a capture server (Homer).
+//! Copies all messages of the driver to the [`Ladder`] and to a capture server (Homer).
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use super::capture::Capture;
 use crate::endpoint::{Arrival, Endpoint, Output};
 use crate::ladder::{Ladder, Seen};
 
-/// Gets every message once. It costs nothing if there is neither a ladder nor a capture server.
+/// Receives every message once. Has no cost if there is neither a ladder nor a capture server.
 #[derive(Debug, Default)]
 pub(super) struct Witness {
     ladder: Option<Arc<Ladder>>,
@@ -20,7 +20,7 @@ impl Witness {
         Self { ladder, capture }
     }
 
-    /// Copies a received message before the endpoint handles it.
+    /// Copies a received message before the endpoint handles the message.
     pub(super) fn received(&self, now: Instant, arrival: &Arrival, endpoint: &Endpoint) {
         if self.is_blind() {
             return;

@@ -1,4 +1,5 @@
-//! The data directory. Only one server uses it at a time, and its lock file contains the addresses of that server.
+//! The data directory. Only one server at a time uses a data directory. The lock file in this directory contains the
+//! addresses of this server.
 
 use std::fs::{File, TryLockError};
 use std::io::Write as _;
@@ -8,15 +9,15 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, anyhow};
 use tandem_store::directory;
 
-/// Maximum size of a lock file that is read, in octets.
+/// Maximum size of a lock file, in octets. A larger file is not used.
 const MOST: usize = 4_096;
 
-/// The lock on a data directory. Without it, a second server would treat the live calls of the first one as left over
-/// from a crash.
+/// The lock on a data directory. Without the lock, a second server would treat the live calls of the first server as
+/// calls that a crash interrupted.
 pub(super) struct Lock(File);
 
 impl Lock {
-    /// Takes the lock; creates the directory if it does not exist.
+    /// Locks the data directory. Creates the directory if it does not exist.
     pub(super) fn take(data_dir: &Path) -> anyhow::Result<Self> {
         let shown = data_dir.display();
         directory::make(data_dir).with_context(|| format!("data_dir: {shown}"))?;
@@ -24,7 +25,7 @@ impl Lock {
             tracing::warn!("all users of this machine can read data_dir: chmod 700 {shown}");
         }
         let path = file(data_dir);
-        // Not truncated: the file may belong to a running server.
+        // The file is not truncated, because it may belong to a running server.
         let file = File::options().create(true).write(true).truncate(false).open(&path);
         let file = file.with_context(|| format!("data_dir: {}", path.display()))?;
         file.try_lock().map_err(|error| match error {
@@ -36,7 +37,7 @@ impl Lock {
         Ok(lock)
     }
 
-    /// Writes the server's addresses to the lock file. If that fails, commands use the addresses from the
+    /// Writes the server's addresses to the lock file. If writing fails, commands use the addresses in the
     /// configuration.
     pub(super) fn publish(&self, listening: &Listening) {
         if let Err(error) = (&self.0).write_all(listening.text().as_bytes()) {
@@ -45,7 +46,8 @@ impl Lock {
     }
 
     fn clear(&self) {
-        // If this fails, a command on this machine may at worst read an outdated address.
+        // If the lock file cannot be truncated, the worst result is that a command on this machine reads an old
+        // address.
         let _ = self.0.set_len(0);
     }
 }
@@ -61,19 +63,19 @@ impl Drop for Lock {
 pub struct Listening {
     /// Address of the HTTP listener.
     pub http: SocketAddr,
-    /// SIP sockets in the form of `sip.listen`: `udp://127.0.0.1:5060`.
+    /// SIP sockets in the form of `sip.listen`, for example `udp://127.0.0.1:5060`.
     pub sip: Vec<String>,
 }
 
 impl Listening {
-    /// Returns the addresses of the server that runs on this data directory, or of one that was killed. `None` if no
-    /// server runs.
+    /// Returns the addresses of the server that uses this data directory, or `None` if no server runs. If a server was
+    /// killed, the result may be the addresses of the killed server.
     pub fn of(data_dir: &Path) -> Option<Self> {
         let text = std::fs::read(file(data_dir)).ok().filter(|text| text.len() <= MOST)?;
         Self::read(std::str::from_utf8(&text).ok()?)
     }
 
-    /// Returns one line per socket, HTTP first.
+    /// Returns the text of the lock file: one line for HTTP, then one line for each SIP socket.
     fn text(&self) -> String {
         format!("http://{}\n{}\n", self.http, self.sip.join("\n"))
     }

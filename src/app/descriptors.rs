@@ -1,14 +1,14 @@
-//! The limit of open files. Nearly every file descriptor of this server is a socket.
+//! The limit on the number of open files. Nearly every file descriptor of this server belongs to a socket.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tandem_config::Config;
 
-/// File descriptors per leg: RTP and RTCP.
+/// Number of file descriptors for each leg: the RTP socket and the RTCP socket.
 const PER_LEG: u64 = 2;
-/// File descriptors for the database, logs, recordings, webhooks and audio requests.
+/// Number of file descriptors for the database, logs, recordings, webhooks and audio requests.
 const OTHERS: u64 = 1_024;
 
-/// Raises the limit to the permitted maximum and returns it.
+/// Raises the limit to the permitted maximum and returns the new limit.
 pub(super) fn raise() -> u64 {
     let limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
@@ -20,13 +20,13 @@ pub(super) fn raise() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
-/// Returns how many of the configured HTTP connections fit under the limit. They get at most a quarter of it, because
-/// calls have priority.
+/// Returns the number of HTTP connections that the server may use. This is the configured number, but at most a quarter
+/// of the limit, because calls have priority.
 pub(super) fn http_connections(configured: usize, limit: u64) -> usize {
     configured.min(usize::try_from(limit / 4).unwrap_or(usize::MAX)).max(1)
 }
 
-/// Returns a warning if the configuration may need more open files than the limit.
+/// Returns a warning if the configuration may need more open files than the limit permits.
 pub(super) fn shortage(config: &Config, limit: u64) -> Option<String> {
     let legs = config.sip.max_legs.min(config.media.ports.pairs().count()) as u64;
     let connections = config.sip.max_connections as u64 + config.http.max_connections as u64;
@@ -52,7 +52,7 @@ mod tests {
         assert_eq!(shortage(&config, 200 + connections + others), None);
         let told = shortage(&config, 199 + connections + others).expect("a warning");
         assert!(told.contains("suffices for 99 legs"), "{told}");
-        // Legs without RTP ports need no sockets.
+        // A leg that cannot get RTP ports needs no sockets.
         config.sip.max_legs = usize::MAX;
         assert_eq!(shortage(&config, 2 * 10_000 + connections + others), None);
     }

@@ -1,5 +1,5 @@
-//! The account of a server without configured accounts. It is created at the first successful start, stored in the data
-//! directory, and shown once.
+//! The account of a server without configured accounts. The server creates this account at its first successful start,
+//! stores it in the data directory, and shows its credentials once.
 
 use std::fmt;
 use std::io::Write;
@@ -11,7 +11,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use tandem_accounts::{Account, DEFAULT_ACCOUNT, TwilioCredentials};
 
-/// The server's own account, with its file.
+/// The account that the server created, together with the file of the account.
 pub(super) struct FirstAccount {
     pub(super) account: Account,
     /// Whether this start created the account.
@@ -21,7 +21,8 @@ pub(super) struct FirstAccount {
 }
 
 impl FirstAccount {
-    /// Loads the account of an earlier start, or creates a new one, which is not stored until [`Self::keep`].
+    /// Loads the account that an earlier start created, or creates a new account. A new account is stored only by
+    /// [`Self::keep`].
     pub(super) fn load_or_draw(data_dir: &Path) -> anyhow::Result<Self> {
         let path = data_dir.join("account.toml");
         let (text, new) = match std::fs::read_to_string(&path) {
@@ -33,7 +34,7 @@ impl FirstAccount {
         Ok(Self { account, new, path, text })
     }
 
-    /// Stores a new account for the next start.
+    /// Stores a new account in its file, so that the next start loads it.
     pub(super) fn keep(&self) -> anyhow::Result<()> {
         if self.new {
             write_private(&self.path, &self.text).with_context(|| format!("cannot write {}", self.path.display()))?;
@@ -42,7 +43,7 @@ impl FirstAccount {
     }
 }
 
-/// Writes the credentials if the account is new, otherwise the path of its file.
+/// Writes the credentials if the account is new. Otherwise writes the path of the account's file.
 impl fmt::Display for FirstAccount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = self.path.display();
@@ -90,7 +91,7 @@ mod tests {
     fn the_first_account_is_made_once_and_shown_once() {
         let dir = tempfile::tempdir().unwrap();
         let token = |one: &FirstAccount| one.account.twilio.as_ref().unwrap().auth_token.clone();
-        // A start that failed before the account was stored.
+        // This models a start that failed before the account was stored.
         let lost = FirstAccount::load_or_draw(dir.path()).unwrap();
         let first = FirstAccount::load_or_draw(dir.path()).unwrap();
         first.keep().unwrap();

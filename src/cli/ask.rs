@@ -1,4 +1,5 @@
-//! Requests to the running server: its address, the credentials, and the meaning of its responses.
+//! Requests of commands to the running server. This module finds the server's address and the credentials, and
+//! interprets the responses.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -38,7 +39,7 @@ pub(crate) struct Console {
 }
 
 impl Server {
-    /// Creates the client; sends nothing yet.
+    /// Creates the client. This function sends no request.
     pub(crate) fn console(&self) -> Result<Console, Failure> {
         let (config, source) = super::client_config(self.config.as_deref())?;
         let authorization = authorization(&super::accounts(&config, source)?, self.account.as_deref())?;
@@ -88,7 +89,8 @@ impl Console {
     }
 }
 
-/// Returns the Authorization header of the account with this name, or of the first account that has credentials.
+/// Returns the Authorization header for the account with this name. If there is no name, returns the header for the
+/// first account that has credentials.
 fn authorization(accounts: &[Account], name: Option<&str>) -> Result<String, Failure> {
     let mut asked = accounts.iter().filter(|account| name.is_none_or(|name| *name == *account.name));
     asked.find_map(header).ok_or_else(|| {
@@ -109,7 +111,7 @@ fn header(account: &Account) -> Option<String> {
     basic.or_else(|| account.telnyx.as_ref().map(|keys| format!("Bearer {}", keys.api_key)))
 }
 
-/// Percent-encodes a text for use in a path or a query: an id may contain a colon, a Call-ID any character.
+/// Percent-encodes a text for a path or a query. An id may contain a colon, and a Call-ID may contain any character.
 pub(crate) fn escaped(id: &str) -> String {
     let plain = |octet: u8| octet.is_ascii_alphanumeric() || b"-_.~".contains(&octet);
     id.bytes().map(|octet| if plain(octet) { char::from(octet).to_string() } else { format!("%{octet:02X}") }).collect()

@@ -1,8 +1,9 @@
-//! A certificate authority that can issue certificates for the providers' host names only.
+//! A certificate authority that can issue certificates only for the host names of the providers.
 //!
-//! It is created once, in `data_dir/ca`. Applications must trust `tandem-ca.pem`; `tandem-ca.key` is private.
-//! `bundle.pem` contains the certificate and the authorities that this machine trusts, for programs that accept only
-//! one file instead of the system's authorities.
+//! The authority is created once, in `data_dir/ca`. Applications must trust the certificate `tandem-ca.pem`. The key
+//! `tandem-ca.key` is private. `bundle.pem` is for programs that accept a single file instead of the system's
+//! authorities: it contains the certificate of this authority and the certificates of the authorities that this machine
+//! trusts.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write};
@@ -24,13 +25,14 @@ use rustls::pki_types::PrivateKeyDer;
 use rustls::server::NoServerSessionStorage;
 use rustls::{ServerConfig, crypto};
 
-/// Validity of a certificate for a host name; each connection gets a new one.
+/// Validity of a certificate for a host name. Each connection gets a new certificate.
 const LEAF: Duration = Duration::from_secs(7 * DAY);
-/// How far the validity starts in the past, because clocks differ.
+/// Time between the start of the validity and now. The validity starts in the past, because the clocks of clients
+/// differ.
 const BEFORE: Duration = Duration::from_secs(DAY);
 const DAY: u64 = 86_400;
 
-/// Files in which systems keep the authorities that they trust.
+/// Files in which various systems keep the certificates of the authorities that they trust.
 const SYSTEM: [&str; 4] = [
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
@@ -38,19 +40,19 @@ const SYSTEM: [&str; 4] = [
     "/etc/ssl/cert.pem",
 ];
 
-/// The certificate authority with its key.
+/// The certificate authority, with its private key.
 pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
-    /// Key of all host certificates. It never leaves this process and is new for each process.
+    /// Key of all host certificates. Each process creates a new key and never stores it.
     leaf_key: KeyPair,
     folder: PathBuf,
-    /// Whether this call created the authority.
+    /// Whether the call of `load_or_make` that returned this value created the authority.
     pub(crate) is_new: bool,
 }
 
 impl Authority {
-    /// Loads the authority, or creates it the first time. Two processes that create it at the same time end up with the
-    /// same one.
+    /// Loads the authority, or creates it if it does not exist. If two processes create the authority at the same time,
+    /// both use the same authority afterwards.
     pub(crate) fn load_or_make(data_dir: &Path) -> anyhow::Result<Self> {
         let folder = data_dir.join("ca");
         let is_new = !folder.join(KEY).exists() && make(data_dir, &folder)?;
@@ -68,17 +70,19 @@ impl Authority {
         Ok(this)
     }
 
-    /// Returns the path of its certificate (PEM).
+    /// Returns the path of the authority's certificate (PEM).
     pub(crate) fn certificate(&self) -> PathBuf {
         self.folder.join(CERTIFICATE)
     }
 
-    /// Returns the path of the bundle (PEM): its certificate and those of the system's authorities.
+    /// Returns the path of the bundle (PEM), which contains the authority's certificate and the certificates of the
+    /// system's authorities.
     pub(crate) fn bundle(&self) -> PathBuf {
         self.folder.join(BUNDLE)
     }
 
-    /// Returns the configuration of a TLS server with a new certificate for `host`. It costs one signature.
+    /// Returns the configuration of a TLS server with a new certificate for `host`. Each call of this function computes
+    /// a signature.
     pub(crate) fn server(&self, host: &str) -> anyhow::Result<Arc<ServerConfig>> {
         let mut leaf = CertificateParams::new([host.to_owned()])?;
         leaf.distinguished_name = named("Tandem");
@@ -104,7 +108,7 @@ impl Authority {
         Ok(Arc::new(config))
     }
 
-    /// Writes the bundle again at each start, because the system's authorities change.
+    /// Writes the bundle. This happens at each start, because the system's authorities may have changed.
     fn write_bundle(&self) -> anyhow::Result<()> {
         let mut bundle = fs::read(self.certificate())?;
         if let Some(system) = SYSTEM.iter().find_map(|path| fs::read(path).ok()) {
@@ -114,7 +118,7 @@ impl Authority {
         if fs::read(self.bundle()).is_ok_and(|old| old == bundle) {
             return Ok(());
         }
-        // Written to a new file and renamed, because programs may be reading the old file.
+        // The bundle is written to a new file, which is then renamed, because programs may be reading the old file.
         let new = self.folder.join(format!(".{BUNDLE}.{:032x}", rand::random::<u128>()));
         write(&new, &bundle, 0o644)?;
         Ok(fs::rename(new, self.bundle())?)
@@ -125,7 +129,8 @@ const CERTIFICATE: &str = "tandem-ca.pem";
 const KEY: &str = "tandem-ca.key";
 const BUNDLE: &str = "bundle.pem";
 
-/// Creates the folder with key and certificate atomically. Returns `false` if another process was faster.
+/// Creates the folder with the key and the certificate atomically. Returns false if another process has already created
+/// the folder.
 fn make(data_dir: &Path, folder: &Path) -> anyhow::Result<bool> {
     directory::make(data_dir).with_context(|| format!("data_dir: {}", data_dir.display()))?;
     let key = KeyPair::generate()?;
@@ -152,15 +157,16 @@ fn make(data_dir: &Path, folder: &Path) -> anyhow::Result<bool> {
     }
 }
 
-/// Returns the parameters of the authority's certificate. They depend only on the key, so that the issuer of a host
-/// certificate equals the stored certificate.
+/// Returns the parameters of the authority's certificate. The parameters depend only on the key, so the issuer of a
+/// host certificate always matches the stored certificate.
 fn authority(key: &KeyPair) -> CertificateParams {
     let mut authority = CertificateParams::default();
     let mark: String = key.der_bytes().iter().rev().take(4).map(|octet| format!("{octet:02x}")).collect();
     authority.distinguished_name = named(&format!("Tandem test authority {mark}"));
     authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    // The constraints protect whoever trusts the authority for all other names, even if its key is stolen.
+    // The constraints protect users who trust the authority. Even with a stolen key, nobody can issue certificates for
+    // other names.
     let mut constraints = CustomExtension::from_oid_content(&[2, 5, 29, 30], name_constraints());
     constraints.set_criticality(true);
     authority.custom_extensions.push(constraints);
@@ -168,17 +174,19 @@ fn authority(key: &KeyPair) -> CertificateParams {
     authority
 }
 
-/// Returns the NameConstraints extension (RFC 5280 §4.2.1.10), which permits DNS names below the providers' domains and
-/// no names of other kinds. A kind that is not mentioned would be unrestricted. Therefore IP addresses are excluded,
-/// and for e-mail addresses and URIs only a host is permitted that cannot exist (RFC 6761 §6.4). The library's own form
-/// of this extension does not support URIs.
+/// Returns the NameConstraints extension (RFC 5280 §4.2.1.10). The extension permits DNS names below the providers'
+/// domains, and no names of other kinds.
+///
+/// A kind of name that the extension does not mention would be unrestricted. Therefore the extension excludes all IP
+/// addresses. For e-mail addresses and URIs, the extension permits only a host that cannot exist (RFC 6761 §6.4). The
+/// extension type of the library does not support URIs.
 fn name_constraints() -> Vec<u8> {
     const NOWHERE: &[u8] = b"nobody.invalid";
-    // Tags of GeneralName.
+    // Tags of the kinds of GeneralName.
     let [email, dns, uri, address] = [0x81, 0x82, 0x86, 0x87];
     let domains = DOMAINS.iter().map(|domain| (dns, domain.as_bytes()));
     let permitted: Vec<(u8, &[u8])> = domains.chain([(email, NOWHERE), (uri, NOWHERE)]).collect();
-    // Address and mask that match every IPv4 and every IPv6 address.
+    // An address and a mask that match every IPv4 address, and an address and a mask that match every IPv6 address.
     let excluded = [(address, &[0; 8][..]), (address, &[0; 32])];
     let subtrees = |names: &[(u8, &[u8])]| -> Vec<u8> {
         names.iter().flat_map(|(tag, name)| element(SEQUENCE, &element(*tag, name))).collect()

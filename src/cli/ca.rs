@@ -26,7 +26,7 @@ pub(crate) struct Arguments {
     path: bool,
 }
 
-/// Prints the certificate, its path, or the instructions.
+/// Prints the certificate, the path of the certificate, or the instructions.
 pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     let (config, _) = super::client_config(arguments.config.as_deref())?;
     let authority = Authority::load_or_make(&config.data_dir).map_err(Failure::Environment)?;
@@ -40,12 +40,12 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         let (certificate, trust) = (certificate.display(), trust(&authority, super::proxy::LISTEN));
         format!("Certificate authority, {made}: {certificate}\nIt can sign certificates for {HOSTS} only.\n\n{trust}\n")
     };
-    // The reader of the output may close it early (`| head`); that is not an error.
+    // The reader of the output may close it early, as `| head` does. This is not an error.
     drop(std::io::stdout().write_all(said.as_bytes()));
     Ok(())
 }
 
-/// Returns the instructions for applications to use a proxy at `proxy` (HOST:PORT), one line per language.
+/// Returns the instructions for applications that use a proxy at `proxy` (HOST:PORT), one line for each language.
 pub(crate) fn trust(authority: &Authority, proxy: &str) -> String {
     let (ca, bundle) = (authority.certificate(), authority.bundle());
     let (ca, bundle) = (ca.display(), bundle.display());

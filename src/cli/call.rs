@@ -42,9 +42,9 @@ use phone::{Invitation, Phone};
 use steps::{Expectation, Sound, Step, Steps};
 use target::{ServerAddress, Target};
 
-/// Default time limit of a call without a keyboard, in seconds.
+/// Default time limit of a call that has steps or no terminal, in seconds.
 const UNWATCHED: u64 = 60;
-/// Time limit for a connection to a speech engine.
+/// Time limit for the connection to a speech engine.
 const CONNECT: Duration = Duration::from_secs(5);
 
 /// Call a number, a phone or a SIP URI, and listen to what answers
@@ -105,7 +105,7 @@ Examples:
 Exit codes: 0 the call was answered and all that was expected came; 1 something did not, or the call was refused, or the
 arguments are wrong; 2 nothing was reached (no server there, no answer).";
 
-/// Makes the call, executes the steps and reports the result.
+/// Makes the call, executes the steps, and reports the result.
 pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     super::log("error");
     let (config, _) = super::client_config(arguments.config.as_deref())?;
@@ -127,7 +127,7 @@ async fn call(arguments: Arguments, config: Config) -> Result<(), Failure> {
         let names: Vec<&str> = accounts.iter().map(|account| &*account.name).collect();
         return Err(input(format!("--account: no account {name:?}; the accounts are: {}", names.join(", "))));
     }
-    // The credentials are sent only to the server itself on this machine.
+    // The credentials are sent only to the configured server, and only if this server is on this machine.
     let own = target.own && target.address.is_some_and(|address| address.ip().is_loopback());
     let credentials = account.filter(|_| own).and_then(target::credentials);
     let credentials = credentials.map(|credentials| (credentials, config.sip.registrar.realm.clone()));
@@ -170,7 +170,7 @@ async fn call(arguments: Arguments, config: Config) -> Result<(), Failure> {
     let invitation = Invitation { uri: target.uri.clone(), from: arguments.from.clone(), credentials };
     let tap = conversation.phone.call(invitation).map_err(Failure::Environment)?;
     let listening = RecognitionSpec { partials: false, punctuation: true, ..RecognitionSpec::default() };
-    // Without a speech-to-text engine, only sounds are measured.
+    // Without a speech-to-text engine, the phone detects speech, tones and sounds, but no words.
     conversation.listen(tap, recogniser.listen(&listening).ok());
     if let Some(keyboard) = keyboard {
         conversation.type_with(keyboard);
@@ -189,7 +189,7 @@ async fn call(arguments: Arguments, config: Config) -> Result<(), Failure> {
     verdict
 }
 
-/// Returns the result that determines the exit code.
+/// Returns the result of the call. The result determines the exit code of the command.
 fn verdict(
     conversation: &Conversation,
     config: &Config,
@@ -232,7 +232,7 @@ fn verdict(
     }
 }
 
-/// Returns a hint with the configured numbers and phones, for a number that does not exist.
+/// Returns a hint for a call to a number that does not exist. The hint names configured numbers and phones.
 fn unknown(config: &Config, called: &str) -> String {
     let numbers = config.numbers.iter().map(|number| number.number.to_string());
     let phones = config.endpoints.iter().map(|phone| format!("client:{}", phone.username));
@@ -245,7 +245,7 @@ fn unknown(config: &Config, called: &str) -> String {
     }
 }
 
-/// Synthesises or loads the audio of all steps before the call starts.
+/// Synthesises or loads the audio for all steps, before the call starts.
 async fn prepare(steps: Vec<Step>, voice: &Voice) -> Result<Vec<Prepared>, Failure> {
     let mut prepared = Vec::with_capacity(steps.len());
     for step in steps {
@@ -272,7 +272,7 @@ async fn prepare(steps: Vec<Step>, voice: &Voice) -> Result<Vec<Prepared>, Failu
 
 fn accounts(config: &Config) -> Vec<Account> {
     match config.accounts.is_empty() {
-        // If no server has created an account, no server asks for its credentials either.
+        // The result is empty if no server has created an account. In this case no server requests credentials.
         true => tandem::app::first_account(&config.data_dir).into_iter().collect(),
         false => config.accounts.clone(),
     }

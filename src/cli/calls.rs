@@ -7,7 +7,8 @@ use super::ask::escaped;
 use super::list::{self, List, text};
 use super::table::{Cell, Style, length, plain, time};
 
-/// Digits of an id that a table shows. They are enough to distinguish calls, and `tandem show` accepts them.
+/// Number of digits of an id that a table shows. These digits are enough to distinguish calls, and `tandem show`
+/// accepts them.
 const SHORT: usize = 16;
 
 /// List live and recent calls
@@ -79,7 +80,7 @@ fn row(call: &Value) -> Vec<Cell> {
     ]
 }
 
-/// Shortens an id to the form that tables show.
+/// Shortens an id to the form that a table shows.
 pub(crate) fn short(id: &str) -> String {
     id.chars().take(SHORT).collect()
 }
@@ -95,7 +96,8 @@ pub(crate) fn state(status: &str) -> Style {
     }
 }
 
-/// Returns whether a call ended with a failure that the operator should look into.
+/// Returns whether the call failed, or ended with an error message because of a failure. The operator should
+/// investigate such a call.
 pub(crate) fn is_bad(status: &str, end: &str) -> bool {
     status == "failed" || end.starts_with("apologised")
 }

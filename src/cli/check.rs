@@ -17,7 +17,7 @@ pub(crate) struct Arguments {
     strict: bool,
 }
 
-/// Prints the errors to standard error, or a one-line summary of the configuration.
+/// Prints the errors to standard error. If there are no errors, prints a summary of the configuration in one line.
 pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     let config = super::read_config(Some(&arguments.config)).map_err(|errors| {
         errors.notes().iter().for_each(|note| println!("note: {note}"));

@@ -47,7 +47,7 @@ pub(crate) struct Arguments {
     data: PathBuf,
 }
 
-/// Runs the demo; fails unless every step succeeded.
+/// Runs the demo. Returns an error if a step of the demo failed.
 pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     super::log("warn");
     let demo = async {
@@ -165,7 +165,7 @@ async fn spoken(voice: &Voice, text: &str) -> anyhow::Result<Arc<Audio>> {
     Ok(Arc::new(Audio::new(voice.speak(&speech).await?)))
 }
 
-/// Writes a configuration that also works with `tandem serve --config`.
+/// Writes the configuration for the demo. The same file works with `tandem serve --config`.
 fn write_config(data: &Path, app: &WebApp) -> anyhow::Result<PathBuf> {
     let directory = data.display();
     directory::make(data).with_context(|| format!("--data {directory}"))?;

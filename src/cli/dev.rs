@@ -1,4 +1,4 @@
-//! `tandem dev URL` runs a server with a number for one application and shows its calls live.
+//! `tandem dev URL` runs a server with a number for one application, and shows the calls of the server live.
 //!
 //! ```text
 //!   URL ─► a number ─► the server with its defaults ─► Feed (each call's log) ─► View (the terminal)
@@ -20,20 +20,20 @@ use super::paint::Paint;
 use super::{Failure, env};
 use view::View;
 
-/// Number for the application. It is fictitious, like all numbers +1 555 01xx.
+/// Number for the application. It is a fictitious number, like all numbers that begin with +1 555 01.
 const NUMBER: &str = "+15550100001";
-/// A short extension that goes to the same application.
+/// A short extension for the same application.
 const EXTENSION: &str = "600";
-/// Id of an application that works with commands: 19 digits, as the provider's ids have.
+/// Id of an application that works with commands. The id has 19 digits, like the ids of the provider.
 const APPLICATION: u64 = 1_000_000_000_000_000_001;
-/// Time limit for the connection that tests whether the application is running.
+/// Time limit for the connection that shows whether the application is running.
 const KNOCK: Duration = Duration::from_millis(300);
-/// RTP ports that are used when the SIP port is one of the default RTP ports.
+/// RTP ports for a server whose SIP port is one of the default RTP ports.
 const OTHER_PORTS: &str = "40000-45998";
-/// Maximum simultaneous legs and HTTP connections.
+/// Maximum number of simultaneous legs. The same maximum applies to HTTP connections.
 const MOST_LEGS: usize = 200;
 const MOST_CONNECTIONS: usize = 200;
-/// Maximum candidates that are tried for a free number or application id.
+/// Maximum number of candidates that are tried in the search for a free number or application id.
 const MOST_TRIED: u32 = 1_000;
 
 /// Run a server with a number for the application at URL, and show its calls live
@@ -79,7 +79,7 @@ Examples:
 
 /// Runs the server until Ctrl-C.
 pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
-    // The log does not repeat messages about calls, because the view shows them.
+    // The log omits messages about calls, because the view shows the same information.
     super::log("warn,tandem_runtime::call_task=error,tandem_runtime::notify=error,tandem_webhooks=error");
     let url = url(&arguments.url).map_err(|why| Failure::Input(anyhow!(why)))?;
     let (config, place) = settings(&arguments, &url)?;
@@ -92,7 +92,8 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     };
     super::block_on(tandem::app::run_with(config, read, |server| greet(server, &place)))?.map_err(|error| {
         let text = format!("{error:#}");
-        // The advice in the server's error names environment variables; this command has options for the same settings.
+        // The server's error message recommends environment variables. This command has options for the same settings,
+        // so the advice is replaced.
         let text = text.split("; stop what listens there").next().unwrap_or_default();
         let advice = match () {
             () if text.contains("in use by another tandem") => {
@@ -108,27 +109,28 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     })
 }
 
-/// The information that is printed at the start.
+/// The information that the command prints when the server has started.
 #[derive(Clone)]
 struct Place {
     number: String,
     extension: String,
-    /// URL that the number's calls request.
+    /// URL that the server requests for calls to the number.
     url: String,
-    /// URL at which the application is reached.
+    /// URL to which the server actually connects.
     local: String,
     account: String,
     config: Config,
     shows_sip: bool,
 }
 
-/// Returns the configuration with the added number, checked like any other.
+/// Returns the configuration with the added number, and the information for the start. The configuration is checked
+/// like the configuration of `tandem serve`.
 fn settings(arguments: &Arguments, url: &str) -> Result<(Config, Place), Failure> {
     let input = |why: String| Failure::Input(anyhow!(why));
     let mut extra: Vec<(String, String)> = Vec::new();
     if let Some(port) = arguments.sip_port {
         extra.push(("TANDEM_SIP__LISTEN".to_owned(), format!("udp://127.0.0.1:{port},tcp://127.0.0.1:{port}")));
-        // The given SIP port may lie in the default range of the RTP ports.
+        // The SIP port from the command line may be one of the default RTP ports.
         let usual = Config::default().media.ports;
         if usual.pairs().any(|even| port & !1 == even) && load(arguments, &[])?.media.ports == usual {
             extra.push(("TANDEM_MEDIA__PORTS".to_owned(), OTHER_PORTS.to_owned()));
@@ -165,8 +167,8 @@ fn settings(arguments: &Arguments, url: &str) -> Result<(Config, Place), Failure
         tried.find(|number| !taken(number)).unwrap_or_else(|| first.to_owned())
     };
     let (number, extension) = (free(NUMBER), free(EXTENSION));
-    // An application that works with commands is configured in `[[applications]]`; any other is the `voice_url` of the
-    // number.
+    // An application that works with commands needs an entry in `[[applications]]`. For any other application, the
+    // number has a `voice_url`.
     let commands = arguments.provider.as_ref().filter(|provider| WorksBy::of(provider) == WorksBy::Commands);
     let goes_to = match commands {
         Some(provider) => {
@@ -196,9 +198,9 @@ fn settings(arguments: &Arguments, url: &str) -> Result<(Config, Place), Failure
         extra.push((format!("TANDEM_ORIGINS__{place}__TO"), to));
     }
     let mut config = load(arguments, &extra)?;
-    // Ctrl-C ends the server without waiting for live calls.
+    // After Ctrl-C, the server ends without waiting for live calls.
     config.drain_timeout = Duration::ZERO;
-    // A developer makes few calls at a time. Low limits avoid the warning about open files.
+    // A developer makes few calls at the same time. Low limits avoid the warning about open files.
     config.sip.max_legs = config.sip.max_legs.min(MOST_LEGS);
     config.http.max_connections = config.http.max_connections.min(MOST_CONNECTIONS);
     let place = Place {
@@ -214,12 +216,12 @@ fn settings(arguments: &Arguments, url: &str) -> Result<(Config, Place), Failure
 }
 
 fn load(arguments: &Arguments, extra: &[(String, String)]) -> Result<Config, Failure> {
-    // Of two variables with the same name, the later one applies.
+    // If two variables have the same name, the later variable applies.
     let environment = super::environment().chain(extra.iter().cloned());
     Config::load(arguments.config.as_deref(), environment).map_err(|errors| Failure::Input(errors.into()))
 }
 
-/// Completes the short form of a URL.
+/// Returns the complete URL for a URL or a short form of a URL.
 fn url(text: &str) -> Result<String, String> {
     let wrong =
         || format!("{text:?} is not the URL of an application; write http://127.0.0.1:5000/voice or 5000/voice");
@@ -234,7 +236,7 @@ fn url(text: &str) -> Result<String, String> {
     let host = match port.parse::<u16>() {
         Ok(port) => format!("127.0.0.1:{port}"),
         Err(_) if host.starts_with(':') || host.is_empty() => return Err(wrong()),
-        // A host with a port, or a host name alone, which means port 80.
+        // The text is a host with a port, or only a host. Without a port, the URL means port 80.
         Err(_) => host.to_owned(),
     };
     Ok(format!("http://{host}/{path}"))
@@ -259,7 +261,7 @@ fn is_there(url: &str) -> bool {
     found.into_iter().any(|address| TcpStream::connect_timeout(&address, KNOCK).is_ok())
 }
 
-/// Prints the information and starts the live view of the calls.
+/// Prints the information for the start, and starts the live view of the calls.
 fn greet(server: &Server, place: &Place) {
     let paint = Paint::for_stream(&std::io::stdout());
     let Place { number, extension, url, local, account, config, shows_sip } = place;
@@ -292,7 +294,7 @@ fn greet(server: &Server, place: &Place) {
     println!("{}", paint.dim("Calls are shown here as they happen. Ctrl-C stops the server."));
     let view = View::new(paint, *shows_sip, server.calls().clone(), server.accounts());
     let lines = server.calls().services().feed.watch();
-    // The view ends with the process.
+    // The task of the view ends with the process.
     tokio::spawn(view.run(lines));
 }
 

@@ -25,7 +25,7 @@ pub(crate) struct Arguments {
     account: Option<String>,
 }
 
-/// Prints one `export` line per variable.
+/// Prints one `export` line for each variable.
 pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     let (config, source) = super::client_config(arguments.config.as_deref())?;
     let accounts = super::accounts(&config, source)?;
@@ -66,7 +66,7 @@ pub(super) fn variables(account: &Account, config: &Config) -> Vec<(&'static str
     variables
 }
 
-/// Quotes a value as one word of a POSIX shell.
+/// Quotes a value, so that a POSIX shell reads it as one word.
 pub(super) fn quoted(value: &str) -> String {
     let plain = |one: char| one.is_ascii_alphanumeric() || "+,-./:=@_".contains(one);
     if !value.is_empty() && value.chars().all(plain) {

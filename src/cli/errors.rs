@@ -52,7 +52,8 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     list::run(&arguments.list, &list)
 }
 
-/// Returns an error text if there is no such cause, with the names of similar causes, or of all.
+/// Returns an error message if there is no cause with this id. The message names similar causes. If no cause is
+/// similar, the message names all causes.
 fn unknown_cause(id: &str) -> Option<String> {
     if Cause::of_id(id).is_some() {
         return None;
@@ -82,7 +83,7 @@ fn row(error: &Value) -> Vec<Cell> {
     ]
 }
 
-/// Returns the advice for an error, with the page that explains it.
+/// Returns the advice for an error, together with the page of the documentation that explains the error.
 pub(crate) fn note(error: &Value) -> Option<String> {
     let advice = text(error, "advice");
     (!advice.is_empty()).then(|| format!("{advice} ({})", text(error, "page")))

@@ -1,4 +1,4 @@
-//! Code that all lists share: a list is printed once, or followed.
+//! Code for all commands that print a list. With `--follow`, a command continues to print new and changed rows.
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -10,7 +10,7 @@ use super::Failure;
 use super::ask::{Console, Server};
 use super::table::{Cell, Paint, Table};
 
-/// Polling interval of a list that is followed.
+/// Interval between requests while a list is followed.
 const EVERY: Duration = Duration::from_secs(1);
 
 /// The arguments that every list has.
@@ -26,27 +26,27 @@ pub(crate) struct Options {
     server: Server,
 }
 
-/// A list: how it is fetched and shown.
+/// Describes a list: the request that fetches its rows, and the form in which the rows are printed.
 pub(crate) struct List {
     /// Path and query of the request.
     pub(crate) path: String,
-    /// Key of the response that contains the rows.
+    /// Key of the value in the response that contains the rows.
     pub(crate) key: &'static str,
-    /// Whether the response starts with the newest row; it is printed last.
+    /// Whether the response starts with the newest row. The newest row is always printed last.
     pub(crate) newest_first: bool,
     pub(crate) heads: &'static [&'static str],
-    /// Whether a last cell that is too long continues on the next line.
+    /// Whether the last cell of a row continues on the next line if its text is too long.
     pub(crate) wraps: bool,
-    /// Returns the key that identifies a row.
+    /// Returns the key that identifies this row.
     pub(crate) name: fn(&Value) -> String,
     pub(crate) row: fn(&Value) -> Vec<Cell>,
-    /// Returns the note to print below a row.
+    /// Returns the note that is printed below this row.
     pub(crate) note: fn(&Value) -> Option<String>,
-    /// Text for an empty list, with advice on what to do next.
+    /// Text that is printed for an empty list. The text recommends a next step.
     pub(crate) empty: &'static str,
 }
 
-/// Prints a list, or follows it.
+/// Prints a list once, or follows the list.
 pub(crate) fn run(arguments: &Options, list: &List) -> Result<(), Failure> {
     super::log("warn");
     let console = arguments.server.console()?;
@@ -83,11 +83,13 @@ async fn rows(console: &Console, list: &List) -> Result<Vec<Value>, Failure> {
     Ok(rows)
 }
 
-/// Prints rows when they are new or have changed. If the server disappears, the function waits for it to return.
+/// Prints the rows that are new or have changed, and repeats the request every second. If the server is not reachable
+/// for some time, the function waits for the server.
 async fn follow(console: &Console, list: &List, json: bool) -> Result<(), Failure> {
     let mut shown = Shown::new(list);
     let mut known: HashMap<String, String> = HashMap::new();
-    // A missing server is an error at the start. Later it is taken for a restart.
+    // If the server is not reachable at the start, the command fails. Later, the reason may be a restart, so the
+    // command waits.
     let mut now = Some(rows(console, list).await?);
     if now.as_ref().is_some_and(Vec::is_empty) && !json {
         print(&format!("{}\n", list.empty));
@@ -111,7 +113,7 @@ async fn follow(console: &Console, list: &List, json: bool) -> Result<(), Failur
     }
 }
 
-/// Returns a row without the field that changes constantly: the duration of a live call.
+/// Returns the row without the duration of the call. The duration of a live call changes constantly.
 fn without_clock(row: &Value) -> String {
     let mut row = row.clone();
     if let Some(fields) = row.as_object_mut() {
@@ -124,7 +126,7 @@ fn without_clock(row: &Value) -> String {
 struct Shown<'a> {
     list: &'a List,
     table: Table,
-    /// The latest note; it is not repeated below every row.
+    /// The last note that was printed. A note is not repeated below the next row.
     noted: Option<String>,
 }
 
@@ -145,7 +147,7 @@ impl<'a> Shown<'a> {
         for (place, (line, note)) in lines.iter().zip(&notes).enumerate() {
             text.push_str(line);
             text.push('\n');
-            // Of several consecutive rows with the same note, only the last one shows it.
+            // If consecutive rows have the same note, the note is printed only below the last of these rows.
             let repeats = notes.get(place + 1).is_some_and(|next| next == note);
             if let Some(note) = note.as_ref().filter(|note| !repeats && self.noted.as_ref() != Some(*note)) {
                 text.push_str(&self.table.note(note));
@@ -159,7 +161,8 @@ impl<'a> Shown<'a> {
     }
 }
 
-/// Prints to standard output and flushes. If the reader has closed it (`| head`), the process exits with 0.
+/// Prints to standard output and flushes the output. If the reader has closed the output, as `| head` does, the process
+/// exits with 0.
 pub(crate) fn print(text: &str) {
     let mut out = std::io::stdout().lock();
     if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
@@ -167,7 +170,7 @@ pub(crate) fn print(text: &str) {
     }
 }
 
-/// Returns a text field of a row; empty if it has none.
+/// Returns the text of a field of a row, or an empty text if the row has no text in this field.
 pub(crate) fn text<'a>(row: &'a Value, key: &str) -> &'a str {
     row.get(key).and_then(Value::as_str).unwrap_or_default()
 }

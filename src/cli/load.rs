@@ -1,13 +1,13 @@
-//! `tandem load` generates paced SIP and RTP load. It plays both ends of each call and measures at both ends.
+//! `tandem load` generates paced SIP and RTP load. It is both ends of each call, and measures at both ends.
 //!
 //! ```text
 //!  caller ──INVITE number──> server under test ──INVITE number──> answerer      one thread, one clock, two sockets
 //!  caller <══RTP, stamped══> server            <══RTP, stamped══> answerer      another thread, with --media
 //! ```
 //!
-//! Both ends belong to the generator, so the delay that the server adds is the difference of two timestamps of one
-//! clock. The user agents are minimal (a single dialog, and retransmissions instead of full transactions), because the
-//! measurement must show the server and not the generator.
+//! Both ends use the same clock, so the delay that the server adds is the difference between two timestamps. The user
+//! agents are minimal, because the measurement must show the performance of the server and not of the generator. A user
+//! agent has only one dialog in each call, and uses retransmissions instead of full transactions.
 
 mod calls;
 mod figures;
@@ -27,14 +27,14 @@ use serde_json::{Value, json};
 use super::Failure;
 use calls::{Generator, Outcome};
 
-/// Maximum calls of one run.
+/// Maximum number of calls in one run.
 const MOST_CALLS: u64 = 1_000_000;
-/// Maximum runs of a curve.
+/// Maximum number of runs in a curve.
 const MOST_RUNS: usize = 32;
-/// Maximum calls per second, and maximum simultaneous calls.
+/// Maximum number of calls per second. The same maximum applies to simultaneous calls.
 const MOST: u32 = 20_000;
-/// Pause between the steps of a search, so that one step does not affect the next; and the longer pause after a step
-/// that was not clean.
+/// Pause between two steps of a search, so that a step does not affect the next step. The pause `AFTERMATH`, which
+/// follows a step that was not clean, is longer.
 const PAUSE: Duration = Duration::from_secs(2);
 const AFTERMATH: Duration = Duration::from_secs(4);
 /// Maximum duration of a run, in seconds.
@@ -151,7 +151,7 @@ Fields of the report:
 The generator gives itself priority where it may, as if it were another machine. On a busy one give it more: chrt -f 20 tandem
 load ... And give it and the server a core each, where there are two: taskset -c 0 tandem serve, taskset -c 1 tandem load ...";
 
-/// Generates the load and prints the report.
+/// Generates the load, and prints the report.
 pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     let target = target(&arguments)?;
     check(&arguments)?;
@@ -174,8 +174,9 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Raises this process's priority, as if the load came from another machine. If that is not permitted, the report shows
-/// the generator's lateness. Threads that are started later inherit the priority.
+/// Raises the priority of this process, because a generator on another machine would not compete with the server for
+/// CPU time. If the system does not permit the priority, the report shows the generator's lateness. Threads that start
+/// later inherit the priority.
 fn take_priority() {
     let _ = rustix::process::setpriority_process(None, -19);
     let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1_000));
@@ -192,7 +193,7 @@ fn target(arguments: &Arguments) -> Result<SocketAddr, Failure> {
     Ok(target)
 }
 
-/// Checks the arguments. All of them have a maximum, so that a typing error does not become a denial of service.
+/// Checks the arguments. Each number has a maximum, so that a typing error does not cause a denial of service.
 fn check(arguments: &Arguments) -> Result<(), Failure> {
     let calls = arguments.cps * arguments.seconds as f64;
     if !(arguments.cps > 0.0 && arguments.cps <= f64::from(MOST)) {
@@ -221,8 +222,9 @@ fn input(text: String) -> Failure {
     Failure::Input(anyhow::anyhow!(text))
 }
 
-/// Runs once, with one number of held calls or with short calls. Returns the report, and whether the run was clean.
-/// `idle_kb` is the server's memory before any call, in KiB.
+/// Makes one run. If `calls` is a number, the run holds this number of calls. Otherwise the run makes short calls.
+/// Returns the report, and whether the run was clean. `idle_kb` is the memory of the server before the first call, in
+/// KiB.
 fn one(
     arguments: &Arguments,
     target: SocketAddr,
@@ -261,7 +263,7 @@ fn one(
     Ok((report(arguments, target, calls, cps, &outcome, memory), clean))
 }
 
-/// Memory of the server in KiB: before and after the run (RSS), and before any call (PSS).
+/// Memory of the server in KiB: the RSS before the run, the RSS after the run, and the PSS before the first call.
 struct Memory {
     rss_before: u64,
     rss_after: u64,
@@ -332,7 +334,7 @@ fn report(
     report
 }
 
-/// Runs once for each number in --calls.
+/// Makes one run for each number in --calls.
 fn curve(arguments: &Arguments, target: SocketAddr, idle_kb: u64) -> Result<Value, Failure> {
     let mut runs = Vec::new();
     for calls in &arguments.calls {
@@ -345,8 +347,9 @@ fn curve(arguments: &Arguments, target: SocketAddr, idle_kb: u64) -> Result<Valu
     Ok(json!({ "mode": "curve", "failed": failed, "runs": runs }))
 }
 
-/// Raises the rate by half until a step is not clean, then halves the interval until it is a sixteenth of the rate. A
-/// step that is not clean is repeated once, because the machine may have caused the failure.
+/// Searches for the highest clean rate. Raises the rate by half until a step is not clean. Then halves the interval
+/// between the highest clean rate and the lowest rate that was not clean, until the interval is a sixteenth of the
+/// rate. A step that is not clean is repeated once, because the machine may have caused the failure.
 fn search(arguments: &Arguments, target: SocketAddr, idle_kb: u64) -> Result<Value, Failure> {
     let (mut good, mut bad, mut rate) = (0.0, f64::INFINITY, arguments.cps);
     let (mut best, mut steps) = (Value::Null, Vec::new());

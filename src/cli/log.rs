@@ -17,7 +17,8 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, fmt as layers, reload};
 
-/// Starts the log with the filter from `TANDEM_LOG`, or from `config`. The filter can be changed afterwards ([`LOG`]).
+/// Starts the log with the filter from `TANDEM_LOG`, or with the level from `config`. The filter can be changed later
+/// with [`LOG`].
 pub(super) fn start(config: &LogConfig) {
     let asked = std::env::var("TANDEM_LOG").ok().filter(|asked| EnvFilter::try_new(asked).is_ok());
     let filter = asked.clone().unwrap_or_else(|| config.level.to_string());
@@ -34,7 +35,7 @@ pub(super) fn start(config: &LogConfig) {
             registry.with(json.with_writer(std::io::stderr)).try_init()
         }
     };
-    // Another subscriber can exist only in a test; then that one is used.
+    // Only a test may already have another subscriber. In this case the other subscriber remains in use.
     if started.is_ok() {
         let set = move |filter: &str| {
             let filter = EnvFilter::try_new(by_crate(filter)).map_err(|error| error.to_string())?;
@@ -44,8 +45,8 @@ pub(super) fn start(config: &LogConfig) {
     }
 }
 
-/// The text format: `2026-01-02T03:04:05.678901Z  INFO answered call=1f leg=2e`. From level `debug` on, the line
-/// contains the module: `tandem::call: answered`.
+/// The text format, for example `2026-01-02T03:04:05.678901Z  INFO answered call=1f leg=2e`. At the levels `debug` and
+/// `trace`, the line also contains the module, for example `tandem::call: answered`.
 pub(super) struct Plain;
 
 impl<S, N> FormatEvent<S, N> for Plain
@@ -54,15 +55,15 @@ where
     N: for<'a> FormatFields<'a> + 'static,
 {
     fn format_event(&self, context: &FmtContext<'_, S, N>, out: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        // Module names are useful to developers, not to operators.
+        // Module names help developers, but they do not help operators.
         let with_target = *event.metadata().level() > Level::INFO;
         layers::format().with_target(with_target).format_event(context, out, event)
     }
 }
 
-/// The JSON format:
+/// The JSON format, for example
 /// `{"time":"2026-01-02T03:04:05.678901Z","level":"INFO","target":"tandem::call","message":"answered","call":"1f"}`. A
-/// value is a string, a number or a boolean. Spans, which only libraries use, are omitted.
+/// value is a string, a number, a boolean or null. Spans are omitted, because only libraries use them.
 pub(super) struct Json;
 
 impl<S, N> FormatEvent<S, N> for Json
@@ -92,12 +93,12 @@ impl<'w> FormatFields<'w> for Json {
     }
 }
 
-/// Collects `,"name":value` for every field, including the message.
+/// Collects `,"name":value` for every field. The message is also a field.
 struct JsonFields(String);
 
 impl JsonFields {
     fn put(&mut self, field: &Field, value: &str) {
-        // The names are Rust identifiers and need no escaping. Writing to a String cannot fail.
+        // The names are Rust identifiers, so they need no escaping. Writing to a String cannot fail.
         let _ = write!(self.0, ",\"{}\":{value}", field.name());
     }
 }
@@ -132,7 +133,7 @@ impl Visit for JsonFields {
     }
 }
 
-/// Initial capacity for the fields of a line, in octets; sufficient for most lines.
+/// Initial capacity of the buffer for the fields of a line, in octets. Most lines fit into this buffer.
 const FIELDS: usize = 512;
 
 #[cfg(test)]

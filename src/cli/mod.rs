@@ -1,4 +1,5 @@
-//! The commands, one file each: the arguments, and a `run` function that returns when the command has finished.
+//! The commands, each in its own file. A command has a struct with its arguments, and a function `run` that returns
+//! when the command has finished.
 
 mod ask;
 mod authority;
@@ -35,7 +36,7 @@ use tandem_accounts::Account;
 use tandem_config::Config;
 use tandem_settings::LogConfig;
 
-/// Why a command failed; each kind has an exit code.
+/// The reason why a command failed. Each kind of failure has an exit code.
 pub(crate) enum Failure {
     /// The user's input is wrong.
     Input(anyhow::Error),
@@ -53,7 +54,7 @@ impl Failure {
     /// Exit code of [`Failure::NotYet`].
     pub(crate) const NOT_YET: u8 = 3;
 
-    /// Creates the failure of a command that is not implemented yet.
+    /// Returns the failure for a command that is not implemented yet.
     fn not_yet(command: &str, what: &str) -> Self {
         Self::NotYet(anyhow::anyhow!("`tandem {command}` is not implemented yet; it will {what}"))
     }
@@ -70,17 +71,17 @@ impl Failure {
     }
 }
 
-/// The configuration file that commands for a running server read without `--config`.
+/// Configuration file that a command for a running server reads if the option `--config` is not set.
 const USUAL: &str = "tandem.toml";
 
-/// Where the configuration of a command for a running server came from.
+/// The source of the configuration of a command for a running server.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Source {
-    /// From `--config`.
+    /// The file that the option `--config` names.
     Given,
-    /// From [`USUAL`] in this directory, without `--config`.
+    /// The file [`USUAL`] in the current directory, because the option `--config` is not set.
     Found,
-    /// The defaults: no `--config`, and no [`USUAL`] in this directory.
+    /// The default settings, because the option `--config` is not set and the current directory has no file [`USUAL`].
     Defaults,
 }
 
@@ -93,7 +94,8 @@ impl Source {
         }
     }
 
-    /// Returns a note for errors that another configuration would avoid; empty with `--config`.
+    /// Returns a note for an error that another configuration may avoid. The note is empty if the option `--config` is
+    /// set.
     fn note(self) -> &'static str {
         match self {
             Self::Given => "",
@@ -102,7 +104,7 @@ impl Source {
         }
     }
 
-    /// Adds the note to an error.
+    /// Adds this note to an error.
     fn explain(self, error: anyhow::Error) -> anyhow::Error {
         match self {
             Self::Given => error,
@@ -111,10 +113,12 @@ impl Source {
     }
 }
 
-/// Returns the configuration of a command for a running server: from `--config`, or [`USUAL`] in this directory, or the
-/// defaults. `tandem serve` never reads [`USUAL`] by itself, because its configuration would depend on the current
-/// directory. If a server runs on the configured data directory, its lock file gives the actual addresses, which
-/// `tandem dev --http-port` may have changed.
+/// Returns the configuration of a command for a running server. This is the file that `--config` names, or the file
+/// [`USUAL`] in the current directory, or the defaults. `tandem serve` never reads [`USUAL`] without `--config`,
+/// because its configuration would then depend on the current directory.
+///
+/// If a server uses the configured data directory, the addresses are replaced by the addresses in the lock file. These
+/// may differ from the configured addresses, for example because of `tandem dev --http-port`.
 fn client_config(path: Option<&Path>) -> Result<(Config, Source), Failure> {
     let source = Source::of(path);
     let usual = (source == Source::Found).then(|| Path::new(USUAL));
@@ -130,7 +134,7 @@ fn client_config(path: Option<&Path>) -> Result<(Config, Source), Failure> {
     }
 }
 
-/// Returns the configured accounts, or the account that the server created.
+/// Returns the configured accounts. If no account is configured, returns the account that the server created.
 fn accounts(config: &Config, source: Source) -> Result<Vec<Account>, Failure> {
     if !config.accounts.is_empty() {
         return Ok(config.accounts.clone());
@@ -139,7 +143,8 @@ fn accounts(config: &Config, source: Source) -> Result<Vec<Account>, Failure> {
     own.map(|own| vec![own]).map_err(|error| Failure::Environment(source.explain(error)))
 }
 
-/// Returns the configuration from `--config`, or the defaults, with this process's environment.
+/// Returns the configuration from the file that `--config` names, or from the defaults, together with the settings in
+/// the environment of this process.
 fn load_config(path: Option<&Path>) -> Result<Config, Failure> {
     read_config(path).map_err(|errors| Failure::Input(errors.into()))
 }
@@ -148,24 +153,27 @@ fn read_config(path: Option<&Path>) -> Result<Config, tandem_config::Errors> {
     Config::load(path, environment())
 }
 
-/// Returns this process's environment variables, without those that are not valid UTF-8.
+/// Returns the environment variables of this process, except variables that are not valid UTF-8.
 fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
-/// Replaces an unspecified address (0.0.0.0 or ::), to which no connection is possible, by a loopback address.
+/// Returns a loopback address for an unspecified address (0.0.0.0 or ::), because no connection to an unspecified
+/// address is possible. Returns any other address unchanged.
 fn reachable(listen: SocketAddr) -> SocketAddr {
     let own: IpAddr = if listen.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };
     if listen.ip().is_unspecified() { SocketAddr::new(own, listen.port()) } else { listen }
 }
 
-/// Starts a text log on standard error with the level from `TANDEM_LOG`, or `default`.
+/// Starts a text log on standard error. The level is the value of `TANDEM_LOG`, or `default` if this variable is not
+/// set.
 fn log(default: &str) {
     log::start(&LogConfig { level: default.into(), ..LogConfig::default() });
 }
 
-/// Runs a future to its end on one thread for every two cores. The media threads need the other cores, and moving a
-/// call between threads costs more than it gains (measured: docs/performance.md).
+/// Runs a future until it is complete. The number of threads is half the number of cores, because the media threads
+/// need the other cores, and because moving a call between threads costs more than it gains. The measurements are in
+/// docs/performance.md.
 fn block_on<T>(future: impl Future<Output = T>) -> Result<T, Failure> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(cores.div_ceil(2)).enable_all().build();

@@ -1,4 +1,4 @@
-//! `tandem numbers` lists all numbers, and where their calls go.
+//! `tandem numbers` lists all numbers and the destinations of their calls.
 
 use serde_json::Value;
 

@@ -1,51 +1,51 @@
-//! Colours for terminal output. They are used only on a terminal, and not if `NO_COLOR` is set (no-color.org).
+//! Colours for terminal output. Text has colours only on a terminal, and only if `NO_COLOR` is not set (no-color.org).
 
 use std::fmt::Display;
 use std::io::IsTerminal;
 
-/// Adds colours to text, or leaves it unchanged.
+/// Adds colours to text, or leaves the text unchanged.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Paint {
     on: bool,
 }
 
 impl Paint {
-    /// Creates the painter for text that is written to this stream.
+    /// Returns a `Paint` for text that is written to this stream.
     pub(crate) fn for_stream(stream: &impl IsTerminal) -> Self {
         Self { on: stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) }
     }
 
-    /// For success: answered, status 200, the expected text.
+    /// Returns a text in green. Green means success, for example an answer, the status 200 or the expected text.
     pub(crate) fn green(self, text: impl Display) -> String {
         self.with("32", text)
     }
 
-    /// For failures and refusals.
+    /// Returns a text in red. Red means a failure or a refusal.
     pub(crate) fn red(self, text: impl Display) -> String {
         self.with("31", text)
     }
 
-    /// For advice.
+    /// Returns a text in yellow. Yellow means advice.
     pub(crate) fn yellow(self, text: impl Display) -> String {
         self.with("33", text)
     }
 
-    /// For speech and digits from the other side.
+    /// Returns a text in cyan. Cyan means speech or digits from the other side.
     pub(crate) fn cyan(self, text: impl Display) -> String {
         self.with("36", text)
     }
 
-    /// For speech and digits of this side.
+    /// Returns a text in blue. Blue means speech or digits from this side.
     pub(crate) fn blue(self, text: impl Display) -> String {
         self.with("34", text)
     }
 
-    /// For times and details.
+    /// Returns a dimmed text. Times and details are dimmed.
     pub(crate) fn dim(self, text: impl Display) -> String {
         self.with("2", text)
     }
 
-    /// For the most important text.
+    /// Returns a text in bold. The most important text is bold.
     pub(crate) fn bold(self, text: impl Display) -> String {
         self.with("1", text)
     }
@@ -55,7 +55,7 @@ impl Paint {
     }
 }
 
-/// Replaces the control characters of a text from outside, so that it cannot control the terminal.
+/// Replaces the control characters of a text from outside, so that the text cannot control the terminal.
 pub(crate) fn harmless(text: &str) -> String {
     text.chars().map(|one| if one.is_control() { ' ' } else { one }).collect()
 }

@@ -1,4 +1,4 @@
-//! `tandem phones` lists the phones that may register, and the registered ones.
+//! `tandem phones` lists the phones that may register, and shows their registrations.
 
 use serde_json::Value;
 
@@ -30,7 +30,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     list::run(&arguments.list, &list)
 }
 
-/// Returns the last refused registration of a user: time, source address and reason.
+/// Returns a description of the last refused registration of a user, with the time, the source address and the reason.
 fn last_refusal(phone: &Value) -> Option<String> {
     let last = phone.get("last_refusal").filter(|last| last.is_object())?;
     let count = last.get("count").and_then(Value::as_u64).unwrap_or_default();

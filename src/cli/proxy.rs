@@ -1,4 +1,4 @@
-//! `tandem proxy` directs the requests of unmodified applications from their provider to this server.
+//! `tandem proxy` directs the requests of unmodified applications to this server instead of their provider.
 //!
 //! ```text
 //!  application ──CONNECT api.twilio.com:443──► front ──terminates TLS──► relay ──octets unchanged──► http.listen
@@ -6,8 +6,8 @@
 //!              ──CONNECT any other host:443──►       a tunnel, or 403 (--no-pass-through)
 //! ```
 //!
-//! After the TLS termination the proxy does not parse the requests: bodies are streamed, connections stay open and
-//! WebSockets work as between application and server. The server sets the limits.
+//! After the TLS termination, the proxy does not parse the requests. Therefore bodies are streamed, connections remain
+//! open, and WebSockets work as they do without a proxy. The limits of the server apply.
 
 mod front;
 pub(super) mod hosts;
@@ -90,7 +90,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     super::block_on(serve(arguments, &config, server, authority))?.map_err(Failure::Environment)
 }
 
-/// Returns the address of the server from its configuration.
+/// Returns the address of the server, as stated in the server's configuration.
 fn listening(config: &Config) -> Result<HostPort, Failure> {
     let listen = super::reachable(config.http.listen);
     if listen.port() == 0 {
@@ -102,8 +102,8 @@ fn listening(config: &Config) -> Result<HostPort, Failure> {
 }
 
 impl Arguments {
-    /// Returns whether connections to hosts other than the providers' pass through. They do on a loopback address,
-    /// because a client on this machine could open them without the proxy too.
+    /// Returns whether connections to hosts that do not belong to a provider pass through. On a loopback address, these
+    /// connections pass through, because a client on this machine could also open them without the proxy.
     fn passes_through(&self) -> bool {
         self.pass_through || (self.listen.ip().is_loopback() && !self.no_pass_through)
     }
@@ -135,7 +135,8 @@ async fn serve(arguments: Arguments, config: &Config, server: HostPort, authorit
     if let Some(tls) = &tls {
         tracing::info!("TLS on {}", tls.local_addr()?);
     }
-    // A server may return URLs with its own address; connections to it need no certificate from this authority.
+    // The server may return URLs with its own address. A connection to this address passes through, because it needs no
+    // certificate from this authority.
     let own = config.http.public_url.as_deref().and_then(|url| HostPort::of(&url.parse().ok()?).ok());
     let own = [Some(server.clone()), own].into_iter().flatten().collect();
     let most = arguments.max_connections.into();

@@ -11,7 +11,7 @@ use super::list::{print, text};
 use super::story;
 use super::table::Paint;
 
-/// Polling interval of a call that is followed.
+/// Interval between requests while a call is followed.
 const EVERY: Duration = Duration::from_millis(500);
 
 /// Show a call in detail: its parties, errors, timeline, and requests with their responses
@@ -48,7 +48,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         if !arguments.follow {
             return Ok(());
         }
-        // The session id stays correct for "last" even when a newer call starts meanwhile.
+        // For "last", later requests use the session id, because a newer call may start and become the last call.
         let path = format!("/console/calls/{}", escaped(text(&told, "session")));
         let mut known: HashSet<String> = lines(&told).map(Value::to_string).collect();
         while calls(&told).any(|call| call.get("live").and_then(Value::as_bool) == Some(true)) {

@@ -1,4 +1,5 @@
-//! `tandem signature CALL` compares the URL that was signed for a call with the URL that its application checks.
+//! `tandem signature CALL` compares two URLs: the URL that this server signed for a call, and the URL that the
+//! application checks.
 
 use std::fmt::Write;
 

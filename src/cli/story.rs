@@ -1,5 +1,5 @@
-//! Formats the JSON of `/console/calls/{id}` as text: the parties of a call, its errors, its timeline. Used by all
-//! commands that show calls.
+//! Formats the JSON of `/console/calls/{id}` as text: the parties of a call, its errors, and its timeline. All commands
+//! that show the details of a call use this module.
 
 use std::fmt::Write;
 
@@ -10,10 +10,10 @@ use super::errors::note;
 use super::list::text;
 use super::table::{Paint, Style, columns, folded, length, time};
 
-/// Maximum characters that are shown of the body of an unsuccessful response.
+/// Maximum number of characters that are shown from the body of an unsuccessful response.
 const BODY: usize = 300;
 
-/// Returns the whole text; `sip` includes the SIP messages.
+/// Returns the complete text about a call. `sip` is true if the text includes the SIP messages.
 pub(crate) fn whole(story: &Value, paint: Paint, sip: bool) -> String {
     let mut out = heads(story, paint);
     out.push_str(&errors(story, paint));
@@ -34,7 +34,7 @@ pub(crate) fn whole(story: &Value, paint: Paint, sip: bool) -> String {
     out
 }
 
-/// Returns the parties of the call, and how their legs ended.
+/// Returns the parties of the call, and the end of each leg.
 pub(crate) fn heads(story: &Value, paint: Paint) -> String {
     let mut out = String::new();
     for call in rows(story, "calls") {
@@ -79,7 +79,7 @@ fn audio(quality: &Value) -> String {
     )
 }
 
-/// Returns the errors with their advice; the same advice is shown once.
+/// Returns the errors with the advice for each error. If errors have the same advice, the advice is shown once.
 fn errors(story: &Value, paint: Paint) -> String {
     let mut out = String::new();
     let errors: Vec<&Value> = rows(story, "errors").collect();
@@ -90,7 +90,7 @@ fn errors(story: &Value, paint: Paint) -> String {
     for (place, error) in errors.iter().enumerate() {
         let style = if text(error, "level") == "error" { Style::Bad } else { Style::Warning };
         let _ = writeln!(out, "  {} {}", paint.text(style, "\u{2717}"), paint.text(style, text(error, "message")));
-        // The advice is shown below the last of the errors that have it.
+        // The advice is shown below the last error that has this advice.
         let advice = note(error);
         let again = errors.iter().skip(place + 1).any(|later| note(later) == advice);
         if let Some(advice) = advice.filter(|_| !again) {
@@ -126,7 +126,8 @@ pub(crate) fn line(line: &Value, paint: Paint) -> String {
     )
 }
 
-/// Returns the style of a request line by the status in it: `POST http://... 200 (12 ms)`.
+/// Returns the style for the line of a webhook request. The style depends on the status in the line, for example 200 in
+/// `POST http://... 200 (12 ms)`.
 fn webhook(said: &str) -> Style {
     let status = said.split(' ').filter_map(|word| word.parse::<u16>().ok()).find(|word| (100..600).contains(word));
     match status {
@@ -136,7 +137,7 @@ fn webhook(said: &str) -> Style {
     }
 }
 
-/// Returns the requests to applications with an unsuccessful response, and the beginning of the response body.
+/// Returns the requests to applications that got an unsuccessful response, each with the start of the response body.
 fn requests(story: &Value, paint: Paint) -> String {
     let mut out = String::new();
     let status =
@@ -180,7 +181,7 @@ fn rows<'a>(story: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> {
     story.get(key).and_then(Value::as_array).into_iter().flatten()
 }
 
-/// Returns the date with a space, or nothing if it is today.
+/// Returns the date followed by a space, or an empty text if the date is today.
 fn first_date(at: &str) -> String {
     if time(at).len() > 8 { format!("{} ", at.get(..10).unwrap_or_default()) } else { String::new() }
 }

@@ -1,4 +1,4 @@
-//! Text output for terminals: colours if they are wanted, tables that fit the width, short times.
+//! Text output for terminals. This module provides colours, tables that fit the width of the terminal, and short times.
 
 use std::io::IsTerminal;
 
@@ -14,7 +14,7 @@ pub(crate) enum Style {
     Good,
     Warning,
     Bad,
-    /// For the kind of a line, or a name.
+    /// The style for the kind of a line, or for a name.
     Accent,
 }
 
@@ -25,7 +25,8 @@ pub(crate) struct Paint {
 }
 
 impl Paint {
-    /// Returns the setting for standard output: colours if it is a terminal and `NO_COLOR` (no-color.org) is not set.
+    /// Returns the setting for standard output. The text has colours if standard output is a terminal and `NO_COLOR`
+    /// (no-color.org) is not set.
     pub(crate) fn stdout() -> Self {
         let refused = std::env::var_os("NO_COLOR").is_some_and(|said| !said.is_empty());
         let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
@@ -38,7 +39,7 @@ impl Paint {
         Self { colours: false }
     }
 
-    /// Returns a text in a style. Control characters are replaced, so that a text from outside cannot control the
+    /// Returns a text in a style. Control characters are replaced, so that text from outside cannot control the
     /// terminal.
     pub(crate) fn text(self, style: Style, text: &str) -> String {
         let text: String = text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
@@ -56,7 +57,8 @@ impl Paint {
     }
 }
 
-/// Returns the width of the terminal in columns; `None` if standard output is not a terminal.
+/// Returns the number of columns from the variable `COLUMNS` or from the terminal. Returns `None` if the variable is
+/// not set and standard output is not a terminal.
 pub(crate) fn columns() -> Option<usize> {
     let said = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
     let stdout = std::io::stdout();
@@ -64,7 +66,7 @@ pub(crate) fn columns() -> Option<usize> {
     said.or_else(|| terminal().map(|size| size.ws_col.into()).filter(|&columns: &usize| columns > 0))
 }
 
-/// A cell of a table with its style.
+/// The text of a table cell, and the style of the text.
 pub(crate) type Cell = (String, Style);
 
 /// Creates a cell without a style.
@@ -72,14 +74,15 @@ pub(crate) fn plain(text: impl Into<String>) -> Cell {
     (text.into(), Style::Plain)
 }
 
-/// A table to which rows are added. The first rows determine the column widths; later rows can only widen them.
+/// A table to which rows can be added. The first rows determine the widths of the columns. Later rows may widen the
+/// columns.
 pub(crate) struct Table {
     heads: &'static [&'static str],
     widths: Vec<usize>,
     paint: Paint,
     columns: Option<usize>,
     headed: bool,
-    /// Whether a last cell that is too long continues on the next line instead of being cut.
+    /// Whether the last cell of a row continues on the next line if its text is too long. Otherwise the text is cut.
     wraps: bool,
 }
 
@@ -89,7 +92,7 @@ impl Table {
         Self { heads, widths, paint, columns: columns(), headed: false, wraps }
     }
 
-    /// Returns the lines of these rows, below the heads if these are the first rows.
+    /// Returns the lines for these rows. If these are the first rows, a line with the column heads precedes them.
     pub(crate) fn rows(&mut self, rows: &[Vec<Cell>]) -> Vec<String> {
         for row in rows {
             for (width, (text, _)) in self.widths.iter_mut().zip(row) {
@@ -105,7 +108,8 @@ impl Table {
         lines
     }
 
-    /// Returns a note for below a row: indented, with a mark, folded at the width of the terminal.
+    /// Returns the lines of a note that is printed below a row. The lines are indented, begin with a mark, and fit the
+    /// width of the terminal.
     pub(crate) fn note(&self, text: &str) -> String {
         let lines = folded(text, self.columns.unwrap_or(usize::MAX), 4);
         let marked = |(place, line): (usize, &String)| match place {
@@ -146,7 +150,7 @@ impl Table {
     }
 }
 
-/// Cuts a text that is too long and marks the cut with an ellipsis.
+/// Cuts a text that does not fit, and marks the cut with an ellipsis.
 fn cut(text: &str, room: usize) -> String {
     if text.chars().count() <= room {
         return text.to_owned();
@@ -154,7 +158,7 @@ fn cut(text: &str, room: usize) -> String {
     text.chars().take(room.saturating_sub(1)).chain(['\u{2026}']).collect()
 }
 
-/// Folds a text between words into lines of this many columns, less the indent.
+/// Splits a text between words into lines. The maximum length of a line is `columns` minus `indent`.
 pub(crate) fn folded(text: &str, columns: usize, indent: usize) -> Vec<String> {
     let room = columns.saturating_sub(indent).max(20);
     let mut lines = vec![String::new()];
@@ -173,7 +177,8 @@ pub(crate) fn folded(text: &str, columns: usize, indent: usize) -> Vec<String> {
     lines
 }
 
-/// Shortens `2026-11-23T05:17:19.123Z`: only the time if it is today, otherwise date and time. UTC.
+/// Returns a short form of a UTC time such as `2026-11-23T05:17:19.123Z`. For a time of today, the result contains only
+/// the time of day. Otherwise the result contains the date and the time.
 pub(crate) fn time(at: &str) -> String {
     let today = clock::time().to_string();
     let (Some(date), Some(time)) = (at.get(..10), at.get(11..19)) else { return at.to_owned() };
@@ -183,7 +188,7 @@ pub(crate) fn time(at: &str) -> String {
     }
 }
 
-/// Formats a duration in seconds: `3.2 s`, `4:05`, `1:02:03`.
+/// Formats a duration in seconds, for example as `3.2 s`, `4:05` or `1:02:03`.
 pub(crate) fn length(seconds: f64) -> String {
     let whole = seconds as u64;
     match whole {

@@ -1,4 +1,4 @@
-//! `tandem trace` shows the SIP messages of a call, fetched from the running server.
+//! `tandem trace` shows the SIP messages of a call. The running server provides these messages.
 
 use std::path::PathBuf;
 

@@ -24,7 +24,7 @@ const RUBBISH: [&[u8]; 8] = [
     &[0xFF; 1_400],
 ];
 
-/// Sends one OPTIONS over UDP and one over TCP and asserts that each gets a 200.
+/// Sends one OPTIONS over UDP and one OPTIONS over TCP. Asserts that both get a 200.
 pub(crate) async fn assert_answers(house: &House) {
     let options = |via: &str, from: SocketAddr| {
         format!(
@@ -48,7 +48,7 @@ pub(crate) async fn assert_answers(house: &House) {
     tokio::time::timeout(PATIENCE, exchange).await.expect("an answer to OPTIONS");
 }
 
-/// Sends the octets over TCP and reads until the server closes the connection, at most 1 s.
+/// Sends the octets over TCP and reads until the server closes the connection, for at most 1 s.
 async fn tell(to: SocketAddr, octets: &[u8]) {
     let Ok(mut stream) = TcpStream::connect(to).await else { panic!("{to} takes no connection") };
     if stream.write_all(octets).await.is_ok() && stream.shutdown().await.is_ok() {
@@ -66,7 +66,7 @@ async fn rubbish_on_every_port_does_not_harm_a_live_call() {
     let stranger = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     for rubbish in RUBBISH {
         stranger.send_to(rubbish, house.udp).await.unwrap();
-        // A foreign socket sends to RTP and to RTCP; the caller's own socket sends to RTP.
+        // A foreign socket sends to the RTP port and to the RTCP port. The caller's own socket sends to the RTP port.
         let rtp = caller.audio.remote();
         stranger.send_to(rubbish, rtp).await.unwrap();
         stranger.send_to(rubbish, SocketAddr::new(rtp.ip(), rtp.port() + 1)).await.unwrap();
@@ -74,7 +74,7 @@ async fn rubbish_on_every_port_does_not_harm_a_live_call() {
         tell(house.tcp, rubbish).await;
         tell(house.api.0, rubbish).await;
     }
-    // A foreign socket sends well-formed RTP, to inject audio into the call.
+    // A foreign socket sends well-formed RTP and tries to inject audio into the call.
     let mut forged = vec![0x80, 0, 0, 1, 0, 0, 0, 1, 9, 9, 9, 9];
     forged.extend([0x55; FRAME]);
     stranger.send_to(&forged, caller.audio.remote()).await.unwrap();
@@ -109,7 +109,7 @@ async fn the_torture_messages_at_the_live_ports_leave_the_server_answering() {
         let message = std::fs::read(&path).unwrap();
         let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         udp.send_to(&message, house.udp).await.unwrap();
-        // The test does not wait for an answer: the server must cope with the next message in any case.
+        // The test does not wait for an answer, because the server must accept the next message in any case.
         let mut tcp = TcpStream::connect(house.tcp).await.unwrap();
         tcp.write_all(&message).await.unwrap();
         sent += 1;

@@ -1,4 +1,4 @@
-//! Access rights of the HTTP surfaces: which credentials may read and change what.
+//! Access rights of the HTTP interfaces. The tests check which credentials may read and change which data.
 
 use std::net::TcpListener;
 
@@ -9,7 +9,7 @@ use crate::phone::{Heard, Phone};
 async fn metrics_are_for_this_machine_and_elsewhere_for_operators() {
     let house = House::start("").await;
     assert_eq!(house.api.get_as("", "/metrics").await.status, 200);
-    // The headers of a request that a proxy on this machine forwards.
+    // The headers of a request that a proxy on this computer forwards.
     let strange = "nobody\r\nX-Forwarded-For: 203.0.113.1";
     assert_eq!(house.api.get_as(strange, "/metrics").await.status, 401);
     let operator = format!("{}\r\nX-Forwarded-For: 203.0.113.1", basic(ACCOUNT_SID, AUTH_TOKEN));

@@ -1,4 +1,5 @@
-//! A web application as a provider's customer runs it: it answers HTTP requests and accepts WebSockets for streams.
+//! A web application, as a customer of a provider runs it. The application answers HTTP requests and accepts WebSockets
+//! for streams.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -38,12 +39,12 @@ impl Asked {
         form_urlencoded::parse(self.body.as_bytes()).into_owned().collect()
     }
 
-    /// The value of a field of the form; empty when the field is missing.
+    /// The value of a field of the form. Empty if the field is missing.
     pub(crate) fn field(&self, name: &str) -> String {
         self.form().remove(name).unwrap_or_default()
     }
 
-    /// The JSON body; null when the body is not JSON.
+    /// The JSON body. Null if the body is not JSON.
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_default()
     }
@@ -63,7 +64,7 @@ impl Asked {
 
 type Answer = dyn Fn(&Asked) -> String + Send + Sync;
 
-/// A running application; it stops when dropped.
+/// A running application. It stops when this value is dropped.
 pub(crate) struct App {
     pub(crate) address: SocketAddr,
     /// All requests, in the order of their arrival.
@@ -80,8 +81,8 @@ struct Shared {
 }
 
 impl App {
-    /// Starts an application that answers every HTTP request with the document that `answer` returns and accepts
-    /// WebSockets at `/stream`.
+    /// Starts an application. The application answers every HTTP request with the document that `answer` returns, and
+    /// accepts WebSockets at `/stream`.
     pub(crate) async fn start(answer: impl Fn(&Asked) -> String + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -106,7 +107,7 @@ impl App {
         self.asked.find(path, |asked| asked.path == path).await
     }
 
-    /// Waits for the first Telnyx webhook with this event type and returns its payload.
+    /// Waits for the first Telnyx webhook with this event type and returns the payload of the webhook.
     pub(crate) async fn event(&self, name: &str) -> Value {
         let is = |asked: &Asked| asked.json()["data"]["event_type"] == name;
         self.asked.find(name, is).await.json()["data"]["payload"].take()
@@ -149,7 +150,7 @@ async fn upgrade(State(shared): State<Shared>, headers: HeaderMap, socket: WebSo
     })
 }
 
-/// A message of a stream and the time of its arrival; `Null` stands for a close by the server.
+/// A message of a stream, and the time of its arrival. `Null` means that the server closed the stream.
 pub(crate) type Frame = (Instant, Value);
 
 enum Order {
@@ -157,7 +158,7 @@ enum Order {
     Vanish,
 }
 
-/// The application's end of a stream.
+/// The application's side of a stream.
 pub(crate) struct Stream {
     /// The headers of the WebSocket handshake.
     pub(crate) headers: HeaderMap,
@@ -168,12 +169,12 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
-    /// Sets whether the application sends each media message back at once.
+    /// Sets whether the application sends each media message back immediately.
     pub(crate) fn echo(&self, on: bool) {
         self.echoes.store(on, Ordering::SeqCst);
     }
 
-    /// Sends audio, which the server plays after the audio that it has queued.
+    /// Sends audio. The server plays this audio after the audio that is already in the queue.
     pub(crate) fn play(&self, samples: &[i16]) {
         self.say(json!({ "event": "media", "media": { "payload": STANDARD.encode(encode(samples)) } }));
     }
@@ -190,7 +191,7 @@ impl Stream {
         self.send(Message::text(message.to_string()));
     }
 
-    /// Sends a message, valid or not.
+    /// Sends a message. The message may be invalid.
     pub(crate) fn send(&self, message: Message) {
         self.says.send(Order::Say(message)).unwrap();
     }
@@ -200,7 +201,7 @@ impl Stream {
         self.send(Message::Close(Some(CloseFrame { code: 1000, reason: "".into() })));
     }
 
-    /// Drops the connection without a close frame, as an application does that crashes.
+    /// Drops the connection without a close frame, like an application that crashes.
     pub(crate) fn vanish(&self) {
         self.says.send(Order::Vanish).unwrap();
     }
@@ -210,17 +211,18 @@ impl Stream {
         self.frames.find(name, |(_, frame)| frame["event"] == name).await
     }
 
-    /// All messages so far with this `event`.
+    /// All messages with this `event` that have arrived.
     pub(crate) fn events(&self, name: &str) -> Vec<Frame> {
         self.frames.all().into_iter().filter(|(_, frame)| frame["event"] == name).collect()
     }
 
-    /// Waits for the mark with this name to come back and returns the time of its arrival.
+    /// Waits until the server returns the mark with this name. Returns the time of its arrival.
     pub(crate) async fn marked(&self, name: &str) -> Instant {
         self.frames.find(name, |(_, frame)| frame["event"] == "mark" && frame["mark"]["name"] == name).await.0
     }
 
-    /// Waits until that many milliseconds of further audio have arrived; the stream's media messages are the clock.
+    /// Waits until this number of milliseconds of further audio has arrived. The media messages of the stream are the
+    /// clock.
     pub(crate) async fn listen(&self, milliseconds: usize) {
         let mut place = self.frames.len();
         for _ in 0..milliseconds / 20 {
@@ -259,7 +261,7 @@ async fn pump(
                     continue;
                 }
                 Some(Ok(_)) => continue,
-                // Pushes no `Null` here: a test that waits for a close must fail when the server sent none.
+                // No `Null` is added here. A test that waits for a close must fail if the server sent no close.
                 Some(Err(_)) | None => return,
             },
             order = orders.recv() => match order {

@@ -1,4 +1,5 @@
-//! A phone's media: PCMU over RTP on two threads of its own, so that a busy async runtime does not disturb the timing.
+//! The media of a phone: PCMU over RTP. Two separate threads handle the media, so that a busy async runtime does not
+//! disturb the timing.
 
 use std::collections::VecDeque;
 use std::net::{SocketAddr, UdpSocket};
@@ -34,7 +35,7 @@ impl Packet {
         })
     }
 
-    /// Whether the packet carries audible audio: a sample above 1,000.
+    /// Whether the packet contains audible audio, which means a sample above 1,000.
     pub(crate) fn is_loud(&self) -> bool {
         self.payload_type == 0 && decode(&self.payload).iter().any(|sample| sample.unsigned_abs() > 1_000)
     }
@@ -79,7 +80,7 @@ impl Audio {
         Self { address, shared }
     }
 
-    /// Starts to send RTP to this address, a frame every 20 ms.
+    /// Starts to send RTP to this address, with one frame every 20 ms.
     pub(crate) fn connect(&self, remote: SocketAddr) {
         if self.shared.remote.lock().unwrap().replace(remote).is_none() {
             let talking = Arc::clone(&self.shared);
@@ -92,19 +93,19 @@ impl Audio {
         self.shared.remote.lock().unwrap().unwrap()
     }
 
-    /// Sends arbitrary octets from the phone's RTP port to the server's.
+    /// Sends arbitrary octets from the RTP port of the phone to the RTP port of the server.
     pub(crate) fn throw(&self, octets: &[u8]) {
         let _ = self.shared.socket.send_to(octets, self.remote());
     }
 
-    /// Queues audio behind the audio that waits already; its length must be a whole number of frames.
+    /// Adds audio to the end of the queue. The length must be a whole number of frames.
     pub(crate) fn say(&self, samples: &[i16]) {
         assert_eq!(samples.len() % FRAME, 0);
         let octets = encode(samples);
         self.shared.queue.lock().unwrap().extend(octets.chunks(FRAME).map(|frame| Out::Audio(frame.to_vec())));
     }
 
-    /// Queues digits as telephone events of 100 ms each, with 100 ms of silence after each.
+    /// Adds digits to the queue. Each digit is a telephone event of 100 ms, with 100 ms of silence after it.
     pub(crate) fn press(&self, keys: &str) {
         let mut queue = self.shared.queue.lock().unwrap();
         for key in keys.chars() {
@@ -122,7 +123,7 @@ impl Audio {
         }
     }
 
-    /// The number of audio frames given to [`Audio::say`] that were sent.
+    /// The number of audio frames from [`Audio::say`] that were sent.
     pub(crate) fn spoken(&self) -> usize {
         self.shared.spoken.load(Ordering::SeqCst)
     }
@@ -132,7 +133,7 @@ impl Audio {
         &self.shared.heard
     }
 
-    /// The received audio, placed by RTP timestamp; a gap is silence.
+    /// The received audio. The RTP timestamps give the positions of the packets. A gap is silence.
     pub(crate) fn samples(&self) -> Vec<i16> {
         let packets: Vec<Packet> = self.heard().all().into_iter().filter(|packet| packet.payload_type == 0).collect();
         let Some(first) = packets.first().map(|packet| packet.timestamp) else { return Vec::new() };
@@ -203,8 +204,7 @@ impl Shared {
     }
 }
 
-/// Noise that correlates with nothing but itself, so that a test recognises its own audio. Another seed gives other
-/// noise.
+/// Noise that correlates only with itself, so that a test recognises its own audio. Each seed gives different noise.
 pub(crate) fn noise(milliseconds: usize, seed: u64) -> Vec<i16> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     let mut next = || {
@@ -212,11 +212,11 @@ pub(crate) fn noise(milliseconds: usize, seed: u64) -> Vec<i16> {
         ((state >> 48) as i16) / 4
     };
     let samples: Vec<i16> = (0..milliseconds * 8).map(|_| next()).collect();
-    // Encoded and decoded once, so that a lossless path returns exactly these samples.
+    // The noise is encoded and decoded once, so that a lossless path returns exactly the same samples.
     decode(&encode(&samples))
 }
 
-/// A tone of 1 kHz that is loud in every frame.
+/// A tone of 1 kHz. Every frame of the tone is loud.
 pub(crate) fn tone(milliseconds: usize) -> Vec<i16> {
     (0..milliseconds * 8).map(|place| ((place as f64 * 0.785).sin() * 8_000.0) as i16).collect()
 }
@@ -233,9 +233,9 @@ pub(crate) fn decode(octets: &[u8]) -> Vec<i16> {
     samples
 }
 
-/// The highest normalised correlation of `said` with a part of `heard`, and the position of that part in samples.
+/// The highest normalised correlation between `said` and a part of `heard`, and the position of this part in samples.
 pub(crate) fn correlate(said: &[i16], heard: &[i16]) -> (f64, usize) {
-    /// The number of samples that are compared to find the position.
+    /// The number of samples for the search of the position.
     const PROBE: usize = 320;
     if heard.len() < said.len() || said.len() < PROBE {
         return (0.0, 0);
@@ -250,8 +250,8 @@ pub(crate) fn correlate(said: &[i16], heard: &[i16]) -> (f64, usize) {
     (likeness(said, &heard[best.1..]), best.1)
 }
 
-/// Cuts `said` into parts of 200 ms and returns for each whether `heard` contains it. On a busy machine a late packet
-/// costs one part, never all of them.
+/// Cuts `said` into parts of 200 ms. Returns for each part whether `heard` contains the part. On a busy computer, a
+/// late packet damages one part and not all parts.
 pub(crate) fn parts(said: &[i16], heard: &[i16]) -> Vec<bool> {
     said.chunks(1_600).map(|part| correlate(part, heard).0 > 0.95).collect()
 }
@@ -275,7 +275,7 @@ fn likeness(said: &[i16], heard: &[i16]) -> f64 {
     product as f64 / (left as f64 * right as f64).sqrt()
 }
 
-/// Returns the channels of a WAV file: 16-bit PCM at 8,000 Hz. Panics when the header's lengths are wrong.
+/// Returns the channels of a WAV file (16-bit PCM at 8,000 Hz). Panics if the lengths in the header are wrong.
 pub(crate) fn read_wav(file: &[u8]) -> Vec<Vec<i16>> {
     assert_eq!((&file[..4], &file[8..16], &file[36..40]), (&b"RIFF"[..], &b"WAVEfmt "[..], &b"data"[..]));
     let number = |at: usize| u32::from_le_bytes(file[at..at + 4].try_into().unwrap()) as usize;

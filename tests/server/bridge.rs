@@ -1,10 +1,10 @@
-//! Calls that a number connects directly to another phone.
+//! Calls to a number that is directly connected to another phone.
 
 use crate::audio::{FRAME, Packet, encode, holds, noise, read_wav};
 use crate::house::House;
 use crate::phone::{Heard, Phone};
 
-/// The configuration of a number whose calls are bridged to this phone.
+/// The configuration of a number. Calls to this number are bridged to the phone `to`.
 pub(crate) fn through(number: &str, to: &Phone, record: &str) -> String {
     format!(
         "[[numbers]]\nnumber = \"{number}\"\naccount = \"acme\"\nbridge = \"{}\"\nrecord = \"{record}\"\n",
@@ -12,7 +12,7 @@ pub(crate) fn through(number: &str, to: &Phone, record: &str) -> String {
     )
 }
 
-/// Starts a server and a call of two bridged phones, and waits until both receive RTP.
+/// Starts a server and a call between two bridged phones. Waits until both phones receive RTP.
 pub(crate) async fn live_call() -> (House, Phone, Phone) {
     let (mut caller, mut called) = (Phone::new().await, Phone::new().await);
     let house = House::start(&through("700", &called, "off")).await;
@@ -25,7 +25,7 @@ pub(crate) async fn live_call() -> (House, Phone, Phone) {
     (house, caller, called)
 }
 
-/// The indices of the frames of `said` that arrived, in the order of their arrival.
+/// The indices of the frames of `said` that have arrived, in the order of their arrival.
 pub(crate) fn arrived(said: &[i16], heard: &[Packet]) -> Vec<usize> {
     let frames: std::collections::HashMap<Vec<u8>, usize> =
         encode(said).chunks(FRAME).enumerate().map(|(place, frame)| (frame.to_vec(), place)).collect();
@@ -42,7 +42,7 @@ async fn two_phones_hear_each_other_without_loss_and_are_recorded_in_two_channel
     caller.until(Heard::Status(180)).await;
     called.pick_up().await;
     assert_eq!(caller.outcome().await, 200);
-    // Wait until the relay works in both directions, as no frame may be lost.
+    // Waits until the relay works in both directions, because no frame may be lost.
     let (left, right) = (noise(3_000, 21), noise(3_000, 22));
     caller.audio.heard().reach(10, "RTP to the caller").await;
     called.audio.heard().reach(10, "RTP to the called").await;
@@ -52,7 +52,7 @@ async fn two_phones_hear_each_other_without_loss_and_are_recorded_in_two_channel
     let (last_left, last_right) = (last(&left), last(&right));
     called.audio.heard().find("the caller's last word", |packet| packet.payload == last_left).await;
     caller.audio.heard().find("the called's last word", |packet| packet.payload == last_right).await;
-    // The recorder lags behind the call; wait until it has written the last frame.
+    // The recorder writes later than the call, so the test waits until the recorder has written the last frame.
     let more = caller.audio.heard().len() + 10;
     caller.audio.heard().reach(more, "some more RTP").await;
     caller.hangup().await;

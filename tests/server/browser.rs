@@ -19,7 +19,7 @@ use crate::phone::{Heard, Message, Phone};
 const HOST: &str = "browser.invalid";
 const ALICE: &str = "[[endpoints]]\naccount = \"acme\"\nusername = \"alice\"\npassword = \"of alice\"\n";
 
-/// Opens a WebSocket at that path with that subprotocol. The error is the HTTP status of the refusal.
+/// Opens a WebSocket at this path with this subprotocol. The error is the HTTP status of the refusal.
 async fn open(to: SocketAddr, path: &str, protocol: &str) -> Result<WebSocketStream<TcpStream>, u16> {
     let mut request = format!("ws://{to}{path}").into_client_request().unwrap();
     request.headers_mut().insert("sec-websocket-protocol", protocol.parse().unwrap());
@@ -53,7 +53,7 @@ impl Browser {
         self.socket.send(Frame::text(text)).await.unwrap();
     }
 
-    /// Waits for the next message that fits; skips the others.
+    /// Waits for the next matching message and skips other messages.
     async fn hear(&mut self, what: &str, fits: impl Fn(&Message) -> bool) -> Message {
         let heard = async {
             loop {
@@ -72,8 +72,8 @@ impl Browser {
         self.hear("a final response", |message| message.status().is_some_and(|status| status >= 200)).await
     }
 
-    /// Builds a request with these further header lines and this body. A REGISTER without `Expires` has no Contact: it
-    /// asks for the current bindings (RFC 3261, section 10.2.3).
+    /// Builds a request with these additional header lines and this body. A REGISTER without `Expires` has no Contact,
+    /// so it requests the current bindings (RFC 3261 §10.2.3).
     fn request(&mut self, method: &str, uri: &str, to: &str, lines: &str, body: &str) -> String {
         self.cseq += u32::from(method != "ACK");
         let asks = method == "REGISTER" && !lines.contains("Expires");
@@ -89,8 +89,8 @@ impl Browser {
         )
     }
 
-    /// Sends a request, repeats it with credentials after the 401 and returns the final response. `password` is Alice's
-    /// or a wrong one.
+    /// Sends a request, and repeats the request with credentials after the 401. Returns the final response. `password`
+    /// is Alice's password or a wrong password.
     async fn ask(&mut self, method: &str, uri: &str, lines: &str, body: &str, password: &str) -> Message {
         let to = if method == "REGISTER" { format!("<sip:alice@{}>", self.server) } else { format!("<{uri}>") };
         let request = self.request(method, uri, &to, lines, body);
@@ -142,7 +142,7 @@ impl Browser {
     }
 }
 
-/// Asserts that each hears one second of the other's audio without loss.
+/// Asserts that the browser and the phone each receive one second of the other's audio without loss.
 async fn assert_hear_each_other(browser: &Browser, phone: &Phone) {
     for (from, to) in [(&browser.audio, &phone.audio), (&phone.audio, &browser.audio)] {
         to.heard().reach(5, "RTP").await;
@@ -188,7 +188,7 @@ async fn a_browser_logs_in_calls_a_phone_and_is_gone_when_its_websocket_is() {
 
     browser.socket.close(None).await.unwrap();
     let gone = async {
-        // A second browser asks for the bindings until the server has noticed the closed WebSocket.
+        // A second browser requests the bindings until the server has noticed the closed WebSocket.
         let mut other = Browser::open(&house).await;
         while !other.ask("REGISTER", &registrar, "", "", "of alice").await.get("Contact").is_empty() {}
     };

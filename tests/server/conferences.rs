@@ -1,4 +1,4 @@
-//! Conferences of phones that are in different calls.
+//! Conferences of phones in different calls.
 
 use std::time::Duration;
 
@@ -25,8 +25,8 @@ fn loud(phone: &Phone) -> usize {
     phone.audio.heard().all().iter().filter(|packet| packet.is_loud()).count()
 }
 
-/// Asserts that all hearers hear the speaker in one of four tries: a busy machine is late sometimes, but a wrong
-/// program never passes.
+/// Asserts that all hearers hear the speaker in at least one of four attempts. A busy computer is sometimes late, but a
+/// wrong program fails in every attempt.
 async fn hear(speaker: &Phone, hearers: &[&Phone], seed: u64) {
     for turn in 0..TRIES {
         let said = noise(1_000, 100 * seed + turn);
@@ -41,7 +41,7 @@ async fn hear(speaker: &Phone, hearers: &[&Phone], seed: u64) {
     panic!("not heard");
 }
 
-/// Waits until the phone has received that many further packets.
+/// Waits until the phone has received this number of further packets.
 async fn listen(phone: &Phone, frames: usize) {
     phone.audio.heard().reach(phone.audio.heard().len() + frames, "RTP from the conference").await;
 }
@@ -64,8 +64,8 @@ async fn all_hear_who_speaks_but_the_muted_until_the_host_leaves() {
     muted.audio.say(&noise(1_000, 32));
     listen(&host, 75).await;
     assert_eq!((loud(&guest), loud(&host)), before, "the muted one is heard");
-    // The conference ends with its host. The documents of the other participants have no further verb, so their calls
-    // end too.
+    // The conference ends when its host leaves. The documents of the other participants have no further verb, so their
+    // calls end too.
     host.hangup().await;
     guest.until(Heard::Bye).await;
     muted.until(Heard::Bye).await;

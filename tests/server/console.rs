@@ -1,4 +1,4 @@
-//! The contents of the server's own HTTP paths, and which credentials may read them.
+//! The contents of the server's own HTTP paths, and the credentials that may read them.
 
 use serde_json::Value;
 use tandem_history::query::{LegFilter, Page};
@@ -106,7 +106,7 @@ async fn a_call_that_reached_nobody_says_why() {
     house.end().await;
 }
 
-/// The row of a list whose field `key` has this value.
+/// The row of a list with this value in the field `key`.
 fn row<'a>(list: &'a Value, rows: &str, key: &str, value: &str) -> &'a Value {
     let found = list[rows].as_array().unwrap().iter().find(|row| row[key] == value);
     found.unwrap_or_else(|| panic!("no {key} {value} in {list}"))
@@ -254,7 +254,7 @@ async fn each_account_sees_its_own_lists_and_an_operator_everybodys() {
         assert_eq!((count(&acme, list).await, count(&operator, list).await), (own, all), "{list}");
         assert_eq!(house.api.get_as("", &format!("/console/{list}")).await.status, 401, "{list}");
     }
-    // Requests without credentials belong to no account: only operators see their errors.
+    // A request without credentials belongs to no account. So only operators see its error.
     assert_eq!(count(&acme, "errors").await, 0);
     let errors = house.api.get_as(&operator, "/console/errors").await.json();
     assert_eq!(row(&errors, "errors", "cause", "wrong-credentials")["account"], Value::Null);

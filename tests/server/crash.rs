@@ -1,4 +1,4 @@
-//! The process is killed during a call. The next process completes its records, recordings and webhooks.
+//! The process is killed during a call. The next process completes the records, recordings and webhooks of the call.
 
 use std::time::Duration;
 
@@ -40,12 +40,12 @@ async fn a_recorded_call_that_was_killed_is_ended_with_the_truth_and_told_once()
     let call_sid = app.request("/voice").await.field("CallSid");
     let said = noise(10_000, 11);
     phone.audio.say(&said);
-    // 4 s of speech; the packets that the server sends meanwhile are the clock.
+    // Waits for 4 s of speech. The packets that the server sends during this time are the clock.
     phone.audio.heard().reach(200, "4 s of RTP").await;
     let (killed, spoken) = (Timestamp::now(), phone.audio.spoken());
     program.kill().await;
     assert!(spoken >= 150, "{spoken} frames were spoken");
-    // A gap without a server, so that the test can distinguish the end of the call from the restart.
+    // For this time no server runs, so that the test can distinguish the end of the call from the restart.
     tokio::time::sleep(Duration::from_millis(3_500)).await;
     let restarted = Timestamp::now();
     let program = Program::start(&file).await;
@@ -69,7 +69,7 @@ async fn a_recorded_call_that_was_killed_is_ended_with_the_truth_and_told_once()
     let length: f64 = told.field("RecordingDuration").parse().unwrap();
     assert!((seconds - length).abs() <= 1.0, "{seconds} s in the file, {length} s told");
     assert_eq!(recording["duration"].as_str(), Some(&*told.field("RecordingDuration")));
-    // The recording contains all audio up to one second before the kill, including the last 600 ms of it.
+    // The recording contains all audio until one second before the kill, including the last 600 ms of this audio.
     let until = 160 * (spoken - 50);
     assert!(holds(&said[..until], &recorded), "{} samples recorded", recorded.len());
     assert!(parts(&said[until - 4_800..until], &recorded).contains(&true), "{} samples recorded", recorded.len());
@@ -85,7 +85,7 @@ async fn a_recorded_call_that_was_killed_is_ended_with_the_truth_and_told_once()
     let duration: f64 = call["duration"].as_str().unwrap().parse().unwrap();
     assert!((duration - length).abs() <= 1.0, "{duration} s told, {length} s between its times");
 
-    // The server takes further calls, and it sends each webhook of the killed call only once.
+    // The server accepts further calls. It sends each webhook of the killed call only once.
     let mut phone = Phone::new().await;
     phone.call(program.udp, "100").await;
     phone.hangup().await;
@@ -131,7 +131,7 @@ async fn a_conference_that_was_killed_has_ended_and_its_recording_is_whole() {
     let ended = app.asked.find("conference-end", event("conference-end")).await;
     let sid = started.field("ConferenceSid");
     assert_eq!((ended.field("ConferenceSid"), ended.field("SequenceNumber")), (sid.clone(), "4".to_owned()));
-    // Both participants had left before the conference ended.
+    // Both participants left before the conference ended.
     let told: Vec<String> = app.asked.all().iter().map(|asked| asked.field("StatusCallbackEvent")).collect();
     let told: Vec<&str> = told.iter().map(|event| &**event).filter(|event| !event.is_empty()).collect();
     assert_eq!(told, ["conference-start", "participant-leave", "participant-leave", "conference-end"]);
@@ -155,7 +155,7 @@ async fn both_far_ends_of_a_killed_call_get_a_bye_from_the_next_process() {
     called.until(Heard::Invited).await;
     called.pick_up().await;
     assert_eq!(caller.outcome().await, 200);
-    // The server stores both answers with its next batch of rows, well within these 2 s.
+    // The server stores both answers with its next batch of rows. This needs much less than 2 s.
     caller.audio.heard().reach(100, "2 s of RTP").await;
     program.kill().await;
     let program = Program::start(&file).await;
@@ -220,7 +220,7 @@ async fn a_recording_whose_record_a_kill_prevented_is_found_and_an_old_file_is_l
     std::fs::write(&file, settings(folder.path(), "")).unwrap();
     let program = Program::start(&file).await;
     program.kill().await;
-    // One second of two channels, as the recorder leaves the file when it is killed: the header has no lengths yet.
+    // One second of two channels, in the form that a killed recorder leaves: the header has no lengths yet.
     let mut wav = b"RIFF\x24\0\0\0WAVEfmt \x10\0\0\0\x01\0\x02\0".to_vec();
     wav.extend(8_000_u32.to_le_bytes());
     wav.extend(32_000_u32.to_le_bytes());

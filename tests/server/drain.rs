@@ -1,4 +1,4 @@
-//! SIGTERM: the server refuses new calls, lets the live ones go on and delivers outstanding webhooks before it exits.
+//! SIGTERM. The server refuses new calls, lets live calls continue, and delivers pending webhooks before it exits.
 
 use tempfile::TempDir;
 
@@ -38,7 +38,7 @@ async fn sigterm_takes_no_new_call_lets_the_live_one_go_on_and_delivers_its_end(
     phone.hangup().await;
     let status = program.ended().await;
     assert_eq!(status.code(), Some(0));
-    // The webhook arrived before the exit, not soon after it.
+    // The webhook arrived before the exit.
     let ends: Vec<Asked> = app.asked.all().into_iter().filter(|asked| asked.path == "/status").collect();
     assert_eq!(ends.len(), 1);
     assert_eq!((ends[0].field("CallStatus").as_str(), ends[0].is_signed()), ("completed", true));

@@ -1,5 +1,5 @@
-//! What the server needs to start: a database that no other process uses and a writable directory. Without them it says
-//! what is wrong.
+//! The requirements for the start of the server: a database that no other process uses, and a writable directory. If a
+//! requirement is not met, the server reports the error.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -12,7 +12,7 @@ use crate::house::{House, settings};
 use crate::log::PATIENCE;
 use crate::program::Program;
 
-/// Runs a server that must refuse to start; returns its exit code and its standard error output.
+/// Runs a server that must refuse to start. Returns the exit code and the standard error output of the server.
 async fn refused(config: &Path, environment: &[(&str, &str)]) -> (Option<i32>, String) {
     let run = Command::new(env!("CARGO_BIN_EXE_tandem"))
         .args(["serve", "--config"])
@@ -45,7 +45,7 @@ async fn a_directory_of_recordings_that_takes_no_file_is_said_at_the_start() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("tandem.toml");
     std::fs::write(&file, settings(folder.path(), "")).unwrap();
-    // Even root cannot create a file in `/proc`.
+    // Even the user root cannot create a file in `/proc`.
     let (code, said) = refused(&file, &[("TANDEM_RECORDINGS__URL", "file:/proc")]).await;
     assert_eq!(code, Some(2), "{said}");
     assert!(said.contains("recordings.url: cannot create a file in /proc"), "{said}");

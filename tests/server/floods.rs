@@ -1,5 +1,5 @@
-//! Floods: many connections at once that are malformed, slow or state wrong lengths, and datagrams from many addresses.
-//! The memory that they cost is bounded, and a live call loses no audio.
+//! Floods of connections and datagrams. Many connections at the same time are malformed or slow, or state wrong
+//! lengths. Datagrams come from many addresses. The memory use must be bounded, and a live call must lose no audio.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -18,11 +18,12 @@ use crate::phone::Heard;
 const CONNECTIONS: usize = 200;
 /// The number of source addresses of the datagrams.
 const SOURCES: u32 = 1_000;
-/// The limit, in KiB, on the memory growth of the whole process, which includes the test's phones and attackers.
+/// The limit for the memory growth of the whole process, in KiB. The process includes the phones and attackers of the
+/// test.
 const GROWTH_KIB: u64 = 96 * 1024;
 
-/// The octets that connection `number` sends. All but one in eight begin as a SIP request, and none is a complete valid
-/// one.
+/// The octets that connection `number` sends. Seven of eight connections begin like a SIP request. No connection sends
+/// a complete valid request.
 fn malice(number: usize) -> Vec<u8> {
     let start = format!(
         "INVITE sip:700@127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/TCP 127.0.0.1:9;branch=z9hG4bKf{number};rport\r\nMax-Forwards: 70\r\n\
@@ -51,8 +52,8 @@ fn nested(depth: usize) -> String {
     format!("--b{depth}\r\nContent-Type: multipart/mixed;boundary=b{}\r\n\r\n", depth + 1)
 }
 
-/// Opens one connection and sends its octets, then one octet every 100 ms until the server closes the connection
-/// (`true`) or the test ends.
+/// Opens one connection and sends the octets of this connection. Then sends one octet every 100 ms. Returns `true` when
+/// the server closes the connection. Otherwise runs until the end of the test.
 async fn attack(to: SocketAddr, number: usize) -> bool {
     let Ok(mut stream) = TcpStream::connect(to).await else { return true };
     if stream.write_all(&malice(number)).await.is_err() {
@@ -91,7 +92,7 @@ async fn a_live_call_hears_nothing_of_a_flood_and_the_flood_costs_a_bounded_shar
     for number in 0..CONNECTIONS {
         attacks.spawn(attack(house.tcp, number));
     }
-    // 1,000 addresses send one datagram each: half of them malformed, half of them well-formed requests.
+    // 1,000 addresses send one datagram each. Half of the datagrams are malformed, and half are well-formed requests.
     for source in 0..SOURCES {
         let address = Ipv4Addr::from(0x7F_64_00_01 + source);
         let socket = UdpSocket::bind((address, 0)).await.unwrap();
@@ -100,7 +101,8 @@ async fn a_live_call_hears_nothing_of_a_flood_and_the_flood_costs_a_bounded_shar
              From: <sip:s@{address}>;tag=1\r\nTo: <sip:700@127.0.0.1>\r\nCall-ID: s{source}\r\nCSeq: 1 OPTIONS\r\n\r\n"
         );
         let octets = if source % 2 == 0 { request.into_bytes() } else { malice(source as usize) };
-        // Some messages are larger than a datagram can be. They are not sent, which does not matter here.
+        // Some messages are larger than the maximum size of a datagram. Such messages are not sent. The test does not
+        // need them.
         let _ = socket.send_to(&octets, house.udp).await;
     }
     let last = encode(&said)[said.len() - FRAME..].to_vec();
@@ -112,7 +114,7 @@ async fn a_live_call_hears_nothing_of_a_flood_and_the_flood_costs_a_bounded_shar
     assert!(grown < GROWTH_KIB, "{grown} KiB");
     attacks.shutdown().await;
 
-    // The server has released all connections and keeps no state of refused requests.
+    // The server has closed all connections and has no state of refused requests.
     let sip = || house.calls().services().sip.statistics();
     let empty = async {
         while sip().connections > 0 {

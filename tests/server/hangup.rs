@@ -1,4 +1,4 @@
-//! The caller hangs up in every phase of a call: the server releases everything and records the end.
+//! The caller hangs up in each phase of a call. The server must release everything and record the end.
 
 use serde_json::Value;
 

@@ -1,4 +1,4 @@
-//! The server under test, in the test's process, and a plain HTTP client for its APIs.
+//! The server under test, which runs in the test's process, and a plain HTTP client for the server's APIs.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -21,12 +21,12 @@ pub(crate) const ACCOUNT_SID: &str = "AC00000000000000000000000000000001";
 pub(crate) const AUTH_TOKEN: &str = "secret of the tests";
 pub(crate) const API_KEY: &str = "KEYtests";
 
-/// The offset of the next server's RTP port range: each server has its own range, so that servers do not compete for
-/// ports.
+/// The offset of the next server's RTP port range. Each server has its own range, so that two servers never use the
+/// same port.
 static PORTS: AtomicU16 = AtomicU16::new(0);
 
-/// The text of a configuration file: the system chooses all ports but those of RTP; one account, one trunk for
-/// 127.0.0.1, then `more`.
+/// The text of a configuration file. The system chooses all ports except the RTP ports. The configuration has one
+/// account and one trunk for 127.0.0.1, followed by `more`.
 pub(crate) fn settings(folder: &Path, more: &str) -> String {
     let first = 21_000 + (std::process::id() % 64) as u16 * 512 + PORTS.fetch_add(32, Ordering::SeqCst) % 512;
     format!(
@@ -60,7 +60,7 @@ pub(crate) fn inline(number: &str, document: &str) -> String {
     format!("[[numbers]]\nnumber = \"{number}\"\naccount = \"acme\"\ntwiml = '{document}'\n")
 }
 
-/// The configuration of a number whose document comes from an application.
+/// The configuration of a number. The document for this number comes from an application.
 pub(crate) fn asks(number: &str, app: SocketAddr) -> String {
     format!(
         "[[numbers]]\nnumber = \"{number}\"\naccount = \"acme\"\nprovider = \"twilio\"\nvoice_url = \"http://{app}/voice\"\n\
@@ -97,8 +97,8 @@ impl House {
         Self { server, udp, tcp, api, folder }
     }
 
-    /// Reloads the configuration with `more` in place of the earlier addition. Returns the changed keys that need a
-    /// restart.
+    /// Reloads the configuration. `more` replaces the additional text of the earlier configuration. Returns the changed
+    /// settings that need a restart.
     pub(crate) async fn reload(&self, more: &str) -> Vec<String> {
         let file = self.folder.path().join("tandem.toml");
         std::fs::write(&file, settings(self.folder.path(), more)).unwrap();
@@ -106,7 +106,7 @@ impl House {
         self.server.reload(config).await.unwrap()
     }
 
-    /// Waits until the server has no call and no media session.
+    /// Waits until the server has no calls and no media sessions.
     pub(crate) async fn quiet(&self) {
         let gone = async {
             self.server.calls().idle().await;
@@ -151,7 +151,7 @@ impl Reply {
 }
 
 impl Api {
-    /// The account's calls, newest first.
+    /// The calls of the account. The newest call comes first.
     pub(crate) async fn calls(self) -> Vec<Value> {
         let path = format!("/2010-04-01/Accounts/{ACCOUNT_SID}/Calls.json");
         let reply = self.get(&path).await;
@@ -159,7 +159,7 @@ impl Api {
         reply.json()["calls"].as_array().unwrap().clone()
     }
 
-    /// The account's recordings, newest first.
+    /// The recordings of the account. The newest recording comes first.
     pub(crate) async fn recordings(self) -> Vec<Value> {
         let reply = self.get(&format!("/2010-04-01/Accounts/{ACCOUNT_SID}/Recordings.json")).await;
         assert_eq!(reply.status, 200);
@@ -173,28 +173,29 @@ impl Api {
         reply.body
     }
 
-    /// GET with the account's Twilio credentials.
+    /// Sends a GET with the Twilio credentials of the account.
     pub(crate) async fn get(self, path: &str) -> Reply {
         self.get_as(&basic(ACCOUNT_SID, AUTH_TOKEN), path).await
     }
 
-    /// GET with this value of the header `Authorization`; without the header when the value is empty.
+    /// Sends a GET with this value of the `Authorization` header. If the value is empty, the request has no such
+    /// header.
     pub(crate) async fn get_as(self, authorization: &str, path: &str) -> Reply {
         self.request("GET", path, authorization, "application/json", "").await
     }
 
-    /// Sends a Telnyx command to a leg; it must succeed.
+    /// Sends a Telnyx command to a leg. The command must succeed.
     pub(crate) async fn command(self, call_control_id: &str, action: &str, body: &Value) {
         let path = format!("/calls/{}/actions/{action}", call_control_id.replace(':', "%3A"));
         self.telnyx(&path, body).await;
     }
 
-    /// Sends a Telnyx dial; it must succeed.
+    /// Sends a Telnyx dial request. The request must succeed.
     pub(crate) async fn dial(self, body: &Value) {
         self.telnyx("/calls", body).await;
     }
 
-    /// POST with the account's Telnyx key; it must succeed. Returns `data` of the answer.
+    /// Sends a POST with the Telnyx API key of the account. The request must succeed. Returns `data` from the answer.
     pub(crate) async fn telnyx(self, path: &str, body: &Value) -> Value {
         let key = format!("Bearer {API_KEY}");
         let reply = self.request("POST", &format!("/v2{path}"), &key, "application/json", &body.to_string()).await;
@@ -207,23 +208,23 @@ impl Api {
         self.request("POST", "/console/reload", &basic(ACCOUNT_SID, AUTH_TOKEN), "text/plain", "").await
     }
 
-    /// POST of JSON to a path under `/console`, with an operator's credentials.
+    /// Sends a POST of JSON to a path under `/console`, with the credentials of an operator.
     pub(crate) async fn console(self, path: &str, body: &Value) -> Reply {
         let login = basic(ACCOUNT_SID, AUTH_TOKEN);
         self.request("POST", &format!("/console{path}"), &login, "application/json", &body.to_string()).await
     }
 
-    /// Sends DELETE with the account's Twilio credentials.
+    /// Sends a DELETE with the Twilio credentials of the account.
     pub(crate) async fn delete(self, path: &str) -> Reply {
         self.send_as(&basic(ACCOUNT_SID, AUTH_TOKEN), "DELETE", path).await
     }
 
-    /// A request without a body, with this value of the header `Authorization`.
+    /// Sends a request without a body. The `Authorization` header has this value.
     pub(crate) async fn send_as(self, authorization: &str, method: &str, path: &str) -> Reply {
         self.request(method, path, authorization, "application/json", "").await
     }
 
-    /// POST of a form to a path under the account, with its Twilio credentials.
+    /// Sends a POST of a form to a path under the account, with the Twilio credentials of the account.
     pub(crate) async fn post(self, path: &str, form: &str) -> Reply {
         let path = format!("/2010-04-01/Accounts/{ACCOUNT_SID}{path}");
         self.request("POST", &path, &basic(ACCOUNT_SID, AUTH_TOKEN), "application/x-www-form-urlencoded", form).await

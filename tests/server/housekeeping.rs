@@ -14,7 +14,8 @@ use crate::log::PATIENCE;
 const OLD: CallId = CallId(1);
 const NEW: CallId = CallId(2);
 
-/// Creates the database of an earlier process, with one line each of a call of 31 days ago and of a call of yesterday.
+/// Creates the database of an earlier process. The database has one line of a call of 31 days ago, and one line of a
+/// call of yesterday.
 async fn history(url: &str) {
     let store = Store::open(url).await.unwrap();
     for (session, days) in [(OLD, 31), (NEW, 1)] {

@@ -1,5 +1,5 @@
-//! `tandem load` against the server: its report accounts for all calls and packets, also beside applications that
-//! behave badly.
+//! `tandem load` with a running server. The report includes all calls and packets. The tests also run with applications
+//! that behave badly.
 
 use std::net::{SocketAddr, UdpSocket};
 
@@ -10,13 +10,13 @@ use crate::app::{App, Asked};
 use crate::house::{House, asks, inline};
 use crate::phone::Phone;
 
-/// An address at which nothing listens. It is on a host of its own, so that the system gives it to no other test
-/// meanwhile.
+/// An address without a listener. The address is on a separate host, so that the system gives the address to no other
+/// test during this test.
 fn free(host: u8) -> SocketAddr {
     UdpSocket::bind(SocketAddr::from(([127, 0, 0, host], 0))).unwrap().local_addr().unwrap()
 }
 
-/// Runs `tandem load` against `target`, asserts that both calls succeed and returns the report.
+/// Runs `tandem load` against `target` and asserts that both calls succeed. Returns the report.
 async fn load(target: SocketAddr, arguments: &[&str]) -> Value {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tandem"));
     command.arg("load").arg(target.to_string()).args(["--caller", "127.0.0.1:0"]).args(arguments);
@@ -26,7 +26,7 @@ async fn load(target: SocketAddr, arguments: &[&str]) -> Value {
     serde_json::from_slice(&done.stdout).unwrap_or_else(|error| panic!("{error}: {said}"))
 }
 
-/// Makes two calls that the server relays to the answerer and returns the report.
+/// Makes two calls. The server relays both calls to the answerer. Returns the report.
 async fn relayed(house: &House, answerer: SocketAddr) -> Value {
     let answerer = answerer.to_string();
     load(house.udp, &["--answerer", &answerer, "--calls", "2", "--seconds", "1", "--media", "--ring", "50"]).await

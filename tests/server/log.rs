@@ -1,4 +1,4 @@
-//! A list of what was received, in order, which a test can wait on.
+//! A list of received items, in order. A test can wait for items of the list.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 /// The time limit of every wait.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A list that grows; tests wait for its next items.
+/// A list that grows. A test can wait for the next items.
 pub(crate) struct Log<T> {
     items: Mutex<Vec<T>>,
     grown: Notify,
@@ -34,13 +34,14 @@ impl<T: Clone> Log<T> {
         self.items.lock().unwrap().len()
     }
 
-    /// Waits for the first item that fits, from index `from` on. Returns the item and the index after it.
+    /// Waits for the first matching item, from index `from` on. Returns the item and the index after it.
     pub(crate) async fn find_after(&self, from: usize, what: &str, fits: impl Fn(&T) -> bool) -> (T, usize) {
         let found = tokio::time::timeout(PATIENCE, async {
             loop {
                 let grown = self.grown.notified();
                 tokio::pin!(grown);
-                // Registers before the look at the list, so that an item pushed meanwhile is not missed.
+                // The code registers for notifications before it reads the list. So it does not miss an item that is
+                // added during the read.
                 grown.as_mut().enable();
                 {
                     let items = self.items.lock().unwrap();
@@ -54,7 +55,7 @@ impl<T: Clone> Log<T> {
         found.await.unwrap_or_else(|_| panic!("in vain: {what}"))
     }
 
-    /// Waits for the first item that fits.
+    /// Waits for the first matching item.
     pub(crate) async fn find(&self, what: &str, fits: impl Fn(&T) -> bool) -> T {
         self.find_after(0, what, fits).await.0
     }

@@ -1,5 +1,5 @@
-//! Answering machine detection of outgoing calls, reported in both dialects. The called party is a speaking document of
-//! the same server.
+//! Answering machine detection of outbound calls. Both dialects report the result. The called party is a speaking
+//! document of the same server.
 
 use serde_json::json;
 
@@ -84,7 +84,7 @@ async fn a_machine_is_told_by_a_webhook_when_a_dial_asks_for_it() {
         "to": format!("sip:811@{}", house.udp),
         "from": "+15551230001",
         "answering_machine_detection": "detect",
-        // The speech may start late on a busy machine.
+        // On a busy computer, the speech may start late.
         "answering_machine_detection_config": { "total_analysis_time_millis": 60_000, "initial_silence_millis": 30_000 },
     });
     house.api.dial(&order).await;

@@ -1,5 +1,5 @@
-//! Tests of the whole server from outside: SIP phones with real RTP, web applications and WebSocket applications, all
-//! on loopback and on ports that the system chooses.
+//! Tests of the whole server from outside. They use SIP phones with real RTP, web applications and WebSocket
+//! applications. All run on loopback, with ports that the system chooses.
 //!
 //! ```text
 //!   Phone (SIP + RTP) ──► House: a server in this process, or Program: the binary ──► App (webhooks, streams)

@@ -1,4 +1,5 @@
-//! The metrics at `/metrics` and the files in docs/ that depend on them: the dashboard, the alert rules and the page.
+//! The metrics at `/metrics`, and the files in docs/ that depend on the metrics: the dashboard, the alert rules and the
+//! page.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +12,7 @@ const DASHBOARD: &str = include_str!("../../docs/monitoring/dashboard.json");
 const RULES: &str = include_str!("../../docs/monitoring/alerts.yml");
 const PAGE: &str = include_str!("../../docs/monitoring.md");
 
-/// The metric families of `/metrics` and their types. Panics when a family has no help text or a sample is not below
+/// The metric families of `/metrics` and their types. Panics if a family has no help text, or if a sample is not below
 /// its own family.
 fn families(text: &str) -> BTreeMap<String, String> {
     let mut families = BTreeMap::new();
@@ -38,7 +39,8 @@ fn families(text: &str) -> BTreeMap<String, String> {
     families
 }
 
-/// The family of a series: a family of the same name, or the histogram of a `_bucket`, `_sum` or `_count`.
+/// The family of a series. The name of the family is the name of the series, or the name without the `_bucket`, `_sum`
+/// or `_count` of a histogram.
 fn family<'a>(series: &'a str, families: &BTreeMap<String, String>) -> Option<&'a str> {
     let whole = families.contains_key(series).then_some(series);
     let parts = ["_bucket", "_sum", "_count"].into_iter().filter_map(|part| series.strip_suffix(part));

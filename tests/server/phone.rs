@@ -1,5 +1,5 @@
-//! A SIP phone over UDP with its own SIP code, so that the server is not tested against its own stack. It has one call
-//! at a time.
+//! A SIP phone over UDP. The phone has its own SIP code, so that the server is not tested against its own stack. The
+//! phone has one call at a time.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
@@ -60,11 +60,11 @@ impl Message {
 /// An event that a phone reports to the test.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Heard {
-    /// A response to the phone's INVITE, with its status.
+    /// A response to the phone's INVITE. The number is the status.
     Status(u16),
-    /// A response to the phone's BYE, with its status.
+    /// A response to the phone's BYE. The number is the status.
     Parted(u16),
-    /// An INVITE of the server arrived.
+    /// The phone received an INVITE of the server.
     Invited,
     /// The server acknowledged the phone's answer.
     Acknowledged,
@@ -74,7 +74,7 @@ pub(crate) enum Heard {
     Bye,
 }
 
-/// A SIP phone; it stops when dropped.
+/// A SIP phone. It stops when this value is dropped.
 pub(crate) struct Phone {
     pub(crate) address: SocketAddr,
     pub(crate) audio: Arc<Audio>,
@@ -94,9 +94,9 @@ struct Line {
 struct Dialog {
     server: Option<SocketAddr>,
     call_id: String,
-    /// The phone's own From or To value, with its tag.
+    /// The phone's own value of From or To, with the phone's tag.
     local: String,
-    /// The From or To value of the far end, with its tag once that is known.
+    /// The far end's value of From or To, with the far end's tag if the tag is known.
     remote: String,
     target: String,
     branch: String,
@@ -106,12 +106,12 @@ struct Dialog {
 }
 
 impl Phone {
-    /// A phone on 127.0.0.1.
+    /// Creates a phone on 127.0.0.1.
     pub(crate) async fn new() -> Self {
         Self::at("127.0.0.1").await
     }
 
-    /// A phone on this address.
+    /// Creates a phone on this address.
     pub(crate) async fn at(address: &str) -> Self {
         let ip: IpAddr = address.parse().unwrap();
         let socket = UdpSocket::bind((ip, 0)).await.unwrap();
@@ -128,7 +128,7 @@ impl Phone {
         format!("sip:phone@{}", self.address)
     }
 
-    /// Sends an INVITE for a number at the server; [`Self::hear`] returns the responses.
+    /// Sends an INVITE for a number of the server. [`Self::hear`] returns the responses.
     pub(crate) async fn invite(&self, server: SocketAddr, number: &str) {
         let tag: u64 = rand::random();
         let target = format!("sip:{number}@{server}");
@@ -166,12 +166,12 @@ impl Phone {
         tokio::time::timeout(PATIENCE, self.heard.recv()).await.expect("nothing is heard").unwrap()
     }
 
-    /// Waits for this event; skips the others.
+    /// Waits for this event and skips other events.
     pub(crate) async fn until(&mut self, what: Heard) {
         while self.hear().await != what {}
     }
 
-    /// Cancels the INVITE before the answer.
+    /// Cancels the INVITE before the call is answered.
     pub(crate) async fn cancel(&mut self) {
         let dialog = self.line.dialog();
         self.line.request(&dialog, "CANCEL", 1, &dialog.branch, None).await;
@@ -194,7 +194,7 @@ impl Phone {
         self.line.respond(180, None).await;
     }
 
-    /// Answers the call that rings and waits for the ACK.
+    /// Answers the ringing call and waits for the ACK.
     pub(crate) async fn pick_up(&mut self) {
         let sdp = self.line.sdp();
         self.line.dialog.lock().unwrap().answered = true;
@@ -295,8 +295,8 @@ impl Line {
                     }
                     dialog.clone()
                 };
-                // The ACK of a refusal belongs to the INVITE transaction; the ACK of a 2xx is a transaction of its own
-                // (RFC 3261, section 17.1.1.3).
+                // The ACK for a refusal belongs to the INVITE transaction. The ACK for a 2xx is a separate transaction
+                // (RFC 3261 §17.1.1.3).
                 let branch = if status < 300 { branch() } else { dialog.branch.clone() };
                 self.request(&dialog, "ACK", 1, &branch, None).await;
                 if let (200, Some(remote)) = (status, message.media()) {

@@ -1,4 +1,4 @@
-//! The real binary, for tests that need a process: signals and kills.
+//! The real binary, for tests that need a process. These tests send signals or kill the process.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -11,7 +11,7 @@ use tokio::process::{Child, Command};
 use crate::house::Api;
 use crate::log::{Log, PATIENCE};
 
-/// A running `tandem serve`; it is killed when dropped.
+/// A running `tandem serve` process. It is killed when this value is dropped.
 pub(crate) struct Program {
     child: Child,
     pub(crate) udp: SocketAddr,
@@ -20,13 +20,13 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    /// Starts the binary with `TANDEM_LOG=info` and waits until it has logged its addresses.
+    /// Starts the binary with `TANDEM_LOG=info`. Waits until the process has logged its addresses.
     pub(crate) async fn start(config: &Path) -> Self {
         Self::start_with(config, Some("info")).await
     }
 
-    /// Starts the binary with another `TANDEM_LOG` or without it. The level must be `info` or more verbose: the log
-    /// contains the addresses.
+    /// Starts the binary with another value of `TANDEM_LOG`, or without `TANDEM_LOG`. The level must be `info` or more
+    /// verbose, because the addresses come from the log.
     pub(crate) async fn start_with(config: &Path, log: Option<&str>) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_tandem"))
             .args(["serve", "--config"])
@@ -56,12 +56,12 @@ impl Program {
         Self { child, udp, api, said }
     }
 
-    /// The lines that the process has logged so far.
+    /// All lines that the process has logged.
     pub(crate) fn said(&self) -> Vec<String> {
         self.said.all()
     }
 
-    /// Waits for a log line that contains these words.
+    /// Waits for a log line with these words.
     pub(crate) async fn says(&self, words: &str) {
         self.said.find(words, |line| line.contains(words)).await;
     }
@@ -78,12 +78,12 @@ impl Program {
         assert!(std::process::Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
     }
 
-    /// Sends SIGKILL, which the process cannot catch.
+    /// Sends SIGKILL. The process cannot catch this signal.
     pub(crate) async fn kill(mut self) {
         self.child.kill().await.unwrap();
     }
 
-    /// Waits until the process has exited by itself.
+    /// Waits until the process has exited without a kill.
     pub(crate) async fn ended(mut self) -> ExitStatus {
         tokio::time::timeout(PATIENCE, self.child.wait()).await.expect("it does not end").unwrap()
     }

@@ -1,4 +1,4 @@
-//! SIGHUP and `POST /console/reload`: the settings change while calls go on.
+//! SIGHUP and `POST /console/reload`. The settings change while calls continue.
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -72,7 +72,7 @@ async fn the_log_is_json_where_that_is_wanted_and_its_level_changes_while_the_se
 
     let told = program.api.console("/log", &json!({ "level": "tandem_sip=trace,info", "seconds": 1 })).await;
     assert_eq!(told.json(), json!({ "level": "tandem_sip=trace,info", "usual": "info", "seconds": 1 }));
-    // The usual filter is back after one second.
+    // The usual filter is active again after one second.
     let limit = tokio::time::Instant::now() + crate::log::PATIENCE;
     while program.api.get("/console/log").await.json()["level"] != "info" {
         assert!(tokio::time::Instant::now() < limit, "the filter is never as it was");
@@ -108,8 +108,8 @@ async fn another_speech_engine_speaks_after_a_reload() {
     };
     let text = timeline().await;
     assert!(text.contains("text to speech is off (speech.tts)"), "{text}");
-    // Nothing listens on that port. The server then speaks with espeak-ng, if that is installed; in both cases the
-    // engine is not off.
+    // No server listens on this port, so the engine over HTTP fails. If espeak-ng is installed, the server then speaks
+    // with espeak-ng. With or without espeak-ng, text to speech is not off.
     let other = "[speech]\ntts = \"http://127.0.0.1:9/v1/audio/speech\"\n";
     let number = inline("100", "<Response><Say>Hello</Say></Response>");
     let restart = house.reload(&format!("{other}{number}")).await;

@@ -1,4 +1,4 @@
-//! Audio to and from a WebSocket application in both dialects, as the caller hears it.
+//! Audio to and from a WebSocket application, in both dialects. The tests check the audio that the caller hears.
 
 use std::time::{Duration, Instant};
 
@@ -11,17 +11,17 @@ use crate::audio::{decode, holds, noise, tone};
 use crate::house::{ACCOUNT_SID, AUTH_TOKEN, House, asks};
 use crate::phone::{Heard, Phone};
 
-/// The differences between the two dialects' messages.
+/// The differences between the messages of the two dialects.
 struct Wire {
     sequence: &'static str,
-    /// The increment of `timestamp` from one media message to the next: 20 ms for Twilio, 160 samples for Telnyx.
+    /// The increment of `timestamp` between two media messages: 20 ms for Twilio, 160 samples for Telnyx.
     step: u64,
 }
 
 const TWILIO: Wire = Wire { sequence: "sequenceNumber", step: 20 };
 const TELNYX: Wire = Wire { sequence: "sequence_number", step: 160 };
 
-/// The maximum number of attempts: a busy machine is late sometimes, but a wrong program fails every time.
+/// The maximum number of attempts. A busy computer is sometimes late, but a wrong program fails in every attempt.
 const TRIES: usize = 4;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -71,7 +71,7 @@ async fn a_connected_stream_hears_and_speaks_and_the_document_goes_on_after_it()
     let key = |digit: &str| json!({ "track": "inbound_track", "digit": digit });
     assert_eq!(keys, [key("7"), key("#")]);
 
-    // The application closes the stream, so the document goes on.
+    // The application closes the stream, so the document continues.
     stream.close();
     phone.until(Heard::Bye).await;
     stream.closed().await;
@@ -88,7 +88,8 @@ async fn a_connected_stream_hears_and_speaks_and_the_document_goes_on_after_it()
     house.end().await;
 }
 
-/// Asserts the lines of a stream in a call's log: its start, its first audio, and at its end its counters.
+/// Asserts the lines of a stream in the log of a call: the start of the stream, its first audio, and its counters at
+/// the end.
 fn assert_timeline(lines: &[Value], stream_sid: &str) {
     let said = |text: &str| lines.iter().any(|line| line["text"] == text);
     assert!(said(&format!("stream {stream_sid} started")), "{lines:?}");
@@ -197,12 +198,12 @@ async fn a_stream_beside_the_document_hears_both_sides_until_it_is_stopped() {
     let call_sid = app.request("/voice").await.field("CallSid");
     assert_eq!(stop["stop"], json!({ "accountSid": ACCOUNT_SID, "callSid": call_sid }));
     assert_counted(&stream, &TWILIO);
-    // The beginning of the speech may precede the stream, and its end may follow it.
+    // The beginning of the speech may be before the stream, and the end of the speech may be after it.
     let inbound = track(&stream, "inbound");
     assert!(said.chunks_exact(4_000).any(|said| holds(said, &inbound)));
     let spoken = track(&stream, "outbound");
     let heard = phone.audio.samples();
-    // The stream has the same speech that the caller heard, from its first loud sample on.
+    // The stream contains the same speech that the caller heard, from the first loud sample of the speech.
     let begin = spoken.iter().position(|sample| sample.unsigned_abs() > 2_000).expect("speech");
     assert!(spoken[begin..].chunks_exact(4_000).any(|spoken| holds(spoken, &heard)));
     house.quiet().await;
@@ -230,7 +231,7 @@ async fn noise_suppression_asked_for_before_the_answer_is_heard_by_the_stream_un
     let hiss: Vec<i16> = noise(20_000, 5).into_iter().map(|sample| sample / 8).collect();
     phone.audio.say(&hiss);
     stream.event("start").await;
-    // A media thread that is late skips noise suppression for a while.
+    // If a media thread is late, it skips noise suppression for some time.
     let mut cleaned = Vec::new();
     while cleaned.len() < TRIES && !cleaned.last().is_some_and(|level| *level < 60.0) {
         stream.listen(3_000).await;
@@ -247,13 +248,13 @@ async fn noise_suppression_asked_for_before_the_answer_is_heard_by_the_stream_un
     house.end().await;
 }
 
-/// The root mean square of the last second.
+/// The root mean square of the last second of audio.
 fn loudness(samples: &[i16]) -> f64 {
     let last = &samples[samples.len().saturating_sub(8_000)..];
     (last.iter().map(|sample| f64::from(*sample).powi(2)).sum::<f64>() / last.len().max(1) as f64).sqrt()
 }
 
-/// Asserts the behaviour of every bidirectional stream: its pace, the echo of the caller's audio, marks, clear and
+/// Asserts the behaviour of every bidirectional stream: the pace, the echo of the caller's audio, marks, clear and
 /// digits.
 async fn converse(stream: &Stream, phone: &Phone, wire: &Wire) {
     stream.echo(true);
@@ -268,7 +269,7 @@ async fn converse(stream: &Stream, phone: &Phone, wire: &Wire) {
             stream.frames.all()[frames..].iter().filter(|(_, frame)| frame["event"] == "media").cloned().collect();
         let seconds = (media[media.len() - 1].0 - media[0].0).as_secs_f64();
         let pace = (media.len() - 1) as f64 / seconds;
-        // Whether the caller hears its own audio back.
+        // The second value says whether the caller hears its own audio again.
         turns.push((pace, holds(&said, &phone.audio.samples())));
         if (48.0..52.0).contains(&pace) && turns[turn].1 {
             break;
@@ -340,7 +341,7 @@ async fn clear_cuts(stream: &Stream, phone: &Phone) {
     assert!(rests.iter().all(|rest| *rest < 300), "milliseconds of audio after clear: {rests:?}");
 }
 
-/// Asserts that sequence numbers, chunks and timestamps have no gap and that each media message has 20 ms of audio.
+/// Asserts that sequence numbers, chunks and timestamps have no gaps, and that each media message has 20 ms of audio.
 fn assert_counted(stream: &Stream, wire: &Wire) {
     let text = |value: &Value| value.as_str().map(|text| text.parse::<u64>().unwrap());
     let frames: Vec<Value> =

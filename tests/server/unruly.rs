@@ -1,4 +1,4 @@
-//! Stream applications that send invalid messages, are absent or die.
+//! Stream applications that send invalid messages, do not answer, or crash.
 
 use axum::extract::ws::Message;
 use serde_json::{Value, json};
@@ -8,7 +8,7 @@ use crate::audio::tone;
 use crate::house::{House, asks};
 use crate::phone::{Heard, Phone};
 
-/// An application whose document connects a stream to the application itself and then hangs up.
+/// An application with a document that connects a stream to this application and then hangs up.
 async fn connecting() -> App {
     App::start(|asked: &Asked| match asked.path.as_str() {
         "/voice" => format!(
@@ -46,7 +46,7 @@ async fn what_is_said_wrong_harms_neither_the_stream_nor_the_call() {
     }
     stream.send(Message::binary(vec![0xFF; 1_000]));
     stream.send(Message::Ping(vec![1; 100].into()));
-    // More audio than the queue can hold: the server keeps what fits and drops the rest.
+    // The queue cannot contain this amount of audio. The server keeps the audio that fits and drops the rest.
     for _ in 0..5 {
         stream.play(&vec![0; 8_000 * 30]);
     }

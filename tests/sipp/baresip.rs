@@ -1,5 +1,5 @@
-//! Interoperability with an independent SIP phone: baresip instances register, call, hear each other's tones, and
-//! transfer.
+//! Interoperability with an independent SIP phone. baresip instances register, call, hear each other's tones, and
+//! transfer calls.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -19,7 +19,7 @@ const RATE: usize = 8_000;
 /// Polling interval.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// A baresip process with its own user; killed when dropped.
+/// A baresip process with its own user. It is killed when this value is dropped.
 struct Baresip {
     user: &'static str,
     hertz: u32,
@@ -39,13 +39,13 @@ fn is_missing() -> bool {
 }
 
 impl Baresip {
-    /// Starts an instance that answers every call and plays a tone of this frequency in Hz; waits until it is
-    /// registered.
+    /// Starts an instance that answers every call and plays a tone with a frequency of `hertz` Hz. Waits until the
+    /// instance is registered.
     async fn start(number: u8, user: &'static str, hertz: u32, server: SocketAddr, transport: &str) -> Self {
         Self::start_with(number, user, hertz, server, transport, "").await
     }
 
-    /// Does the same with further account parameters, each after a semicolon.
+    /// Like `start`, with additional account parameters. Each parameter follows a semicolon.
     async fn start_with(
         number: u8,
         user: &'static str,
@@ -87,7 +87,8 @@ impl Baresip {
         };
         let control = tokio::time::timeout(PATIENCE, control).await.expect("baresip's control port");
         let mut phone = Self { user, hertz, folder, control, pending: Vec::new(), _child: child };
-        // The phone may have registered before the control connection existed, so its state is polled.
+        // The phone may have registered before the control connection was open, so the test polls the state of the
+        // phone.
         let registered = async {
             loop {
                 phone.order("reginfo", "").await;
@@ -102,13 +103,13 @@ impl Baresip {
         phone
     }
 
-    /// Sends a command of baresip's menu.
+    /// Sends a command from baresip's menu.
     async fn order(&mut self, command: &str, parameters: &str) {
         let text = json!({ "command": command, "params": parameters }).to_string();
         self.control.write_all(format!("{}:{text},", text.len()).as_bytes()).await.unwrap();
     }
 
-    /// Waits for the next matching message of baresip; others are dropped.
+    /// Waits for the next matching message of baresip. Other messages are dropped.
     async fn next(&mut self, what: &str, fits: impl Fn(&Value) -> bool) -> Value {
         let told = async {
             loop {
@@ -158,7 +159,7 @@ impl Baresip {
         assert!(heard.is_ok(), "{} does not hear {}", self.user, other.user);
     }
 
-    /// Returns the recorded audio of its calls so far, including the headers of the files.
+    /// Returns the recorded audio of the phone's calls, including the headers of the files.
     fn heard(&self) -> Vec<i16> {
         let files = std::fs::read_dir(self.folder.path()).unwrap().map(|file| file.unwrap().path());
         let mut files: Vec<_> = files.filter(|path| path.to_string_lossy().ends_with("-dec.wav")).collect();
@@ -168,7 +169,7 @@ impl Baresip {
     }
 }
 
-/// Returns a WAV file with one minute of a tone, 16-bit mono. At its end baresip hangs up.
+/// Returns a WAV file (16-bit mono) with one minute of a tone. At the end of the file, baresip hangs up.
 fn wav(hertz: u32) -> Vec<u8> {
     let turn = f64::from(hertz) * std::f64::consts::TAU / RATE as f64;
     let samples = (0..60 * RATE).flat_map(|at| ((8_000.0 * (at as f64 * turn).sin()) as i16).to_le_bytes());
@@ -184,7 +185,7 @@ fn wav(hertz: u32) -> Vec<u8> {
     file
 }
 
-/// Returns the share of the energy at this frequency, 0 to 1 (Goertzel algorithm).
+/// Returns the share of the energy at this frequency, from 0 to 1 (Goertzel algorithm).
 fn share(samples: &[i16], hertz: u32) -> f64 {
     let energy: f64 = samples.iter().map(|sample| f64::from(*sample).powi(2)).sum();
     let turn = 2.0 * (f64::from(hertz) * std::f64::consts::TAU / RATE as f64).cos();
@@ -212,7 +213,8 @@ async fn baresips_on_udp_and_tcp_talk_and_one_transfers_another() {
     alice.order("dial", &format!("sip:bob@{}", house.udp)).await;
     alice.until("CALL_ESTABLISHED").await;
     tokio::join!(alice.hears(&bob), bob.hears(&alice));
-    // After its own hold, bob's recorder loses the received audio (baresip 1.0), so only alice's audio is checked.
+    // After bob puts the call on hold, bob's recorder loses the received audio (baresip 1.0). So the test checks only
+    // alice's audio.
     bob.order("hold", "").await;
     bob.until("CALL_REMOTE_SDP").await;
     bob.order("resume", "").await;
@@ -251,7 +253,7 @@ async fn a_phone_that_demands_srtp_has_it_where_it_is_optional_and_one_without_t
         dave.order("hangup", "").await;
         callee.until("CALL_CLOSED").await;
     }
-    // The same with this phone as the caller.
+    // Now this phone is the caller.
     erin.order("dial", &format!("sip:dave@{}", house.udp)).await;
     erin.until("CALL_ESTABLISHED").await;
     tokio::join!(dave.hears(&erin), erin.hears(&dave));

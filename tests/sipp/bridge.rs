@@ -1,4 +1,4 @@
-//! Calls bridged from trunk to trunk.
+//! Calls that are bridged from trunk to trunk.
 
 use crate::house::House;
 use crate::sipp::{Sipp, is_missing};
@@ -22,7 +22,7 @@ async fn calls_go_straight_through_over_udp_and_tcp() {
     }
 }
 
-/// Starts a server that routes calls to 1* over the first trunk, then over the second.
+/// Starts a server that routes calls to 1* over the first trunk. If this fails, the calls go over the second trunk.
 async fn two_trunks(first: &Sipp, second: &Sipp, caller: &Sipp, of_first: &str) -> House {
     let trunks = caller.trunk("caller", "") + &first.trunk("first", of_first) + &second.trunk("second", "");
     let number = "[[numbers]]\nnumber = \"1*\"\naccount = \"acme\"\nbridge = [\"trunk:first\", \"trunk:second\"]\n";
@@ -41,7 +41,7 @@ async fn a_bridged_call_goes_over_the_next_trunk_when_one_fails() {
     caller.to("1234").call(house.udp).succeed().await;
     first.succeed().await;
     house.quiet().await;
-    // The first trunk is now marked as doubtful, so the next call starts with the second one.
+    // The first trunk is now marked as doubtful, so the next call starts with the second trunk.
     again.to("1234").call(house.udp).succeed().await;
     let said = second.succeed().await;
     assert_eq!(said.matches("INVITE sip:1234@").count(), 2, "{said}");

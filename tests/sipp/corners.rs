@@ -1,4 +1,4 @@
-//! Unusual behaviour that carriers and PBXs are known for.
+//! Unusual behaviour of some carriers and PBXs.
 
 use crate::house::{House, inline};
 use crate::sipp::{Sipp, is_missing};

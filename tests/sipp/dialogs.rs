@@ -18,8 +18,8 @@ async fn logged(running: &Running, what: &str) -> String {
     panic!("never logged {what}:\n{}", running.messages())
 }
 
-/// Returns the dialog of a call that SIPp has placed, in the form of a Replaces header: its Call-ID, the server's tag
-/// and SIPp's tag.
+/// Returns the dialog of a call that SIPp has made. The form is that of a Replaces header: the Call-ID, the server's
+/// tag and SIPp's tag.
 fn dialog(messages: &str) -> String {
     let field = |name: &str, of: &str| {
         let line = of.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("no {name}"));

@@ -1,4 +1,4 @@
-//! SIP domains of accounts: calls of their users go to the domain's voice URL.
+//! SIP domains of accounts. Calls of a domain's users go to the voice URL of the domain.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -14,7 +14,8 @@ use crate::sipp::{Sipp, is_missing};
 
 type Form = HashMap<String, String>;
 
-/// Starts a web application that answers everything with this document. Returns its address and the requests.
+/// Starts a web application that answers every request with this document. Returns the address of the application and
+/// the requests.
 async fn application(document: &'static str) -> (SocketAddr, mpsc::UnboundedReceiver<(String, Form)>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -49,7 +50,7 @@ async fn application(document: &'static str) -> (SocketAddr, mpsc::UnboundedRece
     (address, asked)
 }
 
-/// Creates a domain with the user alice, who may register and call.
+/// Creates a domain with the user alice. This user may register and make calls.
 async fn make_domain(store: &Store, app: SocketAddr) {
     let now = "2026-11-21T08:00:00Z".parse().unwrap();
     let account = || "acme".to_owned();

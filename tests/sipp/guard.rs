@@ -1,4 +1,4 @@
-//! Misbehaving sources are banned, and legitimate callers still get through.
+//! Sources that misbehave are banned. Legitimate callers still reach the server.
 
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ async fn who_guesses_passwords_is_banned_while_a_trunks_call_goes_through() {
     assert_eq!(metric(&house, "tandem_sip_bans").await, 1);
     assert_eq!(metric(&house, "tandem_sip_banned_dropped_total").await, 3);
 
-    // The messages before the ban can be read, with masked digest responses.
+    // An operator can read the messages before the ban. The digest responses in the messages are masked.
     let strangers = house.api.get("/console/sip/strangers?format=text").await;
     let strangers = String::from_utf8(strangers.body).unwrap();
     assert_eq!(strangers.matches("403 Forbidden (REGISTER)").count(), 5, "{strangers}");
@@ -65,7 +65,7 @@ async fn who_guesses_passwords_is_banned_while_a_trunks_call_goes_through() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stranger_learns_nothing_of_us_but_that_it_is_refused() {
     let house = House::start("").await;
-    // An address that is not the trunk's.
+    // An address that does not belong to the trunk.
     let stranger = UdpSocket::bind("127.0.0.77:0").await.unwrap();
     let at = stranger.local_addr().unwrap();
     let mut answers = Vec::new();
@@ -130,7 +130,7 @@ async fn too_many_calls_at_once_get_503_early_and_the_call_that_is_there_goes_on
                      Content-Length: 0\r\n\r\n"
                 );
                 socket.send_to(invite.as_bytes(), house.udp).await.unwrap();
-                // Reads pending responses, so that the socket's buffer has room for the refusals.
+                // The test reads pending responses, so that the socket's buffer has room for the refusals.
                 while let Ok(length) = socket.try_recv(&mut answer) {
                     let answer = String::from_utf8_lossy(&answer[..length]).into_owned();
                     if answer.starts_with("SIP/2.0 503 ") {

@@ -1,9 +1,9 @@
-//! Header fields that are passed on with a bridged call.
+//! Header fields that the server passes on with a bridged call.
 
 use crate::sipp::{Sipp, is_missing};
 use crate::straight::straight_through;
 
-/// Returns the lines of the INVITE that a callee logged.
+/// Returns the lines of the INVITE in the log of a callee.
 fn invite(messages: &str) -> Vec<&str> {
     let invite = messages.split("INVITE sip:").nth(1).unwrap_or_default();
     invite.lines().map(str::trim_end).take_while(|line| !line.is_empty()).collect()

@@ -1,4 +1,4 @@
-//! DTMF by INFO: sent over a trunk, and converted between bridged legs with different methods.
+//! DTMF by INFO. The server sends INFO over a trunk, and converts DTMF between bridged legs with different methods.
 
 use std::net::SocketAddr;
 
@@ -6,7 +6,7 @@ use crate::house::{House, inline};
 use crate::sipp::{Sipp, is_missing};
 use crate::straight::straight_through;
 
-/// Returns a configuration in which calls to 1* are bridged to another server.
+/// Returns a configuration that bridges calls to 1* to another server.
 fn far(address: SocketAddr) -> String {
     format!("[[numbers]]\nnumber = \"1*\"\naccount = \"acme\"\nbridge = \"sip:{{number}}@{address}\"\n")
 }
@@ -27,7 +27,7 @@ async fn keys_go_out_by_info_where_the_trunk_wants_them_so() {
     caller.succeed().await;
     house.quiet().await;
     house.end().await;
-    // The same from leg to leg.
+    // Now the digits go from one leg to the other leg.
     straight_through((Sipp::new("press_and_bye"), ""), (Sipp::new("pressed_answer_bye"), "dtmf = \"info\"")).await;
 }
 

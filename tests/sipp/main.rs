@@ -1,11 +1,12 @@
-//! The server as SIPp sees it. The scenarios are ours; each one checks the server's messages from SIPp's side.
+//! Tests of the server with SIPp. The scenarios are our own. Each scenario checks the messages that the server sends to
+//! SIPp.
 //!
 //! ```text
 //!   Sipp, calling ──► House: a server in this process ──► Sipp, answering
 //! ```
 //!
-//! `baresip.rs` tests against an independent phone instead. Each capability has a file here with its tests, and its
-//! scenarios in `scenarios/`. SIPp decides: a test fails when a call of SIPp fails, at the first message that the
+//! The tests in `baresip.rs` use an independent phone instead. Each capability has a file here with its tests. The
+//! scenarios are in `scenarios/`. A test fails if a call of SIPp fails. SIPp ends a call at the first message that the
 //! scenario does not expect.
 
 #![allow(

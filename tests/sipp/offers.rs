@@ -1,4 +1,4 @@
-//! Offer and answer: calls without an offer in both directions, and the messages that then carry the answers.
+//! Offer and answer. Calls without an offer in both directions, and the later messages that contain the answers.
 
 use crate::sipp::{Sipp, is_missing};
 use crate::straight::straight_through;
@@ -12,7 +12,7 @@ async fn a_call_without_an_offer_is_placed_without_one_where_the_trunk_wants_it(
         let (caller, callee) = (Sipp::new("late_offer"), Sipp::new(callee));
         straight_through((caller, ""), (callee, "late_offer = true")).await;
     }
-    // A caller's offer is passed on, even if the trunk is set to `late_offer`.
+    // The server passes on an offer of the caller, even if the trunk has `late_offer`.
     let [_, callee] = straight_through((Sipp::new("call"), ""), (Sipp::new("answer"), "late_offer = true")).await;
     assert!(callee.split("SIP/2.0 180").next().is_some_and(|invite| invite.contains("m=audio")), "{callee}");
 }

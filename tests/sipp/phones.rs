@@ -1,4 +1,4 @@
-//! Phones that register with a password, are called, make calls, and share a user.
+//! Phones that register with a password, receive calls, make calls, and share a user.
 
 use crate::house::{House, inline};
 use crate::sipp::{Sipp, is_missing};
@@ -6,7 +6,7 @@ use crate::sipp::{Sipp, is_missing};
 const ENDPOINTS: &str = "[[endpoints]]\naccount = \"acme\"\nusername = \"alice\"\npassword = \"of alice\"\n\
                          [[endpoints]]\naccount = \"acme\"\nusername = \"bob\"\npassword = \"of bob\"\n";
 
-/// Creates a phone of this user that will run a scenario.
+/// Creates a phone of this user. The phone will run the scenario.
 fn phone(scenario: &'static str, user: &str) -> Sipp {
     Sipp::new(scenario).to(user).option("-au", user).option("-ap", &format!("of {user}"))
 }
@@ -44,7 +44,7 @@ async fn phones_call_each_other_and_not_whom_they_may_not() {
     let alice = alice.answer().await;
     phone("phone_call", "bob").key("callee", "alice").call(house.udp).succeed().await;
     alice.succeed().await;
-    // A phone may not call over the trunks.
+    // A phone may not make calls over the trunks.
     phone("phone_refused", "bob").key("callee", "+15550001").call(house.udp).succeed().await;
     house.quiet().await;
     house.end().await;

@@ -6,13 +6,13 @@ use crate::straight::straight_through;
 
 const ECHO: &str = "<Response><Echo/></Response>";
 
-/// Returns a session description with these lines from the first `m=` on.
+/// Returns a session description. `media` has the lines from the first `m=` line on.
 pub(crate) fn description(address: &str, media: &str) -> String {
     let lines = format!("v=0\no=caller 1 1 IN IP4 {address}\ns=-\nc=IN IP4 {address}\nt=0 0\n{media}");
     lines.replace('\n', "\r\n")
 }
 
-/// Returns the `m=` lines and attributes of the first answer in SIPp's log.
+/// Returns the `m=` lines and attributes of the first answer in the log of SIPp.
 pub(crate) fn answer(messages: &str) -> Vec<String> {
     let answer = messages.split("SIP/2.0 200").nth(1).unwrap_or_default();
     let body = answer.split("v=0").nth(1).unwrap_or_default();

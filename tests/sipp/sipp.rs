@@ -1,4 +1,4 @@
-//! Runs a SIPp process at an address of its own.
+//! Runs a SIPp process. Each process has its own address.
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
@@ -11,12 +11,12 @@ use tokio::process::{Child, Command};
 
 /// Time limit for a scenario.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Port on which each SIPp listens at its own address.
+/// Port of every SIPp process at its own address.
 pub(crate) const PORT: u16 = 5060;
 
 static ADDRESSES: AtomicU16 = AtomicU16::new(1);
 
-/// A SIPp that will run `scenarios/NAME.xml`.
+/// A SIPp process that will run `scenarios/NAME.xml`.
 pub(crate) struct Sipp {
     scenario: &'static str,
     address: Ipv4Addr,
@@ -25,7 +25,7 @@ pub(crate) struct Sipp {
     transport: &'static str,
 }
 
-/// Returns whether SIPp is not installed, and prints that the test is skipped.
+/// Returns whether SIPp is missing on this computer. If so, prints that the test is skipped.
 pub(crate) fn is_missing() -> bool {
     let missing = std::process::Command::new("sipp").arg("-v").output().is_err();
     if missing {
@@ -36,7 +36,7 @@ pub(crate) fn is_missing() -> bool {
 
 #[allow(dead_code, reason = "what scenarios may need")]
 impl Sipp {
-    /// Creates a SIPp for one call over UDP, at an unused loopback address.
+    /// Creates a SIPp for one call over UDP, with an unused loopback address.
     pub(crate) fn new(scenario: &'static str) -> Self {
         let number = ADDRESSES.fetch_add(1, Ordering::SeqCst);
         let process = (std::process::id() % 250) as u8 + 1;
@@ -44,17 +44,17 @@ impl Sipp {
         Self { scenario, address, options: Vec::new(), calls: 1, transport: "u1" }
     }
 
-    /// Creates another scenario at the same address, to run after this one has ended.
+    /// Creates another scenario with the same address. The other scenario runs after the end of this scenario.
     pub(crate) fn at_its_place(&self, scenario: &'static str) -> Self {
         Self { scenario, address: self.address, options: Vec::new(), calls: 1, transport: self.transport }
     }
 
-    /// Returns its address, for trunks and for expectations.
+    /// Returns the address of this SIPp, for trunks and for assertions.
     pub(crate) fn address(&self) -> SocketAddr {
         SocketAddr::V4(SocketAddrV4::new(self.address, PORT))
     }
 
-    /// Sets its address to that of another SIPp that has ended.
+    /// Sets the address to the address of another SIPp that has ended.
     pub(crate) fn at(mut self, address: SocketAddr) -> Self {
         if let SocketAddr::V4(address) = address {
             self.address = *address.ip();
@@ -62,7 +62,7 @@ impl Sipp {
         self
     }
 
-    /// Returns the configuration of a trunk to this SIPp; `more` are further keys, one per line.
+    /// Returns the configuration of a trunk to this SIPp. `more` has additional settings, one per line.
     pub(crate) fn trunk(&self, name: &str, more: &str) -> String {
         let (address, transport) = (self.address, if self.transport.starts_with('t') { ";transport=tcp" } else { "" });
         format!(
@@ -71,41 +71,41 @@ impl Sipp {
         )
     }
 
-    /// Sets the number of calls; they run at ten per second.
+    /// Sets the number of calls. SIPp makes ten calls per second.
     pub(crate) fn calls(mut self, calls: u32) -> Self {
         self.calls = calls;
         self
     }
 
-    /// Sets SIPp's `-t`: `u1`, `t1` (one TCP connection), `tn` (one connection per call), `l1` (TLS) ...
+    /// Sets SIPp's option `-t`: `u1`, `t1` (one TCP connection), `tn` (one connection per call), `l1` (TLS) ...
     pub(crate) fn over(mut self, transport: &'static str) -> Self {
         self.transport = transport;
         self
     }
 
-    /// Sets the called user: `[service]` in the scenario.
+    /// Sets the called user. The scenario uses this user as `[service]`.
     pub(crate) fn to(self, user: &str) -> Self {
         self.option("-s", user)
     }
 
-    /// Sets the keyword `[name]` of the scenario.
+    /// Sets a keyword of the scenario. The scenario uses this keyword as `[name]`.
     pub(crate) fn key(mut self, name: &str, value: &str) -> Self {
         self.options.extend(["-key".into(), name.into(), value.into()]);
         self
     }
 
-    /// Sets any other option of SIPp, for example `-au`, `-ap`.
+    /// Sets any other option of SIPp, for example `-au` or `-ap`.
     pub(crate) fn option(mut self, option: &str, value: &str) -> Self {
         self.options.extend([option.into(), value.into()]);
         self
     }
 
-    /// Runs a scenario that starts by sending.
+    /// Runs a scenario that sends the first message.
     pub(crate) fn call(self, server: SocketAddr) -> Running {
         self.start(Some(server))
     }
 
-    /// Runs a scenario that starts by receiving, and waits until SIPp listens.
+    /// Runs a scenario that receives the first message. Waits until SIPp listens.
     pub(crate) async fn answer(self) -> Running {
         let (table, address) = (if self.transport.starts_with('u') { "udp" } else { "tcp" }, self.address);
         let mut running = self.start(None);
@@ -140,7 +140,7 @@ impl Sipp {
     }
 }
 
-/// A running SIPp; killed when dropped.
+/// A running SIPp process. It is killed when this value is dropped.
 pub(crate) struct Running {
     child: Child,
     scenario: &'static str,
@@ -148,7 +148,7 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Waits until all calls have ended, and asserts that they followed the scenario. Returns the logged messages.
+    /// Waits until all calls have ended, and asserts that all calls followed the scenario. Returns the logged messages.
     pub(crate) async fn succeed(mut self) -> String {
         let status = tokio::time::timeout(PATIENCE + Duration::from_secs(5), self.child.wait()).await;
         let well = matches!(&status, Ok(Ok(status)) if status.success());
@@ -156,7 +156,7 @@ impl Running {
         self.messages()
     }
 
-    /// Returns all messages so far, as SIPp logs them.
+    /// Returns all messages up to now, as SIPp logs them.
     pub(crate) fn messages(&self) -> String {
         self.read("messages")
     }
@@ -166,7 +166,7 @@ impl Running {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// Returns the log to show for a failure.
+    /// Returns the log that is shown for a failure.
     fn said(&self) -> String {
         let messages = self.messages();
         let tail = messages.len().saturating_sub(6_000);

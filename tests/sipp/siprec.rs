@@ -1,4 +1,4 @@
-//! A session with a recording server (SIPREC, RFC 7866), from the recording server's side.
+//! A session with a recording server (SIPREC, RFC 7866). SIPp is the recording server.
 
 use crate::house::{House, inline};
 use crate::sipp::{Sipp, is_missing};

@@ -1,4 +1,4 @@
-//! SRTP keys in the SDP (RFC 4568) in both directions, as the trunk's `srtp` requires.
+//! SRTP keys in the SDP (RFC 4568), in both directions. The setting `srtp` of the trunk says whether keys are required.
 
 use crate::house::{House, inline};
 use crate::sdp::{answer, description};
@@ -66,7 +66,7 @@ async fn keys_are_offered_as_the_trunk_says_and_an_answer_without_them_is_plain_
         ("required", "RTP/SAVP", "RTP/SAVP", &*tagged, true),
         ("required", "RTP/SAVP", "RTP/AVP", "", false),
     ] {
-        // If the call fails, the caller receives 4xx or 5xx, which the scenario "call" does not expect.
+        // If the call fails, the caller receives 4xx or 5xx. The scenario "call" does not expect this.
         let (caller, answerer) = (Sipp::new("call"), Sipp::new("answer_sdp"));
         let trunks = caller.trunk("caller", "") + &answerer.trunk("answerer", &format!("srtp = \"{srtp}\""));
         let house = House::start(&(trunks + &through("1", "answerer"))).await;

@@ -1,6 +1,6 @@
-//! STIR/SHAKEN: received Identity headers are verified before the application is asked, and outgoing calls are signed.
-//! The tests have their own certificate authority, serve certificates over HTTPS on loopback, and verify signatures
-//! with openssl.
+//! STIR/SHAKEN. The server verifies the Identity headers of an inbound call before it requests a document, and signs
+//! outbound calls. The tests have their own certificate authority, serve certificates over HTTPS on loopback, and
+//! verify signatures with openssl.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -26,11 +26,11 @@ use crate::house::{House, asks};
 use crate::log::PATIENCE;
 use crate::sipp::{Sipp, is_missing};
 
-/// User part of From in the scenarios.
+/// User part of the From header in the scenarios.
 const CALLER: &str = "15550100";
 const CALLED: &str = "12155551213";
 
-/// A certificate authority, a signer's key that it has certified, and a server for the certificate.
+/// A certificate authority, the key of a signer with a certificate of this authority, and a server for the certificate.
 struct Pki {
     folder: TempDir,
     server: SocketAddr,
@@ -79,7 +79,8 @@ impl Pki {
         )
     }
 
-    /// Returns an Identity header signed with `key`, for a call to `dest`, issued `age` seconds ago.
+    /// Returns an Identity header for a call to `dest`. The header is signed with `key` and was issued `age` seconds
+    /// ago.
     fn identity(&self, key: &KeyPair, dest: &str, age: u64) -> String {
         let claims = Claims {
             attestation: Attestation::A,
@@ -96,7 +97,8 @@ fn now() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs()
 }
 
-/// Starts an HTTPS server that answers every request with `body`. Returns its address and its certificate.
+/// Starts an HTTPS server that answers every request with `body`. Returns the address and the certificate of the
+/// server.
 async fn https(body: String, asked: Arc<AtomicUsize>) -> (SocketAddr, String) {
     let certified = rcgen::generate_simple_self_signed(vec!["127.0.0.1".into()]).unwrap();
     let key = PrivateKeyDer::Pkcs8(certified.signing_key.serialize_der().into());
@@ -132,7 +134,7 @@ async fn https(body: String, asked: Arc<AtomicUsize>) -> (SocketAddr, String) {
 
 type Form = BTreeMap<String, String>;
 
-/// Starts an application that says hello. Returns its address and the requests for new calls.
+/// Starts an application that says hello. Returns the address of the application and its requests for new calls.
 async fn application() -> (SocketAddr, mpsc::UnboundedReceiver<Form>) {
     let (sender, asked) = mpsc::unbounded_channel();
     let answer = async |State(sender): State<mpsc::UnboundedSender<Form>>, body: String| {
@@ -170,7 +172,7 @@ async fn the_application_is_told_with_the_call_who_vouches_for_its_number_and_wh
     let good = pki.identity(&pki.key, CALLED, 0);
     let cases = [
         (good.clone(), Some("TN-Validation-Passed-A"), "Identity: passed, attestation A"),
-        // With the compact header name, and with another Identity header before it.
+        // This case has the compact header name, and another Identity header before it.
         (format!("a.b.c;ppt=div\r\ny: {good}"), Some("TN-Validation-Passed-A"), "Identity: passed, attestation A"),
         (
             pki.identity(&pki.key, "12155559999", 0),
@@ -196,7 +198,7 @@ async fn the_application_is_told_with_the_call_who_vouches_for_its_number_and_wh
         let log = String::from_utf8_lossy(&log.body).into_owned();
         assert!(log.contains(said), "{said}: {log}");
     }
-    // All cases refer to the same certificate URL, which is fetched once and cached.
+    // All cases have the same certificate URL. The server fetches the certificate once and caches it.
     assert_eq!(pki.fetches.load(Ordering::SeqCst), 1);
     house.end().await;
 }
@@ -250,7 +252,7 @@ fn openssl_verifies(public_key: &Path, folder: &Path, token: &str) -> bool {
     verified.status.success()
 }
 
-/// Returns the Identity headers in SIPp's message log.
+/// Returns the Identity headers in the message log of SIPp.
 fn identities(said: &str) -> Vec<&str> {
     said.lines().filter_map(|line| line.trim_end().strip_prefix("Identity: ")).collect()
 }
@@ -319,7 +321,7 @@ async fn a_forwarded_call_says_by_whom_and_is_believed_by_the_next_one() {
     house.quiet().await;
     house.end().await;
 
-    // The next server receives the call with the To header as this server sent it.
+    // The next server receives the call with the To header that this server sent.
     let (app, mut asked) = application().await;
     let caller = Sipp::new("signed");
     let trunk = caller.trunk("from", "");
@@ -336,7 +338,7 @@ async fn a_forwarded_call_says_by_whom_and_is_believed_by_the_next_one() {
     house.end().await;
 }
 
-/// Returns an address at which no application listens.
+/// Returns an address without an application.
 fn house_of_nobody() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 9))
 }

@@ -1,15 +1,16 @@
-//! Bridged calls: one SIPp calls, another answers, with the server between them.
+//! Bridged calls. One SIPp makes a call, and another SIPp answers. The server is between them.
 
 use crate::house::House;
 use crate::sipp::Sipp;
 
-/// Returns the configuration of a route: numbers with this prefix are bridged to the trunk.
+/// Returns the configuration of a route. The server bridges numbers with this prefix to the trunk.
 pub(crate) fn through(prefix: &str, trunk: &str) -> String {
     format!("[[numbers]]\nnumber = \"{prefix}*\"\naccount = \"acme\"\nbridge = \"trunk:{trunk}\"\n")
 }
 
-/// Lets `caller` call 1234, which is bridged to `callee`, and waits until both have ended and nothing is left of the
-/// call. Each comes with further keys of its trunk. Returns what each of them logged.
+/// Makes `caller` call 1234. The server bridges this call to `callee`. Waits until both scenarios have ended and
+/// nothing is left of the call. The second element of each argument has additional settings of the trunk. Returns the
+/// logs of the caller and of the callee.
 pub(crate) async fn straight_through(caller: (Sipp, &str), callee: (Sipp, &str)) -> [String; 2] {
     let ((caller, caller_keys), (callee, callee_keys)) = (caller, callee);
     let trunks = caller.trunk("caller", caller_keys) + &callee.trunk("callee", callee_keys);

@@ -1,4 +1,4 @@
-//! The trace of a call can be read afterwards, and neither side learns the address of the other.
+//! The trace of a call can be read after the call. Neither side of the call learns the address of the other side.
 
 use serde_json::Value;
 
@@ -52,7 +52,7 @@ async fn a_ladder_has_every_message_of_both_legs_in_order_by_any_id() {
             ("received", "200 OK (BYE)"),
         ]);
         assert_eq!(callee[1..], rest, "{trace}");
-        // The trace shows exactly what SIPp received.
+        // The trace has exactly the messages that SIPp received.
         let shown = trace["messages"].as_array().unwrap();
         let invite = shown.iter().find(|message| message["party"] == 1).unwrap()["message"].as_str().unwrap();
         assert!(heard.replace('\r', "").contains(&invite.replace('\r', "")), "{invite}\n{heard}");

@@ -1,4 +1,4 @@
-//! Trunks: registration, authentication, failover, limits, and numbers and caller ids in each trunk's own format.
+//! Trunks: registration, authentication, failover, limits, and the formats of numbers and caller IDs for each trunk.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use tandem_sip::{Health, Registered};
 use crate::house::House;
 use crate::sipp::{Running, Sipp, is_missing};
 
-/// Returns the configuration of a number whose document dials `to`.
+/// Returns the configuration of a number. The document of the number dials `to`.
 fn dials(to: &str) -> String {
     let document = format!("<Response><Dial>{to}</Dial></Response>");
     format!("[[numbers]]\nnumber = \"600\"\naccount = \"acme\"\ntwiml = '{document}'\n")
@@ -87,13 +87,13 @@ async fn the_strongest_digest_is_answered_and_a_stale_nonce_once_more() {
     }
 }
 
-/// Places a call over the trunks, which the server ends after the answer.
+/// Makes a call over the trunks. The server ends the call after the answer.
 async fn place(house: &House) {
     let reply = house.api.post("/Calls.json", "To=%2B493012345678&From=%2B15550100&Twiml=%3CResponse%2F%3E").await;
     assert_eq!(reply.status, 201);
 }
 
-/// Starts a server whose calls try the trunk `first`, then `second`, and starts both SIPps.
+/// Starts a server and both SIPps. Calls of this server use the trunk `first`, and then the trunk `second`.
 async fn one_after_the_other(first: Sipp, second: Sipp) -> (House, Running, Running) {
     let trunks =
         first.trunk("first", "prefixes = [\"+\"]") + &second.trunk("second", "prefixes = [\"+\"]\npriority = 1");
@@ -112,7 +112,7 @@ async fn a_call_goes_on_to_the_next_trunk_when_one_fails_and_the_next_call_begin
     bad.succeed().await;
     house.quiet().await;
     assert_eq!(house.calls().services().sip.peer("first").health, Health::Doubtful);
-    // The failed trunk no longer runs; the second call does not try it.
+    // The failed trunk no longer runs. The second call does not use this trunk.
     place(&house).await;
     good.succeed().await;
     house.quiet().await;
@@ -283,7 +283,7 @@ async fn settings_change_while_a_call_goes_on() {
     first.succeed().await;
     house.quiet().await;
 
-    // The old trunk is unknown now, and the new one is known.
+    // The old trunk is now unknown, and the new trunk is known.
     let number = "[[numbers]]\nnumber = \"600\"\naccount = \"acme\"\ntwiml = '<Response><Echo/></Response>'\n";
     house.reload(&(stranger_is + number)).await;
     gone.to("600").call(house.udp).succeed().await;

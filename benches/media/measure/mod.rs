@@ -1,6 +1,6 @@
-//! The measurement of the benches: the best of many short runs, because other programs use the host too. With `--count`
-//! it runs a fixed number of frames for `scripts/instructions.sh`, which counts the instructions in [`work_counted`]
-//! with callgrind.
+//! The measurement of the benches: the shortest of many short runs, because other programs use the host too. With
+//! `--count`, the bench runs a fixed number of frames for `scripts/instructions.sh`. The script counts the instructions
+//! in [`work_counted`] with callgrind.
 #![allow(clippy::disallowed_methods, reason = "it measures real time")]
 
 use std::time::{Duration, Instant};
@@ -11,11 +11,11 @@ const RUN: Duration = Duration::from_millis(2);
 const RUNS: usize = 200;
 /// The longest time of all runs of a case.
 const MOST: Duration = Duration::from_millis(600);
-/// The number of frames that are counted, after as many that are not. Two seconds, so that everything that happens once
-/// a second is included.
+/// The number of frames that are counted. Before them, the same number of frames runs without being counted. 100 frames
+/// are two seconds, so the count includes all work that happens once a second.
 const COUNTED: u32 = 100;
 
-/// Measures one case. A call of `work` processes `frames` frames of 20 ms, or packets.
+/// Measures one case. A call of `work` processes `frames` frames of 20 ms, or the same number of packets.
 pub(crate) fn case(what: &str, frames: u32, mut work: impl FnMut()) {
     if std::env::args().any(|argument| argument == "--count") {
         let calls = COUNTED.div_ceil(frames).max(10);

@@ -5,7 +5,7 @@ use crate::conference::Change;
 use crate::leg::{Direction, LegEnd};
 use crate::recording::{RecordingChannels, RecordingFormat, RecordingSource, Track};
 
-/// A conference with the orders and events that it produced.
+/// A conference, with the orders and events from its outputs.
 struct Script {
     conference: Conference,
     orders: Vec<Output>,
@@ -70,7 +70,7 @@ impl Script {
         Self::opened(250, None)
     }
 
-    /// Lets a participant join. The engine's room would start with the second one.
+    /// Lets a participant join. In this test the engine's room would start with the second participant.
     fn come(&mut self, number: u128, participation: Participation) {
         self.conference.enter(NOW, &info(number), participation).unwrap();
         self.conference.handle_joined(NOW, leg(number));
@@ -182,7 +182,7 @@ fn who_ends_it_by_leaving_takes_the_others_along() {
         script.come(2, Participation { ends: true, label: Some("host".into()), ..room() });
         script.start();
         script.leave(&over(2, EndedBy::Peer), why);
-        // The room removes the others, then it ends.
+        // The room removes the other members, then the room ends.
         script.conference.handle_left(NOW, leg(1));
         script.conference.handle_over(NOW);
         script.drain();

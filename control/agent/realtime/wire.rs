@@ -1,4 +1,5 @@
-//! The messages of OpenAI's realtime protocol. Sends the names of the configured version and accepts those of both.
+//! The messages of OpenAI's realtime protocol. The server sends the names of the configured protocol version, and
+//! accepts the names of both versions.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -7,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::super::chat::ToolCall;
 use super::super::config::Protocol;
 
-/// The encoding of audio, the same in both directions.
+/// The encoding of audio. Both directions use the same encoding.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Format {
     /// G.711 µ-law, 8 kHz.
@@ -17,7 +18,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// Octets per millisecond.
+    /// Returns the number of octets for each millisecond of audio.
     pub fn octets(self) -> u64 {
         match self {
             Self::Pcmu => 8,
@@ -43,21 +44,21 @@ pub(super) struct Settings<'a> {
     pub(super) language: &'a str,
     pub(super) transcription: &'a str,
     pub(super) max_tokens: Option<u32>,
-    /// The tools in the JSON of a chat endpoint.
+    /// The tools, in the JSON of a chat endpoint.
     pub(super) tools: &'a [Value],
-    /// Whether the caller's voice interrupts an answer.
+    /// Whether the caller's voice interrupts a response.
     pub(super) interruptible: bool,
-    /// More members of the session object, sent unchanged.
+    /// Additional members of the session object, which are sent unchanged.
     pub(super) extra: &'a Map<String, Value>,
 }
 
-/// A `session.update` message.
+/// Creates a `session.update` message.
 pub(super) fn session(protocol: Protocol, format: Format, settings: &Settings<'_>) -> Value {
     let mut turns = json!({ "type": "server_vad", "create_response": true });
     if let Some(turns) = turns.as_object_mut() {
         turns.insert("interrupt_response".into(), settings.interruptible.into());
     }
-    // The first subtag of a BCP 47 tag is the ISO 639-1 code.
+    // The first subtag of a BCP 47 tag is an ISO 639-1 code.
     let language = settings.language.split('-').next().unwrap_or_default();
     let transcription = json!({ "model": settings.transcription, "language": language });
     let tools: Vec<Value> = settings.tools.iter().filter_map(flat).collect();
@@ -103,7 +104,7 @@ fn flat(tool: &Value) -> Option<Value> {
     Some(Value::Object(function))
 }
 
-/// A message with the caller's audio, in the session's format.
+/// Creates a message with audio of the caller, in the session's format.
 pub fn append(octets: &[u8]) -> String {
     let mut text = String::with_capacity(64 + octets.len() / 3 * 4);
     text.push_str(r#"{"type":"input_audio_buffer.append","audio":""#);
@@ -112,20 +113,20 @@ pub fn append(octets: &[u8]) -> String {
     text
 }
 
-/// A message with an earlier line of the dialogue, or with information for the model.
+/// Creates a message with an earlier line of the dialogue, or with information for the model.
 pub(super) fn message(role: &str, text: &str) -> Value {
     let kind = if role == "assistant" { "output_text" } else { "input_text" };
     let content = [json!({ "type": kind, "text": text })];
     json!({ "type": "conversation.item.create", "item": { "type": "message", "role": role, "content": content } })
 }
 
-/// A message with the result of a tool call.
+/// Creates a message with the result of a tool call.
 pub(super) fn result(call: &str, text: &str) -> Value {
     let item = json!({ "type": "function_call_output", "call_id": call, "output": text });
     json!({ "type": "conversation.item.create", "item": item })
 }
 
-/// A message that removes the part of an item which the caller did not hear.
+/// Creates a message that removes the unheard part of an item.
 pub(super) fn truncate(item: &str, milliseconds: u64) -> Value {
     match milliseconds {
         0 => json!({ "type": "conversation.item.delete", "item_id": item }),
@@ -135,10 +136,10 @@ pub(super) fn truncate(item: &str, milliseconds: u64) -> Value {
     }
 }
 
-/// The `event_id` of each request for an answer. An error message repeats it.
+/// The `event_id` of each request for a response. An error message repeats this id.
 pub(super) const RESPOND: &str = "respond";
 
-/// A request for an answer, with instructions if there are any.
+/// Creates a request for a response, with optional instructions.
 pub(super) fn respond(instructions: Option<&str>) -> Value {
     match instructions {
         Some(text) => json!({ "type": "response.create", "event_id": RESPOND, "response": { "instructions": text } }),
@@ -149,39 +150,39 @@ pub(super) fn respond(instructions: Option<&str>) -> Value {
 /// A message of the model.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Event {
-    /// The session's settings are accepted.
+    /// The model has accepted the settings of the session.
     Updated,
     /// The caller speaks (`true`) or has paused (`false`).
     Speech(bool),
     /// The transcript of the caller's words.
     Heard(String),
-    /// An answer started.
+    /// A response of the model started.
     Began,
-    /// The answer is over, with the reason if it failed.
+    /// The response ended. The text is the reason of a failure.
     Ended(Option<String>),
     /// Audio of an item.
     Audio {
-        /// The item's id.
+        /// The id of the item.
         item: String,
-        /// In the session's audio format.
+        /// The audio, in the session's format.
         octets: Vec<u8>,
     },
-    /// Words of an item: the whole transcript, or the next part.
+    /// Words of an item: the complete transcript, or its next part.
     Words {
-        /// The item's id.
+        /// The id of the item.
         item: String,
         /// The transcript or a part of it.
         text: String,
-        /// Whether `text` is the whole transcript.
+        /// Whether `text` is the complete transcript.
         is_whole: bool,
     },
     /// The model calls a tool.
     Call(ToolCall),
     /// The model's server reports an error.
     Error {
-        /// The server's code.
+        /// The error code of the server.
         code: String,
-        /// The server's message.
+        /// The error message of the server.
         why: String,
         /// The `event_id` of the message that caused the error.
         of: String,
@@ -196,7 +197,7 @@ pub fn decode(text: &str) -> Event {
         return malformed("the model's message is not JSON");
     };
     let word = |pointer: &str| event.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
-    // Translates the names of the beta version to the current ones.
+    // Converts the names of the beta version to the current names.
     let kind = word("/type").replace("response.audio", "response.output_audio");
     match kind.as_str() {
         "session.updated" => Event::Updated,
@@ -228,7 +229,7 @@ pub fn decode(text: &str) -> Event {
     }
 }
 
-/// The error code of a message that is not valid in the protocol.
+/// The error code for a message that is not valid in the protocol.
 pub(super) const MALFORMED: &str = "malformed";
 
 fn malformed(why: &str) -> Event {

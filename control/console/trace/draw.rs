@@ -1,14 +1,15 @@
-//! Draws a ladder diagram: a column for each far end and one for this server, and a row for each message.
+//! Draws a ladder diagram. The diagram has a column for each far end, a column for this server, and a row for each
+//! message.
 
 use std::fmt::Write;
 
 use super::{CallTrace, Message};
 
-/// Width of the time, in columns.
+/// Width of the time field, in columns.
 const TIME: usize = 10;
-/// Minimum distance between two parties, in columns. Parties without room share the last position.
+/// Minimum distance between two far ends, in columns. Far ends without space share the last position.
 const GAP: usize = 22;
-/// Column of the first party.
+/// Column of the first far end.
 const FIRST: usize = 2;
 
 pub(super) fn ladder(trace: &CallTrace, columns: usize) -> String {
@@ -43,7 +44,7 @@ pub(super) fn ladder(trace: &CallTrace, columns: usize) -> String {
 fn heading(trace: &CallTrace, columns: usize, out: &mut String) {
     for party in &trace.parties {
         if party.name == "peer" && party.sip_call_ids.is_empty() {
-            // Strangers are many; each message shows its own source.
+            // These messages come from many sources, so each message shows its own source.
             continue;
         }
         let mut said = format!("{}:", party.name);
@@ -58,7 +59,7 @@ fn heading(trace: &CallTrace, columns: usize, out: &mut String) {
         }
         let ids = party.sip_call_ids.iter().map(|id| format!("Call-ID {}", printable(id)));
         for (number, row) in wrap(&said, columns - 2).into_iter().chain(ids).enumerate() {
-            // Writing to a `String` cannot fail.
+            // This never fails, because the text goes into a `String`.
             let _ = writeln!(out, "{}{row}", if number == 0 { "" } else { "  " });
         }
     }
@@ -68,7 +69,7 @@ struct Canvas {
     width: usize,
     places: Vec<usize>,
     ours: usize,
-    /// Whether several parties share the last position.
+    /// Whether several far ends share the last position.
     crowded: bool,
 }
 
@@ -80,14 +81,14 @@ impl Canvas {
         let parties = trace.parties.len();
         let shown = parties.min(most.max(1));
         let gap = room / shown.max(1);
-        // The first party is left of us, and the others are right of us.
+        // The first far end is on the left of this server, and the other far ends are on the right.
         let place = |number: usize| FIRST + number * gap;
         let places =
             (0..parties).map(|party| if party == 0 { place(0) } else { place((party + 1).min(shown)) }).collect();
         Self { width, places, ours: place(1), crowded: parties > shown }
     }
 
-    /// Returns a row with only the vertical lines.
+    /// Returns a row that contains only the vertical lines.
     fn blank(&self) -> Vec<char> {
         let mut row = vec![' '; self.width];
         for &place in self.places.iter().chain([&self.ours]) {
@@ -142,7 +143,7 @@ impl Canvas {
         let room = (right - left).saturating_sub(7 + again.len());
         put(&mut row, left + 3, &format!(" {}{again} ", clip(&label, room)));
         line(out, &format!("{:9.3}", message.seconds), &row);
-        // A label that is too long for the arrow goes below, across the lines of other parties.
+        // A label that is longer than the arrow goes below the arrow, across the lines of other far ends.
         if label.chars().count() > room && left + 4 + label.chars().count() <= self.width {
             let mut row = self.blank();
             put(&mut row, left + 4, &label);
@@ -157,7 +158,8 @@ impl Canvas {
         }
     }
 
-    /// Returns the far end's address of a message, if it differs from the address in the party's heading.
+    /// Returns the far end's address in a message, if this address differs from the address in the heading of the far
+    /// end.
     fn address(&self, trace: &CallTrace, message: &Message) -> Option<String> {
         let usual = trace.met(message.party)?;
         let there = (message.peer, message.transport);
@@ -187,7 +189,7 @@ fn clip(text: &str, room: usize) -> String {
     clipped
 }
 
-/// Breaks text into rows of at most `room` columns, between words.
+/// Breaks text between words into rows of at most `room` columns.
 fn wrap(text: &str, room: usize) -> Vec<String> {
     let mut rows: Vec<String> = Vec::new();
     for word in text.split(' ') {

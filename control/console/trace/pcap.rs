@@ -1,15 +1,16 @@
-//! Writes messages to a capture file. The packets around the messages are made up, because only the messages are kept.
+//! Writes messages to a capture file. Only the SIP messages are kept, so the packets around the messages are
+//! artificial.
 //!
-//! UDP messages are in UDP packets, and TCP messages in TCP segments with consistent sequence numbers. Messages of TLS
-//! and WebSockets are in UDP packets too, decrypted and without frames: on a TLS port in TCP they would be taken for
-//! TLS records.
+//! UDP messages are in UDP packets. TCP messages are in TCP segments with consistent sequence numbers. Messages of TLS
+//! and WebSockets are in UDP packets too, decrypted and without frames, because a reader would interpret TCP segments
+//! on a TLS port as TLS records.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use super::Message;
 
-/// LINKTYPE_RAW: IPv4 or IPv6 packets without a link layer.
+/// LINKTYPE_RAW: packets of IPv4 or IPv6 without a link layer.
 const LINKTYPE: u32 = 101;
 const SNAPLEN: u32 = 262_144;
 const TCP: u8 = 6;
@@ -20,7 +21,7 @@ pub(super) fn file(messages: &[Message]) -> Vec<u8> {
     for word in [0xa1b2_c3d4, 2 | 4 << 16, 0, 0, SNAPLEN, LINKTYPE] {
         out.extend_from_slice(&u32::to_le_bytes(word));
     }
-    // Octets sent in each direction of a TCP connection.
+    // Number of octets that were sent in each direction of a TCP connection.
     let mut said: HashMap<(SocketAddr, SocketAddr), u32> = HashMap::new();
     for message in messages {
         let (from, to) = match message.direction {
@@ -66,13 +67,13 @@ fn tcp(from: SocketAddr, to: SocketAddr, sequence: u32, acknowledged: u32, paylo
     octets.extend_from_slice(&to.port().to_be_bytes());
     octets.extend_from_slice(&sequence.to_be_bytes());
     octets.extend_from_slice(&acknowledged.to_be_bytes());
-    // Header of five words; ACK and PSH; the window; checksum 0; urgent pointer 0.
+    // Header length of five words, flags ACK and PSH, the window, checksum 0, urgent pointer 0.
     octets.extend_from_slice(&[5 << 4, 0x18, 0xff, 0xff, 0, 0, 0, 0]);
     octets.extend_from_slice(payload);
     Segment { octets, checksum_at: 16 }
 }
 
-/// A UDP datagram or a TCP segment without its checksum.
+/// A UDP datagram or a TCP segment, without its checksum.
 struct Segment {
     octets: Vec<u8>,
     checksum_at: usize,
@@ -106,12 +107,12 @@ fn ip(protocol: u8, from: SocketAddr, to: SocketAddr, mut segment: Segment) -> V
             }
         }
     }
-    // The longer length field in the pseudo-header of IPv6 does not change the sum.
+    // IPv6 has a longer length field in its pseudo-header. This does not change the sum.
     pseudo.extend_from_slice(&[0, protocol]);
     pseudo.extend_from_slice(&u16::try_from(segment.octets.len()).unwrap_or(u16::MAX).to_be_bytes());
     pseudo.extend_from_slice(&segment.octets);
     let sum = match checksum(&pseudo) {
-        // In RFC 768, 0 means that there is no checksum.
+        // In RFC 768, the value 0 means that there is no checksum.
         0 => u16::MAX,
         sum => sum,
     };

@@ -1,10 +1,10 @@
-//! Short summaries of SIP messages. The reading is lenient, so that malformed messages are shown too.
+//! Short summaries of SIP messages. The parser is lenient, so that malformed messages have a summary too.
 
 /// Maximum length of a summary, in characters.
 const LONGEST: usize = 120;
 
-/// Returns the start line in short form: `INVITE sip:600@192.0.2.1`, `BYE`, `200 OK (INVITE)`. Requests within a dialog
-/// are shown without their URI.
+/// Returns the start line in short form, for example `INVITE sip:600@192.0.2.1`, `BYE` or `200 OK (INVITE)`. For a
+/// request within a dialog, the result does not contain the URI.
 pub(super) fn line(message: &[u8]) -> String {
     let first = text(message.split(|&byte| byte == b'\n').next().unwrap_or_default());
     if let Some(status) = first.strip_prefix("SIP/2.0 ") {
@@ -26,8 +26,8 @@ pub(super) fn line(message: &[u8]) -> String {
     }
 }
 
-/// Returns a summary of the SDP, such as `PCMU PCMA telephone-event, 127.0.0.1:20000, sendonly, encrypted`; `None`
-/// without SDP.
+/// Returns a summary of the SDP, for example `PCMU PCMA telephone-event, 127.0.0.1:20000, sendonly, encrypted`. Returns
+/// `None` if there is no SDP.
 pub(super) fn sdp(message: &[u8]) -> Option<String> {
     let message = String::from_utf8_lossy(message);
     let (_, body) = message.split_once("\r\n\r\n").or_else(|| message.split_once("\n\n"))?;
@@ -72,7 +72,7 @@ fn stream(section: &[&str], session_address: Option<&str>) -> String {
     said
 }
 
-/// Returns the address of a `c=` line.
+/// Returns the address in a `c=` line.
 fn address(line: &str) -> Option<&str> {
     line.strip_prefix("c=IN IP4 ").or_else(|| line.strip_prefix("c=IN IP6 ")).map(str::trim)
 }
@@ -82,7 +82,7 @@ fn codec(section: &[&str], payload_type: &str) -> String {
         let (number, name) = line.strip_prefix("a=rtpmap:")?.split_once(' ')?;
         (number == payload_type).then(|| name.split('/').next().unwrap_or(name).trim())
     });
-    // The static payload types of RFC 3551 §6, table 4.
+    // The static payload types are in RFC 3551 §6, table 4.
     match (named, payload_type) {
         (Some("telephone-event"), _) => "keys",
         (Some(name), _) => name,

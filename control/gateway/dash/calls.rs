@@ -1,4 +1,4 @@
-//! The calls that the gateway makes, with their events and audio.
+//! The calls that the gateway makes, and the events and audio of these calls.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,12 +26,12 @@ use tokio_tungstenite::tungstenite::Message;
 use super::Dash;
 use crate::frontends::Out;
 
-/// Time for the last messages of a stream after its call has ended.
+/// Maximum time for the last messages of a stream after the end of the stream's call.
 const LAST_MESSAGES: Duration = Duration::from_secs(2);
-/// Ringing time, the same as for other calls made through this provider's API.
+/// Ringing time. Other calls through this provider's API have the same ringing time.
 const RINGS_FOR: Duration = Duration::from_secs(30);
 
-/// A call that the gateway has begun.
+/// A call that the gateway has started.
 pub(super) struct Made {
     pub(super) leg: LegId,
     pub(super) control_id: String,
@@ -39,7 +39,7 @@ pub(super) struct Made {
 }
 
 impl Dash {
-    /// Calls a number for an agent. The error is text for the user.
+    /// Calls a number for an agent. The error is a text for the user.
     pub(super) async fn call(self: &Arc<Self>, to: PhoneNumber, from: Address, agent: &str) -> Result<Made, String> {
         let calls = &self.app.calls;
         let services = calls.services();
@@ -48,7 +48,7 @@ impl Dash {
         let at = clock::time();
         let leg = LegId::new(at, &mut rand::rng());
         let control_id = telnyx::id::call_control_id(leg);
-        // Subscribe before the call begins, so that no event and no message is missed.
+        // The subscription starts before the call, so that no event and no message is lost.
         let following = services.followers.follow(leg).ok_or_else(|| rest::why_not_made(CreateError::Full))?;
         let stream = services.streams.local().expect(leg).await;
         let (upstream, words) = self.upstreams.open(&control_id);
@@ -67,7 +67,7 @@ impl Dash {
             return Err(rest::why_not_made(error));
         }
         let suppress = Command::SuppressNoise { track: Track::Both, on: true };
-        // The call continues without noise suppression.
+        // If the command fails, the call continues without noise suppression.
         let _ = calls.request(leg, Request { client_state: None, command: suppress }).await;
         let dash = Arc::clone(self);
         tokio::spawn(async move {
@@ -77,8 +77,8 @@ impl Dash {
         Ok(Made { leg, control_id, at })
     }
 
-    /// The stream that carries a call's audio to and from the gateway. It has the inbound track only, because frontends
-    /// drop the outbound one.
+    /// The settings of the stream that carries audio between the call and the gateway. The stream has only the inbound
+    /// track, because frontends drop the outbound track.
     fn stream(&self) -> StreamSpec {
         StreamSpec {
             url: self.stream_url(),
@@ -95,7 +95,8 @@ impl Dash {
         }
     }
 
-    /// Sends the call's events and audio to the frontends, and their audio to the call, until the call ends.
+    /// Sends the events and audio of the call to the frontends, and the audio of the frontends to the call. Runs until
+    /// the call ends.
     async fn accompany(
         &self,
         mut following: Following,
@@ -123,7 +124,7 @@ impl Dash {
                 self.heard(upstream, message);
             }
         };
-        // Later messages are dropped.
+        // Messages that arrive later are dropped.
         let _ = tokio::time::timeout(LAST_MESSAGES, rest).await;
     }
 
@@ -141,7 +142,7 @@ impl Dash {
         }
     }
 
-    /// Hangs up a call. The error is text for the user.
+    /// Hangs up a call. The error is a text for the user.
     pub(super) async fn end(&self, control_id: &str) -> Result<(), String> {
         let leg = self.live(control_id).await?;
         let command = Command::Hangup { headers: Vec::new() };
@@ -149,17 +150,17 @@ impl Dash {
         done.map(drop).map_err(rest::why_refused)
     }
 
-    /// Mutes or unmutes the frontends in a call. The error is text for the user.
+    /// Mutes or unmutes the frontends in a call. The error is a text for the user.
     pub(super) async fn mute(&self, control_id: &str, muted: bool) -> Result<(), String> {
         self.live(control_id).await?;
         match self.upstreams.mute(control_id, muted) {
             true => Ok(()),
-            // The account has this call, but the gateway did not make it.
+            // The account has this call, but the gateway did not make the call.
             false => Err(rest::why_refused(Refused::NoSuchLeg)),
         }
     }
 
-    /// Finds a live call of the gateway's account. The error is text for the user.
+    /// Finds a live call of the gateway's account. The error is a text for the user.
     async fn live(&self, control_id: &str) -> Result<LegId, String> {
         let unknown = || rest::why_refused(Refused::NoSuchLeg);
         let account = crate::account(&self.app, self.config.account.as_ref()).ok_or_else(unknown)?;

@@ -11,19 +11,22 @@ use serde::{Deserialize, Deserializer, de::Error};
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DashConfig {
-    /// The account that makes the calls; may be absent when the server has one account.
+    /// The account that makes the calls. This setting may be absent if the server has one account.
     pub account: Option<Arc<str>>,
-    /// The application, one of `[[applications]]`, that the calls name as their `connection_id`.
+    /// The id of an application of `[[applications]]`. The calls have this id as their `connection_id`.
     pub application: Option<Arc<str>>,
-    /// Port on which frontends expect `/call-events`; 0 for `http.listen` only.
+    /// The port for `/call-events`. Frontends connect to this port. 0 means that only `http.listen` serves this path.
     pub call_events_port: u16,
-    /// Port on which an outside provider expects `/audio-stream`; 0 for `http.listen` only.
+    /// The port for `/audio-stream`. An external provider connects to this port. 0 means that only `http.listen` serves
+    /// this path.
     pub audio_stream_port: u16,
-    /// Port on which frontends expect `/frontend-audio`; 0 for `http.listen` only.
+    /// The port for `/frontend-audio`. Frontends connect to this port. 0 means that only `http.listen` serves this
+    /// path.
     pub frontend_audio_port: u16,
-    /// Host of the `streamUrl`, with a port if needed; the host of `http.public_url` when absent.
+    /// Host of the `streamUrl`, with a port if needed. If this setting is absent, the `streamUrl` has the host of
+    /// `http.public_url`.
     pub stream_host: Option<Arc<str>>,
-    /// Ed25519 public key of an outside provider. Only webhooks signed with this key are accepted.
+    /// Ed25519 public key of an external provider. The gateway accepts only webhooks with a signature of this key.
     #[serde(deserialize_with = "public_key")]
     pub public_key: Option<VerifyingKey>,
 }
@@ -43,7 +46,7 @@ impl Default for DashConfig {
 }
 
 impl DashConfig {
-    /// Returns the ports with their configuration keys.
+    /// Returns the ports with the names of their settings.
     pub(crate) fn ports(&self) -> [(&'static str, u16); 3] {
         [
             ("gateways.dash.call_events_port", self.call_events_port),

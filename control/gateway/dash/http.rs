@@ -1,4 +1,4 @@
-//! The HTTP requests of frontends.
+//! Handlers for the HTTP requests of frontends.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::text;
 
 type Answer = (StatusCode, Json<Value>);
 
-/// `POST /api/calls/telnyx/initiate`: begins a call.
+/// `POST /api/calls/telnyx/initiate`: starts a call.
 pub(super) async fn initiate(State(dash): State<Arc<Dash>>, body: Bytes) -> Answer {
     let body = match object(&body) {
         Ok(body) => body,
@@ -42,7 +42,7 @@ pub(super) async fn initiate(State(dash): State<Arc<Dash>>, body: Bytes) -> Answ
 
 fn initiated(dash: &Dash, made: &Made, agent: &str) -> Value {
     let (status, direction, url) = ("initiated", "outbound-dial", dash.stream_url());
-    // The database of the original backend names its records with 24 hexadecimal digits.
+    // The database of the original backend has record ids with 24 hexadecimal digits.
     let record: String = made.leg.to_string().chars().filter(char::is_ascii_hexdigit).take(24).collect();
     json!({
         "callId": made.control_id,
@@ -103,7 +103,7 @@ fn done() -> Value {
 }
 
 fn object(body: &[u8]) -> Result<Value, Answer> {
-    // An empty body counts as an empty object, so that the error names the missing members.
+    // An empty body counts as an empty object. So the error names the missing members.
     let body = if body.is_empty() { b"{}" } else { body };
     serde_json::from_slice(body).map_err(|error| refused(&format!("The body is not JSON: {error}")))
 }

@@ -1,4 +1,4 @@
-//! Webhooks and streams of an outside provider that makes the calls for the gateway's frontends.
+//! Webhooks and streams of an external provider that makes the calls for the gateway's frontends.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,11 +20,11 @@ use super::Dash;
 use crate::frontends::{POLICY, serve, turn_away, upgrade};
 use crate::header;
 
-/// Largest difference between a webhook's timestamp and the server's clock, in either direction.
+/// Maximum difference between a webhook's timestamp and the server's clock, in both directions.
 const TOLERANCE: Duration = Duration::from_secs(300);
 
-/// `POST /api/calls/telnyx/webhook`: verifies a webhook of the outside provider, sends it to the frontends, and answers
-/// at once.
+/// `POST /api/calls/telnyx/webhook`: verifies a webhook of the external provider, sends the webhook to the frontends,
+/// and answers immediately.
 pub(super) async fn webhook(
     State(dash): State<Arc<Dash>>,
     headers: HeaderMap,
@@ -61,7 +61,7 @@ fn verified(dash: &Dash, signature: &str, timestamp: &str, body: &[u8], now: Tim
     serde_json::from_slice(body).map_err(|_| "the body is not JSON")
 }
 
-/// `/audio-stream`: the outside provider opens one WebSocket for each call.
+/// `/audio-stream`: the external provider opens one WebSocket for each call.
 pub(super) async fn audio_stream(
     State(dash): State<Arc<Dash>>,
     headers: HeaderMap,

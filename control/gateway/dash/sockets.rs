@@ -17,7 +17,7 @@ use super::Dash;
 use super::upstream::CallSelector;
 use crate::frontends::{Out, TRY_AGAIN, serve, turn_away, upgrade};
 
-/// The call that a frontend wants to hear; every call when both ids are absent.
+/// The ids of the call that a frontend wants to receive. If both ids are absent, the frontend receives all calls.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub(super) struct AudioQuery {
     stream_id: Option<String>,
@@ -48,7 +48,8 @@ pub(super) async fn call_events(
     })
 }
 
-/// `/frontend-audio`: sends the audio of calls to a frontend, and the frontend's microphone to one of the calls.
+/// `/frontend-audio`: sends the audio of calls to a frontend, and the audio of the frontend's microphone to one of the
+/// calls.
 pub(super) async fn frontend_audio(
     State(dash): State<Arc<Dash>>,
     Query(wanted): Query<AudioQuery>,
@@ -56,7 +57,7 @@ pub(super) async fn frontend_audio(
     request: WebSocketUpgrade,
 ) -> Response {
     upgrade(request, &headers).on_upgrade(async move |mut socket| {
-        // Most likely the frontend was opened for the newest call.
+        // The frontend was probably opened for the newest call.
         let mut bound = dash.upstreams.newest();
         let Some((id, mut queue)) = dash.listeners.join(wanted.clone()) else {
             return turn_away(socket, TRY_AGAIN, "Too many connections").await;
@@ -73,8 +74,8 @@ pub(super) async fn frontend_audio(
     })
 }
 
-/// Handles a message of a frontend: sends audio to its call and ignores other events. Returns an error message for the
-/// frontend if the message is invalid.
+/// Handles a message of a frontend. Audio goes to the frontend's call, and other events are ignored. If the message is
+/// invalid, returns an error message for the frontend.
 fn spoken(dash: &Dash, id: u64, wanted: &AudioQuery, bound: &mut Option<u64>, said: &str) -> Option<Out> {
     let Ok(frame) = serde_json::from_str::<Spoken<'_>>(said) else {
         return Some(problem(100_003, "malformed_frame", "the message is not a JSON object of the expected form"));
@@ -110,7 +111,7 @@ struct Spoken<'a> {
     media: Option<Media<'a>>,
 }
 
-/// A message of a call's stream, reduced to the members that the gateway reads.
+/// A message of a call's stream, with only the members that the gateway reads.
 #[derive(Deserialize)]
 struct Frame<'a> {
     #[serde(borrow)]
@@ -130,8 +131,8 @@ struct Media<'a> {
 }
 
 impl Dash {
-    /// Forwards a message of a call's stream to the frontends that want this call: `start`, the called party's `media`,
-    /// `stop` and `error`.
+    /// Forwards a message of a call's stream to the frontends that want this call. Forwarded messages are `start`,
+    /// `media` of the called party, `stop` and `error`.
     pub(super) fn frame(&self, upstream: u64, text: &str) {
         let Ok(frame) = serde_json::from_str::<Frame<'_>>(text) else { return };
         let told = match &*frame.event {
@@ -144,8 +145,9 @@ impl Dash {
         self.listeners.tell(&told, |wanted| wanted.means().fits(&control_id, &stream_id));
     }
 
-    /// Stores the ids of a stream that starts. Returns its `start` message with `sample_rate` and `channels` added
-    /// beside `media_format`, where frontends look for them.
+    /// Stores the ids of a stream that starts. Returns the `start` message of the stream with additional members
+    /// `sample_rate` and `channels`. These members are at the same level as `media_format`, because frontends expect
+    /// them there.
     fn started(&self, upstream: u64, text: &str, stream_id: Option<&str>) -> Utf8Bytes {
         let Ok(mut frame) = serde_json::from_str::<Value>(text) else { return text.into() };
         let Some(start) = frame.get_mut("start").and_then(Value::as_object_mut) else { return text.into() };

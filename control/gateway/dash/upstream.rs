@@ -1,4 +1,4 @@
-//! The calls whose audio reaches the gateway: its own calls, and those of an outside provider.
+//! The calls with audio that reaches the gateway: the gateway's own calls, and the calls of an external provider.
 
 use std::time::{Duration, Instant};
 
@@ -8,12 +8,12 @@ use tokio::sync::mpsc;
 
 use crate::frontends::Out;
 
-/// Capacity of a call's queue of frames from frontends: 500 ms.
+/// Capacity of a call's queue for audio from frontends, in frames of 20 ms. The queue can contain 500 ms.
 const WORDS: usize = 25;
-/// After this time without audio, a frontend gives way to another one.
+/// If a frontend sends no audio for this time, another frontend may speak.
 const SPEAKS_FOR: Duration = Duration::from_millis(500);
 
-/// All calls, the newest last.
+/// All calls. The newest call comes last.
 #[derive(Debug, Default)]
 pub(super) struct Upstreams(Mutex<Known>);
 
@@ -27,18 +27,18 @@ struct Known {
 struct Upstream {
     id: u64,
     control_id: String,
-    /// Empty until the stream starts.
+    /// The id of the stream. Empty until the stream starts.
     stream_id: String,
     words: mpsc::Sender<Out>,
-    /// Whether audio of frontends is dropped.
+    /// Whether the gateway drops the audio of frontends.
     muted: bool,
-    /// Whether the call has ended; the last of its audio may still arrive.
+    /// Whether the call has ended. The last audio of the call may still arrive after the end.
     over: bool,
-    /// The frontend that speaks, with the time of its last frame.
+    /// The frontend that speaks, and the time of this frontend's last frame.
     speaker: Option<(u64, Instant)>,
 }
 
-/// The ids by which a frontend names a call; both `None` for any call.
+/// The ids in a frontend's selection of a call. If both ids are `None`, any call matches.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct CallSelector<'a> {
     pub(super) stream_id: Option<&'a str>,
@@ -56,8 +56,8 @@ impl CallSelector<'_> {
 }
 
 impl Upstreams {
-    /// Adds a call. Returns its number, and the receiver of what frontends send to it. `control_id` is empty while it
-    /// is unknown.
+    /// Adds a call. Returns the call's number, and the receiver for the messages of frontends to the call. `control_id`
+    /// is empty until the id is known.
     pub(super) fn open(&self, control_id: &str) -> (u64, mpsc::Receiver<Out>) {
         let (words, heard) = mpsc::channel(WORDS);
         let mut known = self.0.lock();
@@ -76,7 +76,7 @@ impl Upstreams {
         (id, heard)
     }
 
-    /// Stores the ids of a call's stream when it starts.
+    /// Stores the ids of a call's stream at the start of the stream.
     pub(super) fn begin(&self, id: u64, control_id: &str, stream_id: &str) {
         if let Some(one) = self.0.lock().all.iter_mut().find(|one| one.id == id) {
             one.stream_id = stream_id.to_owned();
@@ -93,12 +93,12 @@ impl Upstreams {
         found.map(|one| one.muted = muted).is_some()
     }
 
-    /// Marks a call as ended: frontends no longer speak to it.
+    /// Marks a call as ended. Frontends can no longer speak to the call.
     pub(super) fn end(&self, id: u64) {
         self.0.lock().all.iter_mut().filter(|one| one.id == id).for_each(|one| one.over = true);
     }
 
-    /// Removes a call whose stream has ended.
+    /// Removes a call after the end of the call's stream.
     pub(super) fn close(&self, id: u64) {
         self.0.lock().all.retain(|one| one.id != id);
     }
@@ -115,10 +115,10 @@ impl Upstreams {
         Some((one.control_id.clone(), one.stream_id.clone()))
     }
 
-    /// Sends a frame of a frontend to the call that it names, or else to the call that it is `bound` to. When the bound
-    /// call has ended, the frontend is bound to the newest call that no frontend has spoken to. One frontend at a time
-    /// speaks to a call. A frame is dropped when another frontend speaks, when the call is muted, or when the queue is
-    /// full.
+    /// Sends a frame of a frontend to a call. If the frontend selects a call, the frame goes to this call. Otherwise
+    /// the frame goes to the call that the frontend is `bound` to. If the bound call has ended, the frontend is bound
+    /// to the newest call that no frontend has spoken to. Only one frontend at a time speaks to a call. The frame is
+    /// dropped if another frontend speaks, if the call is muted, or if the queue is full.
     pub(super) fn speak(
         &self,
         frontend: u64,

@@ -1,4 +1,4 @@
-//! The calls that the gateway makes, with their audio and transcripts.
+//! The calls that the gateway makes, and the audio and transcripts of these calls.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,14 +29,14 @@ use super::sockets::Asked;
 use super::{Starlis, Tracks};
 use crate::frontends::{Frontends, NORMAL, WhenFull};
 
-/// Capacity of a frontend's queue of messages: two seconds of audio.
+/// Capacity of the message queue of a frontend. The queue can contain two seconds of audio.
 const ROOM: usize = 100;
-/// Time for the last audio of a call after the call has ended.
+/// Maximum time for the last audio of a call after the end of the call.
 const LAST_MESSAGES: Duration = Duration::from_secs(2);
-/// Name of the transcription that the gateway itself starts on a call.
+/// Name of the transcription that the gateway starts on a call.
 const TRANSCRIPTION: &str = "gateway";
 
-/// A request for a call: the number, and texts for the agent.
+/// A request for a call: the number to call, and the texts for the agent.
 pub(super) struct CallRequest {
     pub(super) to: PhoneNumber,
     pub(super) prompt: Option<String>,
@@ -44,7 +44,7 @@ pub(super) struct CallRequest {
 }
 
 impl Starlis {
-    /// Calls a number. The error is text for the user.
+    /// Calls a number. The error is a text for the user.
     pub(super) async fn call(self: &Arc<Self>, wish: CallRequest) -> Result<LegId, String> {
         let calls = &self.app.calls;
         let services = calls.services();
@@ -54,7 +54,7 @@ impl Starlis {
         let from = self.config.from.clone().map(Address::Phone).or_else(own);
         let from = from.ok_or_else(|| "the account has no calling number: set gateways.starlis.from".to_owned())?;
         let leg = LegId::new(clock::time(), &mut rand::rng());
-        // Subscribe before the call begins, so that no event and no message is missed.
+        // The subscription starts before the call, so that no event and no message is lost.
         let following = services.followers.follow(leg).ok_or_else(|| "the server accepts no more calls".to_owned())?;
         let stream = services.streams.local().expect(leg).await;
         let to = Address::Phone(wish.to.clone());
@@ -77,7 +77,8 @@ impl Starlis {
         Ok(leg)
     }
 
-    /// Returns what the called party hears first: the configured agent, or only the first message.
+    /// Returns the first action after the answer. With a configured agent, the action is a conversation with this
+    /// agent. Without an agent, the action is to speak the first message.
     fn first(&self, wish: CallRequest) -> AnswerAction {
         if let Some(name) = &self.config.agent {
             return AnswerAction::Program(agent_program(AgentSpec {
@@ -96,7 +97,7 @@ impl Starlis {
         }
     }
 
-    /// The stream of a call's audio, as bare frames of 20 ms.
+    /// The settings of the stream with a call's audio. Each message has 20 ms of audio without a header.
     fn stream(&self) -> StreamSpec {
         StreamSpec {
             url: "gateway:starlis".to_owned(),
@@ -120,7 +121,7 @@ impl Starlis {
         }
     }
 
-    /// Sends the call's audio and transcript to its frontends until the call ends.
+    /// Sends the audio and transcript of the call to the call's frontends until the call ends.
     async fn accompany(&self, mut following: Following, mut stream: LocalStream, frontends: &Frontends<Asked>) {
         let mut streaming = true;
         loop {
@@ -140,18 +141,18 @@ impl Starlis {
                 heard(frontends, &message);
             }
         };
-        // Later messages are dropped.
+        // Messages that arrive later are dropped.
         let _ = tokio::time::timeout(LAST_MESSAGES, rest).await;
     }
 
     async fn happened(&self, event: &CallEvent, frontends: &Frontends<Asked>) {
         match &event.kind {
-            // With an agent, the conversation reports the words.
+            // With an agent, the conversation reports the recognised words.
             EventKind::Answered { .. }
                 if self.config.agent.is_none() && !self.app.calls.services().recogniser.is_off() =>
             {
                 let command = Command::StartTranscription(Box::new(self.transcription()));
-                // The call continues without a transcription; its log says why.
+                // If the command fails, the call continues without a transcription. The log of the call has the reason.
                 let _ = self.app.calls.request(event.leg.id, Request { client_state: None, command }).await;
             }
             EventKind::Transcription(facts) => {
@@ -183,7 +184,7 @@ impl Starlis {
         }
     }
 
-    /// Finds a call of the gateway's account, live or ended. The error is text for the user.
+    /// Finds a live or ended call of the gateway's account. The error is a text for the user.
     pub(super) async fn find(&self, call_sid: &str) -> Result<Arc<LegInfo>, String> {
         let unknown = || format!("The requested call {call_sid} was not found");
         let account = crate::account(&self.app, self.config.account.as_ref()).ok_or_else(unknown)?;
@@ -191,7 +192,7 @@ impl Starlis {
         self.app.calls.get(&account, leg).await.map_err(|failed| failed.to_string())?.ok_or_else(unknown)
     }
 
-    /// Ends a call. The error is text for the user.
+    /// Ends a call. The error is a text for the user.
     pub(super) async fn end(&self, call_sid: &str) -> Result<(), String> {
         let leg = self.find(call_sid).await?;
         let command = Command::Hangup { headers: Vec::new() };

@@ -9,22 +9,24 @@ use tandem_call::address::PhoneNumber;
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct StarlisConfig {
-    /// The account that makes the calls; may be absent when the server has one account.
+    /// The account that makes the calls. This setting may be absent if the server has one account.
     pub account: Option<Arc<str>>,
-    /// Caller's number; any number of the account when absent.
+    /// The caller's number. If this setting is absent, calls have any number of the account.
     pub from: Option<PhoneNumber>,
-    /// The agent, one of `[[agents]]`, that talks with the called party. A request's prompt and first message replace
-    /// those of the agent. Without an agent, the first message is spoken and the call continues.
+    /// The name of an agent of `[[agents]]`. This agent talks with the called party. The prompt and first message of a
+    /// request replace the agent's prompt and first message. Without an agent, the server speaks the first message and
+    /// the call continues.
     pub agent: Option<Arc<str>>,
-    /// Calls that a user may begin within 60 s, 1 to 10,000.
+    /// Maximum number of calls that a user may start within 60 s. The range is 1 to 10,000.
     pub calls_per_minute: u32,
-    /// WebSockets that a user may have open at a time, 1 to 10,000.
+    /// Maximum number of open WebSockets of a user at the same time. The range is 1 to 10,000.
     pub sockets_per_user: u32,
-    /// The parties that frontends hear.
+    /// The parties of a call that frontends hear.
     pub tracks: Tracks,
-    /// Whether each request and each WebSocket needs a token of its own from `/generate-token`.
+    /// Whether each request and each WebSocket needs its own token from `/generate-token`.
     pub tokens: bool,
-    /// Web origins whose pages may use the gateway, besides `http://localhost:3000`. An empty list allows every origin.
+    /// Web origins with pages that may use the gateway, in addition to `http://localhost:3000`. An empty list allows
+    /// every origin.
     pub allowed_origins: Vec<Arc<str>>,
 }
 
@@ -43,12 +45,12 @@ impl Default for StarlisConfig {
     }
 }
 
-/// The parties whose audio and transcript frontends receive.
+/// The parties of a call with audio and transcript for frontends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Tracks {
-    /// The called party only.
+    /// Only the called party.
     Inbound,
-    /// Both parties, mixed.
+    /// Both parties. The audio of both parties is mixed.
     Both,
 }

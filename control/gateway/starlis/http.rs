@@ -1,4 +1,4 @@
-//! The HTTP requests of frontends.
+//! Handlers for the HTTP requests of frontends.
 
 use std::sync::Arc;
 
@@ -18,12 +18,12 @@ use super::Starlis;
 use super::calls::CallRequest;
 use crate::text;
 
-/// `GET /`: says that the server is running.
+/// `GET /`: returns a message that the server is running.
 pub(super) async fn front_page() -> Json<Value> {
     Json(json!({ "message": "Server is running" }))
 }
 
-/// `POST /outbound-call`: begins a call.
+/// `POST /outbound-call`: starts a call.
 pub(super) async fn outbound_call(State(starlis): State<Arc<Starlis>>, body: Bytes) -> Response {
     let body = serde_json::from_slice::<Value>(&body).unwrap_or_default();
     let (Some(user), Some(number)) = (text(&body, "user_id"), text(&body, "number")) else {
@@ -87,7 +87,7 @@ fn shown(call_sid: &str, leg: &LegInfo, now: Timestamp) -> Value {
         Status::Completed => "completed",
         Status::Busy => "busy",
         Status::Failed => "failed",
-        // The client has no word for a canceled call.
+        // The client has no word for a canceled call, so the word for an unanswered call is used.
         Status::NoAnswer | Status::Canceled => "no-answer",
     };
     json!({

@@ -1,4 +1,4 @@
-//! Limits for each user.
+//! Limits per user.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -7,15 +7,15 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 const WINDOW: Duration = Duration::from_secs(60);
-/// Maximum number of users in a table. When it is full, a new user is refused until the window of another user has
-/// passed, or until another user has closed all WebSockets.
+/// Maximum number of users in a table. If the table is full, a new user is refused. A place becomes free when the 60 s
+/// of another user have passed, or when another user has closed all WebSockets.
 const MOST_USERS: usize = 10_000;
 
-/// Limits how many calls each user begins within any 60 s.
+/// Limits the number of calls that each user starts within any 60 s.
 #[derive(Debug)]
 pub(super) struct Rate {
     most: usize,
-    // Users choose their own names; the standard library's hash resists names chosen to collide.
+    // Users choose their own names. The hash of the standard library protects against names that collide.
     begun: Mutex<HashMap<String, VecDeque<Instant>>>,
 }
 
@@ -24,7 +24,8 @@ impl Rate {
         Self { most: usize::try_from(most).unwrap_or(usize::MAX), begun: Mutex::default() }
     }
 
-    /// Counts a call, or returns the time after which the user may begin one.
+    /// Counts a new call of the user. If the user has reached the limit, returns the time until the next call is
+    /// allowed.
     pub(super) fn take(&self, user: &str, now: Instant) -> Result<(), Duration> {
         let mut begun = self.begun.lock();
         let is_old = |at: &Instant| now.duration_since(*at) >= WINDOW;
@@ -55,7 +56,7 @@ pub(super) struct Sockets {
     open: Arc<Mutex<HashMap<String, u32>>>,
 }
 
-/// The place of one open WebSocket of a user, freed on drop.
+/// The slot of one open WebSocket of a user. Dropping this value frees the slot.
 #[derive(Debug)]
 pub(super) struct SocketSlot {
     user: String,
@@ -67,7 +68,7 @@ impl Sockets {
         Self { most, open: Arc::default() }
     }
 
-    /// Takes a place for another WebSocket; `None` if the user has reached the limit or there are too many users.
+    /// Takes a slot for another WebSocket. `None` if the user has reached the limit, or if there are too many users.
     pub(super) fn take(&self, user: &str) -> Option<SocketSlot> {
         let mut open = self.open.lock();
         let count = open.get(user).copied().unwrap_or_default();

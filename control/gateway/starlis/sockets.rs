@@ -15,7 +15,7 @@ use super::Starlis;
 use crate::frontends::{NORMAL, POLICY, TRY_AGAIN, serve, turn_away, upgrade};
 use crate::text;
 
-/// The query parameters of a frontend: the call that it wants to hear, its user, and its token.
+/// The query parameters of a frontend: the call that the frontend wants to receive, the user, and the token.
 #[derive(Deserialize)]
 pub(super) struct CallSelector {
     #[serde(rename = "callSid", default)]
@@ -59,7 +59,7 @@ async fn listen(starlis: &Starlis, mut socket: WebSocket, means: &CallSelector) 
         return turn_away(socket, TRY_AGAIN, "Too many connections").await;
     };
     if live().is_none() {
-        // The call has ended meanwhile. Its frontends were closed before this one joined.
+        // The call has ended in the meantime. The call's frontends were closed before this frontend joined.
         return turn_away(socket, NORMAL, "Call ended").await;
     }
     serve(&mut socket, &mut queue, |said| {
@@ -73,8 +73,8 @@ async fn listen(starlis: &Starlis, mut socket: WebSocket, means: &CallSelector) 
     frontends.leave(id);
 }
 
-/// Whether a frontend has asked for its call's audio and transcript. Until then, the frontend receives only the close
-/// at the end of the call.
+/// Whether a frontend has requested the call's audio and transcript. Before this request, the frontend only receives
+/// the close at the end of the call.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Asked(Arc<AtomicBool>);
 

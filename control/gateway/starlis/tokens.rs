@@ -1,4 +1,4 @@
-//! Tokens of the gateway's older variant. Each is valid for five minutes, and for one request or one WebSocket.
+//! Tokens of the gateway's older variant. A token is valid for 5 minutes. A token allows one request or one WebSocket.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,10 +18,11 @@ use super::Starlis;
 use crate::{header, text};
 
 const GOOD_FOR: Duration = Duration::from_secs(300);
-/// Maximum number of stored tokens. When it is reached, expired tokens are removed, else the oldest one.
+/// Maximum number of stored tokens. At this number, expired tokens are removed. If no token has expired, the oldest
+/// token is removed.
 const MOST: usize = 10_000;
 
-/// The issued tokens, each with its time of issue and whether it has been used.
+/// The issued tokens. Each token has the time of its issue, and a flag that says whether the token has been used.
 #[derive(Debug, Default)]
 pub(super) struct Tokens(Mutex<HashMap<String, (Instant, bool)>>);
 
@@ -41,7 +42,7 @@ impl Tokens {
         token
     }
 
-    /// Uses a token up. The error is text for the user.
+    /// Marks a token as used. The error is a text for the user.
     fn spend(&self, token: Option<&str>, now: Instant) -> Result<(), &'static str> {
         let token = token.filter(|token| !token.is_empty()).ok_or("No token provided")?;
         match self.0.lock().get_mut(token) {
@@ -55,8 +56,8 @@ impl Tokens {
 }
 
 impl Starlis {
-    /// Checks the origin and the token of a request or a WebSocket, if tokens are required. The error is the HTTP
-    /// status with its reason.
+    /// Checks the origin and the token of a request or a WebSocket, if the configuration requires tokens. The error is
+    /// the HTTP status with a reason.
     pub(super) fn admit(&self, headers: &HeaderMap, token: Option<&str>) -> Result<(), (StatusCode, &'static str)> {
         if !self.config.tokens {
             return Ok(());
@@ -68,7 +69,7 @@ impl Starlis {
     }
 }
 
-/// Middleware that rejects requests without a valid token, if tokens are required.
+/// Middleware that rejects requests without a valid token, if the configuration requires tokens.
 pub(super) async fn guard(State(starlis): State<Arc<Starlis>>, request: Request, next: Next) -> Response {
     let token = header(request.headers(), "authorization").and_then(|line| line.strip_prefix("Bearer "));
     match starlis.admit(request.headers(), token) {

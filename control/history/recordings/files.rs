@@ -1,4 +1,4 @@
-//! The location and format of recordings, and how their files are read, encrypted at rest or not.
+//! The location, the format and the optional encryption of recording files, and the functions that read the files.
 
 use std::io;
 use std::path::PathBuf;
@@ -9,35 +9,35 @@ use tandem_call::id::RecordingId;
 use tandem_media::{RecordedFile, RecordingKey, WavCoding};
 use tandem_settings::RecordingsConfig;
 
-/// Maximum octets that are read from a file at once.
+/// Maximum number of octets in one read from a file.
 const BLOCK: u64 = 64 * 1024;
 
-/// The folder of recordings, and the format of new ones. Cheap to clone.
+/// The folder of recordings, and the format of new recordings. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct RecordingFiles {
     /// Path of the folder.
     pub folder: PathBuf,
     /// Sample format of new recordings.
     pub coding: WavCoding,
-    /// Key that encrypts new recordings and decrypts encrypted ones; `None` for no encryption.
+    /// Key that encrypts new recordings and decrypts encrypted recordings. `None` means no encryption.
     pub key: Option<RecordingKey>,
-    /// Whether audio is served without credentials to clients that know a recording's id.
+    /// Whether a client without credentials receives the audio if it knows the id of the recording.
     pub open: bool,
 }
 
 impl RecordingFiles {
-    /// Creates the files as configured. The error describes what is wrong with the key.
+    /// Creates the value from the configuration. The error describes the fault of the key.
     pub fn new(config: &RecordingsConfig) -> Result<Self, String> {
         let folder = config.url.strip_prefix("file:").unwrap_or(&config.url).into();
         Ok(Self { folder, coding: config.format, key: config.key()?, open: !config.require_credentials })
     }
 
-    /// Returns the path of a recording's WAV file, which may be encrypted.
+    /// Returns the path of a recording's WAV file. The file may be encrypted.
     pub fn path(&self, id: RecordingId) -> PathBuf {
         self.folder.join(format!("{id}.wav"))
     }
 
-    /// Opens a file of a recording. `mono` mixes its channels into one.
+    /// Opens a file of a recording. `mono` mixes the channels into one channel.
     pub async fn open(&self, path: PathBuf, mono: bool) -> io::Result<RecordingAudio> {
         let key = self.key.clone();
         blocking(move || {
@@ -55,13 +55,13 @@ pub struct RecordingAudio {
 }
 
 impl RecordingAudio {
-    /// Returns the length in octets.
+    /// Returns the length of the audio in octets.
     #[expect(clippy::len_without_is_empty, reason = "an empty file needs no special case")]
     pub fn len(&self) -> u64 {
         self.file.len()
     }
 
-    /// Streams `count` octets from the position `from`, in blocks of up to 64 KiB.
+    /// Streams `count` octets from the position `from`, in blocks of at most 64 KiB.
     pub fn read(self, from: u64, count: u64) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
         stream::try_unfold((self.file, from, count), |(mut file, at, left)| async move {
             if left == 0 {

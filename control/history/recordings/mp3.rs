@@ -1,4 +1,4 @@
-//! Recordings as MP3: encoded at the first request, then kept beside the WAV file.
+//! Recordings as MP3. The first request encodes the MP3 file, which is then kept next to the WAV file.
 //!
 //! ```text
 //!  request ──► there? ──yes──────────────────────────────► {id}.mp3
@@ -16,12 +16,13 @@ use tandem_call::id::RecordingId;
 use tandem_media::{EncryptedWriter, RecordedFile, RecordingKey, unfinished};
 use tokio::sync::Mutex;
 
-/// File extension of an MP3 that is not complete. A killed process can leave such a file.
+/// File extension of an incomplete MP3 file. A killed process can leave such a file.
 const UNFINISHED: &str = "mp3.part";
 
-/// Encodes recordings. Each of the two lanes encodes one recording at a time. A recording always uses the same lane, so
-/// that it is never encoded twice at once. Only HTTP requests wait for a lane. A request that is given up leaves the
-/// queue; if its recording is already being encoded, the MP3 is finished and kept.
+/// Encodes recordings in two lanes. Each lane encodes one recording at a time. A recording always uses the same lane,
+/// so that it is never encoded twice at the same time. Only HTTP requests wait for a lane. A request that the client
+/// abandons leaves the queue. If the recording of an abandoned request is already being encoded, the MP3 file is
+/// completed and kept.
 #[derive(Default)]
 pub(super) struct Mp3s {
     lanes: [Arc<Mutex<()>>; 2],
@@ -29,7 +30,7 @@ pub(super) struct Mp3s {
 }
 
 impl Mp3s {
-    /// Returns the MP3 beside a finished recording's `wav`, and encodes it if it is missing.
+    /// Returns the path of the MP3 file next to the recording's file `wav`. Encodes the MP3 file if it does not exist.
     pub(super) async fn of(&self, id: RecordingId, wav: &Path, key: Option<&RecordingKey>) -> io::Result<PathBuf> {
         let mp3 = wav.with_extension("mp3");
         if tokio::fs::try_exists(&mp3).await? {
@@ -40,7 +41,7 @@ impl Mp3s {
         let (wav, key, made) = (wav.to_owned(), key.cloned(), Arc::clone(&self.made));
         let make = move || {
             let _lane = lane;
-            // An earlier request in the lane may have encoded it already.
+            // An earlier request in this lane may already have encoded the file.
             if !mp3.try_exists()? {
                 make(&wav, &mp3, key.as_ref())?;
                 made.fetch_add(1, Ordering::Relaxed);
@@ -54,8 +55,8 @@ impl Mp3s {
         self.made.load(Ordering::Relaxed)
     }
 
-    /// Removes the MP3 of this recording, and what a killed process left of one. Call it after the WAV file is removed:
-    /// an MP3 that is being encoded then removes itself.
+    /// Removes the MP3 file of this recording, and the unfinished files of a killed process. Call this function after
+    /// the WAV file is removed. An MP3 file that is being encoded then removes itself.
     pub(super) async fn remove(wav: &Path) -> io::Result<()> {
         for left in [wav.with_extension(UNFINISHED), wav.with_extension("mp3"), unfinished(wav)] {
             match tokio::fs::remove_file(left).await {
@@ -71,20 +72,20 @@ fn make(wav: &Path, mp3: &Path, key: Option<&RecordingKey>) -> io::Result<()> {
     let part = mp3.with_extension(UNFINISHED);
     let made = encode(wav, &part, key).and_then(|()| fs::rename(&part, mp3));
     if made.is_err() {
-        // The file may not exist.
+        // The file may not exist, so an error is ignored.
         let _ = fs::remove_file(&part);
         return made;
     }
     if !wav.try_exists()? {
-        // The recording was deleted meanwhile. A deletion removes the WAV first, so either the deletion or this check
-        // finds the MP3.
+        // The recording was deleted during the encoding. A deletion removes the WAV file first. So either the deletion
+        // or this check finds the MP3 file.
         fs::remove_file(mp3)?;
         return Err(io::ErrorKind::NotFound.into());
     }
     Ok(())
 }
 
-/// Encodes a recording to MP3; the file is encrypted if there is a key.
+/// Encodes a recording to MP3. If there is a key, the MP3 file is encrypted.
 fn encode(wav: &Path, to: &Path, key: Option<&RecordingKey>) -> io::Result<()> {
     let recording = RecordedFile::open(wav, key)?;
     let out = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(to)?;
@@ -96,7 +97,7 @@ fn encode(wav: &Path, to: &Path, key: Option<&RecordingKey>) -> io::Result<()> {
             sealed.finish()?;
         }
     }
-    // A file with its final name is complete even after a power failure.
+    // After this call, the file is complete on disk before it receives its final name, even if the power fails.
     out.sync_all()
 }
 
@@ -108,7 +109,7 @@ mod tests {
 
     const ID: RecordingId = RecordingId(0x1af5_aabe);
 
-    /// Returns a mono WAV file with this many seconds of a sawtooth.
+    /// Returns a mono WAV file with a sawtooth signal. `seconds` is the duration.
     fn recording(seconds: u32) -> Vec<u8> {
         let data = seconds * 16_000;
         let mut file = b"RIFF".to_vec();
@@ -146,7 +147,7 @@ mod tests {
         assert_eq!(mp3s.made(), 1);
         assert_eq!(names(&folder), [format!("{ID}.mp3"), format!("{ID}.wav")]);
         assert!(tandem_media::decode(&fs::read(&mp3).unwrap(), None).unwrap().samples().len() > 19 * 8_000);
-        // A restarted server finds the file.
+        // A restarted server finds the existing file.
         let restarted = Mp3s::default();
         assert_eq!((restarted.of(ID, &wav, None).await.unwrap(), restarted.made()), (mp3, 0));
     }
@@ -177,7 +178,7 @@ mod tests {
         assert_eq!((names(&folder), mp3s.made()), (vec!["1.wav".to_owned()], 0));
     }
 
-    /// Long enough to be still encoding when the file appears.
+    /// The recording is so long that its encoding still runs when the file appears.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_recording_that_is_deleted_while_it_is_encoded_leaves_nothing_behind() {
         let folder = TempDir::new().unwrap();

@@ -1,4 +1,4 @@
-//! `Conference` in a `Dial`.
+//! The element `Conference` in a `Dial`.
 
 use std::sync::Arc;
 
@@ -21,12 +21,12 @@ const BEEP: u32 = 13235;
 const NO_COACHED_CALL: u32 = 13236;
 const NAME: u32 = 13237;
 const TRIM: u32 = 13239;
-/// Maximum length of a conference's name and of a participant's label, in characters.
+/// Maximum length of the name of a conference and of the label of a participant, in characters.
 const MAX_NAME: usize = 128;
-/// Maximum length of a region's name, in characters.
+/// Maximum length of the name of a region, in characters.
 const MAX_REGION: usize = 32;
 
-/// Events that a conference can report to its status callback.
+/// The events for the status callback of a conference.
 pub const MOMENTS: [(&str, StatusEvent); 9] = [
     ("start", StatusEvent::Started),
     ("end", StatusEvent::Over),
@@ -38,15 +38,15 @@ pub const MOMENTS: [(&str, StatusEvent); 9] = [
     ("speaker", StatusEvent::Speaks),
     ("announcement", StatusEvent::Announced),
 ];
-/// Events that a conference reports when its document lists none.
+/// The events for the status callback of a conference if the document lists no events.
 pub const USUAL: [StatusEvent; 2] = [StatusEvent::Started, StatusEvent::Over];
 
-/// Values of `beep`, with the tones that they select.
+/// The words for `beep`, with the beeps that they select.
 pub const BEEPS: [(&str, Beep); 4] =
     [("true", Beep::Both), ("false", Beep::None), ("onEnter", Beep::Enter), ("onExit", Beep::Exit)];
 
-/// Reads a `Conference`; its text is the conference's name. Returns `None`, with a warning, if the name is missing or
-/// invalid.
+/// Reads a `Conference`. The text of the element is the name of the conference. If the name is missing or invalid,
+/// warns and returns `None`.
 pub(super) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Option<Participation>, FetchFailure> {
     let name = element.text();
     if !is_name(&name) {
@@ -75,8 +75,8 @@ pub fn is_name(text: &str) -> bool {
     !text.is_empty() && text.chars().count() <= MAX_NAME && !text.chars().any(char::is_control)
 }
 
-/// Whether a text is a valid label of a participant. A label must not look like a call id, and must not contain `/`,
-/// because it is one segment of a URL path.
+/// Whether a text is a valid label of a participant. A label must not look like a call id. A label must not contain
+/// `/`, because the label is one segment of a URL path.
 pub fn is_label(text: &str, is_call: impl Fn(&str) -> bool) -> bool {
     is_name(text) && !text.contains('/') && !is_call(text)
 }

@@ -1,5 +1,5 @@
 //! `ConversationRelay` in `Connect`: the caller talks with an application that reads and writes text. `Agent`, an
-//! element of this server: the caller talks with one of the configured `[[agents]]`.
+//! extension of this server: the caller talks with a voice agent of `[[agents]]`.
 
 use std::sync::Arc;
 
@@ -16,9 +16,9 @@ use crate::reader::Reader;
 /// Error number of an unusable attribute value.
 const BAD_VALUE: u32 = 64101;
 const LANGUAGE: &str = "en-US";
-/// Maximum number of hints for each language.
+/// Maximum number of hints per language.
 const MOST_HINTS: usize = 500;
-/// Inputs of the caller that may interrupt the speech.
+/// Inputs of the caller that may interrupt the server's speech.
 const INPUTS: [(&str, Inputs); 6] = [
     ("none", Inputs::NONE),
     ("dtmf", Inputs { keys: true, speech: false }),
@@ -30,7 +30,7 @@ const INPUTS: [(&str, Inputs); 6] = [
 const SENSITIVITIES: [(&str, Sensitivity); 3] =
     [("low", Sensitivity::Low), ("medium", Sensitivity::Medium), ("high", Sensitivity::High)];
 
-/// Reads a `ConversationRelay`. Returns `None`, with a warning, if it has no usable URL.
+/// Reads a `ConversationRelay`. If the element has no usable URL, warns and returns `None`.
 pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Option<ConversationSpec>, FetchFailure> {
     let text = element.attribute("url").map(str::trim).unwrap_or_default();
     if text.is_empty() {
@@ -78,7 +78,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Option<
     }))
 }
 
-/// Reads an `Agent`. Returns `None`, with a warning, if it has no name.
+/// Reads an `Agent`. If the element has no name, warns and returns `None`.
 pub(crate) fn agent(reader: &mut Reader<'_>, element: &Element) -> Option<ConversationSpec> {
     let Some(name) = word(element, "name") else {
         reader.warn(BAD_VALUE, format!("<{}> without a name was skipped", element.name));
@@ -96,7 +96,7 @@ pub(crate) fn agent(reader: &mut Reader<'_>, element: &Element) -> Option<Conver
     Some(ConversationSpec::new(ConversationTarget::Agent(Box::new(agent))))
 }
 
-/// Reads the voice, the speech model and the hints of a language.
+/// Reads the voice, the speech model and the hints for a language.
 fn manner(element: &Element) -> LanguageSettings {
     let hints =
         element.attribute("hints").unwrap_or_default().split(',').map(str::trim).filter(|hint| !hint.is_empty());

@@ -11,7 +11,7 @@ use crate::flavour::Meaning;
 use crate::reader::Reader;
 use crate::{code, party};
 
-/// Error number of a faulty `Dial`; there is no more specific one.
+/// Error number of an invalid `Dial`. There is no more specific error number.
 const CONFERENCE_ALONE: u32 = 13000;
 const METHOD: u32 = 13210;
 const TIMEOUT: u32 = 13212;
@@ -23,9 +23,9 @@ const SEQUENTIAL: u32 = 13218;
 const ANSWER_ON_BRIDGE: u32 = 13219;
 const RING_TONE: u32 = 13220;
 const NOT_CALLABLE: u32 = 13224;
-/// Maximum length of a caller's display name, in characters.
+/// Maximum length of the caller's display name, in characters.
 const MAX_DISPLAY_NAME: usize = 128;
-/// Maximum number of parties called at once.
+/// Maximum number of parties that a `Dial` calls at the same time.
 const MAX_TARGETS: usize = 10;
 
 const RING_TONES: [&str; 40] = [
@@ -40,8 +40,8 @@ enum Recorded {
     Yes { from_ringing: bool, channels: RecordingChannels },
 }
 
-/// Reads a `Dial` with its called parties, queue or conference. Returns `None`, with a warning, if there is no one to
-/// call and no `action`.
+/// Reads a `Dial` with its called parties, queue or conference. If there is no party to call, warns. In this case the
+/// result is `None` if the `Dial` also has no `action`.
 pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Option<Instruction>, FetchFailure> {
     let defaults = &reader.flavour.defaults;
     let method = reader.method(element, "method", METHOD);
@@ -86,8 +86,8 @@ pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Option<
         reader.warn(code::SCHEMA, format!("<Dial> with more than {MAX_TARGETS} parties; the rest was skipped"));
         targets.truncate(MAX_TARGETS);
     }
-    // An application must be the only target: applications that call many others, each of which does the same, would
-    // never end.
+    // An application must be the only target. Otherwise, applications that call many other applications could make an
+    // endless number of calls.
     if targets.len() > 1
         && let Some(alone) = targets.iter().position(|target| matches!(target.to, Address::Application(_)))
     {
@@ -123,7 +123,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Option<
     };
     if dial.targets.is_empty() && dial.queue.is_none() {
         reader.warn(NOT_CALLABLE, "<Dial> without a party to call");
-        // The `action` URL then receives the failure of the dial.
+        // If there is an `action` URL, this URL receives the failure of the dial.
         return Ok(dial.action.is_some().then_some(Instruction::Dial(dial)));
     }
     Ok(Some(Instruction::Dial(dial)))

@@ -1,4 +1,4 @@
-//! `Redirect`, `Reject` and `Hangup`.
+//! The verbs `Redirect`, `Reject` and `Hangup`.
 
 use tandem_call::Target;
 use tandem_call::fetch::{FailureKind, FetchFailure};
@@ -12,7 +12,7 @@ use crate::{code, failure};
 const REDIRECT_METHOD: u32 = 13710;
 const REJECT_REASON: u32 = 13810;
 
-/// Reads the next document's URL; an empty URL means the document itself.
+/// Reads the URL of the next document. An empty URL means the same document again.
 pub(crate) fn redirect(reader: &mut Reader<'_>, element: &Element) -> Result<Option<Instruction>, FetchFailure> {
     let method = reader.method(element, "method", REDIRECT_METHOD);
     let text = element.text();
@@ -30,7 +30,8 @@ pub(crate) fn reject(reader: &mut Reader<'_>, element: &Element) -> Instruction 
     Instruction::Reject(reader.word(element, "reason", &reasons, RejectReason::Rejected, REJECT_REASON))
 }
 
-/// Reads the parameters that a called application returns to the application that called it, at its end.
+/// Reads the parameters that a called application returns at its end. The application that called it receives these
+/// parameters.
 pub(crate) fn handed_back(reader: &mut Reader<'_>, element: &Element) -> Option<Instruction> {
     for child in element.elements() {
         match reader.rule_in(child, element) {

@@ -1,4 +1,4 @@
-//! `Gather`, for digits and speech.
+//! The verb `Gather`, for digits and speech.
 
 use tandem_call::fetch::FetchFailure;
 use tandem_call::program::instruction::Gather;
@@ -69,8 +69,8 @@ fn digits(reader: &mut Reader<'_>, element: &Element, name: &str) -> Option<u32>
     reader.number(element, name, 1..=1000, NUM_DIGITS).and_then(|number| u32::try_from(number).ok())
 }
 
-/// Returns the target for a result: `action`, or else the document itself. Returns `None` for a document without a URL:
-/// the call then continues with the next verb.
+/// Returns the target for a result: `action` or, if there is no `action`, the document itself. Returns `None` for a
+/// document without a URL. The call then continues with the next verb.
 pub(super) fn action_or_current(
     reader: &mut Reader<'_>,
     element: &Element,
@@ -83,7 +83,8 @@ pub(super) fn action_or_current(
     Ok(current.map(|url| Target { url, method }))
 }
 
-/// Whether digits are collected, and whether speech is.
+/// Returns two flags. The first flag says whether the `Gather` collects digits. The second flag says whether the
+/// `Gather` collects speech.
 fn input(reader: &mut Reader<'_>, element: &Element) -> (bool, bool) {
     let (mut keys, mut words) = (false, false);
     for word in element.attribute("input").unwrap_or_default().split([' ', ',']).filter(|word| !word.is_empty()) {

@@ -1,4 +1,4 @@
-//! The parties that a `Dial` calls: `Number`, `Sip`, `Client`, `Application`.
+//! The elements for the parties of a `Dial`: `Number`, `Sip`, `Client`, `Application`.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ const MAX_CUSTOMER: usize = 256;
 /// Maximum number of `Uri` elements in a `Sip`.
 const MAX_URIS: usize = 10;
 
-/// Events that a called party can report to its status callback.
+/// The events for the status callback of a called party.
 pub(crate) const MOMENTS: [(&str, StatusEvent); 4] = [
     ("initiated", StatusEvent::Initiated),
     ("ringing", StatusEvent::Ringing),
@@ -39,7 +39,7 @@ pub(crate) const MOMENTS: [(&str, StatusEvent); 4] = [
     ("completed", StatusEvent::Completed),
 ];
 
-/// Reads a number that is the text of the `Dial` itself.
+/// Reads a telephone number that is the text of the `Dial` element.
 pub(super) fn bare(reader: &mut Reader<'_>, text: &str) -> Option<DialTarget> {
     let number = (reader.flavour.phone)(text);
     if number.is_none() {
@@ -58,13 +58,14 @@ pub(super) fn number(reader: &mut Reader<'_>, element: &Element) -> Result<Optio
         }
     }
     if let Some(byoc) = element.attribute("byoc").map(str::trim).filter(|text| !text.is_empty()) {
-        // An unknown trunk has no route, and the dial fails.
+        // If the trunk is unknown, there is no route, and the dial fails.
         target.via = vec![byoc.chars().take(64).collect::<String>().into()];
     }
     Ok(Some(target))
 }
 
-/// Reads a `Sip`: its text, or its `Uri` elements in the order of their priority.
+/// Reads a `Sip`. The SIP URI is the text of the element, or the text of its `Uri` elements in the order of their
+/// priority.
 pub(super) fn sip(reader: &mut Reader<'_>, element: &Element, out: &mut Vec<DialTarget>) -> Result<(), FetchFailure> {
     let mut headers = Vec::new();
     let mut uris: Vec<(u64, &Element)> = Vec::new();
@@ -126,7 +127,7 @@ pub(super) fn client(reader: &mut Reader<'_>, element: &Element) -> Result<Optio
     Ok(Some(target))
 }
 
-/// Reads an `Application`: its text, or its `ApplicationSid`.
+/// Reads an `Application`. The id is the text of the element, or its `ApplicationSid` element.
 pub(super) fn application(reader: &mut Reader<'_>, element: &Element) -> Result<Option<DialTarget>, FetchFailure> {
     let mut id = element.text();
     for child in element.elements() {
@@ -158,8 +159,7 @@ pub(super) fn application(reader: &mut Reader<'_>, element: &Element) -> Result<
     Ok(Some(target))
 }
 
-/// Reads a SIP URI and the headers after its `?` (RFC 3261 §19.1.1). Returns `None`, with a warning, if the URI is
-/// invalid.
+/// Reads a SIP URI and the headers after the `?` (RFC 3261 §19.1.1). If the URI is invalid, warns and returns `None`.
 fn sip_uri(reader: &mut Reader<'_>, text: &str) -> Option<(String, Vec<(String, String)>)> {
     match split_sip_uri(text) {
         Ok((uri, headers)) => {
@@ -205,8 +205,8 @@ fn progress(
     Ok(())
 }
 
-/// Reads the settings of answering machine detection. `sendDigits` turns detection off, because the digits sent at the
-/// answer would be heard as the called party.
+/// Reads the settings of answering machine detection. A `sendDigits` attribute disables the detection, because the
+/// detection would take the sent digits for the audio of the called party.
 fn machine_detection(
     reader: &mut Reader<'_>,
     element: &Element,
@@ -237,7 +237,7 @@ fn machine_detection(
     Ok(Some(MachineDetection { callback, ..MachineDetection::new(until, within, greeting, after_greeting, silence) }))
 }
 
-/// Reads TeXML's settings: all times are in milliseconds, and the result is an event of the status callback.
+/// Reads TeXML's settings. All times are in milliseconds, and the result is an event of the status callback.
 fn in_milliseconds(
     reader: &mut Reader<'_>,
     element: &Element,

@@ -1,4 +1,4 @@
-//! `Pay`. This server takes no payments; the application is told that the payment failed.
+//! The verb `Pay`. This server takes no payments. The application receives the result that the payment failed.
 
 use tandem_call::fetch::FetchFailure;
 use tandem_call::program::instruction::{Instruction, Unsupported, Warning};
@@ -11,7 +11,7 @@ use crate::reader::Reader;
 const NO_PAYMENTS: u32 = 64002;
 const WHY: &str = "this server cannot take payments: it has no payment connector";
 
-/// Reads a `Pay`; its prompts to the caller are ignored.
+/// Reads a `Pay`. The prompts in this element are ignored.
 pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Instruction, FetchFailure> {
     for child in element.elements() {
         match reader.rule_in(child, element) {

@@ -1,4 +1,4 @@
-//! `Enqueue`, and `Queue` in a `Dial`.
+//! The verb `Enqueue`, and the element `Queue` in a `Dial`.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ const DIAL_URL: u32 = 14211;
 const DIAL_NAME_TOO_SHORT: u32 = 14212;
 const DIAL_NAME_TOO_LONG: u32 = 14213;
 
-/// Reads an `Enqueue`. Returns `None`, with a warning, if the queue's name is missing or invalid.
+/// Reads an `Enqueue`. If the queue's name is missing or invalid, warns and returns `None`.
 pub(crate) fn enqueue(reader: &mut Reader<'_>, element: &Element) -> Result<Option<Instruction>, FetchFailure> {
     let method = reader.method(element, "method", code::SCHEMA);
     let action = reader.target(element.attribute("action"), method, code::BAD_URL)?;
@@ -37,7 +37,7 @@ pub(crate) fn enqueue(reader: &mut Reader<'_>, element: &Element) -> Result<Opti
     Ok(Some(Instruction::Enqueue(Enqueue { queue, most, wait, longest: None, action })))
 }
 
-/// Reads a `Queue`: the dial takes the first caller out of this queue.
+/// Reads a `Queue`. The dial takes the first caller from this queue.
 pub(super) fn dequeue(reader: &mut Reader<'_>, element: &Element) -> Result<Option<Dequeue>, FetchFailure> {
     let method = reader.method(element, "method", code::SCHEMA);
     let whisper = reader.target(element.attribute("url"), method, DIAL_URL)?;

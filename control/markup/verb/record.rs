@@ -1,4 +1,4 @@
-//! `Record`, and the attributes that all recordings share.
+//! The verb `Record`, and the attributes that all recordings share.
 
 use std::time::Duration;
 
@@ -22,13 +22,13 @@ const PLAY_BEEP: u32 = 13616;
 const EVENT: u32 = 13621;
 const TRIM: u32 = 13699;
 
-/// Default maximum length of a recording that is transcribed.
+/// Default maximum length of a recording with a transcription.
 const TRANSCRIBED_MAX_LENGTH: Duration = Duration::from_secs(120);
-/// Events that a recording can report to its status callback.
+/// The events for the status callback of a recording.
 pub(crate) const MOMENTS: [(&str, StatusEvent); 3] =
     [("in-progress", StatusEvent::InProgress), ("completed", StatusEvent::Completed), ("absent", StatusEvent::Absent)];
 const TRIMS: [(&str, bool); 2] = [("trim-silence", true), ("do-not-trim", false)];
-/// Names of the directions in recordings.
+/// Names of the directions (tracks) in recordings.
 pub(crate) const TRACKS: [(&str, Track); 3] =
     [("inbound", Track::Inbound), ("outbound", Track::Outbound), ("both", Track::Both)];
 
@@ -40,7 +40,8 @@ pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Record,
     let defaults = &reader.flavour.defaults;
     let method = reader.method(element, "method", METHOD);
     let action = action_or_current(reader, element, method)?;
-    // By design, a document of the configuration has no application to report to.
+    // A document of the configuration has no application that could receive the recording. This is intended, so there
+    // is no warning.
     let nobody = action.is_none() && reader.current().is_none() && !reader.origin.local_files;
     if nobody && reader.flavour.defaults.action_is_current_document {
         reader.warn(
@@ -57,7 +58,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Record,
         .to_owned();
     let beep = reader.flag(element, "playBeep", true, PLAY_BEEP);
     let mut spec = common(reader, element, RecordingSource::Record, defaults.record_trim, (TRIM, EVENT))?;
-    // Record only the caller, on one channel: the prompt is not part of a message.
+    // The recording has only the caller, on one channel, because the prompt is not part of a message.
     spec.track = Track::Inbound;
     if reader.honours(element, "channels") {
         // With `channels`, the recording has both directions.
@@ -69,7 +70,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Record,
     Ok(Record { spec, finish_on, beep, action, transcribe })
 }
 
-/// Reads the order to transcribe a recording. A callback alone is also an order.
+/// Reads whether the recording must be transcribed. A callback alone also requests a transcription.
 fn transcribe(reader: &mut Reader<'_>, element: &Element) -> Result<Option<TranscriptionOrder>, FetchFailure> {
     let (name, callback) = match reader.honours(element, "transcription") {
         true => ("transcription", "transcriptionCallback"),
@@ -83,8 +84,8 @@ fn transcribe(reader: &mut Reader<'_>, element: &Element) -> Result<Option<Trans
     Ok((wanted || callback.is_some()).then_some(TranscriptionOrder { callback }))
 }
 
-/// Reads the attributes that all recordings share: `trim` and the status callback. Otherwise the recording has both
-/// directions on one channel and no limits.
+/// Reads the attributes that all recordings share: `trim` and the status callback. The other settings have their
+/// defaults: both directions on one channel, and no limits.
 pub(super) fn common(
     reader: &mut Reader<'_>,
     element: &Element,
@@ -112,7 +113,7 @@ pub(super) fn common(
     })
 }
 
-/// Reads a `Recording` of a `Start`.
+/// Reads a `Recording` in a `Start`.
 pub(super) fn start(reader: &mut Reader<'_>, element: &Element) -> Result<RecordingSpec, FetchFailure> {
     let mut spec = common(reader, element, RecordingSource::Start, false, (code::SCHEMA, code::SCHEMA))?;
     spec.track = reader.word(element, "track", &TRACKS, Track::Both, code::SCHEMA);

@@ -1,4 +1,4 @@
-//! `Refer`: transfers the caller with a SIP REFER.
+//! The verb `Refer`, which transfers the caller with a SIP REFER.
 
 use tandem_call::fetch::FetchFailure;
 use tandem_call::program::instruction::{Instruction, Refer};
@@ -9,7 +9,7 @@ use crate::element::Element;
 use crate::flavour::Meaning;
 use crate::reader::Reader;
 
-/// Reads a `Refer` with its `Sip`. Returns `None`, with a warning, if there is no `Sip`.
+/// Reads a `Refer` and its `Sip` element. If there is no `Sip` element, warns and returns `None`.
 pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Option<Instruction>, FetchFailure> {
     let method = reader.method(element, "method", code::SCHEMA);
     let action = reader.target(element.attribute("action"), method, code::BAD_URL)?;

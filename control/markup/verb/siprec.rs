@@ -1,4 +1,4 @@
-//! `Siprec` in `Start`: a session with a recording server.
+//! The element `Siprec` in a `Start`: a session with a recording server.
 
 use tandem_call::StatusEvent;
 use tandem_call::fetch::FetchFailure;
@@ -10,8 +10,8 @@ use crate::code;
 use crate::element::Element;
 use crate::reader::Reader;
 
-/// Reads a `Siprec`. Returns `None`, with a warning, if it has no `connectorName`. Whether the connector exists is
-/// known only when the call runs.
+/// Reads a `Siprec`. If the element has no `connectorName`, warns and returns `None`. Only the running call can check
+/// whether the connector exists.
 pub(super) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Option<Box<SiprecSpec>>, FetchFailure> {
     let Some(connector) = element.attribute("connectorName").map(str::trim).filter(|name| !name.is_empty()) else {
         reader.warn(CONNECTOR, "<Siprec> without a connectorName was skipped");
@@ -19,7 +19,7 @@ pub(super) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Option<
     };
     let track = reader.word(element, "track", &TRACKS, Track::Both, TRACK);
     parts(reader, element);
-    // The events cannot be chosen: one moment stands for all events of a session.
+    // A document cannot choose the events. `Completed` means all events of a session.
     let callback = reader.callback(element, "statusCallback", &[], &[StatusEvent::Completed], code::SCHEMA)?;
     Ok(Some(Box::new(SiprecSpec {
         connector: connector.to_owned(),

@@ -1,4 +1,4 @@
-//! `Say`, `Play`, `Pause`.
+//! The verbs `Say`, `Play` and `Pause`.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::flavour::{Meaning, Rule};
 use crate::reader::Reader;
 use crate::{code, party};
 
-/// Length of each DTMF tone that a document sends.
+/// Duration of each DTMF tone that a document sends.
 pub(crate) const TONE: Duration = Duration::from_millis(200);
 /// Maximum length of a `Say`, in characters.
 const MAX_TEXT: usize = 4096;
@@ -39,8 +39,8 @@ pub(crate) fn read(
     Ok(())
 }
 
-/// Reads the element as something to play: on its own, or as a prompt of `Gather`. Returns `None` if there is nothing
-/// to play.
+/// Reads the element as audio to play: as a verb, or as a prompt of a `Gather`. Returns `None` if there is nothing to
+/// play.
 pub(crate) fn prompt(reader: &mut Reader<'_>, rule: &Rule, element: &Element) -> Result<Option<Play>, FetchFailure> {
     match rule.meaning {
         Meaning::Say => Ok(say(reader, element)),
@@ -70,7 +70,7 @@ fn say(reader: &mut Reader<'_>, element: &Element) -> Option<Play> {
     Some(Play::new(AudioSource::Speech(speech), loops))
 }
 
-/// Warns about children that are not speech markup. The recursion is bounded, because the parser limits the nesting of
+/// Warns about children that are not speech markup. The recursion has a limit, because the parser limits the nesting of
 /// documents.
 fn marks(reader: &mut Reader<'_>, element: &Element) {
     for child in element.elements() {

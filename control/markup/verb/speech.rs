@@ -18,10 +18,10 @@ use crate::speech::{self, ENGINE, LANGUAGE, MODEL, TRACKS};
 const SPEECH_TIMEOUT: u32 = 13327;
 const MAX_SPEECH_TIME: u32 = 13328;
 const AUTO_WITHOUT_MODEL: u32 = 13335;
-/// Default maximum length of speech in a `Gather`.
+/// Default maximum duration of speech in a `Gather`.
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// Reads the speech input of a `Gather`. `keys`: whether the `Gather` collects digits too.
+/// Reads the speech input of a `Gather`. `keys` says whether the `Gather` also collects digits.
 pub(super) fn gather(
     reader: &mut Reader<'_>,
     element: &Element,
@@ -55,7 +55,7 @@ pub(super) fn gather(
     Ok(Box::new(GatherSpeech { listening, pause, longest, partials, keys }))
 }
 
-/// Reads a `Transcription` of a `Start`.
+/// Reads a `Transcription` in a `Start`.
 pub(super) fn transcription(reader: &mut Reader<'_>, element: &Element) -> Result<TranscriptionSpec, FetchFailure> {
     for child in element.elements() {
         match reader.rule_in(child, element) {

@@ -1,4 +1,4 @@
-//! `Connect`, `Start` and `Stop` with their children.
+//! The verbs `Connect`, `Start` and `Stop` with their children.
 
 use tandem_call::StatusEvent;
 use tandem_call::command::Command;
@@ -20,13 +20,14 @@ const NESTED: u32 = 14300;
 pub(super) const CONNECTOR: u32 = 31940;
 pub(super) const TRACK: u32 = 31941;
 const MALFORMED_URL: u32 = 31923;
-/// The name and value of a parameter together must be shorter than this, in characters.
+/// Limit for the name and value of a parameter together, in characters. The name and value must be shorter than this
+/// limit.
 const MAX_PARAMETER: usize = 500;
-/// Names of the directions in streams.
+/// Names of the directions (tracks) in streams.
 pub const TRACKS: [(&str, Track); 3] =
     [("inbound_track", Track::Inbound), ("outbound_track", Track::Outbound), ("both_tracks", Track::Both)];
 
-/// Values of `codec` (SignalWire), in any letter case.
+/// The words for `codec` (SignalWire), in upper or lower case.
 pub const CODECS: [(&str, StreamCodec); 7] = [
     ("PCMU", StreamCodec::Pcmu),
     ("PCMU@8000h", StreamCodec::Pcmu),
@@ -37,11 +38,11 @@ pub const CODECS: [(&str, StreamCodec); 7] = [
     ("L16@24000h", StreamCodec::L16(SampleRate::Hz24000, ByteOrder::Little)),
 ];
 
-/// Further value of `codec` for Telnyx. Its octet order is assumed to be that of RTP.
+/// An additional word for `codec` at Telnyx. The octet order is probably the octet order of RTP.
 const LINEAR: [(&str, StreamCodec); 1] = [("L16", StreamCodec::L16(SampleRate::Hz16000, ByteOrder::Big))];
 
-/// Reads a `Connect`: a stream or a conversation that takes over the call. Returns `None`, with a warning, if it has no
-/// usable child.
+/// Reads a `Connect`: a stream or a conversation that takes over the call. If there is no usable child, warns and
+/// returns `None`.
 pub fn connect(reader: &mut Reader<'_>, element: &Element) -> Result<Option<Instruction>, FetchFailure> {
     let method = reader.method(element, "method", code::SCHEMA);
     let action = reader.target(element.attribute("action"), method, code::BAD_URL)?;
@@ -73,14 +74,14 @@ pub fn connect(reader: &mut Reader<'_>, element: &Element) -> Result<Option<Inst
     Ok(connected)
 }
 
-/// Reads a `Stream` that stands alone among the verbs, as SignalWire's Go client writes it. The call lasts as long as
-/// the stream. It continues when the stream fails, because no other verb follows.
+/// Reads a `Stream` that is a verb itself, as SignalWire's Go client writes it. The call lasts as long as the stream.
+/// If the stream fails, the call continues, because no other verb follows.
 pub fn alone(reader: &mut Reader<'_>, element: &Element) -> Result<Option<Instruction>, FetchFailure> {
     let stream = stream(reader, element, true)?;
     Ok(stream.map(|stream| Instruction::Connect(Connect { stream, action: None, outlives_failure: true })))
 }
 
-/// Reads a `Start`: its children run while the following verbs run.
+/// Reads a `Start`. The children of this element run in the background while the call runs the following verbs.
 pub fn start(reader: &mut Reader<'_>, element: &Element, out: &mut Vec<Instruction>) -> Result<(), FetchFailure> {
     let mut empty = true;
     for child in element.elements() {
@@ -108,7 +109,7 @@ pub fn start(reader: &mut Reader<'_>, element: &Element, out: &mut Vec<Instructi
     Ok(())
 }
 
-/// Reads a `Stop`: ends streams, SIPREC sessions and transcriptions by name, and noise suppression.
+/// Reads a `Stop`. A `Stop` ends streams, SIPREC sessions and transcriptions by name, and ends noise suppression.
 pub fn stop(reader: &mut Reader<'_>, element: &Element, out: &mut Vec<Instruction>) {
     for child in element.elements() {
         let Some(rule) = reader.rule(child) else { continue };
@@ -133,8 +134,8 @@ fn suppression(track: Track, on: bool) -> Instruction {
     Instruction::Order(Box::new(Order { command: Command::SuppressNoise { track, on }, action: None }))
 }
 
-/// Reads a `Stream`. `speaks`: whether the application may send audio. Returns `None`, with a warning, if the stream
-/// has no usable URL.
+/// Reads a `Stream`. `speaks` says whether the application may send audio. If the stream has no usable URL, warns and
+/// returns `None`.
 fn stream(reader: &mut Reader<'_>, element: &Element, speaks: bool) -> Result<Option<StreamSpec>, FetchFailure> {
     let text = element.attribute("url").map(str::trim).unwrap_or_default();
     if text.is_empty() {
@@ -157,7 +158,7 @@ fn stream(reader: &mut Reader<'_>, element: &Element, speaks: bool) -> Result<Op
     let parameters = parameters(reader, element);
     let bearer = element.attribute("authBearerToken").filter(|_| reader.honours(element, "authBearerToken"));
     let auth_token = bearer.map(str::to_owned);
-    // The events cannot be chosen: one moment stands for all events of a stream.
+    // A document cannot choose the events. `Completed` means all events of a stream.
     let callback = reader.callback(element, "statusCallback", &[], &[StatusEvent::Completed], code::SCHEMA)?;
     Ok(Some(StreamSpec {
         url,
@@ -174,8 +175,8 @@ fn stream(reader: &mut Reader<'_>, element: &Element, speaks: bool) -> Result<Op
     }))
 }
 
-/// Reads the codec of the audio for the application (`None`: the codec of the call), and how the application sends
-/// audio: in a codec of its own, or in files (Telnyx).
+/// Reads the codec of the audio to the application, and the form of the audio from the application. The codec `None`
+/// means the codec of the call. The application sends payload in its own codec, or files (Telnyx).
 fn bidirectional(
     reader: &mut Reader<'_>,
     element: &Element,
@@ -195,12 +196,12 @@ fn bidirectional(
     (codec, speaks.then_some(mode))
 }
 
-/// Reads the application's name for the stream.
+/// Reads the name that the application gives to the stream.
 pub(super) fn name(element: &Element) -> Option<String> {
     element.attribute("name").map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned)
 }
 
-/// Warns about children that are not a `Parameter`.
+/// Warns about children other than `Parameter`.
 pub(super) fn parts(reader: &mut Reader<'_>, element: &Element) {
     for child in element.elements() {
         match reader.rule(child) {
@@ -222,8 +223,8 @@ pub(super) fn parameters(reader: &mut Reader<'_>, element: &Element) -> Vec<(Str
     parameters
 }
 
-/// Reads the codec. With `audioFormat` and `sampleRate`: µ-law unless linear samples are requested, at 16,000 Hz unless
-/// 8,000 Hz is requested.
+/// Reads the codec. If the flavour has `audioFormat` and `sampleRate` instead of `codec`, the default is µ-law. Linear
+/// samples have 16,000 Hz unless the document requests 8,000 Hz.
 fn codec(reader: &mut Reader<'_>, element: &Element) -> StreamCodec {
     if reader.honours(element, "codec") {
         return reader.word(element, "codec", &CODECS, StreamCodec::Pcmu, code::SCHEMA);

@@ -11,22 +11,22 @@ use tandem_store::{Store, StoreError};
 
 use super::MOST;
 
-/// A kind of resource that accounts own.
+/// A kind of resource that belongs to an account.
 pub trait InventoryItem: Serialize + DeserializeOwned {
     /// The name of the kind in the database.
     const WORD: &'static str;
 
-    /// The key under which a resource is found; it is unique in the server.
+    /// Returns the key of a resource. The key is unique in the server.
     fn key(row: &Resource<Self>) -> String
     where
         Self: Sized;
 }
 
-/// All resources of a kind, by id and by key.
+/// All resources of one kind, by id and by key.
 #[derive(Debug)]
 pub struct ResourceCache<T> {
     rows: RwLock<Rows<T>>,
-    /// Held while a change is written to the database and then to memory, so that both see changes in the same order.
+    /// Locked while a change is written to the database and then to memory. So both have the changes in the same order.
     changing: tokio::sync::Mutex<()>,
 }
 
@@ -36,13 +36,13 @@ struct Rows<T> {
     ids: HashMap<String, u128>,
 }
 
-/// The reason that a resource was not stored.
+/// The reason why a resource was not stored.
 #[derive(Debug, thiserror::Error)]
 pub enum InventoryError {
-    /// A resource with this key exists already.
+    /// Another resource already has this key.
     #[error("it is already in use")]
     Taken,
-    /// The account has the maximum number already.
+    /// The account already has the maximum number of resources of this kind.
     #[error("the account has {MOST} of them already, the maximum")]
     Full,
     /// The database failed.
@@ -58,7 +58,7 @@ impl<T> Default for ResourceCache<T> {
 }
 
 impl<T: InventoryItem> ResourceCache<T> {
-    /// Loads all resources of the kind from the database.
+    /// Loads all resources of this kind from the database.
     pub async fn load(store: &Store) -> Result<Self, StoreError> {
         let shelf = Self::default();
         for row in resources::all(store, Kind::new(T::WORD)).await? {
@@ -67,18 +67,18 @@ impl<T: InventoryItem> ResourceCache<T> {
         Ok(shelf)
     }
 
-    /// The resource with this key, of any account.
+    /// Returns the resource with this key. The resource may belong to any account.
     pub fn find(&self, key: &str) -> Option<Arc<Resource<T>>> {
         let rows = self.rows.read();
         rows.ids.get(key).and_then(|id| rows.by_id.get(id)).cloned()
     }
 
-    /// The keys of all accounts' resources, in no order.
+    /// Returns the keys of the resources of all accounts. The order is not defined.
     pub fn keys(&self) -> Vec<String> {
         self.rows.read().ids.keys().cloned().collect()
     }
 
-    /// The resources of an account, newest first.
+    /// Returns the resources of an account, newest resource first.
     pub fn all(&self, account: &str) -> Vec<Arc<Resource<T>>> {
         let rows = self.rows.read();
         let mut own: Vec<_> = rows.by_id.values().filter(|row| row.account == account).cloned().collect();
@@ -86,7 +86,8 @@ impl<T: InventoryItem> ResourceCache<T> {
         own
     }
 
-    /// Adds a resource, or replaces the one with its id, in the database and then in memory.
+    /// Adds a resource, or replaces the resource with the same id. The change goes first to the database and then to
+    /// memory.
     pub async fn put(&self, store: &Store, mut row: Resource<T>) -> Result<Arc<Resource<T>>, InventoryError> {
         row.claim = Some(format!("{} {}", T::WORD, T::key(&row)));
         let _one_at_a_time = self.changing.lock().await;
@@ -103,7 +104,7 @@ impl<T: InventoryItem> ResourceCache<T> {
         }
     }
 
-    /// Deletes a resource; `false` if the account has none with this id.
+    /// Deletes a resource. Returns `false` if the account has no resource with this id.
     pub async fn delete(&self, store: &Store, account: &str, id: u128) -> Result<bool, StoreError> {
         let _one_at_a_time = self.changing.lock().await;
         let deleted = resources::delete(store, Kind::<T>::new(T::WORD), account, id).await?;

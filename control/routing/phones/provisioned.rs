@@ -1,4 +1,4 @@
-//! Phones that an account has created by its provider's API, in addition to those of the configuration.
+//! Phones that an account has created with the API of its provider, in addition to the phones of the configuration.
 
 use std::sync::Arc;
 
@@ -13,53 +13,54 @@ use tandem_store::resources::{Kind, Resource};
 
 use crate::inventory::Limits;
 
-/// Created phones; the resource's name is the phone's username.
+/// The stored phones. The name of the resource is the user name of the phone.
 pub const PHONES: Kind<ProvisionedPhone> = Kind::new("phone");
 /// Maximum number of phones of one account.
 pub const MOST: u64 = 10_000;
 
-/// The settings of a phone. Instead of the password, only its digest hashes for one realm are stored (RFC 7616 §3.4.2).
+/// The settings of a phone. The password is not stored. Only the digest hashes of the password for one realm are stored
+/// (RFC 7616 §3.4.2).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ProvisionedPhone {
-    /// Hash `H(A1)` for `algorithm=MD5`.
+    /// The hash `H(A1)` for `algorithm=MD5`.
     pub ha1_md5: String,
-    /// Hash `H(A1)` for `algorithm=SHA-256`.
+    /// The hash `H(A1)` for `algorithm=SHA-256`.
     pub ha1_sha256: String,
-    /// Name of the dialect that the application of its calls uses.
+    /// Name of the dialect of the phone's application.
     pub dialect: String,
-    /// URL of the document that is requested for each call of the phone.
+    /// URL of the document for each call from the phone.
     pub voice_url: Option<Arc<str>>,
-    /// HTTP method for `voice_url`.
+    /// HTTP method of `voice_url`.
     pub voice_method: Method,
-    /// Id of the application of its calls, used instead of `voice_url`.
+    /// Id of the application for calls from the phone, as an alternative to `voice_url`.
     pub application: Option<Arc<str>>,
-    /// Whether the phone may call over the account's trunks when it has neither `voice_url` nor `application`.
+    /// Whether the phone may call over the account's trunks if it has neither `voice_url` nor `application`.
     pub outbound: bool,
-    /// Calling number of such calls.
+    /// Calling number of the phone's calls over the account's trunks.
     pub caller_id: Option<String>,
-    /// Whether media must be encrypted; `None` for the setting that applies to all phones.
+    /// Whether media must be encrypted. `None` means the setting that applies to all phones.
     pub encrypted: Option<bool>,
-    /// Display name of the phone for users.
+    /// Name of the phone that users see.
     pub label: String,
-    /// Limits of simultaneous calls.
+    /// Limits on concurrent calls.
     pub limits: Limits,
-    /// Whether the phone is disabled: it can neither register nor call.
+    /// Whether the phone is disabled. A disabled phone can neither register nor call.
     pub inactive: bool,
-    /// Time at which the phone expires; `None` for never.
+    /// Time at which the phone expires. `None` means that the phone does not expire.
     pub expires_at: Option<Timestamp>,
-    /// Further members that the provider's API stores.
+    /// Additional members that the provider's API stores.
     pub other: Map<String, Value>,
 }
 
 impl ProvisionedPhone {
-    /// Sets the digest hashes of a password.
+    /// Stores the digest hashes of a password.
     pub fn set_password(&mut self, username: &str, realm: &str, password: &str) {
         let sip::Ha1 { md5, sha256 } = sip::Ha1::of(username, realm, password);
         (self.ha1_md5, self.ha1_sha256) = (md5.into(), sha256.into());
     }
 
-    /// Returns the claim that keeps usernames unique within an account, ignoring case.
+    /// Returns the claim that makes user names unique within an account. The claim ignores case.
     pub fn claim(account: &str, username: &str) -> String {
         format!("phone {account} {}", username.to_ascii_lowercase())
     }
@@ -78,7 +79,7 @@ pub(super) fn user(row: &Resource<ProvisionedPhone>) -> sip::User {
     }
 }
 
-/// Returns the phone in the form of the configuration, with an empty password.
+/// Converts the phone to the form of the configuration, with an empty password.
 pub(super) fn endpoint(row: &Resource<ProvisionedPhone>) -> EndpointConfig {
     let phone = &row.details;
     EndpointConfig {

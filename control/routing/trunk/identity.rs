@@ -1,8 +1,9 @@
-//! The caller's identity in a trunk's headers: From, P-Asserted-Identity and P-Preferred-Identity (RFC 3325),
-//! Remote-Party-ID, Privacy (RFC 3323); and the forwarding party: Diversion (RFC 5806), History-Info (RFC 7044).
+//! The identity of the caller in the headers of a trunk's calls: From, P-Asserted-Identity and P-Preferred-Identity
+//! (RFC 3325), Remote-Party-ID, and Privacy (RFC 3323). Also the forwarding party: Diversion (RFC 5806) and
+//! History-Info (RFC 7044).
 //!
-//! An identity that an untrusted trunk asserts is ignored. An untrusted trunk does not receive an identity that the
-//! caller wants to withhold.
+//! The server ignores an identity that an untrusted trunk asserts. The server does not send an identity to an untrusted
+//! trunk if the caller withholds it.
 
 use std::sync::Arc;
 
@@ -14,15 +15,15 @@ use tandem_sip as sip;
 
 use super::numbering::Numbering;
 
-/// Maximum number of earlier forwardings that are passed on.
+/// Maximum number of earlier forwardings in the headers of an outbound call.
 const MAX_DIVERSIONS: usize = 5;
-/// Host part of an anonymous From (RFC 3323 §4.1.1.3).
+/// Host part of an anonymous From header (RFC 3323 §4.1.1.3).
 const ANONYMOUS_HOST: &str = "anonymous.invalid";
 /// Name of an anonymous caller within the server.
 pub const ANONYMOUS: &str = "anonymous";
 
-/// Converts the numbers and the caller's identity of a call from a trunk to our own format. A caller who wants privacy
-/// becomes `anonymous`; the asserted identity stays in the headers.
+/// Converts the numbers and the caller's identity in a call from a trunk to our own format. If the caller requests
+/// privacy, the caller becomes `anonymous`, and the asserted identity stays in the headers.
 pub fn receive(trunk: &TrunkConfig, incoming: &mut sip::Incoming) {
     let numbering = Numbering::of(trunk);
     incoming.to_user = numbering.called_in(&incoming.to_user);
@@ -42,8 +43,8 @@ pub fn receive(trunk: &TrunkConfig, incoming: &mut sip::Incoming) {
     incoming.from_user = numbering.caller_in(&incoming.from_user);
 }
 
-/// Makes a caller who wants privacy `anonymous`, no matter where the call comes from: a request for privacy needs no
-/// trust. Returns whether the caller is anonymous.
+/// Makes the caller `anonymous` if the caller requests privacy. The source of the call does not matter, because a
+/// request for privacy needs no trust. Returns whether the caller is anonymous.
 pub fn withhold(incoming: &mut sip::Incoming) -> bool {
     let headers = incoming.headers.iter().map(|header| (&*header.name, &*header.value));
     let uri = incoming.from_uri.split_once(':').map_or("", |(_, rest)| rest);
@@ -59,13 +60,13 @@ pub fn withhold(incoming: &mut sip::Incoming) -> bool {
     withheld
 }
 
-/// Returns the user part of P-Asserted-Identity, whether or not the sender is trusted.
+/// Returns the user part of P-Asserted-Identity, even if the sender is not trusted.
 pub fn asserted(headers: &[sip::Header]) -> Option<String> {
     find(headers, "P-Asserted-Identity").and_then(NameAddr::first).map(|party| party.user().to_owned())
 }
 
-/// Returns the number that forwarded the call last: that of the top Diversion header, or of the History-Info entry
-/// before the last one.
+/// Returns the number that last forwarded the call: the number in the top Diversion header, or in the next-to-last
+/// History-Info entry.
 pub fn forwarded_from(headers: &[sip::Header]) -> Option<String> {
     if let Some(party) = find(headers, "Diversion").and_then(NameAddr::first) {
         return Some(party.user().to_owned());
@@ -79,32 +80,32 @@ pub fn forwarded_from(headers: &[sip::Header]) -> Option<String> {
     (before.user() != last.user()).then(|| before.user().to_owned())
 }
 
-/// The caller's identity as a trunk receives it.
+/// The identity of the caller in the form that a trunk receives.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct PresentedCaller {
-    /// User part of From.
+    /// User part of the From header.
     pub from_user: String,
-    /// Display name of From.
+    /// Display name of the From header.
     pub from_display: Option<String>,
-    /// Host part of From, if it is neither the trunk's nor ours.
+    /// Host part of the From header, if it is neither the trunk's domain nor our own host.
     pub from_host: Option<String>,
     /// The calling number in our own format, if the trunk receives it.
     pub number: Option<String>,
-    /// Further headers for the identity.
+    /// Additional headers for the identity.
     pub headers: Vec<sip::Header>,
 }
 
-/// The leg that a new leg will be bridged with.
+/// The leg that will be bridged with a new leg.
 #[derive(Clone, Debug)]
 pub struct ParentLeg {
-    /// The leg.
+    /// The data of the leg.
     pub leg: Arc<LegInfo>,
-    /// Number format of the trunk that the leg came over.
+    /// Number format of the trunk over which the leg arrived.
     pub numbering: Numbering,
 }
 
-/// Returns the caller's identity for a trunk, or for a far end that is not a trunk. `host` is the host part for our
-/// numbers.
+/// Returns the identity of the caller for a trunk, or for a far end that is not a trunk. `host` is the host part for
+/// our own numbers.
 pub fn present(
     trunk: Option<&TrunkConfig>,
     invite: &Invite,
@@ -119,7 +120,7 @@ pub fn present(
     let private = is_anonymous(&invite.from) || (same_caller && wants_privacy(inherited()));
     let known = match (&invite.from, is_anonymous(&invite.from)) {
         (from, false) => Some(from.user().to_owned()),
-        // Only trusted trunks receive the number of an anonymous caller.
+        // Only a trusted trunk receives the number of an anonymous caller.
         (_, true) => {
             let asserted = inherited().find(|(name, _)| name.eq_ignore_ascii_case("P-Asserted-Identity"));
             let party = asserted.filter(|_| same_caller).and_then(|(_, value)| NameAddr::first(value));
@@ -172,7 +173,7 @@ impl PresentedCaller {
         self.headers.push(sip::Header { name: name.to_owned(), value: value.into() });
     }
 
-    /// Adds the forwarding headers, if the caller's call goes to another number than the one that was called.
+    /// Adds the forwarding headers, if the new leg calls a number other than the number that the caller dialled.
     fn forward(&mut self, trunk: &TrunkConfig, numbering: &Numbering, invite: &Invite, parent: &LegInfo, host: &str) {
         let called = parent.to.user();
         if called.is_empty() || called == invite.to.user() {
@@ -195,7 +196,7 @@ impl PresentedCaller {
                 if history.is_empty() {
                     history.push(format!("<{called}>;index=1"));
                 }
-                // RFC 7044 §10.3: the index of a new target is one level below that of the previous target.
+                // RFC 7044 §10.3: the index of a new target is one level below the index of the previous target.
                 let index = history.last().and_then(|last| last.split(";index=").nth(1)).unwrap_or("1");
                 let index = format!("{}.1", index.split(';').next().unwrap_or("1"));
                 let target = numbering.called_out(invite.to.user());
@@ -214,7 +215,7 @@ fn parent_of(index: &str) -> &str {
     index.rsplit_once('.').map_or(index, |(parent, _)| parent)
 }
 
-/// A name-addr of an identity header.
+/// A name and address (`name-addr`) in an identity header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct NameAddr {
     display: Option<String>,
@@ -251,7 +252,7 @@ impl NameAddr {
     }
 }
 
-/// Splits a comma-separated header; commas within quotes and angle brackets do not separate.
+/// Splits the value of a comma-separated header. A comma within quotes or angle brackets is not a separator.
 fn list(value: &str) -> impl Iterator<Item = &str> {
     let (mut quoted, mut angle, mut escaped) = (false, false, false);
     let parts = value.split(move |c| {
@@ -293,7 +294,7 @@ fn is_withheld(user: &str) -> bool {
     user.eq_ignore_ascii_case(ANONYMOUS) || user.eq_ignore_ascii_case("restricted")
 }
 
-/// Drops characters that the user part of a URI may not contain.
+/// Drops the characters that are not allowed in the user part of a URI.
 fn escape(user: &str) -> String {
     user.chars().filter(|c| c.is_ascii_alphanumeric() || "+*-_.!~'()".contains(*c)).collect()
 }

@@ -1,23 +1,23 @@
-//! Converts telephone numbers between a trunk's format and our own (ITU-T E.164).
+//! Conversion of telephone numbers between the format of a trunk and our own format (ITU-T E.164).
 //!
 //! ```text
 //!  in:   inbound_strip_prefix ─> inbound_add_prefix ─> number_format to E.164
 //!  out:  E.164 to number_format ─> strip_prefix ─> add_prefix
 //! ```
 //!
-//! Prefixes apply to the called number. The calling number has none; only its format is converted.
+//! Prefixes apply only to the called number. For the calling number, only the format is converted.
 
 use std::sync::Arc;
 
 use tandem_settings::{NumberFormat, TrunkConfig};
 
-/// Fewest digits of a number that can be called from other networks. A shorter one is an extension or a service number,
-/// and stays unchanged.
+/// Minimum number of digits of a number that other networks can call. A shorter number is an extension or a service
+/// number, and does not change.
 const LEAST: usize = 7;
-/// Most digits of a number (ITU-T E.164 §6).
+/// Maximum number of digits of a number (ITU-T E.164 §6).
 const MOST: usize = 15;
 
-/// The number rules of a trunk.
+/// The rules of a trunk for telephone numbers.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Numbering {
     format: NumberFormat,
@@ -46,7 +46,7 @@ impl Rewrite {
 }
 
 impl Numbering {
-    /// Returns the rules of a trunk.
+    /// Returns the number rules of a trunk.
     pub fn of(trunk: &TrunkConfig) -> Self {
         Self {
             format: trunk.number_format,
@@ -78,13 +78,13 @@ impl Numbering {
         }
     }
 
-    /// Converts a called number from the trunk's format to our own.
+    /// Converts a called number from the trunk's format to our own format.
     pub fn called_in(&self, number: &str) -> String {
         self.caller_in(&self.inbound.apply(number))
     }
 
-    /// Converts a calling number from the trunk's format to our own. Text that is not a number, and numbers that are
-    /// too short or too long, stay unchanged.
+    /// Converts a calling number from the trunk's format to our own format. A text that is not a number, and a number
+    /// that is too short or too long, do not change.
     pub fn caller_in(&self, number: &str) -> String {
         if self.format == NumberFormat::AsIs || number.starts_with('+') {
             return number.to_owned();
@@ -95,8 +95,8 @@ impl Numbering {
             (NumberFormat::Digits, _) => Some(number.to_owned()),
             (_, Some(digits)) => Some(digits.to_owned()),
             (NumberFormat::E164, None) if self.country_code.is_empty() => None,
-            // If the national prefix is empty, every number without the international prefix belongs to the trunk's
-            // country.
+            // If the national prefix is empty, every number without the international prefix belongs to the country of
+            // the trunk.
             (NumberFormat::E164 | NumberFormat::National, None) => {
                 number.strip_prefix(&*self.national_prefix).map(|rest| format!("{}{rest}", self.country_code))
             }

@@ -1,18 +1,20 @@
-//! Forwards header fields of a caller's INVITE to the outgoing INVITE of a direct bridge: `X-*`, User-to-User (RFC
-//! 7433), and others that a trunk's settings name.
+//! Passes on header fields from a caller's INVITE to the outbound INVITE of a direct bridge: `X-*`, User-to-User (RFC
+//! 7433), and the other fields in the settings of the trunk.
 //!
-//! Only names and values are copied, never whole lines: `sip` does not send values that could end a line or begin
-//! another. SIP's own fields are never forwarded here, and the caller's identity is the task of [`super::identity`].
+//! Only names and values are copied, and never whole lines. `sip` does not send a value that could end a line or begin
+//! another line. The fields of SIP itself are never passed on here. [`super::identity`] handles the identity of the
+//! caller.
 
 use tandem_settings::header_pattern::{HeaderPattern, is_made_here};
 use tandem_sip as sip;
 
-/// Maximum number of forwarded fields; further ones are dropped.
+/// Maximum number of fields that are passed on. Further fields are dropped.
 const MOST: usize = 20;
-/// Maximum total size of the forwarded names and values in octets, because a datagram has room for no more.
+/// Maximum total size in octets of the names and values that are passed on. The limit exists because a datagram has no
+/// space for more.
 const MOST_OCTETS: usize = 4_096;
 
-/// Returns the fields to forward, in their order.
+/// Returns the fields to pass on, in their original order.
 pub fn passed(patterns: &[HeaderPattern], headers: &[(String, String)]) -> Vec<sip::Header> {
     let mut room = MOST_OCTETS;
     let fitting = headers.iter().filter(|(name, _)| patterns.iter().any(|pattern| pattern.fits(name)));

@@ -20,21 +20,21 @@ pub(crate) struct LiveLeg {
     pub io: LegIo,
     /// The leg that this leg is bridged with.
     pub bridged_with: Option<LegId>,
-    /// Audio that is being made, by operation.
+    /// The tasks that prepare audio, by operation.
     pub renders: HashMap<OpId, AbortHandle>,
-    /// The leg's place in a conference.
+    /// The leg's membership in a conference.
     pub seat: Option<Seat>,
-    /// The leg's place in a queue.
+    /// The leg's membership in a queue.
     pub queue_membership: Option<QueueMembership>,
-    /// The leg's request for the first caller of a queue.
+    /// The leg's request for the first caller in a queue.
     pub agent_request: Option<AgentRequest>,
-    /// Streams by id.
+    /// The streams of the leg, by id.
     pub streams: HashMap<StreamId, StreamHandle>,
-    /// Sessions with recording servers; there are few.
+    /// The sessions with recording servers. A leg has only a few of these sessions.
     pub siprecs: Vec<siprec::Session>,
-    /// Speech taps by operation.
+    /// The speech taps of the leg, by operation.
     pub speech_taps: HashMap<OpId, SpeechTap>,
-    /// The stateful program (script) that provides the leg's documents, if there is one.
+    /// The stateful program (script) that provides the leg's documents, if there is a script.
     pub script: ScriptSlot,
     /// The conversation with an application.
     pub conversation: Option<ConversationHandle>,
@@ -58,7 +58,7 @@ impl LiveLeg {
         }
     }
 
-    /// Stops a playback, or the making of its audio.
+    /// Stops a playback, or the preparation of its audio.
     pub(crate) fn stop(&mut self, op: OpId) {
         match self.renders.remove(&op) {
             Some(render) => render.abort(),

@@ -8,11 +8,11 @@ use tandem_media as media;
 /// The supervisors of a call, and their rooms.
 #[derive(Default)]
 pub(crate) struct Supervised {
-    /// Supervisions by the supervisor's leg.
+    /// The supervisions, by the leg of the supervisor.
     pub supervisions: HashMap<LegId, Supervision>,
-    /// Rooms by leg: of two bridged legs, by the one with the lesser id.
+    /// The rooms, by leg. The room of two bridged legs is stored under the leg with the lower id.
     pub rooms: HashMap<LegId, Room>,
-    /// The room and the role of each leg, with the room named by its leg.
+    /// The room and the role of each leg. The room is identified by the leg under which `rooms` stores it.
     pub seats: HashMap<LegId, (LegId, media::Role)>,
 }
 
@@ -20,7 +20,7 @@ pub(crate) struct Supervised {
 pub(crate) struct Room {
     /// The key of the room.
     pub key: media::RoomKey,
-    /// The room closes when this is dropped.
+    /// The handle of the room. The room closes when this handle is dropped.
     _handle: media::RoomHandle,
 }
 

@@ -1,4 +1,4 @@
-//! A leg's conversation with an application: start, connection to the leg's audio, end.
+//! A leg's conversation with an application: the start, the connection to the leg's audio, and the end.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,7 +37,7 @@ impl ConversationCall for CallOfConversation {
 
     fn request(&self, command: Command) {
         let request = Box::new(Request { client_state: None, command });
-        // The call logs the result.
+        // Nobody reads the reply, because the call writes the result to the log.
         let (reply, _) = oneshot::channel();
         // The call may be over.
         let _ = self.inbox.post(Message::Request { leg: self.leg, request, reply });
@@ -93,7 +93,8 @@ impl CallTask {
         }
     }
 
-    /// Sends digits for a WebSocket application. Nothing waits for their end: the audio source pauses by itself.
+    /// Sends DTMF digits for a WebSocket application. The caller does not wait for the end of the digits, because the
+    /// audio source pauses by itself.
     pub(super) fn press(&mut self, leg: LegId, op: OpId, digits: String) {
         self.command(leg, LegCommand::SendDigits { op, digits: SendDigits { digits, tone: TONE } });
     }

@@ -1,5 +1,5 @@
 //! Internal calls: calls to an application, a number or a domain of this server. The far end is another leg of this
-//! server, in a call of its own.
+//! server. The other leg belongs to another call.
 
 use std::sync::Arc;
 
@@ -22,10 +22,10 @@ use super::{CallStart, CallTask};
 use crate::registry::Registry;
 
 impl CallTask {
-    /// Calls a destination of this server. The far leg is created in a call of its own and rings there.
+    /// Calls a destination of this server. Creates the far leg in a separate call, where the far leg rings.
     ///
     /// # Errors
-    /// The reason in words.
+    /// Returns the reason as text for people.
     pub(super) fn start_internal_call(
         &mut self,
         leg: LegId,
@@ -110,7 +110,7 @@ impl CallTask {
         Ok(())
     }
 
-    /// The id of the SIP domain that decides about a call to this address, as 32 hex digits.
+    /// Returns the id of the SIP domain that contains this address, as 32 hex digits.
     fn domain_called(&self, called: &Address) -> Option<Arc<str>> {
         let Address::Sip(uri) = called else { return None };
         let routing = self.services.routing.get();

@@ -1,4 +1,4 @@
-//! Performs the outputs of a call: commands for its legs, document requests, events.
+//! Performs the outputs of a call: the commands for the call's legs, the document requests, and the events.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -33,7 +33,7 @@ use crate::call_state::LiveLeg;
 use crate::inbox::Message;
 use crate::transcripts;
 
-/// How long a call's first request waits for its record to be stored.
+/// Maximum time for which the first document request of a call waits until the call's record is stored.
 const RECORDED: Duration = Duration::from_secs(1);
 
 impl CallTask {
@@ -50,7 +50,7 @@ impl CallTask {
             self.refuse_leg(info, &why).await;
         }
         for (reply, answer) in self.answers.drain(..) {
-            // The requester may be gone; its request is carried out anyway.
+            // The requester may no longer wait for the reply. The request is performed in any case.
             let _ = reply.send(answer);
         }
     }
@@ -142,25 +142,26 @@ impl CallTask {
         }
     }
 
-    /// Posts an event that was found while performing a command. It takes its turn in the inbox.
+    /// Posts an event that the task detected while it performed a command. The event waits in the inbox behind earlier
+    /// messages.
     pub(super) fn found_out(&self, leg: LegId, event: LegEvent) {
-        // The inbox of a running task is open.
+        // This cannot fail, because the inbox of a running task is open.
         let _ = self.inbox.post(Message::Own(leg, event));
     }
 
-    /// Applies a function to a leg's I/O, if it still has any.
+    /// Applies a function to a leg's I/O, if this I/O still exists.
     fn with_leg(&mut self, leg: LegId, act: impl FnOnce(&mut LiveLeg)) {
         if let Some(live) = self.legs.get_mut(&leg) {
             act(live);
         }
     }
 
-    /// Sends a command to the media engine, without a result.
+    /// Sends a command to the media engine and ignores the result.
     fn engine(&self, leg: LegId, command: media::Command) {
         self.engine_takes(leg, command);
     }
 
-    /// Sends a command to the media engine; `true` if it will be carried out.
+    /// Sends a command to the media engine. Returns whether the engine will perform the command.
     fn engine_takes(&self, leg: LegId, command: media::Command) -> bool {
         self.legs.get(&leg).is_some_and(|live| live.io.command(command))
     }
@@ -224,7 +225,7 @@ impl CallTask {
             return;
         }
         self.registry.register(leg.0, self.inbox.clone());
-        // A stream of the leg may be open already.
+        // The leg's I/O exists already if a stream of the leg was opened before the call.
         let opened = self.legs.remove(&leg).map(|live| *live);
         let mut live = opened.unwrap_or_else(|| LiveLeg::new(LegIo::outgoing(leg, self.services.sip.clone())));
         let info = self.call.leg(leg);
@@ -250,7 +251,7 @@ impl CallTask {
         let shown = behind.as_ref().is_none_or(|behind| may_show(&behind.leg, &invite.from))
             || self.services.routing.get().may_call_from(&account, &invite.from);
         let own = self.services.own(&account, &dialect, &invite.to, &invite.via);
-        // A call within this server needs no route.
+        // An internal call needs no route.
         let mut routes = match own {
             Some(_) => VecDeque::new(),
             None => VecDeque::from(self.services.routes(&account, &invite.to, &invite.via)),
@@ -273,8 +274,8 @@ impl CallTask {
                 };
                 called.err().map(|detail| {
                     self.warn(leg, ReportedError::Callee(&invite.to), &detail);
-                    // For a dialled leg a phone that is not registered counts as unavailable (480), for an outbound
-                    // call of the API as unreachable.
+                    // A phone that is not registered counts as unavailable (480) for a dialled leg, and as unreachable
+                    // for an outbound call of the API.
                     let (reason, sip_status) = match invite.to {
                         Address::Client(_) if !by_request => (LegGone::Rejected, Some(480)),
                         _ => (LegGone::Unreachable, None),
@@ -344,13 +345,14 @@ impl CallTask {
         let (audio_room, inbox) = (self.services.audio.clone(), self.inbox.clone());
         let render = tokio::spawn(async move {
             let audio = audio_room.get(&play.source, &account).await;
-            // The call may be over.
+            // The call may have ended, so an error is ignored.
             let _ = inbox.post(Message::Rendered { leg, op, play, audio });
         });
         live.renders.insert(op, render.abort_handle());
     }
 
-    /// Sends digits as SIP INFO. A task of its own keeps the time; it is stopped like a task that makes audio.
+    /// Sends digits as SIP INFO. A separate task controls the timing. This task is aborted in the same way as a task
+    /// that prepares audio.
     fn press_by_info(&mut self, leg: LegId, op: OpId, digits: &SendDigits) {
         let Some(live) = self.legs.get_mut(&leg) else { return };
         let steps = dtmf::steps(&digits.digits, digits.tone);
@@ -363,7 +365,7 @@ impl CallTask {
                 }
                 tokio::time::sleep(time).await;
             }
-            // The call may be over.
+            // The call may have ended, so an error is ignored.
             let _ = inbox.post(Message::Own(leg, LegEvent::PlayFinished { op, end: PlaybackEnd::Completed }));
         });
         live.renders.insert(op, task.abort_handle());
@@ -372,8 +374,8 @@ impl CallTask {
     pub(super) fn release(&mut self, leg: LegId) {
         self.sequences.remove(&leg);
         self.own_recordings.remove(&leg);
-        // A queue agent's call may have merged many callers' calls. Only the cookies of the remaining legs' sessions
-        // are kept.
+        // The call of a queue's agent may have merged the calls of many callers. Only the cookies of the sessions with
+        // remaining legs are kept.
         let call = &self.call;
         self.cookie_jars.retain(|session, _| call.legs().any(|leg| leg.session == *session));
         let (Some(mut live), Some(farewell)) = (self.legs.remove(&leg), self.ended.get_mut(&leg)) else {
@@ -412,14 +414,15 @@ impl CallTask {
                 return;
             };
             if first {
-                // From the first request on, the application knows the call and may ask for it after a crash, so the
-                // record is stored before. The call does not wait long for a database that is unavailable.
+                // From the first request on, the application knows the call. The application may then request the
+                // record of the call after a crash. So the record is stored before the request is sent. If the database
+                // is unavailable, the call waits only a short time.
                 let _ = tokio::time::timeout(RECORDED, services.store.flush()).await;
             }
             let request_id = rand::random();
             let (client, dialects) = (&services.client, &services.dialects);
             let asker = documents::Asker { client, dialects, dialect, account: &account, jar: &jar, id: request_id };
-            // The call may be over: then this is its last request, and nothing takes the result.
+            // If the call has ended, this request is the call's last request, and the result is dropped.
             let done = documents::fetch(asker, &fetch, &context, &script).await;
             for exchange in done.before.iter().map(|(_, exchange)| exchange).chain(&done.exchange) {
                 services.counters.timings.took(Timing::Document, Duration::from_millis(exchange.elapsed_ms));
@@ -435,7 +438,7 @@ impl CallTask {
     }
 }
 
-/// The reason that a destination cannot be called, in words.
+/// Returns the reason, as text, why a destination cannot be called.
 fn nowhere(to: &Address) -> String {
     match to {
         Address::Client(_) => format!("{NO_PHONE} is registered as {to}"),
@@ -444,8 +447,8 @@ fn nowhere(to: &Address) -> String {
     }
 }
 
-/// Whether an outbound leg may show this number as caller id because the number is the parent leg's caller or called
-/// number. The claim of a phone, which comes without a trunk, is not enough.
+/// Whether an outbound leg may show this number as its caller ID because the number is the caller or the called number
+/// of the parent leg. The caller ID that a phone sends (a leg without a trunk) is not sufficient.
 fn may_show(behind: &LegInfo, from: &Address) -> bool {
     let vouched = behind.direction != Direction::Inbound || behind.sip.trunk.is_some();
     vouched && (behind.from == *from || behind.to == *from)

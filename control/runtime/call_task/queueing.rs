@@ -1,4 +1,4 @@
-//! Queues: a leg's place in a queue, and the merge of a waiting caller's call with the call of the agent that takes it.
+//! Queues: a leg's membership in a queue, and the merge of a waiting caller's call into the call of an agent.
 
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ impl CallTask {
                 if let Some(live) = self.legs.get_mut(&leg) {
                     live.queue_membership = Some(entered.place);
                 }
-                // Posted after the leg has stored its place in the queue.
+                // Posted after the leg has stored its queue membership.
                 self.found_out(leg, LegEvent::Enqueued { op, standing: Ok(entered.queue.id) });
                 return self.registry.connect_to_agent(entered.pair);
             }
@@ -49,7 +49,7 @@ impl CallTask {
     pub(super) fn take_from_queue(&mut self, leg: LegId, name: &Arc<str>) {
         let Some(account) = self.call.leg(leg).map(|info| Arc::clone(&info.account)) else { return };
         let Some(live) = self.legs.get_mut(&leg) else { return };
-        // The leg may have asked for a caller before.
+        // The leg may already have a request for a caller.
         live.agent_request = None;
         let (taking, pair) = self.services.queues.take(&account, name, leg);
         live.agent_request = Some(taking);
@@ -58,8 +58,8 @@ impl CallTask {
 }
 
 impl Registry {
-    /// Merges the call of a waiting caller into the call of the leg that takes it, and then tells that call. If the
-    /// merge fails, the next pair is tried.
+    /// Merges the call of a waiting caller into the call of the agent's leg, and then notifies the merged call. If the
+    /// merge fails, the function tries the next pair.
     pub(crate) fn connect_to_agent(&self, pair: Option<Pair>) {
         let Some(mut pair) = pair else { return };
         let registry = self.clone();
@@ -67,7 +67,7 @@ impl Registry {
             loop {
                 let merged = registry.merge(pair.taker, pair.waiter).await.is_ok();
                 let called = Message::Own(pair.waiter, LegEvent::Called { queue: pair.queue, by: pair.taker });
-                // The merged call has one task: if it is over, both legs are.
+                // The merged call has one task. If this task has ended, both legs have ended.
                 if merged && registry.tell(pair.waiter, called) {
                     return;
                 }

@@ -55,10 +55,10 @@ impl CallTask {
         if !live.io.command(media::Command::Tap { op: media::OpId(op.0), tracks: tandem_legs::tracks(track), sink }) {
             return Err("no audio path".to_owned());
         }
-        // Finished taps are removed here, as nothing else does it.
+        // Ended taps are removed here, because no other code removes them.
         live.speech_taps.retain(|_, ear| !ear.is_over());
         let report = move |event| {
-            // The call may be over.
+            // The call may have ended, so an error is ignored.
             let _ = inbox.post(Message::Own(leg, event));
         };
         live.speech_taps.insert(op, SpeechTap::open(listener, sessions, reader, report));

@@ -1,5 +1,5 @@
-//! Recording servers (SIPREC): calls them for a leg, sends them copies of its audio, and reports its bridged leg to
-//! them.
+//! Recording servers (SIPREC). Calls the recording servers for a leg, sends them copies of the leg's audio, and reports
+//! the bridged leg to them.
 
 use std::sync::Arc;
 
@@ -50,7 +50,7 @@ impl CallTask {
             services.media.open(media::SessionKey(rand::random()), affinity, sink)
         };
         let (sip, preferred, now) = (services.sip.clone(), live.io.preference(), clock::time());
-        // Registered first, so that the server's answer finds this call.
+        // The id is registered before the call, so that the answer of the recording server finds this call.
         self.registry.register(id.0, self.inbox.clone());
         let new = NewSession { connector, id, ops, spec, sip, preferred, now };
         let called = self.recorded(leg, |recorded| Session::call(new, recorded, open));
@@ -70,7 +70,7 @@ impl CallTask {
         }
     }
 
-    /// Hangs up, and waits for the end of the dialog.
+    /// Hangs up a recording session. The end of the dialog is reported later.
     pub(super) fn stop_siprec(&mut self, leg: LegId, id: SiprecId) {
         let Some(mut session) = self.take_session(leg, id) else { return };
         let dialog = session.dialog();
@@ -81,7 +81,7 @@ impl CallTask {
         }
     }
 
-    /// Removes a session that is over and disconnects it from its leg's audio.
+    /// Removes an ended session and disconnects it from the audio of its leg.
     fn take_session(&mut self, leg: LegId, id: SiprecId) -> Option<Session> {
         let live = self.legs.get_mut(&leg)?;
         let place = live.siprecs.iter().position(|one| one.id() == id)?;
@@ -90,7 +90,7 @@ impl CallTask {
         Some(session)
     }
 
-    /// The leg and the recording session to which this dialog belongs.
+    /// Returns the leg and the recording session of this dialog.
     pub(super) fn siprec_of(&self, dialog: LegId) -> Option<(LegId, SiprecId)> {
         let id = SiprecId(dialog.0);
         self.legs.iter().find(|(_, live)| live.siprecs.iter().any(|one| one.id() == id)).map(|(leg, _)| (*leg, id))
@@ -128,7 +128,7 @@ impl CallTask {
         }
     }
 
-    /// Reports to the leg's recording servers which leg it is bridged with now.
+    /// Reports to the leg's recording servers which leg is bridged with the leg now.
     pub(super) fn tell_recorders(&mut self, leg: LegId) {
         let ids: Vec<SiprecId> =
             self.legs.get(&leg).map(|live| live.siprecs.iter().map(Session::id).collect()).unwrap_or_default();
@@ -154,7 +154,7 @@ impl CallTask {
         done
     }
 
-    /// Calls `act` with the data about a leg for its recording servers.
+    /// Calls `act` with the data that the recording servers of a leg receive about this leg.
     fn recorded<R>(&self, leg: LegId, act: impl FnOnce(&RecordedLeg<'_>) -> R) -> Option<R> {
         let info = self.call.leg(leg)?;
         let peer = self.legs.get(&leg).and_then(|live| live.bridged_with).and_then(|peer| self.call.leg(peer));

@@ -76,7 +76,7 @@ impl CallTask {
         self.call.handle_leg(clock::now(), leg, LegEvent::Stream { id, status: StreamStatus::Started });
     }
 
-    /// Continues the leg's streams that were opened before it was answered.
+    /// Continues the streams that were opened before the leg was answered.
     pub(super) fn begin_streams(&mut self, leg: LegId) {
         let Some(info) = self.call.leg(leg).cloned() else { return };
         let services = &self.services;
@@ -87,7 +87,8 @@ impl CallTask {
         }
     }
 
-    /// Plays the audio of this leg's stream applications to the bridged leg too, as far as it is meant for that leg.
+    /// Also plays audio of this leg's stream applications to the bridged leg, if the stream includes the bridged leg in
+    /// its target legs.
     pub(super) fn join_streams(&self, leg: LegId) {
         let Some(live) = self.legs.get(&leg) else { return };
         let Some(peer) = live.bridged_with.and_then(|peer| self.legs.get(&peer)) else { return };

@@ -1,7 +1,5 @@
-//! Supervisors: each supervised leg gets a media room, with the leg, the leg it is bridged with, and its supervisors in
-//! it.
-//!
-//! For the call, the two legs stay bridged. Only their audio goes through the room instead of directly between them.
+//! Supervisors. Each supervised leg gets a media room. The room contains the leg, its bridged leg, and the supervisors.
+//! For the call, the two legs stay bridged. Only the audio of the two legs goes through the room.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,8 +23,8 @@ impl CallTask {
         }
     }
 
-    /// Moves each leg into the room where it belongs now. `moved` lists the legs that left their room because their
-    /// bridge has just changed.
+    /// Moves each leg into its correct room. `moved` lists the legs that have left their room because of a change of
+    /// their bridge.
     pub(super) fn rearrange(&mut self, moved: &[LegId]) {
         let Some(mut all) = self.supervised.take() else { return };
         for leg in moved {
@@ -51,7 +49,7 @@ impl CallTask {
             all.seats.remove(&leg);
             let Some(live) = self.legs.get(&leg) else { continue };
             live.io.command(match live.bridged_with {
-                // A bridge takes the leg out of the room.
+                // The command for a bridge also removes the leg from the room.
                 Some(peer) => media::Command::Bridge { with: media::SessionKey(peer.0) },
                 None => media::Command::Leave,
             });
@@ -74,13 +72,13 @@ impl CallTask {
         self.supervised = (!all.supervisions.is_empty()).then_some(all);
     }
 
-    /// The room of a leg; opens one if there is none.
+    /// Returns the room of a leg. Opens a room if the leg has none.
     fn room(&self, all: &mut Supervised, of: LegId) -> Option<media::RoomKey> {
         if let Some(room) = all.rooms.get(&of) {
             return Some(room.key);
         }
         let key = media::RoomKey(rand::random());
-        // Events of the room are ignored: the legs report their own end.
+        // Events of the room are ignored, because each leg reports its own end.
         let sink: media::RoomSink = Arc::new(|_, _| Ok(()));
         match self.services.media.open_room(key, self.call.id().0, media::RoomSpec::default(), sink) {
             Ok(handle) => {

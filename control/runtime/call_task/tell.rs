@@ -1,4 +1,4 @@
-//! Reports the events of a call: to its record, its log and its application.
+//! Reports the events of a call to the call's record, to the call's log and to the application.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -27,13 +27,14 @@ use super::CallTask;
 use crate::call_state::{OwnRecording, PendingTeardown};
 use crate::services::Services;
 
-/// Problems of one call that are stored as reports and notifications; later ones are only in its log.
+/// Maximum number of problems of one call that are stored as reports and notifications. Later problems are only in the
+/// call's log.
 const MOST_NOTIFICATIONS: usize = 200;
-/// A hint for a stream that has TLS in its URL but not at its port. It explains where the URL is written and how its
-/// name is mapped.
+/// A hint for a stream whose URL requires TLS while its port does not speak TLS. The hint explains where the URL is
+/// written and how the host in the URL is mapped.
 const TLS_OF_STREAMS: &str =
     "The URL is in the application's document. In [[origins]], write https:// and http:// for streams too.";
-/// Notices of one call that may wait to be stored; then the call waits.
+/// Maximum number of notices of one call that wait for the database. Beyond this number the call waits.
 const NOTICES: usize = 1024;
 
 impl CallTask {
@@ -44,16 +45,18 @@ impl CallTask {
         self.services.counters.count(&event);
         self.services.followers.tell(&event);
         if matches!(event.kind, EventKind::Ended) {
-            // The channel is freed first, because the application may call again as soon as it learns of the end.
+            // The channel is freed first, because the application may start a new call as soon as it receives the
+            // notice of the end.
             self.services.channels.free(event.leg.id);
         }
-        // The record is stored before the notice to the application, because the application may read it at once.
+        // The record is stored before the notice to the application, because the application may read the record at
+        // once.
         if matches!(event.kind, EventKind::MachineDetected(_)) {
             self.record(&event.leg, event.at);
         }
-        // An application that gets a notice about a leg or a recording may ask for it. At the start, therefore, the
-        // record is stored before the notices or with them. At the end the notices are stored first: after a crash, an
-        // ended record means that the notice of the end will be sent.
+        // An application that receives a notice about a leg or a recording may request the record. So at the start the
+        // record is stored before the notices or together with them. At the end the notices are stored first. Then,
+        // after a crash, an ended record means that the notice of the end will be sent.
         let over = match &event.kind {
             EventKind::Recording(recording) => recording.ended_at.is_some(),
             kind => matches!(kind, EventKind::Ended),
@@ -90,7 +93,7 @@ impl CallTask {
                 let path = self.services.recording_path(recording.id);
                 let written =
                     store::recordings::upsert(store, records::recording_row(recording, &event.leg, &path)).await;
-                // The recording's file is being written already, so its row must not wait.
+                // The recording's file exists already, so its row must be stored without delay.
                 if recording.status == RecordingStatus::InProgress {
                     store.writer().hurry();
                 }
@@ -103,11 +106,11 @@ impl CallTask {
         }
     }
 
-    /// Writes an event into the call's log and, if an operator may act on it or look for it, into the server's log.
+    /// Writes an event to the call's log. An event that matters to an operator is also written to the server's log.
     fn note(&mut self, event: &CallEvent) {
         if matches!(&event.kind, EventKind::Conversation(facts) if matches!(facts.status, ConversationStatus::Said(_)))
         {
-            // The conversation's task has logged it.
+            // The task of the conversation has already logged this event.
             return;
         }
         let leg = &event.leg;
@@ -158,7 +161,7 @@ impl CallTask {
         if let (Some(cause), Some(advice)) = (cause, advice) {
             let line = format!("{advice} ({})", cause.page());
             let mut log = self.inbox.log();
-            // Each piece of advice is given once in a call.
+            // Each piece of advice appears only once in the log of a call.
             if !log.says(ADVICE, &line) {
                 log.push(event.at, Some(leg.id), ADVICE, line);
             }
@@ -170,19 +173,19 @@ impl CallTask {
         }
     }
 
-    /// The text about a leg that failed: its destination, its trunk and the reason.
+    /// Returns the text about a failed leg: the destination, the trunk and the reason.
     fn unreached(&self, leg: &LegInfo) -> String {
         let end = leg.end.as_ref().map(ToString::to_string).unwrap_or_default();
         let Some(trunk) = leg.sip.trunk.as_deref() else { return format!("call to {} failed: {end}", leg.to) };
         let routing = self.services.routing.get();
         let uri = routing.trunk(Some(trunk)).and_then(|trunk| trunk.uri.as_deref());
         let at = uri.map(|uri| format!(" ({uri})")).unwrap_or_default();
-        // The reason given by SIP may name the trunk already.
+        // The reason from SIP may already contain the name of the trunk.
         let over = if end.contains(trunk) { String::new() } else { format!(" over trunk {trunk}{at}") };
         format!("call to {}{over} failed: {end}", leg.to)
     }
 
-    /// Advice for this specific case, beyond the cause's advice.
+    /// Returns advice for this specific case, in addition to the advice of the cause.
     fn hint(&self, leg: &LegInfo, event: &EventKind, cause: Cause) -> Option<String> {
         if cause == Cause::TlsToPlainHttp && matches!(event, EventKind::Stream(_) | EventKind::Conversation(_)) {
             return Some(TLS_OF_STREAMS.to_owned());
@@ -203,8 +206,8 @@ impl CallTask {
         })
     }
 
-    /// Stores a problem of a document or of an application as the provider's notification, with the request that caused
-    /// it.
+    /// Stores a problem with a document or an application as a notification of the provider, with the HTTP request that
+    /// caused the problem.
     fn note_notification(&mut self, event: &CallEvent) {
         if self.notifications >= MOST_NOTIFICATIONS {
             return;
@@ -226,8 +229,8 @@ impl CallTask {
         self.services.note_notification(&leg.account, Some(leg.id), level, trouble);
     }
 
-    /// Whether the event of the leg's end is held back until the recording that was requested with the leg is complete.
-    /// This takes only a moment; otherwise the call gives up the recording.
+    /// Whether the event of the leg's end must wait until the recording that was requested with the leg is complete. If
+    /// the recording is not complete after a short time, the call abandons the recording.
     fn holds_back(&mut self, event: &CallEvent) -> bool {
         let Some(own) = self.own_recordings.get_mut(&event.leg.id) else { return false };
         let dialect = self.services.dialects.get(&event.leg.dialect);
@@ -240,7 +243,7 @@ impl CallTask {
         holds
     }
 
-    /// The event of the leg's end that was held back, if the recording that was requested with the leg is now complete.
+    /// Returns the delayed event of the leg's end, if the recording that was requested with the leg is complete now.
     fn held_back(&mut self, event: &CallEvent) -> Option<Box<CallEvent>> {
         let EventKind::Recording(facts) = &event.kind else { return None };
         if facts.spec.source != RecordingSource::Outbound {
@@ -261,7 +264,7 @@ impl CallTask {
             match self.services.deliveries.submit(delivery).await {
                 Ok(submitted) => {
                     let (notices, _) = self.notices.get_or_insert_with(|| notifier(&self.services));
-                    // The notifier ends only with this task.
+                    // The notifier task ends only after this task drops its channel.
                     let _ = notices.send(submitted).await;
                 }
                 Err(error) => tracing::error!(call = %self.call.id(), %leg, %error, "notice not stored"),
@@ -279,7 +282,7 @@ struct Failed {
 }
 
 impl Failed {
-    /// The failure that an event reports; `None` if it reports none.
+    /// Returns the failure that an event reports, or `None` if the event reports no failure.
     fn of(event: &CallEvent) -> Option<Self> {
         if matches!(event.kind, EventKind::Ended) {
             let cause = Cause::of_end(&event.leg).filter(|cause| *cause != Cause::Shutdown);
@@ -299,7 +302,7 @@ impl Failed {
     }
 }
 
-/// Spawns the task that sends a call's notices in order, each after it is stored.
+/// Spawns the task that sends a call's notices in order. Each notice is stored before it is sent.
 fn notifier(services: &Arc<Services>) -> (mpsc::Sender<Submitted>, JoinHandle<()>) {
     let (sender, mut receiver) = mpsc::channel(NOTICES);
     let services = Arc::clone(services);
@@ -313,7 +316,8 @@ fn notifier(services: &Arc<Services>) -> (mpsc::Sender<Submitted>, JoinHandle<()
     (sender, task)
 }
 
-/// The text of an event for a log line, with ids in the provider's form. DTMF digits are left out: they may be a PIN.
+/// Returns the text of an event for a log line, with ids in the provider's form. The text omits DTMF digits, because
+/// they may be a PIN.
 fn describe(event: &CallEvent, dialect: Option<&Arc<dyn Dialect>>) -> Cow<'static, str> {
     let recorded = |id: RecordingId| named(dialect, id, |dialect| dialect.recording_id(id));
     match &event.kind {
@@ -392,7 +396,7 @@ fn describe(event: &CallEvent, dialect: Option<&Arc<dyn Dialect>>) -> Cow<'stati
     }
 }
 
-/// An id in the provider's form; unchanged if the dialect is unknown.
+/// Returns an id in the provider's form, or the unchanged id if the dialect is unknown.
 fn named(
     dialect: Option<&Arc<dyn Dialect>>,
     id: impl std::fmt::Display,
@@ -401,10 +405,10 @@ fn named(
     dialect.map_or_else(|| id.to_string(), |dialect| name(dialect.as_ref()))
 }
 
-/// Characters of a spoken text that a log line shows.
+/// Maximum number of characters of a spoken text in a log line.
 const SAID: usize = 80;
 
-/// A spoken text in quotes and on one line, cut after [`SAID`] characters.
+/// Returns a spoken text in quotes on one line, truncated after [`SAID`] characters.
 fn quoted(text: &str) -> String {
     let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let shown: String = words.chars().take(SAID).collect();

@@ -1,4 +1,4 @@
-//! Transfers that a far end requests with REFER: finds the destination.
+//! Transfers that a far end requests with REFER: the search for the destination.
 
 use tandem_call::address::Address;
 use tandem_call::id::LegId;
@@ -32,9 +32,10 @@ impl CallTask {
         let Some(other) = elsewhere else { return self.call.handle_leg(clock::now(), leg, event) };
         let (registry, inbox) = (self.registry.clone(), self.inbox.clone());
         tokio::spawn(async move {
-            // If the merge fails, the call does not find the leg and reports this to the far end that sent the REFER.
+            // If the merge fails, the call does not find the leg. The call then reports the failure to the far end that
+            // sent the REFER.
             let _ = registry.merge(leg, other).await;
-            // The call may be over.
+            // The call may have ended, so an error is ignored.
             let _ = inbox.post(Message::Own(leg, event));
         });
     }
@@ -52,7 +53,7 @@ impl CallTask {
         headers.extend(referred.referred_by.iter().map(|by| ("Referred-By".to_owned(), by.clone())));
         let replaces = referred.replaces.clone();
         let call = |to, credentials, via| ReferTarget::Call { to, headers, replaces, credentials, via };
-        // A GRUU: one particular phone of a user.
+        // A GRUU identifies one particular phone of a user.
         let gruu = Address::Sip(referred.uri.as_str().into());
         let account = self.call.leg(leg).map(|info| &*info.account).unwrap_or_default();
         if phones::instance(&gruu).is_some() && !self.services.routes(account, &gruu, &[]).is_empty() {
@@ -67,7 +68,8 @@ impl CallTask {
         let info = self.call.leg(leg);
         let trunk = info.and_then(|info| info.sip.trunk.as_deref());
         match routing.inbound(trunk, number).map(|route| route.decision) {
-            // A number that only forwards is dialled directly, so that the transfer's progress can be reported.
+            // A number whose program only forwards the call is dialled directly, so that the progress of the transfer
+            // can be reported.
             Some(Decision::Program(Program { instructions, .. })) if leads_on(&instructions) => {
                 let target = instructions.into_iter().find_map(|instruction| match instruction {
                     Instruction::Dial(dial) => dial.targets.into_iter().next(),

@@ -25,7 +25,7 @@ use crate::call_task::{self, CallStart};
 use crate::inbox;
 
 impl Calls {
-    /// Handles an event of the SIP endpoint; never waits.
+    /// Handles an event of the SIP endpoint. Never waits.
     pub fn on_sip(&self, event: sip::Event) {
         match event {
             sip::Event::Incoming { leg, incoming } => self.incoming(LegId(leg.0), *incoming),
@@ -41,8 +41,8 @@ impl Calls {
         }
     }
 
-    /// Handles a refused phone user. The refusal is stored for the account that has a user with this name, if exactly
-    /// one has.
+    /// Handles a request of a phone user that SIP has refused. If exactly one account has a user with this name, the
+    /// refusal is stored for that account.
     fn phone_refused(&self, refused: &sip::RefusedRequest) {
         let services = self.services();
         let users = services.routing.get().phones().users();
@@ -63,8 +63,8 @@ impl Calls {
         self.refused(None, Cause::Stranger, *line, text, refused);
     }
 
-    /// Reports a refused request, and logs it if it has a `line` (the number of earlier log lines that were
-    /// suppressed).
+    /// Reports a refused request. If the request has a `line`, it is also logged; `line` is the number of earlier log
+    /// lines that were suppressed.
     fn refused(
         &self,
         account: Option<&str>,
@@ -98,7 +98,7 @@ impl Calls {
         let trunk = routing.trunk(incoming.trunk.as_deref());
         match trunk {
             Some(trunk) => identity::receive(trunk, &mut incoming),
-            // The trunk has just been removed from the configuration.
+            // The trunk was removed from the configuration a moment ago.
             None if incoming.trunk.is_some() && routing.has_trunks() => return refuse(403),
             None if incoming.caller.is_none() => drop(identity::withhold(&mut incoming)),
             None => {}
@@ -114,7 +114,7 @@ impl Calls {
                 routing.inbound_or_phone(trunk, user, &incoming.request_uri).ok_or(404)
             }
         };
-        // A suspended account can neither call nor be called.
+        // A suspended account can neither make nor receive calls.
         let active = |route: &Route| services.accounts.standing(&route.account) == AccountStatus::Active;
         let route = match route.and_then(|route| active(&route).then_some(route).ok_or(403)) {
             Ok(route) => route,
@@ -161,7 +161,7 @@ impl Calls {
             services.counters.refused();
             return refuse(if matches!(barred, Barred::Full(_)) { 486 } else { 403 });
         }
-        // A PBX calls with many different numbers, like a carrier.
+        // A PBX calls from many different numbers, like a carrier.
         let domain = incoming.caller.as_ref().and_then(|caller| routing.phones().domain(caller.domain.as_deref()?));
         if let Some(domain) = domain.filter(|domain| domain.details.trunk) {
             if !routing.may_call_from(&route.account, &Address::from(&*incoming.from_user)) {
@@ -177,7 +177,7 @@ impl Calls {
 
     fn refuse(&self, leg: LegId, status: u16, reason: Option<&str>) {
         let (leg, reason) = (sip::LegKey(leg.0), reason.map(str::to_owned));
-        // A client that honours Retry-After sends nothing until then.
+        // A client that obeys Retry-After sends no request before that time.
         let headers = (status == 503).then(tandem_legs::retry_after).into_iter().collect();
         let reject = sip::Command::Reject { leg, status, reason, headers };
         if let Err(error) = self.services().sip.send(reject) {
@@ -211,7 +211,7 @@ impl Calls {
             let registry = self.0.registry.clone();
             return call_task::spawn(registry, session, inbox, receiver, beginning(info, waiting));
         };
-        // SIP events that arrive meanwhile wait in the inbox.
+        // SIP events that arrive during the verification wait in the inbox.
         tokio::spawn(async move {
             drop(waiting);
             match calls.services().stir.get().verify(inquiry, &calls.services().counters.stir).await {
@@ -238,8 +238,8 @@ impl Calls {
         });
     }
 
-    /// Handles an INVITE that replaces a live leg (RFC 3891). The new leg gets the account, dialect and application of
-    /// the replaced leg.
+    /// Handles an INVITE that replaces a live leg (RFC 3891). The new leg receives the account, the dialect and the
+    /// application of the replaced leg.
     async fn replace(&self, leg: LegId, replaced: LegId, incoming: sip::Incoming) {
         let known = store::calls::find(&self.services().store, replaced.0).await.ok().flatten();
         let Some(info) = known.as_ref().and_then(records::leg_of) else {
@@ -259,13 +259,14 @@ impl Calls {
         if let Err(refused) = self.request(leg, Request { client_state: None, command }).await {
             tracing::info!(%leg, %refused, "cannot replace another leg");
             let hangup = Command::Hangup { headers: Vec::new() };
-            // The leg may have ended already.
+            // An error is ignored, because the leg may have ended already.
             let _ = self.request(leg, Request { client_state: None, command: hangup }).await;
         }
     }
 }
 
-/// Returns text from the network for the log: at most 64 characters, without control characters.
+/// Prepares text from the network for the log: truncates the text to 64 characters and replaces control characters with
+/// spaces.
 fn shown(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(64).collect()
 }

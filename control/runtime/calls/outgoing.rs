@@ -21,14 +21,15 @@ use crate::call_task::{self, CallStart};
 use crate::inbox::{Message, NotTaken};
 
 impl Calls {
-    /// Makes an outbound call, if the account may use its calling number. Returns at once; events report the progress.
+    /// Makes an outbound call, if the account may use its calling number. Returns without waiting for the progress of
+    /// the call. Events report the progress.
     pub async fn create(&self, call: NewCall) -> Result<Created, CreateError> {
         let id = LegId::new(clock::time(), &mut rand::rng());
         self.create_if_allowed(id, call).await
     }
 
-    /// Like [`Calls::create`], with a given id for the leg, so that a caller can subscribe to the leg's events before
-    /// it exists. The id must be unused.
+    /// Like [`Calls::create`], with a given id for the leg. So a caller of this function can subscribe to the leg's
+    /// events before the leg exists. The id must be unused.
     pub async fn create_if_allowed(&self, id: LegId, call: NewCall) -> Result<Created, CreateError> {
         let standing = self.services().routing.get().caller(&call.account, &call.from);
         if standing == CallerIdCheck::Refused {
@@ -41,14 +42,14 @@ impl Calls {
         Ok(created)
     }
 
-    /// Like [`Calls::create`], without a check of the calling number: the account has shown by other means that it may
-    /// use the number.
+    /// Like [`Calls::create`], without a check of the calling number. The account must have proved in another way that
+    /// it may use the number.
     pub async fn create_from_anywhere(&self, call: NewCall) -> Result<Created, CreateError> {
         let id = LegId::new(clock::time(), &mut rand::rng());
         self.create_as(id, call).await
     }
 
-    /// Notes, in the call's log and as a notification, that the provider would have refused the calling number.
+    /// Writes to the call's log, and as a notification, that the provider would have refused the calling number.
     fn note_foreign_caller(&self, leg: &LegInfo) {
         let dialect = self.services().dialects.get(&leg.dialect);
         let code = dialect.and_then(|dialect| dialect.error_number(ReportedError::ForeignCaller));
@@ -70,7 +71,7 @@ impl Calls {
         }
     }
 
-    /// Like [`Calls::create_from_anywhere`], with a given, unused id for the leg.
+    /// Like [`Calls::create_from_anywhere`], with a given id for the leg. The id must be unused.
     pub async fn create_as(&self, id: LegId, call: NewCall) -> Result<Created, CreateError> {
         if self.0.draining.load(Ordering::Relaxed) {
             return Err(CreateError::Draining);
@@ -113,7 +114,7 @@ impl Calls {
                 return Err(StoreFailed::from(error).into());
             }
         }
-        // A client that receives the id of a call may ask for the call after a crash.
+        // A client that receives the id of a call may request this call after a crash.
         if let Err(error) = services.store.flush().await {
             ids.iter().for_each(|id| services.channels.free(LegId(*id)));
             for leg in legs {
@@ -128,7 +129,7 @@ impl Calls {
             Some((inbox, _)) => {
                 ids.iter().for_each(|id| self.0.registry.register(*id, inbox.clone()));
                 if let Err(not_taken) = inbox.offer(Message::NewLegs(legs)) {
-                    // No client knows of these legs yet.
+                    // No client knows the ids of these legs yet.
                     for id in ids {
                         self.0.registry.forget(id);
                         store::calls::delete(&services.store, &info.account, id).await.map_err(StoreFailed::from)?;
@@ -155,8 +156,8 @@ impl Calls {
     }
 }
 
-/// Returns the failed record of a leg that was refused because its record could not be stored. The record may still be
-/// stored later by the writer.
+/// Returns the failed state of a leg that was refused because its record could not be stored. The writer may still
+/// store the original record later.
 fn never_called(mut leg: LegInfo, at: Timestamp) -> LegInfo {
     let detail = Some(UNSTORED.to_owned());
     leg.end =

@@ -29,8 +29,8 @@ impl Calls {
         Ok(store::calls::find(store, leg.0).await?.is_some())
     }
 
-    /// Returns legs of this account, newest first. At most `page.limit + 1` are returned, which shows whether another
-    /// page follows.
+    /// Returns legs of this account, newest leg first. Returns at most `page.limit + 1` legs. The additional leg shows
+    /// that another page follows.
     pub async fn list(&self, account: &str, filter: &LegFilter, page: Page) -> Result<Vec<Arc<LegInfo>>, StoreFailed> {
         let store = &self.services().store;
         let after = match page.after {
@@ -42,14 +42,14 @@ impl Calls {
         Ok(rows.iter().filter_map(records::leg_of).filter(|leg| filter.fits(leg)).map(Arc::new).collect())
     }
 
-    /// Deletes the record of an ended leg. Returns `false` if there is none.
+    /// Deletes the record of an ended leg. Returns `false` if there is no such record.
     pub async fn delete(&self, account: &str, leg: LegId) -> Result<bool, StoreFailed> {
         let store = &self.services().store;
         Ok(store::calls::delete(store, account, leg.0).await?)
     }
 
-    /// Returns the event log of a session, live or ended, sorted by time. The session is the one in which a leg was
-    /// created.
+    /// Returns the log lines of a call, live or ended, sorted by time. `session` is the id of the call in which a leg
+    /// was created.
     pub async fn log(&self, session: CallId) -> Result<Vec<Line>, StoreFailed> {
         let live = self.ask(session, Message::Log).await;
         let store = &self.services().store;
@@ -58,7 +58,7 @@ impl Calls {
         Ok(lines)
     }
 
-    /// Returns the HTTP requests and answers of a session, live or ended, oldest first.
+    /// Returns the HTTP exchanges (requests and responses) of a call, live or ended, oldest exchange first.
     pub async fn exchanges(&self, session: CallId) -> Result<Vec<Exchanged>, StoreFailed> {
         let live = self.ask(session, Message::Exchanges).await;
         let store = &self.services().store;
@@ -67,7 +67,7 @@ impl Calls {
         Ok(exchanges)
     }
 
-    /// Asks a live call for some of its data. Returns nothing if the call has ended.
+    /// Requests data from a live call. Returns an empty list if the call has ended.
     async fn ask<T>(&self, session: CallId, question: impl FnOnce(oneshot::Sender<Vec<T>>) -> Message) -> Vec<T> {
         let Some(inbox) = self.0.registry.inbox(session.0) else { return Vec::new() };
         let (reply, answer) = oneshot::channel();
@@ -77,8 +77,8 @@ impl Calls {
         answer.await.unwrap_or_default()
     }
 
-    /// Adds an HTTP request with its answer, and an optional line, to the log of a session, live or ended. Both are
-    /// dropped if the call is overloaded.
+    /// Adds an HTTP exchange and an optional line to the log of a call, live or ended. If the call is overloaded, the
+    /// exchange and the line are dropped.
     pub fn exchanged(&self, session: CallId, leg: Option<LegId>, exchange: HttpExchange, line: Option<Line>) {
         let late = match self.0.registry.inbox(session.0) {
             Some(inbox) => inbox.exchanged(leg, exchange, line),
@@ -94,7 +94,7 @@ impl Calls {
         }
     }
 
-    /// Adds a line to the log of a session, live or ended.
+    /// Adds a line to the log of a call, live or ended.
     pub fn noted(&self, session: CallId, line: Line) {
         match self.0.registry.inbox(session.0) {
             Some(inbox) if !inbox.is_over() => inbox.log().push_line(line),

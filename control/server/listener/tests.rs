@@ -7,10 +7,10 @@ use tokio::sync::oneshot;
 
 use super::*;
 
-/// A limit in real time; everything that the tests wait for happens at once.
+/// A time limit in real time. All events for which the tests wait happen at once.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A connection in memory. These tests have no socket, and their paused clock advances only for timers.
+/// Returns a connection in memory. These tests have no socket, so their paused clock advances only for timers.
 fn connected() -> DuplexStream {
     let (ours, theirs) = tokio::io::duplex(1_024);
     let slowly = || {
@@ -116,7 +116,7 @@ async fn connect(from: &str, to: SocketAddr) -> TcpStream {
     socket.connect(to).await.unwrap()
 }
 
-/// Whether a request on the connection is answered.
+/// Whether a request on the connection receives a response.
 async fn is_served(stream: &mut TcpStream) -> bool {
     let exchange = async {
         let mut heard = [0; 1_024];
@@ -134,7 +134,7 @@ async fn one_source_gets_half_of_the_connections_and_leaves_room_for_others() {
     assert!(is_served(&mut first).await && is_served(&mut second).await);
     assert!(!is_served(&mut connect("127.0.0.1", server.address).await).await);
     assert!(is_served(&mut connect("127.0.0.2", server.address).await).await);
-    // Closing the connection frees its place after a moment that the test cannot observe.
+    // When the connection closes, its slot becomes free after a moment that the test cannot observe.
     drop(first);
     let room = async { while !is_served(&mut connect("127.0.0.1", server.address).await).await {} };
     tokio::time::timeout(PATIENCE, room).await.expect("room again");

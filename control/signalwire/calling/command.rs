@@ -26,19 +26,19 @@ use crate::swml::sound::{Voice, ringing};
 use crate::swml::value::{Object, Value};
 use crate::swml::{self, text};
 
-/// Default and maximum ringing time of a call (the maximum in seconds), and its maximum duration.
+/// Three limits of a call: the default ringing time, the maximum ringing time in seconds, and the maximum duration.
 const RINGS_FOR: Duration = Duration::from_secs(60);
 const MOST_RINGING: f64 = 600.0;
 const LASTS_FOR: Duration = Duration::from_secs(14_400);
-/// Maximum number of `custom_variables` of a dial.
+/// Maximum number of `custom_variables` in a dial.
 const MOST_VARIABLES: usize = 20;
-/// Maximum number of sounds in one request, with their repetitions.
+/// Maximum number of sounds in one request, including repetitions.
 const MOST_PLAYS: usize = 100;
 /// Commands of SignalWire that this server does not support.
 const NOT_SERVED: [&str; 7] =
     ["play.pause", "play.resume", "play.volume", "collect.start_input_timers", "disconnect", "live_translate", "echo"];
 
-/// Kinds of jobs to which the application gives an id.
+/// Kinds of jobs. The application gives an id to each job.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) enum Kind {
     Play,
@@ -65,7 +65,7 @@ type Allowed = fn(&LegInfo) -> Result<(), ApiError>;
 pub(super) enum Plan {
     /// Create a call.
     Dial(Box<NewCall>),
-    /// Send commands to a leg. `job` is the kind and id of the job that they start.
+    /// Send commands to a leg. `job` is the kind and id of the job that the commands start.
     Leg { leg: LegId, commands: Vec<Command>, job: Option<(Kind, String)>, allowed: Allowed },
     /// Stop, pause or resume a job of a leg.
     Job { leg: LegId, kind: Kind, control_id: String, control: Control },
@@ -114,7 +114,7 @@ fn read(command: &str, body: &Object, parameters: &Parameters<'_>, account: &Arc
             let reasons = [("busy", Some(RejectReason::Busy)), ("decline", Some(RejectReason::Rejected))];
             let others = ["hangup", "cancel", "noAnswer", "error"].map(|word| (word, None));
             let reason = parameters.word("reason", &[reasons.as_slice(), others.as_slice()].concat()).flatten();
-            // If the call is already answered, the reject is refused and the call is hung up.
+            // If the call is already answered, the call refuses the reject, and the hangup ends the call.
             let reject = reason.map(Command::Reject);
             commands(reject.into_iter().chain([Command::Hangup { headers: Vec::new() }]).collect())
         }
@@ -129,7 +129,7 @@ fn read(command: &str, body: &Object, parameters: &Parameters<'_>, account: &Arc
         }
         "play.stop" => job(Kind::Play, Control::Stop),
         "record" => {
-            // SignalWire's SDK leaves out the outer object.
+            // SignalWire's SDK omits the outer object.
             let record = parameters.object("record").and_then(|record| record.get("audio")).and_then(Value::object);
             let audio = record.or_else(|| parameters.object("audio"));
             let own = Parameters::new(audio.ok_or_else(|| ApiError::missing("record.audio"))?);
@@ -180,7 +180,7 @@ fn read(command: &str, body: &Object, parameters: &Parameters<'_>, account: &Arc
             let tap = tap.get("params").and_then(Value::object).ok_or_else(|| ApiError::missing("tap.params"))?;
             let device = parameters.object("device").ok_or_else(|| ApiError::missing("device"))?;
             let to = device.get("params").and_then(Value::object).ok_or_else(|| ApiError::missing("device.params"))?;
-            // The two objects have no names in common, so they can be merged.
+            // The two objects have no names in common, so one object can have the members of both.
             let all: Object =
                 tap.iter().chain(to.iter()).map(|(name, value)| (name.to_owned(), value.clone())).collect();
             let own = Parameters::new(&all);
@@ -247,12 +247,12 @@ fn leg_of(id: Option<&str>) -> Result<LegId, ApiError> {
     swml::ids().parse_call(id).ok_or(ApiError::NotFound)
 }
 
-/// Adds the errors of nested parameters to those of the request.
+/// Adds the errors of nested parameters to the errors of the request.
 fn note(all: &Parameters<'_>, own: Parameters<'_>) {
     own.wrong().into_iter().for_each(|wrong| all.note(&wrong.parameter, wrong.detail));
 }
 
-/// The document in `url` or `swml`; `None` if neither is given.
+/// The document in `url` or `swml`. `None` if the request has neither.
 fn document(parameters: &Parameters<'_>) -> Result<Option<Target>, ApiError> {
     match (parameters.text("url"), parameters.get("swml")) {
         (Some(_), Some(_)) => {
@@ -267,7 +267,7 @@ fn document(parameters: &Parameters<'_>) -> Result<Option<Target>, ApiError> {
     }
 }
 
-/// A document that is part of the request: an object, or its text.
+/// A document in the request. The document is an object, or the text of an object.
 fn checked(swml: &Value, attribute: &str) -> Result<Target, ApiError> {
     let read = match swml {
         Value::Text(text) => text::read(text.as_bytes()),
@@ -277,7 +277,7 @@ fn checked(swml: &Value, attribute: &str) -> Result<Target, ApiError> {
     checked.map_err(|fault| ApiError::invalid("not_json_or_yaml", attribute, fault.to_string()))
 }
 
-/// The destination of a transfer: a document's URL, a document, or an address to connect to.
+/// The destination of a transfer: the URL of a document, a document, or the address of a party.
 fn destination(dest: &Value) -> Result<Target, ApiError> {
     match dest.text() {
         Some(url) if is_url(url, WEB) => Ok(Target { url: url.into(), method: Method::Post }),

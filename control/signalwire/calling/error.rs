@@ -1,30 +1,30 @@
-//! Errors of the Calling API, in its own format.
+//! Errors of the Calling API, in the format of this API.
 
 use serde_json::{Value as Json, json};
 use tandem_call::command::Refused;
 
-/// Base URL of SignalWire's explanations of error codes.
+/// Base URL of SignalWire's pages about error codes.
 const EXPLAINED: &str = "https://developer.signalwire.com/rest/overview/error-codes/";
 
 /// An error answer.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum ApiError {
-    /// 400: the body is not JSON, or not an object.
+    /// HTTP status 400: the body is not JSON, or is not an object.
     BadRequest,
-    /// 401: the project or token is unknown.
+    /// HTTP status 401: the project or token is unknown.
     Unauthorized,
-    /// 404: there is no such call.
+    /// HTTP status 404: there is no such call.
     NotFound,
-    /// 409: such a job is running already, and there can be only one.
+    /// HTTP status 409: a job of this kind is already running, and only one such job is allowed.
     Conflict,
-    /// 500: the server cannot serve the request at the moment.
+    /// HTTP status 500: the server cannot answer the request at the moment.
     Unavailable,
-    /// 422: a parameter or the call's state is wrong.
+    /// HTTP status 422: a parameter or the state of the call is wrong.
     Invalid { code: &'static str, message: String, attribute: Option<String> },
 }
 
 impl ApiError {
-    /// 422 that names this parameter.
+    /// HTTP status 422 for a wrong parameter. `attribute` is the parameter's name.
     pub(super) fn invalid(code: &'static str, attribute: &str, message: impl Into<String>) -> Self {
         Self::Invalid { code, message: message.into(), attribute: Some(attribute.to_owned()) }
     }
@@ -33,7 +33,7 @@ impl ApiError {
         Self::invalid("missing_required_parameter", attribute, format!("{attribute} is missing"))
     }
 
-    /// 422: the call's state does not allow the request.
+    /// HTTP status 422: the state of the call does not allow the request.
     pub(super) fn state(code: &'static str, message: impl Into<String>) -> Self {
         Self::Invalid { code, message: message.into(), attribute: None }
     }
@@ -46,7 +46,7 @@ impl ApiError {
         }
     }
 
-    /// The HTTP status and body.
+    /// The HTTP status and the body.
     pub(super) fn answer(&self) -> (u16, Json) {
         match self {
             Self::BadRequest => (400, json!({ "error": "Bad Request" })),

@@ -1,4 +1,5 @@
-//! SignalWire's Calling API: `POST /api/calling/calls` creates and controls calls. Events are sent to status URLs.
+//! SignalWire's Calling API: `POST /api/calling/calls` creates and controls calls. The server sends events to status
+//! URLs.
 //!
 //! ```text
 //!   JSON ──command──► NewCall, Command ──► the call        LegInfo ──► JSON        error: error answers
@@ -31,23 +32,23 @@ use self::command::{Control, Kind, Plan, plan};
 use self::error::ApiError;
 use super::swml::text;
 
-/// Maximum number of jobs whose ids are stored. The least recently used one is dropped first.
+/// Maximum number of stored job ids. If there are more ids, the id that was used least recently is dropped.
 const MOST_JOBS: u64 = 100_000;
-/// Storage time of a job's id. It is longer than any call.
+/// Storage time of a job's id. This time is longer than the duration of any call.
 const REMEMBERED_FOR: Duration = Duration::from_secs(24 * 3_600);
 
-/// Jobs by leg, kind and the application's id.
+/// Jobs. The key has the leg, the kind of the job, and the id that the application gave to the job.
 type Jobs = Cache<(LegId, Kind, String), Job>;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Job {
     Recording(RecordingId),
     Stream(StreamId),
-    /// A job of a kind that a leg has at most once.
+    /// The only job of its kind on the leg.
     Only,
 }
 
-/// The API's routes, with those of its earlier names.
+/// The routes of the API, including the routes of the API's older names.
 pub(super) fn routes() -> Router<App> {
     let jobs: Jobs = Cache::builder().max_capacity(MOST_JOBS).time_to_live(REMEMBERED_FOR).build();
     Router::new()
@@ -128,7 +129,7 @@ async fn remember(jobs: &Jobs, leg: LegId, job: Option<&(Kind, String)>, accepte
     jobs.insert((leg, *kind, control_id.clone()), job).await;
 }
 
-/// The command that controls a job; `None` if the job does not support the operation.
+/// The command that controls a job. `None` if the job does not support the operation.
 fn controlled(kind: Kind, job: Job, control: Control) -> Option<Command> {
     Some(match (job, control, kind) {
         (Job::Recording(id), Control::Stop, _) => Command::StopRecording(Some(id)),

@@ -1,5 +1,5 @@
-//! Converts the family's answers to those of the Compatibility API: each resource has exactly the published keys, and
-//! those without a value are null.
+//! Converts the answers of Twilio's family to answers of the Compatibility API. Each resource has exactly the published
+//! keys. A key without a value is null.
 
 use axum::http::StatusCode;
 use serde_json::{Value, json};
@@ -215,10 +215,10 @@ const TRANSCRIPTION: Keys = &[
     "uri",
 ];
 
-/// Keys of Twilio's list envelope that this API does not have.
+/// Keys of Twilio's list envelope. This API does not have these keys.
 const NO_ENVELOPE: [&str; 2] = ["start", "end"];
 
-/// Converts an answer about the path `below` an account.
+/// Converts an answer. `below` is the path of the request below the account.
 pub(crate) fn rewrite(below: &[&str], _status: &mut StatusCode, body: &mut Value) {
     let keys = match below {
         [] => ACCOUNT,

@@ -1,5 +1,5 @@
-//! SIP endpoints of the project's REST API (`/api/relay/rest/endpoints/sip`): phones that register, with the handler of
-//! the calls that they make.
+//! SIP endpoints of the project's REST API (`/api/relay/rest/endpoints/sip`): phones that register with this server.
+//! Each endpoint names the handler of the phone's calls.
 
 use axum::Json;
 use axum::Router;
@@ -24,14 +24,14 @@ use tandem_twilio::sid;
 use crate::{NAME, swml};
 
 const PATH: &str = "/api/relay/rest/endpoints/sip";
-/// Maximum and default number of rows on a page.
+/// Maximum number and default number of rows on a page.
 const LARGEST_PAGE: u32 = 1_000;
 const USUAL_PAGE: u32 = 50;
-/// Maximum size of a value that is only stored, in octets.
+/// Maximum size of a value that is stored but not used, in octets.
 const LONGEST: usize = 1_024;
-/// Maximum length of user name and password, in octets.
+/// Maximum length of the user name and of the password, in octets.
 const LONGEST_NAME: usize = 128;
-/// Settings that are stored and shown but have no effect, because codecs and ciphers are the server's own.
+/// Settings that are stored and shown but have no effect, because this server has its own codecs and ciphers.
 const KEPT: [&str; 8] = [
     "send_as",
     "ciphers",
@@ -111,7 +111,7 @@ async fn list(State(app): State<App>, headers: HeaderMap, Query(paging): Query<P
     let rows = resources::list(store, PHONES, &account.name, &Filter::default(), &page).await?;
     let all = resources::count(store, PHONES, &account.name, &Filter::default()).await?;
     let more = all > offset + u64::from(size);
-    // Pages are addressed by number. SignalWire's `page_token` is accepted but not needed.
+    // A client selects a page by its number. SignalWire's `page_token` is accepted but not needed.
     let link = |number: u32| format!("{PATH}?page_number={number}&page_size={size}&page_token=P{number}");
     let mut links = json!({ "self": link(number), "first": link(0) });
     if let Some(fields) = links.as_object_mut() {
@@ -149,7 +149,7 @@ async fn update(State(app): State<App>, headers: HeaderMap, Path(id): Path<Strin
     let wanted = read(&body)?;
     let mut row = found(&app, &account, &id).await?;
     if text(&wanted, "username")?.is_some_and(|name| name != row.name) && text(&wanted, "password")?.is_none() {
-        // The stored digest of a password is valid for one user name only.
+        // The stored digest of a password is valid for only one user name.
         return Err(ApiError::invalid("missing_required_parameter", "a new username requires a password"));
     }
     row.updated_at = Timestamp::now();
@@ -178,7 +178,7 @@ async fn found(app: &App, account: &Account, id: &str) -> Result<Resource<Provis
     row.ok_or_else(ApiError::not_found)
 }
 
-/// Stores an endpoint. SIP uses it at once.
+/// Stores an endpoint. SIP uses the changed endpoint immediately.
 async fn keep(app: &App, mut row: Resource<ProvisionedPhone>) -> Result<Resource<ProvisionedPhone>, ApiError> {
     let kept = phones::keep_phone(app.calls.services(), PHONES, &mut row, MOST).await;
     kept.map_err(|why| match why {
@@ -193,7 +193,7 @@ fn taken(username: &str) -> ApiError {
     ApiError::invalid("value_taken", format!("username {username} is taken"))
 }
 
-/// Applies the request to an endpoint. Fields that the request does not name are unchanged.
+/// Changes an endpoint with the fields of the request. Other fields are unchanged.
 fn changed(
     app: &App,
     account: &Account,
@@ -230,7 +230,7 @@ fn changed(
     if let Some(word) = text(wanted, "encryption")? {
         phone.encrypted = match word {
             "required" => Some(true),
-            // SRTP is used if the phone offers it.
+            // With these words, a call uses SRTP if the phone offers it.
             "default" | "optional" => None,
             _ => {
                 return Err(ApiError::invalid("invalid_parameter", "encryption must be default, required or optional"));
@@ -250,7 +250,7 @@ fn changed(
     Ok(row)
 }
 
-/// Applies `call_handler` and its parameters: what handles the endpoint's calls.
+/// Applies `call_handler` and its parameters. These fields select the handler of the endpoint's calls.
 fn decided(phone: &mut ProvisionedPhone, wanted: &Map<String, Value>) -> Result<(), ApiError> {
     for key in ["call_handler", "call_request_url", "call_request_method", "call_laml_application_id"] {
         if let Some(value) = text(wanted, key)? {
@@ -296,7 +296,7 @@ fn decided(phone: &mut ProvisionedPhone, wanted: &Map<String, Value>) -> Result<
     Ok(())
 }
 
-/// A field's text. Null counts as empty.
+/// The text of a field. Null counts as an empty text.
 fn text<'a>(wanted: &'a Map<String, Value>, key: &str) -> Result<Option<&'a str>, ApiError> {
     match wanted.get(key) {
         None => Ok(None),

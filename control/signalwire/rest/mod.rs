@@ -1,5 +1,5 @@
-//! SignalWire's newer APIs. Calling and SIP endpoints are supported, the others are not yet. Requests to the others get
-//! an error in their own format, which SignalWire's libraries show.
+//! SignalWire's newer APIs. This server supports Calling and SIP endpoints. Requests to other APIs get an error in the
+//! API's own format, which SignalWire's libraries show.
 
 pub(super) mod answer;
 mod endpoints;
@@ -28,11 +28,12 @@ pub fn routes() -> Router<App> {
     })
 }
 
-/// The account whose project and token a request has.
+/// The account of the project and the token in the request.
 pub(super) fn account(accounts: &Accounts, headers: &HeaderMap) -> Option<Arc<Account>> {
     let account = tandem_twilio::rest::caller(&SignalWire, accounts, headers)?;
     let own = account.signalwire.as_ref()?;
-    // The account may also have credentials of other providers in the family. They do not count here.
+    // The account may also have credentials for other providers of Twilio's family. These credentials are not valid
+    // here.
     let expected = STANDARD.encode(format!("{}:{}", own.project_id, own.api_token));
     let shown = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?.1.trim();
     (shown == expected).then_some(account)

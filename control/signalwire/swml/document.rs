@@ -1,8 +1,8 @@
-//! A document: sections of steps. The whole document is checked before its first step runs.
+//! A document: sections of steps. The whole document is checked before the first step runs.
 //!
-//! Some forms that the schema forbids are accepted, because SignalWire's own examples use them (`hangup` instead of
-//! `hangup: {}`, `play: "say:Hi"`). A step without a meaning is an error. A parameter that a method does not have is a
-//! warning.
+//! Some forms are accepted although the schema forbids them, because SignalWire's own examples use these forms
+//! (`hangup` instead of `hangup: {}`, `play: "say:Hi"`). An unknown step is an error. A parameter that a method does
+//! not have causes a warning.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use super::error::{Code, Fault};
 use super::text;
 use super::value::{Object, Value};
 
-/// A checked document. Cheap to clone.
+/// A checked document. A clone is cheap.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Document {
     sections: Arc<Vec<(String, Steps)>>,
@@ -21,13 +21,13 @@ pub(crate) struct Document {
 /// Steps that run one after the other.
 pub(super) type Steps = Arc<Vec<Step>>;
 
-/// A step: a method and its parameters, which may contain placeholders.
+/// A step: a method and the method's parameters. Parameters may contain placeholders.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) struct Step {
     /// The step's number, unique in the document.
     pub(super) id: usize,
     pub(super) method: &'static Method,
-    /// An object for most methods. For `return` and `unset`, any value.
+    /// The parameters of the step. For most methods, this is an object. For `return` and `unset`, this is any value.
     pub(super) parameters: Value,
     /// The steps within this step.
     pub(super) inner: Inner,
@@ -42,14 +42,14 @@ pub(super) enum Inner {
     Branches(Vec<Branch>),
     /// The cases of `switch`.
     Cases(Cases),
-    /// The steps of `execute`, `connect` and `join_conference` that run when the method has ended.
+    /// The steps that run after the end of `execute`, `connect` or `join_conference`.
     Over { on_return: Steps, result: Option<Box<Inner>> },
 }
 
 /// A branch of `cond`.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) struct Branch {
-    /// The condition. Without one the steps always run.
+    /// The condition. If there is no condition, the steps of `then` always run.
     pub(super) when: Option<String>,
     pub(super) then: Steps,
     pub(super) otherwise: Steps,
@@ -58,21 +58,21 @@ pub(super) struct Branch {
 /// The cases of `switch`.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) struct Cases {
-    /// The variable's name; `None` means `return_value`.
+    /// The variable's name. `None` means the variable `return_value`.
     pub(super) variable: Option<String>,
     pub(super) cases: Vec<(String, Steps)>,
     pub(super) default: Option<Steps>,
 }
 
-/// A method and its parameters.
+/// A method, and the names of its parameters.
 #[derive(PartialEq, Eq, Debug)]
 pub(super) struct Method {
     pub(super) name: &'static str,
-    /// The parameter that a bare value stands for. Empty: a bare value is not allowed.
+    /// The name of the parameter for a value without a name. Empty if such a value is not allowed.
     first: &'static str,
-    /// Required parameters: one of them must be given. Empty: none is required.
+    /// Names of required parameters. A step must have one of these parameters. Empty if no parameter is required.
     needs: &'static [&'static str],
-    /// The other parameters. They are not checked if `any` is set.
+    /// The other parameters of the method. These parameters are not checked if `any` is set.
     knows: &'static [&'static str],
     any: bool,
 }
@@ -281,7 +281,7 @@ impl Document {
         Self::of(&text::read(text)?)
     }
 
-    /// Checks a document that is already parsed, or that was part of a request.
+    /// Checks a parsed document, or a document that was part of a request.
     pub(crate) fn of(value: &Value) -> Result<Self, Fault> {
         let wrong = |code, detail: &str| Fault::new(code, detail);
         let document = value
@@ -339,7 +339,7 @@ impl Reader {
         Fault::new(code, format!("{}: {detail}", self.place.join(".")))
     }
 
-    /// A list of steps, or a single step.
+    /// Reads a list of steps, or a single step.
     fn steps(&mut self, value: &Value) -> Result<Steps, Fault> {
         let steps = match value {
             Value::List(items) => items.as_slice(),
@@ -390,13 +390,13 @@ impl Reader {
         Ok(Step { id, method, parameters, inner })
     }
 
-    /// Converts the parameters to their usual form, an object.
+    /// Converts the parameters to the usual form, which is an object.
     fn parameters(&mut self, method: &Method, value: &Value) -> Result<Object, Fault> {
         let is_pair = |item: &Value| item.object().is_some_and(|object| object.len() == 1);
         let parameters = match value {
             Value::Object(object) => object.clone(),
             Value::Null | Value::Undefined => Object::default(),
-            // A list of objects with one parameter each.
+            // A list of objects. Each object has one parameter.
             Value::List(items) if !items.is_empty() && items.iter().all(is_pair) && method.name != "play" => {
                 items.iter().filter_map(Value::object).flat_map(|object| object.clone().into_iter()).collect()
             }

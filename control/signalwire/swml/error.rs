@@ -1,4 +1,4 @@
-//! Errors in documents, with SWML's codes.
+//! Errors in documents, with SWML's error codes.
 
 use std::fmt;
 
@@ -53,7 +53,7 @@ impl fmt::Display for Code {
     }
 }
 
-/// An error, with its place in the document.
+/// An error, with its position in the document.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Fault {
     pub(crate) code: Code,

@@ -1,4 +1,4 @@
-//! The webhooks about calls and jobs: JSON that is sent to the applications' status URLs.
+//! The webhooks about calls and jobs. A webhook is JSON for the status URL of an application.
 
 use serde_json::{Value as Json, json};
 use tandem_accounts::Account;
@@ -17,7 +17,7 @@ use super::facts;
 use super::media::{self, direction};
 use super::parameters::told;
 
-/// The notices of a call event; empty if no application asked for it.
+/// The notices of a call event. Empty if no application subscribed to this event.
 pub(super) fn notices(account: &Account, event: &CallEvent, context: &Context) -> Vec<Notice> {
     let teller = Teller { account, event, context };
     let one = match &event.kind {
@@ -71,7 +71,7 @@ struct Teller<'a> {
 }
 
 impl Teller<'_> {
-    /// A notice to a callback, with the ids of the call and the job.
+    /// A notice for a callback, with the ids of the call and the job.
     fn tell(&self, callback: &Callback, event: &str, extra: Json) -> Notice {
         let (target, control_id) = told(callback);
         let mut params = facts::ids(&self.event.leg, &self.context.public_url);
@@ -174,7 +174,7 @@ fn recording(account: &Account, recording: &Recording, context: &Context) -> Jso
         "record": { "audio": audio, "url": url, "format": format },
     });
     if let (Some(duration), Some(facts)) = (duration, facts.as_object_mut()) {
-        // Size of a WAV file: a header of 44 octets, and 16,000 octets a second for each channel.
+        // Size of a WAV file: a header of 44 octets, and 16,000 octets per second and channel.
         let octets = |channels: f64| 44.0 + (duration * 16_000.0).round() * channels;
         let size = octets(if spec.channels == RecordingChannels::Dual { 2.0 } else { 1.0 });
         facts.insert("duration".into(), duration.into());
@@ -261,7 +261,7 @@ fn transcription(facts: &TranscriptionFacts) -> (&'static str, Json) {
     ("calling.call.live_transcribe", told)
 }
 
-/// The notice of a conference event; `None` if no application asked for it.
+/// The notice of a conference event. `None` if no application subscribed to this event.
 pub(super) fn conference(account: &Account, event: &ConferenceEvent, context: &Context) -> Option<Notice> {
     let info = &event.conference;
     let (moment, status, who) = match &event.kind {

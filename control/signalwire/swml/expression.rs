@@ -1,8 +1,8 @@
-//! The expressions of documents: JavaScript expressions without statements, loops, assignments and regular expressions.
-//! Functions are supported only as arrow functions in arguments.
+//! The expressions of documents. They are JavaScript expressions without statements, loops, assignments and regular
+//! expressions. Arrow functions are allowed only as arguments.
 //!
 //! An expression has at most 1,024 characters, as at SignalWire. SignalWire's engine stops an evaluation after 150 ms.
-//! This one stops after a number of steps, or when texts or lists become too large.
+//! This engine stops an evaluation after a number of steps, or if a text or list becomes too large.
 
 use super::value::{Object, Value, number_text};
 
@@ -10,23 +10,23 @@ use super::value::{Object, Value, number_text};
 pub(super) const LONGEST: usize = 1_024;
 /// Maximum number of steps of an evaluation.
 const MOST_STEPS: u32 = 50_000;
-/// Maximum size of the result of an operation: octets of a text, elements of a list.
+/// Maximum size of the result of an operation: octets of a text, or elements of a list.
 const LARGEST: usize = 1024 * 1024;
 /// Maximum nesting depth.
 const DEEPEST: u32 = 64;
 /// Maximum number of decimals (ECMA-262 §21.1.3.3).
 const MOST_DECIMALS: f64 = 100.0;
 
-/// The source of the values of names in an expression.
+/// Gives the values of the names in an expression.
 pub(super) trait Scope {
-    /// The value of a name; `Undefined` if it has none.
+    /// The value of a name. `Undefined` if the name has no value.
     fn value_of(&self, name: &str) -> Value;
 }
 
 /// Evaluates an expression.
 ///
 /// # Errors
-/// A description of why it cannot be evaluated.
+/// A text with the reason of the failure.
 pub(super) fn evaluate(text: &str, scope: &dyn Scope) -> Result<Value, String> {
     if text.chars().count() > LONGEST {
         return Err(format!("an expression has at most {LONGEST} characters"));
@@ -62,7 +62,8 @@ impl std::fmt::Display for Token {
     }
 }
 
-/// All operators and punctuation, longest first, so that a longer mark is not read as a shorter one.
+/// All operators and punctuation marks. Longer marks come first, so that the parser does not read a longer mark as a
+/// shorter mark.
 const MARKS: [&str; 34] = [
     "===", "!==", "...", "=>", "==", "!=", "<=", ">=", "&&", "||", "??", "?.", "**", "+", "-", "*", "/", "%", "<", ">",
     "!", "?", ":", "(", ")", "[", "]", "{", "}", ",", ".", "=", ";", "&",
@@ -151,7 +152,7 @@ enum Node {
     TypeOf(Box<Node>),
     Binary(&'static str, Box<Node>, Box<Node>),
     Choice(Box<(Node, Node, Node)>),
-    /// Access to a member. With `optional` (`?.`), the result is undefined if the object is null or undefined.
+    /// Access to a member. With `optional` (`?.`), the result is undefined for a null or undefined object.
     Member {
         of: Box<Node>,
         key: Box<Node>,
@@ -173,7 +174,7 @@ struct Parser {
     depth: u32,
 }
 
-/// Binary operators by precedence, lowest first.
+/// Binary operators by precedence. The lowest precedence comes first.
 const LEVELS: [&[&str]; 7] =
     [&["??"], &["||"], &["&&"], &["===", "!==", "==", "!="], &["<", ">", "<=", ">="], &["+", "-"], &["*", "/", "%"]];
 
@@ -231,7 +232,8 @@ impl Parser {
         let mut left = self.binary(level + 1)?;
         let mut long = 0;
         while let Some(operator) = operators.iter().find(|operator| self.takes(operator)) {
-            // Such a chain nests to the left, and the evaluation recurses into it.
+            // A chain of operators nests to the left, and the evaluation is recursive, so the chain has a maximum
+            // length.
             long += 1;
             if long > 4 * DEEPEST {
                 return Err("too many operators in a row".to_owned());
@@ -374,7 +376,7 @@ impl Parser {
 struct Machine<'a> {
     scope: &'a dyn Scope,
     steps: u32,
-    /// Parameters of the enclosing arrow functions, innermost last.
+    /// Parameters of the enclosing arrow functions. The innermost function comes last.
     locals: Vec<(String, Value)>,
 }
 
@@ -440,7 +442,7 @@ impl Machine<'_> {
                 _ => self.scope.value_of(name),
             },
         };
-        // Values are copied, so large ones cost more steps.
+        // A value is copied, so a large value costs more steps.
         self.spend(value.size() / 256)?;
         Ok(value)
     }
@@ -518,7 +520,7 @@ impl Machine<'_> {
         Ok(made)
     }
 
-    /// A list method that calls an arrow function for each element. `first` is the initial value of `reduce`.
+    /// Executes a list method that calls an arrow function for each element. `first` is the initial value of `reduce`.
     fn with_each(
         &mut self,
         items: &[Value],
@@ -591,12 +593,12 @@ fn add(left: &Value, right: &Value) -> Result<Value, String> {
     text(format!("{left}{right}"))
 }
 
-/// A text value; an error if it is larger than `LARGEST`.
+/// A text value. A text with more than `LARGEST` octets is an error.
 fn text(text: String) -> Result<Value, String> {
     if text.len() > LARGEST { Err("a text becomes too large".to_owned()) } else { Ok(Value::Text(text)) }
 }
 
-/// `==` (ECMA-262 §7.2.13).
+/// The operator `==` (ECMA-262 §7.2.13).
 fn loosely_equal(left: &Value, right: &Value) -> bool {
     match (left, right) {
         (Value::Undefined | Value::Null, Value::Undefined | Value::Null) => true,
@@ -609,7 +611,7 @@ fn loosely_equal(left: &Value, right: &Value) -> bool {
     }
 }
 
-/// Access to a member by name or index.
+/// The member of a value with this name or index.
 pub(super) fn member(of: &Value, key: &Value) -> Result<Value, String> {
     let found = match of {
         Value::Undefined | Value::Null => return Err(format!("{of} has no {key}")),
@@ -642,7 +644,7 @@ fn argument(arguments: &[Value], at: usize) -> Value {
     arguments.get(at).cloned().unwrap_or_default()
 }
 
-/// A call of a global function.
+/// Calls a global function.
 fn global(name: &str, arguments: &[Value]) -> Result<Value, String> {
     let first = argument(arguments, 0);
     Ok(match name {
@@ -661,7 +663,7 @@ fn static_method(object: &str, name: &str, arguments: &[Value]) -> Result<Value,
     let first = argument(arguments, 0);
     let number = || first.to_number();
     Ok(match (object, name) {
-        // JavaScript rounds a half up, for negative numbers too.
+        // JavaScript rounds 0.5 up, for negative numbers too.
         ("Math", "round") => (number() + 0.5).floor().into(),
         ("Math", "ceil") => number().ceil().into(),
         ("Math", "floor") => number().floor().into(),
@@ -737,8 +739,8 @@ fn method(of: &Value, name: &str, arguments: &[Value]) -> Result<Value, String> 
     }
 }
 
-/// An index from the start, or from the end if it is negative and `from_end` is set. The result is clamped to 0 to
-/// `length`. `missing` is the result for an undefined argument.
+/// Converts an argument to an index. A negative index counts from the end if `from_end` is set. The result is between 0
+/// and `length`. `missing` is the result for an undefined argument.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is bounded")]
 fn index(argument: &Value, length: usize, missing: usize, from_end: bool) -> usize {
     if *argument == Value::Undefined {
@@ -880,9 +882,9 @@ fn number_method(number: f64, name: &str, arguments: &[Value]) -> Result<Option<
     }
 }
 
-/// `toFixed` (ECMA-262 §21.1.3.3): of two equally near results, the larger one in magnitude.
+/// `toFixed` (ECMA-262 §21.1.3.3). If two results are equally near, the result with the larger magnitude is used.
 fn fixed(number: f64, decimals: usize) -> String {
-    // Rust rounds exact halves to even. Only numbers with few decimals can be exact halves.
+    // Rust rounds an exact half to the even digit. Only a number with few decimals can be an exact half.
     let text = format!("{number:.decimals$}");
     let scale = 10_f64.powi(i32::try_from(decimals).unwrap_or(0));
     let scaled = number.abs() * scale;

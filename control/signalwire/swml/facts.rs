@@ -11,7 +11,7 @@ use tandem_call::leg::{Direction, EndCause, LegInfo, Status};
 
 use super::value::{Object, Value};
 
-/// The data that a leg created by request carries in its `client_state`.
+/// The data in the `client_state` of a leg that a request created.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Remembered {
     /// The `custom_variables` of the dial.
@@ -25,7 +25,7 @@ impl Remembered {
         serde_json::to_vec(self).ok().map(|json| STANDARD.encode(json))
     }
 
-    /// Decodes a leg's `client_state`; empty if it holds something else.
+    /// Decodes the `client_state` of a leg. Empty if the text has other data.
     pub(super) fn of(leg: &LegInfo) -> Self {
         let json = leg.client_state.as_ref().and_then(|text| STANDARD.decode(text).ok());
         json.and_then(|json| serde_json::from_slice(&json).ok()).unwrap_or_default()
@@ -37,7 +37,7 @@ pub(super) fn project(account: &Account) -> &str {
     account.signalwire.as_ref().map_or("", |own| &own.project_id)
 }
 
-/// `space_id` and `node_id`. A project has one space on this server, and the server is one node.
+/// The `space_id`, and the `node_id` below. On this server, a project has one space, and the server is one node.
 fn space(account: &Account) -> String {
     derived(project(account).as_bytes(), b"space")
 }
@@ -46,7 +46,7 @@ fn node(public_url: &str) -> String {
     derived(public_url.as_bytes(), b"node")
 }
 
-/// An id that is derived from other data, so it is always the same.
+/// An id that is computed from other data. Equal data gives the same id.
 fn derived(from: &[u8], kind: &[u8]) -> String {
     use sha2::Digest as _;
     let digest = sha2::Sha256::new().chain_update(kind).chain_update(from).finalize();
@@ -54,7 +54,7 @@ fn derived(from: &[u8], kind: &[u8]) -> String {
     super::uuid(octets)
 }
 
-/// The ids of a call in every notice: `call_id`, `node_id` and `segment_id`.
+/// The ids of a call for every notice: `call_id`, `node_id` and `segment_id`.
 pub(super) fn ids(leg: &LegInfo, public_url: &str) -> serde_json::Map<String, Json> {
     let id = super::ids().call(leg.id);
     let segment = derived(id.as_bytes(), b"segment");
@@ -62,7 +62,7 @@ pub(super) fn ids(leg: &LegInfo, public_url: &str) -> serde_json::Map<String, Js
     pairs.into_iter().map(|(key, value)| (key.to_owned(), value.into())).collect()
 }
 
-/// The envelope around a notice's `params`.
+/// The envelope for the `params` of a notice.
 pub(super) fn envelope(account: &Account, leg: Option<&LegInfo>, event: &str, at: Timestamp, params: Json) -> Json {
     let mut envelope = json!({
         "event_type": event,
@@ -83,7 +83,7 @@ pub(super) fn seconds(at: Timestamp) -> f64 {
     at.as_millisecond() as f64 / 1_000.0
 }
 
-/// `phone` or `sip`: the kind of the leg's far end. A number of a trunk is a phone, even if the trunk is SIP.
+/// The kind of the leg's far end: `phone` or `sip`. A number behind a trunk is a `phone`, although the trunk uses SIP.
 pub(super) fn kind(leg: &LegInfo) -> &'static str {
     let far = if leg.direction == Direction::Inbound { &leg.from } else { &leg.to };
     match far {
@@ -104,7 +104,7 @@ pub(super) fn state(status: Status) -> &'static str {
     }
 }
 
-/// `inbound` or `outbound`.
+/// The direction of the leg: `inbound` or `outbound`.
 pub(super) fn direction(leg: &LegInfo) -> &'static str {
     if leg.direction == Direction::Inbound { "inbound" } else { "outbound" }
 }
@@ -117,7 +117,7 @@ pub(crate) fn party(address: &Address) -> String {
     }
 }
 
-/// The object `call` of a script and of its requests.
+/// The object `call`, for a script and for the script's requests.
 pub(super) fn call(account: &Account, leg: &LegInfo, public_url: &str) -> Object {
     let (from, to) = (party(&leg.from), party(&leg.to));
     let kind = kind(leg);
@@ -185,7 +185,7 @@ pub(super) fn device(leg: &LegInfo) -> Json {
     }
 }
 
-/// `end_reason`: why a call ended; `None` while it is live.
+/// `end_reason`: the reason of the call's end. `None` while the call is live.
 pub(super) fn end_reason(leg: &LegInfo) -> Option<&'static str> {
     let end = leg.end.as_ref()?;
     Some(match end.cause {

@@ -1,7 +1,8 @@
-//! The interpreter: sections, variables and conditions of a document. It is plain data and does no I/O.
+//! The interpreter: sections, variables and conditions of a document. The interpreter is plain data and does no I/O.
 //!
-//! It returns the leg's next action ([`Next`]), one method at a time, and takes the outcome ([`Interpreter::resume`]). A
-//! method that needs no leg (`set`, `cond`, `goto`...) is executed at once.
+//! The interpreter returns the leg's next action ([`Next`]), one method at a time. Then it receives the outcome of the
+//! method ([`Interpreter::resume`]). The interpreter executes a method that needs no leg (`set`, `cond`, `goto`...)
+//! immediately.
 
 use std::collections::VecDeque;
 
@@ -32,31 +33,31 @@ const MOST_WARNINGS: usize = 100;
 /// The leg's next action.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) enum Next {
-    /// Run these instructions, then resume the machine.
+    /// Run these instructions, then resume the interpreter.
     Run(Vec<Instruction>),
     /// Fetch the document at this URL.
     Document(String),
-    /// Make an HTTP request of the script's own.
+    /// Make an HTTP request for the `request` method.
     Request(Box<ScriptRequest>),
-    /// Nothing: the script has ended.
+    /// No action: the script has ended.
     End,
 }
 
-/// An HTTP request of the script's own.
+/// An HTTP request of the `request` method.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) struct ScriptRequest {
     pub(super) method: http::Method,
     pub(super) url: String,
     pub(super) headers: Vec<(String, String)>,
     pub(super) body: Bytes,
-    /// Total timeout in seconds.
+    /// Maximum time for the whole request, in seconds.
     pub(super) timeout: f64,
     pub(super) connect_timeout: f64,
-    /// Whether the members of a JSON answer become variables.
+    /// Whether the members of a JSON answer become variables of the script.
     pub(super) save: bool,
 }
 
-/// The outcome for which the machine waits.
+/// The outcome that the interpreter waits for.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub(super) enum Waits {
     #[default]
@@ -64,11 +65,11 @@ pub(super) enum Waits {
     /// Digits or recognised words.
     Prompt,
     Record,
-    /// The id of a recording that runs beside the script.
+    /// The id of a recording that runs in the background.
     RecordCall {
         control_id: String,
     },
-    /// Whether a job was stopped or started. The variable receives the result.
+    /// Whether a job was started or stopped. `variable` is the name of the variable for the result.
     Done {
         variable: &'static str,
     },
@@ -78,7 +79,7 @@ pub(super) enum Waits {
     Tap {
         control_id: String,
     },
-    /// The result of a dial, with the dials that follow if it fails.
+    /// The result of a dial. `next` has the further dials for the case that this dial fails.
     Connect {
         next: VecDeque<Dial>,
         result: Option<Inner>,
@@ -97,7 +98,7 @@ pub(super) enum Waits {
     },
     Refer,
     Detect,
-    /// The document of an `execute` (with the steps that follow it) or of a `transfer`.
+    /// The document of an `execute` or of a `transfer`. `over` has the steps after an `execute`.
     Document {
         params: Value,
         over: Option<Box<Over>>,
@@ -107,7 +108,7 @@ pub(super) enum Waits {
     },
 }
 
-/// The steps that follow an executed section.
+/// The steps that run after an executed section.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) struct Over {
     on_return: Steps,
@@ -122,20 +123,20 @@ enum Frame {
         at: usize,
         params: Value,
         over: Option<Box<Over>>,
-        /// Number of jumps made, by the step that made them.
+        /// The number of jumps that each step has made, with the step's number.
         jumps: Vec<(usize, u32)>,
     },
     /// Steps within a section.
     Block { steps: Steps, at: usize },
 }
 
-/// The jobs that run beside the script.
+/// The jobs that run in the background.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub(super) struct Jobs {
     pub(super) recordings: Vec<(String, RecordingId)>,
     pub(super) streams: Vec<(String, StreamId)>,
     pub(super) taps: Vec<(String, StreamId)>,
-    /// Number of jobs to which the script gave no id.
+    /// Number of jobs without an id from the script.
     pub(super) nameless: u32,
 }
 
@@ -146,7 +147,7 @@ pub(super) struct CallContext {
     pub(super) call: Object,
     /// Whether the leg is answered.
     pub(super) answered: bool,
-    /// First part of the recordings' URLs.
+    /// First part of the URLs of recordings.
     pub(super) recordings: String,
 }
 
@@ -161,11 +162,11 @@ pub(super) struct Interpreter {
     pub(super) jobs: Jobs,
     transfers: u32,
     warnings: Vec<Fault>,
-    /// Name of the method that was started last, for log messages.
+    /// Name of the method that started last, for log messages.
     pub(super) place: String,
 }
 
-/// The continuation after a step.
+/// The continuation of a script after a step.
 pub(super) enum Flow {
     On,
     Yield(Next),
@@ -194,7 +195,7 @@ impl Interpreter {
         }
     }
 
-    /// Takes the warnings since the last call.
+    /// Returns the new warnings and removes them from the interpreter.
     pub(super) fn warnings(&mut self) -> Vec<Fault> {
         std::mem::take(&mut self.warnings)
     }
@@ -216,7 +217,7 @@ impl Interpreter {
         { sections }.next().cloned().unwrap_or_default()
     }
 
-    /// Runs steps until one takes time.
+    /// Runs steps until a step takes time.
     ///
     /// # Errors
     /// A fault that ends the script.
@@ -240,7 +241,7 @@ impl Interpreter {
         Err(Fault::new(Code::InternalError, format!("{}: {MOST_STEPS} steps without one that takes time", self.place)))
     }
 
-    /// The next step; the position moves behind it. `None` if a section or a condition has ended.
+    /// Returns the next step, and moves the position behind this step. `None` if a section or a condition has ended.
     fn step(&mut self) -> Option<Step> {
         let (steps, at) = match self.frames.last_mut()? {
             Frame::Section { steps, at, .. } | Frame::Block { steps, at } => (steps, at),
@@ -258,7 +259,7 @@ impl Interpreter {
         if let Some(Frame::Section { over, .. }) = self.frames.pop() {
             match over {
                 Some(over) => {
-                    // The block that is pushed last runs first: `on_return` before `result`.
+                    // The block that is added last runs first. So `on_return` runs before `result`.
                     self.follow(over.result.as_ref());
                     self.block(over.on_return);
                 }
@@ -270,8 +271,8 @@ impl Interpreter {
     fn run(&mut self, step: &Step) -> Result<Flow, Fault> {
         self.place = step.method.name.to_owned();
         let parameters = match step.method.name {
-            // `set` replaces placeholders entry by entry, so that each entry sees the earlier ones. The other methods
-            // replace them later or not at all.
+            // `set` replaces placeholders entry by entry, so that each entry sees the values of earlier entries. The
+            // other methods replace placeholders later or not at all.
             "set" | "cond" | "switch" | "label" => step.parameters.clone(),
             "connect" => {
                 let mut parameters = self.expanded(&step.parameters);
@@ -327,8 +328,8 @@ impl Interpreter {
         expanded.value
     }
 
-    /// Sets a variable. If all variables together would exceed their maximum size, it keeps its old value, and a
-    /// warning is added.
+    /// Sets a variable. If all variables together would be larger than the maximum size, the variable keeps the old
+    /// value, and a warning is added.
     pub(super) fn set(&mut self, name: &str, value: impl Into<Value>) {
         let before = self.vars.remove(name);
         let value = value.into();
@@ -348,7 +349,7 @@ impl Interpreter {
     }
 
     fn holds(&mut self, condition: &str) -> bool {
-        // Placeholders in a condition are replaced with the text of their values before the evaluation.
+        // In a condition, the text of a value replaces the placeholder before the evaluation.
         let text = if condition.contains("${") || condition.contains("%{") {
             self.expanded(&Value::from(condition)).rendered()
         } else {
@@ -390,7 +391,7 @@ impl Interpreter {
         }
     }
 
-    /// Continues with the steps that match a method's outcome.
+    /// Continues with the steps for the outcome of a method.
     pub(super) fn follow(&mut self, result: Option<&Inner>) {
         match result {
             Some(Inner::Cases(cases)) => self.choose(cases),
@@ -419,7 +420,7 @@ impl Interpreter {
             let own = step.parameters.object().and_then(|object| object.get("label"));
             step.method.name == "label" && own.is_some_and(|own| own.rendered() == label)
         };
-        // The nearest enclosing label within the section.
+        // The label that encloses this step most closely within the section.
         let mut found = None;
         for (place, frame) in self.frames.iter().enumerate().rev() {
             let (Frame::Section { steps, .. } | Frame::Block { steps, .. }) = frame;
@@ -466,13 +467,14 @@ impl Interpreter {
         self.leave();
     }
 
-    /// Executes a section or a document (`over`: the steps that follow it), or transfers to it.
+    /// Executes a section or a document, or transfers to a section or a document. `over` has the steps after an
+    /// execution.
     fn go(&mut self, object: &Object, over: Option<Box<Over>>) -> Result<Flow, Fault> {
         let params = as_params(object.get("params").cloned().unwrap_or_else(|| Value::Object(Object::default())));
         self.go_to(object.get("dest").unwrap_or(&Value::Null), params, over)
     }
 
-    /// Like `go`, with a destination that is not a method's parameter.
+    /// Like `go`, but the destination is not a parameter of a method.
     pub(super) fn go_to(&mut self, dest: &Value, params: Value, over: Option<Box<Over>>) -> Result<Flow, Fault> {
         if over.is_none() {
             self.transfers += 1;
@@ -532,7 +534,8 @@ impl Interpreter {
     }
 }
 
-/// Restores the placeholders in `confirm` steps. These steps run on the called leg, with its own `call` and variables.
+/// Restores the placeholders in `confirm` steps. These steps run later on the called leg, with the `call` object and
+/// the variables of the called leg.
 fn keep_confirmations(written: &Value, expanded: &mut Value) {
     match (written, expanded) {
         (Value::Object(written), Value::Object(expanded)) => {
@@ -551,7 +554,7 @@ fn keep_confirmations(written: &Value, expanded: &mut Value) {
     }
 }
 
-/// Converts numbers in `params` to text, as SWML passes them.
+/// Converts numbers in `params` to text. SWML passes numbers as text.
 fn as_params(value: Value) -> Value {
     match value {
         Value::Number(_) => Value::Text(value.to_string()),

@@ -1,4 +1,4 @@
-//! Parameters of recordings, streams and machine detection that documents and commands share.
+//! Parameters of recordings, streams and machine detection. Documents and commands share these parameters.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use tandem_call::{Callback, StatusEvent};
 
 use super::parameters::{Parameters, is_url};
 
-/// Maximum of most durations, in seconds.
+/// Maximum value of most durations, in seconds.
 pub(crate) const DAY: f64 = 86_400.0;
 /// The events of a recording's callback.
 pub(crate) const RECORDING_MOMENTS: [StatusEvent; 3] =
@@ -47,8 +47,8 @@ pub(crate) struct RecordingDefaults {
     pub(crate) end_silence: f64,
 }
 
-/// The settings of a recording. Silence at its beginning is limited by `end_silence_timeout` like silence at its end;
-/// `initial_timeout` is not used.
+/// The settings of a recording. `end_silence_timeout` limits silence at the beginning of the recording and silence at
+/// its end. `initial_timeout` has no effect.
 pub(crate) fn recording(
     parameters: &Parameters<'_>,
     defaults: RecordingDefaults,
@@ -80,7 +80,7 @@ pub(crate) fn direction(track: Track) -> &'static str {
     DIRECTIONS.iter().find(|(_, one)| *one == track).map_or("both", |(word, _)| word)
 }
 
-/// The settings of a stream to a URL. `speaks`: whether its application may send audio.
+/// The settings of a stream to a URL. `speaks` says whether the stream's application may send audio.
 pub(crate) fn stream(parameters: &Parameters<'_>, url: String, speaks: bool, callback: Option<Callback>) -> StreamSpec {
     let codec = codec(parameters);
     StreamSpec {
@@ -98,8 +98,8 @@ pub(crate) fn stream(parameters: &Parameters<'_>, url: String, speaks: bool, cal
     }
 }
 
-/// The settings of a tap, which sends plain audio to `rtp://ADDRESS:PORT`, `ws://` or `wss://`. `None` if `uri` is none
-/// of these.
+/// The settings of a tap. A tap sends plain audio to `rtp://ADDRESS:PORT`, `ws://` or `wss://`. `None` for any other
+/// `uri`.
 pub(crate) fn tap(
     parameters: &Parameters<'_>,
     uri: &str,
@@ -145,7 +145,7 @@ pub(crate) fn tap_facts(spec: &StreamSpec) -> [(&'static str, String); 4] {
     ]
 }
 
-/// A tap's codec and packet time in ms.
+/// The codec and the packet time in ms of a tap.
 pub(crate) fn tap_codec(spec: &StreamSpec) -> (&'static str, u32) {
     let codec = if spec.codec == Some(StreamCodec::Pcma) { "PCMA" } else { "PCMU" };
     let frames = if let StreamTransport::Rtp(form) = spec.form { form.frames } else { 1 };
@@ -159,7 +159,7 @@ fn frames(parameters: &Parameters<'_>, name: &str) -> u8 {
 }
 
 /// Parses a codec such as `L16@24000h@40i`. The packet time after the second `@` is ignored, because this server
-/// chooses it.
+/// chooses the packet time.
 fn codec(parameters: &Parameters<'_>) -> StreamCodec {
     let Some(text) = parameters.text("codec") else { return StreamCodec::Pcmu };
     let mut parts = text.split('@');
@@ -201,7 +201,7 @@ pub(crate) fn detection(
     }
 }
 
-/// The settings of speech recognition in a gather. `keys`: whether the gather accepts digits too.
+/// The settings of speech recognition in a gather. `keys` says whether the gather accepts digits too.
 pub(crate) fn listening(
     language: Option<String>,
     hints: Vec<String>,
@@ -218,14 +218,14 @@ pub(crate) fn listening(
     }
 }
 
-/// Name of the live transcription. A call has at most one.
+/// Name of the live transcription. A call has at most one live transcription.
 pub(crate) const LIVE: &str = "live_transcribe";
 
-/// The settings of a live transcription, from the parameters of its `start`.
+/// The settings of a live transcription, from the parameters of `start`.
 pub(crate) fn transcription(own: &Parameters<'_>) -> TranscriptionSpec {
     let directions = own.texts("direction");
     let has = |word: &str| directions.is_empty() || directions.iter().any(|one| one == word);
-    // The remote caller is the leg's inbound audio.
+    // The audio of the remote caller is the inbound audio of the leg.
     let track = match (has("remote-caller"), has("local-caller")) {
         (true, false) => Track::Inbound,
         (false, true) => Track::Outbound,
@@ -247,10 +247,10 @@ pub(crate) fn transcription(own: &Parameters<'_>) -> TranscriptionSpec {
     }
 }
 
-/// Name of the transcription of a whole call. A call has at most one.
+/// Name of the transcription of a whole call. A call has at most one such transcription.
 pub(crate) const WHOLE: &str = "transcribe";
 
-/// The settings of a transcription of the whole call, which is sent at its end.
+/// The settings of a transcription of the whole call. The transcription is sent at the end of the call.
 pub(crate) fn whole_transcription(callback: Option<Callback>) -> TranscriptionSpec {
     TranscriptionSpec {
         name: Some(WHOLE.to_owned()),
@@ -264,7 +264,7 @@ pub(crate) fn whole_transcription(callback: Option<Callback>) -> TranscriptionSp
     }
 }
 
-/// A parameter that is a count, from 1 to `most`.
+/// The value of a parameter that is a number from 1 to `most`.
 pub(crate) fn count(parameters: &Parameters<'_>, name: &str, most: u32) -> Option<NonZeroU32> {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is in this range")]
     parameters.number(name, 1.0..=f64::from(most)).and_then(|number| NonZeroU32::new(number as u32))

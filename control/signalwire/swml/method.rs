@@ -1,4 +1,4 @@
-//! Methods that act on a leg: their instructions, and the variables that receive their outcomes.
+//! Methods that act on a leg: the instructions of each method, and the variables for the outcome.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -30,23 +30,24 @@ use super::parameters::{Parameters, WEB};
 use super::sound::{Voice, sound};
 use super::value::{Object, Value};
 
-/// The pseudo URL with which a leg asks its script for the next action.
+/// The pseudo URL of a leg's request for the next action of the script.
 pub(super) const NEXT: &str = "swml:next";
-/// Prefix of a pseudo URL that contains its document. Base64url of JSON follows.
+/// Prefix of a pseudo URL that contains a document. The JSON of the document follows as base64url.
 const INLINE: &str = "swml:document,";
 /// Maximum ringing time of a called party, in seconds.
 const MOST_RINGING: f64 = 600.0;
-/// Default and maximum timeout of a script's own request, in seconds.
+/// Default and maximum timeout of the `request` method, in seconds.
 const REQUEST: f64 = 30.0;
-/// Header fields that a script's own request may have, in lower case. Fields that begin with `X-` are allowed too.
+/// Header fields that the `request` method may send, in lower case. Header fields that begin with `X-` are allowed too.
 const REQUEST_HEADERS: [&str; 4] = ["accept", "authorization", "content-type", "range"];
-/// Maximum number of header fields of an answer that become variables, and maximum size of the stored body in octets.
+/// Two limits for an answer: the number of header fields that become variables, and the size of the stored body in
+/// octets.
 const MOST_ANSWERED: usize = 64;
 const MOST_BODY: usize = 64 * 1024;
-/// Tone duration of sent digits, as SignalWire's default.
+/// Tone duration of sent digits. SignalWire has the same default.
 const TONE: Duration = Duration::from_millis(100);
 
-/// The target with which a leg asks for the next action.
+/// The target of a leg's request for the next action of the script.
 pub(super) fn next() -> Target {
     Target { url: NEXT.into(), method: HttpMethod::Post }
 }
@@ -57,7 +58,7 @@ pub(crate) fn inline(document: &Value) -> Target {
     Target { url: format!("{INLINE}{text}").into(), method: HttpMethod::Post }
 }
 
-/// The document in a pseudo URL; `None` for any other URL.
+/// The document in a pseudo URL. `None` for any other URL.
 pub(super) fn inlined(url: &str) -> Option<Vec<u8>> {
     URL_SAFE_NO_PAD.decode(url.strip_prefix(INLINE)?).ok()
 }
@@ -261,7 +262,7 @@ impl Interpreter {
         }
     }
 
-    /// Marks an unsupported method as failed. The script continues.
+    /// Marks an unsupported method as failed and lets the script continue.
     fn refuse(&mut self, method: &str) {
         let failed = match method {
             "pay" => "internal-error",
@@ -274,7 +275,7 @@ impl Interpreter {
         self.warn(Code::MethodExecuteFailed, "not served here");
     }
 
-    /// The script's id of a job, or a generated one.
+    /// The id of a job. The script gives this id. If the script gives no id, the function creates a new id.
     fn control_id(&mut self, parameters: &Parameters<'_>) -> String {
         parameters.text("control_id").unwrap_or_else(|| {
             self.jobs.nameless += 1;
@@ -296,7 +297,7 @@ impl Interpreter {
         }
     }
 
-    /// The voice: from the parameters, or from the variables with the same names.
+    /// The voice. The parameters name the voice. For a missing parameter, the variable with the same name is used.
     fn voice(&self, parameters: &Parameters<'_>) -> Voice {
         let named = |name: &str| {
             let variable = || self.vars.get(name).and_then(Value::text).map(str::to_owned);
@@ -397,7 +398,7 @@ impl Interpreter {
         }
     }
 
-    /// The dials to make one after the other. Each may call several targets at once.
+    /// The dials of a `connect`, in order. Each dial may call several targets at the same time.
     fn dials(&self, parameters: &Parameters<'_>) -> VecDeque<Dial> {
         let targets = |list: &Value| -> Vec<Object> {
             list.list().unwrap_or(std::slice::from_ref(list)).iter().map(destination).collect()
@@ -455,7 +456,7 @@ impl Interpreter {
         }
     }
 
-    /// A called target. Its own settings take precedence over those for all targets.
+    /// A called target. The target's own settings take precedence over the settings for all targets.
     fn target(&self, own: &Parameters<'_>, all: &Parameters<'_>) -> Option<DialTarget> {
         let text = own.text("to")?;
         let either = |name: &str| own.text(name).or_else(|| all.text(name));
@@ -483,7 +484,7 @@ impl Interpreter {
         })
     }
 
-    /// Sets the variables after a connection has ended or failed.
+    /// Sets the variables after the end or the failure of a connection.
     fn connected(&mut self, dialled: Option<&DialResult>, result: Option<Inner>) {
         let joined = dialled.is_some_and(|dialled| dialled.bridged);
         let word = if joined { "connected" } else { "failed" };
@@ -605,7 +606,7 @@ impl Interpreter {
         Ok(Flow::Yield(Next::Request(Box::new(ask))))
     }
 
-    /// Sets the variables from the outcome of a script's own request: status, header fields and body.
+    /// Sets the variables for the outcome of the `request` method: status, header fields and body.
     pub(super) fn requested(&mut self, answer: Option<(u16, &http::HeaderMap, &[u8])>, save: bool) {
         let succeeded = answer.as_ref().is_some_and(|(status, ..)| (200..300).contains(status));
         let word = if succeeded { "success" } else { "failed" };
@@ -625,11 +626,11 @@ impl Interpreter {
 
     // ----- outcomes ---------------------------------------------------------------------------------------------------
 
-    /// Sets the variables from the outcome of the method that was started last. Returns the next action if it is not
-    /// simply the next step.
+    /// Sets the variables for the outcome of the method that started last. Returns the next action if the script does
+    /// not continue with the next step.
     ///
     /// # Errors
-    /// As [`Interpreter::next`].
+    /// The errors of [`Interpreter::next`].
     pub(super) fn resume(&mut self, reason: &FetchReason) -> Result<Option<Next>, Fault> {
         match (std::mem::take(&mut self.waits), reason) {
             (Waits::Prompt, reason) => self.prompted(reason),
@@ -647,7 +648,7 @@ impl Interpreter {
             (Waits::RecordCall { control_id }, reason) => {
                 let id = accepted(reason).and_then(|accepted| accepted.recording);
                 if let Some(id) = id {
-                    // The format is only the URL's extension, and the audio is available in both formats.
+                    // The format decides only the extension of the URL. The audio is available in both formats.
                     self.set("record_call_url", self.recording_url(id, RecordingFormat::Wav));
                     self.set("record_control_id", control_id.as_str());
                     self.jobs.recordings.push((control_id, id));
@@ -771,7 +772,7 @@ impl Interpreter {
         if let Some((_, waited)) = outcome.and_then(|outcome| outcome.waited) {
             self.set("wait_time", waited.as_secs_f64().floor());
         }
-        // The script does not know how many callers waited at that time.
+        // The script does not know the number of waiting callers at that time.
         self.set("entry_position", -1.0);
         self.set("entry_size", -1.0);
     }
@@ -806,14 +807,14 @@ impl Interpreter {
     }
 }
 
-/// Longer than any call.
+/// A duration that is longer than any call.
 const FOR_EVER: Duration = Duration::from_secs(10 * 365 * 86_400);
 
 fn recording_defaults(source: RecordingSource, track: Track, end_silence: f64) -> RecordingDefaults {
     RecordingDefaults { source, track, format: RecordingFormat::Wav, end_silence }
 }
 
-/// Adds a callback for the start of the first sound and the end of the last one.
+/// Adds a callback for the start of the first sound and the end of the last sound.
 pub(crate) fn with_end_callback(mut plays: Vec<Play>, url: Option<&str>, control_id: Option<&str>) -> Vec<Play> {
     let Some(url) = url else { return plays };
     let count = plays.len();
@@ -829,7 +830,8 @@ pub(crate) fn with_end_callback(mut plays: Vec<Play>, url: Option<&str>, control
     plays
 }
 
-/// The events named by `call_state_events` or `status_events`. Without known names only the end.
+/// The events that `call_state_events` or `status_events` name. If no name is known, the only event is the end of the
+/// call.
 pub(crate) fn state_moments(words: &[String]) -> Vec<StatusEvent> {
     let moments = |word: &String| match word.as_str() {
         "created" | "initiated" | "queued" => Some(StatusEvent::Initiated),
@@ -857,7 +859,7 @@ pub(crate) fn address(text: &str) -> Address {
     }
 }
 
-/// A called target as an object with its own settings.
+/// Converts a called target to an object with the target's own settings.
 fn destination(value: &Value) -> Object {
     match value {
         Value::Object(object) => object.clone(),
@@ -865,7 +867,7 @@ fn destination(value: &Value) -> Object {
     }
 }
 
-/// The destination of a transfer as text.
+/// Converts the destination of a transfer to text.
 fn as_dest(value: &Value) -> String {
     value.rendered()
 }
@@ -881,7 +883,7 @@ fn accepted(reason: &FetchReason) -> Option<&Accepted> {
     }
 }
 
-/// Why the connection failed, in the words of `end_reason`.
+/// The reason of a failed connection, in the words of `end_reason`.
 fn failed_reason(dialled: &DialResult) -> &'static str {
     match (dialled.status, dialled.sip_status) {
         (DialStatus::Busy, _) => "busy",
@@ -892,7 +894,8 @@ fn failed_reason(dialled: &DialResult) -> &'static str {
     }
 }
 
-/// Removes and returns the job with this id, or the last one if `wanted` is `None`.
+/// Removes and returns the job with the id `wanted`. If `wanted` is `None`, the function removes and returns the last
+/// job.
 fn last<T: Copy>(jobs: &mut Vec<(String, T)>, wanted: Option<&str>) -> Option<T> {
     let at = match wanted {
         Some(wanted) => jobs.iter().rposition(|(id, _)| id == wanted)?,

@@ -1,11 +1,11 @@
-//! SWML: documents that are programs with state, in JSON or YAML. It is a dialect of its own beside SignalWire's
-//! Compatibility API, and its requests to applications are JSON. Ids, streams and recordings are those of the
+//! SWML: documents that are programs with state, in JSON or YAML. SWML is a separate dialect and not part of the
+//! Compatibility API. Requests to applications are JSON. Ids, streams and recordings are the same as in the
 //! Compatibility API.
 //!
 //! ```text
-//!   text ──► value ──► document ──► machine ◄──► method        expression, template: placeholders
+//!   text ──► value ──► document ──► interpreter ◄──► method    expression, template: placeholders
 //!                                      │              └── parameters, sound, media: parameters of methods
-//!   script: one leg's machine ─────────┘       facts, event: requests to applications       seal: their signatures
+//!   script: one leg's interpreter ─────┘       facts, event: requests to applications       signed_request: signatures
 //! ```
 
 pub(super) mod document;
@@ -54,7 +54,7 @@ pub const NAME: &str = "swml";
 /// SWML's dialect.
 #[derive(Clone, Copy, Debug)]
 pub struct Swml {
-    /// The Compatibility API's dialect, for the parts that both share.
+    /// The dialect of the Compatibility API. This dialect implements the parts that both dialects share.
     compatibility: Family,
 }
 
@@ -63,8 +63,8 @@ pub fn dialect(compatibility: Family) -> Swml {
     Swml { compatibility }
 }
 
-/// Whether a method is supported, tested with the parameters that any method may need; `None` if there is no such
-/// method.
+/// Whether a method is supported. `None` if there is no such method. The test gives the method all parameters that any
+/// method may need.
 #[cfg(any(test, feature = "testing"))]
 pub fn serves(method: &str) -> Option<bool> {
     let given = "url: 'http://h/', urls: ['http://h/'], to: 'sip:a@h', name: n, queue_name: q, transfer_after_bridge: 'http://h/', \
@@ -78,8 +78,8 @@ pub fn serves(method: &str) -> Option<bool> {
     Some(!machine.warnings().iter().any(|warning| warning.to_string().contains("not served here")))
 }
 
-/// Fuzz entry point: any text as an expression, and as a document whose script runs with the same outcome for every
-/// method.
+/// Fuzz entry point. The data is evaluated as an expression and read as a document. Every method in the script of the
+/// document has the same outcome.
 pub fn fuzz_script(data: &[u8]) {
     if let Ok(text) = std::str::from_utf8(data) {
         let nothing = interpreter::Interpreter::of_nothing();
@@ -98,17 +98,17 @@ pub fn fuzz_script(data: &[u8]) {
     }
 }
 
-/// The spelling of ids.
+/// The spelling of ids in SWML.
 pub(super) fn ids() -> Ids {
     Ids::Uuid
 }
 
-/// Writes an id that has no prefix for its kind.
+/// Writes the id of an object for which SWML has no prefix.
 fn uuid(id: u128) -> String {
     Ids::Uuid.spell("", id)
 }
 
-/// First part of the URLs of an account's recordings.
+/// First part of the URLs of the account's recordings.
 fn recordings(public_url: &str, account: &Account) -> String {
     format!("{public_url}{}/Accounts/{}/Recordings/", SignalWire.root(), facts::project(account))
 }
@@ -185,7 +185,7 @@ impl Dialect for Swml {
 }
 
 impl Documents for Swml {
-    /// Only for documents of sounds. The leg's script requests its other documents itself.
+    /// Used only for documents of sounds. The leg's script requests all other documents itself.
     fn fetch(&self, account: &Account, fetch: &Fetch, context: &Context) -> Notice {
         script::sounds_notice(account, fetch, context)
     }

@@ -19,7 +19,7 @@ pub(crate) struct Wrong {
     pub(crate) detail: String,
 }
 
-/// The members of an object. An invalid member is added to the errors and treated as absent.
+/// The members of an object. If a member is invalid, the error is recorded, and the member is treated as absent.
 pub(crate) struct Parameters<'a> {
     object: &'a Object,
     wrong: RefCell<Vec<Wrong>>,
@@ -39,7 +39,7 @@ impl<'a> Parameters<'a> {
         self.wrong.borrow_mut().push(Wrong { parameter: parameter.to_owned(), detail: detail.into() });
     }
 
-    /// A member; `None` if it is absent, `null` or an empty text.
+    /// A member. `None` if the member is absent, `null` or an empty text.
     pub(crate) fn get(&self, name: &str) -> Option<&'a Value> {
         self.object.get(name).filter(|value| !value.is_nothing() && value.text() != Some(""))
     }
@@ -76,7 +76,7 @@ impl<'a> Parameters<'a> {
         value.flag()
     }
 
-    /// The value of one of `words`, in any case.
+    /// The value that `words` gives for the parameter's word, in upper or lower case.
     pub(crate) fn word<T: Copy>(&self, name: &str, words: &[(&str, T)]) -> Option<T> {
         let text = self.text(name)?;
         let found = words.iter().find(|(word, _)| word.eq_ignore_ascii_case(&text)).map(|(_, meaning)| *meaning);
@@ -116,7 +116,7 @@ impl<'a> Parameters<'a> {
         value.object()
     }
 
-    /// The texts of a list, or the comma-separated parts of a single text.
+    /// The texts of a list. A single text is split at commas.
     pub(crate) fn texts(&self, name: &str) -> Vec<String> {
         match self.get(name) {
             None => Vec::new(),
@@ -131,7 +131,7 @@ impl<'a> Parameters<'a> {
         members.map(|(key, value)| (key.to_owned(), value.rendered())).collect()
     }
 
-    /// Header fields: `[{name, value}]`. Invalid ones are left out.
+    /// Header fields: `[{name, value}]`. Invalid header fields are left out.
     pub(crate) fn headers(&self, name: &str) -> Vec<(String, String)> {
         let Some(value) = self.get(name) else { return Vec::new() };
         let mut headers = Vec::new();
@@ -147,7 +147,7 @@ impl<'a> Parameters<'a> {
         headers
     }
 
-    /// A callback from the parameters `name` and `<name>_method`, such as `status_url` and `status_url_method`.
+    /// A callback from the parameters `name` and `<name>_method`. An example is `status_url` and `status_url_method`.
     pub(crate) fn callback(&self, name: &str, control_id: Option<&str>, moments: &[StatusEvent]) -> Option<Callback> {
         let url = self.url(name, WEB)?;
         let method = self.method(&format!("{name}_method"));
@@ -164,7 +164,8 @@ pub(crate) const WEB: &[&str] = &["http", "https"];
 /// Maximum number of header fields of a method.
 const MOST_HEADERS: usize = 50;
 
-/// Creates a callback. The id of its job is stored in the URL's fragment, which is not part of a request.
+/// Creates a callback. The id of the callback's job is stored in the fragment of the URL. A request does not contain
+/// the fragment.
 pub(crate) fn callback(url: &str, method: Method, control_id: Option<&str>, moments: &[StatusEvent]) -> Callback {
     let url = url.split('#').next().unwrap_or(url);
     let url = match control_id {
@@ -180,7 +181,7 @@ pub(crate) fn callback(url: &str, method: Method, control_id: Option<&str>, mome
     }
 }
 
-/// The callback's URL as the application gave it, and the id of its job.
+/// The URL of a callback as the application gave it, and the id of the callback's job.
 pub(crate) fn told(callback: &Callback) -> (Target, Option<String>) {
     let Target { url, method } = &callback.target;
     let (url, id) = match url.split_once('#') {

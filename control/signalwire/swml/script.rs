@@ -1,4 +1,4 @@
-//! The script of one leg: the machine, its requests to applications, and the programs for the leg.
+//! The script of one leg: the interpreter, the script's requests to applications, and the programs for the leg.
 
 use serde_json::json;
 use tandem_accounts::Account;
@@ -16,20 +16,20 @@ use super::interpreter::{CallContext, Interpreter, Next, ScriptRequest, Waits};
 use super::method::{NEXT, inlined, next};
 use super::value::{Object, Value};
 
-/// SignalWire's error number for an unreadable document. SWML's own codes are words.
+/// SignalWire's error number for an unreadable document. SWML's own error codes are words.
 const UNREADABLE: u32 = 12100;
-/// SignalWire's error number for an element that was skipped.
+/// SignalWire's error number for a skipped element.
 const ODD: u32 = 12200;
-/// Maximum size of the answer to a script's own request, in octets.
+/// Maximum size of the answer to the `request` method, in octets.
 const MOST_ANSWERED: usize = 1024 * 1024;
-/// Maximum number of methods in a document of sounds, which is played in a loop.
+/// Maximum number of methods in a document of sounds. Such a document is played in a loop.
 const MOST_SOUNDS: usize = 100;
 
 /// The script of one leg.
 #[derive(Default)]
 pub(super) struct LegScript {
     machine: Option<Interpreter>,
-    /// Set while the first document is being fetched: the data with which its script starts.
+    /// The data for the start of the script. Set while the first document is being fetched.
     begins: Option<(CallContext, Object)>,
 }
 
@@ -182,7 +182,7 @@ fn failure(fault: &Fault) -> FetchFailure {
     FetchFailure { kind, detail: fault.to_string() }
 }
 
-/// The request for a document.
+/// The HTTP request for a document.
 fn document_notice(target: &Target, standing: &CallContext, vars: &Object, envs: &Object, params: &Value) -> Notice {
     let json = |object: &Object| Value::Object(object.clone()).to_json();
     let body = json!({
@@ -194,7 +194,7 @@ fn document_notice(target: &Target, standing: &CallContext, vars: &Object, envs:
     Notice { event: "swml".into(), target: target.clone(), failover: None, body: Body::Json(body), numbered: false }
 }
 
-/// The request for a document of sounds. Such a document is not part of the leg's script.
+/// The HTTP request for a document of sounds. Such a document is not part of the leg's script.
 pub(super) fn sounds_notice(account: &Account, fetch: &Fetch, context: &Context) -> Notice {
     let standing = CallContext {
         call: facts::call(account, &fetch.leg, &context.public_url),
@@ -205,7 +205,7 @@ pub(super) fn sounds_notice(account: &Account, fetch: &Fetch, context: &Context)
     document_notice(&fetch.target, &standing, &none, &none, &Value::Object(none.clone()))
 }
 
-/// Converts a script's own request.
+/// Converts a request of the `request` method to an HTTP request.
 fn request(ask: ScriptRequest) -> Request {
     let seconds = |seconds: f64| std::time::Duration::try_from_secs_f64(seconds).unwrap_or_default();
     Request {
@@ -218,7 +218,8 @@ fn request(ask: ScriptRequest) -> Request {
     }
 }
 
-/// Parses a document of sounds, for a caller in a queue or a conference: its sounds and pauses, in order.
+/// Parses a document of sounds for a caller in a queue or a conference. Returns the sounds and pauses of the document,
+/// in order.
 pub(super) fn sounds(base: Option<&Url>, content_type: Option<&str>, body: &[u8]) -> Result<Program, FetchFailure> {
     use tandem_call::program::instruction::{AudioSource, Play};
     if let Some(url) = base.filter(|_| content_type.is_some_and(|kind| kind.starts_with("audio/"))) {

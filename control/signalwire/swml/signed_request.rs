@@ -1,5 +1,5 @@
-//! One attempt at a request with SignalWire's signatures for JSON: HMAC-SHA1 and HMAC-SHA256 over the URL and the body,
-//! in hex.
+//! One attempt of a request with SignalWire's signatures for JSON. The signatures are HMAC-SHA1 and HMAC-SHA256 of the
+//! URL and the body, in hex.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -13,11 +13,11 @@ use tandem_dialect::{Body, SignInput, SignedRequest};
 
 use super::super::signed_request::{split_credentials, with_query};
 
-/// The `User-Agent` of requests.
+/// The `User-Agent` of this server's requests.
 const USER_AGENT: &str = "SignalWire";
 
-/// Encodes and signs one attempt. User and password in the URL become Basic credentials, and the URL is signed without
-/// them.
+/// Encodes and signs one attempt. The user name and password of the URL become Basic credentials. The signed URL has no
+/// user name and password.
 pub(super) fn seal(key: &str, notice: &SignInput<'_>) -> SignedRequest {
     let url = notice.url.split('#').next().unwrap_or(notice.url);
     let (url, credentials) = split_credentials(url);
@@ -41,14 +41,15 @@ pub(super) fn seal(key: &str, notice: &SignInput<'_>) -> SignedRequest {
     SignedRequest { url, headers, body }
 }
 
-/// The query parameters of a GET: only a few properties of the call, because a query has no room for more.
+/// The query parameters of a GET. The query has only a few properties of the call, because a query has no room for
+/// more.
 fn few(body: &Json) -> Vec<(String, String)> {
     let call = body.get("call").or_else(|| body.get("params")).unwrap_or(body);
     let member = |name: &str| Some((name.to_owned(), call.get(name)?.as_str()?.to_owned()));
     ["call_id", "from", "to", "direction"].into_iter().filter_map(member).collect()
 }
 
-/// The HMAC signature with this hash function, in hex.
+/// The HMAC of the URL and the body with the hash function of `M`, in hex.
 #[expect(clippy::expect_used, reason = "HMAC takes keys of any length (RFC 2104 §2)")]
 fn signature<M: Mac + KeyInit>(key: &str, url: &str, body: &[u8]) -> String {
     let mut mac = <M as KeyInit>::new_from_slice(key.as_bytes()).expect("HMAC takes keys of any length");
@@ -70,7 +71,7 @@ mod tests {
         sealed.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    /// The expected values come from Python: `hmac.new(key, url + body, sha1).hexdigest()`.
+    /// Python computed the expected values: `hmac.new(key, url + body, sha1).hexdigest()`.
     #[test]
     fn url_and_body_are_signed_in_both_ways() {
         let body = Body::Json(serde_json::json!({"a": 1}));

@@ -12,7 +12,7 @@ const VOICE: &str = "Polly.Salli";
 const LANGUAGE: &str = "en-US";
 /// Maximum duration of silence and ringing, in seconds.
 const LONGEST: f64 = 3_600.0;
-/// Duration of ringing if none is given: one cycle.
+/// Default duration of ringing: one cycle.
 const CYCLE: Duration = Duration::from_secs(6);
 
 /// A voice for speech synthesis.
@@ -23,7 +23,7 @@ pub(crate) struct Voice {
 }
 
 impl Voice {
-    /// The voice with this name and language. Missing values get SignalWire's defaults.
+    /// The voice with this name and language. SignalWire's defaults replace missing values.
     pub(crate) fn new(name: Option<String>, language: Option<String>) -> Self {
         Self {
             name: name.unwrap_or_else(|| VOICE.to_owned()),
@@ -31,7 +31,7 @@ impl Voice {
         }
     }
 
-    /// This text, spoken in the voice.
+    /// The audio of this text in this voice.
     pub(crate) fn says(&self, text: &str) -> AudioSource {
         AudioSource::Speech(Speech {
             text: text.to_owned(),
@@ -45,7 +45,7 @@ impl Voice {
 /// Parses a sound.
 ///
 /// # Errors
-/// A description of why the text is not a sound.
+/// A text that says why `text` is not a sound.
 pub(crate) fn sound(text: &str, voice: &Voice) -> Result<Play, String> {
     let text = text.trim();
     if is_url(text, WEB) {
@@ -67,7 +67,7 @@ pub(crate) fn sound(text: &str, voice: &Voice) -> Result<Play, String> {
     }
 }
 
-/// The ringback tone of a country, for this duration.
+/// The ringback tone of a country. The tone lasts for `length`.
 pub(crate) fn ringing(country: &str, length: Duration) -> Play {
     let country = country.trim().to_ascii_lowercase();
     Play { longest: Some(length), ..Play::once(AudioSource::Tone(Tone::Ringback(country))) }

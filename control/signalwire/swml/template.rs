@@ -1,6 +1,7 @@
-//! Placeholders in the texts of documents: `${...}` and `%{...}`, which mean the same.
+//! Placeholders in the texts of documents. `${...}` and `%{...}` have the same meaning.
 //!
-//! A plain path (`a.b[0].c`) is looked up, and is an empty text if it has no value. Everything else is an expression.
+//! The value of a plain path (`a.b[0].c`) is looked up. A path without a value gives an empty text. Any other
+//! placeholder is an expression.
 
 use super::expression::{self, Scope, member};
 use super::value::Value;
@@ -8,15 +9,15 @@ use super::value::Value;
 /// Maximum size of a text with replaced placeholders, in octets.
 const LARGEST: usize = 1024 * 1024;
 
-/// A value with replaced placeholders.
+/// A value after the replacement of its placeholders.
 pub(super) struct Expanded {
     pub(super) value: Value,
-    /// The reasons why placeholders could not be evaluated. Those placeholders were replaced with empty texts.
+    /// The reasons why placeholders could not be evaluated. An empty text replaces such a placeholder.
     pub(super) faults: Vec<String>,
 }
 
-/// Replaces the placeholders in all texts of a value. A text that consists of a single placeholder becomes that
-/// placeholder's value and keeps its type.
+/// Replaces the placeholders in all texts of a value. If a text is a single placeholder, the result is the value of the
+/// placeholder, with the type of this value.
 pub(super) fn expand(value: &Value, scope: &dyn Scope) -> Expanded {
     let mut faults = Vec::new();
     let value = expanded(value, scope, &mut faults);
@@ -85,7 +86,7 @@ fn end_of(inner: &str) -> Option<usize> {
             (None, _) => {}
         }
     }
-    // An apostrophe is not always a quotation mark.
+    // In a placeholder, an apostrophe may not be a quotation mark.
     quote.and_then(|_| inner.find('}'))
 }
 
@@ -102,7 +103,7 @@ fn of_placeholder(inner: &str, scope: &dyn Scope, faults: &mut Vec<String>) -> V
         Ok(Value::Undefined) => Value::Text(String::new()),
         Ok(Value::Number(number)) if number.is_nan() && found.is_some() => Value::Text(String::new()),
         Ok(value) => value,
-        // A header's name may contain dashes. If there is no such header, the result is an empty text.
+        // The name of a header may contain dashes. If there is no such header, the result is an empty text.
         Err(_) if found.is_some() => Value::Text(String::new()),
         Err(why) => {
             faults.push(format!("{inner}: {why}"));
@@ -111,12 +112,12 @@ fn of_placeholder(inner: &str, scope: &dyn Scope, faults: &mut Vec<String>) -> V
     }
 }
 
-/// The value of a path; `Undefined` if it has none.
+/// The value of a path. `Undefined` if the path has no value.
 pub(super) fn lookup(path: &[String], scope: &dyn Scope) -> Value {
     let mut steps = path.iter();
     let mut value = steps.next().map(|name| scope.value_of(name)).unwrap_or_default();
     for step in steps {
-        // The length is a property, not an element.
+        // The length of a list is a property and not an element of the list.
         value = match &value {
             Value::Object(_) | Value::List(_) if value.object().is_some() || step != "length" => {
                 member(&value, &Value::from(step.as_str())).unwrap_or_default()
@@ -127,8 +128,8 @@ pub(super) fn lookup(path: &[String], scope: &dyn Scope) -> Value {
     value
 }
 
-/// The parts of a plain path: names separated by dots, and indices in brackets. A name consists of letters, digits, `_`
-/// and, except in the first, `-`.
+/// The parts of a plain path: names with dots between them, and indices in brackets. A name consists of letters, digits
+/// and `_`. A name after the first name may also contain `-`.
 pub(super) fn path(text: &str) -> Option<Vec<String>> {
     let mut steps = Vec::new();
     for (place, part) in text.split('.').enumerate() {
@@ -213,7 +214,7 @@ mod tests {
         let expanded = expand(&Value::from("a ${n +} b ${n.explode()} c"), &names());
         assert_eq!(expanded.value, "a  b  c".into());
         assert_eq!(expanded.faults.len(), 2);
-        // Without a closing brace it is plain text.
+        // A placeholder without a closing brace is plain text.
         assert_eq!(of("${n"), "${n");
     }
 

@@ -1,4 +1,5 @@
-//! Tests of whole scripts without a call: the actions that they return, and the variables that outcomes set.
+//! Tests of whole scripts without a call. The tests check the actions that a script returns, and the variables that
+//! outcomes set.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,7 +31,7 @@ fn machine(steps: &str) -> Interpreter {
     machine
 }
 
-/// Runs the machine to its end and returns its sounds and commands in short form.
+/// Runs the interpreter to its end. Returns the interpreter's sounds and commands in a short form.
 fn heard(machine: &mut Interpreter) -> Vec<String> {
     let mut heard = Vec::new();
     loop {
@@ -91,7 +92,7 @@ fn a_section_is_executed_and_returns_a_value() {
               {"play":"say:${params.a}|${return_value}"}],
       "add":[{"cond":[{"when":"true","then":[{"return":"${params.a+params.b}"}]}]},{"play":"say:never"}]}}"#;
     let mut machine = Interpreter::new(&Document::read(text.as_bytes()).unwrap(), Object::default());
-    // Numbers in `params` arrive as text.
+    // A number in `params` becomes a text.
     assert_eq!(heard(&mut machine), ["back 12", "as text", "|12"]);
 }
 
@@ -400,7 +401,7 @@ fn an_application_is_asked_in_json_and_its_script_runs_to_its_end() {
     assert_eq!((&*notice.target.url, &body["params"]["n"]), ("http://app/next", &"1".into()));
     let end = script.answered(&second, Ok(&response("sections: {main: [{set: {a: 1}}]}")));
     let Step::Done { result: Ok(program), .. } = end else { panic!() };
-    // The call is not answered.
+    // The call has not been answered.
     assert_eq!(program.instructions, [Instruction::Reject(RejectReason::Status(480))]);
 }
 
@@ -449,7 +450,7 @@ fn the_end_of_a_call_and_of_a_sound_are_told_in_json() {
     let playback = Playback { op: OpId(1), source, prompt: false, callback: Some(Arc::new(callback)) };
     let (_, body) = told(EventKind::PlaybackEnded(playback.clone(), PlaybackEnd::Completed));
     assert_eq!((&body["event_type"], &body["params"]["state"]), (&"calling.call.play".into(), &"finished".into()));
-    // The callback does not want the start event.
+    // The callback has no subscription to the start event.
     assert!(swml.webhook(&account, &event(EventKind::PlaybackStarted(playback)), &context).is_empty());
 }
 

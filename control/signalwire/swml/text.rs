@@ -10,10 +10,10 @@ use super::value::{Value, last_of_each};
 pub(crate) const LONGEST: usize = 1024 * 1024;
 /// Maximum nesting depth.
 const DEEPEST: usize = 32;
-/// Maximum memory for which the aliases of a YAML document may stand, in octets.
+/// Maximum amount of memory for the aliases of a YAML document, in octets.
 const MOST_ALIASED: usize = 4 * 1024 * 1024;
 
-/// Parses a document. The HTTP content type is ignored: a text that begins with `{` is JSON, any other is YAML.
+/// Parses a document. The HTTP content type is ignored. A text that begins with `{` is JSON. Any other text is YAML.
 pub(crate) fn read(text: &[u8]) -> Result<Value, Fault> {
     if text.len() > LONGEST {
         return Err(Fault::new(Code::ParseError, format!("the document has more than {LONGEST} octets")));
@@ -29,7 +29,7 @@ pub(crate) fn read(text: &[u8]) -> Result<Value, Fault> {
     if value.depth() > DEEPEST { Err(too_deep()) } else { Ok(value) }
 }
 
-/// Whether the text that an application returned looks like an SWML document.
+/// Whether the text of an application looks like an SWML document.
 pub(crate) fn is_document(text: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(text) else { return false };
     let begins_section = |line: &str| line.starts_with("sections:") || line.starts_with("\"sections\":");
@@ -118,7 +118,7 @@ fn scalar(text: String, style: TScalarStyle) -> Value {
         "" | "~" | "null" | "Null" | "NULL" => Value::Null,
         "true" | "True" | "TRUE" => Value::Bool(true),
         "false" | "False" | "FALSE" => Value::Bool(false),
-        // A phone number with a leading plus is not a number.
+        // A phone number with a leading plus sign is a text and not a number.
         _ if text.starts_with('+') => Value::Text(text),
         _ if text.bytes().all(|one| one.is_ascii_digit() || b"-.eE+".contains(&one)) => match text.parse() {
             Ok(number) => Value::Number(number),

@@ -1,10 +1,10 @@
-//! The values of documents and variables: those of JSON, but objects keep the order of their keys.
+//! The values of documents and variables. They are JSON values, but an object keeps the order of its keys.
 
 use std::fmt::{self, Write as _};
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
-/// An object. Each key occurs once, and keys keep the order in which they were written.
+/// An object. Each key occurs once, and the keys keep the order of the document.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub(crate) struct Object(Vec<(String, Value)>);
 
@@ -59,14 +59,14 @@ impl IntoIterator for Object {
     }
 }
 
-/// A value. `Undefined` is JavaScript's, for an absent value; in JSON it is `null`.
+/// A value. `Undefined` is JavaScript's value for an absent value. In JSON, `Undefined` is written as `null`.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub(crate) enum Value {
     #[default]
     Undefined,
     Null,
     Bool(bool),
-    /// As in JavaScript, all numbers are floating-point.
+    /// A number. All numbers are floating-point numbers, as in JavaScript.
     Number(f64),
     Text(String),
     List(Vec<Value>),
@@ -74,7 +74,7 @@ pub(crate) enum Value {
 }
 
 impl Value {
-    /// The text; `None` for any other kind of value.
+    /// The text. `None` for any other kind of value.
     pub(crate) fn text(&self) -> Option<&str> {
         match self {
             Self::Text(text) => Some(text),
@@ -82,7 +82,7 @@ impl Value {
         }
     }
 
-    /// The object; `None` for any other kind of value.
+    /// The object. `None` for any other kind of value.
     pub(crate) fn object(&self) -> Option<&Object> {
         match self {
             Self::Object(object) => Some(object),
@@ -90,7 +90,7 @@ impl Value {
         }
     }
 
-    /// The elements of a list; `None` for any other kind of value.
+    /// The elements of a list. `None` for any other kind of value.
     pub(crate) fn list(&self) -> Option<&[Value]> {
         match self {
             Self::List(items) => Some(items),
@@ -103,7 +103,7 @@ impl Value {
         matches!(self, Self::Undefined | Self::Null)
     }
 
-    /// Converts to a boolean (ECMA-262 §7.1.2).
+    /// Converts the value to a boolean (ECMA-262 §7.1.2).
     pub(super) fn is_truthy(&self) -> bool {
         match self {
             Self::Undefined | Self::Null => false,
@@ -114,7 +114,7 @@ impl Value {
         }
     }
 
-    /// Converts to a number (ECMA-262 §7.1.4); NaN if that is not possible.
+    /// Converts the value to a number (ECMA-262 §7.1.4). NaN if this is not possible.
     pub(super) fn to_number(&self) -> f64 {
         match self {
             Self::Undefined | Self::Object(_) => f64::NAN,
@@ -130,7 +130,7 @@ impl Value {
         }
     }
 
-    /// A number, or the number in a text, for parameters; `None` for other values and if it is not finite.
+    /// A number, or the number in a text, for parameters. `None` if the number is not finite, and for other values.
     pub(crate) fn number(&self) -> Option<f64> {
         let number = match self {
             Self::Number(number) => *number,
@@ -140,7 +140,7 @@ impl Value {
         number.is_finite().then_some(number)
     }
 
-    /// A boolean, or `true` or `false` in a text, for parameters; `None` for other values.
+    /// A boolean, or `true` or `false` in a text, for parameters. `None` for other values.
     pub(crate) fn flag(&self) -> Option<bool> {
         match self {
             Self::Bool(value) => Some(*value),
@@ -150,7 +150,7 @@ impl Value {
         }
     }
 
-    /// The value as part of another text: empty for `undefined` and `null`, JSON for lists and objects.
+    /// The value as a part of another text. `undefined` and `null` give an empty text. Lists and objects give JSON.
     pub(super) fn rendered(&self) -> String {
         match self {
             Self::Undefined | Self::Null => String::new(),
@@ -159,7 +159,7 @@ impl Value {
         }
     }
 
-    /// Converts to JSON. Keys are in alphabetical order.
+    /// Converts the value to JSON. Keys are in alphabetical order.
     pub(crate) fn to_json(&self) -> serde_json::Value {
         use serde_json::Value as Json;
         match self {
@@ -347,7 +347,7 @@ impl<'de> Visitor<'de> for Reader {
     }
 }
 
-/// An object of these pairs. If a key occurs several times, its last value counts.
+/// An object with these pairs. If a key occurs several times, the object has the last value of the key.
 pub(super) fn last_of_each(pairs: Vec<(String, Value)>) -> Object {
     let mut places = foldhash::HashMap::default();
     let mut kept: Vec<(String, Value)> = Vec::with_capacity(pairs.len());
@@ -363,8 +363,8 @@ pub(super) fn last_of_each(pairs: Vec<(String, Value)>) -> Object {
     Object(kept)
 }
 
-/// Writes a number like JavaScript (ECMA-262 §6.1.6.1.20): integers without a decimal point, very large and very small
-/// numbers with an exponent.
+/// Writes a number like JavaScript (ECMA-262 §6.1.6.1.20). Integers have no decimal point. Very large and very small
+/// numbers have an exponent.
 pub(super) fn number_text(number: f64) -> String {
     if number.is_nan() {
         return "NaN".to_owned();
@@ -380,20 +380,20 @@ pub(super) fn number_text(number: f64) -> String {
         return format!("{number}");
     }
     let text = format!("{number:e}");
-    // Rust writes `1e21`, JavaScript `1e+21`. Both write `1e-7`.
+    // Rust writes `1e21`, and JavaScript writes `1e+21`. Both write `1e-7`.
     match text.split_once('e') {
         Some((digits, exponent)) if !exponent.starts_with('-') => format!("{digits}e+{exponent}"),
         _ => text,
     }
 }
 
-/// The number as an integer, if JSON can hold it exactly.
+/// The number as an integer. `None` if JSON cannot represent the number exactly.
 #[expect(clippy::cast_possible_truncation, reason = "it is a whole number of at most 53 bits")]
 fn whole(number: f64) -> Option<i64> {
     (number.fract() == 0.0 && number.abs() <= 9_007_199_254_740_992.0).then_some(number as i64)
 }
 
-/// The number in a text (ECMA-262 §7.1.4.1): 0 if it is blank, NaN if it is not a number.
+/// The number in a text (ECMA-262 §7.1.4.1). 0 if the text is blank. NaN if the text is not a number.
 fn number_of(text: &str) -> f64 {
     let text = text.trim();
     let prefixed = |prefix: &str, radix| {

@@ -1,5 +1,5 @@
-//! Speech to text of whole files over HTTP, with the interface of OpenAI's `/v1/audio/transcriptions` (the file in a
-//! form) or of Deepgram's `/v1/listen` (the file as the body).
+//! Speech to text of whole files over HTTP. The interface is OpenAI's `/v1/audio/transcriptions` (the file is part of a
+//! form) or Deepgram's `/v1/listen` (the file is the body).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use super::live;
 
 /// Maximum size of an answer, in octets.
 const LARGEST: usize = 4 * 1024 * 1024;
-/// Model in the form when the configuration names none.
+/// The model in the form, if the configuration names no model.
 const MODEL: &str = "whisper-1";
 
 /// An engine that accepts whole files.
@@ -29,12 +29,12 @@ pub(super) struct FileEngine {
     pub(super) timings: Arc<Timings>,
 }
 
-/// The way in which the engine accepts a file.
+/// The format of the request to the engine.
 #[derive(Clone, Copy)]
 pub(super) enum Protocol {
-    /// As a file of a form, with other fields.
+    /// The request is a form. The file is one field, and the form has other fields.
     Form,
-    /// As the body, with parameters in the query.
+    /// The file is the body of the request. The query has the parameters.
     Body,
 }
 
@@ -78,7 +78,7 @@ impl FileEngine {
 
     fn fields(&self, how: &RecognitionSpec) -> Vec<(&'static str, String)> {
         let model = self.config.stt_model.as_deref().unwrap_or(MODEL);
-        // The newer models support only the plain format, which has no probabilities.
+        // The newer models support only the plain format. This format has no probabilities.
         let format = if model.starts_with("gpt-") { "json" } else { "verbose_json" };
         let mut fields = vec![("model", model.to_owned()), ("response_format", format.to_owned())];
         if let Some(language) = &how.language {
@@ -92,7 +92,7 @@ impl FileEngine {
     }
 }
 
-/// The answer of an engine with a form. The plain format has only the text.
+/// The answer of an engine with the form interface. In the plain format, the answer has only the text.
 #[derive(Deserialize)]
 struct Transcription {
     text: String,

@@ -1,5 +1,5 @@
-//! The first step of every engine: cuts audio into frames of 20 ms and detects speech in them. Streams also use
-//! [`SpeechEdges`].
+//! The first step for every engine. This step cuts audio into frames of 20 ms and detects speech in the frames. Streams
+//! also use [`SpeechEdges`].
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -8,9 +8,10 @@ use tandem_call::recognition::RecognitionEvent;
 use tandem_media::{SampleRate, VoiceActivity};
 use tokio::sync::mpsc;
 
-/// Samples in a frame.
+/// Number of samples in a frame.
 pub(super) const FRAME: usize = SampleRate::Hz8000.frame();
-/// Excess of active frames over inactive ones at which speech is reported: 100 ms. A click is shorter.
+/// Speech is reported when the number of active frames exceeds the number of inactive frames by this number. The value
+/// means 100 ms, because a click is shorter.
 const SURE: u8 = 5;
 
 /// Time from the last frame with speech until a pause is reported.
@@ -23,14 +24,14 @@ pub(super) struct FrameReader {
     edges: SpeechEdges,
 }
 
-/// Detects when speech begins and when it pauses.
+/// Detects the beginnings of speech and the pauses in speech.
 pub struct SpeechEdges {
     activity: VoiceActivity,
     active: u8,
     speaking: bool,
 }
 
-/// A frame of 20 ms, with the change that it caused.
+/// A frame of 20 ms, and the change of state that the frame caused.
 pub(super) struct Frame {
     pub(super) samples: [i16; FRAME],
     /// `Began` or `Paused`, if the frame changed the state.
@@ -42,7 +43,7 @@ impl FrameReader {
         Self { pieces, rest: VecDeque::new(), edges: SpeechEdges::new(SampleRate::Hz8000) }
     }
 
-    /// Returns the next frame; `None` when the audio has ended. Cancel-safe.
+    /// Returns the next frame. `None` at the end of the audio. Cancel-safe.
     pub(super) async fn frame(&mut self) -> Option<Frame> {
         while self.rest.len() < FRAME {
             let piece = self.pieces.recv().await?;
@@ -60,12 +61,12 @@ impl FrameReader {
 }
 
 impl SpeechEdges {
-    /// Creates a detector for frames of 20 ms at `rate`.
+    /// Creates a detector for frames of 20 ms. `rate` is the sampling rate.
     pub fn new(rate: SampleRate) -> Self {
         Self { activity: VoiceActivity::new(rate), active: 0, speaking: false }
     }
 
-    /// Adds the next 20 ms. Returns `Began` or `Paused` if the state changes. Does not allocate.
+    /// Adds the next frame of 20 ms. Returns `Began` or `Paused` if the state changes. Does not allocate memory.
     pub fn push(&mut self, samples: &[i16]) -> Option<RecognitionEvent> {
         let activity = self.activity.handle_frame(samples);
         self.active = if activity.active { (self.active + 1).min(SURE) } else { self.active.saturating_sub(1) };

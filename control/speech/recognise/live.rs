@@ -1,8 +1,8 @@
-//! Live speech to text over a WebSocket, with the interface of Deepgram's `/v1/listen`: audio as binary messages to the
-//! engine, results as JSON from it.
+//! Live speech to text over a WebSocket, with the interface of Deepgram's `/v1/listen`. The engine receives audio as
+//! binary messages and sends results as JSON.
 //!
-//! The words of a result may change until it is final. An utterance consists of one or more final results; the last one
-//! is marked.
+//! The words of a result may change until the result is final. An utterance has one or more final results. A mark shows
+//! the last final result of the utterance.
 
 use std::time::Duration;
 
@@ -21,11 +21,11 @@ use super::super::SpeechConfig;
 use super::RecogniseError;
 use super::frames::{FRAME, FrameReader};
 
-/// Silence that ends an utterance, in ms.
+/// Duration of the silence that ends an utterance, in ms.
 const ENDPOINTING: &str = "300";
-/// Time limit for the remaining results after the audio has ended.
+/// Time limit for the remaining results after the end of the audio.
 const LAST_WORDS: Duration = Duration::from_secs(5);
-/// A socket that accepts no data for this long is given up.
+/// The connection is closed if it accepts no data for this time.
 const STALLED: Duration = Duration::from_secs(10);
 
 /// A session that has not connected yet.
@@ -41,7 +41,7 @@ pub(super) struct Live {
 impl Live {
     pub(super) fn new(client: Client, url: &Url, config: &SpeechConfig, how: &RecognitionSpec) -> Self {
         let mut url = with_parameters(url.clone(), config, how);
-        // The engine finds the end of an utterance by its interim results.
+        // The engine uses its interim results to find the end of an utterance.
         for (name, value) in [
             ("encoding", "mulaw"),
             ("sample_rate", "8000"),
@@ -57,7 +57,7 @@ impl Live {
         Self { client, url, key, partials: how.partials, at_pauses: how.at_pauses, time }
     }
 
-    /// Runs until the audio has ended and all results have been delivered.
+    /// Runs until the audio has ended and all results are delivered.
     pub(super) async fn run(
         self,
         mut ears: FrameReader,
@@ -94,7 +94,7 @@ impl Live {
                     Some(Ok(Message::Close(_)) | Err(WsError::ConnectionClosed | WsError::AlreadyClosed)) | None => {
                         let unsaid = utterance.end();
                         if let Some(unsaid) = unsaid {
-                            // The session may have been dropped.
+                            // The application may have dropped the session.
                             let _ = heard.send(Ok(unsaid)).await;
                         }
                         return if deadline.is_some() { Ok(()) } else { Err("the engine closed the connection".into()) };
@@ -128,7 +128,7 @@ async fn send(socket: &mut Connection, message: Message) -> Result<(), String> {
 #[derive(Default)]
 struct Utterance {
     stable: String,
-    /// Sum of the confidences of the final results, and their count.
+    /// The sum of the confidences of the final results, and the number of final results.
     confidence: (f32, u16),
     language: Option<String>,
 }
@@ -163,7 +163,7 @@ impl Utterance {
             self.confidence = (self.confidence.0 + best.confidence, self.confidence.1.saturating_add(1));
         }
         if results.from_finalize {
-            // Report a result even without words: nothing more will come before the pause.
+            // A result without words is reported too, because no other result will come before the pause.
             return Some(self.end().unwrap_or_else(|| RecognitionEvent::Final(RecognisedText::default())));
         }
         if results.speech_final {
@@ -172,7 +172,7 @@ impl Utterance {
         (!best.transcript.is_empty()).then(|| RecognitionEvent::Partial(self.words()))
     }
 
-    /// Ends the utterance; `None` if it has no words.
+    /// Ends the utterance. `None` if the utterance has no words.
     fn end(&mut self) -> Option<RecognitionEvent> {
         let words = (!self.stable.is_empty()).then(|| self.words());
         *self = Self::default();
@@ -206,7 +206,7 @@ struct Results {
     is_final: bool,
     #[serde(default)]
     speech_final: bool,
-    /// Whether this is the answer to a `Finalize`.
+    /// Whether this result is the answer to a `Finalize` message.
     #[serde(default)]
     from_finalize: bool,
     channel: Channel,
@@ -255,12 +255,12 @@ impl From<Prerecorded> for RecognisedText {
 pub(super) fn of_files(url: &Url) -> Url {
     let mut url = url.clone();
     let scheme = if url.scheme() == "wss" { "https" } else { "http" };
-    // Cannot fail: `ws` and `http` schemes are both special schemes.
+    // `set_scheme` cannot fail, because `ws` and `http` are special schemes.
     let _ = url.set_scheme(scheme);
     url
 }
 
-/// Adds the requested settings to the query. Parameters in the configured URL take precedence.
+/// Adds the requested settings to the query of the URL. Parameters that the configured URL already has take precedence.
 pub(super) fn with_parameters(mut url: Url, config: &SpeechConfig, how: &RecognitionSpec) -> Url {
     let model = how.model.as_deref().or(config.stt_model.as_deref());
     if let Some(model) = model {

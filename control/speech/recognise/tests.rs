@@ -1,4 +1,5 @@
-//! Tests of sessions with engines on the loopback interface: what the engines receive, and the results.
+//! Tests of sessions with engines on the loopback interface. The tests check the data that the engines receive, and the
+//! results.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -23,7 +24,7 @@ fn recogniser(stt: Stt) -> Recogniser {
     Recogniser::new(config, client(), Default::default())
 }
 
-/// Two sentences, each followed by a second of silence; `None` if espeak-ng is not installed.
+/// Two sentences, with one second of silence after each sentence. `None` if espeak-ng is not installed.
 async fn two_sentences() -> Option<Vec<i16>> {
     let directory = tempfile::tempdir().unwrap();
     let voice = Voice::new(SpeechConfig::default(), directory.path(), client(), Default::default());
@@ -105,7 +106,8 @@ async fn an_engine_that_fails_is_a_sessions_last_word() {
     assert_eq!(off.listen(&RecognitionSpec::default()).err(), Some(RecogniseError::Off));
 }
 
-/// An engine over a WebSocket. It sends `lines` when the first audio arrives, and `last` when the audio has ended.
+/// An engine over a WebSocket. The engine sends `lines` after the arrival of the first audio, and `last` after the end
+/// of the audio.
 async fn live_engine(
     lines: &'static [&'static str],
     last: &'static str,

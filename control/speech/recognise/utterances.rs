@@ -1,5 +1,5 @@
-//! Live speech for engines that accept only files: the audio is cut into utterances at pauses, and the utterances are
-//! sent one by one.
+//! Live speech for engines that accept only files. The audio is cut into utterances at pauses. The engine gets the
+//! utterances one by one.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -12,19 +12,20 @@ use super::RecogniseError;
 use super::file::{FileEngine, wav};
 use super::frames::{FRAME, FrameReader};
 
-/// Samples kept from before speech is detected: 400 ms. Speech has then lasted for 100 to 200 ms.
+/// Number of samples before the detection of speech that an utterance keeps: 400 ms. At the detection, speech has
+/// already lasted for 100 to 200 ms.
 const BEFORE: usize = 20 * FRAME;
-/// Frames of silence (300 ms) after a detected pause that end an utterance; with the 200 ms until the pause is
-/// detected, 500 ms.
+/// Number of silent frames after a detected pause that end an utterance: 300 ms. The pause is detected after 200 ms, so
+/// the silence lasts 500 ms in total.
 const AFTER: u16 = 15;
-/// Maximum length of an utterance in samples: 30 s. A longer one is cut there.
+/// Maximum length of an utterance in samples: 30 s. A longer utterance is cut at this length.
 const LONGEST: usize = 30 * 8_000;
-/// Maximum number of utterances that wait for the engine; with more, the session fails.
+/// Maximum number of utterances that wait for the engine. If more utterances wait, the session fails.
 const WAITING: usize = 8;
 
 type Answer<'a> = Pin<Box<dyn Future<Output = Result<RecognisedText, String>> + Send + 'a>>;
 
-/// Runs until the audio has ended and all utterances have been answered.
+/// Runs until the audio has ended and the engine has answered all utterances.
 pub(super) async fn run(
     engine: &FileEngine,
     how: &RecognitionSpec,
@@ -36,7 +37,7 @@ pub(super) async fn run(
     let mut waiting: VecDeque<Vec<i16>> = VecDeque::new();
     let mut asked: Option<Answer<'_>> = None;
     let mut listening = true;
-    // Whether the last request is for the utterance up to a pause that may not be its end.
+    // Whether the last request has an utterance that may continue after the pause.
     let mut at_pause = false;
     loop {
         if asked.is_none() {
@@ -60,7 +61,7 @@ pub(super) async fn run(
                 }
                 let cut = cutter.push(&frame.samples, ears.speaking());
                 match how.at_pauses && !ears.speaking() {
-                    // The utterance was already requested at the pause, and has now certainly ended.
+                    // The utterance was already requested at the pause. Now the utterance has certainly ended.
                     true if cut.is_some() => at_pause = false,
                     true if paused => {
                         waiting.push_back(cutter.so_far());
@@ -68,8 +69,8 @@ pub(super) async fn run(
                     }
                     true => {}
                     false => {
-                        // The speaker continues: cancel the request. The whole utterance is requested at the next
-                        // pause.
+                        // The speaker continues, so the request is cancelled. At the next pause, the whole utterance is
+                        // requested.
                         if std::mem::take(&mut at_pause) && waiting.pop_back().is_none() {
                             asked = None;
                         }
@@ -94,7 +95,7 @@ pub(super) async fn run(
     }
 }
 
-/// Returns the answer to the current request; pending for ever without a request.
+/// Returns the answer to the current request. Without a request, this future never completes.
 async fn answered(asked: &mut Option<Answer<'_>>) -> Result<RecognisedText, String> {
     match asked {
         Some(answer) => answer.await,
@@ -102,18 +103,18 @@ async fn answered(asked: &mut Option<Answer<'_>>) -> Result<RecognisedText, Stri
     }
 }
 
-/// Cuts utterances out of frames, without I/O.
+/// Cuts a sequence of frames into utterances, without I/O.
 #[derive(Default)]
 struct Cutter {
     audio: Vec<i16>,
     /// Whether an utterance has begun.
     within: bool,
-    /// Frames since the last frame with speech.
+    /// Number of frames since the last frame with speech.
     silent: u16,
 }
 
 impl Cutter {
-    /// Adds the next 20 ms. Returns the utterance that ends with them.
+    /// Adds the next frame of 20 ms. Returns the utterance if this frame ends it.
     fn push(&mut self, frame: &[i16], speaking: bool) -> Option<Vec<i16>> {
         self.audio.extend_from_slice(frame);
         if speaking {

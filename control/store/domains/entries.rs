@@ -32,9 +32,9 @@ pub struct Entry<T> {
 pub struct Credential {
     /// Digest username, unique in the list. It cannot be changed.
     pub username: String,
-    /// MD5 hash `H(A1)` for the server's realm, 32 hexadecimal digits (RFC 7616 §3.4.2).
+    /// MD5 hash `H(A1)` for the server's realm, as 32 hexadecimal digits (RFC 7616 §3.4.2).
     pub ha1_md5: String,
-    /// SHA-256 hash `H(A1)` for the server's realm, 64 hexadecimal digits.
+    /// SHA-256 hash `H(A1)` for the server's realm, as 64 hexadecimal digits.
     pub ha1_sha256: String,
 }
 
@@ -47,7 +47,7 @@ impl std::fmt::Debug for Credential {
 /// A network in a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Network {
-    /// Name for users.
+    /// Name that users see.
     pub name: String,
     /// The network in CIDR notation.
     pub network: IpNet,

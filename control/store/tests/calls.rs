@@ -103,7 +103,7 @@ pub(super) async fn pages_stay_the_same_when_newer_calls_arrive(store: Store) {
 
 pub(super) async fn rows_of_the_same_instant_are_paged_without_loss(store: Store) {
     for id in 0..30_u128 {
-        // The ids are spread over the whole range, so that the order of their text must agree with the order of
+        // The ids are distributed over the whole range, so the order of their text must agree with the order of the
         // cursors.
         calls::upsert(&store, CallRow { created_at: time(1), ..call((id * 7919) << 100 | id) }).await.unwrap();
     }

@@ -1,4 +1,4 @@
-//! Tests of what pruning deletes and what it keeps.
+//! Tests of pruning: which rows are deleted and which rows are kept.
 
 use super::{call, delivery, recording, time};
 use crate::calls::{self, CallRow};

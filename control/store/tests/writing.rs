@@ -1,4 +1,4 @@
-//! Tests of the writer: order, bursts, refusals.
+//! Tests of the writer task: order, bursts, refusals.
 
 use super::{call, delivery, time};
 use crate::calls::{self, CallFilter, CallRow};

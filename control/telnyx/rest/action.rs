@@ -80,7 +80,7 @@ const ACTIONS: &[(&str, Action)] = &[
     ("streaming_start", Action::StreamingStart),
     ("streaming_stop", Action::StreamingStop),
     ("client_state_update", Action::ClientStateUpdate),
-    // Telnyx has no such actions for calls, but a deployed application uses them.
+    // Telnyx has no such actions for calls, but some deployed applications use these actions.
     ("mute", Action::Mute),
     ("unmute", Action::Unmute),
     ("suppression_start", Action::SuppressionStart),
@@ -105,7 +105,8 @@ const NOT_PERMITTED: &[&str] =
     &["ai_assistant_add_messages", "ai_assistant_join", "conversation_relay_start", "conversation_relay_stop", "pay"];
 
 impl Action {
-    /// Parses the last segment of a path: 404 if Telnyx has no such action, 422 if this server does not support it.
+    /// Parses the last segment of a path. Error 404 if Telnyx has no such action. Error 422 if this server does not
+    /// support the action.
     pub(super) fn parse(name: &str) -> Result<Self, ApiError> {
         match ACTIONS.iter().find(|(known, _)| *known == name) {
             Some((_, action)) => Ok(*action),
@@ -118,14 +119,14 @@ impl Action {
 /// The parsed request.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) struct Plan {
-    /// The new client state of the leg; `None`: unchanged.
+    /// The new client state of the leg. `None` leaves the client state unchanged.
     pub(super) client_state: Option<String>,
-    /// The commands, in order. If one is refused, the later ones are not executed. Empty: the request changes only the
-    /// client state.
+    /// The commands, in order. If a command is refused, the later commands are not executed. Without commands, the
+    /// request changes only the client state.
     pub(super) commands: Vec<Command>,
 }
 
-/// Parses the request for this leg. `taken` is the leg that was taken from a queue to be bridged with this one.
+/// Parses the request for this leg. `taken` is the leg from a queue that will be bridged with this leg.
 pub(super) fn plan(
     action: Action,
     parameters: Parameters<'_>,
@@ -203,20 +204,21 @@ pub(super) fn plan(
         Action::SuppressionStart => {
             let directions = [("inbound", Track::Inbound), ("outbound", Track::Outbound), ("both", Track::Both)];
             let track = parameters.word("direction", &directions)?.unwrap_or(Track::Inbound);
-            // The server has a single noise suppression engine, so its name and settings have no effect.
+            // The server has a single noise suppression engine, so the engine name and the engine settings have no
+            // effect.
             parameters.text("noise_suppression_engine")?;
             commands.push(Command::SuppressNoise { track, on: true });
         }
         Action::SuppressionStop => commands.push(Command::SuppressNoise { track: Track::Both, on: false }),
         Action::Enqueue => {
-            // In this server a caller leaves the queue with the hang-up.
+            // In this server, a caller who hangs up always leaves the queue.
             if parameters.flag("keep_after_hangup")? {
                 return Err(ApiError::not_permitted("keep_after_hangup"));
             }
             commands.push(Command::EnterQueue(Box::new(Enqueue {
                 queue: queue::name(parameters)?.into(),
                 most: None,
-                // The application itself sends commands that play audio meanwhile.
+                // The application sends commands that play audio while the caller waits.
                 wait: Wait::Silence,
                 longest: parameters.seconds("max_wait_time_secs", 1..=u32::MAX)?,
                 action: None,
@@ -259,7 +261,7 @@ pub(super) fn plan(
     Ok(Plan { client_state, commands })
 }
 
-/// Maximum size of the body of an INFO, in octets.
+/// Maximum size of the body of a SIP INFO request, in octets.
 const LARGEST_INFO: usize = 1_400;
 const GATHERS_FOR: Duration = Duration::from_millis(60_000);
 const BETWEEN_DIGITS: Duration = Duration::from_millis(5_000);
@@ -302,8 +304,8 @@ fn bridge(parameters: Parameters<'_>, taken: Option<LegId>) -> Result<Vec<Comman
     Ok(commands)
 }
 
-/// `transfer`. Until the other leg answers, this leg hears ringing, or remains unanswered. If the other leg does not
-/// answer, this leg continues.
+/// The action `transfer`. Until the other leg answers, this leg hears ringing or stays unanswered. If the other leg
+/// does not answer, this leg continues.
 fn transfer(parameters: Parameters<'_>, leg: &LegInfo) -> Result<Command, ApiError> {
     mute_dtmf(parameters)?;
     let callees = dial::callees(parameters)?;
@@ -329,7 +331,7 @@ fn transfer(parameters: Parameters<'_>, leg: &LegInfo) -> Result<Command, ApiErr
         sequential: false,
         timeout: outbound.timeout,
         time_limit: Some(outbound.time_limit),
-        // The name of this leg's caller is not used, because the new leg has another caller id.
+        // The caller name of this leg is not used, because the new leg has another caller ID.
         caller_name: Some(outbound.caller_name.unwrap_or_else(|| caller_id.user().to_owned())),
         caller_id: Some(caller_id),
         answer_on_bridge: true,
@@ -355,7 +357,7 @@ fn mute_dtmf(parameters: Parameters<'_>) -> Result<(), ApiError> {
     }
 }
 
-/// Text to speak, at most 3,000 characters.
+/// A text to speak, with at most 3,000 characters.
 pub(super) fn speech(parameters: Parameters<'_>, payload: &str) -> Result<AudioSource, ApiError> {
     let text = parameters.required(payload)?;
     parameters.sized(payload, 1..=3_000)?;
@@ -371,7 +373,7 @@ pub(super) fn speech(parameters: Parameters<'_>, payload: &str) -> Result<AudioS
     }))
 }
 
-/// Audio from a URL, from a stored medium by its name, or inline as base64.
+/// Audio from a URL, from a stored file by its name, or inline as base64.
 pub(super) fn audio(
     parameters: Parameters<'_>,
     url: &str,
@@ -389,7 +391,7 @@ pub(super) fn audio(
     }
 }
 
-/// A gather after a prompt. `timeout_millis` starts when the prompt ends.
+/// A gather with a prompt. The time of `timeout_millis` starts when the prompt ends.
 fn asked(parameters: Parameters<'_>, prompt: Play, retry_prompts: Vec<Play>) -> Result<Gather, ApiError> {
     let first = parameters.milliseconds("timeout_millis", 1..=600_000)?.unwrap_or(GATHERS_FOR);
     let tries = parameters.integer("maximum_tries", 1..=128)?.unwrap_or(3);
@@ -436,8 +438,9 @@ fn digits(
     })
 }
 
-/// `gather_using_audio` of a conference participant. It has two more parameters than that of a call: the timeout of the
-/// first digit, and whether a digit stops the prompt.
+/// `gather_using_audio` for a participant of a conference. This action has two parameters that the action for a call
+/// does not have. The first parameter is the timeout of the first digit. The second parameter says whether a digit
+/// stops the prompt.
 pub(super) fn conference_gather(parameters: Parameters<'_>) -> Result<Gather, ApiError> {
     let first = parameters.milliseconds("initial_timeout_millis", 0..=600_000)?;
     let gather = asked_by_audio(parameters)?;

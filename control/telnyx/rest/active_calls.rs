@@ -1,5 +1,5 @@
-//! `GET /v2/connections/{id}/active_calls`: the live calls of an application, newest first. Pages are addressed by call
-//! ids: `page[after]`, `page[before]`, `page[limit]`.
+//! `GET /v2/connections/{id}/active_calls`: the live calls of an application. The newest call comes first. The page
+//! parameters `page[after]` and `page[before]` are call ids, and `page[limit]` is a number.
 
 use axum::Json;
 use axum::extract::{RawQuery, State};
@@ -13,7 +13,7 @@ use super::error::ApiError;
 use super::{Caller, Segments};
 use crate::{NAME, id};
 
-/// Maximum number of calls from which a list is made.
+/// Maximum number of calls that are read for a list.
 const MOST: usize = 1_000;
 const USUAL: usize = 20;
 const LARGEST: usize = 250;

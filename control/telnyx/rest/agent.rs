@@ -1,5 +1,5 @@
-//! Conversations with an agent: `ai_assistant_start` and `gather_using_ai`. The agent is one of this server's.
-//! Parameters of the request override the agent's configuration.
+//! Conversations with a voice agent: `ai_assistant_start` and `gather_using_ai`. The agent is one of this server's
+//! agents. Parameters of the request override the agent's configuration.
 
 use std::sync::Arc;
 
@@ -12,14 +12,15 @@ use tandem_call::program::instruction::{Converse, Instruction};
 use super::error::ApiError;
 use super::parameters::Parameters;
 
-/// Maximum length of the first or the last spoken text, in characters.
+/// Maximum length of the first or the last text that the agent speaks, in characters.
 const LONGEST: usize = 3_000;
-/// Maximum size of the schema of values to collect, in octets.
+/// Maximum size of the JSON schema for the values to collect, in octets.
 const LARGEST_SCHEMA: usize = 64 * 1024;
-/// Parameters of an assistant that an agent of this server has only in its configuration.
+/// Parameters of an assistant that a request cannot set. An agent of this server has these parameters only in its
+/// configuration.
 const OWN: &[&str] = &["tools", "external_llm", "mcp_servers"];
 
-/// Parses `ai_assistant_start`: a conversation that has no end condition.
+/// Parses `ai_assistant_start`. The conversation has no end condition.
 pub(super) fn start(parameters: Parameters<'_>) -> Result<Command, ApiError> {
     parameters.refuse_filled(&["participants"])?;
     let assistant = parameters.object("assistant")?;
@@ -37,7 +38,7 @@ pub(super) fn start(parameters: Parameters<'_>) -> Result<Command, ApiError> {
     Ok(converse(AgentSpec { language: language.map(Into::into), ..agent }))
 }
 
-/// Parses `gather_using_ai`: a conversation that ends when all values of a schema are known.
+/// Parses `gather_using_ai`. The conversation ends when all values of a schema are known.
 pub(super) fn gather(parameters: Parameters<'_>) -> Result<Command, ApiError> {
     parameters.get("parameters").ok_or_else(|| ApiError::missing("parameters"))?;
     let mut schema = parameters.object("parameters")?.0.clone();
@@ -63,7 +64,7 @@ pub(super) fn gather(parameters: Parameters<'_>) -> Result<Command, ApiError> {
     }))
 }
 
-/// The parameters that both actions share. The model and its key come from the configuration.
+/// Parses the parameters that both actions share. The model and the model's key come from the configuration.
 fn common(parameters: Parameters<'_>, assistant: Parameters<'_>) -> Result<AgentSpec, ApiError> {
     assistant.refuse_filled(OWN).map_err(|error| error.within("assistant"))?;
     assistant.text("model")?;
@@ -77,7 +78,7 @@ fn common(parameters: Parameters<'_>, assistant: Parameters<'_>) -> Result<Agent
     })
 }
 
-/// `message_history`. Messages of other roles than the agent and the caller are left out.
+/// `message_history`. Messages from roles other than the agent and the caller are left out.
 fn history(parameters: Parameters<'_>) -> Result<Vec<Utterance>, ApiError> {
     let Some(messages) = parameters.get("message_history") else { return Ok(Vec::new()) };
     let messages = messages.as_array().ok_or_else(|| ApiError::wrong_type("message_history", "array"))?;
@@ -107,8 +108,8 @@ fn converse(agent: AgentSpec) -> Command {
     Command::Enqueue(Box::new(Instruction::Converse(Converse { spec, action: None })))
 }
 
-/// Sets the agent's name and the conversation's id in a command that starts a conversation, and returns the id. `None`
-/// for any other command.
+/// Sets the agent's name and the conversation's id in a command that starts a conversation. Returns the id. Returns
+/// `None` for any other command.
 pub(super) fn settle(command: &mut Command, agents: &Agents, conversation: u128) -> Result<Option<u128>, ApiError> {
     let Command::Enqueue(instruction) = command else { return Ok(None) };
     let Instruction::Converse(converse) = &mut **instruction else { return Ok(None) };

@@ -1,5 +1,5 @@
-//! `GET /v2/call_events`: the webhooks of a leg, or of all legs of a session, in order. Commands are not listed,
-//! because they are not stored.
+//! `GET /v2/call_events`: the webhooks of a leg, or of all legs of a call, in order. Commands are not in the list,
+//! because the server does not store commands.
 
 use axum::Json;
 use axum::extract::{RawQuery, State};
@@ -54,7 +54,7 @@ pub(super) async fn list(
     Ok(Json(answer))
 }
 
-/// The session of the query, given directly or by one of its legs; `None` if it is unknown.
+/// The id of the call in the query. The query names the call or one of its legs. `None` if the call is unknown.
 async fn session(app: &App, account: &Account, query: &str) -> Result<Option<u128>, ApiError> {
     let said = |wanted: &str| {
         form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == wanted).map(|(_, value)| value.into_owned())
@@ -67,7 +67,7 @@ async fn session(app: &App, account: &Account, query: &str) -> Result<Option<u12
     Ok(known(app, account, LegId(leg)).await?.map(|leg| leg.session.0))
 }
 
-/// The resource of a webhook; `None` if it is not a call event.
+/// The resource of a webhook. `None` if the webhook is not a call event.
 fn event(row: DeliveryRow) -> Option<Value> {
     let delivery: Delivery = serde_json::from_str(&row.request).ok()?;
     let DeliveryBody::Json(data) = delivery.body else { return None };

@@ -1,5 +1,5 @@
-//! `/v2/conferences`: creation by a call; conferences and participants, live and ended. The actions are in
-//! [`super::conference_action`].
+//! `/v2/conferences`: a call creates a conference with this path. This module also answers requests for live and ended
+//! conferences and their participants. The actions are in [`super::conference_action`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,11 +36,11 @@ pub(super) const BEEPS: &[(&str, Beep)] =
 
 /// Default maximum duration of a conference.
 const LASTS_FOR: Duration = Duration::from_secs(4 * 60 * 60);
-/// Maximum number of conferences from which a list is made.
+/// Maximum number of conferences that are read for a list.
 const MOST_LISTED: usize = 1_000;
 const REGIONS: &[&str] = &["Australia", "Europe", "Middle East", "US"];
 
-/// `POST /v2/conferences`: a call opens a conference and is its first participant.
+/// `POST /v2/conferences`: a call opens a conference and becomes the first participant.
 pub(super) async fn create(
     State(app): State<App>,
     Extension(repeats): Extension<Repeats>,
@@ -72,7 +72,7 @@ async fn open(app: &App, account: &Account, parameters: Parameters<'_>) -> Resul
         OpenError::Refused(refused) => refusal(refused),
         OpenError::NoRoom(_) | OpenError::Over => ApiError::conference_over(),
     })?;
-    // The room reports its application only later, so it is taken from the leg.
+    // The room reports the application only later, so the application comes from the leg.
     let application = leg_of(app, account, leg).await?.and_then(|leg| leg.application.clone());
     let info = ConferenceInfo { application, ..ConferenceInfo::clone(&opened) };
     Ok(json!({ "data": resource(&info, None) }))
@@ -104,7 +104,8 @@ const PARTICIPANTS: By = By {
     sorts: &[("created_at", "/created_at")],
 };
 
-/// `GET /v2/conferences/{id}/participants`: the current participants, or the former ones of an ended conference.
+/// `GET /v2/conferences/{id}/participants`: the current participants of a live conference, or the former participants
+/// of an ended conference.
 pub(super) async fn participants(
     State(app): State<App>,
     Caller(account): Caller,
@@ -140,7 +141,7 @@ async fn everybody(app: &App, account: &Account, info: &ConferenceInfo) -> Resul
     }
 }
 
-/// `GET /v2/conferences/{id}/participants/{participant}`.
+/// `GET /v2/conferences/{id}/participants/{participant}`: one participant.
 pub(super) async fn one_participant(
     State(app): State<App>,
     Caller(account): Caller,
@@ -151,7 +152,7 @@ pub(super) async fn one_participant(
     Ok(Json(json!({ "data": alone(&info, &one) })))
 }
 
-/// `PATCH /v2/conferences/{id}/participants/{participant}`.
+/// `PATCH /v2/conferences/{id}/participants/{participant}`: changes a participant.
 pub(super) async fn update_participant(
     State(app): State<App>,
     Caller(account): Caller,
@@ -177,7 +178,7 @@ pub(super) async fn update_participant(
     Ok(Json(json!({ "data": alone(&info, &after) })))
 }
 
-/// Finds a participant by its call's control id, its own id or its label.
+/// Finds a participant by the control id of its call, by its own id or by its label.
 async fn named(app: &App, account: &Account, info: &ConferenceInfo, who: &str) -> Result<ParticipantInfo, ApiError> {
     let leg = id::parse_call_control_id(who).or_else(|| id::parse_uuid(who).map(LegId));
     let is_meant = |one: &ParticipantInfo| match leg {
@@ -213,7 +214,7 @@ fn participant_of(one: &ParticipantInfo) -> Map<String, Value> {
     row
 }
 
-/// A participant as a single resource. It differs from a participant in a list.
+/// A participant as a single resource. The resource differs from the participant's resource in a list.
 fn alone(info: &ConferenceInfo, one: &ParticipantInfo) -> Value {
     let mut row = participant_of(one);
     row.remove("record_type");
@@ -222,7 +223,7 @@ fn alone(info: &ConferenceInfo, one: &ParticipantInfo) -> Value {
     Value::Object(row)
 }
 
-/// `GET /v2/conferences/{id}`.
+/// `GET /v2/conferences/{id}`: one conference.
 pub(super) async fn get(
     State(app): State<App>,
     Caller(account): Caller,
@@ -239,7 +240,7 @@ async fn found(app: &App, account: &Account, conference: &str) -> Result<Arc<Con
     known.ok_or_else(ApiError::no_conference)
 }
 
-/// `ended_by`: the leg whose leaving ended the conference.
+/// `ended_by`: the leg that ended the conference by leaving.
 async fn ended_by(app: &App, account: &Account, info: &ConferenceInfo) -> Result<Option<Value>, ApiError> {
     let Some(leg) = info.end.as_ref().and_then(|end| end.by) else { return Ok(None) };
     let known = leg_of(app, account, leg).await?;
@@ -276,7 +277,7 @@ fn resource(info: &ConferenceInfo, ended_by: Option<Value>) -> Value {
     })
 }
 
-/// The live leg of `call_control_id`.
+/// The live leg that `call_control_id` names.
 pub(super) async fn participant(app: &App, account: &Account, parameters: Parameters<'_>) -> Result<LegId, ApiError> {
     let leg = leg(app, account, parameters.required("call_control_id")?).await?;
     if leg.status.is_final() { Err(ApiError::call_ended()) } else { Ok(leg.id) }
@@ -289,7 +290,7 @@ pub(super) fn known(app: &App, account: &Account, conference: &str) -> Result<(u
     Ok((id, seen.ok_or_else(ApiError::no_conference)?.info))
 }
 
-/// The settings of the whole conference, from the request of its first participant.
+/// The settings of the whole conference. The request of the first participant contains these settings.
 fn opening(parameters: Parameters<'_>) -> Result<ConferenceSettings, ApiError> {
     parameters.flag("comfort_noise")?;
     let lasts = parameters.integer("duration_minutes", 1..=100_000)?;
@@ -303,13 +304,13 @@ fn opening(parameters: Parameters<'_>) -> Result<ConferenceSettings, ApiError> {
     })
 }
 
-/// `max_participants`. This server allows at most 250.
+/// The value of `max_participants`. This server allows at most 250 participants.
 fn most(parameters: Parameters<'_>) -> Result<u16, ApiError> {
     let most = parameters.integer("max_participants", 2..=800)?.unwrap_or(250);
     Ok(u16::try_from(most.min(250)).unwrap_or(250))
 }
 
-/// The settings of a participant. Some defaults come from the conference's `opening`.
+/// The settings of a participant. Some defaults are in the conference's settings `opening`.
 pub(super) fn participation(
     parameters: Parameters<'_>,
     name: Arc<str>,
@@ -332,7 +333,7 @@ pub(super) fn participation(
     })
 }
 
-/// `supervisor_role` and `whisper_call_control_ids`; `None` if the role is absent.
+/// The values of `supervisor_role` and `whisper_call_control_ids`. `None` if the request has no role.
 pub(super) fn supervises(parameters: Parameters<'_>) -> Result<Option<Option<Coaching>>, ApiError> {
     let whom = parameters.legs("whisper_call_control_ids")?.unwrap_or_default();
     let roles = [
@@ -344,7 +345,7 @@ pub(super) fn supervises(parameters: Parameters<'_>) -> Result<Option<Option<Coa
     Ok(parameters.word("supervisor_role", &roles)?.map(|role| role.coaching(whom)))
 }
 
-/// A file that is played in a loop.
+/// The audio file that a waiting leg hears in a loop.
 pub(super) fn held(parameters: Parameters<'_>, url: &str, stored: &str) -> Result<Option<Wait>, ApiError> {
     Ok(match dial::file(parameters, url, stored)? {
         Some(AudioSource::Url(url)) => Some(Wait::File(url.into())),

@@ -1,4 +1,5 @@
-//! `POST /v2/conferences/{id}/actions/{action}`: joining and leaving, audio, and recordings of a conference.
+//! `POST /v2/conferences/{id}/actions/{action}`: participants join and leave a conference, and a request controls the
+//! conference's audio and recordings.
 
 use std::sync::Arc;
 
@@ -84,7 +85,7 @@ pub(super) async fn command(
     once(&repeats, &format!("{} {conference}", account.name), parameters, execute).await
 }
 
-/// A conference and the request's parameters.
+/// A conference, and the parameters of the request.
 struct Scene<'a> {
     app: &'a App,
     account: &'a Account,
@@ -168,13 +169,13 @@ impl Scene<'_> {
         self.conferences().members(&self.account.name, self.id.0)
     }
 
-    /// The participant of `call_control_id`.
+    /// The participant that `call_control_id` names.
     async fn member(&self) -> Result<LegId, ApiError> {
         let leg = leg(self.app, self.account, self.parameters.required("call_control_id")?).await?.id;
         self.members().contains(&leg).then_some(leg).ok_or_else(|| ApiError::no_such_call("call_control_id"))
     }
 
-    /// `call_control_ids`; `None`, which means all participants, if it is absent or empty.
+    /// The legs in `call_control_ids`. `None` if the parameter is absent or empty. `None` means all participants.
     fn named(&self) -> Result<Option<Vec<LegId>>, ApiError> {
         Ok(self.parameters.legs("call_control_ids")?.filter(|legs| !legs.is_empty()))
     }
@@ -187,12 +188,12 @@ impl Scene<'_> {
         self.all(Command::ChangeInConference(Box::new(change))).await
     }
 
-    /// Sends a command to the named participants, or to all.
+    /// Sends a command to the named participants, or to all participants.
     async fn all(&self, command: Command) -> Result<(), ApiError> {
         let named = self.named()?;
         for leg in self.members().into_iter().filter(|leg| named.as_ref().is_none_or(|named| named.contains(leg))) {
             match self.app.calls.request(leg, asked(self.parameters, command.clone())?).await {
-                // A participant that is joining or leaving at this moment is skipped.
+                // Skips a participant that is joining or leaving at this moment.
                 Ok(_) | Err(Refused::NoSuchLeg | Refused::Ended | Refused::NotRunning | Refused::NotAnswered) => {}
                 Err(refused) => return Err(refusal(refused)),
             }
@@ -218,7 +219,7 @@ impl Scene<'_> {
         Ok(())
     }
 
-    /// Acts on the named recording, or on all recordings.
+    /// Calls `act` for the named recording, or for all recordings.
     fn recordings(
         &self,
         act: impl Fn(&Conferences, RecordingId) -> Result<(), state::Refused>,
@@ -226,7 +227,7 @@ impl Scene<'_> {
         let named = self.parameters.uuid("recording_id")?.map(RecordingId);
         for recording in self.conferences().recordings(self.id) {
             if named.is_none_or(|named| named == recording.id) {
-                // A recording that has ended meanwhile is skipped.
+                // Ignores a recording that has ended in the meantime.
                 let _ = act(self.conferences(), recording.id);
             }
         }

@@ -22,11 +22,11 @@ use crate::NAME;
 const RINGS_FOR: Duration = Duration::from_secs(30);
 const LASTS_FOR: Duration = Duration::from_secs(14_400);
 
-/// The roles of a supervisor: they determine who hears the supervisor.
+/// The roles of a supervisor. The role decides which legs hear the supervisor.
 pub(super) const SUPERVISORS: &[(&str, SupervisorRole)] =
     &[("barge", SupervisorRole::Barge), ("whisper", SupervisorRole::Whisper), ("monitor", SupervisorRole::Monitor)];
 
-/// The parameters of a new outbound leg that dial and transfer share.
+/// Parameters of a new outbound leg. Dial and transfer share these parameters.
 pub(super) struct Outbound {
     pub(super) caller_name: Option<String>,
     pub(super) headers: Vec<(String, String)>,
@@ -36,12 +36,12 @@ pub(super) struct Outbound {
     pub(super) send_digits: Option<String>,
     /// The settings of answering machine detection.
     pub(super) detect: Option<Box<MachineDetection>>,
-    /// Audio to play to the called party only, when it has answered.
+    /// Audio for the called party only. The audio is played after the answer.
     pub(super) audio: Option<Play>,
 }
 
 /// Parses and checks the parameters of a new outbound leg. Parameters that the far end cannot notice (regions, codec
-/// preferences) are accepted without effect. Encryption, which the far end would notice, is refused.
+/// preferences) are accepted without effect. The far end can notice encryption, so a request for encryption is refused.
 pub(super) fn outbound(parameters: Parameters<'_>) -> Result<Outbound, ApiError> {
     if parameters.check("media_encryption", &["disabled", "SRTP", "DTLS"])?.is_some_and(|mode| mode != "disabled") {
         return Err(ApiError::not_permitted("media_encryption"));
@@ -66,10 +66,10 @@ pub(super) fn outbound(parameters: Parameters<'_>) -> Result<Outbound, ApiError>
     })
 }
 
-/// A file from a URL, or a stored medium by its name.
+/// A file from a URL, or a stored file by its name.
 pub(super) fn file(parameters: Parameters<'_>, url: &str, stored: &str) -> Result<Option<AudioSource>, ApiError> {
     let by_url = parameters.url(url, WEB)?.map(AudioSource::Url);
-    // Some clients cannot leave the parameter out and send an empty text.
+    // Some clients cannot omit the parameter and send an empty text instead.
     let name = parameters.text(stored)?.filter(|name| !name.is_empty());
     match (by_url, name) {
         (Some(_), Some(_)) => Err(ApiError::bad_value(url, "Only one source of audio may be given.")),
@@ -77,12 +77,12 @@ pub(super) fn file(parameters: Parameters<'_>, url: &str, stored: &str) -> Resul
     }
 }
 
-/// The called addresses, with the requested transport.
+/// The called addresses, with the transport that the request asks for.
 pub(super) fn callees(parameters: Parameters<'_>) -> Result<Vec<Address>, ApiError> {
     let several = parameters.callees("to")?;
     let transport = parameters.check("sip_transport_protocol", &["UDP", "TCP", "TLS"])?;
     let over = |to| match (to, transport) {
-        // The URI's own transport parameter takes precedence (RFC 3261 §19.1.1).
+        // The transport parameter of the URI takes precedence (RFC 3261 §19.1.1).
         (Address::Sip(uri), Some(transport @ ("TCP" | "TLS")))
             if !uri.to_ascii_lowercase().contains(";transport=") && !uri.contains('?') =>
         {
@@ -93,7 +93,7 @@ pub(super) fn callees(parameters: Parameters<'_>) -> Result<Vec<Address>, ApiErr
     Ok(several.into_iter().map(over).collect())
 }
 
-/// Parses the request for a new call. `application` looks up the account's application by its id.
+/// Parses the request for a new call. `application` finds an application of the account by its id.
 pub(super) fn new_call(
     parameters: Parameters<'_>,
     account: &Arc<str>,
@@ -106,7 +106,8 @@ pub(super) fn new_call(
     let to = callees.next().ok_or_else(|| ApiError::missing("to"))?;
     parameters.required("from")?;
     let from = parameters.caller("from")?.ok_or_else(|| ApiError::missing("from"))?;
-    // Only a SIP URI can be called with a name as caller id. A phone number needs a phone number.
+    // Only a call to a SIP URI can have a name as the caller ID. A call to a phone number needs a phone number as the
+    // caller ID.
     let calls_a_number = std::iter::once(&to).chain(callees.as_slice()).any(|to| matches!(to, Address::Phone(_)));
     if calls_a_number && !matches!(from, Address::Phone(_)) {
         return Err(ApiError::not_e164("from"));
@@ -120,7 +121,7 @@ pub(super) fn new_call(
         "transcription",
     ])?;
     parameters.flag("send_silence_when_idle")?;
-    // There is only one route. `retry_on_timeout` changes only the cause with which an unanswered call ends.
+    // There is only one route. So `retry_on_timeout` only changes the end cause of an unanswered call.
     let retries = parameters.get("retry_on_timeout").is_none() || parameters.flag("retry_on_timeout")?;
     let outbound = outbound(parameters)?;
     let (role, supervises) =
@@ -144,13 +145,13 @@ pub(super) fn new_call(
     if link_to.is_none() && (bridge_intent || bridge_on_answer || park) {
         return Err(ApiError::missing("link_to"));
     }
-    // The socket opens while the phone rings, or before it is called.
+    // The WebSocket opens while the phone rings, or before the phone is called.
     let early = parameters.flag("stream_establish_before_call_originate")?;
     let opens = if early { ConnectTiming::BeforeCalling } else { ConnectTiming::WhileCalling };
     let stream = media::stream(parameters)?.map(|stream| StreamSpec { opens, ..stream });
     let own = callback(&application);
     let mut status = parameters.webhook(Some(&own))?.unwrap_or(own);
-    // As for an application, 0 means the default timeout.
+    // 0 means the default timeout, as in the settings of an application.
     let timeout = parameters.seconds("webhook_timeout_secs", 0..=30)?.filter(|timeout| !timeout.is_zero());
     status.timeout = timeout.or(status.timeout);
     Ok(NewCall {

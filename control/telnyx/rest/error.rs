@@ -24,7 +24,7 @@ pub(super) struct ApiError {
     source: Option<Source>,
 }
 
-/// The part of the request that is wrong.
+/// The wrong part of the request.
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Source {
     /// A member of the body, as a JSON pointer (RFC 6901).
@@ -33,7 +33,7 @@ enum Source {
     Parameter(String),
 }
 
-/// Parameters that have an error number of their own for "Invalid value for ...".
+/// Parameters with a special error number for "Invalid value for ...".
 const INVALID_VALUE: &[(&str, u32)] = &[
     ("terminating_digit", 90007),
     ("valid_digits", 90008),
@@ -77,7 +77,7 @@ impl ApiError {
         Self { source: Some(Source::Pointer(format!("/{parameter}"))), ..self }
     }
 
-    /// Prefixes the error's pointer with the name of an object in the body.
+    /// Adds the name of an object in the body to the beginning of the error's pointer.
     pub(super) fn within(self, object: &str) -> Self {
         let source = match self.source {
             Some(Source::Pointer(place)) => Some(Source::Pointer(format!("/{object}{place}"))),
@@ -86,7 +86,7 @@ impl ApiError {
         Self { source, ..self }
     }
 
-    /// Replaces the error's pointer into the body with a query parameter.
+    /// Replaces the error's pointer into the body with the name of a query parameter.
     pub(super) fn in_query(self, parameter: &str) -> Self {
         Self { source: Some(Source::Parameter(parameter.into())), ..self }
     }
@@ -157,7 +157,7 @@ impl ApiError {
         Self::invalid(parameter, 10025, "Invalid string length", detail)
     }
 
-    /// Any other invalid value.
+    /// An invalid value without a special error number.
     pub(super) fn bad_value(parameter: &str, detail: impl Into<String>) -> Self {
         Self::invalid(parameter, 10015, "Bad Request", detail.into())
     }
@@ -199,8 +199,8 @@ impl ApiError {
         Self::unprocessable(10015, "Invalid value for connection_id", detail).at("connection_id")
     }
 
-    /// A feature of Telnyx that this server does not have. An explicit error is better than ignoring the parameter
-    /// silently.
+    /// A feature of Telnyx that this server does not have. A clear error is better for the application than a parameter
+    /// without effect.
     pub(super) fn not_permitted(parameter: &str) -> Self {
         let detail = format!("'{parameter}' is not available on this server.");
         Self::unprocessable(10038, "Feature not permitted", detail).at(parameter)
@@ -266,7 +266,7 @@ impl ApiError {
         Self::unprocessable(10012, "Duplicate resource", detail).at(parameter)
     }
 
-    /// The resource is in the configuration file and can be changed only there.
+    /// The resource is in the configuration file. Only the operator can change the resource, in this file.
     pub(super) fn in_the_file(name: &str) -> Self {
         let detail = format!("{name} is in the server's configuration file and can be changed only there.");
         Self::new(StatusCode::FORBIDDEN, 10010, "Authorization failed", detail)
@@ -297,7 +297,7 @@ impl ApiError {
         Self::unprocessable(90018, "Call has already ended", detail)
     }
 
-    /// The error for a refused command; `None` if Telnyx answers 200 and does nothing.
+    /// The error for a refused command. `None` if Telnyx answers 200 and does nothing.
     pub(super) fn refusal(action: Action, refused: Refused) -> Option<Self> {
         let unable = |detail: &str| Self::unprocessable(10027, "Unprocessable Entity", detail);
         match (refused, action) {

@@ -1,4 +1,4 @@
-//! `answering_machine_detection` and its `_config`, for dial and transfer.
+//! The parameters `answering_machine_detection` and `answering_machine_detection_config` of dial and transfer.
 
 use std::time::Duration;
 
@@ -20,12 +20,12 @@ const MODES: &[(&str, Option<Mode>)] = &[
 const LONGEST: u32 = 120_000;
 const CONFIG: &str = "answering_machine_detection_config";
 
-/// The settings of answering machine detection; `None` if it is not requested.
+/// The settings of answering machine detection. `None` if the request does not enable the detection.
 pub(super) fn detection(parameters: Parameters<'_>) -> Result<Option<MachineDetection>, ApiError> {
     let mode = parameters.word("answering_machine_detection", MODES)?.flatten();
     let config = parameters.object(CONFIG)?;
     let figures = |mode| figures(mode, config).map_err(|error| error.within(CONFIG));
-    // The config is checked even if the detection is not requested.
+    // The configuration is checked even if the request does not enable the detection.
     let (mode, asked) = (mode.unwrap_or(Mode::Detect), mode.is_some());
     figures(mode).map(|spec| asked.then_some(spec))
 }
@@ -39,7 +39,7 @@ fn figures(mode: Mode, config: Parameters<'_>) -> Result<MachineDetection, ApiEr
     let (until, end_within) = match mode {
         Mode::Detect => (Until::Verdict, 5_000),
         Mode::GreetingEnd => (Until::GreetingEnd, 5_000),
-        // Only a beep ends the detection, and greetings are long.
+        // In these modes, only a beep ends the detection, and greetings are long.
         Mode::DetectBeep | Mode::DetectWords | Mode::Premium => (Until::Beep, 30_000),
     };
     let standard = MachineDetection {
@@ -65,7 +65,7 @@ fn figures(mode: Mode, config: Parameters<'_>) -> Result<MachineDetection, ApiEr
     if !premium {
         return Ok(standard);
     }
-    // Premium mode uses two of the durations. The others are left to the detector.
+    // Premium mode uses two of the durations. The detector chooses the other durations.
     let MachineDetection { verdict_within, greeting, .. } = standard;
     let milliseconds = Duration::from_millis;
     let spec = MachineDetection::new(until, verdict_within, greeting, milliseconds(800), milliseconds(3_500));

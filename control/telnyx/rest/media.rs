@@ -1,5 +1,5 @@
-//! `record_*`, `stream_*` and their relatives: media parameters that dial, answer, transfer and the media actions
-//! share.
+//! `record_*`, `stream_*` and similar parameters for media. Dial, answer, transfer and the media actions share these
+//! parameters.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use tandem_call::transcription::TranscriptionSpec;
 use super::error::ApiError;
 use super::parameters::Parameters;
 
-/// Names of objects of which a call has at most one.
+/// Names of objects. A call has at most one object with each of these names.
 pub(super) const FORK: &str = "fork";
 pub(super) const TRANSCRIPTION: &str = "transcription";
 pub(super) const SIPREC: &str = "siprec";
@@ -27,12 +27,12 @@ const FORMATS: &[(&str, RecordingFormat)] = &[("mp3", RecordingFormat::Mp3), ("w
 const CHANNELS: &[(&str, RecordingChannels)] =
     &[("dual", RecordingChannels::Dual), ("single", RecordingChannels::Mono)];
 const TRACKS: &[(&str, Track)] = &[("both", Track::Both), ("inbound", Track::Inbound), ("outbound", Track::Outbound)];
-/// The codecs of this server's streams. Telnyx also has G722, OPUS and AMR-WB. Its L16 has 16,000 samples a second; as
-/// far as is known, in network byte order, as in RTP.
+/// The codecs of this server's streams. Telnyx also has G722, OPUS and AMR-WB. Telnyx's L16 has 16,000 samples per
+/// second. The byte order of this L16 is probably the network byte order, as in RTP.
 const CODECS: &[(&str, StreamCodec)] = &[("PCMU", StreamCodec::Pcmu), ("PCMA", StreamCodec::Pcma), ("L16", LINEAR)];
 const LINEAR: StreamCodec = StreamCodec::L16(SampleRate::Hz16000, ByteOrder::Big);
 
-/// `record: "record-from-answer"` and its `record_*` parameters.
+/// Parses `record: "record-from-answer"` and the parameters `record_*`.
 pub(super) fn record(parameters: Parameters<'_>, source: RecordingSource) -> Result<Option<RecordingSpec>, ApiError> {
     let spec = RecordingSpec {
         source,
@@ -69,7 +69,7 @@ pub(super) fn record_start(parameters: Parameters<'_>) -> Result<RecordingSpec, 
     })
 }
 
-/// The parameters of a conference's `record_start`. The recording has a single channel, and no beep is played.
+/// The parameters of `record_start` for a conference. The recording has a single channel. The server plays no beep.
 pub(super) fn conference_record_start(parameters: Parameters<'_>) -> Result<RecordingSpec, ApiError> {
     parameters.required("format")?;
     parameters.word("channels", CHANNELS)?;
@@ -82,7 +82,8 @@ pub(super) fn conference_record_start(parameters: Parameters<'_>) -> Result<Reco
     })
 }
 
-/// The parameters of `fork_start`: RTP of the audio from the far end goes to `rx`, of the audio to the far end to `tx`.
+/// The parameters of `fork_start`. RTP with the audio from the far end goes to `rx`. RTP with the audio to the far end
+/// goes to `tx`.
 pub(super) fn fork(parameters: Parameters<'_>, leg: &LegInfo) -> Result<StreamSpec, ApiError> {
     parameters.check("stream_type", &["decrypted"])?;
     let inbound = target(parameters, "rx")?;
@@ -125,7 +126,8 @@ pub(super) fn transcription(parameters: Parameters<'_>) -> Result<TranscriptionS
     let config = parameters.object("transcription_engine_config")?;
     let hints = config.get("hints").and_then(Value::as_array).into_iter().flatten();
     let model = config.text("transcription_model")?.or(config.text("model")?);
-    // Only Deepgram's model names are passed on. Those of other providers do not apply to this server's recogniser.
+    // Only the model names of Deepgram are used. The model names of other providers do not apply to this server's
+    // recogniser.
     let own = model.filter(|_| engine == "Deepgram").map(|model| model.trim_start_matches("deepgram/"));
     Ok(TranscriptionSpec {
         name: Some(TRANSCRIPTION.to_owned()),
@@ -163,7 +165,7 @@ pub(super) fn siprec(parameters: Parameters<'_>) -> Result<SiprecSpec, ApiError>
     })
 }
 
-/// `stream_url` and its parameters; `None` without a URL.
+/// `stream_url` and the parameters of the stream. `None` if there is no URL.
 pub(super) fn stream(parameters: Parameters<'_>) -> Result<Option<StreamSpec>, ApiError> {
     let tracks = [("inbound_track", Track::Inbound), ("outbound_track", Track::Outbound), ("both_tracks", Track::Both)];
     let track = parameters.word("stream_track", &tracks)?.unwrap_or(Track::Inbound);
@@ -196,7 +198,7 @@ pub(super) fn stream(parameters: Parameters<'_>) -> Result<Option<StreamSpec>, A
     }))
 }
 
-/// The codec of the application's payload.
+/// The codec of the payload that the application sends.
 fn spoken(parameters: Parameters<'_>) -> Result<StreamCodec, ApiError> {
     const RATE: &str = "stream_bidirectional_sampling_rate";
     let codec = parameters.word("stream_bidirectional_codec", CODECS)?.unwrap_or(StreamCodec::Pcmu);
@@ -206,13 +208,13 @@ fn spoken(parameters: Parameters<'_>) -> Result<StreamCodec, ApiError> {
         (StreamCodec::L16(_, order), 16_000) => Ok(StreamCodec::L16(SampleRate::Hz16000, order)),
         (StreamCodec::L16(_, order), 24_000) => Ok(StreamCodec::L16(SampleRate::Hz24000, order)),
         (StreamCodec::L16(..), _) => Err(ApiError::not_one_of(RATE, &["8000", "16000", "24000"])),
-        // G.711 has only this sampling rate (RFC 3551 §4.5.14).
+        // G.711 has only the sampling rate of 8,000 Hz (RFC 3551 §4.5.14).
         (_, 8_000) => Ok(codec),
         _ => Err(ApiError::not_one_of(RATE, &["8000"])),
     }
 }
 
-/// Converts a duration of zero to `None`, which means no limit.
+/// Converts a duration of zero to `None`. `None` means no limit.
 fn limit(time: Option<Duration>) -> Option<Duration> {
     time.filter(|time| !time.is_zero())
 }

@@ -1,5 +1,5 @@
-//! `/v2`: calls, their actions, conferences, queues, recordings and the public key. Bearer authentication; JSON in both
-//! directions.
+//! `/v2`: calls, their actions, conferences, queues, recordings and the public key. Clients use bearer authentication.
+//! Requests and answers are JSON.
 //!
 //! ```text
 //!   request ──► Caller (401) ──► object (400) ──► plan / new_call (422) ──► Calls ──► 200, or refusal (422)
@@ -50,9 +50,10 @@ use self::parameters::Parameters;
 use self::repeat::Repeats;
 use super::{NAME, id, sign, time};
 
-/// Maximum size of a request body, in octets. Only `playback_content`, which holds whole audio files, needs that much.
+/// Maximum size of a request body, in octets. Only `playback_content` needs a limit of this size, because this
+/// parameter contains whole audio files.
 const LARGEST_BODY: usize = 8 * 1_024 * 1_024;
-/// For how long an ended call can still be fetched.
+/// The time for which a client can still fetch an ended call.
 const SHOWN_FOR: SignedDuration = SignedDuration::from_mins(10);
 
 /// All routes below `/v2`.
@@ -96,12 +97,12 @@ pub fn routes() -> Router<App> {
         .layer(Extension(Repeats::default()))
 }
 
-/// A route with these methods. Other methods get Telnyx's error.
+/// A route for these methods. A request with another method gets Telnyx's error.
 fn only(methods: MethodRouter<App>) -> MethodRouter<App> {
     methods.fallback(method_not_allowed)
 }
 
-/// The account whose API key the request has.
+/// The account of the API key in the request.
 struct Caller(Arc<Account>);
 
 impl FromRequestParts<App> for Caller {
@@ -112,7 +113,7 @@ impl FromRequestParts<App> for Caller {
     }
 }
 
-/// The account whose API key a request has.
+/// The account of the API key in a request.
 pub fn caller(accounts: &Accounts, headers: &HeaderMap) -> Option<Arc<Account>> {
     let header = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     accounts.by_telnyx_key(bearer(header)?)
@@ -138,7 +139,7 @@ impl FromRequest<App> for Payload {
     }
 }
 
-/// The percent-decoded parameters of the path (`v3%3A...`). If they are not UTF-8, the answer is 404.
+/// The percent-decoded parameters of the path (`v3%3A...`). The answer is 404 if a parameter is not UTF-8.
 struct Segments<T>(T);
 
 impl<T: DeserializeOwned + Send> FromRequestParts<App> for Segments<T> {
@@ -170,7 +171,7 @@ async fn not_found(_: Caller) -> ApiError {
     ApiError::no_resource()
 }
 
-/// A service that Telnyx hosts for its customers and this server does not have.
+/// Refuses a request for a service that Telnyx hosts. This server does not have this service.
 async fn hosted(_: Caller) -> ApiError {
     ApiError::action_not_permitted("custom_storage_credentials")
 }
@@ -179,7 +180,7 @@ async fn method_not_allowed(_: Caller) -> ApiError {
     ApiError::method_not_allowed()
 }
 
-/// An extension of this server: Telnyx shows the public key only in its portal.
+/// Returns the public key. This is an extension of this server. Telnyx shows the public key only in its portal.
 async fn public_key(Caller(account): Caller) -> Result<String, ApiError> {
     let credentials = account.telnyx.as_ref().ok_or_else(ApiError::no_resource)?;
     sign::public_key(credentials).map_err(|_| ApiError::no_resource())
@@ -254,7 +255,7 @@ async fn command(
     once(&repeats, &format!("{} {call}", account.name), parameters, execute).await
 }
 
-/// Executes an action on a leg. `taken` is the leg that was taken from a queue to be bridged with it.
+/// Executes an action on a leg. `taken` is the leg from a queue that will be bridged with this leg.
 async fn carry_out(
     app: &App,
     account: &Account,
@@ -284,8 +285,8 @@ async fn carry_out(
     Ok(answer)
 }
 
-/// Executes a request, unless the same `command_id` was used for this call within the last minute. Then it returns the
-/// first answer.
+/// Executes a request. If the same `command_id` was used for this call within the last minute, the function does not
+/// execute the request and returns the first answer.
 async fn once(
     repeats: &Repeats,
     scope: &str,
@@ -311,7 +312,7 @@ async fn perform(app: &App, leg: LegId, action: Action, plan: action::Plan) -> R
             Err(refused) => match ApiError::refusal(action, refused) {
                 Some(error) => return Err(error),
                 None => {
-                    // The command had no effect, but its client state still applies.
+                    // The command had no effect, but the client state of the request is still set.
                     let request = Request { client_state: given.take(), command: Command::SetClientState };
                     let _ = app.calls.request(leg, request).await;
                     break;
@@ -329,17 +330,17 @@ fn add_recording(result: &mut Value, action: Action, accepted: &Accepted) {
     }
 }
 
-/// The error's `detail` for a call that could not be created.
+/// The error text `detail` for a call that could not be created.
 pub fn why_not_made(error: CreateError) -> String {
     ApiError::from(error).detail
 }
 
-/// The error's `detail` for a command that the call refused.
+/// The error text `detail` for a command that the call refused.
 pub fn why_refused(refused: Refused) -> String {
     ApiError::refusal(Action::Hangup, refused).map(|error| error.detail).unwrap_or_default()
 }
 
-/// The leg with this control id, if it belongs to this account and dialect.
+/// The account's leg with this control id. Returns an error if the leg belongs to another account or another dialect.
 async fn leg(app: &App, account: &Account, control_id: &str) -> Result<Arc<LegInfo>, ApiError> {
     let unknown = || ApiError::no_such_call("call_control_id");
     let leg = id::parse_call_control_id(control_id).ok_or_else(unknown)?;
@@ -350,8 +351,8 @@ async fn known(app: &App, account: &Account, leg: LegId) -> Result<Option<Arc<Le
     Ok(app.calls.get(&account.name, leg).await?.filter(|leg| &*leg.dialect == NAME))
 }
 
-/// The answer to a new call. Like Telnyx, it says that the call is not alive yet. `status` and `direction` are
-/// extensions, which deployed backends read.
+/// The answer to a request for a new call. `is_alive` is false, as at Telnyx. `status` and `direction` are extensions.
+/// Some deployed backends read these extensions.
 fn dialled(created: &Created) -> Value {
     let mut data = identified(&created.leg);
     if let Some(data) = data.as_object_mut() {

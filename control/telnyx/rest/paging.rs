@@ -1,4 +1,4 @@
-//! Pages of a list: `page[number]`, `page[size]`, and the answer's `meta`.
+//! Pages of a list: `page[number]`, `page[size]`, and the `meta` object of the answer.
 
 use serde_json::{Value, json};
 
@@ -31,7 +31,7 @@ impl Paging {
         Ok(paging)
     }
 
-    /// Parses one parameter of a query; `false` if it is not a page parameter.
+    /// Parses one parameter of a query. Returns `false` if the parameter is not a page parameter.
     pub(super) fn takes(&mut self, name: &str, value: &str) -> Result<bool, ApiError> {
         match name {
             "page[number]" => self.number = number(name, value, usize::MAX / LARGEST)?,

@@ -1,4 +1,4 @@
-//! Typed access to a request's JSON members. Errors have Telnyx's number and pointer.
+//! Typed access to the JSON members of a request. Errors have Telnyx's error number and pointer.
 
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
@@ -24,7 +24,8 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
     &base64::alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
-/// Header fields that SIP itself writes (RFC 3261 §20). An application that sets them would break the dialog.
+/// Header fields that the SIP stack writes (RFC 3261 §20). An application that sets such a header field could break the
+/// dialog.
 const OWN_HEADERS: &[&str] = &[
     "allow",
     "authorization",
@@ -57,12 +58,12 @@ const MOST_CALLEES: usize = 32;
 const LONGEST_URL: usize = 2_000;
 pub(super) const WEB: &[&str] = &["http", "https"];
 const METHODS: &[(&str, Method)] = &[("POST", Method::Post), ("GET", Method::Get)];
-/// The first parts of event names.
+/// The first parts of the names of Telnyx's events.
 const EVENT_FAMILIES: &[&str] = &["call", "conference", "siprec", "streaming"];
-/// Larger than the number of Telnyx's events.
+/// Maximum number of entries in `webhook_urls`. The limit is larger than the number of Telnyx's events.
 const MOST_WEBHOOK_URLS: usize = 100;
 
-/// All progress events of a leg. Telnyx sends webhooks for all of them.
+/// All progress events of a leg. Telnyx sends webhooks for all these events.
 pub(super) const EVERY_MOMENT: [StatusEvent; 6] = [
     StatusEvent::Initiated,
     StatusEvent::Ringing,
@@ -72,7 +73,7 @@ pub(super) const EVERY_MOMENT: [StatusEvent; 6] = [
     StatusEvent::Absent,
 ];
 
-/// The members of a request body. `null` counts as absent. Unknown members are ignored.
+/// The members of a request body. A `null` member counts as absent. Unknown members are ignored.
 #[derive(Clone, Copy)]
 pub(super) struct Parameters<'a>(pub(super) &'a Map<String, Value>);
 
@@ -86,7 +87,7 @@ impl<'a> Parameters<'a> {
         value.as_str().map(Some).ok_or_else(|| ApiError::wrong_type(name, "string"))
     }
 
-    /// A required text that is not blank.
+    /// A required text. A blank text is an error.
     pub(super) fn required(self, name: &str) -> Result<&'a str, ApiError> {
         match self.text(name)? {
             Some(text) if !text.trim().is_empty() => Ok(text),
@@ -94,7 +95,7 @@ impl<'a> Parameters<'a> {
         }
     }
 
-    /// A text with a length in `length`, in characters.
+    /// A text. The number of characters must be within `length`.
     pub(super) fn sized(self, name: &str, length: RangeInclusive<usize>) -> Result<Option<&'a str>, ApiError> {
         let text = self.text(name)?;
         match text {
@@ -126,14 +127,14 @@ impl<'a> Parameters<'a> {
         Ok(self.integer(name, range)?.map(|milliseconds| Duration::from_millis(milliseconds.into())))
     }
 
-    /// An object; empty if absent.
+    /// An object. The object is empty if the member is absent.
     pub(super) fn object(self, name: &str) -> Result<Self, ApiError> {
         static NOTHING: LazyLock<Map<String, Value>> = LazyLock::new(Map::new);
         let Some(value) = self.get(name) else { return Ok(Parameters(&NOTHING)) };
         value.as_object().map(Parameters).ok_or_else(|| ApiError::wrong_type(name, "object"))
     }
 
-    /// A boolean; `false` if absent.
+    /// A boolean. `false` if the member is absent.
     pub(super) fn flag(self, name: &str) -> Result<bool, ApiError> {
         self.flag_or(name, false)
     }
@@ -143,7 +144,7 @@ impl<'a> Parameters<'a> {
         value.as_bool().ok_or_else(|| ApiError::wrong_type(name, "boolean"))
     }
 
-    /// One of these words, case-sensitive.
+    /// The value for one of these words. Words are case-sensitive.
     pub(super) fn word<T: Copy>(self, name: &str, words: &[(&str, T)]) -> Result<Option<T>, ApiError> {
         let Some(text) = self.text(name)? else { return Ok(None) };
         match words.iter().find(|(word, _)| *word == text) {
@@ -155,14 +156,14 @@ impl<'a> Parameters<'a> {
         }
     }
 
-    /// Checks that the value is absent or one of these words, for parameters without effect.
+    /// Checks a parameter without effect: the value must be absent or one of these words.
     pub(super) fn check(self, name: &str, words: &[&str]) -> Result<Option<&'a str>, ApiError> {
         let Some(text) = self.text(name)? else { return Ok(None) };
         if words.contains(&text) { Ok(Some(text)) } else { Err(ApiError::not_one_of(name, words)) }
     }
 
-    /// Refuses parameters that this server does not support. `false`, `""` and `{"enabled": false}` are accepted,
-    /// because they request nothing.
+    /// Refuses parameters that this server does not support. The values `false`, `""` and `{"enabled": false}` are
+    /// accepted, because these values do not enable the feature.
     pub(super) fn refuse(self, names: &[&str]) -> Result<(), ApiError> {
         let asked = |value: &Value| match value {
             Value::Bool(on) => *on,
@@ -188,7 +189,7 @@ impl<'a> Parameters<'a> {
         }
     }
 
-    /// `client_state` and similar parameters: base64, kept as given.
+    /// `client_state` and similar parameters. The value is base64 and is stored as given.
     pub(super) fn client_state(self, name: &str) -> Result<Option<String>, ApiError> {
         let Some(value) = self.get(name) else { return Ok(None) };
         match value.as_str() {
@@ -210,13 +211,13 @@ impl<'a> Parameters<'a> {
         if is_url(text, schemes) { Ok(Some(text.to_owned())) } else { Err(ApiError::bad_url(name)) }
     }
 
-    /// A call's control id.
+    /// The leg that a call control id names.
     pub(super) fn leg(self, name: &str) -> Result<Option<LegId>, ApiError> {
         let Some(text) = self.text(name)? else { return Ok(None) };
         id::parse_call_control_id(text).map(Some).ok_or_else(|| ApiError::no_such_call(name))
     }
 
-    /// An array of calls' control ids.
+    /// The legs that an array of call control ids names.
     pub(super) fn legs(self, name: &str) -> Result<Option<Vec<LegId>>, ApiError> {
         let Some(value) = self.get(name) else { return Ok(None) };
         let items = value.as_array().ok_or_else(|| ApiError::wrong_type(name, "array"))?;
@@ -250,7 +251,7 @@ impl<'a> Parameters<'a> {
         several.iter().map(|one| callee(name, text(one)?)).collect()
     }
 
-    /// The caller id: a phone number, a SIP URI or a SIP user.
+    /// The caller ID: a phone number, a SIP URI or a SIP user.
     pub(super) fn caller(self, name: &str) -> Result<Option<Address>, ApiError> {
         let Some(text) = self.text(name)? else { return Ok(None) };
         let address = Address::from(text.trim());
@@ -282,7 +283,7 @@ impl<'a> Parameters<'a> {
     pub(super) fn invite_headers(self) -> Result<Vec<(String, String)>, ApiError> {
         let mut headers = self.headers()?;
         if self.check("privacy", &["id", "none"])? == Some("id") {
-            // The next hop must hide the caller's identity (RFC 3323 §4.2).
+            // The privacy value `id` asks the next hop to hide the caller's identity (RFC 3323 §4.2).
             headers.push(("Privacy".into(), "id".into()));
         }
         Ok(headers)
@@ -328,7 +329,7 @@ impl<'a> Parameters<'a> {
         }))
     }
 
-    /// DTMF digits `0-9 A-D * #`; `w` is a pause of half a second, `W` of one second.
+    /// DTMF digits `0-9 A-D * #`. `w` is a pause of 0.5 s, and `W` is a pause of 1 s.
     pub(super) fn digits(self, name: &str) -> Result<Option<String>, ApiError> {
         let Some(text) = self.text(name)? else { return Ok(None) };
         let fits = (1..=64).contains(&text.len()) && text.bytes().all(|b| b"0123456789ABCD*#wW".contains(&b));
@@ -341,8 +342,8 @@ impl<'a> Parameters<'a> {
         }
     }
 
-    /// `webhook_url`, `webhook_urls` and their methods: new targets for the call's webhooks. Retry policies are
-    /// ignored, because the server's own apply.
+    /// `webhook_url`, `webhook_urls` and their methods: new targets for the webhooks of the call. Retry policies in the
+    /// request are ignored, because the server has its own retry policies.
     pub(super) fn webhook(self, before: Option<&Callback>) -> Result<Option<Callback>, ApiError> {
         let method = self.word("webhook_url_method", METHODS)?.unwrap_or_default();
         let elsewhere = self.webhook_urls()?;
@@ -356,8 +357,8 @@ impl<'a> Parameters<'a> {
         Ok(Some(Callback { target, failover, moments: EVERY_MOMENT.to_vec(), elsewhere, timeout }))
     }
 
-    /// `webhook_urls` and `webhook_urls_method`: targets of single events. Events that this server never sends are
-    /// accepted. Names that cannot be an event of Telnyx are refused.
+    /// `webhook_urls` and `webhook_urls_method`: targets for the webhooks of single events. Events that this server
+    /// never sends are accepted. Names that cannot be Telnyx events are refused.
     fn webhook_urls(self) -> Result<Vec<(Arc<str>, Target)>, ApiError> {
         const NAME: &str = "webhook_urls";
         let method = self.word("webhook_urls_method", METHODS)?.unwrap_or_default();
@@ -377,7 +378,7 @@ impl<'a> Parameters<'a> {
         events.iter().map(target).collect()
     }
 
-    /// `loop`: 1 to 100, `infinity` or `infinite`. `Some(1)` if absent; `None` means without end.
+    /// `loop`: 1 to 100, `infinity` or `infinite`. `Some(1)` if the parameter is absent. `None` means an endless loop.
     pub(super) fn loops(self) -> Result<Option<NonZeroU32>, ApiError> {
         match self.get("loop") {
             None => Ok(Some(NonZeroU32::MIN)),
@@ -394,7 +395,7 @@ impl<'a> Parameters<'a> {
         self.word("stop", &[("current", Interrupt::Current), ("all", Interrupt::All)])
     }
 
-    /// The legs of a bridge that hear the audio: `self`, `opposite` or `both`.
+    /// The legs of a bridge that hear the audio. The words are `self`, `opposite` and `both`.
     pub(super) fn hearers(self, name: &str) -> Result<Option<TargetLegs>, ApiError> {
         self.word(name, &[("self", TargetLegs::Own), ("opposite", TargetLegs::Peer), ("both", TargetLegs::Both)])
     }
@@ -405,7 +406,7 @@ fn callee(name: &str, text: &str) -> Result<Address, ApiError> {
     let address = Address::from(text.trim());
     match &address {
         Address::Phone(number) if number.is_e164() => Ok(address),
-        // `;secure=` requests SRTP or DTLS (RFC 3711, RFC 5763) for this target.
+        // The parameter `;secure=` requests SRTP or DTLS (RFC 3711, RFC 5763) for this target.
         Address::Sip(uri) if is_clean_uri(uri) && uri.to_ascii_lowercase().contains(";secure=") => {
             Err(ApiError::not_permitted(name))
         }
@@ -419,7 +420,7 @@ fn is_url(text: &str, schemes: &[&str]) -> bool {
         && Url::parse(text).is_ok_and(|url| schemes.contains(&url.scheme()) && url.host().is_some())
 }
 
-/// Whether a SIP URI can stand in a request line and in angle brackets.
+/// Whether a SIP URI can be in a request line and in angle brackets.
 fn is_clean_uri(uri: &str) -> bool {
     let host = uri.split_once(':').is_some_and(|(_, rest)| !rest.is_empty() && !rest.starts_with('@'));
     host && uri.len() <= 512 && uri.bytes().all(|b| b.is_ascii_graphic() && !b"<>\"".contains(&b))

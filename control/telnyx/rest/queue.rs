@@ -20,12 +20,12 @@ use super::parameters::Parameters;
 use super::{Caller, Payload, Segments, known};
 use crate::{id, time};
 
-/// Default maximum size of a queue that is created by request.
+/// Default maximum size of a queue that a request creates.
 const USUAL_MOST: u32 = 300;
-/// Default maximum size of a queue that is created by the first call in it.
+/// Default maximum size of a queue that the first call in the queue creates.
 const MOST_OF_A_CALL: u32 = 100;
 
-/// The request's `queue_name`.
+/// The value of `queue_name` in the request.
 pub(super) fn name(parameters: Parameters<'_>) -> Result<&str, ApiError> {
     parameters.required("queue_name")?;
     Ok(parameters.sized("queue_name", 1..=255)?.unwrap_or_default())
@@ -39,7 +39,7 @@ fn find(app: &App, account: &Account, name: &str) -> Result<QueueSnapshot, ApiEr
     app.calls.services().queues.named(&account.name, name, Timestamp::now()).ok_or_else(ApiError::no_queue)
 }
 
-/// `GET /v2/queues`: newest first.
+/// `GET /v2/queues`: all queues. The newest queue comes first.
 pub(super) async fn list(
     State(app): State<App>,
     Caller(account): Caller,
@@ -51,7 +51,7 @@ pub(super) async fn list(
     Ok(Json(json!({ "data": data, "meta": paging.meta(all.len()) })))
 }
 
-/// `POST /v2/queues`.
+/// `POST /v2/queues`: creates a queue.
 pub(super) async fn create(
     State(app): State<App>,
     Caller(account): Caller,
@@ -63,7 +63,7 @@ pub(super) async fn create(
     Ok(Json(json!({ "data": queue(&created) })))
 }
 
-/// `GET /v2/queues/{name}`.
+/// `GET /v2/queues/{name}`: one queue.
 pub(super) async fn get(
     State(app): State<App>,
     Caller(account): Caller,
@@ -96,7 +96,7 @@ pub(super) async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// `GET /v2/queues/{name}/calls`: in the order of arrival.
+/// `GET /v2/queues/{name}/calls`: the calls, in the order of arrival.
 pub(super) async fn calls(
     State(app): State<App>,
     Caller(account): Caller,
@@ -107,7 +107,7 @@ pub(super) async fn calls(
     let found = find(&app, &account, &name)?;
     let mut data = Vec::new();
     for member in found.members.iter().skip(paging.offset()).take(paging.size) {
-        // A call that has just left is skipped.
+        // Skips a call that has just left the queue.
         if let Some(leg) = app.calls.get(&account.name, member.leg).await? {
             data.push(waiting(&found, member, &leg));
         }
@@ -115,7 +115,7 @@ pub(super) async fn calls(
     Ok(Json(json!({ "data": data, "meta": paging.meta(found.members.len()) })))
 }
 
-/// `GET /v2/queues/{name}/calls/{call}`.
+/// `GET /v2/queues/{name}/calls/{call}`: one call in the queue.
 pub(super) async fn call(
     State(app): State<App>,
     Caller(account): Caller,
@@ -126,7 +126,7 @@ pub(super) async fn call(
     Ok(Json(json!({ "data": waiting(&found, &member, &leg) })))
 }
 
-/// `PATCH /v2/queues/{name}/calls/{call}`: `keep_after_hangup`, which this server does not support.
+/// `PATCH /v2/queues/{name}/calls/{call}`: changes `keep_after_hangup`. This server does not support this parameter.
 pub(super) async fn update_call(
     State(app): State<App>,
     Caller(account): Caller,
@@ -141,7 +141,7 @@ pub(super) async fn update_call(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// `DELETE /v2/queues/{name}/calls/{call}`.
+/// `DELETE /v2/queues/{name}/calls/{call}`: removes a call from the queue.
 pub(super) async fn remove_call(
     State(app): State<App>,
     Caller(account): Caller,
@@ -153,17 +153,18 @@ pub(super) async fn remove_call(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// The leg to bridge with, if the request names a queue: the first caller in it, which is reserved for this request.
+/// The leg to bridge with, if the request names a queue. This leg is the first caller in the queue. The leg is reserved
+/// for this request.
 pub(super) fn take_first(app: &App, account: &Account, parameters: Parameters<'_>) -> Result<Option<LegId>, ApiError> {
     let Some(name) = parameters.text("queue")? else { return Ok(None) };
-    // Some clients cannot leave the parameter out and send an empty text.
+    // Some clients cannot omit the parameter and send an empty text instead.
     if parameters.text("call_control_id")?.is_some_and(|call| !call.is_empty()) {
         return Err(ApiError::bad_value("queue", "The 'queue' parameter can't be used with 'call_control_id'."));
     }
     queues::reserve_first(&app.calls, &account.name, name).map(Some).ok_or_else(ApiError::queue_empty)
 }
 
-/// Checks that a call can enter the queue that it names. Creates the queue if there is none.
+/// Checks that a call can enter the queue that the call names. Creates the queue if the queue does not exist.
 pub(super) async fn prepare(app: &App, account: &Account, parameters: Parameters<'_>) -> Result<(), ApiError> {
     let (name, most) = (name(parameters)?, most(parameters)?);
     let admitted = queues::admit(&app.calls, &account.name, name, most, MOST_OF_A_CALL).await;

@@ -1,4 +1,4 @@
-//! `/v2/recordings`: list, fetch, download and delete.
+//! `/v2/recordings`: list, fetch, download and delete recordings.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ use crate::{id, time, webhook};
 /// Maximum number of recordings that one request deletes.
 const MOST_DELETED: usize = 1_000;
 
-/// `GET /v2/recordings`.
+/// `GET /v2/recordings`: lists recordings.
 pub(super) async fn list(
     State(app): State<App>,
     Caller(account): Caller,
@@ -56,7 +56,7 @@ pub(super) async fn list(
     Ok(Json(json!({ "data": data, "meta": query.page.meta(total) })))
 }
 
-/// `GET /v2/recordings/{id}`.
+/// `GET /v2/recordings/{id}`: one recording.
 pub(super) async fn get(
     State(app): State<App>,
     Caller(account): Caller,
@@ -65,7 +65,7 @@ pub(super) async fn get(
     Ok(Json(json!({ "data": one(&app, &account.name, &recording).await? })))
 }
 
-/// `DELETE /v2/recordings/{id}`: returns the deleted recording.
+/// `DELETE /v2/recordings/{id}`: deletes a recording. Returns the deleted recording.
 pub(super) async fn delete(
     State(app): State<App>,
     Caller(account): Caller,
@@ -80,7 +80,7 @@ pub(super) async fn delete(
     }
 }
 
-/// `POST /v2/recordings/actions/delete`: deletes several recordings. Ids that do not exist are skipped.
+/// `POST /v2/recordings/actions/delete`: deletes several recordings. Unknown ids are skipped.
 pub(super) async fn delete_several(
     State(app): State<App>,
     Caller(account): Caller,
@@ -100,8 +100,8 @@ pub(super) async fn delete_several(
     Ok(Json(json!({ "status": "ok" })))
 }
 
-/// `GET /v2/recordings/{id}/download.{mp3|wav}`. No credentials are needed unless `recordings.require_credentials` is
-/// set, because the id itself is secret.
+/// `GET /v2/recordings/{id}/download.{mp3|wav}`: the audio of a recording. Credentials are optional unless
+/// `recordings.require_credentials` is set, because the id itself is secret.
 pub(super) async fn download(
     State(app): State<App>,
     headers: HeaderMap,
@@ -143,7 +143,7 @@ async fn one(app: &App, account: &str, recording: &str) -> Result<Value, ApiErro
     Ok(resource(&recording, leg.as_deref(), &app.public_url))
 }
 
-/// The Recording resource. The leg may no longer be stored.
+/// The Recording resource. `leg` is `None` if the leg is no longer stored.
 fn resource(recording: &Recording, leg: Option<&LegInfo>, public_url: &str) -> Value {
     let format = webhook::format(recording.spec.format);
     let milliseconds = recording.duration.map(|duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX));
@@ -174,7 +174,7 @@ fn resource(recording: &Recording, leg: Option<&LegInfo>, public_url: &str) -> V
 /// The query of a list.
 #[derive(PartialEq, Debug)]
 struct Query {
-    /// The filter; `None` if no recording can match.
+    /// The filter for the database. `None` if no recording can match.
     filter: Option<RecordingFilter>,
     page: Paging,
 }
@@ -203,7 +203,7 @@ impl Query {
                 },
                 "filter[from]" => filter.from = Some(value.into_owned()),
                 "filter[to]" => filter.to = Some(value.into_owned()),
-                // The recordings of a conference are stored with its id as their session.
+                // The store keeps the conference's id as the call id of the conference's recordings.
                 "filter[conference_id]" => match id::parse_uuid(&value) {
                     Some(conference) => filter.session = Some(CallId(conference)),
                     None => possible = false,
@@ -216,7 +216,7 @@ impl Query {
     }
 }
 
-/// Adds a filter by time. A recording's creation time is its start.
+/// Adds a filter for a time. The creation time of a recording is the start of the recording.
 fn by_time(filter: &mut RecordingFilter, name: &str, value: &str) -> Result<(), ApiError> {
     let unknown = || ApiError::not_permitted(name).in_query(name);
     let (field, bound) = name.strip_prefix("filter[").and_then(|rest| rest.split_once(']')).ok_or_else(unknown)?;
@@ -235,7 +235,7 @@ fn by_time(filter: &mut RecordingFilter, name: &str, value: &str) -> Result<(), 
     Ok(())
 }
 
-/// A time, or a date, which means the start of that day in UTC.
+/// Parses a time or a date. A date means the start of that day in UTC.
 fn moment(name: &str, value: &str) -> Result<Timestamp, ApiError> {
     let day = || value.parse::<jiff::civil::Date>().ok()?.to_zoned(jiff::tz::TimeZone::UTC).ok();
     let moment = value.parse().ok().or_else(|| day().map(|day| day.timestamp()));

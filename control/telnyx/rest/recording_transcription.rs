@@ -16,12 +16,12 @@ use super::resources::listing::{By, Listing};
 use super::{Caller, Segments};
 use crate::{id, time};
 
-/// Maximum number of transcriptions from which a list is made.
+/// Maximum number of transcriptions that are read for a list.
 const MOST: u32 = 1_000;
 
 const BY: By = By { filters: &[("recording_id", "/recording_id")], sorts: &[("-created_at", "/created_at")] };
 
-/// `GET /v2/recording_transcriptions`.
+/// `GET /v2/recording_transcriptions`: lists transcriptions.
 pub(super) async fn list(
     State(app): State<App>,
     Caller(account): Caller,
@@ -34,7 +34,7 @@ pub(super) async fn list(
     listing.answer(rows.iter().filter(|row| is_shown(row)).map(resource).collect(), &BY)
 }
 
-/// `GET /v2/recording_transcriptions/{id}`.
+/// `GET /v2/recording_transcriptions/{id}`: one transcription.
 pub(super) async fn get(
     State(app): State<App>,
     Caller(account): Caller,
@@ -43,7 +43,7 @@ pub(super) async fn get(
     Ok(Json(json!({ "data": resource(&one(&app, &account, &transcription).await?) })))
 }
 
-/// `DELETE /v2/recording_transcriptions/{id}`: returns the deleted transcription.
+/// `DELETE /v2/recording_transcriptions/{id}`: deletes a transcription. Returns the deleted transcription.
 pub(super) async fn delete(
     State(app): State<App>,
     Caller(account): Caller,
@@ -64,7 +64,8 @@ async fn one(app: &App, account: &Account, transcription: &str) -> Result<Resour
     row.map_err(StoreFailed::from)?.filter(is_shown).ok_or_else(ApiError::no_resource)
 }
 
-/// Whether the transcription is listed. A failed one is not, because Telnyx has no status for it.
+/// Whether a list contains the transcription. Lists do not contain failed transcriptions, because Telnyx has no status
+/// for failed transcriptions.
 fn is_shown(row: &Resource<Transcript>) -> bool {
     !matches!(row.details.state, TranscriptState::Failed(_))
 }

@@ -1,4 +1,6 @@
-//! `command_id`: a repeated command with the same id within one minute gets the first answer and has no effect.
+//! `command_id`: the id that an application gives to a command. If a command has the same id as another command within
+//! the last minute, the server does not execute the new command. The new command gets the answer of the earlier
+//! command.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -11,11 +13,11 @@ use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
 const REMEMBERED_FOR: Duration = Duration::from_secs(60);
-/// Maximum number of stored answers. When there are more within one minute, the oldest is dropped; its repetition would
-/// be executed again.
+/// Maximum number of stored answers. If there are more answers within one minute, the oldest answer is dropped. A
+/// repetition of the command of a dropped answer is executed again.
 const MOST: usize = 50_000;
 
-/// The answers of the last minute, by scope and `command_id`. Clones share them.
+/// The answers of the last minute, by scope and `command_id`. All clones share the same answers.
 #[derive(Clone, Default)]
 pub(super) struct Repeats(Arc<Mutex<Seen>>);
 
@@ -26,11 +28,11 @@ struct Seen {
 }
 
 impl Repeats {
-    /// The answer of this command. It is empty the first time, and the request that executes the command fills it.
-    /// Repetitions that arrive during the execution wait for it. A command that fails leaves the answer empty for the
-    /// next try.
+    /// The cell for the answer of this command. For a new command, the cell is empty, and the request that executes the
+    /// command fills the cell. Repetitions that arrive during the execution wait for the answer. A failed command
+    /// leaves the cell empty, so that the next attempt executes the command.
     pub(super) fn answer(&self, scope: &str, command_id: &str, now: Instant) -> Arc<OnceCell<Value>> {
-        // A digest bounds the size of an entry, however long an application's ids are.
+        // A digest limits the size of an entry, because an application's ids may have any length.
         let key: [u8; 32] =
             Sha256::new().chain_update(scope).chain_update([0]).chain_update(command_id).finalize().into();
         let mut seen = self.0.lock();

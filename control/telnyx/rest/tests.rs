@@ -161,7 +161,7 @@ fn a_dial_with_everything() {
 
 #[test]
 fn a_stream_of_an_application_in_the_field_is_understood() {
-    // `stream_sample_rate` and `stream_bidirectional_sample_rate` are not parameters of Telnyx.
+    // Telnyx has no parameters `stream_sample_rate` and `stream_bidirectional_sample_rate`.
     let stream = new_call(json!({
         "stream_url": "ws://127.0.0.1:9000/audio-stream", "stream_track": "both_tracks", "stream_bidirectional_mode": "rtp",
         "stream_codec": "PCMU", "stream_sample_rate": "8000", "stream_bidirectional_codec": "PCMU",

@@ -29,7 +29,7 @@ fn told(leg: LegInfo, kind: EventKind) -> Option<Value> {
     }
 }
 
-/// The event type and the payload without the common members, which are checked here.
+/// The event type, and the payload without the common members. The function checks the common members.
 fn golden(leg: LegInfo, kind: EventKind) -> (String, Value) {
     let mut data = told(leg, kind).expect("a webhook");
     assert_eq!(data["record_type"], "event");

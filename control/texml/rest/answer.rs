@@ -1,5 +1,5 @@
-//! Converts the family's answers to those of TeXML's REST API: fewer keys than Twilio's, other dates and names, and
-//! status 200 for a creation.
+//! Converts the answers of Twilio's family to answers of TeXML's REST API. A TeXML answer has fewer keys, and other
+//! dates and names. The answer to a creation has the status 200.
 
 use axum::http::StatusCode;
 use serde_json::{Value, json};
@@ -10,13 +10,13 @@ use super::super::envelope;
 /// The date format of a resource.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Dates {
-    /// RFC 2822, as in the family's answers.
+    /// RFC 2822, as in the answers of Twilio's family.
     Rfc2822,
     /// ISO 8601.
     Iso8601,
 }
 
-/// The published keys and the date format of a resource. Keys without a value are null.
+/// The published keys and the date format of a resource. A key without a value is null.
 struct Shape {
     keys: &'static [&'static str],
     dates: Dates,
@@ -191,7 +191,7 @@ const TRANSCRIPTION: Shape = Shape {
     dates: Dates::Iso8601,
 };
 
-/// Converts an answer about the path `below` an account.
+/// Converts an answer. `below` is the path of the request below the account.
 pub(crate) fn rewrite(below: &[&str], status: &mut StatusCode, body: &mut Value) {
     let made = *status == StatusCode::CREATED;
     if made {
@@ -218,8 +218,8 @@ pub(crate) fn rewrite(below: &[&str], status: &mut StatusCode, body: &mut Value)
     family::rows(body).into_iter().for_each(|row| shaped(shape, row));
 }
 
-/// The answer to a new call. Telnyx publishes only `from`, `to` and `status`. The ids are extensions, because clients
-/// need them.
+/// The answer to a request for a new call. Telnyx publishes only `from`, `to` and `status`. The ids are extensions,
+/// because clients need the ids.
 fn accepted(body: &mut Value) {
     let said = |key: &str| body.get(key).cloned().unwrap_or_default();
     *body = json!({
@@ -268,7 +268,7 @@ fn shaped(shape: &Shape, fields: &mut Fields) {
     }
 }
 
-/// Converts an error to Telnyx's status, number and title.
+/// Converts an error to Telnyx's HTTP status, error number and title.
 pub(crate) fn refusal(status: StatusCode, code: u32, message: &str) -> (StatusCode, Value) {
     let message = message.replace("Twiml", "Texml").replace("VoiceUrl", "voice_url");
     let missing = message.ends_with("is required") || message.starts_with("No '");

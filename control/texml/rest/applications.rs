@@ -1,5 +1,5 @@
-//! `/v2/texml_applications`: those created by REST, and those of the configuration file, which can be changed only
-//! there.
+//! `/v2/texml_applications`: applications that a request created, and applications of the configuration file. An
+//! application of the configuration file can be changed only in this file.
 
 use std::sync::Arc;
 
@@ -136,7 +136,7 @@ async fn delete(app: &App, account: &Account, id: &str) -> Result<(StatusCode, V
     }
 }
 
-/// An application that can be changed; 403 for one of the configuration file.
+/// An application that a request can change. Error 403 for an application of the configuration file.
 fn held(app: &App, account: &Account, id: &str) -> Result<AccountApplication, Refusal> {
     let row = found(app, account, id)?;
     if inventory::is_of_the_file(&*row) {
@@ -267,7 +267,7 @@ fn unprocessable(code: &str, title: &str, detail: &str) -> Refusal {
 }
 
 fn unavailable(error: StoreError) -> Refusal {
-    // Logs the error.
+    // This conversion logs the error.
     let _ = StoreFailed::from(error);
     let detail = "The database does not answer.";
     envelope(StatusCode::SERVICE_UNAVAILABLE, "10037", "Service unavailable", detail)

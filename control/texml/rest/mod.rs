@@ -1,5 +1,6 @@
-//! `/v2/texml/...` and `/v2/texml_applications`: bearer authentication, requests as JSON or forms, answers as JSON. The
-//! family's REST serves the resources below an account. This module adds default parameters and refusals.
+//! `/v2/texml/...` and `/v2/texml_applications`. Clients use bearer authentication. Requests are JSON or forms, and
+//! answers are JSON. The REST API of Twilio's family serves the resources below an account. This module adds default
+//! parameters and refuses unsupported parameters.
 
 pub(super) mod answer;
 mod applications;
@@ -24,7 +25,7 @@ use super::{Texml, envelope};
 
 /// Maximum size of a request body, in octets.
 const MAX_BODY: usize = 256 * 1024;
-/// Parameters that are refused, each with a value that is accepted because it requests nothing.
+/// Parameters that are refused. Each parameter has one accepted value, which requests nothing.
 const REFUSED: [(&str, &str); 5] = [
     ("DeepfakeDetection", "Disable"),
     ("MediaEncryption", "disabled"),
@@ -34,7 +35,7 @@ const REFUSED: [(&str, &str); 5] = [
 ];
 
 type Pairs = Vec<(String, String)>;
-/// An error answer that ends the request.
+/// The status and body of an error answer. The request ends with this answer.
 type Refusal = (StatusCode, Value);
 
 /// All routes of TeXML's REST API.
@@ -48,14 +49,14 @@ pub fn routes() -> Router<App> {
         .route("/v2/texml_applications/{id}", any(applications::serve))
 }
 
-/// Requests to resources below an account.
+/// Answers requests to resources below an account.
 async fn serve(State(app): State<App>, request: axum::http::Request<Body>) -> Response {
     let (parts, body) = request.into_parts();
     let path = parts.uri.path().to_owned();
     answered(&app, &parts, body, &path, None).await
 }
 
-/// The older path to create a call of an application.
+/// Answers requests to the older path that creates a call of an application.
 async fn serve_connection(State(app): State<App>, request: axum::http::Request<Body>) -> Response {
     let (parts, body) = request.into_parts();
     let connection = parts.uri.path().rsplit('/').next().unwrap_or_default();
@@ -82,7 +83,7 @@ async fn answered(app: &App, parts: &Parts, body: Body, path: &str, connection: 
             Ok(pairs) => pairs,
             Err(refusal) => return refused(refusal),
         },
-        // Recordings may be public. The family checks the credentials.
+        // A request for a recording may need no credentials. The code of Twilio's family checks the credentials.
         None if is_audio => Pairs::new(),
         None => return refused(unauthenticated()),
     };
@@ -101,7 +102,8 @@ async fn answered(app: &App, parts: &Parts, body: Body, path: &str, connection: 
     serve_member(app, &Texml, wanted, pairs).await
 }
 
-/// The parameters of a request. An error if the account in the path is not the client's, or if a parameter is refused.
+/// The parameters of a request. The request fails if the account in the path is not the client's account, or if a
+/// parameter is refused.
 async fn asked(
     app: &App,
     parts: &Parts,
@@ -137,8 +139,8 @@ fn of_form(encoded: &[u8]) -> Pairs {
     form_urlencoded::parse(encoded).map(|(name, value)| (name.into_owned(), value.into_owned())).collect()
 }
 
-/// Converts a JSON object to form parameters. An array of texts becomes a repeated parameter; other nested values stay
-/// JSON.
+/// Converts a JSON object to form parameters. An array of texts becomes a repeated parameter. Other nested values
+/// become JSON texts.
 fn of_json(body: &[u8]) -> Result<Pairs, Refusal> {
     let bad = |detail: &str| envelope(StatusCode::BAD_REQUEST, "10023", "Invalid JSON", detail);
     if body.trim_ascii().is_empty() {
@@ -160,8 +162,8 @@ fn of_json(body: &[u8]) -> Result<Pairs, Refusal> {
     Ok(pairs)
 }
 
-/// Converts `from_` and `async_amd` to `From` and `AsyncAmd`. telnyx-python sends the parameters of a new call by its
-/// own names.
+/// Converts `from_` and `async_amd` to `From` and `AsyncAmd`, because telnyx-python uses its own names for the
+/// parameters of a new call.
 fn camel(name: &str) -> String {
     if name.starts_with(|first: char| first.is_ascii_uppercase()) {
         return name.to_owned();
@@ -177,7 +179,7 @@ fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-/// Defaults of TeXML that differ from Twilio's, for absent parameters.
+/// Values for absent parameters. These are TeXML's defaults that differ from Twilio's defaults.
 fn defaults(below: &[&str]) -> &'static [(&'static str, &'static str)] {
     match below {
         ["Calls"] | ["Conferences", _, "Participants"] => &[("Timeout", "30")],

@@ -1,4 +1,4 @@
-//! `Accounts`: the accounts of the configuration, and the subaccounts that they create.
+//! `Accounts`: the accounts of the configuration, and the subaccounts of these accounts.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use super::{Answer, RestContext, Verb, created, ok};
 /// Maximum length of a `FriendlyName`, in characters.
 const LONGEST_NAME: usize = 64;
 
-/// Requests to `Accounts.json`.
+/// Answers requests to `Accounts.json`.
 pub(super) async fn all(x: &RestContext<'_>) -> Answer {
     match x.verb {
         Verb::Get => list(x),
@@ -24,7 +24,7 @@ pub(super) async fn all(x: &RestContext<'_>) -> Answer {
     }
 }
 
-/// Requests to one account: the client's own or one of its subaccounts.
+/// Answers requests to one account: the client's own account or one of its subaccounts.
 pub(super) async fn answer(x: &RestContext<'_>) -> Answer {
     match x.verb {
         Verb::Get => Ok(ok(account::account(&facts(x, &x.account)?))),

@@ -1,5 +1,5 @@
-//! `Addresses`: stored and returned, but not used by this server. The numbers of an address are found by searching all
-//! numbers.
+//! `Addresses`: stored and returned, but not used by this server. To find the numbers of an address, this module
+//! searches all numbers.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -21,7 +21,7 @@ const LONGEST: usize = 255;
 /// Maximum number of addresses of an account.
 const MOST: u64 = 10_000;
 
-/// Keys of a number that `DependentPhoneNumbers` does not have.
+/// Keys of a number that an item of `DependentPhoneNumbers` does not have.
 const NOT_HERE: [&str; 9] = [
     "address_sid",
     "beta",
@@ -34,7 +34,7 @@ const NOT_HERE: [&str; 9] = [
     "voice_receive_mode",
 ];
 
-/// An address without its `FriendlyName`, which is the resource's name.
+/// The fields of an address, without `FriendlyName`. `FriendlyName` is stored as the resource's name.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Details {
@@ -155,7 +155,7 @@ fn dependent(x: &RestContext<'_>, sid: &str) -> Answer {
     Ok(ok(x.list("dependent_phone_numbers", &place, &paging, items)))
 }
 
-/// A number in the form of this list. The keys of `capabilities` are spelled differently here.
+/// A number as an item of this list. Here the keys of `capabilities` have other spellings.
 pub(super) fn number(owner: Owner<'_>, row: &Resource<Number>) -> Value {
     let mut number = resource_fields::number(owner, row);
     format::without(&mut number, &NOT_HERE);

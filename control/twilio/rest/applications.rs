@@ -1,4 +1,4 @@
-//! `Applications`: those created by REST, and those of the configuration file.
+//! `Applications`: applications that clients created by REST, and applications of the configuration file.
 
 use axum::Json;
 use axum::http::StatusCode;
@@ -59,7 +59,7 @@ async fn one(x: &RestContext<'_>, name: &str, verb: Verb) -> Answer {
 }
 
 async fn keep(x: &RestContext<'_>, row: Resource<VoiceApplication>) -> Result<AccountApplication, ApiError> {
-    // A conflict is impossible: the SID is random, or it is unique in the configuration file.
+    // A conflict is impossible, because a SID is random or is unique in the configuration file.
     let kept = applications(x).keep(row).await;
     kept.map_err(|error| resource_pages::not_held(error, ApiError::internal()))
 }

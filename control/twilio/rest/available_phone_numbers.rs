@@ -52,7 +52,7 @@ fn list(x: &RestContext<'_>, code: &str, (kind, name): (NumberKind, &str)) -> An
     Ok(ok(json!({ "available_phone_numbers": numbers, "uri": uri(x, &format!("/{code}/{name}")) })))
 }
 
-/// The countries of the pool's numbers in the order of the pool, each with its kinds of numbers.
+/// The countries of the pool's numbers, in the order of the pool. Each country has the kinds of its numbers.
 fn countries(x: &RestContext<'_>) -> Vec<(String, Vec<NumberKind>)> {
     let mut countries: Vec<(String, Vec<NumberKind>)> = Vec::new();
     for block in x.numbers().blocks() {
@@ -159,7 +159,7 @@ impl<'a> NumberSearch<'a> {
         Ok(wanted)
     }
 
-    /// Whether the block's location and attributes match.
+    /// Whether the location and the attributes of the block match the search.
     fn fits_block(&self, block: &Block) -> bool {
         let is = |name: &str, value: &Option<Arc<str>>| {
             let value = value.as_deref();
@@ -179,7 +179,7 @@ impl<'a> NumberSearch<'a> {
             && !self.without.contains(&block.address_requirements)
     }
 
-    /// Whether the number's digits match.
+    /// Whether the digits of the number match the search.
     fn fits(&self, number: &str) -> bool {
         let wanted = |name: &str| self.parameters.get(name);
         let area = resource_fields::area_code(number);
@@ -191,7 +191,7 @@ impl<'a> NumberSearch<'a> {
     }
 }
 
-/// The great-circle distance between two points in degrees, in metres.
+/// The great-circle distance in metres between two points. Latitudes and longitudes are in degrees.
 fn metres((latitude, longitude): (f64, f64), (other_latitude, other_longitude): (f64, f64)) -> f64 {
     /// Mean radius of the earth, in metres.
     const RADIUS: f64 = 6_371_009.0;

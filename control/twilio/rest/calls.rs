@@ -1,4 +1,5 @@
-//! `Calls`: list, create, fetch, update and delete; and the dispatch of the resources below a call.
+//! `Calls`: list, create, fetch, update and delete calls. This module also forwards requests to the modules of the
+//! resources below a call.
 
 use axum::Json;
 use axum::http::StatusCode;
@@ -81,10 +82,10 @@ async fn create(x: &RestContext<'_>) -> Answer {
     Ok((StatusCode::CREATED, Json(body)).into_response())
 }
 
-/// Writes the answer to a request that changes a call into the call's log, whether the request succeeded or not.
+/// Writes a request that changes a call into the call's log, with the answer. Failed requests are logged too.
 async fn logged(x: &RestContext<'_>, id: LegId, began: Timestamp, answer: Answer) -> Answer {
     let (parts, body) = answer.unwrap_or_else(IntoResponse::into_response).into_parts();
-    // The body is this server's own answer and small.
+    // This server wrote the body, and the body is small.
     let body = axum::body::to_bytes(body, usize::MAX).await.unwrap_or_default();
     if let Ok(leg) = x.leg(id).await {
         let exchange = exchange(x, began, parts.status, &String::from_utf8_lossy(&body));
@@ -93,7 +94,8 @@ async fn logged(x: &RestContext<'_>, id: LegId, began: Timestamp, answer: Answer
     Ok(Response::from_parts(parts, body.into()))
 }
 
-/// The request that creates or changes a call, with its answer, for the call's log. `SipAuthPassword` is masked.
+/// The request that creates or changes a call, with the answer, for the call's log. The value of `SipAuthPassword` is
+/// masked.
 fn exchange(x: &RestContext<'_>, began: Timestamp, status: StatusCode, body: &str) -> exchange::HttpExchange {
     let secret = |name: &str| name == "SipAuthPassword";
     let pairs = x
@@ -121,7 +123,7 @@ async fn update(x: &RestContext<'_>, id: LegId) -> Answer {
         }
         let done = match update.change {
             None => Ok(Accepted::default()),
-            // If the call was answered or ended meanwhile, `canceled` has no effect, as Twilio documents.
+            // If the call was answered or has ended in the meantime, `canceled` has no effect, as Twilio documents.
             Some(Change::Cancel) => x.request(id, Command::Cancel).await.or(Ok(Accepted::default())),
             Some(Change::Complete) => {
                 x.request(id, Command::Hangup { headers: Vec::new() }).await.map_err(|r| x.refused(r))

@@ -1,9 +1,9 @@
-//! `Conferences`, their participants and recordings. A conference is addressed by its SID or, while it is live, by its
-//! friendly name. A participant is addressed by its call's SID or its label.
+//! `Conferences`, their participants and recordings. A path names a conference by its SID or, while the conference is
+//! live, by its friendly name. A path names a participant by the SID of the participant's call or by the participant's
+//! label.
 //!
-//! Two operations are extensions of this server: `POST Conferences.json` opens a conference without participants, and
-//! `POST .../Recordings.json` starts a recording. `Status=completed` lists the participants who have left, which is an
-//! extension too.
+//! Three operations are extensions of this server. `POST Conferences.json` opens a conference without participants.
+//! `POST .../Recordings.json` starts a recording. `Status=completed` lists the participants who have left.
 
 use std::sync::Arc;
 
@@ -34,7 +34,7 @@ use super::super::request::{self, RecordingUpdate};
 use super::super::{conference, recording};
 use super::{Answer, RestContext, StartOrStop, Verb, ok, recordings};
 
-/// The conference has ended, or does not exist.
+/// Error number: the conference has ended, or does not exist.
 const NO_CONFERENCE: u32 = 16022;
 const FULL: u32 = 16020;
 const BAD_LABEL: u32 = 16023;
@@ -101,7 +101,7 @@ async fn list(x: &RestContext<'_>) -> Answer {
     Ok(ok(x.list("conferences", "Conferences", &paging, found.iter().map(represent).collect())))
 }
 
-/// Opens a conference without participants. It ends after a while if no participant joins.
+/// Opens a conference without participants. The conference ends after a time limit if no participant joins.
 fn open(x: &RestContext<'_>) -> Answer {
     let parameters = x.parameters;
     let name = parameters.get("FriendlyName").ok_or_else(|| ApiError::bad(20001, "FriendlyName is required"))?;
@@ -144,7 +144,8 @@ async fn update(x: &RestContext<'_>, info: &ConferenceInfo) -> Answer {
     }
     if ends && info.status != ConferenceStatus::Completed {
         operations::end(&x.app.calls, info.id, false, None).await;
-        // The room still has to release its participants, but the conference reads as completed from now on.
+        // The room still has to release the participants. Nevertheless, from now on the conference has the status
+        // `completed`.
         info.status = ConferenceStatus::Completed;
         info.end = Some(ConferenceEnd { cause: EndCause::Request, by: None, label: None });
     }
@@ -172,7 +173,7 @@ async fn participants(x: &RestContext<'_>, info: &ConferenceInfo) -> Answer {
             && hold.is_none_or(|hold| how.hold.is_some() == hold)
             && coaching.is_none_or(|coaching| how.coach.as_ref().is_some_and(|one| one.on) == coaching)
     });
-    // Newest first.
+    // The newest participant comes first.
     all.reverse();
     let page = paging.page();
     if let Some(after) = page.after {
@@ -255,12 +256,12 @@ fn participation(parameters: &Parameters, name: Arc<str>) -> Result<(Participati
     Ok((participation, most))
 }
 
-/// A boolean parameter: true for `true` in any case, false for any other text.
+/// A boolean parameter. The value is true for `true`, in upper or lower case, and false for any other text.
 fn is_true(parameters: &Parameters, name: &str) -> Option<bool> {
     parameters.get(name).map(|text| text.eq_ignore_ascii_case("true"))
 }
 
-/// `WaitUrl`: a document to play to a waiting participant. An empty URL means silence.
+/// `WaitUrl`: the document that a waiting participant hears. An empty URL means silence.
 fn waits(parameters: &Parameters) -> Result<Option<Wait>, ApiError> {
     let target = parameters.target("WaitUrl", "WaitMethod", 20001)?;
     let given = parameters.pairs().any(|(name, _)| name == "WaitUrl");
@@ -271,8 +272,8 @@ fn waits(parameters: &Parameters) -> Result<Option<Wait>, ApiError> {
     })
 }
 
-/// `Coaching` and `CallSidToCoach`. `before` is the participant's previous coaching. `None` if neither parameter is
-/// given; `Some(None)` removes the coaching.
+/// `Coaching` and `CallSidToCoach`. `before` is the participant's previous coaching. Returns `None` if the request has
+/// neither parameter. Returns `Some(None)` to remove the coaching.
 fn coach(parameters: &Parameters, before: Option<&Coaching>) -> Result<Option<Option<Coaching>>, ApiError> {
     let on = is_true(parameters, "Coaching");
     let whom = match parameters.get("CallSidToCoach") {
@@ -377,7 +378,7 @@ fn streams(x: &RestContext<'_>, info: &ConferenceInfo, below: &[&str]) -> Answer
     let ((id, name), status) = match x.started_or_stopped(below)? {
         StartOrStop::Start => {
             live(info)?;
-            // A conference's mix is a single track.
+            // The mix of a conference is a single track.
             let spec = StreamSpec { track: Track::Inbound, ..request::stream(x.parameters)? };
             let name = spec.name.clone();
             let id = conferences.stream(info.id, spec).map_err(|why| match why {
@@ -415,8 +416,8 @@ fn record(x: &RestContext<'_>, info: &ConferenceInfo) -> Answer {
     Ok((StatusCode::CREATED, Json(body)).into_response())
 }
 
-/// Finds a recording of the conference by its SID. `Twilio.CURRENT` means the only running one; several running ones
-/// are error 16108.
+/// Finds a recording of the conference by its SID. `Twilio.CURRENT` means the only running recording. If several
+/// recordings are running, the request fails with error 16108.
 async fn of_conference(x: &RestContext<'_>, info: &ConferenceInfo, name: &str) -> Result<Recording, ApiError> {
     let mut running = x.services().conferences.recordings(info.id);
     if name == "Twilio.CURRENT" {
@@ -443,7 +444,7 @@ fn update_recording(x: &RestContext<'_>, info: &ConferenceInfo, before: &Recordi
     };
     let after = after.map_err(|_| ApiError::bad(21220, "The recording is not in progress."))?;
     let mut body = recording::conference_recording(x.owner(), &x.app.public_url, &after);
-    // The answer has the requested status even if the file is not closed yet.
+    // The answer has the requested status even if the recording's file is not closed yet.
     if let (RecordingStatus::InProgress | RecordingStatus::Paused, Some(fields)) = (&after.status, body.as_object_mut())
     {
         fields.insert("status".into(), status.into());

@@ -1,5 +1,6 @@
-//! Twilio's other products. If a proxy or a hosts entry redirects all of Twilio's names to this server, applications
-//! ask it for products that it does not have. They get an error that Twilio's libraries understand.
+//! Requests for Twilio's other products. If a proxy or a hosts entry redirects all of Twilio's host names to this
+//! server, applications also request products that this server does not have. The answer is an error that Twilio's
+//! libraries understand.
 
 use axum::extract::Request;
 use axum::http::{StatusCode, header};
@@ -10,12 +11,12 @@ use super::super::error::ApiError;
 
 /// Suffix of all of Twilio's host names.
 const DOMAIN: &str = ".twilio.com";
-/// Products whose host names this server serves, with all of its paths.
+/// The products that this server serves on the product's own host name, with all paths of the product.
 const PRODUCTS: [&str; 4] = ["api", "insights", "monitor", "trunking"];
-/// Path prefixes that are served under any host name.
+/// Path prefixes that this server serves under any host name.
 const SERVED: [&str; 2] = ["/2010-04-01", "/v1/Trunks"];
 
-/// Answers requests for unsupported products with 404. All other requests continue.
+/// Answers requests for unsupported products with 404. All other requests go to the next handler.
 pub async fn refuse(request: Request, next: Next) -> Response {
     match stranger(&request) {
         Some(error) => error.into_response(),
@@ -28,7 +29,7 @@ fn stranger(request: &Request) -> Option<ApiError> {
     let host = named.or_else(|| request.uri().host())?;
     let host = host.split(':').next().unwrap_or(host).to_ascii_lowercase();
     let path = request.uri().path();
-    // An edge or a region may follow the product.
+    // In the host name, an edge or a region may follow the product.
     let product = host.strip_suffix(DOMAIN)?.split('.').next()?;
     if PRODUCTS.contains(&product) || SERVED.iter().any(|served| path.starts_with(served)) {
         return None;

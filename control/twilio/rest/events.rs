@@ -1,5 +1,5 @@
-//! `Calls/{Sid}/Events`: the HTTP requests that created or changed the call, and those to its application, with their
-//! answers; oldest first.
+//! `Calls/{Sid}/Events`: the HTTP requests that created or changed the call, and the HTTP requests to the call's
+//! application. Each event has the request and its answer. The oldest event comes first.
 
 use serde_json::{Map, Value, json};
 use tandem_call::id::LegId;
@@ -9,7 +9,7 @@ use super::super::error::ApiError;
 use super::super::{format, sid};
 use super::{Answer, RestContext as Request, Verb, ok};
 
-/// Prefix of page tokens. Events have no SIDs, so a token holds the number of the last event.
+/// Prefix of page tokens. Events have no SIDs, so a token contains the number of the last event.
 const PREFIX: &str = "EV";
 
 pub(super) async fn answer(x: &Request<'_>, call: LegId, below: &[&str]) -> Answer {
@@ -30,7 +30,7 @@ async fn list(x: &Request<'_>, call: LegId) -> Answer {
     };
     let exchanges = x.app.calls.exchanges(leg.session).await?;
     let its_own = exchanges.iter().filter(|(about, _)| *about == Some(call)).map(|(_, exchange)| exchange);
-    // One more than the page holds shows that there is a next page.
+    // One item more than the page size shows that there is a next page.
     let items = its_own.enumerate().skip(first).take(page.limit.saturating_add(1));
     let items = items.map(|(number, exchange)| (sid::spell(PREFIX, number as u128), event(exchange))).collect();
     Ok(ok(x.list("events", &format!("Calls/{}/Events", x.ids().call(call)), &paging, items)))
@@ -55,7 +55,7 @@ fn event(exchange: &HttpExchange) -> Value {
     })
 }
 
-/// The parameters with names in the API's spelling. A repeated name has a list of values.
+/// The parameters with the API's spelling of their names. A repeated name has a list of values.
 fn parameters(exchange: &HttpExchange) -> Value {
     let mut all = Map::new();
     for (name, value) in &exchange.parameters {

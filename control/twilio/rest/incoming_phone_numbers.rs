@@ -1,4 +1,5 @@
-//! `IncomingPhoneNumbers`: the account's numbers, whether taken by REST or assigned in the configuration file.
+//! `IncomingPhoneNumbers`: the account's numbers. Either the account took the number by REST, or the configuration file
+//! assigns the number to the account.
 
 use std::sync::Arc;
 
@@ -17,7 +18,7 @@ use super::super::family::Owner;
 use super::super::resource_fields;
 use super::{Answer, RestContext, Verb, ok, resource_pages};
 
-/// The lists that have only one kind of number.
+/// The lists with only one kind of number.
 const KINDS: [(&str, NumberKind); 3] =
     [("Local", NumberKind::Local), ("Mobile", NumberKind::Mobile), ("TollFree", NumberKind::TollFree)];
 
@@ -117,7 +118,7 @@ async fn update(x: &RestContext<'_>, row: &Resource<Number>) -> Answer {
     Ok(ok(resource_fields::number(owner, &kept)))
 }
 
-/// Checks that the trunk and the application in the form exist.
+/// Checks that the trunk and the application of the form exist.
 fn check(x: &RestContext<'_>) -> Result<(), ApiError> {
     if let Some(text) = x.parameters.get("TrunkSid") {
         let trunk = x.ids().parse("TK", text);

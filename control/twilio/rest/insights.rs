@@ -1,4 +1,4 @@
-//! `/v1/Voice` (Voice Insights): the server's records of a call and the quality of its audio.
+//! `/v1/Voice` (Voice Insights): the server's records of a call and the quality of the call's audio.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use super::v1::{base, date, envelope};
 use super::{Answer, Request, RestContext, Verb, ok};
 
 const ROOT: &str = "/v1/Voice";
-/// Prefix of page tokens. Events and metrics have no SIDs, so a token holds the number of the last one.
+/// Prefix of page tokens. Events and metrics have no SIDs, so a token contains the number of the last item.
 const PREFIX: &str = "EV";
 
 /// A request about one call.
@@ -50,7 +50,7 @@ pub(super) async fn answer(request: &Request<'_>, below: &[&str]) -> Answer {
     }
 }
 
-/// The summaries of the account's calls, newest first.
+/// The summaries of the account's calls. The newest call comes first.
 async fn summaries(x: &RestContext<'_>, base: String) -> Answer {
     let paging = x.paging("CA")?;
     let legs = x.app.calls.list(&x.account.name, &LegFilter::default(), paging.page()).await?;
@@ -146,7 +146,8 @@ impl About<'_> {
         })
     }
 
-    /// One metric for the whole call. There are no metrics for parts of a call.
+    /// The single metric, which covers the whole call. This server has no metrics for parts of a call. Empty before the
+    /// call's end, or if the audio was not measured.
     fn metrics(&self) -> Vec<Value> {
         let Some(end) = self.leg.end.as_ref().filter(|_| self.leg.sip.quality.is_some()) else { return Vec::new() };
         let edge = kind(self.leg).1;
@@ -167,7 +168,7 @@ impl About<'_> {
         vec![metric]
     }
 
-    /// The lines of the call's log that concern this leg, oldest first.
+    /// The lines of the call's log that concern this leg. The oldest line comes first.
     async fn events(&self) -> Result<Vec<Value>, ApiError> {
         let lines = self.x.app.calls.log(self.leg.session).await?;
         let own = lines.into_iter().filter(|line| line.leg == Some(self.leg.id));
@@ -190,7 +191,7 @@ impl About<'_> {
     }
 }
 
-/// `call_type`, and the edge at which the audio was measured.
+/// The value of `call_type`, and the edge where the audio was measured.
 fn kind(leg: &LegInfo) -> (&'static str, &'static str) {
     let far = if leg.direction == Direction::Inbound { &leg.from } else { &leg.to };
     match far {
@@ -221,7 +222,8 @@ fn state(status: Status) -> &'static str {
     }
 }
 
-/// Measured quality. `inbound` is audio that this server received, `outbound` audio that it sent.
+/// The measured quality. `inbound` is the audio that this server received. `outbound` is the audio that this server
+/// sent.
 fn measured(quality: &Quality) -> Value {
     json!({
         "inbound": {

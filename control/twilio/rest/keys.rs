@@ -1,5 +1,5 @@
-//! `Keys` and `SigningKeys`, an older name of the same resource: credentials for programs, instead of the account's
-//! auth token. A secret is returned once, at its creation, and stored as a digest.
+//! `Keys`, and `SigningKeys` (an older name of the same resource): credentials that a program uses instead of the
+//! account's auth token. Only the answer to the creation contains the secret. The database has a digest of the secret.
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -13,7 +13,7 @@ use super::{Answer, RestContext, Verb, created, deleted, ok};
 /// Maximum length of a `FriendlyName`, in characters.
 const LONGEST_NAME: usize = 64;
 
-/// The name under which the resource was requested. It is used in paths and in the envelope.
+/// The resource's name in the request. Paths and the envelope use this name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Name {
     Key,

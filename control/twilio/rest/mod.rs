@@ -1,5 +1,5 @@
-//! The 2010-04-01 REST API: `/2010-04-01/...`. A single route takes all paths, so that a path that does not exist gets
-//! the API's own error. Each group of resources has a file with a function `answer`, which gets the path segments below
+//! The 2010-04-01 REST API: `/2010-04-01/...`. A single route takes all paths, so that an unknown path gets the API's
+//! own error. Each group of resources has a file with a function `answer`. This function gets the path segments below
 //! the group's name.
 
 mod accounts;
@@ -72,10 +72,10 @@ use super::sid::{self, Ids};
 /// Maximum size of a request body, in octets.
 const MAX_BODY: usize = 256 * 1024;
 
-/// Prefix of the paths of SignalWire's Compatibility API. SignalWire's SDKs leave it out.
+/// Prefix of the paths of SignalWire's Compatibility API. SignalWire's SDKs omit this prefix.
 const COMPATIBILITY: &str = "/api/laml";
 
-/// The providers whose REST paths are Twilio's.
+/// The providers that have Twilio's REST paths.
 pub type Members = &'static [&'static dyn Provider];
 
 /// Every path of the API, for each of these providers.
@@ -95,19 +95,19 @@ pub fn routes(members: Members) -> Router<App> {
         .layer(Extension(members))
 }
 
-/// The notice of a usage trigger whose value has been reached.
+/// The notice of a usage trigger. The usage has reached the trigger's value.
 pub(super) fn usage_notice(account: &str, trigger: &Resource<Trigger>, figure: f64) -> Notice {
     usage::notice(account, trigger, figure)
 }
 
-/// The account whose credentials a request shows, in this provider's form; it may do anything.
+/// The account whose credentials for this provider are in the request. `None` if the account is not active.
 pub fn caller(provider: &dyn Provider, accounts: &Accounts, headers: &HeaderMap) -> Option<Arc<Account>> {
     let Login { account, .. } = login(provider, accounts, headers)?;
     (accounts.standing(&account.name) == AccountStatus::Active).then_some(account)
 }
 
-/// The account whose own SID and auth token a request has. API keys do not count here, because an account may give them
-/// to others.
+/// The account whose own SID and auth token are in the request. API keys are not accepted here, because an account may
+/// give its API keys to others.
 pub fn owner(provider: &dyn Provider, accounts: &Accounts, headers: &HeaderMap) -> Option<Arc<Account>> {
     let Login { account, by_key } = login(provider, accounts, headers)?;
     (!by_key && accounts.standing(&account.name) == AccountStatus::Active).then_some(account)
@@ -120,8 +120,9 @@ struct Login {
     by_key: bool,
 }
 
-/// Authenticates a request: HTTP Basic with the account's SID and secret, or with a key's SID and secret, or a bearer
-/// token. Secrets are compared in constant time. A closed account cannot authenticate.
+/// Authenticates a request. The request has a bearer token or HTTP Basic credentials. The Basic credentials are the SID
+/// and secret of the account, or the SID and secret of an API key. Secrets are compared in constant time. A closed
+/// account cannot authenticate.
 fn login(provider: &dyn Provider, accounts: &Accounts, headers: &HeaderMap) -> Option<Login> {
     if let Some(token) = bearer(headers) {
         let account = provider.bearer(accounts, token)?;
@@ -150,7 +151,7 @@ async fn serve(
     let asked = asked.strip_prefix(COMPATIBILITY).unwrap_or(asked);
     let member = members.iter().find(|member| login(**member, &app.accounts, &parts.headers).is_some());
     let encoded = if parts.method == Method::POST {
-        // The body is read only after authentication.
+        // The body is read only after the authentication.
         if member.is_none() {
             return identified(ApiError::unauthenticated().into_response());
         }
@@ -172,18 +173,18 @@ async fn serve(
     identified(written::rewritten(form, &path, response).await)
 }
 
-/// A request to a provider with paths of its own.
+/// A request to a provider with its own paths.
 #[derive(Clone, Copy, Debug)]
 pub struct MemberRequest<'a> {
     /// The HTTP method.
     pub method: &'a Method,
-    /// The path with the provider's prefix.
+    /// The path, with the provider's prefix.
     pub path: &'a str,
-    /// The header fields, with the credentials.
+    /// The header fields, including the credentials.
     pub headers: &'a HeaderMap,
 }
 
-/// Answers a request to a provider with paths of its own.
+/// Answers a request to a provider with its own paths.
 pub async fn serve_member(
     app: &App,
     provider: &'static dyn Provider,
@@ -209,13 +210,13 @@ async fn answered(
     }
 }
 
-/// Rewrites a successful answer as the provider writes it. Audio is unchanged.
+/// Rewrites a successful answer to the provider's format. Audio is unchanged.
 async fn as_member(provider: &'static dyn Provider, path: &str, headers: &HeaderMap, response: Response) -> Response {
     let Some(rewrite) = provider.answer().filter(|_| is_json(&response)) else { return response };
     let Some(path) = path::parse(path) else { return response };
     let below: Vec<&str> = path.below.iter().map(AsRef::as_ref).collect();
     let (mut parts, body) = response.into_parts();
-    // The body is this server's own answer; the page size limits it.
+    // This server wrote the body, and the page size limits the body's length.
     let body = axum::body::to_bytes(body, usize::MAX).await.unwrap_or_default();
     let Ok(mut value) = serde_json::from_slice::<Value>(&body) else { return Response::from_parts(parts, body.into()) };
     rewrite(&below, &mut parts.status, &mut value);
@@ -232,7 +233,7 @@ fn is_json(response: &Response) -> bool {
     kind.is_some_and(|kind| kind.starts_with("application/json"))
 }
 
-/// The provider at which the account in the path has credentials; Twilio if there is none.
+/// The provider for which the account in the path has credentials. Twilio if no provider matches.
 fn member_of(members: Members, accounts: &Accounts, path: &str) -> &'static dyn Provider {
     let sid = path::parse(path).and_then(|path| path.account);
     let account = sid.as_deref().and_then(|sid| accounts.by_sid(sid));
@@ -273,7 +274,7 @@ enum Verb {
     Other,
 }
 
-/// An authenticated request about an account that the client may access.
+/// An authenticated request. The client may access the account of the request.
 struct RestContext<'a> {
     app: &'a App,
     provider: &'static dyn Provider,
@@ -283,7 +284,8 @@ struct RestContext<'a> {
     account: Arc<Account>,
     /// SID of `account`.
     sid: String,
-    /// Whether `account` authenticated itself; `false` if its parent account did.
+    /// Whether the request has the credentials of `account`. `false` if the request has the credentials of the parent
+    /// account.
     own: bool,
 }
 
@@ -360,12 +362,12 @@ impl Request<'_> {
         login(self.provider, &self.app.accounts, self.headers).ok_or_else(ApiError::unauthenticated)
     }
 
-    /// The account that the request is about: the client's own, or one of its subaccounts.
+    /// The account that the request concerns: the client's own account, or one of its subaccounts.
     fn subject(&self, login: &Login, asked: Option<&str>, below: &[&str]) -> Result<Arc<Account>, ApiError> {
         let accounts = &self.app.accounts;
         let own = self.provider.credentials(&login.account).map(|own| own.sid.into_owned());
         let about_accounts = matches!(below, [] | ["Keys" | "SigningKeys", ..]);
-        // A client with an API key must not get the account's auth token or create further keys.
+        // A client with an API key must not read the account's auth token or create further keys.
         if login.by_key && about_accounts {
             return Err(ApiError::unauthenticated());
         }
@@ -380,19 +382,19 @@ impl Request<'_> {
         if accounts.parent(&account.name) != Some(Arc::clone(&login.account.name)) {
             return Err(ApiError::unauthenticated());
         }
-        // The parent may still read a subaccount that is not active, and change its status.
+        // The parent account may still read an inactive subaccount, and change the status of the subaccount.
         if accounts.standing(&account.name) != AccountStatus::Active && !below.is_empty() {
             return Err(inactive());
         }
         Ok(account)
     }
 
-    /// The request's `Host`.
+    /// The value of the request's `Host` header.
     fn host(&self) -> Option<&str> {
         self.headers.get(header::HOST).and_then(|host| host.to_str().ok())
     }
 
-    /// Authenticates a request whose path names no account. It is about the client's own account.
+    /// Authenticates a request with a path that names no account. Such a request concerns the client's own account.
     fn about_itself(&self) -> Result<RestContext<'_>, ApiError> {
         let login = self.login()?;
         self.exchange(self.subject(&login, None, &["about itself"])?, true)
@@ -423,7 +425,7 @@ impl RestContext<'_> {
         &self.sid
     }
 
-    /// The account and provider for which resources are written.
+    /// The account and the provider that determine the format of the resources in the answer.
     fn owner(&self) -> Owner<'_> {
         Owner::new(self.provider, &self.sid)
     }
@@ -441,19 +443,19 @@ impl RestContext<'_> {
         ApiError::not_found(self.path)
     }
 
-    /// The leg of one of the account's calls; 404 if there is none.
+    /// A leg of the account with this id. Error 404 if the account has no such leg.
     async fn leg(&self, id: LegId) -> Result<Arc<LegInfo>, ApiError> {
         self.app.calls.get(&self.account.name, id).await?.ok_or_else(|| self.not_found())
     }
 
-    /// Parses a request about a call's streams, transcriptions or SIPREC sessions: a `POST` to the list starts one, a
-    /// `POST` of `Status=stopped` to one stops it.
+    /// Parses a request about the streams, transcriptions or SIPREC sessions of a call. A `POST` to the list starts an
+    /// object. A `POST` of `Status=stopped` to an object stops the object.
     async fn beside<'a>(&self, leg: LegId, below: &[&'a str]) -> Result<StartOrStop<'a>, ApiError> {
         self.leg(leg).await?;
         self.started_or_stopped(below)
     }
 
-    /// Like [`RestContext::beside`], without a call.
+    /// Like [`RestContext::beside`], but not for a call.
     fn started_or_stopped<'a>(&self, below: &[&'a str]) -> Result<StartOrStop<'a>, ApiError> {
         match (below, self.verb) {
             ([], Verb::Post) => Ok(StartOrStop::Start),
@@ -464,13 +466,13 @@ impl RestContext<'_> {
         }
     }
 
-    /// One page of the list at `name` below the account. `items` are pairs of SID and resource.
+    /// One page of a list. `name` is the list's path below the account. `items` are pairs of SID and resource.
     fn list(&self, key: &'static str, name: &str, paging: &Paging, items: Vec<(String, Value)>) -> Value {
         paging.envelope(key, &self.owner().uri(name), self.parameters, items)
     }
 
-    /// Answers a request for a list of stored resources. `key` is the key in the envelope, `name` the path below the
-    /// account, `prefix` the prefix of the SIDs.
+    /// Answers a request for a list of stored resources. `key` is the key in the envelope, `name` is the path below the
+    /// account, and `prefix` is the prefix of the SIDs.
     async fn resources<T: DeserializeOwned>(
         &self,
         kind: Kind<T>,
@@ -489,7 +491,7 @@ impl RestContext<'_> {
         Ok(ok(self.list(key, name, &paging, items)))
     }
 
-    /// The current routing: all accounts' numbers and applications.
+    /// The current routing: the numbers and applications of all accounts.
     fn routing(&self) -> Arc<Routing> {
         self.services().routing.get()
     }
@@ -603,12 +605,12 @@ fn ok(body: Value) -> Response {
     Json(body).into_response()
 }
 
-/// 201 with the new resource.
+/// HTTP status 201 with the new resource.
 fn created(body: Value) -> Response {
     (StatusCode::CREATED, Json(body)).into_response()
 }
 
-/// 204 after a deletion.
+/// HTTP status 204, the answer to a deletion.
 fn deleted() -> Response {
     StatusCode::NO_CONTENT.into_response()
 }
@@ -619,7 +621,7 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then_some(token.trim()).filter(|token| !token.is_empty())
 }
 
-/// User and password of an `Authorization: Basic` header (RFC 7617).
+/// The user name and the password of an `Authorization: Basic` header (RFC 7617).
 fn basic(headers: &HeaderMap) -> Option<(String, String)> {
     let text = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, encoded) = text.split_once(' ')?;

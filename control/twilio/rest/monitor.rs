@@ -15,7 +15,7 @@ use super::notifications::{encoded, message};
 use super::v1::{base, date, envelope};
 use super::{Answer, Request, RestContext, Verb, ok};
 
-/// Prefix of an alert's SID. The notification of the same error has the same SID.
+/// Prefix of an alert's SID. The alert and the notification of one error have the same SID.
 const PREFIX: &str = "NO";
 const ALERTS: &str = "/v1/Alerts";
 const EVENTS: &str = "/v1/Events";
@@ -31,7 +31,7 @@ pub(super) async fn alerts(request: &Request<'_>, below: &[&str]) -> Answer {
     }
 }
 
-/// An empty list: this server does not log changes of an account.
+/// An empty list, because this server does not log the changes of an account.
 pub(super) fn events(request: &Request<'_>) -> Answer {
     let x = request.about_itself()?;
     if x.verb != Verb::Get {
@@ -48,7 +48,7 @@ async fn all(x: &RestContext<'_>, base: &str) -> Answer {
         None => None,
         Some("error") => Some(Level::Error.word()),
         Some("warning") => Some(Level::Warning.word()),
-        // This server has no alerts of these levels.
+        // This server has no alerts with these levels.
         Some("notice" | "debug") => Some(""),
         Some(other) => return Err(ApiError::bad(20001, format!("LogLevel is not valid: {other}"))),
     };
@@ -85,7 +85,7 @@ async fn one(x: &RestContext<'_>, base: &str, name: &str) -> Answer {
     Ok(ok(body))
 }
 
-/// The Alert resource in the form of lists.
+/// The Alert resource in the format for lists.
 fn alert(x: &RestContext<'_>, base: &str, row: &Resource<Notification>) -> Value {
     let Notification { code, exchange, .. } = &row.details;
     let (sid, is_error) = (sid::spell(PREFIX, row.id), row.name == Level::Error.word());

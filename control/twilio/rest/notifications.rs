@@ -1,4 +1,5 @@
-//! `Notifications` of an account or a call: errors and warnings with their numbers, newest first.
+//! `Notifications` of an account or a call: errors and warnings with their numbers. The newest notification comes
+//! first.
 
 use serde_json::{Value, json};
 use tandem_call::id::LegId;
@@ -14,7 +15,8 @@ use super::{Answer, RestContext as Request, Verb, ok};
 
 const PREFIX: &str = "NO";
 
-/// Requests to the notifications of the account, or of `call` only.
+/// Answers requests for the notifications of the account. If `call` is given, the answer has only the notifications of
+/// this call.
 pub(super) async fn answer(x: &Request<'_>, call: Option<LegId>, below: &[&str]) -> Answer {
     match (below, x.verb) {
         ([], Verb::Get) => list(x, call).await,
@@ -59,7 +61,7 @@ async fn fetch(x: &Request<'_>, call: Option<LegId>, name: &str) -> Answer {
     Ok(ok(body))
 }
 
-/// The Notification resource in the form of lists.
+/// The Notification resource in the format for lists.
 fn notification(x: &Request<'_>, call: Option<LegId>, row: &Resource<Notification>) -> Value {
     let Notification { code, exchange, .. } = &row.details;
     let (sid, error) = (sid::spell(PREFIX, row.id), row.name == Level::Error.word());
@@ -83,7 +85,7 @@ fn notification(x: &Request<'_>, call: Option<LegId>, row: &Resource<Notificatio
     })
 }
 
-/// `message_text`, which is an encoded form, as Twilio writes it.
+/// The value of `message_text`. The text is URL-encoded like a form, as at Twilio.
 pub(super) fn message(row: &Resource<Notification>, error: bool) -> String {
     let Notification { code, message, cause, exchange } = &row.details;
     let mut text = form_urlencoded::Serializer::new(String::new());

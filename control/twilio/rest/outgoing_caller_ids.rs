@@ -1,5 +1,5 @@
-//! `OutgoingCallerIds`: other parties' numbers that the account may use as caller id. A call must verify first that the
-//! account's user owns the number.
+//! `OutgoingCallerIds`: numbers of other parties that the account may show as the caller ID. First, a verification call
+//! must prove that the account's user owns the number.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! `Queues` and their `Members`. A queue is addressed by its SID. A member is addressed by its call's SID, or by
-//! `Front`.
+//! `Queues` and their `Members`. A path names a queue by its SID. A path names a member by the SID of the member's
+//! call, or by `Front`.
 
 use axum::Json;
 use axum::http::StatusCode;
@@ -18,7 +18,7 @@ use super::{Answer, RestContext, Verb, ok};
 
 /// Maximum length of a `FriendlyName`, in characters.
 const MAX_NAME: usize = 64;
-// Twilio's reference publishes the range of these error numbers, but not the meaning of each.
+// Twilio's reference publishes the range of these error numbers, but not the meaning of each number.
 const BAD_NAME: u32 = 22001;
 const BAD_SIZE: u32 = 22002;
 const NAME_TAKEN: u32 = 22003;
@@ -56,7 +56,7 @@ fn all<'a>(x: &'a RestContext<'_>) -> &'a Queues {
     &x.app.calls.services().queues
 }
 
-/// Finds a queue by its SID, or by its name if the provider addresses queues by name.
+/// Finds a queue by its SID. If the provider names queues in paths, the function also finds a queue by its name.
 fn id(x: &RestContext<'_>, name: &str) -> Option<QueueId> {
     let named = || all(x).named(&x.account.name, name, Timestamp::now()).map(|one| one.queue.id);
     x.ids().parse_queue(name).or_else(|| x.provider.names_queues().then(named).flatten())
@@ -100,7 +100,7 @@ fn members(x: &RestContext<'_>, snapshot: &QueueSnapshot) -> Answer {
     Ok(ok(x.list("queue_members", &name, &paging, page(&paging, items))))
 }
 
-/// Redirects a member to another document: the given one, or the first that can be redirected.
+/// Redirects a member to another document. Without `which`, redirects the first member that can be redirected.
 async fn dequeue(x: &RestContext<'_>, id: QueueId, which: Option<LegId>) -> Answer {
     find(x, id)?;
     let target = x.parameters.target("Url", "Method", 21205)?;
@@ -109,7 +109,7 @@ async fn dequeue(x: &RestContext<'_>, id: QueueId, which: Option<LegId>) -> Answ
     Ok(ok(member(x.owner(), id, &redirected.ok_or_else(|| x.not_found())?, Timestamp::now())))
 }
 
-/// Parses a member's id. `None` means the first member (`Front`).
+/// Parses the id of a member. `None` means the first member (`Front`).
 fn member_id(x: &RestContext<'_>, text: &str) -> Result<Option<LegId>, ApiError> {
     if text.eq_ignore_ascii_case("Front") {
         return Ok(None);
@@ -143,7 +143,7 @@ fn unfit(x: &RestContext<'_>, why: QueueFailure) -> ApiError {
     }
 }
 
-/// One page of a list in memory, and one more item if there is a next page.
+/// One page of a list in memory. If there is a next page, the result has one more item.
 fn page(paging: &Paging, items: Vec<(u128, String, Value)>) -> Vec<(String, Value)> {
     let page = paging.page();
     let from = match page.after {

@@ -1,4 +1,5 @@
-//! `Recordings` of an account or a call: list, create, fetch, update and delete; and the recordings' audio.
+//! `Recordings` of an account or a call: list, create, fetch, update and delete recordings. This module also answers
+//! requests for a recording's audio.
 
 use axum::Json;
 use axum::http::{Method, StatusCode, header};
@@ -21,13 +22,13 @@ use super::{Answer, Request, RestContext, Verb, ok, transcriptions};
 /// The requested audio format.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Audio {
-    /// The extension `.wav`, or none.
+    /// The extension `.wav`, or no extension.
     Wav,
     /// The extension `.mp3`.
     Mp3,
 }
 
-/// The addressed recording of a call.
+/// The recording of a call that a path names.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Which {
     /// The recording with this SID.
@@ -77,8 +78,8 @@ pub(super) async fn of_call_answer(x: &RestContext<'_>, leg: LegId, below: &[&st
     }
 }
 
-/// The recording whose audio a path addresses. The path has an audio extension. It may have no extension at all if this
-/// provider's recording URLs have none.
+/// The recording and the audio format, if the path names a recording's audio. Such a path has an audio extension. The
+/// path may also have no extension, if this provider's recording URLs have none.
 pub(super) fn audio(provider: &dyn Provider, path: &Path<'_>) -> Option<(RecordingId, Audio)> {
     let ids = provider.ids();
     let below: Vec<&str> = path.below.iter().map(AsRef::as_ref).collect();
@@ -129,7 +130,7 @@ async fn update(x: &RestContext<'_>, id: LegId, which: Which) -> Answer {
     x.request(id, command).await.map_err(|refused| x.refused(refused))?;
     let after = x.app.recordings.get(&x.account.name, before.id).await?.unwrap_or(before);
     let mut body = recording::call_recording(x.owner(), &x.app.public_url, &after);
-    // The answer has the requested status even if the file is not closed yet.
+    // The answer has the requested status even if the recording's file is not closed yet.
     if let Some(fields) = body.as_object_mut() {
         fields.insert("status".into(), status.into());
     }
@@ -149,7 +150,7 @@ async fn list(x: &RestContext<'_>, leg: Option<LegId>) -> Answer {
     };
     let mut nothing = false;
     if let Some(conference) = x.parameters.get("ConferenceSid") {
-        // The recordings of a conference are stored with its id as their session.
+        // The store keeps the conference's id as the call id of the conference's recordings.
         filter.session = x.ids().parse_conference(conference).map(|id| CallId(id.0));
         nothing = filter.session.is_none();
     }
@@ -202,8 +203,8 @@ pub(super) async fn delete(x: &RestContext<'_>, recording: &Recording) -> Answer
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-/// Answers with the audio. No credentials are needed unless `recordings.require_credentials` is set, because the URL
-/// itself is secret. If the request has credentials, they must be valid.
+/// Answers with the audio of a recording. Credentials are optional unless `recordings.require_credentials` is set,
+/// because the URL itself is secret. Wrong credentials are an error in any case.
 pub(super) async fn serve(x: &Request<'_>, account_sid: &str, id: RecordingId, form: Audio) -> Answer {
     let head = *x.method == Method::HEAD;
     if !head && *x.method != Method::GET {
@@ -232,7 +233,7 @@ pub(super) async fn serve(x: &Request<'_>, account_sid: &str, id: RecordingId, f
     Ok(media::serve(audio, "audio/x-wav", head, x.headers))
 }
 
-/// A recording that has just started and is not in the store yet.
+/// A recording that has just started and is not yet in the store.
 fn just_begun(id: RecordingId, leg: LegId, spec: RecordingSpec) -> Recording {
     let status = RecordingStatus::InProgress;
     Recording { id, leg, conference: None, spec, started_at: Timestamp::now(), ended_at: None, duration: None, status }

@@ -1,13 +1,15 @@
-//! Resources that Twilio's published API has and this server does not, because it serves voice only. All of them get
-//! the same clear error with any method. docs/twilio.md contains this list, and a test compares the two.
+//! Resources of Twilio's published API that this server does not have, because this server has only voice. All these
+//! resources get the same clear error with any method. docs/twilio.md contains this list, and a test compares both
+//! lists.
 
 use super::super::error::ApiError;
 use super::super::family::Provider;
 
-/// Error number of a refused path, with HTTP status 403.
+/// Error number for a refused path. The HTTP status is 403.
 pub(super) const CODE: u32 = 20006;
 
-/// Paths below an account, with a description. `*` stands for one segment. Longer paths that begin so are refused too.
+/// Paths below an account, each with a description. `*` means any one segment. Longer paths with such a beginning are
+/// refused too.
 pub(super) const REFUSED: [(&str, &str); 7] = [
     ("Messages", "messages, their media and feedback"),
     ("SMS", "short codes"),
@@ -18,7 +20,7 @@ pub(super) const REFUSED: [(&str, &str); 7] = [
     ("Recordings/*/AddOnResults", "results of add-ons"),
 ];
 
-/// The error of a refused path; `None` if the path is not refused.
+/// The error for a refused path. `None` if the path is not refused.
 pub(super) fn find(provider: &dyn Provider, below: &[&str]) -> Option<ApiError> {
     let fits = |path: &str| {
         let segments: Vec<&str> = path.split('/').collect();
@@ -63,7 +65,7 @@ mod tests {
         assert_eq!(listed, REFUSED.len(), "docs/twilio.md lists what is not refused");
     }
 
-    /// Checks that every refused path is in the published API and has operations.
+    /// Checks that the published API has every refused path and an operation for it.
     #[test]
     fn only_published_operations_are_refused() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");

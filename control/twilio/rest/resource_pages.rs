@@ -1,4 +1,5 @@
-//! Lists of numbers, applications and caller ids, which are in memory, and the errors of storing them.
+//! Lists of numbers, applications and caller IDs, and the errors if such a resource cannot be stored. The resources are
+//! in memory.
 
 use std::cmp::Reverse;
 use std::sync::Arc;
@@ -12,8 +13,8 @@ use tandem_store::resources::Resource;
 use super::super::error::ApiError;
 use super::{Answer, RestContext, ok};
 
-/// One page of a list, newest first; resources of the configuration file, which have no date, come last. `key` is the
-/// key in the envelope, `name` the path below the account, `prefix` the prefix of the SIDs.
+/// One page of a list. The newest resource comes first. Resources of the configuration file have no date and come last.
+/// `key` is the key in the envelope, `name` is the path below the account, and `prefix` is the prefix of the SIDs.
 pub(super) fn page<T>(
     x: &RestContext<'_>,
     (key, name, prefix): (&'static str, &str, &str),
@@ -27,7 +28,8 @@ pub(super) fn page<T>(
     Ok(ok(x.list(key, name, &paging, items)))
 }
 
-/// The REST error of a resource that could not be stored. `taken` is the error if another account has it.
+/// The REST error for a resource that could not be stored. `taken` is the error to use if another account has this
+/// resource.
 pub(super) fn not_held(error: InventoryError, taken: ApiError) -> ApiError {
     match error {
         InventoryError::Taken => taken,
@@ -52,7 +54,7 @@ impl From<NumberError> for ApiError {
     }
 }
 
-/// 403: a resource of the configuration file cannot be deleted by REST.
+/// HTTP status 403: a REST request cannot delete a resource of the configuration file.
 pub(super) fn in_the_file(what: &str) -> ApiError {
     let message = format!("{what} is in the server's configuration file and can be removed only there");
     ApiError { status: StatusCode::FORBIDDEN, code: 20006, message }

@@ -1,5 +1,5 @@
-//! `Tokens`: the STUN and TURN servers of `[ice]`, with credentials of limited lifetime. A TURN server verifies them
-//! with the shared secret of draft-uberti-behave-turn-rest-00 (coturn's `use-auth-secret`).
+//! `Tokens`: the STUN and TURN servers of `[ice]`, with credentials of limited lifetime. A TURN server verifies the
+//! credentials with the shared secret of draft-uberti-behave-turn-rest-00 (coturn's `use-auth-secret`).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -25,7 +25,7 @@ pub(super) fn answer(x: &RestContext<'_>) -> Answer {
     Ok(created(token(&ice, x.account_sid(), ttl, Timestamp::now())))
 }
 
-/// The Token resource. Without a shared secret the password is random, and no TURN server is listed.
+/// The Token resource. Without a shared secret, the password is random and the resource lists no TURN server.
 pub(super) fn token(ice: &IceConfig, account: &str, ttl: u64, now: Timestamp) -> Value {
     let expires = now.as_second().saturating_add(i64::try_from(ttl).unwrap_or(i64::MAX));
     let username = format!("{expires}:{account}");

@@ -1,4 +1,4 @@
-//! `Transcriptions`: of recordings (list, fetch, delete), and live ones of a call (create, stop).
+//! `Transcriptions` of recordings (list, fetch, delete), and live transcriptions of a call (create, stop).
 
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
@@ -14,7 +14,8 @@ use super::super::error::ApiError;
 use super::super::transcription;
 use super::{Answer, RestContext, StartOrStop, Verb, ok};
 
-/// Requests to the transcriptions of the account, or of one of its recordings.
+/// Answers requests for the transcriptions of the account. If `of` is given, the answer has only the transcriptions of
+/// this recording.
 pub(super) async fn answer(x: &RestContext<'_>, of: Option<RecordingId>, below: &[&str]) -> Answer {
     match (below, x.verb) {
         ([], Verb::Get) => {
@@ -51,7 +52,7 @@ async fn one(x: &RestContext<'_>, of: Option<RecordingId>, name: &str, verb: Ver
     }
 }
 
-/// Requests to the live transcriptions of a call.
+/// Answers requests for the live transcriptions of a call.
 pub(super) async fn live(x: &RestContext<'_>, leg: LegId, below: &[&str]) -> Answer {
     match x.beside(leg, below).await? {
         StartOrStop::Start => create(x, leg).await,

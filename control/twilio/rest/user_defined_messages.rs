@@ -1,7 +1,7 @@
-//! `UserDefinedMessages` of a call, and the subscriptions to them. A message is sent to the callback of every
-//! subscriber, in order, as a webhook.
+//! `UserDefinedMessages` of a call, and the subscriptions to these messages. The callback of every subscriber receives
+//! each message as a webhook, in order.
 //!
-//! Twilio exchanges these messages with its own phones in browsers. This server has no such phones: messages go from
+//! Twilio exchanges these messages with its own phones in browsers. This server has no such phones. Messages go from
 //! REST clients to subscribers.
 
 use axum::Json;

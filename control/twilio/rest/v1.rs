@@ -1,11 +1,12 @@
-//! Common parts of Twilio's newer APIs: their paths name no account, their dates are ISO 8601, their lists have `meta`,
-//! and their URLs are absolute, because clients follow them unchanged.
+//! Common parts of Twilio's newer APIs. Paths name no account, dates have the ISO 8601 format, and lists have `meta`.
+//! URLs are absolute, because clients request them without a change.
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-/// Scheme and host of the URLs in an answer. A client that used one of Twilio's host names came through a proxy that
-/// serves this name over TLS, so its URLs keep that name. All others get the configured public URL.
+/// Scheme and host of the URLs in an answer. If the request has one of Twilio's host names, the request came through a
+/// proxy that serves this name over TLS. In this case the URLs have the same host name. Otherwise the URLs have the
+/// configured public URL.
 pub(super) fn base(host: Option<&str>, public_url: &str) -> String {
     match host {
         Some(host) if host.split(':').next().is_some_and(|name| name.ends_with(".twilio.com")) => {
@@ -15,7 +16,7 @@ pub(super) fn base(host: Option<&str>, public_url: &str) -> String {
     }
 }
 
-/// Converts a list of the 2010-04-01 API to these APIs' format.
+/// Converts a list of the 2010-04-01 API to the format of these APIs.
 pub(super) fn envelope(key: &'static str, page: &Value) -> Value {
     json!({
         "meta": {
@@ -36,7 +37,7 @@ pub(super) fn date(at: Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
-/// The path segments below `/v1`; empty for other paths.
+/// The path segments below `/v1`. Empty for other paths.
 pub(super) fn below(path: &str) -> Vec<&str> {
     let rest = path.strip_prefix("/v1/").unwrap_or_default();
     rest.split('/').filter(|segment| !segment.is_empty()).take(8).collect()

@@ -1,7 +1,7 @@
-//! The API's answers as XML and CSV. Every answer is JSON first, and is then converted here.
+//! The API's answers as XML and CSV. Every answer is JSON first. This module then converts the JSON.
 //!
-//! The path gives the format: `Calls.json`, `Calls.xml` or `Calls.csv`. `Calls` alone is XML unless the request accepts
-//! JSON.
+//! The path gives the format: `Calls.json`, `Calls.xml` or `Calls.csv`. The answer to the path `Calls` is XML unless
+//! the request accepts JSON.
 
 use std::borrow::Cow;
 
@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 use super::super::family;
 use super::super::path::VERSION;
 
-/// Maximum size of an answer that is converted, in octets. A page has at most 1000 resources.
+/// Maximum size of an answer for a conversion, in octets. A page has at most 1000 resources.
 const LONGEST: usize = 16 * 1024 * 1024;
 
 /// The format of an answer.
@@ -24,8 +24,8 @@ pub(super) enum Form {
     Csv,
 }
 
-/// The requested format, and the path with `.json` in place of another format's extension. `in_xml`: whether XML is the
-/// default format.
+/// The requested format, and the path with `.json` instead of the extension of another format. `in_xml` says whether
+/// XML is the default format.
 pub(super) fn wanted<'a>(path: &'a str, headers: &HeaderMap, in_xml: bool) -> (Form, Cow<'a, str>) {
     let is_old = path.strip_prefix('/').is_some_and(|path| path.starts_with(VERSION));
     let last = path.rsplit('/').next().unwrap_or_default();
@@ -43,14 +43,14 @@ pub(super) fn wanted<'a>(path: &'a str, headers: &HeaderMap, in_xml: bool) -> (F
     }
 }
 
-/// Converts an answer if it is JSON. Audio is unchanged.
+/// Converts an answer to `form` if the answer is JSON. Audio is unchanged.
 pub(super) async fn rewritten(form: Form, path: &str, response: Response) -> Response {
     let kind = response.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
     if form == Form::Json || !kind.is_some_and(|kind| kind.starts_with("application/json")) {
         return response;
     }
     let (mut parts, body) = response.into_parts();
-    // The body is this server's own answer; the page size limits it.
+    // This server wrote the body, and the page size limits the body's length.
     let body = axum::body::to_bytes(body, LONGEST).await.unwrap_or_default();
     let Ok(value) = serde_json::from_slice::<Value>(&body) else { return Response::from_parts(parts, body.into()) };
     let (kind, text) = match form {
@@ -62,10 +62,10 @@ pub(super) async fn rewritten(form: Form, path: &str, response: Response) -> Res
     Response::from_parts(parts, text.into())
 }
 
-/// Keys of a Call whose times are converted for clients that parse only RFC 3339.
+/// The keys of a Call that have times. These times are converted for clients that parse only RFC 3339.
 const TIMES: [&str; 3] = ["start_time", "end_time", "date_sent"];
 
-/// Converts the times in an answer to RFC 3339. Texts that are not an RFC 2822 date become null.
+/// Converts the times in an answer to RFC 3339. A text that is not an RFC 2822 date becomes null.
 pub(super) fn with_iso_dates(value: &mut Value) {
     match value {
         Value::Object(fields) => {
@@ -124,13 +124,14 @@ fn element(text: &mut String, name: &str, value: &Value) {
     text.push_str(&format!("</{name}>"));
 }
 
-/// In an XML answer, paths lead to XML, so `.json` is removed.
+/// Paths in an XML answer have no `.json`, so that a client gets XML for them too.
 fn without_extension<'a>(name: &str, value: &'a str) -> Cow<'a, str> {
     let is_path = name.to_ascii_lowercase().ends_with("uri") && value.starts_with('/');
     if is_path { value.replacen(".json", "", 1).into() } else { value.into() }
 }
 
-/// A header row, then a row for each item of a list, or one for the single resource. Objects and arrays are left out.
+/// A header row, and then one row for each item of the list. An answer with a single resource has one row. Objects and
+/// arrays are left out.
 fn csv(value: &Value) -> String {
     let single = [value.clone()];
     let rows: &[Value] = list(value).map_or(&single, |(_, items)| items);
@@ -144,8 +145,8 @@ fn csv(value: &Value) -> String {
     rows.iter().map(row).fold(head, |text, row| text + &row)
 }
 
-/// A cell in CSV (RFC 4180 §2). A text that a spreadsheet would take for a formula gets a leading `'`. Phone numbers in
-/// international format are not formulas.
+/// A cell in CSV (RFC 4180 §2). If a spreadsheet would read the text as a formula, the cell gets a leading `'`. A phone
+/// number in international format is not a formula.
 fn cell(text: &str) -> String {
     let is_number = || text.strip_prefix('+').is_some_and(|digits| digits.bytes().all(|digit| digit.is_ascii_digit()));
     let is_formula = text.starts_with(['=', '@', '-', '+']) && !is_number();
@@ -161,7 +162,8 @@ fn plain(value: &Value) -> String {
     }
 }
 
-/// Converts `subresource_uris` to `SubresourceUris`. Characters that an XML element's name cannot have are removed.
+/// Converts `subresource_uris` to `SubresourceUris`. Characters that the name of an XML element cannot have are
+/// removed.
 fn pascal(key: &str) -> String {
     let words = key.split('_').filter(|word| !word.is_empty());
     let capital = |word: &str| {
@@ -182,7 +184,7 @@ fn singular(name: &str) -> String {
         .map_or_else(|| name.strip_suffix('s').unwrap_or(name).to_owned(), |stem| format!("{stem}ss"))
 }
 
-/// The name of the resource at a path: the last segment that is a name and not an id, in the singular.
+/// The name of the resource at a path. This is the last segment that is a name and not an id, in the singular.
 fn resource(path: &str) -> String {
     let path = path.trim_end_matches(".json");
     let is_name = |segment: &&str| {

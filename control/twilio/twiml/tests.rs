@@ -1,4 +1,4 @@
-//! Tests with documents as applications write them.
+//! Tests with the kinds of documents that applications write.
 
 use std::time::Duration;
 

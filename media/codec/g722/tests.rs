@@ -16,7 +16,7 @@ fn decode(mode: Mode, octets: &[u8]) -> Vec<i16> {
     samples
 }
 
-/// FNV-1a.
+/// The FNV-1a hash of the octets.
 fn digest(octets: impl IntoIterator<Item = u8>) -> u64 {
     octets.into_iter().fold(0xCBF2_9CE4_8422_2325, |sum, octet| (sum ^ u64::from(octet)).wrapping_mul(0x100_0000_01B3))
 }
@@ -24,7 +24,7 @@ fn digest(octets: impl IntoIterator<Item = u8>) -> u64 {
 #[test]
 fn the_itu_sequences_are_met_bit_for_bit_in_every_mode() {
     let (Some(input), Some(mut code)) = (shared("g722/inpsp.bin"), shared("g722/codsp.cod")) else { return };
-    // The code is stored in 16-bit words in little-endian order.
+    // The ITU file stores the code in 16-bit words in little-endian order.
     code.chunks_exact_mut(2).for_each(|pair| pair.swap(0, 1));
     assert!(encode(&samples(&input)) == code, "encoder");
     for (mode, name) in
@@ -35,8 +35,8 @@ fn the_itu_sequences_are_met_bit_for_bit_in_every_mode() {
     }
 }
 
-/// Compares with this code's output at the time when it matched the ITU sequences, for triangles with noise up to
-/// clipping. This test works without the ITU files.
+/// Compares the output with an earlier output of this code, which was recorded when the code matched the ITU sequences.
+/// The input is triangles with noise, up to clipping. This test works without the ITU files.
 #[test]
 fn known_audio_gives_known_code_and_known_audio() {
     let mut noise = Noise(722);
@@ -105,7 +105,8 @@ fn what_does_not_fit_is_not_taken() {
     assert_eq!(decoder.decode(&[1; 9], &mut samples[..1]), 0);
 }
 
-/// This profile checks overflow. Octets that no encoder produces, and the loudest audio, must not overflow.
+/// The test profile checks arithmetic overflow. Octets that no encoder produces and the loudest audio must not
+/// overflow.
 #[test]
 fn any_octets_and_any_audio_are_borne() {
     let mut noise = Noise(3);

@@ -92,11 +92,12 @@ fn redundancy_is_seen_only_where_it_is() {
         assert!(!carries_redundancy(&[toc]));
         assert!(toc < 128 || !carries_redundancy(&[toc, 0x40, 0x40, 0x40, 0x40]));
     }
-    // One SILK frame of 20 ms alone; the second form of two lengths; after a padding length of more than one octet.
+    // These packets contain one SILK frame of 20 ms, two frames with different lengths, or a frame after a padding
+    // length of more than one octet.
     assert!(carries_redundancy(&[0b0000_1000, 0x40]) && !carries_redundancy(&[0b0000_1000, 0xBF]));
     assert!(carries_redundancy(&[0b0000_1010, 1, 0x40, 0]) && carries_redundancy(&[0b0000_1010, 252, 0, 0x40]));
     assert!(carries_redundancy(&[0b0000_1011, 0xC2, 255, 1, 1, 0x40]) && carries_redundancy(&[0b0000_1011, 2, 0x40]));
-    // Three SILK frames in 60 ms; one in the side channel.
+    // These packets contain three SILK frames in 60 ms, or a redundant frame in the side channel.
     assert!(carries_redundancy(&[0b0001_1000, 0x10]) && !carries_redundancy(&[0b0001_1000, 0x40]));
     assert!(carries_redundancy(&[0b0000_1100, 0x10]) && !carries_redundancy(&[0b0000_1100, 0x20]));
 }
@@ -199,7 +200,7 @@ fn hostile_packets_are_refused_or_heard_and_harm_nothing() {
             }
         }
         assert!((100..2_900).contains(&refused), "{refused} refused");
-        // Valid packets after them are decoded as usual.
+        // The decoder still decodes valid packets after the damaged packets.
         let heard = &mut samples[..rate.frame()];
         assert!(genuine.iter().all(|packet| decoder.decode(packet, heard) == Some(rate.frame())));
     }

@@ -7,10 +7,10 @@ use crate::rtp::FRAME;
 use crate::tone::{Country, Tone, ToneGenerator};
 
 const LETTERS: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', '*', '#', 'A', 'B', 'C', 'D'];
-/// The amplitude of a tone of 0 dBm0 (ITU-T G.711: full scale is 3.17 dBm0).
+/// The amplitude of a tone of 0 dBm0. Full scale is 3.17 dBm0 (ITU-T G.711).
 const ZERO_DBM: f32 = 22_300.0;
 
-/// Pseudo-random numbers, the same in each run (SplitMix64).
+/// Pseudo-random numbers (SplitMix64). Each run has the same numbers.
 struct Random(u64);
 
 impl Random {
@@ -37,11 +37,11 @@ impl Random {
     }
 }
 
-/// The parameters of a digit's tones; levels in dB, frequencies as ratios.
+/// The parameters of a digit's tones. Levels are in dB, and frequencies are ratios.
 #[derive(Clone, Copy)]
 struct Press {
     milliseconds: f32,
-    /// The level of each tone in dBm0, before twist.
+    /// The level of each tone in dBm0, before the twist is applied.
     level: f32,
     /// The level of the column relative to the row, in dB.
     twist: f32,
@@ -70,7 +70,7 @@ fn silence(milliseconds: f32, to: &mut Vec<f32>) {
     to.extend(std::iter::repeat_n(0.0, (milliseconds * 8.0) as usize));
 }
 
-/// The detected digits, each with the sample at which its frame ends.
+/// Returns the detected digits, each with the sample at which its frame ends.
 fn keys(samples: &[f32]) -> Vec<(usize, char)> {
     let samples: Vec<i16> = samples.iter().map(|sample| sample.round() as i16).collect();
     keys_of(&samples)
@@ -82,7 +82,7 @@ fn keys_of(samples: &[i16]) -> Vec<(usize, char)> {
     frames.filter_map(|(index, frame)| Some(((index + 1) * FRAME, detector.handle_frame(frame)?))).collect()
 }
 
-/// Whether a single digit between silences is detected, at each of eight positions in a frame.
+/// Whether the detector finds a single digit between silences, at each of eight positions in a frame.
 fn is_found(press: Press, key: char) -> bool {
     let mut random = Random(key as u64);
     let found = (0..8).filter(|place| {
@@ -97,7 +97,7 @@ fn is_found(press: Press, key: char) -> bool {
     found == 8
 }
 
-/// The samples (8,000 Hz) of a file from outside the repository; `None` if it is missing.
+/// Returns the samples (8,000 Hz) of a file from outside the repository, or `None` if the file is missing.
 fn recording(name: &str) -> Option<Vec<i16>> {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/corpora/audio");
     let octets = std::fs::read(folder.join(name)).ok()?;
@@ -115,9 +115,9 @@ fn through(law: Law, samples: &mut [i16]) {
     law.decode(&octets, samples);
 }
 
-/// Sends `count` digits of 40 to 100 ms, with gaps of at least 40 ms, at about -20 dBm0, with up to 4 dB of twist and
-/// 1.5 % of deviation, and noise 15 dB below each digit. Returns the number of digits that were not detected exactly
-/// once, and the number of false detections.
+/// Sends `count` digits of 40 to 100 ms with gaps of at least 40 ms, at about -20 dBm0. The twist is up to 4 dB, the
+/// deviation is up to 1.5 %, and the noise is 15 dB below each digit. Returns the number of digits that were missed or
+/// detected more than once, and the number of false detections.
 fn dial(count: usize, law: Option<Law>, mut noise: impl FnMut(&mut Random) -> f32) -> (usize, usize) {
     let mut random = Random(count as u64);
     let mut samples: Vec<f32> = Vec::new();
@@ -152,7 +152,7 @@ fn dial(count: usize, law: Option<Law>, mut noise: impl FnMut(&mut Random) -> f3
             Some(place) => drop(found.remove(place)),
             None => missed += 1,
         }
-        // The digits are in order, so a remaining detection before this digit is false.
+        // The digits are in order. So a detection that is left over from before this digit is false.
         if index % 64 == 63 {
             let late = found.iter().filter(|(at, _)| at < start).count();
             assert_eq!(late, 0, "keys that were not pressed, before {start}");
@@ -194,8 +194,8 @@ fn an_hour_of_speech_has_no_keys() {
     let (mut seconds, mut turn) = (0, 0);
     while seconds < 3_600 {
         for voice in &voices {
-            // Each round has another level, another start and another amount of street noise; two of three rounds pass
-            // through G.711.
+            // Each round has a different level, start and amount of street noise. Two of three rounds pass through
+            // G.711.
             let (gain, behind) = (10f32.powf(random.within(-1.0, 0.8)), random.within(-0.3, 0.5).max(0.0));
             let (start, place) = (random.below(FRAME), random.below(street.len()));
             let mut samples: Vec<i16> = voice[start..]
@@ -215,7 +215,7 @@ fn an_hour_of_speech_has_no_keys() {
     }
 }
 
-/// A synthetic babble: syllables of voiced sound with gliding pitch and formants, and hisses in between.
+/// Returns a synthetic babble: voiced syllables with gliding pitch and formants, and hisses between them.
 fn babble(random: &mut Random, seconds: usize) -> Vec<i16> {
     let mut samples: Vec<i16> = Vec::with_capacity(seconds * 8_000);
     let mut phase = 0.0f32;
@@ -230,7 +230,7 @@ fn babble(random: &mut Random, seconds: usize) -> Vec<i16> {
             if at % 40 == 0 {
                 for (number, weight) in weights.iter_mut().enumerate() {
                     let hertz = pitch * (number + 1) as f32;
-                    // Formants are 100 Hz wide; the level of voices falls by about 6 dB per octave.
+                    // A formant is 100 Hz wide. The level of voices falls by about 6 dB per octave.
                     let near = |formant: &f32| 1.0 / (1.0 + ((hertz - formant) / 50.0).powi(2)).sqrt();
                     let tilt = pitch / hertz;
                     *weight = if hertz < 3_600.0 { tilt * formants.iter().map(near).sum::<f32>() } else { 0.0 };
@@ -334,7 +334,7 @@ fn a_row_of_8_db_above_its_column_and_a_column_of_4_db_above_its_row_are_keys_an
 #[test]
 fn loud_and_soft_keys_are_found() {
     for key in LETTERS {
-        // At 0 dBm0 for each tone the pair is clipped.
+        // With 0 dBm0 for each tone, the pair is clipped.
         for level in [0.0, -3.0, -10.0, -25.0, -36.0, -40.0] {
             assert!(is_found(Press { level, ..PLAIN }, key), "{key} {level}");
         }

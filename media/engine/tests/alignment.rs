@@ -1,21 +1,21 @@
-//! A recording of one hour with packet loss, and with a far end whose clock differs from ours.
+//! A recording of one hour with packet loss. The clock of a far end differs from ours.
 
 use super::*;
 use crate::recorded::RecordedFile;
 use crate::wav::WavCoding;
 
-/// Seconds between two markers.
+/// The time between two markers in seconds.
 const EVERY: f64 = 30.0;
 /// The length of a marker in seconds.
 const MARKER: f64 = 0.2;
 /// The value of a marker's samples.
 const LOUD: i16 = 8_000;
 
-/// A far end that sends a marker every 30 s of real time, and quiet noise in between.
+/// A far end that sends a marker every 30 s of real time, and quiet noise between the markers.
 struct Speaker {
     who: Who,
     law: crate::codec::g711::Law,
-    /// The duration of one of its samples in seconds of real time.
+    /// The duration of one sample of the far end's clock, in seconds of real time.
     sample: f64,
     said: u64,
     noise: u32,
@@ -27,13 +27,14 @@ impl Speaker {
         self.noise >> 16
     }
 
-    /// Sends the packets that are due. Three percent of the packets without a marker are lost.
+    /// Sends the packets that are due. All packets near a marker arrive, and three percent of the other packets are
+    /// lost.
     fn speak(&mut self, pair: &mut MediaPair) {
         while (self.said + 160) as f64 * self.sample <= pair.now().as_secs_f64() {
             let (mut samples, mut marked) = ([0; 160], false);
             for (at, sample) in (self.said..).zip(&mut samples) {
                 let within = (at as f64 * self.sample) % EVERY;
-                // No packet near a marker is lost.
+                // The loop below loses no packet near a marker.
                 marked |= !(1.0..EVERY - 1.0).contains(&within);
                 *sample = if within < MARKER { LOUD } else { (self.noise() % 64) as i16 - 32 };
             }
@@ -80,7 +81,7 @@ fn an_hour_with_loss_and_drift_is_recorded_to_the_frame() {
                 speakers.iter_mut().for_each(|speaker| speaker.speak(pair));
                 pair.pass(1, milliseconds(5));
             }
-            // Discard the packets sent.
+            // Discard the packets that the engine has sent.
             for who in [Who::A, Who::B] {
                 drop((pair.heard(who), pair.reports(who)));
             }
@@ -113,7 +114,8 @@ fn an_hour_with_loss_and_drift_is_recorded_to_the_frame() {
     let worst = apart.max_by_key(|apart| apart.abs()).unwrap();
     println!("{duration:?} of {length:?}; the channels are {worst} samples apart at most");
     assert!(worst.abs() <= 160, "{worst}");
-    // The recording is aligned with the call too: a marker is at most as late as its packet takes to be complete.
+    // The recording is also aligned with the call: a marker is never early, and it is late by no more than the time
+    // until its packet is complete.
     let off = (1..).zip(&right).map(|(number, at)| at - ((f64::from(number) * EVERY - 10.0) * 8_000.0) as i64);
     let off: Vec<i64> = off.collect();
     assert!(off.iter().all(|off| (0..=320).contains(off)), "{off:?}");

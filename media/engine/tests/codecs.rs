@@ -1,4 +1,5 @@
-//! Legs with codecs other than G.711: relayed to legs with the same codec, transcoded for all others.
+//! Legs with codecs other than G.711. The engine relays packets to a leg with the same codec, and transcodes for a leg
+//! with another codec.
 
 use super::*;
 use crate::codec::{Codec, Decoder, Encoder, LONGEST_FRAME, LONGEST_PACKET, LONGEST_PAYLOAD, SampleRate};
@@ -9,7 +10,7 @@ pub(super) const OPUS: &str =
 pub(super) const L16: &str = "m=audio 4000 RTP/AVP 96\r\na=rtpmap:96 L16/16000\r\n";
 const PCMA: &str = "m=audio 4000 RTP/AVP 8 96\r\na=rtpmap:96 telephone-event/8000\r\n";
 
-/// A far end that sends a tone of this frequency in its codec.
+/// A far end that sends a tone of frequency `hertz` in its codec.
 pub(super) struct Hum {
     encoder: Encoder,
     codec: Codec,
@@ -40,7 +41,7 @@ impl Hum {
     }
 }
 
-/// Decodes the packets. Returns the number of samples, and the part of their power at `hertz`.
+/// Decodes the packets. Returns the number of samples, and the part of the power that is at `hertz`.
 pub(super) fn tone(sent: &[Sent], codec: Codec, hertz: f32) -> (usize, f64) {
     let mut decoder = Decoder::new(codec, codec.sample_rate());
     let mut samples = Vec::new();
@@ -49,7 +50,7 @@ pub(super) fn tone(sent: &[Sent], codec: Codec, hertz: f32) -> (usize, f64) {
         let count = decoder.decode(packet.payload(), &mut out).unwrap();
         samples.extend_from_slice(&out[..count]);
     }
-    // Skip the first 200 ms, in which the delay settles.
+    // Skip the first 200 ms, because the delay settles during this time.
     let samples = &samples[decoder.rate().hertz() as usize / 5..];
     let step = f64::from(hertz) * std::f64::consts::TAU / f64::from(decoder.rate().hertz());
     let (mut re, mut im, mut power) = (0.0f64, 0.0f64, 0.0f64);

@@ -1,4 +1,4 @@
-//! Legs with SRTP, bridged with legs with or without SRTP.
+//! Legs with SRTP that are bridged with legs with or without SRTP.
 
 use super::*;
 use crate::rtp::srtp::{Keys, LONGEST_TRAILER, Srtp as Protector};
@@ -29,7 +29,7 @@ impl Encrypted {
         self.peer.rekey(keys);
     }
 
-    /// The next packet of A's far end, protected.
+    /// Returns the next packet of A's far end, encrypted.
     fn next(&mut self, payload_type: u8, payload: &[u8]) -> Vec<u8> {
         let mut packet = self.pair.a.next(payload_type, payload);
         self.pair.a.timestamp = self.pair.a.timestamp.wrapping_add(160);
@@ -49,7 +49,7 @@ impl Encrypted {
         }
     }
 
-    /// The packets sent to A, unprotected.
+    /// Returns the packets that were sent to A, decrypted.
     fn heard_by_a(&mut self) -> Vec<Sent> {
         let sent = self.pair.heard(Who::A);
         sent.into_iter()
@@ -62,7 +62,7 @@ impl Encrypted {
     }
 }
 
-/// Makes A's far end offer `key`; returns the keys from the far end's view.
+/// Makes A's far end offer `key`. Returns the keys as the far end uses them.
 fn offer(pair: &mut MediaPair, key: &str) -> Keys {
     pair.offer(Who::A, &format!("m=audio 4000 RTP/SAVP 0 101\r\n{EVENTS}{key}"));
     let Protection::Keyed(keys) = &pair.a.negotiation.plan().unwrap().protection else { panic!("no keys") };
@@ -96,7 +96,7 @@ fn a_plain_leg_and_an_encrypted_one_hear_each_other_over_many_wraps_of_the_seque
             sent.packet.truncate(length);
             assert!(same(sent.payload()) && sent.payload().len() == 160);
         }
-        // The far end's sequence began at 65,500 and has wrapped.
+        // The far end's sequence numbers began at 65,500 and have wrapped.
         assert!(both.pair.a.sequence < 100);
     }
 }
@@ -173,7 +173,7 @@ fn a_new_key_or_suite_takes_over_without_a_gap() {
     let mut both = Encrypted::new(KEY);
     both.talk(60);
     both.pair.heard(Who::B);
-    // Packets on the way while the new offer is answered still use the old key.
+    // Packets that are on their way during the answer to the new offer still use the old key.
     let late: Vec<Vec<u8>> = (0..3).map(|_| both.next(0, &[0x10; 160])).collect();
     both.heard_by_a();
     both.rekey(NEW_KEY);

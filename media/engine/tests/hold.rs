@@ -1,4 +1,4 @@
-//! Hold and resume (RFC 3264 §8.4, and the method of RFC 2543), offered by a leg's far end.
+//! Hold and resume, requested by a leg's far end: the method of RFC 3264 §8.4 and the older method of RFC 2543.
 
 use super::*;
 

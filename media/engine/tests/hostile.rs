@@ -1,5 +1,5 @@
-//! Malformed packets, floods and changing sources: they are counted and limited, and the bridged leg does not hear
-//! them.
+//! Malformed packets, floods and changing sources. The engine counts and limits such packets, and the bridged leg does
+//! not hear them.
 
 use super::*;
 use crate::g711::Law;
@@ -22,7 +22,7 @@ fn bridged() -> MediaPair {
     pair
 }
 
-/// The packets of A that B is sent, without our own silence.
+/// Returns the packets of A that the engine sent to B, without the engine's own silence.
 fn loud(pair: &mut MediaPair) -> Vec<Sent> {
     pair.heard(Who::B).into_iter().filter(is_loud).collect()
 }
@@ -41,7 +41,7 @@ fn packets_cut_anywhere_or_of_another_version_are_counted_and_unheard() {
         packet[0] = version;
         bad.push(packet);
     }
-    // Padding longer than the packet, an extension that ends beyond it, more CSRCs than octets.
+    // The bad packets: padding longer than the packet, an extension that ends after the packet, more CSRCs than octets.
     bad.extend([[&[0xA0][..], &rtp(1, 160, 0xAA, &[0xFF; 20])[1..]].concat(), rtp(1, 160, 0xAA, &[])]);
     bad.last_mut().unwrap()[0] = 0x9F;
     let (count, before) = (bad.len(), pair.core.counts);
@@ -104,7 +104,7 @@ fn replayed_packets_do_not_lengthen_a_recording() {
         for _ in 0..5 {
             pair.send(Who::A, Flow::Rtp, packet.clone(), NOW);
         }
-        // Repeat an old packet too.
+        // Send an old packet again too.
         pair.send(Who::A, Flow::Rtp, rtp(place / 2, u32::from(place / 2) * 160, 7, &[0x55; 160]), NOW);
         pair.advance(20);
     }
@@ -143,7 +143,7 @@ fn packets_of_any_length_of_time_and_silences_between_them_pass_as_they_are() {
     let mut pair = bridged();
     for length in [10, 20, 30, 40, 60] {
         let octets = length * 8;
-        // Across the wraps of both sequence number and timestamp.
+        // Both the sequence number and the timestamp wrap during the test.
         let (mut sequence, mut timestamp) = (65_530_u16, u32::MAX - 1_000);
         for place in 0..20 {
             let packet = rtp(sequence, timestamp, length as u32, &vec![0x10; octets]);
@@ -152,7 +152,7 @@ fn packets_of_any_length_of_time_and_silences_between_them_pass_as_they_are() {
             sequence = sequence.wrapping_add(1);
             timestamp = timestamp.wrapping_add(octets as u32);
             if place == 10 {
-                // Nothing is sent for 1 s.
+                // The far end sends nothing for 1 s.
                 timestamp = timestamp.wrapping_add(8_000);
                 pair.advance(1_000);
             }
@@ -214,18 +214,19 @@ fn strangers_before_and_after_the_peer_do_not_get_into_the_call() {
             pair.send_from(Who::A, Flow::Rtp, stranger, packet, NOW);
         }
     };
-    // Before the far end's first packet, strangers are accepted, because they cannot be distinguished from a far end
-    // behind a router.
+    // Before the far end's first packet, the engine accepts packets from strangers, because it cannot distinguish a
+    // stranger from a far end behind a router.
     for turn in 0..400 {
         spray(&mut pair, turn * 20);
         pair.say(Who::B, 0x20, NOW);
         pair.advance(20);
     }
     assert!(!loud(&mut pair).is_empty());
-    // But B's audio goes only to the address in A's SDP, for however long the strangers have sent packets.
+    // But B's audio goes only to the address in A's SDP, although the strangers have sent packets for a long time.
     let toward_a = pair.heard(Who::A);
     assert!(toward_a.len() > 390 && toward_a.iter().all(|sent| sent.to == pair.a.address));
-    // As soon as the far end sends packets, the strangers are refused, although they came eight seconds earlier.
+    // As soon as the far end sends packets, the engine refuses the strangers, although they have sent packets for eight
+    // seconds.
     for turn in 0..500 {
         pair.say(Who::A, 0x10, NOW);
         spray(&mut pair, 10_000 + turn * 20);
@@ -260,7 +261,7 @@ fn a_peer_that_moves_is_followed_after_the_probation_and_its_owner_told() {
         pair.advance(20);
         passed.push(!loud(&mut pair).is_empty());
     }
-    // 1 s of silence, and four of the five packets that are required.
+    // The old source is silent for 1 s. Then the first four of the five required packets of the new source are refused.
     let first = passed.iter().position(|passed| *passed).unwrap();
     assert!((52..=56).contains(&first) && passed[first..].iter().all(|passed| *passed), "{first}");
     let told = pair.events(Who::A);

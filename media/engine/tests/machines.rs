@@ -1,11 +1,11 @@
-//! Answering machine detection on a leg: through a codec and the network.
+//! Answering machine detection on a leg, with a codec and the network between the far end and the engine.
 
 use super::*;
 use crate::g711::Law;
 use crate::testing::voice::{Voice, tone};
 use crate::{GreetingEnd, MachineDetection, MachineVerdict, Until};
 
-/// The far end of `who` sends `samples` in its law, then nothing for `silent` frames.
+/// The far end of `who` sends `samples` in its law, and then nothing for `silent` frames.
 fn say(pair: &mut MediaPair, who: Who, samples: &[i16], silent: usize) {
     let law = if who == Who::A { Law::Mu } else { Law::A };
     for frame in samples.chunks_exact(160) {
@@ -50,9 +50,9 @@ fn a_machine_and_its_beep_are_told_while_the_bridge_relays() {
     let verdicts: Vec<MachineVerdict> = told.iter().map(|(_, verdict)| *verdict).collect();
     assert_eq!(verdicts, [MachineVerdict::Machine, MachineVerdict::GreetingEnded { by: GreetingEnd::Beep }]);
     assert!(told[1].0 - beeped <= milliseconds(260), "{:?} after the beep", told[1].0 - beeped);
-    // Every packet was relayed as a packet.
+    // The engine relayed every packet and transcoded none.
     assert_eq!(pair.core.counts.relayed, 305);
-    // The detection has ended and produces no further events.
+    // The detection has ended, so further audio causes no event.
     say(&mut pair, Who::B, &greeting, 200);
     assert!(self::told(&mut pair).is_empty());
 }
@@ -95,8 +95,8 @@ fn a_stream_loses_nothing_when_a_detection_ends() {
     while let Some(frame) = reader.pop() {
         heard.extend_from_slice(frame.audio());
     }
-    // From the first frame that is not silence on, the audio equals what was sent, without a missing or additional
-    // sample.
+    // From the first frame that is not silence, the received audio equals the sent audio. No sample is missing or
+    // added.
     let heard = &heard[100 * 160..];
     let at = octets.windows(320).position(|window| window == &heard[..320]).unwrap();
     let same = heard.iter().zip(&octets[at..]).take_while(|(heard, said)| heard == said).count();

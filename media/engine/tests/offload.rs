@@ -1,12 +1,13 @@
-//! Packets that the kernel relays: when the offload begins and ends, and that its effect is invisible from outside.
+//! Packets that the kernel relays. The tests check when the offload begins and ends, and that nobody outside can see
+//! its effect.
 
 use super::*;
 
 const PCMU: &str = "m=audio 4000 RTP/AVP 0 13 101\r\na=rtpmap:101 telephone-event/8000\r\n";
-/// The same media with another payload type for telephone-events.
+/// Media like `PCMU`, with another payload type for telephone-events.
 const OTHER: &str = "m=audio 4000 RTP/AVP 0 13 96\r\na=rtpmap:96 telephone-event/8000\r\n";
 
-/// Two bridged legs that have sent audio until both directions were offloaded.
+/// Two bridged legs that have sent audio until the kernel relayed both directions.
 fn short() -> MediaPair {
     let mut pair = MediaPair::with_kernel(PCMU, OTHER);
     pair.bridge();
@@ -15,7 +16,7 @@ fn short() -> MediaPair {
     pair
 }
 
-/// Sends a digit of 60 ms from A, in the way of phones.
+/// Sends a digit of 60 ms from A, in the same way as phones do.
 fn press(pair: &mut MediaPair) {
     for (marker, end, duration) in [(true, 0, 160u16), (false, 0, 320), (false, 0x80, 480), (false, 0x80, 480)] {
         let [high, low] = duration.to_be_bytes();
@@ -28,13 +29,14 @@ fn press(pair: &mut MediaPair) {
     pair.a.timestamp = pair.a.timestamp.wrapping_add(640);
 }
 
-/// Everything that is visible from outside during a varied call, and the number of packets that the kernel relayed.
+/// Runs a varied call. Returns everything that is visible from outside, and the number of packets that the kernel
+/// relayed.
 fn seen(kernel: bool, delay: Duration) -> (Vec<String>, u64) {
     let mut pair = if kernel { MediaPair::with_kernel(PCMU, OTHER) } else { MediaPair::between(PCMU, OTHER) };
     pair.bridge();
     pair.talk(70, 1, 2);
     for frame in 0..600 {
-        // One in ten packets of A is lost, sometimes two in a row; some packets of B are late.
+        // One in ten packets of A is lost, sometimes two in a row. Some packets of B are late.
         if frame % 10 == 3 || frame % 50 == 4 {
             pair.lose(Who::A);
         } else {
@@ -46,7 +48,7 @@ fn seen(kernel: bool, delay: Duration) -> (Vec<String>, u64) {
     }
     press(&mut pair);
     pair.talk(200, 3, 4);
-    // A sends nothing for 3 s while its timestamps advance, then continues.
+    // A sends nothing for 3 s while its timestamps advance. Then A continues.
     for _ in 0..150 {
         pair.a.timestamp = pair.a.timestamp.wrapping_add(160);
         pair.say(Who::B, 5, NOW);
@@ -72,9 +74,9 @@ fn seen(kernel: bool, delay: Duration) -> (Vec<String>, u64) {
             seen.push(format!("{who:?} {at:?} is told {packet:?}"));
         }
         for (at, event) in pair.events(who) {
-            // A late packet adds to the jitter twice: with the packet before it and with the one after it. If one of
-            // them is the first that arrives here again, there is no earlier packet to compare it with. So the jitter
-            // is not compared.
+            // A late packet adds to the jitter twice: once with the packet before it and once with the packet after it.
+            // After an offload, the first packet that arrives at the engine has no earlier packet to compare with. So
+            // the test does not compare the jitter.
             let Event::Closed { stats } = event else {
                 seen.push(format!("{who:?} {at:?} {event:?}"));
                 continue;
@@ -95,8 +97,8 @@ fn peers_reports_and_statistics_are_as_they_are_without_it() {
         assert_eq!(with, without);
     }
     assert_eq!(with.len(), without.len());
-    // So late that the next packet overtakes it. Our media clock is then one frame ahead if we relayed both packets, so
-    // only the counters are equal.
+    // The packet is so late that the next packet overtakes it. If the engine relayed both packets, its media clock is
+    // then one frame ahead. So only the counters are equal.
     let counts = |kernel| -> Vec<String> {
         let (seen, _) = seen(kernel, milliseconds(30));
         seen.into_iter().filter(|line| line.contains("Stats")).collect()
@@ -153,7 +155,7 @@ fn whatever_changes_a_call_has_its_packets_here_first() {
         if !what.starts_with("Play") && !what.starts_with("SendDigits") {
             pair.talk(110, 1, 2);
             let both = pair.is_offloaded(Who::A) && pair.is_offloaded(Who::B);
-            // Commands that only listen use copies.
+            // Commands that only read audio use copies of the packets.
             assert_eq!(both, what.starts_with("Recording") || what.starts_with("Tap"), "{what} goes on");
         }
     }
@@ -182,7 +184,7 @@ fn what_is_not_plain_is_never_offered() {
     assert_eq!(pair.passed(), 0, "and without a bridge there is nowhere to pass it on to");
 }
 
-/// A leg that plays audio and is not listened to.
+/// Returns a leg that plays audio and whose own audio has no listener.
 fn played(kernel: bool) -> MediaPair {
     let mut pair = if kernel { MediaPair::with_kernel(PCMU, OTHER) } else { MediaPair::between(PCMU, OTHER) };
     pair.command(Who::A, Command::Play { op: OpId(1), audio: tone(1), loops: None });
@@ -253,7 +255,7 @@ fn whoever_begins_to_listen_hears_all_from_then_on() {
             assert!(pair.is_dropped(Who::A), "nobody listens any more");
         }
     }
-    // Several prompts in a row do not count as an early end of the offload.
+    // If several prompts follow each other, the offload does not count as ended early.
     let mut pair = played(true);
     for op in 2..10 {
         pair.command(Who::A, Command::Play { op: OpId(op), audio: tone(1), loops: None });
@@ -291,7 +293,7 @@ fn other_numbers_and_other_streams_come_up_and_those_who_keep_doing_so_are_left_
         waits.push((pair.now() - began + milliseconds(100)).as_secs());
     }
     assert_eq!(waits, [2, 4, 8, 16]);
-    // An offload of more than 10 s resets the wait.
+    // An offload of more than 10 s resets the waiting time.
     pair.talk(520, 1, 2);
     stray(&mut pair);
     pair.talk(60, 1, 2);
@@ -318,8 +320,8 @@ fn who_falls_silent_loses_it_before_the_other_is_sent_silence() {
     assert!(pair.is_offloaded(Who::A));
 }
 
-/// The packets, reports and events of a recorded call, and its file. The call has losses, a digit, and an offload that
-/// ends during the recording.
+/// Runs a recorded call with losses, a digit, and an offload that ends during the recording. Returns the packets,
+/// reports and events of the call, and the recorded file.
 fn recorded(kernel: bool) -> (Vec<String>, Vec<u8>) {
     let mut pair = if kernel { MediaPair::with_kernel(PCMU, OTHER) } else { MediaPair::between(PCMU, OTHER) };
     let file = TestFile::new(if kernel { "copied" } else { "relayed" });
@@ -343,7 +345,7 @@ fn recorded(kernel: bool) -> (Vec<String>, Vec<u8>) {
     press(&mut pair);
     pair.talk(210, 5, 6);
     assert_eq!(pair.is_offloaded(Who::A), kernel);
-    // This packet's copy is on its way to us when the offload ends.
+    // When the offload ends, the copy of this packet is still on its way to the engine.
     pair.say(Who::A, 7, NOW);
     pair.command(Who::B, Command::Mute { inbound: true });
     pair.talk(50, 8, 9);

@@ -17,7 +17,8 @@ fn a_dual_recording_is_aligned_with_the_call_and_holes_are_concealed() {
     );
     let start = pair.now();
     pair.talk(25, 0xFF, 0xD5);
-    // At 500 ms the far end sends audio and is sent audio; two packets are lost, two arrive in the wrong order.
+    // From 500 ms on, both directions have audio. Two packets of the far end are lost, and two arrive in the wrong
+    // order.
     pair.command(Who::A, play(2, 10));
     for frame in 0..10u64 {
         match frame {
@@ -50,7 +51,7 @@ fn a_dual_recording_is_aligned_with_the_call_and_holes_are_concealed() {
     let first = left.iter().position(|loud| *loud).unwrap();
     assert!((24..=26).contains(&first), "{first}");
     assert!((10..=11).contains(&left.iter().filter(|loud| **loud).count()));
-    // Of the 40 ms that are missing, the last 30 ms fade.
+    // 40 ms are missing. The concealment of the last 30 ms fades out.
     let quietest =
         samples.iter().step_by(2).filter(|sample| sample.abs() > 100).map(|sample| sample.abs()).min().unwrap();
     let loudest = samples.iter().step_by(2).map(|sample| sample.abs()).max().unwrap();
@@ -259,10 +260,10 @@ fn a_recording_that_was_cut_off_is_playable_and_repaired() {
         Command::Recording(RecordingCommand::Start { op: OpId(1), spec: spec(&file, Channels::Dual, Tracks::Both) }),
     );
     pair.talk(100, 0x10, 0x20);
-    // The file after a kill -9, with half a sample more.
+    // This is the file after a kill -9, with half a sample more at its end.
     let cut = TestFile::new("cut-copy");
     let mut octets = std::fs::read(&file.0).unwrap();
-    // The buffer of half a second is lost, and the audio that has not reached it.
+    // The file lacks the buffered half second, and the audio that has not reached the buffer.
     assert!(octets.len() as u64 >= 44 + (2_000 - 700) * 32, "{}", octets.len());
     octets.push(7);
     std::fs::write(&cut.0, &octets).unwrap();
@@ -305,12 +306,12 @@ fn a_pause_holds_what_is_said_during_it_and_nothing_else() {
         pair.talk(20, 0x00, 0xD5);
         pair.command(Who::A, Command::Recording(RecordingCommand::Resume { op: OpId(1) }));
         pair.talk(20, 0x20, 0xD5);
-        // Resumed before the pause has reached the recorder.
+        // `Resume` comes before the pause has reached the recorder.
         pair.command(Who::A, Command::Recording(RecordingCommand::Pause { op: OpId(1), silence }));
         pair.talk(1, 0x00, 0xD5);
         pair.command(Who::A, Command::Recording(RecordingCommand::Resume { op: OpId(1) }));
         pair.talk(20, 0x30, 0xD5);
-        // Stopped before the end of the pause has reached the recorder.
+        // `Stop` comes before the end of the pause has reached the recorder.
         pair.command(Who::A, Command::Recording(RecordingCommand::Pause { op: OpId(1), silence }));
         pair.talk(1, 0x00, 0xD5);
         pair.command(Who::A, Command::Recording(RecordingCommand::Resume { op: OpId(1) }));
@@ -324,7 +325,7 @@ fn a_pause_holds_what_is_said_during_it_and_nothing_else() {
         };
         let said = [0x10, 0x20, 0x30, 0x40, 0xFF].map(count);
         assert_eq!(count(0x00), 0.0, "{said:?}");
-        // Less than one frame at the start and the end of the pause is lost too.
+        // At the start and at the end of the pause, less than one frame more is lost.
         let silent = if silence { 22.0..25.1 } else { 0.0..1.0 };
         let expected = [19.0..20.1, 18.0..20.1, 18.0..20.1, 0.0..1.1, silent];
         assert!(expected.iter().zip(said).all(|(expected, said)| expected.contains(&said)), "{silence}: {said:?}");
@@ -347,7 +348,7 @@ fn a_beep_before_a_recording_is_not_in_it() {
     assert_eq!(duration, milliseconds(400));
     let samples = file.samples();
     let said = crate::codec::g711::ULAW_TO_LINEAR[0x20];
-    // The start is at a frame of our clock, not at a packet of the far end.
+    // The recording starts at a frame of our clock, and not at a packet of the far end.
     assert!(samples.iter().step_by(2).skip(160).take(18 * 160).all(|sample| *sample == said));
     assert!(samples.iter().skip(1).step_by(2).all(|sample| *sample == 0));
 }
@@ -396,7 +397,7 @@ fn every_coding_has_both_sides_in_both_shapes_encrypted_or_not() {
                     assert!(both.count() >= 39 * 160, "{spec:?}");
                 }
             }
-            // The file itself contains no plain audio, and any part can be read.
+            // The file itself contains no plain audio, but any part of it can be read with the key.
             let stored = std::fs::read(&file.0).unwrap();
             assert_eq!(stored.starts_with(b"RIFF"), key.is_none());
             for at in [0, 43, 57, 58, 59, wav.len() - 700, wav.len() - 1, wav.len()] {
@@ -430,7 +431,7 @@ fn an_encrypted_recording_that_was_cut_off_keeps_all_that_was_written() {
         assert_eq!(error.kind(), std::io::ErrorKind::PermissionDenied);
         assert!(error.to_string().contains("recordings.encryption_key"), "{error}");
     }
-    // A changed chunk cannot be read.
+    // A chunk that was changed cannot be read.
     octets[1_000] ^= 1;
     std::fs::write(&cut.0, &octets).unwrap();
     let mut changed = read(Some(&key)).unwrap();
@@ -438,8 +439,8 @@ fn an_encrypted_recording_that_was_cut_off_keeps_all_that_was_written() {
     assert_eq!(changed.read_at(10_000, &mut [0; 10]).unwrap(), 10);
 }
 
-/// Sends `frames` distinguishable frames from A, starting with `number`, each one frame later than the last. The clock
-/// stands still in the meantime.
+/// Sends `frames` different frames from A, from frame `number` on. Each frame arrives 20 ms after the previous frame.
+/// The clock does not advance during this call.
 fn say_later(pair: &mut MediaPair, number: u64, frames: u64) {
     for frame in 0..frames {
         pair.say(Who::A, 0x10 + ((number + frame) % 64) as u8, milliseconds(20 * frame));
@@ -474,7 +475,7 @@ fn a_worker_that_stood_still_loses_no_word_of_a_recording() {
         assert!(duration.abs_diff(milliseconds(6_000)) <= milliseconds(20), "{duration:?}");
         let left: Vec<i16> = file.samples().into_iter().step_by(2).collect();
         let said = |number: usize| [crate::codec::g711::ULAW_TO_LINEAR[0x10 + number % 64]; 160];
-        // The recording may start within the first packet.
+        // The recording may start inside the first packet.
         let from = left.windows(160).position(|window| window == said(1)).unwrap();
         let said = (1..300).flat_map(said);
         let wrong = left[from..].iter().zip(said).filter(|(heard, said)| **heard != *said).count();
@@ -504,7 +505,7 @@ fn what_a_worker_missed_that_stood_still_for_long_is_silence_and_counted() {
     let (duration, dropped) = told.unwrap();
     assert!(duration.abs_diff(milliseconds(7_000)) <= milliseconds(20), "{duration:?}");
     assert!((milliseconds(2_960)..=milliseconds(3_000)).contains(&dropped), "{dropped:?}");
-    // Audio from after the stall is at its correct position.
+    // Audio from the time after the stall is at its correct position.
     let said = crate::codec::g711::ULAW_TO_LINEAR[0x20];
     let first = file.samples().into_iter().step_by(2).position(|sample| sample == said).unwrap();
     assert!((first as i64 / 8 - 5_000).abs() <= 20, "{first}");
@@ -519,7 +520,7 @@ fn a_lossy_call_fills_whole_pieces_and_nothing_is_dropped_for_want_of_a_buffer()
         Command::Recording(RecordingCommand::Start { op: OpId(1), spec: spec(&file, Channels::Dual, Tracks::Both) }),
     );
     pair.set_writing(false);
-    // The buffers hold this duration of linear samples, although every fifth packet is concealed.
+    // The buffers hold linear samples for this time, although every fifth packet is concealed.
     for frame in 0..65 {
         if frame % 5 == 4 {
             pair.lose(Who::A);

@@ -1,4 +1,4 @@
-//! Tests of whole rooms: phones with several codecs that hear each other through the engine, on a virtual clock.
+//! Tests of whole rooms on a virtual clock. Phones with several codecs hear each other through the engine.
 
 use std::net::SocketAddr;
 use std::sync::Mutex;
@@ -30,7 +30,7 @@ impl Network for Wire {
     fn release(&mut self, _: usize) {}
 }
 
-/// A phone that sends a tone of its own and keeps the audio that it receives.
+/// A phone that sends its own tone and stores the audio that it receives.
 struct Phone {
     slot: usize,
     address: SocketAddr,
@@ -43,7 +43,8 @@ struct Phone {
     sequence: u16,
     timestamp: u32,
     said: usize,
-    /// How much faster its clock is, in ppm; and the accumulated difference in seconds.
+    /// The speed of the phone's clock relative to ours in ppm (positive: faster), and the accumulated difference in
+    /// seconds.
     drift: f64,
     ahead: f64,
     heard: Vec<i16>,
@@ -67,7 +68,7 @@ const G722: (Codec, &str) = (Codec::G722, "m=audio 4000 RTP/AVP 9\r\n");
 const OPUS: (Codec, &str) = (Codec::Opus, "m=audio 4000 RTP/AVP 111\r\na=rtpmap:111 opus/48000/2\r\n");
 
 impl Meeting {
-    /// Phone `n` sends a tone of 300 + 200 n Hz.
+    /// Creates a meeting in which phone `n` sends a tone of 300 + 200 n Hz.
     #[expect(clippy::disallowed_methods, reason = "a virtual clock needs some origin")]
     fn new(spec: RoomSpec, phones: &[(Codec, &str)]) -> Meeting {
         let origin = Instant::now();
@@ -113,7 +114,7 @@ impl Meeting {
         std::mem::take(&mut *self.told.lock().unwrap())
     }
 
-    /// Lets all phones send and receive `frames` frames.
+    /// Makes all phones send and receive `frames` frames.
     fn run(&mut self, frames: usize) {
         for _ in 0..frames {
             for phone in &mut self.phones {
@@ -191,7 +192,7 @@ impl Phone {
         }
     }
 
-    /// The next packet; `None` in the frame that a slow clock omits.
+    /// Returns the next packet, or `None` in the frame that a slow clock omits.
     fn next(&mut self) -> Option<Vec<u8>> {
         let rate = self.codec.sample_rate();
         self.ahead += self.drift * 20e-3 * 1e-6;
@@ -224,7 +225,7 @@ impl Phone {
         Some(packet)
     }
 
-    /// The level of a tone in the last 200 ms, in units of 1,000.
+    /// Returns the level of a tone in the last 200 ms, in units of 1,000.
     fn loudness(&self, hertz: f32) -> i32 {
         let rate = f64::from(self.codec.sample_rate().hertz());
         let count = self.codec.sample_rate().frame() * 10;
@@ -344,7 +345,7 @@ fn a_room_is_recorded_whole_and_as_long_as_it_was() {
         phone.heard = part.to_vec();
         assert_eq!([300.0, 500.0].map(|hertz| phone.loudness(hertz)), [4, 4]);
     }
-    // A recording ends with its room. The `Ended` event follows when the recording is complete.
+    // A recording ends when its room ends. The `Ended` event follows when the recording is complete.
     let again = TestFile::new("room-end");
     let spec = RecordSpec::new(&again.0, Channels::Mono);
     meeting.room(RoomCommand::Recording(RecordingCommand::Start { op: OpId(10), spec }));
@@ -374,7 +375,7 @@ fn clocks_that_drift_apart_are_heard_without_gaps_for_minutes() {
     meeting.run(3_000);
     let heard = &meeting.phones[0].heard;
     assert_eq!(heard.len(), 3_000 * 160);
-    // Each frame has about the level of the tone: none is silent.
+    // Each frame has about the level of the tone, so no frame is silent.
     let levels = heard.chunks(160).map(|part| part.iter().map(|one| f64::from(one.abs())).sum::<f64>() / 160.0);
     let quietest = levels.fold(f64::MAX, f64::min);
     assert!(quietest > 1_500.0, "{quietest}");

@@ -55,7 +55,7 @@ fn marks_come_back_when_their_audio_has_been_played_and_at_once_when_nothing_wai
     pair.command(Who::A, Command::Source { op: OpId(3), source });
     writer.mark("none".into());
     pair.advance(20);
-    // 100 ms in pieces of odd lengths, then a mark, then 60 ms, then a mark.
+    // The stream is 100 ms in pieces of odd lengths, a mark, 60 ms, and another mark.
     for length in [7, 193, 400, 200] {
         writer.audio(Bytes::from(vec![0x10; length])).unwrap();
     }
@@ -169,7 +169,7 @@ fn a_wideband_leg_is_tapped_at_16_khz_without_its_upper_half_being_lost() {
         pair.command(Who::A, Command::Tap { op: OpId(1), tracks: Tracks::Inbound, sink });
         let (narrow, mut narrow_reader) = tap(200, TapCodec::Pcmu);
         pair.command(Who::A, Command::Tap { op: OpId(2), tracks: Tracks::Inbound, sink: narrow });
-        // A frequency above the telephone band.
+        // The far end sends a tone above the telephone band.
         let mut hum = Hum::new(codec, 6_000.0);
         for _ in 0..60 {
             hum.say(&mut pair, Who::A);
@@ -182,7 +182,7 @@ fn a_wideband_leg_is_tapped_at_16_khz_without_its_upper_half_being_lost() {
         let samples = last.audio().chunks(2).map(|pair| i16::from_le_bytes([pair[0], pair[1]]));
         let loudest = samples.map(i16::unsigned_abs).max().unwrap();
         assert!((6_500..9_500).contains(&loudest), "{codec:?}: {loudest}");
-        // The other tap gets the same frames at 8,000 Hz, where this frequency cannot exist.
+        // The other tap gets the same frames at 8,000 Hz. At this rate the tone cannot exist.
         let narrow: Vec<_> = std::iter::from_fn(|| narrow_reader.pop()).collect();
         assert_eq!(narrow.len(), frames.len());
         let octets = narrow.last().unwrap().audio();
@@ -230,7 +230,7 @@ fn samples_of_every_rate_are_played_at_their_pitch() {
             let mut pair = MediaPair::new();
             let (source, writer) = source(SourceCodec::L16(rate, order), Duration::from_secs(10));
             pair.command(Who::A, Command::Source { op: OpId(3), source });
-            // 1 s of 500 Hz, in pieces that are neither whole frames nor whole samples.
+            // The stream is 1 s of a tone of 500 Hz. Its pieces are neither whole frames nor whole samples.
             let octets: Vec<u8> = (0..hertz)
                 .flat_map(|at| {
                     let sample = ((at as f32 * 500.0 / hertz as f32 * std::f32::consts::TAU).sin() * 8_000.0) as i16;
@@ -282,7 +282,7 @@ fn a_copy_that_could_not_be_sent_for_a_while_is_as_it_is_now() {
     let mut pair = MediaPair::between(PCMU, PCMU);
     let (sink, reader) = tap(50, TapCodec::Native);
     pair.command(Who::A, Command::Tap { op: OpId(1), tracks: Tracks::Inbound, sink });
-    // 500 ms that are not played.
+    // These 500 ms are not played.
     pair.talk(25, 0x10, 0xD5);
     pair.command(Who::B, Command::Source { op: OpId(1), source: crate::StreamSource::copying(reader) });
     pair.heard(Who::B);

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Sends `frames` frames: noise from A, silence from B.
+/// Sends `frames` frames: A sends noise, B sends silence.
 fn hiss(pair: &mut MediaPair, frames: usize) {
     let mut state = 1u32;
     for _ in 0..frames {
@@ -81,7 +81,7 @@ fn a_thread_without_time_sheds_suppression_says_so_and_audio_goes_on() {
     pair.command(Who::A, suppress(Tracks::Inbound, true));
     hiss(&mut pair, 100);
     assert_eq!(pair.events(Who::A).into_iter().filter(|(_, event)| *event != Event::FirstPacket).count(), 0);
-    // 15 ms of 20 ms are more than 60 %.
+    // Suppression now needs 15 ms of each 20 ms. This is more than 60 %.
     pair.set_cost(milliseconds(15));
     pair.heard(Who::B);
     hiss(&mut pair, 100);

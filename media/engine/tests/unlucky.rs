@@ -7,7 +7,8 @@ use crate::codec::Codec;
 /// The number of runs of the random test.
 const SEEDS: u32 = 12;
 
-/// The number of 20 ms frames of a channel from its first loud frame to its last, and how many of them are silent.
+/// Returns the number of 20 ms frames of a channel from its first loud frame to its last, and the number of silent
+/// frames among them.
 fn loud_and_silent(file: &TestFile, channel: usize, channels: usize) -> (usize, usize) {
     let samples: Vec<i16> = file.samples().into_iter().skip(channel).step_by(channels).collect();
     let loud: Vec<bool> =
@@ -21,7 +22,7 @@ fn loud_and_silent(file: &TestFile, channel: usize, channels: usize) -> (usize, 
 fn a_session_that_is_closing_is_bridged_with_nobody() {
     let mut pair = MediaPair::new();
     pair.talk(5, 0x10, 0x20);
-    // Its sink is full, so it does not end at once.
+    // The session's sink is full, so the session does not end at once.
     pair.set_full(Who::B, true);
     pair.close(Who::B);
     pair.bridge();
@@ -33,7 +34,7 @@ fn a_session_that_is_closing_is_bridged_with_nobody() {
     pair.set_full(Who::B, false);
     pair.advance(100);
     assert_eq!(pair.over, [pair.b.key]);
-    // Another session takes its slot.
+    // Another session gets the slot of the closed session.
     pair.core.insert(Box::new(MediaSession::new(SessionKey(3), 3, Arc::new(|_, _| Ok(())), true)));
     pair.say(Who::A, 0x10, NOW);
     pair.advance(20);
@@ -151,7 +152,7 @@ fn a_leg_that_is_bridged_again_and_again_is_recorded_in_about_its_length() {
     pair.command(Who::B, Command::Recording(RecordingCommand::Stop { op: OpId(2) }));
     pair.advance(20);
     let recorded = file.samples().len() as u64 / 8;
-    // 24 moves of 10 ms each in the same direction would add up to 240 ms.
+    // If each of the 24 moves shifted the clock by 10 ms in the same direction, the sum would be 240 ms.
     assert!(milliseconds(recorded).abs_diff(talked) <= milliseconds(40), "{recorded} of {talked:?}");
 }
 
@@ -261,7 +262,7 @@ fn who_hears_itself_is_sent_nothing_else_whether_its_bridge_relays_or_frames() {
         let heard = pair.heard(Who::A);
         assert_eq!(heard.len(), 20, "{media}");
         assert!(heard.iter().all(|sent| sent.payload() == [0x33; 160]), "{media}");
-        // In the meantime the other leg is sent silence.
+        // In the meantime the engine sends silence to the other leg.
         let heard = pair.heard(Who::B);
         assert_eq!(heard.len(), 20, "{media}");
         assert!(heard.iter().all(|sent| sent.payload() == [0xD5; 160]), "{media}");

@@ -3,7 +3,7 @@ use crate::codec::Decoder;
 use crate::command::SessionKey;
 use crate::room::{Hold, Participation};
 
-/// A room with participants. Each has a codec and a decoder, as its phone would.
+/// A room with participants. Each participant has a codec, and a decoder like the one in its phone.
 struct Set {
     mixer: Mixer,
     outlets: Outlets,
@@ -24,8 +24,8 @@ impl Set {
         Set { mixer, outlets, codecs: codecs.to_vec(), decoders }
     }
 
-    /// Runs one frame with this audio, at the codecs' rates. Returns the decoded audio of each participant, and whether
-    /// it was a mix of its own.
+    /// Runs one frame with this audio, at the rates of the codecs. Returns the decoded audio of each participant, and
+    /// whether the participant heard its own mix.
     fn step(&mut self, said: &[(usize, &[i16])]) -> Vec<(Vec<i16>, bool)> {
         for (slot, samples) in said {
             self.mixer.hear(*slot, self.codecs[*slot].sample_rate(), samples);
@@ -59,7 +59,7 @@ fn rms(samples: &[i16]) -> f64 {
     (samples.iter().map(|one| f64::from(*one).powi(2)).sum::<f64>() / samples.len() as f64).sqrt()
 }
 
-/// The level of the best sine of this frequency relative to the rest, in dB.
+/// Returns the level of the best sine at this frequency relative to all other audio, in dB.
 fn purity(samples: &[i16], rate: SampleRate, hertz: f64) -> f64 {
     let (mut cosine, mut sine, mut total) = (0.0, 0.0, 0.0);
     for (n, sample) in samples.iter().enumerate() {
@@ -126,11 +126,13 @@ fn listeners_of_one_codec_share_one_encoding() {
     assert_eq!(set.outlets.legs.iter().flatten().filter(|leg| leg.own.is_some()).count(), 1);
 }
 
-/// The largest difference in a frame between the decoded audio of two participants that hear the same. The first value
-/// is for the 100 ms after a change between the shared mix and an own mix. The second value is for all other frames,
-/// where the difference is the noise of two encoders. The third value is the number of changes.
+/// Compares the decoded audio of two participants that hear the same, and returns three values. The first value is the
+/// largest difference in a frame within 100 ms after a change between the shared mix and an own mix. The second value
+/// is the largest difference in all other frames, which is the noise of two encoders. The third value is the number of
+/// changes.
 fn seams(codec: Codec, room: SampleRate) -> (f64, f64, usize) {
-    // 0 speaks all the time, 1 speaks now and then, 2 only listens; all hear 0.
+    // Participant 0 speaks all the time, participant 1 speaks now and then, and participant 2 only listens. All hear
+    // participant 0.
     let mut set = Set::new(room, &[codec; 3]);
     let rate = codec.sample_rate();
     let (mut at_seams, mut else_where, mut changes, mut changed, mut before) = (0.0f64, 0.0f64, 0, 0, false);
@@ -150,7 +152,7 @@ fn seams(codec: Codec, room: SampleRate) -> (f64, f64, usize) {
             (changes, changed) = (changes + 1, frame);
         }
         before = heard[1].1;
-        // While 1 is silent, it hears the same as 2, whichever encoder is used.
+        // While participant 1 is silent, it hears the same audio as participant 2, whichever encoder is used.
         if !(100..140).contains(&(frame % 750)) {
             let difference: Vec<i16> = heard[1].0.iter().zip(&heard[2].0).map(|(a, b)| a.saturating_sub(*b)).collect();
             let worst = if frame < changed + 5 { &mut at_seams } else { &mut else_where };

@@ -82,7 +82,7 @@ fn sent_digits_rise_and_end_three_times() {
     assert!(gaps >= 25 + 3, "{gaps} gaps");
 }
 
-/// The packets of one digit as we send it, starting at `sequence` and `timestamp`.
+/// Returns the packets of one digit as the engine sends them. The first packet has `sequence` and `timestamp`.
 fn pressed(key: &str, milliseconds: u16, clock_rate: u32, sequence: u16, timestamp: u32) -> Vec<(Header, [u8; 4])> {
     let mut sender = DigitSender::new(key, milliseconds);
     let mut packets = Vec::new();
@@ -131,12 +131,12 @@ fn at_each_clock_a_press_of_eight_seconds_is_one_in_as_many_segments_as_it_takes
         starts.dedup();
         assert_eq!(starts.len(), segments);
         assert!(starts.windows(2).all(|pair| pair[1] - pair[0] == 65_535));
-        // The digit ends with its last segment.
+        // The digit ends with the last segment.
         let (header, [_, flags, high, low]) = all.last().unwrap();
         let end = header.timestamp - 5_000 + u32::from(u16::from_be_bytes([*high, *low]));
         assert_eq!((end, flags & 0x80), (8 * clock_rate, 0x80));
         assert_eq!(told(&all, clock_rate), [('7', 20)]);
-        // Every third packet is lost, including those at segment boundaries.
+        // Every third packet is lost, including packets at the boundaries of segments.
         for first in 0..3 {
             let arrived = all.iter().enumerate().filter(|(at, _)| at % 3 != first);
             let arrived: Vec<_> = arrived.map(|(_, one)| one.clone()).collect();
@@ -174,7 +174,7 @@ fn presses_shorter_than_40_ms_are_presses() {
 
 #[test]
 fn a_timestamp_that_moves_within_a_press_or_stands_still_between_presses_misleads_nobody() {
-    // The timestamp changes with each packet, even in the retransmitted end packets.
+    // This device changes the timestamp with each packet, even in the retransmitted end packets.
     let mut detector = Detector::default();
     let durations = [160, 320, 480, 640, 640, 640];
     let told = durations.iter().enumerate().filter(|(index, duration)| {
@@ -182,7 +182,7 @@ fn a_timestamp_that_moves_within_a_press_or_stands_still_between_presses_mislead
         detector.handle(&header, &payload(2, *index > 2, **duration), 8_000).is_some()
     });
     assert_eq!(told.count(), 1);
-    // The timestamp never changes.
+    // This device never changes the timestamp.
     let twice: Vec<_> = pressed("1", 60, 8_000, 50, 9).into_iter().chain(pressed("1", 60, 8_000, 60, 9)).collect();
     assert_eq!(self::told(&twice, 8_000).len(), 2);
     let two: Vec<_> = pressed("1", 60, 8_000, 50, 9).into_iter().chain(pressed("2", 60, 8_000, 60, 9)).collect();

@@ -1,4 +1,4 @@
-//! Session keys and their use on packets: AES-CM with HMAC-SHA1 (RFC 3711 §4), AES-GCM (RFC 7714).
+//! Session keys and their use on packets: AES-CM with HMAC-SHA1 (RFC 3711 §4), and AES-GCM (RFC 7714).
 
 use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::cipher::{AES_128, AES_256, EncryptingKey, EncryptionContext, UnboundCipherKey};
@@ -8,13 +8,13 @@ use aws_lc_rs::iv::FixedLength;
 
 use super::{Master, Refused, Suite};
 
-/// Octets of an SRTCP packet that are not encrypted: header and SSRC.
+/// The number of octets of an SRTCP packet that are not encrypted: the header and the SSRC.
 const RTCP_CLEAR: usize = 8;
-/// Octets of SRTCP's E flag and index.
+/// The length in octets of SRTCP's E flag and index.
 const RTCP_INDEX: usize = 4;
 const ENCRYPTED: u32 = 1 << 31;
 
-/// The session keys of one direction, for RTP and for RTCP, derived from a master key.
+/// The session keys of one direction, for RTP and for RTCP. They are derived from a master key.
 #[derive(Debug)]
 pub(super) struct Session {
     suite: Suite,
@@ -22,7 +22,7 @@ pub(super) struct Session {
     rtcp: Keyed,
 }
 
-/// A session salt: 14 octets for AES-CM, 12 for GCM.
+/// A session salt. It has 14 octets for AES-CM and 12 octets for GCM.
 type Salt = [u8; 14];
 
 #[expect(clippy::large_enum_variant, reason = "the larger one is the usual one, and a leg boxes all of its SRTP")]
@@ -39,7 +39,7 @@ impl std::fmt::Debug for Keyed {
 
 impl Session {
     pub(super) fn derive(master: &Master) -> Option<Session> {
-        // The labels of §4.3.1 and §4.3.2: encryption, authentication, salt.
+        // The labels of §4.3.1 and §4.3.2 are for encryption, authentication and salt, in this order.
         Some(Session {
             suite: master.suite(),
             rtp: Keyed::derive(master, [0, 1, 2])?,
@@ -72,7 +72,8 @@ impl Session {
         Some(whole)
     }
 
-    /// Checks the tag, which has a key identifier of `mki` octets next to it, and decrypts. Returns the new length.
+    /// Checks the tag and decrypts the packet. A key identifier of `mki` octets is next to the tag. Returns the new
+    /// length.
     pub(super) fn unprotect(
         &self,
         packet: &mut [u8],
@@ -87,7 +88,7 @@ impl Session {
         match &self.rtp {
             Keyed::Counter { cipher, salt, authentication } => {
                 let (text, rest) = packet.split_at_mut_checked(end).ok_or(Refused::Malformed)?;
-                // The identifier is before the tag (RFC 3711 §3.1). With GCM it is after the tag (RFC 7714 §8.2).
+                // The key identifier is before the tag (RFC 3711 §3.1). With GCM it is after the tag (RFC 7714 §8.2).
                 let expected = tag(authentication, text, index);
                 check(&expected, rest.get(mki..), tag_length)?;
                 let text = text.get_mut(payload..).ok_or(Refused::Malformed)?;
@@ -103,7 +104,8 @@ impl Session {
         Ok(end)
     }
 
-    /// Encrypts an RTCP packet, except for its first eight octets, and appends index and tag. Returns the new length.
+    /// Encrypts an RTCP packet, except for its first eight octets, and appends the index and the tag. Returns the new
+    /// length.
     pub(super) fn protect_rtcp(&self, packet: &mut [u8], length: usize, ssrc: u32, index: u32) -> Option<usize> {
         let whole = length + RTCP_INDEX + self.suite.rtcp_tag_length();
         let packet = packet.get_mut(..whole)?;
@@ -131,16 +133,16 @@ impl Session {
         Some(whole)
     }
 
-    /// The index of an RTCP packet. `None` if the packet is too short, or is not encrypted (unencrypted SRTCP is never
-    /// agreed).
+    /// Returns the index of an RTCP packet. Returns `None` if the packet is too short or is not encrypted. Our SDP
+    /// never agrees to unencrypted SRTCP.
     pub(super) fn rtcp_index(&self, packet: &[u8], mki: usize) -> Option<u32> {
         let word = packet.get(self.rtcp_word(packet, mki)?..)?.first_chunk::<RTCP_INDEX>()?;
         let word = u32::from_be_bytes(*word);
         (word & ENCRYPTED != 0).then_some(word & !ENCRYPTED)
     }
 
-    /// The offset of an RTCP packet's index. The index is before the key identifier and the tag; with GCM it is between
-    /// the tag and the identifier.
+    /// Returns the offset of an RTCP packet's index. The index is before the key identifier and the tag. With GCM the
+    /// index is between the tag and the identifier.
     fn rtcp_word(&self, packet: &[u8], mki: usize) -> Option<usize> {
         let behind = if self.suite.is_aead() { 0 } else { self.suite.rtcp_tag_length() };
         let before = RTCP_CLEAR + if self.suite.is_aead() { self.suite.rtcp_tag_length() } else { 0 };
@@ -181,7 +183,7 @@ impl Keyed {
         let (key, master_salt) = master.parts();
         let generator = EncryptingKey::ctr(unbound(key)?).ok()?;
         let derive = |label: u8, out: &mut [u8]| {
-            // §4.3.1 and §4.3.3: the label is XORed into the salt, which forms the upper 14 octets of the counter. A
+            // The label is XORed into the salt. The result is the upper 14 octets of the counter (§4.3.1 and §4.3.3). A
             // GCM salt of 12 octets is padded with two zeros (RFC 7714 §11).
             let mut input = [0; 16];
             input.iter_mut().zip(master_salt).for_each(|(place, octet)| *place = *octet);
@@ -216,12 +218,12 @@ fn unbound(key: &[u8]) -> Option<UnboundCipherKey> {
     UnboundCipherKey::new(if key.len() == 32 { &AES_256 } else { &AES_128 }, key).ok()
 }
 
-/// Applies AES in counter mode; encryption and decryption are the same operation.
+/// Applies AES in counter mode. Encryption and decryption are the same operation.
 fn apply(cipher: &EncryptingKey, counter: [u8; 16], text: &mut [u8]) -> Option<()> {
     cipher.less_safe_encrypt(text, EncryptionContext::Iv128(FixedLength::from(counter))).ok().map(drop)
 }
 
-/// The initial counter of a packet (§4.1.1): salt, SSRC and index XORed, each at its position.
+/// Returns the initial counter of a packet (§4.1.1): salt, SSRC and index, each at its position, combined with XOR.
 fn counter(salt: &Salt, ssrc: u32, index: u64) -> [u8; 16] {
     let packet = (u128::from(ssrc) << 64) ^ (u128::from(index) << 16);
     let mut salted = [0; 16];
@@ -229,7 +231,8 @@ fn counter(salt: &Salt, ssrc: u32, index: u64) -> [u8; 16] {
     (u128::from_be_bytes(salted) ^ packet).to_be_bytes()
 }
 
-/// The nonce of a packet (RFC 7714 §8.1, §9.1): two zeros, SSRC and index, XORed with the salt.
+/// Returns the nonce of a packet (RFC 7714 §8.1, §9.1): two zeros, the SSRC and the index, combined with the salt by
+/// XOR.
 fn nonce(salt: &Salt, ssrc: u32, index: u64) -> Nonce {
     let packet = ((u128::from(ssrc) << 48) | u128::from(index)) << 32;
     let mut octets = [0; 12];
@@ -237,7 +240,7 @@ fn nonce(salt: &Salt, ssrc: u32, index: u64) -> Nonce {
     Nonce::assume_unique_for_key(octets)
 }
 
-/// The authentication tag of the packet and its roll-over counter (§4.2).
+/// Returns the authentication tag of the packet together with its roll-over counter (§4.2).
 fn tag(authentication: &hmac::Key, text: &[u8], index: u64) -> hmac::Tag {
     let mut context = hmac::Context::with_key(authentication);
     context.update(text);
@@ -250,7 +253,7 @@ fn check(expected: &hmac::Tag, given: Option<&[u8]>, length: usize) -> Result<()
     verify_slices_are_equal(expected, given.ok_or(Refused::Malformed)?).map_err(|_| Refused::Forged)
 }
 
-/// The authenticated, unencrypted data of an RTCP packet with GCM (RFC 7714 §9.2).
+/// Returns the data of an RTCP packet that GCM authenticates and does not encrypt (RFC 7714 §9.2).
 fn rtcp_aad(header: &[u8], word: [u8; RTCP_INDEX]) -> Option<[u8; RTCP_CLEAR + RTCP_INDEX]> {
     let mut aad = [0; RTCP_CLEAR + RTCP_INDEX];
     let (clear, index) = aad.split_at_mut_checked(RTCP_CLEAR)?;

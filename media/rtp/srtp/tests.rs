@@ -5,7 +5,7 @@ fn octets(hex: &str) -> Vec<u8> {
     digits.chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
 }
 
-/// A master key of this suite, different for each seed.
+/// Returns a master key of this suite. Each seed gives a different key.
 fn master(suite: Suite, seed: u8) -> Master {
     let octets: Vec<u8> = (0..suite.master_length()).map(|place| seed.wrapping_mul(31) ^ place as u8).collect();
     Master::new(suite, &octets).unwrap()
@@ -65,7 +65,7 @@ fn opened_rtcp(srtp: &mut Srtp, packet: &[u8]) -> Result<Vec<u8>, Refused> {
     Ok(room)
 }
 
-/// Test vectors that common implementations share, with the master key and salt of RFC 3711 appendix B.3.
+/// These test vectors are common to several implementations. The master key and salt come from RFC 3711 appendix B.3.
 #[test]
 fn known_packets_come_out_octet_by_octet() {
     let counter = octets("E1F97A0D3E018BE0D64FA32C06DE4139 0EC675AD498AFEEBB6960B3AABE6");
@@ -160,7 +160,7 @@ fn a_replayed_packet_is_refused_also_after_the_sequence_has_wrapped() {
             let sequence = 10u16.wrapping_add(turn as u16);
             assert!(opened(&mut b, &protected(&mut a, &packet(7, sequence))).is_ok(), "{turn}");
         }
-        // Its sequence number alone would be acceptable again, but its roll-over counter differs.
+        // The packet's sequence number alone would be acceptable again, but its roll-over counter is different.
         assert!(opened(&mut b, &first[8]).is_err());
     }
 }
@@ -212,7 +212,7 @@ fn keys_that_stay_go_on_where_they_are_and_new_ones_overlap_with_the_old() {
         for sequence in [65_535, 0] {
             assert!(opened(&mut b, &protected(&mut a, &packet(7, sequence))).is_ok());
         }
-        // The same keys again: neither counter restarts.
+        // Both sides set the same keys again, so neither counter restarts.
         a.rekey(keys(suite, 1, 2));
         b.rekey(keys(suite, 2, 1));
         assert!(opened(&mut b, &protected(&mut a, &packet(7, 1))).is_ok());
@@ -220,14 +220,14 @@ fn keys_that_stay_go_on_where_they_are_and_new_ones_overlap_with_the_old() {
         let lost = protected(&mut a, &packet(7, 3));
         a.rekey(keys(suite, 3, 2));
         b.rekey(keys(suite, 2, 3));
-        // The counter has restarted with the key.
+        // The roll-over counter has restarted with the new key.
         assert!(opened(&mut b, &protected(&mut a, &packet(7, 4))).is_ok());
         assert!(opened(&mut b, &late).is_ok());
         for sequence in 5..5 + OVERLAP as u16 {
             assert!(opened(&mut b, &protected(&mut a, &packet(7, sequence))).is_ok());
         }
         assert_eq!(opened(&mut b, &lost), Err(Refused::Forged));
-        // The stream of b has kept its key and its counter.
+        // The stream of b still has its old key and its old counter.
         assert!(opened(&mut a, &protected(&mut b, &packet(9, 1))).is_ok());
     }
 }

@@ -5,7 +5,8 @@ const WIDTH: u64 = 128;
 /// The highest number of packets of a stream under one key (§9.2).
 const MOST: u64 = 1 << 48;
 
-/// A packet's estimated index: the sequence number in the lower 16 bits, the roll-over counter above.
+/// The estimated index of a packet. The lower 16 bits are the sequence number, and the upper bits are the roll-over
+/// counter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Guess(u64);
 
@@ -18,19 +19,19 @@ impl Guess {
         self.0
     }
 
-    /// The index nearest to this one whose lower 16 bits are `sequence`.
+    /// Returns the index nearest to this index whose lower 16 bits are `sequence`.
     pub(super) fn follow(self, sequence: u16) -> Guess {
         let distance = sequence.wrapping_sub(self.0 as u16).cast_signed();
-        // Before the first wrap, no index is below 0.
+        // Before the first wrap, the distance must not lead below index 0.
         Guess(self.0.checked_add_signed(distance.into()).unwrap_or(sequence.into()))
     }
 }
 
-/// The newest index, and the received ones of the indices before it.
+/// The newest index, and the indices before it that were received.
 #[derive(Debug, Default)]
 pub(super) struct Window {
     newest: Option<Guess>,
-    /// Bit n is set if the index n below the newest was received.
+    /// Bit n is set if the index n below the newest index was received.
     seen: u128,
 }
 
@@ -39,13 +40,14 @@ impl Window {
         self.newest
     }
 
-    /// The index of a packet with this sequence number; `None` if the key has been used for all its packets.
+    /// Returns the index of a packet with this sequence number. Returns `None` if the key was used for the highest
+    /// number of packets.
     pub(super) fn guess(&self, sequence: u16) -> Option<Guess> {
         let guess = self.newest.map_or(Guess(sequence.into()), |newest| newest.follow(sequence));
         (guess.0 < MOST).then_some(guess)
     }
 
-    /// Whether this index was not received before. False as well if it is too old to check.
+    /// Whether this index was not received before. Returns false as well if the index is too old to check.
     pub(super) fn is_new(&self, index: Guess) -> bool {
         let Some(newest) = self.newest else { return true };
         match newest.0.checked_sub(index.0) {

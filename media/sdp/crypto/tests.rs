@@ -101,7 +101,7 @@ fn the_first_key_that_we_can_use_is_answered_under_its_tag_with_a_key_of_ours() 
         let keys = keyed(leg.plan()).unwrap();
         assert_eq!((keys.send.suite(), keys.mki), (keys.receive.suite(), mki));
         assert_eq!(BASE64.decode(line.rsplit(':').next().unwrap()).unwrap(), keys.send.octets());
-        // An offer of RTP/SAVP without keys is refused.
+        // The leg refuses an RTP/SAVP offer without keys.
         assert_eq!(answer(&mut leg, &media("RTP/SAVP", &[])).err().map(|_| ()), Some(()));
     }
 }
@@ -237,7 +237,7 @@ fn a_new_offer_may_bring_a_new_key_and_ours_stays() {
     let after = keyed(leg.plan()).unwrap();
     assert_eq!(crypto_lines(&first), crypto_lines(&second));
     assert!(before.send == after.send && before.receive != after.receive);
-    // An offer without keys is refused, and nothing changes.
+    // The leg refuses an offer without keys, and nothing changes.
     assert!(answer(&mut leg, &media("RTP/AVP", &[])).is_err());
     assert_eq!(keyed(leg.plan()), Some(after));
 }

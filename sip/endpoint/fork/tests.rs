@@ -6,7 +6,7 @@ use crate::endpoint::tests::response_to;
 use crate::leg::Event;
 use crate::testing::hangup as hang_up;
 
-/// Registers alice's phones, each at its own address, and returns the addresses.
+/// Registers phones of alice, each with its own address. Returns the addresses.
 fn phones(exchange: &mut Exchange, qs: &[&str]) -> Vec<String> {
     let mut addresses = Vec::new();
     for (number, q) in qs.iter().enumerate() {
@@ -19,7 +19,7 @@ fn phones(exchange: &mut Exchange, qs: &[&str]) -> Vec<String> {
     addresses
 }
 
-/// Sends the phone's response to a request.
+/// Sends a response of the phone to a request.
 fn respond(exchange: &mut Exchange, request: &Sent, status: u16, sdp: bool) {
     let tag = request.to.ip().to_string().replace('.', "");
     let contact = "Contact: <sip:alice@10.9.9.9>\r\n";
@@ -177,7 +177,7 @@ fn a_call_that_is_given_up_rings_nowhere_any_more() {
     let cancel = take(&mut exchange, "CANCEL", &phones[0]);
     respond(&mut exchange, &cancel, 200, false);
     respond(&mut exchange, &invites[0], 487, false);
-    // The other phone has not responded yet, so its INVITE cannot be cancelled.
+    // The other phone has not responded yet, so the INVITE to this phone cannot be cancelled.
     respond(&mut exchange, &invites[1], 180, false);
     let cancel = take(&mut exchange, "CANCEL", &phones[1]);
     respond(&mut exchange, &cancel, 200, false);

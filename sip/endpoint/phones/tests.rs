@@ -18,15 +18,15 @@ use crate::trunk::TrunkAcl;
 
 pub(in crate::endpoint) const ALICE: &str = "192.0.2.1:40000";
 
-/// A sent message with its destination and connection.
+/// A sent message, with its destination and its connection.
 pub(in crate::endpoint) struct Sent {
     pub(in crate::endpoint) to: SocketAddr,
     pub(in crate::endpoint) connection: Option<ConnectionId>,
     pub(in crate::endpoint) text: String,
 }
 
-/// An endpoint with the users alice and bob of the account acme, both with the password `secret`, and phones at any
-/// address.
+/// An endpoint for tests. The account acme has the users alice and bob, both with the password `secret`. Phones may
+/// have any address.
 pub(in crate::endpoint) struct Exchange {
     pub(in crate::endpoint) endpoint: Endpoint,
     pub(in crate::endpoint) now: Instant,
@@ -112,7 +112,7 @@ impl Exchange {
         self.sent.pop_front().expect("something was sent")
     }
 
-    /// Returns a phone's request. Each of `lines` ends with CRLF.
+    /// Returns a request of a phone. Each line in `lines` ends with CRLF.
     fn request(&mut self, method: &str, uri: &str, from: &str, to: &str, lines: &str, body: &str) -> String {
         self.number += 1;
         let (number, transport) = (self.number, self.transport.token());
@@ -125,7 +125,8 @@ impl Exchange {
         )
     }
 
-    /// Sends a request without credentials, then again with the answer to the challenge. Returns the last response.
+    /// Sends a request without credentials, then sends it again with the answer to the challenge. Returns the last
+    /// response.
     fn authenticated(
         &mut self,
         from: &str,
@@ -161,7 +162,7 @@ fn answer(challenge: &str, method: &str, uri: &str, username: &str, password: &s
     session.lines(method, uri, b"", &mut StdRng::from_seed([3; 32]))
 }
 
-/// Returns header lines followed by an SDP body.
+/// Returns the header lines, followed by an SDP body.
 pub(in crate::endpoint) fn with_sdp(lines: &str) -> String {
     format!("{lines}Content-Type: application/sdp\r\n\r\n{}", std::str::from_utf8(SDP).unwrap())
 }
@@ -220,7 +221,7 @@ fn a_wrong_password_is_refused_and_told() {
     assert!(answer.starts_with("SIP/2.0 403 "), "{answer}");
     assert!(matches!(&exchange.events[0], Event::AuthenticationFailed(refused) if refused.username == "alice"));
     assert_eq!(exchange.endpoint.bindings(), 0);
-    // Another user may not register for alice.
+    // Bob may not register a contact for alice.
     let request = exchange.request("REGISTER", "sip:tandem", "sip:bob@tandem", "sip:alice@tandem", "", "");
     exchange.receive(ALICE, request);
     let challenge = exchange.next().text;
@@ -233,8 +234,8 @@ fn a_wrong_password_is_refused_and_told() {
 #[test]
 fn an_answer_lured_out_of_a_phone_calls_nobody_else() {
     let mut exchange = Exchange::new();
-    // A phone calls the attacker. The attacker passes this server's challenge to the phone, and uses the answer for a
-    // call of its own.
+    // A phone calls the attacker. The attacker passes this server's challenge to the phone, and uses the phone's answer
+    // for another call.
     let contact = "Contact: <sip:alice@198.51.100.7:5060>\r\n";
     let sdp = std::str::from_utf8(SDP).unwrap();
     let ask = |exchange: &mut Exchange, lines: &str| {
@@ -282,7 +283,7 @@ fn a_phone_calls_with_its_password_and_hangs_up_without() {
     assert_eq!(bye.to.to_string(), ALICE, "through its NAT");
 }
 
-/// Creates an exchange where 127.0.0.1 belongs to a trunk, and the account acme may call as itself.
+/// Creates an exchange in which 127.0.0.1 belongs to a trunk. The account acme may call with its own name.
 fn with_an_account() -> Exchange {
     let here = |config: &mut crate::Config| {
         config.trunks = vec![TrunkAcl { name: "pbx".into(), networks: vec!["127.0.0.1/32".parse().unwrap()] }];
@@ -293,8 +294,8 @@ fn with_an_account() -> Exchange {
     exchange
 }
 
-/// Returns the first INVITE of an account, as this server's own client sends it: it names the account but proves
-/// nothing.
+/// Returns the first INVITE of an account, as the server's own client sends it. This INVITE names the account but
+/// proves nothing.
 fn as_account(exchange: &mut Exchange, name: &str) -> String {
     let credentials = Credentials { username: name.into(), password: "secret".into() };
     let mut session = Session::new(credentials).expecting("tandem");
@@ -329,7 +330,7 @@ fn an_account_is_refused_with_a_wrong_secret_and_unknown_from_elsewhere() {
     exchange.receive("127.0.0.1:9", guess);
     assert!(exchange.next().text.starts_with("SIP/2.0 403 "));
     assert!(matches!(&exchange.events[0], Event::AuthenticationFailed(refused) if refused.username == "AC1"));
-    // From another computer the name belongs to no user.
+    // On another computer, no user has this name.
     let elsewhere = as_account(&mut exchange, "AC1");
     exchange.receive("10.0.0.9:5060", elsewhere);
     assert!(exchange.next().text.starts_with("SIP/2.0 403 "));
@@ -343,7 +344,8 @@ fn a_trunk_on_this_machine_that_names_no_account_is_not_asked() {
     assert!(exchange.next().text.starts_with("SIP/2.0 100 "));
     let Some(Event::Incoming { incoming, .. }) = exchange.events.pop_front() else { panic!("no call") };
     assert_eq!(incoming.trunk.as_deref(), Some("pbx"));
-    // An account does not cause challenges for others: without phones, unknown sources are refused as before.
+    // An account does not lead to challenges for other senders. If there are no phones, unknown sources are refused as
+    // before.
     let directory = Directory::new("tandem", [], []).with_accounts([user("AC1", None)]);
     exchange.endpoint.set_directory(Arc::new(directory));
     let stranger = as_account(&mut exchange, "somebody");
@@ -591,12 +593,13 @@ fn a_phone_behind_a_proxy_that_answers_by_its_gruu_is_addressed_by_its_contact()
     let ack = called(&mut exchange, 1, "sip:alice@tandem;gr=urn:uuid:a");
     assert!(ack.text.starts_with("ACK sip:alice@10.0.0.1:5060 SIP/2.0\r\n"), "{}", ack.text);
     assert!(ack.text.contains(&format!("Route: <sip:{EDGE};lr>\r\n")) && ack.to.to_string() == EDGE, "{}", ack.text);
-    // The phone registers from another port.
+    // The phone registers again, from another port.
     register(&mut exchange, 5062);
     exchange.command(testing::hangup(LegKey(1)));
     let bye = exchange.next().text;
     assert!(bye.starts_with("BYE sip:alice@10.0.0.1:5062 SIP/2.0\r\n"), "{bye}");
-    // A GRUU with parameters of a proxy, the GRUU of another phone, and that of an unknown user are not replaced.
+    // Three kinds of GRUUs are not replaced: a GRUU with parameters of a proxy, the GRUU of another phone, and the GRUU
+    // of an unknown user.
     for (leg, contact) in [
         (2, "sip:alice@tandem;gr=urn:uuid:a;alias=192.0.2.77~5060~1"),
         (3, "sip:alice@tandem;gr=urn:uuid:b"),

@@ -11,7 +11,7 @@ use crate::trunk::TrunkAcl;
 
 const CARRIER: &str = "192.0.2.1:5060";
 
-/// An endpoint with trunks, and what it has sent and reported.
+/// An endpoint with trunks, with the messages and events that it has produced.
 struct Bench {
     endpoint: Endpoint,
     now: Instant,

@@ -1,10 +1,10 @@
-//! Incoming calls.
+//! Tests of incoming calls.
 
 use super::*;
 use crate::compose;
 
-/// Returns a request of the far end. `more` contains further header lines, then an empty line and the body if there is
-/// one.
+/// Returns a request of the far end. `more` contains further header lines, then an empty line, then the body if the
+/// request has a body.
 pub(super) fn request(method: &str, branch: &str, cseq: u32, to_tag: &str, more: &str) -> String {
     let (lines, body) = more.split_once("\r\n\r\n").unwrap_or((more, ""));
     let lines = if lines.is_empty() { String::new() } else { format!("{}\r\n", lines.trim_end()) };
@@ -50,7 +50,7 @@ impl Bench {
         (bench, leg, tag)
     }
 
-    /// Sends the request and returns the status of its only response.
+    /// Sends the request, which must get exactly one response. Returns the status of this response.
     #[track_caller]
     pub(super) fn status_of(&mut self, message: impl Into<Bytes>) -> u16 {
         self.receive(message);

@@ -1,4 +1,4 @@
-//! Outgoing calls.
+//! Tests of outgoing calls.
 
 use std::io::ErrorKind;
 
@@ -12,7 +12,7 @@ impl Bench {
         Self::calling_with(|_| {})
     }
 
-    /// Creates an outgoing call and returns the INVITE that was just sent.
+    /// Creates an outgoing call. Returns the INVITE that the endpoint sent.
     fn calling_with(change: impl FnOnce(&mut crate::Outgoing)) -> (Self, String) {
         let mut bench = Self::new();
         let mut call = outgoing("sip:+15551230002@127.0.0.2");
@@ -31,7 +31,7 @@ impl Bench {
         (bench, invite)
     }
 
-    /// Returns a request of the far end in the dialog that `invite` made.
+    /// Returns a request of the far end in the dialog of `invite`.
     pub(super) fn peer_request(invite: &str, method: &str, cseq: u32, more: &str) -> String {
         let (lines, body) = more.split_once("\r\n\r\n").unwrap_or((more, ""));
         let lines = if lines.is_empty() { String::new() } else { format!("{lines}\r\n") };
@@ -469,7 +469,7 @@ fn whoever_rings_may_speak_within_the_dialog_before_it_answers() {
     bench.event();
     let requests = [
         ("UPDATE", "", 200),
-        // The server's own offer has no answer yet (RFC 3311 §5.2).
+        // The offer of this server has no answer yet (RFC 3311 §5.2).
         ("UPDATE", WITH_SDP, 491),
         ("INVITE", WITH_SDP, 491),
         ("OPTIONS", "", 200),

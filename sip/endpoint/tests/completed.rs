@@ -1,10 +1,10 @@
-//! Completed transactions that only wait for retransmissions: a retransmission gets the same response, and their memory
-//! is bounded.
+//! Tests of completed transactions, which only wait for retransmissions. A retransmission gets the same response, and
+//! the memory of these transactions is limited.
 
 use super::callee::{invite, request};
 use super::*;
 
-/// Creates an incoming call that the far end has hung up. Returns its BYE and the response.
+/// Creates an incoming call that the far end has hung up. Returns the BYE and the response to the BYE.
 fn hung_up() -> (Bench, String, String) {
     let (mut bench, leg, tag) = Bench::talking();
     let bye = request("BYE", "b", 2, &tag, "");
@@ -73,7 +73,7 @@ fn what_lingers_counts_as_transactions_and_beyond_their_bound_calls_are_refused(
     let status = loop {
         bench.now += Duration::from_millis(10);
         let branch = format!("call{taken}");
-        // Each call has its own Call-ID; otherwise they would be merged requests of one call.
+        // Each call needs its own Call-ID. With the same Call-ID, the INVITEs would be merged requests of one call.
         let own = |message: String| message.replace("call-1", &branch);
         bench.receive(own(invite(&branch, "")));
         let first = bench.sent();

@@ -1,4 +1,4 @@
-//! Calls without an offer, as UAC and UAS, and deferred offers.
+//! Tests of calls without an offer, in the roles UAC and UAS, and of deferred offers.
 
 use super::callee::request;
 use super::*;
@@ -21,12 +21,12 @@ fn refuses() -> Command {
     Command::RejectOffer { leg: LEG, status: 488, reason: None, headers: Vec::new() }
 }
 
-/// Returns a reliable provisional response of the far end with this tag.
+/// Returns a reliable provisional response of the far end that has this tag.
 fn reliable(invite: &str, status: u16, tag: &str, rseq: u32, more: &str) -> String {
     response_to(invite, status, tag, &format!("Require: 100rel\r\nRSeq: {rseq}\r\n{more}"))
 }
 
-/// Returns the far end's SDP with this session name.
+/// Returns an SDP of the far end with this session name.
 fn offer(name: &str) -> String {
     WITH_SDP.replace("v=0", &format!("v=0\r\ns={name}"))
 }
@@ -294,8 +294,8 @@ fn a_second_offer_before_the_first_is_answered_is_put_off_by_up_to_ten_seconds()
 
 // ----- over a lossy link ------------------------------------------------------------------------------------------
 
-/// Sixty calls without an offer, half of them with reliable provisional responses, on a link that loses a fifth of all
-/// messages.
+/// Makes 60 calls without an offer on a link that loses a fifth of all messages. Half of the calls have reliable
+/// provisional responses.
 #[test]
 fn calls_without_an_offer_survive_loss_duplication_and_reordering() {
     for seed in 0..4 {

@@ -1,4 +1,5 @@
-//! Extensions of a call: reliable provisional responses, UPDATE, session timers, REFER, Replaces, loop detection.
+//! Tests of the extensions of a call: reliable provisional responses, UPDATE, session timers, REFER, Replaces and loop
+//! detection.
 
 use super::callee::{invite, request};
 use super::*;
@@ -21,7 +22,7 @@ impl Bench {
         self.command(Command::Provisional { leg, status, sdp, headers: Vec::new() });
     }
 
-    /// Creates an outgoing call that was answered with these lines, and returns its INVITE.
+    /// Creates an outgoing call. The 200 of the far end has these lines. Returns the INVITE of the call.
     fn answered_call(change: impl FnOnce(&mut Config), more: &str) -> (Self, String) {
         let mut bench = Self::with(change);
         bench.command(Command::Invite { leg: LEG, invite: outgoing("sip:+15551230002@127.0.0.2") });
@@ -517,7 +518,7 @@ fn an_invite_may_take_the_place_of_a_call_and_of_no_other() {
 
 // ----- loops ------------------------------------------------------------------------------------------------------
 
-/// Returns the server's INVITE as a proxy would send it back to the server.
+/// Returns this server's INVITE in the form in which a proxy would send it back to this server.
 fn sent_back(invite: &str, uri: &str, hops: u8) -> String {
     let (line, rest) = invite.split_once("\r\n").unwrap();
     assert!(line.starts_with("INVITE "));
@@ -556,8 +557,8 @@ fn a_call_made_for_another_has_one_hop_less_and_one_that_comes_back_is_a_loop() 
 
 // ----- over a lossy link ------------------------------------------------------------------------------------------
 
-/// Sixty calls with reliable early media, an offer from each side, and a REFER with its reports, on a link that loses a
-/// fifth of all messages.
+/// Makes 60 calls on a link that loses a fifth of all messages. Each call has reliable early media, an offer from each
+/// side, and a REFER with its reports.
 #[test]
 fn extensions_survive_loss_duplication_and_reordering() {
     for seed in 0..4 {

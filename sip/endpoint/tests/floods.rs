@@ -1,12 +1,12 @@
-//! Floods: messages of unknown sources cost time, but no memory.
+//! Tests of floods: messages of unknown sources cost time but no memory.
 
 use std::net::Ipv4Addr;
 
 use super::*;
 
-/// Count of source addresses.
+/// Number of source addresses.
 const SOURCES: u32 = 1_000_000;
-/// One message out of this many is well formed.
+/// Of this number of messages, one message is well formed.
 const FORMED: u32 = 500;
 
 #[test]
@@ -16,7 +16,7 @@ fn a_million_sources_leave_nothing_behind() {
     let rubbish = Bytes::from_static(b"\xffnot SIP at all\r\n\r\n");
     let mut answers = 0;
     for number in 0..SOURCES {
-        // Addresses from 32.0.0.0 on: none is in the trunk's network.
+        // The addresses begin at 32.0.0.0. No address is in the trunk's network.
         let source = Ipv4Addr::from(0x2000_0000 + number * 401);
         let data = if number.is_multiple_of(FORMED) {
             Bytes::from(format!(

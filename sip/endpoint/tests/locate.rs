@@ -1,4 +1,4 @@
-//! Lookups by the shell, and the hops that are tried after the first one.
+//! Tests of lookups by the shell, and of the targets that are tried after the first target.
 
 use std::io::ErrorKind;
 
@@ -8,7 +8,7 @@ use crate::leg::Credentials;
 const LEG: LegKey = LegKey(1);
 
 impl Bench {
-    /// Creates a call to a host name for which the shell has found these hops.
+    /// Creates a call to a host name. The shell has found these targets for the name.
     fn found(hops: &[&str]) -> Self {
         let mut bench = Self::new();
         let mut call = outgoing("sip:x@carrier.example");
@@ -26,7 +26,7 @@ impl Bench {
         bench
     }
 
-    /// Returns the oldest sent message that the test has not taken yet, with its transport and destination.
+    /// Returns the oldest sent message that the test has not read yet, with its transport and destination.
     #[track_caller]
     fn sent_to(&mut self) -> (String, String) {
         let way = self.ways.pop_front().expect("a message was sent");
@@ -71,7 +71,7 @@ fn the_next_hop_is_tried_after_a_503_a_broken_connection_and_silence() {
     bench.receive(response_to(&first, 503, "a", ""));
     assert!(bench.expect("ACK ").contains(field(&first, "Via")));
     assert_eq!(bench.ways.pop_front().unwrap(), "udp://127.0.0.2:5060");
-    // The hop over TLS is skipped, because there is no socket for TLS.
+    // The target over TLS is skipped, because there is no socket for TLS.
     let (way, second) = bench.sent_to();
     assert_eq!(way, "tcp://127.0.0.4:5060");
     assert!(field(&second, "Via").starts_with("SIP/2.0/TCP 127.0.0.1:5060;rport;branch="));
@@ -89,7 +89,7 @@ fn the_next_hop_is_tried_after_a_503_a_broken_connection_and_silence() {
     bench.collect();
     let (way, third) = bench.sent_to();
     assert_eq!(way, "udp://127.0.0.5:5060");
-    // After a challenge, the INVITE goes on to the next hop with the credentials.
+    // After a challenge, the INVITE with credentials also goes to the next target if necessary.
     bench.receive(response_to(&third, 401, "b", "WWW-Authenticate: Digest realm=\"r\", nonce=\"n\""));
     bench.expect("ACK ");
     let fourth = bench.expect("INVITE ");
@@ -142,7 +142,7 @@ fn a_long_request_goes_over_tcp_and_back_to_udp_when_tcp_is_refused() {
     bench.receive(response_to(&invite, 486, "them", ""));
     bench.sent_to();
     assert_eq!(bench.ended().1, Some(486));
-    // For an hour the far end is known not to take TCP.
+    // For an hour the server remembers that the far end refuses TCP.
     for (leg, after, expected) in [(2, 0, "udp://127.0.0.2:5060"), (3, 3_600_000, "tcp://127.0.0.2:5060")] {
         bench.wait(after);
         bench.ways.clear();

@@ -1,4 +1,4 @@
-//! Recording sessions with a recording server (RFC 7866).
+//! Tests of sessions with a recording server (RFC 7866).
 
 use super::*;
 
@@ -16,7 +16,7 @@ fn recording_session() -> (Bench, String) {
     (bench, invite)
 }
 
-/// Returns the head and the content of each part of a multipart body.
+/// Returns the head and the content of each part in a multipart body.
 fn parts(message: &str) -> Vec<(String, String)> {
     let boundary = parameter(field(message, "Content-Type"), "boundary").to_owned();
     let body = message.split_once("\r\n\r\n").unwrap().1;

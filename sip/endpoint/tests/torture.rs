@@ -1,9 +1,10 @@
-//! Every message of RFC 4475, and the response that the endpoint must send.
+//! Test of every message in RFC 4475: the endpoint must send the expected response.
 
 use super::*;
 
-/// The expected status by file name; `-` means no response, because the message is a response. Registrations get 405,
-/// because there is no registrar; `wsinv` has a To tag that belongs to no dialog.
+/// The expected status for each file name. `-` means that no response is expected, because the message itself is a
+/// response. Registrations get 405, because the endpoint has no registrar. The message `wsinv` has a To tag that
+/// belongs to no dialog.
 const EXPECTED: &[(&str, &str)] = &[
     ("badaspec", "400"),
     ("badbranch", "200"),

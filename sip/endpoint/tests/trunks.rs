@@ -1,4 +1,4 @@
-//! Trunks: registrations, OPTIONS, limits, health.
+//! Tests of trunks: registrations, OPTIONS, limits and health.
 
 use super::*;
 use crate::leg::Credentials;
@@ -8,8 +8,8 @@ const LEG: LegKey = LegKey(1);
 const PEER: &str = "127.0.0.2:5060";
 
 impl Bench {
-    /// Creates an endpoint with this trunk and starts its registration and probe. The trunk's sources are `10.0.0.0/8`,
-    /// so the far end of the test is an unknown source.
+    /// Creates an endpoint with this trunk, and starts the registration and the probe of the trunk. The trunk's sources
+    /// are `10.0.0.0/8`, so the far end of the test is an unknown source.
     fn with_trunk(change: impl FnOnce(&mut Trunk)) -> Self {
         let mut peer = Trunk::new("carrier".into());
         peer.uri = Some(format!("sip:{PEER}"));
@@ -23,7 +23,7 @@ impl Bench {
         bench
     }
 
-    /// Creates an endpoint with a trunk to register with, and returns the first REGISTER.
+    /// Creates an endpoint that registers at a trunk. Returns the first REGISTER.
     fn registering() -> (Self, String) {
         let mut bench = Self::with_trunk(|peer| {
             peer.credentials = Some(Credentials { username: "tandem".into(), password: "secret".into() });
@@ -40,7 +40,7 @@ impl Bench {
         (bench, register)
     }
 
-    /// Answers the pending lookup with the trunk's address.
+    /// Answers the open lookup with the trunk's address.
     fn locate(&mut self) {
         let (lookup, _, trunk) = self.asked.pop_front().expect("an address is wanted");
         assert_eq!(trunk.as_deref(), Some("carrier"));
@@ -220,7 +220,7 @@ fn a_trunk_is_doubted_also_when_the_application_gives_a_silent_call_up_first() {
         bench.wait(given_up_after);
         bench.command(hangup(LEG));
         let health = bench.peer().health;
-        // Late responses to the INVITE that was given up.
+        // Late responses to the abandoned INVITE arrive.
         bench.receive(response_to(&sent, 100, "", ""));
         let heard = bench.peer().health;
         bench.receive(response_to(&sent, 487, "them", ""));

@@ -19,12 +19,12 @@ use crate::recording;
 use crate::timer::Owner;
 use crate::transaction::{Action, ClientInput, ClientMachine};
 
-/// Octets at the beginning of a message that are searched for the first branch.
+/// Number of octets at the beginning of a message that are searched for the first branch.
 const HEAD: usize = 2_048;
-/// Time for which long requests go over UDP to a far end that refused TCP.
+/// Time for which long requests use UDP after a far end has refused TCP.
 const UDP_ONLY: Duration = Duration::from_secs(3_600);
-/// Most far ends that are remembered as refusing TCP. If there are more, all are forgotten; each of them then costs one
-/// more refused connection.
+/// Maximum number of far ends that are stored as refusing TCP. If there are more, the whole list is cleared. Each of
+/// these far ends then costs one more refused connection.
 const MAX_UDP_ONLY: usize = 1_024;
 
 /// A request that this server sent.
@@ -37,21 +37,21 @@ pub(in crate::endpoint) struct Client {
     pub(in crate::endpoint) leg: Option<LegId>,
     pub(in crate::endpoint) flow: Flow,
     request: Bytes,
-    /// The parts of the ACK of a 300-699 response; only for an INVITE.
+    /// The parts of the ACK of a 300-699 response. Only for an INVITE.
     pub(in crate::endpoint) acknowledge: Option<Box<Acknowledge>>,
-    /// Whether the ACK of the 2xx had neither credentials nor a body. Then a retransmitted 2xx is enough to compose the
-    /// ACK again.
+    /// Whether the ACK of the 2xx had neither credentials nor a body. If so, the ACK can be composed again from a
+    /// retransmitted 2xx alone.
     plain_ack: bool,
-    /// ACKs that were sent for 2xx responses, by To tag; at most [`MAX_FORKS`].
+    /// ACKs that were sent for 2xx responses. Each entry has the To tag, the ACK and its flow. At most [`MAX_FORKS`].
     acknowledged: Vec<(Bytes, Bytes, Flow)>,
-    /// Other targets, best first, to try if this one does not respond.
+    /// Other targets, best first, that are tried if the current target does not respond.
     alternatives: Vec<Target>,
-    /// The parts of the request, to send it again with credentials.
+    /// The parts that are needed to send the request again with credentials.
     pub(in crate::endpoint) again: Option<Box<InDialogRequest>>,
     wake: Option<Instant>,
 }
 
-/// The purpose of a sent request.
+/// The purpose of a request that this server sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::endpoint) enum Purpose {
     Invite,
@@ -71,7 +71,7 @@ pub(in crate::endpoint) enum Purpose {
 }
 
 impl Purpose {
-    /// Returns the purpose of a request that belongs to no leg; `None` for any other.
+    /// Returns the purpose of a request that belongs to no leg. Returns `None` for any other request.
     pub(in crate::endpoint) fn out_of_dialog(self) -> Option<OutOfDialogRequest> {
         match self {
             Self::OutOfDialog(kind) => Some(kind),
@@ -80,7 +80,7 @@ impl Purpose {
     }
 }
 
-/// The parts of the ACK of a 300-699 response, and of a CANCEL.
+/// The parts that are needed to compose a CANCEL or the ACK of a 300-699 response.
 #[derive(Debug, Clone)]
 pub(in crate::endpoint) struct Acknowledge {
     pub(in crate::endpoint) uri: Bytes,
@@ -89,26 +89,26 @@ pub(in crate::endpoint) struct Acknowledge {
     pub(in crate::endpoint) call_id: Bytes,
     pub(in crate::endpoint) cseq: u32,
     pub(in crate::endpoint) authorization: String,
-    /// The ACK, once it was composed.
+    /// The ACK; `None` until it is composed.
     pub(in crate::endpoint) bytes: Option<Bytes>,
 }
 
-/// An in-dialog request without its routing.
+/// A request in a dialog, without the parts that depend on its routing.
 #[derive(Debug, Clone, Default)]
 pub(in crate::endpoint) struct InDialogRequest {
-    /// Complete header lines, each with its CRLF.
+    /// Complete header lines. Each line ends with CRLF.
     pub(in crate::endpoint) lines: String,
     pub(in crate::endpoint) headers: Vec<Header>,
-    /// Content type and body.
+    /// The content type and the body.
     pub(in crate::endpoint) body: Option<(String, Bytes)>,
-    /// Whether the Allow header contains REFER.
+    /// Whether the Allow header of the request contains REFER.
     pub(in crate::endpoint) refer: bool,
     /// Whether the request belongs to a session with a recording server.
     pub(in crate::endpoint) records: bool,
     pub(in crate::endpoint) attempts: digest::Attempts,
 }
 
-/// A request to send in a new client transaction.
+/// A request that is sent in a new client transaction.
 pub(in crate::endpoint) struct NewClient {
     pub(in crate::endpoint) method: Method,
     pub(in crate::endpoint) branch: u128,
@@ -118,37 +118,37 @@ pub(in crate::endpoint) struct NewClient {
     pub(in crate::endpoint) purpose: Purpose,
 }
 
-/// The result of an input that the transaction user must handle.
+/// The result of an input for the transaction user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::endpoint) enum ClientOutcome {
-    /// The response that was the input.
+    /// The response that was the input must be handled.
     Response,
-    /// There is no response, because of a timeout or a failed connection.
+    /// No response came, because of a timeout or a failed connection.
     Failed(EndCause),
 }
 
-/// A further response to an INVITE that got a 2xx before (RFC 3261 §13.2.2.4).
+/// A further response to an INVITE that already got a 2xx (RFC 3261 §13.2.2.4).
 pub(in crate::endpoint) struct LateResponse {
     pub(in crate::endpoint) leg: Option<LegId>,
     pub(in crate::endpoint) flow: Flow,
-    /// Whether a 2xx with this To tag was acknowledged before. Otherwise the response comes from another fork.
+    /// Whether a 2xx with this To tag was already acknowledged. If not, the response comes from another fork.
     pub(in crate::endpoint) is_repetition: bool,
 }
 
 impl Client {
-    /// Number of forks whose 2xx was acknowledged.
+    /// Returns the number of forks whose 2xx was acknowledged.
     pub(in crate::endpoint) fn acknowledged(&self) -> usize {
         self.acknowledged.len()
     }
 }
 
 impl InDialogRequest {
-    /// Parameters of the request's Contact.
+    /// Returns the parameters of the Contact in the request.
     pub(in crate::endpoint) fn features(&self) -> &'static str {
         if self.records { recording::FEATURE } else { "" }
     }
 
-    /// Whether the request has no header lines, headers or body of its own.
+    /// Returns whether the request has no header lines, headers or body of its own.
     pub(in crate::endpoint) fn is_empty(&self) -> bool {
         self.lines.is_empty() && self.headers.is_empty() && self.body.is_none()
     }
@@ -163,8 +163,9 @@ impl Transactions {
         self.clients.get_mut(id)
     }
 
-    /// Whether a message is a response to a request of this server. Its first branch must be one that this server drew
-    /// at random, which an attacker cannot guess. Only the first [`HEAD`] octets are checked.
+    /// Returns whether a message is a response to a request of this server. The first branch in the message must be a
+    /// branch that this server has generated. These branches are random, so an attacker cannot guess them. Only the
+    /// first [`HEAD`] octets are checked.
     pub(in crate::endpoint) fn awaits(&self, data: &[u8]) -> bool {
         let head = data.get(..HEAD).unwrap_or(data);
         if !head.starts_with(b"SIP/2.0 ") {
@@ -180,7 +181,7 @@ impl Transactions {
         })
     }
 
-    /// Sends a request in a new transaction. A request that is too long for UDP goes over TCP first.
+    /// Sends a request in a new transaction. A request that is too long for UDP is tried over TCP first.
     pub(in crate::endpoint) fn start_client(&mut self, core: &mut Core, now: Instant, new: NewClient) -> ClientId {
         let NewClient { method, branch, mut flow, mut data, leg, purpose } = new;
         if let Some(local) = core.locals.get(flow.local)
@@ -229,12 +230,12 @@ impl Transactions {
         id
     }
 
-    /// Returns the live transaction that a response belongs to.
+    /// Returns the live transaction to which a response belongs.
     pub(in crate::endpoint) fn client_of(&self, branch: u128, response: &Response) -> Option<ClientId> {
         self.clients_by_branch.get(&(branch, response.method == Method::Cancel)).copied()
     }
 
-    /// Returns the transactions over a connection to `peer` that have no response yet.
+    /// Returns the transactions that use a connection to `peer` and have no response yet.
     pub(in crate::endpoint) fn unanswered_over(
         &self,
         transport: Transport,
@@ -248,8 +249,8 @@ impl Transactions {
         .collect()
     }
 
-    /// Handles a response. Returns `None` if the response does not belong to the transaction's request. Call
-    /// [`Transactions::settle_client`] after handling the outcome.
+    /// Handles a response. Returns `None` if the transaction user has nothing to handle, for example if the response
+    /// does not belong to the request. Call [`Transactions::settle_client`] after the outcome was handled.
     pub(in crate::endpoint) fn handle_response(
         &mut self,
         core: &mut Core,
@@ -265,7 +266,7 @@ impl Transactions {
         self.handle_client(core, now, id, ClientInput::Response(response.status), Some(response))
     }
 
-    /// Handles a timer of the transaction that may be due.
+    /// Handles a timer of the transaction. The timer may not be due yet.
     pub(in crate::endpoint) fn handle_client_timeout(
         &mut self,
         core: &mut Core,
@@ -287,7 +288,7 @@ impl Transactions {
         }
     }
 
-    /// Applies one input to a client transaction. Call [`Transactions::settle_client`] after handling the outcome.
+    /// Passes one input to a client transaction. Call [`Transactions::settle_client`] after the outcome was handled.
     pub(in crate::endpoint) fn handle_client(
         &mut self,
         core: &mut Core,
@@ -299,7 +300,8 @@ impl Transactions {
         let mut actions = std::mem::take(&mut self.actions);
         if let Some(client) = self.clients.get_mut(id) {
             client.machine.handle(now, input, &core.config.timers, &mut actions);
-            // An accepted INVITE needs no timer of its own if it becomes a completed transaction. Its ACK decides that.
+            // If an accepted INVITE becomes a completed transaction, it needs no timer of its own. Its ACK decides
+            // whether it becomes one.
             let next = client.machine.next_timeout().filter(|_| client.machine.absorbs_until().is_none());
             core.timers.arm(&mut client.wake, next, Owner::Client(id));
         }
@@ -315,7 +317,7 @@ impl Transactions {
                 Action::Deliver => outcome = Some(ClientOutcome::Response),
                 Action::TimedOut => outcome = Some(ClientOutcome::Failed(EndCause::Timeout)),
                 Action::TransportFailed(why) => outcome = Some(ClientOutcome::Failed(EndCause::Unconnected(why))),
-                // The user may still read the transaction. `settle_client` removes it.
+                // The transaction user may still read the transaction, so it is removed later, in `settle_client`.
                 Action::Terminate => {}
             }
         }
@@ -323,15 +325,15 @@ impl Transactions {
         outcome
     }
 
-    /// Finishes an input of a client transaction after its outcome was handled. Removes a terminated transaction, and
-    /// turns an accepted INVITE with a plain ACK into a completed transaction.
+    /// Completes an input of a client transaction after its outcome was handled. Removes a terminated transaction.
+    /// Turns an accepted INVITE with a plain ACK into a completed transaction.
     pub(in crate::endpoint) fn settle_client(&mut self, core: &mut Core, id: ClientId, response: Option<&Response>) {
         let Some(client) = self.clients.get_mut(id).filter(|client| !client.machine.is_pending()) else { return };
         if client.machine.is_terminated() {
             self.remove_client(id);
             return;
         }
-        // From now on only ACKs are retransmitted, not the request.
+        // From now on, only ACKs are retransmitted. The request is not needed any more.
         client.request = Bytes::new();
         let Some(until) = client.machine.absorbs_until() else { return };
         if client.purpose == Purpose::Invite
@@ -356,7 +358,7 @@ impl Transactions {
         core.trace(leg, true, flow, || format!("{} (retransmission)", start_line(&data)));
     }
 
-    /// Sends the ACK of a 300-699 response. This ACK belongs to the INVITE's transaction (RFC 3261 §17.1.1.3).
+    /// Sends the ACK of a 300-699 response. This ACK belongs to the transaction of the INVITE (RFC 3261 §17.1.1.3).
     fn acknowledge_refusal(&mut self, core: &mut Core, id: ClientId, response: &Response) {
         let Some(client) = self.clients.get_mut(id) else { return };
         let (leg, flow, branch) = (client.leg, client.flow, client.branch);
@@ -387,7 +389,7 @@ impl Transactions {
         });
     }
 
-    /// Sends the ACK of a 2xx, and keeps it for retransmissions of the 2xx. `plain` means that the ACK has neither
+    /// Sends the ACK of a 2xx, and stores it for retransmissions of the 2xx. `plain` says that the ACK has neither
     /// credentials nor a body.
     pub(in crate::endpoint) fn acknowledge_answer(
         &mut self,
@@ -402,12 +404,12 @@ impl Transactions {
         core.trace(leg, true, flow, || start_line(&data));
         if let Some(client) = self.clients.get_mut(id) {
             client.plain_ack = plain;
-            // The tag is copied, because a slice would keep the whole response in memory.
+            // The tag is copied, because a slice of the response would keep the whole response in memory.
             client.acknowledged.push((Bytes::copy_from_slice(tag), data, flow));
         }
     }
 
-    /// Sends the ACK of a 2xx again. Returns `false` if none was sent before.
+    /// Sends the ACK of a 2xx again. Returns `false` if this 2xx has not been acknowledged yet.
     pub(in crate::endpoint) fn acknowledge_again(
         &mut self,
         core: &mut Core,
@@ -425,8 +427,8 @@ impl Transactions {
         true
     }
 
-    /// Handles a further response to an INVITE that got a 2xx before. Returns `None` if no such INVITE has this branch,
-    /// or if nothing is to be done.
+    /// Handles a further response to an INVITE that already got a 2xx. Returns `None` if there is no such INVITE with
+    /// this branch, or if nothing has to be done.
     pub(in crate::endpoint) fn handle_late_response(
         &mut self,
         core: &mut Core,
@@ -452,9 +454,9 @@ impl Transactions {
         room.then_some(LateResponse { leg, flow, is_repetition })
     }
 
-    /// Adds targets to try if this one does not respond. If there are any, or if the application is `impatient` because
-    /// it has other targets itself, the request waits [`crate::Config::failover_ms`] for a first response instead of 32
-    /// s.
+    /// Adds targets that are tried if the current target does not respond. If there are further targets, the request
+    /// waits only [`crate::Config::failover_ms`] for a first response, and not 32 s. The same applies if `impatient` is
+    /// true, because then the application itself has other targets.
     pub(in crate::endpoint) fn add_alternatives(
         &mut self,
         core: &mut Core,
@@ -472,12 +474,12 @@ impl Transactions {
         }
     }
 
-    /// Takes the targets that were not tried yet.
+    /// Removes and returns the targets that have not been tried yet.
     pub(in crate::endpoint) fn take_alternatives(&mut self, id: ClientId) -> Vec<Target> {
         self.clients.get_mut(id).map(|client| std::mem::take(&mut client.alternatives)).unwrap_or_default()
     }
 
-    /// Makes the request fail at `by` if it has got no response until then.
+    /// Makes the request fail at `by` if no response has come by then.
     pub(in crate::endpoint) fn expire_by(&mut self, core: &mut Core, id: ClientId, by: Instant) {
         if let Some(client) = self.clients.get_mut(id) {
             client.machine.expire_by(by);
@@ -486,7 +488,7 @@ impl Transactions {
         }
     }
 
-    /// Marks the response as no longer needed. An INVITE that still rings is given up at `at`.
+    /// Marks the response as not needed any more. If an INVITE still rings at the time `at`, the transaction ends.
     pub(in crate::endpoint) fn abandon(&mut self, core: &mut Core, id: ClientId, at: Instant) {
         if let Some(client) = self.clients.get_mut(id) {
             client.machine.abandon(at);
@@ -495,9 +497,9 @@ impl Transactions {
         }
     }
 
-    /// Returns the TCP flow for a request that might be fragmented over UDP (RFC 3261 §18.1.1). Returns `None` if the
-    /// request is short enough, if the far end is known to refuse TCP, or if there is no TCP socket. If the TCP
-    /// connection is refused, UDP is tried next.
+    /// Returns a TCP flow for a request that could be fragmented over UDP (RFC 3261 §18.1.1). Returns `None` if the
+    /// request is short enough, if the far end is known to refuse TCP, or if there is no TCP socket. If the far end
+    /// refuses the TCP connection, UDP is tried next.
     fn avoid_fragments(&self, core: &Core, now: Instant, flow: Flow, length: usize) -> Option<Flow> {
         let most = core.config.udp_max_request;
         let refused = self.udp_only.get(&flow.peer).is_some_and(|until| *until > now);
@@ -509,7 +511,7 @@ impl Transactions {
     }
 
     /// Sends the same request to the next target in a new transaction (RFC 3263 §4.3). Returns `None` if no target is
-    /// left. The old transaction still takes late responses.
+    /// left. The old transaction still receives late responses.
     pub(in crate::endpoint) fn send_to_next_target(
         &mut self,
         core: &mut Core,
@@ -558,8 +560,8 @@ impl Transactions {
         }
     }
 
-    /// Drops or moves the transaction's timer if there is nothing to do at `at`; see `Endpoint::skip_idle_timers`.
-    /// Returns `false` if there is something to do.
+    /// Drops or moves the timer of the transaction if nothing has to be done at the time `at`; see
+    /// `Endpoint::skip_idle_timers`. Returns `false` if something has to be done.
     pub(in crate::endpoint) fn skip_client_timer(&mut self, core: &mut Core, at: Instant, id: ClientId) -> bool {
         let Some(client) = self.clients.get_mut(id) else { return core.timers.skip(None, at, None, Owner::Client(id)) };
         let next = client.machine.next_timeout();
@@ -567,7 +569,7 @@ impl Transactions {
     }
 }
 
-/// Returns the start line without `SIP/2.0`, such as `INVITE sip:...`, of a request that this server composed.
+/// Returns the start line of a request that this server composed, without `SIP/2.0`. Example: `INVITE sip:...`.
 pub(in crate::endpoint) fn start_line(data: &[u8]) -> String {
     let line = data.split(|&byte| byte == b'\r').next().unwrap_or_default();
     let line = String::from_utf8_lossy(line);

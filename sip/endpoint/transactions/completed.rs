@@ -1,15 +1,16 @@
-//! Completed transactions. They are finished and only wait for retransmissions, for 64*T1 (RFC 3261 §17, RFC 6026 §7).
-//! Nearly all transactions are in this state at any time. Each keeps only what a retransmission needs:
+//! Completed transactions. A completed transaction only waits for retransmissions, for 64*T1 (RFC 3261 §17, RFC 6026
+//! §7). At any time, nearly all transactions are in this state. So each completed transaction stores only the data that
+//! a retransmission needs:
 //!
-//! - A received INVITE that got its 2xx (Timer L) keeps no response. The leg retransmits the 2xx.
-//! - Any other received request (Timer J) keeps its status, if the retransmitted request is enough to compose the
-//!   response again. Otherwise it keeps the response.
-//! - A sent INVITE that got a 2xx (Timer M) keeps a hash of its To tag. The ACK is composed again from the
-//!   retransmitted 2xx.
+//! - For a received INVITE that got its 2xx (Timer L), no response is stored. The leg retransmits the 2xx.
+//! - For any other received request (Timer J), only the status is stored if the retransmitted request is sufficient to
+//!   compose the response again. Otherwise the response is stored.
+//! - For a sent INVITE that got a 2xx (Timer M), a hash of the To tag in the 2xx is stored. The ACK is composed again
+//!   from the retransmitted 2xx.
 //!
-//! They are removed in buckets of 250 ms, when the last one in the bucket expires, so that the shell is not woken for
-//! each of them. They count towards [`Config::max_transactions`](crate::Config::max_transactions), and take 100 to 200
-//! octets each.
+//! Completed transactions are removed in buckets of 250 ms, when the last transaction in the bucket expires. So the
+//! shell is not woken for each transaction. Completed transactions count towards
+//! [`Config::max_transactions`](crate::Config::max_transactions). Each completed transaction takes 100 to 200 octets.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use super::Key;
 use crate::dialog::Flow;
 use crate::keys::LegId;
 
-/// Transactions that expire within this time of each other are removed together.
+/// Transactions that expire within this time are removed together.
 const BUCKET: Duration = Duration::from_millis(250);
 
 /// All completed transactions.
@@ -30,14 +31,14 @@ const BUCKET: Duration = Duration::from_millis(250);
 pub(super) struct CompletedTransactions {
     servers: HashMap<Key, AnsweredServer>,
     invites: HashMap<u128, AnsweredInvite>,
-    /// The merge keys (RFC 3261 §8.2.2.2) of the INVITEs among `servers`.
+    /// The keys that detect merged requests (RFC 3261 §8.2.2.2), for the INVITEs in `servers`.
     merge_keys: HashSet<Key>,
     buckets: VecDeque<ExpiryBucket>,
-    /// The flow of the newest of `invites`. The next INVITE with the same flow shares it.
+    /// The flow of the newest entry in `invites`. If the next INVITE has the same flow, it shares this value.
     flow: Option<Arc<Flow>>,
 }
 
-/// A received request that was answered.
+/// A received request that this server has answered.
 #[derive(Debug, Clone)]
 pub(super) struct AnsweredServer {
     pub(super) leg: Option<LegId>,
@@ -48,28 +49,30 @@ pub(super) struct AnsweredServer {
 /// The response to a retransmission of a request.
 #[derive(Debug, Clone)]
 pub(super) enum Answer {
-    /// No response: the request is an INVITE, and the leg retransmits its 2xx.
+    /// No response. The request is an INVITE, and the leg retransmits its 2xx.
     ByLeg,
-    /// A response with this status and no headers of its own. `refer` means that its Allow contains REFER.
+    /// A response with this status and no headers of its own. `refer` says whether the Allow header of the response
+    /// contains REFER.
     Status { status: u16, refer: bool },
     /// A stored response, with its status and its flow.
     Stored(Box<(u16, Flow, Bytes)>),
 }
 
-/// A sent INVITE that got a 2xx.
+/// An INVITE that this server sent and that got a 2xx.
 #[derive(Debug)]
 pub(super) struct AnsweredInvite {
     pub(super) leg: Option<LegId>,
-    /// The flow, shared with other INVITEs: most INVITEs go to one of a few trunks.
+    /// The flow of the INVITE. Several INVITEs share one flow value, because most INVITEs go to only a few trunks.
     pub(super) flow: Arc<Flow>,
     /// The hash of the To tag of the first 2xx.
     pub(super) tag: u64,
-    /// The hashes of the To tags of the other forks' 2xx responses. Together with the first there are at most
-    /// [`MAX_FORKS`](super::MAX_FORKS).
+    /// The hashes of the To tags in the 2xx responses of the other forks. With the first 2xx, there are at most
+    /// [`MAX_FORKS`](super::MAX_FORKS) tags.
     pub(super) forks: Box<[u64]>,
 }
 
-/// Transactions that are removed together. A list for each kind takes half the memory of one list for all kinds.
+/// Transactions that are removed together. There is one list per kind of transaction. This takes half the memory of one
+/// list for all kinds.
 #[derive(Debug)]
 struct ExpiryBucket {
     first: Instant,
@@ -80,12 +83,12 @@ struct ExpiryBucket {
 }
 
 impl CompletedTransactions {
-    /// The number of completed transactions.
+    /// Returns the number of completed transactions.
     pub(super) fn len(&self) -> usize {
         self.servers.len() + self.invites.len()
     }
 
-    /// Adds an answered request. `merge_key` is set for an INVITE only.
+    /// Adds an answered request. `merge_key` is set only for an INVITE.
     pub(super) fn insert_server(&mut self, until: Instant, key: Key, merge_key: Option<Key>, answered: AnsweredServer) {
         self.servers.insert(key, answered);
         self.add_to_bucket(until, |bucket| {
@@ -95,7 +98,7 @@ impl CompletedTransactions {
         self.merge_keys.extend(merge_key);
     }
 
-    /// Adds a sent INVITE by its branch. `tag` is the hash of the To tag of its 2xx.
+    /// Adds a sent INVITE under its branch. `tag` is the hash of the To tag in the 2xx.
     pub(super) fn insert_invite(&mut self, until: Instant, branch: u128, leg: Option<LegId>, flow: Flow, tag: u64) {
         let flow = match self.flow.take().filter(|known| **known == flow) {
             Some(known) => known,
@@ -110,17 +113,17 @@ impl CompletedTransactions {
         self.servers.get(key)
     }
 
-    /// Returns the sent INVITE with this branch that got a 2xx.
+    /// Returns the INVITE with this branch, if it was sent and got a 2xx.
     pub(super) fn invite_mut(&mut self, branch: u128) -> Option<&mut AnsweredInvite> {
         self.invites.get_mut(&branch)
     }
 
-    /// Whether an INVITE with this branch was sent and got a 2xx.
+    /// Returns whether an INVITE with this branch was sent and got a 2xx.
     pub(super) fn has_invite(&self, branch: u128) -> bool {
         self.invites.contains_key(&branch)
     }
 
-    /// Whether a received INVITE has this key for merged requests (RFC 3261 §8.2.2.2).
+    /// Returns whether a received INVITE has this key, which detects merged requests (RFC 3261 §8.2.2.2).
     pub(super) fn has_merge_key(&self, key: &Key) -> bool {
         self.merge_keys.contains(key)
     }
@@ -145,7 +148,7 @@ impl CompletedTransactions {
                 self.invites.remove(branch);
             }
         }
-        // Return the memory that a burst of transactions took.
+        // Frees the memory that a burst of transactions took.
         if forgot && self.servers.capacity() > 8 * self.servers.len().max(128) {
             self.servers.shrink_to(2 * self.servers.len());
             self.invites.shrink_to(2 * self.invites.len());
@@ -154,7 +157,7 @@ impl CompletedTransactions {
     }
 
     fn add_to_bucket(&mut self, until: Instant, add: impl FnOnce(&mut ExpiryBucket)) {
-        // All transactions wait equally long, so the newest one expires last.
+        // All transactions wait for the same time, so the newest transaction expires last.
         if self.buckets.back().is_none_or(|bucket| until >= bucket.first + BUCKET) {
             let (servers, merge_keys, invites) = (Vec::new(), Vec::new(), Vec::new());
             self.buckets.push_back(ExpiryBucket { first: until, last: until, servers, merge_keys, invites });

@@ -21,7 +21,7 @@ pub(in crate::endpoint) struct Server {
     machine: ServerMachine,
     pub(in crate::endpoint) method: Method,
     key: Key,
-    /// The key of RFC 3261 §8.2.2.2 (merged requests); initial INVITE only.
+    /// The key that detects merged requests (RFC 3261 §8.2.2.2). Only for an initial INVITE.
     pub(in crate::endpoint) merge_key: Option<Key>,
     leg: Option<LegId>,
     pub(in crate::endpoint) flow: Flow,
@@ -29,27 +29,27 @@ pub(in crate::endpoint) struct Server {
     record_routes: Vec<Bytes>,
     tag: u64,
     pub(in crate::endpoint) cseq: u32,
-    /// Whether the far end may transfer its call. Then Allow contains REFER.
+    /// Whether the far end may transfer its call. If so, the Allow header contains REFER.
     refer: bool,
     pub(in crate::endpoint) response: Option<Bytes>,
     status: u16,
-    /// Whether a retransmission of the request is enough to compose the response again.
+    /// Whether the response can be composed again from a retransmission of the request alone.
     is_plain: bool,
     wake: Option<Instant>,
 }
 
-/// A request that gets a new transaction.
+/// A request for which a new transaction is created.
 pub(in crate::endpoint) struct NewServer<'a> {
     pub(in crate::endpoint) arrival: &'a Arrival,
     pub(in crate::endpoint) request: &'a Request,
     pub(in crate::endpoint) key: Key,
-    /// The key of RFC 3261 §8.2.2.2 (merged requests); initial INVITE only.
+    /// The key that detects merged requests (RFC 3261 §8.2.2.2). Only for an initial INVITE.
     pub(in crate::endpoint) merge_key: Option<Key>,
     pub(in crate::endpoint) echo: Echo,
     pub(in crate::endpoint) leg: Option<LegId>,
-    /// The local tag, for To.
+    /// The local tag, which is used in To.
     pub(in crate::endpoint) tag: u64,
-    /// Whether the far end may transfer its call. Then Allow contains REFER.
+    /// Whether the far end may transfer its call. If so, the Allow header contains REFER.
     pub(in crate::endpoint) refer: bool,
 }
 
@@ -58,17 +58,17 @@ pub(in crate::endpoint) struct NewServer<'a> {
 pub(in crate::endpoint) enum Repetition {
     /// The request belongs to no transaction.
     New,
-    /// The request belongs to a transaction, which has handled it.
+    /// The request belongs to a transaction, and this transaction has handled it.
     Absorbed,
     /// The request is the ACK of a 2xx to the INVITE of this leg.
     Ack(LegId),
 }
 
-/// The INVITE that a CANCEL refers to.
+/// The INVITE that a CANCEL cancels.
 pub(in crate::endpoint) struct CancelledInvite {
     pub(in crate::endpoint) leg: Option<LegId>,
     pub(in crate::endpoint) tag: u64,
-    /// The INVITE's transaction, if it has no final response yet.
+    /// The transaction of the INVITE, if the INVITE has no final response yet.
     pub(in crate::endpoint) pending: Option<ServerId>,
 }
 
@@ -84,17 +84,17 @@ impl Transactions {
         self.servers.get(id)
     }
 
-    /// Whether there is a transaction with this key, live or completed.
+    /// Returns whether there is a live or completed transaction with this key.
     pub(in crate::endpoint) fn has_server(&self, key: &Key) -> bool {
         self.servers_by_key.contains_key(key) || self.completed.answered_server(key).is_some()
     }
 
-    /// Whether an INVITE with this merge key has already arrived along another path (RFC 3261 §8.2.2.2).
+    /// Returns whether an INVITE with this merge key has already arrived along another path (RFC 3261 §8.2.2.2).
     pub(in crate::endpoint) fn is_merged(&self, merge_key: &Key) -> bool {
         self.servers_by_merge_key.contains_key(merge_key) || self.completed.has_merge_key(merge_key)
     }
 
-    /// Starts the transaction of a request.
+    /// Creates the transaction of a request.
     pub(in crate::endpoint) fn insert_server(&mut self, core: &Core, new: NewServer<'_>) -> ServerId {
         let NewServer { arrival, request, key, merge_key, echo, leg, tag, refer } = new;
         let flow = core.response_flow(arrival, &echo);
@@ -123,7 +123,7 @@ impl Transactions {
         id
     }
 
-    /// Handles a retransmission of a request, and the ACK of a final response.
+    /// Handles a request that is a retransmission, or the ACK of a final response.
     pub(in crate::endpoint) fn handle_repetition(
         &mut self,
         core: &mut Core,
@@ -180,7 +180,7 @@ impl Transactions {
         Repetition::Absorbed
     }
 
-    /// Returns the INVITE that a CANCEL refers to (RFC 3261 §9.2). `key` is the key of the INVITE.
+    /// Returns the INVITE that a CANCEL cancels (RFC 3261 §9.2). `key` is the key of the INVITE.
     pub(in crate::endpoint) fn cancelled_invite(&self, key: &Key) -> Option<CancelledInvite> {
         if let Some(&id) = self.servers_by_key.get(key)
             && let Some(server) = self.servers.get(id)
@@ -192,7 +192,7 @@ impl Transactions {
         Some(CancelledInvite { leg: answered.leg, tag: answered.tag, pending: None })
     }
 
-    /// Responds to a request. The transaction sends the response again for each retransmission of the request.
+    /// Responds to a request. The transaction repeats the response for each retransmission of the request.
     pub(in crate::endpoint) fn respond(
         &mut self,
         core: &mut Core,
@@ -220,7 +220,7 @@ impl Transactions {
         server.status = status;
         server.is_plain = is_plain;
         if status >= 200 {
-            // No second final response will be composed, so the data for one is dropped.
+            // No second final response will be composed. So the data for another response is dropped.
             server.echo.lines = Vec::new();
             server.echo.to = Bytes::new();
             server.record_routes = Vec::new();
@@ -229,7 +229,7 @@ impl Transactions {
         Some(data)
     }
 
-    /// Sends the last response. `again` means that it was sent before.
+    /// Sends the last response. `again` says whether the response was already sent earlier.
     pub(in crate::endpoint) fn transmit_response(&mut self, core: &mut Core, id: ServerId, again: bool) {
         let Some(server) = self.servers.get(id) else { return };
         let Some(data) = server.response.clone() else { return };
@@ -239,7 +239,7 @@ impl Transactions {
         core.trace(leg, true, flow, || response_line(status, reason, server.method.as_str(), again));
     }
 
-    /// Handles a timer of the transaction that may be due.
+    /// Handles a timer of the transaction. The timer may not be due yet.
     pub(in crate::endpoint) fn handle_server_timeout(
         &mut self,
         core: &mut Core,
@@ -277,8 +277,8 @@ impl Transactions {
                 Action::Retransmit => self.transmit_response(core, id, true),
                 Action::Deliver => delivered = Delivered::Yes,
                 Action::Terminate => drop(self.remove_server(id)),
-                // A final response that was not acknowledged or cannot be sent changes nothing, because its leg has
-                // ended.
+                // The final response was not acknowledged or cannot be sent. Nothing has to be done, because the leg
+                // has ended.
                 Action::Acknowledge | Action::TimedOut | Action::TransportFailed(_) => {}
             }
         }
@@ -306,7 +306,7 @@ impl Transactions {
         Some(server)
     }
 
-    /// Does for a server transaction what [`Transactions::skip_client_timer`] does for a client transaction.
+    /// Does the same for a server transaction as [`Transactions::skip_client_timer`] for a client transaction.
     pub(in crate::endpoint) fn skip_server_timer(&mut self, core: &mut Core, at: Instant, id: ServerId) -> bool {
         let Some(server) = self.servers.get_mut(id) else { return core.timers.skip(None, at, None, Owner::Server(id)) };
         let next = server.machine.next_timeout();
@@ -314,7 +314,7 @@ impl Transactions {
     }
 }
 
-/// Returns the line that the trace shows for a request.
+/// Returns the text of a request in the trace.
 pub(in crate::endpoint) fn request_line(request: &Request) -> String {
     [request.method.as_str(), " ", &String::from_utf8_lossy(request.uri.text())].concat()
 }
@@ -323,7 +323,7 @@ fn repetition_line(request: &Request) -> String {
     if request.method == Method::Ack { "ACK".to_owned() } else { format!("{} (retransmission)", request_line(request)) }
 }
 
-/// Returns the line that the trace shows for a response.
+/// Returns the text of a response in the trace.
 pub(in crate::endpoint) fn response_line(status: u16, reason: &str, method: &str, again: bool) -> String {
     let mut line = Vec::with_capacity(64);
     compose::push_number(&mut line, status.into());

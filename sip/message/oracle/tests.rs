@@ -1,4 +1,4 @@
-//! Messages that both parsers read alike, and an example of each difference.
+//! Messages that both parsers read alike, and one example of each difference.
 
 use super::super::fuzz_message;
 use super::*;
@@ -11,7 +11,7 @@ const OK: &str = "SIP/2.0 200 OK, good\r\nVia: SIP/2.0/UDP h.example.COM;branch=
     v: SIP/2.0/TCP other\r\nFrom: <sip:a@h;transport=tcp;lr>;tag=a\r\nTo: Bob B <sips:b@[2001:db8::1]>;tag=b\r\nCall-ID:1\r\n\
     CSeq: 2147483647 BYE\r\nContent-Length: 0\r\n\r\n";
 
-/// Forms that the RFC allows but ordinary messages do not use.
+/// A message with forms that the RFC allows but ordinary messages do not use.
 const UNUSUAL: &str = "OPTIONS SIPS:u%73er;par:pw@[2001:DB8::1]:05061;%6Cr;x=%40 sip/2.0\r\nv : SIP / 2.0 / UDP Host.example.com:5060 ;branch = z9hG4bKx ; \
     received=[2001:db8::2];y=\"a\\\",b\", SIP/2.0/TCP other\r\nFROM: \"A \\\"B\\\"\" <sip:a@h> ;tag=\"q\\q\"\r\nt: tel:+1-(555).01;ext=1\r\n\
     I:\t a b\r\nCSeq: 0007 \t OPTIONS\r\nMax-Forwards: 0068\r\nContact: sip:a@h;q=0.5, <sip:b@h?Subject=x>\r\n\

@@ -3,7 +3,7 @@
 use super::escape::{are_same, are_same_in_any_case, are_same_numbers};
 use super::parts::{Pair, Parts, SipUri, TelUri, pairs};
 
-/// Parameters that must be in both URIs or in neither.
+/// Parameters that both URIs must have if one URI has them.
 const NEVER_IGNORED: [&str; 5] = ["user", "ttl", "method", "maddr", "transport"];
 
 impl Parts<'_> {
@@ -20,7 +20,8 @@ impl Parts<'_> {
 }
 
 impl SipUri<'_> {
-    /// Compares two SIP URIs. Case matters only in the user and the password. A missing port is not the default port.
+    /// Compares two SIP URIs. Case matters only in the user and the password. A missing port does not equal the default
+    /// port.
     fn is_equivalent(&self, other: &Self) -> bool {
         self.secure == other.secure
             && both(self.user, other.user, are_same)
@@ -32,7 +33,7 @@ impl SipUri<'_> {
             && are_same_set(&self.headers().collect::<Vec<_>>(), &other.headers().collect::<Vec<_>>(), is_same_header)
     }
 
-    /// Whether the URI has no parameter with this name, or only with this value.
+    /// Returns whether every parameter with this name has this value. Also true if there is no such parameter.
     fn allows(&self, (name, value): (&[u8], Option<&[u8]>)) -> bool {
         let mut alike = self.parameters().filter(|(other, _)| are_same_in_any_case(name, other));
         alike.all(|(_, other)| both(value, other, are_same_in_any_case))
@@ -40,7 +41,7 @@ impl SipUri<'_> {
 }
 
 impl TelUri<'_> {
-    /// Compares two telephone numbers. Visual separators and case are ignored; every parameter counts.
+    /// Compares two telephone numbers. Visual separators and case are ignored. Every parameter matters.
     fn is_equivalent(&self, other: &Self) -> bool {
         let parameters = |uri: &Self| pairs(uri.parameters, b';').collect::<Vec<_>>();
         are_same_numbers(self.number, other.number)
@@ -56,7 +57,7 @@ fn both(one: Option<&[u8]>, other: Option<&[u8]>, are_same: fn(&[u8], &[u8]) -> 
     }
 }
 
-/// Whether both lists have the same items, each equally often, in any order.
+/// Returns whether both lists have the same items, each item the same number of times. The order is ignored.
 fn are_same_set<'a>(one: &[Pair<'a>], other: &[Pair<'a>], is_same: fn(Pair<'a>, Pair<'a>) -> bool) -> bool {
     let count = |set: &[Pair<'a>], item| set.iter().filter(|&&other| is_same(item, other)).count();
     one.len() == other.len() && one.iter().all(|&item| count(one, item) == count(other, item))
@@ -67,8 +68,8 @@ fn is_same_header((name, value): Pair<'_>, (other_name, other_value): Pair<'_>) 
         && are_same_in_any_case(value.unwrap_or_default(), other_value.unwrap_or_default())
 }
 
-/// Compares two parameters. An extension is a number, and a context may be one; visual separators in numbers are
-/// ignored (RFC 3966 §4).
+/// Compares two parameters of telephone numbers. An extension is a number, and a context may be a number. In numbers,
+/// visual separators are ignored (RFC 3966 §4).
 fn is_same_tel_parameter((name, value): Pair<'_>, (other_name, other_value): Pair<'_>) -> bool {
     let (value, other_value) = (value.unwrap_or_default(), other_value.unwrap_or_default());
     let is_global = value.starts_with(b"+") && other_value.starts_with(b"+");

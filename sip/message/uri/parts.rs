@@ -1,11 +1,12 @@
-//! The parts of a URI: SIP and SIPS (RFC 3261 §19.1.1), telephone numbers (RFC 3966), and any other URI by its scheme
-//! alone.
+//! The parts of a URI. SIP and SIPS URIs (RFC 3261 §19.1.1) and telephone numbers (RFC 3966) are parsed. For any other
+//! URI only the scheme is read.
 
 use super::escape;
 use crate::message::grammar::{PHONE, SCHEME, URI, USER, all, cut, is};
 use crate::message::host::{HostText, take_port};
 
-/// Most parameters, and most headers, of a URI. The limit exists because a comparison takes quadratic time.
+/// Maximum number of parameters of a URI, and maximum number of its headers. The limit exists because the time of a
+/// comparison grows with the square of this number.
 const MAX_PARAMETERS: usize = 64;
 
 /// The error of a malformed URI.
@@ -13,7 +14,8 @@ const MAX_PARAMETERS: usize = 64;
 pub(crate) enum UriFault {
     #[error("scheme")]
     Scheme,
-    /// A character that no URI may contain: a space, `<`, `>`, `"`, a control character or a character outside ASCII.
+    /// The URI contains a character that no URI may contain: a space, `<`, `>`, `"`, a control character or a character
+    /// outside ASCII.
     #[error("character")]
     Character,
     #[error("escape")]
@@ -33,14 +35,14 @@ pub(crate) enum UriFault {
     Number,
 }
 
-/// A parsed URI. Its parts still contain their escapes.
+/// A parsed URI. The parts still contain their escapes.
 pub(in crate::message) enum Parts<'a> {
     Sip(SipUri<'a>),
     Tel(TelUri<'a>),
     Other { scheme: &'a [u8], rest: &'a [u8] },
 }
 
-/// `sip:user:password@host:port;parameters?headers`
+/// A SIP URI: `sip:user:password@host:port;parameters?headers`.
 pub(in crate::message) struct SipUri<'a> {
     /// Whether the scheme is `sips`.
     pub(super) secure: bool,
@@ -52,9 +54,9 @@ pub(in crate::message) struct SipUri<'a> {
     headers: &'a [u8],
 }
 
-/// `tel:+15550001;parameters`
+/// A URI of a telephone number: `tel:+15550001;parameters`.
 pub(in crate::message) struct TelUri<'a> {
-    /// The number with its visual separators.
+    /// The number, including its visual separators.
     pub(super) number: &'a [u8],
     /// The parameters without the first semicolon.
     pub(super) parameters: &'a [u8],
@@ -83,7 +85,7 @@ impl<'a> Parts<'a> {
 
 impl<'a> SipUri<'a> {
     fn read(rest: &'a [u8], secure: bool) -> Result<Self, UriFault> {
-        // No other part may contain an `@` that is not escaped.
+        // The parts after the user must not contain an unescaped `@`.
         let (user, password, rest) = match cut(rest, b'@') {
             Some((info, rest)) => match cut(info, b':') {
                 Some((user, password)) => (Some(user), Some(password), rest),
@@ -118,12 +120,12 @@ impl<'a> SipUri<'a> {
         names().enumerate().any(|(at, name)| names().take(at).any(|other| escape::are_same_in_any_case(name, other)))
     }
 
-    /// Returns names and values of the parameters.
+    /// Returns the names and values of the parameters.
     pub(super) fn parameters(&self) -> impl Iterator<Item = Pair<'a>> {
         pairs(self.parameters, b';')
     }
 
-    /// Returns names and values of the headers.
+    /// Returns the names and values of the headers.
     pub(super) fn headers(&self) -> impl Iterator<Item = Pair<'a>> {
         pairs(self.headers, b'&')
     }
@@ -136,7 +138,7 @@ impl<'a> SipUri<'a> {
         self.parameters().any(|(other, _)| escape::are_same_in_any_case(other, name.as_bytes()))
     }
 
-    /// Returns the value of the parameter, if it has one.
+    /// Returns the value of a parameter, if the parameter has a value.
     pub(super) fn parameter(&self, name: &str) -> Option<&'a [u8]> {
         self.parameters().find(|(other, _)| escape::are_same_in_any_case(other, name.as_bytes()))?.1
     }
@@ -145,7 +147,7 @@ impl<'a> SipUri<'a> {
 impl<'a> TelUri<'a> {
     fn read(rest: &'a [u8]) -> Result<Self, UriFault> {
         let (number, parameters) = cut(rest, b';').unwrap_or((rest, &[]));
-        // Global numbers have decimal digits only, local ones also others.
+        // A global number has only decimal digits. A local number may also have other characters, such as `*` and `#`.
         let is_separator = |byte: &u8| matches!(byte, b'-' | b'.' | b'(' | b')');
         let mut digits =
             number.strip_prefix(b"+").unwrap_or(number).iter().filter(|byte| !is_separator(byte)).peekable();
@@ -160,10 +162,10 @@ impl<'a> TelUri<'a> {
     }
 }
 
-/// A name and its value.
+/// A name and an optional value.
 pub(super) type Pair<'a> = (&'a [u8], Option<&'a [u8]>);
 
-/// Returns the list after its first separator, if each item has a name and there are not too many items.
+/// Checks that each item of the list has a name and that there are not too many items. Returns the list.
 fn checked(list: &[u8], separator: u8) -> Result<&[u8], UriFault> {
     let is_sound = pairs(list, separator)
         .all(|(name, value)| !name.is_empty() && all(name, URI) && value.is_none_or(|value| all(value, URI)));
@@ -171,7 +173,7 @@ fn checked(list: &[u8], separator: u8) -> Result<&[u8], UriFault> {
     if !list.is_empty() && is_sound && is_short { Ok(list) } else { Err(UriFault::Parameter) }
 }
 
-/// Splits `name=value` and `name` items at the separators. An empty list has no items.
+/// Splits the list at the separators into items of the form `name=value` or `name`. An empty list has no items.
 pub(super) fn pairs(list: &[u8], separator: u8) -> impl Iterator<Item = Pair<'_>> {
     let items = list.split(move |&byte| byte == separator).filter(|_| !list.is_empty());
     items.map(|item| cut(item, b'=').map_or((item, None), |(name, value)| (name, Some(value))))

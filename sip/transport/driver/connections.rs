@@ -1,5 +1,5 @@
-//! Stream connections of the driver: handles their events, decides which connections to accept, and selects the
-//! connection for a message.
+//! Stream connections of the driver. The functions handle events of connections, decide whether to accept a connection,
+//! and select the connection for a message.
 
 use super::super::stream::{Accepted, Connection, Link, StreamEvent, Way};
 use super::super::tls::Who;
@@ -58,8 +58,8 @@ impl Driver {
             tracing::debug!(%peer, stranger, "too many connections");
             return;
         }
-        // The side that opens a connection keeps it alive (RFC 5626 §4.4.1). Browsers cannot send pings, so the server
-        // keeps WebSocket connections alive.
+        // The side that opened a connection sends the keep-alives (RFC 5626 §4.4.1). Browsers cannot send pings, so the
+        // server sends the keep-alives on WebSocket connections.
         let ours = matches!(transport, Transport::Ws | Transport::Wss);
         let link = self.link(transport, peer, local, self.keep_alive.filter(|_| ours));
         link.stranger.store(stranger, Ordering::Relaxed);
@@ -82,9 +82,9 @@ impl Driver {
         Link { id, transport, peer, local, proven: None, idle, stranger: Arc::default(), keep_alive, events }
     }
 
-    /// Whether unknown sources have enough connections. A quarter of all connections is for sources outside every
-    /// trunk, and a quarter of that for each such source. Their calls are usually refused, but a far end that the
-    /// server has called may be among them.
+    /// Returns whether unknown sources already have their maximum number of connections. All unknown sources together
+    /// may have a quarter of all connections. Each unknown source may have a sixteenth of all connections. Calls from
+    /// unknown sources are usually refused. But a far end that the server has called may also be an unknown source.
     pub(super) fn has_strangers_enough(&self, source: IpAddr) -> bool {
         let all = self.max_connections.div_ceil(4);
         let (mut strangers, mut its_own) = (0, 0);
@@ -104,8 +104,8 @@ impl Driver {
         }
     }
 
-    /// Sends over the given connection if it is still open, else over another one to the same far end, else over a new
-    /// one.
+    /// Sends a message over the given connection if the connection is still open. Otherwise uses another connection to
+    /// the same far end, or opens a new connection.
     pub(super) fn send_stream(
         &mut self,
         way: Way,
@@ -140,8 +140,8 @@ impl Driver {
         self.forget(id);
     }
 
-    /// Remembers the address at which the opener of a connection listens. Later requests to that address use the
-    /// connection like one that the server opened (RFC 5923 §5).
+    /// Stores the address on which the opener of a connection accepts connections. Later requests to this address use
+    /// the connection as if the server had opened it (RFC 5923 §5).
     pub(super) fn alias(&mut self, connection: ConnectionId, address: SocketAddr, trunk: TrunkName) {
         let key = (address, trunk);
         if self.aliases.get(&key) != Some(&connection) && self.connections.contains_key(&connection) {
@@ -168,12 +168,12 @@ impl Driver {
             Transport::Tls => {
                 let who = match identity {
                     Some(identity) => self.identities.get(identity).ok_or(io::ErrorKind::NotFound)?,
-                    // A request in a dialog whose connection is closed.
+                    // A request in a dialog whose connection is closed has no identity.
                     None => Who { host: peer.ip().to_string(), trunk: self.endpoint.trunk_at(peer.ip()) },
                 };
                 Some(self.tls.client(&who).ok_or(io::ErrorKind::InvalidInput)?)
             }
-            // Browsers are reachable only through the connections that they opened.
+            // Browsers can be reached only through connections that they opened.
             Transport::Ws | Transport::Wss => return Err(io::ErrorKind::NotConnected),
         };
         let link = self.link(transport, peer, peer, self.keep_alive);

@@ -1,10 +1,10 @@
-//! Bans, limits and the copies for a capture server, over loopback.
+//! Tests of bans, limits and copies to a capture server, over loopback.
 
 use super::*;
 use crate::guard::{Bans, Offence};
 
-/// Starts a driver whose only trunk is 127.0.0.1. Returns it with a socket of that trunk and a socket of an unknown
-/// source.
+/// Starts a driver whose only trunk is 127.0.0.1. Returns the driver's handle, a socket of the trunk, and a socket of
+/// an unknown source.
 async fn guarded(bans: Bans) -> (Handle, UdpSocket, UdpSocket) {
     let (handle, _) = driver(|config| {
         config.trunks = vec![TrunkAcl { name: "t".into(), networks: vec!["127.0.0.1/32".parse().unwrap()] }];
@@ -29,7 +29,7 @@ async fn a_scanner_is_banned_on_every_transport_and_a_trunk_is_heard() {
     for number in 0..3 {
         scanner.send_to(options("UDP", &format!("late{number}")).as_bytes(), udp).await.unwrap();
     }
-    // The open connection of the banned source is closed at its next message.
+    // The next message on the open connection of the banned source closes the connection.
     open.write_all(options("TCP", "late").as_bytes()).await.unwrap();
     assert!(matches!(timeout(DEADLINE, open.read_to_end(&mut Vec::new())).await.expect("closed"), Ok(0) | Err(_)));
     trunk.send_to(options("UDP", "trunkx").as_bytes(), udp).await.unwrap();
@@ -115,7 +115,7 @@ async fn a_capture_server_is_told_of_both_ways() {
 async fn what_went_through_the_driver_is_in_its_ladder() {
     let (handle, mut events) = driver(|_| {}).await;
     let udp = address(&handle, Transport::Udp);
-    // A call from the server to itself: one Call-ID, two legs.
+    // The server calls itself: there are two legs with the same Call-ID.
     handle.send(Command::Invite { leg: LegKey(1), invite: outgoing(&format!("sip:x@{udp}")) }).unwrap();
     let Event::Incoming { leg, incoming } = event(&mut events).await else { panic!("no call") };
     handle.send(answer(leg)).unwrap();

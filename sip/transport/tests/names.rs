@@ -1,4 +1,4 @@
-//! RFC 3263 against a DNS server of the test.
+//! Tests of RFC 3263 with a DNS server that the test starts.
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
@@ -11,7 +11,7 @@ const NAPTR: u16 = 35;
 const SRV: u16 = 33;
 const A: u16 = 1;
 
-/// A DNS server that answers over UDP from a table, with a TTL of a minute.
+/// A DNS server that answers queries over UDP from a table. The TTL of the answers is 60 s.
 struct Dns {
     address: SocketAddr,
     asked: Arc<AtomicUsize>,
@@ -80,7 +80,7 @@ fn a() -> Vec<Vec<u8>> {
     vec![Ipv4Addr::LOCALHOST.octets().to_vec()]
 }
 
-/// Calls the URI, checks that the call arrives, and returns its transport.
+/// Calls the URI and checks that the call arrives. Returns the transport of the call.
 async fn arrives(
     a: (&Handle, &mut UnboundedReceiver<Event>),
     b: (&Handle, &mut UnboundedReceiver<Event>),
@@ -115,7 +115,7 @@ async fn naptr_srv_and_addresses_lead_to_the_server_past_one_that_is_down() {
         (("_sip._udp.carrier.test", SRV), vec![srv(10, udp, "up.carrier.test")]),
         (("up.carrier.test", A), a()),
         (("down.carrier.test", A), a()),
-        // `plain.test` has no NAPTR records, and `bare.test` has nothing but an address.
+        // `plain.test` has no NAPTR records. `bare.test` has only an address.
         (("_sip._udp.plain.test", SRV), vec![srv(0, udp, "up.carrier.test")]),
         (("plain.test", A), a()),
         (("bare.test", A), a()),
@@ -124,7 +124,8 @@ async fn naptr_srv_and_addresses_lead_to_the_server_past_one_that_is_down() {
     let (a, mut a_events) = driver(|config| config.nameservers = vec![dns.address]).await;
     let asked = || dns.asked.load(Ordering::SeqCst);
     for (uri, transport) in [
-        // Not TLS, for which there is no socket, nor UDP, which the host prefers less; and not the server that is down.
+        // The call uses TCP: TLS has no socket, and the host prefers UDP less. The call does not use the server that is
+        // down.
         ("sip:x@carrier.test".to_owned(), Transport::Tcp),
         ("sip:x@carrier.test;transport=udp".to_owned(), Transport::Udp),
         ("sip:x@plain.test".to_owned(), Transport::Udp),

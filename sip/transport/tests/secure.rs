@@ -1,4 +1,4 @@
-//! TLS and WebSocket over loopback.
+//! Tests of TLS and WebSocket over loopback.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use super::*;
 use crate::{Certificate, TrunkTls};
 
-/// An authority with the files that it wrote.
+/// A certificate authority, with the files that it has written.
 struct Authority {
     folder: TempDir,
     issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
@@ -39,7 +39,7 @@ impl Authority {
         self.folder.path().join(name)
     }
 
-    /// Writes `NAME.pem` and `NAME.key` for these names and addresses.
+    /// Issues a certificate for these names and addresses. Writes it to `NAME.pem` and its key to `NAME.key`.
     fn issue(&self, name: &str, subjects: &[&str]) -> Certificate {
         let key = rcgen::KeyPair::generate().unwrap();
         let (uris, names): (Vec<&str>, Vec<&str>) = subjects.iter().partition(|subject| subject.starts_with("sip:"));
@@ -54,7 +54,7 @@ impl Authority {
         Certificate { certificate, key: key_file }
     }
 
-    /// Returns the settings of a server that listens on every transport, with and without TLS.
+    /// Returns the settings for a server that listens on every transport, with and without TLS.
     fn listen(&self, subjects: &[&str]) -> impl FnOnce(&mut Config) {
         let own = self.issue("server", subjects);
         let ca_file = self.file("ca.pem");
@@ -100,7 +100,7 @@ async fn ask(stream: &mut (impl AsyncReadExt + AsyncWriteExt + Unpin), request: 
     String::from_utf8(all).unwrap()
 }
 
-/// Returns the certificate that the server shows to a client that asks for the name.
+/// Returns the certificate that the server shows to a client that requests the name (SNI).
 async fn shown(authority: &Authority, at: SocketAddr, name: &str) -> CertificateDer<'static> {
     let stream = authority.connect(at, name, None).await;
     stream.get_ref().1.peer_certificates().unwrap()[0].clone().into_owned()
@@ -133,8 +133,8 @@ async fn calls_go_over_tls_to_a_server_that_proves_its_name() {
         let answered = event(&mut a_events).await;
         assert!(matches!(answered, Event::Answered { .. }), "{uri}: {answered:?}");
         assert!(matches!(event(&mut b_events).await, Event::Acknowledged { .. }));
-        // The callee's BYE uses the connection that the caller opened. It could not verify a new one: the caller's
-        // certificate is not valid for its address.
+        // The callee's BYE uses the connection that the caller opened. The callee could not verify a new connection,
+        // because the caller's certificate is not valid for the caller's address.
         b.send(hangup(other)).unwrap();
         assert!(matches!(event(&mut a_events).await, Event::Ended { cause: EndCause::Bye, .. }));
         assert!(matches!(event(&mut b_events).await, Event::Ended { cause: EndCause::LocalHangup, .. }));
@@ -253,7 +253,7 @@ async fn a_reload_shows_other_certificates_and_changes_nothing_with_bad_ones() {
 #[tokio::test]
 async fn a_trunk_is_called_over_the_connection_that_it_opened_if_it_says_so_and_has_shown_its_certificate() {
     let authority = Authority::new();
-    // No server listens here. The call can only use the connection that the trunk opened.
+    // No server listens on this address. So the call can use only the connection that the trunk opened.
     let listens = SocketAddr::from(([127, 0, 0, 1], 1));
     for (alias, certified) in [(true, true), (false, true), (true, false)] {
         let (handle, mut events) = driver(|config| {
@@ -309,7 +309,8 @@ async fn the_certificate_is_for_the_name_asked_for_and_changes_with_its_file() {
     assert_eq!(shown(&authority, tls, "two.example").await, written(&second));
 
     let mut before = authority.connect(tls, "localhost", None).await;
-    // Files are written one after the other. A certificate and a key that do not match are not loaded.
+    // The two files are written one after the other. The server does not load a certificate and a key that do not
+    // match.
     std::fs::write(authority.file("second.key"), "-----BEGIN").unwrap();
     let renewed = authority.issue("server", &["localhost"]);
     let second = authority.issue("second", &["two.example"]);
@@ -333,7 +334,7 @@ async fn websocket(at: SocketAddr, protocol: &str) -> Result<WebSocketStream<Tcp
     opened.map(|(socket, _)| socket).map_err(|error| error.to_string())
 }
 
-/// Returns the next message that is not a ping.
+/// Returns the next message that is not a WebSocket ping.
 async fn said<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin>(socket: &mut WebSocketStream<S>) -> String {
     loop {
         match timeout(DEADLINE, socket.next()).await.expect("in time").expect("open").unwrap() {

@@ -1,28 +1,29 @@
-//! RFC 4475 and RFC 5118, message by message: a listening server must answer as the RFC asks, over UDP and over TCP.
+//! RFC 4475 and RFC 5118, message by message: a listening server must answer as the RFC requires, over UDP and over
+//! TCP.
 //!
-//! The messages are written for this test, each with the peculiarity of its section. Sections that only make sense for
-//! a registration or a proxy are reduced to what a UAS can be tested for.
+//! The messages are written for this test, each with the peculiarity of its section. Some sections of the RFC apply
+//! only to a registrar or a proxy. For these sections, the test covers only the part that applies to a UAS.
 
 use super::*;
 
-/// The expected reply.
+/// The expected reply to a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Reply {
     Status(u16),
-    /// A final response that is not a success; which one depends on the server's settings.
+    /// A final response that is not a success. The status code depends on the settings of the server.
     Refused,
-    /// Any response: the message is valid, whether or not the request is granted.
+    /// Any response. The message is valid, but the server may refuse the request.
     Some,
     None,
 }
 
 use Reply::{None as Silence, Refused, Some as Answered, Status};
 
-/// One message: its section, its peculiarity, the message, the reply over UDP and the reply over TCP.
+/// One test case: the section of the RFC, the peculiarity, the message, the reply over UDP and the reply over TCP.
 struct Case(&'static str, &'static str, String, Reply, Reply);
 
-/// Returns a request with the given lines and all other lines that every request needs. `{T}` stands for the transport,
-/// `{B}` makes the message unique.
+/// Returns a request with the given lines and with all other lines that every request needs. `{T}` is replaced by the
+/// transport. `{B}` is replaced by a text that makes the message unique.
 fn request(method: &str, uri: &str, lines: &[&str], body: &str) -> String {
     let given = |name: &str| lines.iter().any(|line| line.to_ascii_lowercase().starts_with(&format!("{name}:")));
     let mut text = format!("{method} {uri} SIP/2.0\r\n");
@@ -471,8 +472,8 @@ fn rfc_5118() -> Vec<Case> {
     ]
 }
 
-/// Returns the status of the reply to the message, if one came before the reply to an OPTIONS that followed it, and the
-/// count of replies.
+/// Sends the message and then an OPTIONS request over UDP. Returns the status of the reply to the message, if a reply
+/// came before the reply to OPTIONS. Also returns the number of replies.
 async fn by_udp(server: SocketAddr, message: &str, branch: &str) -> (Option<u16>, usize) {
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     socket.send_to(message.as_bytes(), server).await.unwrap();
@@ -496,7 +497,7 @@ async fn by_tcp(server: SocketAddr, message: &str, branch: &str) -> Option<u16> 
     stream.write_all(message.as_bytes()).await.unwrap();
     stream.shutdown().await.unwrap();
     let mut said = Vec::new();
-    // Octets that cannot be framed end the connection, with a reset if there was more to read.
+    // The server closes the connection if octets cannot be framed. The connection is reset if unread octets are left.
     let _ = timeout(DEADLINE, stream.read_to_end(&mut said)).await.expect("closed in time");
     let mut stream = TcpStream::connect(server).await.unwrap();
     stream.write_all(super::options("TCP", branch).as_bytes()).await.unwrap();
@@ -505,7 +506,7 @@ async fn by_tcp(server: SocketAddr, message: &str, branch: &str) -> Option<u16> 
 }
 
 fn status(text: &str) -> Option<u16> {
-    // A keep-alive may have been answered first (RFC 5626 §3.5.1).
+    // The answer to a keep-alive may come first (RFC 5626 §3.5.1).
     text.trim_start().strip_prefix("SIP/2.0 ")?.get(..3)?.parse().ok()
 }
 

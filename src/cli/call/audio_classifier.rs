@@ -1,4 +1,5 @@
-//! Classifies received audio as speech, tones, other sounds and silence. Pure: frames go in, segments come out.
+//! Classifies received audio as speech, tones, other sounds and silence. The classifier takes frames and returns
+//! segments, without I/O.
 //!
 //! ```text
 //!   frame (20 ms) ─┬─► voice activity ────────────────┐
@@ -9,25 +10,29 @@ use std::f64::consts::TAU;
 
 use tandem_media::{SampleRate, VoiceActivity};
 
-/// Samples in which a tone is searched: 80 ms, so that two tones 40 Hz apart are distinguished.
+/// Number of samples in each measurement of tones. They last 80 ms, which is enough to distinguish two tones that
+/// differ by 40 Hz.
 const WINDOW: usize = 640;
 /// Width of a frequency bin, in Hz.
 const BIN: f64 = 8_000.0 / WINDOW as f64;
-/// Frequency bins of the telephone band.
+/// The range of frequency bins that covers the telephone band.
 const BINS: std::ops::Range<usize> = 14..276;
-/// Minimum part of the energy that one or two tones must have.
+/// Minimum part of the energy that belongs to the one or two strongest tones. With a smaller part, the audio is not a
+/// tone.
 const TONAL: f64 = 0.85;
-/// Maximum difference between measurements of the same tone, in Hz.
+/// Maximum difference between two measurements of the same tone, in Hz.
 const SAME: f64 = 15.0;
-/// Silence that ends speech or a sound, in ms.
+/// Duration of silence that ends a segment of speech or sound, in ms.
 const PAUSE: u64 = 500;
-/// Consecutive measurements, one every 40 ms, in which a tone must be found.
+/// Number of consecutive measurements that must find a tone before it is reported. There is one measurement every 40
+/// ms.
 const LOOKS: u8 = 3;
-/// Time from the start of a tone to its detection, in ms: half of the first window and the following measurements.
+/// Time from the start of a tone to its detection, in ms. This time consists of half of the first window and the two
+/// measurements that follow.
 const FOUND_AFTER: u64 = 120;
-/// Minimum duration of reported speech, tones and sounds, in ms.
+/// Minimum durations of speech, of a tone and of a sound, in ms. Shorter segments are not reported.
 const SHORTEST: [u64; 3] = [120, 80, 200];
-/// Level below which a frame is silence, in dBov.
+/// Maximum level of a silent frame, in dBov.
 const QUIET: f32 = -55.0;
 
 /// The kind of a piece of audio.
@@ -35,25 +40,25 @@ const QUIET: f32 = -55.0;
 pub(super) enum Kind {
     /// Speech.
     Speech,
-    /// A steady tone of this frequency, in Hz; of two tones, the stronger one.
+    /// A steady tone with this frequency, in Hz. If there are two tones, the frequency of the stronger tone.
     Tone(f64),
-    /// Another sound, such as music or noise.
+    /// Any other sound, such as music or noise.
     Sound,
 }
 
-/// A piece of audio of one kind. Times are media time, in ms since the first frame.
+/// A piece of audio of one kind. All times are media times, in ms since the start of the first frame.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Segment {
-    /// Kind of the audio.
+    /// Kind of the audio in this segment.
     pub(super) kind: Kind,
-    /// Time at which it started.
+    /// Time at which the segment started.
     pub(super) began: u64,
-    /// Time at which it was last heard.
+    /// Time at the end of the last frame that belongs to the segment.
     pub(super) heard: u64,
 }
 
 impl Segment {
-    /// Returns how much of it came after `since`, in ms.
+    /// Returns the duration of the part of the segment after `since`, in ms.
     pub(super) fn after(&self, since: u64) -> u64 {
         self.heard.saturating_sub(self.began.max(since))
     }
@@ -69,17 +74,17 @@ impl Segment {
     }
 }
 
-/// Classifies one stream at 8,000 Hz.
+/// Classifies the audio of one stream at 8,000 Hz.
 pub(super) struct AudioClassifier {
     voice: VoiceActivity,
-    /// The last 80 ms of samples.
+    /// The samples of the last 80 ms.
     window: Vec<f64>,
-    /// One period of a cosine in `WINDOW` samples.
+    /// A cosine table of `WINDOW` values that cover one period.
     wave: Vec<f64>,
     /// Media time at the end of the last frame, in ms.
     now: u64,
     frames: u64,
-    /// The current tone in Hz, and the number of consecutive measurements in which it was found.
+    /// The frequency of the current tone in Hz, and the number of consecutive measurements that found this tone.
     tone: Option<(f64, u8)>,
     current: Option<Segment>,
     quiet_since: u64,
@@ -99,7 +104,8 @@ impl AudioClassifier {
         }
     }
 
-    /// Handles the next frame, which ends at this media time in ms. Returns the segment that ended, if one did.
+    /// Handles the next frame. `now` is the media time at the end of this frame, in ms. Returns a segment if the frame
+    /// ended a segment.
     pub(super) fn handle_frame(&mut self, now: u64, samples: &[i16]) -> Option<Segment> {
         self.now = now;
         self.frames += 1;
@@ -117,7 +123,7 @@ impl AudioClassifier {
         }
         let kind = match self.tone {
             Some((hertz, LOOKS..)) => Some(Kind::Tone(hertz)),
-            // A vowel resembles a tone for a moment, so the decision waits for the next measurements.
+            // A vowel can resemble a tone for a short time, so the classifier waits for further measurements.
             Some(_) => return None,
             None if activity.active => Some(Kind::Speech),
             None if loud && activity.sound => Some(Kind::Sound),
@@ -126,12 +132,12 @@ impl AudioClassifier {
         self.join(kind)
     }
 
-    /// Returns the current segment, if it has reached its minimum duration.
+    /// Returns the current segment if it has reached its minimum duration.
     pub(super) fn current(&self) -> Option<&Segment> {
         self.current.as_ref().filter(|segment| segment.is_long_enough())
     }
 
-    /// Returns the time since which there is silence, in ms; `None` if there is a sound.
+    /// Returns the time at which the current silence started, in ms, or `None` if there is no silence.
     pub(super) fn quiet_since(&self) -> Option<u64> {
         self.current
             .is_none()
@@ -139,12 +145,12 @@ impl AudioClassifier {
             .or_else(|| self.current.as_ref().filter(|segment| segment.heard < self.now).map(|segment| segment.heard))
     }
 
-    /// Returns the media time, in ms.
+    /// Returns the media time at the end of the last frame, in ms.
     pub(super) fn now(&self) -> u64 {
         self.now
     }
 
-    /// Ends the stream and returns the last segment.
+    /// Ends the stream. Returns the last segment if it has reached its minimum duration.
     pub(super) fn finish(&mut self) -> Option<Segment> {
         self.current.take().filter(Segment::is_long_enough)
     }
@@ -168,8 +174,8 @@ impl AudioClassifier {
                 current.heard = now;
                 None
             }
-            // Speech within a sound turns the whole segment into speech, and a sound within speech belongs to the
-            // speech.
+            // If a segment of sound contains speech, the whole segment becomes speech. A sound within speech belongs to
+            // the segment of speech.
             (Some(current), Kind::Speech) if current.kind == Kind::Sound => {
                 *current = Segment { kind: Kind::Speech, heard: now, ..*current };
                 None
@@ -182,7 +188,8 @@ impl AudioClassifier {
         }
     }
 
-    /// Returns the frequency of the strongest tone in Hz, if nearly all energy belongs to one or two tones.
+    /// Returns the frequency of the strongest tone in Hz, or `None` if too much energy belongs to other frequencies
+    /// than the one or two strongest tones.
     fn find_tone(&self) -> Option<f64> {
         let shaped: Vec<f64> =
             self.window.iter().zip(&self.wave).map(|(sample, wave)| sample * (0.5 - 0.5 * wave)).collect();
@@ -214,7 +221,8 @@ impl AudioClassifier {
         if total <= 0.0 || of_first + of_second < TONAL * total {
             return None;
         }
-        // If the frequency lies between two bins, it is the centre of their energy.
+        // If the frequency lies between two bins, the energy is in both bins. The frequency is the weighted mean of the
+        // bins.
         let weighted: f64 = around(first).filter_map(|bin| Some(bin as f64 * power.get(bin)?)).sum();
         Some((weighted / of_first + BINS.start as f64) * BIN)
     }
@@ -231,7 +239,7 @@ fn same(one: Kind, other: Kind) -> bool {
 mod tests {
     use super::*;
 
-    /// Samples per frame.
+    /// Number of samples in a frame.
     const FRAME: usize = 160;
 
     fn tone(hertz: f64, ms: usize) -> Vec<i16> {

@@ -1,4 +1,5 @@
-//! One call from the INVITE to its end: executes the steps, and reports what the phone receives.
+//! Controls one call from the INVITE to the end: executes the steps, and reports the audio and events that the phone
+//! receives.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -20,23 +21,26 @@ use super::lines::{Lines, Tone, rounded};
 use super::phone::{Input, Phone};
 use super::steps::{Expectation, Sound, Step, plain_words};
 
-/// Minimum duration of expected speech or of an expected tone, in ms.
+/// Minimum duration of speech or of a tone that meets an expectation, in ms.
 const LEAST: u64 = 100;
-/// Tolerance for the frequency of an expected tone: in Hz, and as a part of the frequency; the larger one applies.
+/// Tolerance for the frequency of an expected tone, once in Hz and once as a part of the frequency. The larger
+/// tolerance applies.
 const TOLERANCE: (f64, f64) = (15.0, 0.02);
-/// Time limit for the engines to report the end of a call.
+/// Time for which the command waits for the last events of the SIP engine, the media engine and the recogniser after a
+/// call.
 const LAST_WORDS: Duration = Duration::from_secs(5);
-/// Maximum segments, words and digits kept of one call; later ones are only printed.
+/// Maximum numbers of segments, of word groups and of digits that are kept for the report of a call. Later items are
+/// only printed.
 const MOST_HEARD: usize = 10_000;
 
-/// How a call ended.
+/// The end of a call.
 #[derive(Clone, Debug)]
 pub(super) struct End {
-    /// Cause of the end.
+    /// Cause of the end of the call.
     pub(super) cause: sip::EndCause,
-    /// SIP status code of the response that ended it, if there was one.
+    /// SIP status code of the response that ended the call, or `None` if no response ended the call.
     pub(super) status: Option<u16>,
-    /// Reason in the other side's words.
+    /// Reason that the other side stated.
     pub(super) reason: Option<String>,
 }
 
@@ -55,14 +59,14 @@ pub(super) struct Conversation {
     pub(super) voice: Arc<Voice>,
     pub(super) interrupts: Signal,
     pub(super) record: Option<PathBuf>,
-    /// Whether to keep listening after the last step.
+    /// Whether the phone continues to listen after the last step.
     pub(super) listens_on: bool,
     tap: Option<media::TapReader>,
     recogniser: Option<recognise::RecognitionSession>,
     keyboard: Option<Keyboard>,
     deadline: Option<Instant>,
     ears: AudioClassifier,
-    /// Time of the call at media time 0, in seconds.
+    /// Time of media time 0 in seconds, relative to the start of the call.
     zero: Option<f64>,
     segments: Vec<Segment>,
     words: Vec<(f64, String)>,
@@ -71,24 +75,26 @@ pub(super) struct Conversation {
     answered: Option<f64>,
     told_status: Option<u16>,
     end: Option<End>,
-    /// Whether this side has hung up or cancelled.
+    /// Whether this side has hung up or cancelled the call.
     leaving: bool,
-    /// Media time at which the digits of the previous step started, in ms.
+    /// Media time at which the digits of the previous step started, in ms, or `None` if the previous step sent no
+    /// digits.
     pressed: Option<u64>,
     timed_out: bool,
     stats: Option<media::Stats>,
     done: Vec<Done>,
-    /// Numbers of words and digits that belong to earlier, met expectations.
+    /// Number of word groups and number of digits up to the last expectation that was met. Later expectations do not
+    /// use these words and digits again.
     marks: (usize, usize),
 }
 
-/// A step with its audio.
+/// A step together with the audio that the step plays.
 pub(super) struct Prepared {
     pub(super) step: Step,
     pub(super) audio: Option<Arc<media::Audio>>,
 }
 
-/// Whether an event or the time limit ended a wait.
+/// The reason why a wait ended: an event, or the time limit.
 #[derive(PartialEq)]
 enum Turn {
     Something,
@@ -126,12 +132,12 @@ impl Conversation {
         }
     }
 
-    /// Sets the sources of received audio and of recognised words.
+    /// Sets the source of received audio and the source of recognised words.
     pub(super) fn listen(&mut self, tap: media::TapReader, recogniser: Option<recognise::RecognitionSession>) {
         (self.tap, self.recogniser) = (Some(tap), recogniser);
     }
 
-    /// Lets the user type digits and text.
+    /// Sets the keyboard with which the user types digits and text.
     pub(super) fn type_with(&mut self, keyboard: Keyboard) {
         self.keyboard = Some(keyboard);
     }
@@ -158,13 +164,13 @@ impl Conversation {
         self.leave().await;
     }
 
-    /// Returns whether a step failed, or the application of the other side failed.
+    /// Returns whether a step failed or the application of the other side failed.
     pub(super) fn has_failed(&self) -> bool {
         self.done.iter().any(|done| !done.passed) || self.application_failed()
     }
 
-    /// Returns whether the other side hung up because its application failed. Tandem reports this after its apology
-    /// (Q.850 cause 41, temporary failure).
+    /// Returns whether the other side hung up because its application failed. In this case Tandem plays an error
+    /// message and then hangs up with Q.850 cause 41 (temporary failure).
     fn application_failed(&self) -> bool {
         let failed = |reason: &String| reason.contains("Q.850;cause=41");
         self.end.as_ref().is_some_and(|end| end.cause == sip::EndCause::Bye && end.reason.as_ref().is_some_and(failed))
@@ -175,12 +181,12 @@ impl Conversation {
         self.answered.is_some()
     }
 
-    /// Returns whether the time limit of the call was reached.
+    /// Returns whether the call reached its time limit.
     pub(super) fn has_timed_out(&self) -> bool {
         self.timed_out
     }
 
-    /// Returns how the call ended; `None` if SIP did not report the end.
+    /// Returns the end of the call, or `None` if SIP has not reported the end.
     pub(super) fn end(&self) -> Option<&End> {
         self.end.as_ref()
     }
@@ -237,7 +243,7 @@ impl Conversation {
         }
     }
 
-    /// Executes a step. Returns `false` if it failed.
+    /// Executes a step. Returns false if the step failed.
     async fn take(&mut self, Prepared { step, audio }: Prepared) -> bool {
         if self.is_over() {
             let expected = matches!(&step, Step::Expect(Expectation { what: Sound::Hangup, .. })) && !self.leaving;
@@ -289,8 +295,8 @@ impl Conversation {
         }
     }
 
-    /// Waits until the audio or the digits have been sent. A hang-up of the other side meanwhile is not a failure of
-    /// this step; the following steps decide about it.
+    /// Waits until all audio or all digits of the step have been sent. If the other side hangs up during this time, the
+    /// step has not failed, because the following steps decide whether the hang-up is a failure.
     async fn finish(&mut self, op: media::OpId) -> bool {
         self.until(None, |call| call.finished.contains(&op)).await || !self.leaving
     }
@@ -302,7 +308,7 @@ impl Conversation {
 
     async fn expect(&mut self, step: &Step) -> bool {
         let Step::Expect(Expectation { what, within }) = step else { return false };
-        // A tone that answers a digit may start before the digit ends.
+        // The other side may react to a digit with a tone before the digit ends.
         let pressed = self.pressed.take().filter(|_| matches!(what, Sound::Tone(_)));
         let (since, began) = (pressed.unwrap_or_else(|| self.ears.now()), self.lines.now());
         let until = Instant::now() + *within;
@@ -370,7 +376,7 @@ impl Conversation {
         self.end.is_some() || self.leaving
     }
 
-    /// Handles events until the condition holds. Returns `false` if the time limit or the end of the call comes first.
+    /// Handles events until the condition is true. Returns false if the time limit passes or the call ends first.
     async fn until(&mut self, time: Option<Instant>, holds: impl Fn(&Self) -> bool) -> bool {
         loop {
             if holds(self) {
@@ -449,7 +455,7 @@ impl Conversation {
         let codec = match sdp.map(|sdp| self.phone.accept(sdp)) {
             Some(Ok(codec)) => codec.map(|codec| format!("{codec:?}").to_uppercase()).unwrap_or_default(),
             Some(Err(error)) => format!("without audio: {error:#}"),
-            // The SDP came with a provisional response.
+            // The SDP was part of a provisional response, which has already been applied.
             None => String::new(),
         };
         self.lines.tell(Tone::Good, "answered", &codec);
@@ -494,7 +500,7 @@ impl Conversation {
     }
 
     fn on_segment(&mut self, segment: Segment) {
-        // Speech is printed as words if there is a recogniser.
+        // If there is a recogniser, the words are printed instead of the segment of speech.
         if self.recogniser.is_none() || segment.kind != Kind::Speech {
             let told = self.in_words(&segment);
             self.lines.tell(Tone::Theirs, "heard", &told);
@@ -561,7 +567,7 @@ impl Conversation {
         self.hear_out(patience).await;
     }
 
-    /// Waits for the recogniser's last results, once the call has ended.
+    /// Waits for the last results of the recogniser if the call has ended.
     async fn hear_out(&mut self, until: Instant) -> bool {
         let Some(recogniser) = &mut self.recogniser else { return true };
         if self.end.is_none() {

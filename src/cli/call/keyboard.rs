@@ -1,13 +1,13 @@
-//! The terminal as the keypad of a phone: digits are sent at once, other lines are spoken.
+//! Uses the terminal as the keypad of a phone. A digit is sent at once, and any other line is spoken.
 
 use std::io::Read;
 
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use tokio::sync::mpsc;
 
-/// Maximum inputs that wait to be handled; further ones wait in the terminal.
+/// Maximum number of inputs that wait in the channel. Further inputs wait in the terminal.
 const WAITING: usize = 64;
-/// Maximum length of a line, in octets; further input is ignored.
+/// Maximum length of a line, in octets. Further octets of the line are ignored.
 const LONGEST: usize = 1_000;
 
 /// An input from the keyboard.
@@ -17,21 +17,21 @@ pub(super) enum Typed {
     Key(char),
     /// A line to speak.
     Line(String),
-    /// The unfinished line, to be shown.
+    /// The unfinished line, which the terminal shows.
     Draft(String),
     /// The end of the input.
     End,
 }
 
-/// Reads from the terminal. Dropping it restores the settings of the terminal.
+/// Reads from the terminal. `Drop` restores the settings of the terminal.
 pub(super) struct Keyboard {
     typed: mpsc::Receiver<Typed>,
     before: Termios,
 }
 
 impl Keyboard {
-    /// Switches the terminal to immediate input without echo; Ctrl-C remains a signal. Returns `None` if standard input
-    /// is not a terminal.
+    /// Switches the terminal to immediate input without echo. Ctrl-C still sends a signal. Returns `None` if standard
+    /// input is not a terminal.
     pub(super) fn open() -> Option<Self> {
         let stdin = std::io::stdin();
         let before = tcgetattr(&stdin).ok()?;
@@ -50,13 +50,13 @@ impl Keyboard {
                     return;
                 }
             }
-            // The call may have ended.
+            // Sending fails if the call has ended.
             let _ = sender.blocking_send(Typed::End);
         });
         Some(Self { typed, before })
     }
 
-    /// Waits for the next input. Cancel-safe.
+    /// Waits for the next input. This function is cancel-safe.
     pub(super) async fn next(&mut self) -> Typed {
         self.typed.recv().await.unwrap_or(Typed::End)
     }
@@ -64,12 +64,12 @@ impl Keyboard {
 
 impl Drop for Keyboard {
     fn drop(&mut self) {
-        // An error means that the terminal has been closed.
+        // An error means that the terminal has been closed, so there are no settings to restore.
         let _ = tcsetattr(std::io::stdin(), OptionalActions::Now, &self.before);
     }
 }
 
-/// A line that is being typed.
+/// The line that the user is typing.
 #[derive(Default)]
 struct Line {
     octets: Vec<u8>,

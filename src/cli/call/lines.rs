@@ -1,4 +1,4 @@
-//! The output of a call: one line per event on the terminal, and the lines of the report.
+//! The output of a call. Each event of the call is one line on the terminal and one line of the report.
 
 use std::io::{IsTerminal, Write};
 
@@ -7,34 +7,34 @@ use tokio::time::Instant;
 
 use super::super::paint::{Paint, harmless};
 
-/// The kind of a line; it determines the colour of its first word.
+/// The kind of a line. The kind determines the colour of the first word.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Tone {
-    /// Success.
+    /// A line about a success.
     Good,
-    /// Failure.
+    /// A line about a failure.
     Bad,
-    /// Audio or digits from the other side.
+    /// A line about audio or digits from the other side.
     Theirs,
-    /// Audio or digits from this side.
+    /// A line about audio or digits from this side.
     Ours,
-    /// Anything else, without a colour.
+    /// Any other line. The line has no colour.
     Plain,
 }
 
-/// Prints the lines to standard output, or with `--json` to standard error.
+/// Prints the lines to standard output, or to standard error if the option `--json` is set.
 pub(super) struct Lines {
     paint: Paint,
     json: bool,
-    /// Start of the call; the times are relative to it.
+    /// Start of the call. The times of the lines are relative to this instant.
     began: Instant,
-    /// The text that is being typed, shown below the lines.
+    /// The text that the user is typing. It is shown below the lines.
     draft: Option<String>,
-    /// All lines so far, for the report.
+    /// All lines that have been printed, for the report.
     told: Vec<Value>,
 }
 
-/// Maximum lines kept for the report; later ones are only printed.
+/// Maximum number of lines in the report. Later lines are only printed.
 const MOST_TOLD: usize = 10_000;
 
 impl Lines {
@@ -53,7 +53,7 @@ impl Lines {
         self.tell_at(self.now(), tone, what, detail);
     }
 
-    /// Prints a line with the given time.
+    /// Prints a line with the time `at`.
     pub(super) fn tell_at(&mut self, at: f64, tone: Tone, what: &str, detail: &str) {
         let (detail, paint) = (harmless(detail), self.paint);
         let name = format!("{what:<9}");
@@ -70,19 +70,20 @@ impl Lines {
         }
     }
 
-    /// Prints a line of advice, without a time.
+    /// Prints a line of advice. The line has no time.
     pub(super) fn advise(&mut self, text: &str) {
         let text = self.paint.yellow(text);
         self.write(&format!("          {text}"));
     }
 
-    /// Prints a less important line, without a time.
+    /// Prints a less important line. The line has no time.
     pub(super) fn note(&mut self, text: &str) {
         let text = self.paint.dim(text);
         self.write(&format!("          {text}"));
     }
 
-    /// Shows the text that is being typed below the lines; `None` removes it.
+    /// Shows `draft`, the text that the user is typing, below the lines. With `None`, removes this text from the
+    /// terminal.
     pub(super) fn show_draft(&mut self, draft: Option<String>) {
         self.draft = draft;
         if self.is_live() {
@@ -90,7 +91,7 @@ impl Lines {
         }
     }
 
-    /// Removes the line that is being typed.
+    /// Removes the line that the user is typing.
     pub(super) fn clear(&mut self) {
         if self.draft.take().is_some() && self.is_live() {
             self.put("\r\x1b[2K");
@@ -118,7 +119,7 @@ impl Lines {
     }
 
     fn put(&self, text: &str) {
-        // A closed pipe is ignored, so that the call continues and the exit code stays correct.
+        // A closed pipe is ignored, so that the call continues and the exit code remains correct.
         let _ = match self.json {
             true => std::io::stderr().write_all(text.as_bytes()),
             false => {

@@ -9,15 +9,15 @@ use tandem_media as media;
 use tandem_sip as sip;
 use tokio::sync::mpsc;
 
-/// Maximum events that wait. Beyond that the media engine retries its events and SIP events are lost; one call has only
-/// a few events per second.
+/// Maximum number of events that wait. If the channel is full, the media engine sends its event again later, but an
+/// event of the SIP engine is lost. One call has only a few events per second.
 const WAITING: usize = 4_096;
-/// Maximum received frames that wait to be analysed (10 s); later ones are dropped.
+/// Maximum number of received frames that wait for the analysis. They contain 10 s of audio. Later frames are dropped.
 const UNHEARD: usize = 500;
 /// Duration of a sent DTMF digit, in ms.
 const PRESS: u16 = 120;
 
-/// An event of the SIP or the media engine.
+/// An event of the SIP engine or the media engine.
 pub(super) enum Input {
     Sip(sip::Event),
     Media(media::Event),
@@ -28,23 +28,23 @@ pub(super) struct Invitation {
     pub(super) uri: String,
     /// User part of the From URI.
     pub(super) from: String,
-    /// Credentials with their realm; they are sent with the first INVITE, without a challenge.
+    /// Credentials with their realm. The first INVITE contains the credentials, without a challenge from the server.
     pub(super) credentials: Option<(sip::Credentials, String)>,
 }
 
-/// The phone with its engines.
+/// The phone with its SIP engine and its media engine.
 pub(super) struct Phone {
     sip: sip::transport::Handle,
     media: media::Engine,
     session: Option<media::Session>,
-    /// Events of the engines.
+    /// Receiver for the events of both engines.
     pub(super) inputs: mpsc::Receiver<Input>,
     key: u128,
     next_op: u64,
 }
 
 impl Phone {
-    /// Starts the phone on this address of the machine.
+    /// Starts the phone on `address`, an address of this machine.
     pub(super) async fn start(address: IpAddr, ports: media::PortRange) -> anyhow::Result<Self> {
         let (sender, inputs) = mpsc::channel(WAITING);
         let host = if address.is_ipv4() { address.to_string() } else { format!("[{address}]") };
@@ -57,7 +57,7 @@ impl Phone {
         };
         let events = sender.clone();
         let sip = sip::transport::start(config, move |event| {
-            // If the channel is full, the event is lost; see `WAITING`.
+            // If the channel is full, the event is lost. See `WAITING`.
             let _ = events.try_send(Input::Sip(event));
         })
         .await
@@ -77,7 +77,7 @@ impl Phone {
         Ok(Self { sip, media, session: Some(session), inputs, key, next_op: 0 })
     }
 
-    /// Sends the INVITE, and returns the received audio.
+    /// Sends the INVITE. Returns a reader of the received audio.
     pub(super) fn call(&mut self, invitation: Invitation) -> anyhow::Result<media::TapReader> {
         let Invitation { uri, from, credentials } = invitation;
         let (sink, reader) = media::tap(UNHEARD, media::TapCodec::L16(media::ByteOrder::Little));
@@ -97,14 +97,14 @@ impl Phone {
         Ok(reader)
     }
 
-    /// Applies the SDP of a provisional or final response. Returns the codec.
+    /// Applies the SDP of a provisional or final response. Returns the codec that the SDP selects.
     pub(super) fn accept(&mut self, sdp: &[u8]) -> anyhow::Result<Option<media::Codec>> {
         let session = self.session.as_mut().context("the call has ended")?;
         session.accept(sdp).map_err(|error| anyhow!("{error}"))?;
         Ok(session.codec())
     }
 
-    /// Answers an offer within the call, for example a hold.
+    /// Replies to an SDP offer within the call, for example a hold.
     pub(super) fn answer_offer(&mut self, offer: Option<&[u8]>) {
         let leg = self.leg();
         let Some(session) = self.session.as_mut() else { return };
@@ -131,34 +131,35 @@ impl Phone {
         self.sip.post(sip::Command::AnswerRefer { leg: self.leg(), status: 603 });
     }
 
-    /// Plays audio; an event reports the end of the operation.
+    /// Plays audio. An event with the returned id reports the end.
     pub(super) fn play(&mut self, audio: &Arc<media::Audio>) -> anyhow::Result<media::OpId> {
         let (op, audio) = (self.op(), Arc::clone(audio));
         self.command(media::Command::Play { op, audio, loops: std::num::NonZeroU32::new(1) })?;
         Ok(op)
     }
 
-    /// Sends DTMF digits; an event reports the end of the operation.
+    /// Sends DTMF digits. An event with the returned id reports the end.
     pub(super) fn press(&mut self, keys: &str) -> anyhow::Result<media::OpId> {
         let op = self.op();
         self.command(media::Command::SendDigits { op, digits: keys.to_owned(), duration_ms: PRESS })?;
         Ok(op)
     }
 
-    /// Records the call until its end: the other side on the left channel, this side on the right one.
+    /// Records the call until its end. The left channel contains the audio of the other side, and the right channel
+    /// contains the audio of this side.
     pub(super) fn record(&mut self, path: &Path) -> anyhow::Result<()> {
         let op = self.op();
         let spec = media::RecordSpec::new(path, media::Channels::Dual);
         self.command(media::Command::Recording(media::RecordingCommand::Start { op, spec }))
     }
 
-    /// Hangs up, or cancels the call.
+    /// Hangs up an answered call, or cancels a call that is not answered.
     pub(super) fn hang_up(&self) {
         let leg = self.leg();
         self.sip.post(sip::Command::Hangup { leg, status: 480, reason: None, headers: Vec::new() });
     }
 
-    /// Closes the media session after the call: completes the recording, and an event with the statistics follows.
+    /// Closes the media session after the call. This completes the recording. An event with the statistics follows.
     pub(super) fn close(&mut self) {
         self.session = None;
     }
@@ -167,7 +168,7 @@ impl Phone {
     pub(super) async fn stop(self) {
         self.sip.shutdown().await;
         let media = self.media;
-        // The recording is already complete.
+        // The result is ignored, because the recording is already complete.
         drop(tokio::task::spawn_blocking(move || media.shutdown()).await);
     }
 

@@ -1,4 +1,4 @@
-//! A script: a YAML list of steps.
+//! Parses a script, which is a YAML list of steps.
 //!
 //! ```yaml
 //! - expect: speech within 5 seconds
@@ -17,13 +17,14 @@ use super::steps::Step;
 
 /// Maximum size of a script, in octets.
 const LONGEST: u64 = 1024 * 1024;
-/// Maximum nesting depth that is parsed.
+/// Maximum nesting depth of a script.
 const DEEPEST: usize = 8;
 
-/// Reads the steps of a file. The paths of audio files in it are relative to its directory.
+/// Reads the steps from a file. A relative path of an audio file in the script is relative to the directory of the
+/// script.
 ///
 /// # Errors
-/// A text with the line.
+/// Returns a text with the line of the error.
 pub(super) fn read(path: &Path) -> Result<Vec<Step>, String> {
     let shown = path.display();
     let size = std::fs::metadata(path).map_err(|error| format!("{shown}: {error}"))?.len();
@@ -39,7 +40,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<Step>, String> {
     Ok(steps.into_iter().map(beside).collect())
 }
 
-/// The line of an error, and its text.
+/// The line of an error, and the error message.
 type Fault = (usize, String);
 
 fn parse(text: &str) -> Result<Vec<Step>, Fault> {
@@ -82,7 +83,7 @@ fn step(Node { line, value }: Node) -> Result<Step, Fault> {
     }
 }
 
-/// A YAML value with its line. Scalars keep their text: `press: 01` is not converted to a number.
+/// A YAML value with its line number. A scalar keeps its text, so `press: 01` is not converted to a number.
 struct Node {
     line: usize,
     value: Value,

@@ -1,4 +1,4 @@
-//! The steps of a call, in the order of the command line, or from a script.
+//! The steps of a call, from the command line or from a script.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -13,9 +13,9 @@ use super::script;
 const WITHIN: Duration = Duration::from_secs(10);
 /// Default duration of an expected silence.
 const QUIET: Duration = Duration::from_secs(2);
-/// Maximum duration in a step, in seconds: one day.
+/// Maximum duration in a step, in seconds. The value is one day.
 const LONGEST: f64 = 86_400.0;
-/// Maximum digits of one step.
+/// Maximum number of digits in one step.
 const MOST_KEYS: usize = 1_024;
 
 /// One step of a call.
@@ -23,41 +23,41 @@ const MOST_KEYS: usize = 1_024;
 pub(super) enum Step {
     /// Speak this text.
     Say(String),
-    /// Send these DTMF digits (RFC 4733); `w` is a pause of 0.5 s.
+    /// Send these DTMF digits (RFC 4733). A `w` means a pause of 0.5 s.
     Press(String),
     /// Play this WAV file.
     Play(PathBuf),
-    /// Wait for this long.
+    /// Wait for this duration.
     Wait(Duration),
-    /// Wait until this has been heard; the command fails if it is not heard in time.
+    /// Wait for this sound or event. The command fails if the sound or event does not occur in time.
     Expect(Expectation),
     /// End the call.
     Hangup,
 }
 
-/// What is expected, and its time limit.
+/// An expected sound or event, with the time limit.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Expectation {
     /// The expected sound or event.
     pub(super) what: Sound,
-    /// Time limit, counted from the end of the previous step.
+    /// Time limit, measured from the end of the previous step.
     pub(super) within: Duration,
 }
 
-/// What can be expected.
+/// A sound or event that a step can expect.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Sound {
     /// Speech.
     Speech,
-    /// A steady tone; of this frequency in Hz if one is given.
+    /// A steady tone. If there is a number, the tone must have this frequency in Hz.
     Tone(Option<f64>),
-    /// These words, as the speech-to-text engine writes them; lower case, separated by one space.
+    /// These words in the spelling of the speech-to-text engine, in lower case and separated by one space.
     Words(String),
-    /// Silence for this long.
+    /// Silence with this duration.
     Silence(Duration),
     /// These DTMF digits.
     Keys(String),
-    /// The other side hangs up.
+    /// A hang-up by the other side.
     Hangup,
 }
 
@@ -88,7 +88,7 @@ impl Step {
         }
     }
 
-    /// Parses a step of a script by its name; `within` is allowed only with `expect`.
+    /// Parses a step of a script. `name` is the name of the step. `within` is permitted only for the step `expect`.
     pub(super) fn named(name: &str, value: &str, within: Option<&str>) -> Result<Self, String> {
         match (Self::of(name, value)?, within) {
             (Self::Expect(expectation), Some(within)) => {
@@ -100,7 +100,7 @@ impl Step {
     }
 }
 
-/// Parses a number of seconds with or without its unit.
+/// Parses a number of seconds. A unit after the number is optional.
 fn seconds(text: &str) -> Result<Duration, String> {
     let text = text.trim();
     let units = ["seconds", "second", "sec", "s"];
@@ -114,7 +114,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
 impl std::str::FromStr for Expectation {
     type Err = String;
 
-    /// Parses for example `tone:440 within 5 seconds`.
+    /// Parses an expectation, for example `tone:440 within 5 seconds`.
     fn from_str(text: &str) -> Result<Self, String> {
         let text = text.trim();
         let timed = text.rsplit_once(" within ").and_then(|(what, time)| Some((what, seconds(time).ok()?)));
@@ -151,7 +151,7 @@ impl std::str::FromStr for Sound {
     }
 }
 
-/// Returns the words in lower case without punctuation, so that texts of an engine can be compared.
+/// Returns the words in lower case and without punctuation, so that they can be compared with the text from an engine.
 pub(super) fn plain_words(text: &str) -> String {
     let plain: String = text.chars().map(|one| if one.is_alphanumeric() || one == '\'' { one } else { ' ' }).collect();
     plain.split_whitespace().map(str::to_lowercase).collect::<Vec<_>>().join(" ")
@@ -190,11 +190,11 @@ impl fmt::Display for Sound {
     }
 }
 
-/// The steps of the command line, in the given order.
+/// The steps of the command line, in the order of the arguments.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Steps(pub(super) Vec<Step>);
 
-/// For each option: its name, the placeholder of its value, and its help text.
+/// Each option with its name, the placeholder for its value, and its help text.
 const OPTIONS: [(&str, &str, &str); 7] = [
     ("say", "TEXT", "Speak this text, with the configured voice"),
     ("press", "DIGITS", "Send these digits (RFC 4733); w waits for half a second"),

@@ -1,4 +1,4 @@
-//! The called party: a number, an extension or a phone of the configured server, or any SIP URI.
+//! The called party: a number, an extension or a phone of the configured server, or any other SIP URI.
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::time::Duration;
@@ -7,17 +7,17 @@ use tandem_accounts::Account;
 use tandem_config::Config;
 use tandem_sip::Credentials;
 
-/// Maximum wait for the ICMP error of a closed port.
+/// Maximum time to wait for the ICMP error of a closed port.
 const REFUSAL: Duration = Duration::from_millis(100);
-/// Default port of SIP.
+/// Default port for SIP.
 const SIP: u16 = 5_060;
 
-/// SIP address of the configured server.
+/// SIP address of the server to which the phone sends calls.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct ServerAddress {
-    /// Address and port.
+    /// IP address and port of the server's SIP socket.
     pub(super) address: SocketAddr,
-    /// Whether the server has a TCP socket only.
+    /// Whether the socket uses TCP, because the server has no UDP socket.
     pub(super) tcp: bool,
 }
 
@@ -26,16 +26,17 @@ pub(super) struct ServerAddress {
 pub(super) struct Target {
     /// Request-URI of the INVITE.
     pub(super) uri: String,
-    /// Address of its host, if the host name resolves.
+    /// Address of the host in the URI, or `None` if the host name cannot be resolved.
     pub(super) address: Option<SocketAddr>,
-    /// Whether a closed port can be detected at once: UDP on this machine.
+    /// Whether a closed port can be detected before the call. This is possible for UDP on this machine.
     pub(super) probed: bool,
-    /// Whether it is the configured server, to which the account's credentials may be sent.
+    /// Whether the target is on the configured server. Only this server may receive the credentials of the account.
     pub(super) own: bool,
 }
 
 impl ServerAddress {
-    /// Returns the first UDP socket of the configuration, or the first TCP socket if there is none.
+    /// Returns the first UDP socket in the configuration. If the configuration has no UDP socket, returns the first TCP
+    /// socket.
     pub(super) fn of(config: &Config) -> Option<Self> {
         let by = |scheme: &str, tcp| {
             let host = |listen: &String| listen.strip_prefix(scheme).and_then(|host| host.parse().ok());
@@ -47,10 +48,10 @@ impl ServerAddress {
 }
 
 impl Target {
-    /// Parses the target of the command line.
+    /// Parses the target from the command line.
     ///
     /// # Errors
-    /// A text that also says what would be valid.
+    /// Returns a text that describes the error and names valid targets.
     pub(super) fn of(text: &str, server: Option<&ServerAddress>) -> Result<Self, String> {
         let lower = text.to_ascii_lowercase();
         if lower.starts_with("sips:") {
@@ -76,7 +77,7 @@ impl Target {
                     .to_owned(),
             );
         };
-        // A `#` must be escaped in a URI.
+        // The character `#` must be escaped in a URI.
         let user = user.replace('#', "%23");
         let transport = if *tcp { ";transport=tcp" } else { "" };
         let uri = format!("sip:{user}@{address}{transport}");
@@ -102,25 +103,26 @@ impl Target {
         Ok(Self { uri: text.to_owned(), address, probed, own })
     }
 
-    /// Returns whether an ICMP error shows that nothing listens on the target port. No answer is not such a sign.
+    /// Returns whether an ICMP error shows that no socket listens on the target port. If no error arrives, the result
+    /// is false.
     pub(super) fn is_closed(&self) -> bool {
         let Some(address) = self.address.filter(|_| self.probed) else { return false };
         let try_it = || -> std::io::Result<()> {
             let socket = UdpSocket::bind((any(address), 0))?;
             socket.connect(address)?;
             socket.set_read_timeout(Some(REFUSAL))?;
-            // A keep-alive, to which no server responds over UDP (RFC 5626 §3.5).
+            // These octets are a keep-alive. Over UDP, no server responds to a keep-alive (RFC 5626 §3.5).
             socket.send(b"\r\n\r\n")?;
             socket.recv(&mut [0; 1]).map(drop)
         };
         try_it().is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused)
     }
 
-    /// Returns the address of this machine from which packets to the target are sent.
+    /// Returns the address of this machine that is the source address of packets to the target.
     pub(super) fn source(&self) -> IpAddr {
         let loopback: IpAddr = [127, 0, 0, 1].into();
         let Some(address) = self.address else {
-            // The host name does not resolve here: use the route to a public address.
+            // This machine cannot resolve the host name, so the route to a public address is used.
             return source_towards(([192, 0, 2, 1], SIP).into()).unwrap_or(loopback);
         };
         source_towards(address).unwrap_or(loopback)
@@ -137,8 +139,8 @@ fn source_towards(address: SocketAddr) -> Option<IpAddr> {
     Some(socket.local_addr().ok()?.ip())
 }
 
-/// Returns the account that makes the call: the given one, otherwise the one that owns the called number or phone,
-/// otherwise the first one.
+/// Returns the account that makes the call. This is the account with the name `name`, if there is a name. Otherwise it
+/// is the account that owns the called number or phone, or the first account if no account owns the target.
 pub(super) fn account<'a>(
     config: &Config,
     accounts: &'a [Account],
@@ -156,8 +158,9 @@ pub(super) fn account<'a>(
     number.or_else(phone).and_then(|name| of(name)).or(accounts.first())
 }
 
-/// Returns the account's credentials for the server: its id at its provider, which accounts of other servers do not
-/// have, or its name.
+/// Returns the credentials with which the account makes calls to the server. The user name is the account's id at a
+/// provider, because accounts of other servers have other ids. If the account has no such id, the user name is the name
+/// of the account.
 pub(super) fn credentials(account: &Account) -> Option<Credentials> {
     let (username, password) = account.callers().last()?;
     Some(Credentials { username: username.to_owned(), password: password.to_owned() })

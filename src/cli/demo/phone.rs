@@ -9,7 +9,7 @@ use tandem_media as media;
 use tandem_sip as sip;
 use tokio::sync::mpsc;
 
-/// Time limit for every single step.
+/// Time limit for each step of the phone.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A phone with its own SIP socket and RTP ports.
@@ -54,7 +54,7 @@ impl Phone {
         format!("sip:{}@{address}", self.name)
     }
 
-    /// Calls `uri` with `from` as caller, and waits for the answer.
+    /// Calls `uri` with `from` as the caller's number, and waits for the answer.
     pub(super) async fn call(&mut self, uri: &str, from: &str) -> anyhow::Result<()> {
         let mut session = self.open()?;
         let invite = sip::Outgoing {
@@ -94,14 +94,14 @@ impl Phone {
         Ok(())
     }
 
-    /// Plays audio and waits for its end.
+    /// Plays audio, and waits until the audio has ended.
     pub(super) async fn say(&mut self, audio: &Arc<media::Audio>) -> anyhow::Result<()> {
         let op = self.op();
         self.command(media::Command::Play { op, audio: Arc::clone(audio), loops: std::num::NonZeroU32::new(1) })?;
         self.until_finished(op).await
     }
 
-    /// Sends DTMF digits (RFC 4733) and waits for their end.
+    /// Sends DTMF digits (RFC 4733), and waits until all digits have been sent.
     pub(super) async fn press(&mut self, digits: &str) -> anyhow::Result<()> {
         let op = self.op();
         self.command(media::Command::SendDigits { op, digits: digits.to_owned(), duration_ms: 100 })?;
@@ -118,7 +118,7 @@ impl Phone {
         self.command(media::Command::Recording(media::RecordingCommand::Start { op, spec }))
     }
 
-    /// Hangs up, or waits until the other side does. Returns the media statistics.
+    /// Hangs up, or waits until the other side hangs up. Returns the media statistics.
     pub(super) async fn end(&mut self, hangup: bool) -> anyhow::Result<media::Stats> {
         let leg = sip::LegKey(self.key);
         if hangup {

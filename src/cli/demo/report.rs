@@ -7,13 +7,13 @@ use tandem_call::leg::{Direction, LegInfo};
 use tandem_history::event_log::{self, Line};
 use tandem_media as media;
 
-/// One check and its result.
+/// A check and its result.
 pub(super) struct Check {
     what: String,
     holds: bool,
 }
 
-/// All checks so far.
+/// All checks that have been made.
 #[derive(Default)]
 pub(super) struct Checks(Vec<Check>);
 
@@ -31,7 +31,7 @@ impl Checks {
     }
 }
 
-/// Prints the log with times since its first line.
+/// Prints the lines of the call's log. The times are relative to the first line.
 pub(super) fn timeline(lines: &[Line], legs: &[&LegInfo]) {
     println!("\nTimeline (seconds since the INVITE)\n");
     print!("{}", event_log::timeline(lines, |id| legs.iter().find(|leg| leg.id == id).map(|leg| who(leg))));
@@ -69,8 +69,8 @@ fn who(leg: &LegInfo) -> &'static str {
     }
 }
 
-/// Returns how similar the recording at `path` is to `said`: the highest normalised cross-correlation with its middle
-/// second, 0 to 1.
+/// Returns the similarity between the recording at `path` and the audio `said`, from 0 to 1. The result is the highest
+/// normalised cross-correlation between the recording and the middle second of `said`.
 pub(super) fn likeness(path: &Path, said: &media::Audio) -> anyhow::Result<f64> {
     let octets = std::fs::read(path).with_context(|| format!("no recording at {}", path.display()))?;
     let heard = media::read_wav(&octets)?;
@@ -83,7 +83,8 @@ pub(super) fn likeness(path: &Path, said: &media::Audio) -> anyhow::Result<f64> 
     let mut best = 0.0_f64;
     for window in heard.windows(needle.len().max(1)) {
         let product: f32 = window.iter().zip(&needle).map(|(heard, said)| heard * said).sum();
-        // The energy of the window is computed only if the product can exceed the best value.
+        // The energy of the window is computed only if the correlation may be higher than the best correlation found so
+        // far.
         if f64::from(product) > best.max(0.3) * own * 0.2 {
             best = best.max(f64::from(product) / (own * energy(window)).sqrt().max(1.0));
         }

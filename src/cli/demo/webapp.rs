@@ -1,4 +1,5 @@
-//! The web application of the demo: TwiML documents and a media-stream WebSocket, as a user would write them.
+//! The web application of the demo. It returns TwiML documents and serves a media-stream WebSocket, like the
+//! application of a user.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,31 +18,32 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
-/// Number of messages that are echoed: 1.5 s of audio.
+/// Number of messages that the application echoes. They contain 1.5 s of audio.
 const ECHOED: usize = 75;
-/// Time limit for every single step.
+/// Time limit for each step of the demo.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What the application received.
+/// A request or message that the application received.
 #[derive(Debug)]
 pub(super) enum Seen {
     /// The gathered digits.
     Digits(String),
-    /// The recording has started; the caller may speak.
+    /// The recording has started, so the caller may speak.
     Recording,
     /// The recording is complete.
     Recorded,
-    /// The stream is open; the caller may speak.
+    /// The stream is open, so the caller may speak.
     Streaming,
-    /// Number of echoed media messages, whether all had 160 octets, and whether the mark came back.
+    /// The stream has ended. The fields contain the number of echoed media messages, whether each message had 160
+    /// octets, and whether the mark came back.
     Echoed { messages: usize, whole: bool, marked: bool },
-    /// Status of the second phone's leg, which has ended.
+    /// The second phone's leg has ended with this status.
     Dialed(String),
     /// The call has ended.
     Completed,
 }
 
-/// The running application.
+/// The web application while it runs.
 pub(super) struct WebApp {
     /// Address on which the application listens.
     pub(super) address: SocketAddr,
@@ -58,7 +60,7 @@ struct Shared {
 type Parameters = Form<Vec<(String, String)>>;
 
 impl WebApp {
-    /// Starts the application on a free port. Its last document dials `desk`.
+    /// Starts the application on a free port. The last document of the application dials `desk`.
     pub(super) async fn start(desk: &str) -> anyhow::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
@@ -77,7 +79,7 @@ impl WebApp {
         Ok(Self { address, seen })
     }
 
-    /// Waits for the next thing that the application receives.
+    /// Waits for the next request or message that the application receives.
     pub(super) async fn next(&mut self) -> anyhow::Result<Seen> {
         let seen = tokio::time::timeout(PATIENCE, self.seen.recv()).await;
         seen.ok().flatten().with_context(|| format!("the web application got no request for {} s", PATIENCE.as_secs()))
@@ -143,7 +145,7 @@ async fn stream(State(shared): State<Shared>, upgrade: WebSocketUpgrade) -> Resp
     })
 }
 
-/// Echoes the first messages, then sends a mark. Closes the socket when the mark comes back.
+/// Echoes the first messages and then sends a mark. Closes the socket when the server sends the mark back.
 async fn echo(mut socket: WebSocket, shared: &Shared) -> Option<Seen> {
     let (mut messages, mut whole, mut marked, mut sid) = (0, true, false, Value::Null);
     while let Some(Ok(message)) = socket.recv().await {
@@ -179,7 +181,7 @@ async fn echo(mut socket: WebSocket, shared: &Shared) -> Option<Seen> {
 
 impl Shared {
     fn tell(&self, seen: Seen) {
-        // The demo may have ended already.
+        // Sending fails if the demo has ended.
         drop(self.seen.send(seen));
     }
 }

@@ -15,9 +15,10 @@ use tokio::sync::broadcast::error::RecvError;
 
 use super::super::paint::{Paint, harmless};
 
-/// Maximum calls that are remembered. A forgotten call with further lines is shown as a new one.
+/// Maximum number of calls that the view remembers. If a forgotten call has further lines, the view shows them as a new
+/// call.
 const MOST_CALLS: usize = 200;
-/// Webhook parameters that are shown, in this order.
+/// Webhook parameters that the view shows, in the order of the output.
 const TOLD: [&str; 13] = [
     "Digits",
     "SpeechResult",
@@ -33,31 +34,32 @@ const TOLD: [&str; 13] = [
     "StatusCallbackEvent",
     "ErrorCode",
 ];
-/// Parameter that is shown too if the response is not a document: the status that a callback reports.
+/// Webhook parameter that the view also shows if the response is not a document. The parameter contains the status that
+/// a callback reports.
 const STATUS: &str = "CallStatus";
-/// Log lines that are not shown, because the lines around them say the same.
+/// Log lines that the view omits, because neighbouring lines contain the same information.
 const PASSED_OVER: [&str; 4] = ["initiated", "first packet came", "playback completed", "playback stopped"];
-/// Maximum verbs of a document that are shown.
+/// Maximum number of verbs that the view shows for a document.
 const MOST_VERBS: usize = 8;
-/// Maximum characters of a parameter.
+/// Maximum number of characters that the view shows for a parameter.
 const LONGEST: usize = 80;
 
-/// Prints the calls.
+/// Prints the lines of all calls.
 pub(super) struct View {
     paint: Paint,
     shows_sip: bool,
     calls: Calls,
     accounts: Arc<Vec<Arc<Account>>>,
     shown: HashMap<CallId, Shown>,
-    /// The remembered calls, oldest first.
+    /// The remembered calls, from the oldest to the newest.
     order: Vec<CallId>,
     number: u32,
 }
 
-/// A remembered call.
+/// A call that the view remembers.
 struct Shown {
     number: u32,
-    /// The first line of its log.
+    /// The first line of the call's log.
     first: Line,
     named: bool,
     legs: HashMap<LegId, String>,
@@ -68,7 +70,7 @@ impl View {
         Self { paint, shows_sip, calls, accounts, shown: HashMap::new(), order: Vec::new(), number: 0 }
     }
 
-    /// Prints calls until the server has ended.
+    /// Prints the lines of calls until the server has ended.
     pub(super) async fn run(mut self, mut entries: Receiver<FeedItem>) {
         loop {
             match entries.recv().await {
@@ -115,7 +117,8 @@ impl View {
         println!("{time}  {:<9} {}", who, self.coloured(&line));
     }
 
-    /// Prints caller and called number of a call when they are first known, and names its legs.
+    /// Prints the caller and the called number of a call as soon as both are known. Assigns names to the legs of the
+    /// call.
     async fn introduce(&mut self, session: CallId, leg: Option<LegId>) {
         let Some(leg) = leg else { return };
         if self.shown.get(&session).is_none_or(|shown| shown.legs.contains_key(&leg)) {
@@ -157,13 +160,14 @@ impl View {
     }
 }
 
-/// Returns whether a webhook's line contains a status from 200 to 399: `POST http://app/voice 200 (3 ms)`.
+/// Returns whether the line of a webhook contains a status from 200 to 399, for example `POST http://app/voice 200 (3
+/// ms)`.
 fn is_good(text: &str) -> bool {
     let mut status = text.split_whitespace().filter_map(|word| word.parse::<u16>().ok());
     status.any(|status| (200..400).contains(&status))
 }
 
-/// Returns a short form of the request's parameters and of the response.
+/// Returns a short description of the request's parameters and of the response, or `None` if there is nothing to show.
 fn details(exchange: &HttpExchange) -> Option<String> {
     let value = |name: &str| exchange.parameters.iter().find(|(key, value)| key == name && !value.is_empty());
     let shown = |(name, value): &(String, String)| {
@@ -182,7 +186,7 @@ fn details(exchange: &HttpExchange) -> Option<String> {
     }
 }
 
-/// Returns the verbs of a document: `<Gather> <Say>`.
+/// Returns the verbs of a document, for example `<Gather> <Say>`.
 fn verbs(body: &str) -> String {
     let names = body.split('<').skip(1).filter_map(|rest| {
         let name = rest.split(|one: char| !one.is_ascii_alphanumeric()).next()?;

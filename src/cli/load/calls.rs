@@ -1,4 +1,4 @@
-//! Signalling of both ends: starts calls at the configured rate, answers incoming calls, hangs up, and records
+//! Signalling of both ends. Starts calls at the configured rate, answers incoming calls, hangs up, and records
 //! failures.
 
 use std::cmp::Reverse;
@@ -16,40 +16,43 @@ use super::process;
 use super::sink::{Sink, SinkReport};
 use super::voice::{Ports, Side, Voice, VoiceReport};
 
-/// First retransmission interval (T1 of RFC 3261).
+/// First retransmission interval, which RFC 3261 calls T1.
 const T1: Duration = Duration::from_millis(500);
-/// Time limit for the final response to an INVITE, besides the ringing time, and to a BYE.
+/// Time limit for the final response to a BYE. For an INVITE, the time limit is the sum of this time and the ringing
+/// time.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Time from the last packet of a call to its BYE, so that all packets arrive.
+/// Time between the last packet of a call and the BYE. All packets can arrive in this time.
 const LAST_PACKET: Duration = Duration::from_millis(100);
-/// Time from the answer of the last held call to the start of the measurement.
+/// Time between the answer to the last held call and the start of the measurement.
 const SETTLE: Duration = Duration::from_secs(2);
-/// Time from the end of the last short call to the end of the measurement, so that it includes what the server still
-/// writes.
+/// Time between the end of the last short call and the end of the measurement. The measurement includes this time,
+/// because the server still writes data about the last calls.
 const SETTLE_TIME: Duration = Duration::from_millis(500);
-/// Requested size of the kernel's receive buffer, in octets. At 1,500 calls per second, 256 KiB hold the datagrams of
-/// 10 ms.
+/// Requested size of the kernel's receive buffer, in octets. For comparison, at 1,500 calls per second 256 KiB hold the
+/// datagrams of 10 ms.
 const SOCKET_BUFFER: usize = 4 * 1024 * 1024;
-/// Maximum datagrams that are read from a socket before the timers are handled.
+/// Maximum number of datagrams that are read from a socket before the timers are handled again.
 const BATCH: usize = 64;
-/// A call that starts later than this after its planned time counts as late: the generator lacks CPU time.
+/// Maximum delay of a call's start after the planned time. A call with a longer delay counts as late, because the
+/// generator did not have enough CPU time.
 const LATE: Duration = Duration::from_millis(20);
 
 /// Parameters of a run.
 pub(super) struct Plan {
     pub(super) target: SocketAddr,
     pub(super) caller: SocketAddr,
-    /// Address of the answering end; `None` if the server answers by itself.
+    /// Address of the answering end, or `None` if the server itself answers the calls.
     pub(super) answerer: Option<SocketAddr>,
     pub(super) number: String,
     pub(super) cps: f64,
     pub(super) calls: u64,
-    /// Time from the answer to the BYE; if `None`, calls are held until all are there and `together` has passed.
+    /// Time from the answer to the BYE. With `None`, the run first starts all calls and then holds them together for
+    /// the time `together`.
     pub(super) hold: Option<Duration>,
     pub(super) together: Duration,
     pub(super) ring: Duration,
     pub(super) media: bool,
-    /// Listening address for media streams; requires audio.
+    /// Address on which the application for media streams listens. A sink requires that `media` is true.
     pub(super) sink: Option<SocketAddr>,
 }
 
@@ -58,7 +61,7 @@ pub(super) struct Plan {
 pub(super) struct Outcome {
     pub(super) calls: u64,
     pub(super) ok: u64,
-    /// Number of failed calls by reason.
+    /// Number of failed calls for each reason.
     pub(super) failures: BTreeMap<String, u64>,
     /// Maximum number of simultaneous calls.
     pub(super) most: usize,
@@ -68,18 +71,18 @@ pub(super) struct Outcome {
     pub(super) added: Figures,
     pub(super) media: Option<VoiceReport>,
     pub(super) streams: Option<SinkReport>,
-    /// Resource use of the measured period; for short calls, of the whole run.
+    /// Resource use during the measured period. With short calls, the measured period is the whole run.
     pub(super) held: Option<Held>,
     pub(super) most_rss_kb: u64,
 }
 
-/// Resource use of the measured period.
+/// Resource use during the measured period.
 pub(super) struct Held {
     pub(super) cpu_ms: u64,
     pub(super) seconds: f64,
     /// Memory of the server at the end of the period (PSS), in KiB.
     pub(super) pss_kb: u64,
-    /// CPU time of the whole machine, and of this process, in ms.
+    /// CPU time of the whole machine during the period, in ms. The next field is the CPU time of this process.
     pub(super) machine_ms: u64,
     pub(super) own_ms: u64,
 }
@@ -112,8 +115,8 @@ impl Before {
 }
 
 impl Outcome {
-    /// Returns whether the run was clean: no call failed, at most one in a thousand needed a retransmission, and at
-    /// most one in a hundred started late.
+    /// Returns whether the run was clean. In a clean run no call fails, there is at most one retransmission for every
+    /// thousand calls, and at most one call in a hundred starts late.
     pub(super) fn is_clean(&self) -> bool {
         self.failed() == 0 && self.retransmissions * 1_000 <= self.calls && self.late * 100 <= self.calls
     }
@@ -125,9 +128,9 @@ impl Outcome {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Timer {
-    /// Retransmit the INVITE or the BYE.
+    /// Retransmits the INVITE or the BYE.
     Repeat,
-    /// Retransmit the 200.
+    /// Retransmits the 200 response of the answering end.
     RepeatAnswer,
     Answer,
     Silence,
@@ -143,14 +146,14 @@ enum Stage {
     Ending,
 }
 
-/// The calling end of a call.
+/// State of a call at the calling end.
 struct Call {
     stage: Stage,
     began: Instant,
-    /// The request to retransmit: the INVITE, later the BYE.
+    /// The request that is retransmitted: first the INVITE, and after the answer the BYE.
     request: String,
     interval: Duration,
-    /// The ACK, sent again for a retransmitted 200.
+    /// The ACK, which is sent again for each retransmitted 200.
     ack: String,
     rang: bool,
     forward: Option<Duration>,
@@ -158,7 +161,7 @@ struct Call {
     ended: bool,
 }
 
-/// The answering end of a call.
+/// State of a call at the answering end.
 struct Answering {
     source: SocketAddr,
     answer: String,
@@ -167,7 +170,7 @@ struct Answering {
     interval: Duration,
 }
 
-/// Both ends of all calls.
+/// Generates the calls of a run and controls both ends of each call.
 pub(super) struct Generator {
     plan: Plan,
     run: u32,
@@ -175,7 +178,7 @@ pub(super) struct Generator {
     answerer: Option<UdpSocket>,
     calls: HashMap<u64, Call>,
     answering: HashMap<u64, Answering>,
-    /// Serial numbers of calls by the Call-ID that the server chose for the answering end.
+    /// The serial number of each call, under the Call-ID that the server chose for the answering end.
     names: HashMap<String, u64>,
     timers: BinaryHeap<Reverse<(Instant, u64, Timer)>>,
     ports: Ports,
@@ -190,7 +193,7 @@ impl Generator {
         let bind = |address: SocketAddr| {
             let socket = std::net::UdpSocket::bind(address)
                 .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))?;
-            // For bursts of responses. The system may grant less than requested.
+            // A large buffer holds bursts of responses. The system may grant a smaller size than requested.
             let _ = rustix::net::sockopt::set_socket_recv_buffer_size(&socket, SOCKET_BUFFER);
             socket.set_nonblocking(true)?;
             UdpSocket::from_std(socket)
@@ -209,9 +212,10 @@ impl Generator {
         Ok(Self { plan, run, caller, answerer, calls, answering, names, timers, ports, voice, sink, up: 0, outcome })
     }
 
-    /// Runs until the last call has ended.
+    /// Makes the run. Returns when the last call has ended.
     pub(super) async fn run(mut self, pid: Option<u32>, progress: bool) -> io::Result<Outcome> {
-        // `try_send_to` fails until the reactor has reported once that the socket is writable.
+        // The function `try_send_to` fails until the reactor has reported for the first time that the socket is
+        // writable.
         self.caller.writable().await?;
         if let Some(answerer) = &self.answerer {
             answerer.writable().await?;
@@ -239,7 +243,7 @@ impl Generator {
             if begun == self.plan.calls && self.calls.is_empty() {
                 break;
             }
-            // With held calls, the measurement starts when all calls that did not fail are up.
+            // With held calls, the measurement starts when all calls have been answered, except calls that failed.
             if self.plan.hold.is_none() && begun == self.plan.calls && self.up as usize == self.calls.len() {
                 let settled = *settled.get_or_insert(now + SETTLE);
                 if held.is_none() && now >= settled {
@@ -252,7 +256,7 @@ impl Generator {
             {
                 self.outcome.held = Some(before.until_now(pid));
                 self.voice.iter().for_each(|voice| voice.count(false));
-                // The calls do not end all at once, just as they did not start all at once.
+                // The calls end one after the other, because they also started one after the other.
                 let calls = self.calls.keys().copied().enumerate();
                 let ends = calls.map(|(place, call)| (now + pause(place as f64 / cps / 2.0), call));
                 self.timers.extend(ends.map(|(at, call)| Reverse((at, call, Timer::Silence))));
@@ -338,7 +342,7 @@ impl Generator {
             Side::Caller => Some(&self.caller),
             Side::Answerer => self.answerer.as_ref(),
         };
-        // A datagram that the kernel does not accept is lost as on any network, and is retransmitted.
+        // If the kernel does not accept a datagram, it is lost as in any network, and a retransmission follows.
         let _ = socket.map(|socket| socket.try_send_to(text.as_bytes(), to));
     }
 
@@ -399,7 +403,7 @@ impl Generator {
     fn hang_up(&mut self, call: u64, now: Instant) {
         let Some(own) = self.calls.get_mut(&call).filter(|own| own.stage == Stage::Up) else { return };
         (own.stage, own.interval) = (Stage::Ending, T1);
-        // The BYE was prepared together with the ACK.
+        // The BYE was prepared when the ACK was sent.
         let text = own.request.clone();
         self.timers.push(Reverse((now + T1, call, Timer::Repeat)));
         self.timers.push(Reverse((now + PATIENCE, call, Timer::GiveUp)));
@@ -500,7 +504,7 @@ impl Generator {
                 self.send(Side::Caller, &ack, self.plan.target);
                 self.fail(call, status.to_string());
             }
-            // A retransmitted 200: its ACK was lost.
+            // The server retransmits a 200 if it has not received the ACK.
             (Stage::Up | Stage::Ending, 200..=299) => {
                 let ack = own.ack.clone();
                 self.outcome.retransmissions += 1;
@@ -510,7 +514,8 @@ impl Generator {
         }
     }
 
-    /// Sends the ACK of a 200 and prepares the BYE. Both use the Contact and the route set of the 200.
+    /// Sends the ACK for a 200 response, and prepares the BYE. Both requests use the Contact and the route set of the
+    /// 200.
     fn acknowledge(&mut self, call: u64, response: &Message<'_>) {
         let mut routes: Vec<&str> = response.values("Record-Route", "Record-Route").collect();
         routes.reverse();
@@ -534,7 +539,7 @@ impl Generator {
         }
         let call = message::call_of(request.call_id(), self.run);
         self.send(Side::Caller, &message::response(request, "200 OK", "load", None, ""), from);
-        // Both ends may hang up at the same time; that is not a failure.
+        // If both ends hang up at the same time, the call has not failed.
         let early = call.filter(|call| self.calls.get(call).is_some_and(|own| own.stage != Stage::Ending));
         if let Some(call) = early.filter(|_| method == "BYE") {
             self.fail(call, "the server hung up".to_owned());
@@ -546,7 +551,7 @@ impl Generator {
         let known = self.names.get(request.call_id()).copied();
         match (method, known) {
             ("INVITE", Some(call)) => {
-                // A retransmitted INVITE; or a re-INVITE, which gets the same answer.
+                // This is a retransmitted INVITE or a re-INVITE. A re-INVITE gets the same response as the INVITE.
                 self.outcome.retransmissions += 1;
                 if let Some(answering) = self.answering.get(&call).filter(|answering| answering.answered.is_some()) {
                     self.send(Side::Answerer, &answering.answer, from);
@@ -582,7 +587,7 @@ impl Generator {
         let call =
             message::serial(uri).filter(|call| self.calls.contains_key(call) && !self.answering.contains_key(call));
         let Some(call) = call else {
-            // The call is unknown, or has already ended.
+            // The call does not exist, or it has already ended.
             return self.send(Side::Answerer, &message::response(request, "404 Not Found", "load", None, ""), from);
         };
         if let Some(own) = self.calls.get_mut(&call) {
@@ -604,7 +609,7 @@ impl Generator {
         self.timers.push(Reverse((now + self.plan.ring, call, Timer::Answer)));
     }
 
-    /// Completes a call once both ends know of its end.
+    /// Completes a call if both ends know that the call has ended.
     fn finish(&mut self, call: u64) {
         if self.calls.get(&call).is_some_and(|own| own.ended && own.other_ended) {
             self.outcome.ok += 1;

@@ -1,12 +1,12 @@
-//! Percentiles of the measured values.
+//! Measured values and their percentiles.
 
 use serde_json::{Value, json};
 
-/// Measured values in ms. All of them are kept; a million values take 8 MB.
+/// Measured values in ms. All values are kept. A million values need 8 MB.
 #[derive(Debug, Default)]
 pub(super) struct Figures {
     all: Vec<f64>,
-    /// Number of values that [`Figures::recent`] has already used.
+    /// Number of values that earlier calls of [`Figures::recent`] have used.
     told: usize,
 }
 
@@ -15,8 +15,8 @@ impl Figures {
         self.all.push(milliseconds);
     }
 
-    /// Returns the median of the values since the last call of this function. Sorting a million values here would delay
-    /// the calls.
+    /// Returns the median of the values that were added after the last call of this function. The function does not
+    /// sort all values, because sorting a million values would delay the calls.
     pub(super) fn recent(&mut self) -> Option<f64> {
         let mut recent = self.all.get(self.told..)?.to_vec();
         self.told = self.all.len();
@@ -33,7 +33,7 @@ impl Figures {
     }
 }
 
-/// Rounds to three decimals: values in ms to the microsecond.
+/// Rounds a value to three decimals. For a value in ms, the precision is one microsecond.
 pub(super) fn rounded(value: f64) -> f64 {
     (value * 1_000.0).round() / 1_000.0
 }

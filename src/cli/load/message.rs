@@ -1,5 +1,5 @@
-//! The part of SIP that a load generator needs: it writes its own messages, and searches the received ones for a few
-//! fields.
+//! The part of SIP that a load generator needs. The generator writes its own messages, and reads a few fields of
+//! received messages.
 
 use std::net::SocketAddr;
 
@@ -10,7 +10,7 @@ pub(super) struct Message<'a> {
 }
 
 impl<'a> Message<'a> {
-    /// Splits a message into head and body; `None` if it is not text.
+    /// Splits a message into head and body. Returns `None` if the message is not text or has no end of the head.
     pub(super) fn parse(data: &'a [u8]) -> Option<Self> {
         let text = std::str::from_utf8(data).ok()?;
         let (text, body) = text.split_once("\r\n\r\n")?;
@@ -21,18 +21,18 @@ impl<'a> Message<'a> {
         self.text.lines().next().unwrap_or_default()
     }
 
-    /// Returns the status code of a response.
+    /// Returns the status code of a response, or `None` for a request.
     pub(super) fn status(&self) -> Option<u16> {
         self.start_line().strip_prefix("SIP/2.0 ")?.get(..3)?.parse().ok()
     }
 
-    /// Returns the method and the Request-URI of a request.
+    /// Returns the method and the Request-URI of a request, or `None` for a response.
     pub(super) fn request(&self) -> Option<(&'a str, &'a str)> {
         let (method, rest) = self.start_line().split_once(' ')?;
         Some((method, rest.split_once(' ')?.0)).filter(|_| method != "SIP/2.0")
     }
 
-    /// Returns the values of a header field, by its long or its compact name.
+    /// Returns the values of a header field. `name` is the long name of the field, and `short` is the compact name.
     pub(super) fn values(&self, name: &'static str, short: &'static str) -> impl Iterator<Item = &'a str> {
         self.text.lines().skip(1).filter_map(move |line| {
             let (field, value) = line.split_once(':')?;
@@ -41,7 +41,7 @@ impl<'a> Message<'a> {
         })
     }
 
-    /// Returns the first value of a header field; empty if there is none.
+    /// Returns the first value of a header field, or an empty text if the message does not have the field.
     pub(super) fn value(&self, name: &'static str, short: &'static str) -> &'a str {
         self.values(name, short).next().unwrap_or_default()
     }
@@ -61,7 +61,7 @@ impl<'a> Message<'a> {
         uri_of(self.value("Contact", "m"))
     }
 
-    /// Returns the address and port to which the SDP asks for audio.
+    /// Returns the address and port at which the other end wants to receive audio, as stated in the SDP.
     pub(super) fn audio(&self) -> Option<SocketAddr> {
         let line = |start: &str| self.body.lines().find_map(|line| line.strip_prefix(start));
         let address = line("c=IN IP4 ").or_else(|| line("c=IN IP6 "))?.trim().parse().ok()?;
@@ -77,13 +77,14 @@ fn uri_of(value: &str) -> Option<&str> {
     }
 }
 
-/// Returns the serial number of the call: the last seven digits of the dialled number.
+/// Returns the serial number of a call from its Request-URI. The serial number is the last seven digits of the dialled
+/// number.
 pub(super) fn serial(uri: &str) -> Option<u64> {
     let user = uri.split_once(':')?.1.split(['@', ';']).next()?;
     user.get(user.len().checked_sub(7)?..)?.parse().ok()
 }
 
-/// The values that all requests of one call of this generator share.
+/// The values that are common to all requests of one call at the calling end.
 pub(super) struct Caller<'a> {
     pub(super) run: u32,
     pub(super) call: u64,
@@ -119,7 +120,7 @@ impl Caller<'_> {
     }
 }
 
-/// Returns the serial number of the call with this Call-ID, if it belongs to this run.
+/// Returns the serial number of the call that has this Call-ID, or `None` if the call does not belong to this run.
 pub(super) fn call_of(call_id: &str, run: u32) -> Option<u64> {
     let (first, call) = call_id.split_once('-')?;
     (u32::from_str_radix(first, 16) == Ok(run)).then(|| call.parse().ok()).flatten()
@@ -162,8 +163,8 @@ pub(super) fn response(
     text
 }
 
-/// Returns an SDP offer or answer with G.711 u-law and telephone-event, as every phone has it. Without telephone-event
-/// a server must search the audio for DTMF digits, which would increase the measured cost.
+/// Returns an SDP offer or answer with G.711 u-law and telephone-event. Every phone supports both formats. Without
+/// telephone-event, a server must search the audio for DTMF digits, and the measured cost would be higher.
 pub(super) fn sdp(audio: SocketAddr) -> String {
     let family = if audio.is_ipv4() { "IP4" } else { "IP6" };
     let (ip, port) = (audio.ip(), audio.port());

@@ -1,9 +1,9 @@
-//! CPU and memory use of a process and of the machine, from /proc.
+//! CPU and memory use of a process and of the machine, read from /proc.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
-/// Clock ticks per second in /proc; Linux uses 100 on every supported architecture.
+/// Number of clock ticks per second in /proc. Linux uses 100 on every supported architecture.
 const TICKS: u64 = 100;
 
 /// Returns the resident memory of a process (RSS), in KiB.
@@ -13,18 +13,20 @@ pub(super) fn rss_kb(pid: u32) -> io::Result<u64> {
     Ok(kilobytes(&status, "VmRSS:"))
 }
 
-/// Returns the proportional memory of a process (PSS: shared pages count in parts), in KiB; 0 if the kernel does not
-/// report it. The query stops the process for a moment.
+/// Returns the proportional memory (PSS) of a process in KiB, or 0 if the kernel does not report this value. In the
+/// PSS, a process has only a part of each page that it shares with others. The query stops the process for a short
+/// time.
 pub(super) fn pss_kb(pid: u32) -> u64 {
     kilobytes(&std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default(), "Pss:")
 }
 
-/// Returns the user and system CPU time of a process since its start, in ms; 0 if it has ended.
+/// Returns the user and system CPU time of a process since its start in ms, or 0 if the process has ended.
 pub(super) fn cpu_ms(pid: u32) -> u64 {
     ticks(&std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default()) * 1_000 / TICKS
 }
 
-/// Returns the number of the machine's cores, including those that this process may not use; 0 if unknown.
+/// Returns the number of the machine's cores, or 0 if the number is unknown. The result includes cores that this
+/// process may not use.
 pub(super) fn cores() -> usize {
     let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
     stat.lines()
@@ -34,19 +36,19 @@ pub(super) fn cores() -> usize {
         .count()
 }
 
-/// Returns the CPU time that the whole machine has used, in ms; 0 if unknown.
+/// Returns the CPU time that the whole machine has used in ms, or 0 if the time is unknown.
 pub(super) fn machine_ms() -> u64 {
     busy(&std::fs::read_to_string("/proc/stat").unwrap_or_default()) * 1_000 / TICKS
 }
 
-/// Sums user, nice, system, irq and softirq time, without idle, iowait and steal time.
+/// Returns the sum of the user, nice, system, irq and softirq times. Idle, iowait and steal times are not included.
 fn busy(stat: &str) -> u64 {
     let fields: Vec<u64> = stat.lines().next().unwrap_or_default().split_whitespace().flat_map(str::parse).collect();
     [0, 1, 2, 5, 6].iter().filter_map(|place| fields.get(*place)).sum()
 }
 
-/// Returns how many datagrams were dropped since these sockets were opened because their buffers were full; 0 if
-/// unknown.
+/// Returns the number of datagrams that the kernel has dropped because the buffers of these sockets were full, or 0 if
+/// the number is unknown.
 pub(super) fn dropped(sockets: &[SocketAddr]) -> u64 {
     let read = |name: &str| std::fs::read_to_string(format!("/proc/net/{name}")).unwrap_or_default();
     let names: Vec<String> = sockets.iter().map(named).collect();
@@ -62,7 +64,7 @@ fn of_sockets(table: &str, names: &[String]) -> u64 {
     table.lines().filter_map(drops).sum()
 }
 
-/// Formats an address as the kernel does: 32-bit words in native byte order, in hex.
+/// Formats an address like the kernel: 32-bit words in native byte order, in hexadecimal.
 fn named(socket: &SocketAddr) -> String {
     let words = |octets: &[u8]| -> String {
         octets.as_chunks::<4>().0.iter().map(|word| format!("{:08X}", u32::from_ne_bytes(*word))).collect()
@@ -74,7 +76,7 @@ fn named(socket: &SocketAddr) -> String {
     format!("{address}:{:04X}", socket.port())
 }
 
-/// Sums utime and stime. The process name before them may contain any characters.
+/// Returns the sum of utime and stime. The process name, which precedes these fields, may contain any characters.
 fn ticks(stat: &str) -> u64 {
     let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields).split_whitespace();
     fields.skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum()

@@ -1,4 +1,4 @@
-//! An application for media streams: it receives the stream of each call, and reads the stamps in the audio.
+//! An application for media streams. It receives the stream of each call, and reads the stamps in the audio.
 //!
 //! ```text
 //!   voice ──RTP, stamped──► server under test ──WebSocket, JSON──► sink        one clock at both ends
@@ -24,42 +24,46 @@ use tokio::sync::oneshot;
 use super::figures::{Figures, rounded};
 use super::stamp::{STAMP, Stamp};
 
-/// Audio in a message in ms, and samples per ms.
+/// Duration of the audio in a message, in ms. The next constant is the number of samples per ms.
 const FRAME: u64 = 20;
 const MS: i64 = 8;
-/// Interval at which the thread measures its own lateness.
+/// Interval at which the thread measures how late it wakes up.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// Results of the stream measurement.
+/// Results of the measurement of media streams.
 #[derive(Debug, Default)]
 pub(super) struct SinkReport {
     streams: u64,
-    /// Messages with audio, and frames that are missing according to their timestamps.
+    /// Number of messages with audio. The next field is the number of frames that are missing according to the
+    /// timestamps of the messages.
     messages: u64,
     dropped: u64,
-    /// Counted stamps that were found, one per packet; and stamps that are missing between two found ones.
+    /// Number of packets whose stamp was found, among the packets that are counted. The next field is the number of
+    /// packets that are missing between two found packets.
     found: u64,
     missing: u64,
-    /// Audio that the server left out and inserted between stamps, in ms, to adapt to the sender's clock and network.
+    /// Duration of the audio that the server left out between stamps, in ms. The next field is the duration of the
+    /// audio that the server inserted. A server does both to adapt to the sender's clock and to the network.
     cut_ms: f64,
     added_ms: f64,
-    /// Messages without a stamp.
+    /// Number of messages without a stamp.
     unstamped: u64,
-    /// Time from the sending of a packet to the arrival of its message, in ms.
+    /// Time between the sending of a packet and the arrival of its message, in ms.
     latency: Figures,
-    /// For each message, its delay beyond the fastest message of the same stream, in ms; and the final interarrival
-    /// jitter of each stream (RFC 3550 §6.4.1), in ms.
+    /// Delay of each message in comparison with the fastest message of the same stream, in ms. The next field contains
+    /// the final interarrival jitter of each stream (RFC 3550 §6.4.1), in ms.
     late: Figures,
     jitter: Figures,
-    /// How late this thread woke up, in ms.
+    /// Lateness of this thread when it wakes up, in ms.
     own: Figures,
     arrivals: HashMap<u64, Arrivals>,
 }
 
-/// State of one track of a connection.
+/// State of one audio track of a connection.
 #[derive(Debug, Default)]
 struct Track {
-    /// Rest of the last frame's audio, and its position in the stream, in samples.
+    /// The audio of the last frame that has not been searched. The next field is its position in the stream, in
+    /// samples.
     audio: Vec<u8>,
     at: i64,
     /// Expected timestamp of the next message, in ms.
@@ -71,12 +75,12 @@ struct Arrivals {
     all: Vec<f32>,
     last: f64,
     jitter: f64,
-    /// Number of the newest packet, and its position in the stream, in samples.
+    /// Number of the newest packet and its position in the stream, in samples.
     newest: Option<(u32, i64)>,
 }
 
 impl SinkReport {
-    /// Returns the results as JSON; `sent` is the number of counted packets that the calling ends sent.
+    /// Returns the results as JSON. `sent` is the number of counted packets that the calling ends have sent.
     pub(super) fn report(&self, sent: u64) -> Value {
         json!({
             "streams": self.streams,
@@ -98,8 +102,8 @@ impl SinkReport {
         })
     }
 
-    /// Handles a message. A server's frames need not start where the packets start, so a stamp may begin in the
-    /// previous frame.
+    /// Handles a message. The frames of a server need not start at the start of a packet, so a stamp may begin in one
+    /// frame and end in the next frame.
     fn take(&mut self, text: &str, began: Instant, tracks: &mut [Track; 2]) {
         let member = |name: &str| text.split_once(name).and_then(|(_, value)| value.split('"').next());
         let Some(payload) = member("\"payload\":\"") else { return };
@@ -135,11 +139,11 @@ impl SinkReport {
         self.unstamped += u64::from(!stamped);
     }
 
-    /// Counts a stamp; `at` is the position of its packet in the stream, in samples.
+    /// Counts a stamp. `at` is the position of the stamp's packet in the stream, in samples.
     fn count(&mut self, stamp: &Stamp, at: i64, began: Instant) {
         let arrivals = self.arrivals.entry(stamp.call).or_default();
         let (last, place) = match arrivals.newest {
-            // Another copy of the same stamp, or an old packet.
+            // This is another copy of the last stamp, or the stamp of an older packet.
             Some((newest, _)) if stamp.sequence <= newest => return,
             Some(newest) => newest,
             None => (stamp.sequence.wrapping_sub(1), at - FRAME as i64 * MS),
@@ -152,7 +156,7 @@ impl SinkReport {
         self.found += 1;
         self.latency.add(transit);
         if !arrivals.all.is_empty() {
-            // The missing packets were counted when they were sent, as the packet before them was.
+            // The missing packets are counted packets, because the packet before them is a counted packet.
             let packets = stamp.sequence.wrapping_sub(last);
             self.missing += u64::from(packets.saturating_sub(1));
             let more = (at - place - i64::from(packets) * FRAME as i64 * MS) as f64 / MS as f64;
@@ -177,7 +181,7 @@ impl SinkReport {
     }
 }
 
-/// The handle of the application's thread.
+/// The handle for the thread of the application.
 pub(super) struct Sink {
     stop: oneshot::Sender<()>,
     thread: JoinHandle<SinkReport>,
@@ -196,7 +200,7 @@ impl Shared {
 }
 
 impl Sink {
-    /// Starts to listen; `began` is the zero of the stamps.
+    /// Starts the thread, which listens on `address`. The times of the stamps are relative to `began`.
     pub(super) fn start(address: SocketAddr, began: Instant) -> io::Result<Self> {
         let listener = std::net::TcpListener::bind(address)
             .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))?;
@@ -225,7 +229,7 @@ impl Sink {
     }
 
     pub(super) fn finish(self) -> SinkReport {
-        // An error means that the thread has already ended.
+        // Sending fails if the thread has ended.
         let _ = self.stop.send(());
         self.thread.join().unwrap_or_default()
     }
@@ -235,7 +239,7 @@ async fn open(upgrade: WebSocketUpgrade, State(shared): State<Shared>) -> Respon
     upgrade.on_upgrade(move |socket| listen(socket, shared))
 }
 
-/// Measures how late the thread wakes up, because that delay is not the server's.
+/// Measures how late the thread wakes up. This lateness is a delay of the generator, and not of the server.
 async fn look(shared: &Shared) {
     loop {
         let due = tokio::time::Instant::now() + LOOK;
@@ -287,7 +291,7 @@ mod tests {
                 assert!(tracks[0].audio.len() < STAMP);
             }
             let told = report.finished().report(5);
-            // The last packet may start too late in the frame for a complete stamp.
+            // The last packet may start so late in the frame that its stamp is not complete.
             let all = if offset > 121 { 3 } else { 4 };
             assert_eq!((&told["stamps"]["found"], &told["stamps"]["before_or_after"]), (&json!(all), &json!(5 - all)));
             assert_eq!((&told["messages"], &told["dropped"]), (&json!(4), &json!(0)), "{offset}");
@@ -304,12 +308,12 @@ mod tests {
     fn what_is_missing_is_told_apart_frames_dropped_audio_cut_and_audio_put_in() {
         let began = Instant::now();
         let (mut report, mut tracks) = (SinkReport::default(), <[Track; 2]>::default());
-        // Packet 2 and its message are missing.
+        // Packet 2 and the message with packet 2 are missing.
         for (at, packet) in [(0, 0), (20, 1), (60, 3)] {
             report.take(&message(at, &octets([packet], began)), began, &mut tracks);
         }
         assert_eq!((report.found, report.missing, report.dropped), (3, 1, 1));
-        // Half of packet 4 is cut; audio is inserted between packets 5 and 6; packet 7 has no stamp.
+        // Half of packet 4 is missing. There is other audio between packets 5 and 6. Packet 7 has no stamp.
         let mut audio = octets([4], began)[80..].to_vec();
         audio.extend(octets([5], began));
         audio.extend([0xff; 80]);

@@ -1,4 +1,5 @@
-//! Stamps in the generator's audio: the call of a packet, its number, and its sending time.
+//! Stamps in the generator's audio. The stamp of a packet contains the call, the number of the packet, and the sending
+//! time.
 //!
 //! ```text
 //!   octets of a packet   0        39       78       117      156 160
@@ -6,21 +7,24 @@
 //!   of a stamp           8 of MAGIC, 31 with 93 bits: way, counted, copy, call, sequence, microseconds, checksum
 //! ```
 //!
-//! Each octet carries three bits, as sample levels 32 apart, which are quieter than breathing. The levels survive a
-//! conversion from u-law to A-law and back. Because they are quiet, a server that adapts to the sender's clock during
-//! silence does so in one place, and not sample by sample over seconds.
+//! Each octet encodes three bits as one of eight sample levels, which differ by 32. The levels do not change if a
+//! server converts them from u-law to A-law and back.
+//!
+//! All levels are quieter than breathing, so a server treats the audio as silence. A server that adapts to the sender's
+//! clock during silence cuts or inserts audio in one place. With louder audio, the server would cut or insert single
+//! samples during several seconds.
 
 use std::time::Duration;
 
 /// Size of a stamp, in octets.
 pub(super) const STAMP: usize = MAGIC.len() + SYMBOLS;
-/// Copies of the stamp in 20 ms of audio.
+/// Number of copies of the stamp in 20 ms of audio.
 pub(super) const COPIES: usize = 4;
-/// Octets in 20 ms of audio.
+/// Number of octets in 20 ms of audio.
 const FRAME: usize = 160;
 const MAGIC: [u8; 8] = [7, 0, 5, 3, 6, 1, 7, 2];
 const SYMBOLS: usize = 31;
-/// Widths of the fields, in bits.
+/// Widths of the fields of a stamp, in bits.
 const CALL: u32 = 20;
 const SEQUENCE: u32 = 18;
 const MICROSECONDS: u32 = 34;
@@ -29,19 +33,20 @@ const SUM: u32 = 16;
 /// The content of a stamp.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stamp {
-    /// Serial number of the call, below 2^20; the limits of `--calls` and `--cps` ensure that.
+    /// Serial number of the call. The limits of `--calls` and `--cps` ensure that the number is less than 2^20.
     pub(super) call: u64,
-    /// Direction: 0 from the calling end, 1 from the answering end.
+    /// Direction of the packet: 0 for packets from the calling end, 1 for packets from the answering end.
     pub(super) way: usize,
     pub(super) counted: bool,
-    /// Number of the packet within its call and direction, from 0; below 2^18, which is more than one hour.
+    /// Number of the packet in its call and direction. The first packet has the number 0. The number must be less than
+    /// 2^18, which is enough for more than one hour.
     pub(super) sequence: u32,
-    /// Sending time since the start of the run, with a resolution of 1 µs.
+    /// Time between the start of the run and the sending of the packet, with a resolution of 1 µs.
     pub(super) at: Duration,
 }
 
 impl Stamp {
-    /// Writes 20 ms of audio with the copies of the stamp.
+    /// Writes 20 ms of audio that contain the copies of the stamp.
     pub(super) fn write(&self, audio: &mut [u8]) {
         audio.fill(octet(0));
         for (copy, place) in audio.chunks_exact_mut(STAMP).take(COPIES).enumerate() {
@@ -64,7 +69,8 @@ impl Stamp {
         }
     }
 
-    /// Reads the stamp at the start of the audio. Returns it with the number of its copy.
+    /// Reads the stamp at the start of the audio. Returns the stamp together with the number of the copy, or `None` if
+    /// there is no valid stamp.
     pub(super) fn read(audio: &[u8]) -> Option<(Self, usize)> {
         let (magic, rest) = audio.split_first_chunk::<{ MAGIC.len() }>()?;
         if !magic.iter().zip(MAGIC).all(|(octet, wanted)| symbol(*octet) == Some(wanted)) {
@@ -90,7 +96,7 @@ impl Stamp {
         Some((Self { call, way: way as usize, counted: counted == 1, sequence: sequence as u32, at }, copy as usize))
     }
 
-    /// Finds the stamp in a packet's audio, in whichever copy is complete.
+    /// Returns the stamp in a packet's audio. The first complete copy is used.
     pub(super) fn find(audio: &[u8]) -> Option<Self> {
         (0..COPIES).find_map(|copy| Some(Self::read(audio.get(copy * STAMP..)?)?.0))
     }
@@ -98,19 +104,21 @@ impl Stamp {
 
 const _: () = assert!(COPIES * STAMP <= FRAME && 4 + CALL + SEQUENCE + MICROSECONDS + SUM <= 3 * SYMBOLS as u32);
 
-/// Returns the checksum: the upper 16 bits of a product. A changed stamp passes with a probability of 1 in 65,536.
+/// Returns the checksum, which is the upper 16 bits of a product. A changed stamp has a valid checksum with a
+/// probability of 1 in 65,536.
 fn sum(body: u128) -> u16 {
     (body.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835) >> 112) as u16
 }
 
-/// Returns a symbol as a u-law octet: a level of 16, 48, 80 or 112 (of 32,768), positive or negative.
+/// Returns the u-law octet of a symbol. The level is 16, 48, 80 or 112 on a scale up to 32,768, either positive or
+/// negative.
 fn octet(symbol: u8) -> u8 {
     let level = (symbol >> 1) * 4 + 2;
     let sign = if symbol & 1 == 0 { 0x80 } else { 0 };
     (!level & 0x7F) | sign
 }
 
-/// Returns the symbol of a u-law octet; `None` if it is louder than any symbol.
+/// Returns the symbol of a u-law octet, or `None` if the octet is louder than every symbol.
 fn symbol(octet: u8) -> Option<u8> {
     let level = !octet & 0x7F;
     (level < 16).then(|| level / 4 * 2 + u8::from(octet & 0x80 == 0))

@@ -1,10 +1,11 @@
-//! The report as a table: the important values of the JSON, one per line or row.
+//! The report as a table. The table contains the important values of the JSON report, one value in each line or one run
+//! in each row.
 
 use std::fmt::Write as _;
 
 use serde_json::Value;
 
-/// Returns the table of one run, of a curve or of a search.
+/// Returns the table for one run, for a curve or for a search.
 pub(super) fn of(report: &Value) -> String {
     match text(report, "mode").as_str() {
         "curve" => rows(report),
@@ -118,7 +119,7 @@ fn lines(report: &Value) -> String {
     table
 }
 
-/// Returns the table of a curve, one row per run.
+/// Returns the table for a curve, with one row for each run.
 fn rows(report: &Value) -> String {
     let mut table = String::from(
         "   calls   failed   CPU ms a call and s   KiB a call      lost   one way p50      p99      max ms   others' cores\n",
@@ -166,7 +167,7 @@ fn steps(report: &Value) -> String {
     table
 }
 
-/// Returns percentiles in ms; empty if there are none.
+/// Returns the percentiles in ms, or an empty text if there are no measured values.
 fn spread(figures: &Value) -> String {
     let Value::Object(_) = figures else { return String::new() };
     let [middle, most, last] = ["p50", "p99", "max"].map(|name| text(figures, name));
@@ -181,7 +182,7 @@ fn number(value: &Value) -> Option<f64> {
     value.as_f64()
 }
 
-/// Returns a value as text; a dash if it does not exist.
+/// Returns a value as text, or a dash if the value does not exist.
 fn text(value: &Value, name: &str) -> String {
     match value.get(name) {
         Some(Value::String(text)) => text.clone(),

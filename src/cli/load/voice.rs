@@ -1,8 +1,8 @@
-//! The audio of both ends: one thread sends each call's packets every 20 ms, and reads all received packets once per
-//! millisecond.
+//! The audio of both ends. One thread sends a packet for each stream every 20 ms, and reads all received packets once
+//! per millisecond.
 //!
-//! The audio of a packet contains a stamp with its call, its number and its sending time. Therefore the source of a
-//! packet does not matter, and a few sockets are enough for all calls.
+//! The audio of a packet contains a stamp with the call, the number of the packet, and the sending time. Therefore the
+//! source address of a packet is not needed, and a few sockets are enough for all calls.
 
 use std::collections::HashMap;
 use std::io;
@@ -17,21 +17,22 @@ use super::figures::{Figures, rounded};
 use super::process;
 use super::stamp::Stamp;
 
-/// Sockets of each end. Their buffers together hold the packets that arrive while the thread wakes up late.
+/// Number of sockets at each end. If the thread wakes up late, the buffers of these sockets together hold the received
+/// packets.
 const SOCKETS: u64 = 8;
-/// Requested size of each socket's receive buffer, in octets. It holds half a second of packets of 1,000 calls: 50
-/// packets per second and call, each under 1 KiB with the kernel's overhead.
+/// Requested size of the receive buffer of each socket, in octets. With 1,000 calls, the buffers together hold the
+/// packets of half a second: each call has 50 packets per second, and a packet needs less than 1 KiB in the kernel.
 const SOCKET_BUFFER: usize = 4 * 1024 * 1024;
-/// Maximum attempts to find two adjacent free ports.
+/// Maximum number of attempts to find two adjacent free ports.
 const TRIES: u32 = 64;
-/// Audio in a packet, in ms.
+/// Duration of the audio in a packet, in ms.
 const FRAME: u64 = 20;
-/// Size of the RTP header, and of a packet with 20 ms of G.711, in octets.
+/// Size of the RTP header, in octets. The next constant is the size of a packet with 20 ms of G.711.
 const HEADER: usize = 12;
 const PACKET: usize = HEADER + 160;
-/// Number of first packets of a stream that are not counted, because the media path is not yet complete.
+/// Number of packets at the start of a stream that are not counted, because the server may not yet forward the audio.
 const FIRST: u32 = 25;
-/// Number of latencies that are kept completely; after that, one in sixteen is kept.
+/// Number of latencies after which only one in sixteen latencies is kept.
 const KEPT: u64 = 1_000_000;
 
 /// One end of a call.
@@ -50,12 +51,13 @@ enum Order {
 /// Results of the audio measurement.
 #[derive(Debug, Default)]
 pub(super) struct VoiceReport {
-    /// The direction to the answering end, and the direction to the calling end.
+    /// Results for the direction to the answering end, and then for the direction to the calling end.
     ways: [Way; 2],
     unstamped: u64,
-    /// Received packets, counted or not, that were dropped because this process's sockets were full.
+    /// Number of received packets that the kernel dropped because the sockets of this process were full. This number
+    /// includes packets that are not counted otherwise.
     dropped_here: u64,
-    /// How late the thread woke up, in ms.
+    /// Lateness of the thread when it wakes up, in ms.
     late: Figures,
 }
 
@@ -63,7 +65,7 @@ pub(super) struct VoiceReport {
 struct Way {
     sent: u64,
     received: u64,
-    /// Packets that arrived after a later one, or twice.
+    /// Number of packets that arrived after a later packet, or for the second time.
     out_of_turn: u64,
     latency: Figures,
     jitter: Figures,
@@ -103,12 +105,13 @@ impl Way {
     }
 }
 
-/// The RTP and RTCP sockets of both ends. They exist even without audio measurement: a server sends reports and silence
-/// in any case, and ICMP errors for closed ports would add to its measured cost.
+/// The RTP and RTCP sockets of both ends. The sockets exist even if no audio is measured. A server always sends RTCP
+/// reports and silence, and ICMP errors for closed ports would increase the measured cost of the server.
 pub(super) struct Ports {
     sockets: [Vec<UdpSocket>; 2],
     addresses: [Vec<SocketAddr>; 2],
-    /// RTCP sockets, one port above. They are never read; the kernel drops packets once they are full.
+    /// RTCP sockets, whose ports are one higher than the RTP ports. Nothing reads these sockets, and the kernel drops
+    /// packets when a socket is full.
     _reports: [Vec<UdpSocket>; 2],
 }
 
@@ -125,7 +128,7 @@ impl Ports {
         Ok(Self { sockets, addresses, _reports: [their_reports, its_reports] })
     }
 
-    /// Returns the RTP address of one end of a call.
+    /// Returns the RTP address for one end of a call.
     #[expect(clippy::indexing_slicing, reason = "there are two sides, each with SOCKETS addresses")]
     pub(super) fn address(&self, side: Side, call: u64) -> SocketAddr {
         let addresses = &self.addresses[side as usize];
@@ -142,7 +145,7 @@ fn pair(address: IpAddr) -> io::Result<(UdpSocket, UdpSocket)> {
         let reports = if port.is_multiple_of(2) { UdpSocket::bind((address, port + 1)).ok() } else { None };
         if let Some(reports) = reports {
             audio.set_nonblocking(true)?;
-            // Without the privilege to force the size, the system's limit applies.
+            // Only a privileged process may force the size. Otherwise the system's limit applies.
             if rustix::net::sockopt::set_socket_recv_buffer_size_force(&audio, SOCKET_BUFFER).is_err() {
                 let _ = rustix::net::sockopt::set_socket_recv_buffer_size(&audio, SOCKET_BUFFER);
             }
@@ -155,14 +158,14 @@ fn pair(address: IpAddr) -> io::Result<(UdpSocket, UdpSocket)> {
     }
 }
 
-/// The handle of the audio thread.
+/// The handle for the audio thread.
 pub(super) struct Voice {
     orders: mpsc::Sender<Order>,
     thread: JoinHandle<VoiceReport>,
 }
 
 impl Voice {
-    /// Starts the thread; `began` is the zero of the stamps.
+    /// Starts the thread. The times of the stamps are relative to `began`.
     pub(super) fn start(ports: &Ports, began: Instant) -> io::Result<Self> {
         let [callers, answerers] = &ports.sockets;
         let same = |sockets: &[UdpSocket]| sockets.iter().map(UdpSocket::try_clone).collect::<io::Result<Vec<_>>>();
@@ -188,14 +191,14 @@ impl Voice {
         self.order(Order::Stop { call });
     }
 
-    /// Starts or stops counting packets. Without a call of this function, the packets of each stream are counted after
-    /// its first 500 ms.
+    /// Starts or stops the counting of packets. If this function is never called, the packets of each stream are
+    /// counted except those of the first 500 ms.
     pub(super) fn count(&self, on: bool) {
         self.order(Order::Count(on));
     }
 
     fn order(&self, order: Order) {
-        // Cannot fail: the thread runs until this handle is dropped.
+        // Sending cannot fail, because the thread runs until this handle is dropped.
         let _ = self.orders.send(order);
     }
 
@@ -215,11 +218,11 @@ struct Stream {
 struct Worker {
     sockets: [Vec<UdpSocket>; 2],
     addresses: Vec<SocketAddr>,
-    /// Streams by the millisecond of the 20 ms cycle in which they send.
+    /// The streams, sorted by the millisecond of the 20 ms cycle in which they send a packet.
     slots: [Vec<Stream>; FRAME as usize],
     counting: Option<bool>,
     report: VoiceReport,
-    /// State of the received streams, by call and direction.
+    /// State of each received stream, under its call and direction.
     arrivals: HashMap<(u64, usize), Arrival>,
 }
 
@@ -227,7 +230,7 @@ struct Worker {
 #[derive(Default)]
 struct Arrival {
     next: u32,
-    /// Transit time of the last packet and jitter so far (RFC 3550 §6.4.1), in ms.
+    /// Transit time of the last packet, in ms. The next field is the current jitter (RFC 3550 §6.4.1), in ms.
     transit: Option<f64>,
     jitter: f64,
 }

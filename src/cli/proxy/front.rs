@@ -1,5 +1,5 @@
-//! The side of the proxy that faces the application: CONNECT and absolute-form requests (RFC 9110 §9.3.6, RFC 9112
-//! §3.2.2), or TLS directly.
+//! The side of the proxy that faces the application. The application sends CONNECT requests and absolute-form requests
+//! (RFC 9110 §9.3.6, RFC 9112 §3.2.2), or starts with TLS.
 
 use std::collections::HashSet;
 use std::convert::Infallible;
@@ -29,24 +29,25 @@ use tokio_rustls::server::TlsStream;
 use super::relay::relay;
 use crate::cli::authority::Authority;
 
-/// Time limit for the head of a request, and for the wait for the next request on a connection.
+/// Time limit for receiving the head of a request. The time between two requests on a connection has the same limit.
 const HEAD: Duration = Duration::from_secs(15);
 /// Maximum size of a request head, in octets.
 const MAX_HEAD: usize = 64 * 1024;
-/// Time limit for a TCP connection to the server or to another host.
+/// Time limit for a TCP connection from the proxy to the server or to another host.
 const CONNECT: Duration = Duration::from_secs(10);
-/// Time limit for each half of a TLS handshake.
+/// Time limit for each half of a TLS handshake: the ClientHello, and the rest of the handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// Time limit for a response of the server.
+/// Time limit for a response from the server.
 const ANSWER: Duration = Duration::from_secs(120);
-/// Time without any octets after which a tunnel is closed.
+/// Time after which a tunnel is closed if no octets have passed through the tunnel.
 const IDLE: Duration = Duration::from_secs(600);
-/// Pause after a failed accept; the most likely cause is a lack of file descriptors.
+/// Pause after a failed accept. The most likely cause of the failure is a lack of file descriptors.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
-/// Maximum different warnings, each of which is logged once; further ones are not logged.
+/// Maximum number of different warnings. Each warning is logged once. When the maximum is reached, new warnings are not
+/// logged.
 const MOST_SAID: usize = 256;
 
-/// A host name or address without brackets, and a port.
+/// A port, together with a host name or an IP address without brackets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct HostPort {
     pub(super) host: String,
@@ -54,7 +55,7 @@ pub(super) struct HostPort {
 }
 
 impl HostPort {
-    /// Returns host and port of an `http://` URL.
+    /// Returns the host and the port of an `http://` URL.
     pub(super) fn of(url: &Uri) -> anyhow::Result<Self> {
         let wrong = || anyhow!("{url} does not have the form http://HOST:PORT");
         if url.scheme() != Some(&Scheme::HTTP) {
@@ -78,7 +79,7 @@ impl fmt::Display for HostPort {
     }
 }
 
-/// The listening side of the proxy. Clones share their state.
+/// The listening side of the proxy. All clones share one state.
 #[derive(Clone)]
 pub(super) struct Front {
     shared: Arc<Shared>,
@@ -86,22 +87,22 @@ pub(super) struct Front {
 
 struct Shared {
     authority: Authority,
-    /// Address of the server, which receives the requests for the providers.
+    /// Address of the server. The server receives the requests for the providers.
     server: HostPort,
-    /// Other addresses of the server; connections to them pass through unchanged.
+    /// All addresses of the server. Connections to these addresses pass through unchanged.
     own: Vec<HostPort>,
     pass_through: bool,
-    /// Limits the simultaneous connections, including tunnels; further ones wait.
+    /// Limits the number of simultaneous connections, including tunnels. Further connections wait.
     places: Arc<Semaphore>,
-    /// Warnings that have been logged.
+    /// The warnings that have been logged.
     said: Mutex<HashSet<String>>,
 }
 
-/// Where a request is directed.
+/// The destination of a request.
 enum Way {
-    /// To the server, which replaces a provider.
+    /// The server, which replaces the provider.
     Server,
-    /// To the requested host.
+    /// The host that the application requested.
     There,
 }
 
@@ -117,7 +118,7 @@ impl Front {
         Self { shared: Arc::new(Shared { authority, server, own, pass_through, places, said: Mutex::default() }) }
     }
 
-    /// Accepts connections as an HTTP proxy; returns only when the proxy ends.
+    /// Accepts connections as an HTTP proxy. This function returns only when the proxy ends.
     pub(super) async fn serve(&self, listener: TcpListener) {
         loop {
             let Some((stream, permit)) = self.accept(&listener).await else { return };
@@ -142,7 +143,7 @@ impl Front {
         }
     }
 
-    /// Accepts TLS connections for the providers' host names; returns only when the proxy ends.
+    /// Accepts TLS connections for the providers' host names. This function returns only when the proxy ends.
     pub(super) async fn serve_tls(&self, listener: TcpListener) {
         loop {
             let Some((stream, permit)) = self.accept(&listener).await else { return };
@@ -161,14 +162,14 @@ impl Front {
         }
     }
 
-    /// Accepts one connection; `None` when the proxy ends.
+    /// Accepts one connection. Returns `None` when the proxy ends.
     async fn accept(&self, listener: &TcpListener) -> Option<(TcpStream, OwnedSemaphorePermit)> {
         loop {
             match listener.accept().await {
                 Ok((stream, _)) => {
                     drop(stream.set_nodelay(true));
-                    // The permit is taken after the accept, because a waiting listener must not hold a permit that the
-                    // other listener needs.
+                    // The permit is acquired only after the accept. A listener that waits for a connection must not
+                    // hold a permit, because the other listener may need it.
                     return Some((stream, Arc::clone(&self.shared.places).acquire_owned().await.ok()?));
                 }
                 Err(error) => {
@@ -195,7 +196,8 @@ impl Front {
         let place = request.uri().authority().map(|authority| HostPort::named(authority, 443));
         let place = place.ok_or_else(|| Refusal::bad("CONNECT needs HOST:PORT"))?;
         let way = self.way(&place)?;
-        // The server is connected first, so that the application still gets an error response if there is no server.
+        // The proxy connects to the server before it responds to the application. If there is no server, the
+        // application still gets an error response.
         let there = connect(match way {
             Way::Server => &self.shared.server,
             Way::There => &place,
@@ -206,7 +208,8 @@ impl Front {
             let ended = async {
                 let here = TokioIo::new(hyper::upgrade::on(request).await?);
                 match way {
-                    // Port 80 is used by plain WebSockets, for which clients request a tunnel too.
+                    // On port 80, the tunnel contains a WebSocket without TLS. Clients use a tunnel for such a
+                    // WebSocket too.
                     Way::Server if place.port != 80 => {
                         relay(this.end_tls(here, Some(&place.host)).await?, there, IDLE).await?;
                     }
@@ -276,7 +279,8 @@ impl Front {
         Refusal::new(StatusCode::BAD_GATEWAY, says)
     }
 
-    /// Terminates TLS with a certificate for the requested host name if that is a provider's, otherwise for `host`.
+    /// Terminates TLS. The certificate is for the host name that the client requests, if this is the host name of a
+    /// provider. Otherwise the certificate is for `host`.
     async fn end_tls<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
         stream: S,
@@ -319,7 +323,7 @@ fn is_alert(error: &io::Error) -> bool {
     matches!(cause, Some(rustls::Error::AlertReceived(_)))
 }
 
-/// Removes the headers that apply to a single connection only (RFC 9110 §7.6.1).
+/// Removes the headers that apply only to a single connection (RFC 9110 §7.6.1).
 fn strip(headers: &mut HeaderMap) {
     let named: Vec<String> = headers
         .get_all(header::CONNECTION)
@@ -334,7 +338,7 @@ fn strip(headers: &mut HeaderMap) {
     }
 }
 
-/// Why a request is not forwarded.
+/// The response to a request that is not forwarded.
 struct Refusal {
     status: StatusCode,
     says: String,
@@ -349,7 +353,8 @@ impl Refusal {
         Self::new(StatusCode::BAD_REQUEST, says.to_owned())
     }
 
-    /// The reason is also in the status line, because most clients show nothing else of a response to CONNECT.
+    /// Returns the HTTP response. The status line also contains the reason, because most clients show no other part of
+    /// a response to CONNECT.
     fn into_response(self) -> Response<Body> {
         let reason = ReasonPhrase::try_from(self.says.as_bytes());
         let mut response = Response::new(Body::from(self.says + "\n"));

@@ -1,13 +1,14 @@
 //! The host names of the providers' APIs. A proxy redirects requests to these names to this server.
 
-/// The host names of [`is_provider`], for people.
+/// The host names that [`is_provider`] accepts, as a text for users.
 pub(crate) const HOSTS: &str = "*.twilio.com, api.telnyx.com and *.signalwire.com";
 
-/// The domains of [`is_provider`]. The local certificate authority issues certificates only for names in these domains.
+/// The domains of the host names that [`is_provider`] accepts. The local certificate authority issues certificates only
+/// for names in these domains.
 pub(crate) const DOMAINS: [&str; 3] = ["twilio.com", "telnyx.com", "signalwire.com"];
 
-/// Whether `host` is a host of a provider's API, in any case: `api.twilio.com`; with edge and region
-/// `api.dublin.ie1.twilio.com`; `api.telnyx.com`; `example.signalwire.com`.
+/// Whether `host` is a host of a provider's API, in upper or lower case. Examples are `api.twilio.com`,
+/// `api.dublin.ie1.twilio.com` with edge and region, `api.telnyx.com` and `example.signalwire.com`.
 pub(crate) fn is_provider(host: &str) -> bool {
     let host = host.to_ascii_lowercase();
     let below = |domain: &str| host.strip_suffix(domain).and_then(|rest| rest.strip_suffix('.')).is_some_and(is_name);

@@ -7,11 +7,11 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
 use tokio::time::timeout;
 
-/// Size of the buffer of each direction, in octets.
+/// Size of the buffer for each direction, in octets.
 const HELD: usize = 16 * 1024;
 
-/// Copies octets until both sides have ended, one has failed, nothing was copied in either direction for `idle`, or one
-/// side accepted nothing for that time.
+/// Copies octets until both sides have ended. Returns an error if a side fails, if no octets pass in either direction
+/// for the time `idle`, or if a side accepts no octets for this time.
 pub(super) async fn relay(
     a: impl AsyncRead + AsyncWrite + Unpin,
     b: impl AsyncRead + AsyncWrite + Unpin,
@@ -33,7 +33,7 @@ async fn pour(
     loop {
         let count = match timeout(idle, from.read(&mut held)).await {
             Ok(count) => count?,
-            // The other direction may have been active meanwhile.
+            // The other direction may have been active during this time.
             Err(late) => match moved.load(Ordering::Relaxed) {
                 now if now == before => return Err(late.into()),
                 now => {

@@ -1,4 +1,4 @@
-//! The proxy between an application's socket and a server socket of the test.
+//! Tests of the proxy between a socket of an application and a socket of a server. Both sockets belong to the test.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,10 +18,10 @@ use crate::cli::authority::Authority;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 struct Scene {
-    /// `HOST:PORT` of the proxy.
+    /// Address of the proxy in the form `HOST:PORT`.
     proxy: String,
     tls: String,
-    /// Listener of the server, or of another host.
+    /// Listener that represents the server or another host.
     server: TcpListener,
     trust: TlsConnector,
     _folder: tempfile::TempDir,
@@ -48,7 +48,7 @@ impl Scene {
         Self { proxy, tls, server, trust, _folder: folder }
     }
 
-    /// Sends `head` to the proxy. Returns the head of the response, and the connection.
+    /// Sends `head` to the proxy. Returns the head of the response and the connection.
     async fn ask(&self, head: &str) -> (String, BufReader<TcpStream>) {
         let mut stream = BufReader::new(TcpStream::connect(&self.proxy).await.unwrap());
         stream.write_all(head.as_bytes()).await.unwrap();

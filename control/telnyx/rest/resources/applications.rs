@@ -1,5 +1,5 @@
-//! `/v2/call_control_applications`: those created by REST, and those of the configuration file, which can be changed
-//! only there.
+//! `/v2/call_control_applications`: applications that a request created, and applications of the configuration file. An
+//! application of the configuration file can be changed only in this file.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use super::resource::Kind;
 use super::{check_unused, not_held};
 use crate::NAME;
 
-/// A Call Control application: it controls its calls by commands.
+/// A Call Control application. The application controls its calls with commands.
 pub(super) struct CallControl;
 
 type Row = Resource<VoiceApplication>;
@@ -58,7 +58,7 @@ impl Kind for CallControl {
     }
 
     fn apply(app: &App, row: &mut Row, given: Parameters<'_>) -> Result<(), ApiError> {
-        // This server sends webhooks only in the format of version 2.
+        // This server sends webhooks only in the format of API version 2.
         if given.text("webhook_api_version")? == Some("1") {
             return Err(ApiError::not_permitted("webhook_api_version"));
         }
@@ -105,7 +105,7 @@ impl Kind for CallControl {
             "tags": row.details.other.get("tags").cloned().unwrap_or_else(|| json!([])),
             "webhook_api_version": "2",
         });
-        // An application of the configuration file has only these settings.
+        // An application of the configuration file has no other settings than these.
         if let (true, Some(more)) = (inventory::is_of_the_file(row), more.as_object_mut()) {
             more.insert("application_name".into(), row.name.clone().into());
             more.insert("webhook_event_url".into(), voice.url.as_deref().into());

@@ -1,5 +1,5 @@
-//! The connections of an account: its applications and SIP connections. Numbers lead to them and calls belong to them.
-//! `/v2/connections` lists all of them.
+//! The connections of an account: the account's applications and SIP connections. A number has a connection, and a call
+//! belongs to a connection. `/v2/connections` lists all connections.
 
 use axum::extract::{RawQuery, State};
 use axum::routing::get;
@@ -40,7 +40,7 @@ const ALL_BY: By = By {
     ..BY
 };
 
-/// The keys that all kinds of connections have in `/v2/connections`, in addition to name and profile.
+/// The keys in `/v2/connections` that all kinds of connections have. Every connection also has a name and a profile.
 const ALIKE: [&str; 10] = [
     "id",
     "record_type",
@@ -85,7 +85,7 @@ async fn all(app: &App, account: &Account) -> Result<Vec<Value>, ApiError> {
     Ok(all)
 }
 
-/// The connections of one kind, reduced to the keys that all kinds share.
+/// The connections of one kind, with only the keys that all kinds share.
 async fn of_kind<K: Kind>(app: &App, account: &Account) -> Result<Vec<Value>, ApiError> {
     let alike = |whole: Value| {
         let Value::Object(mut whole) = whole else { return Value::Null };
@@ -99,7 +99,8 @@ async fn of_kind<K: Kind>(app: &App, account: &Account) -> Result<Vec<Value>, Ap
     Ok(K::all(app, account).await?.iter().map(|row| alike(K::show(app, row))).collect())
 }
 
-/// The channel limits of a connection's settings. Its outbound voice profile must belong to the account.
+/// The channel limits in the settings of a connection. The connection's outbound voice profile must belong to the
+/// account.
 pub(super) fn limits(app: &App, account: &str, kept: Parameters<'_>) -> Result<Limits, ApiError> {
     let limit = |side: &str| kept.object(side)?.integer("channel_limit", 0..=u32::MAX);
     let profile = kept.object("outbound")?.text(PROFILE)?.filter(|id| !id.is_empty());
@@ -114,7 +115,7 @@ pub(super) fn limits(app: &App, account: &str, kept: Parameters<'_>) -> Result<L
     Ok(Limits { inbound: limit("inbound")?, outbound: limit("outbound")?, profile })
 }
 
-/// `ani_override`: the caller id of all the connection's calls, if set.
+/// `ani_override`: the caller ID of all calls of the connection. `None` if `ani_override` is not set.
 pub(super) fn caller_id(kept: Parameters<'_>) -> Result<Option<String>, ApiError> {
     const NUMBER: &str = "ani_override";
     let outbound = kept.object("outbound")?;
@@ -125,11 +126,11 @@ pub(super) fn caller_id(kept: Parameters<'_>) -> Result<Option<String>, ApiError
     }
 }
 
-/// A connection to which a number can lead.
+/// A connection that can be the connection of a number.
 pub(super) struct Connection {
-    /// The connection's name for people.
+    /// The connection's display name.
     pub(super) name: String,
-    /// The dialect of its application.
+    /// The dialect of the connection's application.
     pub(super) dialect: &'static str,
 }
 

@@ -1,4 +1,4 @@
-//! Lists of resources: `filter[...]`, `sort` and `page[...]`, applied to the resources in their JSON form.
+//! Lists of resources. `filter[...]`, `sort` and `page[...]` are applied to the JSON of the resources.
 
 use axum::Json;
 use serde_json::{Value, json};
@@ -10,23 +10,23 @@ use super::super::paging::Paging;
 #[derive(Debug, Default)]
 pub(in super::super) struct Listing {
     paging: Paging,
-    /// Field, operation (`contains`, ...; empty if absent) and value.
+    /// Each filter has a field, an operation and a value. The operation is a word such as `contains`, or empty.
     filters: Vec<(String, String, String)>,
     sort: Option<String>,
 }
 
-/// The filters and sort keys of a list: the name in the query, and the JSON pointer (RFC 6901) of the value in the
-/// resource.
+/// The filters and sort keys of a list. Each entry has the name in the query, and the JSON pointer (RFC 6901) of the
+/// value in the resource.
 pub(in super::super) struct By {
     /// Names for `filter[NAME]`.
     pub(in super::super) filters: &'static [(&'static str, &'static str)],
-    /// Names for `sort=NAME`, or `-NAME` for descending order. The first entry is the default order; it may begin with
-    /// `-`.
+    /// Names for `sort=NAME`, or for `-NAME`, which means descending order. The first entry is the default order. This
+    /// entry may begin with `-`.
     pub(in super::super) sorts: &'static [(&'static str, &'static str)],
 }
 
 impl Listing {
-    /// Parses a query. Other parameters are ignored.
+    /// Parses a query. Unknown parameters are ignored.
     pub(in super::super) fn parse(query: &str) -> Result<Self, ApiError> {
         let mut listing = Self::default();
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
@@ -44,7 +44,7 @@ impl Listing {
         Ok(listing)
     }
 
-    /// The answer's body: one page of the rows that match, sorted.
+    /// The body of the answer: one page of the matching rows, sorted.
     pub(in super::super) fn answer(self, mut rows: Vec<Value>, by: &By) -> Result<Json<Value>, ApiError> {
         let mut fields: Vec<&str> = self.filters.iter().map(|(field, ..)| field.as_str()).collect();
         fields.dedup();
@@ -58,7 +58,7 @@ impl Listing {
             {
                 return Err(ApiError::not_one_of(operation, &OPERATIONS[2..]).in_query(&name()));
             }
-            // If a filter has several values, one of them must match.
+            // A row matches if one of the filter's values matches.
             let fits = |row: &Value| {
                 let value = row.pointer(pointer).unwrap_or(&Value::Null);
                 wanted.iter().any(|(_, operation, wanted)| fits(value, operation, wanted))
@@ -104,7 +104,7 @@ fn fits(value: &Value, operation: &str, wanted: &str) -> bool {
     }
 }
 
-/// A sort key: null first, then booleans with `true` before `false`, then texts regardless of case.
+/// A sort key. Null comes first, then `true`, then `false`, then texts. Upper and lower case are equal.
 fn order(value: Option<&Value>) -> (u8, String) {
     match value {
         None | Some(Value::Null) => (0, String::new()),

@@ -1,4 +1,5 @@
-//! `/v2/media`: audio files that the account stores on the server and plays by `media_name`.
+//! `/v2/media`: audio files that the account stores on the server. An application plays such a file by its
+//! `media_name`.
 
 use axum::body::Body;
 use axum::extract::multipart::{Multipart, MultipartError};
@@ -24,9 +25,9 @@ use super::super::{Caller, Payload, Segments, only};
 use super::listing::{By, Listing};
 use crate::{id, time};
 
-/// Maximum size of a multipart body in octets: the file and its headers.
+/// Maximum size of a multipart body in octets. The body has the file and the file's headers.
 const LARGEST_BODY: usize = MOST_OCTETS + 64 * 1024;
-/// Default and maximum lifetime of a file, in seconds: two days and 20 years.
+/// Default and maximum lifetime of a file, in seconds. The default is two days, and the maximum is 20 years.
 const LIVES_FOR: u32 = 2 * 24 * 3_600;
 const LIVES_AT_MOST: u32 = 630_720_000;
 const LONGEST_NAME: usize = 255;
@@ -47,9 +48,9 @@ pub(super) fn routes() -> Router<App> {
 struct Upload {
     name: Option<String>,
     life: Option<u32>,
-    /// The content and its content type.
+    /// The content of the file, and its content type.
     content: Option<(Bytes, Option<String>)>,
-    /// The URL from which to fetch the content.
+    /// The URL of the content. The server fetches the content from this URL.
     url: Option<String>,
 }
 
@@ -102,7 +103,8 @@ impl Upload {
         Ok(upload)
     }
 
-    /// The file's content and content type, downloaded if the request has a URL; `None` if the request has no file.
+    /// The content and the content type of the file. If the request has a URL, the server downloads the content. `None`
+    /// if the request has no file.
     async fn content(&mut self, app: &App, account: &Account) -> Result<Option<(Bytes, String)>, ApiError> {
         let (field, (bytes, kind)) = match (self.content.take(), &self.url) {
             (Some(_), Some(_)) => {
@@ -188,7 +190,7 @@ async fn remove(
     if deleted { Ok(StatusCode::NO_CONTENT) } else { Err(ApiError::no_resource()) }
 }
 
-/// Returns the file as it was uploaded.
+/// Returns the file without changes.
 async fn download(
     State(app): State<App>,
     Caller(account): Caller,
@@ -200,7 +202,7 @@ async fn download(
         tracing::error!("{} cannot be read: {error}", path.display());
         ApiError::no_resource()
     })?;
-    // The browser must not guess another content type.
+    // These headers stop a browser from guessing another content type.
     let headers =
         [(header::CONTENT_TYPE, row.details.content_type.clone()), (header::X_CONTENT_TYPE_OPTIONS, "nosniff".into())];
     Ok((headers, Body::from(bytes)).into_response())
@@ -211,7 +213,7 @@ fn found(app: &App, account: &Account, name: &str) -> Result<std::sync::Arc<Row>
     found.ok_or_else(ApiError::no_resource)
 }
 
-/// Checks that a name can stand in a path.
+/// Checks that a name can be part of a path.
 fn checked(name: String) -> Result<String, ApiError> {
     if name.chars().count() > LONGEST_NAME {
         return Err(ApiError::wrong_length("media_name", 1, LONGEST_NAME));

@@ -4,7 +4,7 @@
 //! ```text
 //!   listing    filter, sort, page            settings   checks and shows the published settings (settings.json)
 //!   resource   list, create, fetch, change, delete: one implementation for all kinds
-//!   stored     kinds whose changes are passed to SIP
+//!   stored     kinds with changes that SIP must know
 //! ```
 
 mod applications;
@@ -53,7 +53,7 @@ fn not_held(why: InventoryError) -> ApiError {
     }
 }
 
-/// Refuses to delete a connection to which numbers still lead.
+/// Refuses to delete a connection that is still the connection of a number.
 fn check_unused(app: &App, account: &str, id: &str) -> Result<(), ApiError> {
     match app.calls.services().routing.get().number_of_application(account, id) {
         Some(number) => Err(ApiError::in_use(format!("{} still uses this connection.", number.name))),

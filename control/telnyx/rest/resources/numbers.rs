@@ -108,7 +108,7 @@ async fn retrieve_voice(
     Ok(Json(json!({ "data": shown_voice(&*found(&app, &account, &id)?) })))
 }
 
-/// Stores the settings, and moves the number to another connection if the request names one.
+/// Stores the settings. If the request names a connection, this becomes the number's connection.
 async fn update(
     State(app): State<App>,
     Caller(account): Caller,
@@ -126,8 +126,8 @@ async fn update(
     Ok(Json(json!({ "data": shown(&app, &kept) })))
 }
 
-/// Sets the connection that handles the number's calls. Without one, the number has none, or that of the configuration
-/// file.
+/// Sets the connection that handles the number's calls. If `connection` is `None`, the number has the connection of the
+/// configuration file, or no connection.
 fn lead_to(app: &App, account: &Account, number: &mut Number, connection: Option<&str>) -> Result<(), ApiError> {
     (number.voice, number.application, number.trunk) = Default::default();
     if let Some(id) = connection {
@@ -155,7 +155,7 @@ async fn update_voice(
     Ok(Json(json!({ "data": shown_voice(&kept) })))
 }
 
-/// The number to which all calls are forwarded, if any.
+/// The number that all calls are forwarded to. `None` if calls are not forwarded.
 fn forwarded_to(voice: &Map<String, Value>) -> Result<Option<String>, ApiError> {
     const OBJECT: &str = "call_forwarding";
     let forwarding = Parameters(voice).object(OBJECT)?;
@@ -166,13 +166,13 @@ fn forwarded_to(voice: &Map<String, Value>) -> Result<Option<String>, ApiError> 
     }
     match forwarding.text("forwarding_type")? {
         Some("always") if enabled => Ok(number.map(str::to_owned)),
-        // This server does not forward calls after an application failed.
+        // This server does not forward a call after an application's failure.
         Some("on-failure") => Err(ApiError::not_permitted("forwarding_type").within(OBJECT)),
         _ => Ok(None),
     }
 }
 
-/// The recording settings of the number's calls; `None` if they are not recorded.
+/// The recording settings for the number's calls. `None` if the calls are not recorded.
 fn recorded(voice: &Map<String, Value>) -> Result<Option<RecordCalls>, ApiError> {
     let recording = Parameters(voice).object("call_recording")?;
     if !recording.flag("inbound_call_recording_enabled")? {
@@ -191,7 +191,8 @@ async fn release(
     let row = found(&app, &account, &id)?;
     let mut shown = shown(&app, &row);
     let numbers = numbers(&app, &account);
-    // A number of the configuration file cannot be released: it would only return to the file's settings.
+    // A number of the configuration file cannot be released. After the release, the number would only have the settings
+    // of the file again.
     numbers.check_not_in_the_file(&row.name)?;
     numbers.release(&row).await?;
     if let Some(fields) = shown.as_object_mut() {
@@ -208,7 +209,7 @@ fn kept_voice(row: &Row) -> Map<String, Value> {
     row.details.other.get(KEPT_VOICE).and_then(Value::as_object).cloned().unwrap_or_default()
 }
 
-/// The id of the number's connection, if it is one of Telnyx's.
+/// The id of the number's connection. `None` if the connection is not a Telnyx connection.
 fn connection_id(row: &Row) -> Option<&str> {
     let ours = [NAME, connection::TEXML].contains(&row.details.dialect.as_str());
     row.details.application.as_deref().filter(|_| ours)
@@ -264,7 +265,7 @@ fn shown(app: &App, row: &Row) -> Value {
     })
 }
 
-/// A date of a number. Telnyx writes these in whole seconds.
+/// A date of a number. Telnyx writes the dates of numbers in whole seconds.
 fn date(at: Timestamp) -> String {
     format!("{at:.0}")
 }

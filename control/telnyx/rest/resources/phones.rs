@@ -1,5 +1,5 @@
 //! `/v2/credential_connections` and `/v2/telephony_credentials`: phones that register with this server. A credential
-//! connection is a phone itself, and may have telephony credentials for more phones.
+//! connection is itself a phone. A credential connection may also have telephony credentials for more phones.
 
 use std::sync::Arc;
 
@@ -40,14 +40,14 @@ const TOKEN_LIVES_FOR: SignedDuration = SignedDuration::from_hours(24);
 
 type Row = Resource<ProvisionedPhone>;
 
-/// Routes in addition to those of every kind.
+/// Additional routes of these two kinds. The other routes are the same for every kind.
 pub(super) fn routes() -> Router<App> {
     Router::new()
         .route("/v2/credential_connections/{id}/actions/check_registration_status", only(post(check_registration)))
         .route("/v2/telephony_credentials/{id}/token", only(post(token)))
 }
 
-/// A credential connection: a connection that is a phone.
+/// A credential connection, which is a connection and a phone.
 pub(super) struct CredentialConnection;
 
 impl Kind for CredentialConnection {
@@ -105,7 +105,7 @@ impl Kind for CredentialConnection {
     }
 }
 
-/// A telephony credential: user name and password of another phone of a connection.
+/// A telephony credential: the user name and password of another phone of a connection.
 pub(super) struct TelephonyCredential;
 
 impl Kind for TelephonyCredential {
@@ -197,7 +197,7 @@ impl Kind for TelephonyCredential {
     }
 }
 
-/// Key of a credential's password among the stored settings. The API returns the password again.
+/// Key of a credential's password among the stored settings. The API returns the password in later answers too.
 const SECRET: &str = "sip_password";
 
 async fn keep(app: &App, mut row: Row) -> Result<Arc<Row>, ApiError> {
@@ -228,13 +228,13 @@ fn random(length: usize) -> String {
     rand::rng().sample_iter(Alphanumeric).take(length).map(char::from).collect()
 }
 
-/// Parses a time with an offset, or without one, which means UTC.
+/// Parses a time with or without an offset. A time without an offset is in UTC.
 fn moment(text: &str) -> Option<Timestamp> {
     let utc = || text.parse::<jiff::civil::DateTime>().ok()?.to_zoned(jiff::tz::TimeZone::UTC).ok();
     text.parse().ok().or_else(|| utc().map(|zoned| zoned.timestamp()))
 }
 
-/// Whether the connection's own phone is registered, and from which address.
+/// Returns whether the connection's own phone is registered, and the address of the registration.
 async fn check_registration(
     State(app): State<App>,
     Caller(account): Caller,
@@ -257,8 +257,8 @@ async fn check_registration(
     }})))
 }
 
-/// Returns a token for the credential: a JWT (RFC 7519), signed with its password. No part of this server accepts such
-/// a token.
+/// Returns a token for the credential. The token is a JWT (RFC 7519), signed with the credential's password. No part of
+/// this server accepts such a token.
 async fn token(
     State(app): State<App>,
     Caller(account): Caller,

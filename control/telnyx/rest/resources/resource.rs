@@ -1,4 +1,4 @@
-//! The operations that most resources share: list with filters and pages, fetch by id, create, change and delete.
+//! The operations of most resources: list with filters and pages, fetch by id, create, change and delete.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -26,11 +26,11 @@ pub(super) trait Kind: 'static {
     /// The stored data of the resource.
     type Details: Default + Clone + Send + Sync;
 
-    /// The value of `record_type`, and the kind's key in the table of settings.
+    /// The value of `record_type`. This is also the key of the kind in the table of settings.
     const RECORD_TYPE: &'static str;
     /// The path of the list: `/v2/...`.
     const PATH: &'static str;
-    /// The HTTP status of the answer to a creation.
+    /// The HTTP status of the answer to a request that creates a resource.
     const MADE: StatusCode = StatusCode::CREATED;
     /// The filters and sort keys of lists.
     const BY: By;
@@ -44,10 +44,10 @@ pub(super) trait Kind: 'static {
     /// The stored settings.
     fn settings(details: &mut Self::Details) -> &mut Map<String, Value>;
 
-    /// Checks the merged settings and applies them to the resource. `given`: the settings of this request.
+    /// Checks the merged settings and applies them to the resource. `given` has the settings of this request.
     fn apply(app: &App, row: &mut Resource<Self::Details>, given: Parameters<'_>) -> Result<(), ApiError>;
 
-    /// Stores the resource. It applies to calls at once.
+    /// Stores the resource. Calls use the new settings immediately.
     fn keep(
         app: &App,
         row: Resource<Self::Details>,
@@ -61,12 +61,13 @@ pub(super) trait Kind: 'static {
         rand::rng().random_range(id::DECIMALS).into()
     }
 
-    /// The id as the API spells it.
+    /// The id in the API's spelling.
     fn id(row: &Resource<Self::Details>) -> String {
         id::decimal(row.id).to_string()
     }
 
-    /// Further keys, which are added to the settings, id and dates, or replace them.
+    /// More keys of the resource. These keys are added to the settings, the id and the dates. A key with the same name
+    /// replaces the earlier value.
     fn more(_: &App, _: &Resource<Self::Details>) -> Value {
         Value::Null
     }
@@ -93,7 +94,7 @@ pub(super) fn routes<K: Kind>() -> Router<App> {
         .route(&format!("{}/{{id}}", K::PATH), only(get(retrieve::<K>).patch(update::<K>).delete(delete::<K>)))
 }
 
-/// The account's resource with this id; 404 if there is none.
+/// The account's resource with this id. Error 404 if there is no such resource.
 pub(super) async fn find<K: Kind>(
     app: &App,
     account: &Account,
@@ -166,7 +167,7 @@ fn changed<K: Kind>(
     Ok(row)
 }
 
-/// A copy of the resource; 403 if it belongs to the configuration file.
+/// A copy of the resource. Error 403 if the configuration file contains the resource.
 fn changeable<T: Clone>(row: &Resource<T>) -> Result<Resource<T>, ApiError> {
     match inventory::is_of_the_file(row) {
         true => Err(ApiError::in_the_file(&row.name)),

@@ -1,5 +1,5 @@
-//! The settings of each resource, as Telnyx publishes them. Given settings are checked; absent ones are shown with
-//! their defaults.
+//! The settings of each resource, as Telnyx publishes them. The settings of a request are checked. Settings without a
+//! value are shown with their defaults.
 //!
 //! tests/sdk/conformance/telnyx_settings.py generates the table.
 
@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use super::super::error::ApiError;
 use super::super::parameters::{Parameters, WEB};
 
-/// Maximum length of a text in characters, and of an array in items.
+/// Maximum number of characters in a text, and of items in an array.
 const LONGEST: usize = 2_000;
 const MOST: usize = 250;
 
@@ -53,8 +53,8 @@ enum Kind {
     Object,
 }
 
-/// Merges the settings of a request into `kept`. Absent members are unchanged, `null` restores the default, and
-/// unpublished members are ignored.
+/// Merges the settings of a request into `kept`. An absent member is unchanged. `null` restores the default. A member
+/// that Telnyx does not publish is ignored.
 pub(super) fn take(resource: &str, given: Parameters<'_>, kept: &mut Map<String, Value>) -> Result<(), ApiError> {
     TABLE.get(resource).map_or(Ok(()), |settings| take_members(settings, given, kept))
 }
@@ -74,7 +74,7 @@ pub(super) fn check_required(resource: &str, kept: &Map<String, Value>) -> Resul
     missing.first().map_or(Ok(()), |name| Err(ApiError::missing(name)))
 }
 
-/// All settings of a resource: the stored values, or the defaults.
+/// All settings of a resource. A setting without a stored value has its default.
 pub(super) fn show(resource: &str, kept: &Map<String, Value>) -> Map<String, Value> {
     TABLE.get(resource).map(|settings| show_members(settings, kept)).unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! Resources whose changes are passed to SIP. A change is stored in the database first, and then takes effect.
+//! Resources with changes that SIP must know. A change is first stored in the database and then takes effect.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ pub(super) async fn all<T: DeserializeOwned>(
     Ok(rows.into_iter().map(Arc::new).collect())
 }
 
-/// Stores a resource. `taken` is the error if another resource has the same claim.
+/// Stores a resource. `taken` is the error if another resource has the same value of `claim`.
 pub(super) async fn keep<T: Serialize>(
     app: &App,
     kind: Kind<T>,

@@ -1,5 +1,5 @@
-//! `/v2/fqdn_connections` and `/v2/ip_connections`: trunks to host names and to IP addresses. `/v2/fqdns` and `/v2/ips`
-//! are those host names and addresses.
+//! `/v2/fqdn_connections` and `/v2/ip_connections`: trunks to host names and to IP addresses. `/v2/fqdns` and
+//! `/v2/ips`: the host names and IP addresses of these trunks.
 
 use std::marker::PhantomData;
 use std::net::IpAddr;
@@ -32,7 +32,8 @@ pub(super) trait Form: Send + Sync + 'static {
 
     fn trunks() -> Stored<CustomerTrunk>;
     fn places() -> Stored<TrunkAddress>;
-    /// The host part of the URI, and the address from which calls come, if known.
+    /// The host part of the trunk's URI, and the source address of the trunk's calls. The source address is `None` if
+    /// the address is unknown.
     fn place(kept: Parameters<'_>) -> Result<(String, Option<IpAddr>), ApiError>;
 }
 
@@ -41,9 +42,9 @@ pub(super) struct Hosts;
 /// IP addresses.
 pub(super) struct Addresses;
 
-/// A connection to host names or IP addresses.
+/// A trunk to host names or IP addresses.
 pub(super) struct Trunk<F>(PhantomData<F>);
-/// One host name or IP address of a connection.
+/// One host name or IP address of a trunk.
 pub(super) struct PlaceOf<F>(PhantomData<F>);
 
 impl Form for Hosts {
@@ -164,8 +165,8 @@ impl<F: Form> Kind for Trunk<F> {
     }
 }
 
-/// The credentials with which the trunk calls this server; `None` without a user name. They are unchanged unless the
-/// request changes user name or password.
+/// The credentials that the trunk uses for calls to this server. `None` if the settings have no user name. The
+/// credentials change only if the request changes the user name or the password.
 fn login(
     app: &App,
     account: &str,
@@ -205,10 +206,10 @@ impl<F: Form> Kind for PlaceOf<F> {
         let kept = Parameters(&row.details.other);
         let (host, source) = F::place(kept)?;
         let port = kept.integer("port", 1..=65_535)?.unwrap_or(5060);
-        // A service record contains the port itself (RFC 3263 §4.2).
+        // A service record contains the port (RFC 3263 §4.2).
         let by_service = kept.text("dns_record_type")?.is_some_and(|kind| kind.eq_ignore_ascii_case("srv"));
         let uri = if by_service { format!("sip:{host}") } else { format!("sip:{host}:{port}") };
-        // An address may exist without a connection. A host name needs one.
+        // An IP address may have no connection. A host name needs a connection.
         row.parent = match kept.text("connection_id")?.filter(|id| !id.is_empty()) {
             None => None,
             Some(id) => {
@@ -222,7 +223,7 @@ impl<F: Form> Kind for PlaceOf<F> {
     }
 
     async fn keep(app: &App, mut row: Resource<TrunkAddress>) -> Result<Arc<Resource<TrunkAddress>>, ApiError> {
-        // An IP address can belong to only one account.
+        // Only one account can have an IP address.
         row.claim = row.details.source.map(|source| format!("connection address {source}"));
         stored::keep(app, F::places(), row, ApiError::duplicate("ip_address", "The address is in use.")).await
     }

@@ -1,5 +1,5 @@
-//! Measures the effect of each published parameter of a command: the request is parsed with the parameter and without
-//! it, and the results are compared.
+//! Measures the effect of each published parameter of a command. The test parses a request with the parameter and
+//! without the parameter, and compares both results.
 
 use std::collections::BTreeMap;
 
@@ -12,18 +12,19 @@ const PAGE: &str = "../../docs/call-control.md";
 /// The effect of a parameter.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Standing {
-    /// The request has another result with the parameter.
+    /// The parameter changes the result of the request.
     Honoured,
-    /// The parameter is accepted, and the result is the same.
+    /// The parameter is accepted but does not change the result of the request.
     Idle,
-    /// The parameter is refused: 422 with code 10038.
+    /// The parameter is refused with HTTP status 422 and error code 10038.
     Refused,
 }
 
-/// The parameters of each command; `None` if the command itself is refused.
+/// The parameters of each command. `None` if the server refuses the command itself.
 type Standings = BTreeMap<String, Option<BTreeMap<String, Standing>>>;
 
-/// Values that are valid for this server, where the published ones are not.
+/// Values that are valid for this server. The test uses these values if the published example values are not valid
+/// here.
 fn own(command: &str, name: &str) -> Option<Value> {
     let leg = id::call_control_id(LegId(7));
     Some(match name {
@@ -67,7 +68,7 @@ fn own(command: &str, name: &str) -> Option<Value> {
     })
 }
 
-/// The result of a request as text, equal for equal results; or the error's code.
+/// The result of a request as text, or the error code. Equal results have equal texts.
 fn outcome(command: &str, body: &Map<String, Value>) -> Result<String, u32> {
     let body = Value::Object(body.clone());
     let done = match command {
@@ -79,8 +80,8 @@ fn outcome(command: &str, body: &Map<String, Value>) -> Result<String, u32> {
     done.map_err(|error| error.code)
 }
 
-/// Parameters with an effect outside the parsed request: a repeated `command_id` has no effect, `max_size` applies when
-/// the queue is created, and `queue` is looked up before.
+/// Parameters with an effect outside the parsed request. A repeated `command_id` has no effect. `max_size` applies when
+/// the queue is created. `queue` is looked up before the request is parsed.
 const OUTSIDE: [&str; 3] = ["command_id", "max_size", "queue"];
 const NOT_PERMITTED: u32 = 10038;
 
@@ -107,7 +108,7 @@ fn measured(command: &str, about: &Value) -> Option<BTreeMap<String, Standing>> 
         let values = &given.iter().find(|(one, _)| **one == *name).unwrap().1;
         least.insert(name.as_str().unwrap().to_owned(), values[0].clone());
     }
-    // Some commands need one of several parameters: bridge, and those that play a file.
+    // Some commands need one of several parameters. Such commands are `bridge` and the commands that play a file.
     let others = [
         ("fork_start", "rx"),
         ("gather_using_audio", "audio_url"),
@@ -133,7 +134,7 @@ fn measured(command: &str, about: &Value) -> Option<BTreeMap<String, Standing>> 
         }
     }
     let standing = |name: &String, values: &[Value]| {
-        // The result does not contain the password. It counts as honoured if its user name does.
+        // The result does not contain the password. The password counts as honoured if the user name is honoured.
         let (name, values) =
             match given.iter().find(|(one, _)| name == "sip_auth_password" && *one == "sip_auth_username") {
                 Some((username, values)) => (*username, &values[..]),
@@ -143,13 +144,13 @@ fn measured(command: &str, about: &Value) -> Option<BTreeMap<String, Standing>> 
             return Standing::Honoured;
         }
         let (mut refused, mut taken) = (false, false);
-        // Some parameters take the place of another one.
+        // Some parameters replace another parameter.
         let instead = least.keys().map(|other| {
             let mut body = least.clone();
             body.remove(other);
             body
         });
-        // Some parameters have an effect only together with another one.
+        // Some parameters have an effect only together with another parameter.
         let beside = given.iter().filter_map(|(other, values)| {
             let with = |value: &Value| {
                 let mut body = least.clone();

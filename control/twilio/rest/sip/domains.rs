@@ -14,7 +14,7 @@ use super::{base, gone, mappings, named, not_added, page, shown};
 
 /// Error number: a parameter is invalid.
 const INVALID: u32 = 21231;
-/// Error number: the name is not a host name, or is taken.
+/// Error number: the name is not a host name, or another domain has this name.
 const INVALID_NAME: u32 = 21232;
 pub(super) async fn answer(x: &RestContext<'_>, below: &[&str]) -> Answer {
     let Some((name, below)) = below.split_first() else {
@@ -87,7 +87,7 @@ pub(in super::super) fn host_name(x: &RestContext<'_>, text: &str, code: u32) ->
     name.map_err(|why| ApiError::bad(code, format!("DomainName {why}: {text}")))
 }
 
-/// Settings of a domain that are stored in addition to those that calls need.
+/// Settings of a domain that are stored but have no effect on calls.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 struct Kept {
@@ -179,7 +179,7 @@ pub(super) fn domain(account: &str, row: &DomainRow, purposes: &[Purpose]) -> Va
     body
 }
 
-/// `auth_type_set`: how callers of a domain or a trunk are authenticated.
+/// `auth_type_set`: the kinds of authentication for the callers of a domain or a trunk.
 pub(in super::super) fn auth_type_set(purposes: &[Purpose]) -> Vec<&'static str> {
     let words = [(Purpose::CallsByAddress, "IP_ACL"), (Purpose::CallsByPassword, "CREDENTIAL_LIST")];
     words.into_iter().filter(|(purpose, _)| purposes.contains(purpose)).map(|(_, word)| word).collect()

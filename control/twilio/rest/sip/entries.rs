@@ -140,8 +140,8 @@ impl Resource for Network {
     }
 }
 
-/// The network from `IpAddress` and `CidrPrefixLength`. Missing parameters are taken from `now`, the current network.
-/// `None` if there is no address.
+/// The network from `IpAddress` and `CidrPrefixLength`. `now`, the current network, replaces missing parameters. `None`
+/// if there is no address.
 pub(super) fn network(parameters: &Parameters, now: Option<IpNet>) -> Result<Option<IpNet>, ApiError> {
     const INVALID: u32 = Network::INVALID;
     let address: Option<IpAddr> = match parameters.get("IpAddress") {
@@ -159,7 +159,7 @@ pub(super) fn network(parameters: &Parameters, now: Option<IpNet>) -> Result<Opt
         Some(length) => u8::try_from(length).unwrap_or(u8::MAX),
         None => kept.unwrap_or(u8::try_from(whole).unwrap_or(u8::MAX)),
     };
-    // A prefix length of 0 would admit every address and so disable the access control.
+    // A prefix length of 0 would allow every address and so disable the access control.
     if length == 0 {
         return Err(ApiError::bad(INVALID, "CidrPrefixLength must be at least 1"));
     }
@@ -178,7 +178,7 @@ impl Resource for Credential {
     fn read(x: &RestContext<'_>) -> Result<Self, ApiError> {
         let username = x.parameters.get("Username");
         let username = username.ok_or_else(|| ApiError::bad(Self::INVALID, "Username is required"))?;
-        // SIP digest authentication cannot carry a user name with other characters.
+        // SIP digest authentication cannot transport a user name with other characters.
         let sayable = username.chars().all(|c| !c.is_control() && !c.is_whitespace() && !"\":\\@;,<>".contains(c));
         if username.chars().count() > LONGEST_NAME || !sayable {
             return Err(ApiError::bad(

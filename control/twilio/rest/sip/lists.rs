@@ -1,4 +1,4 @@
-//! `SIP/CredentialLists` and `SIP/IpAccessControlLists`: the lists without their members.
+//! `SIP/CredentialLists` and `SIP/IpAccessControlLists`: the lists, without the members of the lists.
 
 use serde_json::{Value, json};
 use tandem_operations::sip_domains;
@@ -76,7 +76,7 @@ async fn update(x: &RestContext<'_>, mut row: ListRow) -> Answer {
     shown(represent(x.account_sid(), &row))
 }
 
-/// The resource of a list.
+/// The REST resource of a list.
 pub(super) fn represent(account: &str, row: &ListRow) -> Value {
     let (place, _, prefix) = words(row.kind);
     let (key, name) = match row.kind {

@@ -1,4 +1,5 @@
-//! Mappings of credential lists and IP access control lists to a domain. A mapping's SID is its list's SID.
+//! Mappings of credential lists and IP access control lists to a domain. The SID of a mapping is the SID of the mapped
+//! list.
 
 use serde_json::{Value, json};
 use tandem_operations::sip_domains;
@@ -9,14 +10,14 @@ use super::super::super::{format, path, sid};
 use super::super::{Answer, RestContext, Verb, created, ok};
 use super::{gone, lists, not_added, page, shown, words};
 
-/// Error number: the list is missing, unknown, or mapped already.
+/// Error number: the list is not given, is unknown, or is already mapped.
 const TWICE: u32 = 21231;
 
 /// One of the REST resources that map a list to a domain.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Way {
     purpose: Purpose,
-    /// Whether it is one of the older resources, which have more keys and an envelope of their own.
+    /// Whether this is one of the older resources. The older resources have more keys and a different envelope.
     old: bool,
 }
 
@@ -48,7 +49,7 @@ impl Way {
     }
 }
 
-/// The mapping resource that a path below a domain addresses, and the rest of the path.
+/// The mapping resource of a path below a domain, and the remaining segments of the path.
 pub(super) fn way<'a>(below: &'a [&'a str]) -> Option<(Way, &'a [&'a str])> {
     let (purpose, old, below) = match below {
         ["CredentialListMappings", below @ ..] => (Purpose::CallsByPassword, true, below),
@@ -111,7 +112,7 @@ async fn create(x: &RestContext<'_>, domain: u128, way: Way) -> Answer {
     Ok(created(represent(x.account_sid(), way, &row, &list)))
 }
 
-/// The resource of a mapping.
+/// The REST resource of a mapping.
 pub(super) fn represent(account: &str, way: Way, row: &MappingRow, list: &ListRow) -> Value {
     let (sid, domain) = (sid::spell(words(way.kind()).2, row.list), sid::spell("SD", row.domain));
     let mut body = json!({

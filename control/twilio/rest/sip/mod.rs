@@ -1,5 +1,5 @@
-//! `SIP`: domains, credential lists, IP access control lists, and the mappings between them. A change applies from the
-//! next SIP message of a phone.
+//! `SIP`: domains, credential lists, IP access control lists, and the mappings between them. A change takes effect with
+//! the next SIP message of a phone.
 
 mod domains;
 mod entries;
@@ -31,7 +31,7 @@ pub(super) async fn answer(x: &RestContext<'_>, below: &[&str]) -> Answer {
     }
 }
 
-/// The name of a kind of list in paths, its key in envelopes, and the prefix of its SIDs.
+/// Three words for a kind of list: the name in paths, the key in envelopes, and the prefix of the SIDs.
 pub(super) fn words(kind: ListKind) -> (&'static str, &'static str, &'static str) {
     match kind {
         ListKind::Credentials => ("CredentialLists", "credential_lists", "CL"),
@@ -39,7 +39,7 @@ pub(super) fn words(kind: ListKind) -> (&'static str, &'static str, &'static str
     }
 }
 
-/// The page after the row of the page token, if the request has one.
+/// The requested page. With a page token, the page starts after the row of the token.
 pub(super) async fn page(
     paging: &Paging,
     place: impl AsyncFnOnce(u128) -> Result<Option<Cursor>, StoreError>,
@@ -83,7 +83,7 @@ pub(super) fn not_added(
     }
 }
 
-/// The required parameter `FriendlyName`, 1 to 255 characters. `code` is the error number.
+/// The required parameter `FriendlyName`, with 1 to 255 characters. `code` is the error number of an invalid name.
 fn friendly_name(x: &RestContext<'_>, code: u32) -> Result<String, ApiError> {
     let name = x.parameters.get("FriendlyName").ok_or_else(|| ApiError::bad(code, "FriendlyName is required"))?;
     named(name, code)

@@ -1,4 +1,5 @@
-//! Tests that compare the resources with Twilio's published examples, and tests of the parameters that need no server.
+//! Tests that compare the resources with Twilio's published examples, and tests of parameters. The tests need no
+//! server.
 
 use jiff::Timestamp;
 use tandem_store::domains::{Credential, DomainDetails, DomainRow, Entry, ListRow, MappingRow, Network, Purpose};

@@ -1,4 +1,5 @@
-//! `CredentialLists` and `IpAccessControlLists` of a trunk: how the calls of its PBX are authenticated.
+//! `CredentialLists` and `IpAccessControlLists` of a trunk. These lists say how this server authenticates the calls of
+//! the trunk's PBX.
 
 use serde_json::{Value, json};
 use tandem_operations::sip_domains;
@@ -70,7 +71,7 @@ async fn create(v: &V1<'_>, trunk: &Resource<CustomerTrunk>, kind: ListKind) -> 
     Ok(created(represent(&v.base, x.account_sid(), &row, &list)))
 }
 
-/// The resource of a mapping. Its SID is its list's SID.
+/// The REST resource of a mapping. The SID of the mapping is the SID of the mapped list.
 pub(super) fn represent(base: &str, account: &str, row: &MappingRow, list: &ListRow) -> Value {
     let (name, _, prefix) = words(list.kind);
     let sid = sid::spell(prefix, row.list);

@@ -1,5 +1,6 @@
-//! `/v1/Trunks`: the accounts' PBXs. This API is newer than the 2010-04-01 API: its paths name no account, its dates
-//! are ISO 8601, its lists have `meta`, and its URLs are absolute, because clients follow them unchanged.
+//! `/v1/Trunks`: the customer trunks of accounts. This API is newer than the 2010-04-01 API. Paths name no account,
+//! dates have the ISO 8601 format, and lists have `meta`. URLs are absolute, because clients request them without a
+//! change.
 
 mod lists;
 mod origination_urls;
@@ -27,14 +28,14 @@ const INVALID: u32 = 20001;
 /// Maximum length of a `FriendlyName`, in characters.
 const LONGEST_NAME: usize = 64;
 
-/// The path segments below this API's root; `None` for a path of the 2010-04-01 API.
+/// The path segments below this API's root. `None` for a path of the 2010-04-01 API.
 pub(super) fn below(path: &str) -> Option<Vec<&str>> {
     let rest = path.strip_prefix(ROOT).filter(|rest| rest.is_empty() || rest.starts_with('/'))?;
     Some(rest.split('/').filter(|segment| !segment.is_empty()).take(8).collect())
 }
 
 pub(super) async fn answer(request: &Request<'_>, below: &[&str]) -> Answer {
-    // The path names no account, so the request is about the client's own account.
+    // The path names no account, so the request concerns the client's own account.
     let x = request.about_itself()?;
     let v = V1 { base: base(request.host(), &x.app.public_url), x: &x };
     let Some((name, below)) = below.split_first() else { return trunks::all(&v).await };
@@ -67,7 +68,7 @@ impl V1<'_> {
     }
 }
 
-/// The URL of a resource. `place` is its path below the API's root.
+/// The URL of a resource. `place` is the resource's path below the API's root.
 fn url(base: &str, place: &str) -> String {
     format!("{base}{ROOT}{place}")
 }

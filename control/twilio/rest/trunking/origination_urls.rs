@@ -1,4 +1,4 @@
-//! `OriginationUrls` of a trunk: the SIP URIs under which this server calls the PBX.
+//! `OriginationUrls` of a trunk: the SIP URIs of the PBX. This server sends calls to these URIs.
 
 use serde_json::{Value, json};
 use tandem_operations::trunks;
@@ -91,8 +91,8 @@ pub(super) fn apply(parameters: &Parameters, url: &mut Origination) -> Result<()
     Ok(())
 }
 
-/// Whether the text is `sip:HOST...` or `sips:HOST...`, optionally with `//` after the scheme, at most 255 octets and
-/// without headers.
+/// Whether the text is `sip:HOST...` or `sips:HOST...`. `//` after the scheme is allowed. The text has at most 255
+/// octets and no SIP headers.
 fn is_sip(uri: &str) -> bool {
     let Some((scheme, rest)) = uri.split_once(':') else { return false };
     let rest = rest.strip_prefix("//").unwrap_or(rest);

@@ -1,4 +1,4 @@
-//! `PhoneNumbers` of a trunk: the account's numbers whose calls go to the PBX.
+//! `PhoneNumbers` of a trunk: the account's numbers with calls that go to the PBX.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use super::super::super::{format, path, resource_fields, sid};
 use super::super::{Answer, Verb, created, deleted, ok};
 use super::{INVALID, V1, date, place, url};
 
-/// Keys of a number that this API does not have.
+/// Keys of a number that the resource of this API does not have.
 const NOT_HERE: [&str; 11] = [
     "address_sid",
     "bundle_sid",
@@ -57,7 +57,7 @@ pub(super) async fn answer(v: &V1<'_>, trunk: &Resource<CustomerTrunk>, below: &
     }
 }
 
-/// The trunk's numbers, newest first.
+/// The numbers of the trunk. The newest number comes first.
 fn numbers(v: &V1<'_>, trunk: &Resource<CustomerTrunk>) -> Vec<Arc<Resource<Number>>> {
     v.x.numbers().of_trunk(&sid::spell("TK", trunk.id))
 }
@@ -67,7 +67,7 @@ fn find(v: &V1<'_>, trunk: &Resource<CustomerTrunk>, name: &str) -> Result<Arc<R
     numbers(v, trunk).into_iter().find(|row| row.id == id).ok_or_else(|| v.x.not_found())
 }
 
-/// The PhoneNumber resource: the number of the 2010-04-01 API in this API's format.
+/// The PhoneNumber resource: the number resource of the 2010-04-01 API, in this API's format.
 pub(super) fn represent(base: &str, owner: Owner<'_>, trunk: u128, row: &Resource<Number>) -> Value {
     let sid = sid::spell("PN", row.id);
     let mut number = resource_fields::number(owner, row);

@@ -1,4 +1,4 @@
-//! `Recording` of a trunk: whether and how its calls are recorded.
+//! `Recording` of a trunk: the settings for recording the trunk's calls.
 
 use serde_json::{Value, json};
 use tandem_operations::trunks;
@@ -33,7 +33,7 @@ pub(super) async fn answer(v: &V1<'_>, mut trunk: Resource<CustomerTrunk>) -> An
     Ok(ok(represent(trunk.details.record)))
 }
 
-/// The recording settings from the parameters. Missing parameters are taken from `now`, the current settings.
+/// The recording settings from the parameters. `now`, the current settings, replaces missing parameters.
 pub(super) fn read(parameters: &Parameters, now: Record) -> Result<Record, ApiError> {
     let (from, dual) = parameters.word("Mode", &MODES, (now.from, now.dual), INVALID)?;
     Ok(Record { from, dual, trim: parameters.word("Trim", &TRIMS, now.trim, INVALID)? })

@@ -13,7 +13,7 @@ use super::super::sip::{auth_type_set, host_name, page};
 use super::super::{Answer, Verb, created, deleted, ok};
 use super::{INVALID, V1, date, friendly_name, place, recording, url};
 
-/// Error number: the domain is not a host name, or is taken.
+/// Error number: the domain is not a host name, or is already in use.
 const INVALID_DOMAIN: u32 = 21245;
 
 const TRANSFER_MODES: [(&str, Transfers); 3] =
@@ -81,7 +81,7 @@ async fn purposes(v: &V1<'_>, id: u128) -> Result<Vec<Purpose>, ApiError> {
     Ok(all.into_iter().filter(|(domain, _)| *domain == id).map(|(_, purpose)| purpose).collect())
 }
 
-/// Applies `DomainName`, if given. With an empty name the PBX can no longer call.
+/// Applies `DomainName`, if the request has this parameter. With an empty name, the PBX can no longer send calls.
 fn domain(v: &V1<'_>, trunk: &mut CustomerTrunk) -> Result<(), ApiError> {
     if let Some(name) = v.x.parameters.given("DomainName") {
         trunk.domain = match name {
@@ -103,7 +103,7 @@ fn not_kept(why: TrunkError, row: &Resource<CustomerTrunk>) -> ApiError {
     }
 }
 
-/// Changes the settings that the parameters name, except name and domain.
+/// Changes the settings that the parameters name, except the name and the domain.
 pub(super) fn apply(parameters: &Parameters, trunk: &mut CustomerTrunk) -> Result<(), ApiError> {
     trunk.secure = parameters.flag("Secure", trunk.secure)?;
     match parameters.given("DisasterRecoveryUrl") {

@@ -1,5 +1,5 @@
-//! `Usage/Records`: the usage of an account and its subaccounts by category and period, counted from the records of
-//! calls and recordings. Days are in UTC.
+//! `Usage/Records`: the usage of an account and its subaccounts by category and period. The usage is counted from the
+//! records of calls and recordings. Days are in UTC.
 
 #[cfg(test)]
 mod tests;
@@ -18,7 +18,8 @@ use super::{Answer, RestContext, Verb, ok};
 /// Maximum number of periods in a list, over all pages.
 const MOST_PERIODS: usize = 4000;
 
-/// The categories that this server counts: name, description, category, and the units of `count` and `usage`.
+/// The categories that this server counts. Each entry has the name, the description, the category, the unit of `count`,
+/// and the unit of `usage`.
 const CATEGORIES: [(&str, &str, Category, &str, &str); 10] = [
     ("calls", "Voice Minutes", Category::Calls, "calls", "minutes"),
     ("calls-inbound", "Inbound Voice Minutes", Category::Inbound, "calls", "minutes"),
@@ -32,7 +33,7 @@ const CATEGORIES: [(&str, &str, Category, &str, &str); 10] = [
     ("totalprice", "Total Price", Category::Price, "", "usd"),
 ];
 
-/// The periods into which a list divides time.
+/// The periods of a list.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Cut {
     /// A single period for all time.
@@ -71,8 +72,8 @@ pub(super) async fn answer(x: &RestContext<'_>, below: &[&str]) -> Answer {
     }
 }
 
-/// The category with this name. A valid name that this server does not count has zero usage and is no error, because
-/// applications also ask for messages.
+/// The category with this name. Any other valid name is a category with zero usage and not an error, because
+/// applications also request categories such as messages.
 fn category(name: &str) -> Result<(&str, &str, Category, &str, &str), ApiError> {
     if let Some(known) = CATEGORIES.iter().find(|(known, ..)| *known == name) {
         return Ok(*known);
@@ -122,7 +123,7 @@ async fn records(x: &RestContext<'_>, place: &str, cut: Cut) -> Answer {
     Ok(ok(x.list("usage_records", place, &paging, items)))
 }
 
-/// The periods of a list, newest first; an error if there are more than `MOST_PERIODS`.
+/// The periods of a list, with the newest period first. More than `MOST_PERIODS` periods are an error.
 fn spans(
     cut: Cut,
     (start, end): (Option<Date>, Option<Date>),
@@ -160,7 +161,7 @@ fn spans(
     Ok(spans)
 }
 
-/// Parses `YYYY-MM-DD`, or a number of days relative to today: `-30days`.
+/// Parses `YYYY-MM-DD`, or a number of days relative to today, such as `-30days`.
 fn date(parameters: &Parameters, name: &str, today: Date) -> Result<Option<Date>, ApiError> {
     let Some(text) = parameters.get(name) else { return Ok(None) };
     let bad = || ApiError::bad(20001, format!("{name} is not a date: {text}"));
@@ -170,7 +171,7 @@ fn date(parameters: &Parameters, name: &str, today: Date) -> Result<Option<Date>
         let days = jiff::Span::new().try_days(days).map_err(|_| bad())?;
         return today.checked_add(days).map(Some).map_err(|_| bad());
     }
-    // The parser alone would also accept a longer text and use only its date.
+    // The parser would also accept a longer text and use only the date in the text.
     let day = text.get(..10).filter(|_| text.len() == 10 || text.as_bytes().get(10) == Some(&b'T')).ok_or_else(bad)?;
     day.parse().map(Some).map_err(|_| bad())
 }

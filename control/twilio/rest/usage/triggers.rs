@@ -1,4 +1,4 @@
-//! `Usage/Triggers`: callbacks when the usage reaches a value.
+//! `Usage/Triggers`: callbacks for usage that reaches a value.
 
 use serde_json::{Value, json};
 use tandem_accounts::usage::{self, Figure, Recurring, TRIGGER, Trigger, Usage};
@@ -76,7 +76,7 @@ async fn list(x: &RestContext<'_>) -> Answer {
 async fn create(x: &RestContext<'_>) -> Answer {
     let details = read(x.parameters)?;
     let name = friendly_name(x.parameters)?.unwrap_or_default();
-    // `+10` means 10 more than the current value.
+    // `+10` means the current value plus 10.
     let more = details.written.starts_with('+');
     let full = |most| format!("An account has at most {most} usage triggers");
     let added = operations::create_trigger(x.services(), &x.account.name, name, details, more).await;
@@ -161,7 +161,7 @@ pub(super) fn trigger(account: &str, row: &Resource<Trigger>, figure: f64) -> Va
     })
 }
 
-/// The notice of a trigger whose value has been reached.
+/// The notice of a trigger. The usage has reached the trigger's value.
 pub(in super::super::super) fn notice(account: &str, row: &Resource<Trigger>, figure: f64) -> Notice {
     let details = &row.details;
     let fired = details.fired_at.unwrap_or(row.updated_at);

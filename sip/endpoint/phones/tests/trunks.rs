@@ -5,14 +5,14 @@ use crate::peer::Trunk;
 use crate::registrar::DigestAlgorithm;
 use crate::trunk::TrunkAcl;
 
-/// An address outside the trunk's networks.
+/// An address that is not in the trunk's networks.
 const CARRIER: &str = "203.0.113.9:5070";
 /// An address in the trunk's networks.
 const OFFICE: &str = "10.0.0.9:5070";
 const URI: &str = "sip:600@127.0.0.1";
 
 impl Exchange {
-    /// Creates an exchange with a trunk in 10.0.0.0/8 whose password is `secret`.
+    /// Creates an exchange with a trunk that has the network 10.0.0.0/8 and the password `secret`.
     fn with_carrier(known_by: KnownBy, change: impl FnOnce(&mut crate::Config)) -> Self {
         let mut exchange = Self::with(|config| {
             config.trunks = vec![TrunkAcl { name: "carrier".into(), networks: vec!["10.0.0.0/8".parse().unwrap()] }];
@@ -28,7 +28,7 @@ impl Exchange {
         exchange
     }
 
-    /// Sends an INVITE of some caller from this address.
+    /// Sends an INVITE of an unspecified caller from this address.
     fn call(&mut self, from: &str, lines: &str) {
         let lines = format!("Contact: <sip:gw@10.0.0.1>\r\n{lines}");
         let invite = self.request(
@@ -42,7 +42,7 @@ impl Exchange {
         self.receive(from, invite);
     }
 
-    /// Sends the INVITE again with a password, after the challenge.
+    /// Sends an INVITE, then sends it again with a password after the challenge.
     fn call_with(&mut self, from: &str, username: &str, password: &str) {
         self.call(from, "");
         let challenge = self.next().text;
@@ -93,14 +93,14 @@ fn what_goes_to_a_trunk_that_is_anywhere_goes_where_it_called_from() {
     let ack = exchange.request("ACK", URI, "sip:+15550100@carrier.example", URI, "", "");
     assert!(ack.contains("CSeq: 3 ACK"));
     exchange.command(testing::hangup(leg));
-    // The BYE must wait for the ACK. None comes, so the BYE is sent after 64*T1 (32 s).
+    // The BYE must wait for the ACK. No ACK comes, so the BYE is sent after 64*T1 (32 s).
     exchange.wait(Duration::from_secs(33));
     let bye =
         std::iter::from_fn(|| exchange.sent.pop_front()).find(|sent| sent.text.starts_with("BYE ")).expect("a BYE");
     assert_eq!(bye.to.to_string(), CARRIER);
     assert!(bye.text.starts_with("BYE sip:gw@10.0.0.1 "), "{}", bye.text);
-    // This server's own password is only for the trunk's addresses. A caller that has the trunk's password does not get
-    // it.
+    // This server sends its own password only to the trunk's addresses. A caller that knows the trunk's password does
+    // not get this server's password.
     let field = |name: &str| bye.text.lines().find(|line| line.starts_with(name)).unwrap().to_owned();
     let challenge = format!(
         "SIP/2.0 401 Unauthorized\r\n{}\r\n{}\r\n{}\r\n{}\r\n{}\r\nWWW-Authenticate: Digest realm=\"r\",nonce=\"n\"\r\nContent-Length: 0\r\n\r\n",
