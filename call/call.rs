@@ -16,9 +16,9 @@ use crate::event::{CallEvent, EventKind};
 use crate::fetch::{Fetch, FetchFailure, FetchReason, Scope};
 use crate::id::{self, CallId, FetchId, LegId, OpId};
 use crate::leg::{Direction, EndCause, EndedBy, LegEnd, LegInfo, Status};
-use crate::leg_state::{BridgeOnAnswer, LegState, MOST_LEGS, Mode};
+use crate::leg_state::{BridgeOnAnswer, LegState, MAX_LEGS, Mode};
 use crate::machine_detection::MachineDetection;
-use crate::output::{Invite, LegCommand, LegEvent, LegGone, Output};
+use crate::output::{Invite, LegCommand, LegEvent, SipEndReason, Output};
 use crate::program::instruction::{AfterBridge, Instruction, Play, Program};
 use crate::program::{ChildEvent, Running, Signal};
 use crate::route::{Decision, Route};
@@ -39,7 +39,7 @@ const UNANSWERED_LIMIT: Duration = Duration::from_secs(30 * 60);
 /// return the next actions. After each `handle_*` call, poll outputs until there are none.
 pub struct Call {
     id: CallId,
-    pub(crate) parties: Vec<LegState>,
+    pub(crate) leg_states: Vec<LegState>,
     pub(crate) rng: StdRng,
     pub(crate) timers: Timers,
     outputs: VecDeque<Output>,
@@ -124,7 +124,7 @@ impl Call {
         Self {
             id,
             // Most calls have two legs.
-            parties: Vec::with_capacity(2),
+            leg_states: Vec::with_capacity(2),
             rng: StdRng::from_seed(seed),
             timers: Timers::default(),
             outputs: VecDeque::new(),
@@ -140,17 +140,17 @@ impl Call {
 
     /// Returns the facts about all legs, including ended legs that are not released yet.
     pub fn legs(&self) -> impl Iterator<Item = &Arc<LegInfo>> {
-        self.parties.iter().map(|party| &party.info)
+        self.leg_states.iter().map(|state| &state.info)
     }
 
     /// Returns the facts about one leg, or `None` if the call has no such leg.
     pub fn leg(&self, leg: LegId) -> Option<&Arc<LegInfo>> {
-        self.party(leg).map(|party| &party.info)
+        self.leg_state(leg).map(|state| &state.info)
     }
 
     /// Returns whether every leg has ended and been released, and every output has been polled.
     pub fn is_finished(&self) -> bool {
-        self.parties.is_empty() && self.outputs.is_empty()
+        self.leg_states.is_empty() && self.outputs.is_empty()
     }
 
     // ----- inputs -------------------------------------------------------------------------------------------------
@@ -160,12 +160,12 @@ impl Call {
     pub fn handle_incoming(&mut self, now: Now, info: LegInfo, route: Route) {
         self.now = now;
         let leg = info.id;
-        self.parties.push(LegState::new(info));
+        self.leg_states.push(LegState::new(info));
         let documents = matches!(route.decision, Decision::Document { .. } | Decision::Program(_));
-        if let Some(party) = self.party_mut(leg) {
-            party.mode = if documents { Mode::Document } else { Mode::Commands };
-            party.time_limit = Some(INBOUND_TIME_LIMIT);
-            let info = Arc::make_mut(&mut party.info);
+        if let Some(state) = self.leg_state_mut(leg) {
+            state.mode = if documents { Mode::Document } else { Mode::Commands };
+            state.time_limit = Some(INBOUND_TIME_LIMIT);
+            let info = Arc::make_mut(&mut state.info);
             info.account = route.account;
             info.dialect = route.dialect;
             info.application = route.application;
@@ -177,14 +177,14 @@ impl Call {
         }
         let record = route.record.map(|spec| Box::new(self.new_recording(spec)));
         let first_command = match route.decision {
-            Decision::CommandsWithin(time) => Some(time),
+            Decision::CommandsWithTimeout(time) => Some(time),
             _ => None,
         };
         let ring_timer = self.timer(leg, first_command.unwrap_or(UNANSWERED_LIMIT));
-        if let Some(party) = self.party_mut(leg) {
-            party.ring_timer = Some(ring_timer);
-            party.awaits_command = first_command.is_some();
-            party.record_on_answer = record;
+        if let Some(state) = self.leg_state_mut(leg) {
+            state.ring_timer = Some(ring_timer);
+            state.awaits_command = first_command.is_some();
+            state.record_on_answer = record;
         }
         match route.decision {
             Decision::Reject(reason) => {
@@ -200,7 +200,7 @@ impl Call {
                 self.emit(leg, EventKind::Initiated);
                 self.run(leg, program);
             }
-            Decision::Commands | Decision::CommandsWithin(_) => {
+            Decision::Commands | Decision::CommandsWithTimeout(_) => {
                 self.ring(leg, false);
                 self.emit(leg, EventKind::Initiated);
             }
@@ -225,22 +225,22 @@ impl Call {
         if let LegEvent::Called { queue, by } = event {
             return self.called(leg, queue, by);
         }
-        let Some(party) = self.party_mut(leg) else { return };
-        let ended = party.info.status.is_final();
+        let Some(state) = self.leg_state_mut(leg) else { return };
+        let ended = state.info.status.is_final();
         match event {
             LegEvent::RecordingFinished { op, end, duration, recorded } => {
                 self.recording_finished(leg, op, end, duration, recorded);
             }
             LegEvent::Transcription { id, status } => self.transcription_changed(leg, id, status),
             _ if ended => {}
-            LegEvent::Ringing { early_media } => self.peer_rings(leg, early_media),
-            LegEvent::Answered { codec, headers, dialog } => self.peer_answered(leg, codec, headers, dialog),
+            LegEvent::Ringing { early_media } => self.far_end_rings(leg, early_media),
+            LegEvent::Answered { codec, headers, dialog } => self.far_end_answered(leg, codec, headers, dialog),
             LegEvent::Ended { reason, sip_status, detail } => {
-                let answered = party.info.answered_at.is_some();
+                let answered = state.info.answered_at.is_some();
                 let cause = cause_of(reason, sip_status, answered);
                 let by = match reason {
-                    LegGone::Failed | LegGone::Unreachable => EndedBy::Server,
-                    LegGone::Timeout if !answered => EndedBy::Server,
+                    SipEndReason::Failed | SipEndReason::Unreachable => EndedBy::Server,
+                    SipEndReason::Timeout if !answered => EndedBy::Server,
                     _ => EndedBy::Peer,
                 };
                 self.end_leg(leg, LegEnd { at: now.time, cause, by, sip_status, detail, failure: None });
@@ -252,22 +252,22 @@ impl Call {
                 self.emit(leg, EventKind::DtmfReceived { digit });
                 self.signal(leg, Signal::Dtmf(digit));
             }
-            LegEvent::PlayFinished { op, .. } if party.sending_digits == Some(op) => {
+            LegEvent::PlayFinished { op, .. } if state.sending_digits == Some(op) => {
                 self.proceed(leg);
-                self.tell_parent(leg, ChildEvent::Ready);
+                self.notify_parent(leg, ChildEvent::Ready);
             }
-            LegEvent::MachineDetected { op, verdict, after } => self.machine_detected(leg, op, verdict, after),
+            LegEvent::MachineDetected { op, result, after } => self.machine_detected(leg, op, result, after),
             LegEvent::PlayFinished { op, end } => self.signal(leg, Signal::Played { op, end }),
             LegEvent::Stream { id, status } => self.stream_changed(leg, id, status),
             LegEvent::Siprec { id, status } => self.siprec_changed(leg, id, status),
-            LegEvent::Heard { op, heard } => self.signal(leg, Signal::Heard { op, heard }),
+            LegEvent::Recognition { op, event } => self.signal(leg, Signal::Recognition { op, event }),
             LegEvent::RecognitionEnded { op, failed } => self.signal(leg, Signal::RecognitionEnded { op, failed }),
             LegEvent::Conversation { id, status } => self.signal(leg, Signal::Conversation { id, status }),
             LegEvent::ConferenceOver { clears } => self.conference_over(leg, LeaveReason::Over, clears),
             LegEvent::ConferenceRefused => self.conference_refused(leg),
             LegEvent::Warned(warning) => self.emit(leg, EventKind::Warned(warning)),
-            LegEvent::Enqueued { op, standing } if self.waits_beside(leg) => self.entered_beside(leg, op, standing),
-            LegEvent::Enqueued { op, standing } => self.signal(leg, Signal::Enqueued { op, standing }),
+            LegEvent::Enqueued { op, result } if self.waits_by_request(leg) => self.entered_by_request(leg, op, result),
+            LegEvent::Enqueued { op, result } => self.signal(leg, Signal::Enqueued { op, result }),
             LegEvent::DequeueFailed => self.signal(leg, Signal::DequeueFailed),
             LegEvent::Called { .. } => {}
         }
@@ -289,14 +289,14 @@ impl Call {
 
     /// Returns the number of legs that can be added to the call. A call has at most 64 legs.
     pub fn room(&self) -> usize {
-        MOST_LEGS.saturating_sub(self.parties.len())
+        MAX_LEGS.saturating_sub(self.leg_states.len())
     }
 
     /// Moves the legs of another call into this call, so that they can be bridged with legs of this call. Check
     /// [`Call::room`] first.
     pub fn merge(&mut self, now: Now, mut other: Self) {
         self.now = now;
-        self.parties.append(&mut other.parties);
+        self.leg_states.append(&mut other.leg_states);
         self.timers.append(&mut other.timers);
         self.outputs.append(&mut other.outputs);
         self.next_op = self.next_op.max(other.next_op);
@@ -328,12 +328,12 @@ impl Call {
         self.room() > 0
     }
 
-    pub(crate) fn party(&self, leg: LegId) -> Option<&LegState> {
-        self.parties.iter().find(|party| party.info.id == leg)
+    pub(crate) fn leg_state(&self, leg: LegId) -> Option<&LegState> {
+        self.leg_states.iter().find(|state| state.info.id == leg)
     }
 
-    pub(crate) fn party_mut(&mut self, leg: LegId) -> Option<&mut LegState> {
-        self.parties.iter_mut().find(|party| party.info.id == leg)
+    pub(crate) fn leg_state_mut(&mut self, leg: LegId) -> Option<&mut LegState> {
+        self.leg_states.iter_mut().find(|state| state.info.id == leg)
     }
 
     pub(crate) fn new_op(&mut self) -> OpId {
@@ -341,14 +341,14 @@ impl Call {
         OpId(self.next_op)
     }
 
-    pub(crate) fn order(&mut self, leg: LegId, command: LegCommand) {
+    pub(crate) fn push_command(&mut self, leg: LegId, command: LegCommand) {
         self.outputs.push_back(Output::Leg { leg, command: Box::new(command) });
     }
 
     pub(crate) fn emit(&mut self, leg: LegId, kind: EventKind) {
         let at = self.now.time;
-        if let Some(party) = self.party(leg) {
-            let event = CallEvent { at, leg: Arc::clone(&party.info), kind };
+        if let Some(state) = self.leg_state(leg) {
+            let event = CallEvent { at, leg: Arc::clone(&state.info), kind };
             self.outputs.push_back(Output::Event(Box::new(event)));
         }
     }
@@ -364,51 +364,51 @@ impl Call {
 
     pub(crate) fn request_fetch(&mut self, leg: LegId, target: Target, reason: FetchReason) -> FetchId {
         let id = FetchId(self.new_op().0);
-        if let Some(party) = self.party(leg) {
-            let scope = match party.mode {
+        if let Some(state) = self.leg_state(leg) {
+            let scope = match state.mode {
                 Mode::Document | Mode::Commands => Scope::Leg,
                 Mode::Whisper => Scope::Whisper,
                 Mode::Queue => Scope::Queue,
             };
-            let fetch = Fetch { id, leg: Arc::clone(&party.info), target, reason, scope };
+            let fetch = Fetch { id, leg: Arc::clone(&state.info), target, reason, scope };
             self.outputs.push_back(Output::Fetch(Box::new(fetch)));
         }
         id
     }
 
     pub(crate) fn ring(&mut self, leg: LegId, early_media: bool) {
-        let Some(party) = self.party_mut(leg) else { return };
-        if party.info.direction != Direction::Inbound
-            || party.info.answered_at.is_some()
-            || party.info.status.is_final()
+        let Some(state) = self.leg_state_mut(leg) else { return };
+        if state.info.direction != Direction::Inbound
+            || state.info.answered_at.is_some()
+            || state.info.status.is_final()
         {
             return;
         }
-        let first = party.info.status != Status::Ringing;
+        let first = state.info.status != Status::Ringing;
         if first || early_media {
-            Arc::make_mut(&mut party.info).status = Status::Ringing;
-            self.order(leg, LegCommand::Ring { early_media });
+            Arc::make_mut(&mut state.info).status = Status::Ringing;
+            self.push_command(leg, LegCommand::Ring { early_media });
         }
     }
 
     /// Answers an inbound leg if the leg is not answered yet. Returns whether the leg is answered now.
     pub(crate) fn ensure_answered(&mut self, leg: LegId) -> bool {
         let time = self.now.time;
-        let Some(party) = self.party_mut(leg) else { return false };
-        if party.info.answered_at.is_some() {
+        let Some(state) = self.leg_state_mut(leg) else { return false };
+        if state.info.answered_at.is_some() {
             return true;
         }
-        if party.info.direction != Direction::Inbound || party.info.status.is_final() {
+        if state.info.direction != Direction::Inbound || state.info.status.is_final() {
             return false;
         }
-        let info = Arc::make_mut(&mut party.info);
+        let info = Arc::make_mut(&mut state.info);
         info.answered_at = Some(time);
         info.status = Status::InProgress;
-        let (stream, record) = (party.stream_on_answer.clone(), party.record_on_answer.take());
-        if let Some(op) = party.ring_timer.take() {
+        let (stream, record) = (state.stream_on_answer.clone(), state.record_on_answer.take());
+        if let Some(op) = state.ring_timer.take() {
             self.timers.cancel(leg, op);
         }
-        self.order(leg, LegCommand::Answer);
+        self.push_command(leg, LegCommand::Answer);
         self.emit(leg, EventKind::Answered { stream });
         self.start_time_limit(leg);
         if let Some(new) = record {
@@ -419,49 +419,49 @@ impl Call {
 
     pub(crate) fn start_leg(&mut self, new: NewLeg) {
         let leg = new.info.id;
-        let mut party = LegState::new(new.info);
-        party.on_answer = Some(Box::new(new.then));
-        party.time_limit = new.time_limit;
-        party.send_digits = new.send_digits.map(Box::new);
-        party.detect_on_answer = new.detect;
-        party.record_on_answer = new.record.map(Box::new);
-        party.stream_on_answer = new.stream.map(Box::new);
+        let mut state = LegState::new(new.info);
+        state.on_answer = Some(Box::new(new.then));
+        state.time_limit = new.time_limit;
+        state.send_digits = new.send_digits.map(Box::new);
+        state.detect_on_answer = new.detect;
+        state.record_on_answer = new.record.map(Box::new);
+        state.stream_on_answer = new.stream.map(Box::new);
         let after = (AfterBridge::Hangup, AfterBridge::Hangup);
-        party.bridge_on_answer = new.bridge_to.map(|with| BridgeOnAnswer { with, after, if_free: new.if_free });
-        party.unanswered = new.unanswered;
-        party.race = new.race;
-        let info = Arc::make_mut(&mut party.info);
+        state.bridge_on_answer = new.bridge_to.map(|with| BridgeOnAnswer { with, after, if_free: new.if_free });
+        state.unanswered = new.unanswered;
+        state.race = new.race;
+        let info = Arc::make_mut(&mut state.info);
         info.status = Status::Initiated;
         // An internal call (to an application of this server) uses no SIP.
         let call_id = || Arc::from(id::digits(self.rng.random(), &mut [0; 32]));
         info.sip.call_id = (!matches!(new.invite.to, Address::Application(_))).then(call_id);
-        let early = party.stream_on_answer.as_deref().filter(|spec| spec.opens != ConnectTiming::AtAnswer).cloned();
-        self.parties.push(party);
+        let early = state.stream_on_answer.as_deref().filter(|spec| spec.connect_timing != ConnectTiming::AtAnswer).cloned();
+        self.leg_states.push(state);
         if let Some(spec) = early {
             // The stream starts before the INVITE, because the INVITE may have to wait for it.
             self.start_stream(leg, spec);
         }
-        self.order(leg, LegCommand::Invite(Box::new(new.invite)));
+        self.push_command(leg, LegCommand::Invite(Box::new(new.invite)));
         let ring_timer = self.timer(leg, new.timeout);
-        if let Some(party) = self.party_mut(leg) {
-            party.ring_timer = Some(ring_timer);
+        if let Some(state) = self.leg_state_mut(leg) {
+            state.ring_timer = Some(ring_timer);
         }
         self.emit(leg, EventKind::Initiated);
     }
 
     /// Records that the application has given its first command. The time limit for the first command ends, and the
     /// limit for unanswered legs begins.
-    pub(crate) fn commanded(&mut self, leg: LegId) {
-        let Some(party) = self.party_mut(leg) else { return };
-        if !std::mem::take(&mut party.awaits_command) || party.info.answered_at.is_some() {
+    pub(crate) fn note_command(&mut self, leg: LegId) {
+        let Some(state) = self.leg_state_mut(leg) else { return };
+        if !std::mem::take(&mut state.awaits_command) || state.info.answered_at.is_some() {
             return;
         }
-        if let Some(op) = party.ring_timer.take() {
+        if let Some(op) = state.ring_timer.take() {
             self.timers.cancel(leg, op);
         }
         let ring_timer = self.timer(leg, UNANSWERED_LIMIT);
-        if let Some(party) = self.party_mut(leg) {
-            party.ring_timer = Some(ring_timer);
+        if let Some(state) = self.leg_state_mut(leg) {
+            state.ring_timer = Some(ring_timer);
         }
     }
 
@@ -471,45 +471,45 @@ impl Call {
         for warning in program.warnings {
             self.emit(leg, EventKind::Warned(warning));
         }
-        if let Some(party) = self.party_mut(leg) {
-            if party.info.status.is_final() {
+        if let Some(state) = self.leg_state_mut(leg) {
+            if state.info.status.is_final() {
                 return;
             }
-            party.runner.queue = program.instructions.into();
+            state.runner.queue = program.instructions.into();
         }
         self.advance(leg);
     }
 
     pub(crate) fn fetch(&mut self, leg: LegId, target: Target, reason: FetchReason) {
         self.clear_runner(leg, Abort::Replaced);
-        if self.party(leg).is_none_or(|party| party.info.status.is_final()) {
+        if self.leg_state(leg).is_none_or(|state| state.info.status.is_final()) {
             return;
         }
         let running = Running::fetch(self, leg, target, reason);
-        if let Some(party) = self.party_mut(leg) {
-            party.runner.running = Some(running);
+        if let Some(state) = self.leg_state_mut(leg) {
+            state.runner.running = Some(running);
         }
     }
 
     /// Delivers a signal to every instruction and gather that runs on the leg.
     pub(crate) fn signal(&mut self, leg: LegId, signal: Signal) {
-        let Some(party) = self.party_mut(leg) else { return };
-        if let Some(transfer) = party.transfer.take() {
+        let Some(state) = self.leg_state_mut(leg) else { return };
+        if let Some(transfer) = state.transfer.take() {
             let step = transfer.handle(self, leg, &signal);
             self.step_transfer(leg, step);
         }
         self.signal_overlay(leg, &signal);
-        let Some(party) = self.party_mut(leg) else { return };
-        if let Some(side) = party.side_gather.take() {
+        let Some(state) = self.leg_state_mut(leg) else { return };
+        if let Some(side) = state.side_gather.take() {
             let kept = side.handle(self, leg, &signal);
-            if let Some(party) = self.party_mut(leg) {
+            if let Some(state) = self.leg_state_mut(leg) {
                 // A request that was handled meanwhile may have started another gather, which replaces this gather.
-                if party.side_gather.is_none() {
-                    party.side_gather = kept;
+                if state.side_gather.is_none() {
+                    state.side_gather = kept;
                 }
             }
         }
-        let Some(running) = self.party_mut(leg).and_then(|party| party.runner.running.take()) else { return };
+        let Some(running) = self.leg_state_mut(leg).and_then(|state| state.runner.running.take()) else { return };
         let step = running.handle(self, leg, signal);
         self.step(leg, step);
     }
@@ -523,85 +523,85 @@ impl Call {
 
     /// Aborts the running instruction and drops the instructions after it.
     pub(crate) fn clear_runner(&mut self, leg: LegId, why: Abort) {
-        let Some(party) = self.party_mut(leg) else { return };
-        party.sending_digits = None;
-        if let Some(detecting) = &mut party.detecting {
+        let Some(state) = self.leg_state_mut(leg) else { return };
+        state.sending_digits = None;
+        if let Some(detecting) = &mut state.detecting {
             detecting.holds = false;
         }
-        party.runner.queue.clear();
-        if let Some(transfer) = party.transfer.take() {
+        state.runner.queue.clear();
+        if let Some(transfer) = state.transfer.take() {
             transfer.abort(self, leg, why);
         }
-        let Some(party) = self.party_mut(leg) else { return };
-        if let Some(running) = party.runner.running.take() {
+        let Some(state) = self.leg_state_mut(leg) else { return };
+        if let Some(running) = state.runner.running.take() {
             running.abort(self, leg, why);
         }
     }
 
     /// Sets the trunk over which an outbound leg is called.
     pub fn set_trunk(&mut self, leg: LegId, trunk: Arc<str>) {
-        if let Some(party) = self.party_mut(leg) {
-            Arc::make_mut(&mut party.info).sip.trunk = Some(trunk);
+        if let Some(state) = self.leg_state_mut(leg) {
+            Arc::make_mut(&mut state.info).sip.trunk = Some(trunk);
         }
     }
 
     /// Changes the dialect of a leg, because its application has answered in another dialect.
     pub fn set_dialect(&mut self, leg: LegId, dialect: Arc<str>) {
-        if let Some(party) = self.party_mut(leg) {
-            Arc::make_mut(&mut party.info).dialect = dialect;
+        if let Some(state) = self.leg_state_mut(leg) {
+            Arc::make_mut(&mut state.info).dialect = dialect;
         }
     }
 
     /// Marks an outbound leg as an internal call, which has no SIP Call-ID.
-    pub fn set_within(&mut self, leg: LegId) {
-        if let Some(party) = self.party_mut(leg) {
-            Arc::make_mut(&mut party.info).sip.call_id = None;
+    pub fn set_internal_call(&mut self, leg: LegId) {
+        if let Some(state) = self.leg_state_mut(leg) {
+            Arc::make_mut(&mut state.info).sip.call_id = None;
         }
     }
 
     /// Sets the values that were returned by the application that this leg called.
     pub fn set_returned(&mut self, leg: LegId, returned: Vec<(String, String)>) {
-        if let Some(handover) = self.party_mut(leg).and_then(|party| Arc::make_mut(&mut party.info).handover.as_mut()) {
+        if let Some(handover) = self.leg_state_mut(leg).and_then(|state| Arc::make_mut(&mut state.info).handover.as_mut()) {
             handover.returned = returned;
         }
     }
 
     /// Sets the negotiated codec of a leg. Called again when the codec changes.
     pub fn set_codec(&mut self, leg: LegId, codec: &str) {
-        if let Some(party) = self.party_mut(leg)
-            && party.info.sip.codec.as_deref() != Some(codec)
+        if let Some(state) = self.leg_state_mut(leg)
+            && state.info.sip.codec.as_deref() != Some(codec)
         {
-            Arc::make_mut(&mut party.info).sip.codec = Some(codec.to_owned());
+            Arc::make_mut(&mut state.info).sip.codec = Some(codec.to_owned());
         }
     }
 
     pub(crate) fn set_status_callback(&mut self, leg: LegId, callback: Option<Callback>) {
-        if let Some(party) = self.party_mut(leg) {
-            Arc::make_mut(&mut party.info).status_callback = callback;
+        if let Some(state) = self.leg_state_mut(leg) {
+            Arc::make_mut(&mut state.info).status_callback = callback;
         }
     }
 
     pub(crate) fn set_fallback(&mut self, leg: LegId, fallback: Option<Target>) {
-        if let Some(party) = self.party_mut(leg) {
-            Arc::make_mut(&mut party.info).fallback = fallback;
+        if let Some(state) = self.leg_state_mut(leg) {
+            Arc::make_mut(&mut state.info).fallback = fallback;
         }
     }
 
-    pub(crate) fn tell_parent(&mut self, child: LegId, event: ChildEvent) {
-        if let Some(parent) = self.party(child).and_then(|party| party.progress_listener.or(party.info.parent)) {
+    pub(crate) fn notify_parent(&mut self, child: LegId, event: ChildEvent) {
+        if let Some(parent) = self.leg_state(child).and_then(|state| state.progress_listener.or(state.info.parent)) {
             self.signal(parent, Signal::Child { leg: child, event });
         }
     }
 
     fn timer_fired(&mut self, leg: LegId, op: OpId) {
-        let Some(party) = self.party_mut(leg) else { return };
-        if party.ring_timer == Some(op) {
-            party.ring_timer = None;
-            let cause = party.unanswered;
+        let Some(state) = self.leg_state_mut(leg) else { return };
+        if state.ring_timer == Some(op) {
+            state.ring_timer = None;
+            let cause = state.unanswered;
             self.hangup(leg, cause, EndedBy::Server);
-        } else if party.limit_timer == Some(op) {
+        } else if state.limit_timer == Some(op) {
             self.hangup(leg, EndCause::TimeLimit, EndedBy::Server);
-        } else if party.release_timer == Some(op) {
+        } else if state.release_timer == Some(op) {
             self.abandon_recordings(leg);
             self.abandon_transcriptions(leg);
             self.release(leg);
@@ -610,23 +610,23 @@ impl Call {
         }
     }
 
-    fn peer_rings(&mut self, leg: LegId, early_media: bool) {
-        let Some(party) = self.party_mut(leg) else { return };
-        if party.info.answered_at.is_some() || party.info.direction == Direction::Inbound {
+    fn far_end_rings(&mut self, leg: LegId, early_media: bool) {
+        let Some(state) = self.leg_state_mut(leg) else { return };
+        if state.info.answered_at.is_some() || state.info.direction == Direction::Inbound {
             return;
         }
-        let first = party.info.status != Status::Ringing;
-        Arc::make_mut(&mut party.info).status = Status::Ringing;
+        let first = state.info.status != Status::Ringing;
+        Arc::make_mut(&mut state.info).status = Status::Ringing;
         if first {
             self.emit(leg, EventKind::Ringing { early_media });
             self.target_rings(leg);
         }
         if first || early_media {
-            self.tell_parent(leg, ChildEvent::Ringing { early_media });
+            self.notify_parent(leg, ChildEvent::Ringing { early_media });
         }
     }
 
-    fn peer_answered(
+    fn far_end_answered(
         &mut self,
         leg: LegId,
         codec: Option<String>,
@@ -634,27 +634,27 @@ impl Call {
         dialog: Option<Arc<str>>,
     ) {
         let time = self.now.time;
-        let Some(party) = self.party_mut(leg) else { return };
-        if party.info.answered_at.is_some() || party.info.direction == Direction::Inbound {
+        let Some(state) = self.leg_state_mut(leg) else { return };
+        if state.info.answered_at.is_some() || state.info.direction == Direction::Inbound {
             return;
         }
-        let info = Arc::make_mut(&mut party.info);
+        let info = Arc::make_mut(&mut state.info);
         info.answered_at = Some(time);
         info.status = Status::InProgress;
         info.sip.codec = codec;
         info.sip.headers = headers;
         info.sip.dialog = dialog;
-        let ring_timer = party.ring_timer.take();
-        let (record, stream) = (party.record_on_answer.take(), party.stream_on_answer.take());
-        let (digits, race) = (party.send_digits.take(), party.race.take());
-        let detect = party.detect_on_answer.take();
+        let ring_timer = state.ring_timer.take();
+        let (record, stream) = (state.record_on_answer.take(), state.stream_on_answer.take());
+        let (digits, race) = (state.send_digits.take(), state.race.take());
+        let detect = state.detect_on_answer.take();
         if let Some(op) = ring_timer {
             self.timers.cancel(leg, op);
         }
         self.emit(leg, EventKind::Answered { stream: stream.clone() });
         self.start_time_limit(leg);
         if race.is_some() {
-            let others = self.parties.iter().filter(|party| party.race == race).map(|party| party.info.id);
+            let others = self.leg_states.iter().filter(|state| state.race == race).map(|state| state.info.id);
             for other in others.collect::<Vec<_>>() {
                 self.hangup(other, EndCause::OriginatorCancel, EndedBy::Server);
             }
@@ -663,8 +663,8 @@ impl Call {
             self.begin_recording(leg, *new);
         }
         match stream {
-            Some(spec) if spec.opens == ConnectTiming::AtAnswer => drop(self.start_stream(leg, *spec)),
-            Some(_) => self.order(leg, LegCommand::BeginStreams),
+            Some(spec) if spec.connect_timing == ConnectTiming::AtAnswer => drop(self.start_stream(leg, *spec)),
+            Some(_) => self.push_command(leg, LegCommand::BeginStreams),
             None => {}
         }
         if let Some(spec) = detect {
@@ -675,26 +675,26 @@ impl Call {
             // else.
             Some(digits) => {
                 let (op, digits) = (self.new_op(), *digits);
-                self.order(leg, LegCommand::SendDigits { op, digits });
-                if let Some(party) = self.party_mut(leg) {
-                    party.sending_digits = Some(op);
+                self.push_command(leg, LegCommand::SendDigits { op, digits });
+                if let Some(state) = self.leg_state_mut(leg) {
+                    state.sending_digits = Some(op);
                 }
             }
             None => self.proceed(leg),
         }
         self.target_answered(leg);
-        self.tell_parent(leg, ChildEvent::Answered);
+        self.notify_parent(leg, ChildEvent::Answered);
     }
 
     /// Starts the action that follows the answer of an outbound leg, after the digits were sent. Does nothing while
     /// answering-machine detection holds the leg's program.
     pub(crate) fn proceed(&mut self, leg: LegId) {
-        let Some(party) = self.party_mut(leg) else { return };
-        party.sending_digits = None;
-        if party.detecting.as_ref().is_some_and(|detecting| detecting.holds) {
+        let Some(state) = self.leg_state_mut(leg) else { return };
+        state.sending_digits = None;
+        if state.detecting.as_ref().is_some_and(|detecting| detecting.holds) {
             return;
         }
-        match party.on_answer.take().map(|then| *then) {
+        match state.on_answer.take().map(|then| *then) {
             Some(OnAnswer::Document(target)) => {
                 self.set_mode(leg, Mode::Document);
                 self.fetch(leg, target, FetchReason::Start);
@@ -709,16 +709,16 @@ impl Call {
                     return;
                 }
             }
-            Some(OnAnswer::JoinConference(participation)) => self.confer(leg, *participation),
+            Some(OnAnswer::JoinConference(participation)) => self.join_conference(leg, *participation),
             Some(OnAnswer::Supervise(supervision)) => self.supervise(leg, supervision),
             Some(OnAnswer::Wait) | None => {}
         }
-        self.join_as_promised(leg);
+        self.make_planned_bridge(leg);
     }
 
     pub(crate) fn set_mode(&mut self, leg: LegId, mode: Mode) {
-        if let Some(party) = self.party_mut(leg) {
-            party.mode = mode;
+        if let Some(state) = self.leg_state_mut(leg) {
+            state.mode = mode;
         }
     }
 }

@@ -81,7 +81,7 @@ pub enum Command {
         /// The recording to pause, or `None` for all recordings.
         which: Option<RecordingId>,
         /// Whether the recording contains silence for the pause, or nothing.
-        gap: PauseBehavior,
+        pause_behavior: PauseBehavior,
     },
     /// Resume one recording, or all recordings if `None`.
     ResumeRecording(Option<RecordingId>),
@@ -90,7 +90,7 @@ pub enum Command {
         /// The stream to start.
         spec: StreamSpec,
         /// Whether the stream is started only if no other stream runs.
-        alone: bool,
+        if_none_runs: bool,
     },
     /// Stop one stream, or all streams if `None`.
     StopStream(Option<StreamId>),

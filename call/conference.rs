@@ -233,39 +233,39 @@ const CONFERENCE_OVER: &str = "the conference had ended";
 impl Call {
     /// Joins a conference, or changes the participation in the current conference. A leg that joins a conference leaves
     /// its old conference or bridge.
-    pub(crate) fn confer(&mut self, leg: LegId, participation: Participation) {
-        let before = self.party(leg).and_then(|party| party.conference.clone());
+    pub(crate) fn join_conference(&mut self, leg: LegId, participation: Participation) {
+        let before = self.leg_state(leg).and_then(|state| state.conference.clone());
         let same = before.as_ref().is_some_and(|before| before.conference == participation.conference);
         if !same {
             self.leave_conference(leg, LeaveReason::Elsewhere);
-            self.part(leg);
-            self.send_supervisors_away(leg);
+            self.end_bridge(leg);
+            self.disconnect_supervisors(leg);
         }
-        if let Some(party) = self.party_mut(leg) {
-            party.conference = Some(Box::new(participation.clone()));
+        if let Some(state) = self.leg_state_mut(leg) {
+            state.conference = Some(Box::new(participation.clone()));
         }
-        self.order(leg, LegCommand::JoinConference(participation.clone()));
+        self.push_command(leg, LegCommand::JoinConference(participation.clone()));
         if !same {
             self.emit(leg, EventKind::ConferenceJoined(participation));
-            self.call_supervisors(leg);
+            self.move_supervisors(leg);
         }
     }
 
     /// Takes the leg out of its conference. Returns `false` if the leg is in no conference.
     pub(crate) fn leave_conference(&mut self, leg: LegId, why: LeaveReason) -> bool {
-        let Some(party) = self.party_mut(leg) else { return false };
-        let (Some(left), info) = (party.conference.take(), Arc::clone(&party.info)) else { return false };
-        self.order(leg, LegCommand::LeaveConference { why, leg: info });
+        let Some(state) = self.leg_state_mut(leg) else { return false };
+        let (Some(left), info) = (state.conference.take(), Arc::clone(&state.info)) else { return false };
+        self.push_command(leg, LegCommand::LeaveConference { why, leg: info });
         self.emit(leg, EventKind::ConferenceLeft(*left));
-        self.call_supervisors(leg);
+        self.move_supervisors(leg);
         true
     }
 
     /// Changes the leg's participation in its conference. Returns `false` if the leg is in no conference.
     pub(crate) fn change_in_conference(&mut self, leg: LegId, change: Change) -> bool {
-        let Some(mut participation) = self.party(leg).and_then(|party| party.conference.clone()) else { return false };
+        let Some(mut participation) = self.leg_state(leg).and_then(|state| state.conference.clone()) else { return false };
         participation.change(change);
-        self.confer(leg, *participation);
+        self.join_conference(leg, *participation);
         true
     }
 

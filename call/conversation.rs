@@ -18,17 +18,17 @@ pub struct ConversationSpec {
     /// Text that is spoken to the caller at the start.
     pub greeting: Option<String>,
     /// Inputs of the caller that interrupt the greeting.
-    pub greeting_cut_by: Inputs,
+    pub greeting_interrupted_by: Inputs,
     /// BCP 47 tag of the language in which the application or agent speaks.
-    pub speaks: String,
+    pub speech_language: String,
     /// BCP 47 tag of the language that the speech recognition expects from the caller.
-    pub hears: String,
+    pub recognition_language: String,
     /// Voice and recogniser settings for languages that are not in `languages`.
-    pub manner: LanguageSettings,
+    pub default_language_settings: LanguageSettings,
     /// Voice and recogniser settings by language (BCP 47).
     pub languages: Vec<(String, LanguageSettings)>,
     /// Inputs of the caller that interrupt the application's speech.
-    pub cut_by: Inputs,
+    pub interrupted_by: Inputs,
     /// Inputs of the caller that are reported to the application if they come while it speaks and do not interrupt it.
     pub reports: Inputs,
     /// The length of the caller's speech that interrupts.
@@ -36,9 +36,9 @@ pub struct ConversationSpec {
     /// Whether the recognised words decide about an interruption. If true, the caller's voice first only pauses the
     /// speech. The words then decide whether the speech ends or continues. After words of agreement ("yes", "mhm") the
     /// speech continues.
-    pub words_decide: bool,
+    pub words_decide_interruption: bool,
     /// Whether the conversation handles DTMF digits of the caller.
-    pub keys: bool,
+    pub digits: bool,
     /// Whether new text of the application replaces text that is still being spoken.
     pub preemptible: bool,
     /// Whether words are reported to the application before they are final.
@@ -46,9 +46,9 @@ pub struct ConversationSpec {
     /// Whether profanity in the recognised words is masked.
     pub no_profanity: bool,
     /// Whether the starts and ends of speech are reported to the application, with the speaker.
-    pub tells_speakers: bool,
+    pub reports_speakers: bool,
     /// Whether the part of the text that was played is reported to the application.
-    pub tells_played: bool,
+    pub reports_played: bool,
 }
 
 /// The other party of a conversation.
@@ -78,11 +78,11 @@ pub struct AgentSpec {
     pub history: Vec<Utterance>,
     /// JSON schema of an object. The agent asks the caller for the values of this object. When the agent has all
     /// values, the conversation ends and returns the object as its text.
-    pub collects: Option<Arc<str>>,
+    pub collect_schema: Option<Arc<str>>,
     /// An event with which the agent starts to speak, instead of its first message.
     pub event: Option<Arc<str>>,
-    /// The last words of the agent after it has all values of `collects`.
-    pub farewell: Option<Arc<str>>,
+    /// The last words of the agent after it has all values of `collect_schema`.
+    pub closing_message: Option<Arc<str>>,
     /// Silence of the caller after which the agent asks whether the caller is still there.
     pub silence: Option<Duration>,
     /// Whether the caller can interrupt the agent.
@@ -90,7 +90,7 @@ pub struct AgentSpec {
     /// The application's id of the conversation.
     pub conversation: Option<u128>,
     /// Whether every utterance is reported to the application as soon as it was spoken.
-    pub tells_lines: bool,
+    pub reports_utterances: bool,
 }
 
 /// One utterance in a conversation with an agent.
@@ -110,28 +110,28 @@ impl ConversationSpec {
             with,
             parameters: Vec::new(),
             greeting: None,
-            greeting_cut_by: Inputs::ANY,
-            speaks: "en-US".to_owned(),
-            hears: "en-US".to_owned(),
-            manner: LanguageSettings::default(),
+            greeting_interrupted_by: Inputs::ANY,
+            speech_language: "en-US".to_owned(),
+            recognition_language: "en-US".to_owned(),
+            default_language_settings: LanguageSettings::default(),
             languages: Vec::new(),
-            cut_by: Inputs::ANY,
+            interrupted_by: Inputs::ANY,
             reports: Inputs::NONE,
             sensitivity: Sensitivity::High,
-            words_decide: false,
-            keys: false,
+            words_decide_interruption: false,
+            digits: false,
             preemptible: false,
             partials: false,
             no_profanity: false,
-            tells_speakers: false,
-            tells_played: false,
+            reports_speakers: false,
+            reports_played: false,
         }
     }
 
     /// Returns the voice and recogniser settings for a language.
-    pub fn manner(&self, language: &str) -> &LanguageSettings {
+    pub fn language_settings(&self, language: &str) -> &LanguageSettings {
         let own = self.languages.iter().find(|(code, _)| code.eq_ignore_ascii_case(language));
-        own.map_or(&self.manner, |(_, manner)| manner)
+        own.map_or(&self.default_language_settings, |(_, settings)| settings)
     }
 }
 
@@ -150,16 +150,16 @@ pub struct LanguageSettings {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Inputs {
     /// DTMF digits.
-    pub keys: bool,
+    pub digits: bool,
     /// Speech.
     pub speech: bool,
 }
 
 impl Inputs {
     /// No input.
-    pub const NONE: Self = Self { keys: false, speech: false };
+    pub const NONE: Self = Self { digits: false, speech: false };
     /// Digits and speech.
-    pub const ANY: Self = Self { keys: true, speech: true };
+    pub const ANY: Self = Self { digits: true, speech: true };
 }
 
 /// The length of the caller's speech that counts as an interruption.
@@ -193,7 +193,7 @@ pub struct AgentFacts {
     /// Settings of the agent.
     pub spec: Arc<AgentSpec>,
     /// The last 200 utterances, oldest first.
-    pub said: Vec<Utterance>,
+    pub utterances: Vec<Utterance>,
 }
 
 /// Status changes of a conversation.
@@ -202,7 +202,7 @@ pub enum ConversationStatus {
     /// The application is connected, or the agent has started.
     Started,
     /// The caller spoke an utterance, or the agent's utterance was played to the caller.
-    Said(Utterance),
+    Utterance(Utterance),
     /// The application ended the conversation. The optional text is passed to the document that follows.
     Ended(Option<String>),
     /// The leg ended, or the leg now runs another instruction.
@@ -220,7 +220,7 @@ impl fmt::Display for ConversationStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Started => f.write_str("started"),
-            Self::Said(line) => write!(f, "got another line of the {}", if line.by_agent { "agent" } else { "caller" }),
+            Self::Utterance(line) => write!(f, "got another line of the {}", if line.by_agent { "agent" } else { "caller" }),
             Self::Ended(_) => f.write_str("ended by the application"),
             Self::Completed => f.write_str("ended by the call"),
             Self::Failed { why, .. } => write!(f, "failed: {}", why.detail),

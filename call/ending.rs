@@ -9,7 +9,7 @@ use crate::conference::LeaveReason;
 use crate::event::EventKind;
 use crate::id::LegId;
 use crate::leg::{DOCUMENT_ENDED, Direction, EndCause, EndFailure, EndedBy, LegEnd, SHUT_DOWN, Status};
-use crate::output::{HangupReason, LegCommand, LegGone};
+use crate::output::{HangupReason, LegCommand, SipEndReason};
 use crate::program::ChildEvent;
 use crate::program::instruction::RejectReason;
 
@@ -18,7 +18,7 @@ use crate::program::instruction::RejectReason;
 const UNAVAILABLE: u16 = 480;
 /// Maximum time for which the call keeps an ended leg. In this time the recordings of the leg are closed, and its
 /// transcriptions are reported.
-const RELEASE_PATIENCE: Duration = Duration::from_secs(10);
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Call {
     /// Hangs up a leg in any state.
@@ -41,21 +41,21 @@ impl Call {
     }
 
     fn hangup_with(&mut self, leg: LegId, cause: EndCause, by: EndedBy, detail: Option<String>) {
-        let Some(party) = self.party(leg) else { return };
-        if party.info.status.is_final() {
+        let Some(state) = self.leg_state(leg) else { return };
+        if state.info.status.is_final() {
             return;
         }
         // An inbound leg without an answer gets a final response.
-        let refused = party.info.answered_at.is_none() && party.info.direction == Direction::Inbound;
+        let refused = state.info.answered_at.is_none() && state.info.direction == Direction::Inbound;
         let status = refused.then_some(UNAVAILABLE);
         // When one leg of a race or dial is answered, the server cancels the other legs.
-        let elsewhere = cause == EndCause::OriginatorCancel && by == EndedBy::Server;
+        let answered_elsewhere = cause == EndCause::OriginatorCancel && by == EndedBy::Server;
         // After the apology for a failed document, the far end receives "failed" as the reason. The recorded cause
         // stays the normal one.
-        let apologised = matches!(party.failure.as_deref(), Some(EndFailure::Document(_)));
+        let apologised = matches!(state.failure.as_deref(), Some(EndFailure::Document(_)));
         let reason = if apologised { EndCause::Failed } else { cause };
-        let farewell = LegCommand::Hangup(HangupReason { cause: reason, elsewhere });
-        self.order(leg, status.map_or(farewell, |status| LegCommand::Reject(RejectReason::Status(status))));
+        let command = LegCommand::Hangup(HangupReason { cause: reason, answered_elsewhere });
+        self.push_command(leg, status.map_or(command, |status| LegCommand::Reject(RejectReason::Status(status))));
         self.end_leg(leg, LegEnd { at: self.now().time, cause, by, sip_status: status, detail, failure: None });
     }
 
@@ -67,14 +67,14 @@ impl Call {
     /// Hangs up a leg for the application. `how` is a text that says how the application requested the end:
     /// [`BY_REQUEST`] or a similar constant.
     pub(crate) fn clear_for_application(&mut self, leg: LegId, how: &str) {
-        let answered = self.party(leg).is_some_and(|party| party.info.answered_at.is_some());
+        let answered = self.leg_state(leg).is_some_and(|state| state.info.answered_at.is_some());
         // For a leg that was never answered, the cause and the status say more than this text.
         self.hangup_with(leg, self.clearing(leg), EndedBy::Application, answered.then(|| how.to_owned()));
     }
 
     /// Hangs up a leg whose document has no further instruction.
     pub(crate) fn document_ended(&mut self, leg: LegId) {
-        let failed = match self.party(leg).and_then(|party| party.failure.as_deref()) {
+        let failed = match self.leg_state(leg).and_then(|state| state.failure.as_deref()) {
             Some(EndFailure::Stream(_)) => " (its stream had failed)",
             Some(EndFailure::Conversation(_)) => " (its conversation had failed)",
             Some(EndFailure::Document(_)) | None => "",
@@ -85,13 +85,13 @@ impl Call {
     /// Returns the cause of the end for a leg that this server ends.
     fn clearing(&self, leg: LegId) -> EndCause {
         let unanswered = self
-            .party(leg)
-            .is_some_and(|party| party.info.answered_at.is_none() && party.info.direction != Direction::Inbound);
+            .leg_state(leg)
+            .is_some_and(|state| state.info.answered_at.is_none() && state.info.direction != Direction::Inbound);
         if unanswered { EndCause::OriginatorCancel } else { EndCause::NormalClearing }
     }
 
     pub(crate) fn reject(&mut self, leg: LegId, reason: RejectReason, by: EndedBy) {
-        let answered = self.party(leg).is_some_and(|party| party.info.answered_at.is_some());
+        let answered = self.leg_state(leg).is_some_and(|state| state.info.answered_at.is_some());
         if answered {
             return self.hangup(leg, EndCause::NormalClearing, by);
         }
@@ -100,7 +100,7 @@ impl Call {
             RejectReason::Rejected => (EndCause::Rejected, 603),
             RejectReason::Status(status) => (cause_of_status(status), status),
         };
-        self.order(leg, LegCommand::Reject(reason));
+        self.push_command(leg, LegCommand::Reject(reason));
         self.end_leg(
             leg,
             LegEnd { at: self.now().time, cause, by, sip_status: Some(status), detail: None, failure: None },
@@ -110,12 +110,12 @@ impl Call {
     /// Marks a leg as ended: aborts the leg's program, stops its streams, transcriptions and recordings, and emits the
     /// event.
     pub(crate) fn end_leg(&mut self, leg: LegId, mut end: LegEnd) {
-        let Some(party) = self.party_mut(leg) else { return };
-        if party.info.status.is_final() {
+        let Some(state) = self.leg_state_mut(leg) else { return };
+        if state.info.status.is_final() {
             return;
         }
-        let answered = party.info.answered_at.is_some();
-        let info = Arc::make_mut(&mut party.info);
+        let answered = state.info.answered_at.is_some();
+        let info = Arc::make_mut(&mut state.info);
         if end.cause == EndCause::Timeout && info.status == Status::Initiated {
             end.detail = Some(format!("{}, and the far end never rang", end.cause));
         }
@@ -125,12 +125,12 @@ impl Call {
             Status::Failed if declined && end.cause == EndCause::Rejected => Status::NoAnswer,
             status => status,
         };
-        end.failure = party.failure.take();
+        end.failure = state.failure.take();
         info.end = Some(end);
         info.sip.dialog = None;
         self.timers.cancel_all(leg);
         let awaited = self.end_in_transfer(leg);
-        if let Some(side) = self.party_mut(leg).and_then(|party| party.side_gather.take()) {
+        if let Some(side) = self.leg_state_mut(leg).and_then(|state| state.side_gather.take()) {
             side.abort(self, leg, Abort::Hangup);
         }
         self.stop_overlay(leg, Abort::Hangup);
@@ -144,71 +144,71 @@ impl Call {
         self.emit(leg, EventKind::Ended);
         self.stop_recordings(leg);
         if let Some((other, after)) = parted.filter(|_| !awaited) {
-            self.left_alone(leg, other, after);
+            self.continue_after_bridge(leg, other, after);
         }
-        self.tell_parent(leg, ChildEvent::Ended);
-        let patience = self.timer(leg, RELEASE_PATIENCE);
-        if let Some(party) = self.party_mut(leg) {
-            party.release_timer = Some(patience);
+        self.notify_parent(leg, ChildEvent::Ended);
+        let timer = self.timer(leg, RELEASE_TIMEOUT);
+        if let Some(state) = self.leg_state_mut(leg) {
+            state.release_timer = Some(timer);
         }
         self.release_if_idle(leg);
     }
 
     /// Releases an ended leg if all its recordings and transcriptions are closed.
     pub(crate) fn release_if_idle(&mut self, leg: LegId) {
-        let Some(party) = self.party(leg) else { return };
-        let open = !party.recordings.is_empty() || !party.transcriptions.is_empty();
-        if party.info.status.is_final() && !open && party.runner.running.is_none() {
+        let Some(state) = self.leg_state(leg) else { return };
+        let open = !state.recordings.is_empty() || !state.transcriptions.is_empty();
+        if state.info.status.is_final() && !open && state.runner.running.is_none() {
             self.release(leg);
         }
     }
 
     pub(crate) fn release(&mut self, leg: LegId) {
-        if self.party(leg).is_none() {
+        if self.leg_state(leg).is_none() {
             return;
         }
         self.timers.cancel_all(leg);
-        self.order(leg, LegCommand::Release);
-        self.parties.retain(|party| party.info.id != leg);
+        self.push_command(leg, LegCommand::Release);
+        self.leg_states.retain(|state| state.info.id != leg);
     }
 
     pub(crate) fn start_time_limit(&mut self, leg: LegId) {
-        let Some(limit) = self.party(leg).and_then(|party| party.time_limit) else { return };
+        let Some(limit) = self.leg_state(leg).and_then(|state| state.time_limit) else { return };
         let op = self.timer(leg, limit);
-        if let Some(party) = self.party_mut(leg) {
-            party.limit_timer = Some(op);
+        if let Some(state) = self.leg_state_mut(leg) {
+            state.limit_timer = Some(op);
         }
     }
 
     pub(crate) fn limit(&mut self, leg: LegId, limit: Duration) {
-        let (time, answered) = (self.now().time, self.party(leg).and_then(|party| party.info.answered_at));
-        if let Some(op) = self.party_mut(leg).and_then(|party| party.limit_timer.take()) {
+        let (time, answered) = (self.now().time, self.leg_state(leg).and_then(|state| state.info.answered_at));
+        if let Some(op) = self.leg_state_mut(leg).and_then(|state| state.limit_timer.take()) {
             self.timers.cancel(leg, op);
         }
         let Some(answered) = answered else {
-            if let Some(party) = self.party_mut(leg) {
-                party.time_limit = Some(limit);
+            if let Some(state) = self.leg_state_mut(leg) {
+                state.time_limit = Some(limit);
             }
             return;
         };
         let gone = Duration::try_from(time.duration_since(answered)).unwrap_or_default();
         let op = self.timer(leg, limit.saturating_sub(gone));
-        if let Some(party) = self.party_mut(leg) {
-            party.limit_timer = Some(op);
+        if let Some(state) = self.leg_state_mut(leg) {
+            state.limit_timer = Some(op);
         }
     }
 }
 
-pub(crate) fn cause_of(reason: LegGone, sip_status: Option<u16>, answered: bool) -> EndCause {
+pub(crate) fn cause_of(reason: SipEndReason, sip_status: Option<u16>, answered: bool) -> EndCause {
     match reason {
-        LegGone::Bye => EndCause::NormalClearing,
-        LegGone::Cancelled => EndCause::OriginatorCancel,
-        LegGone::Rejected => sip_status.map_or(EndCause::Rejected, cause_of_status),
-        LegGone::Refused(cause) => cause,
-        LegGone::Timeout if answered => EndCause::Unspecified,
+        SipEndReason::Bye => EndCause::NormalClearing,
+        SipEndReason::Cancelled => EndCause::OriginatorCancel,
+        SipEndReason::Rejected => sip_status.map_or(EndCause::Rejected, cause_of_status),
+        SipEndReason::Refused(cause) => cause,
+        SipEndReason::Timeout if answered => EndCause::Unspecified,
         // A timeout of the transaction means that not even a provisional response came, so the far end was not reached.
         // If the far end rings and nobody answers, the leg ends with another cause.
-        LegGone::Timeout | LegGone::Unreachable | LegGone::Failed => EndCause::Failed,
+        SipEndReason::Timeout | SipEndReason::Unreachable | SipEndReason::Failed => EndCause::Failed,
     }
 }
 

@@ -142,7 +142,7 @@ pub enum EventKind {
 impl EventKind {
     /// Returns whether the event reports a failure or warning that operators should see, for example a document that
     /// could not be fetched, or a recording that could not be stored.
-    pub fn is_trouble(&self) -> bool {
+    pub fn is_problem(&self) -> bool {
         match self {
             Self::FetchFailed { .. } | Self::Warned(_) | Self::RecognitionFailed { .. } => true,
             Self::PlaybackEnded(_, end) => matches!(end, PlaybackEnd::Missing(_) | PlaybackEnd::Failed(_)),
@@ -161,7 +161,7 @@ impl EventKind {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct MachineFacts {
     /// The detection result.
-    pub verdict: DetectionResult,
+    pub result: DetectionResult,
     /// Time from the start of the detection to the result.
     pub after: Duration,
     /// Parameters of the detection.

@@ -61,7 +61,7 @@ pub enum FetchReason {
     },
     /// A gather recognised speech. The text is empty if the caller said nothing and the application wants a request for
     /// silence too.
-    Heard(RecognisedText),
+    GatheredSpeech(RecognisedText),
     /// A recording is complete.
     Recorded {
         /// Facts about the complete recording.
@@ -108,7 +108,7 @@ pub enum FetchReason {
     /// The leg left the queue.
     Queued(QueueOutcome),
     /// A command that an instruction contained was executed, or was refused.
-    Ordered(Result<Accepted, Refused>),
+    CommandExecuted(Result<Accepted, Refused>),
     /// Answering-machine detection has its last result.
     Detected(Box<MachineFacts>),
     /// The audio of the document is played in a conference.

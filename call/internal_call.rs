@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 /// Maximum number of internal calls in a chain. A further internal call is refused, because each internal call costs
 /// two legs.
-pub const MOST_IN_A_ROW: u8 = 8;
+pub const MAX_CHAIN: u8 = 8;
 
 /// The position of a leg in a chain of internal calls. If the leg calls an application, the struct also has the values
 /// passed to the application and the values that the application returns.

@@ -24,18 +24,18 @@ use crate::supervision::Supervision;
 use crate::transcription::Transcribing;
 
 /// Maximum number of legs in a call. At this limit, a dial skips further targets, and further requests are refused.
-pub(crate) const MOST_LEGS: usize = 64;
+pub(crate) const MAX_LEGS: usize = 64;
 /// Maximum number of instructions that requests may queue on a leg. At this limit, further requests are refused.
-pub(crate) const MOST_QUEUED: usize = 100;
+pub(crate) const MAX_QUEUED: usize = 100;
 /// Maximum number of simultaneous recordings of a leg. At this limit, further requests are refused and further
 /// instructions are skipped.
-pub(crate) const MOST_RECORDINGS: usize = 8;
+pub(crate) const MAX_RECORDINGS: usize = 8;
 /// Maximum number of simultaneous streams of a leg. At this limit, further requests are refused and further
 /// instructions are skipped.
-pub(crate) const MOST_STREAMS: usize = 4;
+pub(crate) const MAX_STREAMS: usize = 4;
 /// Maximum number of simultaneous live transcriptions of a leg. At this limit, further requests are refused and further
 /// instructions are skipped.
-pub(crate) const MOST_TRANSCRIPTIONS: usize = 4;
+pub(crate) const MAX_TRANSCRIPTIONS: usize = 4;
 
 /// The state of one leg. The call keeps this struct until the leg is released. So fields that few legs use, or that
 /// legs use only briefly, are boxed.
@@ -63,7 +63,7 @@ pub(crate) struct LegState {
     pub(crate) transcriptions: Vec<Transcribing>,
     pub(crate) siprecs: Vec<ActiveSiprec>,
     /// Number of consecutive documents that ran only for a very short time; see [`crate::program::document`].
-    pub(crate) hasty_documents: u32,
+    pub(crate) short_documents: u32,
     /// Time at which the leg's document arrived or was requested.
     pub(crate) document_since: Option<Instant>,
     pub(crate) on_answer: Option<Box<OnAnswer>>,
@@ -120,7 +120,7 @@ impl LegState {
             transcriptions: Vec::new(),
             siprecs: Vec::new(),
             failure: None,
-            hasty_documents: 0,
+            short_documents: 0,
             document_since: None,
             on_answer: None,
             send_digits: None,
@@ -182,7 +182,7 @@ pub(crate) struct Bridge {
     /// The action of this leg when the other leg leaves.
     pub(crate) after: AfterBridge,
     /// Whether applications are notified of the bridge. A bridge for early media is not reported.
-    pub(crate) told: bool,
+    pub(crate) reported: bool,
 }
 
 #[cfg(test)]
@@ -192,7 +192,7 @@ mod tests {
 
     #[test]
     fn a_leg_and_what_a_call_orders_are_small() {
-        let (party, output) = (size_of::<LegState>(), size_of::<Output>());
-        assert!(party <= 936 && output <= 32, "{party} and {output} octets");
+        let (state, output) = (size_of::<LegState>(), size_of::<Output>());
+        assert!(state <= 936 && output <= 32, "{state} and {output} octets");
     }
 }

@@ -25,7 +25,7 @@ pub struct MachineDetection {
     /// The result with which the detection ends.
     pub until: Until,
     /// Maximum time until the first result. After this time the result is [`DetectionResult::NotSure`].
-    pub verdict_within: Duration,
+    pub first_result_timeout: Duration,
     /// Length of silence, right after the answer, for the result [`DetectionResult::Silence`].
     pub initial_silence: Duration,
     /// Whether silence after the answer gives [`DetectionResult::Machine`] instead of `Silence`.
@@ -45,7 +45,7 @@ pub struct MachineDetection {
     /// Length of the silence that ends the greeting of a machine.
     pub greeting_end_silence: Duration,
     /// Maximum time from `Machine` to the end of the greeting.
-    pub greeting_end_within: Duration,
+    pub greeting_end_timeout: Duration,
     /// Whether the leg's program waits for the last result. Otherwise the program runs during the detection.
     pub holds: bool,
     /// The callback that receives the last result.
@@ -59,7 +59,7 @@ pub struct MachineDetection {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Until {
     /// The detection ends with the first result.
-    Verdict,
+    FirstResult,
     /// If the first result is `Machine`, the detection ends with the end of the greeting: a beep or silence.
     GreetingEnd,
     /// If the first result is `Machine`, the detection ends with the beep. Silence does not end the greeting.
@@ -78,7 +78,7 @@ impl MachineDetection {
     ) -> Self {
         Self {
             until,
-            verdict_within: within,
+            first_result_timeout: within,
             initial_silence,
             silence_is_machine: false,
             greeting,
@@ -88,7 +88,7 @@ impl MachineDetection {
             word: None,
             silence_threshold: 64,
             greeting_end_silence: after_greeting,
-            greeting_end_within: within,
+            greeting_end_timeout: within,
             holds: false,
             callback: None,
             mode: "",
@@ -96,8 +96,8 @@ impl MachineDetection {
     }
 
     /// Returns whether this result is the last result of the detection.
-    pub fn ends_with(&self, verdict: DetectionResult) -> bool {
-        verdict != DetectionResult::Machine || self.until == Until::Verdict
+    pub fn ends_with(&self, result: DetectionResult) -> bool {
+        result != DetectionResult::Machine || self.until == Until::FirstResult
     }
 }
 
@@ -166,25 +166,25 @@ impl Call {
     /// Starts a detection on a leg. A detection that already runs on the leg is replaced.
     pub(crate) fn detect_machine(&mut self, leg: LegId, spec: Box<MachineDetection>) -> OpId {
         let op = self.new_op();
-        self.order(leg, LegCommand::DetectMachine { op, spec: spec.clone() });
-        if let Some(party) = self.party_mut(leg) {
+        self.push_command(leg, LegCommand::DetectMachine { op, spec: spec.clone() });
+        if let Some(state) = self.leg_state_mut(leg) {
             let holds = spec.holds;
-            party.detecting = Some(Detecting { op, spec, holds });
+            state.detecting = Some(Detecting { op, spec, holds });
         }
         op
     }
 
     /// Handles a detection result. The last result resumes the actions that waited for it.
-    pub(crate) fn machine_detected(&mut self, leg: LegId, op: OpId, verdict: DetectionResult, after: Duration) {
-        let Some(party) = self.party_mut(leg) else { return };
-        let Some(detecting) = party.detecting.as_mut().filter(|detecting| detecting.op == op) else { return };
-        let facts = MachineFacts { verdict, after, spec: detecting.spec.clone() };
-        let over = facts.spec.ends_with(verdict);
-        let held = over && detecting.holds && party.sending_digits.is_none();
+    pub(crate) fn machine_detected(&mut self, leg: LegId, op: OpId, result: DetectionResult, after: Duration) {
+        let Some(state) = self.leg_state_mut(leg) else { return };
+        let Some(detecting) = state.detecting.as_mut().filter(|detecting| detecting.op == op) else { return };
+        let facts = MachineFacts { result, after, spec: detecting.spec.clone() };
+        let over = facts.spec.ends_with(result);
+        let held = over && detecting.holds && state.sending_digits.is_none();
         if over {
-            party.detecting = None;
+            state.detecting = None;
         }
-        Arc::make_mut(&mut party.info).answered_by = Some(AnsweredBy { verdict, after });
+        Arc::make_mut(&mut state.info).answered_by = Some(AnsweredBy { verdict: result, after });
         self.emit(leg, EventKind::MachineDetected(facts.clone()));
         if held {
             self.proceed(leg);

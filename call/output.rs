@@ -51,7 +51,7 @@ pub enum LegCommand {
     /// Add these SIP headers to the next message that answers, refuses or ends the leg.
     Headers(Vec<(String, String)>),
     /// Return these values to the far end when the leg ends. The far end is another leg of this server.
-    HandBack(Vec<(String, String)>),
+    ReturnValues(Vec<(String, String)>),
     /// Send the 200 response to the INVITE.
     Answer,
     /// Send a final response that refuses the call.
@@ -107,7 +107,7 @@ pub enum LegCommand {
         /// Id of the recording's operation.
         op: OpId,
         /// Whether the recording contains silence for the pause, or nothing.
-        gap: PauseBehavior,
+        pause_behavior: PauseBehavior,
     },
     /// Resume a recording.
     ResumeRecording {
@@ -149,13 +149,13 @@ pub enum LegCommand {
         /// Id of the session.
         id: SiprecId,
     },
-    /// Start speech recognition of the far end's audio. The results are `Heard` events. The last event is
+    /// Start speech recognition of the far end's audio. The results are `Recognition` events. The last event is
     /// `RecognitionEnded`, unless the recognition is stopped.
-    Listen {
+    StartRecognition {
         /// Id of the operation.
         op: OpId,
         /// Parameters of the recognition.
-        how: Box<RecognitionSpec>,
+        spec: Box<RecognitionSpec>,
     },
     /// Stop the recognition of new speech, but report the results for the speech so far. The last event is
     /// `RecognitionEnded`.
@@ -236,7 +236,7 @@ pub enum LegCommand {
         /// Name of the queue.
         queue: Arc<str>,
         /// Maximum number of waiting legs. If the queue already has this number, the leg is not admitted.
-        most: Option<u32>,
+        max_size: Option<u32>,
     },
     /// Put the leg back to its old position in the queue, because the agent that took the leg has gone.
     ReturnToQueue,
@@ -288,7 +288,7 @@ pub struct HangupReason {
     /// Cause of the leg's end.
     pub cause: EndCause,
     /// Whether another leg answered the call ("completed elsewhere").
-    pub elsewhere: bool,
+    pub answered_elsewhere: bool,
 }
 
 /// Parameters of an outbound INVITE.
@@ -304,7 +304,7 @@ pub struct Invite {
     pub headers: Vec<(String, String)>,
     /// Whether the call continues the call of its parent leg. If true, the INVITE also has the headers of the parent's
     /// INVITE that the trunk passes on.
-    pub inherits: bool,
+    pub inherits_headers: bool,
     /// Credentials for digest authentication, if the far end sends a challenge.
     pub credentials: Option<Credentials>,
     /// Names of the trunks, in the order in which they are tried; the next trunk is tried when one fails. If the list
@@ -334,7 +334,7 @@ pub enum LegEvent {
     /// The leg ended, although this call did not order the end.
     Ended {
         /// The reason why the leg ended, as SIP saw it.
-        reason: LegGone,
+        reason: SipEndReason,
         /// Status code of the SIP response that ended the leg, if a response ended it.
         sip_status: Option<u16>,
         /// Further details in words.
@@ -368,7 +368,7 @@ pub enum LegEvent {
         /// Id of the operation of `DetectMachine`.
         op: OpId,
         /// The detection result.
-        verdict: DetectionResult,
+        result: DetectionResult,
         /// Time from the command to the result.
         after: Duration,
     },
@@ -398,15 +398,15 @@ pub enum LegEvent {
         status: SiprecStatus,
     },
     /// A result of speech recognition.
-    Heard {
-        /// Id of the operation of `Listen`.
+    Recognition {
+        /// Id of the operation of `StartRecognition`.
         op: OpId,
         /// The recognised speech, or the start or end of speech.
-        heard: RecognitionEvent,
+        event: RecognitionEvent,
     },
     /// Speech recognition ended. No further result follows.
     RecognitionEnded {
-        /// Id of the operation of `Listen`.
+        /// Id of the operation of `StartRecognition`.
         op: OpId,
         /// Reason in words if the recognition failed; `None` if it ended normally.
         failed: Option<String>,
@@ -439,7 +439,7 @@ pub enum LegEvent {
         /// Id of the operation of `EnterQueue`.
         op: OpId,
         /// Id of the queue, or the reason why the queue refused the leg.
-        standing: Result<QueueId, NotQueued>,
+        result: Result<QueueId, NotQueued>,
     },
     /// Another leg of the same call takes this leg out of the queue.
     Called {
@@ -454,7 +454,7 @@ pub enum LegEvent {
 
 /// The way in which a leg ended, from the view of SIP.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum LegGone {
+pub enum SipEndReason {
     /// The far end sent BYE.
     Bye,
     /// The caller sent CANCEL.

@@ -84,7 +84,7 @@ pub struct QueuePosition {
     /// Number of legs that wait in the queue.
     pub size: usize,
     /// Maximum number of legs that may wait in the queue.
-    pub most: u32,
+    pub max_size: u32,
     /// Waiting time of this leg.
     pub waited: Duration,
     /// Average waiting time of all waiting legs.

@@ -38,7 +38,7 @@ pub struct RecordingSpec {
 
 impl RecordingSpec {
     /// Creates the parameters of a WAV recording of both directions, without a callback.
-    pub fn whole(source: RecordingSource, channels: RecordingChannels) -> Self {
+    pub fn new(source: RecordingSource, channels: RecordingChannels) -> Self {
         Self {
             source,
             channels,

@@ -24,7 +24,7 @@ use crate::program::instruction::{AfterBridge, AudioSource, Credentials, Play, T
 use crate::route::Decision;
 
 /// Maximum time until the target of a transfer answers.
-const PATIENCE: Duration = Duration::from_secs(60);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A transfer request from a far end.
 #[derive(Clone, PartialEq, Debug)]
@@ -42,7 +42,7 @@ pub struct Referred {
 pub enum ReferTarget {
     /// The leg that is bridged with this second leg of the referrer. The second leg has the same far end as the
     /// referrer's leg, and both legs are already in the same call.
-    Peer(LegId),
+    BridgedWith(LegId),
     /// A party that this server calls.
     Call {
         /// Address of the called party.
@@ -73,60 +73,60 @@ pub(crate) struct Referral {
 impl Call {
     /// Handles a transfer request (REFER) from the far end of a leg.
     pub(crate) fn referred(&mut self, referrer: LegId, referred: Referred) {
-        let bridge = self.party(referrer).and_then(|party| party.bridge).filter(|bridge| bridge.told);
+        let bridge = self.leg_state(referrer).and_then(|state| state.bridge).filter(|bridge| bridge.reported);
         let Some(transferee) = bridge.map(|bridge| bridge.with) else {
-            return self.order(referrer, LegCommand::AnswerRefer { status: 603 });
+            return self.push_command(referrer, LegCommand::AnswerRefer { status: 603 });
         };
         if self.referral_of(|referral| referral.referrer == referrer).is_some() {
-            return self.order(referrer, LegCommand::AnswerRefer { status: 491 });
+            return self.push_command(referrer, LegCommand::AnswerRefer { status: 491 });
         }
         let asks = |leg| self.dial_of(leg).and_then(Dialing::refer_url).cloned();
         if let Some(url) = asks(referrer).or_else(|| asks(transferee)) {
             let reason = FetchReason::Referred { uri: referred.uri, by: referred.by };
-            self.send_elsewhere(referrer, transferee, |call| call.fetch(transferee, url, reason));
+            self.complete_without_bridge(referrer, transferee, |call| call.fetch(transferee, url, reason));
             return;
         }
         match referred.target {
-            ReferTarget::Peer(other) => {
-                let peer = self.party(other).and_then(|party| party.bridge).filter(|bridge| bridge.told);
+            ReferTarget::BridgedWith(other) => {
+                let peer = self.leg_state(other).and_then(|state| state.bridge).filter(|bridge| bridge.reported);
                 match peer.map(|bridge| bridge.with).filter(|peer| *peer != referrer && *peer != transferee) {
                     Some(peer) => {
-                        self.order(referrer, LegCommand::AnswerRefer { status: 202 });
-                        self.let_go(other, peer);
-                        self.exchange(transferee, referrer, peer);
-                        self.order(referrer, LegCommand::NotifyRefer { status: 200 });
+                        self.push_command(referrer, LegCommand::AnswerRefer { status: 202 });
+                        self.release_child(other, peer);
+                        self.bridge_instead(transferee, referrer, peer);
+                        self.push_command(referrer, LegCommand::NotifyRefer { status: 200 });
                         self.clear(referrer, EndedBy::OtherLeg);
                         self.clear(other, EndedBy::OtherLeg);
                     }
-                    None => self.order(referrer, LegCommand::AnswerRefer { status: 488 }),
+                    None => self.push_command(referrer, LegCommand::AnswerRefer { status: 488 }),
                 }
             }
             ReferTarget::Call { to, headers, replaces, credentials, via } => {
                 let from = Address::Name("".into());
                 let caller_name = None;
-                let inherits = false;
-                let invite = Invite { to, from, caller_name, headers, inherits, credentials, via, replaces };
+                let inherits_headers = false;
+                let invite = Invite { to, from, caller_name, headers, inherits_headers, credentials, via, replaces };
                 self.call_target(referrer, transferee, invite);
             }
             ReferTarget::Number(decision) => match *decision {
-                Decision::Document { target, .. } => self.send_elsewhere(referrer, transferee, |call| {
+                Decision::Document { target, .. } => self.complete_without_bridge(referrer, transferee, |call| {
                     call.fetch(transferee, target, FetchReason::Redirect);
                 }),
                 Decision::Program(program) => {
-                    self.send_elsewhere(referrer, transferee, |call| call.run(transferee, program));
+                    self.complete_without_bridge(referrer, transferee, |call| call.run(transferee, program));
                 }
-                Decision::Reject(_) => self.order(referrer, LegCommand::AnswerRefer { status: 404 }),
+                Decision::Reject(_) => self.push_command(referrer, LegCommand::AnswerRefer { status: 404 }),
                 // The application of the number does not know this leg, so it cannot send commands for the leg.
-                Decision::Commands | Decision::CommandsWithin(_) => {
-                    self.order(referrer, LegCommand::AnswerRefer { status: 603 });
+                Decision::Commands | Decision::CommandsWithTimeout(_) => {
+                    self.push_command(referrer, LegCommand::AnswerRefer { status: 603 });
                 }
             },
         }
     }
 
     /// Replaces the leg `of` with the inbound leg `leg`. Both legs are already in the same call.
-    pub(crate) fn take_place(&mut self, leg: LegId, of: LegId) -> Result<Accepted, Refused> {
-        let bridge = self.party(of).and_then(|party| party.bridge).filter(|bridge| bridge.told && bridge.with != leg);
+    pub(crate) fn replace_leg(&mut self, leg: LegId, of: LegId) -> Result<Accepted, Refused> {
+        let bridge = self.leg_state(of).and_then(|state| state.bridge).filter(|bridge| bridge.reported && bridge.with != leg);
         let Some(peer) = bridge.map(|bridge| bridge.with) else {
             self.reject(leg, crate::program::instruction::RejectReason::Status(481), EndedBy::Server);
             return Err(Refused::NotJoined);
@@ -134,17 +134,17 @@ impl Call {
         if !self.ensure_answered(leg) {
             return Err(Refused::NotAnswered);
         }
-        self.exchange(peer, of, leg);
+        self.bridge_instead(peer, of, leg);
         self.clear(of, EndedBy::OtherLeg);
         Ok(Accepted::default())
     }
 
     /// Completes the transfer for the referrer. The transferee loses its bridge and continues with the action `act`.
-    fn send_elsewhere(&mut self, referrer: LegId, transferee: LegId, act: impl FnOnce(&mut Self)) {
-        self.order(referrer, LegCommand::AnswerRefer { status: 202 });
-        self.order(referrer, LegCommand::NotifyRefer { status: 200 });
-        self.let_go(referrer, transferee);
-        self.let_go(transferee, referrer);
+    fn complete_without_bridge(&mut self, referrer: LegId, transferee: LegId, act: impl FnOnce(&mut Self)) {
+        self.push_command(referrer, LegCommand::AnswerRefer { status: 202 });
+        self.push_command(referrer, LegCommand::NotifyRefer { status: 200 });
+        self.release_child(referrer, transferee);
+        self.release_child(transferee, referrer);
         // The bridge is removed directly. So neither leg is hung up because the other leg leaves.
         self.unbridge(referrer);
         self.end_wait(transferee, Abort::Replaced);
@@ -154,46 +154,46 @@ impl Call {
     }
 
     fn call_target(&mut self, referrer: LegId, transferee: LegId, invite: Invite) {
-        let Some(parent) = self.party(transferee).map(|party| Arc::clone(&party.info)) else { return };
+        let Some(parent) = self.leg_state(transferee).map(|state| Arc::clone(&state.info)) else { return };
         if !self.has_room() {
-            return self.order(referrer, LegCommand::AnswerRefer { status: 503 });
+            return self.push_command(referrer, LegCommand::AnswerRefer { status: 503 });
         }
-        self.order(referrer, LegCommand::AnswerRefer { status: 202 });
+        self.push_command(referrer, LegCommand::AnswerRefer { status: 202 });
         let id = LegId::new(self.now().time, &mut self.rng);
         let inbound = parent.direction == Direction::Inbound;
         let from = if inbound { parent.from.clone() } else { parent.to.clone() };
         let caller_name = parent.caller_name.clone().filter(|_| inbound);
         let invite = Invite { from, caller_name, ..invite };
         let info = parent.child(id, self.now().time, &invite);
-        self.start_leg(NewLeg::waiting(info, invite, PATIENCE));
-        if let Some(party) = self.party_mut(id) {
-            party.referral = Some(Referral { referrer, transferee, ringback: None });
+        self.start_leg(NewLeg::waiting(info, invite, ANSWER_TIMEOUT));
+        if let Some(state) = self.leg_state_mut(id) {
+            state.referral = Some(Referral { referrer, transferee, ringback: None });
         }
     }
 
     /// Notifies the referrer that the target of its transfer rings.
     pub(crate) fn target_rings(&mut self, target: LegId) {
-        if let Some(referral) = self.party(target).and_then(|party| party.referral) {
-            self.tell_referrer(referral.referrer, 180);
+        if let Some(referral) = self.leg_state(target).and_then(|state| state.referral) {
+            self.notify_referrer(referral.referrer, 180);
         }
     }
 
     /// Bridges the transferee with the target, because the target answered.
     pub(crate) fn target_answered(&mut self, target: LegId) {
-        let Some(referral) = self.party_mut(target).and_then(|party| party.referral.take()) else { return };
+        let Some(referral) = self.leg_state_mut(target).and_then(|state| state.referral.take()) else { return };
         let Referral { referrer, transferee, ringback } = referral;
         if let Some(op) = ringback {
-            self.order(transferee, LegCommand::Stop { op });
+            self.push_command(transferee, LegCommand::Stop { op });
         }
-        self.exchange(transferee, referrer, target);
-        self.tell_referrer(referrer, 200);
+        self.bridge_instead(transferee, referrer, target);
+        self.notify_referrer(referrer, 200);
         self.clear(referrer, EndedBy::OtherLeg);
     }
 
     /// Reports the progress of the transfer to the referrer, if the referrer's leg has not ended.
-    fn tell_referrer(&mut self, referrer: LegId, status: u16) {
-        if self.party(referrer).is_some_and(|party| !party.info.status.is_final()) {
-            self.order(referrer, LegCommand::NotifyRefer { status });
+    fn notify_referrer(&mut self, referrer: LegId, status: u16) {
+        if self.leg_state(referrer).is_some_and(|state| !state.info.status.is_final()) {
+            self.push_command(referrer, LegCommand::NotifyRefer { status });
         }
     }
 
@@ -203,15 +203,15 @@ impl Call {
         // The target ended. The referrer is notified. If the referrer and the transferee have not ended, they stay
         // bridged.
         if let Some(Referral { referrer, transferee, ringback }) =
-            self.party_mut(leg).and_then(|party| party.referral.take())
+            self.leg_state_mut(leg).and_then(|state| state.referral.take())
         {
-            let status = self.party(leg).and_then(|party| party.info.end.as_ref()?.sip_status);
+            let status = self.leg_state(leg).and_then(|state| state.info.end.as_ref()?.sip_status);
             let status = status.filter(|status| *status >= 300).unwrap_or(480);
-            self.tell_referrer(referrer, status);
+            self.notify_referrer(referrer, status);
             if let Some(op) = ringback {
-                self.order(transferee, LegCommand::Stop { op });
+                self.push_command(transferee, LegCommand::Stop { op });
             }
-            let alone = self.party(transferee).is_some_and(|party| party.bridge.is_none());
+            let alone = self.leg_state(transferee).is_some_and(|state| state.bridge.is_none());
             let dials = self.dial_of(transferee).is_some_and(|dial| dial.has_chosen(leg));
             if alone && !dials {
                 self.clear(transferee, EndedBy::OtherLeg);
@@ -220,38 +220,38 @@ impl Call {
         }
         // The transferee ended, so the target is not needed any more.
         if let Some(target) = self.referral_of(|referral| referral.transferee == leg) {
-            if let Some(Referral { referrer, .. }) = self.party_mut(target).and_then(|party| party.referral.take()) {
-                self.tell_referrer(referrer, 487);
+            if let Some(Referral { referrer, .. }) = self.leg_state_mut(target).and_then(|state| state.referral.take()) {
+                self.notify_referrer(referrer, 487);
             }
             self.hangup(target, EndCause::OriginatorCancel, EndedBy::OtherLeg);
             return false;
         }
         // The referrer ended, so the transferee waits alone for the target.
         let Some(target) = self.referral_of(|referral| referral.referrer == leg) else { return false };
-        let Some(transferee) = self.party(target).and_then(|party| party.referral).map(|it| it.transferee) else {
+        let Some(transferee) = self.leg_state(target).and_then(|state| state.referral).map(|it| it.transferee) else {
             return false;
         };
-        self.let_go(leg, transferee);
-        self.adopt(transferee, leg, target);
+        self.release_child(leg, transferee);
+        self.replace_in_dial(transferee, leg, target);
         let op = self.new_op();
         let source = AudioSource::Tone(Tone::Ringback("us".to_owned()));
-        self.order(transferee, LegCommand::Play { op, play: Play::new(source, None) });
-        if let Some(referral) = self.party_mut(target).and_then(|party| party.referral.as_mut()) {
+        self.push_command(transferee, LegCommand::Play { op, play: Play::new(source, None) });
+        if let Some(referral) = self.leg_state_mut(target).and_then(|state| state.referral.as_mut()) {
             referral.ringback = Some(op);
         }
         true
     }
 
     /// Bridges `leg` with `to` instead of with `from`. The dial of `leg` continues with `to`.
-    fn exchange(&mut self, leg: LegId, from: LegId, to: LegId) {
-        self.let_go(from, leg);
-        self.adopt(leg, from, to);
+    fn bridge_instead(&mut self, leg: LegId, from: LegId, to: LegId) {
+        self.release_child(from, leg);
+        self.replace_in_dial(leg, from, to);
         self.unbridge(from);
         self.unbridge(to);
         let after = |call: &Self, one: LegId, other: LegId| match call.dial_of(one) {
             Some(dial) if dial.has_chosen(other) => AfterBridge::Continue,
             // A leg that waited in a queue continues after the queue.
-            None if call.party(one).is_some_and(|party| party.waiting.is_some()) => AfterBridge::Continue,
+            None if call.leg_state(one).is_some_and(|state| state.waiting.is_some()) => AfterBridge::Continue,
             _ => AfterBridge::Hangup,
         };
         let after = (after(self, leg, to), after(self, to, leg));
@@ -259,23 +259,23 @@ impl Call {
     }
 
     /// Replaces `from` by `to` in the dial of `leg`, if this dial called `from`.
-    fn adopt(&mut self, leg: LegId, from: LegId, to: LegId) {
-        if self.dial_of_mut(leg).is_some_and(|dial| dial.exchange(from, to))
-            && let Some(party) = self.party_mut(to)
+    fn replace_in_dial(&mut self, leg: LegId, from: LegId, to: LegId) {
+        if self.dial_of_mut(leg).is_some_and(|dial| dial.replace_chosen(from, to))
+            && let Some(state) = self.leg_state_mut(to)
         {
-            party.progress_listener = Some(leg);
+            state.progress_listener = Some(leg);
         }
     }
 
     /// Separates `child` from the dial of `leg`, and does not hang up `child`.
-    fn let_go(&mut self, leg: LegId, child: LegId) {
+    fn release_child(&mut self, leg: LegId, child: LegId) {
         if let Some(dial) = self.dial_of_mut(leg) {
-            dial.let_go(child);
+            dial.release_child(child);
         }
     }
 
     fn dial_of(&self, leg: LegId) -> Option<&Dialing> {
-        let LegState { runner, transfer, .. } = self.party(leg)?;
+        let LegState { runner, transfer, .. } = self.leg_state(leg)?;
         match (&runner.running, transfer) {
             (Some(Running::Dial(dial)), _) | (_, Some(dial)) => Some(dial),
             _ => None,
@@ -283,7 +283,7 @@ impl Call {
     }
 
     fn dial_of_mut(&mut self, leg: LegId) -> Option<&mut Dialing> {
-        let LegState { runner, transfer, .. } = self.party_mut(leg)?;
+        let LegState { runner, transfer, .. } = self.leg_state_mut(leg)?;
         match (&mut runner.running, transfer) {
             (Some(Running::Dial(dial)), _) | (_, Some(dial)) => Some(dial),
             _ => None,
@@ -292,7 +292,7 @@ impl Call {
 
     /// Returns the leg of a transfer target. The transfer must satisfy `is_it`.
     fn referral_of(&self, is_it: impl Fn(&Referral) -> bool) -> Option<LegId> {
-        let found = |party: &&LegState| party.referral.as_ref().is_some_and(&is_it);
-        self.parties.iter().find(found).map(|party| party.info.id)
+        let found = |state: &&LegState| state.referral.as_ref().is_some_and(&is_it);
+        self.leg_states.iter().find(found).map(|state| state.info.id)
     }
 }

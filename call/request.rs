@@ -11,7 +11,7 @@ use crate::event::{EventKind, GatherEnd};
 use crate::fetch::FetchReason;
 use crate::id::LegId;
 use crate::leg::{BY_REQUEST, Direction, EndCause, EndedBy, TargetLegs};
-use crate::leg_state::{LegState, MOST_QUEUED, Mode};
+use crate::leg_state::{LegState, MAX_QUEUED, Mode};
 use crate::output::LegCommand;
 use crate::program::dial::Dialing;
 use crate::program::gather::Gathering;
@@ -24,35 +24,35 @@ impl Call {
     /// request does not change the client state.
     pub fn handle_request(&mut self, now: Now, leg: LegId, request: Request) -> Result<Accepted, Refused> {
         self.set_now(now);
-        let Some(party) = self.party_mut(leg) else { return Err(Refused::NoSuchLeg) };
-        if party.info.status.is_final() {
+        let Some(state) = self.leg_state_mut(leg) else { return Err(Refused::NoSuchLeg) };
+        if state.info.status.is_final() {
             return Err(Refused::Ended);
         }
-        if needs_answer(&request.command) && party.info.answered_at.is_none() {
+        if needs_answer(&request.command) && state.info.answered_at.is_none() {
             return Err(Refused::NotAnswered);
         }
         // Before the answer, only an inbound leg can be transferred, because only an inbound leg already has a caller.
-        let ringing_out = party.info.answered_at.is_none() && party.info.direction != Direction::Inbound;
+        let ringing_out = state.info.answered_at.is_none() && state.info.direction != Direction::Inbound;
         if ringing_out && matches!(request.command, Command::Transfer(_)) {
             return Err(Refused::NotAnswered);
         }
-        let before = party.info.client_state.clone();
+        let before = state.info.client_state.clone();
         if request.client_state.is_some() {
-            Arc::make_mut(&mut party.info).client_state = request.client_state;
+            Arc::make_mut(&mut state.info).client_state = request.client_state;
         }
-        let outcome = self.obey(leg, request.command);
+        let outcome = self.execute(leg, request.command);
         if outcome.is_ok() {
-            self.commanded(leg);
+            self.note_command(leg);
         }
-        if let (Err(_), Some(party)) = (&outcome, self.party_mut(leg))
-            && party.info.client_state != before
+        if let (Err(_), Some(state)) = (&outcome, self.leg_state_mut(leg))
+            && state.info.client_state != before
         {
-            Arc::make_mut(&mut party.info).client_state = before;
+            Arc::make_mut(&mut state.info).client_state = before;
         }
         outcome
     }
 
-    pub(crate) fn obey(&mut self, leg: LegId, command: Command) -> Result<Accepted, Refused> {
+    pub(crate) fn execute(&mut self, leg: LegId, command: Command) -> Result<Accepted, Refused> {
         let mut accepted = Accepted::default();
         let done = |found: bool| if found { Ok(Accepted::default()) } else { Err(Refused::NotRunning) };
         match command {
@@ -67,7 +67,7 @@ impl Call {
                 self.clear_for_application(leg, BY_REQUEST);
             }
             Command::Cancel => {
-                if self.party(leg).is_some_and(|party| party.info.answered_at.is_none()) {
+                if self.leg_state(leg).is_some_and(|state| state.info.answered_at.is_none()) {
                     self.hangup(leg, EndCause::OriginatorCancel, EndedBy::Application);
                 }
             }
@@ -80,8 +80,8 @@ impl Call {
                 self.fetch(leg, target, FetchReason::Redirect);
             }
             Command::Play { play, interrupt, to } => {
-                for hearer in self.hearers(leg, to)? {
-                    self.play(hearer, play.clone(), interrupt)?;
+                for target in self.target_legs(leg, to)? {
+                    self.play(target, play.clone(), interrupt)?;
                 }
             }
             Command::StopPlayback(interrupt) => self.stop_playback(leg, interrupt),
@@ -92,17 +92,17 @@ impl Call {
             Command::StopConversation => return done(self.stop_conversation(leg)),
             Command::SendDigits(digits) => {
                 let op = self.new_op();
-                self.order(leg, LegCommand::SendDigits { op, digits });
+                self.push_command(leg, LegCommand::SendDigits { op, digits });
             }
-            Command::SendInfo { content_type, body } => self.order(leg, LegCommand::SendInfo { content_type, body }),
+            Command::SendInfo { content_type, body } => self.push_command(leg, LegCommand::SendInfo { content_type, body }),
             Command::StartRecording(spec) => {
                 accepted.recording = Some(self.start_recording(leg, spec).ok_or(Refused::TooMany)?);
             }
             Command::StopRecording(which) => return done(self.stop_recording(leg, which)),
-            Command::PauseRecording { which, gap } => return done(self.pause_recording(leg, which, Some(gap))),
+            Command::PauseRecording { which, pause_behavior } => return done(self.pause_recording(leg, which, Some(pause_behavior))),
             Command::ResumeRecording(which) => return done(self.pause_recording(leg, which, None)),
-            Command::StartStream { spec, alone } => {
-                if alone && self.party(leg).is_some_and(|party| !party.streams.is_empty()) {
+            Command::StartStream { spec, if_none_runs } => {
+                if if_none_runs && self.leg_state(leg).is_some_and(|state| !state.streams.is_empty()) {
                     return Err(Refused::AlreadyRunning);
                 }
                 accepted.stream = Some(self.start_stream(leg, spec).ok_or(Refused::TooMany)?);
@@ -120,7 +120,7 @@ impl Call {
                 }
             }
             Command::StopStream(None) => {
-                let any = self.party(leg).is_some_and(|party| !party.streams.is_empty());
+                let any = self.leg_state(leg).is_some_and(|state| !state.streams.is_empty());
                 self.stop_streams(leg);
                 return done(any);
             }
@@ -146,16 +146,16 @@ impl Call {
                 accepted.transcription = Some(id);
             }
             Command::Bridge { with, after, if_free } => return self.bridge_by_request(leg, with, after, if_free),
-            Command::ReplaceLeg { of } => return self.take_place(leg, of),
-            Command::Mute(on) => self.order(leg, LegCommand::Mute(on)),
-            Command::SuppressNoise { track, on } => self.order(leg, LegCommand::SuppressNoise { track, on }),
-            Command::JoinConference(participation) => self.confer_by_request(leg, participation),
+            Command::ReplaceLeg { of } => return self.replace_leg(leg, of),
+            Command::Mute(on) => self.push_command(leg, LegCommand::Mute(on)),
+            Command::SuppressNoise { track, on } => self.push_command(leg, LegCommand::SuppressNoise { track, on }),
+            Command::JoinConference(participation) => self.join_conference_by_request(leg, participation),
             Command::MuteInConference(muted) => {
                 return done(self.change_in_conference(leg, Change { muted: Some(muted), ..Change::default() }));
             }
             Command::ChangeInConference(change) => return done(self.change_in_conference(leg, *change)),
             Command::LeaveConference => {
-                if self.party(leg).is_none_or(|party| party.conference.is_none()) {
+                if self.leg_state(leg).is_none_or(|state| state.conference.is_none()) {
                     return Err(Refused::NotJoined);
                 }
                 self.stop_supervising(leg);
@@ -173,7 +173,7 @@ impl Call {
                 self.fetch(leg, target, FetchReason::Redirect);
             }
             Command::StopDetecting => {
-                return done(self.party_mut(leg).is_some_and(|party| party.detecting.take().is_some()));
+                return done(self.leg_state_mut(leg).is_some_and(|state| state.detecting.take().is_some()));
             }
             Command::DetectMachine(spec) => drop(self.detect_machine(leg, spec)),
             Command::Enqueue(instruction) => self.enqueue(leg, *instruction)?,
@@ -192,20 +192,20 @@ impl Call {
         stream: Option<StreamSpec>,
         headers: Vec<(String, String)>,
     ) -> Result<(), Refused> {
-        let party = self.party_mut(leg).ok_or(Refused::NoSuchLeg)?;
-        if party.info.answered_at.is_some() {
+        let state = self.leg_state_mut(leg).ok_or(Refused::NoSuchLeg)?;
+        if state.info.answered_at.is_some() {
             return Err(Refused::AlreadyAnswered);
         }
-        if party.info.direction == Direction::Inbound {
-            party.stream_on_answer = stream.map(Box::new);
+        if state.info.direction == Direction::Inbound {
+            state.stream_on_answer = stream.map(Box::new);
             self.add_headers(leg, headers);
         }
         if self.ensure_answered(leg) { Ok(()) } else { Err(Refused::NotAnswered) }
     }
 
     fn reject_by_request(&mut self, leg: LegId, reason: RejectReason) -> Result<(), Refused> {
-        let party = self.party(leg).ok_or(Refused::NoSuchLeg)?;
-        if party.info.answered_at.is_some() || party.info.direction != Direction::Inbound {
+        let state = self.leg_state(leg).ok_or(Refused::NoSuchLeg)?;
+        if state.info.answered_at.is_some() || state.info.direction != Direction::Inbound {
             return Err(Refused::AlreadyAnswered);
         }
         self.reject(leg, reason, EndedBy::Application);
@@ -217,29 +217,29 @@ impl Call {
     fn gather_by_request(&mut self, leg: LegId, gather: Gather) -> Result<(), Refused> {
         self.stop_gathers(leg);
         // After the stopped gather the document continues, and the document may end the leg.
-        if self.party(leg).is_none_or(|party| party.info.status.is_final()) {
+        if self.leg_state(leg).is_none_or(|state| state.info.status.is_final()) {
             return Err(Refused::Ended);
         }
         if !gather.prompts.is_empty() {
             return self.enqueue(leg, Instruction::Gather(gather));
         }
         let gathering = Gathering::begin(self, leg, gather);
-        if let Some(party) = self.party_mut(leg) {
-            party.side_gather = Some(Box::new(gathering));
+        if let Some(state) = self.leg_state_mut(leg) {
+            state.side_gather = Some(Box::new(gathering));
         }
         Ok(())
     }
 
     /// Joins a conference by request. If the leg is already in this conference, only its participation changes.
-    fn confer_by_request(&mut self, leg: LegId, participation: Participation) {
+    fn join_conference_by_request(&mut self, leg: LegId, participation: Participation) {
         let same =
-            |party: &LegState| party.conference.as_ref().is_some_and(|now| now.conference == participation.conference);
-        if !self.party(leg).is_some_and(same) {
-            self.tell_parent(leg, ChildEvent::Taken);
+            |state: &LegState| state.conference.as_ref().is_some_and(|now| now.conference == participation.conference);
+        if !self.leg_state(leg).is_some_and(same) {
+            self.notify_parent(leg, ChildEvent::Taken);
             self.abort_program(leg, Abort::Replaced);
         }
         self.stop_supervising(leg);
-        self.confer(leg, participation);
+        self.join_conference(leg, participation);
     }
 
     fn transfer_by_request(&mut self, leg: LegId, dial: Dial) -> Result<(), Refused> {
@@ -257,43 +257,43 @@ impl Call {
     fn take_over(&mut self, leg: LegId) {
         self.end_wait(leg, Abort::Replaced);
         if !self.runs_dial(leg) {
-            self.part(leg);
+            self.end_bridge(leg);
         }
         // Documents that come from requests do not count as a loop of documents.
-        if let Some(party) = self.party_mut(leg) {
-            party.hasty_documents = 0;
+        if let Some(state) = self.leg_state_mut(leg) {
+            state.short_documents = 0;
         }
-        self.tell_parent(leg, ChildEvent::Taken);
+        self.notify_parent(leg, ChildEvent::Taken);
         self.set_mode(leg, Mode::Document);
     }
 
     fn runs_dial(&self, leg: LegId) -> bool {
         let dials =
-            |party: &LegState| party.transfer.is_some() || matches!(party.runner.running, Some(Running::Dial(_)));
-        self.party(leg).is_some_and(dials)
+            |state: &LegState| state.transfer.is_some() || matches!(state.runner.running, Some(Running::Dial(_)));
+        self.leg_state(leg).is_some_and(dials)
     }
 
     fn add_headers(&mut self, leg: LegId, headers: Vec<(String, String)>) {
         if !headers.is_empty() {
-            self.order(leg, LegCommand::Headers(headers));
+            self.push_command(leg, LegCommand::Headers(headers));
         }
     }
 
     pub(crate) fn enqueue(&mut self, leg: LegId, instruction: Instruction) -> Result<(), Refused> {
-        let party = self.party_with_room(leg)?;
-        party.runner.queue.push_back(instruction);
+        let state = self.leg_state_with_room(leg)?;
+        state.runner.queue.push_back(instruction);
         self.advance(leg);
         Ok(())
     }
 
-    fn party_with_room(&mut self, leg: LegId) -> Result<&mut LegState, Refused> {
-        let party = self.party_mut(leg).ok_or(Refused::NoSuchLeg)?;
-        if party.runner.queue.len() < MOST_QUEUED { Ok(party) } else { Err(Refused::TooMany) }
+    fn leg_state_with_room(&mut self, leg: LegId) -> Result<&mut LegState, Refused> {
+        let state = self.leg_state_mut(leg).ok_or(Refused::NoSuchLeg)?;
+        if state.runner.queue.len() < MAX_QUEUED { Ok(state) } else { Err(Refused::TooMany) }
     }
 
-    fn hearers(&self, leg: LegId, to: TargetLegs) -> Result<Vec<LegId>, Refused> {
+    fn target_legs(&self, leg: LegId, to: TargetLegs) -> Result<Vec<LegId>, Refused> {
         let peer =
-            self.party(leg).and_then(|party| party.bridge).filter(|bridge| bridge.told).map(|bridge| bridge.with);
+            self.leg_state(leg).and_then(|state| state.bridge).filter(|bridge| bridge.reported).map(|bridge| bridge.with);
         match to {
             TargetLegs::Own => Ok(vec![leg]),
             TargetLegs::Peer => peer.map(|peer| vec![peer]).ok_or(Refused::NotJoined),
@@ -309,7 +309,7 @@ impl Call {
                 self.enqueue(leg, Instruction::Play(play))?;
             }
             Interrupt::Current => {
-                self.party_with_room(leg)?.runner.queue.push_front(Instruction::Play(play));
+                self.leg_state_with_room(leg)?.runner.queue.push_front(Instruction::Play(play));
                 self.stop_playback(leg, Interrupt::Current);
             }
         }
@@ -317,12 +317,12 @@ impl Call {
     }
 
     fn stop_playback(&mut self, leg: LegId, interrupt: Interrupt) {
-        let Some(party) = self.party_mut(leg) else { return };
+        let Some(state) = self.leg_state_mut(leg) else { return };
         if interrupt == Interrupt::All {
-            party.runner.queue.retain(|instruction| !matches!(instruction, Instruction::Play(_)));
+            state.runner.queue.retain(|instruction| !matches!(instruction, Instruction::Play(_)));
         }
-        if interrupt != Interrupt::None && matches!(party.runner.running, Some(Running::Playing(_))) {
-            let running = party.runner.running.take();
+        if interrupt != Interrupt::None && matches!(state.runner.running, Some(Running::Playing(_))) {
+            let running = state.runner.running.take();
             if let Some(running) = running {
                 running.abort(self, leg, Abort::Stopped);
             }
@@ -334,7 +334,7 @@ impl Call {
     /// runs.
     fn stop_conversation(&mut self, leg: LegId) -> bool {
         let converses = |running: &mut Running| matches!(running, Running::Converse(_));
-        let Some(running) = self.party_mut(leg).and_then(|party| party.runner.running.take_if(converses)) else {
+        let Some(running) = self.leg_state_mut(leg).and_then(|state| state.runner.running.take_if(converses)) else {
             return false;
         };
         running.abort(self, leg, Abort::Stopped);
@@ -344,25 +344,25 @@ impl Call {
 
     /// Ends the running gathers and removes the waiting gathers.
     fn stop_gathers(&mut self, leg: LegId) {
-        let Some(party) = self.party_mut(leg) else { return };
-        let side = party.side_gather.take();
+        let Some(state) = self.leg_state_mut(leg) else { return };
+        let side = state.side_gather.take();
         let mut waiting = Vec::new();
-        party.runner.queue.retain(|instruction| match instruction {
+        state.runner.queue.retain(|instruction| match instruction {
             Instruction::Gather(gather) => {
                 waiting.push((gather.id.clone(), gather.callback.clone()));
                 false
             }
             _ => true,
         });
-        let in_lane = match party.runner.running {
-            Some(Running::Gather(_)) => party.runner.running.take(),
+        let running_gather = match state.runner.running {
+            Some(Running::Gather(_)) => state.runner.running.take(),
             _ => None,
         };
         if let Some(side) = side {
             side.abort(self, leg, Abort::Stopped);
         }
-        let advances = in_lane.is_some();
-        if let Some(running) = in_lane {
+        let advances = running_gather.is_some();
+        if let Some(running) = running_gather {
             running.abort(self, leg, Abort::Stopped);
         }
         for (id, callback) in waiting {

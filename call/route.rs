@@ -39,7 +39,7 @@ pub enum Decision {
     /// Commands of an application. The call waits for the commands.
     Commands,
     /// Commands of an application. The call ends if the first command does not arrive within this time.
-    CommandsWithin(Duration),
+    CommandsWithTimeout(Duration),
     /// No controller: the server refuses the call.
     Reject(RejectReason),
 }

@@ -13,9 +13,9 @@ use crate::recording::Track;
 
 /// Maximum number of tracks that one leg sends to recording servers at the same time. At this limit, further requests
 /// are refused and further instructions fail.
-const MOST_TRACKS: usize = 4;
+const MAX_TRACKS: usize = 4;
 /// Maximum time until a recording server answers. No person has to answer, so a working server answers soon.
-const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Parameters of a session with a recording server.
 #[derive(Clone, PartialEq, Debug)]
@@ -130,16 +130,16 @@ impl Call {
     /// Starts a session with a recording server. Returns `None` if the leg would send more than the maximum number of
     /// tracks.
     pub(crate) fn start_siprec(&mut self, leg: LegId, spec: Box<SiprecSpec>) -> Option<SiprecId> {
-        let party = self.party(leg)?;
-        let copied: usize = party.siprecs.iter().map(|one| tracks(one.spec.track)).sum();
-        if copied + tracks(spec.track) > MOST_TRACKS {
+        let state = self.leg_state(leg)?;
+        let copied: usize = state.siprecs.iter().map(|one| tracks(one.spec.track)).sum();
+        if copied + tracks(spec.track) > MAX_TRACKS {
             return None;
         }
         let id = SiprecId::new(self.now().time, &mut self.rng);
         let ops = (self.new_op(), self.new_op());
-        let unanswered = Some(self.timer(leg, ANSWER_WITHIN));
-        self.party_mut(leg)?.siprecs.push(ActiveSiprec { id, spec: spec.clone(), unanswered });
-        self.order(leg, LegCommand::StartSiprec { ops, id, spec });
+        let unanswered = Some(self.timer(leg, ANSWER_TIMEOUT));
+        self.leg_state_mut(leg)?.siprecs.push(ActiveSiprec { id, spec: spec.clone(), unanswered });
+        self.push_command(leg, LegCommand::StartSiprec { ops, id, spec });
         Some(id)
     }
 
@@ -156,7 +156,7 @@ impl Call {
 
     /// Stops a session and reports its end. Returns the name of the session, or `None` if the session does not run.
     pub(crate) fn stop_siprec(&mut self, leg: LegId, id: SiprecId) -> Option<Option<String>> {
-        let name = self.party(leg)?.siprecs.iter().find(|one| one.id == id)?.spec.name.clone();
+        let name = self.leg_state(leg)?.siprecs.iter().find(|one| one.id == id)?.spec.name.clone();
         self.end_siprec(leg, id, SiprecStatus::Stopped);
         Some(name)
     }
@@ -165,8 +165,8 @@ impl Call {
     pub(crate) fn stop_siprecs(&mut self, leg: LegId, name: Option<&str>) {
         let named = |spec: &SiprecSpec| name.is_none() || spec.name.as_deref() == name;
         let ids: Vec<_> = self
-            .party(leg)
-            .map(|party| party.siprecs.iter().filter(|one| named(&one.spec)).map(|one| one.id).collect())
+            .leg_state(leg)
+            .map(|state| state.siprecs.iter().filter(|one| named(&one.spec)).map(|one| one.id).collect())
             .unwrap_or_default();
         for id in ids {
             self.end_siprec(leg, id, SiprecStatus::Stopped);
@@ -175,28 +175,28 @@ impl Call {
 
     /// Returns the oldest session with this name on the leg.
     pub(crate) fn named_siprec(&self, leg: LegId, name: &str) -> Option<SiprecId> {
-        let all = &self.party(leg)?.siprecs;
+        let all = &self.leg_state(leg)?.siprecs;
         all.iter().find(|one| one.spec.name.as_deref() == Some(name)).map(|one| one.id)
     }
 
     /// Handles a status change of a session that the shell reports.
     pub(crate) fn siprec_changed(&mut self, leg: LegId, id: SiprecId, status: SiprecStatus) {
-        let Some(one) = self.party_mut(leg).and_then(|party| party.siprecs.iter_mut().find(|one| one.id == id)) else {
+        let Some(one) = self.leg_state_mut(leg).and_then(|state| state.siprecs.iter_mut().find(|one| one.id == id)) else {
             return;
         };
         let (timer, spec) = (one.unanswered.take(), one.spec.clone());
         if let Some(op) = timer {
             self.timers.cancel(leg, op);
         }
-        if let Some(party) = self.party_mut(leg).filter(|_| status.is_over()) {
-            party.siprecs.retain(|one| one.id != id);
+        if let Some(state) = self.leg_state_mut(leg).filter(|_| status.is_over()) {
+            state.siprecs.retain(|one| one.id != id);
         }
         self.emit(leg, EventKind::Siprec(SiprecFacts { id, spec, status }));
     }
 
     /// Ends the session whose answer timer is `op`, with a failure. Returns `false` if `op` is not an answer timer.
     pub(crate) fn siprec_timed_out(&mut self, leg: LegId, op: OpId) -> bool {
-        let late = self.party(leg).and_then(|party| party.siprecs.iter().find(|one| one.unanswered == Some(op)));
+        let late = self.leg_state(leg).and_then(|state| state.siprecs.iter().find(|one| one.unanswered == Some(op)));
         let Some(id) = late.map(|one| one.id) else { return false };
         let why = SiprecFault::Timeout.because("the recording server did not answer in time");
         self.end_siprec(leg, id, SiprecStatus::Failed(why));
@@ -204,7 +204,7 @@ impl Call {
     }
 
     fn end_siprec(&mut self, leg: LegId, id: SiprecId, status: SiprecStatus) {
-        self.order(leg, LegCommand::StopSiprec { id });
+        self.push_command(leg, LegCommand::StopSiprec { id });
         self.siprec_changed(leg, id, status);
     }
 }

@@ -22,19 +22,19 @@ pub struct StreamSpec {
     /// Codec of the audio that is sent to the application. If `None`, the codec of the leg is used.
     pub codec: Option<StreamCodec>,
     /// Format of the audio that the application may send to the leg. `None` if the application may not send audio.
-    pub playout: Option<BidirectionalMode>,
+    pub bidirectional_mode: Option<BidirectionalMode>,
     /// Names and values that are sent to the application in the first message.
     pub parameters: Vec<(String, String)>,
     /// The callback that receives the stream's status events.
     pub callback: Option<Callback>,
     /// Legs that hear the application's audio. While this leg is not bridged, only this leg hears the audio.
-    pub hearers: TargetLegs,
+    pub target_legs: TargetLegs,
     /// Token that is sent to the application in the WebSocket handshake.
     pub auth_token: Option<String>,
     /// Time at which the stream connects, if the stream was requested together with its leg.
-    pub opens: ConnectTiming,
+    pub connect_timing: ConnectTiming,
     /// Transport of the audio to the application.
-    pub form: StreamTransport,
+    pub transport: StreamTransport,
 }
 
 /// Transport of a stream's audio to the application. The application can send audio only with `Messages`. The other
@@ -48,13 +48,13 @@ pub enum StreamTransport {
     /// mixed.
     Octets,
     /// RTP over UDP (RFC 3550), with payload type 0 or 8.
-    Rtp(RtpForm),
+    Rtp(RtpParameters),
 }
 
 /// Destinations and packet size of an RTP stream. If both directions have the same destination, they are mixed into one
 /// stream.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct RtpForm {
+pub struct RtpParameters {
     /// Destination of the audio from the leg's far end.
     pub inbound: Option<SocketAddr>,
     /// Destination of the audio to the leg's far end.

@@ -36,12 +36,12 @@ pub enum SupervisorRole {
 }
 
 impl SupervisorRole {
-    /// Returns the coaching of a supervisor in a conference. `whom` are the supervised legs. Returns `None` if all
+    /// Returns the coaching of a supervisor in a conference. `legs` are the supervised legs. Returns `None` if all
     /// participants hear the supervisor.
-    pub fn coaching(self, whom: Vec<LegId>) -> Option<Coaching> {
+    pub fn coaching(self, legs: Vec<LegId>) -> Option<Coaching> {
         match self {
             Self::Barge => None,
-            Self::Whisper => Some(Coaching::of(whom)),
+            Self::Whisper => Some(Coaching::of(legs)),
             Self::Monitor => Some(Coaching::of(Vec::new())),
         }
     }
@@ -50,42 +50,42 @@ impl SupervisorRole {
 impl Call {
     /// Makes an answered leg the supervisor of another leg. If the other leg has ended, the supervisor is hung up.
     pub(crate) fn supervise(&mut self, leg: LegId, supervision: Supervision) {
-        let there = self.party(supervision.of).filter(|party| !party.info.status.is_final());
+        let there = self.leg_state(supervision.of).filter(|state| !state.info.status.is_final());
         if leg == supervision.of || there.is_none() {
             return self.hangup(leg, EndCause::NormalClearing, EndedBy::OtherLeg);
         }
-        if let Some(party) = self.party_mut(leg) {
-            party.supervision = Some(Box::new(supervision));
+        if let Some(state) = self.leg_state_mut(leg) {
+            state.supervision = Some(Box::new(supervision));
         }
-        self.attend(leg);
+        self.connect_supervisor(leg);
     }
 
     /// Changes the role of a supervisor. Returns `false` if the leg does not supervise another leg.
     pub(crate) fn supervise_as(&mut self, leg: LegId, role: SupervisorRole) -> bool {
-        let Some(supervision) = self.party_mut(leg).and_then(|party| party.supervision.as_mut()) else { return false };
+        let Some(supervision) = self.leg_state_mut(leg).and_then(|state| state.supervision.as_mut()) else { return false };
         supervision.role = role;
-        self.attend(leg);
+        self.connect_supervisor(leg);
         true
     }
 
     /// Ends the supervision by this leg, because the leg does something else now.
     pub(crate) fn stop_supervising(&mut self, leg: LegId) {
-        if self.party_mut(leg).is_some_and(|party| party.supervision.take().is_some()) {
-            self.order(leg, LegCommand::StopSupervising);
+        if self.leg_state_mut(leg).is_some_and(|state| state.supervision.take().is_some()) {
+            self.push_command(leg, LegCommand::StopSupervising);
         }
     }
 
     /// Connects the supervisors of a leg again, because the leg has joined or left a conference.
-    pub(crate) fn call_supervisors(&mut self, of: LegId) {
+    pub(crate) fn move_supervisors(&mut self, of: LegId) {
         for leg in self.supervisors(of) {
-            self.attend(leg);
+            self.connect_supervisor(leg);
         }
     }
 
     /// Disconnects the supervisors of a leg that is about to join a conference.
-    pub(crate) fn send_supervisors_away(&mut self, of: LegId) {
+    pub(crate) fn disconnect_supervisors(&mut self, of: LegId) {
         for leg in self.supervisors(of) {
-            self.order(leg, LegCommand::StopSupervising);
+            self.push_command(leg, LegCommand::StopSupervising);
         }
     }
 
@@ -98,23 +98,23 @@ impl Call {
     }
 
     fn supervisors(&self, of: LegId) -> Vec<LegId> {
-        let own = self.parties.iter().filter(|party| party.supervision.as_ref().is_some_and(|one| one.of == of));
-        own.map(|party| party.info.id).collect()
+        let own = self.leg_states.iter().filter(|state| state.supervision.as_ref().is_some_and(|one| one.of == of));
+        own.map(|state| state.info.id).collect()
     }
 
     /// Connects a supervisor to the supervised leg: in the conference of this leg, or, if it is in no conference, in
     /// its call.
-    fn attend(&mut self, leg: LegId) {
-        let Some(supervision) = self.party(leg).and_then(|party| party.supervision.as_deref().copied()) else { return };
-        let conference = self.party(supervision.of).and_then(|party| party.conference.as_ref());
+    fn connect_supervisor(&mut self, leg: LegId) {
+        let Some(supervision) = self.leg_state(leg).and_then(|state| state.supervision.as_deref().copied()) else { return };
+        let conference = self.leg_state(supervision.of).and_then(|state| state.conference.as_ref());
         match conference.map(|participation| participation.conference.clone()) {
             Some(conference) => {
                 let coach = supervision.role.coaching(vec![supervision.of]);
-                self.confer(leg, Participation { beep: Beep::None, coach, ..Participation::new(conference) });
+                self.join_conference(leg, Participation { beep: Beep::None, coach, ..Participation::new(conference) });
             }
             None => {
                 self.leave_conference(leg, LeaveReason::Elsewhere);
-                self.order(leg, LegCommand::Supervise(supervision));
+                self.push_command(leg, LegCommand::Supervise(supervision));
             }
         }
     }

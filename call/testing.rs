@@ -17,7 +17,7 @@ use crate::event::{CallEvent, EventKind, PlaybackEnd};
 use crate::fetch::{FailureKind, Fetch, FetchFailure};
 use crate::id::{CallId, ConversationId, FetchId, LegId, OpId, QueueId, SiprecId, StreamId, TranscriptionId};
 use crate::leg::{Direction, LegInfo, SipFacts, Status, TargetLegs};
-use crate::output::{Invite, LegCommand, LegEvent, LegGone, Output};
+use crate::output::{Invite, LegCommand, LegEvent, SipEndReason, Output};
 use crate::program::instruction::{
     AfterBridge, AudioSource, Dequeue, Dial, DialTarget, Enqueue, Gather, GatherSpeech, Instruction, Play, Program,
     Tone, Wait,
@@ -44,14 +44,14 @@ pub struct CallScript {
     pub plays: BTreeSet<(LegId, OpId)>,
     /// Recordings that have not finished.
     pub recordings: BTreeSet<(LegId, OpId)>,
-    /// Recordings whose end the call has ordered.
+    /// Recordings whose end the call has has_command.
     pub stopping: BTreeSet<(LegId, OpId)>,
     /// Streams that have not ended.
     pub streams: BTreeSet<(LegId, StreamId)>,
     /// Sessions with recording servers that have not ended.
     pub siprecs: BTreeSet<(LegId, SiprecId)>,
     /// Speech recognitions that have not ended.
-    pub ears: BTreeSet<(LegId, OpId)>,
+    pub recognitions: BTreeSet<(LegId, OpId)>,
     /// Transcriptions that have not ended.
     pub transcriptions: BTreeSet<(LegId, OpId, TranscriptionId)>,
     /// Conversations that have not ended.
@@ -82,7 +82,7 @@ impl CallScript {
             stopping: BTreeSet::new(),
             streams: BTreeSet::new(),
             siprecs: BTreeSet::new(),
-            ears: BTreeSet::new(),
+            recognitions: BTreeSet::new(),
             transcriptions: BTreeSet::new(),
             conversations: BTreeSet::new(),
             fetches: Vec::new(),
@@ -143,7 +143,7 @@ impl CallScript {
             from: info.from.clone(),
             caller_name: None,
             headers: Vec::new(),
-            inherits: false,
+            inherits_headers: false,
             credentials: None,
             via: Vec::new(),
             replaces: None,
@@ -180,7 +180,7 @@ impl CallScript {
             LegEvent::Siprec { id, status: SiprecStatus::Stopped | SiprecStatus::Failed(_) } => {
                 self.siprecs.remove(&(leg, *id));
             }
-            LegEvent::RecognitionEnded { op, .. } => drop(self.ears.remove(&(leg, *op))),
+            LegEvent::RecognitionEnded { op, .. } => drop(self.recognitions.remove(&(leg, *op))),
             LegEvent::Transcription { id, status: TranscriptionStatus::Stopped | TranscriptionStatus::Failed(_) } => {
                 self.transcriptions.retain(|(_, _, one)| one != id);
             }
@@ -200,25 +200,25 @@ impl CallScript {
 
     /// Lets the far end of a leg refuse with this SIP status code.
     pub fn refuses(&mut self, leg: LegId, status: u16) {
-        self.feed_to(leg, LegEvent::Ended { reason: LegGone::Rejected, sip_status: Some(status), detail: None });
+        self.feed_to(leg, LegEvent::Ended { reason: SipEndReason::Rejected, sip_status: Some(status), detail: None });
     }
 
     /// Lets the far end of a leg hang up.
     pub fn hangs_up(&mut self, leg: LegId) {
-        self.feed_to(leg, LegEvent::Ended { reason: LegGone::Bye, sip_status: None, detail: None });
+        self.feed_to(leg, LegEvent::Ended { reason: SipEndReason::Bye, sip_status: None, detail: None });
     }
 
     /// Reports whether the queue admitted the first leg. Does nothing if the call has not tried to enter a queue.
-    pub fn is_enqueued(&mut self, standing: Result<QueueId, NotQueued>) {
+    pub fn is_enqueued(&mut self, result: Result<QueueId, NotQueued>) {
         if let Some(op) = self.entering {
-            self.feed(LegEvent::Enqueued { op, standing });
+            self.feed(LegEvent::Enqueued { op, result });
         }
     }
 
     /// Feeds DTMF digits from the first leg.
-    pub fn presses(&mut self, keys: &str) {
-        for key in keys.chars() {
-            self.feed(LegEvent::Dtmf(key));
+    pub fn sends_digits(&mut self, digits: &str) {
+        for digit in digits.chars() {
+            self.feed(LegEvent::Dtmf(digit));
         }
     }
 
@@ -242,14 +242,14 @@ impl CallScript {
     }
 
     /// Feeds a result of the newest speech recognition of the first leg.
-    pub fn hears(&mut self, heard: RecognitionEvent) {
-        let op = self.ears.iter().next_back().expect("somebody listens").1;
-        self.feed(LegEvent::Heard { op, heard });
+    pub fn recognises(&mut self, event: RecognitionEvent) {
+        let op = self.recognitions.iter().next_back().expect("somebody listens").1;
+        self.feed(LegEvent::Recognition { op, event });
     }
 
     /// Feeds a final utterance of the newest speech recognition of the first leg.
-    pub fn hears_words(&mut self, text: &str) {
-        self.hears(RecognitionEvent::Final(RecognisedText {
+    pub fn recognises_words(&mut self, text: &str) {
+        self.recognises(RecognitionEvent::Final(RecognisedText {
             stable: text.to_owned(),
             confidence: Some(0.9),
             ..RecognisedText::default()
@@ -257,8 +257,8 @@ impl CallScript {
     }
 
     /// Ends the newest speech recognition. `failed` is the reason if the recognition failed.
-    pub fn hears_no_more(&mut self, failed: Option<&str>) {
-        let op = self.ears.iter().next_back().expect("somebody listens").1;
+    pub fn recognition_ends(&mut self, failed: Option<&str>) {
+        let op = self.recognitions.iter().next_back().expect("somebody listens").1;
         self.feed(LegEvent::RecognitionEnded { op, failed: failed.map(str::to_owned) });
     }
 
@@ -316,7 +316,7 @@ impl CallScript {
     }
 
     /// Advances the clock by this time. Every timer that is due in this time fires at its own moment.
-    pub fn passes(&mut self, length: Duration) {
+    pub fn advance(&mut self, length: Duration) {
         let end = self.now.instant + length;
         while let Some(due) = self.call.poll_timeout().filter(|due| *due <= end) {
             self.clock_to(due);
@@ -382,14 +382,14 @@ impl CallScript {
                     LegCommand::StopSiprec { id } => {
                         assert!(self.siprecs.remove(&(leg, *id)), "stopped a recording session that did not run");
                     }
-                    LegCommand::Listen { op, .. } => {
-                        self.ears.insert((leg, *op));
+                    LegCommand::StartRecognition { op, .. } => {
+                        self.recognitions.insert((leg, *op));
                     }
                     LegCommand::FinishRecognition { op } => {
-                        assert!(self.ears.contains(&(leg, *op)), "finished ears that were not open");
+                        assert!(self.recognitions.contains(&(leg, *op)), "finished ears that were not open");
                     }
                     LegCommand::StopRecognition { op } => {
-                        assert!(self.ears.remove(&(leg, *op)), "stopped ears that were not open");
+                        assert!(self.recognitions.remove(&(leg, *op)), "stopped ears that were not open");
                     }
                     LegCommand::StartTranscription { op, id, .. } => {
                         self.transcriptions.insert((leg, *op, *id));
@@ -412,7 +412,7 @@ impl CallScript {
         }
     }
 
-    /// Completes every recording whose end the call has ordered.
+    /// Completes every recording whose end the call has has_command.
     pub fn close_recordings(&mut self) {
         for (leg, op) in std::mem::take(&mut self.stopping) {
             if self.recordings.contains(&(leg, op)) {
@@ -440,7 +440,7 @@ impl CallScript {
         assert!(self.recordings.is_empty(), "recordings are left: {:?}", self.recordings);
         assert!(self.streams.is_empty(), "streams are left: {:?}", self.streams);
         assert!(self.siprecs.is_empty(), "recording sessions are left: {:?}", self.siprecs);
-        assert!(self.ears.is_empty(), "ears are open: {:?}", self.ears);
+        assert!(self.recognitions.is_empty(), "ears are open: {:?}", self.recognitions);
         assert!(self.transcriptions.is_empty(), "transcriptions are left: {:?}", self.transcriptions);
         assert!(self.conversations.is_empty(), "conversations are left: {:?}", self.conversations);
     }
@@ -460,7 +460,7 @@ impl CallScript {
     }
 
     /// Returns all commands to a leg so far, oldest first.
-    pub fn orders(&self, leg: LegId) -> impl DoubleEndedIterator<Item = &LegCommand> {
+    pub fn commands(&self, leg: LegId) -> impl DoubleEndedIterator<Item = &LegCommand> {
         self.outputs.iter().filter_map(move |output| match output {
             Output::Leg { leg: of, command } if *of == leg => Some(&**command),
             _ => None,
@@ -468,7 +468,7 @@ impl CallScript {
     }
 
     /// Returns all document requests so far, oldest first.
-    pub fn asked(&self) -> impl DoubleEndedIterator<Item = &Fetch> {
+    pub fn document_requests(&self) -> impl DoubleEndedIterator<Item = &Fetch> {
         self.outputs.iter().filter_map(|output| match output {
             Output::Fetch(fetch) => Some(&**fetch),
             _ => None,
@@ -477,17 +477,17 @@ impl CallScript {
 
     /// Returns the URL of the last document request.
     pub fn last_url(&self) -> Option<&str> {
-        self.asked().next_back().map(|fetch| &*fetch.target.url)
+        self.document_requests().next_back().map(|fetch| &*fetch.target.url)
     }
 
     /// Returns whether the call has emitted an event that satisfies `what`.
-    pub fn told(&self, what: impl Fn(&EventKind) -> bool) -> bool {
+    pub fn has_event(&self, what: impl Fn(&EventKind) -> bool) -> bool {
         self.events().any(|event| what(&event.kind))
     }
 
     /// Returns whether the call has given a command to the leg that satisfies `what`.
-    pub fn ordered(&self, leg: LegId, what: impl Fn(&LegCommand) -> bool) -> bool {
-        self.orders(leg).any(what)
+    pub fn has_command(&self, leg: LegId, what: impl Fn(&LegCommand) -> bool) -> bool {
+        self.commands(leg).any(what)
     }
 }
 
@@ -559,11 +559,11 @@ pub fn gather() -> Gather {
 /// Returns the same gather as [`gather`], but with speech recognition. A pause of 1 s ends the speech.
 pub fn spoken_gather() -> Gather {
     let speech = GatherSpeech {
-        listening: RecognitionSpec::default(),
+        recognition: RecognitionSpec::default(),
         pause: Some(Duration::from_secs(1)),
-        longest: Duration::from_secs(60),
+        max_duration: Duration::from_secs(60),
         partials: None,
-        keys: true,
+        digits: true,
     };
     Gather { speech: Some(Box::new(speech)), ..gather() }
 }
@@ -573,18 +573,18 @@ pub fn transcription(name: &str) -> TranscriptionSpec {
     TranscriptionSpec {
         name: Some(name.to_owned()),
         track: Track::Both,
-        listening: RecognitionSpec::default(),
+        recognition: RecognitionSpec::default(),
         labels: (None, None),
         engine: (String::new(), String::new()),
         at_end: false,
-        alone: false,
+        if_none_runs: false,
         callback: None,
     }
 }
 
 /// Returns a mono recording of both directions.
 pub fn recording() -> RecordingSpec {
-    RecordingSpec::whole(RecordingSource::Request, RecordingChannels::Mono)
+    RecordingSpec::new(RecordingSource::Request, RecordingChannels::Mono)
 }
 
 /// Returns a recording-server session with this name for both directions.
@@ -605,13 +605,13 @@ pub fn stream(name: &str) -> StreamSpec {
         name: Some(name.to_owned()),
         track: Track::Inbound,
         codec: None,
-        playout: None,
+        bidirectional_mode: None,
         parameters: Vec::new(),
         callback: None,
-        hearers: TargetLegs::Own,
+        target_legs: TargetLegs::Own,
         auth_token: None,
-        opens: ConnectTiming::default(),
-        form: StreamTransport::Messages,
+        connect_timing: ConnectTiming::default(),
+        transport: StreamTransport::Messages,
     }
 }
 
@@ -643,7 +643,7 @@ pub fn dial(numbers: &[&str]) -> Dial {
 
 /// Returns a wait in this queue with the server's music and the action `queued`.
 pub fn enqueue(queue: &str) -> Enqueue {
-    Enqueue { queue: queue.into(), most: None, wait: Wait::Music, longest: None, action: Some(target("queued")) }
+    Enqueue { queue: queue.into(), max_size: None, wait: Wait::Music, max_duration: None, action: Some(target("queued")) }
 }
 
 /// Returns a dial that takes the first leg of this queue within 20 s, with the action `dialed`.

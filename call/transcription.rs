@@ -17,7 +17,7 @@ pub struct TranscriptionSpec {
     /// The transcribed direction of the audio. Each direction is recognised separately.
     pub track: Track,
     /// Parameters of the recognition.
-    pub listening: RecognitionSpec,
+    pub recognition: RecognitionSpec,
     /// The application's labels of the inbound track and of the outbound track.
     pub labels: (Option<String>, Option<String>),
     /// The application's names of the recogniser and the model. The server does not interpret these names and returns
@@ -26,13 +26,13 @@ pub struct TranscriptionSpec {
     /// Whether the whole text is reported once at the end. Otherwise each utterance is reported.
     pub at_end: bool,
     /// Whether the transcription starts only if no transcription with the same name runs.
-    pub alone: bool,
+    pub if_none_runs: bool,
     /// The callback that receives the events of the transcription.
     pub callback: Option<Callback>,
 }
 
 /// Maximum size, in octets, of the text that is stored for a report at the end. Later speech is left out.
-pub(crate) const MOST_SAID: usize = 1024 * 1024;
+pub(crate) const MAX_TEXT: usize = 1024 * 1024;
 
 /// Facts about a live transcription at the time of an event.
 #[derive(Clone, PartialEq, Debug)]
@@ -53,7 +53,7 @@ pub enum TranscriptionStatus {
     /// The transcription started.
     Started,
     /// Speech was recognised.
-    Said {
+    Recognised {
         /// The direction in which the text was spoken: `Inbound` or `Outbound`.
         track: Track,
         /// The recognised text.
@@ -65,7 +65,7 @@ pub enum TranscriptionStatus {
     Stopped,
     /// The transcription ended. Contains the whole text, one line per utterance. Used only if the text is reported at
     /// the end.
-    Whole(String),
+    FullText(String),
     /// The transcription failed, or could not start. Contains the reason in words.
     Failed(String),
 }
@@ -75,12 +75,12 @@ impl fmt::Display for TranscriptionStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Started => f.write_str("started"),
-            Self::Said { words, is_final, .. } => {
+            Self::Recognised { words, is_final, .. } => {
                 let kind = if *is_final { "final" } else { "partial" };
                 write!(f, "heard {} characters ({kind})", words.text().chars().count())
             }
             Self::Stopped => f.write_str("stopped"),
-            Self::Whole(said) => write!(f, "stopped, heard {} characters", said.chars().count()),
+            Self::FullText(text) => write!(f, "stopped, heard {} characters", text.chars().count()),
             Self::Failed(why) => write!(f, "failed: {why}"),
         }
     }
@@ -96,7 +96,7 @@ pub(crate) struct Transcribing {
     /// Whether the call has ordered the end of the transcription. Speech before that order is still being reported.
     pub(crate) stopping: bool,
     /// The text so far; used only if the text is reported at the end.
-    pub(crate) said: String,
+    pub(crate) text: String,
 }
 
 /// An order to transcribe a recording when the recording is complete.

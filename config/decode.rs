@@ -32,7 +32,7 @@ const SECRETS: [&str; 11] = [
 const TOP: [&str; 2] = ["data_dir", "drain_timeout"];
 
 /// Maximum number of faults. Decoding stops at this number, because nobody would read a longer list.
-const MOST_FAULTS: usize = 500;
+const MAX_FAULTS: usize = 500;
 
 /// Values that replace the missing or wrong value of a required key: first an empty text, then a telephone number that
 /// can be called.
@@ -52,7 +52,7 @@ pub(crate) fn decode(document: &mut Document, faults: &mut Vec<Fault>) -> Config
         let (path, message, missing) = match missing_field(message) {
             Some(key) if at.is_empty() => (key.to_owned(), "is missing".to_owned(), true),
             Some(key) => (format!("{at}.{key}"), "is missing".to_owned(), true),
-            None => match document.read_otherwise(&at, message.to_owned()) {
+            None => match document.try_next_reading(&at, message.to_owned()) {
                 Ok(()) => continue,
                 Err(message) => (at.clone(), explain(&at, &message, document.text(&at)), false),
             },
@@ -70,7 +70,7 @@ pub(crate) fn decode(document: &mut Document, faults: &mut Vec<Fault>) -> Config
         } else {
             document.remove(&path)
         };
-        if !repaired || faults.len() >= MOST_FAULTS {
+        if !repaired || faults.len() >= MAX_FAULTS {
             return Config::default();
         }
     }

@@ -25,7 +25,7 @@ struct Variable {
     /// Interpretations of the value that have not been tried. The next interpretation is the last element.
     readings: Vec<Value>,
     /// Error messages of the interpretations that failed.
-    complaints: Vec<String>,
+    errors: Vec<String>,
 }
 
 impl Document {
@@ -34,7 +34,7 @@ impl Document {
         let (table, errors) = DeTable::parse_recoverable(text);
         if !errors.is_empty() {
             let fault = |error: &toml::de::Error| Fault {
-                origin: error.span().map_or(Origin::Whole, |span| Origin::Line(line_of(text, span.start))),
+                origin: error.span().map_or(Origin::WholeFile, |span| Origin::Line(line_of(text, span.start))),
                 path: String::new(),
                 message: error.message().to_owned(),
             };
@@ -80,7 +80,7 @@ impl Document {
             }
             match path.rfind(['.', '[']) {
                 Some(end) => path = path.get(..end).unwrap_or_default(),
-                None => return Origin::Whole,
+                None => return Origin::WholeFile,
             }
         }
     }
@@ -91,18 +91,18 @@ impl Document {
     }
 
     /// Replaces the value of the variable at `path` or above `path` by the next interpretation, because the current
-    /// interpretation caused the error `complaint`. If no interpretation remains, returns the most informative error.
-    pub(crate) fn read_otherwise(&mut self, path: &str, complaint: String) -> Result<(), String> {
+    /// interpretation caused the error `error`. If no interpretation remains, returns the most informative error.
+    pub(crate) fn try_next_reading(&mut self, path: &str, error: String) -> Result<(), String> {
         let at =
             self.variables.keys().find(|key| path == key.as_str() || path.starts_with(&format!("{key}["))).cloned();
         let Some((at, variable)) = at.and_then(|at| Some((at.clone(), self.variables.get_mut(&at)?))) else {
-            return Err(complaint);
+            return Err(error);
         };
-        variable.complaints.push(complaint);
+        variable.errors.push(error);
         let Some(value) = variable.readings.pop() else {
-            let about_type = |complaint: &&String| complaint.starts_with("invalid type");
-            let telling = variable.complaints.iter().find(|complaint| !about_type(complaint));
-            return Err(telling.or(variable.complaints.first()).cloned().unwrap_or_default());
+            let about_type = |error: &&String| error.starts_with("invalid type");
+            let informative = variable.errors.iter().find(|error| !about_type(error));
+            return Err(informative.or(variable.errors.first()).cloned().unwrap_or_default());
         };
         if let Some(place) = self.value_mut(&at) {
             *place = value;
@@ -237,7 +237,7 @@ impl Document {
         let within = |key: &String| key.strip_prefix(&path).is_some_and(|rest| rest.starts_with(['.', '[']));
         self.origins.retain(|key, _| !within(key));
         self.origins.insert(path.clone(), origin);
-        self.variables.insert(path, Variable { readings, complaints: Vec::new() });
+        self.variables.insert(path, Variable { readings, errors: Vec::new() });
         Ok(())
     }
 

@@ -60,14 +60,14 @@ impl Fault {
         let place = match &self.origin {
             Origin::Line(line) => format!("{file}:{line}: "),
             Origin::Variable(name) => format!("{name}: "),
-            Origin::Whole => format!("{file}: "),
+            Origin::WholeFile => format!("{file}: "),
         };
         let key = if self.path.is_empty() { String::new() } else { format!("{}: ", self.path) };
         format!("{place}{key}{}", self.message)
     }
 
     pub(crate) fn unreadable(reason: &str) -> Self {
-        Self { origin: Origin::Whole, path: String::new(), message: format!("cannot be read: {reason}") }
+        Self { origin: Origin::WholeFile, path: String::new(), message: format!("cannot be read: {reason}") }
     }
 }
 
@@ -75,7 +75,7 @@ impl Fault {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Origin {
     /// The key was not set. The fault concerns a default, or the file as a whole.
-    Whole,
+    WholeFile,
     /// The key was set in this line of the file. The first line has the number 1.
     Line(usize),
     /// The key was set by the environment variable with this name.

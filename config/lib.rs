@@ -30,7 +30,7 @@ use tandem_http::OriginConfig;
 use tandem_routing::number_pool::Block;
 use tandem_settings::{
     Application, DatabaseConfig, EndpointConfig, HttpConfig, IceConfig, LogConfig, NumberConfig, RecordingsConfig,
-    Secret, StirConfig, StreamsConfig, TrunkConfig, TwilioConfig, WebhooksConfig, WorksBy, provider_of_application,
+    Secret, StirConfig, StreamsConfig, TrunkConfig, TwilioConfig, WebhooksConfig, ApplicationKind, provider_of_application,
 };
 use tandem_siprec::SiprecConfig;
 use tandem_speech::SpeechConfig;
@@ -175,14 +175,14 @@ impl Config {
         let written = Written::of(&document.table);
         let mut config = decode::decode(&mut document, &mut faults);
         config.written = written;
-        config.place_in_data_dir(&document);
+        config.set_data_paths(&document);
         for application in &mut config.applications {
             if application.provider.is_empty() {
                 application.provider = provider_of_application(&application.id).into();
             }
-            application.works_by = WorksBy::of(&application.provider);
+            application.works_by = ApplicationKind::of(&application.provider);
         }
-        config.place_media(&document);
+        config.set_media_addresses(&document);
         let notes = check::check(&config, &document, &mut faults);
         Ok((config, faults, notes))
     }
@@ -190,7 +190,7 @@ impl Config {
     /// Sets the addresses of audio to the addresses of SIP, unless `[media]` sets other addresses. Audio listens on the
     /// address of the first SIP socket. SDP contains the address from `sip.advertise`, if this setting is an IP
     /// address.
-    fn place_media(&mut self, document: &Document) {
+    fn set_media_addresses(&mut self, document: &Document) {
         let first = self.sip.listen.iter().find_map(|listen| tandem_sip::parse_listen(listen)).map(|(_, at)| at.ip());
         if let Some(listen) = first.filter(|ip| !document.has("media.listen") && !ip.is_loopback()) {
             self.media.listen = listen;
@@ -208,7 +208,7 @@ impl Config {
     }
 
     /// Places the database and the recordings in `data_dir`, unless their own keys are set.
-    fn place_in_data_dir(&mut self, document: &Document) {
+    fn set_data_paths(&mut self, document: &Document) {
         let data_dir = self.data_dir.display();
         if !document.has("database.url") {
             self.database.url = Secret::new(&format!("sqlite:{data_dir}/tandem.db"));

@@ -55,8 +55,8 @@ impl Config {
     /// keys that need a restart keep their old hash.
     pub fn replaced_by(&self, new: Config) -> Config {
         let mut written = new.written.0;
-        written.retain(|key, _| holds_at_once(key));
-        let fixed = self.written.0.iter().filter(|(key, _)| !holds_at_once(key));
+        written.retain(|key, _| applies_at_once(key));
+        let fixed = self.written.0.iter().filter(|(key, _)| !applies_at_once(key));
         written.extend(fixed.map(|(key, hash)| (key.clone(), *hash)));
         Config { data_dir: self.data_dir.clone(), written: Written(written), ..new }
     }
@@ -67,14 +67,14 @@ impl Config {
         let (old, new) = (&self.written.0, &new.written.0);
         let mut keys: Vec<String> =
             old.keys().chain(new.keys()).filter(|key| old.get(*key) != new.get(*key)).cloned().collect();
-        keys.retain(|key| !holds_at_once(key));
+        keys.retain(|key| !applies_at_once(key));
         keys.sort_unstable();
         keys.dedup();
         keys
     }
 }
 
-fn holds_at_once(key: &str) -> bool {
+fn applies_at_once(key: &str) -> bool {
     let within = |table: &str| key.strip_prefix(table).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
     AT_ONCE.iter().any(|table| within(table)) && !SOCKETS.iter().any(|one| within(&format!("sip.{one}")))
 }

@@ -477,9 +477,9 @@ fn sip_of_a_family_that_media_does_not_speak_is_noted() {
         notes.iter().map(|note| note.line(None)).filter(|line| line.contains("sip.listen")).collect::<Vec<_>>()
     };
     let both = "sip.listen = [\"udp://127.0.0.1:5060\", \"udp://[::1]:5060\", \"tcp://[::1]:5060\"]";
-    let told = notes(both);
-    assert_eq!(told.len(), 1, "{told:?}");
-    assert!(told[0].contains("sip.listen[1]") && told[0].contains("media.listen is IPv4 only"), "{told:?}");
+    let found = notes(both);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].contains("sip.listen[1]") && found[0].contains("media.listen is IPv4 only"), "{found:?}");
     assert!(notes(&format!("{both}\nmedia.listen = \"::1\""))[0].contains("sip.listen[0]"));
     assert_eq!(notes("sip.listen = [\"udp://127.0.0.1:5060\"]"), Vec::<String>::new());
 }

@@ -49,7 +49,7 @@ const CALLED_AFTER_SPEECH: u16 = 75;
 /// | field | Twilio | Telnyx `answering_machine_detection_config` |
 /// |---|---|---|
 /// | `until` | `Enable`: verdict; `DetectMessageEnd`: greeting's end | `detect`: verdict; `greeting_end`, `detect_words`: greeting's end; `detect_beep`, `premium`: beep |
-/// | `verdict_within` | `MachineDetectionTimeout` | `total_analysis_time_millis` |
+/// | `first_result_timeout` | `MachineDetectionTimeout` | `total_analysis_time_millis` |
 /// | `initial_silence` | `MachineDetectionSilenceTimeout` | `initial_silence_millis` |
 /// | `silence_is_machine` | false | true, but false for `premium` |
 /// | `greeting` | `MachineDetectionSpeechThreshold` | `greeting_duration_millis` |
@@ -59,18 +59,18 @@ const CALLED_AFTER_SPEECH: u16 = 75;
 /// | `word` | none | `maximum_word_length_millis` |
 /// | `silence_threshold` | default | `silence_threshold` |
 /// | `greeting_end_silence` | `MachineDetectionSpeechEndThreshold` | `greeting_silence_duration_millis` |
-/// | `greeting_end_within` | as `whole` | `greeting_total_analysis_time_millis` |
-/// | `whole` | `MachineDetectionTimeout` | the two times together |
+/// | `greeting_end_timeout` | as `total_timeout` | `greeting_total_analysis_time_millis` |
+/// | `total_timeout` | `MachineDetectionTimeout` | the two times together |
 ///
 /// Times are rounded up to 20 ms.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MachineDetection {
     /// The event at which the detection ends.
     pub until: Until,
-    /// The longest time to a decision. After this time the result is [`MachineVerdict::NotSure`], or `Machine` if the
+    /// The longest time to a decision. After this time the result is [`DetectionResult::NotSure`], or `Machine` if the
     /// far end is talking and has talked for half of `greeting`.
-    pub verdict_within: Duration,
-    /// The longest time to the first word. After this time the result is [`MachineVerdict::Silence`].
+    pub first_result_timeout: Duration,
+    /// The longest time to the first word. After this time the result is [`DetectionResult::Silence`].
     pub initial_silence: Duration,
     /// Whether the result after `initial_silence` is `Machine` instead of `Silence`.
     pub silence_is_machine: bool,
@@ -92,16 +92,16 @@ pub struct MachineDetection {
     pub greeting_end_silence: Duration,
     /// The longest time from the result `Machine` to the end of the greeting. After this time the detection ends with
     /// [`GreetingEnd::Other`].
-    pub greeting_end_within: Duration,
+    pub greeting_end_timeout: Duration,
     /// The longest time of the whole detection, from the command to the end of the greeting.
-    pub whole: Duration,
+    pub total_timeout: Duration,
 }
 
 /// The event at which a detection ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Until {
     /// The detection ends with the first result.
-    Verdict,
+    FirstResult,
     /// After `Machine`, the detection continues until the greeting ends with a beep or with silence.
     GreetingEnd,
     /// After `Machine`, the detection continues until the beep. Silence does not end the greeting.
@@ -111,8 +111,8 @@ pub enum Until {
 impl Default for MachineDetection {
     fn default() -> MachineDetection {
         MachineDetection {
-            until: Until::Verdict,
-            verdict_within: Duration::from_secs(30),
+            until: Until::FirstResult,
+            first_result_timeout: Duration::from_secs(30),
             initial_silence: Duration::from_secs(5),
             silence_is_machine: false,
             greeting: Duration::from_millis(2_400),
@@ -122,18 +122,18 @@ impl Default for MachineDetection {
             word: None,
             silence_threshold: 64,
             greeting_end_silence: Duration::from_millis(1_200),
-            greeting_end_within: Duration::from_secs(30),
-            whole: Duration::from_secs(30),
+            greeting_end_timeout: Duration::from_secs(30),
+            total_timeout: Duration::from_secs(30),
         }
     }
 }
 
 /// A result of the detection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MachineVerdict {
+pub enum DetectionResult {
     /// A person has answered. This is the last result.
     Human,
-    /// A machine has answered, and its greeting is playing. `GreetingEnded` follows, unless [`Until::Verdict`] was
+    /// A machine has answered, and its greeting is playing. `GreetingEnded` follows, unless [`Until::FirstResult`] was
     /// requested.
     Machine,
     /// The machine's greeting has ended, so the caller can leave a message. This is the last result.
@@ -182,7 +182,7 @@ pub(crate) struct AnsweringMachine {
 /// The thresholds of the detection: times in frames, and the silence threshold in dBov.
 #[derive(Debug)]
 struct Figures {
-    verdict_within: u32,
+    first_result_timeout: u32,
     initial_silence: u32,
     greeting: u32,
     after_greeting_silence: u32,
@@ -191,8 +191,8 @@ struct Figures {
     word: u32,
     silence_threshold: f32,
     greeting_end_silence: u32,
-    greeting_end_within: u32,
-    whole: u32,
+    greeting_end_timeout: u32,
+    total_timeout: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -241,7 +241,7 @@ impl AnsweringMachine {
     }
 
     /// Handles the next 20 ms of audio and their voice activity. Returns a result if the audio causes a new result.
-    pub(crate) fn handle_frame(&mut self, samples: &[i16], activity: Activity) -> Option<MachineVerdict> {
+    pub(crate) fn handle_frame(&mut self, samples: &[i16], activity: Activity) -> Option<DetectionResult> {
         if self.is_over() {
             return None;
         }
@@ -250,7 +250,7 @@ impl AnsweringMachine {
         let tone = matches!(sound, Sound::Tone(_) | Sound::Ending);
         self.count(activity.active && !tone && activity.level >= self.figures.silence_threshold);
         if self.is_fax(sound) {
-            return self.last(MachineVerdict::Fax);
+            return self.finish(DetectionResult::Fax);
         }
         let beep = matches!(sound, Sound::Ended(run) if is_beep(&run));
         match self.phase {
@@ -260,34 +260,34 @@ impl AnsweringMachine {
             }
             Phase::Listening if self.elapsed >= self.figures.initial_silence => {
                 if self.silence_is_machine {
-                    self.machine(None)
+                    self.report_machine(None)
                 } else {
-                    self.last(MachineVerdict::Silence)
+                    self.finish(DetectionResult::Silence)
                 }
             }
-            Phase::Listening if self.is_late() => self.last(MachineVerdict::NotSure),
-            Phase::Greeting if beep => self.machine(Some(GreetingEnd::Beep)),
-            Phase::Greeting if self.talks_like_a_machine() => self.machine(None),
+            Phase::Listening if self.is_late() => self.finish(DetectionResult::NotSure),
+            Phase::Greeting if beep => self.report_machine(Some(GreetingEnd::Beep)),
+            Phase::Greeting if self.talks_like_a_machine() => self.report_machine(None),
             // A tone that is still sounding may be the beep.
             Phase::Greeting if !tone && self.pause >= self.figures.after_greeting_silence => {
-                self.last(MachineVerdict::Human)
+                self.finish(DetectionResult::Human)
             }
             Phase::Greeting if self.is_late() => {
                 if self.pause < BREATH && self.spoken >= self.figures.greeting / 2 {
-                    self.machine(None)
+                    self.report_machine(None)
                 } else {
-                    self.last(MachineVerdict::NotSure)
+                    self.finish(DetectionResult::NotSure)
                 }
             }
-            Phase::Machine { then: Some(by), .. } => self.last(MachineVerdict::GreetingEnded { by }),
-            Phase::Machine { .. } if beep => self.last(MachineVerdict::GreetingEnded { by: GreetingEnd::Beep }),
+            Phase::Machine { then: Some(by), .. } => self.finish(DetectionResult::GreetingEnded { by }),
+            Phase::Machine { .. } if beep => self.finish(DetectionResult::GreetingEnded { by: GreetingEnd::Beep }),
             Phase::Machine { since, .. } => {
                 let silent = self.until == Until::GreetingEnd && !tone;
                 if silent && self.pause >= self.figures.greeting_end_silence {
-                    self.last(MachineVerdict::GreetingEnded { by: GreetingEnd::Silence })
-                } else if self.elapsed - since >= self.figures.greeting_end_within || self.elapsed >= self.figures.whole
+                    self.finish(DetectionResult::GreetingEnded { by: GreetingEnd::Silence })
+                } else if self.elapsed - since >= self.figures.greeting_end_timeout || self.elapsed >= self.figures.total_timeout
                 {
-                    self.last(MachineVerdict::GreetingEnded { by: GreetingEnd::Other })
+                    self.finish(DetectionResult::GreetingEnded { by: GreetingEnd::Other })
                 } else {
                     None
                 }
@@ -324,7 +324,7 @@ impl AnsweringMachine {
     }
 
     fn is_late(&self) -> bool {
-        self.elapsed >= self.figures.verdict_within.min(self.figures.whole)
+        self.elapsed >= self.figures.first_result_timeout.min(self.figures.total_timeout)
     }
 
     fn is_fax(&self, sound: Sound) -> bool {
@@ -340,18 +340,18 @@ impl AnsweringMachine {
         }
     }
 
-    fn machine(&mut self, then: Option<GreetingEnd>) -> Option<MachineVerdict> {
+    fn report_machine(&mut self, then: Option<GreetingEnd>) -> Option<DetectionResult> {
         self.phase = match self.until {
-            Until::Verdict => Phase::Over,
+            Until::FirstResult => Phase::Over,
             Until::GreetingEnd | Until::Beep => Phase::Machine { since: self.elapsed, then },
         };
         self.pause = 0;
-        Some(MachineVerdict::Machine)
+        Some(DetectionResult::Machine)
     }
 
-    fn last(&mut self, verdict: MachineVerdict) -> Option<MachineVerdict> {
+    fn finish(&mut self, result: DetectionResult) -> Option<DetectionResult> {
         self.phase = Phase::Over;
-        Some(verdict)
+        Some(result)
     }
 }
 
@@ -367,7 +367,7 @@ impl Figures {
         // The mean amplitude of speech is about 0.8 of its root mean square.
         let amplitude = f32::from(spec.silence_threshold) / 0.8 / 32_768.0;
         Figures {
-            verdict_within: frames(spec.verdict_within),
+            first_result_timeout: frames(spec.first_result_timeout),
             initial_silence: frames(spec.initial_silence),
             greeting: frames(spec.greeting),
             after_greeting_silence: frames(spec.after_greeting_silence),
@@ -376,8 +376,8 @@ impl Figures {
             word: spec.word.map_or(u32::MAX, frames),
             silence_threshold: 20.0 * amplitude.log10(),
             greeting_end_silence: frames(spec.greeting_end_silence),
-            greeting_end_within: frames(spec.greeting_end_within),
-            whole: frames(spec.whole),
+            greeting_end_timeout: frames(spec.greeting_end_timeout),
+            total_timeout: frames(spec.total_timeout),
         }
     }
 }

@@ -19,7 +19,7 @@ pub struct Config {
     /// The port pool, including both ends of the range. Each session takes an even port for RTP and the next port for
     /// RTCP.
     pub ports: PortRange,
-    /// The number of media threads, at most [`Config::MOST_WORKERS`]. With 0, the engine starts one thread fewer than
+    /// The number of media threads, at most [`Config::MAX_WORKERS`]. With 0, the engine starts one thread fewer than
     /// there are cores, but at least one.
     pub workers: usize,
     /// The codecs that our offers contain and our answers accept, best first. The list has at least one codec.
@@ -42,7 +42,7 @@ pub struct Config {
 
 impl Config {
     /// The highest number of media threads.
-    pub const MOST_WORKERS: usize = 256;
+    pub const MAX_WORKERS: usize = 256;
 
     pub(crate) fn relatch_probation(&self) -> Option<Duration> {
         (self.relatch_probation_ms > 0).then(|| Duration::from_millis(self.relatch_probation_ms.into()))

@@ -357,21 +357,21 @@ impl Core {
     }
 
     /// Numbers a command about a session's bridge or room. Returns `None` for other commands.
-    pub(crate) fn note_order(&mut self, key: SessionKey, command: &Command) -> Option<u32> {
+    pub(crate) fn note_routing_command(&mut self, key: SessionKey, command: &Command) -> Option<u32> {
         match command {
             Command::Bridge { .. } | Command::Unbridge | Command::Join { .. } | Command::Leave => {}
             _ => return None,
         }
         let session = self.slots.get(&key).and_then(|slot| self.sessions.get_mut(*slot))?;
-        session.routing.orders = session.routing.orders.wrapping_add(1);
-        Some(session.routing.orders)
+        session.routing.command_number = session.routing.command_number.wrapping_add(1);
+        Some(session.routing.command_number)
     }
 
     /// Whether `number` is the number of the session's newest command about its bridge or room. Returns true if the
     /// session is not on this worker.
-    pub(crate) fn is_order(&self, key: SessionKey, number: u32) -> bool {
+    pub(crate) fn is_newest_routing_command(&self, key: SessionKey, number: u32) -> bool {
         let session = self.slots.get(&key).and_then(|slot| self.sessions.get(*slot));
-        session.is_none_or(|session| session.routing.orders == number)
+        session.is_none_or(|session| session.routing.command_number == number)
     }
 
     pub(crate) fn handle_command(
@@ -612,7 +612,7 @@ impl Core {
                 None => {
                     let Some(session) = self.sessions.get_mut(slot) else { continue };
                     let mixed = session.routing.room().zip(session.codec());
-                    let mixed = mixed.and_then(|(place, codec)| self.rooms.say(place, codec));
+                    let mixed = mixed.and_then(|(place, codec)| self.rooms.frame_for(place, codec));
                     speak(session, mixed, &self.writer, &mut cx, &mut self.spent)
                 }
             };

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::answering::MachineVerdict;
+use crate::answering::DetectionResult;
 use crate::command::{OpId, SessionKey, Track};
 use crate::dtmf::DtmfMethod;
 use crate::quality::Impairment;
@@ -41,7 +41,7 @@ pub enum Event {
         /// The duration of the press until this packet, in ms.
         duration_ms: u32,
         /// The method by which the digit arrived: telephone-event or tone.
-        form: DtmfMethod,
+        method: DtmfMethod,
     },
     /// A `Play`, `Tone` or `SendDigits` has ended. If the reason is `Completed`, the last sample was sent at least 20
     /// ms ago.
@@ -68,13 +68,13 @@ pub enum Event {
         /// The size of the file in octets, header included.
         bytes: u64,
     },
-    /// Answering machine detection has a result, or the machine's greeting has ended. [`MachineVerdict`] says which
+    /// Answering machine detection has a result, or the machine's greeting has ended. [`DetectionResult`] says which
     /// results are the last.
     MachineDetected {
         /// The id of the `DetectMachine` command.
         op: OpId,
         /// The result of the detection.
-        verdict: MachineVerdict,
+        result: DetectionResult,
         /// The duration of the leg's audio from the command to the result.
         after: Duration,
     },
@@ -187,9 +187,9 @@ pub struct Stats {
     /// Whether the far end should send RTP, according to the last offer and answer.
     pub expected: bool,
     /// The first source address whose packets were dropped because they were not the far end's.
-    pub stranger: Option<SocketAddr>,
+    pub unknown_source: Option<SocketAddr>,
     /// The number of packets dropped because their source was not the latched address.
-    pub dropped_stranger: u64,
+    pub dropped_unknown_source: u64,
     /// The number of packets dropped because their payload type was not agreed.
     pub dropped_payload_type: u64,
     /// The number of packets dropped by the rate limit. The limit is a burst of 200 packets, then 250 packets a second.
@@ -203,7 +203,7 @@ pub struct Stats {
     /// The number of RTCP packets dropped because they were about streams of other sessions.
     pub dropped_rtcp: u64,
     /// The number of digits dropped by the rate limit. The limit is a burst of 16 digits, then one digit in 40 ms.
-    pub dropped_presses: u64,
+    pub dropped_digits: u64,
     /// The number of packets not relayed because the bridged leg was on hold, played a prompt, or does not support
     /// telephone-events.
     pub not_relayed: u64,

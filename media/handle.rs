@@ -22,7 +22,7 @@ use crate::room::{Room, RoomCommand, RoomKey, RoomSink, RoomSpec};
 use crate::sdp::{Local, Negotiation, Preference, RANDOM, SdpError, Srtp};
 use crate::session::MediaSession;
 use crate::suppress::budget::SuppressionBudget;
-use crate::worker::{Inbox, MOST_ROOMS, Message, Published, Shared, Worker};
+use crate::worker::{Inbox, MAX_ROOMS, Message, Published, Shared, Worker};
 use crate::writer::Writer;
 
 /// The running engine. All clones share one engine. [`Engine::shutdown`] ends it.
@@ -147,7 +147,7 @@ impl Engine {
         }
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let count =
-            if config.workers == 0 { cores.saturating_sub(1).max(1) } else { config.workers.min(Config::MOST_WORKERS) };
+            if config.workers == 0 { cores.saturating_sub(1).max(1) } else { config.workers.min(Config::MAX_WORKERS) };
         let shared = Arc::new(Shared {
             inboxes: (0..count).map(|_| Inbox::new()).collect::<io::Result<_>>()?,
             homes: Mutex::default(),
@@ -272,7 +272,7 @@ impl Engine {
             if rooms.contains_key(&key) {
                 return Err(OpenError::KeyInUse);
             }
-            if rooms.len() >= MOST_ROOMS {
+            if rooms.len() >= MAX_ROOMS {
                 return Err(OpenError::TooManyRooms);
             }
             rooms.insert(key, home);
@@ -522,8 +522,8 @@ fn kernel_relay(config: &Config) -> Result<Option<KernelRelay>, StartError> {
     if config.kernel_relay == UseKernel::Off {
         return Ok(None);
     }
-    let most = u32::try_from(config.ports.pairs().count()).unwrap_or(u32::MAX);
-    match KernelRelay::start(config.listen, most) {
+    let max_flows = u32::try_from(config.ports.pairs().count()).unwrap_or(u32::MAX);
+    match KernelRelay::start(config.listen, max_flows) {
         Ok(relay) => {
             tracing::info!(interfaces = %relay.interfaces().join(" "), "the kernel relays plain RTP of bridged calls");
             Ok(Some(relay))

@@ -29,9 +29,9 @@ type Flow = [u8; 40];
 type Count = [u8; 56];
 /// The highest number of flows. A bridged call needs two flows. If the table is full, further calls are relayed in user
 /// space.
-const MOST_FLOWS: u32 = 32_768;
+const MAX_FLOWS: u32 = 32_768;
 /// The highest number of interfaces to which the program is attached.
-const MOST_INTERFACES: usize = 16;
+const MAX_INTERFACES: usize = 16;
 
 /// The reason why the kernel cannot relay packets.
 #[derive(Debug, thiserror::Error)]
@@ -108,14 +108,14 @@ impl std::fmt::Debug for KernelRelay {
 
 impl KernelRelay {
     /// Loads and attaches the program for sockets on `listen`, with space for `most` flows.
-    pub(crate) fn start(listen: IpAddr, most: u32) -> Result<KernelRelay, Unavailable> {
+    pub(crate) fn start(listen: IpAddr, max_flows: u32) -> Result<KernelRelay, Unavailable> {
         if listen.is_ipv6() && !listen.is_unspecified() {
             return Err(Unavailable::Family);
         }
-        let most = most.clamp(2, MOST_FLOWS);
+        let max_flows = max_flows.clamp(2, MAX_FLOWS);
         let mut loader = EbpfLoader::new();
         // The program uses no kernel types, so it needs no BTF.
-        let loader = loader.btf(None).set_max_entries("FLOWS", most).set_max_entries("COUNTS", most);
+        let loader = loader.btf(None).set_max_entries("FLOWS", max_flows).set_max_entries("COUNTS", max_flows);
         let mut program = loader.load(PROGRAM).map_err(|error| match is_refused(&error) {
             true => Unavailable::Permission,
             false => Unavailable::Load(error),
@@ -125,7 +125,7 @@ impl KernelRelay {
         relay.load().map_err(|error| if is_refused(&error) { Unavailable::Permission } else { error.into() })?;
         let mut interfaces = Vec::new();
         let mut fault = None;
-        for name in route::interfaces(listen, &route::table()).into_iter().take(MOST_INTERFACES) {
+        for name in route::interfaces(listen, &route::table()).into_iter().take(MAX_INTERFACES) {
             // Attach the program with TCX. A program that is attached in the older way (netlink) remains attached when
             // the process is killed.
             let options = TcAttachOptions::TcxOrder(LinkOrder::default());
@@ -140,7 +140,7 @@ impl KernelRelay {
         let flows = HashMap::try_from(program.take_map("FLOWS").ok_or(Unavailable::Foreign)?)?;
         let counts = Array::try_from(program.take_map("COUNTS").ok_or(Unavailable::Foreign)?)?;
         let routes = route::Routes::new()?;
-        let tables = Tables { flows, counts, free: (0..most).rev().collect(), routes, _program: program };
+        let tables = Tables { flows, counts, free: (0..max_flows).rev().collect(), routes, _program: program };
         Ok(KernelRelay { tables: Mutex::new(tables), flows: AtomicU64::new(0), interfaces })
     }
 
@@ -239,8 +239,8 @@ fn key(ends: Ends) -> Key {
 fn flow(forward: Option<(Ends, &Forward)>, rule: &OffloadRule, units: u8, interface: u32, place: u32) -> Flow {
     let OffloadRule { ssrc, audio, noise, .. } = *rule;
     let nowhere = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0);
-    let nobody = Forward { to: 0, ssrc, sequence_offset: 0, timestamp_offset: 0, audio, noise, copied: false };
-    let (to, sent) = forward.unwrap_or((Ends { local: nowhere, remote: nowhere }, &nobody));
+    let discard = Forward { to: 0, ssrc, sequence_offset: 0, timestamp_offset: 0, audio, noise, copied: false };
+    let (to, sent) = forward.unwrap_or((Ends { local: nowhere, remote: nowhere }, &discard));
     Octets::new()
         .put(&to.local.ip().octets())
         .put(&to.remote.ip().octets())

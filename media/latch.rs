@@ -63,7 +63,7 @@ pub(crate) struct Latch {
 struct Learnt {
     source: SocketAddr,
     since: Instant,
-    heard: Instant,
+    last_packet: Instant,
     /// Whether the source replaced a silent source. If so, our packets go to this source.
     followed: bool,
 }
@@ -81,11 +81,11 @@ struct Candidate {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Admission {
     /// The packet belongs to the far end.
-    Peer,
+    FarEnd,
     /// The packet belongs to the far end, and the far end's address has changed.
     Moved,
     /// The packet does not belong to the far end.
-    Stranger,
+    UnknownSource,
 }
 
 impl Latch {
@@ -117,26 +117,26 @@ impl Latch {
 
     /// Decides whether a valid packet from `source` belongs to the far end.
     pub(crate) fn admits(&mut self, source: SocketAddr, ssrc: u32, sequence: u16, now: Instant) -> Admission {
-        if !self.may_be_heard(source) {
-            return Admission::Stranger;
+        if !self.is_allowed(source) {
+            return Admission::UnknownSource;
         }
         let Some(learnt) = &mut self.learnt else {
-            self.learnt = Some(Learnt { source, since: now, heard: now, followed: false });
-            return Admission::Peer;
+            self.learnt = Some(Learnt { source, since: now, last_packet: now, followed: false });
+            return Admission::FarEnd;
         };
         if learnt.source == source {
-            learnt.heard = now;
+            learnt.last_packet = now;
             self.candidate = None;
-            return Admission::Peer;
+            return Admission::FarEnd;
         }
         if self.has_precedence(source, now) {
             let settled = self.is_settled(now);
             self.candidate = None;
-            self.learnt = Some(Learnt { source, since: now, heard: now, followed: false });
-            return if settled { Admission::Moved } else { Admission::Peer };
+            self.learnt = Some(Learnt { source, since: now, last_packet: now, followed: false });
+            return if settled { Admission::Moved } else { Admission::FarEnd };
         }
         if !self.is_doubted(now) {
-            return Admission::Stranger;
+            return Admission::UnknownSource;
         }
         let packets = match self.candidate {
             Some(before)
@@ -148,23 +148,23 @@ impl Latch {
         };
         if packets < IN_A_ROW {
             self.candidate = Some(Candidate { source, ssrc, sequence, packets });
-            return Admission::Stranger;
+            return Admission::UnknownSource;
         }
         self.candidate = None;
-        self.learnt = Some(Learnt { source, since: now, heard: now, followed: true });
+        self.learnt = Some(Learnt { source, since: now, last_packet: now, followed: true });
         Admission::Moved
     }
 
     /// Whether a packet from `source` cannot belong to the far end now.
     pub(crate) fn refuses(&self, source: SocketAddr, now: Instant) -> bool {
         let known = self.learnt.is_none_or(|learnt| learnt.source == source) || self.is_doubted(now);
-        !self.may_be_heard(source) || !known && !self.has_precedence(source, now)
+        !self.is_allowed(source) || !known && !self.has_precedence(source, now)
     }
 
     /// Records that the learnt source sent a packet at this time.
-    pub(crate) fn hear(&mut self, at: Instant) {
+    pub(crate) fn note_packet(&mut self, at: Instant) {
         if let Some(learnt) = &mut self.learnt {
-            learnt.heard = learnt.heard.max(at);
+            learnt.last_packet = learnt.last_packet.max(at);
         }
     }
 
@@ -193,11 +193,11 @@ impl Latch {
 
     /// Whether the learnt source has been silent for the probation, so that another source can replace it.
     pub(crate) fn is_doubted(&self, now: Instant) -> bool {
-        let silent = self.learnt.map(|learnt| now.saturating_duration_since(learnt.heard));
+        let silent = self.learnt.map(|learnt| now.saturating_duration_since(learnt.last_packet));
         self.probation.zip(silent).is_some_and(|(probation, silent)| silent >= probation)
     }
 
-    fn may_be_heard(&self, source: SocketAddr) -> bool {
+    fn is_allowed(&self, source: SocketAddr) -> bool {
         self.source == MediaSource::Any || self.nearness(source) > 0
     }
 
@@ -302,18 +302,18 @@ mod tests {
         let now = start();
         let mut latch = latch(at(1));
         assert_eq!(latch.target(), Some(at(1)));
-        assert_eq!(latch.admits(at(2), 7, 0, now), Admission::Peer);
+        assert_eq!(latch.admits(at(2), 7, 0, now), Admission::FarEnd);
         assert_eq!(latch.target(), Some(at(2)));
-        assert_eq!(latch.admits(at(3), 7, 0, now), Admission::Stranger);
+        assert_eq!(latch.admits(at(3), 7, 0, now), Admission::UnknownSource);
         assert!(!latch.is_settled(now + ms(100)));
-        assert_eq!(latch.admits(at(1), 7, 0, now + ms(100)), Admission::Peer);
+        assert_eq!(latch.admits(at(1), 7, 0, now + ms(100)), Admission::FarEnd);
         assert!(latch.is_settled(now + ms(100)));
-        assert_eq!(latch.admits(at(2), 7, 0, now + ms(120)), Admission::Stranger);
-        assert_eq!(latch.admits(at(3), 7, 0, now + ms(60_000)), Admission::Stranger);
+        assert_eq!(latch.admits(at(2), 7, 0, now + ms(120)), Admission::UnknownSource);
+        assert_eq!(latch.admits(at(3), 7, 0, now + ms(60_000)), Admission::UnknownSource);
         latch.reopen(Some(at(1)));
         assert_eq!(latch.target(), Some(at(1)));
-        assert_eq!(latch.admits(at(3), 7, 0, now + ms(61_000)), Admission::Peer);
-        assert_eq!(latch.admits(at(1), 7, 0, now + ms(62_000)), Admission::Stranger);
+        assert_eq!(latch.admits(at(3), 7, 0, now + ms(61_000)), Admission::FarEnd);
+        assert_eq!(latch.admits(at(1), 7, 0, now + ms(62_000)), Admission::UnknownSource);
     }
 
     fn far(host: [u8; 4], port: u16) -> SocketAddr {
@@ -330,15 +330,15 @@ mod tests {
             };
             let sprayer = far([a, b, c, 66], 9);
             let mut latch = latch(signalled);
-            assert_eq!(latch.admits(sprayer, 7, 0, now), Admission::Peer, "it may be the peer, and is heard");
+            assert_eq!(latch.admits(sprayer, 7, 0, now), Admission::FarEnd, "it may be the peer, and is heard");
             for after in [0, 4_900, 3_600_000] {
                 assert_eq!(latch.target(), Some(signalled), "{after} ms later");
                 assert!(!latch.is_settled(now + ms(after)));
             }
             // The far end's first packet is late. It comes from another port, because a router has changed the port.
             let peer = SocketAddr::new(signalled.ip(), 2);
-            assert_eq!(latch.admits(peer, 8, 0, now + ms(3_600_000)), Admission::Peer);
-            assert_eq!(latch.admits(sprayer, 7, 1, now + ms(3_600_010)), Admission::Stranger);
+            assert_eq!(latch.admits(peer, 8, 0, now + ms(3_600_000)), Admission::FarEnd);
+            assert_eq!(latch.admits(sprayer, 7, 1, now + ms(3_600_010)), Admission::UnknownSource);
             assert_eq!(latch.target(), Some(peer));
             assert!(latch.is_exclusive() && latch.is_settled(now + ms(3_600_600)));
         }
@@ -350,9 +350,9 @@ mod tests {
         for phone in [far([192, 168, 1, 20], 4_000), far([10, 0, 0, 5], 4_000), far([100, 64, 3, 4], 4_000)] {
             for router in [far([203, 0, 113, 7], 61_000), far([172, 16, 9, 9], 61_000), at(61_000)] {
                 let mut latch = latch(phone);
-                assert_eq!(latch.admits(router, 7, 0, now), Admission::Peer);
+                assert_eq!(latch.admits(router, 7, 0, now), Admission::FarEnd);
                 assert_eq!(latch.target(), Some(router), "{phone} by {router}");
-                assert_eq!(latch.admits(far([198, 51, 100, 1], 5), 8, 0, now + ms(100)), Admission::Stranger);
+                assert_eq!(latch.admits(far([198, 51, 100, 1], 5), 8, 0, now + ms(100)), Admission::UnknownSource);
                 assert!(!latch.is_settled(now + ms(4_900)) && latch.is_settled(now + ms(5_000)));
                 assert!(!latch.is_exclusive(), "the signalled host must be heard should it speak");
                 let mut renewed = latch.clone();
@@ -363,7 +363,7 @@ mod tests {
                 );
                 assert_eq!(latch.admits(phone, 9, 0, now + ms(9_000)), Admission::Moved);
                 assert_eq!(latch.target(), Some(phone));
-                assert_eq!(latch.admits(router, 7, 1, now + ms(9_020)), Admission::Stranger);
+                assert_eq!(latch.admits(router, 7, 1, now + ms(9_020)), Admission::UnknownSource);
             }
         }
     }
@@ -371,11 +371,11 @@ mod tests {
     #[test]
     fn a_carrier_that_sends_from_another_host_is_heard_and_sent_to_where_it_said() {
         let now = start();
-        let (said, sends) = (far([198, 51, 100, 1], 4_000), far([198, 51, 100, 2], 5_000));
-        let mut latch = latch(said);
+        let (signalled, sends) = (far([198, 51, 100, 1], 4_000), far([198, 51, 100, 2], 5_000));
+        let mut latch = latch(signalled);
         for sequence in 0..500 {
-            assert_eq!(latch.admits(sends, 7, sequence, now + ms(20) * u32::from(sequence)), Admission::Peer);
-            assert_eq!(latch.target(), Some(said));
+            assert_eq!(latch.admits(sends, 7, sequence, now + ms(20) * u32::from(sequence)), Admission::FarEnd);
+            assert_eq!(latch.target(), Some(signalled));
         }
     }
 
@@ -386,26 +386,26 @@ mod tests {
         latch.set_source(MediaSource::Signalled);
         latch.set_probation(Some(ms(1_000)));
         for sequence in 0..100 {
-            let stranger = far([203, 0, 113, 7], 61_000);
-            assert_eq!(latch.admits(stranger, 7, sequence, now + ms(9_000)), Admission::Stranger);
-            assert!(latch.refuses(stranger, now));
+            let unknown = far([203, 0, 113, 7], 61_000);
+            assert_eq!(latch.admits(unknown, 7, sequence, now + ms(9_000)), Admission::UnknownSource);
+            assert!(latch.refuses(unknown, now));
         }
-        assert_eq!(latch.admits(far([192, 168, 1, 20], 4_002), 7, 0, now), Admission::Peer);
+        assert_eq!(latch.admits(far([192, 168, 1, 20], 4_002), 7, 0, now), Admission::FarEnd);
         assert_eq!(latch.target(), Some(far([192, 168, 1, 20], 4_002)));
     }
 
     #[test]
     fn ipv6_has_its_private_addresses_too() {
         let now = start();
-        for (said, comes, reached) in [
+        for (signalled, comes, reached) in [
             ("[fd00::5]:4000", "[2001:db8::7]:5000", true),
             ("[fd00::5]:4000", "[fd00::6]:5000", false),
             ("[2001:db8::5]:4000", "[2001:db8::7]:5000", false),
         ] {
-            let (said, comes) = (said.parse().unwrap(), comes.parse().unwrap());
-            let mut latch = latch(said);
+            let (signalled, comes) = (signalled.parse().unwrap(), comes.parse().unwrap());
+            let mut latch = latch(signalled);
             latch.admits(comes, 7, 0, now);
-            assert_eq!(latch.target(), Some(if reached { comes } else { said }));
+            assert_eq!(latch.target(), Some(if reached { comes } else { signalled }));
         }
     }
 
@@ -415,11 +415,11 @@ mod tests {
         let mut latch = latch(at(1));
         latch.set_probation(Some(ms(2_000)));
         latch.admits(at(1), 7, 0, now);
-        let say = |latch: &mut Latch, source, ssrc, sequence: u16, after| {
+        let receive = |latch: &mut Latch, source, ssrc, sequence: u16, after| {
             latch.admits(source, ssrc, sequence, now + ms(after))
         };
         for sequence in 0..10 {
-            assert_eq!(say(&mut latch, elsewhere(5), 8, sequence, 1_900), Admission::Stranger, "too early");
+            assert_eq!(receive(&mut latch, elsewhere(5), 8, sequence, 1_900), Admission::UnknownSource, "too early");
         }
         // The count starts again after a gap, with another SSRC, and with another source.
         for (source, ssrc, sequence) in [
@@ -434,21 +434,21 @@ mod tests {
             (6, 9, 10),
             (6, 9, 11),
         ] {
-            assert_eq!(say(&mut latch, elsewhere(source), ssrc, sequence, 2_000), Admission::Stranger);
+            assert_eq!(receive(&mut latch, elsewhere(source), ssrc, sequence, 2_000), Admission::UnknownSource);
         }
         // The count also starts again after a packet of the far end.
-        assert_eq!(say(&mut latch, at(1), 7, 1, 2_100), Admission::Peer);
-        assert_eq!(say(&mut latch, elsewhere(6), 9, 12, 2_120), Admission::Stranger);
+        assert_eq!(receive(&mut latch, at(1), 7, 1, 2_100), Admission::FarEnd);
+        assert_eq!(receive(&mut latch, elsewhere(6), 9, 12, 2_120), Admission::UnknownSource);
         for sequence in 65_533..=65_535 {
-            assert_eq!(say(&mut latch, elsewhere(6), 9, sequence, 4_200), Admission::Stranger);
+            assert_eq!(receive(&mut latch, elsewhere(6), 9, sequence, 4_200), Admission::UnknownSource);
         }
-        assert_eq!(say(&mut latch, elsewhere(6), 9, 0, 4_200), Admission::Stranger);
-        assert_eq!(say(&mut latch, elsewhere(6), 9, 1, 4_200), Admission::Moved);
+        assert_eq!(receive(&mut latch, elsewhere(6), 9, 0, 4_200), Admission::UnknownSource);
+        assert_eq!(receive(&mut latch, elsewhere(6), 9, 1, 4_200), Admission::Moved);
         assert_eq!(latch.target(), Some(elsewhere(6)));
         // From now on the new source is accepted, until the signalled source sends again.
-        assert_eq!(say(&mut latch, elsewhere(6), 9, 2, 9_300), Admission::Peer);
-        assert_eq!(say(&mut latch, at(1), 7, 2, 9_320), Admission::Moved);
-        assert_eq!(say(&mut latch, elsewhere(6), 9, 3, 9_340), Admission::Stranger);
+        assert_eq!(receive(&mut latch, elsewhere(6), 9, 2, 9_300), Admission::FarEnd);
+        assert_eq!(receive(&mut latch, at(1), 7, 2, 9_320), Admission::Moved);
+        assert_eq!(receive(&mut latch, elsewhere(6), 9, 3, 9_340), Admission::UnknownSource);
     }
 
     #[test]
@@ -457,7 +457,7 @@ mod tests {
         let mut latch = latch(at(1));
         latch.admits(at(1), 7, 0, now);
         for sequence in 0..100 {
-            assert_eq!(latch.admits(at(2), 8, sequence, now + ms(3_600_000)), Admission::Stranger);
+            assert_eq!(latch.admits(at(2), 8, sequence, now + ms(3_600_000)), Admission::UnknownSource);
         }
     }
 }

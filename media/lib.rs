@@ -16,7 +16,7 @@ mod audio;
 mod codec;
 mod command;
 mod config;
-mod copied;
+mod track_frame;
 mod dtmf;
 mod encrypted;
 mod engine;
@@ -58,7 +58,7 @@ mod wav;
 mod worker;
 mod writer;
 
-pub use answering::{GreetingEnd, MachineDetection, MachineVerdict, Until};
+pub use answering::{GreetingEnd, MachineDetection, DetectionResult, Until};
 pub use audio::{Audio, AudioError, decode, read_wav};
 pub use codec::{Codec, Decoder, Encoder, LONGEST_FRAME, LONGEST_PACKET, LONGEST_PAYLOAD, Malformed, SampleRate, g711};
 pub use command::{Channels, Command, OpId, RecordSpec, RecordingCommand, SessionKey, Track, Tracks};
@@ -83,11 +83,11 @@ pub use resample::Resampler;
 pub use room::{
     Beep, Hold, NotJoined, Participation, Role, RoomCommand, RoomEnd, RoomEvent, RoomKey, RoomSink, RoomSpec,
 };
-pub use sdp::{Preference, SdpError, Srtp, apart, offered_codecs, together};
+pub use sdp::{Preference, SdpError, Srtp, split_description, offered_codecs, combine_descriptions};
 pub use source::{Overflow, SourceCodec, SourceRate, StreamSource, StreamWriter, Underruns, source};
 pub use suppress::Suppressor;
 pub use tap::{ByteOrder, TapCodec, TapFrame, TapReader, TapSink, tap};
-pub use timeline::{Assembly, Makeup, Quality, Reader, Stamp, Timeline};
+pub use timeline::{Assembly, FrameComposition, Quality, Reader, Stamp, Timeline};
 pub use tone::{Country, Tone};
 pub use vad::{Activity, VoiceActivity};
 pub use wav::WavCoding;

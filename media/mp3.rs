@@ -204,8 +204,8 @@ mod tests {
                 assert_eq!(frames[0][..4], frames[1][..4]);
                 let tag = if channels == 2 { 21 } else { 13 };
                 assert_eq!(frames[0][tag..tag + 4], *b"Info");
-                let told = u32::from_be_bytes(frames[0][tag + 8..tag + 12].try_into().unwrap());
-                assert_eq!((told as usize, encoded.len() % length), (frames.len() - 1, 0), "{samples}");
+                let stated = u32::from_be_bytes(frames[0][tag + 8..tag + 12].try_into().unwrap());
+                assert_eq!((stated as usize, encoded.len() % length), (frames.len() - 1, 0), "{samples}");
             }
         }
     }

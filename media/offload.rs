@@ -15,17 +15,17 @@ use std::time::Duration;
 
 /// The number of successive packets after which a leg's packets are offloaded. These packets were relayed or had no
 /// listener, and contain 1 s of audio.
-const PATIENCE: u16 = 50;
+const MIN_PACKETS_BEFORE_OFFLOAD: u16 = 50;
 /// The highest value of this number, for a leg whose offloads keep ending early. These packets contain 32 s of audio.
-const MOST_PATIENCE: u16 = 1_600;
+const MAX_PACKETS_BEFORE_OFFLOAD: u16 = 1_600;
 /// The number of packets that make an offload long. They contain 10 s of audio. After a long offload, the next offload
 /// begins after the usual number of packets.
-const WORTHWHILE: u64 = 500;
+const LONG_OFFLOAD_PACKETS: u64 = 500;
 /// The number of frames between two readings of the kernel's counters. They last 400 ms.
-const ASKED: u8 = 20;
+const COUNTER_INTERVAL_FRAMES: u8 = 20;
 /// The number of readings without a new packet after which the leg counts as silent. These readings take 800 ms. This
 /// is well below 2 s, the time after which the engine sends silence to the other leg.
-const EMPTY: u8 = 2;
+const SILENT_REQUESTS: u8 = 2;
 
 /// The first octet of a copy of a packet that the kernel has relayed. The octet contains a version number that RTP does
 /// not have.
@@ -93,7 +93,7 @@ pub(crate) struct Offload {
     copies: u64,
     /// The number of successive plain packets that the engine relayed or that had no listener.
     plain: u16,
-    patience: u16,
+    required_packets: u16,
     /// The number of frames since the last reading of the counters. `empty` is the number of successive readings
     /// without a new packet.
     frames: u8,
@@ -127,7 +127,7 @@ impl Offload {
     /// Counts a plain packet that the engine relayed or that had no listener. Returns true when it is time to offload.
     pub(crate) fn note_plain(&mut self) -> bool {
         self.plain = self.plain.saturating_add(1);
-        self.plain >= self.patience.max(PATIENCE)
+        self.plain >= self.required_packets.max(MIN_PACKETS_BEFORE_OFFLOAD)
     }
 
     /// Restarts the count, because a different packet arrived or an offload is attempted.
@@ -146,7 +146,7 @@ impl Offload {
     /// Advances by one frame of 20 ms. Returns true when the kernel's counters should be read.
     pub(crate) fn tick(&mut self) -> bool {
         self.frames = self.frames.saturating_add(u8::from(self.is_offloaded()));
-        self.frames >= ASKED
+        self.frames >= COUNTER_INTERVAL_FRAMES
     }
 
     /// Stores the kernel's counters. Returns the number of packets, octets and gaps since the last reading, or `None`
@@ -162,7 +162,7 @@ impl Offload {
 
     /// Whether the packets are offloaded and the leg counts as silent.
     pub(crate) fn is_silent(&self) -> bool {
-        self.is_offloaded() && self.empty >= EMPTY
+        self.is_offloaded() && self.empty >= SILENT_REQUESTS
     }
 
     /// Ends the offload. `by_itself` says that the leg's traffic is the reason (an unexpected packet, or silence). If
@@ -170,11 +170,11 @@ impl Offload {
     pub(crate) fn end(&mut self, by_itself: bool) {
         let Some(counted) = self.counted.take() else { return };
         self.copies = if self.copied { counted.packets.saturating_sub(self.copies) } else { 0 };
-        let patience = self.patience.max(PATIENCE);
-        self.patience = match by_itself {
-            _ if counted.packets >= WORTHWHILE => PATIENCE,
-            true => patience.saturating_mul(2).min(MOST_PATIENCE),
-            false => patience,
+        let required_packets = self.required_packets.max(MIN_PACKETS_BEFORE_OFFLOAD);
+        self.required_packets = match by_itself {
+            _ if counted.packets >= LONG_OFFLOAD_PACKETS => MIN_PACKETS_BEFORE_OFFLOAD,
+            true => required_packets.saturating_mul(2).min(MAX_PACKETS_BEFORE_OFFLOAD),
+            false => required_packets,
         };
         (self.plain, self.frames, self.empty) = (0, 0, 0);
     }

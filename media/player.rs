@@ -12,29 +12,29 @@ use crate::tone::{Tone, ToneGenerator};
 #[derive(Debug)]
 pub(crate) struct Playback {
     pub(crate) op: OpId,
-    what: What,
+    content: Content,
 }
 
 #[derive(Debug)]
-enum What {
+enum Content {
     Audio { audio: Arc<Audio>, position: u64, loops_left: Option<u32> },
     Tone(ToneGenerator),
 }
 
 impl Playback {
     pub(crate) fn audio(op: OpId, audio: Arc<Audio>, loops: Option<NonZeroU32>) -> Playback {
-        Playback { op, what: What::Audio { audio, position: 0, loops_left: loops.map(NonZeroU32::get) } }
+        Playback { op, content: Content::Audio { audio, position: 0, loops_left: loops.map(NonZeroU32::get) } }
     }
 
     pub(crate) fn tone(op: OpId, tone: Tone) -> Playback {
-        Playback { op, what: What::Tone(ToneGenerator::new(tone)) }
+        Playback { op, content: Content::Tone(ToneGenerator::new(tone)) }
     }
 
     /// Fills the next frame. If the audio ends within the frame, silence follows. Returns false if no audio remained.
     pub(crate) fn next_frame(&mut self, frame: &mut [i16; FRAME]) -> bool {
-        match &mut self.what {
-            What::Tone(tone) => tone.next_frame(frame),
-            What::Audio { audio, position, loops_left } => {
+        match &mut self.content {
+            Content::Tone(tone) => tone.next_frame(frame),
+            Content::Audio { audio, position, loops_left } => {
                 let mut filled = 0;
                 // Audio that is shorter than a frame may repeat several times in one frame. Empty audio ends at once.
                 while *loops_left != Some(0) {

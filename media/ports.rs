@@ -17,7 +17,7 @@ use crate::engine::Pin;
 const ATTEMPTS: usize = 64;
 
 /// The highest number of sockets that stay bound for later sessions.
-const KEPT: usize = 64;
+const MAX_IDLE_SOCKETS: usize = 64;
 
 /// All port pairs of the configured range. A free pair goes to the end of the queue, so that late packets of an ended
 /// call do not reach the next call.
@@ -32,7 +32,7 @@ struct Free {
     pairs: VecDeque<u16>,
     /// RTP sockets that are still bound and have not carried a packet, mostly from calls without an answer. These
     /// sockets are used first.
-    kept: Vec<(u16, UdpSocket)>,
+    idle: Vec<(u16, UdpSocket)>,
 }
 
 /// The two sockets of a session. Dropping this struct frees the port pair.
@@ -78,7 +78,7 @@ impl Sockets {
         // Close the RTCP socket before the lease ends, because another session may bind the port after that.
         let (mut lease, rtcp, rtp) = (self.lease, self.rtcp, self.rtp);
         if !self.used && rtcp.get().is_none() {
-            lease.kept = Some(rtp);
+            lease.idle = Some(rtp);
         }
     }
 }
@@ -88,12 +88,12 @@ struct Lease {
     port: u16,
     ports: Arc<Ports>,
     /// The RTP socket, if the socket stays bound for a later session.
-    kept: Option<UdpSocket>,
+    idle: Option<UdpSocket>,
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.ports.give_back(self.port, self.kept.take());
+        self.ports.give_back(self.port, self.idle.take());
     }
 }
 
@@ -105,17 +105,17 @@ impl Ports {
         // The standard library chooses random hash keys.
         let random = RandomState::new().hash_one(range.to_string());
         pairs.rotate_left(usize::try_from(random % pairs.len().max(1) as u64).unwrap_or_default());
-        Ports { address, free: Mutex::new(Free { pairs, kept: Vec::new() }) }
+        Ports { address, free: Mutex::new(Free { pairs, idle: Vec::new() }) }
     }
 
     /// Binds the RTP port of the next free pair. Returns `None` if the pool is exhausted.
     pub(crate) fn bind(self: &Arc<Ports>) -> io::Result<Option<Sockets>> {
         let mut fault = None;
         for _ in 0..ATTEMPTS {
-            let Some((port, kept)) = self.free().next() else { break };
-            match kept.map_or_else(|| self.socket(port), Ok) {
+            let Some((port, idle)) = self.free().next() else { break };
+            match idle.map_or_else(|| self.socket(port), Ok) {
                 Ok(rtp) => {
-                    let lease = Lease { port, ports: Arc::clone(self), kept: None };
+                    let lease = Lease { port, ports: Arc::clone(self), idle: None };
                     return Ok(Some(Sockets { rtp, rtcp: OnceCell::new(), port, pinned: None, used: false, lease }));
                 }
                 Err(error) => {
@@ -133,7 +133,7 @@ impl Ports {
     /// Whether no pair is free.
     pub(crate) fn is_empty(&self) -> bool {
         let free = self.free();
-        free.pairs.is_empty() && free.kept.is_empty()
+        free.pairs.is_empty() && free.idle.is_empty()
     }
 
     /// Whether both ports of at least one pair can be bound.
@@ -166,10 +166,10 @@ impl Ports {
         self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn give_back(&self, port: u16, kept: Option<UdpSocket>) {
+    fn give_back(&self, port: u16, idle: Option<UdpSocket>) {
         let mut free = self.free();
-        match kept {
-            Some(rtp) if free.kept.len() < KEPT => free.kept.push((port, rtp)),
+        match idle {
+            Some(rtp) if free.idle.len() < MAX_IDLE_SOCKETS => free.idle.push((port, rtp)),
             surplus => {
                 drop(surplus);
                 free.pairs.push_back(port);
@@ -180,7 +180,7 @@ impl Ports {
 
 impl Free {
     fn next(&mut self) -> Option<(u16, Option<UdpSocket>)> {
-        while let Some((port, rtp)) = self.kept.pop() {
+        while let Some((port, rtp)) = self.idle.pop() {
             if matches!(rtp.recv(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock) {
                 return Some((port, Some(rtp)));
             }
@@ -261,10 +261,10 @@ mod tests {
     #[test]
     fn no_more_than_a_few_sockets_are_kept() {
         let ports = ports();
-        let many: Vec<Sockets> = std::iter::from_fn(|| ports.bind().unwrap()).take(KEPT + 9).collect();
-        assert_eq!(many.len(), KEPT + 9);
+        let many: Vec<Sockets> = std::iter::from_fn(|| ports.bind().unwrap()).take(MAX_IDLE_SOCKETS + 9).collect();
+        assert_eq!(many.len(), MAX_IDLE_SOCKETS + 9);
         many.into_iter().for_each(Sockets::retire);
         let free = ports.free();
-        assert_eq!((free.kept.len(), free.pairs.len()), (KEPT, 500 - KEPT));
+        assert_eq!((free.idle.len(), free.pairs.len()), (MAX_IDLE_SOCKETS, 500 - MAX_IDLE_SOCKETS));
     }
 }

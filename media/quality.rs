@@ -146,16 +146,16 @@ impl Watch {
 
     /// Handles a value. Returns true if the value should be reported.
     pub(crate) fn note(&mut self, cause: Impairment, value: f32) -> bool {
-        let Some((told_bad, told)) = self.causes.get_mut(cause as usize) else { return false };
+        let Some((reported_bad, reported)) = self.causes.get_mut(cause as usize) else { return false };
         if value <= cause.limit() {
-            *told_bad = false;
+            *reported_bad = false;
             return false;
         }
-        if *told_bad || told.is_some_and(|at| self.frames - at < QUIET) {
+        if *reported_bad || reported.is_some_and(|at| self.frames - at < QUIET) {
             return false;
         }
-        *told_bad = true;
-        *told = Some(self.frames);
+        *reported_bad = true;
+        *reported = Some(self.frames);
         true
     }
 }

@@ -45,7 +45,7 @@ struct Chunks {
     /// The number of full chunks. The last chunk follows them.
     full: u64,
     /// The number of the chunk in `buffer`, and the decrypted length of this chunk.
-    held: Option<(u64, usize)>,
+    loaded: Option<(u64, usize)>,
     buffer: Vec<u8>,
 }
 
@@ -167,7 +167,7 @@ impl Chunks {
     fn new(encrypted: EncryptedHeader, decryptor: ChunkDecryptor, length: u64) -> Chunks {
         let (full, _) = encrypted.chunks(length);
         let buffer = vec![0; encrypted.chunk as usize + TAG];
-        Chunks { encrypted, decryptor, header: None, full, held: None, buffer }
+        Chunks { encrypted, decryptor, header: None, full, loaded: None, buffer }
     }
 
     fn header(&self) -> &[u8] {
@@ -208,12 +208,12 @@ impl Chunks {
     /// Decrypts a chunk into the buffer and returns the chunk's length. Returns 0 for a last chunk that is not
     /// authentic.
     fn load(&mut self, file: &File, number: u64) -> io::Result<usize> {
-        if let Some((held, length)) = self.held
-            && held == number
+        if let Some((loaded, length)) = self.loaded
+            && loaded == number
         {
             return Ok(length);
         }
-        self.held = None;
+        self.loaded = None;
         let read = read_full(file, self.encrypted.place(number), &mut self.buffer)?;
         let last = number >= self.full;
         let encrypted = self.buffer.get_mut(..read).unwrap_or_default();
@@ -222,7 +222,7 @@ impl Chunks {
             None if last => 0,
             None => return Err(io::Error::new(io::ErrorKind::InvalidData, "the encrypted recording is damaged")),
         };
-        self.held = Some((number, length));
+        self.loaded = Some((number, length));
         Ok(length)
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::codec::SampleRate;
 use crate::codec::g711::Law;
 use crate::command::{Channels, OpId, RecordSpec, Tracks};
-use crate::copied::Copied;
+use crate::track_frame::TrackFrame;
 use crate::event::RecordingReason;
 use crate::rtp::FRAME;
 use crate::timeline::RECORDER_LAG;
@@ -56,10 +56,10 @@ pub(crate) enum Pause {
 }
 
 /// A function that reads the next frame of each direction that no tick has read yet.
-pub(crate) type Drain<'a> = &'a mut dyn FnMut(&mut Copied, &mut Copied);
+pub(crate) type Drain<'a> = &'a mut dyn FnMut(&mut TrackFrame, &mut TrackFrame);
 
 /// The frame that stands for a track that is not recorded.
-static NOTHING: Copied = Copied::Octets(Law::Mu, [Law::Mu.silence(); FRAME]);
+static NOTHING: TrackFrame = TrackFrame::Octets(Law::Mu, [Law::Mu.silence(); FRAME]);
 
 /// A running recording of a session or a room.
 #[derive(Debug)]
@@ -150,14 +150,14 @@ impl Recorder {
 
     /// The number of frames that the recorder can take in one batch. A longer batch could miss the end of the
     /// recording, or the end of the operation that the recording waits for.
-    pub(crate) fn patience(&self) -> u64 {
+    pub(crate) fn frames_until_due(&self) -> u64 {
         let silence = self.silence_limit.map(|limit| limit.saturating_sub(self.silent_frames));
         let rest = self.frames_left.into_iter().chain(silence).min().unwrap_or(u64::MAX);
         if self.after.is_some() { 1 } else { rest }
     }
 
     /// Handles one frame of each direction. Returns the reason if the recording has ended.
-    pub(crate) fn handle_frame(&mut self, inbound: &Copied, outbound: &Copied) -> Option<RecordingReason> {
+    pub(crate) fn handle_frame(&mut self, inbound: &TrackFrame, outbound: &TrackFrame) -> Option<RecordingReason> {
         if self.after.is_some() {
             return None;
         }
@@ -206,7 +206,7 @@ impl Recorder {
         if let Some(drain) = drain
             && self.after.is_none()
         {
-            let (mut left, mut right) = (Copied::silence(Law::Mu), Copied::silence(Law::Mu));
+            let (mut left, mut right) = (TrackFrame::silence(Law::Mu), TrackFrame::silence(Law::Mu));
             for later in 0..RECORDER_LAG.saturating_add_signed(self.short(now)) {
                 drain(&mut left, &mut right);
                 self.proceed();
@@ -242,7 +242,7 @@ impl Recorder {
     }
 
     /// Records a frame. Returns false if a pause omits the frame.
-    fn take(&mut self, inbound: &Copied, outbound: &Copied) -> bool {
+    fn take(&mut self, inbound: &TrackFrame, outbound: &TrackFrame) -> bool {
         match self.pause {
             Pause::No => self.write(inbound, outbound),
             Pause::Silence => self.write(&NOTHING, &NOTHING),
@@ -252,7 +252,7 @@ impl Recorder {
         true
     }
 
-    fn write(&mut self, inbound: &Copied, outbound: &Copied) {
+    fn write(&mut self, inbound: &TrackFrame, outbound: &TrackFrame) {
         let inbound = if self.track == Tracks::Outbound { &NOTHING } else { inbound };
         let outbound = if self.track == Tracks::Inbound { &NOTHING } else { outbound };
         match self.channels {
@@ -264,12 +264,12 @@ impl Recorder {
             }
             Channels::Mono => {
                 let mixed;
-                let one = if outbound.is_nothing() {
+                let one = if outbound.is_silent() {
                     inbound
-                } else if inbound.is_nothing() {
+                } else if inbound.is_silent() {
                     outbound
                 } else {
-                    mixed = Copied::Samples(mix(inbound, outbound));
+                    mixed = TrackFrame::Samples(mix(inbound, outbound));
                     &mixed
                 };
                 let coding = self.carried([one, one]);
@@ -283,15 +283,15 @@ impl Recorder {
     /// Returns the coding in which a frame goes to the writer. This is the coding of the current piece. For a linear
     /// file it may be the law in which the frame was received. Concealed audio in such a piece is encoded in this law
     /// too.
-    fn carried(&self, sides: [&Copied; 2]) -> WavCoding {
+    fn carried(&self, sides: [&TrackFrame; 2]) -> WavCoding {
         if let Some((coding, _)) = &self.current {
             return *coding;
         }
         let mixes = self.channels == Channels::Mono && self.track == Tracks::Both;
         match (self.coding, sides) {
             (WavCoding::Pcm, _) if mixes => WavCoding::Pcm,
-            (WavCoding::Pcm, [Copied::Octets(Law::Mu, _), Copied::Octets(Law::Mu, _)]) => WavCoding::Mulaw,
-            (WavCoding::Pcm, [Copied::Octets(Law::A, _), Copied::Octets(Law::A, _)]) => WavCoding::Alaw,
+            (WavCoding::Pcm, [TrackFrame::Octets(Law::Mu, _), TrackFrame::Octets(Law::Mu, _)]) => WavCoding::Mulaw,
+            (WavCoding::Pcm, [TrackFrame::Octets(Law::A, _), TrackFrame::Octets(Law::A, _)]) => WavCoding::Alaw,
             (coding, _) => coding,
         }
     }
@@ -326,14 +326,14 @@ impl Recorder {
     }
 }
 
-fn mix(one: &Copied, other: &Copied) -> [i16; FRAME] {
+fn mix(one: &TrackFrame, other: &TrackFrame) -> [i16; FRAME] {
     let mut mixed = one.samples();
     mixed.iter_mut().zip(other.samples()).for_each(|(mixed, other)| *mixed = mixed.saturating_add(other));
     mixed
 }
 
 /// Appends both channels. Their samples alternate.
-fn interleave(coding: WavCoding, left: &Copied, right: &Copied, to: &mut Vec<u8>) {
+fn interleave(coding: WavCoding, left: &TrackFrame, right: &TrackFrame, to: &mut Vec<u8>) {
     let Some(law) = coding.law() else {
         let mut both = [0; 2 * FRAME];
         pairs(&mut both, &left.samples(), &right.samples());
@@ -341,7 +341,7 @@ fn interleave(coding: WavCoding, left: &Copied, right: &Copied, to: &mut Vec<u8>
     };
     let mut both = [0; 2 * FRAME];
     match (left, right) {
-        (Copied::Octets(a, left), Copied::Octets(b, right)) if *a == law && *b == law => pairs(&mut both, left, right),
+        (TrackFrame::Octets(a, left), TrackFrame::Octets(b, right)) if *a == law && *b == law => pairs(&mut both, left, right),
         _ => pairs(&mut both, &left.octets(law), &right.octets(law)),
     }
     to.extend_from_slice(&both);

@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::command::{OpId, RecordSpec, RecordingCommand, SessionKey};
-use crate::copied::Copied;
+use crate::track_frame::TrackFrame;
 use crate::event::{Event, RecordingReason};
 use crate::recorder::{Pause, Recorder};
 use crate::writer::{Done, NewRecording, WriterHandle};
 
 /// The highest number of recordings at a time.
-const MOST: usize = 8;
+const MAX_RECORDINGS: usize = 8;
 
 /// The recordings of a session or a room.
 #[derive(Default)]
@@ -21,7 +21,7 @@ pub(crate) struct Recorders {
 }
 
 /// The result of a command.
-pub(crate) enum Obeyed {
+pub(crate) enum RecordingOutcome {
     Done,
     Started,
     /// The recording could not start. The caller must send this event.
@@ -47,26 +47,26 @@ impl Recorders {
 
     /// Executes a command. `now` is the media clock in units of 1/8,000 s. It is set if the length of a recording must
     /// equal the time between its commands.
-    pub(crate) fn obey(
+    pub(crate) fn execute(
         &mut self,
         key: SessionKey,
-        order: RecordingCommand,
+        command: RecordingCommand,
         now: Option<u32>,
         writer: &WriterHandle,
         done: &Done,
-    ) -> Obeyed {
-        match order {
+    ) -> RecordingOutcome {
+        match command {
             RecordingCommand::Start { op, spec } => match self.start(key, op, &spec, now, writer, done) {
-                Ok(()) => Obeyed::Started,
-                Err(why) => Obeyed::Refused(refused(op, spec, why)),
+                Ok(()) => RecordingOutcome::Started,
+                Err(why) => RecordingOutcome::Refused(refused(op, spec, why)),
             },
             RecordingCommand::Pause { op, silence } => {
                 self.pause(op, if silence { Pause::Silence } else { Pause::Skip })
             }
             RecordingCommand::Resume { op } => self.pause(op, Pause::No),
             RecordingCommand::Stop { op } => match self.recorders.iter().position(|recorder| recorder.op == op) {
-                Some(place) => Obeyed::Stopped(self.recorders.swap_remove(place)),
-                None => Obeyed::Done,
+                Some(place) => RecordingOutcome::Stopped(self.recorders.swap_remove(place)),
+                None => RecordingOutcome::Done,
             },
         }
     }
@@ -80,7 +80,7 @@ impl Recorders {
         writer: &WriterHandle,
         done: &Done,
     ) -> Result<(), &'static str> {
-        if self.recorders.len() >= MOST {
+        if self.recorders.len() >= MAX_RECORDINGS {
             return Err("there are already eight recordings");
         }
         let (recorder, feed) = Recorder::new(op, spec, now);
@@ -92,9 +92,9 @@ impl Recorders {
         Ok(())
     }
 
-    fn pause(&mut self, op: OpId, pause: Pause) -> Obeyed {
+    fn pause(&mut self, op: OpId, pause: Pause) -> RecordingOutcome {
         self.recorders.iter_mut().filter(|recorder| recorder.op == op).for_each(|recorder| recorder.pause(pause));
-        Obeyed::Done
+        RecordingOutcome::Done
     }
 
     /// Removes a recording. The caller must finish the recording.
@@ -105,8 +105,8 @@ impl Recorders {
     /// Passes a frame of each direction to all recordings. `playing` is the operation that plays now.
     pub(crate) fn handle_frame(
         &mut self,
-        inbound: &Copied,
-        outbound: &Copied,
+        inbound: &TrackFrame,
+        outbound: &TrackFrame,
         playing: Option<OpId>,
         writer: &WriterHandle,
     ) {
@@ -129,8 +129,8 @@ impl Recorders {
     }
 
     /// The number of frames that all recordings can take in one batch.
-    pub(crate) fn patience(&self) -> u64 {
-        self.recorders.iter().map(Recorder::patience).min().unwrap_or(1)
+    pub(crate) fn frames_until_due(&self) -> u64 {
+        self.recorders.iter().map(Recorder::frames_until_due).min().unwrap_or(1)
     }
 }
 

@@ -24,13 +24,13 @@ const LANES: usize = 8;
 /// Resamples one stream. Its state of 0.5 KB is part of the struct, and it never allocates.
 #[derive(Debug, Clone)]
 pub struct Resampler {
-    way: Way,
+    direction: Direction,
     /// The last input samples, newest last. Before the first sample of the stream they are silence.
     history: [i16; TAPS * HIGHEST],
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Way {
+enum Direction {
     Same,
     Up(&'static Filter),
     Down(&'static Filter),
@@ -46,21 +46,21 @@ impl Resampler {
             (SampleRate::Hz8000, SampleRate::Hz48000) => Some(&SIX),
             _ => None,
         };
-        let way = match filter {
-            None => Way::Same,
-            Some(filter) if from < to => Way::Up(filter),
-            Some(filter) => Way::Down(filter),
+        let direction = match filter {
+            None => Direction::Same,
+            Some(filter) if from < to => Direction::Up(filter),
+            Some(filter) => Direction::Down(filter),
         };
-        Resampler { way, history: [0; TAPS * HIGHEST] }
+        Resampler { direction, history: [0; TAPS * HIGHEST] }
     }
 
     /// The delay in output samples, which equals 20 samples of the lower rate. It is 2.5 ms between 8 kHz and another
     /// rate, 1.25 ms between 16 and 48 kHz, and 0 for equal rates.
     pub fn delay(&self) -> usize {
-        match self.way {
-            Way::Same => 0,
-            Way::Up(filter) => TAPS / 2 * filter.ratio,
-            Way::Down(_) => TAPS / 2,
+        match self.direction {
+            Direction::Same => 0,
+            Direction::Up(filter) => TAPS / 2 * filter.ratio,
+            Direction::Down(_) => TAPS / 2,
         }
     }
 
@@ -72,15 +72,15 @@ impl Resampler {
     /// Resamples a frame. The frame may have any length that is a whole number of samples at both rates. Output that
     /// does not fit into `output` is lost.
     pub fn process(&mut self, input: &[i16], output: &mut [i16]) {
-        match self.way {
-            Way::Same => output.iter_mut().zip(input).for_each(|(to, from)| *to = *from),
-            Way::Up(filter) => {
+        match self.direction {
+            Direction::Same => output.iter_mut().zip(input).for_each(|(to, from)| *to = *from),
+            Direction::Up(filter) => {
                 const STEP: usize = BLOCK / HIGHEST;
                 for (input, output) in input.chunks(STEP).zip(output.chunks_mut(STEP * filter.ratio)) {
                     self.block::<{ TAPS + STEP }>(TAPS, input, |line| filter.up(line, output));
                 }
             }
-            Way::Down(filter) => {
+            Direction::Down(filter) => {
                 // A lower ratio needs a shorter history. In this case the rest of the line is unused.
                 const LINE: usize = TAPS * HIGHEST + BLOCK;
                 for (input, output) in input.chunks(BLOCK).zip(output.chunks_mut(BLOCK / filter.ratio)) {

@@ -154,7 +154,7 @@ impl MediaSession {
         self.routing.codec_mismatch = false;
         self.capture.follow_outbound(plan.codec);
         let live = self.wants_inbound_frames();
-        let inband = plan.events_taken.iter().flatten().next().is_none();
+        let inband = plan.receive_events.iter().flatten().next().is_none();
         self.digit_input.set_inband(inband);
         self.plan = Some(plan);
         if inband {
@@ -206,7 +206,7 @@ impl MediaSession {
                 }
                 self.playout.stop(op, &mut self.events);
             }
-            Command::Recording(order) => self.handle_recording(order, now, writer, done),
+            Command::Recording(command) => self.handle_recording(command, now, writer, done),
             Command::DetectMachine { op, spec } => {
                 let live = self.wants_inbound_frames();
                 let rate = self.capture.listen_live(self.track_codec(), live).rate();
@@ -235,11 +235,11 @@ impl MediaSession {
         }
     }
 
-    fn handle_recording(&mut self, order: RecordingCommand, now: u32, writer: &WriterHandle, done: &Done) {
+    fn handle_recording(&mut self, command: RecordingCommand, now: u32, writer: &WriterHandle, done: &Done) {
         // Before the command, running recorders read the audio from before it.
         self.catch_up(writer);
         let (key, codec) = (self.key, self.track_codec());
-        self.capture.handle_recording(key, order, codec, now, (writer, done), &mut self.events);
+        self.capture.handle_recording(key, command, codec, now, (writer, done), &mut self.events);
         self.drop_unused_tracks();
     }
 
@@ -365,8 +365,8 @@ impl MediaSession {
         let Some(frame) = &mut self.inbound_frame else { return false };
         // The detectors run before the suppressor, because the suppressor treats tones as noise.
         self.digit_input.handle_frame(instant, frame.samples(), frame.rate, &mut self.events);
-        let verdict = self.detection.as_mut().and_then(|detection| detection.handle_frame(frame.sound()));
-        if let Some(event) = verdict {
+        let event = self.detection.as_mut().and_then(|detection| detection.handle_frame(frame.sound()));
+        if let Some(event) = event {
             self.events.send(event);
         }
         let ended = self.suppression.process(Track::Inbound, &mut frame.samples, frame.rate);
@@ -481,7 +481,7 @@ impl MediaSession {
             let (outbound, transport, capture) = (&mut self.outbound, &mut self.transport, &mut self.capture);
             Output { plan, outbound, transport, capture }.flush(cx);
         }
-        if self.outbound.sender.packets > 0 || self.quality.reports.any {
+        if self.outbound.sender.packets > 0 || self.quality.reports.has_written {
             self.send_report(true, cx);
         }
         self.catch_up(writer);
@@ -520,7 +520,7 @@ impl MediaSession {
 
     pub(crate) fn stats(&self) -> Stats {
         let (receiver, sender) = (&self.inbound.receiver, &self.outbound.sender);
-        let heard = self.quality.reports.heard_of_us;
+        let report = self.quality.reports.far_end_report;
         let round_trip_ms = self.quality.reports.round_trip_ms;
         let path = |lost: f64, of: f64, burst_ratio, jitter_ms| Path {
             codec: self.track_codec(),
@@ -532,7 +532,7 @@ impl MediaSession {
         let missed = f64::from(receiver.lost()) + late as f64;
         let inbound = path(missed, receiver.expected_in_all().into(), receiver.burst_ratio(), receiver.jitter_ms());
         // RTCP reports do not show how losses are distributed. The value 1.0 means random losses.
-        let outbound = heard.map(|heard| path(heard.lost.into(), heard.sent as f64, 1.0, heard.jitter_ms));
+        let outbound = report.map(|report| path(report.lost.into(), report.sent as f64, 1.0, report.jitter_ms));
         let mut stats = Stats {
             packets_in: receiver.packets,
             octets_in: receiver.octets,
@@ -541,9 +541,9 @@ impl MediaSession {
             lost: receiver.lost().into(),
             late,
             burst_ratio: receiver.burst_ratio() as f32,
-            lost_by_peer: heard.map(|heard| heard.lost.into()),
+            lost_by_peer: report.map(|report| report.lost.into()),
             jitter_ms: receiver.jitter_ms(),
-            jitter_by_peer_ms: heard.map(|heard| heard.jitter_ms),
+            jitter_by_peer_ms: report.map(|report| report.jitter_ms),
             round_trip_ms,
             mos: (receiver.packets > 0).then(|| inbound.mos()),
             mos_by_peer: outbound.map(|path| path.mos()),
@@ -551,7 +551,7 @@ impl MediaSession {
             heard_from: self.transport.learnt(),
             sent_to: self.transport.target(),
             expected: self.plan.as_ref().is_some_and(|plan| plan.receives && plan.remote.is_some()),
-            dropped_presses: self.digit_input.dropped,
+            dropped_digits: self.digit_input.dropped,
             not_relayed: self.outbound.not_relayed,
             ..Stats::default()
         };

@@ -19,11 +19,11 @@ use crate::tap::{ByteOrder, TapReader};
 const FOR_MARKS: usize = 256;
 /// The highest number of marks that have been reached and are not reported yet. With more marks, the items after them
 /// wait.
-const PASSED: usize = 4_096;
+const MAX_PLAYED_MARKS: usize = 4_096;
 
 /// The number of frames without audio (500 ms) after which further audio counts as a new start. Within this number, it
 /// ends a gap.
-const GAP: u16 = 25;
+const MAX_GAP: u16 = 25;
 
 /// Creates a source of audio in `codec`. The writer may be ahead of playout by `max_buffer`. Audio beyond this limit is
 /// refused. A single piece may be at most this long.
@@ -111,17 +111,17 @@ impl StreamWriter {
         }
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         let written = queue.written + octets.len() as u64;
-        let gone = self.shared.gone.load(Ordering::Acquire);
+        let consumed = self.shared.consumed.load(Ordering::Acquire);
         // Cleared audio frees its space at once, but the worker removes this audio only at the next frame. Until this
         // frame, the space that a clear frees can be used only once.
-        if written - gone.max(queue.cleared) > self.max_octets
-            || written - gone > 2 * self.max_octets
+        if written - consumed.max(queue.cleared) > self.max_octets
+            || written - consumed > 2 * self.max_octets
             || queue.producer.slots() <= FOR_MARKS
         {
             return Err(Overflow);
         }
         queue.written = written;
-        queue.push(What::Audio(octets));
+        queue.push(ItemContent::Audio(octets));
         Ok(())
     }
 
@@ -129,7 +129,7 @@ impl StreamWriter {
     /// 20 ms after the last frame of this audio was sent. If no audio waits, the mark is reported within 20 ms. At most
     /// 32 marks are reported in each frame. A mark is lost only if 256 marks wait in a full ring.
     pub fn mark(&self, name: Arc<str>) {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner).push(What::Mark(name));
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).push(ItemContent::Mark(name));
     }
 
     /// Drops the audio that waits, at the next frame of 20 ms. The marks in this audio are reported from then on, in
@@ -164,7 +164,7 @@ impl StreamWriter {
     /// The duration of the audio that waits to be played.
     pub fn queued(&self) -> Duration {
         let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        let octets = queue.written - self.shared.gone.load(Ordering::Acquire).max(queue.cleared);
+        let octets = queue.written - self.shared.consumed.load(Ordering::Acquire).max(queue.cleared);
         Duration::from_micros(octets * 20_000 / self.frame)
     }
 }
@@ -222,19 +222,19 @@ struct Queue {
 }
 
 impl Queue {
-    fn push(&mut self, what: What) {
+    fn push(&mut self, content: ItemContent) {
         let number = self.next;
         self.next += 1;
         // For audio, the caller has checked that there is space. A mark that does not fit is lost, as
         // `StreamWriter::mark` says.
-        let _ = self.producer.push(Item { number, what });
+        let _ = self.producer.push(Item { number, content });
     }
 }
 
 #[derive(Default)]
 struct Shared {
     /// The number of octets of audio that the worker has played or dropped.
-    gone: AtomicU64,
+    consumed: AtomicU64,
     /// The lowest item number that is not cleared.
     cleared: AtomicU64,
     /// Whether playout is paused.
@@ -246,10 +246,10 @@ struct Shared {
 
 struct Item {
     number: u64,
-    what: What,
+    content: ItemContent,
 }
 
-enum What {
+enum ItemContent {
     Audio(Bytes),
     Mark(Arc<str>),
 }
@@ -270,58 +270,58 @@ impl std::fmt::Debug for Supply {
 pub(crate) struct SourcePlayer {
     pub(crate) op: OpId,
     /// Whether the source had audio for the last frame.
-    pub(crate) speaks: bool,
+    pub(crate) has_audio: bool,
     supply: Supply,
     /// The number of frames since the audio ran out. It is 0 if the audio has not run out, or if so much time has
-    /// passed that this is not a gap.
-    dry: u16,
+    /// played_marks that this is not a gap.
+    frames_without_audio: u16,
     /// The last clear that was handled.
     cleared: u64,
-    /// The marks that have been reached and are not reported yet, in order, at most [`PASSED`].
-    passed: VecDeque<Arc<str>>,
+    /// The marks that have been reached and are not reported yet, in order, at most [`MAX_PLAYED_MARKS`].
+    played_marks: VecDeque<Arc<str>>,
     /// The resampler from 24,000 Hz to 48,000 Hz.
     doubler: Option<Box<Resampler>>,
 }
 
 /// 20 ms of audio from a source.
 #[expect(clippy::large_enum_variant, reason = "on the stack, for a frame; it is never kept")]
-pub(crate) enum Spoken {
+pub(crate) enum SourceFrame {
     Octets(Law, [u8; FRAME]),
     Samples([i16; LONGEST_FRAME], SampleRate),
 }
 
 impl SourcePlayer {
     pub(crate) fn new(op: OpId, source: StreamSource) -> SourcePlayer {
-        SourcePlayer { op, speaks: false, supply: source.0, dry: 0, cleared: 0, passed: VecDeque::new(), doubler: None }
+        SourcePlayer { op, has_audio: false, supply: source.0, frames_without_audio: 0, cleared: 0, played_marks: VecDeque::new(), doubler: None }
     }
 
     /// Returns the next frame, filled up with silence, or `None` if the source has no audio. The function calls
     /// `reached` for each mark whose audio ended in an earlier frame or was cleared. It calls `reached` for at most
     /// `most` marks. The other marks follow in later frames.
-    pub(crate) fn next_frame(&mut self, most: usize, reached: impl FnMut(Arc<str>)) -> Option<Spoken> {
+    pub(crate) fn next_frame(&mut self, limit: usize, reached: impl FnMut(Arc<str>)) -> Option<SourceFrame> {
         let codec = match &mut self.supply {
             Supply::Written(written) if written.shared.paused.load(Ordering::Acquire) => {
-                (self.speaks, self.dry) = (false, 0);
-                self.hold(most, reached);
+                (self.has_audio, self.frames_without_audio) = (false, 0);
+                self.hold(limit, reached);
                 return None;
             }
             Supply::Written(written) => written.codec,
             Supply::Tapped(reader) => {
                 let copied = copied(reader);
-                self.speaks = copied.is_some();
+                self.has_audio = copied.is_some();
                 return copied;
             }
         };
         let mut octets = [0; 6 * FRAME];
         let octets = octets.get_mut(..codec.frame())?;
-        let filled = self.fill(octets, most, reached);
+        let filled = self.fill(octets, limit, reached);
         if filled == 0 {
             return None;
         }
         let (rate, order) = match codec {
             SourceCodec::Law(law) => {
                 octets.get_mut(filled..)?.fill(law.silence());
-                return octets.first_chunk().map(|octets| Spoken::Octets(law, *octets));
+                return octets.first_chunk().map(|octets| SourceFrame::Octets(law, *octets));
             }
             SourceCodec::L16(rate, order) => (rate, order),
         };
@@ -330,41 +330,41 @@ impl SourcePlayer {
         let mut samples = [0; LONGEST_FRAME];
         order.read(octets, &mut samples);
         Some(match rate {
-            SourceRate::Hz8000 => Spoken::Samples(samples, SampleRate::Hz8000),
-            SourceRate::Hz16000 => Spoken::Samples(samples, SampleRate::Hz16000),
+            SourceRate::Hz8000 => SourceFrame::Samples(samples, SampleRate::Hz8000),
+            SourceRate::Hz16000 => SourceFrame::Samples(samples, SampleRate::Hz16000),
             SourceRate::Hz24000 => {
                 let doubler = || Box::new(Resampler::new(SampleRate::Hz8000, SampleRate::Hz16000));
                 let mut twice = [0; LONGEST_FRAME];
                 let half = samples.get(..LONGEST_FRAME / 2).unwrap_or_default();
                 self.doubler.get_or_insert_with(doubler).process(half, &mut twice);
-                Spoken::Samples(twice, SampleRate::Hz48000)
+                SourceFrame::Samples(twice, SampleRate::Hz48000)
             }
         })
     }
 
     /// Fills a frame as far as audio is available. Returns the number of octets filled.
-    fn fill(&mut self, frame: &mut [u8], most: usize, reached: impl FnMut(Arc<str>)) -> usize {
+    fn fill(&mut self, frame: &mut [u8], limit: usize, reached: impl FnMut(Arc<str>)) -> usize {
         let Supply::Written(source) = &mut self.supply else { return 0 };
         let cleared = source.shared.cleared.load(Ordering::Acquire);
         // A mark that follows audio of this frame is not due yet, because this audio is played now.
-        let mut due = self.passed.len();
+        let mut due = self.played_marks.len();
         let mut filled = 0;
         while let Some(mut item) = source.take() {
-            match &mut item.what {
-                What::Mark(_) if self.passed.len() >= PASSED => {
+            match &mut item.content {
+                ItemContent::Mark(_) if self.played_marks.len() >= MAX_PLAYED_MARKS => {
                     source.head = Some(item);
                     break;
                 }
-                What::Mark(name) => {
-                    self.passed.push_back(Arc::clone(name));
+                ItemContent::Mark(name) => {
+                    self.played_marks.push_back(Arc::clone(name));
                     if filled == 0 {
-                        due = self.passed.len();
+                        due = self.played_marks.len();
                     }
                 }
-                What::Audio(octets) if item.number < cleared => {
-                    source.shared.gone.fetch_add(octets.len() as u64, Ordering::AcqRel);
+                ItemContent::Audio(octets) if item.number < cleared => {
+                    source.shared.consumed.fetch_add(octets.len() as u64, Ordering::AcqRel);
                 }
-                What::Audio(octets) => {
+                ItemContent::Audio(octets) => {
                     let Some(room) = frame.get_mut(filled..).filter(|room| !room.is_empty()) else {
                         source.head = Some(item);
                         break;
@@ -372,7 +372,7 @@ impl SourcePlayer {
                     let take = octets.len().min(room.len());
                     octets.copy_to_slice(room.get_mut(..take).unwrap_or_default());
                     filled += take;
-                    source.shared.gone.fetch_add(take as u64, Ordering::AcqRel);
+                    source.shared.consumed.fetch_add(take as u64, Ordering::AcqRel);
                     if !octets.is_empty() {
                         source.head = Some(item);
                         break;
@@ -380,35 +380,35 @@ impl SourcePlayer {
                 }
             }
         }
-        self.passed.drain(..due.min(most)).for_each(reached);
+        self.played_marks.drain(..due.min(limit)).for_each(reached);
         let cut = std::mem::replace(&mut self.cleared, cleared) != cleared;
-        let ran_dry = !cut && (self.speaks || self.dry > 0);
+        let ran_out = !cut && (self.has_audio || self.frames_without_audio > 0);
         match filled {
-            0 => self.dry = if ran_dry && self.dry < GAP { self.dry + 1 } else { 0 },
+            0 => self.frames_without_audio = if ran_out && self.frames_without_audio < MAX_GAP { self.frames_without_audio + 1 } else { 0 },
             _ => {
-                let dry = if cut { 0 } else { self.dry };
-                if dry > 0 {
+                let frames_without_audio = if cut { 0 } else { self.frames_without_audio };
+                if frames_without_audio > 0 {
                     source.shared.gaps.fetch_add(1, Ordering::Relaxed);
-                    source.shared.gap_frames.fetch_add(dry.into(), Ordering::Relaxed);
+                    source.shared.gap_frames.fetch_add(frames_without_audio.into(), Ordering::Relaxed);
                 }
                 // A frame that is only partly filled is the first frame of a gap.
-                self.dry = u16::from(filled < frame.len());
+                self.frames_without_audio = u16::from(filled < frame.len());
             }
         }
-        self.speaks = filled > 0;
+        self.has_audio = filled > 0;
         filled
     }
 
     /// Handles a frame in which other audio plays. The source's audio waits. Cleared items are removed, and at most
     /// `most` of their marks are reported.
-    pub(crate) fn hold(&mut self, most: usize, reached: impl FnMut(Arc<str>)) {
+    pub(crate) fn hold(&mut self, limit: usize, reached: impl FnMut(Arc<str>)) {
         let Supply::Written(source) = &mut self.supply else { return };
         let cleared = source.shared.cleared.load(Ordering::Acquire);
         while let Some(item) = source.take() {
-            match item.what {
-                What::Mark(name) if item.number < cleared && self.passed.len() < PASSED => self.passed.push_back(name),
-                What::Audio(octets) if item.number < cleared => {
-                    source.shared.gone.fetch_add(octets.len() as u64, Ordering::AcqRel);
+            match item.content {
+                ItemContent::Mark(name) if item.number < cleared && self.played_marks.len() < MAX_PLAYED_MARKS => self.played_marks.push_back(name),
+                ItemContent::Audio(octets) if item.number < cleared => {
+                    source.shared.consumed.fetch_add(octets.len() as u64, Ordering::AcqRel);
                 }
                 _ => {
                     source.head = Some(item);
@@ -416,21 +416,21 @@ impl SourcePlayer {
                 }
             }
         }
-        let due = self.passed.len().min(most);
-        self.passed.drain(..due).for_each(reached);
+        let due = self.played_marks.len().min(limit);
+        self.played_marks.drain(..due).for_each(reached);
     }
 }
 
 /// Returns the next frame of another session's tap.
-fn copied(reader: &mut TapReader) -> Option<Spoken> {
+fn copied(reader: &mut TapReader) -> Option<SourceFrame> {
     let frame = reader.due()?;
     match frame.codec {
         Codec::L16(rate) => {
             let mut samples = [0; LONGEST_FRAME];
             reader.byte_order().read(frame.audio(), &mut samples);
-            Some(Spoken::Samples(samples, rate))
+            Some(SourceFrame::Samples(samples, rate))
         }
-        codec => Some(Spoken::Octets(codec.law()?, *frame.audio().first_chunk()?)),
+        codec => Some(SourceFrame::Octets(codec.law()?, *frame.audio().first_chunk()?)),
     }
 }
 
@@ -444,10 +444,10 @@ mod tests {
     }
 
     /// Plays one frame. Returns the number of octets of audio, and the marks that were reported.
-    fn frame(player: &mut SourcePlayer, most: usize) -> (usize, Vec<String>) {
-        let mut told = Vec::new();
-        let filled = player.fill(&mut [0; FRAME], most, |name| told.push(name.to_string()));
-        (filled, told)
+    fn frame(player: &mut SourcePlayer, limit: usize) -> (usize, Vec<String>) {
+        let mut marks = Vec::new();
+        let filled = player.fill(&mut [0; FRAME], limit, |name| marks.push(name.to_string()));
+        (filled, marks)
     }
 
     fn names(range: std::ops::Range<usize>) -> Vec<String> {
@@ -486,10 +486,10 @@ mod tests {
         writer.clear();
         writer.audio(Bytes::from_static(&[2; FRAME])).unwrap();
         writer.mark("later".into());
-        let mut told = Vec::new();
+        let mut marks = Vec::new();
         for wanted in [32, 40, 40] {
-            player.hold(32, |name| told.push(name.to_string()));
-            assert_eq!(told, names(0..wanted));
+            player.hold(32, |name| marks.push(name.to_string()));
+            assert_eq!(marks, names(0..wanted));
         }
         assert_eq!(frame(&mut player, 32), (FRAME, vec![]));
         assert_eq!(frame(&mut player, 32), (0, vec!["later".to_owned()]));
@@ -517,9 +517,9 @@ mod tests {
     fn paused_audio_goes_on_where_it_stopped_and_a_clear_cuts_it_meanwhile() {
         let (mut player, writer) = player();
         let heard = |player: &mut SourcePlayer| {
-            let mut told = Vec::new();
-            let spoken = player.next_frame(32, |name| told.push(name.to_string()));
-            (spoken.is_some(), told)
+            let mut marks = Vec::new();
+            let spoken = player.next_frame(32, |name| marks.push(name.to_string()));
+            (spoken.is_some(), marks)
         };
         writer.audio(vec![0; 3 * FRAME].into()).unwrap();
         writer.mark("end".into());
@@ -560,7 +560,7 @@ mod tests {
         writer.audio(Bytes::from_static(&[1; FRAME])).unwrap();
         silence(1, &mut player);
         assert_eq!(writer.underruns(), gaps(2, 60));
-        silence(usize::from(GAP) + 1, &mut player);
+        silence(usize::from(MAX_GAP) + 1, &mut player);
         writer.audio(Bytes::from_static(&[1; 2 * FRAME])).unwrap();
         silence(1, &mut player);
         assert_eq!(writer.underruns(), gaps(2, 60), "something new after 500 ms");
@@ -574,7 +574,7 @@ mod tests {
     #[test]
     fn marks_that_nobody_takes_hold_up_the_audio_behind_them() {
         let (mut player, writer) = player();
-        for name in 0..=PASSED {
+        for name in 0..=MAX_PLAYED_MARKS {
             writer.mark(name.to_string().into());
             frame(&mut player, 0);
         }

@@ -11,7 +11,7 @@ use atomic_waker::AtomicWaker;
 use crate::codec::g711::Law;
 use crate::codec::{Codec, SampleRate};
 use crate::command::{OpId, Track, Tracks};
-use crate::copied::Copied;
+use crate::track_frame::TrackFrame;
 use crate::rtp::FRAME;
 
 /// The number of octets of the longest frame, which has 20 ms of L16 at 16,000 Hz.
@@ -78,14 +78,14 @@ impl TapCodec {
 /// One frame of a track in the forms that the taps of a session need.
 #[derive(Debug)]
 pub(crate) struct Tapped {
-    pub(crate) narrow: Copied,
+    pub(crate) narrow: TrackFrame,
     /// The samples at 16,000 Hz. They are set only if a tap needs them.
     pub(crate) wide: [i16; WIDE],
 }
 
 impl Tapped {
     pub(crate) fn silence(law: Law) -> Tapped {
-        Tapped { narrow: Copied::silence(law), wide: [0; WIDE] }
+        Tapped { narrow: TrackFrame::silence(law), wide: [0; WIDE] }
     }
 }
 
@@ -181,8 +181,8 @@ impl TapReader {
     /// if the session is too far behind.
     pub(crate) fn due(&mut self) -> Option<TapFrame> {
         let waiting = self.consumer.slots() / (HEAD + self.codec.octets());
-        let (most, left) = BEHIND;
-        if waiting > most {
+        let (limit, left) = BEHIND;
+        if waiting > limit {
             (left..waiting).for_each(|_| _ = self.pop());
         }
         self.pop()

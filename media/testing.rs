@@ -41,19 +41,19 @@ impl Sent {
 }
 
 /// A leg, with the RTP state of its far end and the events of its session.
-pub(crate) struct Party {
+pub(crate) struct TestLeg {
     pub(crate) key: SessionKey,
     pub(crate) slot: usize,
     pub(crate) address: SocketAddr,
     pub(crate) negotiation: Negotiation,
-    told: Arc<Mutex<Told>>,
+    log: Arc<Mutex<EventLog>>,
     pub(crate) sequence: u16,
     pub(crate) timestamp: u32,
     pub(crate) payload_type: u8,
 }
 
 #[derive(Default)]
-struct Told {
+struct EventLog {
     now: Duration,
     events: Vec<(Duration, Event)>,
     full: bool,
@@ -109,8 +109,8 @@ pub(crate) struct MediaPair {
     origin: Instant,
     now: Duration,
     wire: Wire,
-    pub(crate) a: Party,
-    pub(crate) b: Party,
+    pub(crate) a: TestLeg,
+    pub(crate) b: TestLeg,
     /// The packets on the link to the engine, each with its arrival time, slot, flow, source and octets.
     link: Vec<(Duration, usize, Flow, SocketAddr, Vec<u8>)>,
     recorded: Arc<Mutex<Vec<(SessionKey, Event)>>>,
@@ -119,7 +119,7 @@ pub(crate) struct MediaPair {
 
 /// One of the two legs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Who {
+pub(crate) enum Side {
     A,
     B,
 }
@@ -150,8 +150,8 @@ impl MediaPair {
             handle,
             Arc::new(move |key, event| done.lock().unwrap().push((key, event))),
         );
-        let a = Party::new(&mut core, origin, 1, "127.0.0.2", a_media);
-        let b = Party::new(&mut core, origin, 2, "127.0.0.3", b_media);
+        let a = TestLeg::new(&mut core, origin, 1, "127.0.0.2", a_media);
+        let b = TestLeg::new(&mut core, origin, 2, "127.0.0.3", b_media);
         MediaPair {
             core,
             writer,
@@ -175,14 +175,14 @@ impl MediaPair {
     }
 
     /// Whether the kernel relays the leg's packets.
-    pub(crate) fn is_offloaded(&mut self, who: Who) -> bool {
-        let slot = self.party(who).slot;
+    pub(crate) fn is_offloaded(&mut self, side: Side) -> bool {
+        let slot = self.leg_mut(side).slot;
         self.wire.kernel.passes_on(slot) == Some(true)
     }
 
     /// Whether the kernel drops the leg's packets, because they have no listener.
-    pub(crate) fn is_dropped(&mut self, who: Who) -> bool {
-        let slot = self.party(who).slot;
+    pub(crate) fn is_dropped(&mut self, side: Side) -> bool {
+        let slot = self.leg_mut(side).slot;
         self.wire.kernel.passes_on(slot) == Some(false)
     }
 
@@ -191,10 +191,10 @@ impl MediaPair {
         self.wire.kernel.passed
     }
 
-    fn party(&mut self, who: Who) -> &mut Party {
-        match who {
-            Who::A => &mut self.a,
-            Who::B => &mut self.b,
+    fn leg_mut(&mut self, side: Side) -> &mut TestLeg {
+        match side {
+            Side::A => &mut self.a,
+            Side::B => &mut self.b,
         }
     }
 
@@ -203,11 +203,11 @@ impl MediaPair {
     }
 
     /// Handles a new offer from the far end.
-    pub(crate) fn offer(&mut self, who: Who, media: &str) {
-        let party = self.party(who);
-        let body = offer(party.address, media);
-        party.negotiation.answer(body.as_bytes()).unwrap();
-        let (key, plan) = (party.key, party.negotiation.plan().unwrap().clone());
+    pub(crate) fn offer(&mut self, side: Side, media: &str) {
+        let leg = self.leg_mut(side);
+        let body = offer(leg.address, media);
+        leg.negotiation.answer(body.as_bytes()).unwrap();
+        let (key, plan) = (leg.key, leg.negotiation.plan().unwrap().clone());
         assert!(self.core.apply(self.origin + self.now, key, plan, &mut self.wire));
     }
 
@@ -216,8 +216,8 @@ impl MediaPair {
         assert!(self.core.apply(self.origin + self.now, key, plan, &mut self.wire));
     }
 
-    pub(crate) fn command(&mut self, who: Who, command: Command) {
-        let key = self.party(who).key;
+    pub(crate) fn command(&mut self, side: Side, command: Command) {
+        let key = self.leg_mut(side).key;
         let outcome = self.core.handle_command(self.origin + self.now, key, command, &mut self.wire);
         assert!(matches!(outcome, crate::engine::Outcome::Done), "{outcome:?}");
     }
@@ -229,20 +229,20 @@ impl MediaPair {
 
     pub(crate) fn bridge(&mut self) {
         let with = self.b.key;
-        self.command(Who::A, Command::Bridge { with });
+        self.command(Side::A, Command::Bridge { with });
     }
 
-    pub(crate) fn close(&mut self, who: Who) {
-        let key = self.party(who).key;
+    pub(crate) fn close(&mut self, side: Side) {
+        let key = self.leg_mut(side).key;
         self.core.close(self.origin + self.now, key, &mut self.wire);
     }
 
     /// Sends the far end's next 20 ms of audio. The packet needs `delay` on the link.
-    pub(crate) fn say(&mut self, who: Who, octet: u8, delay: Duration) {
-        let party = self.party(who);
-        let packet = party.next(party.payload_type, &[octet; 160]);
-        party.timestamp = party.timestamp.wrapping_add(160);
-        self.send(who, Flow::Rtp, packet, delay);
+    pub(crate) fn send_audio(&mut self, side: Side, octet: u8, delay: Duration) {
+        let leg = self.leg_mut(side);
+        let packet = leg.next(leg.payload_type, &[octet; 160]);
+        leg.timestamp = leg.timestamp.wrapping_add(160);
+        self.send(side, Flow::Rtp, packet, delay);
     }
 
     /// Sets the time that each measurement with the engine's stopwatch returns.
@@ -256,20 +256,20 @@ impl MediaPair {
     }
 
     /// Makes the far end's next packet a lost packet.
-    pub(crate) fn lose(&mut self, who: Who) {
-        let party = self.party(who);
-        party.sequence = party.sequence.wrapping_add(1);
-        party.timestamp = party.timestamp.wrapping_add(160);
+    pub(crate) fn lose(&mut self, side: Side) {
+        let leg = self.leg_mut(side);
+        leg.sequence = leg.sequence.wrapping_add(1);
+        leg.timestamp = leg.timestamp.wrapping_add(160);
     }
 
     /// Sends a datagram from the far end's own address.
-    pub(crate) fn send(&mut self, who: Who, flow: Flow, packet: Vec<u8>, delay: Duration) {
-        let address = self.party(who).address;
-        self.send_from(who, flow, address, packet, delay);
+    pub(crate) fn send(&mut self, side: Side, flow: Flow, packet: Vec<u8>, delay: Duration) {
+        let address = self.leg_mut(side).address;
+        self.send_from(side, flow, address, packet, delay);
     }
 
-    pub(crate) fn send_from(&mut self, who: Who, flow: Flow, from: SocketAddr, packet: Vec<u8>, delay: Duration) {
-        let slot = self.party(who).slot;
+    pub(crate) fn send_from(&mut self, side: Side, flow: Flow, from: SocketAddr, packet: Vec<u8>, delay: Duration) {
+        let slot = self.leg_mut(side).slot;
         let due = self.now + delay;
         self.link.push((due, slot, flow, from, packet));
     }
@@ -277,8 +277,8 @@ impl MediaPair {
     /// Sends `frames` frames from both far ends. All octets of A are `a`, and all octets of B are `b`.
     pub(crate) fn talk(&mut self, frames: usize, a: u8, b: u8) {
         for _ in 0..frames {
-            self.say(Who::A, a, Duration::ZERO);
-            self.say(Who::B, b, Duration::ZERO);
+            self.send_audio(Side::A, a, Duration::ZERO);
+            self.send_audio(Side::B, b, Duration::ZERO);
             self.advance(20);
         }
     }
@@ -294,8 +294,8 @@ impl MediaPair {
             self.now += step;
             let instant = self.origin + self.now;
             self.wire.now = self.now;
-            self.a.told.lock().unwrap().now = self.now;
-            self.b.told.lock().unwrap().now = self.now;
+            self.a.log.lock().unwrap().now = self.now;
+            self.b.log.lock().unwrap().now = self.now;
             let (due, later): (Vec<_>, Vec<_>) =
                 std::mem::take(&mut self.link).into_iter().partition(|one| one.0 <= self.now);
             self.link = later;
@@ -323,16 +323,16 @@ impl MediaPair {
     }
 
     /// Returns the RTP packets sent to the far end since the last call.
-    pub(crate) fn heard(&mut self, who: Who) -> Vec<Sent> {
-        self.took(who, Flow::Rtp)
+    pub(crate) fn heard(&mut self, side: Side) -> Vec<Sent> {
+        self.take_sent(side, Flow::Rtp)
     }
 
-    pub(crate) fn reports(&mut self, who: Who) -> Vec<Sent> {
-        self.took(who, Flow::Rtcp)
+    pub(crate) fn reports(&mut self, side: Side) -> Vec<Sent> {
+        self.take_sent(side, Flow::Rtcp)
     }
 
-    fn took(&mut self, who: Who, flow: Flow) -> Vec<Sent> {
-        let slot = self.party(who).slot;
+    fn take_sent(&mut self, side: Side, flow: Flow) -> Vec<Sent> {
+        let slot = self.leg_mut(side).slot;
         let (ours, rest): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.wire.sent).into_iter().partition(|(to, sent)| *to == slot && sent.flow == flow);
         self.wire.sent = rest;
@@ -340,27 +340,27 @@ impl MediaPair {
     }
 
     /// Returns the session's events since the last call, each with its time.
-    pub(crate) fn events(&mut self, who: Who) -> Vec<(Duration, Event)> {
-        std::mem::take(&mut self.party(who).told.lock().unwrap().events)
+    pub(crate) fn events(&mut self, side: Side) -> Vec<(Duration, Event)> {
+        std::mem::take(&mut self.leg_mut(side).log.lock().unwrap().events)
     }
 
     /// Sets whether the session's sink is full.
-    pub(crate) fn set_full(&mut self, who: Who, full: bool) {
-        self.party(who).told.lock().unwrap().full = full;
+    pub(crate) fn set_full(&mut self, side: Side, full: bool) {
+        self.leg_mut(side).log.lock().unwrap().full = full;
     }
 }
 
-impl Party {
-    fn new(core: &mut Core, origin: Instant, key: u128, address: &str, media: &str) -> Party {
-        let told = Arc::new(Mutex::new(Told::default()));
-        let teller = Arc::clone(&told);
+impl TestLeg {
+    fn new(core: &mut Core, origin: Instant, key: u128, address: &str, media: &str) -> TestLeg {
+        let log = Arc::new(Mutex::new(EventLog::default()));
+        let writer_log = Arc::clone(&log);
         let sink: EventSink = Arc::new(move |_, event| {
-            let mut told = teller.lock().unwrap();
-            if told.full {
+            let mut log = writer_log.lock().unwrap();
+            if log.full {
                 return Err(Full);
             }
-            let now = told.now;
-            told.events.push((now, event));
+            let now = log.now;
+            log.events.push((now, event));
             Ok(())
         });
         let slot = core.insert(Box::new(MediaSession::new(SessionKey(key), key as u64, sink, true)));
@@ -372,12 +372,12 @@ impl Party {
         let plan = negotiation.plan().unwrap().clone();
         let payload_type = plan.payload_type;
         assert!(core.apply(origin, SessionKey(key), plan, &mut Wire::default()));
-        Party {
+        TestLeg {
             key: SessionKey(key),
             slot,
             address,
             negotiation,
-            told,
+            log,
             sequence: 65_500,
             timestamp: u32::MAX - 2_000,
             payload_type,

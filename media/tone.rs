@@ -16,9 +16,9 @@ pub enum Tone {
         milliseconds: u16,
     },
     /// A DTMF digit as a pair of tones (Q.23).
-    Key {
+    Digit {
         /// The digit: `0`-`9`, `*`, `#`, `A`-`D`. Other characters are silent.
-        key: char,
+        digit: char,
         /// The duration in ms.
         milliseconds: u16,
     },
@@ -196,9 +196,9 @@ impl ToneGenerator {
             Tone::Ringback(country) => (country.ringback(), None),
             Tone::Busy(country) => (country.busy(), None),
             Tone::Beep { milliseconds } => once([1_000, 0], milliseconds),
-            Tone::Key { key, milliseconds } => once(dtmf::frequencies(key).unwrap_or_default(), milliseconds),
+            Tone::Digit { digit, milliseconds } => once(dtmf::frequencies(digit).unwrap_or_default(), milliseconds),
         };
-        let peaks = if matches!(tone, Tone::Key { .. }) { [PEAK, COLUMN_PEAK] } else { [PEAK; 2] };
+        let peaks = if matches!(tone, Tone::Digit { .. }) { [PEAK, COLUMN_PEAK] } else { [PEAK; 2] };
         ToneGenerator { pattern, peaks, length, position: 0, rate }
     }
 
@@ -324,12 +324,12 @@ mod tests {
     fn a_key_has_its_level_twist_length_and_no_click_at_every_rate() {
         for rate in [SampleRate::Hz8000, SampleRate::Hz16000, SampleRate::Hz48000] {
             let a_millisecond = rate.hertz() as usize / 1_000;
-            let samples = sound(Tone::Key { key: '6', milliseconds: 70 }, rate, 5);
-            let (key, after) = samples.split_at(70 * a_millisecond);
+            let samples = sound(Tone::Digit { digit: '6', milliseconds: 70 }, rate, 5);
+            let (digit, after) = samples.split_at(70 * a_millisecond);
             assert!(after.iter().all(|sample| *sample == 0));
-            assert!(key[68 * a_millisecond..].iter().any(|sample| *sample != 0));
+            assert!(digit[68 * a_millisecond..].iter().any(|sample| *sample != 0));
             // 60 ms contain many periods of both tones, but not a whole number of periods.
-            let middle = &key[5 * a_millisecond..65 * a_millisecond];
+            let middle = &digit[5 * a_millisecond..65 * a_millisecond];
             let (row, column) = (peak(middle, 770.0, rate), peak(middle, 1_477.0, rate));
             assert!((20.0 * (row / 22_300.0).log10() + 13.0).abs() < 0.3, "row {row}");
             assert!((20.0 * (column / row).log10() - 2.0).abs() < 0.5, "column {column}");

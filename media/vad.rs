@@ -30,7 +30,7 @@ const LOUDEST_FIRST: f32 = 170_000.0;
 const SOMETHING: f32 = 1.2;
 /// The largest contribution of a band in dB. With this limit, a click or a tone in one band does not look like speech
 /// in all bands.
-const MOST: f32 = 15.0;
+const MAX_EXCESS_DB: f32 = 15.0;
 /// The lowest level in dBov of a frame with sound. A quieter frame is silence, independent of the noise floor.
 const SILENCE: f32 = -58.0;
 /// The lowest result of the detector (0 to 1) at which speech begins. The next constant is the lowest result at which
@@ -167,7 +167,7 @@ impl Gate {
             }
             *smoothed += (energy - *smoothed) * 0.3;
             floor.update(*smoothed);
-            above += (10.0 * (energy / floor.noise()).log10()).clamp(0.0, MOST);
+            above += (10.0 * (energy / floor.noise()).log10()).clamp(0.0, MAX_EXCESS_DB);
         }
         self.fresh = false;
         above / BANDS as f32

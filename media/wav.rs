@@ -208,16 +208,16 @@ mod tests {
 
     #[test]
     fn every_form_is_read_back_as_it_was_said() {
-        let said: Vec<i16> = (-160..160).map(|at| at * 100).collect();
+        let written: Vec<i16> = (-160..160).map(|at| at * 100).collect();
         for form in FORMS {
-            let mut file = form.header(said.len() as u64 * form.coding.octets() as u64).to_vec();
-            form.coding.encode(&said, &mut file);
+            let mut file = form.header(written.len() as u64 * form.coding.octets() as u64).to_vec();
+            form.coding.encode(&written, &mut file);
             let heard = crate::read_wav(&file).unwrap();
-            assert_eq!(heard.samples().len(), said.len() / usize::from(form.channels), "{form:?}");
+            assert_eq!(heard.samples().len(), written.len() / usize::from(form.channels), "{form:?}");
             let mut samples = Vec::new();
             form.coding.decode(&file[form.header(0).len()..], &mut samples);
-            for (said, heard) in said.iter().zip(&samples) {
-                assert!(said.abs_diff(*heard) <= said.unsigned_abs() / 20 + 8, "{form:?}: {said} {heard}");
+            for (written, heard) in written.iter().zip(&samples) {
+                assert!(written.abs_diff(*heard) <= written.unsigned_abs() / 20 + 8, "{form:?}: {written} {heard}");
             }
         }
     }

@@ -36,15 +36,15 @@ use crate::writer::{Done, WriterHandle};
 /// The number of waiting messages at which a worker refuses commands as busy.
 const WAITING: usize = 8_192;
 /// The highest number of rooms that are open at a time.
-pub(crate) const MOST_ROOMS: usize = 10_000;
+pub(crate) const MAX_ROOMS: usize = 10_000;
 /// The highest number of messages that wait for one session while the session moves. When this number is reached, the
 /// session is closed.
-const HELD: usize = 256;
+const MAX_HELD_MESSAGES: usize = 256;
 /// The highest number of rounds over the sockets in one tick. With this limit a flood cannot delay the tick. One round
-/// reads one packet from each socket. A late tick has more rounds, at most [`MOST_ROUNDS`] (the capacity of a
+/// reads one packet from each socket. A late tick has more rounds, at most [`MAX_ROUNDS`] (the capacity of a
 /// timeline). So the timeline has all packets that waited before it is read.
 const ROUNDS: usize = 16;
-const MOST_ROUNDS: usize = 50;
+const MAX_ROUNDS: usize = 50;
 /// The highest number of sessions with which a worker wakes for each packet. Then audio does not wait for the tick of 5
 /// ms, and the cost is the same (docs/performance.md).
 const PER_PACKET_SESSIONS: usize = 16;
@@ -64,7 +64,7 @@ pub(crate) struct Shared {
     pub(crate) inboxes: Vec<Inbox>,
     /// The home worker of each session that has not ended. The number of ports limits the size of this map.
     pub(crate) homes: Mutex<HashMap<SessionKey, usize>>,
-    /// The worker of each room that has not ended. The map has at most [`MOST_ROOMS`] entries.
+    /// The worker of each room that has not ended. The map has at most [`MAX_ROOMS`] entries.
     pub(crate) rooms: Mutex<HashMap<RoomKey, usize>>,
     pub(crate) published: Vec<Published>,
     /// The relay of plain packets in the kernel, or `None` if it is not available.
@@ -204,7 +204,7 @@ impl Inbox {
 /// Identifies the command about a session's bridge or room that caused a message. A newer command of this kind makes
 /// the message void, even if several workers have forwarded it.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Order {
+pub(crate) struct RoutingCommand {
     by: SessionKey,
     number: u32,
 }
@@ -234,7 +234,7 @@ pub(crate) enum Message {
         key: SessionKey,
         command: Command,
         /// The command that caused this command, if another worker has forwarded it.
-        of: Option<Order>,
+        of: Option<RoutingCommand>,
     },
     Close {
         key: SessionKey,
@@ -249,7 +249,7 @@ pub(crate) enum Message {
         key: SessionKey,
         to: usize,
         join: Command,
-        of: Option<Order>,
+        of: Option<RoutingCommand>,
     },
     /// To the worker of a session. This worker sends the session to its home, and the home sends it to its destination.
     Return {
@@ -259,7 +259,7 @@ pub(crate) enum Message {
     Arrive {
         session: Box<MediaSession>,
         sockets: Option<Sockets>,
-        join: Option<(Command, Option<Order>)>,
+        join: Option<(Command, Option<RoutingCommand>)>,
     },
     /// To a session's home. The session has ended on another worker.
     Gone {
@@ -291,7 +291,7 @@ impl std::fmt::Debug for Message {
 /// The place of a session that has left this worker. This worker is the session's home.
 enum Away {
     At(usize),
-    Moving { to: usize, join: (Command, Option<Order>), held: Vec<Message> },
+    Moving { to: usize, join: (Command, Option<RoutingCommand>), held: Vec<Message> },
 }
 
 /// How a worker sleeps:
@@ -503,12 +503,12 @@ impl Worker {
             return;
         }
         let late = now.saturating_duration_since(self.core.next_tick()).as_millis() / 20;
-        let rounds = ROUNDS.saturating_add(late as usize).min(MOST_ROUNDS);
+        let rounds = ROUNDS.saturating_add(late as usize).min(MAX_ROUNDS);
         let core = &mut self.core;
-        let came = inlet.drain(&mut self.sockets, rounds, |sockets, slot, flow, from, packet| {
+        let received = inlet.drain(&mut self.sockets, rounds, |sockets, slot, flow, from, packet| {
             core.handle_packet(now, slot, flow, from, packet, sockets)
         });
-        if came {
+        if received {
             self.last_packet = now;
         }
     }
@@ -585,7 +585,7 @@ impl Worker {
             }
             Some(Away::Moving { held, .. }) => {
                 held.push(message);
-                held.len() == HELD
+                held.len() == MAX_HELD_MESSAGES
             }
         };
         if overflow && let Some(Away::Moving { held, .. }) = self.away.get_mut(&key) {
@@ -608,7 +608,7 @@ impl Worker {
             Message::Bring { key, to, join, of } if to == self.number => {
                 self.handle_here(now, Message::Command { key, command: join, of });
             }
-            Message::Bring { of: Some(of), .. } if !self.core.is_order(of.by, of.number) => {}
+            Message::Bring { of: Some(of), .. } if !self.core.is_newest_routing_command(of.by, of.number) => {}
             Message::Bring { key, to, join, of } => {
                 if let Some((session, sockets)) = self.take_out(now, key) {
                     self.away.insert(key, Away::At(to));
@@ -619,11 +619,11 @@ impl Worker {
         }
     }
 
-    fn handle_command(&mut self, now: Instant, key: SessionKey, command: Command, of: Option<Order>) {
+    fn handle_command(&mut self, now: Instant, key: SessionKey, command: Command, of: Option<RoutingCommand>) {
         let of = match of {
             // A command from outside gets a number. A forwarded command is void if its session has a newer command.
-            None => self.core.note_order(key, &command).map(|number| Order { by: key, number }),
-            Some(of) if self.core.is_order(of.by, of.number) => Some(of),
+            None => self.core.note_routing_command(key, &command).map(|number| RoutingCommand { by: key, number }),
+            Some(of) if self.core.is_newest_routing_command(of.by, of.number) => Some(of),
             Some(_) => return,
         };
         match self.core.handle_command(now, key, command, &mut self.sockets) {
@@ -687,7 +687,7 @@ impl Worker {
         now: Instant,
         session: Box<MediaSession>,
         sockets: Option<Sockets>,
-        join: Option<(Command, Option<Order>)>,
+        join: Option<(Command, Option<RoutingCommand>)>,
     ) {
         let key = session.key;
         let (join, held) = match self.away.remove(&key) {

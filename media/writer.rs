@@ -406,14 +406,14 @@ fn trim(spec: &RecordSpec) -> io::Result<u64> {
     let Some((first, end)) = silence_trim::find(&mut file, form, start)?.filter(|spoken| *spoken != (0, data)) else {
         return Ok(data);
     };
-    let beside = unfinished(&spec.path);
+    let temporary = unfinished(&spec.path);
     let mut copy = || {
-        let mut sink = Sink::create(spec, Some(&beside))?;
+        let mut sink = Sink::create(spec, Some(&temporary))?;
         let (mut buffer, mut encrypted) = (vec![0; form.frame() as usize * 50], Vec::new());
         let mut at = first;
         while at < end {
-            let most = usize::try_from(end - at).unwrap_or(usize::MAX).min(buffer.len());
-            let read = file.read_at(start + at, buffer.get_mut(..most).unwrap_or_default())?;
+            let limit = usize::try_from(end - at).unwrap_or(usize::MAX).min(buffer.len());
+            let read = file.read_at(start + at, buffer.get_mut(..limit).unwrap_or_default())?;
             if read == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
@@ -421,9 +421,9 @@ fn trim(spec: &RecordSpec) -> io::Result<u64> {
             at += read as u64;
         }
         sink.finish()?;
-        std::fs::rename(&beside, &spec.path)
+        std::fs::rename(&temporary, &spec.path)
     };
-    copy().inspect_err(|_| drop(std::fs::remove_file(&beside)))?;
+    copy().inspect_err(|_| drop(std::fs::remove_file(&temporary)))?;
     Ok(end - first)
 }
 

@@ -38,21 +38,21 @@ pub(crate) struct Authority {
     /// Nonces that were created at or before this time count as too old, even within their lifetime.
     floor: Option<Duration>,
     /// The addresses (`HOST:PORT`) at which phones reach this server.
-    own: Vec<String>,
+    own_addresses: Vec<String>,
 }
 
 /// The result of the check of a Digest answer.
 #[derive(Debug)]
-pub(crate) enum Verdict<'a> {
+pub(crate) enum AuthenticationResult<'a> {
     /// The answer proves that this user sent the request.
     Accepted(&'a User),
     /// The password is right, but the nonce is not valid any more.
     Stale,
     /// The answer matches the password of no user with this name. Contains the claimed name.
-    Wrong(String),
+    WrongCredentials(String),
     /// The password is right, but the answer was computed for another Request-URI. Contains the claimed name and the
     /// URI in the answer.
-    Elsewhere(String, String),
+    WrongUri(String, String),
     /// The request contains no answer for this realm.
     Missing,
 }
@@ -75,21 +75,21 @@ impl Authority {
             used: HashMap::new(),
             order: VecDeque::new(),
             floor: None,
-            own: Vec::new(),
+            own_addresses: Vec::new(),
         }
     }
 
     /// Sets the addresses (`HOST:PORT`) at which phones reach this server. An answer for `sip:HOST:PORT` is then valid
     /// for any call to this server.
-    pub(crate) fn set_own(&mut self, own: Vec<String>) {
-        self.own = own;
+    pub(crate) fn set_own(&mut self, own_addresses: Vec<String>) {
+        self.own_addresses = own_addresses;
     }
 
     /// Returns whether the URI in an answer is this server's own address without a user. SIPp uses this URI for every
     /// call. Accepting it is safe: if an attacker tricks a phone into an answer, the URI in this answer contains the
     /// attacker's address.
     fn is_own(&self, signed: &str) -> bool {
-        signed.strip_prefix("sip:").is_some_and(|at| self.own.iter().any(|own| own.eq_ignore_ascii_case(at)))
+        signed.strip_prefix("sip:").is_some_and(|at| self.own_addresses.iter().any(|own| own.eq_ignore_ascii_case(at)))
     }
 
     /// Returns the WWW-Authenticate lines, one line for each algorithm, in this order (RFC 8760 §2.3).
@@ -117,37 +117,37 @@ impl Authority {
     }
 
     /// Checks the Authorization values of a request to `uri`. `host` is the host of `uri`.
-    pub(crate) fn judge<'a>(
+    pub(crate) fn check<'a>(
         &mut self,
         now: Instant,
         method: &str,
         (uri, host): (&Uri, &'a str),
         values: &[String],
         directory: &'a Directory,
-    ) -> Verdict<'a> {
+    ) -> AuthenticationResult<'a> {
         let mine = |value: &String| Answer::read(value, directory.realm());
-        let Some(answer) = values.iter().take(MAX_ANSWERS).find_map(mine) else { return Verdict::Missing };
+        let Some(answer) = values.iter().take(MAX_ANSWERS).find_map(mine) else { return AuthenticationResult::Missing };
         let right = |user: &&User| answer.is_right(method, user);
         let Some(user) = directory.users(&answer.username, host).take(MAX_CANDIDATES).find(right) else {
-            return Verdict::Wrong(answer.username);
+            return AuthenticationResult::WrongCredentials(answer.username);
         };
         if !is_same_resource(method, &answer.uri, uri) && !self.is_own(&answer.uri) {
-            return Verdict::Elsewhere(answer.username, answer.uri);
+            return AuthenticationResult::WrongUri(answer.username, answer.uri);
         }
         // An answer without `qop` has no nonce count (RFC 2069). Such an answer is valid once.
         let count = match &answer.count {
             None => Some(1),
             Some((count, _)) => u32::from_str_radix(count, 16).ok(),
         };
-        match count.filter(|count| self.take(now, &answer.nonce, *count)) {
-            Some(_) => Verdict::Accepted(user),
-            None => Verdict::Stale,
+        match count.filter(|count| self.use_nonce(now, &answer.nonce, *count)) {
+            Some(_) => AuthenticationResult::Accepted(user),
+            None => AuthenticationResult::Stale,
         }
     }
 
     /// Records the use of the nonce with this count. Returns `false` in three cases: this server did not create the
     /// nonce, the nonce is too old, or the nonce was already used with this count or a higher count.
-    fn take(&mut self, now: Instant, nonce: &str, count: u32) -> bool {
+    fn use_nonce(&mut self, now: Instant, nonce: &str, count: u32) -> bool {
         let age = now.saturating_duration_since(*self.epoch.get_or_insert(now));
         let field = |range| nonce.get(range).and_then(|digits| u64::from_str_radix(digits, 16).ok());
         let (Some(made), Some(salt)) = (field(0..16), field(16..32)) else { return false };
@@ -325,20 +325,20 @@ mod tests {
         for which in [0, 1] {
             let mut session = client(&mut authority, now, "secret", which);
             let (first, second) = (answer(&mut session), answer(&mut session));
-            let mut judge = |values: &[String], method| {
-                format!("{:?}", authority.judge(now, method, (&uri("sip:tandem"), "tandem"), values, &directory))
+            let mut check = |values: &[String], method| {
+                format!("{:?}", authority.check(now, method, (&uri("sip:tandem"), "tandem"), values, &directory))
                     .split('(')
                     .next()
                     .unwrap()
                     .to_owned()
             };
-            assert_eq!(judge(&first, "INVITE"), "Wrong", "signed for another method");
+            assert_eq!(check(&first, "INVITE"), "WrongCredentials", "signed for another method");
             // The second challenge has the same salt as the first challenge, so its nonce counts continue.
             if which == 0 {
-                assert_eq!(judge(&first, "REGISTER"), "Accepted");
-                assert_eq!(judge(&first, "REGISTER"), "Stale");
-                assert_eq!(judge(&second, "REGISTER"), "Accepted");
-                assert_eq!(judge(&first, "REGISTER"), "Stale");
+                assert_eq!(check(&first, "REGISTER"), "Accepted");
+                assert_eq!(check(&first, "REGISTER"), "Stale");
+                assert_eq!(check(&second, "REGISTER"), "Accepted");
+                assert_eq!(check(&first, "REGISTER"), "Stale");
             }
         }
     }
@@ -348,17 +348,17 @@ mod tests {
         let (mut authority, directory, now) = (authority(), directory(), instant());
         let wrong = answer(&mut client(&mut authority, now, "guess", 1));
         assert!(
-            matches!(authority.judge(now, "REGISTER", (&uri("sip:tandem"), "h"), &wrong, &directory), Verdict::Wrong(name) if name == "alice")
+            matches!(authority.check(now, "REGISTER", (&uri("sip:tandem"), "h"), &wrong, &directory), AuthenticationResult::WrongCredentials(name) if name == "alice")
         );
-        let stranger = vec![wrong[0].replace("alice", "mallory")];
+        let unknown_user = vec![wrong[0].replace("alice", "mallory")];
         assert!(matches!(
-            authority.judge(now, "REGISTER", (&uri("sip:tandem"), "h"), &stranger, &directory),
-            Verdict::Wrong(_)
+            authority.check(now, "REGISTER", (&uri("sip:tandem"), "h"), &unknown_user, &directory),
+            AuthenticationResult::WrongCredentials(_)
         ));
         for value in ["", "Digest", "Basic abc", "Digest realm=\"tandem\"", "Digest username=\"alice\",realm=\"other\""]
         {
-            let verdict = authority.judge(now, "REGISTER", (&uri("sip:tandem"), "h"), &[value.to_owned()], &directory);
-            assert!(matches!(verdict, Verdict::Missing), "{value}");
+            let result = authority.check(now, "REGISTER", (&uri("sip:tandem"), "h"), &[value.to_owned()], &directory);
+            assert!(matches!(result, AuthenticationResult::Missing), "{value}");
         }
     }
 
@@ -403,10 +403,10 @@ mod tests {
     fn a_right_answer_for_somebody_else_is_told_from_a_wrong_one() {
         let (mut authority, directory, now) = (authority(), directory(), instant());
         let lured = answer(&mut client(&mut authority, now, "secret", 1));
-        let verdict = authority.judge(now, "REGISTER", (&uri("sip:victim"), "victim"), &lured, &directory);
-        assert!(matches!(verdict, Verdict::Elsewhere(name, to) if name == "alice" && to == "sip:tandem"));
-        let verdict = authority.judge(now, "REGISTER", (&uri("sip:tandem"), "tandem"), &lured, &directory);
-        assert!(matches!(verdict, Verdict::Accepted(_)), "it has not been used up");
+        let result = authority.check(now, "REGISTER", (&uri("sip:victim"), "victim"), &lured, &directory);
+        assert!(matches!(result, AuthenticationResult::WrongUri(name, to) if name == "alice" && to == "sip:tandem"));
+        let result = authority.check(now, "REGISTER", (&uri("sip:tandem"), "tandem"), &lured, &directory);
+        assert!(matches!(result, AuthenticationResult::Accepted(_)), "it has not been used up");
     }
 
     #[test]
@@ -415,8 +415,8 @@ mod tests {
         let shown = answer(&mut client(&mut authority, now, "secret", 1));
         authority.set_own(vec!["tandem".to_owned()]);
         let elsewhere =
-            authority.judge(now, "REGISTER", (&uri("sip:acme.example"), "acme.example"), &shown, &directory);
-        assert!(matches!(elsewhere, Verdict::Accepted(_)), "{elsewhere:?}");
+            authority.check(now, "REGISTER", (&uri("sip:acme.example"), "acme.example"), &shown, &directory);
+        assert!(matches!(elsewhere, AuthenticationResult::Accepted(_)), "{elsewhere:?}");
     }
 
     #[test]
@@ -425,11 +425,11 @@ mod tests {
         let old = answer(&mut client(&mut authority, now, "secret", 1));
         let later = now + NONCE_LIFE + Duration::from_secs(1);
         assert!(matches!(
-            authority.judge(later, "REGISTER", (&uri("sip:tandem"), "h"), &old, &directory),
-            Verdict::Stale
+            authority.check(later, "REGISTER", (&uri("sip:tandem"), "h"), &old, &directory),
+            AuthenticationResult::Stale
         ));
         let mut another = Authority::new(&mut StdRng::from_seed([9; 32]));
-        assert!(matches!(another.judge(now, "REGISTER", (&uri("sip:tandem"), "h"), &old, &directory), Verdict::Stale));
+        assert!(matches!(another.check(now, "REGISTER", (&uri("sip:tandem"), "h"), &old, &directory), AuthenticationResult::Stale));
     }
 
     #[test]
@@ -440,15 +440,15 @@ mod tests {
             .map(|salt| authority.nonce(Duration::from_millis(salt / 1_000), salt))
             .collect();
         assert!(nonces.iter().all(|nonce| {
-            let taken = authority.take(now, nonce, 1);
+            let taken = authority.use_nonce(now, nonce, 1);
             assert!(authority.used.len() <= MAX_NONCES && authority.order.len() <= MAX_NONCES);
             taken
         }));
-        assert!(!authority.take(now, &nonces[0], 2), "forgotten, and its use with it");
+        assert!(!authority.use_nonce(now, &nonces[0], 2), "forgotten, and its use with it");
         let later = now + NONCE_LIFE * 2;
-        assert!(!authority.take(later, &nonces[MAX_NONCES], 2));
+        assert!(!authority.use_nonce(later, &nonces[MAX_NONCES], 2));
         let fresh = authority.nonce(NONCE_LIFE * 2, 7_777_777);
-        assert!(authority.take(later, &fresh, 1));
+        assert!(authority.use_nonce(later, &fresh, 1));
         assert_eq!(authority.used.len(), 1, "what is too old is not kept");
     }
 }

@@ -12,9 +12,9 @@ use serde::Deserialize;
 use crate::directory::Directory;
 use crate::guard::Bans;
 use crate::leg::{Prack, TrunkName};
-use crate::peer::Trunk;
+use crate::trunk::Trunk;
 use crate::registrar::{Binding, RegistrarConfig};
-use crate::trunk::TrunkAcl;
+use crate::trunk_acl::TrunkAcl;
 
 /// Settings of one [`crate::Endpoint`] and its sockets.
 #[derive(Debug, Clone, Deserialize)]
@@ -99,7 +99,7 @@ pub struct Config {
     pub trunks: Vec<TrunkAcl>,
     /// All other settings of the trunks. Set by the composition root.
     #[serde(skip)]
-    pub peers: Vec<Trunk>,
+    pub trunk_settings: Vec<Trunk>,
     /// Use of reliable provisional responses, for trunks that have this setting. Set by the composition root.
     #[serde(skip)]
     pub prack_by_trunk: HashMap<TrunkName, Prack>,
@@ -151,7 +151,7 @@ impl Default for Config {
             directory: Arc::default(),
             bindings: Vec::new(),
             trunks: Vec::new(),
-            peers: Vec::new(),
+            trunk_settings: Vec::new(),
             prack_by_trunk: HashMap::new(),
             refer_by_trunk: HashMap::new(),
             tls_trunks: Vec::new(),

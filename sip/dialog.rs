@@ -94,10 +94,10 @@ impl FromStr for DialogState {
 impl DialogState {
     /// Number that is added to the stored CSeq for the BYE. This number is larger than the number of re-INVITEs, INFOs
     /// and NOTIFYs that the killed process can have sent. RFC 3261 §12.2.2 allows gaps in CSeq.
-    const AHEAD: u32 = 1 << 20;
+    const CSEQ_STEP: u32 = 1 << 20;
 
     /// Returns the transport and the address of the far end.
-    pub(crate) fn way(&self) -> (Transport, SocketAddr) {
+    pub(crate) fn address(&self) -> (Transport, SocketAddr) {
         (self.transport, self.peer)
     }
 
@@ -112,7 +112,7 @@ impl DialogState {
             remote_tag: Bytes::new(),
             target: Uri::parse(target.as_bytes())?,
             routes: routes.into_iter().map(Bytes::from).collect(),
-            local_cseq: cseq.saturating_add(Self::AHEAD),
+            local_cseq: cseq.saturating_add(Self::CSEQ_STEP),
             remote_cseq: None,
             flow: Flow { transport, peer, local, connection: None, identity: None, pinned },
         })

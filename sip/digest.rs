@@ -62,7 +62,7 @@ enum Qop {
 pub(crate) struct Session {
     credentials: Credentials,
     /// The networks to which the credentials may be sent. `None` allows any network.
-    home: Option<Vec<IpNet>>,
+    trusted_networks: Option<Vec<IpNet>>,
     known: Vec<(Challenge, u32)>,
 }
 
@@ -75,12 +75,12 @@ pub(crate) struct Attempts {
 
 impl Session {
     pub(crate) fn new(credentials: Credentials) -> Self {
-        Self { credentials, home: None, known: Vec::new() }
+        Self { credentials, trusted_networks: None, known: Vec::new() }
     }
 
     /// Restricts the credentials of the session to these networks.
-    pub(crate) fn at_home(self, networks: Vec<IpNet>) -> Self {
-        Self { home: Some(networks), ..self }
+    pub(crate) fn for_networks(self, networks: Vec<IpNet>) -> Self {
+        Self { trusted_networks: Some(networks), ..self }
     }
 
     /// Makes the session send its user name to this realm before any challenge. The answer has no nonce, so it proves
@@ -102,7 +102,7 @@ impl Session {
     /// Returns whether the credentials may be sent to this address.
     pub(crate) fn trusts(&self, peer: IpAddr) -> bool {
         let peer = peer.to_canonical();
-        self.home.as_ref().is_none_or(|networks| networks.iter().any(|network| network.contains(&peer)))
+        self.trusted_networks.as_ref().is_none_or(|networks| networks.iter().any(|network| network.contains(&peer)))
     }
 
     /// Stores the challenges of a 401 or 407. Returns `false` if the request must not be repeated. The request must not
@@ -471,7 +471,7 @@ mod tests {
     #[test]
     fn credentials_are_for_their_trunks_addresses_only() {
         let networks = vec!["10.0.0.0/8".parse().unwrap(), "192.0.2.1/32".parse().unwrap()];
-        let session = Session::new(credentials("u", "p")).at_home(networks);
+        let session = Session::new(credentials("u", "p")).for_networks(networks);
         let trusts = |peer: &str| session.trusts(peer.parse().unwrap());
         assert!(trusts("192.0.2.1") && trusts("::ffff:192.0.2.1") && trusts("10.9.9.9"));
         assert!(!trusts("192.0.2.2") && !trusts("::1"));

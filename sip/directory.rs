@@ -54,7 +54,7 @@ pub struct Domain {
     pub networks: Vec<IpNet>,
     /// Whether all calls from the domain's networks belong to its account, for every host name of this server in the
     /// Request-URI.
-    pub everywhere: bool,
+    pub for_any_host: bool,
 }
 
 /// The hashes of a Digest password (RFC 7616 §3.4.2), as 32 and 64 hexadecimal digits. The hashes are valid for only
@@ -92,7 +92,7 @@ impl Directory {
         }
         for domain in domains {
             let name: Box<str> = domain.name.to_ascii_lowercase().into();
-            let networks = domain.networks.iter().filter(|_| domain.everywhere);
+            let networks = domain.networks.iter().filter(|_| domain.for_any_host);
             directory.sources.extend(networks.map(|network| (*network, name.clone())));
             directory.domains.insert(name, domain);
         }
@@ -214,7 +214,7 @@ mod tests {
             name: name.into(),
             account: account.into(),
             networks: vec![],
-            everywhere: false,
+            for_any_host: false,
         };
         let users = [user("a", "alice", None), user("b", "alice", Some("B.example")), user("b", "alice", None)];
         let directory = Directory::new("r", users, [domain("a.example", "a"), domain("b.example", "b")]);

@@ -99,7 +99,7 @@ pub struct Arrival {
     /// The connection over which the message arrived, if the transport has connections.
     pub connection: Option<ConnectionId>,
     /// The trunk to which the certificate of the connection's far end belongs.
-    pub proven: Option<TrunkName>,
+    pub certified_trunk: Option<TrunkName>,
     /// The whole message as octets.
     pub data: Bytes,
 }
@@ -258,8 +258,8 @@ impl Endpoint {
 
     /// Returns the number of requests since the start whose source address is in no trunk's networks.
     #[must_use]
-    pub fn strangers(&self) -> u64 {
-        self.core.counters.strangers
+    pub fn unknown_source_requests(&self) -> u64 {
+        self.core.counters.unknown_source_requests
     }
 
     /// Returns the number of messages since the start that could not be parsed.
@@ -283,7 +283,7 @@ impl Endpoint {
             Ok(Message::Request(request)) => self.handle_request(now, &arrival, request),
             Ok(Message::Response(response)) => self.handle_response(now, &response),
             Err(malformed) => {
-                self.core.offend(now, arrival.source.ip(), Offence::Malformed);
+                self.core.record_offence(now, arrival.source.ip(), Offence::Malformed);
                 self.core.refuse_malformed(&arrival, &malformed);
             }
         }

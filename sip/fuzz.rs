@@ -16,7 +16,7 @@ use crate::directory::{Directory, Ha1, User};
 use crate::endpoint::{Arrival, ConnectionId, Endpoint, Output};
 use crate::leg::{Command, Credentials, Event, LegKey, Outgoing, Transport};
 use crate::registrar::Change;
-use crate::trunk::TrunkAcl;
+use crate::trunk_acl::TrunkAcl;
 
 pub use crate::message::fuzz_message;
 
@@ -106,7 +106,7 @@ impl Office {
         let source = SocketAddr::from(([127, 0, 0, 2], 5060));
         let transport = if number % 4 == 3 { Transport::Tcp } else { Transport::Udp };
         let connection = transport.is_reliable().then_some(ConnectionId(1));
-        let arrival = Arrival { source, local: source, transport, connection, proven: None, data };
+        let arrival = Arrival { source, local: source, transport, connection, certified_trunk: None, data };
         self.endpoint.handle_datagram(self.now, arrival);
         self.settle();
         self.now += Duration::from_millis(400);

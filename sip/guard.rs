@@ -24,20 +24,20 @@ use ipnet::IpNet;
 use serde::Deserialize;
 
 use crate::throttle::Throttle;
-use crate::trunk::{self, TrunkAcl};
+use crate::trunk_acl::{self, TrunkAcl};
 
 /// Number of slots in one set of the table. A source may use any slot of its set.
-const WAYS: usize = 8;
+const SLOTS_PER_SET: usize = 8;
 /// Number of sets in the table.
 const SETS: usize = 4_096;
 /// The period in which offences are counted together.
 const WINDOW: Duration = Duration::from_secs(60);
 /// Maximum length of a ban.
-const LONGEST: Duration = Duration::from_secs(24 * 3_600);
+const MAX_BAN: Duration = Duration::from_secs(24 * 3_600);
 /// Time for which a source counts as known after it authenticated or after the server called it.
-const KNOWN: Duration = Duration::from_secs(3_600);
+const KNOWN_FOR: Duration = Duration::from_secs(3_600);
 /// Minimum time between two log lines about one source.
-const COMPLAINTS: Duration = Duration::from_secs(10);
+const LOG_LINE_INTERVAL: Duration = Duration::from_secs(10);
 /// Size of the token bucket of a source, in seconds of its rate.
 const BURST: f64 = 2.0;
 
@@ -123,7 +123,7 @@ impl Offence {
 
     /// Returns a description in the plural, for the log.
     #[must_use]
-    pub fn said(self) -> &'static str {
+    pub fn description(self) -> &'static str {
         match self {
             Self::Malformed => "messages that are not SIP",
             Self::Refused => "requests from outside every trunk",
@@ -150,11 +150,11 @@ impl Bans {
 
 /// The guard's decision about a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum GuardDecision {
     /// Read the message.
-    Take,
+    Accept,
     /// Drop the message, because its source exceeds its rate, or all unknown sources together exceed their rate.
-    Limited,
+    RateLimited,
     /// Drop the message, because its source is banned.
     Banned,
 }
@@ -180,7 +180,7 @@ pub struct Ban {
 
 /// Counters of the guard since the start of the server.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Guarded {
+pub struct GuardCounts {
     /// Current number of bans.
     pub bans: usize,
     /// Number of bans since the start.
@@ -190,7 +190,7 @@ pub struct Guarded {
     /// Number of messages that were dropped because their source exceeded its rate.
     pub limited: u64,
     /// Number of messages that were dropped because all unknown sources together exceeded their rate.
-    pub crowded: u64,
+    pub limited_unknown: u64,
 }
 
 /// The table of sources. The driver uses the table for every message. Other threads read the table and lift bans.
@@ -214,10 +214,10 @@ struct Table {
     rules: Arc<Rules>,
     start: Instant,
     entries: Vec<Entry>,
-    strangers: Bucket,
-    counts: Guarded,
-    lines: Throttle,
-    complaints: Throttle,
+    unknown_sources: Bucket,
+    counts: GuardCounts,
+    ban_lines: Throttle,
+    source_lines: Throttle,
 }
 
 /// The state of one source. Times are in milliseconds since the start of the table.
@@ -225,21 +225,21 @@ struct Table {
 struct Entry {
     source: Option<Source>,
     exempt: bool,
-    heard: u64,
+    last_seen: u64,
     known_until: u64,
     called_until: u64,
     bucket: Bucket,
     window: u64,
     offences: [u16; Offence::ALL.len()],
-    ban: Option<Sentence>,
+    ban: Option<ActiveBan>,
     times: u8,
-    /// Time of the last log line about the source. `kept_back` is the number of lines that were suppressed since then.
-    complained: u64,
-    kept_back: u32,
+    /// Time of the last log line about the source. `suppressed_lines` is the number of lines that were suppressed since then.
+    last_log_line: u64,
+    suppressed_lines: u32,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Sentence {
+struct ActiveBan {
     why: Offence,
     count: u16,
     since: u64,
@@ -268,11 +268,11 @@ impl Guard {
         let table = Table {
             rules: Arc::new(Rules { config, trunks, hosts: HashSet::new() }),
             start: now,
-            entries: vec![Entry::default(); SETS * WAYS],
-            strangers: Bucket::default(),
-            counts: Guarded::default(),
-            lines: Throttle::default(),
-            complaints: Throttle::default(),
+            entries: vec![Entry::default(); SETS * SLOTS_PER_SET],
+            unknown_sources: Bucket::default(),
+            counts: GuardCounts::default(),
+            ban_lines: Throttle::default(),
+            source_lines: Throttle::default(),
         };
         Self { secret, table: Mutex::new(table) }
     }
@@ -297,51 +297,51 @@ impl Guard {
     }
 
     /// Decides about a message or a connection from this source.
-    pub fn admit(&self, now: Instant, source: IpAddr) -> Verdict {
+    pub fn admit(&self, now: Instant, source: IpAddr) -> GuardDecision {
         let mut table = self.lock();
         let table = &mut *table;
         let now_ms = table.since_start(now);
         let rules = Arc::clone(&table.rules);
-        let Some(entry) = self.entry(&rules, &mut table.entries, now_ms, source) else { return Verdict::Take };
+        let Some(entry) = self.entry(&rules, &mut table.entries, now_ms, source) else { return GuardDecision::Accept };
         if entry.exempt {
-            return Verdict::Take;
+            return GuardDecision::Accept;
         }
         match &mut entry.ban {
             Some(ban) if ban.until > now_ms => {
                 ban.dropped += 1;
                 table.counts.dropped += 1;
-                return Verdict::Banned;
+                return GuardDecision::Banned;
             }
             _ => entry.ban = None,
         }
         if entry.called_until > now_ms {
-            return Verdict::Take;
+            return GuardDecision::Accept;
         }
         if !entry.bucket.take(now_ms, rules.config.source_rate) {
             table.counts.limited += 1;
-            self.offence(table, now, source, Offence::Flood);
-            return Verdict::Limited;
+            self.count_offence(table, now, source, Offence::Flood);
+            return GuardDecision::RateLimited;
         }
-        if entry.known_until <= now_ms && !table.strangers.take(now_ms, rules.config.strangers_rate) {
-            table.counts.crowded += 1;
-            return Verdict::Limited;
+        if entry.known_until <= now_ms && !table.unknown_sources.take(now_ms, rules.config.strangers_rate) {
+            table.counts.limited_unknown += 1;
+            return GuardDecision::RateLimited;
         }
-        Verdict::Take
+        GuardDecision::Accept
     }
 
     /// Records an offence. Returns whether the offence leads to a ban.
-    pub fn offend(&self, now: Instant, source: IpAddr, offence: Offence) -> bool {
-        self.offence(&mut self.lock(), now, source, offence)
+    pub fn record_offence(&self, now: Instant, source: IpAddr, offence: Offence) -> bool {
+        self.count_offence(&mut self.lock(), now, source, offence)
     }
 
     /// Records that the server sends a request to this address. For an hour the address has no rate limit, and is
     /// banned only for guessing passwords. If the address is banned for another reason, the ban ends.
-    pub fn call(&self, now: Instant, peer: IpAddr) {
+    pub fn note_called(&self, now: Instant, peer: IpAddr) {
         let mut table = self.lock();
         let now = table.since_start(now);
         let rules = Arc::clone(&table.rules);
         if let Some(entry) = self.entry(&rules, &mut table.entries, now, peer) {
-            entry.called_until = now + millis(KNOWN);
+            entry.called_until = now + millis(KNOWN_FOR);
             entry.ban = entry.ban.filter(|ban| is_guessing(ban.why));
         }
     }
@@ -349,31 +349,31 @@ impl Guard {
     /// Decides whether a log line about a source may be written now. Returns the number of lines that were suppressed
     /// since the last written line. Returns `None` if this line is suppressed too. There is one line in 10 s for each
     /// source, and there are three lines per second for all sources.
-    pub fn complain(&self, now: Instant, source: IpAddr) -> Option<u64> {
+    pub fn take_log_line(&self, now: Instant, source: IpAddr) -> Option<u64> {
         let mut table = self.lock();
         let table = &mut *table;
         let now_ms = table.since_start(now);
         let rules = Arc::clone(&table.rules);
         let entry = self.entry(&rules, &mut table.entries, now_ms, source)?;
-        let due = entry.complained == 0 || now_ms.saturating_sub(entry.complained) >= millis(COMPLAINTS);
-        let Some(others) = due.then(|| table.complaints.pass(now)).flatten() else {
-            entry.kept_back = entry.kept_back.saturating_add(1);
+        let due = entry.last_log_line == 0 || now_ms.saturating_sub(entry.last_log_line) >= millis(LOG_LINE_INTERVAL);
+        let Some(others) = due.then(|| table.source_lines.pass(now)).flatten() else {
+            entry.suppressed_lines = entry.suppressed_lines.saturating_add(1);
             return None;
         };
-        entry.complained = now_ms;
-        Some(others.max(u64::from(std::mem::take(&mut entry.kept_back))))
+        entry.last_log_line = now_ms;
+        Some(others.max(u64::from(std::mem::take(&mut entry.suppressed_lines))))
     }
 
     /// Records that the source has authenticated. For an hour the source does not count as unknown. The offences of the
     /// source with credentials and challenges are deleted.
-    pub fn acquaint(&self, now: Instant, source: IpAddr) {
+    pub fn note_authenticated(&self, now: Instant, source: IpAddr) {
         let mut table = self.lock();
         let now_ms = table.since_start(now);
         let rules = Arc::clone(&table.rules);
         if let Some(entry) = self.entry(&rules, &mut table.entries, now_ms, source) {
-            entry.known_until = now_ms + millis(KNOWN);
-            for forgiven in [Offence::Credentials, Offence::Challenge] {
-                if let Some(count) = entry.offences.get_mut(forgiven as usize) {
+            entry.known_until = now_ms + millis(KNOWN_FOR);
+            for cleared in [Offence::Credentials, Offence::Challenge] {
+                if let Some(count) = entry.offences.get_mut(cleared as usize) {
                     *count = 0;
                 }
             }
@@ -389,7 +389,7 @@ impl Guard {
         let mut bans: Vec<Ban> = (table.entries.iter())
             .filter_map(|entry| {
                 let (source, ban) = (entry.source?, entry.ban.filter(|ban| ban.until > now)?);
-                let Sentence { why, count, since, until, dropped } = ban;
+                let ActiveBan { why, count, since, until, dropped } = ban;
                 let (since, until) = (at(since), at(until));
                 Some(Ban { source: source.network(), why, count, since, until, dropped, times: entry.times })
             })
@@ -406,20 +406,20 @@ impl Guard {
         let entry = table.entries.iter_mut().find(|entry| entry.source == Some(wanted));
         let Some(entry) = entry else { return false };
         let banned = entry.ban.is_some_and(|ban| ban.until > now);
-        *entry = Entry { source: entry.source, heard: entry.heard, ..Entry::default() };
+        *entry = Entry { source: entry.source, last_seen: entry.last_seen, ..Entry::default() };
         banned
     }
 
     /// Returns the counters since the start of the server.
     #[must_use]
-    pub fn counts(&self, now: Instant) -> Guarded {
+    pub fn counts(&self, now: Instant) -> GuardCounts {
         let table = self.lock();
         let now = table.since_start(now);
         let bans = table.entries.iter().filter(|entry| entry.ban.is_some_and(|ban| ban.until > now)).count();
-        Guarded { bans, ..table.counts }
+        GuardCounts { bans, ..table.counts }
     }
 
-    fn offence(&self, table: &mut Table, now: Instant, source: IpAddr, offence: Offence) -> bool {
+    fn count_offence(&self, table: &mut Table, now: Instant, source: IpAddr, offence: Offence) -> bool {
         let now_ms = table.since_start(now);
         let rules = Arc::clone(&table.rules);
         let Some(entry) = self.entry(&rules, &mut table.entries, now_ms, source) else { return false };
@@ -440,17 +440,17 @@ impl Guard {
             return false;
         }
         let length =
-            Duration::from_secs(rules.config.seconds.into()).saturating_mul(1 << entry.times.min(16)).min(LONGEST);
+            Duration::from_secs(rules.config.seconds.into()).saturating_mul(1 << entry.times.min(16)).min(MAX_BAN);
         entry.times = entry.times.saturating_add(1);
         entry.offences = Default::default();
         let until = now_ms + millis(length);
-        entry.ban = Some(Sentence { why: offence, count, since: now_ms, until, dropped: 0 });
+        entry.ban = Some(ActiveBan { why: offence, count, since: now_ms, until, dropped: 0 });
         table.counts.banned += 1;
-        if let Some(held_back) = table.lines.pass(now) {
-            let (source, said) = (Source::of(source).network(), offence.said());
+        if let Some(held_back) = table.ban_lines.pass(now) {
+            let (source, description) = (Source::of(source).network(), offence.description());
             let source = if source.addr().is_ipv4() { source.addr().to_string() } else { source.to_string() };
             let held_back = (held_back > 0).then_some(held_back);
-            tracing::warn!(held_back, "{source} is banned for {} s: {count} {said} within a minute", length.as_secs());
+            tracing::warn!(held_back, "{source} is banned for {} s: {count} {description} within a minute", length.as_secs());
         }
         true
     }
@@ -462,7 +462,7 @@ impl Guard {
         let mut hasher = DefaultHasher::new();
         (self.secret, source).hash(&mut hasher);
         let set = usize::try_from(hasher.finish() % SETS as u64).unwrap_or_default();
-        let places = entries.get_mut(set * WAYS..(set + 1) * WAYS)?;
+        let places = entries.get_mut(set * SLOTS_PER_SET..(set + 1) * SLOTS_PER_SET)?;
         let at = match places.iter().position(|entry| entry.source == Some(source)) {
             Some(at) => at,
             None => {
@@ -471,7 +471,7 @@ impl Guard {
                         entry.source.is_some(),
                         entry.ban.is_some_and(|ban| ban.until > now),
                         entry.known_until.max(entry.called_until) > now,
-                        entry.heard,
+                        entry.last_seen,
                     )
                 };
                 let (at, place) = places.iter_mut().enumerate().min_by_key(|(_, entry)| worth(entry))?;
@@ -480,7 +480,7 @@ impl Guard {
             }
         };
         let entry = places.get_mut(at)?;
-        entry.heard = now;
+        entry.last_seen = now;
         Some(entry)
     }
 
@@ -492,7 +492,7 @@ impl Guard {
 impl Rules {
     fn exempts(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
-        trunk::matching(&self.trunks, address).is_some()
+        trunk_acl::matching(&self.trunks, address).is_some()
             || self.config.never.iter().any(|net| net.contains(&address))
             || self.hosts.contains(&Source::of(address))
     }

@@ -4,11 +4,11 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use crate::ladder::Seen;
+use crate::ladder::TracedMessage;
 use crate::redact::redact;
 
 /// Maximum payload, in octets, that fits into a datagram together with the other chunks.
-const MOST: usize = 60_000;
+const MAX_PAYLOAD: usize = 60_000;
 
 /// The capture agent, which is this server.
 #[derive(Debug, Clone, Default)]
@@ -20,14 +20,14 @@ pub(crate) struct Agent {
 }
 
 /// Returns the packet for one message. Secrets in the message are redacted. `at` is the time since 1970.
-pub(crate) fn packet(agent: &Agent, seen: &Seen, at: Duration) -> Vec<u8> {
-    let (from, to) = if seen.sent { (seen.local, seen.peer) } else { (seen.peer, seen.local) };
-    let mut out = Vec::with_capacity(seen.data.len() + 160);
+pub(crate) fn packet(agent: &Agent, message: &TracedMessage, at: Duration) -> Vec<u8> {
+    let (from, to) = if message.sent { (message.local, message.peer) } else { (message.peer, message.local) };
+    let mut out = Vec::with_capacity(message.data.len() + 160);
     out.extend_from_slice(b"HEP3\0\0");
     let ipv4 = from.ip().to_canonical().is_ipv4() && to.ip().to_canonical().is_ipv4();
     // The address family as in socket(2), and the protocol number of IANA.
     chunk(&mut out, 0x01, &[if ipv4 { 2 } else { 10 }]);
-    chunk(&mut out, 0x02, &[if seen.transport.is_reliable() { 6 } else { 17 }]);
+    chunk(&mut out, 0x02, &[if message.transport.is_reliable() { 6 } else { 17 }]);
     for (address, offset) in [(from, 0), (to, 1)] {
         match (address.ip().to_canonical(), ipv4) {
             (IpAddr::V4(ip), true) => chunk(&mut out, 0x03 + offset, &ip.octets()),
@@ -46,7 +46,7 @@ pub(crate) fn packet(agent: &Agent, seen: &Seen, at: Duration) -> Vec<u8> {
     if let Some(password) = &agent.password {
         chunk(&mut out, 0x0e, password.as_bytes());
     }
-    let payload = redact(seen.data.get(..MOST).unwrap_or(&seen.data));
+    let payload = redact(message.data.get(..MAX_PAYLOAD).unwrap_or(&message.data));
     chunk(&mut out, 0x0f, &payload);
     let length = u16::try_from(out.len()).unwrap_or(u16::MAX);
     for (octet, new) in out.iter_mut().skip(4).zip(length.to_be_bytes()) {
@@ -89,8 +89,8 @@ mod tests {
         chunks
     }
 
-    fn seen(local: &str, peer: &str, sent: bool, data: &'static str) -> Seen {
-        Seen {
+    fn traced_message(local: &str, peer: &str, sent: bool, data: &'static str) -> TracedMessage {
+        TracedMessage {
             at: instant(),
             sent,
             transport: Transport::Udp,
@@ -103,7 +103,7 @@ mod tests {
     #[test]
     fn a_packet_says_who_when_and_what_without_secrets() {
         let agent = Agent { id: 2_001, password: Some("pw".into()) };
-        let message = seen(
+        let message = traced_message(
             "192.0.2.1:5060",
             "192.0.2.2:5070",
             false,
@@ -129,12 +129,12 @@ mod tests {
 
     #[test]
     fn ipv6_has_chunks_of_its_own_and_nothing_is_too_long() {
-        let mut message = seen("[2001:db8::1]:5060", "[2001:db8::2]:5061", true, "");
+        let mut message = traced_message("[2001:db8::1]:5060", "[2001:db8::2]:5061", true, "");
         message.transport = Transport::Tcp;
         message.data = vec![b'x'; 70_000].into();
         let chunks = decode(&packet(&Agent::default(), &message, Duration::ZERO));
         assert_eq!((chunks[&1][0], chunks[&2][0]), (10, 6));
         assert_eq!((chunks[&5][15], chunks[&6][15]), (1, 2));
-        assert_eq!((chunks[&15].len(), chunks.contains_key(&14), chunks.contains_key(&3)), (MOST, false, false));
+        assert_eq!((chunks[&15].len(), chunks.contains_key(&14), chunks.contains_key(&3)), (MAX_PAYLOAD, false, false));
     }
 }

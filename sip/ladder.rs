@@ -18,27 +18,27 @@ use crate::header;
 use crate::leg::{LegKey, Transport};
 
 /// Maximum number of octets that are stored of one message. Ordinary SIP messages are much shorter.
-const MOST_OF_A_MESSAGE: usize = 16 * 1024;
+const MAX_MESSAGE_OCTETS: usize = 16 * 1024;
 /// Maximum number of messages of one call. Above this number, the message in the middle is dropped, so that the first
 /// and the latest messages stay.
-const MOST_OF_A_CALL: usize = 400;
+const MAX_CALL_MESSAGES: usize = 400;
 /// One call may use at most this fraction (1/16) of the memory for calls.
-const SHARE_OF_A_CALL: usize = 16;
+const CALL_FRACTION: usize = 16;
 /// The ring for messages without a leg has this fraction (1/8) of the whole memory. The ring for unknown sources has
 /// the same fraction.
-const SHARE_OF_THE_REST: usize = 8;
+const RING_FRACTION: usize = 8;
 /// Maximum number of messages in each of these two rings.
-const MOST_OF_THE_REST: usize = 2_000;
+const MAX_RING_MESSAGES: usize = 2_000;
 /// Maximum number of legs that are stored for one Call-ID. A call from the server to itself has two legs.
-const MOST_LEGS: usize = 8;
+const MAX_LEGS_PER_CALL_ID: usize = 8;
 /// Number of messages in an ordinary call. Memory for this number is reserved at once.
-const USUAL: usize = 8;
+const ORDINARY_CALL_MESSAGES: usize = 8;
 /// Number of the latest messages that are searched for the INVITE of a new leg and for earlier messages of the leg.
 const LOOK_BACK: usize = 8;
 
 /// One message that was sent or received.
 #[derive(Debug, Clone)]
-pub struct Seen {
+pub struct TracedMessage {
     /// Time at which the message was sent or received.
     pub at: Instant,
     /// Whether the server sent the message. If not, the server received it.
@@ -53,7 +53,7 @@ pub struct Seen {
     pub data: Bytes,
 }
 
-impl Seen {
+impl TracedMessage {
     fn cost(&self) -> usize {
         self.data.len() + size_of::<Self>()
     }
@@ -68,7 +68,7 @@ pub struct Trace {
     /// registration, an OPTIONS or a refused call has no leg.
     pub legs: Vec<LegKey>,
     /// The messages, oldest first.
-    pub messages: Vec<Seen>,
+    pub messages: Vec<TracedMessage>,
     /// Number of messages that were dropped because the call had too many messages.
     pub left_out: u64,
 }
@@ -94,36 +94,36 @@ impl Ladder {
     /// Creates the rings. `octets` is the memory of all rings together.
     #[must_use]
     pub fn new(octets: usize) -> Self {
-        let rest = octets / SHARE_OF_THE_REST;
+        let ring_octets = octets / RING_FRACTION;
         let rings = Rings {
-            most: octets - 2 * rest,
+            max_octets: octets - 2 * ring_octets,
             octets: 0,
             next: 0,
             by_call_id: HashMap::new(),
             calls: BTreeMap::new(),
             ended: VecDeque::new(),
-            others: Ring::of(rest),
-            strangers: Ring::of(rest),
+            others: Ring::of(ring_octets),
+            unknown_sources: Ring::of(ring_octets),
         };
         Self { rings: Mutex::new(rings) }
     }
 
-    /// Stores a message. `stranger` returns whether the source is unknown. `stranger` is called only if the Call-ID
+    /// Stores a message. `is_unknown` returns whether the source is unknown. `is_unknown` is called only if the Call-ID
     /// belongs to no leg.
-    pub fn record(&self, mut seen: Seen, stranger: impl FnOnce() -> bool) {
+    pub fn record(&self, mut message: TracedMessage, is_unknown: impl FnOnce() -> bool) {
         // A message from a stream is a slice of a larger read buffer. The slice would keep the whole buffer in memory,
         // so the message is copied.
-        if seen.data.len() > MOST_OF_A_MESSAGE || (seen.transport.is_reliable() && !seen.sent) {
-            let kept = seen.data.get(..MOST_OF_A_MESSAGE).unwrap_or(&seen.data);
-            seen.data = Bytes::copy_from_slice(kept);
+        if message.data.len() > MAX_MESSAGE_OCTETS || (message.transport.is_reliable() && !message.sent) {
+            let stored = message.data.get(..MAX_MESSAGE_OCTETS).unwrap_or(&message.data);
+            message.data = Bytes::copy_from_slice(stored);
         }
         let mut rings = self.lock();
-        let number = call_id(&seen.data).and_then(|id| rings.by_call_id.get(id)).copied();
+        let number = call_id(&message.data).and_then(|id| rings.by_call_id.get(id)).copied();
         match number {
-            Some(number) => rings.push(number, seen),
-            None if is_keep_alive(&seen.data) => {}
-            None if stranger() => rings.strangers.push(seen),
-            None => rings.others.push(seen),
+            Some(number) => rings.push(number, message),
+            None if is_keep_alive(&message.data) => {}
+            None if is_unknown() => rings.unknown_sources.push(message),
+            None => rings.others.push(message),
         }
     }
 
@@ -160,8 +160,8 @@ impl Ladder {
 
     /// Returns the latest messages from and to unknown sources, without messages that belong to a leg.
     #[must_use]
-    pub fn strangers(&self) -> Vec<Seen> {
-        self.lock().strangers.messages.iter().cloned().collect()
+    pub fn from_unknown_sources(&self) -> Vec<TracedMessage> {
+        self.lock().unknown_sources.messages.iter().cloned().collect()
     }
 
     /// Returns the amount of data in the rings.
@@ -171,8 +171,8 @@ impl Ladder {
         let of_calls: usize = rings.calls.values().map(|call| call.messages.len()).sum();
         Fill {
             calls: rings.calls.len(),
-            messages: of_calls + rings.others.messages.len() + rings.strangers.messages.len(),
-            octets: rings.octets + rings.others.octets + rings.strangers.octets,
+            messages: of_calls + rings.others.messages.len() + rings.unknown_sources.messages.len(),
+            octets: rings.octets + rings.others.octets + rings.unknown_sources.octets,
         }
     }
 
@@ -184,7 +184,7 @@ impl Ladder {
 #[derive(Debug)]
 struct Rings {
     /// Maximum number of octets of all calls.
-    most: usize,
+    max_octets: usize,
     /// Current number of octets of all calls.
     octets: usize,
     /// Number of the next call.
@@ -196,7 +196,7 @@ struct Rings {
     ended: VecDeque<u64>,
     /// Messages without a leg: registrations, OPTIONS and refused calls.
     others: Ring,
-    strangers: Ring,
+    unknown_sources: Ring,
 }
 
 #[derive(Debug)]
@@ -206,7 +206,7 @@ struct Call {
     live: usize,
     /// Whether the number of the call is in `ended`.
     queued: bool,
-    messages: Vec<Seen>,
+    messages: Vec<TracedMessage>,
     octets: usize,
     left_out: u64,
 }
@@ -214,9 +214,9 @@ struct Call {
 /// The latest messages of one kind.
 #[derive(Debug)]
 struct Ring {
-    most: usize,
+    max_octets: usize,
     octets: usize,
-    messages: VecDeque<Seen>,
+    messages: VecDeque<TracedMessage>,
 }
 
 impl Rings {
@@ -233,21 +233,21 @@ impl Rings {
                     legs: Vec::new(),
                     live: 0,
                     queued: false,
-                    messages: Vec::with_capacity(USUAL),
+                    messages: Vec::with_capacity(ORDINARY_CALL_MESSAGES),
                     octets: size_of::<Call>() + id.len(),
                     left_out: 0,
                 };
                 self.octets += call.octets;
                 self.calls.insert(number, call);
                 let mut before = self.others.take_last(&id);
-                before.append(&mut self.strangers.take_last(&id));
-                before.into_iter().for_each(|seen| self.push(number, seen));
+                before.append(&mut self.unknown_sources.take_last(&id));
+                before.into_iter().for_each(|message| self.push(number, message));
                 number
             }
         };
         if let Some(call) = self.calls.get_mut(&number) {
             call.live += 1;
-            if call.legs.len() == MOST_LEGS {
+            if call.legs.len() == MAX_LEGS_PER_CALL_ID {
                 call.legs.remove(0);
             }
             call.legs.push(leg);
@@ -264,18 +264,18 @@ impl Rings {
         }
     }
 
-    fn push(&mut self, number: u64, seen: Seen) {
-        let share = self.most / SHARE_OF_A_CALL;
+    fn push(&mut self, number: u64, message: TracedMessage) {
+        let share = self.max_octets / CALL_FRACTION;
         let Some(call) = self.calls.get_mut(&number) else { return };
         let before = call.octets;
-        call.octets += seen.cost();
-        call.messages.push(seen);
-        while call.messages.len() > 1 && (call.messages.len() > MOST_OF_A_CALL || call.octets > share) {
+        call.octets += message.cost();
+        call.messages.push(message);
+        while call.messages.len() > 1 && (call.messages.len() > MAX_CALL_MESSAGES || call.octets > share) {
             call.octets -= call.messages.remove(call.messages.len() / 2).cost();
             call.left_out += 1;
         }
         self.octets = self.octets + call.octets - before;
-        while self.octets > self.most && self.drop_one() {}
+        while self.octets > self.max_octets && self.drop_one() {}
     }
 
     /// Drops the call that ended first. If all calls are live, drops the oldest call. Returns `false` if there is no
@@ -301,43 +301,43 @@ impl Rings {
         // This includes messages that were refused before the leg existed, such as an INVITE without credentials.
         let mut messages = self.without_a_leg(&call.id);
         messages.extend_from_slice(&call.messages);
-        messages.sort_by_key(|seen| seen.at);
+        messages.sort_by_key(|message| message.at);
         let sip_call_id = String::from_utf8_lossy(&call.id).into_owned();
         Trace { sip_call_id, legs: call.legs.clone(), messages, left_out: call.left_out }
     }
 
-    fn without_a_leg(&self, id: &[u8]) -> Vec<Seen> {
-        let all = self.others.messages.iter().chain(&self.strangers.messages);
-        let mut found: Vec<Seen> = all.filter(|seen| call_id(&seen.data) == Some(id)).cloned().collect();
-        found.sort_by_key(|seen| seen.at);
+    fn without_a_leg(&self, id: &[u8]) -> Vec<TracedMessage> {
+        let all = self.others.messages.iter().chain(&self.unknown_sources.messages);
+        let mut found: Vec<TracedMessage> = all.filter(|message| call_id(&message.data) == Some(id)).cloned().collect();
+        found.sort_by_key(|message| message.at);
         found
     }
 }
 
 impl Ring {
-    fn of(most: usize) -> Self {
-        Self { most, octets: 0, messages: VecDeque::new() }
+    fn of(max_octets: usize) -> Self {
+        Self { max_octets, octets: 0, messages: VecDeque::new() }
     }
 
-    fn push(&mut self, seen: Seen) {
-        self.octets += seen.cost();
-        self.messages.push_back(seen);
-        while self.octets > self.most || self.messages.len() > MOST_OF_THE_REST {
+    fn push(&mut self, message: TracedMessage) {
+        self.octets += message.cost();
+        self.messages.push_back(message);
+        while self.octets > self.max_octets || self.messages.len() > MAX_RING_MESSAGES {
             let Some(oldest) = self.messages.pop_front() else { return };
             self.octets -= oldest.cost();
         }
     }
 
     /// Removes and returns the messages with this Call-ID from the last [`LOOK_BACK`] messages.
-    fn take_last(&mut self, id: &[u8]) -> Vec<Seen> {
+    fn take_last(&mut self, id: &[u8]) -> Vec<TracedMessage> {
         let mut taken = Vec::new();
         let last = self.messages.len().saturating_sub(LOOK_BACK);
         for at in (last..self.messages.len()).rev() {
-            if self.messages.get(at).is_some_and(|seen| call_id(&seen.data) == Some(id)) {
+            if self.messages.get(at).is_some_and(|message| call_id(&message.data) == Some(id)) {
                 taken.extend(self.messages.remove(at));
             }
         }
-        taken.iter().for_each(|seen| self.octets -= seen.cost());
+        taken.iter().for_each(|message| self.octets -= message.cost());
         taken.reverse();
         taken
     }

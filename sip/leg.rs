@@ -402,7 +402,7 @@ pub struct Outgoing {
     pub prack: Option<Prack>,
     /// Whether the application has other routes. If so, the call fails when the destination does not respond within
     /// [`crate::Config::failover_ms`].
-    pub impatient: bool,
+    pub has_alternatives: bool,
     /// The accounts that pay for the call. The call may use the trunks of these accounts and registered phones.
     /// [`crate::Config::allow_networks`] decides about other destinations. If empty, the operator makes the call, who
     /// may call any address.
@@ -565,7 +565,7 @@ pub enum Event {
     AuthenticationFailed(Box<RefusedRequest>),
     /// The caller is in no trunk's networks and has neither a certificate nor a password. In a flood, only some of
     /// these requests are reported ([`RefusedRequest::line`]).
-    Stranger(Box<RefusedRequest>),
+    UnknownSource(Box<RefusedRequest>),
 }
 
 /// A request that was refused before a leg was created. The texts contain no control characters. Each text has at most
@@ -611,7 +611,7 @@ macro_rules! leg_of {
             | Event::ReferProgress { leg, .. }
             | Event::Ended { leg, .. }
             | Event::Trace { leg, .. } => Some(leg),
-            Event::Binding(_) | Event::AuthenticationFailed(_) | Event::Stranger(_) => None,
+            Event::Binding(_) | Event::AuthenticationFailed(_) | Event::UnknownSource(_) => None,
         }
     };
 }

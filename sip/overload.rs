@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 /// Factor for the time that a reported call waits for the application. The call waits about the same time again on the
 /// way back, so the time counts twice.
-const WAYS: u32 = 2;
+const WAIT_FACTOR: u32 = 2;
 
 /// Measures the lateness of the driver's loop.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ impl Overload {
     }
 
     /// Records that a timer fires at `now`. The timer was due at `due`.
-    pub(crate) fn rang(&mut self, now: Instant, due: Instant) {
+    pub(crate) fn note_timer(&mut self, now: Instant, due: Instant) {
         self.late = now.saturating_duration_since(due);
     }
 
@@ -50,7 +50,7 @@ impl Overload {
         let lag = since
             .map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
             .max(self.late.min(self.late_before))
-            .max(self.waited * WAYS);
+            .max(self.waited * WAIT_FACTOR);
         (self.late_before, self.late) = (self.late, Duration::ZERO);
         !self.limit.is_zero() && lag > self.limit
     }
@@ -88,16 +88,16 @@ mod tests {
     #[test]
     fn timers_that_ring_late_are_overload_too() {
         let (mut overload, start) = (Overload::new(400 * MS), instant());
-        overload.rang(start + 500 * MS, start);
+        overload.note_timer(start + 500 * MS, start);
         assert!(!overload.round(start + 500 * MS, false), "a hiccup");
-        overload.rang(start + 600 * MS, start + 100 * MS);
+        overload.note_timer(start + 600 * MS, start + 100 * MS);
         assert!(overload.round(start + 600 * MS, false));
-        overload.rang(start + 900 * MS, start + 890 * MS);
+        overload.note_timer(start + 900 * MS, start + 890 * MS);
         assert!(!overload.round(start + 900 * MS, false));
         let mut never = Overload::new(Duration::ZERO);
-        never.rang(start + 5_000 * MS, start);
+        never.note_timer(start + 5_000 * MS, start);
         never.round(start + 5_000 * MS, true);
-        never.rang(start + 9_000 * MS, start);
+        never.note_timer(start + 9_000 * MS, start);
         assert!(!never.round(start + 5_000 * MS, true));
     }
 }

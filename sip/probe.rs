@@ -20,7 +20,7 @@ const DOWN_AFTER: u32 = 2;
 /// Number of consecutive answers after which a trunk that was down is up again.
 const UP_AFTER: u32 = 2;
 /// Maximum interval while the trunk is down, or while the latest results contradict the state.
-const SOON: Duration = Duration::from_secs(10);
+const SHORT_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The state of the probes of one trunk.
 #[derive(Debug)]
@@ -75,7 +75,7 @@ impl Probe {
             self.against = 0;
         }
         let unsettled = self.down || self.against > 0;
-        let wait = if unsettled { self.interval.min(SOON) } else { self.interval };
+        let wait = if unsettled { self.interval.min(SHORT_INTERVAL) } else { self.interval };
         // The next probe comes up to a tenth of the interval earlier, so that many trunks do not stay synchronised.
         let early = wait.mul_f64((rng.next_u64() % 100) as f64 / 1_000.0);
         self.next = Some(now + wait - early);

@@ -131,8 +131,8 @@ pub struct Binding {
     pub cseq: u32,
     /// The source address of the REGISTER.
     pub source: SocketAddr,
-    /// The address in the Contact, if the phone can be reached at this address. Over UDP, this address is used instead
-    /// of `source`. Over a stream, it is used only after the connection was closed.
+    /// The address in the Contact, if the phone can be reached at this address. Expired UDP, this address is used instead
+    /// of `source`. Expired a stream, it is used only after the connection was closed.
     pub direct: Option<SocketAddr>,
     /// The local address at which the REGISTER arrived.
     pub local: SocketAddr,
@@ -188,7 +188,7 @@ pub(crate) enum Refusal {
 
 /// The target of one phone: the URI, the Route values and the path.
 #[derive(Debug, Clone)]
-pub(crate) struct Way {
+pub(crate) struct ContactTarget {
     pub(crate) contact: String,
     pub(crate) routes: Vec<Bytes>,
     pub(crate) flow: Flow,
@@ -198,8 +198,8 @@ pub(crate) struct Way {
 /// The action for a binding whose timer fired.
 #[derive(Debug)]
 pub(crate) enum Due {
-    Over(Box<Binding>),
-    KeepAlive(Box<Way>),
+    Expired(Box<Binding>),
+    KeepAlive(Box<ContactTarget>),
 }
 
 type Key = (Arc<str>, Arc<str>);
@@ -263,7 +263,7 @@ impl Registrar {
             }
             Contacts::Listed(contacts) => contacts,
         };
-        let (mut lives, mut new) = (Vec::with_capacity(contacts.len()), 0);
+        let (mut lifetimes, mut new) = (Vec::with_capacity(contacts.len()), 0);
         for contact in contacts {
             if !contact.uri.is_sip() {
                 return Err(Refusal::Malformed("Contact is no SIP URI"));
@@ -279,14 +279,14 @@ impl Registrar {
                 return Err(Refusal::OutOfOrder);
             }
             new += usize::from(known.is_none() && asked > 0);
-            lives.push(Duration::from_secs(asked.min(self.config.max_expires).into()));
+            lifetimes.push(Duration::from_secs(asked.min(self.config.max_expires).into()));
         }
         if self.len() + new > self.config.max_bindings {
             return Err(Refusal::Full);
         }
-        for (contact, life) in contacts.iter().zip(lives) {
+        for (contact, lifetime) in contacts.iter().zip(lifetimes) {
             let known = self.find(&register.aor, &contact.uri, contact.instance.as_deref()).map(|one| one.binding.id);
-            if life.is_zero() {
+            if lifetime.is_zero() {
                 changes.extend(known.and_then(|id| self.remove(now, id)).map(|one| Change::Unbound(Box::new(one))));
                 continue;
             }
@@ -306,10 +306,10 @@ impl Registrar {
                 local: register.local,
                 transport: register.flow.transport,
                 user_agent: register.user_agent.clone(),
-                expires_in: life,
+                expires_in: lifetime,
             };
-            let told = Box::new(binding.clone());
-            changes.push(if known.is_some() { Change::Refreshed(told) } else { Change::Bound(told) });
+            let reported = Box::new(binding.clone());
+            changes.push(if known.is_some() { Change::Refreshed(reported) } else { Change::Bound(reported) });
             self.insert(now, binding, register.flow);
         }
         changes.extend(self.make_room(now, &register.aor));
@@ -327,7 +327,7 @@ impl Registrar {
     /// Returns the Contact values for a 200 (RFC 3261 §10.3 step 8).
     ///
     /// `gruu` is the address-of-record as the phone wrote it, if the phone supports public GRUUs (RFC 5627 §5.3).
-    pub(crate) fn describe(&self, now: Instant, aor: &Aor, gruu: Option<&str>) -> Vec<String> {
+    pub(crate) fn contact_values(&self, now: Instant, aor: &Aor, gruu: Option<&str>) -> Vec<String> {
         let mut lines = Vec::new();
         for entry in self.of(aor).filter(|entry| entry.expires > now) {
             let seconds = entry.expires.saturating_duration_since(now).as_secs_f64().ceil();
@@ -354,15 +354,15 @@ impl Registrar {
     /// refreshed target comes first. If a phone has several flows, only one flow is returned, an open flow if there is
     /// one (RFC 5626 §5.3). `instance` is the instance that a GRUU names. If it is given, only the target of this phone
     /// is returned.
-    pub(crate) fn contacts(&self, now: Instant, aor: &Aor, instance: Option<&str>) -> Vec<Way> {
+    pub(crate) fn contacts(&self, now: Instant, aor: &Aor, instance: Option<&str>) -> Vec<ContactTarget> {
         let open = |entry: &Entry| !entry.flow.transport.is_reliable() || entry.flow.connection.is_some();
-        let meant = |entry: &&Entry| instance.is_none_or(|instance| entry.is_of(instance));
-        let mut entries: Vec<&Entry> = self.of(aor).filter(|entry| entry.expires > now).filter(meant).collect();
+        let matches = |entry: &&Entry| instance.is_none_or(|instance| entry.is_of(instance));
+        let mut entries: Vec<&Entry> = self.of(aor).filter(|entry| entry.expires > now).filter(matches).collect();
         entries.sort_by_key(|entry| Reverse((entry.binding.q, open(entry), entry.refreshed)));
         let mut called = HashSet::new();
         entries.retain(|entry| entry.instance().is_none_or(|instance| called.insert(instance)));
-        let most = if instance.is_some() { 1 } else { entries.len() };
-        entries.into_iter().take(most).map(Entry::way).collect()
+        let limit = if instance.is_some() { 1 } else { entries.len() };
+        entries.into_iter().take(limit).map(Entry::target).collect()
     }
 
     /// Returns whether a phone of this user registered from exactly this address and port.
@@ -414,16 +414,16 @@ impl Registrar {
             };
             if entry.expires <= now {
                 if let Some(binding) = self.remove(now, id) {
-                    return Some(Due::Over(Box::new(binding)));
+                    return Some(Due::Expired(Box::new(binding)));
                 }
                 continue;
             }
-            let (way, at) = (entry.way(), entry.expires.min(now + self.interval()));
+            let (target, at) = (entry.target(), entry.expires.min(now + self.interval()));
             self.wakes.push(Reverse((at, id)));
             // If a connection is closed, only the phone can open a new one.
-            let open = !way.flow.transport.is_reliable() || way.flow.connection.is_some();
+            let open = !target.flow.transport.is_reliable() || target.flow.connection.is_some();
             if self.config.keep_alive != KeepAlive::Off && open {
-                return Some(Due::KeepAlive(Box::new(way)));
+                return Some(Due::KeepAlive(Box::new(target)));
             }
         }
         None
@@ -524,7 +524,7 @@ impl Entry {
         (number != "0").then_some(instance)
     }
 
-    fn way(&self) -> Way {
+    fn target(&self) -> ContactTarget {
         // A datagram can be sent to either address. A connection leads only to its source.
         let flow = match self.binding.direct {
             Some(direct) if !self.flow.transport.is_reliable() => Flow { peer: direct, ..self.flow },
@@ -532,7 +532,7 @@ impl Entry {
         };
         let Binding { contact, path, q, .. } = &self.binding;
         let routes = path.iter().map(|path| Bytes::copy_from_slice(path.as_bytes())).collect();
-        Way { contact: contact.clone(), routes, flow, q: *q }
+        ContactTarget { contact: contact.clone(), routes, flow, q: *q }
     }
 }
 

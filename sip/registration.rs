@@ -2,8 +2,8 @@
 //! If a server of the trunk fails, it uses the next server.
 //!
 //! ```text
-//!                  addresses              2xx
-//!  Waiting ─> Locating ────────> Asking ─────────> Waiting (registered: until the refresh is due)
+//!                  addresses                2xx
+//!  Waiting ─> Locating ────────> Registering ────> Waiting (registered: until the refresh is due)
 //!     ^           │ none           │ 401, 407: once more, with credentials
 //!     │           │                │ 423: once more, with the lifetime in Min-Expires
 //!     │           │                │ 408, 5xx, no response: the next address
@@ -22,7 +22,7 @@ use crate::endpoint::Target;
 use crate::header;
 use crate::leg::EndCause;
 use crate::message::Response;
-use crate::peer::{Register, Registered};
+use crate::trunk::{Register, Registered};
 
 /// Minimum and maximum pause after a missing response or a server failure.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
@@ -30,45 +30,45 @@ const PAUSE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs
 /// §4.5.
 const REFUSED_PAUSE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(1_800));
 /// Maximum lifetime, and maximum Retry-After, in seconds, that is accepted from a registrar.
-const LONGEST: u32 = 7 * 24 * 3_600;
+const MAX_LIFETIME: u32 = 7 * 24 * 3_600;
 /// Maximum number of addresses of a registrar that are tried.
 const MAX_TARGETS: usize = 16;
 
 /// The last failure of a registration, with the data for the log.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Failure {
-    why: Why,
+    why: FailureReason,
     /// The address that was tried last. `None` if the registrar's name has no address.
-    asked: Option<Target>,
+    target: Option<Target>,
     /// Time until the next attempt.
-    again: Duration,
+    next_attempt_in: Duration,
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Why {
+enum FailureReason {
     /// The registrar sent a final response with this status.
     Response(u16),
     /// The registrar sent no final response.
-    Silence(EndCause),
+    NoResponse(EndCause),
     /// The name of the registrar has no address.
     NoAddress,
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.asked {
+        match self.target {
             Some(Target { transport, address, .. }) => {
                 write!(f, "{}:{address}", transport.token().to_ascii_lowercase())?;
             }
             None => f.write_str("the registrar's host name")?,
         }
         match self.why {
-            Why::Response(status) => write!(f, " answered {status}")?,
-            Why::Silence(EndCause::Timeout) => f.write_str(" did not answer (RFC 3261 Timer F)")?,
-            Why::Silence(cause) => write!(f, ": {cause}")?,
-            Why::NoAddress => f.write_str(" has no address")?,
+            FailureReason::Response(status) => write!(f, " answered {status}")?,
+            FailureReason::NoResponse(EndCause::Timeout) => f.write_str(" did not answer (RFC 3261 Timer F)")?,
+            FailureReason::NoResponse(cause) => write!(f, ": {cause}")?,
+            FailureReason::NoAddress => f.write_str(" has no address")?,
         }
-        write!(f, "; next attempt in {:.0} s", self.again.as_secs_f64().ceil())
+        write!(f, "; next attempt in {:.0} s", self.next_attempt_in.as_secs_f64().ceil())
     }
 }
 
@@ -126,12 +126,12 @@ pub(crate) struct Registration {
     state: State,
     targets: Vec<Target>,
     /// Index in `targets` of the address that is currently tried.
-    at: usize,
+    target_index: usize,
     /// Lifetime, in seconds, that the REGISTER requests.
     lifetime: u32,
-    raised: bool,
+    lifetime_raised: bool,
     /// Time at which the granted lifetime ends. `None` if the registrar does not have the Contact.
-    held_until: Option<Instant>,
+    registered_until: Option<Instant>,
     failures: u32,
     failure: Option<Failure>,
     status: Registered,
@@ -141,9 +141,9 @@ pub(crate) struct Registration {
 enum State {
     Waiting(Instant),
     Locating,
-    Asking,
+    Registering,
     Withdrawing,
-    Over,
+    Stopped,
 }
 
 impl Registration {
@@ -151,7 +151,7 @@ impl Registration {
     pub(crate) fn new(now: Instant, register: Register, session: Option<digest::Session>, rng: &mut impl Rng) -> Self {
         let random = |rng: &mut dyn FnMut() -> u64| u128::from(rng()) << 64 | u128::from(rng());
         let mut draw = || rng.next_u64();
-        let lifetime = u32::try_from(register.expires.as_secs()).unwrap_or(LONGEST).clamp(1, LONGEST);
+        let lifetime = u32::try_from(register.expires.as_secs()).unwrap_or(MAX_LIFETIME).clamp(1, MAX_LIFETIME);
         Self {
             register,
             token: random(&mut draw),
@@ -162,10 +162,10 @@ impl Registration {
             attempts: digest::Attempts::default(),
             state: State::Waiting(now + Duration::from_millis(draw() % 1_000)),
             targets: Vec::new(),
-            at: 0,
+            target_index: 0,
             lifetime,
-            raised: false,
-            held_until: None,
+            lifetime_raised: false,
+            registered_until: None,
             failures: 0,
             failure: None,
             status: Registered::Pending,
@@ -187,7 +187,7 @@ impl Registration {
 
     /// Returns the destination of the next REGISTER.
     pub(crate) fn target(&self) -> Option<Target> {
-        self.targets.get(self.at).copied()
+        self.targets.get(self.target_index).copied()
     }
 
     /// Returns the lifetime, in seconds, that the next REGISTER requests. 0 removes the registration.
@@ -204,14 +204,14 @@ impl Registration {
             State::Waiting(at) => Some(at),
             _ => None,
         };
-        [refresh, self.held_until].into_iter().flatten().min()
+        [refresh, self.registered_until].into_iter().flatten().min()
     }
 
     /// Returns whether the addresses of the registrar are needed now. If so, the caller must look up the addresses and
     /// pass them to [`Registration::handle_located`].
     pub(crate) fn is_due(&mut self, now: Instant) -> bool {
-        if self.held_until.is_some_and(|until| until <= now) {
-            self.held_until = None;
+        if self.registered_until.is_some_and(|until| until <= now) {
+            self.registered_until = None;
             if self.status == Registered::Yes {
                 self.status = Registered::Pending;
             }
@@ -230,16 +230,16 @@ impl Registration {
         }
         targets.truncate(MAX_TARGETS);
         // The server that has the Contact is tried first, so that this server refreshes the registration.
-        let held = self.held_until.and_then(|_| self.target());
-        self.at = held.and_then(|held| targets.iter().position(|target| *target == held)).unwrap_or(0);
+        let current = self.registered_until.and_then(|_| self.target());
+        self.target_index = current.and_then(|current| targets.iter().position(|target| *target == current)).unwrap_or(0);
         self.targets = targets;
         if self.targets.is_empty() {
-            self.rest(now, PAUSE, None, Why::NoAddress, rng);
+            self.pause(now, PAUSE, None, FailureReason::NoAddress, rng);
             // RFC 3263 §4.3: a name without an address is treated like a 503.
-            self.note(503);
+            self.set_refused(503);
             return Step::Wait;
         }
-        self.ask(State::Asking)
+        self.send(State::Registering)
     }
 
     /// Handles a final response to the REGISTER.
@@ -247,59 +247,59 @@ impl Registration {
         if let (Some(session), Some(nonce)) = (&mut self.session, &reply.next_nonce) {
             session.next_nonce(nonce);
         }
-        let asks = matches!(self.state, State::Asking | State::Withdrawing);
+        let asks = matches!(self.state, State::Registering | State::Withdrawing);
         if asks && matches!(reply.status, 401 | 407) && self.can_answer(std::mem::take(&mut reply.challenges)) {
             return Step::Send;
         }
         match (self.state, reply.status) {
             (State::Withdrawing, _) => self.end(),
-            (State::Asking, 200..=299) => {
-                let granted = reply.expires.unwrap_or(self.lifetime).clamp(1, LONGEST);
+            (State::Registering, 200..=299) => {
+                let granted = reply.expires.unwrap_or(self.lifetime).clamp(1, MAX_LIFETIME);
                 let lifetime = Duration::from_secs(granted.into());
                 // The refresh comes a tenth of the lifetime before the end, and at least 30 s before the end, so that a
                 // lost REGISTER can be sent again. But it never comes before half of the lifetime.
                 let margin = (lifetime / 10).max(Duration::from_secs(30));
                 let refresh = lifetime.saturating_sub(margin).max(lifetime / 2);
-                self.held_until = Some(now + lifetime);
+                self.registered_until = Some(now + lifetime);
                 self.state = State::Waiting(now + refresh - spread(refresh / 20, rng));
                 self.status = Registered::Yes;
                 self.failures = 0;
                 self.failure = None;
-                self.raised = false;
+                self.lifetime_raised = false;
                 Step::Wait
             }
-            (State::Asking, 423) if !self.raised => {
-                self.raised = true;
-                match reply.min_expires.filter(|least| *least > self.lifetime && *least <= LONGEST) {
-                    Some(least) => {
-                        self.lifetime = least;
+            (State::Registering, 423) if !self.lifetime_raised => {
+                self.lifetime_raised = true;
+                match reply.min_expires.filter(|minimum| *minimum > self.lifetime && *minimum <= MAX_LIFETIME) {
+                    Some(minimum) => {
+                        self.lifetime = minimum;
                         Step::Send
                     }
-                    None => self.refused(now, 423, reply.retry_after, rng),
+                    None => self.handle_refusal(now, 423, reply.retry_after, rng),
                 }
             }
-            (State::Asking, 408 | 500..=599) => {
-                self.failed(now, reply.status, Why::Response(reply.status), reply.retry_after, rng)
+            (State::Registering, 408 | 500..=599) => {
+                self.handle_failure(now, reply.status, FailureReason::Response(reply.status), reply.retry_after, rng)
             }
-            (State::Asking, status) => self.refused(now, status, reply.retry_after, rng),
-            (State::Waiting(_) | State::Locating | State::Over, _) => Step::Wait,
+            (State::Registering, status) => self.handle_refusal(now, status, reply.retry_after, rng),
+            (State::Waiting(_) | State::Locating | State::Stopped, _) => Step::Wait,
         }
     }
 
     /// Records that the target did not respond or could not be reached.
     pub(crate) fn handle_silence(&mut self, now: Instant, cause: EndCause, rng: &mut impl Rng) -> Step {
         match self.state {
-            State::Asking => self.failed(now, 408, Why::Silence(cause), None, rng),
+            State::Registering => self.handle_failure(now, 408, FailureReason::NoResponse(cause), None, rng),
             State::Withdrawing => self.end(),
-            State::Waiting(_) | State::Locating | State::Over => Step::Wait,
+            State::Waiting(_) | State::Locating | State::Stopped => Step::Wait,
         }
     }
 
     /// Removes the registration, if the registrar has the Contact. When the removal is finished,
     /// [`Registration::is_withdrawing`] is `false`.
     pub(crate) fn stop(&mut self) -> Step {
-        if self.held_until.take().is_some() && self.target().is_some() && self.state != State::Withdrawing {
-            return self.ask(State::Withdrawing);
+        if self.registered_until.take().is_some() && self.target().is_some() && self.state != State::Withdrawing {
+            return self.send(State::Withdrawing);
         }
         self.end()
     }
@@ -308,66 +308,66 @@ impl Registration {
         self.session.as_mut().is_some_and(|session| session.learn(challenges, &mut self.attempts))
     }
 
-    fn ask(&mut self, state: State) -> Step {
+    fn send(&mut self, state: State) -> Step {
         self.state = state;
         self.attempts = digest::Attempts::default();
         Step::Send
     }
 
     fn end(&mut self) -> Step {
-        self.state = State::Over;
-        self.held_until = None;
+        self.state = State::Stopped;
+        self.registered_until = None;
         self.status = Registered::Pending;
         Step::Wait
     }
 
     /// Tries the next address after a failure of the current address. If no address is left, pauses.
-    fn failed(&mut self, now: Instant, status: u16, why: Why, retry_after: Option<u32>, rng: &mut impl Rng) -> Step {
-        if self.at + 1 < self.targets.len() {
-            self.at += 1;
-            return self.ask(State::Asking);
+    fn handle_failure(&mut self, now: Instant, status: u16, why: FailureReason, retry_after: Option<u32>, rng: &mut impl Rng) -> Step {
+        if self.target_index + 1 < self.targets.len() {
+            self.target_index += 1;
+            return self.send(State::Registering);
         }
-        self.rest(now, PAUSE, retry_after, why, rng);
-        self.at = 0;
-        self.note(status);
+        self.pause(now, PAUSE, retry_after, why, rng);
+        self.target_index = 0;
+        self.set_refused(status);
         Step::Wait
     }
 
-    fn refused(&mut self, now: Instant, status: u16, retry_after: Option<u32>, rng: &mut impl Rng) -> Step {
-        self.rest(now, REFUSED_PAUSE, retry_after, Why::Response(status), rng);
+    fn handle_refusal(&mut self, now: Instant, status: u16, retry_after: Option<u32>, rng: &mut impl Rng) -> Step {
+        self.pause(now, REFUSED_PAUSE, retry_after, FailureReason::Response(status), rng);
         // A refusal ends the registration, even if an earlier lifetime has not ended yet.
-        self.held_until = None;
-        self.note(status);
+        self.registered_until = None;
+        self.set_refused(status);
         Step::Wait
     }
 
     /// Sets the status to refused. After a failed refresh, the status changes only when the granted lifetime ends.
-    fn note(&mut self, status: u16) {
-        if self.held_until.is_none() {
+    fn set_refused(&mut self, status: u16) {
+        if self.registered_until.is_none() {
             self.status = Registered::Refused(status);
         }
     }
 
-    fn rest(
+    fn pause(
         &mut self,
         now: Instant,
         (first, longest): (Duration, Duration),
-        least: Option<u32>,
-        why: Why,
+        minimum: Option<u32>,
+        why: FailureReason,
         rng: &mut impl Rng,
     ) {
         let pause = (first * 2_u32.pow(self.failures.min(16))).min(longest);
         self.failures += 1;
-        let least = Duration::from_secs(least.unwrap_or(0).min(LONGEST).into());
-        let again = least.max(pause / 2 + spread(pause / 2, rng));
-        self.failure = Some(Failure { why, asked: self.target(), again });
-        self.state = State::Waiting(now + again);
+        let minimum = Duration::from_secs(minimum.unwrap_or(0).min(MAX_LIFETIME).into());
+        let next_attempt_in = minimum.max(pause / 2 + spread(pause / 2, rng));
+        self.failure = Some(Failure { why, target: self.target(), next_attempt_in });
+        self.state = State::Waiting(now + next_attempt_in);
     }
 }
 
-/// Returns a random duration between 0 and `most`.
-fn spread(most: Duration, rng: &mut impl Rng) -> Duration {
-    most.mul_f64((rng.next_u64() % 1_000) as f64 / 1_000.0)
+/// Returns a random duration between 0 and `limit`.
+fn spread(limit: Duration, rng: &mut impl Rng) -> Duration {
+    limit.mul_f64((rng.next_u64() % 1_000) as f64 / 1_000.0)
 }
 
 /// Returns the lifetime, in seconds, that a 200 grants to the Contact with the token. The registrar may have rewritten

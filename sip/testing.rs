@@ -12,7 +12,7 @@ use rand::{Rng, SeedableRng};
 use crate::config::Config;
 use crate::endpoint::{Arrival, Endpoint, Output};
 use crate::leg::{Command, Event, Header, LegKey, Outgoing, Transport};
-use crate::trunk::TrunkAcl;
+use crate::trunk_acl::TrunkAcl;
 
 pub(crate) const SDP: &[u8] = b"v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n";
 
@@ -99,7 +99,7 @@ impl SipPair {
                     Side::B => (address(Side::A), address(Side::B)),
                 };
                 let arrival =
-                    Arrival { source, local, transport: Transport::Udp, connection: None, proven: None, data };
+                    Arrival { source, local, transport: Transport::Udp, connection: None, certified_trunk: None, data };
                 self.endpoint(to).handle_datagram(now, arrival);
                 self.collect();
             }

@@ -10,7 +10,7 @@ const LINES: u32 = 3;
 #[derive(Debug, Default)]
 pub struct Throttle {
     since: Option<Instant>,
-    passed: u32,
+    written: u32,
     held_back: u64,
 }
 
@@ -19,13 +19,13 @@ impl Throttle {
     /// last written line. Otherwise returns `None`.
     pub fn pass(&mut self, now: Instant) -> Option<u64> {
         if self.since.is_none_or(|since| now.saturating_duration_since(since) >= SECOND) {
-            (self.since, self.passed) = (Some(now), 0);
+            (self.since, self.written) = (Some(now), 0);
         }
-        if self.passed == LINES {
+        if self.written == LINES {
             self.held_back += 1;
             return None;
         }
-        self.passed += 1;
+        self.written += 1;
         Some(std::mem::take(&mut self.held_back))
     }
 }

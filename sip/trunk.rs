@@ -1,51 +1,321 @@
-//! Finds the trunk to which a source address belongs.
+//! Settings and state of a trunk: its URI, registration, probes, limits and health. The source networks of a trunk are
+//! in another module.
+//!
+//! [`Trunk`] contains the operator's settings, [`TrunkStatus`] the public status, and `TrunkState` the endpoint's
+//! internal state.
 
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use ipnet::IpNet;
+use crate::leg::{Credentials, TrunkName};
+use crate::probe::Probe;
+use crate::registration::Registration;
 
-use crate::leg::TrunkName;
+/// Time for which a trunk stays [`Health::Doubtful`] after an INVITE over it got no response or a 503. A response to an
+/// OPTIONS ends this time earlier.
+const DOUBT: Duration = Duration::from_secs(60);
 
-/// The source networks of a trunk. Calls from these networks need no password.
+/// Maximum number of addresses that are stored for one trunk.
+const MAX_ADDRESSES: usize = 32;
+
+/// The settings of a trunk, without its source networks.
 #[derive(Debug, Clone)]
-pub struct TrunkAcl {
+pub struct Trunk {
     /// The configured name of the trunk.
-    pub name: TrunkName,
-    /// The networks from which the trunk sends its requests.
-    pub networks: Vec<IpNet>,
+    pub trunk: TrunkName,
+    /// The account that owns the trunk. `None` if all accounts share the trunk.
+    pub account: Option<Arc<str>>,
+    /// The URI `sip:HOST[:PORT][;transport=...]`. `None` for a trunk that only receives calls from the carrier.
+    pub uri: Option<String>,
+    /// Credentials with which the server answers challenges of the trunk.
+    pub credentials: Option<Credentials>,
+    /// The registration of this server at the trunk (RFC 3261 §10.2), if it registers there.
+    pub register: Option<Register>,
+    /// Interval of the OPTIONS probes (RFC 3261 §11). `None` if the trunk is not probed.
+    pub options_interval: Option<Duration>,
+    /// Maximum number of simultaneous legs, both directions together.
+    pub max_calls: Option<u32>,
+    /// Maximum number of new legs per second, for each direction separately.
+    pub max_cps: Option<u32>,
+    /// The direction in which the server recognises calls of the trunk.
+    pub known_by: KnownBy,
 }
 
-/// Returns the trunk with the narrowest network that contains `source`. If two networks are equally narrow, the trunk
-/// that is configured first is returned. IPv4-mapped IPv6 sources count as IPv4.
-pub(crate) fn matching(trunks: &[TrunkAcl], source: IpAddr) -> Option<&TrunkName> {
-    let source = source.to_canonical();
-    let mut best: Option<(u8, &TrunkName)> = None;
-    for trunk in trunks {
-        for network in &trunk.networks {
-            if network.contains(&source) && best.is_none_or(|(length, _)| network.prefix_len() > length) {
-                best = Some((network.prefix_len(), &trunk.name));
-            }
+/// The direction in which the server recognises calls of a trunk. A password of a trunk belongs to a user in the
+/// [`crate::Directory`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum KnownBy {
+    /// By the source: the trunk's networks, its certificate, or the Contact that the server registered at the trunk.
+    #[default]
+    Source,
+    /// By the source, or by a password from any source.
+    Either,
+    /// By the source together with a password.
+    Both,
+}
+
+impl Trunk {
+    /// Creates the settings of a trunk with this name. All other settings have their defaults.
+    #[must_use]
+    pub fn new(trunk: TrunkName) -> Self {
+        Self {
+            trunk,
+            account: None,
+            uri: None,
+            credentials: None,
+            register: None,
+            options_interval: None,
+            max_calls: None,
+            max_cps: None,
+            known_by: KnownBy::default(),
         }
     }
-    best.map(|(_, name)| name)
+}
+
+/// The settings of this server's registration at a trunk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Register {
+    /// The Request-URI and destination of the REGISTER (`sip:HOST...`).
+    pub registrar: String,
+    /// The address-of-record (`sip:USER@DOMAIN`).
+    pub address: String,
+    /// The user part of the Contact.
+    pub contact_user: String,
+    /// The lifetime that the REGISTER requests.
+    pub expires: Duration,
+}
+
+/// The health of a trunk: whether it accepts calls, as far as the endpoint knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Health {
+    /// Nothing is known, because no request was sent yet, or because the last failure is too old.
+    #[default]
+    Unknown,
+    /// The trunk answered its last INVITE or OPTIONS.
+    Up,
+    /// The last INVITE got no response or a 503. Other trunks are tried first.
+    Doubtful,
+    /// The trunk does not answer OPTIONS. The trunk is used only if there is no other trunk.
+    Down,
+}
+
+/// The state of this server's registration at a trunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Registered {
+    /// No registration is configured.
+    #[default]
+    Not,
+    /// The server is not registered yet, or not registered any more.
+    Pending,
+    /// The registrar has stored the server's Contact.
+    Yes,
+    /// The registrar refused with this status, or did not respond (408).
+    Refused(u16),
+}
+
+/// The status of a trunk at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TrunkStatus {
+    /// The health of the trunk.
+    pub health: Health,
+    /// The state of the registration at the trunk.
+    pub registered: Registered,
+    /// Current number of legs over the trunk, both directions together.
+    pub calls: u32,
+    /// Number of calls since the start that were refused or sent to another trunk because of `max_calls` or `max_cps`.
+    pub limited: u64,
+}
+
+/// The endpoint's state of a trunk.
+#[derive(Debug)]
+pub(crate) struct TrunkState {
+    pub(crate) settings: Trunk,
+    pub(crate) registration: Option<Registration>,
+    pub(crate) probe: Option<Probe>,
+    /// Addresses to which the host names of the trunk have resolved, newest last. At most [`MAX_ADDRESSES`].
+    pub(crate) addresses: Vec<IpAddr>,
+    doubted_until: Option<Instant>,
+    /// Whether the trunk answered its last INVITE or OPTIONS.
+    answered: bool,
+    calls: u32,
+    limited: u64,
+    inbound: Pace,
+    outbound: Pace,
+    /// Whether the trunk is already in the endpoint's list of changed trunks.
+    pub(crate) is_listed: bool,
+    /// The status that was last reported.
+    pub(crate) reported: TrunkStatus,
+    pub(crate) wake: Option<Instant>,
+    /// Whether the trunk has been removed from the configuration.
+    pub(crate) retired: bool,
+}
+
+/// The direction of a call over a trunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CallDirection {
+    Inbound,
+    Outbound,
+}
+
+impl TrunkState {
+    pub(crate) fn new(settings: Trunk, registration: Option<Registration>, probe: Option<Probe>) -> Self {
+        Self {
+            settings,
+            registration,
+            probe,
+            addresses: Vec::new(),
+            doubted_until: None,
+            answered: false,
+            calls: 0,
+            limited: 0,
+            inbound: Pace::default(),
+            outbound: Pace::default(),
+            is_listed: false,
+            reported: TrunkStatus::default(),
+            wake: None,
+            retired: false,
+        }
+    }
+
+    pub(crate) fn status(&self) -> TrunkStatus {
+        let health = match (&self.probe, self.doubted_until) {
+            (Some(probe), _) if probe.is_down() => Health::Down,
+            (_, Some(_)) => Health::Doubtful,
+            _ if self.answered => Health::Up,
+            _ => Health::Unknown,
+        };
+        TrunkStatus {
+            health,
+            registered: self.registration.as_ref().map_or(Registered::Not, Registration::status),
+            calls: self.calls,
+            limited: self.limited,
+        }
+    }
+
+    /// Stores these addresses. Returns whether at least one address is new.
+    pub(crate) fn learn_addresses(&mut self, found: impl Iterator<Item = IpAddr>) -> bool {
+        let mut new = false;
+        for address in found.take(MAX_ADDRESSES) {
+            let before = self.addresses.len();
+            self.addresses.retain(|known| *known != address);
+            new |= self.addresses.len() == before;
+            self.addresses.push(address);
+        }
+        let surplus = self.addresses.len().saturating_sub(MAX_ADDRESSES);
+        self.addresses.drain(..surplus);
+        new
+    }
+
+    /// Counts a new call if it does not exceed `max_calls` or `max_cps`. Returns whether the call is admitted.
+    pub(crate) fn admit(&mut self, now: Instant, direction: CallDirection) -> bool {
+        let full = self.is_full();
+        let pace = match direction {
+            CallDirection::Inbound => &mut self.inbound,
+            CallDirection::Outbound => &mut self.outbound,
+        };
+        if full || self.settings.max_cps.is_some_and(|limit| !pace.pass(now, limit)) {
+            self.limited += 1;
+            return false;
+        }
+        self.calls += 1;
+        true
+    }
+
+    /// Returns whether the trunk already has `max_calls` calls.
+    pub(crate) fn is_full(&self) -> bool {
+        self.settings.max_calls.is_some_and(|limit| self.calls >= limit)
+    }
+
+    /// Counts the end of an admitted call.
+    pub(crate) fn release(&mut self) {
+        self.calls = self.calls.saturating_sub(1);
+    }
+
+    /// Records that an INVITE got no response or a 503. Returns `true` if the trunk becomes doubtful now.
+    pub(crate) fn doubt(&mut self, now: Instant) -> bool {
+        self.answered = false;
+        self.doubted_until.replace(now + DOUBT).is_none()
+    }
+
+    /// Records that the trunk responded. Returns whether the trunk was doubtful before.
+    pub(crate) fn trust(&mut self) -> bool {
+        self.answered = true;
+        self.doubted_until.take().is_some()
+    }
+
+    pub(crate) fn forget_doubt(&mut self, now: Instant) {
+        self.doubted_until = self.doubted_until.filter(|until| *until > now);
+    }
+
+    pub(crate) fn next_timeout(&self) -> Option<Instant> {
+        let registration = self.registration.as_ref().and_then(Registration::next_timeout);
+        let probe = self.probe.as_ref().and_then(Probe::next_timeout);
+        [registration, probe, self.doubted_until].into_iter().flatten().min()
+    }
+}
+
+/// A token bucket for one second: `limit` calls may come at once, then one call every 1/`limit` s.
+#[derive(Debug, Default)]
+struct Pace {
+    /// Time at which the bucket is full again if no more calls come.
+    full_at: Option<Instant>,
+}
+
+impl Pace {
+    fn pass(&mut self, now: Instant, limit: u32) -> bool {
+        let each = Duration::from_secs(1) / limit.max(1);
+        let full_at = self.full_at.map_or(now, |at| at.max(now));
+        if full_at + each > now + Duration::from_secs(1) {
+            return false;
+        }
+        self.full_at = Some(full_at + each);
+        true
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::instant;
 
-    fn trunk(name: &str, network: &str) -> TrunkAcl {
-        TrunkAcl { name: name.into(), networks: vec![network.parse().unwrap()] }
+    fn state(change: impl FnOnce(&mut Trunk)) -> TrunkState {
+        let mut settings = Trunk::new("carrier".into());
+        change(&mut settings);
+        TrunkState::new(settings, None, None)
     }
 
     #[test]
-    fn the_narrowest_network_wins_and_mapped_addresses_count_as_ipv4() {
-        let trunks = [trunk("wide", "10.0.0.0/8"), trunk("narrow", "10.1.0.0/16"), trunk("six", "2001:db8::/32")];
-        let find = |ip: &str| matching(&trunks, ip.parse().unwrap()).map(|name| name.to_string());
-        assert_eq!(find("10.1.2.3").as_deref(), Some("narrow"));
-        assert_eq!(find("10.2.2.3").as_deref(), Some("wide"));
-        assert_eq!(find("::ffff:10.1.2.3").as_deref(), Some("narrow"));
-        assert_eq!(find("2001:db8::1").as_deref(), Some("six"));
-        assert_eq!(find("192.0.2.1"), None);
+    fn a_trunk_takes_no_more_calls_than_it_may_in_both_directions_together() {
+        let (mut trunk, now) = (state(|settings| settings.max_calls = Some(2)), instant());
+        assert!(trunk.admit(now, CallDirection::Inbound) && trunk.admit(now, CallDirection::Outbound));
+        assert!(!trunk.admit(now, CallDirection::Inbound) && !trunk.admit(now, CallDirection::Outbound));
+        trunk.release();
+        assert!(trunk.admit(now, CallDirection::Inbound));
+        assert_eq!((trunk.status().calls, trunk.status().limited), (2, 2));
+    }
+
+    #[test]
+    fn a_seconds_calls_may_come_at_once_and_then_each_at_its_time() {
+        let (mut trunk, start) = (state(|settings| settings.max_cps = Some(4)), instant());
+        assert_eq!((0..9).filter(|_| trunk.admit(start, CallDirection::Outbound)).count(), 4);
+        assert!(trunk.admit(start, CallDirection::Inbound), "each direction for itself");
+        let at = |ms| start + Duration::from_millis(ms);
+        assert!(!trunk.admit(at(249), CallDirection::Outbound));
+        assert!(trunk.admit(at(250), CallDirection::Outbound) && !trunk.admit(at(251), CallDirection::Outbound));
+        assert_eq!((0..9).filter(|_| trunk.admit(at(60_000), CallDirection::Outbound)).count(), 4, "no saving up");
+    }
+
+    #[test]
+    fn doubt_passes_with_time_or_an_answer() {
+        let (mut trunk, now) = (state(|_| {}), instant());
+        assert_eq!(trunk.status().health, Health::Unknown);
+        assert!(trunk.doubt(now));
+        assert_eq!(trunk.status().health, Health::Doubtful);
+        trunk.forget_doubt(now + DOUBT);
+        assert_eq!(trunk.status().health, Health::Unknown, "nobody has heard of it since");
+        assert!(trunk.doubt(now) && !trunk.doubt(now), "told once");
+        assert!(trunk.trust() && !trunk.trust());
+        assert_eq!(trunk.status().health, Health::Up);
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 /// Maximum number of waiting calls that are measured. Further calls are not measured.
-const MOST: usize = 65_536;
+const MAX_CALLS: usize = 65_536;
 
 /// A guard that comes with a new call. The application drops the guard when it acts on the call, or when the call waits
 /// for something other than CPU time.
@@ -18,21 +18,21 @@ pub struct PendingCallGuard(#[expect(dead_code, reason = "held only for its drop
 pub(crate) struct WaitingCalls(VecDeque<(Instant, Weak<()>)>);
 
 impl WaitingCalls {
-    /// Adds a call that waits from `now` until the returned guard is dropped. If more than [`MOST`] calls wait, the
+    /// Adds a call that waits from `now` until the returned guard is dropped. If more than [`MAX_CALLS`] calls wait, the
     /// guard measures nothing.
     pub(crate) fn join(&mut self, now: Instant) -> PendingCallGuard {
-        if self.0.len() >= MOST {
+        if self.0.len() >= MAX_CALLS {
             return PendingCallGuard::default();
         }
-        let held = Arc::new(());
-        self.0.push_back((now, Arc::downgrade(&held)));
-        PendingCallGuard(Some(held))
+        let guard = Arc::new(());
+        self.0.push_back((now, Arc::downgrade(&guard)));
+        PendingCallGuard(Some(guard))
     }
 
     /// Returns the time for which the oldest waiting call has waited. Zero if no call waits.
     pub(crate) fn longest(&mut self, now: Instant) -> Duration {
-        while let Some((since, held)) = self.0.front() {
-            if held.strong_count() > 0 {
+        while let Some((since, guard)) = self.0.front() {
+            if guard.strong_count() > 0 {
                 return now.saturating_duration_since(*since);
             }
             self.0.pop_front();
@@ -68,7 +68,7 @@ mod tests {
     #[test]
     fn no_more_are_looked_at_than_it_is_good_for() {
         let (mut calls, start) = (WaitingCalls::default(), instant());
-        let held: Vec<PendingCallGuard> = (0..MOST + 10).map(|_| calls.join(start)).collect();
-        assert_eq!((held.len(), calls.0.len()), (MOST + 10, MOST));
+        let guards: Vec<PendingCallGuard> = (0..MAX_CALLS + 10).map(|_| calls.join(start)).collect();
+        assert_eq!((guards.len(), calls.0.len()), (MAX_CALLS + 10, MAX_CALLS));
     }
 }

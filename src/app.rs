@@ -19,7 +19,7 @@ use anyhow::{Context, anyhow};
 use axum::Router;
 use tandem_accounts::{Account, Accounts};
 use tandem_agent::Agents;
-use tandem_audio::AudioRoom;
+use tandem_audio::AudioLoader;
 use tandem_clock as clock;
 use tandem_conferences::{ConferenceServices, Conferences};
 use tandem_config::Config;
@@ -30,7 +30,7 @@ use tandem_gateway as gateway;
 use tandem_history::feed::Feed;
 use tandem_history::recordings::{RecordingFiles, Recordings};
 use tandem_history::stored_media::StoredMedia;
-use tandem_http::{Client, NetworkPolicy, Origins, Served, SystemResolver, tls_config};
+use tandem_http::{Client, NetworkPolicy, Origins, LocalResponse, SystemResolver, tls_config};
 use tandem_media as media;
 use tandem_metrics::timings::Timings;
 use tandem_metrics::{Build, Counters};
@@ -94,7 +94,7 @@ const PRUNING: Duration = Duration::from_secs(3_600);
 const SWEEPING: Duration = Duration::from_secs(60);
 /// Maximum time that a shutdown waits for calls to end after the hang-up. A shutdown also waits at most this time for
 /// the document requests, and at most this time for the webhooks.
-const GOODBYE: Duration = Duration::from_secs(5);
+const HANGUP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Version, commit and compiler of this build. The script build.rs sets these values.
 pub const BUILD: Build =
@@ -225,9 +225,9 @@ impl Server {
         let client = Client::with(policy, CONNECT_TIMEOUT, tls, Arc::new(SystemResolver))
             .context("TLS of outgoing connections")?;
         client.set_origins(Origins::new(config.origins));
-        client.serve_within(|url, body| {
+        client.set_local_responder(|url, body| {
             let page = twilio::hosted(url, body)?;
-            Some(Served { content_type: page.content_type, body: page.body })
+            Some(LocalResponse { content_type: page.content_type, body: page.body })
         });
         if let Some(missing) = speech::missing(&config.speech) {
             tracing::warn!("{missing}; until then <Say> and speak play nothing");
@@ -242,7 +242,7 @@ impl Server {
         sip_config.websocket = Some(http_addr);
         sip_config.bindings = phones::restore(&store, clock::time()).await.context("registered phones")?;
         let stir = Stir::new(&config.stir, &config.trunks).map_err(|(path, why)| anyhow!("{path}: {why}"))?;
-        let holdings = Arc::new(Inventory::load(&store).await.context("numbers and applications")?);
+        let inventory = Arc::new(Inventory::load(&store).await.context("numbers and applications")?);
         let media_folder = config.data_dir.join("media");
         let stored_media = StoredMedia::load(media_folder.clone(), &store, clock::time()).await;
         let stored_media = Arc::new(stored_media.with_context(|| format!("media in {}", media_folder.display()))?);
@@ -257,11 +257,11 @@ impl Server {
             Arc::new(Telnyx),
         ]);
         let agents = Agents::new(config.agents).map_err(|why| anyhow!("agents: {why}"))?;
-        let sealer = Arc::new(DialectSigner { accounts: Arc::clone(&accounts), dialects: dialects.clone() });
-        let deliveries = Deliveries::new(store.clone(), client.clone(), sealer, WEBHOOKS_AT_A_TIME);
+        let signer = Arc::new(DialectSigner { accounts: Arc::clone(&accounts), dialects: dialects.clone() });
+        let deliveries = Deliveries::new(store.clone(), client.clone(), signer, WEBHOOKS_AT_A_TIME);
         let sip = sip::transport::prepare(sip_config).await.map_err(sip_refused)?;
         let stream_buffer = Duration::from_secs(config.streams.buffer_seconds.into());
-        let audio = AudioRoom::new(client.clone(), Arc::clone(&voice), Arc::clone(&stored_media));
+        let audio = AudioLoader::new(client.clone(), Arc::clone(&voice), Arc::clone(&stored_media));
         let conversations = Conversations::new(
             agents,
             client.clone(),
@@ -288,7 +288,7 @@ impl Server {
         let calls = Calls::new(Services {
             accounts: Arc::clone(&accounts),
             dialects: dialects.clone(),
-            routing: Current::new(routing(&in_force, Arc::clone(&phones), holdings, &accounts)),
+            routing: Current::new(routing(&in_force, Arc::clone(&phones), inventory, &accounts)),
             media,
             store: store.clone(),
             client: client.clone(),
@@ -362,13 +362,13 @@ impl Server {
         let front_page = config.gateways.has_front_page();
         let (gateways, elsewhere) = gateway::routes(&app, config.gateways);
         let router = server::router(app, metrics_listener.is_none(), (gateways, front_page));
-        let mut beside: Vec<_> = metrics_listener.into_iter().collect();
+        let mut other_listeners: Vec<_> = metrics_listener.into_iter().collect();
         for listener in gateway_listeners {
-            beside.push(tokio::spawn(serve(listener, elsewhere.clone(), GATEWAY_CONNECTIONS, stopped.clone())));
+            other_listeners.push(tokio::spawn(serve(listener, elsewhere.clone(), GATEWAY_CONNECTIONS, stopped.clone())));
         }
         let http = tokio::spawn(async move {
             serve(http, router, http_connections, stopped).await;
-            for listener in beside {
+            for listener in other_listeners {
                 // The other listeners receive the same signal to stop as the first listener.
                 let _ = listener.await;
             }
@@ -445,13 +445,13 @@ impl Server {
     fn next_step(&self) -> String {
         let config = self.config.get();
         let number = config.numbers.iter().find_map(|number| number.number.exact());
-        let held = || {
-            let holdings = Arc::clone(self.calls.services().routing.get().holdings());
-            self.accounts.all().iter().any(|account| !holdings.numbers.all(&account.name).is_empty())
+        let has_numbers = || {
+            let inventory = Arc::clone(self.calls.services().routing.get().inventory());
+            self.accounts.all().iter().any(|account| !inventory.numbers.all(&account.name).is_empty())
         };
         match number {
             Some(number) => format!("call one of your numbers: `tandem call {number}`"),
-            None if !config.numbers.is_empty() || held() => "call one of your numbers: `tandem call NUMBER`".to_owned(),
+            None if !config.numbers.is_empty() || has_numbers() => "call one of your numbers: `tandem call NUMBER`".to_owned(),
             None => {
                 "no number yet: `tandem dev URL` serves with one for the application at URL; [[numbers]] in --config \
                      and the API make others"
@@ -474,8 +474,8 @@ impl Server {
         let agents = Agents::new(config.agents.iter().cloned()).map_err(|why| anyhow!("agents: {why}"))?;
         let sip_config = sip_settings(&config, &phones, &services.store).await?;
         services.sip.reload(sip_config).await.context("TLS")?;
-        let holdings = Arc::clone(services.routing.get().holdings());
-        services.routing.set(routing(&config, phones, holdings, &self.accounts));
+        let inventory = Arc::clone(services.routing.get().inventory());
+        services.routing.set(routing(&config, phones, inventory, &self.accounts));
         services.stir.set(stir);
         services.siprec.set(Connectors::new(config.siprec.clone()));
         services.conversations.agents.set(agents);
@@ -511,20 +511,20 @@ impl Server {
                     tracing::warn!("{note}");
                 }
                 let (trunks, numbers, endpoints) = (config.trunks.len(), config.numbers.len(), config.endpoints.len());
-                let told = format!("reloaded: trunks: {trunks}, numbers: {numbers}, endpoints: {endpoints}\n");
-                self.reload(config).await.map(|restart| (told, restart)).map_err(|error| format!("{error:#}\n"))
+                let summary = format!("reloaded: trunks: {trunks}, numbers: {numbers}, endpoints: {endpoints}\n");
+                self.reload(config).await.map(|restart| (summary, restart)).map_err(|error| format!("{error:#}\n"))
             }
             Err(faults) => Err(faults),
         };
         match done {
-            Ok((mut told, restart)) => {
-                tracing::info!("{}", told.trim_end());
+            Ok((mut summary, restart)) => {
+                tracing::info!("{}", summary.trim_end());
                 if !restart.is_empty() {
                     let line = format!("restart needed: {}", restart.join(", "));
                     tracing::warn!("{line}");
-                    told = format!("{told}{line}\n");
+                    summary = format!("{summary}{line}\n");
                 }
-                Ok(told)
+                Ok(summary)
             }
             Err(faults) => {
                 for fault in faults.lines() {
@@ -553,7 +553,7 @@ impl Server {
         } = self;
         let drain_timeout = config.get().drain_timeout;
         calls.stop_accepting();
-        let mut limit = GOODBYE;
+        let mut limit = HANGUP_TIMEOUT;
         tokio::select! {
             () = calls.idle() => {}
             () = tokio::time::sleep(drain_timeout) => tracing::warn!("drain_timeout has passed: hanging up"),
@@ -683,7 +683,7 @@ async fn sip_settings(config: &Config, phones: &Phones, store: &Store) -> anyhow
     Ok(sip::Config {
         trunks: sources(trunks),
         tls_trunks: trunks.iter().map(TrunkConfig::tls).collect(),
-        peers: trunks.iter().map(trunk::peer).collect(),
+        trunk_settings: trunks.iter().map(trunk::peer).collect(),
         directory: phones.load(store).await.context("phones")?,
         prack_by_trunk: trunks.iter().filter_map(own_word).collect(),
         refer_by_trunk: trunks.iter().filter_map(transfers).collect(),
@@ -692,7 +692,7 @@ async fn sip_settings(config: &Config, phones: &Phones, store: &Store) -> anyhow
 }
 
 /// Builds the routing of calls from the configuration.
-fn routing(config: &Config, phones: Arc<Phones>, holdings: Arc<Inventory>, accounts: &Arc<Accounts>) -> Routing {
+fn routing(config: &Config, phones: Arc<Phones>, inventory: Arc<Inventory>, accounts: &Arc<Accounts>) -> Routing {
     let inline = |text: &str| twilio::inline_program(text, true).ok();
     let applications = Arc::new(config.applications.clone());
     let pool = match config.number_pool.is_empty() && config.trunks.is_empty() {
@@ -701,7 +701,7 @@ fn routing(config: &Config, phones: Arc<Phones>, holdings: Arc<Inventory>, accou
     };
     Routing::new(config.numbers.clone(), applications, config.trunks.clone(), inline)
         .with_phones(phones)
-        .with_holdings(holdings, pool)
+        .with_inventory(inventory, pool)
         .with_strict_callers(config.twilio.strict_caller_id)
         .with_accounts(Arc::clone(accounts))
 }

@@ -181,7 +181,7 @@ async fn a_bridged_call_holds_little_memory() {
     const CALLS: u128 = 128;
     /// The limit includes the legs of both phones, because the phones run in this process too. The limit does not
     /// include the stored messages. `sip.trace_mib` limits the stored messages.
-    const MOST: usize = 48 * 1024;
+    const MAX_OCTETS: usize = 48 * 1024;
     let _alone = ALONE.lock().await;
     let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
     let [mut caller, mut callee] = [Phone::start(anywhere).await, Phone::start(anywhere).await];
@@ -203,7 +203,7 @@ async fn a_bridged_call_holds_little_memory() {
     legs(&server).await;
     let held = || IN_USE.load(Ordering::Relaxed).saturating_sub(before) / usize::try_from(CALLS).unwrap();
     // The memory of records that are being written becomes free soon.
-    eventually("a call is small", || held() <= MOST).await;
+    eventually("a call is small", || held() <= MAX_OCTETS).await;
     eprintln!("a bridged call holds {} octets, with both phones", held());
     server.shutdown(Signals::none()).await;
 }

@@ -21,7 +21,7 @@ use rand::{RngExt, SeedableRng};
 /// Maximum size of an input in octets. `make fuzz` has the same maximum.
 const LONGEST: usize = 8_192;
 /// Maximum number of changes to a seed.
-const MOST_CHANGES: u32 = 8;
+const MAX_CHANGES: u32 = 8;
 /// Octets that have a special meaning for parsers: separators of SIP, SDP and XML, and limits of integers.
 const SPECIAL: &[u8] = b"\r\n\0\t ;,:=<>\"'&()[]{}@?/\\%-+*#0123456789\x7f\x80\xfe\xff";
 
@@ -101,10 +101,10 @@ fn fuzz(parser: &str, parse: impl Fn(&[u8])) {
     println!("{parser}: {tried} inputs");
 }
 
-/// Returns a seed with at most [`MOST_CHANGES`] changes. The result has at most [`LONGEST`] octets.
+/// Returns a seed with at most [`MAX_CHANGES`] changes. The result has at most [`LONGEST`] octets.
 fn mutated(seeds: &[Vec<u8>], rng: &mut StdRng) -> Vec<u8> {
     let mut data = seeds.choose(rng).cloned().unwrap_or_default();
-    for _ in 0..rng.random_range(1..=MOST_CHANGES) {
+    for _ in 0..rng.random_range(1..=MAX_CHANGES) {
         change(&mut data, seeds, rng);
     }
     data.truncate(LONGEST);

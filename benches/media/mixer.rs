@@ -49,14 +49,14 @@ fn room(rate: SampleRate, participants: usize, speaking: usize, encodes: bool) {
             let voice = voices.get(slot % VOICES).filter(|_| slot < speaking);
             // The speakers pause at different times.
             let at = (frame + slot * 17) % FRAMES * rate.frame();
-            mixer.hear(slot, rate, voice.and_then(|voice| voice.get(at..at + rate.frame())).unwrap_or(&idle));
+            mixer.add_frame(slot, rate, voice.and_then(|voice| voice.get(at..at + rate.frame())).unwrap_or(&idle));
         }
         mixer.mix();
         let mut shared = false;
         for slot in 0..participants {
             match mixer.mix_for(slot) {
                 Mix::Own(samples) if encodes => encode(samples, &mut octets),
-                Mix::Whole(samples) if encodes && !std::mem::replace(&mut shared, true) => encode(samples, &mut octets),
+                Mix::Shared(samples) if encodes && !std::mem::replace(&mut shared, true) => encode(samples, &mut octets),
                 mix => {
                     black_box(mix);
                 }

@@ -164,7 +164,7 @@ pub enum ConferenceEventKind {
         speaks: bool,
     },
     /// A participant is now clearly louder than the others.
-    Leads(ParticipantInfo),
+    ActiveSpeaker(ParticipantInfo),
     /// Audio started or ended that a request plays to all participants or to one participant.
     Played(RoomAudio),
     /// An announcement ended.
@@ -191,7 +191,7 @@ impl ConferenceEventKind {
             | Self::Muted(one)
             | Self::Held(one)
             | Self::Modified(one)
-            | Self::Leads(one)
+            | Self::ActiveSpeaker(one)
             | Self::Left { participant: one, .. }
             | Self::Speaks { participant: one, .. } => Some(one.leg),
             Self::Played(audio) => audio.to,

@@ -20,13 +20,13 @@ use crate::program::instruction::Wait;
 use crate::recording::{PauseBehavior, Recording, RecordingEnd, RecordingSpec, RecordingStatus};
 
 /// Maximum number of simultaneous recordings of a conference. A further recording is not started.
-pub const MOST_RECORDINGS: usize = 8;
+pub const MAX_RECORDINGS: usize = 8;
 
 /// The state of one conference. After each input, poll outputs until there are none.
 #[derive(Debug)]
 pub struct Conference {
     info: Arc<ConferenceInfo>,
-    most: usize,
+    max_participants: usize,
     /// Members in the order in which they joined. The list also has members that have left but are still in the
     /// engine's room.
     members: Vec<Member>,
@@ -49,7 +49,7 @@ pub struct Conference {
 #[derive(Clone, PartialEq, Debug)]
 pub enum Output {
     /// Report an event to applications.
-    Tell(Box<ConferenceEvent>),
+    Event(Box<ConferenceEvent>),
     /// Start a recording of the room.
     Record {
         /// Id of the recording. The file of the recording has this id as its name.
@@ -62,18 +62,18 @@ pub enum Output {
         /// Id of the recording.
         id: RecordingId,
         /// Whether the recording contains silence for the pause, or nothing.
-        gap: PauseBehavior,
+        pause_behavior: PauseBehavior,
     },
     /// Resume a recording.
     ResumeRecording(RecordingId),
     /// Stop a recording.
     StopRecording(RecordingId),
-    /// Play audio to a participant in a loop, in place of the participant's current loop.
-    Hear {
+    /// Play audio to a participant in a loop, in index of the participant's current loop.
+    SetWaitAudio {
         /// The participant's leg.
         leg: LegId,
         /// The document or file to play; `None` stops the audio.
-        what: Option<Wait>,
+        audio: Option<Wait>,
     },
     /// Notify the call of a leg that the room has removed the leg.
     ParticipantRemoved {
@@ -114,8 +114,8 @@ impl fmt::Display for Refused {
 struct Member {
     info: ParticipantInfo,
     leg: Option<Arc<LegInfo>>,
-    place: MemberState,
-    hears: Option<Wait>,
+    state: MemberState,
+    wait_audio: Option<Wait>,
 }
 
 /// The progress of a member, from its call to the end of its participation.
@@ -134,11 +134,11 @@ enum MemberState {
 impl Member {
     /// Returns whether the member is joining or in the conference, from the view of the member's call.
     fn is_seated(&self) -> bool {
-        matches!(self.place, MemberState::Entering | MemberState::Inside)
+        matches!(self.state, MemberState::Entering | MemberState::Inside)
     }
 
     fn is_inside(&self) -> bool {
-        matches!(self.place, MemberState::Inside | MemberState::Leaving { was_inside: true, .. })
+        matches!(self.state, MemberState::Inside | MemberState::Leaving { was_inside: true, .. })
     }
 }
 
@@ -152,7 +152,7 @@ pub struct ConferenceSpec<'a> {
     /// The account's name of the conference.
     pub name: &'a Arc<str>,
     /// Maximum number of participants.
-    pub most: u16,
+    pub max_participants: u16,
     /// Settings of the conference.
     pub opening: Option<Arc<ConferenceSettings>>,
 }
@@ -174,7 +174,7 @@ impl Conference {
         });
         let mut this = Self {
             info,
-            most: wanted.most.into(),
+            max_participants: wanted.max_participants.into(),
             members: Vec::new(),
             recordings: Vec::new(),
             ending: None,
@@ -185,7 +185,7 @@ impl Conference {
             closing: false,
             outputs: VecDeque::new(),
         };
-        this.tell(now, ConferenceEventKind::Opened);
+        this.emit(now, ConferenceEventKind::Opened);
         this
     }
 
@@ -196,7 +196,7 @@ impl Conference {
 
     /// Returns the participants, including those that are being called, in the order in which they were added.
     pub fn participants(&self) -> impl DoubleEndedIterator<Item = &ParticipantInfo> {
-        self.members.iter().filter(|one| !matches!(one.place, MemberState::Leaving { .. })).map(|one| &one.info)
+        self.members.iter().filter(|one| !matches!(one.state, MemberState::Leaving { .. })).map(|one| &one.info)
     }
 
     /// Returns the facts about the participant with this leg.
@@ -244,7 +244,7 @@ impl Conference {
         if self.closing {
             return Err(Refused::Over);
         }
-        if self.participants().count() >= self.most {
+        if self.participants().count() >= self.max_participants {
             return Err(Refused::Full);
         }
         let taken = |label: &Arc<str>| self.participants().any(|one| one.participation.label.as_ref() == Some(label));
@@ -261,7 +261,7 @@ impl Conference {
         }
         self.admits(&participation)?;
         let info = self.add(now, leg, None, participation, MemberState::Expected);
-        self.tell(now, ConferenceEventKind::Expected(info));
+        self.emit(now, ConferenceEventKind::Expected(info));
         Ok(true)
     }
 
@@ -272,11 +272,11 @@ impl Conference {
         leg: &Arc<LegInfo>,
         mut participation: Participation,
     ) -> Result<(), Refused> {
-        let expected = self.members.iter_mut().find(|one| one.info.leg == leg.id && one.place == MemberState::Expected);
+        let expected = self.members.iter_mut().find(|one| one.info.leg == leg.id && one.state == MemberState::Expected);
         if let Some(member) = expected {
             participation.opening = None;
             member.info.participation = participation;
-            (member.leg, member.place) = (Some(Arc::clone(leg)), MemberState::Entering);
+            (member.leg, member.state) = (Some(Arc::clone(leg)), MemberState::Entering);
             return Ok(());
         }
         self.admits(&participation)?;
@@ -294,18 +294,18 @@ impl Conference {
             return;
         }
         member.info.updated_at = now;
-        let (inside, info) = (member.place == MemberState::Inside, member.info.clone());
+        let (inside, info) = (member.state == MemberState::Inside, member.info.clone());
         // If a member has not joined yet, its settings are reported later, when it joins.
         if inside {
             if before.muted != after.muted {
-                self.tell(now, ConferenceEventKind::Muted(info.clone()));
+                self.emit(now, ConferenceEventKind::Muted(info.clone()));
             }
             if before.hold.is_some() != after.hold.is_some() {
-                self.tell(now, ConferenceEventKind::Held(info.clone()));
+                self.emit(now, ConferenceEventKind::Held(info.clone()));
             }
             let same = Participation { muted: after.muted, hold: after.hold.clone(), ..before };
             if same != after {
-                self.tell(now, ConferenceEventKind::Modified(info));
+                self.emit(now, ConferenceEventKind::Modified(info));
             }
         }
         self.settle();
@@ -314,11 +314,11 @@ impl Conference {
     /// Handles that a leg leaves the conference. `leg` contains the facts about the leg at that time.
     pub fn leave(&mut self, now: Timestamp, leg: &Arc<LegInfo>, why: LeaveReason) {
         let ending = self.ending.as_ref().map(|end| end.cause);
-        let Some(place) = self.members.iter().position(|one| one.info.leg == leg.id && one.is_seated()) else { return };
-        let Some(member) = self.members.get_mut(place) else { return };
+        let Some(index) = self.members.iter().position(|one| one.info.leg == leg.id && one.is_seated()) else { return };
+        let Some(member) = self.members.get_mut(index) else { return };
         member.leg = Some(Arc::clone(leg));
         let by_request = leg.end.as_ref().is_some_and(|end| end.by == EndedBy::Application);
-        let told = match why {
+        let reason = match why {
             LeaveReason::Over if matches!(ending, Some(EndCause::Request | EndCause::TimeUp)) => {
                 LeftReason::ConferenceEnded
             }
@@ -328,24 +328,24 @@ impl Conference {
             LeaveReason::Ended | LeaveReason::Itself => LeftReason::Itself,
         };
         let (removed, call, was_inside) =
-            (why == LeaveReason::Removed, leg.status, member.place == MemberState::Inside);
-        member.place = MemberState::Leaving { why: told, removed, call, was_inside };
+            (why == LeaveReason::Removed, leg.status, member.state == MemberState::Inside);
+        member.state = MemberState::Leaving { why: reason, removed, call, was_inside };
         self.settle();
         if !was_inside && why == LeaveReason::Over {
             // The room refused the member, so the room will not report that the member left.
-            self.members.remove(place);
+            self.members.remove(index);
         }
         self.close_if_empty(now);
     }
 
     /// Handles the end of a leg that was called for the conference but never joined.
     pub fn fail(&mut self, now: Timestamp, leg: &LegInfo) {
-        let expected = |one: &Member| one.info.leg == leg.id && one.place == MemberState::Expected;
-        let Some(place) = self.members.iter().position(expected) else { return };
-        let mut participant = self.members.remove(place).info;
+        let expected = |one: &Member| one.info.leg == leg.id && one.state == MemberState::Expected;
+        let Some(index) = self.members.iter().position(expected) else { return };
+        let mut participant = self.members.remove(index).info;
         (participant.status, participant.updated_at) = (ParticipantStatus::Failed, now);
         let why = LeftReason::NotReached;
-        self.tell(now, ConferenceEventKind::Left { participant, why, call: leg.status });
+        self.emit(now, ConferenceEventKind::Left { participant, why, call: leg.status });
         self.close_if_empty(now);
     }
 
@@ -367,7 +367,7 @@ impl Conference {
         }
         self.clears = clears;
         self.ending = Some(ConferenceEnd { cause, by: None, label: None });
-        let expected = self.members.iter().filter(|one| one.place == MemberState::Expected);
+        let expected = self.members.iter().filter(|one| one.state == MemberState::Expected);
         let given_up = expected.map(|one| one.info.leg).collect();
         self.close(now);
         given_up
@@ -379,13 +379,13 @@ impl Conference {
         // If the participant has left meanwhile, the end of the announcement is not reported.
         if to.is_none() || participant.is_some() {
             let url = Arc::clone(url);
-            self.tell(now, ConferenceEventKind::Announced { url, to: participant, failure });
+            self.emit(now, ConferenceEventKind::Announced { url, to: participant, failure });
         }
     }
 
     /// Starts a recording. Returns `None` if the conference has ended, or already has its maximum number of recordings.
     pub fn record(&mut self, now: Timestamp, id: RecordingId, spec: RecordingSpec) -> Option<Recording> {
-        if self.closing || self.recordings.len() >= MOST_RECORDINGS {
+        if self.closing || self.recordings.len() >= MAX_RECORDINGS {
             return None;
         }
         let recording = Recording {
@@ -400,27 +400,27 @@ impl Conference {
         };
         self.recordings.push(recording.clone());
         self.outputs.push_back(Output::Record { id, spec });
-        self.tell(now, ConferenceEventKind::Recording(recording.clone()));
+        self.emit(now, ConferenceEventKind::Recording(recording.clone()));
         Some(recording)
     }
 
-    /// Pauses a recording. Resumes the recording if `gap` is `None`.
+    /// Pauses a recording. Resumes the recording if `pause_behavior` is `None`.
     pub fn pause_recording(
         &mut self,
         now: Timestamp,
         id: RecordingId,
-        gap: Option<PauseBehavior>,
+        pause_behavior: Option<PauseBehavior>,
     ) -> Result<Recording, Refused> {
         let recording = self.recordings.iter_mut().find(|one| one.id == id).ok_or(Refused::Unknown)?;
-        let status = if gap.is_some() { RecordingStatus::Paused } else { RecordingStatus::InProgress };
+        let status = if pause_behavior.is_some() { RecordingStatus::Paused } else { RecordingStatus::InProgress };
         let before = std::mem::replace(&mut recording.status, status);
         let recording = recording.clone();
         if before != recording.status {
-            self.outputs.push_back(match gap {
-                Some(gap) => Output::PauseRecording { id, gap },
+            self.outputs.push_back(match pause_behavior {
+                Some(pause_behavior) => Output::PauseRecording { id, pause_behavior },
                 None => Output::ResumeRecording(id),
             });
-            self.tell(now, ConferenceEventKind::Recording(recording.clone()));
+            self.emit(now, ConferenceEventKind::Recording(recording.clone()));
         }
         Ok(recording)
     }
@@ -438,12 +438,12 @@ impl Conference {
     pub fn handle_joined(&mut self, now: Timestamp, leg: LegId) {
         let enters = |one: &&mut Member| {
             one.info.leg == leg
-                && matches!(one.place, MemberState::Entering | MemberState::Leaving { was_inside: false, .. })
+                && matches!(one.state, MemberState::Entering | MemberState::Leaving { was_inside: false, .. })
         };
         let Some(member) = self.members.iter_mut().find(enters) else { return };
-        match &mut member.place {
+        match &mut member.state {
             MemberState::Leaving { was_inside, .. } => *was_inside = true,
-            place => *place = MemberState::Inside,
+            state => *state = MemberState::Inside,
         }
         (member.info.status, member.info.updated_at) = (ParticipantStatus::Connected, now);
         let (info, own) = (member.info.clone(), member.leg.clone());
@@ -453,22 +453,22 @@ impl Conference {
         if self.first.is_none() {
             self.update(now).application = own.as_ref().and_then(|own| own.application.clone());
             self.first = own;
-            self.tell(now, ConferenceEventKind::Entered);
+            self.emit(now, ConferenceEventKind::Entered);
         }
-        self.tell(now, ConferenceEventKind::Joined(info));
+        self.emit(now, ConferenceEventKind::Joined(info));
         self.settle();
     }
 
     /// Handles the room's report that a member left.
     pub fn handle_left(&mut self, now: Timestamp, leg: LegId) {
-        let Some(place) = self.members.iter().position(|one| one.info.leg == leg && one.is_inside()) else { return };
-        let member = self.members.remove(place);
+        let Some(index) = self.members.iter().position(|one| one.info.leg == leg && one.is_inside()) else { return };
+        let member = self.members.remove(index);
         let mut participant = member.info;
         (participant.status, participant.updated_at) = (ParticipantStatus::Left, now);
-        if member.hears.is_some() {
-            self.outputs.push_back(Output::Hear { leg, what: None });
+        if member.wait_audio.is_some() {
+            self.outputs.push_back(Output::SetWaitAudio { leg, audio: None });
         }
-        let (why, removed, call) = match member.place {
+        let (why, removed, call) = match member.state {
             MemberState::Leaving { why, removed, call, .. } => (why, removed, call),
             // The room has removed the member, because the room will end soon.
             _ => {
@@ -485,14 +485,14 @@ impl Conference {
             self.closing = true;
             self.clears = participant.participation.clears;
         }
-        self.tell_of(now, member.leg, ConferenceEventKind::Left { participant, why, call });
+        self.emit_for(now, member.leg, ConferenceEventKind::Left { participant, why, call });
     }
 
     /// Handles the room's report that the conference started. `recording` is the id for the recording that starts with
     /// the conference, if the settings ask for a recording.
     pub fn handle_started(&mut self, now: Timestamp, recording: RecordingId) {
         self.update(now).status = ConferenceStatus::InProgress;
-        self.tell(now, ConferenceEventKind::Started);
+        self.emit(now, ConferenceEventKind::Started);
         self.settle();
         if let Some(spec) = self.info.opening.record.clone() {
             self.record(now, recording, spec);
@@ -502,14 +502,14 @@ impl Conference {
     /// Handles the room's report that a participant started or stopped speaking.
     pub fn handle_speaks(&mut self, now: Timestamp, leg: LegId, speaks: bool) {
         if let Some(participant) = self.participant(leg).cloned() {
-            self.tell(now, ConferenceEventKind::Speaks { participant, speaks });
+            self.emit(now, ConferenceEventKind::Speaks { participant, speaks });
         }
     }
 
     /// Handles the room's report that a participant is now clearly louder than the others.
-    pub fn handle_leads(&mut self, now: Timestamp, leg: LegId) {
+    pub fn handle_active_speaker(&mut self, now: Timestamp, leg: LegId) {
         if let Some(participant) = self.participant(leg).cloned() {
-            self.tell(now, ConferenceEventKind::Leads(participant));
+            self.emit(now, ConferenceEventKind::ActiveSpeaker(participant));
         }
     }
 
@@ -517,14 +517,14 @@ impl Conference {
     pub fn handle_played(&mut self, now: Timestamp, audio: &RoomAudio) {
         // If the participant has left meanwhile, the event about its leaving is enough.
         if audio.to.is_none_or(|leg| self.participant(leg).is_some()) {
-            self.tell(now, ConferenceEventKind::Played(audio.clone()));
+            self.emit(now, ConferenceEventKind::Played(audio.clone()));
         }
     }
 
     /// Handles the room's report that the file of a recording is complete.
     pub fn handle_recorded(&mut self, now: Timestamp, id: RecordingId, end: RecordingEnd, duration: Duration) {
-        let Some(place) = self.recordings.iter().position(|one| one.id == id) else { return };
-        let mut recording = self.recordings.remove(place);
+        let Some(index) = self.recordings.iter().position(|one| one.id == id) else { return };
+        let mut recording = self.recordings.remove(index);
         recording.ended_at = Some(now);
         recording.duration = Some(duration);
         recording.status = match end {
@@ -532,7 +532,7 @@ impl Conference {
             _ if duration.is_zero() => RecordingStatus::Absent,
             _ => RecordingStatus::Completed,
         };
-        self.tell(now, ConferenceEventKind::Recording(recording));
+        self.emit(now, ConferenceEventKind::Recording(recording));
     }
 
     /// Handles the room's report that the room ended. All members have left, and all recordings are complete.
@@ -546,21 +546,21 @@ impl Conference {
             if member.is_seated() {
                 self.outputs.push_back(Output::ParticipantRemoved { leg, clears: self.clears });
             }
-            if member.hears.is_some() {
-                self.outputs.push_back(Output::Hear { leg, what: None });
+            if member.wait_audio.is_some() {
+                self.outputs.push_back(Output::SetWaitAudio { leg, audio: None });
             }
         }
         for recording in std::mem::take(&mut self.recordings) {
             let status = RecordingStatus::Failed("the conference was given up".to_owned());
             let recording = Recording { ended_at: Some(now), status, ..recording };
-            self.tell(now, ConferenceEventKind::Recording(recording));
+            self.emit(now, ConferenceEventKind::Recording(recording));
         }
         let failed = ConferenceEnd { cause: EndCause::Failed, by: None, label: None };
         let end = self.ending.take().or(self.last.take()).unwrap_or(failed);
         let info = self.update(now);
         info.status = ConferenceStatus::Completed;
         info.end = Some(end);
-        self.tell(now, ConferenceEventKind::Ended);
+        self.emit(now, ConferenceEventKind::Ended);
     }
 
     // ----- internals ----------------------------------------------------------------------------------------------
@@ -571,7 +571,7 @@ impl Conference {
         leg: LegId,
         info: Option<Arc<LegInfo>>,
         participation: Participation,
-        place: MemberState,
+        state: MemberState,
     ) -> ParticipantInfo {
         let participant = ParticipantInfo {
             leg,
@@ -580,7 +580,7 @@ impl Conference {
             created_at: now,
             updated_at: now,
         };
-        self.members.push(Member { info: participant.clone(), leg: info, place, hears: None });
+        self.members.push(Member { info: participant.clone(), leg: info, state, wait_audio: None });
         participant
     }
 
@@ -590,35 +590,35 @@ impl Conference {
         info
     }
 
-    fn tell(&mut self, at: Timestamp, kind: ConferenceEventKind) {
+    fn emit(&mut self, at: Timestamp, kind: ConferenceEventKind) {
         let who = kind.leg().and_then(|leg| self.leg(Some(leg)).cloned());
-        self.tell_of(at, who, kind);
+        self.emit_for(at, who, kind);
     }
 
     /// Emits an event. `who` is the leg that the event is about. If `who` is `None`, the event gets the first
     /// participant's leg.
-    fn tell_of(&mut self, at: Timestamp, who: Option<Arc<LegInfo>>, kind: ConferenceEventKind) {
+    fn emit_for(&mut self, at: Timestamp, who: Option<Arc<LegInfo>>, kind: ConferenceEventKind) {
         let leg = who.or_else(|| self.first.clone());
         let event = ConferenceEvent { at, conference: Arc::clone(&self.info), leg, first: self.first.clone(), kind };
-        self.outputs.push_back(Output::Tell(Box::new(event)));
+        self.outputs.push_back(Output::Event(Box::new(event)));
     }
 
     /// Updates the hold audio or wait audio of every member.
     fn settle(&mut self) {
         let waiting = matches!(self.info.status, ConferenceStatus::Waiting | ConferenceStatus::Gathering);
         for member in &mut self.members {
-            let what = heard_by(member, waiting).cloned();
-            if member.hears != what {
-                member.hears.clone_from(&what);
-                self.outputs.push_back(Output::Hear { leg: member.info.leg, what });
+            let audio = wait_audio_of(member, waiting).cloned();
+            if member.wait_audio != audio {
+                member.wait_audio.clone_from(&audio);
+                self.outputs.push_back(Output::SetWaitAudio { leg: member.info.leg, audio });
             }
         }
     }
 
     /// Closes the conference if it has no participants and no reservations.
     fn close_if_empty(&mut self, now: Timestamp) {
-        let somebody = self.members.iter().any(|one| one.is_seated() || one.place == MemberState::Expected);
-        if !somebody && self.reserved == 0 {
+        let is_occupied = self.members.iter().any(|one| one.is_seated() || one.state == MemberState::Expected);
+        if !is_occupied && self.reserved == 0 {
             self.close(now);
         }
     }
@@ -631,15 +631,15 @@ impl Conference {
     }
 }
 
-fn heard_by(member: &Member, waiting: bool) -> Option<&Wait> {
+fn wait_audio_of(member: &Member, waiting: bool) -> Option<&Wait> {
     let Participation { hold, wait, .. } = &member.info.participation;
-    let hears = match (member.place, hold) {
+    let wait_audio = match (member.state, hold) {
         (MemberState::Inside, Some(held)) => held,
         (MemberState::Inside, None) if waiting => wait,
         _ => return None,
     };
-    match hears {
-        Wait::Document(_) | Wait::File(_) | Wait::Stored(_) => Some(hears),
+    match wait_audio {
+        Wait::Document(_) | Wait::File(_) | Wait::Stored(_) => Some(wait_audio),
         Wait::Music | Wait::Silence => None,
     }
 }

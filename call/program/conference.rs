@@ -25,7 +25,7 @@ impl InConference {
     pub(crate) fn begin(call: &mut Call, leg: LegId, conference: Conference) -> Step {
         let Conference { participation, time_limit, hangup_on_star, action } = conference;
         let limit = time_limit.map(|limit| call.timer(leg, limit));
-        call.confer(leg, participation);
+        call.join_conference(leg, participation);
         Step::Stay(Running::Conference(Self { began: call.now().time, limit, hangup_on_star, action }))
     }
 

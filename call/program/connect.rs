@@ -7,7 +7,7 @@ use crate::event::EventKind;
 use crate::fetch::FetchReason;
 use crate::id::{LegId, StreamId};
 use crate::leg::EndFailure;
-use crate::leg_state::MOST_STREAMS;
+use crate::leg_state::MAX_STREAMS;
 use crate::output::LegCommand;
 use crate::program::instruction::Connect;
 use crate::program::{Running, Signal, Step};
@@ -42,10 +42,10 @@ impl Connected {
                     Step::Fetch(action, FetchReason::Connected(StreamFacts { id, spec: self.spec, status }))
                 }
                 None => {
-                    if let (StreamStatus::Failed(why), Some(party)) = (status, call.party_mut(leg))
+                    if let (StreamStatus::Failed(why), Some(state)) = (status, call.leg_state_mut(leg))
                         && why.is_fatal
                     {
-                        party.failure = Some(Box::new(EndFailure::Stream(why)));
+                        state.failure = Some(Box::new(EndFailure::Stream(why)));
                     }
                     Step::Next
                 }
@@ -69,26 +69,26 @@ impl Call {
     pub(crate) fn start_stream(&mut self, leg: LegId, spec: StreamSpec) -> Option<StreamId> {
         let id = StreamId::new(self.now().time, &mut self.rng);
         let op = self.new_op();
-        let party = self.party_mut(leg).filter(|party| party.streams.len() < MOST_STREAMS)?;
-        party.streams.push((id, spec.clone()));
-        self.order(leg, LegCommand::StartStream { op, id, spec });
+        let state = self.leg_state_mut(leg).filter(|state| state.streams.len() < MAX_STREAMS)?;
+        state.streams.push((id, spec.clone()));
+        self.push_command(leg, LegCommand::StartStream { op, id, spec });
         Some(id)
     }
 
     /// Closes a stream. Reports the end of the stream to applications and to an instruction that waits for it. Returns
     /// `false` if the stream does not run.
     pub(crate) fn stop_stream(&mut self, leg: LegId, id: StreamId) -> bool {
-        let Some(party) = self.party_mut(leg) else { return false };
-        let Some(index) = party.streams.iter().position(|(which, _)| *which == id) else { return false };
-        let (id, spec) = party.streams.remove(index);
-        self.order(leg, LegCommand::StopStream { id });
+        let Some(state) = self.leg_state_mut(leg) else { return false };
+        let Some(index) = state.streams.iter().position(|(which, _)| *which == id) else { return false };
+        let (id, spec) = state.streams.remove(index);
+        self.push_command(leg, LegCommand::StopStream { id });
         self.emit(leg, EventKind::Stream(StreamFacts { id, spec, status: StreamStatus::Stopped }));
         self.signal(leg, Signal::Stream { id, status: StreamStatus::Stopped });
         true
     }
 
     pub(crate) fn stop_streams(&mut self, leg: LegId) {
-        let ids: Vec<_> = self.party(leg).map(|p| p.streams.iter().map(|(id, _)| *id).collect()).unwrap_or_default();
+        let ids: Vec<_> = self.leg_state(leg).map(|p| p.streams.iter().map(|(id, _)| *id).collect()).unwrap_or_default();
         for id in ids {
             self.stop_stream(leg, id);
         }
@@ -96,21 +96,21 @@ impl Call {
 
     /// Returns the oldest stream with this name on the leg.
     pub(crate) fn named_stream(&self, leg: LegId, name: &str) -> Option<StreamId> {
-        let streams = &self.party(leg)?.streams;
+        let streams = &self.leg_state(leg)?.streams;
         streams.iter().find(|(_, spec)| spec.name.as_deref() == Some(name)).map(|(id, _)| *id)
     }
 
     /// Returns the application's name of a stream.
     pub(crate) fn stream_name(&self, leg: LegId, id: StreamId) -> Option<String> {
-        let streams = &self.party(leg)?.streams;
+        let streams = &self.leg_state(leg)?.streams;
         streams.iter().find(|(which, _)| *which == id).and_then(|(_, spec)| spec.name.clone())
     }
 
     pub(crate) fn stop_named_streams(&mut self, leg: LegId, name: Option<&str>) {
         let named = |spec: &StreamSpec| name.is_none() || spec.name.as_deref() == name;
         let ids: Vec<_> = self
-            .party(leg)
-            .map(|party| party.streams.iter().filter(|(_, spec)| named(spec)).map(|(id, _)| *id).collect())
+            .leg_state(leg)
+            .map(|state| state.streams.iter().filter(|(_, spec)| named(spec)).map(|(id, _)| *id).collect())
             .unwrap_or_default();
         for id in ids {
             self.stop_stream(leg, id);
@@ -119,15 +119,15 @@ impl Call {
 
     /// Handles a status change of a stream that the shell reports.
     pub(crate) fn stream_changed(&mut self, leg: LegId, id: StreamId, mut status: StreamStatus) {
-        let Some(party) = self.party_mut(leg) else { return };
+        let Some(state) = self.leg_state_mut(leg) else { return };
         if let StreamStatus::Failed(why) = &mut status {
-            let awaited = matches!(&party.runner.running, Some(Running::Connect(connected)) if connected.ends_with(id));
-            why.is_fatal = awaited && party.has_only_this_left();
+            let awaited = matches!(&state.runner.running, Some(Running::Connect(connected)) if connected.ends_with(id));
+            why.is_fatal = awaited && state.has_only_this_left();
         }
-        let Some(index) = party.streams.iter().position(|(which, _)| *which == id) else { return };
+        let Some(index) = state.streams.iter().position(|(which, _)| *which == id) else { return };
         let spec = match status {
-            StreamStatus::Started => party.streams.get(index).map(|(_, spec)| spec.clone()),
-            _ => Some(party.streams.remove(index).1),
+            StreamStatus::Started => state.streams.get(index).map(|(_, spec)| spec.clone()),
+            _ => Some(state.streams.remove(index).1),
         };
         if let Some(spec) = spec {
             self.emit(leg, EventKind::Stream(StreamFacts { id, spec, status: status.clone() }));

@@ -25,7 +25,7 @@ pub(crate) struct Conversing {
 }
 
 /// Maximum number of utterances that are stored for a conversation with an agent. Older utterances are dropped.
-const MOST_LINES: usize = 200;
+const MAX_UTTERANCES: usize = 200;
 
 impl Conversing {
     pub(crate) fn begin(call: &mut Call, leg: LegId, converse: Converse) -> Step {
@@ -33,13 +33,13 @@ impl Conversing {
         let began = call.now().time;
         // If the leg was answered at this same moment, this instruction caused the answer. The application then
         // receives the status before the answer: ringing.
-        let answered_for_it = call.party(leg).is_some_and(|party| party.info.answered_at == Some(began));
+        let answered_for_it = call.leg_state(leg).is_some_and(|state| state.info.answered_at == Some(began));
         let status = if answered_for_it { Status::Ringing } else { Status::InProgress };
         let agent = match &converse.spec.with {
-            ConversationTarget::Agent(spec) => Some(AgentFacts { spec: Arc::new((**spec).clone()), said: Vec::new() }),
+            ConversationTarget::Agent(spec) => Some(AgentFacts { spec: Arc::new((**spec).clone()), utterances: Vec::new() }),
             ConversationTarget::Application(_) => None,
         };
-        call.order(leg, LegCommand::Converse { op, id, spec: converse.spec, status });
+        call.push_command(leg, LegCommand::Converse { op, id, spec: converse.spec, status });
         Step::Stay(Running::Converse(Self { id, action: converse.action, began, agent }))
     }
 
@@ -48,20 +48,20 @@ impl Conversing {
         if id != self.id {
             return Step::Stay(Running::Converse(self));
         }
-        let goes_on = matches!(status, ConversationStatus::Started | ConversationStatus::Said(_));
-        if let (ConversationStatus::Said(line), Some(agent)) = (&status, &mut self.agent) {
-            if agent.said.len() == MOST_LINES {
-                agent.said.remove(0);
+        let goes_on = matches!(status, ConversationStatus::Started | ConversationStatus::Utterance(_));
+        if let (ConversationStatus::Utterance(line), Some(agent)) = (&status, &mut self.agent) {
+            if agent.utterances.len() == MAX_UTTERANCES {
+                agent.utterances.remove(0);
             }
-            agent.said.push(line.clone());
+            agent.utterances.push(line.clone());
         }
         if let (ConversationStatus::Failed { why, .. }, None) = (&mut status, &self.action)
-            && let Some(party) = call.party_mut(leg)
+            && let Some(state) = call.leg_state_mut(leg)
         {
-            why.is_fatal = party.has_only_this_left();
-            party.failure = why.is_fatal.then(|| Box::new(EndFailure::Conversation(why.clone())));
+            why.is_fatal = state.has_only_this_left();
+            state.failure = why.is_fatal.then(|| Box::new(EndFailure::Conversation(why.clone())));
         }
-        let facts = self.tell(call, leg, status);
+        let facts = self.report_status(call, leg, status);
         match self.action {
             _ if goes_on => Step::Stay(Running::Converse(self)),
             Some(action) => Step::Fetch(action, FetchReason::Conversed(Box::new(facts))),
@@ -71,14 +71,14 @@ impl Conversing {
 
     /// Ends the conversation. If the caller hung up, the action is requested too, but the response is ignored.
     pub(crate) fn abort(self, call: &mut Call, leg: LegId, why: Abort) {
-        call.order(leg, LegCommand::StopConversation { id: self.id });
-        let facts = self.tell(call, leg, ConversationStatus::Completed);
+        call.push_command(leg, LegCommand::StopConversation { id: self.id });
+        let facts = self.report_status(call, leg, ConversationStatus::Completed);
         if let Some(action) = self.action.filter(|_| why == Abort::Hangup) {
             call.request_fetch(leg, action, FetchReason::Conversed(Box::new(facts)));
         }
     }
 
-    fn tell(&self, call: &mut Call, leg: LegId, status: ConversationStatus) -> ConversationFacts {
+    fn report_status(&self, call: &mut Call, leg: LegId, status: ConversationStatus) -> ConversationFacts {
         let duration = Duration::try_from(call.now().time.duration_since(self.began)).unwrap_or_default();
         let facts = ConversationFacts { id: self.id, status, duration, agent: self.agent.clone() };
         call.emit(leg, EventKind::Conversation(Box::new(facts.clone())));

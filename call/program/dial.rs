@@ -1,4 +1,4 @@
-//! The dial instruction: it calls other parties, bridges the leg with the party that answers first, and reports the
+//! The dial instruction: it calls other parties, bridges the leg with the state that answers first, and reports the
 //! result.
 
 use std::collections::VecDeque;
@@ -26,7 +26,7 @@ use crate::recording::Recording;
 pub(crate) struct Dialing {
     dial: Dial,
     /// Targets that are not called yet (only if the dial is sequential).
-    waiting: VecDeque<DialTarget>,
+    pending_targets: VecDeque<DialTarget>,
     /// Dialled legs that have not answered yet.
     ringing: Vec<LegId>,
     /// The dialled leg that answered. This leg may still run its own document before the bridge.
@@ -36,8 +36,8 @@ pub(crate) struct Dialing {
     recording: Option<OpId>,
     limit: Option<OpId>,
     /// Timer for the wait for a leg of the queue; `None` if the dial does not wait for a leg of a queue.
-    patience: Option<OpId>,
-    last: DialResult,
+    dequeue_timer: Option<OpId>,
+    result: DialResult,
     /// Whether the dial has ended but still waits for its recording.
     finishing: bool,
 }
@@ -48,7 +48,7 @@ impl Dialing {
             call.ensure_answered(leg);
         }
         let targets = std::mem::take(&mut dial.targets);
-        let last = DialResult {
+        let result = DialResult {
             status: DialStatus::Failed,
             child: None,
             duration: Duration::ZERO,
@@ -61,26 +61,26 @@ impl Dialing {
             recording: None,
         };
         let mut this = Self {
-            waiting: targets.into(),
+            pending_targets: targets.into(),
             ringing: Vec::new(),
             chosen: None,
             joined_at: None,
             ringback: None,
             recording: None,
             limit: None,
-            patience: None,
-            last,
+            dequeue_timer: None,
+            result,
             finishing: false,
             dial,
         };
         if this.dial.queue.is_some() {
-            this.patience = Some(call.timer(leg, this.dial.timeout));
-            this.ask_queue(call, leg);
-            this.wait_for_somebody(call, leg);
+            this.dequeue_timer = Some(call.timer(leg, this.dial.timeout));
+            this.request_dequeue(call, leg);
+            this.signal_ringing(call, leg);
             return Step::Stay(Running::Dial(Box::new(this)));
         }
-        let at_once = if this.dial.sequential { 1 } else { this.waiting.len() };
-        for _ in 0..at_once.min(this.waiting.len()) {
+        let at_once = if this.dial.sequential { 1 } else { this.pending_targets.len() };
+        for _ in 0..at_once.min(this.pending_targets.len()) {
             this.call_next(call, leg);
         }
         if this.ringing.is_empty() {
@@ -97,30 +97,30 @@ impl Dialing {
             Signal::Dtmf('*') if self.dial.hangup_on_star => {
                 let children = self.children();
                 for child in children {
-                    self.note(call, child);
+                    self.record_child(call, child);
                     dismiss(call, leg, child, None);
                 }
                 // While the dial handles a signal, it does not receive the ends of its dialled legs. So the end of
                 // these legs is recorded here.
-                return self.all_gone(call, leg, DialStatus::Canceled);
+                return self.end_without_child(call, leg, DialStatus::Canceled);
             }
             Signal::Timer(op) if self.limit == Some(*op) => {
                 if let Some(child) = self.chosen {
-                    self.note(call, child);
+                    self.record_child(call, child);
                     dismiss(call, leg, child, Some(EndCause::TimeLimit));
                 }
-                return self.all_gone(call, leg, DialStatus::Completed);
+                return self.end_without_child(call, leg, DialStatus::Completed);
             }
-            Signal::Called(first) if self.patience.is_some() => match first {
-                Some(child) => self.has_been_given(call, leg, *child),
+            Signal::Called(first) if self.dequeue_timer.is_some() => match first {
+                Some(child) => self.take_from_queue(call, leg, *child),
                 // The offered leg has left the queue meanwhile. Take the next leg.
-                None => self.ask_queue(call, leg),
+                None => self.request_dequeue(call, leg),
             },
-            Signal::Timer(op) if self.patience == Some(*op) => return self.all_gone(call, leg, DialStatus::NoAnswer),
-            Signal::DequeueFailed if self.patience.is_some() => return self.all_gone(call, leg, DialStatus::Failed),
+            Signal::Timer(op) if self.dequeue_timer == Some(*op) => return self.end_without_child(call, leg, DialStatus::NoAnswer),
+            Signal::DequeueFailed if self.dequeue_timer.is_some() => return self.end_without_child(call, leg, DialStatus::Failed),
             Signal::Played { op, .. } if self.ringback == Some(*op) => self.ringback = None,
             Signal::Recorded { op, recording, .. } if self.recording == Some(*op) => {
-                self.last.recording = Some(Recording::clone(recording));
+                self.result.recording = Some(Recording::clone(recording));
                 self.recording = None;
                 if self.finishing {
                     return self.conclude(call, leg);
@@ -138,20 +138,20 @@ impl Dialing {
         if let Some(op) = self.limit.take() {
             call.timers.cancel(leg, op);
         }
-        self.stop_asking(call, leg);
+        self.stop_dequeue(call, leg);
         for child in self.children() {
-            self.note(call, child);
+            self.record_child(call, child);
             dismiss(call, leg, child, None);
         }
         if let Some(op) = self.recording {
             call.end_recording(leg, op);
         }
         if !self.finishing {
-            self.last.status = if self.last.bridged { DialStatus::Completed } else { DialStatus::Canceled };
+            self.result.status = if self.result.bridged { DialStatus::Completed } else { DialStatus::Canceled };
         }
-        call.emit(leg, EventKind::Dialed(self.last.clone()));
+        call.emit(leg, EventKind::Dialed(self.result.clone()));
         if let (Abort::Hangup, Some(action)) = (why, self.dial.action) {
-            call.request_fetch(leg, action, FetchReason::Dialed(self.last));
+            call.request_fetch(leg, action, FetchReason::Dialed(self.result));
         }
     }
 
@@ -160,52 +160,52 @@ impl Dialing {
             // The leg from the queue has left before the bridge. Take the next leg.
             ChildEvent::Taken | ChildEvent::Ended if self.dial.queue.is_some() && self.joined_at.is_none() => {
                 self.chosen = None;
-                self.patience = Some(call.timer(leg, self.dial.timeout));
-                self.ask_queue(call, leg);
+                self.dequeue_timer = Some(call.timer(leg, self.dial.timeout));
+                self.request_dequeue(call, leg);
             }
             ChildEvent::Ringing { .. } if !self.ringing.contains(&child) => {}
             ChildEvent::Ringing { early_media } => self.child_rings(call, leg, child, early_media),
             ChildEvent::Answered => self.child_answered(call, leg, child),
             ChildEvent::Ready => self.greet(call, leg, child),
             ChildEvent::Taken => {
-                self.note(call, child);
+                self.record_child(call, child);
                 self.ringing.retain(|ringing| *ringing != child);
                 for other in std::mem::take(&mut self.ringing) {
                     call.hangup(other, EndCause::OriginatorCancel, EndedBy::Server);
                 }
                 self.chosen = None;
-                if let Some(party) = call.party_mut(child) {
-                    party.progress_listener.take_if(|to| *to == leg);
+                if let Some(state) = call.leg_state_mut(child) {
+                    state.progress_listener.take_if(|to| *to == leg);
                 }
-                self.last.status = DialStatus::Completed;
-                self.last.taken = true;
-                return self.over(call, leg);
+                self.result.status = DialStatus::Completed;
+                self.result.taken = true;
+                return self.end(call, leg);
             }
             ChildEvent::Ended => {
-                self.note(call, child);
+                self.record_child(call, child);
                 self.ringing.retain(|ringing| *ringing != child);
                 if self.chosen == Some(child) {
                     self.chosen = None;
                     // The leg ended before the bridge. Call the next target.
-                    if self.dial.sequential && self.joined_at.is_none() && !self.waiting.is_empty() {
-                        return self.call_others(call, leg);
+                    if self.dial.sequential && self.joined_at.is_none() && !self.pending_targets.is_empty() {
+                        return self.continue_calling(call, leg);
                     }
-                    let status = if self.last.bridged { DialStatus::Completed } else { self.last.status };
-                    return self.all_gone(call, leg, status);
+                    let status = if self.result.bridged { DialStatus::Completed } else { self.result.status };
+                    return self.end_without_child(call, leg, status);
                 }
-                return self.call_others(call, leg);
+                return self.continue_calling(call, leg);
             }
         }
         Step::Stay(Running::Dial(self))
     }
 
     /// Calls further targets until a dialled leg rings or has answered. Ends the dial if there is no further target.
-    fn call_others(mut self: Box<Self>, call: &mut Call, leg: LegId) -> Step {
-        while self.ringing.is_empty() && self.chosen.is_none() && !self.waiting.is_empty() {
+    fn continue_calling(mut self: Box<Self>, call: &mut Call, leg: LegId) -> Step {
+        while self.ringing.is_empty() && self.chosen.is_none() && !self.pending_targets.is_empty() {
             self.call_next(call, leg);
         }
         if self.ringing.is_empty() && self.chosen.is_none() {
-            return self.over(call, leg);
+            return self.end(call, leg);
         }
         Step::Stay(Running::Dial(self))
     }
@@ -217,7 +217,7 @@ impl Dialing {
             call.ring(leg, true);
             call.bridge(leg, child, (AfterBridge::Continue, AfterBridge::Hangup), false);
         } else {
-            self.wait_for_somebody(call, leg);
+            self.signal_ringing(call, leg);
         }
         if self.dial.record.as_ref().is_some_and(|record| record.from_ringing) {
             self.start_recording(call, leg);
@@ -225,8 +225,8 @@ impl Dialing {
     }
 
     /// Lets the caller hear ringing: a ringback tone if the caller's leg is answered, otherwise 180.
-    fn wait_for_somebody(&mut self, call: &mut Call, leg: LegId) {
-        if call.party(leg).is_some_and(|party| party.info.answered_at.is_some()) {
+    fn signal_ringing(&mut self, call: &mut Call, leg: LegId) {
+        if call.leg_state(leg).is_some_and(|state| state.info.answered_at.is_some()) {
             self.start_ringback(call, leg);
         } else {
             call.ring(leg, false);
@@ -243,23 +243,23 @@ impl Dialing {
             call.hangup(other, EndCause::OriginatorCancel, EndedBy::Server);
         }
         if !self.dial.sequential {
-            self.waiting.clear();
+            self.pending_targets.clear();
         }
-        if call.party(child).is_some_and(|party| party.sending_digits.is_none()) {
+        if call.leg_state(child).is_some_and(|state| state.sending_digits.is_none()) {
             self.greet(call, leg, child);
         }
     }
 
     /// Plays the greeting of the dialled leg, then runs its whisper document. Bridges the leg if both are done.
     fn greet(&mut self, call: &mut Call, leg: LegId, child: LegId) {
-        let greeting = call.party_mut(child).and_then(|party| party.greeting.take());
+        let greeting = call.leg_state_mut(child).and_then(|state| state.greeting.take());
         if let Some(play) = greeting {
             // After the greeting, the leg reports `Ready` and this function is called again.
             call.unbridge(leg);
             call.set_mode(child, Mode::Whisper);
             return call.run(child, Program { instructions: vec![Instruction::Play(*play)], warnings: Vec::new() });
         }
-        let whisper = call.party_mut(child).and_then(|party| party.whisper.take());
+        let whisper = call.leg_state_mut(child).and_then(|state| state.whisper.take());
         match whisper {
             Some(target) => {
                 // The caller must not hear the whisper document. The caller may still hear early media of the dialled
@@ -282,7 +282,7 @@ impl Dialing {
             return;
         }
         self.joined_at = Some(call.now().time);
-        self.last.bridged = true;
+        self.result.bridged = true;
         self.limit = self.dial.time_limit.map(|limit| call.timer(leg, limit));
         call.join_called(child);
         // After the bridge, this dial decides how the leg continues. The bridge does not decide.
@@ -294,22 +294,22 @@ impl Dialing {
     }
 
     /// Ends the dial, because no dialled leg is bridged and no dialled leg can still answer.
-    fn all_gone(mut self: Box<Self>, call: &mut Call, leg: LegId, status: DialStatus) -> Step {
+    fn end_without_child(mut self: Box<Self>, call: &mut Call, leg: LegId, status: DialStatus) -> Step {
         for child in self.children() {
-            self.note(call, child);
+            self.record_child(call, child);
         }
         self.ringing.clear();
         self.chosen = None;
-        self.last.status = if self.last.bridged { DialStatus::Completed } else { status };
-        self.over(call, leg)
+        self.result.status = if self.result.bridged { DialStatus::Completed } else { status };
+        self.end(call, leg)
     }
 
-    fn over(mut self: Box<Self>, call: &mut Call, leg: LegId) -> Step {
+    fn end(mut self: Box<Self>, call: &mut Call, leg: LegId) -> Step {
         self.stop_ringback(call, leg);
         if let Some(op) = self.limit.take() {
             call.timers.cancel(leg, op);
         }
-        self.stop_asking(call, leg);
+        self.stop_dequeue(call, leg);
         call.unbridge(leg);
         if let Some(op) = self.recording {
             call.end_recording(leg, op);
@@ -320,13 +320,13 @@ impl Dialing {
     }
 
     fn conclude(self, call: &mut Call, leg: LegId) -> Step {
-        call.emit(leg, EventKind::Dialed(self.last.clone()));
-        let unanswered = call.party(leg).is_some_and(|party| party.info.answered_at.is_none());
+        call.emit(leg, EventKind::Dialed(self.result.clone()));
+        let unanswered = call.leg_state(leg).is_some_and(|state| state.info.answered_at.is_none());
         if self.dial.pass_failure && unanswered {
             // A challenge (401, 407) or a redirection (3xx) is meant for this server, so the caller does not receive
             // it.
-            let refusal = self.last.sip_status.filter(|status| matches!(status, 400 | 402..=406 | 408..=699));
-            let status = refusal.unwrap_or(match self.last.status {
+            let refusal = self.result.sip_status.filter(|status| matches!(status, 400 | 402..=406 | 408..=699));
+            let status = refusal.unwrap_or(match self.result.status {
                 DialStatus::NoAnswer => 480,
                 DialStatus::Busy => 486,
                 _ => 503,
@@ -335,18 +335,18 @@ impl Dialing {
             return Step::Next;
         }
         match (self.dial.action, self.dial.after) {
-            (Some(action), _) => Step::Fetch(action, FetchReason::Dialed(self.last)),
-            (None, AfterBridge::Hangup) if self.last.bridged => Step::Hangup(BRIDGE_ENDED),
+            (Some(action), _) => Step::Fetch(action, FetchReason::Dialed(self.result)),
+            (None, AfterBridge::Hangup) if self.result.bridged => Step::Hangup(BRIDGE_ENDED),
             (None, _) => Step::Next,
         }
     }
 
     fn call_next(&mut self, call: &mut Call, leg: LegId) {
-        let Some(target) = self.waiting.pop_front() else { return };
+        let Some(target) = self.pending_targets.pop_front() else { return };
         if !call.has_room() {
             return;
         }
-        let Some(parent) = call.party(leg).map(|party| Arc::clone(&party.info)) else { return };
+        let Some(parent) = call.leg_state(leg).map(|state| Arc::clone(&state.info)) else { return };
         let id = LegId::new(call.now().time, &mut call.rng);
         let from = self.dial.caller_id.clone().unwrap_or_else(|| parent.from.clone());
         let caller_name = self.dial.caller_name.clone().or_else(|| parent.caller_name.clone());
@@ -355,7 +355,7 @@ impl Dialing {
             from,
             caller_name,
             headers: target.headers,
-            inherits: self.dial.pass_failure,
+            inherits_headers: self.dial.pass_failure,
             credentials: target.credentials,
             via: target.via,
             replaces: None,
@@ -368,33 +368,33 @@ impl Dialing {
         let send_digits = target.send_digits.map(|digits| SendDigits { digits, tone: Duration::from_millis(100) });
         let waiting = NewLeg::waiting(info, invite, self.dial.timeout);
         call.start_leg(NewLeg { send_digits, detect: target.detect, ..waiting });
-        if let Some(party) = call.party_mut(id) {
-            party.whisper = target.whisper;
-            party.greeting = target.greeting.map(Box::new);
+        if let Some(state) = call.leg_state_mut(id) {
+            state.whisper = target.whisper;
+            state.greeting = target.greeting.map(Box::new);
         }
         self.ringing.push(id);
     }
 
     /// Requests the first leg of the queue.
-    fn ask_queue(&self, call: &mut Call, leg: LegId) {
+    fn request_dequeue(&self, call: &mut Call, leg: LegId) {
         if let Some(dequeue) = &self.dial.queue {
-            call.order(leg, LegCommand::DequeueFirst { queue: Arc::clone(&dequeue.queue) });
+            call.push_command(leg, LegCommand::DequeueFirst { queue: Arc::clone(&dequeue.queue) });
         }
     }
 
-    fn stop_asking(&mut self, call: &mut Call, leg: LegId) {
-        if let Some(op) = self.patience.take() {
+    fn stop_dequeue(&mut self, call: &mut Call, leg: LegId) {
+        if let Some(op) = self.dequeue_timer.take() {
             call.timers.cancel(leg, op);
-            call.order(leg, LegCommand::StopDequeue);
+            call.push_command(leg, LegCommand::StopDequeue);
         }
     }
 
     /// Accepts the leg that came from the queue. The leg first runs its whisper document, then it is bridged.
-    fn has_been_given(&mut self, call: &mut Call, leg: LegId, child: LegId) {
-        self.stop_asking(call, leg);
+    fn take_from_queue(&mut self, call: &mut Call, leg: LegId, child: LegId) {
+        self.stop_dequeue(call, leg);
         call.take_called(child, leg);
-        if let Some(party) = call.party_mut(child) {
-            party.whisper = self.dial.queue.as_ref().and_then(|queue| queue.whisper.clone());
+        if let Some(state) = call.leg_state_mut(child) {
+            state.whisper = self.dial.queue.as_ref().and_then(|queue| queue.whisper.clone());
         }
         self.chosen = Some(child);
         self.greet(call, leg, child);
@@ -416,7 +416,7 @@ impl Dialing {
 
     /// Replaces the leg `from` by `to` if `from` is the dialled leg that answered. Returns whether the leg was
     /// replaced.
-    pub(crate) fn exchange(&mut self, from: LegId, to: LegId) -> bool {
+    pub(crate) fn replace_chosen(&mut self, from: LegId, to: LegId) -> bool {
         let has = self.chosen == Some(from);
         if has {
             self.chosen = Some(to);
@@ -425,30 +425,30 @@ impl Dialing {
     }
 
     /// Separates a dialled leg from this dial. The leg continues.
-    pub(crate) fn let_go(&mut self, child: LegId) {
+    pub(crate) fn release_child(&mut self, child: LegId) {
         if self.chosen == Some(child) {
             self.chosen = None;
-            self.last.child = Some(child);
-            self.last.status = DialStatus::Completed;
+            self.result.child = Some(child);
+            self.result.status = DialStatus::Completed;
         }
     }
 
     /// Stores the state of a dialled leg for the result of the dial.
-    fn note(&mut self, call: &Call, child: LegId) {
-        let Some(party) = call.party(child) else { return };
-        self.last.child = Some(child);
+    fn record_child(&mut self, call: &Call, child: LegId) {
+        let Some(state) = call.leg_state(child) else { return };
+        self.result.child = Some(child);
         // A leg from a queue was not called, so this dial has no SIP result for it.
-        if party.info.direction != Direction::Inbound {
-            self.last.sip_call_id = party.info.sip.call_id.clone();
-            self.last.sip_headers = party.info.sip.headers.clone();
-            self.last.sip_status = party.info.final_response();
-            self.last.returned = party.info.handover.as_ref().map_or_else(Vec::new, |it| it.returned.clone());
+        if state.info.direction != Direction::Inbound {
+            self.result.sip_call_id = state.info.sip.call_id.clone();
+            self.result.sip_headers = state.info.sip.headers.clone();
+            self.result.sip_status = state.info.final_response();
+            self.result.returned = state.info.handover.as_ref().map_or_else(Vec::new, |it| it.returned.clone());
         }
         if let Some(from) = self.joined_at {
-            let until = party.info.end.as_ref().map_or(call.now().time, |end| end.at);
-            self.last.duration = Duration::try_from(until.duration_since(from)).unwrap_or_default();
+            let until = state.info.end.as_ref().map_or(call.now().time, |end| end.at);
+            self.result.duration = Duration::try_from(until.duration_since(from)).unwrap_or_default();
         }
-        self.last.status = match party.info.status {
+        self.result.status = match state.info.status {
             Status::Completed | Status::InProgress => DialStatus::Completed,
             Status::Busy => DialStatus::Busy,
             Status::NoAnswer => DialStatus::NoAnswer,
@@ -458,8 +458,8 @@ impl Dialing {
     }
 
     fn start_recording(&mut self, call: &mut Call, leg: LegId) {
-        if let (None, None, Some(record)) = (self.recording, &self.last.recording, &self.dial.record)
-            && call.party(leg).is_some_and(|party| party.info.answered_at.is_some())
+        if let (None, None, Some(record)) = (self.recording, &self.result.recording, &self.dial.record)
+            && call.leg_state(leg).is_some_and(|state| state.info.answered_at.is_some())
         {
             let new = call.new_recording(record.spec.clone());
             self.recording = call.begin_recording(leg, new);
@@ -468,18 +468,18 @@ impl Dialing {
 
     fn start_ringback(&mut self, call: &mut Call, leg: LegId) {
         // During a transfer the application may play audio to the leg. This audio has priority over the ringback tone.
-        let silent = call.party(leg).is_some_and(|party| party.runner.running.is_none());
+        let silent = call.leg_state(leg).is_some_and(|state| state.runner.running.is_none());
         if let (None, Some(country), true) = (self.ringback, &self.dial.ring_tone, silent) {
             let op = call.new_op();
             let source = AudioSource::Tone(Tone::Ringback(country.clone()));
-            call.order(leg, LegCommand::Play { op, play: Play::new(source, None) });
+            call.push_command(leg, LegCommand::Play { op, play: Play::new(source, None) });
             self.ringback = Some(op);
         }
     }
 
     fn stop_ringback(&mut self, call: &mut Call, leg: LegId) {
         if let Some(op) = self.ringback.take() {
-            call.order(leg, LegCommand::Stop { op });
+            call.push_command(leg, LegCommand::Stop { op });
         }
     }
 }

@@ -21,11 +21,11 @@ use crate::program::instruction::{AudioSource, Play, Speech};
 use crate::program::{Running, Signal, Step};
 
 /// Maximum count of documents that ran only for a very short time.
-const MOST_HASTY_DOCUMENTS: u32 = 50;
+const MAX_SHORT_DOCUMENTS: u32 = 50;
 /// Running time of a document that resets the count.
-const UNHURRIED: Duration = Duration::from_secs(1);
+const RESET_TIME: Duration = Duration::from_secs(1);
 /// Running time of a document that subtracts 1 from the count.
-const MAKES_UP: Duration = Duration::from_millis(100);
+const TIME_PER_DOCUMENT: Duration = Duration::from_millis(100);
 
 /// A document request that waits for its response.
 pub(crate) struct Fetching {
@@ -40,20 +40,20 @@ impl Running {
         let fallback = matches!(reason, FetchReason::Fallback { .. });
         let url = Arc::clone(&target.url);
         let now = call.now().instant;
-        let hasty = call.party_mut(leg).map_or(0, |party| {
+        let count = call.leg_state_mut(leg).map_or(0, |state| {
             let ran =
-                party.document_since.replace(now).map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
-            let made_up = u32::try_from(ran.as_millis() / MAKES_UP.as_millis()).unwrap_or(u32::MAX);
-            let before = if ran >= UNHURRIED { 0 } else { party.hasty_documents.saturating_sub(made_up) };
-            party.hasty_documents = before + 1;
-            party.hasty_documents
+                state.document_since.replace(now).map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+            let made_up = u32::try_from(ran.as_millis() / TIME_PER_DOCUMENT.as_millis()).unwrap_or(u32::MAX);
+            let before = if ran >= RESET_TIME { 0 } else { state.short_documents.saturating_sub(made_up) };
+            state.short_documents = before + 1;
+            state.short_documents
         });
-        if hasty > MOST_HASTY_DOCUMENTS {
-            let detail = format!("{MOST_HASTY_DOCUMENTS} documents in a row redirected at once to another document");
+        if count > MAX_SHORT_DOCUMENTS {
+            let detail = format!("{MAX_SHORT_DOCUMENTS} documents in a row redirected at once to another document");
             let failure = FetchFailure { kind: FailureKind::Loop, detail };
             call.emit(leg, EventKind::FetchFailed { failure: failure.clone() });
             // A leg in a queue continues to wait.
-            return match call.party(leg).map(|party| party.mode) {
+            return match call.leg_state(leg).map(|state| state.mode) {
                 Some(Mode::Queue) => match call.hold_music(leg) {
                     Step::Stay(running) => running,
                     _ => apologise(call, leg, &failure),
@@ -71,8 +71,8 @@ impl Fetching {
             Signal::Fetched { id, result } if id == self.id => match *result {
                 Ok(program) => {
                     let now = call.now().instant;
-                    if let Some(party) = call.party_mut(leg) {
-                        party.document_since = Some(now);
+                    if let Some(state) = call.leg_state_mut(leg) {
+                        state.document_since = Some(now);
                     }
                     Step::Run(program)
                 }
@@ -84,14 +84,14 @@ impl Fetching {
 
     fn failed(self, call: &mut Call, leg: LegId, failure: FetchFailure) -> Step {
         call.emit(leg, EventKind::FetchFailed { failure: failure.clone() });
-        match call.party(leg).map(|party| (party.mode, party.waiting.is_some())) {
+        match call.leg_state(leg).map(|state| (state.mode, state.waiting.is_some())) {
             // A leg in a queue continues to wait and hears music. A leg that is taken out of a queue is bridged without
             // its whisper document.
             Some((Mode::Queue, _)) => return call.hold_music(leg),
             Some((Mode::Whisper, true)) => return Step::Next,
             _ => {}
         }
-        let fallback = call.party(leg).and_then(|party| party.info.fallback.clone());
+        let fallback = call.leg_state(leg).and_then(|state| state.info.fallback.clone());
         match fallback {
             Some(target) if !self.fallback => {
                 Step::Stay(Running::fetch(call, leg, target, FetchReason::Fallback { failure, url: self.url }))
@@ -107,12 +107,12 @@ const APOLOGY: &str = "We are sorry, an application error has occurred. Goodbye.
 fn apologise(call: &mut Call, leg: LegId, failure: &FetchFailure) -> Running {
     call.ensure_answered(leg);
     let op = call.new_op();
-    if let Some(party) = call.party_mut(leg) {
-        party.failure = Some(Box::new(EndFailure::Document(failure.clone())));
+    if let Some(state) = call.leg_state_mut(leg) {
+        state.failure = Some(Box::new(EndFailure::Document(failure.clone())));
     }
     call.emit(leg, EventKind::Apologised);
     let speech = Speech { text: APOLOGY.to_owned(), ssml: false, voice: None, language: Some("en-US".to_owned()) };
     let play = Play::once(AudioSource::Speech(speech));
-    call.order(leg, LegCommand::Play { op, play });
+    call.push_command(leg, LegCommand::Play { op, play });
     Running::Apologising(op, format!("apologised and hung up: the document failed ({})", failure.detail))
 }

@@ -22,13 +22,13 @@ use crate::program::{Running, Signal, Step};
 use crate::queue::{NotQueued, QueueOutcome, QueueResult};
 
 /// Minimum time between two requests of the wait document.
-const SHORTEST_ROUND: Duration = Duration::from_secs(1);
+const MIN_DOCUMENT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A leg's wait in a queue. The wait exists until the bridge with the agent that took the leg ends.
 pub(crate) struct Waiting {
     enqueue: Enqueue,
     /// Whether a request put the leg into the queue. If so, the leg's program continues during the wait.
-    beside: bool,
+    by_request: bool,
     /// The instructions and the mode of the leg after the wait.
     then: VecDeque<Instruction>,
     mode: Mode,
@@ -41,7 +41,7 @@ pub(crate) struct Waiting {
     waited: Option<Duration>,
     stage: Stage,
     /// Time at which the current round of the wait audio started.
-    round: Instant,
+    wait_audio_started: Instant,
     /// Timer for the maximum waiting time.
     limit: Option<OpId>,
 }
@@ -61,37 +61,37 @@ pub(crate) fn begin(call: &mut Call, leg: LegId, enqueue: Enqueue) -> Step {
     // A wait document can contain an instruction to enter another queue. This instruction ends the old wait.
     call.end_wait(leg, Abort::Replaced);
     let (now, op) = (call.now(), call.new_op());
-    let (queue, most) = (Arc::clone(&enqueue.queue), enqueue.most);
-    let Some(party) = call.party_mut(leg) else { return Step::Next };
-    party.waiting = Some(Box::new(Waiting {
+    let (queue, max_size) = (Arc::clone(&enqueue.queue), enqueue.max_size);
+    let Some(state) = call.leg_state_mut(leg) else { return Step::Next };
+    state.waiting = Some(Box::new(Waiting {
         enqueue,
-        beside: false,
-        then: std::mem::take(&mut party.runner.queue),
-        mode: std::mem::replace(&mut party.mode, Mode::Queue),
+        by_request: false,
+        then: std::mem::take(&mut state.runner.queue),
+        mode: std::mem::replace(&mut state.mode, Mode::Queue),
         op,
         queue: None,
         since: now.time,
         waited: None,
         stage: Stage::Entering,
-        round: now.instant,
+        wait_audio_started: now.instant,
         limit: None,
     }));
-    call.order(leg, LegCommand::EnterQueue { op, queue, most });
+    call.push_command(leg, LegCommand::EnterQueue { op, queue, max_size });
     Step::Stay(Running::Queueing)
 }
 
 pub(crate) fn handle(call: &mut Call, leg: LegId, signal: &Signal) -> Step {
-    let Signal::Enqueued { op, standing } = signal else { return Step::Stay(Running::Queueing) };
+    let Signal::Enqueued { op, result } = signal else { return Step::Stay(Running::Queueing) };
     let now = call.now().time;
     let entering = |waiting: &&mut Waiting| waiting.stage == Stage::Entering && waiting.op == *op;
     let Some(waiting) = call.waiting_mut(leg).filter(entering) else {
         return Step::Stay(Running::Queueing);
     };
-    match standing {
+    match result {
         Ok(id) => {
             waiting.since = now;
-            call.is_in_line(leg, *id);
-            call.round(leg)
+            call.admit(leg, *id);
+            call.start_wait_audio(leg)
         }
         Err(NotQueued::Full) => call.finish_wait(leg, QueueResult::Full),
         Err(NotQueued::TooManyQueues) => call.finish_wait(leg, QueueResult::Failed),
@@ -111,19 +111,19 @@ impl Waiting {
 
 impl Call {
     fn waiting_mut(&mut self, leg: LegId) -> Option<&mut Waiting> {
-        self.party_mut(leg)?.waiting.as_deref_mut()
+        self.leg_state_mut(leg)?.waiting.as_deref_mut()
     }
 
     fn wait_stage(&self, leg: LegId) -> Option<Stage> {
-        Some(self.party(leg)?.waiting.as_ref()?.stage)
+        Some(self.leg_state(leg)?.waiting.as_ref()?.stage)
     }
 
     /// Starts the waiting time, because the queue has admitted the leg.
-    fn is_in_line(&mut self, leg: LegId, id: QueueId) {
+    fn admit(&mut self, leg: LegId, id: QueueId) {
         let Some(waiting) = self.waiting_mut(leg) else { return };
         (waiting.queue, waiting.stage) = (Some(id), Stage::Waiting);
-        let (queue, longest) = (Arc::clone(&waiting.enqueue.queue), waiting.enqueue.longest);
-        let limit = longest.map(|longest| self.timer(leg, longest));
+        let (queue, max_duration) = (Arc::clone(&waiting.enqueue.queue), waiting.enqueue.max_duration);
+        let limit = max_duration.map(|max_duration| self.timer(leg, max_duration));
         if let Some(waiting) = self.waiting_mut(leg) {
             waiting.limit = limit;
         }
@@ -133,41 +133,41 @@ impl Call {
     /// Puts the leg into a queue by request, unless the leg already waits in a queue.
     pub(crate) fn enter_queue_by_request(&mut self, leg: LegId, enqueue: Enqueue) -> Result<(), Refused> {
         let (now, op) = (self.now(), self.new_op());
-        let (queue, most) = (Arc::clone(&enqueue.queue), enqueue.most);
-        let party = self.party_mut(leg).ok_or(Refused::NoSuchLeg)?;
-        if party.waiting.is_some() {
+        let (queue, max_size) = (Arc::clone(&enqueue.queue), enqueue.max_size);
+        let state = self.leg_state_mut(leg).ok_or(Refused::NoSuchLeg)?;
+        if state.waiting.is_some() {
             return Err(Refused::AlreadyRunning);
         }
-        party.waiting = Some(Box::new(Waiting {
+        state.waiting = Some(Box::new(Waiting {
             enqueue: Enqueue { action: None, ..enqueue },
-            beside: true,
+            by_request: true,
             then: VecDeque::new(),
-            mode: party.mode,
+            mode: state.mode,
             op,
             queue: None,
             since: now.time,
             waited: None,
             stage: Stage::Entering,
-            round: now.instant,
+            wait_audio_started: now.instant,
             limit: None,
         }));
-        self.order(leg, LegCommand::EnterQueue { op, queue, most });
+        self.push_command(leg, LegCommand::EnterQueue { op, queue, max_size });
         Ok(())
     }
 
     /// Returns whether a request put the leg into a queue, so that its program continues during the wait.
-    pub(crate) fn waits_beside(&self, leg: LegId) -> bool {
-        self.party(leg).and_then(|party| party.waiting.as_ref()).is_some_and(|waiting| waiting.beside)
+    pub(crate) fn waits_by_request(&self, leg: LegId) -> bool {
+        self.leg_state(leg).and_then(|state| state.waiting.as_ref()).is_some_and(|waiting| waiting.by_request)
     }
 
     /// Handles the queue's answer for a leg that a request put into the queue: the queue admitted or refused the leg.
-    pub(crate) fn entered_beside(&mut self, leg: LegId, op: OpId, standing: Result<QueueId, NotQueued>) {
+    pub(crate) fn entered_by_request(&mut self, leg: LegId, op: OpId, result: Result<QueueId, NotQueued>) {
         let now = self.now().time;
         let entering = |waiting: &&mut Waiting| waiting.stage == Stage::Entering && waiting.op == op;
         let Some(waiting) = self.waiting_mut(leg).filter(entering) else { return };
         waiting.since = now;
-        match standing {
-            Ok(id) => self.is_in_line(leg, id),
+        match result {
+            Ok(id) => self.admit(leg, id),
             Err(NotQueued::Full) => drop(self.take_wait(leg, QueueResult::Full)),
             Err(NotQueued::TooManyQueues) => drop(self.take_wait(leg, QueueResult::Failed)),
         }
@@ -176,7 +176,7 @@ impl Call {
     /// Takes the leg out of its queue by request. Returns `false` if the leg does not wait in a queue.
     pub(crate) fn leave_queue_by_request(&mut self, leg: LegId) -> bool {
         let waits = self.waits_in_queue(leg);
-        if waits && self.waits_beside(leg) {
+        if waits && self.waits_by_request(leg) {
             self.take_wait(leg, QueueResult::Left);
         } else if waits {
             self.clear_runner(leg, Abort::Stopped);
@@ -187,8 +187,8 @@ impl Call {
     }
 
     /// Ends a wait that a request started, because a request bridges the leg.
-    pub(crate) fn wait_joined(&mut self, leg: LegId) {
-        if self.waits_in_queue(leg) && self.waits_beside(leg) {
+    pub(crate) fn end_wait_for_bridge(&mut self, leg: LegId) {
+        if self.waits_in_queue(leg) && self.waits_by_request(leg) {
             self.take_wait(leg, QueueResult::Bridged);
         }
     }
@@ -199,20 +199,20 @@ impl Call {
     }
 
     /// Starts the wait audio from the beginning.
-    fn round(&mut self, leg: LegId) -> Step {
+    fn start_wait_audio(&mut self, leg: LegId) -> Step {
         let now = self.now().instant;
         let Some(waiting) = self.waiting_mut(leg) else { return Step::Next };
-        waiting.round = now;
+        waiting.wait_audio_started = now;
         let wait = waiting.enqueue.wait.clone();
         match wait {
             Wait::Music => self.hold_music(leg),
             Wait::Silence => Step::Stay(Running::Queueing),
-            Wait::File(_) | Wait::Stored(_) => wait.file().map_or(Step::Next, |file| self.play_on(leg, file)),
+            Wait::File(_) | Wait::Stored(_) => wait.file().map_or(Step::Next, |file| self.repeat_audio(leg, file)),
             Wait::Document(target) => {
-                // The wait document is requested again and again, but at most once a second. So these requests do not
+                // The wait document is requested again and again, but at max_size once a second. So these requests do not
                 // count as a loop.
-                if let Some(party) = self.party_mut(leg) {
-                    party.hasty_documents = 0;
+                if let Some(state) = self.leg_state_mut(leg) {
+                    state.short_documents = 0;
                 }
                 Step::Fetch(target, FetchReason::Wait)
             }
@@ -221,25 +221,25 @@ impl Call {
 
     /// Plays the server's own music until another action stops it.
     pub(crate) fn hold_music(&mut self, leg: LegId) -> Step {
-        self.play_on(leg, AudioSource::Music)
+        self.repeat_audio(leg, AudioSource::Music)
     }
 
-    fn play_on(&mut self, leg: LegId, source: AudioSource) -> Step {
+    fn repeat_audio(&mut self, leg: LegId, source: AudioSource) -> Step {
         let play = Play::new(source, None);
         Step::Stay(Running::Playing(Playing::start(self, leg, play, false)))
     }
 
     /// Starts the next round of the wait, or ends the wait, when a leg in [`Mode::Queue`] has no instruction left.
-    pub(crate) fn wait_further(&mut self, leg: LegId) {
+    pub(crate) fn continue_wait(&mut self, leg: LegId) {
         let now = self.now().instant;
-        let alone = self.party(leg).is_some_and(|party| party.bridge.is_none());
+        let alone = self.leg_state(leg).is_some_and(|state| state.bridge.is_none());
         let Some(waiting) = self.waiting_mut(leg) else { return };
         let step = match waiting.stage {
             Stage::Waiting => {
-                let lasted = now.saturating_duration_since(waiting.round);
-                match SHORTEST_ROUND.checked_sub(lasted).filter(|left| !left.is_zero()) {
+                let lasted = now.saturating_duration_since(waiting.wait_audio_started);
+                match MIN_DOCUMENT_INTERVAL.checked_sub(lasted).filter(|left| !left.is_zero()) {
                     Some(left) => Step::Stay(Running::Pausing(self.timer(leg, left))),
-                    None => self.round(leg),
+                    None => self.start_wait_audio(leg),
                 }
             }
             Stage::Joined if alone => self.finish_wait(leg, QueueResult::Bridged),
@@ -253,8 +253,8 @@ impl Call {
     pub(crate) fn wait_timed_out(&mut self, leg: LegId, op: OpId) -> bool {
         let Some(waiting) = self.waiting_mut(leg).filter(|waiting| waiting.limit == Some(op)) else { return false };
         waiting.limit = None;
-        let (stage, beside) = (waiting.stage, waiting.beside);
-        if stage == Stage::Waiting && beside {
+        let (stage, by_request) = (waiting.stage, waiting.by_request);
+        if stage == Stage::Waiting && by_request {
             self.take_wait(leg, QueueResult::TimedOut);
         } else if stage == Stage::Waiting {
             self.clear_runner(leg, Abort::Replaced);
@@ -272,8 +272,8 @@ impl Call {
     /// Ends the wait. The leg then requests the action, or runs the instructions that follow.
     fn finish_wait(&mut self, leg: LegId, result: QueueResult) -> Step {
         let Some((outcome, action, then)) = self.take_wait(leg, result) else { return Step::Next };
-        if let Some(party) = self.party_mut(leg) {
-            party.runner.queue = then;
+        if let Some(state) = self.leg_state_mut(leg) {
+            state.runner.queue = then;
         }
         action.map_or(Step::Next, |action| Step::Fetch(action, FetchReason::Queued(outcome)))
     }
@@ -300,16 +300,16 @@ impl Call {
         result: QueueResult,
     ) -> Option<(QueueOutcome, Option<crate::Target>, VecDeque<Instruction>)> {
         let now = self.now().time;
-        let party = self.party_mut(leg)?;
-        let waiting = *party.waiting.take()?;
-        party.mode = waiting.mode;
+        let state = self.leg_state_mut(leg)?;
+        let waiting = *state.waiting.take()?;
+        state.mode = waiting.mode;
         if let Some(limit) = waiting.limit {
             self.timers.cancel(leg, limit);
         }
         let outcome = waiting.outcome(result, now);
         // The event must come before the leg leaves the queue, because the event contains the leg's position.
         self.emit(leg, EventKind::Dequeued(outcome.clone()));
-        self.order(leg, LegCommand::LeaveQueue);
+        self.push_command(leg, LegCommand::LeaveQueue);
         Some((outcome, waiting.enqueue.action, waiting.then))
     }
 
@@ -324,25 +324,25 @@ impl Call {
             waiting.waited = Some(waiting.waited(now));
         });
         self.signal(by, Signal::Called(called.map(|()| leg)));
-        let taken = self.party(leg).is_some_and(|party| party.progress_listener == Some(by));
+        let taken = self.leg_state(leg).is_some_and(|state| state.progress_listener == Some(by));
         if called.is_some() && !taken {
-            self.wait_again(leg);
+            self.return_to_queue(leg);
         }
     }
 
     /// Puts the leg back to its old position in the queue, because the agent did not take the leg after all.
-    fn wait_again(&mut self, leg: LegId) {
+    fn return_to_queue(&mut self, leg: LegId) {
         let Some(waiting) = self.waiting_mut(leg).filter(|waiting| waiting.stage == Stage::Called) else { return };
         (waiting.stage, waiting.waited) = (Stage::Waiting, None);
-        let (beside, mode) = (waiting.beside, waiting.mode);
-        self.order(leg, LegCommand::ReturnToQueue);
-        if beside {
+        let (by_request, mode) = (waiting.by_request, waiting.mode);
+        self.push_command(leg, LegCommand::ReturnToQueue);
+        if by_request {
             return self.set_mode(leg, mode);
         }
         self.set_mode(leg, Mode::Queue);
         // If no agent accepted the leg, its wait audio still plays.
-        if self.party(leg).is_some_and(|party| party.runner.running.is_none()) {
-            let step = self.round(leg);
+        if self.leg_state(leg).is_some_and(|state| state.runner.running.is_none()) {
+            let step = self.start_wait_audio(leg);
             self.step(leg, step);
         }
     }
@@ -350,15 +350,15 @@ impl Call {
     /// Lets the leg `by` take a called leg. Stops the wait audio. From now on, `by` receives the leg's progress.
     pub(crate) fn take_called(&mut self, leg: LegId, by: LegId) {
         self.clear_runner(leg, Abort::Replaced);
-        if let Some(party) = self.party_mut(leg) {
-            party.progress_listener = Some(by);
+        if let Some(state) = self.leg_state_mut(leg) {
+            state.progress_listener = Some(by);
         }
     }
 
     /// Returns the reason for the whisper document's request. The reason differs for a dialled leg and for a leg from a
     /// queue.
     pub(crate) fn whisper_reason(&self, leg: LegId, by: LegId) -> FetchReason {
-        let waiting = self.party(leg).and_then(|party| party.waiting.as_deref());
+        let waiting = self.leg_state(leg).and_then(|state| state.waiting.as_deref());
         match waiting.and_then(|waiting| Some((waiting.queue?, waiting.waited(self.now().time)))) {
             Some((queue, waited)) => FetchReason::Called { queue, waited, by },
             None => FetchReason::Whisper,
@@ -370,7 +370,7 @@ impl Call {
         if let Some(waiting) = self.waiting_mut(leg).filter(|waiting| waiting.stage == Stage::Called) {
             waiting.stage = Stage::Joined;
             self.set_mode(leg, Mode::Queue);
-            self.order(leg, LegCommand::LeaveQueue);
+            self.push_command(leg, LegCommand::LeaveQueue);
         }
     }
 
@@ -378,14 +378,14 @@ impl Call {
     /// its wait. If not, the leg waits again. Returns `false` if `by` did not take the leg out of a queue.
     pub(crate) fn release_called(&mut self, leg: LegId, by: LegId) -> bool {
         let Some(stage @ (Stage::Called | Stage::Joined)) = self.wait_stage(leg) else { return false };
-        if let Some(party) = self.party_mut(leg) {
-            party.progress_listener = None;
+        if let Some(state) = self.leg_state_mut(leg) {
+            state.progress_listener = None;
             // The leg has not run the whisper document, and will not run it now.
-            party.whisper = None;
+            state.whisper = None;
         }
         if stage == Stage::Called {
             self.clear_runner(leg, Abort::Replaced);
-            self.wait_again(leg);
+            self.return_to_queue(leg);
         } else {
             self.unbridge(by);
             self.advance(leg);

@@ -12,7 +12,7 @@ use crate::program::{Running, Signal, Step};
 use crate::recognition::RecognisedText;
 
 /// Maximum number of digits if the application sets no limit. The gather ends at this number.
-const MOST_DIGITS: usize = 1000;
+const MAX_DIGITS: usize = 1000;
 
 /// A running gather.
 pub(crate) struct Gathering {
@@ -24,7 +24,7 @@ pub(crate) struct Gathering {
     silence: Option<OpId>,
     /// Timer for the maximum duration of an attempt.
     total: Option<OpId>,
-    ears: SpeechState,
+    recognition: SpeechState,
 }
 
 /// State of the speech recognition of a gather.
@@ -48,7 +48,7 @@ struct Outcome {
 
 impl Gathering {
     pub(crate) fn begin(call: &mut Call, leg: LegId, gather: Gather) -> Self {
-        let ears = match &gather.speech {
+        let recognition = match &gather.speech {
             None => SpeechState::None,
             Some(speech) if gather.barge_in => {
                 SpeechState::Open(Box::new(SpeechGather::begin(call, leg, speech.clone())))
@@ -56,21 +56,21 @@ impl Gathering {
             Some(_) => SpeechState::Closed,
         };
         let digits = String::new();
-        let mut this = Self { gather, digits, attempt: 1, prompt: None, silence: None, total: None, ears };
+        let mut this = Self { gather, digits, attempt: 1, prompt: None, silence: None, total: None, recognition };
         this.prompt_from(call, leg, 0);
         this
     }
 
     pub(crate) fn handle_in_runner(mut self: Box<Self>, call: &mut Call, leg: LegId, signal: &Signal) -> Step {
         let Some(outcome) = self.handle_signal(call, leg, signal) else { return Step::Stay(Running::Gather(self)) };
-        let Self { gather, digits, ears, .. } = self.report(call, leg, &outcome);
-        let words_alone = gather.speech.as_ref().is_some_and(|speech| !speech.keys);
-        match (gather.action, ears) {
+        let Self { gather, digits, recognition, .. } = self.report(call, leg, &outcome);
+        let words_alone = gather.speech.as_ref().is_some_and(|speech| !speech.digits);
+        match (gather.action, recognition) {
             (Some(action), SpeechState::Done(words)) if !words.stable.is_empty() => {
-                Step::Fetch(action, FetchReason::Heard(words))
+                Step::Fetch(action, FetchReason::GatheredSpeech(words))
             }
             (Some(action), _) if words_alone && gather.action_on_empty => {
-                Step::Fetch(action, FetchReason::Heard(RecognisedText::default()))
+                Step::Fetch(action, FetchReason::GatheredSpeech(RecognisedText::default()))
             }
             (Some(action), _) if !digits.is_empty() || gather.action_on_empty => {
                 Step::Fetch(action, FetchReason::Gathered { digits, terminator: outcome.terminator })
@@ -124,9 +124,9 @@ impl Gathering {
 
     /// Passes a signal to the speech recognition. Returns the result if this signal ends the gather.
     fn listen(&mut self, call: &mut Call, leg: LegId, signal: &Signal) -> Option<Outcome> {
-        let (SpeechState::Open(hearing) | SpeechState::Spoken(hearing)) = &mut self.ears else { return None };
-        let told = hearing.handle(call, leg, signal);
-        match told {
+        let (SpeechState::Open(speech_gather) | SpeechState::Spoken(speech_gather)) = &mut self.recognition else { return None };
+        let progress = speech_gather.handle(call, leg, signal);
+        match progress {
             SpeechProgress::Nothing => return None,
             SpeechProgress::Voice | SpeechProgress::Words => {
                 self.interrupt_prompt(call, leg);
@@ -138,13 +138,13 @@ impl Gathering {
             }
             SpeechProgress::Silence | SpeechProgress::Over => {}
         }
-        if matches!(told, SpeechProgress::Words | SpeechProgress::Over) {
-            self.ears = match std::mem::replace(&mut self.ears, SpeechState::None) {
-                SpeechState::Open(hearing) => SpeechState::Spoken(hearing),
+        if matches!(progress, SpeechProgress::Words | SpeechProgress::Over) {
+            self.recognition = match std::mem::replace(&mut self.recognition, SpeechState::None) {
+                SpeechState::Open(speech_gather) => SpeechState::Spoken(speech_gather),
                 other => other,
             };
         }
-        (told == SpeechProgress::Over).then_some(Outcome { end: GatherEnd::Valid, terminator: None })
+        (progress == SpeechProgress::Over).then_some(Outcome { end: GatherEnd::Valid, terminator: None })
     }
 
     /// Stops the prompts because the caller pressed a digit or spoke.
@@ -156,8 +156,8 @@ impl Gathering {
     }
 
     fn pressed(&mut self, call: &mut Call, leg: LegId, digit: char) -> Option<Outcome> {
-        let keys = self.gather.speech.as_ref().is_none_or(|speech| speech.keys);
-        if !keys || matches!(self.ears, SpeechState::Spoken(_)) || (self.prompt.is_some() && !self.gather.barge_in) {
+        let digits = self.gather.speech.as_ref().is_none_or(|speech| speech.digits);
+        if !digits || matches!(self.recognition, SpeechState::Spoken(_)) || (self.prompt.is_some() && !self.gather.barge_in) {
             return None;
         }
         self.interrupt_prompt(call, leg);
@@ -178,7 +178,7 @@ impl Gathering {
             return self.finish_or_retry(call, leg, GatherEnd::Invalid, None);
         }
         self.digits.push(digit);
-        if self.digits.len() >= self.gather.max_digits.map_or(MOST_DIGITS, |most| most as usize) {
+        if self.digits.len() >= self.gather.max_digits.map_or(MAX_DIGITS, |max| max as usize) {
             return Some(Outcome { end: GatherEnd::Valid, terminator: None });
         }
         self.silence = Some(call.timer(leg, self.gather.inter_digit_timeout));
@@ -205,8 +205,8 @@ impl Gathering {
         match prompts.get(index).cloned() {
             Some(play) => self.prompt = Some((index, Playing::start(call, leg, play, true))),
             None => {
-                if let (SpeechState::Closed, Some(speech)) = (&self.ears, &self.gather.speech) {
-                    self.ears = SpeechState::Open(Box::new(SpeechGather::begin(call, leg, speech.clone())));
+                if let (SpeechState::Closed, Some(speech)) = (&self.recognition, &self.gather.speech) {
+                    self.recognition = SpeechState::Open(Box::new(SpeechGather::begin(call, leg, speech.clone())));
                 }
                 self.start_total(call, leg);
                 self.silence = Some(call.timer(leg, self.gather.first_digit_timeout));
@@ -228,8 +228,8 @@ impl Gathering {
 
     /// Ends the speech recognition, and stores the words so far.
     fn stop_recognition(&mut self, call: &mut Call, leg: LegId) {
-        self.ears = match std::mem::replace(&mut self.ears, SpeechState::None) {
-            SpeechState::Open(hearing) | SpeechState::Spoken(hearing) => SpeechState::Done(hearing.end(call, leg)),
+        self.recognition = match std::mem::replace(&mut self.recognition, SpeechState::None) {
+            SpeechState::Open(speech_gather) | SpeechState::Spoken(speech_gather) => SpeechState::Done(speech_gather.end(call, leg)),
             other => other,
         };
     }
@@ -239,7 +239,7 @@ impl Gathering {
         self.cancel(call, leg, self.silence);
         self.cancel(call, leg, self.total);
         let (digits, id) = (self.digits.clone(), self.gather.id.clone());
-        let words = match &self.ears {
+        let words = match &self.recognition {
             SpeechState::Done(words) if !words.stable.is_empty() => Some(Box::new(words.clone())),
             _ => None,
         };

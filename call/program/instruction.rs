@@ -89,7 +89,7 @@ pub enum Instruction {
     /// Refuse the call. An answered leg is hung up instead.
     Reject(RejectReason),
     /// Return these names and values to the caller at the end of this leg. Only for a leg of an internal call.
-    HandBack(Vec<(String, String)>),
+    ReturnValues(Vec<(String, String)>),
     /// End the leg.
     Hangup,
     /// Send the leg its own audio until another action stops the instruction.
@@ -97,7 +97,7 @@ pub enum Instruction {
     /// An instruction that this server does not implement. The application waits for the result of this instruction.
     Unsupported(Box<Unsupported>),
     /// Execute a command at once, as if the command had come as a request.
-    Order(Box<Order>),
+    ExecuteCommand(Box<ExecuteCommand>),
     /// Start answering-machine detection, then wait for the last result.
     DetectMachine(Box<DetectMachine>),
 }
@@ -125,12 +125,12 @@ pub struct Unsupported {
     /// Callback that is also notified.
     pub callback: Option<Callback>,
     /// Names and values that `callback` receives.
-    pub told: Vec<(String, String)>,
+    pub callback_parameters: Vec<(String, String)>,
 }
 
 /// A document's instruction to execute a command.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Order {
+pub struct ExecuteCommand {
     /// The command to execute. If the command gives the leg another program, this program replaces the following
     /// instructions.
     pub command: Command,
@@ -159,14 +159,14 @@ pub struct Play {
     /// Whether an unanswered leg hears the audio as early media. Otherwise the leg is answered first.
     pub early: bool,
     /// Maximum playing time, after which the audio is stopped.
-    pub longest: Option<Duration>,
+    pub max_duration: Option<Duration>,
 }
 
 impl Play {
     /// Creates audio without a callback. `loops` is the number of times the audio is played; `None` repeats the audio
     /// until it is stopped.
     pub fn new(source: AudioSource, loops: Option<NonZeroU32>) -> Self {
-        Self { source, loops, callback: None, early: false, longest: None }
+        Self { source, loops, callback: None, early: false, max_duration: None }
     }
 
     /// Creates audio without a callback. The audio is played once.
@@ -276,16 +276,16 @@ pub struct Gather {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct GatherSpeech {
     /// Parameters of the recogniser.
-    pub listening: RecognitionSpec,
+    pub recognition: RecognitionSpec,
     /// Length of the silence after speech that ends the gather. If `None`, the recogniser decides where an utterance
     /// ends.
     pub pause: Option<Duration>,
     /// Maximum duration of the speech. The time starts at the first sound of speech.
-    pub longest: Duration,
+    pub max_duration: Duration,
     /// Callback that receives partial results.
     pub partials: Option<Callback>,
     /// Whether the gather also collects digits.
-    pub keys: bool,
+    pub digits: bool,
 }
 
 /// Parameters of a record instruction.
@@ -362,11 +362,11 @@ pub struct Enqueue {
     pub queue: Arc<str>,
     /// Maximum number of waiting legs. If the queue already has this number, the leg is not admitted. The queue also
     /// has a limit of its own.
-    pub most: Option<u32>,
+    pub max_size: Option<u32>,
     /// Audio during the wait.
     pub wait: Wait,
     /// Maximum waiting time until an agent takes the leg.
-    pub longest: Option<Duration>,
+    pub max_duration: Option<Duration>,
     /// Target that receives the result and returns the next document. If the leg has ended or was redirected, the
     /// document does not run. If `None`, the next instruction runs.
     pub action: Option<Target>,

@@ -29,7 +29,7 @@ use crate::id::{ConversationId, FetchId, LegId, OpId, QueueId, StreamId};
 use crate::leg::{BY_INSTRUCTION, EndCause, EndedBy};
 use crate::leg_state::Mode;
 use crate::output::LegCommand;
-use crate::program::instruction::{DetectMachine, Instruction, Order, Program, Unsupported};
+use crate::program::instruction::{DetectMachine, Instruction, ExecuteCommand, Program, Unsupported};
 use crate::queue::NotQueued;
 use crate::recognition::RecognitionEvent;
 use crate::recording::Recording;
@@ -48,11 +48,11 @@ pub(crate) enum Signal {
     Conversation { id: ConversationId, status: ConversationStatus },
     Fetched { id: FetchId, result: Box<Result<Program, FetchFailure>> },
     Child { leg: LegId, event: ChildEvent },
-    Heard { op: OpId, heard: RecognitionEvent },
+    Recognition { op: OpId, event: RecognitionEvent },
     RecognitionEnded { op: OpId, failed: Option<String> },
     ConferenceOver,
     ConferenceRefused,
-    Enqueued { op: OpId, standing: Result<QueueId, NotQueued> },
+    Enqueued { op: OpId, result: Result<QueueId, NotQueued> },
     Called(Option<LegId>),
     DequeueFailed,
     Detected { op: OpId, facts: Box<MachineFacts> },
@@ -157,7 +157,7 @@ impl Running {
         match self {
             // Answering-machine detection continues after the instruction was aborted.
             Self::Fetching(_) | Self::Queueing | Self::Detecting(..) => {}
-            Self::Apologising(op, _) | Self::SendingDigits(op) => call.order(leg, LegCommand::Stop { op }),
+            Self::Apologising(op, _) | Self::SendingDigits(op) => call.push_command(leg, LegCommand::Stop { op }),
             Self::Pausing(op) => call.timers.cancel(leg, op),
             Self::Playing(playing) => playing.abort(call, leg, why),
             Self::Gather(gathering) => gathering.abort(call, leg, why),
@@ -167,7 +167,7 @@ impl Running {
             Self::Connect(connected) => connected.abort(call, leg),
             Self::Converse(conversing) => conversing.abort(call, leg, why),
             Self::Refer(referring) => referring.abort(call, leg),
-            Self::Echoing => call.order(leg, LegCommand::Echo(false)),
+            Self::Echoing => call.push_command(leg, LegCommand::Echo(false)),
         }
     }
 }
@@ -175,17 +175,17 @@ impl Running {
 impl Call {
     /// Executes the step that an instruction returned.
     pub(crate) fn step(&mut self, leg: LegId, step: Step) {
-        let Some(party) = self.party_mut(leg) else { return };
+        let Some(state) = self.leg_state_mut(leg) else { return };
         // The instruction may have ended the leg or replaced its program. In these cases its step is ignored.
-        let ended = party.info.status.is_final();
-        if ended || party.runner.running.is_some() {
+        let ended = state.info.status.is_final();
+        if ended || state.runner.running.is_some() {
             if let Step::Stay(running) = step {
                 running.abort(self, leg, if ended { Abort::Hangup } else { Abort::Replaced });
             }
             return;
         }
         match step {
-            Step::Stay(running) => party.runner.running = Some(running),
+            Step::Stay(running) => state.runner.running = Some(running),
             Step::Next => self.advance(leg),
             Step::Hangup(how) => self.clear_for_application(leg, how),
             Step::GiveUp(why) => self.hangup_because(leg, EndCause::NormalClearing, why),
@@ -197,10 +197,10 @@ impl Call {
     /// Executes the step that a transfer returned. Unless the leg has ended, the leg's program continues during the
     /// transfer.
     pub(crate) fn step_transfer(&mut self, leg: LegId, step: Step) {
-        let Some(party) = self.party_mut(leg) else { return };
-        let ended = party.info.status.is_final();
+        let Some(state) = self.leg_state_mut(leg) else { return };
+        let ended = state.info.status.is_final();
         match step {
-            Step::Stay(Running::Dial(dialing)) if !ended && party.transfer.is_none() => party.transfer = Some(dialing),
+            Step::Stay(Running::Dial(dialing)) if !ended && state.transfer.is_none() => state.transfer = Some(dialing),
             Step::Stay(running) => running.abort(self, leg, if ended { Abort::Hangup } else { Abort::Replaced }),
             Step::Hangup(how) => self.clear_for_application(leg, how),
             Step::GiveUp(why) => self.hangup_because(leg, EndCause::NormalClearing, why),
@@ -213,15 +213,15 @@ impl Call {
     /// Starts the next instructions, until an instruction takes time.
     pub(crate) fn advance(&mut self, leg: LegId) {
         loop {
-            let Some(party) = self.party_mut(leg) else { return };
-            if party.info.status.is_final() || party.runner.running.is_some() {
+            let Some(state) = self.leg_state_mut(leg) else { return };
+            if state.info.status.is_final() || state.runner.running.is_some() {
                 return;
             }
-            let Some(instruction) = party.runner.queue.pop_front() else {
+            let Some(instruction) = state.runner.queue.pop_front() else {
                 return self.out_of_instructions(leg);
             };
             // The document continues, so an earlier failure is not the reason of the leg's end.
-            party.failure = None;
+            state.failure = None;
             match self.begin(leg, instruction) {
                 Step::Next => {}
                 step => return self.step(leg, step),
@@ -230,24 +230,24 @@ impl Call {
     }
 
     fn out_of_instructions(&mut self, leg: LegId) {
-        match self.party(leg).map(|party| party.mode) {
+        match self.leg_state(leg).map(|state| state.mode) {
             Some(Mode::Document) => {
                 self.ensure_answered(leg);
                 self.document_ended(leg);
             }
             Some(Mode::Whisper) => {
                 self.set_mode(leg, Mode::Commands);
-                self.tell_parent(leg, ChildEvent::Ready);
+                self.notify_parent(leg, ChildEvent::Ready);
             }
-            Some(Mode::Queue) => self.wait_further(leg),
-            Some(Mode::Commands) => self.join_as_promised(leg),
+            Some(Mode::Queue) => self.continue_wait(leg),
+            Some(Mode::Commands) => self.make_planned_bridge(leg),
             None => {}
         }
     }
 
     fn begin(&mut self, leg: LegId, instruction: Instruction) -> Step {
         let needs_answer = match &instruction {
-            Instruction::Order(order) => needs_answer(&order.command),
+            Instruction::ExecuteCommand(order) => needs_answer(&order.command),
             Instruction::Play(play) => !play.early,
             instruction => !matches!(
                 instruction,
@@ -255,7 +255,7 @@ impl Call {
                     | Instruction::Dial(_)
                     | Instruction::Redirect(_)
                     | Instruction::Reject(_)
-                    | Instruction::HandBack(_)
+                    | Instruction::ReturnValues(_)
                     | Instruction::Leave
             ),
         };
@@ -271,7 +271,7 @@ impl Call {
             }
             Instruction::SendDigits(digits) => {
                 let op = self.new_op();
-                self.order(leg, LegCommand::SendDigits { op, digits });
+                self.push_command(leg, LegCommand::SendDigits { op, digits });
                 Step::Stay(Running::SendingDigits(op))
             }
             Instruction::Pause(length) => {
@@ -325,9 +325,9 @@ impl Call {
                 self.reject(leg, reason, EndedBy::Application);
                 Step::Next
             }
-            Instruction::HandBack(pairs) => {
-                if self.party(leg).is_some_and(|party| party.info.handover.is_some()) {
-                    self.order(leg, LegCommand::HandBack(pairs));
+            Instruction::ReturnValues(pairs) => {
+                if self.leg_state(leg).is_some_and(|state| state.info.handover.is_some()) {
+                    self.push_command(leg, LegCommand::ReturnValues(pairs));
                 }
                 Step::Next
             }
@@ -338,17 +338,17 @@ impl Call {
                 let Unsupported { action, outcome, .. } = *unserved;
                 action.map_or(Step::Next, |action| Step::Fetch(action, FetchReason::Unsupported(outcome)))
             }
-            Instruction::Order(order) => {
-                let Order { command, action } = *order;
-                let done = self.obey(leg, command);
-                action.map_or(Step::Next, |action| Step::Fetch(action, FetchReason::Ordered(done)))
+            Instruction::ExecuteCommand(order) => {
+                let ExecuteCommand { command, action } = *order;
+                let done = self.execute(leg, command);
+                action.map_or(Step::Next, |action| Step::Fetch(action, FetchReason::CommandExecuted(done)))
             }
             Instruction::DetectMachine(detect) => {
                 let DetectMachine { spec, action } = *detect;
                 Step::Stay(Running::Detecting(self.detect_machine(leg, Box::new(spec)), action))
             }
             Instruction::Echo => {
-                self.order(leg, LegCommand::Echo(true));
+                self.push_command(leg, LegCommand::Echo(true));
                 Step::Stay(Running::Echoing)
             }
         }

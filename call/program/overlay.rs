@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use crate::call::{Abort, Call};
 use crate::command::Refused;
 use crate::id::LegId;
-use crate::leg_state::MOST_QUEUED;
+use crate::leg_state::MAX_QUEUED;
 use crate::program::Signal;
 use crate::program::instruction::Play;
 use crate::program::play::Playing;
@@ -23,43 +23,43 @@ pub(crate) struct Overlay {
 impl Call {
     /// Plays this audio after the audio that is already in the overlay. Refuses if too much audio would wait.
     pub(crate) fn play_overlay(&mut self, leg: LegId, plays: Vec<Play>) -> Result<(), Refused> {
-        let party = self.party_mut(leg).ok_or(Refused::NoSuchLeg)?;
-        let waiting = party.overlay.as_ref().map_or(0, |overlay| overlay.waiting.len());
-        if waiting + plays.len() > MOST_QUEUED {
+        let state = self.leg_state_mut(leg).ok_or(Refused::NoSuchLeg)?;
+        let waiting = state.overlay.as_ref().map_or(0, |overlay| overlay.waiting.len());
+        if waiting + plays.len() > MAX_QUEUED {
             return Err(Refused::TooMany);
         }
-        match &mut party.overlay {
+        match &mut state.overlay {
             Some(overlay) => overlay.waiting.extend(plays),
-            None => self.begin_beside(leg, plays.into()),
+            None => self.start_overlay(leg, plays.into()),
         }
         Ok(())
     }
 
     /// Stops the audio of the overlay and drops the waiting audio. Returns `false` if the leg has no overlay.
     pub(crate) fn stop_overlay(&mut self, leg: LegId, why: Abort) -> bool {
-        let Some(overlay) = self.party_mut(leg).and_then(|party| party.overlay.take()) else { return false };
+        let Some(overlay) = self.leg_state_mut(leg).and_then(|state| state.overlay.take()) else { return false };
         overlay.playing.abort(self, leg, why);
         true
     }
 
     pub(crate) fn signal_overlay(&mut self, leg: LegId, signal: &Signal) {
-        let Some(overlay) = self.party_mut(leg).and_then(|party| party.overlay.take()) else { return };
+        let Some(overlay) = self.leg_state_mut(leg).and_then(|state| state.overlay.take()) else { return };
         let Overlay { playing, waiting } = *overlay;
         match playing.finished(self, leg, signal) {
             Some(playing) => {
-                if let Some(party) = self.party_mut(leg) {
-                    party.overlay = Some(Box::new(Overlay { playing, waiting }));
+                if let Some(state) = self.leg_state_mut(leg) {
+                    state.overlay = Some(Box::new(Overlay { playing, waiting }));
                 }
             }
-            None => self.begin_beside(leg, waiting),
+            None => self.start_overlay(leg, waiting),
         }
     }
 
-    fn begin_beside(&mut self, leg: LegId, mut waiting: VecDeque<Play>) {
+    fn start_overlay(&mut self, leg: LegId, mut waiting: VecDeque<Play>) {
         let Some(play) = waiting.pop_front() else { return };
         let playing = Playing::start(self, leg, play, false);
-        if let Some(party) = self.party_mut(leg) {
-            party.overlay = Some(Box::new(Overlay { playing, waiting }));
+        if let Some(state) = self.leg_state_mut(leg) {
+            state.overlay = Some(Box::new(Overlay { playing, waiting }));
         }
     }
 }

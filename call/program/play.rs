@@ -23,8 +23,8 @@ impl Playing {
     pub(crate) fn start(call: &mut Call, leg: LegId, play: Play, prompt: bool) -> Self {
         let op = call.new_op();
         let playback = Playback { op, source: play.source.clone(), prompt, callback: play.callback.clone() };
-        let limit = play.longest.map(|longest| call.timer(leg, longest));
-        call.order(leg, LegCommand::Play { op, play });
+        let limit = play.max_duration.map(|max_duration| call.timer(leg, max_duration));
+        call.push_command(leg, LegCommand::Play { op, play });
         call.emit(leg, EventKind::PlaybackStarted(playback.clone()));
         Self { playback, limit }
     }
@@ -45,7 +45,7 @@ impl Playing {
                 None
             }
             Signal::Timer(op) if self.limit == Some(*op) => {
-                call.order(leg, LegCommand::Stop { op: self.playback.op });
+                call.push_command(leg, LegCommand::Stop { op: self.playback.op });
                 call.emit(leg, EventKind::PlaybackEnded(self.playback, PlaybackEnd::Completed));
                 None
             }
@@ -55,7 +55,7 @@ impl Playing {
 
     pub(crate) fn abort(self, call: &mut Call, leg: LegId, why: Abort) {
         self.cancel(call, leg);
-        call.order(leg, LegCommand::Stop { op: self.playback.op });
+        call.push_command(leg, LegCommand::Stop { op: self.playback.op });
         let end = if why == Abort::Hangup { PlaybackEnd::Hangup } else { PlaybackEnd::Stopped };
         call.emit(leg, EventKind::PlaybackEnded(self.playback, end));
     }

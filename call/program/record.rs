@@ -8,7 +8,7 @@ use crate::call::{Abort, Call};
 use crate::event::EventKind;
 use crate::fetch::FetchReason;
 use crate::id::{LegId, OpId, RecordingId};
-use crate::leg_state::MOST_RECORDINGS;
+use crate::leg_state::MAX_RECORDINGS;
 use crate::output::LegCommand;
 use crate::program::instruction::{AudioSource, Play, Record, Tone};
 use crate::program::{Running, Signal, Step};
@@ -79,7 +79,7 @@ impl RecordVerb {
     pub(crate) fn abort(self, call: &mut Call, leg: LegId, why: Abort) {
         match self.phase {
             Phase::Beeping(op) => {
-                call.order(leg, LegCommand::Stop { op });
+                call.push_command(leg, LegCommand::Stop { op });
                 if why == Abort::Hangup {
                     call.recorded_nothing(leg, self.record);
                 }
@@ -100,7 +100,7 @@ impl RecordVerb {
 fn beep(call: &mut Call, leg: LegId) -> OpId {
     let op = call.new_op();
     let play = Play::once(AudioSource::Tone(Tone::Beep));
-    call.order(leg, LegCommand::Play { op, play });
+    call.push_command(leg, LegCommand::Play { op, play });
     op
 }
 
@@ -108,7 +108,7 @@ impl Call {
     /// Starts a recording while the leg's program continues. Returns `None` if the leg already has its maximum number
     /// of recordings.
     pub(crate) fn start_recording(&mut self, leg: LegId, spec: RecordingSpec) -> Option<RecordingId> {
-        let room = self.party(leg).is_some_and(|party| party.recordings.len() < MOST_RECORDINGS);
+        let room = self.leg_state(leg).is_some_and(|state| state.recordings.len() < MAX_RECORDINGS);
         let after = (spec.beep && room).then(|| beep(self, leg));
         let new = self.new_recording(spec);
         let id = new.id;
@@ -130,15 +130,15 @@ impl Call {
     fn order_recording(&mut self, leg: LegId, new: NewRecording, after: Option<OpId>) -> Option<OpId> {
         let (op, facts) = (self.new_op(), self.begun(leg, new.clone()));
         let NewRecording { id, spec } = new;
-        let party = self.party_mut(leg).filter(|party| party.recordings.len() < MOST_RECORDINGS)?;
-        party.recordings.push(ActiveRecording {
+        let state = self.leg_state_mut(leg).filter(|state| state.recordings.len() < MAX_RECORDINGS)?;
+        state.recordings.push(ActiveRecording {
             op,
             facts: facts.clone(),
             stopping: false,
             report_hangup: None,
             transcribe: spec.transcribe.then(TranscriptionOrder::default),
         });
-        self.order(leg, LegCommand::Record { op, id, spec, after });
+        self.push_command(leg, LegCommand::Record { op, id, spec, after });
         self.emit(leg, EventKind::Recording(facts));
         Some(op)
     }
@@ -171,12 +171,12 @@ impl Call {
         if let Some(active) = self.active_recording(leg, op)
             && !std::mem::replace(&mut active.stopping, true)
         {
-            self.order(leg, LegCommand::StopRecording { op });
+            self.push_command(leg, LegCommand::StopRecording { op });
         }
     }
 
     fn active_recording(&mut self, leg: LegId, op: OpId) -> Option<&mut ActiveRecording> {
-        self.party_mut(leg)?.recordings.iter_mut().find(|active| active.op == op)
+        self.leg_state_mut(leg)?.recordings.iter_mut().find(|active| active.op == op)
     }
 
     /// Orders the end of every recording of a leg.
@@ -187,36 +187,36 @@ impl Call {
     /// Orders the end of one recording, or of all recordings if `which` is `None`. Returns `false` if there is no such
     /// recording.
     pub(crate) fn stop_recording(&mut self, leg: LegId, which: Option<RecordingId>) -> bool {
-        let Some(party) = self.party_mut(leg) else { return false };
+        let Some(state) = self.leg_state_mut(leg) else { return false };
         let mut ops = Vec::new();
         let mut any = false;
-        for active in party.recordings.iter_mut().filter(|active| which.is_none_or(|id| active.facts.id == id)) {
+        for active in state.recordings.iter_mut().filter(|active| which.is_none_or(|id| active.facts.id == id)) {
             any = true;
             if !std::mem::replace(&mut active.stopping, true) {
                 ops.push(active.op);
             }
         }
         for op in ops {
-            self.order(leg, LegCommand::StopRecording { op });
+            self.push_command(leg, LegCommand::StopRecording { op });
         }
         any
     }
 
-    /// Pauses one recording, or all recordings if `which` is `None`. If `gap` is `None`, resumes the recordings
+    /// Pauses one recording, or all recordings if `which` is `None`. If `pause_behavior` is `None`, resumes the recordings
     /// instead. Returns `false` if no recording changed.
     pub(crate) fn pause_recording(
         &mut self,
         leg: LegId,
         which: Option<RecordingId>,
-        gap: Option<PauseBehavior>,
+        pause_behavior: Option<PauseBehavior>,
     ) -> bool {
-        let (from, to) = match gap {
+        let (from, to) = match pause_behavior {
             Some(_) => (RecordingStatus::InProgress, RecordingStatus::Paused),
             None => (RecordingStatus::Paused, RecordingStatus::InProgress),
         };
-        let Some(party) = self.party_mut(leg) else { return false };
+        let Some(state) = self.leg_state_mut(leg) else { return false };
         let mut changed = Vec::new();
-        for active in party.recordings.iter_mut().filter(|active| which.is_none_or(|id| active.facts.id == id)) {
+        for active in state.recordings.iter_mut().filter(|active| which.is_none_or(|id| active.facts.id == id)) {
             if active.facts.status == from && !active.stopping {
                 active.facts.status = to.clone();
                 changed.push((active.op, active.facts.clone()));
@@ -224,10 +224,10 @@ impl Call {
         }
         let any = !changed.is_empty();
         for (op, facts) in changed {
-            self.order(
+            self.push_command(
                 leg,
-                match gap {
-                    Some(gap) => LegCommand::PauseRecording { op, gap },
+                match pause_behavior {
+                    Some(pause_behavior) => LegCommand::PauseRecording { op, pause_behavior },
                     None => LegCommand::ResumeRecording { op },
                 },
             );
@@ -245,10 +245,10 @@ impl Call {
         recorded: Duration,
     ) {
         let at = self.now().time;
-        let Some(party) = self.party_mut(leg) else { return };
-        let Some(index) = party.recordings.iter().position(|active| active.op == op) else { return };
-        let of = Arc::clone(&party.info);
-        let ActiveRecording { mut facts, report_hangup, transcribe, .. } = party.recordings.remove(index);
+        let Some(state) = self.leg_state_mut(leg) else { return };
+        let Some(index) = state.recordings.iter().position(|active| active.op == op) else { return };
+        let of = Arc::clone(&state.info);
+        let ActiveRecording { mut facts, report_hangup, transcribe, .. } = state.recordings.remove(index);
         facts.ended_at = Some(at);
         facts.duration = Some(duration);
         facts.status = match &end {
@@ -258,7 +258,7 @@ impl Call {
         };
         self.emit(leg, EventKind::Recording(facts.clone()));
         if let Some(order) = transcribe.filter(|_| facts.status == RecordingStatus::Completed) {
-            self.order(leg, LegCommand::Transcribe { of, recording: Box::new(facts.clone()), order });
+            self.push_command(leg, LegCommand::Transcribe { of, recording: Box::new(facts.clone()), order });
         }
         if let Some(action) = report_hangup {
             let reason = FetchReason::Recorded { recording: facts.clone(), recorded, key: None, hangup: true };
@@ -270,8 +270,8 @@ impl Call {
 
     /// Reports a failure for every recording whose file was not closed in time.
     pub(crate) fn abandon_recordings(&mut self, leg: LegId) {
-        let Some(party) = self.party_mut(leg) else { return };
-        let ops: Vec<_> = party.recordings.iter().map(|active| active.op).collect();
+        let Some(state) = self.leg_state_mut(leg) else { return };
+        let ops: Vec<_> = state.recordings.iter().map(|active| active.op).collect();
         for op in ops {
             let (end, unknown) =
                 (RecordingEnd::Failed("the recorder did not close the file".to_owned()), Duration::ZERO);

@@ -19,7 +19,7 @@ impl Referring {
     pub(crate) fn begin(call: &mut Call, leg: LegId, refer: Refer) -> Step {
         let Refer { to, headers, action } = refer;
         let facts = ReferFacts { to: to.clone(), state: ReferState::Started, answer: None, progress: None };
-        call.order(leg, LegCommand::Refer { to, headers });
+        call.push_command(leg, LegCommand::Refer { to, headers });
         call.emit(leg, EventKind::Refer(facts.clone()));
         Step::Stay(Running::Refer(Self { facts, action }))
     }

@@ -18,9 +18,9 @@ use crate::recognition::{RecognisedText, RecognitionEvent, joined};
 
 /// Maximum pause if the recogniser decides where an utterance ends. After this pause the recogniser may have received
 /// only noise.
-const UNDECIDED: Duration = Duration::from_secs(2);
+const MAX_UTTERANCE_PAUSE: Duration = Duration::from_secs(2);
 /// Maximum time for the last results of the recogniser.
-const LAST_WORDS: Duration = Duration::from_secs(15);
+const FINAL_RESULTS_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The speech recognition of a running gather.
 pub(crate) struct SpeechGather {
@@ -30,15 +30,15 @@ pub(crate) struct SpeechGather {
     /// The final words recognised so far.
     words: RecognisedText,
     /// Number of utterances with a confidence value; needed for the mean.
-    sure: u16,
+    confidence_count: u16,
     speaking: bool,
     finishing: bool,
     /// Number of partial results that were reported.
-    told: u32,
+    partial_count: u32,
     /// Timer for the pause after speech. If `finishing` is true, timer for the last results.
     pause: Option<OpId>,
     /// Timer for the maximum duration of the speech.
-    longest: Option<OpId>,
+    max_duration: Option<OpId>,
 }
 
 /// The meaning of a signal for the gather.
@@ -61,12 +61,12 @@ impl SpeechGather {
             speech,
             op: None,
             words: RecognisedText::default(),
-            sure: 0,
+            confidence_count: 0,
             speaking: false,
             finishing: false,
-            told: 0,
+            partial_count: 0,
             pause: None,
-            longest: None,
+            max_duration: None,
         };
         this.listen(call, leg);
         this
@@ -74,7 +74,7 @@ impl SpeechGather {
 
     fn listen(&mut self, call: &mut Call, leg: LegId) {
         let op = call.new_op();
-        call.order(leg, LegCommand::Listen { op, how: Box::new(self.speech.listening.clone()) });
+        call.push_command(leg, LegCommand::StartRecognition { op, spec: Box::new(self.speech.recognition.clone()) });
         (self.op, self.speaking, self.finishing) = (Some(op), false, false);
     }
 
@@ -85,7 +85,7 @@ impl SpeechGather {
 
     pub(crate) fn handle(&mut self, call: &mut Call, leg: LegId, signal: &Signal) -> SpeechProgress {
         match signal {
-            Signal::Heard { op, heard } if self.op == Some(*op) => self.hear(call, leg, heard),
+            Signal::Recognition { op, event } if self.op == Some(*op) => self.handle_event(call, leg, event),
             Signal::RecognitionEnded { op, failed } if self.op == Some(*op) => {
                 self.op = None;
                 self.cancel_timers(call, leg);
@@ -105,24 +105,24 @@ impl SpeechGather {
                 self.pause = None;
                 if self.finishing { SpeechProgress::Over } else { self.finish(call, leg) }
             }
-            Signal::Timer(op) if self.longest == Some(*op) => {
-                self.longest = None;
+            Signal::Timer(op) if self.max_duration == Some(*op) => {
+                self.max_duration = None;
                 if self.finishing { SpeechProgress::Nothing } else { self.finish(call, leg) }
             }
             _ => SpeechProgress::Nothing,
         }
     }
 
-    fn hear(&mut self, call: &mut Call, leg: LegId, heard: &RecognitionEvent) -> SpeechProgress {
-        match heard {
+    fn handle_event(&mut self, call: &mut Call, leg: LegId, event: &RecognitionEvent) -> SpeechProgress {
+        match event {
             RecognitionEvent::Began => {
                 self.speaking = true;
                 if !self.finishing {
                     self.cancel(call, leg, self.pause);
                     self.pause = None;
                 }
-                if self.longest.is_none() {
-                    self.longest = Some(call.timer(leg, self.speech.longest));
+                if self.max_duration.is_none() {
+                    self.max_duration = Some(call.timer(leg, self.speech.max_duration));
                 }
                 SpeechProgress::Voice
             }
@@ -130,12 +130,12 @@ impl SpeechGather {
                 self.speaking = false;
                 if !self.finishing {
                     self.cancel(call, leg, self.pause);
-                    self.pause = Some(call.timer(leg, self.speech.pause.unwrap_or(UNDECIDED)));
+                    self.pause = Some(call.timer(leg, self.speech.pause.unwrap_or(MAX_UTTERANCE_PAUSE)));
                 }
                 SpeechProgress::Nothing
             }
             RecognitionEvent::Partial(words) => {
-                self.tell(call, leg, words);
+                self.report_partial(call, leg, words);
                 SpeechProgress::Words
             }
             RecognitionEvent::Final(words) if words.text().is_empty() => {
@@ -147,7 +147,7 @@ impl SpeechGather {
                 SpeechProgress::Silence
             }
             RecognitionEvent::Final(words) => {
-                self.tell(call, leg, words);
+                self.report_partial(call, leg, words);
                 self.add(words);
                 let enough = self.speech.pause.is_none() && !self.speaking && !self.finishing;
                 if enough { SpeechProgress::Over } else { SpeechProgress::Words }
@@ -157,37 +157,37 @@ impl SpeechGather {
 
     fn add(&mut self, words: &RecognisedText) {
         if let Some(confidence) = words.confidence {
-            let before = self.words.confidence.unwrap_or_default() * f32::from(self.sure);
-            self.sure = self.sure.saturating_add(1);
-            self.words.confidence = Some((before + confidence) / f32::from(self.sure));
+            let before = self.words.confidence.unwrap_or_default() * f32::from(self.confidence_count);
+            self.confidence_count = self.confidence_count.saturating_add(1);
+            self.words.confidence = Some((before + confidence) / f32::from(self.confidence_count));
         }
         self.words.stable = joined(&self.words.stable, &words.text());
         self.words.language = words.language.clone().or(self.words.language.take());
     }
 
     /// Reports the words recognised so far to the callback for partial results, if there is a callback.
-    fn tell(&mut self, call: &mut Call, leg: LegId, words: &RecognisedText) {
+    fn report_partial(&mut self, call: &mut Call, leg: LegId, words: &RecognisedText) {
         let Some(callback) = self.speech.partials.clone() else { return };
         let so_far = RecognisedText { stable: joined(&self.words.stable, &words.stable), ..words.clone() };
-        let sequence = self.told;
-        self.told += 1;
+        let sequence = self.partial_count;
+        self.partial_count += 1;
         call.emit(leg, EventKind::GatherPartial { words: so_far, sequence, callback });
     }
 
     /// Stops the recognition of new speech and waits for the last results of the recogniser.
     fn finish(&mut self, call: &mut Call, leg: LegId) -> SpeechProgress {
         let Some(op) = self.op else { return SpeechProgress::Over };
-        call.order(leg, LegCommand::FinishRecognition { op });
+        call.push_command(leg, LegCommand::FinishRecognition { op });
         self.cancel_timers(call, leg);
         self.finishing = true;
-        self.pause = Some(call.timer(leg, LAST_WORDS));
+        self.pause = Some(call.timer(leg, FINAL_RESULTS_TIMEOUT));
         SpeechProgress::Nothing
     }
 
     fn cancel_timers(&mut self, call: &mut Call, leg: LegId) {
         self.cancel(call, leg, self.pause);
-        self.cancel(call, leg, self.longest);
-        (self.pause, self.longest) = (None, None);
+        self.cancel(call, leg, self.max_duration);
+        (self.pause, self.max_duration) = (None, None);
     }
 
     fn cancel(&self, call: &mut Call, leg: LegId, timer: Option<OpId>) {
@@ -200,7 +200,7 @@ impl SpeechGather {
     pub(crate) fn end(mut self, call: &mut Call, leg: LegId) -> RecognisedText {
         self.cancel_timers(call, leg);
         if let Some(op) = self.op {
-            call.order(leg, LegCommand::StopRecognition { op });
+            call.push_command(leg, LegCommand::StopRecognition { op });
         }
         self.words
     }

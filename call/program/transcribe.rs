@@ -4,9 +4,9 @@ use crate::call::Call;
 use crate::command::Refused;
 use crate::event::EventKind;
 use crate::id::{LegId, TranscriptionId};
-use crate::leg_state::MOST_TRANSCRIPTIONS;
+use crate::leg_state::MAX_TRANSCRIPTIONS;
 use crate::output::LegCommand;
-use crate::transcription::{MOST_SAID, Transcribing, TranscriptionFacts, TranscriptionSpec, TranscriptionStatus};
+use crate::transcription::{MAX_TEXT, Transcribing, TranscriptionFacts, TranscriptionSpec, TranscriptionStatus};
 
 impl Call {
     /// Starts a transcription, unless the leg already has its maximum number of transcriptions.
@@ -17,27 +17,27 @@ impl Call {
     ) -> Result<TranscriptionId, Refused> {
         let (id, op) = (TranscriptionId::new(self.now().time, &mut self.rng), self.new_op());
         let spec = Box::new(spec);
-        let party = self.party_mut(leg).ok_or(Refused::NoSuchLeg)?;
-        if party.transcriptions.len() >= MOST_TRANSCRIPTIONS {
+        let state = self.leg_state_mut(leg).ok_or(Refused::NoSuchLeg)?;
+        if state.transcriptions.len() >= MAX_TRANSCRIPTIONS {
             return Err(Refused::TooMany);
         }
-        if spec.alone && party.transcriptions.iter().any(|one| one.spec.name == spec.name && !one.stopping) {
+        if spec.if_none_runs && state.transcriptions.iter().any(|one| one.spec.name == spec.name && !one.stopping) {
             return Err(Refused::AlreadyRunning);
         }
-        let said = String::new();
-        party.transcriptions.push(Transcribing { id, op, spec: spec.clone(), sequence: 0, stopping: false, said });
-        self.order(leg, LegCommand::StartTranscription { op, id, spec });
+        let text = String::new();
+        state.transcriptions.push(Transcribing { id, op, spec: spec.clone(), sequence: 0, stopping: false, text });
+        self.push_command(leg, LegCommand::StartTranscription { op, id, spec });
         Ok(id)
     }
 
     /// Orders the end of a transcription, at most once. Earlier speech is still reported. Returns `false` if the
     /// transcription does not run.
     pub(crate) fn stop_transcription(&mut self, leg: LegId, id: TranscriptionId) -> bool {
-        let Some(party) = self.party_mut(leg) else { return false };
-        let Some(one) = party.transcriptions.iter_mut().find(|one| one.id == id && !one.stopping) else { return false };
+        let Some(state) = self.leg_state_mut(leg) else { return false };
+        let Some(one) = state.transcriptions.iter_mut().find(|one| one.id == id && !one.stopping) else { return false };
         one.stopping = true;
         let op = one.op;
-        self.order(leg, LegCommand::StopTranscription { op });
+        self.push_command(leg, LegCommand::StopTranscription { op });
         true
     }
 
@@ -45,8 +45,8 @@ impl Call {
     pub(crate) fn stop_transcriptions(&mut self, leg: LegId, name: Option<&str>) {
         let named = |spec: &TranscriptionSpec| name.is_none() || spec.name.as_deref() == name;
         let ids: Vec<_> = self
-            .party(leg)
-            .map(|party| party.transcriptions.iter().filter(|one| named(&one.spec)).map(|one| one.id).collect())
+            .leg_state(leg)
+            .map(|state| state.transcriptions.iter().filter(|one| named(&one.spec)).map(|one| one.id).collect())
             .unwrap_or_default();
         for id in ids {
             self.stop_transcription(leg, id);
@@ -55,24 +55,24 @@ impl Call {
 
     /// Returns the oldest running transcription with this name.
     pub(crate) fn named_transcription(&self, leg: LegId, name: &str) -> Option<TranscriptionId> {
-        let all = &self.party(leg)?.transcriptions;
+        let all = &self.leg_state(leg)?.transcriptions;
         all.iter().find(|one| !one.stopping && one.spec.name.as_deref() == Some(name)).map(|one| one.id)
     }
 
     /// Handles an event of a transcription that the shell reports. The last event may come after the leg's end.
     pub(crate) fn transcription_changed(&mut self, leg: LegId, id: TranscriptionId, status: TranscriptionStatus) {
-        let Some(party) = self.party_mut(leg) else { return };
-        let Some(index) = party.transcriptions.iter().position(|one| one.id == id) else { return };
-        let Some(one) = party.transcriptions.get_mut(index) else { return };
+        let Some(state) = self.leg_state_mut(leg) else { return };
+        let Some(index) = state.transcriptions.iter().position(|one| one.id == id) else { return };
+        let Some(one) = state.transcriptions.get_mut(index) else { return };
         let status = match status {
             TranscriptionStatus::Stopped if one.spec.at_end => {
-                TranscriptionStatus::Whole(std::mem::take(&mut one.said))
+                TranscriptionStatus::FullText(std::mem::take(&mut one.text))
             }
-            TranscriptionStatus::Said { words, is_final, .. } if one.spec.at_end => {
+            TranscriptionStatus::Recognised { words, is_final, .. } if one.spec.at_end => {
                 let words = words.text();
-                if is_final && one.said.len() + words.len() < MOST_SAID {
-                    let line = if one.said.is_empty() { "" } else { "\n" };
-                    one.said.extend([line, &words]);
+                if is_final && one.text.len() + words.len() < MAX_TEXT {
+                    let line = if one.text.is_empty() { "" } else { "\n" };
+                    one.text.extend([line, &words]);
                 }
                 return;
             }
@@ -81,9 +81,9 @@ impl Call {
         };
         let (spec, sequence) = (one.spec.clone(), one.sequence);
         one.sequence += 1;
-        let over = !matches!(status, TranscriptionStatus::Started | TranscriptionStatus::Said { .. });
+        let over = !matches!(status, TranscriptionStatus::Started | TranscriptionStatus::Recognised { .. });
         if over {
-            party.transcriptions.remove(index);
+            state.transcriptions.remove(index);
         }
         self.emit(leg, EventKind::Transcription(TranscriptionFacts { id, spec, sequence, status }));
         if over {
@@ -93,8 +93,8 @@ impl Call {
 
     /// Ends the transcriptions whose end was not reported in time.
     pub(crate) fn abandon_transcriptions(&mut self, leg: LegId) {
-        let Some(party) = self.party(leg) else { return };
-        for id in party.transcriptions.iter().map(|one| one.id).collect::<Vec<_>>() {
+        let Some(state) = self.leg_state(leg) else { return };
+        for id in state.transcriptions.iter().map(|one| one.id).collect::<Vec<_>>() {
             self.transcription_changed(leg, id, TranscriptionStatus::Stopped);
         }
     }

@@ -20,7 +20,7 @@ use tandem_call::fetch::{FailureKind, FetchFailure};
 use tandem_call::id::{LegId, OpId, QueueId};
 use tandem_call::leg::TargetLegs;
 use tandem_call::machine_detection::{MachineDetection, Until};
-use tandem_call::output::{LegEvent, LegGone};
+use tandem_call::output::{LegEvent, SipEndReason};
 use tandem_call::program::instruction::*;
 use tandem_call::queue::NotQueued;
 use tandem_call::recognition::RecognitionEvent;
@@ -100,14 +100,14 @@ fn every_instruction() -> Vec<Instruction> {
         Instruction::Hangup,
         Instruction::Echo,
         Instruction::Play(Play { early: true, ..file("a") }),
-        Instruction::Enqueue(Enqueue { longest: Some(Duration::from_secs(20)), ..enqueue("support") }),
-        Instruction::Order(Box::new(Order {
+        Instruction::Enqueue(Enqueue { max_duration: Some(Duration::from_secs(20)), ..enqueue("support") }),
+        Instruction::ExecuteCommand(Box::new(ExecuteCommand {
             command: Command::StartRecording(recording()),
             action: Some(target("ordered")),
         })),
         Instruction::DetectMachine(Box::new(DetectMachine {
             spec: MachineDetection::new(
-                Until::Verdict,
+                Until::FirstResult,
                 Duration::from_secs(30),
                 Duration::from_secs(1),
                 Duration::from_secs(1),
@@ -122,32 +122,32 @@ fn every_instruction() -> Vec<Instruction> {
 const MOMENTS: [fn(&mut CallScript); 13] = [
     |_| {},
     |script| {
-        if !script.ears.is_empty() {
-            script.hears(RecognitionEvent::Began);
+        if !script.recognitions.is_empty() {
+            script.recognises(RecognitionEvent::Began);
         }
     },
     |script| {
-        if !script.ears.is_empty() {
-            script.hears_words("one");
-            script.passes(Duration::from_secs(1));
+        if !script.recognitions.is_empty() {
+            script.recognises_words("one");
+            script.advance(Duration::from_secs(1));
         }
     },
-    |script| script.passes(Duration::from_secs(1)),
+    |script| script.advance(Duration::from_secs(1)),
     |script| script.is_enqueued(Ok(QueueId(1))),
-    |script| script.presses("1"),
-    |script| script.presses("12#"),
-    |script| script.passes(Duration::from_secs(4)),
+    |script| script.sends_digits("1"),
+    |script| script.sends_digits("12#"),
+    |script| script.advance(Duration::from_secs(4)),
     |script| finish_a_play(script),
     |script| {
         finish_a_play(script);
-        script.presses("1");
+        script.sends_digits("1");
     },
     |script| on_child(script, |script, child| script.feed_to(child, LegEvent::Ringing { early_media: true })),
     |script| on_child(script, |script, child| script.feed_to(child, LegEvent::Ringing { early_media: false })),
     |script| {
         on_child(script, tandem_call::testing::CallScript::answers);
-        script.passes(Duration::from_secs(2));
-        script.presses("5");
+        script.advance(Duration::from_secs(2));
+        script.sends_digits("5");
     },
 ];
 
@@ -166,9 +166,9 @@ fn on_child(script: &mut CallScript, what: fn(&mut CallScript, LegId)) {
 /// Ways to cut off a leg.
 const ENDS: [fn(&mut CallScript); 6] = [
     |script| script.hangs_up(script.leg()),
-    |script| script.feed(LegEvent::Ended { reason: LegGone::Cancelled, sip_status: None, detail: None }),
-    |script| script.feed(LegEvent::Ended { reason: LegGone::Timeout, sip_status: None, detail: None }),
-    |script| script.feed(LegEvent::Ended { reason: LegGone::Failed, sip_status: None, detail: None }),
+    |script| script.feed(LegEvent::Ended { reason: SipEndReason::Cancelled, sip_status: None, detail: None }),
+    |script| script.feed(LegEvent::Ended { reason: SipEndReason::Timeout, sip_status: None, detail: None }),
+    |script| script.feed(LegEvent::Ended { reason: SipEndReason::Failed, sip_status: None, detail: None }),
     |script| {
         let _ = script.request(Command::Hangup { headers: Vec::new() });
     },
@@ -216,7 +216,7 @@ fn a_recording_that_is_never_closed_holds_its_leg_for_ten_seconds_at_most() {
     let mut script = CallScript::runs(vec![Instruction::StartRecording(recording()), Instruction::Echo]);
     script.hangs_up(script.leg());
     assert!(!script.call.is_finished());
-    script.passes(Duration::from_secs(10));
+    script.advance(Duration::from_secs(10));
     script.recordings.clear();
     script.assert_settled();
 }
@@ -260,9 +260,9 @@ fn random_command(rng: &mut StdRng, legs: &[LegId]) -> Command {
         14 => Command::SendDigits(SendDigits { digits: "1".to_owned(), tone: Duration::from_millis(100) }),
         15 => Command::StartRecording(recording()),
         16 => Command::StopRecording(None),
-        17 => Command::PauseRecording { which: None, gap: PauseBehavior::Skip },
+        17 => Command::PauseRecording { which: None, pause_behavior: PauseBehavior::Skip },
         18 => Command::ResumeRecording(None),
-        19 => Command::StartStream { spec: stream("s"), alone: rng.random() },
+        19 => Command::StartStream { spec: stream("s"), if_none_runs: rng.random() },
         20 => Command::StopStream(None),
         21..=23 => Command::Bridge { with, after, if_free: false },
         24 => Command::Transfer(Box::new(dial(&["+15550009"]))),
@@ -287,14 +287,14 @@ fn random_event(rng: &mut StdRng, script: &CallScript, leg: LegId) -> LegEvent {
     let early_media = rng.random();
     let by = script.legs[rng.random_range(0..script.legs.len())];
     match rng.random_range(0..30) {
-        24 | 25 => LegEvent::Enqueued { op: script.entering.unwrap_or(OpId(0)), standing: Ok(QueueId(1)) },
-        26 => LegEvent::Enqueued { op: script.entering.unwrap_or(OpId(0)), standing: Err(NotQueued::Full) },
+        24 | 25 => LegEvent::Enqueued { op: script.entering.unwrap_or(OpId(0)), result: Ok(QueueId(1)) },
+        26 => LegEvent::Enqueued { op: script.entering.unwrap_or(OpId(0)), result: Err(NotQueued::Full) },
         27 | 28 => LegEvent::Called { queue: QueueId(1), by },
         29 => LegEvent::DequeueFailed,
         0 | 1 => LegEvent::Ringing { early_media },
         2..=6 => LegEvent::Answered { codec: None, headers: Vec::new(), dialog: None },
-        7 => LegEvent::Ended { reason: LegGone::Bye, sip_status: None, detail: None },
-        8 => LegEvent::Ended { reason: LegGone::Rejected, sip_status: Some(rng.random_range(300..700)), detail: None },
+        7 => LegEvent::Ended { reason: SipEndReason::Bye, sip_status: None, detail: None },
+        8 => LegEvent::Ended { reason: SipEndReason::Rejected, sip_status: Some(rng.random_range(300..700)), detail: None },
         9..=13 => LegEvent::Dtmf(*b"0123456789*#".get(rng.random_range(0..12)).unwrap() as char),
         14..=17 => LegEvent::PlayFinished { op: op_of(&script.plays), end: PlaybackEnd::Completed },
         18..=20 => LegEvent::RecordingFinished {
@@ -360,7 +360,7 @@ fn a_random_walk_never_panics_and_every_leg_ends_once_and_is_released() {
                     script.call.handle_fetched(script.now, of, id, result);
                     script.drain();
                 }
-                _ => script.passes(Duration::from_millis(rng.random_range(0..4000))),
+                _ => script.advance(Duration::from_millis(rng.random_range(0..4000))),
             }
             script.outputs.clear();
         }

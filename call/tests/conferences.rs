@@ -30,7 +30,7 @@ fn left(script: &CallScript) -> usize {
 }
 
 fn leaves(script: &CallScript, leg: LegId) -> bool {
-    script.ordered(leg, |order| matches!(order, LegCommand::LeaveConference { .. }))
+    script.has_command(leg, |command| matches!(command, LegCommand::LeaveConference { .. }))
 }
 
 #[test]
@@ -42,7 +42,7 @@ fn a_leg_that_a_conference_does_not_take_has_failed_to_get_there() {
     ] {
         let mut script = CallScript::runs(vec![conference(|conference| conference.action = action())]);
         script.feed(event);
-        let asked = script.asked().next_back().unwrap();
+        let asked = script.document_requests().next_back().unwrap();
         let FetchReason::Dialed(result) = &asked.reason else { panic!("{:?}", asked.reason) };
         assert_eq!((result.status, result.bridged), (status, status == DialStatus::Answered));
     }
@@ -52,12 +52,12 @@ fn a_leg_that_a_conference_does_not_take_has_failed_to_get_there() {
 fn a_document_waits_for_its_conference_to_end_and_goes_on_then() {
     let mut script = CallScript::runs(vec![conference(|_| {}), Instruction::Play(file("after"))]);
     let leg = script.leg();
-    assert!(script.ordered(leg, |order| *order == LegCommand::JoinConference(Participation::new("room"))));
-    script.presses("*1");
+    assert!(script.has_command(leg, |command| *command == LegCommand::JoinConference(Participation::new("room"))));
+    script.sends_digits("*1");
     assert_eq!((joined(&script), left(&script)), (1, 0));
     script.feed(LegEvent::ConferenceOver { clears: false });
     assert!(leaves(&script, leg));
-    assert!(script.ordered(leg, |order| matches!(order, LegCommand::Play { .. })));
+    assert!(script.has_command(leg, |command| matches!(command, LegCommand::Play { .. })));
     script.hangs_up(leg);
     script.assert_settled();
 }
@@ -76,8 +76,8 @@ fn a_star_or_the_time_limit_leave_it_and_the_outcome_is_told() {
     for instruction in [star, limit] {
         let mut script = CallScript::runs(vec![instruction]);
         // The first leg leaves because of the digit `*`, the second leg because of its time limit.
-        script.presses("*");
-        script.passes(61 * SECOND);
+        script.sends_digits("*");
+        script.advance(61 * SECOND);
         assert!(leaves(&script, script.leg()));
         assert_eq!(script.last_url(), Some("http://app.test/after"));
     }
@@ -100,7 +100,7 @@ fn a_leg_by_command_joins_is_muted_and_leaves() {
     script.request(Command::JoinConference(Participation::new("room"))).unwrap();
     script.request(Command::MuteInConference(true)).unwrap();
     let muted = Participation { muted: true, ..Participation::new("room") };
-    assert!(script.ordered(leg, |order| *order == LegCommand::JoinConference(muted.clone())));
+    assert!(script.has_command(leg, |command| *command == LegCommand::JoinConference(muted.clone())));
     assert_eq!((joined(&script), left(&script)), (1, 0), "it is in the same one");
     script.request(Command::JoinConference(Participation::new("other"))).unwrap();
     assert_eq!((joined(&script), left(&script)), (2, 1));
@@ -135,6 +135,6 @@ fn a_bridge_takes_a_leg_out_of_its_conference_and_a_conference_out_of_its_bridge
     let bridged = |event: &&CallEvent| matches!(event.kind, EventKind::Bridged { .. });
     assert_eq!(script.events().filter(bridged).count(), 2);
     script.request(Command::JoinConference(Participation::new("room"))).unwrap();
-    assert!(script.told(|kind| *kind == EventKind::Unbridged));
+    assert!(script.has_event(|kind| *kind == EventKind::Unbridged));
     assert_eq!(joined(&script), 2);
 }

@@ -59,13 +59,13 @@ fn an_answered_dial_joins_the_two_and_goes_on_when_the_called_party_hangs_up() {
     script.feed_to(child, LegEvent::Ringing { early_media: false });
     script.answers(child);
     assert_eq!(bridged(&script), 2);
-    assert!(script.ordered(leg, |order| *order == LegCommand::Bridge { with: child }));
-    script.passes(7 * SECOND);
+    assert!(script.has_command(leg, |command| *command == LegCommand::Bridge { with: child }));
+    script.advance(7 * SECOND);
     script.hangs_up(child);
     let result = result(&script).unwrap();
     assert_eq!((result.status, result.child, result.bridged), (DialStatus::Completed, Some(child), true));
     assert_eq!((result.sip_status, result.duration), (Some(200), 7 * SECOND));
-    assert!(matches!(script.asked().next_back().unwrap().reason, FetchReason::Dialed(_)));
+    assert!(matches!(script.document_requests().next_back().unwrap().reason, FetchReason::Dialed(_)));
     assert!(!script.ended.contains_key(&leg));
 }
 
@@ -82,7 +82,7 @@ fn a_called_party_gets_its_digits_and_then_its_own_document_before_it_is_joined(
         let (child, slower) = (script.legs[1], script.legs[2]);
         script.answers(child);
         assert_eq!(status_of(&script, slower), Status::Canceled, "the first who answers is chosen");
-        assert_eq!((bridged(&script), script.asked().count()), (0, 0));
+        assert_eq!((bridged(&script), script.document_requests().count()), (0, 0));
         script.play_ends(child);
         if whisper.is_some() {
             assert_eq!(bridged(&script), 0);
@@ -121,8 +121,8 @@ fn refusals_are_told_with_their_status() {
 fn a_target_that_rings_too_long_is_cancelled_and_did_not_answer() {
     let mut script = run(one());
     let child = script.newest();
-    script.passes(20 * SECOND);
-    assert!(script.ordered(child, |order| matches!(order, LegCommand::Hangup(_))));
+    script.advance(20 * SECOND);
+    assert!(script.has_command(child, |command| matches!(command, LegCommand::Hangup(_))));
     assert_eq!(status(&script), Some(DialStatus::NoAnswer));
 }
 
@@ -181,7 +181,7 @@ fn of_targets_called_together_the_first_to_answer_is_joined_and_the_others_are_c
     let (loser, winner) = (script.legs[1], script.legs[2]);
     script.answers(winner);
     assert_eq!(status_of(&script, loser), Status::Canceled);
-    assert!(script.ordered(winner, |_| true) && !script.ended.contains_key(&winner));
+    assert!(script.has_command(winner, |_| true) && !script.ended.contains_key(&winner));
     script.answers(loser);
     assert_eq!(bridged(&script), 2);
     script.hangs_up(winner);
@@ -201,9 +201,9 @@ fn a_dial_called_together_fails_only_when_all_have_failed() {
 fn with_answer_on_bridge_the_caller_rings_until_the_target_answers() {
     let mut script = run(Dial { answer_on_bridge: true, ..one() });
     let (leg, child) = (script.leg(), script.newest());
-    let answered = |script: &CallScript| script.ordered(script.leg(), |order| *order == LegCommand::Answer);
+    let answered = |script: &CallScript| script.has_command(script.leg(), |command| *command == LegCommand::Answer);
     script.feed_to(child, LegEvent::Ringing { early_media: false });
-    assert!(script.ordered(leg, |order| *order == LegCommand::Ring { early_media: false }) && !answered(&script));
+    assert!(script.has_command(leg, |command| *command == LegCommand::Ring { early_media: false }) && !answered(&script));
     script.answers(child);
     assert!(answered(&script));
 }
@@ -215,12 +215,12 @@ fn early_media_is_heard_before_the_answer_and_not_told_as_a_join() {
     for _ in 0..2 {
         script.feed_to(child, LegEvent::Ringing { early_media: true });
     }
-    assert!(script.ordered(leg, |order| *order == LegCommand::Ring { early_media: true }));
+    assert!(script.has_command(leg, |command| *command == LegCommand::Ring { early_media: true }));
     assert_eq!(bridged(&script), 0);
     script.answers(child);
     assert_eq!(bridged(&script), 2);
-    assert_eq!(script.orders(leg).filter(|order| matches!(order, LegCommand::Bridge { .. })).count(), 1);
-    assert!(!script.ordered(leg, is_ringback));
+    assert_eq!(script.commands(leg).filter(|command| matches!(command, LegCommand::Bridge { .. })).count(), 1);
+    assert!(!script.has_command(leg, is_ringback));
 }
 
 #[test]
@@ -228,7 +228,7 @@ fn an_answered_caller_hears_ringback_until_the_join() {
     let mut script = run(Dial { ring_tone: Some("us".to_owned()), ..one() });
     let (leg, child) = (script.leg(), script.newest());
     script.feed_to(child, LegEvent::Ringing { early_media: false });
-    assert!(script.ordered(leg, is_ringback));
+    assert!(script.has_command(leg, is_ringback));
     script.answers(child);
     script.assert_silent();
 }
@@ -238,12 +238,12 @@ fn a_plain_route_passes_the_refusal_on() {
     for (code, wanted) in [(486, 486), (404, 404), (302, 503), (407, 503)] {
         let mut script = run(Dial { answer_on_bridge: true, pass_failure: true, action: None, ..one() });
         script.refuses(script.newest(), code);
-        assert!(script.ordered(script.leg(), |order| *order == LegCommand::Reject(RejectReason::Status(wanted))));
+        assert!(script.has_command(script.leg(), |command| *command == LegCommand::Reject(RejectReason::Status(wanted))));
         script.assert_settled();
     }
     let mut script = run(Dial { answer_on_bridge: true, pass_failure: true, action: None, ..one() });
-    script.passes(20 * SECOND);
-    assert!(script.ordered(script.leg(), |order| *order == LegCommand::Reject(RejectReason::Status(480))));
+    script.advance(20 * SECOND);
+    assert!(script.has_command(script.leg(), |command| *command == LegCommand::Reject(RejectReason::Status(480))));
 }
 
 #[test]
@@ -280,9 +280,9 @@ fn a_caller_who_hangs_up_while_the_file_is_closed_still_has_the_outcome_told() {
 fn the_time_limit_of_a_dial_ends_the_called_leg_and_is_counted() {
     let mut script = run(Dial { time_limit: Some(60 * SECOND), ..one() });
     let child = script.newest();
-    script.passes(5 * SECOND);
+    script.advance(5 * SECOND);
     script.answers(child);
-    script.passes(60 * SECOND);
+    script.advance(60 * SECOND);
     assert!(script.ended.contains_key(&child) && !script.ended.contains_key(&script.leg()));
     let result = result(&script).unwrap();
     assert_eq!((result.status, result.child, result.duration), (DialStatus::Completed, Some(child), 60 * SECOND));
@@ -294,11 +294,11 @@ fn a_star_ends_the_called_leg_if_the_document_wants_so() {
         let mut script = run(Dial { hangup_on_star, ..one() });
         let child = script.newest();
         script.answers(child);
-        script.passes(3 * SECOND);
-        script.presses("1*");
+        script.advance(3 * SECOND);
+        script.sends_digits("1*");
         assert_eq!(script.ended.contains_key(&child), hangup_on_star);
-        let told = result(&script).map(|result| (result.child, result.duration));
-        assert_eq!(told, hangup_on_star.then_some((Some(child), 3 * SECOND)));
+        let reported = result(&script).map(|result| (result.child, result.duration));
+        assert_eq!(reported, hangup_on_star.then_some((Some(child), 3 * SECOND)));
         assert!(!script.ended.contains_key(&script.leg()));
     }
 }
@@ -316,8 +316,8 @@ fn whispered() -> CallScript {
 fn the_called_party_is_told_something_before_the_join() {
     let mut script = whispered();
     let child = script.newest();
-    assert!(script.ordered(script.leg(), |order| *order == LegCommand::Unbridge), "the caller must not hear it");
-    let fetch = script.asked().next_back().unwrap();
+    assert!(script.has_command(script.leg(), |command| *command == LegCommand::Unbridge), "the caller must not hear it");
+    let fetch = script.document_requests().next_back().unwrap();
     assert_eq!((fetch.leg.id, &fetch.reason), (child, &FetchReason::Whisper));
     script.fetched(vec![Instruction::Play(file("whisper"))]);
     assert_eq!(bridged(&script), 0);
@@ -374,7 +374,7 @@ fn a_caller_that_is_redirected_away_leaves_the_called_party_behind_hung_up() {
     script.request(Command::Redirect(target("elsewhere"))).unwrap();
     assert!(script.ended.contains_key(&child));
     assert_eq!(script.stopping.len(), 1, "the dial's recording ends with the dial");
-    assert_eq!(script.asked().count(), 1, "the dial's action is not asked");
+    assert_eq!(script.document_requests().count(), 1, "the dial's action is not asked");
     script.fetched(vec![Instruction::Hangup]);
     script.close_recordings();
     script.assert_settled();
@@ -423,7 +423,7 @@ fn an_application_that_is_called_is_counted_and_what_it_hands_back_is_told() {
 #[test]
 fn only_a_leg_that_was_called_within_the_server_hands_anything_back() {
     let pairs = vec![("outcome".to_owned(), "sold".to_owned())];
-    let script = CallScript::runs(vec![Instruction::HandBack(pairs), Instruction::Hangup]);
-    assert!(!script.ordered(script.leg(), |order| matches!(order, LegCommand::HandBack(_))));
+    let script = CallScript::runs(vec![Instruction::ReturnValues(pairs), Instruction::Hangup]);
+    assert!(!script.has_command(script.leg(), |command| matches!(command, LegCommand::ReturnValues(_))));
     assert!(script.ended.contains_key(&script.leg()));
 }

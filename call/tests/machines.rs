@@ -32,21 +32,21 @@ fn answered(until: Until, holds: bool) -> CallScript {
 }
 
 fn op(script: &CallScript, leg: LegId) -> OpId {
-    let op = |order: &LegCommand| match order {
+    let op = |command: &LegCommand| match command {
         LegCommand::DetectMachine { op, .. } => Some(*op),
         _ => None,
     };
-    script.orders(leg).find_map(op).unwrap()
+    script.commands(leg).find_map(op).unwrap()
 }
 
 fn find(script: &mut CallScript, leg: LegId, verdict: DetectionResult) {
     let op = op(script, leg);
-    script.feed_to(leg, LegEvent::MachineDetected { op, verdict, after: SECOND });
+    script.feed_to(leg, LegEvent::MachineDetected { op, result: verdict, after: SECOND });
 }
 
 fn verdicts(script: &CallScript) -> Vec<DetectionResult> {
     let verdict = |event: &tandem_call::event::CallEvent| match &event.kind {
-        EventKind::MachineDetected(facts) => Some(facts.verdict),
+        EventKind::MachineDetected(facts) => Some(facts.result),
         _ => None,
     };
     script.events().filter_map(verdict).collect()
@@ -60,7 +60,7 @@ fn the_document_waits_for_the_last_verdict_and_is_told_it() {
     assert!(script.fetches.is_empty(), "asked for while the machine talks");
     let end = DetectionResult::GreetingEnded(GreetingEnd::Beep);
     find(&mut script, LegId(1), end);
-    let asked = script.asked().next().unwrap();
+    let asked = script.document_requests().next().unwrap();
     assert_eq!(asked.leg.answered_by.unwrap().verdict, end);
     assert_eq!(verdicts(&script), [DetectionResult::Machine, end]);
     find(&mut script, LegId(1), DetectionResult::Human);
@@ -69,7 +69,7 @@ fn the_document_waits_for_the_last_verdict_and_is_told_it() {
 
 #[test]
 fn beside_the_document_nothing_waits() {
-    let mut script = answered(Until::Verdict, false);
+    let mut script = answered(Until::FirstResult, false);
     assert_eq!(script.last_url(), Some("http://app.test/voice"));
     script.fetched(vec![Instruction::Pause(60 * SECOND)]);
     find(&mut script, LegId(1), DetectionResult::Human);
@@ -79,18 +79,18 @@ fn beside_the_document_nothing_waits() {
 
 #[test]
 fn another_document_asked_for_meanwhile_is_not_run_over_by_the_first() {
-    let mut script = answered(Until::Verdict, true);
+    let mut script = answered(Until::FirstResult, true);
     script.request(Command::Redirect(target("other"))).unwrap();
     find(&mut script, LegId(1), DetectionResult::Human);
-    assert_eq!(script.asked().count(), 1);
+    assert_eq!(script.document_requests().count(), 1);
     assert_eq!(script.last_url(), Some("http://app.test/other"));
 }
 
 #[test]
 fn who_hangs_up_before_it_is_known_is_asked_nothing_more() {
-    let mut script = answered(Until::Verdict, true);
+    let mut script = answered(Until::FirstResult, true);
     script.hangs_up(LegId(1));
-    assert_eq!(script.asked().count(), 0);
+    assert_eq!(script.document_requests().count(), 0);
     let end = script.events().find(|event| event.kind == EventKind::Ended).unwrap();
     assert_eq!((end.leg.status, end.leg.answered_by), (Status::Completed, None));
     script.assert_settled();
@@ -100,12 +100,12 @@ fn who_hangs_up_before_it_is_known_is_asked_nothing_more() {
 fn a_dialled_party_is_joined_at_once_and_listened_to() {
     let mut dial = dial(&[]);
     let mut target = DialTarget::new("+15550003".into());
-    target.detect = detection(Until::Verdict, false);
+    target.detect = detection(Until::FirstResult, false);
     dial.targets = vec![target];
     let mut script = CallScript::runs(vec![Instruction::Dial(dial)]);
     let child = script.newest();
     script.answers(child);
-    assert!(script.told(|kind| matches!(kind, EventKind::Bridged { .. })));
+    assert!(script.has_event(|kind| matches!(kind, EventKind::Bridged { .. })));
     find(&mut script, child, DetectionResult::Machine);
     assert_eq!(verdicts(&script), [DetectionResult::Machine]);
 }

@@ -61,10 +61,10 @@ fn dial_status(script: &CallScript) -> Option<DialStatus> {
 }
 
 fn hears_music(script: &CallScript, leg: LegId) -> bool {
-    let op = script.orders(leg).rev().find_map(|order| match order {
+    let op = script.commands(leg).rev().find_map(|command| match command {
         LegCommand::Play {
             op,
-            play: Play { source: AudioSource::Music, loops: None, callback: None, early: false, longest: None },
+            play: Play { source: AudioSource::Music, loops: None, callback: None, early: false, max_duration: None },
         } => Some(*op),
         _ => None,
     });
@@ -72,11 +72,11 @@ fn hears_music(script: &CallScript, leg: LegId) -> bool {
 }
 
 fn joined(script: &CallScript) -> bool {
-    script.ordered(AGENT, |order| *order == LegCommand::Bridge { with: CALLER })
+    script.has_command(AGENT, |command| *command == LegCommand::Bridge { with: CALLER })
 }
 
 fn left(script: &CallScript) -> usize {
-    script.orders(CALLER).filter(|order| **order == LegCommand::LeaveQueue).count()
+    script.commands(CALLER).filter(|command| **command == LegCommand::LeaveQueue).count()
 }
 
 fn ends(mut script: CallScript) {
@@ -90,13 +90,13 @@ fn ends(mut script: CallScript) {
 
 #[test]
 fn a_caller_stands_in_line_and_hears_music() {
-    let mut script = CallScript::runs(vec![Instruction::Enqueue(Enqueue { most: Some(3), ..enqueue("support") })]);
-    let enters = |order: &LegCommand| matches!(order, LegCommand::EnterQueue { queue, most: Some(3), .. } if **queue == *"support");
-    assert!(script.ordered(CALLER, enters));
+    let mut script = CallScript::runs(vec![Instruction::Enqueue(Enqueue { max_size: Some(3), ..enqueue("support") })]);
+    let enters = |command: &LegCommand| matches!(command, LegCommand::EnterQueue { queue, max_size: Some(3), .. } if **queue == *"support");
+    assert!(script.has_command(CALLER, enters));
     assert!(!hears_music(&script, CALLER), "not in line yet");
     script.is_enqueued(Ok(QUEUE));
     assert!(hears_music(&script, CALLER));
-    assert!(script.told(|event| matches!(event, EventKind::Enqueued { id: QUEUE, .. })));
+    assert!(script.has_event(|event| matches!(event, EventKind::Enqueued { id: QUEUE, .. })));
     ends(script);
 }
 
@@ -112,7 +112,7 @@ fn a_full_queue_is_told_at_once_and_what_is_answered_runs() {
     for (why, wanted) in [(NotQueued::Full, QueueResult::Full), (NotQueued::TooManyQueues, QueueResult::Failed)] {
         let mut script = CallScript::runs(vec![Instruction::Enqueue(enqueue("support"))]);
         script.is_enqueued(Err(why));
-        let FetchReason::Queued(outcome) = &script.asked().next_back().unwrap().reason else { panic!("not told") };
+        let FetchReason::Queued(outcome) = &script.document_requests().next_back().unwrap().reason else { panic!("not told") };
         assert_eq!((outcome.result, outcome.waited), (wanted, None));
         script.fetched(vec![Instruction::Play(file("sorry"))]);
         assert_eq!(script.plays.len(), 1);
@@ -124,18 +124,18 @@ fn a_full_queue_is_told_at_once_and_what_is_answered_runs() {
 fn the_document_is_asked_for_again_and_again_though_never_in_haste() {
     let mut script = with_document();
     for round in 1..4 {
-        let fetch = script.asked().next_back().unwrap();
+        let fetch = script.document_requests().next_back().unwrap();
         assert_eq!((&fetch.reason, fetch.scope), (&FetchReason::Wait, Scope::Queue));
-        assert_eq!(script.asked().count(), round);
+        assert_eq!(script.document_requests().count(), round);
         script.fetched(vec![Instruction::Play(file("tune"))]);
-        script.passes(3 * SECOND);
+        script.advance(3 * SECOND);
         script.play_ends(CALLER);
     }
     // The wait document is empty. The call requests the document again after one second, without limit.
     for _ in 0..200 {
         script.fetched(Vec::new());
         assert!(script.fetches.is_empty());
-        script.passes(SECOND);
+        script.advance(SECOND);
     }
     assert_eq!(script.fetches.len(), 1);
     ends(script);
@@ -160,11 +160,11 @@ fn a_document_that_cannot_be_had_or_leads_nowhere_leaves_the_caller_in_line_with
 fn keys_lead_to_another_document_of_the_queue_and_out_of_it() {
     let mut script = with_document();
     script.fetched(vec![Instruction::Gather(gather())]);
-    script.presses("1#");
-    assert_eq!(script.asked().next_back().unwrap().scope, Scope::Queue);
-    script.passes(4 * SECOND);
+    script.sends_digits("1#");
+    assert_eq!(script.document_requests().next_back().unwrap().scope, Scope::Queue);
+    script.advance(4 * SECOND);
     script.fetched(vec![Instruction::Leave, Instruction::Play(file("never"))]);
-    let fetch = script.asked().next_back().unwrap();
+    let fetch = script.document_requests().next_back().unwrap();
     let FetchReason::Queued(outcome) = &fetch.reason else { panic!("{fetch:?}") };
     assert_eq!((outcome.result, outcome.waited), (QueueResult::Left, Some((QUEUE, 4 * SECOND))));
     assert_eq!((fetch.scope, left(&script)), (Scope::Leg, 1));
@@ -176,7 +176,7 @@ fn keys_lead_to_another_document_of_the_queue_and_out_of_it() {
 fn without_an_action_what_follows_goes_on() {
     let mut script = waiting(Enqueue { wait: Wait::Document(target("wait")), action: None, ..enqueue("support") });
     script.fetched(vec![Instruction::Leave]);
-    assert!(script.ordered(CALLER, |order| *order == LegCommand::Echo(true)));
+    assert!(script.has_command(CALLER, |command| *command == LegCommand::Echo(true)));
     ends(script);
 }
 
@@ -199,7 +199,7 @@ fn a_caller_who_hangs_up_or_is_sent_elsewhere_leaves_the_queue_and_that_is_told(
         script.request(command).unwrap();
         assert_eq!((result(&script), left(&script)), (Some(QueueResult::Redirected), 1));
         assert_eq!(script.last_url(), Some("http://app.test/elsewhere"));
-        let fetch = script.asked().next_back().unwrap();
+        let fetch = script.document_requests().next_back().unwrap();
         assert_eq!(fetch.scope, Scope::Leg);
         ends(script);
     }
@@ -213,26 +213,26 @@ fn an_agent_gets_the_first_of_the_queue_and_both_go_on_afterwards() {
     assert!(joined(&script));
     assert!(!hears_music(&script, CALLER));
     assert_eq!(left(&script), 1);
-    script.passes(7 * SECOND);
+    script.advance(7 * SECOND);
     script.hangs_up(AGENT);
     assert_eq!(dial_status(&script), Some(DialStatus::Completed));
-    let told = script.asked().find_map(|fetch| match &fetch.reason {
+    let reported = script.document_requests().find_map(|fetch| match &fetch.reason {
         FetchReason::Queued(outcome) => Some((outcome.result, outcome.waited)),
         _ => None,
     });
-    assert_eq!(told, Some((QueueResult::Bridged, Some((QUEUE, Duration::ZERO)))));
+    assert_eq!(reported, Some((QueueResult::Bridged, Some((QUEUE, Duration::ZERO)))));
     assert!(!script.ended.contains_key(&CALLER));
     ends(script);
 
     let mut script = called(dequeue("support"));
-    script.passes(7 * SECOND);
+    script.advance(7 * SECOND);
     script.hangs_up(CALLER);
     assert_eq!(result(&script), Some(QueueResult::Bridged));
-    let told = script.events().find_map(|event| match &event.kind {
+    let reported = script.events().find_map(|event| match &event.kind {
         EventKind::Dialed(result) => Some((result.child, result.duration, result.bridged)),
         _ => None,
     });
-    assert_eq!(told, Some((Some(CALLER), 7 * SECOND, true)));
+    assert_eq!(reported, Some((Some(CALLER), 7 * SECOND, true)));
     assert_eq!(script.last_url(), Some("http://app.test/dialed"));
     ends(script);
 }
@@ -245,7 +245,7 @@ fn the_star_key_and_the_time_limit_let_the_caller_go_on() {
     assert!(script.ended.is_empty());
     ends(script);
     let mut script = called(Dial { time_limit: Some(60 * SECOND), ..dequeue("support") });
-    script.passes(60 * SECOND);
+    script.advance(60 * SECOND);
     assert_eq!((result(&script), dial_status(&script)), (Some(QueueResult::Bridged), Some(DialStatus::Completed)));
     assert!(script.ended.is_empty());
     ends(script);
@@ -255,7 +255,7 @@ fn the_star_key_and_the_time_limit_let_the_caller_go_on() {
 fn the_caller_alone_hears_the_whisper_and_is_joined_then() {
     let mut script = called(whispering());
     assert!(!joined(&script));
-    let fetch = script.asked().next_back().unwrap();
+    let fetch = script.document_requests().next_back().unwrap();
     assert_eq!((fetch.leg.id, fetch.scope), (CALLER, Scope::Whisper));
     assert_eq!(fetch.reason, FetchReason::Called { queue: QUEUE, waited: Duration::ZERO, by: AGENT });
     script.fetched(vec![Instruction::Play(file("soon"))]);
@@ -283,14 +283,14 @@ fn an_agent_who_goes_before_the_join_leaves_the_caller_where_it_stood() {
             script.fetched(vec![Instruction::Play(file("soon"))]);
         }
         script.hangs_up(AGENT);
-        assert!(script.ordered(CALLER, |order| *order == LegCommand::ReturnToQueue));
+        assert!(script.has_command(CALLER, |command| *command == LegCommand::ReturnToQueue));
         assert_eq!((left(&script), result(&script)), (0, None));
         assert!(hears_music(&script, CALLER));
         // Another agent takes the caller later.
         script.fetches.clear();
         script.incoming(LegId(3), Decision::Program(program(vec![Instruction::Dial(dequeue("support"))])));
         script.feed_to(CALLER, LegEvent::Called { queue: QUEUE, by: LegId(3) });
-        assert!(script.ordered(LegId(3), |order| *order == LegCommand::Bridge { with: CALLER }));
+        assert!(script.has_command(LegId(3), |command| *command == LegCommand::Bridge { with: CALLER }));
         ends(script);
     }
 }
@@ -302,7 +302,7 @@ fn a_caller_who_goes_before_the_join_makes_room_for_the_next() {
     assert_eq!(result(&script), Some(QueueResult::Bridging));
     assert_eq!(dial_status(&script), None);
     let asked = |script: &CallScript| {
-        script.orders(AGENT).filter(|order| matches!(order, LegCommand::DequeueFirst { .. })).count()
+        script.commands(AGENT).filter(|command| matches!(command, LegCommand::DequeueFirst { .. })).count()
     };
     assert_eq!(asked(&script), 2);
     // The same happens if the caller has already left the queue when the agent takes the caller.
@@ -317,7 +317,7 @@ fn an_agent_who_no_longer_asks_is_given_nobody() {
     script.incoming(AGENT, Decision::Program(program(vec![Instruction::Echo])));
     script.feed_to(CALLER, LegEvent::Called { queue: QUEUE, by: AGENT });
     script.feed_to(CALLER, LegEvent::Called { queue: QUEUE, by: LegId(77) });
-    assert_eq!(script.orders(CALLER).filter(|order| **order == LegCommand::ReturnToQueue).count(), 2);
+    assert_eq!(script.commands(CALLER).filter(|command| **command == LegCommand::ReturnToQueue).count(), 2);
     assert!(hears_music(&script, CALLER));
     ends(script);
 }
@@ -325,12 +325,12 @@ fn an_agent_who_no_longer_asks_is_given_nobody() {
 #[test]
 fn an_empty_queue_is_waited_at_until_the_timeout() {
     let mut script = CallScript::runs(vec![Instruction::Dial(Dial { ring_tone: Some("us".into()), ..dequeue("q") })]);
-    assert!(script.ordered(CALLER, is_ringback));
-    script.passes(19 * SECOND);
+    assert!(script.has_command(CALLER, is_ringback));
+    script.advance(19 * SECOND);
     assert_eq!(dial_status(&script), None);
-    script.passes(SECOND);
+    script.advance(SECOND);
     assert_eq!(dial_status(&script), Some(DialStatus::NoAnswer));
-    assert!(script.ordered(CALLER, |order| *order == LegCommand::StopDequeue));
+    assert!(script.has_command(CALLER, |command| *command == LegCommand::StopDequeue));
     script.assert_silent();
     ends(script);
 }
@@ -369,22 +369,22 @@ fn another_queue_follows_the_first() {
     script.request(Command::Run(program(vec![Instruction::Enqueue(enqueue("sales"))]))).unwrap();
     // A late event of the first queue does not affect the wait in the second queue.
     let ops: Vec<_> = script
-        .orders(CALLER)
-        .filter_map(|order| match order {
+        .commands(CALLER)
+        .filter_map(|command| match command {
             LegCommand::EnterQueue { op, .. } => Some(*op),
             _ => None,
         })
         .collect();
-    script.feed(LegEvent::Enqueued { op: ops[0], standing: Ok(QUEUE) });
-    script.feed(LegEvent::Enqueued { op: ops[1], standing: Ok(QueueId(6)) });
+    script.feed(LegEvent::Enqueued { op: ops[0], result: Ok(QUEUE) });
+    script.feed(LegEvent::Enqueued { op: ops[1], result: Ok(QueueId(6)) });
     script.incoming(AGENT, Decision::Program(program(vec![Instruction::Dial(dequeue("support"))])));
     script.feed_to(CALLER, LegEvent::Called { queue: QUEUE, by: AGENT });
     assert!(!joined(&script) && hears_music(&script, CALLER));
     script.feed_to(CALLER, LegEvent::Called { queue: QueueId(6), by: AGENT });
     assert!(joined(&script));
     let names: Vec<_> = script
-        .orders(CALLER)
-        .filter_map(|order| match order {
+        .commands(CALLER)
+        .filter_map(|command| match command {
             LegCommand::EnterQueue { queue, .. } => Some(&**queue),
             _ => None,
         })
@@ -405,7 +405,7 @@ fn in_line(enqueue: Enqueue) -> CallScript {
 #[test]
 fn a_leg_put_in_line_by_a_request_goes_on_with_what_it_plays() {
     let mut script = in_line(Enqueue { wait: Wait::Silence, ..enqueue("support") });
-    assert!(script.told(|event| matches!(event, EventKind::Enqueued { id: QUEUE, .. })));
+    assert!(script.has_event(|event| matches!(event, EventKind::Enqueued { id: QUEUE, .. })));
     let (interrupt, to) = (tandem_call::command::Interrupt::None, tandem_call::leg::TargetLegs::Own);
     script.request(Command::Play { play: file("hold"), interrupt, to }).unwrap();
     assert_eq!(script.plays.len(), 1, "it is heard in the queue");
@@ -419,8 +419,8 @@ fn a_leg_put_in_line_by_a_request_goes_on_with_what_it_plays() {
 
 #[test]
 fn a_leg_put_in_line_by_a_request_waits_no_longer_than_it_is_to() {
-    let mut script = in_line(Enqueue { longest: Some(SECOND), ..enqueue("support") });
-    script.passes(SECOND);
+    let mut script = in_line(Enqueue { max_duration: Some(SECOND), ..enqueue("support") });
+    script.advance(SECOND);
     assert_eq!((result(&script), left(&script)), (Some(QueueResult::TimedOut), 1));
     ends(script);
 }

@@ -30,8 +30,8 @@ fn play(name: &str, interrupt: Interrupt) -> Command {
 fn played(script: &CallScript) -> Vec<String> {
     let name = |url: &str| url.trim_start_matches("http://app.test/").trim_end_matches(".wav").to_owned();
     script
-        .orders(script.leg())
-        .filter_map(|order| match order {
+        .commands(script.leg())
+        .filter_map(|command| match command {
             LegCommand::Play { play: Play { source: AudioSource::Url(url), .. }, .. } => Some(name(url)),
             _ => None,
         })
@@ -65,17 +65,17 @@ fn noise_suppression_may_be_asked_for_before_anybody_has_answered_and_after() {
     let leg = script.leg();
     let suppress = |on| Command::SuppressNoise { track: Track::Both, on };
     script.request(suppress(true)).unwrap();
-    let order = LegCommand::SuppressNoise { track: Track::Both, on: true };
-    assert!(script.orders(leg).any(|one| *one == order));
+    let command = LegCommand::SuppressNoise { track: Track::Both, on: true };
+    assert!(script.commands(leg).any(|one| *one == command));
     script.answers(leg);
     script.request(suppress(false)).unwrap();
-    assert!(script.ordered(leg, |one| *one == LegCommand::SuppressNoise { track: Track::Both, on: false }));
+    assert!(script.has_command(leg, |one| *one == LegCommand::SuppressNoise { track: Track::Both, on: false }));
 }
 
 #[test]
 fn a_stream_is_stopped_by_its_name_and_its_id_is_told() {
     let mut script = CallScript::commanded();
-    let start = |name| Command::StartStream { spec: stream(name), alone: false };
+    let start = |name| Command::StartStream { spec: stream(name), if_none_runs: false };
     let first = script.request(start("first")).unwrap().stream;
     let second = script.request(start("second")).unwrap().stream;
     let stop = |name: &str| Command::StopNamedStream(name.to_owned());
@@ -116,7 +116,7 @@ fn an_interruption_of_the_current_audio_keeps_what_waits() {
     script.request(play("a", Interrupt::None)).unwrap();
     script.request(play("b", Interrupt::None)).unwrap();
     script.request(play("c", Interrupt::Current)).unwrap();
-    assert!(script.told(|kind| matches!(kind, EventKind::PlaybackEnded(_, PlaybackEnd::Stopped))));
+    assert!(script.has_event(|kind| matches!(kind, EventKind::PlaybackEnded(_, PlaybackEnd::Stopped))));
     script.play_ends(script.leg());
     assert_eq!(played(&script), ["a", "c", "b"]);
 }
@@ -147,7 +147,7 @@ fn digits_are_collected_beside_what_plays() {
     let mut script = CallScript::commanded();
     script.request(play("a", Interrupt::None)).unwrap();
     script.request(Command::Gather(Box::new(gather()))).unwrap();
-    script.presses("12#");
+    script.sends_digits("12#");
     assert_eq!(gather_end(&script), Some(GatherEnd::Valid));
     assert_eq!(script.plays.len(), 1, "a gather without prompts does not stop what plays");
     assert_eq!(script.last_url(), None, "a gather by request is told, not asked about");
@@ -161,7 +161,7 @@ fn a_gather_with_prompts_of_its_own_waits_its_turn_and_a_new_one_replaces_it() {
     script.request(Command::Gather(Box::new(prompted))).unwrap();
     assert_eq!(gather_end(&script), Some(GatherEnd::Stopped));
     assert_eq!(played(&script), ["menu", "menu"]);
-    script.presses("1#");
+    script.sends_digits("1#");
     script.assert_silent();
     assert_eq!(gather_end(&script), Some(GatherEnd::Valid));
 }
@@ -187,7 +187,7 @@ fn a_transfer_joins_the_leg_to_whoever_answers() {
     script.request(Command::Transfer(Box::new(dial(&["+15550003"])))).unwrap();
     let child = script.newest();
     script.answers(child);
-    assert!(script.ordered(script.leg(), |order| *order == LegCommand::Bridge { with: child }));
+    assert!(script.has_command(script.leg(), |command| *command == LegCommand::Bridge { with: child }));
 }
 
 #[test]
@@ -199,7 +199,7 @@ fn audio_asked_for_during_a_transfer_plays_at_once_and_leaves_the_transfer_alone
     assert_eq!(script.plays.len(), 1);
     let child = script.newest();
     script.answers(child);
-    assert!(script.ordered(leg, |order| *order == LegCommand::Bridge { with: child }));
+    assert!(script.has_command(leg, |command| *command == LegCommand::Bridge { with: child }));
     script.request(play("two of you", Interrupt::All)).unwrap();
     script.play_ends(leg);
     script.hangs_up(leg);
@@ -229,7 +229,7 @@ fn a_second_transfer_replaces_the_first() {
     assert_eq!(end_of(&script, first), Some((Status::Canceled, EndCause::OriginatorCancel)));
     let second = script.newest();
     script.answers(second);
-    assert!(script.ordered(script.leg(), |order| *order == LegCommand::Bridge { with: second }));
+    assert!(script.has_command(script.leg(), |command| *command == LegCommand::Bridge { with: second }));
 }
 
 #[test]
@@ -262,7 +262,7 @@ fn a_joined_leg_that_is_transferred_lets_its_partner_go() {
     let child = script.newest();
     script.answers(child);
     assert_eq!(end_of(&script, b), Some((Status::Completed, EndCause::NormalClearing)));
-    assert!(script.ordered(a, |order| *order == LegCommand::Bridge { with: child }));
+    assert!(script.has_command(a, |command| *command == LegCommand::Bridge { with: child }));
 }
 
 #[test]
@@ -284,7 +284,7 @@ fn joining_two_joined_legs_again_changes_nothing() {
         script.request(Command::Bridge { with: b, after: AfterBridge::Hangup, if_free: false }).unwrap();
     }
     assert!(script.ended.is_empty());
-    assert_eq!(script.orders(a).filter(|order| matches!(order, LegCommand::Bridge { .. })).count(), 1);
+    assert_eq!(script.commands(a).filter(|command| matches!(command, LegCommand::Bridge { .. })).count(), 1);
     assert_eq!(script.events().filter(|event| matches!(event.kind, EventKind::Bridged { .. })).count(), 2);
 }
 
@@ -308,7 +308,7 @@ fn a_leg_of_another_call_can_be_joined_once_it_was_taken_over() {
     script.call.merge(script.now, other);
     script.drain();
     script.request(with).unwrap();
-    assert!(script.ordered(b, |order| *order == LegCommand::Answer));
+    assert!(script.has_command(b, |command| *command == LegCommand::Answer));
     script.hangs_up(b);
     script.assert_settled();
 }
@@ -319,9 +319,9 @@ fn a_leg_that_is_to_be_joined_when_answered_is_and_keeps_what_was_said_about_aft
     let (a, b) = (script.leg(), LegId(2));
     script.dial_out(b, |_| {});
     script.request(Command::Bridge { with: b, after: AfterBridge::Continue, if_free: false }).unwrap();
-    assert!(!script.ordered(b, |order| matches!(order, LegCommand::Bridge { .. })));
+    assert!(!script.has_command(b, |command| matches!(command, LegCommand::Bridge { .. })));
     script.answers(b);
-    assert!(script.ordered(b, |order| *order == LegCommand::Bridge { with: a }));
+    assert!(script.has_command(b, |command| *command == LegCommand::Bridge { with: a }));
     script.hangs_up(b);
     assert!(!script.ended.contains_key(&a));
 
@@ -354,20 +354,20 @@ fn a_leg_answered_when_the_one_to_join_has_gone_does_as_after_their_join() {
 fn a_recording_is_held_goes_on_and_is_stopped_once() {
     let mut script = CallScript::commanded();
     let id = script.request(Command::StartRecording(recording())).unwrap().recording;
-    script.request(Command::PauseRecording { which: id, gap: PauseBehavior::Silence }).unwrap();
+    script.request(Command::PauseRecording { which: id, pause_behavior: PauseBehavior::Silence }).unwrap();
     assert_eq!(
-        script.request(Command::PauseRecording { which: id, gap: PauseBehavior::Silence }),
+        script.request(Command::PauseRecording { which: id, pause_behavior: PauseBehavior::Silence }),
         Err(Refused::NotRunning)
     );
     script.request(Command::ResumeRecording(None)).unwrap();
     script.request(Command::StopRecording(None)).unwrap();
     assert_eq!(
-        script.request(Command::PauseRecording { which: id, gap: PauseBehavior::Silence }),
+        script.request(Command::PauseRecording { which: id, pause_behavior: PauseBehavior::Silence }),
         Err(Refused::NotRunning)
     );
     script.close_recordings();
     assert_eq!(script.request(Command::StopRecording(id)), Err(Refused::NotRunning));
-    let told: Vec<_> = script
+    let reported: Vec<_> = script
         .events()
         .filter_map(|event| match &event.kind {
             EventKind::Recording(recording) => Some(recording.status.clone()),
@@ -375,7 +375,7 @@ fn a_recording_is_held_goes_on_and_is_stopped_once() {
         })
         .collect();
     use RecordingStatus::{Completed, InProgress, Paused};
-    assert_eq!(told, [InProgress, Paused, InProgress, Completed]);
+    assert_eq!(reported, [InProgress, Paused, InProgress, Completed]);
 }
 
 #[test]
@@ -414,11 +414,11 @@ fn a_time_limit_counts_from_the_answer_whenever_it_was_set() {
     let mut script = CallScript::commanded();
     let leg = script.leg();
     script.request(Command::TimeLimit(100 * SECOND)).unwrap();
-    script.passes(20 * SECOND);
+    script.advance(20 * SECOND);
     script.request(Command::TimeLimit(30 * SECOND)).unwrap();
-    script.passes(9 * SECOND);
+    script.advance(9 * SECOND);
     assert!(!script.ended.contains_key(&leg));
-    script.passes(SECOND);
+    script.advance(SECOND);
     assert_eq!(end_of(&script, leg), Some((Status::Completed, EndCause::TimeLimit)));
     script.assert_settled();
 }
@@ -427,9 +427,9 @@ fn a_time_limit_counts_from_the_answer_whenever_it_was_set() {
 fn an_inbound_leg_that_nobody_answers_ends_after_half_an_hour() {
     let mut script = CallScript::inbound(Decision::Commands);
     let leg = script.leg();
-    script.passes(1_799 * SECOND);
+    script.advance(1_799 * SECOND);
     assert!(script.ended.is_empty());
-    script.passes(SECOND);
+    script.advance(SECOND);
     assert_eq!(end_of(&script, leg), Some((Status::NoAnswer, EndCause::Timeout)));
     script.assert_settled();
 }
@@ -437,9 +437,9 @@ fn an_inbound_leg_that_nobody_answers_ends_after_half_an_hour() {
 #[test]
 fn an_inbound_leg_that_was_answered_late_has_its_whole_time() {
     let mut script = CallScript::inbound(Decision::Commands);
-    script.passes(1_799 * SECOND);
+    script.advance(1_799 * SECOND);
     script.request(Command::Answer { record: None, stream: None, headers: Vec::new() }).unwrap();
-    script.passes(14_399 * SECOND);
+    script.advance(14_399 * SECOND);
     assert!(script.ended.is_empty());
 }
 
@@ -447,11 +447,11 @@ fn an_inbound_leg_that_was_answered_late_has_its_whole_time() {
 fn an_inbound_leg_ends_four_hours_after_its_answer_and_so_does_the_one_it_was_joined_with() {
     let mut script = CallScript::runs(vec![Instruction::Dial(Dial { answer_on_bridge: true, ..dial(&["100"]) })]);
     let (caller, called) = (script.leg(), script.legs[1]);
-    script.passes(10 * SECOND);
+    script.advance(10 * SECOND);
     script.answers(called);
-    script.passes(14_399 * SECOND);
+    script.advance(14_399 * SECOND);
     assert!(script.ended.is_empty());
-    script.passes(SECOND);
+    script.advance(SECOND);
     assert_eq!(end_of(&script, caller), Some((Status::Completed, EndCause::TimeLimit)));
     assert_eq!(end_of(&script, called).unwrap().0, Status::Completed);
     script.assert_settled();
@@ -464,7 +464,7 @@ fn a_leg_may_be_redirected_as_often_as_somebody_asks_for_it() {
         script.request(Command::Redirect(target("hold"))).unwrap();
         script.fetched(vec![Instruction::Play(Play { loops: None, ..file("music") })]);
     }
-    assert!(!script.told(|kind| matches!(kind, EventKind::FetchFailed { .. })));
+    assert!(!script.has_event(|kind| matches!(kind, EventKind::FetchFailed { .. })));
     assert_eq!(script.plays.len(), 1);
 }
 
@@ -502,10 +502,10 @@ fn a_hundred_instructions_may_wait_and_eight_recordings_and_four_streams_may_run
     }
     assert_eq!(script.request(Command::StartRecording(recording())), Err(Refused::TooMany));
     for _ in 0..4 {
-        script.request(Command::StartStream { spec: stream("a"), alone: false }).unwrap();
+        script.request(Command::StartStream { spec: stream("a"), if_none_runs: false }).unwrap();
     }
-    assert_eq!(script.request(Command::StartStream { spec: stream("a"), alone: false }), Err(Refused::TooMany));
-    assert_eq!(script.request(Command::StartStream { spec: stream("a"), alone: true }), Err(Refused::AlreadyRunning));
+    assert_eq!(script.request(Command::StartStream { spec: stream("a"), if_none_runs: false }), Err(Refused::TooMany));
+    assert_eq!(script.request(Command::StartStream { spec: stream("a"), if_none_runs: true }), Err(Refused::AlreadyRunning));
 }
 
 #[test]
@@ -530,7 +530,7 @@ fn what_is_accepted_when() {
         (Command::SendDigits(digits()), Err(NotAnswered), Err(NotAnswered), Ok(())),
         (Command::StartRecording(recording()), Err(NotAnswered), Err(NotAnswered), Ok(())),
         (Command::StopRecording(None), Err(NotRunning), Err(NotRunning), Err(NotRunning)),
-        (Command::StartStream { spec: stream("a"), alone: false }, Err(NotAnswered), Err(NotAnswered), Ok(())),
+        (Command::StartStream { spec: stream("a"), if_none_runs: false }, Err(NotAnswered), Err(NotAnswered), Ok(())),
         (Command::StopStream(None), Err(NotRunning), Err(NotRunning), Err(NotRunning)),
         (bridge(LegId(1)), Err(CannotBridge), Err(CannotBridge), Err(CannotBridge)),
         (bridge(LegId(77)), Err(CannotBridge), Err(CannotBridge), Err(CannotBridge)),
@@ -556,21 +556,21 @@ fn what_is_accepted_when() {
 #[test]
 fn the_first_of_a_race_to_answer_ends_the_others() {
     let mut script = CallScript::new(7);
-    let (first, second, third, stranger) = (LegId(1), LegId(2), LegId(3), LegId(4));
+    let (first, second, third, unrelated) = (LegId(1), LegId(2), LegId(3), LegId(4));
     for leg in [first, second, third] {
         script.dial_out(leg, |new| new.race = Some(first));
     }
-    script.dial_out(stranger, |_| {});
+    script.dial_out(unrelated, |_| {});
     script.refuses(third, 486);
     assert_eq!(end_of(&script, first), None);
     script.answers(second);
     assert_eq!(end_of(&script, first), Some((Status::Canceled, EndCause::OriginatorCancel)));
     assert_eq!(end_of(&script, third), Some((Status::Busy, EndCause::Busy)));
-    assert_eq!((end_of(&script, second), end_of(&script, stranger)), (None, None));
+    assert_eq!((end_of(&script, second), end_of(&script, unrelated)), (None, None));
     script.answers(first);
     assert!(!script.ended.contains_key(&second), "an answer that came too late changes nothing");
     script.hangs_up(second);
-    script.hangs_up(stranger);
+    script.hangs_up(unrelated);
     script.assert_settled();
 }
 
@@ -579,7 +579,7 @@ fn what_an_unanswered_end_is_called_is_said_beforehand() {
     for cause in [EndCause::Timeout, EndCause::NoAnswer] {
         let mut script = CallScript::new(7);
         script.dial_out(LegId(1), |new| new.unanswered = cause);
-        script.passes(31 * SECOND);
+        script.advance(31 * SECOND);
         assert_eq!(end_of(&script, LegId(1)), Some((Status::NoAnswer, cause)));
     }
 }
@@ -607,9 +607,9 @@ fn a_caller_who_was_never_answered_is_refused_at_the_end() {
     let mut script = CallScript::inbound(Decision::Commands);
     let headers = vec![("X-Why".to_owned(), "closed".to_owned())];
     script.request(Command::Hangup { headers: headers.clone() }).unwrap();
-    let orders: Vec<_> = script.orders(script.leg()).rev().take(3).cloned().collect();
+    let commands: Vec<_> = script.commands(script.leg()).rev().take(3).cloned().collect();
     let refusal = LegCommand::Reject(RejectReason::Status(480));
-    assert_eq!(orders, [LegCommand::Release, refusal, LegCommand::Headers(headers)]);
+    assert_eq!(commands, [LegCommand::Release, refusal, LegCommand::Headers(headers)]);
     let end = script.events().last().unwrap().leg.end.clone().unwrap();
     assert_eq!((end.cause, end.sip_status), (EndCause::NormalClearing, Some(480)));
 }
@@ -620,9 +620,9 @@ fn audio_on_answer_is_heard_before_the_join_that_was_promised() {
     let (a, b) = (script.leg(), LegId(2));
     script.dial_out(b, |new| (new.then, new.bridge_to) = (OnAnswer::Play(file("hello")), Some(a)));
     script.answers(b);
-    assert!(!script.ordered(b, |order| matches!(order, LegCommand::Bridge { .. })));
+    assert!(!script.has_command(b, |command| matches!(command, LegCommand::Bridge { .. })));
     script.play_ends(b);
-    assert!(script.ordered(b, |order| *order == LegCommand::Bridge { with: a }));
+    assert!(script.has_command(b, |command| *command == LegCommand::Bridge { with: a }));
     script.hangs_up(a);
     assert!(script.ended.contains_key(&b));
     script.assert_settled();
@@ -636,8 +636,8 @@ fn a_transfers_target_hears_its_greeting_alone() {
     script.request(Command::Transfer(Box::new(transfer))).unwrap();
     let (a, b) = (script.leg(), script.newest());
     script.answers(b);
-    let joins = |script: &CallScript| script.ordered(a, |order| matches!(order, LegCommand::Bridge { .. }));
-    assert!(!joins(&script) && script.ordered(b, |order| matches!(order, LegCommand::Play { .. })));
+    let joins = |script: &CallScript| script.has_command(a, |command| matches!(command, LegCommand::Bridge { .. }));
+    assert!(!joins(&script) && script.has_command(b, |command| matches!(command, LegCommand::Play { .. })));
     script.play_ends(b);
     assert!(joins(&script));
 }
@@ -649,7 +649,7 @@ fn audio_can_be_for_the_other_of_two_joined_legs_or_for_both() {
     assert_eq!(script.request(play(TargetLegs::Peer)), Err(Refused::NotJoined));
     script.request(Command::Bridge { with: b, after: AfterBridge::Hangup, if_free: false }).unwrap();
     let plays = |script: &CallScript| {
-        [a, b].map(|leg| script.orders(leg).filter(|order| matches!(order, LegCommand::Play { .. })).count())
+        [a, b].map(|leg| script.commands(leg).filter(|command| matches!(command, LegCommand::Play { .. })).count())
     };
     script.request(play(TargetLegs::Peer)).unwrap();
     assert_eq!(plays(&script), [0, 1]);
@@ -660,19 +660,19 @@ fn audio_can_be_for_the_other_of_two_joined_legs_or_for_both() {
 
 #[test]
 fn an_inbound_leg_ends_when_its_first_command_does_not_come_in_time() {
-    let mut script = CallScript::inbound(Decision::CommandsWithin(5 * SECOND));
+    let mut script = CallScript::inbound(Decision::CommandsWithTimeout(5 * SECOND));
     let leg = script.leg();
-    script.passes(Duration::from_millis(4_999));
+    script.advance(Duration::from_millis(4_999));
     assert!(script.ended.is_empty());
-    script.passes(Duration::from_millis(1));
+    script.advance(Duration::from_millis(1));
     assert_eq!(end_of(&script, leg), Some((Status::NoAnswer, EndCause::Timeout)));
     script.assert_settled();
 
-    let mut script = CallScript::inbound(Decision::CommandsWithin(5 * SECOND));
+    let mut script = CallScript::inbound(Decision::CommandsWithTimeout(5 * SECOND));
     script.request(Command::SetClientState).unwrap();
-    script.passes(1_799 * SECOND);
+    script.advance(1_799 * SECOND);
     assert!(script.ended.is_empty(), "it has been commanded");
-    script.passes(SECOND);
+    script.advance(SECOND);
     assert_eq!(script.ended.len(), 1, "nobody answers it");
 }
 
@@ -691,7 +691,7 @@ fn an_inbound_leg_whose_number_is_recorded_is_so_from_its_answer() {
     script.call.handle_incoming(script.now, info(leg, tandem_call::leg::Direction::Inbound), route);
     script.drain();
     let records = |command: &LegCommand| matches!(command, LegCommand::Record { .. });
-    assert!(!script.ordered(leg, records));
+    assert!(!script.has_command(leg, records));
     script.request_to(leg, Command::Answer { record: None, stream: None, headers: Vec::new() }).unwrap();
-    assert!(script.ordered(leg, records));
+    assert!(script.has_command(leg, records));
 }

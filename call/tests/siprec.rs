@@ -17,7 +17,7 @@ use tandem_call::siprec::{SiprecFault, SiprecStatus};
 use tandem_call::testing::*;
 
 /// Returns the events of recording-server sessions so far, each as `name: status`.
-fn told(script: &CallScript) -> Vec<String> {
+fn reports(script: &CallScript) -> Vec<String> {
     let events = script.events();
     events
         .filter_map(|event| match &event.kind {
@@ -33,11 +33,11 @@ fn told(script: &CallScript) -> Vec<String> {
 fn a_recording_session_runs_beside_all_else_until_the_call_ends() {
     let mut script = CallScript::runs(vec![Instruction::StartSiprec(siprec("a")), Instruction::Echo]);
     script.siprec_is(SiprecStatus::Started);
-    assert!(script.ordered(script.leg(), |command| matches!(command, LegCommand::Echo(true))));
-    script.passes(Duration::from_secs(120));
-    assert_eq!(told(&script), ["a: started"], "who has answered is waited for no more");
+    assert!(script.has_command(script.leg(), |command| matches!(command, LegCommand::Echo(true))));
+    script.advance(Duration::from_secs(120));
+    assert_eq!(reports(&script), ["a: started"], "who has answered is waited for no more");
     script.hangs_up(script.leg());
-    assert_eq!(told(&script), ["a: started", "a: stopped"]);
+    assert_eq!(reports(&script), ["a: started", "a: stopped"]);
     script.assert_settled();
 }
 
@@ -52,7 +52,7 @@ fn sessions_are_started_and_stopped_by_request_and_by_name() {
     assert_eq!(script.request(Command::StopNamedSiprec("b".into())), Err(Refused::NotRunning));
     assert_eq!(script.request(Command::StopSiprec(first)).unwrap().siprec, Some((first, Some("a".to_owned()))));
     assert_eq!(script.request(Command::StopSiprec(first)), Err(Refused::NotRunning));
-    assert_eq!(told(&script), ["b: stopped", "a: stopped"]);
+    assert_eq!(reports(&script), ["b: stopped", "a: stopped"]);
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn four_tracks_of_a_leg_are_copied_at_most() {
         Instruction::StartSiprec(siprec("c")),
         Instruction::Echo,
     ]);
-    assert_eq!(told(&script), ["c: failed: the call already sends the maximum number of tracks to recording servers"]);
+    assert_eq!(reports(&script), ["c: failed: the call already sends the maximum number of tracks to recording servers"]);
     assert!(script.request(Command::StartSiprec(one_way("d"))).is_ok());
     assert_eq!(script.request(Command::StartSiprec(one_way("e"))), Err(Refused::TooMany));
     script.request(Command::StopNamedSiprec("a".into())).unwrap();
@@ -78,10 +78,10 @@ fn four_tracks_of_a_leg_are_copied_at_most() {
 #[test]
 fn a_server_that_does_not_answer_is_given_up_and_the_call_goes_on() {
     let mut script = CallScript::runs(vec![Instruction::StartSiprec(siprec("a")), Instruction::Echo]);
-    script.passes(Duration::from_secs(29));
-    assert_eq!(told(&script), Vec::<String>::new());
-    script.passes(Duration::from_secs(1));
-    assert_eq!(told(&script), ["a: failed: the recording server did not answer in time"]);
+    script.advance(Duration::from_secs(29));
+    assert_eq!(reports(&script), Vec::<String>::new());
+    script.advance(Duration::from_secs(1));
+    assert_eq!(reports(&script), ["a: failed: the recording server did not answer in time"]);
     assert!(script.siprecs.is_empty(), "it is hung up");
     assert_eq!(script.ended.get(&script.leg()), None);
 }
@@ -96,9 +96,9 @@ fn a_server_that_refuses_or_hangs_up_harms_nobody() {
     script.siprec_is(SiprecStatus::Failed(SiprecFault::Refused(503).because("503 Service Unavailable")));
     script.siprec_is(SiprecStatus::Started);
     script.siprec_is(SiprecStatus::Failed(SiprecFault::HungUp.because("it hung up")));
-    assert_eq!(told(&script).len(), 3);
-    assert!(told(&script)[2].ends_with("failed: it hung up"));
+    assert_eq!(reports(&script).len(), 3);
+    assert!(reports(&script)[2].ends_with("failed: it hung up"));
     script.hangs_up(script.leg());
-    assert_eq!(told(&script).len(), 3, "nothing is left to stop");
+    assert_eq!(reports(&script).len(), 3, "nothing is left to stop");
     script.assert_settled();
 }

@@ -25,7 +25,7 @@ fn supervised() -> (CallScript, LegId, LegId) {
 }
 
 fn last(script: &CallScript) -> &LegCommand {
-    script.orders(SUPERVISOR).next_back().unwrap()
+    script.commands(SUPERVISOR).next_back().unwrap()
 }
 
 #[test]
@@ -36,7 +36,7 @@ fn a_supervisor_hears_its_leg_from_its_own_answer_and_ends_with_it() {
     assert_eq!(*last(&script), LegCommand::Supervise(Supervision { of: b, role: SupervisorRole::Barge }));
     assert_eq!(script.request_to(a, Command::Supervise(SupervisorRole::Barge)), Err(Refused::NotRunning));
     script.hangs_up(b);
-    assert!(script.ordered(SUPERVISOR, |order| *order == LegCommand::StopSupervising));
+    assert!(script.has_command(SUPERVISOR, |command| *command == LegCommand::StopSupervising));
     script.assert_settled();
 }
 
@@ -45,7 +45,7 @@ fn a_supervisor_that_is_over_leaves_the_two_as_they_are() {
     let (mut script, a, b) = supervised();
     script.hangs_up(SUPERVISOR);
     assert!(!script.ended.contains_key(&a) && !script.ended.contains_key(&b));
-    assert!(!script.ordered(b, |order| *order == LegCommand::Unbridge));
+    assert!(!script.has_command(b, |command| *command == LegCommand::Unbridge));
 }
 
 #[test]
@@ -63,7 +63,7 @@ fn a_supervisor_that_is_sent_elsewhere_supervises_no_longer() {
     let (mut script, _, b) = supervised();
     let join = Command::Bridge { with: b, after: AfterBridge::Hangup, if_free: false };
     script.request_to(SUPERVISOR, join).unwrap();
-    assert!(script.ordered(SUPERVISOR, |order| *order == LegCommand::StopSupervising));
+    assert!(script.has_command(SUPERVISOR, |command| *command == LegCommand::StopSupervising));
     let again = Command::Supervise(SupervisorRole::Barge);
     assert_eq!(script.request_to(SUPERVISOR, again), Err(Refused::NotRunning));
 }

@@ -35,23 +35,23 @@ fn to_cy() -> ReferTarget {
 }
 
 fn answered(script: &CallScript, leg: LegId) -> Option<u16> {
-    script.orders(leg).rev().find_map(|order| match order {
+    script.commands(leg).rev().find_map(|command| match command {
         LegCommand::AnswerRefer { status } => Some(*status),
         _ => None,
     })
 }
 
 fn news(script: &CallScript, leg: LegId) -> Vec<u16> {
-    let told = |order: &LegCommand| match order {
+    let reported = |command: &LegCommand| match command {
         LegCommand::NotifyRefer { status } => Some(*status),
         _ => None,
     };
-    script.orders(leg).filter_map(told).collect()
+    script.commands(leg).filter_map(reported).collect()
 }
 
 fn joins(script: &CallScript, one: LegId, other: LegId) -> bool {
-    script.ordered(one, |order| *order == LegCommand::Bridge { with: other })
-        || script.ordered(other, |order| *order == LegCommand::Bridge { with: one })
+    script.has_command(one, |command| *command == LegCommand::Bridge { with: other })
+        || script.has_command(other, |command| *command == LegCommand::Bridge { with: one })
 }
 
 fn is_over(script: &CallScript, leg: LegId) -> bool {
@@ -73,7 +73,7 @@ fn either_side_may_transfer_the_other_and_leaves_once_the_new_one_answers() {
         assert!(joins(&script, transferee, cy) && is_over(&script, referrer) && !is_over(&script, transferee));
         script.hangs_up(cy);
         if callee_refers {
-            assert!(script.orders(caller).any(|order| matches!(order, LegCommand::Play { .. })), "its program goes on");
+            assert!(script.commands(caller).any(|command| matches!(command, LegCommand::Play { .. })), "its program goes on");
             script.play_ends(caller);
         }
         assert!(is_over(&script, transferee));
@@ -105,7 +105,7 @@ fn who_asked_may_leave_at_once_and_the_other_waits_alone() {
         let cy = script.newest();
         script.hangs_up(referrer);
         assert!(!is_over(&script, transferee) && !is_over(&script, cy));
-        assert!(script.ordered(transferee, is_ringback));
+        assert!(script.has_command(transferee, is_ringback));
         if answers {
             script.answers(cy);
             assert!(joins(&script, transferee, cy));
@@ -143,7 +143,7 @@ fn an_attended_transfer_joins_the_two_that_its_party_talked_to() {
     let answerer = script.newest();
     assert_ne!(answerer, peer);
     script.answers(answerer);
-    refers(&mut script, called, ReferTarget::Peer(other));
+    refers(&mut script, called, ReferTarget::BridgedWith(other));
     assert_eq!((answered(&script, called), news(&script, called)), (Some(202), vec![200]));
     assert!(joins(&script, caller, answerer));
     assert!(is_over(&script, called) && is_over(&script, other));
@@ -176,7 +176,7 @@ fn an_application_that_wants_to_decide_is_asked_and_a_leg_on_its_own_is_not_tran
     refers(&mut script, called, to_cy());
     assert_eq!((answered(&script, called), news(&script, called)), (Some(202), vec![200]));
     assert!(
-        matches!(&script.asked().next_back().unwrap().reason, FetchReason::Referred { uri, .. } if uri == "sip:cy@h")
+        matches!(&script.document_requests().next_back().unwrap().reason, FetchReason::Referred { uri, .. } if uri == "sip:cy@h")
     );
     assert!(is_over(&script, called) && !is_over(&script, caller));
     script.fetched(vec![Instruction::Hangup]);
@@ -193,7 +193,7 @@ fn a_transfer_to_a_number_of_ours_runs_what_that_number_does() {
     let program = Program { instructions: vec![Instruction::Echo], warnings: Vec::new() };
     refers(&mut script, called, ReferTarget::Number(Box::new(Decision::Program(program))));
     assert!(is_over(&script, called) && !is_over(&script, caller));
-    assert!(script.ordered(caller, |order| *order == LegCommand::Echo(true)));
+    assert!(script.has_command(caller, |command| *command == LegCommand::Echo(true)));
     script.hangs_up(caller);
     script.assert_settled();
 }
@@ -203,21 +203,21 @@ fn a_far_end_that_is_asked_for_a_transfer_is_heard_to_the_end() {
     let refer =
         || Instruction::Refer(Refer { to: "sip:cy@h".into(), headers: vec![], action: Some(target("referred")) });
     let state = |script: &CallScript| {
-        let told = |event: &tandem_call::event::CallEvent| match &event.kind {
+        let reported = |event: &tandem_call::event::CallEvent| match &event.kind {
             EventKind::Refer(facts) => Some((facts.state, facts.answer, facts.progress)),
             _ => None,
         };
-        script.events().rev().find_map(told).unwrap()
+        script.events().rev().find_map(reported).unwrap()
     };
     let mut script = CallScript::runs(vec![refer()]);
     let leg = script.leg();
-    assert!(script.ordered(leg, |order| matches!(order, LegCommand::Refer { to, .. } if to == "sip:cy@h")));
+    assert!(script.has_command(leg, |command| matches!(command, LegCommand::Refer { to, .. } if to == "sip:cy@h")));
     assert_eq!(state(&script).0, ReferState::Started);
     script.feed(LegEvent::ReferAnswered { status: 202 });
     script.feed(LegEvent::ReferProgress { status: 180, done: false });
     script.feed(LegEvent::ReferProgress { status: 200, done: true });
     assert_eq!(state(&script), (ReferState::Completed, Some(202), Some(200)));
-    assert!(matches!(script.asked().next_back().unwrap().reason, FetchReason::Refer(_)));
+    assert!(matches!(script.document_requests().next_back().unwrap().reason, FetchReason::Refer(_)));
 
     let mut script = CallScript::runs(vec![refer()]);
     script.feed(LegEvent::ReferAnswered { status: 603 });

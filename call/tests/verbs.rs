@@ -15,7 +15,7 @@ use tandem_call::event::{EventKind, GatherEnd, PlaybackEnd};
 use tandem_call::fetch::{FailureKind, FetchReason};
 use tandem_call::id::RecordingId;
 use tandem_call::leg::{EndCause, EndFailure, EndedBy, Status};
-use tandem_call::output::{LegCommand, LegEvent, LegGone, Output};
+use tandem_call::output::{LegCommand, LegEvent, SipEndReason, Output};
 use tandem_call::program::instruction::*;
 use tandem_call::recording::NewRecording;
 use tandem_call::recording::{RecordingEnd, RecordingStatus};
@@ -40,10 +40,10 @@ fn is_over(script: &CallScript) -> bool {
 fn a_document_answers_when_it_first_needs_audio_and_hangs_up_at_its_end() {
     let mut script = CallScript::inbound(Decision::Document { target: target("start"), fallback: None });
     let leg = script.leg();
-    assert!(script.ordered(leg, |order| *order == LegCommand::Ring { early_media: false }));
-    assert!(!script.ordered(leg, |order| *order == LegCommand::Answer));
+    assert!(script.has_command(leg, |command| *command == LegCommand::Ring { early_media: false }));
+    assert!(!script.has_command(leg, |command| *command == LegCommand::Answer));
     script.fetched(vec![Instruction::Play(file("a")), Instruction::Play(file("b"))]);
-    assert!(script.ordered(leg, |order| *order == LegCommand::Answer));
+    assert!(script.has_command(leg, |command| *command == LegCommand::Answer));
     script.play_ends(leg);
     assert!(!is_over(&script));
     script.play_ends(leg);
@@ -53,7 +53,7 @@ fn a_document_answers_when_it_first_needs_audio_and_hangs_up_at_its_end() {
 #[test]
 fn an_empty_document_answers_and_hangs_up() {
     let script = CallScript::runs(vec![]);
-    assert!(script.ordered(script.leg(), |order| *order == LegCommand::Answer));
+    assert!(script.has_command(script.leg(), |command| *command == LegCommand::Answer));
     script.assert_settled();
 }
 
@@ -78,11 +78,11 @@ fn digits_are_sent_before_what_follows() {
 fn a_pause_before_anything_else_puts_the_answer_off() {
     let mut script = CallScript::runs(vec![Instruction::Pause(3 * SECOND), Instruction::Reject(RejectReason::Busy)]);
     let leg = script.leg();
-    script.passes(2 * SECOND);
-    assert!(script.ordered(leg, |order| *order == LegCommand::Ring { early_media: false }));
-    assert!(!script.ordered(leg, |order| *order == LegCommand::Answer));
-    script.passes(SECOND);
-    assert!(script.ordered(leg, |order| *order == LegCommand::Answer));
+    script.advance(2 * SECOND);
+    assert!(script.has_command(leg, |command| *command == LegCommand::Ring { early_media: false }));
+    assert!(!script.has_command(leg, |command| *command == LegCommand::Answer));
+    script.advance(SECOND);
+    assert!(script.has_command(leg, |command| *command == LegCommand::Answer));
     assert_eq!(script.events().next_back().unwrap().leg.status, Status::Completed);
     script.assert_settled();
 }
@@ -90,33 +90,33 @@ fn a_pause_before_anything_else_puts_the_answer_off() {
 #[test]
 fn a_rejected_call_is_not_answered_and_an_answered_one_is_hung_up_instead() {
     let script = CallScript::runs(vec![Instruction::Reject(RejectReason::Rejected), Instruction::Play(file("a"))]);
-    assert!(!script.ordered(script.leg(), |order| *order == LegCommand::Answer));
+    assert!(!script.has_command(script.leg(), |command| *command == LegCommand::Answer));
     assert_eq!(script.events().next_back().unwrap().leg.status, Status::NoAnswer);
     let mut script = CallScript::runs(vec![Instruction::Play(file("a")), Instruction::Reject(RejectReason::Rejected)]);
     script.play_ends(script.leg());
-    assert!(script.ordered(script.leg(), |order| matches!(order, LegCommand::Hangup(_))));
+    assert!(script.has_command(script.leg(), |command| matches!(command, LegCommand::Hangup(_))));
 }
 
 #[test]
 fn a_gather_without_prompts_asks_its_action_when_the_digits_are_complete() {
     let mut script = CallScript::runs(vec![Instruction::Gather(gather())]);
-    script.presses("1234");
+    script.sends_digits("1234");
     assert_eq!(gathered(&script), Some(("1234".to_owned(), GatherEnd::Valid, None)));
     let digits = "1234".to_owned();
-    assert_eq!(script.asked().next_back().unwrap().reason, FetchReason::Gathered { digits, terminator: None });
+    assert_eq!(script.document_requests().next_back().unwrap().reason, FetchReason::Gathered { digits, terminator: None });
 }
 
 #[test]
 fn the_terminator_ends_a_gather_and_is_not_a_digit() {
     let mut script = CallScript::runs(vec![Instruction::Gather(gather())]);
-    script.presses("12#");
+    script.sends_digits("12#");
     assert_eq!(gathered(&script), Some(("12".to_owned(), GatherEnd::Valid, Some('#'))));
 }
 
 #[test]
 fn the_terminator_alone_is_no_input() {
     let mut script = CallScript::runs(vec![Instruction::Gather(gather()), Instruction::Play(file("sorry"))]);
-    script.presses("#");
+    script.sends_digits("#");
     assert_eq!(script.last_url(), None);
     assert_eq!(script.plays.len(), 1);
 }
@@ -126,13 +126,13 @@ fn a_gather_waits_for_the_first_digit_only_after_its_prompts() {
     let prompts = vec![file("a"), file("b")];
     let mut script = CallScript::runs(vec![Instruction::Gather(Gather { prompts, ..gather() })]);
     let leg = script.leg();
-    script.passes(20 * SECOND);
+    script.advance(20 * SECOND);
     script.play_ends(leg);
-    script.passes(20 * SECOND);
+    script.advance(20 * SECOND);
     script.play_ends(leg);
-    script.passes(Duration::from_millis(4999));
+    script.advance(Duration::from_millis(4999));
     assert_eq!(gathered(&script), None);
-    script.passes(Duration::from_millis(1));
+    script.advance(Duration::from_millis(1));
     assert_eq!(gathered(&script), Some((String::new(), GatherEnd::Timeout, None)));
     assert_eq!(script.last_url(), None, "nothing was pressed: the next instruction runs");
     script.assert_settled();
@@ -141,13 +141,13 @@ fn a_gather_waits_for_the_first_digit_only_after_its_prompts() {
 #[test]
 fn a_digit_stops_the_prompt_and_restarts_the_silence() {
     let mut script = CallScript::runs(vec![Instruction::Gather(Gather { prompts: vec![file("a")], ..gather() })]);
-    script.presses("1");
+    script.sends_digits("1");
     script.assert_silent();
-    script.passes(4 * SECOND);
-    script.presses("2");
-    script.passes(4 * SECOND);
+    script.advance(4 * SECOND);
+    script.sends_digits("2");
+    script.advance(4 * SECOND);
     assert_eq!(gathered(&script), None);
-    script.passes(SECOND);
+    script.advance(SECOND);
     assert_eq!(gathered(&script), Some(("12".to_owned(), GatherEnd::Valid, None)));
 }
 
@@ -155,10 +155,10 @@ fn a_digit_stops_the_prompt_and_restarts_the_silence() {
 fn without_barge_in_the_prompt_is_heard_to_its_end() {
     let wanted = Gather { prompts: vec![file("a")], barge_in: false, ..gather() };
     let mut script = CallScript::runs(vec![Instruction::Gather(wanted)]);
-    script.presses("1");
+    script.sends_digits("1");
     assert_eq!(script.plays.len(), 1);
     script.play_ends(script.leg());
-    script.presses("2#");
+    script.sends_digits("2#");
     assert_eq!(gathered(&script), Some(("2".to_owned(), GatherEnd::Valid, Some('#'))));
 }
 
@@ -174,13 +174,13 @@ fn too_few_digits_and_wrong_ones_are_asked_for_again_with_the_other_prompt() {
     };
     let mut script = CallScript::runs(vec![Instruction::Gather(wanted)]);
     let leg = script.leg();
-    let again = |order: &LegCommand| matches!(order, LegCommand::Play { play, .. } if *play == file("again"));
-    script.presses("12#");
-    assert!(script.ordered(leg, again));
+    let again = |command: &LegCommand| matches!(command, LegCommand::Play { play, .. } if *play == file("again"));
+    script.sends_digits("12#");
+    assert!(script.has_command(leg, again));
     script.play_ends(leg);
-    script.presses("9");
+    script.sends_digits("9");
     assert_eq!(gathered(&script), None);
-    script.presses("19");
+    script.sends_digits("19");
     assert_eq!(gathered(&script), Some(("19".to_owned(), GatherEnd::Invalid, None)));
 }
 
@@ -189,8 +189,8 @@ fn the_whole_time_of_a_gather_ends_it_although_digits_keep_coming() {
     let wanted = Gather { total_timeout: Some(6 * SECOND), max_digits: None, ..gather() };
     let mut script = CallScript::runs(vec![Instruction::Gather(wanted)]);
     for _ in 0..3 {
-        script.presses("1");
-        script.passes(2 * SECOND);
+        script.sends_digits("1");
+        script.advance(2 * SECOND);
     }
     assert_eq!(gathered(&script), Some(("111".to_owned(), GatherEnd::Valid, None)));
 }
@@ -198,14 +198,14 @@ fn the_whole_time_of_a_gather_ends_it_although_digits_keep_coming() {
 #[test]
 fn the_action_is_asked_without_digits_if_the_document_wants_so() {
     let mut script = CallScript::runs(vec![Instruction::Gather(Gather { action_on_empty: true, ..gather() })]);
-    script.passes(5 * SECOND);
+    script.advance(5 * SECOND);
     assert_eq!(script.last_url(), Some("http://app.test/gathered"));
 }
 
 #[test]
 fn a_gather_without_a_limit_keeps_a_thousand_digits_and_no_more() {
     let mut script = CallScript::runs(vec![Instruction::Gather(Gather { max_digits: None, ..gather() })]);
-    script.presses(&"5".repeat(1000));
+    script.sends_digits(&"5".repeat(1000));
     assert_eq!(gathered(&script).unwrap().0.len(), 1000);
 }
 
@@ -223,14 +223,14 @@ fn record() -> Record {
 fn a_recording_starts_after_the_beep_and_ends_on_a_key() {
     let mut script = CallScript::runs(vec![Instruction::Record(record())]);
     let leg = script.leg();
-    script.presses("1");
+    script.sends_digits("1");
     assert!(script.recordings.is_empty(), "a key during the beep ends nothing");
     script.play_ends(leg);
-    script.presses("5");
+    script.sends_digits("5");
     assert!(script.stopping.is_empty());
-    script.presses("##");
+    script.sends_digits("##");
     script.close_recordings();
-    let fetch = script.asked().next_back().unwrap();
+    let fetch = script.document_requests().next_back().unwrap();
     assert!(matches!(&fetch.reason, FetchReason::Recorded { key: Some('#'), hangup: false, .. }));
 }
 
@@ -239,7 +239,7 @@ fn a_recording_ends_by_itself_at_its_length_or_on_silence() {
     for end in [RecordingEnd::MaxLength, RecordingEnd::Silence] {
         let mut script = CallScript::runs(vec![Instruction::Record(Record { beep: false, ..record() })]);
         script.recording_ends(script.leg(), end);
-        let fetch = script.asked().next_back().unwrap();
+        let fetch = script.document_requests().next_back().unwrap();
         assert!(matches!(&fetch.reason, FetchReason::Recorded { key: None, hangup: false, .. }));
     }
 }
@@ -250,7 +250,7 @@ fn a_caller_who_hangs_up_has_left_a_message_all_the_same() {
     script.hangs_up(script.leg());
     assert_eq!(script.last_url(), None, "not before the file is whole");
     script.close_recordings();
-    let fetch = script.asked().next_back().unwrap();
+    let fetch = script.document_requests().next_back().unwrap();
     assert!(matches!(&fetch.reason, FetchReason::Recorded { key: None, hangup: true, .. }));
     assert_eq!(fetch.leg.status, Status::Completed);
     script.fetched(vec![Instruction::Play(file("ignored"))]);
@@ -262,9 +262,9 @@ fn a_caller_who_hangs_up_during_the_beep_has_left_an_empty_message() {
     let mut script = CallScript::runs(vec![Instruction::Record(record())]);
     script.hangs_up(script.leg());
     assert!(
-        script.told(|event| matches!(event, EventKind::Recording(facts) if facts.status == RecordingStatus::Absent))
+        script.has_event(|event| matches!(event, EventKind::Recording(facts) if facts.status == RecordingStatus::Absent))
     );
-    let fetch = script.asked().next_back().unwrap();
+    let fetch = script.document_requests().next_back().unwrap();
     let FetchReason::Recorded { recorded, hangup: true, .. } = &fetch.reason else { panic!("{:?}", fetch.reason) };
     assert_eq!((*recorded, fetch.leg.status), (Duration::ZERO, Status::Completed));
     script.fetched(vec![Instruction::Play(file("ignored"))]);
@@ -276,7 +276,7 @@ fn a_caller_who_hangs_up_during_the_beep_has_left_an_empty_message() {
 fn the_action_of_a_recording_hears_how_long_it_was_before_its_silent_ends_were_cut_away() {
     let mut script = CallScript::runs(vec![Instruction::Record(Record { beep: false, ..record() })]);
     script.recording_ends(script.leg(), RecordingEnd::Silence);
-    let fetch = script.asked().next_back().unwrap();
+    let fetch = script.document_requests().next_back().unwrap();
     let FetchReason::Recorded { recording, recorded, .. } = &fetch.reason else { panic!("{:?}", fetch.reason) };
     assert_eq!((recording.duration, *recorded), (Some(3 * SECOND), 4 * SECOND));
 }
@@ -304,9 +304,9 @@ fn a_started_stream_runs_beside_what_follows_until_it_is_stopped_by_name() {
     let mut script =
         CallScript::runs(vec![one, two, pause.clone(), Instruction::StopStream(Some("a".to_owned())), pause]);
     assert_eq!(script.streams.len(), 2);
-    script.passes(SECOND);
+    script.advance(SECOND);
     assert_eq!(script.streams.len(), 1);
-    script.passes(SECOND);
+    script.advance(SECOND);
     script.assert_settled();
 }
 
@@ -323,9 +323,9 @@ fn a_leg_has_four_streams_and_eight_recordings_at_most() {
 fn an_echo_goes_on_until_the_caller_hangs_up() {
     let mut script = CallScript::runs(vec![Instruction::Echo]);
     let leg = script.leg();
-    script.presses("1");
-    script.passes(100 * SECOND);
-    assert!(script.ordered(leg, |order| *order == LegCommand::Echo(true)) && !is_over(&script));
+    script.sends_digits("1");
+    script.advance(100 * SECOND);
+    assert!(script.has_command(leg, |command| *command == LegCommand::Echo(true)) && !is_over(&script));
     script.hangs_up(leg);
     script.assert_settled();
 }
@@ -333,8 +333,8 @@ fn an_echo_goes_on_until_the_caller_hangs_up() {
 #[test]
 fn a_redirect_goes_on_with_the_other_document_and_does_not_answer() {
     let mut script = CallScript::runs(vec![Instruction::Redirect(target("next")), Instruction::Play(file("never"))]);
-    assert_eq!(script.asked().next_back().unwrap().reason, FetchReason::Redirect);
-    assert!(!script.ordered(script.leg(), |order| *order == LegCommand::Answer));
+    assert_eq!(script.document_requests().next_back().unwrap().reason, FetchReason::Redirect);
+    assert!(!script.has_command(script.leg(), |command| *command == LegCommand::Answer));
     script.fetched(vec![Instruction::Hangup]);
     script.assert_silent();
     script.assert_settled();
@@ -345,12 +345,12 @@ fn a_failing_document_leads_to_the_fallback_and_then_to_an_apology() {
     let decision = Decision::Document { target: target("start"), fallback: Some(target("fallback")) };
     let mut script = CallScript::inbound(decision);
     script.fetch_fails();
-    let fetch = script.asked().next_back().unwrap();
+    let fetch = script.document_requests().next_back().unwrap();
     assert_eq!(&*fetch.target.url, "http://app.test/fallback");
     assert!(matches!(&fetch.reason, FetchReason::Fallback { url, .. } if &**url == "http://app.test/start"));
     script.fetch_fails();
-    assert_eq!(script.asked().count(), 2);
-    assert!(script.ordered(script.leg(), |order| *order == LegCommand::Answer));
+    assert_eq!(script.document_requests().count(), 2);
+    assert!(script.has_command(script.leg(), |command| *command == LegCommand::Answer));
     script.play_ends(script.leg());
     script.assert_settled();
 }
@@ -359,7 +359,7 @@ fn a_failing_document_leads_to_the_fallback_and_then_to_an_apology() {
 fn a_leg_that_ends_after_an_apology_says_which_document_failed() {
     let mut script = CallScript::inbound(Decision::Document { target: target("start"), fallback: None });
     script.fetch_fails();
-    assert!(script.told(|kind| matches!(kind, EventKind::Apologised)));
+    assert!(script.has_event(|kind| matches!(kind, EventKind::Apologised)));
     script.play_ends(script.leg());
     let end = script.events().next_back().unwrap().leg.end.clone().unwrap();
     assert_eq!(end.by, EndedBy::Server);
@@ -384,8 +384,8 @@ fn the_end_of_a_leg_tells_a_document_that_ended_from_an_instruction_and_from_a_r
     let converse = Instruction::Converse(Converse { spec: Box::new(conversation()), action: None });
     let fails = |script: &mut CallScript| script.stream_is(script.leg(), StreamStatus::Failed(refused()));
 
-    assert_eq!(ended(vec![pause.clone()], &|script| script.passes(SECOND)), ("the document ended".to_owned(), None));
-    let (hung_up, failure) = ended(vec![pause.clone(), Instruction::Hangup], &|script| script.passes(SECOND));
+    assert_eq!(ended(vec![pause.clone()], &|script| script.advance(SECOND)), ("the document ended".to_owned(), None));
+    let (hung_up, failure) = ended(vec![pause.clone(), Instruction::Hangup], &|script| script.advance(SECOND));
     assert_eq!((hung_up.as_str(), failure), ("hung up (an instruction of the document)", None));
     let (hung_up, failure) = ended(vec![Instruction::Play(file("a"))], &|script| {
         script.request(Command::Hangup { headers: Vec::new() }).unwrap();
@@ -404,7 +404,7 @@ fn the_end_of_a_leg_tells_a_document_that_ended_from_an_instruction_and_from_a_r
     // If the document has further instructions, a failed stream does not end the leg.
     let (end, failure) = ended(vec![connect(), pause], &|script| {
         fails(script);
-        script.passes(SECOND);
+        script.advance(SECOND);
     });
     assert_eq!((end.as_str(), failure), ("the document ended", None));
 }
@@ -414,7 +414,7 @@ fn a_leg_may_outlive_its_failed_stream_and_ends_with_one_that_was_closed() {
     let connect = || Instruction::Connect(Connect { stream: stream("a"), action: None, outlives_failure: true });
     let mut script = CallScript::runs(vec![connect()]);
     script.stream_is(script.leg(), StreamStatus::Failed(StreamFault::Refused.because("refused")));
-    script.passes(SECOND * 60);
+    script.advance(SECOND * 60);
     assert_eq!(script.events().next_back().unwrap().leg.end, None, "it stays");
     script.request(Command::Hangup { headers: Vec::new() }).unwrap();
     script.assert_settled();
@@ -437,7 +437,7 @@ fn a_leg_that_a_shutdown_ends_says_so() {
 }
 
 fn gave_up(script: &CallScript) -> bool {
-    script.told(|kind| matches!(kind, EventKind::FetchFailed { failure } if failure.kind == FailureKind::Loop))
+    script.has_event(|kind| matches!(kind, EventKind::FetchFailed { failure } if failure.kind == FailureKind::Loop))
 }
 
 #[test]
@@ -448,7 +448,7 @@ fn documents_that_go_round_without_a_second_of_audio_are_given_up_although_they_
         for _ in 0..rounds {
             assert!(!gave_up(&script), "{lasts:?}");
             script.fetched(round());
-            script.passes(lasts);
+            script.advance(lasts);
             script.play_ends(script.leg());
         }
         assert!(gave_up(&script), "{lasts:?}");
@@ -459,7 +459,7 @@ fn documents_that_go_round_without_a_second_of_audio_are_given_up_although_they_
         let mut script = CallScript::inbound(Decision::Document { target: target("start"), fallback: None });
         for _ in 0..300 {
             script.fetched(round());
-            script.passes(lasts);
+            script.advance(lasts);
             script.play_ends(script.leg());
         }
         assert!(!gave_up(&script), "{lasts:?}");
@@ -474,7 +474,7 @@ fn a_second_of_audio_makes_up_for_all_the_documents_before_it() {
             script.fetched(vec![Instruction::Redirect(target("start"))]);
         }
         script.fetched(vec![Instruction::Play(file("prompt")), Instruction::Redirect(target("start"))]);
-        script.passes(SECOND);
+        script.advance(SECOND);
         script.play_ends(script.leg());
     }
     assert!(!gave_up(&script));
@@ -508,7 +508,7 @@ fn documents_that_do_something_may_follow_one_another_for_ever() {
     let mut script = CallScript::inbound(Decision::Document { target: target("start"), fallback: None });
     for _ in 0..200 {
         script.fetched(vec![Instruction::Pause(SECOND), Instruction::Redirect(target("start"))]);
-        script.passes(SECOND);
+        script.advance(SECOND);
     }
     assert!(!gave_up(&script));
 }
@@ -518,8 +518,8 @@ fn an_outbound_leg_that_nobody_answers_is_cancelled_when_its_time_is_up() {
     let mut script = CallScript::outbound(OnAnswer::Document(target("start")));
     let leg = script.leg();
     script.feed(LegEvent::Ringing { early_media: false });
-    script.passes(30 * SECOND);
-    assert!(script.ordered(leg, |order| matches!(order, LegCommand::Hangup(_))));
+    script.advance(30 * SECOND);
+    assert!(script.has_command(leg, |command| matches!(command, LegCommand::Hangup(_))));
     let last = script.events().next_back().unwrap();
     assert_eq!((last.leg.status, last.leg.end.as_ref().unwrap().cause), (Status::NoAnswer, EndCause::Timeout));
     assert_eq!(script.last_url(), None);
@@ -535,7 +535,7 @@ fn refusals_of_an_outbound_leg_have_their_status() {
         script.assert_settled();
     }
     // The far end was not reached, because there was no route, no connection or no response.
-    for reason in [LegGone::Unreachable, LegGone::Timeout] {
+    for reason in [SipEndReason::Unreachable, SipEndReason::Timeout] {
         let mut script = CallScript::outbound(OnAnswer::Wait);
         script.feed(LegEvent::Ended { reason, sip_status: None, detail: None });
         assert_eq!(script.events().next_back().unwrap().leg.status, Status::Failed, "{reason:?}");
@@ -555,12 +555,12 @@ fn an_answered_outbound_leg_records_streams_sends_digits_and_asks_for_its_docume
     let leg = script.leg();
     script.answers(leg);
     assert_eq!((script.recordings.len(), script.streams.len(), script.plays.len()), (1, 1, 1));
-    assert!(script.ordered(leg, |order| matches!(order, LegCommand::Record { id: RecordingId(9), .. })));
-    assert_eq!(script.asked().count(), 0, "the document waits for the digits");
+    assert!(script.has_command(leg, |command| matches!(command, LegCommand::Record { id: RecordingId(9), .. })));
+    assert_eq!(script.document_requests().count(), 0, "the document waits for the digits");
     script.play_ends(leg);
-    assert_eq!(script.asked().next_back().unwrap().reason, FetchReason::Start);
+    assert_eq!(script.document_requests().next_back().unwrap().reason, FetchReason::Start);
     script.fetched(vec![Instruction::Echo]);
-    script.passes(60 * SECOND);
+    script.advance(60 * SECOND);
     assert_eq!(
         script.events().rev().find(|e| e.kind == EventKind::Ended).unwrap().leg.end.as_ref().unwrap().cause,
         EndCause::TimeLimit
@@ -574,7 +574,7 @@ fn converse() -> Instruction {
 }
 
 fn conversed(script: &CallScript) -> (ConversationStatus, Status) {
-    let fetch = script.asked().next_back().unwrap();
+    let fetch = script.document_requests().next_back().unwrap();
     let FetchReason::Conversed(facts) = &fetch.reason else { panic!("{:?}", fetch.reason) };
     (facts.status.clone(), fetch.leg.status)
 }
@@ -618,7 +618,7 @@ fn another_document_ends_a_conversation_and_its_action_is_not_asked() {
 
 #[test]
 fn the_conversation_that_answers_a_call_is_told_that_it_rang_and_a_later_one_is_not() {
-    let told = |script: &CallScript| {
+    let reported = |script: &CallScript| {
         script.outputs.iter().rev().find_map(|output| match output {
             Output::Leg { command, .. } => match &**command {
                 LegCommand::Converse { status, .. } => Some(*status),
@@ -628,9 +628,9 @@ fn the_conversation_that_answers_a_call_is_told_that_it_rang_and_a_later_one_is_
         })
     };
     let script = CallScript::runs(vec![converse()]);
-    assert_eq!(told(&script), Some(Status::Ringing));
+    assert_eq!(reported(&script), Some(Status::Ringing));
     let mut script = CallScript::runs(vec![Instruction::Echo]);
-    script.passes(SECOND);
+    script.advance(SECOND);
     script.request(Command::Run(program(vec![converse()]))).unwrap();
-    assert_eq!(told(&script), Some(Status::InProgress));
+    assert_eq!(reported(&script), Some(Status::InProgress));
 }

@@ -39,14 +39,14 @@ fn check_agent(agent: &AgentConfig, path: &str, report: &mut Report<'_>) {
             "must begin with http:// or https://, or with ws:// or wss:// for a realtime model",
         );
     }
-    for (key, value, least, most) in [
+    for (key, value, min, max) in [
         ("max_seconds", agent.max_seconds, 10, 86_400),
         ("silence_seconds", agent.silence_seconds, 2, 600),
         ("silence_prompts", agent.silence_prompts, 0, 10),
         ("model.timeout_seconds", agent.model.timeout_seconds.into(), 1, 60),
     ] {
-        if !(least..=most).contains(&value) {
-            report.fault(format!("{path}.{key}"), format!("{value} is outside {least} to {most}"));
+        if !(min..=max).contains(&value) {
+            report.fault(format!("{path}.{key}"), format!("{value} is outside {min} to {max}"));
         }
     }
     let tools = agent.tools.iter().enumerate().map(|(index, tool)| (format!("{path}.tools[{index}]"), tool.name()));

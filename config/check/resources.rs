@@ -10,7 +10,7 @@ use tandem_accounts::{Account, DEFAULT_ACCOUNT};
 use tandem_http::{NetworkPolicy, Origin};
 use tandem_media::Srtp;
 use tandem_routing::number_pool::{LARGEST_BLOCK, LARGEST_POOL};
-use tandem_settings::{Bridge, InboundAuth, NumberConfig, NumberFormat, PROVIDERS, RecordBridge, TrunkConfig, WorksBy};
+use tandem_settings::{Bridge, InboundAuth, NumberConfig, NumberFormat, PROVIDERS, RecordBridge, TrunkConfig, ApplicationKind};
 use tandem_sip::UnknownSources;
 use tandem_twilio::inline_program;
 use url::{Host, Url};
@@ -158,7 +158,7 @@ fn check_trunk(trunk: &TrunkConfig, path: &str, names: &Names<'_>, report: &mut 
     }
     match &trunk.uri {
         Some(uri) => {
-            if let Err(message) = check_peer_uri(uri) {
+            if let Err(message) = check_sip_uri(uri) {
                 report.fault(format!("{path}.uri"), message);
             }
         }
@@ -273,7 +273,7 @@ fn check_registration(trunk: &TrunkConfig, path: &str, report: &mut Report<'_>) 
         report.fault(format!("{path}.register"), "needs a registrar or a uri to register with");
     }
     if let Some(registrar) = &trunk.registrar
-        && let Err(message) = check_peer_uri(registrar)
+        && let Err(message) = check_sip_uri(registrar)
     {
         report.fault(format!("{path}.registrar"), message);
     }
@@ -310,7 +310,7 @@ fn check_numbering(trunk: &TrunkConfig, path: &str, report: &mut Report<'_>) {
 
 /// Checks that the URI has the form `sip:[user@]host[:port][;transport=udp|tcp|tls]`, or the same form with `sips:` and
 /// without UDP.
-pub(super) fn check_peer_uri(uri: &str) -> Result<(), String> {
+pub(super) fn check_sip_uri(uri: &str) -> Result<(), String> {
     let fault =
         || format!("{uri:?} is not \"sip:HOST:PORT\", optionally followed by \";transport=tcp\" or \";transport=tls\"");
     let secure = uri.starts_with("sips:");
@@ -438,9 +438,9 @@ fn check_pool(config: &Config, names: &Names<'_>, report: &mut Report<'_>) {
         if block.country.as_deref().is_some_and(|country| !is_country(country)) {
             report.fault(format!("{path}.country"), "is not two capital letters (ISO 3166-1): \"US\"");
         }
-        for (key, degrees, most) in [("latitude", block.latitude, 90.0), ("longitude", block.longitude, 180.0)] {
-            if degrees.is_some_and(|degrees| !(-most..=most).contains(&degrees)) {
-                report.fault(format!("{path}.{key}"), format!("is outside -{most} to {most} degrees"));
+        for (key, degrees, max) in [("latitude", block.latitude, 90.0), ("longitude", block.longitude, 180.0)] {
+            if degrees.is_some_and(|degrees| !(-max..=max).contains(&degrees)) {
+                report.fault(format!("{path}.{key}"), format!("is outside -{max} to {max} degrees"));
             }
         }
     }
@@ -497,7 +497,7 @@ fn check_number(config: &Config, number: &NumberConfig, path: &str, names: &Name
     match &number.provider {
         Some(provider) => {
             check_provider(config, provider, &number.account, path, report);
-            if WorksBy::of(provider) == WorksBy::Commands
+            if ApplicationKind::of(provider) == ApplicationKind::Commands
                 && number.application.is_none()
                 && number.bridge.is_none()
                 && number.agent.is_none()
@@ -551,7 +551,7 @@ fn check_number(config: &Config, number: &NumberConfig, path: &str, names: &Name
 }
 
 fn check_endpoints(config: &Config, names: &Names<'_>, report: &mut Report<'_>) {
-    if config.media.endpoint_srtp != Srtp::Off && !hears_tls(config) {
+    if config.media.endpoint_srtp != Srtp::Off && !listens_on_tls(config) {
         report.note("media.endpoint_srtp", PHONES_IN_THE_CLEAR);
     }
     let mut seen = HashSet::new();
@@ -589,7 +589,7 @@ fn check_endpoints(config: &Config, names: &Names<'_>, report: &mut Report<'_>) 
             }
             None => {}
         }
-        if endpoint.srtp.is_some_and(|srtp| srtp != Srtp::Off) && !hears_tls(config) {
+        if endpoint.srtp.is_some_and(|srtp| srtp != Srtp::Off) && !listens_on_tls(config) {
             report.note(format!("{path}.srtp"), PHONES_IN_THE_CLEAR);
         }
         if endpoint.outbound && (endpoint.voice_url.is_some() || endpoint.application.is_some()) {
@@ -647,18 +647,18 @@ fn secret(config: &Config, path: &str, text: &str, report: &mut Report<'_>) {
 
 /// Returns whether only this machine can reach the HTTP server.
 fn is_local(config: &Config) -> bool {
-    let told = config.http.public_url.as_deref().map(Url::parse);
-    let told_local = match told.as_ref().map(|url| url.as_ref().map(Url::host)) {
+    let public_url = config.http.public_url.as_deref().map(Url::parse);
+    let is_public_url_local = match public_url.as_ref().map(|url| url.as_ref().map(Url::host)) {
         None | Some(Err(_) | Ok(None)) => true,
         Some(Ok(Some(Host::Ipv4(address)))) => address.is_loopback(),
         Some(Ok(Some(Host::Ipv6(address)))) => address.is_loopback(),
         Some(Ok(Some(Host::Domain(name)))) => name == "localhost",
     };
-    told_local && config.http.listen.ip().is_loopback()
+    is_public_url_local && config.http.listen.ip().is_loopback()
 }
 
 /// Returns whether phones can register over TLS: whether the server listens on `tls://` or `wss://`.
-fn hears_tls(config: &Config) -> bool {
+fn listens_on_tls(config: &Config) -> bool {
     config.sip.listen.iter().any(|listen| listen.starts_with("tls://") || listen.starts_with("wss://"))
 }
 

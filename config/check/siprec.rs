@@ -3,7 +3,7 @@
 use tandem_siprec::SiprecConfig;
 
 use super::Report;
-use super::resources::{check_peer_uri, name};
+use super::resources::{check_sip_uri, name};
 use crate::Config;
 
 pub(super) fn check(config: &Config, accounts: &[&str], report: &mut Report<'_>) {
@@ -19,7 +19,7 @@ fn check_server(server: &SiprecConfig, path: &str, accounts: &[&str], report: &m
     if let Some(account) = &server.account {
         report.exists(format!("{path}.account"), "account", account, accounts);
     }
-    if let Err(message) = check_peer_uri(&server.uri) {
+    if let Err(message) = check_sip_uri(&server.uri) {
         report.fault(format!("{path}.uri"), message);
     }
     match (&server.username, &server.password) {

@@ -209,9 +209,9 @@ fn check_media(config: &Config, sip: &[Listener], report: &mut Report<'_>) {
         );
         report.fault("media.listen", message);
     }
-    if media.workers > tandem_media::Config::MOST_WORKERS {
+    if media.workers > tandem_media::Config::MAX_WORKERS {
         let message =
-            format!("{} threads are too many; the maximum is {}", media.workers, tandem_media::Config::MOST_WORKERS);
+            format!("{} threads are too many; the maximum is {}", media.workers, tandem_media::Config::MAX_WORKERS);
         report.fault("media.workers", message);
     }
     if media.suppression_budget > 100 {
@@ -224,21 +224,21 @@ fn check_media(config: &Config, sip: &[Listener], report: &mut Report<'_>) {
         report.fault("media.advertise", "is not an address that RTP can be sent to");
     }
     let is_far = |listener: &&Listener| !listener.address.ip().is_loopback();
-    let told = media.advertise.unwrap_or(media.listen);
-    let known_as = config
+    let media_address = media.advertise.unwrap_or(media.listen);
+    let sip_address = config
         .sip
         .advertise
         .as_deref()
         .and_then(|text| text.parse::<IpAddr>().or_else(|_| text.parse().map(|at: SocketAddr| at.ip())).ok());
-    if told.is_loopback() && sip.iter().any(|listener| is_far(&listener)) {
+    if media_address.is_loopback() && sip.iter().any(|listener| is_far(&listener)) {
         let message = format!(
-            "SDP says {told}, and SIP is for others than this machine: their audio would go to themselves; leave \
+            "SDP says {media_address}, and SIP is for others than this machine: their audio would go to themselves; leave \
              media.listen and media.advertise out, and audio goes where SIP does"
         );
         report.note(if media.advertise.is_some() { "media.advertise" } else { "media.listen" }, message);
-    } else if let Some(known_as) = known_as.filter(|ip| media.advertise.is_some_and(|own| own != *ip)) {
+    } else if let Some(sip_address) = sip_address.filter(|ip| media.advertise.is_some_and(|own| own != *ip)) {
         let message = format!(
-            "the SDP names {told}, but SIP names {known_as}: check that audio must use another address than SIP"
+            "the SDP names {media_address}, but SIP names {sip_address}: check that audio must use another address than SIP"
         );
         report.note("media.advertise", message);
     }
@@ -248,7 +248,7 @@ fn check_media(config: &Config, sip: &[Listener], report: &mut Report<'_>) {
         let message = format!("callers over {sip} that offer {sip} audio get 488: media.listen is {media} only");
         report.note(other.path.clone(), message);
     }
-    for listener in sip.iter().filter(|listener| listener.udp && meet(listener.address.ip(), media.listen)) {
+    for listener in sip.iter().filter(|listener| listener.udp && conflict(listener.address.ip(), media.listen)) {
         let port = listener.address.port();
         if media.ports.pairs().any(|even| even == port || even.saturating_add(1) == port) {
             report.fault("media.ports", format!("{} includes the port of {} ({port})", media.ports, listener.path));
@@ -259,16 +259,16 @@ fn check_media(config: &Config, sip: &[Listener], report: &mut Report<'_>) {
 fn check_http(config: &Config, sip: &[Listener], report: &mut Report<'_>) {
     let listen = config.http.listen;
     for listener in sip.iter().filter(|listener| !listener.udp && listener.address.port() == listen.port()) {
-        if listen.port() != 0 && meet(listener.address.ip(), listen.ip()) {
+        if listen.port() != 0 && conflict(listener.address.ip(), listen.ip()) {
             report.fault("http.listen", format!("{listen} is taken by {}", listener.path));
         }
     }
     if let Some(metrics) = config.http.metrics_listen.filter(|metrics| metrics.port() != 0) {
-        if metrics.port() == listen.port() && meet(metrics.ip(), listen.ip()) {
+        if metrics.port() == listen.port() && conflict(metrics.ip(), listen.ip()) {
             report.fault("http.metrics_listen", format!("{metrics} is taken by http.listen"));
         }
         for listener in sip.iter().filter(|listener| !listener.udp && listener.address.port() == metrics.port()) {
-            if meet(listener.address.ip(), metrics.ip()) {
+            if conflict(listener.address.ip(), metrics.ip()) {
                 report.fault("http.metrics_listen", format!("{metrics} is taken by {}", listener.path));
             }
         }
@@ -301,6 +301,6 @@ fn check_http(config: &Config, sip: &[Listener], report: &mut Report<'_>) {
 }
 
 /// Returns whether two sockets on these addresses would conflict if they had the same port.
-fn meet(a: IpAddr, b: IpAddr) -> bool {
+fn conflict(a: IpAddr, b: IpAddr) -> bool {
     a == b || (a.is_ipv4() == b.is_ipv4() && (a.is_unspecified() || b.is_unspecified()))
 }

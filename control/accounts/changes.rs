@@ -79,7 +79,7 @@ impl Accounts {
         by_itself: bool,
         change: AccountChange,
     ) -> Result<(), AccountError> {
-        let mut record = match self.made(&account.name) {
+        let mut record = match self.subaccount(&account.name) {
             Some(record) => (*record).clone(),
             None => Subaccount::of_configured(id, account),
         };
@@ -146,7 +146,7 @@ mod tests {
     use super::*;
 
     fn account(name: &str) -> Account {
-        Account { name: name.into(), ..Account::made(name, Some("secret".into()), None) }
+        Account { name: name.into(), ..Account::of_subaccount(name, Some("secret".into()), None) }
     }
 
     async fn store() -> (Store, tempfile::TempDir) {
@@ -170,7 +170,7 @@ mod tests {
         let by_itself = accounts.change(&store, &made.account, made.id, true, suspend()).await;
         assert!(matches!(by_itself, Err(AccountError::StatusIsForParent)));
         accounts.change(&store, &made.account, made.id, false, suspend()).await.unwrap();
-        assert_eq!(accounts.standing("AC2"), AccountStatus::Suspended);
+        assert_eq!(accounts.status("AC2"), AccountStatus::Suspended);
         let configured = accounts.by_name("acme").unwrap();
         let closed = accounts.change(&store, &configured, 1, false, suspend()).await;
         assert!(matches!(closed, Err(AccountError::StatusIsForParent)), "it is in the configuration");

@@ -39,7 +39,7 @@ pub struct Account {
 impl Account {
     /// Creates a subaccount. The name of the subaccount in this server is `id`. With a signing key, the subaccount is a
     /// SignalWire project. Without a signing key, the subaccount is a Twilio subaccount.
-    pub fn made(id: &str, secret: Option<String>, signing_key: Option<String>) -> Self {
+    pub fn of_subaccount(id: &str, secret: Option<String>, signing_key: Option<String>) -> Self {
         let mut made = Self { name: id.into(), twilio: None, telnyx: None, signalwire: None, operator: false };
         match (secret, signing_key) {
             (Some(api_token), Some(signing_key)) => {
@@ -77,7 +77,7 @@ impl Account {
         }
     }
 
-    /// The secret and the signing key of a SignalWire project. These are the two arguments of [`Account::made`].
+    /// The secret and the signing key of a SignalWire project. These are the two arguments of [`Account::of_subaccount`].
     fn secrets(&self) -> (Option<&str>, Option<&str>) {
         let twilio = self.twilio.as_ref().map(|own| &*own.auth_token);
         let signalwire = self.signalwire.as_ref().map(|own| (&*own.api_token, &*own.signing_key));
@@ -141,13 +141,13 @@ secret_debug!(TwilioCredentials.account_sid, SignalwireCredentials.project_id);
 
 /// All current accounts and their API keys. All lookups use only memory.
 #[derive(Debug, Default)]
-pub struct Accounts(RwLock<Known>);
+pub struct Accounts(RwLock<AccountTable>);
 
 #[derive(Debug, Default)]
-struct Known {
+struct AccountTable {
     configured: Vec<Arc<Account>>,
     /// The subaccounts, and the REST changes to accounts of the configuration. The key is the account's name.
-    made: HashMap<Arc<str>, Arc<Subaccount>>,
+    subaccounts: HashMap<Arc<str>, Arc<Subaccount>>,
     /// All API keys of the database. The map key is the id of the API key.
     keys: HashMap<u128, Arc<Key>>,
     /// The accounts of the configuration, and then the subaccounts. The oldest subaccount comes first.
@@ -156,10 +156,10 @@ struct Known {
     by_sid: HashMap<String, Arc<Account>>,
 }
 
-impl Known {
+impl AccountTable {
     /// Rebuilds the lists. If two accounts have the same name or SID, the lists have the account of the configuration.
     fn settle(&mut self) {
-        let mut made: Vec<_> = self.made.values().filter(|made| made.parent.is_some()).collect();
+        let mut made: Vec<_> = self.subaccounts.values().filter(|made| made.parent.is_some()).collect();
         made.retain(|made| !self.is_configured(&made.account.name));
         made.sort_by_key(|made| (made.created_at, Arc::clone(&made.account.name)));
         let all: Vec<_> = self.configured.iter().chain(made.iter().map(|made| &made.account)).cloned().collect();
@@ -180,11 +180,11 @@ impl Known {
         self.configured.iter().any(|account| &*account.name == name)
     }
 
-    fn standing(&self, name: &str) -> AccountStatus {
+    fn status(&self, name: &str) -> AccountStatus {
         if self.is_configured(name) {
             return AccountStatus::Active;
         }
-        match self.made.get(name) {
+        match self.subaccounts.get(name) {
             // A subaccount is closed if the configuration no longer contains the parent account.
             Some(made) if made.parent.as_deref().is_some_and(|parent| self.is_configured(parent)) => made.standing,
             _ => AccountStatus::Closed,
@@ -211,7 +211,7 @@ impl Accounts {
     pub async fn load(&self, store: &Store) -> Result<(), StoreError> {
         let (made, keys) = (subaccount::all(store).await?, subaccount::keys(store).await?);
         let mut known = self.0.write();
-        known.made = made.into_iter().map(|made| (Arc::clone(&made.account.name), Arc::new(made))).collect();
+        known.subaccounts = made.into_iter().map(|made| (Arc::clone(&made.account.name), Arc::new(made))).collect();
         known.keys = keys.into_iter().map(|key| (key.id, Arc::new(key))).collect();
         known.settle();
         Ok(())
@@ -220,7 +220,7 @@ impl Accounts {
     /// Adds or replaces an account. The database must already contain the account in this form.
     pub(crate) fn put(&self, made: Subaccount) {
         let mut known = self.0.write();
-        known.made.insert(Arc::clone(&made.account.name), Arc::new(made));
+        known.subaccounts.insert(Arc::clone(&made.account.name), Arc::new(made));
         known.settle();
     }
 
@@ -240,15 +240,15 @@ impl Accounts {
     }
 
     /// The REST record of this account. The record is a subaccount, or the changes to an account of the configuration.
-    pub fn made(&self, name: &str) -> Option<Arc<Subaccount>> {
-        self.0.read().made.get(name).cloned()
+    pub fn subaccount(&self, name: &str) -> Option<Arc<Subaccount>> {
+        self.0.read().subaccounts.get(name).cloned()
     }
 
     /// The subaccounts of this account. The oldest subaccount comes first.
     pub fn below(&self, name: &str) -> Vec<Arc<Subaccount>> {
         let known = self.0.read();
         let mut below: Vec<_> =
-            known.made.values().filter(|made| made.parent.as_deref() == Some(name)).cloned().collect();
+            known.subaccounts.values().filter(|made| made.parent.as_deref() == Some(name)).cloned().collect();
         below.sort_by_key(|made| (made.created_at, made.id));
         below
     }
@@ -256,12 +256,12 @@ impl Accounts {
     /// The name of the account that created this account. `None` for an account of the configuration.
     pub fn parent(&self, name: &str) -> Option<Arc<str>> {
         let known = self.0.read();
-        known.made.get(name).and_then(|made| made.parent.clone()).filter(|_| !known.is_configured(name))
+        known.subaccounts.get(name).and_then(|made| made.parent.clone()).filter(|_| !known.is_configured(name))
     }
 
     /// The status of an account. An account of the configuration is always active.
-    pub fn standing(&self, name: &str) -> AccountStatus {
-        self.0.read().standing(name)
+    pub fn status(&self, name: &str) -> AccountStatus {
+        self.0.read().status(name)
     }
 
     /// Whether the account may see and change data that belongs to the server and to no account. An operator account

@@ -214,7 +214,7 @@ pub async fn key(store: &Store, account: &str, id: u128) -> Result<Option<Key>, 
 fn read(row: Resource<Details>) -> Subaccount {
     let Resource { id, account: name, name: friendly_name, details, created_at, updated_at, .. } = row;
     let Details { auth_token, signing_key, parent, standing } = details;
-    let account = Arc::new(Account::made(&name, auth_token, signing_key));
+    let account = Arc::new(Account::of_subaccount(&name, auth_token, signing_key));
     Subaccount { id, account, parent, friendly_name, standing, created_at, updated_at }
 }
 
@@ -239,11 +239,11 @@ mod tests {
     use super::*;
 
     fn configured(name: &str) -> Account {
-        Account { name: name.into(), ..Account::made("AC1", Some("token".into()), None) }
+        Account { name: name.into(), ..Account::of_subaccount("AC1", Some("token".into()), None) }
     }
 
     fn made(name: &str, parent: &str) -> Subaccount {
-        Subaccount::new(7, Account::made(name, Some("secret".into()), None), &parent.into(), "sub".into())
+        Subaccount::new(7, Account::of_subaccount(name, Some("secret".into()), None), &parent.into(), "sub".into())
     }
 
     #[test]
@@ -256,17 +256,17 @@ mod tests {
         assert!(operator("acme") && !operator("AC2"), "an only account runs the server, whomever it has made");
         // The configuration file does not name subaccounts, so a reload of the configuration keeps them.
         accounts.replace([configured("acme")]);
-        assert_eq!(accounts.standing("AC2"), AccountStatus::Active);
+        assert_eq!(accounts.status("AC2"), AccountStatus::Active);
         // A database row cannot replace an account of the configuration.
         let mut intruder = made("acme", "acme");
         intruder.standing = AccountStatus::Closed;
         accounts.put(intruder);
-        assert_eq!(accounts.standing("acme"), AccountStatus::Active);
+        assert_eq!(accounts.status("acme"), AccountStatus::Active);
         assert_eq!(accounts.by_name("acme").unwrap().secrets(), (Some("token"), None));
         // A subaccount is closed if the configuration no longer contains the parent account.
         accounts.replace([configured("other")]);
-        assert_eq!(accounts.standing("AC2"), AccountStatus::Closed);
-        assert_eq!(accounts.standing("nobody"), AccountStatus::Closed);
+        assert_eq!(accounts.status("AC2"), AccountStatus::Closed);
+        assert_eq!(accounts.status("nobody"), AccountStatus::Closed);
     }
 
     #[test]
@@ -293,7 +293,7 @@ mod tests {
         key.store(&store).await.unwrap();
         let accounts = Accounts::new([configured("acme")]);
         accounts.load(&store).await.unwrap();
-        assert_eq!(accounts.standing("AC2"), AccountStatus::Suspended);
+        assert_eq!(accounts.status("AC2"), AccountStatus::Suspended);
         assert_eq!(accounts.by_sid("AC2").unwrap().secrets(), (Some("secret"), None));
         assert_eq!(accounts.by_key(key.id, &secret).unwrap().name, "AC2".into());
         assert_eq!(accounts.below("acme").len(), 1);

@@ -183,17 +183,17 @@ impl Trigger {
 
     /// Whether the trigger must fire. `figure` is the current figure.
     pub fn is_due(&self, figure: f64, today: Date) -> bool {
-        figure >= self.value && !self.is_told(today)
+        figure >= self.value && !self.is_reported(today)
     }
 
     /// Whether the trigger has fired in the current period.
-    pub fn is_told(&self, today: Date) -> bool {
+    pub fn is_reported(&self, today: Date) -> bool {
         self.fired_at.is_some_and(|at| utc(at) >= self.period(today).0)
     }
 }
 
 /// Returns the names of an account and of its subaccounts.
-pub fn with_those_below(accounts: &Accounts, name: &str) -> Vec<String> {
+pub fn with_subaccounts(accounts: &Accounts, name: &str) -> Vec<String> {
     let below = accounts.below(name);
     std::iter::once(name.to_owned()).chain(below.iter().map(|made| made.account.name.to_string())).collect()
 }

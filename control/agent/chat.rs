@@ -5,7 +5,7 @@
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tandem_http::{Answering, Client, Request, Timeouts};
+use tandem_http::{StreamingResponse, Client, Request, Timeouts};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
@@ -16,9 +16,9 @@ const LONGEST_LINE: usize = 256 * 1024;
 /// Maximum length of a tool call's arguments, in octets.
 const LONGEST_ARGUMENTS: usize = 64 * 1024;
 /// Maximum number of tool calls in one response.
-const MOST_CALLS: usize = 16;
+const MAX_TOOL_CALLS: usize = 16;
 /// Number of consecutive unreadable lines after which a response counts as failed.
-const MOST_GARBAGE: u32 = 10;
+const MAX_UNREADABLE_LINES: u32 = 10;
 /// Maximum number of pieces that wait in the channel. While the channel is full, the task does not read from the
 /// connection.
 const WAITING: usize = 64;
@@ -53,12 +53,12 @@ pub struct ToolCall {
 }
 
 /// A running request to the model. The request ends when this value is dropped.
-pub(super) struct Asking {
+pub(super) struct ChatRequest {
     pieces: mpsc::Receiver<Piece>,
     task: AbortHandle,
 }
 
-impl Asking {
+impl ChatRequest {
     /// Sends the request. `messages` and `tools` are in the JSON of the model's API.
     pub(super) fn begin(client: Client, model: &ModelConfig, messages: Vec<Value>, tools: &[Value]) -> Self {
         let (sender, pieces) = mpsc::channel(WAITING);
@@ -81,7 +81,7 @@ impl Asking {
     }
 }
 
-impl Drop for Asking {
+impl Drop for ChatRequest {
     fn drop(&mut self) {
         self.task.abort();
     }
@@ -122,7 +122,7 @@ fn request(model: &ModelConfig, messages: Vec<Value>, tools: &[Value]) -> Reques
 }
 
 /// Reads a response to its end and returns the last piece.
-async fn read(mut answer: Answering, pieces: &mpsc::Sender<Piece>) -> Piece {
+async fn read(mut answer: StreamingResponse, pieces: &mpsc::Sender<Piece>) -> Piece {
     let failed = |why: String| Piece::Failed { why, for_good: false };
     let status = answer.status();
     if !(200..300).contains(&status) {
@@ -136,7 +136,7 @@ async fn read(mut answer: Answering, pieces: &mpsc::Sender<Piece>) -> Piece {
         let for_good = lasting || matches!(status, 400 | 401 | 403 | 404 | 422);
         return Piece::Failed { why: format!("the model answered {status}: {shown}"), for_good };
     }
-    let mut reading = Reading::default();
+    let mut reading = ChunkReader::default();
     loop {
         let piece = match answer.piece().await {
             Ok(Some(piece)) => piece,
@@ -173,7 +173,7 @@ fn refusal(body: &[u8]) -> (String, bool) {
 
 /// The parser of a response's event stream. Pure.
 #[derive(Default)]
-struct Reading {
+struct ChunkReader {
     /// The octets of an incomplete line.
     line: Vec<u8>,
     calls: Vec<(u64, ToolCall)>,
@@ -185,7 +185,7 @@ struct Reading {
     any: bool,
 }
 
-impl Reading {
+impl ChunkReader {
     /// Parses the next octets. Returns the texts in these octets.
     fn take(&mut self, octets: &[u8]) -> Result<Vec<String>, String> {
         let mut texts = Vec::new();
@@ -230,7 +230,7 @@ impl Reading {
 
     fn garbage(&mut self) -> Result<(), String> {
         self.garbage += 1;
-        if self.garbage >= MOST_GARBAGE {
+        if self.garbage >= MAX_UNREADABLE_LINES {
             Err("the model's answer is not a readable event stream".to_owned())
         } else {
             Ok(())
@@ -246,7 +246,7 @@ impl Reading {
         let is_it = |(known, call): &(u64, ToolCall)| *known == index && (id.is_empty() || call.id == id);
         let at = match self.calls.iter().rposition(is_it) {
             Some(at) => at,
-            None if self.calls.len() >= MOST_CALLS => return Err("too many tool calls in one answer".to_owned()),
+            None if self.calls.len() >= MAX_TOOL_CALLS => return Err("too many tool calls in one answer".to_owned()),
             None => {
                 let id = if id.is_empty() { format!("call_{}", self.calls.len() + 1) } else { id };
                 self.calls.push((index, ToolCall { id, ..ToolCall::default() }));
@@ -319,7 +319,7 @@ mod tests {
     use super::*;
 
     fn all(text: &str) -> (String, Piece) {
-        let mut reading = Reading::default();
+        let mut reading = ChunkReader::default();
         // The test passes one octet at a time.
         let texts: Vec<String> = text.as_bytes().iter().flat_map(|octet| reading.take(&[*octet]).unwrap()).collect();
         (texts.concat(), reading.end())
@@ -361,12 +361,12 @@ mod tests {
     fn an_answer_that_breaks_off_or_means_nothing_has_failed() {
         let broken = "data: {\"choices\":[{\"delta\":{\"content\":\"Good\"}}]}\n";
         assert!(matches!(all(broken).1, Piece::Failed { for_good: false, .. }));
-        let mut reading = Reading::default();
+        let mut reading = ChunkReader::default();
         assert!(reading.take("<html>\n".repeat(20).as_bytes()).is_err());
-        let mut reading = Reading::default();
+        let mut reading = ChunkReader::default();
         let error = reading.take(b"data: {\"error\":{\"message\":\"overloaded\"}}\n").unwrap_err();
         assert_eq!(error, "the model reported an error: overloaded");
-        assert!(Reading::default().take(&vec![b'x'; LONGEST_LINE + 2]).is_err());
+        assert!(ChunkReader::default().take(&vec![b'x'; LONGEST_LINE + 2]).is_err());
         assert_eq!(
             refusal(br#"{"error":{"message":"No money","code":"insufficient_quota"}}"#),
             ("No money".into(), true)

@@ -17,11 +17,11 @@ pub(super) struct History {
     entries: VecDeque<Entry>,
     /// Number of entries that were dropped from the front. An index counts from the very first entry, which may be
     /// dropped.
-    gone: usize,
+    dropped: usize,
     /// The indices of the agent's entries that the caller has not heard completely, in ascending order.
     unheard: VecDeque<usize>,
     /// Number of entries, from the front, that [`Self::tell`] has already returned.
-    told: usize,
+    reported: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -55,7 +55,7 @@ impl History {
                 false => history.caller(text.to_string()),
             }
         }
-        history.told = history.entries.len();
+        history.reported = history.entries.len();
         history
     }
 
@@ -88,7 +88,7 @@ impl History {
             return;
         }
         if !is_heard(&text, heard) {
-            self.unheard.push_back(self.gone + self.entries.len());
+            self.unheard.push_back(self.dropped + self.entries.len());
         }
         self.entries.push_back(Entry::Agent { text, heard, calls });
     }
@@ -102,13 +102,13 @@ impl History {
     pub(super) fn heard(&mut self, piece: &str) -> bool {
         let place = self.unheard.iter().position(|index| {
             let Some(Entry::Agent { text, heard, .. }) = self.entry(*index) else { return false };
-            hear(text, &mut heard.clone(), piece)
+            mark_heard(text, &mut heard.clone(), piece)
         });
         let Some(place) = place else { return false };
         self.unheard.drain(..place);
         let Some(index) = self.unheard.front().copied() else { return false };
         let Some(Entry::Agent { text, heard, .. }) = self.entry_mut(index) else { return false };
-        hear(text, heard, piece);
+        mark_heard(text, heard, piece);
         if is_heard(text, *heard) {
             self.unheard.pop_front();
         }
@@ -129,8 +129,8 @@ impl History {
         let empty =
             |entry: &Entry| matches!(entry, Entry::Agent { text, calls, .. } if text.is_empty() && calls.is_empty());
         // The indices are no longer needed. The caller has heard all remaining text, and the rest was removed.
-        let told = self.entries.iter().take(self.told).filter(|entry| !empty(entry)).count();
-        self.told = told;
+        let reported = self.entries.iter().take(self.reported).filter(|entry| !empty(entry)).count();
+        self.reported = reported;
         self.entries.retain(|entry| !empty(entry));
     }
 
@@ -141,15 +141,15 @@ impl History {
 
     /// Returns the lines that the caller has heard since the previous call of this function. If `all` is true, the
     /// result also contains the lines that the caller is about to hear.
-    pub(super) fn tell(&mut self, all: bool) -> Vec<Utterance> {
+    pub(super) fn take_lines(&mut self, all: bool) -> Vec<Utterance> {
         let mut lines = Vec::new();
-        while let Some(entry) = self.entries.get(self.told) {
-            let index = self.gone + self.told;
+        while let Some(entry) = self.entries.get(self.reported) {
+            let index = self.dropped + self.reported;
             match entry {
                 Entry::Agent { .. } if !all && self.unheard.contains(&index) => break,
                 entry => lines.extend(entry.line()),
             }
-            self.told += 1;
+            self.reported += 1;
         }
         lines
     }
@@ -185,11 +185,11 @@ impl History {
     }
 
     fn entry(&self, index: usize) -> Option<&Entry> {
-        self.entries.get(index.checked_sub(self.gone)?)
+        self.entries.get(index.checked_sub(self.dropped)?)
     }
 
     fn entry_mut(&mut self, index: usize) -> Option<&mut Entry> {
-        self.entries.get_mut(index.checked_sub(self.gone)?)
+        self.entries.get_mut(index.checked_sub(self.dropped)?)
     }
 
     /// Drops the oldest turns, each with its response and its tool calls, until the remaining text is short enough.
@@ -197,21 +197,21 @@ impl History {
         while self.entries.iter().map(Entry::octets).sum::<usize>() > LONGEST && self.entries.len() > 1 {
             loop {
                 self.entries.pop_front();
-                self.gone += 1;
-                self.told = self.told.saturating_sub(1);
+                self.dropped += 1;
+                self.reported = self.reported.saturating_sub(1);
                 if self.entries.front().is_none_or(|entry| matches!(entry, Entry::Caller(_))) {
                     break;
                 }
             }
         }
-        let gone = self.gone;
-        self.unheard.retain(|index| *index >= gone);
+        let dropped = self.dropped;
+        self.unheard.retain(|index| *index >= dropped);
     }
 }
 
 /// Searches for `piece` in the unheard part of `text` and moves `heard` to the end of the piece. Returns `false` if the
 /// piece is not found.
-pub(super) fn hear(text: &str, heard: &mut usize, piece: &str) -> bool {
+pub(super) fn mark_heard(text: &str, heard: &mut usize, piece: &str) -> bool {
     let piece = piece.trim();
     match text.get(*heard..).and_then(|rest| rest.find(piece)) {
         Some(at) => {
@@ -258,9 +258,9 @@ impl Entry {
 mod tests {
     use super::*;
 
-    fn told(history: &mut History, all: bool) -> Vec<String> {
+    fn take_shown(history: &mut History, all: bool) -> Vec<String> {
         let shown = |line: Utterance| format!("{}{}", if line.by_agent { "> " } else { "" }, line.text);
-        history.tell(all).into_iter().map(shown).collect()
+        history.take_lines(all).into_iter().map(shown).collect()
     }
 
     #[test]
@@ -269,14 +269,14 @@ mod tests {
         let mut history = History::new(&[before]);
         history.caller("Hello.".to_owned());
         history.agent("Good day to you.".to_owned(), 0, Vec::new());
-        assert_eq!(told(&mut history, false), ["Hello."]);
+        assert_eq!(take_shown(&mut history, false), ["Hello."]);
         assert!(history.heard("Good day"));
         history.interrupted();
-        assert_eq!(told(&mut history, false), ["> Good day — (interrupted by the caller)"]);
+        assert_eq!(take_shown(&mut history, false), ["> Good day — (interrupted by the caller)"]);
         history.caller("Stop.".to_owned());
         history.agent("Bye.".to_owned(), 0, Vec::new());
-        assert_eq!(told(&mut history, true), ["Stop.", "> Bye."]);
-        assert!(told(&mut history, true).is_empty());
+        assert_eq!(take_shown(&mut history, true), ["Stop.", "> Bye."]);
+        assert!(take_shown(&mut history, true).is_empty());
     }
 
     #[test]
@@ -284,9 +284,9 @@ mod tests {
         let mut history = History::default();
         history.agent("Never heard.".to_owned(), 0, Vec::new());
         history.caller("One.".to_owned());
-        assert!(told(&mut history, false).is_empty());
+        assert!(take_shown(&mut history, false).is_empty());
         history.interrupted();
-        assert_eq!(told(&mut history, false), ["One."]);
+        assert_eq!(take_shown(&mut history, false), ["One."]);
     }
 
     fn contents(history: &History) -> Vec<String> {

@@ -29,7 +29,7 @@ use tandem_dialect::conversation::{ConversationCommand, ConversationEvent};
 use tandem_http::Client;
 use tokio::task::JoinSet;
 
-use chat::Asking;
+use chat::ChatRequest;
 use foldhash::HashMap;
 use responder::{Responder, ResponderOutput};
 
@@ -72,20 +72,20 @@ pub struct Agent {
     config: Arc<AgentConfig>,
     client: Client,
     tools: Vec<Value>,
-    asking: Option<(u64, Asking)>,
+    chat_request: Option<(u64, ChatRequest)>,
     running: JoinSet<(String, Result<String, String>)>,
 }
 
 /// An action that an agent requests from the conversation or from the call.
 pub enum AgentOutput {
     /// A request that an application at a WebSocket could also send.
-    Ask(ConversationCommand),
+    Command(ConversationCommand),
     /// Start (`true`) or stop (`false`) a recording.
     Record(bool),
     /// Start speech recognition again.
-    Listen,
+    RestartRecognition,
     /// A line of the dialogue: words that the caller said or heard.
-    Said(Utterance),
+    Utterance(Utterance),
     /// A line for the call's log, with its data.
     Note(String, Value),
 }
@@ -95,19 +95,19 @@ impl Agent {
     /// the settings of the agent.
     pub fn new(config: Arc<AgentConfig>, client: Client, agent: AgentSpec, spec: &mut ConversationSpec) -> Self {
         let language = agent.language.as_ref().unwrap_or(&config.language).to_string();
-        (spec.speaks, spec.hears) = (language.clone(), language);
+        (spec.speech_language, spec.recognition_language) = (language.clone(), language);
         let voice = agent.voice.as_ref().or(config.voice.as_ref()).map(ToString::to_string);
-        spec.manner = LanguageSettings { voice, ..std::mem::take(&mut spec.manner) };
+        spec.default_language_settings = LanguageSettings { voice, ..std::mem::take(&mut spec.default_language_settings) };
         let interruptions = match agent.interruptible {
             Some(false) => Interruptions::None,
             Some(true) | None => config.interruptions,
         };
-        spec.cut_by = responder::cut_by(interruptions);
-        spec.words_decide = config.interruptions != Interruptions::Voice;
-        (spec.keys, spec.partials, spec.tells_speakers, spec.tells_played) = (true, true, true, true);
+        spec.interrupted_by = responder::interrupted_by(interruptions);
+        spec.words_decide_interruption = config.interruptions != Interruptions::Voice;
+        (spec.digits, spec.partials, spec.reports_speakers, spec.reports_played) = (true, true, true, true);
         let responder = Responder::new(Arc::clone(&config), agent);
         let tools = responder.tools();
-        Self { responder, config, client, tools, asking: None, running: JoinSet::new() }
+        Self { responder, config, client, tools, chat_request: None, running: JoinSet::new() }
     }
 
     /// Starts the conversation.
@@ -116,8 +116,8 @@ impl Agent {
     }
 
     /// Handles an event of the conversation.
-    pub fn told(&mut self, now: Instant, told: ConversationEvent) {
-        self.responder.told(now, told);
+    pub fn handle_event(&mut self, now: Instant, event: ConversationEvent) {
+        self.responder.handle_event(now, event);
     }
 
     /// Waits for the agent's next request. Cancel-safe.
@@ -130,16 +130,16 @@ impl Agent {
             }
             let due = self.responder.poll_timeout();
             tokio::select! {
-                (id, piece) = answered(&mut self.asking) => {
+                (id, piece) = answered(&mut self.chat_request) => {
                     if !matches!(piece, chat::Piece::Text(_)) {
-                        self.asking = None;
+                        self.chat_request = None;
                     }
-                    self.responder.thought(clock::now().instant, id, piece);
+                    self.responder.handle_piece(clock::now().instant, id, piece);
                 }
                 Some(ran) = self.running.join_next() => {
                     // An aborted tool call has no result.
                     if let Ok((id, result)) = ran {
-                        self.responder.ran(clock::now().instant, &id, result);
+                        self.responder.handle_tool_result(clock::now().instant, &id, result);
                     }
                 }
                 () = sleep_until(due), if due.is_some() => self.responder.handle_timeout(clock::now().instant),
@@ -152,16 +152,16 @@ impl Agent {
 
     fn perform(&mut self, act: ResponderOutput) -> Option<AgentOutput> {
         match act {
-            ResponderOutput::Ask(ask) => return Some(AgentOutput::Ask(ask)),
+            ResponderOutput::Command(ask) => return Some(AgentOutput::Command(ask)),
             ResponderOutput::Record(on) => return Some(AgentOutput::Record(on)),
-            ResponderOutput::Listen => return Some(AgentOutput::Listen),
+            ResponderOutput::RestartRecognition => return Some(AgentOutput::RestartRecognition),
             ResponderOutput::Note(text, data) => return Some(AgentOutput::Note(text, data)),
-            ResponderOutput::Said(line) => return Some(AgentOutput::Said(line)),
-            ResponderOutput::Think { id, messages } => {
-                self.asking = None;
-                self.asking = Some((id, Asking::begin(self.client.clone(), &self.config.model, messages, &self.tools)));
+            ResponderOutput::Utterance(line) => return Some(AgentOutput::Utterance(line)),
+            ResponderOutput::AskModel { id, messages } => {
+                self.chat_request = None;
+                self.chat_request = Some((id, ChatRequest::begin(self.client.clone(), &self.config.model, messages, &self.tools)));
             }
-            ResponderOutput::StopThinking => self.asking = None,
+            ResponderOutput::CancelAnswer => self.chat_request = None,
             ResponderOutput::Run { id, tool, arguments } => {
                 let client = self.client.clone();
                 self.running.spawn(async move { (id, call_tool(client, tool, arguments).await) });
@@ -172,8 +172,8 @@ impl Agent {
 }
 
 /// Waits for the next piece of the model's response. Without a running request, the future never completes.
-async fn answered(asking: &mut Option<(u64, Asking)>) -> (u64, chat::Piece) {
-    match asking {
+async fn answered(chat_request: &mut Option<(u64, ChatRequest)>) -> (u64, chat::Piece) {
+    match chat_request {
         Some((id, one)) => (*id, one.next().await),
         None => std::future::pending().await,
     }

@@ -29,23 +29,23 @@ use super::tools::{self, ToolAction, Tools};
 pub use wire::{Event, Format, append, decode};
 
 /// Time after a sound of the caller at which the playout continues, if the model has not reported speech.
-const DOUBT: Duration = Duration::from_millis(700);
+const SOUND_TIMEOUT: Duration = Duration::from_millis(700);
 /// Time after the last digit at which the digits count as complete.
-const KEYS: Duration = Duration::from_secs(2);
+const DIGITS_TIMEOUT: Duration = Duration::from_secs(2);
 /// Maximum number of digits in one message.
-const MOST_KEYS: usize = 32;
+const MAX_DIGITS: usize = 32;
 /// Time before the maximum duration of the call at which the agent warns the caller.
 const WARNING: Duration = Duration::from_secs(30);
 /// Maximum time between the decision to end a conversation and its end.
-const FAREWELL: Duration = Duration::from_secs(30);
+const END_TIMEOUT: Duration = Duration::from_secs(30);
 /// Maximum number of requested responses that wait for the end of the running response. Further responses are dropped.
-const MOST_WANTED: usize = 16;
+const MAX_WAITING_RESPONSES: usize = 16;
 /// Maximum number of dialogue lines that are kept for a new session after the loss of a session. The oldest lines are
 /// dropped.
-const MOST_LINES: usize = 200;
+const MAX_LINES: usize = 200;
 /// Maximum number of interrupted items that are remembered, because the model may still send their audio. The oldest
 /// items are forgotten.
-const MOST_CUT: usize = 64;
+const MAX_INTERRUPTED_ITEMS: usize = 64;
 
 /// An action that the shell performs.
 #[derive(Clone, PartialEq, Debug)]
@@ -61,13 +61,13 @@ pub enum RealtimeOutput {
     /// Send the request of a tool to a web server. The fields are the id of the tool call, the tool, and the arguments.
     Run(String, Arc<HttpTool>, Map<String, Value>),
     /// Send these DTMF digits.
-    Press(String),
+    SendDigits(String),
     /// Start (`true`) or stop (`false`) a recording.
     Record(bool),
     /// End the conversation.
-    Part(ConversationEnd),
+    End(ConversationEnd),
     /// A line of the dialogue: words that the caller said or heard.
-    Said(Utterance),
+    Utterance(Utterance),
     /// The caller interrupted the agent.
     Interrupted,
     /// A line for the call's log, with its data.
@@ -86,7 +86,7 @@ struct Item {
 
 /// The state of one conversation.
 pub struct Dialogue {
-    how: Arc<AgentConfig>,
+    config: Arc<AgentConfig>,
     spec: AgentSpec,
     tools: Tools,
     format: Format,
@@ -95,16 +95,16 @@ pub struct Dialogue {
     /// The lines of the dialogue, for a new session after the loss of a session.
     said: Vec<Utterance>,
     items: VecDeque<Item>,
-    cut: VecDeque<String>,
+    interrupted_items: VecDeque<String>,
     /// Number of octets of audio that were given to playout.
-    written: u64,
+    encode_frame: u64,
     queued: u64,
     /// The time when the playout of the waiting audio will end.
     heard_at: Option<Instant>,
     /// Whether a response is running or was requested.
-    answers: bool,
-    wanted: VecDeque<Value>,
-    asked: Option<Value>,
+    is_answering: bool,
+    waiting_responses: VecDeque<Value>,
+    requested_response: Option<Value>,
     /// Whether the running response contained audio so far.
     spoke: bool,
     running: HashSet<String>,
@@ -112,52 +112,52 @@ pub struct Dialogue {
     caller_speaks: bool,
     in_doubt: Option<Instant>,
     answer_due: Option<(Instant, bool)>,
-    keys: String,
-    keys_at: Option<Instant>,
+    digits: String,
+    digits_complete_at: Option<Instant>,
     silence: Option<Instant>,
-    asked_in_silence: u32,
-    ends: Option<Instant>,
+    silence_prompts_sent: u32,
+    ends_at: Option<Instant>,
     warned: bool,
     /// The way in which the conversation ends after all audio is played, and the latest time of this end.
-    leaving: Option<(ConversationEnd, Option<Instant>)>,
-    acts: VecDeque<RealtimeOutput>,
+    pending_end: Option<(ConversationEnd, Option<Instant>)>,
+    outputs: VecDeque<RealtimeOutput>,
 }
 
 impl Dialogue {
-    /// Creates a dialogue that has not started yet. `how` is the agent's configuration, `spec` has the additional
+    /// Creates a dialogue that has not started yet. `config` is the agent's configuration, `spec` has the additional
     /// settings of the document.
-    pub fn new(how: Arc<AgentConfig>, spec: AgentSpec, now: Instant) -> Self {
-        let longest = Duration::from_secs(how.max_seconds.into());
+    pub fn new(config: Arc<AgentConfig>, spec: AgentSpec, now: Instant) -> Self {
+        let longest = Duration::from_secs(config.max_seconds.into());
         Self {
-            tools: Tools::new(&how.tools, spec.collects.as_deref()),
+            tools: Tools::new(&config.tools, spec.collect_schema.as_deref()),
             said: spec.history.clone(),
             format: Format::Pcmu,
             is_ready: false,
             greeted: false,
             items: VecDeque::new(),
-            cut: VecDeque::new(),
-            written: 0,
+            interrupted_items: VecDeque::new(),
+            encode_frame: 0,
             queued: 0,
             heard_at: None,
-            answers: false,
-            wanted: VecDeque::new(),
-            asked: None,
+            is_answering: false,
+            waiting_responses: VecDeque::new(),
+            requested_response: None,
             spoke: false,
             running: HashSet::new(),
             calls: Vec::new(),
             caller_speaks: false,
             in_doubt: None,
             answer_due: None,
-            keys: String::new(),
-            keys_at: None,
+            digits: String::new(),
+            digits_complete_at: None,
             silence: None,
-            asked_in_silence: 0,
-            ends: Some(now + longest.saturating_sub(WARNING)),
+            silence_prompts_sent: 0,
+            ends_at: Some(now + longest.saturating_sub(WARNING)),
             warned: false,
-            leaving: None,
-            how,
+            pending_end: None,
+            config,
             spec,
-            acts: VecDeque::new(),
+            outputs: VecDeque::new(),
         }
     }
 
@@ -173,14 +173,14 @@ impl Dialogue {
 
     /// Returns the next action.
     pub fn poll_output(&mut self) -> Option<RealtimeOutput> {
-        self.acts.pop_front()
+        self.outputs.pop_front()
     }
 
     /// Returns the time at which [`Self::handle_timeout`] is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let leaving = self.leaving.as_ref().and_then(|(_, latest)| *latest);
+        let pending_end = self.pending_end.as_ref().and_then(|(_, latest)| *latest);
         let answer = self.answer_due.map(|(at, _)| at);
-        [self.heard_at, leaving, answer, self.in_doubt, self.keys_at, self.silence, self.ends]
+        [self.heard_at, pending_end, answer, self.in_doubt, self.digits_complete_at, self.silence, self.ends_at]
             .into_iter()
             .flatten()
             .min()
@@ -188,24 +188,24 @@ impl Dialogue {
 
     /// Starts the first session, or a new session after the loss of a session.
     pub fn begin(&mut self, now: Instant) {
-        (self.is_ready, self.answers, self.asked, self.caller_speaks) = (false, false, None, false);
-        self.answer_due = Some((now + self.how.model.timeout(), true));
+        (self.is_ready, self.is_answering, self.requested_response, self.caller_speaks) = (false, false, None, false);
+        self.answer_due = Some((now + self.config.model.timeout(), true));
         self.update();
     }
 
     /// Handles an event of the model. `queued` is the duration of the audio that still waits for playout.
     pub fn event(&mut self, now: Instant, queued: Duration, event: Event) {
-        self.waits(now, queued);
+        self.set_queued(now, queued);
         self.all_heard();
         match event {
             Event::Updated if !self.is_ready => self.ready(now),
             Event::Speech(true) => self.speech_began(),
             Event::Speech(false) => {
                 self.caller_speaks = false;
-                self.answer_due = Some((now + self.how.model.timeout(), false));
+                self.answer_due = Some((now + self.config.model.timeout(), false));
             }
             Event::Heard(text) if !text.is_empty() => self.line(false, text),
-            Event::Began => (self.answers, self.asked, self.spoke) = (true, None, false),
+            Event::Began => (self.is_answering, self.requested_response, self.spoke) = (true, None, false),
             Event::Audio { item, octets } => self.audio(now, item, octets),
             Event::Words { item, text, is_whole } => self.words(item, &text, is_whole),
             Event::Call(call) => self.calls.push(call),
@@ -213,11 +213,11 @@ impl Dialogue {
             Event::Error { code, why, of } => self.error(now, &code, &of, why),
             Event::Updated | Event::Heard(_) | Event::Other => {}
         }
-        self.go_on(now);
+        self.advance(now);
     }
 
     /// Updates the amount of audio that waits for playout.
-    fn waits(&mut self, now: Instant, queued: Duration) {
+    fn set_queued(&mut self, now: Instant, queued: Duration) {
         self.queued = self.octets(queued);
         self.heard_at = (self.queued > 0).then(|| now + queued);
     }
@@ -227,20 +227,20 @@ impl Dialogue {
         self.answer_due = None;
         for line in self.said.clone() {
             let role = if line.by_agent { "assistant" } else { "user" };
-            self.acts.push_back(RealtimeOutput::Send(wire::message(role, &line.text)));
+            self.outputs.push_back(RealtimeOutput::Send(wire::message(role, &line.text)));
         }
         if std::mem::replace(&mut self.greeted, true) {
             if self.said.last().is_some_and(|line| !line.by_agent) {
                 // The model has not yet responded to the last words of the caller.
-                self.want(wire::respond(None));
+                self.request_response(wire::respond(None));
             }
             return self.wait_in_silence(now);
         }
-        let first = self.spec.first_message.clone().or_else(|| self.how.first_message.clone()).unwrap_or_default();
+        let first = self.spec.first_message.clone().or_else(|| self.config.first_message.clone()).unwrap_or_default();
         match self.spec.event.clone() {
             Some(event) => {
-                self.acts.push_back(RealtimeOutput::Send(wire::message("system", &event)));
-                self.want(wire::respond(None));
+                self.outputs.push_back(RealtimeOutput::Send(wire::message("system", &event)));
+                self.request_response(wire::respond(None));
             }
             None if first.trim().is_empty() => self.wait_in_silence(now),
             None => self.say(&first),
@@ -248,13 +248,13 @@ impl Dialogue {
     }
 
     fn update(&mut self) {
-        let prompt = self.spec.prompt.clone().or_else(|| self.how.prompt.clone()).unwrap_or_default();
-        let model = &self.how.model;
+        let prompt = self.spec.prompt.clone().or_else(|| self.config.prompt.clone()).unwrap_or_default();
+        let model = &self.config.model;
         let tools = self.tools.described();
         let settings = wire::Settings {
             instructions: &prompt,
-            voice: self.spec.voice.as_deref().or(self.how.voice.as_deref()),
-            language: self.spec.language.as_deref().unwrap_or(&self.how.language),
+            voice: self.spec.voice.as_deref().or(self.config.voice.as_deref()),
+            language: self.spec.language.as_deref().unwrap_or(&self.config.language),
             transcription: &model.transcription,
             max_tokens: model.max_tokens,
             tools: &tools,
@@ -262,27 +262,27 @@ impl Dialogue {
             extra: &model.extra,
         };
         let update = wire::session(model.protocol, self.format, &settings);
-        self.acts.push_back(RealtimeOutput::Send(update));
+        self.outputs.push_back(RealtimeOutput::Send(update));
     }
 
     fn hears_voices(&self) -> bool {
-        let own = matches!(self.how.interruptions, Interruptions::Words | Interruptions::Voice);
+        let own = matches!(self.config.interruptions, Interruptions::Words | Interruptions::Voice);
         self.spec.interruptible.unwrap_or(own)
     }
 
     /// Handles a sound that may be the start of the caller's speech. The playout pauses until the model decides whether
     /// the sound is speech. This decision takes slightly longer.
-    pub fn sounds(&mut self, now: Instant, queued: Duration) {
-        self.waits(now, queued);
+    pub fn handle_sound(&mut self, now: Instant, queued: Duration) {
+        self.set_queued(now, queued);
         if self.queued > 0 && self.hears_voices() && self.in_doubt.is_none() && !self.caller_speaks {
-            self.in_doubt = Some(now + DOUBT);
-            self.acts.push_back(RealtimeOutput::Pause(true));
+            self.in_doubt = Some(now + SOUND_TIMEOUT);
+            self.outputs.push_back(RealtimeOutput::Pause(true));
         }
     }
 
     fn speech_began(&mut self) {
         self.caller_speaks = true;
-        (self.silence, self.answer_due, self.asked_in_silence) = (None, None, 0);
+        (self.silence, self.answer_due, self.silence_prompts_sent) = (None, None, 0);
         if self.hears_voices() {
             self.interrupt();
         }
@@ -290,67 +290,67 @@ impl Dialogue {
 
     /// Ends the playout of the waiting audio. Only the heard part goes into the record of the dialogue.
     fn interrupt(&mut self) {
-        let heard = self.written.saturating_sub(self.queued);
+        let heard = self.encode_frame.saturating_sub(self.queued);
         let plays = self.queued > 0;
         for item in std::mem::take(&mut self.items) {
             let part = heard.saturating_sub(item.from).min(item.octets);
-            if part == item.octets && !self.answers {
+            if part == item.octets && !self.is_answering {
                 if !item.text.is_empty() {
                     self.line(true, item.text);
                 }
                 continue;
             }
-            self.acts.push_back(RealtimeOutput::Send(wire::truncate(&item.id, part / self.format.octets())));
+            self.outputs.push_back(RealtimeOutput::Send(wire::truncate(&item.id, part / self.format.octets())));
             let characters = item.text.chars().count() as u64 * part / item.octets.max(1);
             let text: String = item.text.chars().take(usize::try_from(characters).unwrap_or(usize::MAX)).collect();
             if !text.trim().is_empty() {
                 self.line(true, format!("{} — (interrupted by the caller)", text.trim_end()));
             }
-            if self.cut.len() == MOST_CUT {
-                self.cut.pop_front();
+            if self.interrupted_items.len() == MAX_INTERRUPTED_ITEMS {
+                self.interrupted_items.pop_front();
             }
-            self.cut.push_back(item.id);
+            self.interrupted_items.push_back(item.id);
         }
         if plays {
-            (self.written, self.queued, self.heard_at) = (heard, 0, None);
-            self.acts.push_back(RealtimeOutput::Clear);
-            self.acts.push_back(RealtimeOutput::Interrupted);
+            (self.encode_frame, self.queued, self.heard_at) = (heard, 0, None);
+            self.outputs.push_back(RealtimeOutput::Clear);
+            self.outputs.push_back(RealtimeOutput::Interrupted);
         }
         if self.in_doubt.take().is_some() {
-            self.acts.push_back(RealtimeOutput::Pause(false));
+            self.outputs.push_back(RealtimeOutput::Pause(false));
         }
     }
 
     fn audio(&mut self, now: Instant, id: String, octets: Vec<u8>) {
-        if self.cut.contains(&id) {
+        if self.interrupted_items.contains(&id) {
             return;
         }
         (self.answer_due, self.silence, self.spoke) = (None, None, true);
         let length = octets.len() as u64;
         match self.items.iter_mut().find(|item| item.id == id) {
             Some(item) => item.octets += length,
-            None => self.items.push_back(Item { id, from: self.written, octets: length, text: String::new() }),
+            None => self.items.push_back(Item { id, from: self.encode_frame, octets: length, text: String::new() }),
         }
-        self.written += length;
+        self.encode_frame += length;
         self.queued += length;
         self.heard_at = Some(now + self.span(self.queued));
-        self.acts.push_back(RealtimeOutput::Play(octets.into()));
+        self.outputs.push_back(RealtimeOutput::Play(octets.into()));
     }
 
     /// Takes the transcript of an item. The transcript arrives before the audio of the item.
     fn words(&mut self, id: String, text: &str, is_whole: bool) {
-        if self.cut.contains(&id) {
+        if self.interrupted_items.contains(&id) {
             return;
         }
         match self.items.iter_mut().find(|item| item.id == id) {
             Some(item) if is_whole => item.text = text.to_owned(),
             Some(item) => item.text.push_str(text),
-            None => self.items.push_back(Item { id, from: self.written, octets: 0, text: text.to_owned() }),
+            None => self.items.push_back(Item { id, from: self.encode_frame, octets: 0, text: text.to_owned() }),
         }
     }
 
     fn answer_ended(&mut self, now: Instant, failure: Option<String>) {
-        self.answers = false;
+        self.is_answering = false;
         if let Some(why) = failure {
             self.note(format!("the model failed: {why}"), json!({ "event": "model_failed", "why": why }));
             return self.no_answer(now);
@@ -368,29 +368,29 @@ impl Dialogue {
 
     /// Requests the next response of the model after all tools of the model have run.
     fn answer_to_results(&mut self) {
-        if self.running.is_empty() && self.leaving.is_none() {
-            self.want(wire::respond(None));
+        if self.running.is_empty() && self.pending_end.is_none() {
+            self.request_response(wire::respond(None));
         }
     }
 
     fn run(&mut self, call: &ToolCall) {
         let name = &call.name;
         self.note(format!("tool {name} runs"), json!({ "event": "tool", "tool": name, "id": call.id }));
-        let phrases = self.how.phrases.clone();
-        match self.tools.deed(call) {
+        let phrases = self.config.phrases.clone();
+        match self.tools.action(call) {
             ToolAction::HangUp => {
                 self.result(&call.id, "the call ends");
                 if !self.spoke {
                     self.say(&phrases.goodbye);
                 }
-                self.leave(ConversationEnd::Hangup);
+                self.end_after_playout(ConversationEnd::Hangup);
             }
-            ToolAction::Press(digits) => {
-                self.acts.push_back(RealtimeOutput::Press(digits));
+            ToolAction::SendDigits(digits) => {
+                self.outputs.push_back(RealtimeOutput::SendDigits(digits));
                 self.result(&call.id, "pressed");
             }
             ToolAction::Record(on) => {
-                self.acts.push_back(RealtimeOutput::Record(on));
+                self.outputs.push_back(RealtimeOutput::Record(on));
                 self.result(&call.id, "done");
             }
             ToolAction::Transfer(name, to) => {
@@ -402,34 +402,34 @@ impl Dialogue {
                     "The caller was to be connected with {name}, but nobody answered. Tell the caller, and go on."
                 );
                 let then = AgentSpec { history: self.said.clone(), event: Some(event.into()), ..self.spec.clone() };
-                self.leave(ConversationEnd::Run(Box::new(tools::transfer(to, Some(then)))));
+                self.end_after_playout(ConversationEnd::Run(Box::new(tools::transfer(to, Some(then)))));
             }
             ToolAction::Collected(values) => {
                 self.result(&call.id, "thank you");
-                if let Some(farewell) = self.spec.farewell.clone() {
-                    self.say(&farewell);
+                if let Some(closing_message) = self.spec.closing_message.clone() {
+                    self.say(&closing_message);
                 }
-                self.leave(ConversationEnd::Handoff(Some(values.to_string())));
+                self.end_after_playout(ConversationEnd::Handoff(Some(values.to_string())));
             }
             ToolAction::Ask(tool, arguments) => {
                 self.running.insert(call.id.clone());
-                self.acts.push_back(RealtimeOutput::Run(call.id.clone(), tool, arguments));
+                self.outputs.push_back(RealtimeOutput::Run(call.id.clone(), tool, arguments));
             }
             ToolAction::Refused(why) => self.result(&call.id, &json!({ "error": why }).to_string()),
         }
     }
 
     fn result(&mut self, call: &str, text: &str) {
-        self.acts.push_back(RealtimeOutput::Send(wire::result(call, text)));
+        self.outputs.push_back(RealtimeOutput::Send(wire::result(call, text)));
     }
 
     /// Takes the result of a tool's request.
-    pub fn ran(&mut self, now: Instant, call: &str, result: Result<String, String>) {
+    pub fn handle_tool_result(&mut self, now: Instant, call: &str, result: Result<String, String>) {
         if self.running.remove(call) {
             let text = result.unwrap_or_else(|why| json!({ "error": why }).to_string());
             self.result(call, &text);
             self.answer_to_results();
-            self.go_on(now);
+            self.advance(now);
         }
     }
 
@@ -442,77 +442,77 @@ impl Dialogue {
         if code == "conversation_already_has_active_response" {
             // The model has started a response without a request. The requested response waits for the end of this
             // response.
-            if let Some(asked) = self.asked.take() {
-                self.wanted.push_front(asked);
+            if let Some(requested_response) = self.requested_response.take() {
+                self.waiting_responses.push_front(requested_response);
             }
-            self.answers = true;
+            self.is_answering = true;
             return;
         }
         self.note(format!("problem: {why}"), json!({ "event": "problem", "code": code, "why": why }));
-        if of == wire::RESPOND && self.asked.take().is_some() {
-            self.answers = false;
+        if of == wire::RESPOND && self.requested_response.take().is_some() {
+            self.is_answering = false;
             self.no_answer(now);
         }
     }
 
     /// Handles a DTMF digit from the caller.
-    pub fn key(&mut self, now: Instant, queued: Duration, key: char) {
-        self.waits(now, queued);
-        (self.silence, self.asked_in_silence) = (None, 0);
-        if self.how.interruptions != Interruptions::None && self.spec.interruptible != Some(false) {
+    pub fn handle_digit(&mut self, now: Instant, queued: Duration, digit: char) {
+        self.set_queued(now, queued);
+        (self.silence, self.silence_prompts_sent) = (None, 0);
+        if self.config.interruptions != Interruptions::None && self.spec.interruptible != Some(false) {
             self.interrupt();
         }
-        if key != '#' && self.keys.len() < MOST_KEYS {
-            self.keys.push(key);
+        if digit != '#' && self.digits.len() < MAX_DIGITS {
+            self.digits.push(digit);
         }
-        self.keys_at = Some(now + KEYS);
-        if key == '#' || self.keys.len() >= MOST_KEYS {
-            self.keys_are_whole();
+        self.digits_complete_at = Some(now + DIGITS_TIMEOUT);
+        if digit == '#' || self.digits.len() >= MAX_DIGITS {
+            self.complete_digits();
         }
-        self.go_on(now);
+        self.advance(now);
     }
 
-    fn keys_are_whole(&mut self) {
-        self.keys_at = None;
-        let keys: Vec<String> = std::mem::take(&mut self.keys).chars().map(String::from).collect();
-        let text = format!("(pressed the keys {})", if keys.is_empty() { "#".to_owned() } else { keys.join(" ") });
-        self.acts.push_back(RealtimeOutput::Send(wire::message("user", &text)));
+    fn complete_digits(&mut self) {
+        self.digits_complete_at = None;
+        let digits: Vec<String> = std::mem::take(&mut self.digits).chars().map(String::from).collect();
+        let text = format!("(pressed the keys {})", if digits.is_empty() { "#".to_owned() } else { digits.join(" ") });
+        self.outputs.push_back(RealtimeOutput::Send(wire::message("user", &text)));
         self.line(false, text);
-        self.want(wire::respond(None));
+        self.request_response(wire::respond(None));
     }
 
     /// Handles all timeouts that are due at `now`.
     pub fn handle_timeout(&mut self, now: Instant, queued: Duration) {
-        self.waits(now, queued);
+        self.set_queued(now, queued);
         if self.in_doubt.is_some_and(|at| at <= now) {
             self.in_doubt = None;
-            self.acts.push_back(RealtimeOutput::Pause(false));
+            self.outputs.push_back(RealtimeOutput::Pause(false));
         }
-        if self.keys_at.is_some_and(|at| at <= now) {
-            self.keys_are_whole();
+        if self.digits_complete_at.is_some_and(|at| at <= now) {
+            self.complete_digits();
         }
         if self.answer_due.is_some_and(|(at, _)| at <= now) {
             self.note("the model did not answer in time".to_owned(), json!({ "event": "model_failed" }));
             self.no_answer(now);
         }
         if self.silence.is_some_and(|at| at <= now) {
-            self.silent();
+            self.handle_silence();
         }
-        if self.ends.is_some_and(|at| at <= now) {
+        if self.ends_at.is_some_and(|at| at <= now) {
             self.time_is_up(now);
         }
-        self.go_on(now);
+        self.advance(now);
     }
 
     /// Handles a missing response: repeats the request once. After the second missing response, the model counts as
     /// failed.
     fn no_answer(&mut self, now: Instant) {
-        match self.answer_due.replace((now + self.how.model.timeout(), true)) {
+        match self.answer_due.replace((now + self.config.model.timeout(), true)) {
             Some((_, true)) => self.failed(),
-            _ if self.leaving.is_some() => self.answer_due = None,
+            _ if self.pending_end.is_some() => self.answer_due = None,
             _ => {
-                self.answers = false;
-                self.want(wire::respond(None));
+                self.is_answering = false;
+                self.request_response(wire::respond(None));
             }
         }
     }
@@ -521,14 +521,14 @@ impl Dialogue {
     /// to the fallback, if the agent has a fallback.
     pub fn failed(&mut self) {
         self.answer_due = None;
-        let phrases = &self.how.phrases;
+        let phrases = &self.config.phrases;
         let said = |text: &Arc<str>| {
-            let voice = self.how.voice.as_ref().map(ToString::to_string);
+            let voice = self.config.voice.as_ref().map(ToString::to_string);
             let speech =
-                Speech { text: text.to_string(), ssml: false, voice, language: Some(self.how.language.to_string()) };
+                Speech { text: text.to_string(), ssml: false, voice, language: Some(self.config.language.to_string()) };
             Instruction::Play(Play::once(AudioSource::Speech(speech)))
         };
-        let program = match &self.how.fallback {
+        let program = match &self.config.fallback {
             Some(to) => {
                 let to: Address = to.0.clone();
                 let words = [said(&phrases.apology), said(&phrases.transfer)];
@@ -539,67 +539,67 @@ impl Dialogue {
                 Program { instructions: vec![said(&phrases.apology), said(&phrases.goodbye)], warnings: Vec::new() }
             }
         };
-        let parting = match self.spec.collects {
+        let end = match self.spec.collect_schema {
             Some(_) => ConversationEnd::Handoff(None),
             None => ConversationEnd::Run(Box::new(program)),
         };
-        self.acts.push_back(RealtimeOutput::Clear);
-        self.acts.push_back(RealtimeOutput::Part(parting));
+        self.outputs.push_back(RealtimeOutput::Clear);
+        self.outputs.push_back(RealtimeOutput::End(end));
     }
 
-    fn silent(&mut self) {
+    fn handle_silence(&mut self) {
         self.silence = None;
-        let phrases = self.how.phrases.clone();
-        if self.asked_in_silence >= self.how.silence_prompts {
+        let phrases = self.config.phrases.clone();
+        if self.silence_prompts_sent >= self.config.silence_prompts {
             self.note("the caller is silent".to_owned(), json!({ "event": "silence" }));
             return self.give_up();
         }
-        self.asked_in_silence += 1;
+        self.silence_prompts_sent += 1;
         self.say(&phrases.silence);
     }
 
     fn give_up(&mut self) {
-        match self.spec.collects {
-            Some(_) => self.leave(ConversationEnd::Handoff(None)),
+        match self.spec.collect_schema {
+            Some(_) => self.end_after_playout(ConversationEnd::Handoff(None)),
             None => {
-                let goodbye = self.how.phrases.goodbye.clone();
+                let goodbye = self.config.phrases.goodbye.clone();
                 self.say(&goodbye);
-                self.leave(ConversationEnd::Hangup);
+                self.end_after_playout(ConversationEnd::Hangup);
             }
         }
     }
 
     fn time_is_up(&mut self, now: Instant) {
         if std::mem::replace(&mut self.warned, true) {
-            self.ends = None;
+            self.ends_at = None;
             self.note("the call has reached max_seconds".to_owned(), json!({ "event": "max_seconds" }));
             return self.give_up();
         }
-        self.ends = Some(now + WARNING);
-        let ending = self.how.phrases.ending.clone();
+        self.ends_at = Some(now + WARNING);
+        let ending = self.config.phrases.ending.clone();
         self.say(&ending);
     }
 
     /// Starts the next actions after a change: requests the next waiting response, ends the conversation, or starts the
     /// silence timer.
-    fn go_on(&mut self, now: Instant) {
+    fn advance(&mut self, now: Instant) {
         self.all_heard();
         if self.is_ready
-            && !self.answers
+            && !self.is_answering
             && !self.caller_speaks
-            && let Some(wanted) = self.wanted.pop_front()
+            && let Some(response) = self.waiting_responses.pop_front()
         {
-            self.asked = Some(wanted.clone());
-            self.answers = true;
-            self.answer_due.get_or_insert((now + self.how.model.timeout(), false));
-            self.acts.push_back(RealtimeOutput::Send(wanted));
+            self.requested_response = Some(response.clone());
+            self.is_answering = true;
+            self.answer_due.get_or_insert((now + self.config.model.timeout(), false));
+            self.outputs.push_back(RealtimeOutput::Send(response));
         }
-        if let Some((_, latest)) = &mut self.leaving {
-            let is_heard = self.queued == 0 && !self.answers && self.wanted.is_empty();
-            if is_heard || *latest.get_or_insert(now + FAREWELL) <= now {
-                let parting = self.leaving.take().map(|(parting, _)| parting);
-                self.acts.extend(parting.map(RealtimeOutput::Part));
-                (self.silence, self.answer_due, self.ends) = (None, None, None);
+        if let Some((_, latest)) = &mut self.pending_end {
+            let is_heard = self.queued == 0 && !self.is_answering && self.waiting_responses.is_empty();
+            if is_heard || *latest.get_or_insert(now + END_TIMEOUT) <= now {
+                let end = self.pending_end.take().map(|(end, _)| end);
+                self.outputs.extend(end.map(RealtimeOutput::End));
+                (self.silence, self.answer_due, self.ends_at) = (None, None, None);
             }
             return;
         }
@@ -610,7 +610,7 @@ impl Dialogue {
 
     /// Adds the completely played items to the lines of the dialogue.
     fn all_heard(&mut self) {
-        if self.queued == 0 && !self.answers {
+        if self.queued == 0 && !self.is_answering {
             for item in std::mem::take(&mut self.items) {
                 if !item.text.is_empty() {
                     self.line(true, item.text);
@@ -621,44 +621,44 @@ impl Dialogue {
 
     /// Starts the silence timer if both the caller and the model are idle.
     fn wait_in_silence(&mut self, now: Instant) {
-        let is_idle = self.is_ready && !self.answers && self.wanted.is_empty() && self.running.is_empty();
-        if is_idle && self.queued == 0 && !self.caller_speaks && self.answer_due.is_none() && self.keys.is_empty() {
-            let longest = Duration::from_secs(self.how.silence_seconds.into());
+        let is_idle = self.is_ready && !self.is_answering && self.waiting_responses.is_empty() && self.running.is_empty();
+        if is_idle && self.queued == 0 && !self.caller_speaks && self.answer_due.is_none() && self.digits.is_empty() {
+            let longest = Duration::from_secs(self.config.silence_seconds.into());
             self.silence = Some(now + self.spec.silence.unwrap_or(longest));
         }
     }
 
-    fn leave(&mut self, parting: ConversationEnd) {
-        (self.silence, self.keys_at, self.ends) = (None, None, None);
-        if self.leaving.is_none() {
-            self.leaving = Some((parting, None));
+    fn end_after_playout(&mut self, end: ConversationEnd) {
+        (self.silence, self.digits_complete_at, self.ends_at) = (None, None, None);
+        if self.pending_end.is_none() {
+            self.pending_end = Some((end, None));
         }
     }
 
     fn say(&mut self, text: &str) {
         if !text.trim().is_empty() {
             let instructions = format!("Say exactly this in its language, and nothing else: {text:?}");
-            self.want(wire::respond(Some(&instructions)));
+            self.request_response(wire::respond(Some(&instructions)));
         }
     }
 
-    fn want(&mut self, response: Value) {
-        if self.wanted.len() < MOST_WANTED {
-            self.wanted.push_back(response);
+    fn request_response(&mut self, response: Value) {
+        if self.waiting_responses.len() < MAX_WAITING_RESPONSES {
+            self.waiting_responses.push_back(response);
         }
     }
 
     fn line(&mut self, by_agent: bool, text: String) {
         let line = Utterance { by_agent, text: text.into() };
-        if self.said.len() == MOST_LINES {
+        if self.said.len() == MAX_LINES {
             self.said.remove(0);
         }
         self.said.push(line.clone());
-        self.acts.push_back(RealtimeOutput::Said(line));
+        self.outputs.push_back(RealtimeOutput::Utterance(line));
     }
 
     fn note(&mut self, text: String, data: Value) {
-        self.acts.push_back(RealtimeOutput::Note(text, data));
+        self.outputs.push_back(RealtimeOutput::Note(text, data));
     }
 
     fn octets(&self, length: Duration) -> u64 {
@@ -692,20 +692,20 @@ mod tests {
         (one, now)
     }
 
-    fn acts(one: &mut Dialogue) -> Vec<RealtimeOutput> {
+    fn outputs(one: &mut Dialogue) -> Vec<RealtimeOutput> {
         std::iter::from_fn(|| one.poll_output()).collect()
     }
 
     /// Returns the types of the sent messages.
-    fn sent(acts: &[RealtimeOutput]) -> Vec<&str> {
-        acts.iter()
+    fn sent(outputs: &[RealtimeOutput]) -> Vec<&str> {
+        outputs.iter()
             .filter_map(|act| if let RealtimeOutput::Send(one) = act { one["type"].as_str() } else { None })
             .collect()
     }
 
-    fn said(acts: &[RealtimeOutput]) -> Vec<&str> {
-        acts.iter()
-            .filter_map(|act| if let RealtimeOutput::Said(line) = act { Some(&*line.text) } else { None })
+    fn said(outputs: &[RealtimeOutput]) -> Vec<&str> {
+        outputs.iter()
+            .filter_map(|act| if let RealtimeOutput::Utterance(line) = act { Some(&*line.text) } else { None })
             .collect()
     }
 
@@ -725,12 +725,12 @@ mod tests {
     fn what_was_not_heard_was_not_said() {
         let (mut one, now) = ready(json!({}));
         answers(&mut one, now, "i", "one two three four.", 1_000);
-        acts(&mut one);
+        outputs(&mut one);
         one.event(now, MS * 500, Event::Speech(true));
-        let acts = acts(&mut one);
-        assert_eq!(acts[0], RealtimeOutput::Send(wire::truncate("i", 500)));
-        assert_eq!(said(&acts), ["one two t — (interrupted by the caller)"]);
-        assert!(acts.contains(&RealtimeOutput::Clear));
+        let outputs = outputs(&mut one);
+        assert_eq!(outputs[0], RealtimeOutput::Send(wire::truncate("i", 500)));
+        assert_eq!(said(&outputs), ["one two t — (interrupted by the caller)"]);
+        assert!(outputs.contains(&RealtimeOutput::Clear));
         // Audio of the interrupted item that arrives later is not played.
         one.event(now, Duration::ZERO, Event::Audio { item: "i".to_owned(), octets: vec![0; 160] });
         assert!(one.poll_output().is_none());
@@ -740,46 +740,46 @@ mod tests {
     fn what_was_heard_whole_was_said_and_silence_follows() {
         let (mut one, now) = ready(json!({ "silence_seconds": 3, "silence_prompts": 0 }));
         answers(&mut one, now, "i", "Hello.", 1_000);
-        acts(&mut one);
+        outputs(&mut one);
         assert_eq!(one.poll_timeout(), Some(now + MS * 1_000));
         let later = now + MS * 1_000;
         one.handle_timeout(later, Duration::ZERO);
-        assert_eq!(said(&acts(&mut one)), ["Hello."]);
+        assert_eq!(said(&outputs(&mut one)), ["Hello."]);
         assert_eq!(one.poll_timeout(), Some(later + MS * 3_000));
         one.handle_timeout(later + MS * 3_000, Duration::ZERO);
-        assert_eq!(sent(&acts(&mut one)), ["response.create"]);
+        assert_eq!(sent(&outputs(&mut one)), ["response.create"]);
         answers(&mut one, later + MS * 3_100, "j", "Goodbye.", 500);
         one.handle_timeout(later + MS * 3_600, Duration::ZERO);
-        assert!(acts(&mut one).contains(&RealtimeOutput::Part(ConversationEnd::Hangup)));
+        assert!(outputs(&mut one).contains(&RealtimeOutput::End(ConversationEnd::Hangup)));
     }
 
     #[test]
     fn a_sound_that_the_model_takes_for_no_speech_only_pauses_it() {
         let (mut one, now) = ready(json!({}));
         answers(&mut one, now, "i", "Hello.", 5_000);
-        acts(&mut one);
-        one.sounds(now, MS * 4_000);
-        assert_eq!(acts(&mut one), [RealtimeOutput::Pause(true)]);
-        one.handle_timeout(now + DOUBT, MS * 4_000);
-        assert_eq!(acts(&mut one), [RealtimeOutput::Pause(false)]);
+        outputs(&mut one);
+        one.handle_sound(now, MS * 4_000);
+        assert_eq!(outputs(&mut one), [RealtimeOutput::Pause(true)]);
+        one.handle_timeout(now + SOUND_TIMEOUT, MS * 4_000);
+        assert_eq!(outputs(&mut one), [RealtimeOutput::Pause(false)]);
         let (mut deaf, now) = ready(json!({ "interruptions": "none" }));
         answers(&mut deaf, now, "i", "Hello.", 5_000);
-        acts(&mut deaf);
-        deaf.sounds(now, MS * 4_000);
+        outputs(&mut deaf);
+        deaf.handle_sound(now, MS * 4_000);
         deaf.event(now, MS * 4_000, Event::Speech(true));
-        assert!(acts(&mut deaf).is_empty());
+        assert!(outputs(&mut deaf).is_empty());
     }
 
     #[test]
     fn an_answer_that_is_asked_for_while_another_one_runs_comes_after_it() {
         let (mut one, now) = ready(json!({}));
-        acts(&mut one);
+        outputs(&mut one);
         let code = "conversation_already_has_active_response".to_owned();
         let busy = Event::Error { code, why: String::new(), of: wire::RESPOND.to_owned() };
         one.event(now, Duration::ZERO, busy);
-        assert!(sent(&acts(&mut one)).is_empty());
+        assert!(sent(&outputs(&mut one)).is_empty());
         one.event(now, Duration::ZERO, Event::Ended(None));
-        assert_eq!(sent(&acts(&mut one)), ["response.create"]);
+        assert_eq!(sent(&outputs(&mut one)), ["response.create"]);
     }
 
     #[test]
@@ -789,7 +789,7 @@ mod tests {
         one.begin(now);
         let (code, why) = ("invalid_value".to_owned(), "no such format".to_owned());
         one.event(now, Duration::ZERO, Event::Error { code, why, of: String::new() });
-        assert_eq!(sent(&acts(&mut one)), ["session.update", "session.update"]);
+        assert_eq!(sent(&outputs(&mut one)), ["session.update", "session.update"]);
         assert_eq!(one.format(), Format::Pcm24);
         one.event(now, Duration::ZERO, Event::Updated);
         assert!(one.is_ready());
@@ -798,12 +798,12 @@ mod tests {
     #[test]
     fn a_model_that_does_not_answer_is_asked_once_more_and_has_then_failed() {
         let (mut one, now) = ready(json!({ "fallback": "+15551230099" }));
-        acts(&mut one);
+        outputs(&mut one);
         one.handle_timeout(now + MS * 2_000, Duration::ZERO);
-        assert_eq!(sent(&acts(&mut one)), ["response.create"]);
+        assert_eq!(sent(&outputs(&mut one)), ["response.create"]);
         one.handle_timeout(now + MS * 4_000, Duration::ZERO);
-        let acts = acts(&mut one);
-        let Some(RealtimeOutput::Part(ConversationEnd::Run(program))) = acts.last() else { panic!("{acts:?}") };
+        let outputs = outputs(&mut one);
+        let Some(RealtimeOutput::End(ConversationEnd::Run(program))) = outputs.last() else { panic!("{outputs:?}") };
         assert_eq!(program.instructions.len(), 3, "two phrases and a call");
     }
 
@@ -812,11 +812,11 @@ mod tests {
         let (mut one, now) = ready(json!({}));
         answers(&mut one, now, "i", "Hello.", 100);
         one.event(now, Duration::ZERO, Event::Heard("Are you open?".to_owned()));
-        acts(&mut one);
+        outputs(&mut one);
         one.begin(now);
         one.event(now, Duration::ZERO, Event::Updated);
         // The last request answers the question of the caller.
         let told = ["session.update", "conversation.item.create", "conversation.item.create", "response.create"];
-        assert_eq!(sent(&acts(&mut one)), told);
+        assert_eq!(sent(&outputs(&mut one)), told);
     }
 }

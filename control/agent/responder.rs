@@ -29,19 +29,19 @@ use super::words;
 const FILLER: Duration = Duration::from_millis(700);
 /// The time before each "still waiting" phrase, and the maximum number of these phrases. The first of these phrases
 /// follows the filler.
-const STILL: (Duration, u32) = (Duration::from_secs(6), 3);
+const STILL_WAITING: (Duration, u32) = (Duration::from_secs(6), 3);
 /// Time after a pause of the caller at which the agent says a filler phrase, if there is no recognition result.
-const WORDS: Duration = Duration::from_secs(3);
-/// Time after the filler phrase of `WORDS` at which the recogniser counts as failed.
-const NO_WORDS: Duration = Duration::from_secs(9);
+const WORDS_TIMEOUT: Duration = Duration::from_secs(3);
+/// Time after the filler phrase of `WORDS_TIMEOUT` at which the recogniser counts as failed.
+const NO_WORDS_TIMEOUT: Duration = Duration::from_secs(9);
 /// Time after the last digit at which the digits count as complete.
-const KEYS: Duration = Duration::from_secs(2);
+const DIGITS_TIMEOUT: Duration = Duration::from_secs(2);
 /// Maximum number of digits in one message.
-const MOST_KEYS: usize = 32;
+const MAX_DIGITS: usize = 32;
 /// Maximum number of rounds of tool calls in one turn.
-const MOST_ROUNDS: u32 = 5;
+const MAX_ROUNDS: u32 = 5;
 /// Number of failed turns after which the agent ends the call.
-const MOST_FAILURES: u32 = 2;
+const MAX_FAILURES: u32 = 2;
 /// Time before the maximum duration of the call at which the agent warns the caller.
 const WARNING: Duration = Duration::from_secs(30);
 
@@ -49,16 +49,16 @@ const WARNING: Duration = Duration::from_secs(30);
 #[derive(Clone, PartialEq, Debug)]
 pub(super) enum ResponderOutput {
     /// A request to the conversation.
-    Ask(ConversationCommand),
+    Command(ConversationCommand),
     /// Send a request to the model, and abandon the previous request.
-    Think {
+    AskModel {
         /// The number of the request. The pieces of the response carry this number.
         id: u64,
         /// The messages, in the JSON of the model's API.
         messages: Vec<Value>,
     },
     /// Abandon the running request to the model.
-    StopThinking,
+    CancelAnswer,
     /// Run a tool, which sends a request to a web server.
     Run {
         /// The id that the model gave to the tool call.
@@ -71,16 +71,16 @@ pub(super) enum ResponderOutput {
     /// Start (`true`) or stop (`false`) a recording.
     Record(bool),
     /// Start speech recognition again after a failure.
-    Listen,
+    RestartRecognition,
     /// A line of the dialogue: words that the caller said or heard.
-    Said(Utterance),
+    Utterance(Utterance),
     /// A line for the call's log, with its data.
     Note(String, Value),
 }
 
 /// The state of one agent in one conversation.
 pub(super) struct Responder {
-    how: Arc<AgentConfig>,
+    config: Arc<AgentConfig>,
     spec: AgentSpec,
     prompt: Arc<str>,
     tools: Tools,
@@ -91,31 +91,31 @@ pub(super) struct Responder {
     agent_speaks: bool,
     paused_at: Option<Instant>,
     turn_ends: Option<Instant>,
-    thought: Option<Thought>,
-    next_thought: u64,
+    answer: Option<ModelAnswer>,
+    next_answer: u64,
     /// The ids of the running tool calls.
     running: Vec<String>,
     rounds: u32,
-    keys: String,
-    keys_at: Option<Instant>,
+    digits: String,
+    digits_complete_at: Option<Instant>,
     /// The time of the next filler phrase, and the number of filler phrases so far in this turn.
     filler: Option<(Instant, u32)>,
     words_due: Option<(Instant, bool)>,
     /// Whether the agent was interrupted and no words of the caller have followed yet.
-    owes: bool,
+    interrupted_without_words: bool,
     silence: Option<Instant>,
-    asked_in_silence: u32,
-    ends: Option<Instant>,
+    silence_prompts_sent: u32,
+    ends_at: Option<Instant>,
     warned: bool,
     failures: u32,
-    deaf: u32,
-    leaving: bool,
-    acts: VecDeque<ResponderOutput>,
+    recognition_failures: u32,
+    is_ending: bool,
+    outputs: VecDeque<ResponderOutput>,
 }
 
 /// A request to the model, with the response so far.
 #[derive(Debug)]
-struct Thought {
+struct ModelAnswer {
     id: u64,
     /// Whether the request was sent before the end of the caller's turn. The response is held back until the turn ends.
     early: bool,
@@ -126,41 +126,41 @@ struct Thought {
     calls: Vec<ToolCall>,
     ended: bool,
     /// Whether this is the second attempt, after the failure of the first attempt.
-    again: bool,
+    is_retry: bool,
     due: Instant,
 }
 
 impl Responder {
-    pub(super) fn new(how: Arc<AgentConfig>, spec: AgentSpec) -> Self {
-        let prompt = spec.prompt.clone().or_else(|| how.prompt.clone()).unwrap_or_default();
+    pub(super) fn new(config: Arc<AgentConfig>, spec: AgentSpec) -> Self {
+        let prompt = spec.prompt.clone().or_else(|| config.prompt.clone()).unwrap_or_default();
         Self {
-            tools: Tools::new(&how.tools, spec.collects.as_deref()),
+            tools: Tools::new(&config.tools, spec.collect_schema.as_deref()),
             history: History::new(&spec.history),
             prompt,
-            how,
+            config,
             spec,
             pending: String::new(),
             caller_speaks: false,
             agent_speaks: false,
             paused_at: None,
             turn_ends: None,
-            thought: None,
-            next_thought: 1,
+            answer: None,
+            next_answer: 1,
             running: Vec::new(),
             rounds: 0,
-            keys: String::new(),
-            keys_at: None,
+            digits: String::new(),
+            digits_complete_at: None,
             filler: None,
             words_due: None,
-            owes: false,
+            interrupted_without_words: false,
             silence: None,
-            asked_in_silence: 0,
-            ends: None,
+            silence_prompts_sent: 0,
+            ends_at: None,
             warned: false,
             failures: 0,
-            deaf: 0,
-            leaving: false,
-            acts: VecDeque::new(),
+            recognition_failures: 0,
+            is_ending: false,
+            outputs: VecDeque::new(),
         }
     }
 
@@ -171,26 +171,26 @@ impl Responder {
 
     /// Returns the next action.
     pub(super) fn poll_output(&mut self) -> Option<ResponderOutput> {
-        self.acts.pop_front()
+        self.outputs.pop_front()
     }
 
     /// Returns the time at which [`Self::handle_timeout`] is due.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        let thought = self.thought.as_ref().filter(|thought| !thought.ended).map(|thought| thought.due);
+        let answer = self.answer.as_ref().filter(|answer| !answer.ended).map(|answer| answer.due);
         let filler = self.filler.map(|(at, _)| at);
         let words = self.words_due.map(|(at, _)| at);
-        [self.turn_ends, thought, filler, words, self.keys_at, self.silence, self.ends].into_iter().flatten().min()
+        [self.turn_ends, answer, filler, words, self.digits_complete_at, self.silence, self.ends_at].into_iter().flatten().min()
     }
 
     /// Starts the conversation.
     pub(super) fn begin(&mut self, now: Instant) {
-        let longest = Duration::from_secs(self.how.max_seconds.into());
-        self.ends = Some(now + longest.saturating_sub(WARNING));
+        let longest = Duration::from_secs(self.config.max_seconds.into());
+        self.ends_at = Some(now + longest.saturating_sub(WARNING));
         if let Some(event) = self.spec.event.clone() {
             self.history.note(event.to_string());
-            return self.think(now, false);
+            return self.start_answer(now, false);
         }
-        let first = self.spec.first_message.clone().or_else(|| self.how.first_message.clone()).unwrap_or_default();
+        let first = self.spec.first_message.clone().or_else(|| self.config.first_message.clone()).unwrap_or_default();
         if first.trim().is_empty() {
             self.wait_in_silence(now);
         } else {
@@ -199,8 +199,8 @@ impl Responder {
     }
 
     /// Handles an event of the conversation.
-    pub(super) fn told(&mut self, now: Instant, told: ConversationEvent) {
-        match told {
+    pub(super) fn handle_event(&mut self, now: Instant, event: ConversationEvent) {
+        match event {
             ConversationEvent::CallerSpeaking(true) => {
                 self.caller_speaks = true;
                 (self.silence, self.words_due, self.turn_ends) = (None, None, None);
@@ -208,11 +208,11 @@ impl Responder {
             ConversationEvent::CallerSpeaking(false) => {
                 self.caller_speaks = false;
                 self.paused_at = Some(now);
-                self.words_due = Some((now + WORDS, false));
+                self.words_due = Some((now + WORDS_TIMEOUT, false));
                 self.set_turn_end(now);
             }
             ConversationEvent::Prompt { text, last, .. } => self.prompt(now, &text, last),
-            ConversationEvent::Key(key) => self.key(now, key),
+            ConversationEvent::Digit(digit) => self.handle_digit(now, digit),
             ConversationEvent::Interrupted { .. } => self.interrupted(),
             ConversationEvent::AgentSpeaking(speaks) => {
                 self.agent_speaks = speaks;
@@ -222,31 +222,31 @@ impl Responder {
                     self.history.all_heard();
                     self.wait_in_silence(now);
                 }
-                self.tell(false);
+                self.report_lines(false);
             }
             ConversationEvent::Played(text) => {
                 if !self.history.heard(&text)
-                    && let Some(thought) = self.thought.as_mut().filter(|thought| !thought.early)
+                    && let Some(answer) = self.answer.as_mut().filter(|answer| !answer.early)
                 {
-                    history::hear(&thought.text, &mut thought.heard, &text);
+                    history::mark_heard(&answer.text, &mut answer.heard, &text);
                 }
             }
             ConversationEvent::Problem(why) => {
                 self.note(format!("problem: {why}"), json!({ "event": "problem", "why": why }));
             }
-            ConversationEvent::Deaf(why) => self.deaf(&why),
+            ConversationEvent::RecognitionFailed(why) => self.recognition_failed(&why),
         }
     }
 
     fn prompt(&mut self, now: Instant, text: &str, last: bool) {
         if last {
             self.words_due = None;
-            self.deaf = 0;
+            self.recognition_failures = 0;
         }
         if text.trim().is_empty() {
-            if last && self.owes && !self.caller_speaks && self.is_idle() {
+            if last && self.interrupted_without_words && !self.caller_speaks && self.is_idle() {
                 // The caller interrupted the agent, and the recogniser found no words.
-                self.owes = false;
+                self.interrupted_without_words = false;
                 self.say(&self.phrases().repeat.clone());
             } else if last {
                 self.set_turn_end(now);
@@ -254,26 +254,26 @@ impl Responder {
             }
             return;
         }
-        (self.owes, self.silence, self.asked_in_silence) = (false, None, 0);
+        (self.interrupted_without_words, self.silence, self.silence_prompts_sent) = (false, None, 0);
         if !last {
             self.withdraw_early();
             self.turn_ends = None;
             return;
         }
-        self.goes_on(text.trim());
-        if self.running.is_empty() && !self.leaving {
-            self.think(now, true);
+        self.add_words(text.trim());
+        if self.running.is_empty() && !self.is_ending {
+            self.start_answer(now, true);
         }
         self.set_turn_end(now);
     }
 
     /// Adds words to the caller's turn.
-    fn goes_on(&mut self, text: &str) {
+    fn add_words(&mut self, text: &str) {
         self.withdraw_early();
-        if self.thought.is_some() && !self.agent_speaks && self.rounds == 0 {
+        if self.answer.is_some() && !self.agent_speaks && self.rounds == 0 {
             // The response has started, but the caller has heard nothing of it. So the caller's turn was not over.
-            self.stop_thinking();
-            self.acts.push_back(ResponderOutput::Ask(ConversationCommand::Withdraw));
+            self.cancel_answer();
+            self.outputs.push_back(ResponderOutput::Command(ConversationCommand::Withdraw));
             if let Some(earlier) = self.history.take_back() {
                 self.pending = earlier;
             }
@@ -287,9 +287,9 @@ impl Responder {
 
     /// Withdraws the early response, because more words of the caller have followed.
     fn withdraw_early(&mut self) {
-        if self.thought.as_ref().is_some_and(|thought| thought.early) {
-            self.stop_thinking();
-            self.acts.push_back(ResponderOutput::Ask(ConversationCommand::Withdraw));
+        if self.answer.as_ref().is_some_and(|answer| answer.early) {
+            self.cancel_answer();
+            self.outputs.push_back(ResponderOutput::Command(ConversationCommand::Withdraw));
         }
     }
 
@@ -298,7 +298,7 @@ impl Responder {
         if self.caller_speaks || self.pending.is_empty() || !self.running.is_empty() {
             return;
         }
-        let wait = self.how.patience.of(words::wait_after(&self.pending));
+        let wait = self.config.patience.of(words::wait_after(&self.pending));
         self.turn_ends = Some(self.paused_at.map_or(now, |paused| (paused + wait).max(now)));
     }
 
@@ -311,73 +311,73 @@ impl Responder {
             return;
         }
         self.history.caller(text);
-        self.acts.push_back(ResponderOutput::Ask(ConversationCommand::HoldBack(false)));
-        match &mut self.thought {
-            Some(thought) => {
-                thought.early = false;
-                if thought.text.trim().is_empty() {
+        self.outputs.push_back(ResponderOutput::Command(ConversationCommand::HoldBack(false)));
+        match &mut self.answer {
+            Some(answer) => {
+                answer.early = false;
+                if answer.text.trim().is_empty() {
                     self.filler = Some((now + FILLER, 0));
                 }
-                if thought.ended {
-                    self.thought_ended(now);
+                if answer.ended {
+                    self.answer_ended(now);
                 }
             }
-            None => self.think(now, false),
+            None => self.start_answer(now, false),
         }
     }
 
-    fn key(&mut self, now: Instant, key: char) {
-        (self.silence, self.asked_in_silence) = (None, 0);
-        if key != '#' && self.keys.len() < MOST_KEYS {
-            self.keys.push(key);
+    fn handle_digit(&mut self, now: Instant, digit: char) {
+        (self.silence, self.silence_prompts_sent) = (None, 0);
+        if digit != '#' && self.digits.len() < MAX_DIGITS {
+            self.digits.push(digit);
         }
-        self.keys_at = Some(now + KEYS);
-        if key == '#' || self.keys.len() >= MOST_KEYS {
-            self.keys_are_whole(now);
+        self.digits_complete_at = Some(now + DIGITS_TIMEOUT);
+        if digit == '#' || self.digits.len() >= MAX_DIGITS {
+            self.complete_digits(now);
         }
     }
 
-    fn keys_are_whole(&mut self, now: Instant) {
-        self.keys_at = None;
-        let keys: Vec<String> = std::mem::take(&mut self.keys).chars().map(String::from).collect();
-        let text = if keys.is_empty() { "#".to_owned() } else { keys.join(" ") };
-        self.goes_on(&format!("(pressed the keys {text})"));
-        if self.running.is_empty() && !self.leaving {
+    fn complete_digits(&mut self, now: Instant) {
+        self.digits_complete_at = None;
+        let digits: Vec<String> = std::mem::take(&mut self.digits).chars().map(String::from).collect();
+        let text = if digits.is_empty() { "#".to_owned() } else { digits.join(" ") };
+        self.add_words(&format!("(pressed the keys {text})"));
+        if self.running.is_empty() && !self.is_ending {
             self.turn_ended(now);
         }
     }
 
     /// Handles an interruption of the agent by the caller.
     fn interrupted(&mut self) {
-        if let Some(thought) = self.thought.take_if(|thought| !thought.early) {
-            self.acts.push_back(ResponderOutput::StopThinking);
+        if let Some(answer) = self.answer.take_if(|answer| !answer.early) {
+            self.outputs.push_back(ResponderOutput::CancelAnswer);
             // The caller may have heard a part of the text.
-            self.history.agent(thought.text, thought.heard, Vec::new());
+            self.history.agent(answer.text, answer.heard, Vec::new());
         }
         self.history.interrupted();
-        self.tell(false);
+        self.report_lines(false);
         self.filler = None;
-        self.owes = true;
+        self.interrupted_without_words = true;
     }
 
-    fn think(&mut self, now: Instant, early: bool) {
+    fn start_answer(&mut self, now: Instant, early: bool) {
         self.ask_model(now, early, false);
-        let hold = ResponderOutput::Ask(ConversationCommand::HoldBack(early));
-        self.acts.push_back(hold);
+        let hold = ResponderOutput::Command(ConversationCommand::HoldBack(early));
+        self.outputs.push_back(hold);
         if !early {
             self.filler = Some((now + FILLER, 0));
         }
     }
 
-    fn ask_model(&mut self, now: Instant, early: bool, again: bool) {
-        let id = self.next_thought;
-        self.next_thought += 1;
+    fn ask_model(&mut self, now: Instant, early: bool, is_retry: bool) {
+        let id = self.next_answer;
+        self.next_answer += 1;
         let mut messages = self.history.messages(&self.prompt);
         if !self.pending.is_empty() {
             messages.push(json!({ "role": "user", "content": self.pending }));
         }
-        self.acts.push_back(ResponderOutput::Think { id, messages });
-        self.thought = Some(Thought {
+        self.outputs.push_back(ResponderOutput::AskModel { id, messages });
+        self.answer = Some(ModelAnswer {
             id,
             early,
             text: String::new(),
@@ -385,52 +385,52 @@ impl Responder {
             filter: SpokenFilter::default(),
             calls: Vec::new(),
             ended: false,
-            again,
-            due: now + self.how.model.timeout(),
+            is_retry,
+            due: now + self.config.model.timeout(),
         });
         self.silence = None;
     }
 
-    fn stop_thinking(&mut self) {
-        if self.thought.take().is_some() {
-            self.acts.push_back(ResponderOutput::StopThinking);
+    fn cancel_answer(&mut self) {
+        if self.answer.take().is_some() {
+            self.outputs.push_back(ResponderOutput::CancelAnswer);
         }
     }
 
     /// Takes a piece of the model's response. A piece for an abandoned request is ignored.
-    pub(super) fn thought(&mut self, now: Instant, id: u64, piece: Piece) {
-        let timeout = self.how.model.timeout();
-        let Some(thought) = self.thought.as_mut().filter(|thought| thought.id == id) else { return };
+    pub(super) fn handle_piece(&mut self, now: Instant, id: u64, piece: Piece) {
+        let timeout = self.config.model.timeout();
+        let Some(answer) = self.answer.as_mut().filter(|answer| answer.id == id) else { return };
         match piece {
             Piece::Text(text) => {
-                thought.due = now + timeout;
-                let text = thought.filter.push(&text);
+                answer.due = now + timeout;
+                let text = answer.filter.push(&text);
                 if text.is_empty() {
                     return;
                 }
                 if !text.trim().is_empty() {
                     self.filler = None;
                 }
-                thought.text.push_str(&text);
-                self.acts.push_back(ResponderOutput::Ask(say(text, false)));
+                answer.text.push_str(&text);
+                self.outputs.push_back(ResponderOutput::Command(say(text, false)));
             }
             Piece::End(calls) => {
-                let rest = thought.filter.rest();
-                thought.text.push_str(&rest);
-                thought.calls = calls;
-                thought.ended = true;
-                if !thought.text.is_empty() {
-                    self.acts.push_back(ResponderOutput::Ask(say(rest, true)));
+                let rest = answer.filter.rest();
+                answer.text.push_str(&rest);
+                answer.calls = calls;
+                answer.ended = true;
+                if !answer.text.is_empty() {
+                    self.outputs.push_back(ResponderOutput::Command(say(rest, true)));
                 }
-                if !thought.early {
-                    self.thought_ended(now);
+                if !answer.early {
+                    self.answer_ended(now);
                 }
             }
             Piece::Failed { why, for_good } => {
-                let (early, again) = (thought.early, thought.again);
-                let fresh = thought.text.trim().is_empty();
+                let (early, is_retry) = (answer.early, answer.is_retry);
+                let fresh = answer.text.trim().is_empty();
                 self.note(format!("the model failed: {why}"), json!({ "event": "model_failed", "why": why }));
-                if fresh && !again && !for_good {
+                if fresh && !is_retry && !for_good {
                     self.ask_model(now, early, true);
                 } else {
                     self.engine_failed();
@@ -440,12 +440,12 @@ impl Responder {
     }
 
     /// Handles a complete response after the end of the caller's turn. The caller may now hear the response.
-    fn thought_ended(&mut self, now: Instant) {
-        let Some(thought) = self.thought.take() else { return };
-        self.acts.push_back(ResponderOutput::StopThinking);
-        let says_nothing = thought.text.trim().is_empty();
-        self.history.agent(thought.text, thought.heard, thought.calls.clone());
-        if thought.calls.is_empty() {
+    fn answer_ended(&mut self, now: Instant) {
+        let Some(answer) = self.answer.take() else { return };
+        self.outputs.push_back(ResponderOutput::CancelAnswer);
+        let says_nothing = answer.text.trim().is_empty();
+        self.history.agent(answer.text, answer.heard, answer.calls.clone());
+        if answer.calls.is_empty() {
             self.filler = None;
             self.failures = 0;
             if says_nothing {
@@ -454,41 +454,41 @@ impl Responder {
             return self.wait_in_silence(now);
         }
         self.rounds += 1;
-        if self.rounds > MOST_ROUNDS + 1 {
+        if self.rounds > MAX_ROUNDS + 1 {
             self.note("the model called tools in too many rounds".to_owned(), json!({ "event": "model_failed" }));
-            thought.calls.iter().for_each(|call| self.result(call, Err("not run".to_owned())));
+            answer.calls.iter().for_each(|call| self.result(call, Err("not run".to_owned())));
             return self.engine_failed();
         }
-        for call in thought.calls {
+        for call in answer.calls {
             self.run(now, &call, says_nothing);
         }
-        if self.running.is_empty() && !self.leaving {
-            self.think(now, false);
+        if self.running.is_empty() && !self.is_ending {
+            self.start_answer(now, false);
         }
     }
 
     /// Runs a tool call.
     fn run(&mut self, now: Instant, call: &ToolCall, says_nothing: bool) {
-        let deed = match self.tools.deed(call) {
-            _ if self.rounds > MOST_ROUNDS => ToolAction::Refused("too many tools in a row: answer now".to_owned()),
-            deed => deed,
+        let action = match self.tools.action(call) {
+            _ if self.rounds > MAX_ROUNDS => ToolAction::Refused("too many tools in a row: answer now".to_owned()),
+            action => action,
         };
         let name = &call.name;
         self.note(format!("tool {name} runs"), json!({ "event": "tool", "tool": name, "id": call.id }));
-        match deed {
+        match action {
             ToolAction::HangUp => {
                 if says_nothing {
                     self.say(&self.phrases().goodbye.clone());
                 }
                 self.result(call, Ok("the call ends".to_owned()));
-                self.leave(ConversationEnd::Hangup);
+                self.end_after_playout(ConversationEnd::Hangup);
             }
-            ToolAction::Press(digits) => {
-                self.acts.push_back(ResponderOutput::Ask(ConversationCommand::Press(digits)));
+            ToolAction::SendDigits(digits) => {
+                self.outputs.push_back(ResponderOutput::Command(ConversationCommand::SendDigits(digits)));
                 self.result(call, Ok("pressed".to_owned()));
             }
             ToolAction::Record(on) => {
-                self.acts.push_back(ResponderOutput::Record(on));
+                self.outputs.push_back(ResponderOutput::Record(on));
                 self.result(call, Ok("done".to_owned()));
             }
             ToolAction::Transfer(name, to) => {
@@ -500,40 +500,40 @@ impl Responder {
                 );
                 let then = AgentSpec { history: self.history.lines(), event: Some(event.into()), ..self.spec.clone() };
                 self.result(call, Ok("the caller is being connected".to_owned()));
-                self.leave(ConversationEnd::Run(Box::new(tools::transfer(to, Some(then)))));
+                self.end_after_playout(ConversationEnd::Run(Box::new(tools::transfer(to, Some(then)))));
             }
             ToolAction::Collected(values) => {
                 self.result(call, Ok("thank you".to_owned()));
-                if let Some(farewell) = self.spec.farewell.clone() {
-                    self.say(&farewell);
+                if let Some(closing_message) = self.spec.closing_message.clone() {
+                    self.say(&closing_message);
                 }
-                self.leave(ConversationEnd::Handoff(Some(values.to_string())));
+                self.end_after_playout(ConversationEnd::Handoff(Some(values.to_string())));
             }
             ToolAction::Ask(tool, arguments) => {
                 if let Some(words) = self.tools.says(name).filter(|_| says_nothing) {
-                    self.acts.push_back(ResponderOutput::Ask(ConversationCommand::Fill(words.to_string())));
+                    self.outputs.push_back(ResponderOutput::Command(ConversationCommand::Filler(words.to_string())));
                 } else if says_nothing {
                     self.filler = Some((now + FILLER, 0));
                 }
                 self.running.push(call.id.clone());
-                self.acts.push_back(ResponderOutput::Run { id: call.id.clone(), tool, arguments });
+                self.outputs.push_back(ResponderOutput::Run { id: call.id.clone(), tool, arguments });
             }
             ToolAction::Refused(why) => self.result(call, Err(why)),
         }
     }
 
     /// Takes the result of a tool's request.
-    pub(super) fn ran(&mut self, now: Instant, id: &str, result: Result<String, String>) {
+    pub(super) fn handle_tool_result(&mut self, now: Instant, id: &str, result: Result<String, String>) {
         let Some(at) = self.running.iter().position(|one| one == id) else { return };
         self.running.remove(at);
         let call = ToolCall { id: id.to_owned(), ..ToolCall::default() };
         self.result(&call, result);
-        if self.running.is_empty() && !self.leaving {
+        if self.running.is_empty() && !self.is_ending {
             if !self.pending.is_empty() {
                 let text = std::mem::take(&mut self.pending);
                 self.history.caller(text);
             }
-            self.think(now, false);
+            self.start_answer(now, false);
         }
     }
 
@@ -548,16 +548,16 @@ impl Responder {
     }
 
     /// Handles a failure of the recogniser.
-    fn deaf(&mut self, why: &str) {
-        self.deaf += 1;
+    fn recognition_failed(&mut self, why: &str) {
+        self.recognition_failures += 1;
         if self.words_due.take().is_some() {
             self.note(format!("no recognition result: {why}"), json!({ "event": "words_missing", "why": why }));
         }
-        if self.deaf > 2 {
+        if self.recognition_failures > 2 {
             return self.engine_failed();
         }
-        self.acts.push_back(ResponderOutput::Listen);
-        if self.deaf == 2 || (self.is_idle() && self.paused_at.is_some()) {
+        self.outputs.push_back(ResponderOutput::RestartRecognition);
+        if self.recognition_failures == 2 || (self.is_idle() && self.paused_at.is_some()) {
             self.say(&self.phrases().repeat.clone());
         }
     }
@@ -565,20 +565,20 @@ impl Responder {
     /// Handles the repeated failure of an engine. The agent apologises, and then transfers the caller to the fallback,
     /// if the agent has a fallback.
     fn engine_failed(&mut self) {
-        self.stop_thinking();
+        self.cancel_answer();
         self.filler = None;
         let pending = std::mem::take(&mut self.pending);
         if !pending.is_empty() {
             self.history.caller(pending);
         }
         self.turn_ends = None;
-        self.acts.push_back(ResponderOutput::Ask(ConversationCommand::HoldBack(false)));
+        self.outputs.push_back(ResponderOutput::Command(ConversationCommand::HoldBack(false)));
         self.failures += 1;
         let phrases = self.phrases().clone();
         self.say(&phrases.apology);
-        match self.how.fallback.clone() {
+        match self.config.fallback.clone() {
             Some(to) => self.fall_back(&phrases, to.0),
-            None if self.failures >= MOST_FAILURES || self.deaf > 2 => self.give_up(),
+            None if self.failures >= MAX_FAILURES || self.recognition_failures > 2 => self.give_up(),
             None => {}
         }
     }
@@ -586,16 +586,16 @@ impl Responder {
     fn fall_back(&mut self, phrases: &PhraseConfig, to: Address) {
         self.note(format!("the caller is connected with {to}"), json!({ "event": "fallback", "to": to.to_string() }));
         self.say(&phrases.transfer);
-        self.leave(ConversationEnd::Run(Box::new(tools::transfer(to, None))));
+        self.end_after_playout(ConversationEnd::Run(Box::new(tools::transfer(to, None))));
     }
 
-    fn leave(&mut self, parting: ConversationEnd) {
-        if !std::mem::replace(&mut self.leaving, true) {
-            self.stop_thinking();
+    fn end_after_playout(&mut self, end: ConversationEnd) {
+        if !std::mem::replace(&mut self.is_ending, true) {
+            self.cancel_answer();
             (self.silence, self.filler, self.turn_ends, self.words_due) = (None, None, None, None);
-            self.tell(true);
-            self.acts.push_back(ResponderOutput::Ask(ConversationCommand::HoldBack(false)));
-            self.acts.push_back(ResponderOutput::Ask(ConversationCommand::EndAfter(parting)));
+            self.report_lines(true);
+            self.outputs.push_back(ResponderOutput::Command(ConversationCommand::HoldBack(false)));
+            self.outputs.push_back(ResponderOutput::Command(ConversationCommand::EndAfter(end)));
         }
     }
 
@@ -603,36 +603,36 @@ impl Responder {
     /// conversation ends with the end of the call.
     fn give_up(&mut self) {
         let goodbye = self.phrases().goodbye.clone();
-        match self.spec.collects {
-            Some(_) => self.leave(ConversationEnd::Handoff(None)),
+        match self.spec.collect_schema {
+            Some(_) => self.end_after_playout(ConversationEnd::Handoff(None)),
             None => {
                 self.say(&goodbye);
-                self.leave(ConversationEnd::Hangup);
+                self.end_after_playout(ConversationEnd::Hangup);
             }
         }
     }
 
     /// Reports the new lines of the dialogue. If `all` is true, the report includes the lines that the caller is about
     /// to hear.
-    fn tell(&mut self, all: bool) {
-        self.acts.extend(self.history.tell(all).into_iter().map(ResponderOutput::Said));
+    fn report_lines(&mut self, all: bool) {
+        self.outputs.extend(self.history.take_lines(all).into_iter().map(ResponderOutput::Utterance));
     }
 
     /// Handles all timeouts that are due at `now`.
     pub(super) fn handle_timeout(&mut self, now: Instant) {
-        if self.leaving {
-            (self.ends, self.keys_at) = (None, None);
+        if self.is_ending {
+            (self.ends_at, self.digits_complete_at) = (None, None);
             return;
         }
         if self.turn_ends.is_some_and(|at| at <= now) {
             self.turn_ended(now);
         }
-        if self.keys_at.is_some_and(|at| at <= now) {
-            self.keys_are_whole(now);
+        if self.digits_complete_at.is_some_and(|at| at <= now) {
+            self.complete_digits(now);
         }
-        if let Some(thought) = self.thought.as_ref().filter(|thought| !thought.ended && thought.due <= now) {
-            let why = format!("no text in {} s", self.how.model.timeout_seconds);
-            self.thought(now, thought.id, Piece::Failed { why, for_good: false });
+        if let Some(answer) = self.answer.as_ref().filter(|answer| !answer.ended && answer.due <= now) {
+            let why = format!("no text in {} s", self.config.model.timeout_seconds);
+            self.handle_piece(now, answer.id, Piece::Failed { why, for_good: false });
         }
         if let Some((_, said)) = self.filler.filter(|(at, _)| *at <= now) {
             self.fill(now, said);
@@ -641,9 +641,9 @@ impl Responder {
             self.words_missed(now, missed);
         }
         if self.silence.is_some_and(|at| at <= now) {
-            self.silent(now);
+            self.handle_silence(now);
         }
-        if self.ends.is_some_and(|at| at <= now) {
+        if self.ends_at.is_some_and(|at| at <= now) {
             self.time_is_up(now);
         }
     }
@@ -653,9 +653,9 @@ impl Responder {
         let phrases = self.phrases();
         let text = if said == 0 { phrases.wait.clone() } else { phrases.still_waiting.clone() };
         if !text.trim().is_empty() {
-            self.acts.push_back(ResponderOutput::Ask(ConversationCommand::Fill(text.to_string())));
+            self.outputs.push_back(ResponderOutput::Command(ConversationCommand::Filler(text.to_string())));
         }
-        self.filler = (said < STILL.1).then(|| (now + STILL.0, said + 1));
+        self.filler = (said < STILL_WAITING.1).then(|| (now + STILL_WAITING.0, said + 1));
     }
 
     /// Handles a missing recognition result after speech of the caller.
@@ -665,32 +665,32 @@ impl Responder {
             return;
         }
         if missed {
-            return self.deaf("the recogniser does not answer");
+            return self.recognition_failed("the recogniser does not answer");
         }
-        self.words_due = Some((now + NO_WORDS, true));
+        self.words_due = Some((now + NO_WORDS_TIMEOUT, true));
         let text = self.phrases().wait.clone();
-        self.acts.push_back(ResponderOutput::Ask(ConversationCommand::Fill(text.to_string())));
+        self.outputs.push_back(ResponderOutput::Command(ConversationCommand::Filler(text.to_string())));
     }
 
     /// Starts the silence timer if both the caller and the agent are idle.
     fn wait_in_silence(&mut self, now: Instant) {
-        if self.is_idle() && !self.agent_speaks && !self.caller_speaks && !self.leaving {
-            let longest = Duration::from_secs(self.how.silence_seconds.into());
+        if self.is_idle() && !self.agent_speaks && !self.caller_speaks && !self.is_ending {
+            let longest = Duration::from_secs(self.config.silence_seconds.into());
             self.silence = Some(now + self.spec.silence.unwrap_or(longest));
         }
     }
 
-    fn silent(&mut self, now: Instant) {
+    fn handle_silence(&mut self, now: Instant) {
         self.silence = None;
         if !self.is_idle() || self.words_due.is_some() {
             return self.wait_in_silence(now);
         }
         let phrases = self.phrases().clone();
-        if self.asked_in_silence >= self.how.silence_prompts {
+        if self.silence_prompts_sent >= self.config.silence_prompts {
             self.note("the caller is silent".to_owned(), json!({ "event": "silence" }));
             return self.give_up();
         }
-        self.asked_in_silence += 1;
+        self.silence_prompts_sent += 1;
         self.say(&phrases.silence);
         if phrases.silence.trim().is_empty() {
             self.wait_in_silence(now);
@@ -700,45 +700,45 @@ impl Responder {
     fn time_is_up(&mut self, now: Instant) {
         let phrases = self.phrases().clone();
         if std::mem::replace(&mut self.warned, true) {
-            self.ends = None;
+            self.ends_at = None;
             self.note("the call has reached max_seconds".to_owned(), json!({ "event": "max_seconds" }));
             return self.give_up();
         }
-        self.ends = Some(now + WARNING);
-        self.acts.push_back(ResponderOutput::Ask(ConversationCommand::Fill(phrases.ending.to_string())));
+        self.ends_at = Some(now + WARNING);
+        self.outputs.push_back(ResponderOutput::Command(ConversationCommand::Filler(phrases.ending.to_string())));
     }
 
     /// Whether there is no open request, tool call, turn or sequence of digits.
     fn is_idle(&self) -> bool {
-        self.thought.is_none() && self.running.is_empty() && self.pending.is_empty() && self.keys.is_empty()
+        self.answer.is_none() && self.running.is_empty() && self.pending.is_empty() && self.digits.is_empty()
     }
 
     fn phrases(&self) -> &PhraseConfig {
-        &self.how.phrases
+        &self.config.phrases
     }
 
     /// Says a phrase from the configuration.
     fn say(&mut self, text: &str) {
         if !text.trim().is_empty() {
             self.history.agent(text.to_owned(), 0, Vec::new());
-            self.acts.push_back(ResponderOutput::Ask(say(text.to_owned(), true)));
+            self.outputs.push_back(ResponderOutput::Command(say(text.to_owned(), true)));
         }
     }
 
     fn note(&mut self, text: String, data: Value) {
-        self.acts.push_back(ResponderOutput::Note(text, data));
+        self.outputs.push_back(ResponderOutput::Note(text, data));
     }
 }
 
 fn say(token: String, last: bool) -> ConversationCommand {
-    ConversationCommand::Say { token, last, language: None, cutting: InterruptPolicy::default() }
+    ConversationCommand::Say { token, last, language: None, interrupt_policy: InterruptPolicy::default() }
 }
 
 /// Returns the inputs of the caller that interrupt the agent.
-pub(super) fn cut_by(interruptions: Interruptions) -> Inputs {
+pub(super) fn interrupted_by(interruptions: Interruptions) -> Inputs {
     match interruptions {
         Interruptions::Words | Interruptions::Voice => Inputs::ANY,
-        Interruptions::Keys => Inputs { keys: true, speech: false },
+        Interruptions::Keys => Inputs { digits: true, speech: false },
         Interruptions::None => Inputs::NONE,
     }
 }

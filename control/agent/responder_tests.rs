@@ -5,7 +5,7 @@ use super::*;
 struct Stage {
     responder: Responder,
     now: Instant,
-    acts: Vec<ResponderOutput>,
+    outputs: Vec<ResponderOutput>,
     thought: u64,
 }
 
@@ -22,7 +22,7 @@ impl Stage {
     fn with(config: Arc<AgentConfig>, spec: AgentSpec) -> Self {
         #[expect(clippy::disallowed_methods, reason = "any Instant will do as the start of a virtual clock")]
         let now = Instant::now();
-        let mut stage = Self { responder: Responder::new(config, spec), now, acts: Vec::new(), thought: 0 };
+        let mut stage = Self { responder: Responder::new(config, spec), now, outputs: Vec::new(), thought: 0 };
         stage.responder.begin(now);
         stage.obey();
         stage
@@ -30,15 +30,15 @@ impl Stage {
 
     fn obey(&mut self) {
         while let Some(act) = self.responder.poll_output() {
-            if let ResponderOutput::Think { id, .. } = &act {
+            if let ResponderOutput::AskModel { id, .. } = &act {
                 self.thought = *id;
             }
-            self.acts.push(act);
+            self.outputs.push(act);
         }
     }
 
-    fn told(&mut self, told: ConversationEvent) {
-        self.responder.told(self.now, told);
+    fn event(&mut self, event: ConversationEvent) {
+        self.responder.handle_event(self.now, event);
         self.obey();
     }
 
@@ -54,24 +54,24 @@ impl Stage {
     }
 
     fn says(&mut self, text: &str) {
-        self.told(ConversationEvent::CallerSpeaking(true));
-        self.told(ConversationEvent::CallerSpeaking(false));
-        self.told(prompt(text));
+        self.event(ConversationEvent::CallerSpeaking(true));
+        self.event(ConversationEvent::CallerSpeaking(false));
+        self.event(prompt(text));
     }
 
     fn answers(&mut self, piece: Piece) {
-        self.responder.thought(self.now, self.thought, piece);
+        self.responder.handle_piece(self.now, self.thought, piece);
         self.obey();
     }
 
     fn take(&mut self) -> Vec<ResponderOutput> {
-        std::mem::take(&mut self.acts)
+        std::mem::take(&mut self.outputs)
     }
 
     /// Returns the messages of the last request to the model.
     fn asked(&self) -> Option<Vec<String>> {
-        self.acts.iter().rev().find_map(|act| match act {
-            ResponderOutput::Think { messages, .. } => Some(
+        self.outputs.iter().rev().find_map(|act| match act {
+            ResponderOutput::AskModel { messages, .. } => Some(
                 messages
                     .iter()
                     .map(|one| {
@@ -85,17 +85,17 @@ impl Stage {
 
     /// Returns the texts that the agent says. Filler phrases are in brackets.
     fn said(&self) -> String {
-        let texts = self.acts.iter().filter_map(|act| match act {
-            ResponderOutput::Ask(ConversationCommand::Say { token, .. }) => Some(token.clone()),
-            ResponderOutput::Ask(ConversationCommand::Fill(text)) => Some(format!("[{text}]")),
+        let texts = self.outputs.iter().filter_map(|act| match act {
+            ResponderOutput::Command(ConversationCommand::Say { token, .. }) => Some(token.clone()),
+            ResponderOutput::Command(ConversationCommand::Filler(text)) => Some(format!("[{text}]")),
             _ => None,
         });
         texts.collect()
     }
 
     fn parting(&self) -> Option<&ConversationEnd> {
-        self.acts.iter().find_map(|act| match act {
-            ResponderOutput::Ask(ConversationCommand::EndAfter(parting)) => Some(parting),
+        self.outputs.iter().find_map(|act| match act {
+            ResponderOutput::Command(ConversationCommand::EndAfter(parting)) => Some(parting),
             _ => None,
         })
     }
@@ -120,12 +120,12 @@ fn the_model_is_asked_at_the_pause_and_heard_when_the_turn_has_ended() {
     stage.take();
     stage.says("What are your hours?");
     assert_eq!(stage.asked().unwrap(), ["system: You are.", "assistant: Hello.", "user: What are your hours?"]);
-    assert!(stage.acts.contains(&ResponderOutput::Ask(ConversationCommand::HoldBack(true))));
+    assert!(stage.outputs.contains(&ResponderOutput::Command(ConversationCommand::HoldBack(true))));
     stage.answers(text("Nine to five."));
     stage.answers(Piece::End(vec![]));
-    assert!(!stage.acts.contains(&ResponderOutput::Ask(ConversationCommand::HoldBack(false))));
+    assert!(!stage.outputs.contains(&ResponderOutput::Command(ConversationCommand::HoldBack(false))));
     stage.passes(50);
-    assert!(stage.acts.contains(&ResponderOutput::Ask(ConversationCommand::HoldBack(false))), "a question is whole");
+    assert!(stage.outputs.contains(&ResponderOutput::Command(ConversationCommand::HoldBack(false))), "a question is whole");
     assert_eq!(stage.said(), "Nine to five.");
     stage.take();
     stage.says("Thank you");
@@ -140,8 +140,8 @@ fn a_caller_who_goes_on_is_answered_to_all_of_it() {
     stage.take();
     stage.says("change my order.");
     assert!(
-        stage.acts.contains(&ResponderOutput::StopThinking)
-            && stage.acts.contains(&ResponderOutput::Ask(ConversationCommand::Withdraw))
+        stage.outputs.contains(&ResponderOutput::CancelAnswer)
+            && stage.outputs.contains(&ResponderOutput::Command(ConversationCommand::Withdraw))
     );
     assert_eq!(stage.asked().unwrap()[1..], ["user: I would like to change my order."]);
     stage.passes(60);
@@ -155,13 +155,13 @@ fn a_caller_who_goes_on_is_answered_to_all_of_it() {
 fn a_noise_keeps_the_answer_and_changes_nothing() {
     let mut stage = Stage::new("");
     stage.says("What time is it?");
-    stage.told(ConversationEvent::CallerSpeaking(true));
+    stage.event(ConversationEvent::CallerSpeaking(true));
     stage.passes(300);
     stage.take();
-    stage.told(ConversationEvent::CallerSpeaking(false));
-    stage.told(prompt(""));
+    stage.event(ConversationEvent::CallerSpeaking(false));
+    stage.event(prompt(""));
     stage.passes(100);
-    assert_eq!(stage.take(), [ResponderOutput::Ask(ConversationCommand::HoldBack(false))]);
+    assert_eq!(stage.take(), [ResponderOutput::Command(ConversationCommand::HoldBack(false))]);
 }
 
 #[test]
@@ -170,11 +170,11 @@ fn an_interruption_leaves_in_the_history_what_was_heard() {
     stage.says("Tell me all.");
     stage.passes(50);
     stage.answers(text("It begins here. It goes on and on."));
-    stage.told(ConversationEvent::AgentSpeaking(true));
-    stage.told(ConversationEvent::Played("It begins here.".to_owned()));
-    stage.told(ConversationEvent::Played("It goes".to_owned()));
-    stage.told(ConversationEvent::Interrupted { heard: "It begins here. It goes".to_owned(), after: Duration::ZERO });
-    stage.told(ConversationEvent::AgentSpeaking(false));
+    stage.event(ConversationEvent::AgentSpeaking(true));
+    stage.event(ConversationEvent::Played("It begins here.".to_owned()));
+    stage.event(ConversationEvent::Played("It goes".to_owned()));
+    stage.event(ConversationEvent::Interrupted { heard: "It begins here. It goes".to_owned(), after: Duration::ZERO });
+    stage.event(ConversationEvent::AgentSpeaking(false));
     stage.take();
     stage.says("Stop it.");
     let asked = stage.asked().unwrap();
@@ -210,7 +210,7 @@ fn an_engine_that_fails_twice_is_apologised_for_and_the_fallback_is_called() {
     assert_eq!(stage.said(), "");
     stage.answers(failed());
     assert!(stage.said().starts_with("I am sorry"), "{}", stage.said());
-    let Some(ConversationEnd::Run(program)) = stage.parting() else { panic!("{:?}", stage.acts) };
+    let Some(ConversationEnd::Run(program)) = stage.parting() else { panic!("{:?}", stage.outputs) };
     assert_eq!(program.instructions.len(), 1);
 
     let mut stage = Stage::new("");
@@ -231,11 +231,11 @@ fn tools_run_when_the_turn_has_ended_and_their_results_are_told_to_the_model() {
     let mut stage = Stage::new(tools);
     stage.says("Where is my order?");
     stage.answers(call("order", r#"{"number":7}"#));
-    assert!(!stage.acts.iter().any(|act| matches!(act, ResponderOutput::Run { .. })), "he may go on");
+    assert!(!stage.outputs.iter().any(|act| matches!(act, ResponderOutput::Run { .. })), "he may go on");
     stage.passes(60);
-    assert!(stage.acts.iter().any(|act| matches!(act, ResponderOutput::Run { .. })));
+    assert!(stage.outputs.iter().any(|act| matches!(act, ResponderOutput::Run { .. })));
     stage.take();
-    stage.responder.ran(stage.now, "c1", Err("status 500: oops".to_owned()));
+    stage.responder.handle_tool_result(stage.now, "c1", Err("status 500: oops".to_owned()));
     stage.obey();
     let asked = stage.asked().unwrap();
     assert_eq!(asked.last().unwrap(), r#"tool: {"error":"status 500: oops"}"#);
@@ -249,19 +249,19 @@ fn a_model_that_calls_tools_without_end_is_stopped() {
     let mut stage = Stage::new("");
     stage.says("Go!");
     stage.passes(60);
-    for _ in 0..MOST_ROUNDS + 3 {
+    for _ in 0..MAX_ROUNDS + 3 {
         stage.answers(call("nothing", "{}"));
     }
-    let rounds = stage.acts.iter().filter(|act| matches!(act, ResponderOutput::Think { .. })).count();
-    assert!(rounds <= MOST_ROUNDS as usize + 3, "{rounds}");
+    let rounds = stage.outputs.iter().filter(|act| matches!(act, ResponderOutput::AskModel { .. })).count();
+    assert!(rounds <= MAX_ROUNDS as usize + 3, "{rounds}");
 }
 
 #[test]
 fn silence_is_asked_about_twice_and_then_the_call_ends() {
     let mut stage = Stage::new(r#","first_message":"Hello.""#);
     let spoken = |stage: &mut Stage| {
-        stage.told(ConversationEvent::AgentSpeaking(true));
-        stage.told(ConversationEvent::AgentSpeaking(false));
+        stage.event(ConversationEvent::AgentSpeaking(true));
+        stage.event(ConversationEvent::AgentSpeaking(false));
     };
     spoken(&mut stage);
     for _ in 0..2 {
@@ -278,7 +278,7 @@ fn silence_is_asked_about_twice_and_then_the_call_ends() {
 fn keys_are_one_message() {
     let mut stage = Stage::new("");
     for key in "123#".chars() {
-        stage.told(ConversationEvent::Key(key));
+        stage.event(ConversationEvent::Digit(key));
     }
     assert_eq!(stage.asked().unwrap()[1..], ["user: (pressed the keys 1 2 3)"]);
 }
@@ -286,14 +286,14 @@ fn keys_are_one_message() {
 #[test]
 fn words_that_never_come_are_missed_and_asked_for_again() {
     let mut stage = Stage::new("");
-    stage.told(ConversationEvent::CallerSpeaking(true));
-    stage.told(ConversationEvent::CallerSpeaking(false));
+    stage.event(ConversationEvent::CallerSpeaking(true));
+    stage.event(ConversationEvent::CallerSpeaking(false));
     stage.passes(3_000);
     assert_eq!(stage.said(), "[One moment.]");
     stage.passes(9_000);
-    assert!(stage.acts.contains(&ResponderOutput::Listen) && stage.said().contains("Could you say it again?"));
+    assert!(stage.outputs.contains(&ResponderOutput::RestartRecognition) && stage.said().contains("Could you say it again?"));
     for _ in 0..2 {
-        stage.told(ConversationEvent::Deaf("gone".to_owned()));
+        stage.event(ConversationEvent::RecognitionFailed("gone".to_owned()));
     }
     assert_eq!(stage.parting(), Some(&ConversationEnd::Hangup));
 }
@@ -315,7 +315,7 @@ fn a_transfer_that_nobody_answers_brings_the_caller_back_to_the_agent() {
     stage.passes(60);
     stage.answers(text("I connect you."));
     stage.answers(call("transfer", r#"{"to":"sales"}"#));
-    let Some(ConversationEnd::Run(program)) = stage.parting() else { panic!("{:?}", stage.acts) };
+    let Some(ConversationEnd::Run(program)) = stage.parting() else { panic!("{:?}", stage.outputs) };
     let [_, tandem_call::program::instruction::Instruction::Converse(again)] = program.instructions.as_slice() else {
         panic!("{program:?}")
     };

@@ -29,7 +29,7 @@ pub(super) enum ToolAction {
     /// End the call.
     HangUp,
     /// The call sends these DTMF digits to the caller.
-    Press(String),
+    SendDigits(String),
     /// Start (`true`) or stop (`false`) a recording.
     Record(bool),
     /// Transfer the caller to the destination with this name.
@@ -88,7 +88,7 @@ impl Tools {
     }
 
     /// Converts a tool call to an action, and checks the arguments against the schema of the tool.
-    pub(super) fn deed(&self, call: &ToolCall) -> ToolAction {
+    pub(super) fn action(&self, call: &ToolCall) -> ToolAction {
         let text = if call.arguments.trim().is_empty() { "{}" } else { &call.arguments };
         let arguments: Map<String, Value> = match serde_json::from_str(text) {
             Ok(arguments) => arguments,
@@ -114,7 +114,7 @@ impl Tools {
                 let fits =
                     (1..=64).contains(&digits.len()) && digits.chars().all(|one| "0123456789*#ABCDw".contains(one));
                 if fits {
-                    ToolAction::Press(digits)
+                    ToolAction::SendDigits(digits)
                 } else {
                     ToolAction::Refused("digits are 0-9, *, #, and w for a pause".to_owned())
                 }
@@ -295,12 +295,12 @@ mod tests {
     #[test]
     fn a_transfer_goes_to_configured_places_only() {
         let tools = tools(r#"["hang_up", { "name": "transfer", "to": { "sales": "+15551230001" } }]"#, None);
-        let deed = |arguments: &str| tools.deed(&call("transfer", arguments));
-        assert_eq!(deed(r#"{"to":"sales"}"#), ToolAction::Transfer("sales".into(), Address::from("+15551230001")));
-        assert!(matches!(deed(r#"{"to":"+4479"}"#), ToolAction::Refused(_)));
-        assert!(matches!(deed("{"), ToolAction::Refused(_)));
-        assert_eq!(tools.deed(&call("hang_up", "")), ToolAction::HangUp);
-        assert!(matches!(tools.deed(&call("rm", "{}")), ToolAction::Refused(_)));
+        let action = |arguments: &str| tools.action(&call("transfer", arguments));
+        assert_eq!(action(r#"{"to":"sales"}"#), ToolAction::Transfer("sales".into(), Address::from("+15551230001")));
+        assert!(matches!(action(r#"{"to":"+4479"}"#), ToolAction::Refused(_)));
+        assert!(matches!(action("{"), ToolAction::Refused(_)));
+        assert_eq!(tools.action(&call("hang_up", "")), ToolAction::HangUp);
+        assert!(matches!(tools.action(&call("rm", "{}")), ToolAction::Refused(_)));
         assert_eq!(tools.described()[1]["function"]["parameters"]["properties"]["to"]["enum"], json!(["sales"]));
     }
 
@@ -310,9 +310,9 @@ mod tests {
             r#"[{ "name": "order", "url": "http://127.0.0.1/", "parameters": { "number": { "type": "integer" }, "kind": { "enum": ["a", "b"] } } }]"#,
             None,
         );
-        let why = |arguments: &str| match tools.deed(&call("order", arguments)) {
+        let why = |arguments: &str| match tools.action(&call("order", arguments)) {
             ToolAction::Refused(why) => why,
-            deed => format!("{deed:?}"),
+            action => format!("{action:?}"),
         };
         assert_eq!(why(r#"{"kind":"a"}"#), "\"number\" is missing");
         assert_eq!(why(r#"{"kind":"a","number":"7"}"#), "number: \"7\" is not of type integer");
@@ -324,8 +324,8 @@ mod tests {
     fn values_that_are_collected_are_whole() {
         let schema = r#"{"type":"object","required":["age"],"properties":{"age":{"type":"integer"}}}"#;
         let tools = tools("[]", Some(schema));
-        assert!(matches!(tools.deed(&call(COLLECTED, "{}")), ToolAction::Refused(_)));
-        assert_eq!(tools.deed(&call(COLLECTED, r#"{"age":3}"#)), ToolAction::Collected(json!({ "age": 3 })));
+        assert!(matches!(tools.action(&call(COLLECTED, "{}")), ToolAction::Refused(_)));
+        assert_eq!(tools.action(&call(COLLECTED, r#"{"age":3}"#)), ToolAction::Collected(json!({ "age": 3 })));
         assert_eq!(tools.described()[0]["function"]["name"], COLLECTED);
     }
 

@@ -20,7 +20,7 @@ const UNFINISHED: [&str; 56] = [
     "une", "y", "o", "pero", "el", "que",
 ];
 /// Short answers that are complete.
-const WHOLE: [&str; 16] = [
+const COMPLETE_ANSWERS: [&str; 16] = [
     "yes", "no", "yeah", "nope", "yep", "ok", "okay", "sure", "thanks", "ja", "nein", "oui", "non", "si", "sí", "hello",
 ];
 
@@ -33,7 +33,7 @@ pub fn wait_after(text: &str) -> Duration {
         1_000
     } else if last.chars().any(|one| one.is_ascii_digit()) || last.chars().count() == 1 && last != "i" {
         600
-    } else if text.ends_with(['.', '?', '!', '。', '？', '！']) || WHOLE.contains(&only.as_str()) {
+    } else if text.ends_with(['.', '?', '!', '。', '？', '！']) || COMPLETE_ANSWERS.contains(&only.as_str()) {
         50
     } else {
         300

@@ -15,7 +15,7 @@ use tandem_media::Audio;
 use tandem_speech::Voice;
 
 /// Time limit of a connection attempt to a file's server.
-const CONNECT: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Maximum size of an audio file, in octets.
 const MAX_FILE: usize = 64 * 1024 * 1024;
 /// Maximum total size of the files that are downloaded or decoded at the same time, in octets.
@@ -23,11 +23,11 @@ const IN_FLIGHT: usize = 128 * 1024 * 1024;
 /// Maximum size of the cache of decoded audio, in octets.
 const CACHE: u64 = 256 * 1024 * 1024;
 /// Time for which decoded audio stays in the cache. During this time the URL of the audio is not fetched again.
-const FRESH: Duration = Duration::from_secs(60);
+const CACHE_TTL: Duration = Duration::from_secs(60);
 
 /// Produces audio from the sources, and caches the result. Cheap to clone.
 #[derive(Clone)]
-pub struct AudioRoom {
+pub struct AudioLoader {
     client: Client,
     voice: Arc<Voice>,
     stored: Arc<StoredMedia>,
@@ -53,12 +53,12 @@ pub enum AudioError {
     Unusable(String),
 }
 
-impl AudioRoom {
+impl AudioLoader {
     /// Creates the room with an empty cache.
     pub fn new(client: Client, voice: Arc<Voice>, stored: Arc<StoredMedia>) -> Self {
         let weigh = |_: &Key, audio: &Arc<Audio>| u32::try_from(audio.samples().len() * 2).unwrap_or(u32::MAX);
-        let client = client.within(Budget::new(IN_FLIGHT));
-        let cache = Cache::builder().max_capacity(CACHE).weigher(weigh).time_to_live(FRESH).build();
+        let client = client.with_budget(Budget::new(IN_FLIGHT));
+        let cache = Cache::builder().max_capacity(CACHE).weigher(weigh).time_to_live(CACHE_TTL).build();
         Self { client, voice, stored, cache }
     }
 
@@ -140,7 +140,7 @@ pub async fn file(client: &Client, url: &str, max: usize) -> Result<(Bytes, Opti
         url: url.to_owned(),
         headers: vec![("Accept".into(), "audio/*, */*;q=0.1".into())],
         body: Bytes::new(),
-        timeouts: Timeouts { connect: Some(CONNECT), total: Duration::from_secs(30) },
+        timeouts: Timeouts { connect: Some(CONNECT_TIMEOUT), total: Duration::from_secs(30) },
         max_body: max,
     };
     let response = client

@@ -14,7 +14,7 @@ use tandem_call::leg::LegInfo;
 use tandem_call::program::instruction::{AudioSource, Instruction, Play, Program, Wait, Warning};
 use tandem_clock as clock;
 use tandem_dialect::{self as dialect, Context};
-use tandem_documents::{self as documents, Asker, ScriptSlot};
+use tandem_documents::{self as documents, RequestContext, ScriptSlot};
 use tandem_http::CookieJar;
 use tandem_media as media;
 use tokio::sync::oneshot;
@@ -23,11 +23,11 @@ use tokio::time::Instant;
 use super::{ConferenceServices, Conferences, ParticipantCall};
 
 /// Maximum number of documents in a chain of redirects.
-const MOST_DOCUMENTS: usize = 10;
+const MAX_DOCUMENTS: usize = 10;
 /// Minimum time between two requests for a repeated document.
-const HASTE: Duration = Duration::from_secs(2);
+const MIN_REPEAT_INTERVAL: Duration = Duration::from_secs(2);
 /// Pause after a document that could not be played.
-const PATIENCE: Duration = Duration::from_secs(10);
+const FAILURE_PAUSE: Duration = Duration::from_secs(10);
 
 /// Plays documents and audio in one conference, to one participant or to all participants.
 pub(super) struct Announcer {
@@ -58,13 +58,13 @@ impl From<&str> for Fault {
 
 /// A running playback. The playback stops when this value is dropped.
 struct Playing<'a> {
-    stage: &'a Announcer,
+    announcer: &'a Announcer,
     op: media::OpId,
 }
 
 impl Drop for Playing<'_> {
     fn drop(&mut self) {
-        self.stage.conferences.stop_play(self.stage.id, self.op);
+        self.announcer.conferences.stop_play(self.announcer.id, self.op);
     }
 }
 
@@ -75,7 +75,7 @@ impl Announcer {
     /// Returns the reason why the document was not played completely.
     pub(super) async fn announce(self, target: Target) -> Result<(), String> {
         let done = self.perform(&CookieJar::new(), target).await;
-        done.map_err(|fault| self.complain(fault))
+        done.map_err(|fault| self.report_fault(fault))
     }
 
     /// Plays a document or a file repeatedly until the task is aborted.
@@ -91,14 +91,14 @@ impl Announcer {
                 (_, None) => return,
             };
             match done {
-                Ok(()) => tokio::time::sleep_until(began + HASTE).await,
+                Ok(()) => tokio::time::sleep_until(began + MIN_REPEAT_INTERVAL).await,
                 Err(fault) => {
                     self.note("media", format!("not played in the conference: {}", fault.why));
                     // An error that repeats is reported only once.
                     if said.as_ref() != Some(&fault.why) {
-                        said = Some(self.complain(fault));
+                        said = Some(self.report_fault(fault));
                     }
-                    tokio::time::sleep(PATIENCE).await;
+                    tokio::time::sleep(FAILURE_PAUSE).await;
                 }
             }
         }
@@ -106,35 +106,35 @@ impl Announcer {
 
     /// Plays audio, with its number of repetitions, until it ends or is stopped. Reports the start and the end of the
     /// playback.
-    pub(super) async fn let_hear(self, Play { source, loops, .. }: Play, stopped: oneshot::Receiver<()>) {
+    pub(super) async fn play_announcement(self, Play { source, loops, .. }: Play, stopped: oneshot::Receiver<()>) {
         let audio = match self.services.audio.get(&source, &self.leg.account).await {
             Ok(audio) => audio,
             Err(error) => {
                 let fault = self.unplayable(source, error);
                 self.note("media", format!("not played in the conference: {}", fault.why));
-                self.complain(fault);
+                self.report_fault(fault);
                 return;
             }
         };
-        self.tell(&source, false);
+        self.publish_playback(&source, false);
         if let Some((op, finished)) = self.conferences.play(self.id, audio, loops, self.to) {
-            let _playing = Playing { stage: &self, op };
+            let _playing = Playing { announcer: &self, op };
             tokio::select! {
                 // In both cases the playback has ended.
                 _ = finished => {}
                 _ = stopped => {}
             }
         }
-        self.tell(&source, true);
+        self.publish_playback(&source, true);
     }
 
-    fn tell(&self, source: &AudioSource, over: bool) {
+    fn publish_playback(&self, source: &AudioSource, over: bool) {
         let audio = RoomAudio { source: source.clone(), to: self.to, over };
         self.conferences.with(self.id, |live| live.state.handle_played(clock::time(), &audio));
     }
 
     async fn perform(&self, jar: &CookieJar, mut target: Target) -> Result<(), Fault> {
-        for _ in 0..MOST_DOCUMENTS {
+        for _ in 0..MAX_DOCUMENTS {
             let program = self.fetch(jar, &target).await?;
             for warning in program.warnings {
                 self.warn(warning);
@@ -160,7 +160,7 @@ impl Announcer {
                 None => return Ok(()),
             }
         }
-        Err(Fault { code: None, why: format!("{MOST_DOCUMENTS} documents in a row only redirected to another one") })
+        Err(Fault { code: None, why: format!("{MAX_DOCUMENTS} documents in a row only redirected to another one") })
     }
 
     async fn fetch(&self, jar: &CookieJar, target: &Target) -> Result<Program, Fault> {
@@ -172,7 +172,7 @@ impl Announcer {
         let fetch = Fetch { id: FetchId(0), leg, target: target.clone(), reason, scope: Scope::Conference };
         let context =
             Context { public_url: Arc::clone(&services.public_url), sequence: 0, recording: None, queue: None };
-        let asker = Asker {
+        let asker = RequestContext {
             client: &services.client,
             dialects: &services.dialects,
             dialect,
@@ -203,7 +203,7 @@ impl Announcer {
         let audio = audio.map_err(|error| self.unplayable(source.clone(), error))?;
         let playing = self.conferences.play(self.id, audio, loops, self.to);
         let (op, finished) = playing.ok_or("the conference is over")?;
-        let _playing = Playing { stage: self, op };
+        let _playing = Playing { announcer: self, op };
         finished.await.map_err(|_| "the conference is over".into())
     }
 
@@ -219,7 +219,7 @@ impl Announcer {
     }
 
     /// If the error has a number, sends a warning to the application. Returns the reason of the error.
-    fn complain(&self, Fault { code, why }: Fault) -> String {
+    fn report_fault(&self, Fault { code, why }: Fault) -> String {
         if let Some(code) = code {
             self.warn(Warning { code, message: why.clone() });
         }

@@ -30,7 +30,7 @@ impl EventPublisher {
             let mut sequence = 1;
             while let Some(event) = receiver.recv().await {
                 left.fetch_sub(1, Ordering::Relaxed);
-                tell(&own, &event, &mut sequence).await;
+                publish(&own, &event, &mut sequence).await;
             }
         });
         Self { sender, waiting }
@@ -41,7 +41,7 @@ impl EventPublisher {
         self.waiting.load(Ordering::Relaxed) >= FULL
     }
 
-    pub(super) fn tell(&self, event: ConferenceEvent) {
+    pub(super) fn publish(&self, event: ConferenceEvent) {
         self.waiting.fetch_add(1, Ordering::Relaxed);
         // This cannot fail, because the task ends only after its senders are dropped.
         let _ = self.sender.send(event);
@@ -49,7 +49,7 @@ impl EventPublisher {
 }
 
 /// Stores and publishes one event. `sequence` is the number of the next notice.
-pub(super) async fn tell(services: &ConferenceServices, event: &ConferenceEvent, sequence: &mut u32) {
+pub(super) async fn publish(services: &ConferenceServices, event: &ConferenceEvent, sequence: &mut u32) {
     let info = &event.conference;
     tracing::debug!(conference = %info.id, name = %info.name, kind = ?event.kind, "conference");
     if let Err(error) = history::write(services, event).await {

@@ -14,7 +14,7 @@ use tandem_store::{self as store, Cursor, Store, StoreError};
 use super::{ConferenceServices, Conferences};
 
 /// Number of rows that one query reads.
-const PIECE: u32 = 1_000;
+const PAGE_SIZE: u32 = 1_000;
 
 /// The record of a conference.
 const CONFERENCE: fn() -> Kind<ConferenceInfo> = || Kind::new("conference");
@@ -85,7 +85,7 @@ pub(super) async fn write(services: &ConferenceServices, event: &ConferenceEvent
         | ConferenceEventKind::Held(_)
         | ConferenceEventKind::Modified(_)
         | ConferenceEventKind::Entered
-        | ConferenceEventKind::Leads(_)
+        | ConferenceEventKind::ActiveSpeaker(_)
         | ConferenceEventKind::Played(_)
         | ConferenceEventKind::Speaks { .. }
         | ConferenceEventKind::Announced { .. }
@@ -163,15 +163,15 @@ pub async fn list(
         Some(id) => resources::cursor(store, account, id).await?,
         None => None,
     };
-    let wanted = page.offset.saturating_add(page.limit.min(PIECE as usize) + 1);
+    let wanted = page.offset.saturating_add(page.limit.min(PAGE_SIZE as usize) + 1);
     let stored = Filter { name: filter.name.as_deref(), created: filter.created.into(), ..Filter::default() };
     // The newest conferences may exist only in memory so far.
     let first = after.is_none();
     loop {
-        let part = store::Page { limit: PIECE, after, before: None, offset: 0 };
+        let part = store::Page { limit: PAGE_SIZE, after, before: None, offset: 0 };
         let rows = resources::list(store, CONFERENCE(), account, &stored, &part).await?;
         let last = rows.last().map(|row| Cursor { at: row.created_at, id: row.id });
-        let whole = rows.len() < PIECE as usize;
+        let whole = rows.len() < PAGE_SIZE as usize;
         for row in rows {
             let now = live.iter().find(|seen| seen.info.id.0 == row.id).map(|seen| Arc::clone(&seen.info));
             found.push(now.unwrap_or_else(|| Arc::new(row.details)));
@@ -204,7 +204,7 @@ pub async fn participants(
     let there = conferences.get(account, id).map(|seen| seen.participants).unwrap_or_default();
     let filter = Filter { parent: Some(id.0), ..Filter::default() };
     let rows =
-        resources::list(&conferences.0.services.store, PARTICIPANT(), account, &filter, &store::Page::first(PIECE))
+        resources::list(&conferences.0.services.store, PARTICIPANT(), account, &filter, &store::Page::first(PAGE_SIZE))
             .await?;
     let gone = rows.into_iter().rev().map(|row| row.details);
     let mut all: Vec<_> = gone.filter(|one| there.iter().all(|now| now.leg != one.leg)).collect();
@@ -228,26 +228,26 @@ pub async fn participant(
 }
 
 /// A conference that was live at a crash, with its participants and the legs that were being called for it.
-pub(super) struct LeftBehind {
+pub(super) struct UnfinishedConference {
     pub(super) info: ConferenceInfo,
     /// At most 1,000 participants, in the order of their arrival.
     pub(super) participants: Vec<ParticipantInfo>,
 }
 
 /// Returns the conferences that were live when the server crashed.
-pub(super) async fn left_behind(store: &Store) -> Result<Vec<LeftBehind>, StoreError> {
+pub(super) async fn unfinished(store: &Store) -> Result<Vec<UnfinishedConference>, StoreError> {
     let mut left = Vec::new();
     for mark in resources::all(store, LIVE()).await? {
         match resources::get(store, CONFERENCE(), &mark.account, !mark.id).await? {
             Some(row) => {
                 let filter = Filter { parent: Some(row.id), ..Filter::default() };
-                let page = store::Page::first(PIECE);
+                let page = store::Page::first(PAGE_SIZE);
                 let participants = resources::list(store, PARTICIPANT(), &mark.account, &filter, &page).await?;
                 let there = |one: &ParticipantInfo| {
                     matches!(one.status, ParticipantStatus::Expected | ParticipantStatus::Connected)
                 };
                 let participants = participants.into_iter().rev().map(|row| row.details).filter(there).collect();
-                left.push(LeftBehind { info: row.details, participants });
+                left.push(UnfinishedConference { info: row.details, participants });
             }
             None => drop(resources::delete(store, LIVE(), &mark.account, mark.id).await?),
         }
@@ -280,10 +280,10 @@ mod tests {
         };
         put(&store, &info).await.unwrap();
         resources::put(&store, LIVE(), &mark(&info)).await.unwrap();
-        let left = left_behind(&store).await.unwrap();
+        let left = unfinished(&store).await.unwrap();
         assert_eq!(left.iter().map(|one| one.info.id).collect::<Vec<_>>(), [ConferenceId(7)]);
         resources::delete(&store, CONFERENCE(), "acme", 7).await.unwrap();
-        assert!(left_behind(&store).await.unwrap().is_empty(), "it was deleted");
+        assert!(unfinished(&store).await.unwrap().is_empty(), "it was deleted");
         store.close().await;
     }
 

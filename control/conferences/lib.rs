@@ -27,7 +27,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use tandem_accounts::Accounts;
-use tandem_audio::AudioRoom;
+use tandem_audio::AudioLoader;
 use tandem_call::Target;
 use tandem_call::conference::event::{
     ConferenceEnd, ConferenceEvent, ConferenceEventKind, ConferenceInfo, ConferenceStatus, EndCause, LeftReason,
@@ -55,14 +55,14 @@ use tokio_util::task::TaskTracker;
 
 use announcer::Announcer;
 use event_publisher::EventPublisher;
-pub use seat::{NoSeat, ReservedSeat};
+pub use seat::{JoinRefusal, ReservedSeat};
 
 /// Time for which a conference waits for its first participant, if a request has opened the conference.
-const UNUSED: Duration = Duration::from_secs(5 * 60);
+const FIRST_PARTICIPANT_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 /// Maximum number of concurrent announcements in one conference.
-const MOST_ANNOUNCEMENTS: usize = 16;
+const MAX_ANNOUNCEMENTS: usize = 16;
 /// Maximum number of concurrent playbacks by request in one conference.
-const MOST_HEARD: usize = 128;
+const MAX_PLAYBACKS: usize = 128;
 
 /// Name of the account, and name of the conference.
 type Name = (Arc<str>, Arc<str>);
@@ -89,7 +89,7 @@ pub struct ConferenceServices {
     /// HTTP client for documents and streams.
     pub client: Client,
     /// Audio for playback.
-    pub audio: AudioRoom,
+    pub audio: AudioLoader,
     /// Time without received data after which the WebSocket of a stream is closed. `None` means no limit.
     pub stream_idle: Option<Duration>,
     /// Base URL of this server for others, without a trailing slash.
@@ -133,13 +133,13 @@ struct LiveConference {
     calls: HashMap<LegId, Arc<dyn ParticipantCall>>,
     services: Arc<ConferenceServices>,
     runtime: Handle,
-    teller: EventPublisher,
+    events: EventPublisher,
     /// The tasks that play a document to a waiting or held participant, by leg.
     documents: HashMap<LegId, AbortHandle>,
     announcements: usize,
     /// The playbacks by request. Each entry has the number of the playback, the leg that hears it (`None` means all
     /// legs), and the sender that stops it.
-    heard: Vec<(u64, Option<LegId>, oneshot::Sender<()>)>,
+    announced: Vec<(u64, Option<LegId>, oneshot::Sender<()>)>,
     /// The task that ends the conference at its maximum duration.
     limit: Option<AbortHandle>,
     next_op: u64,
@@ -192,27 +192,27 @@ impl Conferences {
 
     /// Returns the name of the account's live conference with this id.
     pub fn name(&self, account: &str, id: u128) -> Option<Arc<str>> {
-        self.get(account, ConferenceId(id)).map(|seen| Arc::clone(&seen.info.name))
+        self.get(account, ConferenceId(id)).map(|snapshot| Arc::clone(&snapshot.info.name))
     }
 
     /// Returns the legs of the conference's participants, including legs that are still being called. Returns an empty
     /// list if the conference has ended.
     pub fn members(&self, account: &str, id: u128) -> Vec<LegId> {
-        let seen = self.get(account, ConferenceId(id));
-        seen.map(|seen| seen.participants.iter().map(|one| one.leg).collect()).unwrap_or_default()
+        let snapshot = self.get(account, ConferenceId(id));
+        snapshot.map(|snapshot| snapshot.participants.iter().map(|one| one.leg).collect()).unwrap_or_default()
     }
 
     /// Returns a snapshot of the account's conference with this id, if the conference is live.
     pub fn get(&self, account: &str, id: ConferenceId) -> Option<ConferenceSnapshot> {
-        self.0.table.lock().of(account, id).map(LiveConference::seen)
+        self.0.table.lock().of(account, id).map(LiveConference::snapshot)
     }
 
     /// Returns snapshots of the account's live conferences, newest conference first.
     pub fn all(&self, account: &str) -> Vec<ConferenceSnapshot> {
-        let hall = self.0.table.lock();
-        let own = hall.live.values().filter(|live| *live.state.info().account == *account);
-        let mut all: Vec<_> = own.map(LiveConference::seen).collect();
-        all.sort_by_key(|seen| std::cmp::Reverse((seen.info.created_at, seen.info.id)));
+        let table = self.0.table.lock();
+        let own = table.live.values().filter(|live| *live.state.info().account == *account);
+        let mut all: Vec<_> = own.map(LiveConference::snapshot).collect();
+        all.sort_by_key(|snapshot| std::cmp::Reverse((snapshot.info.created_at, snapshot.info.id)));
         all
     }
 
@@ -226,12 +226,12 @@ impl Conferences {
         participation: &Participation,
         call: Arc<dyn ParticipantCall>,
     ) -> Result<Seat, (Option<Refused>, String)> {
-        let mut hall = self.0.table.lock();
+        let mut table = self.0.table.lock();
         let Participation { conference: name, most, opening, .. } = participation;
         let (account, dialect) = (&leg.account, &leg.dialect);
-        let wanted = ConferenceSpec { account, dialect, name, most: *most, opening: opening.clone() };
-        let id = hall.find_or_open(self, wanted).map_err(|why| (None, why))?;
-        let refused = match hall.live.get_mut(&id) {
+        let wanted = ConferenceSpec { account, dialect, name, max_participants: *most, opening: opening.clone() };
+        let id = table.find_or_open(self, wanted).map_err(|why| (None, why))?;
+        let refused = match table.live.get_mut(&id) {
             Some(live) => {
                 let taken = live.state.enter(clock::time(), leg, participation.clone());
                 if taken.is_ok() {
@@ -241,8 +241,8 @@ impl Conferences {
             }
             None => Some(Refused::Over),
         };
-        hall.expected.remove(&leg.id);
-        hall.settle(self, id);
+        table.expected.remove(&leg.id);
+        table.settle(self, id);
         match refused {
             None => {
                 Ok(Seat { conferences: self.clone(), id, name: Arc::clone(name), leg: Arc::clone(leg), left: false })
@@ -253,12 +253,12 @@ impl Conferences {
 
     /// Reserves the conference with this name. Opens the conference if it does not exist.
     fn reserve(&self, wanted: ConferenceSpec<'_>) -> Result<Reservation, String> {
-        let mut hall = self.0.table.lock();
-        let id = hall.find_or_open(self, wanted)?;
-        if let Some(live) = hall.live.get_mut(&id) {
+        let mut table = self.0.table.lock();
+        let id = table.find_or_open(self, wanted)?;
+        if let Some(live) = table.live.get_mut(&id) {
             live.state.reserve();
         }
-        hall.settle(self, id);
+        table.settle(self, id);
         Ok(Reservation { conferences: self.clone(), id })
     }
 
@@ -266,12 +266,12 @@ impl Conferences {
     pub fn open(&self, wanted: ConferenceSpec<'_>) -> Result<ConferenceSnapshot, String> {
         let account = wanted.account;
         let reserved = self.reserve(wanted)?;
-        let seen = self.get(account, reserved.id).ok_or_else(|| "the conference has ended".to_owned())?;
+        let snapshot = self.get(account, reserved.id).ok_or_else(|| "the conference has ended".to_owned())?;
         tokio::spawn(async move {
-            tokio::time::sleep(UNUSED).await;
+            tokio::time::sleep(FIRST_PARTICIPANT_TIMEOUT).await;
             drop(reserved);
         });
-        Ok(seen)
+        Ok(snapshot)
     }
 
     /// Ends all conferences. The participants are not hung up.
@@ -320,14 +320,14 @@ impl Conferences {
         self.0.table.lock().live.get(&id).map(|live| live.state.recordings().to_vec()).unwrap_or_default()
     }
 
-    /// Pauses or resumes a recording. `gap` says what the recording keeps of the pause; `None` resumes the recording.
+    /// Pauses or resumes a recording. `gap` says audio the recording keeps of the pause; `None` resumes the recording.
     pub fn pause(
         &self,
         id: ConferenceId,
         recording: RecordingId,
-        gap: Option<PauseBehavior>,
+        pause_behavior: Option<PauseBehavior>,
     ) -> Result<Recording, Refused> {
-        let paused = self.with(id, |live| live.state.pause_recording(clock::time(), recording, gap));
+        let paused = self.with(id, |live| live.state.pause_recording(clock::time(), recording, pause_behavior));
         paused.unwrap_or(Err(Refused::Over))
     }
 
@@ -353,7 +353,7 @@ impl Conferences {
             if live.state.is_closing() {
                 return Err(Refused::Over);
             }
-            if live.streams.len() >= stream::MOST {
+            if live.streams.len() >= stream::MAX_STREAMS {
                 return Err(Refused::Full);
             }
             let id = StreamId::new(clock::time(), &mut rand::rng());
@@ -362,7 +362,7 @@ impl Conferences {
                 wire: dialect.conference_stream(&account, &info, id, &spec).ok_or(Refused::Over)?,
                 client: services.client.of_account(&info.account),
                 idle: services.stream_idle,
-                teller: live.teller.clone(),
+                events: live.events.clone(),
                 conference: info,
                 conferences,
                 id,
@@ -394,11 +394,11 @@ impl Conferences {
     pub fn announce(&self, id: ConferenceId, to: Option<LegId>, target: Target) -> bool {
         let conferences = self.clone();
         let started = self.with(id, |live| {
-            let leg = live.state.leg(to).cloned().filter(|_| live.announcements < MOST_ANNOUNCEMENTS)?;
+            let leg = live.state.leg(to).cloned().filter(|_| live.announcements < MAX_ANNOUNCEMENTS)?;
             live.announcements += 1;
-            let stage = live.stage(&conferences, leg, to);
+            let announcer = live.announcer(&conferences, leg, to);
             live.runtime.spawn(async move {
-                let failure = stage.announce(target.clone()).await.err();
+                let failure = announcer.announce(target.clone()).await.err();
                 conferences.with(id, |live| {
                     live.announcements -= 1;
                     live.state.announced(clock::time(), &target.url, to, failure);
@@ -411,17 +411,17 @@ impl Conferences {
 
     /// Plays audio by request to all participants or to one participant, and reports the start and the end of the
     /// playback. Returns `false` if the conference has ended or too many playbacks run.
-    pub fn let_hear(&self, id: ConferenceId, play: Play, to: Option<LegId>) -> bool {
+    pub fn play_announcement(&self, id: ConferenceId, play: Play, to: Option<LegId>) -> bool {
         let conferences = self.clone();
         let started = self.with(id, |live| {
-            let leg = live.state.leg(to).cloned().filter(|_| live.heard.len() < MOST_HEARD)?;
+            let leg = live.state.leg(to).cloned().filter(|_| live.announced.len() < MAX_PLAYBACKS)?;
             let number = live.new_op().0;
             let (stop, stopped) = oneshot::channel();
-            live.heard.push((number, to, stop));
-            let stage = live.stage(&conferences, leg, to);
+            live.announced.push((number, to, stop));
+            let announcer = live.announcer(&conferences, leg, to);
             live.runtime.spawn(async move {
-                stage.let_hear(play, stopped).await;
-                conferences.with(id, |live| live.heard.retain(|(one, ..)| *one != number));
+                announcer.play_announcement(play, stopped).await;
+                conferences.with(id, |live| live.announced.retain(|(one, ..)| *one != number));
             });
             Some(())
         });
@@ -430,11 +430,11 @@ impl Conferences {
 
     /// Stops playbacks by request. If `whom` lists legs, only playbacks to exactly one of these legs stop. If `whom` is
     /// `None`, all playbacks stop.
-    pub fn hush(&self, id: ConferenceId, whom: Option<&[LegId]>) {
+    pub fn stop_announcements(&self, id: ConferenceId, whom: Option<&[LegId]>) {
         self.with(id, |live| {
             let ends = |to: Option<LegId>| whom.is_none_or(|whom| to.is_some_and(|leg| whom.contains(&leg)));
-            let (ended, kept) = std::mem::take(&mut live.heard).into_iter().partition(|(_, to, _)| ends(*to));
-            live.heard = kept;
+            let (ended, kept) = std::mem::take(&mut live.announced).into_iter().partition(|(_, to, _)| ends(*to));
+            live.announced = kept;
             let ended: Vec<(u64, Option<LegId>, oneshot::Sender<()>)> = ended;
             for (_, _, stop) in ended {
                 // An error is ignored, because the playback may have ended by itself.
@@ -454,9 +454,9 @@ impl Conferences {
 
     /// Applies a function to a live conference, then performs the outputs of its state.
     fn with<T>(&self, id: ConferenceId, act: impl FnOnce(&mut LiveConference) -> T) -> Option<T> {
-        let mut hall = self.0.table.lock();
-        let done = hall.live.get_mut(&id).map(act);
-        hall.settle(self, id);
+        let mut table = self.0.table.lock();
+        let done = table.live.get_mut(&id).map(act);
+        table.settle(self, id);
         done
     }
 
@@ -469,8 +469,8 @@ impl Conferences {
         loops: Option<NonZeroU32>,
         to: Option<LegId>,
     ) -> Option<(media::OpId, oneshot::Receiver<()>)> {
-        let mut hall = self.0.table.lock();
-        let live = hall.live.get_mut(&id)?;
+        let mut table = self.0.table.lock();
+        let live = table.live.get_mut(&id)?;
         let op = live.new_op();
         let to = to.map(|leg| vec![media::SessionKey(leg.0)]);
         live.room.as_ref()?.command(media::RoomCommand::Play { op, audio, loops, to }).ok()?;
@@ -481,8 +481,8 @@ impl Conferences {
 
     /// Stops a playback if it still runs.
     fn stop_play(&self, id: ConferenceId, op: media::OpId) {
-        let mut hall = self.0.table.lock();
-        let Some(live) = hall.live.get_mut(&id) else { return };
+        let mut table = self.0.table.lock();
+        let Some(live) = table.live.get_mut(&id) else { return };
         if live.plays.remove(&op).is_some() {
             live.command(media::RoomCommand::Stop { op });
         }
@@ -504,7 +504,7 @@ impl ConferenceTable {
         let music = Some(media::hold_music());
         let live_for = wanted.opening.as_ref().and_then(|opening| opening.lasts);
         let starts_with = if wanted.opening.as_ref().is_some_and(|opening| opening.starts_alone) { 1 } else { 2 };
-        let spec = media::RoomSpec { most: wanted.most, starts_with, music, ..media::RoomSpec::default() };
+        let spec = media::RoomSpec { max_participants: wanted.max_participants, starts_with, music, ..media::RoomSpec::default() };
         let sink = sink(Arc::downgrade(&conferences.0));
         let services = &conferences.0.services;
         let room = services.media.open_room(media::RoomKey(id.0), id.0, spec, sink);
@@ -516,10 +516,10 @@ impl ConferenceTable {
             calls: HashMap::new(),
             services: Arc::clone(services),
             runtime: Handle::current(),
-            teller: EventPublisher::start(services),
+            events: EventPublisher::start(services),
             documents: HashMap::new(),
             announcements: 0,
-            heard: Vec::new(),
+            announced: Vec::new(),
             limit: live_for.map(|lasts| conferences.end_after(id, lasts)),
             next_op: 0,
             plays: HashMap::new(),
@@ -555,7 +555,7 @@ impl ConferenceTable {
 }
 
 impl LiveConference {
-    fn seen(&self) -> ConferenceSnapshot {
+    fn snapshot(&self) -> ConferenceSnapshot {
         ConferenceSnapshot {
             info: Arc::clone(self.state.info()),
             participants: self.state.participants().cloned().collect(),
@@ -569,28 +569,28 @@ impl LiveConference {
 
     fn perform(&mut self, conferences: &Conferences, output: Output) {
         match output {
-            Output::Tell(event) => {
+            Output::Event(event) => {
                 if let ConferenceEventKind::Left { participant, .. } = &event.kind
                     && self.state.participant(participant.leg).is_none()
                 {
                     self.calls.remove(&participant.leg);
                 }
-                self.teller.tell(*event);
+                self.events.publish(*event);
             }
             Output::Record { id, spec } => self.start_recording(id, &spec),
-            Output::PauseRecording { id, gap } => {
-                let silence = gap == PauseBehavior::Silence;
+            Output::PauseRecording { id, pause_behavior } => {
+                let silence = pause_behavior == PauseBehavior::Silence;
                 self.to_recording(id, |op| media::RecordingCommand::Pause { op, silence });
             }
             Output::ResumeRecording(id) => self.to_recording(id, |op| media::RecordingCommand::Resume { op }),
             Output::StopRecording(id) => self.to_recording(id, |op| media::RecordingCommand::Stop { op }),
-            Output::Hear { leg, what } => {
+            Output::SetWaitAudio { leg, audio } => {
                 if let Some(before) = self.documents.remove(&leg) {
                     before.abort();
                 }
-                if let (Some(what), Some(info)) = (what, self.state.leg(Some(leg)).cloned()) {
-                    let stage = self.stage(conferences, info, Some(leg));
-                    let task = self.runtime.spawn(stage.repeat(what));
+                if let (Some(audio), Some(info)) = (audio, self.state.leg(Some(leg)).cloned()) {
+                    let announcer = self.announcer(conferences, info, Some(leg));
+                    let task = self.runtime.spawn(announcer.repeat(audio));
                     self.documents.insert(leg, task.abort_handle());
                 }
             }
@@ -603,7 +603,7 @@ impl LiveConference {
         }
     }
 
-    fn stage(&self, conferences: &Conferences, leg: Arc<LegInfo>, to: Option<LegId>) -> Announcer {
+    fn announcer(&self, conferences: &Conferences, leg: Arc<LegInfo>, to: Option<LegId>) -> Announcer {
         let info = self.state.info();
         let call = self.calls.get(&leg.id).cloned();
         Announcer {
@@ -650,7 +650,7 @@ impl LiveConference {
     }
 
     /// Handles an event of the room.
-    fn hear(&mut self, now: Timestamp, event: media::RoomEvent) {
+    fn handle_room_event(&mut self, now: Timestamp, event: media::RoomEvent) {
         match event {
             media::RoomEvent::Joined { session } => self.state.handle_joined(now, LegId(session.0)),
             media::RoomEvent::Left { session } => self.state.handle_left(now, LegId(session.0)),
@@ -660,28 +660,28 @@ impl LiveConference {
             media::RoomEvent::Speaks { session, speaks } => {
                 // An application does not depend on speaker events to know the state. So for a slow application,
                 // speaker events are dropped first.
-                if !self.teller.is_full() {
+                if !self.events.is_full() {
                     self.state.handle_speaks(now, LegId(session.0), speaks);
                 }
             }
-            media::RoomEvent::Leads(Some(session)) => {
-                if !self.teller.is_full() {
-                    self.state.handle_leads(now, LegId(session.0));
+            media::RoomEvent::ActiveSpeaker(Some(session)) => {
+                if !self.events.is_full() {
+                    self.state.handle_active_speaker(now, LegId(session.0));
                 }
             }
-            media::RoomEvent::Leads(None) => {}
+            media::RoomEvent::ActiveSpeaker(None) => {}
             media::RoomEvent::Finished { op, .. } => {
                 if let Some(waiting) = self.plays.remove(&op) {
                     // The waiting task may have been aborted, so an error is ignored.
                     let _ = waiting.send(());
                 }
             }
-            media::RoomEvent::Recorded(event) => self.recorded(now, event),
+            media::RoomEvent::Recorded(event) => self.handle_recording_event(now, event),
             media::RoomEvent::Ended { .. } => self.state.handle_over(now),
         }
     }
 
-    fn recorded(&mut self, now: Timestamp, event: media::Event) {
+    fn handle_recording_event(&mut self, now: Timestamp, event: media::Event) {
         let media::Event::RecordingFinished { op, reason, duration, .. } = event else { return };
         let Some(id) = self.recordings.remove(&op) else { return };
         let end = match reason {
@@ -769,9 +769,9 @@ impl Drop for Reservation {
 /// Ends the conferences that were live before a crash, and reports their end. Returns the number of these conferences.
 pub async fn recover(conferences: &Conferences, now: Timestamp) -> Result<usize, StoreError> {
     let services = &*conferences.0.services;
-    let left = history::left_behind(&services.store).await?;
+    let left = history::unfinished(&services.store).await?;
     let count = left.len();
-    for history::LeftBehind { mut info, participants } in left {
+    for history::UnfinishedConference { mut info, participants } in left {
         let told = store::deliveries::list(&services.store, info.id.0).await?.len();
         let mut sequence = u32::try_from(told + 1).unwrap_or(u32::MAX);
         info.updated_at = now;
@@ -788,14 +788,14 @@ pub async fn recover(conferences: &Conferences, now: Timestamp) -> Result<usize,
             let leg = leg.as_ref().and_then(records::leg_of).map(Arc::new);
             let first = first.get_or_insert_with(|| leg.clone()).clone();
             let event = ConferenceEvent { at: now, conference: Arc::new(info.clone()), leg, first, kind };
-            event_publisher::tell(services, &event, &mut sequence).await;
+            event_publisher::publish(services, &event, &mut sequence).await;
         }
         let end = Some(ConferenceEnd { cause: EndCause::Failed, by: None, label: None });
         let info = Arc::new(ConferenceInfo { status: ConferenceStatus::Completed, end, ..info });
         let first = first.flatten();
         let event =
             ConferenceEvent { at: now, conference: info, leg: first.clone(), first, kind: ConferenceEventKind::Ended };
-        event_publisher::tell(services, &event, &mut sequence).await;
+        event_publisher::publish(services, &event, &mut sequence).await;
     }
     Ok(count)
 }
@@ -805,7 +805,7 @@ fn sink(shared: Weak<Shared>) -> media::RoomSink {
     Arc::new(move |room, event| {
         let Some(shared) = shared.upgrade() else { return Ok(()) };
         let conferences = Conferences(shared);
-        conferences.with(ConferenceId(room.0), |live| live.hear(clock::time(), event));
+        conferences.with(ConferenceId(room.0), |live| live.handle_room_event(clock::time(), event));
         Ok(())
     })
 }

@@ -11,7 +11,7 @@ use super::{Conferences, Reservation};
 
 /// The reason why a leg cannot be called into a conference, or cannot coach in the conference.
 #[derive(Debug, thiserror::Error)]
-pub enum NoSeat {
+pub enum JoinRefusal {
     /// The media engine cannot open a room for another conference. The text is the reason.
     #[error("{0}")]
     NoRoom(String),
@@ -20,7 +20,7 @@ pub enum NoSeat {
     Refused(Refused),
     /// The participant to be coached is not in the conference.
     #[error("the participant to coach is not in the conference")]
-    NobodyToCoach,
+    NoLegToCoach,
     /// The participant to be coached is on hold.
     #[error("the participant to coach is on hold")]
     CoachedIsOnHold,
@@ -39,9 +39,9 @@ impl ReservedSeat {
     }
 
     /// Registers the leg that is called for this seat. Keep the seat until this registration.
-    pub fn take(&self, leg: LegId) -> Result<(), NoSeat> {
+    pub fn take(&self, leg: LegId) -> Result<(), JoinRefusal> {
         let (conferences, id) = (&self.reservation.conferences, self.reservation.id());
-        conferences.expect(id, leg, self.participation.clone()).map_err(NoSeat::Refused)
+        conferences.expect(id, leg, self.participation.clone()).map_err(JoinRefusal::Refused)
     }
 
     /// Returns the participant record of a leg that ended before the participant was stored.
@@ -65,10 +65,10 @@ impl ReservedSeat {
 
 impl Conferences {
     /// Reserves a seat in the conference with this name. Opens the conference if it does not exist.
-    pub fn seat(&self, wanted: ConferenceSpec<'_>, participation: Participation) -> Result<ReservedSeat, NoSeat> {
+    pub fn seat(&self, wanted: ConferenceSpec<'_>, participation: Participation) -> Result<ReservedSeat, JoinRefusal> {
         let account = wanted.account;
-        let reservation = self.reserve(wanted).map_err(NoSeat::NoRoom)?;
-        self.admits(reservation.id(), &participation).map_err(NoSeat::Refused)?;
+        let reservation = self.reserve(wanted).map_err(JoinRefusal::NoRoom)?;
+        self.admits(reservation.id(), &participation).map_err(JoinRefusal::Refused)?;
         if let Some(coaching) = &participation.coach {
             self.may_coach(account, reservation.id(), coaching)?;
         }
@@ -76,15 +76,15 @@ impl Conferences {
     }
 
     /// Checks that each participant to be coached is present and not on hold.
-    pub fn may_coach(&self, account: &str, id: ConferenceId, coaching: &Coaching) -> Result<(), NoSeat> {
+    pub fn may_coach(&self, account: &str, id: ConferenceId, coaching: &Coaching) -> Result<(), JoinRefusal> {
         if !coaching.on {
             return Ok(());
         }
         let there = self.get(account, id).map(|seen| seen.participants).unwrap_or_default();
         for leg in &coaching.whom {
             match there.iter().find(|who| who.leg == *leg) {
-                None => return Err(NoSeat::NobodyToCoach),
-                Some(who) if who.participation.hold.is_some() => return Err(NoSeat::CoachedIsOnHold),
+                None => return Err(JoinRefusal::NoLegToCoach),
+                Some(who) if who.participation.hold.is_some() => return Err(JoinRefusal::CoachedIsOnHold),
                 Some(_) => {}
             }
         }

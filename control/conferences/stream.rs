@@ -13,14 +13,14 @@ use tandem_dialect::StreamWire;
 use tandem_http::Client;
 use tandem_http::websocket::{NORMAL, Socket, SocketMessage};
 use tandem_media as media;
-use tandem_streams::{TAP_FRAMES, tap_codec, written};
+use tandem_streams::{TAP_FRAMES, tap_codec, encode_frame};
 use tokio::sync::oneshot;
 
 use super::Conferences;
 use super::event_publisher::EventPublisher;
 
 /// Maximum number of concurrent streams of one conference.
-pub(super) const MOST: usize = 8;
+pub(super) const MAX_STREAMS: usize = 8;
 
 /// A running stream.
 pub(super) struct Running {
@@ -34,7 +34,7 @@ pub(super) struct Running {
 pub(super) struct NewStream {
     pub(super) conferences: Conferences,
     pub(super) conference: Arc<ConferenceInfo>,
-    pub(super) teller: EventPublisher,
+    pub(super) events: EventPublisher,
     pub(super) id: StreamId,
     pub(super) spec: StreamSpec,
     pub(super) wire: Box<dyn StreamWire>,
@@ -51,7 +51,7 @@ impl NewStream {
             Err(why) => StreamStatus::Failed(why),
         };
         self.conferences.with(self.conference.id, |live| live.streams.retain(|one| one.id != self.id));
-        self.tell(status);
+        self.publish(status);
     }
 
     async fn carry(&mut self) -> Result<(), StreamFailure> {
@@ -66,12 +66,12 @@ impl NewStream {
         if taken != Some(true) {
             return Err(StreamFault::Internal.because("the conference is over"));
         }
-        self.tell(StreamStatus::Started);
+        self.publish(StreamStatus::Started);
         loop {
             tokio::select! {
                 frame = tap.next() => {
                     let Some(frame) = frame else { break };
-                    socket.send(written(self.wire.as_mut(), &frame)).await?;
+                    socket.send(encode_frame(self.wire.as_mut(), &frame)).await?;
                 }
                 _ = &mut self.stopped => break,
                 // Messages from the application are ignored.
@@ -85,9 +85,9 @@ impl NewStream {
         Ok(())
     }
 
-    fn tell(&self, status: StreamStatus) {
+    fn publish(&self, status: StreamStatus) {
         let kind = ConferenceEventKind::Stream(StreamFacts { id: self.id, spec: self.spec.clone(), status });
         let (at, conference) = (clock::time(), Arc::clone(&self.conference));
-        self.teller.tell(ConferenceEvent { at, conference, leg: None, first: None, kind });
+        self.events.publish(ConferenceEvent { at, conference, leg: None, first: None, kind });
     }
 }

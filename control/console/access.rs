@@ -9,7 +9,7 @@ use tandem_runtime::app::App;
 
 /// Returns the account of the request's credentials, in the form of any provider.
 pub fn caller(app: &App, headers: &HeaderMap) -> Result<Arc<Account>, Denied> {
-    app.caller(headers).ok_or(Denied::Nobody)
+    app.caller(headers).ok_or(Denied::NoCredentials)
 }
 
 /// Requires the credentials of an operator's account. An API key of the account is sufficient.
@@ -28,7 +28,7 @@ pub fn operator_itself(app: &App, headers: &HeaderMap) -> Result<(), Denied> {
 /// The reason why a request is denied.
 pub enum Denied {
     /// The request has no valid credentials of an account.
-    Nobody,
+    NoCredentials,
     /// The account is not an operator's account.
     NoOperator,
     /// The credentials are an API key of an operator's account, and the request requires the account's own credentials.
@@ -38,7 +38,7 @@ pub enum Denied {
 impl IntoResponse for Denied {
     fn into_response(self) -> Response {
         match self {
-            Self::Nobody => {
+            Self::NoCredentials => {
                 let challenges =
                     ["Basic realm=\"tandem\"", "Bearer"].map(|challenge| (header::WWW_AUTHENTICATE, challenge));
                 let says = "the credentials of an account are required\n";

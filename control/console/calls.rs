@@ -94,65 +94,65 @@ impl CallRow {
     }
 }
 
-async fn list(State(app): State<App>, headers: HeaderMap, Query(wish): Query<ListQuery>) -> Response {
-    let scope = match Scope::asked(&app, &headers) {
+async fn list(State(app): State<App>, headers: HeaderMap, Query(query): Query<ListQuery>) -> Response {
+    let scope = match Scope::of_request(&app, &headers) {
         Ok(scope) => scope,
         Err(denied) => return *denied,
     };
-    if wish.follow {
+    if query.follow {
         let list = move |app: App| {
-            let (scope, wish) = (scope.clone(), wish.clone());
-            async move { Ok(page(&app, &scope, &wish).await?.calls) }
+            let (scope, query) = (scope.clone(), query.clone());
+            async move { Ok(page(&app, &scope, &query).await?.calls) }
         };
         return follow::rows(app, "call", |row: &CallRow| row.id.clone(), list);
     }
-    match page(&app, &scope, &wish).await {
+    match page(&app, &scope, &query).await {
         Ok(page) => json(&page),
         Err(wrong) => wrong.into_response(),
     }
 }
 
-async fn page(app: &App, scope: &Scope, wish: &ListQuery) -> Result<Calls, QueryError> {
-    let filter = filter(wish)?;
-    let page = wish.page()?;
+async fn page(app: &App, scope: &Scope, query: &ListQuery) -> Result<Calls, QueryError> {
+    let filter = filter(query)?;
+    let page = query.page()?;
     let services = app.calls.services();
     services.store.flush().await?;
     let mut rows = Vec::new();
-    for account in scope.accounts(app, wish.account.as_deref()) {
+    for account in scope.accounts(app, query.account.as_deref()) {
         rows.extend(calls::list(&services.store, &account, &filter, &page).await?);
     }
-    let (rows, next) = wish.cut(rows, |row| Cursor { at: row.created_at, id: row.id });
+    let (rows, next) = query.cut(rows, |row| Cursor { at: row.created_at, id: row.id });
     let now = clock::time();
     let legs = rows.iter().filter_map(records::leg_of);
     Ok(Calls { calls: legs.map(|leg| CallRow::of(services, &leg, now)).collect(), next })
 }
 
-fn filter(wish: &ListQuery) -> Result<CallFilter, QueryError> {
+fn filter(query: &ListQuery) -> Result<CallFilter, QueryError> {
     const LIVE: [&str; 4] = ["queued", "initiated", "ringing", "in-progress"];
     const ENDED: [&str; 5] = ["completed", "busy", "failed", "no-answer", "canceled"];
     let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
-    let status = match wish.status.as_deref() {
+    let status = match query.status.as_deref() {
         None => Vec::new(),
         Some("live") => words(&LIVE),
         Some("ended") => words(&ENDED),
         Some(word) if LIVE.contains(&word) || ENDED.contains(&word) => words(&[word]),
         Some(_) => return Err(QueryError::Status),
     };
-    if wish.direction.as_deref().is_some_and(|word| !["inbound", "outbound-api", "outbound-dial"].contains(&word)) {
+    if query.direction.as_deref().is_some_and(|word| !["inbound", "outbound-api", "outbound-dial"].contains(&word)) {
         return Err(QueryError::Direction);
     }
     Ok(CallFilter {
-        to: wish.to.clone(),
-        from: wish.from.clone(),
-        direction: wish.direction.clone(),
+        to: query.to.clone(),
+        from: query.from.clone(),
+        direction: query.direction.clone(),
         status,
-        created: TimeRange { since: wish.since, before: None },
+        created: TimeRange { since: query.since, before: None },
         ..CallFilter::default()
     })
 }
 
 async fn story(State(app): State<App>, headers: HeaderMap, Path(id): Path<String>) -> Response {
-    let scope = match Scope::asked(&app, &headers) {
+    let scope = match Scope::of_request(&app, &headers) {
         Ok(scope) => scope,
         Err(denied) => return *denied,
     };

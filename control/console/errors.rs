@@ -72,35 +72,35 @@ impl ErrorRow {
     }
 }
 
-async fn list(State(app): State<App>, headers: HeaderMap, Query(wish): Query<ListQuery>) -> Response {
-    let scope = match Scope::asked(&app, &headers) {
+async fn list(State(app): State<App>, headers: HeaderMap, Query(query): Query<ListQuery>) -> Response {
+    let scope = match Scope::of_request(&app, &headers) {
         Ok(scope) => scope,
         Err(denied) => return *denied,
     };
-    if wish.follow {
+    if query.follow {
         let list = move |app: App| {
-            let (scope, wish) = (scope.clone(), wish.clone());
-            async move { Ok(page(&app, &scope, &wish).await?.errors) }
+            let (scope, query) = (scope.clone(), query.clone());
+            async move { Ok(page(&app, &scope, &query).await?.errors) }
         };
         return follow::rows(app, "error", |row: &ErrorRow| row.id.clone(), list);
     }
-    match page(&app, &scope, &wish).await {
+    match page(&app, &scope, &query).await {
         Ok(page) => json(&page),
         Err(wrong) => wrong.into_response(),
     }
 }
 
-async fn page(app: &App, scope: &Scope, wish: &ListQuery) -> Result<Errors, QueryError> {
-    let page = wish.page()?;
+async fn page(app: &App, scope: &Scope, query: &ListQuery) -> Result<Errors, QueryError> {
+    let page = query.page()?;
     let store = &app.calls.services().store;
     store.flush().await?;
     let filter = Filter {
-        name: wish.level.as_deref(),
-        created: TimeRange { since: wish.since, before: None },
+        name: query.level.as_deref(),
+        created: TimeRange { since: query.since, before: None },
         ..Filter::default()
     };
-    let mut accounts = scope.accounts(app, wish.account.as_deref());
-    if scope.is_operator() && wish.account.is_none() {
+    let mut accounts = scope.accounts(app, query.account.as_deref());
+    if scope.is_operator() && query.account.is_none() {
         // The empty name selects errors that belong to no account.
         accounts.push("".into());
     }
@@ -108,8 +108,8 @@ async fn page(app: &App, scope: &Scope, wish: &ListQuery) -> Result<Errors, Quer
     for account in accounts {
         rows.extend(resources::list(store, REPORTS, &account, &filter, &page).await?);
     }
-    let (mut rows, next) = wish.cut(rows, |row| Cursor { at: row.created_at, id: row.id });
-    if let Some(cause) = &wish.cause {
+    let (mut rows, next) = query.cut(rows, |row| Cursor { at: row.created_at, id: row.id });
+    if let Some(cause) = &query.cause {
         rows.retain(|row| row.details.cause.is_some_and(|known| known.id() == cause));
     }
     Ok(Errors { errors: rows.into_iter().map(ErrorRow::of).collect(), next })

@@ -3,7 +3,7 @@
 //!
 //! The server reads the list [twice a second](EVERY), so followers cause no work in calls. There are two limits. The
 //! server serves at most [`FOLLOWERS`] followers at the same time; further followers receive 503. At most [`WAITING`]
-//! lines wait for a slow client. If a client accepts no line within [`PATIENCE`], the server sends a last line with the
+//! lines wait for a slow client. If a client accepts no line within [`SEND_TIMEOUT`], the server sends a last line with the
 //! reason and disconnects the client.
 
 use std::collections::HashMap;
@@ -23,15 +23,15 @@ use tokio::sync::{Semaphore, mpsc};
 use super::QueryError;
 
 /// Time between two reads of the list.
-const EVERY: Duration = Duration::from_millis(500);
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// Number of consecutive reads without a change after which an empty line shows that the connection is alive.
-const ALIVE: u32 = 30;
+const KEEPALIVE_ROUNDS: u32 = 30;
 /// Maximum number of concurrent followers.
 const FOLLOWERS: usize = 32;
 /// Maximum number of lines that wait for a slow client.
 const WAITING: usize = 1_024;
 /// Maximum time for which a new line waits for space in the queue.
-const PATIENCE: Duration = Duration::from_secs(10);
+const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 
 static PLACES: Semaphore = Semaphore::const_new(FOLLOWERS);
 
@@ -66,9 +66,9 @@ where
             };
             let changed = changed(&mut known, kind, &rows, &name);
             quiet = if changed.is_empty() { quiet + 1 } else { 0 };
-            let alive = (quiet > 0 && quiet % ALIVE == 0).then(|| "\n".to_owned());
+            let alive = (quiet > 0 && quiet % KEEPALIVE_ROUNDS == 0).then(|| "\n".to_owned());
             for line in changed.into_iter().chain(alive) {
-                match tokio::time::timeout(PATIENCE, lines.send(line)).await {
+                match tokio::time::timeout(SEND_TIMEOUT, lines.send(line)).await {
                     Ok(Ok(())) => {}
                     // The client has disconnected.
                     Ok(Err(_)) => return,
@@ -80,7 +80,7 @@ where
             }
             tokio::select! {
                 () = lines.closed() => return,
-                () = tokio::time::sleep(EVERY) => {}
+                () = tokio::time::sleep(POLL_INTERVAL) => {}
             }
         };
         // This is the last line. The client may have disconnected, so an error is ignored.

@@ -37,13 +37,13 @@ use tandem_store::{self as store, Cursor, StoreFailed};
 use crate::access::caller;
 
 /// Maximum number of legs of one call that are listed.
-const MOST_LEGS: usize = 100;
+const MAX_LEGS: usize = 100;
 /// Minimum number of hex digits in an abbreviated id. The first 48 bits of an id are the time of its creation.
-const SHORTEST: usize = 10;
+const MIN_ID_DIGITS: usize = 10;
 /// Default number of rows in a list.
 const ROWS: u32 = 50;
 /// Maximum number of rows in a list.
-const MOST_ROWS: u32 = 1_000;
+const MAX_ROWS: u32 = 1_000;
 
 /// Builds the routes below `/console`.
 pub fn routes() -> Router<App> {
@@ -63,37 +63,37 @@ pub type NamedLeg = (String, Arc<LegInfo>);
 #[derive(Clone)]
 pub struct Scope {
     account: Arc<Account>,
-    everybody: bool,
+    all_accounts: bool,
 }
 
 impl Scope {
     /// Returns the scope of an account. An operator's account sees all accounts.
     pub fn of(app: &App, account: Arc<Account>) -> Self {
-        let everybody = app.accounts.is_operator(&account);
-        Self { account, everybody }
+        let all_accounts = app.accounts.is_operator(&account);
+        Self { account, all_accounts }
     }
 
     /// Returns the scope of the account of the request's credentials. The error is the response to a request without
     /// valid credentials.
-    pub fn asked(app: &App, headers: &HeaderMap) -> Result<Self, Box<Response>> {
+    pub fn of_request(app: &App, headers: &HeaderMap) -> Result<Self, Box<Response>> {
         let account = caller(app, headers).map_err(|denied| Box::new(denied.into_response()))?;
         Ok(Self::of(app, account))
     }
 
     /// Whether data of this account is visible. Data that belongs to no account (`""`) is visible to operators.
     pub fn sees(&self, account: &str) -> bool {
-        self.everybody || *account == *self.account.name
+        self.all_accounts || *account == *self.account.name
     }
 
     /// Whether data of all accounts is visible.
     pub fn is_operator(&self) -> bool {
-        self.everybody
+        self.all_accounts
     }
 
     /// Returns the visible accounts, the client's own account first. If `one` is given, returns only that account.
     fn accounts(&self, app: &App, one: Option<&str>) -> Vec<Arc<str>> {
         let mut names = vec![Arc::clone(&self.account.name)];
-        if self.everybody {
+        if self.all_accounts {
             let others = app.accounts.all();
             let others = others.iter().map(|account| &account.name).filter(|name| **name != self.account.name);
             names.extend(others.cloned());
@@ -115,9 +115,9 @@ impl Scope {
 
     /// Returns the id of the visible call with a leg id that begins with these characters: optional `CA`, then hex
     /// digits. Returns `None` if several calls match.
-    async fn beginning_with(&self, app: &App, id: &str) -> Result<Option<CallId>, StoreFailed> {
+    async fn starting_with(&self, app: &App, id: &str) -> Result<Option<CallId>, StoreFailed> {
         let digits = id.strip_prefix("CA").unwrap_or(id);
-        if digits.len() < SHORTEST || !digits.bytes().all(|octet| octet.is_ascii_hexdigit()) {
+        if digits.len() < MIN_ID_DIGITS || !digits.bytes().all(|octet| octet.is_ascii_hexdigit()) {
             return Ok(None);
         }
         let rows = store::calls::starting(&app.calls.services().store, digits, 20).await?;
@@ -143,7 +143,7 @@ impl Scope {
                 session = row.map(|row| CallId(row.session)).or(session);
             }
             match session {
-                None => self.beginning_with(app, id).await?,
+                None => self.starting_with(app, id).await?,
                 session => session,
             }
         };
@@ -151,7 +151,7 @@ impl Scope {
         let filter = LegFilter { session: Some(session), ..LegFilter::default() };
         let mut legs = Vec::new();
         for account in self.accounts(app, None) {
-            legs.extend(app.calls.list(&account, &filter, Page { limit: MOST_LEGS, after: None, offset: 0 }).await?);
+            legs.extend(app.calls.list(&account, &filter, Page { limit: MAX_LEGS, after: None, offset: 0 }).await?);
         }
         legs.sort_by_key(|leg| (leg.created_at, leg.id));
         let legs: Vec<_> = legs.into_iter().map(|leg| (services.call_id(&leg), leg)).collect();
@@ -219,7 +219,7 @@ pub fn names<'a>(legs: impl Iterator<Item = &'a LegInfo>) -> HashMap<LegId, Stri
 #[derive(Clone, Deserialize, Debug, Default)]
 #[serde(default)]
 pub struct ListQuery {
-    /// Maximum number of rows, from 1 to [`MOST_ROWS`].
+    /// Maximum number of rows, from 1 to [`MAX_ROWS`].
     limit: Option<u32>,
     /// The value of `next` from the previous page.
     cursor: Option<String>,
@@ -243,7 +243,7 @@ pub struct ListQuery {
 
 impl ListQuery {
     fn limit(&self) -> u32 {
-        self.limit.unwrap_or(ROWS).clamp(1, MOST_ROWS)
+        self.limit.unwrap_or(ROWS).clamp(1, MAX_ROWS)
     }
 
     /// Returns the page to read from the database. The page has one row more than requested, which shows whether

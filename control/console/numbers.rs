@@ -107,7 +107,7 @@ impl GoesTo {
 
     /// Returns the destination of a number in the account's inventory. If the number has no destination in the
     /// inventory, `file` decides.
-    fn held(routing: &Routing, account: &str, held: &Number, file: Option<&NumberConfig>) -> Self {
+    fn of_number(routing: &Routing, account: &str, held: &Number, file: Option<&NumberConfig>) -> Self {
         if let Some(trunk) = &held.trunk {
             return Self::plain("trunk", format!("SIP trunk {trunk}"));
         }
@@ -119,28 +119,28 @@ impl GoesTo {
     }
 }
 
-async fn list(State(app): State<App>, headers: HeaderMap, Query(wish): Query<ListQuery>) -> Response {
-    let scope = match Scope::asked(&app, &headers) {
+async fn list(State(app): State<App>, headers: HeaderMap, Query(query): Query<ListQuery>) -> Response {
+    let scope = match Scope::of_request(&app, &headers) {
         Ok(scope) => scope,
         Err(denied) => return *denied,
     };
-    if wish.follow {
+    if query.follow {
         let list = move |app: App| {
-            let (scope, wish) = (scope.clone(), wish.clone());
-            async move { Ok::<_, QueryError>(rows(&app, &scope, &wish)) }
+            let (scope, query) = (scope.clone(), query.clone());
+            async move { Ok::<_, QueryError>(rows(&app, &scope, &query)) }
         };
         return follow::rows(app, "number", |row: &NumberRow| format!("{} {}", row.account, row.number), list);
     }
-    json(&Numbers { numbers: rows(&app, &scope, &wish) })
+    json(&Numbers { numbers: rows(&app, &scope, &query) })
 }
 
-fn rows(app: &App, scope: &Scope, wish: &ListQuery) -> Vec<NumberRow> {
+fn rows(app: &App, scope: &Scope, query: &ListQuery) -> Vec<NumberRow> {
     let routing = app.calls.services().routing.get();
-    let accounts = scope.accounts(app, wish.account.as_deref());
+    let accounts = scope.accounts(app, query.account.as_deref());
     let mut rows = Vec::new();
     let mut known = HashSet::new();
     for account in &accounts {
-        for held in routing.holdings().numbers.all(account) {
+        for held in routing.inventory().numbers.all(account) {
             let file = routing.configured().find(|one| one.number.exact() == Some(&*held.name));
             let number = &held.details;
             let name = Some(number.friendly_name.clone()).filter(|name| !name.is_empty());
@@ -151,7 +151,7 @@ fn rows(app: &App, scope: &Scope, wish: &ListQuery) -> Vec<NumberRow> {
                 provider: Some(number.dialect.clone()),
                 friendly_name: name,
                 source: if file.is_some() { "file" } else { "api" },
-                goes_to: GoesTo::held(&routing, account, number, file),
+                goes_to: GoesTo::of_number(&routing, account, number, file),
                 status_callback: status_callback.map(tandem_http::without_credentials),
             });
             known.insert(held.name.clone());

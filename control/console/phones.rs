@@ -51,32 +51,32 @@ struct Contact {
     expires_at: Timestamp,
 }
 
-async fn list(State(app): State<App>, headers: HeaderMap, Query(wish): Query<ListQuery>) -> Response {
-    let scope = match Scope::asked(&app, &headers) {
+async fn list(State(app): State<App>, headers: HeaderMap, Query(query): Query<ListQuery>) -> Response {
+    let scope = match Scope::of_request(&app, &headers) {
         Ok(scope) => scope,
         Err(denied) => return *denied,
     };
-    if wish.follow {
+    if query.follow {
         let list = move |app: App| {
-            let (scope, wish) = (scope.clone(), wish.clone());
-            async move { Ok(page(&app, &scope, &wish).await?.phones) }
+            let (scope, query) = (scope.clone(), query.clone());
+            async move { Ok(page(&app, &scope, &query).await?.phones) }
         };
         let name = |row: &PhoneRow| format!("{} {} {:?}", row.account, row.username, row.domain);
         return follow::rows(app, "phone", name, list);
     }
-    match page(&app, &scope, &wish).await {
+    match page(&app, &scope, &query).await {
         Ok(page) => json(&page),
         Err(wrong) => wrong.into_response(),
     }
 }
 
-async fn page(app: &App, scope: &Scope, wish: &ListQuery) -> Result<Phones, QueryError> {
+async fn page(app: &App, scope: &Scope, query: &ListQuery) -> Result<Phones, QueryError> {
     let services = app.calls.services();
     let now = clock::time();
     let bound = bindings::list(&services.store, now).await?;
     let routing = services.routing.get();
     let phones = routing.phones();
-    let seen = |account: &str| scope.sees(account) && wish.account.as_deref().is_none_or(|one| one == account);
+    let seen = |account: &str| scope.sees(account) && query.account.as_deref().is_none_or(|one| one == account);
     let mut rows: Vec<_> = phones
         .users()
         .into_iter()

@@ -16,11 +16,11 @@ use tandem_store::{self as store, deliveries, resources};
 
 use super::calls::CallRow;
 use super::errors::ErrorRow;
-use super::webhooks::Shown;
+use super::webhooks::WebhookRow;
 use super::{QueryError, Scope, names};
 
 /// Maximum number of errors of one call that are returned.
-const MOST_ERRORS: u32 = 200;
+const MAX_ERRORS: u32 = 200;
 
 /// All data of a call.
 #[derive(Serialize)]
@@ -29,7 +29,7 @@ pub(super) struct Story {
     calls: Vec<Leg>,
     timeline: Vec<TimelineLine>,
     requests: Vec<Request>,
-    webhooks: Vec<Shown>,
+    webhooks: Vec<WebhookRow>,
     recordings: Vec<RecordingRow>,
     errors: Vec<ErrorRow>,
 }
@@ -115,7 +115,7 @@ impl Story {
         }
         for (_, leg) in &legs {
             let filter = resources::Filter { parent: Some(leg.id.0), ..resources::Filter::default() };
-            let page = store::Page::first(MOST_ERRORS);
+            let page = store::Page::first(MAX_ERRORS);
             errors.extend(resources::list(store, REPORTS, &leg.account, &filter, &page).await?);
         }
         recorded.sort_by_key(|row| row.started_at);
@@ -135,7 +135,7 @@ impl Story {
                 .collect(),
             timeline: timeline.collect(),
             requests: requests.collect(),
-            webhooks: deliveries.filter_map(Shown::of).collect(),
+            webhooks: deliveries.filter_map(WebhookRow::of).collect(),
             recordings: recorded
                 .iter()
                 .filter_map(|row| Some((row, records::recording_of(row)?)))

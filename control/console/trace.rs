@@ -148,7 +148,7 @@ impl CallTrace {
         }
         let (session, legs) = match (legs, by_call_id) {
             (Some((session, legs)), _) => (session, legs),
-            (None, Some(trace)) => return Ok(Self::of_nobody(trace, clock::now())),
+            (None, Some(trace)) => return Ok(Self::of_no_leg(trace, clock::now())),
             (None, None) => return Err(NoTrace::Unknown(id.to_owned())),
         };
         let keys: Vec<_> = legs.iter().map(|(_, leg)| sip::LegKey(leg.id.0)).collect();
@@ -160,9 +160,9 @@ impl CallTrace {
     }
 
     /// Returns the last messages from addresses outside the networks of all trunks, with our responses.
-    pub fn of_strangers(app: &App) -> Result<Self, NoTrace> {
+    pub fn of_unknown_sources(app: &App) -> Result<Self, NoTrace> {
         let ladder = app.calls.services().sip.ladder().ok_or(NoTrace::Off)?;
-        Ok(Self::of_nobody(sip::Trace { messages: ladder.strangers(), ..sip::Trace::default() }, clock::now()))
+        Ok(Self::of_no_leg(sip::Trace { messages: ladder.from_unknown_sources(), ..sip::Trace::default() }, clock::now()))
     }
 
     fn of_legs(session: String, legs: &[(String, Arc<LegInfo>)], traces: Vec<sip::Trace>, now: Now) -> Self {
@@ -201,7 +201,7 @@ impl CallTrace {
         Self { session: Some(session), parties, messages: messages(seen, now), left_out }
     }
 
-    fn of_nobody(trace: sip::Trace, now: Now) -> Self {
+    fn of_no_leg(trace: sip::Trace, now: Now) -> Self {
         let party = Party {
             name: "peer".to_owned(),
             id: None,
@@ -238,7 +238,7 @@ impl CallTrace {
     }
 }
 
-fn messages(mut seen: Vec<(usize, sip::Seen)>, now: Now) -> Vec<Message> {
+fn messages(mut seen: Vec<(usize, sip::TracedMessage)>, now: Now) -> Vec<Message> {
     seen.sort_by_key(|(_, message)| message.at);
     let first = seen.first().map(|(_, message)| message.at);
     let mut before = std::collections::HashSet::new();

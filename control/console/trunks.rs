@@ -92,28 +92,28 @@ impl TrunkRow {
     }
 }
 
-async fn list(State(app): State<App>, headers: HeaderMap, Query(wish): Query<ListQuery>) -> Response {
-    let scope = match Scope::asked(&app, &headers) {
+async fn list(State(app): State<App>, headers: HeaderMap, Query(query): Query<ListQuery>) -> Response {
+    let scope = match Scope::of_request(&app, &headers) {
         Ok(scope) => scope,
         Err(denied) => return *denied,
     };
-    if wish.follow {
+    if query.follow {
         let list = move |app: App| {
-            let (scope, wish) = (scope.clone(), wish.clone());
-            async move { Ok::<_, QueryError>(rows(&app, &scope, &wish)) }
+            let (scope, query) = (scope.clone(), query.clone());
+            async move { Ok::<_, QueryError>(rows(&app, &scope, &query)) }
         };
         return follow::rows(app, "trunk", |row: &TrunkRow| row.name.clone(), list);
     }
-    json(&Trunks { trunks: rows(&app, &scope, &wish) })
+    json(&Trunks { trunks: rows(&app, &scope, &query) })
 }
 
-fn rows(app: &App, scope: &Scope, wish: &ListQuery) -> Vec<TrunkRow> {
+fn rows(app: &App, scope: &Scope, query: &ListQuery) -> Vec<TrunkRow> {
     let services = app.calls.services();
     let routing = services.routing.get();
     let seen = |trunk: &TrunkConfig| match trunk.account.as_deref() {
-        Some(account) => scope.sees(account) && wish.account.as_deref().is_none_or(|one| one == account),
+        Some(account) => scope.sees(account) && query.account.as_deref().is_none_or(|one| one == account),
         None => true,
     };
     let trunks = routing.trunks().iter().filter(|trunk| seen(trunk));
-    trunks.map(|trunk| TrunkRow::of(trunk, services.sip.peer(&trunk.name))).collect()
+    trunks.map(|trunk| TrunkRow::of(trunk, services.sip.trunk_status(&trunk.name))).collect()
 }

@@ -20,7 +20,7 @@ pub(super) fn routes() -> Router<App> {
 
 /// A webhook and its state.
 #[derive(Serialize)]
-pub(super) struct Shown {
+pub(super) struct WebhookRow {
     id: String,
     event: String,
     method: String,
@@ -38,7 +38,7 @@ pub(super) struct Shown {
     replay_of: Option<String>,
 }
 
-impl Shown {
+impl WebhookRow {
     pub(super) fn of(row: DeliveryRow) -> Option<Self> {
         let delivery: Delivery = serde_json::from_str(&row.request).ok()?;
         Some(Self {
@@ -60,7 +60,7 @@ impl Shown {
 
 /// Returns the webhooks of a call, oldest webhook first.
 async fn list(State(app): State<App>, headers: HeaderMap, Path(id): Path<String>) -> Response {
-    let scope = match Scope::asked(&app, &headers) {
+    let scope = match Scope::of_request(&app, &headers) {
         Ok(scope) => scope,
         Err(denied) => return *denied,
     };
@@ -73,7 +73,7 @@ async fn list(State(app): State<App>, headers: HeaderMap, Path(id): Path<String>
         // The legs of a call may belong to several accounts.
         Ok(rows) => {
             let rows = rows.into_iter().filter(|row| scope.sees(&row.account));
-            Json(rows.filter_map(Shown::of).collect::<Vec<_>>()).into_response()
+            Json(rows.filter_map(WebhookRow::of).collect::<Vec<_>>()).into_response()
         }
         Err(_) => unavailable(),
     }

@@ -22,7 +22,7 @@ pub(super) enum ConversationBackend {
 /// A message from the other side.
 pub(super) enum BackendMessage {
     /// A request to the conversation.
-    Ask(ConversationCommand),
+    Command(ConversationCommand),
     /// An invalid message. The text is the error that the application receives.
     Malformed(String),
     /// The connection was closed, for this reason.
@@ -30,9 +30,9 @@ pub(super) enum BackendMessage {
     /// Start (`true`) or stop (`false`) a recording.
     Record(bool),
     /// Start speech recognition again.
-    Listen,
+    RestartRecognition,
     /// A line of the dialogue: words that the caller said or heard.
-    Line(Utterance),
+    Utterance(Utterance),
     /// A line for the call's log, with its data.
     Note(String, Value),
 }
@@ -50,11 +50,11 @@ impl ConversationBackend {
     }
 
     /// Sends an event to the other side.
-    pub(super) async fn tell(&mut self, told: ConversationEvent, now: Now) -> Result<(), StreamFailure> {
+    pub(super) async fn send(&mut self, event: ConversationEvent, now: Now) -> Result<(), StreamFailure> {
         match self {
-            Self::Application(socket, wire) => socket.send(wire.told(&told, now.time)).await,
+            Self::Application(socket, wire) => socket.send(wire.encode(&event, now.time)).await,
             Self::Agent(agent) => {
-                agent.told(now.instant, told);
+                agent.handle_event(now.instant, event);
                 Ok(())
             }
         }
@@ -65,7 +65,7 @@ impl ConversationBackend {
         match self {
             Self::Application(socket, wire) => match socket.next().await {
                 SocketMessage::Text(text) => {
-                    wire.decode(&text).map_or_else(BackendMessage::Malformed, BackendMessage::Ask)
+                    wire.decode(&text).map_or_else(BackendMessage::Malformed, BackendMessage::Command)
                 }
                 SocketMessage::Binary => BackendMessage::Malformed(wire.binary()),
                 SocketMessage::Closed(how) => {
@@ -77,11 +77,11 @@ impl ConversationBackend {
                 }
             },
             Self::Agent(agent) => match agent.next().await {
-                AgentOutput::Ask(ask) => BackendMessage::Ask(ask),
+                AgentOutput::Command(ask) => BackendMessage::Command(ask),
                 AgentOutput::Record(on) => BackendMessage::Record(on),
-                AgentOutput::Listen => BackendMessage::Listen,
+                AgentOutput::RestartRecognition => BackendMessage::RestartRecognition,
                 AgentOutput::Note(text, data) => BackendMessage::Note(text, data),
-                AgentOutput::Said(line) => BackendMessage::Line(line),
+                AgentOutput::Utterance(line) => BackendMessage::Utterance(line),
             },
         }
     }

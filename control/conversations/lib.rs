@@ -7,12 +7,12 @@
 //! ```
 //!
 //! The task asks its call for the media ([`ConversationUpdate::Ready`]) and reports how the conversation ended. The state
-//! is bounded by what `talk` lets wait. The task logs what was recognised and said, and the time that each turn took, in
+//! is bounded by what `turn_taking` lets wait. The task logs what was recognised and said, and the time that each turn took, in
 //! the call's log (`notes.rs`).
 #![forbid(unsafe_code)]
 
 mod backend;
-mod notes;
+mod log;
 mod phrases;
 mod realtime;
 mod turn_taking;
@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tandem_agent::{Agent, Agents};
-use tandem_audio::{AudioError, AudioRoom};
+use tandem_audio::{AudioError, AudioLoader};
 use tandem_call::command::Command;
 use tandem_call::conversation::{ConversationSpec, ConversationStatus, ConversationTarget, Utterance};
 use tandem_call::id::{ConversationId, LegId, OpId};
@@ -43,11 +43,11 @@ use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 
 use backend::{BackendMessage, ConversationBackend};
-use notes::ConversationLog;
+use log::ConversationLog;
 use turn_taking::{ConversationFact, TurnOutput, TurnTaking};
 
 /// Maximum number of inputs that wait for a conversation's task.
-const NOTES: usize = 1024;
+const MAX_INPUTS: usize = 1024;
 /// Maximum number of frames of the caller's audio that wait: two seconds of audio.
 const TAP_FRAMES: usize = 100;
 /// Maximum duration of one piece of audio, for example of a file that the application plays.
@@ -61,7 +61,7 @@ pub struct ConversationHandle {
     pub id: ConversationId,
     /// The id of the operation that owns the conversation's tap and source in the media session.
     pub op: OpId,
-    notes: mpsc::Sender<ConversationInput>,
+    inputs: mpsc::Sender<ConversationInput>,
 }
 
 /// The parameters of a new conversation.
@@ -79,7 +79,7 @@ pub struct NewConversation {
     /// The wire format of the application's messages; `None` for an agent.
     pub wire: Option<Box<dyn ConversationWire>>,
     /// The ids of the conversation and of the leg in the provider's form, for the log.
-    pub names: (String, String),
+    pub provider_ids: (String, String),
 }
 
 /// The conversations of the server: the agents, and what conversations share.
@@ -87,7 +87,7 @@ pub struct Conversations {
     /// The voice agents of the configuration.
     pub agents: Current<Agents>,
     client: Client,
-    audio: AudioRoom,
+    audio: AudioLoader,
     recogniser: Arc<Recogniser>,
     /// Receives the times and counts of conversations.
     timings: Arc<Timings>,
@@ -120,16 +120,16 @@ pub enum ConversationUpdate {
         source: media::StreamSource,
     },
     /// Send these DTMF digits.
-    Press(String),
+    SendDigits(String),
     /// A line of the dialogue between the caller and an agent.
-    Said(Utterance),
+    Utterance(Utterance),
     /// The conversation has ended with this status.
     Over(ConversationStatus),
 }
 
 enum ConversationInput {
     Mark(Arc<str>),
-    Key(char),
+    Digit(char),
     Stop,
 }
 
@@ -139,7 +139,7 @@ impl Conversations {
     pub fn new(
         agents: Agents,
         client: Client,
-        audio: AudioRoom,
+        audio: AudioLoader,
         recogniser: Arc<Recogniser>,
         timings: Arc<Timings>,
         idle: Option<Duration>,
@@ -149,11 +149,11 @@ impl Conversations {
 
     /// Starts a conversation that reports to `call`.
     pub fn start(self: &Arc<Self>, call: Box<dyn ConversationCall>, new: NewConversation) -> ConversationHandle {
-        let (sender, notes) = mpsc::channel(NOTES);
-        let handle = ConversationHandle { id: new.id, op: new.op, notes: sender };
+        let (sender, inputs) = mpsc::channel(MAX_INPUTS);
+        let handle = ConversationHandle { id: new.id, op: new.op, inputs: sender };
         let shared = Arc::clone(self);
         tokio::spawn(async move {
-            let status = run(&shared, &*call, new, notes).await;
+            let status = run(&shared, &*call, new, inputs).await;
             // The call may be over.
             let _ = call.report(ConversationUpdate::Over(status));
         });
@@ -164,23 +164,23 @@ impl Conversations {
 impl ConversationHandle {
     /// Reports that the playout has reached this mark.
     pub fn mark(&self, name: Arc<str>) {
-        self.note(ConversationInput::Mark(name));
+        self.send_input(ConversationInput::Mark(name));
     }
 
     /// Reports a DTMF digit from the caller.
-    pub fn key(&self, key: char) {
-        self.note(ConversationInput::Key(key));
+    pub fn digit(&self, digit: char) {
+        self.send_input(ConversationInput::Digit(digit));
     }
 
     /// Ends the conversation.
     pub fn stop(&self) {
-        self.note(ConversationInput::Stop);
+        self.send_input(ConversationInput::Stop);
     }
 
-    fn note(&self, note: ConversationInput) {
+    fn send_input(&self, note: ConversationInput) {
         // The channel becomes full if the WebSocket accepts no data for a long time. The conversation then fails soon.
         // The end of the handle also ends the conversation.
-        if let Err(error) = self.notes.try_send(note) {
+        if let Err(error) = self.inputs.try_send(note) {
             tracing::debug!(%error, "conversation takes no note");
         }
     }
@@ -190,31 +190,31 @@ async fn run(
     shared: &Conversations,
     call: &dyn ConversationCall,
     new: NewConversation,
-    mut notes: mpsc::Receiver<ConversationInput>,
+    mut inputs: mpsc::Receiver<ConversationInput>,
 ) -> ConversationStatus {
-    let NewConversation { leg, mut spec, wire, account, names, .. } = new;
+    let NewConversation { leg, mut spec, wire, account, provider_ids, .. } = new;
     if let ConversationTarget::Agent(agent) = &spec.with
         && let Some(config) = shared.agents.get().get(&agent.name).filter(|config| config.model.is_realtime())
     {
         let (agent, config, client) = ((**agent).clone(), Arc::clone(config), shared.client.of_account(&account));
-        let new = realtime::New { leg, names, config, agent, client };
-        return realtime::run(shared, call, new, notes).await;
+        let new = realtime::NewRealtime { leg, provider_ids, config, agent, client };
+        return realtime::run(shared, call, new, inputs).await;
     }
-    let opening = peer(shared, &account, &mut spec, wire);
-    let mut peer = tokio::select! {
+    let opening = open_backend(shared, &account, &mut spec, wire);
+    let mut backend = tokio::select! {
         opened = opening => match opened {
-            Ok(peer) => peer,
+            Ok(backend) => backend,
             Err(why) => return ConversationStatus::Failed { after_start: false, why },
         },
-        () = stopped(&mut notes) => return ConversationStatus::Completed,
+        () = stopped(&mut inputs) => return ConversationStatus::Completed,
     };
     let (sink, tap) = media::tap(TAP_FRAMES, media::TapCodec::L16(ORDER));
     let (source, writer) = media::source(media::SourceCodec::L16(media::SourceRate::Hz8000, ORDER), LONGEST);
-    let mut floor = ConversationTask {
-        notes: ConversationLog::new(call, leg, names, shared.recogniser.shows_words()),
-        listening: listening(&spec),
-        onset: spec.words_decide.then(Onset::default),
-        talk: TurnTaking::new(spec),
+    let mut task = ConversationTask {
+        log: ConversationLog::new(call, leg, provider_ids, shared.recogniser.shows_words()),
+        recognition_spec: recognition_spec(&spec),
+        onset: spec.words_decide_interruption.then(Onset::default),
+        turn_taking: TurnTaking::new(spec),
         shared,
         call,
         account,
@@ -223,21 +223,21 @@ async fn run(
         making: HashMap::new(),
         makers: JoinSet::new(),
         cleared: 0,
-        ears: None,
+        recognition: None,
     };
-    let end = match floor.begin(&mut peer, sink, source).await {
-        Ok(()) => floor.go_on(&mut peer, tap, notes).await,
+    let end = match task.begin(&mut backend, sink, source).await {
+        Ok(()) => task.run_loop(&mut backend, tap, inputs).await,
         Err(why) => Err(why),
     };
-    floor.notes.end(floor.talk.totals());
+    task.log.end(task.turn_taking.totals());
     match end {
         Ok(End::Stopped) => {
-            peer.close(false).await;
+            backend.close(false).await;
             ConversationStatus::Completed
         }
         Ok(End::Over { status, malformed }) => {
             // The close runs in a task of its own, so that the call can continue.
-            tokio::spawn(async move { peer.close(malformed).await });
+            tokio::spawn(async move { backend.close(malformed).await });
             status
         }
         Err(why) => ConversationStatus::Failed { after_start: true, why },
@@ -245,7 +245,7 @@ async fn run(
 }
 
 /// Connects to the application, or creates the agent.
-async fn peer(
+async fn open_backend(
     shared: &Conversations,
     account: &str,
     spec: &mut ConversationSpec,
@@ -270,21 +270,21 @@ async fn peer(
     }
 }
 
-async fn stopped(notes: &mut mpsc::Receiver<ConversationInput>) {
-    while !matches!(notes.recv().await, Some(ConversationInput::Stop) | None) {}
+async fn stopped(inputs: &mut mpsc::Receiver<ConversationInput>) {
+    while !matches!(inputs.recv().await, Some(ConversationInput::Stop) | None) {}
 }
 
 /// Returns the initial settings of speech recognition.
-fn listening(spec: &ConversationSpec) -> RecognitionSpec {
-    let manner = spec.manner(&spec.hears);
+fn recognition_spec(spec: &ConversationSpec) -> RecognitionSpec {
+    let language_settings = spec.language_settings(&spec.recognition_language);
     RecognitionSpec {
-        language: language(&spec.hears),
-        hints: manner.hints.clone(),
-        model: manner.model.clone(),
+        language: language(&spec.recognition_language),
+        hints: language_settings.hints.clone(),
+        model: language_settings.model.clone(),
         partials: spec.partials,
         no_profanity: spec.no_profanity,
         punctuation: true,
-        at_pauses: spec.words_decide,
+        at_pauses: spec.words_decide_interruption,
     }
 }
 
@@ -303,8 +303,8 @@ enum End {
 
 /// The state of the task that connects the caller and the application.
 struct ConversationTask<'a> {
-    talk: TurnTaking,
-    notes: ConversationLog<'a>,
+    turn_taking: TurnTaking,
+    log: ConversationLog<'a>,
     shared: &'a Conversations,
     call: &'a dyn ConversationCall,
     account: Arc<str>,
@@ -315,18 +315,18 @@ struct ConversationTask<'a> {
     makers: JoinSet<(u64, Result<Arc<media::Audio>, AudioError>)>,
     /// Number of times that the source was cleared. A mark from before the latest clear is ignored.
     cleared: u64,
-    listening: RecognitionSpec,
-    ears: Option<RecognitionSession>,
+    recognition_spec: RecognitionSpec,
+    recognition: Option<RecognitionSession>,
     /// Detects a voice before the recogniser detects one. Used only if recognised words decide about interruptions.
     onset: Option<Onset>,
 }
 
 /// Number of consecutive frames with a possible voice after which the playout pauses: 40 ms.
-const SOUNDS: u8 = 2;
+const ONSET_FRAMES: u8 = 2;
 
 /// Level in dBFS above which a sound may be a voice. Callers are louder than this level. Noise and the echo of the
 /// agent are mostly quieter.
-const LOUD: f32 = -35.0;
+const VOICE_LEVEL_DBFS: f32 = -35.0;
 
 /// Detects that the caller may have started to speak.
 struct Onset {
@@ -345,80 +345,80 @@ impl Onset {
     fn push(&mut self, samples: &[i16]) -> bool {
         let activity = self.activity.handle_frame(samples);
         // The detector needs some time until it reports a voice. Before that, a loud sound counts as a voice.
-        let active = activity.active || (activity.sound && activity.level > LOUD);
+        let active = activity.active || (activity.sound && activity.level > VOICE_LEVEL_DBFS);
         self.active = if active { self.active.saturating_add(1) } else { 0 };
-        self.active == SOUNDS
+        self.active == ONSET_FRAMES
     }
 }
 
 impl ConversationTask<'_> {
     async fn begin(
         &mut self,
-        peer: &mut ConversationBackend,
+        backend: &mut ConversationBackend,
         sink: media::TapSink,
         source: media::StreamSource,
     ) -> Result<(), StreamFailure> {
-        peer.begin(clock::now().instant).await?;
+        backend.begin(clock::now().instant).await?;
         self.call.report(ConversationUpdate::Ready { sink, source })?;
-        if let Err(why) = self.listen() {
-            self.hears_nothing(peer, &why).await?;
+        if let Err(why) = self.start_recognition() {
+            self.recognition_failed(backend, &why).await?;
         }
-        self.talk.begin(clock::now().instant);
+        self.turn_taking.begin(clock::now().instant);
         Ok(())
     }
 
     /// Handles a failure or the absence of speech recognition: reports the problem to the application and writes it to
     /// the log.
-    async fn hears_nothing(
+    async fn recognition_failed(
         &mut self,
-        peer: &mut ConversationBackend,
+        backend: &mut ConversationBackend,
         why: &RecogniseError,
     ) -> Result<(), StreamFailure> {
-        self.ears = None;
-        self.notes.deaf(why);
-        peer.tell(ConversationEvent::Deaf(why.to_string()), clock::now()).await
+        self.recognition = None;
+        self.log.recognition_failed(why);
+        backend.send(ConversationEvent::RecognitionFailed(why.to_string()), clock::now()).await
     }
 
-    fn listen(&mut self) -> Result<(), RecogniseError> {
-        self.ears = None;
-        self.ears = Some(self.shared.recogniser.listen(&self.listening)?);
+    fn start_recognition(&mut self) -> Result<(), RecogniseError> {
+        self.recognition = None;
+        self.recognition = Some(self.shared.recogniser.listen(&self.recognition_spec)?);
         Ok(())
     }
 
-    async fn go_on(
+    async fn run_loop(
         &mut self,
-        peer: &mut ConversationBackend,
+        backend: &mut ConversationBackend,
         mut tap: media::TapReader,
-        mut notes: mpsc::Receiver<ConversationInput>,
+        mut inputs: mpsc::Receiver<ConversationInput>,
     ) -> Result<End, StreamFailure> {
         loop {
-            if let Some(end) = self.obey(peer).await? {
+            if let Some(end) = self.perform_outputs(backend).await? {
                 return Ok(end);
             }
-            let due = self.talk.poll_timeout();
+            let due = self.turn_taking.poll_timeout();
             tokio::select! {
-                said = peer.next() => {
+                said = backend.next() => {
                     let now = clock::now().instant;
                     match said {
-                        BackendMessage::Ask(ask) => self.talk.ask(now, ask),
-                        BackendMessage::Malformed(why) => self.talk.malformed(why),
+                        BackendMessage::Command(ask) => self.turn_taking.handle_command(now, ask),
+                        BackendMessage::Malformed(why) => self.turn_taking.malformed(why),
                         BackendMessage::Closed(why) => return Err(why),
                         BackendMessage::Record(on) => self.call.request(record(on)),
-                        BackendMessage::Note(text, data) => self.notes.of_agent(text, data),
-                        BackendMessage::Line(line) => self.call.report(ConversationUpdate::Said(line))?,
-                        BackendMessage::Listen => if let Err(why) = self.listen() {
-                            self.hears_nothing(peer, &why).await?;
+                        BackendMessage::Note(text, data) => self.log.of_agent(text, data),
+                        BackendMessage::Utterance(line) => self.call.report(ConversationUpdate::Utterance(line))?,
+                        BackendMessage::RestartRecognition => if let Err(why) = self.start_recognition() {
+                            self.recognition_failed(backend, &why).await?;
                         },
                     }
                 }
                 frame = tap.next() => match frame {
-                    Some(frame) => self.hear(&recognise::samples(&frame)),
+                    Some(frame) => self.push_audio(&recognise::samples(&frame)),
                     None => return Ok(End::Stopped),
                 },
-                heard = hear(&mut self.ears) => match heard {
-                    Some(Ok(heard)) => self.talk.heard(clock::now().instant, heard),
-                    Some(Err(why)) => self.hears_nothing(peer, &why).await?,
-                    None => self.ears = None,
+                heard = next_recognition(&mut self.recognition) => match heard {
+                    Some(Ok(heard)) => self.turn_taking.handle_recognition(clock::now().instant, heard),
+                    Some(Err(why)) => self.recognition_failed(backend, &why).await?,
+                    None => self.recognition = None,
                 },
                 Some(made) = self.makers.join_next() => {
                     // Aborted pieces are no longer in `making`.
@@ -426,23 +426,23 @@ impl ConversationTask<'_> {
                         self.take(piece, made);
                     }
                 }
-                note = notes.recv() => match note {
+                note = inputs.recv() => match note {
                     Some(ConversationInput::Mark(name)) => {
                         if let Some(piece) = self.piece(&name) {
-                            self.talk.reached(clock::now().instant, piece);
+                            self.turn_taking.handle_mark(clock::now().instant, piece);
                         }
                     }
-                    Some(ConversationInput::Key(key)) => self.talk.key(clock::now().instant, key),
+                    Some(ConversationInput::Digit(digit)) => self.turn_taking.handle_digit(clock::now().instant, digit),
                     Some(ConversationInput::Stop) | None => return Ok(End::Stopped),
                 },
-                () = sleep_until(due), if due.is_some() => self.talk.handle_timeout(clock::now().instant),
+                () = sleep_until(due), if due.is_some() => self.turn_taking.handle_timeout(clock::now().instant),
             }
         }
     }
 
-    /// Performs the outputs of `talk`.
-    async fn obey(&mut self, peer: &mut ConversationBackend) -> Result<Option<End>, StreamFailure> {
-        while let Some(order) = self.talk.poll_order() {
+    /// Performs the outputs of `turn_taking`.
+    async fn perform_outputs(&mut self, backend: &mut ConversationBackend) -> Result<Option<End>, StreamFailure> {
+        while let Some(order) = self.turn_taking.poll_output() {
             match order {
                 TurnOutput::Make { piece, source } => {
                     let (audio, account) = (self.shared.audio.clone(), Arc::clone(&self.account));
@@ -457,7 +457,7 @@ impl ConversationTask<'_> {
                             "audio longer than {} s is not played",
                             LONGEST.as_secs()
                         ));
-                        peer.tell(why, clock::now()).await?;
+                        backend.send(why, clock::now()).await?;
                     }
                     self.writer.mark(format!("{}:{piece}", self.cleared).into());
                 }
@@ -471,26 +471,26 @@ impl ConversationTask<'_> {
                     self.cleared += 1;
                     self.writer.clear();
                 }
-                TurnOutput::Press(digits) => self.call.report(ConversationUpdate::Press(digits))?,
-                TurnOutput::Tell(told) => peer.tell(told, clock::now()).await?,
+                TurnOutput::SendDigits(digits) => self.call.report(ConversationUpdate::SendDigits(digits))?,
+                TurnOutput::Event(event) => backend.send(event, clock::now()).await?,
                 TurnOutput::Pause => self.writer.pause(),
                 TurnOutput::Resume => self.writer.resume(),
-                TurnOutput::Listen(code) => {
-                    let (hints, model) = self.talk.ears_for(&code);
-                    self.listening =
-                        RecognitionSpec { language: language(&code), hints, model, ..self.listening.clone() };
-                    if let Err(why) = self.listen() {
-                        self.hears_nothing(peer, &why).await?;
+                TurnOutput::RecogniseLanguage(code) => {
+                    let (hints, model) = self.turn_taking.recogniser_settings(&code);
+                    self.recognition_spec =
+                        RecognitionSpec { language: language(&code), hints, model, ..self.recognition_spec.clone() };
+                    if let Err(why) = self.start_recognition() {
+                        self.recognition_failed(backend, &why).await?;
                     }
                 }
                 TurnOutput::Note(fact) => self.note(&fact),
-                TurnOutput::Part(ConversationEnd::Handoff(word)) => {
+                TurnOutput::End(ConversationEnd::Handoff(word)) => {
                     return Ok(Some(End::Over { status: ConversationStatus::Ended(word), malformed: false }));
                 }
-                TurnOutput::Part(ConversationEnd::Hangup) => {
+                TurnOutput::End(ConversationEnd::Hangup) => {
                     self.call.request(Command::Hangup { headers: Vec::new() });
                 }
-                TurnOutput::Part(ConversationEnd::Run(program)) => {
+                TurnOutput::End(ConversationEnd::Run(program)) => {
                     self.call.request(Command::Run(*program));
                 }
                 TurnOutput::Over { status, malformed } => return Ok(Some(End::Over { status, malformed })),
@@ -500,14 +500,14 @@ impl ConversationTask<'_> {
     }
 
     /// Passes audio of the caller to the recogniser and to the voice detector.
-    fn hear(&mut self, samples: &[i16]) {
-        if let Some(ears) = &self.ears {
-            ears.hear(samples);
+    fn push_audio(&mut self, samples: &[i16]) {
+        if let Some(recognition) = &self.recognition {
+            recognition.push(samples);
         }
         if let Some(onset) = &mut self.onset
             && onset.push(samples)
         {
-            self.talk.sounds(clock::now().instant);
+            self.turn_taking.handle_sound(clock::now().instant);
         }
     }
 
@@ -523,7 +523,7 @@ impl ConversationTask<'_> {
             }
             _ => {}
         }
-        self.notes.note(fact);
+        self.log.note(fact);
     }
 
     /// Stores the audio of a piece, or reports why the piece has no audio.
@@ -534,9 +534,9 @@ impl ConversationTask<'_> {
                 let octets: Vec<u8> = audio.samples().iter().flat_map(|sample| sample.to_le_bytes()).collect();
                 let length = audio.duration();
                 self.made.insert(piece, octets.into());
-                self.talk.made(now, piece, Ok(length));
+                self.turn_taking.made(now, piece, Ok(length));
             }
-            Err(why) => self.talk.made(now, piece, Err(why.to_string())),
+            Err(why) => self.turn_taking.made(now, piece, Err(why.to_string())),
         }
     }
 
@@ -550,17 +550,17 @@ impl ConversationTask<'_> {
 /// Returns the command that starts (`on`) or stops a recording.
 fn record(on: bool) -> Command {
     match on {
-        true => Command::StartRecording(RecordingSpec::whole(RecordingSource::Request, RecordingChannels::Dual)),
+        true => Command::StartRecording(RecordingSpec::new(RecordingSource::Request, RecordingChannels::Dual)),
         false => Command::StopRecording(None),
     }
 }
 
 /// Waits for the next recognition event. Without a recogniser, the future never completes. Cancel-safe.
-async fn hear(
-    ears: &mut Option<RecognitionSession>,
+async fn next_recognition(
+    recognition: &mut Option<RecognitionSession>,
 ) -> Option<Result<tandem_call::recognition::RecognitionEvent, RecogniseError>> {
-    match ears {
-        Some(ears) => ears.next().await,
+    match recognition {
+        Some(recognition) => recognition.next().await,
         None => std::future::pending().await,
     }
 }

@@ -20,7 +20,7 @@ use tandem_speech::recognise;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::notes::ConversationLog;
+use super::log::ConversationLog;
 use super::turn_taking::ConversationFact;
 use super::{
     ConversationCall, ConversationInput, ConversationUpdate, Conversations, LONGEST, ORDER, Onset, TAP_FRAMES, record,
@@ -28,17 +28,17 @@ use super::{
 };
 
 /// Maximum number of WebSockets in one conversation. A lost WebSocket is replaced until this number is reached.
-const MOST_SOCKETS: u32 = 3;
-/// Number of samples in 20 ms at 8,000 Hz (`NARROW`), at 24,000 Hz (`WIDE`), and at the intermediate rate of 48,000 Hz
-/// (`BETWEEN`).
-const NARROW: usize = 160;
-const WIDE: usize = 480;
-const BETWEEN: usize = 960;
+const MAX_SOCKETS: u32 = 3;
+/// Number of samples in 20 ms at 8,000 Hz (`FRAME_8K`), at 24,000 Hz (`FRAME_24K`), and at the intermediate rate of 48,000 Hz
+/// (`FRAME_48K`).
+const FRAME_8K: usize = 160;
+const FRAME_24K: usize = 480;
+const FRAME_48K: usize = 960;
 
 /// The parameters of a conversation.
-pub(super) struct New {
+pub(super) struct NewRealtime {
     pub(super) leg: LegId,
-    pub(super) names: (String, String),
+    pub(super) provider_ids: (String, String),
     pub(super) config: Arc<AgentConfig>,
     pub(super) agent: AgentSpec,
     pub(super) client: Client,
@@ -48,14 +48,14 @@ pub(super) struct New {
 pub(super) async fn run(
     shared: &Conversations,
     call: &dyn ConversationCall,
-    new: New,
-    mut notes: mpsc::Receiver<ConversationInput>,
+    new: NewRealtime,
+    mut inputs: mpsc::Receiver<ConversationInput>,
 ) -> ConversationStatus {
-    let New { leg, names, config, agent, client } = new;
+    let NewRealtime { leg, provider_ids, config, agent, client } = new;
     let (sink, mut tap) = media::tap(TAP_FRAMES, media::TapCodec::L16(ORDER));
-    let mut talk = RealtimeTask {
+    let mut task = RealtimeTask {
         dialogue: Dialogue::new(Arc::clone(&config), agent, clock::now().instant),
-        notes: ConversationLog::new(call, leg, names, shared.recogniser.shows_words()),
+        log: ConversationLog::new(call, leg, provider_ids, shared.recogniser.shows_words()),
         turns: Turns::default(),
         shared,
         call,
@@ -67,47 +67,47 @@ pub(super) async fn run(
         writer: None,
         running: JoinSet::new(),
         onset: Onset::default(),
-        upward: media::Resampler::new(media::SampleRate::Hz8000, media::SampleRate::Hz48000),
+        upsampler: media::Resampler::new(media::SampleRate::Hz8000, media::SampleRate::Hz48000),
     };
-    talk.open().await;
+    task.open().await;
     let status = loop {
-        if let Some(status) = talk.perform().await {
+        if let Some(status) = task.perform().await {
             break status;
         }
-        let due = talk.dialogue.poll_timeout();
+        let due = task.dialogue.poll_timeout();
         tokio::select! {
-            word = hear(&mut talk.socket) => talk.take(word).await,
+            word = next_message(&mut task.socket) => task.take(word).await,
             frame = tap.next() => match frame {
-                Some(frame) => talk.listen(&recognise::samples(&frame)).await,
+                Some(frame) => task.listen(&recognise::samples(&frame)).await,
                 None => break ConversationStatus::Completed,
             },
-            Some(ran) = talk.running.join_next() => if let Ok((call, result)) = ran {
-                talk.dialogue.ran(clock::now().instant, &call, result);
+            Some(ran) = task.running.join_next() => if let Ok((call, result)) = ran {
+                task.dialogue.handle_tool_result(clock::now().instant, &call, result);
             },
-            note = notes.recv() => match note {
-                Some(ConversationInput::Key(key)) => {
-                    let queued = talk.queued();
-                    talk.dialogue.key(clock::now().instant, queued, key);
+            note = inputs.recv() => match note {
+                Some(ConversationInput::Digit(key)) => {
+                    let queued = task.queued();
+                    task.dialogue.handle_digit(clock::now().instant, queued, key);
                 }
                 // Marks are not needed, because the amount of waiting audio is known.
                 Some(ConversationInput::Mark(_)) => {}
                 Some(ConversationInput::Stop) | None => break ConversationStatus::Completed,
             },
             () = sleep_until(due), if due.is_some() => {
-                let queued = talk.queued();
-                talk.dialogue.handle_timeout(clock::now().instant, queued);
+                let queued = task.queued();
+                task.dialogue.handle_timeout(clock::now().instant, queued);
             }
         }
     };
-    talk.notes.end(talk.turns.totals());
-    if let Some(socket) = talk.socket.take() {
+    task.log.end(task.turns.totals());
+    if let Some(socket) = task.socket.take() {
         tokio::spawn(socket.close(NORMAL, ""));
     }
     status
 }
 
 /// Waits for the next message of the model. Without a WebSocket, the future never completes. Cancel-safe.
-async fn hear(socket: &mut Option<Socket>) -> SocketMessage {
+async fn next_message(socket: &mut Option<Socket>) -> SocketMessage {
     match socket {
         Some(socket) => socket.next().await,
         None => std::future::pending().await,
@@ -116,7 +116,7 @@ async fn hear(socket: &mut Option<Socket>) -> SocketMessage {
 
 struct RealtimeTask<'a> {
     dialogue: Dialogue,
-    notes: ConversationLog<'a>,
+    log: ConversationLog<'a>,
     turns: Turns,
     shared: &'a Conversations,
     call: &'a dyn ConversationCall,
@@ -129,7 +129,7 @@ struct RealtimeTask<'a> {
     writer: Option<media::StreamWriter>,
     running: JoinSet<(String, Result<String, String>)>,
     onset: Onset,
-    upward: media::Resampler,
+    upsampler: media::Resampler,
 }
 
 impl RealtimeTask<'_> {
@@ -146,15 +146,15 @@ impl RealtimeTask<'_> {
                 self.socket = Some(socket);
                 self.dialogue.begin(clock::now().instant);
             }
-            Err(why) => self.lost(&why.detail),
+            Err(why) => self.model_failed(&why.detail),
         }
     }
 
     /// Handles the permanent loss of the model.
-    fn lost(&mut self, why: &str) {
+    fn model_failed(&mut self, why: &str) {
         self.socket = None;
         let data = serde_json::json!({ "event": "model_failed", "why": why });
-        self.notes.of_agent(format!("the model failed: {why}"), data);
+        self.log.of_agent(format!("the model failed: {why}"), data);
         self.dialogue.failed();
     }
 
@@ -182,12 +182,12 @@ impl RealtimeTask<'_> {
                 let why =
                     how.err().map_or_else(|| "the model's server closed the connection".to_owned(), |why| why.detail);
                 self.socket = None;
-                if self.sockets < MOST_SOCKETS {
+                if self.sockets < MAX_SOCKETS {
                     let data = serde_json::json!({ "event": "model_lost", "why": why });
-                    self.notes.of_agent(format!("reconnecting to the model: {why}"), data);
+                    self.log.of_agent(format!("reconnecting to the model: {why}"), data);
                     self.open().await;
                 } else {
-                    self.lost(&why);
+                    self.model_failed(&why);
                 }
             }
         }
@@ -209,7 +209,7 @@ impl RealtimeTask<'_> {
     async fn listen(&mut self, samples: &[i16]) {
         if self.onset.push(samples) {
             let queued = self.queued();
-            self.dialogue.sounds(clock::now().instant, queued);
+            self.dialogue.handle_sound(clock::now().instant, queued);
         }
         let octets = match self.dialogue.format() {
             Format::Pcmu => {
@@ -217,23 +217,23 @@ impl RealtimeTask<'_> {
                 media::g711::Law::Mu.encode(samples, &mut octets);
                 octets
             }
-            Format::Pcm24 => self.wide(samples),
+            Format::Pcm24 => self.upsample(samples),
         };
         if self.dialogue.is_ready()
             && let Some(socket) = &mut self.socket
             && let Err(why) = socket.send(append(&octets)).await
         {
-            self.lost(&why.detail);
+            self.model_failed(&why.detail);
         }
     }
 
     /// Converts samples to 24,000 Hz: resamples them to 48,000 Hz and drops every second sample.
-    fn wide(&mut self, samples: &[i16]) -> Vec<u8> {
-        let mut between = [0; BETWEEN];
-        let mut octets = Vec::with_capacity(2 * WIDE);
-        for frame in samples.chunks(NARROW) {
-            self.upward.process(frame, &mut between);
-            let used = frame.len() * BETWEEN / NARROW;
+    fn upsample(&mut self, samples: &[i16]) -> Vec<u8> {
+        let mut between = [0; FRAME_48K];
+        let mut octets = Vec::with_capacity(2 * FRAME_24K);
+        for frame in samples.chunks(FRAME_8K) {
+            self.upsampler.process(frame, &mut between);
+            let used = frame.len() * FRAME_48K / FRAME_8K;
             octets.extend(between.iter().take(used).step_by(2).flat_map(|sample| sample.to_le_bytes()));
         }
         octets
@@ -247,7 +247,7 @@ impl RealtimeTask<'_> {
                     if let Some(socket) = &mut self.socket
                         && let Err(why) = socket.send(message.to_string()).await
                     {
-                        self.lost(&why.detail);
+                        self.model_failed(&why.detail);
                     }
                 }
                 RealtimeOutput::Play(octets) => {
@@ -256,7 +256,7 @@ impl RealtimeTask<'_> {
                         && writer.audio(octets).is_err()
                     {
                         let why = format!("audio longer than {} s is not played", LONGEST.as_secs());
-                        self.notes.of_agent(why, serde_json::json!({ "event": "problem" }));
+                        self.log.of_agent(why, serde_json::json!({ "event": "problem" }));
                     }
                 }
                 RealtimeOutput::Clear => self.writer.iter().for_each(media::StreamWriter::clear),
@@ -266,27 +266,27 @@ impl RealtimeTask<'_> {
                     let client = self.client.clone();
                     self.running.spawn(async move { (call, tandem_agent::call_tool(client, tool, arguments).await) });
                 }
-                RealtimeOutput::Press(digits) => self.post(ConversationUpdate::Press(digits)),
+                RealtimeOutput::SendDigits(digits) => self.post(ConversationUpdate::SendDigits(digits)),
                 RealtimeOutput::Record(on) => self.call.request(record(on)),
-                RealtimeOutput::Part(ConversationEnd::Handoff(word)) => return Some(ConversationStatus::Ended(word)),
-                RealtimeOutput::Part(ConversationEnd::Hangup) => {
+                RealtimeOutput::End(ConversationEnd::Handoff(word)) => return Some(ConversationStatus::Ended(word)),
+                RealtimeOutput::End(ConversationEnd::Hangup) => {
                     self.call.request(Command::Hangup { headers: Vec::new() });
                 }
-                RealtimeOutput::Part(ConversationEnd::Run(program)) => {
+                RealtimeOutput::End(ConversationEnd::Run(program)) => {
                     self.call.request(Command::Run(*program));
                 }
-                RealtimeOutput::Said(line) => {
-                    self.notes.note(&match line.by_agent {
-                        true => ConversationFact::Said(line.text.to_string()),
-                        false => ConversationFact::Heard { text: line.text.to_string(), told: true },
+                RealtimeOutput::Utterance(line) => {
+                    self.log.note(&match line.by_agent {
+                        true => ConversationFact::Spoken(line.text.to_string()),
+                        false => ConversationFact::Heard { text: line.text.to_string(), sent: true },
                     });
-                    self.post(ConversationUpdate::Said(line));
+                    self.post(ConversationUpdate::Utterance(line));
                 }
                 RealtimeOutput::Interrupted => {
                     self.turns.interrupted();
                     self.shared.timings.count(Count::ConversationInterrupted, 1);
                 }
-                RealtimeOutput::Note(text, data) => self.notes.of_agent(text, data),
+                RealtimeOutput::Note(text, data) => self.log.of_agent(text, data),
             }
         }
         None
@@ -296,7 +296,7 @@ impl RealtimeTask<'_> {
     fn answered(&mut self, now: Instant) {
         if let Some(turn) = self.turns.spoke_at_last(now) {
             self.shared.timings.took(Timing::TurnAudio, turn.audio);
-            self.notes.note(&ConversationFact::Turn(turn));
+            self.log.note(&ConversationFact::Turn(turn));
         }
     }
 

@@ -23,32 +23,32 @@ use tandem_speech::recognise::PAUSE;
 use super::phrases::{Phrases, is_markup};
 
 /// Maximum number of waiting pieces. Further pieces are dropped, and the application receives an error.
-const MOST_PIECES: usize = 512;
+const MAX_PIECES: usize = 512;
 /// Maximum length of the waiting text in octets. Further pieces are dropped, and the application receives an error.
-const MOST_TEXT: usize = 64 * 1024;
+const MAX_TEXT: usize = 64 * 1024;
 /// Maximum number of pieces whose audio is prepared at the same time.
-const MAKING: usize = 2;
+const MAX_MAKING: usize = 2;
 /// Duration of finished audio at which no more audio is prepared. One second of audio takes as much memory as one page
 /// of text.
-const ENOUGH: Duration = Duration::from_secs(20);
+const MAX_READY_AUDIO: Duration = Duration::from_secs(20);
 /// Maximum number of pieces that wait in the buffer behind the current piece.
-const AHEAD: usize = 2;
+const MAX_AHEAD: usize = 2;
 /// Duration after which a voice counts as an interruption, if words decide about interruptions and no words are
 /// recognised yet.
 const LONG_VOICE: Duration = Duration::from_millis(700);
 /// Time after a pause of the caller at which paused playout resumes, if no words are recognised.
-const NO_WORDS: Duration = Duration::from_millis(600);
+const NO_WORDS_TIMEOUT: Duration = Duration::from_millis(600);
 /// Time after a sound at which paused playout resumes, if no voice was detected.
-const NO_VOICE: Duration = Duration::from_millis(200);
+const NO_VOICE_TIMEOUT: Duration = Duration::from_millis(200);
 /// Number of consecutive invalid messages after which the conversation ends.
-const MOST_MALFORMED: u32 = 10;
+const MAX_MALFORMED: u32 = 10;
 
 /// The state of one conversation.
 #[derive(Debug)]
 pub(super) struct TurnTaking {
     spec: ConversationSpec,
-    speaks: String,
-    hears: String,
+    speech_language: String,
+    recognition_language: String,
     phrases: Phrases,
     /// The interruption rules and the language of the reply that the application is currently sending.
     writing: Option<Writing>,
@@ -59,7 +59,7 @@ pub(super) struct TurnTaking {
     next_piece: u64,
     next_reply: u64,
     /// The part of the current reply that the caller has heard.
-    said: Option<Said>,
+    playing: Option<PlayingReply>,
     agent_speaks: bool,
     caller_speaks: bool,
     /// The time at which the caller's voice counts as an interruption.
@@ -71,11 +71,11 @@ pub(super) struct TurnTaking {
     /// Whether no further pieces may be played at present.
     held_back: bool,
     /// The way in which the conversation ends after all audio is played.
-    parting: Option<ConversationEnd>,
+    pending_end: Option<ConversationEnd>,
     malformed: u32,
     over: bool,
     turns: Turns,
-    orders: VecDeque<TurnOutput>,
+    outputs: VecDeque<TurnOutput>,
 }
 
 /// An action that the shell performs.
@@ -105,15 +105,15 @@ pub(super) enum TurnOutput {
     /// Resume playout.
     Resume,
     /// Send these DTMF digits.
-    Press(String),
+    SendDigits(String),
     /// Send this event to the application.
-    Tell(ConversationEvent),
+    Event(ConversationEvent),
     /// Write this fact to the log.
     Note(ConversationFact),
     /// Recognise this language from now on.
-    Listen(String),
+    RecogniseLanguage(String),
     /// End the conversation in this way.
-    Part(ConversationEnd),
+    End(ConversationEnd),
     /// End the conversation.
     Over {
         /// The status that the leg receives.
@@ -126,20 +126,20 @@ pub(super) enum TurnOutput {
 /// A fact for the call's log.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) enum ConversationFact {
-    /// The caller said something.
+    /// The caller spoke.
     Heard {
         /// The recognised words.
         text: String,
         /// Whether the words were reported to the application. The words are not reported during a reply that speech
         /// must not interrupt, or if they only show agreement.
-        told: bool,
+        sent: bool,
     },
     /// The part of a finished reply that the caller heard.
-    Said(String),
+    Spoken(String),
     /// The URL of a file that the caller heard.
     Played(String),
     /// A piece of a reply could not be spoken or played, for this reason.
-    NotSaid(String),
+    NotSpoken(String),
     /// The caller interrupted a reply.
     Interrupted {
         /// The kind of interruption: `speech` or `a key`.
@@ -167,24 +167,24 @@ struct Writing {
 struct Piece {
     id: u64,
     reply: u64,
-    what: What,
+    content: Content,
     by: Inputs,
     preemptible: bool,
-    state: State,
+    state: PieceState,
 }
 
 #[derive(Debug)]
-enum What {
+enum Content {
     /// The text, and the language of its speech.
     Text(String, String),
     /// The URL of a file, and the number of times that the file is still to be played.
     File(String, u32),
     /// DTMF digits.
-    Keys(String),
+    Digits(String),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum PieceState {
     Waiting,
     Making,
     Made(Duration),
@@ -194,7 +194,7 @@ enum State {
 
 /// The part of a reply that the caller has heard.
 #[derive(Debug)]
-struct Said {
+struct PlayingReply {
     reply: u64,
     /// The text of the pieces that the caller heard completely.
     text: String,
@@ -206,8 +206,8 @@ struct Said {
 impl TurnTaking {
     pub(super) fn new(spec: ConversationSpec) -> Self {
         Self {
-            speaks: spec.speaks.clone(),
-            hears: spec.hears.clone(),
+            speech_language: spec.speech_language.clone(),
+            recognition_language: spec.recognition_language.clone(),
             spec,
             phrases: Phrases::default(),
             writing: None,
@@ -215,30 +215,30 @@ impl TurnTaking {
             full: false,
             next_piece: 1,
             next_reply: 1,
-            said: None,
+            playing: None,
             agent_speaks: false,
             caller_speaks: false,
             interrupts_at: None,
             stopped_at: None,
             resumes_at: None,
             held_back: false,
-            parting: None,
+            pending_end: None,
             malformed: 0,
             over: false,
             turns: Turns::default(),
-            orders: VecDeque::new(),
+            outputs: VecDeque::new(),
         }
     }
 
     /// Returns the recogniser's hints (likely phrases) and the recogniser's model for a language.
-    pub(super) fn ears_for(&self, language: &str) -> (Vec<String>, Option<String>) {
-        let manner = self.spec.manner(language);
-        (manner.hints.clone(), manner.model.clone())
+    pub(super) fn recogniser_settings(&self, language: &str) -> (Vec<String>, Option<String>) {
+        let language_settings = self.spec.language_settings(language);
+        (language_settings.hints.clone(), language_settings.model.clone())
     }
 
     /// Returns the next action.
-    pub(super) fn poll_order(&mut self) -> Option<TurnOutput> {
-        self.orders.pop_front()
+    pub(super) fn poll_output(&mut self) -> Option<TurnOutput> {
+        self.outputs.pop_front()
     }
 
     /// Returns the time at which [`Self::handle_timeout`] is due.
@@ -254,60 +254,60 @@ impl TurnTaking {
     /// Says the greeting when the application is connected.
     pub(super) fn begin(&mut self, now: Instant) {
         if let Some(greeting) = self.spec.greeting.clone() {
-            let cutting = InterruptPolicy { by: Some(self.spec.greeting_cut_by), preemptible: None };
-            self.say(now, &greeting, true, None, cutting);
+            let interrupt_policy = InterruptPolicy { by: Some(self.spec.greeting_interrupted_by), preemptible: None };
+            self.say(now, &greeting, true, None, interrupt_policy);
         }
     }
 
     /// Handles a request of the application.
-    pub(super) fn ask(&mut self, now: Instant, ask: ConversationCommand) {
+    pub(super) fn handle_command(&mut self, now: Instant, command: ConversationCommand) {
         self.malformed = 0;
-        match ask {
-            ConversationCommand::Say { token, last, language, cutting } => {
-                self.say(now, &token, last, language, cutting);
+        match command {
+            ConversationCommand::Say { token, last, language, interrupt_policy } => {
+                self.say(now, &token, last, language, interrupt_policy);
             }
-            ConversationCommand::Play { url, times, cutting } => {
+            ConversationCommand::Play { url, times, interrupt_policy } => {
                 self.finish_writing();
                 self.preempt(now);
                 let reply = self.new_reply();
                 self.turns.replied(now, reply);
-                self.enqueue(reply, What::File(url, times.max(1)), self.by(cutting), self.is_preemptible(cutting));
+                self.enqueue(reply, Content::File(url, times.max(1)), self.by(interrupt_policy), self.is_preemptible(interrupt_policy));
             }
-            ConversationCommand::Press(digits) => {
+            ConversationCommand::SendDigits(digits) => {
                 self.finish_writing();
                 let reply = self.new_reply();
-                self.enqueue(reply, What::Keys(digits), self.spec.cut_by, self.spec.preemptible);
+                self.enqueue(reply, Content::Digits(digits), self.spec.interrupted_by, self.spec.preemptible);
             }
-            ConversationCommand::Language { speaks, hears } => {
+            ConversationCommand::Language { speech_language, recognition_language } => {
                 self.finish_writing();
-                if let Some(speaks) = speaks {
-                    self.speaks = speaks;
+                if let Some(speech_language) = speech_language {
+                    self.speech_language = speech_language;
                 }
-                if let Some(hears) = hears.filter(|hears| *hears != self.hears) {
-                    self.hears.clone_from(&hears);
-                    self.orders.push_back(TurnOutput::Listen(hears));
+                if let Some(recognition_language) = recognition_language.filter(|recognition_language| *recognition_language != self.recognition_language) {
+                    self.recognition_language.clone_from(&recognition_language);
+                    self.outputs.push_back(TurnOutput::RecogniseLanguage(recognition_language));
                 }
             }
             ConversationCommand::End { handoff } => return self.end(ConversationStatus::Ended(handoff), false),
-            ConversationCommand::Fill(text) => {
-                let (reply, language) = (self.new_reply(), self.speaks.clone());
-                self.enqueue(reply, What::Text(text, language), self.spec.cut_by, true);
+            ConversationCommand::Filler(text) => {
+                let (reply, language) = (self.new_reply(), self.speech_language.clone());
+                self.enqueue(reply, Content::Text(text, language), self.spec.interrupted_by, true);
             }
             ConversationCommand::HoldBack(held) => self.held_back = held,
             ConversationCommand::Withdraw => self.withdraw(),
-            ConversationCommand::EndAfter(parting) => {
+            ConversationCommand::EndAfter(pending_end) => {
                 self.finish_writing();
-                self.parting = Some(parting);
+                self.pending_end = Some(pending_end);
             }
         }
-        self.go_on(now);
+        self.advance(now);
     }
 
     /// Handles an invalid message of the application. `why` is the error text for the application.
     pub(super) fn malformed(&mut self, why: String) {
-        self.tell(ConversationEvent::Problem(why));
+        self.send_event(ConversationEvent::Problem(why));
         self.malformed += 1;
-        if self.malformed >= MOST_MALFORMED {
+        if self.malformed >= MAX_MALFORMED {
             let why = StreamFault::Protocol.because("too many invalid messages in a row");
             self.end(ConversationStatus::Failed { after_start: true, why }, true);
         }
@@ -319,104 +319,104 @@ impl TurnTaking {
         match made {
             Ok(length) => {
                 if let Some(piece) = self.queue.get_mut(index) {
-                    piece.state = State::Made(length);
+                    piece.state = PieceState::Made(length);
                 }
             }
             Err(why) => {
                 self.queue.remove(index);
-                self.note(ConversationFact::NotSaid(why.clone()));
-                self.tell(ConversationEvent::Problem(why));
-                self.settle_said();
+                self.note(ConversationFact::NotSpoken(why.clone()));
+                self.send_event(ConversationEvent::Problem(why));
+                self.log_heard_reply();
             }
         }
-        self.go_on(now);
+        self.advance(now);
     }
 
     /// Handles the arrival of the playout at the mark behind a piece.
-    pub(super) fn reached(&mut self, now: Instant, id: u64) {
+    pub(super) fn handle_mark(&mut self, now: Instant, id: u64) {
         let Some(front) = self.queue.front_mut() else { return };
-        let State::Put(length) = front.state else { return };
+        let PieceState::Put(length) = front.state else { return };
         if front.id != id {
             return;
         }
         let reply = front.reply;
-        match &mut front.what {
-            What::File(_, times) if *times > 1 => {
+        match &mut front.content {
+            Content::File(_, times) if *times > 1 => {
                 *times -= 1;
-                front.state = State::Made(length);
+                front.state = PieceState::Made(length);
             }
             _ => self.heard_whole(reply),
         }
-        if let Some(said) = &mut self.said {
-            said.piece_began = now;
+        if let Some(playing) = &mut self.playing {
+            playing.piece_began = now;
         }
-        self.go_on(now);
+        self.advance(now);
     }
 
     /// Handles the end of the first piece in the queue, which the caller has heard completely.
     fn heard_whole(&mut self, reply: u64) {
         let Some(piece) = self.queue.pop_front() else { return };
-        self.orders.push_back(TurnOutput::Forget { piece: piece.id });
-        match piece.what {
-            What::Text(text, _) => {
-                if let Some(said) = self.said.as_mut().filter(|said| said.reply == reply) {
-                    said.text.push_str(&text);
+        self.outputs.push_back(TurnOutput::Forget { piece: piece.id });
+        match piece.content {
+            Content::Text(text, _) => {
+                if let Some(playing) = self.playing.as_mut().filter(|playing| playing.reply == reply) {
+                    playing.text.push_str(&text);
                 }
                 self.played(&text);
             }
-            What::File(url, _) => self.note(ConversationFact::Played(url)),
-            What::Keys(_) => {}
+            Content::File(url, _) => self.note(ConversationFact::Played(url)),
+            Content::Digits(_) => {}
         }
-        self.settle_said();
+        self.log_heard_reply();
     }
 
     /// Logs the heard part of a reply if no other piece of this reply follows.
-    fn settle_said(&mut self) {
-        let Some(said) = &mut self.said else { return };
-        let goes_on = self.queue.iter().any(|piece| piece.reply == said.reply)
-            || self.writing.as_ref().is_some_and(|writing| writing.reply == said.reply);
-        if !goes_on && !said.text.trim().is_empty() {
-            let text = std::mem::take(&mut said.text);
-            self.note(ConversationFact::Said(text.trim().to_owned()));
+    fn log_heard_reply(&mut self) {
+        let Some(playing) = &mut self.playing else { return };
+        let goes_on = self.queue.iter().any(|piece| piece.reply == playing.reply)
+            || self.writing.as_ref().is_some_and(|writing| writing.reply == playing.reply);
+        if !goes_on && !playing.text.trim().is_empty() {
+            let text = std::mem::take(&mut playing.text);
+            self.note(ConversationFact::Spoken(text.trim().to_owned()));
         }
     }
 
     /// Handles a DTMF digit from the caller.
-    pub(super) fn key(&mut self, now: Instant, key: char) {
-        if !self.spec.keys {
+    pub(super) fn handle_digit(&mut self, now: Instant, digit: char) {
+        if !self.spec.digits {
             return;
         }
-        let speaking = self.cut_by();
-        if speaking.is_some_and(|by| by.keys) {
+        let speaking = self.interrupted_by();
+        if speaking.is_some_and(|by| by.digits) {
             self.interrupt(now, "a key");
-        } else if speaking.is_some() && !self.spec.reports.keys {
+        } else if speaking.is_some() && !self.spec.reports.digits {
             return;
         }
-        self.tell(ConversationEvent::Key(key));
+        self.send_event(ConversationEvent::Digit(digit));
     }
 
     /// Handles a sound that may be the caller's voice, before the recogniser has detected a voice.
-    pub(super) fn sounds(&mut self, now: Instant) {
-        if self.spec.words_decide && !self.caller_speaks && self.cut_by().is_some_and(|by| by.speech) {
+    pub(super) fn handle_sound(&mut self, now: Instant) {
+        if self.spec.words_decide_interruption && !self.caller_speaks && self.interrupted_by().is_some_and(|by| by.speech) {
             self.stop(now);
-            self.resumes_at = Some(now + NO_VOICE);
+            self.resumes_at = Some(now + NO_VOICE_TIMEOUT);
         }
     }
 
     /// Handles an event of the recogniser.
-    pub(super) fn heard(&mut self, now: Instant, heard: RecognitionEvent) {
-        match heard {
+    pub(super) fn handle_recognition(&mut self, now: Instant, event: RecognitionEvent) {
+        match event {
             RecognitionEvent::Began => {
                 self.caller_speaks = true;
-                if self.spec.tells_speakers {
-                    self.tell(ConversationEvent::CallerSpeaking(true));
+                if self.spec.reports_speakers {
+                    self.send_event(ConversationEvent::CallerSpeaking(true));
                 }
-                if self.cut_by().is_some_and(|by| by.speech) {
-                    if self.spec.words_decide {
+                if self.interrupted_by().is_some_and(|by| by.speech) {
+                    if self.spec.words_decide_interruption {
                         self.stop(now);
                         self.resumes_at = None;
                     }
-                    self.interrupts_at = Some(now + self.patience());
+                    self.interrupts_at = Some(now + self.interruption_delay());
                     self.handle_timeout(now);
                 }
             }
@@ -424,11 +424,11 @@ impl TurnTaking {
                 self.turns.caller_paused(now.checked_sub(PAUSE).unwrap_or(now));
                 self.caller_speaks = false;
                 self.interrupts_at = None;
-                self.resumes_at = self.stopped_at.map(|_| now + NO_WORDS);
-                if self.spec.tells_speakers {
-                    self.tell(ConversationEvent::CallerSpeaking(false));
+                self.resumes_at = self.stopped_at.map(|_| now + NO_WORDS_TIMEOUT);
+                if self.spec.reports_speakers {
+                    self.send_event(ConversationEvent::CallerSpeaking(false));
                 }
-                self.go_on(now);
+                self.advance(now);
             }
             RecognitionEvent::Partial(words) => {
                 let language = words.language.clone();
@@ -445,7 +445,7 @@ impl TurnTaking {
     fn stop(&mut self, now: Instant) {
         if self.stopped_at.is_none() {
             self.stopped_at = Some(now);
-            self.orders.push_back(TurnOutput::Pause);
+            self.outputs.push_back(TurnOutput::Pause);
         }
     }
 
@@ -454,19 +454,19 @@ impl TurnTaking {
         self.resumes_at = None;
         let Some(stopped) = self.stopped_at.take() else { return };
         let lost = now.saturating_duration_since(stopped);
-        if let Some(said) = &mut self.said {
-            said.began += lost;
-            said.piece_began += lost;
+        if let Some(playing) = &mut self.playing {
+            playing.began += lost;
+            playing.piece_began += lost;
         }
-        self.orders.push_back(TurnOutput::Resume);
-        self.go_on(now);
+        self.outputs.push_back(TurnOutput::Resume);
+        self.advance(now);
     }
 
     /// Whether the playout continues although the caller spoke these words. Such words only show agreement, or they are
     /// an echo of the reply.
-    fn lets_go_on(&self, text: &str) -> bool {
-        let says = self.queue.iter().take(AHEAD + 1).filter_map(|piece| match &piece.what {
-            What::Text(text, _) => Some(text.as_str()),
+    fn is_no_interruption(&self, text: &str) -> bool {
+        let says = self.queue.iter().take(MAX_AHEAD + 1).filter_map(|piece| match &piece.content {
+            Content::Text(text, _) => Some(text.as_str()),
             _ => None,
         });
         words::is_agreement(text) || words::is_echo(text, says)
@@ -474,19 +474,19 @@ impl TurnTaking {
 
     fn prompt(&mut self, now: Instant, text: String, language: Option<String>, last: bool) {
         if text.trim().is_empty() {
-            if self.spec.words_decide && last {
+            if self.spec.words_decide_interruption && last {
                 // The recogniser found no words, so the sound was a noise.
                 if !self.caller_speaks {
                     self.resume(now);
                 }
-                self.tell(ConversationEvent::Prompt { text: String::new(), language: self.hears.clone(), last });
+                self.send_event(ConversationEvent::Prompt { text: String::new(), language: self.recognition_language.clone(), last });
             }
             return;
         }
-        let speaking = self.cut_by();
-        if speaking.is_some_and(|by| by.speech) && self.spec.words_decide && self.lets_go_on(&text) {
+        let speaking = self.interrupted_by();
+        if speaking.is_some_and(|by| by.speech) && self.spec.words_decide_interruption && self.is_no_interruption(&text) {
             if last {
-                self.note(ConversationFact::Heard { text, told: false });
+                self.note(ConversationFact::Heard { text, sent: false });
                 if !self.caller_speaks {
                     self.resume(now);
                 }
@@ -497,23 +497,23 @@ impl TurnTaking {
             self.interrupt(now, "speech");
         } else if speaking.is_some() && !self.spec.reports.speech {
             if last {
-                self.note(ConversationFact::Heard { text, told: false });
+                self.note(ConversationFact::Heard { text, sent: false });
             }
             return;
         }
         if last {
-            self.note(ConversationFact::Heard { text: text.clone(), told: true });
+            self.note(ConversationFact::Heard { text: text.clone(), sent: true });
             self.turns.heard(now);
         }
         if last || self.spec.partials {
-            let language = language.unwrap_or_else(|| self.hears.clone());
-            self.tell(ConversationEvent::Prompt { text, language, last });
+            let language = language.unwrap_or_else(|| self.recognition_language.clone());
+            self.send_event(ConversationEvent::Prompt { text, language, last });
         }
     }
 
     /// Handles the timeouts that are due at `now`.
     pub(super) fn handle_timeout(&mut self, now: Instant) {
-        if self.interrupts_at.take_if(|at| *at <= now).is_some() && self.cut_by().is_some_and(|by| by.speech) {
+        if self.interrupts_at.take_if(|at| *at <= now).is_some() && self.interrupted_by().is_some_and(|by| by.speech) {
             self.interrupt(now, "speech");
         }
         if self.resumes_at.is_some_and(|at| at <= now) {
@@ -522,8 +522,8 @@ impl TurnTaking {
     }
 
     /// Returns the duration after which a voice counts as an interruption.
-    fn patience(&self) -> Duration {
-        if self.spec.words_decide {
+    fn interruption_delay(&self) -> Duration {
+        if self.spec.words_decide_interruption {
             return LONG_VOICE;
         }
         Duration::from_millis(match self.spec.sensitivity {
@@ -534,16 +534,16 @@ impl TurnTaking {
     }
 
     /// Returns the inputs that may interrupt the current piece. Returns `None` if no piece plays.
-    fn cut_by(&self) -> Option<Inputs> {
-        self.queue.front().filter(|piece| matches!(piece.state, State::Put(_))).map(|piece| piece.by)
+    fn interrupted_by(&self) -> Option<Inputs> {
+        self.queue.front().filter(|piece| matches!(piece.state, PieceState::Put(_))).map(|piece| piece.by)
     }
 
-    fn by(&self, cutting: InterruptPolicy) -> Inputs {
-        cutting.by.unwrap_or(self.spec.cut_by)
+    fn by(&self, interrupt_policy: InterruptPolicy) -> Inputs {
+        interrupt_policy.by.unwrap_or(self.spec.interrupted_by)
     }
 
-    fn is_preemptible(&self, cutting: InterruptPolicy) -> bool {
-        cutting.preemptible.unwrap_or(self.spec.preemptible)
+    fn is_preemptible(&self, interrupt_policy: InterruptPolicy) -> bool {
+        interrupt_policy.preemptible.unwrap_or(self.spec.preemptible)
     }
 
     fn new_reply(&mut self) -> u64 {
@@ -551,12 +551,12 @@ impl TurnTaking {
         self.next_reply
     }
 
-    fn say(&mut self, now: Instant, token: &str, last: bool, language: Option<String>, cutting: InterruptPolicy) {
+    fn say(&mut self, now: Instant, token: &str, last: bool, language: Option<String>, interrupt_policy: InterruptPolicy) {
         if self.writing.is_none() {
             self.preempt(now);
         }
-        let language = language.unwrap_or_else(|| self.speaks.clone());
-        let (by, preemptible) = (self.by(cutting), self.is_preemptible(cutting));
+        let language = language.unwrap_or_else(|| self.speech_language.clone());
+        let (by, preemptible) = (self.by(interrupt_policy), self.is_preemptible(interrupt_policy));
         match &mut self.writing {
             Some(writing) if (writing.by, writing.preemptible) == (by, preemptible) && writing.language == language => {
             }
@@ -577,7 +577,7 @@ impl TurnTaking {
         if last {
             self.finish_writing();
         }
-        self.go_on(now);
+        self.advance(now);
     }
 
     fn finish_phrase(&mut self) {
@@ -590,22 +590,22 @@ impl TurnTaking {
     fn finish_writing(&mut self) {
         self.finish_phrase();
         self.writing = None;
-        self.settle_said();
+        self.log_heard_reply();
     }
 
     fn enqueue_phrase(&mut self, phrase: String) {
         if let Some(Writing { reply, by, preemptible, language }) = self.writing.clone() {
-            self.enqueue(reply, What::Text(phrase, language), by, preemptible);
+            self.enqueue(reply, Content::Text(phrase, language), by, preemptible);
         }
     }
 
-    fn enqueue(&mut self, reply: u64, what: What, by: Inputs, preemptible: bool) {
-        let waiting: usize = self.queue.iter().map(|piece| piece.what.octets()).sum();
-        if self.queue.len() >= MOST_PIECES || waiting + what.octets() > MOST_TEXT {
+    fn enqueue(&mut self, reply: u64, content: Content, by: Inputs, preemptible: bool) {
+        let waiting: usize = self.queue.iter().map(|piece| piece.content.octets()).sum();
+        if self.queue.len() >= MAX_PIECES || waiting + content.octets() > MAX_TEXT {
             // Thousands of pieces may be dropped. So the error is reported once, and again only after the queue had
             // room.
             if !std::mem::replace(&mut self.full, true) {
-                self.tell(ConversationEvent::Problem(
+                self.send_event(ConversationEvent::Problem(
                     "too much text waits to be spoken: this text and what follows are dropped until there is room"
                         .to_owned(),
                 ));
@@ -615,25 +615,25 @@ impl TurnTaking {
         self.full = false;
         let id = self.next_piece;
         self.next_piece += 1;
-        self.queue.push_back(Piece { id, reply, what, by, preemptible, state: State::Waiting });
+        self.queue.push_back(Piece { id, reply, content, by, preemptible, state: PieceState::Waiting });
     }
 
     /// Drops the preemptible pieces when a new reply starts.
     fn preempt(&mut self, now: Instant) {
-        if self.queue.front().is_some_and(|piece| piece.preemptible && matches!(piece.state, State::Put(_))) {
+        if self.queue.front().is_some_and(|piece| piece.preemptible && matches!(piece.state, PieceState::Put(_))) {
             // All pieces in the buffer have the same value of `preemptible`.
             let fragment = self.fragment(now);
             self.played(&fragment);
-            if let Some(said) = &mut self.said {
-                said.text.push_str(&fragment);
+            if let Some(playing) = &mut self.playing {
+                playing.text.push_str(&fragment);
             }
-            self.orders.push_back(TurnOutput::Clear);
+            self.outputs.push_back(TurnOutput::Clear);
         }
         let (cut, kept): (VecDeque<_>, _) =
             std::mem::take(&mut self.queue).into_iter().partition(|piece| piece.preemptible);
         self.queue = kept;
         self.forget(cut);
-        self.settle_said();
+        self.log_heard_reply();
         self.fall_silent_if_done();
     }
 
@@ -641,16 +641,16 @@ impl TurnTaking {
     fn interrupt(&mut self, now: Instant, by: &'static str) {
         let fragment = self.fragment(now);
         let (mut heard, after) = self
-            .said
+            .playing
             .take()
-            .map_or_else(Default::default, |said| (said.text, now.saturating_duration_since(said.began)));
+            .map_or_else(Default::default, |playing| (playing.text, now.saturating_duration_since(playing.began)));
         heard.push_str(&fragment);
         self.played(&fragment);
-        self.orders.push_back(TurnOutput::Clear);
+        self.outputs.push_back(TurnOutput::Clear);
         let heard = heard.trim_end().to_owned();
         self.turns.interrupted();
         self.note(ConversationFact::Interrupted { by, after, heard: heard.clone() });
-        self.tell(ConversationEvent::Interrupted { heard, after });
+        self.send_event(ConversationEvent::Interrupted { heard, after });
         let cut = std::mem::take(&mut self.queue);
         self.forget(cut);
         self.phrases = Phrases::default();
@@ -658,7 +658,7 @@ impl TurnTaking {
         self.interrupts_at = None;
         self.resumes_at = None;
         if self.stopped_at.take().is_some() {
-            self.orders.push_back(TurnOutput::Resume);
+            self.outputs.push_back(TurnOutput::Resume);
         }
         self.fall_silent_if_done();
     }
@@ -666,21 +666,21 @@ impl TurnTaking {
     /// Drops the pieces that are not in the buffer yet.
     fn withdraw(&mut self) {
         let (kept, cut): (VecDeque<_>, _) =
-            std::mem::take(&mut self.queue).into_iter().partition(|piece| matches!(piece.state, State::Put(_)));
+            std::mem::take(&mut self.queue).into_iter().partition(|piece| matches!(piece.state, PieceState::Put(_)));
         self.queue = kept;
         self.forget(cut);
         self.phrases = Phrases::default();
         self.writing = None;
         self.turns.withdrawn();
-        self.settle_said();
+        self.log_heard_reply();
     }
 
     /// Returns the heard part of the text that now plays. The length of this part is proportional to the elapsed time.
     /// The part ends at a word boundary.
     fn fragment(&self, now: Instant) -> String {
-        let Some((piece, said)) = self.queue.front().zip(self.said.as_ref()) else { return String::new() };
-        let (What::Text(text, _), State::Put(length)) = (&piece.what, piece.state) else { return String::new() };
-        let gone = self.stopped_at.unwrap_or(now).saturating_duration_since(said.piece_began);
+        let Some((piece, playing)) = self.queue.front().zip(self.playing.as_ref()) else { return String::new() };
+        let (Content::Text(text, _), PieceState::Put(length)) = (&piece.content, piece.state) else { return String::new() };
+        let gone = self.stopped_at.unwrap_or(now).saturating_duration_since(playing.piece_began);
         if gone >= length {
             return text.clone();
         }
@@ -693,11 +693,11 @@ impl TurnTaking {
     }
 
     fn forget(&mut self, pieces: VecDeque<Piece>) {
-        self.orders.extend(pieces.into_iter().map(|piece| TurnOutput::Forget { piece: piece.id }));
+        self.outputs.extend(pieces.into_iter().map(|piece| TurnOutput::Forget { piece: piece.id }));
     }
 
     /// Prepares and plays the next pieces.
-    fn go_on(&mut self, now: Instant) {
+    fn advance(&mut self, now: Instant) {
         self.make();
         self.put(now);
         self.fall_silent_if_done();
@@ -705,60 +705,60 @@ impl TurnTaking {
 
     fn make(&mut self) {
         let ready =
-            self.queue.iter().map(|piece| if let State::Made(length) = piece.state { length } else { Duration::ZERO });
-        if ready.sum::<Duration>() >= ENOUGH {
+            self.queue.iter().map(|piece| if let PieceState::Made(length) = piece.state { length } else { Duration::ZERO });
+        if ready.sum::<Duration>() >= MAX_READY_AUDIO {
             return;
         }
-        let making = self.queue.iter().filter(|piece| piece.state == State::Making).count();
-        let waiting = self.queue.iter_mut().filter(|piece| piece.state == State::Waiting);
-        for piece in waiting.take(MAKING.saturating_sub(making)) {
-            let source = match &piece.what {
-                What::Text(text, language) => AudioSource::Speech(Speech {
+        let making = self.queue.iter().filter(|piece| piece.state == PieceState::Making).count();
+        let waiting = self.queue.iter_mut().filter(|piece| piece.state == PieceState::Waiting);
+        for piece in waiting.take(MAX_MAKING.saturating_sub(making)) {
+            let source = match &piece.content {
+                Content::Text(text, language) => AudioSource::Speech(Speech {
                     text: text.clone(),
                     ssml: is_markup(text),
-                    voice: self.spec.manner(language).voice.clone(),
+                    voice: self.spec.language_settings(language).voice.clone(),
                     language: Some(language.clone()),
                 }),
-                What::File(url, _) => AudioSource::Url(url.clone()),
-                What::Keys(_) => {
-                    piece.state = State::Made(Duration::ZERO);
+                Content::File(url, _) => AudioSource::Url(url.clone()),
+                Content::Digits(_) => {
+                    piece.state = PieceState::Made(Duration::ZERO);
                     continue;
                 }
             };
-            piece.state = State::Making;
-            self.orders.push_back(TurnOutput::Make { piece: piece.id, source });
+            piece.state = PieceState::Making;
+            self.outputs.push_back(TurnOutput::Make { piece: piece.id, source });
         }
     }
 
     fn put(&mut self, now: Instant) {
         loop {
             // If words decide about interruptions, the agent does not start to speak while the caller speaks.
-            let caller_first = self.spec.words_decide && self.caller_speaks && !self.agent_speaks;
+            let caller_first = self.spec.words_decide_interruption && self.caller_speaks && !self.agent_speaks;
             if self.held_back || caller_first {
                 return;
             }
-            let put = self.queue.iter().take_while(|piece| matches!(piece.state, State::Put(_))).count();
+            let put = self.queue.iter().take_while(|piece| matches!(piece.state, PieceState::Put(_))).count();
             let alike = self.queue.front().map(|first| first.preemptible);
             let Some(piece) = self.queue.get_mut(put) else { return };
-            let State::Made(length) = piece.state else { return };
-            if let What::Keys(digits) = &piece.what {
+            let PieceState::Made(length) = piece.state else { return };
+            if let Content::Digits(digits) = &piece.content {
                 if put > 0 {
                     return;
                 }
                 let digits = digits.clone();
                 // Audio that is put into the buffer after the digits waits by itself until the digits end.
-                self.orders.push_back(TurnOutput::Press(digits.clone()));
+                self.outputs.push_back(TurnOutput::SendDigits(digits.clone()));
                 self.played(&digits);
                 self.queue.pop_front();
                 self.make();
                 continue;
             }
-            if put > AHEAD || (put > 0 && alike != Some(piece.preemptible)) {
+            if put > MAX_AHEAD || (put > 0 && alike != Some(piece.preemptible)) {
                 return;
             }
-            piece.state = State::Put(length);
+            piece.state = PieceState::Put(length);
             let (id, reply) = (piece.id, piece.reply);
-            self.orders.push_back(TurnOutput::Put { piece: id });
+            self.outputs.push_back(TurnOutput::Put { piece: id });
             if put == 0 {
                 self.begins(now, reply);
             }
@@ -767,34 +767,34 @@ impl TurnTaking {
 
     /// Handles the start of a piece of this reply.
     fn begins(&mut self, now: Instant, reply: u64) {
-        match &mut self.said {
-            Some(said) if said.reply == reply => said.piece_began = now,
-            said => *said = Some(Said { reply, text: String::new(), began: now, piece_began: now }),
+        match &mut self.playing {
+            Some(playing) if playing.reply == reply => playing.piece_began = now,
+            playing => *playing = Some(PlayingReply { reply, text: String::new(), began: now, piece_began: now }),
         }
         self.first_audio(now, reply);
-        if !std::mem::replace(&mut self.agent_speaks, true) && self.spec.tells_speakers {
-            self.tell(ConversationEvent::AgentSpeaking(true));
+        if !std::mem::replace(&mut self.agent_speaks, true) && self.spec.reports_speakers {
+            self.send_event(ConversationEvent::AgentSpeaking(true));
         }
     }
 
     fn fall_silent_if_done(&mut self) {
-        if self.queue.is_empty() && std::mem::take(&mut self.agent_speaks) && self.spec.tells_speakers {
-            self.tell(ConversationEvent::AgentSpeaking(false));
+        if self.queue.is_empty() && std::mem::take(&mut self.agent_speaks) && self.spec.reports_speakers {
+            self.send_event(ConversationEvent::AgentSpeaking(false));
         }
         if self.queue.is_empty()
             && self.writing.is_none()
-            && let Some(parting) = self.parting.take()
+            && let Some(pending_end) = self.pending_end.take()
             && !std::mem::replace(&mut self.over, true)
         {
-            self.orders.push_back(TurnOutput::Part(parting));
+            self.outputs.push_back(TurnOutput::End(pending_end));
         }
         // The piece that plays next may belong to another reply.
-        if let (Some(said), Some(front)) = (&mut self.said, self.queue.front())
-            && matches!(front.state, State::Put(_))
-            && said.reply != front.reply
+        if let (Some(playing), Some(front)) = (&mut self.playing, self.queue.front())
+            && matches!(front.state, PieceState::Put(_))
+            && playing.reply != front.reply
         {
-            let (now, reply) = (said.piece_began, front.reply);
-            *said = Said { reply, text: String::new(), began: now, piece_began: now };
+            let (now, reply) = (playing.piece_began, front.reply);
+            *playing = PlayingReply { reply, text: String::new(), began: now, piece_began: now };
             self.first_audio(now, reply);
         }
     }
@@ -807,30 +807,30 @@ impl TurnTaking {
     }
 
     fn played(&mut self, text: &str) {
-        if self.spec.tells_played && !text.trim().is_empty() {
-            self.tell(ConversationEvent::Played(text.trim().to_owned()));
+        if self.spec.reports_played && !text.trim().is_empty() {
+            self.send_event(ConversationEvent::Played(text.trim().to_owned()));
         }
     }
 
     fn note(&mut self, fact: ConversationFact) {
-        self.orders.push_back(TurnOutput::Note(fact));
+        self.outputs.push_back(TurnOutput::Note(fact));
     }
 
-    fn tell(&mut self, told: ConversationEvent) {
-        self.orders.push_back(TurnOutput::Tell(told));
+    fn send_event(&mut self, event: ConversationEvent) {
+        self.outputs.push_back(TurnOutput::Event(event));
     }
 
     fn end(&mut self, status: ConversationStatus, malformed: bool) {
         if !std::mem::replace(&mut self.over, true) {
-            self.orders.push_back(TurnOutput::Over { status, malformed });
+            self.outputs.push_back(TurnOutput::Over { status, malformed });
         }
     }
 }
 
-impl What {
+impl Content {
     fn octets(&self) -> usize {
         match self {
-            Self::Text(text, _) | Self::File(text, _) | Self::Keys(text) => text.len(),
+            Self::Text(text, _) | Self::File(text, _) | Self::Digits(text) => text.len(),
         }
     }
 }

@@ -8,32 +8,32 @@ fn spec() -> ConversationSpec {
         with: ConversationTarget::Application("ws://app.test/".to_owned()),
         parameters: Vec::new(),
         greeting: None,
-        greeting_cut_by: Inputs::ANY,
-        speaks: "en-US".to_owned(),
-        hears: "en-US".to_owned(),
-        manner: LanguageSettings { voice: Some("woman".to_owned()), ..LanguageSettings::default() },
+        greeting_interrupted_by: Inputs::ANY,
+        speech_language: "en-US".to_owned(),
+        recognition_language: "en-US".to_owned(),
+        default_language_settings: LanguageSettings { voice: Some("woman".to_owned()), ..LanguageSettings::default() },
         languages: vec![(
             "fr-FR".to_owned(),
             LanguageSettings { voice: Some("homme".to_owned()), ..LanguageSettings::default() },
         )],
-        cut_by: Inputs::ANY,
+        interrupted_by: Inputs::ANY,
         reports: Inputs::NONE,
         sensitivity: Sensitivity::High,
-        words_decide: false,
-        keys: true,
+        words_decide_interruption: false,
+        digits: true,
         preemptible: false,
         partials: false,
         no_profanity: false,
-        tells_speakers: false,
-        tells_played: false,
+        reports_speakers: false,
+        reports_played: false,
     }
 }
 
 /// A conversation whose audio lasts 100 ms per word.
 struct Stage {
-    talk: TurnTaking,
+    turn_taking: TurnTaking,
     now: Instant,
-    told: Vec<ConversationEvent>,
+    events: Vec<ConversationEvent>,
     /// The texts in the buffer: neither played completely nor cleared.
     put: VecDeque<(u64, String)>,
     sources: Vec<(u64, AudioSource)>,
@@ -42,7 +42,7 @@ struct Stage {
     over: Option<(ConversationStatus, bool)>,
     clears: u32,
     paused: bool,
-    parting: Option<ConversationEnd>,
+    pending_end: Option<ConversationEnd>,
     facts: Vec<ConversationFact>,
 }
 
@@ -53,9 +53,9 @@ impl Stage {
         #[expect(clippy::disallowed_methods, reason = "any Instant will do as the start of a virtual clock")]
         let now = Instant::now();
         let mut stage = Self {
-            talk: TurnTaking::new(spec),
+            turn_taking: TurnTaking::new(spec),
             now,
-            told: Vec::new(),
+            events: Vec::new(),
             put: VecDeque::new(),
             sources: Vec::new(),
             pressed: Vec::new(),
@@ -63,22 +63,22 @@ impl Stage {
             over: None,
             clears: 0,
             paused: false,
-            parting: None,
+            pending_end: None,
             facts: Vec::new(),
         };
-        stage.talk.begin(now);
-        stage.obey();
+        stage.turn_taking.begin(now);
+        stage.collect_outputs();
         stage
     }
 
     /// Performs all actions. Audio is ready at once.
-    fn obey(&mut self) {
-        while let Some(order) = self.talk.poll_order() {
+    fn collect_outputs(&mut self) {
+        while let Some(order) = self.turn_taking.poll_output() {
             match order {
                 TurnOutput::Make { piece, source } => {
                     let length = WORD * words(&source);
                     self.sources.push((piece, source));
-                    self.talk.made(self.now, piece, Ok(length));
+                    self.turn_taking.made(self.now, piece, Ok(length));
                 }
                 TurnOutput::Put { piece } => {
                     let (_, source) = self.sources.iter().find(|(id, _)| *id == piece).unwrap();
@@ -91,64 +91,64 @@ impl Stage {
                 }
                 TurnOutput::Pause => self.paused = true,
                 TurnOutput::Resume => self.paused = false,
-                TurnOutput::Part(parting) => self.parting = Some(parting),
-                TurnOutput::Press(digits) => self.pressed.push(digits),
-                TurnOutput::Tell(told) => self.told.push(told),
+                TurnOutput::End(pending_end) => self.pending_end = Some(pending_end),
+                TurnOutput::SendDigits(digits) => self.pressed.push(digits),
+                TurnOutput::Event(event) => self.events.push(event),
                 TurnOutput::Note(fact) => self.facts.push(fact),
-                TurnOutput::Listen(language) => self.listens.push(language),
+                TurnOutput::RecogniseLanguage(language) => self.listens.push(language),
                 TurnOutput::Over { status, malformed } => self.over = Some((status, malformed)),
             }
         }
     }
 
-    fn ask(&mut self, ask: ConversationCommand) {
-        self.talk.ask(self.now, ask);
-        self.obey();
+    fn command(&mut self, command: ConversationCommand) {
+        self.turn_taking.handle_command(self.now, command);
+        self.collect_outputs();
     }
 
     fn say(&mut self, token: &str, last: bool) {
-        self.ask(say(token, last, InterruptPolicy::default()));
+        self.command(say(token, last, InterruptPolicy::default()));
     }
 
-    fn key(&mut self, key: char) {
-        self.talk.key(self.now, key);
-        self.obey();
+    fn digit(&mut self, digit: char) {
+        self.turn_taking.handle_digit(self.now, digit);
+        self.collect_outputs();
     }
 
-    fn hears(&mut self, heard: RecognitionEvent) {
-        self.talk.heard(self.now, heard);
-        self.obey();
+    fn recognises(&mut self, heard: RecognitionEvent) {
+        self.turn_taking.handle_recognition(self.now, heard);
+        self.collect_outputs();
     }
 
     /// Simulates that the caller says `text` and that the words are recognised at once.
     fn caller_says(&mut self, text: &str) {
-        self.hears(RecognitionEvent::Began);
-        self.hears(RecognitionEvent::Paused);
-        self.hears(RecognitionEvent::Final(RecognisedText { stable: text.to_owned(), ..RecognisedText::default() }));
+        self.recognises(RecognitionEvent::Began);
+        self.recognises(RecognitionEvent::Paused);
+        self.recognises(RecognitionEvent::Final(RecognisedText { stable: text.to_owned(), ..RecognisedText::default() }));
     }
 
-    fn passes(&mut self, time: Duration) {
+    fn advance_clock(&mut self, time: Duration) {
         self.now += time;
-        self.talk.handle_timeout(self.now);
-        self.obey();
+        self.turn_taking.handle_timeout(self.now);
+        self.collect_outputs();
     }
 
     /// Simulates the end of the current piece. Returns the text of this piece.
     fn is_heard(&mut self) -> String {
         let (piece, text) = self.put.pop_front().unwrap();
         self.now += WORD * u32::try_from(text.split_whitespace().count()).unwrap();
-        self.talk.reached(self.now, piece);
-        self.obey();
+        self.turn_taking.handle_mark(self.now, piece);
+        self.collect_outputs();
         text
     }
 
-    fn told(&mut self) -> Vec<ConversationEvent> {
-        std::mem::take(&mut self.told)
+    fn events(&mut self) -> Vec<ConversationEvent> {
+        std::mem::take(&mut self.events)
     }
 }
 
-fn say(token: &str, last: bool, cutting: InterruptPolicy) -> ConversationCommand {
-    ConversationCommand::Say { token: token.to_owned(), last, language: None, cutting }
+fn say(token: &str, last: bool, interrupt_policy: InterruptPolicy) -> ConversationCommand {
+    ConversationCommand::Say { token: token.to_owned(), last, language: None, interrupt_policy }
 }
 
 fn text(source: &AudioSource) -> String {
@@ -192,13 +192,13 @@ fn what_the_caller_says_is_a_prompt_and_words_before_it_only_if_asked_for() {
         })
     };
     let mut stage = Stage::new(spec());
-    stage.hears(partial());
+    stage.recognises(partial());
     stage.caller_says("how are you");
-    assert_eq!(stage.told(), [prompt("how are you")]);
+    assert_eq!(stage.events(), [prompt("how are you")]);
     let mut stage = Stage::new(ConversationSpec { partials: true, ..spec() });
-    stage.hears(partial());
+    stage.recognises(partial());
     let expected = ConversationEvent::Prompt { text: "how are".to_owned(), language: "en-US".to_owned(), last: false };
-    assert_eq!(stage.told(), [expected]);
+    assert_eq!(stage.events(), [expected]);
 }
 
 #[test]
@@ -207,17 +207,17 @@ fn a_voice_interrupts_and_the_application_hears_what_was_heard() {
     stage.say("Sentence one is this. Sentence two follows it. ", false);
     stage.say("Sentence three comes last.", true);
     stage.is_heard();
-    stage.passes(WORD * 2 + WORD / 2);
-    stage.hears(RecognitionEvent::Began);
+    stage.advance_clock(WORD * 2 + WORD / 2);
+    stage.recognises(RecognitionEvent::Began);
     let interrupted = ConversationEvent::Interrupted {
         heard: "Sentence one is this. Sentence two".to_owned(),
         after: WORD * 6 + WORD / 2,
     };
-    assert_eq!(stage.told(), [interrupted]);
+    assert_eq!(stage.events(), [interrupted]);
     assert!(stage.put.is_empty(), "nothing of it is said any more");
-    stage.hears(RecognitionEvent::Paused);
-    stage.hears(RecognitionEvent::Final(RecognisedText { stable: "stop".to_owned(), ..RecognisedText::default() }));
-    assert_eq!(stage.told(), [prompt("stop")]);
+    stage.recognises(RecognitionEvent::Paused);
+    stage.recognises(RecognitionEvent::Final(RecognisedText { stable: "stop".to_owned(), ..RecognisedText::default() }));
+    assert_eq!(stage.events(), [prompt("stop")]);
     stage.say("All right.", true);
     assert_eq!(stage.put[0].1, "All right.");
 }
@@ -225,20 +225,20 @@ fn a_voice_interrupts_and_the_application_hears_what_was_heard() {
 #[test]
 fn the_log_has_the_words_of_both_sides_and_the_times_of_the_turn_between_them() {
     let ms = Duration::from_millis;
-    let heard = |text: &str, told| ConversationFact::Heard { text: text.to_owned(), told };
-    let said = |text: &str| ConversationFact::Said(text.to_owned());
+    let heard = |text: &str, sent| ConversationFact::Heard { text: text.to_owned(), sent };
+    let said = |text: &str| ConversationFact::Spoken(text.to_owned());
     let mut stage = Stage::new(ConversationSpec { greeting: Some("Welcome.".to_owned()), ..spec() });
     stage.is_heard();
     assert_eq!(std::mem::take(&mut stage.facts), [said("Welcome.")], "a greeting is no turn");
-    stage.hears(RecognitionEvent::Began);
-    stage.passes(ms(900));
-    stage.hears(RecognitionEvent::Paused);
-    stage.passes(ms(180));
-    stage.hears(RecognitionEvent::Final(RecognisedText {
+    stage.recognises(RecognitionEvent::Began);
+    stage.advance_clock(ms(900));
+    stage.recognises(RecognitionEvent::Paused);
+    stage.advance_clock(ms(180));
+    stage.recognises(RecognitionEvent::Final(RecognisedText {
         stable: "sales please".to_owned(),
         ..RecognisedText::default()
     }));
-    stage.passes(ms(120));
+    stage.advance_clock(ms(120));
     stage.say("One moment. ", false);
     stage.say("I connect", false);
     stage.is_heard();
@@ -248,13 +248,13 @@ fn the_log_has_the_words_of_both_sides_and_the_times_of_the_turn_between_them() 
     let facts = [heard("sales please", true), ConversationFact::Turn(turn), said("One moment. I connect you.")];
     assert_eq!(std::mem::take(&mut stage.facts), facts);
     stage.say("This is a long story.", true);
-    stage.passes(WORD * 2 + WORD / 2);
-    stage.key('1');
+    stage.advance_clock(WORD * 2 + WORD / 2);
+    stage.digit('1');
     let cut = ConversationFact::Interrupted { by: "a key", after: WORD * 2 + WORD / 2, heard: "This is a".to_owned() };
     assert_eq!(std::mem::take(&mut stage.facts), [cut], "what it says by itself is no turn");
-    assert_eq!((stage.talk.totals().turns, stage.talk.totals().interruptions), (1, 1));
+    assert_eq!((stage.turn_taking.totals().turns, stage.turn_taking.totals().interruptions), (1, 1));
 
-    let mut stage = Stage::new(ConversationSpec { cut_by: Inputs::NONE, ..spec() });
+    let mut stage = Stage::new(ConversationSpec { interrupted_by: Inputs::NONE, ..spec() });
     stage.say("This is important.", true);
     stage.caller_says("no");
     stage.is_heard();
@@ -265,22 +265,22 @@ fn the_log_has_the_words_of_both_sides_and_the_times_of_the_turn_between_them() 
 fn the_log_says_which_reply_gave_way_and_what_could_not_be_said() {
     let giving_way = InterruptPolicy { by: None, preemptible: Some(true) };
     let mut stage = Stage::new(spec());
-    stage.ask(say("Still looking for it. Hold on.", true, giving_way));
-    stage.passes(WORD * 3);
+    stage.command(say("Still looking for it. Hold on.", true, giving_way));
+    stage.advance_clock(WORD * 3);
     stage.say("Here it is.", true);
     stage.is_heard();
     assert_eq!(
         stage.facts,
-        [ConversationFact::Said("Still looking".to_owned()), ConversationFact::Said("Here it is.".to_owned())]
+        [ConversationFact::Spoken("Still looking".to_owned()), ConversationFact::Spoken("Here it is.".to_owned())]
     );
 
-    let mut talk = TurnTaking::new(spec());
-    talk.ask(stage.now, say("Not to be had.", true, InterruptPolicy::default()));
-    assert!(matches!(talk.poll_order(), Some(TurnOutput::Make { piece: 1, .. })));
-    talk.made(stage.now, 1, Err("the engine answers 500".to_owned()));
+    let mut turn_taking = TurnTaking::new(spec());
+    turn_taking.handle_command(stage.now, say("Not to be had.", true, InterruptPolicy::default()));
+    assert!(matches!(turn_taking.poll_output(), Some(TurnOutput::Make { piece: 1, .. })));
+    turn_taking.made(stage.now, 1, Err("the engine answers 500".to_owned()));
     assert_eq!(
-        talk.poll_order(),
-        Some(TurnOutput::Note(ConversationFact::NotSaid("the engine answers 500".to_owned())))
+        turn_taking.poll_output(),
+        Some(TurnOutput::Note(ConversationFact::NotSpoken("the engine answers 500".to_owned())))
     );
 }
 
@@ -288,36 +288,36 @@ fn the_log_says_which_reply_gave_way_and_what_could_not_be_said() {
 fn a_key_interrupts_too_and_is_told_after_that() {
     let mut stage = Stage::new(spec());
     stage.say("A long story that nobody wants to hear.", true);
-    stage.passes(WORD);
-    stage.key('5');
-    let told = stage.told();
-    assert!(matches!(&told[..], [ConversationEvent::Interrupted { .. }, ConversationEvent::Key('5')]), "{told:?}");
-    let mut deaf = Stage::new(ConversationSpec { keys: false, ..spec() });
+    stage.advance_clock(WORD);
+    stage.digit('5');
+    let events = stage.events();
+    assert!(matches!(&events[..], [ConversationEvent::Interrupted { .. }, ConversationEvent::Digit('5')]), "{events:?}");
+    let mut deaf = Stage::new(ConversationSpec { digits: false, ..spec() });
     deaf.say("A long story.", true);
-    deaf.key('5');
-    assert_eq!((deaf.told(), deaf.clears), (Vec::new(), 0));
+    deaf.digit('5');
+    assert_eq!((deaf.events(), deaf.clears), (Vec::new(), 0));
 }
 
 #[test]
 fn what_may_not_be_cut_short_is_not_and_the_caller_is_reported_only_where_asked_for() {
-    let keys_only = Inputs { keys: true, speech: false };
-    let mut stage = Stage::new(ConversationSpec { cut_by: Inputs::NONE, ..spec() });
+    let keys_only = Inputs { digits: true, speech: false };
+    let mut stage = Stage::new(ConversationSpec { interrupted_by: Inputs::NONE, ..spec() });
     stage.say("This is important, so listen.", true);
     stage.caller_says("no");
-    stage.key('1');
-    assert_eq!((stage.told(), stage.clears), (Vec::new(), 0));
+    stage.digit('1');
+    assert_eq!((stage.events(), stage.clears), (Vec::new(), 0));
     stage.is_heard();
     stage.caller_says("yes");
-    assert_eq!(stage.told(), [prompt("yes")]);
-    let mut stage = Stage::new(ConversationSpec { cut_by: keys_only, reports: Inputs::ANY, ..spec() });
+    assert_eq!(stage.events(), [prompt("yes")]);
+    let mut stage = Stage::new(ConversationSpec { interrupted_by: keys_only, reports: Inputs::ANY, ..spec() });
     stage.say("This is important, so listen.", true);
     stage.caller_says("no");
-    assert_eq!((stage.told(), stage.clears), (vec![prompt("no")], 0));
-    stage.key('1');
+    assert_eq!((stage.events(), stage.clears), (vec![prompt("no")], 0));
+    stage.digit('1');
     assert_eq!(stage.clears, 1);
     // A single message may have an interruption rule of its own.
-    stage.ask(say("Not this one.", true, InterruptPolicy { by: Some(Inputs::NONE), preemptible: None }));
-    stage.key('1');
+    stage.command(say("Not this one.", true, InterruptPolicy { by: Some(Inputs::NONE), preemptible: None }));
+    stage.digit('1');
     assert_eq!(stage.clears, 1);
 }
 
@@ -325,42 +325,42 @@ fn what_may_not_be_cut_short_is_not_and_the_caller_is_reported_only_where_asked_
 fn a_less_sensitive_ear_waits_whether_the_voice_stays() {
     let mut stage = Stage::new(ConversationSpec { sensitivity: Sensitivity::Low, ..spec() });
     stage.say("A long story that nobody wants to hear.", true);
-    stage.hears(RecognitionEvent::Began);
-    stage.passes(Duration::from_millis(300));
-    stage.hears(RecognitionEvent::Paused);
-    stage.passes(Duration::from_secs(1));
+    stage.recognises(RecognitionEvent::Began);
+    stage.advance_clock(Duration::from_millis(300));
+    stage.recognises(RecognitionEvent::Paused);
+    stage.advance_clock(Duration::from_secs(1));
     assert_eq!(stage.clears, 0, "a cough");
-    stage.hears(RecognitionEvent::Began);
-    stage.passes(Duration::from_millis(700));
+    stage.recognises(RecognitionEvent::Began);
+    stage.advance_clock(Duration::from_millis(700));
     assert_eq!(stage.clears, 1);
 }
 
 #[test]
 fn the_greeting_comes_first_under_its_own_rule() {
     let greeting = Some("Welcome to the show.".to_owned());
-    let mut stage = Stage::new(ConversationSpec { greeting, greeting_cut_by: Inputs::NONE, ..spec() });
+    let mut stage = Stage::new(ConversationSpec { greeting, greeting_interrupted_by: Inputs::NONE, ..spec() });
     assert_eq!(stage.put[0].1, "Welcome to the show.");
-    stage.key('1');
+    stage.digit('1');
     assert_eq!(stage.clears, 0);
     stage.say("Who is there?", true);
     stage.is_heard();
-    stage.key('1');
+    stage.digit('1');
     assert_eq!(stage.clears, 1);
 }
 
 #[test]
 fn what_is_preemptible_gives_way_to_what_comes_next() {
     let giving_way = InterruptPolicy { by: None, preemptible: Some(true) };
-    let mut stage = Stage::new(ConversationSpec { tells_played: true, ..spec() });
-    stage.ask(say("Still looking for it. Hold", false, giving_way));
-    stage.ask(say(" on, please.", true, giving_way));
+    let mut stage = Stage::new(ConversationSpec { reports_played: true, ..spec() });
+    stage.command(say("Still looking for it. Hold", false, giving_way));
+    stage.command(say(" on, please.", true, giving_way));
     assert_eq!((stage.clears, stage.put.len()), (0, 2), "a reply does not cut itself");
-    stage.passes(WORD * 3);
+    stage.advance_clock(WORD * 3);
     stage.say("Here it is.", true);
     assert_eq!((stage.clears, stage.put.len()), (1, 1));
-    assert_eq!(stage.told(), [ConversationEvent::Played("Still looking".to_owned())], "no interruption is told");
+    assert_eq!(stage.events(), [ConversationEvent::Played("Still looking".to_owned())], "no interruption is told");
     // A preemptible reply does not interrupt another reply.
-    stage.ask(say("And another one.", true, giving_way));
+    stage.command(say("And another one.", true, giving_way));
     assert_eq!((stage.clears, stage.put.len()), (1, 1), "nor is it put where it could not be taken back");
     assert_eq!(stage.is_heard(), "Here it is.");
     assert_eq!(stage.put[0].1, "And another one.");
@@ -368,25 +368,25 @@ fn what_is_preemptible_gives_way_to_what_comes_next() {
 
 #[test]
 fn keys_are_sent_in_their_turn() {
-    let mut stage = Stage::new(ConversationSpec { tells_played: true, ..spec() });
+    let mut stage = Stage::new(ConversationSpec { reports_played: true, ..spec() });
     stage.say("One moment, I connect you.", true);
-    stage.ask(ConversationCommand::Press("12#".to_owned()));
+    stage.command(ConversationCommand::SendDigits("12#".to_owned()));
     stage.say("There.", true);
     assert!(stage.pressed.is_empty());
     stage.is_heard();
     assert_eq!((stage.pressed.as_slice(), stage.put.len()), (&["12#".to_owned()][..], 1));
     let played: Vec<_> =
-        stage.told().into_iter().filter(|told| *told == ConversationEvent::Played("12#".to_owned())).collect();
+        stage.events().into_iter().filter(|event| *event == ConversationEvent::Played("12#".to_owned())).collect();
     assert_eq!(played.len(), 1);
 }
 
 #[test]
 fn a_file_is_heard_as_often_as_asked_for() {
     let mut stage = Stage::new(spec());
-    stage.ask(ConversationCommand::Play {
+    stage.command(ConversationCommand::Play {
         url: "http://app.test/a.wav".to_owned(),
         times: 3,
-        cutting: InterruptPolicy::default(),
+        interrupt_policy: InterruptPolicy::default(),
     });
     for _ in 0..3 {
         assert_eq!(stage.put.len(), 1);
@@ -398,15 +398,15 @@ fn a_file_is_heard_as_often_as_asked_for() {
 #[test]
 fn a_language_holds_from_then_on_and_one_message_may_have_another() {
     let mut stage = Stage::new(spec());
-    stage.ask(ConversationCommand::Language { speaks: Some("fr-FR".to_owned()), hears: Some("de-DE".to_owned()) });
+    stage.command(ConversationCommand::Language { speech_language: Some("fr-FR".to_owned()), recognition_language: Some("de-DE".to_owned()) });
     stage.say("Bonjour.", true);
     let german = ConversationCommand::Say {
         token: "Guten Tag.".to_owned(),
         last: true,
         language: Some("de-DE".to_owned()),
-        cutting: InterruptPolicy::default(),
+        interrupt_policy: InterruptPolicy::default(),
     };
-    stage.ask(german);
+    stage.command(german);
     let manners = stage.sources.iter().map(|(_, source)| match source {
         AudioSource::Speech(speech) => (speech.language.clone().unwrap(), speech.voice.clone().unwrap()),
         other => panic!("{other:?}"),
@@ -415,7 +415,7 @@ fn a_language_holds_from_then_on_and_one_message_may_have_another() {
     assert_eq!(manners, [("fr-FR".into(), "homme".into()), ("de-DE".into(), "woman".into())]);
     assert_eq!(stage.listens, ["de-DE"]);
     stage.caller_says("ja");
-    let Some(ConversationEvent::Prompt { language, .. }) = stage.told().pop() else { panic!() };
+    let Some(ConversationEvent::Prompt { language, .. }) = stage.events().pop() else { panic!() };
     assert_eq!(language, "de-DE");
 }
 
@@ -423,16 +423,16 @@ fn a_language_holds_from_then_on_and_one_message_may_have_another() {
 fn ten_messages_in_a_row_that_mean_nothing_are_the_end_and_nine_are_not() {
     let mut stage = Stage::new(spec());
     for _ in 0..9 {
-        stage.talk.malformed("what?".to_owned());
+        stage.turn_taking.malformed("what?".to_owned());
     }
     stage.say("Sorry.", true);
     for _ in 0..9 {
-        stage.talk.malformed("what?".to_owned());
+        stage.turn_taking.malformed("what?".to_owned());
     }
-    stage.obey();
-    assert_eq!((stage.told().len(), &stage.over), (18, &None));
-    stage.talk.malformed("what?".to_owned());
-    stage.obey();
+    stage.collect_outputs();
+    assert_eq!((stage.events().len(), &stage.over), (18, &None));
+    stage.turn_taking.malformed("what?".to_owned());
+    stage.collect_outputs();
     assert!(matches!(stage.over, Some((ConversationStatus::Failed { after_start: true, .. }, true))));
 }
 
@@ -440,13 +440,13 @@ fn ten_messages_in_a_row_that_mean_nothing_are_the_end_and_nine_are_not() {
 fn the_application_ends_it_with_a_word_for_whoever_goes_on() {
     let mut stage = Stage::new(spec());
     stage.say("Goodbye, and thank you.", true);
-    stage.ask(ConversationCommand::End { handoff: Some("{}".to_owned()) });
+    stage.command(ConversationCommand::End { handoff: Some("{}".to_owned()) });
     assert_eq!(stage.over, Some((ConversationStatus::Ended(Some("{}".to_owned())), false)));
 }
 
 #[test]
 fn who_speaks_and_what_was_heard_is_told_if_asked_for() {
-    let mut stage = Stage::new(ConversationSpec { tells_speakers: true, tells_played: true, ..spec() });
+    let mut stage = Stage::new(ConversationSpec { reports_speakers: true, reports_played: true, ..spec() });
     stage.say("Sentence one is here. Sentence two.", true);
     stage.is_heard();
     stage.is_heard();
@@ -460,20 +460,20 @@ fn who_speaks_and_what_was_heard_is_told_if_asked_for() {
         ConversationEvent::CallerSpeaking(false),
         prompt("hm"),
     ];
-    assert_eq!(stage.told(), expected);
+    assert_eq!(stage.events(), expected);
 }
 
 #[test]
 fn what_cannot_be_made_is_told_and_what_follows_is_said() {
     let mut stage = Stage::new(spec());
-    stage.talk.ask(
+    stage.turn_taking.handle_command(
         stage.now,
-        ConversationCommand::Play { url: "http://gone/".to_owned(), times: 1, cutting: InterruptPolicy::default() },
+        ConversationCommand::Play { url: "http://gone/".to_owned(), times: 1, interrupt_policy: InterruptPolicy::default() },
     );
-    let Some(TurnOutput::Make { piece, .. }) = stage.talk.poll_order() else { panic!() };
-    stage.talk.made(stage.now, piece, Err("404".to_owned()));
-    stage.obey();
-    assert_eq!(stage.told(), [ConversationEvent::Problem("404".to_owned())]);
+    let Some(TurnOutput::Make { piece, .. }) = stage.turn_taking.poll_output() else { panic!() };
+    stage.turn_taking.made(stage.now, piece, Err("404".to_owned()));
+    stage.collect_outputs();
+    assert_eq!(stage.events(), [ConversationEvent::Problem("404".to_owned())]);
     stage.say("Never mind.", true);
     assert_eq!(stage.put.len(), 1);
 }
@@ -484,14 +484,14 @@ fn an_application_far_ahead_is_told_so_and_costs_no_more() {
     for _ in 0..2_000 {
         stage.say("Here is one more sentence for the queue. ", true);
     }
-    assert!(stage.talk.queue.len() <= MOST_PIECES);
+    assert!(stage.turn_taking.queue.len() <= MAX_PIECES);
     let problems =
-        |stage: &mut Stage| stage.told().iter().filter(|told| matches!(told, ConversationEvent::Problem(_))).count();
+        |stage: &mut Stage| stage.events().iter().filter(|event| matches!(event, ConversationEvent::Problem(_))).count();
     assert_eq!(problems(&mut stage), 1, "once, not for each");
     // Three sentences are in the buffer, and only a limited amount of audio is prepared in advance.
     let sentence = WORD * 8;
     let made = |stage: &Stage| sentence * u32::try_from(stage.sources.len()).unwrap();
-    assert!(made(&stage) <= ENOUGH + 5 * sentence, "{:?}", made(&stage));
+    assert!(made(&stage) <= MAX_READY_AUDIO + 5 * sentence, "{:?}", made(&stage));
     // After a sentence has been played, there is room for another sentence, and for another warning.
     let before = stage.sources.len();
     (0..20).for_each(|_| drop(stage.is_heard()));
@@ -504,10 +504,10 @@ fn an_application_far_ahead_is_told_so_and_costs_no_more() {
 
 /// Returns a conversation in which words decide. Its reply has ten words, of which three are played.
 fn half_said() -> Stage {
-    let mut stage = Stage::new(ConversationSpec { words_decide: true, tells_speakers: true, ..spec() });
+    let mut stage = Stage::new(ConversationSpec { words_decide_interruption: true, reports_speakers: true, ..spec() });
     stage.say("One two three four five six seven eight nine ten.", true);
-    stage.passes(WORD * 3 + WORD / 2);
-    stage.told();
+    stage.advance_clock(WORD * 3 + WORD / 2);
+    stage.events();
     stage
 }
 
@@ -519,79 +519,79 @@ fn final_words(text: &str) -> RecognitionEvent {
 fn a_sound_stops_what_is_said_at_once_and_a_cough_lets_it_go_on_where_it_was() {
     let ms = Duration::from_millis;
     let mut stage = half_said();
-    stage.talk.sounds(stage.now);
-    stage.obey();
+    stage.turn_taking.handle_sound(stage.now);
+    stage.collect_outputs();
     assert!(stage.paused);
-    stage.passes(ms(200));
+    stage.advance_clock(ms(200));
     assert!(!stage.paused, "no voice followed");
-    stage.hears(RecognitionEvent::Began);
+    stage.recognises(RecognitionEvent::Began);
     assert!(stage.paused);
-    stage.passes(ms(300));
-    stage.hears(RecognitionEvent::Paused);
-    stage.passes(ms(599));
+    stage.advance_clock(ms(300));
+    stage.recognises(RecognitionEvent::Paused);
+    stage.advance_clock(ms(599));
     assert!(stage.paused);
-    stage.passes(ms(1));
+    stage.advance_clock(ms(1));
     assert!(!stage.paused, "nobody knows any words");
-    stage.hears(RecognitionEvent::Began);
-    stage.hears(RecognitionEvent::Paused);
-    stage.hears(final_words(""));
+    stage.recognises(RecognitionEvent::Began);
+    stage.recognises(RecognitionEvent::Paused);
+    stage.recognises(final_words(""));
     assert!(!stage.paused, "there were no words");
     assert_eq!((stage.clears, stage.put.len()), (0, 1));
-    assert!(!stage.told().iter().any(|told| matches!(told, ConversationEvent::Interrupted { .. })));
+    assert!(!stage.events().iter().any(|event| matches!(event, ConversationEvent::Interrupted { .. })));
 }
 
 #[test]
 fn agreement_and_echo_let_what_is_said_go_on_and_other_words_cut_it_short() {
     for words in ["mhm", "Yeah, okay.", "three four five"] {
         let mut stage = half_said();
-        stage.hears(RecognitionEvent::Began);
-        stage.hears(RecognitionEvent::Paused);
-        stage.hears(final_words(words));
+        stage.recognises(RecognitionEvent::Began);
+        stage.recognises(RecognitionEvent::Paused);
+        stage.recognises(final_words(words));
         assert!(!stage.paused && stage.clears == 0, "{words}");
-        assert_eq!(stage.facts.last(), Some(&ConversationFact::Heard { text: words.to_owned(), told: false }));
+        assert_eq!(stage.facts.last(), Some(&ConversationFact::Heard { text: words.to_owned(), sent: false }));
     }
     let mut stage = half_said();
-    stage.hears(RecognitionEvent::Began);
-    stage.passes(WORD * 4);
-    stage.hears(RecognitionEvent::Paused);
-    stage.hears(final_words("no, stop"));
+    stage.recognises(RecognitionEvent::Began);
+    stage.advance_clock(WORD * 4);
+    stage.recognises(RecognitionEvent::Paused);
+    stage.recognises(final_words("no, stop"));
     assert!(!stage.paused && stage.clears == 1 && stage.put.is_empty());
     let interrupted = ConversationEvent::Interrupted { heard: "One two three".to_owned(), after: WORD * 7 + WORD / 2 };
-    assert!(stage.told().contains(&interrupted), "what was heard before it stopped");
+    assert!(stage.events().contains(&interrupted), "what was heard before it stopped");
 }
 
 #[test]
 fn a_voice_that_lasts_cuts_short_before_its_words_are_known() {
     let mut stage = half_said();
-    stage.hears(RecognitionEvent::Began);
-    stage.passes(Duration::from_millis(699));
+    stage.recognises(RecognitionEvent::Began);
+    stage.advance_clock(Duration::from_millis(699));
     assert_eq!(stage.clears, 0);
-    stage.passes(Duration::from_millis(1));
+    stage.advance_clock(Duration::from_millis(1));
     assert_eq!((stage.clears, stage.paused), (1, false));
 }
 
 #[test]
 fn what_is_held_back_is_made_and_not_heard_and_may_be_withdrawn() {
-    let mut stage = Stage::new(ConversationSpec { words_decide: true, ..spec() });
-    stage.ask(ConversationCommand::HoldBack(true));
+    let mut stage = Stage::new(ConversationSpec { words_decide_interruption: true, ..spec() });
+    stage.command(ConversationCommand::HoldBack(true));
     stage.say("Too early.", true);
     assert!(stage.put.is_empty() && stage.sources.len() == 1);
-    stage.ask(ConversationCommand::Withdraw);
+    stage.command(ConversationCommand::Withdraw);
     stage.say("In time.", true);
-    stage.ask(ConversationCommand::HoldBack(false));
+    stage.command(ConversationCommand::HoldBack(false));
     assert_eq!(stage.put.iter().map(|(_, text)| &**text).collect::<Vec<_>>(), ["In time."]);
-    stage.ask(ConversationCommand::EndAfter(ConversationEnd::Hangup));
-    assert_eq!(stage.parting, None);
+    stage.command(ConversationCommand::EndAfter(ConversationEnd::Hangup));
+    assert_eq!(stage.pending_end, None);
     stage.is_heard();
-    assert_eq!(stage.parting, Some(ConversationEnd::Hangup));
+    assert_eq!(stage.pending_end, Some(ConversationEnd::Hangup));
 }
 
 #[test]
 fn nobody_begins_to_speak_while_the_caller_does_where_words_decide() {
-    let mut stage = Stage::new(ConversationSpec { words_decide: true, ..spec() });
-    stage.hears(RecognitionEvent::Began);
+    let mut stage = Stage::new(ConversationSpec { words_decide_interruption: true, ..spec() });
+    stage.recognises(RecognitionEvent::Began);
     stage.say("Listen.", true);
     assert!(stage.put.is_empty());
-    stage.hears(RecognitionEvent::Paused);
+    stage.recognises(RecognitionEvent::Paused);
     assert_eq!(stage.put.len(), 1);
 }

@@ -13,7 +13,7 @@ pub trait ConversationWire: Send {
     /// Returns the first message, which is sent when the socket is open.
     fn setup(&self) -> String;
     /// Returns the message that reports an event to the application.
-    fn told(&self, told: &ConversationEvent, now: Timestamp) -> String;
+    fn encode(&self, event: &ConversationEvent, now: Timestamp) -> String;
     /// Parses one message of the application.
     ///
     /// # Errors
@@ -40,7 +40,7 @@ pub enum ConversationEvent {
         last: bool,
     },
     /// The caller pressed this digit.
-    Key(char),
+    Digit(char),
     /// The caller interrupted the application's speech.
     Interrupted {
         /// The part of the text that the caller heard, exactly as the application wrote it.
@@ -57,7 +57,7 @@ pub enum ConversationEvent {
     /// An operation failed. The text is the reason.
     Problem(String),
     /// Speech recognition stopped or did not start. The text is the reason.
-    Deaf(String),
+    RecognitionFailed(String),
 }
 
 /// A request of the application.
@@ -72,7 +72,7 @@ pub enum ConversationCommand {
         /// The language of the text. `None` means the language of the conversation.
         language: Option<String>,
         /// The rules for interruptions of this text.
-        cutting: InterruptPolicy,
+        interrupt_policy: InterruptPolicy,
     },
     /// Play an audio file.
     Play {
@@ -81,16 +81,16 @@ pub enum ConversationCommand {
         /// Number of times that the file is played, at least 1.
         times: u32,
         /// The rules for interruptions of this file.
-        cutting: InterruptPolicy,
+        interrupt_policy: InterruptPolicy,
     },
     /// Send DTMF digits (`0-9 * #`) and pauses (`w`) after the queued speech.
-    Press(String),
+    SendDigits(String),
     /// Change the languages of the conversation.
     Language {
         /// The new language of the speech. `None` means no change.
-        speaks: Option<String>,
+        speech_language: Option<String>,
         /// The new language of the recognition. `None` means no change.
-        hears: Option<String>,
+        recognition_language: Option<String>,
     },
     /// End the conversation.
     End {
@@ -98,7 +98,7 @@ pub enum ConversationCommand {
         handoff: Option<String>,
     },
     /// Speak this text while the caller waits. The text is not part of a reply.
-    Fill(String),
+    Filler(String),
     /// With `true`, synthesise the queued speech without playing it. With `false`, play the queued speech.
     HoldBack(bool),
     /// Discard the requested speech that is not played yet.

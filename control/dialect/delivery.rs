@@ -33,7 +33,7 @@ pub fn of_account(notice: Notice, dialect: &dyn Dialect, account: &str, queue: S
 }
 
 fn deliver(notice: Notice, dialect: &dyn Dialect, (session, account): (u128, &str), id: u128) -> Delivery {
-    let RetryPolicy { connect, total, retries, overall, on, redirects } = dialect.patience(&notice.target.url);
+    let RetryPolicy { connect, total, retries, overall, on, redirects } = dialect.retry_policy(&notice.target.url);
     let retry = Retry { delays_ms: retries.into_iter().map(millis).collect(), on, total_ms: overall.map(millis) };
     Delivery {
         id,
@@ -75,7 +75,7 @@ pub struct DialectSigner {
 }
 
 impl DeliverySigner for DialectSigner {
-    fn seal(&self, delivery: &Delivery, attempt: u32, url: &str, now: Timestamp) -> SignedRequest {
+    fn sign(&self, delivery: &Delivery, attempt: u32, url: &str, now: Timestamp) -> SignedRequest {
         let (Some(dialect), Some(account)) =
             (self.dialects.get(&delivery.dialect), self.accounts.by_name(&delivery.account))
         else {
@@ -92,7 +92,7 @@ impl DeliverySigner for DialectSigner {
             DeliveryMethod::Post => Method::Post,
         };
         let input = SignInput { url, method, body: &body, id: delivery.token(), attempt, now };
-        let sealed = dialect.seal(&account, &input);
-        SignedRequest { url: sealed.url, headers: sealed.headers, body: sealed.body }
+        let signed = dialect.sign(&account, &input);
+        SignedRequest { url: signed.url, headers: signed.headers, body: signed.body }
     }
 }

@@ -114,7 +114,7 @@ pub trait Dialect: Send + Sync {
 
     /// Builds and signs the HTTP request for one attempt of a notice. The first attempt has the number 1. `url` is the
     /// notice's target or the failover URL.
-    fn seal(&self, account: &Account, notice: &SignInput<'_>) -> SignedRequest;
+    fn sign(&self, account: &Account, notice: &SignInput<'_>) -> SignedRequest;
 
     /// Returns a description, for people, of the account's key that signs requests including their URL. Returns `None`
     /// if this provider does not sign the URL.
@@ -123,7 +123,7 @@ pub trait Dialect: Send + Sync {
     }
 
     /// Returns the timeouts and retries for the application at this URL.
-    fn patience(&self, _url: &str) -> RetryPolicy {
+    fn retry_policy(&self, _url: &str) -> RetryPolicy {
         RetryPolicy::default()
     }
 
@@ -388,7 +388,7 @@ pub enum StreamMessage {
     /// Discard the queued audio.
     Clear,
     /// Send these DTMF digits: `0-9 A-D * #`.
-    Press(String),
+    Dtmf(String),
     /// A message that has no effect.
     Ignored,
 }

@@ -16,11 +16,11 @@ pub use tandem_http::{Request, Response, Timeouts};
 pub trait Script: Send {
     /// Returns the next step. The leg requests a step at its start, after the result of its last instruction, and after
     /// it was sent to another document.
-    fn asked(&mut self, account: &Account, fetch: &Fetch, context: &Context) -> Step;
+    fn handle_fetch(&mut self, account: &Account, fetch: &Fetch, context: &Context) -> Step;
 
     /// Takes the result of the request in the previous step, and returns the next step. For a document, `Ok` is always
     /// a response with a 2xx status.
-    fn answered(&mut self, fetch: &Fetch, answer: Result<&Response, FetchFailure>) -> Step;
+    fn handle_response(&mut self, fetch: &Fetch, answer: Result<&Response, FetchFailure>) -> Step;
 }
 
 /// The next step of a program.

@@ -21,7 +21,7 @@ use url::Url;
 /// Maximum size of a document in octets.
 const MAX_DOCUMENT: usize = 64 * 1024;
 /// Maximum number of requests that a script may make before it gives its leg an instruction.
-const MOST_REQUESTS: usize = 200;
+const MAX_REQUESTS: usize = 200;
 const TOTAL: Duration = Duration::from_secs(15);
 
 /// The result of a document request, with the HTTP exchanges for the call's log.
@@ -33,7 +33,7 @@ pub struct Fetched {
     /// The earlier HTTP exchanges, each with its log line.
     pub before: Vec<(String, HttpExchange)>,
     /// The name of the leg's new dialect, if the dialect has changed.
-    pub speaks: Option<Arc<str>>,
+    pub other_dialect: Option<Arc<str>>,
     /// The document, or the reason why there is no document.
     pub result: Result<Program, FetchFailure>,
 }
@@ -42,7 +42,7 @@ pub struct Fetched {
 pub type ScriptSlot = Arc<Mutex<Option<Box<dyn Script>>>>;
 
 /// The context of a document request.
-pub struct Asker<'a> {
+pub struct RequestContext<'a> {
     /// The HTTP client.
     pub client: &'a Client,
     /// All dialects.
@@ -59,68 +59,68 @@ pub struct Asker<'a> {
 
 /// Fetches one document, or runs the next step of the leg's script. A second request for one leg waits until the first
 /// request is complete.
-pub async fn fetch(asker: Asker<'_>, fetch: &Fetch, context: &Context, slot: &ScriptSlot) -> Fetched {
-    let Some(documents) = asker.dialect.documents() else { return undocumented(fetch) };
+pub async fn fetch(request_context: RequestContext<'_>, fetch: &Fetch, context: &Context, slot: &ScriptSlot) -> Fetched {
+    let Some(documents) = request_context.dialect.documents() else { return undocumented(fetch) };
     let listed = matches!(fetch.scope, Scope::Queue | Scope::Conference);
     if !listed && let Some(fresh) = documents.script() {
         let mut slot = slot.lock().await;
         let script = slot.get_or_insert(fresh);
-        let first = script.asked(asker.account, fetch, context);
-        return run(&asker, script, first, fetch).await;
+        let first = script.handle_fetch(request_context.account, fetch, context);
+        return run(&request_context, script, first, fetch).await;
     }
-    let notice = documents.fetch(asker.account, fetch, context);
-    let exchanged = exchange(&asker, &notice, documents.longest()).await;
+    let notice = documents.fetch(request_context.account, fetch, context);
+    let exchanged = exchange(&request_context, &notice, documents.longest()).await;
     let Exchanged { line, exchange, outcome } = exchanged;
     let other_dialect = outcome.as_ref().ok().and_then(|response| documents.other_dialect(&response.body));
     if let (Some(name), Ok(response)) = (other_dialect, &outcome)
-        && let Some(mut script) = asker.dialects.get(name).and_then(|dialect| dialect.documents()?.script())
+        && let Some(mut script) = request_context.dialects.get(name).and_then(|dialect| dialect.documents()?.script())
     {
-        script.asked(asker.account, fetch, context);
-        let first = script.answered(fetch, Ok(response));
-        let fetched = run(&asker, &mut script, first, fetch).await;
+        script.handle_fetch(request_context.account, fetch, context);
+        let first = script.handle_response(fetch, Ok(response));
+        let fetched = run(&request_context, &mut script, first, fetch).await;
         *slot.lock().await = Some(script);
         let before = std::iter::once((line, exchange)).chain(fetched.before).collect();
-        return Fetched { before, speaks: Some(name.into()), ..fetched };
+        return Fetched { before, other_dialect: Some(name.into()), ..fetched };
     }
     let result = outcome.and_then(|response| {
         let base = Url::parse(&response.final_url).ok();
         documents.reply(fetch, &notice, base.as_ref(), response.header("content-type"), &response.body)
     });
-    let told =
+    let with_url =
         |failure: FetchFailure| FetchFailure { detail: format!("{}: {}", exchange.url, failure.detail), ..failure };
-    let result = result.map_err(told);
-    Fetched { before: Vec::new(), line, exchange: Some(exchange), speaks: None, result }
+    let result = result.map_err(with_url);
+    Fetched { before: Vec::new(), line, exchange: Some(exchange), other_dialect: None, result }
 }
 
 /// Performs the steps of a script until the script has an instruction for its leg.
-async fn run(asker: &Asker<'_>, script: &mut Box<dyn Script>, first: Step, fetch: &Fetch) -> Fetched {
+async fn run(request_context: &RequestContext<'_>, script: &mut Box<dyn Script>, first: Step, fetch: &Fetch) -> Fetched {
     let (mut step, mut before) = (first, Vec::new());
     loop {
         let (line, exchange, answer) = match step {
-            Step::Done { result, line } => return Fetched { before, line, exchange: None, speaks: None, result },
-            _ if before.len() >= MOST_REQUESTS => {
-                let detail = format!("{MOST_REQUESTS} requests in a row without an instruction for the call");
+            Step::Done { result, line } => return Fetched { before, line, exchange: None, other_dialect: None, result },
+            _ if before.len() >= MAX_REQUESTS => {
+                let detail = format!("{MAX_REQUESTS} requests in a row without an instruction for the call");
                 let line = detail.clone();
                 let result = Err(FetchFailure { kind: FailureKind::Loop, detail });
-                return Fetched { before, line, exchange: None, speaks: None, result };
+                return Fetched { before, line, exchange: None, other_dialect: None, result };
             }
             Step::Document(notice) => {
-                let longest = asker.dialect.documents().map_or(MAX_DOCUMENT, Documents::longest);
-                let Exchanged { line, exchange, outcome } = self::exchange(asker, &notice, longest).await;
+                let longest = request_context.dialect.documents().map_or(MAX_DOCUMENT, Documents::longest);
+                let Exchanged { line, exchange, outcome } = self::exchange(request_context, &notice, longest).await;
                 let url = exchange.url.clone();
-                let told =
+                let with_url =
                     |failure: FetchFailure| FetchFailure { detail: format!("{url}: {}", failure.detail), ..failure };
-                (line, exchange, outcome.map_err(told))
+                (line, exchange, outcome.map_err(with_url))
             }
             Step::Request(request) => {
                 let (at, began) = (clock::time(), Instant::now());
                 let (method, url) = (request.method.to_string(), request.url.clone());
-                let client = asker.client.of_account(&asker.account.name);
+                let client = request_context.client.of_account(&request_context.account.name);
                 let outcome = client.send_following(*request, RedirectRules::PROVIDER, None, None).await;
-                told(at, method, &url, &[], began, outcome)
+                log_exchange(at, method, &url, &[], began, outcome)
             }
         };
-        step = script.answered(fetch, answer.as_ref().map_err(Clone::clone));
+        step = script.handle_response(fetch, answer.as_ref().map_err(Clone::clone));
         before.push((line, exchange));
     }
 }
@@ -135,22 +135,22 @@ struct Exchanged {
 
 /// Sends one request for a document. Signs the request, retries it and follows redirects as the dialect requires.
 /// `longest` is the maximum size of the response in octets.
-async fn exchange(asker: &Asker<'_>, notice: &Notice, longest: usize) -> Exchanged {
-    let Asker { dialect, account, jar, .. } = asker;
-    let client = asker.client.of_account(&account.name);
-    let seal = |url: &str, method: Method, body: &tandem_dialect::Body| {
+async fn exchange(request_context: &RequestContext<'_>, notice: &Notice, longest: usize) -> Exchanged {
+    let RequestContext { dialect, account, jar, .. } = request_context;
+    let client = request_context.client.of_account(&account.name);
+    let sign = |url: &str, method: Method, body: &tandem_dialect::Body| {
         let now = clock::time();
-        dialect.seal(account, &SignInput { url, method, body, id: asker.id, attempt: 1, now })
+        dialect.sign(account, &SignInput { url, method, body, id: request_context.id, attempt: 1, now })
     };
-    let sealed = seal(&notice.target.url, notice.target.method, &notice.body);
+    let signed = sign(&notice.target.url, notice.target.method, &notice.body);
     let method = http_method(notice.target.method);
-    let patience = dialect.patience(&notice.target.url);
+    let retry_policy = dialect.retry_policy(&notice.target.url);
     let request = Request {
         method: method.clone(),
-        url: sealed.url,
-        headers: sealed.headers,
-        body: sealed.body,
-        timeouts: Timeouts { connect: Some(patience.connect), total: patience.total },
+        url: signed.url,
+        headers: signed.headers,
+        body: signed.body,
+        timeouts: Timeouts { connect: Some(retry_policy.connect), total: retry_policy.total },
         // One octet more than the limit shows that the response is too large.
         max_body: longest + 1,
     };
@@ -165,21 +165,21 @@ async fn exchange(asker: &Asker<'_>, notice: &Notice, longest: usize) -> Exchang
         let is_login = |(name, _): &&(String, String)| name.eq_ignore_ascii_case("Authorization");
         // If a redirect leads to another origin, the client has removed this header field.
         let login = request.headers.iter().find(is_login).cloned();
-        let sealed = seal(&request.url, method, &body);
-        (request.url, request.headers, request.body) = (sealed.url, sealed.headers, sealed.body);
+        let signed = sign(&request.url, method, &body);
+        (request.url, request.headers, request.body) = (signed.url, signed.headers, signed.body);
         if !request.headers.iter().any(|header| is_login(&header)) {
             request.headers.extend(login);
         }
     };
     let repeats = |outcome: &Result<Response, FetchError>| {
-        patience.on.covers(outcome.as_ref().ok().map(|response| response.status), outcome.as_ref().err())
+        retry_policy.on.covers(outcome.as_ref().ok().map(|response| response.status), outcome.as_ref().err())
     };
     let at = clock::time();
-    let (began, overall) = (Instant::now(), patience.overall.unwrap_or(TOTAL));
-    let mut pauses = patience.retries.iter();
+    let (began, overall) = (Instant::now(), retry_policy.overall.unwrap_or(TOTAL));
+    let mut pauses = retry_policy.retries.iter();
     let outcome = loop {
         let mut attempt = request.clone();
-        attempt.timeouts.total = patience.total.min(overall.saturating_sub(began.elapsed()));
+        attempt.timeouts.total = retry_policy.total.min(overall.saturating_sub(began.elapsed()));
         let outcome =
             client.send_following(attempt, RedirectRules::PROVIDER, Some(jar), Some(&mut sign_redirect)).await;
         match pauses.next() {
@@ -193,7 +193,7 @@ async fn exchange(asker: &Asker<'_>, notice: &Notice, longest: usize) -> Exchang
         tandem_dialect::Body::Form(pairs) => pairs.as_slice(),
         tandem_dialect::Body::Json(_) => &[],
     };
-    let (line, exchange, outcome) = told(at, method.to_string(), &notice.target.url, parameters, began, outcome);
+    let (line, exchange, outcome) = log_exchange(at, method.to_string(), &notice.target.url, parameters, began, outcome);
     let outcome = outcome.and_then(|response| match response.status {
         200..300 => Ok(response),
         status => Err(FetchFailure { kind: FailureKind::Status(status), detail: format!("answered {status}") }),
@@ -202,7 +202,7 @@ async fn exchange(asker: &Asker<'_>, notice: &Notice, longest: usize) -> Exchang
 }
 
 /// Builds the call-log entry of a request: the log line, the HTTP exchange and the result.
-fn told(
+fn log_exchange(
     at: Timestamp,
     method: String,
     url: &str,
@@ -233,7 +233,7 @@ fn undocumented(fetch: &Fetch) -> Fetched {
         line: format!("{url} failed: {detail}"),
         exchange: Some(HttpExchange::new(clock::time(), "POST".to_owned(), &url, &[], Duration::ZERO)),
         before: Vec::new(),
-        speaks: None,
+        other_dialect: None,
         result: Err(FetchFailure { kind: FailureKind::ContentType, detail }),
     }
 }

@@ -100,7 +100,7 @@ impl Dash {
     fn broadcast(&self, kind: &str, id: &str, occurred_at: &str, payload: &Value) {
         if KINDS.contains(&kind) {
             let event = json!({ "type": kind, "id": id, "occurred_at": occurred_at, "payload": payload });
-            self.watchers.tell(&Utf8Bytes::from(event.to_string()), |()| true);
+            self.watchers.broadcast(&Utf8Bytes::from(event.to_string()), |()| true);
         }
     }
 

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, interval_at, timeout};
 
 /// Maximum number of frontends of one kind. The server closes the WebSocket of a further frontend immediately.
-const MOST: usize = 1_000;
+const MAX_FRONTENDS: usize = 1_000;
 /// Maximum length of a message from a frontend, in octets. A message of this length contains some seconds of audio.
 const LONGEST: usize = 256 * 1024;
 /// Time between two pings. The server drops a frontend that sends nothing for twice this time.
@@ -28,7 +28,7 @@ pub(super) const TRY_AGAIN: u16 = 1013;
 
 /// A message for a frontend.
 #[derive(Clone, Debug)]
-pub(super) enum Out {
+pub(super) enum FrontendMessage {
     Text(Utf8Bytes),
     Close(u16, &'static str),
 }
@@ -55,7 +55,7 @@ pub(super) struct Frontends<W> {
 struct Frontend<W> {
     id: u64,
     wants: W,
-    queue: mpsc::Sender<Out>,
+    queue: mpsc::Sender<FrontendMessage>,
 }
 
 impl<W> Frontends<W> {
@@ -65,11 +65,11 @@ impl<W> Frontends<W> {
     }
 
     /// Adds a frontend. Returns the frontend's number and its queue. `None` if there are too many frontends.
-    pub(super) fn join(&self, wants: W) -> Option<(u64, mpsc::Receiver<Out>)> {
+    pub(super) fn join(&self, wants: W) -> Option<(u64, mpsc::Receiver<FrontendMessage>)> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let (queue, waiting) = mpsc::channel(self.room);
         let mut all = self.all.lock();
-        if all.len() >= MOST {
+        if all.len() >= MAX_FRONTENDS {
             return None;
         }
         all.push(Frontend { id, wants, queue });
@@ -81,12 +81,12 @@ impl<W> Frontends<W> {
     }
 
     /// Adds a text to the queue of each frontend that wants the text. This function never waits.
-    pub(super) fn tell(&self, text: &Utf8Bytes, wanted_by: impl Fn(&W) -> bool) {
+    pub(super) fn broadcast(&self, text: &Utf8Bytes, wanted_by: impl Fn(&W) -> bool) {
         self.all.lock().retain(|one| {
             if !wanted_by(&one.wants) {
                 return true;
             }
-            match one.queue.try_send(Out::Text(text.clone())) {
+            match one.queue.try_send(FrontendMessage::Text(text.clone())) {
                 Ok(()) => true,
                 Err(mpsc::error::TrySendError::Full(_)) => self.when_full == WhenFull::Skip,
                 Err(mpsc::error::TrySendError::Closed(_)) => false,
@@ -98,7 +98,7 @@ impl<W> Frontends<W> {
     pub(super) fn close(&self, code: u16, reason: &'static str) {
         for one in self.all.lock().drain(..) {
             // A frontend with a full queue gets the close reason "Too slow" instead.
-            let _ = one.queue.try_send(Out::Close(code, reason));
+            let _ = one.queue.try_send(FrontendMessage::Close(code, reason));
         }
     }
 }
@@ -120,14 +120,14 @@ pub(super) async fn turn_away(mut socket: WebSocket, code: u16, reason: &'static
 /// side ends the connection. A message that `heard` returns goes only to this frontend.
 pub(super) async fn serve(
     socket: &mut WebSocket,
-    queue: &mut mpsc::Receiver<Out>,
-    mut heard: impl FnMut(&str) -> Option<Out>,
+    queue: &mut mpsc::Receiver<FrontendMessage>,
+    mut heard: impl FnMut(&str) -> Option<FrontendMessage>,
 ) {
     let mut alive = Instant::now();
     let mut ping = interval_at(alive + PING, PING);
     loop {
         let out = tokio::select! {
-            waiting = queue.recv() => waiting.unwrap_or(Out::Close(TRY_AGAIN, "Too slow")),
+            waiting = queue.recv() => waiting.unwrap_or(FrontendMessage::Close(TRY_AGAIN, "Too slow")),
             message = socket.recv() => {
                 alive = Instant::now();
                 match message {
@@ -152,12 +152,12 @@ pub(super) async fn serve(
             }
         };
         match out {
-            Out::Text(text) => {
+            FrontendMessage::Text(text) => {
                 if !put(socket, Message::Text(text)).await {
                     return;
                 }
             }
-            Out::Close(code, reason) => return close(socket, code, reason).await,
+            FrontendMessage::Close(code, reason) => return close(socket, code, reason).await,
         }
     }
 }
@@ -182,9 +182,9 @@ async fn close(socket: &mut WebSocket, code: u16, reason: &'static str) {
 mod tests {
     use super::*;
 
-    fn texts(queue: &mut mpsc::Receiver<Out>) -> Vec<String> {
+    fn texts(queue: &mut mpsc::Receiver<FrontendMessage>) -> Vec<String> {
         let mut texts = Vec::new();
-        while let Ok(Out::Text(text)) = queue.try_recv() {
+        while let Ok(FrontendMessage::Text(text)) = queue.try_recv() {
             texts.push(text.to_string());
         }
         texts
@@ -197,11 +197,11 @@ mod tests {
         let (_, mut quick) = frontends.join(()).unwrap();
         let mut heard = Vec::new();
         for frame in ["1", "2", "3"] {
-            frontends.tell(&frame.into(), |()| true);
+            frontends.broadcast(&frame.into(), |()| true);
             heard.extend(texts(&mut quick));
         }
         assert_eq!((heard, texts(&mut slow)), (vec!["1".into(), "2".into(), "3".into()], vec!["1".into(), "2".into()]));
-        frontends.tell(&"4".into(), |()| true);
+        frontends.broadcast(&"4".into(), |()| true);
         assert_eq!(texts(&mut slow), ["4"], "it goes on");
     }
 
@@ -209,8 +209,8 @@ mod tests {
     fn a_frontend_that_would_miss_an_event_is_closed() {
         let frontends = Frontends::new(1, WhenFull::Close);
         let (_, mut slow) = frontends.join(()).unwrap();
-        frontends.tell(&"1".into(), |()| true);
-        frontends.tell(&"2".into(), |()| true);
+        frontends.broadcast(&"1".into(), |()| true);
+        frontends.broadcast(&"2".into(), |()| true);
         assert_eq!(texts(&mut slow), ["1"]);
         assert!(slow.is_closed());
     }
@@ -219,10 +219,10 @@ mod tests {
     fn a_frontend_hears_what_it_wants_until_it_leaves() {
         let frontends = Frontends::new(8, WhenFull::Skip);
         let (one, mut queue) = frontends.join("a").unwrap();
-        frontends.tell(&"to a".into(), |wants| *wants == "a");
-        frontends.tell(&"to b".into(), |wants| *wants == "b");
+        frontends.broadcast(&"to a".into(), |wants| *wants == "a");
+        frontends.broadcast(&"to b".into(), |wants| *wants == "b");
         frontends.leave(one);
-        frontends.tell(&"late".into(), |_| true);
+        frontends.broadcast(&"late".into(), |_| true);
         assert_eq!(texts(&mut queue), ["to a"]);
     }
 }

@@ -31,7 +31,7 @@ use foldhash::HashMap;
 pub use config::{StarlisConfig, Tracks};
 
 use limits::{Rate, Sockets};
-use sockets::Asked;
+use sockets::Subscribed;
 use tokens::Tokens;
 
 /// The state of the gateway. The server has one gateway.
@@ -40,7 +40,7 @@ struct Starlis {
     config: StarlisConfig,
     origins: Origins,
     /// The live calls, with the frontends of each call.
-    live: Mutex<HashMap<LegId, Arc<Frontends<Asked>>>>,
+    live: Mutex<HashMap<LegId, Arc<Frontends<Subscribed>>>>,
     rate: Rate,
     sockets: Sockets,
     tokens: Tokens,

@@ -15,16 +15,16 @@ use tandem_http::exchange::HttpExchange;
 use tandem_store::events::{self, Details, EventRow};
 use tandem_store::{Store, StoreError};
 
-use crate::feed::{Entry, Wire};
+use crate::feed::{Entry, FeedSender};
 
 /// Maximum number of lines of a live call. Later lines are only counted.
-const MOST_LINES: usize = 2_000;
+const MAX_LINES: usize = 2_000;
 /// Number of lines for which memory is reserved: the typical number of lines until the answer of a call.
-const FEW_LINES: usize = 16;
+const TYPICAL_LINES: usize = 16;
 /// Maximum number of characters of a line.
 const LONGEST_LINE: usize = 512;
 /// Maximum memory for the HTTP exchanges of a live call, in octets. Further exchanges are dropped.
-const MOST_EXCHANGED: usize = 512 * 1024;
+const MAX_EXCHANGE_OCTETS: usize = 512 * 1024;
 /// The kind of a line that contains advice about the previous line.
 pub const ADVICE: &str = "advice";
 /// The kind of a stored row that contains an HTTP exchange without a line.
@@ -74,23 +74,23 @@ type StoredLine = (i64, u16, u16, u16);
 
 /// The stored form that an older version wrote. In this form each line contains its own text.
 #[derive(Deserialize)]
-struct Older<'a> {
+struct OldStored<'a> {
     legs: Vec<LegId>,
-    lines: Vec<OlderLine<'a>>,
+    lines: Vec<OldStoredLine<'a>>,
     #[serde(default)]
     exchanges: Vec<(Option<usize>, Cow<'a, HttpExchange>)>,
 }
 
 /// The older stored form of a line: microseconds since 1970 UTC, index of the leg, kind, text.
-type OlderLine<'a> = (i64, Option<usize>, Cow<'a, str>, Cow<'a, str>);
+type OldStoredLine<'a> = (i64, Option<usize>, Cow<'a, str>, Cow<'a, str>);
 
 impl<'a> Stored<'a> {
     fn of(log: &'a EventLog) -> Self {
         let mut legs = log.legs.clone();
         let mut before = 0;
-        let lines = log.lines.iter().map(|kept| {
-            let since = kept.at - std::mem::replace(&mut before, kept.at);
-            (since, kept.length, kept.kind, kept.leg)
+        let lines = log.lines.iter().map(|entry| {
+            let since = entry.at - std::mem::replace(&mut before, entry.at);
+            (since, entry.length, entry.kind, entry.leg)
         });
         let lines = lines.collect();
         let exchanges = log.exchanges.iter().map(|(leg, exchange)| {
@@ -127,10 +127,10 @@ impl<'a> Stored<'a> {
     }
 }
 
-impl Older<'_> {
+impl OldStored<'_> {
     fn lines(self) -> Vec<Line> {
         let Self { legs, lines, .. } = self;
-        let line = |(at, leg, kind, text): OlderLine<'_>| Line {
+        let line = |(at, leg, kind, text): OldStoredLine<'_>| Line {
             at: Timestamp::from_microsecond(at).unwrap_or_default(),
             leg: leg.and_then(|number| legs.get(number).copied()),
             kind: Cow::Owned(kind.into_owned()),
@@ -145,14 +145,14 @@ impl Older<'_> {
 /// log.
 fn read_stored(data: &str) -> Option<Vec<Line>> {
     let stored = serde_json::from_str::<Stored<'_>>(data).map(Stored::lines);
-    let stored = stored.or_else(|_| serde_json::from_str::<Older<'_>>(data).map(Older::lines));
+    let stored = stored.or_else(|_| serde_json::from_str::<OldStored<'_>>(data).map(OldStored::lines));
     stored.or_else(|_| serde_json::from_str(data)).ok()
 }
 
 /// Reads the HTTP exchanges of a stored log. Returns `None` if the text is not a stored log.
 fn read_stored_exchanges(data: &str) -> Option<Vec<Exchanged>> {
     let stored = serde_json::from_str::<Stored<'_>>(data).map(|stored| (stored.legs, stored.exchanges));
-    let stored = stored.or_else(|_| serde_json::from_str::<Older<'_>>(data).map(|older| (older.legs, older.exchanges)));
+    let stored = stored.or_else(|_| serde_json::from_str::<OldStored<'_>>(data).map(|older| (older.legs, older.exchanges)));
     let (legs, exchanges) = stored.ok()?;
     let leg = |number: Option<usize>| number.and_then(|number| legs.get(number).copied());
     Some(exchanges.into_iter().map(|(number, exchange)| (leg(number), exchange.into_owned())).collect())
@@ -162,7 +162,7 @@ fn read_stored_exchanges(data: &str) -> Option<Vec<Exchanged>> {
 #[derive(Default, Debug)]
 pub struct EventLog {
     text: String,
-    lines: Vec<Kept>,
+    lines: Vec<LogEntry>,
     /// The JSON of lines, each with the index of its line, in ascending order.
     data: Vec<(u32, Value)>,
     legs: Vec<LegId>,
@@ -171,12 +171,12 @@ pub struct EventLog {
     exchanges: Vec<Exchanged>,
     exchanged: usize,
     /// The sender to the feed. Each new line is sent at once.
-    wire: Option<Wire>,
+    wire: Option<FeedSender>,
 }
 
 /// The entry of a line. The limits of the log ensure that the numbers fit into their types.
 #[derive(Debug)]
-struct Kept {
+struct LogEntry {
     /// The time of the line in microseconds since 1970 UTC.
     at: i64,
     /// The start of the line's text, in octets. `length` is the length of the text, in octets.
@@ -198,7 +198,7 @@ fn place<T: PartialEq>(list: &mut Vec<T>, one: T) -> usize {
 
 impl EventLog {
     /// Also sends each later line to this feed.
-    pub fn publish_to(&mut self, wire: Option<Wire>) {
+    pub fn publish_to(&mut self, wire: Option<FeedSender>) {
         self.wire = wire;
     }
 
@@ -226,7 +226,7 @@ impl EventLog {
         text: &str,
         data: Option<Box<Value>>,
     ) {
-        if self.lines.len() >= MOST_LINES {
+        if self.lines.len() >= MAX_LINES {
             self.left_out += 1;
             return;
         }
@@ -234,7 +234,7 @@ impl EventLog {
         let text = end.and_then(|(end, _)| text.get(..end)).unwrap_or(text);
         if let Some(wire) = &self.wire {
             let (kind, text) = (kind.clone(), text.to_owned());
-            wire.tell(Entry::Line(Line { at, leg, kind, text, data: data.clone() }));
+            wire.publish(Entry::Line(Line { at, leg, kind, text, data: data.clone() }));
         }
         if let Some(data) = data {
             self.data.push((u32::try_from(self.lines.len()).unwrap_or(u32::MAX), *data));
@@ -249,34 +249,34 @@ impl EventLog {
         let start = u32::try_from(self.text.len()).unwrap_or(u32::MAX);
         let length = number(text.len());
         if self.lines.is_empty() {
-            self.lines.reserve(FEW_LINES);
-            self.text.reserve(FEW_LINES * 32);
+            self.lines.reserve(TYPICAL_LINES);
+            self.text.reserve(TYPICAL_LINES * 32);
         }
         self.text.push_str(text);
-        self.lines.push(Kept { at: at.as_microsecond(), start, length, leg, kind });
+        self.lines.push(LogEntry { at: at.as_microsecond(), start, length, leg, kind });
     }
 
     /// Returns all lines, each with its entry, its kind and its text.
-    fn kept(&self) -> impl Iterator<Item = (&Kept, &str, &str)> {
-        self.lines.iter().map(|kept| {
-            let start = kept.start as usize;
-            let text = self.text.get(start..start + usize::from(kept.length)).unwrap_or_default();
-            (kept, self.kinds.get(usize::from(kept.kind)).map_or("", |kind| kind), text)
+    fn entries(&self) -> impl Iterator<Item = (&LogEntry, &str, &str)> {
+        self.lines.iter().map(|entry| {
+            let start = entry.start as usize;
+            let text = self.text.get(start..start + usize::from(entry.length)).unwrap_or_default();
+            (entry, self.kinds.get(usize::from(entry.kind)).map_or("", |kind| kind), text)
         })
     }
 
     /// Whether the log contains a line with this kind and this text.
     pub fn says(&self, kind: &str, text: &str) -> bool {
-        self.kept().any(|(_, known, said)| known == kind && said == text)
+        self.entries().any(|(_, known, said)| known == kind && said == text)
     }
 
     /// Adds an HTTP exchange, unless the memory for exchanges is full.
     pub fn push_exchange(&mut self, leg: Option<LegId>, exchange: HttpExchange) {
         if let Some(wire) = &self.wire {
-            wire.tell(Entry::Exchange(leg, Box::new(exchange.clone())));
+            wire.publish(Entry::Exchange(leg, Box::new(exchange.clone())));
         }
         let size = exchange.size();
-        if self.exchanged + size <= MOST_EXCHANGED {
+        if self.exchanged + size <= MAX_EXCHANGE_OCTETS {
             self.exchanged += size;
             self.exchanges.push((leg, exchange));
         }
@@ -294,14 +294,14 @@ impl EventLog {
 
     /// Returns the lines so far. Their times are exact to the microsecond.
     pub fn lines(&self) -> Vec<Line> {
-        let line = |(kept, kind, text): (&Kept, &str, &str)| Line {
-            at: Timestamp::from_microsecond(kept.at).unwrap_or_default(),
-            leg: kept.leg.checked_sub(1).and_then(|place| self.legs.get(usize::from(place)).copied()),
+        let line = |(entry, kind, text): (&LogEntry, &str, &str)| Line {
+            at: Timestamp::from_microsecond(entry.at).unwrap_or_default(),
+            leg: entry.leg.checked_sub(1).and_then(|place| self.legs.get(usize::from(place)).copied()),
             kind: Cow::Owned(kind.to_owned()),
             text: text.to_owned(),
             data: None,
         };
-        let mut lines: Vec<Line> = self.kept().map(line).collect();
+        let mut lines: Vec<Line> = self.entries().map(line).collect();
         for (place, data) in &self.data {
             if let Some(line) = lines.get_mut(*place as usize) {
                 line.data = Some(Box::new(data.clone()));
@@ -392,14 +392,14 @@ pub struct Read<T> {
     /// The entries.
     pub parts: Vec<T>,
     /// Whether the entries include the row of the live call. The call stores this row last.
-    pub whole: bool,
+    pub is_complete: bool,
 }
 
 impl<T> Read<T> {
     /// Adds the entries that the live call returned before the database was read. If the call has ended and stored its
     /// entries between the two reads, nothing is added.
     pub fn and(mut self, live: Vec<T>) -> Vec<T> {
-        if !self.whole {
+        if !self.is_complete {
             self.parts.extend(live);
         }
         self.parts
@@ -408,9 +408,9 @@ impl<T> Read<T> {
 
 /// Reads the stored HTTP exchanges of a call.
 pub async fn read_exchanges(store: &Store, session: CallId) -> Result<Read<Exchanged>, StoreError> {
-    let mut read = Read { parts: Vec::new(), whole: false };
+    let mut read = Read { parts: Vec::new(), is_complete: false };
     for row in events::list(store, session.0).await? {
-        read.whole |= row.kind == LOG;
+        read.is_complete |= row.kind == LOG;
         let Some(data) = row.data.as_ref().map(Details::text) else { continue };
         match read_stored_exchanges(&data) {
             Some(mut stored) => read.parts.append(&mut stored),
@@ -422,9 +422,9 @@ pub async fn read_exchanges(store: &Store, session: CallId) -> Result<Read<Excha
 
 /// Reads the stored lines of a call.
 pub async fn read(store: &Store, session: CallId) -> Result<Read<Line>, StoreError> {
-    let mut read = Read { parts: Vec::new(), whole: false };
+    let mut read = Read { parts: Vec::new(), is_complete: false };
     for row in events::list(store, session.0).await?.into_iter().filter(|row| row.kind != EXCHANGE) {
-        read.whole |= row.kind == LOG;
+        read.is_complete |= row.kind == LOG;
         match row.data.as_ref().and_then(|data| read_stored(&data.text())) {
             Some(mut written) => read.parts.append(&mut written),
             None => {
@@ -524,14 +524,14 @@ mod tests {
     fn two_logs_that_become_one_are_in_the_order_of_time_and_count_what_is_too_much() {
         let at = |second| Timestamp::from_second(second).unwrap();
         let (mut one, mut other) = (EventLog::default(), EventLog::default());
-        for second in 0..MOST_LINES as i64 {
+        for second in 0..MAX_LINES as i64 {
             one.push(at(2 * second), Some(LegId(1)), "sip", format!("one {second}"));
         }
         other.push(at(1), Some(LegId(2)), "media", "\u{e9}".repeat(600));
         other.push(at(3), None, "call", "last");
         one.append(other);
         let lines = one.lines();
-        assert_eq!((lines.len(), one.left_out), (MOST_LINES, 2));
+        assert_eq!((lines.len(), one.left_out), (MAX_LINES, 2));
         assert_eq!((lines[1].leg, &*lines[1].kind, lines[1].text.chars().count()), (Some(LegId(2)), "media", 512));
         assert_eq!((lines[2].leg, &*lines[2].text), (Some(LegId(1)), "one 1"));
         assert_eq!((lines[3].leg, &*lines[3].text), (None, "last"));

@@ -34,7 +34,7 @@ pub struct Feed(Sender<FeedItem>);
 
 /// Sends the log lines of one call to the watchers.
 #[derive(Clone, Debug)]
-pub struct Wire {
+pub struct FeedSender {
     session: CallId,
     watchers: Sender<FeedItem>,
 }
@@ -52,14 +52,14 @@ impl Feed {
     }
 
     /// Returns the sender for the log lines of this call, or `None` if there is no watcher.
-    pub fn wire(&self, session: CallId) -> Option<Wire> {
-        (self.0.receiver_count() > 0).then(|| Wire { session, watchers: self.0.clone() })
+    pub fn wire(&self, session: CallId) -> Option<FeedSender> {
+        (self.0.receiver_count() > 0).then(|| FeedSender { session, watchers: self.0.clone() })
     }
 }
 
-impl Wire {
+impl FeedSender {
     /// Sends an entry to the watchers.
-    pub fn tell(&self, entry: Entry) {
+    pub fn publish(&self, entry: Entry) {
         // The watchers may have gone, so an error is ignored.
         let _ = self.watchers.send(FeedItem { session: self.session, entry });
     }
@@ -92,10 +92,10 @@ mod tests {
         push(&mut other, "of the other");
         one.append(std::mem::take(&mut other));
         push(&mut one, "of both");
-        let told: Vec<_> = std::iter::from_fn(|| watcher.try_recv().ok()).collect();
-        let texts = told.iter().map(|told| match &told.entry {
-            Entry::Line(line) => (told.session.0, line.text.as_str()),
-            Entry::Exchange(_, exchange) => (told.session.0, exchange.url.as_str()),
+        let received: Vec<_> = std::iter::from_fn(|| watcher.try_recv().ok()).collect();
+        let texts = received.iter().map(|received| match &received.entry {
+            Entry::Line(line) => (received.session.0, line.text.as_str()),
+            Entry::Exchange(_, exchange) => (received.session.0, exchange.url.as_str()),
         });
         let texts: Vec<_> = texts.collect();
         assert_eq!(texts, [(1, "of the one"), (2, "http://app/"), (2, "of the other"), (1, "of both")]);

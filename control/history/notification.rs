@@ -7,7 +7,7 @@ use tandem_http::exchange::HttpExchange;
 use tandem_store::resources::{self, Kind};
 
 /// The resource kind of stored notifications.
-pub const NOTIFICATIONS: Kind<Notification> = Kind::new(resources::TROUBLE);
+pub const NOTIFICATIONS: Kind<Notification> = Kind::new(resources::NOTIFICATION);
 
 /// An error or a warning with the provider's error number.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]

@@ -13,7 +13,7 @@ use crate::report::SipRequest;
 use foldhash::HashMap;
 
 /// Maximum number of users with a stored refusal. If this number is reached, refusals of other users are not stored.
-const MOST: usize = 10_000;
+const MAX_USERS: usize = 10_000;
 
 /// The last refusal of each user, by account and user name.
 #[derive(Debug, Default)]
@@ -36,7 +36,7 @@ impl Refusals {
     /// Stores a refusal, which replaces the previous refusal of the user.
     pub fn note(&self, account: &Arc<str>, refused: &sip::RefusedRequest, at: Timestamp) {
         let mut kept = self.0.lock();
-        let full = kept.len() >= MOST;
+        let full = kept.len() >= MAX_USERS;
         let last = |count| LastRefusal {
             at,
             method: refused.method.clone(),

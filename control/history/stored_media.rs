@@ -5,7 +5,7 @@
 //!                              sweep ── expired rows and their files, files without a row ──► removed
 //! ```
 //!
-//! Limits: a file has at most [`MOST_OCTETS`] octets. An account has at most [`MOST_OF_ACCOUNT`] octets and at most
+//! Limits: a file has at most [`MAX_FILE_OCTETS`] octets. An account has at most [`MAX_ACCOUNT_OCTETS`] octets and at most
 //! [`tandem_routing::inventory::MOST`] names.
 
 use std::io::{self, Write};
@@ -21,9 +21,9 @@ use tandem_store::resources::Resource;
 use tandem_store::{Store, StoreError, directory};
 
 /// Maximum size of a file, in octets.
-pub const MOST_OCTETS: usize = 20 * 1024 * 1024;
+pub const MAX_FILE_OCTETS: usize = 20 * 1024 * 1024;
 /// Maximum size of all files of an account, in octets.
-pub const MOST_OF_ACCOUNT: u64 = 2 * 1024 * 1024 * 1024;
+pub const MAX_ACCOUNT_OCTETS: u64 = 2 * 1024 * 1024 * 1024;
 
 /// An uploaded file. Calls play the file by the name of its resource.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -52,7 +52,7 @@ pub enum NotStored {
     #[error("the account already has a file with this name")]
     NameTaken,
     /// The account has reached its limit for the number or the size of files.
-    #[error("the account may store at most {MOST_OF_ACCOUNT} octets in 10000 files")]
+    #[error("the account may store at most {MAX_ACCOUNT_OCTETS} octets in 10000 files")]
     Full,
     /// The file could not be written.
     #[error("the file could not be written: {0}")]
@@ -187,7 +187,7 @@ impl StoredMedia {
     ) -> Result<StoredFile, NotStored> {
         let octets = content.len() as u64;
         let held: u64 = self.media.all(account).iter().map(|row| row.details.octets).sum();
-        if held.saturating_sub(replaced) + octets > MOST_OF_ACCOUNT {
+        if held.saturating_sub(replaced) + octets > MAX_ACCOUNT_OCTETS {
             return Err(NotStored::Full);
         }
         let file = format!("{:032x}", rand::random::<u128>());

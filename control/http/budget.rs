@@ -15,7 +15,7 @@ use super::FetchError;
 /// The size of one permit in octets.
 const UNIT: usize = 64 * 1024;
 /// Maximum time that an answer waits for free octets.
-const PATIENCE: Duration = Duration::from_secs(25);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(25);
 
 /// The number of octets that the bodies of answers may use together. A body uses its octets from its arrival until the
 /// last user drops the body. One answer at a time may exceed the budget. All clones share the budget. If no octets are
@@ -61,7 +61,7 @@ impl Share {
         // The number is limited to the whole budget, because more octets can never be free.
         let wanted = wanted.min(u32::try_from(budget.octets.div_ceil(UNIT)).unwrap_or(u32::MAX));
         let units = Arc::clone(&budget.units).acquire_many_owned(wanted);
-        let units = tokio::time::timeout(PATIENCE, units).await.ok().and_then(Result::ok);
+        let units = tokio::time::timeout(WAIT_TIMEOUT, units).await.ok().and_then(Result::ok);
         self.take(units.ok_or_else(|| full(&budget))?);
         Ok(())
     }
@@ -82,7 +82,7 @@ impl Share {
             }
         };
         // The semaphores are never closed.
-        tokio::time::timeout(PATIENCE, waiting).await.ok().and_then(Result::ok).ok_or_else(|| full(&budget))
+        tokio::time::timeout(WAIT_TIMEOUT, waiting).await.ok().and_then(Result::ok).ok_or_else(|| full(&budget))
     }
 
     /// The number of units that an answer of this length still needs. `None` if the answer needs no more units.
@@ -110,7 +110,7 @@ impl Share {
 }
 
 fn full(budget: &Budget) -> FetchError {
-    let (mebibytes, seconds) = (budget.octets >> 20, PATIENCE.as_secs());
+    let (mebibytes, seconds) = (budget.octets >> 20, WAIT_TIMEOUT.as_secs());
     FetchError::Timeout(format!("other downloads have used all {mebibytes} MiB for {seconds} s"))
 }
 

@@ -19,21 +19,21 @@ tokio::task_local! {
 }
 
 /// Awaits `sending`, and returns whether the request used an existing connection.
-pub(super) async fn observed<T>(sending: impl Future<Output = T>) -> (T, Kept) {
+pub(super) async fn observed<T>(sending: impl Future<Output = T>) -> (T, Reused) {
     OPENED
         .scope(Cell::new(false), async {
             let outcome = sending.await;
             // A request that started to connect counts as new. This applies even if the request then used a kept
             // connection that became free.
-            let kept = if OPENED.with(Cell::get) { Kept::No } else { Kept::Yes };
-            (outcome, kept)
+            let reused = if OPENED.with(Cell::get) { Reused::No } else { Reused::Yes };
+            (outcome, reused)
         })
         .await
 }
 
 /// Whether the connection existed before the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kept {
+pub(super) enum Reused {
     Yes,
     No,
 }

@@ -10,12 +10,12 @@ use serde::{Deserialize, Serialize};
 use crate::{Response, without_credentials};
 
 /// Maximum number of parameters that are kept for a request.
-const MOST_PARAMETERS: usize = 200;
+const MAX_PARAMETERS: usize = 200;
 /// Maximum number of characters that are kept of a parameter's name or value.
 const LONGEST_VALUE: usize = 1_024;
 /// Two limits for an answer: the number of headers that are kept, and the number of characters that are kept of a
 /// header.
-const MOST_HEADERS: usize = 30;
+const MAX_HEADERS: usize = 30;
 const LONGEST_HEADER: usize = 256;
 /// Maximum number of characters that are kept of an answer's body.
 const LONGEST_BODY: usize = 4_096;
@@ -61,7 +61,7 @@ impl HttpExchange {
         parameters: &[(String, String)],
         elapsed: Duration,
     ) -> Self {
-        let kept = parameters.iter().take(MOST_PARAMETERS);
+        let kept = parameters.iter().take(MAX_PARAMETERS);
         Self {
             at,
             method: method.into(),
@@ -88,7 +88,7 @@ impl HttpAnswer {
     /// The answer of an application.
     pub fn of(response: &Response) -> Self {
         let headers =
-            response.headers.iter().filter(|(name, _)| *name != ::http::header::SET_COOKIE).take(MOST_HEADERS);
+            response.headers.iter().filter(|(name, _)| *name != ::http::header::SET_COOKIE).take(MAX_HEADERS);
         Self {
             status: response.status,
             content_type: response.header("content-type").map(|text| cut(text, LONGEST_HEADER)),
@@ -133,8 +133,8 @@ mod tests {
             Duration::from_secs(1),
         );
         assert_eq!(exchange.url, "http://h/voice");
-        assert_eq!((exchange.parameters.len(), exchange.parameters[0].1.len()), (MOST_PARAMETERS, LONGEST_VALUE));
+        assert_eq!((exchange.parameters.len(), exchange.parameters[0].1.len()), (MAX_PARAMETERS, LONGEST_VALUE));
         assert_eq!(HttpAnswer::ours(200, "text/xml", &"x".repeat(9_000)).body.len(), LONGEST_BODY);
-        assert!(exchange.size() > MOST_PARAMETERS * LONGEST_VALUE);
+        assert!(exchange.size() > MAX_PARAMETERS * LONGEST_VALUE);
     }
 }

@@ -43,7 +43,7 @@ use tokio::time::Instant;
 use url::{Host, Url};
 
 use budget::Share;
-use connection::{Kept, Observe};
+use connection::{Reused, Observe};
 
 pub use budget::Budget;
 pub use cookies::CookieJar;
@@ -76,16 +76,16 @@ struct Shared {
     tls: Arc<rustls::ClientConfig>,
     connect_timeout: Duration,
     pools: Mutex<Vec<(PoolKey, reqwest::Client)>>,
-    within: OnceLock<Box<Within>>,
+    local_responder: OnceLock<Box<LocalResponder>>,
 }
 
 /// Answers a request within this process. The arguments are the URL (without user name, password and fragment) and the
 /// body. `None` means that the request is sent over the network.
-type Within = dyn Fn(&Url, &[u8]) -> Option<Served> + Send + Sync;
+type LocalResponder = dyn Fn(&Url, &[u8]) -> Option<LocalResponse> + Send + Sync;
 
 /// An answer from within this process. The status of the answer is 200.
 #[derive(Debug, Clone)]
-pub struct Served {
+pub struct LocalResponse {
     /// The content type of the body.
     pub content_type: &'static str,
     /// The body.
@@ -145,9 +145,9 @@ pub struct Response {
 
 /// A response with a body that is still arriving.
 #[derive(Debug)]
-pub struct Answering(reqwest::Response);
+pub struct StreamingResponse(reqwest::Response);
 
-impl Answering {
+impl StreamingResponse {
     /// The HTTP status, 100 to 999. In this crate, no status is an error.
     pub fn status(&self) -> u16 {
         self.0.status().as_u16()
@@ -215,7 +215,7 @@ impl Client {
             tls,
             connect_timeout: rounded(connect_timeout),
             pools: Mutex::default(),
-            within: OnceLock::new(),
+            local_responder: OnceLock::new(),
         };
         let client = Client { shared: Arc::new(shared), account: None, budget: None };
         client.pool(client.shared.connect_timeout, true).map_err(io::Error::other)?;
@@ -228,7 +228,7 @@ impl Client {
     }
 
     /// Returns a clone for requests with answers that share a budget.
-    pub fn within(&self, budget: Budget) -> Client {
+    pub fn with_budget(&self, budget: Budget) -> Client {
         Client { budget: Some(budget), ..self.clone() }
     }
 
@@ -238,9 +238,9 @@ impl Client {
     }
 
     /// Sets the function that answers requests within this process, for all clones. The hosts in these URLs need not
-    /// exist. The operator's `[[origins]]` have priority. Only the first use of `serve_within` has an effect.
-    pub fn serve_within(&self, within: impl Fn(&Url, &[u8]) -> Option<Served> + Send + Sync + 'static) {
-        let _ = self.shared.within.set(Box::new(within));
+    /// exist. The operator's `[[origins]]` have priority. Only the first use of `set_local_responder` has an effect.
+    pub fn set_local_responder(&self, local_responder: impl Fn(&Url, &[u8]) -> Option<LocalResponse> + Send + Sync + 'static) {
+        let _ = self.shared.local_responder.set(Box::new(local_responder));
     }
 
     /// The account, if some `[[origins]]` apply only to this account. In this case the files that this account fetches
@@ -251,11 +251,11 @@ impl Client {
 
     /// The origin for the connection of a request for `url`.
     pub fn route(&self, url: &Url) -> Result<Route, FetchError> {
-        let asked = Origin::of(url).ok_or_else(|| FetchError::Url("no host".into()))?;
+        let named = Origin::of(url).ok_or_else(|| FetchError::Url("no host".into()))?;
         let origins = self.shared.origins.get();
         match origins.place(self.account.as_deref(), url) {
-            None => Ok(Route { to: asked, asked: None }),
-            Some(to) => Ok(Route { to: to.clone(), asked: Some(asked) }),
+            None => Ok(Route { to: named, named: None }),
+            Some(to) => Ok(Route { to: to.clone(), named: Some(named) }),
         }
     }
 
@@ -279,7 +279,7 @@ impl Client {
     /// Sends one request. The calling code reads the answer piece by piece. `timeouts.total` limits the time until the
     /// answer starts. The calling code limits the time after that. Dropping the answer ends the request. `max_body` is
     /// ignored.
-    pub async fn open(&self, request: &Request) -> Result<Answering, FetchError> {
+    pub async fn open(&self, request: &Request) -> Result<StreamingResponse, FetchError> {
         let opening = async {
             let mut url = parse(&request.url)?;
             let mut headers = header_map(&request.headers)?;
@@ -295,10 +295,10 @@ impl Client {
                 headers.insert(name, value);
             }
             let place = route.place(url);
-            self.begin(&place, headers, request).await.map_err(|error| route.tell(error))
+            self.begin(&place, headers, request).await.map_err(|error| route.annotate(error))
         };
         match tokio::time::timeout(request.timeouts.total, opening).await {
-            Ok(opened) => Ok(Answering(opened?)),
+            Ok(opened) => Ok(StreamingResponse(opened?)),
             Err(_) => Err(FetchError::Timeout(format!("no answer in {} ms", request.timeouts.total.as_millis()))),
         }
     }
@@ -392,8 +392,8 @@ impl Client {
         url.set_fragment(None);
         let final_url = url.to_string();
         let route = self.route(&url)?;
-        if route.asked.is_none()
-            && let Some(served) = self.shared.within.get().and_then(|within| within(&url, &request.body))
+        if route.named.is_none()
+            && let Some(served) = self.shared.local_responder.get().and_then(|local_responder| local_responder(&url, &request.body))
         {
             let content_type = HeaderValue::from_static(served.content_type);
             let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, content_type)]);
@@ -404,7 +404,7 @@ impl Client {
         }
         let place = route.place(url.clone());
         let answered = self.exchange_at(&place, headers.clone(), request).await;
-        let (mut status, mut answer, mut body) = answered.map_err(|error| route.tell(error))?;
+        let (mut status, mut answer, mut body) = answered.map_err(|error| route.annotate(error))?;
         // If the server wants Digest instead of Basic (RFC 7616), the client sends the request a second time. A signed
         // request has the credentials in a header field and not in the URL.
         let credentials = || of_url.or_else(|| UrlCredentials::of_basic(headers.get(header::AUTHORIZATION)?));
@@ -413,7 +413,7 @@ impl Client {
         {
             headers.insert(header::AUTHORIZATION, digest);
             let answered = self.exchange_at(&place, headers, request).await;
-            (status, answer, body) = answered.map_err(|error| route.tell(error))?;
+            (status, answer, body) = answered.map_err(|error| route.annotate(error))?;
         }
         let headers = answer;
         Ok(Response { status, headers, body, final_url, elapsed: began.elapsed() })
@@ -468,9 +468,9 @@ impl Client {
         let timeout = connect_timeout.unwrap_or(self.shared.connect_timeout);
         // The body is in memory, so the request can be cloned.
         let again = request.try_clone();
-        let (outcome, kept) = connection::observed(self.pool(timeout, true)?.execute(request)).await;
+        let (outcome, reused) = connection::observed(self.pool(timeout, true)?.execute(request)).await;
         match (outcome, again) {
-            (Err(error), Some(again)) if kept == Kept::Yes && connection::is_dead(&error) => {
+            (Err(error), Some(again)) if reused == Reused::Yes && connection::is_dead(&error) => {
                 self.pool(timeout, false)?.execute(again).await
             }
             (outcome, _) => outcome,
@@ -511,7 +511,7 @@ pub struct Route {
     /// The origin of the connection. The server's certificate must have the host of this origin.
     pub to: Origin,
     /// The origin in the URL, if `[[origins]]` replace this origin with another origin.
-    asked: Option<Origin>,
+    named: Option<Origin>,
 }
 
 impl Route {
@@ -519,19 +519,19 @@ impl Route {
     pub fn headers(&self) -> impl Iterator<Item = (HeaderName, String)> {
         let host = HeaderName::from_static("x-forwarded-host");
         let scheme = HeaderName::from_static("x-forwarded-proto");
-        self.asked.iter().flat_map(move |asked| {
-            let proto = if asked.is_secure() { "https" } else { "http" };
-            [(header::HOST, asked.authority()), (host.clone(), asked.authority()), (scheme.clone(), proto.to_owned())]
+        self.named.iter().flat_map(move |named| {
+            let proto = if named.is_secure() { "https" } else { "http" };
+            [(header::HOST, named.authority()), (host.clone(), named.authority()), (scheme.clone(), proto.to_owned())]
         })
     }
 
     fn place(&self, url: Url) -> Url {
-        if self.asked.is_some() { self.to.place(&url) } else { url }
+        if self.named.is_some() { self.to.place(&url) } else { url }
     }
 
     /// Adds the origin of the connection to an error, if this origin is not the origin in the URL.
-    pub fn tell(&self, error: FetchError) -> FetchError {
-        match self.asked {
+    pub fn annotate(&self, error: FetchError) -> FetchError {
+        match self.named {
             Some(_) => error.add(&format!(" (origins lead to {})", self.to)),
             None => error,
         }

@@ -429,7 +429,7 @@ async fn of_answers_that_do_not_say_how_long_they_are_one_goes_on_when_all_wait_
 async fn the_answers_of_a_client_with_a_budget_hold_no_more_than_it_together() {
     let server = WebServer::start(|_| Answer::body("x".repeat(60_000))).await;
     let budget = Budget::new(128 * 1024);
-    let client = client().within(budget.clone());
+    let client = client().with_budget(budget.clone());
     let held = [client.send(&get(server.url("/a"))).await.unwrap(), client.send(&get(server.url("/b"))).await.unwrap()];
     assert_eq!(budget.free(), 0);
     let request = get(server.url("/c"));

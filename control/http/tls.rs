@@ -17,7 +17,7 @@ use rustls::{ClientConfig, RootCertStore};
 /// # Errors
 /// The file cannot be read or contains no certificate.
 pub fn tls_config(extra: Option<&Path>) -> io::Result<Arc<ClientConfig>> {
-    let mut roots = machines_authorities();
+    let mut roots = system_authorities();
     if let Some(path) = extra {
         let failed = |reason: String| io::Error::other(format!("{}: {reason}", path.display()));
         let certificates = CertificateDer::pem_file_iter(path).map_err(|error| failed(error.to_string()))?;
@@ -40,7 +40,7 @@ pub fn tls_config(extra: Option<&Path>) -> io::Result<Arc<ClientConfig>> {
     Ok(Arc::new(config))
 }
 
-fn machines_authorities() -> RootCertStore {
+fn system_authorities() -> RootCertStore {
     let found = rustls_native_certs::load_native_certs();
     for error in &found.errors {
         tracing::debug!(%error, "certificate authorities of this machine");

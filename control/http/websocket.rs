@@ -30,7 +30,7 @@ const PING: Duration = Duration::from_secs(25);
 /// The connection is closed if it accepts no data for this time.
 const STALLED: Duration = Duration::from_secs(20);
 /// Time limit for both halves of the closing handshake.
-const FAREWELL: Duration = Duration::from_secs(2);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A WebSocket connection that has no timeouts and sends no pings.
 pub type Connection = WebSocketStream<MaybeTls>;
@@ -40,7 +40,7 @@ pub struct Socket {
     inner: Connection,
     ping: Interval,
     idle: Option<Duration>,
-    heard: Instant,
+    last_received: Instant,
 }
 
 /// A message or event from an application.
@@ -71,14 +71,14 @@ impl Socket {
     }
 
     /// Connects to a part of this server over a pipe, without a handshake.
-    pub async fn within(pipe: DuplexStream, idle: Option<Duration>) -> Self {
+    pub async fn over_pipe(pipe: DuplexStream, idle: Option<Duration>) -> Self {
         Self::over(WebSocketStream::from_raw_socket(MaybeTls::Pipe(pipe), Role::Client, Some(limits())).await, idle)
     }
 
     fn over(inner: Connection, idle: Option<Duration>) -> Self {
         let now = Instant::now();
         let period = idle.map_or(PING, |idle| PING.min(idle / 2)).max(Duration::from_millis(100));
-        Self { inner, ping: tokio::time::interval_at(now + period, period), idle, heard: now }
+        Self { inner, ping: tokio::time::interval_at(now + period, period), idle, last_received: now }
     }
 
     /// Returns the next message of the application. Sends pings during the wait. Cancel-safe.
@@ -86,7 +86,7 @@ impl Socket {
         loop {
             tokio::select! {
                 message = self.inner.next() => {
-                    self.heard = Instant::now();
+                    self.last_received = Instant::now();
                     match message {
                         Some(Ok(Message::Text(text))) => return SocketMessage::Text(text),
                         Some(Ok(Message::Binary(_))) => return SocketMessage::Binary,
@@ -99,7 +99,7 @@ impl Socket {
                     }
                 }
                 _ = self.ping.tick() => {
-                    if let Some(idle) = self.idle.filter(|idle| self.heard.elapsed() >= *idle) {
+                    if let Some(idle) = self.idle.filter(|idle| self.last_received.elapsed() >= *idle) {
                         let why = format!("the application gave no sign of life for {} s", idle.as_secs());
                         return SocketMessage::Closed(Err(StreamFault::Timeout.because(why)));
                     }
@@ -141,7 +141,7 @@ impl Socket {
             Ok::<_, WsError>(())
         };
         // The connection ends even if the application does not answer.
-        let _ = tokio::time::timeout(FAREWELL, farewell).await;
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, farewell).await;
     }
 
     async fn put(&mut self, message: Message) -> Result<(), StreamFailure> {
@@ -151,7 +151,7 @@ impl Socket {
     /// Handles the close frame of the application. The receiver has queued our close frame, and this function sends it
     /// (RFC 6455 §5.5.1).
     async fn part(&mut self, frame: Option<CloseFrame>) -> Result<(), StreamFailure> {
-        let _ = tokio::time::timeout(FAREWELL, self.inner.flush()).await;
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.inner.flush()).await;
         match frame.map(|frame| frame.code) {
             None | Some(CloseCode::Normal | CloseCode::Away | CloseCode::Status) => Ok(()),
             Some(code) => {
@@ -181,10 +181,10 @@ pub async fn connect(client: &Client, url: &str, headers: Vec<(String, String)>)
     let route = client.route(&parsed).map_err(|_| StreamFault::Url.because(format!("{shown}: no host")))?;
     let host = route.to.host().to_string();
     let tcp =
-        client.connect(&host, route.to.port(), Some(HANDSHAKE)).await.map_err(|error| unreached(&route.tell(error)))?;
+        client.connect(&host, route.to.port(), Some(HANDSHAKE)).await.map_err(|error| unreached(&route.annotate(error)))?;
     let stream = maybe_tls::wrap(tcp, route.to.is_secure().then(|| client.tls()), &host)
         .await
-        .map_err(|error| unreached(&route.tell(FetchError::Tls(format!("{shown}: {error}")))))?;
+        .map_err(|error| unreached(&route.annotate(FetchError::Tls(format!("{shown}: {error}")))))?;
     let malformed = |error: &dyn std::fmt::Display| StreamFault::Url.because(format!("{shown}: {error}"));
     let mut request = url.into_client_request().map_err(|error| malformed(&error))?;
     for (name, value) in route.headers() {
@@ -283,25 +283,25 @@ mod tests {
     async fn a_stream_is_reached_where_its_origin_leads_and_sees_its_public_host() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let to = format!("http://{}", listener.local_addr().unwrap());
-        let heard = tokio::spawn(async move {
+        let last_received = tokio::spawn(async move {
             let (tcp, _) = listener.accept().await.unwrap();
-            let mut heard = Vec::new();
+            let mut last_received = Vec::new();
             #[allow(clippy::result_large_err)]
             let look = |request: &http::Request<()>, response| {
                 let header = |name: &str| request.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
-                heard = vec![Some(request.uri().to_string()), header("host"), header("x-forwarded-proto")];
+                last_received = vec![Some(request.uri().to_string()), header("host"), header("x-forwarded-proto")];
                 Ok(response)
             };
             let _socket = tokio_tungstenite::accept_hdr_async(tcp, look).await.unwrap();
-            heard
+            last_received
         });
         let client = client();
         let origin = |text: &str| Origin::try_from(text.to_owned()).unwrap();
         let table = OriginConfig { from: origin("https://app.test"), to: origin(&to), account: None };
         client.set_origins(Origins::new(vec![table]));
         Socket::open(&client, "wss://app.test/media?a=b", Vec::new(), None).await.ok().unwrap();
-        let heard: Vec<String> = heard.await.unwrap().into_iter().flatten().collect();
-        assert_eq!(heard, ["/media?a=b", "app.test", "https"]);
+        let last_received: Vec<String> = last_received.await.unwrap().into_iter().flatten().collect();
+        assert_eq!(last_received, ["/media?a=b", "app.test", "https"]);
     }
 
     /// The application performs the handshake and then never reads. So it sends no pongs.

@@ -23,11 +23,11 @@ pub struct OutgoingCall {
     /// The parameters of the call.
     pub invite: Invite,
     /// The parent leg, with which the new leg will be bridged.
-    pub behind: Option<ParentLeg>,
+    pub parent_leg: Option<ParentLeg>,
     /// The Call-ID. All routes use this Call-ID.
     pub call_id: Option<Arc<str>>,
     /// The request for a signature of the caller's number (STIR).
-    pub vouch: SigningRequest,
+    pub signing: SigningRequest,
     /// Whether the other leg has made no offer. Then the INVITE over a trunk with `late_offer` contains no offer.
     pub late_offer: bool,
     /// The routes that are not yet tried.
@@ -72,7 +72,7 @@ impl LegIo {
             | sip::EndCause::NoSocket
             | sip::EndCause::Unconnected(_)
             | sip::EndCause::TrunkFull => true,
-            sip::EndCause::Rejected => status.is_some_and(|status| self.fails_over_on.contains(&status)),
+            sip::EndCause::Rejected => status.is_some_and(|status| self.failover_statuses.contains(&status)),
             _ => false,
         };
         if !failed || self.negotiated {
@@ -101,19 +101,19 @@ impl LegIo {
         let (invite, call_id) = (attempt.invite.clone(), attempt.call_id.clone());
         self.gone = false;
         let host = route.host();
-        let mut presented = identity::present(route.trunk.as_deref(), &invite, attempt.behind.as_ref(), &host);
+        let mut presented = identity::present(route.trunk.as_deref(), &invite, attempt.parent_leg.as_ref(), &host);
         if route.aor.is_none() {
             let now = clock::time();
-            let (headers, vouched) = attempt.vouch.headers(route.trunk.as_deref(), &invite, &presented, now);
+            let (headers, signing) = attempt.signing.headers(route.trunk.as_deref(), &invite, &presented, now);
             presented.headers.extend(headers);
-            self.vouched = vouched;
+            self.signing = signing;
         }
-        let passed = attempt.behind.as_ref().filter(|_| invite.inherits).map(|behind| {
+        let passed = attempt.parent_leg.as_ref().filter(|_| invite.inherits_headers).map(|parent_leg| {
             let usual = tandem_settings::header_pattern::usual();
             let patterns = route.trunk.as_ref().map_or(&usual, |trunk| &trunk.pass_headers);
-            passing::passed(patterns, &behind.leg.sip.headers)
+            passing::passed(patterns, &parent_leg.leg.sip.headers)
         });
-        self.fails_over_on = route.trunk.as_ref().map(|trunk| trunk.failover_on.clone()).unwrap_or_default();
+        self.failover_statuses = route.trunk.as_ref().map(|trunk| trunk.failover_on.clone()).unwrap_or_default();
         let uri = route.next_hop.as_ref().unwrap_or(&route.request_uri);
         let name = match &route.trunk {
             Some(trunk) => format!("trunk \"{}\" ({uri})", trunk.name),
@@ -131,7 +131,7 @@ impl LegIo {
             on_behalf_of: self.on_behalf_of.map(|leg| sip::LegKey(leg.0)),
             replaces: invite.replaces,
             prack: self.prack,
-            impatient: !attempt.routes.is_empty(),
+            has_alternatives: !attempt.routes.is_empty(),
             accounts: attempt.accounts.clone(),
             call_id: call_id.as_deref().map(str::to_owned),
             headers: headers(invite.headers)

@@ -12,11 +12,11 @@ use tandem_settings::DtmfMode;
 use tandem_sip as sip;
 
 /// Duration, in milliseconds, of a digit that is passed on in another form.
-pub(crate) const PRESS_MS: u16 = 160;
+pub(crate) const DIGIT_MS: u16 = 160;
 /// Pause between two digits that this server sends.
 const GAP: Duration = Duration::from_millis(100);
 /// The operation id of digits that are passed on to the bridged leg. No code waits for the end of these digits.
-pub(crate) const PASSED: media::OpId = media::OpId(u64::MAX);
+pub(crate) const RELAYED_DIGIT: media::OpId = media::OpId(u64::MAX);
 
 /// The way in which a digit is passed on to the bridged leg.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,33 +26,33 @@ pub(crate) enum DtmfRelay {
     /// Send the digit as SIP INFO.
     AsInfo,
     /// Send the digit as a new telephone-event, or as tones.
-    Anew,
+    AsEvent,
 }
 
-/// Returns how a digit is passed on to the other leg. `came` is the form in which the digit arrived. `wanted` is the
+/// Returns how a digit is passed on to the other leg. `received_by` is the form in which the digit arrived. `wanted` is the
 /// setting of the other leg. `events` says whether the other leg has negotiated telephone-events.
-pub(crate) fn pass(wanted: DtmfMode, came: media::DtmfMethod, events: bool) -> DtmfRelay {
-    match (wanted, came) {
+pub(crate) fn relay_mode(wanted: DtmfMode, received_by: media::DtmfMethod, events: bool) -> DtmfRelay {
+    match (wanted, received_by) {
         (DtmfMode::Info, _) => DtmfRelay::AsInfo,
-        (_, media::DtmfMethod::Info) => DtmfRelay::Anew,
-        (_, media::DtmfMethod::Event) if !events => DtmfRelay::Anew,
+        (_, media::DtmfMethod::Info) => DtmfRelay::AsEvent,
+        (_, media::DtmfMethod::Event) if !events => DtmfRelay::AsEvent,
         (_, media::DtmfMethod::Event | media::DtmfMethod::Tone) => DtmfRelay::ByMedia,
     }
 }
 
 /// Creates the SIP INFO request for one digit.
-pub fn info(leg: sip::LegKey, key: char, milliseconds: u16) -> sip::Command {
-    let body = format!("Signal={}\r\nDuration={milliseconds}\r\n", key.to_ascii_uppercase());
+pub fn info(leg: sip::LegKey, digit: char, milliseconds: u16) -> sip::Command {
+    let body = format!("Signal={}\r\nDuration={milliseconds}\r\n", digit.to_ascii_uppercase());
     sip::Command::Info { leg, content_type: "application/dtmf-relay".to_owned(), body: Bytes::from(body) }
 }
 
 /// Returns the digits to send, each with its duration plus the pause after the digit. `None` instead of a digit is a
 /// wait (`w` is 500 ms, `W` is 1 s). The result has at most 1,024 entries.
-pub fn steps(digits: &str, tone: Duration) -> Vec<(Option<char>, Duration)> {
-    let step = |key: char| match key {
+pub fn digit_schedule(digits: &str, tone: Duration) -> Vec<(Option<char>, Duration)> {
+    let step = |digit: char| match digit {
         'w' => Some((None, Duration::from_millis(500))),
         'W' => Some((None, Duration::from_secs(1))),
-        _ if "0123456789*#ABCDabcd".contains(key) => Some((Some(key), tone + GAP)),
+        _ if "0123456789*#ABCDabcd".contains(digit) => Some((Some(digit), tone + GAP)),
         _ => None,
     };
     digits.chars().filter_map(step).take(1_024).collect()
@@ -60,7 +60,7 @@ pub fn steps(digits: &str, tone: Duration) -> Vec<(Option<char>, Duration)> {
 
 /// Returns the digit in the body of a SIP INFO. The body is `Signal=5` (application/dtmf-relay), or only the digit
 /// (application/dtmf).
-pub(crate) fn pressed(content_type: &str, body: &[u8]) -> Option<char> {
+pub(crate) fn parse_info(content_type: &str, body: &[u8]) -> Option<char> {
     let text = std::str::from_utf8(body).ok()?;
     let kind = content_type.split(';').next().unwrap_or_default().trim();
     let word = if kind.eq_ignore_ascii_case("application/dtmf-relay") {
@@ -88,29 +88,29 @@ mod tests {
 
     #[test]
     fn an_info_body_holds_one_key() {
-        assert_eq!(pressed("application/dtmf-relay", b"Signal=5\r\nDuration=160\r\n"), Some('5'));
-        assert_eq!(pressed("application/dtmf-relay", b"Signal= #\r\n"), Some('#'));
-        assert_eq!(pressed("application/dtmf-relay", b"signal = b\nDuration = 100"), Some('B'));
-        assert_eq!(pressed("application/dtmf", b"11"), Some('#'));
-        assert_eq!(pressed("Application/DTMF; charset=utf-8", b"5\r\n"), Some('5'));
-        assert_eq!(pressed("application/dtmf-relay", b"Signal=13\r\nDuration=160\r\n"), Some('B'));
+        assert_eq!(parse_info("application/dtmf-relay", b"Signal=5\r\nDuration=160\r\n"), Some('5'));
+        assert_eq!(parse_info("application/dtmf-relay", b"Signal= #\r\n"), Some('#'));
+        assert_eq!(parse_info("application/dtmf-relay", b"signal = b\nDuration = 100"), Some('B'));
+        assert_eq!(parse_info("application/dtmf", b"11"), Some('#'));
+        assert_eq!(parse_info("Application/DTMF; charset=utf-8", b"5\r\n"), Some('5'));
+        assert_eq!(parse_info("application/dtmf-relay", b"Signal=13\r\nDuration=160\r\n"), Some('B'));
         for no_key in [&b"Signal=16"[..], b"Signal=hf", b"Signal=", b"Signal=55", b"Duration=160", b""] {
-            assert_eq!(pressed("application/dtmf-relay", no_key), None);
+            assert_eq!(parse_info("application/dtmf-relay", no_key), None);
         }
-        assert_eq!(pressed("text/plain", b"5"), None);
-        assert_eq!(pressed("application/dtmf", b"\xff"), None);
+        assert_eq!(parse_info("text/plain", b"5"), None);
+        assert_eq!(parse_info("application/dtmf", b"\xff"), None);
     }
 
     #[test]
     fn a_press_goes_on_once_in_the_form_that_the_other_leg_has() {
         for (wanted, events, expected) in [
-            (DtmfMode::Rfc4733, true, [DtmfRelay::ByMedia, DtmfRelay::ByMedia, DtmfRelay::Anew]),
-            (DtmfMode::Rfc4733, false, [DtmfRelay::Anew, DtmfRelay::ByMedia, DtmfRelay::Anew]),
-            (DtmfMode::Inband, false, [DtmfRelay::Anew, DtmfRelay::ByMedia, DtmfRelay::Anew]),
+            (DtmfMode::Rfc4733, true, [DtmfRelay::ByMedia, DtmfRelay::ByMedia, DtmfRelay::AsEvent]),
+            (DtmfMode::Rfc4733, false, [DtmfRelay::AsEvent, DtmfRelay::ByMedia, DtmfRelay::AsEvent]),
+            (DtmfMode::Inband, false, [DtmfRelay::AsEvent, DtmfRelay::ByMedia, DtmfRelay::AsEvent]),
             (DtmfMode::Info, false, [DtmfRelay::AsInfo; 3]),
         ] {
             assert_eq!(
-                [DtmfMethod::Event, DtmfMethod::Tone, DtmfMethod::Info].map(|came| pass(wanted, came, events)),
+                [DtmfMethod::Event, DtmfMethod::Tone, DtmfMethod::Info].map(|received_by| relay_mode(wanted, received_by, events)),
                 expected,
                 "{wanted:?}"
             );
@@ -121,12 +121,12 @@ mod tests {
     fn keys_by_info_take_as_long_as_others() {
         let ms = Duration::from_millis;
         assert_eq!(
-            steps("1wW?#", ms(200)),
+            digit_schedule("1wW?#", ms(200)),
             [(Some('1'), ms(300)), (None, ms(500)), (None, ms(1_000)), (Some('#'), ms(300))]
         );
-        assert_eq!(steps(&"1".repeat(5_000), GAP).len(), 1_024);
+        assert_eq!(digit_schedule(&"1".repeat(5_000), GAP).len(), 1_024);
         let sip::Command::Info { content_type, body, .. } = info(sip::LegKey(1), 'a', 160) else { panic!() };
         assert_eq!((&*content_type, &body[..]), ("application/dtmf-relay", &b"Signal=A\r\nDuration=160\r\n"[..]));
-        assert_eq!(pressed(&content_type, &body), Some('A'));
+        assert_eq!(parse_info(&content_type, &body), Some('A'));
     }
 }

@@ -60,7 +60,7 @@ impl LegIo {
 /// Converts an event of the media engine to an event for the call. Returns `None` if the call does not need the event.
 pub fn on_media(event: &media::Event) -> Option<LegEvent> {
     match event {
-        media::Event::Finished { op, .. } if *op == dtmf::PASSED => None,
+        media::Event::Finished { op, .. } if *op == dtmf::RELAYED_DIGIT => None,
         media::Event::Finished { op, reason } => {
             let end = match reason {
                 media::FinishReason::Completed => PlaybackEnd::Completed,
@@ -79,9 +79,9 @@ pub fn on_media(event: &media::Event) -> Option<LegEvent> {
             Some(LegEvent::RecordingFinished { op: OpId(op.0), end, duration, recorded })
         }
         media::Event::NotJoined { .. } => Some(LegEvent::ConferenceOver { clears: false }),
-        media::Event::MachineDetected { op, verdict, after } => Some(LegEvent::MachineDetected {
+        media::Event::MachineDetected { op, result, after } => Some(LegEvent::MachineDetected {
             op: OpId(op.0),
-            verdict: machine_detection::detection_result(*verdict),
+            result: machine_detection::detection_result(*result),
             after: *after,
         }),
         _ => None,

@@ -59,7 +59,7 @@ pub struct LegIo {
     /// The routes that remain if the current trunk fails.
     attempt: Option<Box<OutgoingCall>>,
     /// The final responses that count as a failure of the current trunk.
-    fails_over_on: Vec<u16>,
+    failover_statuses: Vec<u16>,
     /// Whether the dialog is over, or does not exist yet.
     gone: bool,
     /// Header fields for the next message that answers, rejects or ends the call.
@@ -76,7 +76,7 @@ pub struct LegIo {
     redirects: Option<Box<Redirects>>,
     /// The attestation of the caller's number (STIR) that the server sent to the far end. The log and the counters read
     /// this field.
-    pub vouched: Option<SigningOutcome>,
+    pub signing: Option<SigningOutcome>,
     /// Removes duplicate DTMF digits. Some gateways send each digit twice: as telephone-event and as INFO.
     pub digit_dedup: media::DigitDedup,
     sip: Arc<sip::transport::Handle>,
@@ -93,7 +93,7 @@ impl LegIo {
     }
 
     /// Creates an inbound leg of an internal call. Another leg of this server calls this leg.
-    pub fn called_within(leg: LegId, sip: Arc<sip::transport::Handle>, loopback: LoopbackDialog) -> Self {
+    pub fn incoming_internal(leg: LegId, sip: Arc<sip::transport::Handle>, loopback: LoopbackDialog) -> Self {
         Self { loopback: Some(loopback), ..Self::incoming(leg, sip) }
     }
 
@@ -112,7 +112,7 @@ impl LegIo {
             refusal: None,
             callee: None,
             attempt: None,
-            fails_over_on: Vec::new(),
+            failover_statuses: Vec::new(),
             gone: true,
             headers: Vec::new(),
             on_behalf_of: None,
@@ -120,7 +120,7 @@ impl LegIo {
             dtmf: DtmfMode::default(),
             prack: None,
             redirects: None,
-            vouched: None,
+            signing: None,
             digit_dedup: media::DigitDedup::default(),
             sip,
             loopback: None,
@@ -198,8 +198,8 @@ impl LegIo {
 
     /// Returns the chain of internal calls that contains the leg. Returns a new chain if the far end of the leg is not
     /// in this server.
-    pub fn family(&self) -> CallChain {
-        self.loopback.as_ref().map(|loopback| loopback.family().clone()).unwrap_or_default()
+    pub fn call_chain(&self) -> CallChain {
+        self.loopback.as_ref().map(|loopback| loopback.call_chain().clone()).unwrap_or_default()
     }
 
     /// Returns the values that the other leg of an internal call sent with the end of the call.
@@ -260,8 +260,8 @@ impl LegIo {
             RejectReason::Status(status) => status,
         };
         let refusal = self.refusal.take().filter(|refusal| refusal.status == status);
-        let (reason, warning) = refusal.map(Refusal::told).unwrap_or_default();
-        let mut headers = self.last_headers();
+        let (reason, warning) = refusal.map(Refusal::into_parts).unwrap_or_default();
+        let mut headers = self.final_headers();
         headers.extend(warning);
         // The far end waits for this time before its next call.
         if status == 503 && !headers.iter().any(|header| header.name.eq_ignore_ascii_case("Retry-After")) {
@@ -271,17 +271,17 @@ impl LegIo {
     }
 
     /// Ends the call with CANCEL, BYE or 480.
-    pub fn hangup(&mut self, farewell: Option<HangupReason>) {
+    pub fn hangup(&mut self, reason: Option<HangupReason>) {
         self.redirects = None;
         if !self.gone {
-            let headers = self.last_headers();
-            let reason = farewell.map(reason::of);
+            let headers = self.final_headers();
+            let reason = reason.map(reason::of);
             self.send(sip::Command::Hangup { leg: self.key, status: 480, reason, headers });
         }
     }
 
     /// Returns the header fields of the last message. In an internal call, these fields contain the returned values.
-    fn last_headers(&mut self) -> Vec<sip::Header> {
+    fn final_headers(&mut self) -> Vec<sip::Header> {
         let own = std::mem::take(&mut self.headers);
         let handed_back = std::mem::take(&mut self.handed_back);
         headers(if self.loopback.is_some() { handed_back } else { own })
@@ -292,15 +292,15 @@ impl LegIo {
         self.dtmf
     }
 
-    /// Passes on a digit from the bridged leg, unless the media engine passes it on. `came` is the form in which the
+    /// Passes on a digit from the bridged leg, unless the media engine passes it on. `received_by` is the form in which the
     /// bridged leg received the digit.
-    pub fn relay_digit(&self, key: char, came: media::DtmfMethod) {
-        match dtmf::pass(self.dtmf, came, self.session.as_ref().is_some_and(media::Session::has_events)) {
+    pub fn relay_digit(&self, digit: char, received_by: media::DtmfMethod) {
+        match dtmf::relay_mode(self.dtmf, received_by, self.session.as_ref().is_some_and(media::Session::has_events)) {
             dtmf::DtmfRelay::ByMedia => {}
-            dtmf::DtmfRelay::AsInfo => self.send(dtmf::info(self.key, key, dtmf::PRESS_MS)),
-            dtmf::DtmfRelay::Anew => {
-                let (op, duration_ms) = (dtmf::PASSED, dtmf::PRESS_MS);
-                self.command(media::Command::SendDigits { op, digits: key.to_string(), duration_ms });
+            dtmf::DtmfRelay::AsInfo => self.send(dtmf::info(self.key, digit, dtmf::DIGIT_MS)),
+            dtmf::DtmfRelay::AsEvent => {
+                let (op, duration_ms) = (dtmf::RELAYED_DIGIT, dtmf::DIGIT_MS);
+                self.command(media::Command::SendDigits { op, digits: digit.to_string(), duration_ms });
             }
         }
     }

@@ -15,12 +15,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tandem_call::id::LegId;
 use tandem_sip as sip;
 
-/// Maximum number of internal calls with a common origin. Further internal calls are refused. [`MOST_IN_A_ROW`] limits
+/// Maximum number of internal calls with a common origin. Further internal calls are refused. [`MAX_CHAIN`] limits
 /// the depth of a chain of calls. This constant limits the size of a tree of calls, because the document of one number
 /// can call many numbers at once.
 ///
-/// [`MOST_IN_A_ROW`]: tandem_call::internal_call::MOST_IN_A_ROW
-const MOST_OF_ONE_FAMILY: usize = 100;
+/// [`MAX_CHAIN`]: tandem_call::internal_call::MAX_CHAIN
+const MAX_CALLS_OF_ONE_ORIGIN: usize = 100;
 
 /// Delivers an event to the call of its leg, as SIP does; never waits.
 pub type Deliver = Arc<dyn Fn(sip::Event) + Send + Sync>;
@@ -31,7 +31,7 @@ pub struct LoopbackDialog {
     own: sip::LegKey,
     other: sip::LegKey,
     shared: Arc<Shared>,
-    family: CallChain,
+    call_chain: CallChain,
 }
 
 /// The number of internal calls so far that have a common origin. An internal call has this origin directly or through
@@ -41,8 +41,8 @@ pub struct CallChain(Arc<AtomicUsize>);
 
 impl CallChain {
     /// Counts another internal call. Returns `false` if the limit is reached. The call must then not be made.
-    pub fn takes_another(&self) -> bool {
-        self.0.fetch_add(1, Ordering::Relaxed) < MOST_OF_ONE_FAMILY
+    pub fn try_add(&self) -> bool {
+        self.0.fetch_add(1, Ordering::Relaxed) < MAX_CALLS_OF_ONE_ORIGIN
     }
 }
 
@@ -54,21 +54,21 @@ struct Shared {
 
 impl LoopbackDialog {
     /// Connects two legs. `deliver` gets the events for both. Returns the caller's end and the called leg's end.
-    pub fn pair(deliver: &Deliver, caller: LegId, called: LegId, family: &CallChain) -> (Self, Self) {
+    pub fn pair(deliver: &Deliver, caller: LegId, called: LegId, call_chain: &CallChain) -> (Self, Self) {
         let shared = Arc::new(Shared::default());
         let loopback = |own: LegId, other: LegId| Self {
             deliver: Arc::clone(deliver),
             own: sip::LegKey(own.0),
             other: sip::LegKey(other.0),
             shared: Arc::clone(&shared),
-            family: family.clone(),
+            call_chain: call_chain.clone(),
         };
         (loopback(caller, called), loopback(called, caller))
     }
 
     /// Returns the chain that contains this internal call.
-    pub fn family(&self) -> &CallChain {
-        &self.family
+    pub fn call_chain(&self) -> &CallChain {
+        &self.call_chain
     }
 
     /// Delivers a SIP command of this leg to the other leg.

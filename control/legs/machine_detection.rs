@@ -7,11 +7,11 @@ use tandem_media as media;
 pub fn detection(spec: &MachineDetection) -> media::MachineDetection {
     media::MachineDetection {
         until: match spec.until {
-            Until::Verdict => media::Until::Verdict,
+            Until::FirstResult => media::Until::FirstResult,
             Until::GreetingEnd => media::Until::GreetingEnd,
             Until::Beep => media::Until::Beep,
         },
-        verdict_within: spec.verdict_within,
+        first_result_timeout: spec.first_result_timeout,
         initial_silence: spec.initial_silence,
         silence_is_machine: spec.silence_is_machine,
         greeting: spec.greeting,
@@ -21,20 +21,20 @@ pub fn detection(spec: &MachineDetection) -> media::MachineDetection {
         word: spec.word,
         silence_threshold: spec.silence_threshold,
         greeting_end_silence: spec.greeting_end_silence,
-        greeting_end_within: spec.greeting_end_within,
-        whole: spec.verdict_within.saturating_add(spec.greeting_end_within),
+        greeting_end_timeout: spec.greeting_end_timeout,
+        total_timeout: spec.first_result_timeout.saturating_add(spec.greeting_end_timeout),
     }
 }
 
 /// Converts a detection result of the media engine to the type of the call model.
-pub(crate) fn detection_result(verdict: media::MachineVerdict) -> DetectionResult {
-    match verdict {
-        media::MachineVerdict::Human => DetectionResult::Human,
-        media::MachineVerdict::Machine => DetectionResult::Machine,
-        media::MachineVerdict::Fax => DetectionResult::Fax,
-        media::MachineVerdict::Silence => DetectionResult::Silence,
-        media::MachineVerdict::NotSure => DetectionResult::NotSure,
-        media::MachineVerdict::GreetingEnded { by } => DetectionResult::GreetingEnded(match by {
+pub(crate) fn detection_result(result: media::DetectionResult) -> DetectionResult {
+    match result {
+        media::DetectionResult::Human => DetectionResult::Human,
+        media::DetectionResult::Machine => DetectionResult::Machine,
+        media::DetectionResult::Fax => DetectionResult::Fax,
+        media::DetectionResult::Silence => DetectionResult::Silence,
+        media::DetectionResult::NotSure => DetectionResult::NotSure,
+        media::DetectionResult::GreetingEnded { by } => DetectionResult::GreetingEnded(match by {
             media::GreetingEnd::Beep => GreetingEnd::Beep,
             media::GreetingEnd::Silence => GreetingEnd::Silence,
             media::GreetingEnd::Other => GreetingEnd::Time,

@@ -8,12 +8,12 @@ use tandem_call::output::HangupReason;
 pub(crate) const NOT_ACCEPTABLE: &str = "SIP;cause=488;text=\"Not Acceptable Here\"";
 
 /// Returns the Reason value for a hang-up.
-pub(crate) fn of(farewell: HangupReason) -> String {
-    if farewell.elsewhere {
+pub(crate) fn of(reason: HangupReason) -> String {
+    if reason.answered_elsewhere {
         // With this value, phones do not show a missed call.
         return "SIP;cause=200;text=\"Call completed elsewhere\"".to_owned();
     }
-    let (cause, text) = match farewell.cause {
+    let (cause, text) = match reason.cause {
         EndCause::NormalClearing | EndCause::OriginatorCancel | EndCause::TimeLimit => (16, "Normal call clearing"),
         EndCause::Rejected => (21, "Call rejected"),
         EndCause::Busy => (17, "User busy"),
@@ -61,7 +61,7 @@ mod tests {
 
     #[test]
     fn a_call_answered_elsewhere_is_no_missed_call() {
-        let says = |cause, elsewhere| of(HangupReason { cause, elsewhere });
+        let says = |cause, answered_elsewhere| of(HangupReason { cause, answered_elsewhere });
         assert_eq!(says(EndCause::NormalClearing, false), "Q.850;cause=16;text=\"Normal call clearing\"");
         assert_eq!(says(EndCause::OriginatorCancel, true), "SIP;cause=200;text=\"Call completed elsewhere\"");
     }

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use tandem_sip as sip;
 
 /// Maximum number of contacts that are tried for one call.
-const MOST: usize = 5;
+const MAX_CONTACTS: usize = 5;
 
 pub(crate) struct Redirects {
     outgoing: sip::Outgoing,
@@ -38,7 +38,7 @@ impl Redirects {
             return None;
         }
         while let Some(uri) = self.waiting.pop_front() {
-            if self.tried.len() > MOST || self.tried.contains(&uri) {
+            if self.tried.len() > MAX_CONTACTS || self.tried.contains(&uri) {
                 continue;
             }
             self.tried.push(uri.clone());
@@ -76,7 +76,7 @@ fn contacts(value: &str) -> Vec<(String, u16)> {
             let quality = (quality.unwrap_or(1.0).clamp(0.0, 1.0) * 1000.0) as u16;
             ["sip", "sips"].iter().any(|known| scheme.eq_ignore_ascii_case(known)).then(|| (uri.to_owned(), quality))
         })
-        .take(MOST)
+        .take(MAX_CONTACTS)
         .collect()
 }
 
@@ -110,7 +110,7 @@ mod tests {
     #[test]
     fn few_contacts_are_tried_and_none_after_a_refusal_everywhere() {
         let mut redirects = redirects();
-        for hop in 0..MOST {
+        for hop in 0..MAX_CONTACTS {
             assert!(redirects.next(302, &contact(&format!("<sip:{hop}@h>"))).is_some());
         }
         assert!(redirects.next(302, &contact("<sip:more@h>")).is_none());

@@ -22,7 +22,7 @@ impl Refusal {
     }
 
     /// Returns the reason phrase (only for a 400, RFC 3261 §21.4.1) and a Warning header field (§20.43).
-    pub(super) fn told(self) -> (Option<String>, Vec<sip::Header>) {
+    pub(super) fn into_parts(self) -> (Option<String>, Vec<sip::Header>) {
         let code = if self.status == 488 { 305 } else { 399 };
         let text: String = self.why.chars().filter(|c| !c.is_control() && !matches!(c, '"' | '\\')).take(128).collect();
         let warning = sip::Header { name: "Warning".to_owned(), value: format!("{code} tandem \"{text}\"") };
@@ -36,9 +36,9 @@ mod tests {
 
     #[test]
     fn a_refusal_tells_the_peer_why() {
-        let (phrase, headers) = Refusal::of(&media::SdpError::Incompatible("no \"audio\"")).told();
+        let (phrase, headers) = Refusal::of(&media::SdpError::Incompatible("no \"audio\"")).into_parts();
         assert_eq!((phrase, headers[0].value.as_str()), (None, "305 tandem \"incompatible SDP: no audio\""));
-        let (phrase, headers) = Refusal::of(&media::SdpError::Malformed("é\r\nx".repeat(200))).told();
+        let (phrase, headers) = Refusal::of(&media::SdpError::Malformed("é\r\nx".repeat(200))).into_parts();
         assert!(phrase.is_some_and(|phrase| phrase.starts_with("malformed SDP: éxéx")));
         assert_eq!((headers[0].name.as_str(), headers[0].value.len() < 300), ("Warning", true));
     }

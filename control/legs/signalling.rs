@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use tandem_call::id::LegId;
-use tandem_call::output::{LegEvent, LegGone};
+use tandem_call::output::{LegEvent, SipEndReason};
 use tandem_sip as sip;
 
 use super::{LegIo, Refusal};
@@ -38,7 +38,7 @@ impl LegIo {
                 }
                 None
             }
-            sip::Event::Info { content_type, body, .. } => dtmf::pressed(&content_type, &body).map(LegEvent::Dtmf),
+            sip::Event::Info { content_type, body, .. } => dtmf::parse_info(&content_type, &body).map(LegEvent::Dtmf),
             sip::Event::Ended { cause: sip::EndCause::Rejected, status: Some(status), headers, .. }
                 if let Some(outgoing) = self.redirects.as_mut().and_then(|it| it.next(status, &headers)) =>
             {
@@ -59,7 +59,7 @@ impl LegIo {
             | sip::Event::Trace { .. }
             | sip::Event::Binding(_)
             | sip::Event::AuthenticationFailed(_)
-            | sip::Event::Stranger(_) => None,
+            | sip::Event::UnknownSource(_) => None,
         }
     }
 
@@ -115,7 +115,7 @@ impl LegIo {
             Ok(sdp) => self.send(sip::Command::AnswerOffer { leg: self.key, sdp }),
             Err(refusal) => {
                 let status = refusal.status;
-                let (reason, headers) = refusal.told();
+                let (reason, headers) = refusal.into_parts();
                 self.send(sip::Command::RejectOffer { leg: self.key, status, reason, headers });
             }
         }
@@ -126,18 +126,18 @@ impl LegIo {
         self.gone = true;
         let reason = match cause {
             sip::EndCause::LocalHangup => return None,
-            sip::EndCause::Bye => LegGone::Bye,
-            sip::EndCause::Cancelled => LegGone::Cancelled,
+            sip::EndCause::Bye => SipEndReason::Bye,
+            sip::EndCause::Cancelled => SipEndReason::Cancelled,
             sip::EndCause::Rejected => {
-                words.as_deref().and_then(reason::cause).map_or(LegGone::Rejected, LegGone::Refused)
+                words.as_deref().and_then(reason::cause).map_or(SipEndReason::Rejected, SipEndReason::Refused)
             }
-            sip::EndCause::Timeout | sip::EndCause::AckTimeout | sip::EndCause::SessionExpired => LegGone::Timeout,
+            sip::EndCause::Timeout | sip::EndCause::AckTimeout | sip::EndCause::SessionExpired => SipEndReason::Timeout,
             sip::EndCause::Unresolved
             | sip::EndCause::NoSocket
             | sip::EndCause::Unconnected(_)
             | sip::EndCause::Invalid
-            | sip::EndCause::Forbidden => LegGone::Unreachable,
-            sip::EndCause::Overload | sip::EndCause::TrunkFull => LegGone::Failed,
+            | sip::EndCause::Forbidden => SipEndReason::Unreachable,
+            sip::EndCause::Overload | sip::EndCause::TrunkFull => SipEndReason::Failed,
         };
         let detail = self.why(cause, status, words);
         Some(LegEvent::Ended { reason, sip_status: status, detail })
@@ -169,11 +169,11 @@ impl LegIo {
         tracing::warn!(leg = %LegId(self.key.0), "SDP refused: {why}");
         self.redirects = None;
         // An answered call cannot be refused. So the BYE carries the reason that a refusal would carry.
-        let headers = self.last_headers();
+        let headers = self.final_headers();
         let reason = Some(reason::NOT_ACCEPTABLE.to_owned());
         self.send(sip::Command::Hangup { leg: self.key, status: 488, reason, headers });
         let detail = Some(format!("its SDP has no usable audio: {why}"));
-        LegEvent::Ended { reason: LegGone::Failed, sip_status: Some(488), detail }
+        LegEvent::Ended { reason: SipEndReason::Failed, sip_status: Some(488), detail }
     }
 
     /// Returns the reason of an end as text: the reason from the far end, or the reason of the local failure.

@@ -80,7 +80,7 @@ impl Reader<'_> {
     }
 
     /// Reads at most `most` digits. `allowed` has the allowed digits. An empty value means no digit.
-    pub fn keys<'e>(
+    pub fn digits<'e>(
         &mut self,
         element: &'e Element,
         name: &str,

@@ -62,13 +62,13 @@ pub struct Rule {
 
 impl Rule {
     /// Whether the element may be a child of `parent`.
-    pub fn stands_in(&self, parent: &str) -> bool {
+    pub fn is_allowed_in(&self, parent: &str) -> bool {
         self.inside.contains(&parent)
     }
 
     /// Returns the support for an attribute. `None` if the attribute is unknown.
-    pub fn standing(&self, attribute: &str) -> Option<AttributeSupport> {
-        self.attributes.iter().find(|known| known.name == attribute).map(|known| known.standing)
+    pub fn support(&self, attribute: &str) -> Option<AttributeSupport> {
+        self.attributes.iter().find(|known| known.name == attribute).map(|known| known.support)
     }
 }
 
@@ -78,7 +78,7 @@ pub struct Attribute {
     /// Name as written. Names are case-sensitive.
     pub name: &'static str,
     /// The support for the attribute.
-    pub standing: AttributeSupport,
+    pub support: AttributeSupport,
 }
 
 /// The support for an attribute.
@@ -87,7 +87,7 @@ pub enum AttributeSupport {
     /// The attribute has an effect.
     Honoured,
     /// The attribute has no effect and causes no warning. The text is the reason.
-    Idle(&'static str),
+    NoEffect(&'static str),
     /// The attribute has no effect and causes a warning with this error number and reason.
     Refused(u32, &'static str),
 }
@@ -204,9 +204,9 @@ macro_rules! rules {
             inside: &[$($parent),+],
             meaning: $meaning,
             attributes: &[
-                $($($crate::flavour::Attribute { name: $honoured, standing: $crate::flavour::AttributeSupport::Honoured },)*)?
-                $($($($crate::flavour::Attribute { name: $idle, standing: $crate::flavour::AttributeSupport::Idle($idle_for) },)+)+)?
-                $($($($crate::flavour::Attribute { name: $refused, standing: $crate::flavour::AttributeSupport::Refused($code, $refused_for) },)+)+)?
+                $($($crate::flavour::Attribute { name: $honoured, support: $crate::flavour::AttributeSupport::Honoured },)*)?
+                $($($($crate::flavour::Attribute { name: $idle, support: $crate::flavour::AttributeSupport::NoEffect($idle_for) },)+)+)?
+                $($($($crate::flavour::Attribute { name: $refused, support: $crate::flavour::AttributeSupport::Refused($code, $refused_for) },)+)+)?
             ],
         }),+]
     };

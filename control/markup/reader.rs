@@ -54,7 +54,7 @@ impl<'a> Reader<'a> {
                 Meaning::Echo => instructions.push(Instruction::Echo),
                 Meaning::Pay => instructions.push(verb::pay::read(&mut self, element)?),
                 Meaning::Connect => instructions.extend(verb::stream::connect(&mut self, element)?),
-                Meaning::Stream if rule.stands_in(&root.name) => {
+                Meaning::Stream if rule.is_allowed_in(&root.name) => {
                     instructions.extend(verb::stream::alone(&mut self, element)?);
                 }
                 Meaning::Enqueue => instructions.extend(verb::queue::enqueue(&mut self, element)?),
@@ -100,7 +100,7 @@ impl<'a> Reader<'a> {
     /// Whether an attribute of an element has an effect in this flavour.
     pub fn honours(&self, element: &Element, attribute: &str) -> bool {
         let rule = self.flavour.rule(&element.name);
-        rule.and_then(|rule| rule.standing(attribute)) == Some(AttributeSupport::Honoured)
+        rule.and_then(|rule| rule.support(attribute)) == Some(AttributeSupport::Honoured)
     }
 
     /// Like [`Self::rule`], for an element with attributes that depend on the parent element.
@@ -121,8 +121,8 @@ impl<'a> Reader<'a> {
             return Some(rule);
         }
         for (name, value) in &element.attributes {
-            match rule.standing(name) {
-                Some(AttributeSupport::Honoured | AttributeSupport::Idle(_)) => {}
+            match rule.support(name) {
+                Some(AttributeSupport::Honoured | AttributeSupport::NoEffect(_)) => {}
                 // An empty value or `false` does not request anything.
                 Some(AttributeSupport::Refused(..)) if value.is_empty() || value == "false" => {}
                 Some(AttributeSupport::Refused(code, why)) => {

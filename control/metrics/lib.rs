@@ -103,9 +103,9 @@ impl Counters {
                 counter
             }
             (EventKind::FetchFailed { .. }, _) => &self.documents_failed,
-            (EventKind::PlaybackEnded(..), _) if event.kind.is_trouble() => &self.playbacks_failed,
-            (EventKind::Recording(_), _) if event.kind.is_trouble() => &self.recordings_failed,
-            (EventKind::Stream(_), _) if event.kind.is_trouble() => &self.streams_failed,
+            (EventKind::PlaybackEnded(..), _) if event.kind.is_problem() => &self.playbacks_failed,
+            (EventKind::Recording(_), _) if event.kind.is_problem() => &self.recordings_failed,
+            (EventKind::Stream(_), _) if event.kind.is_problem() => &self.streams_failed,
             _ => return,
         };
         counter.fetch_add(1, Ordering::Relaxed);

@@ -80,8 +80,8 @@ const NOTICED: Duration = Duration::from_secs(2);
 pub fn one_sided(stats: &media::Stats, answered: Duration) -> Option<OneSided> {
     let signalled = stats.signalled?;
     let host = signalled.ip();
-    let elsewhere = || match stats.stranger {
-        Some(stranger) => format!("packets came from {stranger} and were dropped"),
+    let elsewhere = || match stats.unknown_source {
+        Some(unknown_source) => format!("packets came from {unknown_source} and were dropped"),
         None => "no packets arrived from any address".to_owned(),
     };
     match stats.heard_from {
@@ -143,7 +143,7 @@ impl Histograms {
     /// Adds the statistics of an ended leg. A direction without packets adds no value. A direction without a report of
     /// the far end adds no value.
     pub fn add(&mut self, stats: &media::Stats) {
-        let ratio = |lost: u64, came: u64| lost as f64 / (lost + came).max(1) as f64;
+        let ratio = |lost: u64, received: u64| lost as f64 / (lost + received).max(1) as f64;
         let heard = stats.packets_in > 0;
         let by_peer = stats.lost_by_peer.map(|lost| ratio(lost, stats.packets_out.saturating_sub(lost)));
         let loss = [heard.then(|| ratio(stats.lost, stats.packets_in)), by_peer];
@@ -222,15 +222,15 @@ mod tests {
         let at = |text: &str| Some(text.parse().unwrap());
         let second = Duration::from_secs(1);
         let none = media::Stats { signalled: at("10.0.0.5:4000"), expected: true, ..media::Stats::default() };
-        let told = one_sided(&none, 5 * second).unwrap();
+        let report = one_sided(&none, 5 * second).unwrap();
         assert_eq!(
-            told.text,
+            report.text,
             "no audio received from the far end: its SDP says 10.0.0.5:4000, no packets arrived from any address; firewall or NAT?"
         );
-        assert!(told.is_wrong);
+        assert!(report.is_wrong);
         assert_eq!(one_sided(&none, second), None, "a short call");
         assert_eq!(one_sided(&media::Stats { expected: false, ..none }, 5 * second), None, "it was on hold");
-        let refused = media::Stats { stranger: at("203.0.113.7:6000"), ..none };
+        let refused = media::Stats { unknown_source: at("203.0.113.7:6000"), ..none };
         assert!(
             one_sided(&refused, 5 * second)
                 .unwrap()
@@ -238,15 +238,15 @@ mod tests {
                 .contains("packets came from 203.0.113.7:6000 and were dropped")
         );
         let moved = media::Stats { heard_from: at("203.0.113.7:6000"), sent_to: at("203.0.113.7:6000"), ..none };
-        let told = one_sided(&moved, second).unwrap();
+        let report = one_sided(&moved, second).unwrap();
         assert_eq!(
-            told.text,
+            report.text,
             "audio came from 203.0.113.7:6000, but its SDP says 10.0.0.5:4000: a NAT? our packets went to that address"
         );
-        assert!(!told.is_wrong, "a phone behind a router is heard and hears");
+        assert!(!report.is_wrong, "a phone behind a router is heard and hears");
         let deaf = media::Stats { sent_to: at("10.0.0.5:4000"), ..moved };
-        let told = one_sided(&deaf, second).unwrap();
-        assert!(told.is_wrong && told.text.ends_with("our packets went to 10.0.0.5:4000"), "{}", told.text);
+        let report = one_sided(&deaf, second).unwrap();
+        assert!(report.is_wrong && report.text.ends_with("our packets went to 10.0.0.5:4000"), "{}", report.text);
         let usual = media::Stats { heard_from: at("10.0.0.5:4002"), sent_to: at("10.0.0.5:4002"), ..none };
         assert_eq!(one_sided(&usual, 5 * second), None);
     }

@@ -8,13 +8,13 @@ use tandem_sip::stir::Fault;
 /// The results of a verification: `passed`, or the word of a fault ([`Fault::word`]).
 const RESULTS: [&str; 7] = ["passed", "absent", "stale", "unreachable", "unsupported", "certificate", "invalid"];
 /// The kinds of outbound calls, according to the Identity headers that were sent.
-const SAID: [&str; 6] = ["signed-A", "signed-B", "signed-C", "diverted", "passed-on", "unsigned"];
+const SIGNING_RESULTS: [&str; 6] = ["signed-A", "signed-B", "signed-C", "diverted", "passed-on", "unsigned"];
 
 /// Numbers of calls since the start of the server.
 #[derive(Debug, Default)]
 pub struct Tally {
     results: [AtomicU64; RESULTS.len()],
-    said: [AtomicU64; SAID.len()],
+    signed: [AtomicU64; SIGNING_RESULTS.len()],
 }
 
 impl Tally {
@@ -23,9 +23,9 @@ impl Tally {
         count(&RESULTS, &self.results, fault.map_or("passed", Fault::word));
     }
 
-    /// Counts an outbound call. `word` is a word of `SAID`.
-    pub fn said(&self, word: &str) {
-        count(&SAID, &self.said, word);
+    /// Counts an outbound call. `word` is a word of `SIGNING_RESULTS`.
+    pub fn signed(&self, word: &str) {
+        count(&SIGNING_RESULTS, &self.signed, word);
     }
 
     /// Appends the metrics in the Prometheus text format.
@@ -41,7 +41,7 @@ impl Tally {
                 "tandem_stir_vouched_total",
                 "Outbound calls over trunks, by the Identity that was sent",
                 "how",
-                SAID.iter().zip(&self.said).collect(),
+                SIGNING_RESULTS.iter().zip(&self.signed).collect(),
             ),
         ];
         for (name, help, label, counters) in rows {
@@ -79,7 +79,7 @@ mod tests {
         ] {
             tally.verified(Some(&fault));
         }
-        tally.said("passed-on");
+        tally.signed("passed-on");
         let mut text = String::new();
         tally.render(&mut text);
         for result in RESULTS {

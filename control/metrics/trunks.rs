@@ -14,7 +14,7 @@ use super::histogram::{Histogram, head as histogram_head};
 
 /// Maximum number of rows of each kind. Further rows are not counted. A trunk has two rows, and one more row for each
 /// final response that it has ever sent.
-const MOST: usize = 4_096;
+const MAX_ROWS: usize = 4_096;
 
 /// Upper bounds of the buckets of the post-dial delay in seconds. After 8 s a call tries the next trunk.
 const POST_DIAL: [f64; 9] = [0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 12.0, 20.0];
@@ -27,11 +27,11 @@ pub(super) struct Trunks(Mutex<Rows>);
 struct Rows {
     /// Number of ended legs by trunk, direction (`true` is inbound) and final response.
     ended: BTreeMap<(Arc<str>, bool, Option<u16>), u64>,
-    carried: BTreeMap<(Arc<str>, bool), Carried>,
+    carried: BTreeMap<(Arc<str>, bool), TrunkTotals>,
 }
 
 #[derive(Debug, Default)]
-struct Carried {
+struct TrunkTotals {
     answered: Duration,
     /// Histogram of the post-dial delay in seconds.
     silent: Option<Histogram>,
@@ -63,7 +63,7 @@ impl Trunks {
         }
     }
 
-    fn carry(&self, leg: &LegInfo, change: impl FnOnce(&mut Carried)) {
+    fn carry(&self, leg: &LegInfo, change: impl FnOnce(&mut TrunkTotals)) {
         let Some(trunk) = &leg.sip.trunk else { return };
         let inbound = leg.direction == Direction::Inbound;
         if let Some(carried) = row(&mut self.0.lock().carried, (Arc::clone(trunk), inbound)) {
@@ -101,7 +101,7 @@ impl Trunks {
 }
 
 fn row<K: Ord, V: Default>(rows: &mut BTreeMap<K, V>, key: K) -> Option<&mut V> {
-    let full = rows.len() >= MOST && !rows.contains_key(&key);
+    let full = rows.len() >= MAX_ROWS && !rows.contains_key(&key);
     (!full).then(|| rows.entry(key).or_default())
 }
 
@@ -131,9 +131,9 @@ mod tests {
         ] {
             assert!(text.contains(&format!("tandem_trunk_ended_total{line}")), "{text}");
         }
-        (0..2 * MOST).for_each(|number| trunks.responded(&number.to_string().into(), true, Some(200)));
+        (0..2 * MAX_ROWS).for_each(|number| trunks.responded(&number.to_string().into(), true, Some(200)));
         trunks.responded(&"carrier".into(), false, Some(486));
-        assert_eq!(trunks.0.lock().ended.len(), MOST);
+        assert_eq!(trunks.0.lock().ended.len(), MAX_ROWS);
         assert_eq!(trunks.0.lock().ended[&("carrier".into(), false, Some(486))], 3, "what has its row goes on");
     }
 }

@@ -9,7 +9,7 @@ use tandem_call::conference::{Change, Participation};
 use tandem_call::id::{ConferenceId, LegId};
 use tandem_call::leg::LegInfo;
 use tandem_conferences::{ConferenceSnapshot, history};
-use tandem_conferences::{NoSeat, ReservedSeat as Seat};
+use tandem_conferences::{JoinRefusal, ReservedSeat as Seat};
 use tandem_routing::new_call::{CreateError, Created, NewCall};
 use tandem_runtime::Calls;
 use tandem_store::StoreFailed;
@@ -38,7 +38,7 @@ pub enum OpenError {
 pub enum InviteError {
     /// The conference does not accept the participant.
     #[error(transparent)]
-    NoSeat(#[from] NoSeat),
+    JoinRefusal(#[from] JoinRefusal),
     /// The call cannot be made.
     #[error(transparent)]
     NotCalled(#[from] CreateError),
@@ -52,7 +52,7 @@ pub enum InviteError {
 pub enum ChangeError {
     /// The participant cannot coach those that it is to coach.
     #[error(transparent)]
-    CannotCoach(#[from] NoSeat),
+    CannotCoach(#[from] JoinRefusal),
     /// The call refused the change.
     #[error(transparent)]
     Refused(#[from] Refused),

@@ -11,7 +11,7 @@ const MOST: u64 = 1000;
 
 /// Returns the usage of an account and of its subaccounts, of all time.
 pub async fn used(services: &Services, account: &str) -> Result<Usage, StoreError> {
-    let names = usage::with_those_below(&services.accounts, account);
+    let names = usage::with_subaccounts(&services.accounts, account);
     Usage::read(&services.store, &names, (None, None)).await
 }
 

@@ -9,7 +9,7 @@
 //!   into one call. If that fails, each goes back to its old position.
 //! ```
 //!
-//! Limits: an account has at most [`MOST_QUEUES`] queues, and each queue accepts at most [`MOST_WAITING`] legs. Further
+//! Limits: an account has at most [`MAX_QUEUES`] queues, and each queue accepts at most [`MAX_QUEUE_SIZE`] legs. Further
 //! queues and legs are refused.
 #![forbid(unsafe_code)]
 
@@ -26,11 +26,11 @@ use tandem_store::resources::{self, Kind, Resource};
 use tandem_store::{Store, StoreError};
 
 /// Maximum number of queues of one account. Further queues are refused.
-pub const MOST_QUEUES: usize = 1_000;
+pub const MAX_QUEUES: usize = 1_000;
 /// Upper limit for the size of a queue, as a number of legs.
-pub const MOST_WAITING: u32 = 5_000;
+pub const MAX_QUEUE_SIZE: u32 = 5_000;
 /// Default size of a queue, as a number of legs.
-pub const DEFAULT_MOST: u32 = 1_000;
+pub const DEFAULT_QUEUE_SIZE: u32 = 1_000;
 
 /// Name of the account, and name of the queue.
 type Name = (Arc<str>, Arc<str>);
@@ -91,7 +91,7 @@ pub enum QueueError {
     #[error("another queue has this name")]
     NameTaken,
     /// The account already has the maximum number of queues.
-    #[error("the account has {MOST_QUEUES} queues already, the maximum")]
+    #[error("the account has {MAX_QUEUES} queues already, the maximum")]
     TooMany,
     /// The queue has waiting legs.
     #[error("calls wait in the queue")]
@@ -102,9 +102,9 @@ pub enum QueueError {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Pair {
     /// The waiting leg.
-    pub waiter: LegId,
+    pub caller: LegId,
     /// The leg of the agent.
-    pub taker: LegId,
+    pub agent: LegId,
     /// The queue of the waiting leg.
     pub queue: QueueId,
     name: Name,
@@ -118,15 +118,15 @@ pub struct Queues(Arc<Mutex<QueueTable>>);
 struct QueueTable {
     queues: HashMap<QueueId, LiveQueue>,
     names: HashMap<Name, QueueId>,
-    takers: HashMap<Name, VecDeque<WaitingAgent>>,
+    agents: HashMap<Name, VecDeque<WaitingAgent>>,
 }
 
 struct LiveQueue {
     queue: Queue,
-    waiters: VecDeque<Waiter>,
+    callers: VecDeque<WaitingCaller>,
 }
 
-struct Waiter {
+struct WaitingCaller {
     leg: LegId,
     since: Timestamp,
     /// Whether the leg is being connected.
@@ -154,9 +154,9 @@ pub struct AgentRequest {
 }
 
 /// The result after a leg has entered a queue.
-pub struct Entered {
+pub struct EnterResult {
     /// The membership of the leg in the queue.
-    pub place: QueueMembership,
+    pub membership: QueueMembership,
     /// The queue that the leg entered.
     pub queue: Queue,
     /// Whether the queue was created for this leg and must be stored.
@@ -197,9 +197,9 @@ pub async fn forget(store: &Store, queue: &Queue) -> Result<(), StoreError> {
 impl Queues {
     /// Reads the stored queues. No legs wait in these queues.
     pub async fn load(store: &Store) -> Result<Self, StoreError> {
-        let mut books = QueueTable::default();
+        let mut table = QueueTable::default();
         for row in resources::all(store, KIND).await? {
-            books.add(Queue {
+            table.add(Queue {
                 id: QueueId(row.id),
                 account: row.account.into(),
                 name: row.name.into(),
@@ -208,7 +208,7 @@ impl Queues {
                 updated_at: row.updated_at,
             });
         }
-        Ok(Self(Arc::new(Mutex::new(books))))
+        Ok(Self(Arc::new(Mutex::new(table))))
     }
 
     // The following functions are for calls.
@@ -225,23 +225,23 @@ impl Queues {
         most: Option<u32>,
         leg: LegId,
         now: Timestamp,
-    ) -> Result<Entered, NotQueued> {
-        let mut books = self.0.lock();
-        let known = books.names.get(&(Arc::clone(account), Arc::clone(name))).copied();
+    ) -> Result<EnterResult, NotQueued> {
+        let mut table = self.0.lock();
+        let known = table.names.get(&(Arc::clone(account), Arc::clone(name))).copied();
         let id = match known {
             Some(id) => id,
-            None => books.make(account, name, DEFAULT_MOST, now).map_err(|_| NotQueued::TooManyQueues)?,
+            None => table.make(account, name, DEFAULT_QUEUE_SIZE, now).map_err(|_| NotQueued::TooManyQueues)?,
         };
-        let line = books.queues.get_mut(&id).ok_or(NotQueued::TooManyQueues)?;
+        let line = table.queues.get_mut(&id).ok_or(NotQueued::TooManyQueues)?;
         let limit = most.unwrap_or(u32::MAX).min(line.queue.most);
         if line.waiting().count() >= limit as usize {
             return Err(NotQueued::Full);
         }
-        line.waiters.push_back(Waiter { leg, since: now, called: false });
+        line.callers.push_back(WaitingCaller { leg, since: now, called: false });
         let queue = line.queue.clone();
-        let pair = books.pair(id);
-        Ok(Entered {
-            place: QueueMembership { queues: self.clone(), queue: id, leg },
+        let pair = table.pair(id);
+        Ok(EnterResult {
+            membership: QueueMembership { queues: self.clone(), queue: id, leg },
             queue,
             new: known.is_none(),
             pair,
@@ -252,36 +252,36 @@ impl Queues {
     /// leg.
     pub fn take(&self, account: &Arc<str>, name: &Arc<str>, leg: LegId) -> (AgentRequest, Option<Pair>) {
         let name = (Arc::clone(account), Arc::clone(name));
-        let mut books = self.0.lock();
-        books.takers.entry(name.clone()).or_default().push_back(WaitingAgent { leg, paired: false });
-        let pair = books.names.get(&name).copied().and_then(|id| books.pair(id));
+        let mut table = self.0.lock();
+        table.agents.entry(name.clone()).or_default().push_back(WaitingAgent { leg, paired: false });
+        let pair = table.names.get(&name).copied().and_then(|id| table.pair(id));
         (AgentRequest { queues: self.clone(), name, leg }, pair)
     }
 
     /// Handles a pair that could not be connected. Each of the two legs returns to its position, unless the leg has
     /// gone. Returns the next possible pair. The second returned value is `true` if both legs still exist. In this case
     /// the agent does not receive a caller.
-    pub fn part(&self, pair: &Pair, taker_is_gone: bool) -> (Option<Pair>, bool) {
-        let mut books = self.0.lock();
-        let waits = books.wait_again(pair.queue, pair.waiter);
-        let taker = books.takers.get_mut(&pair.name).and_then(|all| all.iter_mut().find(|one| one.leg == pair.taker));
-        let wants = match taker {
-            Some(taker) if !waits && !taker_is_gone => {
-                taker.paired = false;
+    pub fn unpair(&self, pair: &Pair, agent_is_gone: bool) -> (Option<Pair>, bool) {
+        let mut table = self.0.lock();
+        let waits = table.wait_again(pair.queue, pair.caller);
+        let agent = table.agents.get_mut(&pair.name).and_then(|all| all.iter_mut().find(|one| one.leg == pair.agent));
+        let wants = match agent {
+            Some(agent) if !waits && !agent_is_gone => {
+                agent.paired = false;
                 true
             }
-            Some(_) => !taker_is_gone,
+            Some(_) => !agent_is_gone,
             None => false,
         };
-        (books.pair(pair.queue), waits && wants)
+        (table.pair(pair.queue), waits && wants)
     }
 
     // The following functions are for requests of applications.
 
     /// Returns the queues of an account, newest queue first.
     pub fn list(&self, account: &str, now: Timestamp) -> Vec<QueueSnapshot> {
-        let books = self.0.lock();
-        let own = books.queues.values().filter(|line| *line.queue.account == *account);
+        let table = self.0.lock();
+        let own = table.queues.values().filter(|line| *line.queue.account == *account);
         let mut all: Vec<_> = own.map(|line| line.snapshot(now)).collect();
         all.sort_by_key(|one| std::cmp::Reverse((one.queue.created_at, one.queue.id)));
         all
@@ -289,29 +289,29 @@ impl Queues {
 
     /// Returns a queue of an account by its id.
     pub fn get(&self, account: &str, id: QueueId, now: Timestamp) -> Option<QueueSnapshot> {
-        let books = self.0.lock();
-        books.queues.get(&id).filter(|line| *line.queue.account == *account).map(|line| line.snapshot(now))
+        let table = self.0.lock();
+        table.queues.get(&id).filter(|line| *line.queue.account == *account).map(|line| line.snapshot(now))
     }
 
     /// Returns a queue of an account by its name.
     pub fn named(&self, account: &str, name: &str, now: Timestamp) -> Option<QueueSnapshot> {
-        let books = self.0.lock();
-        let id = books.names.get(&(account.into(), name.into()))?;
-        books.queues.get(id).map(|line| line.snapshot(now))
+        let table = self.0.lock();
+        let id = table.names.get(&(account.into(), name.into()))?;
+        table.queues.get(id).map(|line| line.snapshot(now))
     }
 
     /// Returns the position of a leg in a queue. Returns `None` if the leg does not wait in the queue or is being
     /// connected.
-    pub fn standing(&self, id: QueueId, leg: LegId, now: Timestamp) -> Option<QueuePosition> {
-        let books = self.0.lock();
-        let line = books.queues.get(&id)?;
+    pub fn position(&self, id: QueueId, leg: LegId, now: Timestamp) -> Option<QueuePosition> {
+        let table = self.0.lock();
+        let line = table.queues.get(&id)?;
         let members: Vec<_> = line.waiting().collect();
         let own = members.iter().find(|member| member.leg == leg)?;
         Some(QueuePosition {
             queue: id,
             position: own.position,
             size: members.len(),
-            most: line.queue.most,
+            max_size: line.queue.most,
             waited: own.waited(now),
             average: average(&members, now),
         })
@@ -328,13 +328,13 @@ impl Queues {
         most: u32,
         now: Timestamp,
     ) -> Result<QueueSnapshot, QueueError> {
-        let mut books = self.0.lock();
+        let mut table = self.0.lock();
         let name: Arc<str> = name.into();
-        if books.names.contains_key(&(Arc::clone(account), Arc::clone(&name))) {
+        if table.names.contains_key(&(Arc::clone(account), Arc::clone(&name))) {
             return Err(QueueError::NameTaken);
         }
-        let id = books.make(account, &name, most, now)?;
-        books.queues.get(&id).map(|line| line.snapshot(now)).ok_or(QueueError::Unknown)
+        let id = table.make(account, &name, most, now)?;
+        table.queues.get(&id).map(|line| line.snapshot(now)).ok_or(QueueError::Unknown)
     }
 
     /// Changes the name and the size of a queue. All waiting legs stay in the queue, even if the new size is smaller.
@@ -351,23 +351,23 @@ impl Queues {
         most: Option<u32>,
         now: Timestamp,
     ) -> Result<(QueueSnapshot, Option<Pair>), QueueError> {
-        let mut books = self.0.lock();
-        let before = books.queues.get(&id).filter(|line| *line.queue.account == *account).ok_or(QueueError::Unknown)?;
+        let mut table = self.0.lock();
+        let before = table.queues.get(&id).filter(|line| *line.queue.account == *account).ok_or(QueueError::Unknown)?;
         let (owner, old) = (Arc::clone(&before.queue.account), Arc::clone(&before.queue.name));
         let new: Arc<str> = name.map_or_else(|| Arc::clone(&old), Into::into);
         if *new != *old {
-            if books.names.contains_key(&(Arc::clone(&owner), Arc::clone(&new))) {
+            if table.names.contains_key(&(Arc::clone(&owner), Arc::clone(&new))) {
                 return Err(QueueError::NameTaken);
             }
-            books.names.remove(&(Arc::clone(&owner), old));
-            books.names.insert((owner, Arc::clone(&new)), id);
+            table.names.remove(&(Arc::clone(&owner), old));
+            table.names.insert((owner, Arc::clone(&new)), id);
         }
-        let line = books.queues.get_mut(&id).ok_or(QueueError::Unknown)?;
+        let line = table.queues.get_mut(&id).ok_or(QueueError::Unknown)?;
         line.queue.name = new;
         line.queue.most = most.unwrap_or(line.queue.most);
         line.queue.updated_at = now;
         let snapshot = line.snapshot(now);
-        Ok((snapshot, books.pair(id)))
+        Ok((snapshot, table.pair(id)))
     }
 
     /// Deletes an empty queue.
@@ -375,26 +375,26 @@ impl Queues {
     /// # Errors
     /// Returns [`QueueError::Unknown`] or [`QueueError::InUse`].
     pub fn delete(&self, account: &str, id: QueueId) -> Result<Queue, QueueError> {
-        let mut books = self.0.lock();
-        let line = books.queues.get(&id).filter(|line| *line.queue.account == *account).ok_or(QueueError::Unknown)?;
+        let mut table = self.0.lock();
+        let line = table.queues.get(&id).filter(|line| *line.queue.account == *account).ok_or(QueueError::Unknown)?;
         // A leg that is being connected counts as waiting, because the leg may have to wait again.
-        if !line.waiters.is_empty() {
+        if !line.callers.is_empty() {
             return Err(QueueError::InUse);
         }
         let queue = line.queue.clone();
-        books.queues.remove(&id);
-        books.names.remove(&(Arc::clone(&queue.account), Arc::clone(&queue.name)));
+        table.queues.remove(&id);
+        table.names.remove(&(Arc::clone(&queue.account), Arc::clone(&queue.name)));
         Ok(queue)
     }
 
     /// Reserves the given waiting leg, or the first waiting leg if `leg` is `None`. The leg is not paired until
     /// [`Queues::wait_again`] is called.
     pub fn call(&self, account: &str, id: QueueId, leg: Option<LegId>) -> Option<Member> {
-        let mut books = self.0.lock();
-        let line = books.queues.get_mut(&id).filter(|line| *line.queue.account == *account)?;
+        let mut table = self.0.lock();
+        let line = table.queues.get_mut(&id).filter(|line| *line.queue.account == *account)?;
         let member = line.waiting().find(|member| leg.is_none_or(|leg| leg == member.leg))?;
-        if let Some(waiter) = line.waiters.iter_mut().find(|waiter| waiter.leg == member.leg) {
-            waiter.called = true;
+        if let Some(caller) = line.callers.iter_mut().find(|caller| caller.leg == member.leg) {
+            caller.called = true;
         }
         Some(member)
     }
@@ -402,20 +402,20 @@ impl Queues {
     /// Returns a reserved leg to its position. Returns the pair that is possible now. Does nothing if the leg has left
     /// the queue.
     pub fn wait_again(&self, id: QueueId, leg: LegId) -> Option<Pair> {
-        let mut books = self.0.lock();
-        books.wait_again(id, leg);
-        books.pair(id)
+        let mut table = self.0.lock();
+        table.wait_again(id, leg);
+        table.pair(id)
     }
 }
 
 impl QueueTable {
     fn add(&mut self, queue: Queue) {
         self.names.insert((Arc::clone(&queue.account), Arc::clone(&queue.name)), queue.id);
-        self.queues.insert(queue.id, LiveQueue { queue, waiters: VecDeque::new() });
+        self.queues.insert(queue.id, LiveQueue { queue, callers: VecDeque::new() });
     }
 
     fn make(&mut self, account: &Arc<str>, name: &Arc<str>, most: u32, now: Timestamp) -> Result<QueueId, QueueError> {
-        if self.names.keys().filter(|(of, _)| of == account).count() >= MOST_QUEUES {
+        if self.names.keys().filter(|(of, _)| of == account).count() >= MAX_QUEUES {
             return Err(QueueError::TooMany);
         }
         let (account, name) = (Arc::clone(account), Arc::clone(name));
@@ -426,24 +426,24 @@ impl QueueTable {
 
     fn wait_again(&mut self, id: QueueId, leg: LegId) -> bool {
         let line = self.queues.get_mut(&id);
-        let waiter = line.and_then(|line| line.waiters.iter_mut().find(|waiter| waiter.leg == leg));
-        waiter.map(|waiter| waiter.called = false).is_some()
+        let caller = line.and_then(|line| line.callers.iter_mut().find(|caller| caller.leg == leg));
+        caller.map(|caller| caller.called = false).is_some()
     }
 
     fn pair(&mut self, id: QueueId) -> Option<Pair> {
         let line = self.queues.get_mut(&id)?;
         let name = (Arc::clone(&line.queue.account), Arc::clone(&line.queue.name));
-        let waiter = line.waiters.iter_mut().find(|waiter| !waiter.called)?;
-        let taker = self.takers.get_mut(&name)?.iter_mut().find(|taker| !taker.paired)?;
-        (waiter.called, taker.paired) = (true, true);
-        Some(Pair { waiter: waiter.leg, taker: taker.leg, queue: id, name })
+        let caller = line.callers.iter_mut().find(|caller| !caller.called)?;
+        let agent = self.agents.get_mut(&name)?.iter_mut().find(|agent| !agent.paired)?;
+        (caller.called, agent.paired) = (true, true);
+        Some(Pair { caller: caller.leg, agent: agent.leg, queue: id, name })
     }
 }
 
 impl LiveQueue {
     fn waiting(&self) -> impl Iterator<Item = Member> {
-        let waiting = self.waiters.iter().filter(|waiter| !waiter.called);
-        waiting.enumerate().map(|(index, waiter)| Member { leg: waiter.leg, since: waiter.since, position: index + 1 })
+        let waiting = self.callers.iter().filter(|caller| !caller.called);
+        waiting.enumerate().map(|(index, caller)| Member { leg: caller.leg, since: caller.since, position: index + 1 })
     }
 
     fn snapshot(&self, now: Timestamp) -> QueueSnapshot {
@@ -454,8 +454,8 @@ impl LiveQueue {
 
 impl QueueMembership {
     /// Returns the position of the leg. Returns `None` while the leg is being connected.
-    pub fn standing(&self, now: Timestamp) -> Option<QueuePosition> {
-        self.queues.standing(self.queue, self.leg, now)
+    pub fn position(&self, now: Timestamp) -> Option<QueuePosition> {
+        self.queues.position(self.queue, self.leg, now)
     }
 
     /// Returns the leg to its position after a failed connection. Returns the pair that is possible now.
@@ -466,24 +466,24 @@ impl QueueMembership {
 
 impl Drop for QueueMembership {
     fn drop(&mut self) {
-        let mut books = self.queues.0.lock();
-        if let Some(line) = books.queues.get_mut(&self.queue) {
-            line.waiters.retain(|waiter| waiter.leg != self.leg);
+        let mut table = self.queues.0.lock();
+        if let Some(line) = table.queues.get_mut(&self.queue) {
+            line.callers.retain(|caller| caller.leg != self.leg);
         }
     }
 }
 
 impl Drop for AgentRequest {
     fn drop(&mut self) {
-        let mut books = self.queues.0.lock();
-        if let Some(takers) = books.takers.get_mut(&self.name) {
+        let mut table = self.queues.0.lock();
+        if let Some(agents) = table.agents.get_mut(&self.name) {
             // The oldest request of the leg is removed, because the leg may have made another request before this
             // request is dropped.
-            if let Some(place) = takers.iter().position(|taker| taker.leg == self.leg) {
-                takers.remove(place);
+            if let Some(place) = agents.iter().position(|agent| agent.leg == self.leg) {
+                agents.remove(place);
             }
-            if takers.is_empty() {
-                books.takers.remove(&self.name);
+            if agents.is_empty() {
+                table.agents.remove(&self.name);
             }
         }
     }

@@ -8,7 +8,7 @@ fn names() -> (Arc<str>, Arc<str>) {
     ("acme".into(), "support".into())
 }
 
-fn enter(queues: &Queues, leg: u128, second: i64) -> Entered {
+fn enter(queues: &Queues, leg: u128, second: i64) -> EnterResult {
     let (account, name) = names();
     queues.enter(&account, &name, None, LegId(leg), at(second)).map_err(|_| ()).expect("there is room")
 }
@@ -19,7 +19,7 @@ fn take(queues: &Queues, leg: u128) -> (AgentRequest, Option<Pair>) {
 }
 
 fn legs(pair: &Option<Pair>) -> Option<(u128, u128)> {
-    pair.as_ref().map(|pair| (pair.waiter.0, pair.taker.0))
+    pair.as_ref().map(|pair| (pair.caller.0, pair.agent.0))
 }
 
 fn waiting(queues: &Queues) -> Vec<u128> {
@@ -32,19 +32,19 @@ fn who_comes_first_is_first_and_everybody_knows_how_they_stand() {
     let first = enter(&queues, 1, 100);
     let second = enter(&queues, 2, 110);
     assert!(first.new && !second.new);
-    let standing = second.place.standing(at(120)).unwrap();
+    let position = second.membership.position(at(120)).unwrap();
     let expected = QueuePosition {
         queue: first.queue.id,
         position: 2,
         size: 2,
-        most: DEFAULT_MOST,
+        max_size: DEFAULT_QUEUE_SIZE,
         waited: Duration::from_secs(10),
         average: Duration::from_secs(15),
     };
-    assert_eq!(standing, expected);
-    drop(first.place);
-    assert_eq!(second.place.standing(at(120)).unwrap().position, 1);
-    drop(second.place);
+    assert_eq!(position, expected);
+    drop(first.membership);
+    assert_eq!(second.membership.position(at(120)).unwrap().position, 1);
+    drop(second.membership);
     assert_eq!(waiting(&queues), [0_u128; 0]);
     assert_eq!(queues.list("acme", at(120)).len(), 1, "the queue stays");
     assert!(queues.list("other", at(120)).is_empty());
@@ -88,14 +88,14 @@ fn an_agent_who_has_gone_leaves_the_caller_where_it_stood() {
     let (taking, pair) = take(&queues, 11);
     let _second = enter(&queues, 2, 1);
     drop(taking);
-    assert_eq!(queues.part(&pair.unwrap(), true), (None, false));
+    assert_eq!(queues.unpair(&pair.unwrap(), true), (None, false));
     assert_eq!(waiting(&queues), [1, 2]);
     // Another agent registers before the end of the first attempt.
     let (taking, pair) = take(&queues, 12);
     let (_other, none) = (take(&queues, 13).0, ());
     assert_eq!(none, ());
     drop(taking);
-    let (next, _) = queues.part(&pair.unwrap(), true);
+    let (next, _) = queues.unpair(&pair.unwrap(), true);
     assert_eq!(legs(&next), None, "the other has the second caller");
 }
 
@@ -105,8 +105,8 @@ fn a_caller_who_has_gone_makes_room_for_the_next() {
     let first = enter(&queues, 1, 0);
     let (_taking, pair) = take(&queues, 11);
     let _second = enter(&queues, 2, 1);
-    drop(first.place);
-    let (next, stuck) = queues.part(&pair.unwrap(), false);
+    drop(first.membership);
+    let (next, stuck) = queues.unpair(&pair.unwrap(), false);
     assert_eq!((legs(&next), stuck), (Some((2, 11)), false));
 }
 
@@ -115,7 +115,7 @@ fn two_who_are_there_and_cannot_be_brought_together_are_not_tried_again() {
     let queues = Queues::default();
     let _first = enter(&queues, 1, 0);
     let (_taking, pair) = take(&queues, 11);
-    assert_eq!(queues.part(&pair.unwrap(), false), (None, true));
+    assert_eq!(queues.unpair(&pair.unwrap(), false), (None, true));
     assert_eq!(waiting(&queues), [1]);
     let (_other, pair) = take(&queues, 12);
     assert_eq!(legs(&pair), Some((1, 12)));
@@ -127,9 +127,9 @@ fn a_caller_whose_turn_is_over_again_is_the_first_again() {
     let first = enter(&queues, 1, 0);
     let _second = enter(&queues, 2, 1);
     let (taking, _) = take(&queues, 11);
-    assert_eq!((waiting(&queues), first.place.standing(at(2))), (vec![2], None));
+    assert_eq!((waiting(&queues), first.membership.position(at(2))), (vec![2], None));
     drop(taking);
-    assert_eq!(first.place.wait_again(), None);
+    assert_eq!(first.membership.wait_again(), None);
     assert_eq!(waiting(&queues), [1, 2]);
 }
 
@@ -142,7 +142,7 @@ fn a_queue_is_deleted_only_when_nobody_waits_in_it() {
     let caller = enter(&queues, 1, 0);
     let (_taking, pair) = take(&queues, 11);
     assert_eq!(queues.delete("acme", id), Err(QueueError::InUse), "it may have to wait again");
-    drop((caller.place, pair));
+    drop((caller.membership, pair));
     assert_eq!(queues.delete("other", id), Err(QueueError::Unknown));
     queues.delete("acme", id).unwrap();
     // An agent that still waits receives the first caller of a new queue with the same name.
@@ -172,7 +172,7 @@ fn a_queue_by_another_name_is_found_by_that_one() {
 fn an_account_has_only_so_many_queues() {
     let (account, name) = names();
     let queues = Queues::default();
-    for number in 0..MOST_QUEUES {
+    for number in 0..MAX_QUEUES {
         queues.create(&account, &number.to_string(), 5, at(0)).unwrap();
     }
     assert_eq!(queues.create(&account, &name, 5, at(0)), Err(QueueError::TooMany));

@@ -62,7 +62,7 @@ impl<'a> Applications<'a> {
     /// that were not changed are those of the file.
     pub fn all(&self) -> Vec<AccountApplication> {
         let mut file = self.of_the_file();
-        let created = self.routing.holdings().applications.all(self.account).into_iter();
+        let created = self.routing.inventory().applications.all(self.account).into_iter();
         let created = created.filter(|row| self.every || row.details.dialect == self.dialect);
         let mut applications: Vec<_> = created
             .map(|row| {
@@ -86,7 +86,7 @@ impl<'a> Applications<'a> {
         if floor.as_ref().is_some_and(|floor| floor.details.voice == row.details.voice) {
             row.details.voice = Voice::default();
         }
-        let kept = self.routing.holdings().applications.put(self.store, row).await?;
+        let kept = self.routing.inventory().applications.put(self.store, row).await?;
         Ok(over(kept, floor.as_ref()))
     }
 
@@ -95,7 +95,7 @@ impl<'a> Applications<'a> {
         if inventory::is_of_the_file(row) {
             return Err(ApplicationError::InTheFile(row.details.id.clone()));
         }
-        let deleted = self.routing.holdings().applications.delete(self.store, self.account, row.id).await?;
+        let deleted = self.routing.inventory().applications.delete(self.store, self.account, row.id).await?;
         deleted.then_some(()).ok_or(ApplicationError::Unknown)
     }
 
@@ -137,7 +137,7 @@ mod tests {
         };
         let file = vec![application("1", "one"), application("2", "one"), application("3", "two")];
         let routing = Routing::new(Vec::new(), Arc::new(file), Vec::new(), |_| None);
-        Arc::new(routing.with_holdings(Arc::new(Inventory::default()), NumberPool::default()))
+        Arc::new(routing.with_inventory(Arc::new(Inventory::default()), NumberPool::default()))
     }
 
     #[tokio::test]

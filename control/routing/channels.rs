@@ -37,10 +37,10 @@ pub enum Barred {
 
 /// The channels that legs have taken.
 #[derive(Debug, Default)]
-pub struct Channels(Mutex<Taken>);
+pub struct Channels(Mutex<ChannelTable>);
 
 #[derive(Debug, Default)]
-struct Taken {
+struct ChannelTable {
     legs: HashMap<LegId, Vec<Channel>>,
     counts: HashMap<Channel, u32>,
 }

@@ -35,7 +35,7 @@ pub const HOSTS: Kind<TrunkAddress> = Kind::new("connection-host");
 /// The addresses of trunks. The parent of an address is its trunk.
 pub const ADDRESSES: Kind<TrunkAddress> = Kind::new("connection-address");
 /// Maximum number of resources of each kind in one account.
-pub const MOST: u64 = 1_000;
+pub const MAX_ROWS: u64 = 1_000;
 
 /// A host or an address to which calls of a trunk go.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -164,7 +164,7 @@ impl Connections {
             name: domain_of(row.id).into(),
             account: row.account.as_str().into(),
             networks: places.iter().filter_map(|place| place.details.source).map(IpNet::from).collect(),
-            everywhere: true,
+            for_any_host: true,
         })
     }
 
@@ -223,8 +223,8 @@ mod tests {
             ..Resource::new("acme", "", TrunkAddress { uri: uri.into(), ..TrunkAddress::default() })
         };
         let places = [place(1, "sip:a:5060"), place(2, "sip:b:5060"), place(3, "sip:c:5060")];
-        let called = |pbx: CustomerTrunk| -> Vec<(String, u16)> {
-            originations(&Resource::new("acme", "", pbx), &places)
+        let called = |trunk: CustomerTrunk| -> Vec<(String, u16)> {
+            originations(&Resource::new("acme", "", trunk), &places)
                 .into_iter()
                 .map(|one| (one.uri, one.priority))
                 .collect()

@@ -32,7 +32,7 @@ pub const TRUNK: Kind<CustomerTrunk> = Kind::new("trunk");
 pub const ORIGINATION: Kind<Origination> = Kind::new("origination");
 
 /// Maximum number of URIs that are tried for one call.
-const MOST_TRIED: usize = 8;
+const MAX_URIS_TRIED: usize = 8;
 /// Prefix of the names of customer trunks. The name of a trunk in the configuration never has this prefix.
 const PREFIX: &str = "pbx:";
 
@@ -129,10 +129,10 @@ pub struct Origination {
 
 /// All customer trunks, held in memory. The number of trunks in the database limits the size of this map.
 #[derive(Debug, Default)]
-pub struct CustomerTrunks(HashMap<u128, Known>);
+pub struct CustomerTrunks(HashMap<u128, TrunkEntry>);
 
 #[derive(Debug)]
-struct Known {
+struct TrunkEntry {
     row: Resource<CustomerTrunk>,
     originations: Vec<Origination>,
 }
@@ -142,7 +142,7 @@ impl CustomerTrunks {
     pub async fn load(store: &Store, connections: &Connections) -> Result<Self, StoreError> {
         let rows = resources::all(store, TRUNK).await?;
         let mut known: HashMap<_, _> =
-            rows.into_iter().map(|row| (row.id, Known { row, originations: Vec::new() })).collect();
+            rows.into_iter().map(|row| (row.id, TrunkEntry { row, originations: Vec::new() })).collect();
         for origination in resources::all(store, ORIGINATION).await? {
             let of = origination.parent.and_then(|id| known.get_mut(&id));
             if let Some(trunk) = of {
@@ -150,7 +150,7 @@ impl CustomerTrunks {
             }
         }
         let own =
-            |(row, originations): (&Resource<CustomerTrunk>, _)| (row.id, Known { row: row.clone(), originations });
+            |(row, originations): (&Resource<CustomerTrunk>, _)| (row.id, TrunkEntry { row: row.clone(), originations });
         known.extend(connections.trunks().map(own));
         Ok(Self(known))
     }
@@ -186,7 +186,7 @@ impl CustomerTrunks {
         let enabled = known.originations.iter().filter(|one| one.enabled);
         let mut ways: Vec<_> = enabled.map(|one| (one.priority, lot(one.weight, rng), one)).collect();
         ways.sort_by(|(a, lot_a, _), (b, lot_b, _)| a.cmp(b).then(lot_a.total_cmp(lot_b)));
-        ways.into_iter().take(MOST_TRIED).filter_map(|(_, _, one)| outbound(trunk, one, user)).collect()
+        ways.into_iter().take(MAX_URIS_TRIED).filter_map(|(_, _, one)| outbound(trunk, one, user)).collect()
     }
 }
 
@@ -207,27 +207,27 @@ pub fn spelled(text: &str) -> Option<u128> {
 }
 
 /// Builds the program of a call from a PBX to a number. The call goes over the trunks of the server.
-pub fn terminate(pbx: &CustomerTrunk, number: Address) -> Program {
-    recorded(bridge_program(DialTarget::new(number), recording(pbx.record)), pbx.record)
+pub fn terminate(customer_trunk: &CustomerTrunk, number: Address) -> Program {
+    recorded(bridge_program(DialTarget::new(number), recording(customer_trunk.record)), customer_trunk.record)
 }
 
 /// Builds the program of a call to `user` at the PBX. If the PBX does not answer, the program continues with the
 /// recovery document.
-pub fn originate(pbx: &CustomerTrunk, trunk: u128, user: &str) -> Program {
+pub fn originate(customer_trunk: &CustomerTrunk, trunk: u128, user: &str) -> Program {
     // For each URI that is tried, routing replaces this host with the host of the URI.
     let to = match user.parse() {
         Ok(number) => Address::Phone(number),
         Err(_) => Address::Sip(format!("sip:{user}@pbx.invalid").into()),
     };
     let target = DialTarget { via: vec![name(trunk)], ..DialTarget::new(to) };
-    let mut program = recorded(bridge_program(target, recording(pbx.record)), pbx.record);
-    if let Some(url) = &pbx.recovery {
+    let mut program = recorded(bridge_program(target, recording(customer_trunk.record)), customer_trunk.record);
+    if let Some(url) = &customer_trunk.recovery {
         for instruction in &mut program.instructions {
             if let Instruction::Dial(dial) = instruction {
                 dial.pass_failure = false;
             }
         }
-        let target = Target { url: Arc::clone(url), method: pbx.recovery_method };
+        let target = Target { url: Arc::clone(url), method: customer_trunk.recovery_method };
         program.instructions.push(Instruction::Redirect(target));
     }
     program
@@ -281,12 +281,12 @@ mod tests {
             .map(|&(uri, priority, weight, enabled)| Origination { uri: uri.into(), priority, weight, enabled })
             .collect();
         let row = Resource { id: 7, ..Resource::new("acme", "pbx", CustomerTrunk::default()) };
-        CustomerTrunks([(7, Known { row, originations })].into())
+        CustomerTrunks([(7, TrunkEntry { row, originations })].into())
     }
 
     #[test]
     fn a_call_goes_to_the_lowest_priority_first_and_among_equals_by_weight() {
-        let pbxs = known(&[
+        let customer_trunks = known(&[
             ("sip:third.example", 20, 1, true),
             ("sip://first.example:5070;transport=tcp", 10, 9, true),
             ("sip:second.example", 10, 1, true),
@@ -295,22 +295,22 @@ mod tests {
         let mut rng = StdRng::seed_from_u64(1);
         let mut firsts = 0;
         for _ in 0..1_000 {
-            let ways = pbxs.originate("acme", 7, "+15551230001", &mut rng);
+            let ways = customer_trunks.originate("acme", 7, "+15551230001", &mut rng);
             let uris: Vec<_> = ways.iter().map(|way| way.request_uri.as_str()).collect();
             assert_eq!(uris.len(), 3);
             assert_eq!(uris[2], "sip:+15551230001@third.example");
             firsts += usize::from(uris[0] == "sip:+15551230001@first.example:5070;transport=tcp");
         }
         assert!((850..950).contains(&firsts), "{firsts} of 1000, where 900 are to be expected");
-        assert!(pbxs.originate("other", 7, "+1", &mut rng).is_empty(), "it is not theirs");
+        assert!(customer_trunks.originate("other", 7, "+1", &mut rng).is_empty(), "it is not theirs");
     }
 
     #[test]
     fn a_pbx_has_calls_transferred_as_its_trunk_allows() {
         let may = |transfers, uri: &str| {
-            let mut pbxs = known(&[]);
-            pbxs.0.get_mut(&7).unwrap().row.details.transfers = transfers;
-            pbxs.may_transfer(&name(7), uri)
+            let mut customer_trunks = known(&[]);
+            customer_trunks.0.get_mut(&7).unwrap().row.details.transfers = transfers;
+            customer_trunks.may_transfer(&name(7), uri)
         };
         let (number, person) = ("sip:+15551230001@pbx.example", "sip:alice@pbx.example");
         assert!(!may(Transfers::Off, number) && !may(Transfers::Off, person));
@@ -331,8 +331,8 @@ mod tests {
     #[test]
     fn what_nobody_answers_gets_the_document_and_recordings_are_as_wished() {
         let record = Record { from: Some(RecordFrom::Ringing), dual: true, trim: true };
-        let pbx = CustomerTrunk { recovery: Some("http://app/".into()), record, ..CustomerTrunk::default() };
-        let program = originate(&pbx, 7, "+15551230001");
+        let customer_trunk = CustomerTrunk { recovery: Some("http://app/".into()), record, ..CustomerTrunk::default() };
+        let program = originate(&customer_trunk, 7, "+15551230001");
         let [Instruction::Dial(dial), Instruction::Redirect(target)] = &program.instructions[..] else {
             panic!("{program:?}")
         };
@@ -349,8 +349,8 @@ mod tests {
         tandem_store::testing::on_each_database(async |store| {
             let trunk = Resource { id: 2, ..Resource::new("acme", "pbx", CustomerTrunk::default()) };
             assert!(resources::put(&store, TRUNK, &trunk).await.unwrap());
-            let pbxs = CustomerTrunks::load(&store, &Connections::default()).await.unwrap();
-            assert!(pbxs.get("acme", 2).is_some() && pbxs.get("other", 2).is_none());
+            let customer_trunks = CustomerTrunks::load(&store, &Connections::default()).await.unwrap();
+            assert!(customer_trunks.get("acme", 2).is_some() && customer_trunks.get("other", 2).is_none());
         })
         .await;
     }

@@ -59,7 +59,7 @@ impl Routing {
     fn to_own_number(&self, account: &str, user: &str) -> Option<Route> {
         let is_international = user.parse().is_ok_and(|number: PhoneNumber| number.is_e164());
         let account = (!is_international).then_some(account);
-        let is_held = self.held(user).is_some_and(|held| account.is_none_or(|own| held.account == own));
+        let is_held = self.number(user).is_some_and(|held| account.is_none_or(|own| held.account == own));
         let is_given = || self.best_fit(account, user).is_some_and(|(number, _)| is_destination(number, user));
         if is_held || is_given() { self.to_number(account, user) } else { None }
     }

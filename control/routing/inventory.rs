@@ -11,7 +11,7 @@
 //! Its id is derived from the entry in the file. After the deletion of the stored resource, the settings in the file
 //! apply again.
 //!
-//! An account has at most [`MOST`] resources of each kind. Further resources are refused.
+//! An account has at most [`MAX_ROWS`] resources of each kind. Further resources are refused.
 
 mod resource_cache;
 
@@ -29,7 +29,7 @@ use tandem_store::{Store, StoreError};
 pub use self::resource_cache::{InventoryError, InventoryItem, ResourceCache};
 
 /// Maximum number of resources of each kind in one account.
-pub const MOST: usize = 10_000;
+pub const MAX_ROWS: usize = 10_000;
 
 /// The inventory of all accounts. The server has one inventory.
 #[derive(Debug, Default)]
@@ -90,7 +90,7 @@ pub struct RecordCalls {
 impl Number {
     /// Returns this number, completed with the settings in the file (`floor`) for the settings that the number does not
     /// have.
-    pub fn over(&self, floor: &Self) -> Self {
+    pub fn with_defaults(&self, floor: &Self) -> Self {
         let mut number = self.clone();
         let own = &self.voice;
         if own.url.is_none() && self.application.is_none() && self.trunk.is_none() {
@@ -347,18 +347,18 @@ mod tests {
         let renamed = Number { friendly_name: "desk".into(), ..floor.clone() };
         let kept = renamed.clone().without(&floor);
         assert_eq!(kept, Number { friendly_name: "desk".into(), ..Number::default() });
-        assert_eq!(kept.over(&floor), renamed);
+        assert_eq!(kept.with_defaults(&floor), renamed);
 
         let mut moved = floor.clone();
         moved.voice.url = url("http://rest/");
         let kept = moved.clone().without(&floor);
         assert_eq!((kept.voice.url.as_deref(), kept.voice.status_callback.as_deref()), (Some("http://rest/"), None));
-        assert_eq!(kept.over(&floor), moved);
+        assert_eq!(kept.with_defaults(&floor), moved);
 
         let mut told = floor.clone();
         told.voice.status_callback = url("http://rest/status");
         let kept = told.clone().without(&floor);
-        assert_eq!((kept.voice.url.as_deref(), kept.over(&floor)), (None, told));
+        assert_eq!((kept.voice.url.as_deref(), kept.with_defaults(&floor)), (None, told));
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -372,12 +372,12 @@ mod tests {
             Resource::new(account, "+15551230001", details)
         };
         let caller = |account: &str| Resource::new(account, "+15551230009", VerifiedCaller::default());
-        let holdings = Inventory::default();
-        let held = holdings.numbers.put(&store, number("acme")).await.unwrap();
-        assert!(matches!(holdings.numbers.put(&store, number("other")).await, Err(InventoryError::Taken)));
+        let inventory = Inventory::default();
+        let held = inventory.numbers.put(&store, number("acme")).await.unwrap();
+        assert!(matches!(inventory.numbers.put(&store, number("other")).await, Err(InventoryError::Taken)));
         for account in ["acme", "other"] {
-            holdings.callers.put(&store, caller(account)).await.unwrap();
-            assert!(matches!(holdings.callers.put(&store, caller(account)).await, Err(InventoryError::Taken)));
+            inventory.callers.put(&store, caller(account)).await.unwrap();
+            assert!(matches!(inventory.callers.put(&store, caller(account)).await, Err(InventoryError::Taken)));
         }
         let again = Inventory::load(&store).await.unwrap();
         let found = again.numbers.find("+15551230001").unwrap();

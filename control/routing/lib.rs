@@ -31,7 +31,7 @@ use tandem_call::route::{Decision, Route};
 use tandem_call::{Callback, Method, StatusEvent, Target};
 use tandem_media as media;
 use tandem_settings::{
-    Application, Bridge, DtmfMode, EndpointConfig, NumberConfig, NumberPattern, RecordBridge, TrunkConfig, WorksBy,
+    Application, Bridge, DtmfMode, EndpointConfig, NumberConfig, NumberPattern, RecordBridge, TrunkConfig, ApplicationKind,
 };
 use tandem_sip as sip;
 use tandem_store::domains::DomainRow;
@@ -51,7 +51,7 @@ pub use self::internal::InternalDestination;
 const MAX_ROUTES: usize = 8;
 /// Minimum number of digits of a prefix that makes an account the owner of a block of numbers. A shorter prefix only
 /// defines a route.
-const LEAST_OF_A_BLOCK: usize = 7;
+const MIN_BLOCK_DIGITS: usize = 7;
 /// Maximum ringing time of a bridged number. Most callers hang up earlier.
 const BRIDGE_TIMEOUT: Duration = Duration::from_secs(180);
 
@@ -62,7 +62,7 @@ pub struct Routing {
     applications: Arc<Vec<Application>>,
     trunks: Vec<Arc<TrunkConfig>>,
     phones: Arc<Phones>,
-    holdings: Arc<Inventory>,
+    inventory: Arc<Inventory>,
     pool: Arc<NumberPool>,
     strict_callers: bool,
     accounts: Arc<Accounts>,
@@ -146,8 +146,8 @@ impl Routing {
     }
 
     /// Sets the inventory of accounts, and the numbers that accounts may take.
-    pub fn with_holdings(self, holdings: Arc<Inventory>, pool: NumberPool) -> Self {
-        Self { holdings, pool: Arc::new(pool), ..self }
+    pub fn with_inventory(self, inventory: Arc<Inventory>, pool: NumberPool) -> Self {
+        Self { inventory, pool: Arc::new(pool), ..self }
     }
 
     /// Sets whether a call must use a calling number that belongs to its account.
@@ -156,8 +156,8 @@ impl Routing {
     }
 
     /// Returns the inventory of accounts.
-    pub fn holdings(&self) -> &Arc<Inventory> {
-        &self.holdings
+    pub fn inventory(&self) -> &Arc<Inventory> {
+        &self.inventory
     }
 
     /// Returns the numbers that accounts may take.
@@ -210,7 +210,7 @@ impl Routing {
     /// solution.
     pub fn unknown_number(&self, trunk: Option<&str>, user: &str) -> UnknownNumber {
         let given = self.configured().filter_map(|one| one.number.exact()).map(str::to_owned);
-        let near = given.chain(self.holdings.numbers.keys()).filter_map(|own| Some((likeness(&own, user)?, own)));
+        let near = given.chain(self.inventory.numbers.keys()).filter_map(|own| Some((likeness(&own, user)?, own)));
         let near = near.max().map(|(_, own)| own);
         let why = match &near {
             Some(own) => format!("no account has this number, but {own} is known"),
@@ -259,25 +259,25 @@ impl Routing {
         let theirs = |held: &Arc<Resource<Number>>, own: &str| {
             held.account == own || self.accounts.parent(&held.account).as_deref() == Some(own)
         };
-        match self.held(user).filter(|held| account.is_none_or(|own| theirs(held, own))) {
-            Some(held) => Some(self.to_held(&held, user)),
+        match self.number(user).filter(|held| account.is_none_or(|own| theirs(held, own))) {
+            Some(held) => Some(self.to_inventory_number(&held, user)),
             None => self.to_configured(account, user),
         }
     }
 
     /// Returns the number from the inventory, unless the configuration file gives the number to another account.
-    fn held(&self, number: &str) -> Option<Arc<Resource<Number>>> {
-        self.holdings.numbers.find(number).filter(|held| !self.is_anothers(held))
+    fn number(&self, number: &str) -> Option<Arc<Resource<Number>>> {
+        self.inventory.numbers.find(number).filter(|held| !self.belongs_to_another(held))
     }
 
     /// Whether the configuration file gives the number to an account other than its owner in the inventory.
-    pub fn is_anothers(&self, held: &Resource<Number>) -> bool {
-        self.is_given_to_others(&held.account, &held.name)
+    pub fn belongs_to_another(&self, held: &Resource<Number>) -> bool {
+        self.is_configured_for_another(&held.account, &held.name)
     }
 
     /// Whether the configuration file gives the number to another account. A number of the parent account counts as the
     /// account's own.
-    fn is_given_to_others(&self, account: &str, number: &str) -> bool {
+    fn is_configured_for_another(&self, account: &str, number: &str) -> bool {
         let parent = self.accounts.parent(account);
         let own = |one: &NumberConfig| &*one.account == account || Some(&one.account) == parent.as_ref();
         self.configured().any(|one| !own(one) && names(&one.number, number))
@@ -287,22 +287,22 @@ impl Routing {
     /// account can take numbers from its own blocks.
     pub fn is_taken(&self, account: &str, number: &str) -> bool {
         let given = || self.configured().any(|one| one.number.exact() == Some(number));
-        self.holdings.numbers.find(number).is_some() || given() || self.is_given_to_others(account, number)
+        self.inventory.numbers.find(number).is_some() || given() || self.is_configured_for_another(account, number)
     }
 
     /// Returns the route of a call to a number from the inventory, with the recording setting of the number.
-    fn to_held(&self, held: &Resource<Number>, user: &str) -> Route {
+    fn to_inventory_number(&self, held: &Resource<Number>, user: &str) -> Route {
         let record = held.details.record.map(|RecordCalls { dual, mp3 }| {
             let channels = if dual { RecordingChannels::Dual } else { RecordingChannels::Mono };
             let format = if mp3 { RecordingFormat::Mp3 } else { RecordingFormat::Wav };
-            RecordingSpec { format, ..RecordingSpec::whole(RecordingSource::Request, channels) }
+            RecordingSpec { format, ..RecordingSpec::new(RecordingSource::Request, channels) }
         });
-        Route { record, ..self.decided(held, user) }
+        Route { record, ..self.route_of_number(held, user) }
     }
 
     /// Returns the route according to the number's own settings. If the number has no own settings, the settings in the
     /// file decide.
-    fn decided(&self, held: &Resource<Number>, user: &str) -> Route {
+    fn route_of_number(&self, held: &Resource<Number>, user: &str) -> Route {
         let Number { dialect, voice, application, trunk, forwarded_to, .. } = &held.details;
         if let Some(number) = forwarded_to.as_deref().and_then(|number| number.parse().ok()) {
             return straight(dialect.as_str().into(), &held.account.as_str().into(), Address::Phone(number), None);
@@ -322,7 +322,7 @@ impl Routing {
         };
         if let Some(id) = trunk.as_deref().and_then(customer_trunk::spelled) {
             let account = held.account.as_str().into();
-            return self.to_pbx(&account, id, user).unwrap_or_else(|| route(voice, None, nobody()));
+            return self.to_customer_trunk(&account, id, user).unwrap_or_else(|| route(voice, None, nobody()));
         }
         if let Some(id) = application.as_deref() {
             if let Some((trunk, connection)) = self.phones.connections().get(&held.account, id) {
@@ -333,11 +333,11 @@ impl Routing {
                 let leads = match &connection.phone {
                     _ if connection.inactive => None,
                     Some(phone) => Some(rings(phone)),
-                    None => self.to_pbx(&account, trunk, user),
+                    None => self.to_customer_trunk(&account, trunk, user),
                 };
                 return leads.unwrap_or_else(|| route(voice, None, nobody()));
             }
-            if WorksBy::of(dialect) == WorksBy::Commands {
+            if ApplicationKind::of(dialect) == ApplicationKind::Commands {
                 let account = held.account.as_str().into();
                 let commanding = self.commanding(&held.account, id);
                 return commanding.map_or_else(
@@ -364,7 +364,7 @@ impl Routing {
         if let Some((_, connection)) = self.phones.connections().get(account, connection) {
             return connection.limits;
         }
-        let application = self.holdings.applications.find(connection).filter(|held| held.account == account);
+        let application = self.inventory.applications.find(connection).filter(|held| held.account == account);
         application.map(|held| held.details.limits).unwrap_or_default()
     }
 
@@ -385,7 +385,7 @@ impl Routing {
                 return self.outbound_channels(account, Some(&id), &Address::from(user));
             }
         }
-        let held = self.held(user).filter(|held| held.account == account);
+        let held = self.number(user).filter(|held| held.account == account);
         let of_number = held.and_then(|held| held.details.application.clone());
         let connection = route.application.as_deref().map(str::to_owned).or(of_number);
         let channel = |id: String| {
@@ -406,7 +406,7 @@ impl Routing {
         let Some(connection) = connection else { return Ok(Vec::new()) };
         let limits = self.limits(account, connection);
         let mut channels = vec![(Channel::Outbound(connection.to_owned()), limits.outbound)];
-        let profile = limits.profile.and_then(|id| self.holdings.profiles.find(&format!("{id:032x}")));
+        let profile = limits.profile.and_then(|id| self.inventory.profiles.find(&format!("{id:032x}")));
         if let Some(profile) = profile.filter(|profile| profile.account == account) {
             let OutboundProfile { disabled, most_calls, destinations, .. } = &profile.details;
             if *disabled {
@@ -428,12 +428,12 @@ impl Routing {
     pub fn commanding(&self, account: &str, id: &str) -> Option<Application> {
         let own = |app: &&Application| &*app.account == account && &*app.id == id;
         if let Some(application) = self.applications.iter().find(own) {
-            return Some(application.clone()).filter(|app| app.works_by == WorksBy::Commands);
+            return Some(application.clone()).filter(|app| app.works_by == ApplicationKind::Commands);
         }
-        let held = self.holdings.applications.find(id).filter(|held| held.account == account)?;
+        let held = self.inventory.applications.find(id).filter(|held| held.account == account)?;
         let VoiceApplication { dialect, voice, inactive, first_command_within, .. } = &held.details;
-        let works_by = WorksBy::of(dialect);
-        if *inactive || works_by != WorksBy::Commands {
+        let works_by = ApplicationKind::of(dialect);
+        if *inactive || works_by != ApplicationKind::Commands {
             return None;
         }
         Some(Application {
@@ -452,7 +452,7 @@ impl Routing {
 
     /// Returns the URLs of an account's application with this dialect and id.
     pub fn application(&self, account: &str, dialect: &str, id: &str) -> Option<Voice> {
-        let held = self.holdings.applications.find(id);
+        let held = self.inventory.applications.find(id);
         let held = held.filter(|held| held.account == account && held.details.dialect == dialect);
         let held = held.map(|held| held.details.voice.clone());
         let own = |app: &&Application| &*app.account == account && &*app.provider == dialect;
@@ -468,7 +468,7 @@ impl Routing {
     /// Returns the route of an internal call to an application. The application belongs to the account, or to another
     /// account and is open to all accounts.
     pub fn to_own_application(&self, account: &str, dialect: &str, id: &str) -> Option<Route> {
-        let held = self.holdings.applications.find(id).filter(|held| held.details.is_open());
+        let held = self.inventory.applications.find(id).filter(|held| held.details.is_open());
         let owner = held.as_ref().map_or(account, |held| &held.account);
         let voice = self.application(owner, dialect, id)?;
         Some(Route {
@@ -486,19 +486,19 @@ impl Routing {
     pub fn number_id(&self, account: &str, address: &Address) -> Option<u128> {
         let Address::Phone(number) = address else { return None };
         let number = number.as_str();
-        if let Some(held) = self.held(number).filter(|held| held.account == account) {
+        if let Some(held) = self.number(number).filter(|held| held.account == account) {
             return Some(held.id);
         }
         let named = |one: &NumberConfig| &*one.account == account && one.number.exact() == Some(number);
         if self.configured().any(named) {
             return Some(inventory::file_id(account, number));
         }
-        self.holdings.callers.find(&VerifiedCaller::key(account, number)).map(|caller| caller.id)
+        self.inventory.callers.find(&VerifiedCaller::key(account, number)).map(|caller| caller.id)
     }
 
     /// Returns a number of the account whose calls go to this application or connection, if there is one.
     pub fn number_of_application(&self, account: &str, id: &str) -> Option<Arc<Resource<Number>>> {
-        let numbers = self.holdings.numbers.all(account);
+        let numbers = self.inventory.numbers.all(account);
         numbers.into_iter().find(|number| number.details.application.as_deref() == Some(id))
     }
 
@@ -506,7 +506,7 @@ impl Routing {
     pub fn any_number(&self, account: &str) -> Option<Address> {
         let given = self.configured().filter(|one| &*one.account == account).filter_map(|one| one.number.exact());
         let given = given.filter_map(|number| number.parse().ok()).find(PhoneNumber::is_e164);
-        let held = || self.holdings.numbers.all(account).into_iter().find_map(|held| held.name.parse().ok());
+        let held = || self.inventory.numbers.all(account).into_iter().find_map(|held| held.name.parse().ok());
         given.or_else(held).map(Address::Phone)
     }
 
@@ -566,7 +566,7 @@ impl Routing {
         let account = &caller.account;
         let domain = caller.domain.as_ref().and_then(|domain| self.phones.domain(domain));
         if let Some(domain) = domain.as_ref().filter(|domain| domain.details.trunk) {
-            return self.of_pbx(account, domain.id, user);
+            return self.from_customer_trunk(account, domain.id, user);
         }
         if let Some(route) = domain.and_then(|domain| self.to_domain(&domain)) {
             return Ok(route);
@@ -622,22 +622,22 @@ impl Routing {
 
     /// Returns the route of a call from the PBX of a customer trunk to a number. The call goes over the server's trunks
     /// without an application. If no trunk accepts the number, the call may go to a number of the account.
-    fn of_pbx(&self, account: &Arc<str>, trunk: u128, user: &str) -> Result<Route, u16> {
-        let pbxs = self.phones.pbxs();
-        let pbx = pbxs.get(account, trunk).ok_or(404u16)?;
+    fn from_customer_trunk(&self, account: &Arc<str>, trunk: u128, user: &str) -> Result<Route, u16> {
+        let customer_trunks = self.phones.customer_trunks();
+        let customer_trunk = customer_trunks.get(account, trunk).ok_or(404u16)?;
         let to = Address::Phone(user.parse().map_err(|_| 404u16)?);
         if self.outbound(account, &to, &[], |_| sip::Health::Up, &mut rand::rng()).is_empty() {
             return self.to_number(Some(account), user).ok_or(404);
         }
-        Ok(programmed(self.documents(account), account, customer_trunk::terminate(pbx, to)))
+        Ok(programmed(self.documents(account), account, customer_trunk::terminate(customer_trunk, to)))
     }
 
     /// Returns the route of a call to a number of a customer trunk. The call goes to the PBX without an application.
     /// Returns `None` if the account has no such trunk.
-    pub fn to_pbx(&self, account: &Arc<str>, trunk: u128, user: &str) -> Option<Route> {
-        let pbxs = self.phones.pbxs();
-        let pbx = pbxs.get(account, trunk)?;
-        Some(programmed(self.documents(account), account, customer_trunk::originate(pbx, trunk, user)))
+    pub fn to_customer_trunk(&self, account: &Arc<str>, trunk: u128, user: &str) -> Option<Route> {
+        let customer_trunks = self.phones.customer_trunks();
+        let customer_trunk = customer_trunks.get(account, trunk)?;
+        Some(programmed(self.documents(account), account, customer_trunk::originate(customer_trunk, trunk, user)))
     }
 
     fn to_its_application(&self, endpoint: &EndpointConfig) -> Option<Route> {
@@ -717,8 +717,8 @@ impl Routing {
     /// verified caller ID of the account. It is also true if the file gives the account this number, or a block of
     /// numbers (a prefix with seven or more digits) that contains it.
     pub fn owns(&self, account: &str, number: &str) -> bool {
-        let held = self.held(number).is_some_and(|held| held.account == account);
-        if held || self.holdings.callers.find(&VerifiedCaller::key(account, number)).is_some() {
+        let held = self.number(number).is_some_and(|held| held.account == account);
+        if held || self.inventory.callers.find(&VerifiedCaller::key(account, number)).is_some() {
             return true;
         }
         self.configured().any(|one| &*one.account == account && names(&one.number, number))
@@ -735,7 +735,7 @@ impl Routing {
     }
 
     /// Returns the accounts whose trunks an account may use: the account itself and the account that created it.
-    pub fn payers(&self, account: &str) -> Vec<Arc<str>> {
+    pub fn trunk_owners(&self, account: &str) -> Vec<Arc<str>> {
         std::iter::once(account.into()).chain(self.accounts.parent(account)).collect()
     }
 
@@ -763,7 +763,7 @@ impl Routing {
     pub fn srtp(&self, trunk: Option<&str>, phone: Option<&sip::Aor>) -> media::Srtp {
         match (self.trunk(trunk), phone) {
             (Some(trunk), _) => trunk.srtp,
-            (None, _) if trunk.is_some_and(|name| self.phones.pbxs().is_secure(name)) => media::Srtp::Required,
+            (None, _) if trunk.is_some_and(|name| self.phones.customer_trunks().is_secure(name)) => media::Srtp::Required,
             (None, Some(phone)) => self.phones.srtp(phone),
             (None, None) => media::Srtp::Off,
         }
@@ -804,8 +804,8 @@ impl Routing {
         health: impl Fn(&str) -> sip::Health,
         rng: &mut impl Rng,
     ) -> Vec<Outbound> {
-        if let Some(pbx) = via.first().and_then(|name| customer_trunk::id(name)) {
-            return self.phones.pbxs().originate(account, pbx, to.user(), rng);
+        if let Some(customer_trunk) = via.first().and_then(|name| customer_trunk::id(name)) {
+            return self.phones.customer_trunks().originate(account, customer_trunk, to.user(), rng);
         }
         if let Some(trunk) = via.first().and_then(|id| self.byoc(id)) {
             let usable = self.may_use(account, trunk).then(|| over_trunk(trunk, to.user()));
@@ -858,7 +858,7 @@ impl Routing {
 /// Whether a pattern in the file makes its account the owner of a number. The pattern is the number itself, or a prefix
 /// with seven or more digits.
 fn names(pattern: &NumberPattern, number: &str) -> bool {
-    pattern.prefix().is_none_or(|digits| digits.len() >= LEAST_OF_A_BLOCK) && pattern.fits(number).is_some()
+    pattern.prefix().is_none_or(|digits| digits.len() >= MIN_BLOCK_DIGITS) && pattern.fits(number).is_some()
 }
 
 /// Returns how similar a called number is to a known number. Two numbers are similar if at least their last six digits
@@ -913,13 +913,13 @@ fn to_application(account: Arc<str>, application: &Application) -> Route {
     let target = Target { url: Arc::clone(&application.webhook_url), method };
     let failover = application.webhook_failover_url.as_ref().map(|url| Target { url: Arc::clone(url), method });
     let (status, decision) = match application.works_by {
-        WorksBy::Commands => {
+        ApplicationKind::Commands => {
             let moments = ALL_MOMENTS.to_vec();
             let timeout = application.webhook_timeout();
-            let decision = application.first_command_within.map_or(Decision::Commands, Decision::CommandsWithin);
+            let decision = application.first_command_within.map_or(Decision::Commands, Decision::CommandsWithTimeout);
             (Some(Callback { target, failover, moments, elsewhere: Vec::new(), timeout }), decision)
         }
-        WorksBy::Documents => {
+        ApplicationKind::Documents => {
             let url = application.status_callback.as_ref();
             let status = url.map(|url| completed(Target { url: Arc::clone(url), method: Method::Post }));
             (status, Decision::Document { target, fallback: failover })
@@ -997,7 +997,7 @@ pub fn bridge_program(target: DialTarget, record: RecordBridge) -> Program {
         hangup_on_star: false,
         record: record.map(|channels| DialRecord {
             from_ringing: false,
-            spec: RecordingSpec::whole(RecordingSource::Trunk, channels),
+            spec: RecordingSpec::new(RecordingSource::Trunk, channels),
         }),
         action: None,
         after: AfterBridge::Hangup,

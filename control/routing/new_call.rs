@@ -81,9 +81,9 @@ pub struct NewCall {
     pub handover: Option<Box<InternalCall>>,
 }
 
-/// Default ringing time, and (`LASTS_FOR`) default maximum duration of a call.
-const RINGS_FOR: Duration = Duration::from_secs(60);
-const LASTS_FOR: Duration = Duration::from_secs(14_400);
+/// Default ringing time, and (`MAX_DURATION`) default maximum duration of a call.
+const RINGING_TIMEOUT: Duration = Duration::from_secs(60);
+const MAX_DURATION: Duration = Duration::from_secs(14_400);
 
 impl NewCall {
     /// Creates a request for a call that begins with `first`. All other settings have their default values.
@@ -99,9 +99,9 @@ impl NewCall {
             caller_name: None,
             headers: Vec::new(),
             credentials: None,
-            timeout: RINGS_FOR,
+            timeout: RINGING_TIMEOUT,
             unanswered: EndCause::NoAnswer,
-            time_limit: Some(LASTS_FOR),
+            time_limit: Some(MAX_DURATION),
             first,
             fallback: None,
             send_digits: None,
@@ -245,7 +245,7 @@ pub fn outbound_legs(id: LegId, session: CallId, mut call: NewCall, now: Timesta
     let race = (!also.is_empty()).then_some(id);
     if let (Some(_), Some(stream)) = (race, &mut call.stream) {
         // Before the answer, it is unknown which leg stays in the call.
-        stream.opens = ConnectTiming::AtAnswer;
+        stream.connect_timing = ConnectTiming::AtAnswer;
     }
     let first = outbound_leg(id, session, call, race, now);
     let another = |to: Address| {
@@ -298,7 +298,7 @@ fn outbound_leg(id: LegId, session: CallId, call: NewCall, race: Option<LegId>, 
         from: call.from,
         caller_name: call.caller_name,
         headers: call.headers,
-        inherits: false,
+        inherits_headers: false,
         credentials: call.credentials,
         via: call.via,
         replaces: None,

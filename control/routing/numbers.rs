@@ -20,7 +20,7 @@ use crate::number_pool::Block;
 const TRIES: usize = 16;
 
 /// A number of an account.
-pub type HeldNumber = Arc<Resource<Number>>;
+pub type NumberRow = Arc<Resource<Number>>;
 
 /// The reason why a number cannot be taken, changed or released.
 #[derive(Debug, thiserror::Error)]
@@ -72,15 +72,15 @@ impl<'a> Numbers<'a> {
     }
 
     /// Returns all complete numbers of the account. Prefixes of numbers are not included.
-    pub fn all(&self) -> Vec<HeldNumber> {
+    pub fn all(&self) -> Vec<NumberRow> {
         let mut file = self.of_the_file();
-        let held = self.routing.holdings().numbers.all(self.account);
+        let held = self.routing.inventory().numbers.all(self.account);
         let mut numbers: Vec<_> = held
             .into_iter()
-            .filter(|row| !self.routing.is_anothers(row))
+            .filter(|row| !self.routing.belongs_to_another(row))
             .map(|row| {
                 let place = file.iter().position(|floor| floor.name == row.name);
-                over(row, place.map(|place| file.swap_remove(place)).as_ref())
+                with_configured(row, place.map(|place| file.swap_remove(place)).as_ref())
             })
             .collect();
         numbers.extend(file.into_iter().map(Arc::new));
@@ -88,18 +88,18 @@ impl<'a> Numbers<'a> {
     }
 
     /// Returns the number with this id.
-    pub fn get(&self, id: u128) -> Option<HeldNumber> {
+    pub fn get(&self, id: u128) -> Option<NumberRow> {
         self.all().into_iter().find(|row| row.id == id)
     }
 
     /// Returns the numbers whose calls go to a trunk, given its id as numbers have it; newest first.
-    pub fn of_trunk(&self, trunk: &str) -> Vec<HeldNumber> {
-        let held = self.routing.holdings().numbers.all(self.account).into_iter();
+    pub fn of_trunk(&self, trunk: &str) -> Vec<NumberRow> {
+        let held = self.routing.inventory().numbers.all(self.account).into_iter();
         held.filter(|row| row.details.trunk.as_deref() == Some(trunk)).collect()
     }
 
     /// Sends the calls of a number to a trunk, or no longer to one. A number with a trunk has no application.
-    pub async fn attach(&self, row: &Resource<Number>, trunk: Option<String>) -> Result<HeldNumber, NumberError> {
+    pub async fn attach(&self, row: &Resource<Number>, trunk: Option<String>) -> Result<NumberRow, NumberError> {
         let mut row = row.clone();
         row.details.trunk = trunk;
         if row.details.trunk.is_some() {
@@ -142,16 +142,16 @@ impl<'a> Numbers<'a> {
 
     /// Takes the first available number of this list. The list may have several numbers, because other accounts may
     /// take a number at the same time.
-    pub async fn take(&self, wanted: &[String], details: impl Fn(&str) -> Number) -> Result<HeldNumber, NumberError> {
+    pub async fn take(&self, wanted: &[String], details: impl Fn(&str) -> Number) -> Result<NumberRow, NumberError> {
         for number in wanted {
             let offered = self.routing.pool().is_open() || self.block(number).is_some();
             if !offered || self.routing.is_taken(self.account, number) {
                 continue;
             }
             let row = Resource::new(self.account, number, details(number));
-            match self.routing.holdings().numbers.put(self.store, row).await {
+            match self.routing.inventory().numbers.put(self.store, row).await {
                 Err(InventoryError::Taken) => {}
-                kept => return kept.map_err(|why| not_held(why, number)),
+                kept => return kept.map_err(|why| inventory_error(why, number)),
             }
         }
         Err(NumberError::NotAvailable(wanted.first().cloned().unwrap_or_default()))
@@ -159,15 +159,15 @@ impl<'a> Numbers<'a> {
 
     /// Stores a changed number. The change applies to new calls at once. For a number in the configuration file, only
     /// the differences are stored.
-    pub async fn keep(&self, row: Resource<Number>) -> Result<HeldNumber, NumberError> {
+    pub async fn keep(&self, row: Resource<Number>) -> Result<NumberRow, NumberError> {
         let mut row = inventory::changed(&row);
         let floor = self.of_the_file().into_iter().find(|floor| floor.name == row.name && floor.account == row.account);
         if let Some(floor) = &floor {
             row.details = row.details.without(&floor.details);
         }
         let number = row.name.clone();
-        let kept = self.routing.holdings().numbers.put(self.store, row).await;
-        Ok(over(kept.map_err(|why| not_held(why, &number))?, floor.as_ref()))
+        let kept = self.routing.inventory().numbers.put(self.store, row).await;
+        Ok(with_configured(kept.map_err(|why| inventory_error(why, &number))?, floor.as_ref()))
     }
 
     /// Transfers a number to another account. The number loses the application and the trunk of the previous account.
@@ -177,7 +177,7 @@ impl<'a> Numbers<'a> {
         mut row: Resource<Number>,
         new_owner: &str,
         application: Option<String>,
-    ) -> Result<HeldNumber, NumberError> {
+    ) -> Result<NumberRow, NumberError> {
         self.check_not_in_the_file(&row.name)?;
         new_owner.clone_into(&mut row.account);
         (row.details.application, row.details.trunk) = (application, None);
@@ -197,7 +197,7 @@ impl<'a> Numbers<'a> {
         if inventory::is_of_the_file(row) {
             return Err(NumberError::InTheFile(row.name.clone()));
         }
-        let released = self.routing.holdings().numbers.delete(self.store, self.account, row.id).await?;
+        let released = self.routing.inventory().numbers.delete(self.store, self.account, row.id).await?;
         released.then_some(()).ok_or(NumberError::Unknown)
     }
 
@@ -229,14 +229,14 @@ impl<'a> Numbers<'a> {
     }
 }
 
-fn over(held: HeldNumber, floor: Option<&Resource<Number>>) -> HeldNumber {
+fn with_configured(held: NumberRow, floor: Option<&Resource<Number>>) -> NumberRow {
     match floor {
-        Some(floor) => Arc::new(Resource { details: held.details.over(&floor.details), ..(*held).clone() }),
+        Some(floor) => Arc::new(Resource { details: held.details.with_defaults(&floor.details), ..(*held).clone() }),
         None => held,
     }
 }
 
-fn not_held(why: InventoryError, number: &str) -> NumberError {
+fn inventory_error(why: InventoryError, number: &str) -> NumberError {
     match why {
         InventoryError::Taken => NumberError::NotAvailable(number.to_owned()),
         InventoryError::Full => NumberError::Full,

@@ -50,17 +50,17 @@ pub struct Phones {
     trunks: Vec<TrunkConfig>,
     /// The accounts that may call from this host with their own name (`tandem call`).
     accounts: Vec<Account>,
-    known: RwLock<Arc<Known>>,
+    known: RwLock<Arc<PhoneDirectory>>,
 }
 
 /// The data from the database, combined with the configuration.
 #[derive(Debug, Default)]
-struct Known {
+struct PhoneDirectory {
     directory: Arc<sip::Directory>,
     domains: HashMap<String, DomainRow>,
     /// Phones that accounts have created.
     made: Vec<Arc<EndpointConfig>>,
-    pbxs: Arc<CustomerTrunks>,
+    customer_trunks: Arc<CustomerTrunks>,
     connections: Arc<Connections>,
 }
 
@@ -139,7 +139,7 @@ impl Phones {
             name: row.name.as_str().into(),
             account: row.account.as_str().into(),
             networks: networks.remove(&row.name).unwrap_or_default(),
-            everywhere: false,
+            for_any_host: false,
         });
         let ours = ours.chain(connections.sip_domains());
         let accounts = self.accounts.iter().flat_map(|account| {
@@ -161,10 +161,10 @@ impl Phones {
         let directory = Arc::new(directory.with_accounts(accounts));
         let domains =
             rows.into_iter().chain(connections.domains()).map(|row| (row.name.to_ascii_lowercase(), row)).collect();
-        let pbxs = Arc::new(CustomerTrunks::load(store, &connections).await?);
+        let customer_trunks = Arc::new(CustomerTrunks::load(store, &connections).await?);
         let made = made.iter().map(|row| Arc::new(provisioned::endpoint(row))).collect();
         let connections = Arc::new(connections);
-        *self.known.write() = Arc::new(Known { directory: Arc::clone(&directory), domains, made, pbxs, connections });
+        *self.known.write() = Arc::new(PhoneDirectory { directory: Arc::clone(&directory), domains, made, customer_trunks, connections });
         Ok(directory)
     }
 
@@ -175,8 +175,8 @@ impl Phones {
     }
 
     /// Returns the customer trunks.
-    pub fn pbxs(&self) -> Arc<CustomerTrunks> {
-        Arc::clone(&self.known.read().pbxs)
+    pub fn customer_trunks(&self) -> Arc<CustomerTrunks> {
+        Arc::clone(&self.known.read().customer_trunks)
     }
 
     /// Returns the connections of all accounts.

@@ -25,7 +25,7 @@ pub enum ProfileError {
 impl Routing {
     /// Returns how many connections and applications of the account use a profile.
     pub fn users_of_profile(&self, account: &str, profile: u128) -> usize {
-        let applications = self.holdings.applications.all(account);
+        let applications = self.inventory.applications.all(account);
         let applications = applications.iter().filter(|row| row.details.limits.profile == Some(profile)).count();
         applications + self.phones.connections().of_profile(account, profile)
     }
@@ -36,7 +36,7 @@ impl Routing {
         store: &Store,
         row: Resource<OutboundProfile>,
     ) -> Result<Arc<Resource<OutboundProfile>>, InventoryError> {
-        self.holdings.profiles.put(store, row).await
+        self.inventory.profiles.put(store, row).await
     }
 
     /// Deletes a profile that neither a connection nor an application uses.
@@ -44,7 +44,7 @@ impl Routing {
         if self.users_of_profile(&row.account, row.id) > 0 {
             return Err(ProfileError::InUse);
         }
-        let deleted = self.holdings.profiles.delete(store, &row.account, row.id).await?;
+        let deleted = self.inventory.profiles.delete(store, &row.account, row.id).await?;
         deleted.then_some(()).ok_or(ProfileError::Unknown)
     }
 }

@@ -20,7 +20,7 @@ fn a_trunks_uri_takes_the_dialled_number_as_its_user() {
 async fn a_number_goes_where_its_account_says_and_else_where_the_file_does() {
     let directory = tempfile::tempdir().unwrap();
     let store = Store::open(&format!("sqlite:{}/tandem.db", directory.path().display())).await.unwrap();
-    let holdings = Arc::new(Inventory::default());
+    let inventory = Arc::new(Inventory::default());
     let number = |number: &str, account: &str| {
         let number = serde_json::json!({ "number": number, "account": account, "voice_url": "http://file/" });
         serde_json::from_value::<NumberConfig>(number).unwrap()
@@ -31,14 +31,14 @@ async fn a_number_goes_where_its_account_says_and_else_where_the_file_does() {
         Vec::new(),
         |_| None,
     );
-    let routing = routing.with_holdings(Arc::clone(&holdings), NumberPool::default());
+    let routing = routing.with_inventory(Arc::clone(&inventory), NumberPool::default());
     let asked = |routing: &Routing, user: &str| match routing.inbound(None, user)?.decision {
         Decision::Document { target, .. } => Some(target.url.to_string()),
         Decision::Reject(reason) => Some(format!("{reason:?}")),
         _ => None,
     };
     let hold = async |number: &str, details: Number| {
-        holdings.numbers.put(&store, Resource::new("acme", number, details)).await.unwrap().id
+        inventory.numbers.put(&store, Resource::new("acme", number, details)).await.unwrap().id
     };
     let voice = |url: &str| Voice { url: Some(url.into()), ..Voice::default() };
     let at = |url: &str| Number { dialect: "twilio".into(), voice: voice(url), ..Number::default() };
@@ -50,7 +50,7 @@ async fn a_number_goes_where_its_account_says_and_else_where_the_file_does() {
     let renamed = Number { friendly_name: "main".into(), ..Number::default() };
     let changed = hold("+15551230001", renamed).await;
     assert_eq!(asked(&routing, "+15551230001").as_deref(), Some("http://file/"), "only its name was changed");
-    holdings.numbers.delete(&store, "acme", changed).await.unwrap();
+    inventory.numbers.delete(&store, "acme", changed).await.unwrap();
     hold("+15551230001", at("http://rest/")).await;
     assert_eq!(asked(&routing, "+15551230001").as_deref(), Some("http://rest/"));
     hold("+15551230003", at("http://rest/")).await;
@@ -63,7 +63,7 @@ async fn a_number_goes_where_its_account_says_and_else_where_the_file_does() {
         voice: voice("http://app/"),
         ..VoiceApplication::default()
     };
-    holdings.applications.put(&store, Resource::new("acme", "app", details)).await.unwrap();
+    inventory.applications.put(&store, Resource::new("acme", "app", details)).await.unwrap();
     assert_eq!(asked(&routing, "+15551230004").as_deref(), Some("http://app/"));
     hold("+15551230005", Number::default()).await;
     assert_eq!(asked(&routing, "+15551230005").as_deref(), Some("Status(404)"), "nobody decides about it");

@@ -12,7 +12,7 @@ mod recognition;
 mod siprec;
 mod streaming;
 mod supervise;
-mod tell;
+mod publish;
 mod transfer;
 
 use std::sync::Arc;
@@ -26,7 +26,7 @@ use tandem_call::command::{Accepted, Refused};
 use tandem_call::event::{CallEvent, EventKind, PlaybackEnd};
 use tandem_call::id::{CallId, LegId, OpId};
 use tandem_call::leg::{EndCause, EndedBy, LegEnd, LegInfo, Status};
-use tandem_call::output::{LegEvent, LegGone};
+use tandem_call::output::{LegEvent, SipEndReason};
 use tandem_call::program::instruction::{Play, RejectReason};
 use tandem_call::route::{Decision, Route};
 use tandem_causes::Cause;
@@ -53,7 +53,7 @@ use crate::registry::Registry;
 use crate::services::Services;
 
 /// Maximum time for which an ended call waits for the final events of its legs.
-const LAST_WORD: Duration = Duration::from_secs(5);
+const FINAL_EVENTS_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The start of a call.
 pub(crate) enum CallStart {
@@ -72,14 +72,14 @@ pub(crate) enum CallStart {
         /// Measures how long the INVITE waits. Dropped when the first outputs are performed.
         waiting: sip::PendingCallGuard,
         /// In an internal call: the connection to the calling leg of this server.
-        within: Option<LoopbackDialog>,
+        loopback: Option<LoopbackDialog>,
     },
     /// An outbound call that an application requested.
     Outgoing(Vec<NewLeg>),
 }
 
 /// Spawns the task of a call.
-pub(crate) fn spawn(registry: Registry, id: CallId, inbox: Inbox, messages: Messages, beginning: CallStart) {
+pub(crate) fn spawn(registry: Registry, id: CallId, inbox: Inbox, messages: Messages, start: CallStart) {
     let task = Box::new(CallTask {
         call: Call::new(id, rand::random(), clock::now()),
         sessions: vec![id],
@@ -91,7 +91,7 @@ pub(crate) fn spawn(registry: Registry, id: CallId, inbox: Inbox, messages: Mess
         sequences: HashMap::default(),
         own_recordings: HashMap::default(),
         notifications: 0,
-        asked: false,
+        has_fetched: false,
         cookie_jars: HashMap::default(),
         notices: None,
         answers: Vec::new(),
@@ -105,7 +105,7 @@ pub(crate) fn spawn(registry: Registry, id: CallId, inbox: Inbox, messages: Mess
     //
     // Each log line contains the id of the call. A span would be entered and left at each wake-up, for only two log
     // lines in total.
-    tokio::spawn(Box::pin(task.run(messages, beginning)));
+    tokio::spawn(Box::pin(task.run(messages, start)));
 }
 
 type Answer = Result<Accepted, Refused>;
@@ -127,7 +127,7 @@ struct CallTask {
     /// Number of problems for which a notification was stored.
     notifications: usize,
     /// Whether the call has requested a document from an application.
-    asked: bool,
+    has_fetched: bool,
     /// The cookies of this call and of the calls that were merged into this call, by session id.
     cookie_jars: HashMap<CallId, CookieJar>,
     /// The channel to the task that sends the call's notices in order, and the handle of this task.
@@ -144,18 +144,18 @@ struct CallTask {
 }
 
 enum LoopStep {
-    On,
+    Continue,
     Over,
     /// The complete state moves into the call with this inbox.
     MergeInto(Inbox, oneshot::Sender<()>),
 }
 
 impl CallTask {
-    async fn run(mut self: Box<Self>, mut messages: Messages, beginning: CallStart) {
-        let waiting = self.begin(beginning);
+    async fn run(mut self: Box<Self>, mut messages: Messages, start: CallStart) {
+        let waiting = self.begin(start);
         self.perform().await;
         drop(waiting);
-        let mut farewell = None;
+        let mut teardown = None;
         // The timer is reset only when the time changes. Few messages change the time.
         let mut alarm = std::pin::pin!(tokio::time::sleep(Duration::ZERO));
         let mut set = None;
@@ -164,13 +164,13 @@ impl CallTask {
                 if self.ended.is_empty() {
                     break;
                 }
-                farewell.get_or_insert_with(|| tokio::time::Instant::now() + LAST_WORD);
+                teardown.get_or_insert_with(|| tokio::time::Instant::now() + FINAL_EVENTS_TIMEOUT);
             } else {
-                farewell = None;
+                teardown = None;
             }
-            let wake = match (self.call.poll_timeout(), farewell) {
+            let wake = match (self.call.poll_timeout(), teardown) {
                 (Some(timer), _) => Some(timer.into()),
-                (None, farewell) => farewell,
+                (None, teardown) => teardown,
             };
             if let Some(at) = wake.filter(|at| set != Some(*at)) {
                 alarm.as_mut().reset(at);
@@ -180,18 +180,18 @@ impl CallTask {
                 // Messages go first, because waiting messages are older than the alarm.
                 biased;
                 message = messages.next() => match message {
-                    Some(message) => self.take(message),
+                    Some(message) => self.handle_message(message),
                     None => LoopStep::Over,
                 },
                 () = &mut alarm, if wake.is_some() => {
                     self.call.handle_timeout(clock::now());
-                    if farewell.is_some_and(|at| at <= tokio::time::Instant::now()) { LoopStep::Over } else { LoopStep::On }
+                    if teardown.is_some_and(|at| at <= tokio::time::Instant::now()) { LoopStep::Over } else { LoopStep::Continue }
                 }
-                () = settled(&mut self.expected), if self.expected.is_some() => LoopStep::On,
+                () = settled(&mut self.expected), if self.expected.is_some() => LoopStep::Continue,
             };
             self.perform().await;
             match turn {
-                LoopStep::On => {}
+                LoopStep::Continue => {}
                 LoopStep::Over => break,
                 LoopStep::MergeInto(target, done) => {
                     // The notices of this call must be sent before the notices of the target call.
@@ -241,18 +241,18 @@ impl CallTask {
         }
     }
 
-    fn begin(&mut self, beginning: CallStart) -> sip::PendingCallGuard {
-        match beginning {
+    fn begin(&mut self, start: CallStart) -> sip::PendingCallGuard {
+        match start {
             CallStart::Outgoing(legs) => {
                 legs.into_iter().for_each(|leg| self.add_leg(leg));
                 sip::PendingCallGuard::default()
             }
-            CallStart::Incoming { mut info, line, offer, phone, route, waiting, within } => {
+            CallStart::Incoming { mut info, line, offer, phone, route, waiting, loopback } => {
                 let leg = info.id;
                 self.note_line(info.created_at, leg, "sip", line);
                 let sip = self.services.sip.clone();
-                let (mut io, session) = match within {
-                    Some(loopback) => (LegIo::called_within(leg, sip, loopback), self.open_within(leg)),
+                let (mut io, session) = match loopback {
+                    Some(loopback) => (LegIo::incoming_internal(leg, sip, loopback), self.open_internal_media(leg)),
                     None => {
                         let session = self.open(leg, info.sip.trunk.as_deref(), phone.as_ref());
                         (LegIo::incoming(leg, sip), session)
@@ -313,7 +313,7 @@ impl CallTask {
         let leg = info.id;
         let event = Box::new(CallEvent { at: now.time, leg: Arc::new(info), kind: EventKind::Ended });
         async move {
-            self.tell(event).await;
+            self.publish(event).await;
             self.release(leg);
         }
     }
@@ -340,42 +340,42 @@ impl CallTask {
         Ok(session)
     }
 
-    fn take(&mut self, message: Message) -> LoopStep {
+    fn handle_message(&mut self, message: Message) -> LoopStep {
         let now = clock::now();
         match message {
-            Message::Sip(leg, event) => self.take_sip(now, leg, event),
-            Message::Media(leg, event) => self.take_media(now, leg, *event),
-            Message::Fetched { leg, id, line, exchange, speaks, result } => {
+            Message::Sip(leg, event) => self.handle_sip(now, leg, event),
+            Message::Media(leg, event) => self.handle_media(now, leg, *event),
+            Message::Fetched { leg, id, line, exchange, other_dialect, result } => {
                 // The log line of the request must come before the log lines of the effects, which have the same time.
                 self.note_fetched(now.time, leg, line, exchange);
-                if let Some(dialect) = speaks {
+                if let Some(dialect) = other_dialect {
                     self.call.set_dialect(leg, dialect);
                 }
                 self.call.handle_fetched(now, leg, id, result);
             }
-            Message::Rendered { leg, op, play, audio } => self.take_audio(leg, op, &play, audio),
+            Message::Rendered { leg, op, play, audio } => self.handle_audio(leg, op, &play, audio),
             Message::StreamOpen { leg, id } => {
                 let stream = self.legs.get_mut(&leg).and_then(|live| live.streams.get_mut(&id));
-                let held = stream.and_then(|stream| {
-                    stream.holds_call = false;
-                    stream.held.take()
+                let waiting_invite = stream.and_then(|stream| {
+                    stream.delays_invite = false;
+                    stream.waiting_invite.take()
                 });
-                held.into_iter().for_each(|invite| self.invite(leg, *invite));
+                waiting_invite.into_iter().for_each(|invite| self.invite(leg, *invite));
             }
             Message::StreamReady { leg, id, ready } => self.attach_stream(leg, id, *ready),
-            Message::StreamPress { leg, id, digits } => {
+            Message::StreamDigits { leg, id, digits } => {
                 if let Some(op) = self.legs.get(&leg).and_then(|live| live.streams.get(&id)).map(|stream| stream.op) {
-                    self.press(leg, op, digits);
+                    self.send_dtmf(leg, op, digits);
                 }
             }
             Message::Stream { leg, id, status } => {
                 // At this point the stream has already ended.
                 let stream = self.detach_stream(leg, id);
                 self.call.handle_leg(now, leg, LegEvent::Stream { id, status });
-                let held = stream.and_then(|stream| stream.held);
-                held.into_iter().for_each(|invite| self.invite(leg, *invite));
+                let waiting_invite = stream.and_then(|stream| stream.waiting_invite);
+                waiting_invite.into_iter().for_each(|invite| self.invite(leg, *invite));
             }
-            Message::Conversation { leg, id, news } => self.take_conversation(leg, id, *news),
+            Message::Conversation { leg, id, update } => self.handle_conversation(leg, id, *update),
             Message::Request { leg, request, reply } => {
                 let says_state = request.client_state.is_some();
                 let answer = self.call.handle_request(now, leg, *request);
@@ -399,11 +399,11 @@ impl CallTask {
                     return LoopStep::MergeInto(target, done);
                 }
             }
-            Message::Merge { estate, done } => {
-                self.merge(*estate);
+            Message::Merge { state, done } => {
+                self.merge(*state);
                 let _ = done.send(());
             }
-            Message::Own(leg, event) => self.call.handle_leg(now, leg, event),
+            Message::LegEvent(leg, event) => self.call.handle_leg(now, leg, event),
             Message::Exchanged { leg, exchange, line } => self.note_exchange(leg, *exchange, line),
             Message::Exchanges(reply) => {
                 let _ = reply.send(self.inbox.log().exchanges().to_vec());
@@ -415,7 +415,7 @@ impl CallTask {
                 self.call.handle_shutdown(now);
             }
         }
-        LoopStep::On
+        LoopStep::Continue
     }
 
     /// Adds a line to the call's log.
@@ -441,7 +441,7 @@ impl CallTask {
     fn merge_into(mut self: Box<Self>, target: &Inbox, done: oneshot::Sender<()>) -> Result<(), Box<Self>> {
         let id = self.call.id();
         let call = std::mem::replace(&mut self.call, Call::new(id, [0; 32], clock::now()));
-        let estate = CallState {
+        let state = CallState {
             call,
             sessions: std::mem::take(&mut self.sessions),
             legs: std::mem::take(&mut self.legs),
@@ -452,9 +452,9 @@ impl CallTask {
             supervised: self.supervised.take(),
             log: std::mem::take(&mut *self.inbox.log()),
         };
-        let Err(estate) = target.give(Box::new(estate), done) else { return Ok(()) };
+        let Err(state) = target.post_merge(Box::new(state), done) else { return Ok(()) };
         let CallState { call, sessions, legs, ended, sequences, own_recordings, cookie_jars, supervised, log } =
-            *estate;
+            *state;
         (self.own_recordings, self.cookie_jars, self.supervised) = (own_recordings, cookie_jars, supervised);
         (self.call, self.sessions, self.legs) = (call, sessions, legs);
         (self.ended, self.sequences) = (ended, sequences);
@@ -462,9 +462,9 @@ impl CallTask {
         Err(self)
     }
 
-    fn merge(&mut self, estate: CallState) {
-        let CallState { call, sessions, legs, ended, sequences, own_recordings, cookie_jars, supervised, log } = estate;
-        let recorders = legs.values().flat_map(|live| &live.siprecs).map(|session| session.id().0);
+    fn merge(&mut self, state: CallState) {
+        let CallState { call, sessions, legs, ended, sequences, own_recordings, cookie_jars, supervised, log } = state;
+        let recorders = legs.values().flat_map(|live| &live.siprec_sessions).map(|session| session.id().0);
         let ids = call.legs().map(|leg| leg.id.0).chain(ended.keys().map(|leg| leg.0)).chain(recorders);
         for id in ids.chain(sessions.iter().map(|session| session.0)) {
             self.registry.register(id, self.inbox.clone());
@@ -480,16 +480,16 @@ impl CallTask {
         self.inbox.log().append(log);
     }
 
-    fn take_sip(&mut self, now: Now, leg: LegId, event: sip::Event) {
-        if let (sip::Event::Ended { .. }, Some(farewell)) = (&event, self.ended.get_mut(&leg)) {
-            farewell.dialog = true;
-            return self.part(leg);
+    fn handle_sip(&mut self, now: Now, leg: LegId, event: sip::Event) {
+        if let (sip::Event::Ended { .. }, Some(teardown)) = (&event, self.ended.get_mut(&leg)) {
+            teardown.dialog = true;
+            return self.remove_ended_leg(leg);
         }
         if let Some((owner, id)) = self.siprec_of(leg) {
-            return self.take_recorder(owner, id, &event);
+            return self.handle_recorder_event(owner, id, &event);
         }
         if let sip::Event::Referred { referred, .. } = event {
-            return self.take_referred(leg, *referred);
+            return self.handle_refer(leg, *referred);
         }
         let routing = self.services.routing.get();
         let tune = |session: &mut media::Session, trunk: Option<&str>| {
@@ -499,13 +499,13 @@ impl CallTask {
             session.set_srtp(routing.srtp(trunk, None));
         };
         let failed =
-            self.legs.get_mut(&leg).and_then(|live| Some((live.io.fail_over(&event, tune)?, live.io.vouched.take())));
-        if let Some(((line, trunk), vouched)) = failed {
+            self.legs.get_mut(&leg).and_then(|live| Some((live.io.fail_over(&event, tune)?, live.io.signing.take())));
+        if let Some(((line, trunk), signing)) = failed {
             if let (sip::Event::Ended { status, .. }, Some(info)) = (&event, self.call.leg(leg)) {
                 info.sip.trunk.iter().for_each(|trunk| self.services.counters.failed_over(trunk, *status));
             }
-            vouched.iter().for_each(|vouched| self.services.counters.stir.said(vouched.word()));
-            [Some(line), vouched.map(|vouched| vouched.to_string())]
+            signing.iter().for_each(|signing| self.services.counters.stir.signed(signing.word()));
+            [Some(line), signing.map(|signing| signing.to_string())]
                 .into_iter()
                 .flatten()
                 .for_each(|line| self.note_line(now.time, leg, "sip", line));
@@ -517,11 +517,11 @@ impl CallTask {
         if let Some(returned) = self.legs.get(&leg).and_then(|live| live.io.returned(&event)) {
             self.call.set_returned(leg, returned);
         }
-        self.hear_the_other_leg(leg);
+        self.take_codec_preference(leg);
         let said = self.legs.get_mut(&leg).and_then(|live| live.io.on_sip(event));
-        self.tell_the_other_leg(leg);
+        self.share_codec_preference(leg);
         match said {
-            Some(LegEvent::Dtmf(digit)) => self.take_digit(now, leg, digit, media::DtmfMethod::Info),
+            Some(LegEvent::Dtmf(digit)) => self.handle_digit(now, leg, digit, media::DtmfMethod::Info),
             Some(said) => self.call.handle_leg(now, leg, said),
             None => {}
         }
@@ -529,18 +529,18 @@ impl CallTask {
 
     /// Handles a DTMF digit: passes the digit to the bridged leg, the streams and the call. Ignores the digit if it was
     /// already reported in another form.
-    fn take_digit(&mut self, now: Now, leg: LegId, digit: char, form: media::DtmfMethod) {
+    fn handle_digit(&mut self, now: Now, leg: LegId, digit: char, method: media::DtmfMethod) {
         let Some(live) = self.legs.get_mut(&leg) else { return };
         // The engine has already removed duplicates between telephone events and tones.
-        let known = if form == media::DtmfMethod::Info { form } else { media::DtmfMethod::Event };
+        let known = if method == media::DtmfMethod::Info { method } else { media::DtmfMethod::Event };
         if live.io.digit_dedup.handle(now.instant, digit, known) {
-            if let Some(peer) = live.bridged_with.and_then(|peer| self.legs.get(&peer)) {
-                peer.io.relay_digit(digit, form);
+            if let Some(bridged) = live.bridged_with.and_then(|bridged| self.legs.get(&bridged)) {
+                bridged.io.relay_digit(digit, method);
             }
             let Some(live) = self.legs.get(&leg) else { return };
             live.streams.values().for_each(|stream| stream.dtmf(digit));
             if let Some(conversation) = &live.conversation {
-                conversation.key(digit);
+                conversation.digit(digit);
             }
             self.call.handle_leg(now, leg, LegEvent::Dtmf(digit));
         }
@@ -554,7 +554,7 @@ impl CallTask {
     }
 
     /// Gives a leg the codec preference of its other leg.
-    fn hear_the_other_leg(&mut self, leg: LegId) {
+    fn take_codec_preference(&mut self, leg: LegId) {
         let preference = self.other_leg(leg).and_then(|other| self.legs.get(&other)).map(|live| live.io.preference());
         if let (Some(preference), Some(live)) = (preference, self.legs.get_mut(&leg)) {
             live.io.prefer(preference);
@@ -562,7 +562,7 @@ impl CallTask {
     }
 
     /// Gives the other leg the codec preference of this leg, and gives the call the codecs of both legs.
-    fn tell_the_other_leg(&mut self, leg: LegId) {
+    fn share_codec_preference(&mut self, leg: LegId) {
         let preference = self.legs.get(&leg).map(|live| live.io.preference());
         let other = self.other_leg(leg);
         if let (Some(preference), Some(live)) = (preference, other.and_then(|other| self.legs.get_mut(&other))) {
@@ -575,14 +575,14 @@ impl CallTask {
         }
     }
 
-    fn take_media(&mut self, now: Now, leg: LegId, event: media::Event) {
+    fn handle_media(&mut self, now: Now, leg: LegId, event: media::Event) {
         match &event {
             media::Event::FirstPacket => self.note_line(now.time, leg, "media", "first packet came"),
             media::Event::SourceMoved { to } => {
                 self.note_line(now.time, leg, "media", format!("RTP now comes from {to}"));
             }
             // The engine reports each digit once, whether the digit arrived as telephone-event or as tone.
-            media::Event::Dtmf { digit, form, .. } => return self.take_digit(now, leg, *digit, *form),
+            media::Event::Dtmf { digit, method, .. } => return self.handle_digit(now, leg, *digit, *method),
             media::Event::MarkReached { op, name } => {
                 let conversation = self.legs.get(&leg).and_then(|live| live.conversation.as_ref());
                 if let Some(conversation) = conversation.filter(|own| own.op.0 == op.0) {
@@ -594,7 +594,7 @@ impl CallTask {
                 let others = self.legs.values().flat_map(|live| live.streams.values());
                 let reached = own
                     .filter(|stream| stream.op.0 == op.0)
-                    .chain(others.filter(|stream| stream.peer_op().0 == op.0))
+                    .chain(others.filter(|stream| stream.bridged_op().0 == op.0))
                     .next();
                 if let Some(stream) = reached {
                     stream.mark(Arc::clone(name));
@@ -640,53 +640,53 @@ impl CallTask {
         self.note_line(now.time, leg, "media", quality::summary(stats));
         self.services.counters.add_media(stats);
         self.note_one_sided(now, leg, stats);
-        let Some(farewell) = self.ended.get_mut(&leg) else {
+        let Some(teardown) = self.ended.get_mut(&leg) else {
             // The leg has not ended. The engine has closed the media session, and a leg without audio must end.
             if let Some(live) = self.legs.get_mut(&leg) {
                 live.io.lose_media();
             }
             let detail = Some("the media engine closed the session".to_owned());
-            let gone = LegEvent::Ended { reason: LegGone::Failed, sip_status: None, detail };
+            let gone = LegEvent::Ended { reason: SipEndReason::Failed, sip_status: None, detail };
             return self.call.handle_leg(now, leg, gone);
         };
-        farewell.media = true;
-        if let Some(mut info) = farewell.info.clone() {
+        teardown.media = true;
+        if let Some(mut info) = teardown.info.clone() {
             Arc::make_mut(&mut info).sip.quality = Some(quality::of(stats));
             self.record(&info, now.time);
         }
-        self.part(leg);
+        self.remove_ended_leg(leg);
     }
 
     /// Logs and reports an answered leg that sent no audio, or that sent audio from an address other than the address
     /// in its SDP.
     fn note_one_sided(&self, now: Now, leg: LegId, stats: &media::Stats) {
-        let Some(info) = self.ended.get(&leg).and_then(|farewell| farewell.info.as_ref()) else { return };
-        let Some(told) = quality::one_sided(stats, info.duration(now.time)) else { return };
-        self.note_line(now.time, leg, "media", &told.text);
-        if told.is_wrong {
-            self.inbox.log().push(now.time, Some(leg), ADVICE, told.cause.line());
-            let report = Report::new(told.cause, &*told.text);
+        let Some(info) = self.ended.get(&leg).and_then(|teardown| teardown.info.as_ref()) else { return };
+        let Some(one_sided) = quality::one_sided(stats, info.duration(now.time)) else { return };
+        self.note_line(now.time, leg, "media", &one_sided.text);
+        if one_sided.is_wrong {
+            self.inbox.log().push(now.time, Some(leg), ADVICE, one_sided.cause.line());
+            let report = Report::new(one_sided.cause, &*one_sided.text);
             self.services.keep_report(&info.account, Some(info), Level::Warning, now.time, report);
         }
-        if told.is_wrong
+        if one_sided.is_wrong
             && let Some(held_back) = self.services.counters.one_sided(now.instant)
         {
             let held_back = (held_back > 0).then_some(held_back);
             let (call, trunk) = (self.call.id(), info.sip.trunk.as_deref());
-            let (cause, advice) = (told.cause, told.cause.advice());
-            tracing::warn!(held_back, %call, %leg, trunk, %cause, advice, "{}", told.text);
+            let (cause, advice) = (one_sided.cause, one_sided.cause.advice());
+            tracing::warn!(held_back, %call, %leg, trunk, %cause, advice, "{}", one_sided.text);
         }
     }
 
     /// Removes an ended leg when both SIP and the media engine have reported their final event.
-    fn part(&mut self, leg: LegId) {
-        if self.ended.get(&leg).is_some_and(|farewell| farewell.dialog && farewell.media) {
+    fn remove_ended_leg(&mut self, leg: LegId) {
+        if self.ended.get(&leg).is_some_and(|teardown| teardown.dialog && teardown.media) {
             self.ended.remove(&leg);
             self.registry.forget(leg.0);
         }
     }
 
-    fn take_audio(&mut self, leg: LegId, op: OpId, play: &Play, audio: Result<Arc<media::Audio>, AudioError>) {
+    fn handle_audio(&mut self, leg: LegId, op: OpId, play: &Play, audio: Result<Arc<media::Audio>, AudioError>) {
         let Some(live) = self.legs.get_mut(&leg) else { return };
         if live.renders.remove(&op).is_none() {
             return;

@@ -14,7 +14,7 @@ use tandem_history::refusals::Refusals;
 use tandem_queues::Pair;
 use tokio::sync::oneshot;
 
-use crate::inbox::{Message, NotTaken};
+use crate::inbox::{Message, PostError};
 use crate::registry::Registry;
 use crate::services::Services;
 
@@ -58,8 +58,8 @@ impl Calls {
         let (reply, answer) = oneshot::channel();
         match inbox.offer(Message::Request { leg, request: Box::new(request), reply }) {
             Ok(()) => answer.await.unwrap_or(Err(Refused::Ended)),
-            Err(NotTaken::Over) => Err(Refused::Ended),
-            Err(NotTaken::Full) => Err(Refused::TooMany),
+            Err(PostError::Over) => Err(Refused::Ended),
+            Err(PostError::Full) => Err(Refused::TooMany),
         }
     }
 

@@ -9,7 +9,7 @@ use tandem_call::id::LegId;
 use tokio::sync::mpsc;
 
 /// Maximum number of legs with a follower.
-const MOST: usize = 1_000;
+const MAX_FOLLOWED: usize = 1_000;
 /// Maximum number of events that wait for a follower. If this number is exceeded, the follower receives no further
 /// events.
 const QUEUE: usize = 64;
@@ -32,7 +32,7 @@ impl Followers {
     pub fn follow(&self, leg: LegId) -> Option<Following> {
         let (sender, events) = mpsc::channel(QUEUE);
         let mut all = self.0.write();
-        if all.len() >= MOST {
+        if all.len() >= MAX_FOLLOWED {
             return None;
         }
         all.insert(leg, sender);
@@ -40,7 +40,7 @@ impl Followers {
     }
 
     /// Sends an event to the follower of the event's leg. Never waits.
-    pub fn tell(&self, event: &CallEvent) {
+    pub fn publish(&self, event: &CallEvent) {
         let leg = event.leg.id;
         let told = match self.0.read().get(&leg) {
             Some(follower) => follower.try_send(event.clone()).is_ok(),

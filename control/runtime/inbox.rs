@@ -54,7 +54,7 @@ struct Shared {
 
 /// The reason why a message was not accepted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum NotTaken {
+pub(crate) enum PostError {
     /// The call has ended.
     Over,
     /// Too many messages wait.
@@ -78,7 +78,7 @@ pub(crate) enum Message {
         /// The HTTP exchange for the log.
         exchange: Option<Box<HttpExchange>>,
         /// The name of the leg's new dialect, if the dialect has changed.
-        speaks: Option<Arc<str>>,
+        other_dialect: Option<Arc<str>>,
         /// The document, or the reason why there is no document.
         result: Result<Program, FetchFailure>,
     },
@@ -121,7 +121,7 @@ pub(crate) enum Message {
         ready: Box<Ready>,
     },
     /// The application of a stream sends DTMF digits.
-    StreamPress {
+    StreamDigits {
         /// The leg of the stream.
         leg: LegId,
         /// The id of the stream.
@@ -145,7 +145,7 @@ pub(crate) enum Message {
         /// The id of the conversation.
         id: ConversationId,
         /// The report.
-        news: Box<ConversationUpdate>,
+        update: Box<ConversationUpdate>,
     },
     /// A request of an application.
     Request {
@@ -177,12 +177,12 @@ pub(crate) enum Message {
     /// Take over the legs of another call.
     Merge {
         /// The complete state of the other call.
-        estate: Box<CallState>,
+        state: Box<CallState>,
         /// Receives a message when the legs are registered with this call.
         done: oneshot::Sender<()>,
     },
     /// An event that a command of the call caused while the task performed the command.
-    Own(LegId, LegEvent),
+    LegEvent(LegId, LegEvent),
     /// Return the lines of the log.
     Log(oneshot::Sender<Vec<Line>>),
     /// Hang up all legs.
@@ -199,15 +199,15 @@ impl Inbox {
     /// Posts a message that the call needs. The message is accepted even if the inbox is full.
     ///
     /// # Errors
-    /// Returns [`NotTaken::Over`] if the call has ended.
-    pub(crate) fn post(&self, message: Message) -> Result<(), NotTaken> {
+    /// Returns [`PostError::Over`] if the call has ended.
+    pub(crate) fn post(&self, message: Message) -> Result<(), PostError> {
         self.put(Box::new(message), usize::MAX).map_err(|(_, why)| why)
     }
 
     /// Moves the complete state of another call into this call. Returns the state as an error if this call has ended.
-    pub(crate) fn give(&self, estate: Box<CallState>, done: oneshot::Sender<()>) -> Result<(), Box<CallState>> {
-        match self.put(Box::new(Message::Merge { estate, done }), usize::MAX).map_err(|(message, _)| *message) {
-            Err(Message::Merge { estate, .. }) => Err(estate),
+    pub(crate) fn post_merge(&self, state: Box<CallState>, done: oneshot::Sender<()>) -> Result<(), Box<CallState>> {
+        match self.put(Box::new(Message::Merge { state, done }), usize::MAX).map_err(|(message, _)| *message) {
+            Err(Message::Merge { state, .. }) => Err(state),
             _ => Ok(()),
         }
     }
@@ -221,7 +221,7 @@ impl Inbox {
         line: Option<Line>,
     ) -> Result<(), Box<(HttpExchange, Option<Line>)>> {
         match self.put(Box::new(Message::Exchanged { leg, exchange: Box::new(exchange), line }), FULL) {
-            Err((message, NotTaken::Over)) => match *message {
+            Err((message, PostError::Over)) => match *message {
                 Message::Exchanged { exchange, line, .. } => Err(Box::new((*exchange, line))),
                 _ => Ok(()),
             },
@@ -230,19 +230,19 @@ impl Inbox {
     }
 
     /// Appends a message if fewer than `most` wait.
-    fn put(&self, message: Box<Message>, most: usize) -> Result<(), (Box<Message>, NotTaken)> {
+    fn put(&self, message: Box<Message>, most: usize) -> Result<(), (Box<Message>, PostError)> {
         if self.shared.waiting.load(Ordering::Relaxed) >= most && !self.is_over() {
-            return Err((message, NotTaken::Full));
+            return Err((message, PostError::Full));
         }
         self.shared.waiting.fetch_add(1, Ordering::Relaxed);
-        self.sender.send(message).map_err(|SendError(message)| (message, NotTaken::Over))
+        self.sender.send(message).map_err(|SendError(message)| (message, PostError::Over))
     }
 
     /// Posts an optional message.
     ///
     /// # Errors
-    /// Returns [`NotTaken::Over`] if the call has ended, and [`NotTaken::Full`] if too many messages wait.
-    pub(crate) fn offer(&self, message: Message) -> Result<(), NotTaken> {
+    /// Returns [`PostError::Over`] if the call has ended, and [`PostError::Full`] if too many messages wait.
+    pub(crate) fn offer(&self, message: Message) -> Result<(), PostError> {
         self.put(Box::new(message), FULL).map_err(|(_, why)| why)
     }
 
@@ -259,7 +259,7 @@ impl Inbox {
     /// Takes an event of a SIP dialog. Trace lines go to the log. All other events go to the queue in their order.
     pub(crate) fn sip(&self, leg: LegId, event: sip::Event) {
         if let sip::Event::Trace { sent, peer, transport, line, .. } = event {
-            let text = traced(sent, peer, transport.token(), &line);
+            let text = trace_line(sent, peer, transport.token(), &line);
             return self.log().push(clock::time(), Some(leg), "sip", text);
         }
         let spare = matches!(event, sip::Event::Info { .. } | sip::Event::Provisional { .. });
@@ -280,14 +280,14 @@ impl Inbox {
     pub(crate) fn sink(&self) -> media::EventSink {
         let inbox = self.clone();
         Arc::new(move |key, event| match inbox.offer(Message::Media(LegId(key.0), Box::new(event))) {
-            Err(NotTaken::Full) => Err(media::Full),
+            Err(PostError::Full) => Err(media::Full),
             _ => Ok(()),
         })
     }
 }
 
 /// A line about a SIP message: `-> 192.0.2.1:5060 UDP INVITE sip:...`.
-pub(crate) fn traced(sent: bool, peer: SocketAddr, transport: &str, line: &str) -> String {
+pub(crate) fn trace_line(sent: bool, peer: SocketAddr, transport: &str, line: &str) -> String {
     let arrow = if sent { "->" } else { "<-" };
     format!("{arrow} {peer} {transport} {line}")
 }
@@ -344,7 +344,7 @@ mod tests {
 
     #[test]
     fn a_traced_message_says_which_way_it_went_and_where() {
-        let of = |sent, peer: &str| traced(sent, peer.parse().unwrap(), "UDP", "BYE sip:a@b");
+        let of = |sent, peer: &str| trace_line(sent, peer.parse().unwrap(), "UDP", "BYE sip:a@b");
         assert_eq!(of(true, "10.0.200.1:5060"), "-> 10.0.200.1:5060 UDP BYE sip:a@b");
         assert_eq!(of(false, "[2001:db8::1]:65535"), "<- [2001:db8::1]:65535 UDP BYE sip:a@b");
     }

@@ -30,7 +30,7 @@ impl Services {
             EventKind::Dequeued(outcome) => outcome.waited.map(|(id, _)| id),
             _ => None,
         };
-        let queue = in_line.and_then(|id| self.queues.standing(id, event.leg.id, event.at));
+        let queue = in_line.and_then(|id| self.queues.position(id, event.leg.id, event.at));
         let recording = recording.cloned();
         let context = Context { public_url: Arc::clone(&self.public_url), sequence, recording, queue };
         let notices = dialect.webhook(&account, event, &context);

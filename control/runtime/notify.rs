@@ -67,6 +67,6 @@ pub fn attempted(calls: &Calls, delivery: &Delivery, report: &AttemptReport) {
     if let Some(cause) = attempt.cause.filter(|_| given_up) {
         // The log is sorted by time. A time one microsecond later keeps this line behind the previous line.
         let at = at.saturating_add(jiff::SignedDuration::from_micros(1)).unwrap_or(at);
-        calls.noted(session, Line { at, leg: None, kind: ADVICE.into(), text: cause.line(), data: None });
+        calls.add_log_line(session, Line { at, leg: None, kind: ADVICE.into(), text: cause.line(), data: None });
     }
 }

@@ -28,10 +28,10 @@ use crate::services::Services;
 /// Maximum time by which a recording without a stored record can be older than the last heartbeat.
 const UNSTORED: SignedDuration = SignedDuration::from_secs(10);
 
-/// Number of dialogs that are ended in one batch, and the interval between two batches (`ENDING`): 1,000 dialogs in a
+/// Number of dialogs that are ended in one batch, and the interval between two batches (`BYE_INTERVAL`): 1,000 dialogs in a
 /// second.
-const ENDED_AT_A_TIME: usize = 50;
-const ENDING: Duration = Duration::from_millis(50);
+const BYE_BATCH: usize = 50;
+const BYE_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The unfinished work of an earlier process that the recovery has repaired.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -110,10 +110,10 @@ pub async fn recover(services: &Arc<Services>) -> Result<Recovered, StoreError> 
 /// calls need transactions at the same time.
 pub async fn end_dialogs(sip: &tandem_sip::transport::Handle, dialogs: Vec<DialogState>) {
     let mut dialogs = dialogs.into_iter();
-    let mut every = tokio::time::interval(ENDING);
+    let mut every = tokio::time::interval(BYE_INTERVAL);
     while dialogs.len() > 0 {
         every.tick().await;
-        for dialog in dialogs.by_ref().take(ENDED_AT_A_TIME) {
+        for dialog in dialogs.by_ref().take(BYE_BATCH) {
             sip.post(tandem_sip::Command::End(Box::new(dialog)));
         }
     }
@@ -223,7 +223,7 @@ async fn adopt_recordings(services: &Arc<Services>, stopped: Option<Timestamp>) 
             id,
             leg: LegId(0),
             conference: None,
-            spec: RecordingSpec::whole(RecordingSource::Request, channels),
+            spec: RecordingSpec::new(RecordingSource::Request, channels),
             started_at,
             ended_at: Some(started_at.checked_add(length).unwrap_or(started_at)),
             duration: Some(length),
@@ -275,11 +275,11 @@ fn warn_if_lost(id: RecordingId, status: &RecordingStatus) {
 }
 
 async fn deliver(services: &Arc<Services>, event: &CallEvent, own: Option<&Recording>) -> Result<(), StoreError> {
-    let written = store::deliveries::list(&services.store, event.leg.session.0).await?;
-    for delivery in services.notices(event, numbered(&written, &event.leg), own) {
+    let encode_frame = store::deliveries::list(&services.store, event.leg.session.0).await?;
+    for delivery in services.notices(event, numbered(&encode_frame, &event.leg), own) {
         // If a delivery with this id exists, the earlier process queued the delivery and was killed before it wrote the
         // record.
-        if written.iter().all(|row| row.id != delivery.id) {
+        if encode_frame.iter().all(|row| row.id != delivery.id) {
             services.deliveries.enqueue(delivery).await?;
         }
     }
@@ -287,9 +287,9 @@ async fn deliver(services: &Arc<Services>, event: &CallEvent, own: Option<&Recor
 }
 
 /// Returns the number of the leg's numbered notices that the earlier process stored.
-fn numbered(written: &[DeliveryRow], leg: &LegInfo) -> u32 {
+fn numbered(encode_frame: &[DeliveryRow], leg: &LegInfo) -> u32 {
     let id = leg.id.to_string();
-    let deliveries = written.iter().filter_map(|row| serde_json::from_str::<Delivery>(&row.request).ok());
+    let deliveries = encode_frame.iter().filter_map(|row| serde_json::from_str::<Delivery>(&row.request).ok());
     let count = deliveries.filter(|delivery| delivery.numbered.as_ref() == Some(&id)).count();
     u32::try_from(count).unwrap_or(u32::MAX)
 }

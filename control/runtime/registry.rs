@@ -77,7 +77,7 @@ impl Registry {
 
     /// Posts a message to the call of a live leg. The message is accepted even if the inbox is full. Returns `false` if
     /// the call has ended.
-    pub(crate) fn tell(&self, leg: LegId, message: Message) -> bool {
+    pub(crate) fn post(&self, leg: LegId, message: Message) -> bool {
         self.inbox(leg.0).is_some_and(|inbox| inbox.post(message).is_ok())
     }
 

@@ -13,8 +13,8 @@ use crate::services::Services;
 
 impl Services {
     /// Stores a notification. If the database is slow, the notification is dropped and counted.
-    pub fn note_notification(&self, account: &str, leg: Option<LegId>, level: Level, trouble: Notification) {
-        let mut row = Resource::new(account, level.word(), trouble);
+    pub fn note_notification(&self, account: &str, leg: Option<LegId>, level: Level, notification: Notification) {
+        let mut row = Resource::new(account, level.word(), notification);
         row.parent = leg.map(|leg| leg.0);
         resources::submit(&self.store, NOTIFICATIONS, &row);
     }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use tandem_accounts::Accounts;
-use tandem_audio::AudioRoom;
+use tandem_audio::AudioLoader;
 use tandem_call::address::Address;
 use tandem_call::id::{LegId, RecordingId};
 use tandem_call::leg::LegInfo;
@@ -51,7 +51,7 @@ pub struct Services {
     /// HTTP client for documents, files and streams.
     pub client: Client,
     /// Audio for playback.
-    pub audio: AudioRoom,
+    pub audio: AudioLoader,
     /// Audio files that accounts have uploaded.
     pub stored_media: Arc<StoredMedia>,
     /// Text to speech.
@@ -115,7 +115,7 @@ impl Services {
     /// Returns the current routes of a leg, best route first. `via` names the trunks to use.
     pub fn routes(&self, account: &str, to: &Address, via: &[Arc<str>]) -> Vec<Outbound> {
         let sip = &self.sip;
-        self.routing.get().outbound(account, to, via, |trunk| sip.peer(trunk).health, &mut rand::rng())
+        self.routing.get().outbound(account, to, via, |trunk| sip.trunk_status(trunk).health, &mut rand::rng())
     }
 
     /// Returns the destination on this server that a leg reaches without SIP, if there is one.

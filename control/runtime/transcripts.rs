@@ -25,7 +25,7 @@ pub const TRANSCRIPTS: Kind<Transcript> = Kind::new("transcript");
 /// Maximum size of a file for the recogniser, in octets: 30 minutes of 16-bit samples at 8,000 Hz.
 const LARGEST: u64 = 30 * 60 * 16_000 + 1_024;
 /// Maximum age of unfinished transcriptions that are resumed after a restart.
-const LEFT_BEHIND: SignedDuration = SignedDuration::from_hours(24);
+const MAX_RETRY_AGE: SignedDuration = SignedDuration::from_hours(24);
 
 /// Starts the transcription of a recording in the background. A shutdown waits for the end of the transcription.
 pub fn begin(services: &Arc<Services>, leg: Arc<LegInfo>, recording: Recording, order: TranscriptionOrder) {
@@ -46,7 +46,7 @@ pub fn begin(services: &Arc<Services>, leg: Arc<LegInfo>, recording: Recording, 
 
 /// Resumes the unfinished transcriptions of an earlier process. Returns the number of resumed transcriptions.
 pub async fn recover(services: &Arc<Services>) -> Result<usize, StoreError> {
-    let since = clock::time().checked_sub(LEFT_BEHIND).ok();
+    let since = clock::time().checked_sub(MAX_RETRY_AGE).ok();
     let filter = Filter { updated: TimeRange { since, ..TimeRange::default() }, ..Filter::default() };
     let mut found = 0;
     for account in services.accounts.all().iter() {

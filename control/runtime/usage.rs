@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tandem_accounts::subaccount::AccountStatus;
-use tandem_accounts::usage::{TRIGGER, Trigger, Usage, today, with_those_below};
+use tandem_accounts::usage::{TRIGGER, Trigger, Usage, today, with_subaccounts};
 use tandem_clock as clock;
 use tandem_dialect::delivery;
 use tandem_store::StoreError;
@@ -46,15 +46,15 @@ pub async fn watch(calls: Calls) {
 async fn check(services: &Arc<Services>) -> Result<(), StoreError> {
     let mut triggers = resources::all(&services.store, TRIGGER).await?;
     let today = today();
-    triggers.retain(|row| !row.details.is_told(today));
+    triggers.retain(|row| !row.details.is_reported(today));
     triggers.sort_by(|a, b| a.account.cmp(&b.account));
     let mut known: Option<(String, Usage)> = None;
     for row in triggers {
-        if services.accounts.standing(&row.account) != AccountStatus::Active {
+        if services.accounts.status(&row.account) != AccountStatus::Active {
             continue;
         }
         if known.as_ref().is_none_or(|(account, _)| *account != row.account) {
-            let names = with_those_below(&services.accounts, &row.account);
+            let names = with_subaccounts(&services.accounts, &row.account);
             known = Some((row.account.clone(), Usage::read(&services.store, &names, (None, None)).await?));
         }
         let figure = known.as_ref().map_or(0.0, |(_, usage)| row.details.figure(usage, today));

@@ -48,7 +48,7 @@ pub struct Verification {
     /// Delay before the call.
     pub delay: Duration,
     /// Builds the notice of the outcome. `None` means that no notice is sent.
-    pub told: Option<ResultNotice>,
+    pub result_notice: Option<ResultNotice>,
 }
 
 /// A verification that has begun.
@@ -79,7 +79,7 @@ pub type ResultNotice = Box<dyn FnOnce(&LegInfo, Option<u128>) -> Notice + Send 
 pub async fn begin(calls: &Calls, verification: Verification) -> Result<Begun, VerificationError> {
     let services = calls.services();
     let key = VerifiedCaller::key(&verification.account, verification.number.as_str());
-    if services.routing.get().holdings().callers.find(&key).is_some() {
+    if services.routing.get().inventory().callers.find(&key).is_some() {
         return Err(VerificationError::AlreadyVerified);
     }
     let to = Address::Phone(verification.number.clone());
@@ -131,9 +131,9 @@ async fn listen(calls: &Calls, leg: LegId, mut following: Following, verificatio
         last = Some(event.leg);
     }
     tracing::info!(account = %verification.account, verified = verified.is_some(), "verification call ended");
-    let (Some(told), Some(leg)) = (verification.told, last) else { return };
+    let (Some(result_notice), Some(leg)) = (verification.result_notice, last) else { return };
     let Some(dialect) = services.dialects.get(verification.dialect) else { return };
-    let delivery = delivery::of_leg(told(&leg, verified), dialect.as_ref(), &leg, rand::random());
+    let delivery = delivery::of_leg(result_notice(&leg, verified), dialect.as_ref(), &leg, rand::random());
     if let Err(error) = services.deliveries.enqueue(delivery).await {
         tracing::error!(%error, "notice not stored");
     }
@@ -143,12 +143,12 @@ async fn listen(calls: &Calls, leg: LegId, mut following: Following, verificatio
 /// database did not store it.
 async fn keep(services: &Services, verification: &Verification) -> Option<u128> {
     let (account, number) = (&*verification.account, verification.number.as_str());
-    let holdings = Arc::clone(services.routing.get().holdings());
+    let inventory = Arc::clone(services.routing.get().inventory());
     let row = Resource::new(account, number, VerifiedCaller { friendly_name: verification.friendly_name.clone() });
-    match holdings.callers.put(&services.store, row).await {
+    match inventory.callers.put(&services.store, row).await {
         Ok(row) => Some(row.id),
         // Another verification of this number ended at the same time.
-        Err(InventoryError::Taken) => holdings.callers.find(&VerifiedCaller::key(account, number)).map(|row| row.id),
+        Err(InventoryError::Taken) => inventory.callers.find(&VerifiedCaller::key(account, number)).map(|row| row.id),
         Err(error) => {
             tracing::error!(%error, "verified number not stored");
             None

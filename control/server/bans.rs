@@ -33,9 +33,9 @@ pub(crate) fn list(guard: &sip::Guard, now: Now) -> Vec<Ban> {
     bans.map(|ban| Ban {
         source: if ban.source.addr().is_ipv4() { ban.source.addr().to_string() } else { ban.source.to_string() },
         limit: ban.why.word(),
-        why: format!("{} {} within a minute", ban.count, ban.why.said()),
-        since: on_the_wall(ban.since, now),
-        until: on_the_wall(ban.until, now),
+        why: format!("{} {} within a minute", ban.count, ban.why.description()),
+        since: wall_time(ban.since, now),
+        until: wall_time(ban.until, now),
         dropped: ban.dropped,
         times: ban.times,
     })
@@ -58,7 +58,7 @@ pub(crate) fn text(bans: &[Ban]) -> String {
     out
 }
 
-fn on_the_wall(at: Instant, now: Now) -> Timestamp {
+fn wall_time(at: Instant, now: Now) -> Timestamp {
     let signed = |duration| SignedDuration::try_from(duration).unwrap_or_default();
     let distance = match at.checked_duration_since(now.instant) {
         Some(ahead) => signed(ahead),

@@ -115,14 +115,14 @@ fn markup(flavour: &'static Flavour, names: &[&str]) -> Option<String> {
         let (element, attribute) = name.split_once('.').unwrap_or((name, ""));
         let rules: Vec<_> = flavour.rules().filter(|rule| rule.name == element).collect();
         // A rule of the flavour itself takes precedence over a shared rule.
-        let rule = rules.iter().find(|rule| attribute.is_empty() || rule.standing(attribute).is_some())?;
+        let rule = rules.iter().find(|rule| attribute.is_empty() || rule.support(attribute).is_some())?;
         let spelled = format!("`<{}>`", format!("{element} {attribute}").trim_end());
-        let standing = if attribute.is_empty() { None } else { rule.standing(attribute) };
-        Some(match (rule.meaning, standing) {
+        let support = if attribute.is_empty() { None } else { rule.support(attribute) };
+        Some(match (rule.meaning, support) {
             (Meaning::Unsupported(_) | Meaning::Pay, _) | (_, Some(AttributeSupport::Refused(..))) => {
                 format!("refused: {spelled}")
             }
-            (_, Some(AttributeSupport::Idle(_))) => format!("without effect: {spelled}"),
+            (_, Some(AttributeSupport::NoEffect(_))) => format!("without effect: {spelled}"),
             (_, Some(AttributeSupport::Honoured) | None) => spelled,
         })
     })

@@ -81,7 +81,7 @@ pub fn router(app: App, with_metrics: bool, (gateways, front_page): (Router, boo
         .route("/console/calls/{id}/trace.pcap", get(trace_pcap))
         .route("/console/reload", post(reload))
         .route("/console/log", get(log).post(change_log))
-        .route("/console/sip/strangers", get(strangers))
+        .route("/console/sip/strangers", get(unknown_sources))
         .route("/console/sip/bans", get(bans))
         .route("/console/sip/bans/{address}", delete(unban))
         .with_state(app.clone())
@@ -164,7 +164,7 @@ async fn metrics(State(app): State<App>) -> Response {
             "tandem_sip_strangers_total",
             "SIP requests from addresses outside every trunk's networks",
             "counter",
-            sip.strangers,
+            sip.unknown_source_requests,
         ),
         ("tandem_sip_malformed_total", "SIP messages that could not be parsed", "counter", sip.malformed),
         ("tandem_sip_bans", "Banned sources now", "gauge", guarded.bans as u64),
@@ -176,7 +176,7 @@ async fn metrics(State(app): State<App>) -> Response {
             guarded.dropped,
         ),
         ("tandem_sip_limited_total", "SIP messages above source_rate, dropped unread", "counter", guarded.limited),
-        ("tandem_sip_crowded_total", "SIP messages above strangers_rate, dropped unread", "counter", guarded.crowded),
+        ("tandem_sip_crowded_total", "SIP messages above strangers_rate, dropped unread", "counter", guarded.limited_unknown),
         ("tandem_sip_overloaded", "1 while SIP is overloaded and new calls get 503", "gauge", sip.overloaded.into()),
         ("tandem_sip_hep_sent_total", "SIP messages sent to the capture server", "counter", sip.captured),
         (
@@ -242,7 +242,7 @@ async fn metrics(State(app): State<App>) -> Response {
     ] {
         metric(&mut text, name, help, kind, value);
     }
-    trunk::render(&mut text, &services.sip.peers());
+    trunk::render(&mut text, &services.sip.trunk_statuses());
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }
 
@@ -252,14 +252,14 @@ async fn events(
     State(app): State<App>,
     headers: HeaderMap,
     Path(id): Path<String>,
-    Query(wish): Query<Wish>,
+    Query(query): Query<TraceQuery>,
 ) -> Response {
-    let scope = match Scope::asked(&app, &headers) {
+    let scope = match Scope::of_request(&app, &headers) {
         Ok(scope) => scope,
         Err(denied) => return *denied,
     };
     match CallLog::find(&app, &scope, &id).await {
-        Ok(Some(log)) if wish.format.as_deref() == Some("text") => log.to_string().into_response(),
+        Ok(Some(log)) if query.format.as_deref() == Some("text") => log.to_string().into_response(),
         Ok(Some(log)) => {
             let lines = serde_json::to_string(&log.lines).unwrap_or_default();
             ([(header::CONTENT_TYPE, "application/json")], lines + "\n").into_response()
@@ -274,16 +274,16 @@ async fn trace(
     State(app): State<App>,
     headers: HeaderMap,
     Path(id): Path<String>,
-    Query(wish): Query<Wish>,
+    Query(query): Query<TraceQuery>,
 ) -> Response {
-    match Scope::asked(&app, &headers) {
-        Ok(scope) => shown(CallTrace::find(&app, &scope, &id).await, &wish),
+    match Scope::of_request(&app, &headers) {
+        Ok(scope) => shown(CallTrace::find(&app, &scope, &id).await, &query),
         Err(denied) => *denied,
     }
 }
 
 async fn trace_pcap(State(app): State<App>, headers: HeaderMap, Path(id): Path<String>) -> Response {
-    let scope = match Scope::asked(&app, &headers) {
+    let scope = match Scope::of_request(&app, &headers) {
         Ok(scope) => scope,
         Err(denied) => return *denied,
     };
@@ -294,9 +294,9 @@ async fn trace_pcap(State(app): State<App>, headers: HeaderMap, Path(id): Path<S
 }
 
 /// `GET /console/sip/strangers`: the last SIP messages from addresses outside the networks of all trunks.
-async fn strangers(State(app): State<App>, headers: HeaderMap, Query(wish): Query<Wish>) -> Response {
+async fn unknown_sources(State(app): State<App>, headers: HeaderMap, Query(query): Query<TraceQuery>) -> Response {
     match operator(&app, &headers) {
-        Ok(()) => shown(CallTrace::of_strangers(&app), &wish),
+        Ok(()) => shown(CallTrace::of_unknown_sources(&app), &query),
         Err(denied) => denied.into_response(),
     }
 }
@@ -329,21 +329,21 @@ async fn change_log(State(app): State<App>, headers: HeaderMap, body: Bytes) -> 
     if let Err(denied) = operator_itself(&app, &headers) {
         return denied.into_response();
     }
-    let wish: LogWish = match serde_json::from_slice(&body) {
-        Ok(wish) => wish,
+    let query: LogRequest = match serde_json::from_slice(&body) {
+        Ok(query) => query,
         Err(error) => return (StatusCode::BAD_REQUEST, format!("{error}; {LOG_EXAMPLE}\n")).into_response(),
     };
-    if wish.seconds.is_some_and(|seconds| !(1..=LONGEST_LOG).contains(&seconds)) {
+    if query.seconds.is_some_and(|seconds| !(1..=LONGEST_LOG).contains(&seconds)) {
         let says = format!("seconds must be 1 to {LONGEST_LOG}\n");
         return (StatusCode::BAD_REQUEST, says).into_response();
     }
-    match LOG.change(&wish.level) {
+    match LOG.change(&query.level) {
         Some(Ok(change)) => {
-            if let Some(seconds) = wish.seconds {
+            if let Some(seconds) = query.seconds {
                 LOG.restore_after(change, Duration::from_secs(seconds));
             }
-            tracing::info!(seconds = wish.seconds, "the log filter was changed over the API to {:?}", wish.level);
-            shown_log(wish.seconds)
+            tracing::info!(seconds = query.seconds, "the log filter was changed over the API to {:?}", query.level);
+            shown_log(query.seconds)
         }
         Some(Err(why)) => (StatusCode::BAD_REQUEST, format!("level: {why}\n")).into_response(),
         None => shown_log(None),
@@ -362,7 +362,7 @@ fn shown_log(seconds: Option<u64>) -> Response {
 /// A request to change the filter of the log.
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
-struct LogWish {
+struct LogRequest {
     /// A level, or a list of levels by module.
     level: String,
     /// Duration of the change in seconds. If absent, the change lasts until the next change.
@@ -374,12 +374,12 @@ const LOG_EXAMPLE: &str = r#"send {"level": "info,tandem_sip=debug", "seconds": 
 const LONGEST_LOG: u64 = 86_400;
 
 /// `GET /console/sip/bans`: the banned sources, with the reason, the start and the end of each ban.
-async fn bans(State(app): State<App>, headers: HeaderMap, Query(wish): Query<Wish>) -> Response {
+async fn bans(State(app): State<App>, headers: HeaderMap, Query(query): Query<TraceQuery>) -> Response {
     if let Err(denied) = operator(&app, &headers) {
         return denied.into_response();
     }
     let bans = bans::list(app.calls.services().sip.guard(), clock::now());
-    match wish.format.as_deref() {
+    match query.format.as_deref() {
         Some("text") => bans::text(&bans).into_response(),
         _ => {
             let body = serde_json::to_string(&bans).unwrap_or_default();
@@ -406,10 +406,10 @@ async fn unban(State(app): State<App>, headers: HeaderMap, Path(address): Path<S
     }
 }
 
-fn shown(trace: Result<CallTrace, NoTrace>, wish: &Wish) -> Response {
+fn shown(trace: Result<CallTrace, NoTrace>, query: &TraceQuery) -> Response {
     match trace {
-        Ok(trace) if wish.format.as_deref() == Some("text") => {
-            trace.text(wish.columns.unwrap_or(COLUMNS)).into_response()
+        Ok(trace) if query.format.as_deref() == Some("text") => {
+            trace.text(query.columns.unwrap_or(COLUMNS)).into_response()
         }
         Ok(trace) => {
             let body = serde_json::to_string(&trace).unwrap_or_default();
@@ -429,7 +429,7 @@ fn no_trace(why: &NoTrace) -> Response {
 
 /// Query parameters of a request for a call's log or trace.
 #[derive(serde::Deserialize)]
-struct Wish {
+struct TraceQuery {
     /// The format of the response: `text`, or any other value for JSON.
     format: Option<String>,
     /// Width of the text, in columns.

@@ -1,4 +1,4 @@
-//! Tests that the parser agrees with the table of attributes. Supported attributes have an effect. Idle and refused
+//! Tests that the parser agrees with the table of attributes. Supported attributes have an effect. NoEffect and refused
 //! attributes have no effect.
 
 use std::collections::BTreeSet;
@@ -45,7 +45,7 @@ fn a_stream_alone_in_cxml_keeps_the_call_and_in_twiml_is_out_of_place() {
     let program = read(&tandem_signalwire::cxml::CXML);
     assert_eq!(program.warnings, []);
     let [Instruction::Connect(connect)] = &program.instructions[..] else { panic!("{program:?}") };
-    assert!(connect.outlives_failure && connect.stream.playout.is_some());
+    assert!(connect.outlives_failure && connect.stream.bidirectional_mode.is_some());
     assert_eq!(connect.stream.track, Track::Both);
     let program = read(&TWIML);
     assert_eq!((program.instructions.len(), program.warnings.len()), (0, 1));
@@ -113,7 +113,7 @@ fn check_honoured(flavour: &'static Flavour, text: &str) {
     }
     let mut missing = Vec::new();
     for rule in flavour.elements {
-        for attribute in rule.attributes.iter().filter(|attribute| attribute.standing == AttributeSupport::Honoured) {
+        for attribute in rule.attributes.iter().filter(|attribute| attribute.support == AttributeSupport::Honoured) {
             if !honoured.contains(&(rule.name, rule.inside, attribute.name.to_owned())) {
                 missing.push(format!("<{}> {} in {:?}", rule.name, attribute.name, rule.inside));
             }
@@ -132,9 +132,9 @@ fn what_is_said_to_be_idle_or_refused_changes_nothing_and_is_reported_by_its_num
 fn check_idle_or_refused(flavour: &'static Flavour, text: &str) {
     for rule in flavour.elements.iter().filter(|rule| !matches!(rule.meaning, Meaning::Unsupported(_))) {
         for attribute in rule.attributes {
-            let refused = match attribute.standing {
+            let refused = match attribute.support {
                 AttributeSupport::Honoured => continue,
-                AttributeSupport::Idle(_) => None,
+                AttributeSupport::NoEffect(_) => None,
                 AttributeSupport::Refused(code, _) => Some(code),
             };
             let (mut root, place) = somewhere(text, rule).unwrap_or_else(|| panic!("no document has <{}>", rule.name));
@@ -211,8 +211,8 @@ fn the_table_knows_whatever_the_official_libraries_write() {
         for attribute in known.as_object().unwrap().keys() {
             attributes += 1;
             let mut rules = TWIML.elements.iter().filter(|rule| rule.name == name);
-            let standing = rules.find_map(|rule| rule.standing(attribute));
-            assert!(standing.is_some(), "<{name}> {attribute} is not known");
+            let support = rules.find_map(|rule| rule.support(attribute));
+            assert!(support.is_some(), "<{name}> {attribute} is not known");
         }
     }
     for verb in oracle["verbs"].as_array().unwrap() {
@@ -261,7 +261,7 @@ fn page() -> String {
     let speech = |rule: &&Rule| rule.meaning == Meaning::Speech;
     let verb = |rule: &&Rule| rule.inside.contains(&TWIML.root);
     let count = |of: fn(AttributeSupport) -> bool| {
-        TWIML.elements.iter().flat_map(|rule| rule.attributes).filter(|attribute| of(attribute.standing)).count()
+        TWIML.elements.iter().flat_map(|rule| rule.attributes).filter(|attribute| of(attribute.support)).count()
     };
     let mut page = String::from(
         "# TwiML\n\nGenerated from the table in `control/twilio/twiml.rs`, which the server uses to read documents; do not edit:\n\
@@ -276,9 +276,9 @@ fn page() -> String {
          differently.",
         TWIML.elements.iter().filter(served).count(),
         TWIML.elements.iter().filter(|rule| !served(rule)).count(),
-        count(|standing| standing == AttributeSupport::Honoured),
-        count(|standing| matches!(standing, AttributeSupport::Idle(_))),
-        count(|standing| matches!(standing, AttributeSupport::Refused(..))),
+        count(|support| support == AttributeSupport::Honoured),
+        count(|support| matches!(support, AttributeSupport::NoEffect(_))),
+        count(|support| matches!(support, AttributeSupport::Refused(..))),
     );
     section(&mut page, "Verbs", TWIML.elements.iter().filter(served).filter(verb));
     section(
@@ -302,12 +302,12 @@ fn section<'r>(page: &mut String, title: &str, rules: impl Iterator<Item = &'r R
     let _ =
         write!(page, "\n## {title}\n\n| element | in | honoured | without effect | refused |\n|---|---|---|---|---|\n");
     for rule in rules {
-        let honoured = named(rule, |standing| (standing == AttributeSupport::Honoured).then(String::new));
-        let idle = named(rule, |standing| match standing {
-            AttributeSupport::Idle(why) => Some(format!(" ({why})")),
+        let honoured = named(rule, |support| (support == AttributeSupport::Honoured).then(String::new));
+        let idle = named(rule, |support| match support {
+            AttributeSupport::NoEffect(why) => Some(format!(" ({why})")),
             _ => None,
         });
-        let refused = named(rule, |standing| match standing {
+        let refused = named(rule, |support| match support {
             AttributeSupport::Refused(code, why) => Some(format!(" ({code}, {why})")),
             _ => None,
         });
@@ -320,10 +320,10 @@ fn element(rule: &Rule) -> String {
 }
 
 /// Lists the attributes with one kind of support. Consecutive attributes with the same reason share this reason.
-fn named(rule: &Rule, standing: impl Fn(AttributeSupport) -> Option<String>) -> String {
+fn named(rule: &Rule, support: impl Fn(AttributeSupport) -> Option<String>) -> String {
     let mut groups: Vec<(String, Vec<&str>)> = Vec::new();
     for attribute in rule.attributes {
-        let Some(reason) = standing(attribute.standing) else { continue };
+        let Some(reason) = support(attribute.support) else { continue };
         match groups.last_mut() {
             Some((last, names)) if *last == reason => names.push(attribute.name),
             _ => groups.push((reason, vec![attribute.name])),

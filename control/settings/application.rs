@@ -20,7 +20,7 @@ pub struct Application {
     /// Whether documents or commands control the application's calls. The configuration derives this field from the
     /// provider.
     #[serde(skip)]
-    pub works_by: WorksBy,
+    pub works_by: ApplicationKind,
     /// The URL of the application's webhooks or document requests.
     pub webhook_url: Arc<str>,
     /// The URL that is used if `webhook_url` fails.
@@ -62,7 +62,7 @@ const COMMANDING: [&str; 1] = ["telnyx"];
 
 /// The way in which an application controls its calls.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum WorksBy {
+pub enum ApplicationKind {
     /// The server requests documents from the application.
     #[default]
     Documents,
@@ -70,7 +70,7 @@ pub enum WorksBy {
     Commands,
 }
 
-impl WorksBy {
+impl ApplicationKind {
     /// Returns the way in which applications of this provider control their calls.
     pub fn of(provider: &str) -> Self {
         if COMMANDING.contains(&provider) { Self::Commands } else { Self::Documents }

@@ -27,7 +27,7 @@ use ipnet::IpNet;
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
-pub use self::application::{Application, PROVIDERS, WorksBy, provider_of_application};
+pub use self::application::{Application, PROVIDERS, ApplicationKind, provider_of_application};
 pub use self::bridge::{Bridge, RecordBridge};
 pub use self::endpoint::EndpointConfig;
 use self::network::networks;

@@ -22,7 +22,7 @@ const TRACKS: [(&str, Track); 6] = [
 ];
 
 /// Warning number: an element is not supported.
-const ODD: u32 = 12200;
+const ELEMENT_NOT_SUPPORTED: u32 = 12200;
 
 /// The table of cXML's elements.
 pub static CXML: Flavour = Flavour {
@@ -49,11 +49,11 @@ pub static CXML: Flavour = Flavour {
             honoured: ["authBearerToken", "codec", "name", "statusCallback", "statusCallbackMethod", "track", "url"],
             idle: ["audio is always sent in real time" => ["realtime"]],
         }
-        "AI" in ["Connect"] Meaning::Unsupported(ODD) => {}
-        "VirtualAgent" in ["Connect"] Meaning::Unsupported(ODD) => {}
-        "Room" in ["Connect"] Meaning::Unsupported(ODD) => {}
-        "Verto" in ["Dial"] Meaning::Unsupported(ODD) => {}
-        "Denoise" in ["Response"] Meaning::Unsupported(ODD) => {
+        "AI" in ["Connect"] Meaning::Unsupported(ELEMENT_NOT_SUPPORTED) => {}
+        "VirtualAgent" in ["Connect"] Meaning::Unsupported(ELEMENT_NOT_SUPPORTED) => {}
+        "Room" in ["Connect"] Meaning::Unsupported(ELEMENT_NOT_SUPPORTED) => {}
+        "Verto" in ["Dial"] Meaning::Unsupported(ELEMENT_NOT_SUPPORTED) => {}
+        "Denoise" in ["Response"] Meaning::Unsupported(ELEMENT_NOT_SUPPORTED) => {
             refused: [12200 HOSTED => ["direction"]],
         }
     },

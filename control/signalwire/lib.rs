@@ -40,7 +40,7 @@ const REFUSED: [(&str, &str); 4] = [
 ];
 
 /// The largest value of `MachineDetectionTimeout` that means seconds. A larger value means milliseconds.
-const MOST_SECONDS: u64 = 120;
+const MAX_TIMEOUT_SECONDS: u64 = 120;
 
 /// SignalWire's dialect. With `strip_https_port`, this server signs an `https` URL with a port without the port.
 /// Otherwise this server signs the URL as configured.
@@ -72,7 +72,7 @@ impl Provider for SignalWire {
 
     fn new_account(&self, id: u128) -> Option<Account> {
         let [token, key] = ["PT", "PSK_"].map(|prefix| Some(format!("{prefix}{:032x}", rand::random::<u128>())));
-        Some(Account::made(&self.ids().spell("AC", id), token, key))
+        Some(Account::of_subaccount(&self.ids().spell("AC", id), token, key))
     }
 
     fn has(&self, resource: &str) -> bool {
@@ -95,7 +95,7 @@ impl Provider for SignalWire {
             match name.as_str() {
                 "Laml" => *name = "Twiml".to_owned(),
                 "MachineDetectionTimeout" => {
-                    if let Some(milliseconds) = value.parse().ok().filter(|number: &u64| *number > MOST_SECONDS) {
+                    if let Some(milliseconds) = value.parse().ok().filter(|number: &u64| *number > MAX_TIMEOUT_SECONDS) {
                         *value = milliseconds.div_ceil(1_000).to_string();
                     }
                 }
@@ -116,8 +116,8 @@ impl Provider for SignalWire {
         if direction == Direction::Inbound { "inbound" } else { "outbound" }
     }
 
-    fn answered_by(&self, verdict: DetectionResult) -> &'static str {
-        if verdict == DetectionResult::Human { "human" } else { "machine" }
+    fn answered_by(&self, result: DetectionResult) -> &'static str {
+        if result == DetectionResult::Human { "human" } else { "machine" }
     }
 
     fn call(&self, leg: &LegInfo, fields: &mut Fields) {
@@ -179,7 +179,7 @@ impl Provider for SignalWire {
         true
     }
 
-    fn streams_press_keys(&self) -> bool {
+    fn streams_send_dtmf(&self) -> bool {
         true
     }
 

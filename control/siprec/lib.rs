@@ -26,12 +26,12 @@ use metadata::{Metadata, Participant, Stream};
 const FRAMES: usize = 50;
 
 /// A running session with a recording server. The leg's call owns this value.
-pub struct Session {
+pub struct SiprecSession {
     id: SiprecId,
     spec: Box<SiprecSpec>,
     copies: Vec<SiprecTrack>,
     sip: Arc<sip::transport::Handle>,
-    state: State,
+    state: SessionState,
     since: Timestamp,
     /// Time at which the far end of the leg began to talk with its current party.
     joined: Timestamp,
@@ -48,11 +48,11 @@ struct SiprecTrack {
     track: media::Track,
     op: OpId,
     session: media::Session,
-    taken: bool,
+    accepted: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
+enum SessionState {
     Calling,
     Answered,
     Over,
@@ -77,7 +77,7 @@ pub enum SiprecUpdate {
     /// The recording server has answered. The call must attach the copies.
     Answered,
     /// The recording server has paused or resumed the session.
-    Is(SiprecStatus),
+    Status(SiprecStatus),
     /// The session and its dialog have ended, for this reason.
     Over(SiprecFailure),
     /// The session cannot continue. The call must hang up.
@@ -102,7 +102,7 @@ pub struct NewSession<'a> {
     pub now: Timestamp,
 }
 
-impl Session {
+impl SiprecSession {
     /// Calls the recording server. `open` opens a media session.
     pub fn call(
         new: NewSession<'_>,
@@ -118,7 +118,7 @@ impl Session {
                 session.set_srtp(connector.srtp);
             }
             session.set_label(label(track));
-            Ok(SiprecTrack { track, op, session, taken: false })
+            Ok(SiprecTrack { track, op, session, accepted: false })
         });
         let copies = copies.collect::<Result<Vec<_>, SiprecFailure>>()?;
         let mut this = Self {
@@ -126,7 +126,7 @@ impl Session {
             spec,
             copies,
             sip,
-            state: State::Calling,
+            state: SessionState::Calling,
             since: now,
             joined: if recorded.bridged_leg.is_some() { now } else { recorded.leg.created_at },
             paused: false,
@@ -140,8 +140,8 @@ impl Session {
             request_uri: connector.uri.to_string(),
             from_user: connector.from.to_string(),
             credentials: connector.credentials(),
-            sdp: media::together(&offers),
-            second_offer: secured.map(|offers| media::together(&offers)).unwrap_or_default(),
+            sdp: media::combine_descriptions(&offers),
+            second_offer: secured.map(|offers| media::combine_descriptions(&offers)).unwrap_or_default(),
             recording: Some(this.metadata(recorded)),
             ..sip::Outgoing::default()
         };
@@ -162,7 +162,7 @@ impl Session {
     /// Starts to copy the accepted directions of the leg to the recording server. `wide` says whether the leg's audio
     /// is wideband.
     pub fn attach(&self, wide: bool, tap: impl Fn(media::Command) -> bool) {
-        for copy in self.copies.iter().filter(|copy| copy.taken) {
+        for copy in self.copies.iter().filter(|copy| copy.accepted) {
             let narrow = copy.session.codec().is_none_or(|codec| codec.law().is_some());
             let codec = if wide && !narrow {
                 media::TapCodec::L16Wide(media::ByteOrder::Little)
@@ -191,32 +191,32 @@ impl Session {
 
     /// Ends the dialog with CANCEL or BYE. Returns whether SIP will report the end of the dialog.
     pub fn hangup(&mut self) -> bool {
-        if self.state == State::Over {
+        if self.state == SessionState::Over {
             return false;
         }
-        self.state = State::Over;
+        self.state = SessionState::Over;
         self.send(sip::Command::Hangup { leg: self.key(), status: 480, reason: None, headers: Vec::new() });
         true
     }
 
     /// Handles a change of the leg's bridge: the leg is now bridged with another leg, or is no longer bridged.
-    pub fn rejoined(&mut self, recorded: &RecordedLeg<'_>, now: Timestamp) {
+    pub fn handle_bridge(&mut self, recorded: &RecordedLeg<'_>, now: Timestamp) {
         self.joined = now;
         self.stale = true;
-        self.tell(recorded);
+        self.send_metadata(recorded);
     }
 
     /// Handles a SIP event of the session's dialog.
     pub fn on_sip(&mut self, event: &sip::Event, recorded: &RecordedLeg<'_>) -> SiprecUpdate {
         match event {
             sip::Event::Answered { sdp, .. } => {
-                self.state = State::Answered;
+                self.state = SessionState::Answered;
                 self.accept(sdp.as_deref().unwrap_or_default());
-                if !self.copies.iter().any(|copy| copy.taken) {
+                if !self.copies.iter().any(|copy| copy.accepted) {
                     let why = "the recording server accepted none of the offered audio";
                     return SiprecUpdate::Unusable(SiprecFault::NoAudio.because(why));
                 }
-                self.tell(recorded);
+                self.send_metadata(recorded);
                 SiprecUpdate::Answered
             }
             sip::Event::Offered { sdp: Some(offer), .. } => {
@@ -243,7 +243,7 @@ impl Session {
             sip::Event::OfferAnswered { sdp, .. } => {
                 self.offering = false;
                 self.accept(sdp);
-                self.tell(recorded);
+                self.send_metadata(recorded);
                 self.changed()
             }
             // The recording server may accept the next change, so the session continues.
@@ -253,12 +253,12 @@ impl Session {
             }
             sip::Event::RefreshDue { .. } => {
                 self.stale = true;
-                self.tell(recorded);
+                self.send_metadata(recorded);
                 SiprecUpdate::Nothing
             }
             sip::Event::Ended { cause, status, reason, .. } => {
-                let answered = self.state == State::Answered;
-                self.state = State::Over;
+                let answered = self.state == SessionState::Answered;
+                self.state = SessionState::Over;
                 SiprecUpdate::Over(failure(answered, *cause, *status, reason.as_deref()))
             }
             _ => SiprecUpdate::Nothing,
@@ -268,22 +268,22 @@ impl Session {
     /// Returns the change of the session, if the recording server has paused or resumed it since the previous check.
     fn changed(&mut self) -> SiprecUpdate {
         let paused = !self.copies.iter().any(|copy| copy.session.sends());
-        if self.state != State::Answered || std::mem::replace(&mut self.paused, paused) == paused {
+        if self.state != SessionState::Answered || std::mem::replace(&mut self.paused, paused) == paused {
             return SiprecUpdate::Nothing;
         }
-        SiprecUpdate::Is(if paused { SiprecStatus::Paused } else { SiprecStatus::Resumed })
+        SiprecUpdate::Status(if paused { SiprecStatus::Paused } else { SiprecStatus::Resumed })
     }
 
     /// Whether the answer of the recording server pauses the session from the beginning.
     pub fn begins_paused(&mut self) -> bool {
-        matches!(self.changed(), SiprecUpdate::Is(SiprecStatus::Paused))
+        matches!(self.changed(), SiprecUpdate::Status(SiprecStatus::Paused))
     }
 
     fn accept(&mut self, answer: &[u8]) {
-        let answers = media::apart(answer);
+        let answers = media::split_description(answer);
         for (copy, answer) in self.copies.iter_mut().zip(&answers) {
             match copy.session.accept(answer) {
-                Ok(()) => copy.taken = true,
+                Ok(()) => copy.accepted = true,
                 Err(error) => {
                     tracing::debug!(session = %self.id, %error, "the recording server did not accept all streams")
                 }
@@ -292,7 +292,7 @@ impl Session {
     }
 
     fn answer(&mut self, offer: &[u8]) -> Option<Bytes> {
-        let offers = media::apart(offer);
+        let offers = media::split_description(offer);
         if offers.len() < self.copies.len() {
             return None;
         }
@@ -301,17 +301,17 @@ impl Session {
             let answer = copy.session.answer(offer).ok();
             answer.or_else(|| copy.session.decline(offer))
         });
-        Some(media::together(&answers.collect::<Option<Vec<_>>>()?))
+        Some(media::combine_descriptions(&answers.collect::<Option<Vec<_>>>()?))
     }
 
     fn offer(&mut self) -> Bytes {
         let offers: Vec<Bytes> = self.copies.iter_mut().map(|copy| copy.session.offer()).collect();
-        media::together(&offers)
+        media::combine_descriptions(&offers)
     }
 
     /// Sends the metadata of the recorded session, if the metadata has changed and no offer is unanswered.
-    fn tell(&mut self, recorded: &RecordedLeg<'_>) {
-        if self.state != State::Answered || self.offering || !std::mem::take(&mut self.stale) {
+    fn send_metadata(&mut self, recorded: &RecordedLeg<'_>) {
+        if self.state != SessionState::Answered || self.offering || !std::mem::take(&mut self.stale) {
             return;
         }
         self.offering = true;
@@ -321,7 +321,7 @@ impl Session {
 
     fn metadata(&self, recorded: &RecordedLeg<'_>) -> Bytes {
         let leg = recorded.leg;
-        let (theirs, ours) = ends(leg);
+        let (theirs, ours) = addresses(leg);
         let caller = (leg.direction == Direction::Inbound).then(|| leg.caller_name.clone()).flatten();
         let party = Participant {
             id: leg.id.0,
@@ -332,7 +332,7 @@ impl Session {
         let other = match recorded.bridged_leg {
             Some(peer) => Participant {
                 id: peer.id.0,
-                aor: aor(ends(peer).0, recorded.host),
+                aor: aor(addresses(peer).0, recorded.host),
                 name: (peer.direction == Direction::Inbound).then(|| peer.caller_name.clone()).flatten(),
                 since: self.joined,
             },
@@ -341,7 +341,7 @@ impl Session {
         let streams = self.copies.iter().map(|copy| Stream {
             id: self.id.0.wrapping_add(u128::from(label(copy.track))),
             label: label(copy.track),
-            said_by: usize::from(copy.track == media::Track::Outbound),
+            sender: usize::from(copy.track == media::Track::Outbound),
         });
         let metadata = Metadata {
             session: leg.session.0,
@@ -374,7 +374,7 @@ fn label(track: media::Track) -> u16 {
 }
 
 /// Returns two addresses of a leg: first the far end's address, then the address of this server.
-fn ends(leg: &LegInfo) -> (&Address, &Address) {
+fn addresses(leg: &LegInfo) -> (&Address, &Address) {
     if leg.direction == Direction::Inbound { (&leg.from, &leg.to) } else { (&leg.to, &leg.from) }
 }
 

@@ -41,7 +41,7 @@ pub(super) struct Stream {
     /// Value of `a=label` (RFC 4574).
     pub(super) label: u16,
     /// Index of the participant that sends this stream.
-    pub(super) said_by: usize,
+    pub(super) sender: usize,
 }
 
 impl Metadata<'_> {
@@ -99,7 +99,7 @@ impl Metadata<'_> {
         for (place, one) in self.participants.iter().enumerate() {
             write!(out, "\r\n<participantstreamassoc participant_id=\"{}\">", id(one.id))?;
             for (tag, says) in [("send", true), ("recv", false)] {
-                for stream in self.streams.iter().filter(|stream| (stream.said_by == place) == says) {
+                for stream in self.streams.iter().filter(|stream| (stream.sender == place) == says) {
                     write!(out, "<{tag}>{}</{tag}>", id(stream.id))?;
                 }
             }
@@ -153,7 +153,7 @@ mod tests {
             ],
             streams: labels
                 .iter()
-                .map(|label| Stream { id: 10 + u128::from(*label), label: *label, said_by: usize::from(*label) - 1 })
+                .map(|label| Stream { id: 10 + u128::from(*label), label: *label, sender: usize::from(*label) - 1 })
                 .collect(),
             parameters,
         }

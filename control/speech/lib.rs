@@ -40,7 +40,7 @@ const LONGEST_TEXT: usize = 16 * 1024;
 /// Time limit for one text of espeak-ng, including the time in its queue.
 const TIME: Duration = Duration::from_secs(10);
 /// Time limit for an engine over HTTP while a caller waits for the audio.
-const SOON: Duration = Duration::from_secs(3);
+const CALL_TIMEOUT: Duration = Duration::from_secs(3);
 /// Time for which a failed engine is not used for waiting callers.
 const ENGINE_RETRY_AFTER: Duration = Duration::from_secs(10);
 /// Maximum number of texts in the queue. A further text gets the error [`SpeechError::Busy`].
@@ -50,7 +50,7 @@ const MEMORY: u64 = 64 * 1024 * 1024;
 /// Size of the audio cache on disk, in octets. If the cache is full, the oldest files are removed.
 const DISK: u64 = 256 * 1024 * 1024;
 /// Part of every cache key. Increase this number when the same text gets a different sound.
-const EDITION: u8 = 3;
+const CACHE_VERSION: u8 = 3;
 
 /// Text to speech. There is one instance for all calls.
 pub struct Voice {
@@ -58,7 +58,7 @@ pub struct Voice {
     engine: Current<Option<Engine>>,
     timings: Arc<Timings>,
     /// The time until which a failed engine is not used for waiting callers.
-    rests_until: Mutex<Option<Instant>>,
+    retry_at: Mutex<Option<Instant>>,
     cache: Cache<[u8; 32], Arc<[i16]>>,
     disk: Disk,
 }
@@ -108,7 +108,7 @@ impl Voice {
             engine: Current::new(engine(config, &client)),
             client,
             timings,
-            rests_until: Mutex::default(),
+            retry_at: Mutex::default(),
             cache: Cache::builder().max_capacity(MEMORY).weigher(weigh).build(),
             disk: Disk::new(cache_dir.into(), DISK),
         }
@@ -155,18 +155,18 @@ impl Voice {
         if speech.text.len() > LONGEST_TEXT || speech.text.trim().is_empty() {
             return self.speak(speech).await;
         }
-        let rests = self.rests_until.lock().is_some_and(|until| until > Instant::now());
+        let rests = self.retry_at.lock().is_some_and(|until| until > Instant::now());
         let known = || async { self.cache.get(&key(&http.identity(&http.voice(speech)), speech)).await };
         if rests && let Some(samples) = known().await {
             return Ok(samples);
         }
         if !rests {
-            let spoken = tokio::time::timeout(SOON, self.by_http(http, speech)).await;
-            match spoken.unwrap_or(Err(SpeechError::Timeout(SOON))) {
+            let spoken = tokio::time::timeout(CALL_TIMEOUT, self.by_http(http, speech)).await;
+            match spoken.unwrap_or(Err(SpeechError::Timeout(CALL_TIMEOUT))) {
                 Ok(samples) => return Ok(samples),
                 Err(why) => {
                     self.timings.count(Count::TtsFailed, 1);
-                    *self.rests_until.lock() = Some(Instant::now() + ENGINE_RETRY_AFTER);
+                    *self.retry_at.lock() = Some(Instant::now() + ENGINE_RETRY_AFTER);
                     tracing::warn!(
                         "speech.tts: {why}; {PROGRAM} speaks instead for {} s",
                         ENGINE_RETRY_AFTER.as_secs()
@@ -178,10 +178,10 @@ impl Voice {
     }
 
     /// Returns descriptions of the SSML elements in a text that this engine ignores.
-    pub fn unsaid(&self, speech: &Speech) -> Vec<String> {
+    pub fn unsupported(&self, speech: &Speech) -> Vec<String> {
         match &*self.engine.get() {
-            Some(Engine::Espeak(_)) if speech.ssml => ssml::espeak(&speech.text).unsaid,
-            Some(Engine::Http(..)) if speech.ssml => ssml::plain(&speech.text).unsaid,
+            Some(Engine::Espeak(_)) if speech.ssml => ssml::espeak(&speech.text).unsupported,
+            Some(Engine::Http(..)) if speech.ssml => ssml::plain(&speech.text).unsupported,
             _ => Vec::new(),
         }
     }
@@ -194,14 +194,14 @@ impl Voice {
         {
             marked.text = words;
         }
-        self.kept(key(&voice, &marked), espeak.speak(&voice, &marked)).await
+        self.cached(key(&voice, &marked), espeak.speak(&voice, &marked)).await
     }
 
     async fn by_http(&self, http: &HttpVoice, speech: &Speech) -> Result<Arc<[i16]>, SpeechError> {
         let voice = http.voice(speech);
         let identity = http.identity(&voice);
         if !speech.ssml {
-            return self.kept(key(&identity, speech), http.speak(&voice, &speech.text)).await;
+            return self.cached(key(&identity, speech), http.speak(&voice, &speech.text)).await;
         }
         let mut samples = Vec::new();
         for part in ssml::plain(&speech.text).parts {
@@ -209,7 +209,7 @@ impl Voice {
                 Part::Words(text) => {
                     let words = Speech { text, ssml: false, ..speech.clone() };
                     let made = http.speak(&voice, &words.text);
-                    samples.extend_from_slice(&self.kept(key(&identity, &words), made).await?);
+                    samples.extend_from_slice(&self.cached(key(&identity, &words), made).await?);
                 }
                 // There are 8 samples per millisecond.
                 Part::Break(length) => samples.resize(samples.len() + length.as_millis() as usize * 8, 0),
@@ -219,7 +219,7 @@ impl Voice {
     }
 
     /// Returns the cached samples for this key. If there are none, runs `make` and stores the result in the cache.
-    async fn kept(
+    async fn cached(
         &self,
         key: [u8; 32],
         make: impl Future<Output = Result<Arc<[i16]>, SpeechError>>,
@@ -256,7 +256,7 @@ async fn samples(wav: Vec<u8>) -> Result<Arc<[i16]>, SpeechError> {
 
 fn key(voice: &str, speech: &Speech) -> [u8; 32] {
     let mut hash = Sha256::new();
-    hash.update([EDITION, u8::from(speech.ssml)]);
+    hash.update([CACHE_VERSION, u8::from(speech.ssml)]);
     hash.update(voice);
     hash.update([0]);
     hash.update(&speech.text);

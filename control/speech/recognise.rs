@@ -32,7 +32,7 @@ pub use frames::{PAUSE, SpeechEdges};
 /// Maximum number of queued audio pieces of 20 ms (10 s together). Further pieces are dropped.
 const WAITING: usize = 500;
 /// Maximum number of unread results. At this number, the engine waits.
-const HEARD: usize = 64;
+const MAX_RESULTS: usize = 64;
 
 /// Speech to text. There is one instance for all calls.
 pub struct Recogniser {
@@ -85,8 +85,8 @@ impl Recogniser {
     /// [`RecogniseError::Off`] if speech to text is off. The session reports a later error as its last result.
     pub fn listen(&self, how: &RecognitionSpec) -> Result<RecognitionSession, RecogniseError> {
         let (frames, receiver) = mpsc::channel(WAITING);
-        let (sender, heard) = mpsc::channel(HEARD);
-        let ears = FrameReader::new(receiver);
+        let (sender, heard) = mpsc::channel(MAX_RESULTS);
+        let reader = FrameReader::new(receiver);
         let (config, timings) = (self.config.get(), Arc::clone(&self.timings));
         match &config.stt {
             Stt::Off => return Err(RecogniseError::Off),
@@ -94,12 +94,12 @@ impl Recogniser {
                 let engine = self.file_engine()?;
                 let how = how.clone();
                 tokio::spawn(async move {
-                    last_word(utterances::run(&engine, &how, ears, &sender).await, &sender, &timings).await;
+                    report_end(utterances::run(&engine, &how, reader, &sender).await, &sender, &timings).await;
                 });
             }
             Stt::WebSocket(url) => {
                 let live = live::Live::new(self.client.clone(), url, &config, how);
-                tokio::spawn(async move { last_word(live.run(ears, &sender).await, &sender, &timings).await });
+                tokio::spawn(async move { report_end(live.run(reader, &sender).await, &sender, &timings).await });
             }
         }
         Ok(RecognitionSession { frames: Some(frames), heard })
@@ -132,7 +132,7 @@ impl Recogniser {
 
 impl RecognitionSession {
     /// Adds audio of the leg, with any number of samples at 8,000 Hz. The audio is dropped if the engine is 10 s late.
-    pub fn hear(&self, samples: &[i16]) {
+    pub fn push(&self, samples: &[i16]) {
         if let Some(frames) = &self.frames {
             // If the queue is full, the audio is dropped, as documented. If the queue is closed, the session has ended
             // and reports its end itself.
@@ -166,7 +166,7 @@ pub fn samples(frame: &media::TapFrame) -> Vec<i16> {
     samples
 }
 
-async fn last_word(
+async fn report_end(
     outcome: Result<(), String>,
     heard: &mpsc::Sender<Result<RecognitionEvent, RecogniseError>>,
     timings: &Timings,

@@ -30,10 +30,10 @@ const MONTHS: [&str; 12] = [
 
 /// A text in the form that an engine needs.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Marked {
+pub(super) struct ParsedSsml {
     pub(super) parts: Vec<Part>,
     /// Descriptions of elements without effect. Each description occurs once.
-    pub(super) unsaid: Vec<String>,
+    pub(super) unsupported: Vec<String>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -44,12 +44,12 @@ pub(super) enum Part {
 }
 
 /// Converts markup for an engine without SSML support.
-pub(super) fn plain(markup: &str) -> Marked {
+pub(super) fn plain(markup: &str) -> ParsedSsml {
     Writer::new(false).read(markup)
 }
 
 /// Converts markup for espeak-ng. The result is one part with markup.
-pub(super) fn espeak(markup: &str) -> Marked {
+pub(super) fn espeak(markup: &str) -> ParsedSsml {
     Writer::new(true).read(markup)
 }
 
@@ -57,15 +57,15 @@ struct Writer {
     espeak: bool,
     parts: Vec<Part>,
     words: String,
-    unsaid: Vec<String>,
+    unsupported: Vec<String>,
 }
 
 impl Writer {
     fn new(espeak: bool) -> Self {
-        Self { espeak, parts: Vec::new(), words: String::new(), unsaid: Vec::new() }
+        Self { espeak, parts: Vec::new(), words: String::new(), unsupported: Vec::new() }
     }
 
-    fn read(mut self, markup: &str) -> Marked {
+    fn read(mut self, markup: &str) -> ParsedSsml {
         match Element::parse(markup) {
             Ok(root) => self.inside(&root),
             Err(_) => {
@@ -81,7 +81,7 @@ impl Writer {
             });
             self.parts = vec![Part::Words(format!("<speak>{}</speak>", words.collect::<String>()))];
         }
-        Marked { parts: self.parts, unsaid: self.unsaid }
+        ParsedSsml { parts: self.parts, unsupported: self.unsupported }
     }
 
     /// Reads the children of an element. The recursion has a limit, because the parser limits the nesting.
@@ -105,8 +105,8 @@ impl Writer {
                     self.parts.push(Part::Break(length));
                 }
             }
-            "p" | "s" | "emphasis" | "prosody" if self.espeak => self.kept(element, &element.name),
-            "lang" if self.espeak => self.kept(element, "voice"),
+            "p" | "s" | "emphasis" | "prosody" if self.espeak => self.keep_element(element, &element.name),
+            "lang" if self.espeak => self.keep_element(element, "voice"),
             "p" | "s" => {
                 self.inside(element);
                 self.words.push(' ');
@@ -131,7 +131,7 @@ impl Writer {
     }
 
     /// Writes an element that espeak-ng supports. `name` is espeak-ng's name for this element.
-    fn kept(&mut self, element: &Element, name: &str) {
+    fn keep_element(&mut self, element: &Element, name: &str) {
         self.words.push_str(&format!("<{name}"));
         for known in ["level", "volume", "rate", "pitch", "xml:lang"] {
             if let Some(value) = element.attribute(known) {
@@ -149,8 +149,8 @@ impl Writer {
 
     fn note(&mut self, what: &str) {
         let line = format!("{what} is spoken as text");
-        if !self.unsaid.contains(&line) {
-            self.unsaid.push(line);
+        if !self.unsupported.contains(&line) {
+            self.unsupported.push(line);
         }
     }
 
@@ -242,7 +242,7 @@ mod tests {
             Part::Words(words) => words.split_whitespace().collect::<Vec<_>>().join(" "),
             Part::Break(length) => format!("[{}]", length.as_millis()),
         });
-        (text.collect::<Vec<_>>().join(" "), marked.unsaid.len())
+        (text.collect::<Vec<_>>().join(" "), marked.unsupported.len())
     }
 
     #[test]
@@ -265,8 +265,8 @@ mod tests {
             ("<phoneme alphabet='ipa' ph='x'>five</phoneme><mark name='m'/>", ("five", 2)),
             ("a < b", ("<speak>a < b</speak>", 1)),
         ];
-        for (markup, (expected, unsaid)) in table {
-            assert_eq!(words(markup), (expected.to_owned(), unsaid), "{markup}");
+        for (markup, (expected, unsupported)) in table {
+            assert_eq!(words(markup), (expected.to_owned(), unsupported), "{markup}");
         }
     }
 
@@ -279,6 +279,6 @@ mod tests {
         let expected = "<speak><prosody rate=\"slow\" pitch=\"&quot;high\">a &lt; b</prosody><break time=\"10000ms\"/>\
                         <voice xml:lang=\"de-DE\">acht</voice>five</speak>";
         assert_eq!(marked.parts, [Part::Words(expected.to_owned())]);
-        assert_eq!(marked.unsaid, ["<phoneme> is spoken as text"]);
+        assert_eq!(marked.unsupported, ["<phoneme> is spoken as text"]);
     }
 }

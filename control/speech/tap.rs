@@ -75,15 +75,15 @@ impl Drop for SpeechTap {
 impl RecognitionOwner {
     fn heard(self, track: Track, heard: RecognitionEvent) -> Option<LegEvent> {
         match (self, heard) {
-            (Self::Gather(op), heard) => Some(LegEvent::Heard { op, heard }),
+            (Self::Gather(op), event) => Some(LegEvent::Recognition { op, event }),
             (Self::Transcription(_), RecognitionEvent::Began | RecognitionEvent::Paused) => None,
             (Self::Transcription(id), RecognitionEvent::Partial(words)) => {
-                let status = TranscriptionStatus::Said { track, words, is_final: false };
+                let status = TranscriptionStatus::Recognised { track, words, is_final: false };
                 Some(LegEvent::Transcription { id, status })
             }
             (Self::Transcription(_), RecognitionEvent::Final(words)) if words.text().is_empty() => None,
             (Self::Transcription(id), RecognitionEvent::Final(words)) => {
-                let status = TranscriptionStatus::Said { track, words, is_final: true };
+                let status = TranscriptionStatus::Recognised { track, words, is_final: true };
                 Some(LegEvent::Transcription { id, status })
             }
         }
@@ -122,7 +122,7 @@ async fn listen(
                 Some(frame) => {
                     let track = if frame.track == media::Track::Inbound { Track::Inbound } else { Track::Outbound };
                     if let Some((_, session)) = sessions.iter().find(|(of, _)| *of == track) {
-                        session.hear(&samples(&frame));
+                        session.push(&samples(&frame));
                     }
                 }
                 None => {

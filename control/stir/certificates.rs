@@ -21,18 +21,18 @@ use url::Url;
 /// Time limit of a fetch, including the time in its queue.
 pub(super) const FETCH_TIMEOUT: Duration = Duration::from_secs(2);
 /// Maximum number of simultaneous fetches. Further fetches wait.
-const MOST_FETCHES: usize = 16;
+const MAX_FETCHES: usize = 16;
 /// Maximum size of a certificate file, in octets.
 const LARGEST: usize = 64 * 1_024;
 /// Maximum number of cached certificates. If there are more certificates, the certificate with the least use is
 /// removed.
-const MOST_KEPT: u64 = 512;
+const MAX_CACHED: u64 = 512;
 /// Default and maximum time for which a certificate is cached.
-const KEPT: Duration = Duration::from_secs(3_600);
+const CACHE_TIME: Duration = Duration::from_secs(3_600);
 /// Minimum time for which a certificate is cached.
-const KEPT_LEAST: Duration = Duration::from_secs(60);
+const MIN_CACHE_TIME: Duration = Duration::from_secs(60);
 /// Time after which a failed fetch is repeated. The same time applies to an unusable certificate.
-const FAILURE_KEPT: Duration = Duration::from_secs(15);
+const FAILURE_CACHE_TIME: Duration = Duration::from_secs(15);
 
 /// The certificates of signers by URL. All clones share the cache.
 #[derive(Clone)]
@@ -43,10 +43,10 @@ struct Shared {
     anchors: Anchors,
     ports: Vec<u16>,
     turns: Semaphore,
-    cache: Cache<String, Arc<Kept>>,
+    cache: Cache<String, Arc<CachedCertificate>>,
 }
 
-struct Kept {
+struct CachedCertificate {
     found: Result<Trusted, Fault>,
     lifetime: Duration,
 }
@@ -60,24 +60,24 @@ struct Trusted {
 
 struct Lifetimes;
 
-impl Expiry<String, Arc<Kept>> for Lifetimes {
-    fn expire_after_create(&self, _: &String, kept: &Arc<Kept>, _: Instant) -> Option<Duration> {
-        Some(kept.lifetime)
+impl Expiry<String, Arc<CachedCertificate>> for Lifetimes {
+    fn expire_after_create(&self, _: &String, cached: &Arc<CachedCertificate>, _: Instant) -> Option<Duration> {
+        Some(cached.lifetime)
     }
 }
 
 impl Certificates {
     pub(super) fn new(client: Client, anchors: Anchors, ports: Vec<u16>) -> Self {
-        let cache = Cache::builder().max_capacity(MOST_KEPT).expire_after(Lifetimes).build();
-        Self(Arc::new(Shared { client, anchors, ports, turns: Semaphore::new(MOST_FETCHES), cache }))
+        let cache = Cache::builder().max_capacity(MAX_CACHED).expire_after(Lifetimes).build();
+        Self(Arc::new(Shared { client, anchors, ports, turns: Semaphore::new(MAX_FETCHES), cache }))
     }
 
     /// Returns the certificate at a URL, if the certificate is trusted now. If the calling code stops waiting, the
     /// fetch continues, so that a later use of `get` finds the result.
     pub(super) async fn get(&self, url: &str) -> Result<Arc<Certificate>, Fault> {
         let shared = Arc::clone(&self.0);
-        let kept = match shared.cache.get(url).await {
-            Some(kept) => kept,
+        let cached = match shared.cache.get(url).await {
+            Some(cached) => cached,
             None => {
                 let (fetching, url) = (Arc::clone(&shared), url.to_owned());
                 let key = url.clone();
@@ -85,7 +85,7 @@ impl Certificates {
                 fetch.await.map_err(|_| Fault::Unreachable("fetching its certificate failed".to_owned()))?
             }
         };
-        let trusted = kept.found.as_ref().map_err(Fault::clone)?;
+        let trusted = cached.found.as_ref().map_err(Fault::clone)?;
         let now = now();
         if now >= trusted.until {
             trusted.certificate.check(&shared.anchors, now)?;
@@ -95,12 +95,12 @@ impl Certificates {
 }
 
 impl Shared {
-    async fn find(&self, url: &str) -> Arc<Kept> {
+    async fn find(&self, url: &str) -> Arc<CachedCertificate> {
         let found = match tokio::time::timeout(FETCH_TIMEOUT, self.fetch(url)).await {
             Ok(found) => found,
             Err(_) => Err(Fault::Unreachable(format!("no certificate from {url} in {} s", FETCH_TIMEOUT.as_secs()))),
         };
-        let kept = found.and_then(|response| {
+        let cached = found.and_then(|response| {
             let lifetime = lifetime(response.header("cache-control"));
             let certificate = Certificate::read(&response.body)?;
             let now = now();
@@ -109,9 +109,9 @@ impl Shared {
             let until = if certificate.check(&self.anchors, end).is_ok() { end } else { 0 };
             Ok((Trusted { certificate: Arc::new(certificate), until }, lifetime))
         });
-        Arc::new(match kept {
-            Ok((trusted, lifetime)) => Kept { found: Ok(trusted), lifetime },
-            Err(fault) => Kept { found: Err(fault), lifetime: FAILURE_KEPT },
+        Arc::new(match cached {
+            Ok((trusted, lifetime)) => CachedCertificate { found: Ok(trusted), lifetime },
+            Err(fault) => CachedCertificate { found: Err(fault), lifetime: FAILURE_CACHE_TIME },
         })
     }
 
@@ -160,10 +160,10 @@ impl Shared {
 fn lifetime(cache_control: Option<&str>) -> Duration {
     let directives = || cache_control.unwrap_or_default().split(',').map(str::trim);
     if directives().any(|one| one.eq_ignore_ascii_case("no-store") || one.eq_ignore_ascii_case("no-cache")) {
-        return KEPT_LEAST;
+        return MIN_CACHE_TIME;
     }
     let seconds = directives().find_map(|one| one.to_ascii_lowercase().strip_prefix("max-age=")?.parse().ok());
-    seconds.map_or(KEPT, |seconds| Duration::from_secs(seconds).clamp(KEPT_LEAST, KEPT))
+    seconds.map_or(CACHE_TIME, |seconds| Duration::from_secs(seconds).clamp(MIN_CACHE_TIME, CACHE_TIME))
 }
 
 fn now() -> u64 {

@@ -33,7 +33,7 @@ pub use signing::{SigningOutcome, SigningRequest};
 use certificates::{Certificates, FETCH_TIMEOUT};
 
 /// Maximum number of Identity headers that are checked for a call.
-const MOST_IDENTITIES: usize = 8;
+const MAX_IDENTITIES: usize = 8;
 
 /// Verification and signing according to the configuration.
 pub struct Stir {
@@ -132,10 +132,10 @@ impl Stir {
     /// Returns the facts that must be verified for an inbound call. The numbers of `incoming` must already have our own
     /// format ([`identity::receive`]). `None` if verification is off. `None` also for a call from a phone, because the
     /// phone has authenticated itself with a password.
-    pub fn inquire(&self, trunk: Option<&TrunkConfig>, incoming: &sip::Incoming) -> Option<VerificationRequest> {
+    pub fn verification_request(&self, trunk: Option<&TrunkConfig>, incoming: &sip::Incoming) -> Option<VerificationRequest> {
         let verify = trunk.and_then(|trunk| trunk.stir.verify).unwrap_or(self.verify);
         let identities: Vec<_> = identities(incoming.headers.iter().map(|header| (&*header.name, &*header.value)))
-            .take(MOST_IDENTITIES)
+            .take(MAX_IDENTITIES)
             .map(str::to_owned)
             .collect();
         let required = verify == Verify::Require;
@@ -154,16 +154,16 @@ impl Stir {
     }
 
     /// Verifies a call. The time limit is `stir.timeout_ms`. An error is the reason to refuse the call.
-    pub async fn verify(&self, inquiry: VerificationRequest, tally: &Tally) -> Result<CallerIdentity, Fault> {
-        let identities: Vec<_> = inquiry.identities.iter().filter_map(|value| Identity::parse(value)).collect();
+    pub async fn verify(&self, request: VerificationRequest, tally: &Tally) -> Result<CallerIdentity, Fault> {
+        let identities: Vec<_> = request.identities.iter().filter_map(|value| Identity::parse(value)).collect();
         let shaken = identities.iter().find(|identity| identity.may_be_shaken());
         let outcome = match shaken {
             Some(identity) => {
                 let diversions = identities.iter().filter(|identity| identity.is_diversion());
                 let diversions: Vec<_> = diversions.filter_map(|one| Diversion::read(one).ok()).collect();
-                self.examine(identity, &inquiry.expected, &diversions).await
+                self.check(identity, &request.expected, &diversions).await
             }
-            None if inquiry.identities.is_empty() => Err(Fault::Absent),
+            None if request.identities.is_empty() => Err(Fault::Absent),
             None if identities.is_empty() => Err(Fault::Invalid("it cannot be read".to_owned())),
             None => Err(Fault::Unsupported("its PASSporT type is not shaken".to_owned())),
         };
@@ -177,7 +177,7 @@ impl Stir {
                 token,
                 detail: None,
             }),
-            Err(fault) if inquiry.required => Err(fault),
+            Err(fault) if request.required => Err(fault),
             Err(fault) => Ok(CallerIdentity {
                 standing: if fault.is_failure() { Verstat::Failed } else { Verstat::Unknown },
                 attestation,
@@ -187,7 +187,7 @@ impl Stir {
         }
     }
 
-    async fn examine(
+    async fn check(
         &self,
         identity: &Identity,
         expected: &Expected,

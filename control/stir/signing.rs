@@ -84,7 +84,7 @@ impl fmt::Display for SigningOutcome {
 }
 
 impl Stir {
-    /// Determines the facts that this server can attest for a call of `account`. `behind` is the leg that is bridged
+    /// Determines the facts that this server can attest for a call of `account`. `parent_leg` is the leg that is bridged
     /// with this call.
     ///
     /// Attestation A: the number belongs to the account. Attestation C: the call came over a trunk, with a number that
@@ -92,16 +92,16 @@ impl Stir {
     /// with its original calling number keeps the Identity headers of the inbound call, because their signer knows more
     /// about the caller. If such a call goes to another number than the originally called number, our own signature is
     /// added.
-    pub fn vouch(&self, routing: &Routing, account: &str, invite: &Invite, behind: Option<&LegInfo>) -> SigningRequest {
-        let behind = behind.filter(|leg| leg.direction == Direction::Inbound && leg.sip.trunk.is_some());
+    pub fn signing_request(&self, routing: &Routing, account: &str, invite: &Invite, parent_leg: Option<&LegInfo>) -> SigningRequest {
+        let parent_leg = parent_leg.filter(|leg| leg.direction == Direction::Inbound && leg.sip.trunk.is_some());
         let same = |one: &Address, other: &Address| match canonical_number(one.user()) {
             Some(number) => canonical_number(other.user()) == Some(number),
             None => false,
         };
-        let same_caller = behind.filter(|leg| same(&leg.from, &invite.from));
+        let same_caller = parent_leg.filter(|leg| same(&leg.from, &invite.from));
         let headers = same_caller.map_or(&[][..], |leg| &leg.sip.headers);
         let diverted_by = same_caller.filter(|leg| !same(&leg.to, &invite.to)).map(|leg| leg.to.user().to_owned());
-        let gateway = behind.and_then(|leg| leg.sip.trunk.as_deref());
+        let gateway = parent_leg.and_then(|leg| leg.sip.trunk.as_deref());
         let (attestation, origin) = match gateway {
             _ if routing.owns(account, invite.from.user()) => (Attestation::A, format!("account {account}")),
             Some(trunk) => (Attestation::C, format!("trunk {trunk}")),

@@ -50,15 +50,15 @@ fn stir(verify: Verify) -> Stir {
 fn a_call_is_asked_about_by_the_numbers_that_the_application_is_told() {
     let trunk = trunk(serde_json::json!({}));
     let signed = incoming(&[("X-A", "b"), ("y", "a.b.c;ppt=shaken")]);
-    let inquiry = stir(Verify::Report).inquire(Some(&trunk), &signed).unwrap();
+    let inquiry = stir(Verify::Report).verification_request(Some(&trunk), &signed).unwrap();
     assert_eq!(inquiry.identities, ["a.b.c;ppt=shaken"]);
     assert_eq!(inquiry.expected.orig, ["12155551212"]);
     // The first number comes from the Request-URI, and the second number comes from the To header.
     assert_eq!(inquiry.expected.dest, ["12155551213", "12155551214"]);
     let mut anonymous = incoming(&[("Identity", "a.b.c"), ("P-Asserted-Identity", "\"A\" <sip:+12155551299@h>")]);
-    assert_eq!(stir(Verify::Report).inquire(Some(&trunk), &anonymous).unwrap().expected.orig, ["12155551212"]);
+    assert_eq!(stir(Verify::Report).verification_request(Some(&trunk), &anonymous).unwrap().expected.orig, ["12155551212"]);
     anonymous.from_user = "anonymous".to_owned();
-    assert_eq!(stir(Verify::Report).inquire(Some(&trunk), &anonymous).unwrap().expected.orig, ["12155551299"]);
+    assert_eq!(stir(Verify::Report).verification_request(Some(&trunk), &anonymous).unwrap().expected.orig, ["12155551299"]);
 }
 
 #[test]
@@ -66,20 +66,20 @@ fn nobody_asks_where_it_is_off_or_nothing_was_said_or_a_phone_calls() {
     let own = |verify: &str| trunk(serde_json::json!({ "stir": { "verify": verify } }));
     let signed = incoming(&[("Identity", "a.b.c")]);
     let plain = incoming(&[]);
-    assert!(stir(Verify::Off).inquire(None, &signed).is_none());
-    assert!(stir(Verify::Report).inquire(Some(&own("off")), &signed).is_none());
-    assert!(stir(Verify::Off).inquire(Some(&own("report")), &signed).is_some());
-    assert!(stir(Verify::Report).inquire(None, &plain).is_none());
-    assert!(stir(Verify::Require).inquire(None, &plain).unwrap().required);
+    assert!(stir(Verify::Off).verification_request(None, &signed).is_none());
+    assert!(stir(Verify::Report).verification_request(Some(&own("off")), &signed).is_none());
+    assert!(stir(Verify::Off).verification_request(Some(&own("report")), &signed).is_some());
+    assert!(stir(Verify::Report).verification_request(None, &plain).is_none());
+    assert!(stir(Verify::Require).verification_request(None, &plain).unwrap().required);
     let mut phone = signed.clone();
     phone.caller = Some(sip::Caller { account: "acme".into(), username: Some("alice".into()), domain: None });
-    assert!(stir(Verify::Require).inquire(None, &phone).is_none());
+    assert!(stir(Verify::Require).verification_request(None, &phone).is_none());
 }
 
 #[tokio::test]
 async fn what_cannot_be_verified_is_unknown_what_is_wrong_has_failed_and_where_it_must_be_good_both_are_refused() {
     let verify = async |verify: Verify, value: &str| {
-        let inquiry = stir(verify).inquire(None, &incoming(&[("Identity", value)])).unwrap();
+        let inquiry = stir(verify).verification_request(None, &incoming(&[("Identity", value)])).unwrap();
         stir(verify).verify(inquiry, &Tally::default()).await
     };
     let found = verify(Verify::Report, "no.identity").await.unwrap();
@@ -89,7 +89,7 @@ async fn what_cannot_be_verified_is_unknown_what_is_wrong_has_failed_and_where_i
     assert_eq!(line(&found), "Identity: not verified: its PASSporT type is not shaken");
     assert_eq!(verify(Verify::Require, "a.b.c;ppt=div").await.unwrap_err().status(), 437);
     assert_eq!(verify(Verify::Require, "no.identity").await.unwrap_err().status(), 438);
-    let none = stir(Verify::Require).inquire(None, &incoming(&[])).unwrap();
+    let none = stir(Verify::Require).verification_request(None, &incoming(&[])).unwrap();
     assert_eq!(stir(Verify::Require).verify(none, &Tally::default()).await.unwrap_err(), Fault::Absent);
 }
 
@@ -177,7 +177,7 @@ async fn a_call_waits_for_a_silent_server_no_longer_than_it_may() {
     };
     let identity = Signer::new(signer.as_bytes(), url.into()).unwrap().identity(&claims).unwrap();
     let stir = Stir { certificates: Some(certificates), timeout: Duration::from_millis(100), ..stir(Verify::Report) };
-    let inquiry = stir.inquire(None, &incoming(&[("Identity", &identity)])).unwrap();
+    let inquiry = stir.verification_request(None, &incoming(&[("Identity", &identity)])).unwrap();
     let found = stir.verify(inquiry, &Tally::default()).await.unwrap();
     assert_eq!((found.standing, found.attestation), (Verstat::Unknown, Some(tandem_call::leg::Attestation::B)));
     assert!(found.detail.unwrap().ends_with(" timed out"));
@@ -208,14 +208,14 @@ fn invite(from: &str, to: &str) -> Invite {
         to: Address::from(to),
         caller_name: None,
         headers: Vec::new(),
-        inherits: false,
+        inherits_headers: false,
         credentials: None,
         via: Vec::new(),
         replaces: None,
     }
 }
 
-fn came(headers: &[(&str, &str)]) -> LegInfo {
+fn leg_with_headers(headers: &[(&str, &str)]) -> LegInfo {
     tandem_routing::new_call::inbound_leg(LegId(1), CallId(1), incoming(headers), None).0
 }
 
@@ -224,11 +224,11 @@ fn now() -> jiff::Timestamp {
 }
 
 /// Returns the Identity headers that a trunk receives.
-fn told(stir: &Stir, trunk: Option<&TrunkConfig>, invite: &Invite, behind: Option<&LegInfo>) -> Vec<String> {
-    let vouch = stir.vouch(&routing(), "acme", invite, behind);
-    let behind = behind.map(|leg| ParentLeg { leg: Arc::new(leg.clone()), numbering: Numbering::default() });
-    let presented: PresentedCaller = present(trunk, invite, behind.as_ref(), "h");
-    let (headers, _) = vouch.headers(trunk, invite, &presented, now());
+fn identity_headers(stir: &Stir, trunk: Option<&TrunkConfig>, invite: &Invite, parent_leg: Option<&LegInfo>) -> Vec<String> {
+    let signing = stir.signing_request(&routing(), "acme", invite, parent_leg);
+    let parent_leg = parent_leg.map(|leg| ParentLeg { leg: Arc::new(leg.clone()), numbering: Numbering::default() });
+    let presented: PresentedCaller = present(trunk, invite, parent_leg.as_ref(), "h");
+    let (headers, _) = signing.headers(trunk, invite, &presented, now());
     headers.into_iter().filter(|header| header.name == "Identity").map(|header| header.value).collect()
 }
 
@@ -241,8 +241,8 @@ fn read(headers: &[String]) -> Passport {
 fn a_number_of_the_account_is_a_another_is_b_and_one_that_came_over_a_trunk_is_c() {
     let carrier = trunk(serde_json::json!({}));
     let stir = signing(std::slice::from_ref(&carrier));
-    let attested = |from: &str, behind: Option<&LegInfo>| {
-        let passport = read(&told(&stir, Some(&carrier), &invite(from, CALLED), behind));
+    let attested = |from: &str, parent_leg: Option<&LegInfo>| {
+        let passport = read(&identity_headers(&stir, Some(&carrier), &invite(from, CALLED), parent_leg));
         assert_eq!((&*passport.orig, &*passport.dest), (&from[1..], &["12155551213".to_owned()][..]));
         assert_eq!(passport.iat, 1_700_000_000);
         (passport.attestation, passport.origid)
@@ -251,7 +251,7 @@ fn a_number_of_the_account_is_a_another_is_b_and_one_that_came_over_a_trunk_is_c
     assert_eq!(a, Attestation::A);
     assert_eq!(attested("+12125551234", None).0, Attestation::A, "a block");
     assert_eq!(attested("+441632960000", None).0, Attestation::B, "a country is no block");
-    let mut transit = came(&[]);
+    let mut transit = leg_with_headers(&[]);
     transit.to = Address::from("+12155550199");
     let (c, theirs) = attested(CALLER, Some(&transit));
     assert_eq!(c, Attestation::C);
@@ -259,7 +259,7 @@ fn a_number_of_the_account_is_a_another_is_b_and_one_that_came_over_a_trunk_is_c
     assert_ne!(ours, theirs);
     let is_uuid = ours.len() == 36 && ours.as_bytes()[14] == b'8' && b"89ab".contains(&ours.as_bytes()[19]);
     assert!(is_uuid, "{ours}");
-    let other = signing(&[]).vouch(&routing(), "other", &invite("+12155550100", CALLED), None);
+    let other = signing(&[]).signing_request(&routing(), "other", &invite("+12155550100", CALLED), None);
     let presented = present(Some(&carrier), &invite("+12155550100", CALLED), None, "h");
     let (headers, line) = other.headers(Some(&carrier), &invite("+12155550100", CALLED), &presented, now());
     let names: Vec<_> = headers.iter().map(|header| &*header.name).collect();
@@ -273,48 +273,48 @@ fn a_number_of_the_account_is_a_another_is_b_and_one_that_came_over_a_trunk_is_c
 fn a_call_that_is_passed_on_keeps_its_identity_and_one_that_is_forwarded_says_by_whom() {
     let carrier = trunk(serde_json::json!({}));
     let stir = signing(std::slice::from_ref(&carrier));
-    let came = came(&[("Identity", "a.b.c;ppt=shaken"), ("Identity", "d.e.f;ppt=rcd")]);
+    let inbound = leg_with_headers(&[("Identity", "a.b.c;ppt=shaken"), ("Identity", "d.e.f;ppt=rcd")]);
     let same = invite(CALLER, &format!("sip:{CALLED}@10.0.0.1"));
     for trunk in [Some(&carrier), None] {
-        assert_eq!(told(&stir, trunk, &same, Some(&came)), ["a.b.c;ppt=shaken", "d.e.f;ppt=rcd"]);
+        assert_eq!(identity_headers(&stir, trunk, &same, Some(&inbound)), ["a.b.c;ppt=shaken", "d.e.f;ppt=rcd"]);
     }
-    let forwarded = told(&stir, Some(&carrier), &invite(CALLER, "+12155559999"), Some(&came));
+    let forwarded = identity_headers(&stir, Some(&carrier), &invite(CALLER, "+12155559999"), Some(&inbound));
     assert_eq!(forwarded[..2], ["a.b.c;ppt=shaken", "d.e.f;ppt=rcd"]);
     let diversion = Diversion::read(&Identity::parse(&forwarded[2]).unwrap()).unwrap();
     assert_eq!((&*diversion.orig, &*diversion.div), ("12155551212", "12155551213"));
     assert_eq!((diversion.dest, diversion.iat), (vec!["12155559999".to_owned()], 1_700_000_000));
     // Without our signed diversion, a verifier would not accept the forwarded headers.
-    assert!(told(&stir, None, &invite(CALLER, "sip:+12155559999@h"), Some(&came)).is_empty());
-    let mut short = came.clone();
+    assert!(identity_headers(&stir, None, &invite(CALLER, "sip:+12155559999@h"), Some(&inbound)).is_empty());
+    let mut short = inbound.clone();
     short.to = Address::from("100");
-    let signed_anew = told(&stir, Some(&carrier), &invite(CALLER, "+12155559999"), Some(&short));
+    let signed_anew = identity_headers(&stir, Some(&carrier), &invite(CALLER, "+12155559999"), Some(&short));
     assert_eq!(read(&signed_anew).attestation, Attestation::C);
-    let own_number = told(&stir, Some(&carrier), &invite("+12155550100", CALLED), Some(&came));
+    let own_number = identity_headers(&stir, Some(&carrier), &invite("+12155550100", CALLED), Some(&inbound));
     assert_eq!(read(&own_number).attestation, Attestation::A);
     let silent = trunk(serde_json::json!({ "stir": { "sign": false } }));
-    assert!(told(&stir, Some(&silent), &same, Some(&came)).is_empty());
+    assert!(identity_headers(&stir, Some(&silent), &same, Some(&inbound)).is_empty());
 }
 
 #[test]
 fn only_trunks_are_signed_for_and_only_numbers_with_their_country_that_the_trunk_may_know() {
     let carrier = trunk(serde_json::json!({ "stir": { "attestation": "B" } }));
     let stir = signing(std::slice::from_ref(&carrier));
-    assert_eq!(read(&told(&stir, Some(&carrier), &invite("+12155550100", CALLED), None)).attestation, Attestation::B);
-    assert!(told(&stir, None, &invite("+12155550100", "sip:+1215@h"), None).is_empty());
+    assert_eq!(read(&identity_headers(&stir, Some(&carrier), &invite("+12155550100", CALLED), None)).attestation, Attestation::B);
+    assert!(identity_headers(&stir, None, &invite("+12155550100", "sip:+1215@h"), None).is_empty());
     for (from, to) in [("100", CALLED), ("anonymous", CALLED), ("+12155550100", "100"), ("+12155550100", "sip:bob@h")] {
-        assert!(told(&stir, Some(&carrier), &invite(from, to), None).is_empty(), "{from} {to}");
+        assert!(identity_headers(&stir, Some(&carrier), &invite(from, to), None).is_empty(), "{from} {to}");
     }
     // A bridged call goes to the URI of the trunk. This URI has the number in the trunk's format.
     let digits = trunk(serde_json::json!({ "number_format": "digits" }));
-    let straight = told(&stir, Some(&digits), &invite("+12155550100", "sip:12155551213@10.0.0.1"), None);
+    let straight = identity_headers(&stir, Some(&digits), &invite("+12155550100", "sip:12155551213@10.0.0.1"), None);
     assert_eq!(read(&straight).dest, ["12155551213"]);
     // The number of an anonymous caller is signed only for a trunk that receives the number in any case.
-    let mut hidden = came(&[("Privacy", "id"), ("P-Asserted-Identity", "<sip:+12155550100@h>")]);
+    let mut hidden = leg_with_headers(&[("Privacy", "id"), ("P-Asserted-Identity", "<sip:+12155550100@h>")]);
     hidden.from = Address::from("anonymous");
     let anonymous = invite("anonymous", CALLED);
     let trusted = trunk(serde_json::json!({ "trusted": true, "caller_id": "pai" }));
-    assert_eq!(read(&told(&stir, Some(&trusted), &anonymous, Some(&hidden))).orig, "12155550100");
-    assert!(told(&stir, Some(&carrier), &anonymous, Some(&hidden)).is_empty());
+    assert_eq!(read(&identity_headers(&stir, Some(&trusted), &anonymous, Some(&hidden))).orig, "12155550100");
+    assert!(identity_headers(&stir, Some(&carrier), &anonymous, Some(&hidden)).is_empty());
 }
 
 #[test]

@@ -21,16 +21,16 @@ use super::{Store, StoreError};
 const KEY: i64 = 0x7461_6e64_656d_0001;
 
 /// Interval between two checks of the lock's connection. Also the time limit for the response to a check.
-const EVERY: Duration = Duration::from_secs(1);
-const PATIENCE: Duration = Duration::from_secs(3);
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Maximum time for which a starting server waits for a lock of another server. PostgreSQL may not have detected yet
 /// that a killed server has gone.
 const START: Duration = Duration::from_secs(5);
 
-/// Minimum age of a heartbeat from a dead server. A younger heartbeat is read a second time after `TWICE`.
-const ALIVE: Duration = Duration::from_secs(10);
-const TWICE: Duration = Duration::from_millis(2_500);
+/// Minimum age of a heartbeat from a dead server. A younger heartbeat is read a second time after `SECOND_LOOK`.
+const MAX_HEARTBEAT_AGE: Duration = Duration::from_secs(10);
+const SECOND_LOOK: Duration = Duration::from_millis(2_500);
 
 /// TCP keep-alives. PostgreSQL closes the connection of the lock if this server has been unreachable for 10 + 3 * 5 s.
 const KEEPALIVES: [&str; 3] =
@@ -80,16 +80,16 @@ pub(super) async fn lock(options: AnyConnectOptions, health: Arc<Health>) -> Res
     let mut connection = None;
     let mut refused = StoreError::Closed;
     for _ in 0..START.as_secs() {
-        match tokio::time::timeout(PATIENCE, acquire(&options)).await {
-            Ok(Ok(held)) => {
-                connection = Some(held);
+        match tokio::time::timeout(ANSWER_TIMEOUT, acquire(&options)).await {
+            Ok(Ok(locked)) => {
+                connection = Some(locked);
                 break;
             }
             Ok(Err(Refused::Held(by))) => refused = StoreError::InUse(by),
             Ok(Err(Refused::Failed(error))) => return Err(error.into()),
-            Err(_) => return Err(StoreError::Away(format!("no answer within {} s", PATIENCE.as_secs()))),
+            Err(_) => return Err(StoreError::Away(format!("no answer within {} s", ANSWER_TIMEOUT.as_secs()))),
         }
-        tokio::time::sleep(EVERY).await;
+        tokio::time::sleep(CHECK_INTERVAL).await;
     }
     let Some(connection) = connection else { return Err(refused) };
     Ok(Claim::Lock(tokio::spawn(watch(connection, options, health))))
@@ -131,23 +131,23 @@ async fn holder(connection: &mut AnyConnection) -> Result<String, sqlx::Error> {
 async fn watch(connection: AnyConnection, options: AnyConnectOptions, health: Arc<Health>) {
     let mut connection = Some(connection);
     loop {
-        tokio::time::sleep(EVERY).await;
-        if let Some(held) = &mut connection {
-            let lost = match tokio::time::timeout(PATIENCE, held.execute("SELECT 1")).await {
+        tokio::time::sleep(CHECK_INTERVAL).await;
+        if let Some(locked) = &mut connection {
+            let lost = match tokio::time::timeout(ANSWER_TIMEOUT, locked.execute("SELECT 1")).await {
                 Ok(Ok(_)) => continue,
                 Ok(Err(error)) => error.to_string(),
-                Err(_) => format!("no answer within {} s", PATIENCE.as_secs()),
+                Err(_) => format!("no answer within {} s", ANSWER_TIMEOUT.as_secs()),
             };
             // The lock ends together with its connection. At the latest, it ends when PostgreSQL detects that the
             // client has gone.
-            if let Some(held) = connection.take() {
-                drop(tokio::time::timeout(PATIENCE, held.close_hard()).await);
+            if let Some(locked) = connection.take() {
+                drop(tokio::time::timeout(ANSWER_TIMEOUT, locked.close_hard()).await);
             }
             health.note(Check::Claim, Err(format!("the lock on the database is lost: {lost}")));
         }
-        match tokio::time::timeout(PATIENCE, acquire(&options)).await {
-            Ok(Ok(held)) => {
-                connection = Some(held);
+        match tokio::time::timeout(ANSWER_TIMEOUT, acquire(&options)).await {
+            Ok(Ok(locked)) => {
+                connection = Some(locked);
                 health.note(Check::Claim, Ok(()));
             }
             Ok(Err(Refused::Held(by))) => {
@@ -168,9 +168,9 @@ async fn watch(connection: AnyConnection, options: AnyConnectOptions, health: Ar
 /// lost the lock. The check takes 2.5 s if the last heartbeat is young.
 pub(super) async fn is_alive(store: &Store, now: jiff::Timestamp) -> Result<bool, StoreError> {
     let Some(before) = super::server::last_alive(store).await? else { return Ok(false) };
-    if now.duration_since(before).unsigned_abs() > ALIVE {
+    if now.duration_since(before).unsigned_abs() > MAX_HEARTBEAT_AGE {
         return Ok(false);
     }
-    tokio::time::sleep(TWICE).await;
+    tokio::time::sleep(SECOND_LOOK).await;
     Ok(super::server::last_alive(store).await? != Some(before))
 }

@@ -21,7 +21,7 @@ impl DatabaseFile {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
             _ => {}
         }
-        for path in [path.to_owned(), beside(path, "-wal"), beside(path, "-shm")] {
+        for path in [path.to_owned(), sibling(path, "-wal"), sibling(path, "-shm")] {
             let Ok(found) = path.metadata() else { continue };
             if found.is_file() && found.permissions().mode() & 0o077 != 0 {
                 fs::set_permissions(&path, Permissions::from_mode(found.permissions().mode() & 0o700))?;
@@ -49,14 +49,14 @@ impl DatabaseFile {
     /// Locks the database for one server. The lock ends when the returned file is dropped.
     pub(super) fn lock(&self) -> io::Result<File> {
         // SQLite uses locks on the database file itself, so this lock is on another file.
-        let path = beside(&self.path, ".lock");
+        let path = sibling(&self.path, ".lock");
         let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
         file.try_lock().map_err(io::Error::from)?;
         Ok(file)
     }
 }
 
-fn beside(path: &Path, suffix: &str) -> PathBuf {
+fn sibling(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()
@@ -75,12 +75,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (new, old) = (folder.path().join("new.db"), folder.path().join("old.db"));
         DatabaseFile::open(&new).unwrap();
-        for path in [old.clone(), beside(&old, "-wal")] {
+        for path in [old.clone(), sibling(&old, "-wal")] {
             fs::write(&path, "").unwrap();
             fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
         }
         DatabaseFile::open(&old).unwrap();
-        assert_eq!([mode(&new), mode(&old), mode(&beside(&old, "-wal"))], [0o600; 3]);
+        assert_eq!([mode(&new), mode(&old), mode(&sibling(&old, "-wal"))], [0o600; 3]);
     }
 
     #[test]

@@ -62,7 +62,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
 const POOL_CONNECTIONS: u32 = 8;
 
 /// Maximum time for which an operation waits for a connection.
-const PATIENCE: Duration = Duration::from_secs(5);
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The connection pool and the writer. All clones use the same pool and the same writer.
 #[derive(Clone)]
@@ -182,7 +182,7 @@ impl Store {
         reach(&options, &target).await?;
         let pool = AnyPoolOptions::new()
             .max_connections(connections)
-            .acquire_timeout(PATIENCE)
+            .acquire_timeout(CONNECTION_TIMEOUT)
             // If the disk is full, SQLite itself rolls back the transaction. sqlx does not detect this and still counts
             // the transaction as open. Later transactions on this connection would then never be committed.
             .after_release(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }))
@@ -273,11 +273,11 @@ impl Store {
 /// and then reports only the timeout.
 async fn reach(options: &AnyConnectOptions, url: &str) -> Result<(), StoreError> {
     let unreachable = |reason: String| StoreError::Unreachable { target: shown(url), reason };
-    match tokio::time::timeout(PATIENCE, AnyConnection::connect_with(options)).await {
+    match tokio::time::timeout(CONNECTION_TIMEOUT, AnyConnection::connect_with(options)).await {
         Ok(Ok(connection)) => Ok(connection.close().await?),
         Ok(Err(sqlx::Error::Io(error))) => Err(unreachable(error.to_string())),
         Ok(Err(error)) => Err(unreachable(error.to_string())),
-        Err(_) => Err(unreachable(format!("no answer within {} s", PATIENCE.as_secs()))),
+        Err(_) => Err(unreachable(format!("no answer within {} s", CONNECTION_TIMEOUT.as_secs()))),
     }
 }
 

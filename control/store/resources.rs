@@ -18,7 +18,7 @@ use super::writer::Write;
 use super::{Cursor, Page, Store, StoreError, TimeRange, unique};
 
 /// Word of the kind for notifications about calls. Notifications are pruned together with the logs of calls.
-pub const TROUBLE: &str = "trouble";
+pub const NOTIFICATION: &str = "trouble";
 /// Word of the kind for reports to operators and users. Reports are pruned together with the logs of calls.
 pub const REPORT: &str = "report";
 

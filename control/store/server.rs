@@ -14,15 +14,15 @@ use super::{Store, StoreError};
 const PIECE: i64 = 1_000;
 const PAUSE: Duration = Duration::from_millis(50);
 
-const PATIENCE: Duration = Duration::from_secs(3);
+const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Stores that the server is alive at `now`. Reports in [`Store::health`] whether the database accepted the write and
 /// whether the database file is still the opened file. After a crash, the last heartbeat is the latest known time at
 /// which live calls existed.
 pub async fn heartbeat(store: &Store, now: Timestamp) -> Result<(), StoreError> {
-    let beaten = tokio::time::timeout(PATIENCE, beat(store, now)).await;
+    let beaten = tokio::time::timeout(HEARTBEAT_TIMEOUT, beat(store, now)).await;
     let beaten = beaten.unwrap_or_else(|_| {
-        let text = format!("no answer within {} s", PATIENCE.as_secs());
+        let text = format!("no answer within {} s", HEARTBEAT_TIMEOUT.as_secs());
         Err(StoreError::Unavailable(sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, text))))
     });
     let there = store.file.as_ref().map_or(Ok(()), |file| file.check());

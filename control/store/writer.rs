@@ -33,7 +33,7 @@ const BATCH: usize = 4096;
 /// Time for which the first write of a batch waits for other writes, unless a caller waits for the write (a read, a
 /// webhook). A killed process loses at most the writes of this time. The time is long enough that most states of a leg
 /// are never written.
-const GATHER: Duration = Duration::from_secs(1);
+const BATCH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Capacity of the queue. If the queue is full, `submit` and `write` wait, and `try_submit` drops the write.
 const QUEUE: usize = 16_384;
@@ -41,7 +41,7 @@ const QUEUE: usize = 16_384;
 /// Time for which the task retries a write while the database is unavailable, if a caller waits for the write. If no
 /// caller waits, the task keeps the write for longer. The task also keeps deliveries for longer, because their callers
 /// have no alternative.
-const PATIENCE: Duration = Duration::from_secs(5);
+const RETRY_TIME: Duration = Duration::from_secs(5);
 
 /// Maximum time for which a read waits for earlier writes while no write is stored. If the database has already been
 /// unavailable for this time, a read does not wait at all.
@@ -149,7 +149,7 @@ impl Writer {
             Ok(permit) => {
                 self.shared.submitted.fetch_add(1, Ordering::SeqCst);
                 permit.send(Message::Write(write, None));
-                self.hurry_if_many();
+                self.write_soon_if_many();
             }
             Err(_) => {
                 self.shared.dropped.fetch_add(1, Ordering::Relaxed);
@@ -199,7 +199,7 @@ impl Writer {
     }
 
     /// Ends the current batch at once, without the wait of up to one second. Does not wait for the end of the batch.
-    pub fn hurry(&self) {
+    pub fn write_soon(&self) {
         self.shared.urgent.notify_one();
     }
 
@@ -248,12 +248,12 @@ impl Writer {
         if awaited {
             self.shared.urgent.notify_one();
         } else {
-            self.hurry_if_many();
+            self.write_soon_if_many();
         }
         Ok(())
     }
 
-    fn hurry_if_many(&self) {
+    fn write_soon_if_many(&self) {
         if self.sender.capacity() <= QUEUE - BATCH {
             self.shared.urgent.notify_one();
         }
@@ -305,7 +305,7 @@ impl WriterTask {
         let open = self.receiver.recv_many(inbox, BATCH).await > 0;
         // An old notification only ends this batch earlier.
         if open && inbox.len() < BATCH && inbox.iter().all(Message::can_wait) {
-            let _ = tokio::time::timeout(GATHER, self.shared.urgent.notified()).await;
+            let _ = tokio::time::timeout(BATCH_INTERVAL, self.shared.urgent.notified()).await;
             while inbox.len() < BATCH
                 && let Ok(message) = self.receiver.try_recv()
             {
@@ -348,7 +348,7 @@ impl WriterTask {
                 }
                 continue;
             }
-            if began.elapsed() >= PATIENCE {
+            if began.elapsed() >= RETRY_TIME {
                 refuse_waiting(&mut batch, flushes, &error);
                 if self.shared.closing.load(Ordering::SeqCst) {
                     self.lose(batch, &error);

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use tandem_call::stream::{
-    ByteOrder, RtpForm, SampleRate, StreamCodec, StreamFailure, StreamFault, StreamSpec, StreamTransport,
+    ByteOrder, RtpParameters, SampleRate, StreamCodec, StreamFailure, StreamFault, StreamSpec, StreamTransport,
 };
 use tandem_http::Client;
 use tandem_http::websocket::{NORMAL, Socket, SocketMessage};
@@ -20,7 +20,7 @@ const FRAME: usize = 160;
 /// Size of an RTP header in octets (RFC 3550 §5.1).
 const HEADER: usize = 12;
 /// Maximum number of frames in a packet.
-const MOST_FRAMES: u8 = 6;
+const MAX_FRAMES: u8 = 6;
 
 /// Sends audio until the stream is stopped or its leg has ended.
 pub(super) async fn run(
@@ -95,12 +95,12 @@ impl Sender {
         law: media::g711::Law,
         (idle, local): (Option<Duration>, Option<DuplexStream>),
     ) -> Result<Self, StreamFailure> {
-        let StreamTransport::Rtp(form) = spec.form else {
+        let StreamTransport::Rtp(rtp) = spec.transport else {
             let bearer = spec.auth_token.iter().map(|token| ("Authorization".to_owned(), format!("Bearer {token}")));
             let socket = super::open(client, &spec.url, bearer.collect(), idle, local).await?;
             return Ok(Self::WebSocket(Box::new(socket)));
         };
-        let RtpForm { inbound, outbound, frames } = form;
+        let RtpParameters { inbound, outbound, frames } = rtp;
         let mixes = inbound.is_some() && inbound == outbound;
         let outbound = outbound.filter(|_| !mixes);
         let open = async |to: Option<SocketAddr>| match to {
@@ -170,7 +170,7 @@ impl Packets {
             std::io::Result::Ok(socket)
         };
         let socket = opened.await.map_err(|error| unreachable(format!("{to}: {error}")))?;
-        let octets = FRAME * usize::from(frames.clamp(1, MOST_FRAMES));
+        let octets = FRAME * usize::from(frames.clamp(1, MAX_FRAMES));
         Ok(Self {
             socket,
             packet: Vec::with_capacity(HEADER + octets),

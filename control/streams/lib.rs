@@ -37,18 +37,18 @@ use tokio::sync::{mpsc, oneshot};
 
 use container::container;
 use local::LocalStreams;
-use stats::{Carried, Noted, StreamStats};
+use stats::{EngineCounts, LogLine, StreamStats};
 
 /// Minimum time between two audio files from an application. An application may send one file in a second. The minimum
 /// is less than one second, because the delay of the network varies.
 const BETWEEN_FILES: Duration = Duration::from_millis(800);
 /// A bit in the operation id of a stream's source on the bridged leg. The bit distinguishes the id from the bridged
 /// leg's own operation ids.
-const AT_PEER: u64 = 1 << 63;
+const BRIDGED_LEG_BIT: u64 = 1 << 63;
 /// Maximum number of frames that wait for a slow socket: two seconds of both directions.
 pub const TAP_FRAMES: usize = 200;
 /// Maximum number of inputs from the call that wait for a stream's task.
-const NOTES: usize = 1024;
+const MAX_INPUTS: usize = 1024;
 
 /// The streams of the server: their settings, and what they share.
 pub struct Streams {
@@ -63,7 +63,7 @@ pub struct Streams {
 
 /// The handle of a running stream. The stream's call keeps this handle.
 pub struct StreamHandle {
-    notes: mpsc::Sender<StreamInput>,
+    inputs: mpsc::Sender<StreamInput>,
     /// Id of the stream's media operation.
     pub op: OpId,
     /// Whether the application may send audio.
@@ -72,15 +72,15 @@ pub struct StreamHandle {
     pub track: Track,
     /// Whether the socket is open and the leg's audio is connected to it.
     pub attached: bool,
-    hearers: TargetLegs,
+    target_legs: TargetLegs,
     codec: media::SourceCodec,
     buffer: Duration,
     /// The state of a stream that waits for the answer of its leg. `None` if the stream does not wait.
     waiting: Option<PendingStream>,
     /// The INVITE of the leg. It is sent after the socket has opened or failed.
-    pub held: Option<Box<Invite>>,
+    pub waiting_invite: Option<Box<Invite>>,
     /// Whether the INVITE of the leg must wait for the socket.
-    pub holds_call: bool,
+    pub delays_invite: bool,
 }
 
 struct PendingStream {
@@ -99,7 +99,7 @@ enum StreamInput {
     Mark(Arc<str>),
     Dtmf(char),
     /// The writer that plays to the new bridged leg. `None` if the bridge has ended.
-    Peer(Option<media::StreamWriter>),
+    Bridged(Option<media::StreamWriter>),
     Stop,
 }
 
@@ -154,7 +154,7 @@ pub struct NewStream {
     /// Whether the leg is not answered yet. In this case the stream opens the socket and waits for
     /// [`StreamHandle::begin`].
     pub waits: bool,
-    /// The id of the stream in the provider's form.
+    /// The id of the stream in the provider's transport.
     pub name: String,
 }
 
@@ -194,20 +194,20 @@ impl Streams {
 
 impl StreamHandle {
     fn start(resources: Resources, call: Box<dyn StreamCall>, new: NewStream) -> Self {
-        let (notes, heard) = mpsc::channel(NOTES);
+        let (inputs, heard) = mpsc::channel(MAX_INPUTS);
         let codec = plays(&new.spec, new.law);
         let (begin, begun) = new.waits.then(oneshot::channel).unzip();
         let waiting = begin.map(|begin| PendingStream { begin, spec: new.spec.clone() });
         let handle = Self {
-            holds_call: waiting.is_some() && new.spec.opens == ConnectTiming::BeforeCalling,
+            delays_invite: waiting.is_some() && new.spec.connect_timing == ConnectTiming::BeforeCalling,
             waiting,
-            held: None,
-            notes,
+            waiting_invite: None,
+            inputs,
             op: new.op,
-            plays: new.spec.playout.is_some(),
+            plays: new.spec.bidirectional_mode.is_some(),
             track: new.spec.track,
             attached: false,
-            hearers: new.spec.hearers,
+            target_legs: new.spec.target_legs,
             codec,
             buffer: resources.buffer,
         };
@@ -233,46 +233,46 @@ impl StreamHandle {
 
     /// Reports to the stream that the playback of its audio has reached this mark.
     pub fn mark(&self, name: Arc<str>) {
-        self.note(StreamInput::Mark(name));
+        self.send_input(StreamInput::Mark(name));
     }
 
     /// Passes a DTMF digit of the leg to the stream.
     pub fn dtmf(&self, digit: char) {
-        self.note(StreamInput::Dtmf(digit));
+        self.send_input(StreamInput::Dtmf(digit));
     }
 
     /// Handles a new bridge of the leg. Returns the source to attach to the bridged leg, if the bridged leg hears the
     /// application.
     pub fn join(&self) -> Option<media::StreamSource> {
-        if !self.plays || self.hearers == TargetLegs::Own {
+        if !self.plays || self.target_legs == TargetLegs::Own {
             return None;
         }
         let (source, writer) = media::source(self.codec, self.buffer);
-        self.note(StreamInput::Peer(Some(writer)));
+        self.send_input(StreamInput::Bridged(Some(writer)));
         Some(source)
     }
 
     /// Handles the end of the leg's bridge.
     pub fn part(&self) {
-        if self.plays && self.hearers != TargetLegs::Own {
-            self.note(StreamInput::Peer(None));
+        if self.plays && self.target_legs != TargetLegs::Own {
+            self.send_input(StreamInput::Bridged(None));
         }
     }
 
     /// Returns the id of the stream's media operation on the bridged leg.
-    pub fn peer_op(&self) -> OpId {
-        OpId(self.op.0 | AT_PEER)
+    pub fn bridged_op(&self) -> OpId {
+        OpId(self.op.0 | BRIDGED_LEG_BIT)
     }
 
     /// Stops the stream.
     pub fn stop(&self) {
-        self.note(StreamInput::Stop);
+        self.send_input(StreamInput::Stop);
     }
 
-    fn note(&self, note: StreamInput) {
+    fn send_input(&self, note: StreamInput) {
         // The queue becomes full if the socket accepts no data for a long time. The stream then fails soon. The end of
         // the handle also stops the stream.
-        if let Err(error) = self.notes.try_send(note) {
+        if let Err(error) = self.inputs.try_send(note) {
             tracing::debug!(%error, "the stream's queue of notes is full");
         }
     }
@@ -283,23 +283,23 @@ async fn run(
     call: &dyn StreamCall,
     new: NewStream,
     begun: Option<oneshot::Receiver<Begin>>,
-    mut notes: mpsc::Receiver<StreamInput>,
+    mut inputs: mpsc::Receiver<StreamInput>,
 ) -> Result<(), StreamFailure> {
     let NewStream { leg, spec, mut wire, mut law, name, .. } = new;
     let Resources { client, buffer, idle, timings, local } = resources;
-    if spec.form != StreamTransport::Messages {
-        return fork::run(&client, call, &spec, (idle, local), &mut notes).await;
+    if spec.transport != StreamTransport::Messages {
+        return fork::run(&client, call, &spec, (idle, local), &mut inputs).await;
     }
     let began = clock::now().instant;
     let mut socket = tokio::select! {
         opened = open(&client, &spec.url, wire.handshake(), idle, local) => opened?,
-        () = stopped(&mut notes) => return Ok(()),
+        () = stopped(&mut inputs) => return Ok(()),
     };
     timings.took(Timing::StreamConnect, clock::now().instant.saturating_duration_since(began));
     socket.send(wire.connected()).await?;
     if let Some(begun) = begun {
         call.report(StreamUpdate::Open)?;
-        let Some(begin) = answered(&mut socket, &mut notes, begun).await? else {
+        let Some(begin) = answered(&mut socket, &mut inputs, begun).await? else {
             socket.close(NORMAL, "").await;
             return Ok(());
         };
@@ -309,27 +309,27 @@ async fn run(
     let now = clock::now().instant;
     let codec = tap_codec(spec.codec);
     let (sink, mut tap) = media::tap(TAP_FRAMES, codec);
-    let (source, own) = spec.playout.map(|_| media::source(plays, buffer)).unzip();
-    let note = |(text, data): Noted| {
+    let (source, own) = spec.bidirectional_mode.map(|_| media::source(plays, buffer)).unzip();
+    let note = |(text, data): LogLine| {
         let line = Line { at: clock::time(), leg: Some(leg), kind: "stream".into(), text, data: Some(Box::new(data)) };
         call.log(line);
     };
-    let mut speech = StreamPlayback {
+    let mut playback = StreamPlayback {
         own,
-        peer: None,
-        hearers: spec.hearers,
-        files: spec.playout == Some(BidirectionalMode::Files),
+        bridged: None,
+        target_legs: spec.target_legs,
+        files: spec.bidirectional_mode == Some(BidirectionalMode::Files),
         law,
         last_file: None,
-        octets_a_second: octets_a_second(spec.playout),
-        tally: StreamStats::new(now, codec, spec.playout.is_some()),
+        octets_a_second: octets_a_second(spec.bidirectional_mode),
+        stats: StreamStats::new(now, codec, spec.bidirectional_mode.is_some()),
         timings,
         gaps: media::Underruns::default(),
     };
     let ready = Ready { sink, source };
-    let outcome = carry(&mut socket, wire.as_mut(), &mut tap, &mut speech, &mut notes, call, ready, note).await;
-    let carried = Carried { dropped: tap.dropped(), underruns: speech.underruns() };
-    note(speech.tally.end(clock::now().instant, &name, carried, &speech.timings));
+    let outcome = carry(&mut socket, wire.as_mut(), &mut tap, &mut playback, &mut inputs, call, ready, note).await;
+    let carried = EngineCounts { dropped: tap.dropped(), underruns: playback.underruns() };
+    note(playback.stats.end(clock::now().instant, &name, carried, &playback.timings));
     match outcome? {
         End::Closed => Ok(()),
         End::Stopped => {
@@ -349,7 +349,7 @@ async fn open(
     local: Option<DuplexStream>,
 ) -> Result<Socket, StreamFailure> {
     match local {
-        Some(pipe) => Ok(Socket::within(pipe, idle).await),
+        Some(pipe) => Ok(Socket::over_pipe(pipe, idle).await),
         None => Socket::open(client, url, headers, idle).await,
     }
 }
@@ -368,16 +368,16 @@ async fn carry(
     socket: &mut Socket,
     wire: &mut dyn StreamWire,
     tap: &mut media::TapReader,
-    speech: &mut StreamPlayback,
-    notes: &mut mpsc::Receiver<StreamInput>,
+    playback: &mut StreamPlayback,
+    inputs: &mut mpsc::Receiver<StreamInput>,
     call: &dyn StreamCall,
     ready: Ready,
-    note: impl Fn(Noted),
+    note: impl Fn(LogLine),
 ) -> Result<End, StreamFailure> {
     socket.send(wire.start()).await?;
     call.report(StreamUpdate::Ready(Box::new(ready)))?;
 
-    let mut complaints = Complaints::default();
+    let mut reported = ReportedErrors::default();
     loop {
         tokio::select! {
             frame = tap.next() => {
@@ -385,21 +385,21 @@ async fn carry(
                 let now = clock::now().instant;
                 // Both tracks have a frame in every tick. The two frames are sent together.
                 loop {
-                    speech.tally.sent(now, &frame);
-                    socket.feed(written(wire, &frame)).await?;
+                    playback.stats.sent(now, &frame);
+                    socket.feed(encode_frame(wire, &frame)).await?;
                     let Some(another) = tap.pop() else { break };
                     frame = another;
                 }
                 socket.flush().await?;
             }
-            note = notes.recv() => match note {
+            note = inputs.recv() => match note {
                 Some(StreamInput::Mark(name)) => socket.send(wire.mark(&name)).await?,
                 Some(StreamInput::Dtmf(digit)) => {
                     if let Some(text) = wire.dtmf(digit, clock::time()) {
                         socket.send(text).await?;
                     }
                 }
-                Some(StreamInput::Peer(writer)) => speech.join(writer),
+                Some(StreamInput::Bridged(writer)) => playback.join(writer),
                 Some(StreamInput::Stop) | None => break,
             },
             word = socket.next() => {
@@ -407,13 +407,13 @@ async fn carry(
                     SocketMessage::Closed(how) => return how.map(|()| End::Closed),
                     SocketMessage::Binary => wire.binary(),
                     SocketMessage::Text(text) => match wire.decode(&text) {
-                        Ok(StreamMessage::Press(digits)) => {
+                        Ok(StreamMessage::Dtmf(digits)) => {
                             // The call may have ended.
                             let _ = call.report(StreamUpdate::Press(digits));
                             None
                         }
                         Ok(message) => {
-                            let taken = speech.take(message, clock::now().instant, &note).await;
+                            let taken = playback.take(message, clock::now().instant, &note).await;
                             taken.err().map(|why| wire.unplayable(why))
                         }
                         Err(problem) => Some(problem),
@@ -423,7 +423,7 @@ async fn carry(
                 if let Some(answer) = problem.answer.clone() {
                     socket.send(answer).await?;
                 }
-                if let Some(warning) = complaints.first(problem) {
+                if let Some(warning) = reported.first(problem) {
                     // The call may have ended.
                     let _ = call.report(StreamUpdate::Warned(warning));
                 }
@@ -436,13 +436,13 @@ async fn carry(
 /// Waits for the answer of the leg. Returns `None` if the stream is stopped before the answer.
 async fn answered(
     socket: &mut Socket,
-    notes: &mut mpsc::Receiver<StreamInput>,
+    inputs: &mut mpsc::Receiver<StreamInput>,
     mut begun: oneshot::Receiver<Begin>,
 ) -> Result<Option<Begin>, StreamFailure> {
     loop {
         tokio::select! {
             begin = &mut begun => return Ok(begin.ok()),
-            note = notes.recv() => if let Some(StreamInput::Stop) | None = note {
+            note = inputs.recv() => if let Some(StreamInput::Stop) | None = note {
                 return Ok(None);
             },
             // Messages that the application sends before the answer of the leg are ignored.
@@ -455,14 +455,14 @@ async fn answered(
 
 /// Returns the codec of the application's audio.
 fn plays(spec: &StreamSpec, law: media::g711::Law) -> media::SourceCodec {
-    match spec.playout {
+    match spec.bidirectional_mode {
         Some(BidirectionalMode::Payload(codec)) => source_codec(codec),
         Some(BidirectionalMode::Files) | None => law.into(),
     }
 }
 
 /// Formats an audio frame as a message to the application.
-pub fn written(wire: &mut dyn StreamWire, frame: &media::TapFrame) -> String {
+pub fn encode_frame(wire: &mut dyn StreamWire, frame: &media::TapFrame) -> String {
     let track = match frame.track {
         media::Track::Inbound => Track::Inbound,
         media::Track::Outbound => Track::Outbound,
@@ -481,9 +481,9 @@ pub fn written(wire: &mut dyn StreamWire, frame: &media::TapFrame) -> String {
 /// The error numbers that were already reported. Each number is reported once for each stream. The list stays short,
 /// because a dialect has only a few numbers.
 #[derive(Default)]
-struct Complaints(Vec<u32>);
+struct ReportedErrors(Vec<u32>);
 
-impl Complaints {
+impl ReportedErrors {
     fn first(&mut self, problem: StreamProblem) -> Option<Warning> {
         if self.0.contains(&problem.code) {
             return None;
@@ -498,15 +498,15 @@ struct StreamPlayback {
     /// The writer to the stream's own leg. `None` if the application may not send audio.
     own: Option<media::StreamWriter>,
     /// The writer to the bridged leg.
-    peer: Option<media::StreamWriter>,
-    hearers: TargetLegs,
+    bridged: Option<media::StreamWriter>,
+    target_legs: TargetLegs,
     /// Whether the application sends files instead of payload. Files are converted to the G.711 law in `law`.
     files: bool,
     law: media::g711::Law,
     last_file: Option<Instant>,
     /// Number of octets in one second of the played audio.
     octets_a_second: u32,
-    tally: StreamStats,
+    stats: StreamStats,
     timings: Arc<Timings>,
     /// The gaps that former writers have counted.
     gaps: media::Underruns,
@@ -515,27 +515,27 @@ struct StreamPlayback {
 impl StreamPlayback {
     /// Returns the writers that play now. Without a bridged leg, this is always the writer to the stream's own leg.
     fn writers(&self) -> impl Iterator<Item = &media::StreamWriter> {
-        let (own, peer) = match (self.hearers, &self.peer) {
+        let (own, bridged) = match (self.target_legs, &self.bridged) {
             (TargetLegs::Own, _) | (_, None) => (true, false),
             (TargetLegs::Peer, Some(_)) => (false, true),
             (TargetLegs::Both, Some(_)) => (true, true),
         };
-        self.own.iter().filter(move |_| own).chain(self.peer.iter().filter(move |_| peer))
+        self.own.iter().filter(move |_| own).chain(self.bridged.iter().filter(move |_| bridged))
     }
 
     /// Sets the writer for the bridged leg, or removes it (`None`) when the bridge ends. Drops the queued audio if only
     /// the bridged leg hears the application.
-    fn join(&mut self, peer: Option<media::StreamWriter>) {
-        if self.hearers == TargetLegs::Peer {
+    fn join(&mut self, bridged: Option<media::StreamWriter>) {
+        if self.target_legs == TargetLegs::Peer {
             self.writers().for_each(media::StreamWriter::clear);
         }
-        self.gaps = self.underruns_of(self.peer.iter());
-        self.peer = peer;
+        self.gaps = self.underruns_of(self.bridged.iter());
+        self.bridged = bridged;
     }
 
     /// Returns the sum of the gaps in the application's audio on all legs.
     fn underruns(&self) -> media::Underruns {
-        self.underruns_of(self.own.iter().chain(&self.peer))
+        self.underruns_of(self.own.iter().chain(&self.bridged))
     }
 
     fn underruns_of<'a>(&self, writers: impl Iterator<Item = &'a media::StreamWriter>) -> media::Underruns {
@@ -546,7 +546,7 @@ impl StreamPlayback {
     }
 
     /// Handles a message from the application.
-    async fn take(&mut self, message: StreamMessage, now: Instant, note: &impl Fn(Noted)) -> Result<(), Unplayable> {
+    async fn take(&mut self, message: StreamMessage, now: Instant, note: &impl Fn(LogLine)) -> Result<(), Unplayable> {
         match message {
             StreamMessage::Media(bytes) if self.own.is_some() => {
                 let container = if self.files { None } else { container(&bytes) };
@@ -556,25 +556,25 @@ impl StreamPlayback {
                     refused |= writer.audio(octets.clone()).is_err();
                 }
                 if refused {
-                    self.tally.refused();
+                    self.stats.refused();
                     return Err(Unplayable::TooFarAhead);
                 }
                 let length = octets.len() as u64 * 1_000_000 / u64::from(self.octets_a_second);
-                self.tally.spoken(now, Duration::from_micros(length), &self.timings).into_iter().for_each(note);
+                self.stats.spoken(now, Duration::from_micros(length), &self.timings).into_iter().for_each(note);
                 if let Some(container) = container {
                     return Err(Unplayable::Container(container));
                 }
             }
             // Only one writer gets the mark, so that a mark is reported once even if two legs hear the audio.
             StreamMessage::Mark(name) => {
-                self.tally.marked();
+                self.stats.marked();
                 self.writers().take(1).for_each(|writer| writer.mark(name.as_str().into()));
             }
             StreamMessage::Clear => {
-                self.tally.cleared(now, &self.timings);
+                self.stats.cleared(now, &self.timings);
                 self.writers().for_each(media::StreamWriter::clear);
             }
-            StreamMessage::Media(_) | StreamMessage::Press(_) | StreamMessage::Ignored => {}
+            StreamMessage::Media(_) | StreamMessage::Dtmf(_) | StreamMessage::Ignored => {}
         }
         Ok(())
     }
@@ -600,8 +600,8 @@ impl StreamPlayback {
 }
 
 /// Returns the number of octets in one second of the played audio. The result is never 0.
-fn octets_a_second(playout: Option<BidirectionalMode>) -> u32 {
-    match playout {
+fn octets_a_second(bidirectional_mode: Option<BidirectionalMode>) -> u32 {
+    match bidirectional_mode {
         Some(BidirectionalMode::Payload(codec)) => codec.hertz() * codec.sample_octets(),
         Some(BidirectionalMode::Files) | None => 8_000,
     }
@@ -642,9 +642,9 @@ fn byte_order(order: ByteOrder) -> media::ByteOrder {
     }
 }
 
-async fn stopped(notes: &mut mpsc::Receiver<StreamInput>) {
+async fn stopped(inputs: &mut mpsc::Receiver<StreamInput>) {
     loop {
-        if let Some(StreamInput::Stop) | None = notes.recv().await {
+        if let Some(StreamInput::Stop) | None = inputs.recv().await {
             return;
         }
     }

@@ -16,9 +16,9 @@ use tandem_metrics::turns::Turns;
 const SILENCE: Duration = Duration::from_millis(100);
 /// Maximum number of log lines about the turns of one stream, so that a long stream leaves room for the other lines of
 /// the call. Later turns are only counted.
-const MOST: u32 = 300;
+const MAX_TURN_LINES: u32 = 300;
 /// Number of samples in a frame at 16 kHz.
-const WIDE: usize = 320;
+const FRAME_16K: usize = 320;
 
 pub(super) struct StreamStats {
     /// Time at which the socket was opened.
@@ -40,11 +40,11 @@ pub(super) struct StreamStats {
 }
 
 /// A line for the call's log, as text and as JSON.
-pub(super) type Noted = (String, Value);
+pub(super) type LogLine = (String, Value);
 
 /// The counts that the media engine has for a stream.
 #[derive(Clone, Copy, Default, Debug)]
-pub(super) struct Carried {
+pub(super) struct EngineCounts {
     /// Number of frames that were dropped because the application was too slow.
     pub(super) dropped: u64,
     /// The gaps in the application's audio.
@@ -80,7 +80,7 @@ impl StreamStats {
     pub(super) fn sent(&mut self, now: Instant, frame: &media::TapFrame) {
         self.frames_out += 1;
         if let Some((edges, rate)) = self.edges.as_mut().filter(|_| frame.track == media::Track::Inbound) {
-            let mut samples = [0; WIDE];
+            let mut samples = [0; FRAME_16K];
             let samples = samples.get_mut(..rate.frame()).unwrap_or_default();
             decode(frame, self.order, samples);
             if let Some(RecognitionEvent::Paused) = edges.push(samples) {
@@ -90,7 +90,7 @@ impl StreamStats {
     }
 
     /// Counts audio from the application. `length` is the duration of the audio. Returns lines for the log.
-    pub(super) fn spoken(&mut self, now: Instant, length: Duration, timings: &Timings) -> Vec<Noted> {
+    pub(super) fn spoken(&mut self, now: Instant, length: Duration, timings: &Timings) -> Vec<LogLine> {
         let mut noted = Vec::new();
         self.messages_in += 1;
         self.audio_in = self.audio_in.saturating_add(length);
@@ -105,7 +105,7 @@ impl StreamStats {
         let silent = self.until.is_none_or(|until| now.saturating_duration_since(until) >= SILENCE);
         if silent && let Some(turn) = self.turns.spoke_at_last(now) {
             timings.took(Timing::StreamTurnAudio, turn.audio);
-            if turn.number <= MOST {
+            if turn.number <= MAX_TURN_LINES {
                 noted.push((turn.to_string(), turn.json()));
             }
         }
@@ -134,8 +134,8 @@ impl StreamStats {
     }
 
     /// Returns the log line for the end of the stream.
-    pub(super) fn end(&self, now: Instant, name: &str, carried: Carried, timings: &Timings) -> Noted {
-        let Carried { dropped, underruns } = carried;
+    pub(super) fn end(&self, now: Instant, name: &str, carried: EngineCounts, timings: &Timings) -> LogLine {
+        let EngineCounts { dropped, underruns } = carried;
         for (count, times) in [
             (Count::FramesOut, self.frames_out),
             (Count::FramesDropped, dropped),
@@ -222,7 +222,7 @@ mod tests {
         assert_eq!(tally.spoken(at(2_900), ms(20), &timings)[0].1["audio_ms"], 200, "after a clear nothing waits");
         tally.cleared(at(5_000), &timings);
         tally.marked();
-        let carried = Carried { dropped: 2, underruns: media::Underruns { count: 1, silence: ms(40) } };
+        let carried = EngineCounts { dropped: 2, underruns: media::Underruns { count: 1, silence: ms(40) } };
         let (text, data) = tally.end(at(6_000), "MZ1", carried, &timings);
         assert_eq!(
             text,
@@ -242,6 +242,6 @@ mod tests {
             tally.turns.caller_paused(at(1_000 * turn));
             lines += tally.spoken(at(1_000 * turn + 500), ms(20), &timings).len();
         }
-        assert_eq!((lines, tally.turns.totals().turns), (MOST as usize + 1, 2_000));
+        assert_eq!((lines, tally.turns.totals().turns), (MAX_TURN_LINES as usize + 1, 2_000));
     }
 }

@@ -10,14 +10,14 @@ use super::webhook::{calling_party_type, parties};
 
 /// The event type and the payload. The payload has only the members that are specific to this event. `None` if Telnyx
 /// has no webhook for this event.
-pub(super) fn told(leg: &LegInfo, facts: &ConversationFacts) -> Option<(&'static str, Value)> {
+pub(super) fn event_type_and_payload(leg: &LegInfo, facts: &ConversationFacts) -> Option<(&'static str, Value)> {
     let agent = facts.agent.as_ref()?;
-    let history = messages(&agent.said);
-    match (&facts.status, agent.spec.collects.is_some()) {
-        (ConversationStatus::Said(_), true) if agent.spec.tells_lines => {
+    let history = messages(&agent.utterances);
+    match (&facts.status, agent.spec.collect_schema.is_some()) {
+        (ConversationStatus::Utterance(_), true) if agent.spec.reports_utterances => {
             ("call.ai_gather.message_history_updated", parties(leg, json!({ "message_history": history })))
         }
-        (ConversationStatus::Started | ConversationStatus::Said(_), _) => return None,
+        (ConversationStatus::Started | ConversationStatus::Utterance(_), _) => return None,
         (ConversationStatus::Ended(Some(values)), true) => {
             ("call.ai_gather.ended", gathered(leg, serde_json::from_str(values).ok()?, "valid", history))
         }

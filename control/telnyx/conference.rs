@@ -29,7 +29,7 @@ pub(super) fn notice(event: &ConferenceEvent, context: &Context) -> Option<Notic
             let payload = merged(merged(of_call(), occurred), json!({ "reason": reason(cause) }));
             ("conference.ended", payload)
         }
-        ConferenceEventKind::Leads(_) => ("conference.floor.changed", merged(of_call(), occurred)),
+        ConferenceEventKind::ActiveSpeaker(_) => ("conference.floor.changed", merged(of_call(), occurred)),
         ConferenceEventKind::Played(audio) => {
             let about = if audio.to.is_some() { of_call() } else { merged(whole(leg), conference) };
             let creator = event.first.as_deref().map(|first| id::uuid(first.session.0));
@@ -111,7 +111,7 @@ mod tests {
     use crate::fixture;
     use tandem_dialect::Body;
 
-    fn told(leg: LegInfo, kind: ConferenceEventKind, cause: Option<EndCause>) -> Option<(String, Value)> {
+    fn webhook_data(leg: LegInfo, kind: ConferenceEventKind, cause: Option<EndCause>) -> Option<(String, Value)> {
         let at = "2026-11-21T02:00:00Z".parse().unwrap();
         let info = ConferenceInfo {
             id: ConferenceId(9),
@@ -141,7 +141,7 @@ mod tests {
             (EndCause::LastLeft, "all_left"),
             (EndCause::Request, "all_left"),
         ] {
-            let (event, payload) = told(fixture::leg(), ConferenceEventKind::Ended, Some(cause)).unwrap();
+            let (event, payload) = webhook_data(fixture::leg(), ConferenceEventKind::Ended, Some(cause)).unwrap();
             assert_eq!((&*event, &payload["reason"]), ("conference.ended", &Value::from(reason)));
             assert_eq!(payload["call_control_id"], id::call_control_id(fixture::LEG));
         }
@@ -151,7 +151,7 @@ mod tests {
     fn audio_for_all_is_about_no_call() {
         let source = AudioSource::Url("http://a.test/b.wav".into());
         let audio = RoomAudio { source, to: None, over: false };
-        let (event, payload) = told(fixture::leg(), ConferenceEventKind::Played(audio), None).unwrap();
+        let (event, payload) = webhook_data(fixture::leg(), ConferenceEventKind::Played(audio), None).unwrap();
         assert_eq!((&*event, &payload["media_url"]), ("conference.playback.started", &"http://a.test/b.wav".into()));
         assert_eq!(payload["creator_call_session_id"], id::uuid(fixture::SESSION.0));
         assert!(payload.get("call_control_id").is_none());
@@ -160,6 +160,6 @@ mod tests {
     #[test]
     fn whose_application_speaks_otherwise_is_told_nothing_here() {
         let leg = LegInfo { dialect: "other".into(), ..fixture::leg() };
-        assert_eq!(told(leg, ConferenceEventKind::Entered, None), None);
+        assert_eq!(webhook_data(leg, ConferenceEventKind::Entered, None), None);
     }
 }

@@ -68,8 +68,8 @@ impl Dialect for Telnyx {
         conference::notice(event, context).into_iter().collect()
     }
 
-    fn seal(&self, account: &Account, notice: &SignInput<'_>) -> SignedRequest {
-        webhook::seal(account, notice)
+    fn sign(&self, account: &Account, notice: &SignInput<'_>) -> SignedRequest {
+        webhook::sign(account, notice)
     }
 
     /// The timeouts and retries for Telnyx's webhooks. Telnyx expects an answer within 2 s, unless the application has
@@ -77,7 +77,7 @@ impl Dialect for Telnyx {
     /// first request, and a repeated `call.initiated` makes many applications answer a call twice. This server repeats
     /// a webhook after 408, 429, 5xx and a timeout, and then sends the webhook to the failover URL. A redirect is a
     /// failure.
-    fn patience(&self, _url: &str) -> RetryPolicy {
+    fn retry_policy(&self, _url: &str) -> RetryPolicy {
         RetryPolicy {
             connect: Duration::from_secs(2),
             total: Duration::from_secs(10),
@@ -105,7 +105,7 @@ impl Dialect for Telnyx {
 }
 
 /// The `event_type` and `payload` of a call event's webhook. `None` if the event has no webhook.
-pub fn told(event: &CallEvent, context: &Context) -> Option<(&'static str, serde_json::Value)> {
+pub fn event_type_and_payload(event: &CallEvent, context: &Context) -> Option<(&'static str, serde_json::Value)> {
     webhook::payload(event, context)
 }
 

@@ -28,10 +28,10 @@ impl Mode {
 }
 
 /// The event type and the event's `result`. `None` if this mode does not report the detection result.
-pub(super) fn told(facts: &MachineFacts) -> Option<(&'static str, &'static str)> {
+pub(super) fn event_type_and_result(facts: &MachineFacts) -> Option<(&'static str, &'static str)> {
     let mode = MODES.iter().find(|(name, _)| *name == facts.spec.mode).map_or(Mode::Detect, |(_, mode)| *mode);
     if mode == Mode::Premium {
-        return Some(match facts.verdict {
+        return Some(match facts.result {
             // The audio does not show whether a residence or a business answered.
             DetectionResult::Human => (PREMIUM, "human_residence"),
             DetectionResult::Machine => (PREMIUM, "machine"),
@@ -45,7 +45,7 @@ pub(super) fn told(facts: &MachineFacts) -> Option<(&'static str, &'static str)>
         });
     }
     let ended = |result| Some(("call.machine.greeting.ended", result));
-    match facts.verdict {
+    match facts.result {
         DetectionResult::Human => Some((STANDARD, "human")),
         DetectionResult::Machine => Some((STANDARD, "machine")),
         DetectionResult::Silence | DetectionResult::Fax | DetectionResult::NotSure => Some((STANDARD, "not_sure")),

@@ -42,7 +42,7 @@ pub struct Wire {
     start: Start,
     stream_id: String,
     auth_token: Option<String>,
-    playout: Option<BidirectionalMode>,
+    bidirectional_mode: Option<BidirectionalMode>,
     /// The last `sequence_number`.
     sequence: u64,
     inbound_chunks: u64,
@@ -71,7 +71,7 @@ impl Wire {
             start,
             stream_id: id::uuid(stream.0),
             auth_token: spec.auth_token.clone(),
-            playout: spec.playout,
+            bidirectional_mode: spec.bidirectional_mode,
             sequence: 0,
             inbound_chunks: 0,
             outbound_chunks: 0,
@@ -102,7 +102,7 @@ impl Wire {
             return Err(self.problem(100_004, "invalid_media", "media.payload is not base64"));
         };
         let mut audio = Bytes::from(audio);
-        match self.playout {
+        match self.bidirectional_mode {
             None => return Ok(StreamMessage::Ignored),
             Some(BidirectionalMode::Files) => {}
             Some(BidirectionalMode::Payload(codec)) => {

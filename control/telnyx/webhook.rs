@@ -1,6 +1,6 @@
 //! Webhooks: a call event in Telnyx's format, and one signed attempt to deliver a webhook.
 //!
-//! `notice` builds the `data` object without its `id`. [`seal`] adds the `id` and the `meta` object of the attempt, so
+//! `notice` builds the `data` object without its `id`. [`sign`] adds the `id` and the `meta` object of the attempt, so
 //! that the signed bytes are exactly the sent bytes.
 
 use bytes::Bytes;
@@ -53,7 +53,7 @@ pub(super) fn of_leg(leg: &LegInfo, event_type: &'static str, at: Timestamp, pay
 /// Builds one attempt: the envelope as bytes, and the signature of the envelope. A GET has the payload in the query,
 /// and the signature covers an empty body. Webhooks of an account without a valid seed are not signed. The applications
 /// of such an account refuse the webhooks and report the reason.
-pub fn seal(account: &Account, notice: &SignInput<'_>) -> SignedRequest {
+pub fn sign(account: &Account, notice: &SignInput<'_>) -> SignedRequest {
     let url = notice.url.split('#').next().unwrap_or(notice.url);
     let (url, content_type, body) = match (notice.method, notice.body) {
         (Method::Get, Body::Json(data)) => (with_query(url, &flattened(data, notice.id)), None, Vec::new()),
@@ -139,7 +139,7 @@ pub(super) fn payload(event: &CallEvent, context: &Context) -> Option<(&'static 
         EventKind::Enqueued { queue, .. } => ("call.enqueued", enqueued(queue, context.queue.as_ref())),
         EventKind::Dequeued(outcome) => ("call.dequeued", dequeued(outcome, context.queue.as_ref())?),
         EventKind::MachineDetected(facts) => {
-            let (event_type, result) = machine_detection::told(facts)?;
+            let (event_type, result) = machine_detection::event_type_and_result(facts)?;
             (event_type, parties(leg, json!({ "result": result })))
         }
         EventKind::Siprec(facts) => match &facts.status {
@@ -149,12 +149,12 @@ pub(super) fn payload(event: &CallEvent, context: &Context) -> Option<(&'static 
             SiprecStatus::Paused | SiprecStatus::Resumed => return None,
         },
         EventKind::Transcription(facts) => match &facts.status {
-            TranscriptionStatus::Said { track, words, is_final } => {
+            TranscriptionStatus::Recognised { track, words, is_final } => {
                 ("call.transcription", said(*track, words, *is_final))
             }
             _ => return None,
         },
-        EventKind::Conversation(facts) => agent::told(leg, facts)?,
+        EventKind::Conversation(facts) => agent::event_type_and_payload(leg, facts)?,
         EventKind::Transcribed(transcript) => ("call.recording.transcription.saved", transcribed(leg, transcript)?),
         EventKind::Ringing { .. }
         | EventKind::Unbridged
@@ -443,7 +443,7 @@ fn transcribed(leg: &LegInfo, transcript: &Transcript) -> Option<Value> {
 }
 
 fn streaming(facts: &StreamFacts) -> (&'static str, Value) {
-    if let StreamTransport::Rtp(_) = facts.spec.form {
+    if let StreamTransport::Rtp(_) = facts.spec.transport {
         let event_type = match facts.status {
             StreamStatus::Started => "call.fork.started",
             StreamStatus::Stopped | StreamStatus::Failed(_) => "call.fork.stopped",

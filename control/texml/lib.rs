@@ -204,22 +204,22 @@ impl Provider for Texml {
         if direction == Direction::Inbound { "inbound" } else { "outbound" }
     }
 
-    fn answered_by(&self, verdict: DetectionResult) -> &'static str {
-        match verdict {
+    fn answered_by(&self, result: DetectionResult) -> &'static str {
+        match result {
             DetectionResult::Human => "human",
             DetectionResult::Machine | DetectionResult::GreetingEnded(_) | DetectionResult::Fax => "machine",
             DetectionResult::Silence | DetectionResult::NotSure => "not_sure",
         }
     }
 
-    fn tell(&self, leg: Option<&LegInfo>, event: Option<&CallEvent>, notice: &mut Notice) {
+    fn rewrite_request(&self, leg: Option<&LegInfo>, event: Option<&CallEvent>, notice: &mut Notice) {
         if let Body::Form(pairs) = &mut notice.body {
             parameters::rewrite(leg, event, pairs);
         }
     }
 
-    fn seal(&self, account: &Account, notice: &SignInput<'_>, _strip_https_port: bool) -> SignedRequest {
-        webhook::seal(account, notice)
+    fn sign(&self, account: &Account, notice: &SignInput<'_>, _strip_https_port: bool) -> SignedRequest {
+        webhook::sign(account, notice)
     }
 
     fn stream(&self, account: &Account, leg: &LegInfo, id: StreamId, spec: &StreamSpec) -> Option<Box<dyn StreamWire>> {
@@ -235,7 +235,7 @@ impl Provider for Texml {
     }
 
     /// Only Twilio has connection overrides in the fragment of a URL. Here a fragment has no effect.
-    fn patience(&self, _url: &str) -> RetryPolicy {
+    fn retry_policy(&self, _url: &str) -> RetryPolicy {
         RetryPolicy::default()
     }
 }

@@ -16,7 +16,7 @@ const ONE_DETECTOR: &str = "there is only one detector";
 const ALWAYS: &str = "a recording's URL is always sent";
 
 /// Warning number: an element is not supported.
-const ODD: u32 = 12200;
+const ELEMENT_NOT_SUPPORTED: u32 = 12200;
 
 /// The table of TeXML's elements and their defaults.
 pub static TEXML: Flavour = Flavour {
@@ -90,18 +90,18 @@ pub static TEXML: Flavour = Flavour {
             ],
             idle: ["a lost connection ends the stream" => ["enableReconnect"]],
         }
-        "AIGather" in ["Response"] Meaning::Unsupported(ODD) => {}
-        "AIAssistant" in ["Connect"] Meaning::Unsupported(ODD) => {}
-        "ConversationRelay" in ["Connect"] Meaning::Unsupported(ODD) => {}
-        "HttpRequest" in ["Response"] Meaning::Unsupported(ODD) => {}
+        "AIGather" in ["Response"] Meaning::Unsupported(ELEMENT_NOT_SUPPORTED) => {}
+        "AIAssistant" in ["Connect"] Meaning::Unsupported(ELEMENT_NOT_SUPPORTED) => {}
+        "ConversationRelay" in ["Connect"] Meaning::Unsupported(ELEMENT_NOT_SUPPORTED) => {}
+        "HttpRequest" in ["Response"] Meaning::Unsupported(ELEMENT_NOT_SUPPORTED) => {}
         "Suppression" in ["Start", "Stop"] Meaning::Suppression => {
             honoured: ["direction"],
             idle: ["there is only one engine" => ["engine", "noiseSuppressionEngine"]],
         }
-        "Client" in ["Dial"] Meaning::Unsupported(ODD) => {}
-        "Application" in ["Dial"] Meaning::Unsupported(ODD) => {}
-        "Pay" in ["Response"] Meaning::Unsupported(ODD) => {}
-        "Prompt" in ["Pay"] Meaning::Unsupported(ODD) => {}
+        "Client" in ["Dial"] Meaning::Unsupported(ELEMENT_NOT_SUPPORTED) => {}
+        "Application" in ["Dial"] Meaning::Unsupported(ELEMENT_NOT_SUPPORTED) => {}
+        "Pay" in ["Response"] Meaning::Unsupported(ELEMENT_NOT_SUPPORTED) => {}
+        "Prompt" in ["Pay"] Meaning::Unsupported(ELEMENT_NOT_SUPPORTED) => {}
     },
     base: Some(&TWIML),
     tracks: TWIML.tracks,

@@ -12,20 +12,20 @@ use super::id;
 type Pairs = Vec<(String, String)>;
 
 /// Parameters of Twilio that TeXML does not have.
-const UNTOLD: [&str; 4] = ["ApiVersion", "CallToken", "Caller", "Called"];
+const ABSENT_PARAMETERS: [&str; 4] = ["ApiVersion", "CallToken", "Caller", "Called"];
 /// Prefixes of the geographic parameters. TeXML does not have these parameters.
-const PLACED: [&str; 4] = ["From", "To", "Caller", "Called"];
+const GEOGRAPHIC_PREFIXES: [&str; 4] = ["From", "To", "Caller", "Called"];
 
 /// Converts the parameters of a request. `leg` is the leg of the request, if the request belongs to a leg. `event` is
 /// the event that the request reports, if there is an event.
 pub(super) fn rewrite(leg: Option<&LegInfo>, event: Option<&CallEvent>, pairs: &mut Pairs) {
     let placed = |name: &str| {
-        PLACED
+        GEOGRAPHIC_PREFIXES
             .iter()
             .filter_map(|party| name.strip_prefix(party))
             .any(|rest| matches!(rest, "City" | "State" | "Zip" | "Country"))
     };
-    pairs.retain(|(name, _)| !UNTOLD.contains(&name.as_str()) && !placed(name));
+    pairs.retain(|(name, _)| !ABSENT_PARAMETERS.contains(&name.as_str()) && !placed(name));
     let about = pairs.iter().any(|(name, _)| name == "CallStatus");
     let mut more = Pairs::new();
     let mut push = |name: &str, value: String| more.push((name.to_owned(), value));

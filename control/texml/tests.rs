@@ -112,7 +112,7 @@ fn the_end_of_a_call_is_told_in_telnyxs_words_too() {
     let event = CallEvent { at, leg: Arc::new(leg.clone()), kind: tandem_call::event::EventKind::Ended };
     let mut notice =
         asked("http://x/", &[("CallSid", "v3:a"), ("CallStatus", "busy"), ("ApiVersion", "x"), ("ToCity", "")]);
-    Texml.tell(Some(&leg), Some(&event), &mut notice);
+    Texml.rewrite_request(Some(&leg), Some(&event), &mut notice);
     let Body::Form(pairs) = &notice.body else { panic!() };
     let value = |name: &str| pairs.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
     assert_eq!((value("CallSidLegacy"), value("HangupCause")), (Some("v3:a"), Some("user_busy")));
@@ -134,7 +134,7 @@ fn attributes_of_its_own_have_their_effect() {
         panic!()
     };
     assert_eq!((gather.min_digits, gather.max_digits, gather.valid_digits.as_deref()), (2, Some(5), Some("12")));
-    assert!(gather.speech.as_ref().is_some_and(|speech| speech.keys));
+    assert!(gather.speech.as_ref().is_some_and(|speech| speech.digits));
 
     let text = "<Record action='http://x/' transcription='true' channels='single'/>";
     let [Instruction::Record(record)] = &instructions(text)[..] else { panic!() };
@@ -151,7 +151,7 @@ fn attributes_of_its_own_have_their_effect() {
                 statusCallback='http://x/' statusCallbackEvent='answered amd'>+15550001</Number></Dial>";
     let [Instruction::Dial(dial)] = &instructions(text)[..] else { panic!() };
     let detect = dial.targets[0].detect.as_ref().unwrap();
-    assert_eq!(detect.verdict_within, std::time::Duration::from_secs(5));
+    assert_eq!(detect.first_result_timeout, std::time::Duration::from_secs(5));
     assert!(detect.callback.is_some());
 }
 
@@ -159,27 +159,27 @@ fn attributes_of_its_own_have_their_effect() {
 fn noise_is_suppressed_and_no_longer() {
     use tandem_call::command::Command;
     let text = "<Start><Suppression direction='both'/></Start><Stop><Suppression/></Stop>";
-    let [Instruction::Order(start), Instruction::Order(stop)] = &instructions(text)[..] else { panic!() };
+    let [Instruction::ExecuteCommand(start), Instruction::ExecuteCommand(stop)] = &instructions(text)[..] else { panic!() };
     assert_eq!(start.command, Command::SuppressNoise { track: Track::Both, on: true });
     assert_eq!(stop.command, Command::SuppressNoise { track: Track::Both, on: false });
 }
 
 #[test]
 fn a_stream_speaks_files_unless_it_is_told_to_speak_packets() {
-    for (attributes, playout) in [
+    for (attributes, bidirectional_mode) in [
         ("", BidirectionalMode::Files),
         ("bidirectionalMode='rtp'", BidirectionalMode::Payload(StreamCodec::Pcmu)),
         ("bidirectionalMode='rtp' bidirectionalCodec='PCMA'", BidirectionalMode::Payload(StreamCodec::Pcma)),
     ] {
         let text = format!("<Connect><Stream url='wss://x/' {attributes}/></Connect>");
         let [Instruction::Connect(connect)] = &instructions(&text)[..] else { panic!() };
-        assert_eq!((connect.stream.playout, connect.stream.codec), (Some(playout), None), "{attributes}");
+        assert_eq!((connect.stream.bidirectional_mode, connect.stream.codec), (Some(bidirectional_mode), None), "{attributes}");
     }
     let [Instruction::StartStream(stream)] = &instructions("<Start><Stream url='wss://x/' codec='PCMU'/></Start>")[..]
     else {
         panic!()
     };
-    assert_eq!((stream.playout, stream.codec), (None, Some(StreamCodec::Pcmu)));
+    assert_eq!((stream.bidirectional_mode, stream.codec), (None, Some(StreamCodec::Pcmu)));
 }
 
 #[test]

@@ -27,8 +27,8 @@ pub(super) fn call(owner: Owner<'_>, leg: &LegInfo) -> Value {
     let subresources: serde_json::Map<String, Value> =
         SUBRESOURCES.iter().map(|(key, name)| ((*key).to_owned(), json!(format!("{path}/{name}.json")))).collect();
     let ended = leg.end.as_ref().map(|end| end.at);
-    let pbx = leg.sip.trunk.as_deref().and_then(customer_trunk::id);
-    let direction = match (pbx, leg.direction) {
+    let customer_trunk = leg.sip.trunk.as_deref().and_then(customer_trunk::id);
+    let direction = match (customer_trunk, leg.direction) {
         (Some(_), Direction::Inbound) => "trunking-terminating",
         (Some(_), Direction::OutboundDial) => "trunking-originating",
         (_, direction) => owner.provider.direction(direction),
@@ -57,7 +57,7 @@ pub(super) fn call(owner: Owner<'_>, leg: &LegInfo) -> Value {
         "forwarded_from": leg.forwarded_from,
         "caller_name": leg.caller_name,
         "group_sid": null,
-        "trunk_sid": pbx.map(|id| owner.ids.spell("TK", id)),
+        "trunk_sid": customer_trunk.map(|id| owner.ids.spell("TK", id)),
         "queue_time": "0",
         "stir_verstat": leg.sip.identity.as_deref().map(format::stir_verstat),
         "uri": format!("{path}.json"),

@@ -43,7 +43,7 @@ fn named(kind: &ConferenceEventKind) -> Option<(StatusEvent, &'static str)> {
         ConferenceEventKind::Opened
         | ConferenceEventKind::Entered
         | ConferenceEventKind::Expected(_)
-        | ConferenceEventKind::Leads(_)
+        | ConferenceEventKind::ActiveSpeaker(_)
         | ConferenceEventKind::Played(_)
         | ConferenceEventKind::Recording(_)
         | ConferenceEventKind::Stream(_) => return None,
@@ -100,7 +100,7 @@ fn status(owner: Owner<'_>, callback: &Callback, event: &ConferenceEvent, name: 
         ConferenceEventKind::Opened
         | ConferenceEventKind::Entered
         | ConferenceEventKind::Expected(_)
-        | ConferenceEventKind::Leads(_)
+        | ConferenceEventKind::ActiveSpeaker(_)
         | ConferenceEventKind::Played(_)
         | ConferenceEventKind::Started
         | ConferenceEventKind::Recording(_)

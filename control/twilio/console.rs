@@ -21,7 +21,7 @@ use tandem_http::exchange::HttpExchange;
 use tandem_runtime::app::App;
 use tandem_store::StoreFailed;
 
-use super::explain::{Seen, compare, explain_by};
+use super::explain::{ReceivedRequest, compare, explain_by};
 use super::signed_request;
 
 /// Limits of a request to explain a signature: the URL's length in octets, and the number of parameters.
@@ -35,7 +35,7 @@ pub fn routes() -> Router<App> {
 
 /// A request of this server, in the form in which the application received the request.
 #[derive(Deserialize)]
-struct Question {
+struct SignatureRequest {
     url: String,
     /// Each value is a text or a list of texts.
     #[serde(default)]
@@ -45,7 +45,7 @@ struct Question {
 
 /// Explains a signature. The function tries the auth token of the client's account first, then the tokens of all other
 /// accounts.
-async fn signature(State(app): State<App>, headers: HeaderMap, Json(question): Json<Question>) -> Response {
+async fn signature(State(app): State<App>, headers: HeaderMap, Json(question): Json<SignatureRequest>) -> Response {
     let Some(account) = app.caller(&headers) else {
         let challenge = [(header::WWW_AUTHENTICATE, "Basic realm=\"tandem\"")];
         return (StatusCode::UNAUTHORIZED, challenge, "the credentials of an account are required\n").into_response();
@@ -68,7 +68,7 @@ async fn signature(State(app): State<App>, headers: HeaderMap, Json(question): J
         Value::Array(values) => values.iter().map(|value| (name.clone(), text(value))).collect::<Vec<_>>(),
         value => vec![(name.clone(), text(value))],
     });
-    let seen = Seen { url: question.url, parameters: parameters.collect() };
+    let received = ReceivedRequest { url: question.url, parameters: parameters.collect() };
     let call = question.params.get("CallSid").and_then(Value::as_str);
     let scope = Scope::of(&app, Arc::clone(&account));
     let sent = match call {
@@ -78,13 +78,13 @@ async fn signature(State(app): State<App>, headers: HeaderMap, Json(question): J
         None => Vec::new(),
     };
     let sent: Vec<_> = sent.into_iter().map(|(_, exchange)| without_fragment(&exchange.url).to_owned()).collect();
-    let body = serde_json::to_string(&explain_by(&keys, &seen, &question.signature, &sent)).unwrap_or_default();
+    let body = serde_json::to_string(&explain_by(&keys, &received, &question.signature, &sent)).unwrap_or_default();
     ([(header::CONTENT_TYPE, "application/json")], body + "\n").into_response()
 }
 
 /// The call, and optionally a URL that the call's application validates.
 #[derive(Deserialize)]
-struct Asked {
+struct SignedQuery {
     call: String,
     url: Option<String>,
 }
@@ -122,8 +122,8 @@ struct Comparison {
 }
 
 /// Lists the signed requests of a call.
-async fn signed(State(app): State<App>, headers: HeaderMap, Query(asked): Query<Asked>) -> Response {
-    let scope = match Scope::asked(&app, &headers) {
+async fn signed(State(app): State<App>, headers: HeaderMap, Query(asked): Query<SignedQuery>) -> Response {
+    let scope = match Scope::of_request(&app, &headers) {
         Ok(scope) => scope,
         Err(denied) => return *denied,
     };
@@ -179,12 +179,12 @@ fn sign_again(auth_token: &str, exchange: &HttpExchange) -> LoggedSignature {
     let method = if exchange.method == "GET" { Method::Get } else { Method::Post };
     let body = Body::Form(exchange.parameters.clone());
     let input = SignInput { url: &exchange.url, method, body: &body, id: 0, attempt: 1, now: clock::time() };
-    let sealed = signed_request::seal(auth_token, &["X-Twilio-Signature"], &input, false);
-    let signature = sealed.headers.iter().find(|(name, _)| name == "X-Twilio-Signature");
+    let signed = signed_request::sign(auth_token, &["X-Twilio-Signature"], &input, false);
+    let signature = signed.headers.iter().find(|(name, _)| name == "X-Twilio-Signature");
     LoggedSignature {
         at: exchange.at,
         method: exchange.method.to_string(),
-        url: sealed.url,
+        url: signed.url,
         signature: signature.map(|(_, value)| value.clone()).unwrap_or_default(),
         status: exchange.answer.as_ref().map(|answer| answer.status),
     }

@@ -75,16 +75,16 @@ impl ConversationWire for Wire {
         self.setup.to_string()
     }
 
-    fn told(&self, told: &ConversationEvent, now: Timestamp) -> String {
+    fn encode(&self, event: &ConversationEvent, now: Timestamp) -> String {
         let speaking = |name: &str, on: bool| {
             let value = if on { "on" } else { "off" };
             json!({ "type": "info", "name": name, "value": value, "ts": now.as_millisecond() })
         };
-        let message = match told {
+        let message = match event {
             ConversationEvent::Prompt { text, language, last } => {
                 json!({ "type": "prompt", "voicePrompt": text, "lang": language, "last": last })
             }
-            ConversationEvent::Key(key) => json!({ "type": "dtmf", "digit": key.to_string() }),
+            ConversationEvent::Digit(key) => json!({ "type": "dtmf", "digit": key.to_string() }),
             ConversationEvent::Interrupted { heard, after } => json!({
                 "type": "interrupt",
                 "utteranceUntilInterrupt": heard,
@@ -93,7 +93,7 @@ impl ConversationWire for Wire {
             ConversationEvent::AgentSpeaking(on) => speaking("agentSpeaking", *on),
             ConversationEvent::CallerSpeaking(on) => speaking("clientSpeaking", *on),
             ConversationEvent::Played(text) => json!({ "type": "info", "name": "tokensPlayed", "value": text }),
-            ConversationEvent::Problem(why) | ConversationEvent::Deaf(why) => {
+            ConversationEvent::Problem(why) | ConversationEvent::RecognitionFailed(why) => {
                 json!({ "type": "error", "description": why })
             }
         };
@@ -127,7 +127,7 @@ fn refused(shown: &str) -> String {
 /// Parses a message. `None` if the message is invalid.
 fn understood(text: &str) -> Option<ConversationCommand> {
     let message: Incoming<'_> = serde_json::from_str(text).ok()?;
-    let cutting = InterruptPolicy {
+    let interrupt_policy = InterruptPolicy {
         by: match &message.interruptible {
             None | Some(Value::Null) => None,
             Some(value) => Some(inputs(value)?),
@@ -139,7 +139,7 @@ fn understood(text: &str) -> Option<ConversationCommand> {
             token: message.token?.into_owned(),
             last: flag(message.last.as_ref())?.unwrap_or(false),
             language: message.language.map(Cow::into_owned),
-            cutting,
+            interrupt_policy,
         },
         "play" => {
             let url = message.source?.into_owned();
@@ -151,19 +151,19 @@ fn understood(text: &str) -> Option<ConversationCommand> {
                 Some(Value::String(text)) => text.parse().ok()?,
                 Some(value) => u32::try_from(value.as_u64()?).ok()?,
             };
-            ConversationCommand::Play { url, times: if times == 0 { FOR_EVER } else { times.min(FOR_EVER) }, cutting }
+            ConversationCommand::Play { url, times: if times == 0 { FOR_EVER } else { times.min(FOR_EVER) }, interrupt_policy }
         }
         "sendDigits" => {
             let digits = message.digits?;
             let fits = !digits.is_empty() && digits.len() <= 256 && digits.chars().all(|c| "0123456789w#*".contains(c));
-            fits.then(|| ConversationCommand::Press(digits.into_owned()))?
+            fits.then(|| ConversationCommand::SendDigits(digits.into_owned()))?
         }
         "language" => {
-            let (speaks, hears) = (message.tts_language, message.transcription_language);
-            if speaks.is_none() && hears.is_none() {
+            let (speech_language, recognition_language) = (message.tts_language, message.transcription_language);
+            if speech_language.is_none() && recognition_language.is_none() {
                 return None;
             }
-            ConversationCommand::Language { speaks: speaks.map(Cow::into_owned), hears: hears.map(Cow::into_owned) }
+            ConversationCommand::Language { speech_language: speech_language.map(Cow::into_owned), recognition_language: recognition_language.map(Cow::into_owned) }
         }
         "end" => ConversationCommand::End {
             handoff: match message.handoff_data {
@@ -190,8 +190,8 @@ pub(crate) fn inputs(value: &Value) -> Option<Inputs> {
 const INPUTS: [(&str, Inputs); 6] = [
     ("none", Inputs::NONE),
     ("false", Inputs::NONE),
-    ("dtmf", Inputs { keys: true, speech: false }),
-    ("speech", Inputs { keys: false, speech: true }),
+    ("dtmf", Inputs { digits: true, speech: false }),
+    ("speech", Inputs { digits: false, speech: true }),
     ("any", Inputs::ANY),
     ("true", Inputs::ANY),
 ];
@@ -251,21 +251,21 @@ mod tests {
             with: ConversationTarget::Application("wss://127.0.0.1:5000/media".to_owned()),
             parameters: vec![("callReference".into(), "bar".into())],
             greeting: None,
-            greeting_cut_by: Inputs::ANY,
-            speaks: "en-US".into(),
-            hears: "en-US".into(),
-            manner: LanguageSettings::default(),
+            greeting_interrupted_by: Inputs::ANY,
+            speech_language: "en-US".into(),
+            recognition_language: "en-US".into(),
+            default_language_settings: LanguageSettings::default(),
             languages: Vec::new(),
-            cut_by: Inputs::ANY,
+            interrupted_by: Inputs::ANY,
             reports: Inputs::NONE,
             sensitivity: Sensitivity::High,
-            words_decide: false,
-            keys: true,
+            words_decide_interruption: false,
+            digits: true,
             preemptible: false,
             partials: false,
             no_profanity: true,
-            tells_speakers: false,
-            tells_played: false,
+            reports_speakers: false,
+            reports_played: false,
         }
     }
 
@@ -299,8 +299,8 @@ mod tests {
         Wire::new(crate::owner("AC1"), "12345", &leg(), Status::Ringing, ConversationId(2), &spec())
     }
 
-    fn told(told: ConversationEvent) -> Value {
-        serde_json::from_str(&wire().told(&told, Timestamp::UNIX_EPOCH)).unwrap()
+    fn encoded(event: ConversationEvent) -> Value {
+        serde_json::from_str(&wire().encode(&event, Timestamp::UNIX_EPOCH)).unwrap()
     }
 
     #[test]
@@ -322,19 +322,19 @@ mod tests {
     #[test]
     fn what_happens_is_told() {
         let prompt = ConversationEvent::Prompt { text: "hi".into(), language: "en-US".into(), last: true };
-        assert_eq!(told(prompt), json!({"type": "prompt", "voicePrompt": "hi", "lang": "en-US", "last": true}));
-        assert_eq!(told(ConversationEvent::Key('#')), json!({"type": "dtmf", "digit": "#"}));
+        assert_eq!(encoded(prompt), json!({"type": "prompt", "voicePrompt": "hi", "lang": "en-US", "last": true}));
+        assert_eq!(encoded(ConversationEvent::Digit('#')), json!({"type": "dtmf", "digit": "#"}));
         let interrupted = ConversationEvent::Interrupted { heard: "Life is".into(), after: Duration::from_millis(460) };
         let expected =
             json!({"type": "interrupt", "utteranceUntilInterrupt": "Life is", "durationUntilInterruptMs": 460});
-        assert_eq!(told(interrupted), expected);
+        assert_eq!(encoded(interrupted), expected);
         let on = json!({"type": "info", "name": "agentSpeaking", "value": "on", "ts": 0});
-        assert_eq!(told(ConversationEvent::AgentSpeaking(true)), on);
+        assert_eq!(encoded(ConversationEvent::AgentSpeaking(true)), on);
         let off = json!({"type": "info", "name": "clientSpeaking", "value": "off", "ts": 0});
-        assert_eq!(told(ConversationEvent::CallerSpeaking(false)), off);
+        assert_eq!(encoded(ConversationEvent::CallerSpeaking(false)), off);
         let played = json!({"type": "info", "name": "tokensPlayed", "value": "Hello,"});
-        assert_eq!(told(ConversationEvent::Played("Hello,".into())), played);
-        assert_eq!(told(ConversationEvent::Problem("no".into())), json!({"type": "error", "description": "no"}));
+        assert_eq!(encoded(ConversationEvent::Played("Hello,".into())), played);
+        assert_eq!(encoded(ConversationEvent::Problem("no".into())), json!({"type": "error", "description": "no"}));
     }
 
     #[test]
@@ -343,27 +343,27 @@ mod tests {
         let plain = InterruptPolicy::default();
         assert_eq!(
             ask(r#"{"type":"text","token":"Hi \"you\"","more":1}"#),
-            ConversationCommand::Say { token: "Hi \"you\"".into(), last: false, language: None, cutting: plain }
+            ConversationCommand::Say { token: "Hi \"you\"".into(), last: false, language: None, interrupt_policy: plain }
         );
-        let cutting = InterruptPolicy { by: Some(Inputs { keys: true, speech: false }), preemptible: Some(true) };
+        let interrupt_policy = InterruptPolicy { by: Some(Inputs { digits: true, speech: false }), preemptible: Some(true) };
         assert_eq!(
             ask(r#"{"type":"text","token":"","last":true,"lang":"fr-FR","interruptible":"dtmf","preemptible":true}"#),
-            ConversationCommand::Say { token: String::new(), last: true, language: Some("fr-FR".into()), cutting }
+            ConversationCommand::Say { token: String::new(), last: true, language: Some("fr-FR".into()), interrupt_policy }
         );
-        let play = |times, cutting| ConversationCommand::Play { url: "https://a/b.mp3".into(), times, cutting };
+        let play = |times, interrupt_policy| ConversationCommand::Play { url: "https://a/b.mp3".into(), times, interrupt_policy };
         assert_eq!(ask(r#"{"type":"play","source":"https://a/b.mp3"}"#), play(1, plain));
-        let cutting = InterruptPolicy { by: Some(Inputs::NONE), preemptible: None };
+        let interrupt_policy = InterruptPolicy { by: Some(Inputs::NONE), preemptible: None };
         assert_eq!(
             ask(r#"{"type":"play","source":"https://a/b.mp3","loop":0,"interruptible":false}"#),
-            play(1_000, cutting)
+            play(1_000, interrupt_policy)
         );
         assert_eq!(
             ask(r#"{"type":"sendDigits","digits":"9www4085551212"}"#),
-            ConversationCommand::Press("9www4085551212".into())
+            ConversationCommand::SendDigits("9www4085551212".into())
         );
         assert_eq!(
             ask(r#"{"type":"language","ttsLanguage":"sv-SE","transcriptionLanguage":"en-US"}"#),
-            ConversationCommand::Language { speaks: Some("sv-SE".into()), hears: Some("en-US".into()) }
+            ConversationCommand::Language { speech_language: Some("sv-SE".into()), recognition_language: Some("en-US".into()) }
         );
         assert_eq!(ask(r#"{"type":"end"}"#), ConversationCommand::End { handoff: None });
         assert_eq!(

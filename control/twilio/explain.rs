@@ -17,7 +17,7 @@ const PLACES: [&str; 4] = ["City", "State", "Zip", "Country"];
 
 /// A request in the form in which the validating application saw the request.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Seen {
+pub(crate) struct ReceivedRequest {
     /// The URL that the application rebuilt from the request.
     pub url: String,
     /// The parameters of the form. Empty for a GET, a JSON body or a WebSocket.
@@ -45,33 +45,33 @@ pub(crate) struct Explanation {
 
 /// Explains `signature` with `keys`. Each element of `keys` is a pair of a name and a key. The first key is the correct
 /// key.
-pub(crate) fn explain(keys: &[(String, String)], seen: &Seen, signature: &str) -> Explanation {
+pub(crate) fn explain(keys: &[(String, String)], received: &ReceivedRequest, signature: &str) -> Explanation {
     let given = signature.trim();
     let mut explanation = Explanation {
         valid: false,
-        signed: signed(seen),
-        expected: keys.first().map(|(_, key)| sign(key, seen)).unwrap_or_default(),
+        signed: signed(received),
+        expected: keys.first().map(|(_, key)| sign(key, received)).unwrap_or_default(),
         key: None,
         url: None,
         differences: Vec::new(),
         advice: "None of the usual differences explains it: compare the string that is signed here with what your application \
                  signs, octet by octet, and make sure that the key is this account's auth token.",
     };
-    let fits = |seen: &Seen| keys.iter().position(|(_, key)| sign(key, seen) == given);
-    let mut candidates = vec![(seen.clone(), Vec::new())];
-    let singles: Vec<(Seen, Vec<&'static str>)> = VARIANTS.iter().flat_map(|variant| variants(variant, seen)).collect();
+    let fits = |received: &ReceivedRequest| keys.iter().position(|(_, key)| sign(key, received) == given);
+    let mut candidates = vec![(received.clone(), Vec::new())];
+    let singles: Vec<(ReceivedRequest, Vec<&'static str>)> = VARIANTS.iter().flat_map(|variant| variants(variant, received)).collect();
     candidates.extend(singles.iter().cloned());
     for (single, differences) in &singles {
         for variant in VARIANTS.iter().filter(|variant| !differences.contains(&variant.difference)) {
             let both = variants(variant, single);
-            candidates.extend(both.into_iter().map(|(seen, more)| (seen, [&differences[..], &more[..]].concat())));
+            candidates.extend(both.into_iter().map(|(received, more)| (received, [&differences[..], &more[..]].concat())));
         }
     }
     for (candidate, differences) in candidates {
         let Some(key) = fits(&candidate) else { continue };
         explanation.valid = differences.is_empty() && key == 0;
         explanation.key = keys.get(key).map(|(name, _)| name.clone());
-        explanation.url = (candidate.url != seen.url).then_some(candidate.url);
+        explanation.url = (candidate.url != received.url).then_some(candidate.url);
         explanation.advice = match (explanation.valid, key) {
             (true, _) => {
                 "The signature is valid. If your validator disagrees, it signs another string or uses another key."
@@ -87,17 +87,17 @@ pub(crate) fn explain(keys: &[(String, String)], seen: &Seen, signature: &str) -
 
 /// Like [`explain`], but also tries the URLs in `sent`, which are the URLs of the call's signed requests. So this
 /// function also finds a URL on a different host. The usual differences do not include the host.
-pub(crate) fn explain_by(keys: &[(String, String)], seen: &Seen, signature: &str, sent: &[String]) -> Explanation {
-    let mut explanation = explain(keys, seen, signature);
+pub(crate) fn explain_by(keys: &[(String, String)], received: &ReceivedRequest, signature: &str, sent: &[String]) -> Explanation {
+    let mut explanation = explain(keys, received, signature);
     if explanation.key.is_some() {
         return explanation;
     }
     for url in sent {
-        let told = explain(keys, &with_url(seen, url.clone()), signature);
+        let told = explain(keys, &with_url(received, url.clone()), signature);
         if told.key.is_none() {
             continue;
         }
-        explanation.differences = [compare(url, &seen.url), told.differences].concat();
+        explanation.differences = [compare(url, &received.url), told.differences].concat();
         explanation.url = Some(told.url.unwrap_or_else(|| url.clone()));
         explanation.key = told.key;
         explanation.advice = "The application checks a different URL from the one that was signed. Give its validator the signed \
@@ -108,8 +108,8 @@ pub(crate) fn explain_by(keys: &[(String, String)], seen: &Seen, signature: &str
 }
 
 /// Describes the differences between the signed URL and the URL that the application validates.
-pub(crate) fn compare(signed: &str, seen: &str) -> Vec<String> {
-    let (Ok(ours), Ok(theirs)) = (Url::parse(signed), Url::parse(seen)) else {
+pub(crate) fn compare(signed: &str, received: &str) -> Vec<String> {
+    let (Ok(ours), Ok(theirs)) = (Url::parse(signed), Url::parse(received)) else {
         return vec![
             "the URL that you check is incomplete: it must begin with https:// or http:// and have a host".to_owned(),
         ];
@@ -132,22 +132,22 @@ pub(crate) fn compare(signed: &str, seen: &str) -> Vec<String> {
     differs("port", port(&ours), port(&theirs), "");
     differs("path", ours.path().to_owned(), theirs.path().to_owned(), "");
     differs("query", text(&ours, Url::query), text(&theirs, Url::query), "");
-    if differences.is_empty() && signed != seen {
-        differences.push(format!("spelling: {signed} was signed, you check {seen}"));
+    if differences.is_empty() && signed != received {
+        differences.push(format!("spelling: {signed} was signed, you check {received}"));
     }
     differences
 }
 
 /// Builds the string to sign: the URL, then the sorted parameters without duplicates.
-fn signed(seen: &Seen) -> String {
-    let mut pairs: Vec<_> = seen.parameters.iter().collect();
+fn signed(received: &ReceivedRequest) -> String {
+    let mut pairs: Vec<_> = received.parameters.iter().collect();
     pairs.sort();
     pairs.dedup();
-    pairs.iter().fold(seen.url.clone(), |text, (name, value)| text + name + value)
+    pairs.iter().fold(received.url.clone(), |text, (name, value)| text + name + value)
 }
 
-fn sign(key: &str, seen: &Seen) -> String {
-    sign::signature(key, &seen.url, seen.parameters.iter().map(|(name, value)| (name.as_str(), value.as_str())))
+fn sign(key: &str, received: &ReceivedRequest) -> String {
+    sign::signature(key, &received.url, received.parameters.iter().map(|(name, value)| (name.as_str(), value.as_str())))
 }
 
 /// A usual difference between the request that was sent and the request that the application sees.
@@ -155,94 +155,94 @@ struct Variant {
     difference: &'static str,
     /// Returns the requests that this server may have sent, if this difference exists. Empty if the difference cannot
     /// apply.
-    sent: fn(&Seen) -> Vec<Seen>,
+    sent: fn(&ReceivedRequest) -> Vec<ReceivedRequest>,
 }
 
-fn variants(variant: &Variant, seen: &Seen) -> Vec<(Seen, Vec<&'static str>)> {
-    let sent = (variant.sent)(seen).into_iter().filter(|sent| sent != seen);
+fn variants(variant: &Variant, received: &ReceivedRequest) -> Vec<(ReceivedRequest, Vec<&'static str>)> {
+    let sent = (variant.sent)(received).into_iter().filter(|sent| sent != received);
     sent.map(|sent| (sent, vec![variant.difference])).collect()
 }
 
 const VARIANTS: [Variant; 12] = [
     Variant {
         difference: "scheme: the URL was signed with https instead of http, or the reverse (a proxy terminates TLS)",
-        sent: |seen| {
+        sent: |received| {
             let pairs = [("https://", "http://"), ("http://", "https://"), ("wss://", "ws://"), ("ws://", "wss://")];
             let http = [("wss://", "https://"), ("https://", "wss://"), ("ws://", "http://"), ("http://", "ws://")];
             let swapped = pairs
                 .into_iter()
                 .chain(http)
-                .filter_map(|(from, to)| Some(format!("{to}{}", seen.url.strip_prefix(from)?)));
-            swapped.map(|url| with_url(seen, url)).collect()
+                .filter_map(|(from, to)| Some(format!("{to}{}", received.url.strip_prefix(from)?)));
+            swapped.map(|url| with_url(received, url)).collect()
         },
     },
     Variant {
         difference: "port: the URL was signed without the port that you see",
-        sent: |seen| host(seen, |host| host.rsplit_once(':').map(|(name, _)| name.to_owned())),
+        sent: |received| host(received, |host| host.rsplit_once(':').map(|(name, _)| name.to_owned())),
     },
     Variant {
         difference: "port: the URL was signed with :443",
-        sent: |seen| host(seen, |host| (!host.contains(':')).then(|| format!("{host}:443"))),
+        sent: |received| host(received, |host| (!host.contains(':')).then(|| format!("{host}:443"))),
     },
     Variant {
         difference: "port: the URL was signed with :80",
-        sent: |seen| host(seen, |host| (!host.contains(':')).then(|| format!("{host}:80"))),
+        sent: |received| host(received, |host| (!host.contains(':')).then(|| format!("{host}:80"))),
     },
     Variant {
         difference: "port: the URL was signed with :8080",
-        sent: |seen| host(seen, |host| (!host.contains(':')).then(|| format!("{host}:8080"))),
+        sent: |received| host(received, |host| (!host.contains(':')).then(|| format!("{host}:8080"))),
     },
     Variant {
         difference: "trailing slash: only one of the two URLs has it",
-        sent: |seen| {
-            let (path, query) = match seen.url.split_once('?') {
+        sent: |received| {
+            let (path, query) = match received.url.split_once('?') {
                 Some((path, query)) => (path, format!("?{query}")),
-                None => (seen.url.as_str(), String::new()),
+                None => (received.url.as_str(), String::new()),
             };
             let url = match path.strip_suffix('/') {
                 Some(path) => format!("{path}{query}"),
                 None => format!("{path}/{query}"),
             };
-            vec![with_url(seen, url)]
+            vec![with_url(received, url)]
         },
     },
     Variant {
         difference: "query: its parameters were signed in another order",
-        sent: |seen| {
-            let Some((path, query)) = seen.url.split_once('?') else { return Vec::new() };
+        sent: |received| {
+            let Some((path, query)) = received.url.split_once('?') else { return Vec::new() };
             let pairs: Vec<&str> = query.split('&').collect();
-            orders(&pairs).into_iter().map(|order| with_url(seen, format!("{path}?{}", order.join("&")))).collect()
+            orders(&pairs).into_iter().map(|order| with_url(received, format!("{path}?{}", order.join("&")))).collect()
         },
     },
     Variant {
         difference: "query: the URL was signed without it",
-        sent: |seen| seen.url.split_once('?').map(|(path, _)| with_url(seen, path.to_owned())).into_iter().collect(),
+        sent: |received| received.url.split_once('?').map(|(path, _)| with_url(received, path.to_owned())).into_iter().collect(),
     },
     Variant {
         difference: "query: its characters were encoded differently when it was signed",
-        sent: |seen| {
-            let decoded = percent_encoding::percent_decode_str(&seen.url).decode_utf8_lossy().into_owned();
-            [seen.url.replace("%20", "+"), seen.url.replace('+', "%20"), decoded].map(|url| with_url(seen, url)).into()
+        sent: |received| {
+            let decoded = percent_encoding::percent_decode_str(&received.url).decode_utf8_lossy().into_owned();
+            [received.url.replace("%20", "+"), received.url.replace('+', "%20"), decoded].map(|url| with_url(received, url)).into()
         },
     },
     Variant {
         difference: "fragment: the part after # is never signed",
-        sent: |seen| seen.url.split_once('#').map(|(url, _)| with_url(seen, url.to_owned())).into_iter().collect(),
+        sent: |received| received.url.split_once('#').map(|(url, _)| with_url(received, url.to_owned())).into_iter().collect(),
     },
     Variant {
         difference: "body: its parameters were not signed (a GET, a JSON body, a WebSocket), or are in the URL",
-        sent: |seen| vec![Seen { url: seen.url.clone(), parameters: Vec::new() }],
+        sent: |received| vec![ReceivedRequest { url: received.url.clone(), parameters: Vec::new() }],
     },
     Variant {
         difference: "parameters: those with empty values were signed too, and your framework drops them",
-        sent: |seen| {
-            let mut parameters = seen.parameters.clone();
+        sent: |received| {
+            let mut parameters = received.parameters.clone();
             for name in PARTIES.iter().flat_map(|party| PLACES.map(|place| format!("{party}{place}"))) {
                 if !parameters.iter().any(|(known, _)| *known == name) {
                     parameters.push((name, String::new()));
                 }
             }
-            let without_finish = Seen { url: seen.url.clone(), parameters: parameters.clone() };
+            let without_finish = ReceivedRequest { url: received.url.clone(), parameters: parameters.clone() };
             let mut gathered = without_finish.clone();
             for name in ["Digits", "FinishedOnKey"] {
                 if !parameters.iter().any(|(known, _)| known == name) {
@@ -254,16 +254,16 @@ const VARIANTS: [Variant; 12] = [
     },
 ];
 
-fn with_url(seen: &Seen, url: String) -> Seen {
-    Seen { url, parameters: seen.parameters.clone() }
+fn with_url(received: &ReceivedRequest, url: String) -> ReceivedRequest {
+    ReceivedRequest { url, parameters: received.parameters.clone() }
 }
 
 /// Replaces the host and port of the URL with the result of `change`. Empty if `change` returns `None`.
-fn host(seen: &Seen, change: impl Fn(&str) -> Option<String>) -> Vec<Seen> {
-    let Some((scheme, rest)) = seen.url.split_once("://") else { return Vec::new() };
+fn host(received: &ReceivedRequest, change: impl Fn(&str) -> Option<String>) -> Vec<ReceivedRequest> {
+    let Some((scheme, rest)) = received.url.split_once("://") else { return Vec::new() };
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (host, path) = rest.split_at(end);
-    change(host).map(|host| with_url(seen, format!("{scheme}://{host}{path}"))).into_iter().collect()
+    change(host).map(|host| with_url(received, format!("{scheme}://{host}{path}"))).into_iter().collect()
 }
 
 /// All permutations of up to 4 pairs. If there are more pairs, the result has only the sorted order and the reverse
@@ -296,9 +296,9 @@ mod tests {
         [("acme", "12345"), ("other", "67890")].map(|(name, key)| (name.to_owned(), key.to_owned())).into()
     }
 
-    fn seen(url: &str, parameters: &[(&str, &str)]) -> Seen {
+    fn received(url: &str, parameters: &[(&str, &str)]) -> ReceivedRequest {
         let pairs = parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        Seen { url: url.into(), parameters: pairs.collect() }
+        ReceivedRequest { url: url.into(), parameters: pairs.collect() }
     }
 
     const FORM: [(&str, &str); 2] = [("To", "+1"), ("From", "+2")];
@@ -306,8 +306,8 @@ mod tests {
     /// Signs a request to the URL `sent`, and explains this signature for an application that sees the URL `url`.
     /// Returns whether the signature is valid, and the first word of each difference.
     fn told(sent: &str, url: &str) -> (bool, Vec<String>) {
-        let signature = sign("12345", &seen(sent, &FORM));
-        let explanation = explain(&keys(), &seen(url, &FORM), &signature);
+        let signature = sign("12345", &received(sent, &FORM));
+        let explanation = explain(&keys(), &received(url, &FORM), &signature);
         let heads = explanation.differences.iter().map(|text| text.split(':').next().unwrap_or_default().to_owned());
         (explanation.valid, heads.collect())
     }
@@ -315,7 +315,7 @@ mod tests {
     #[test]
     fn a_signature_that_fits_is_said_to() {
         let explanation =
-            explain(&keys(), &seen("http://h/voice", &FORM), &sign("12345", &seen("http://h/voice", &FORM)));
+            explain(&keys(), &received("http://h/voice", &FORM), &sign("12345", &received("http://h/voice", &FORM)));
         assert!(explanation.valid && explanation.differences.is_empty());
         assert_eq!(explanation.signed, "http://h/voiceFrom+2To+1");
         assert_eq!(explanation.key.as_deref(), Some("acme"));
@@ -348,23 +348,23 @@ mod tests {
 
     #[test]
     fn another_accounts_key_and_dropped_parameters_are_found() {
-        let request = seen("http://h/voice", &FORM);
+        let request = received("http://h/voice", &FORM);
         let explanation = explain(&keys(), &request, &sign("67890", &request));
         assert_eq!((explanation.valid, explanation.key.as_deref()), (false, Some("other")));
         let mut sent = request.clone();
         sent.parameters.extend(PARTIES.iter().flat_map(|p| PLACES.map(|place| (format!("{p}{place}"), String::new()))));
         let explanation = explain(&keys(), &request, &sign("12345", &sent));
         assert!(explanation.differences[0].starts_with("parameters"));
-        let explanation = explain(&keys(), &request, &sign("12345", &seen("http://h/voice", &[])));
+        let explanation = explain(&keys(), &request, &sign("12345", &received("http://h/voice", &[])));
         assert!(explanation.differences[0].starts_with("body"));
     }
 
     #[test]
     fn another_host_is_found_by_what_was_sent() {
         let (sent, url) = ("http://127.0.0.1:5000/voice", "https://abc.example/voice");
-        let signature = sign("12345", &seen(sent, &FORM));
-        assert_eq!(explain(&keys(), &seen(url, &FORM), &signature).key, None);
-        let explanation = explain_by(&keys(), &seen(url, &FORM), &signature, &["http://x/".into(), sent.into()]);
+        let signature = sign("12345", &received(sent, &FORM));
+        assert_eq!(explain(&keys(), &received(url, &FORM), &signature).key, None);
+        let explanation = explain_by(&keys(), &received(url, &FORM), &signature, &["http://x/".into(), sent.into()]);
         assert_eq!((explanation.key.as_deref(), explanation.url.as_deref()), (Some("acme"), Some(sent)));
         let heads: Vec<_> = explanation.differences.iter().map(|text| text.split(':').next().unwrap()).collect();
         assert_eq!(heads, ["scheme", "host", "port"]);
@@ -375,9 +375,9 @@ mod tests {
 
     #[test]
     fn what_cannot_be_explained_is_said_so() {
-        let explanation = explain(&keys(), &seen("http://h/voice", &FORM), "bm9uc2Vuc2U=");
+        let explanation = explain(&keys(), &received("http://h/voice", &FORM), "bm9uc2Vuc2U=");
         assert!(!explanation.valid && explanation.key.is_none() && explanation.differences.is_empty());
         assert!(!explanation.expected.is_empty() && explanation.advice.starts_with("None"));
-        assert!(!explain(&[], &seen("", &[]), "").valid);
+        assert!(!explain(&[], &received("", &[]), "").valid);
     }
 }

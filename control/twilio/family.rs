@@ -95,7 +95,7 @@ pub trait Provider: Debug + Sync {
     }
 
     /// Whether clients may log in with an account's API keys (`SK...`).
-    fn has_keys(&self) -> bool {
+    fn has_api_keys(&self) -> bool {
         false
     }
 
@@ -156,8 +156,8 @@ pub trait Provider: Debug + Sync {
     }
 
     /// The Call resource's `answered_by`.
-    fn answered_by(&self, verdict: DetectionResult) -> &'static str {
-        format::verdict(verdict)
+    fn answered_by(&self, result: DetectionResult) -> &'static str {
+        format::detection_result(result)
     }
 
     /// Changes the fields of the Call resource.
@@ -177,12 +177,12 @@ pub trait Provider: Debug + Sync {
 
     /// Rewrites a request to an application. `_leg` is the leg of the request, if the request belongs to a leg.
     /// `_event` is the event that the request reports, if there is an event.
-    fn tell(&self, _leg: Option<&LegInfo>, _event: Option<&CallEvent>, _notice: &mut Notice) {}
+    fn rewrite_request(&self, _leg: Option<&LegInfo>, _event: Option<&CallEvent>, _notice: &mut Notice) {}
 
     /// Builds one signed attempt of a request to an application. [`Family`] describes `strip_https_port`.
-    fn seal(&self, account: &Account, notice: &SignInput<'_>, strip_https_port: bool) -> SignedRequest {
+    fn sign(&self, account: &Account, notice: &SignInput<'_>, strip_https_port: bool) -> SignedRequest {
         let key = self.credentials(account).map_or("", |own| own.signing_key);
-        signed_request::seal(key, self.signature_headers(), notice, strip_https_port)
+        signed_request::sign(key, self.signature_headers(), notice, strip_https_port)
     }
 
     /// Names of the header fields that contain the signature.
@@ -223,7 +223,7 @@ pub trait Provider: Debug + Sync {
     }
 
     /// Whether an application may send DTMF with the `dtmf` message of a stream.
-    fn streams_press_keys(&self) -> bool {
+    fn streams_send_dtmf(&self) -> bool {
         false
     }
 
@@ -243,8 +243,8 @@ pub trait Provider: Debug + Sync {
     }
 
     /// Timeouts and retries for the application at this URL.
-    fn patience(&self, url: &str) -> RetryPolicy {
-        overrides::patience(url)
+    fn retry_policy(&self, url: &str) -> RetryPolicy {
+        overrides::retry_policy(url)
     }
 }
 
@@ -381,14 +381,14 @@ impl Dialect for Family {
     fn webhook(&self, account: &Account, event: &CallEvent, context: &Context) -> Vec<Notice> {
         let sid = self.sid(account);
         let mut notices = webhook::webhook(Owner::new(self.provider, &sid), event, context);
-        notices.iter_mut().for_each(|notice| self.provider.tell(Some(&event.leg), Some(event), notice));
+        notices.iter_mut().for_each(|notice| self.provider.rewrite_request(Some(&event.leg), Some(event), notice));
         notices
     }
 
     fn conference(&self, account: &Account, event: &ConferenceEvent, context: &Context) -> Vec<Notice> {
         let sid = self.sid(account);
         let mut notices = conference::notices(Owner::new(self.provider, &sid), event, context);
-        notices.iter_mut().for_each(|notice| self.provider.tell(None, None, notice));
+        notices.iter_mut().for_each(|notice| self.provider.rewrite_request(None, None, notice));
         notices
     }
 
@@ -400,12 +400,12 @@ impl Dialect for Family {
         true
     }
 
-    fn patience(&self, url: &str) -> RetryPolicy {
-        self.provider.patience(url)
+    fn retry_policy(&self, url: &str) -> RetryPolicy {
+        self.provider.retry_policy(url)
     }
 
-    fn seal(&self, account: &Account, notice: &SignInput<'_>) -> SignedRequest {
-        self.provider.seal(account, notice, self.strip_https_port)
+    fn sign(&self, account: &Account, notice: &SignInput<'_>) -> SignedRequest {
+        self.provider.sign(account, notice, self.strip_https_port)
     }
 
     fn signing_key(&self, account: &Account) -> Option<String> {
@@ -468,7 +468,7 @@ impl Documents for Family {
     fn fetch(&self, account: &Account, fetch: &Fetch, context: &Context) -> Notice {
         let sid = self.sid(account);
         let mut notice = webhook::fetch(Owner::new(self.provider, &sid), fetch, context);
-        self.provider.tell(Some(&fetch.leg), None, &mut notice);
+        self.provider.rewrite_request(Some(&fetch.leg), None, &mut notice);
         notice
     }
 

@@ -81,8 +81,8 @@ pub(super) fn parse_status(text: &str) -> Option<&'static [Status]> {
 }
 
 /// The word for `AnsweredBy`.
-pub(super) fn verdict(verdict: DetectionResult) -> &'static str {
-    match verdict {
+pub(super) fn detection_result(result: DetectionResult) -> &'static str {
+    match result {
         DetectionResult::Human => "human",
         DetectionResult::Machine => "machine_start",
         DetectionResult::GreetingEnded(GreetingEnd::Beep) => "machine_end_beep",

@@ -12,7 +12,7 @@ use quick_xml::escape::escape;
 use url::Url;
 
 /// Maximum number of numbers, options or messages in one request. Further elements are ignored.
-const MOST: usize = 50;
+const MAX_ITEMS: usize = 50;
 
 /// The content of a page or a file.
 #[derive(Debug, Clone)]
@@ -110,7 +110,7 @@ impl Parameters {
             .filter_map(|(key, value)| {
                 Some((key.strip_prefix(name)?.strip_prefix('[')?.strip_suffix(']')?, value.as_str()))
             })
-            .take(MOST)
+            .take(MAX_ITEMS)
             .collect();
         members.sort_by_key(|(key, _)| key.parse::<u32>().unwrap_or(u32::MAX));
         members

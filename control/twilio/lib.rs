@@ -63,10 +63,10 @@ impl Provider for Twilio {
     }
 
     fn new_account(&self, id: u128) -> Option<Account> {
-        Some(Account::made(&sid::spell("AC", id), Some(format!("{:032x}", rand::random::<u128>())), None))
+        Some(Account::of_subaccount(&sid::spell("AC", id), Some(format!("{:032x}", rand::random::<u128>())), None))
     }
 
-    fn has_keys(&self) -> bool {
+    fn has_api_keys(&self) -> bool {
         true
     }
 

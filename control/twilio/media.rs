@@ -12,7 +12,7 @@ use super::error::ApiError;
 
 /// The requested part of a file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Part {
+pub(super) enum ByteRange {
     /// The whole file.
     Whole,
     /// A range of octets: the first octet and the last octet. Both octets belong to the range.
@@ -21,7 +21,7 @@ pub(super) enum Part {
     Unsatisfiable,
 }
 
-impl Part {
+impl ByteRange {
     /// Parses a `Range` header for a file of `length` octets. Any value other than a single range of octets means the
     /// whole file, as RFC 9110 §14.2 allows.
     pub(super) fn parse(header: Option<&str>, length: u64) -> Self {
@@ -69,7 +69,7 @@ pub(super) fn serve(
         }
     };
     let length = audio.len();
-    let part = Part::parse(range_of(request), length);
+    let part = ByteRange::parse(range_of(request), length);
     let (start, count) = part.span(length);
     if head || count == 0 {
         return respond(part, length, content_type, Body::empty());
@@ -81,12 +81,12 @@ fn range_of(request: &HeaderMap) -> Option<&str> {
     request.get(header::RANGE).and_then(|value| value.to_str().ok())
 }
 
-fn respond(part: Part, length: u64, content_type: &'static str, body: Body) -> Response {
+fn respond(part: ByteRange, length: u64, content_type: &'static str, body: Body) -> Response {
     let mut response = Response::new(body);
     let (status, content_range) = match part {
-        Part::Whole => (StatusCode::OK, None),
-        Part::Range(first, last) => (StatusCode::PARTIAL_CONTENT, Some(format!("bytes {first}-{last}/{length}"))),
-        Part::Unsatisfiable => (StatusCode::RANGE_NOT_SATISFIABLE, Some(format!("bytes */{length}"))),
+        ByteRange::Whole => (StatusCode::OK, None),
+        ByteRange::Range(first, last) => (StatusCode::PARTIAL_CONTENT, Some(format!("bytes {first}-{last}/{length}"))),
+        ByteRange::Unsatisfiable => (StatusCode::RANGE_NOT_SATISFIABLE, Some(format!("bytes */{length}"))),
     };
     *response.status_mut() = status;
     let (_, count) = part.span(length);
@@ -110,24 +110,24 @@ mod tests {
     #[test]
     fn one_range_is_read_as_the_rfc_says() {
         for (header, expected) in [
-            (None, Part::Whole),
-            (Some("bytes=0-9"), Part::Range(0, 9)),
-            (Some("bytes=10-"), Part::Range(10, 99)),
-            (Some("bytes=-10"), Part::Range(90, 99)),
-            (Some("bytes=-1000"), Part::Range(0, 99)),
-            (Some("bytes=90-1000"), Part::Range(90, 99)),
-            (Some("bytes=100-"), Part::Unsatisfiable),
-            (Some("bytes=100-200"), Part::Unsatisfiable),
-            (Some("bytes=-0"), Part::Unsatisfiable),
-            (Some("bytes=9-1"), Part::Whole),
-            (Some("bytes=0-1,5-6"), Part::Whole),
-            (Some("bytes=a-b"), Part::Whole),
-            (Some("seconds=1-2"), Part::Whole),
+            (None, ByteRange::Whole),
+            (Some("bytes=0-9"), ByteRange::Range(0, 9)),
+            (Some("bytes=10-"), ByteRange::Range(10, 99)),
+            (Some("bytes=-10"), ByteRange::Range(90, 99)),
+            (Some("bytes=-1000"), ByteRange::Range(0, 99)),
+            (Some("bytes=90-1000"), ByteRange::Range(90, 99)),
+            (Some("bytes=100-"), ByteRange::Unsatisfiable),
+            (Some("bytes=100-200"), ByteRange::Unsatisfiable),
+            (Some("bytes=-0"), ByteRange::Unsatisfiable),
+            (Some("bytes=9-1"), ByteRange::Whole),
+            (Some("bytes=0-1,5-6"), ByteRange::Whole),
+            (Some("bytes=a-b"), ByteRange::Whole),
+            (Some("seconds=1-2"), ByteRange::Whole),
         ] {
-            assert_eq!(Part::parse(header, 100), expected, "{header:?}");
+            assert_eq!(ByteRange::parse(header, 100), expected, "{header:?}");
         }
-        assert_eq!(Part::parse(Some("bytes=0-"), 0), Part::Unsatisfiable);
-        assert_eq!(Part::parse(Some("bytes=-5"), 0), Part::Unsatisfiable);
+        assert_eq!(ByteRange::parse(Some("bytes=0-"), 0), ByteRange::Unsatisfiable);
+        assert_eq!(ByteRange::parse(Some("bytes=-5"), 0), ByteRange::Unsatisfiable);
     }
 
     fn files(key: Option<RecordingKey>) -> RecordingFiles {
@@ -161,11 +161,11 @@ mod tests {
     #[tokio::test]
     async fn a_file_is_served_whole_or_in_part_encrypted_or_not() {
         let contents: Vec<u8> = (0..200_000u32).map(|n| n as u8).collect();
-        let mut sealed = EncryptedWriter::new(Vec::new(), &RecordingKey::new([3; 32]), &[4; 32]).unwrap();
-        sealed.write_all(&contents).unwrap();
-        let sealed = sealed.finish().unwrap();
-        assert!(sealed.windows(16).all(|part| part != &contents[..16]));
-        for (name, stored) in [("plain", &contents), ("sealed", &sealed)] {
+        let mut encrypted = EncryptedWriter::new(Vec::new(), &RecordingKey::new([3; 32]), &[4; 32]).unwrap();
+        encrypted.write_all(&contents).unwrap();
+        let encrypted = encrypted.finish().unwrap();
+        assert!(encrypted.windows(16).all(|part| part != &contents[..16]));
+        for (name, stored) in [("plain", &contents), ("sealed", &encrypted)] {
             let (response, body) = served(name, stored, false, None).await;
             assert_eq!((response.status(), &body), (StatusCode::OK, &contents));
             let (response, body) = served(name, stored, false, Some("bytes=65530-131080")).await;
@@ -206,8 +206,8 @@ mod tests {
         let missing = files(None).open("/nonexistent/x.wav".into(), false).await;
         assert_eq!(serve(missing, "audio/x-wav", false, &HeaderMap::new()).status(), StatusCode::NOT_FOUND);
         let path = std::env::temp_dir().join(format!("tandem-media-{}-key.wav", std::process::id()));
-        let sealed = EncryptedWriter::new(Vec::new(), &RecordingKey::new([3; 32]), &[4; 32]).unwrap().finish().unwrap();
-        std::fs::write(&path, sealed).unwrap();
+        let encrypted = EncryptedWriter::new(Vec::new(), &RecordingKey::new([3; 32]), &[4; 32]).unwrap().finish().unwrap();
+        std::fs::write(&path, encrypted).unwrap();
         let locked = files(None).open(path.clone(), false).await;
         std::fs::remove_file(&path).unwrap();
         assert_eq!(serve(locked, "audio/x-wav", false, &HeaderMap::new()).status(), StatusCode::INTERNAL_SERVER_ERROR);

@@ -15,26 +15,26 @@ const TIMES: u32 = 11242;
 const POLICY: u32 = 11243;
 
 /// The timeouts and retries for the application at `url`. Values that are out of range are ignored.
-pub(super) fn patience(url: &str) -> RetryPolicy {
-    let mut patience = RetryPolicy::default();
+pub(super) fn retry_policy(url: &str) -> RetryPolicy {
+    let mut retry_policy = RetryPolicy::default();
     let fragment = url.split_once('#').map_or("", |(_, fragment)| fragment);
     for (key, value) in fragment.split('&').filter_map(|pair| pair.split_once('=')) {
         let number = |range: RangeInclusive<u64>| value.parse().ok().filter(|number| range.contains(number));
         let time = |range| number(range).map(Duration::from_millis);
         match key {
-            "ct" => patience.connect = time(100..=10_000).unwrap_or(patience.connect),
-            "rt" => patience.total = time(TIME).unwrap_or(patience.total),
-            "tt" => patience.overall = time(TIME),
+            "ct" => retry_policy.connect = time(100..=10_000).unwrap_or(retry_policy.connect),
+            "rt" => retry_policy.total = time(TIME).unwrap_or(retry_policy.total),
+            "tt" => retry_policy.overall = time(TIME),
             "rc" => {
                 if let Some(count) = number(0..=5).and_then(|count| usize::try_from(count).ok()) {
-                    patience.retries = vec![Duration::ZERO; count];
+                    retry_policy.retries = vec![Duration::ZERO; count];
                 }
             }
-            "rp" => repeat_on(&mut patience, value),
+            "rp" => repeat_on(&mut retry_policy, value),
             _ => {}
         }
     }
-    patience
+    retry_policy
 }
 
 /// The ignored overrides of a URL. Each pair has the provider's error number and the reason.
@@ -58,14 +58,14 @@ pub(super) fn faults(url: &str) -> Vec<(u32, String)> {
     faults
 }
 
-fn repeat_on(patience: &mut RetryPolicy, words: &str) {
+fn repeat_on(retry_policy: &mut RetryPolicy, words: &str) {
     let words: Vec<_> = words.split(',').collect();
     if words.iter().any(|word| !FAILURES.contains(word)) {
         return;
     }
     let named = |word| words.contains(&"all") || words.contains(&word);
     let statuses = [("4xx", (400, 499)), ("5xx", (500, 599))];
-    patience.on = RetryOn {
+    retry_policy.on = RetryOn {
         connect: named("ct"),
         response: named("rt"),
         statuses: statuses.into_iter().filter(|(word, _)| named(word)).map(|(_, range)| range.into()).collect(),
@@ -80,27 +80,27 @@ mod tests {
     #[test]
     fn a_url_without_overrides_is_given_the_usual_patience() {
         for url in ["http://h/", "http://h/#", "http://h/#part", "http://h/#e=ashburn&sni=y"] {
-            assert_eq!(patience(url), RetryPolicy::default(), "{url}");
+            assert_eq!(retry_policy(url), RetryPolicy::default(), "{url}");
         }
     }
 
     #[test]
     fn a_fragment_sets_limits_and_repetitions() {
-        let patience = patience("http://h/?a=b#ct=200&rt=3000&tt=9000&rc=2&rp=5xx,rt");
+        let retry_policy = retry_policy("http://h/?a=b#ct=200&rt=3000&tt=9000&rc=2&rp=5xx,rt");
         let milliseconds = Duration::from_millis;
-        assert_eq!((patience.connect, patience.total), (milliseconds(200), milliseconds(3000)));
-        assert_eq!((patience.overall, patience.retries.len()), (Some(milliseconds(9000)), 2));
-        assert!(patience.on.response && !patience.on.connect);
-        assert_eq!(patience.on.statuses, [StatusRange { first: 500, last: 599 }]);
+        assert_eq!((retry_policy.connect, retry_policy.total), (milliseconds(200), milliseconds(3000)));
+        assert_eq!((retry_policy.overall, retry_policy.retries.len()), (Some(milliseconds(9000)), 2));
+        assert!(retry_policy.on.response && !retry_policy.on.connect);
+        assert_eq!(retry_policy.on.statuses, [StatusRange { first: 500, last: 599 }]);
         let all = [(400, 499), (500, 599)].map(StatusRange::from);
-        assert_eq!(super::patience("http://h/#rp=all").on.statuses, all);
-        assert!(super::patience("http://h/#rc=0").retries.is_empty());
+        assert_eq!(super::retry_policy("http://h/#rp=all").on.statuses, all);
+        assert!(super::retry_policy("http://h/#rc=0").retries.is_empty());
     }
 
     #[test]
     fn what_is_out_of_range_counts_as_not_said() {
         let url = "http://h/#ct=99&rt=15001&tt=x&rc=6&rp=6xx";
-        assert_eq!(patience(url), RetryPolicy::default());
+        assert_eq!(retry_policy(url), RetryPolicy::default());
         let codes: Vec<u32> = faults(url).into_iter().map(|(code, _)| code).collect();
         assert_eq!(codes, [TIMES, TIMES, TIMES, POLICY, POLICY]);
         assert_eq!(faults("http://h/#ct=100&rt=15000&tt=100&rc=5&rp=all&e=ashburn&sni=y"), []);
@@ -113,9 +113,9 @@ mod tests {
             ("http://h/#ct=100&rt=100&tt=100&rc=0", 100, 100, 100, 0),
             ("http://h/#ct=10000&rt=15000&tt=15000&rc=5", 10_000, 15_000, 15_000, 5),
         ] {
-            let patience = patience(url);
-            assert_eq!((patience.connect, patience.total), (milliseconds(connect), milliseconds(total)));
-            assert_eq!((patience.overall, patience.retries.len()), (Some(milliseconds(overall)), count));
+            let retry_policy = retry_policy(url);
+            assert_eq!((retry_policy.connect, retry_policy.total), (milliseconds(connect), milliseconds(total)));
+            assert_eq!((retry_policy.overall, retry_policy.retries.len()), (Some(milliseconds(overall)), count));
         }
     }
 }

@@ -104,7 +104,7 @@ pub(super) fn conference_stream(
 ) -> Value {
     let (of, sid) = (owner.ids.conference(conference), owner.ids.stream(id));
     let path = format!("Conferences/{of}/Streams/{sid}");
-    beside(owner, ("conference_sid", of), (path, sid), name, status, now)
+    companion_resource(owner, ("conference_sid", of), (path, sid), name, status, now)
 }
 
 /// A resource that belongs to a call. `list` is the name of the call's list with this resource, and `sid` is the
@@ -119,10 +119,10 @@ pub(super) fn companion(
 ) -> Value {
     let call = owner.ids.call(call);
     let path = format!("Calls/{call}/{list}/{sid}");
-    beside(owner, ("call_sid", call), (path, sid), name, status, now)
+    companion_resource(owner, ("call_sid", call), (path, sid), name, status, now)
 }
 
-fn beside(
+fn companion_resource(
     owner: Owner<'_>,
     (key, of): (&str, String),
     (path, sid): (String, String),

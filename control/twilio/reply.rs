@@ -27,15 +27,15 @@ pub(super) fn reply(
 /// Keeps the instructions that a called party may run before the bridge. Other instructions would move the leg
 /// elsewhere, so they are skipped with a warning.
 pub(super) fn whispered(program: Program) -> Program {
-    told(program, "before the bridge", |_| false)
+    keep_allowed(program, "before the bridge", |_| false)
 }
 
 /// Keeps the instructions that a caller in a queue may run.
 pub(super) fn waiting(program: Program) -> Program {
-    told(program, "in a queue", |instruction| matches!(instruction, Instruction::Leave))
+    keep_allowed(program, "in a queue", |instruction| matches!(instruction, Instruction::Leave))
 }
 
-fn told(mut program: Program, place: &str, too: impl Fn(&Instruction) -> bool) -> Program {
+fn keep_allowed(mut program: Program, place: &str, too: impl Fn(&Instruction) -> bool) -> Program {
     let Program { instructions, warnings } = &mut program;
     instructions.retain(|instruction| {
         let (code, verb) = match instruction {
@@ -43,7 +43,7 @@ fn told(mut program: Program, place: &str, too: impl Fn(&Instruction) -> bool) -
             | Instruction::SendDigits(_)
             | Instruction::Gather(_)
             | Instruction::Pause(_)
-            | Instruction::HandBack(_)
+            | Instruction::ReturnValues(_)
             | Instruction::Hangup
             | Instruction::Redirect(_) => return true,
             other if too(other) => return true,
@@ -64,7 +64,7 @@ fn told(mut program: Program, place: &str, too: impl Fn(&Instruction) -> bool) -
             Instruction::Echo => (SCHEMA, "<Echo>"),
             Instruction::Unsupported(_) => (SCHEMA, "<Pay>"),
             // Documents of these providers do not have these instructions.
-            Instruction::Order(_) | Instruction::DetectMachine(_) => (SCHEMA, "a command"),
+            Instruction::ExecuteCommand(_) | Instruction::DetectMachine(_) => (SCHEMA, "a command"),
         };
         warnings.push(Warning { code, message: format!("{verb} {place} was skipped") });
         false

@@ -64,7 +64,7 @@ pub(super) fn new_call(
     application: &dyn Fn(&str) -> Option<Voice>,
 ) -> Result<NewCall, ApiError> {
     let start = start(parameters, application)?;
-    call_that(parameters, account, start)
+    new_call_with(parameters, account, start)
 }
 
 /// A new call that joins a conference when it is answered (`POST Conferences/{name}/Participants.json`).
@@ -75,7 +75,7 @@ pub(super) fn participant_call(
 ) -> Result<NewCall, ApiError> {
     let status = parameters.callback("StatusCallback", &MOMENTS)?;
     let start = Start { first: AnswerAction::Program(program), fallback: None, status, application: None };
-    let mut call = call_that(parameters, account, start)?;
+    let mut call = new_call_with(parameters, account, start)?;
     if let Some(detect) = &mut call.detect {
         // The leg joins immediately and does not wait for the result of the detection.
         (detect.holds, detect.callback) = (false, parameters.callback("AmdStatusCallback", &[])?);
@@ -168,7 +168,7 @@ pub(super) fn target_by_get(parameters: &Parameters, url: &str, method: &str) ->
 }
 
 /// A new call that runs `start` when it is answered.
-fn call_that(parameters: &Parameters, account: &Arc<str>, start: Start) -> Result<NewCall, ApiError> {
+fn new_call_with(parameters: &Parameters, account: &Arc<str>, start: Start) -> Result<NewCall, ApiError> {
     let Called { to, mut headers, handover } = called(parameters)?;
     headers.extend(own_headers(parameters)?);
     if let Some(reason) = parameters.get("CallReason").filter(|text| !text.is_empty()) {
@@ -263,37 +263,37 @@ const PARAMETERS: [&str; 41] = [
 
 /// Warnings about the parameters of a new call. The call is created nevertheless. Each pair has a warning number and a
 /// text.
-pub(super) fn oddities(parameters: &Parameters) -> Vec<(u32, String)> {
-    let mut odd = Vec::new();
+pub(super) fn warnings(parameters: &Parameters) -> Vec<(u32, String)> {
+    let mut warnings = Vec::new();
     if parameters.get("ApplicationSid").is_none()
         && parameters.get("Url").is_some()
         && parameters.get("Twiml").is_some()
     {
-        odd.push((32019, "Url and Twiml are both given; Url is used".to_owned()));
+        warnings.push((32019, "Url and Twiml are both given; Url is used".to_owned()));
     }
     if let Some((to, number)) = parameters.get("To").and_then(|to| Some((to, doubled_plus(to)?))) {
-        odd.push((21211, format!("To is {to}, which is not a phone number; {number} is called instead")));
+        warnings.push((21211, format!("To is {to}, which is not a phone number; {number} is called instead")));
     }
     if parameters.get("SendDigits").is_some() && parameters.get("MachineDetection").is_some() {
         let text = "SendDigits would be taken for the called party's answer: machine detection is off".to_owned();
-        odd.push((21263, text));
+        warnings.push((21263, text));
     }
     for name in ["StatusCallback", "RecordingStatusCallback", "AsyncAmdStatusCallback"] {
         let host =
             parameters.get(name).and_then(|url| Url::parse(url).ok()).and_then(|url| url.host_str().map(str::to_owned));
         if let Some(host) = host.filter(|host| host.contains('_')) {
-            odd.push((21609, format!("{name}: host {host} has an underscore, which Twilio refuses")));
+            warnings.push((21609, format!("{name}: host {host} has an underscore, which Twilio refuses")));
         }
     }
     for name in ["Url", "FallbackUrl", "StatusCallback", "RecordingStatusCallback", "AsyncAmdStatusCallback"] {
-        odd.extend(parameters.get(name).map(overrides::faults).unwrap_or_default());
+        warnings.extend(parameters.get(name).map(overrides::faults).unwrap_or_default());
     }
     let unknown = |(name, _): &(&str, &str)| !PARAMETERS.contains(name) && !name.starts_with(SIP_HEADER);
-    odd.extend(parameters.pairs().filter(unknown).take(MAX_UNKNOWN).map(|(name, _)| {
+    warnings.extend(parameters.pairs().filter(unknown).take(MAX_UNKNOWN).map(|(name, _)| {
         let name: String = name.chars().take(80).collect();
         (20001, format!("{name} is not a parameter of a new call; it was ignored"))
     }));
-    odd
+    warnings
 }
 
 /// A change of a call (`POST Calls/{Sid}.json`).
@@ -392,7 +392,7 @@ pub(super) fn stream(parameters: &Parameters) -> Result<StreamSpec, ApiError> {
     let codecs = [("PCMU", StreamCodec::Pcmu), ("PCMA", StreamCodec::Pcma)];
     let codec = parameters.word("BidirectionalCodec", &codecs, StreamCodec::Pcmu, 20001)?;
     let modes = [("rtp", Some(BidirectionalMode::Payload(codec))), ("mp3", Some(BidirectionalMode::Files))];
-    let playout = parameters.word("BidirectionalMode", &modes, None, 20001)?;
+    let bidirectional_mode = parameters.word("BidirectionalMode", &modes, None, 20001)?;
     Ok(StreamSpec {
         url: text.into(),
         name: parameters.get("Name").map(str::to_owned),
@@ -401,15 +401,15 @@ pub(super) fn stream(parameters: &Parameters) -> Result<StreamSpec, ApiError> {
         // first message of the stream names this codec.
         codec: match parameters.word("StreamCodec", &CODECS.map(|(word, codec)| (word, Some(codec))), None, 20001)? {
             Some(codec) => Some(codec),
-            None => playout.is_none().then_some(StreamCodec::Pcmu),
+            None => bidirectional_mode.is_none().then_some(StreamCodec::Pcmu),
         },
-        playout,
+        bidirectional_mode,
         parameters: stream_parameters(parameters),
         callback: parameters.callback("StatusCallback", &[])?,
-        hearers: TargetLegs::Own,
+        target_legs: TargetLegs::Own,
         auth_token: parameters.get("AuthorizationBearerToken").map(str::to_owned),
-        opens: ConnectTiming::default(),
-        form: StreamTransport::Messages,
+        connect_timing: ConnectTiming::default(),
+        transport: StreamTransport::Messages,
     })
 }
 
@@ -615,12 +615,12 @@ fn send_digits(parameters: &Parameters) -> Result<Option<String>, ApiError> {
 fn credentials(parameters: &Parameters) -> Result<Option<Credentials>, ApiError> {
     let (username, password) = (parameters.get("SipAuthUsername"), parameters.get("SipAuthPassword"));
     let long = |text: Option<&str>| text.is_some_and(|text| text.chars().count() > MAX_CREDENTIAL);
-    let odd = |text: Option<&str>| text.is_some_and(|text| text.chars().any(|c| c.is_control() || c == '"'));
+    let is_invalid = |text: Option<&str>| text.is_some_and(|text| text.chars().any(|c| c.is_control() || c == '"'));
     for (bad, code, what) in [
         (long(username), 21221, "SipAuthUsername is longer than 255 characters"),
-        (odd(username), 21222, "SipAuthUsername has characters that SIP does not allow"),
+        (is_invalid(username), 21222, "SipAuthUsername has characters that SIP does not allow"),
         (long(password), 21223, "SipAuthPassword is longer than 255 characters"),
-        (odd(password), 21224, "SipAuthPassword has characters that SIP does not allow"),
+        (is_invalid(password), 21224, "SipAuthPassword has characters that SIP does not allow"),
         (username.is_some() != password.is_some(), 21225, "SipAuthUsername and SipAuthPassword must be given together"),
     ] {
         if bad {
@@ -634,7 +634,7 @@ fn credentials(parameters: &Parameters) -> Result<Option<Credentials>, ApiError>
 /// The settings of answering machine detection. A call with `SendDigits` has no detection, because the detection would
 /// take the sent digits for speech of the called party.
 fn machine_detection(parameters: &Parameters) -> Result<Option<MachineDetection>, ApiError> {
-    let modes = [("Enable", Some(Until::Verdict)), ("DetectMessageEnd", Some(Until::GreetingEnd))];
+    let modes = [("Enable", Some(Until::FirstResult)), ("DetectMessageEnd", Some(Until::GreetingEnd))];
     let until = parameters.word("MachineDetection", &modes, None, 21234)?;
     let rules = parameters.provider().detection();
     let number = |name, (range, default): &(RangeInclusive<u64>, u64)| -> Result<u64, ApiError> {

@@ -73,12 +73,12 @@ fn who_answers_is_found_out_before_the_document_or_beside_it() {
     let spec = create(&format!("{BASE}&MachineDetection=DetectMessageEnd&MachineDetectionSpeechThreshold=3000"));
     let spec = spec.unwrap().detect.unwrap();
     assert_eq!((spec.until, spec.holds), (Until::GreetingEnd, true));
-    assert_eq!((spec.greeting.as_millis(), spec.verdict_within.as_secs()), (3_000, 30));
+    assert_eq!((spec.greeting.as_millis(), spec.first_result_timeout.as_secs()), (3_000, 30));
     let spec = create(&format!(
         "{BASE}&MachineDetection=Enable&AsyncAmd=true&AsyncAmdStatusCallback=http://x/amd&MachineDetectionTimeout=5"
     ));
     let spec = spec.unwrap().detect.unwrap();
-    assert_eq!((spec.until, spec.holds, spec.verdict_within.as_secs()), (Until::Verdict, false, 5));
+    assert_eq!((spec.until, spec.holds, spec.first_result_timeout.as_secs()), (Until::FirstResult, false, 5));
     assert_eq!(spec.callback.unwrap().target.url.as_ref(), "http://x/amd");
     assert_eq!(create(BASE).unwrap().detect, None);
     assert_eq!(create(&format!("{BASE}&MachineDetection=Enable&SendDigits=1")).unwrap().detect, None);
@@ -86,7 +86,7 @@ fn who_answers_is_found_out_before_the_document_or_beside_it() {
 
 #[test]
 fn what_is_odd_with_a_call_that_is_made_is_numbered() {
-    let codes = |form: &str| oddities(&parameters(form)).into_iter().map(|(code, _)| code).collect::<Vec<_>>();
+    let codes = |form: &str| warnings(&parameters(form)).into_iter().map(|(code, _)| code).collect::<Vec<_>>();
     assert!(codes(BASE).is_empty());
     assert_eq!(codes(&format!("{BASE}&Twiml=%3CResponse/%3E")), [32019]);
     assert_eq!(codes(&format!("{BASE}&MachineDetection=Enable&SendDigits=1")), [21263]);
@@ -240,7 +240,7 @@ fn recordings_and_streams_of_a_live_call_are_read() {
         stream("Url=wss://x/&Name=n&Track=both_tracks&Parameter1.Name=a&Parameter1.Value=b&Parameter2.Name=c").unwrap();
     assert_eq!((spec.url.as_str(), spec.name.as_deref(), spec.track), ("wss://x/", Some("n"), Track::Both));
     assert_eq!(spec.parameters, [("a".into(), "b".into()), ("c".into(), String::new())]);
-    assert!(spec.playout.is_none());
+    assert!(spec.bidirectional_mode.is_none());
     for (form, code) in [("", 20001), ("Url=x", 31923), ("Url=https://x/", 31922), ("Url=ws://x/&Track=all", 31941)] {
         assert_eq!(stream(form).unwrap_err().code, code, "{form}");
     }
@@ -250,7 +250,7 @@ fn recordings_and_streams_of_a_live_call_are_read() {
 fn a_number_with_two_pluses_is_called_as_with_one_and_noted() {
     let form = "To=%2B%2B15555555555&From=%2B15550001111&Twiml=%3CResponse%2F%3E";
     assert_eq!(create(form).unwrap().to.to_string(), "+15555555555");
-    let odd = oddities(&parameters(form));
+    let odd = warnings(&parameters(form));
     assert_eq!(odd.iter().map(|(code, _)| *code).collect::<Vec<_>>(), [21211]);
     assert_eq!(create(&form.replace("15555555555", "")).unwrap_err().code, 21211);
 }

@@ -13,7 +13,7 @@ const USER_AGENT: &str = "TwilioProxy/1.1";
 
 /// Encodes and signs one attempt. The user name and password of the URL become Basic credentials. The signed URL has no
 /// user name and password, because a validator rebuilds the URL from a request that does not contain them.
-pub(super) fn seal(
+pub(super) fn sign(
     auth_token: &str,
     signature_headers: &[&str],
     notice: &SignInput<'_>,
@@ -102,9 +102,9 @@ mod tests {
     use super::*;
     use jiff::Timestamp;
 
-    fn sealed(url: &str, method: Method, body: &Body) -> SignedRequest {
+    fn signed(url: &str, method: Method, body: &Body) -> SignedRequest {
         let now = Timestamp::UNIX_EPOCH;
-        seal(
+        sign(
             "12345",
             &["X-Twilio-Signature"],
             &SignInput { url, method, body, id: 0x1234_5678, attempt: 1, now },
@@ -117,9 +117,9 @@ mod tests {
         let (now, body) = (Timestamp::UNIX_EPOCH, form());
         let signed = |url, strip| {
             let input = SignInput { url, method: Method::Post, body: &body, id: 1, attempt: 1, now };
-            let sealed = seal("12345", &["X-Twilio-Signature"], &input, strip);
-            assert_eq!(sealed.url, url);
-            header(&sealed, "X-Twilio-Signature").unwrap().to_owned()
+            let signed = sign("12345", &["X-Twilio-Signature"], &input, strip);
+            assert_eq!(signed.url, url);
+            header(&signed, "X-Twilio-Signature").unwrap().to_owned()
         };
         assert_eq!(signed("https://h:8443/a?b=:1", true), signed("https://h/a?b=:1", false));
         assert_eq!(signed("https://[::1]:8443/a", true), signed("https://[::1]/a", false));
@@ -128,8 +128,8 @@ mod tests {
         assert_ne!(signed("https://h:443/a", false), signed("https://h/a", false));
     }
 
-    fn header<'a>(sealed: &'a SignedRequest, name: &str) -> Option<&'a str> {
-        sealed.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    fn header<'a>(signed: &'a SignedRequest, name: &str) -> Option<&'a str> {
+        signed.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
     fn form() -> Body {
@@ -138,43 +138,43 @@ mod tests {
 
     #[test]
     fn a_post_carries_the_form_and_signs_its_parameters() {
-        let sealed = sealed("http://127.0.0.1:5000/voice?x=1#rc=2", Method::Post, &form());
-        assert_eq!(sealed.url, "http://127.0.0.1:5000/voice?x=1");
-        assert_eq!(&sealed.body[..], b"To=%2B1+5&Empty=");
+        let signed = signed("http://127.0.0.1:5000/voice?x=1#rc=2", Method::Post, &form());
+        assert_eq!(signed.url, "http://127.0.0.1:5000/voice?x=1");
+        assert_eq!(&signed.body[..], b"To=%2B1+5&Empty=");
         let expected = sign::signature("12345", "http://127.0.0.1:5000/voice?x=1EmptyTo+1 5", []);
-        assert_eq!(header(&sealed, "X-Twilio-Signature"), Some(expected.as_str()));
-        assert_eq!(header(&sealed, "I-Twilio-Idempotency-Token"), Some("00000000-0000-0000-0000-000012345678"));
-        assert_eq!(header(&sealed, "Content-Type"), Some("application/x-www-form-urlencoded; charset=UTF-8"));
+        assert_eq!(header(&signed, "X-Twilio-Signature"), Some(expected.as_str()));
+        assert_eq!(header(&signed, "I-Twilio-Idempotency-Token"), Some("00000000-0000-0000-0000-000012345678"));
+        assert_eq!(header(&signed, "Content-Type"), Some("application/x-www-form-urlencoded; charset=UTF-8"));
     }
 
     #[test]
     fn a_get_carries_the_parameters_in_its_query_and_signs_the_whole_url() {
-        let sealed = sealed("http://h/voice?x=1", Method::Get, &form());
-        assert_eq!(sealed.url, "http://h/voice?x=1&To=%2B1+5&Empty=");
-        assert_eq!(header(&sealed, "X-Twilio-Signature"), Some(sign::signature("12345", &sealed.url, []).as_str()));
-        assert!(sealed.body.is_empty() && header(&sealed, "Content-Type").is_none());
+        let signed = signed("http://h/voice?x=1", Method::Get, &form());
+        assert_eq!(signed.url, "http://h/voice?x=1&To=%2B1+5&Empty=");
+        assert_eq!(header(&signed, "X-Twilio-Signature"), Some(sign::signature("12345", &signed.url, []).as_str()));
+        assert!(signed.body.is_empty() && header(&signed, "Content-Type").is_none());
     }
 
     #[test]
     fn a_get_without_parameters_asks_for_the_very_url_and_signs_it() {
         for url in ["http://h/voice", "http://h/voice?", "http://h/voice?x=1"] {
-            let sealed = sealed(url, Method::Get, &Body::Form(Vec::new()));
-            assert_eq!(sealed.url, url);
-            assert_eq!(header(&sealed, "X-Twilio-Signature"), Some(sign::signature("12345", url, []).as_str()));
+            let signed = signed(url, Method::Get, &Body::Form(Vec::new()));
+            assert_eq!(signed.url, url);
+            assert_eq!(header(&signed, "X-Twilio-Signature"), Some(sign::signature("12345", url, []).as_str()));
         }
     }
 
     #[test]
     fn a_json_body_is_hashed_into_the_url() {
-        let sealed = sealed("https://example.com/cb", Method::Post, &Body::Json(serde_json::json!({"a": 1})));
-        assert_eq!(header(&sealed, "X-Twilio-Signature"), Some("1GgN8nEpt8zPd8zDAaVw1GrLTTo="));
-        assert!(sealed.url.ends_with("7f862"));
+        let signed = signed("https://example.com/cb", Method::Post, &Body::Json(serde_json::json!({"a": 1})));
+        assert_eq!(header(&signed, "X-Twilio-Signature"), Some("1GgN8nEpt8zPd8zDAaVw1GrLTTo="));
+        assert!(signed.url.ends_with("7f862"));
     }
 
     #[test]
     fn credentials_of_the_url_become_a_header() {
-        let sealed = sealed("https://user:p%40ss@h/x?mail=a@b", Method::Post, &form());
-        assert_eq!(sealed.url, "https://h/x?mail=a@b");
-        assert_eq!(header(&sealed, "Authorization"), Some("Basic dXNlcjpwQHNz"));
+        let signed = signed("https://user:p%40ss@h/x?mail=a@b", Method::Post, &form());
+        assert_eq!(signed.url, "https://h/x?mail=a@b");
+        assert_eq!(header(&signed, "Authorization"), Some("Basic dXNlcjpwQHNz"));
     }
 }

@@ -25,7 +25,7 @@ const LENIENT: GeneralPurpose = GeneralPurpose::new(
 );
 
 /// Maximum number of digits in one message.
-const MOST_KEYS: usize = 32;
+const MAX_DIGITS: usize = 32;
 
 /// Error number: the playout queue is full, and audio was dropped.
 const DISCARDED: u32 = 31931;
@@ -50,7 +50,7 @@ pub(super) struct Wire {
     /// Whether messages of unknown types are ignored without a warning.
     lenient: bool,
     /// Whether the application may send DTMF.
-    takes_keys: bool,
+    accepts_dtmf: bool,
     sequence: u64,
     inbound_chunks: u64,
     outbound_chunks: u64,
@@ -75,7 +75,7 @@ impl Wire {
                 .collect(),
             version: owner.provider.stream_version(),
             lenient: owner.provider.ignores_unknown_messages(),
-            takes_keys: owner.provider.streams_press_keys() && spec.playout.is_some(),
+            accepts_dtmf: owner.provider.streams_send_dtmf() && spec.bidirectional_mode.is_some(),
             encoding: if matches!(spec.codec, Some(StreamCodec::L16(..))) { "audio/x-L16" } else { "audio/x-mulaw" },
             hertz: spec.codec.map_or(8_000, StreamCodec::hertz),
             tracks: match spec.track {
@@ -84,7 +84,7 @@ impl Wire {
                 Track::Both => &["inbound", "outbound"],
             },
             parameters: spec.parameters.iter().map(|(name, value)| (name.clone(), json!(value))).collect(),
-            bidirectional: spec.playout.is_some(),
+            bidirectional: spec.bidirectional_mode.is_some(),
             sequence: 0,
             inbound_chunks: 0,
             outbound_chunks: 0,
@@ -197,13 +197,13 @@ impl StreamWire for Wire {
                 StreamMessage::Mark(mark.name.into_owned())
             }
             "clear" => StreamMessage::Clear,
-            "dtmf" if self.takes_keys => {
+            "dtmf" if self.accepts_dtmf => {
                 let digits = message.dtmf.map(|dtmf| dtmf.digit.into_owned()).unwrap_or_default();
                 let is_key = |one: char| one.is_ascii_digit() || "ABCD*#".contains(one);
-                if digits.is_empty() || digits.len() > MOST_KEYS || !digits.chars().all(is_key) {
+                if digits.is_empty() || digits.len() > MAX_DIGITS || !digits.chars().all(is_key) {
                     return Err(problem(INVALID, "a dtmf message without valid digits (0-9 A-D * #)".into()));
                 }
-                StreamMessage::Press(digits)
+                StreamMessage::Dtmf(digits)
             }
             _ if self.lenient => StreamMessage::Ignored,
             other => {
@@ -227,11 +227,11 @@ struct Incoming<'a> {
     #[serde(borrow, default)]
     mark: Option<IncomingMark<'a>>,
     #[serde(borrow, default)]
-    dtmf: Option<IncomingKeys<'a>>,
+    dtmf: Option<IncomingDtmf<'a>>,
 }
 
 #[derive(Deserialize)]
-struct IncomingKeys<'a> {
+struct IncomingDtmf<'a> {
     #[serde(borrow)]
     digit: Cow<'a, str>,
 }
@@ -263,13 +263,13 @@ mod tests {
             name: None,
             track: Track::Both,
             codec: Some(StreamCodec::Pcmu),
-            playout: bidirectional.then_some(BidirectionalMode::Payload(StreamCodec::Pcmu)),
+            bidirectional_mode: bidirectional.then_some(BidirectionalMode::Payload(StreamCodec::Pcmu)),
             parameters: vec![("k".into(), "v\"".into())],
             callback: None,
-            hearers: tandem_call::leg::TargetLegs::Own,
+            target_legs: tandem_call::leg::TargetLegs::Own,
             auth_token: None,
-            opens: ConnectTiming::default(),
-            form: StreamTransport::Messages,
+            connect_timing: ConnectTiming::default(),
+            transport: StreamTransport::Messages,
         }
     }
 
@@ -294,8 +294,8 @@ mod tests {
     fn an_application_presses_keys_where_its_provider_lets_it() {
         let keys = r#"{"event":"dtmf","dtmf":{"digit":"12#","duration":100}}"#;
         assert!(wire(true).decode(keys).is_err());
-        let mut other = Wire { takes_keys: true, lenient: true, ..wire(true) };
-        assert_eq!(other.decode(keys), Ok(StreamMessage::Press("12#".to_owned())));
+        let mut other = Wire { accepts_dtmf: true, lenient: true, ..wire(true) };
+        assert_eq!(other.decode(keys), Ok(StreamMessage::Dtmf("12#".to_owned())));
         for wrong in [r#"{"event":"dtmf"}"#, r#"{"event":"dtmf","dtmf":{"digit":"x"}}"#] {
             assert!(other.decode(wrong).is_err(), "{wrong}");
         }

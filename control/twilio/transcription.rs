@@ -66,10 +66,10 @@ pub(super) fn live_event(owner: Owner<'_>, leg: &LegInfo, facts: &TranscriptionF
     let callback = facts.spec.callback.as_ref()?;
     let (event, more) = match &facts.status {
         TranscriptionStatus::Started => ("transcription-started", started(&facts.spec)),
-        TranscriptionStatus::Said { track, words, is_final } => {
+        TranscriptionStatus::Recognised { track, words, is_final } => {
             ("transcription-content", content(&facts.spec, *track, words, *is_final))
         }
-        TranscriptionStatus::Stopped | TranscriptionStatus::Whole(_) => ("transcription-stopped", Vec::new()),
+        TranscriptionStatus::Stopped | TranscriptionStatus::FullText(_) => ("transcription-stopped", Vec::new()),
         TranscriptionStatus::Failed(why) => {
             let code = TRANSCRIPTION_FAILED.to_string();
             ("transcription-error", vec![("TranscriptionErrorCode", code), ("TranscriptionError", why.clone())])
@@ -88,20 +88,20 @@ pub(super) fn live_event(owner: Owner<'_>, leg: &LegInfo, facts: &TranscriptionF
 }
 
 fn started(spec: &TranscriptionSpec) -> Vec<(&'static str, String)> {
-    let listening = &spec.listening;
+    let recognition = &spec.recognition;
     let (engine, model) = &spec.engine;
     let configuration = json!({
-        "profanityFilter": listening.no_profanity.to_string(),
+        "profanityFilter": recognition.no_profanity.to_string(),
         "speechModel": model,
-        "enableAutomaticPunctuation": listening.punctuation.to_string(),
-        "hints": listening.hints.join(", "),
+        "enableAutomaticPunctuation": recognition.punctuation.to_string(),
+        "hints": recognition.hints.join(", "),
     });
     let mut parameters = vec![
-        ("LanguageCode", listening.language.clone().unwrap_or_default()),
+        ("LanguageCode", recognition.language.clone().unwrap_or_default()),
         ("Track", track_word(spec.track).to_owned()),
         ("TranscriptionEngine", engine.clone()),
         ("ProviderConfiguration", configuration.to_string()),
-        ("PartialResults", listening.partials.to_string()),
+        ("PartialResults", recognition.partials.to_string()),
     ];
     let (inbound, outbound) = &spec.labels;
     let named = [("Name", &spec.name), ("InboundTrackLabel", inbound), ("OutboundTrackLabel", outbound)];
@@ -116,7 +116,7 @@ fn content(
     is_final: bool,
 ) -> Vec<(&'static str, String)> {
     let data = json!({ "transcript": words.text(), "confidence": sure(words) });
-    let language = words.language.clone().or_else(|| spec.listening.language.clone());
+    let language = words.language.clone().or_else(|| spec.recognition.language.clone());
     let mut parameters = vec![
         ("LanguageCode", language.unwrap_or_default()),
         ("Track", track_word(track).to_owned()),
@@ -219,7 +219,7 @@ pub(super) fn spec(parameters: &Form) -> Result<TranscriptionSpec, ApiError> {
     Ok(TranscriptionSpec {
         name: own("Name"),
         track: parameters.word("Track", &tracks, Track::Both, 20001)?,
-        listening: RecognitionSpec {
+        recognition: RecognitionSpec {
             language: Some(own("LanguageCode").unwrap_or_else(|| speech::LANGUAGE.to_owned())),
             hints: speech::hints(parameters.get("Hints").unwrap_or_default()),
             model: speech::model(&engine, &model),
@@ -231,7 +231,7 @@ pub(super) fn spec(parameters: &Form) -> Result<TranscriptionSpec, ApiError> {
         labels: (own("InboundTrackLabel"), own("OutboundTrackLabel")),
         engine: (engine, model),
         at_end: false,
-        alone: false,
+        if_none_runs: false,
         callback: target.map(|target| Callback {
             target,
             failover: None,

@@ -39,11 +39,11 @@ pub(super) fn fetch(owner: Owner<'_>, fetch: &Fetch, context: &Context) -> Notic
     let mut push = |name: &str, value: String| parameters.push((name.into(), value));
     match &fetch.reason {
         FetchReason::Start => answered_by(&fetch.leg, true, &mut push),
-        // Documents of these providers have no instructions with the results `Ordered` or `Detected`.
+        // Documents of these providers have no instructions with the results `CommandExecuted` or `Detected`.
         FetchReason::Redirect
         | FetchReason::Whisper
         | FetchReason::Wait
-        | FetchReason::Ordered(_)
+        | FetchReason::CommandExecuted(_)
         | FetchReason::Detected(_) => {}
         FetchReason::Called { queue, waited, by } => {
             push("QueueSid", owner.ids.queue(*queue));
@@ -63,7 +63,7 @@ pub(super) fn fetch(owner: Owner<'_>, fetch: &Fetch, context: &Context) -> Notic
             push("FinishedOnKey", terminator.map(String::from).unwrap_or_default());
             owner.provider.gathered("dtmf", &mut push);
         }
-        FetchReason::Heard(words) => {
+        FetchReason::GatheredSpeech(words) => {
             transcription::heard(words, &mut push);
             owner.provider.gathered("speech", &mut push);
         }
@@ -310,13 +310,13 @@ fn stands(owner: Owner<'_>, standing: &QueuePosition, push: &mut impl FnMut(&str
     push("AvgQueueTime", format::seconds(standing.average).to_string());
     push("QueuePosition", standing.position.to_string());
     push("CurrentQueueSize", standing.size.to_string());
-    push("MaxQueueSize", standing.most.to_string());
+    push("MaxQueueSize", standing.max_size.to_string());
 }
 
 fn conversed(owner: Owner<'_>, facts: &ConversationFacts, push: &mut impl FnMut(&str, String)) {
     let status = match facts.status {
         ConversationStatus::Ended(_) => "ended",
-        ConversationStatus::Started | ConversationStatus::Said(_) | ConversationStatus::Completed => "completed",
+        ConversationStatus::Started | ConversationStatus::Utterance(_) | ConversationStatus::Completed => "completed",
         ConversationStatus::Failed { .. } => "failed",
     };
     push("SessionId", owner.ids.conversation(facts.id));
@@ -467,7 +467,7 @@ fn stream(owner: Owner<'_>, about: (&str, String), facts: &StreamFacts, at: Time
 /// detection too.
 fn answered_by(leg: &LegInfo, took: bool, push: &mut impl FnMut(&str, String)) {
     if let Some(answered_by) = &leg.answered_by {
-        push("AnsweredBy", format::verdict(answered_by.verdict).into());
+        push("AnsweredBy", format::detection_result(answered_by.verdict).into());
         if took {
             push("MachineDetectionDuration", answered_by.after.as_millis().to_string());
         }
@@ -476,11 +476,11 @@ fn answered_by(leg: &LegInfo, took: bool, push: &mut impl FnMut(&str, String)) {
 
 /// The callback of answering machine detection. The callback is sent once, with the result that ends the detection.
 fn machine_detected(owner: Owner<'_>, leg: &LegInfo, facts: &MachineFacts) -> Option<Notice> {
-    let callback = facts.spec.callback.as_ref().filter(|_| facts.spec.ends_with(facts.verdict))?;
+    let callback = facts.spec.callback.as_ref().filter(|_| facts.spec.ends_with(facts.result))?;
     let parameters = [
         ("CallSid", owner.ids.call(leg.id)),
         ("AccountSid", owner.sid.to_owned()),
-        ("AnsweredBy", format::verdict(facts.verdict).to_owned()),
+        ("AnsweredBy", format::detection_result(facts.result).to_owned()),
         ("MachineDetectionDuration", facts.after.as_millis().to_string()),
     ];
     let parameters = parameters.map(|(name, value)| (name.to_owned(), value)).into();
@@ -492,7 +492,7 @@ fn payment(owner: Owner<'_>, leg: &LegInfo, unserved: &Unsupported) -> Option<No
     let callback = unserved.callback.as_ref()?;
     let whose = [("AccountSid", owner.sid.to_owned()), ("CallSid", owner.ids.call(leg.id))];
     let whose = whose.map(|(name, value)| (name.to_owned(), value)).into_iter();
-    Some(form("payment", callback, whose.chain(unserved.told.iter().cloned()).collect(), false))
+    Some(form("payment", callback, whose.chain(unserved.callback_parameters.iter().cloned()).collect(), false))
 }
 
 pub(super) fn form(event: &str, callback: &Callback, parameters: Parameters, numbered: bool) -> Notice {
@@ -521,7 +521,7 @@ fn reason_name(reason: &FetchReason) -> &'static str {
     match reason {
         FetchReason::Start => "voice",
         FetchReason::Redirect => "redirect",
-        FetchReason::Gathered { .. } | FetchReason::Heard(_) => "gather",
+        FetchReason::Gathered { .. } | FetchReason::GatheredSpeech(_) => "gather",
         FetchReason::Recorded { .. } => "record",
         FetchReason::Dialed(_) => "dial",
         FetchReason::Connected(_) => "connect",
@@ -532,7 +532,7 @@ fn reason_name(reason: &FetchReason) -> &'static str {
         FetchReason::Wait => "wait",
         FetchReason::Queued(_) => "queue",
         FetchReason::Unsupported(_) => "pay",
-        FetchReason::Ordered(_) => "order",
+        FetchReason::CommandExecuted(_) => "order",
         FetchReason::Detected(_) => "detection",
         FetchReason::Conference { .. } => "conference",
         FetchReason::Fallback { .. } => "fallback",

@@ -111,7 +111,7 @@ fn a_caller_in_a_queue_is_told_of_by_how_it_stands() {
         queue: QueueId(0xc),
         position: 2,
         size: 5,
-        most: 100,
+        max_size: 100,
         waited: Duration::from_millis(7_400),
         average: Duration::from_secs(3),
     };
@@ -338,7 +338,7 @@ fn who_answered_goes_with_the_first_document_the_end_and_a_callback_of_its_own()
     let callback = leg().status_callback;
     let spec = MachineDetection::new(Until::GreetingEnd, second, second, second, second);
     let spec = Box::new(MachineDetection { callback, ..spec });
-    let facts = |verdict| MachineFacts { verdict, after: second, spec: spec.clone() };
+    let facts = |verdict| MachineFacts { result: verdict, after: second, spec: spec.clone() };
     assert!(told(leg(), EventKind::MachineDetected(facts(DetectionResult::Machine)), 0).is_none(), "more follows");
     let beep = facts(DetectionResult::GreetingEnded(GreetingEnd::Beep));
     let (notice, parameters) = told(leg(), EventKind::MachineDetected(beep), 0).unwrap();
@@ -415,7 +415,7 @@ fn a_streams_life_is_told_to_its_own_callback() {
         name: None,
         track: Track::Inbound,
         codec: None,
-        playout: None,
+        bidirectional_mode: None,
         parameters: Vec::new(),
         callback: Some(Callback {
             target: target("http://app/stream"),
@@ -424,10 +424,10 @@ fn a_streams_life_is_told_to_its_own_callback() {
             elsewhere: Vec::new(),
             timeout: None,
         }),
-        hearers: tandem_call::leg::TargetLegs::Own,
+        target_legs: tandem_call::leg::TargetLegs::Own,
         auth_token: None,
-        opens: ConnectTiming::default(),
-        form: StreamTransport::Messages,
+        connect_timing: ConnectTiming::default(),
+        transport: StreamTransport::Messages,
     };
     let facts = |status| StreamFacts { id: StreamId(0xe), spec: spec.clone(), status };
     let (_, started) = told(leg(), EventKind::Stream(facts(StreamStatus::Started)), 0).unwrap();
@@ -476,13 +476,13 @@ fn words(stable: &str, unstable: &str) -> RecognisedText {
 
 #[test]
 fn what_a_gather_heard_is_told_with_how_sure_it_is() {
-    let parameters = requested(leg(), FetchReason::Heard(words("pay my bill", "")));
+    let parameters = requested(leg(), FetchReason::GatheredSpeech(words("pay my bill", "")));
     assert_eq!(get(&parameters, "SpeechResult"), Some("pay my bill"));
     assert_eq!(get(&parameters, "Confidence"), Some("0.9"));
     assert_eq!(get(&parameters, "Digits"), None);
     let unsure = RecognisedText { confidence: None, ..words("yes", "") };
-    assert_eq!(get(&requested(leg(), FetchReason::Heard(unsure)), "Confidence"), Some("1.0"));
-    let nothing = requested(leg(), FetchReason::Heard(RecognisedText::default()));
+    assert_eq!(get(&requested(leg(), FetchReason::GatheredSpeech(unsure)), "Confidence"), Some("1.0"));
+    let nothing = requested(leg(), FetchReason::GatheredSpeech(RecognisedText::default()));
     assert_eq!((get(&nothing, "SpeechResult"), get(&nothing, "Confidence")), (Some(""), Some("0.0")));
 }
 
@@ -509,7 +509,7 @@ fn a_live_transcription_tells_its_life_and_numbers_it_from_one() {
     let spec = TranscriptionSpec {
         name: Some("t".into()),
         track: Track::Both,
-        listening: RecognitionSpec {
+        recognition: RecognitionSpec {
             language: Some("en-US".into()),
             hints: vec!["a".into(), "b".into()],
             ..RecognitionSpec::default()
@@ -517,7 +517,7 @@ fn a_live_transcription_tells_its_life_and_numbers_it_from_one() {
         labels: (Some("customer".into()), None),
         engine: ("google".into(), "telephony".into()),
         at_end: false,
-        alone: false,
+        if_none_runs: false,
         callback: leg().status_callback,
     };
     let facts = |sequence, status| {
@@ -543,7 +543,7 @@ fn a_live_transcription_tells_its_life_and_numbers_it_from_one() {
         assert_eq!(get(&started, name), Some(value), "{name}");
     }
     assert_eq!(get(&started, "OutboundTrackLabel"), None);
-    let said = |is_final| TranscriptionStatus::Said { track: Track::Outbound, words: words("hello", ""), is_final };
+    let said = |is_final| TranscriptionStatus::Recognised { track: Track::Outbound, words: words("hello", ""), is_final };
     let (_, content) = told(leg(), facts(1, said(true)), 0).unwrap();
     assert_eq!(get(&content, "TranscriptionData"), Some(r#"{"confidence":0.9,"transcript":"hello"}"#));
     assert_eq!((get(&content, "Track"), get(&content, "Final")), (Some("outbound_track"), Some("true")));

@@ -167,7 +167,7 @@ impl From<(u16, u16)> for StatusRange {
 pub trait DeliverySigner: Send + Sync {
     /// Returns the request of attempt number `attempt` (from 1) to `url` at `now`. `url` is the URL of the delivery,
     /// the failover URL, or the target of a redirect. For GET, the returned URL must have the form in its query.
-    fn seal(&self, delivery: &Delivery, attempt: u32, url: &str, now: Timestamp) -> SignedRequest;
+    fn sign(&self, delivery: &Delivery, attempt: u32, url: &str, now: Timestamp) -> SignedRequest;
 }
 
 /// A signed request, ready to be sent.

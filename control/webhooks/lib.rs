@@ -86,7 +86,7 @@ struct Owner {
 struct Shared {
     store: Store,
     client: Client,
-    sealer: Arc<dyn DeliverySigner>,
+    signer: Arc<dyn DeliverySigner>,
     /// Set at the start of the queues.
     sink: OnceLock<Sink>,
     /// Limits the number of simultaneous attempts.
@@ -122,12 +122,12 @@ impl Deliveries {
     ///
     /// `concurrency` is the maximum number of simultaneous attempts over all queues. One host gets at most half of this
     /// number. Further attempts wait.
-    pub fn new(store: Store, client: Client, sealer: Arc<dyn DeliverySigner>, concurrency: usize) -> Deliveries {
+    pub fn new(store: Store, client: Client, signer: Arc<dyn DeliverySigner>, concurrency: usize) -> Deliveries {
         let concurrency = concurrency.clamp(1, Semaphore::MAX_PERMITS);
         let shared = Arc::new(Shared {
             store,
             client,
-            sealer,
+            signer,
             sink: OnceLock::new(),
             slots: Semaphore::new(concurrency),
             hosts: Mutex::default(),

@@ -75,7 +75,7 @@ impl<'d> Schedule<'d> {
         }
         let at_failover = before >= tries;
         let failover = if at_failover || self.delivery.failover_url.is_none() { Step::GivenUp } else { Step::Failover };
-        match self.verdict(status, error) {
+        match self.decide(status, error) {
             RetryDecision::Final => Step::GivenUp,
             RetryDecision::UselessHere => {
                 if failover == Step::Failover {
@@ -104,7 +104,7 @@ impl<'d> Schedule<'d> {
         u32::try_from(self.delivery.retries.delays_ms.len()).unwrap_or(u32::MAX).saturating_add(1).min(MAXIMUM_TRIES)
     }
 
-    fn verdict(&self, status: Option<u16>, error: Option<&FetchError>) -> RetryDecision {
+    fn decide(&self, status: Option<u16>, error: Option<&FetchError>) -> RetryDecision {
         match (status, error) {
             (None, Some(FetchError::Url(_) | FetchError::Refused(_))) => RetryDecision::UselessHere,
             _ if self.delivery.retries.on.covers(status, error) => RetryDecision::Repeat,

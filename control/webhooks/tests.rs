@@ -272,7 +272,7 @@ impl Bench {
         let sink: Sink = Arc::new(move |delivery: &Delivery, report: &AttemptReport| {
             let _ = sender.send((delivery.clone(), report.clone()));
         });
-        let deliveries = Deliveries::new(store.clone(), client, Arc::new(PlainSeal), 64);
+        let deliveries = Deliveries::new(store.clone(), client, Arc::new(PlainSigner), 64);
         deliveries.start(sink);
         Bench { directory, store, deliveries, heard }
     }
@@ -313,10 +313,10 @@ impl Bench {
 }
 
 /// A signer that writes the id and the attempt into the body, and the URL into the signature.
-struct PlainSeal;
+struct PlainSigner;
 
-impl DeliverySigner for PlainSeal {
-    fn seal(&self, delivery: &Delivery, attempt: u32, url: &str, _now: Timestamp) -> SignedRequest {
+impl DeliverySigner for PlainSigner {
+    fn sign(&self, delivery: &Delivery, attempt: u32, url: &str, _now: Timestamp) -> SignedRequest {
         let body = match &delivery.body {
             DeliveryBody::Form(fields) => {
                 let mut pairs: Vec<String> = fields.iter().map(|(name, value)| format!("{name}={value}")).collect();
@@ -359,7 +359,7 @@ fn retried(delivery: Delivery, delays_ms: &[u64]) -> Delivery {
     Delivery { retries: Retry { delays_ms: delays_ms.to_vec(), on, total_ms: None }, ..delivery }
 }
 
-/// Answers a request according to the id and the attempt that [`PlainSeal`] wrote.
+/// Answers a request according to the id and the attempt that [`PlainSigner`] wrote.
 fn answers_by_attempt(answer: impl Fn(u128, u32) -> Answer + Send + Sync + 'static) -> impl Fn(&Received) -> Answer {
     move |request| {
         let (id, attempt) = spelled(request);

@@ -131,14 +131,14 @@ impl Worker {
         target: &Target,
         remaining: Option<Duration>,
     ) -> Result<Response, FetchError> {
-        let (sealer, attempt) = (&self.shared.sealer, target.attempt);
-        let sealed = sealer.seal(delivery, attempt, &target.url, Timestamp::now());
+        let (signer, attempt) = (&self.shared.signer, target.attempt);
+        let signed = signer.sign(delivery, attempt, &target.url, Timestamp::now());
         let total = Duration::from_millis(delivery.timeout_ms.clamp(1, 120_000));
         let request = Request {
             method: delivery.method.as_http(),
-            url: sealed.url,
-            headers: sealed.headers,
-            body: sealed.body,
+            url: signed.url,
+            headers: signed.headers,
+            body: signed.body,
             timeouts: Timeouts {
                 connect: Some(Duration::from_millis(delivery.connect_timeout_ms)),
                 total: remaining.map_or(total, |remaining| total.min(remaining)),
@@ -156,8 +156,8 @@ impl Worker {
                 hop.method = DeliveryMethod::Get;
                 hop.body = DeliveryBody::Form(Vec::new());
             }
-            let sealed = sealer.seal(&hop, attempt, &request.url, Timestamp::now());
-            (request.url, request.headers, request.body) = (sealed.url, sealed.headers, sealed.body);
+            let signed = signer.sign(&hop, attempt, &request.url, Timestamp::now());
+            (request.url, request.headers, request.body) = (signed.url, signed.headers, signed.body);
         };
         client.send_following(request, RedirectRules::PROVIDER, None, Some(&mut sign_redirect)).await
     }

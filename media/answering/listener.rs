@@ -40,7 +40,7 @@ impl MachineListener {
         const SILENCE: &[i16] = &[0; LONGEST_FRAME];
         let silence = SILENCE.get(..self.rate.frame()).unwrap_or_default();
         let samples = heard.map_or(silence, |(samples, _)| samples);
-        let verdict = self.detection.handle_frame(samples, self.activity.handle_frame(samples))?;
-        Some(Event::MachineDetected { op: self.op, verdict, after: self.detection.elapsed() })
+        let result = self.detection.handle_frame(samples, self.activity.handle_frame(samples))?;
+        Some(Event::MachineDetected { op: self.op, result, after: self.detection.elapsed() })
     }
 }

@@ -8,111 +8,111 @@ use crate::{Country, Tone};
 
 /// Runs a detection on `samples` (8,000 Hz) and on one minute of silence after them. Returns each result with its time
 /// in ms.
-fn detect(spec: &MachineDetection, samples: &[i16]) -> Vec<(u64, MachineVerdict)> {
+fn detect(spec: &MachineDetection, samples: &[i16]) -> Vec<(u64, DetectionResult)> {
     let mut detection = AnsweringMachine::new(spec, SampleRate::Hz8000);
     let mut activity = VoiceActivity::new(SampleRate::Hz8000);
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     let silence = [0; 160];
     for frame in samples.chunks_exact(160).chain(std::iter::repeat_n(&silence[..], 3_000)) {
-        let verdict = detection.handle_frame(frame, activity.handle_frame(frame));
-        told.extend(verdict.map(|verdict| (detection.elapsed().as_millis() as u64, verdict)));
+        let result = detection.handle_frame(frame, activity.handle_frame(frame));
+        reported.extend(result.map(|result| (detection.elapsed().as_millis() as u64, result)));
         if detection.is_over() {
             break;
         }
     }
     assert!(detection.is_over());
-    told
+    reported
 }
 
-fn verdicts(spec: &MachineDetection, samples: &[i16]) -> Vec<MachineVerdict> {
-    detect(spec, samples).into_iter().map(|(_, verdict)| verdict).collect()
+fn results(spec: &MachineDetection, samples: &[i16]) -> Vec<DetectionResult> {
+    detect(spec, samples).into_iter().map(|(_, result)| result).collect()
 }
 
 fn until(until: Until) -> MachineDetection {
     MachineDetection { until, ..MachineDetection::default() }
 }
 
-const ENDED_BY_BEEP: MachineVerdict = MachineVerdict::GreetingEnded { by: GreetingEnd::Beep };
-const ENDED_BY_SILENCE: MachineVerdict = MachineVerdict::GreetingEnded { by: GreetingEnd::Silence };
-const ENDED_BY_TIME: MachineVerdict = MachineVerdict::GreetingEnded { by: GreetingEnd::Other };
+const ENDED_BY_BEEP: DetectionResult = DetectionResult::GreetingEnded { by: GreetingEnd::Beep };
+const ENDED_BY_SILENCE: DetectionResult = DetectionResult::GreetingEnded { by: GreetingEnd::Silence };
+const ENDED_BY_TIME: DetectionResult = DetectionResult::GreetingEnded { by: GreetingEnd::Other };
 
 /// Runs a detection without audio. Each of `parts` says whether there is speech, and for how many ms.
-fn figures(spec: &MachineDetection, parts: &[(bool, u64)]) -> Vec<(u64, MachineVerdict)> {
+fn figures(spec: &MachineDetection, parts: &[(bool, u64)]) -> Vec<(u64, DetectionResult)> {
     let mut detection = AnsweringMachine::new(spec, SampleRate::Hz8000);
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     for (active, milliseconds) in parts.iter().copied().chain([(false, 60_000)]) {
         for _ in 0..milliseconds / 20 {
             let level = if active { -20.0 } else { -80.0 };
-            let verdict = detection.handle_frame(&[0; 160], Activity { speech: active, active, sound: active, level });
-            told.extend(verdict.map(|verdict| (detection.elapsed().as_millis() as u64, verdict)));
+            let result = detection.handle_frame(&[0; 160], Activity { speech: active, active, sound: active, level });
+            reported.extend(result.map(|result| (detection.elapsed().as_millis() as u64, result)));
         }
     }
-    told
+    reported
 }
 
 #[test]
 fn few_words_and_silence_are_a_person() {
-    assert_eq!(figures(&until(Until::GreetingEnd), &[(false, 600), (true, 400)]), [(2_200, MachineVerdict::Human)]);
+    assert_eq!(figures(&until(Until::GreetingEnd), &[(false, 600), (true, 400)]), [(2_200, DetectionResult::Human)]);
     // A person who gets no reply repeats the greeting.
     let twice = [(false, 600), (true, 400), (false, 1_000), (true, 600)];
-    assert_eq!(figures(&until(Until::Beep), &twice), [(3_800, MachineVerdict::Human)]);
+    assert_eq!(figures(&until(Until::Beep), &twice), [(3_800, DetectionResult::Human)]);
 }
 
 #[test]
 fn much_speech_is_a_machine_and_its_end_is_silence() {
     let greeting = [(false, 600), (true, 1_500), (false, 400), (true, 4_000)];
-    let told = figures(&until(Until::GreetingEnd), &greeting);
-    assert_eq!(told, [(3_420, MachineVerdict::Machine), (7_700, ENDED_BY_SILENCE)]);
-    assert_eq!(figures(&until(Until::Verdict), &greeting), [(3_420, MachineVerdict::Machine)]);
-    let told = figures(&until(Until::Beep), &greeting);
-    assert_eq!(told, [(3_420, MachineVerdict::Machine), (30_000, ENDED_BY_TIME)], "silence is not its end");
+    let reported = figures(&until(Until::GreetingEnd), &greeting);
+    assert_eq!(reported, [(3_420, DetectionResult::Machine), (7_700, ENDED_BY_SILENCE)]);
+    assert_eq!(figures(&until(Until::FirstResult), &greeting), [(3_420, DetectionResult::Machine)]);
+    let reported = figures(&until(Until::Beep), &greeting);
+    assert_eq!(reported, [(3_420, DetectionResult::Machine), (30_000, ENDED_BY_TIME)], "silence is not its end");
 }
 
 #[test]
 fn many_words_or_one_long_one_are_a_machine() {
-    let spec = MachineDetection { words: Some(3), word: Some(Duration::from_secs(2)), ..until(Until::Verdict) };
+    let spec = MachineDetection { words: Some(3), word: Some(Duration::from_secs(2)), ..until(Until::FirstResult) };
     let word = [(true, 200), (false, 60)];
-    assert_eq!(figures(&spec, &word.repeat(3)), [(1_920, MachineVerdict::Human)]);
-    assert_eq!(figures(&spec, &word.repeat(4)), [(880, MachineVerdict::Machine)]);
+    assert_eq!(figures(&spec, &word.repeat(3)), [(1_920, DetectionResult::Human)]);
+    assert_eq!(figures(&spec, &word.repeat(4)), [(880, DetectionResult::Machine)]);
     // A gap that is too short does not end a word, and a click is not a word.
     let run = [(true, 200), (false, 40)];
-    assert_eq!(figures(&spec, &run.repeat(5)), [(2_360, MachineVerdict::Human)]);
+    assert_eq!(figures(&spec, &run.repeat(5)), [(2_360, DetectionResult::Human)]);
     let clicks = [(true, 60), (false, 60)];
-    assert_eq!(figures(&spec, &clicks.repeat(10)), [(5_000, MachineVerdict::Silence)]);
-    assert_eq!(figures(&spec, &[(true, 2_100)]), [(2_020, MachineVerdict::Machine)]);
+    assert_eq!(figures(&spec, &clicks.repeat(10)), [(5_000, DetectionResult::Silence)]);
+    assert_eq!(figures(&spec, &[(true, 2_100)]), [(2_020, DetectionResult::Machine)]);
 }
 
 #[test]
 fn silence_is_what_the_spec_takes_it_for() {
     let mut spec = until(Until::GreetingEnd);
-    assert_eq!(figures(&spec, &[]), [(5_000, MachineVerdict::Silence)]);
+    assert_eq!(figures(&spec, &[]), [(5_000, DetectionResult::Silence)]);
     spec.silence_is_machine = true;
-    assert_eq!(figures(&spec, &[]), [(5_000, MachineVerdict::Machine), (6_200, ENDED_BY_SILENCE)]);
+    assert_eq!(figures(&spec, &[]), [(5_000, DetectionResult::Machine), (6_200, ENDED_BY_SILENCE)]);
     spec.initial_silence = Duration::from_secs(100);
-    assert_eq!(figures(&spec, &[]), [(30_000, MachineVerdict::NotSure)]);
+    assert_eq!(figures(&spec, &[]), [(30_000, DetectionResult::NotSure)]);
 }
 
 #[test]
 fn time_decides_when_nothing_else_does() {
     let spec = MachineDetection {
-        verdict_within: Duration::from_millis(3_500),
+        first_result_timeout: Duration::from_millis(3_500),
         greeting: Duration::from_millis(3_500),
-        greeting_end_within: Duration::from_secs(5),
+        greeting_end_timeout: Duration::from_secs(5),
         ..until(Until::GreetingEnd)
     };
     // Speech that continues is a machine. Speech that has just stopped is undecided.
-    let told = figures(&spec, &[(false, 600), (true, 60_000)]);
-    assert_eq!(told, [(3_500, MachineVerdict::Machine), (8_500, ENDED_BY_TIME)]);
-    assert_eq!(figures(&spec, &[(false, 600), (true, 2_000)]), [(3_500, MachineVerdict::NotSure)]);
-    let whole = MachineDetection { whole: Duration::from_secs(6), ..spec };
-    let told = figures(&whole, &[(false, 600), (true, 60_000)]);
-    assert_eq!(told, [(3_500, MachineVerdict::Machine), (6_000, ENDED_BY_TIME)]);
+    let reported = figures(&spec, &[(false, 600), (true, 60_000)]);
+    assert_eq!(reported, [(3_500, DetectionResult::Machine), (8_500, ENDED_BY_TIME)]);
+    assert_eq!(figures(&spec, &[(false, 600), (true, 2_000)]), [(3_500, DetectionResult::NotSure)]);
+    let whole = MachineDetection { total_timeout: Duration::from_secs(6), ..spec };
+    let reported = figures(&whole, &[(false, 600), (true, 60_000)]);
+    assert_eq!(reported, [(3_500, DetectionResult::Machine), (6_000, ENDED_BY_TIME)]);
 }
 
 #[test]
 fn frames_below_the_threshold_are_silence() {
     let spec = MachineDetection { silence_threshold: 5_000, ..MachineDetection::default() };
-    assert_eq!(figures(&spec, &[(true, 4_000)]), [(5_000, MachineVerdict::Silence)]);
+    assert_eq!(figures(&spec, &[(true, 4_000)]), [(5_000, DetectionResult::Silence)]);
 }
 
 #[test]
@@ -124,26 +124,26 @@ fn a_listener_follows_the_legs_rate_and_takes_nothing_for_silence() {
     let speech = [voice.silence(400, -60.0), voice.say(3_000)].concat();
     let mut listener = MachineListener::new(OpId(7), &until(Until::GreetingEnd), SampleRate::Hz8000);
     let mut up = Resampler::new(SampleRate::Hz8000, SampleRate::Hz16000);
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     for (number, frame) in speech.chunks_exact(160).enumerate() {
         let mut wide = [0; 320];
         up.process(frame, &mut wide);
         let heard = if number < 50 { (frame, SampleRate::Hz8000) } else { (&wide[..], SampleRate::Hz16000) };
-        told.extend(listener.handle_frame(Some(heard)));
+        reported.extend(listener.handle_frame(Some(heard)));
     }
     assert!(!listener.is_over());
     while !listener.is_over() {
-        told.extend(listener.handle_frame(None));
+        reported.extend(listener.handle_frame(None));
     }
-    let verdicts: Vec<MachineVerdict> = told
+    let results: Vec<DetectionResult> = reported
         .iter()
         .map(|event| match event {
-            Event::MachineDetected { op: OpId(7), verdict, .. } => *verdict,
+            Event::MachineDetected { op: OpId(7), result, .. } => *result,
             other => panic!("{other:?}"),
         })
         .collect();
-    assert_eq!(verdicts, [MachineVerdict::Machine, ENDED_BY_SILENCE]);
-    let Some(Event::MachineDetected { after, .. }) = told.last() else { panic!() };
+    assert_eq!(results, [DetectionResult::Machine, ENDED_BY_SILENCE]);
+    let Some(Event::MachineDetected { after, .. }) = reported.last() else { panic!() };
     assert!(after.as_millis().abs_diff(4_600) <= 100, "{after:?}");
 }
 
@@ -164,12 +164,12 @@ fn beeps_of_any_frequency_and_length_end_a_greeting() {
             }
             for level in [-12.0, -27.0] {
                 let samples = greeting_and(seed as u32, &tone(hertz, milliseconds, level));
-                let told = detect(&until(Until::GreetingEnd), &samples);
+                let reported = detect(&until(Until::GreetingEnd), &samples);
                 let end = samples.len() as u64 / 8;
-                assert_eq!(told.len(), 2, "{hertz} Hz, {milliseconds} ms, {level} dBov: {told:?}");
-                assert_eq!(told[1].1, ENDED_BY_BEEP, "{hertz} Hz, {milliseconds} ms, {level} dBov");
+                assert_eq!(reported.len(), 2, "{hertz} Hz, {milliseconds} ms, {level} dBov: {reported:?}");
+                assert_eq!(reported[1].1, ENDED_BY_BEEP, "{hertz} Hz, {milliseconds} ms, {level} dBov");
                 let late = if hertz < 490.0 { 620 } else { 100 };
-                assert!((end + late - 20..=end + late + 60).contains(&told[1].0), "{} of {end}", told[1].0);
+                assert!((end + late - 20..=end + late + 60).contains(&reported[1].0), "{} of {end}", reported[1].0);
             }
         }
     }
@@ -180,8 +180,8 @@ fn a_beep_after_few_words_makes_them_a_machines() {
     let mut voice = Voice::new(3);
     let samples =
         [voice.silence(400, -60.0), voice.say(900), voice.silence(800, -60.0), tone(1_000.0, 800, -15.0)].concat();
-    assert_eq!(verdicts(&until(Until::Beep), &samples), [MachineVerdict::Machine, ENDED_BY_BEEP]);
-    assert_eq!(verdicts(&until(Until::Verdict), &samples), [MachineVerdict::Machine]);
+    assert_eq!(results(&until(Until::Beep), &samples), [DetectionResult::Machine, ENDED_BY_BEEP]);
+    assert_eq!(results(&until(Until::FirstResult), &samples), [DetectionResult::Machine]);
 }
 
 #[test]
@@ -191,7 +191,7 @@ fn a_beep_is_found_in_noise() {
         let noise = Voice::new(seed + 100).silence(samples.len() / 8, -34.0);
         samples.iter_mut().zip(noise).for_each(|(to, noise)| *to += noise);
         samples.extend(Voice::new(seed + 200).silence(2_000, -34.0));
-        assert_eq!(verdicts(&until(Until::Beep), &samples), [MachineVerdict::Machine, ENDED_BY_BEEP], "{seed}");
+        assert_eq!(results(&until(Until::Beep), &samples), [DetectionResult::Machine, ENDED_BY_BEEP], "{seed}");
     }
 }
 
@@ -221,12 +221,12 @@ fn ringing_busy_keys_and_melodies_are_no_beeps() {
         ("busy in the US", generate(Tone::Busy(Country::Us), 5_000)),
         ("busy in Germany", generate(Tone::Busy(Country::De), 4_800)),
         ("busy in Spain", generate(Tone::Busy(Country::Es), 4_800)),
-        ("a key", generate(Tone::Key { key: '5', milliseconds: 300 }, 300)),
+        ("a key", generate(Tone::Digit { digit: '5', milliseconds: 300 }, 300)),
         ("a melody", melody),
     ];
     for (name, sound) in sounds {
-        let told = verdicts(&until(Until::Beep), &greeting_and(7, &sound));
-        assert_eq!(told, [MachineVerdict::Machine, ENDED_BY_TIME], "{name}");
+        let reported = results(&until(Until::Beep), &greeting_and(7, &sound));
+        assert_eq!(reported, [DetectionResult::Machine, ENDED_BY_TIME], "{name}");
     }
 }
 
@@ -240,12 +240,12 @@ fn fax_machines_are_known_by_their_calls() {
         let wave = (0..3_600).map(|at| (at as f32 * 2_100.0 * std::f32::consts::TAU / 8_000.0).sin() * 6_000.0);
         called.extend(wave.map(|sample| sample as i16 * sign));
     }
-    assert_eq!(verdicts(&until(Until::Beep), &calling), [MachineVerdict::Fax]);
-    assert_eq!(verdicts(&until(Until::Beep), &called), [MachineVerdict::Fax]);
-    let told = verdicts(&until(Until::Beep), &greeting_and(4, &called));
-    assert_eq!(told, [MachineVerdict::Machine, MachineVerdict::Fax], "a machine that says it is a fax");
-    let told = verdicts(&until(Until::Beep), &greeting_and(4, &tone(1_100.0, 500, -15.0)));
-    assert_eq!(told, [MachineVerdict::Machine, ENDED_BY_BEEP]);
+    assert_eq!(results(&until(Until::Beep), &calling), [DetectionResult::Fax]);
+    assert_eq!(results(&until(Until::Beep), &called), [DetectionResult::Fax]);
+    let reported = results(&until(Until::Beep), &greeting_and(4, &called));
+    assert_eq!(reported, [DetectionResult::Machine, DetectionResult::Fax], "a machine that says it is a fax");
+    let reported = results(&until(Until::Beep), &greeting_and(4, &tone(1_100.0, 500, -15.0)));
+    assert_eq!(reported, [DetectionResult::Machine, ENDED_BY_BEEP]);
 }
 
 #[test]
@@ -336,7 +336,7 @@ fn call(random: &mut Voice, speech: Vec<i16>, after: Vec<i16>) -> Vec<i16> {
 /// Telnyx's defaults for `detect`: every decision comes within 3.5 s.
 fn hasty() -> MachineDetection {
     MachineDetection {
-        verdict_within: Duration::from_millis(3_500),
+        first_result_timeout: Duration::from_millis(3_500),
         initial_silence: Duration::from_millis(3_500),
         silence_is_machine: true,
         greeting: Duration::from_millis(3_500),
@@ -344,7 +344,7 @@ fn hasty() -> MachineDetection {
         words: Some(5),
         word: Some(Duration::from_millis(3_500)),
         silence_threshold: 256,
-        ..until(Until::Verdict)
+        ..until(Until::FirstResult)
     }
 }
 
@@ -369,16 +369,16 @@ fn synthetic_people_and_machines_are_told_apart() {
                 Vec::new()
             };
             let samples = call(&mut random, speech.clone(), beep);
-            let told = verdicts(&until(Until::Beep), &samples);
-            let note = format!("{voice}: {text}: {told:?}");
-            let soon = verdicts(&hasty(), &samples);
-            let wanted = if machine { MachineVerdict::Machine } else { MachineVerdict::Human };
+            let reported = results(&until(Until::Beep), &samples);
+            let note = format!("{voice}: {text}: {reported:?}");
+            let soon = results(&hasty(), &samples);
+            let wanted = if machine { DetectionResult::Machine } else { DetectionResult::Human };
             hasty_right.push((soon == [wanted], format!("{voice}: {text}: {soon:?}")));
             if machine {
-                machines.push((told.first() == Some(&MachineVerdict::Machine), note.clone()));
-                beeps.push((told.last() == Some(&ENDED_BY_BEEP), note));
+                machines.push((reported.first() == Some(&DetectionResult::Machine), note.clone()));
+                beeps.push((reported.last() == Some(&ENDED_BY_BEEP), note));
             } else {
-                people.push((told == [MachineVerdict::Human], note));
+                people.push((reported == [DetectionResult::Human], note));
             }
         }
     }

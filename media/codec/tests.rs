@@ -61,10 +61,10 @@ pub(crate) fn voice(hertz: u32) -> Vec<i16> {
         .collect()
 }
 
-/// Compares `heard` with `said` at the best lag of at most `most` samples. Returns the level of `heard` relative to the
+/// Compares `heard` with `said` at the best lag of at most `max_lag` samples. Returns the level of `heard` relative to the
 /// difference between both, in dB, and the lag in samples.
-pub(crate) fn fidelity(said: &[i16], heard: &[i16], most: usize) -> (f64, usize) {
-    (0..=most)
+pub(crate) fn fidelity(said: &[i16], heard: &[i16], max_lag: usize) -> (f64, usize) {
+    (0..=max_lag)
         .map(|lag| {
             let pairs = said.iter().zip(&heard[lag..]);
             let (mut signal, mut difference) = (0.0, 0.0);

@@ -30,14 +30,14 @@ const INFO_APART: Duration = Duration::from_millis(500);
 /// Removes the duplicates of one leg's digits.
 #[derive(Debug, Default)]
 pub struct DigitDedup {
-    latest: [Option<Press>; REMEMBERED],
+    recent: [Option<SeenDigit>; REMEMBERED],
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Press {
-    key: char,
+struct SeenDigit {
+    digit: char,
     /// The strongest method by which the digit has arrived.
-    form: DtmfMethod,
+    method: DtmfMethod,
     at: Instant,
     /// Whether an INFO has arrived for this digit. A further INFO is then another digit.
     info: bool,
@@ -46,37 +46,37 @@ struct Press {
 impl DigitDedup {
     /// Handles a digit. Returns false if the same digit has already arrived by another method. A telephone-event has
     /// priority over tones: a tone during the event or shortly after it is the same digit.
-    pub fn handle(&mut self, now: Instant, key: char, form: DtmfMethod) -> bool {
-        let same = self.latest.iter_mut().flatten().find(|before| {
-            let window = match (before.form, form) {
+    pub fn handle(&mut self, now: Instant, digit: char, method: DtmfMethod) -> bool {
+        let same = self.recent.iter_mut().flatten().find(|before| {
+            let window = match (before.method, method) {
                 (DtmfMethod::Event, DtmfMethod::Tone) => TONE_AFTER,
                 (DtmfMethod::Tone, DtmfMethod::Event) => EVENT_AFTER,
                 (DtmfMethod::Info, DtmfMethod::Event | DtmfMethod::Tone) => INFO_APART,
                 (DtmfMethod::Event | DtmfMethod::Tone, DtmfMethod::Info) if !before.info => INFO_APART,
                 _ => return false,
             };
-            before.key == key && now.saturating_duration_since(before.at) <= window
+            before.digit == digit && now.saturating_duration_since(before.at) <= window
         });
         if let Some(before) = same {
-            if form == DtmfMethod::Info || before.form == DtmfMethod::Info {
+            if method == DtmfMethod::Info || before.method == DtmfMethod::Info {
                 before.info = true;
             }
-            if before.form == DtmfMethod::Info || form == DtmfMethod::Event {
+            if before.method == DtmfMethod::Info || method == DtmfMethod::Event {
                 // From now on, the new method decides how long the digit lasts.
-                (before.form, before.at) = (form, now);
+                (before.method, before.at) = (method, now);
             }
             return false;
         }
-        self.latest.rotate_right(1);
-        if let Some(first) = self.latest.first_mut() {
-            *first = Some(Press { key, form, at: now, info: false });
+        self.recent.rotate_right(1);
+        if let Some(first) = self.recent.first_mut() {
+            *first = Some(SeenDigit { digit, method, at: now, info: false });
         }
         true
     }
 
     /// Handles another packet of the latest telephone-event. The packet shows that the digit continues.
     pub fn handle_event_packet(&mut self, now: Instant) {
-        let event = self.latest.iter_mut().flatten().find(|press| press.form == DtmfMethod::Event);
+        let event = self.recent.iter_mut().flatten().find(|press| press.method == DtmfMethod::Event);
         if let Some(event) = event {
             event.at = now;
         }
@@ -88,18 +88,18 @@ mod tests {
     use super::*;
 
     struct Bench {
-        presses: DigitDedup,
+        dedup: DigitDedup,
         origin: Instant,
     }
 
     impl Bench {
         #[expect(clippy::disallowed_methods, reason = "a virtual clock needs some origin")]
         fn new() -> Bench {
-            Bench { presses: DigitDedup::default(), origin: Instant::now() }
+            Bench { dedup: DigitDedup::default(), origin: Instant::now() }
         }
 
-        fn at(&mut self, milliseconds: u64, key: char, form: DtmfMethod) -> bool {
-            self.presses.handle(self.origin + Duration::from_millis(milliseconds), key, form)
+        fn at(&mut self, milliseconds: u64, digit: char, method: DtmfMethod) -> bool {
+            self.dedup.handle(self.origin + Duration::from_millis(milliseconds), digit, method)
         }
     }
 
@@ -115,18 +115,18 @@ mod tests {
 
     #[test]
     fn a_key_pressed_twice_in_one_form_is_two_presses() {
-        for form in [DtmfMethod::Event, DtmfMethod::Tone, DtmfMethod::Info] {
+        for method in [DtmfMethod::Event, DtmfMethod::Tone, DtmfMethod::Info] {
             let mut bench = Bench::new();
-            assert!((0..10).all(|press| bench.at(press * 80, '5', form)), "{form:?}");
+            assert!((0..10).all(|press| bench.at(press * 80, '5', method)), "{method:?}");
         }
     }
 
     #[test]
     fn a_key_pressed_twice_in_both_forms_is_two_presses() {
         let mut bench = Bench::new();
-        let told = [(0, DtmfMethod::Event), (110, DtmfMethod::Tone), (120, DtmfMethod::Event), (230, DtmfMethod::Tone)];
-        assert_eq!(told.map(|(at, form)| bench.at(at, '7', form)), [true, false, true, false]);
-        let told = [
+        let detections = [(0, DtmfMethod::Event), (110, DtmfMethod::Tone), (120, DtmfMethod::Event), (230, DtmfMethod::Tone)];
+        assert_eq!(detections.map(|(at, method)| bench.at(at, '7', method)), [true, false, true, false]);
+        let detections = [
             (2_000, DtmfMethod::Tone),
             (2_050, DtmfMethod::Event),
             (2_150, DtmfMethod::Tone),
@@ -134,7 +134,7 @@ mod tests {
         ];
         // The second tone arrives within the time of the first event and is a duplicate. So the second event has no
         // tone and is reported.
-        assert_eq!(told.map(|(at, form)| bench.at(at, '7', form)), [true, false, false, true]);
+        assert_eq!(detections.map(|(at, method)| bench.at(at, '7', method)), [true, false, false, true]);
     }
 
     #[test]
@@ -142,7 +142,7 @@ mod tests {
         let mut bench = Bench::new();
         assert!(bench.at(0, '5', DtmfMethod::Event));
         for packet in 0..100 {
-            bench.presses.handle_event_packet(bench.origin + Duration::from_millis(packet * 20));
+            bench.dedup.handle_event_packet(bench.origin + Duration::from_millis(packet * 20));
         }
         assert!(!bench.at(2_100, '5', DtmfMethod::Tone));
         assert!(bench.at(2_700, '5', DtmfMethod::Tone));
@@ -159,13 +159,13 @@ mod tests {
     #[test]
     fn an_info_for_each_event_adds_nothing_even_when_keys_are_repeated() {
         let mut bench = Bench::new();
-        let told = [
+        let detections = [
             (0, DtmfMethod::Event),
             (150, DtmfMethod::Event),
             (210, DtmfMethod::Info),
             (330, DtmfMethod::Info),
             (400, DtmfMethod::Event),
         ];
-        assert_eq!(told.map(|(at, form)| bench.at(at, '0', form)), [true, true, false, false, true]);
+        assert_eq!(detections.map(|(at, method)| bench.at(at, '0', method)), [true, true, false, false, true]);
     }
 }

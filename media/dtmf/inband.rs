@@ -12,12 +12,12 @@ pub(crate) struct InbandDetector {
     detector: ToneDetector,
     /// The sample rate of the newest frame that was not at 8,000 Hz, and a resampler from this rate to 8,000 Hz.
     narrower: Option<(SampleRate, Box<Resampler>)>,
-    presses: DigitDedup,
+    dedup: DigitDedup,
 }
 
 impl InbandDetector {
     pub(crate) fn new() -> InbandDetector {
-        InbandDetector { detector: ToneDetector::default(), narrower: None, presses: DigitDedup::default() }
+        InbandDetector { detector: ToneDetector::default(), narrower: None, dedup: DigitDedup::default() }
     }
 
     /// Handles an inbound frame. Returns the digit that begins in this frame, unless a telephone-event has reported the
@@ -34,17 +34,17 @@ impl InbandDetector {
             narrower.process(samples, &mut narrow);
             &narrow
         };
-        let key = self.detector.handle_frame(samples)?;
-        self.presses.handle(now, key, DtmfMethod::Tone).then_some(key)
+        let digit = self.detector.handle_frame(samples)?;
+        self.dedup.handle(now, digit, DtmfMethod::Tone).then_some(digit)
     }
 
     /// Handles a telephone-event packet. `begins` is the digit that begins with this packet
     /// ([`crate::rtp::dtmf::Detector`]). Returns false if a tone has already reported this digit.
     pub(crate) fn handle_event(&mut self, now: Instant, begins: Option<char>) -> bool {
         match begins {
-            Some(key) => self.presses.handle(now, key, DtmfMethod::Event),
+            Some(digit) => self.dedup.handle(now, digit, DtmfMethod::Event),
             None => {
-                self.presses.handle_event_packet(now);
+                self.dedup.handle_event_packet(now);
                 true
             }
         }
@@ -59,8 +59,8 @@ mod tests {
     use crate::tone::{Tone, ToneGenerator};
 
     /// Returns the frames of a digit of 60 ms and of 200 ms of silence.
-    fn key(key: char, rate: SampleRate) -> Vec<Vec<i16>> {
-        let mut generator = ToneGenerator::at(Tone::Key { key, milliseconds: 60 }, rate);
+    fn digit(digit: char, rate: SampleRate) -> Vec<Vec<i16>> {
+        let mut generator = ToneGenerator::at(Tone::Digit { digit, milliseconds: 60 }, rate);
         let sound = |_| {
             let mut frame = vec![0; rate.frame()];
             generator.next_frame(&mut frame);
@@ -72,17 +72,17 @@ mod tests {
     #[test]
     #[expect(clippy::disallowed_methods, reason = "a virtual clock needs some origin")]
     fn keys_are_heard_at_every_rate_and_not_when_their_event_was() {
-        let mut ear = InbandDetector::new();
+        let mut detector = InbandDetector::new();
         let mut now = Instant::now();
         for rate in [SampleRate::Hz8000, SampleRate::Hz16000, SampleRate::Hz48000] {
             for (letter, with_event) in [('1', false), ('D', false), ('5', true), ('5', false)] {
-                assert!(!with_event || ear.handle_event(now, Some(letter)));
-                let mut told = Vec::new();
-                for frame in key(letter, rate) {
-                    told.extend(ear.handle_frame(now, &frame, rate));
+                assert!(!with_event || detector.handle_event(now, Some(letter)));
+                let mut found = Vec::new();
+                for frame in digit(letter, rate) {
+                    found.extend(detector.handle_frame(now, &frame, rate));
                     now += Duration::from_millis(20);
                 }
-                assert_eq!(told, if with_event { vec![] } else { vec![letter] }, "{rate:?}");
+                assert_eq!(found, if with_event { vec![] } else { vec![letter] }, "{rate:?}");
                 now += Duration::from_millis(300);
             }
         }

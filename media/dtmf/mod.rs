@@ -19,13 +19,13 @@ pub use tone_detector::ToneDetector;
 const ROWS: [u16; 4] = [697, 770, 852, 941];
 const COLUMNS: [u16; 4] = [1_209, 1_336, 1_477, 1_633];
 /// The digits of each row.
-const KEYS: [[char; 4]; 4] = [['1', '2', '3', 'A'], ['4', '5', '6', 'B'], ['7', '8', '9', 'C'], ['*', '0', '#', 'D']];
+const DIGITS: [[char; 4]; 4] = [['1', '2', '3', 'A'], ['4', '5', '6', 'B'], ['7', '8', '9', 'C'], ['*', '0', '#', 'D']];
 
 /// Returns the two frequencies in Hz of a digit (`0`-`9`, `*`, `#`, `A`-`D`, `a`-`d`).
-pub(crate) fn frequencies(key: char) -> Option<[u16; 2]> {
-    let key = key.to_ascii_uppercase();
-    KEYS.iter().zip(ROWS).find_map(|(keys, row)| {
-        let column = keys.iter().zip(COLUMNS).find(|(known, _)| **known == key)?.1;
+pub(crate) fn frequencies(digit: char) -> Option<[u16; 2]> {
+    let digit = digit.to_ascii_uppercase();
+    DIGITS.iter().zip(ROWS).find_map(|(digits, row)| {
+        let column = digits.iter().zip(COLUMNS).find(|(known, _)| **known == digit)?.1;
         Some([row, column])
     })
 }

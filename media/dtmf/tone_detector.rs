@@ -14,7 +14,7 @@
 
 use std::f32::consts::{PI, TAU};
 
-use super::{COLUMNS, KEYS, ROWS};
+use super::{COLUMNS, DIGITS, ROWS};
 
 const TONES: usize = 8;
 /// The frequencies of the rows, followed by the columns, in Hz.
@@ -53,10 +53,10 @@ const FALLEN: f32 = 0.08;
 pub struct ToneDetector {
     blocks: [Block; WINDOW],
     /// The number of the next block within the current second. Every frequency has whole periods in one second.
-    place: u16,
-    candidate: Option<Key>,
+    block_number: u16,
+    candidate: Option<DigitTones>,
     agreeing: u8,
-    pressed: Option<Pressed>,
+    current: Option<CurrentDigit>,
 }
 
 /// The correlation of a block with each tone. Phases are relative to the start of the second.
@@ -69,7 +69,7 @@ struct Block {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Key {
+struct DigitTones {
     row: usize,
     column: usize,
 }
@@ -77,21 +77,21 @@ struct Key {
 /// A digit that a window contains.
 #[derive(Debug, Clone, Copy)]
 struct Found {
-    key: Key,
+    tones: DigitTones,
     /// The mean squares of the row's tone and of the column's tone.
     power: [f32; 2],
 }
 
 #[derive(Debug)]
-struct Pressed {
-    key: Key,
+struct CurrentDigit {
+    tones: DigitTones,
     power: [f32; 2],
     missing: u8,
 }
 
 impl Default for ToneDetector {
     fn default() -> ToneDetector {
-        ToneDetector { blocks: [Block::default(); WINDOW], place: 0, candidate: None, agreeing: 0, pressed: None }
+        ToneDetector { blocks: [Block::default(); WINDOW], block_number: 0, candidate: None, agreeing: 0, current: None }
     }
 }
 
@@ -106,49 +106,49 @@ impl ToneDetector {
     /// (ITU-T Q.24 table A-1).
     pub fn handle_frame(&mut self, samples: &[i16]) -> Option<char> {
         let (blocks, _) = samples.as_chunks::<BLOCK>();
-        let mut told = None;
+        let mut digit = None;
         for block in blocks {
             self.blocks.rotate_left(1);
-            self.blocks[WINDOW - 1] = Block::of(block, self.place);
-            self.place = (self.place + 1) % BLOCKS_A_SECOND;
-            told = told.or(self.step());
+            self.blocks[WINDOW - 1] = Block::of(block, self.block_number);
+            self.block_number = (self.block_number + 1) % BLOCKS_A_SECOND;
+            digit = digit.or(self.step());
         }
-        told
+        digit
     }
 
     /// Handles the newest block. Returns a digit that begins.
     fn step(&mut self) -> Option<char> {
         let found = self.find();
         self.release();
-        let Some(Found { key, power }) = found else {
+        let Some(Found { tones, power }) = found else {
             self.candidate = None;
             return None;
         };
-        if self.candidate.replace(key) != Some(key) {
+        if self.candidate.replace(tones) != Some(tones) {
             self.agreeing = 0;
         }
         self.agreeing = self.agreeing.saturating_add(1);
         if self.agreeing < AGREEING {
             return None;
         }
-        let known = self.pressed.as_ref().is_some_and(|pressed| pressed.key == key);
-        self.pressed = Some(Pressed { key, power, missing: 0 });
-        (!known).then_some(KEYS[key.row][key.column])
+        let known = self.current.as_ref().is_some_and(|current| current.tones == tones);
+        self.current = Some(CurrentDigit { tones, power, missing: 0 });
+        (!known).then_some(DIGITS[tones.row][tones.column])
     }
 
     /// Detects the end of the current digit.
     fn release(&mut self) {
-        let Some(pressed) = &mut self.pressed else { return };
+        let Some(current) = &mut self.current else { return };
         let latest = &self.blocks[WINDOW - LATEST..];
-        let Key { row, column } = pressed.key;
-        let gone = [row, ROWS.len() + column].into_iter().zip(pressed.power).any(|(tone, power)| {
+        let DigitTones { row, column } = current.tones;
+        let gone = [row, ROWS.len() + column].into_iter().zip(current.power).any(|(tone, power)| {
             let (re, im) = latest.iter().fold((0.0, 0.0), |(re, im), block| (re + block.re[tone], im + block.im[tone]));
             let length = (LATEST * BLOCK) as f32;
             2.0 * (re * re + im * im) / (length * length) < power * FALLEN
         });
-        pressed.missing = if gone { pressed.missing + 1 } else { 0 };
-        if pressed.missing >= MISSING {
-            self.pressed = None;
+        current.missing = if gone { current.missing + 1 } else { 0 };
+        if current.missing >= MISSING {
+            self.current = None;
         }
     }
 
@@ -179,8 +179,8 @@ impl ToneDetector {
         if !pure || !TWIST.contains(&(high / low)) {
             return None;
         }
-        let key = Key { row, column: column - ROWS.len() };
-        Some(Found { key, power: [low, high] })
+        let tones = DigitTones { row, column: column - ROWS.len() };
+        Some(Found { tones, power: [low, high] })
     }
 
     /// Returns the tone's power in the window at the tone's exact frequency, or `None` if the deviation is too large.
@@ -208,7 +208,7 @@ impl ToneDetector {
 }
 
 impl Block {
-    fn of(samples: &[i16; BLOCK], place: u16) -> Block {
+    fn of(samples: &[i16; BLOCK], block_number: u16) -> Block {
         let (mut re, mut im) = ([0.0f32; TONES], [0.0f32; TONES]);
         let (mut energy, mut sum, mut slope) = (0.0, 0.0, 0.0);
         let (early, late) = samples.split_at(BLOCK / 2);
@@ -231,7 +231,7 @@ impl Block {
         let rumble = sum * sum / length + slope * slope * 12.0 / (length * (length * length - 1.0));
         for tone in 0..TONES {
             // The rotation since the start of the second. The rotation is a whole number of 1/200 turns.
-            let turn = u32::from(HERTZ[tone]) * u32::from(place) % u32::from(BLOCKS_A_SECOND);
+            let turn = u32::from(HERTZ[tone]) * u32::from(block_number) % u32::from(BLOCKS_A_SECOND);
             let (cos, sin) = TURNS[turn as usize];
             (re[tone], im[tone]) = (re[tone] * cos + im[tone] * sin, im[tone] * cos - re[tone] * sin);
         }

@@ -77,7 +77,7 @@ impl Core {
     ) {
         let Some(session) = self.sessions.get(slot) else { return };
         if flow == Flow::Rtcp || is_rtcp(packet) {
-            if !session.is_stranger(from) {
+            if !session.is_unknown_rtcp_source(from) {
                 self.count_both_directions(now, slot, network);
             }
         } else if session.routing.offload.is_offloaded() && !session.refuses(from, now) {

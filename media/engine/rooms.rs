@@ -24,13 +24,13 @@ pub(crate) struct RoomSeat {
 
 #[derive(Default)]
 pub(super) struct Rooms {
-    hosted: Slab<Hosted>,
-    places: HashMap<RoomKey, usize>,
+    slab: Slab<HostedRoom>,
+    slots: HashMap<RoomKey, usize>,
     /// The rooms removed since the last [`Core::take_ended_rooms`].
-    over: Vec<RoomKey>,
+    ended: Vec<RoomKey>,
 }
 
-struct Hosted {
+struct HostedRoom {
     room: Room,
     group: usize,
     /// For each member, the slot of the session and its slot in the room.
@@ -39,22 +39,22 @@ struct Hosted {
 
 impl Rooms {
     pub(super) fn is_empty(&self) -> bool {
-        self.hosted.is_empty()
+        self.slab.is_empty()
     }
 
     /// Whether this group has a room.
     pub(super) fn are_in(&self, group: usize) -> bool {
-        self.hosted.iter().any(|(_, hosted)| hosted.group == group % GROUPS)
+        self.slab.iter().any(|(_, hosted)| hosted.group == group % GROUPS)
     }
 
     /// Skips `frames` frames in all rooms.
     pub(super) fn miss(&mut self, frames: u32) {
-        self.hosted.iter_mut().for_each(|(_, hosted)| hosted.room.miss(frames));
+        self.slab.iter_mut().for_each(|(_, hosted)| hosted.room.miss(frames));
     }
 
     /// Returns the room's mix for a session in this frame.
-    pub(super) fn say(&mut self, place: RoomSeat, codec: crate::codec::Codec) -> Option<Input<'_>> {
-        self.hosted.get_mut(place.room)?.room.say(place.slot, codec).map(Input::Room)
+    pub(super) fn frame_for(&mut self, place: RoomSeat, codec: crate::codec::Codec) -> Option<Input<'_>> {
+        self.slab.get_mut(place.room)?.room.frame_for(place.slot, codec).map(Input::Room)
     }
 }
 
@@ -64,13 +64,13 @@ impl Core {
         let groups = self.groups.iter().enumerate();
         let group = groups.min_by_key(|(_, group)| group.len()).map_or(0, |(number, _)| number);
         let key = room.key;
-        let place = self.rooms.hosted.insert(Hosted { room, group, members: Vec::new() });
-        self.rooms.places.insert(key, place);
+        let place = self.rooms.slab.insert(HostedRoom { room, group, members: Vec::new() });
+        self.rooms.slots.insert(key, place);
     }
 
     pub(crate) fn handle_room_command(&mut self, key: RoomKey, command: RoomCommand) {
-        if let Some(place) = self.rooms.places.get(&key).copied() {
-            if let Some(hosted) = self.rooms.hosted.get_mut(place) {
+        if let Some(place) = self.rooms.slots.get(&key).copied() {
+            if let Some(hosted) = self.rooms.slab.get_mut(place) {
                 hosted.room.handle_command(command, &self.writer);
             }
             self.settle_room(place);
@@ -79,8 +79,8 @@ impl Core {
 
     /// Delivers the end of a recording to its room.
     pub(crate) fn handle_room_recorded(&mut self, key: RoomKey, event: Event) {
-        if let Some(place) = self.rooms.places.get(&key).copied() {
-            if let Some(hosted) = self.rooms.hosted.get_mut(place) {
+        if let Some(place) = self.rooms.slots.get(&key).copied() {
+            if let Some(hosted) = self.rooms.slab.get_mut(place) {
                 hosted.room.handle_recorded(event);
             }
             self.settle_room(place);
@@ -89,17 +89,17 @@ impl Core {
 
     /// Returns the keys of the rooms removed since the last call.
     pub(crate) fn take_ended_rooms(&mut self) -> Vec<RoomKey> {
-        std::mem::take(&mut self.rooms.over)
+        std::mem::take(&mut self.rooms.ended)
     }
 
     pub(super) fn end_rooms(&mut self) {
-        let keys: Vec<RoomKey> = self.rooms.places.keys().copied().collect();
+        let keys: Vec<RoomKey> = self.rooms.slots.keys().copied().collect();
         keys.into_iter().for_each(|key| self.handle_room_command(key, RoomCommand::End));
     }
 
     /// Adds a session to a room, or changes the session's participation in the room.
     pub(super) fn join_room(&mut self, key: SessionKey, room: RoomKey, participation: Participation) -> Outcome {
-        let Some(place) = self.rooms.places.get(&room).copied() else {
+        let Some(place) = self.rooms.slots.get(&room).copied() else {
             return Outcome::RoomElsewhere(room, Command::Join { room, participation });
         };
         let Some(session) = self.slots.get(&key).copied() else { return Outcome::Unknown };
@@ -108,7 +108,7 @@ impl Core {
             self.unbridge(key);
             self.leave_room(key);
         }
-        let Some(hosted) = self.rooms.hosted.get_mut(place) else { return Outcome::Unknown };
+        let Some(hosted) = self.rooms.slab.get_mut(place) else { return Outcome::Unknown };
         match hosted.room.join(key, participation) {
             Err(why) => self.refuse(key, room, why),
             Ok(slot) if before == Some(RoomSeat { room: place, slot }) => {}
@@ -137,7 +137,7 @@ impl Core {
         let Some(session) = self.sessions.get_mut(slot) else { return };
         let Some(place) = session.routing.room() else { return };
         session.set_room(Joined::Nothing);
-        if let Some(hosted) = self.rooms.hosted.get_mut(place.room) {
+        if let Some(hosted) = self.rooms.slab.get_mut(place.room) {
             hosted.members.retain(|(member, _)| *member != slot);
             hosted.room.leave(key, &self.writer);
         }
@@ -146,37 +146,37 @@ impl Core {
 
     /// Releases the sessions of a room that has ended. Removes the room when its sink has accepted the last event.
     fn settle_room(&mut self, place: usize) {
-        let Some(hosted) = self.rooms.hosted.get_mut(place).filter(|hosted| hosted.room.has_ended()) else { return };
+        let Some(hosted) = self.rooms.slab.get_mut(place).filter(|hosted| hosted.room.has_ended()) else { return };
         for (slot, _) in hosted.members.drain(..) {
             if let Some(session) = self.sessions.get_mut(slot) {
                 session.set_room(Joined::Nothing);
             }
         }
         if hosted.room.is_over() {
-            let hosted = self.rooms.hosted.remove(place);
-            self.rooms.places.remove(&hosted.room.key);
-            self.rooms.over.push(hosted.room.key);
+            let hosted = self.rooms.slab.remove(place);
+            self.rooms.slots.remove(&hosted.room.key);
+            self.rooms.ended.push(hosted.room.key);
         }
     }
 
     /// Runs the second pass of a tick, after the inbound frames are read and before frames are sent.
     pub(super) fn mix_rooms(&mut self, now: Instant) {
         let mut ended = false;
-        for (_, hosted) in &mut self.rooms.hosted {
+        for (_, hosted) in &mut self.rooms.slab {
             if hosted.group != self.group {
                 continue;
             }
             for (session, slot) in &hosted.members {
                 let session = self.sessions.get_mut(*session).filter(|session| session.schedule.is_due(now));
                 if let Some((samples, rate)) = session.and_then(|session| session.take_inbound_frame()) {
-                    hosted.room.hear(*slot, rate, samples);
+                    hosted.room.add_frame(*slot, rate, samples);
                 }
             }
             hosted.room.handle_tick(&self.writer);
             ended |= hosted.room.has_ended();
         }
         if ended {
-            let places: Vec<usize> = self.rooms.places.values().copied().collect();
+            let places: Vec<usize> = self.rooms.slots.values().copied().collect();
             places.into_iter().for_each(|place| self.settle_room(place));
         }
     }

@@ -11,8 +11,8 @@ use crate::command::{Channels, OpId, RecordSpec, RecordingCommand, Track, Tracks
 use crate::dtmf::DtmfMethod;
 use crate::event::{FinishReason, RecordingReason};
 use crate::quality::Impairment;
-use crate::rtp::rtcp::{self, Said};
-use crate::testing::{MediaPair, Sent, TestFile, Who};
+use crate::rtp::rtcp::{self, RtcpItem};
+use crate::testing::{MediaPair, Sent, TestFile, Side};
 use crate::{Audio, TapCodec, Tone, source, tap};
 
 mod alignment;
@@ -69,10 +69,10 @@ fn a_bridge_passes_each_sides_packets_on_in_the_others_codec_and_numbers() {
     let mut pair = MediaPair::new();
     pair.bridge();
     pair.advance(100);
-    pair.heard(Who::A);
-    pair.heard(Who::B);
+    pair.heard(Side::A);
+    pair.heard(Side::B);
     pair.talk(50, 0x10, 0x20);
-    let (a, b) = (pair.heard(Who::A), pair.heard(Who::B));
+    let (a, b) = (pair.heard(Side::A), pair.heard(Side::B));
     let (a_loud, b_loud): (Vec<&Sent>, Vec<&Sent>) =
         (a.iter().filter(|sent| is_loud(sent)).collect(), b.iter().filter(|sent| is_loud(sent)).collect());
     assert_eq!((a_loud.len(), b_loud.len()), (50, 50));
@@ -101,9 +101,9 @@ fn a_leg_whose_other_side_never_speaks_is_sent_something_after_a_second() {
     let mut pair = MediaPair::new();
     pair.bridge();
     pair.advance(900);
-    assert!(pair.heard(Who::A).is_empty() && pair.heard(Who::B).is_empty());
+    assert!(pair.heard(Side::A).is_empty() && pair.heard(Side::B).is_empty());
     pair.advance(1_300);
-    assert_eq!((pair.heard(Who::A).len(), pair.heard(Who::B).len()), (3, 3));
+    assert_eq!((pair.heard(Side::A).len(), pair.heard(Side::B).len()), (3, 3));
 }
 
 #[test]
@@ -111,9 +111,9 @@ fn a_leg_that_was_never_sent_anything_goes_without_a_word() {
     let mut pair = MediaPair::new();
     pair.bridge();
     pair.advance(400);
-    pair.close(Who::A);
-    assert!(matches!(pair.events(Who::A).last(), Some((_, Event::Closed { .. }))), "it waits for nothing");
-    assert!(pair.heard(Who::A).is_empty() && pair.reports(Who::A).is_empty());
+    pair.close(Side::A);
+    assert!(matches!(pair.events(Side::A).last(), Some((_, Event::Closed { .. }))), "it waits for nothing");
+    assert!(pair.heard(Side::A).is_empty() && pair.reports(Side::A).is_empty());
 }
 
 #[test]
@@ -121,15 +121,15 @@ fn a_leg_whose_other_side_falls_silent_is_still_sent_something_now_and_then() {
     let mut pair = MediaPair::new();
     pair.bridge();
     pair.talk(50, 0x10, 0x20);
-    pair.heard(Who::B);
+    pair.heard(Side::B);
     pair.advance(1_900);
-    assert_eq!(pair.heard(Who::B).len(), 0, "a pause in speech is left as it is");
+    assert_eq!(pair.heard(Side::B).len(), 0, "a pause in speech is left as it is");
     pair.advance(5_100);
-    let mut heard = pair.heard(Who::B);
+    let mut heard = pair.heard(Side::B);
     assert!((9..=11).contains(&heard.len()), "{}", heard.len());
     assert!(!heard.iter().any(is_loud));
     pair.talk(50, 0x10, 0x20);
-    let spoken = pair.heard(Who::B);
+    let spoken = pair.heard(Side::B);
     assert!(spoken.iter().filter(|sent| is_loud(sent)).count() >= 49);
     heard.extend(spoken);
     assert_one_line(&heard);
@@ -139,11 +139,11 @@ fn a_leg_whose_other_side_falls_silent_is_still_sent_something_now_and_then() {
 fn timestamps_go_on_evenly_across_reports() {
     let mut pair = MediaPair::new();
     pair.advance(100);
-    pair.heard(Who::A);
-    pair.command(Who::A, play(1, 600));
+    pair.heard(Side::A);
+    pair.command(Side::A, play(1, 600));
     pair.advance(11_000);
-    assert!(!pair.reports(Who::A).is_empty());
-    for (frame, two) in pair.heard(Who::A).windows(2).enumerate() {
+    assert!(!pair.reports(Side::A).is_empty());
+    for (frame, two) in pair.heard(Side::A).windows(2).enumerate() {
         assert_eq!(two[1].header().timestamp.wrapping_sub(two[0].header().timestamp), 160, "after frame {frame}");
     }
 }
@@ -153,18 +153,18 @@ fn loss_and_reordering_stay_visible_to_the_receiver_of_a_bridge() {
     let mut pair = MediaPair::new();
     pair.bridge();
     pair.talk(2, 0x10, 0x20);
-    pair.heard(Who::B);
-    pair.lose(Who::A);
-    pair.say(Who::A, 0x11, milliseconds(30));
-    pair.say(Who::A, 0x12, NOW);
+    pair.heard(Side::B);
+    pair.lose(Side::A);
+    pair.send_audio(Side::A, 0x11, milliseconds(30));
+    pair.send_audio(Side::A, 0x12, NOW);
     pair.advance(60);
-    let heard = pair.heard(Who::B);
+    let heard = pair.heard(Side::B);
     let sequences: Vec<u16> =
         heard.iter().map(|sent| sent.header().sequence.wrapping_sub(heard[0].header().sequence)).collect();
     assert_eq!(sequences, [0, u16::MAX]);
-    pair.close(Who::A);
+    pair.close(Side::A);
     pair.advance(40);
-    let events = pair.events(Who::A);
+    let events = pair.events(Side::A);
     let Some((_, Event::Closed { stats })) = events.last() else { panic!("{events:?}") };
     assert_eq!((stats.lost, stats.packets_in), (1, 4));
 }
@@ -176,9 +176,9 @@ fn csrcs_extensions_and_padding_end_at_the_bridge() {
     let mut packet = vec![0xB1, 0, 0, 7, 0, 0, 0, 160, 1, 2, 3, 4, 9, 9, 9, 9, 0xBE, 0xDE, 0, 1, 5, 5, 5, 5];
     packet.extend([0x10; 160]);
     packet.extend([0, 0, 0, 4]);
-    pair.send(Who::A, Flow::Rtp, packet, NOW);
+    pair.send(Side::A, Flow::Rtp, packet, NOW);
     pair.advance(4);
-    let heard: Vec<Sent> = pair.heard(Who::B).into_iter().filter(is_loud).collect();
+    let heard: Vec<Sent> = pair.heard(Side::B).into_iter().filter(is_loud).collect();
     assert_eq!(heard.len(), 1);
     assert_eq!(heard[0].packet.len(), 172);
     assert_eq!(heard[0].packet[0], 0x80);
@@ -188,11 +188,11 @@ fn csrcs_extensions_and_padding_end_at_the_bridge() {
 fn a_leg_hears_one_line_of_rtp_through_silence_and_prompts() {
     let mut pair = MediaPair::new();
     pair.advance(200);
-    pair.command(Who::A, play(1, 10));
+    pair.command(Side::A, play(1, 10));
     pair.advance(400);
-    pair.command(Who::A, play(2, 5));
+    pair.command(Side::A, play(2, 5));
     pair.advance(400);
-    let heard = pair.heard(Who::A);
+    let heard = pair.heard(Side::A);
     assert_eq!(heard.len(), 50);
     assert_one_line(&heard);
     for place in heard.windows(2) {
@@ -201,17 +201,17 @@ fn a_leg_hears_one_line_of_rtp_through_silence_and_prompts() {
     }
     assert_eq!(heard.iter().filter(|sent| is_loud(sent)).count(), 15);
     assert!(heard[0].header().marker);
-    let events: Vec<Event> = pair.events(Who::A).into_iter().map(|(_, event)| event).collect();
+    let events: Vec<Event> = pair.events(Side::A).into_iter().map(|(_, event)| event).collect();
     assert_eq!(events, [finished(1, FinishReason::Completed), finished(2, FinishReason::Completed)]);
 }
 
 #[test]
 fn a_prompt_ends_20_ms_after_its_last_frame_was_sent() {
     let mut pair = MediaPair::new();
-    pair.command(Who::A, play(1, 3));
+    pair.command(Side::A, play(1, 3));
     pair.advance(200);
-    let last = pair.heard(Who::A).iter().rfind(|sent| is_loud(sent)).unwrap().at;
-    let (at, event) = pair.events(Who::A).remove(0);
+    let last = pair.heard(Side::A).iter().rfind(|sent| is_loud(sent)).unwrap().at;
+    let (at, event) = pair.events(Side::A).remove(0);
     assert_eq!(event, finished(1, FinishReason::Completed));
     assert_eq!(at, last + milliseconds(20));
 }
@@ -220,25 +220,25 @@ fn a_prompt_ends_20_ms_after_its_last_frame_was_sent() {
 fn a_new_prompt_replaces_the_old_and_stop_ends_it_within_a_frame() {
     let mut pair = MediaPair::new();
     let forever = Command::Play { op: OpId(1), audio: tone(1), loops: None };
-    pair.command(Who::A, forever);
+    pair.command(Side::A, forever);
     pair.advance(1_000);
-    pair.command(Who::A, Command::Tone { op: OpId(2), tone: Tone::Ringback(crate::Country::Us) });
+    pair.command(Side::A, Command::Tone { op: OpId(2), tone: Tone::Ringback(crate::Country::Us) });
     pair.advance(100);
-    pair.heard(Who::A);
-    pair.command(Who::A, Command::Stop { op: OpId(1) });
-    pair.command(Who::A, Command::Stop { op: OpId(2) });
+    pair.heard(Side::A);
+    pair.command(Side::A, Command::Stop { op: OpId(1) });
+    pair.command(Side::A, Command::Stop { op: OpId(2) });
     pair.advance(100);
-    assert!(pair.heard(Who::A).iter().all(|sent| !is_loud(sent)));
-    let events: Vec<Event> = pair.events(Who::A).into_iter().map(|(_, event)| event).collect();
+    assert!(pair.heard(Side::A).iter().all(|sent| !is_loud(sent)));
+    let events: Vec<Event> = pair.events(Side::A).into_iter().map(|(_, event)| event).collect();
     assert_eq!(events, [finished(1, FinishReason::Stopped), finished(2, FinishReason::Stopped)]);
 }
 
 #[test]
 fn a_peer_that_wants_40_ms_gets_packets_of_40_ms() {
     let mut pair = MediaPair::with("m=audio 4000 RTP/AVP 0\r\na=ptime:40\r\n");
-    pair.command(Who::A, play(1, 4));
+    pair.command(Side::A, play(1, 4));
     pair.advance(400);
-    let heard = pair.heard(Who::A);
+    let heard = pair.heard(Side::A);
     assert_eq!(heard.len(), 10);
     assert!(heard.iter().all(|sent| sent.payload().len() == 320));
     assert_one_line(&heard);
@@ -248,15 +248,15 @@ fn a_peer_that_wants_40_ms_gets_packets_of_40_ms() {
 #[test]
 fn on_hold_nothing_is_sent_and_the_prompt_goes_on_unheard() {
     let mut pair = MediaPair::new();
-    pair.command(Who::A, play(1, 20));
+    pair.command(Side::A, play(1, 20));
     pair.advance(100);
-    pair.offer(Who::A, "m=audio 4000 RTP/AVP 0\r\na=sendonly\r\n");
-    pair.heard(Who::A);
+    pair.offer(Side::A, "m=audio 4000 RTP/AVP 0\r\na=sendonly\r\n");
+    pair.heard(Side::A);
     pair.advance(200);
-    assert!(pair.heard(Who::A).is_empty());
-    pair.offer(Who::A, "m=audio 4000 RTP/AVP 0\r\n");
+    assert!(pair.heard(Side::A).is_empty());
+    pair.offer(Side::A, "m=audio 4000 RTP/AVP 0\r\n");
     pair.advance(200);
-    let heard = pair.heard(Who::A);
+    let heard = pair.heard(Side::A);
     assert_eq!(heard.len(), 10);
     assert!(heard[0].header().marker);
     assert_eq!(heard.iter().filter(|sent| is_loud(sent)).count(), 5);
@@ -267,7 +267,7 @@ fn key_presses_cross_the_bridge_under_the_others_number_and_are_told_once_despit
     let mut pair = MediaPair::new();
     pair.bridge();
     pair.talk(2, 0x10, 0x20);
-    pair.heard(Who::B);
+    pair.heard(Side::B);
     for (press, event) in [1u8, 1, 11].into_iter().enumerate() {
         for part in 0..8u16 {
             let end = part >= 5;
@@ -279,19 +279,19 @@ fn key_presses_cross_the_bridge_under_the_others_number_and_are_told_once_despit
             // One packet of each digit is lost, each time a different one. Of the second digit, only the last end
             // packet arrives.
             if part as usize != press && !(press == 1 && part < 7) {
-                pair.send(Who::A, Flow::Rtp, packet, NOW);
+                pair.send(Side::A, Flow::Rtp, packet, NOW);
             }
             pair.advance(20);
         }
         pair.a.timestamp = pair.a.timestamp.wrapping_add(1_600);
     }
     let keys: Vec<char> = pair
-        .events(Who::A)
+        .events(Side::A)
         .iter()
         .filter_map(|(_, event)| if let Event::Dtmf { digit, .. } = event { Some(*digit) } else { None })
         .collect();
     assert_eq!(keys, ['1', '1', '#']);
-    let heard = pair.heard(Who::B);
+    let heard = pair.heard(Side::B);
     assert_eq!(heard.len(), 7 + 1 + 7);
     assert!(heard.iter().all(|sent| sent.header().payload_type == 96 && sent.payload().len() == 4));
 }
@@ -300,11 +300,11 @@ fn key_presses_cross_the_bridge_under_the_others_number_and_are_told_once_despit
 fn digits_leave_as_rfc_4733_events_and_are_heard_as_the_same_keys() {
     let mut pair = MediaPair::new();
     pair.advance(100);
-    pair.heard(Who::A);
+    pair.heard(Side::A);
     let digits = "19#".to_owned();
-    pair.command(Who::A, Command::SendDigits { op: OpId(1), digits, duration_ms: 100 });
+    pair.command(Side::A, Command::SendDigits { op: OpId(1), digits, duration_ms: 100 });
     pair.advance(1_000);
-    let heard = pair.heard(Who::A);
+    let heard = pair.heard(Side::A);
     for pair in heard.windows(2) {
         assert_eq!(pair[1].header().sequence, pair[0].header().sequence.wrapping_add(1));
     }
@@ -318,7 +318,7 @@ fn digits_leave_as_rfc_4733_events_and_are_heard_as_the_same_keys() {
     assert_eq!(keys, ['1', '9', '#']);
     assert_eq!(events.iter().filter(|sent| sent.header().marker).count(), 3);
     assert_eq!(events.iter().filter(|sent| sent.payload()[1] & 0x80 != 0).count(), 9);
-    assert_eq!(pair.events(Who::A).pop().unwrap().1, finished(1, FinishReason::Completed));
+    assert_eq!(pair.events(Side::A).pop().unwrap().1, finished(1, FinishReason::Completed));
     // After the digits, the audio continues with the clock's timestamp, and its first packet has the marker of a new
     // talkspurt.
     let after = heard.iter().rev().take_while(|sent| sent.header().payload_type == 0).last().unwrap();
@@ -328,9 +328,9 @@ fn digits_leave_as_rfc_4733_events_and_are_heard_as_the_same_keys() {
 #[test]
 fn without_telephone_events_digits_are_tones() {
     let mut pair = MediaPair::with("m=audio 4000 RTP/AVP 0\r\n");
-    pair.command(Who::A, Command::SendDigits { op: OpId(1), digits: "5".to_owned(), duration_ms: 100 });
+    pair.command(Side::A, Command::SendDigits { op: OpId(1), digits: "5".to_owned(), duration_ms: 100 });
     pair.advance(500);
-    let heard = pair.heard(Who::A);
+    let heard = pair.heard(Side::A);
     assert!(heard.iter().all(|sent| sent.header().payload_type == 0));
     assert_eq!(heard.iter().filter(|sent| is_loud(sent)).count(), 5);
 }
@@ -341,23 +341,23 @@ fn presses_beyond_what_people_can_do_are_dropped_and_counted() {
     for _ in 0..150 {
         pair.a.timestamp = pair.a.timestamp.wrapping_add(160);
         let press = pair.a.next(101, &[5, 0x8A, 0, 160]);
-        pair.send(Who::A, Flow::Rtp, press, NOW);
+        pair.send(Side::A, Flow::Rtp, press, NOW);
     }
     pair.advance(20);
-    pair.close(Who::A);
+    pair.close(Side::A);
     pair.advance(40);
-    let events = pair.events(Who::A);
-    let told = events.iter().filter(|(_, event)| matches!(event, Event::Dtmf { digit: '5', .. })).count();
-    assert_eq!(told, 16);
-    assert!(matches!(events.last(), Some((_, Event::Closed { stats })) if stats.dropped_presses == 134));
+    let events = pair.events(Side::A);
+    let reported = events.iter().filter(|(_, event)| matches!(event, Event::Dtmf { digit: '5', .. })).count();
+    assert_eq!(reported, 16);
+    assert!(matches!(events.last(), Some((_, Event::Closed { stats })) if stats.dropped_digits == 134));
 }
 
 #[test]
 fn echo_sends_the_peer_its_own_words() {
     let mut pair = MediaPair::new();
-    pair.command(Who::A, Command::Echo(true));
+    pair.command(Side::A, Command::Echo(true));
     pair.talk(10, 0x33, 0xD5);
-    let heard: Vec<Sent> = pair.heard(Who::A).into_iter().filter(is_loud).collect();
+    let heard: Vec<Sent> = pair.heard(Side::A).into_iter().filter(is_loud).collect();
     assert_eq!(heard.len(), 10);
     assert!(heard.iter().all(|sent| sent.payload() == [0x33; 160]));
 }
@@ -366,43 +366,43 @@ fn echo_sends_the_peer_its_own_words() {
 fn a_muted_leg_is_heard_as_silence_but_its_keys_are_told() {
     let mut pair = MediaPair::new();
     pair.bridge();
-    pair.command(Who::A, Command::Mute { inbound: true });
+    pair.command(Side::A, Command::Mute { inbound: true });
     pair.talk(5, 0x10, 0x20);
     let press = pair.a.next(101, &[5, 10, 0, 160]);
-    pair.send(Who::A, Flow::Rtp, press, NOW);
+    pair.send(Side::A, Flow::Rtp, press, NOW);
     pair.advance(20);
-    assert!(pair.heard(Who::B).iter().all(|sent| !is_loud(sent)));
+    assert!(pair.heard(Side::B).iter().all(|sent| !is_loud(sent)));
     assert!(
-        pair.events(Who::A)
+        pair.events(Side::A)
             .iter()
-            .any(|(_, event)| *event == Event::Dtmf { digit: '5', duration_ms: 20, form: DtmfMethod::Event })
+            .any(|(_, event)| *event == Event::Dtmf { digit: '5', duration_ms: 20, method: DtmfMethod::Event })
     );
 }
 
 #[test]
 fn strangers_are_dropped_once_the_peer_is_known_and_a_new_offer_opens_again() {
     let mut pair = MediaPair::new();
-    pair.command(Who::A, Command::Echo(true));
+    pair.command(Side::A, Command::Echo(true));
     let nat: SocketAddr = "127.0.0.2:9999".parse().unwrap();
-    let stranger: SocketAddr = "127.0.0.66:4000".parse().unwrap();
+    let unknown: SocketAddr = "127.0.0.66:4000".parse().unwrap();
     let say = |pair: &mut MediaPair, from, octet| {
-        pair.heard(Who::A);
+        pair.heard(Side::A);
         let packet = pair.a.next(0, &[octet; 160]);
         pair.a.timestamp = pair.a.timestamp.wrapping_add(160);
-        pair.send_from(Who::A, Flow::Rtp, from, packet, NOW);
+        pair.send_from(Side::A, Flow::Rtp, from, packet, NOW);
         pair.advance(20);
-        pair.heard(Who::A).into_iter().filter(is_loud).map(|sent| sent.to).collect::<Vec<_>>()
+        pair.heard(Side::A).into_iter().filter(is_loud).map(|sent| sent.to).collect::<Vec<_>>()
     };
     assert_eq!(say(&mut pair, nat, 0x10), [nat]);
-    assert!(say(&mut pair, stranger, 0x11).is_empty());
+    assert!(say(&mut pair, unknown, 0x11).is_empty());
     assert_eq!(say(&mut pair, nat, 0x10), [nat]);
     pair.offer(
-        Who::A,
+        Side::A,
         "m=audio 4000 RTP/AVP 0 101\r\na=rtpmap:101 telephone-event/8000\r\na=ptime:20\r\na=sendrecv\r\n",
     );
-    assert!(say(&mut pair, stranger, 0x11).is_empty(), "the same plan again opens nothing");
-    pair.offer(Who::A, "m=audio 4000 RTP/AVP 0\r\n");
-    assert_eq!(say(&mut pair, stranger, 0x11), [nat], "it is heard; ours go where the peer was until that speaks");
+    assert!(say(&mut pair, unknown, 0x11).is_empty(), "the same plan again opens nothing");
+    pair.offer(Side::A, "m=audio 4000 RTP/AVP 0\r\n");
+    assert_eq!(say(&mut pair, unknown, 0x11), [nat], "it is heard; ours go where the peer was until that speaks");
     let counts = pair.core.counts;
     assert_eq!(counts.dropped, 2);
 }
@@ -414,13 +414,13 @@ fn rubbish_and_unknown_payload_types_are_counted_and_change_nothing() {
     for packet in
         [vec![], vec![0x80], vec![0xFF; 200], vec![0; 12], [&[0x80, 18][..], &[0; 30]].concat(), vec![0x80, 200, 0, 90]]
     {
-        pair.send(Who::A, Flow::Rtp, packet.clone(), NOW);
-        pair.send(Who::A, Flow::Rtcp, packet, NOW);
+        pair.send(Side::A, Flow::Rtp, packet.clone(), NOW);
+        pair.send(Side::A, Flow::Rtcp, packet, NOW);
     }
     pair.advance(20);
     assert!(pair.core.counts.malformed >= 8, "{:?}", pair.core.counts);
     assert_eq!(pair.core.counts.relayed, 0);
-    assert!(pair.events(Who::A).is_empty());
+    assert!(pair.events(Side::A).is_empty());
     pair.talk(1, 0x10, 0x20);
     assert_eq!(pair.core.counts.relayed, 2);
 }
@@ -429,8 +429,8 @@ fn rubbish_and_unknown_payload_types_are_counted_and_change_nothing() {
 fn a_report_leaves_the_timestamps_as_they_are() {
     let mut pair = MediaPair::new();
     pair.advance(11_000);
-    assert_eq!(pair.reports(Who::A).len(), 2);
-    let heard = pair.heard(Who::A);
+    assert_eq!(pair.reports(Side::A).len(), 2);
+    let heard = pair.heard(Side::A);
     assert_eq!(heard.len(), 550);
     for place in heard.windows(2) {
         assert_eq!(place[1].header().timestamp, place[0].header().timestamp.wrapping_add(160));
@@ -441,15 +441,15 @@ fn a_report_leaves_the_timestamps_as_they_are() {
 fn reports_go_out_and_tell_loss_and_round_trip() {
     let mut pair = MediaPair::new();
     pair.talk(100, 0x10, 0x20);
-    pair.lose(Who::A);
+    pair.lose(Side::A);
     pair.talk(200, 0x10, 0x20);
-    let mut reports = pair.reports(Who::A);
+    let mut reports = pair.reports(Side::A);
     assert!((1..=3).contains(&reports.len()), "every 2.5 to 7.5 s, the first in half that");
     reports.drain(..reports.len() - 1);
     assert_eq!(reports[0].to, "127.0.0.2:4001".parse().unwrap());
     let mut said = Vec::new();
     assert!(rtcp::read(&reports[0].packet, 0xAA, |one| said.push(one)));
-    let [Said::SenderReport { ssrc, ntp_middle }, Said::About(block)] = said[..] else { panic!("{said:?}") };
+    let [RtcpItem::SenderReport { ssrc, ntp_middle }, RtcpItem::ReportBlock(block)] = said[..] else { panic!("{said:?}") };
     assert_eq!(block.cumulative_lost, 1);
     // The far end replies 8 s later and states a delay of 7.9 s. So the round trip takes 100 ms.
     let elapsed = pair.now() - reports[0].at;
@@ -465,11 +465,11 @@ fn reports_go_out_and_tell_loss_and_round_trip() {
     };
     let mut packet = [0; rtcp::LONGEST];
     let length = rtcp::write_report(0xAA, None, Some(block), false, &mut packet);
-    pair.send(Who::A, Flow::Rtcp, packet[..length].to_vec(), NOW);
+    pair.send(Side::A, Flow::Rtcp, packet[..length].to_vec(), NOW);
     pair.advance(1);
-    pair.close(Who::A);
+    pair.close(Side::A);
     pair.advance(40);
-    let Some((_, Event::Closed { stats })) = pair.events(Who::A).pop() else { panic!() };
+    let Some((_, Event::Closed { stats })) = pair.events(Side::A).pop() else { panic!() };
     assert!((stats.round_trip_ms.unwrap() - 100.0).abs() < 3.0, "{stats:?}");
     assert_eq!((stats.lost, stats.lost_by_peer), (1, Some(5)));
     assert!(stats.mos.unwrap() > 4.0);
@@ -482,17 +482,17 @@ fn loss_is_told_once_for_each_direction_and_counts_in_the_opinion_of_both() {
     for _ in 0..250 {
         // One of ten packets from A is lost.
         pair.talk(9, 0x10, 0x20);
-        pair.lose(Who::A);
-        pair.say(Who::B, 0x20, NOW);
+        pair.lose(Side::A);
+        pair.send_audio(Side::B, 0x20, NOW);
         pair.advance(20);
     }
     let impaired = |events: Vec<(Duration, Event)>| -> Vec<Event> {
         events.into_iter().map(|(_, event)| event).filter(|event| matches!(event, Event::Impaired { .. })).collect()
     };
-    let told = impaired(pair.events(Who::A));
-    let [Event::Impaired { cause: Impairment::Loss, value }] = told[..] else { panic!("{told:?}") };
+    let reported = impaired(pair.events(Side::A));
+    let [Event::Impaired { cause: Impairment::Loss, value }] = reported[..] else { panic!("{reported:?}") };
     assert!((8.0..12.0).contains(&value), "{value} %");
-    assert_eq!(impaired(pair.events(Who::B)), []);
+    assert_eq!(impaired(pair.events(Side::B)), []);
 
     let about = |ssrc, from| {
         let block = crate::rtp::receiver::ReportBlock {
@@ -509,31 +509,31 @@ fn loss_is_told_once_for_each_direction_and_counts_in_the_opinion_of_both() {
         packet[..length].to_vec()
     };
     let mut ssrc = None;
-    assert!(rtcp::read(&pair.reports(Who::B)[0].packet, 0, |said| {
-        if let Said::SenderReport { ssrc: one, .. } = said {
+    assert!(rtcp::read(&pair.reports(Side::B)[0].packet, 0, |said| {
+        if let RtcpItem::SenderReport { ssrc: one, .. } = said {
             ssrc = Some(one);
         }
     }));
     // B reports that a fifth of our packets is lost. The engine ignores a report from a stranger and a report about
     // another stream.
-    pair.send(Who::B, Flow::Rtcp, about(ssrc.unwrap() ^ 1, 0xBB), NOW);
-    let stranger = "127.0.0.9:4001".parse().unwrap();
-    pair.send_from(Who::B, Flow::Rtcp, stranger, about(ssrc.unwrap(), 0xAA), NOW);
+    pair.send(Side::B, Flow::Rtcp, about(ssrc.unwrap() ^ 1, 0xBB), NOW);
+    let unknown = "127.0.0.9:4001".parse().unwrap();
+    pair.send_from(Side::B, Flow::Rtcp, unknown, about(ssrc.unwrap(), 0xAA), NOW);
     pair.advance(1);
-    assert_eq!(impaired(pair.events(Who::B)), []);
-    pair.send(Who::B, Flow::Rtcp, about(ssrc.unwrap(), 0xAA), NOW);
+    assert_eq!(impaired(pair.events(Side::B)), []);
+    pair.send(Side::B, Flow::Rtcp, about(ssrc.unwrap(), 0xAA), NOW);
     pair.advance(1);
-    let told = impaired(pair.events(Who::B));
-    assert!(matches!(told[..], [Event::Impaired { cause: Impairment::LossByPeer, .. }]), "{told:?}");
+    let reported = impaired(pair.events(Side::B));
+    assert!(matches!(reported[..], [Event::Impaired { cause: Impairment::LossByPeer, .. }]), "{reported:?}");
 
-    let mut stats = [Who::A, Who::B].map(|who| {
-        pair.close(who);
+    let mut stats = [Side::A, Side::B].map(|side| {
+        pair.close(side);
         pair.advance(40);
-        let Some((_, Event::Closed { stats })) = pair.events(who).pop() else { panic!() };
+        let Some((_, Event::Closed { stats })) = pair.events(side).pop() else { panic!() };
         stats
     });
     let [a, b] = &mut stats;
-    assert_eq!((b.dropped_rtcp, b.dropped_stranger, b.jitter_by_peer_ms), (1, 1, Some(5.0)));
+    assert_eq!((b.dropped_rtcp, b.dropped_unknown_source, b.jitter_by_peer_ms), (1, 1, Some(5.0)));
     assert!(a.mos.unwrap() < 3.6 && a.mos_by_peer.is_none(), "{a:?}");
     assert!(b.mos.unwrap() > 4.3 && b.mos_by_peer.unwrap() < 3.2, "{b:?}");
 }
@@ -541,28 +541,28 @@ fn loss_is_told_once_for_each_direction_and_counts_in_the_opinion_of_both() {
 #[test]
 fn events_wait_for_a_full_sink_in_order_and_too_many_close_the_session() {
     let mut pair = MediaPair::new();
-    pair.set_full(Who::A, true);
-    pair.command(Who::A, play(1, 1));
+    pair.set_full(Side::A, true);
+    pair.command(Side::A, play(1, 1));
     pair.advance(100);
-    pair.command(Who::A, play(2, 1));
+    pair.command(Side::A, play(2, 1));
     pair.advance(100);
-    assert!(pair.events(Who::A).is_empty());
-    pair.set_full(Who::A, false);
+    assert!(pair.events(Side::A).is_empty());
+    pair.set_full(Side::A, false);
     pair.advance(40);
-    let events: Vec<Event> = pair.events(Who::A).into_iter().map(|(_, event)| event).collect();
+    let events: Vec<Event> = pair.events(Side::A).into_iter().map(|(_, event)| event).collect();
     assert_eq!(events, [finished(1, FinishReason::Completed), finished(2, FinishReason::Completed)]);
 
-    pair.set_full(Who::A, true);
+    pair.set_full(Side::A, true);
     for op in 0..300 {
-        pair.command(Who::A, play(op, 1));
+        pair.command(Side::A, play(op, 1));
     }
     pair.advance(40);
-    pair.heard(Who::A);
+    pair.heard(Side::A);
     pair.advance(200);
-    assert!(pair.heard(Who::A).is_empty(), "closed");
-    pair.set_full(Who::A, false);
+    assert!(pair.heard(Side::A).is_empty(), "closed");
+    pair.set_full(Side::A, false);
     pair.advance(40);
-    assert!(matches!(pair.events(Who::A).last(), Some((_, Event::Closed { .. }))));
+    assert!(matches!(pair.events(Side::A).last(), Some((_, Event::Closed { .. }))));
     assert_eq!(pair.over, [pair.a.key]);
 }
 
@@ -571,14 +571,14 @@ fn a_closed_leg_says_goodbye_frees_its_ports_and_leaves_the_other_hearing_silenc
     let mut pair = MediaPair::new();
     pair.bridge();
     pair.talk(10, 0x10, 0x20);
-    pair.close(Who::A);
+    pair.close(Side::A);
     let mut said = Vec::new();
-    let reports = pair.reports(Who::A);
+    let reports = pair.reports(Side::A);
     assert!(rtcp::read(&reports.last().unwrap().packet, 0, |one| said.push(one)));
-    assert!(said.contains(&Said::Bye));
-    pair.heard(Who::B);
+    assert!(said.contains(&RtcpItem::Bye));
+    pair.heard(Side::B);
     pair.advance(100);
-    let heard = pair.heard(Who::B);
+    let heard = pair.heard(Side::B);
     assert_eq!(heard.len(), 5);
     assert!(heard.iter().all(|sent| !is_loud(sent)));
     assert!(!pair.core.has(pair.a.key) && pair.core.has(pair.b.key));

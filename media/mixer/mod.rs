@@ -27,16 +27,16 @@ use crate::event::FinishReason;
 use crate::resample::Resampler;
 use crate::room::{Hold, Participation, Role};
 use crate::vad::VoiceActivity;
-use sound::{Hearers, Looped, Sound, Sounding};
-use voice::{Lead, Voice};
+use sound::{Listeners, Looped, Sound, SoundState};
+use voice::{ActiveSpeakerSelector, Voice};
 
 /// The highest number of participants in a room.
-pub(crate) const MOST: usize = 250;
+pub(crate) const MAX_PARTICIPANTS: usize = 250;
 /// The number of loud participants whose frames are tested for speech in one frame. Each test needs 10 us of CPU time.
 /// Further loud participants count as speaking.
-const LISTENED: usize = 16;
+const MAX_SPEECH_TESTS: usize = 16;
 /// The highest number of announcements at a time. An announcement may be for many participants.
-const SOUNDS: usize = 256;
+const MAX_SOUNDS: usize = 256;
 
 /// The audio of this frame for one participant, at the room's rate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +44,7 @@ pub enum Mix<'a> {
     /// The participant hears nothing.
     Silence,
     /// The whole mix. Several participants hear the same samples.
-    Whole(&'a [i16]),
+    Shared(&'a [i16]),
     /// The room's music. Several participants hear the same samples.
     Music(&'a [i16]),
     /// A mix that only this participant hears.
@@ -57,7 +57,7 @@ pub enum Kind {
     /// The participant hears nothing.
     Silence,
     /// The whole mix.
-    Whole,
+    Shared,
     /// The room's music.
     Music,
     /// A mix that only this participant hears.
@@ -66,13 +66,13 @@ pub enum Kind {
 
 /// An event of the mixer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Told {
+pub(crate) enum MixerEvent {
     /// An announcement has ended.
     Finished { op: OpId, reason: FinishReason },
     /// The active speaker has changed. This happens at most every 300 ms.
-    Leads(Option<SessionKey>),
+    ActiveSpeaker(Option<SessionKey>),
     /// A participant has begun to speak (true), or has not spoken for 600 ms (false).
-    Speaks { who: SessionKey, speaks: bool },
+    Speaks { session: SessionKey, speaks: bool },
 }
 
 /// The mixer of one conference. In each frame, call [`Mixer::hear`] for each participant that sent audio, then
@@ -86,23 +86,23 @@ pub struct Mixer {
     sum: Vec<i32>,
     /// The sum of the fading tails of audio that stopped abruptly since the last mix.
     tails: Vec<i32>,
-    broke_off: bool,
+    has_tails: bool,
     /// The last mix before the limiter, and after the limiter.
-    whole: Vec<i32>,
+    full_sum: Vec<i32>,
     shared: Vec<i16>,
     /// The number of participants whose audio is in the last mix.
     speakers: usize,
     /// The highest number of speech tests in a frame, and the number that remains in this frame.
-    most_listened: usize,
-    listens: usize,
+    max_speech_tests: usize,
+    speech_tests_left: usize,
     /// Whether the last mix contains audio that does not come from participants.
     plays: bool,
     sounds: Vec<Sound>,
     music: Option<Looped>,
     music_frame: Vec<i16>,
     chimes: [Arc<Audio>; 2],
-    lead: Lead,
-    told: VecDeque<Told>,
+    selector: ActiveSpeakerSelector,
+    events: VecDeque<MixerEvent>,
     /// Buffers for samples. They have no content between calls.
     scratch: Vec<i32>,
     own: Vec<i16>,
@@ -113,8 +113,8 @@ pub struct Mixer {
 struct Participant {
     key: SessionKey,
     /// The current participation, and the participation that applies after the participant's audio has faded out.
-    present: Participation,
-    wanted: Option<Participation>,
+    current: Participation,
+    pending: Option<Participation>,
     /// The sample rate of the participant's audio.
     rate: SampleRate,
     resampler: Resampler,
@@ -133,12 +133,12 @@ struct Participant {
     coaches: Vec<usize>,
     /// Whether an announcement plays to this participant only.
     announced: bool,
-    hears: Hears,
-    heard_before: Hears,
+    heard_mix: HeardMix,
+    previous_heard_mix: HeardMix,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Hears {
+enum HeardMix {
     Nothing,
     Music,
     Room,
@@ -157,19 +157,19 @@ impl Mixer {
             started: false,
             sum: vec![0; frame],
             tails: vec![0; frame],
-            broke_off: false,
-            whole: vec![0; frame],
+            has_tails: false,
+            full_sum: vec![0; frame],
             shared: vec![0; frame],
             speakers: 0,
-            most_listened: LISTENED,
-            listens: 0,
+            max_speech_tests: MAX_SPEECH_TESTS,
+            speech_tests_left: 0,
             plays: false,
             sounds: Vec::new(),
             music: None,
             music_frame: vec![0; frame],
             chimes: [sound::chime(true), sound::chime(false)],
-            lead: Lead::default(),
-            told: VecDeque::new(),
+            selector: ActiveSpeakerSelector::default(),
+            events: VecDeque::new(),
             scratch: vec![0; frame],
             own: vec![0; frame],
             earlier: vec![0; frame],
@@ -196,14 +196,14 @@ impl Mixer {
 
     /// Adds a participant and returns its slot. Returns `None` if the room already has 250 participants.
     pub fn join(&mut self, key: SessionKey, participation: Participation) -> Option<usize> {
-        if self.participants.len() >= MOST {
+        if self.participants.len() >= MAX_PARTICIPANTS {
             return None;
         }
-        let hears = Hears::of(&participation, self.started);
+        let heard_mix = HeardMix::of(&participation, self.started);
         let slot = self.participants.insert(Participant {
             key,
-            present: participation,
-            wanted: None,
+            current: participation,
+            pending: None,
             rate: self.rate,
             resampler: Resampler::new(self.rate, self.rate),
             voice: Voice::new(),
@@ -216,8 +216,8 @@ impl Mixer {
             mixed: false,
             coaches: Vec::new(),
             announced: false,
-            hears,
-            heard_before: hears,
+            heard_mix,
+            previous_heard_mix: heard_mix,
         });
         self.find_coaches();
         Some(slot)
@@ -226,13 +226,13 @@ impl Mixer {
     /// Changes a participation. If the role changes, the participant's audio first fades out within 20 ms.
     pub fn change(&mut self, slot: usize, participation: Participation) {
         let Some(participant) = self.participants.get_mut(slot) else { return };
-        let rerouted = participant.present.role != participation.role;
+        let rerouted = participant.current.role != participation.role;
         if rerouted && participant.gain > 0.0 {
-            participant.present.muted |= participation.muted;
-            participant.wanted = Some(participation);
+            participant.current.muted |= participation.muted;
+            participant.pending = Some(participation);
         } else {
-            participant.wanted = None;
-            participant.present = participation;
+            participant.pending = None;
+            participant.current = participation;
             if rerouted {
                 self.find_coaches();
             }
@@ -241,7 +241,7 @@ impl Mixer {
 
     /// The participation that was set last, even if it does not apply before a fade-out ends.
     pub fn participation(&self, slot: usize) -> Option<&Participation> {
-        self.participants.get(slot).map(|one| one.wanted.as_ref().unwrap_or(&one.present))
+        self.participants.get(slot).map(|one| one.pending.as_ref().unwrap_or(&one.current))
     }
 
     /// Removes a participant. The participant's audio fades out within 5 ms.
@@ -253,13 +253,13 @@ impl Mixer {
             }
             if participant.gain > 0.0 {
                 sum::add_tail(&mut self.tails, &participant.frame, self.rate.frame() / 4);
-                self.broke_off = true;
+                self.has_tails = true;
             }
         }
-        self.lead.forget(slot);
+        self.selector.forget(slot);
         for sound in &mut self.sounds {
-            if let Hearers::These(slots) = &mut sound.hearers {
-                slots.retain(|hearer| *hearer != slot);
+            if let Listeners::Slots(slots) = &mut sound.listeners {
+                slots.retain(|listener| *listener != slot);
                 if slots.is_empty() {
                     sound.stop();
                 }
@@ -274,16 +274,16 @@ impl Mixer {
     }
 
     /// The active speaker.
-    pub fn leader(&self) -> Option<SessionKey> {
-        self.participants.get(self.lead.leader()?).map(|one| one.key)
+    pub fn active_speaker(&self) -> Option<SessionKey> {
+        self.participants.get(self.selector.active_speaker()?).map(|one| one.key)
     }
 
     fn find_coaches(&mut self) {
         let coaches: Vec<(usize, Vec<SessionKey>)> = self
             .participants
             .iter()
-            .filter_map(|(slot, one)| match &one.present.role {
-                Role::Coach(whom) => Some((slot, whom.iter().take(MOST).copied().collect())),
+            .filter_map(|(slot, one)| match &one.current.role {
+                Role::Coach(whom) => Some((slot, whom.iter().take(MAX_PARTICIPANTS).copied().collect())),
                 Role::Speaker | Role::Monitor => None,
             })
             .collect();
@@ -300,16 +300,16 @@ impl Mixer {
     /// `None`, all participants that hear the room also hear the audio. Returns false if 256 sounds are playing
     /// already.
     pub fn play(&mut self, op: OpId, audio: Arc<Audio>, loops: Option<NonZeroU32>, to: Option<Vec<usize>>) -> bool {
-        if self.sounds.len() >= SOUNDS {
+        if self.sounds.len() >= MAX_SOUNDS {
             return false;
         }
         let there = |slot: &usize| self.participants.contains(*slot);
-        let hearers = match to {
-            None => Hearers::Room,
-            Some(slots) => Hearers::These(slots.into_iter().filter(there).collect()),
+        let listeners = match to {
+            None => Listeners::Room,
+            Some(slots) => Listeners::Slots(slots.into_iter().filter(there).collect()),
         };
-        let mut sound = Sound::new(op, audio, loops, hearers, self.rate);
-        if sound.hearers == Hearers::These(Vec::new()) {
+        let mut sound = Sound::new(op, audio, loops, listeners, self.rate);
+        if sound.listeners == Listeners::Slots(Vec::new()) {
             sound.stop();
         }
         self.sounds.push(sound);
@@ -324,7 +324,7 @@ impl Mixer {
     /// Ends all audio at once.
     pub(crate) fn stop_all(&mut self) {
         for sound in self.sounds.drain(..).filter(|sound| !CHIMES.contains(&sound.op)) {
-            self.told.push_back(Told::Finished { op: sound.op, reason: FinishReason::Stopped });
+            self.events.push_back(MixerEvent::Finished { op: sound.op, reason: FinishReason::Stopped });
         }
     }
 
@@ -340,22 +340,22 @@ impl Mixer {
     // ---- frames ----
 
     /// Takes a participant's audio for this frame, at any sample rate. A second call in one frame is ignored.
-    pub fn hear(&mut self, slot: usize, rate: SampleRate, frame: &[i16]) {
+    pub fn add_frame(&mut self, slot: usize, rate: SampleRate, frame: &[i16]) {
         let Some(participant) = self.participants.get_mut(slot).filter(|one| !one.heard) else { return };
         participant.heard = true;
-        let adopted = participant.adopt();
-        participant.tune(rate, self.rate);
+        let adopted = participant.apply_pending();
+        participant.set_rate(rate, self.rate);
         if self.started && participant.may_speak() {
-            let (detector, listens) = (&mut participant.detector, &mut self.listens);
+            let (detector, speech_tests_left) = (&mut participant.detector, &mut self.speech_tests_left);
             participant.voice.handle(sum::level(frame), || {
-                let listened = *listens > 0;
-                *listens = listens.saturating_sub(1);
+                let listened = *speech_tests_left > 0;
+                *speech_tests_left = speech_tests_left.saturating_sub(1);
                 !listened || detector.handle_frame(frame).speech
             });
         } else {
             participant.voice.silence();
         }
-        participant.say(frame);
+        participant.prepare(frame);
         if participant.sounds && participant.is_heard_by_room() {
             sum::add(&mut self.sum, &participant.frame);
         }
@@ -367,15 +367,15 @@ impl Mixer {
     /// Mixes all audio that the participants sent since the last call.
     pub fn mix(&mut self) {
         self.gather();
-        std::mem::swap(&mut self.sum, &mut self.whole);
+        std::mem::swap(&mut self.sum, &mut self.full_sum);
         self.sum.fill(0);
-        self.plays = std::mem::take(&mut self.broke_off);
+        self.plays = std::mem::take(&mut self.has_tails);
         if self.plays {
-            self.whole.iter_mut().zip(&mut self.tails).for_each(|(sum, tail)| *sum += std::mem::take(tail));
+            self.full_sum.iter_mut().zip(&mut self.tails).for_each(|(sum, tail)| *sum += std::mem::take(tail));
         }
         self.play_sounds();
         if self.plays || self.speakers > 0 {
-            sum::limit(&self.whole, &mut self.shared);
+            sum::limit(&self.full_sum, &mut self.shared);
         } else {
             self.shared.fill(0);
         }
@@ -386,23 +386,23 @@ impl Mixer {
     fn gather(&mut self) {
         let (mut adopted, mut music) = (false, false);
         self.speakers = 0;
-        self.listens = self.most_listened;
+        self.speech_tests_left = self.max_speech_tests;
         for (_, participant) in &mut self.participants {
             if !std::mem::take(&mut participant.heard) {
                 if participant.sounds && participant.gain > 0.0 && participant.is_heard_by_room() {
                     sum::add_tail(&mut self.tails, &participant.frame, self.rate.frame() / 4);
-                    self.broke_off = true;
+                    self.has_tails = true;
                 }
                 participant.sounds = false;
                 participant.gain = 0.0;
                 participant.voice.handle_nothing();
-                adopted |= participant.adopt();
+                adopted |= participant.apply_pending();
             }
             participant.mixed = participant.sounds && participant.is_heard_by_room();
             self.speakers += usize::from(participant.mixed);
-            participant.heard_before = participant.hears;
-            participant.hears = Hears::of(&participant.present, self.started);
-            music |= participant.hears == Hears::Music || participant.heard_before == Hears::Music;
+            participant.previous_heard_mix = participant.heard_mix;
+            participant.heard_mix = HeardMix::of(&participant.current, self.started);
+            music |= participant.heard_mix == HeardMix::Music || participant.previous_heard_mix == HeardMix::Music;
         }
         if adopted {
             self.find_coaches();
@@ -413,8 +413,8 @@ impl Mixer {
     }
 
     fn play_sounds(&mut self) {
-        let (participants, told, whole, plays) =
-            (&mut self.participants, &mut self.told, &mut self.whole, &mut self.plays);
+        let (participants, events, full_sum, plays) =
+            (&mut self.participants, &mut self.events, &mut self.full_sum, &mut self.plays);
         if self.sounds.is_empty() {
             return;
         }
@@ -423,13 +423,13 @@ impl Mixer {
         }
         self.sounds.retain_mut(|sound| {
             let reason = match sound.step() {
-                Sounding::On => {
-                    match &sound.hearers {
-                        Hearers::Room => {
-                            sum::add(whole, &sound.frame);
+                SoundState::Playing => {
+                    match &sound.listeners {
+                        Listeners::Room => {
+                            sum::add(full_sum, &sound.frame);
                             *plays = true;
                         }
-                        Hearers::These(slots) => slots.iter().for_each(|slot| {
+                        Listeners::Slots(slots) => slots.iter().for_each(|slot| {
                             if let Some(participant) = participants.get_mut(*slot) {
                                 participant.announced = true;
                             }
@@ -437,11 +437,11 @@ impl Mixer {
                     }
                     return true;
                 }
-                Sounding::Completed => FinishReason::Completed,
-                Sounding::Stopped => FinishReason::Stopped,
+                SoundState::Completed => FinishReason::Completed,
+                SoundState::Stopped => FinishReason::Stopped,
             };
             if !CHIMES.contains(&sound.op) {
-                told.push_back(Told::Finished { op: sound.op, reason });
+                events.push_back(MixerEvent::Finished { op: sound.op, reason });
             }
             false
         });
@@ -449,19 +449,19 @@ impl Mixer {
 
     /// Determines which participants are speaking, and the active speaker.
     fn follow(&mut self) {
-        let told = &mut self.told;
+        let events = &mut self.events;
         for (_, participant) in &mut self.participants {
             let speaks = participant.voice.speaks() && participant.is_heard_by_room();
             if speaks != participant.speaks {
                 participant.speaks = speaks;
-                told.push_back(Told::Speaks { who: participant.key, speaks });
+                events.push_back(MixerEvent::Speaks { session: participant.key, speaks });
             }
         }
         let speaking = self.participants.iter().filter(|(_, one)| one.speaks);
-        let speaking = speaking.map(|(slot, one)| (slot, one.voice.level() * factor(one.present.gain_db)));
-        if self.lead.handle(speaking) {
-            let leader = self.leader();
-            self.told.push_back(Told::Leads(leader));
+        let speaking = speaking.map(|(slot, one)| (slot, one.voice.level() * factor(one.current.gain_db)));
+        if self.selector.handle(speaking) {
+            let active_speaker = self.active_speaker();
+            self.events.push_back(MixerEvent::ActiveSpeaker(active_speaker));
         }
     }
 
@@ -469,17 +469,17 @@ impl Mixer {
     pub fn kind_for(&self, slot: usize) -> Kind {
         let Some(participant) = self.participants.get(slot) else { return Kind::Silence };
         let coach = |coach: &usize| self.participants.get(*coach).is_some_and(|one| one.sounds);
-        let coached = participant.hears == Hears::Room && participant.coaches.iter().any(coach);
-        if participant.hears != participant.heard_before || participant.announced || coached {
+        let coached = participant.heard_mix == HeardMix::Room && participant.coaches.iter().any(coach);
+        if participant.heard_mix != participant.previous_heard_mix || participant.announced || coached {
             return Kind::Own;
         }
-        match participant.hears {
-            Hears::Nothing => Kind::Silence,
-            Hears::Music if self.music.is_none() => Kind::Silence,
-            Hears::Music => Kind::Music,
-            Hears::Room if !self.plays && self.speakers == usize::from(participant.mixed) => Kind::Silence,
-            Hears::Room if participant.mixed => Kind::Own,
-            Hears::Room => Kind::Whole,
+        match participant.heard_mix {
+            HeardMix::Nothing => Kind::Silence,
+            HeardMix::Music if self.music.is_none() => Kind::Silence,
+            HeardMix::Music => Kind::Music,
+            HeardMix::Room if !self.plays && self.speakers == usize::from(participant.mixed) => Kind::Silence,
+            HeardMix::Room if participant.mixed => Kind::Own,
+            HeardMix::Room => Kind::Shared,
         }
     }
 
@@ -487,21 +487,21 @@ impl Mixer {
     pub fn mix_for(&mut self, slot: usize) -> Mix<'_> {
         match self.kind_for(slot) {
             Kind::Silence => return Mix::Silence,
-            Kind::Whole => return Mix::Whole(&self.shared),
+            Kind::Shared => return Mix::Shared(&self.shared),
             Kind::Music => return Mix::Music(&self.music_frame),
             Kind::Own => {}
         }
         let Some(participant) = self.participants.get(slot) else { return Mix::Silence };
         let (scratch, own) = (&mut self.scratch, &mut self.own);
         let part = Part { participants: &self.participants, sounds: &self.sounds, slot, participant };
-        if participant.hears != participant.heard_before {
-            part.hear(participant.heard_before, &self.whole, &self.music_frame, scratch, &mut self.earlier);
-            part.hear(participant.hears, &self.whole, &self.music_frame, scratch, own);
+        if participant.heard_mix != participant.previous_heard_mix {
+            part.render(participant.previous_heard_mix, &self.full_sum, &self.music_frame, scratch, &mut self.earlier);
+            part.render(participant.heard_mix, &self.full_sum, &self.music_frame, scratch, own);
             sum::crossfade(&self.earlier, own);
         } else if participant.announced || !participant.coaches.is_empty() {
-            part.hear(participant.hears, &self.whole, &self.music_frame, scratch, own);
+            part.render(participant.heard_mix, &self.full_sum, &self.music_frame, scratch, own);
         } else {
-            sum::limit_without(&self.whole, &participant.frame, own);
+            sum::limit_without(&self.full_sum, &participant.frame, own);
         }
         Mix::Own(own)
     }
@@ -522,26 +522,26 @@ impl Mixer {
     }
 
     /// The last whole mix: all speakers, and all announcements to the room. A recording of the room contains this mix.
-    pub fn whole(&self) -> &[i16] {
+    pub fn shared_mix(&self) -> &[i16] {
         &self.shared
     }
 
     /// Returns the next event. Call this in each frame until it returns `None`.
-    pub(crate) fn poll(&mut self) -> Option<Told> {
-        self.told.pop_front()
+    pub(crate) fn poll(&mut self) -> Option<MixerEvent> {
+        self.events.pop_front()
     }
 }
 
 impl Participant {
     /// Applies the waiting participation if the participant's audio has faded out. Returns whether the participation
     /// changed.
-    fn adopt(&mut self) -> bool {
-        let wanted = if self.gain == 0.0 { self.wanted.take() } else { None };
-        wanted.map(|wanted| self.present = wanted).is_some()
+    fn apply_pending(&mut self) -> bool {
+        let pending = if self.gain == 0.0 { self.pending.take() } else { None };
+        pending.map(|pending| self.current = pending).is_some()
     }
 
     /// Sets the sample rate of the participant's audio.
-    fn tune(&mut self, rate: SampleRate, room: SampleRate) {
+    fn set_rate(&mut self, rate: SampleRate, room: SampleRate) {
         if self.rate != rate {
             self.rate = rate;
             self.resampler = Resampler::new(rate, room);
@@ -550,9 +550,9 @@ impl Participant {
     }
 
     /// Prepares the participant's audio for the mix with gate, resampler and gain.
-    fn say(&mut self, frame: &[i16]) {
-        let heard = self.voice.is_open() && self.wanted.is_none();
-        let gain = if heard { factor(self.present.gain_db) } else { 0.0 };
+    fn prepare(&mut self, frame: &[i16]) {
+        let heard = self.voice.is_open() && self.pending.is_none();
+        let gain = if heard { factor(self.current.gain_db) } else { 0.0 };
         let before = std::mem::replace(&mut self.gain, gain);
         self.sounds = before > 0.0 || gain > 0.0;
         if !self.sounds {
@@ -574,23 +574,23 @@ impl Participant {
 
     /// Whether any other participant may hear this participant.
     fn may_speak(&self) -> bool {
-        let Participation { role, muted, hold, .. } = &self.present;
+        let Participation { role, muted, hold, .. } = &self.current;
         !muted && *hold == Hold::No && *role != Role::Monitor
     }
 
     fn is_heard_by_room(&self) -> bool {
-        self.present.role == Role::Speaker
+        self.current.role == Role::Speaker
     }
 }
 
-impl Hears {
-    fn of(participation: &Participation, started: bool) -> Hears {
+impl HeardMix {
+    fn of(participation: &Participation, started: bool) -> HeardMix {
         match participation.hold {
-            Hold::Silence => Hears::Nothing,
-            Hold::Music => Hears::Music,
-            Hold::No if started => Hears::Room,
-            Hold::No if participation.waits_in_silence => Hears::Nothing,
-            Hold::No => Hears::Music,
+            Hold::Silence => HeardMix::Nothing,
+            Hold::Music => HeardMix::Music,
+            Hold::No if started => HeardMix::Room,
+            Hold::No if participation.waits_in_silence => HeardMix::Nothing,
+            Hold::No => HeardMix::Music,
         }
     }
 }
@@ -604,11 +604,11 @@ struct Part<'a> {
 }
 
 impl Part<'_> {
-    fn hear(&self, hears: Hears, whole: &[i32], music: &[i16], scratch: &mut [i32], to: &mut [i16]) {
-        match hears {
-            Hears::Nothing => scratch.fill(0),
-            Hears::Music => scratch.iter_mut().zip(music).for_each(|(sum, sample)| *sum = i32::from(*sample)),
-            Hears::Room => {
+    fn render(&self, heard_mix: HeardMix, whole: &[i32], music: &[i16], scratch: &mut [i32], to: &mut [i16]) {
+        match heard_mix {
+            HeardMix::Nothing => scratch.fill(0),
+            HeardMix::Music => scratch.iter_mut().zip(music).for_each(|(sum, sample)| *sum = i32::from(*sample)),
+            HeardMix::Room => {
                 scratch.copy_from_slice(whole);
                 if self.participant.mixed {
                     sum::subtract(scratch, &self.participant.frame);
@@ -618,9 +618,9 @@ impl Part<'_> {
             }
         }
         if self.participant.announced {
-            let own = self.sounds.iter().filter(|sound| match &sound.hearers {
-                Hearers::Room => false,
-                Hearers::These(slots) => slots.contains(&self.slot),
+            let own = self.sounds.iter().filter(|sound| match &sound.listeners {
+                Listeners::Room => false,
+                Listeners::Slots(slots) => slots.contains(&self.slot),
             });
             own.for_each(|sound| sum::add(scratch, &sound.frame));
         }

@@ -14,18 +14,18 @@ const FRAME: usize = SampleRate::Hz8000.frame();
 
 /// The participants that hear a sound.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Hearers {
+pub(super) enum Listeners {
     /// All participants that hear the room.
     Room,
     /// The participants in these slots, whether or not they hear the room.
-    These(Vec<usize>),
+    Slots(Vec<usize>),
 }
 
 /// Audio that is playing. `frame` is the current frame.
 #[derive(Debug)]
 pub(super) struct Sound {
     pub(super) op: OpId,
-    pub(super) hearers: Hearers,
+    pub(super) listeners: Listeners,
     pub(super) frame: Vec<i16>,
     looped: Looped,
     /// Whether the sound was stopped. If so, the next frame is the last frame, and the sound fades out in this frame.
@@ -34,8 +34,8 @@ pub(super) struct Sound {
 
 /// The state of a sound after a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Sounding {
-    On,
+pub(super) enum SoundState {
+    Playing,
     Completed,
     Stopped,
 }
@@ -45,31 +45,31 @@ impl Sound {
         op: OpId,
         audio: Arc<Audio>,
         loops: Option<NonZeroU32>,
-        hearers: Hearers,
+        listeners: Listeners,
         rate: SampleRate,
     ) -> Sound {
         let looped = Looped::new(audio, loops.map(NonZeroU32::get), rate);
-        Sound { op, hearers, frame: vec![0; rate.frame()], looped, stopped: false }
+        Sound { op, listeners, frame: vec![0; rate.frame()], looped, stopped: false }
     }
 
     pub(super) fn stop(&mut self) {
         self.stopped = true;
     }
 
-    /// Produces the next frame. `frame` is valid only if the result is [`Sounding::On`].
-    pub(super) fn step(&mut self) -> Sounding {
+    /// Produces the next frame. `frame` is valid only if the result is [`SoundState::Playing`].
+    pub(super) fn step(&mut self) -> SoundState {
         if self.stopped && self.looped.is_over() {
-            return Sounding::Stopped;
+            return SoundState::Stopped;
         }
         if !self.looped.next_frame(&mut self.frame) {
-            return if self.stopped { Sounding::Stopped } else { Sounding::Completed };
+            return if self.stopped { SoundState::Stopped } else { SoundState::Completed };
         }
         if self.stopped {
             let length = self.frame.len();
             super::sum::scale(&mut self.frame, 1.0, 0.0, length);
             self.looped.end();
         }
-        Sounding::On
+        SoundState::Playing
     }
 }
 

@@ -25,7 +25,7 @@ fn with(participants: &[Participation]) -> Mixer {
 /// as speech.
 fn by_level(participants: usize) -> Mixer {
     let mut mixer = room(participants);
-    mixer.most_listened = 0;
+    mixer.max_speech_tests = 0;
     mixer
 }
 
@@ -48,7 +48,7 @@ fn heard(mixer: &mut Mixer, participants: usize) -> Vec<Vec<i16>> {
 fn samples(mix: Mix<'_>) -> Vec<i16> {
     match mix {
         Mix::Silence => vec![0; FRAME],
-        Mix::Whole(frame) | Mix::Music(frame) | Mix::Own(frame) => frame.to_vec(),
+        Mix::Shared(frame) | Mix::Music(frame) | Mix::Own(frame) => frame.to_vec(),
     }
 }
 
@@ -57,7 +57,7 @@ fn samples(mix: Mix<'_>) -> Vec<i16> {
 fn constant(mixer: &mut Mixer, levels: &[i16], frames: usize) -> Vec<Vec<i16>> {
     for _ in 0..frames {
         for (slot, level) in levels.iter().enumerate().filter(|(_, level)| **level != 0) {
-            mixer.hear(slot, RATE, &[*level; FRAME]);
+            mixer.add_frame(slot, RATE, &[*level; FRAME]);
         }
         mixer.mix();
     }
@@ -74,7 +74,7 @@ fn each_hears_exactly_the_sum_of_all_others() {
     let mut mixer = room(12);
     for frame in 0..20 {
         let voices: Vec<Vec<i16>> = (0..12).map(|one| voice(one, frame, 1_500.0)).collect();
-        voices.iter().enumerate().for_each(|(slot, voice)| mixer.hear(slot, RATE, voice));
+        voices.iter().enumerate().for_each(|(slot, voice)| mixer.add_frame(slot, RATE, voice));
         mixer.mix();
         if frame == 0 {
             continue; // The gates open in the first frame.
@@ -92,16 +92,16 @@ fn each_hears_exactly_the_sum_of_all_others() {
 fn those_who_are_silent_share_the_whole_and_who_speaks_alone_hears_nothing() {
     let mut mixer = room(250);
     for frame in 0..5 {
-        mixer.hear(7, RATE, &voice(7, frame, 8_000.0));
+        mixer.add_frame(7, RATE, &voice(7, frame, 8_000.0));
         for slot in (0..250).filter(|slot| *slot != 7) {
-            mixer.hear(slot, RATE, &[3; FRAME]);
+            mixer.add_frame(slot, RATE, &[3; FRAME]);
         }
         mixer.mix();
     }
     assert_eq!(mixer.mix_for(7), Mix::Silence);
     let expected = voice(7, 4, 8_000.0);
     for slot in (0..250).filter(|slot| *slot != 7) {
-        assert_eq!(mixer.mix_for(slot), Mix::Whole(&expected));
+        assert_eq!(mixer.mix_for(slot), Mix::Shared(&expected));
     }
     assert_eq!(mixer.join(key(250), Participation::default()), None);
 }
@@ -112,26 +112,26 @@ fn an_empty_frame_is_silence_for_all() {
     mixer.mix();
     assert!((0..3).all(|slot| mixer.mix_for(slot) == Mix::Silence));
     assert_eq!(mixer.mix_for(99), Mix::Silence);
-    assert!(mixer.whole().iter().all(|sample| *sample == 0));
+    assert!(mixer.shared_mix().iter().all(|sample| *sample == 0));
 }
 
 #[test]
 fn a_shouting_crowd_is_bent_and_neither_wraps_nor_flattens() {
     let mut mixer = room(10);
-    let mut most = 0;
+    let mut highest = 0;
     for frame in 0..50 {
-        (0..10).for_each(|slot| mixer.hear(slot, RATE, &voice(slot, frame, 16_000.0)));
+        (0..10).for_each(|slot| mixer.add_frame(slot, RATE, &voice(slot, frame, 16_000.0)));
         mixer.mix();
         let whole: Vec<i32> =
             (0..FRAME).map(|n| (0..10).map(|slot| i32::from(voice(slot, frame, 16_000.0)[n])).sum()).collect();
         if frame > 0 {
-            for (sum, sample) in whole.iter().zip(mixer.whole()) {
+            for (sum, sample) in whole.iter().zip(mixer.shared_mix()) {
                 assert!(*sum == 0 || (sum.signum() == i32::from(sample.signum())), "{sum} became {sample}");
-                most = most.max(sample.abs());
+                highest = highest.max(sample.abs());
             }
         }
     }
-    assert!((31_000..i16::MAX).contains(&most), "{most}");
+    assert!((31_000..i16::MAX).contains(&highest), "{highest}");
 }
 
 #[test]
@@ -154,7 +154,7 @@ fn muted_held_coaching_and_monitoring_decide_who_hears_whom() {
     let levels = [1_000, 200, 300, 4_000, 5_000, 6_000, 7_000, 8_000];
     let heard = constant(&mut mixer, &levels, 3);
     assert_eq!(last(&heard), [500, 1_000, 1_200, 1_200, 1_200, 0, 1_200, 5_000]);
-    assert_eq!(mixer.whole()[FRAME - 1], 1_200, "a coach is not recorded");
+    assert_eq!(mixer.shared_mix()[FRAME - 1], 1_200, "a coach is not recorded");
 }
 
 #[test]
@@ -167,7 +167,7 @@ fn a_coach_is_heard_by_all_whom_it_coaches_and_by_those_who_come_later() {
     assert_eq!(last(&constant(&mut mixer, &[700, 0, 0, 0], 3)), [0, 700, 700, 0]);
     // When a coach becomes a speaker, its audio first fades out. Then it fades in for all participants.
     mixer.change(0, Participation::default());
-    mixer.hear(0, RATE, &[700; FRAME]);
+    mixer.add_frame(0, RATE, &[700; FRAME]);
     mixer.mix();
     assert_eq!(mixer.mix_for(3), Mix::Silence);
     assert_eq!(samples(mixer.mix_for(1))[FRAME - 1], 4);
@@ -225,7 +225,7 @@ fn who_leaves_is_held_or_falls_away_in_the_middle_of_a_word_makes_no_click() {
                 }
             }
             if frame < 10 || matches!(how, How::Held | How::BecomesMonitor) {
-                mixer.hear(0, RATE, &voice(0, frame, 9_000.0));
+                mixer.add_frame(0, RATE, &voice(0, frame, 9_000.0));
             }
             if frame == 9 && matches!(how, How::LeavesHeard) {
                 mixer.leave(0);
@@ -260,7 +260,7 @@ fn until_the_room_starts_all_hear_music_and_nobody_else() {
     mixer.join(key(1), Participation::default());
     let mut music = Vec::new();
     for _ in 0..5 {
-        mixer.hear(0, RATE, &[9_000; FRAME]);
+        mixer.add_frame(0, RATE, &[9_000; FRAME]);
         mixer.mix();
         let Mix::Music(first) = mixer.mix_for(0) else { panic!("no music") };
         music.extend_from_slice(first);
@@ -270,14 +270,14 @@ fn until_the_room_starts_all_hear_music_and_nobody_else() {
     assert!(music.iter().enumerate().all(|(n, sample)| *sample == (n % 200) as i16), "it loops without a gap");
     mixer.start();
     assert_eq!(last(&constant(&mut mixer, &[9_000, 0], 2)), [0, 9_000]);
-    // If the room has no music, waiting participants hear silence.
+    // If the room has no music, waiting participants add_frame silence.
     let mut mixer = Mixer::new(RATE);
     mixer.join(key(0), Participation::default());
     mixer.mix();
     assert_eq!(mixer.mix_for(0), Mix::Silence);
 }
 
-fn told(mixer: &mut Mixer) -> Vec<Told> {
+fn events(mixer: &mut Mixer) -> Vec<MixerEvent> {
     std::iter::from_fn(|| mixer.poll()).collect()
 }
 
@@ -293,12 +293,12 @@ fn an_announcement_is_heard_by_all_or_by_some_over_what_they_hear() {
     assert_eq!(last(&constant(&mut mixer, &[1_000, 0, 0], 2)), [100, 1_100, 0]);
     assert!(mixer.play(OpId(2), audio(FRAME), NonZeroU32::new(1), Some(vec![0, 2, 77])));
     assert_eq!(last(&constant(&mut mixer, &[1_000, 0, 0], 1)), [200, 1_100, 100]);
-    assert_eq!(mixer.whole()[FRAME - 1], 1_100);
+    assert_eq!(mixer.shared_mix()[FRAME - 1], 1_100);
     assert_eq!(last(&constant(&mut mixer, &[1_000, 0, 0], 1)), [100, 1_100, 0]);
-    let finished = |op, reason| Told::Finished { op: OpId(op), reason };
-    assert_eq!(told(&mut mixer), [finished(2, FinishReason::Completed)]);
+    let finished = |op, reason| MixerEvent::Finished { op: OpId(op), reason };
+    assert_eq!(events(&mut mixer), [finished(2, FinishReason::Completed)]);
     assert_eq!(last(&constant(&mut mixer, &[1_000, 0, 0], 1)), [0, 1_000, 0]);
-    assert!(told(&mut mixer).contains(&finished(1, FinishReason::Completed)));
+    assert!(events(&mut mixer).contains(&finished(1, FinishReason::Completed)));
     // A sound without an end fades out when it is stopped. A sound for no participant ends too, and so does a sound
     // whose only listener leaves.
     assert!(mixer.play(OpId(3), audio(7), None, None));
@@ -309,10 +309,10 @@ fn an_announcement_is_heard_by_all_or_by_some_over_what_they_hear() {
     assert!(mixer.play(OpId(4), audio(7), None, Some(vec![])));
     assert!(mixer.play(OpId(5), audio(7), None, Some(vec![2])));
     mixer.leave(2);
-    told(&mut mixer);
+    events(&mut mixer);
     constant(&mut mixer, &[0, 0], 2);
     let stopped = |op| finished(op, FinishReason::Stopped);
-    assert_eq!(told(&mut mixer), [stopped(3), stopped(4), stopped(5)]);
+    assert_eq!(events(&mut mixer), [stopped(3), stopped(4), stopped(5)]);
 }
 
 #[test]
@@ -324,9 +324,9 @@ fn announcements_have_the_length_and_level_of_their_audio_at_any_rate() {
         let tone: Vec<i16> = (0..8_000).map(|n| (9_000.0 * (n as f32 * 0.3).sin()) as i16).collect();
         mixer.play(OpId(1), Arc::new(Audio::new(tone)), NonZeroU32::new(1), None);
         let (mut frames, mut energy) = (0, 0.0);
-        while told(&mut mixer).is_empty() {
+        while events(&mut mixer).is_empty() {
             mixer.mix();
-            let whole = mixer.whole();
+            let whole = mixer.shared_mix();
             assert_eq!(whole.len(), rate.frame());
             energy += whole.iter().map(|sample| f64::from(*sample).powi(2)).sum::<f64>() / whole.len() as f64;
             frames += 1;
@@ -358,7 +358,7 @@ fn coming_and_going_are_told_apart_by_their_tones_and_a_crowd_sounds_but_once() 
     assert!((3_200..=3_277).contains(&peak) && over, "{peak}");
     let (first, second, ..) = pitch(false, 1);
     assert!(first > second);
-    assert!(told(&mut mixer).is_empty());
+    assert!(events(&mut mixer).is_empty());
 }
 
 #[test]
@@ -367,20 +367,20 @@ fn who_speaks_and_who_leads_is_told_when_it_changes() {
     let mut run = |frames: usize, loudness: [f32; 3]| {
         for frame in 0..frames {
             for (slot, loudness) in loudness.iter().enumerate() {
-                mixer.hear(slot, RATE, &voice(slot, frame, *loudness));
+                mixer.add_frame(slot, RATE, &voice(slot, frame, *loudness));
             }
             mixer.mix();
         }
-        told(&mut mixer)
+        events(&mut mixer)
     };
-    let speaks = |who, speaks| Told::Speaks { who: key(who), speaks };
+    let speaks = |session, speaks| MixerEvent::Speaks { session: key(session), speaks };
     assert_eq!(run(50, [0.0, 5.0, 9.0]), []);
-    assert_eq!(run(50, [4_000.0, 5.0, 9.0]), [speaks(0, true), Told::Leads(Some(key(0)))]);
+    assert_eq!(run(50, [4_000.0, 5.0, 9.0]), [speaks(0, true), MixerEvent::ActiveSpeaker(Some(key(0)))]);
     // A participant that interrupts briefly counts as speaking, but does not become the active speaker.
     assert_eq!(run(20, [4_000.0, 4_500.0, 9.0]), [speaks(1, true)]);
-    assert_eq!(run(50, [5.0, 4_500.0, 9.0]), [Told::Leads(Some(key(1))), speaks(0, false)]);
-    assert_eq!(run(200, [5.0, 5.0, 9.0]), [speaks(1, false), Told::Leads(None)]);
-    assert_eq!(mixer.leader(), None);
+    assert_eq!(run(50, [5.0, 4_500.0, 9.0]), [MixerEvent::ActiveSpeaker(Some(key(1))), speaks(0, false)]);
+    assert_eq!(run(200, [5.0, 5.0, 9.0]), [speaks(1, false), MixerEvent::ActiveSpeaker(None)]);
+    assert_eq!(mixer.active_speaker(), None);
     assert_eq!(mixer.speaking().count(), 0);
 }
 
@@ -392,11 +392,11 @@ fn turns_taken_quickly_change_the_lead_at_most_every_300_ms() {
         // Every 100 ms another participant is loud.
         let loud = frame / 5 % 4;
         (0..4)
-            .for_each(|slot| mixer.hear(slot, RATE, &voice(slot, frame, if slot == loud { 20_000.0 } else { 200.0 })));
+            .for_each(|slot| mixer.add_frame(slot, RATE, &voice(slot, frame, if slot == loud { 20_000.0 } else { 200.0 })));
         mixer.mix();
-        told(&mut mixer);
-        if mixer.leader() != previous {
-            previous = mixer.leader();
+        events(&mut mixer);
+        if mixer.active_speaker() != previous {
+            previous = mixer.active_speaker();
             changes.push(frame);
         }
     }
@@ -437,14 +437,14 @@ fn a_room_keeps_its_wits_whatever_is_done_to_it() {
             _ => {
                 for slot in 0..40 {
                     if random(3) > 0 {
-                        mixer.hear(slot, RATE, &vec![(random(60_000) as i32 - 30_000) as i16; random(2 * FRAME)]);
+                        mixer.add_frame(slot, RATE, &vec![(random(60_000) as i32 - 30_000) as i16; random(2 * FRAME)]);
                     }
                 }
                 mixer.mix();
                 for slot in 0..42 {
                     assert_eq!(samples(mixer.mix_for(slot)).len(), FRAME);
                 }
-                told(&mut mixer);
+                events(&mut mixer);
             }
         }
     }
@@ -471,8 +471,8 @@ fn real_speech_loses_nothing_to_the_gate_and_is_told_from_the_noise_of_another()
     for frame in 0..frames {
         let speech = &clean[frame * FRAME..(frame + 1) * FRAME];
         let noise: Vec<i16> = noise[frame * FRAME..(frame + 1) * FRAME].iter().map(|one| one / 8).collect();
-        mixer.hear(0, RATE, speech);
-        mixer.hear(1, RATE, &noise);
+        mixer.add_frame(0, RATE, speech);
+        mixer.add_frame(1, RATE, &noise);
         mixer.mix();
         let to_noise = samples(mixer.mix_for(1));
         said += speech.iter().map(|one| f64::from(*one).powi(2)).sum::<f64>();
@@ -480,7 +480,7 @@ fn real_speech_loses_nothing_to_the_gate_and_is_told_from_the_noise_of_another()
         open += usize::from(to_noise.iter().any(|one| *one != 0));
         speaks += usize::from(mixer.speaking().any(|one| one == key(0)));
         noise_speaks += usize::from(mixer.speaking().any(|one| one == key(1)));
-        leads += usize::from(mixer.leader() == Some(key(0)));
+        leads += usize::from(mixer.active_speaker() == Some(key(0)));
     }
     let ratio = 10.0 * (said / lost.max(1e-9)).log10();
     println!(

@@ -2,9 +2,9 @@
 //! Loud frames are also tested for speech. A level is the mean magnitude of a frame of 16-bit samples.
 
 /// The level at which a frame is always mixed: about -52 dBFS.
-const HEARD: f32 = 80.0;
+const ALWAYS_MIXED_LEVEL: f32 = 80.0;
 /// The lowest level at which a frame can open the gate: about -69 dBFS, the idle noise of a G.711 line.
-const UNHEARD: f32 = 12.0;
+const NEVER_MIXED_LEVEL: f32 = 12.0;
 /// The ratio of a frame's level to the background at which the gate opens. The value is 8 dB.
 const ABOVE: f32 = 2.5;
 /// The number of frames for which the gate stays open after a loud frame. They last 300 ms, so that the ends of words
@@ -15,14 +15,14 @@ const OPEN: u8 = 15;
 const RISE: f32 = 1.01;
 /// The lowest ratio of speech to its background. The value is 9.5 dB. Speech also has at least -52 dBFS. Every frame
 /// above -27 dBFS is loud enough for speech.
-const SPEAKS: f32 = 3.0;
-const SPEECH: f32 = 1_500.0;
+const SPEECH_RATIO: f32 = 3.0;
+const SPEECH_LEVEL: f32 = 1_500.0;
 /// The number of successive speech frames after which a participant counts as speaking. They last 60 ms, which is
 /// longer than a knock.
-const BEGINS: u8 = 3;
+const SPEECH_START_FRAMES: u8 = 3;
 /// The number of successive frames without speech after which a participant no longer counts as speaking. They last 600
 /// ms, which is the length of a pause between two sentences.
-const ENDS: u8 = 30;
+const SPEECH_END_FRAMES: u8 = 30;
 /// The weight of the newest frame in the smoothed level that decides the active speaker. It gives a time constant of
 /// about 150 ms.
 const SMOOTH: f32 = 0.13;
@@ -41,20 +41,20 @@ pub(super) struct Voice {
 
 impl Voice {
     pub(super) fn new() -> Voice {
-        Voice { background: HEARD, level: 0.0, open: 0, begun: 0, speaks: 0, loud: 0 }
+        Voice { background: ALWAYS_MIXED_LEVEL, level: 0.0, open: 0, begun: 0, speaks: 0, loud: 0 }
     }
 
     /// Handles the level of a frame. `detect` tests the frame for speech. `detect` runs while the level is high enough,
     /// and for 300 ms afterwards.
     pub(super) fn handle(&mut self, level: f32, detect: impl FnOnce() -> bool) {
-        self.background = (self.background * RISE).min(level).clamp(1.0, SPEECH);
-        let heard = (self.background * ABOVE).clamp(UNHEARD, HEARD);
+        self.background = (self.background * RISE).min(level).clamp(1.0, SPEECH_LEVEL);
+        let heard = (self.background * ABOVE).clamp(NEVER_MIXED_LEVEL, ALWAYS_MIXED_LEVEL);
         self.open = if level >= heard { OPEN } else { self.open.saturating_sub(1) };
-        let speech = (self.background * SPEAKS).clamp(HEARD, SPEECH);
+        let speech = (self.background * SPEECH_RATIO).clamp(ALWAYS_MIXED_LEVEL, SPEECH_LEVEL);
         self.loud = if level >= speech { OPEN } else { self.loud.saturating_sub(1) };
         let speech = self.loud > 0 && detect() && level >= speech;
         self.begun = if speech { self.begun.saturating_add(1) } else { 0 };
-        self.speaks = if self.begun >= BEGINS { ENDS } else { self.speaks.saturating_sub(1) };
+        self.speaks = if self.begun >= SPEECH_START_FRAMES { SPEECH_END_FRAMES } else { self.speaks.saturating_sub(1) };
         self.level += SMOOTH * (level - self.level);
     }
 
@@ -96,12 +96,12 @@ const CHALLENGE: u8 = 10;
 /// The ratio by which a participant must be louder than the active speaker. The value is 3.5 dB.
 const LOUDER: f32 = 1.5;
 /// The number of frames without speech after which no participant is the active speaker. They last 2 s.
-const NOBODY: u16 = 100;
+const NO_SPEAKER_FRAMES: u16 = 100;
 
 /// Selects the active speaker.
 #[derive(Debug, Default)]
-pub(super) struct Lead {
-    leader: Option<usize>,
+pub(super) struct ActiveSpeakerSelector {
+    active_speaker: Option<usize>,
     /// The number of frames since the active speaker last changed.
     since: u16,
     challenger: Option<usize>,
@@ -109,30 +109,30 @@ pub(super) struct Lead {
     quiet: u16,
 }
 
-impl Lead {
+impl ActiveSpeakerSelector {
     /// Handles a frame. `speaking` lists the participants that are speaking now, with their levels. Returns true if the
     /// active speaker changed.
     pub(super) fn handle(&mut self, speaking: impl Iterator<Item = (usize, f32)>) -> bool {
         self.since = self.since.saturating_add(1);
         let (mut loudest, mut leading) = (None::<(usize, f32)>, None);
-        for (who, level) in speaking {
-            if Some(who) == self.leader {
+        for (participant, level) in speaking {
+            if Some(participant) == self.active_speaker {
                 leading = Some(level);
             }
-            if loudest.is_none_or(|(_, most)| level > most) {
-                loudest = Some((who, level));
+            if loudest.is_none_or(|(_, highest)| level > highest) {
+                loudest = Some((participant, level));
             }
         }
         let Some((loudest, level)) = loudest else {
             self.quiet = self.quiet.saturating_add(1);
             self.challenges = 0;
-            return self.quiet >= NOBODY && self.leader.is_some() && self.change(None);
+            return self.quiet >= NO_SPEAKER_FRAMES && self.active_speaker.is_some() && self.change(None);
         };
         self.quiet = 0;
         match leading {
             // The active speaker is no longer speaking. The loudest participant becomes the active speaker at once.
             None => self.since >= CHANGE && self.change(Some(loudest)),
-            Some(leading) if Some(loudest) == self.leader || level < leading * LOUDER => {
+            Some(leading) if Some(loudest) == self.active_speaker || level < leading * LOUDER => {
                 self.challenges = 0;
                 false
             }
@@ -144,18 +144,18 @@ impl Lead {
         }
     }
 
-    pub(super) fn leader(&self) -> Option<usize> {
-        self.leader
+    pub(super) fn active_speaker(&self) -> Option<usize> {
+        self.active_speaker
     }
 
     /// Forgets a slot whose participant has left. Returns true if the participant was the active speaker.
-    pub(super) fn forget(&mut self, who: usize) -> bool {
-        self.challenger.take_if(|challenger| *challenger == who);
-        self.leader.take_if(|leader| *leader == who).is_some()
+    pub(super) fn forget(&mut self, participant: usize) -> bool {
+        self.challenger.take_if(|challenger| *challenger == participant);
+        self.active_speaker.take_if(|active_speaker| *active_speaker == participant).is_some()
     }
 
-    fn change(&mut self, leader: Option<usize>) -> bool {
-        self.leader = leader;
+    fn change(&mut self, active_speaker: Option<usize>) -> bool {
+        self.active_speaker = active_speaker;
         (self.since, self.challenges, self.challenger) = (0, 0, None);
         true
     }
@@ -196,17 +196,17 @@ mod tests {
     fn what_is_loud_enough_stays_open_for_ever() {
         let mut voice = Voice::new();
         for _ in 0..50_000 {
-            voice.handle(HEARD, || true);
+            voice.handle(ALWAYS_MIXED_LEVEL, || true);
             assert!(voice.is_open());
         }
     }
 
     #[test]
     fn the_lead_goes_to_who_is_clearly_louder_for_a_while_and_not_to_and_fro() {
-        let mut lead = Lead::default();
+        let mut lead = ActiveSpeakerSelector::default();
         let mut frames = |count: usize, levels: &[(usize, f32)]| {
             let changes = (0..count).filter(|_| lead.handle(levels.iter().copied())).count();
-            (changes, lead.leader())
+            (changes, lead.active_speaker())
         };
         assert_eq!(frames(20, &[]), (0, None));
         assert_eq!(frames(1, &[(3, 900.0)]), (1, Some(3)));

@@ -16,14 +16,14 @@ use crate::codec::{Codec, SampleRate};
 use crate::command::{OpId, RecordingCommand, SessionKey};
 use crate::event::{BACKLOG, Event, FinishReason, Full};
 use crate::event_queue::EventQueue;
-use crate::mixer::{MOST, Mixer, Told};
+use crate::mixer::{MAX_PARTICIPANTS, Mixer, MixerEvent};
 use crate::tap::TapSink;
 use crate::writer::{Done, WriterHandle};
 use outlet::Outlets;
 use recording::Recordings;
 use taps::Taps;
 
-pub(crate) use outlet::Said;
+pub(crate) use outlet::MixedFrame;
 pub use participation::{Beep, Hold, Participation, Role};
 
 /// The key of a room. The application chooses it. No two open rooms may have the same key.
@@ -43,12 +43,12 @@ pub struct RoomSpec {
     /// unset.
     pub starts_with: u16,
     /// The highest number of participants, at most 250.
-    pub most: u16,
+    pub max_participants: u16,
 }
 
 impl Default for RoomSpec {
     fn default() -> RoomSpec {
-        RoomSpec { rate: SampleRate::Hz8000, music: None, starts_with: 1, most: MOST as u16 }
+        RoomSpec { rate: SampleRate::Hz8000, music: None, starts_with: 1, max_participants: MAX_PARTICIPANTS as u16 }
     }
 }
 
@@ -113,7 +113,7 @@ pub enum RoomEvent {
     },
     /// The active speaker has changed. The active speaker is clearly the loudest participant, and changes at most every
     /// 300 ms. After 2 s without speech the value is `None`.
-    Leads(Option<SessionKey>),
+    ActiveSpeaker(Option<SessionKey>),
     /// A `Play` has ended.
     Finished {
         /// The id of the `Play` command.
@@ -138,7 +138,7 @@ pub enum RoomEnd {
     /// This participant left, and its [`Participation::ends_room`] was set.
     Left(SessionKey),
     /// The room's event sink stayed full.
-    Unheard,
+    SinkFull,
 }
 
 /// The reason why a session could not join a room.
@@ -159,11 +159,11 @@ pub(crate) struct Room {
     outlets: Outlets,
     slots: HashMap<SessionKey, usize>,
     starts_with: usize,
-    most: usize,
+    max_participants: usize,
     started: bool,
     end: Option<RoomEnd>,
     /// Whether the `Ended` event was sent.
-    told_end: bool,
+    end_reported: bool,
     recordings: Recordings,
     taps: Taps,
     events: EventQueue<RoomKey, RoomEvent>,
@@ -180,10 +180,10 @@ impl Room {
             outlets: Outlets::default(),
             slots: HashMap::new(),
             starts_with: spec.starts_with.into(),
-            most: usize::from(spec.most).min(MOST),
+            max_participants: usize::from(spec.max_participants).min(MAX_PARTICIPANTS),
             started: false,
             end: None,
-            told_end: false,
+            end_reported: false,
             recordings: Recordings::new(spec.rate, done),
             taps: Taps::new(spec.rate),
             events: EventQueue::new(key, events),
@@ -200,7 +200,7 @@ impl Room {
             self.start_if_due();
             return Ok(slot);
         }
-        if self.slots.len() >= self.most {
+        if self.slots.len() >= self.max_participants {
             return Err(NotJoined::Full);
         }
         let beeps = participation.beep.enters();
@@ -244,8 +244,8 @@ impl Room {
                 }
             }
             RoomCommand::Stop { op } => self.mixer.stop(op),
-            RoomCommand::Recording(order) => {
-                if let Some(refused) = self.recordings.obey(self.key, order, writer) {
+            RoomCommand::Recording(command) => {
+                if let Some(refused) = self.recordings.execute(self.key, command, writer) {
                     self.emit(RoomEvent::Recorded(refused));
                 }
             }
@@ -281,36 +281,36 @@ impl Room {
             self.emit(RoomEvent::Left { session });
         }
         self.mixer.stop_all();
-        self.tell();
+        self.report_mixer_events();
         self.recordings.stop_all(writer);
         self.taps.end_all();
-        self.tell_end();
+        self.report_end();
     }
 
     /// Handles the end of a recording. The recording's file is complete.
     pub(crate) fn handle_recorded(&mut self, event: Event) {
         self.recordings.handle_recorded();
         self.emit(RoomEvent::Recorded(event));
-        self.tell_end();
+        self.report_end();
     }
 
-    fn tell_end(&mut self) {
+    fn report_end(&mut self) {
         if let Some(reason) = self.end
-            && !self.told_end
+            && !self.end_reported
             && self.recordings.are_finished()
         {
-            self.told_end = true;
+            self.end_reported = true;
             self.emit(RoomEvent::Ended { reason });
         }
     }
 
     /// Sends the events of the mixer.
-    fn tell(&mut self) {
-        while let Some(told) = self.mixer.poll() {
-            self.emit(match told {
-                Told::Finished { op, reason } => RoomEvent::Finished { op, reason },
-                Told::Leads(who) => RoomEvent::Leads(who),
-                Told::Speaks { who, speaks } => RoomEvent::Speaks { session: who, speaks },
+    fn report_mixer_events(&mut self) {
+        while let Some(event) = self.mixer.poll() {
+            self.emit(match event {
+                MixerEvent::Finished { op, reason } => RoomEvent::Finished { op, reason },
+                MixerEvent::ActiveSpeaker(session) => RoomEvent::ActiveSpeaker(session),
+                MixerEvent::Speaks { session, speaks } => RoomEvent::Speaks { session, speaks },
             });
         }
     }
@@ -323,14 +323,14 @@ impl Room {
     /// Whether the room has ended and no event is left to send. The sink has accepted all events, or will never accept
     /// them.
     pub(crate) fn is_over(&self) -> bool {
-        self.told_end && (self.events.backlog() == 0 || self.end == Some(RoomEnd::Unheard))
+        self.end_reported && (self.events.backlog() == 0 || self.end == Some(RoomEnd::SinkFull))
     }
 
     // ---- frames ----
 
     /// Handles a participant's audio for this frame.
-    pub(crate) fn hear(&mut self, slot: usize, rate: SampleRate, frame: &[i16]) {
-        self.mixer.hear(slot, rate, frame);
+    pub(crate) fn add_frame(&mut self, slot: usize, rate: SampleRate, frame: &[i16]) {
+        self.mixer.add_frame(slot, rate, frame);
     }
 
     /// Mixes the room. Call this after all inbound frames are handled, and before any frame is sent.
@@ -341,11 +341,11 @@ impl Room {
         }
         self.mixer.mix();
         self.outlets.handle_mix(&self.mixer);
-        self.recordings.handle_frame(self.mixer.whole(), writer);
-        self.taps.handle_frame(self.mixer.whole());
-        self.tell();
-        if self.events.backlog() > BACKLOG + 2 * MOST {
-            self.finish(RoomEnd::Unheard, writer);
+        self.recordings.handle_frame(self.mixer.shared_mix(), writer);
+        self.taps.handle_frame(self.mixer.shared_mix());
+        self.report_mixer_events();
+        if self.events.backlog() > BACKLOG + 2 * MAX_PARTICIPANTS {
+            self.finish(RoomEnd::SinkFull, writer);
         }
     }
 
@@ -356,13 +356,13 @@ impl Room {
 
     /// Returns the audio that a participant gets from the last mix, in the participant's codec. Returns `None` if the
     /// slot is empty.
-    pub(crate) fn say(&mut self, slot: usize, codec: Codec) -> Option<Said<'_>> {
-        self.outlets.say(&mut self.mixer, slot, codec)
+    pub(crate) fn frame_for(&mut self, slot: usize, codec: Codec) -> Option<MixedFrame<'_>> {
+        self.outlets.frame_for(&mut self.mixer, slot, codec)
     }
 
     fn emit(&mut self, event: RoomEvent) {
         // The application must not depend on speaker events. So these events are dropped first if the sink is full.
-        if matches!(event, RoomEvent::Speaks { .. } | RoomEvent::Leads(_)) {
+        if matches!(event, RoomEvent::Speaks { .. } | RoomEvent::ActiveSpeaker(_)) {
             self.events.try_send(event);
         } else {
             self.events.send(event);

@@ -10,17 +10,17 @@ use crate::mixer::{Kind, Mix, Mixer};
 use crate::resample::Resampler;
 
 /// The number of frames with equal audio after which two resamplers have the same state.
-const FORGOTTEN: u16 = 2;
+const EQUAL_RESAMPLER_FRAMES: u16 = 2;
 /// The number of frames with equal audio after which two encoders with state have nearly the same state. They last 1 s.
 /// After that, the change happens at the next quiet frame (a mean magnitude of -41 dBFS), or after 30 s at the latest.
 /// At this time, the outputs of two G.722 encoders still differ. The difference is 28 dB below a loud tone.
-const ALIKE: u16 = 50;
+const EQUAL_ENCODER_FRAMES: u16 = 50;
 const QUIET: f32 = 300.0;
-const ENOUGH: u16 = 1_500;
+const FORCED_CHANGE_FRAMES: u16 = 1_500;
 
 /// The audio of one frame for one participant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Said<'a> {
+pub(crate) struct MixedFrame<'a> {
     /// The samples at the sample rate of the codec, which is `rate`.
     pub(crate) samples: &'a [i16],
     pub(crate) rate: SampleRate,
@@ -46,10 +46,10 @@ struct Shared {
 struct Leg {
     codec: Codec,
     /// The kind of mix that the participant hears: a shared mix, or its own mix.
-    hears: Kind,
+    mix_kind: Kind,
     own: Option<Box<Chain>>,
     /// The number of successive frames in which the participant's own mix was equal to a shared mix.
-    alike: u16,
+    equal_frames: u16,
     /// The number of the last frame in which the participant got audio.
     frame: u64,
 }
@@ -91,27 +91,27 @@ impl Outlets {
         for (slot, leg) in self.legs.iter_mut().enumerate() {
             let Some(leg) = leg.as_mut().filter(|leg| leg.frame == last) else { continue };
             let wanted = match mixer.kind_for(slot) {
-                Kind::Silence if silent => Kind::Whole,
+                Kind::Silence if silent => Kind::Shared,
                 Kind::Silence => Kind::Own,
                 kind => kind,
             };
-            if wanted == leg.hears {
-                leg.alike = 0;
+            if wanted == leg.mix_kind {
+                leg.equal_frames = 0;
                 continue;
             }
-            let (codec, hears) = (leg.codec, leg.hears);
+            let (codec, mix_kind) = (leg.codec, leg.mix_kind);
             let shared = |kind: Kind| move |one: &&mut Shared| one.kind == kind && one.chain.codec == codec;
-            if hears == Kind::Own {
-                leg.alike = leg.alike.saturating_add(1);
-                let due = if remembers(codec) {
-                    leg.alike >= ENOUGH || (leg.alike >= ALIKE && quiet)
+            if mix_kind == Kind::Own {
+                leg.equal_frames = leg.equal_frames.saturating_add(1);
+                let due = if has_state(codec) {
+                    leg.equal_frames >= FORCED_CHANGE_FRAMES || (leg.equal_frames >= EQUAL_ENCODER_FRAMES && quiet)
                 } else {
-                    leg.alike >= FORGOTTEN
+                    leg.equal_frames >= EQUAL_RESAMPLER_FRAMES
                 };
                 if !due {
                     continue;
                 }
-                (leg.hears, leg.alike) = (wanted, 0);
+                (leg.mix_kind, leg.equal_frames) = (wanted, 0);
                 // If no participant used the shared encoder, the shared encoder continues with the state of this
                 // participant's encoder.
                 if let Some(own) = &leg.own
@@ -123,53 +123,53 @@ impl Outlets {
                 continue;
             }
             let own = leg.own.get_or_insert_with(|| Box::new(Chain::new(codec, mixer.rate())));
-            if let Some(shared) = self.shared.iter_mut().find(shared(hears)) {
+            if let Some(shared) = self.shared.iter_mut().find(shared(mix_kind)) {
                 own.follow(&shared.chain, last);
             }
-            leg.hears = Kind::Own;
-            leg.alike = 0;
+            leg.mix_kind = Kind::Own;
+            leg.equal_frames = 0;
         }
     }
 
     /// Returns the audio of the last mix for a participant.
-    pub(super) fn say(&mut self, mixer: &mut Mixer, slot: usize, codec: Codec) -> Option<Said<'_>> {
+    pub(super) fn frame_for(&mut self, mixer: &mut Mixer, slot: usize, codec: Codec) -> Option<MixedFrame<'_>> {
         let (now, rate) = (self.frame, mixer.rate());
         let place = self.legs.get_mut(slot)?;
         // The participant's stream starts here. It starts again after a change of codec, and after frames that did not
         // come from the room.
         if place.as_ref().is_none_or(|leg| leg.codec != codec || leg.frame + 1 < now) {
-            let hears = match mixer.kind_for(slot) {
-                Kind::Silence if mixer.is_silent() => Kind::Whole,
+            let mix_kind = match mixer.kind_for(slot) {
+                Kind::Silence if mixer.is_silent() => Kind::Shared,
                 Kind::Silence => Kind::Own,
                 kind => kind,
             };
-            *place = Some(Leg { codec, hears, own: None, alike: 0, frame: now });
+            *place = Some(Leg { codec, mix_kind, own: None, equal_frames: 0, frame: now });
         }
         let leg = place.as_mut()?;
         leg.frame = now;
-        let hears = leg.hears;
-        if hears == Kind::Own {
+        let mix_kind = leg.mix_kind;
+        if mix_kind == Kind::Own {
             let chain = leg.own.get_or_insert_with(|| Box::new(Chain::new(codec, rate)));
             if chain.frame != now {
                 chain.reset_unless_live(now);
                 match mixer.mix_for(slot) {
                     Mix::Silence => chain.step(None, now),
-                    Mix::Whole(samples) | Mix::Music(samples) | Mix::Own(samples) => chain.step(Some(samples), now),
+                    Mix::Shared(samples) | Mix::Music(samples) | Mix::Own(samples) => chain.step(Some(samples), now),
                 }
             }
-            return Some(chain.said());
+            return Some(chain.mixed_frame());
         }
-        let index = self.shared.iter().position(|one| one.kind == hears && one.chain.codec == codec);
+        let index = self.shared.iter().position(|one| one.kind == mix_kind && one.chain.codec == codec);
         let index = index.unwrap_or_else(|| {
-            self.shared.push(Shared { kind: hears, chain: Chain::new(codec, rate) });
+            self.shared.push(Shared { kind: mix_kind, chain: Chain::new(codec, rate) });
             self.shared.len() - 1
         });
         let chain = &mut self.shared.get_mut(index)?.chain;
         if chain.frame != now {
             chain.reset_unless_live(now);
-            chain.step(Some(if hears == Kind::Music { mixer.music() } else { mixer.whole() }), now);
+            chain.step(Some(if mix_kind == Kind::Music { mixer.music() } else { mixer.shared_mix() }), now);
         }
-        Some(chain.said())
+        Some(chain.mixed_frame())
     }
 }
 
@@ -215,8 +215,8 @@ impl Chain {
         self.frame = now;
     }
 
-    fn said(&self) -> Said<'_> {
-        Said {
+    fn mixed_frame(&self) -> MixedFrame<'_> {
+        MixedFrame {
             samples: &self.samples,
             rate: self.encoder.rate(),
             payload: self.payload.get(..self.length).unwrap_or_default(),
@@ -225,7 +225,7 @@ impl Chain {
 }
 
 /// Whether the next payload of the codec's encoder depends on earlier payloads.
-fn remembers(codec: Codec) -> bool {
+fn has_state(codec: Codec) -> bool {
     match codec {
         Codec::Pcmu | Codec::Pcma | Codec::L16(_) => false,
         Codec::G722 | Codec::Opus => true,

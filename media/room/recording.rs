@@ -6,10 +6,10 @@ use std::collections::VecDeque;
 use super::RoomKey;
 use crate::codec::SampleRate;
 use crate::command::{Channels, RecordSpec, RecordingCommand, SessionKey, Tracks};
-use crate::copied::Copied;
+use crate::track_frame::TrackFrame;
 use crate::event::{Event, RecordingReason};
 use crate::recorder::Recorder;
-use crate::recorders::{Obeyed, Recorders};
+use crate::recorders::{RecordingOutcome, Recorders};
 use crate::resample::Resampler;
 use crate::timeline::RECORDER_LAG;
 use crate::writer::{Done, WriterHandle};
@@ -37,21 +37,21 @@ impl Recordings {
     }
 
     /// Executes a command. If the command fails, returns the event to send.
-    pub(super) fn obey(&mut self, room: RoomKey, order: RecordingCommand, writer: &WriterHandle) -> Option<Event> {
-        let order = match order {
+    pub(super) fn execute(&mut self, room: RoomKey, command: RecordingCommand, writer: &WriterHandle) -> Option<Event> {
+        let command = match command {
             RecordingCommand::Start { op, spec } => {
                 let spec = RecordSpec { channels: Channels::Mono, track: Tracks::Inbound, after: None, ..spec };
                 RecordingCommand::Start { op, spec }
             }
-            order => order,
+            command => command,
         };
-        match self.recorders.obey(SessionKey(room.0), order, None, writer, &self.done) {
-            Obeyed::Refused(event) => return Some(event),
-            Obeyed::Stopped(recorder) => {
+        match self.recorders.execute(SessionKey(room.0), command, None, writer, &self.done) {
+            RecordingOutcome::Refused(event) => return Some(event),
+            RecordingOutcome::Stopped(recorder) => {
                 self.finish(recorder);
                 writer.wake();
             }
-            Obeyed::Started | Obeyed::Done => {}
+            RecordingOutcome::Started | RecordingOutcome::Done => {}
         }
         None
     }
@@ -73,8 +73,8 @@ impl Recordings {
             RecordingReason::Stopped,
             None,
             Some(&mut |mix, nothing| {
-                *mix = Copied::Samples(rest.next().unwrap_or([0; FRAME]));
-                *nothing = Copied::Samples([0; FRAME]);
+                *mix = TrackFrame::Samples(rest.next().unwrap_or([0; FRAME]));
+                *nothing = TrackFrame::Samples([0; FRAME]);
             }),
         );
     }
@@ -90,7 +90,7 @@ impl Recordings {
         self.recent.push_back(frame);
         let late = self.recent.len() > usize::from(RECORDER_LAG);
         let due = if late { self.recent.pop_front() } else { None }.unwrap_or([0; FRAME]);
-        let (due, nothing) = (Copied::Samples(due), Copied::Samples([0; FRAME]));
+        let (due, nothing) = (TrackFrame::Samples(due), TrackFrame::Samples([0; FRAME]));
         self.recorders.handle_frame(&due, &nothing, None, writer);
     }
 

@@ -4,7 +4,7 @@
 use crate::codec::SampleRate;
 use crate::codec::g711::Law;
 use crate::command::{OpId, Tracks};
-use crate::copied::Copied;
+use crate::track_frame::TrackFrame;
 use crate::resample::Resampler;
 use crate::rtp::FRAME;
 use crate::tap::{Tap, TapSink, Tapped, WIDE};
@@ -18,7 +18,7 @@ pub(super) struct Taps {
 
 impl Taps {
     /// The highest number of taps at a time. A further tap ends at once.
-    const MOST: usize = 16;
+    const MAX_TAPS: usize = 16;
 
     pub(super) fn new(rate: SampleRate) -> Taps {
         let [narrower, wider] = [SampleRate::Hz8000, SampleRate::Hz16000].map(|to| Resampler::new(rate, to));
@@ -27,7 +27,7 @@ impl Taps {
 
     /// Starts a tap. The tap ends when its reader is dropped.
     pub(super) fn start(&mut self, sink: TapSink) {
-        if self.taps.len() < Self::MOST {
+        if self.taps.len() < Self::MAX_TAPS {
             self.taps.push(Tap::new(OpId(0), Tracks::Inbound, sink));
         }
     }
@@ -40,7 +40,7 @@ impl Taps {
         }
         let mut narrow = [0; FRAME];
         self.narrower.process(mix, &mut narrow);
-        let mut heard = Tapped { narrow: Copied::Samples(narrow), wide: [0; WIDE] };
+        let mut heard = Tapped { narrow: TrackFrame::Samples(narrow), wide: [0; WIDE] };
         if self.taps.iter().any(Tap::is_wide) {
             self.wider.process(mix, &mut heard.wide);
         }

@@ -18,13 +18,13 @@ impl Witness {
 
 fn open(spec: RoomSpec) -> (Room, Arc<Witness>) {
     let witness = Arc::new(Witness { events: Mutex::default(), full: Mutex::new(false) });
-    let told = Arc::clone(&witness);
+    let log = Arc::clone(&witness);
     let sink: RoomSink = Arc::new(move |key, event| {
         assert_eq!(key, RoomKey(9));
-        if *told.full.lock().unwrap() {
+        if *log.full.lock().unwrap() {
             return Err(Full);
         }
-        told.events.lock().unwrap().push(event);
+        log.events.lock().unwrap().push(event);
         Ok(())
     });
     (Room::new(RoomKey(9), spec, sink, Arc::new(|_, _| {})), witness)
@@ -51,7 +51,7 @@ fn a_room_starts_with_the_first_who_does_not_wait_and_when_enough_are_there() {
     let slot = room.join(session(1), waits()).unwrap();
     room.join(session(2), waits()).unwrap();
     room.handle_tick(&writer());
-    assert_eq!(room.say(slot, L16).unwrap().samples, [70; FRAME]);
+    assert_eq!(room.frame_for(slot, L16).unwrap().samples, [70; FRAME]);
     assert_eq!(witness.take(), [joined(1), joined(2)]);
     room.join(session(3), Participation::default()).unwrap();
     assert_eq!(witness.take(), [joined(3), RoomEvent::Started]);
@@ -97,7 +97,7 @@ fn a_room_ends_with_the_one_whose_leaving_ends_it_and_takes_nobody_then() {
 
 #[test]
 fn a_full_room_takes_nobody_until_somebody_leaves() {
-    let (mut room, _) = open(RoomSpec { most: 2, ..RoomSpec::default() });
+    let (mut room, _) = open(RoomSpec { max_participants: 2, ..RoomSpec::default() });
     room.join(session(1), Participation::default()).unwrap();
     room.join(session(2), Participation::default()).unwrap();
     assert_eq!(room.join(session(3), Participation::default()), Err(NotJoined::Full));
@@ -109,13 +109,13 @@ fn a_full_room_takes_nobody_until_somebody_leaves() {
 #[test]
 fn tones_sound_for_those_who_want_them_and_only_once_the_room_has_started() {
     let loudest = |room: &mut Room, slot: usize| {
-        let mut most = 0;
+        let mut highest = 0;
         for _ in 0..14 {
             room.handle_tick(&writer());
-            let said = room.say(slot, L16).unwrap();
-            most = most.max(said.samples.iter().map(|sample| sample.abs()).max().unwrap());
+            let mixed = room.frame_for(slot, L16).unwrap();
+            highest = highest.max(mixed.samples.iter().map(|sample| sample.abs()).max().unwrap());
         }
-        most
+        highest
     };
     for (beep, enters, exits) in
         [(Beep::None, false, false), (Beep::Enter, true, false), (Beep::Exit, false, true), (Beep::Both, true, true)]
@@ -138,7 +138,7 @@ fn a_full_sink_loses_who_speaks_but_no_state_and_ends_the_room_when_it_stays_ful
     *witness.full.lock().unwrap() = true;
     room.join(session(2), Participation::default()).unwrap();
     for _ in 0..10 {
-        room.hear(slot, SampleRate::Hz8000, &[9_000; FRAME]);
+        room.add_frame(slot, SampleRate::Hz8000, &[9_000; FRAME]);
         room.handle_tick(&writer());
     }
     *witness.full.lock().unwrap() = false;
@@ -163,7 +163,7 @@ fn a_tap_has_what_all_hear_and_ends_with_its_reader_or_the_room() {
     room.handle_command(RoomCommand::Tap(second), &writer());
     drop(dropped);
     for _ in 0..3 {
-        room.hear(slot, SampleRate::Hz8000, &[1_000; FRAME]);
+        room.add_frame(slot, SampleRate::Hz8000, &[1_000; FRAME]);
         room.handle_tick(&writer());
     }
     let frames: Vec<_> = std::iter::from_fn(|| reader.pop()).collect();

@@ -4,11 +4,11 @@ use std::collections::VecDeque;
 
 use super::Header;
 
-const KEYS: &[u8; 16] = b"0123456789*#ABCD";
+const DIGITS: &[u8; 16] = b"0123456789*#ABCD";
 
 /// Returns the digit of an event code, 0 to 15 (RFC 4733 §3.2).
-pub(crate) fn key(event: u8) -> Option<char> {
-    KEYS.get(usize::from(event)).map(|key| char::from(*key))
+pub(crate) fn digit_of_event(event: u8) -> Option<char> {
+    DIGITS.get(usize::from(event)).map(|digit| char::from(*digit))
 }
 
 /// Converts the duration of a telephone-event between clock rates, in place, for a packet that is relayed. A duration
@@ -24,11 +24,11 @@ pub(crate) fn rescale(payload: &mut [u8], from: u32, to: u32) {
 /// the first event of a packet counts, because the octets after it are usually padding and not another event.
 #[derive(Debug, Default)]
 pub(crate) struct Detector {
-    last: Option<Press>,
+    last: Option<EventState>,
 }
 
 #[derive(Debug, Clone)]
-struct Press {
+struct EventState {
     ssrc: u32,
     event: u8,
     timestamp: u32,
@@ -45,8 +45,8 @@ impl Detector {
     /// duration until this packet in ms. Returns `None` for an event that is not a digit, for example event 16 (flash).
     pub(crate) fn handle(&mut self, header: &Header, payload: &[u8], clock_rate: u32) -> Option<(char, u32)> {
         let [event, flags, high, low, ..] = *payload else { return None };
-        let key = key(event)?;
-        let press = Press {
+        let digit = digit_of_event(event)?;
+        let current = EventState {
             ssrc: header.ssrc,
             event,
             timestamp: header.timestamp,
@@ -55,21 +55,21 @@ impl Detector {
             ended: flags & 0x80 != 0,
         };
         if let Some(last) = &mut self.last
-            && last.ssrc == press.ssrc
-            && !last.is_before(&press, header.marker, clock_rate)
+            && last.ssrc == current.ssrc
+            && !last.is_before(&current, header.marker, clock_rate)
         {
-            last.merge(press);
+            last.merge(current);
             return None;
         }
-        let duration = u64::from(press.duration) * 1_000 / u64::from(clock_rate.max(1));
-        self.last = Some(press);
-        Some((key, duration as u32))
+        let duration = u64::from(current.duration) * 1_000 / u64::from(clock_rate.max(1));
+        self.last = Some(current);
+        Some((digit, duration as u32))
     }
 }
 
-impl Press {
+impl EventState {
     /// Whether `packet` belongs to a later digit.
-    fn is_before(&self, packet: &Press, marker: bool, clock_rate: u32) -> bool {
+    fn is_before(&self, packet: &EventState, marker: bool, clock_rate: u32) -> bool {
         let age = packet.timestamp.wrapping_sub(self.timestamp).cast_signed();
         let ahead = packet.sequence.wrapping_sub(self.sequence);
         let newer = (1..0x8000).contains(&ahead);
@@ -92,13 +92,13 @@ impl Press {
         let moving = !self.ended && u32::from(packet.duration) == duration + age;
         // A long digit continues in another segment (RFC 4733 §2.5.1.3). The last packets of the previous segment may
         // be lost.
-        let most = u32::from(u16::MAX);
-        let segment = !self.ended && (most - clock_rate / 10..=most).contains(&age);
+        let max_duration = u32::from(u16::MAX);
+        let segment = !self.ended && (max_duration - clock_rate / 10..=max_duration).contains(&age);
         !(within || moving || segment)
     }
 
     /// Adds another packet of this digit, or ignores a late packet of an earlier digit.
-    fn merge(&mut self, packet: Press) {
+    fn merge(&mut self, packet: EventState) {
         match packet.timestamp.wrapping_sub(self.timestamp).cast_signed() {
             0 => {
                 self.ended |= packet.ended;
@@ -107,7 +107,7 @@ impl Press {
                     self.sequence = packet.sequence;
                 }
             }
-            1.. => *self = Press { ended: self.ended || packet.ended, ..packet },
+            1.. => *self = EventState { ended: self.ended || packet.ended, ..packet },
             _ => {}
         }
     }
@@ -117,29 +117,29 @@ impl Press {
 /// in 40 ms. People and devices stay far below this limit. Without the limit, packets with ever new timestamps would
 /// produce thousands of digits.
 #[derive(Debug)]
-pub(crate) struct Allowance {
+pub(crate) struct DigitBudget {
     /// The tokens in the bucket. Each frame adds one token, and a digit takes two.
     frames: u8,
 }
 
-impl Default for Allowance {
-    fn default() -> Allowance {
-        Allowance { frames: Allowance::FULL }
+impl Default for DigitBudget {
+    fn default() -> DigitBudget {
+        DigitBudget { frames: DigitBudget::FULL }
     }
 }
 
-impl Allowance {
+impl DigitBudget {
     const PRESS: u8 = 2;
-    const FULL: u8 = 16 * Allowance::PRESS;
+    const FULL: u8 = 16 * DigitBudget::PRESS;
 
     /// Advances by one frame of 20 ms.
     pub(crate) fn tick(&mut self) {
-        self.frames = (self.frames + 1).min(Allowance::FULL);
+        self.frames = (self.frames + 1).min(DigitBudget::FULL);
     }
 
     /// Takes the tokens for one digit. Returns false if there are not enough tokens and the digit must not be reported.
     pub(crate) fn take(&mut self) -> bool {
-        let left = self.frames.checked_sub(Allowance::PRESS);
+        let left = self.frames.checked_sub(DigitBudget::PRESS);
         self.frames = left.unwrap_or(self.frames);
         left.is_some()
     }
@@ -158,13 +158,13 @@ pub(crate) enum DigitFrame {
 }
 
 /// The highest number of digits and pauses in the queue.
-const MOST_KEYS: usize = 1_024;
+const MAX_DIGITS: usize = 1_024;
 
 /// Sends a string of digits, one packet per frame. Each digit has packets with a rising duration, then three end
 /// packets (RFC 4733 §2.5.1.4), then a pause of at least 60 ms. `w` is a pause of 500 ms, `W` a pause of 1 s.
 #[derive(Debug)]
 pub(crate) struct DigitSender {
-    keys: VecDeque<char>,
+    digits: VecDeque<char>,
     frames: u16,
     state: State,
 }
@@ -194,7 +194,7 @@ impl DigitSender {
     /// characters are skipped.
     pub(crate) fn new(digits: &str, duration_ms: u16) -> DigitSender {
         DigitSender {
-            keys: digits.chars().filter(|key| "0123456789*#ABCDabcdwW".contains(*key)).take(MOST_KEYS).collect(),
+            digits: digits.chars().filter(|digit| "0123456789*#ABCDabcdwW".contains(*digit)).take(MAX_DIGITS).collect(),
             frames: duration_ms.clamp(40, 8_000).div_ceil(20),
             state: State::Idle,
         }
@@ -203,8 +203,8 @@ impl DigitSender {
     /// Adds the remaining digits of `more` after the remaining digits of this sender. Digits beyond the limit are
     /// skipped.
     pub(crate) fn append(&mut self, more: DigitSender) {
-        let room = MOST_KEYS.saturating_sub(self.keys.len());
-        self.keys.extend(more.keys.into_iter().take(room));
+        let room = MAX_DIGITS.saturating_sub(self.digits.len());
+        self.digits.extend(more.digits.into_iter().take(room));
     }
 
     /// The duration of each digit in ms.
@@ -248,13 +248,13 @@ impl DigitSender {
                 }
                 DigitFrame::Event { event, end: true, duration: short(full - begun), offset: begun, first: false }
             }
-            State::Idle | State::Gap { .. } => match self.keys.pop_front() {
+            State::Idle | State::Gap { .. } => match self.digits.pop_front() {
                 None => DigitFrame::Done,
                 Some('w') => self.wait(25),
                 Some('W') => self.wait(50),
-                Some(key) => {
-                    let upper = key.to_ascii_uppercase();
-                    let event = KEYS.iter().position(|known| char::from(*known) == upper).unwrap_or(0) as u8;
+                Some(digit) => {
+                    let upper = digit.to_ascii_uppercase();
+                    let event = DIGITS.iter().position(|known| char::from(*known) == upper).unwrap_or(0) as u8;
                     self.state = State::Pressed { event, frame: 0, offset: 0 };
                     DigitFrame::Event { event, end: false, duration: short(unit), offset: 0, first: true }
                 }

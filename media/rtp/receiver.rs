@@ -53,13 +53,13 @@ impl PacketBudget {
 
 /// The largest forward step of the sequence number that counts as loss. A larger step means that the sender has
 /// restarted the sequence (RFC 3550 appendix A.1).
-const MOST_DROPPED: u16 = 3_000;
+const MAX_DROPOUT: u16 = 3_000;
 /// The largest backward step of the sequence number that counts as reordering.
-const MOST_MISORDERED: u16 = 100;
+const MAX_MISORDER: u16 = 100;
 
 /// The number of packets after which the socket is read again in any case. If all packets are equally late, their
 /// arrival times do not show that packets wait in the socket.
-const LOOK: u64 = 64;
+const CHECK_PACKETS: u64 = 64;
 
 /// The counters of the received stream. A new SSRC or a restarted sequence starts new counters. The total still
 /// includes the earlier losses.
@@ -118,14 +118,14 @@ impl Receiver {
         }
         let ahead = header.sequence.wrapping_sub(self.highest as u16).cast_signed();
         let distance = ahead.unsigned_abs();
-        let most = if ahead > 0 { MOST_DROPPED } else { MOST_MISORDERED };
-        if distance > most && self.leapt_to != Some(header.sequence) {
+        let limit = if ahead > 0 { MAX_DROPOUT } else { MAX_MISORDER };
+        if distance > limit && self.leapt_to != Some(header.sequence) {
             // A single stray packet changes nothing. If the next packet has the next number, the sender has restarted
             // its sequence.
             self.leapt_to = Some(header.sequence.wrapping_add(1));
             return false;
         }
-        if distance > most {
+        if distance > limit {
             self.restart(header);
         } else if ahead > 0 {
             self.gaps += u32::from(ahead > 1);
@@ -161,9 +161,9 @@ impl Receiver {
     }
 
     /// Whether another packet may wait behind the newest packet. This is so if the newest packet was at least 10 ms
-    /// later than the recent minimum, if its delay is unknown, or after each [`LOOK`] packets.
+    /// later than the recent minimum, if its delay is unknown, or after each [`CHECK_PACKETS`] packets.
     pub(crate) fn is_followed(&self) -> bool {
-        self.begins || self.packets.is_multiple_of(LOOK) || self.is_late()
+        self.begins || self.packets.is_multiple_of(CHECK_PACKETS) || self.is_late()
     }
 
     fn is_late(&self) -> bool {

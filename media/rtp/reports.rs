@@ -2,7 +2,7 @@
 //! our stream. This module is pure.
 
 use super::receiver::{Receiver, ReportBlock};
-use super::rtcp::{self, Said, SenderInfo};
+use super::rtcp::{self, RtcpItem, SenderInfo};
 use super::sender::Sender;
 
 /// The mean number of frames of 20 ms between two reports. They last 5 s (RFC 3550 §6.2). Each interval is 0.5 to 1.5
@@ -13,8 +13,8 @@ const LONGEST_TRIP: u32 = 65_536 * 10;
 
 /// The result of reading a compound packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    Taken,
+pub(crate) enum ReportCheck {
+    Accepted,
     /// The report describes streams of another session.
     Foreign,
     Malformed,
@@ -22,7 +22,7 @@ pub(crate) enum Verdict {
 
 /// The far end's last report about our stream.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct HeardOfUs {
+pub(crate) struct FarEndReport {
     /// The fraction of packets lost, 0 to 1, since the far end's previous report.
     pub(crate) recent_loss: f32,
     /// The number of packets that we sent since the far end's previous report.
@@ -42,8 +42,8 @@ pub(crate) struct Reports {
     /// The number of packets that we had sent at the last report, and at the report before it.
     sent: [u64; 2],
     /// Whether any report was written.
-    pub(crate) any: bool,
-    pub(crate) heard_of_us: Option<HeardOfUs>,
+    pub(crate) has_written: bool,
+    pub(crate) far_end_report: Option<FarEndReport>,
     pub(crate) round_trip_ms: Option<f32>,
 }
 
@@ -51,7 +51,7 @@ impl Reports {
     /// Creates the state of a session. `seed` makes the intervals random.
     pub(crate) fn new(seed: u64) -> Reports {
         let mut reports =
-            Reports { random: seed, due: 0, sent: [0; 2], any: false, heard_of_us: None, round_trip_ms: None };
+            Reports { random: seed, due: 0, sent: [0; 2], has_written: false, far_end_report: None, round_trip_ms: None };
         reports.due = reports.draw() / 2;
         reports
     }
@@ -90,34 +90,34 @@ impl Reports {
         sender: &Sender,
         clock_rate: u32,
         now: u64,
-    ) -> Verdict {
+    ) -> ReportCheck {
         let peer = receiver.ssrc();
         let (mut any, mut ours) = (false, false);
-        let well_formed = rtcp::read(packet, sender.ssrc, |said| match said {
-            Said::SenderReport { ssrc, ntp_middle } => {
+        let well_formed = rtcp::read(packet, sender.ssrc, |item| match item {
+            RtcpItem::SenderReport { ssrc, ntp_middle } => {
                 (any, ours) = (true, ours || peer == Some(ssrc));
                 receiver.handle_sender_report(ssrc, ntp_middle, now);
             }
             // A far end that sends no RTP has an SSRC that we do not know. A far end that sends RTP may still use
             // another SSRC here.
-            Said::ReceiverReport { ssrc } => (any, ours) = (true, ours || peer.is_none_or(|peer| peer == ssrc)),
-            Said::About(block) => {
+            RtcpItem::ReceiverReport { ssrc } => (any, ours) = (true, ours || peer.is_none_or(|peer| peer == ssrc)),
+            RtcpItem::ReportBlock(block) => {
                 ours = true;
-                self.heard(&block, sender, clock_rate, now);
+                self.handle_block(&block, sender, clock_rate, now);
             }
-            Said::Bye => {}
+            RtcpItem::Bye => {}
         });
         match (well_formed, ours || (peer.is_none() && any)) {
-            (false, _) => Verdict::Malformed,
-            (true, true) => Verdict::Taken,
-            (true, false) => Verdict::Foreign,
+            (false, _) => ReportCheck::Malformed,
+            (true, true) => ReportCheck::Accepted,
+            (true, false) => ReportCheck::Foreign,
         }
     }
 
-    fn heard(&mut self, block: &ReportBlock, sender: &Sender, clock_rate: u32, now: u64) {
-        self.heard_of_us = Some(HeardOfUs {
+    fn handle_block(&mut self, block: &ReportBlock, sender: &Sender, clock_rate: u32, now: u64) {
+        self.far_end_report = Some(FarEndReport {
             recent_loss: f32::from(block.fraction_lost) / 256.0,
-            recent_packets: sender.packets - self.heard_of_us.map_or(0, |before| before.sent),
+            recent_packets: sender.packets - self.far_end_report.map_or(0, |before| before.sent),
             lost: block.cumulative_lost,
             sent: sender.packets,
             jitter_ms: block.jitter as f32 * 1_000.0 / clock_rate.max(1) as f32,
@@ -144,7 +144,7 @@ impl Reports {
     ) -> usize {
         let [last, before] = self.sent;
         self.sent = [sender.packets, last];
-        self.any = true;
+        self.has_written = true;
         let info = (sender.packets > before).then(|| SenderInfo {
             ntp,
             timestamp: sender.clock(),
@@ -199,20 +199,20 @@ mod tests {
     fn only_reports_of_this_sessions_streams_are_taken() {
         let (mut receiver, sender) = (Receiver::default(), Sender::new(1));
         let mut reports = Reports::new(1);
-        let mut hear = |receiver: &mut Receiver, packet: &[u8]| {
+        let mut check = |receiver: &mut Receiver, packet: &[u8]| {
             let verdict = reports.handle(packet, receiver, &sender, 8_000, 0);
-            (verdict, reports.heard_of_us.take().map(|heard| heard.jitter_ms))
+            (verdict, reports.far_end_report.take().map(|heard| heard.jitter_ms))
         };
         let info = SenderInfo { ntp: 0, timestamp: 0, packets: 1, octets: 160 };
         // Before the first RTP packet, a report with any SSRC may come from the far end.
-        assert_eq!(hear(&mut receiver, &report(7, None, None)), (Verdict::Taken, None));
+        assert_eq!(check(&mut receiver, &report(7, None, None)), (ReportCheck::Accepted, None));
         receiver.handle(&packet(7), 0);
-        assert_eq!(hear(&mut receiver, &report(7, Some(info), None)), (Verdict::Taken, None));
-        assert_eq!(hear(&mut receiver, &report(8, Some(info), Some(99))), (Verdict::Foreign, None));
-        assert_eq!(hear(&mut receiver, &report(8, None, None)), (Verdict::Foreign, None));
-        assert_eq!(hear(&mut receiver, &report(8, None, Some(sender.ssrc))), (Verdict::Taken, Some(10.0)));
-        assert_eq!(hear(&mut receiver, &[0x80, 200, 0, 9]), (Verdict::Malformed, None));
-        assert_eq!(hear(&mut receiver, &[0x81, 203, 0, 1, 0, 0, 0, 8]), (Verdict::Foreign, None));
+        assert_eq!(check(&mut receiver, &report(7, Some(info), None)), (ReportCheck::Accepted, None));
+        assert_eq!(check(&mut receiver, &report(8, Some(info), Some(99))), (ReportCheck::Foreign, None));
+        assert_eq!(check(&mut receiver, &report(8, None, None)), (ReportCheck::Foreign, None));
+        assert_eq!(check(&mut receiver, &report(8, None, Some(sender.ssrc))), (ReportCheck::Accepted, Some(10.0)));
+        assert_eq!(check(&mut receiver, &[0x80, 200, 0, 9]), (ReportCheck::Malformed, None));
+        assert_eq!(check(&mut receiver, &[0x81, 203, 0, 1, 0, 0, 0, 8]), (ReportCheck::Foreign, None));
     }
 
     #[test]

@@ -18,13 +18,13 @@ pub(crate) struct SenderInfo {
 
 /// One piece of information in a far end's compound packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Said {
+pub(crate) enum RtcpItem {
     /// A sender report: the SSRC of its sender, and the middle 32 bits of its NTP time.
     SenderReport { ssrc: u32, ntp_middle: u32 },
     /// A receiver report: the SSRC of its sender.
     ReceiverReport { ssrc: u32 },
     /// A report block about our stream.
-    About(ReportBlock),
+    ReportBlock(ReportBlock),
     /// The far end's stream has ended.
     Bye,
 }
@@ -97,10 +97,10 @@ impl Writer<'_> {
     }
 }
 
-/// Reads a compound packet and calls `said` for each piece of information. Report blocks about streams other than
-/// `our_ssrc` are skipped. Returns false if the packet is malformed. Even then, `said` gets the information before the
+/// Reads a compound packet and calls `handle` for each piece of information. Report blocks about streams other than
+/// `our_ssrc` are skipped. Returns false if the packet is malformed. Even then, `handle` gets the information before the
 /// error.
-pub(crate) fn read(packet: &[u8], our_ssrc: u32, mut said: impl FnMut(Said)) -> bool {
+pub(crate) fn read(packet: &[u8], our_ssrc: u32, mut handle: impl FnMut(RtcpItem)) -> bool {
     let mut rest = packet;
     let mut any = false;
     while !rest.is_empty() {
@@ -119,16 +119,16 @@ pub(crate) fn read(packet: &[u8], our_ssrc: u32, mut said: impl FnMut(Said)) -> 
                 else {
                     return false;
                 };
-                said(Said::SenderReport { ssrc, ntp_middle: (seconds << 16) | (fraction >> 16) });
+                handle(RtcpItem::SenderReport { ssrc, ntp_middle: (seconds << 16) | (fraction >> 16) });
                 28
             }
             201 => {
                 let Some(ssrc) = word(this, 4) else { return false };
-                said(Said::ReceiverReport { ssrc });
+                handle(RtcpItem::ReceiverReport { ssrc });
                 8
             }
             203 => {
-                said(Said::Bye);
+                handle(RtcpItem::Bye);
                 continue;
             }
             _ => continue,
@@ -146,7 +146,7 @@ pub(crate) fn read(packet: &[u8], our_ssrc: u32, mut said: impl FnMut(Said)) -> 
                 return false;
             };
             if ssrc == our_ssrc {
-                said(Said::About(ReportBlock {
+                handle(RtcpItem::ReportBlock(ReportBlock {
                     ssrc,
                     fraction_lost: (lost >> 24) as u8,
                     // The field is a signed 24-bit number. It is negative if packets were duplicated.
@@ -187,8 +187,8 @@ mod tests {
         let length = write_report(42, Some(info), Some(block), true, &mut out);
         assert_eq!(length % 4, 0);
         let mut heard = Vec::new();
-        assert!(read(&out[..length], 77, |said| heard.push(said)));
-        assert_eq!(heard, [Said::SenderReport { ssrc: 42, ntp_middle: 0x5678_9ABC }, Said::About(block), Said::Bye]);
+        assert!(read(&out[..length], 77, |item| heard.push(item)));
+        assert_eq!(heard, [RtcpItem::SenderReport { ssrc: 42, ntp_middle: 0x5678_9ABC }, RtcpItem::ReportBlock(block), RtcpItem::Bye]);
     }
 
     #[test]

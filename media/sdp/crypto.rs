@@ -16,7 +16,7 @@ use super::{Protection, SdpError};
 use crate::rtp::srtp::{Keys, LONGEST_MASTER, Master, Suite};
 
 /// The highest number of `a=crypto` lines that are read in an m-line.
-const MOST: usize = 32;
+const MAX_CRYPTO_LINES: usize = 32;
 /// The longest master key identifier in octets (RFC 4568 §6.1).
 const LONGEST_MKI: u8 = 128;
 /// The suites in our offers, most common first. AES_CM_128_HMAC_SHA1_32 is accepted, but not offered. An implementation
@@ -183,7 +183,7 @@ impl Offered {
             return None;
         }
         let mut offered = Offered { secure, attributes: 0, lines: Vec::new() };
-        for attribute in attributes.filter(|attribute| is_crypto(attribute)).take(MOST) {
+        for attribute in attributes.filter(|attribute| is_crypto(attribute)).take(MAX_CRYPTO_LINES) {
             offered.attributes += 1;
             offered.lines.extend(attribute.get("crypto:".len()..).and_then(Line::read));
         }

@@ -13,11 +13,11 @@
 mod crypto;
 mod negotiate;
 mod parse;
-mod sheaf;
+mod combine;
 
 pub(crate) use crypto::RANDOM;
 pub use crypto::Srtp;
-pub use sheaf::{apart, together};
+pub use combine::{split_description, combine_descriptions};
 
 pub(crate) use negotiate::{Local, Negotiation};
 
@@ -39,9 +39,9 @@ pub(crate) const CODECS: [Codec; 6] = [
 ];
 
 /// The highest number of payload types that a plan accepts as audio.
-const MOST_TAKEN: usize = 8;
+const MAX_RECEIVE_CODECS: usize = 8;
 /// The highest number of payload types that a plan accepts as telephone-events.
-const MOST_EVENTS: usize = 6;
+const MAX_RECEIVE_EVENTS: usize = 6;
 
 /// The result of an offer and its answer for one leg's audio. The leg's worker gets this plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,12 +58,12 @@ pub(crate) struct MediaPlan {
     /// use another number, which we choose.
     pub(crate) payload_type: u8,
     /// The payload types that we accept as audio.
-    pub(crate) taken: [Option<(u8, Codec)>; MOST_TAKEN],
+    pub(crate) receive_codecs: [Option<(u8, Codec)>; MAX_RECEIVE_CODECS],
     /// The telephone-events that we send (RFC 4733). They have the clock rate of `codec` if the far end supports this
     /// rate.
     pub(crate) events: Option<Events>,
     /// The telephone-events that we accept.
-    pub(crate) events_taken: [Option<Events>; MOST_EVENTS],
+    pub(crate) receive_events: [Option<Events>; MAX_RECEIVE_EVENTS],
     /// The payload type of comfort noise (RFC 3389) at 8,000 Hz, in both directions.
     pub(crate) comfort_noise: Option<u8>,
     /// Whether the far end can use Opus in-band error correction (RFC 7587 §6.1, `useinbandfec`).
@@ -106,12 +106,12 @@ impl MediaPlan {
 
     /// Returns the codec of a received payload type.
     pub(crate) fn codec_of(&self, payload_type: u8) -> Option<Codec> {
-        self.taken.iter().flatten().find(|(number, _)| *number == payload_type).map(|(_, codec)| *codec)
+        self.receive_codecs.iter().flatten().find(|(number, _)| *number == payload_type).map(|(_, codec)| *codec)
     }
 
     /// Returns the clock rate in Hz if a received payload type is telephone-events.
     pub(crate) fn events_of(&self, payload_type: u8) -> Option<u32> {
-        self.events_taken.iter().flatten().find(|one| one.payload_type == payload_type).map(|one| one.clock_rate)
+        self.receive_events.iter().flatten().find(|one| one.payload_type == payload_type).map(|one| one.clock_rate)
     }
 }
 
@@ -161,7 +161,7 @@ pub(crate) fn fuzz(octets: &[u8]) {
         let _ = callee.offer_preferring(&caller.preference());
         let _ = callee.answer_preferring(octets, &caller.preference());
     }
-    let _ = together(&apart(octets));
+    let _ = combine_descriptions(&split_description(octets));
     let mut caller = speaker();
     let _ = caller.offer();
     if caller.accept(octets).is_ok() {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::crypto::{self, Crypto, RANDOM, Srtp};
 use super::parse::{self, Audio, Description, Direction, Format, Line, Meaning};
-use super::{Events, MOST_EVENTS, MOST_TAKEN, MediaPlan, Preference, Protection, SdpError};
+use super::{Events, MAX_RECEIVE_EVENTS, MAX_RECEIVE_CODECS, MediaPlan, Preference, Protection, SdpError};
 use crate::codec::{Codec, SampleRate};
 use crate::latch::MediaSource;
 
@@ -27,13 +27,13 @@ pub(crate) struct Negotiation {
     local: Local,
     version: u64,
     /// Our last description without the `o=` line. The version changes only if the description changes (RFC 3264 §8).
-    said: String,
+    last_description: String,
     /// The session's m-lines, each in the form that refuses the stream (port 0). The list is empty until the m-lines
     /// are known. Later descriptions have the same number and order of m-lines (RFC 3264 §8).
     lines: Vec<String>,
     ours: usize,
     /// The codecs that we use, best first. The list is never empty.
-    wanted: Vec<Codec>,
+    codecs_in_use: Vec<Codec>,
     /// Our payload types for all formats that any description of this session has named. They do not change during the
     /// session (RFC 3264 §8.3.2).
     numbers: Vec<Format>,
@@ -46,7 +46,7 @@ pub(crate) struct Negotiation {
     /// The codecs of the far end's last description that we also use, in the order of this description.
     common: Vec<Codec>,
     /// The codec names of the far end's last offer, including codecs that we do not support.
-    named: Vec<String>,
+    offered_names: Vec<String>,
     crypto: Crypto,
     /// Whether the last agreed profile was RTP/SAVP, or `None` before the first agreement.
     secure: Option<bool>,
@@ -58,7 +58,7 @@ pub(crate) struct Negotiation {
 
 /// The keys that one of our descriptions contains.
 #[derive(Clone, Copy)]
-enum Said<'a> {
+enum OwnKeys<'a> {
     Nothing,
     Offer,
     Answer(&'a crypto::Line),
@@ -70,16 +70,16 @@ impl Negotiation {
         Negotiation {
             local,
             version: 1,
-            said: String::new(),
+            last_description: String::new(),
             lines: Vec::new(),
             ours: 0,
-            wanted: vec![Codec::Pcmu, Codec::Pcma],
+            codecs_in_use: vec![Codec::Pcmu, Codec::Pcma],
             numbers: Vec::new(),
             events: true,
             label: None,
             offered: Vec::new(),
             common: Vec::new(),
-            named: Vec::new(),
+            offered_names: Vec::new(),
             crypto: Crypto::off(),
             secure: None,
             plan: None,
@@ -90,7 +90,7 @@ impl Negotiation {
 
     /// The codec names of the last offer that was answered, as [`offered_codecs`](super::offered_codecs) returns them.
     pub(crate) fn named(&self) -> &[String] {
-        &self.named
+        &self.offered_names
     }
 
     /// Sets whether the media is encrypted. Call this before the first offer or answer. The keys are made from
@@ -118,8 +118,8 @@ impl Negotiation {
     /// Sets the codecs that we use from now on, best first. An empty slice changes nothing.
     pub(crate) fn set_codecs(&mut self, codecs: &[Codec]) {
         if !codecs.is_empty() {
-            self.wanted.clear();
-            add(&mut self.wanted, codecs);
+            self.codecs_in_use.clear();
+            add(&mut self.codecs_in_use, codecs);
         }
     }
 
@@ -154,8 +154,8 @@ impl Negotiation {
         let mut codecs: Vec<Codec> = agreed.map(|plan| plan.codec).into_iter().collect();
         let noise = preferred.comfort_noise || agreed.is_some_and(|plan| plan.comfort_noise.is_some());
         add(&mut codecs, &preferred.codecs);
-        codecs.retain(|codec| self.wanted.contains(codec));
-        add(&mut codecs, &self.wanted);
+        codecs.retain(|codec| self.codecs_in_use.contains(codec));
+        add(&mut codecs, &self.codecs_in_use);
 
         let mut meanings: Vec<Meaning> = codecs.iter().copied().map(Meaning::Audio).collect();
         // Comfort noise at 8,000 Hz is useful only with a narrowband codec.
@@ -178,7 +178,7 @@ impl Negotiation {
             let plan = early(&self.offered, if open { Protection::Open } else { Protection::Plain });
             self.plan = plan.map(|plan| MediaPlan { source: self.source, ..plan });
         }
-        self.say(body)
+        self.finish_description(body)
     }
 
     /// Returns the last offer again with the profile RTP/SAVP. It is for a far end that refuses keys in the plain
@@ -187,12 +187,12 @@ impl Negotiation {
     pub(crate) fn offer_secured(&mut self) -> Option<Bytes> {
         let open = self.crypto.wanted() == Srtp::Optional && self.secure.is_none() && !self.offered.is_empty();
         let body = open.then(|| self.describe_offer(true))?;
-        Some(self.say(body))
+        Some(self.finish_description(body))
     }
 
     fn describe_offer(&self, secure: bool) -> String {
         let proto = if secure { "RTP/SAVP" } else { "RTP/AVP" };
-        let keys = if self.crypto.wanted() == Srtp::Off { Said::Nothing } else { Said::Offer };
+        let keys = if self.crypto.wanted() == Srtp::Off { OwnKeys::Nothing } else { OwnKeys::Offer };
         let direction = if self.label.is_some() { "sendonly" } else { "sendrecv" };
         self.describe(&self.offered, direction, proto, keys)
     }
@@ -209,9 +209,9 @@ impl Negotiation {
     pub(crate) fn answer_preferring(&mut self, offer: &[u8], preferred: &Preference) -> Result<Bytes, SdpError> {
         let text = parse::text(offer)?;
         let description = Description::parse(&text)?;
-        self.named = description.encodings();
-        let (ours, line, audio, key) = usable(&description, self.local.address, &self.wanted, &self.crypto)?;
-        let common: Vec<Codec> = codecs(audio).filter(|codec| self.wanted.contains(codec)).collect();
+        self.offered_names = description.encodings();
+        let (ours, line, audio, key) = usable(&description, self.local.address, &self.codecs_in_use, &self.crypto)?;
+        let common: Vec<Codec> = codecs(audio).filter(|codec| self.codecs_in_use.contains(codec)).collect();
         let first = preferred.codecs.iter().find(|codec| common.contains(codec)).or(common.first());
         let Some(codec) = first.copied() else { return Err(SdpError::Incompatible("no codec that is supported here")) };
         self.lines = description.lines.iter().map(refused).collect();
@@ -240,10 +240,10 @@ impl Negotiation {
                 .is_some_and(|other| other != codec && other.law().is_some() && common.contains(&other))
         };
         let taken = audio.formats.iter().filter(answered).chain(audio.formats.iter().filter(besides));
-        plan.taken = gather(taken.filter_map(|format| Some((format.number, format.meaning.codec()?))));
-        plan.events_taken = gather(audio.formats.iter().filter_map(events));
+        plan.receive_codecs = gather(taken.filter_map(|format| Some((format.number, format.meaning.codec()?))));
+        plan.receive_events = gather(audio.formats.iter().filter_map(events));
         if !self.events {
-            (plan.events, plan.events_taken) = (None, [None; MOST_EVENTS]);
+            (plan.events, plan.receive_events) = (None, [None; MAX_RECEIVE_EVENTS]);
         }
         let mut chosen: Vec<Format> = audio.formats.iter().filter(answered).copied().collect();
         let noise = plan.comfort_noise.map(|number| Format { number, meaning: Meaning::Noise });
@@ -256,8 +256,8 @@ impl Negotiation {
         self.common = common;
         self.plan = Some(MediaPlan { source: self.source, ..plan });
         self.agreed = true;
-        let body = self.describe(&chosen, direction, line.proto, key.map_or(Said::Nothing, Said::Answer));
-        Ok(self.say(body))
+        let body = self.describe(&chosen, direction, line.proto, key.map_or(OwnKeys::Nothing, OwnKeys::Answer));
+        Ok(self.finish_description(body))
     }
 
     /// Returns an answer that refuses each stream of the offer. The earlier agreement remains in effect. Returns `None`
@@ -269,7 +269,7 @@ impl Negotiation {
         for line in &description.lines {
             body.push_str(&refused(line));
         }
-        Some(self.say(body))
+        Some(self.finish_description(body))
     }
 
     /// Applies the far end's answer to our offer. If the same answer comes again (183, then 200), nothing changes.
@@ -293,8 +293,8 @@ impl Negotiation {
             ours(format.meaning).is_some() && !self.offered.iter().any(|offered| offered.number == format.number)
         });
         let both: Vec<Format> = agreed.chain(theirs.copied()).collect();
-        plan.taken = gather(both.iter().filter_map(|format| Some((format.number, format.meaning.codec()?))));
-        plan.events_taken = gather(both.iter().filter_map(events));
+        plan.receive_codecs = gather(both.iter().filter_map(|format| Some((format.number, format.meaning.codec()?))));
+        plan.receive_events = gather(both.iter().filter_map(events));
         if !self.events {
             plan.events = None;
         }
@@ -334,7 +334,7 @@ impl Negotiation {
     }
 
     /// Returns the lines of a description after `o=`.
-    fn describe(&self, formats: &[Format], direction: &str, proto: &str, keys: Said<'_>) -> String {
+    fn describe(&self, formats: &[Format], direction: &str, proto: &str, keys: OwnKeys<'_>) -> String {
         let mut body = self.begin();
         let count = self.lines.len().max(1);
         for index in 0..count {
@@ -363,9 +363,9 @@ impl Negotiation {
                 }
             }
             match keys {
-                Said::Nothing => {}
-                Said::Offer => self.crypto.offer(&mut body),
-                Said::Answer(line) => self.crypto.answer(line, &mut body),
+                OwnKeys::Nothing => {}
+                OwnKeys::Offer => self.crypto.offer(&mut body),
+                OwnKeys::Answer(line) => self.crypto.answer(line, &mut body),
             }
             body.push_str(&format!("a=ptime:20\r\na={direction}\r\n"));
             if let Some(label) = self.label {
@@ -382,13 +382,13 @@ impl Negotiation {
         format!("s=-\r\nc={}\r\nt=0 0\r\n", connection(self.local.address))
     }
 
-    fn say(&mut self, body: String) -> Bytes {
-        if !self.said.is_empty() && self.said != body {
+    fn finish_description(&mut self, body: String) -> Bytes {
+        if !self.last_description.is_empty() && self.last_description != body {
             self.version += 1;
         }
         let Local { address, id, .. } = self.local;
         let whole = format!("v=0\r\no=- {id} {} {}\r\n{body}", self.version, connection(address));
-        self.said = body;
+        self.last_description = body;
         Bytes::from(whole)
     }
 }
@@ -402,9 +402,9 @@ fn early(offered: &[Format], protection: Protection) -> Option<MediaPlan> {
         remote_rtcp: None,
         codec,
         payload_type,
-        taken: gather(offered.iter().filter_map(|format| Some((format.number, format.meaning.codec()?)))),
-        events: beside(codec, offered),
-        events_taken: gather(offered.iter().filter_map(events)),
+        receive_codecs: gather(offered.iter().filter_map(|format| Some((format.number, format.meaning.codec()?)))),
+        events: events_for(codec, offered),
+        receive_events: gather(offered.iter().filter_map(events)),
         comfort_noise: noise.map(|format| format.number),
         opus_fec: false,
         frames: 1,
@@ -430,9 +430,9 @@ fn plan_of(audio: &Audio, codec: Codec) -> MediaPlan {
         remote_rtcp: audio.remote_rtcp,
         codec,
         payload_type: number(Meaning::Audio(codec)).unwrap_or_default(),
-        taken: [None; MOST_TAKEN],
-        events: beside(codec, &audio.formats),
-        events_taken: [None; MOST_EVENTS],
+        receive_codecs: [None; MAX_RECEIVE_CODECS],
+        events: events_for(codec, &audio.formats),
+        receive_events: [None; MAX_RECEIVE_EVENTS],
         comfort_noise: number(Meaning::Noise),
         opus_fec: audio.opus_fec,
         frames: audio.frames.min(most_frames),
@@ -446,7 +446,7 @@ fn plan_of(audio: &Audio, codec: Codec) -> MediaPlan {
 /// Returns the telephone-events for a codec. This is the format with the codec's clock rate, if the far end has this
 /// format. Otherwise it is the format with 8,000 Hz. Many devices offer only 8,000 Hz with Opus. This violates RFC 4733
 /// §2.1, but it is better than no telephone-events.
-fn beside(codec: Codec, formats: &[Format]) -> Option<Events> {
+fn events_for(codec: Codec, formats: &[Format]) -> Option<Events> {
     let at = |rate| formats.iter().filter_map(events).find(|one| one.clock_rate == rate);
     at(codec.clock_rate()).or_else(|| at(8_000))
 }

@@ -14,7 +14,7 @@ use crate::codec::{Codec, SampleRate};
 /// The longest accepted body, in octets.
 const LONGEST: usize = 64 * 1024;
 /// The highest number of m-lines that an answer can contain.
-const MOST_LINES: usize = 64;
+const MAX_LINES: usize = 64;
 
 /// Converts a body to text. A body that is not ASCII is read as Latin-1. NULs at the end of the body, which some
 /// devices send, are removed.
@@ -120,7 +120,7 @@ impl<'a> Description<'a> {
         let mut lines = Vec::new();
         let mut at = first;
         for media in medias.chunk_by(|_, next| !begins(next)) {
-            if lines.len() == MOST_LINES {
+            if lines.len() == MAX_LINES {
                 return Err(malformed("too many m-lines", ""));
             }
             let more = at + 1..at + media.len();

@@ -155,10 +155,10 @@ fn without_telephone_events_none_are_offered_nor_taken() {
     let theirs = offer("m=audio 4000 RTP/AVP 0 101\r\na=rtpmap:101 telephone-event/8000\r\n");
     negotiation.accept(theirs.as_bytes()).unwrap();
     let plan = negotiation.plan().unwrap();
-    assert_eq!((plan.events, plan.events_taken.iter().flatten().count()), (None, 0));
+    assert_eq!((plan.events, plan.receive_events.iter().flatten().count()), (None, 0));
     assert!(!text(&negotiation.answer(theirs.as_bytes()).unwrap()).contains("101"));
     let plan = negotiation.plan().unwrap();
-    assert_eq!((plan.events, plan.events_taken.iter().flatten().count()), (None, 0));
+    assert_eq!((plan.events, plan.receive_events.iter().flatten().count()), (None, 0));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use crate::rtp::FRAME;
 use crate::timeline::{Stamp, Timeline};
 
 /// The highest number of buffered packets. It equals the number of frames that recorders read in one batch.
-const MOST: usize = 8;
+const MAX_PACKETS: usize = 8;
 
 /// The G.711 packets that the timeline does not have yet.
 #[derive(Default)]
@@ -15,7 +15,7 @@ pub(super) struct Arrivals {
     count: usize,
     /// The number of payload octets in all buffered packets.
     octets: usize,
-    arrivals: [Option<Arrival>; MOST],
+    arrivals: [Option<Arrival>; MAX_PACKETS],
     buffer: Buffer,
 }
 
@@ -26,18 +26,18 @@ struct Arrival {
 }
 
 /// The payloads of the buffered packets, one after the other.
-struct Buffer([u8; MOST * FRAME]);
+struct Buffer([u8; MAX_PACKETS * FRAME]);
 
 impl Default for Buffer {
     fn default() -> Buffer {
-        Buffer([0; MOST * FRAME])
+        Buffer([0; MAX_PACKETS * FRAME])
     }
 }
 
 impl Arrivals {
     /// Buffers a packet. If the buffer has no space for it, the buffered packets are first written to the timeline.
     pub(super) fn push(&mut self, stamp: Stamp, law: Law, payload: &[u8], timeline: &mut Timeline) {
-        let fits = |arrivals: &Arrivals| arrivals.count < MOST && arrivals.octets + payload.len() <= MOST * FRAME;
+        let fits = |arrivals: &Arrivals| arrivals.count < MAX_PACKETS && arrivals.octets + payload.len() <= MAX_PACKETS * FRAME;
         if !fits(self) {
             self.settle(timeline);
         }

@@ -6,20 +6,20 @@ use super::{Context, SessionEvents};
 use crate::codec::Codec;
 use crate::codec::g711::Law;
 use crate::command::{OpId, RecordingCommand, SessionKey, Tracks};
-use crate::copied::Copied;
+use crate::track_frame::TrackFrame;
 use crate::event::{Event, RecordingReason};
 use crate::recorder::Recorder;
-use crate::recorders::{Obeyed, Recorders};
+use crate::recorders::{RecordingOutcome, Recorders};
 use crate::rtp::{FRAME, Header};
 use crate::tap::{Tap, TapSink, Tapped};
 use crate::timeline::Stamp;
 use crate::writer::{Done, WriterHandle};
 
 /// The highest number of taps of a session.
-const MOST_TAPS: usize = 16;
+const MAX_TAPS: usize = 16;
 /// The highest number of frames that recorders read in one batch. Recorders are behind the network in any case, and
 /// each read loads its code and data into the CPU caches.
-const TOGETHER: u8 = 8;
+const MAX_BATCH: u8 = 8;
 
 /// The recorders, taps and audio tracks of a leg.
 #[derive(Default)]
@@ -44,7 +44,7 @@ struct AudioTracks {
 struct Unread {
     frames: u8,
     /// The number of unread frames at which the recorders read them.
-    most: u8,
+    batch: u8,
     /// The media clock at the newest unread frame.
     now: u32,
 }
@@ -57,7 +57,7 @@ impl AudioTracks {
 
     /// Returns a function that reads the frames after `now` for a recorder that stops. Each call reads one frame of
     /// both directions.
-    fn drain(&mut self, mut now: u32) -> impl FnMut(&mut Copied, &mut Copied) {
+    fn drain(&mut self, mut now: u32) -> impl FnMut(&mut TrackFrame, &mut TrackFrame) {
         let (mut inbound, mut outbound) = (self.inbound.remainder(), self.outbound.remainder());
         move |left, right| {
             now = now.wrapping_add(FRAME as u32);
@@ -183,9 +183,9 @@ impl Capture {
     }
 
     /// Starts a pause in the outbound track. The pause lasts until the next audio for the leg.
-    pub(super) fn handle_outbound_rest(&mut self) {
+    pub(super) fn handle_outbound_pause(&mut self) {
         if let Some(tracks) = &mut self.tracks {
-            tracks.outbound.rest();
+            tracks.outbound.start_pause();
         }
     }
 
@@ -234,7 +234,7 @@ impl Capture {
             return false;
         }
         self.unread.frames += 1;
-        self.unread.frames >= self.unread.most
+        self.unread.frames >= self.unread.batch
     }
 
     /// Makes the recorders read all frames up to the current frame. Call this before any change that affects the
@@ -242,21 +242,21 @@ impl Capture {
     pub(super) fn catch_up(&mut self, playing: Option<OpId>, writer: &WriterHandle) -> bool {
         let frames = std::mem::take(&mut self.unread.frames);
         let Some(tracks) = self.tracks.as_mut().filter(|_| frames > 0) else { return false };
-        let (mut inbound, mut outbound) = (Copied::silence(Law::Mu), Copied::silence(Law::Mu));
+        let (mut inbound, mut outbound) = (TrackFrame::silence(Law::Mu), TrackFrame::silence(Law::Mu));
         for later in (0..frames).rev() {
             let now = self.unread.now.wrapping_sub(u32::from(later) * FRAME as u32);
             tracks.inbound.read_recorder(now, &mut inbound);
             tracks.outbound.read_recorder(now, &mut outbound);
             self.recorders.handle_frame(&inbound, &outbound, playing, writer);
         }
-        self.set_patience();
+        self.set_batch();
         true
     }
 
     /// Sets the number of frames that recorders read in one batch. The number must be small enough that each recording
     /// starts and ends at the right frame.
-    fn set_patience(&mut self) {
-        self.unread.most = self.recorders.patience().clamp(1, TOGETHER.into()) as u8;
+    fn set_batch(&mut self) {
+        self.unread.batch = self.recorders.frames_until_due().clamp(1, MAX_BATCH.into()) as u8;
     }
 
     // ---- commands ----
@@ -266,29 +266,29 @@ impl Capture {
     pub(super) fn handle_recording(
         &mut self,
         key: SessionKey,
-        order: RecordingCommand,
+        command: RecordingCommand,
         codec: Codec,
         now: u32,
         (writer, done): (&WriterHandle, &Done),
         events: &mut SessionEvents,
     ) {
         let first = self.recorders.is_empty();
-        match self.recorders.obey(key, order, Some(now), writer, done) {
-            Obeyed::Started => {
+        match self.recorders.execute(key, command, Some(now), writer, done) {
+            RecordingOutcome::Started => {
                 let tracks = self.tracks_for(codec);
                 if first {
                     tracks.inbound.begin_recording();
                     tracks.outbound.begin_recording();
                 }
             }
-            Obeyed::Stopped(recorder) => {
+            RecordingOutcome::Stopped(recorder) => {
                 self.finish(recorder, now);
                 writer.wake();
             }
-            Obeyed::Refused(event) => events.send(event),
-            Obeyed::Done => {}
+            RecordingOutcome::Refused(event) => events.send(event),
+            RecordingOutcome::Done => {}
         }
-        self.set_patience();
+        self.set_batch();
     }
 
     /// Handles the end of a recording. The recording's file is complete.
@@ -322,10 +322,10 @@ impl Capture {
         }
     }
 
-    /// Adds a tap, unless there are already [`MOST_TAPS`] taps. `live` says that the inbound audio already has a live
+    /// Adds a tap, unless there are already [`MAX_TAPS`] taps. `live` says that the inbound audio already has a live
     /// listener.
     pub(super) fn add_tap(&mut self, op: OpId, tracks: Tracks, sink: TapSink, codec: Codec, live: bool) {
-        if self.taps.len() >= MOST_TAPS {
+        if self.taps.len() >= MAX_TAPS {
             return;
         }
         let first = self.taps.is_empty();

@@ -7,7 +7,7 @@ use crate::codec::SampleRate;
 use crate::dtmf::{DtmfMethod, InbandDetector};
 use crate::event::Event;
 use crate::rtp::Header;
-use crate::rtp::dtmf::{Allowance, Detector};
+use crate::rtp::dtmf::{DigitBudget, Detector};
 
 use super::SessionEvents;
 
@@ -17,8 +17,8 @@ pub(super) struct DigitInput {
     events: Detector,
     /// The tone detector. It exists while the plan has no telephone-events, because digits then arrive as tones.
     inband: Option<Box<InbandDetector>>,
-    allowance: Allowance,
-    /// The number of digits dropped because they came faster than [`Allowance`] allows.
+    budget: DigitBudget,
+    /// The number of digits dropped because they came faster than [`DigitBudget`] allows.
     pub(super) dropped: u64,
 }
 
@@ -35,7 +35,7 @@ impl DigitInput {
 
     /// Advances the rate limit by one frame of 20 ms.
     pub(super) fn tick(&mut self) {
-        self.allowance.tick();
+        self.budget.tick();
     }
 
     /// Handles a telephone-event packet. Reports the digit that begins with this packet, unless a tone has already
@@ -48,10 +48,10 @@ impl DigitInput {
         now: Instant,
         events: &mut SessionEvents,
     ) {
-        let press = self.events.handle(header, payload, clock_rate);
-        let begins = press.map(|(digit, _)| digit);
+        let found = self.events.handle(header, payload, clock_rate);
+        let begins = found.map(|(digit, _)| digit);
         let reported = self.inband.as_mut().is_some_and(|inband| !inband.handle_event(now, begins));
-        if let Some((digit, duration_ms)) = press.filter(|_| !reported) {
+        if let Some((digit, duration_ms)) = found.filter(|_| !reported) {
             self.report(digit, duration_ms, DtmfMethod::Event, events);
         }
     }
@@ -67,9 +67,9 @@ impl DigitInput {
         }
     }
 
-    fn report(&mut self, digit: char, duration_ms: u32, form: DtmfMethod, events: &mut SessionEvents) {
-        if self.allowance.take() {
-            events.send(Event::Dtmf { digit, duration_ms, form });
+    fn report(&mut self, digit: char, duration_ms: u32, method: DtmfMethod, events: &mut SessionEvents) {
+        if self.budget.take() {
+            events.send(Event::Dtmf { digit, duration_ms, method });
         } else {
             self.dropped += 1;
         }

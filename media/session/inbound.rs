@@ -21,7 +21,7 @@ pub(super) struct Inbound {
 pub(super) enum DropReason {
     /// The far end's SDP says that the far end sends nothing. So its packets cannot be distinguished from packets of a
     /// stranger.
-    Held,
+    OnHold,
     /// The packet is not authentic under the agreed SRTP key, or it is a replay.
     Srtp,
     /// The datagram is neither RTP nor RTCP.
@@ -29,9 +29,9 @@ pub(super) enum DropReason {
     /// The payload type was not agreed.
     PayloadType,
     /// RTP came from a source that is not the latched source.
-    Stranger,
+    UnknownSource,
     /// RTCP came from a host that is not the source of RTP.
-    RtcpStranger,
+    RtcpUnknownSource,
     /// Packets come faster than [`PacketBudget`] allows.
     Flood,
     /// RTCP was about streams of other sessions.
@@ -41,14 +41,14 @@ pub(super) enum DropReason {
 /// The number of dropped datagrams for each reason.
 #[derive(Default)]
 struct Dropped {
-    held: u64,
+    on_hold: u64,
     srtp: u64,
     malformed: u64,
     payload_type: u64,
-    stranger: u64,
+    unknown_source: u64,
     flood: u64,
     rtcp: u64,
-    first_stranger: Option<SocketAddr>,
+    first_unknown_source: Option<SocketAddr>,
 }
 
 impl Inbound {
@@ -56,15 +56,15 @@ impl Inbound {
     pub(super) fn note_dropped(&mut self, why: DropReason, from: SocketAddr, counts: &mut Counts) {
         let dropped = &mut self.dropped;
         let count = match why {
-            DropReason::Held => &mut dropped.held,
+            DropReason::OnHold => &mut dropped.on_hold,
             DropReason::Srtp => &mut dropped.srtp,
             DropReason::Malformed => &mut dropped.malformed,
             DropReason::PayloadType => &mut dropped.payload_type,
-            DropReason::Stranger => {
-                dropped.first_stranger.get_or_insert(from);
-                &mut dropped.stranger
+            DropReason::UnknownSource => {
+                dropped.first_unknown_source.get_or_insert(from);
+                &mut dropped.unknown_source
             }
-            DropReason::RtcpStranger => &mut dropped.stranger,
+            DropReason::RtcpUnknownSource => &mut dropped.unknown_source,
             DropReason::Flood => &mut dropped.flood,
             DropReason::ForeignRtcp => &mut dropped.rtcp,
         };
@@ -77,14 +77,14 @@ impl Inbound {
 
     /// Adds the counters of dropped datagrams to a session's statistics.
     pub(super) fn add_dropped(&self, stats: &mut Stats) {
-        let Dropped { held, srtp, malformed, payload_type, stranger, flood, rtcp, first_stranger } = self.dropped;
-        stats.dropped_held = held;
+        let Dropped { on_hold, srtp, malformed, payload_type, unknown_source, flood, rtcp, first_unknown_source } = self.dropped;
+        stats.dropped_held = on_hold;
         stats.dropped_srtp = srtp;
         stats.dropped_malformed = malformed;
         stats.dropped_payload_type = payload_type;
-        stats.dropped_stranger = stranger;
+        stats.dropped_unknown_source = unknown_source;
         stats.dropped_flood = flood;
         stats.dropped_rtcp = rtcp;
-        stats.stranger = first_stranger;
+        stats.unknown_source = first_unknown_source;
     }
 }

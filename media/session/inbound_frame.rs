@@ -25,7 +25,7 @@ impl InboundFrame {
     pub(super) fn read(&mut self, track: &mut AudioTrack, now: u32) {
         track.handle_tick();
         (self.rate, self.at) = (track.rate(), now);
-        self.sounds = !track.read_live(now, &mut self.samples).is_nothing();
+        self.sounds = !track.read_live(now, &mut self.samples).is_silent();
         self.fresh = true;
     }
 

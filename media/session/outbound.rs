@@ -7,7 +7,7 @@ use super::transport::Transport;
 use super::{Context, PacketKind};
 use crate::codec::SampleRate;
 use crate::codec::g711::Law;
-use crate::room::Said;
+use crate::room::MixedFrame;
 use crate::rtp::sender::Sender;
 use crate::rtp::{FIXED, FRAME, Header, dtmf};
 use crate::sdp::{Events, MediaPlan};
@@ -69,7 +69,7 @@ impl Outbound {
         (self.packing.frames, self.packing.octets) = (0, 0);
     }
 
-    /// Whether frames wait for the rest of their packet.
+    /// Whether frames wait for the start_pause of their packet.
     pub(super) fn is_packing(&self) -> bool {
         self.packing.frames > 0
     }
@@ -221,19 +221,19 @@ impl Output<'_> {
     }
 
     /// Sends a frame of a room's mix. The frame is already encoded.
-    pub(super) fn send_mixed(&mut self, said: Said<'_>, cx: &mut Context<'_>) {
-        if let (Some(law), Some(octets)) = (self.plan.codec.law(), said.payload.first_chunk::<FRAME>()) {
+    pub(super) fn send_mixed(&mut self, mixed: MixedFrame<'_>, cx: &mut Context<'_>) {
+        if let (Some(law), Some(octets)) = (self.plan.codec.law(), mixed.payload.first_chunk::<FRAME>()) {
             return self.send_octets(law, octets, cx);
         }
         let stamp = self.stamp(cx);
-        self.capture.handle_outbound_samples(stamp, said.samples);
-        self.pack(said.payload, cx);
+        self.capture.handle_outbound_samples(stamp, mixed.samples);
+        self.pack(mixed.payload, cx);
     }
 
     /// Records that nothing is sent in this frame.
-    pub(super) fn rest(&mut self) {
+    pub(super) fn start_pause(&mut self) {
         self.outbound.sender.pause();
-        self.capture.handle_outbound_rest();
+        self.capture.handle_outbound_pause();
     }
 
     /// Returns the stamp of the next frame.

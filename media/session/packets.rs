@@ -9,7 +9,7 @@ use super::{Context, MediaSession, PacketKind};
 use crate::engine::Flow;
 use crate::event::Event;
 use crate::latch::Admission;
-use crate::rtp::reports::Verdict;
+use crate::rtp::reports::ReportCheck;
 use crate::rtp::{Header, is_rtcp, noise};
 use crate::timeline::Stamp;
 
@@ -51,7 +51,7 @@ impl MediaSession {
         cx: &mut Context<'_>,
     ) -> Result<Option<(Header, PacketKind)>, DropReason> {
         if self.plan.as_ref().is_some_and(|plan| !plan.receives) {
-            return Err(DropReason::Held);
+            return Err(DropReason::OnHold);
         }
         let packet = self.transport.decrypt(Flow::Rtp, packet).map_err(|_| DropReason::Srtp)?;
         let (Some(header), Some(plan)) = (Header::parse(packet), &self.plan) else { return Err(DropReason::Malformed) };
@@ -63,9 +63,9 @@ impl MediaSession {
             (None, None) => return Err(DropReason::PayloadType),
         };
         match self.transport.admit(from, &header, cx) {
-            Admission::Peer => {}
+            Admission::FarEnd => {}
             Admission::Moved => self.events.send(Event::SourceMoved { to: from }),
-            Admission::Stranger => return Err(DropReason::Stranger),
+            Admission::UnknownSource => return Err(DropReason::UnknownSource),
         }
         if !self.inbound.budget.take() {
             return Err(DropReason::Flood);
@@ -126,27 +126,27 @@ impl MediaSession {
     }
 
     fn read_rtcp(&mut self, from: SocketAddr, packet: &mut [u8], cx: &Context<'_>) -> Result<(), DropReason> {
-        if self.is_stranger(from) {
-            return Err(DropReason::RtcpStranger);
+        if self.is_unknown_rtcp_source(from) {
+            return Err(DropReason::RtcpUnknownSource);
         }
         let packet = self.transport.decrypt(Flow::Rtcp, packet).map_err(|_| DropReason::Srtp)?;
         let now = cx.clock.ntp(cx.now) >> 16;
         let clock_rate = self.plan.as_ref().map_or(8_000, |plan| plan.codec.clock_rate());
         let (receiver, sender) = (&mut self.inbound.receiver, &self.outbound.sender);
         match self.quality.reports.handle(packet, receiver, sender, clock_rate, now) {
-            Verdict::Taken => {
+            ReportCheck::Accepted => {
                 self.transport.note_rtcp_source(from);
                 self.quality.judge_outbound(self.outbound.encoder.as_deref_mut(), &mut self.events);
                 Ok(())
             }
-            Verdict::Foreign => Err(DropReason::ForeignRtcp),
-            Verdict::Malformed => Err(DropReason::Malformed),
+            ReportCheck::Foreign => Err(DropReason::ForeignRtcp),
+            ReportCheck::Malformed => Err(DropReason::Malformed),
         }
     }
 
     /// Whether RTCP from `from` comes from a host that is not the source of RTP.
-    pub(crate) fn is_stranger(&self, from: SocketAddr) -> bool {
-        self.transport.is_stranger(from)
+    pub(crate) fn is_unknown_rtcp_source(&self, from: SocketAddr) -> bool {
+        self.transport.is_unknown_rtcp_source(from)
     }
 
     /// Whether RTP from `from` is refused, independent of its content.

@@ -9,15 +9,15 @@ use crate::codec::g711::Law;
 use crate::command::OpId;
 use crate::event::{Event, FinishReason};
 use crate::player::Playback;
-use crate::room::Said;
+use crate::room::MixedFrame;
 use crate::rtp::FRAME;
 use crate::rtp::dtmf::{self, DigitFrame, DigitSender};
-use crate::source::{SourcePlayer, Spoken, StreamSource};
+use crate::source::{SourcePlayer, SourceFrame, StreamSource};
 use crate::tone::{Tone, ToneGenerator};
 
 /// The highest number of marks reported in one frame. More marks could fill the event sink faster than the application
 /// empties it. A sink that stays full ends the session.
-const MARKS: usize = 32;
+const MAX_MARKS: usize = 32;
 
 /// A frame from the bridged leg or from a room.
 #[derive(Debug, Clone, Copy)]
@@ -25,7 +25,7 @@ pub(crate) enum Input<'a> {
     /// 20 ms of the bridged leg's audio, and the sample rate of this audio.
     Bridge(&'a [i16], SampleRate),
     /// A frame of the room's mix, in the leg's codec.
-    Room(Said<'a>),
+    Room(MixedFrame<'a>),
 }
 
 /// The sources of a leg's outbound audio.
@@ -100,7 +100,7 @@ impl Playout {
 
     /// Whether digits, a playback or a source is sent now. In this case nothing is relayed.
     pub(super) fn is_busy(&self) -> bool {
-        let source_speaks = self.source.as_ref().is_some_and(|source| source.speaks);
+        let source_speaks = self.source.as_ref().is_some_and(|source| source.has_audio);
         self.playback.is_some() || self.digits.is_some() || source_speaks
     }
 
@@ -135,7 +135,7 @@ impl Playout {
         }
         match input {
             Some(Input::Bridge(samples, rate)) => out.send_samples(samples, rate, cx),
-            Some(Input::Room(said)) => out.send_mixed(said, cx),
+            Some(Input::Room(mixed)) => out.send_mixed(mixed, cx),
             None => self.fill(out, cx),
         }
     }
@@ -150,7 +150,7 @@ impl Playout {
         }
         out.flush(cx);
         if filler != Filler::Relayed {
-            out.rest();
+            out.start_pause();
         }
     }
 
@@ -169,9 +169,9 @@ impl Playout {
     fn send_source(&mut self, out: &mut Output<'_>, events: &mut SessionEvents, cx: &mut Context<'_>) -> bool {
         let Some(source) = &mut self.source else { return false };
         let op = source.op;
-        match source.next_frame(most_marks(events), |name| events.send(Event::MarkReached { op, name })) {
-            Some(Spoken::Octets(law, octets)) => out.send_octets(law, &octets, cx),
-            Some(Spoken::Samples(samples, rate)) => {
+        match source.next_frame(max_marks(events), |name| events.send(Event::MarkReached { op, name })) {
+            Some(SourceFrame::Octets(law, octets)) => out.send_octets(law, &octets, cx),
+            Some(SourceFrame::Samples(samples, rate)) => {
                 out.send_samples(samples.get(..rate.frame()).unwrap_or_default(), rate, cx);
             }
             None => return false,
@@ -183,7 +183,7 @@ impl Playout {
     fn hold_source(&mut self, events: &mut SessionEvents) {
         if let Some(source) = &mut self.source {
             let op = source.op;
-            source.hold(most_marks(events), |name| events.send(Event::MarkReached { op, name }));
+            source.hold(max_marks(events), |name| events.send(Event::MarkReached { op, name }));
         }
     }
 
@@ -204,9 +204,9 @@ impl Playout {
         let Some(to) = out.plan.events else {
             // The digit is sent as a tone. The frames of the repeated end packets become the gap after the tone.
             if first {
-                let key = dtmf::key(event).unwrap_or('0');
+                let digit = dtmf::digit_of_event(event).unwrap_or('0');
                 let milliseconds = digits.sender.duration_ms();
-                digits.tone = Some(ToneGenerator::new(Tone::Key { key, milliseconds }));
+                digits.tone = Some(ToneGenerator::new(Tone::Digit { digit, milliseconds }));
             }
             let mut samples = [0; FRAME];
             if let Some(tone) = &mut digits.tone {
@@ -227,6 +227,6 @@ impl Playout {
 }
 
 /// Returns the number of marks that may be reported in this frame. It is 0 while the event sink is full.
-fn most_marks(events: &SessionEvents) -> usize {
-    if events.backlog() == 0 { MARKS } else { 0 }
+fn max_marks(events: &SessionEvents) -> usize {
+    if events.backlog() == 0 { MAX_MARKS } else { 0 }
 }

@@ -34,7 +34,7 @@ pub(crate) struct Routing {
     /// The state of the offload of this leg's packets to the kernel.
     pub(crate) offload: Offload,
     /// The number of the session's newest command about its bridge or room.
-    pub(crate) orders: u32,
+    pub(crate) command_number: u32,
 }
 
 impl Routing {

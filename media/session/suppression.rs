@@ -100,7 +100,7 @@ impl Suppression {
         let (samples, rate) = match input {
             None => return (None, false),
             Some(Input::Bridge(samples, rate)) => (samples, rate),
-            Some(Input::Room(said)) => (said.samples, said.rate),
+            Some(Input::Room(mixed)) => (mixed.samples, mixed.rate),
         };
         frame.iter_mut().zip(samples).for_each(|(to, from)| *to = *from);
         let ended = self.process(Track::Outbound, frame, rate);

@@ -3,11 +3,11 @@
 use super::arrivals::Arrivals;
 use crate::codec::g711::Law;
 use crate::codec::{Codec, Decoder, LONGEST_FRAME, SampleRate};
-use crate::copied::Copied;
+use crate::track_frame::TrackFrame;
 use crate::resample::Resampler;
 use crate::rtp::FRAME;
 use crate::tap::Tapped;
-use crate::timeline::{self, Assembly, Makeup, Quality, RECORDER_LAG, Reader, Stamp, Timeline};
+use crate::timeline::{self, Assembly, FrameComposition, Quality, RECORDER_LAG, Reader, Stamp, Timeline};
 
 /// The audio of one direction. A track is created for the first listener.
 pub(super) struct AudioTrack {
@@ -117,9 +117,9 @@ impl AudioTrack {
     }
 
     /// Starts a pause without packets.
-    pub(super) fn rest(&mut self) {
+    pub(super) fn start_pause(&mut self) {
         self.settle();
-        self.timeline.rest();
+        self.timeline.start_pause();
     }
 
     /// Prepares for a stream with another SSRC.
@@ -149,8 +149,8 @@ impl AudioTrack {
     }
 
     /// Reads the frame that is due for live listeners. Samples after the frame do not change.
-    pub(super) fn read_live(&mut self, now: u32, samples: &mut [i16; LONGEST_FRAME]) -> Makeup {
-        let Some(samples) = samples.get_mut(..self.rate.frame()) else { return Makeup::default() };
+    pub(super) fn read_live(&mut self, now: u32, samples: &mut [i16; LONGEST_FRAME]) -> FrameComposition {
+        let Some(samples) = samples.get_mut(..self.rate.frame()) else { return FrameComposition::default() };
         self.settle();
         self.timeline.read_samples(&mut self.live, now, samples)
     }
@@ -163,7 +163,7 @@ impl AudioTrack {
             let mut octets = [0; FRAME];
             self.settle();
             self.timeline.read_octets(&mut self.live, now, law, &mut octets);
-            tapped.narrow = Copied::Octets(law, octets);
+            tapped.narrow = TrackFrame::Octets(law, octets);
             return;
         }
         let mut samples = [0; LONGEST_FRAME];
@@ -178,7 +178,7 @@ impl AudioTrack {
             Some(narrower) => narrower.process(heard, &mut narrow),
             None => narrow.iter_mut().zip(heard).for_each(|(to, from)| *to = *from),
         }
-        tapped.narrow = Copied::Samples(narrow);
+        tapped.narrow = TrackFrame::Samples(narrow);
         if wide {
             let widener = || Box::new(Resampler::new(self.rate, SampleRate::Hz16000));
             self.tap_widener.get_or_insert_with(widener).process(heard, &mut tapped.wide);
@@ -186,20 +186,20 @@ impl AudioTrack {
     }
 
     /// Reads the frame that is due for recorders, at 8,000 Hz.
-    pub(super) fn read_recorder(&mut self, now: u32, copied: &mut Copied) {
+    pub(super) fn read_recorder(&mut self, now: u32, frame: &mut TrackFrame) {
         self.handle_tick();
         if let Some((mut before, left)) = self.before.take() {
-            before.read_recorder(now, copied);
+            before.read_recorder(now, frame);
             self.before = (left > 1).then_some((before, left - 1));
             return;
         }
         let narrower = self.recorder_narrower.as_deref_mut();
-        read_recorder(&mut self.timeline, &mut self.recorder, narrower, self.rate, now, copied);
+        read_recorder(&mut self.timeline, &mut self.recorder, narrower, self.rate, now, frame);
     }
 
     /// Returns a function that reads the frames that a stopped recorder still needs, one frame per call. The reader of
     /// the other recorders does not advance.
-    pub(super) fn remainder(&mut self) -> impl FnMut(u32, &mut Copied) {
+    pub(super) fn remainder(&mut self) -> impl FnMut(u32, &mut TrackFrame) {
         self.settle();
         let left = self.before.as_ref().map_or(0, |(_, left)| *left);
         let mut before = self.before.as_mut().map(|(before, _)| {
@@ -209,10 +209,10 @@ impl AudioTrack {
         let (reader, narrower) = (self.recorder.clone(), self.recorder_narrower.clone());
         let mut rest = Rest { timeline: &mut self.timeline, reader, narrower, rate: self.rate };
         let mut frames = 0;
-        move |now, copied| {
+        move |now, frame| {
             let of_before = before.as_mut().filter(|_| frames < left);
             frames = frames.saturating_add(1);
-            of_before.unwrap_or(&mut rest).read(now, copied);
+            of_before.unwrap_or(&mut rest).read(now, frame);
         }
     }
 
@@ -232,8 +232,8 @@ struct Rest<'a> {
 }
 
 impl Rest<'_> {
-    fn read(&mut self, now: u32, copied: &mut Copied) {
-        read_recorder(self.timeline, &mut self.reader, self.narrower.as_deref_mut(), self.rate, now, copied);
+    fn read(&mut self, now: u32, frame: &mut TrackFrame) {
+        read_recorder(self.timeline, &mut self.reader, self.narrower.as_deref_mut(), self.rate, now, frame);
     }
 }
 
@@ -243,15 +243,15 @@ fn read_recorder(
     narrower: Option<&mut Resampler>,
     rate: SampleRate,
     now: u32,
-    copied: &mut Copied,
+    frame: &mut TrackFrame,
 ) {
     if let Some(narrower) = narrower {
         let (mut wide, mut samples) = ([0; LONGEST_FRAME], [0; FRAME]);
         let Some(wide) = wide.get_mut(..rate.frame()) else { return };
         timeline.read_samples(reader, now, wide);
         narrower.process(wide, &mut samples);
-        *copied = Copied::Samples(samples);
+        *frame = TrackFrame::Samples(samples);
         return;
     }
-    timeline.read_copied(reader, now, copied);
+    timeline.read_track_frame(reader, now, frame);
 }

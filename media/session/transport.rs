@@ -102,7 +102,7 @@ impl Transport {
 
     /// Records that the kernel handled a packet of the latched source at `at`.
     pub(super) fn note_heard(&mut self, at: Instant) {
-        self.latch.hear(at);
+        self.latch.note_packet(at);
     }
 
     /// Stores the source of valid RTCP.
@@ -114,7 +114,7 @@ impl Transport {
 
     /// Whether an RTCP source is on a host that is not the source of RTP. Ports are not compared, because a NAT can
     /// change them.
-    pub(super) fn is_stranger(&self, from: SocketAddr) -> bool {
+    pub(super) fn is_unknown_rtcp_source(&self, from: SocketAddr) -> bool {
         let known = [self.latch.target(), self.latch.learnt()];
         known.iter().any(Option::is_some) && known.iter().flatten().all(|known| known.ip() != from.ip())
     }

@@ -6,7 +6,7 @@ use crate::testing::voice::{Voice, tone};
 use crate::wav::WavCoding;
 
 /// Returns the part of these channels that trimming keeps, in ms.
-fn kept(channels: &[Vec<i16>]) -> Option<(u64, u64)> {
+fn trimmed(channels: &[Vec<i16>]) -> Option<(u64, u64)> {
     let form = WavFormat { coding: WavCoding::Pcm, channels: channels.len() as u16 };
     let mut samples = Vec::new();
     for at in 0..channels[0].len() {
@@ -39,15 +39,15 @@ fn noise_before_and_after_words_is_cut_away_however_loud() {
     for level in [-40.0, -60.0] {
         let noise = voice.silence(9_000, level);
         let said = voice.say(1_500);
-        let (first, end) = kept(&[over(&noise, &said, 3_000)]).unwrap();
+        let (first, end) = trimmed(&[over(&noise, &said, 3_000)]).unwrap();
         assert!((2_680..=3_100).contains(&first), "noise of {level}: from {first} ms on");
         assert!((4_400..=4_840).contains(&end), "noise of {level}: until {end} ms");
         // Neither a silent second channel nor a long silence hides the words.
         let silent = vec![0; noise.len()];
-        assert_eq!(kept(&[silent, over(&noise, &said, 3_000)]), Some((first, end)));
+        assert_eq!(trimmed(&[silent, over(&noise, &said, 3_000)]), Some((first, end)));
     }
     let long = over(&voice.silence(60_000, -45.0), &voice.say(1_000), 2_000);
-    let (_, end) = kept(&[long]).unwrap();
+    let (_, end) = trimmed(&[long]).unwrap();
     assert!((2_900..=3_340).contains(&end), "until {end} ms");
 }
 
@@ -55,7 +55,7 @@ fn noise_before_and_after_words_is_cut_away_however_loud() {
 fn quiet_words_stay_where_silence_is_quieter_still() {
     let mut voice = Voice::new(4);
     let said = quieter(&voice.say(2_000), 24);
-    let (first, end) = kept(&[over(&voice.silence(6_000, -75.0), &said, 2_000)]).unwrap();
+    let (first, end) = trimmed(&[over(&voice.silence(6_000, -75.0), &said, 2_000)]).unwrap();
     assert!(first <= 2_240 && end >= 3_900, "{first} to {end} ms");
 }
 
@@ -63,9 +63,9 @@ fn quiet_words_stay_where_silence_is_quieter_still() {
 fn where_nobody_speaks_what_is_loud_stays() {
     let silent = vec![0; 8_000];
     let music = [silent.clone(), tone(440.0, 1_000, -15.0), silent.clone()].concat();
-    assert_eq!(kept(&[music]), Some((1_000, 2_000)));
-    assert_eq!(kept(&[silent]), None);
-    assert_eq!(kept(&[Vec::new()]), None);
+    assert_eq!(trimmed(&[music]), Some((1_000, 2_000)));
+    assert_eq!(trimmed(&[silent]), None);
+    assert_eq!(trimmed(&[Vec::new()]), None);
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn real_words_in_a_street_are_found_and_the_street_alone_has_none() {
     let loud = |frame: &[i16]| is_loud(frame);
     let begins = words.chunks_exact(FRAME).position(loud).unwrap() as u64 * 20;
     let ends = words.chunks_exact(FRAME).rposition(loud).unwrap() as u64 * 20;
-    let (first, end) = kept(&[over(&street, &words, 7_000)]).unwrap();
+    let (first, end) = trimmed(&[over(&street, &words, 7_000)]).unwrap();
     println!("words from {} to {} ms, kept {first} to {end}", 7_000 + begins, 7_000 + ends);
     // The street noise also has loud sounds near the words.
     assert!((5_900 + begins..=7_000 + begins).contains(&first) && (7_000 + ends..=8_100 + ends).contains(&end));

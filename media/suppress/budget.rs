@@ -24,8 +24,8 @@ const LATE_ONE_IN: u32 = 4;
 /// The highest part of the share, in percent, that may be in use after a suppressor is resumed.
 const FULL: u32 = 80;
 /// The shortest and the longest time without shedding after which a suppressor is resumed.
-const PATIENCE: Duration = Duration::from_secs(2);
-const MOST_PATIENCE: Duration = Duration::from_secs(60);
+const MIN_RESUME_DELAY: Duration = Duration::from_secs(2);
+const MAX_RESUME_DELAY: Duration = Duration::from_secs(60);
 
 /// The name of a suppressor: its session and its track.
 pub(crate) type SuppressedTrack = (SessionKey, Track);
@@ -41,8 +41,8 @@ pub(crate) struct SuppressionBudget {
     running: usize,
     window: Option<Window>,
     /// The time of the last change. Since then no suppressor was shed or resumed.
-    calm: Option<Instant>,
-    patience: Duration,
+    stable_since: Option<Instant>,
+    resume_delay: Duration,
     /// The time when a suppressor was last resumed.
     resumed: Option<Instant>,
 }
@@ -71,8 +71,8 @@ impl SuppressionBudget {
             names: Vec::new(),
             running: 0,
             window: None,
-            calm: None,
-            patience: PATIENCE,
+            stable_since: None,
+            resume_delay: MIN_RESUME_DELAY,
             resumed: None,
         }
     }
@@ -106,7 +106,7 @@ impl SuppressionBudget {
     /// in the tick.
     pub(crate) fn handle_tick(&mut self, now: Instant, spent: Duration, late: Duration) -> Change<'_> {
         if self.names.is_empty() {
-            (self.window, self.calm, self.patience) = (None, None, PATIENCE);
+            (self.window, self.stable_since, self.resume_delay) = (None, None, MIN_RESUME_DELAY);
             return Change::Nothing;
         }
         let fresh = Window { began: now, spent: Duration::ZERO, ticks: 0, late: 0 };
@@ -135,30 +135,30 @@ impl SuppressionBudget {
             let over = spent.saturating_sub(allowed).as_nanos().div_ceil(each.as_nanos().max(1));
             let go = usize::try_from(over).unwrap_or(usize::MAX).max(if late { self.running.div_ceil(4) } else { 1 });
             let stay = self.running.saturating_sub(go);
-            let again = self.resumed.is_some_and(|resumed| now.saturating_duration_since(resumed) < self.patience);
-            self.patience = if again { (self.patience * 2).min(MOST_PATIENCE) } else { self.patience };
-            self.calm = None;
-            let went = stay..std::mem::replace(&mut self.running, stay);
-            return Change::Shed(self.names.get(went).unwrap_or_default());
+            let again = self.resumed.is_some_and(|resumed| now.saturating_duration_since(resumed) < self.resume_delay);
+            self.resume_delay = if again { (self.resume_delay * 2).min(MAX_RESUME_DELAY) } else { self.resume_delay };
+            self.stable_since = None;
+            let shed = stay..std::mem::replace(&mut self.running, stay);
+            return Change::Shed(self.names.get(shed).unwrap_or_default());
         }
         if late {
-            self.calm = None;
+            self.stable_since = None;
         }
-        let calm = *self.calm.get_or_insert(now);
+        let stable_since = *self.stable_since.get_or_insert(now);
         // If no suppressor runs, the cost of a suppressor is unknown. In this case one suppressor is tried.
         let room = (spent + each) * 100 <= allowed * FULL && self.share > 0;
-        if !room || now.saturating_duration_since(calm) < self.patience {
+        if !room || now.saturating_duration_since(stable_since) < self.resume_delay {
             return Change::Nothing;
         }
         let Some(name) = self.names.get(self.running) else {
             // All suppressors have been running for a while.
-            self.patience = PATIENCE;
+            self.resume_delay = MIN_RESUME_DELAY;
             return Change::Nothing;
         };
         self.running += 1;
         self.resumed = Some(now);
         // If this suppressor fits, the next suppressor is resumed soon.
-        self.calm = now.checked_sub(self.patience.saturating_sub(WINDOW * 2));
+        self.stable_since = now.checked_sub(self.resume_delay.saturating_sub(WINDOW * 2));
         Change::Resume(*name)
     }
 }

@@ -163,7 +163,7 @@ fn audio_passes_in_the_kernel_on_the_same_line_and_keys_come_up_from_it() {
         let packet = phones[0].packet(101, &[5, end, 1, 0x40]);
         phones[0].socket.send_to(&packet, phones[0].to).unwrap();
     }
-    let key = Event::Dtmf { digit: '5', duration_ms: 40, form: DtmfMethod::Event };
+    let key = Event::Dtmf { digit: '5', duration_ms: 40, method: DtmfMethod::Event };
     let deadline = Instant::now() + Duration::from_secs(3);
     while phones[0].events.recv_timeout(deadline - Instant::now()).expect("the key") != key {}
     assert_eq!(engine.load().kernel_flows, 0, "both ways lead to user space again");
@@ -260,7 +260,7 @@ fn what_nobody_hears_is_dropped_in_the_kernel_and_counted_and_keys_come_up_all_t
         let packet = phone.packet(101, &[5, end, 1, 0x40]);
         phone.socket.send_to(&packet, phone.to).unwrap();
     }
-    let key = Event::Dtmf { digit: '5', duration_ms: 40, form: DtmfMethod::Event };
+    let key = Event::Dtmf { digit: '5', duration_ms: 40, method: DtmfMethod::Event };
     while phone.events.recv_timeout(deadline - Instant::now()).expect("the key") != key {}
     say_until(&mut phone, &mut |_| engine.load().kernel_flows == 1);
     let sent = u64::from(phone.sequence.wrapping_sub(65_400));
@@ -275,12 +275,12 @@ fn nobody_else_gets_a_word_in() {
     let mut phones = bridged(&engine);
     talk_until_short(&engine, &mut phones);
     let heard = phones[1].heard.len();
-    // The stranger sends from another port of the same host. Then a packet that is not RTP comes from the far end's own
+    // The unknown sends from another port of the same host. Then a packet that is not RTP comes from the far end's own
     // port.
-    let stranger = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let unknown = UdpSocket::bind("127.0.0.1:0").unwrap();
     let packet = phones[0].packet(0, &[0xEE; 160]);
     for _ in 0..100 {
-        stranger.send_to(&packet, phones[0].to).unwrap();
+        unknown.send_to(&packet, phones[0].to).unwrap();
     }
     phones[0].sequence = phones[0].sequence.wrapping_sub(1);
     std::thread::sleep(Duration::from_millis(50));

@@ -196,7 +196,7 @@ fn sessions_of_different_workers_are_brought_together_by_a_bridge() {
 #[test]
 fn sessions_of_different_workers_meet_in_a_room_and_go_on_when_it_has_ended() {
     let engine = engine("34300-34399", 3);
-    let (sender, told) = mpsc::channel();
+    let (sender, events) = mpsc::channel();
     let sender = Mutex::new(sender);
     let sink = Arc::new(move |_, event| {
         let _ = sender.lock().unwrap().send(event);
@@ -220,12 +220,12 @@ fn sessions_of_different_workers_meet_in_a_room_and_go_on_when_it_has_ended() {
             *hears |= drain(phone).iter().any(|packet| packet[12..].iter().any(|octet| *octet & 0x7F < 0x20));
         }
     }
-    let joined = told.try_iter().filter(|event| matches!(event, RoomEvent::Joined { .. })).count();
+    let joined = events.try_iter().filter(|event| matches!(event, RoomEvent::Joined { .. })).count();
     assert_eq!(joined, 6);
     // After the room has ended, no session can join, and bridges across workers still work.
     drop(room);
     loop {
-        let event = told.recv_timeout(Duration::from_secs(3)).expect("the end within three seconds");
+        let event = events.recv_timeout(Duration::from_secs(3)).expect("the end within three seconds");
         if let RoomEvent::Ended { reason } = event {
             assert_eq!(reason, RoomEnd::Ended);
             break;
@@ -283,7 +283,7 @@ fn a_prompt_is_heard_a_key_press_is_told_and_a_recording_lands_on_disk() {
     assert_eq!(loud, 10);
     phone.wait(|event| *event == Event::Finished { op: OpId(2), reason: FinishReason::Completed });
     phone.say(101, &[7, 10, 0, 160]);
-    phone.wait(|event| *event == Event::Dtmf { digit: '7', duration_ms: 20, form: DtmfMethod::Event });
+    phone.wait(|event| *event == Event::Dtmf { digit: '7', duration_ms: 20, method: DtmfMethod::Event });
     phone.session.command(Command::Recording(RecordingCommand::Stop { op: OpId(1) })).unwrap();
     let Event::RecordingFinished { reason, duration, bytes, .. } =
         phone.wait(|event| matches!(event, Event::RecordingFinished { .. }))

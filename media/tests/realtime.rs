@@ -89,11 +89,11 @@ fn talk(socket: &UdpSocket, began: Instant, drift: f64, seed: u64, over: &Atomic
     packets
 }
 
-fn open(engine: &Engine, key: u128, told: &mpsc::Sender<Event>) -> (Session, UdpSocket) {
+fn open(engine: &Engine, key: u128, events: &mpsc::Sender<Event>) -> (Session, UdpSocket) {
     let socket = UdpSocket::bind("127.0.1.1:0").unwrap();
-    let told = told.clone();
+    let events = events.clone();
     let sink = Arc::new(move |_, event| {
-        let _ = told.send(event);
+        let _ = events.send(event);
         Ok(())
     });
     let mut session = engine.open(SessionKey(key), 1, sink).unwrap();
@@ -158,8 +158,8 @@ fn a_recorded_call_with_drift_and_loss_is_as_long_as_the_call_and_its_channels_a
     let seconds = std::env::var("TANDEM_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(60);
     let ports = "31940-31959".parse().unwrap();
     let engine = Engine::start(Config { ports, workers: 1, ..Config::default() }).unwrap();
-    let (tell, told) = mpsc::channel();
-    let [(a, one), (b, other)] = [1, 2].map(|key| open(&engine, key, &tell));
+    let (sender, events) = mpsc::channel();
+    let [(a, one), (b, other)] = [1, 2].map(|key| open(&engine, key, &sender));
     a.command(Command::Bridge { with: SessionKey(2) }).unwrap();
     let over = AtomicBool::new(false);
     let began = Instant::now();
@@ -189,7 +189,7 @@ fn a_recorded_call_with_drift_and_loss_is_as_long_as_the_call_and_its_channels_a
         );
     }
     let (duration, dropped) = loop {
-        if let Event::RecordingFinished { duration, dropped, .. } = told.recv_timeout(Duration::from_secs(20)).unwrap()
+        if let Event::RecordingFinished { duration, dropped, .. } = events.recv_timeout(Duration::from_secs(20)).unwrap()
         {
             break (duration, dropped);
         }

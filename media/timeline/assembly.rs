@@ -5,13 +5,13 @@ use super::{Stamp, Timeline};
 use crate::codec::Decoder;
 
 /// The highest number of packets that wait after a gap.
-const HELD: usize = 8;
+const MAX_HELD_PACKETS: usize = 8;
 /// The longest payload that can wait, in octets. Opus payloads have at most 1,275 octets (RFC 6716 §3.4).
 const LONGEST: usize = 1_280;
 /// The distance of sequence numbers at which a packet belongs to another stream.
-const FAR: u16 = 100;
+const STREAM_DISTANCE: u16 = 100;
 /// The highest number of successive lost packets that the codec may conceal.
-const CONCEALED: u16 = 5;
+const MAX_CONCEALED_PACKETS: u16 = 5;
 
 /// Decodes the packets of one direction onto its timeline. It allocates only on creation.
 pub struct Assembly {
@@ -21,12 +21,12 @@ pub struct Assembly {
     /// The timestamp after the last decoded packet, and the number of samples in this packet.
     end: u32,
     length: usize,
-    held: Box<[Held; HELD]>,
+    held: Box<[HeldPacket; MAX_HELD_PACKETS]>,
     samples: Box<[i16]>,
     malformed: u32,
 }
 
-struct Held {
+struct HeldPacket {
     /// The sequence number of the packet, or `None` if this entry is free.
     sequence: Option<u16>,
     stamp: Stamp,
@@ -39,7 +39,7 @@ impl Assembly {
     /// sample rate.
     pub fn new(decoder: Decoder) -> Assembly {
         let samples = vec![0; decoder.rate().frame() * 6].into();
-        let held = Box::new(std::array::from_fn(|_| Held {
+        let held = Box::new(std::array::from_fn(|_| HeldPacket {
             sequence: None,
             stamp: Stamp { timestamp: 0, marker: false, arrival: 0 },
             length: 0,
@@ -63,7 +63,7 @@ impl Assembly {
     /// Decodes a packet and the packets that waited for it. If an earlier packet is missing, the packet waits.
     pub fn handle_packet(&mut self, sequence: u16, stamp: Stamp, payload: &[u8], timeline: &mut Timeline) {
         let ahead = self.next.map_or(0, |next| sequence.wrapping_sub(next).cast_signed());
-        if ahead.unsigned_abs() >= FAR {
+        if ahead.unsigned_abs() >= STREAM_DISTANCE {
             self.flush(timeline);
             self.next = None;
         } else if ahead < 0 {
@@ -126,7 +126,7 @@ impl Assembly {
         let each = timeline.units(self.length);
         // This is possible only if the lost packets have the length of the last packet. Otherwise the gap contains a
         // pause or packets of another length, and the lengths are unknown.
-        if missing <= CONCEALED
+        if missing <= MAX_CONCEALED_PACKETS
             && self.length > 0
             && gap == each.wrapping_mul(missing.into())
             && let Some(samples) = self.samples.get_mut(..self.length)

@@ -87,7 +87,7 @@ impl Concealer {
                 *sample = self.sample();
                 self.age += 1;
             }
-            ring.make(at, piece);
+            ring.write_synthesised(at, piece);
             self.made += count as u64;
             at += count as i64;
         }
@@ -212,7 +212,7 @@ fn best(samples: &[i16], window: usize, from: usize, to: usize) -> usize {
     let loudest = samples.iter().map(|sample| sample.unsigned_abs()).max().unwrap_or(0);
     // The samples are reduced to 10 bits, so that the sum of 2,048 products fits into 32 bits.
     let shift = (16 - loudest.leading_zeros()).saturating_sub(10);
-    let (mut found, mut most) = (from, 0.0f32);
+    let (mut found, mut best_score) = (from, 0.0f32);
     for lag in from..=to {
         let Some(before) = end.checked_sub(window + lag).and_then(|start| samples.get(start..end - lag)) else { break };
         let (mut product, mut energy) = (0i32, 1i32);
@@ -222,8 +222,8 @@ fn best(samples: &[i16], window: usize, from: usize, to: usize) -> usize {
             energy += other * other;
         }
         let score = product.max(0) as f32 * product.max(0) as f32 / energy as f32;
-        if score > most {
-            (found, most) = (lag, score);
+        if score > best_score {
+            (found, best_score) = (lag, score);
         }
     }
     found

@@ -15,7 +15,7 @@
 mod assembly;
 mod conceal;
 #[cfg(test)]
-mod hearing_tests;
+mod conceal_tests;
 mod reader;
 mod ring;
 mod silence;
@@ -25,7 +25,7 @@ mod transit;
 
 use crate::codec::g711::Law;
 use crate::codec::{LONGEST_FRAME, SampleRate};
-use crate::copied::Copied;
+use crate::track_frame::TrackFrame;
 use crate::rtp::FRAME;
 
 pub use assembly::Assembly;
@@ -33,7 +33,7 @@ use conceal::Concealer;
 pub use reader::Reader;
 use reader::{Step, blend, stretch};
 use ring::{Kind, Position, Ring};
-use silence::Rests;
+use silence::Pauses;
 use transit::Transit;
 
 /// The delay of a [`recorder`] in ms. The delay is 7 frames, which last 140 ms.
@@ -54,23 +54,23 @@ const STALL_MS: i64 = 120;
 /// The time in ms after a stall during which packets count as having waited, and the longest stall. A longer gap means
 /// another clock.
 const STALL_OVER_MS: i64 = 20;
-const LONGEST_STALL_MS: i64 = 2_500;
+const MAX_STALL_MS: i64 = 2_500;
 /// The delay in ms after which a packet is useless to a recorder. Several such packets in a row have a new timestamp
 /// origin.
 const LATE_MS: i64 = RECORDER_MS as i64 - 20;
-/// The number of successive late packets that show a new timestamp origin: `ALIKE` packets with a similar delay, or
-/// `ANYHOW` packets with any delays.
-const ALIKE: u8 = 3;
-const ANYHOW: u8 = 10;
+/// The number of successive late packets that show a new timestamp origin: `SIMILAR_LATE_LIMIT` packets with a similar delay, or
+/// `LATE_LIMIT` packets with any delays.
+const SIMILAR_LATE_LIMIT: u8 = 3;
+const LATE_LIMIT: u8 = 10;
 /// The largest difference in ms between two similar delays.
-const ALIKE_MS: i64 = 8;
+const SIMILAR_MS: i64 = 8;
 /// The lowest and the highest lateness of packets that live readers wait for, in ms.
-const LEAST_TOLERANCE_MS: i64 = 10;
-const MOST_TOLERANCE_MS: i64 = 180;
+const MIN_TOLERANCE_MS: i64 = 10;
+const MAX_TOLERANCE_MS: i64 = 180;
 /// The length of a frame in ms. A frame can be read only after its packet has begun to arrive.
 const FRAME_MS: i64 = 20;
 /// The longest payload that is accepted, in ms.
-const LONGEST_PACKET_MS: usize = 240;
+const MAX_PACKET_MS: usize = 240;
 
 /// Creates a reader for recordings. Both directions have the same delay, so that they stay aligned.
 pub(crate) fn recorder() -> Reader {
@@ -90,7 +90,7 @@ pub struct Stamp {
 
 /// The composition of a frame, in samples. The remaining samples are silence.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Makeup {
+pub struct FrameComposition {
     /// The number of samples that were received.
     pub present: u16,
     /// The number of samples that conceal lost packets.
@@ -99,10 +99,10 @@ pub struct Makeup {
     pub comfort: u16,
 }
 
-impl Makeup {
+impl FrameComposition {
     /// Whether the whole frame is silence. Then no sample was received, concealed or generated.
-    pub fn is_nothing(self) -> bool {
-        self == Makeup::default()
+    pub fn is_silent(self) -> bool {
+        self == FrameComposition::default()
     }
 }
 
@@ -128,7 +128,7 @@ pub struct Timeline {
     ring: Ring,
     transit: Transit,
     concealer: Concealer,
-    rests: Rests,
+    pauses: Pauses,
     /// The number of samples per ms.
     ms: usize,
     /// The RTP clock rate in Hz.
@@ -143,9 +143,9 @@ pub struct Timeline {
     origin: Option<Origin>,
     /// The number of successive late packets, the number of these packets with a similar delay, and the transit time of
     /// the last late packet.
-    stragglers: u8,
-    alike: u8,
-    straggler: i64,
+    late_in_row: u8,
+    late_alike: u8,
+    last_late_transit: i64,
     /// The next position that the live reader reads.
     live: Position,
     /// The next position that the reader with the smallest delay reads.
@@ -193,16 +193,16 @@ impl Timeline {
             ring,
             transit: Transit::new(rate.hertz()),
             concealer: Concealer::new(rate.hertz()),
-            rests: Rests::new(),
+            pauses: Pauses::new(),
             ms: rate.hertz() as usize / 1_000,
             clock_rate: i64::from(clock_rate).max(1),
             clock: None,
             latest: 0,
             stall: (i64::MIN, 0),
             origin: None,
-            stragglers: 0,
-            alike: 0,
-            straggler: 0,
+            late_in_row: 0,
+            late_alike: 0,
+            last_late_transit: 0,
             live: Position::MIN,
             foremost: 0,
             quality: Quality::default(),
@@ -211,7 +211,7 @@ impl Timeline {
 
     /// Adds the payload of a G.711 packet.
     pub fn write_octets(&mut self, stamp: Stamp, law: Law, octets: &[u8]) {
-        let octets = octets.get(..octets.len().min(LONGEST_PACKET_MS * self.ms)).unwrap_or_default();
+        let octets = octets.get(..octets.len().min(MAX_PACKET_MS * self.ms)).unwrap_or_default();
         if let Some(at) = self.place(stamp, octets.len()) {
             self.ring.write_octets(at, law, octets);
         }
@@ -219,7 +219,7 @@ impl Timeline {
 
     /// Adds the samples of a decoded packet.
     pub fn write_samples(&mut self, stamp: Stamp, samples: &[i16]) {
-        let samples = samples.get(..samples.len().min(LONGEST_PACKET_MS * self.ms)).unwrap_or_default();
+        let samples = samples.get(..samples.len().min(MAX_PACKET_MS * self.ms)).unwrap_or_default();
         if let Some(at) = self.place(stamp, samples.len()) {
             self.ring.write_samples(at, samples);
         }
@@ -229,13 +229,13 @@ impl Timeline {
     /// 3389 §3.1).
     pub fn write_comfort_noise(&mut self, stamp: Stamp, level: u8) {
         let at = self.find(stamp);
-        self.rests.begin(at, Some(level));
+        self.pauses.begin(at, Some(level));
     }
 
     /// Starts a pause after the last audio. Until audio arrives, missing audio counts as silence and not as loss.
-    pub fn rest(&mut self) {
-        if !self.rests.is_open() {
-            self.rests.begin(self.ring.high(), None);
+    pub fn start_pause(&mut self) {
+        if !self.pauses.is_open() {
+            self.pauses.begin(self.ring.high(), None);
         }
     }
 
@@ -245,49 +245,49 @@ impl Timeline {
     }
 
     /// Reads 20 ms into `out`, which has the length of a frame. `now` is the media clock, as in [`Stamp::arrival`].
-    pub fn read_samples(&mut self, reader: &mut Reader, now: u32, out: &mut [i16]) -> Makeup {
-        let Some((step, at)) = self.approach(reader, now, out.len()) else {
+    pub fn read_samples(&mut self, reader: &mut Reader, now: u32, out: &mut [i16]) -> FrameComposition {
+        let Some((step, at)) = self.plan_read(reader, now, out.len()) else {
             out.fill(0);
-            return Makeup::default();
+            return FrameComposition::default();
         };
-        let makeup = self.read(reader, step, at, out);
-        self.passed(reader);
-        makeup
+        let composition = self.read(reader, step, at, out);
+        self.note_read(reader);
+        composition
     }
 
     /// Reads 20 ms as G.711. If the whole frame was received, nothing is decoded.
-    pub fn read_octets(&mut self, reader: &mut Reader, now: u32, law: Law, out: &mut [u8]) -> Makeup {
-        let Some((step, at)) = self.approach(reader, now, out.len()) else {
+    pub fn read_octets(&mut self, reader: &mut Reader, now: u32, law: Law, out: &mut [u8]) -> FrameComposition {
+        let Some((step, at)) = self.plan_read(reader, now, out.len()) else {
             out.fill(law.silence());
-            return Makeup::default();
+            return FrameComposition::default();
         };
-        if let Some(own) = self.read_held(reader, step, at, out) {
+        if let Some(own) = self.read_unchanged(reader, step, at, out) {
             own.transcode(law, out);
-            return Makeup { present: out.len() as u16, ..Makeup::default() };
+            return FrameComposition { present: out.len() as u16, ..FrameComposition::default() };
         }
         let mut samples = [0; LONGEST_FRAME];
-        let Some(samples) = samples.get_mut(..out.len()) else { return Makeup::default() };
-        let makeup = self.read(reader, step, at, samples);
-        self.passed(reader);
+        let Some(samples) = samples.get_mut(..out.len()) else { return FrameComposition::default() };
+        let composition = self.read(reader, step, at, samples);
+        self.note_read(reader);
         law.encode(samples, out);
-        makeup
+        composition
     }
 
     /// Reads 20 ms at 8,000 Hz. If the whole frame was received as octets, the result is octets. Otherwise the result
     /// is samples.
-    pub(crate) fn read_copied(&mut self, reader: &mut Reader, now: u32, copied: &mut Copied) {
+    pub(crate) fn read_track_frame(&mut self, reader: &mut Reader, now: u32, frame: &mut TrackFrame) {
         let (mut octets, mut samples) = ([0; FRAME], [0; FRAME]);
-        let Some((step, at)) = self.approach(reader, now, FRAME) else {
-            *copied = Copied::Samples(samples);
+        let Some((step, at)) = self.plan_read(reader, now, FRAME) else {
+            *frame = TrackFrame::Samples(samples);
             return;
         };
-        if let Some(law) = self.read_held(reader, step, at, &mut octets) {
-            *copied = Copied::Octets(law, octets);
+        if let Some(law) = self.read_unchanged(reader, step, at, &mut octets) {
+            *frame = TrackFrame::Octets(law, octets);
             return;
         }
         self.read(reader, step, at, &mut samples);
-        self.passed(reader);
-        *copied = Copied::Samples(samples);
+        self.note_read(reader);
+        *frame = TrackFrame::Samples(samples);
     }
 
     /// The counters since the start of the timeline.
@@ -342,11 +342,11 @@ impl Timeline {
             return None;
         }
         let high = self.ring.high();
-        if at > high && !stamp.marker && !self.rests.is_open() {
+        if at > high && !stamp.marker && !self.pauses.is_open() {
             self.concealer.resumed(at);
         }
-        if self.rests.is_open() && count > 0 {
-            self.rests.end(at);
+        if self.pauses.is_open() && count > 0 {
+            self.pauses.end(at);
         }
         Some(at)
     }
@@ -360,8 +360,8 @@ impl Timeline {
 
     /// Returns the position of a packet in the stream.
     fn find(&mut self, stamp: Stamp) -> Position {
-        let clock = self.tell(stamp.arrival);
-        let waited = self.waited(clock);
+        let clock = self.update_clock(stamp.arrival);
+        let waited = self.time_in_socket(clock);
         let at = match &mut self.origin {
             None => self.begin(stamp.timestamp, clock),
             Some(origin) => {
@@ -373,21 +373,21 @@ impl Timeline {
                     self.begin(stamp.timestamp, clock)
                 } else if late > LATE_MS * ms + waited {
                     let transit = clock - at;
-                    let alike = (transit - self.straggler).abs() <= ALIKE_MS * ms;
-                    self.straggler = transit;
-                    self.alike = if alike { self.alike + 1 } else { 1 };
-                    self.stragglers += 1;
+                    let alike = (transit - self.last_late_transit).abs() <= SIMILAR_MS * ms;
+                    self.last_late_transit = transit;
+                    self.late_alike = if alike { self.late_alike + 1 } else { 1 };
+                    self.late_in_row += 1;
                     // A single late packet was delayed. Several late packets may have had the same delay on their way.
                     // But if they are late by a similar time, or start a talkspurt, the far end's timestamps stopped
                     // for a while.
-                    if stamp.marker || self.alike >= ALIKE || self.stragglers >= ANYHOW {
+                    if stamp.marker || self.late_alike >= SIMILAR_LATE_LIMIT || self.late_in_row >= LATE_LIMIT {
                         self.begin(stamp.timestamp, clock)
                     } else {
                         *origin = moved;
                         at
                     }
                 } else {
-                    (self.stragglers, self.alike) = (0, 0);
+                    (self.late_in_row, self.late_alike) = (0, 0);
                     *origin = moved;
                     at
                 }
@@ -402,10 +402,10 @@ impl Timeline {
     }
 
     /// Returns the longest time for which a packet that is read now can have waited in the socket.
-    fn waited(&mut self, clock: i64) -> i64 {
+    fn time_in_socket(&mut self, clock: i64) -> i64 {
         let (ms, gap) = (self.ms as i64, clock - self.latest);
         self.latest = self.latest.max(clock);
-        if (STALL_MS * ms..LONGEST_STALL_MS * ms).contains(&gap) {
+        if (STALL_MS * ms..MAX_STALL_MS * ms).contains(&gap) {
             self.stall = (clock, gap);
         }
         let (since, gap) = self.stall;
@@ -416,12 +416,12 @@ impl Timeline {
     fn begin(&mut self, timestamp: u32, clock: i64) -> Position {
         let place = clock - self.transit.least().unwrap_or(0);
         self.origin = Some(Origin { timestamp, units: 0, place });
-        (self.stragglers, self.alike) = (0, 0);
+        (self.late_in_row, self.late_alike) = (0, 0);
         place
     }
 
     /// Updates the media clock. Returns the clock value in samples, extended to 64 bits.
-    fn tell(&mut self, now: u32) -> i64 {
+    fn update_clock(&mut self, now: u32) -> i64 {
         let scale = self.ms as i64 / 8;
         let (before, clock) = *self.clock.get_or_insert((now, 0));
         let passed = i64::from(now.wrapping_sub(before).cast_signed());
@@ -436,14 +436,14 @@ impl Timeline {
     // ---- reading ----
 
     /// Decides how the next frame is read, and from which position. Returns `None` before the first packet.
-    fn approach(&mut self, reader: &mut Reader, now: u32, count: usize) -> Option<(Step, Position)> {
-        let clock = self.tell(now);
+    fn plan_read(&mut self, reader: &mut Reader, now: u32, count: usize) -> Option<(Step, Position)> {
+        let clock = self.update_clock(now);
         self.latest = self.latest.max(clock);
         let wire = clock - self.transit.least()?;
         let ms = self.ms as i64;
         let behind = match reader.fixed_ms {
             Some(fixed) => i64::from(fixed) * ms,
-            None => FRAME_MS * ms + self.transit.tolerated().clamp(LEAST_TOLERANCE_MS * ms, MOST_TOLERANCE_MS * ms),
+            None => FRAME_MS * ms + self.transit.tolerated().clamp(MIN_TOLERANCE_MS * ms, MAX_TOLERANCE_MS * ms),
         };
         let step = reader.steer(&self.ring, wire - behind, count, self.ms);
         let at = reader.at?;
@@ -455,17 +455,17 @@ impl Timeline {
 
     /// Reads octets as they were received, and returns their law. Returns `None` if part of the frame is missing, or if
     /// the frame needs processing.
-    fn read_held(&mut self, reader: &mut Reader, step: Step, at: Position, out: &mut [u8]) -> Option<Law> {
-        if step != Step::Exact || reader.fade.is_some() || reader.starved || !self.ring.is_here(at, out.len()) {
+    fn read_unchanged(&mut self, reader: &mut Reader, step: Step, at: Position, out: &mut [u8]) -> Option<Law> {
+        if step != Step::Exact || reader.fade.is_some() || reader.starved || !self.ring.is_received(at, out.len()) {
             return None;
         }
         let law = self.ring.read_octets(at, out)?;
         reader.at = Some(at + out.len() as i64);
-        self.passed(reader);
+        self.note_read(reader);
         Some(law)
     }
 
-    fn passed(&mut self, reader: &Reader) {
+    fn note_read(&mut self, reader: &Reader) {
         if let Some(at) = reader.at {
             self.foremost = self.foremost.max(at);
             if reader.fixed_ms.is_none() {
@@ -474,7 +474,7 @@ impl Timeline {
         }
     }
 
-    fn read(&mut self, reader: &mut Reader, step: Step, at: Position, out: &mut [i16]) -> Makeup {
+    fn read(&mut self, reader: &mut Reader, step: Step, at: Position, out: &mut [i16]) -> FrameComposition {
         let count = out.len() as i64;
         match step {
             Step::Exact => {}
@@ -482,15 +482,15 @@ impl Timeline {
                 if reader.fade.is_none() && !reader.starved && stretch(&self.ring, at, more, out) {
                     reader.at = Some(at + count + more);
                     self.quality.stretches = self.quality.stretches.saturating_add(1);
-                    return Makeup { present: count as u16, ..Makeup::default() };
+                    return FrameComposition { present: count as u16, ..FrameComposition::default() };
                 }
             }
             Step::Jump(by) => {
-                let makeup = self.copy(reader, at + by, out);
+                let composition = self.copy(reader, at + by, out);
                 blend(&self.ring, at, self.ms, out);
                 reader.at = Some(at + by + count);
                 self.quality.jumps = self.quality.jumps.saturating_add(1);
-                return makeup;
+                return composition;
             }
         }
         reader.at = Some(at + count);
@@ -498,58 +498,58 @@ impl Timeline {
     }
 
     /// Reads received audio and conceals missing audio.
-    fn copy(&mut self, reader: &mut Reader, at: Position, out: &mut [i16]) -> Makeup {
-        if reader.fade.is_none() && !reader.starved && self.ring.is_here(at, out.len()) {
+    fn copy(&mut self, reader: &mut Reader, at: Position, out: &mut [i16]) -> FrameComposition {
+        if reader.fade.is_none() && !reader.starved && self.ring.is_received(at, out.len()) {
             self.ring.read_samples(at, out);
-            return Makeup { present: out.len() as u16, ..Makeup::default() };
+            return FrameComposition { present: out.len() as u16, ..FrameComposition::default() };
         }
-        let mut makeup = Makeup::default();
+        let mut composition = FrameComposition::default();
         let end = at + out.len() as i64;
         let mut from = at;
         while from < end {
             let (kind, until) = self.ring.kind(from, end);
             let until = match kind {
-                Kind::Absent => self.make_up(from, until),
+                Kind::Absent => self.fill_missing(from, until),
                 _ => until,
             };
             let kind = if kind == Kind::Absent { self.ring.kind(from, until).0 } else { kind };
             let Some(part) = out.get_mut((from - at) as usize..(until - at) as usize) else { break };
             match kind {
-                Kind::Here => {
+                Kind::Received => {
                     self.ring.read_samples(from, part);
                     if reader.starved {
                         reader.fade = self.concealer.fade(from);
                     }
                     reader.fade = reader.fade.and_then(|fade| fade.apply(&self.ring, part));
-                    makeup.present += part.len() as u16;
+                    composition.present += part.len() as u16;
                 }
-                Kind::Made => {
+                Kind::Synthesised => {
                     self.ring.read_samples(from, part);
                     if self.concealer.fade(until).is_some() {
-                        makeup.concealed += part.len() as u16;
+                        composition.concealed += part.len() as u16;
                     } else {
-                        makeup.comfort += part.len() as u16;
+                        composition.comfort += part.len() as u16;
                     }
                 }
                 Kind::Absent => part.fill(0),
             }
-            reader.starved = kind != Kind::Here;
+            reader.starved = kind != Kind::Received;
             from = until;
         }
-        makeup
+        composition
     }
 
     /// Fills missing audio from `from` on, at most to `to`. Returns the end of the part that was filled or that has no
     /// audio.
-    fn make_up(&mut self, from: Position, to: Position) -> Position {
-        let (comfort, until) = self.rests.fill(&mut self.ring, from, to);
+    fn fill_missing(&mut self, from: Position, to: Position) -> Position {
+        let (comfort, until) = self.pauses.fill(&mut self.ring, from, to);
         if comfort.is_some() {
             return until;
         }
         match self.ring.kind(from - 1, from).0 {
             Kind::Absent => until,
             before => {
-                let end = self.concealer.fill(&mut self.ring, from, until, before == Kind::Here);
+                let end = self.concealer.fill(&mut self.ring, from, until, before == Kind::Received);
                 if end > from { end } else { until }
             }
         }

@@ -13,8 +13,8 @@ const SPARE_MS: i64 = 10;
 /// The number of frames between two corrections (1/8 ms each) during speech, if the deviation is less than [`NEAR_MS`].
 /// For live readers the rate is 1,600 ppm. This is inaudible, and more than the drift of any clock. Recorders need no
 /// faster correction than 800 ppm.
-const CALM: u8 = 4;
-const RECORDERS_CALM: u8 = 8;
+const CORRECTION_INTERVAL: u8 = 4;
+const RECORDER_CORRECTION_INTERVAL: u8 = 8;
 const NEAR_MS: i64 = 8;
 /// The deviation in ms from which a recorder corrects by whole pitch periods.
 const FAR_MS: i64 = 40;
@@ -28,12 +28,12 @@ const LIVE_FAR_MS: i64 = 100;
 const JUMP_MS: i64 = 300;
 /// The number of frames (1 s) after which the lateness of packets is known. At this time a recorder jumps to its
 /// position. Otherwise it would correct sample by sample for the next ten seconds.
-const SETTLED: u8 = 50;
+const JITTER_KNOWN_FRAMES: u8 = 50;
 /// The length of the cross-fade at a jump, in ms.
 const BLEND_MS: usize = 5;
 /// The float 1.5 * 2^23. If a float is added to this number, the sum has no fraction, and the integer value is in its
 /// low bits. The compiler vectorises this addition. It does not vectorise casts, and `round` is a function call.
-const WHOLE: f32 = 12_582_912.0;
+const ROUNDING: f32 = 12_582_912.0;
 /// The mean level below which a reader can skip part of a frame: about -50 dBFS.
 const QUIET: u32 = 100;
 
@@ -47,8 +47,8 @@ pub struct Reader {
     /// The direction of the current correction. 1 moves ahead, -1 moves back, and 0 means no correction.
     correcting: i64,
     /// The number of frames since the last correction.
-    calm: u8,
-    /// The number of frames read, at most 255.
+    since_correction: u8,
+    /// The number of frames read, at limit 255.
     read: u8,
     /// The rest of a cross-fade from concealed audio to received audio.
     pub(super) fade: Option<Fade>,
@@ -71,7 +71,7 @@ impl Reader {
     /// Creates a reader with a fixed delay behind the wire, for recordings. A packet can be late by up to the delay
     /// minus 20 ms and still finds its position.
     pub fn fixed(milliseconds: u16) -> Reader {
-        Reader { fixed_ms: Some(milliseconds), at: None, correcting: 0, calm: 0, read: 0, fade: None, starved: false }
+        Reader { fixed_ms: Some(milliseconds), at: None, correcting: 0, since_correction: 0, read: 0, fade: None, starved: false }
     }
 
     /// Creates a reader with the smallest delay that the jitter permits, 30 to 200 ms. The delay grows when packets
@@ -107,7 +107,7 @@ impl Reader {
             self.correcting = 0;
             return Step::Exact;
         }
-        if !ring.is_here(at, 1) {
+        if !ring.is_received(at, 1) {
             // There is no audio at this position, so the move loses nothing.
             self.correcting = 0;
             self.at = Some(goal);
@@ -118,20 +118,20 @@ impl Reader {
             self.correcting = 0;
             return Step::Jump(off);
         }
-        if !live && self.read <= SETTLED {
+        if !live && self.read <= JITTER_KNOWN_FRAMES {
             self.correcting = 0;
-            return if self.read == SETTLED { Step::Jump(off) } else { Step::Exact };
+            return if self.read == JITTER_KNOWN_FRAMES { Step::Jump(off) } else { Step::Exact };
         }
         // The test for speech needs to decode a frame, so it is done only if the result matters.
-        self.calm += 1;
-        let calm = if live { CALM } else { RECORDERS_CALM };
-        if self.calm < calm && in_ms.abs() < NEAR_MS {
+        self.since_correction += 1;
+        let interval = if live { CORRECTION_INTERVAL } else { RECORDER_CORRECTION_INTERVAL };
+        if self.since_correction < interval && in_ms.abs() < NEAR_MS {
             return Step::Exact;
         }
-        self.calm = 0;
-        if ring.is_here(at, count) && is_quiet(ring, at, count) {
-            let most = count as i64 / 2;
-            return Step::Jump(off.clamp(-most, most));
+        self.since_correction = 0;
+        if ring.is_received(at, count) && is_quiet(ring, at, count) {
+            let limit = count as i64 / 2;
+            return Step::Jump(off.clamp(-limit, limit));
         }
         let far = match (live, off > 0) {
             (false, _) => FAR_MS,
@@ -154,7 +154,7 @@ pub(super) fn stretch(ring: &Ring, at: Position, more: i64, out: &mut [i16]) -> 
     // The interpolation uses four points: one sample before the frame and two samples after it are needed.
     let count = (length + 3) as usize;
     let mut from = [0i16; LONGEST_FRAME + LONGEST_FRAME / 80];
-    let Some(from) = from.get_mut(..count).filter(|_| ring.is_here(at - 1, count)) else { return false };
+    let Some(from) = from.get_mut(..count).filter(|_| ring.is_received(at - 1, count)) else { return false };
     ring.read_samples(at - 1, from);
     let mut around = [0.0; LONGEST_FRAME + LONGEST_FRAME / 80];
     around.iter_mut().zip(&*from).for_each(|(around, sample)| *around = f32::from(*sample));
@@ -175,7 +175,7 @@ pub(super) fn stretch(ring: &Ring, at: Position, more: i64, out: &mut [i16]) -> 
             // This is a Catmull-Rom interpolation. A linear interpolation would weaken frequencies above 2 kHz.
             let curve =
                 b + 0.5 * part * (c - a + part * (2.0 * a - 5.0 * b + 4.0 * c - d + part * (3.0 * (b - c) + d - a)));
-            *sample = (curve.clamp(-32_768.0, 32_767.0) + WHOLE).to_bits() as i16;
+            *sample = (curve.clamp(-32_768.0, 32_767.0) + ROUNDING).to_bits() as i16;
         }
         (done, behind) = (end, behind + more.signum());
     }
@@ -198,7 +198,7 @@ fn wave(ring: &Ring, at: Position, ms: usize) -> Option<i64> {
     let mut around = [0i16; 25 * 48];
     let around = around.get_mut(..25 * ms)?;
     let from = at - 15 * ms as i64;
-    if !ring.is_here(from, around.len()) {
+    if !ring.is_received(from, around.len()) {
         return None;
     }
     ring.read_samples(from, around);
@@ -223,8 +223,8 @@ mod tests {
         let wave = |place: f64| 12_000.0 * (place * 0.11).sin() + 9_000.0 * (place * 0.37).cos();
         for (rate, more) in [(SampleRate::Hz8000, 1), (SampleRate::Hz16000, 2), (SampleRate::Hz48000, 6)] {
             let mut ring = Ring::samples(rate);
-            let came: Vec<i16> = (0..2 * rate.frame()).map(|place| wave(place as f64) as i16).collect();
-            ring.write_samples(0, &came);
+            let received: Vec<i16> = (0..2 * rate.frame()).map(|place| wave(place as f64) as i16).collect();
+            ring.write_samples(0, &received);
             for more in [more, -more] {
                 let mut frame = vec![0; rate.frame()];
                 assert!(stretch(&ring, 100, more, &mut frame));

@@ -11,9 +11,9 @@ pub(super) type Position = i64;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// The sample was received.
-    Here,
+    Received,
     /// The sample was made up, because the real sample has not arrived, or had not arrived when it was needed.
-    Made,
+    Synthesised,
     /// There is no sample.
     Absent,
 }
@@ -24,8 +24,8 @@ pub(super) struct Ring {
     audio: Audio,
     /// The length of the ring minus one. The length is a power of two, and at least 64.
     mask: usize,
-    here: Box<[u64]>,
-    made: Box<[u64]>,
+    received: Box<[u64]>,
+    synthesised: Box<[u64]>,
     /// The position after the newest sample. The ring holds the samples of one ring length before this position, and no
     /// samples after it.
     high: Position,
@@ -52,7 +52,7 @@ impl Ring {
 
     fn new(audio: Audio, length: usize) -> Ring {
         let words = || vec![0; length / 64].into();
-        Ring { audio, mask: length - 1, here: words(), made: words(), high: 0 }
+        Ring { audio, mask: length - 1, received: words(), synthesised: words(), high: 0 }
     }
 
     /// The position after the newest sample.
@@ -70,7 +70,7 @@ impl Ring {
         if to > self.high {
             let from = self.high.max(to - self.mask as i64 - 1);
             each_word(self.mask, from, to, |word, bits| {
-                for map in [&mut self.here, &mut self.made] {
+                for map in [&mut self.received, &mut self.synthesised] {
                     if let Some(word) = map.get_mut(word) {
                         *word &= !bits;
                     }
@@ -102,34 +102,34 @@ impl Ring {
                 copy_in(ring, self.mask, at, scratch);
             }),
         }
-        self.note_here(at, octets.len());
+        self.mark_received(at, octets.len());
     }
 
     /// Writes received samples.
     pub(super) fn write_samples(&mut self, at: Position, samples: &[i16]) {
         self.put(at, samples);
-        self.note_here(at, samples.len());
+        self.mark_received(at, samples.len());
     }
 
     /// Writes made-up samples. Use it only for positions at which no sample was received.
-    pub(super) fn make(&mut self, at: Position, samples: &[i16]) {
+    pub(super) fn write_synthesised(&mut self, at: Position, samples: &[i16]) {
         self.put(at, samples);
         self.reach(at + samples.len() as i64);
-        mark(&mut self.made, self.mask, at, samples.len());
+        mark(&mut self.synthesised, self.mask, at, samples.len());
     }
 
     /// Marks `count` samples as received.
-    fn note_here(&mut self, at: Position, count: usize) {
+    fn mark_received(&mut self, at: Position, count: usize) {
         if at != self.high {
             self.reach(at + count as i64);
-            return mark(&mut self.here, self.mask, at, count);
+            return mark(&mut self.received, self.mask, at, count);
         }
         // This is the fast path: the samples nearly always follow the newest sample.
         let to = at + count as i64;
         each_word(self.mask, at, to, |word, bits| {
-            if let (Some(here), Some(made)) = (self.here.get_mut(word), self.made.get_mut(word)) {
-                *here |= bits;
-                *made &= !bits;
+            if let (Some(received), Some(synthesised)) = (self.received.get_mut(word), self.synthesised.get_mut(word)) {
+                *received |= bits;
+                *synthesised &= !bits;
             }
         });
         self.high = to;
@@ -147,9 +147,9 @@ impl Ring {
     }
 
     /// Whether all `count` samples were received.
-    pub(super) fn is_here(&self, at: Position, count: usize) -> bool {
+    pub(super) fn is_received(&self, at: Position, count: usize) -> bool {
         let end = at + count as i64;
-        at >= self.low() && end <= self.high && run(&self.here, self.mask, at, end, true) == end
+        at >= self.low() && end <= self.high && run(&self.received, self.mask, at, end, true) == end
     }
 
     /// Returns the origin of the sample at `at`, and the end of the run of samples with the same origin, at most `end`.
@@ -161,17 +161,17 @@ impl Ring {
             return (Kind::Absent, end.min(self.low()));
         }
         let within = end.min(self.high);
-        let here = run(&self.here, self.mask, at, within, true);
-        if here > at {
-            return (Kind::Here, here);
+        let received = run(&self.received, self.mask, at, within, true);
+        if received > at {
+            return (Kind::Received, received);
         }
         // A sample counts as made up only if the real sample did not arrive later.
-        let until = run(&self.here, self.mask, at, within, false);
-        let made = run(&self.made, self.mask, at, until, true);
-        if made > at {
-            return (Kind::Made, made);
+        let until = run(&self.received, self.mask, at, within, false);
+        let synthesised = run(&self.synthesised, self.mask, at, until, true);
+        if synthesised > at {
+            return (Kind::Synthesised, synthesised);
         }
-        let absent = run(&self.made, self.mask, at, until, false);
+        let absent = run(&self.synthesised, self.mask, at, until, false);
         (Kind::Absent, if absent == self.high { end } else { absent })
     }
 
@@ -295,17 +295,17 @@ mod tests {
         let base = 8_192 - 100;
         ring.write_samples(base, &[1; 90]);
         ring.write_samples(base + 160, &[2; 100]);
-        ring.make(base + 90, &[3; 30]);
-        let mut told = Vec::new();
+        ring.write_synthesised(base + 90, &[3; 30]);
+        let mut runs = Vec::new();
         let (mut at, end) = (base, base + 300);
         while at < end {
             let (kind, until) = ring.kind(at, end);
-            told.push((kind, until - base));
+            runs.push((kind, until - base));
             at = until;
         }
-        use Kind::{Absent, Here, Made};
-        assert_eq!(told, [(Here, 90), (Made, 120), (Absent, 160), (Here, 260), (Absent, 300)]);
-        assert!(ring.is_here(base + 160, 100) && !ring.is_here(base + 160, 101) && !ring.is_here(base + 89, 2));
+        use Kind::{Absent, Received, Synthesised};
+        assert_eq!(runs, [(Received, 90), (Synthesised, 120), (Absent, 160), (Received, 260), (Absent, 300)]);
+        assert!(ring.is_received(base + 160, 100) && !ring.is_received(base + 160, 101) && !ring.is_received(base + 89, 2));
         let mut out = [9; 300];
         ring.read_known(base, &mut out);
         let expected: Vec<i16> = [[1; 90].as_slice(), &[3; 30], &[0; 40], &[2; 100], &[0; 40]].concat();
@@ -317,9 +317,9 @@ mod tests {
         let mut ring = Ring::octets(Law::Mu);
         ring.write_octets(1_000, Law::Mu, &[7; 160]);
         ring.reach(1_000 + 8_192 + 100);
-        assert!(!ring.is_here(1_000, 1) && ring.is_here(1_100, 60));
+        assert!(!ring.is_received(1_000, 1) && ring.is_received(1_100, 60));
         ring.write_octets(1 << 40, Law::A, &[0xD5; 960]);
-        assert!(ring.is_here(1 << 40, 960) && !ring.is_here(1_100, 1));
+        assert!(ring.is_received(1 << 40, 960) && !ring.is_received(1_100, 1));
         let mut out = [0; 960];
         assert_eq!(ring.read_octets(1 << 40, &mut out), Some(Law::Mu));
         assert!(out.iter().all(|octet| *octet == 0xFF || *octet == 0xFE), "{:x}", out[0]);

@@ -3,14 +3,14 @@
 use super::ring::{Position, Ring};
 
 /// The number of remembered pauses. A reader that is behind the newest audio needs these pauses.
-const RESTS: usize = 4;
+const MAX_PAUSES: usize = 4;
 /// The number of samples that are produced at a time.
 const PIECE: usize = 160;
 
 /// The pauses of a stream.
 #[derive(Debug)]
-pub(super) struct Rests {
-    rests: [Rest; RESTS],
+pub(super) struct Pauses {
+    pauses: [Pause; MAX_PAUSES],
     newest: usize,
     /// Whether the newest pause has not ended.
     open: bool,
@@ -18,16 +18,16 @@ pub(super) struct Rests {
 }
 
 #[derive(Debug, Clone, Copy, Default)]
-struct Rest {
+struct Pause {
     from: Position,
     until: Position,
     /// The peak of the comfort noise, or 0 if the pause has no noise.
     peak: i32,
 }
 
-impl Rests {
-    pub(super) fn new() -> Rests {
-        Rests { rests: [Rest::default(); RESTS], newest: 0, open: false, random: 0x2545_F491 }
+impl Pauses {
+    pub(super) fn new() -> Pauses {
+        Pauses { pauses: [Pause::default(); MAX_PAUSES], newest: 0, open: false, random: 0x2545_F491 }
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -40,25 +40,25 @@ impl Rests {
         // its power. The mean of two such values has half the power. Together this is a factor of six.
         let peak = level.map_or(0.0, |level| 32_768.0 * 10f32.powf(f32::from(level.min(127)) / -20.0) * 6.0f32.sqrt());
         if self.open {
-            match self.rests.get_mut(self.newest) {
-                Some(rest) if at <= rest.from => return,
-                Some(rest) => rest.until = at,
+            match self.pauses.get_mut(self.newest) {
+                Some(pause) if at <= pause.from => return,
+                Some(pause) => pause.until = at,
                 None => {}
             }
         }
         self.open = true;
-        self.newest = (self.newest + 1) % RESTS;
-        if let Some(rest) = self.rests.get_mut(self.newest) {
-            *rest = Rest { from: at, until: Position::MAX, peak: peak.min(32_767.0) as i32 };
+        self.newest = (self.newest + 1) % MAX_PAUSES;
+        if let Some(pause) = self.pauses.get_mut(self.newest) {
+            *pause = Pause { from: at, until: Position::MAX, peak: peak.min(32_767.0) as i32 };
         }
     }
 
     /// Ends the pause, because audio has arrived for `at`.
     pub(super) fn end(&mut self, at: Position) {
-        if let Some(rest) = self.rests.get_mut(self.newest)
-            && at >= rest.from
+        if let Some(pause) = self.pauses.get_mut(self.newest)
+            && at >= pause.from
         {
-            rest.until = at;
+            pause.until = at;
             self.open = false;
         }
     }
@@ -66,12 +66,12 @@ impl Rests {
     /// Returns the sound of the pause at `at` (`None` if there is no pause), and the end of the pause or of the part
     /// without a pause, at most `to`. If the pause has noise, this function writes the noise to the ring.
     pub(super) fn fill(&mut self, ring: &mut Ring, at: Position, to: Position) -> (Option<Comfort>, Position) {
-        let Some(rest) = self.rests.iter().find(|rest| (rest.from..rest.until).contains(&at)).copied() else {
-            let next = self.rests.iter().map(|rest| rest.from).filter(|from| *from > at).min();
+        let Some(pause) = self.pauses.iter().find(|pause| (pause.from..pause.until).contains(&at)).copied() else {
+            let next = self.pauses.iter().map(|pause| pause.from).filter(|from| *from > at).min();
             return (None, next.map_or(to, |next| next.min(to)));
         };
-        let to = to.min(rest.until);
-        if rest.peak == 0 {
+        let to = to.min(pause.until);
+        if pause.peak == 0 {
             return (Some(Comfort::Silence), to);
         }
         let mut piece = [0; PIECE];
@@ -79,14 +79,14 @@ impl Rests {
         while from < to {
             let count = PIECE.min((to - from) as usize);
             let Some(piece) = piece.get_mut(..count) else { break };
-            let mut before = self.next(rest.peak);
+            let mut before = self.next(pause.peak);
             for sample in &mut *piece {
                 // The mean of two neighbouring values sounds softer than white noise.
-                let now = self.next(rest.peak);
+                let now = self.next(pause.peak);
                 *sample = ((before + now) / 2) as i16;
                 before = now;
             }
-            ring.make(from, piece);
+            ring.write_synthesised(from, piece);
             from += count as i64;
         }
         (Some(Comfort::Noise), to)

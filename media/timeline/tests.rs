@@ -23,7 +23,7 @@ impl Random {
 }
 
 /// The packets of a far end in the order of their arrival.
-pub(super) struct Way {
+pub(super) struct DelayedPackets {
     packets: Vec<(u32, u32, Vec<u8>)>,
 }
 
@@ -53,10 +53,10 @@ fn encoded(samples: &[i16]) -> Vec<u8> {
     octets
 }
 
-impl Way {
+impl DelayedPackets {
     /// Splits `samples` into packets of `length` samples. Packet n arrives `late(n)` samples late. If `late(n)` is
     /// `None`, packet n is lost.
-    pub(super) fn new(samples: &[i16], length: usize, mut late: impl FnMut(usize) -> Option<u32>) -> Way {
+    pub(super) fn new(samples: &[i16], length: usize, mut late: impl FnMut(usize) -> Option<u32>) -> DelayedPackets {
         let mut packets: Vec<_> = samples
             .chunks(length)
             .enumerate()
@@ -66,7 +66,7 @@ impl Way {
             })
             .collect();
         packets.sort_by_key(|(arrival, ..)| *arrival);
-        Way { packets }
+        DelayedPackets { packets }
     }
 
     /// Passes the packets to the timeline, with a tick every 20 ms at `phase`. Returns the audio that the reader gets.
@@ -102,7 +102,7 @@ fn a_steady_peer_is_copied_to_the_bit_whatever_its_packets_length_and_the_ticks_
         for phase in [0, 7, 80, 159] {
             for mut reader in readers() {
                 let mut timeline = Timeline::octets(Law::Mu);
-                let heard = Way::new(&samples, length, |_| Some(0)).heard(&mut timeline, &mut reader, phase, 115);
+                let heard = DelayedPackets::new(&samples, length, |_| Some(0)).heard(&mut timeline, &mut reader, phase, 115);
                 let from = find(&heard, &samples[..200]).unwrap();
                 let whole = samples.len().min(heard.len() - from);
                 assert!(whole >= 15_000);
@@ -121,14 +121,14 @@ fn a_steady_peer_is_copied_to_the_bit_whatever_its_packets_length_and_the_ticks_
 fn packets_out_of_order_and_twice_are_put_right_for_the_recorder() {
     let samples = spoken(16_000);
     let mut random = Random::new(1);
-    let mut way = Way::new(&samples, 160, |number| Some(if number == 0 { 0 } else { random.below(900) as u32 }));
-    let again = way.packets.clone();
-    way.packets.extend(again.into_iter().map(|(arrival, timestamp, octets)| (arrival + 100, timestamp, octets)));
-    way.packets.sort_by_key(|(arrival, ..)| *arrival);
+    let mut packets = DelayedPackets::new(&samples, 160, |number| Some(if number == 0 { 0 } else { random.below(900) as u32 }));
+    let again = packets.packets.clone();
+    packets.packets.extend(again.into_iter().map(|(arrival, timestamp, octets)| (arrival + 100, timestamp, octets)));
+    packets.packets.sort_by_key(|(arrival, ..)| *arrival);
     let mut timeline = Timeline::octets(Law::Mu);
     let (mut live, mut fixed) = (Reader::adaptive(), recorder());
     let mut heard = Vec::new();
-    let mut packets = way.packets.iter().peekable();
+    let mut packets = packets.packets.iter().peekable();
     for tick in 0..115u32 {
         let now = tick * FRAME as u32;
         while let Some((arrival, timestamp, octets)) = packets.next_if(|(arrival, ..)| *arrival <= now) {
@@ -195,8 +195,8 @@ fn a_recorder_whose_first_packets_came_late_takes_its_place_after_a_second_and_i
     let samples = spoken(32_000);
     let mut timeline = Timeline::octets(Law::Mu);
     let mut reader = recorder();
-    let way = Way::new(&samples, 160, |number| Some(if number < 20 { 48 } else { 0 }));
-    let heard = way.heard(&mut timeline, &mut reader, 0, 200);
+    let packets = DelayedPackets::new(&samples, 160, |number| Some(if number < 20 { 48 } else { 0 }));
+    let heard = packets.heard(&mut timeline, &mut reader, 0, 200);
     assert_eq!((timeline.quality().jumps, timeline.quality().stretches), (1, 0));
     // After the jump, the audio is the same as if no packet had been late.
     let from = find(&heard, &samples[16_000..16_200]).unwrap();
@@ -221,8 +221,8 @@ fn octets_are_read_as_they_came_or_in_the_other_law() {
                 timeline.write_octets(Stamp { timestamp: now, marker: tick == 0, arrival: now }, from, &octets);
             }
             let mut frame = [0; FRAME];
-            let makeup = timeline.read_octets(&mut reader, now, law, &mut frame);
-            assert_eq!(makeup.is_nothing(), tick == 0, "{tick}");
+            let composition = timeline.read_octets(&mut reader, now, law, &mut frame);
+            assert_eq!(composition.is_silent(), tick == 0, "{tick}");
             heard.extend(frame);
         }
         let mut expected = encoded(&samples[..1_600]);
@@ -256,9 +256,9 @@ fn a_resting_peer_is_heard_as_its_comfort_noise_and_the_next_word_is_copied_to_t
             _ => {}
         }
         let mut frame = [0; FRAME];
-        let makeup = timeline.read_samples(&mut reader, now, &mut frame);
+        let composition = timeline.read_samples(&mut reader, now, &mut frame);
         if (15..75).contains(&tick) {
-            assert_eq!(makeup.comfort, 160, "{tick}");
+            assert_eq!(composition.comfort, 160, "{tick}");
         }
         heard.extend(frame);
     }
@@ -279,7 +279,7 @@ fn what_is_missing_fades_and_a_peer_that_has_stopped_is_silent_and_known_to_be()
     let samples = spoken(8_000);
     let mut timeline = Timeline::octets(Law::Mu);
     let mut reader = recorder();
-    let mut makeups = Vec::new();
+    let mut compositions = Vec::new();
     let mut heard = Vec::new();
     for tick in 0..60u32 {
         if tick < 20 {
@@ -287,7 +287,7 @@ fn what_is_missing_fades_and_a_peer_that_has_stopped_is_silent_and_known_to_be()
             timeline.write_octets(stamp(tick * 160, tick * 160), Law::Mu, &encoded(part));
         }
         let mut frame = [0; FRAME];
-        makeups.push(timeline.read_samples(&mut reader, tick * 160, &mut frame));
+        compositions.push(timeline.read_samples(&mut reader, tick * 160, &mut frame));
         heard.extend(frame);
     }
     let end = 1_120 + 20 * 160;
@@ -298,9 +298,9 @@ fn what_is_missing_fades_and_a_peer_that_has_stopped_is_silent_and_known_to_be()
         assert!(energy(end + part * 80) < energy(end + part * 80 - 80), "{part}");
     }
     assert!(heard[end + 480..].iter().all(|sample| *sample == 0));
-    let concealed: u32 = makeups.iter().map(|makeup| u32::from(makeup.concealed)).sum();
+    let concealed: u32 = compositions.iter().map(|composition| u32::from(composition.concealed)).sum();
     assert_eq!((concealed, timeline.quality().concealed_ms), (480, 60));
-    assert!(makeups[..7].iter().chain(&makeups[31..]).all(|makeup| makeup.is_nothing()));
+    assert!(compositions[..7].iter().chain(&compositions[31..]).all(|composition| composition.is_silent()));
 }
 
 #[test]
@@ -331,13 +331,13 @@ fn an_adaptive_reader_waits_as_long_as_the_jitter_wants_and_no_longer() {
     let samples = spoken(160 * 3_000);
     for (jitter, most) in [(0, 30), (240, 60), (480, 90), (960, 150)] {
         let mut random = Random::new(jitter + 1);
-        let way = Way::new(&samples, 160, |_| Some(random.below(jitter + 1) as u32));
+        let packets = DelayedPackets::new(&samples, 160, |_| Some(random.below(jitter + 1) as u32));
         let mut timeline = Timeline::octets(Law::Mu);
         let mut reader = Reader::adaptive();
-        way.heard(&mut timeline, &mut reader, 50, 1_000);
+        packets.heard(&mut timeline, &mut reader, 50, 1_000);
         let early = timeline.quality();
         let mut again = Timeline::octets(Law::Mu);
-        let heard = way.heard(&mut again, &mut Reader::adaptive(), 50, 3_000);
+        let heard = packets.heard(&mut again, &mut Reader::adaptive(), 50, 3_000);
         assert_eq!(heard.len(), 3_000 * FRAME);
         let all = again.quality();
         let (late, concealed) = (all.late - early.late, all.concealed_ms - early.concealed_ms);
@@ -355,12 +355,12 @@ fn after_jitter_has_gone_a_live_reader_comes_near_the_wire_again() {
         .map(|(at, one)| if at / 8_000 % 3 == 0 { one / 256 } else { one })
         .collect();
     let mut random = Random::new(5);
-    let way = Way::new(&samples, 160, |number| Some(if number < 500 { random.below(640) as u32 } else { 0 }));
+    let packets = DelayedPackets::new(&samples, 160, |number| Some(if number < 500 { random.below(640) as u32 } else { 0 }));
     let (mut timeline, mut reader) = (Timeline::octets(Law::Mu), Reader::adaptive());
-    way.heard(&mut timeline, &mut reader, 50, 500);
+    packets.heard(&mut timeline, &mut reader, 50, 500);
     let during = timeline.quality().delay_ms;
     let (mut timeline, mut reader) = (Timeline::octets(Law::Mu), Reader::adaptive());
-    way.heard(&mut timeline, &mut reader, 50, 3_000);
+    packets.heard(&mut timeline, &mut reader, 50, 3_000);
     let after = timeline.quality();
     println!("{during} ms, then {after:?}");
     assert!(during >= 80 && after.delay_ms <= 45);
@@ -368,16 +368,16 @@ fn after_jitter_has_gone_a_live_reader_comes_near_the_wire_again() {
 
 /// Runs a timeline for `ticks` ticks. `send` writes to the timeline. Returns the audio of a recorder, and the makeup of
 /// each frame.
-fn recorded(ticks: u32, mut send: impl FnMut(&mut Timeline, u32, u32)) -> (Vec<i16>, Vec<Makeup>, Timeline) {
+fn recorded(ticks: u32, mut send: impl FnMut(&mut Timeline, u32, u32)) -> (Vec<i16>, Vec<FrameComposition>, Timeline) {
     let (mut timeline, mut reader) = (Timeline::octets(Law::Mu), recorder());
-    let (mut heard, mut makeups) = (Vec::new(), Vec::new());
+    let (mut heard, mut compositions) = (Vec::new(), Vec::new());
     for tick in 0..ticks {
         send(&mut timeline, tick, tick * 160 + 30);
         let mut frame = [0; FRAME];
-        makeups.push(timeline.read_samples(&mut reader, tick * 160 + 60, &mut frame));
+        compositions.push(timeline.read_samples(&mut reader, tick * 160 + 60, &mut frame));
         heard.extend(frame);
     }
-    (heard, makeups, timeline)
+    (heard, compositions, timeline)
 }
 
 #[test]
@@ -400,7 +400,7 @@ fn a_new_timestamp_origin_is_followed_at_once_when_ahead_and_with_the_third_pack
 fn a_peer_whose_timestamps_stand_still_while_it_rests_is_heard_when_it_speaks_again() {
     for marker in [false, true] {
         let samples = spoken(160 * 40);
-        let (heard, makeups, _) = recorded(150, |timeline, tick, now| {
+        let (heard, compositions, _) = recorded(150, |timeline, tick, now| {
             let number = if tick < 20 { tick } else { tick.wrapping_sub(100) };
             let Some(part) = samples.chunks(160).nth(number as usize).filter(|_| !(20..120).contains(&tick)) else {
                 return;
@@ -411,7 +411,7 @@ fn a_peer_whose_timestamps_stand_still_while_it_rests_is_heard_when_it_speaks_ag
         let from = find(&heard, &samples[..160]).unwrap() + 100 * 160;
         let first = if marker { 20 } else { 23 };
         assert_eq!(heard[from + first * 160..from + 40 * 160], samples[first * 160..], "{marker}");
-        assert!(makeups[31..120].iter().all(|makeup| makeup.is_nothing()));
+        assert!(compositions[31..120].iter().all(|composition| composition.is_silent()));
     }
 }
 
@@ -434,10 +434,10 @@ fn another_ssrc_goes_on_where_the_clock_is() {
 fn packets_held_up_together_lose_what_is_too_late_and_shift_nothing() {
     // No packet arrives for 400 ms. Then all packets arrive at once.
     let samples = spoken(160 * 100);
-    let way =
-        Way::new(&samples, 160, |number| Some(if (30..50).contains(&number) { (50 - number as u32) * 160 } else { 0 }));
+    let packets =
+        DelayedPackets::new(&samples, 160, |number| Some(if (30..50).contains(&number) { (50 - number as u32) * 160 } else { 0 }));
     let mut timeline = Timeline::octets(Law::Mu);
-    let heard = way.heard(&mut timeline, &mut recorder(), 0, 108);
+    let heard = packets.heard(&mut timeline, &mut recorder(), 0, 108);
     let from = find(&heard, &samples[..160]).unwrap();
     assert_eq!(heard[from..from + 30 * 160], samples[..30 * 160]);
     assert_eq!(heard[from + 46 * 160..from + 100 * 160], samples[46 * 160..]);
@@ -447,10 +447,10 @@ fn packets_held_up_together_lose_what_is_too_late_and_shift_nothing() {
 fn a_way_that_becomes_longer_is_followed() {
     for more in [400, 800, 2_400] {
         let samples = spoken(160 * 1_000);
-        let way = Way::new(&samples, 160, |number| Some(if number < 100 { 0 } else { more }));
+        let packets = DelayedPackets::new(&samples, 160, |number| Some(if number < 100 { 0 } else { more }));
         let mut timeline = Timeline::octets(Law::Mu);
         let mut reader = recorder();
-        let heard = way.heard(&mut timeline, &mut reader, 0, 1_000);
+        let heard = packets.heard(&mut timeline, &mut reader, 0, 1_000);
         // The recorder has the newest audio, with the delay of its arrival.
         let end = heard.len() - 1_600;
         let from = end - 1_120 - more as usize;
@@ -465,7 +465,7 @@ fn packets_that_a_busy_machine_stamps_late_shift_no_speech_but_calmly_and_silenc
     for mut reader in readers() {
         let samples = spoken(160 * 2_000);
         let mut timeline = Timeline::octets(Law::Mu);
-        let heard = Way::new(&samples, 160, late).heard(&mut timeline, &mut reader, 0, 2_000);
+        let heard = DelayedPackets::new(&samples, 160, late).heard(&mut timeline, &mut reader, 0, 2_000);
         let quality = timeline.quality();
         assert_eq!((quality.jumps, quality.concealed_ms), (0, 0), "{quality:?}");
         // 12 ms in each direction are 96 corrections of one sample each.
@@ -477,7 +477,7 @@ fn packets_that_a_busy_machine_stamps_late_shift_no_speech_but_calmly_and_silenc
     let mut samples = spoken(160 * 2_000);
     samples[160 * 650..160 * 1_050].fill(0);
     let mut timeline = Timeline::octets(Law::Mu);
-    let heard = Way::new(&samples, 160, late).heard(&mut timeline, &mut recorder(), 0, 2_000);
+    let heard = DelayedPackets::new(&samples, 160, late).heard(&mut timeline, &mut recorder(), 0, 2_000);
     assert_eq!(timeline.quality().stretches, 0, "{:?}", timeline.quality());
     let from = find(&heard, &samples[..160]).unwrap();
     assert_eq!(heard[from..from + 160 * 640], samples[..160 * 640]);
@@ -506,17 +506,17 @@ fn a_session_that_moves_to_a_worker_with_another_clock_is_heard_on() {
 #[test]
 fn rests_of_the_sender_are_silent_and_not_concealed() {
     let samples = spoken(160 * 20);
-    let (heard, makeups, timeline) =
+    let (heard, compositions, timeline) =
         recorded(60, |timeline, tick, now| match samples.chunks(160).nth(tick as usize % 30) {
             Some(part) => timeline.write_octets(stamp(tick * 160, now), Law::Mu, &encoded(part)),
-            None => timeline.rest(),
+            None => timeline.start_pause(),
         });
     let from = find(&heard, &samples[..160]).unwrap();
     assert_eq!(heard[from..from + 20 * 160], samples);
     assert!(heard[from + 20 * 160..from + 30 * 160].iter().all(|sample| *sample == 0));
     assert_eq!(heard[from + 30 * 160..from + 50 * 160], samples);
     assert_eq!(timeline.quality().concealed_ms, 0);
-    assert!(makeups[35].is_nothing());
+    assert!(compositions[35].is_silent());
 }
 
 #[test]
@@ -542,19 +542,19 @@ fn whatever_timestamps_and_clocks_say_nothing_breaks_and_a_frame_is_a_frame() {
             let length = random.below(3_000) as usize * usize::from(random.chance(90));
             match random.below(20) {
                 0 => timeline.write_comfort_noise(stamp, random.below(256) as u8),
-                1 => timeline.rest(),
+                1 => timeline.start_pause(),
                 2 => timeline.restart(),
                 3..10 => timeline.write_octets(stamp, Law::Mu, &vec![step as u8; length]),
                 10..14 => timeline.write_samples(stamp, &vec![step as i16; length]),
                 which => {
                     let reader = &mut readers[which as usize % 4];
                     let mut out = vec![0; frame];
-                    let makeup = if random.chance(50) {
+                    let composition = if random.chance(50) {
                         timeline.read_samples(reader, now, &mut out)
                     } else {
                         timeline.read_octets(reader, now, Law::A, &mut vec![0; frame])
                     };
-                    assert!(usize::from(makeup.present + makeup.concealed + makeup.comfort) <= frame);
+                    assert!(usize::from(composition.present + composition.concealed + composition.comfort) <= frame);
                 }
             }
         }

@@ -96,7 +96,7 @@ impl Transit {
             }
         }
         if over {
-            self.tolerated = self.most();
+            self.tolerated = self.high_lateness();
         }
         late
     }
@@ -134,11 +134,11 @@ impl Transit {
             }
         }
         self.classes = shifted;
-        self.tolerated = self.most();
+        self.tolerated = self.high_lateness();
     }
 
     /// Returns the lateness in samples below which nearly all packets arrived.
-    fn most(&self) -> i64 {
+    fn high_lateness(&self) -> i64 {
         let mut spared = u32::from(self.counted) / SPARED + 1;
         for (class, packets) in self.classes.iter().enumerate().rev() {
             if u32::from(*packets) > spared {

@@ -83,7 +83,7 @@ impl Inlet {
         mut take: impl FnMut(&mut Table, usize, Flow, SocketAddr, &mut [u8]) -> bool,
     ) -> bool {
         let none = Timespec { tv_sec: 0, tv_nsec: 0 };
-        let mut came = false;
+        let mut received = false;
         for _ in 0..rounds {
             if let Ok(count) = epoll::wait(&table.epoll, &mut *self.events, Some(&none)) {
                 self.ready.extend(self.events.iter().take(count).map(|event| event.data.u64()));
@@ -109,10 +109,10 @@ impl Inlet {
                     }
                     self.packets.push(received.and_then(Result::ok));
                 }
-                let received = sockets.iter().zip(self.buffers.chunks_exact_mut(STRIDE)).zip(&self.packets);
-                for ((socket, buffer), packet) in received {
+                let packets = sockets.iter().zip(self.buffers.chunks_exact_mut(STRIDE)).zip(&self.packets);
+                for ((socket, buffer), packet) in packets {
                     let Some((length, from)) = *packet else { continue };
-                    came = true;
+                    received = true;
                     let (slot, flow) = of_number(*socket);
                     let Some(packet) = buffer.get_mut(..length) else { continue };
                     let from = SocketAddr::new(from.ip().to_canonical(), from.port());
@@ -125,7 +125,7 @@ impl Inlet {
             }
             self.reading.clear();
         }
-        came
+        received
     }
 }
 

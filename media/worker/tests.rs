@@ -62,7 +62,7 @@ impl Bench {
     }
 
     /// Sends the far end's next packet, which has `ms` ms of audio.
-    fn say(&mut self, ssrc: u8, ms: u32) {
+    fn send_packet(&mut self, ssrc: u8, ms: u32) {
         let mut packet = [0xFF; 172];
         let [high, low] = self.sequence.to_be_bytes();
         let timestamp = u32::from(self.sequence) * ms * 8;
@@ -100,7 +100,7 @@ fn a_session_that_wakes_a_worker_is_not_sent_what_would_have_been_said_while_tha
     for (ms, woken) in [(900, message), (50, message), (60, nothing), (50, packet)] {
         let mut bench = Bench::waiting("31750-31759", true);
         if woken.packet {
-            bench.say(7, 20);
+            bench.send_packet(7, 20);
         }
         bench.wake(ms, true, woken);
         for _ in 0..20 {
@@ -114,10 +114,10 @@ fn a_session_that_wakes_a_worker_is_not_sent_what_would_have_been_said_while_tha
 fn packets_that_come_together_at_first_do_not_wait_for_ever_after() {
     for ms in [10, 20, 60] {
         let mut bench = Bench::new("31700-31709");
-        (0..4).for_each(|_| bench.say(7, ms));
+        (0..4).for_each(|_| bench.send_packet(7, ms));
         bench.pass(5);
         for _ in 0..70 {
-            bench.say(7, ms);
+            bench.send_packet(7, ms);
             bench.pass(ms.into());
         }
         assert_eq!(bench.taken(), 74, "of {ms} ms");
@@ -128,12 +128,12 @@ fn packets_that_come_together_at_first_do_not_wait_for_ever_after() {
 fn of_two_streams_at_once_neither_fills_the_socket() {
     let mut bench = Bench::new("31710-31719");
     for _ in 0..50 {
-        bench.say(7, 20);
-        bench.say(8, 20);
+        bench.send_packet(7, 20);
+        bench.send_packet(8, 20);
         bench.pass(20);
     }
     for _ in 0..70 {
-        bench.say(8, 20);
+        bench.send_packet(8, 20);
         bench.pass(20);
     }
     assert_eq!(bench.taken(), 170);
@@ -142,7 +142,7 @@ fn of_two_streams_at_once_neither_fills_the_socket() {
 #[test]
 fn a_worker_sleeps_idly_while_no_packets_come_and_no_session_has_anything_to_send() {
     let mut bench = Bench::with_silence("31730-31739", false);
-    bench.say(7, 20);
+    bench.send_packet(7, 20);
     bench.pass(5);
     assert!(matches!(bench.worker.next_wait(bench.now), Wait::PerPacket { .. }), "a packet has just come");
     bench.now += QUIET_BEFORE_IDLE;
@@ -165,7 +165,7 @@ fn a_worker_whose_session_sends_silence_is_not_idle() {
 #[test]
 fn an_icmp_error_does_not_end_an_idle_sleep() {
     let mut bench = Bench::with_silence("31750-31759", false);
-    bench.say(7, 20);
+    bench.send_packet(7, 20);
     bench.pass(5);
     let gone = std::mem::replace(&mut bench.peer, UdpSocket::bind("127.0.0.1:0").unwrap());
     let peer = gone.local_addr().unwrap();
@@ -215,7 +215,7 @@ fn the_rtcp_port_is_bound_when_something_is_sent_and_its_reports_are_read() {
 #[test]
 fn sockets_that_are_gone_do_not_disturb_those_read_beside_them() {
     let mut bench = Bench::new("31720-31729");
-    bench.say(7, 20);
+    bench.send_packet(7, 20);
     bench.inlet.expect(99, Flow::Rtp);
     bench.pass(5);
     assert_eq!(bench.taken(), 1);
@@ -226,7 +226,7 @@ fn sockets_that_are_gone_do_not_disturb_those_read_beside_them() {
 fn an_unbridge_right_behind_a_bridge_across_workers_is_not_overtaken_by_it() {
     let now = Instant::now();
     // The session with the larger key always moves, whichever session gets the command.
-    for (told, other) in [(SessionKey(1), SessionKey(2)), (SessionKey(2), SessionKey(1))] {
+    for (key, other) in [(SessionKey(1), SessionKey(2)), (SessionKey(2), SessionKey(1))] {
         for unbridged in [false, true] {
             let shared = Arc::new(Shared {
                 inboxes: vec![Inbox::new().unwrap(), Inbox::new().unwrap()],
@@ -245,17 +245,17 @@ fn an_unbridge_right_behind_a_bridge_across_workers_is_not_overtaken_by_it() {
                 let session = Box::new(MediaSession::new(key, 1, Arc::new(|_, _| Ok(())), true));
                 worker.handle(now, Message::Open { session, sockets: ports.bind().unwrap().unwrap() });
             }
-            let home = shared.home(told).unwrap();
-            let order = |command| shared.post(home, Message::Command { key: told, command, of: None });
-            order(Command::Bridge { with: other });
+            let home = shared.home(key).unwrap();
+            let send = |command| shared.post(home, Message::Command { key, command, of: None });
+            send(Command::Bridge { with: other });
             if unbridged {
-                order(Command::Unbridge);
+                send(Command::Unbridge);
             }
             for _ in 0..10 {
                 workers.iter_mut().for_each(|worker| worker.drain_inbox(now, true));
             }
-            let bridged = workers.iter().any(|worker| worker.core.is_bridged(told) || worker.core.is_bridged(other));
-            assert_eq!(bridged, !unbridged, "{told:?}");
+            let bridged = workers.iter().any(|worker| worker.core.is_bridged(key) || worker.core.is_bridged(other));
+            assert_eq!(bridged, !unbridged, "{key:?}");
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::command::Channels;
-use crate::copied::Copied;
+use crate::track_frame::TrackFrame;
 use crate::recorder::Recorder;
 use crate::testing::TestFile;
 use crate::timeline::RECORDER_LAG;
@@ -14,14 +14,14 @@ const SOON: Duration = Duration::from_secs(60);
 /// A recording without a session.
 fn record(handle: &WriterHandle, spec: RecordSpec) -> (Recorder, Receiver<Event>) {
     let (recorder, feed) = Recorder::new(OpId(1), &spec, None);
-    let (told, events) = mpsc::channel();
-    let done: Done = Arc::new(move |_, event| told.send(event).unwrap());
+    let (sender, events) = mpsc::channel();
+    let done: Done = Arc::new(move |_, event| sender.send(event).unwrap());
     assert!(handle.start(NewRecording { key: SessionKey(1), op: OpId(1), spec, feed, done }));
     (recorder, events)
 }
 
 fn say(recorder: &mut Recorder) {
-    let [left, right] = [1_000, -1_000].map(|sample| Copied::Samples([sample; FRAME]));
+    let [left, right] = [1_000, -1_000].map(|sample| TrackFrame::Samples([sample; FRAME]));
     assert_eq!(recorder.handle_frame(&left, &right), None);
 }
 
@@ -40,7 +40,7 @@ fn files_that_block_hold_no_other_recording_and_their_newest_audio_is_silence_th
     let pipes = [pipe("blocks-1"), pipe("blocks-2")];
     let mut blocked = pipes.each_ref().map(|pipe| record(&handle, RecordSpec::new(&pipe.0, Channels::Dual)));
     let file = TestFile::new("free");
-    let (mut free, told) = record(&handle, RecordSpec::new(&file.0, Channels::Dual));
+    let (mut free, events) = record(&handle, RecordSpec::new(&file.0, Channels::Dual));
     // The test records 4.8 s and the recorder's delay, as fast as the free file accepts the frames. The other files
     // drop the frames that do not fit.
     for _ in 0..240 + u32::from(RECORDER_LAG) {
@@ -52,13 +52,13 @@ fn files_that_block_hold_no_other_recording_and_their_newest_audio_is_silence_th
         say(&mut free);
     }
     free.finish(RecordingReason::Stopped, None, None);
-    let Event::RecordingFinished { reason, duration, dropped, .. } = told.recv_timeout(SOON).unwrap() else {
+    let Event::RecordingFinished { reason, duration, dropped, .. } = events.recv_timeout(SOON).unwrap() else {
         unreachable!()
     };
     assert_eq!((reason, duration, dropped), (RecordingReason::Stopped, Duration::from_millis(4_800), Duration::ZERO));
     assert_eq!(file.samples(), [1_000, -1_000].repeat(38_400));
 
-    for (pipe, (recorder, told)) in pipes.iter().zip(blocked) {
+    for (pipe, (recorder, events)) in pipes.iter().zip(blocked) {
         let path = pipe.0.clone();
         let reader = std::thread::spawn(move || {
             let mut octets = Vec::new();
@@ -66,7 +66,7 @@ fn files_that_block_hold_no_other_recording_and_their_newest_audio_is_silence_th
             octets
         });
         recorder.finish(RecordingReason::Stopped, None, None);
-        let Event::RecordingFinished { duration, dropped, .. } = told.recv_timeout(SOON).unwrap() else {
+        let Event::RecordingFinished { duration, dropped, .. } = events.recv_timeout(SOON).unwrap() else {
             unreachable!()
         };
         // The dropped audio is silence in the file, so the length still equals the length of the call.
@@ -85,13 +85,13 @@ fn a_recording_that_never_finds_the_writer_takes_no_memory_and_keeps_its_length(
     let ([mut writer, ..], handle) = Writer::new();
     let file = TestFile::new("never");
     let spec = RecordSpec { coding: crate::WavCoding::Mulaw, ..RecordSpec::new(&file.0, Channels::Mono) };
-    let (mut recorder, told) = record(&handle, spec);
+    let (mut recorder, events) = record(&handle, spec);
     for _ in 0..3_000 + u32::from(RECORDER_LAG) {
         say(&mut recorder);
     }
     recorder.finish(RecordingReason::Stopped, None, None);
     writer.step();
-    let Event::RecordingFinished { duration, dropped, bytes, .. } = told.recv_timeout(SOON).unwrap() else {
+    let Event::RecordingFinished { duration, dropped, bytes, .. } = events.recv_timeout(SOON).unwrap() else {
         unreachable!()
     };
     assert_eq!((duration, dropped), (Duration::from_secs(60), Duration::from_millis(60_000 - 2_500)));

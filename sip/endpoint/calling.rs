@@ -70,7 +70,7 @@ impl Dialogs {
             return self.send_invite_again(cx, leg_slot);
         }
         // RFC 4028 §7.3: the INVITE is sent again, with the Min-SE from the 422.
-        if let Some(least) = session_timer::least_by(response)
+        if let Some(least) = session_timer::min_se_of(response)
             && calling.min_se < least
         {
             calling.min_se = least;
@@ -116,13 +116,13 @@ impl Dialogs {
         if offer.is_none() {
             self.acknowledge_answer(cx, slot, leg_slot, &dialog, response.cseq, &again);
         }
-        let mut told = None;
+        let mut early_answer = None;
         let calling = leg_slot.and_then(|slot| self.legs.get_mut(slot)).and_then(|leg| match &mut leg.state {
             State::Calling(calling) if first => {
                 let early = calling.early.iter().find(|early| early.dialog.remote_tag == dialog.remote_tag);
                 dialog.remote_cseq = early.and_then(|early| early.dialog.remote_cseq);
                 if calling.outgoing.sdp.is_empty() {
-                    told = early.filter(|early| early.settled).and_then(|early| early.answer.clone());
+                    early_answer = early.filter(|early| early.settled).and_then(|early| early.answer.clone());
                     return Some((calling.take_hangup(), leg.is_reported(), None));
                 }
                 // Several phones may have rung and sent an SDP answer. Only the answer of the phone that sent the 200
@@ -149,7 +149,7 @@ impl Dialogs {
                         let ack = Acknowledgement::Ack { client: slot, cseq, authorization };
                         self.report_delayed_offer(cx, leg_slot, tag, offer, ack);
                     } else {
-                        self.report_offer_again(cx, leg_slot, &tag, told);
+                        self.report_offer_again(cx, leg_slot, &tag, early_answer);
                     }
                     let headers = response.content.application_headers();
                     let dialog = self.legs.get(leg_slot).map(|leg| Box::new(leg.dialog.state()));

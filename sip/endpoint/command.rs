@@ -13,7 +13,7 @@ use crate::guard::Offence;
 use crate::keys::{ClientId, LegId};
 use crate::leg::{EndCause, Event, Header, LegKey, Outgoing};
 use crate::message::{Method, Uri};
-use crate::peer::Way;
+use crate::trunk::CallDirection;
 
 /// Time without a response, as a multiple of T1, after which a hung-up INVITE counts against its trunk. With T1 = 500
 /// ms this is 4 s, which is after three retransmissions.
@@ -27,7 +27,7 @@ pub(super) struct InviteRoute {
     /// Whether the destination is a registered phone.
     pub(super) phone: bool,
     /// The addresses to which this server may send the credentials.
-    pub(super) home: Vec<IpNet>,
+    pub(super) trusted_networks: Vec<IpNet>,
     /// Alternative targets, tried if the first target fails.
     pub(super) hops: Vec<Target>,
 }
@@ -64,7 +64,7 @@ impl Dialogs {
         let mut from = compose::name_addr(outgoing.from_display.as_deref(), &from_uri).into_bytes();
         from.extend_from_slice(b";tag=");
         from.extend_from_slice(&compose::hex(tag));
-        if !cx.trunks.admit(cx.core, cx.now, trunk, Way::Out) {
+        if !cx.trunks.admit(cx.core, cx.now, trunk, CallDirection::Outbound) {
             cx.core.report_unplaced(key, EndCause::TrunkFull);
             return;
         }
@@ -81,17 +81,17 @@ impl Dialogs {
             remote_cseq: None,
             flow,
         };
-        let mut home = cx.trunks.home_of(cx.core, trunk);
-        home.extend(route.home);
+        let mut trusted_networks = cx.trunks.trusted_networks_of(cx.core, trunk);
+        trusted_networks.extend(route.trusted_networks);
         let session = outgoing.credentials.clone().map(|own| {
-            let session = digest::Session::new(own).at_home(home);
+            let session = digest::Session::new(own).for_networks(trusted_networks);
             match &outgoing.realm {
                 Some(realm) => session.expecting(realm),
                 None => session,
             }
         });
         let origin = self.origin_of_outgoing(outgoing.on_behalf_of);
-        let impatient = outgoing.impatient;
+        let has_alternatives = outgoing.has_alternatives;
         let records = outgoing.recording.is_some();
         let may_refer = route.phone || cx.core.may_refer(outgoing.trunk.as_ref());
         let calling = Calling {
@@ -112,7 +112,7 @@ impl Dialogs {
         self.send_invite(cx, slot);
         if let Some(State::Calling(calling)) = self.legs.get(slot).map(|leg| &leg.state) {
             let client = calling.client;
-            cx.transactions.add_alternatives(cx.core, cx.now, client, route.hops, impatient);
+            cx.transactions.add_alternatives(cx.core, cx.now, client, route.hops, has_alternatives);
         }
     }
 
@@ -164,7 +164,7 @@ impl Dialogs {
         let State::Ringing { server, .. } = leg.state else { return };
         let status = if (300..700).contains(&status) { status } else { 480 };
         if matches!(status, 404 | 484 | 604) {
-            cx.core.offend(cx.now, leg.dialog.flow.peer.ip(), Offence::Number);
+            cx.core.record_offence(cx.now, leg.dialog.flow.peer.ip(), Offence::Number);
         }
         cx.respond(server, ResponseParts { status, reason, lines, headers, ..ResponseParts::default() });
         self.finish(cx, slot, End::of(EndCause::LocalHangup, Some(status)));
@@ -235,8 +235,8 @@ impl Dialogs {
         }
         let (contact, update) = (cx.core.contact(server.flow), server.method == Method::Update);
         let features = self.legs.get(slot).map(super::state::Leg::features).unwrap_or_default();
-        let agreed = self.legs.get_mut(slot).and_then(|leg| leg.extensions.agreed.take());
-        let lines = session_timer::answer_lines(agreed);
+        let negotiated_timer = self.legs.get_mut(slot).and_then(|leg| leg.extensions.negotiated_timer.take());
+        let lines = session_timer::answer_lines(negotiated_timer);
         let parts = ResponseParts {
             status: 200,
             contact: Some(&contact),
@@ -247,7 +247,7 @@ impl Dialogs {
         };
         cx.respond(server_slot, parts);
         if update && self.legs.get(slot).is_some_and(|leg| matches!(leg.state, State::Established)) {
-            self.start_session(cx, slot, agreed);
+            self.start_session(cx, slot, negotiated_timer);
         }
     }
 

@@ -18,7 +18,7 @@ use slotmap::SecondaryMap;
 
 use super::phones;
 use super::retry::RetryReason;
-use super::session_timer::LEAST;
+use super::session_timer::LOWEST_MIN_SE;
 use super::transactions::Key;
 use super::{Arrival, Output, Target};
 use crate::HashMap;
@@ -31,7 +31,7 @@ use crate::leg::{EndCause, Event, LegKey, Prack, Transport, TrunkName};
 use crate::message::{Echo, Host, Malformed, Method, Request, Response, Uri};
 use crate::throttle::Throttle;
 use crate::timer::TimerQueue;
-use crate::trunk;
+use crate::trunk_acl;
 
 /// The shared state of the endpoint's machines.
 pub(super) struct Core {
@@ -45,7 +45,7 @@ pub(super) struct Core {
     pub(super) guard: Option<Arc<Guard>>,
     pub(super) counters: Counters,
     /// Limits the rate of the reports about INVITEs from unknown sources.
-    stranger_lines: Throttle,
+    unknown_source_lines: Throttle,
     pub(super) outputs: VecDeque<Output>,
     /// The keys of the legs whose messages are traced. A leg is traced until its end has been reported.
     pub(super) traced: SecondaryMap<LegId, LegKey>,
@@ -65,7 +65,7 @@ pub(super) struct Counters {
     /// Number of requests with a wrong password or an unknown user.
     pub(super) wrong_passwords: u64,
     /// Number of requests whose source address is in no trunk's networks.
-    pub(super) strangers: u64,
+    pub(super) unknown_source_requests: u64,
     /// Number of messages that could not be parsed.
     pub(super) malformed: u64,
 }
@@ -92,7 +92,7 @@ impl Core {
             timers: TimerQueue::default(),
             guard: None,
             counters: Counters::default(),
-            stranger_lines: Throttle::default(),
+            unknown_source_lines: Throttle::default(),
             outputs: VecDeque::new(),
             traced: SecondaryMap::new(),
             branches: HashMap::default(),
@@ -133,9 +133,9 @@ impl Core {
     }
 
     pub(super) fn retry_within(&mut self, seconds: RangeInclusive<u32>) -> String {
-        let (least, most) = seconds.into_inner();
-        let chance = rand::Rng::next_u32(&mut self.rng) % (most - least + 1);
-        format!("Retry-After: {}\r\n", least + chance)
+        let (min, max) = seconds.into_inner();
+        let chance = rand::Rng::next_u32(&mut self.rng) % (max - min + 1);
+        format!("Retry-After: {}\r\n", min + chance)
     }
 
     /// Returns a 128-bit hash that depends on the server's secret. An attacker does not know the secret, so the
@@ -263,7 +263,7 @@ impl Core {
 
     /// Returns the trunk whose networks contain the source. If several trunks match, the narrowest network decides.
     pub(super) fn trunk_at(&self, source: IpAddr) -> Option<&TrunkName> {
-        trunk::matching(&self.config.trunks, source)
+        trunk_acl::matching(&self.config.trunks, source)
     }
 
     /// Returns whether the source is outside the networks of all trunks.
@@ -272,8 +272,8 @@ impl Core {
     }
 
     /// Returns whether the sender is unknown: neither its source address nor a certificate belongs to a trunk.
-    pub(super) fn is_stranger(&self, arrival: &Arrival) -> bool {
-        arrival.proven.is_none() && self.is_unknown(arrival.source.ip())
+    pub(super) fn is_unknown_source(&self, arrival: &Arrival) -> bool {
+        arrival.certified_trunk.is_none() && self.is_unknown(arrival.source.ip())
     }
 
     /// Returns the source networks of a trunk, without networks wider than /24 (IPv4) or /64 (IPv6). Such wide networks
@@ -308,16 +308,16 @@ impl Core {
     }
 
     /// Reports to the guard that a source has misbehaved.
-    pub(super) fn offend(&self, now: Instant, source: IpAddr, offence: Offence) {
+    pub(super) fn record_offence(&self, now: Instant, source: IpAddr, offence: Offence) {
         if let Some(guard) = &self.guard {
-            guard.offend(now, source, offence);
+            guard.record_offence(now, source, offence);
         }
     }
 
     /// Reports to the guard that a source has sent a correct password.
-    pub(super) fn acquaint(&self, now: Instant, source: IpAddr) {
+    pub(super) fn note_authenticated(&self, now: Instant, source: IpAddr) {
         if let Some(guard) = &self.guard {
-            guard.acquaint(now, source);
+            guard.note_authenticated(now, source);
         }
     }
 
@@ -378,9 +378,9 @@ impl Core {
     pub(super) fn respond_statelessly(&mut self, arrival: &Arrival, echo: &Echo, parts: ResponseParts<'_>) {
         let tag = Some(parts.tag.unwrap_or_else(|| self.stateless_tag(&echo.lines)));
         // A response to an unknown source does not have the Server header.
-        let known = arrival.proven.is_some() || !self.is_unknown(arrival.source.ip());
+        let known = arrival.certified_trunk.is_some() || !self.is_unknown(arrival.source.ip());
         let server = if known { self.config.user_agent.as_str() } else { "" };
-        let refer = known && self.may_refer(trunk::matching(&self.config.trunks, arrival.source.ip()));
+        let refer = known && self.may_refer(trunk_acl::matching(&self.config.trunks, arrival.source.ip()));
         let data = compose::response(echo, &ResponseParts { tag, server, refer, ..parts });
         let flow = self.response_flow(arrival, echo);
         self.transmit(flow, data);
@@ -388,18 +388,18 @@ impl Core {
 
     /// Counts a request whose source is in no trunk's networks. An INVITE is also reported to the application, because
     /// it may come from a carrier whose address is missing in the configuration.
-    pub(super) fn note_stranger(&mut self, now: Instant, arrival: &Arrival, request: &Request) {
-        self.counters.strangers += 1;
-        self.offend(now, arrival.source.ip(), Offence::Refused);
+    pub(super) fn note_unknown_source(&mut self, now: Instant, arrival: &Arrival, request: &Request) {
+        self.counters.unknown_source_requests += 1;
+        self.record_offence(now, arrival.source.ip(), Offence::Refused);
         if request.method == Method::Invite
-            && let Some(held_back) = self.stranger_lines.pass(now)
+            && let Some(held_back) = self.unknown_source_lines.pass(now)
         {
             let what = match self.config.unknown_sources {
                 UnknownSources::Reject => "refused with 403: its source is in no trunk's inbound_from",
                 UnknownSources::Silent => "ignored: its source is in no trunk's inbound_from",
             };
             let refusal = phones::refusal(arrival, request, "", what, Some(held_back));
-            self.event(Event::Stranger(Box::new(refusal)));
+            self.event(Event::UnknownSource(Box::new(refusal)));
         }
     }
 
@@ -408,7 +408,7 @@ impl Core {
         self.counters.malformed += 1;
         tracing::debug!(peer = %arrival.source, reason = %malformed.reason, "malformed message");
         let Some(echo) = &malformed.echo else { return };
-        if self.is_stranger(arrival) && self.config.unknown_sources == UnknownSources::Silent {
+        if self.is_unknown_source(arrival) && self.config.unknown_sources == UnknownSources::Silent {
             return;
         }
         // The exact reason would reveal to an unknown source which SIP parser the server uses.
@@ -435,8 +435,8 @@ impl Core {
 
     /// Returns the session timer lines for an INVITE. `least` is the Min-SE of a received 422, in seconds.
     pub(super) fn session_lines(&self, least: u32) -> String {
-        let (wanted, min_se) = (self.config.session_expires, self.config.min_se.max(LEAST).max(least));
-        let min = if min_se > LEAST { format!("Min-SE: {min_se}\r\n") } else { String::new() };
+        let (wanted, min_se) = (self.config.session_expires, self.config.min_se.max(LOWEST_MIN_SE).max(least));
+        let min = if min_se > LOWEST_MIN_SE { format!("Min-SE: {min_se}\r\n") } else { String::new() };
         match wanted {
             0 => min,
             wanted => format!("Session-Expires: {}\r\n{min}", wanted.max(min_se)),

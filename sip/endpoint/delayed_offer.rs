@@ -31,7 +31,7 @@ pub(super) struct DelayedOffers {
     /// the offer. There are at most [`MAX_FORKS`] entries, as for early dialogs.
     due: VecDeque<(Bytes, Acknowledgement)>,
     /// The tag of the far end whose offer was the last to be reported.
-    told: Bytes,
+    last_reported: Bytes,
 }
 
 /// The message that will contain an answer.
@@ -71,7 +71,7 @@ impl Dialogs {
         if late.due.len() >= MAX_FORKS {
             late.due.pop_front();
         }
-        late.told.clone_from(&tag);
+        late.last_reported.clone_from(&tag);
         late.due.push_back((tag, carrier));
         let leg = leg.key;
         cx.core.event(Event::Offered { leg, sdp: Some(offer), refusable: false });
@@ -81,10 +81,10 @@ impl Dialogs {
     /// answered by PRACK. Then the first far end answers the call, but the offer of the second far end was reported
     /// last.
     pub(super) fn report_offer_again(&mut self, cx: &mut Context<'_>, slot: LegId, tag: &Bytes, offer: Option<Bytes>) {
-        let told =
-            self.legs.get(slot).and_then(|leg| leg.extensions.delayed_offers.as_ref()).map(|late| late.told.clone());
-        if let (Some(told), Some(offer)) = (told, offer)
-            && told != tag
+        let last_reported =
+            self.legs.get(slot).and_then(|leg| leg.extensions.delayed_offers.as_ref()).map(|late| late.last_reported.clone());
+        if let (Some(last_reported), Some(offer)) = (last_reported, offer)
+            && last_reported != tag
         {
             self.report_delayed_offer(cx, slot, tag.clone(), offer, Acknowledgement::None);
         }

@@ -23,10 +23,10 @@ use super::core::Core;
 use super::state::End;
 use crate::leg::{Command, EndCause, Event, Header, LegKey, Outgoing};
 use crate::message::Uri;
-use crate::registrar::{Aor, Way};
+use crate::registrar::{Aor, ContactTarget};
 
 /// Time for which the contacts of one preference ring, before the contacts of the next preference ring.
-const SERIAL: Duration = Duration::from_secs(20);
+const GROUP_RING_TIME: Duration = Duration::from_secs(20);
 /// The Reason header in the CANCEL to the other phones (RFC 3326). Asterisk sends the same text, and phones that know
 /// this text show no missed call.
 const ELSEWHERE: &str = "SIP;cause=200;text=\"Call completed elsewhere\"";
@@ -43,7 +43,7 @@ pub(super) struct Forks {
 #[derive(Debug)]
 pub(super) enum ForkOutput {
     /// Send the INVITE of a branch to a contact.
-    Invite { branch: LegKey, outgoing: Box<Outgoing>, way: Way },
+    Invite { branch: LegKey, outgoing: Box<Outgoing>, target: ContactTarget },
     /// Hang up a branch.
     Hangup { branch: LegKey, status: u16, reason: Option<String>, headers: Vec<Header> },
     /// Give the answered branch the key of the leg that the application knows.
@@ -56,20 +56,20 @@ pub(super) enum ForkOutput {
 struct Fork {
     outgoing: Box<Outgoing>,
     /// Contacts that do not ring yet, in groups of the same preference.
-    waiting: VecDeque<Vec<Way>>,
+    waiting: VecDeque<Vec<ContactTarget>>,
     branches: Vec<LegKey>,
     best: Option<End>,
     /// The first branch that sent early media. Only this branch's early media is passed on.
     early_media_from: Option<LegKey>,
     /// Whether the call was answered, hung up or declined. If so, events of the other branches are not reported any
     /// more.
-    settled: Settled,
+    state: ForkState,
     next_group: Option<Instant>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Settled {
-    No,
+enum ForkState {
+    Ringing,
     Answered,
     HungUp,
     /// A branch declined the call with a 6xx response, which is valid for all phones.
@@ -97,14 +97,14 @@ impl Forks {
         core: &mut Core,
         now: Instant,
         key: LegKey,
-        contacts: Vec<Way>,
+        contacts: Vec<ContactTarget>,
         outgoing: Box<Outgoing>,
     ) {
-        let mut groups: VecDeque<Vec<Way>> = VecDeque::new();
-        for way in contacts {
-            match groups.back_mut().filter(|group| group.first().is_some_and(|first| first.q == way.q)) {
-                Some(group) => group.push(way),
-                None => groups.push_back(vec![way]),
+        let mut groups: VecDeque<Vec<ContactTarget>> = VecDeque::new();
+        for target in contacts {
+            match groups.back_mut().filter(|group| group.first().is_some_and(|first| first.q == target.q)) {
+                Some(group) => group.push(target),
+                None => groups.push_back(vec![target]),
             }
         }
         let to = outgoing.to.clone().or_else(|| Some(outgoing.request_uri.clone()));
@@ -114,7 +114,7 @@ impl Forks {
             branches: Vec::new(),
             best: None,
             early_media_from: None,
-            settled: Settled::No,
+            state: ForkState::Ringing,
             next_group: None,
         };
         self.by_leg.insert(key, fork);
@@ -125,13 +125,13 @@ impl Forks {
     /// the command on the leg itself.
     pub(super) fn handle_command(&mut self, command: &Command) -> bool {
         let key = command.leg();
-        let Some(fork) = self.by_leg.get_mut(&key).filter(|fork| fork.settled != Settled::Answered) else {
+        let Some(fork) = self.by_leg.get_mut(&key).filter(|fork| fork.state != ForkState::Answered) else {
             return false;
         };
         if let Command::Hangup { status, reason, headers, .. } = command
-            && fork.settled != Settled::HungUp
+            && fork.state != ForkState::HungUp
         {
-            fork.settled = Settled::HungUp;
+            fork.state = ForkState::HungUp;
             for &branch in &fork.branches {
                 let (status, reason, headers) = (*status, reason.clone(), headers.clone());
                 self.outputs.push_back(ForkOutput::Hangup { branch, status, reason, headers });
@@ -167,7 +167,7 @@ impl Forks {
                     End { cause: *cause, status: *status, reason: reason.take(), headers: std::mem::take(headers) };
                 return self.branch_ended(core, now, key, branch, end);
             }
-            _ if fork.settled != Settled::No => return,
+            _ if fork.state != ForkState::Ringing => return,
             Event::Answered { .. } => return self.branch_answered(core, key, branch, event),
             Event::Provisional { sdp: sdp @ Some(_), .. } if *fork.early_media_from.get_or_insert(branch) != branch => {
                 *sdp = None;
@@ -181,7 +181,7 @@ impl Forks {
     /// Reports the first 2xx, and cancels all other branches (RFC 3261 §16.7 steps 5 and 10).
     fn branch_answered(&mut self, core: &mut Core, key: LegKey, branch: LegKey, mut event: Event) {
         let Some(fork) = self.by_leg.get_mut(&key) else { return };
-        fork.settled = Settled::Answered;
+        fork.state = ForkState::Answered;
         fork.waiting.clear();
         fork.branches.retain(|one| *one != branch);
         self.outputs.extend(fork.branches.iter().map(|&loser| hangup(loser, Some(ELSEWHERE))));
@@ -200,12 +200,12 @@ impl Forks {
         if fork.best.as_ref().is_none_or(|best| rank(&end) < rank(best)) {
             fork.best = Some(end);
         }
-        if declined && fork.settled == Settled::No {
-            fork.settled = Settled::Declined;
+        if declined && fork.state == ForkState::Ringing {
+            fork.state = ForkState::Declined;
             fork.waiting.clear();
             self.outputs.extend(fork.branches.iter().map(|&other| hangup(other, None)));
         }
-        if fork.branches.is_empty() && fork.settled == Settled::No && !fork.waiting.is_empty() {
+        if fork.branches.is_empty() && fork.state == ForkState::Ringing && !fork.waiting.is_empty() {
             self.ring_next(core, now, key);
         }
         self.end(key);
@@ -218,33 +218,33 @@ impl Forks {
             self.timers.remove(&(at, key));
         }
         if !fork.waiting.is_empty() {
-            fork.next_group = Some(now + SERIAL);
-            self.timers.insert((now + SERIAL, key));
+            fork.next_group = Some(now + GROUP_RING_TIME);
+            self.timers.insert((now + GROUP_RING_TIME, key));
         }
-        for mut way in group {
+        for mut target in group {
             let branch = core.random_leg_key();
             core.branches.insert(branch, key);
             fork.branches.push(branch);
-            let request_uri = std::mem::take(&mut way.contact);
+            let request_uri = std::mem::take(&mut target.contact);
             let outgoing = Outgoing { request_uri, next_hop: None, ..(*fork.outgoing).clone() };
-            self.outputs.push_back(ForkOutput::Invite { branch, outgoing: Box::new(outgoing), way });
+            self.outputs.push_back(ForkOutput::Invite { branch, outgoing: Box::new(outgoing), target });
         }
     }
 
     /// Removes the fork if no branch is left. If the call was not answered, reports the end of the call.
     fn end(&mut self, key: LegKey) {
-        let over = |fork: &Fork| fork.branches.is_empty() && (fork.settled != Settled::No || fork.waiting.is_empty());
-        if !self.by_leg.get(&key).is_some_and(over) {
+        let is_over = |fork: &Fork| fork.branches.is_empty() && (fork.state != ForkState::Ringing || fork.waiting.is_empty());
+        if !self.by_leg.get(&key).is_some_and(is_over) {
             return;
         }
         let Some(fork) = self.by_leg.remove(&key) else { return };
         if let Some(at) = fork.next_group {
             self.timers.remove(&(at, key));
         }
-        let end = match fork.settled {
-            Settled::Answered => return,
-            Settled::HungUp => End::of(EndCause::LocalHangup, None),
-            Settled::No | Settled::Declined => fork.best.unwrap_or_else(|| End::of(EndCause::Timeout, None)),
+        let end = match fork.state {
+            ForkState::Answered => return,
+            ForkState::HungUp => End::of(EndCause::LocalHangup, None),
+            ForkState::Ringing | ForkState::Declined => fork.best.unwrap_or_else(|| End::of(EndCause::Timeout, None)),
         };
         let End { cause, status, reason, headers } = end;
         self.outputs.push_back(ForkOutput::Event(Event::Ended { leg: key, cause, status, reason, headers }));
@@ -284,13 +284,13 @@ impl Endpoint {
 
     fn serve_fork(&mut self, now: Instant, output: ForkOutput) {
         match output {
-            ForkOutput::Invite { branch, outgoing, way } => {
+            ForkOutput::Invite { branch, outgoing, target } => {
                 if self.dialogs.len() >= self.core.config.max_legs || !self.has_room() {
                     return self.core.report_unplaced(branch, EndCause::Overload);
                 }
-                let route = InviteRoute { routes: way.routes, phone: true, ..InviteRoute::default() };
+                let route = InviteRoute { routes: target.routes, phone: true, ..InviteRoute::default() };
                 let (dialogs, mut cx) = self.dialogs(now);
-                dialogs.place_along(&mut cx, branch, outgoing, way.flow, route);
+                dialogs.place_along(&mut cx, branch, outgoing, target.flow, route);
             }
             ForkOutput::Hangup { branch, status, reason, headers } => {
                 if let Some(leg) = self.dialogs.id_of(branch) {

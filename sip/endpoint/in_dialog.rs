@@ -169,8 +169,8 @@ impl Dialogs {
             cx.respond(server, ResponseParts { lines: &lines, ..plain(status) });
             return;
         }
-        let agreed = match session_timer::agree(request, cx.core.config.session_expires, cx.core.config.min_se) {
-            Ok(agreed) => agreed,
+        let negotiated_timer = match session_timer::negotiate(request, cx.core.config.session_expires, cx.core.config.min_se) {
+            Ok(negotiated_timer) => negotiated_timer,
             Err(least) => {
                 let lines = format!("Min-SE: {least}\r\n");
                 cx.respond(server, ResponseParts { lines: &lines, ..plain(422) });
@@ -179,7 +179,7 @@ impl Dialogs {
         };
         let Some(leg) = self.legs.get_mut(slot) else { return };
         if matches!(leg.state, State::Established) {
-            leg.extensions.agreed = agreed;
+            leg.extensions.negotiated_timer = negotiated_timer;
         }
         // INVITE and UPDATE are target refresh requests (RFC 3261 §12.2.2).
         if let Some(target) = request.content.contact() {
@@ -188,11 +188,11 @@ impl Dialogs {
         if !asks {
             let (flow, established) = (leg.dialog.flow, matches!(leg.state, State::Established));
             let contact = cx.core.contact(flow);
-            let agreed = agreed.filter(|_| established);
-            let lines = session_timer::answer_lines(agreed);
+            let negotiated_timer = negotiated_timer.filter(|_| established);
+            let lines = session_timer::answer_lines(negotiated_timer);
             cx.respond(server, ResponseParts { contact: Some(&contact), lines: &lines, ..plain(200) });
             if established {
-                self.start_session(cx, slot, agreed);
+                self.start_session(cx, slot, negotiated_timer);
             }
             return;
         }
@@ -219,13 +219,13 @@ impl Dialogs {
         let contact = cx.core.contact(flow);
         let features = self.legs.get(slot).map(super::state::Leg::features).unwrap_or_default();
         let leg = self.legs.get_mut(slot);
-        let (agreed, reliable, settled) = leg
-            .map(|leg| (leg.extensions.agreed.take(), leg.extensions.reliable.is_some(), leg.has_settled_early()))
+        let (negotiated_timer, reliable, settled) = leg
+            .map(|leg| (leg.extensions.negotiated_timer.take(), leg.extensions.reliable.is_some(), leg.has_settled_early()))
             .unwrap_or_default();
         let supported = compose::supported(reliable || cx.core.config.prack != Prack::Off);
         // If a provisional response had the offer and its PRACK had the answer, the 200 has no SDP (RFC 6337 §2.2).
         let body = (!(initial && settled)).then_some(("application/sdp", sdp.as_ref()));
-        let lines = ["Supported: ", supported, "\r\n", &*session_timer::answer_lines(agreed)].concat();
+        let lines = ["Supported: ", supported, "\r\n", &*session_timer::answer_lines(negotiated_timer)].concat();
         let response = cx.transactions.respond(
             cx.core,
             cx.now,
@@ -254,7 +254,7 @@ impl Dialogs {
                 bye: None,
             }));
         }
-        self.start_session(cx, slot, agreed);
+        self.start_session(cx, slot, negotiated_timer);
     }
 
     /// Returns the leg that has the dialog of the request. A leg in the state `Calling` has the early dialogs that its

@@ -95,10 +95,10 @@ impl Dialogs {
         let extensions = Extensions {
             origin: self.origin_of_incoming(&request),
             may_refer,
-            peer_updates: request.content.has_token("Allow", "UPDATE"),
+            far_end_allows_update: request.content.has_token("Allow", "UPDATE"),
             reliable,
             offers_first: !request.content.has_sdp(),
-            agreed: session_timer::agree(&request, cx.core.config.session_expires, cx.core.config.min_se)
+            negotiated_timer: session_timer::negotiate(&request, cx.core.config.session_expires, cx.core.config.min_se)
                 .ok()
                 .flatten(),
             ..Extensions::default()

@@ -17,7 +17,7 @@ use crate::endpoint::{OutOfDialogRequest, Output, Target};
 use crate::leg::{EndCause, LegKey, Outgoing, Transport, TrunkName};
 use crate::message::{Host, Uri};
 use crate::network;
-use crate::peer::Trunk;
+use crate::trunk::Trunk;
 
 /// Maximum number of simultaneous lookups. A further call fails.
 pub(crate) const MAX_LOOKUPS: usize = 256;

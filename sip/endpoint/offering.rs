@@ -13,9 +13,9 @@ use crate::recording;
 use std::time::Duration;
 
 /// Maximum number of times that the far end may defer an offer. After that the offer counts as refused.
-/// `LONGEST_DEFERRAL` is the maximum deferral in seconds.
-const MOST_DEFERRALS: u8 = 10;
-const LONGEST_DEFERRAL: u64 = 10;
+/// `MAX_DEFERRAL` is the maximum deferral in seconds.
+const MAX_DEFERRALS: u8 = 10;
+const MAX_DEFERRAL: u64 = 10;
 
 impl Dialogs {
     /// Handles the response to an offer in an early dialog. This response does not decide about the call itself; only
@@ -111,11 +111,11 @@ impl Dialogs {
         });
         let wait = match (response.status, seconds) {
             (491, _) => None,
-            (500, Some(seconds)) if seconds <= LONGEST_DEFERRAL => Some(Duration::from_secs(seconds)),
+            (500, Some(seconds)) if seconds <= MAX_DEFERRAL => Some(Duration::from_secs(seconds)),
             _ => return false,
         };
         let Some(offering) = self.legs.get_mut(slot).and_then(|leg| leg.offering.as_mut()) else { return false };
-        if offering.deferrals >= MOST_DEFERRALS {
+        if offering.deferrals >= MAX_DEFERRALS {
             return false;
         }
         offering.deferrals += 1;

@@ -13,16 +13,16 @@ use crate::compose::{self, RequestParts};
 use crate::dialog::Flow;
 use crate::leg::EndCause;
 use crate::message::{Method, Request};
-use crate::peer::TrunkStatus;
+use crate::trunk::TrunkStatus;
 
 /// Maximum time to wait for the response to an OPTIONS. The time is long enough that three OPTIONS can be lost. The
 /// time is much shorter than Timer F (32 s).
-const PROBE_PATIENCE: Duration = Duration::from_secs(3);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 
 impl Endpoint {
     /// Starts the registrations and probes of all trunks. Call this method once, when the shell can look up names.
     pub fn start_trunks(&mut self, now: Instant) {
-        for trunk in std::mem::take(&mut self.core.config.peers) {
+        for trunk in std::mem::take(&mut self.core.config.trunk_settings) {
             self.trunks.add(&mut self.core, now, trunk);
         }
         self.serve_trunks(now);
@@ -40,8 +40,8 @@ impl Endpoint {
         self.trunks.is_withdrawing()
     }
 
-    /// Returns the next trunk whose status changed, as its index in [`crate::Config::peers`], with the new status.
-    pub fn poll_peer(&mut self) -> Option<(usize, TrunkStatus)> {
+    /// Returns the next trunk whose status changed, as its index in [`crate::Config::trunk_settings`], with the new status.
+    pub fn poll_trunk_status(&mut self) -> Option<(usize, TrunkStatus)> {
         self.trunks.poll_status()
     }
 
@@ -85,7 +85,7 @@ impl Endpoint {
         let new = NewClient { method, branch, flow, data, leg: None, purpose };
         let client = self.transactions.start_client(&mut self.core, now, new);
         if let OutOfDialogRequest::Probe(_) = kind {
-            self.transactions.expire_by(&mut self.core, client, now + PROBE_PATIENCE);
+            self.transactions.expire_by(&mut self.core, client, now + PROBE_TIMEOUT);
         }
     }
 

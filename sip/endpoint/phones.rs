@@ -16,7 +16,7 @@ use super::transactions::client::{NewClient, Purpose};
 use super::transactions::server::NewServer;
 use super::trunks::Trunks;
 use super::{Arrival, Endpoint};
-use crate::challenge::{self, Authority, Verdict};
+use crate::challenge::{self, Authority, AuthenticationResult};
 use crate::compose::{self, RequestParts, ResponseParts};
 use crate::config::{Config, UnknownSources};
 use crate::dialog::Flow;
@@ -25,17 +25,17 @@ use crate::gruu;
 use crate::guard::Offence;
 use crate::leg::{Caller, Event, RefusedRequest, TrunkName};
 use crate::message::{Echo, Method, Request, Uri};
-use crate::peer::KnownBy;
-use crate::registrar::{Aor, Binding, Change, Due, KeepAlive, Refusal, Register, Registrar, RegistrarConfig, Way};
+use crate::trunk::KnownBy;
+use crate::registrar::{Aor, Binding, Change, Due, KeepAlive, Refusal, Register, Registrar, RegistrarConfig, ContactTarget};
 
 /// The double CRLF of a keep-alive (RFC 5626 §3.5.1).
 const CRLF_CRLF: &[u8] = b"\r\n\r\n";
 /// Option tags that this server supports in a REGISTER.
 const REGISTER_SUPPORTED: &[&str] = &["path", "outbound", "gruu"];
 /// Maximum length, in octets, of the Contact and Path values of a REGISTER together.
-const MAX_KEPT: usize = 4_096;
+const MAX_CONTACT_OCTETS: usize = 4_096;
 /// Maximum number of characters of the Call-ID in a report about a refused request.
-const MOST_OF_A_CALL_ID: usize = 256;
+const MAX_CALL_ID_LENGTH: usize = 256;
 
 /// The users that have a password, and the phones that registered with a password.
 #[derive(Debug)]
@@ -62,7 +62,7 @@ pub(super) enum Admission {
         name: Option<TrunkName>,
         /// Whether the trunk calls from outside its networks. If so, requests go to the source of its INVITE, as for a
         /// phone.
-        guest: bool,
+        by_password: bool,
     },
     /// A phone, or a caller in a domain's networks.
     Caller(Caller),
@@ -100,34 +100,34 @@ impl Endpoint {
 
     /// Handles the timers of the registrar.
     pub(super) fn phones_timeout(&mut self, now: Instant) {
-        while let Some(way) = self.phones.handle_timeout(&mut self.core, now) {
-            self.send_keep_alive(now, &way);
+        while let Some(target) = self.phones.handle_timeout(&mut self.core, now) {
+            self.send_keep_alive(now, &target);
         }
     }
 
     /// Sends OPTIONS to a phone, to keep the NAT mapping open. The content of the response is ignored.
-    fn send_keep_alive(&mut self, now: Instant, way: &Way) {
+    fn send_keep_alive(&mut self, now: Instant, target: &ContactTarget) {
         if !self.has_room() {
             return;
         }
         let (branch, tag) = (self.core.random_u128(), self.core.rng.next_u64());
-        let (sent_by, contact) = (self.core.sent_by(way.flow), self.core.contact(way.flow));
+        let (sent_by, contact) = (self.core.sent_by(target.flow), self.core.contact(target.flow));
         let data = compose::request(&RequestParts {
             method: "OPTIONS",
-            uri: way.contact.as_bytes(),
-            via_transport: Some(way.flow.transport),
+            uri: target.contact.as_bytes(),
+            via_transport: Some(target.flow.transport),
             sent_by,
             branch,
-            routes: &way.routes,
+            routes: &target.routes,
             from: format!("<{contact}>;tag={}", tag_text(tag)).as_bytes(),
-            to: format!("<{}>", way.contact).as_bytes(),
+            to: format!("<{}>", target.contact).as_bytes(),
             call_id: format!("{branch:032x}").as_bytes(),
             cseq: 1,
             user_agent: &self.core.config.user_agent,
             ..RequestParts::default()
         });
         let (method, purpose) = (Method::Options, Purpose::Info);
-        let new = NewClient { method, branch, flow: way.flow, data, leg: None, purpose };
+        let new = NewClient { method, branch, flow: target.flow, data, leg: None, purpose };
         self.transactions.start_client(&mut self.core, now, new);
     }
 }
@@ -175,7 +175,7 @@ impl Phones {
     /// Notifies the registrar that a connection to `peer` has closed.
     pub(super) fn lose_connection(&mut self, core: &mut Core, now: Instant, peer: SocketAddr) {
         for change in self.registrar.lose_connection(now, peer) {
-            tell_binding(core, change);
+            report_binding(core, change);
         }
     }
 
@@ -185,14 +185,14 @@ impl Phones {
 
     /// Ends expired bindings and sends the keep-alives that are due. Returns the next phone to which OPTIONS must be
     /// sent. Call this method until it returns `None`.
-    pub(super) fn handle_timeout(&mut self, core: &mut Core, now: Instant) -> Option<Box<Way>> {
+    pub(super) fn handle_timeout(&mut self, core: &mut Core, now: Instant) -> Option<Box<ContactTarget>> {
         while let Some(due) = self.registrar.take_due(now) {
             match due {
-                Due::Over(binding) => tell_binding(core, Change::Unbound(binding)),
-                Due::KeepAlive(way) if self.registrar.keep_alive() == KeepAlive::Crlf => {
-                    core.transmit(way.flow, Bytes::from_static(CRLF_CRLF));
+                Due::Expired(binding) => report_binding(core, Change::Unbound(binding)),
+                Due::KeepAlive(target) if self.registrar.keep_alive() == KeepAlive::Crlf => {
+                    core.transmit(target.flow, Bytes::from_static(CRLF_CRLF));
                 }
-                Due::KeepAlive(way) => return Some(way),
+                Due::KeepAlive(target) => return Some(target),
             }
         }
         None
@@ -200,7 +200,7 @@ impl Phones {
 
     /// Returns the contacts and paths of a user's phones, in order of preference. With `instance`, returns only the
     /// contacts of the phone that a GRUU names.
-    pub(super) fn contacts(&self, now: Instant, aor: &Aor, instance: Option<&str>) -> Vec<Way> {
+    pub(super) fn contacts(&self, now: Instant, aor: &Aor, instance: Option<&str>) -> Vec<ContactTarget> {
         self.registrar.contacts(now, aor, instance)
     }
 
@@ -230,13 +230,13 @@ impl Phones {
         let user = self.authenticate(core, now, arrival, request, echo, &directory)?;
         if !user.registers || *user.username != *username {
             let why = if user.registers { "the user may register only itself" } else { "the user may not register" };
-            complain(core, now, arrival, request, &user.username, why);
+            report_authentication_failure(core, now, arrival, request, &user.username, why);
             core.refuse(arrival, echo, 403, "");
             return None;
         }
         let length = |name: &'static str| request.content.values(name).iter().map(String::len).sum::<usize>();
-        let kept = length("Contact") + length("Path");
-        let Some(contacts) = request.content.contacts().filter(|_| kept <= MAX_KEPT) else {
+        let stored_octets = length("Contact") + length("Path");
+        let Some(contacts) = request.content.contacts().filter(|_| stored_octets <= MAX_CONTACT_OCTETS) else {
             core.refuse_with(arrival, echo, 400, "Malformed Contact");
             return None;
         };
@@ -268,12 +268,12 @@ impl Phones {
                     core.outputs.push_back(super::Output::Trust(connection));
                 }
                 for change in changes {
-                    tell_binding(core, change);
+                    report_binding(core, change);
                 }
                 let wanted =
                     request.content.has_token("Supported", "gruu") || request.content.has_token("Require", "gruu");
                 let named = wanted.then(|| String::from_utf8_lossy(request.to.uri.text()).into_owned());
-                let contacts = self.registrar.describe(now, &aor, named.as_deref());
+                let contacts = self.registrar.contact_values(now, &aor, named.as_deref());
                 let mut lines: String = contacts.iter().map(|contact| format!("Contact: {contact}\r\n")).collect();
                 // RFC 3327 §5.3: the response repeats the Path values.
                 lines.extend(path.iter().map(|path| format!("Path: {}\r\n", clean(path))));
@@ -321,7 +321,7 @@ impl Phones {
             let (account, domain) = (Arc::clone(&domain.account), Some(Arc::clone(&domain.name)));
             return Admission::Caller(Caller { account, username: None, domain });
         }
-        let known = !core.is_stranger(arrival) || trunks.registrar_of(request).is_some();
+        let known = !core.is_unknown_source(arrival) || trunks.registrar_of(request).is_some();
         if known && !self.is_phone(arrival, &host, &name) {
             let name = trunks.trunk_of(core, arrival, request);
             if trunks.known_by(name.as_deref()) == KnownBy::Both {
@@ -333,7 +333,7 @@ impl Phones {
                     return Admission::Refused;
                 }
             }
-            return Admission::Trunk { name, guest: false };
+            return Admission::Trunk { name, by_password: false };
         }
         if let Some(domain) = directory.domain(&host).filter(|domain| !domain.networks.is_empty()) {
             // If a domain has both networks and passwords, the caller needs both.
@@ -348,8 +348,8 @@ impl Phones {
         }
         // The From of a trunk's call names a customer of the trunk and not the trunk. So if any trunk may authenticate
         // from any address, every unknown caller is challenged.
-        let guests = trunks.has_guests();
-        if !guests && !self.may_be_challenged(core, arrival, &host, &name) {
+        let has_password_trunks = trunks.has_password_trunks();
+        if !has_password_trunks && !self.may_be_challenged(core, arrival, &host, &name) {
             self.refuse_unknown(core, now, arrival, request, echo, 403);
             return Admission::Refused;
         }
@@ -357,7 +357,7 @@ impl Phones {
             return Admission::Refused;
         };
         if user.trunk.is_some() && trunks.known_by(user.trunk.as_deref()) == KnownBy::Either {
-            return Admission::Trunk { name: user.trunk, guest: true };
+            return Admission::Trunk { name: user.trunk, by_password: true };
         }
         if !user.calls || user.trunk.is_some() {
             core.refuse(arrival, echo, 403, "");
@@ -368,8 +368,8 @@ impl Phones {
     }
 
     /// Returns whether the source belongs neither to a trunk nor to a registered phone.
-    pub(super) fn is_outsider(&self, core: &Core, arrival: &Arrival) -> bool {
-        core.is_stranger(arrival) && !self.registrar.is_source(arrival.source)
+    pub(super) fn is_unknown_and_unregistered(&self, core: &Core, arrival: &Arrival) -> bool {
+        core.is_unknown_source(arrival) && !self.registrar.is_source(arrival.source)
     }
 
     fn is_phone(&self, arrival: &Arrival, host: &str, name: &str) -> bool {
@@ -384,11 +384,11 @@ impl Phones {
     /// unknown source is challenged only if the request names an existing user. Otherwise existing users and unknown
     /// users are treated alike.
     fn may_be_challenged(&self, core: &Core, arrival: &Arrival, host: &str, username: &str) -> bool {
-        let silent = core.config.unknown_sources == UnknownSources::Silent && core.is_stranger(arrival);
+        let silent = core.config.unknown_sources == UnknownSources::Silent && core.is_unknown_source(arrival);
         self.directory.has_users() && (!silent || self.directory.users(username, host).next().is_some())
     }
 
-    /// Refuses a request in the same way as a server without phones.
+    /// Refuses a request in the same target as a server without phones.
     fn refuse_unknown(
         &mut self,
         core: &mut Core,
@@ -398,10 +398,10 @@ impl Phones {
         echo: &Echo,
         status: u16,
     ) {
-        if !core.is_stranger(arrival) {
+        if !core.is_unknown_source(arrival) {
             return core.refuse(arrival, echo, status, "");
         }
-        core.note_stranger(now, arrival, request);
+        core.note_unknown_source(now, arrival, request);
         if core.config.unknown_sources == UnknownSources::Reject {
             core.refuse(arrival, echo, 403, "");
         }
@@ -422,30 +422,30 @@ impl Phones {
         let host = &*host;
         let values = request.content.values("Authorization");
         let to = (&request.uri, host);
-        let stale = match self.authority.judge(now, request.method.as_str(), to, &values, directory) {
-            Verdict::Accepted(user) => {
+        let stale = match self.authority.check(now, request.method.as_str(), to, &values, directory) {
+            AuthenticationResult::Accepted(user) => {
                 let user = user.clone();
-                core.acquaint(now, arrival.source.ip());
+                core.note_authenticated(now, arrival.source.ip());
                 return Some(user);
             }
-            Verdict::Wrong(username) => {
+            AuthenticationResult::WrongCredentials(username) => {
                 let known = directory.users(&username, host).next().is_some();
                 let why = if known { "wrong password" } else { "no such user" };
                 reject_credentials(core, now, arrival, request, &username, why);
                 core.refuse(arrival, echo, 403, "");
                 return None;
             }
-            Verdict::Elsewhere(username, signed) => {
+            AuthenticationResult::WrongUri(username, signed) => {
                 let why = format!("the Digest answer is for {}, not for the Request-URI", shown(&signed));
                 reject_credentials(core, now, arrival, request, &username, &why);
                 // RFC 7616 §3.4.6: the `uri` in the Digest answer must match the Request-URI.
                 core.refuse_with(arrival, echo, 400, "Digest uri is not the Request-URI");
                 return None;
             }
-            Verdict::Stale => true,
-            Verdict::Missing => false,
+            AuthenticationResult::Stale => true,
+            AuthenticationResult::Missing => false,
         };
-        core.offend(now, arrival.source.ip(), Offence::Challenge);
+        core.record_offence(now, arrival.source.ip(), Offence::Challenge);
         let lines =
             self.authority.challenge(now, directory.realm(), &core.config.registrar.algorithms, stale, &mut core.rng);
         core.refuse(arrival, echo, 401, &lines);
@@ -462,11 +462,11 @@ impl Phones {
             return None;
         }
         let (user, host) = (uri.user(), uri.host_text());
-        let mut ways = self.directory.users(&user, &host).flat_map(|user| {
+        let mut targets = self.directory.users(&user, &host).flat_map(|user| {
             let aor = aor(user, &host, &self.directory);
             self.registrar.contacts(now, &aor, Some(&instance))
         });
-        Uri::parse(ways.next()?.contact.as_bytes())
+        Uri::parse(targets.next()?.contact.as_bytes())
     }
 }
 
@@ -489,26 +489,26 @@ fn aor(user: &User, host: &str, directory: &Directory) -> Aor {
 
 fn reject_credentials(core: &mut Core, now: Instant, arrival: &Arrival, request: &Request, username: &str, why: &str) {
     core.counters.wrong_passwords += 1;
-    core.offend(now, arrival.source.ip(), Offence::Credentials);
-    complain(core, now, arrival, request, username, why);
+    core.record_offence(now, arrival.source.ip(), Offence::Credentials);
+    report_authentication_failure(core, now, arrival, request, username, why);
 }
 
 /// Reports that a user was refused. The log has at most one line in 10 s for each source.
-fn complain(core: &mut Core, now: Instant, arrival: &Arrival, request: &Request, username: &str, why: &str) {
+fn report_authentication_failure(core: &mut Core, now: Instant, arrival: &Arrival, request: &Request, username: &str, why: &str) {
     let line = match &core.guard {
-        Some(guard) => guard.complain(now, arrival.source.ip()),
+        Some(guard) => guard.take_log_line(now, arrival.source.ip()),
         None => Some(0),
     };
     core.event(Event::AuthenticationFailed(Box::new(refusal(arrival, request, username, why, line))));
 }
 
 /// Reports a change of a binding to the application. Logs the change if the binding is new or has ended.
-fn tell_binding(core: &mut Core, change: Change) {
-    note_binding(&change);
+fn report_binding(core: &mut Core, change: Change) {
+    log_binding(&change);
     core.event(Event::Binding(change));
 }
 
-fn note_binding(change: &Change) {
+fn log_binding(change: &Change) {
     let (binding, what) = match change {
         Change::Bound(binding) => (binding, "phone has registered"),
         Change::Unbound(binding) => (binding, "phone is no longer registered"),
@@ -520,7 +520,7 @@ fn note_binding(change: &Change) {
 }
 
 /// Describes a refused request for the application. The texts are cut to 64 characters, the Call-ID is cut to
-/// [`MOST_OF_A_CALL_ID`]. `line` becomes [`RefusedRequest::line`].
+/// [`MAX_CALL_ID_LENGTH`]. `line` becomes [`RefusedRequest::line`].
 pub(super) fn refusal(
     arrival: &Arrival,
     request: &Request,
@@ -536,7 +536,7 @@ pub(super) fn refusal(
         username: shown(username),
         from: shown(&request.from.uri.user()),
         to: shown(&to),
-        sip_call_id: clean(&String::from_utf8_lossy(&request.call_id)).chars().take(MOST_OF_A_CALL_ID).collect(),
+        sip_call_id: clean(&String::from_utf8_lossy(&request.call_id)).chars().take(MAX_CALL_ID_LENGTH).collect(),
         why: why.to_owned(),
         line,
     }

@@ -8,7 +8,7 @@ use std::time::Instant;
 use super::Endpoint;
 use crate::config::Config;
 use crate::leg::TrunkName;
-use crate::peer::TrunkStatus;
+use crate::trunk::TrunkStatus;
 
 impl Endpoint {
     /// Replaces the settings for all later inputs. The sockets, their addresses and the timers do not change.
@@ -17,7 +17,7 @@ impl Endpoint {
     /// trunk. In that case the trunk's registration is removed, and later requests do not belong to the trunk. There is
     /// one index for each trunk name since the start.
     pub fn reconfigure(&mut self, now: Instant, mut config: Config) {
-        let trunks = mem::take(&mut config.peers);
+        let trunks = mem::take(&mut config.trunk_settings);
         let directory = Arc::clone(&config.directory);
         let old = mem::take(&mut self.core.config);
         self.core.config = Config { listen: old.listen, advertise: old.advertise, timers: old.timers, ..config };
@@ -28,7 +28,7 @@ impl Endpoint {
 
     /// Returns every trunk by its index. The entry is `None` for a trunk that is no longer configured.
     #[must_use]
-    pub fn peers(&self) -> Vec<Option<(TrunkName, TrunkStatus)>> {
+    pub fn trunk_statuses(&self) -> Vec<Option<(TrunkName, TrunkStatus)>> {
         self.trunks.statuses()
     }
 }

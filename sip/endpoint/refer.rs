@@ -15,7 +15,7 @@ use crate::message::{Method, Request, Response, Uri};
 
 /// Lifetime of a subscription in seconds. A NOTIFY does not extend the lifetime.
 const EXPIRES: u64 = 180;
-const NOT_YOURS: &str = "Reason: SIP;cause=403;text=\"Transfers are not allowed here\"\r\n";
+const TRANSFERS_NOT_ALLOWED: &str = "Reason: SIP;cause=403;text=\"Transfers are not allowed here\"\r\n";
 const ALLOW_EVENTS: &str = "Allow-Events: refer\r\n";
 
 /// The subscription of a received REFER. This server sends the progress in NOTIFYs.
@@ -60,7 +60,7 @@ impl Dialogs {
             _ => None,
         };
         if !leg.extensions.may_refer {
-            cx.respond(server, ResponseParts { lines: NOT_YOURS, ..plain(403) });
+            cx.respond(server, ResponseParts { lines: TRANSFERS_NOT_ALLOWED, ..plain(403) });
             return;
         }
         let status = match &target {
@@ -264,12 +264,12 @@ impl Dialogs {
         let Some(leg) = self.legs.get_mut(slot).filter(|_| status == 200) else { return };
         let Some(referral) = &mut leg.extensions.referral else { return };
         let done = state.is_some_and(|state| state.trim_start().to_ascii_lowercase().starts_with("terminated"));
-        let told = fragment_status(&content.body).unwrap_or(if referral.last == 0 { 100 } else { referral.last });
-        let (accepted, news) = (referral.accepted, told != referral.last);
-        referral.last = told;
+        let reported_status = fragment_status(&content.body).unwrap_or(if referral.last == 0 { 100 } else { referral.last });
+        let (accepted, news) = (referral.accepted, reported_status != referral.last);
+        referral.last = reported_status;
         referral.accepted = true;
         // After a final status no other status follows, even if Subscription-State says so (RFC 3515 §2.4.5).
-        let done = done || told >= 200;
+        let done = done || reported_status >= 200;
         if done {
             leg.extensions.referral = None;
         }
@@ -281,7 +281,7 @@ impl Dialogs {
             cx.core.event(Event::ReferAnswered { leg: key, status: 202 });
         }
         if news || done {
-            cx.core.event(Event::ReferProgress { leg: key, status: told, done });
+            cx.core.event(Event::ReferProgress { leg: key, status: reported_status, done });
         }
     }
 

@@ -23,7 +23,7 @@ use crate::message::{Echo, Method, Request, Response};
 
 /// Maximum number of provisional responses that wait for the PRACK of an earlier response. If more responses wait, the
 /// oldest is dropped.
-const MOST_WAITING: usize = 8;
+const MAX_WAITING: usize = 8;
 
 /// The reliable provisional responses of a UAS.
 #[derive(Debug, Default)]
@@ -91,7 +91,7 @@ impl Dialogs {
         // RFC 3262 §3: the next response is sent when the previous response has been acknowledged. After the 200, no
         // further provisional response is sent.
         if reliable.unacknowledged.is_some() {
-            if reliable.waiting.len() >= MOST_WAITING {
+            if reliable.waiting.len() >= MAX_WAITING {
                 reliable.waiting.pop_front();
             }
             reliable.waiting.push_back((status, sdp.cloned(), headers.to_vec()));

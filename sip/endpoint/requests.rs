@@ -37,14 +37,14 @@ impl Dialogs {
     /// hung up.
     pub(super) fn try_next_target(&mut self, cx: &mut Context<'_>, id: ClientId) -> bool {
         let leg = cx.transactions.client(id).and_then(|client| client.leg);
-        let mut impatient = false;
+        let mut has_alternatives = false;
         if let Some(State::Calling(calling)) = leg.and_then(|leg| self.legs.get(leg)).map(|leg| &leg.state) {
             if calling.client != id || calling.is_hung_up() {
                 return false;
             }
-            impatient = calling.outgoing.impatient;
+            has_alternatives = calling.outgoing.has_alternatives;
         }
-        let Some((next, flow)) = cx.transactions.send_to_next_target(cx.core, cx.now, id, impatient) else {
+        let Some((next, flow)) = cx.transactions.send_to_next_target(cx.core, cx.now, id, has_alternatives) else {
             return false;
         };
         if let Some(leg) = leg.and_then(|leg| self.legs.get_mut(leg))

@@ -20,7 +20,7 @@ use crate::digest;
 use crate::keys::ClientId;
 use crate::leg::{Command, EndCause, LegKey, Outgoing, Transport, TrunkName};
 use crate::message::{Echo, Method, Request, Response, Uri};
-use crate::peer::Way;
+use crate::trunk::CallDirection;
 
 /// Maximum length, in octets, of a Request-URI. A longer Request-URI gets 414.
 const MAX_URI: usize = 2_048;
@@ -44,10 +44,10 @@ impl Endpoint {
             }
             return;
         }
-        // RFC 5923 §5: this server sends requests over a client's connection only if the client has proven its identity
+        // RFC 5923 §5: this server sends requests over a client's connection only if the client has certified_trunk its identity
         // with a certificate.
         if let (Some(port), Transport::Tls) = (request.via.alias, arrival.transport)
-            && let (Some(connection), Some(trunk)) = (arrival.connection, arrival.proven.clone())
+            && let (Some(connection), Some(trunk)) = (arrival.connection, arrival.certified_trunk.clone())
         {
             let address = SocketAddr::new(arrival.source.ip(), port);
             self.core.outputs.push_back(Output::Alias { connection, address, trunk });
@@ -60,15 +60,15 @@ impl Endpoint {
         // For an INVITE, the source is identified later.
         let is_invite = request.method == Method::Invite && request.to.tag.is_none();
         let known =
-            leg.is_some() || is_invite || !self.phones.is_outsider(&self.core, arrival) || self.is_expected(&request);
+            leg.is_some() || is_invite || !self.phones.is_unknown_and_unregistered(&self.core, arrival) || self.is_expected(&request);
         if !known {
             // The request belongs to a dialog that has ended or that was lost in a crash, so it does not come from a
             // scanner. It gets 481, so that the sender learns that the dialog is gone (RFC 3261 §12.2.2).
             let (status, strays) = if request.to.tag.is_some() { (481, true) } else { (403, false) };
             if strays {
-                self.core.counters.strangers += 1;
+                self.core.counters.unknown_source_requests += 1;
             } else {
-                self.core.note_stranger(now, arrival, &request);
+                self.core.note_unknown_source(now, arrival, &request);
             }
             if self.core.config.unknown_sources == UnknownSources::Reject {
                 self.core.refuse(arrival, &echo, status, "");
@@ -116,9 +116,9 @@ impl Endpoint {
                 return;
             }
         }
-        let (trunk, caller, guest) =
+        let (trunk, caller, by_password) =
             match self.phones.identify(&mut self.core, &self.trunks, now, arrival, &request, &echo) {
-                Admission::Trunk { name, guest } => (name, None, guest),
+                Admission::Trunk { name, by_password } => (name, None, by_password),
                 Admission::Caller(caller) => (None, Some(caller), true),
                 Admission::Refused => return,
             };
@@ -128,7 +128,7 @@ impl Endpoint {
             return;
         }
         let peer = trunk.as_deref().and_then(|trunk| self.trunks.index_of(trunk));
-        if !self.trunks.admit(&mut self.core, now, peer, Way::In) {
+        if !self.trunks.admit(&mut self.core, now, peer, CallDirection::Inbound) {
             let full = self.trunks.is_full(peer);
             let lines = self.core.retry_after(if full { RetryReason::Calls } else { RetryReason::Pace });
             self.core.refuse(arrival, &echo, 503, &lines);
@@ -136,8 +136,8 @@ impl Endpoint {
         }
         // Some carriers challenge even the BYE of a call that comes from the carrier.
         let credentials = peer.and_then(|peer| self.trunks.get(peer)?.credentials.clone());
-        let session = credentials.map(|own| digest::Session::new(own).at_home(self.trunks.home_of(&self.core, peer)));
-        let flow = Flow { pinned: guest, ..self.core.arrival_flow(arrival) };
+        let session = credentials.map(|own| digest::Session::new(own).for_networks(self.trunks.trusted_networks_of(&self.core, peer)));
+        let flow = Flow { pinned: by_password, ..self.core.arrival_flow(arrival) };
         let invite =
             NewInvite { arrival, flow, request, trunk, trunk_index: peer, session, key, merge_key, echo, caller };
         let (dialogs, mut cx) = self.dialogs(now);
@@ -171,7 +171,7 @@ impl Endpoint {
         if let Err(status) = self.dialogs.replaced_by(request) {
             return Some((status, String::new()));
         }
-        if let Err(least) = session_timer::agree(request, self.core.config.session_expires, self.core.config.min_se) {
+        if let Err(least) = session_timer::negotiate(request, self.core.config.session_expires, self.core.config.min_se) {
             return Some((422, format!("Min-SE: {least}\r\n")));
         }
         if let Some(refusal) = refusal_of_body(request) {
@@ -324,11 +324,11 @@ impl Endpoint {
 
     /// Sends the INVITE to the first target that a local socket can reach.
     pub(super) fn place(&mut self, now: Instant, key: LegKey, outgoing: Box<Outgoing>, mut hops: Vec<Target>) {
-        let home = hops.iter().map(|hop| hop.address.ip().to_canonical().into()).collect();
+        let trusted_networks = hops.iter().map(|hop| hop.address.ip().to_canonical().into()).collect();
         match self.core.next_hop(&mut hops) {
             Some(flow) => {
                 let (dialogs, mut cx) = self.dialogs(now);
-                dialogs.place_along(&mut cx, key, outgoing, flow, InviteRoute { home, hops, ..InviteRoute::default() });
+                dialogs.place_along(&mut cx, key, outgoing, flow, InviteRoute { trusted_networks, hops, ..InviteRoute::default() });
             }
             None => self.core.report_unplaced(key, EndCause::NoSocket),
         }
@@ -337,7 +337,7 @@ impl Endpoint {
     /// Ends a dialog of an earlier process. Does nothing if no local socket can reach the far end, or if there is no
     /// room for the transaction.
     pub(super) fn end_stored(&mut self, now: Instant, state: DialogState) {
-        let (transport, peer) = state.way();
+        let (transport, peer) = state.address();
         if matches!(transport, Transport::Ws | Transport::Wss) || !self.has_room() {
             return;
         }

@@ -13,11 +13,11 @@ use crate::message::{Content, Method, Request, Response};
 /// Reason header in the BYE that ends a session without a refresh.
 const EXPIRED: &str = "Reason: SIP;cause=408;text=\"Session timer expired\"\r\n";
 /// Minimum value of Min-SE in seconds (RFC 4028 §5).
-pub(super) const LEAST: u32 = 90;
+pub(super) const LOWEST_MIN_SE: u32 = 90;
 /// Maximum session interval, in seconds, that the far end can request.
-const MOST: u32 = 86_400;
+const MAX_INTERVAL: u32 = 86_400;
 /// Time until a new attempt, if a refresh was refused for a temporary reason.
-const AGAIN: Duration = Duration::from_secs(10);
+const RETRY_PAUSE: Duration = Duration::from_secs(10);
 
 /// The timer of a session that one side must refresh.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,28 +27,28 @@ pub(super) struct SessionTimer {
     /// Time at which this server refreshes the session. `None` if the far end refreshes, or while a refresh has no
     /// response yet.
     refresh_at: Option<Instant>,
-    ours: bool,
+    we_refresh: bool,
     expires_at: Instant,
 }
 
 /// The result of the session timer negotiation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Agreed {
+pub(super) struct NegotiatedTimer {
     /// Session interval in seconds.
     pub(super) interval: u32,
     /// Whether this server refreshes the session.
-    pub(super) ours: bool,
+    pub(super) we_refresh: bool,
     /// Whether the far end supports session timers. Only such a far end can be required to refresh.
     pub(super) known: bool,
 }
 
 impl SessionTimer {
-    pub(super) fn new(now: Instant, agreed: Agreed) -> Self {
-        let Agreed { interval, ours, .. } = agreed;
+    pub(super) fn new(now: Instant, negotiated_timer: NegotiatedTimer) -> Self {
+        let NegotiatedTimer { interval, we_refresh, .. } = negotiated_timer;
         let whole = Duration::from_secs(u64::from(interval));
         // RFC 4028 §10: the side that does not refresh ends the session somewhat earlier than the interval.
-        let patience = if ours { whole } else { whole - (whole / 3).min(Duration::from_secs(32)) };
-        Self { interval, ours, refresh_at: ours.then_some(now + whole / 2), expires_at: now + patience }
+        let timeout = if we_refresh { whole } else { whole - (whole / 3).min(Duration::from_secs(32)) };
+        Self { interval, we_refresh, refresh_at: we_refresh.then_some(now + whole / 2), expires_at: now + timeout }
     }
 
     pub(super) fn next_timeout(&self) -> Instant {
@@ -57,7 +57,7 @@ impl SessionTimer {
 
     /// Returns the header lines for a request that refreshes the session. The roles do not change.
     fn lines(&self) -> String {
-        let refresher = if self.ours { "uac" } else { "uas" };
+        let refresher = if self.we_refresh { "uac" } else { "uas" };
         format!("Session-Expires: {};refresher={refresher}\r\n", self.interval)
     }
 }
@@ -79,45 +79,45 @@ fn seconds(content: &Content, name: &'static str) -> Option<u32> {
 }
 
 /// Negotiates as UAS (RFC 4028 §9). Returns the session timer for the 2xx. The error is the Min-SE for a 422.
-pub(super) fn agree(request: &Request, ours: u32, min_se: u32) -> Result<Option<Agreed>, u32> {
+pub(super) fn negotiate(request: &Request, ours: u32, min_se: u32) -> Result<Option<NegotiatedTimer>, u32> {
     let content = &request.content;
-    let min_se = min_se.max(LEAST);
+    let min_se = min_se.max(LOWEST_MIN_SE);
     let known = content.has_token("Supported", "timer") || content.has_token("Require", "timer");
     let asked = content.value("Session-Expires").and_then(|value| parse(&value));
-    let theirs = seconds(content, "Min-SE").unwrap_or(LEAST).min(MOST);
+    let far_end_min_se = seconds(content, "Min-SE").unwrap_or(LOWEST_MIN_SE).min(MAX_INTERVAL);
     let Some((asked, sender)) = asked else {
-        let agreed = Agreed { interval: ours.max(theirs).max(min_se), ours: false, known };
-        return Ok((known && ours > 0).then_some(agreed));
+        let negotiated_timer = NegotiatedTimer { interval: ours.max(far_end_min_se).max(min_se), we_refresh: false, known };
+        return Ok((known && ours > 0).then_some(negotiated_timer));
     };
     if asked < min_se && known {
         return Err(min_se);
     }
-    let most = if ours > 0 { ours } else { MOST };
-    let interval = asked.min(most).max(theirs).max(min_se);
+    let limit = if ours > 0 { ours } else { MAX_INTERVAL };
+    let interval = asked.min(limit).max(far_end_min_se).max(min_se);
     // The far end refreshes if it supports session timers, because its requests keep its NAT mapping open.
-    let ours = if known { sender == Some(false) } else { true };
-    Ok(Some(Agreed { interval, ours, known }))
+    let we_refresh = if known { sender == Some(false) } else { true };
+    Ok(Some(NegotiatedTimer { interval, we_refresh, known }))
 }
 
 /// Returns the session timer lines for a 2xx.
-pub(super) fn answer_lines(agreed: Option<Agreed>) -> String {
-    let Some(Agreed { interval, ours, known }) = agreed else { return String::new() };
-    let refresher = if ours { "uas" } else { "uac" };
+pub(super) fn answer_lines(negotiated_timer: Option<NegotiatedTimer>) -> String {
+    let Some(NegotiatedTimer { interval, we_refresh, known }) = negotiated_timer else { return String::new() };
+    let refresher = if we_refresh { "uas" } else { "uac" };
     // RFC 4028 §9: the far end is required to support session timers only if it refreshes.
-    let require = if known && !ours { "Require: timer\r\n" } else { "" };
+    let require = if known && !we_refresh { "Require: timer\r\n" } else { "" };
     format!("{require}Session-Expires: {interval};refresher={refresher}\r\n")
 }
 
 /// Returns the session timer in a 2xx to a request of this server (RFC 4028 §7.2).
-fn agreed_by(response: &Response) -> Option<Agreed> {
+fn timer_in(response: &Response) -> Option<NegotiatedTimer> {
     let (interval, sender) = parse(&response.content.value("Session-Expires")?)?;
-    let interval = interval.clamp(LEAST, MOST);
-    Some(Agreed { interval, ours: sender.unwrap_or(true), known: true })
+    let interval = interval.clamp(LOWEST_MIN_SE, MAX_INTERVAL);
+    Some(NegotiatedTimer { interval, we_refresh: sender.unwrap_or(true), known: true })
 }
 
 /// Returns the Min-SE in a 422, if this value is acceptable.
-pub(super) fn least_by(response: &Response) -> Option<u32> {
-    (response.status == 422).then(|| seconds(&response.content, "Min-SE")).flatten().filter(|&least| least <= MOST)
+pub(super) fn min_se_of(response: &Response) -> Option<u32> {
+    (response.status == 422).then(|| seconds(&response.content, "Min-SE")).flatten().filter(|&min_se| min_se <= MAX_INTERVAL)
 }
 
 impl Dialogs {
@@ -127,9 +127,9 @@ impl Dialogs {
     }
 
     /// Starts the timer that a sent 2xx contains. Stops the timer if the 2xx has no session timer.
-    pub(super) fn start_session(&mut self, cx: &mut Context<'_>, slot: LegId, agreed: Option<Agreed>) {
+    pub(super) fn start_session(&mut self, cx: &mut Context<'_>, slot: LegId, negotiated_timer: Option<NegotiatedTimer>) {
         if let Some(leg) = self.legs.get_mut(slot) {
-            leg.extensions.session = agreed.map(|agreed| Box::new(SessionTimer::new(cx.now, agreed)));
+            leg.extensions.session = negotiated_timer.map(|negotiated_timer| Box::new(SessionTimer::new(cx.now, negotiated_timer)));
         }
         self.arm_leg(cx, slot);
     }
@@ -140,14 +140,14 @@ impl Dialogs {
         if let Some(leg) = self.legs.get_mut(slot)
             && response.content.value("Allow").is_some()
         {
-            leg.extensions.peer_updates = response.content.has_token("Allow", "UPDATE");
+            leg.extensions.far_end_allows_update = response.content.has_token("Allow", "UPDATE");
         }
-        self.start_session(cx, slot, agreed_by(response));
+        self.start_session(cx, slot, timer_in(response));
     }
 
     pub(super) fn session_timeout(&mut self, cx: &mut Context<'_>, slot: LegId) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
-        let (key, updates) = (leg.key, leg.extensions.peer_updates);
+        let (key, updates) = (leg.key, leg.extensions.far_end_allows_update);
         let busy = leg.offering.is_some() || leg.offered.is_some() || leg.awaiting_ack.is_some();
         if !matches!(leg.state, State::Established) || leg.is_reported() {
             leg.extensions.session = None;
@@ -166,7 +166,7 @@ impl Dialogs {
         // If a request of this server has no response yet, this request refreshes the session too. If a request of the
         // far end is open, it must be answered first.
         if busy {
-            session.refresh_at = Some(cx.now + AGAIN);
+            session.refresh_at = Some(cx.now + RETRY_PAUSE);
             return;
         }
         session.refresh_at = None;
@@ -214,23 +214,23 @@ impl Dialogs {
                 let bye_headers = ByeHeaders { lines: EXPIRED.to_owned(), headers: Vec::new() };
                 self.send_bye(cx, slot, bye_headers, End::of(EndCause::SessionExpired, Some(status)));
             }
-            (422, Some(response)) if least_by(response).is_some() => {
-                let least = least_by(response).unwrap_or(LEAST);
+            (422, Some(response)) if min_se_of(response).is_some() => {
+                let min_se = min_se_of(response).unwrap_or(LOWEST_MIN_SE);
                 if let Some(session) = &mut leg.extensions.session
-                    && session.interval < least
+                    && session.interval < min_se
                 {
-                    session.interval = least;
+                    session.interval = min_se;
                     self.send_refresh(cx, slot);
                 }
             }
             // The far end does not support UPDATE, although its Allow header contained UPDATE.
             (405 | 501, _) => {
-                leg.extensions.peer_updates = false;
+                leg.extensions.far_end_allows_update = false;
                 cx.core.event(Event::RefreshDue { leg: key });
             }
             _ => {
                 if let Some(session) = &mut leg.extensions.session {
-                    session.refresh_at = Some(cx.now + AGAIN);
+                    session.refresh_at = Some(cx.now + RETRY_PAUSE);
                 }
             }
         }
@@ -240,10 +240,10 @@ impl Dialogs {
     /// Schedules the refresh again. Used if an offer that should refresh the session failed without ending the call.
     pub(super) fn refresh_again(&mut self, cx: &mut Context<'_>, slot: LegId) {
         if let Some(session) = self.legs.get_mut(slot).and_then(|leg| leg.extensions.session.as_mut())
-            && session.ours
+            && session.we_refresh
             && session.refresh_at.is_none()
         {
-            session.refresh_at = Some(cx.now + AGAIN);
+            session.refresh_at = Some(cx.now + RETRY_PAUSE);
         }
         self.arm_leg(cx, slot);
     }
@@ -264,7 +264,7 @@ mod tests {
     #[test]
     fn who_refreshes_does_so_half_way_and_who_waits_gives_up_a_third_or_32_seconds_early() {
         let now = crate::testing::instant();
-        let timer = |interval, ours| SessionTimer::new(now, Agreed { interval, ours, known: true });
+        let timer = |interval, we_refresh| SessionTimer::new(now, NegotiatedTimer { interval, we_refresh, known: true });
         let after = |seconds| now + Duration::from_secs(seconds);
         let ours = timer(1800, true);
         assert_eq!((ours.refresh_at, ours.expires_at), (Some(after(900)), after(1800)));

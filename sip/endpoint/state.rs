@@ -8,7 +8,7 @@ use super::delayed_offer::DelayedOffers;
 use super::origin::Origin;
 use super::refer::{Referral, Subscription};
 use super::reliable::{Early, Reliable};
-use super::session_timer::{Agreed, SessionTimer};
+use super::session_timer::{NegotiatedTimer, SessionTimer};
 use crate::compose;
 use crate::dialog::{Dialog, Flow};
 use crate::digest;
@@ -62,7 +62,7 @@ pub(super) struct Extensions {
     /// Whether the leg is a session with a recording server.
     pub(super) records: bool,
     /// Whether the far end's Allow header contains UPDATE.
-    pub(super) peer_updates: bool,
+    pub(super) far_end_allows_update: bool,
     /// The reliable provisional responses, if the leg sends such responses.
     pub(super) reliable: Option<Box<Reliable>>,
     /// Whether this server sends the first offer, because the far end's INVITE had no offer.
@@ -70,7 +70,7 @@ pub(super) struct Extensions {
     /// The offers that the far end sent after an INVITE of this server without an offer.
     pub(super) delayed_offers: Option<Box<DelayedOffers>>,
     /// The session timer for the 2xx to the current request.
-    pub(super) agreed: Option<Agreed>,
+    pub(super) negotiated_timer: Option<NegotiatedTimer>,
     pub(super) session: Option<Box<SessionTimer>>,
     /// The subscription of a REFER that the far end sent.
     pub(super) subscription: Option<Box<Subscription>>,

@@ -75,7 +75,7 @@ impl Bench {
             local: "127.0.0.1:5060".parse().unwrap(),
             transport,
             connection: (transport == Transport::Tcp).then_some(ConnectionId(1)),
-            proven: None,
+            certified_trunk: None,
             data: message.into(),
         };
         self.endpoint.handle_datagram(self.now, arrival);

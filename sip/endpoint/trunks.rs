@@ -24,7 +24,7 @@ use crate::compose;
 use crate::digest;
 use crate::leg::{EndCause, Transport, TrunkName};
 use crate::message::{Method, Request, Response, Uri};
-use crate::peer::{KnownBy, Registered, Trunk, TrunkState, TrunkStatus, Way};
+use crate::trunk::{KnownBy, Registered, Trunk, TrunkState, TrunkStatus, CallDirection};
 use crate::probe::Probe;
 use crate::registration::{Registration, Reply, Step};
 use crate::timer::Owner;
@@ -115,7 +115,7 @@ impl Trunks {
 
     /// Returns every trunk by its index. The entry is `None` for a trunk that is no longer configured.
     pub(super) fn statuses(&self) -> Vec<Option<(TrunkName, TrunkStatus)>> {
-        let shown = |state: &TrunkState| (!state.retired).then(|| (state.peer.trunk.clone(), state.status()));
+        let shown = |state: &TrunkState| (!state.retired).then(|| (state.settings.trunk.clone(), state.status()));
         self.states.iter().map(shown).collect()
     }
 
@@ -125,19 +125,19 @@ impl Trunks {
     /// longer configured is removed.
     pub(super) fn reconfigure(&mut self, core: &mut Core, now: Instant, trunks: Vec<Trunk>) {
         for index in 0..self.states.len() {
-            let name = self.states.get(index).map(|state| state.peer.trunk.clone()).unwrap_or_default();
+            let name = self.states.get(index).map(|state| state.settings.trunk.clone()).unwrap_or_default();
             if !trunks.iter().any(|trunk| trunk.trunk == name) {
                 self.change(core, now, index, Trunk::new(name));
                 self.states.get_mut(index).into_iter().for_each(|state| state.retired = true);
             }
         }
         for trunk in trunks {
-            match self.states.iter().position(|state| state.peer.trunk == trunk.trunk) {
+            match self.states.iter().position(|state| state.settings.trunk == trunk.trunk) {
                 Some(index) => self.change(core, now, index, trunk),
                 None => self.add(core, now, trunk),
             }
         }
-        self.tell_guard(core);
+        self.update_guard(core);
     }
 
     /// Adds a trunk, and starts its registration and its probes.
@@ -150,14 +150,14 @@ impl Trunks {
 
     fn change(&mut self, core: &mut Core, now: Instant, index: usize, trunk: Trunk) {
         let Some(state) = self.states.get_mut(index) else { return };
-        let (credentials, old) = (trunk.credentials.clone(), mem::replace(&mut state.peer, trunk));
+        let (credentials, old) = (trunk.credentials.clone(), mem::replace(&mut state.settings, trunk));
         state.retired = false;
-        let (uri, interval) = (&state.peer.uri, state.peer.options_interval);
+        let (uri, interval) = (&state.settings.uri, state.settings.options_interval);
         if (&old.uri, old.options_interval) != (uri, interval) {
             state.probe = None;
         }
-        let registers_anew = old.register != state.peer.register || old.credentials != credentials;
-        if old.uri != state.peer.uri {
+        let registers_anew = old.register != state.settings.register || old.credentials != credentials;
+        if old.uri != state.settings.uri {
             state.addresses.clear();
         }
         if registers_anew && state.registration.as_mut().map(Registration::stop) == Some(Step::Send) {
@@ -175,20 +175,20 @@ impl Trunks {
 
     /// Starts the registration and the probes of a trunk, if they are configured and do not run yet.
     fn start(&mut self, core: &mut Core, now: Instant, index: usize) {
-        let Some(TrunkState { peer, registration, probe, .. }) = self.states.get_mut(index) else { return };
+        let Some(TrunkState { settings, registration, probe, .. }) = self.states.get_mut(index) else { return };
         if registration.is_none()
-            && let Some(register) = peer.register.clone()
+            && let Some(register) = settings.register.clone()
         {
-            let session = peer.credentials.clone().map(digest::Session::new);
+            let session = settings.credentials.clone().map(digest::Session::new);
             let begun = registration.insert(Registration::new(now, register, session, &mut core.rng));
             self.by_token.insert(begun.token, index);
         }
-        if probe.is_none() && peer.uri.is_some() {
-            *probe = peer.options_interval.map(|interval| Probe::new(now, interval, &mut core.rng));
+        if probe.is_none() && settings.uri.is_some() {
+            *probe = settings.options_interval.map(|interval| Probe::new(now, interval, &mut core.rng));
         }
-        let uri = peer.uri.as_deref().filter(|_| probe.is_none()).and_then(|uri| Uri::parse(uri.as_bytes()));
+        let uri = settings.uri.as_deref().filter(|_| probe.is_none()).and_then(|uri| Uri::parse(uri.as_bytes()));
         if let Some(uri) = uri {
-            let (kind, trunk) = (OutOfDialogRequest::Resolve(index), peer.trunk.clone());
+            let (kind, trunk) = (OutOfDialogRequest::Resolve(index), settings.trunk.clone());
             self.outputs.push_back(TrunkOutput::Locate { kind, uri, trunk });
         }
     }
@@ -221,8 +221,8 @@ impl Trunks {
         let registration = trunk.registration.as_mut();
         let registrar = registration.and_then(|one| one.is_due(now).then(|| one.register().registrar.clone()));
         let probed = trunk.probe.as_mut().is_some_and(|probe| probe.is_due(now));
-        let probed = trunk.peer.uri.clone().filter(|_| probed);
-        let name = trunk.peer.trunk.clone();
+        let probed = trunk.settings.uri.clone().filter(|_| probed);
+        let name = trunk.settings.trunk.clone();
         let wanted = [(OutOfDialogRequest::Register(index), registrar), (OutOfDialogRequest::Probe(index), probed)];
         for (kind, uri) in wanted {
             let Some(uri) = uri else { continue };
@@ -304,7 +304,7 @@ impl Trunks {
         let Some(trunk) = self.states.get_mut(index) else { return };
         let Some(probe) = &mut trunk.probe else { return };
         let changed = probe.handle_result(now, status, &mut core.rng);
-        let (down, name) = (probe.is_down(), trunk.peer.trunk.clone());
+        let (down, name) = (probe.is_down(), trunk.settings.trunk.clone());
         if !down && status.is_some_and(|status| status < 500) {
             trunk.trust();
         }
@@ -349,7 +349,7 @@ impl Trunks {
     }
 
     fn send_options(&mut self, core: &mut Core, now: Instant, index: usize, target: Target) {
-        let Some(uri) = self.states.get(index).and_then(|trunk| trunk.peer.uri.clone()) else { return };
+        let Some(uri) = self.states.get(index).and_then(|trunk| trunk.settings.uri.clone()) else { return };
         let local = core.local_for(target.transport, target.address.ip()).and_then(|local| core.locals.get(local));
         let Some(local) = local else { return self.probed(core, now, index, None) };
         let (contact, from) = (local.contact.clone(), format!("sip:{}", local.host()));
@@ -398,11 +398,11 @@ impl Trunks {
     pub(super) fn learn_hosts(&mut self, core: &Core, index: usize, targets: &[Target]) {
         let Some(trunk) = self.states.get_mut(index) else { return };
         if trunk.learn_addresses(targets.iter().map(|target| target.address.ip())) {
-            self.tell_guard(core);
+            self.update_guard(core);
         }
     }
 
-    fn tell_guard(&self, core: &Core) {
+    fn update_guard(&self, core: &Core) {
         if let Some(guard) = &core.guard {
             guard.set_hosts(self.states.iter().flat_map(|trunk| trunk.addresses.iter().copied()));
         }
@@ -413,17 +413,17 @@ impl Trunks {
         let is_there = move |trunk: &&TrunkState| {
             !trunk.retired
                 && (trunk.addresses.iter().any(|known| known.to_canonical() == address)
-                    || core.narrow_networks(&trunk.peer.trunk).any(|network| network.contains(&address)))
+                    || core.narrow_networks(&trunk.settings.trunk).any(|network| network.contains(&address)))
         };
-        self.states.iter().filter(is_there).map(|trunk| &trunk.peer)
+        self.states.iter().filter(is_there).map(|trunk| &trunk.settings)
     }
 
     /// Returns the addresses to which this server may send a trunk's credentials, in addition to the destination of its
     /// calls. These are the addresses of the trunk's host names and its source networks. Networks that are too wide are
     /// left out, because they may contain unknown senders.
-    pub(super) fn home_of(&self, core: &Core, trunk: Option<usize>) -> Vec<IpNet> {
+    pub(super) fn trusted_networks_of(&self, core: &Core, trunk: Option<usize>) -> Vec<IpNet> {
         let Some(trunk) = trunk.and_then(|index| self.states.get(index)) else { return Vec::new() };
-        let networks = core.narrow_networks(&trunk.peer.trunk).copied();
+        let networks = core.narrow_networks(&trunk.settings.trunk).copied();
         networks.chain(trunk.addresses.iter().map(|address| IpNet::from(address.to_canonical()))).collect()
     }
 
@@ -431,12 +431,12 @@ impl Trunks {
 
     /// Returns the settings of a trunk.
     pub(super) fn get(&self, index: usize) -> Option<&Trunk> {
-        self.states.get(index).map(|trunk| &trunk.peer)
+        self.states.get(index).map(|trunk| &trunk.settings)
     }
 
     /// Returns the index of a configured trunk.
     pub(super) fn index_of(&self, trunk: &str) -> Option<usize> {
-        self.states.iter().position(|state| &*state.peer.trunk == trunk && !state.retired)
+        self.states.iter().position(|state| &*state.settings.trunk == trunk && !state.retired)
     }
 
     /// Returns how the server recognises calls of this trunk.
@@ -446,8 +446,8 @@ impl Trunks {
     }
 
     /// Returns whether there is a trunk that may call from any address with a password.
-    pub(super) fn has_guests(&self) -> bool {
-        self.states.iter().any(|trunk| trunk.peer.known_by == KnownBy::Either)
+    pub(super) fn has_password_trunks(&self) -> bool {
+        self.states.iter().any(|trunk| trunk.settings.known_by == KnownBy::Either)
     }
 
     /// Returns the trunk that sent a request outside every dialog. The trunk is recognised by its certificate, by its
@@ -456,7 +456,7 @@ impl Trunks {
         if let Some(registrar) = self.registrar_of(request) {
             return Some(registrar.clone());
         }
-        arrival.proven.clone().or_else(|| core.trunk_at(arrival.source.ip()).cloned())
+        arrival.certified_trunk.clone().or_else(|| core.trunk_at(arrival.source.ip()).cloned())
     }
 
     /// Returns the trunk at which this server registered the Request-URI as its Contact.
@@ -486,9 +486,9 @@ impl Trunks {
     // ----- calls --------------------------------------------------------------------------------------------------
 
     /// Counts a call of a trunk. Returns `false` if the trunk's limits do not allow the call.
-    pub(super) fn admit(&mut self, core: &mut Core, now: Instant, trunk: Option<usize>, way: Way) -> bool {
+    pub(super) fn admit(&mut self, core: &mut Core, now: Instant, trunk: Option<usize>, direction: CallDirection) -> bool {
         let Some(index) = trunk else { return true };
-        let admitted = self.states.get_mut(index).is_none_or(|trunk| trunk.admit(now, way));
+        let admitted = self.states.get_mut(index).is_none_or(|trunk| trunk.admit(now, direction));
         self.update(core, index);
         admitted
     }
@@ -516,13 +516,13 @@ impl Trunks {
     ) {
         let Some(index) = trunk else { return };
         let Some(state) = self.states.get_mut(index) else { return };
-        let trunk = state.peer.trunk.clone();
+        let trunk = state.settings.trunk.clone();
         if answered {
             if state.trust() {
                 tracing::info!(%trunk, "trunk answers calls again");
             }
         } else if state.doubt(now) {
-            let uri = state.peer.uri.as_deref();
+            let uri = state.settings.uri.as_deref();
             tracing::warn!(%trunk, uri, "trunk did not respond to a call or answered 503: other trunks are tried first for a minute");
         }
         self.update(core, index);
@@ -530,7 +530,7 @@ impl Trunks {
 }
 
 fn log_registration(state: &TrunkState, status: Registered, before: Registered) {
-    let trunk = &state.peer.trunk;
+    let trunk = &state.settings.trunk;
     match status {
         Registered::Yes => tracing::info!(%trunk, "registered"),
         Registered::Refused(_) => {

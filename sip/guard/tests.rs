@@ -16,11 +16,11 @@ fn ip(text: &str) -> IpAddr {
 #[test]
 fn a_source_has_its_rate_and_a_burst_and_the_rest_is_dropped_unread() {
     let (guard, start) = guard(Bans { source_rate: 10, floods: 0, ..Bans::default() });
-    let taken = |at| (0..100).filter(|_| guard.admit(at, ip("198.51.100.1")) == Verdict::Take).count();
+    let taken = |at| (0..100).filter(|_| guard.admit(at, ip("198.51.100.1")) == GuardDecision::Accept).count();
     assert_eq!(taken(start), 20);
     assert_eq!(taken(start + SECOND), 10);
     assert_eq!(taken(start + 60 * SECOND), 20);
-    assert_eq!(guard.admit(start, ip("198.51.100.2")), Verdict::Take, "another source");
+    assert_eq!(guard.admit(start, ip("198.51.100.2")), GuardDecision::Accept, "another source");
     assert_eq!(guard.counts(start).limited, 80 + 90 + 80);
 }
 
@@ -29,8 +29,8 @@ fn a_trunk_is_neither_limited_nor_banned_whatever_it_does() {
     let (guard, start) = guard(Bans { never: vec!["203.0.113.0/24".parse().unwrap()], ..Bans::default() });
     for source in ["192.0.2.9", "::ffff:192.0.2.9", "203.0.113.5"] {
         for _ in 0..10_000 {
-            assert_eq!(guard.admit(start, ip(source)), Verdict::Take);
-            assert!(!guard.offend(start, ip(source), Offence::Credentials));
+            assert_eq!(guard.admit(start, ip(source)), GuardDecision::Accept);
+            assert!(!guard.record_offence(start, ip(source), Offence::Credentials));
         }
     }
     assert!(guard.bans(start).is_empty());
@@ -43,11 +43,11 @@ fn each_offence_bans_at_its_own_limit_and_says_so() {
         let source = IpAddr::from([198, 51, 100, number as u8]);
         let limit = Bans::default().limit(offence);
         for _ in 1..limit {
-            assert!(!guard.offend(start, source, offence));
+            assert!(!guard.record_offence(start, source, offence));
         }
-        assert_eq!(guard.admit(start, source), Verdict::Take);
-        assert!(guard.offend(start, source, offence));
-        assert_eq!(guard.admit(start, source), Verdict::Banned);
+        assert_eq!(guard.admit(start, source), GuardDecision::Accept);
+        assert!(guard.record_offence(start, source, offence));
+        assert_eq!(guard.admit(start, source), GuardDecision::Banned);
         let until = start + Duration::from_millis(600_000);
         let bans = guard.bans(start);
         assert_eq!(bans.len(), 1);
@@ -63,7 +63,7 @@ fn offences_of_an_hour_are_none_of_a_minute() {
     let (guard, start) = guard(Bans::default());
     for minute in 0..60 {
         for _ in 0..9 {
-            assert!(!guard.offend(start + 60 * minute * SECOND, ip("198.51.100.1"), Offence::Credentials));
+            assert!(!guard.record_offence(start + 60 * minute * SECOND, ip("198.51.100.1"), Offence::Credentials));
         }
     }
 }
@@ -72,15 +72,15 @@ fn offences_of_an_hour_are_none_of_a_minute() {
 fn a_ban_ends_the_next_one_lasts_twice_as_long_and_it_can_be_lifted() {
     let (guard, start) = guard(Bans { malformed: 1, seconds: 100, ..Bans::default() });
     let source = ip("198.51.100.1");
-    assert!(guard.offend(start, source, Offence::Malformed));
-    assert_eq!(guard.admit(start + 99 * SECOND, source), Verdict::Banned);
+    assert!(guard.record_offence(start, source, Offence::Malformed));
+    assert_eq!(guard.admit(start + 99 * SECOND, source), GuardDecision::Banned);
     let later = start + 101 * SECOND;
-    assert_eq!(guard.admit(later, source), Verdict::Take);
-    assert!(guard.offend(later, source, Offence::Malformed));
-    assert_eq!(guard.admit(later + 199 * SECOND, source), Verdict::Banned);
+    assert_eq!(guard.admit(later, source), GuardDecision::Accept);
+    assert!(guard.record_offence(later, source, Offence::Malformed));
+    assert_eq!(guard.admit(later + 199 * SECOND, source), GuardDecision::Banned);
     assert_eq!(guard.bans(later)[0].times, 2);
     assert!(guard.unban(later, source));
-    assert_eq!(guard.admit(later, source), Verdict::Take);
+    assert_eq!(guard.admit(later, source), GuardDecision::Accept);
     assert!(!guard.unban(later, source) && guard.bans(later).is_empty());
     assert_eq!(guard.counts(later).banned, 2);
 }
@@ -88,10 +88,10 @@ fn a_ban_ends_the_next_one_lasts_twice_as_long_and_it_can_be_lifted() {
 #[test]
 fn ipv6_is_judged_by_its_64_bits() {
     let (guard, start) = guard(Bans { malformed: 2, ..Bans::default() });
-    guard.offend(start, ip("2001:db8::1"), Offence::Malformed);
-    assert!(guard.offend(start, ip("2001:db8::ffff:1"), Offence::Malformed));
-    assert_eq!(guard.admit(start, ip("2001:db8::2")), Verdict::Banned);
-    assert_eq!(guard.admit(start, ip("2001:db8:0:1::2")), Verdict::Take);
+    guard.record_offence(start, ip("2001:db8::1"), Offence::Malformed);
+    assert!(guard.record_offence(start, ip("2001:db8::ffff:1"), Offence::Malformed));
+    assert_eq!(guard.admit(start, ip("2001:db8::2")), GuardDecision::Banned);
+    assert_eq!(guard.admit(start, ip("2001:db8:0:1::2")), GuardDecision::Accept);
     assert_eq!(guard.bans(start)[0].source.to_string(), "2001:db8::/64");
     assert!(guard.unban(start, ip("2001:db8::77")));
 }
@@ -100,38 +100,38 @@ fn ipv6_is_judged_by_its_64_bits() {
 fn who_has_shown_who_it_is_is_heard_among_any_number_of_strangers() {
     let (guard, start) = guard(Bans { strangers_rate: 100, ..Bans::default() });
     let phone = ip("198.51.100.1");
-    guard.acquaint(start, phone);
+    guard.note_authenticated(start, phone);
     let heard =
-        (0..100_000_u32).filter(|n| guard.admit(start, IpAddr::from((0x0a00_0000 + n).to_be_bytes())) == Verdict::Take);
+        (0..100_000_u32).filter(|n| guard.admit(start, IpAddr::from((0x0a00_0000 + n).to_be_bytes())) == GuardDecision::Accept);
     assert_eq!(heard.count(), 200);
-    assert_eq!(guard.admit(start, phone), Verdict::Take);
-    assert_eq!(guard.counts(start).crowded, 99_800);
-    assert_eq!(guard.admit(start + Duration::from_secs(3_601), phone), Verdict::Take);
+    assert_eq!(guard.admit(start, phone), GuardDecision::Accept);
+    assert_eq!(guard.counts(start).limited_unknown, 99_800);
+    assert_eq!(guard.admit(start + Duration::from_secs(3_601), phone), GuardDecision::Accept);
 }
 
 #[test]
 fn a_peer_that_we_called_may_answer_as_fast_as_it_likes_but_not_guess_passwords() {
     let (guard, start) = guard(Bans { source_rate: 1, ..Bans::default() });
     let peer = ip("198.51.100.1");
-    guard.call(start, peer);
+    guard.note_called(start, peer);
     for _ in 0..10_000 {
-        assert_eq!(guard.admit(start, peer), Verdict::Take);
-        assert!(!guard.offend(start, peer, Offence::Malformed));
+        assert_eq!(guard.admit(start, peer), GuardDecision::Accept);
+        assert!(!guard.record_offence(start, peer, Offence::Malformed));
     }
     for _ in 1..10 {
-        assert!(!guard.offend(start, peer, Offence::Credentials));
+        assert!(!guard.record_offence(start, peer, Offence::Credentials));
     }
-    assert!(guard.offend(start, peer, Offence::Credentials));
-    assert_eq!(guard.admit(start, peer), Verdict::Banned);
+    assert!(guard.record_offence(start, peer, Offence::Credentials));
+    assert_eq!(guard.admit(start, peer), GuardDecision::Banned);
 }
 
 #[test]
 fn the_right_password_takes_wrong_ones_back() {
     let (guard, start) = guard(Bans::default());
     for _ in 0..100 {
-        guard.offend(start, ip("198.51.100.1"), Offence::Challenge);
-        guard.offend(start, ip("198.51.100.1"), Offence::Credentials);
-        guard.acquaint(start, ip("198.51.100.1"));
+        guard.record_offence(start, ip("198.51.100.1"), Offence::Challenge);
+        guard.record_offence(start, ip("198.51.100.1"), Offence::Credentials);
+        guard.note_authenticated(start, ip("198.51.100.1"));
     }
     assert!(guard.bans(start).is_empty());
 }
@@ -141,7 +141,7 @@ fn a_million_sources_cost_what_a_few_do_and_lift_no_ban() {
     let (guard, start) = guard(Bans { strangers_rate: 0, ..Bans::default() });
     let scanner = ip("198.51.100.1");
     for _ in 0..10 {
-        guard.offend(start, scanner, Offence::Credentials);
+        guard.record_offence(start, scanner, Offence::Credentials);
     }
     let before = guard.lock().entries.capacity();
     for number in 0..1_000_000_u32 {
@@ -149,7 +149,7 @@ fn a_million_sources_cost_what_a_few_do_and_lift_no_ban() {
     }
     assert_eq!(guard.lock().entries.capacity(), before);
     assert!(before * size_of::<Entry>() <= 8 << 20, "{} octets", before * size_of::<Entry>());
-    assert_eq!(guard.admit(start + SECOND, scanner), Verdict::Banned);
+    assert_eq!(guard.admit(start + SECOND, scanner), GuardDecision::Banned);
 }
 
 #[test]
@@ -158,38 +158,38 @@ fn other_rules_hold_at_once_and_who_is_exempt_by_them_is_free() {
     let guard = Guard::new(Bans { malformed: 1, ..Bans::default() }, Vec::new(), 1, now);
     let (one, other) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
     for source in [one, other] {
-        assert!(guard.offend(now, source, Offence::Malformed));
+        assert!(guard.record_offence(now, source, Offence::Malformed));
     }
     let trunk = TrunkAcl { name: "t".into(), networks: vec!["192.0.2.1/32".parse().unwrap()] };
     guard.reconfigure(Bans { malformed: 2, ..Bans::default() }, vec![trunk]);
-    assert_eq!((guard.admit(now, one), guard.admit(now, other)), (Verdict::Take, Verdict::Banned));
+    assert_eq!((guard.admit(now, one), guard.admit(now, other)), (GuardDecision::Accept, GuardDecision::Banned));
     guard.reconfigure(Bans { malformed: 2, ..Bans::default() }, Vec::new());
-    assert!(!guard.offend(now, one, Offence::Malformed) && guard.offend(now, one, Offence::Malformed));
+    assert!(!guard.record_offence(now, one, Offence::Malformed) && guard.record_offence(now, one, Offence::Malformed));
 }
 
 #[test]
 fn the_hosts_of_trunks_are_never_banned_and_a_ban_ends_when_one_becomes_a_trunks_host() {
     let (guard, start) = guard(Bans { malformed: 1, ..Bans::default() });
     let carrier = ip("198.51.100.1");
-    assert!(guard.offend(start, carrier, Offence::Malformed));
+    assert!(guard.record_offence(start, carrier, Offence::Malformed));
     guard.set_hosts([carrier]);
-    assert_eq!(guard.admit(start, carrier), Verdict::Take);
+    assert_eq!(guard.admit(start, carrier), GuardDecision::Accept);
     for _ in 0..10_000 {
-        assert!(!guard.offend(start, carrier, Offence::Credentials));
-        assert_eq!(guard.admit(start, carrier), Verdict::Take);
+        assert!(!guard.record_offence(start, carrier, Offence::Credentials));
+        assert_eq!(guard.admit(start, carrier), GuardDecision::Accept);
     }
     guard.reconfigure(Bans { malformed: 1, ..Bans::default() }, Vec::new());
-    assert!(!guard.offend(start, carrier, Offence::Malformed), "other settings change no trunk's host");
+    assert!(!guard.record_offence(start, carrier, Offence::Malformed), "other settings change no trunk's host");
     guard.set_hosts([]);
-    assert!(guard.offend(start, carrier, Offence::Malformed), "it is no trunk's host any more");
+    assert!(guard.record_offence(start, carrier, Offence::Malformed), "it is no trunk's host any more");
 }
 
 #[test]
 fn a_peer_that_we_call_is_not_banned_any_more_unless_it_guessed_passwords() {
-    for (offence, after) in [(Offence::Refused, Verdict::Take), (Offence::Credentials, Verdict::Banned)] {
+    for (offence, after) in [(Offence::Refused, GuardDecision::Accept), (Offence::Credentials, GuardDecision::Banned)] {
         let (guard, start) = guard(Bans { refused: 1, credentials: 1, ..Bans::default() });
-        assert!(guard.offend(start, ip("198.51.100.1"), offence));
-        guard.call(start, ip("198.51.100.1"));
+        assert!(guard.record_offence(start, ip("198.51.100.1"), offence));
+        guard.note_called(start, ip("198.51.100.1"));
         assert_eq!(guard.admit(start, ip("198.51.100.1")), after);
     }
 }
@@ -197,11 +197,11 @@ fn a_peer_that_we_call_is_not_banned_any_more_unless_it_guessed_passwords() {
 #[test]
 fn a_source_is_complained_of_once_in_ten_seconds_and_the_others_are_counted() {
     let (guard, start) = guard(Bans::default());
-    let lines = |at, source| (0..100).filter_map(|_| guard.complain(at, ip(source))).collect::<Vec<_>>();
+    let lines = |at, source| (0..100).filter_map(|_| guard.take_log_line(at, ip(source))).collect::<Vec<_>>();
     assert_eq!(lines(start, "198.51.100.1"), [0]);
     assert_eq!(lines(start, "198.51.100.2"), [0], "another source");
     assert_eq!(lines(start + 9 * SECOND, "198.51.100.1"), [0; 0]);
     assert_eq!(lines(start + 10 * SECOND, "198.51.100.1"), [199]);
-    let many = (0..1_000_u32).filter(|n| guard.complain(start + 60 * SECOND, IpAddr::from(n.to_be_bytes())).is_some());
+    let many = (0..1_000_u32).filter(|n| guard.take_log_line(start + 60 * SECOND, IpAddr::from(n.to_be_bytes())).is_some());
     assert_eq!(many.count(), 3, "of all sources together, a few a second");
 }

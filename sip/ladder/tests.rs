@@ -3,14 +3,14 @@ use std::time::Duration;
 use super::*;
 use crate::testing::instant;
 
-fn seen(at: Instant, id: &str, text: &str) -> Seen {
+fn message(at: Instant, id: &str, text: &str) -> TracedMessage {
     let address = "192.0.2.1:5060".parse().unwrap();
     let data = Bytes::from(format!("{text} SIP/2.0\r\nVia: SIP/2.0/UDP x\r\nCall-ID: {id}\r\nCSeq: 1 INVITE\r\n\r\n"));
-    Seen { at, sent: false, transport: Transport::Udp, local: address, peer: address, data }
+    TracedMessage { at, sent: false, transport: Transport::Udp, local: address, peer: address, data }
 }
 
-fn texts(trace: &[Seen]) -> Vec<String> {
-    trace.iter().map(|seen| String::from_utf8_lossy(&seen.data).split(' ').next().unwrap().to_owned()).collect()
+fn texts(trace: &[TracedMessage]) -> Vec<String> {
+    trace.iter().map(|message| String::from_utf8_lossy(&message.data).split(' ').next().unwrap().to_owned()).collect()
 }
 
 fn of(ladder: &Ladder, leg: u128) -> Vec<String> {
@@ -30,17 +30,17 @@ fn a_call_id_is_found_in_either_form_and_case_and_not_in_the_body() {
 #[test]
 fn a_leg_has_its_messages_from_the_invite_on_and_those_after_its_end() {
     let (ladder, start) = (Ladder::new(1 << 20), instant());
-    ladder.record(seen(start, "x", "OPTIONS"), || false);
-    ladder.record(seen(start, "a", "INVITE"), || true);
+    ladder.record(message(start, "x", "OPTIONS"), || false);
+    ladder.record(message(start, "a", "INVITE"), || true);
     ladder.begin(LegKey(1), b"a");
-    ladder.record(seen(start + Duration::from_millis(1), "a", "ACK"), || panic!("it is a leg's"));
+    ladder.record(message(start + Duration::from_millis(1), "a", "ACK"), || panic!("it is a leg's"));
     ladder.end(b"a");
-    ladder.record(seen(start + Duration::from_millis(2), "a", "BYE"), || panic!("it is a leg's"));
+    ladder.record(message(start + Duration::from_millis(2), "a", "BYE"), || panic!("it is a leg's"));
     assert_eq!(of(&ladder, 1), ["INVITE", "ACK", "BYE"]);
     assert_eq!(texts(&ladder.of_call_id("a").unwrap().messages), ["INVITE", "ACK", "BYE"]);
     assert_eq!(ladder.of_call_id("a").unwrap().legs, [LegKey(1)]);
     assert_eq!(texts(&ladder.of_call_id("x").unwrap().messages), ["OPTIONS"]);
-    assert!(ladder.strangers().is_empty());
+    assert!(ladder.from_unknown_sources().is_empty());
     assert!(of(&ladder, 2).is_empty());
 }
 
@@ -49,9 +49,9 @@ fn calls_fall_out_whole_the_first_that_ended_first_and_live_ones_last() {
     let (ladder, start) = (Ladder::new(64 * 1024), instant());
     for number in 0..1_000_u32 {
         let id = format!("call{number}");
-        ladder.record(seen(start, &id, "INVITE"), || false);
+        ladder.record(message(start, &id, "INVITE"), || false);
         ladder.begin(LegKey(number.into()), id.as_bytes());
-        ladder.record(seen(start, &id, "ACK"), || false);
+        ladder.record(message(start, &id, "ACK"), || false);
         if number > 0 {
             ladder.end(id.as_bytes());
         }
@@ -71,7 +71,7 @@ fn when_all_live_the_oldest_falls_out() {
     for number in 0..1_000_u32 {
         let id = format!("call{number}");
         ladder.begin(LegKey(number.into()), id.as_bytes());
-        ladder.record(seen(start, &id, "INVITE"), || false);
+        ladder.record(message(start, &id, "INVITE"), || false);
     }
     assert!(of(&ladder, 0).is_empty());
     assert_eq!(of(&ladder, 999).len(), 1);
@@ -81,11 +81,11 @@ fn when_all_live_the_oldest_falls_out() {
 #[test]
 fn strangers_push_out_strangers_only() {
     let (ladder, start) = (Ladder::new(256 * 1024), instant());
-    ladder.record(seen(start, "real", "INVITE"), || false);
+    ladder.record(message(start, "real", "INVITE"), || false);
     ladder.begin(LegKey(7), b"real");
-    ladder.record(seen(start, "peer", "OPTIONS"), || false);
+    ladder.record(message(start, "peer", "OPTIONS"), || false);
     for number in 0..5_000 {
-        ladder.record(seen(start, &format!("scan{number}"), "REGISTER"), || true);
+        ladder.record(message(start, &format!("scan{number}"), "REGISTER"), || true);
     }
     assert_eq!(of(&ladder, 7).len(), 1);
     assert!(ladder.of_call_id("peer").is_some());
@@ -99,22 +99,22 @@ fn a_call_with_too_many_messages_keeps_its_beginning_and_its_latest() {
     let (ladder, start) = (Ladder::new(16 << 20), instant());
     ladder.begin(LegKey(1), b"a");
     for number in 0..1_000 {
-        ladder.record(seen(start, "a", &format!("M{number}")), || false);
+        ladder.record(message(start, "a", &format!("M{number}")), || false);
     }
     let trace = ladder.of_legs(&[LegKey(1)]).remove(0);
     let texts = texts(&trace.messages);
-    assert_eq!((texts.len(), trace.left_out), (MOST_OF_A_CALL, 600));
+    assert_eq!((texts.len(), trace.left_out), (MAX_CALL_MESSAGES, 600));
     assert_eq!((&*texts[0], &*texts[199], &*texts[399]), ("M0", "M199", "M999"));
 }
 
 #[test]
 fn what_was_refused_before_the_leg_came_to_be_is_its_own_too() {
     let (ladder, start) = (Ladder::new(1 << 20), instant());
-    ladder.record(seen(start, "a", "FIRST"), || true);
+    ladder.record(message(start, "a", "FIRST"), || true);
     for number in 0..50 {
-        ladder.record(seen(start, &format!("b{number}"), "OPTIONS"), || true);
+        ladder.record(message(start, &format!("b{number}"), "OPTIONS"), || true);
     }
-    ladder.record(seen(start + Duration::from_secs(1), "a", "SECOND"), || true);
+    ladder.record(message(start + Duration::from_secs(1), "a", "SECOND"), || true);
     ladder.begin(LegKey(1), b"a");
     assert_eq!(of(&ladder, 1), ["FIRST", "SECOND"]);
     assert_eq!(texts(&ladder.of_call_id("a").unwrap().messages), ["FIRST", "SECOND"]);
@@ -125,24 +125,24 @@ fn a_call_id_used_again_and_again_costs_no_more() {
     let (ladder, start) = (Ladder::new(1 << 20), instant());
     for number in 0..100_000_u32 {
         ladder.begin(LegKey(number.into()), b"same");
-        ladder.record(seen(start, "same", "INVITE"), || false);
+        ladder.record(message(start, "same", "INVITE"), || false);
         ladder.end(b"same");
     }
     let rings = ladder.lock();
     assert_eq!((rings.calls.len(), rings.ended.len(), rings.by_call_id.len()), (1, 1, 1));
-    assert_eq!(rings.calls.values().map(|call| call.legs.len()).sum::<usize>(), MOST_LEGS);
+    assert_eq!(rings.calls.values().map(|call| call.legs.len()).sum::<usize>(), MAX_LEGS_PER_CALL_ID);
 }
 
 #[test]
 fn long_messages_are_kept_in_part_and_keep_alives_not_at_all() {
     let (ladder, start) = (Ladder::new(1 << 20), instant());
     ladder.begin(LegKey(1), b"a");
-    let mut long = seen(start, "a", "INVITE");
+    let mut long = message(start, "a", "INVITE");
     long.data = [&*long.data, &[b'x'; 60_000]].concat().into();
     ladder.record(long.clone(), || false);
     long.data = Bytes::from_static(b"\r\n\r\n");
     ladder.record(long, || panic!("not asked"));
     let trace = ladder.of_legs(&[LegKey(1)]).remove(0);
-    assert_eq!(trace.messages.iter().map(|seen| seen.data.len()).collect::<Vec<_>>(), [MOST_OF_A_MESSAGE]);
+    assert_eq!(trace.messages.iter().map(|message| message.data.len()).collect::<Vec<_>>(), [MAX_MESSAGE_OCTETS]);
     assert_eq!(ladder.fill().messages, 1);
 }

@@ -112,10 +112,10 @@ pub(super) fn cut_at_space(text: &[u8]) -> Option<(&[u8], &[u8])> {
     text.split_at_checked(text.iter().position(|&byte| is_space(byte))?)
 }
 
-/// Parses a decimal number that is not greater than `most`. Leading zeros are allowed (RFC 4475 §3.1.1.1). A sign is
+/// Parses a decimal number that is not greater than `max`. Leading zeros are allowed (RFC 4475 §3.1.1.1). A sign is
 /// not allowed.
-pub(super) fn number(digits: &[u8], most: u32) -> Option<u32> {
-    u32::try_from(long_number(digits)?).ok().filter(|&number| number <= most)
+pub(super) fn number(digits: &[u8], max: u32) -> Option<u32> {
+    u32::try_from(long_number(digits)?).ok().filter(|&number| number <= max)
 }
 
 /// Parses a decimal number.

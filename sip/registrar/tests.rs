@@ -53,11 +53,11 @@ impl Office {
     }
 
     fn reached(&self) -> Vec<String> {
-        self.registrar.contacts(self.now, &aor("alice"), None).into_iter().map(|way| way.contact).collect()
+        self.registrar.contacts(self.now, &aor("alice"), None).into_iter().map(|target| target.contact).collect()
     }
 
     fn bindings(&self) -> Vec<String> {
-        self.registrar.describe(self.now, &aor("alice"), None)
+        self.registrar.contact_values(self.now, &aor("alice"), None)
     }
 }
 
@@ -124,11 +124,11 @@ fn a_binding_is_over_when_its_time_is_and_its_nat_is_kept_open_until_then() {
         office.now = at;
         while let Some(due) = office.registrar.take_due(at) {
             match due {
-                Due::KeepAlive(way) => {
-                    assert_eq!(way.flow.peer, "192.0.2.9:40000".parse().unwrap());
+                Due::KeepAlive(target) => {
+                    assert_eq!(target.flow.peer, "192.0.2.9:40000".parse().unwrap());
                     kept += 1;
                 }
-                Due::Over(binding) => {
+                Due::Expired(binding) => {
                     assert_eq!(binding.expires_in, Duration::ZERO);
                     over += 1;
                 }
@@ -169,10 +169,10 @@ fn a_phone_whose_connection_is_gone_is_called_at_its_own_address() {
     let connected = Flow { connection: Some(ConnectionId(7)), ..flow("192.0.2.9:40000", Transport::Tcp) };
     let contact = "<sip:a@192.0.2.9:5080;transport=tcp>";
     office.register_as("alice", &[contact], None, |one| one.flow = connected).unwrap();
-    let way = |office: &Office| office.registrar.contacts(office.now, &aor("alice"), None)[0].flow;
-    assert_eq!(way(&office), connected);
+    let target = |office: &Office| office.registrar.contacts(office.now, &aor("alice"), None)[0].flow;
+    assert_eq!(target(&office), connected);
     assert!(office.registrar.lose_connection(office.now, "192.0.2.9:40000".parse().unwrap()).is_empty());
-    assert_eq!(way(&office), Flow { connection: None, ..flow("192.0.2.9:5080", Transport::Tcp) });
+    assert_eq!(target(&office), Flow { connection: None, ..flow("192.0.2.9:5080", Transport::Tcp) });
 }
 
 #[test]
@@ -233,9 +233,9 @@ fn a_path_is_the_way_back() {
     let mut office = Office::new(|_| {});
     let path = vec!["<sip:edge.example;lr>".to_owned()];
     office.register_as("alice", &["<sip:a@10.0.0.1>"], None, |one| one.path = path).unwrap();
-    let ways = office.registrar.contacts(office.now, &aor("alice"), None);
-    assert_eq!(ways[0].routes, [Bytes::from_static(b"<sip:edge.example;lr>")]);
-    assert_eq!(ways[0].flow.peer.to_string(), "192.0.2.9:40000");
+    let targets = office.registrar.contacts(office.now, &aor("alice"), None);
+    assert_eq!(targets[0].routes, [Bytes::from_static(b"<sip:edge.example;lr>")]);
+    assert_eq!(targets[0].flow.peer.to_string(), "192.0.2.9:40000");
 }
 
 #[test]
@@ -256,7 +256,7 @@ fn a_gruu_leads_to_one_phone_wherever_it_is_and_to_none_when_it_is_gone() {
     let mut office = Office::new(|_| {});
     let phone = |host: &str, instance: &str| format!("<sip:alice@{host}>;+sip.instance=\"<urn:uuid:{instance}>\"");
     office.register(&[&phone("192.0.2.1", "a"), &phone("192.0.2.2", "b"), "<sip:alice@192.0.2.3>"], None).unwrap();
-    let described = office.registrar.describe(office.now, &aor("alice"), Some("sip:alice@tandem"));
+    let described = office.registrar.contact_values(office.now, &aor("alice"), Some("sip:alice@tandem"));
     assert_eq!(
         described,
         [
@@ -266,8 +266,8 @@ fn a_gruu_leads_to_one_phone_wherever_it_is_and_to_none_when_it_is_gone() {
         ]
     );
     let reached = |office: &Office, instance| {
-        let ways = office.registrar.contacts(office.now, &aor("alice"), Some(instance));
-        ways.into_iter().map(|way| way.contact).collect::<Vec<_>>()
+        let targets = office.registrar.contacts(office.now, &aor("alice"), Some(instance));
+        targets.into_iter().map(|target| target.contact).collect::<Vec<_>>()
     };
     assert_eq!(reached(&office, "URN:uuid:b"), ["sip:alice@192.0.2.2"]);
     assert_eq!(reached(&office, "urn:uuid:c"), [""; 0]);

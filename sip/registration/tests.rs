@@ -132,14 +132,14 @@ fn a_server_that_fails_is_followed_by_the_next_and_the_last_by_a_pause() {
 
 #[test]
 fn a_failure_says_who_failed_how_and_when_it_is_asked_again() {
-    let said = |bench: &Bench| bench.machine.failure().unwrap().to_string();
+    let failure = |bench: &Bench| bench.machine.failure().unwrap().to_string();
     let mut bench = Bench::asking(2);
     bench.status(500);
     assert!(bench.machine.failure().is_none(), "the next address is asked at once");
     bench.silence();
     let again = bench.next().as_secs_f64().ceil();
     assert_eq!(
-        said(&bench),
+        failure(&bench),
         format!("udp:192.0.2.2:5060 did not answer (RFC 3261 Timer F); next attempt in {again} s")
     );
     bench.locate(1);
@@ -148,14 +148,14 @@ fn a_failure_says_who_failed_how_and_when_it_is_asked_again() {
         EndCause::Unconnected(std::io::ErrorKind::ConnectionRefused),
         &mut bench.rng,
     );
-    assert!(said(&bench).starts_with("udp:192.0.2.1:5060: connection refused; next attempt in "), "{}", said(&bench));
+    assert!(failure(&bench).starts_with("udp:192.0.2.1:5060: connection refused; next attempt in "), "{}", failure(&bench));
     bench.next();
     bench.locate(1);
     bench.reply(Reply { status: 408, retry_after: Some(120), ..Reply::default() });
-    assert_eq!(said(&bench), "udp:192.0.2.1:5060 answered 408; next attempt in 120 s", "theirs, not our timer");
+    assert_eq!(failure(&bench), "udp:192.0.2.1:5060 answered 408; next attempt in 120 s", "theirs, not our timer");
     bench.next();
     bench.locate(0);
-    assert!(said(&bench).starts_with("the registrar's host name has no address; next attempt in "), "{}", said(&bench));
+    assert!(failure(&bench).starts_with("the registrar's host name has no address; next attempt in "), "{}", failure(&bench));
     assert_eq!(bench.machine.status(), Registered::Refused(503));
     bench.next();
     bench.locate(1);

@@ -10,7 +10,7 @@ use super::der;
 use super::fault::Fault;
 
 /// Maximum number of certificates that are read from one file.
-const MOST_CERTIFICATES: usize = 10;
+const MAX_CERTIFICATES: usize = 10;
 /// The object identifier id-pe-TNAuthList, 1.3.6.1.5.5.7.1.26 (RFC 8226 §9).
 const TN_AUTH_LIST: [u8; 8] = [0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x01, 0x1a];
 
@@ -61,7 +61,7 @@ impl Certificate {
     /// [`Fault::Certificate`] if the file has no certificate, or if the certificate has no TNAuthList.
     pub fn read(file: &[u8]) -> Result<Self, Fault> {
         let fault = |what: &str| Fault::Certificate(what.to_owned());
-        let mut certificates: Vec<_> = CertificateDer::pem_slice_iter(file).flatten().take(MOST_CERTIFICATES).collect();
+        let mut certificates: Vec<_> = CertificateDer::pem_slice_iter(file).flatten().take(MAX_CERTIFICATES).collect();
         if certificates.is_empty() && file.first() == Some(&der::SEQUENCE) {
             certificates.push(CertificateDer::from(file.to_vec()));
         }

@@ -1,9 +1,9 @@
 //! The Identity header field (RFC 8224 §4).
 
 /// Maximum length, in octets, of a value that is read. The values of carriers have about 700 octets.
-const LONGEST: usize = 8_192;
+const MAX_LENGTH: usize = 8_192;
 /// Maximum number of parameters that are read.
-const MOST_PARAMETERS: usize = 16;
+const MAX_PARAMETERS: usize = 16;
 
 /// One Identity header.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,7 +23,7 @@ impl Identity {
     /// not checked.
     #[must_use]
     pub fn parse(value: &str) -> Option<Self> {
-        if value.len() > LONGEST {
+        if value.len() > MAX_LENGTH {
             return None;
         }
         let mut parts = parameters(value);
@@ -33,7 +33,7 @@ impl Identity {
             return None;
         }
         let mut identity = Self { token, info: None, alg: None, ppt: None };
-        for parameter in parts.take(MOST_PARAMETERS) {
+        for parameter in parts.take(MAX_PARAMETERS) {
             let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
             let value = value.trim();
             let unquoted = || value.trim_matches('"').trim();
@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn what_is_no_identity_is_none() {
-        let long = format!("a.{}.c", "b".repeat(LONGEST));
+        let long = format!("a.{}.c", "b".repeat(MAX_LENGTH));
         for value in ["", ";", "a.b", "a.b.c.d", "a b;info=<x>", "<a.b.c>", "a.b.", "..", &long] {
             assert!(Identity::parse(value).is_none(), "{value}");
         }

@@ -131,7 +131,7 @@ impl Signer {
             orig: Number { tn: &claims.orig },
             origid: &claims.origid,
         };
-        self.seal("shaken", &payload)
+        self.sign("shaken", &payload)
     }
 
     /// Returns the value of an Identity header for a diverted call. This header is sent in addition to the Identity
@@ -144,10 +144,10 @@ impl Signer {
             iat: claims.iat,
             orig: Number { tn: &claims.orig },
         };
-        self.seal("div", &payload)
+        self.sign("div", &payload)
     }
 
-    fn seal(&self, ppt: &str, payload: &impl Serialize) -> Option<String> {
+    fn sign(&self, ppt: &str, payload: &impl Serialize) -> Option<String> {
         let header = Header { alg: "ES256", ppt, typ: "passport", x5u: &self.x5u };
         let encode = |octets: Vec<u8>| URL_SAFE_NO_PAD.encode(octets);
         let header = encode(serde_json::to_vec(&header).ok()?);

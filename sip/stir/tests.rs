@@ -147,8 +147,8 @@ fn another_call_another_time_and_another_signer_are_told_apart() {
     assert_eq!(fault(&claims(), &pki, NOW + 61), Fault::Stale { age: 61 });
     assert_eq!(fault(&claims(), &pki, NOW - 61), Fault::Stale { age: -61 });
     assert_eq!(wrong(|claims| claims.iat = u64::MAX).status(), 403);
-    let stranger = self::pki(Some(PROVIDER));
-    assert_eq!(fault(&claims(), &stranger, NOW), Fault::Invalid("signed with another key".into()));
+    let other = self::pki(Some(PROVIDER));
+    assert_eq!(fault(&claims(), &other, NOW), Fault::Invalid("signed with another key".into()));
 }
 
 #[test]
@@ -304,8 +304,8 @@ fn a_diversion_of_ours_is_the_rfcs_to_the_letter_and_is_believed() {
     let diversion = Diversion::read(&identity).unwrap();
     let certificate = Certificate::read(pki.chain.as_bytes()).unwrap();
     assert_eq!(diversion.verify(&certificate), Ok(()));
-    let stranger = Diversion::read(&divert(&super::tests::pki(None), &diverted("12155551213", "1", NOW))).unwrap();
-    assert!(stranger.verify(&certificate).is_err());
+    let other = Diversion::read(&divert(&super::tests::pki(None), &diverted("12155551213", "1", NOW))).unwrap();
+    assert!(other.verify(&certificate).is_err());
     assert!(matches!(Diversion::read(&sign(&pki, &claims())), Err(Fault::Unsupported(_))));
 }
 

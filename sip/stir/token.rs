@@ -11,7 +11,7 @@ use super::fault::Fault;
 use super::identity::Identity;
 
 /// Maximum number of called numbers that are read.
-const MOST_DESTINATIONS: usize = 64;
+const MAX_DESTINATIONS: usize = 64;
 
 /// A PASSporT that was parsed but not verified yet.
 #[derive(Debug)]
@@ -116,15 +116,15 @@ impl Number {
 impl Numbers {
     /// Returns the numbers in canonical form. At most 64 numbers are returned.
     pub(super) fn canonical(&self) -> Vec<String> {
-        self.tn.iter().take(MOST_DESTINATIONS).filter_map(|number| canonical_number(number)).collect()
+        self.tn.iter().take(MAX_DESTINATIONS).filter_map(|number| canonical_number(number)).collect()
     }
 }
 
-/// Checks the age of a signature: `iat` may differ from `now` by at most `most` seconds. Otherwise returns
+/// Checks the age of a signature: `iat` may differ from `now` by at most `max_age` seconds. Otherwise returns
 /// [`Fault::Stale`].
-pub(super) fn age(iat: u64, now: u64, most: u32) -> Result<(), Fault> {
+pub(super) fn age(iat: u64, now: u64, max_age: u32) -> Result<(), Fault> {
     let age = i64::try_from(now).unwrap_or(i64::MAX).saturating_sub(i64::try_from(iat).unwrap_or(i64::MAX));
-    if age.unsigned_abs() > u64::from(most) { Err(Fault::Stale { age }) } else { Ok(()) }
+    if age.unsigned_abs() > u64::from(max_age) { Err(Fault::Stale { age }) } else { Ok(()) }
 }
 
 /// Decodes base64url, with or without padding.

@@ -12,17 +12,17 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::hep::{Agent, packet};
-use crate::ladder::Seen;
+use crate::ladder::TracedMessage;
 
 /// Maximum number of messages that may wait. Further messages are dropped.
 const QUEUE: usize = 4_096;
 /// Time between two attempts to connect, if the host name has no address or the server cannot be reached.
-const AGAIN: Duration = Duration::from_secs(30);
+const RETRY_PAUSE: Duration = Duration::from_secs(30);
 
 /// The queue of messages for the capture task. The task ends when the last clone of the queue is dropped.
 #[derive(Debug, Clone)]
 pub(super) struct Capture {
-    queue: mpsc::Sender<Seen>,
+    queue: mpsc::Sender<TracedMessage>,
     counts: Arc<Counts>,
 }
 
@@ -37,13 +37,13 @@ impl Capture {
     /// Starts the task that sends the copies to `target` (`HOST:PORT`).
     pub(super) fn start(target: String, agent: Agent, counts: Arc<Counts>) -> Self {
         let (queue, messages) = mpsc::channel(QUEUE);
-        tokio::spawn(tell(target, agent, messages, Arc::clone(&counts)));
+        tokio::spawn(run(target, agent, messages, Arc::clone(&counts)));
         Self { queue, counts }
     }
 
     /// Queues a message for the capture server.
-    pub(super) fn take(&self, seen: Seen) {
-        if self.queue.try_send(seen).is_err() {
+    pub(super) fn take(&self, message: TracedMessage) {
+        if self.queue.try_send(message).is_err() {
             self.counts.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -56,10 +56,10 @@ pub(crate) fn target(url: &str) -> Option<String> {
     (!host.is_empty() && port.parse::<u16>().is_ok_and(|port| port != 0)).then(|| place.to_owned())
 }
 
-async fn tell(target: String, agent: Agent, mut messages: mpsc::Receiver<Seen>, counts: Arc<Counts>) {
+async fn run(target: String, agent: Agent, mut messages: mpsc::Receiver<TracedMessage>, counts: Arc<Counts>) {
     let mut socket: Option<UdpSocket> = None;
     let mut retry = Instant::now();
-    while let Some(seen) = messages.recv().await {
+    while let Some(message) = messages.recv().await {
         if socket.is_none() && Instant::now() >= retry {
             socket = connect(&target)
                 .await
@@ -67,12 +67,12 @@ async fn tell(target: String, agent: Agent, mut messages: mpsc::Receiver<Seen>, 
                     |error| tracing::warn!(%error, "sip.hep: cannot reach udp://{target}: next attempt in 30 s"),
                 )
                 .ok();
-            retry = Instant::now() + AGAIN;
+            retry = Instant::now() + RETRY_PAUSE;
         }
-        let at = wall_clock().saturating_sub(Instant::now().into_std().saturating_duration_since(seen.at));
+        let at = wall_clock().saturating_sub(Instant::now().into_std().saturating_duration_since(message.at));
         let sent = match &socket {
             Some(socket) => {
-                let packet = packet(&agent, &seen, at);
+                let packet = packet(&agent, &message, at);
                 // If the previous packet could not be delivered, the first send returns this error and sends nothing.
                 // So the packet is sent a second time.
                 socket.send(&packet).await.is_ok() || socket.send(&packet).await.is_ok()

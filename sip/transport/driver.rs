@@ -23,19 +23,19 @@ use tokio::task::JoinHandle;
 use tokio::time::Sleep;
 
 use super::capture::{self, Capture};
-use super::handle::{Counters, Handle, Peers};
+use super::handle::{Counters, Handle, TrunkStatuses};
 use super::resolver::{self, Resolved, Resolver, Usable};
-use super::stream::{self, Connection, StreamEvent, Way};
-use super::tls::{BadFile, Tls, Who};
-use super::witness::Witness;
+use super::stream::{self, Connection, StreamEvent, ConnectionKey};
+use super::tls::{BadFile, Tls, ExpectedServer};
+use super::message_copier::MessageCopier;
 use crate::config::Config;
 use crate::endpoint::{Arrival, ConnectionId, Endpoint, Identity, LookupId, MAX_LOOKUPS, Output, Target, parse_listen};
-use crate::guard::{Guard, Verdict};
+use crate::guard::{Guard, GuardDecision};
 use crate::hep::Agent;
 use crate::ladder::Ladder;
 use crate::leg::{Command, Event, Transport, TrunkName};
 use crate::overload::Overload;
-use crate::peer::TrunkStatus;
+use crate::trunk::TrunkStatus;
 use crate::throttle::Throttle;
 use crate::waiting::WaitingCalls;
 
@@ -46,7 +46,7 @@ const STREAM_QUEUE: usize = 1_024;
 /// Maximum number of inputs of one kind that the driver handles before it handles the other kinds.
 const BATCH: usize = 64;
 /// Maximum time for which a shutdown waits for registrars.
-const WITHDRAWAL: Duration = Duration::from_secs(2);
+const UNREGISTER_TIMEOUT: Duration = Duration::from_secs(2);
 /// Maximum number of identities that have a number. An identity is a pair of host and trunk that a TLS connection must
 /// prove.
 const MAX_IDENTITIES: usize = 8_192;
@@ -147,10 +147,10 @@ pub async fn prepare(mut config: Config) -> Result<Prepared, StartError> {
     let (keep_alive, idle) = (keep_alive(&config), idle(&config));
     let max_connections = config.max_connections;
     let ladder = (config.trace_mib > 0).then(|| Arc::new(Ladder::new(config.trace_mib as usize * 1024 * 1024)));
-    let unknown = config.peers.iter().map(|peer| Some((peer.trunk.clone(), TrunkStatus::default())));
-    let peers = Arc::new(Peers(RwLock::new(unknown.collect())));
-    let told = Arc::new(capture::Counts::default());
-    let capture = capture(&config, &told)?;
+    let unknown = config.trunk_settings.iter().map(|trunk| Some((trunk.trunk.clone(), TrunkStatus::default())));
+    let trunk_statuses = Arc::new(TrunkStatuses(RwLock::new(unknown.collect())));
+    let capture_counts = Arc::new(capture::Counts::default());
+    let capture = capture(&config, &capture_counts)?;
     let secret = seed.iter().fold(0, |secret: u64, &octet| secret.rotate_left(8) ^ u64::from(octet));
     let guard = Arc::new(Guard::new(config.bans.clone(), config.trunks.clone(), secret, instant()));
     let overload = Overload::new(Duration::from_millis(config.overload_ms));
@@ -176,17 +176,17 @@ pub async fn prepare(mut config: Config) -> Result<Prepared, StartError> {
     let mut acceptors: Vec<_> = listeners.into_iter().map(accept).collect();
     acceptors.push(tokio::spawn(Arc::clone(&tls).watch()));
     let websockets = stream_sender.clone();
-    let witness = Witness::new(ladder.clone(), capture);
+    let message_copier = MessageCopier::new(ladder.clone(), capture);
     let handle = Handle {
         commands,
         websockets,
         websocket,
         addresses: addresses.into(),
         counters: Arc::clone(&counters),
-        told,
+        capture_counts,
         ladder,
         guard: Arc::clone(&guard),
-        peers: Arc::clone(&peers),
+        trunk_statuses: Arc::clone(&trunk_statuses),
         tls: Arc::clone(&tls),
         reloads,
         stop: Arc::new(stop),
@@ -213,10 +213,10 @@ pub async fn prepare(mut config: Config) -> Result<Prepared, StartError> {
         resolver,
         resolved_sender,
         resolved,
-        peers,
+        trunk_statuses,
         stopping,
         counters,
-        witness,
+        message_copier,
         guard,
         overload,
         waiting: WaitingCalls::default(),
@@ -275,11 +275,11 @@ fn seed() -> Result<[u8; 32], StartError> {
 }
 
 /// Starts the task that copies messages to a capture server, if a capture server is configured.
-fn capture(config: &Config, told: &Arc<capture::Counts>) -> Result<Option<Capture>, StartError> {
+fn capture(config: &Config, capture_counts: &Arc<capture::Counts>) -> Result<Option<Capture>, StartError> {
     let Some(url) = &config.hep else { return Ok(None) };
     let target = capture::target(url).ok_or_else(|| StartError::Hep(url.clone()))?;
     let agent = Agent { id: config.hep_id, password: config.hep_password.clone() };
-    Ok(Some(Capture::start(target, agent, Arc::clone(told))))
+    Ok(Some(Capture::start(target, agent, Arc::clone(capture_counts))))
 }
 
 struct Driver {
@@ -291,7 +291,7 @@ struct Driver {
     stream_sender: mpsc::Sender<StreamEvent>,
     stream_events: mpsc::Receiver<StreamEvent>,
     connections: HashMap<ConnectionId, Connection>,
-    connections_by_peer: HashMap<Way, ConnectionId>,
+    connections_by_peer: HashMap<ConnectionKey, ConnectionId>,
     /// Connections that trunks have opened to this server. The key is the address on which the trunk accepts
     /// connections (RFC 5923). Each connection has at most one such address.
     aliases: HashMap<(SocketAddr, TrunkName), ConnectionId>,
@@ -305,10 +305,10 @@ struct Driver {
     resolver: Arc<Resolver>,
     resolved_sender: mpsc::Sender<Resolved>,
     resolved: mpsc::Receiver<Resolved>,
-    peers: Arc<Peers>,
+    trunk_statuses: Arc<TrunkStatuses>,
     stopping: watch::Receiver<bool>,
     counters: Arc<Counters>,
-    witness: Witness,
+    message_copier: MessageCopier,
     guard: Arc<Guard>,
     overload: Overload,
     waiting: WaitingCalls,
@@ -320,24 +320,24 @@ struct Driver {
 /// deleted. Existing connections stay, but a new connection with a deleted number fails.
 #[derive(Debug, Default)]
 struct Identities {
-    numbers: HashMap<Who, Identity>,
+    numbers: HashMap<ExpectedServer, Identity>,
     next: u32,
 }
 
 impl Identities {
-    fn number(&mut self, who: Who) -> Identity {
-        if self.numbers.len() >= MAX_IDENTITIES && !self.numbers.contains_key(&who) {
+    fn number(&mut self, server: ExpectedServer) -> Identity {
+        if self.numbers.len() >= MAX_IDENTITIES && !self.numbers.contains_key(&server) {
             self.numbers.clear();
         }
         let next = &mut self.next;
-        *self.numbers.entry(who).or_insert_with(|| {
+        *self.numbers.entry(server).or_insert_with(|| {
             *next = next.wrapping_add(1);
             Identity(*next)
         })
     }
 
-    fn get(&self, identity: Identity) -> Option<Who> {
-        self.numbers.iter().find(|(_, number)| **number == identity).map(|(who, _)| who.clone())
+    fn get(&self, identity: Identity) -> Option<ExpectedServer> {
+        self.numbers.iter().find(|(_, number)| **number == identity).map(|(server, _)| server.clone())
     }
 }
 
@@ -347,7 +347,7 @@ enum Wake {
     Stream(StreamEvent),
     Resolved(Resolved),
     Settings(Box<Config>),
-    Look,
+    Check,
     Stop,
 }
 
@@ -381,24 +381,24 @@ impl Driver {
                 Wake::Stream(event) => self.stream_event(event),
                 Wake::Resolved(resolved) => self.resolved(resolved),
                 Wake::Settings(config) => self.reconfigure(*config),
-                Wake::Look => {}
+                Wake::Check => {}
                 Wake::Stop => {
                     while let Ok(command) = self.command_queue.try_recv() {
                         self.command(command);
                     }
                     self.endpoint.withdraw(instant());
-                    end = Some(instant() + WITHDRAWAL);
+                    end = Some(instant() + UNREGISTER_TIMEOUT);
                 }
             }
             let behind = self.drain();
             let now = instant();
             if let Some(due) = self.endpoint.poll_timeout().filter(|at| *at <= now) {
-                self.overload.rang(now, due);
+                self.overload.note_timer(now, due);
                 self.endpoint.handle_timeout(now);
             }
             armed = armed.filter(|at| *at > now);
             self.flush();
-            self.judge_overload(behind);
+            self.check_overload(behind);
             self.count();
             if end.is_some_and(|end| end <= now || !self.endpoint.is_withdrawing()) {
                 break;
@@ -438,7 +438,7 @@ impl Driver {
         if let Some(sleep) = sleep {
             ready |= sleep.poll(context).is_ready();
         }
-        if ready { Poll::Ready(Wake::Look) } else { Poll::Pending }
+        if ready { Poll::Ready(Wake::Check) } else { Poll::Pending }
     }
 
     fn reconfigure(&mut self, config: Config) {
@@ -447,7 +447,7 @@ impl Driver {
         self.keep_alive = keep_alive(&config);
         self.overload = Overload::new(Duration::from_millis(config.overload_ms));
         self.endpoint.reconfigure(instant(), config);
-        self.peers.replace(self.endpoint.peers());
+        self.trunk_statuses.replace(self.endpoint.trunk_statuses());
         self.flush();
     }
 
@@ -469,7 +469,7 @@ impl Driver {
         true
     }
 
-    fn judge_overload(&mut self, behind: bool) {
+    fn check_overload(&mut self, behind: bool) {
         let now = instant();
         self.overload.waited(self.waiting.longest(now));
         let overloaded = self.overload.round(now, behind);
@@ -492,7 +492,7 @@ impl Driver {
             match socket.try_io(Interest::READABLE, |socket| socket.recv_from(&mut self.buffer)) {
                 Ok((length, source)) => {
                     let data = self.buffer.get(..length).unwrap_or_default();
-                    if self.guard.admit(now, source.ip()) != Verdict::Take && !self.endpoint.awaits(data) {
+                    if self.guard.admit(now, source.ip()) != GuardDecision::Accept && !self.endpoint.awaits(data) {
                         continue;
                     }
                     let data = Bytes::copy_from_slice(data);
@@ -501,7 +501,7 @@ impl Driver {
                         local: *local,
                         transport: Transport::Udp,
                         connection: None,
-                        proven: None,
+                        certified_trunk: None,
                         data,
                     };
                     self.arrival(arrival);
@@ -518,7 +518,7 @@ impl Driver {
     fn arrival(&mut self, arrival: Arrival) {
         self.counters.received.fetch_add(1, Ordering::Relaxed);
         let now = instant();
-        self.witness.received(now, &arrival, &self.endpoint);
+        self.message_copier.received(now, &arrival, &self.endpoint);
         self.endpoint.handle_datagram(now, arrival);
         self.flush();
     }
@@ -542,7 +542,7 @@ impl Driver {
     /// Adds an identity number to each TLS target: the identity that the server at the target must prove.
     fn identified(&mut self, uri: &str, trunk: Option<TrunkName>, mut found: Vec<Target>) -> Vec<Target> {
         if found.iter().any(|target| target.transport.is_secure()) {
-            let identity = resolver::host_of(uri).map(|host| self.identities.number(Who { host, trunk }));
+            let identity = resolver::host_of(uri).map(|host| self.identities.number(ExpectedServer { host, trunk }));
             for target in found.iter_mut().filter(|target| target.transport.is_secure()) {
                 target.identity = identity;
             }
@@ -564,16 +564,16 @@ impl Driver {
     }
 
     fn flush(&mut self) {
-        while let Some((index, status)) = self.endpoint.poll_peer() {
-            self.peers.write(index, status);
+        while let Some((index, status)) = self.endpoint.poll_trunk_status() {
+            self.trunk_statuses.write(index, status);
         }
         while let Some(output) = self.endpoint.poll_output() {
-            self.witness.sent(instant, &output, &self.endpoint);
+            self.message_copier.sent(instant, &output, &self.endpoint);
             if let Output::Transmit { destination, data, .. } = &output
                 // Only requests that start a dialog, registration or probe: INVITE, REGISTER, OPTIONS.
                 && matches!(data.first(), Some(b'I' | b'R' | b'O'))
             {
-                self.guard.call(instant(), destination.ip());
+                self.guard.note_called(instant(), destination.ip());
             }
             match output {
                 Output::Event(Event::Incoming { leg, mut incoming }) => {
@@ -617,7 +617,7 @@ impl Driver {
         self.counters.repeated.store(self.endpoint.repeated(), Ordering::Relaxed);
         self.counters.wrong_passwords.store(self.endpoint.wrong_passwords(), Ordering::Relaxed);
         self.counters.shed.store(self.endpoint.shed(), Ordering::Relaxed);
-        self.counters.strangers.store(self.endpoint.strangers(), Ordering::Relaxed);
+        self.counters.unknown_source_requests.store(self.endpoint.unknown_source_requests(), Ordering::Relaxed);
         self.counters.malformed.store(self.endpoint.malformed(), Ordering::Relaxed);
     }
 }

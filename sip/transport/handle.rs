@@ -7,7 +7,7 @@ use crate::config::Config;
 use crate::guard::Guard;
 use crate::ladder::Ladder;
 use crate::leg::{Command, Transport, TrunkName};
-use crate::peer::TrunkStatus;
+use crate::trunk::TrunkStatus;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
@@ -30,7 +30,7 @@ pub struct Statistics {
     /// Number of requests that were refused with 503.
     pub shed: u64,
     /// Number of requests from addresses that are in no trunk's networks.
-    pub strangers: u64,
+    pub unknown_source_requests: u64,
     /// Number of messages that could not be parsed.
     pub malformed: u64,
     /// Whether the driver is overloaded (late). If so, new INVITEs get 503.
@@ -59,7 +59,7 @@ pub(super) struct Counters {
     pub(super) sent: AtomicU64,
     pub(super) dropped: AtomicU64,
     pub(super) shed: AtomicU64,
-    pub(super) strangers: AtomicU64,
+    pub(super) unknown_source_requests: AtomicU64,
     pub(super) malformed: AtomicU64,
     pub(super) overloaded: AtomicBool,
     pub(super) legs: AtomicUsize,
@@ -78,10 +78,10 @@ pub struct Handle {
     pub(super) websocket: Option<SocketAddr>,
     pub(super) addresses: Arc<[(Transport, SocketAddr)]>,
     pub(super) counters: Arc<Counters>,
-    pub(super) told: Arc<capture::Counts>,
+    pub(super) capture_counts: Arc<capture::Counts>,
     pub(super) ladder: Option<Arc<Ladder>>,
     pub(super) guard: Arc<Guard>,
-    pub(super) peers: Arc<Peers>,
+    pub(super) trunk_statuses: Arc<TrunkStatuses>,
     pub(super) tls: Arc<Tls>,
     pub(super) reloads: mpsc::Sender<Box<Config>>,
     pub(super) stop: Arc<watch::Sender<bool>>,
@@ -142,11 +142,11 @@ impl Handle {
             sent: counters.sent.load(Ordering::Relaxed),
             dropped: counters.dropped.load(Ordering::Relaxed),
             shed: counters.shed.load(Ordering::Relaxed),
-            strangers: counters.strangers.load(Ordering::Relaxed),
+            unknown_source_requests: counters.unknown_source_requests.load(Ordering::Relaxed),
             malformed: counters.malformed.load(Ordering::Relaxed),
             overloaded: counters.overloaded.load(Ordering::Relaxed),
-            captured: self.told.sent.load(Ordering::Relaxed),
-            uncaptured: self.told.dropped.load(Ordering::Relaxed),
+            captured: self.capture_counts.sent.load(Ordering::Relaxed),
+            uncaptured: self.capture_counts.dropped.load(Ordering::Relaxed),
             legs: counters.legs.load(Ordering::Relaxed),
             transactions: counters.transactions.load(Ordering::Relaxed),
             connections: counters.connections.load(Ordering::Relaxed),
@@ -156,18 +156,18 @@ impl Handle {
         }
     }
 
-    /// Returns the status of a trunk in [`Config::peers`]. If there is no trunk with this name, returns the default
+    /// Returns the status of a trunk in [`Config::trunk_settings`]. If there is no trunk with this name, returns the default
     /// status, in which nothing is known.
     #[must_use]
-    pub fn peer(&self, trunk: &str) -> TrunkStatus {
-        let peers = self.peers.read();
-        peers.iter().flatten().find(|(name, _)| &**name == trunk).map(|(_, status)| *status).unwrap_or_default()
+    pub fn trunk_status(&self, trunk: &str) -> TrunkStatus {
+        let trunk_statuses = self.trunk_statuses.read();
+        trunk_statuses.iter().flatten().find(|(name, _)| &**name == trunk).map(|(_, status)| *status).unwrap_or_default()
     }
 
-    /// Returns the status of every trunk in [`Config::peers`].
+    /// Returns the status of every trunk in [`Config::trunk_settings`].
     #[must_use]
-    pub fn peers(&self) -> Vec<(TrunkName, TrunkStatus)> {
-        self.peers.read().iter().flatten().cloned().collect()
+    pub fn trunk_statuses(&self) -> Vec<(TrunkName, TrunkStatus)> {
+        self.trunk_statuses.read().iter().flatten().cloned().collect()
     }
 
     /// Changes the settings while calls continue ([`crate::Endpoint::reconfigure`]). Sockets, `advertise`,
@@ -195,9 +195,9 @@ impl Handle {
 /// The latest status of each trunk. The index is the trunk's index in the endpoint. `None` for a trunk that is no
 /// longer configured.
 #[derive(Debug, Default)]
-pub(super) struct Peers(pub(super) RwLock<Vec<Option<(TrunkName, TrunkStatus)>>>);
+pub(super) struct TrunkStatuses(pub(super) RwLock<Vec<Option<(TrunkName, TrunkStatus)>>>);
 
-impl Peers {
+impl TrunkStatuses {
     pub(super) fn read(&self) -> RwLockReadGuard<'_, Vec<Option<(TrunkName, TrunkStatus)>>> {
         self.0.read().unwrap_or_else(PoisonError::into_inner)
     }

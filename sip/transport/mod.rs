@@ -17,7 +17,7 @@ mod resolver;
 mod stream;
 mod tls;
 mod websocket;
-mod witness;
+mod message_copier;
 
 pub use driver::{Prepared, StartError, prepare, start};
 pub use handle::{Busy, Handle, Statistics};

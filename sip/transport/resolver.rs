@@ -24,14 +24,14 @@ use crate::leg::{EndCause, Transport, TrunkName};
 use crate::message::{Host, Uri};
 
 /// Time limit for a whole lookup, with all its queries.
-const PATIENCE: Duration = Duration::from_secs(10);
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time limit for one attempt of one query.
-const QUESTION: Duration = Duration::from_secs(2);
-/// Minimum and maximum time for which an answer is cached. `KEPT_NOTHING` has these times for a negative answer.
-const KEPT: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(3_600));
-const KEPT_NOTHING: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
+const QUERY_TIMEOUT: Duration = Duration::from_secs(2);
+/// Minimum and maximum time for which an answer is cached. `NEGATIVE_CACHE_TIME` has these times for a negative answer.
+const CACHE_TIME: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(3_600));
+const NEGATIVE_CACHE_TIME: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
 /// Maximum number of answers in the cache. If the cache is full, the oldest answers are dropped.
-const CACHE: u64 = 4_096;
+const CACHE_SIZE: u64 = 4_096;
 /// Maximum number of targets that are tried for one request.
 const MAX_TARGETS: usize = 16;
 
@@ -90,7 +90,7 @@ impl Resolver {
     /// # Errors
     /// [`EndCause::Unresolved`] if there is no target. [`EndCause::NoSocket`] if no target is usable.
     pub(super) async fn resolve(&self, uri: &str, usable: &Usable) -> Result<Vec<Target>, EndCause> {
-        let found = match timeout(PATIENCE, self.places(uri, usable)).await {
+        let found = match timeout(LOOKUP_TIMEOUT, self.find_targets(uri, usable)).await {
             Ok(found) => found?,
             Err(_) => Vec::new(),
         };
@@ -107,7 +107,7 @@ impl Resolver {
         if found.is_empty() { Err(EndCause::NoSocket) } else { Ok(found) }
     }
 
-    async fn places(&self, uri: &str, usable: &Usable) -> Result<Vec<Target>, EndCause> {
+    async fn find_targets(&self, uri: &str, usable: &Usable) -> Result<Vec<Target>, EndCause> {
         let destination = Uri::parse(uri.as_bytes()).and_then(|uri| uri.destination()).ok_or(EndCause::Invalid)?;
         let transport = destination.transport;
         let default = transport.unwrap_or(Transport::Udp);
@@ -205,12 +205,12 @@ impl Resolver {
 
 fn options() -> ResolverOpts {
     let mut options = ResolverOpts::default();
-    options.timeout = QUESTION;
+    options.timeout = QUERY_TIMEOUT;
     options.attempts = 2;
-    options.cache_size = CACHE;
+    options.cache_size = CACHE_SIZE;
     options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
-    (options.positive_min_ttl, options.positive_max_ttl) = (Some(KEPT.0), Some(KEPT.1));
-    (options.negative_min_ttl, options.negative_max_ttl) = (Some(KEPT_NOTHING.0), Some(KEPT_NOTHING.1));
+    (options.positive_min_ttl, options.positive_max_ttl) = (Some(CACHE_TIME.0), Some(CACHE_TIME.1));
+    (options.negative_min_ttl, options.negative_max_ttl) = (Some(NEGATIVE_CACHE_TIME.0), Some(NEGATIVE_CACHE_TIME.1));
     options
 }
 

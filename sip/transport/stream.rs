@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!  accepted ─> TLS? ─> WebSocket? ─┐                    ┌─> websocket.rs: one message in one WebSocket message
-//!                                  ├─> Link ─> carry ───┤
+//!                                  ├─> Link ─> serve ───┤
 //!  opened ───> TLS? ───────────────┘                    └─> reader and writer: Content-Length separates messages
 //! ```
 
@@ -42,7 +42,7 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// far end, even if octets arrive all the time.
 pub(super) const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// Maximum idle time of a connection from a source outside every trunk.
-const STRANGER_IDLE: Duration = Duration::from_secs(30);
+const MAX_UNKNOWN_SOURCE_IDLE: Duration = Duration::from_secs(30);
 
 /// A stream of octets from any listener.
 pub trait Octets: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -54,7 +54,7 @@ pub(super) enum StreamEvent {
     Accepted(Accepted),
     Message(Arrival),
     /// The client has shown the certificate of a trunk.
-    Proven(ConnectionId),
+    Certified(ConnectionId),
     /// The connection is closed. `peer` is the address of the far end.
     Closed {
         id: ConnectionId,
@@ -81,16 +81,16 @@ pub(super) enum Incoming {
 }
 
 /// The key of a connection: the transport, the far end's address, and the identity that the far end must prove.
-pub(super) type Way = (Transport, SocketAddr, Option<Identity>);
+pub(super) type ConnectionKey = (Transport, SocketAddr, Option<Identity>);
 
 /// The driver's handle of a connection. When the handle is dropped, the task sends the queued messages and then closes
 /// the connection.
 #[derive(Debug)]
 pub(super) struct Connection {
-    pub(super) way: Way,
+    pub(super) key: ConnectionKey,
     /// Whether the source of the connection is still unknown: it is outside every trunk, and no password or certificate
     /// has been accepted on the connection.
-    stranger: Arc<AtomicBool>,
+    unknown_source: Arc<AtomicBool>,
     queue: mpsc::Sender<Bytes>,
     task: AbortHandle,
 }
@@ -101,10 +101,10 @@ pub(super) struct Link {
     pub(super) transport: Transport,
     pub(super) peer: SocketAddr,
     pub(super) local: SocketAddr,
-    pub(super) proven: Option<TrunkName>,
+    pub(super) certified_trunk: Option<TrunkName>,
     /// Maximum time for which a known far end may send nothing.
     pub(super) idle: Duration,
-    pub(super) stranger: Arc<AtomicBool>,
+    pub(super) unknown_source: Arc<AtomicBool>,
     /// Interval of the keep-alives, if the server sends keep-alives on this connection.
     pub(super) keep_alive: Option<Duration>,
     pub(super) events: mpsc::Sender<StreamEvent>,
@@ -114,7 +114,7 @@ impl Link {
     /// Returns the maximum time for which the far end may send nothing. The time is shorter while the far end is
     /// unknown.
     pub(super) fn idle(&self) -> Duration {
-        if self.stranger.load(Ordering::Relaxed) { self.idle.min(STRANGER_IDLE) } else { self.idle }
+        if self.unknown_source.load(Ordering::Relaxed) { self.idle.min(MAX_UNKNOWN_SOURCE_IDLE) } else { self.idle }
     }
 
     /// Passes a message to the driver. Returns `false` if the driver has stopped.
@@ -124,7 +124,7 @@ impl Link {
             local: self.local,
             transport: self.transport,
             connection: Some(self.id),
-            proven: self.proven.clone(),
+            certified_trunk: self.certified_trunk.clone(),
             data,
         };
         self.events.send(StreamEvent::Message(arrival)).await.is_ok()
@@ -139,13 +139,13 @@ impl Link {
 impl Connection {
     /// Returns whether the source of the connection is still unknown: it is outside every trunk, and no password or
     /// certificate has been accepted on the connection.
-    pub(super) fn is_stranger(&self) -> bool {
-        self.stranger.load(Ordering::Relaxed)
+    pub(super) fn is_unknown_source(&self) -> bool {
+        self.unknown_source.load(Ordering::Relaxed)
     }
 
     /// Marks the far end as known, so that the connection may be idle for as long as a trunk's connection.
     pub(super) fn trust(&self) {
-        self.stranger.store(false, Ordering::Relaxed);
+        self.unknown_source.store(false, Ordering::Relaxed);
     }
 
     /// Queues a message. The error `Full` means that the far end does not read fast enough. The error `Closed` means
@@ -158,11 +158,11 @@ impl Connection {
     pub(super) fn accepted(stream: Incoming, mut link: Link, tls: Arc<Tls>) -> Self {
         let (queue, queued) = mpsc::channel(WRITE_QUEUE);
         let (transport, peer, pongs) = (link.transport, link.peer, queue.downgrade());
-        let stranger = Arc::clone(&link.stranger);
+        let unknown_source = Arc::clone(&link.unknown_source);
         let task = tokio::spawn(async move {
-            if let Err(error) = welcome(stream, &mut link, &tls, queued, pongs).await {
+            if let Err(error) = accept_stream(stream, &mut link, &tls, queued, pongs).await {
                 // Any client can fail a handshake. So a warning is logged only for known sources.
-                if link.stranger.load(Ordering::Relaxed) {
+                if link.unknown_source.load(Ordering::Relaxed) {
                     tracing::debug!(%peer, %error, "{} connection failed", transport.token());
                 } else {
                     tracing::warn!(%peer, "{} connection refused: {error}", transport.token());
@@ -170,7 +170,7 @@ impl Connection {
                 link.close(io::ErrorKind::ConnectionAborted).await;
             }
         });
-        Self { way: (transport, peer, None), stranger, queue, task: task.abort_handle() }
+        Self { key: (transport, peer, None), unknown_source, queue, task: task.abort_handle() }
     }
 
     /// Opens a connection. Messages can be queued at once. `from` is the local address of the new connection.
@@ -182,7 +182,7 @@ impl Connection {
     ) -> Self {
         let (queue, queued) = mpsc::channel(WRITE_QUEUE);
         let (transport, peer, pongs) = (link.transport, link.peer, queue.downgrade());
-        let stranger = Arc::clone(&link.stranger);
+        let unknown_source = Arc::clone(&link.unknown_source);
         let task = tokio::spawn(async move {
             let opened = timeout(CONNECT_TIMEOUT, async {
                 let stream = connect(peer, from).await.map_err(|error| (error.kind(), error))?;
@@ -200,14 +200,14 @@ impl Connection {
             });
             let timed_out = |_| Err((io::ErrorKind::TimedOut, io::ErrorKind::TimedOut.into()));
             match opened.await.unwrap_or_else(timed_out) {
-                Ok(stream) => carry(stream, &link, queued, pongs).await,
+                Ok(stream) => serve(stream, &link, queued, pongs).await,
                 Err((why, error)) => {
                     tracing::debug!(%peer, %error, "cannot connect");
                     link.close(why).await;
                 }
             }
         });
-        Self { way: (transport, peer, identity), stranger, queue, task: task.abort_handle() }
+        Self { key: (transport, peer, identity), unknown_source, queue, task: task.abort_handle() }
     }
 
     /// Closes the connection at once and drops its queue.
@@ -245,30 +245,30 @@ async fn connect(peer: SocketAddr, from: Option<SocketAddr>) -> io::Result<TcpSt
 }
 
 /// Does the handshakes of the transport, each within its time limit. Then carries messages until the connection ends.
-async fn welcome(
+async fn accept_stream(
     stream: Incoming,
     link: &mut Link,
     tls: &Tls,
     queued: mpsc::Receiver<Bytes>,
     pongs: mpsc::WeakSender<Bytes>,
 ) -> io::Result<()> {
-    let patience = HANDSHAKE_TIMEOUT.min(link.idle());
+    let time_limit = HANDSHAKE_TIMEOUT.min(link.idle());
     let stream: Box<dyn Octets> = match stream {
         Incoming::Upgraded(stream) => {
-            websocket::carry(websocket::resumed(stream).await, link, queued).await;
+            websocket::serve(websocket::resumed(stream).await, link, queued).await;
             return Ok(());
         }
         Incoming::Fresh(stream) => {
             let _ = stream.set_nodelay(true);
             if link.transport.is_secure() {
                 let config = tls.server().ok_or_else(|| io::Error::other("the server has no certificate"))?;
-                let stream = timeout(patience, TlsAcceptor::from(config).accept(stream)).await??;
+                let stream = timeout(time_limit, TlsAcceptor::from(config).accept(stream)).await??;
                 let chain = tls::chain(&stream);
-                link.proven = tls.prove(link.peer.ip(), chain);
-                if link.proven.is_some() {
-                    let _ = link.events.send(StreamEvent::Proven(link.id)).await;
+                link.certified_trunk = tls.trunk_of_certificate(link.peer.ip(), chain);
+                if link.certified_trunk.is_some() {
+                    let _ = link.events.send(StreamEvent::Certified(link.id)).await;
                 } else if let Some(own) = chain.first() {
-                    let fingerprint = tls::shown(own);
+                    let fingerprint = tls::fingerprint_text(own);
                     tracing::info!(peer = %link.peer, fingerprint, "the client's certificate belongs to no trunk");
                 }
                 Box::new(stream)
@@ -278,15 +278,15 @@ async fn welcome(
         }
     };
     if matches!(link.transport, Transport::Ws | Transport::Wss) {
-        let socket = timeout(patience, websocket::accept(stream)).await??;
-        websocket::carry(socket, link, queued).await;
+        let socket = timeout(time_limit, websocket::accept(stream)).await??;
+        websocket::serve(socket, link, queued).await;
     } else {
-        carry(stream, link, queued, pongs).await;
+        serve(stream, link, queued, pongs).await;
     }
     Ok(())
 }
 
-async fn carry(stream: Box<dyn Octets>, link: &Link, queued: mpsc::Receiver<Bytes>, pongs: mpsc::WeakSender<Bytes>) {
+async fn serve(stream: Box<dyn Octets>, link: &Link, queued: mpsc::Receiver<Bytes>, pongs: mpsc::WeakSender<Bytes>) {
     let pings = Pings::every(link.keep_alive);
     let (read, write) = tokio::io::split(stream);
     let mut writing = pin!(writer(write, queued, &pings));
@@ -405,8 +405,8 @@ mod tests {
     fn link(idle: u64, events: mpsc::Sender<StreamEvent>) -> Link {
         let peer = SocketAddr::from(([127, 0, 0, 1], 1));
         let (id, transport, idle) = (ConnectionId(1), Transport::Tcp, Duration::from_secs(idle));
-        let stranger = Arc::default();
-        Link { id, transport, peer, local: peer, proven: None, idle, stranger, keep_alive: None, events }
+        let unknown_source = Arc::default();
+        Link { id, transport, peer, local: peer, certified_trunk: None, idle, unknown_source, keep_alive: None, events }
     }
 
     /// Lets `write` send octets to a reader. Returns the number of messages that the reader found, and the seconds
@@ -482,7 +482,7 @@ mod tests {
             ours.read_exact(&mut ping).await.unwrap();
             assert_eq!(ours.read(&mut ping).await.unwrap(), 0, "pongs are not answered; the connection closes");
         };
-        tokio::join!(carry(Box::new(theirs), &link, queued, pongs), peer);
+        tokio::join!(serve(Box::new(theirs), &link, queued, pongs), peer);
         assert_eq!(begun.elapsed().as_secs(), 150);
         assert!(matches!(found.recv().await, Some(StreamEvent::Closed { why: io::ErrorKind::BrokenPipe, .. })));
         drop(queue);
@@ -491,8 +491,8 @@ mod tests {
     #[tokio::test]
     async fn a_message_that_comes_after_a_connection_was_refused_is_not_one_that_the_peer_was_too_slow_for() {
         let (events, mut found) = mpsc::channel(8);
-        let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let link = Link { peer: nobody, ..link(3_600, events) };
+        let closed_port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let link = Link { peer: closed_port, ..link(3_600, events) };
         let connection = Connection::open(link, None, None, None);
         let closed = found.recv().await;
         assert!(matches!(closed, Some(StreamEvent::Closed { why: io::ErrorKind::ConnectionRefused, .. })));
@@ -511,7 +511,7 @@ mod tests {
         let begun = Instant::now();
         let mut pings = vec![0; 4 * 100];
         tokio::select! {
-            () = carry(Box::new(theirs), &link, queued, pongs) => panic!("closed"),
+            () = serve(Box::new(theirs), &link, queued, pongs) => panic!("closed"),
             read = ours.read_exact(&mut pings) => assert!(read.is_ok()),
         }
         assert_eq!(begun.elapsed().as_secs(), 3_000);

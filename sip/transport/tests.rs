@@ -184,15 +184,15 @@ async fn strangers_leave_the_connections_to_the_trunks() {
     let is_closed = async |stream: &mut TcpStream| {
         timeout(DEADLINE, stream.read(&mut [0; 1])).await.expect("closed in time").unwrap_or(0) == 0
     };
-    let mut held = vec![connect("127.0.0.2").await];
+    let mut open = vec![connect("127.0.0.2").await];
     assert!(is_closed(&mut connect("127.0.0.2").await).await);
-    held.push(connect("127.0.0.3").await);
+    open.push(connect("127.0.0.3").await);
     assert!(is_closed(&mut connect("127.0.0.4").await).await);
     for number in 0..3 {
         let mut trunk = connect("127.0.0.1").await;
         trunk.write_all(options("TCP", &format!("trunk{number}")).as_bytes()).await.unwrap();
         assert!(read_until(&mut trunk, "z9hG4bKtrunk").await.starts_with("SIP/2.0 200 "));
-        held.push(trunk);
+        open.push(trunk);
     }
     handle.shutdown().await;
 }

@@ -34,11 +34,11 @@ use crate::config::{Certificate, Config, TrunkTls};
 use crate::leg::TrunkName;
 
 /// Interval at which the server checks whether the files have changed.
-const LOOK: Duration = Duration::from_secs(2);
+const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The identity that the far end of a connection must prove. The identity determines which certificates are accepted.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Who {
+pub(super) struct ExpectedServer {
     /// Host of the requested URI.
     pub(super) host: String,
     pub(super) trunk: Option<TrunkName>,
@@ -79,7 +79,7 @@ pub fn faults(config: &Config) -> Vec<(String, BadFile)> {
 
 /// The certificates and trusted authorities for new connections.
 pub(super) struct Tls {
-    loaded: RwLock<Arc<Loaded>>,
+    loaded: RwLock<Arc<LoadedTls>>,
 }
 
 #[derive(Clone)]
@@ -90,18 +90,18 @@ struct Settings {
 }
 
 /// All data that was read from the TLS files.
-struct Loaded {
+struct LoadedTls {
     settings: Settings,
     /// Configuration for accepted connections; `None` if the server has no certificate.
     server: Option<Arc<ServerConfig>>,
     /// Configuration for connections to far ends that have no TLS settings of their own.
     client: Arc<ClientConfig>,
     trunks: HashMap<TrunkName, Arc<ClientConfig>>,
-    mutual: Vec<Mutual>,
+    mutual: Vec<MutualTlsTrunk>,
 }
 
 /// A trunk whose inbound calls the server recognises by the trunk's certificate.
-struct Mutual {
+struct MutualTlsTrunk {
     tls: TrunkTls,
     by_authority: Arc<dyn ClientCertVerifier>,
 }
@@ -138,10 +138,10 @@ impl Tls {
 
     /// Returns the configuration for a new connection, and the name that the far end must prove. Returns `None` if this
     /// name is not valid.
-    pub(super) fn client(&self, who: &Who) -> Option<(Arc<ClientConfig>, ServerName<'static>)> {
+    pub(super) fn client(&self, server: &ExpectedServer) -> Option<(Arc<ClientConfig>, ServerName<'static>)> {
         let loaded = self.loaded();
-        let own = who.trunk.as_ref().and_then(|trunk| loaded.settings.trunks.iter().find(|one| one.trunk == *trunk));
-        let name = own.and_then(|own| own.name.clone()).unwrap_or_else(|| who.host.clone());
+        let own = server.trunk.as_ref().and_then(|trunk| loaded.settings.trunks.iter().find(|one| one.trunk == *trunk));
+        let name = own.and_then(|own| own.name.clone()).unwrap_or_else(|| server.host.clone());
         let name = ServerName::try_from(name.trim_matches(['[', ']']).trim_end_matches('.').to_owned()).ok()?;
         let config = own.and_then(|own| loaded.trunks.get(&own.trunk)).unwrap_or(&loaded.client);
         Some((Arc::clone(config), name))
@@ -149,22 +149,22 @@ impl Tls {
 
     /// Returns the trunk to which the client's certificate belongs. The handshake has already proven that the client
     /// has the private key.
-    pub(super) fn prove(&self, source: IpAddr, chain: &[CertificateDer<'static>]) -> Option<TrunkName> {
-        let (own, between) = chain.split_first()?;
+    pub(super) fn trunk_of_certificate(&self, source: IpAddr, chain: &[CertificateDer<'static>]) -> Option<TrunkName> {
+        let (own, intermediates) = chain.split_first()?;
         let source = source.to_canonical();
         let loaded = self.loaded();
         let from_there = |tls: &TrunkTls| {
             let networks = tls.mutual.as_deref().unwrap_or_default();
             networks.is_empty() || networks.iter().any(|network| network.contains(&source))
         };
-        let proven = loaded.mutual.iter().filter(|one| from_there(&one.tls)).find(|one| {
+        let certified_trunk = loaded.mutual.iter().filter(|one| from_there(&one.tls)).find(|one| {
             let by_authority = || {
-                one.by_authority.verify_client_cert(own, between, UnixTime::now()).is_ok()
+                one.by_authority.verify_client_cert(own, intermediates, UnixTime::now()).is_ok()
                     && one.tls.name.as_deref().is_none_or(|name| is_for(own, name))
             };
             one.tls.fingerprints.contains(&fingerprint(own)) || one.tls.fingerprints.is_empty() && by_authority()
         });
-        proven.map(|one| one.tls.trunk.clone())
+        certified_trunk.map(|one| one.tls.trunk.clone())
     }
 
     /// Checks the files forever. If a file changes, reads all files again. If a file cannot be used, logs a warning and
@@ -173,7 +173,7 @@ impl Tls {
         let mut before = self.loaded();
         let mut seen = stamps(&before.settings.files());
         loop {
-            sleep(LOOK).await;
+            sleep(CHECK_INTERVAL).await;
             let loaded = self.loaded();
             let now = stamps(&loaded.settings.files());
             if now == seen || !Arc::ptr_eq(&before, &loaded) {
@@ -196,18 +196,18 @@ impl Tls {
         }
     }
 
-    fn loaded(&self) -> Arc<Loaded> {
+    fn loaded(&self) -> Arc<LoadedTls> {
         Arc::clone(&self.loaded.read().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 /// Returns the fingerprint of a certificate for the log. The format is the same as in `openssl x509 -fingerprint
 /// -sha256`.
-pub(super) fn shown(certificate: &CertificateDer<'_>) -> String {
+pub(super) fn fingerprint_text(certificate: &CertificateDer<'_>) -> String {
     fingerprint(certificate).map(|octet| format!("{octet:02X}")).join(":")
 }
 
-/// Returns the certificates that the client sent in the handshake. [`Tls::prove`] checks these certificates.
+/// Returns the certificates that the client sent in the handshake. [`Tls::trunk_of_certificate`] checks these certificates.
 pub(super) fn chain(stream: &tokio_rustls::server::TlsStream<TcpStream>) -> &[CertificateDer<'static>] {
     stream.get_ref().1.peer_certificates().unwrap_or_default()
 }
@@ -227,10 +227,10 @@ impl Settings {
         own.chain(self.ca_file.clone()).chain(self.trunks.iter().filter_map(|trunk| trunk.ca_file.clone())).collect()
     }
 
-    fn load(&self) -> Result<Loaded, BadFile> {
+    fn load(&self) -> Result<LoadedTls, BadFile> {
         let keys: Vec<_> = self.certificates.iter().map(own_key).collect::<Result<_, _>>()?;
         let first = keys.first().cloned();
-        let everybody = Arc::new(match &self.ca_file {
+        let default_roots = Arc::new(match &self.ca_file {
             Some(file) => authorities(file)?,
             None => RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() },
         });
@@ -238,7 +238,7 @@ impl Settings {
         for tls in &self.trunks {
             let roots = match &tls.ca_file {
                 Some(file) => Arc::new(authorities(file)?),
-                None => Arc::clone(&everybody),
+                None => Arc::clone(&default_roots),
             };
             let own = match &tls.certificate {
                 Some(own) => Some(own_key(own)?),
@@ -250,12 +250,12 @@ impl Settings {
                     path: tls.ca_file.clone().unwrap_or_default(),
                     why: error.to_string(),
                 })?;
-                mutual.push(Mutual { tls: tls.clone(), by_authority });
+                mutual.push(MutualTlsTrunk { tls: tls.clone(), by_authority });
             }
             trunks.insert(tls.trunk.clone(), Arc::new(client(roots, &tls.fingerprints, own)));
         }
         let server = first.clone().map(|_| Arc::new(server(keys, !mutual.is_empty())));
-        Ok(Loaded { settings: self.clone(), server, client: Arc::new(client(everybody, &[], first)), trunks, mutual })
+        Ok(LoadedTls { settings: self.clone(), server, client: Arc::new(client(default_roots, &[], first)), trunks, mutual })
     }
 }
 
@@ -268,16 +268,16 @@ fn server(keys: Vec<Arc<CertifiedKey>>, asks: bool) -> ServerConfig {
     #[expect(clippy::expect_used, reason = "the provider has TLS 1.2 and 1.3")]
     let builder = builder.expect("versions of the provider");
     let builder = match asks {
-        true => builder.with_client_cert_verifier(Arc::new(Anybody(provider()))),
+        true => builder.with_client_cert_verifier(Arc::new(AnyClientCertificate(provider()))),
         false => builder.with_no_client_auth(),
     };
-    builder.with_cert_resolver(Arc::new(ByName(keys)))
+    builder.with_cert_resolver(Arc::new(CertificateByName(keys)))
 }
 
 fn client(roots: Arc<RootCertStore>, fingerprints: &[[u8; 32]], own: Option<Arc<CertifiedKey>>) -> ClientConfig {
     // If the store of authorities is empty, there is no verifier. A trunk may be recognised only by its fingerprints.
     let by_authority = WebPkiServerVerifier::builder_with_provider(roots, provider()).build().ok();
-    let verifier = Expected { by_authority, fingerprints: fingerprints.to_vec(), provider: provider() };
+    let verifier = ServerVerifier { by_authority, fingerprints: fingerprints.to_vec(), provider: provider() };
     let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
     #[expect(clippy::expect_used, reason = "the provider has TLS 1.2 and 1.3")]
     let builder = builder.expect("versions of the provider");
@@ -346,9 +346,9 @@ fn is_for(certificate: &CertificateDer<'_>, domain: &str) -> bool {
 /// Selects the certificate for the name that a client requests (SNI). If no certificate has this name, selects the
 /// first certificate.
 #[derive(Debug)]
-struct ByName(Vec<Arc<CertifiedKey>>);
+struct CertificateByName(Vec<Arc<CertifiedKey>>);
 
-impl ResolvesServerCert for ByName {
+impl ResolvesServerCert for CertificateByName {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let fits = |key: &&Arc<CertifiedKey>| {
             let (Some(name), Some(own)) = (hello.server_name(), key.cert.first()) else { return false };
@@ -362,17 +362,17 @@ impl ResolvesServerCert for ByName {
 /// Verifies the certificate of a server by authority and name. If fingerprints are configured, verifies it by
 /// fingerprint instead.
 #[derive(Debug)]
-struct Expected {
+struct ServerVerifier {
     by_authority: Option<Arc<WebPkiServerVerifier>>,
     fingerprints: Vec<[u8; 32]>,
     provider: Arc<CryptoProvider>,
 }
 
-impl ServerCertVerifier for Expected {
+impl ServerCertVerifier for ServerVerifier {
     fn verify_server_cert(
         &self,
         own: &CertificateDer<'_>,
-        between: &[CertificateDer<'_>],
+        intermediates: &[CertificateDer<'_>],
         name: &ServerName<'_>,
         ocsp: &[u8],
         now: UnixTime,
@@ -380,11 +380,11 @@ impl ServerCertVerifier for Expected {
         if !self.fingerprints.is_empty() {
             let known = self.fingerprints.contains(&fingerprint(own));
             let refusal =
-                Error::General(format!("the fingerprint of certificate {} is not one of the trunk's", shown(own)));
+                Error::General(format!("the fingerprint of certificate {} is not one of the trunk's", fingerprint_text(own)));
             return if known { Ok(ServerCertVerified::assertion()) } else { Err(refusal) };
         }
         let Some(by_authority) = &self.by_authority else { return Err(CertificateError::UnknownIssuer.into()) };
-        match by_authority.verify_server_cert(own, between, name, ocsp, now) {
+        match by_authority.verify_server_cert(own, intermediates, name, ocsp, now) {
             // The authority is trusted, but the DNS names and addresses do not match.
             Err(Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
@@ -418,13 +418,13 @@ impl ServerCertVerifier for Expected {
     }
 }
 
-/// Requests a certificate from clients, and makes them prove that they have its private key. [`Tls::prove`] finds the
+/// Requests a certificate from clients, and makes them prove that they have its private key. [`Tls::trunk_of_certificate`] finds the
 /// trunk later, because the trunk also depends on the source address. Clients without a certificate are accepted too,
 /// because they may be phones.
 #[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
+struct AnyClientCertificate(Arc<CryptoProvider>);
 
-impl ClientCertVerifier for Anybody {
+impl ClientCertVerifier for AnyClientCertificate {
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         &[]
     }

@@ -60,7 +60,7 @@ fn limits() -> WebSocketConfig {
 
 /// Carries messages until one side closes the connection. After some time without input the server sends a ping. Every
 /// live client answers a ping (RFC 6455 §5.5.2), so only dead connections stay idle.
-pub(super) async fn carry(
+pub(super) async fn serve(
     mut socket: WebSocketStream<Box<dyn Octets>>,
     link: &Link,
     mut queued: mpsc::Receiver<Bytes>,

@@ -10,7 +10,7 @@ use anyhow::{Context, anyhow};
 use tandem_store::directory;
 
 /// Maximum size of a lock file, in octets. A larger file is not used.
-const MOST: usize = 4_096;
+const MAX_FILE_SIZE: usize = 4_096;
 
 /// The lock on a data directory. Without the lock, a second server would treat the live calls of the first server as
 /// calls that a crash interrupted.
@@ -71,7 +71,7 @@ impl Listening {
     /// Returns the addresses of the server that uses this data directory, or `None` if no server runs. If a server was
     /// killed, the result may be the addresses of the killed server.
     pub fn of(data_dir: &Path) -> Option<Self> {
-        let text = std::fs::read(file(data_dir)).ok().filter(|text| text.len() <= MOST)?;
+        let text = std::fs::read(file(data_dir)).ok().filter(|text| text.len() <= MAX_FILE_SIZE)?;
         Self::read(std::str::from_utf8(&text).ok()?)
     }
 

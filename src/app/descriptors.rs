@@ -50,8 +50,8 @@ mod tests {
         config.sip.max_legs = 100;
         let (connections, others) = (4_096 + 1_024, 1_024);
         assert_eq!(shortage(&config, 200 + connections + others), None);
-        let told = shortage(&config, 199 + connections + others).expect("a warning");
-        assert!(told.contains("suffices for 99 legs"), "{told}");
+        let text = shortage(&config, 199 + connections + others).expect("a warning");
+        assert!(text.contains("suffices for 99 legs"), "{text}");
         // A leg that cannot get RTP ports needs no sockets.
         config.sip.max_legs = usize::MAX;
         assert_eq!(shortage(&config, 2 * 10_000 + connections + others), None);

@@ -12,9 +12,9 @@ use tandem_http::{Client, NetworkPolicy, Request, Timeouts};
 use super::{Failure, Source};
 
 /// Time limit for a response of the server.
-const PATIENCE: Duration = Duration::from_secs(15);
+const TIMEOUT: Duration = Duration::from_secs(15);
 /// Maximum size of a response, in octets.
-const MOST: usize = 256 * 1024 * 1024;
+const MAX_BODY: usize = 256 * 1024 * 1024;
 
 /// The arguments that select the server and the account.
 #[derive(clap::Args)]
@@ -45,7 +45,7 @@ impl Server {
         let authorization = authorization(&super::accounts(&config, source)?, self.account.as_deref())?;
         let base = self.url.clone().unwrap_or_else(|| format!("http://{}", super::reachable(config.http.listen)));
         let everywhere = ["0.0.0.0/0", "::/0"].iter().filter_map(|network| network.parse().ok()).collect();
-        let client = Client::new(NetworkPolicy { allow_networks: everywhere }, PATIENCE)
+        let client = Client::new(NetworkPolicy { allow_networks: everywhere }, TIMEOUT)
             .map_err(|error| Failure::Environment(error.into()))?;
         Ok(Console { base: base.trim_end_matches('/').to_owned(), source, authorization, client })
     }
@@ -60,8 +60,8 @@ impl Console {
             url: format!("{base}{path}"),
             headers: vec![("Authorization".to_owned(), self.authorization.clone())],
             body: Vec::new().into(),
-            timeouts: Timeouts { connect: None, total: PATIENCE },
-            max_body: MOST,
+            timeouts: Timeouts { connect: None, total: TIMEOUT },
+            max_body: MAX_BODY,
         };
         let response = self.client.send(&request).await.map_err(|error| {
             Failure::Environment(anyhow!(

@@ -4,7 +4,7 @@
 //!   Target (called party) ─┐
 //!   Steps (actions) ───────┴─► Conversation ─► Phone (SIP and RTP) ⇄ the other side
 //!                                  │  ▲
-//!                                  │  └─ Ears (tones, speech, silence), a recogniser (words), Keyboard
+//!                                  │  └─ AudioClassifier (tones, speech, silence), a recogniser (words), Keyboard
 //!                                  └───► Lines (the terminal, the report)
 //! ```
 
@@ -43,7 +43,7 @@ use steps::{Expectation, Sound, Step, Steps};
 use target::{ServerAddress, Target};
 
 /// Default time limit of a call that has steps or no terminal, in seconds.
-const UNWATCHED: u64 = 60;
+const DEFAULT_TIMEOUT_SECONDS: u64 = 60;
 /// Time limit for the connection to a speech engine.
 const CONNECT: Duration = Duration::from_secs(5);
 
@@ -159,14 +159,14 @@ async fn call(arguments: Arguments, config: Config) -> Result<(), Failure> {
     let began = Instant::now();
     let mut conversation = Conversation::new(phone, Lines::new(arguments.json, began), voice, interrupts);
     conversation.record = arguments.record.clone();
-    conversation.listens_on = arguments.hear;
+    conversation.keeps_listening = arguments.hear;
     let typing = steps.is_empty() && !arguments.json;
     let keyboard = if typing { Keyboard::open() } else { None };
-    let seconds = arguments.timeout.or(keyboard.is_none().then_some(UNWATCHED));
+    let seconds = arguments.timeout.or(keyboard.is_none().then_some(DEFAULT_TIMEOUT_SECONDS));
     if let Some(seconds) = seconds {
         conversation.end_by(began + Duration::from_secs(seconds));
     }
-    conversation.lines.tell(Tone::Plain, "calling", &format!("{} as {}", target.uri, arguments.from));
+    conversation.lines.print(Tone::Plain, "calling", &format!("{} as {}", target.uri, arguments.from));
     let invitation = Invitation { uri: target.uri.clone(), from: arguments.from.clone(), credentials };
     let tap = conversation.phone.call(invitation).map_err(Failure::Environment)?;
     let listening = RecognitionSpec { partials: false, punctuation: true, ..RecognitionSpec::default() };
@@ -176,9 +176,9 @@ async fn call(arguments: Arguments, config: Config) -> Result<(), Failure> {
         conversation.type_with(keyboard);
     }
     conversation.run(steps).await;
-    conversation.tell_end();
+    conversation.print_end();
     if arguments.hear {
-        conversation.tell_transcript();
+        conversation.print_transcript();
     }
     let verdict = verdict(&conversation, &config, &arguments, &target);
     let report = conversation.report(&target.uri, &arguments.from);

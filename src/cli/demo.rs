@@ -22,7 +22,7 @@ use tandem_store::directory;
 use super::Failure;
 use phone::Phone;
 use report::Checks;
-use webapp::{Seen, WebApp};
+use webapp::{AppEvent, WebApp};
 
 const ACCOUNT: &str = "demo";
 const NUMBER: &str = "+15551230001";
@@ -32,7 +32,7 @@ const TO_STREAM: &str = "Is there an echo in here?";
 const TO_DESK: &str = "Hello desk, this is the caller. Can you hear me well?";
 const TO_CALLER: &str = "Good day, the desk is speaking. Yes, I can hear you.";
 /// Time limit for the whole demo.
-const PATIENCE: Duration = Duration::from_secs(90);
+const TIMEOUT: Duration = Duration::from_secs(90);
 
 /// Make one real call that uses all main functions, and print its timeline
 ///
@@ -51,9 +51,9 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     super::log("warn");
     let demo = async {
-        match tokio::time::timeout(PATIENCE, demo(&arguments.data)).await {
+        match tokio::time::timeout(TIMEOUT, demo(&arguments.data)).await {
             Ok(outcome) => outcome,
-            Err(_) => bail!("the demo did not finish within {} s", PATIENCE.as_secs()),
+            Err(_) => bail!("the demo did not finish within {} s", TIMEOUT.as_secs()),
         }
     };
     super::block_on(demo)?.map_err(Failure::Environment)
@@ -82,21 +82,21 @@ async fn demo(data: &Path) -> anyhow::Result<()> {
 
     caller.press(CODE).await?;
     let gathered = match app.next().await? {
-        Seen::Digits(digits) => digits,
+        AppEvent::Digits(digits) => digits,
         other => bail!("the application expected digits and saw {other:?}"),
     };
     checks.add(format!("<Gather> heard {gathered} through its own prompt"), gathered == CODE);
 
-    expect(&mut app, "the recording to run", |seen| matches!(seen, Seen::Recording)).await?;
+    expect(&mut app, "the recording to run", |event| matches!(event, AppEvent::Recording)).await?;
     caller.say(&message).await?;
     caller.press("#").await?;
-    expect(&mut app, "the recording", |seen| matches!(seen, Seen::Recorded)).await?;
+    expect(&mut app, "the recording", |event| matches!(event, AppEvent::Recorded)).await?;
     checks.add("<Record> ended with the # key", true);
 
-    expect(&mut app, "the stream", |seen| matches!(seen, Seen::Streaming)).await?;
+    expect(&mut app, "the stream", |event| matches!(event, AppEvent::Streaming)).await?;
     caller.say(&to_stream).await?;
-    let Seen::Echoed { messages, whole, marked } = app.next().await? else { bail!("the stream was not echoed") };
-    checks.add(format!("<Stream> echoed {messages} messages of 160 octets through a WebSocket"), messages > 0 && whole);
+    let AppEvent::Echoed { messages, complete, marked } = app.next().await? else { bail!("the stream was not echoed") };
+    checks.add(format!("<Stream> echoed {messages} messages of 160 octets through a WebSocket"), messages > 0 && complete);
     checks.add("the mark came back once the echo had been played", marked);
 
     desk.answer().await?;
@@ -106,10 +106,10 @@ async fn demo(data: &Path) -> anyhow::Result<()> {
     let (one, other) = tokio::join!(caller.say(&to_desk), desk.say(&to_caller));
     one.and(other)?;
     let desk_stats = desk.end(true).await?;
-    let Seen::Dialed(status) = app.next().await? else { bail!("the application got no report of the dialed call") };
+    let AppEvent::Dialed(status) = app.next().await? else { bail!("the application got no report of the dialed call") };
     checks.add(format!("<Dial> reached the second phone: {status}"), status == "completed");
     let caller_stats = caller.end(false).await?;
-    expect(&mut app, "the final status callback", |seen| matches!(seen, Seen::Completed)).await?;
+    expect(&mut app, "the final status callback", |event| matches!(event, AppEvent::Completed)).await?;
     checks.add("the status callback reported the end of the call", true);
     tokio::time::timeout(Duration::from_secs(10), server.calls().idle()).await.context("the call did not end")?;
 
@@ -155,9 +155,9 @@ async fn demo(data: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn expect(app: &mut WebApp, what: &str, wanted: impl Fn(&Seen) -> bool) -> anyhow::Result<()> {
-    let seen = app.next().await.with_context(|| format!("waiting for {what}"))?;
-    if wanted(&seen) { Ok(()) } else { bail!("waiting for {what}, the application saw {seen:?}") }
+async fn expect(app: &mut WebApp, what: &str, wanted: impl Fn(&AppEvent) -> bool) -> anyhow::Result<()> {
+    let event = app.next().await.with_context(|| format!("waiting for {what}"))?;
+    if wanted(&event) { Ok(()) } else { bail!("waiting for {what}, the application saw {event:?}") }
 }
 
 async fn spoken(voice: &Voice, text: &str) -> anyhow::Result<Arc<Audio>> {

@@ -14,7 +14,7 @@ use anyhow::anyhow;
 use tandem::app::Server;
 use tandem_accounts::DEFAULT_ACCOUNT;
 use tandem_config::Config;
-use tandem_settings::WorksBy;
+use tandem_settings::ApplicationKind;
 
 use super::paint::Paint;
 use super::{Failure, env};
@@ -27,14 +27,14 @@ const EXTENSION: &str = "600";
 /// Id of an application that works with commands. The id has 19 digits, like the ids of the provider.
 const APPLICATION: u64 = 1_000_000_000_000_000_001;
 /// Time limit for the connection that shows whether the application is running.
-const KNOCK: Duration = Duration::from_millis(300);
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(300);
 /// RTP ports for a server whose SIP port is one of the default RTP ports.
 const OTHER_PORTS: &str = "40000-45998";
 /// Maximum number of simultaneous legs. The same maximum applies to HTTP connections.
-const MOST_LEGS: usize = 200;
-const MOST_CONNECTIONS: usize = 200;
+const MAX_LEGS: usize = 200;
+const MAX_CONNECTIONS: usize = 200;
 /// Maximum number of candidates that are tried in the search for a free number or application id.
-const MOST_TRIED: u32 = 1_000;
+const MAX_TRIES: u32 = 1_000;
 
 /// Run a server with a number for the application at URL, and show its calls live
 ///
@@ -82,7 +82,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     // The log omits messages about calls, because the view shows the same information.
     super::log("warn,tandem_runtime::call_task=error,tandem_runtime::notify=error,tandem_webhooks=error");
     let url = url(&arguments.url).map_err(|why| Failure::Input(anyhow!(why)))?;
-    let (config, place) = settings(&arguments, &url)?;
+    let (config, info) = settings(&arguments, &url)?;
     let read = {
         let url = url.clone();
         move || match settings(&arguments, &url) {
@@ -90,7 +90,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
             Err(Failure::Input(error) | Failure::Environment(error) | Failure::NotYet(error)) => Err(error.to_string()),
         }
     };
-    super::block_on(tandem::app::run_with(config, read, |server| greet(server, &place)))?.map_err(|error| {
+    super::block_on(tandem::app::run_with(config, read, |server| greet(server, &info)))?.map_err(|error| {
         let text = format!("{error:#}");
         // The server's error message recommends environment variables. This command has options for the same settings,
         // so the advice is replaced.
@@ -111,7 +111,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
 
 /// The information that the command prints when the server has started.
 #[derive(Clone)]
-struct Place {
+struct StartInfo {
     number: String,
     extension: String,
     /// URL that the server requests for calls to the number.
@@ -125,7 +125,7 @@ struct Place {
 
 /// Returns the configuration with the added number, and the information for the start. The configuration is checked
 /// like the configuration of `tandem serve`.
-fn settings(arguments: &Arguments, url: &str) -> Result<(Config, Place), Failure> {
+fn settings(arguments: &Arguments, url: &str) -> Result<(Config, StartInfo), Failure> {
     let input = |why: String| Failure::Input(anyhow!(why));
     let mut extra: Vec<(String, String)> = Vec::new();
     if let Some(port) = arguments.sip_port {
@@ -163,17 +163,17 @@ fn settings(arguments: &Arguments, url: &str) -> Result<(Config, Place), Failure
     let free = |first: &str| {
         let digits: u64 = first.trim_start_matches('+').parse().unwrap_or_default();
         let plus = if first.starts_with('+') { "+" } else { "" };
-        let mut tried = (0..MOST_TRIED).map(|step| format!("{plus}{}", digits + u64::from(step)));
+        let mut tried = (0..MAX_TRIES).map(|step| format!("{plus}{}", digits + u64::from(step)));
         tried.find(|number| !taken(number)).unwrap_or_else(|| first.to_owned())
     };
     let (number, extension) = (free(NUMBER), free(EXTENSION));
     // An application that works with commands needs an entry in `[[applications]]`. For any other application, the
     // number has a `voice_url`.
-    let commands = arguments.provider.as_ref().filter(|provider| WorksBy::of(provider) == WorksBy::Commands);
+    let commands = arguments.provider.as_ref().filter(|provider| ApplicationKind::of(provider) == ApplicationKind::Commands);
     let goes_to = match commands {
         Some(provider) => {
             let taken = |id: &str| before.applications.iter().any(|one| &*one.id == id);
-            let mut tried = (0..MOST_TRIED).map(|step| (APPLICATION + u64::from(step)).to_string());
+            let mut tried = (0..MAX_TRIES).map(|step| (APPLICATION + u64::from(step)).to_string());
             let id = tried.find(|id| !taken(id)).unwrap_or_else(|| APPLICATION.to_string());
             let place = before.applications.len();
             let said = [("ID", &id), ("ACCOUNT", &account), ("PROVIDER", provider), ("WEBHOOK_URL", &public)];
@@ -201,9 +201,9 @@ fn settings(arguments: &Arguments, url: &str) -> Result<(Config, Place), Failure
     // After Ctrl-C, the server ends without waiting for live calls.
     config.drain_timeout = Duration::ZERO;
     // A developer makes few calls at the same time. Low limits avoid the warning about open files.
-    config.sip.max_legs = config.sip.max_legs.min(MOST_LEGS);
-    config.http.max_connections = config.http.max_connections.min(MOST_CONNECTIONS);
-    let place = Place {
+    config.sip.max_legs = config.sip.max_legs.min(MAX_LEGS);
+    config.http.max_connections = config.http.max_connections.min(MAX_CONNECTIONS);
+    let info = StartInfo {
         number,
         extension,
         url: public,
@@ -212,7 +212,7 @@ fn settings(arguments: &Arguments, url: &str) -> Result<(Config, Place), Failure
         config: config.clone(),
         shows_sip: arguments.sip,
     };
-    Ok((config, place))
+    Ok((config, info))
 }
 
 fn load(arguments: &Arguments, extra: &[(String, String)]) -> Result<Config, Failure> {
@@ -258,13 +258,13 @@ fn is_there(url: &str) -> bool {
         _ => format!("{host}:{}", if scheme == "https" { 443 } else { 80 }),
     };
     let found = with_port.to_socket_addrs().into_iter().flatten();
-    found.into_iter().any(|address| TcpStream::connect_timeout(&address, KNOCK).is_ok())
+    found.into_iter().any(|address| TcpStream::connect_timeout(&address, CONNECT_TIMEOUT).is_ok())
 }
 
 /// Prints the information for the start, and starts the live view of the calls.
-fn greet(server: &Server, place: &Place) {
+fn greet(server: &Server, info: &StartInfo) {
     let paint = Paint::for_stream(&std::io::stdout());
-    let Place { number, extension, url, local, account, config, shows_sip } = place;
+    let StartInfo { number, extension, url, local, account, config, shows_sip } = info;
     let public = if url == local { String::new() } else { format!(" (at {local})") };
     println!("{}", paint.bold(format!("Calls to {number} and {extension} go to {url}{public}")));
     if let Some(account) = server.accounts().iter().find(|one| *one.name == **account) {
@@ -332,10 +332,10 @@ mod tests {
             http_port: None,
             sip: false,
         };
-        let Ok((config, place)) = settings(&arguments, "http://127.0.0.1:5000/voice") else { panic!("refused") };
+        let Ok((config, info)) = settings(&arguments, "http://127.0.0.1:5000/voice") else { panic!("refused") };
         assert!(config.media.ports.pairs().all(|port| port != 34_758), "{:?}", config.media.ports);
         let numbers: Vec<String> = config.numbers.iter().map(|one| one.number.to_string()).collect();
-        assert_eq!((numbers, place.account.as_str()), (vec![NUMBER.to_owned(), EXTENSION.to_owned()], DEFAULT_ACCOUNT));
+        assert_eq!((numbers, info.account.as_str()), (vec![NUMBER.to_owned(), EXTENSION.to_owned()], DEFAULT_ACCOUNT));
     }
 
     #[test]

@@ -96,8 +96,8 @@ mod tests {
     #[test]
     fn a_cause_that_is_not_in_the_table_is_answered_with_those_that_are_like_it() {
         assert_eq!(unknown_cause("trunk-silent"), None);
-        let told = unknown_cause("trunk-quiet").unwrap();
-        assert!(told.contains("trunk-silent, trunk-refused") && !told.contains("stream-"), "{told}");
+        let text = unknown_cause("trunk-quiet").unwrap();
+        assert!(text.contains("trunk-silent, trunk-refused") && !text.contains("stream-"), "{text}");
         assert!(unknown_cause("nonsense").unwrap().contains("connection-refused, "), "all of them");
     }
 }

@@ -28,17 +28,17 @@ use super::Failure;
 use calls::{Generator, Outcome};
 
 /// Maximum number of calls in one run.
-const MOST_CALLS: u64 = 1_000_000;
+const MAX_TOTAL_CALLS: u64 = 1_000_000;
 /// Maximum number of runs in a curve.
-const MOST_RUNS: usize = 32;
+const MAX_RUNS: usize = 32;
 /// Maximum number of calls per second. The same maximum applies to simultaneous calls.
-const MOST: u32 = 20_000;
-/// Pause between two steps of a search, so that a step does not affect the next step. The pause `AFTERMATH`, which
+const MAX_RATE_OR_CALLS: u32 = 20_000;
+/// Pause between two steps of a search, so that a step does not affect the next step. The pause `PAUSE_BEFORE_REPEAT`, which
 /// follows a step that was not clean, is longer.
 const PAUSE: Duration = Duration::from_secs(2);
-const AFTERMATH: Duration = Duration::from_secs(4);
+const PAUSE_BEFORE_REPEAT: Duration = Duration::from_secs(4);
 /// Maximum duration of a run, in seconds.
-const LONGEST: u64 = 3_600;
+const MAX_SECONDS: u64 = 3_600;
 
 /// Generate paced SIP and RTP load on a SIP server, measure at both ends, and report as a table and as JSON
 ///
@@ -196,17 +196,17 @@ fn target(arguments: &Arguments) -> Result<SocketAddr, Failure> {
 /// Checks the arguments. Each number has a maximum, so that a typing error does not cause a denial of service.
 fn check(arguments: &Arguments) -> Result<(), Failure> {
     let calls = arguments.cps * arguments.seconds as f64;
-    if !(arguments.cps > 0.0 && arguments.cps <= f64::from(MOST)) {
-        return Err(input(format!("--cps is from 0.01 to {MOST}")));
+    if !(arguments.cps > 0.0 && arguments.cps <= f64::from(MAX_RATE_OR_CALLS)) {
+        return Err(input(format!("--cps is from 0.01 to {MAX_RATE_OR_CALLS}")));
     }
-    if arguments.seconds == 0 || arguments.seconds > LONGEST {
-        return Err(input(format!("--seconds is from 1 to {LONGEST}")));
+    if arguments.seconds == 0 || arguments.seconds > MAX_SECONDS {
+        return Err(input(format!("--seconds is from 1 to {MAX_SECONDS}")));
     }
-    if arguments.calls.iter().any(|calls| *calls == 0 || *calls > MOST) || arguments.calls.len() > MOST_RUNS {
-        return Err(input(format!("--calls is from 1 to {MOST}, with up to {MOST_RUNS} values")));
+    if arguments.calls.iter().any(|calls| *calls == 0 || *calls > MAX_RATE_OR_CALLS) || arguments.calls.len() > MAX_RUNS {
+        return Err(input(format!("--calls is from 1 to {MAX_RATE_OR_CALLS}, with up to {MAX_RUNS} values")));
     }
-    if arguments.calls.is_empty() && calls > MOST_CALLS as f64 {
-        return Err(input(format!("these are {calls:.0} calls; the maximum is {MOST_CALLS}")));
+    if arguments.calls.is_empty() && calls > MAX_TOTAL_CALLS as f64 {
+        return Err(input(format!("these are {calls:.0} calls; the maximum is {MAX_TOTAL_CALLS}")));
     }
     if arguments.hold > 600_000 || arguments.ring > 120_000 {
         return Err(input("--hold is at most 600000, --ring 120000".to_owned()));
@@ -247,7 +247,7 @@ fn one(
             Some(_) => None,
             None => Some(Duration::from_millis(arguments.hold)),
         },
-        together: Duration::from_secs(arguments.seconds),
+        measured_time: Duration::from_secs(arguments.seconds),
         ring: Duration::from_millis(arguments.ring),
         media: arguments.media,
         sink: arguments.sink,
@@ -288,7 +288,7 @@ fn report(
         "failed": outcome.failed(),
         "failures": outcome.failures,
         "clean": outcome.is_clean(),
-        "most_at_a_time": outcome.most,
+        "most_at_a_time": outcome.max_calls,
         "retransmissions": outcome.retransmissions,
         "started_late": outcome.late,
         "post_dial_delay_ms": outcome.post_dial_delay.report(),
@@ -301,32 +301,32 @@ fn report(
             fields.insert("streams".to_owned(), streams.report(media.sent_by_callers()));
         }
     }
-    let Some(held) = &outcome.held else { return report };
-    let cores = |ms: u64| figures::rounded(ms as f64 / 1_000.0 / held.seconds.max(0.001));
-    let others = held.machine_ms.saturating_sub(held.cpu_ms + held.own_ms);
+    let Some(resource_use) = &outcome.resource_use else { return report };
+    let cores = |ms: u64| figures::rounded(ms as f64 / 1_000.0 / resource_use.seconds.max(0.001));
+    let others = resource_use.machine_ms.saturating_sub(resource_use.cpu_ms + resource_use.own_ms);
     fields.insert(
         "machine".to_owned(),
         json!({
             "cores": process::cores(),
-            "generator_cores": cores(held.own_ms),
+            "generator_cores": cores(resource_use.own_ms),
             "others_cores": arguments.pid.map(|_| cores(others)),
         }),
     );
     if let Some(Memory { rss_before, rss_after, idle_kb }) = memory {
         let (name, of) = match calls {
-            Some(calls) => ("ms_a_call_and_second", f64::from(calls) * held.seconds),
+            Some(calls) => ("ms_a_call_and_second", f64::from(calls) * resource_use.seconds),
             None => ("ms_a_call", outcome.calls as f64),
         };
         let mut cpu = json!({
-            "ms": held.cpu_ms,
-            name: figures::rounded(held.cpu_ms as f64 / of.max(1.0)),
-            "cores": cores(held.cpu_ms),
+            "ms": resource_use.cpu_ms,
+            name: figures::rounded(resource_use.cpu_ms as f64 / of.max(1.0)),
+            "cores": cores(resource_use.cpu_ms),
             "rss_before_kb": rss_before,
             "rss_kb": rss_after,
-            "most_rss_kb": outcome.most_rss_kb.max(rss_after),
+            "most_rss_kb": outcome.max_rss_kb.max(rss_after),
         });
         if let (Value::Object(cpu), Some(calls)) = (&mut cpu, calls) {
-            let more = held.pss_kb.saturating_sub(idle_kb) as f64 / f64::from(calls.max(1));
+            let more = resource_use.pss_kb.saturating_sub(idle_kb) as f64 / f64::from(calls.max(1));
             cpu.insert("pss_kb_a_call".to_owned(), json!(figures::rounded(more)));
         }
         fields.insert("cpu".to_owned(), cpu);
@@ -353,15 +353,15 @@ fn curve(arguments: &Arguments, target: SocketAddr, idle_kb: u64) -> Result<Valu
 fn search(arguments: &Arguments, target: SocketAddr, idle_kb: u64) -> Result<Value, Failure> {
     let (mut good, mut bad, mut rate) = (0.0, f64::INFINITY, arguments.cps);
     let (mut best, mut steps) = (Value::Null, Vec::new());
-    while steps.len() < 16 && (0.5..=f64::from(MOST)).contains(&rate) && bad - good > good / 16.0 {
+    while steps.len() < 16 && (0.5..=f64::from(MAX_RATE_OR_CALLS)).contains(&rate) && bad - good > good / 16.0 {
         let (mut report, mut clean) = one(arguments, target, None, rate, idle_kb)?;
         let again = !clean;
         if again {
-            std::thread::sleep(AFTERMATH);
+            std::thread::sleep(PAUSE_BEFORE_REPEAT);
             (report, clean) = one(arguments, target, None, rate, idle_kb)?;
         }
-        let said = if clean { "clean" } else { "not clean" };
-        eprintln!("{rate} calls a second: {said}{}", if again { ", the second time" } else { "" });
+        let result = if clean { "clean" } else { "not clean" };
+        eprintln!("{rate} calls a second: {result}{}", if again { ", the second time" } else { "" });
         let what = |name: &str| report.get(name).cloned().unwrap_or_default();
         steps.push(json!({
             "cps": rate, "clean": clean, "again": again, "failed": what("failed"), "failures": what("failures"),

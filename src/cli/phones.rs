@@ -80,9 +80,9 @@ mod tests {
             "at": "2001-11-23T08:37:37Z", "method": "REGISTER", "source": "192.0.2.1:5060", "transport": "UDP",
             "reason": "wrong password", "count": 3
         });
-        let told = last_refusal(&json!({ "username": "desk", "last_refusal": last })).unwrap();
-        assert!(told.starts_with("REGISTER refused at ") && told.contains("11-23 08:37 UTC"), "{told}");
-        assert!(told.ends_with("from 192.0.2.1:5060 UDP: wrong password (3 refusals since the start)"), "{told}");
+        let text = last_refusal(&json!({ "username": "desk", "last_refusal": last })).unwrap();
+        assert!(text.starts_with("REGISTER refused at ") && text.contains("11-23 08:37 UTC"), "{text}");
+        assert!(text.ends_with("from 192.0.2.1:5060 UDP: wrong password (3 refusals since the start)"), "{text}");
         assert_eq!(last_refusal(&json!({ "username": "desk", "last_refusal": null })), None);
     }
 }

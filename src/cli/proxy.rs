@@ -139,8 +139,8 @@ async fn serve(arguments: Arguments, config: &Config, server: HostPort, authorit
     // certificate from this authority.
     let own = config.http.public_url.as_deref().and_then(|url| HostPort::of(&url.parse().ok()?).ok());
     let own = [Some(server.clone()), own].into_iter().flatten().collect();
-    let most = arguments.max_connections.into();
-    let front = Front::new(authority, server, own, arguments.passes_through(), most);
+    let max_connections = arguments.max_connections.into();
+    let front = Front::new(authority, server, own, arguments.passes_through(), max_connections);
     let direct = async {
         match tls {
             Some(tls) => front.serve_tls(tls).await,

@@ -43,24 +43,24 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
             return Ok(());
         }
         let paint = Paint::stdout();
-        let mut told = console.json(&path).await?;
-        print(&story::whole(&told, paint, arguments.sip));
+        let mut story = console.json(&path).await?;
+        print(&story::whole(&story, paint, arguments.sip));
         if !arguments.follow {
             return Ok(());
         }
         // For "last", later requests use the session id, because a newer call may start and become the last call.
-        let path = format!("/console/calls/{}", escaped(text(&told, "session")));
-        let mut known: HashSet<String> = lines(&told).map(Value::to_string).collect();
-        while calls(&told).any(|call| call.get("live").and_then(Value::as_bool) == Some(true)) {
+        let path = format!("/console/calls/{}", escaped(text(&story, "session")));
+        let mut known: HashSet<String> = lines(&story).map(Value::to_string).collect();
+        while calls(&story).any(|call| call.get("live").and_then(Value::as_bool) == Some(true)) {
             tokio::time::sleep(EVERY).await;
-            told = console.json(&path).await?;
-            for line in lines(&told).filter(|line| arguments.sip || text(line, "kind") != "sip") {
+            story = console.json(&path).await?;
+            for line in lines(&story).filter(|line| arguments.sip || text(line, "kind") != "sip") {
                 if known.insert(line.to_string()) {
                     print(&format!("{}\n", story::line(line, paint)));
                 }
             }
         }
-        print(&story::heads(&told, paint));
+        print(&story::heads(&story, paint));
         Ok(())
     })?
 }

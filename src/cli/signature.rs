@@ -40,13 +40,13 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         if arguments.json {
             print(&String::from_utf8_lossy(&console.get(&path).await?));
         } else {
-            print(&told(&console.json(&path).await?, Paint::stdout()));
+            print(&describe(&console.json(&path).await?, Paint::stdout()));
         }
         Ok(())
     })?
 }
 
-fn told(signed: &Value, paint: Paint) -> String {
+fn describe(signed: &Value, paint: Paint) -> String {
     let mut out = String::new();
     let requests: Vec<&Value> = signed.get("requests").and_then(Value::as_array).into_iter().flatten().collect();
     let key = text(signed, "key");
@@ -106,11 +106,11 @@ mod tests {
                 "differences": ["host: \"127.0.0.1\" was signed, you check \"abc.example\""], "advice": "Do this.",
             },
         });
-        let told = told(&signed, Paint::plain());
-        assert!(told.starts_with(
+        let text = describe(&signed, Paint::plain());
+        assert!(text.starts_with(
             "We signed these requests with the auth token of AC1:\n  POST http://127.0.0.1:5000/voice  403"
         ));
-        assert!(told.contains("Your application checks https://abc.example/voice:\n  \u{2717} host: \"127.0.0.1\""));
-        assert!(told.ends_with("\u{2192} Do this.\n"));
+        assert!(text.contains("Your application checks https://abc.example/voice:\n  \u{2717} host: \"127.0.0.1\""));
+        assert!(text.ends_with("\u{2192} Do this.\n"));
     }
 }

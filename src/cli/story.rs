@@ -105,14 +105,14 @@ fn errors(story: &Value, paint: Paint) -> String {
 
 /// Returns one line of the timeline.
 pub(crate) fn line(line: &Value, paint: Paint) -> String {
-    let (kind, said) = (text(line, "kind"), text(line, "text"));
-    let failed = said.contains(" failed") || said.contains("given up") || said.contains("apologise");
+    let (kind, content) = (text(line, "kind"), text(line, "text"));
+    let failed = content.contains(" failed") || content.contains("given up") || content.contains("apologise");
     let style = match kind {
         _ if failed => Style::Bad,
         "advice" => Style::Accent,
         "sip" => Style::Dim,
-        "webhook" => webhook(said),
-        "call" if said.starts_with("warning") => Style::Warning,
+        "webhook" => webhook(content),
+        "call" if content.starts_with("warning") => Style::Warning,
         _ => Style::Plain,
     };
     let seconds = line.get("seconds").and_then(Value::as_f64).unwrap_or_default();
@@ -122,14 +122,14 @@ pub(crate) fn line(line: &Value, paint: Paint) -> String {
         paint.text(Style::Dim, &format!("{seconds:8.3}")),
         text(line, "call"),
         paint.text(Style::Dim, &format!("{kind:<7}")),
-        paint.text(style, said),
+        paint.text(style, content),
     )
 }
 
 /// Returns the style for the line of a webhook request. The style depends on the status in the line, for example 200 in
 /// `POST http://... 200 (12 ms)`.
-fn webhook(said: &str) -> Style {
-    let status = said.split(' ').filter_map(|word| word.parse::<u16>().ok()).find(|word| (100..600).contains(word));
+fn webhook(content: &str) -> Style {
+    let status = content.split(' ').filter_map(|word| word.parse::<u16>().ok()).find(|word| (100..600).contains(word));
     match status {
         Some(200..300) => Style::Good,
         Some(_) => Style::Bad,
@@ -218,14 +218,14 @@ mod tests {
 
     #[test]
     fn a_story_says_first_what_went_wrong_and_what_to_do() {
-        let told = whole(&story(), Paint::plain(), false);
-        let place = |what: &str| told.find(what).unwrap_or_else(|| panic!("{what} is not in:\n{told}"));
+        let text = whole(&story(), Paint::plain(), false);
+        let place = |what: &str| text.find(what).unwrap_or_else(|| panic!("{what} is not in:\n{text}"));
         assert!(place("apologised and hung up") < place("What went wrong"));
         assert!(place("\u{2717} document failed") < place("\u{2192} Allow POST. (p#answered-405)"));
         assert!(place("(p#answered-405)") < place("Timeline"));
         assert!(place("POST http://h/ 405 (2 ms)") < place("Unsuccessful responses"));
         assert!(place("    <h1>No\n    </h1>") > 0);
-        assert!(!told.contains("INVITE") && told.contains("--sip"));
+        assert!(!text.contains("INVITE") && text.contains("--sip"));
         assert!(whole(&story(), Paint::plain(), true).contains("INVITE"));
     }
 

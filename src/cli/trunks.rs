@@ -35,7 +35,7 @@ fn row(trunk: &Value) -> Vec<Cell> {
     let health = text(trunk, "health");
     let number = |key: &str| trunk.get(key).and_then(Value::as_u64);
     let calls = match (number("live_calls").unwrap_or_default(), number("max_calls")) {
-        (calls, Some(most)) => format!("{calls} of {most}"),
+        (calls, Some(limit)) => format!("{calls} of {limit}"),
         (calls, None) => calls.to_string(),
     };
     let registration = match (text(trunk, "registration"), number("registration_status")) {

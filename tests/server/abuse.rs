@@ -11,7 +11,7 @@ use crate::audio::{FRAME, encode, noise};
 use crate::bridge::{arrived, live_call};
 use crate::house::{House, inline};
 use crate::log::PATIENCE;
-use crate::phone::{Heard, Message, Phone};
+use crate::phone::{SipEvent, Message, Phone};
 
 const RUBBISH: [&[u8]; 8] = [
     b"",
@@ -49,7 +49,7 @@ pub(crate) async fn assert_answers(house: &House) {
 }
 
 /// Sends the octets over TCP and reads until the server closes the connection, for at most 1 s.
-async fn tell(to: SocketAddr, octets: &[u8]) {
+async fn send(to: SocketAddr, octets: &[u8]) {
     let Ok(mut stream) = TcpStream::connect(to).await else { panic!("{to} takes no connection") };
     if stream.write_all(octets).await.is_ok() && stream.shutdown().await.is_ok() {
         let mut answer = Vec::new();
@@ -63,21 +63,21 @@ async fn rubbish_on_every_port_does_not_harm_a_live_call() {
 
     let said = noise(3_000, 31);
     caller.audio.say(&said);
-    let stranger = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let unknown = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     for rubbish in RUBBISH {
-        stranger.send_to(rubbish, house.udp).await.unwrap();
+        unknown.send_to(rubbish, house.udp).await.unwrap();
         // A foreign socket sends to the RTP port and to the RTCP port. The caller's own socket sends to the RTP port.
         let rtp = caller.audio.remote();
-        stranger.send_to(rubbish, rtp).await.unwrap();
-        stranger.send_to(rubbish, SocketAddr::new(rtp.ip(), rtp.port() + 1)).await.unwrap();
+        unknown.send_to(rubbish, rtp).await.unwrap();
+        unknown.send_to(rubbish, SocketAddr::new(rtp.ip(), rtp.port() + 1)).await.unwrap();
         caller.audio.throw(rubbish);
-        tell(house.tcp, rubbish).await;
-        tell(house.api.0, rubbish).await;
+        send(house.tcp, rubbish).await;
+        send(house.api.0, rubbish).await;
     }
     // A foreign socket sends well-formed RTP and tries to inject audio into the call.
     let mut forged = vec![0x80, 0, 0, 1, 0, 0, 0, 1, 9, 9, 9, 9];
     forged.extend([0x55; FRAME]);
-    stranger.send_to(&forged, caller.audio.remote()).await.unwrap();
+    unknown.send_to(&forged, caller.audio.remote()).await.unwrap();
 
     let last = encode(&said)[said.len() - FRAME..].to_vec();
     called.audio.heard().find("the last word", |packet| packet.payload == last).await;
@@ -87,7 +87,7 @@ async fn rubbish_on_every_port_does_not_harm_a_live_call() {
     assert_answers(&house).await;
     assert_eq!(house.api.get("/healthz").await.status, 200);
     caller.hangup().await;
-    called.until(Heard::Bye).await;
+    called.until(SipEvent::Bye).await;
     house.quiet().await;
     house.end().await;
 }
@@ -121,6 +121,6 @@ async fn the_torture_messages_at_the_live_ports_leave_the_server_answering() {
     assert_answers(&house).await;
     let mut phone = Phone::new().await;
     phone.call(house.udp, "600").await;
-    phone.until(Heard::Bye).await;
+    phone.until(SipEvent::Bye).await;
     house.end().await;
 }

@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 
 use crate::house::{ACCOUNT_SID, API_KEY, AUTH_TOKEN, Api, House, basic, inline};
-use crate::phone::{Heard, Phone};
+use crate::phone::{SipEvent, Phone};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn metrics_are_for_this_machine_and_elsewhere_for_operators() {
@@ -59,7 +59,7 @@ async fn recordings_are_for_their_account_alone_when_the_operator_says_so() {
         let mut phone = Phone::new().await;
         phone.call(house.udp, "100").await;
         phone.audio.say(&crate::audio::noise(2_000, 3));
-        phone.until(Heard::Bye).await;
+        phone.until(SipEvent::Bye).await;
         house.quiet().await;
         let recording = house.api.recordings().await.remove(0);
         assert_eq!(recording["status"], "completed");

@@ -27,13 +27,13 @@ use crate::log::{Log, PATIENCE};
 
 /// An HTTP request that the application received.
 #[derive(Clone, Debug)]
-pub(crate) struct Asked {
+pub(crate) struct AppRequest {
     pub(crate) path: String,
     pub(crate) headers: HeaderMap,
     pub(crate) body: String,
 }
 
-impl Asked {
+impl AppRequest {
     /// The fields of the form in the body.
     pub(crate) fn form(&self) -> BTreeMap<String, String> {
         form_urlencoded::parse(self.body.as_bytes()).into_owned().collect()
@@ -62,13 +62,13 @@ impl Asked {
     }
 }
 
-type Answer = dyn Fn(&Asked) -> String + Send + Sync;
+type Answer = dyn Fn(&AppRequest) -> String + Send + Sync;
 
 /// A running application. It stops when this value is dropped.
 pub(crate) struct App {
     pub(crate) address: SocketAddr,
     /// All requests, in the order of their arrival.
-    pub(crate) asked: Arc<Log<Asked>>,
+    pub(crate) requests: Arc<Log<AppRequest>>,
     streams: mpsc::UnboundedReceiver<Stream>,
     task: AbortHandle,
 }
@@ -76,22 +76,22 @@ pub(crate) struct App {
 #[derive(Clone)]
 struct Shared {
     answer: Arc<Answer>,
-    asked: Arc<Log<Asked>>,
+    requests: Arc<Log<AppRequest>>,
     streams: mpsc::UnboundedSender<Stream>,
 }
 
 impl App {
     /// Starts an application. The application answers every HTTP request with the document that `answer` returns, and
     /// accepts WebSockets at `/stream`.
-    pub(crate) async fn start(answer: impl Fn(&Asked) -> String + Send + Sync + 'static) -> Self {
+    pub(crate) async fn start(answer: impl Fn(&AppRequest) -> String + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let asked = Arc::new(Log::default());
+        let requests = Arc::new(Log::default());
         let (sender, streams) = mpsc::unbounded_channel();
-        let shared = Shared { answer: Arc::new(answer), asked: Arc::clone(&asked), streams: sender };
+        let shared = Shared { answer: Arc::new(answer), requests: Arc::clone(&requests), streams: sender };
         let router = Router::new().route("/stream", get(upgrade)).fallback(any(respond)).with_state(shared);
         let task = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() }).abort_handle();
-        Self { address, asked, streams, task }
+        Self { address, requests, streams, task }
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
@@ -103,19 +103,19 @@ impl App {
     }
 
     /// Waits for the first request for this path.
-    pub(crate) async fn request(&self, path: &str) -> Asked {
-        self.asked.find(path, |asked| asked.path == path).await
+    pub(crate) async fn request(&self, path: &str) -> AppRequest {
+        self.requests.find(path, |request| request.path == path).await
     }
 
     /// Waits for the first Telnyx webhook with this event type and returns the payload of the webhook.
     pub(crate) async fn event(&self, name: &str) -> Value {
-        let is = |asked: &Asked| asked.json()["data"]["event_type"] == name;
-        self.asked.find(name, is).await.json()["data"]["payload"].take()
+        let is = |request: &AppRequest| request.json()["data"]["event_type"] == name;
+        self.requests.find(name, is).await.json()["data"]["payload"].take()
     }
 
     /// The number of requests for this path so far.
     pub(crate) fn count(&self, path: &str) -> usize {
-        self.asked.all().iter().filter(|asked| asked.path == path).count()
+        self.requests.all().iter().filter(|request| request.path == path).count()
     }
 
     /// Waits for the next stream that the server opens.
@@ -132,9 +132,9 @@ impl Drop for App {
 
 async fn respond(State(shared): State<Shared>, uri: Uri, headers: HeaderMap, body: String) -> Response {
     let path = uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
-    let asked = Asked { path, headers, body };
-    let answer = (shared.answer)(&asked);
-    shared.asked.push(asked);
+    let request = AppRequest { path, headers, body };
+    let answer = (shared.answer)(&request);
+    shared.requests.push(request);
     ([(header::CONTENT_TYPE, "text/xml")], answer).into_response()
 }
 

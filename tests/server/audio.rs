@@ -41,7 +41,7 @@ impl Packet {
     }
 }
 
-enum Out {
+enum OutgoingAudio {
     Audio(Vec<u8>),
     Event { payload: [u8; 4], first: bool, takes_time: bool },
 }
@@ -54,7 +54,7 @@ pub(crate) struct Audio {
 
 struct Shared {
     socket: UdpSocket,
-    queue: Mutex<VecDeque<Out>>,
+    queue: Mutex<VecDeque<OutgoingAudio>>,
     heard: Log<Packet>,
     /// The number of queued audio frames that were sent.
     spoken: AtomicUsize,
@@ -102,7 +102,7 @@ impl Audio {
     pub(crate) fn say(&self, samples: &[i16]) {
         assert_eq!(samples.len() % FRAME, 0);
         let octets = encode(samples);
-        self.shared.queue.lock().unwrap().extend(octets.chunks(FRAME).map(|frame| Out::Audio(frame.to_vec())));
+        self.shared.queue.lock().unwrap().extend(octets.chunks(FRAME).map(|frame| OutgoingAudio::Audio(frame.to_vec())));
     }
 
     /// Adds digits to the queue. Each digit is a telephone event of 100 ms, with 100 ms of silence after it.
@@ -113,13 +113,13 @@ impl Audio {
             for step in 1..=7u16 {
                 let (end, length) = if step >= 5 { (0x80, 5) } else { (0, step) };
                 let [high, low] = (length * FRAME as u16).to_be_bytes();
-                queue.push_back(Out::Event {
+                queue.push_back(OutgoingAudio::Event {
                     payload: [event, end | 10, high, low],
                     first: step == 1,
                     takes_time: step <= 5,
                 });
             }
-            queue.extend((0..5).map(|_| Out::Audio(vec![SILENCE; FRAME])));
+            queue.extend((0..5).map(|_| OutgoingAudio::Audio(vec![SILENCE; FRAME])));
         }
     }
 
@@ -175,13 +175,13 @@ impl Shared {
             let out = self.queue.lock().unwrap().pop_front();
             let said = out.is_some();
             let (payload_type, stamp, payload, takes_time) = match out {
-                Some(Out::Event { payload, first, takes_time }) => {
+                Some(OutgoingAudio::Event { payload, first, takes_time }) => {
                     if first {
                         event_at = timestamp;
                     }
                     (EVENTS | if first { 0x80 } else { 0 }, event_at, payload.to_vec(), takes_time)
                 }
-                Some(Out::Audio(frame)) => (0, timestamp, frame, true),
+                Some(OutgoingAudio::Audio(frame)) => (0, timestamp, frame, true),
                 None => (0, timestamp, vec![SILENCE; FRAME], true),
             };
             let mut packet = vec![0x80, payload_type];

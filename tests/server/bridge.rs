@@ -2,7 +2,7 @@
 
 use crate::audio::{FRAME, Packet, encode, holds, noise, read_wav};
 use crate::house::House;
-use crate::phone::{Heard, Phone};
+use crate::phone::{SipEvent, Phone};
 
 /// The configuration of a number. Calls to this number are bridged to the phone `to`.
 pub(crate) fn through(number: &str, to: &Phone, record: &str) -> String {
@@ -17,7 +17,7 @@ pub(crate) async fn live_call() -> (House, Phone, Phone) {
     let (mut caller, mut called) = (Phone::new().await, Phone::new().await);
     let house = House::start(&through("700", &called, "off")).await;
     caller.invite(house.udp, "700").await;
-    called.until(Heard::Invited).await;
+    called.until(SipEvent::Invited).await;
     called.pick_up().await;
     assert_eq!(caller.outcome().await, 200);
     caller.audio.heard().reach(10, "RTP to the caller").await;
@@ -37,9 +37,9 @@ async fn two_phones_hear_each_other_without_loss_and_are_recorded_in_two_channel
     let (mut caller, mut called) = (Phone::new().await, Phone::new().await);
     let house = House::start(&through("700", &called, "dual")).await;
     caller.invite(house.udp, "700").await;
-    called.until(Heard::Invited).await;
+    called.until(SipEvent::Invited).await;
     called.ring().await;
-    caller.until(Heard::Status(180)).await;
+    caller.until(SipEvent::Status(180)).await;
     called.pick_up().await;
     assert_eq!(caller.outcome().await, 200);
     // Waits until the relay works in both directions, because no frame may be lost.
@@ -56,7 +56,7 @@ async fn two_phones_hear_each_other_without_loss_and_are_recorded_in_two_channel
     let more = caller.audio.heard().len() + 10;
     caller.audio.heard().reach(more, "some more RTP").await;
     caller.hangup().await;
-    called.until(Heard::Bye).await;
+    called.until(SipEvent::Bye).await;
     house.quiet().await;
 
     let whole: Vec<usize> = (0..150).collect();

@@ -14,7 +14,7 @@ use crate::audio::{Audio, noise};
 use crate::bridge::{arrived, through};
 use crate::house::{House, inline};
 use crate::log::PATIENCE;
-use crate::phone::{Heard, Message, Phone};
+use crate::phone::{SipEvent, Message, Phone};
 
 const HOST: &str = "browser.invalid";
 const ALICE: &str = "[[endpoints]]\naccount = \"acme\"\nusername = \"alice\"\npassword = \"of alice\"\n";
@@ -54,7 +54,7 @@ impl Browser {
     }
 
     /// Waits for the next matching message and skips other messages.
-    async fn hear(&mut self, what: &str, fits: impl Fn(&Message) -> bool) -> Message {
+    async fn receive(&mut self, what: &str, fits: impl Fn(&Message) -> bool) -> Message {
         let heard = async {
             loop {
                 let frame = self.socket.next().await.expect("open").unwrap();
@@ -69,7 +69,7 @@ impl Browser {
 
     /// Waits for a final response.
     async fn outcome(&mut self) -> Message {
-        self.hear("a final response", |message| message.status().is_some_and(|status| status >= 200)).await
+        self.receive("a final response", |message| message.status().is_some_and(|status| status >= 200)).await
     }
 
     /// Builds a request with these additional header lines and this body. A REGISTER without `Expires` has no Contact,
@@ -169,7 +169,7 @@ async fn a_browser_logs_in_calls_a_phone_and_is_gone_when_its_websocket_is() {
     let sdp = browser.sdp();
     let (answer, ()) =
         tokio::join!(browser.ask("INVITE", &uri, "Content-Type: application/sdp\r\n", &sdp, "of alice"), async {
-            phone.until(Heard::Invited).await;
+            phone.until(SipEvent::Invited).await;
             phone.ring().await;
             phone.pick_up().await;
         });
@@ -183,7 +183,7 @@ async fn a_browser_logs_in_calls_a_phone_and_is_gone_when_its_websocket_is() {
     let bye = browser.request("BYE", &contact, &to, "", "");
     browser.say(bye).await;
     assert_eq!(browser.outcome().await.status(), Some(200));
-    phone.until(Heard::Bye).await;
+    phone.until(SipEvent::Bye).await;
     house.quiet().await;
 
     browser.socket.close(None).await.unwrap();
@@ -205,18 +205,18 @@ async fn a_phone_calls_a_browser() {
     let mut browser = Browser::open(&house).await;
     browser.register().await;
     phone.invite(house.udp, "600").await;
-    let invite = browser.hear("INVITE", |message| message.first.starts_with("INVITE ")).await;
+    let invite = browser.receive("INVITE", |message| message.first.starts_with("INVITE ")).await;
     assert!(invite.first.contains(HOST), "{}", invite.first);
     assert!(invite.get("Via").starts_with("SIP/2.0/WS "), "{invite:?}");
     browser.answer(&invite, 180, "").await;
     let sdp = browser.sdp();
     browser.answer(&invite, 200, &sdp).await;
-    browser.hear("ACK", |message| message.first.starts_with("ACK ")).await;
+    browser.receive("ACK", |message| message.first.starts_with("ACK ")).await;
     assert_eq!(phone.outcome().await, 200);
     browser.audio.connect(invite.media().unwrap());
     assert_hear_each_other(&browser, &phone).await;
     phone.hangup().await;
-    let bye = browser.hear("BYE", |message| message.first.starts_with("BYE ")).await;
+    let bye = browser.receive("BYE", |message| message.first.starts_with("BYE ")).await;
     browser.answer(&bye, 200, "").await;
     house.quiet().await;
     house.end().await;

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::app::{App, Asked};
+use crate::app::{App, AppRequest};
 use crate::audio::{FRAME, holds, noise};
 use crate::house::{ACCOUNT_SID, House, inline};
-use crate::phone::{Heard, Phone};
+use crate::phone::{SipEvent, Phone};
 
 const TRIES: u64 = 4;
 
@@ -67,8 +67,8 @@ async fn all_hear_who_speaks_but_the_muted_until_the_host_leaves() {
     // The conference ends when its host leaves. The documents of the other participants have no further verb, so their
     // calls end too.
     host.hangup().await;
-    guest.until(Heard::Bye).await;
-    muted.until(Heard::Bye).await;
+    guest.until(SipEvent::Bye).await;
+    muted.until(SipEvent::Bye).await;
     house.quiet().await;
     assert!(house.calls().services().conferences.is_empty());
     house.end().await;
@@ -99,11 +99,11 @@ async fn what_happens_is_told_in_one_order_and_stays_on_record() {
     let told = format!("statusCallback=\"{}\" statusCallbackEvent=\"{events}\"", app.url("/told"));
     let house = House::start(&(conference("900", &told) + &conference("901", ""))).await;
     let (mut one, mut other) = (Phone::new().await, Phone::new().await);
-    let is = |name: &'static str| move |asked: &Asked| asked.field("StatusCallbackEvent") == name;
+    let is = |name: &'static str| move |request: &AppRequest| request.field("StatusCallbackEvent") == name;
     one.call(house.udp, "900").await;
-    app.asked.find("participant-join", is("participant-join")).await;
+    app.requests.find("participant-join", is("participant-join")).await;
     other.call(house.udp, "901").await;
-    let sid = app.asked.find("conference-start", is("conference-start")).await.field("ConferenceSid");
+    let sid = app.requests.find("conference-start", is("conference-start")).await.field("ConferenceSid");
     let path = |rest: &str| format!("/2010-04-01/Accounts/{ACCOUNT_SID}/Conferences{rest}");
     let there = house.api.get(&path("/room/Participants.json")).await.json();
     let (newest, oldest) = (&there["participants"][0]["call_sid"], &there["participants"][1]["call_sid"]);
@@ -114,12 +114,12 @@ async fn what_happens_is_told_in_one_order_and_stays_on_record() {
         house.api.post(&format!("/Conferences/{sid}.json"), "Status=completed").await.json()["status"],
         "completed"
     );
-    one.until(Heard::Bye).await;
-    other.until(Heard::Bye).await;
-    let ended = app.asked.find("conference-end", is("conference-end")).await;
+    one.until(SipEvent::Bye).await;
+    other.until(SipEvent::Bye).await;
+    let ended = app.requests.find("conference-end", is("conference-end")).await;
     assert_eq!(ended.field("ReasonConferenceEnded"), "conference-ended-via-api");
-    let all = app.asked.all();
-    let told: Vec<_> = all.iter().map(|asked| (asked.field("StatusCallbackEvent"), asked.field("CallSid"))).collect();
+    let all = app.requests.all();
+    let told: Vec<_> = all.iter().map(|request| (request.field("StatusCallbackEvent"), request.field("CallSid"))).collect();
     let (newest, nobody) = (newest.as_str().unwrap(), "");
     let expected = [
         ("participant-join", call),
@@ -131,9 +131,9 @@ async fn what_happens_is_told_in_one_order_and_stays_on_record() {
         ("conference-end", nobody),
     ];
     assert_eq!(told, expected.map(|(name, call)| (name.to_owned(), call.to_owned())));
-    let numbers: Vec<_> = all.iter().map(|asked| asked.field("SequenceNumber")).collect();
+    let numbers: Vec<_> = all.iter().map(|request| request.field("SequenceNumber")).collect();
     assert_eq!(numbers, ["1", "2", "3", "4", "5", "6", "7"]);
-    assert!(all.iter().all(Asked::is_signed));
+    assert!(all.iter().all(AppRequest::is_signed));
     house.quiet().await;
     let list = house.api.get(&path(".json?Status=completed&FriendlyName=room")).await.json();
     assert_eq!((list["conferences"].as_array().unwrap().len(), &list["conferences"][0]["sid"]), (1, &json!(sid)));
@@ -156,12 +156,12 @@ async fn calls_are_joined_muted_and_let_go_by_command() {
     let mut legs = Vec::new();
     for (phone, number) in [(&mut one, "201"), (&mut other, "202")] {
         phone.invite(house.udp, number).await;
-        let rings = |asked: &Asked| {
-            let data = &asked.json()["data"];
+        let rings = |request: &AppRequest| {
+            let data = &request.json()["data"];
             data["event_type"] == "call.initiated" && data["payload"]["to"] == number
         };
-        let asked = app.asked.find("call.initiated", rings).await.json();
-        legs.push(asked["data"]["payload"]["call_control_id"].as_str().unwrap().to_owned());
+        let request = app.requests.find("call.initiated", rings).await.json();
+        legs.push(request["data"]["payload"]["call_control_id"].as_str().unwrap().to_owned());
         house.api.command(legs.last().unwrap(), "answer", &json!({})).await;
         assert_eq!(phone.outcome().await, 200);
     }

@@ -4,9 +4,9 @@ use serde_json::Value;
 use tandem_history::query::{LegFilter, Page};
 use tandem_telnyx::id::{call_control_id, uuid};
 
-use crate::app::{App, Asked};
+use crate::app::{App, AppRequest};
 use crate::house::{ACCOUNT_SID, API_KEY, AUTH_TOKEN, House, asks, basic, inline};
-use crate::phone::{Heard, Phone};
+use crate::phone::{SipEvent, Phone};
 
 const OTHER_SID: &str = "AC00000000000000000000000000000002";
 
@@ -118,7 +118,7 @@ async fn a_call_whose_application_is_down_says_so_with_advice_in_its_story_and_a
     let house = House::start(&asks("100", nobody)).await;
     let mut phone = Phone::new().await;
     phone.call(house.udp, "100").await;
-    phone.until(Heard::Bye).await;
+    phone.until(SipEvent::Bye).await;
     house.quiet().await;
 
     let story = house.api.get("/console/calls/last").await.json();
@@ -157,7 +157,7 @@ async fn a_call_that_its_failed_stream_ended_says_so_and_the_failure_is_an_error
     let house = House::start(&inline("100", &document)).await;
     let mut phone = Phone::new().await;
     phone.call(house.udp, "100").await;
-    phone.until(Heard::Bye).await;
+    phone.until(SipEvent::Bye).await;
     house.quiet().await;
     let end = house.api.get("/console/calls/last").await.json()["calls"][0]["end"].clone();
     assert_eq!(end["text"], "the document ended (its stream had failed)", "{end}");
@@ -292,17 +292,17 @@ async fn a_followed_list_tells_what_changes_until_the_server_stops() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_signed_is_said_and_another_host_is_named() {
-    let app = App::start(|_: &Asked| "<Response><Hangup/></Response>".to_owned()).await;
+    let app = App::start(|_: &AppRequest| "<Response><Hangup/></Response>".to_owned()).await;
     let house = House::start(&asks("100", app.address)).await;
     let mut phone = Phone::new().await;
     phone.call(house.udp, "100").await;
-    phone.until(Heard::Bye).await;
+    phone.until(SipEvent::Bye).await;
     house.quiet().await;
     let signed = house.api.get("/console/signature?call=last&url=https%3A%2F%2Fapp.example%2Fvoice").await.json();
-    let asked = app.request("/voice").await;
+    let request = app.request("/voice").await;
     assert_eq!(signed["key"], format!("the auth token of {ACCOUNT_SID}"));
     assert_eq!(signed["requests"][0]["url"], format!("http://{}/voice", app.address));
-    assert!(asked.is_signed());
+    assert!(request.is_signed());
     let differences = signed["comparison"]["differences"].as_array().unwrap();
     let heads: Vec<&str> = differences.iter().map(|text| text.as_str().unwrap().split(':').next().unwrap()).collect();
     assert_eq!(heads, ["scheme", "host", "port"]);

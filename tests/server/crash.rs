@@ -6,11 +6,11 @@ use jiff::fmt::rfc2822;
 use jiff::{Timestamp, ToSpan};
 use tempfile::TempDir;
 
-use crate::app::{App, Asked};
+use crate::app::{App, AppRequest};
 use crate::audio::{holds, noise, parts, read_wav};
 use crate::bridge::through;
 use crate::house::{asks, inline, settings};
-use crate::phone::{Heard, Phone};
+use crate::phone::{SipEvent, Phone};
 use crate::program::Program;
 
 fn timestamp(value: &serde_json::Value) -> Timestamp {
@@ -19,7 +19,7 @@ fn timestamp(value: &serde_json::Value) -> Timestamp {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_recorded_call_that_was_killed_is_ended_with_the_truth_and_told_once() {
-    let app = App::start(|asked: &Asked| match asked.path.as_str() {
+    let app = App::start(|request: &AppRequest| match request.path.as_str() {
         "/voice" => "<Response><Record playBeep=\"false\" timeout=\"0\" trim=\"do-not-trim\" maxLength=\"60\" \
                      recordingStatusCallback=\"/recording\"/></Response>"
             .to_owned(),
@@ -89,14 +89,14 @@ async fn a_recorded_call_that_was_killed_is_ended_with_the_truth_and_told_once()
     let mut phone = Phone::new().await;
     phone.call(program.udp, "100").await;
     phone.hangup().await;
-    app.asked.find("the next call's end", |asked| asked.path == "/status" && asked.field("CallSid") != call_sid).await;
+    app.requests.find("the next call's end", |request| request.path == "/status" && request.field("CallSid") != call_sid).await;
     let of_call = |path: &str| {
-        app.asked.all().iter().filter(|asked| asked.path == path && asked.field("CallSid") == call_sid).count()
+        app.requests.all().iter().filter(|request| request.path == path && request.field("CallSid") == call_sid).count()
     };
     assert_eq!((of_call("/status"), of_call("/recording")), (1, 1));
     let mut phone = Phone::new().await;
     phone.call(program.udp, "101").await;
-    phone.until(Heard::Bye).await;
+    phone.until(SipEvent::Bye).await;
     program.terminate();
     assert!(program.ended().await.success());
 }
@@ -122,17 +122,17 @@ async fn a_conference_that_was_killed_has_ended_and_its_recording_is_whole() {
     let (mut one, mut other) = (Phone::new().await, Phone::new().await);
     one.call(program.udp, "100").await;
     other.call(program.udp, "101").await;
-    let event = |name: &'static str| move |asked: &Asked| asked.field("StatusCallbackEvent") == name;
-    let started = app.asked.find("conference-start", event("conference-start")).await;
+    let event = |name: &'static str| move |request: &AppRequest| request.field("StatusCallbackEvent") == name;
+    let started = app.requests.find("conference-start", event("conference-start")).await;
     one.audio.say(&noise(4_000, 12));
     other.audio.heard().reach(other.audio.heard().len() + 150, "3 s of RTP").await;
     program.kill().await;
     let program = Program::start(&file).await;
-    let ended = app.asked.find("conference-end", event("conference-end")).await;
+    let ended = app.requests.find("conference-end", event("conference-end")).await;
     let sid = started.field("ConferenceSid");
     assert_eq!((ended.field("ConferenceSid"), ended.field("SequenceNumber")), (sid.clone(), "4".to_owned()));
     // Both participants left before the conference ended.
-    let told: Vec<String> = app.asked.all().iter().map(|asked| asked.field("StatusCallbackEvent")).collect();
+    let told: Vec<String> = app.requests.all().iter().map(|request| request.field("StatusCallbackEvent")).collect();
     let told: Vec<&str> = told.iter().map(|event| &**event).filter(|event| !event.is_empty()).collect();
     assert_eq!(told, ["conference-start", "participant-leave", "participant-leave", "conference-end"]);
     let recorded = app.request("/recording").await;
@@ -152,15 +152,15 @@ async fn both_far_ends_of_a_killed_call_get_a_bye_from_the_next_process() {
     std::fs::write(&file, settings(folder.path(), &through("700", &called, "off"))).unwrap();
     let program = Program::start(&file).await;
     caller.invite(program.udp, "700").await;
-    called.until(Heard::Invited).await;
+    called.until(SipEvent::Invited).await;
     called.pick_up().await;
     assert_eq!(caller.outcome().await, 200);
     // The server stores both answers with its next batch of rows. This needs much less than 2 s.
     caller.audio.heard().reach(100, "2 s of RTP").await;
     program.kill().await;
     let program = Program::start(&file).await;
-    caller.until(Heard::Bye).await;
-    called.until(Heard::Bye).await;
+    caller.until(SipEvent::Bye).await;
+    called.until(SipEvent::Bye).await;
     program.terminate();
     assert!(program.ended().await.success());
 }
@@ -202,13 +202,13 @@ async fn a_call_whose_application_was_just_asked_is_known_after_a_kill() {
     let program = Program::start(&file).await;
     let phone = Phone::new().await;
     phone.invite(program.udp, "100").await;
-    let asked = app.request("/voice").await;
+    let request = app.request("/voice").await;
     program.kill().await;
     let program = Program::start(&file).await;
     let ended = app.request("/status").await;
-    assert_eq!(ended.field("CallSid"), asked.field("CallSid"));
+    assert_eq!(ended.field("CallSid"), request.field("CallSid"));
     let calls = program.api.calls().await;
-    assert_eq!(calls[0]["sid"].as_str(), Some(&*asked.field("CallSid")));
+    assert_eq!(calls[0]["sid"].as_str(), Some(&*request.field("CallSid")));
     program.terminate();
     assert!(program.ended().await.success());
 }

@@ -1,15 +1,15 @@
 //! Calls that are controlled by documents, and callers that are refused.
 
-use crate::app::{App, Asked};
+use crate::app::{App, AppRequest};
 use crate::house::{House, asks, inline};
-use crate::phone::{Heard, Phone};
+use crate::phone::{SipEvent, Phone};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_inline_document_answers_speaks_and_hangs_up() {
     let house = House::start(&inline("600", "<Response><Say>Hello, this is a test.</Say><Hangup/></Response>")).await;
     let mut phone = Phone::new().await;
     phone.call(house.udp, "600").await;
-    phone.until(Heard::Bye).await;
+    phone.until(SipEvent::Bye).await;
     let loud = phone.audio.heard().all().iter().filter(|packet| packet.is_loud()).count() * 20;
     assert!((500..5_000).contains(&loud), "{loud} ms of speech");
     house.quiet().await;
@@ -20,7 +20,7 @@ async fn an_inline_document_answers_speaks_and_hangs_up() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_application_gathers_keys_by_signed_requests() {
-    let app = App::start(|asked: &Asked| match asked.path.as_str() {
+    let app = App::start(|request: &AppRequest| match request.path.as_str() {
         "/voice" => "<Response><Gather numDigits=\"4\" timeout=\"10\" action=\"/digits\">\
                      <Say>Please type your number, and take all the time that you need for it.</Say></Gather></Response>"
             .to_owned(),
@@ -35,12 +35,12 @@ async fn an_application_gathers_keys_by_signed_requests() {
     assert_eq!((first.field("CallStatus").as_str(), first.field("To").as_str()), ("ringing", "100"));
     phone.audio.heard().find("the prompt", super::audio::Packet::is_loud).await;
     phone.audio.press("1234");
-    phone.until(Heard::Bye).await;
+    phone.until(SipEvent::Bye).await;
     let gathered = app.request("/digits").await;
     assert_eq!(gathered.field("Digits"), "1234");
     assert_eq!(gathered.field("CallSid"), first.field("CallSid"));
     assert_eq!(app.request("/status").await.field("CallStatus"), "completed");
-    assert!(app.asked.all().iter().all(Asked::is_signed));
+    assert!(app.requests.all().iter().all(AppRequest::is_signed));
     house.quiet().await;
     house.end().await;
 }
@@ -48,9 +48,9 @@ async fn an_application_gathers_keys_by_signed_requests() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_source_that_is_no_trunk_is_refused_and_leaves_no_trace() {
     let house = House::start(&inline("600", "<Response><Say>Hello</Say></Response>")).await;
-    let mut stranger = Phone::at("127.0.0.2").await;
-    stranger.invite(house.udp, "600").await;
-    assert_eq!(stranger.outcome().await, 403);
+    let mut unknown = Phone::at("127.0.0.2").await;
+    unknown.invite(house.udp, "600").await;
+    assert_eq!(unknown.outcome().await, 403);
     assert_eq!(house.live_legs(), 0);
     assert!(house.api.calls().await.is_empty());
     let mut unknown = Phone::new().await;

@@ -2,14 +2,14 @@
 
 use tempfile::TempDir;
 
-use crate::app::{App, Asked};
+use crate::app::{App, AppRequest};
 use crate::house::{asks, settings};
 use crate::phone::Phone;
 use crate::program::Program;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sigterm_takes_no_new_call_lets_the_live_one_go_on_and_delivers_its_end() {
-    let app = App::start(|asked: &Asked| match asked.path.as_str() {
+    let app = App::start(|request: &AppRequest| match request.path.as_str() {
         "/voice" => "<Response><Say>Hello</Say><Pause length=\"60\"/></Response>".to_owned(),
         _ => String::new(),
     })
@@ -39,7 +39,7 @@ async fn sigterm_takes_no_new_call_lets_the_live_one_go_on_and_delivers_its_end(
     let status = program.ended().await;
     assert_eq!(status.code(), Some(0));
     // The webhook arrived before the exit.
-    let ends: Vec<Asked> = app.asked.all().into_iter().filter(|asked| asked.path == "/status").collect();
+    let ends: Vec<AppRequest> = app.requests.all().into_iter().filter(|request| request.path == "/status").collect();
     assert_eq!(ends.len(), 1);
     assert_eq!((ends[0].field("CallStatus").as_str(), ends[0].is_signed()), ("completed", true));
 }

@@ -12,7 +12,7 @@ use crate::abuse::assert_answers;
 use crate::audio::{FRAME, encode, noise};
 use crate::bridge::{arrived, live_call};
 use crate::log::PATIENCE;
-use crate::phone::Heard;
+use crate::phone::SipEvent;
 
 /// The number of simultaneous connections.
 const CONNECTIONS: usize = 200;
@@ -124,7 +124,7 @@ async fn a_live_call_hears_nothing_of_a_flood_and_the_flood_costs_a_bounded_shar
     tokio::time::timeout(PATIENCE, empty).await.expect("no connection is left");
     assert_eq!(sip().legs, 2, "the live call's, and no other");
     caller.hangup().await;
-    called.until(Heard::Bye).await;
+    called.until(SipEvent::Bye).await;
     house.quiet().await;
     house.end().await;
 }

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::bridge::through;
 use crate::house::{House, inline};
-use crate::phone::{Heard, Phone};
+use crate::phone::{SipEvent, Phone};
 
 async fn assert_over(house: &House, statuses: &[&str]) {
     house.quiet().await;
@@ -20,11 +20,11 @@ async fn while_it_rings_the_called_phone_stops_ringing() {
     let (mut caller, mut called) = (Phone::new().await, Phone::new().await);
     let house = House::start(&through("700", &called, "off")).await;
     caller.invite(house.udp, "700").await;
-    called.until(Heard::Invited).await;
+    called.until(SipEvent::Invited).await;
     called.ring().await;
-    caller.until(Heard::Status(180)).await;
+    caller.until(SipEvent::Status(180)).await;
     caller.cancel().await;
-    called.until(Heard::Cancelled).await;
+    called.until(SipEvent::Cancelled).await;
     assert_over(&house, &["canceled", "canceled"]).await;
     house.end().await;
 }
@@ -46,12 +46,12 @@ async fn within_a_bridge_the_other_is_hung_up_as_well() {
     let dial = format!("<Response><Dial><Sip>{}</Sip></Dial></Response>", called.uri());
     let house = House::start(&inline("600", &dial)).await;
     caller.call(house.udp, "600").await;
-    called.until(Heard::Invited).await;
+    called.until(SipEvent::Invited).await;
     called.pick_up().await;
     called.audio.heard().reach(5, "RTP to the called").await;
     assert_eq!(house.live_legs(), 2);
     caller.hangup().await;
-    called.until(Heard::Bye).await;
+    called.until(SipEvent::Bye).await;
     assert_over(&house, &["completed", "completed"]).await;
     house.end().await;
 }

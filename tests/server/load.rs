@@ -6,7 +6,7 @@ use std::net::{SocketAddr, UdpSocket};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use crate::app::{App, Asked};
+use crate::app::{App, AppRequest};
 use crate::house::{House, asks, inline};
 use crate::phone::Phone;
 
@@ -68,10 +68,10 @@ async fn every_packet_of_relayed_calls_and_of_media_streams_is_accounted_for() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn streams_that_flood_or_vanish_are_not_heard_in_other_calls() {
-    let mut app = App::start(|asked: &Asked| match asked.path.as_str() {
+    let mut app = App::start(|request: &AppRequest| match request.path.as_str() {
         "/voice" => format!(
             "<Response><Connect><Stream url=\"ws://{}/stream\"/></Connect><Pause length=\"60\"/></Response>",
-            asked.headers["host"].to_str().unwrap()
+            request.headers["host"].to_str().unwrap()
         ),
         _ => String::new(),
     })

@@ -3,7 +3,7 @@
 
 use serde_json::json;
 
-use crate::app::{App, Asked};
+use crate::app::{App, AppRequest};
 use crate::house::{House, inline};
 
 const PERSON: &str = "<Response><Say>Hello?</Say><Pause length=\"20\"/></Response>";
@@ -19,8 +19,8 @@ fn application(app: &App) -> String {
     [telnyx, inline("810", PERSON), inline("811", MACHINE)].concat()
 }
 
-fn hangs_up(asked: &Asked) -> String {
-    let document = if asked.path == "/voice" { "<Response><Hangup/></Response>" } else { "" };
+fn hangs_up(request: &AppRequest) -> String {
+    let document = if request.path == "/voice" { "<Response><Hangup/></Response>" } else { "" };
     document.to_owned()
 }
 
@@ -37,9 +37,9 @@ async fn the_document_is_asked_for_once_a_machines_greeting_is_over() {
     );
     let made = house.api.post("/Calls.json", &form).await;
     assert_eq!(made.status, 201);
-    let asked = app.request("/voice").await;
-    assert_eq!(asked.field("AnsweredBy"), "machine_end_silence");
-    let duration: u64 = asked.field("MachineDetectionDuration").parse().unwrap();
+    let request = app.request("/voice").await;
+    assert_eq!(request.field("AnsweredBy"), "machine_end_silence");
+    let duration: u64 = request.field("MachineDetectionDuration").parse().unwrap();
     assert!((4_000..30_000).contains(&duration), "after {duration} ms");
     assert_eq!(app.request("/status").await.field("AnsweredBy"), "machine_end_silence");
     let sid = made.json()["sid"].as_str().unwrap().to_owned();
@@ -52,7 +52,7 @@ async fn the_document_is_asked_for_once_a_machines_greeting_is_over() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_person_is_told_beside_the_document() {
-    let app = App::start(|asked: &Asked| match asked.path.as_str() {
+    let app = App::start(|request: &AppRequest| match request.path.as_str() {
         "/voice" => "<Response><Pause length=\"20\"/></Response>".to_owned(),
         _ => String::new(),
     })
@@ -69,7 +69,7 @@ async fn a_person_is_told_beside_the_document() {
     let sid = made.json()["sid"].as_str().unwrap().to_owned();
     let told = app.request("/amd").await;
     assert_eq!((told.field("AnsweredBy").as_str(), told.field("CallSid")), ("human", sid.clone()));
-    assert!(app.asked.all()[0].path == "/voice", "it did not wait");
+    assert!(app.requests.all()[0].path == "/voice", "it did not wait");
     house.api.post(&format!("/Calls/{sid}.json"), "Status=completed").await;
     house.quiet().await;
     house.end().await;

@@ -63,7 +63,7 @@ async fn whatever_the_dashboard_and_the_rules_name_is_a_metric_and_each_metric_i
     let house = House::start(&inline("100", "<Response><Hangup/></Response>")).await;
     let mut phone = Phone::new().await;
     phone.call(house.udp, "100").await;
-    phone.until(crate::phone::Heard::Bye).await;
+    phone.until(crate::phone::SipEvent::Bye).await;
     house.quiet().await;
     let metrics = text(house.api.get("/metrics").await);
     let families = families(&metrics);

@@ -59,7 +59,7 @@ impl Message {
 
 /// An event that a phone reports to the test.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Heard {
+pub(crate) enum SipEvent {
     /// A response to the phone's INVITE. The number is the status.
     Status(u16),
     /// A response to the phone's BYE. The number is the status.
@@ -79,7 +79,7 @@ pub(crate) struct Phone {
     pub(crate) address: SocketAddr,
     pub(crate) audio: Arc<Audio>,
     line: Arc<Line>,
-    heard: mpsc::UnboundedReceiver<Heard>,
+    heard: mpsc::UnboundedReceiver<SipEvent>,
     task: AbortHandle,
 }
 
@@ -155,20 +155,20 @@ impl Phone {
     /// Waits for the final response to the phone's INVITE.
     pub(crate) async fn outcome(&mut self) -> u16 {
         loop {
-            if let Heard::Status(status @ 200..) = self.hear().await {
+            if let SipEvent::Status(status @ 200..) = self.receive().await {
                 return status;
             }
         }
     }
 
     /// Waits for the next event.
-    pub(crate) async fn hear(&mut self) -> Heard {
+    pub(crate) async fn receive(&mut self) -> SipEvent {
         tokio::time::timeout(PATIENCE, self.heard.recv()).await.expect("nothing is heard").unwrap()
     }
 
     /// Waits for this event and skips other events.
-    pub(crate) async fn until(&mut self, what: Heard) {
-        while self.hear().await != what {}
+    pub(crate) async fn until(&mut self, what: SipEvent) {
+        while self.receive().await != what {}
     }
 
     /// Cancels the INVITE before the call is answered.
@@ -186,7 +186,7 @@ impl Phone {
             dialog.clone()
         };
         self.line.request(&dialog, "BYE", dialog.cseq, &branch(), None).await;
-        self.until(Heard::Parted(200)).await;
+        self.until(SipEvent::Parted(200)).await;
     }
 
     /// Sends 180 Ringing.
@@ -199,7 +199,7 @@ impl Phone {
         let sdp = self.line.sdp();
         self.line.dialog.lock().unwrap().answered = true;
         self.line.respond(200, Some(sdp)).await;
-        self.until(Heard::Acknowledged).await;
+        self.until(SipEvent::Acknowledged).await;
     }
 }
 
@@ -267,7 +267,7 @@ impl Line {
         self.answer(invite, dialog.server.unwrap(), status, &dialog.local, sdp).await;
     }
 
-    async fn run(self: Arc<Self>, says: mpsc::UnboundedSender<Heard>) {
+    async fn run(self: Arc<Self>, says: mpsc::UnboundedSender<SipEvent>) {
         let mut datagram = vec![0; 65_536];
         loop {
             let Ok((length, from)) = self.socket.recv_from(&mut datagram).await else { continue };
@@ -284,7 +284,7 @@ impl Line {
         }
     }
 
-    async fn on_response(&self, message: &Message, status: u16) -> Option<Heard> {
+    async fn on_response(&self, message: &Message, status: u16) -> Option<SipEvent> {
         match message.method() {
             "INVITE" if status >= 200 => {
                 let dialog = {
@@ -302,15 +302,15 @@ impl Line {
                 if let (200, Some(remote)) = (status, message.media()) {
                     self.audio.connect(remote);
                 }
-                Some(Heard::Status(status))
+                Some(SipEvent::Status(status))
             }
-            "INVITE" => Some(Heard::Status(status)),
-            "BYE" => Some(Heard::Parted(status)),
+            "INVITE" => Some(SipEvent::Status(status)),
+            "BYE" => Some(SipEvent::Parted(status)),
             _ => None,
         }
     }
 
-    async fn on_request(&self, message: Message, from: SocketAddr) -> Option<Heard> {
+    async fn on_request(&self, message: Message, from: SocketAddr) -> Option<SipEvent> {
         let to = message.get("To").to_owned();
         match message.method() {
             "INVITE" => {
@@ -335,17 +335,17 @@ impl Line {
                 {
                     self.audio.connect(remote);
                 }
-                (!repeated).then_some(Heard::Invited)
+                (!repeated).then_some(SipEvent::Invited)
             }
-            "ACK" => self.dialog().answered.then_some(Heard::Acknowledged),
+            "ACK" => self.dialog().answered.then_some(SipEvent::Acknowledged),
             "CANCEL" => {
                 self.answer(&message, from, 200, &to, None).await;
                 self.respond(487, None).await;
-                Some(Heard::Cancelled)
+                Some(SipEvent::Cancelled)
             }
             "BYE" => {
                 self.answer(&message, from, 200, &to, None).await;
-                Some(Heard::Bye)
+                Some(SipEvent::Bye)
             }
             _ => {
                 self.answer(&message, from, 200, &to, None).await;

@@ -100,7 +100,7 @@ async fn another_speech_engine_speaks_after_a_reload() {
     let timeline = async || {
         let mut phone = Phone::new().await;
         phone.call(house.udp, "100").await;
-        phone.until(crate::phone::Heard::Bye).await;
+        phone.until(crate::phone::SipEvent::Bye).await;
         house.quiet().await;
         let newest = house.api.calls().await.remove(0);
         let path = format!("/console/sessions/{}/events?format=text", newest["sid"].as_str().unwrap());

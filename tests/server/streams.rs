@@ -6,10 +6,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use crate::app::{App, Asked, Frame, Stream};
+use crate::app::{App, AppRequest, Frame, Stream};
 use crate::audio::{decode, holds, noise, tone};
 use crate::house::{ACCOUNT_SID, AUTH_TOKEN, House, asks};
-use crate::phone::{Heard, Phone};
+use crate::phone::{SipEvent, Phone};
 
 /// The differences between the messages of the two dialects.
 struct Wire {
@@ -26,9 +26,9 @@ const TRIES: usize = 4;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connected_stream_hears_and_speaks_and_the_document_goes_on_after_it() {
-    let mut app = App::start(|asked: &Asked| {
-        let stream = format!("ws://{}/stream", asked.headers["host"].to_str().unwrap());
-        match asked.path.as_str() {
+    let mut app = App::start(|request: &AppRequest| {
+        let stream = format!("ws://{}/stream", request.headers["host"].to_str().unwrap());
+        match request.path.as_str() {
             "/voice" => format!(
                 "<Response><Connect action=\"/after\"><Stream url=\"{stream}\">\
                  <Parameter name=\"who\" value=\"me\"/></Stream></Connect></Response>"
@@ -73,7 +73,7 @@ async fn a_connected_stream_hears_and_speaks_and_the_document_goes_on_after_it()
 
     // The application closes the stream, so the document continues.
     stream.close();
-    phone.until(Heard::Bye).await;
+    phone.until(SipEvent::Bye).await;
     stream.closed().await;
     let after = app.request("/after").await;
     assert_eq!((after.field("StreamSid").as_str(), after.is_signed()), (stream_sid, true));
@@ -175,11 +175,11 @@ async fn a_stream_started_by_command_hears_and_speaks_until_the_caller_hangs_up(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_beside_the_document_hears_both_sides_until_it_is_stopped() {
-    let mut app = App::start(|asked: &Asked| match asked.path.as_str() {
+    let mut app = App::start(|request: &AppRequest| match request.path.as_str() {
         "/voice" => format!(
             "<Response><Start><Stream name=\"fork\" track=\"both_tracks\" url=\"ws://{}/stream\"/></Start>\
              <Say>One two three four five six seven</Say><Stop><Stream name=\"fork\"/></Stop><Hangup/></Response>",
-            asked.headers["host"].to_str().unwrap()
+            request.headers["host"].to_str().unwrap()
         ),
         _ => String::new(),
     })
@@ -192,7 +192,7 @@ async fn a_stream_beside_the_document_hears_both_sides_until_it_is_stopped() {
     let stream = app.stream().await;
     let (_, stop) = stream.event("stop").await;
     stream.closed().await;
-    phone.until(Heard::Bye).await;
+    phone.until(SipEvent::Bye).await;
 
     assert_eq!(stream.event("start").await.1["start"]["tracks"], json!(["inbound", "outbound"]));
     let call_sid = app.request("/voice").await.field("CallSid");

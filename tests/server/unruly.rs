@@ -3,18 +3,18 @@
 use axum::extract::ws::Message;
 use serde_json::{Value, json};
 
-use crate::app::{App, Asked};
+use crate::app::{App, AppRequest};
 use crate::audio::tone;
 use crate::house::{House, asks};
-use crate::phone::{Heard, Phone};
+use crate::phone::{SipEvent, Phone};
 
 /// An application with a document that connects a stream to this application and then hangs up.
 async fn connecting() -> App {
-    App::start(|asked: &Asked| match asked.path.as_str() {
+    App::start(|request: &AppRequest| match request.path.as_str() {
         "/voice" => format!(
             "<Response><Connect action=\"/after\"><Stream url=\"ws://{}/stream\" statusCallback=\"http://{0}/stream-told\"/>\
              </Connect></Response>",
-            asked.headers["host"].to_str().unwrap()
+            request.headers["host"].to_str().unwrap()
         ),
         "/after" => "<Response><Hangup/></Response>".to_owned(),
         _ => String::new(),
@@ -72,10 +72,10 @@ async fn when_a_connected_application_dies_the_document_goes_on() {
     let stream = app.stream().await;
     stream.listen(100).await;
     stream.vanish();
-    phone.until(Heard::Bye).await;
+    phone.until(SipEvent::Bye).await;
     assert!(!app.request("/after").await.field("StreamError").is_empty());
-    let told = |asked: &Asked| asked.path == "/stream-told" && asked.field("StreamEvent") == "stream-error";
-    assert!(app.asked.find("stream-error", told).await.is_signed());
+    let told = |request: &AppRequest| request.path == "/stream-told" && request.field("StreamEvent") == "stream-error";
+    assert!(app.requests.find("stream-error", told).await.is_signed());
     house.quiet().await;
     house.end().await;
 }
@@ -101,7 +101,7 @@ async fn a_stream_that_nobody_takes_leaves_the_call_to_its_application() {
     assert_ne!(failed["failure_reason"], Value::Null);
     assert_eq!(house.live_legs(), 1);
     house.api.command(control, "hangup", &json!({})).await;
-    phone.until(Heard::Bye).await;
+    phone.until(SipEvent::Bye).await;
     app.event("call.hangup").await;
     house.quiet().await;
     house.end().await;

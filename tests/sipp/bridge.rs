@@ -76,7 +76,7 @@ async fn a_bridged_call_goes_over_the_next_trunk_when_one_is_full() {
     let (first, second) = (first.answer().await, second.answer().await);
     let long = long.to("1234").call(house.udp);
     let full = async {
-        while house.calls().services().sip.peer("first").calls == 0 {
+        while house.calls().services().sip.trunk_status("first").calls == 0 {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
     };

@@ -47,9 +47,9 @@ async fn who_guesses_passwords_is_banned_while_a_trunks_call_goes_through() {
     assert_eq!(metric(&house, "tandem_sip_banned_dropped_total").await, 3);
 
     // An operator can read the messages before the ban. The digest responses in the messages are masked.
-    let strangers = house.api.get("/console/sip/strangers?format=text").await;
-    let strangers = String::from_utf8(strangers.body).unwrap();
-    assert_eq!(strangers.matches("403 Forbidden (REGISTER)").count(), 5, "{strangers}");
+    let messages = house.api.get("/console/sip/strangers?format=text").await;
+    let messages = String::from_utf8(messages.body).unwrap();
+    assert_eq!(messages.matches("403 Forbidden (REGISTER)").count(), 5, "{messages}");
     let whole = String::from_utf8(house.api.get("/console/sip/strangers").await.body).unwrap();
     assert!(whole.contains("Digest username") && !whole.contains("0123456789abcdef"), "{whole}");
 
@@ -66,8 +66,8 @@ async fn who_guesses_passwords_is_banned_while_a_trunks_call_goes_through() {
 async fn a_stranger_learns_nothing_of_us_but_that_it_is_refused() {
     let house = House::start("").await;
     // An address that does not belong to the trunk.
-    let stranger = UdpSocket::bind("127.0.0.77:0").await.unwrap();
-    let at = stranger.local_addr().unwrap();
+    let unknown = UdpSocket::bind("127.0.0.77:0").await.unwrap();
+    let at = unknown.local_addr().unwrap();
     let mut answers = Vec::new();
     for line in ["INVITE sip:600@x", "INVITE sip:nobody@x", "OPTIONS sip:x", "REGISTER sip:x", "INVITE  sip:x"] {
         let method = line.split(' ').next().unwrap();
@@ -76,9 +76,9 @@ async fn a_stranger_learns_nothing_of_us_but_that_it_is_refused() {
              Call-ID: {}\r\nCSeq: 1 {method}\r\nContact: <sip:a@{at}>\r\nContent-Length: 0\r\n\r\n",
             answers.len()
         );
-        stranger.send_to(request.as_bytes(), house.udp).await.unwrap();
+        unknown.send_to(request.as_bytes(), house.udp).await.unwrap();
         let mut answer = [0; 2_048];
-        let length = tokio::time::timeout(PATIENCE, stranger.recv(&mut answer)).await.expect("an answer").unwrap();
+        let length = tokio::time::timeout(PATIENCE, unknown.recv(&mut answer)).await.expect("an answer").unwrap();
         let answer = String::from_utf8_lossy(&answer[..length]).into_owned();
         let own = ["SIP/2.0", "Via", "From", "To", "Call-ID", "CSeq", "Content-Length"];
         let telling = answer.lines().filter(|line| !line.is_empty() && !own.iter().any(|own| line.starts_with(own)));

@@ -33,7 +33,7 @@ mod dialogs;
 mod domains;
 mod guard;
 mod headers;
-mod keys;
+mod dtmf;
 mod offers;
 mod phones;
 mod sdp;

@@ -15,7 +15,7 @@ fn dials(to: &str) -> String {
 
 /// Waits until the status of a trunk meets the condition.
 async fn until(house: &House, trunk: &str, so: impl Fn(tandem_sip::TrunkStatus) -> bool) {
-    let status = || house.calls().services().sip.peer(trunk);
+    let status = || house.calls().services().sip.trunk_status(trunk);
     let stands = async {
         while !so(status()) {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -38,8 +38,8 @@ async fn a_trunk_is_registered_with_a_password_for_as_long_as_it_wants_and_withd
         return;
     }
     let registrar = Sipp::new("registrar");
-    let keys = "register = true\nregister_expires = 60\nusername = \"tandem\"\npassword = \"secret\"";
-    let trunk = registrar.trunk("carrier", keys);
+    let settings = "register = true\nregister_expires = 60\nusername = \"tandem\"\npassword = \"secret\"";
+    let trunk = registrar.trunk("carrier", settings);
     let registrar = registrar.answer().await;
     let house = House::start(&trunk).await;
     until(&house, "carrier", |status| status.registered == Registered::Yes).await;
@@ -55,8 +55,8 @@ async fn a_call_to_a_registered_contact_is_the_trunks_from_wherever_it_comes() {
         return;
     }
     let registrar = Sipp::new("registrar");
-    let keys = "register = true\nregister_expires = 60\nusername = \"tandem\"\npassword = \"secret\"";
-    let trunk = registrar.trunk("carrier", keys)
+    let settings = "register = true\nregister_expires = 60\nusername = \"tandem\"\npassword = \"secret\"";
+    let trunk = registrar.trunk("carrier", settings)
         + "[[numbers]]\nnumber = \"600\"\naccount = \"acme\"\ntwiml = '<Response><Hangup/></Response>'\n";
     let registrar = registrar.answer().await;
     let house = House::start(&trunk).await;
@@ -77,9 +77,9 @@ async fn the_strongest_digest_is_answered_and_a_stale_nonce_once_more() {
     }
     for scenario in ["challenge", "challenge_md5"] {
         let (caller, carrier) = (Sipp::new("call"), Sipp::new(scenario));
-        let keys = "prefixes = [\"+\"]\nusername = \"tandem\"\npassword = \"secret\"";
+        let settings = "prefixes = [\"+\"]\nusername = \"tandem\"\npassword = \"secret\"";
         let house =
-            House::start(&(caller.trunk("caller", "") + &carrier.trunk("carrier", keys) + &dials("+15551230002")))
+            House::start(&(caller.trunk("caller", "") + &carrier.trunk("carrier", settings) + &dials("+15551230002")))
                 .await;
         let carrier = carrier.answer().await;
         one_call(&house, caller, carrier).await;
@@ -111,7 +111,7 @@ async fn a_call_goes_on_to_the_next_trunk_when_one_fails_and_the_next_call_begin
     place(&house).await;
     bad.succeed().await;
     house.quiet().await;
-    assert_eq!(house.calls().services().sip.peer("first").health, Health::Doubtful);
+    assert_eq!(house.calls().services().sip.trunk_status("first").health, Health::Doubtful);
     // The failed trunk no longer runs. The second call does not use this trunk.
     place(&house).await;
     good.succeed().await;
@@ -207,8 +207,8 @@ async fn each_trunk_hears_numbers_and_callers_in_its_own_form() {
     let german = "number_format = \"national\"\ncountry_code = \"49\"\ncaller_id = \"pai\"\ntrusted = true";
     for (privacy, from) in [("none", "sip:493022222222@"), ("id", "sip:anonymous@anonymous.invalid>")] {
         let (caller, carrier) = (Sipp::new("asserted").key("privacy", privacy), Sipp::new("answer"));
-        let keys = "number_format = \"digits\"\nprefixes = [\"+\"]\ncaller_id = \"pai\"\ntrusted = true";
-        let trunks = caller.trunk("caller", german) + &carrier.trunk("carrier", keys);
+        let settings = "number_format = \"digits\"\nprefixes = [\"+\"]\ncaller_id = \"pai\"\ntrusted = true";
+        let trunks = caller.trunk("caller", german) + &carrier.trunk("carrier", settings);
         let house = House::start(&(trunks + &dials("+493012345678"))).await;
         let carrier = carrier.answer().await;
         let said = one_call(&house, caller, carrier).await;
@@ -270,7 +270,7 @@ async fn settings_change_while_a_call_goes_on() {
 
     assert_eq!(house.reload(&after).await, ["media.ports"], "each server has its own");
     let names =
-        || house.calls().services().sip.peers().into_iter().map(|(name, _)| name.to_string()).collect::<Vec<_>>();
+        || house.calls().services().sip.trunk_statuses().into_iter().map(|(name, _)| name.to_string()).collect::<Vec<_>>();
     let changed = async {
         while names() != ["here", "caller", "again", "second"] {
             tokio::time::sleep(Duration::from_millis(5)).await;

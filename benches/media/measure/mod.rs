@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 const RUN: Duration = Duration::from_millis(2);
 const RUNS: usize = 200;
 /// The longest time of all runs of a case.
-const MOST: Duration = Duration::from_millis(600);
+const MAX_TIME: Duration = Duration::from_millis(600);
 /// The number of frames that are counted. Before them, the same number of frames runs without being counted. 100 frames
 /// are two seconds, so the count includes all work that happens once a second.
 const COUNTED: u32 = 100;
@@ -35,7 +35,7 @@ pub(crate) fn case(what: &str, frames: u32, mut work: impl FnMut()) {
         let run = Instant::now();
         (0..calls).for_each(|_| work());
         best = best.min(run.elapsed());
-        if began.elapsed() > MOST {
+        if began.elapsed() > MAX_TIME {
             break;
         }
     }

@@ -8,8 +8,8 @@ use crate::recording::{RecordingChannels, RecordingFormat, RecordingSource, Trac
 /// A conference, with the orders and events from its outputs.
 struct Script {
     conference: Conference,
-    orders: Vec<Output>,
-    told: Vec<ConferenceEvent>,
+    commands: Vec<Output>,
+    events: Vec<ConferenceEvent>,
 }
 
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
@@ -57,11 +57,11 @@ fn room() -> Participation {
 }
 
 impl Script {
-    fn opened(most: u16, opening: Option<ConferenceSettings>) -> Self {
+    fn opened(max_participants: u16, opening: Option<ConferenceSettings>) -> Self {
         let (account, dialect, name) = (&"main".into(), &"test".into(), &"room".into());
-        let wanted = ConferenceSpec { account, dialect, name, most, opening: opening.map(Arc::new) };
+        let wanted = ConferenceSpec { account, dialect, name, max_participants, opening: opening.map(Arc::new) };
         let conference = Conference::open(ConferenceId(9), wanted, NOW);
-        let mut script = Self { conference, orders: Vec::new(), told: Vec::new() };
+        let mut script = Self { conference, commands: Vec::new(), events: Vec::new() };
         script.drain();
         script
     }
@@ -91,14 +91,14 @@ impl Script {
     fn drain(&mut self) {
         while let Some(output) = self.conference.poll_output() {
             match output {
-                Output::Tell(event) => self.told.push(*event),
-                order => self.orders.push(order),
+                Output::Event(event) => self.events.push(*event),
+                command => self.commands.push(command),
             }
         }
     }
 
     fn words(&self) -> Vec<String> {
-        self.told
+        self.events
             .iter()
             .filter(|event| event.kind != ConferenceEventKind::Entered)
             .map(|event| word(&event.kind))
@@ -115,7 +115,7 @@ fn word(kind: &ConferenceEventKind) -> String {
     match kind {
         ConferenceEventKind::Opened => "opened".into(),
         ConferenceEventKind::Entered => "entered".into(),
-        ConferenceEventKind::Leads(who) => format!("leads {}", who.leg.0),
+        ConferenceEventKind::ActiveSpeaker(who) => format!("leads {}", who.leg.0),
         ConferenceEventKind::Played(audio) => format!("played {:?} {}", audio.to, audio.over),
         ConferenceEventKind::Expected(who) => format!("expected {}", who.leg.0),
         ConferenceEventKind::Joined(who) => format!("joined {}", who.leg.0),
@@ -139,13 +139,13 @@ fn two_come_and_go_and_the_last_one_ends_it() {
     script.come(2, room());
     script.start();
     script.leave(&over(1, EndedBy::Peer), LeaveReason::Ended);
-    assert!(!script.orders.contains(&Output::Close));
+    assert!(!script.commands.contains(&Output::Close));
     script.leave(&info(2), LeaveReason::Itself);
-    assert!(script.orders.contains(&Output::Close) && script.conference.is_closing());
+    assert!(script.commands.contains(&Output::Close) && script.conference.is_closing());
     script.conference.handle_over(NOW);
     script.drain();
-    let told = ["opened", "joined 1", "joined 2", "started", "left 1 Itself", "left 2 Itself", "ended"];
-    assert_eq!(script.words(), told);
+    let words = ["opened", "joined 1", "joined 2", "started", "left 1 Itself", "left 2 Itself", "ended"];
+    assert_eq!(script.words(), words);
     assert_eq!(script.end(), (EndCause::LastLeft, Some(leg(2))));
     assert_eq!(script.conference.info().status, ConferenceStatus::Completed);
     script.conference.handle_over(NOW);
@@ -168,8 +168,8 @@ fn as_many_as_a_conference_takes_come_and_go_each_told_of_once() {
     }
     script.conference.handle_over(NOW);
     script.drain();
-    let told = script.words();
-    let count = |start: &str| told.iter().filter(|word| word.starts_with(start)).count();
+    let words = script.words();
+    let count = |start: &str| words.iter().filter(|word| word.starts_with(start)).count();
     assert_eq!((count("joined "), count("left "), count("started"), count("ended")), (250, 250, 1, 1));
     assert_eq!(script.end(), (EndCause::LastLeft, Some(leg(250))));
 }
@@ -187,7 +187,7 @@ fn who_ends_it_by_leaving_takes_the_others_along() {
         script.conference.handle_over(NOW);
         script.drain();
         assert_eq!(script.words().last_chunk::<2>().unwrap(), &["left 1 HostLeft", "ended"]);
-        assert_eq!(script.orders, [Output::ParticipantRemoved { leg: leg(1), clears: false }]);
+        assert_eq!(script.commands, [Output::ParticipantRemoved { leg: leg(1), clears: false }]);
         assert_eq!(script.end(), (cause, Some(leg(2))));
         assert_eq!(script.conference.info().end.as_ref().unwrap().label.as_deref(), Some("host"));
     }
@@ -205,7 +205,7 @@ fn a_request_ends_it_and_gives_up_who_is_being_called() {
     script.conference.handle_over(NOW);
     script.drain();
     assert_eq!(script.words()[1..], ["joined 1", "expected 2", "left 1 ConferenceEnded", "ended"]);
-    assert_eq!(script.orders, [Output::Close, Output::ParticipantRemoved { leg: leg(1), clears: false }]);
+    assert_eq!(script.commands, [Output::Close, Output::ParticipantRemoved { leg: leg(1), clears: false }]);
     assert_eq!(script.end(), (EndCause::Request, None));
 }
 
@@ -261,8 +261,8 @@ fn documents_are_heard_while_waiting_and_while_held() {
     participation.change(Change { hold: Some(None), ..Change::default() });
     script.conference.change(NOW, leg(1), &participation);
     script.drain();
-    let hears = |document: Option<&Target>| Output::Hear { leg: leg(1), what: document.cloned().map(Wait::Document) };
-    assert_eq!(script.orders, [hears(Some(&wait)), hears(Some(&hold)), hears(None)]);
+    let set_audio = |document: Option<&Target>| Output::SetWaitAudio { leg: leg(1), audio: document.cloned().map(Wait::Document) };
+    assert_eq!(script.commands, [set_audio(Some(&wait)), set_audio(Some(&hold)), set_audio(None)]);
 }
 
 #[test]
@@ -316,8 +316,8 @@ fn who_leaves_and_comes_again_at_once_is_told_of_twice() {
         script.conference.handle_left(NOW, leg(1));
     }
     script.drain();
-    let told = ["joined 1", "left 1 Itself", "joined 1"];
-    assert_eq!(script.words()[2..5], told);
+    let words = ["joined 1", "left 1 Itself", "joined 1"];
+    assert_eq!(script.words()[2..5], words);
 }
 
 #[test]
@@ -330,18 +330,18 @@ fn it_is_recorded_from_its_start_held_and_told_of() {
     script.start();
     let facts = script.conference.recordings()[0].clone();
     assert_eq!((facts.id, facts.leg, facts.conference), (RECORDING, leg(1), Some(ConferenceId(9))));
-    for gap in [Some(PauseBehavior::Skip), Some(PauseBehavior::Skip), None] {
-        script.conference.pause_recording(NOW, RECORDING, gap).unwrap();
+    for pause_behavior in [Some(PauseBehavior::Skip), Some(PauseBehavior::Skip), None] {
+        script.conference.pause_recording(NOW, RECORDING, pause_behavior).unwrap();
     }
     script.conference.stop_recording(RECORDING).unwrap();
     script.conference.handle_recorded(NOW, RECORDING, RecordingEnd::Stopped, Duration::from_secs(3));
     assert_eq!(script.conference.stop_recording(RECORDING), Err(Refused::Unknown));
     script.drain();
-    let told = ["recording runs", "recording paused", "recording runs", "recording completed"];
-    assert_eq!(script.words()[4..], told);
-    let pause = Output::PauseRecording { id: RECORDING, gap: PauseBehavior::Skip };
-    let orders = [pause, Output::ResumeRecording(RECORDING), Output::StopRecording(RECORDING)];
-    assert_eq!(script.orders[1..], orders);
+    let words = ["recording runs", "recording paused", "recording runs", "recording completed"];
+    assert_eq!(script.words()[4..], words);
+    let pause = Output::PauseRecording { id: RECORDING, pause_behavior: PauseBehavior::Skip };
+    let commands = [pause, Output::ResumeRecording(RECORDING), Output::StopRecording(RECORDING)];
+    assert_eq!(script.commands[1..], commands);
 }
 
 #[test]
@@ -350,7 +350,7 @@ fn a_room_that_vanishes_puts_everybody_out() {
     script.come(1, Participation { wait: Wait::Document(document("wait")), ..room() });
     script.conference.handle_over(NOW);
     script.drain();
-    assert!(script.orders.contains(&Output::ParticipantRemoved { leg: leg(1), clears: false }));
+    assert!(script.commands.contains(&Output::ParticipantRemoved { leg: leg(1), clears: false }));
     assert_eq!(script.end(), (EndCause::Failed, None));
 }
 
@@ -359,10 +359,10 @@ fn who_was_first_is_told_once_and_each_fact_knows_its_leg_as_it_is() {
     let mut script = Script::new();
     script.come(1, room());
     script.come(2, room());
-    let entered: Vec<_> = script.told.iter().filter(|one| one.kind == ConferenceEventKind::Entered).collect();
+    let entered: Vec<_> = script.events.iter().filter(|one| one.kind == ConferenceEventKind::Entered).collect();
     assert!(matches!(entered[..], [event] if event.leg.as_ref().is_some_and(|one| one.id == leg(1))));
     script.leave(&over(2, EndedBy::Peer), LeaveReason::Ended);
-    let last = script.told.last().unwrap();
+    let last = script.events.last().unwrap();
     assert!(last.leg.as_ref().is_some_and(|one| one.id == leg(2) && one.end.is_some()));
     assert!(last.first.as_ref().is_some_and(|one| one.id == leg(1)));
 }
@@ -375,11 +375,11 @@ fn a_host_who_clears_has_the_others_hung_up_and_so_has_a_request() {
     script.leave(&over(1, EndedBy::Peer), LeaveReason::Ended);
     script.conference.handle_left(NOW, leg(2));
     script.drain();
-    assert!(script.orders.contains(&Output::ParticipantRemoved { leg: leg(2), clears: true }));
+    assert!(script.commands.contains(&Output::ParticipantRemoved { leg: leg(2), clears: true }));
     let mut script = Script::new();
     script.come(1, room());
     script.conference.end(NOW, true);
     script.conference.handle_left(NOW, leg(1));
     script.drain();
-    assert!(script.orders.contains(&Output::ParticipantRemoved { leg: leg(1), clears: true }));
+    assert!(script.commands.contains(&Output::ParticipantRemoved { leg: leg(1), clears: true }));
 }

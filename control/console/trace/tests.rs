@@ -1,14 +1,14 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use tandem_sip::{Seen, Transport};
+use tandem_sip::{TracedMessage, Transport};
 
 use super::*;
 
 const SDP: &str = "v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\nm=audio 4000 RTP/SAVP 0 8 101\r\na=rtpmap:101 telephone-event/8000\r\na=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:c2VjcmV0\r\na=sendonly\r\n";
 
-fn seen(now: Now, after: u64, sent: bool, peer: &str, data: String) -> Seen {
-    Seen {
+fn seen(now: Now, after: u64, sent: bool, peer: &str, data: String) -> TracedMessage {
+    TracedMessage {
         at: now.instant + Duration::from_millis(after),
         sent,
         transport: Transport::Udp,
@@ -203,7 +203,7 @@ fn the_ladder_of_strangers_has_no_empty_heading() {
     let now = clock::now();
     let invite = request("INVITE sip:600@x", "<sip:600@x>", "");
     let messages = vec![seen(now, 0, false, "192.0.2.2:5060", invite)];
-    let trace = CallTrace::of_nobody(sip::Trace { messages, ..sip::Trace::default() }, now);
+    let trace = CallTrace::of_no_leg(sip::Trace { messages, ..sip::Trace::default() }, now);
     assert!(!trace.text(100).contains("peer:"), "{}", trace.text(100));
     assert!(trace.text(100).contains("192.0.2.2:5060 UDP"), "{}", trace.text(100));
 }

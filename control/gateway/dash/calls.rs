@@ -24,15 +24,15 @@ use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::Message;
 
 use super::Dash;
-use crate::frontends::Out;
+use crate::frontends::FrontendMessage;
 
 /// Maximum time for the last messages of a stream after the end of the stream's call.
 const LAST_MESSAGES: Duration = Duration::from_secs(2);
 /// Ringing time. Other calls through this provider's API have the same ringing time.
-const RINGS_FOR: Duration = Duration::from_secs(30);
+const RINGING_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A call that the gateway has started.
-pub(super) struct Made {
+pub(super) struct PlacedCall {
     pub(super) leg: LegId,
     pub(super) control_id: String,
     pub(super) at: Timestamp,
@@ -40,7 +40,7 @@ pub(super) struct Made {
 
 impl Dash {
     /// Calls a number for an agent. The error is a text for the user.
-    pub(super) async fn call(self: &Arc<Self>, to: PhoneNumber, from: Address, agent: &str) -> Result<Made, String> {
+    pub(super) async fn call(self: &Arc<Self>, to: PhoneNumber, from: Address, agent: &str) -> Result<PlacedCall, String> {
         let calls = &self.app.calls;
         let services = calls.services();
         let account = crate::account(&self.app, self.config.account.as_ref());
@@ -56,7 +56,7 @@ impl Dash {
         let state = json!({ "agentId": agent, "timestamp": at.as_millisecond() }).to_string();
         let new = NewCall {
             application: self.config.application.clone(),
-            timeout: RINGS_FOR,
+            timeout: RINGING_TIMEOUT,
             unanswered: EndCause::Timeout,
             stream: Some(self.stream()),
             client_state: Some(STANDARD.encode(state)),
@@ -71,10 +71,10 @@ impl Dash {
         let _ = calls.request(leg, Request { client_state: None, command: suppress }).await;
         let dash = Arc::clone(self);
         tokio::spawn(async move {
-            dash.accompany(following, stream, upstream, words).await;
+            dash.follow_call(following, stream, upstream, words).await;
             dash.upstreams.close(upstream);
         });
-        Ok(Made { leg, control_id, at })
+        Ok(PlacedCall { leg, control_id, at })
     }
 
     /// The settings of the stream that carries audio between the call and the gateway. The stream has only the inbound
@@ -85,24 +85,24 @@ impl Dash {
             name: None,
             track: Track::Inbound,
             codec: Some(StreamCodec::Pcmu),
-            playout: Some(BidirectionalMode::Payload(StreamCodec::Pcmu)),
+            bidirectional_mode: Some(BidirectionalMode::Payload(StreamCodec::Pcmu)),
             parameters: Vec::new(),
             callback: None,
-            hearers: TargetLegs::Own,
+            target_legs: TargetLegs::Own,
             auth_token: None,
-            opens: ConnectTiming::AtAnswer,
-            form: StreamTransport::Messages,
+            connect_timing: ConnectTiming::AtAnswer,
+            transport: StreamTransport::Messages,
         }
     }
 
     /// Sends the events and audio of the call to the frontends, and the audio of the frontends to the call. Runs until
     /// the call ends.
-    async fn accompany(
+    async fn follow_call(
         &self,
         mut following: Following,
         mut stream: LocalStream,
         upstream: u64,
-        mut words: mpsc::Receiver<Out>,
+        mut words: mpsc::Receiver<FrontendMessage>,
     ) {
         let mut streaming = true;
         loop {
@@ -115,7 +115,7 @@ impl Dash {
                     Some(message) => self.heard(upstream, message),
                     None => streaming = false,
                 },
-                Some(Out::Text(text)) = words.recv() => streaming = streaming && stream.send(text.as_str().into()).await,
+                Some(FrontendMessage::Text(text)) = words.recv() => streaming = streaming && stream.send(text.as_str().into()).await,
             }
         }
         self.upstreams.end(upstream);
@@ -131,7 +131,7 @@ impl Dash {
     fn happened(&self, event: &CallEvent) {
         let public_url = Arc::clone(&self.app.public_url);
         let context = Context { public_url, sequence: 0, recording: None, queue: None };
-        if let Some((kind, payload)) = telnyx::told(event, &context) {
+        if let Some((kind, payload)) = telnyx::event_type_and_payload(event, &context) {
             self.broadcast_own(kind, event.at, &payload);
         }
     }

@@ -11,7 +11,7 @@ use tandem_call::address::{Address, PhoneNumber};
 use tandem_telnyx as telnyx;
 
 use super::Dash;
-use super::calls::Made;
+use super::calls::PlacedCall;
 use crate::text;
 
 type Answer = (StatusCode, Json<Value>);
@@ -40,7 +40,7 @@ pub(super) async fn initiate(State(dash): State<Arc<Dash>>, body: Bytes) -> Answ
     }
 }
 
-fn initiated(dash: &Dash, made: &Made, agent: &str) -> Value {
+fn initiated(dash: &Dash, made: &PlacedCall, agent: &str) -> Value {
     let (status, direction, url) = ("initiated", "outbound-dial", dash.stream_url());
     // The database of the original backend has record ids with 24 hexadecimal digits.
     let record: String = made.leg.to_string().chars().filter(char::is_ascii_hexdigit).take(24).collect();

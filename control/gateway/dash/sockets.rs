@@ -15,7 +15,7 @@ use tandem_clock as clock;
 
 use super::Dash;
 use super::upstream::CallSelector;
-use crate::frontends::{Out, TRY_AGAIN, serve, turn_away, upgrade};
+use crate::frontends::{FrontendMessage, TRY_AGAIN, serve, turn_away, upgrade};
 
 /// The ids of the call that a frontend wants to receive. If both ids are absent, the frontend receives all calls.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -25,7 +25,7 @@ pub(super) struct AudioQuery {
 }
 
 impl AudioQuery {
-    fn means(&self) -> CallSelector<'_> {
+    fn selector(&self) -> CallSelector<'_> {
         CallSelector { stream_id: self.stream_id.as_deref(), control_id: self.call_control_id.as_deref() }
     }
 }
@@ -76,7 +76,7 @@ pub(super) async fn frontend_audio(
 
 /// Handles a message of a frontend. Audio goes to the frontend's call, and other events are ignored. If the message is
 /// invalid, returns an error message for the frontend.
-fn spoken(dash: &Dash, id: u64, wanted: &AudioQuery, bound: &mut Option<u64>, said: &str) -> Option<Out> {
+fn spoken(dash: &Dash, id: u64, wanted: &AudioQuery, bound: &mut Option<u64>, said: &str) -> Option<FrontendMessage> {
     let Ok(frame) = serde_json::from_str::<Spoken<'_>>(said) else {
         return Some(problem(100_003, "malformed_frame", "the message is not a JSON object of the expected form"));
     };
@@ -88,15 +88,15 @@ fn spoken(dash: &Dash, id: u64, wanted: &AudioQuery, bound: &mut Option<u64>, sa
         return Some(problem(100_004, "invalid_media", "media.payload is not base64"));
     };
     let own = CallSelector { stream_id: frame.stream_id.as_deref(), control_id: frame.call_control_id.as_deref() };
-    let means = if wanted.means().anything() { own } else { wanted.means() };
+    let means = if wanted.selector().anything() { own } else { wanted.selector() };
     let frame = json!({ "event": "media", "media": { "payload": payload } }).to_string();
     dash.upstreams.speak(id, means, bound, frame.into(), clock::now().instant);
     None
 }
 
-fn problem(code: u32, title: &str, detail: &str) -> Out {
+fn problem(code: u32, title: &str, detail: &str) -> FrontendMessage {
     let payload = json!({ "code": code, "title": title, "detail": detail });
-    Out::Text(json!({ "event": "error", "payload": payload }).to_string().into())
+    FrontendMessage::Text(json!({ "event": "error", "payload": payload }).to_string().into())
 }
 
 #[derive(Deserialize)]
@@ -135,14 +135,14 @@ impl Dash {
     /// `media` of the called party, `stop` and `error`.
     pub(super) fn frame(&self, upstream: u64, text: &str) {
         let Ok(frame) = serde_json::from_str::<Frame<'_>>(text) else { return };
-        let told = match &*frame.event {
+        let message = match &*frame.event {
             "start" => self.started(upstream, text, frame.stream_id.as_deref()),
             "media" if frame.media.and_then(|media| media.track).as_deref() == Some("inbound") => text.into(),
             "stop" | "error" => text.into(),
             _ => return,
         };
         let Some((control_id, stream_id)) = self.upstreams.ids(upstream) else { return };
-        self.listeners.tell(&told, |wanted| wanted.means().fits(&control_id, &stream_id));
+        self.listeners.broadcast(&message, |wanted| wanted.selector().fits(&control_id, &stream_id));
     }
 
     /// Stores the ids of a stream that starts. Returns the `start` message of the stream with additional members

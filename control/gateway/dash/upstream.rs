@@ -6,19 +6,19 @@ use axum::extract::ws::Utf8Bytes;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
-use crate::frontends::Out;
+use crate::frontends::FrontendMessage;
 
 /// Capacity of a call's queue for audio from frontends, in frames of 20 ms. The queue can contain 500 ms.
 const WORDS: usize = 25;
 /// If a frontend sends no audio for this time, another frontend may speak.
-const SPEAKS_FOR: Duration = Duration::from_millis(500);
+const SPEAKER_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// All calls. The newest call comes last.
 #[derive(Debug, Default)]
-pub(super) struct Upstreams(Mutex<Known>);
+pub(super) struct Upstreams(Mutex<UpstreamTable>);
 
 #[derive(Debug, Default)]
-struct Known {
+struct UpstreamTable {
     last: u64,
     all: Vec<Upstream>,
 }
@@ -29,7 +29,7 @@ struct Upstream {
     control_id: String,
     /// The id of the stream. Empty until the stream starts.
     stream_id: String,
-    words: mpsc::Sender<Out>,
+    words: mpsc::Sender<FrontendMessage>,
     /// Whether the gateway drops the audio of frontends.
     muted: bool,
     /// Whether the call has ended. The last audio of the call may still arrive after the end.
@@ -58,7 +58,7 @@ impl CallSelector<'_> {
 impl Upstreams {
     /// Adds a call. Returns the call's number, and the receiver for the messages of frontends to the call. `control_id`
     /// is empty until the id is known.
-    pub(super) fn open(&self, control_id: &str) -> (u64, mpsc::Receiver<Out>) {
+    pub(super) fn open(&self, control_id: &str) -> (u64, mpsc::Receiver<FrontendMessage>) {
         let (words, heard) = mpsc::channel(WORDS);
         let mut known = self.0.lock();
         known.last += 1;
@@ -138,13 +138,13 @@ impl Upstreams {
         if means.anything() {
             *bound = Some(one.id);
         }
-        let taken = one.speaker.is_some_and(|(other, at)| other != frontend && now.duration_since(at) < SPEAKS_FOR);
+        let taken = one.speaker.is_some_and(|(other, at)| other != frontend && now.duration_since(at) < SPEAKER_TIMEOUT);
         if !taken {
             one.speaker = Some((frontend, now));
             if one.muted {
                 return;
             }
-            let _ = one.words.try_send(Out::Text(frame));
+            let _ = one.words.try_send(FrontendMessage::Text(frame));
         }
     }
 }
@@ -153,9 +153,9 @@ impl Upstreams {
 mod tests {
     use super::*;
 
-    fn heard(queue: &mut mpsc::Receiver<Out>) -> Vec<String> {
+    fn heard(queue: &mut mpsc::Receiver<FrontendMessage>) -> Vec<String> {
         let words = std::iter::from_fn(|| queue.try_recv().ok());
-        words.map(|out| if let Out::Text(text) = out { text.to_string() } else { "closed".to_owned() }).collect()
+        words.map(|out| if let FrontendMessage::Text(text) = out { text.to_string() } else { "closed".to_owned() }).collect()
     }
 
     #[test]
@@ -169,7 +169,7 @@ mod tests {
         upstreams.close(first);
         upstreams.speak(7, CallSelector::default(), &mut bound, "b".into(), now);
         assert_eq!(heard(&mut to_second), ["b"], "its own is over");
-        upstreams.speak(8, CallSelector::default(), &mut None, "c".into(), now + SPEAKS_FOR);
+        upstreams.speak(8, CallSelector::default(), &mut None, "c".into(), now + SPEAKER_TIMEOUT);
         assert!(heard(&mut to_second).is_empty(), "that call has its frontend");
     }
 

@@ -25,7 +25,7 @@ use tandem_streams::local::LocalStream;
 use tandem_twilio as twilio;
 use tokio_tungstenite::tungstenite::Message;
 
-use super::sockets::Asked;
+use super::sockets::Subscribed;
 use super::{Starlis, Tracks};
 use crate::frontends::{Frontends, NORMAL, WhenFull};
 
@@ -45,7 +45,7 @@ pub(super) struct CallRequest {
 
 impl Starlis {
     /// Calls a number. The error is a text for the user.
-    pub(super) async fn call(self: &Arc<Self>, wish: CallRequest) -> Result<LegId, String> {
+    pub(super) async fn call(self: &Arc<Self>, request: CallRequest) -> Result<LegId, String> {
         let calls = &self.app.calls;
         let services = calls.services();
         let account = crate::account(&self.app, self.config.account.as_ref());
@@ -57,10 +57,10 @@ impl Starlis {
         // The subscription starts before the call, so that no event and no message is lost.
         let following = services.followers.follow(leg).ok_or_else(|| "the server accepts no more calls".to_owned())?;
         let stream = services.streams.local().expect(leg).await;
-        let to = Address::Phone(wish.to.clone());
+        let to = Address::Phone(request.to.clone());
         let new = NewCall {
             stream: Some(self.stream()),
-            ..NewCall::plain(account, twilio::NAME, to, from, self.first(wish))
+            ..NewCall::plain(account, twilio::NAME, to, from, self.first(request))
         };
         let frontends = Arc::new(Frontends::new(ROOM, WhenFull::Skip));
         self.live.lock().insert(leg, Arc::clone(&frontends));
@@ -70,7 +70,7 @@ impl Starlis {
         }
         let starlis = Arc::clone(self);
         tokio::spawn(async move {
-            starlis.accompany(following, stream, &frontends).await;
+            starlis.follow_call(following, stream, &frontends).await;
             starlis.live.lock().remove(&leg);
             frontends.close(NORMAL, "Call ended");
         });
@@ -79,16 +79,16 @@ impl Starlis {
 
     /// Returns the first action after the answer. With a configured agent, the action is a conversation with this
     /// agent. Without an agent, the action is to speak the first message.
-    fn first(&self, wish: CallRequest) -> AnswerAction {
+    fn first(&self, request: CallRequest) -> AnswerAction {
         if let Some(name) = &self.config.agent {
             return AnswerAction::Program(agent_program(AgentSpec {
                 name: Arc::clone(name),
-                prompt: wish.prompt.map(Into::into),
-                first_message: wish.first_message.map(Into::into),
+                prompt: request.prompt.map(Into::into),
+                first_message: request.first_message.map(Into::into),
                 ..AgentSpec::default()
             }));
         }
-        match wish.first_message {
+        match request.first_message {
             Some(text) => {
                 let speech = Speech { text, ssml: false, voice: None, language: None };
                 AnswerAction::Play(Play::once(AudioSource::Speech(speech)))
@@ -104,13 +104,13 @@ impl Starlis {
             name: None,
             track: self.track(),
             codec: Some(StreamCodec::Pcmu),
-            playout: None,
+            bidirectional_mode: None,
             parameters: Vec::new(),
             callback: None,
-            hearers: TargetLegs::Own,
+            target_legs: TargetLegs::Own,
             auth_token: None,
-            opens: ConnectTiming::AtAnswer,
-            form: StreamTransport::Octets,
+            connect_timing: ConnectTiming::AtAnswer,
+            transport: StreamTransport::Octets,
         }
     }
 
@@ -122,7 +122,7 @@ impl Starlis {
     }
 
     /// Sends the audio and transcript of the call to the call's frontends until the call ends.
-    async fn accompany(&self, mut following: Following, mut stream: LocalStream, frontends: &Frontends<Asked>) {
+    async fn follow_call(&self, mut following: Following, mut stream: LocalStream, frontends: &Frontends<Subscribed>) {
         let mut streaming = true;
         loop {
             tokio::select! {
@@ -145,7 +145,7 @@ impl Starlis {
         let _ = tokio::time::timeout(LAST_MESSAGES, rest).await;
     }
 
-    async fn happened(&self, event: &CallEvent, frontends: &Frontends<Asked>) {
+    async fn happened(&self, event: &CallEvent, frontends: &Frontends<Subscribed>) {
         match &event.kind {
             // With an agent, the conversation reports the recognised words.
             EventKind::Answered { .. }
@@ -156,12 +156,12 @@ impl Starlis {
                 let _ = self.app.calls.request(event.leg.id, Request { client_state: None, command }).await;
             }
             EventKind::Transcription(facts) => {
-                if let TranscriptionStatus::Said { words, is_final: true, .. } = &facts.status {
+                if let TranscriptionStatus::Recognised { words, is_final: true, .. } = &facts.status {
                     said(frontends, &words.text());
                 }
             }
             EventKind::Conversation(facts) => {
-                if let ConversationStatus::Said(line) = &facts.status
+                if let ConversationStatus::Utterance(line) = &facts.status
                     && (!line.by_agent || self.config.tracks == Tracks::Both)
                 {
                     said(frontends, &line.text);
@@ -175,11 +175,11 @@ impl Starlis {
         TranscriptionSpec {
             name: Some(TRANSCRIPTION.to_owned()),
             track: self.track(),
-            listening: RecognitionSpec { punctuation: true, ..RecognitionSpec::default() },
+            recognition: RecognitionSpec { punctuation: true, ..RecognitionSpec::default() },
             labels: (None, None),
             engine: (String::new(), String::new()),
             at_end: false,
-            alone: true,
+            if_none_runs: true,
             callback: None,
         }
     }
@@ -214,19 +214,19 @@ impl Starlis {
     }
 }
 
-fn said(frontends: &Frontends<Asked>, text: &str) {
+fn said(frontends: &Frontends<Subscribed>, text: &str) {
     if !text.is_empty() {
         let event = json!({ "event": "transcription", "text": text }).to_string();
-        frontends.tell(&event.into(), Asked::has);
+        frontends.broadcast(&event.into(), Subscribed::has);
     }
 }
 
-fn heard(frontends: &Frontends<Asked>, message: &Message) {
+fn heard(frontends: &Frontends<Subscribed>, message: &Message) {
     if let Message::Binary(octets) = message {
         let mut text = String::with_capacity(256);
         text.push_str(r#"{"event":"audio","payload":""#);
         STANDARD.encode_string(octets, &mut text);
         text.push_str(r#""}"#);
-        frontends.tell(&text.into(), Asked::has);
+        frontends.broadcast(&text.into(), Subscribed::has);
     }
 }

@@ -37,8 +37,8 @@ pub(super) async fn outbound_call(State(starlis): State<Arc<Starlis>>, body: Byt
     let Some(to) = number.parse().ok().filter(PhoneNumber::is_e164) else {
         return failed(&format!("{number} is not a number in E.164 format (e.g., +1234567890)"));
     };
-    let wish = CallRequest { to, prompt: text(&body, "prompt"), first_message: text(&body, "first_message") };
-    match starlis.call(wish).await {
+    let request = CallRequest { to, prompt: text(&body, "prompt"), first_message: text(&body, "first_message") };
+    match starlis.call(request).await {
         Ok(leg) => {
             let call_sid = starlis.call_sid(leg);
             Json(json!({ "success": true, "message": "Call initiated", "callSid": call_sid })).into_response()

@@ -9,19 +9,19 @@ use parking_lot::Mutex;
 const WINDOW: Duration = Duration::from_secs(60);
 /// Maximum number of users in a table. If the table is full, a new user is refused. A place becomes free when the 60 s
 /// of another user have passed, or when another user has closed all WebSockets.
-const MOST_USERS: usize = 10_000;
+const MAX_USERS: usize = 10_000;
 
 /// Limits the number of calls that each user starts within any 60 s.
 #[derive(Debug)]
 pub(super) struct Rate {
-    most: usize,
+    limit: usize,
     // Users choose their own names. The hash of the standard library protects against names that collide.
     begun: Mutex<HashMap<String, VecDeque<Instant>>>,
 }
 
 impl Rate {
-    pub(super) fn new(most: u32) -> Self {
-        Self { most: usize::try_from(most).unwrap_or(usize::MAX), begun: Mutex::default() }
+    pub(super) fn new(limit: u32) -> Self {
+        Self { limit: usize::try_from(limit).unwrap_or(usize::MAX), begun: Mutex::default() }
     }
 
     /// Counts a new call of the user. If the user has reached the limit, returns the time until the next call is
@@ -29,9 +29,9 @@ impl Rate {
     pub(super) fn take(&self, user: &str, now: Instant) -> Result<(), Duration> {
         let mut begun = self.begun.lock();
         let is_old = |at: &Instant| now.duration_since(*at) >= WINDOW;
-        if begun.len() >= MOST_USERS && !begun.contains_key(user) {
+        if begun.len() >= MAX_USERS && !begun.contains_key(user) {
             begun.retain(|_, times| times.back().is_some_and(|at| !is_old(at)));
-            if begun.len() >= MOST_USERS {
+            if begun.len() >= MAX_USERS {
                 return Err(WINDOW);
             }
         }
@@ -40,7 +40,7 @@ impl Rate {
             times.pop_front();
         }
         match times.front() {
-            Some(first) if times.len() >= self.most => Err(WINDOW.saturating_sub(now.duration_since(*first))),
+            Some(first) if times.len() >= self.limit => Err(WINDOW.saturating_sub(now.duration_since(*first))),
             _ => {
                 times.push_back(now);
                 Ok(())
@@ -52,7 +52,7 @@ impl Rate {
 /// Counts the open WebSockets of each user.
 #[derive(Debug)]
 pub(super) struct Sockets {
-    most: u32,
+    limit: u32,
     open: Arc<Mutex<HashMap<String, u32>>>,
 }
 
@@ -64,15 +64,15 @@ pub(super) struct SocketSlot {
 }
 
 impl Sockets {
-    pub(super) fn new(most: u32) -> Self {
-        Self { most, open: Arc::default() }
+    pub(super) fn new(limit: u32) -> Self {
+        Self { limit, open: Arc::default() }
     }
 
     /// Takes a slot for another WebSocket. `None` if the user has reached the limit, or if there are too many users.
     pub(super) fn take(&self, user: &str) -> Option<SocketSlot> {
         let mut open = self.open.lock();
         let count = open.get(user).copied().unwrap_or_default();
-        if count >= self.most || (count == 0 && open.len() >= MOST_USERS) {
+        if count >= self.limit || (count == 0 && open.len() >= MAX_USERS) {
             return None;
         }
         open.insert(user.to_owned(), count + 1);
@@ -110,7 +110,7 @@ mod tests {
     #[test]
     fn users_beyond_the_most_are_refused_until_windows_are_over() {
         let (rate, start) = (Rate::new(5), tandem_clock::now().instant);
-        for user in 0..MOST_USERS {
+        for user in 0..MAX_USERS {
             rate.take(&user.to_string(), start).unwrap();
         }
         assert_eq!(rate.take("one more", start), Err(WINDOW));

@@ -54,7 +54,7 @@ async fn listen(starlis: &Starlis, mut socket: WebSocket, means: &CallSelector) 
             _ => turn_away(socket, POLICY, "Call not found").await,
         };
     };
-    let asked = Asked::default();
+    let asked = Subscribed::default();
     let Some((id, mut queue)) = frontends.join(asked.clone()) else {
         return turn_away(socket, TRY_AGAIN, "Too many connections").await;
     };
@@ -76,9 +76,9 @@ async fn listen(starlis: &Starlis, mut socket: WebSocket, means: &CallSelector) 
 /// Whether a frontend has requested the call's audio and transcript. Before this request, the frontend only receives
 /// the close at the end of the call.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Asked(Arc<AtomicBool>);
+pub(super) struct Subscribed(Arc<AtomicBool>);
 
-impl Asked {
+impl Subscribed {
     fn ask(&self) {
         self.0.store(true, Ordering::Relaxed);
     }

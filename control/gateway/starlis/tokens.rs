@@ -17,10 +17,10 @@ use tandem_clock as clock;
 use super::Starlis;
 use crate::{header, text};
 
-const GOOD_FOR: Duration = Duration::from_secs(300);
+const TOKEN_LIFETIME: Duration = Duration::from_secs(300);
 /// Maximum number of stored tokens. At this number, expired tokens are removed. If no token has expired, the oldest
 /// token is removed.
-const MOST: usize = 10_000;
+const MAX_TOKENS: usize = 10_000;
 
 /// The issued tokens. Each token has the time of its issue, and a flag that says whether the token has been used.
 #[derive(Debug, Default)]
@@ -30,10 +30,10 @@ impl Tokens {
     fn give(&self, now: Instant) -> String {
         let token = format!("{:032x}{:032x}", rand::random::<u128>(), rand::random::<u128>());
         let mut known = self.0.lock();
-        if known.len() >= MOST {
-            known.retain(|_, (given, _)| now.duration_since(*given) < GOOD_FOR);
+        if known.len() >= MAX_TOKENS {
+            known.retain(|_, (given, _)| now.duration_since(*given) < TOKEN_LIFETIME);
         }
-        if known.len() >= MOST
+        if known.len() >= MAX_TOKENS
             && let Some(oldest) = known.iter().min_by_key(|(_, (given, _))| *given).map(|(token, _)| token.clone())
         {
             known.remove(&oldest);
@@ -46,7 +46,7 @@ impl Tokens {
     fn spend(&self, token: Option<&str>, now: Instant) -> Result<(), &'static str> {
         let token = token.filter(|token| !token.is_empty()).ok_or("No token provided")?;
         match self.0.lock().get_mut(token) {
-            Some((given, used)) if now.duration_since(*given) < GOOD_FOR => match std::mem::replace(used, true) {
+            Some((given, used)) if now.duration_since(*given) < TOKEN_LIFETIME => match std::mem::replace(used, true) {
                 false => Ok(()),
                 true => Err("Token has already been used. Please generate a new token."),
             },
@@ -105,17 +105,17 @@ mod tests {
         let used = Err("Token has already been used. Please generate a new token.");
         assert_eq!(tokens.spend(Some(&token), now), used);
         let late = tokens.give(now);
-        assert_eq!(tokens.spend(Some(&late), now + GOOD_FOR), Err("Invalid token"));
+        assert_eq!(tokens.spend(Some(&late), now + TOKEN_LIFETIME), Err("Invalid token"));
     }
 
     #[test]
     fn no_more_tokens_are_kept_than_ten_thousand() {
         let (tokens, now) = (Tokens::default(), tandem_clock::now().instant);
         let first = tokens.give(now);
-        for later in 1..=MOST as u64 {
+        for later in 1..=MAX_TOKENS as u64 {
             tokens.give(now + Duration::from_nanos(later));
         }
-        assert_eq!(tokens.0.lock().len(), MOST);
+        assert_eq!(tokens.0.lock().len(), MAX_TOKENS);
         assert_eq!(tokens.spend(Some(&first), now), Err("Invalid token"));
     }
 }

@@ -25,7 +25,7 @@ const UNFINISHED: &str = "mp3.part";
 /// completed and kept.
 #[derive(Default)]
 pub(super) struct Mp3s {
-    lanes: [Arc<Mutex<()>>; 2],
+    locks: [Arc<Mutex<()>>; 2],
     made: Arc<AtomicU64>,
 }
 
@@ -36,7 +36,7 @@ impl Mp3s {
         if tokio::fs::try_exists(&mp3).await? {
             return Ok(mp3);
         }
-        let [even, odd] = &self.lanes;
+        let [even, odd] = &self.locks;
         let lane = Arc::clone(if id.0.is_multiple_of(2) { even } else { odd }).lock_owned().await;
         let (wav, key, made) = (wav.to_owned(), key.cloned(), Arc::clone(&self.made));
         let make = move || {
@@ -92,9 +92,9 @@ fn encode(wav: &Path, to: &Path, key: Option<&RecordingKey>) -> io::Result<()> {
     match key {
         None => tandem_media::encode_mp3(recording, &out)?,
         Some(key) => {
-            let mut sealed = EncryptedWriter::new(&out, key, &rand::random())?;
-            tandem_media::encode_mp3(recording, &mut sealed)?;
-            sealed.finish()?;
+            let mut encrypted = EncryptedWriter::new(&out, key, &rand::random())?;
+            tandem_media::encode_mp3(recording, &mut encrypted)?;
+            encrypted.finish()?;
         }
     }
     // After this call, the file is complete on disk before it receives its final name, even if the power fails.

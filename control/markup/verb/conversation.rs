@@ -17,12 +17,12 @@ use crate::reader::Reader;
 const BAD_VALUE: u32 = 64101;
 const LANGUAGE: &str = "en-US";
 /// Maximum number of hints per language.
-const MOST_HINTS: usize = 500;
+const MAX_HINTS: usize = 500;
 /// Inputs of the caller that may interrupt the server's speech.
 const INPUTS: [(&str, Inputs); 6] = [
     ("none", Inputs::NONE),
-    ("dtmf", Inputs { keys: true, speech: false }),
-    ("speech", Inputs { keys: false, speech: true }),
+    ("dtmf", Inputs { digits: true, speech: false }),
+    ("speech", Inputs { digits: false, speech: true }),
     ("any", Inputs::ANY),
     ("true", Inputs::ANY),
     ("false", Inputs::NONE),
@@ -43,7 +43,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Option<
     for child in element.elements() {
         let Some(rule) = reader.rule_in(child, element) else { continue };
         match (rule.meaning, rule.name, word(child, "code")) {
-            (Meaning::Part, "Language", Some(code)) => languages.push((code.to_owned(), manner(child))),
+            (Meaning::Part, "Language", Some(code)) => languages.push((code.to_owned(), language_settings(child))),
             (Meaning::Part, "Language", None) => reader.warn(BAD_VALUE, "<Language> without a code was skipped"),
             (Meaning::Part, "Parameter", _) => {}
             _ => reader.misplaced(child, element),
@@ -53,28 +53,28 @@ pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Option<
     let told: Vec<&str> =
         ["debug", "events"].iter().filter_map(|name| element.attribute(name)).flat_map(words).collect();
     let mut inputs = |name, default| reader.word(element, name, &INPUTS, default, BAD_VALUE);
-    let (greeting_cut_by, cut_by) =
+    let (greeting_interrupted_by, interrupted_by) =
         (inputs("welcomeGreetingInterruptible", Inputs::ANY), inputs("interruptible", Inputs::ANY));
     let reports = inputs("reportInputDuringAgentSpeech", Inputs::NONE);
     Ok(Some(ConversationSpec {
         with: ConversationTarget::Application(url),
         parameters,
         greeting: element.attribute("welcomeGreeting").filter(|text| !text.trim().is_empty()).map(str::to_owned),
-        greeting_cut_by,
-        speaks: word(element, "ttsLanguage").unwrap_or(language).to_owned(),
-        hears: word(element, "transcriptionLanguage").unwrap_or(language).to_owned(),
-        manner: manner(element),
+        greeting_interrupted_by,
+        speech_language: word(element, "ttsLanguage").unwrap_or(language).to_owned(),
+        recognition_language: word(element, "transcriptionLanguage").unwrap_or(language).to_owned(),
+        default_language_settings: language_settings(element),
         languages,
-        cut_by,
+        interrupted_by,
         reports,
         sensitivity: reader.word(element, "interruptSensitivity", &SENSITIVITIES, Sensitivity::High, BAD_VALUE),
-        words_decide: reader.flag(element, "ignoreBackchannel", false, BAD_VALUE),
-        keys: reader.flag(element, "dtmfDetection", false, BAD_VALUE),
+        words_decide_interruption: reader.flag(element, "ignoreBackchannel", false, BAD_VALUE),
+        digits: reader.flag(element, "dtmfDetection", false, BAD_VALUE),
         preemptible: reader.flag(element, "preemptible", false, BAD_VALUE),
         partials: reader.flag(element, "partialPrompts", false, BAD_VALUE),
         no_profanity: reader.flag(element, "profanityFilter", true, BAD_VALUE),
-        tells_speakers: told.contains(&"speaker-events"),
-        tells_played: told.contains(&"tokens-played"),
+        reports_speakers: told.contains(&"speaker-events"),
+        reports_played: told.contains(&"tokens-played"),
     }))
 }
 
@@ -97,13 +97,13 @@ pub(crate) fn agent(reader: &mut Reader<'_>, element: &Element) -> Option<Conver
 }
 
 /// Reads the voice, the speech model and the hints for a language.
-fn manner(element: &Element) -> LanguageSettings {
+fn language_settings(element: &Element) -> LanguageSettings {
     let hints =
         element.attribute("hints").unwrap_or_default().split(',').map(str::trim).filter(|hint| !hint.is_empty());
     LanguageSettings {
         voice: word(element, "voice").map(str::to_owned),
         model: word(element, "speechModel").map(str::to_owned),
-        hints: hints.take(MOST_HINTS).map(str::to_owned).collect(),
+        hints: hints.take(MAX_HINTS).map(str::to_owned).collect(),
     }
 }
 

@@ -41,5 +41,5 @@ pub(crate) fn handed_back(reader: &mut Reader<'_>, element: &Element) -> Option<
         }
     }
     let pairs = reader.parameters(element);
-    (!pairs.is_empty()).then_some(Instruction::HandBack(pairs))
+    (!pairs.is_empty()).then_some(Instruction::ReturnValues(pairs))
 }

@@ -23,16 +23,16 @@ pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Gather,
     let defaults = &reader.flavour.defaults;
     let timeout = reader.seconds(element, "timeout", 0..=3600, TIMEOUT).unwrap_or(defaults.gather_timeout);
     let method = reader.method(element, "method", METHOD);
-    let (keys, words) = input(reader, element);
-    let speech = if words { Some(speech::gather(reader, element, timeout, keys)?) } else { None };
+    let (dtmf, words) = input(reader, element);
+    let speech = if words { Some(speech::gather(reader, element, timeout, dtmf)?) } else { None };
     let finish_on =
-        reader.keys(element, "finishOnKey", "0123456789*#", defaults.gather_finish_on_key, 1, FINISH_ON_KEY);
+        reader.digits(element, "finishOnKey", "0123456789*#", defaults.gather_finish_on_key, 1, FINISH_ON_KEY);
     let mut max_digits = digits(reader, element, "numDigits");
     let (mut min_digits, mut valid_digits) = (1, None);
     if reader.honours(element, "minDigits") {
         max_digits = max_digits.or_else(|| digits(reader, element, "maxDigits"));
         min_digits = digits(reader, element, "minDigits").unwrap_or(1);
-        let valid = reader.keys(element, "validDigits", "0123456789*#", "", 12, NUM_DIGITS);
+        let valid = reader.digits(element, "validDigits", "0123456789*#", "", 12, NUM_DIGITS);
         valid_digits = (!valid.is_empty()).then(|| valid.to_owned());
     }
     reader.only_elements(element);
@@ -86,14 +86,14 @@ pub(super) fn action_or_current(
 /// Returns two flags. The first flag says whether the `Gather` collects digits. The second flag says whether the
 /// `Gather` collects speech.
 fn input(reader: &mut Reader<'_>, element: &Element) -> (bool, bool) {
-    let (mut keys, mut words) = (false, false);
+    let (mut dtmf, mut words) = (false, false);
     for word in element.attribute("input").unwrap_or_default().split([' ', ',']).filter(|word| !word.is_empty()) {
         match word {
-            "dtmf" => keys = true,
+            "dtmf" => dtmf = true,
             "speech" => words = true,
-            "both" if reader.honours(element, "minDigits") => (keys, words) = (true, true),
+            "both" if reader.honours(element, "minDigits") => (dtmf, words) = (true, true),
             _ => reader.bad_value(element, "input", INPUT),
         }
     }
-    (keys || !words, words)
+    (dtmf || !words, words)
 }

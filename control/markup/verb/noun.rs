@@ -212,7 +212,7 @@ fn machine_detection(
     element: &Element,
     status: Option<&Callback>,
 ) -> Result<Option<MachineDetection>, FetchFailure> {
-    let modes = [("Enable", Some(Until::Verdict)), ("DetectMessageEnd", Some(Until::GreetingEnd))];
+    let modes = [("Enable", Some(Until::FirstResult)), ("DetectMessageEnd", Some(Until::GreetingEnd))];
     let until = reader.word(element, "machineDetection", &modes, None, code::SCHEMA);
     let Some(until) = until.filter(|_| element.attribute("sendDigits").is_none()) else { return Ok(None) };
     if reader.flavour.defaults.detects_in_milliseconds {

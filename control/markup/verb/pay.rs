@@ -39,7 +39,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Instruc
             ("PaymentMethod", means),
         ]),
         callback,
-        told: pairs(&[
+        callback_parameters: pairs(&[
             ("For", "payment-processing"),
             ("ErrorType", "internal-error"),
             ("PaymentError", WHY),

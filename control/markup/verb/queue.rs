@@ -24,7 +24,7 @@ pub(crate) fn enqueue(reader: &mut Reader<'_>, element: &Element) -> Result<Opti
     let method = reader.method(element, "method", code::SCHEMA);
     let action = reader.target(element.attribute("action"), method, code::BAD_URL)?;
     let wait = reader.wait(element, "waitUrlMethod", (code::BAD_URL, code::SCHEMA))?;
-    let most = reader.number(element, "maxQueueSize", 1..=5_000, code::SCHEMA);
+    let max_size = reader.number(element, "maxQueueSize", 1..=5_000, code::SCHEMA);
     for child in element.elements() {
         match reader.rule(child).map(|rule| rule.meaning) {
             Some(Meaning::Unsupported(code)) => reader.unserved(child, code),
@@ -33,8 +33,8 @@ pub(crate) fn enqueue(reader: &mut Reader<'_>, element: &Element) -> Result<Opti
         }
     }
     let Some(queue) = name(reader, element, (NAME_TOO_SHORT, NAME_TOO_LONG)) else { return Ok(None) };
-    let most = most.and_then(|most| u32::try_from(most).ok());
-    Ok(Some(Instruction::Enqueue(Enqueue { queue, most, wait, longest: None, action })))
+    let max_size = max_size.and_then(|max_size| u32::try_from(max_size).ok());
+    Ok(Some(Instruction::Enqueue(Enqueue { queue, max_size, wait, max_duration: None, action })))
 }
 
 /// Reads a `Queue`. The dial takes the first caller from this queue.

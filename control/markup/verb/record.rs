@@ -54,7 +54,7 @@ pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Record,
     let longest = if transcribe.is_some() { TRANSCRIBED_MAX_LENGTH } else { defaults.record_max_length };
     let max_length = reader.seconds(element, "maxLength", 1..=86_400, MAX_LENGTH).unwrap_or(longest);
     let finish_on = reader
-        .keys(element, "finishOnKey", "0123456789*#", defaults.record_finish_on_key, 12, FINISH_ON_KEY)
+        .digits(element, "finishOnKey", "0123456789*#", defaults.record_finish_on_key, 12, FINISH_ON_KEY)
         .to_owned();
     let beep = reader.flag(element, "playBeep", true, PLAY_BEEP);
     let mut spec = common(reader, element, RecordingSource::Record, defaults.record_trim, (TRIM, EVENT))?;

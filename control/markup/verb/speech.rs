@@ -21,12 +21,12 @@ const AUTO_WITHOUT_MODEL: u32 = 13335;
 /// Default maximum duration of speech in a `Gather`.
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// Reads the speech input of a `Gather`. `keys` says whether the `Gather` also collects digits.
+/// Reads the speech input of a `Gather`. `digits` says whether the `Gather` also collects digits.
 pub(super) fn gather(
     reader: &mut Reader<'_>,
     element: &Element,
     timeout: Duration,
-    keys: bool,
+    digits: bool,
 ) -> Result<Box<GatherSpeech>, FetchFailure> {
     let model = own(element, "speechModel");
     let pause = match element.attribute("speechTimeout").map(str::trim) {
@@ -42,7 +42,7 @@ pub(super) fn gather(
         _ => Some(reader.seconds(element, "speechTimeout", 1..=3600, SPEECH_TIMEOUT).unwrap_or(timeout)),
     };
     let partials = reader.callback(element, "partialResultCallback", &[], &[StatusEvent::Completed], code::SCHEMA)?;
-    let listening = RecognitionSpec {
+    let recognition = RecognitionSpec {
         language: Some(own(element, "language").unwrap_or_else(|| LANGUAGE.to_owned())),
         hints: speech::hints(element.attribute("hints").unwrap_or_default()),
         model: speech::model("", model.as_deref().unwrap_or_default()),
@@ -51,8 +51,8 @@ pub(super) fn gather(
         punctuation: true,
         at_pauses: false,
     };
-    let longest = reader.seconds(element, "maxSpeechTime", 1..=3600, MAX_SPEECH_TIME).unwrap_or(LONGEST);
-    Ok(Box::new(GatherSpeech { listening, pause, longest, partials, keys }))
+    let max_duration = reader.seconds(element, "maxSpeechTime", 1..=3600, MAX_SPEECH_TIME).unwrap_or(LONGEST);
+    Ok(Box::new(GatherSpeech { recognition, pause, max_duration, partials, digits }))
 }
 
 /// Reads a `Transcription` in a `Start`.
@@ -68,7 +68,7 @@ pub(super) fn transcription(reader: &mut Reader<'_>, element: &Element) -> Resul
     let target = reader.target(element.attribute("statusCallbackUrl"), method, code::BAD_URL)?;
     let engine = own(element, "transcriptionEngine").unwrap_or_else(|| ENGINE.to_owned());
     let model = own(element, "speechModel").unwrap_or_else(|| MODEL.to_owned());
-    let listening = RecognitionSpec {
+    let recognition = RecognitionSpec {
         language: Some(own(element, "languageCode").unwrap_or_else(|| LANGUAGE.to_owned())),
         hints: speech::hints(element.attribute("hints").unwrap_or_default()),
         model: speech::model(&engine, &model),
@@ -80,11 +80,11 @@ pub(super) fn transcription(reader: &mut Reader<'_>, element: &Element) -> Resul
     Ok(TranscriptionSpec {
         name: own(element, "name"),
         track: reader.word(element, "track", &TRACKS, Track::Both, code::SCHEMA),
-        listening,
+        recognition,
         labels: (own(element, "inboundTrackLabel"), own(element, "outboundTrackLabel")),
         engine: (engine, model),
         at_end: false,
-        alone: false,
+        if_none_runs: false,
         callback: target.map(|target| Callback {
             target,
             failover: None,

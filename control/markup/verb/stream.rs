@@ -4,7 +4,7 @@ use tandem_call::StatusEvent;
 use tandem_call::command::Command;
 use tandem_call::fetch::FetchFailure;
 use tandem_call::leg::TargetLegs;
-use tandem_call::program::instruction::{Connect, Converse, Instruction, Order};
+use tandem_call::program::instruction::{Connect, Converse, Instruction, ExecuteCommand};
 use tandem_call::recording::Track;
 use tandem_call::stream::{
     BidirectionalMode, ByteOrder, ConnectTiming, SampleRate, StreamCodec, StreamSpec, StreamTransport,
@@ -131,7 +131,7 @@ pub fn stop(reader: &mut Reader<'_>, element: &Element, out: &mut Vec<Instructio
 }
 
 fn suppression(track: Track, on: bool) -> Instruction {
-    Instruction::Order(Box::new(Order { command: Command::SuppressNoise { track, on }, action: None }))
+    Instruction::ExecuteCommand(Box::new(ExecuteCommand { command: Command::SuppressNoise { track, on }, action: None }))
 }
 
 /// Reads a `Stream`. `speaks` says whether the application may send audio. If the stream has no usable URL, warns and
@@ -147,7 +147,7 @@ fn stream(reader: &mut Reader<'_>, element: &Element, speaks: bool) -> Result<Op
     }
     let Some(url) = reader.websocket_url(text)? else { return Ok(None) };
     let track = reader.word(element, "track", reader.tracks(), Track::Inbound, TRACK);
-    let (codec, playout) = match reader.honours(element, "bidirectionalMode") {
+    let (codec, bidirectional_mode) = match reader.honours(element, "bidirectionalMode") {
         true => bidirectional(reader, element, speaks),
         false => {
             let codec = codec(reader, element);
@@ -165,17 +165,17 @@ fn stream(reader: &mut Reader<'_>, element: &Element, speaks: bool) -> Result<Op
         name: name(element),
         track,
         codec,
-        playout,
+        bidirectional_mode,
         parameters,
         callback,
-        hearers: TargetLegs::Own,
+        target_legs: TargetLegs::Own,
         auth_token,
-        opens: ConnectTiming::default(),
-        form: StreamTransport::Messages,
+        connect_timing: ConnectTiming::default(),
+        transport: StreamTransport::Messages,
     }))
 }
 
-/// Reads the codec of the audio to the application, and the form of the audio from the application. The codec `None`
+/// Reads the codec of the audio to the application, and the transport of the audio from the application. The codec `None`
 /// means the codec of the call. The application sends payload in its own codec, or files (Telnyx).
 fn bidirectional(
     reader: &mut Reader<'_>,

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use tandem_store::resources::{self, Kind, Resource};
 use tandem_store::{Store, StoreError};
 
-use super::MOST;
+use super::MAX_ROWS;
 
 /// A kind of resource that belongs to an account.
 pub trait InventoryItem: Serialize + DeserializeOwned {
@@ -43,7 +43,7 @@ pub enum InventoryError {
     #[error("it is already in use")]
     Taken,
     /// The account already has the maximum number of resources of this kind.
-    #[error("the account has {MOST} of them already, the maximum")]
+    #[error("the account has {MAX_ROWS} of them already, the maximum")]
     Full,
     /// The database failed.
     #[error(transparent)]
@@ -93,7 +93,7 @@ impl<T: InventoryItem> ResourceCache<T> {
         let _one_at_a_time = self.changing.lock().await;
         let more = |rows: &Rows<T>| {
             let had = rows.by_id.get(&row.id).is_some_and(|had| had.account == row.account);
-            !had && rows.by_id.values().filter(|other| other.account == row.account).count() >= MOST
+            !had && rows.by_id.values().filter(|other| other.account == row.account).count() >= MAX_ROWS
         };
         if more(&self.rows.read()) {
             return Err(InventoryError::Full);

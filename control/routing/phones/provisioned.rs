@@ -16,7 +16,7 @@ use crate::inventory::Limits;
 /// The stored phones. The name of the resource is the user name of the phone.
 pub const PHONES: Kind<ProvisionedPhone> = Kind::new("phone");
 /// Maximum number of phones of one account.
-pub const MOST: u64 = 10_000;
+pub const MAX_PHONES: u64 = 10_000;
 
 /// The settings of a phone. The password is not stored. Only the digest hashes of the password for one realm are stored
 /// (RFC 7616 §3.4.2).

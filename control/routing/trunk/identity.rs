@@ -109,10 +109,10 @@ pub struct ParentLeg {
 pub fn present(
     trunk: Option<&TrunkConfig>,
     invite: &Invite,
-    behind: Option<&ParentLeg>,
+    parent_leg: Option<&ParentLeg>,
     host: &str,
 ) -> PresentedCaller {
-    let parent = behind.map(|behind| &*behind.leg);
+    let parent = parent_leg.map(|parent_leg| &*parent_leg.leg);
     let numbering = trunk.map(Numbering::of).unwrap_or_default();
     let inherited = parent.map_or(&[][..], |parent| &parent.sip.headers);
     let inherited = || inherited.iter().map(|(name, value)| (name.as_str(), value.as_str()));
@@ -124,7 +124,7 @@ pub fn present(
         (_, true) => {
             let asserted = inherited().find(|(name, _)| name.eq_ignore_ascii_case("P-Asserted-Identity"));
             let party = asserted.filter(|_| same_caller).and_then(|(_, value)| NameAddr::first(value));
-            behind.zip(party).map(|(behind, party)| behind.numbering.caller_in(party.user()))
+            parent_leg.zip(party).map(|(parent_leg, party)| parent_leg.numbering.caller_in(party.user()))
         }
     };
     let told = |trunk: &TrunkConfig| trunk.trusted && trunk.caller_id != CallerId::From;

@@ -13,9 +13,9 @@ use tandem_settings::{NumberFormat, TrunkConfig};
 
 /// Minimum number of digits of a number that other networks can call. A shorter number is an extension or a service
 /// number, and does not change.
-const LEAST: usize = 7;
+const MIN_DIGITS: usize = 7;
 /// Maximum number of digits of a number (ITU-T E.164 §6).
-const MOST: usize = 15;
+const MAX_DIGITS: usize = 15;
 
 /// The rules of a trunk for telephone numbers.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -106,7 +106,7 @@ impl Numbering {
 }
 
 fn is_number(digits: &str) -> bool {
-    (LEAST..=MOST).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit())
+    (MIN_DIGITS..=MAX_DIGITS).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 #[cfg(test)]
@@ -157,8 +157,8 @@ mod tests {
             ("national", "alice", "alice"),
             ("as_is", "03012345678", "03012345678"),
         ];
-        for (format, came, ours) in table {
-            assert_eq!(german(format).caller_in(came), ours, "{format} {came}");
+        for (format, received, ours) in table {
+            assert_eq!(german(format).caller_in(received), ours, "{format} {received}");
         }
     }
 

@@ -9,14 +9,14 @@ use tandem_settings::header_pattern::{HeaderPattern, is_made_here};
 use tandem_sip as sip;
 
 /// Maximum number of fields that are passed on. Further fields are dropped.
-const MOST: usize = 20;
+const MAX_FIELDS: usize = 20;
 /// Maximum total size in octets of the names and values that are passed on. The limit exists because a datagram has no
 /// space for more.
-const MOST_OCTETS: usize = 4_096;
+const MAX_OCTETS: usize = 4_096;
 
 /// Returns the fields to pass on, in their original order.
 pub fn passed(patterns: &[HeaderPattern], headers: &[(String, String)]) -> Vec<sip::Header> {
-    let mut room = MOST_OCTETS;
+    let mut room = MAX_OCTETS;
     let fitting = headers.iter().filter(|(name, _)| patterns.iter().any(|pattern| pattern.fits(name)));
     let foreign = fitting.filter(|(name, _)| !is_made_here(name));
     let within = foreign.filter(|(name, value)| {
@@ -24,7 +24,7 @@ pub fn passed(patterns: &[HeaderPattern], headers: &[(String, String)]) -> Vec<s
         room = left.unwrap_or(room);
         left.is_some()
     });
-    within.take(MOST).map(|(name, value)| sip::Header { name: name.clone(), value: value.clone() }).collect()
+    within.take(MAX_FIELDS).map(|(name, value)| sip::Header { name: name.clone(), value: value.clone() }).collect()
 }
 
 #[cfg(test)]
@@ -43,7 +43,7 @@ mod tests {
 
     #[test]
     fn x_headers_and_user_to_user_go_on_and_nothing_that_says_who_calls() {
-        let came = [
+        let received = [
             ("X-Account", "42"),
             ("P-Asserted-Identity", "<sip:forged@h>"),
             ("x-lower", "1"),
@@ -52,19 +52,19 @@ mod tests {
             ("Subject", "hello"),
             ("X", "not quite"),
         ];
-        assert_eq!(names(&usual(), &came), ["X-Account", "x-lower", "USER-TO-USER", "User-to-User"]);
+        assert_eq!(names(&usual(), &received), ["X-Account", "x-lower", "USER-TO-USER", "User-to-User"]);
         let all = ["P-*", "Subject"].map(|text| HeaderPattern::try_from(text.to_owned()).unwrap());
-        assert_eq!(names(&all, &came), ["Subject"]);
-        assert_eq!(names(&[], &came), [""; 0]);
+        assert_eq!(names(&all, &received), ["Subject"]);
+        assert_eq!(names(&[], &received), [""; 0]);
     }
 
     #[test]
     fn count_and_size_are_bounded() {
         let many: Vec<(String, String)> = (0..100).map(|n| (format!("X-{n}"), String::new())).collect();
-        assert_eq!(passed(&usual(), &many).len(), MOST);
+        assert_eq!(passed(&usual(), &many).len(), MAX_FIELDS);
         let (large, larger) = ("a".repeat(4_000), "b".repeat(5_000));
-        let came = [("X-Larger", &*larger), ("X-Large", &*large), ("X-Medium", &large[..200]), ("X-Small", "c")];
-        assert_eq!(names(&usual(), &came), ["X-Large", "X-Small"], "what does not fit stays behind, the rest goes on");
+        let received = [("X-Larger", &*larger), ("X-Large", &*large), ("X-Medium", &large[..200]), ("X-Small", "c")];
+        assert_eq!(names(&usual(), &received), ["X-Large", "X-Small"], "what does not fit stays behind, the rest goes on");
     }
 
     #[test]

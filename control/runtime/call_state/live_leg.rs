@@ -31,7 +31,7 @@ pub(crate) struct LiveLeg {
     /// The streams of the leg, by id.
     pub streams: HashMap<StreamId, StreamHandle>,
     /// The sessions with recording servers. A leg has only a few of these sessions.
-    pub siprecs: Vec<siprec::Session>,
+    pub siprec_sessions: Vec<siprec::SiprecSession>,
     /// The speech taps of the leg, by operation.
     pub speech_taps: HashMap<OpId, SpeechTap>,
     /// The stateful program (script) that provides the leg's documents, if there is a script.
@@ -51,7 +51,7 @@ impl LiveLeg {
             queue_membership: None,
             agent_request: None,
             streams: HashMap::default(),
-            siprecs: Vec::new(),
+            siprec_sessions: Vec::new(),
             speech_taps: HashMap::default(),
             script: ScriptSlot::default(),
             conversation: None,
@@ -77,7 +77,7 @@ impl LiveLeg {
         for (_, stream) in self.streams.drain() {
             stream.stop();
         }
-        for mut session in self.siprecs.drain(..) {
+        for mut session in self.siprec_sessions.drain(..) {
             session.hangup();
         }
         if let Some(conversation) = self.conversation.take() {

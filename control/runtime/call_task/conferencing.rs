@@ -22,12 +22,12 @@ struct CallOfParticipant {
 impl ParticipantCall for CallOfParticipant {
     fn removed(&self, clears: bool) {
         // The call may be over.
-        let _ = self.inbox.post(Message::Own(self.leg, LegEvent::ConferenceOver { clears }));
+        let _ = self.inbox.post(Message::LegEvent(self.leg, LegEvent::ConferenceOver { clears }));
     }
 
     fn warn(&self, warning: Warning) {
         // The call may be over.
-        let _ = self.inbox.offer(Message::Own(self.leg, LegEvent::Warned(warning)));
+        let _ = self.inbox.offer(Message::LegEvent(self.leg, LegEvent::Warned(warning)));
     }
 
     fn note(&self, kind: &'static str, text: String) {
@@ -36,7 +36,7 @@ impl ParticipantCall for CallOfParticipant {
 }
 
 impl CallTask {
-    pub(super) fn confer(&mut self, leg: LegId, participation: &Participation) {
+    pub(super) fn join_conference(&mut self, leg: LegId, participation: &Participation) {
         let Some(info) = self.call.leg(leg).cloned() else { return };
         let Some(live) = self.legs.get_mut(&leg) else { return };
         let seat = match live.seat.take_if(|seat| seat.is_in(&participation.conference)) {
@@ -66,7 +66,7 @@ impl CallTask {
             }
         };
         if !taken {
-            self.found_out(leg, LegEvent::ConferenceRefused);
+            self.post_leg_event(leg, LegEvent::ConferenceRefused);
         }
     }
 }

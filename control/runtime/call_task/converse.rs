@@ -31,8 +31,8 @@ struct CallOfConversation {
 
 impl ConversationCall for CallOfConversation {
     fn report(&self, update: ConversationUpdate) -> Result<(), CallOver> {
-        let (leg, id, news) = (self.leg, self.id, Box::new(update));
-        self.inbox.post(Message::Conversation { leg, id, news }).map_err(|_| CallOver)
+        let (leg, id, update) = (self.leg, self.id, Box::new(update));
+        self.inbox.post(Message::Conversation { leg, id, update }).map_err(|_| CallOver)
     }
 
     fn request(&self, command: Command) {
@@ -65,15 +65,15 @@ impl CallTask {
         let Some(live) = self.legs.get_mut(&leg) else { return };
         let own = found.map_or_else(|| id.to_string(), |(dialect, _)| dialect.conversation_id(id));
         let names = (own, services.call_id(&info));
-        let new = NewConversation { leg, account: Arc::clone(&info.account), id, op, spec, wire, names };
+        let new = NewConversation { leg, account: Arc::clone(&info.account), id, op, spec, wire, provider_ids: names };
         let call = Box::new(CallOfConversation { inbox: self.inbox.clone(), leg, id });
         live.conversation = Some(services.conversations.start(call, new));
     }
 
-    pub(super) fn take_conversation(&mut self, leg: LegId, id: ConversationId, news: ConversationUpdate) {
+    pub(super) fn handle_conversation(&mut self, leg: LegId, id: ConversationId, update: ConversationUpdate) {
         let Some(live) = self.legs.get(&leg) else { return };
         let Some(op) = live.conversation.as_ref().filter(|own| own.id == id).map(|own| own.op) else { return };
-        match news {
+        match update {
             ConversationUpdate::Ready { sink, source } => {
                 let tap = media::OpId(op.0);
                 live.io.command(media::Command::Tap { op: tap, tracks: media::Tracks::Inbound, sink });
@@ -81,9 +81,9 @@ impl CallTask {
                 let started = LegEvent::Conversation { id, status: ConversationStatus::Started };
                 self.call.handle_leg(clock::now(), leg, started);
             }
-            ConversationUpdate::Press(digits) => self.press(leg, op, digits),
-            ConversationUpdate::Said(line) => {
-                let said = LegEvent::Conversation { id, status: ConversationStatus::Said(line) };
+            ConversationUpdate::SendDigits(digits) => self.send_dtmf(leg, op, digits),
+            ConversationUpdate::Utterance(line) => {
+                let said = LegEvent::Conversation { id, status: ConversationStatus::Utterance(line) };
                 self.call.handle_leg(clock::now(), leg, said);
             }
             ConversationUpdate::Over(status) => {
@@ -95,7 +95,7 @@ impl CallTask {
 
     /// Sends DTMF digits for a WebSocket application. The caller does not wait for the end of the digits, because the
     /// audio source pauses by itself.
-    pub(super) fn press(&mut self, leg: LegId, op: OpId, digits: String) {
+    pub(super) fn send_dtmf(&mut self, leg: LegId, op: OpId, digits: String) {
         self.command(leg, LegCommand::SendDigits { op, digits: SendDigits { digits, tone: TONE } });
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tandem_accounts::subaccount::AccountStatus;
 use tandem_call::address::Address;
 use tandem_call::id::{CallId, LegId};
-use tandem_call::internal_call::{InternalCall, MOST_IN_A_ROW};
+use tandem_call::internal_call::{InternalCall, MAX_CHAIN};
 use tandem_call::leg::{Direction, LegInfo, SipFacts, Status};
 use tandem_call::output::Invite;
 use tandem_call::program::instruction::RejectReason;
@@ -40,22 +40,22 @@ impl CallTask {
             Some(handover) => handover.depth,
             None => parent.map_or(0, |parent| parent.depth()).saturating_add(1),
         };
-        let family =
-            info.parent.and_then(|parent| self.legs.get(&parent)).map(|live| live.io.family()).unwrap_or_default();
-        if depth > MOST_IN_A_ROW {
+        let call_chain =
+            info.parent.and_then(|parent| self.legs.get(&parent)).map(|live| live.io.call_chain()).unwrap_or_default();
+        if depth > MAX_CHAIN {
             return Err(format!(
-                "{} was not called: a chain of {MOST_IN_A_ROW} calls within this server leads to it already",
+                "{} was not called: a chain of {MAX_CHAIN} calls within this server leads to it already",
                 invite.to
             ));
         }
-        if !family.takes_another() {
+        if !call_chain.try_add() {
             return Err(format!(
                 "{} was not called: too many calls within this server have the same origin",
                 invite.to
             ));
         }
         let services = Arc::clone(&self.services);
-        if services.accounts.standing(&route.account) != AccountStatus::Active {
+        if services.accounts.status(&route.account) != AccountStatus::Active {
             return Err(format!("{} was not called: its account is not active", invite.to));
         }
         let handover = Box::new(match info.handover.as_deref() {
@@ -68,13 +68,13 @@ impl CallTask {
         });
         let called = parent.filter(|_| handover.as_called).map_or(called, |parent| parent.to.clone());
         let other = self.other_leg(leg).and_then(|other| self.legs.get(&other)).map(|live| live.io.preference());
-        let session = self.open_within(leg).map_err(|_| "no media session".to_owned())?;
-        self.call.set_within(leg);
+        let session = self.open_internal_media(leg).map_err(|_| "no media session".to_owned())?;
+        self.call.set_internal_call(leg);
         let (now, rng) = (clock::time(), &mut rand::rng());
         let (own, session_id) = (LegId::new(now, rng), CallId::new(now, rng));
         let registry = self.registry.clone();
         let deliver: Deliver = Arc::new(move |event| registry.sip(event));
-        let (loopback, far) = LoopbackDialog::pair(&deliver, leg, own, &family);
+        let (loopback, far) = LoopbackDialog::pair(&deliver, leg, own, &call_chain);
         io.prefer(other.unwrap_or_default());
         let offer = io.start_internal_call(session, loopback);
         let sip = SipFacts {
@@ -117,7 +117,7 @@ impl CallTask {
         routing.phones().domain_of(uri).map(|domain| format!("{:032x}", domain.id).into())
     }
 
-    pub(super) fn open_within(&self, leg: LegId) -> Result<media::Session, u16> {
+    pub(super) fn open_internal_media(&self, leg: LegId) -> Result<media::Session, u16> {
         let (key, affinity) = (media::SessionKey(leg.0), self.call.id().0);
         self.services
             .media
@@ -151,7 +151,7 @@ fn begin(
         phone: None,
         route: Box::new(route),
         waiting: sip::PendingCallGuard::default(),
-        within: Some(loopback),
+        loopback: Some(loopback),
     };
     super::spawn(registry.clone(), session, inbox, receiver, beginning);
 }

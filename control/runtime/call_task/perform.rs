@@ -10,7 +10,7 @@ use tandem_call::fetch::{FailureKind, Fetch, FetchFailure, Scope};
 use tandem_call::id::{LegId, OpId, RecordingId};
 use tandem_call::leg::{Direction, LegInfo};
 use tandem_call::machine_detection::{DetectionResult, MachineDetection};
-use tandem_call::output::{Invite, LegCommand, LegEvent, LegGone, Output};
+use tandem_call::output::{Invite, LegCommand, LegEvent, SipEndReason, Output};
 use tandem_call::program::instruction::{AudioSource, Play, SendDigits, Warning};
 use tandem_call::recording::{PauseBehavior, RecordingEnd, RecordingSpec};
 use tandem_causes::{NO_PHONE, NO_TRUNK};
@@ -34,7 +34,7 @@ use crate::inbox::Message;
 use crate::transcripts;
 
 /// Maximum time for which the first document request of a call waits until the call's record is stored.
-const RECORDED: Duration = Duration::from_secs(1);
+const RECORD_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl CallTask {
     /// Performs all outputs of the call.
@@ -43,7 +43,7 @@ impl CallTask {
             match output {
                 Output::Leg { leg, command } => self.command(leg, *command),
                 Output::Fetch(fetch) => self.fetch(*fetch),
-                Output::Event(event) => self.tell(event).await,
+                Output::Event(event) => self.publish(event).await,
             }
         }
         for (info, why) in std::mem::take(&mut self.refused) {
@@ -65,7 +65,7 @@ impl CallTask {
             LegCommand::SendDigits { op, digits }
                 if self.legs.get(&leg).is_some_and(|live| live.io.dtmf() == DtmfMode::Info) =>
             {
-                self.press_by_info(leg, op, &digits);
+                self.send_digits_by_info(leg, op, &digits);
             }
             LegCommand::SendDigits { op, digits } => self.send_digits(leg, op, digits),
             LegCommand::SendInfo { content_type, body } => {
@@ -77,8 +77,8 @@ impl CallTask {
             LegCommand::DetectMachine { op, spec } => self.detect_machine(leg, op, &spec),
             LegCommand::Stop { op } => self.with_leg(leg, |live| live.stop(op)),
             LegCommand::Record { op, id, spec, after } => self.start_recording(leg, op, id, &spec, after),
-            LegCommand::PauseRecording { op, gap } => {
-                self.recording(leg, Pause { op: media::OpId(op.0), silence: gap == PauseBehavior::Silence });
+            LegCommand::PauseRecording { op, pause_behavior } => {
+                self.recording(leg, Pause { op: media::OpId(op.0), silence: pause_behavior == PauseBehavior::Silence });
             }
             LegCommand::ResumeRecording { op } => self.recording(leg, Resume { op: media::OpId(op.0) }),
             LegCommand::StopRecording { op } => self.recording(leg, Stop { op: media::OpId(op.0) }),
@@ -91,7 +91,7 @@ impl CallTask {
             }
             LegCommand::StartSiprec { ops, id, spec } => self.start_siprec(leg, ops, id, spec),
             LegCommand::StopSiprec { id } => self.stop_siprec(leg, id),
-            LegCommand::Listen { op, how } => self.listen(leg, op, &how),
+            LegCommand::StartRecognition { op, spec } => self.start_recognition(leg, op, &spec),
             LegCommand::FinishRecognition { op } => self.finish_recognition(leg, op),
             LegCommand::StopRecognition { op } => self.stop_recognition(leg, op),
             LegCommand::StartTranscription { op, id, spec } => self.start_transcription(leg, op, id, &spec),
@@ -101,10 +101,10 @@ impl CallTask {
             }
             LegCommand::Converse { op, id, spec, status } => self.converse(leg, op, id, *spec, status),
             LegCommand::StopConversation { id } => self.end_conversation(leg, id),
-            LegCommand::JoinConference(participation) => self.confer(leg, &participation),
+            LegCommand::JoinConference(participation) => self.join_conference(leg, &participation),
             LegCommand::Supervise(supervision) => self.supervise(leg, supervision),
             LegCommand::StopSupervising => self.stop_supervising(leg),
-            LegCommand::EnterQueue { op, queue, most } => self.enter_queue(leg, op, &queue, most),
+            LegCommand::EnterQueue { op, queue, max_size } => self.enter_queue(leg, op, &queue, max_size),
             LegCommand::ReturnToQueue => self.return_to_queue(leg),
             LegCommand::LeaveQueue => self.with_leg(leg, |live| live.queue_membership = None),
             LegCommand::DequeueFirst { queue } => self.take_from_queue(leg, &queue),
@@ -124,10 +124,10 @@ impl CallTask {
                 self.engine(leg, media::Command::Suppress { direction: tandem_legs::tracks(track), on });
             }
             LegCommand::Headers(headers) => self.with_leg(leg, |live| live.io.headers = headers),
-            LegCommand::HandBack(pairs) => self.with_leg(leg, |live| live.io.handed_back = pairs),
+            LegCommand::ReturnValues(pairs) => self.with_leg(leg, |live| live.io.handed_back = pairs),
             LegCommand::Answer => self.with_leg(leg, |live| live.io.answer()),
             LegCommand::Reject(reason) => self.with_leg(leg, |live| live.io.reject(reason)),
-            LegCommand::Hangup(farewell) => self.with_leg(leg, |live| live.io.hangup(Some(farewell))),
+            LegCommand::Hangup(reason) => self.with_leg(leg, |live| live.io.hangup(Some(reason))),
             LegCommand::Refer { to, headers } => {
                 let by = self.call.leg(leg).map(|info| info.local_uri());
                 self.with_leg(leg, |live| live.io.refer(to, by, headers));
@@ -142,11 +142,11 @@ impl CallTask {
         }
     }
 
-    /// Posts an event that the task detected while it performed a command. The event waits in the inbox behind earlier
+    /// Posts an event that the task detected while it performed a command. The event waits in the inbox parent_leg earlier
     /// messages.
-    pub(super) fn found_out(&self, leg: LegId, event: LegEvent) {
+    pub(super) fn post_leg_event(&self, leg: LegId, event: LegEvent) {
         // This cannot fail, because the inbox of a running task is open.
-        let _ = self.inbox.post(Message::Own(leg, event));
+        let _ = self.inbox.post(Message::LegEvent(leg, event));
     }
 
     /// Applies a function to a leg's I/O, if this I/O still exists.
@@ -175,29 +175,29 @@ impl CallTask {
         for (one, other) in [(leg, with), (with, leg)] {
             self.with_leg(one, |live| live.bridged_with = Some(other));
             self.join_streams(one);
-            self.tell_recorders(one);
+            self.update_recorders(one);
         }
-        self.rearrange(&[leg, with]);
+        self.update_rooms(&[leg, with]);
     }
 
     fn unbridge(&mut self, leg: LegId) {
         self.engine(leg, media::Command::Unbridge);
-        let peer = self.legs.get_mut(&leg).and_then(|live| live.bridged_with.take());
-        for one in [Some(leg), peer].into_iter().flatten() {
+        let bridged = self.legs.get_mut(&leg).and_then(|live| live.bridged_with.take());
+        for one in [Some(leg), bridged].into_iter().flatten() {
             self.with_leg(one, |live| {
                 live.bridged_with = None;
                 live.streams.values().for_each(StreamHandle::part);
             });
-            self.tell_recorders(one);
+            self.update_recorders(one);
         }
-        self.rearrange(&[]);
+        self.update_rooms(&[]);
     }
 
     fn send_digits(&self, leg: LegId, op: OpId, digits: SendDigits) {
         let duration_ms = u16::try_from(digits.tone.as_millis()).unwrap_or(u16::MAX);
         let command = media::Command::SendDigits { op: media::OpId(op.0), digits: digits.digits, duration_ms };
         if !self.engine_takes(leg, command) {
-            self.found_out(leg, LegEvent::PlayFinished { op, end: PlaybackEnd::Failed("no audio path".into()) });
+            self.post_leg_event(leg, LegEvent::PlayFinished { op, end: PlaybackEnd::Failed("no audio path".into()) });
         }
     }
 
@@ -205,7 +205,7 @@ impl CallTask {
         let spec = Box::new(tandem_legs::detection(spec));
         if !self.engine_takes(leg, media::Command::DetectMachine { op: media::OpId(op.0), spec }) {
             let after = Duration::ZERO;
-            self.found_out(leg, LegEvent::MachineDetected { op, verdict: DetectionResult::NotSure, after });
+            self.post_leg_event(leg, LegEvent::MachineDetected { op, result: DetectionResult::NotSure, after });
         }
     }
 
@@ -214,14 +214,14 @@ impl CallTask {
         if !self.legs.get(&leg).is_some_and(|live| live.io.record(op, id, spec, after, files)) {
             let end = RecordingEnd::Failed("no audio path".into());
             let nothing = Duration::ZERO;
-            self.found_out(leg, LegEvent::RecordingFinished { op, end, duration: nothing, recorded: nothing });
+            self.post_leg_event(leg, LegEvent::RecordingFinished { op, end, duration: nothing, recorded: nothing });
         }
     }
 
     pub(super) fn invite(&mut self, leg: LegId, invite: Invite) {
         let streams = self.legs.get_mut(&leg).into_iter().flat_map(|live| live.streams.values_mut());
-        if let Some(stream) = { streams }.find(|stream| stream.holds_call) {
-            stream.held = Some(Box::new(invite));
+        if let Some(stream) = { streams }.find(|stream| stream.delays_invite) {
+            stream.waiting_invite = Some(Box::new(invite));
             return;
         }
         self.registry.register(leg.0, self.inbox.clone());
@@ -237,18 +237,18 @@ impl CallTask {
         let late_offer = other.is_some_and(|live| live.io.wants_offer());
         let other = other.map(|live| live.io.preference());
         let parent = info.and_then(|info| info.parent).and_then(|parent| self.call.leg(parent)).cloned();
-        let behind = parent.map(|leg| {
+        let parent_leg = parent.map(|leg| {
             let numbering =
                 self.services.routing.get().trunk(leg.sip.trunk.as_deref()).map(|trunk| Numbering::of(trunk));
             ParentLeg { numbering: numbering.unwrap_or_default(), leg }
         });
-        let vouch = self.services.stir.get().vouch(
+        let signing = self.services.stir.get().signing_request(
             &self.services.routing.get(),
             &account,
             &invite,
-            behind.as_ref().map(|behind| &*behind.leg),
+            parent_leg.as_ref().map(|parent_leg| &*parent_leg.leg),
         );
-        let shown = behind.as_ref().is_none_or(|behind| may_show(&behind.leg, &invite.from))
+        let shown = parent_leg.as_ref().is_none_or(|parent_leg| may_show_caller_id(&parent_leg.leg, &invite.from))
             || self.services.routing.get().may_call_from(&account, &invite.from);
         let own = self.services.own(&account, &dialect, &invite.to, &invite.via);
         // An internal call needs no route.
@@ -260,25 +260,25 @@ impl CallTask {
         let refused = match routes.pop_front() {
             _ if let Some(barred) = barred => {
                 let detail = Some(barred.to_string());
-                Some(LegEvent::Ended { reason: LegGone::Failed, sip_status: None, detail })
+                Some(LegEvent::Ended { reason: SipEndReason::Failed, sip_status: None, detail })
             }
             _ if !shown => {
                 let detail = format!("{} is neither a number of the account nor a verified caller id", invite.from);
                 self.warn(leg, ReportedError::Caller, &detail);
-                Some(LegEvent::Ended { reason: LegGone::Failed, sip_status: None, detail: Some(detail) })
+                Some(LegEvent::Ended { reason: SipEndReason::Failed, sip_status: None, detail: Some(detail) })
             }
             None => {
                 let called = match own {
                     Some(own) => self.start_internal_call(leg, &invite, own, &mut live.io),
-                    None => Err(nowhere(&invite.to)),
+                    None => Err(unreachable_reason(&invite.to)),
                 };
                 called.err().map(|detail| {
                     self.warn(leg, ReportedError::Callee(&invite.to), &detail);
                     // A phone that is not registered counts as unavailable (480) for a dialled leg, and as unreachable
                     // for an outbound call of the API.
                     let (reason, sip_status) = match invite.to {
-                        Address::Client(_) if !by_request => (LegGone::Rejected, Some(480)),
-                        _ => (LegGone::Unreachable, None),
+                        Address::Client(_) if !by_request => (SipEndReason::Rejected, Some(480)),
+                        _ => (SipEndReason::Unreachable, None),
                     };
                     LegEvent::Ended { reason, sip_status, detail: Some(detail) }
                 })
@@ -292,34 +292,34 @@ impl CallTask {
                     live.io.on_behalf_of = self.call.leg(leg).and_then(|info| info.parent);
                     live.io.may_be_redirected = self.services.routing.get().redirects(route.trunk_name());
                     live.io.prack = self.services.routing.get().prack(route.trunk_name());
-                    let accounts = self.services.routing.get().payers(&account);
+                    let accounts = self.services.routing.get().trunk_owners(&account);
                     live.io.invite(
                         session,
-                        OutgoingCall { invite, behind, call_id, vouch, late_offer, routes, accounts },
+                        OutgoingCall { invite, parent_leg, call_id, signing, late_offer, routes, accounts },
                         route,
                     );
                     None
                 }
                 Err(_) => {
                     let detail = Some("no media session".to_owned());
-                    Some(LegEvent::Ended { reason: LegGone::Failed, sip_status: None, detail })
+                    Some(LegEvent::Ended { reason: SipEndReason::Failed, sip_status: None, detail })
                 }
             },
         };
-        if let Some(vouched) = live.io.vouched.take() {
-            self.services.counters.stir.said(vouched.word());
-            self.note_line(clock::time(), leg, "sip", vouched.to_string());
+        if let Some(signing) = live.io.signing.take() {
+            self.services.counters.stir.signed(signing.word());
+            self.note_line(clock::time(), leg, "sip", signing.to_string());
         }
         self.legs.insert(leg, Box::new(live));
         if let Some(event) = refused {
-            self.found_out(leg, event);
+            self.post_leg_event(leg, event);
         }
     }
 
     pub(super) fn warn(&self, leg: LegId, fault: ReportedError<'_>, detail: &str) {
         let dialect = self.call.leg(leg).and_then(|info| self.services.dialects.get(&info.dialect));
         if let Some(code) = dialect.and_then(|dialect| dialect.error_number(fault)) {
-            self.found_out(leg, LegEvent::Warned(Warning { code, message: detail.to_owned() }));
+            self.post_leg_event(leg, LegEvent::Warned(Warning { code, message: detail.to_owned() }));
         }
     }
 
@@ -329,7 +329,7 @@ impl CallTask {
             let command = media::Command::Tone { op: media::OpId(op.0), tone: tandem_legs::tone(tone) };
             if !live.io.command(command) {
                 let end = PlaybackEnd::Failed("no audio path".to_owned());
-                self.found_out(leg, LegEvent::PlayFinished { op, end });
+                self.post_leg_event(leg, LegEvent::PlayFinished { op, end });
             }
             return;
         }
@@ -337,14 +337,14 @@ impl CallTask {
             let now = clock::time();
             self.services
                 .voice
-                .unsaid(speech)
+                .unsupported(speech)
                 .into_iter()
                 .for_each(|line| self.inbox.log().push(now, Some(leg), "speech", line));
         }
         let account = self.call.leg(leg).map(|info| Arc::clone(&info.account)).unwrap_or_default();
-        let (audio_room, inbox) = (self.services.audio.clone(), self.inbox.clone());
+        let (audio_loader, inbox) = (self.services.audio.clone(), self.inbox.clone());
         let render = tokio::spawn(async move {
-            let audio = audio_room.get(&play.source, &account).await;
+            let audio = audio_loader.get(&play.source, &account).await;
             // The call may have ended, so an error is ignored.
             let _ = inbox.post(Message::Rendered { leg, op, play, audio });
         });
@@ -353,20 +353,20 @@ impl CallTask {
 
     /// Sends digits as SIP INFO. A separate task controls the timing. This task is aborted in the same way as a task
     /// that prepares audio.
-    fn press_by_info(&mut self, leg: LegId, op: OpId, digits: &SendDigits) {
+    fn send_digits_by_info(&mut self, leg: LegId, op: OpId, digits: &SendDigits) {
         let Some(live) = self.legs.get_mut(&leg) else { return };
-        let steps = dtmf::steps(&digits.digits, digits.tone);
+        let steps = dtmf::digit_schedule(&digits.digits, digits.tone);
         let milliseconds = u16::try_from(digits.tone.as_millis()).unwrap_or(u16::MAX);
         let (sip, inbox) = (self.services.sip.clone(), self.inbox.clone());
         let task = tokio::spawn(async move {
-            for (key, time) in steps {
-                if let Some(key) = key {
-                    sip.post(dtmf::info(sip::LegKey(leg.0), key, milliseconds));
+            for (digit, time) in steps {
+                if let Some(digit) = digit {
+                    sip.post(dtmf::info(sip::LegKey(leg.0), digit, milliseconds));
                 }
                 tokio::time::sleep(time).await;
             }
             // The call may have ended, so an error is ignored.
-            let _ = inbox.post(Message::Own(leg, LegEvent::PlayFinished { op, end: PlaybackEnd::Completed }));
+            let _ = inbox.post(Message::LegEvent(leg, LegEvent::PlayFinished { op, end: PlaybackEnd::Completed }));
         });
         live.renders.insert(op, task.abort_handle());
     }
@@ -378,13 +378,13 @@ impl CallTask {
         // remaining legs are kept.
         let call = &self.call;
         self.cookie_jars.retain(|session, _| call.legs().any(|leg| leg.session == *session));
-        let (Some(mut live), Some(farewell)) = (self.legs.remove(&leg), self.ended.get_mut(&leg)) else {
+        let (Some(mut live), Some(teardown)) = (self.legs.remove(&leg), self.ended.get_mut(&leg)) else {
             self.ended.remove(&leg);
             return self.registry.forget(leg.0);
         };
-        farewell.dialog |= live.io.is_gone();
-        farewell.media |= !live.release();
-        self.part(leg);
+        teardown.dialog |= live.io.is_gone();
+        teardown.media |= !live.release();
+        self.remove_ended_leg(leg);
     }
 
     fn fetch(&mut self, fetch: Fetch) {
@@ -392,14 +392,14 @@ impl CallTask {
         let (inbox, session) = (self.inbox.clone(), fetch.leg.session);
         let jar = self.cookie_jars.entry(session).or_default().clone();
         let script = self.legs.get(&fetch.leg.id).map(|live| Arc::clone(&live.script)).unwrap_or_default();
-        let place = self
+        let membership = self
             .legs
             .get(&fetch.leg.id)
             .and_then(|live| live.queue_membership.as_ref())
             .filter(|_| fetch.scope == Scope::Queue);
-        let queue = place.and_then(|place| place.standing(clock::time()));
+        let queue = membership.and_then(|membership| membership.position(clock::time()));
         let context = Context { public_url: Arc::clone(&services.public_url), sequence: 0, recording: None, queue };
-        let first = !std::mem::replace(&mut self.asked, true);
+        let first = !std::mem::replace(&mut self.has_fetched, true);
         self.services.fetches.spawn(async move {
             let (leg, id) = (fetch.leg.id, fetch.id);
             let found = services.dialects.get(&fetch.leg.dialect).zip(services.accounts.by_name(&fetch.leg.account));
@@ -410,20 +410,20 @@ impl CallTask {
                 };
                 let line = failure.detail.clone();
                 let result = Err(failure);
-                let _ = inbox.post(Message::Fetched { leg, id, line, exchange: None, speaks: None, result });
+                let _ = inbox.post(Message::Fetched { leg, id, line, exchange: None, other_dialect: None, result });
                 return;
             };
             if first {
                 // From the first request on, the application knows the call. The application may then request the
                 // record of the call after a crash. So the record is stored before the request is sent. If the database
                 // is unavailable, the call waits only a short time.
-                let _ = tokio::time::timeout(RECORDED, services.store.flush()).await;
+                let _ = tokio::time::timeout(RECORD_TIMEOUT, services.store.flush()).await;
             }
             let request_id = rand::random();
             let (client, dialects) = (&services.client, &services.dialects);
-            let asker = documents::Asker { client, dialects, dialect, account: &account, jar: &jar, id: request_id };
+            let request_context = documents::RequestContext { client, dialects, dialect, account: &account, jar: &jar, id: request_id };
             // If the call has ended, this request is the call's last request, and the result is dropped.
-            let done = documents::fetch(asker, &fetch, &context, &script).await;
+            let done = documents::fetch(request_context, &fetch, &context, &script).await;
             for exchange in done.before.iter().map(|(_, exchange)| exchange).chain(&done.exchange) {
                 services.counters.timings.took(Timing::Document, Duration::from_millis(exchange.elapsed_ms));
             }
@@ -432,14 +432,14 @@ impl CallTask {
                 let exchange = Box::new(exchange);
                 let _ = inbox.post(Message::Exchanged { leg: Some(leg), exchange, line: Some(line) });
             }
-            let (line, exchange, result, speaks) = (done.line, done.exchange.map(Box::new), done.result, done.speaks);
-            let _ = inbox.post(Message::Fetched { leg, id, line, exchange, speaks, result });
+            let (line, exchange, result, other_dialect) = (done.line, done.exchange.map(Box::new), done.result, done.other_dialect);
+            let _ = inbox.post(Message::Fetched { leg, id, line, exchange, other_dialect, result });
         });
     }
 }
 
 /// Returns the reason, as text, why a destination cannot be called.
-fn nowhere(to: &Address) -> String {
+fn unreachable_reason(to: &Address) -> String {
     match to {
         Address::Client(_) => format!("{NO_PHONE} is registered as {to}"),
         Address::Application(_) => format!("no {to} accepts calls from this account"),
@@ -449,7 +449,7 @@ fn nowhere(to: &Address) -> String {
 
 /// Whether an outbound leg may show this number as its caller ID because the number is the caller or the called number
 /// of the parent leg. The caller ID that a phone sends (a leg without a trunk) is not sufficient.
-fn may_show(behind: &LegInfo, from: &Address) -> bool {
-    let vouched = behind.direction != Direction::Inbound || behind.sip.trunk.is_some();
-    vouched && (behind.from == *from || behind.to == *from)
+fn may_show_caller_id(parent_leg: &LegInfo, from: &Address) -> bool {
+    let vouched = parent_leg.direction != Direction::Inbound || parent_leg.sip.trunk.is_some();
+    vouched && (parent_leg.from == *from || parent_leg.to == *from)
 }

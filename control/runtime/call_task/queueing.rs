@@ -15,7 +15,7 @@ impl CallTask {
     pub(super) fn enter_queue(&mut self, leg: LegId, op: OpId, name: &Arc<str>, most: Option<u32>) {
         let Some(account) = self.call.leg(leg).map(|info| Arc::clone(&info.account)) else { return };
         let services = &self.services;
-        let standing = match services.queues.enter(&account, name, most, leg, clock::time()) {
+        let result = match services.queues.enter(&account, name, most, leg, clock::time()) {
             Ok(entered) => {
                 if entered.new {
                     let (services, queue) = (Arc::clone(services), entered.queue.clone());
@@ -26,15 +26,15 @@ impl CallTask {
                     });
                 }
                 if let Some(live) = self.legs.get_mut(&leg) {
-                    live.queue_membership = Some(entered.place);
+                    live.queue_membership = Some(entered.membership);
                 }
                 // Posted after the leg has stored its queue membership.
-                self.found_out(leg, LegEvent::Enqueued { op, standing: Ok(entered.queue.id) });
+                self.post_leg_event(leg, LegEvent::Enqueued { op, result: Ok(entered.queue.id) });
                 return self.registry.connect_to_agent(entered.pair);
             }
             Err(why) => Err(why),
         };
-        self.found_out(leg, LegEvent::Enqueued { op, standing });
+        self.post_leg_event(leg, LegEvent::Enqueued { op, result });
     }
 
     pub(super) fn return_to_queue(&self, leg: LegId) {
@@ -51,8 +51,8 @@ impl CallTask {
         let Some(live) = self.legs.get_mut(&leg) else { return };
         // The leg may already have a request for a caller.
         live.agent_request = None;
-        let (taking, pair) = self.services.queues.take(&account, name, leg);
-        live.agent_request = Some(taking);
+        let (request, pair) = self.services.queues.take(&account, name, leg);
+        live.agent_request = Some(request);
         self.registry.connect_to_agent(pair);
     }
 }
@@ -65,15 +65,15 @@ impl Registry {
         let registry = self.clone();
         tokio::spawn(async move {
             loop {
-                let merged = registry.merge(pair.taker, pair.waiter).await.is_ok();
-                let called = Message::Own(pair.waiter, LegEvent::Called { queue: pair.queue, by: pair.taker });
+                let merged = registry.merge(pair.agent, pair.caller).await.is_ok();
+                let called = Message::LegEvent(pair.caller, LegEvent::Called { queue: pair.queue, by: pair.agent });
                 // The merged call has one task. If this task has ended, both legs have ended.
-                if merged && registry.tell(pair.waiter, called) {
+                if merged && registry.post(pair.caller, called) {
                     return;
                 }
-                let (next, stuck) = registry.services().queues.part(&pair, !registry.is_live(pair.taker));
+                let (next, stuck) = registry.services().queues.unpair(&pair, !registry.is_live(pair.agent));
                 if stuck {
-                    registry.tell(pair.taker, Message::Own(pair.taker, LegEvent::DequeueFailed));
+                    registry.post(pair.agent, Message::LegEvent(pair.agent, LegEvent::DequeueFailed));
                 }
                 match next {
                     Some(next) => pair = next,

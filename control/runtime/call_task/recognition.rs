@@ -12,9 +12,9 @@ use super::CallTask;
 use crate::inbox::Message;
 
 impl CallTask {
-    pub(super) fn listen(&mut self, leg: LegId, op: OpId, how: &RecognitionSpec) {
-        if let Err(why) = self.open_ear(leg, op, RecognitionOwner::Gather(op), Track::Inbound, how) {
-            self.found_out(leg, LegEvent::RecognitionEnded { op, failed: Some(why) });
+    pub(super) fn start_recognition(&mut self, leg: LegId, op: OpId, how: &RecognitionSpec) {
+        if let Err(why) = self.open_speech_tap(leg, op, RecognitionOwner::Gather(op), Track::Inbound, how) {
+            self.post_leg_event(leg, LegEvent::RecognitionEnded { op, failed: Some(why) });
         }
     }
 
@@ -32,12 +32,12 @@ impl CallTask {
     }
 
     pub(super) fn start_transcription(&mut self, leg: LegId, op: OpId, id: TranscriptionId, spec: &TranscriptionSpec) {
-        let opened = self.open_ear(leg, op, RecognitionOwner::Transcription(id), spec.track, &spec.listening);
+        let opened = self.open_speech_tap(leg, op, RecognitionOwner::Transcription(id), spec.track, &spec.recognition);
         let status = opened.map_or_else(TranscriptionStatus::Failed, |()| TranscriptionStatus::Started);
-        self.found_out(leg, LegEvent::Transcription { id, status });
+        self.post_leg_event(leg, LegEvent::Transcription { id, status });
     }
 
-    fn open_ear(
+    fn open_speech_tap(
         &mut self,
         leg: LegId,
         op: OpId,
@@ -59,7 +59,7 @@ impl CallTask {
         live.speech_taps.retain(|_, ear| !ear.is_over());
         let report = move |event| {
             // The call may have ended, so an error is ignored.
-            let _ = inbox.post(Message::Own(leg, event));
+            let _ = inbox.post(Message::LegEvent(leg, event));
         };
         live.speech_taps.insert(op, SpeechTap::open(listener, sessions, reader, report));
         Ok(())

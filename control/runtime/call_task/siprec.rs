@@ -9,7 +9,7 @@ use tandem_call::siprec::{SiprecFailure, SiprecFault, SiprecSpec, SiprecStatus};
 use tandem_clock as clock;
 use tandem_media as media;
 use tandem_sip as sip;
-use tandem_siprec::{NewSession, RecordedLeg, Session, SiprecUpdate};
+use tandem_siprec::{NewSession, RecordedLeg, SiprecSession, SiprecUpdate};
 
 use super::CallTask;
 use crate::call_state::PendingTeardown;
@@ -20,7 +20,7 @@ impl CallTask {
             Ok(()) => return,
             Err(why) => SiprecStatus::Failed(why),
         };
-        self.found_out(leg, LegEvent::Siprec { id, status });
+        self.post_leg_event(leg, LegEvent::Siprec { id, status });
     }
 
     fn call_recorder(
@@ -53,13 +53,13 @@ impl CallTask {
         // The id is registered before the call, so that the answer of the recording server finds this call.
         self.registry.register(id.0, self.inbox.clone());
         let new = NewSession { connector, id, ops, spec, sip, preferred, now };
-        let called = self.recorded(leg, |recorded| Session::call(new, recorded, open));
+        let called = self.recorded(leg, |recorded| SiprecSession::call(new, recorded, open));
         match called.unwrap_or_else(|| Err(gone())) {
             Ok(session) => {
                 let line = format!("calling recording server \"{}\" ({})", connector.name, connector.uri);
                 self.note_line(now, leg, "siprec", line);
                 if let Some(live) = self.legs.get_mut(&leg) {
-                    live.siprecs.push(session);
+                    live.siprec_sessions.push(session);
                 }
                 Ok(())
             }
@@ -82,10 +82,10 @@ impl CallTask {
     }
 
     /// Removes an ended session and disconnects it from the audio of its leg.
-    fn take_session(&mut self, leg: LegId, id: SiprecId) -> Option<Session> {
+    fn take_session(&mut self, leg: LegId, id: SiprecId) -> Option<SiprecSession> {
         let live = self.legs.get_mut(&leg)?;
-        let place = live.siprecs.iter().position(|one| one.id() == id)?;
-        let session = live.siprecs.swap_remove(place);
+        let place = live.siprec_sessions.iter().position(|one| one.id() == id)?;
+        let session = live.siprec_sessions.swap_remove(place);
         session.detach(|command| live.io.command(command));
         Some(session)
     }
@@ -93,25 +93,25 @@ impl CallTask {
     /// Returns the leg and the recording session of this dialog.
     pub(super) fn siprec_of(&self, dialog: LegId) -> Option<(LegId, SiprecId)> {
         let id = SiprecId(dialog.0);
-        self.legs.iter().find(|(_, live)| live.siprecs.iter().any(|one| one.id() == id)).map(|(leg, _)| (*leg, id))
+        self.legs.iter().find(|(_, live)| live.siprec_sessions.iter().any(|one| one.id() == id)).map(|(leg, _)| (*leg, id))
     }
 
     /// Handles a SIP event of a recording session.
-    pub(super) fn take_recorder(&mut self, leg: LegId, id: SiprecId, event: &sip::Event) {
+    pub(super) fn handle_recorder_event(&mut self, leg: LegId, id: SiprecId, event: &sip::Event) {
         let told = self.with_session(leg, id, |session, recorded| session.on_sip(event, recorded));
         let is = |this: &mut Self, status| this.call.handle_leg(clock::now(), leg, LegEvent::Siprec { id, status });
         match told.unwrap_or(SiprecUpdate::Nothing) {
             SiprecUpdate::Nothing => {}
-            SiprecUpdate::Is(status) => is(self, status),
+            SiprecUpdate::Status(status) => is(self, status),
             SiprecUpdate::Answered => {
                 is(self, SiprecStatus::Started);
                 let Some(live) = self.legs.get_mut(&leg) else { return };
                 let wide = live.io.codec().is_some_and(|codec| !["PCMU", "PCMA"].contains(&codec));
-                let Some(place) = live.siprecs.iter().position(|one| one.id() == id) else { return };
-                let mut session = live.siprecs.swap_remove(place);
+                let Some(place) = live.siprec_sessions.iter().position(|one| one.id() == id) else { return };
+                let mut session = live.siprec_sessions.swap_remove(place);
                 session.attach(wide, |command| live.io.command(command));
                 let paused = session.begins_paused();
-                live.siprecs.push(session);
+                live.siprec_sessions.push(session);
                 if paused {
                     is(self, SiprecStatus::Paused);
                 }
@@ -129,12 +129,12 @@ impl CallTask {
     }
 
     /// Reports to the leg's recording servers which leg is bridged with the leg now.
-    pub(super) fn tell_recorders(&mut self, leg: LegId) {
+    pub(super) fn update_recorders(&mut self, leg: LegId) {
         let ids: Vec<SiprecId> =
-            self.legs.get(&leg).map(|live| live.siprecs.iter().map(Session::id).collect()).unwrap_or_default();
+            self.legs.get(&leg).map(|live| live.siprec_sessions.iter().map(SiprecSession::id).collect()).unwrap_or_default();
         for id in ids {
             let now = clock::time();
-            self.with_session(leg, id, |session, recorded| session.rejoined(recorded, now));
+            self.with_session(leg, id, |session, recorded| session.handle_bridge(recorded, now));
         }
     }
 
@@ -142,14 +142,14 @@ impl CallTask {
         &mut self,
         leg: LegId,
         id: SiprecId,
-        act: impl FnOnce(&mut Session, &RecordedLeg<'_>) -> R,
+        act: impl FnOnce(&mut SiprecSession, &RecordedLeg<'_>) -> R,
     ) -> Option<R> {
         let live = self.legs.get_mut(&leg)?;
-        let place = live.siprecs.iter().position(|one| one.id() == id)?;
-        let mut session = live.siprecs.swap_remove(place);
+        let place = live.siprec_sessions.iter().position(|one| one.id() == id)?;
+        let mut session = live.siprec_sessions.swap_remove(place);
         let done = self.recorded(leg, |recorded| act(&mut session, recorded));
         if let Some(live) = self.legs.get_mut(&leg) {
-            live.siprecs.push(session);
+            live.siprec_sessions.push(session);
         }
         done
     }
@@ -157,10 +157,10 @@ impl CallTask {
     /// Calls `act` with the data that the recording servers of a leg receive about this leg.
     fn recorded<R>(&self, leg: LegId, act: impl FnOnce(&RecordedLeg<'_>) -> R) -> Option<R> {
         let info = self.call.leg(leg)?;
-        let peer = self.legs.get(&leg).and_then(|live| live.bridged_with).and_then(|peer| self.call.leg(peer));
+        let bridged = self.legs.get(&leg).and_then(|live| live.bridged_with).and_then(|bridged| self.call.leg(bridged));
         let url = url::Url::parse(&self.services.public_url).ok();
         let host = url.as_ref().and_then(url::Url::host_str).unwrap_or("localhost");
         let call_id = self.services.call_id(info);
-        Some(act(&RecordedLeg { leg: info, call_id: &call_id, bridged_leg: peer.map(|peer| &**peer), host }))
+        Some(act(&RecordedLeg { leg: info, call_id: &call_id, bridged_leg: bridged.map(|bridged| &**bridged), host }))
     }
 }

@@ -30,8 +30,8 @@ impl StreamCall for CallOfStream {
         let message = match update {
             StreamUpdate::Open => Message::StreamOpen { leg, id },
             StreamUpdate::Ready(ready) => Message::StreamReady { leg, id, ready },
-            StreamUpdate::Press(digits) => Message::StreamPress { leg, id, digits },
-            StreamUpdate::Warned(warning) => Message::Own(leg, LegEvent::Warned(warning)),
+            StreamUpdate::Press(digits) => Message::StreamDigits { leg, id, digits },
+            StreamUpdate::Warned(warning) => Message::LegEvent(leg, LegEvent::Warned(warning)),
             StreamUpdate::Over(status) => Message::Stream { leg, id, status },
         };
         self.inbox.post(message).map_err(|_| CallOver)
@@ -49,11 +49,11 @@ impl CallTask {
         let found = services.dialects.get(&info.dialect).zip(services.accounts.by_name(&info.account));
         let Some((dialect, account)) = found else {
             let status = StreamStatus::Failed(StreamFault::Internal.because("unknown account or dialect"));
-            return self.found_out(leg, LegEvent::Stream { id, status });
+            return self.post_leg_event(leg, LegEvent::Stream { id, status });
         };
         let wire = dialect.stream(&account, &info, id, &spec, clock::time());
         let law = law_of(&info);
-        let waits = spec.opens != ConnectTiming::AtAnswer && info.answered_at.is_none();
+        let waits = spec.connect_timing != ConnectTiming::AtAnswer && info.answered_at.is_none();
         let name = dialect.stream_id(id);
         let call = Box::new(CallOfStream { inbox: self.inbox.clone(), leg, id });
         let account = Arc::clone(&info.account);
@@ -91,10 +91,10 @@ impl CallTask {
     /// its target legs.
     pub(super) fn join_streams(&self, leg: LegId) {
         let Some(live) = self.legs.get(&leg) else { return };
-        let Some(peer) = live.bridged_with.and_then(|peer| self.legs.get(&peer)) else { return };
+        let Some(bridged) = live.bridged_with.and_then(|bridged| self.legs.get(&bridged)) else { return };
         for stream in live.streams.values().filter(|stream| stream.attached) {
             if let Some(source) = stream.join() {
-                peer.io.command(media::Command::Source { op: media::OpId(stream.peer_op().0), source });
+                bridged.io.command(media::Command::Source { op: media::OpId(stream.bridged_op().0), source });
             }
         }
     }
@@ -106,9 +106,9 @@ impl CallTask {
         live.io.command(media::Command::Untap { op: media::OpId(stream.op.0) });
         if stream.plays {
             live.io.command(media::Command::Unsource { op: media::OpId(stream.op.0) });
-            let peer = live.bridged_with.and_then(|peer| self.legs.get(&peer));
-            if let Some(peer) = peer {
-                peer.io.command(media::Command::Unsource { op: media::OpId(stream.peer_op().0) });
+            let bridged = live.bridged_with.and_then(|bridged| self.legs.get(&bridged));
+            if let Some(bridged) = bridged {
+                bridged.io.command(media::Command::Unsource { op: media::OpId(stream.bridged_op().0) });
             }
         }
         Some(stream)

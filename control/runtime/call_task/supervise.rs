@@ -14,27 +14,27 @@ use crate::call_state::{Room, Supervised};
 impl CallTask {
     pub(super) fn supervise(&mut self, leg: LegId, supervision: Supervision) {
         self.supervised.get_or_insert_default().supervisions.insert(leg, supervision);
-        self.rearrange(&[]);
+        self.update_rooms(&[]);
     }
 
     pub(super) fn stop_supervising(&mut self, leg: LegId) {
         if self.supervised.as_mut().is_some_and(|all| all.supervisions.remove(&leg).is_some()) {
-            self.rearrange(&[]);
+            self.update_rooms(&[]);
         }
     }
 
     /// Moves each leg into its correct room. `moved` lists the legs that have left their room because of a change of
     /// their bridge.
-    pub(super) fn rearrange(&mut self, moved: &[LegId]) {
+    pub(super) fn update_rooms(&mut self, moved: &[LegId]) {
         let Some(mut all) = self.supervised.take() else { return };
         for leg in moved {
             all.seats.remove(leg);
         }
         let mut wanted = BTreeMap::new();
         for (supervisor, Supervision { of, role }) in &all.supervisions {
-            let peer = self.legs.get(of).and_then(|live| live.bridged_with);
-            let room = peer.map_or(*of, |peer| peer.min(*of));
-            for one in [Some(*of), peer].into_iter().flatten() {
+            let bridged = self.legs.get(of).and_then(|live| live.bridged_with);
+            let room = bridged.map_or(*of, |bridged| bridged.min(*of));
+            for one in [Some(*of), bridged].into_iter().flatten() {
                 wanted.insert(one, (room, media::Role::Speaker));
             }
             let role = match role {
@@ -50,7 +50,7 @@ impl CallTask {
             let Some(live) = self.legs.get(&leg) else { continue };
             live.io.command(match live.bridged_with {
                 // The command for a bridge also removes the leg from the room.
-                Some(peer) => media::Command::Bridge { with: media::SessionKey(peer.0) },
+                Some(bridged) => media::Command::Bridge { with: media::SessionKey(bridged.0) },
                 None => media::Command::Leave,
             });
         }

@@ -16,16 +16,16 @@ use crate::inbox::Message;
 
 impl CallTask {
     /// Handles a REFER from the far end of `leg`.
-    pub(super) fn take_referred(&mut self, leg: LegId, referred: sip::Referred) {
+    pub(super) fn handle_refer(&mut self, leg: LegId, referred: sip::Referred) {
         let trunk = self.call.leg(leg).and_then(|info| info.sip.trunk.clone());
-        let pbxs = self.services.routing.get().phones().pbxs();
-        if trunk.is_some_and(|trunk| !pbxs.may_transfer(&trunk, &referred.uri)) {
+        let customer_trunks = self.services.routing.get().phones().customer_trunks();
+        if trunk.is_some_and(|trunk| !customer_trunks.may_transfer(&trunk, &referred.uri)) {
             let refuse = sip::Command::AnswerRefer { leg: sip::LegKey(leg.0), status: 403 };
             return self.services.sip.post(refuse);
         }
         let target = self.refer_target(leg, &referred);
         let elsewhere = match &target {
-            ReferTarget::Peer(other) if !self.legs.contains_key(other) => Some(*other),
+            ReferTarget::BridgedWith(other) if !self.legs.contains_key(other) => Some(*other),
             _ => None,
         };
         let event = LegEvent::Referred(Box::new(Referred { target, uri: referred.uri, by: referred.referred_by }));
@@ -36,13 +36,13 @@ impl CallTask {
             // sent the REFER.
             let _ = registry.merge(leg, other).await;
             // The call may have ended, so an error is ignored.
-            let _ = inbox.post(Message::Own(leg, event));
+            let _ = inbox.post(Message::LegEvent(leg, event));
         });
     }
 
     fn refer_target(&self, leg: LegId, referred: &sip::Referred) -> ReferTarget {
         if let Some(other) = referred.replaced {
-            return ReferTarget::Peer(LegId(other.0));
+            return ReferTarget::BridgedWith(LegId(other.0));
         }
         let mut headers: Vec<_> = referred
             .headers

@@ -36,7 +36,7 @@ impl Calls {
                 phones::keep(&self.services().store, change);
             }
             sip::Event::AuthenticationFailed(refused) => self.phone_refused(&refused),
-            sip::Event::Stranger(refused) => self.stranger_refused(&refused),
+            sip::Event::UnknownSource(refused) => self.unknown_source_refused(&refused),
             event => self.0.registry.sip(event),
         }
     }
@@ -57,7 +57,7 @@ impl Calls {
     }
 
     /// Handles a call from a source that is neither a trunk nor a phone.
-    fn stranger_refused(&self, refused: &sip::RefusedRequest) {
+    fn unknown_source_refused(&self, refused: &sip::RefusedRequest) {
         let sip::RefusedRequest { method, from, to, source, transport, why, line, .. } = refused;
         let text = format!("{method} from {from:?} at {source} {} to {to:?} {why}", transport.token());
         self.refused(None, Cause::Stranger, *line, text, refused);
@@ -103,7 +103,7 @@ impl Calls {
             None if incoming.caller.is_none() => drop(identity::withhold(&mut incoming)),
             None => {}
         }
-        let inquiry = services.stir.get().inquire(trunk.map(|trunk| &**trunk), &incoming);
+        let inquiry = services.stir.get().verification_request(trunk.map(|trunk| &**trunk), &incoming);
         let user = &incoming.to_user;
         let open = |domain: &str| routing.phones().is_secure(domain) && !incoming.transport.is_secure();
         let route = match &incoming.caller {
@@ -115,7 +115,7 @@ impl Calls {
             }
         };
         // A suspended account can neither make nor receive calls.
-        let active = |route: &Route| services.accounts.standing(&route.account) == AccountStatus::Active;
+        let active = |route: &Route| services.accounts.status(&route.account) == AccountStatus::Active;
         let route = match route.and_then(|route| active(&route).then_some(route).ok_or(403)) {
             Ok(route) => route,
             Err(status) => {
@@ -189,7 +189,7 @@ impl Calls {
         let waiting = std::mem::take(&mut incoming.waiting);
         let session = CallId::new(clock::time(), &mut rand::rng());
         let line = ["INVITE ", &incoming.request_uri].concat();
-        let line = inbox::traced(false, incoming.source, incoming.transport.token(), &line);
+        let line = inbox::trace_line(false, incoming.source, incoming.transport.token(), &line);
         let phone = incoming.caller.as_ref().and_then(|caller| {
             let (account, domain) = (Arc::clone(&caller.account), caller.domain.clone());
             Some(sip::Aor { account, username: caller.username.clone()?, domain })
@@ -204,7 +204,7 @@ impl Calls {
         self.0.registry.register(session.0, inbox.clone());
         let beginning = |info, waiting| {
             let (info, route) = (Box::new(info), Box::new(route));
-            CallStart::Incoming { info, line, offer, phone, route, waiting, within: None }
+            CallStart::Incoming { info, line, offer, phone, route, waiting, loopback: None }
         };
         let calls = self.clone();
         let Some(inquiry) = inquiry else {

@@ -18,7 +18,7 @@ use tandem_store::{self as store, StoreFailed};
 
 use super::Calls;
 use crate::call_task::{self, CallStart};
-use crate::inbox::{Message, NotTaken};
+use crate::inbox::{Message, PostError};
 
 impl Calls {
     /// Makes an outbound call, if the account may use its calling number. Returns without waiting for the progress of
@@ -135,8 +135,8 @@ impl Calls {
                         store::calls::delete(&services.store, &info.account, id).await.map_err(StoreFailed::from)?;
                     }
                     return Err(match not_taken {
-                        NotTaken::Over => CreateError::NoSuchLeg,
-                        NotTaken::Full => CreateError::Full,
+                        PostError::Over => CreateError::NoSuchLeg,
+                        PostError::Full => CreateError::Full,
                     });
                 }
             }

@@ -87,15 +87,15 @@ impl Calls {
         if let Err(late) = late {
             let (exchange, line) = *late;
             if let Some(wire) = self.services().feed.wire(session) {
-                line.iter().cloned().for_each(|line| wire.tell(Entry::Line(line)));
-                wire.tell(Entry::Exchange(leg, Box::new(exchange.clone())));
+                line.iter().cloned().for_each(|line| wire.publish(Entry::Line(line)));
+                wire.publish(Entry::Exchange(leg, Box::new(exchange.clone())));
             }
             event_log::late_exchange(&self.services().store, session, leg, &exchange, line);
         }
     }
 
     /// Adds a line to the log of a call, live or ended.
-    pub fn noted(&self, session: CallId, line: Line) {
+    pub fn add_log_line(&self, session: CallId, line: Line) {
         match self.0.registry.inbox(session.0) {
             Some(inbox) if !inbox.is_over() => inbox.log().push_line(line),
             _ => event_log::late(&self.services().store, session, line),

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use super::*;
 
 /// A time limit in real time. All events for which the tests wait happen at once.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Returns a connection in memory. These tests have no socket, so their paused clock advances only for timers.
 fn connected() -> DuplexStream {
@@ -123,7 +123,7 @@ async fn is_served(stream: &mut TcpStream) -> bool {
         let sent = stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
         sent.is_ok() && stream.read(&mut heard).await.is_ok_and(|length| heard[..length].ends_with(b"here"))
     };
-    tokio::time::timeout(PATIENCE, exchange).await.expect("an answer or the end")
+    tokio::time::timeout(TIMEOUT, exchange).await.expect("an answer or the end")
 }
 
 #[tokio::test]
@@ -137,7 +137,7 @@ async fn one_source_gets_half_of_the_connections_and_leaves_room_for_others() {
     // When the connection closes, its slot becomes free after a moment that the test cannot observe.
     drop(first);
     let room = async { while !is_served(&mut connect("127.0.0.1", server.address).await).await {} };
-    tokio::time::timeout(PATIENCE, room).await.expect("room again");
+    tokio::time::timeout(TIMEOUT, room).await.expect("room again");
 }
 
 #[tokio::test]
@@ -158,7 +158,7 @@ async fn stopping_closes_connections_that_wait() {
     let silent = connect("127.0.0.1", server.address).await;
     assert!(is_served(&mut kept).await);
     server.stop.send(()).unwrap();
-    tokio::time::timeout(PATIENCE, server.task).await.expect("the end").unwrap();
+    tokio::time::timeout(TIMEOUT, server.task).await.expect("the end").unwrap();
     assert_eq!(everything(kept).await, "");
     drop(silent);
 }

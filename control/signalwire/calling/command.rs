@@ -21,19 +21,19 @@ use crate::swml::document::Document;
 use crate::swml::facts::Remembered;
 use crate::swml::media::{self, DAY, RECORDING_MOMENTS, RecordingDefaults};
 use crate::swml::method::{address, inline, state_moments, with_end_callback};
-use crate::swml::parameters::{Parameters, WEB, Wrong, is_url};
+use crate::swml::parameters::{Parameters, WEB, InvalidParameter, is_url};
 use crate::swml::sound::{Voice, ringing};
 use crate::swml::value::{Object, Value};
 use crate::swml::{self, text};
 
 /// Three limits of a call: the default ringing time, the maximum ringing time in seconds, and the maximum duration.
-const RINGS_FOR: Duration = Duration::from_secs(60);
-const MOST_RINGING: f64 = 600.0;
-const LASTS_FOR: Duration = Duration::from_secs(14_400);
+const RINGING_TIMEOUT: Duration = Duration::from_secs(60);
+const MAX_RINGING_SECONDS: f64 = 600.0;
+const MAX_DURATION: Duration = Duration::from_secs(14_400);
 /// Maximum number of `custom_variables` in a dial.
-const MOST_VARIABLES: usize = 20;
+const MAX_VARIABLES: usize = 20;
 /// Maximum number of sounds in one request, including repetitions.
-const MOST_PLAYS: usize = 100;
+const MAX_SOUNDS: usize = 100;
 /// Commands of SignalWire that this server does not support.
 const NOT_SERVED: [&str; 7] =
     ["play.pause", "play.resume", "play.volume", "collect.start_input_timers", "disconnect", "live_translate", "echo"];
@@ -83,7 +83,7 @@ pub(super) fn plan(body: &Value, account: &Arc<str>) -> Result<Plan, ApiError> {
     let parameters = Parameters::new(given);
     let plan = read(command, body, &parameters, account)?;
     match parameters.wrong().into_iter().next() {
-        Some(Wrong { parameter, detail }) => {
+        Some(InvalidParameter { parameter, detail }) => {
             Err(ApiError::invalid("invalid_parameter", &parameter, format!("{parameter} {detail}")))
         }
         None => Ok(plan),
@@ -164,7 +164,7 @@ fn read(command: &str, body: &Object, parameters: &Parameters<'_>, account: &Arc
             let none = Object::default();
             let own = Parameters::new(detect.get("params").and_then(Value::object).unwrap_or(&none));
             let mut spec = media::detection(&own, true, told(&[StatusEvent::Completed]));
-            spec.verdict_within = parameters.seconds("timeout", 0.0..=600.0).unwrap_or(spec.verdict_within);
+            spec.first_result_timeout = parameters.seconds("timeout", 0.0..=600.0).unwrap_or(spec.first_result_timeout);
             note(parameters, own);
             starts(Kind::Detect, Command::DetectMachine(Box::new(spec)))
         }
@@ -172,7 +172,7 @@ fn read(command: &str, body: &Object, parameters: &Parameters<'_>, account: &Arc
         "stream" => {
             let url = parameters.url("url", &["ws", "wss"]).ok_or_else(|| ApiError::missing("url"))?;
             let spec = media::stream(parameters, url, false, told(&[StatusEvent::Completed]));
-            starts(Kind::Stream, Command::StartStream { spec, alone: false })
+            starts(Kind::Stream, Command::StartStream { spec, if_none_runs: false })
         }
         "stream.stop" => job(Kind::Stream, Control::Stop),
         "tap" => {
@@ -196,7 +196,7 @@ fn read(command: &str, body: &Object, parameters: &Parameters<'_>, account: &Arc
             let message = "a tap is sent to an IP address and a port, or to a WebSocket";
             let spec = spec.ok_or_else(|| ApiError::invalid("invalid_parameter", "device", message))?;
             note(parameters, own);
-            starts(Kind::Tap, Command::StartStream { spec, alone: false })
+            starts(Kind::Tap, Command::StartStream { spec, if_none_runs: false })
         }
         "tap.stop" => job(Kind::Tap, Control::Stop),
         "denoise" | "denoise.stop" => {
@@ -314,8 +314,8 @@ fn dial(parameters: &Parameters<'_>, account: &Arc<str>) -> Result<NewCall, ApiE
         return Err(ApiError::invalid("invalid_from_number", "from", format!("{from} is not a phone number")));
     }
     let envs = parameters.pairs("custom_variables");
-    if envs.len() > MOST_VARIABLES {
-        let message = format!("at most {MOST_VARIABLES} are allowed");
+    if envs.len() > MAX_VARIABLES {
+        let message = format!("at most {MAX_VARIABLES} are allowed");
         return Err(ApiError::invalid("too_many_custom_variables", "custom_variables", message));
     }
     let digits = parameters.text("send_digits").map(|digits| digits.replace(',', "w"));
@@ -336,9 +336,9 @@ fn dial(parameters: &Parameters<'_>, account: &Arc<str>) -> Result<NewCall, ApiE
         caller_name: None,
         headers: Vec::new(),
         credentials: credentials.map(|(username, password)| Credentials { username, password }),
-        timeout: parameters.seconds("timeout", 1.0..=MOST_RINGING).unwrap_or(RINGS_FOR),
+        timeout: parameters.seconds("timeout", 1.0..=MAX_RINGING_SECONDS).unwrap_or(RINGING_TIMEOUT),
         unanswered: EndCause::Timeout,
-        time_limit: Some(LASTS_FOR),
+        time_limit: Some(MAX_DURATION),
         first: AnswerAction::Document(first),
         fallback,
         send_digits: digits,
@@ -410,8 +410,8 @@ fn plays(parameters: &Parameters<'_>) -> Result<Vec<Play>, ApiError> {
         only.loops = u32::try_from(times).ok().and_then(NonZeroU32::new);
         return Ok(plays);
     }
-    let wanted = if times == 0 { MOST_PLAYS } else { plays.len().saturating_mul(times) };
-    Ok(plays.iter().cycle().take(wanted.min(MOST_PLAYS)).cloned().collect())
+    let wanted = if times == 0 { MAX_SOUNDS } else { plays.len().saturating_mul(times) };
+    Ok(plays.iter().cycle().take(wanted.min(MAX_SOUNDS)).cloned().collect())
 }
 
 fn piece(item: &Value, parameters: &Parameters<'_>) -> Result<Play, ApiError> {
@@ -455,7 +455,7 @@ fn collect(parameters: &Parameters<'_>) -> Result<Gather, ApiError> {
         tries: 1,
         min_digits: 1,
         max_digits: media::count(&own, "max", 1_000).map(NonZeroU32::get),
-        terminators: own.keys("terminators").unwrap_or_default(),
+        terminators: own.digits("terminators").unwrap_or_default(),
         valid_digits: None,
         first_digit_timeout: initial,
         inter_digit_timeout: own.seconds("digit_timeout", 0.0..=DAY).unwrap_or(Duration::from_secs(5)),

@@ -33,7 +33,7 @@ use self::error::ApiError;
 use super::swml::text;
 
 /// Maximum number of stored job ids. If there are more ids, the id that was used least recently is dropped.
-const MOST_JOBS: u64 = 100_000;
+const MAX_JOBS: u64 = 100_000;
 /// Storage time of a job's id. This time is longer than the duration of any call.
 const REMEMBERED_FOR: Duration = Duration::from_secs(24 * 3_600);
 
@@ -50,7 +50,7 @@ enum Job {
 
 /// The routes of the API, including the routes of the API's older names.
 pub(super) fn routes() -> Router<App> {
-    let jobs: Jobs = Cache::builder().max_capacity(MOST_JOBS).time_to_live(REMEMBERED_FOR).build();
+    let jobs: Jobs = Cache::builder().max_capacity(MAX_JOBS).time_to_live(REMEMBERED_FOR).build();
     Router::new()
         .route("/api/calling/calls", post(serve).put(serve))
         .route("/api/calling/rpc", post(serve).put(serve))
@@ -133,7 +133,7 @@ async fn remember(jobs: &Jobs, leg: LegId, job: Option<&(Kind, String)>, accepte
 fn controlled(kind: Kind, job: Job, control: Control) -> Option<Command> {
     Some(match (job, control, kind) {
         (Job::Recording(id), Control::Stop, _) => Command::StopRecording(Some(id)),
-        (Job::Recording(id), Control::Pause(gap), _) => Command::PauseRecording { which: Some(id), gap },
+        (Job::Recording(id), Control::Pause(pause_behavior), _) => Command::PauseRecording { which: Some(id), pause_behavior },
         (Job::Recording(id), Control::Resume, _) => Command::ResumeRecording(Some(id)),
         (Job::Stream(id), Control::Stop, _) => Command::StopStream(Some(id)),
         (Job::Only, Control::Stop, Kind::Play) => Command::StopOverlay,

@@ -15,7 +15,7 @@ use tandem_accounts::Account;
 use tandem_call::Method;
 use tandem_history::report::Refusal;
 use tandem_operations::phones;
-use tandem_routing::phones::provisioned::{MOST, PHONES, ProvisionedPhone};
+use tandem_routing::phones::provisioned::{MAX_PHONES, PHONES, ProvisionedPhone};
 use tandem_runtime::app::App;
 use tandem_store::resources::{self, Filter, NotAdded, Resource};
 use tandem_store::{Page, StoreError};
@@ -180,7 +180,7 @@ async fn found(app: &App, account: &Account, id: &str) -> Result<Resource<Provis
 
 /// Stores an endpoint. SIP uses the changed endpoint immediately.
 async fn keep(app: &App, mut row: Resource<ProvisionedPhone>) -> Result<Resource<ProvisionedPhone>, ApiError> {
-    let kept = phones::keep_phone(app.calls.services(), PHONES, &mut row, MOST).await;
+    let kept = phones::keep_phone(app.calls.services(), PHONES, &mut row, MAX_PHONES).await;
     kept.map_err(|why| match why {
         NotAdded::Full(most) => ApiError::invalid("too_many", format!("A project has at most {most} SIP endpoints")),
         NotAdded::Taken => taken(&row.name),

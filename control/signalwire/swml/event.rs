@@ -15,11 +15,11 @@ use tandem_dialect::{Body, Context, Notice};
 
 use super::facts;
 use super::media::{self, direction};
-use super::parameters::told;
+use super::parameters::target_and_control_id;
 
 /// The notices of a call event. Empty if no application subscribed to this event.
 pub(super) fn notices(account: &Account, event: &CallEvent, context: &Context) -> Vec<Notice> {
-    let teller = Teller { account, event, context };
+    let teller = NoticeBuilder { account, event, context };
     let one = match &event.kind {
         EventKind::Initiated => teller.state(StatusEvent::Initiated),
         EventKind::Ringing { .. } => teller.state(StatusEvent::Ringing),
@@ -29,51 +29,51 @@ pub(super) fn notices(account: &Account, event: &CallEvent, context: &Context) -
             .callback
             .as_deref()
             .filter(|callback| callback.wants(StatusEvent::Initiated))
-            .map(|callback| teller.tell(callback, "calling.call.play", json!({ "state": "playing" }))),
+            .map(|callback| teller.notice(callback, "calling.call.play", json!({ "state": "playing" }))),
         EventKind::PlaybackEnded(playback, end) => {
             let failed = matches!(end, PlaybackEnd::Missing(_) | PlaybackEnd::Failed(_));
             let state = if failed { "error" } else { "finished" };
             let callback = playback.callback.as_deref().filter(|callback| callback.wants(StatusEvent::Completed));
-            callback.map(|callback| teller.tell(callback, "calling.call.play", json!({ "state": state })))
+            callback.map(|callback| teller.notice(callback, "calling.call.play", json!({ "state": state })))
         }
         EventKind::GatherEnded { digits, end, terminator, words, callback, .. } => {
             callback.as_deref().map(|callback| {
                 let result = collected(digits, *end, *terminator, words.as_deref());
-                teller.tell(callback, "calling.call.collect", json!({ "result": result, "final": true }))
+                teller.notice(callback, "calling.call.collect", json!({ "result": result, "final": true }))
             })
         }
         EventKind::Recording(facts) => recording_moment(&facts.status).and_then(|moment| {
             let callback = facts.spec.callback.as_ref().filter(|callback| callback.wants(moment))?;
-            Some(teller.tell(callback, "calling.call.record", recording(account, facts, context)))
+            Some(teller.notice(callback, "calling.call.record", recording(account, facts, context)))
         }),
-        EventKind::Stream(facts) => facts.spec.callback.as_ref().map(|callback| match facts.spec.form {
-            StreamTransport::Messages => teller.tell(callback, "calling.call.stream", stream(facts)),
-            StreamTransport::Octets | StreamTransport::Rtp(_) => teller.tell(callback, "calling.call.tap", tap(facts)),
+        EventKind::Stream(facts) => facts.spec.callback.as_ref().map(|callback| match facts.spec.transport {
+            StreamTransport::Messages => teller.notice(callback, "calling.call.stream", stream(facts)),
+            StreamTransport::Octets | StreamTransport::Rtp(_) => teller.notice(callback, "calling.call.tap", tap(facts)),
         }),
         EventKind::MachineDetected(facts) => facts
             .spec
             .callback
             .as_ref()
-            .map(|callback| teller.tell(callback, "calling.call.detect", json!({ "detect": detected(facts) }))),
+            .map(|callback| teller.notice(callback, "calling.call.detect", json!({ "detect": detected(facts) }))),
         EventKind::Transcription(facts) => facts.spec.callback.as_ref().map(|callback| {
             let (event, told) = transcription(facts);
-            teller.tell(callback, event, told)
+            teller.notice(callback, event, told)
         }),
         _ => None,
     };
     one.into_iter().collect()
 }
 
-struct Teller<'a> {
+struct NoticeBuilder<'a> {
     account: &'a Account,
     event: &'a CallEvent,
     context: &'a Context,
 }
 
-impl Teller<'_> {
+impl NoticeBuilder<'_> {
     /// A notice for a callback, with the ids of the call and the job.
-    fn tell(&self, callback: &Callback, event: &str, extra: Json) -> Notice {
-        let (target, control_id) = told(callback);
+    fn notice(&self, callback: &Callback, event: &str, extra: Json) -> Notice {
+        let (target, control_id) = target_and_control_id(callback);
         let mut params = facts::ids(&self.event.leg, &self.context.public_url);
         if let Some(control_id) = control_id {
             params.insert("control_id".into(), control_id.into());
@@ -89,7 +89,7 @@ impl Teller<'_> {
     fn state(&self, moment: StatusEvent) -> Option<Notice> {
         let leg = &*self.event.leg;
         let callback = leg.status_callback.as_ref().filter(|callback| callback.wants(moment))?;
-        Some(self.tell(callback, "calling.call.state", state(leg, moment)))
+        Some(self.notice(callback, "calling.call.state", state(leg, moment)))
     }
 }
 
@@ -201,7 +201,7 @@ fn tap(facts: &StreamFacts) -> Json {
     let spec = &facts.spec;
     let state = if facts.status == StreamStatus::Started { "tapping" } else { "finished" };
     let (codec, ptime) = media::tap_codec(spec);
-    let device = match spec.form {
+    let device = match spec.transport {
         StreamTransport::Rtp(form) => {
             let to = form.inbound.or(form.outbound);
             let (addr, port) = (to.map(|to| to.ip().to_string()), to.map(|to| to.port()));
@@ -221,7 +221,7 @@ fn tap(facts: &StreamFacts) -> Json {
 }
 
 fn detected(facts: &MachineFacts) -> Json {
-    let (event, kind) = match facts.verdict {
+    let (event, kind) = match facts.result {
         DetectionResult::Human => ("HUMAN", "machine"),
         DetectionResult::Machine => ("MACHINE", "machine"),
         DetectionResult::GreetingEnded(_) => ("READY", "machine"),
@@ -229,7 +229,7 @@ fn detected(facts: &MachineFacts) -> Json {
         DetectionResult::Silence | DetectionResult::NotSure => ("UNKNOWN", "machine"),
     };
     let mut params = json!({ "event": event });
-    if let (DetectionResult::GreetingEnded(GreetingEnd::Beep), Some(params)) = (facts.verdict, params.as_object_mut()) {
+    if let (DetectionResult::GreetingEnded(GreetingEnd::Beep), Some(params)) = (facts.result, params.as_object_mut()) {
         params.insert("beep".into(), true.into());
     }
     json!({ "type": kind, "params": params })
@@ -243,12 +243,12 @@ fn transcription(facts: &TranscriptionFacts) -> (&'static str, Json) {
     };
     let id = super::uuid(facts.id.0);
     let told = match &facts.status {
-        TranscriptionStatus::Whole(text) => return ("calling.transcript.completed", json!({ "id": id, "text": text })),
+        TranscriptionStatus::FullText(text) => return ("calling.transcript.completed", json!({ "id": id, "text": text })),
         TranscriptionStatus::Failed(why) if facts.spec.at_end => {
             return ("calling.transcript.failed", json!({ "id": id, "error": why }));
         }
         TranscriptionStatus::Started => json!({ "state": "started" }),
-        TranscriptionStatus::Said { track, words, is_final } => json!({
+        TranscriptionStatus::Recognised { track, words, is_final } => json!({
             "state": "utterance",
             "role": role(*track),
             "text": words.text(),
@@ -268,7 +268,7 @@ pub(super) fn conference(account: &Account, event: &ConferenceEvent, context: &C
         ConferenceEventKind::Opened
         | ConferenceEventKind::Entered
         | ConferenceEventKind::Expected(_)
-        | ConferenceEventKind::Leads(_)
+        | ConferenceEventKind::ActiveSpeaker(_)
         | ConferenceEventKind::Played(_)
         | ConferenceEventKind::Announced { .. }
         | ConferenceEventKind::Stream(_) => return None,
@@ -330,7 +330,7 @@ pub(super) fn conference(account: &Account, event: &ConferenceEvent, context: &C
 
 fn conference_notice(account: &Account, callback: &Callback, event: &ConferenceEvent, params: Json) -> Notice {
     let body = facts::envelope(account, None, "calling.conference", event.at, params);
-    let (target, _) = told(callback);
+    let (target, _) = target_and_control_id(callback);
     let failover = callback.failover.clone();
     Notice { event: "calling.conference".into(), target, failover, body: Body::Json(body), numbered: false }
 }

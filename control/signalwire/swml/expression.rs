@@ -9,13 +9,13 @@ use super::value::{Object, Value, number_text};
 /// Maximum length of an expression, in characters.
 pub(super) const LONGEST: usize = 1_024;
 /// Maximum number of steps of an evaluation.
-const MOST_STEPS: u32 = 50_000;
+const MAX_STEPS: u32 = 50_000;
 /// Maximum size of the result of an operation: octets of a text, or elements of a list.
 const LARGEST: usize = 1024 * 1024;
 /// Maximum nesting depth.
 const DEEPEST: u32 = 64;
 /// Maximum number of decimals (ECMA-262 §21.1.3.3).
-const MOST_DECIMALS: f64 = 100.0;
+const MAX_DECIMALS: f64 = 100.0;
 
 /// Gives the values of the names in an expression.
 pub(super) trait Scope {
@@ -426,7 +426,7 @@ impl Machine<'_> {
 
     fn spend(&mut self, steps: usize) -> Result<(), String> {
         self.steps = self.steps.saturating_add(u32::try_from(steps).unwrap_or(u32::MAX));
-        if self.steps > MOST_STEPS { Err("the evaluation takes too many steps".to_owned()) } else { Ok(()) }
+        if self.steps > MAX_STEPS { Err("the evaluation takes too many steps".to_owned()) } else { Ok(()) }
     }
 
     fn values(&mut self, nodes: &[Node]) -> Result<Vec<Value>, String> {
@@ -803,7 +803,7 @@ fn text_method(own: &str, name: &str, arguments: &[Value]) -> Result<Option<Valu
         "split" => match first {
             Value::Undefined => vec![Value::from(own)].into(),
             _ if first.to_string().is_empty() => {
-                Value::List(own.chars().take(MOST_STEPS as usize).map(|letter| letter.to_string().into()).collect())
+                Value::List(own.chars().take(MAX_STEPS as usize).map(|letter| letter.to_string().into()).collect())
             }
             _ => Value::List(own.split(&first.to_string()).map(Value::from).collect()),
         },
@@ -873,7 +873,7 @@ fn number_method(number: f64, name: &str, arguments: &[Value]) -> Result<Option<
         "toFixed" => {
             let decimals = argument(arguments, 0);
             let decimals = if decimals == Value::Undefined { 0.0 } else { decimals.to_number().trunc() };
-            if !(0.0..=MOST_DECIMALS).contains(&decimals) || !number.is_finite() {
+            if !(0.0..=MAX_DECIMALS).contains(&decimals) || !number.is_finite() {
                 return Err("toFixed() takes 0 to 100 digits".to_owned());
             }
             Ok(Some(fixed(number, place(&Value::Number(decimals)).unwrap_or(0)).into()))

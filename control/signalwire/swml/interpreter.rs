@@ -18,17 +18,17 @@ use super::template::{self, expand};
 use super::value::{Object, Value};
 
 /// Maximum number of transfers in a call.
-const MOST_TRANSFERS: u32 = 32;
+const MAX_TRANSFERS: u32 = 32;
 /// Maximum number of consecutive steps that take no time.
-const MOST_STEPS: u32 = 10_000;
+const MAX_STEPS: u32 = 10_000;
 /// Maximum nesting depth of sections and conditions.
 const DEEPEST: usize = 100;
 /// Maximum size of all variables together, in octets.
-const MOST_VARIABLES: usize = 1024 * 1024;
+const MAX_VARIABLE_OCTETS: usize = 1024 * 1024;
 /// Maximum and default number of jumps of a `goto`.
-const MOST_JUMPS: f64 = 100.0;
+const MAX_JUMPS: f64 = 100.0;
 /// Maximum number of warnings that are stored until they are read.
-const MOST_WARNINGS: usize = 100;
+const MAX_WARNINGS: usize = 100;
 
 /// The leg's next action.
 #[derive(Clone, PartialEq, Debug)]
@@ -59,7 +59,7 @@ pub(super) struct ScriptRequest {
 
 /// The outcome that the interpreter waits for.
 #[derive(Clone, PartialEq, Debug, Default)]
-pub(super) enum Waits {
+pub(super) enum PendingResult {
     #[default]
     Nothing,
     /// Digits or recognised words.
@@ -158,7 +158,7 @@ pub(super) struct Interpreter {
     pub(super) vars: Object,
     pub(super) envs: Object,
     pub(super) standing: CallContext,
-    pub(super) waits: Waits,
+    pub(super) waits: PendingResult,
     pub(super) jobs: Jobs,
     transfers: u32,
     warnings: Vec<Fault>,
@@ -168,7 +168,7 @@ pub(super) struct Interpreter {
 
 /// The continuation of a script after a step.
 pub(super) enum Flow {
-    On,
+    Continue,
     Yield(Next),
 }
 
@@ -187,7 +187,7 @@ impl Interpreter {
             vars: Object::default(),
             envs: Object::default(),
             standing: CallContext::default(),
-            waits: Waits::Nothing,
+            waits: PendingResult::Nothing,
             jobs: Jobs::default(),
             transfers: 0,
             warnings: Vec::new(),
@@ -203,7 +203,7 @@ impl Interpreter {
     pub(super) fn warn(&mut self, code: Code, detail: impl std::fmt::Display) {
         let fault = Fault::new(code, format!("{}: {detail}", self.place));
         self.vars.set("script_error", code.to_string());
-        if self.warnings.len() < MOST_WARNINGS {
+        if self.warnings.len() < MAX_WARNINGS {
             self.warnings.push(fault);
         }
     }
@@ -222,7 +222,7 @@ impl Interpreter {
     /// # Errors
     /// A fault that ends the script.
     pub(super) fn next(&mut self) -> Result<Next, Fault> {
-        for _ in 0..MOST_STEPS {
+        for _ in 0..MAX_STEPS {
             let Some(step) = self.step() else {
                 if self.frames.is_empty() {
                     return Ok(Next::End);
@@ -234,11 +234,11 @@ impl Interpreter {
                 return Err(Fault::new(Code::NestedTooDeep, detail));
             }
             match self.run(&step)? {
-                Flow::On => {}
+                Flow::Continue => {}
                 Flow::Yield(next) => return Ok(next),
             }
         }
-        Err(Fault::new(Code::InternalError, format!("{}: {MOST_STEPS} steps without one that takes time", self.place)))
+        Err(Fault::new(Code::InternalError, format!("{}: {MAX_STEPS} steps without one that takes time", self.place)))
     }
 
     /// Returns the next step, and moves the position behind this step. `None` if a section or a condition has ended.
@@ -308,7 +308,7 @@ impl Interpreter {
             "goto" => self.goto(step, &object),
             "return" => self.return_with(parameters),
             "execute" => {
-                let Inner::Over { on_return, result } = &step.inner else { return Ok(Flow::On) };
+                let Inner::Over { on_return, result } = &step.inner else { return Ok(Flow::Continue) };
                 let result = result.as_deref().cloned();
                 let over = Box::new(Over { on_return: on_return.clone(), result });
                 return self.go(&object, Some(over));
@@ -316,7 +316,7 @@ impl Interpreter {
             "transfer" => return self.go(&object, None),
             _ => return self.method(step, &object),
         }
-        Ok(Flow::On)
+        Ok(Flow::Continue)
     }
 
     /// Replaces the placeholders in a value.
@@ -334,7 +334,7 @@ impl Interpreter {
         let before = self.vars.remove(name);
         let value = value.into();
         let size: usize = self.vars.iter().map(|(name, value)| name.len() + value.size()).sum();
-        if size + value.size() > MOST_VARIABLES {
+        if size + value.size() > MAX_VARIABLE_OCTETS {
             if let Some(before) = before {
                 self.vars.set(name, before);
             }
@@ -415,7 +415,7 @@ impl Interpreter {
         if !when {
             return;
         }
-        let most = object.get("max").and_then(Value::number).unwrap_or(MOST_JUMPS).clamp(1.0, MOST_JUMPS);
+        let most = object.get("max").and_then(Value::number).unwrap_or(MAX_JUMPS).clamp(1.0, MAX_JUMPS);
         let is_target = |step: &Step| {
             let own = step.parameters.object().and_then(|object| object.get("label"));
             step.method.name == "label" && own.is_some_and(|own| own.rendered() == label)
@@ -478,20 +478,20 @@ impl Interpreter {
     pub(super) fn go_to(&mut self, dest: &Value, params: Value, over: Option<Box<Over>>) -> Result<Flow, Fault> {
         if over.is_none() {
             self.transfers += 1;
-            if self.transfers > MOST_TRANSFERS {
-                let detail = format!("more than {MOST_TRANSFERS} transfers in one call");
+            if self.transfers > MAX_TRANSFERS {
+                let detail = format!("more than {MAX_TRANSFERS} transfers in one call");
                 return Err(Fault::new(Code::TooManyTransfers, detail));
             }
         }
         let text = dest.rendered();
         let text = text.trim();
         if is_url(text, WEB) {
-            self.waits = Waits::Document { params, over };
+            self.waits = PendingResult::Document { params, over };
             return Ok(Flow::Yield(Next::Document(text.to_owned())));
         }
         if text.starts_with("relay:") {
             self.warn(Code::MethodExecuteFailed, format_args!("{text} is not served here"));
-            return Ok(Flow::On);
+            return Ok(Flow::Continue);
         }
         let own = self.frames.iter().rev().find_map(|frame| match frame {
             Frame::Section { document, .. } => Some(document.clone()),
@@ -499,7 +499,7 @@ impl Interpreter {
         });
         if let Some(document) = own.filter(|document| document.section(text).is_some()) {
             self.enter(document, text, params, over);
-            return Ok(Flow::On);
+            return Ok(Flow::Continue);
         }
         let document = match dest {
             Value::Object(_) => Document::of(dest)?,
@@ -510,7 +510,7 @@ impl Interpreter {
             }
         };
         self.enter(document, "main", params, over);
-        Ok(Flow::On)
+        Ok(Flow::Continue)
     }
 
     /// Continues with the fetched document of an `execute` or a `transfer`.
@@ -521,7 +521,7 @@ impl Interpreter {
     fn enter(&mut self, document: Document, section: &str, params: Value, over: Option<Box<Over>>) {
         let steps = document.section(section).cloned().unwrap_or_default();
         for fault in document.warnings.iter() {
-            if self.warnings.len() < MOST_WARNINGS && section == "main" {
+            if self.warnings.len() < MAX_WARNINGS && section == "main" {
                 self.warnings.push(fault.clone());
             }
         }

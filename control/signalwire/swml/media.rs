@@ -9,7 +9,7 @@ use tandem_call::program::instruction::GatherSpeech;
 use tandem_call::recognition::RecognitionSpec;
 use tandem_call::recording::{RecordingChannels, RecordingFormat, RecordingSource, RecordingSpec, Track};
 use tandem_call::stream::{
-    BidirectionalMode, ByteOrder, ConnectTiming, RtpForm, SampleRate, StreamCodec, StreamSpec, StreamTransport,
+    BidirectionalMode, ByteOrder, ConnectTiming, RtpParameters, SampleRate, StreamCodec, StreamSpec, StreamTransport,
 };
 use tandem_call::transcription::TranscriptionSpec;
 use tandem_call::{Callback, StatusEvent};
@@ -88,13 +88,13 @@ pub(crate) fn stream(parameters: &Parameters<'_>, url: String, speaks: bool, cal
         name: parameters.text("name"),
         track: parameters.word("track", &TRACKS).unwrap_or(Track::Inbound),
         codec: Some(codec),
-        playout: speaks.then_some(BidirectionalMode::Payload(codec)),
+        bidirectional_mode: speaks.then_some(BidirectionalMode::Payload(codec)),
         parameters: parameters.pairs("custom_parameters"),
         callback,
-        hearers: TargetLegs::Own,
+        target_legs: TargetLegs::Own,
         auth_token: parameters.text("authorization_bearer_token"),
-        opens: ConnectTiming::default(),
-        form: StreamTransport::Messages,
+        connect_timing: ConnectTiming::default(),
+        transport: StreamTransport::Messages,
     }
 }
 
@@ -107,7 +107,7 @@ pub(crate) fn tap(
     callback: Option<Callback>,
 ) -> Option<StreamSpec> {
     let track = parameters.word("direction", &DIRECTIONS).unwrap_or(Track::Inbound);
-    let form = match uri.strip_prefix("rtp://") {
+    let transport = match uri.strip_prefix("rtp://") {
         None if is_url(uri, &["ws", "wss"]) => StreamTransport::Octets,
         None => return None,
         Some(to) => {
@@ -115,7 +115,7 @@ pub(crate) fn tap(
             let inbound = to.filter(|_| track != Track::Outbound);
             let outbound = to.filter(|_| track != Track::Inbound);
             inbound.or(outbound)?;
-            StreamTransport::Rtp(RtpForm { inbound, outbound, frames: frames(parameters, ptime) })
+            StreamTransport::Rtp(RtpParameters { inbound, outbound, frames: frames(parameters, ptime) })
         }
     };
     let codecs = [("PCMU", StreamCodec::Pcmu), ("PCMA", StreamCodec::Pcma)];
@@ -124,13 +124,13 @@ pub(crate) fn tap(
         name: None,
         track,
         codec: Some(parameters.word("codec", &codecs).unwrap_or(StreamCodec::Pcmu)),
-        playout: None,
+        bidirectional_mode: None,
         parameters: Vec::new(),
         callback,
-        hearers: TargetLegs::Own,
+        target_legs: TargetLegs::Own,
         auth_token: None,
-        opens: ConnectTiming::default(),
-        form,
+        connect_timing: ConnectTiming::default(),
+        transport,
     })
 }
 
@@ -148,7 +148,7 @@ pub(crate) fn tap_facts(spec: &StreamSpec) -> [(&'static str, String); 4] {
 /// The codec and the packet time in ms of a tap.
 pub(crate) fn tap_codec(spec: &StreamSpec) -> (&'static str, u32) {
     let codec = if spec.codec == Some(StreamCodec::Pcma) { "PCMA" } else { "PCMU" };
-    let frames = if let StreamTransport::Rtp(form) = spec.form { form.frames } else { 1 };
+    let frames = if let StreamTransport::Rtp(rtp) = spec.transport { rtp.frames } else { 1 };
     (codec, 20 * u32::from(frames))
 }
 
@@ -183,7 +183,7 @@ pub(crate) fn detection(
         |name, default: f64| parameters.seconds(name, 0.0..=600.0).unwrap_or(Duration::from_secs_f64(default));
     let to_end = parameters.flag("detect_message_end").unwrap_or(message_end);
     let end_silence = seconds("end_silence_timeout", 1.0);
-    let until = if to_end { Until::GreetingEnd } else { Until::Verdict };
+    let until = if to_end { Until::GreetingEnd } else { Until::FirstResult };
     let spec = MachineDetection::new(
         until,
         seconds("timeout", 30.0),
@@ -201,20 +201,20 @@ pub(crate) fn detection(
     }
 }
 
-/// The settings of speech recognition in a gather. `keys` says whether the gather accepts digits too.
+/// The settings of speech recognition in a gather. `digits` says whether the gather accepts digits too.
 pub(crate) fn listening(
     language: Option<String>,
     hints: Vec<String>,
     model: Option<String>,
-    (pause, longest): (Option<Duration>, Option<Duration>),
-    keys: bool,
+    (pause, max_duration): (Option<Duration>, Option<Duration>),
+    digits: bool,
 ) -> GatherSpeech {
     GatherSpeech {
-        listening: RecognitionSpec { language, hints, model, partials: true, ..RecognitionSpec::default() },
+        recognition: RecognitionSpec { language, hints, model, partials: true, ..RecognitionSpec::default() },
         pause,
-        longest: longest.unwrap_or(Duration::from_secs(60)),
+        max_duration: max_duration.unwrap_or(Duration::from_secs(60)),
         partials: None,
-        keys,
+        digits,
     }
 }
 
@@ -234,7 +234,7 @@ pub(crate) fn transcription(own: &Parameters<'_>) -> TranscriptionSpec {
     TranscriptionSpec {
         name: Some(LIVE.to_owned()),
         track,
-        listening: RecognitionSpec {
+        recognition: RecognitionSpec {
             language: own.text("lang"),
             partials: own.flag("live_events").unwrap_or(false),
             ..Default::default()
@@ -242,7 +242,7 @@ pub(crate) fn transcription(own: &Parameters<'_>) -> TranscriptionSpec {
         labels: (Some("remote-caller".to_owned()), Some("local-caller".to_owned())),
         engine: (own.text("speech_engine").unwrap_or_default(), String::new()),
         at_end: false,
-        alone: false,
+        if_none_runs: false,
         callback: own.callback("webhook", None, &[StatusEvent::Completed]),
     }
 }
@@ -255,11 +255,11 @@ pub(crate) fn whole_transcription(callback: Option<Callback>) -> TranscriptionSp
     TranscriptionSpec {
         name: Some(WHOLE.to_owned()),
         track: Track::Both,
-        listening: RecognitionSpec::default(),
+        recognition: RecognitionSpec::default(),
         labels: (None, None),
         engine: (String::new(), String::new()),
         at_end: true,
-        alone: true,
+        if_none_runs: true,
         callback,
     }
 }

@@ -14,7 +14,7 @@ use tandem_call::fetch::FetchReason;
 use tandem_call::machine_detection::{DetectionResult, GreetingEnd};
 use tandem_call::program::instruction::{
     AfterBridge, Conference, Connect, Credentials, Dequeue, DetectMachine, Dial, DialTarget, Enqueue, Gather,
-    Instruction, Order, Play, Record, Refer, RejectReason, SendDigits, Wait,
+    Instruction, ExecuteCommand, Play, Record, Refer, RejectReason, SendDigits, Wait,
 };
 use tandem_call::queue::{QueueOutcome, QueueResult};
 use tandem_call::recording::{RecordingFormat, RecordingSource, RecordingSpec, RecordingStatus, Track};
@@ -24,7 +24,7 @@ use tandem_markup::verb::conference;
 
 use super::document::{Inner, Step};
 use super::error::{Code, Fault};
-use super::interpreter::{Flow, Interpreter, Next, ScriptRequest, Waits};
+use super::interpreter::{Flow, Interpreter, Next, ScriptRequest, PendingResult};
 use super::media::{self, DAY, RECORDING_MOMENTS, RecordingDefaults};
 use super::parameters::{Parameters, WEB};
 use super::sound::{Voice, sound};
@@ -35,15 +35,15 @@ pub(super) const NEXT: &str = "swml:next";
 /// Prefix of a pseudo URL that contains a document. The JSON of the document follows as base64url.
 const INLINE: &str = "swml:document,";
 /// Maximum ringing time of a called party, in seconds.
-const MOST_RINGING: f64 = 600.0;
+const MAX_RINGING_SECONDS: f64 = 600.0;
 /// Default and maximum timeout of the `request` method, in seconds.
 const REQUEST: f64 = 30.0;
 /// Header fields that the `request` method may send, in lower case. Header fields that begin with `X-` are allowed too.
 const REQUEST_HEADERS: [&str; 4] = ["accept", "authorization", "content-type", "range"];
 /// Two limits for an answer: the number of header fields that become variables, and the size of the stored body in
 /// octets.
-const MOST_ANSWERED: usize = 64;
-const MOST_BODY: usize = 64 * 1024;
+const MAX_RESPONSE_HEADERS: usize = 64;
+const MAX_RESPONSE_BODY: usize = 64 * 1024;
 /// Tone duration of sent digits. SignalWire has the same default.
 const TONE: Duration = Duration::from_millis(100);
 
@@ -68,7 +68,7 @@ fn does(instructions: Vec<Instruction>) -> Result<Flow, Fault> {
 }
 
 fn order(command: Command) -> Instruction {
-    Instruction::Order(Box::new(Order { command, action: Some(next()) }))
+    Instruction::ExecuteCommand(Box::new(ExecuteCommand { command, action: Some(next()) }))
 }
 
 impl Interpreter {
@@ -87,7 +87,7 @@ impl Interpreter {
             "answer" => {
                 let answer = Command::Answer { record: None, stream: None, headers: Vec::new() };
                 let limit = parameters.seconds("max_duration", 1.0..=DAY).map(Command::TimeLimit);
-                let order = |command| Instruction::Order(Box::new(Order { command, action: None }));
+                let order = |command| Instruction::ExecuteCommand(Box::new(ExecuteCommand { command, action: None }));
                 does([Some(answer), limit].into_iter().flatten().map(order).collect())
             }
             "hangup" => {
@@ -110,7 +110,7 @@ impl Interpreter {
             }
             "prompt" => {
                 let gather = self.gather(parameters);
-                self.waits = Waits::Prompt;
+                self.waits = PendingResult::Prompt;
                 does(vec![Instruction::Gather(gather)])
             }
             "record" => {
@@ -119,8 +119,8 @@ impl Interpreter {
                 let spec = media::recording(parameters, defaults, callback);
                 let beep = spec.beep;
                 let spec = RecordingSpec { beep: false, ..spec };
-                let finish_on = parameters.keys("terminators").unwrap_or_else(|| "#".to_owned());
-                self.waits = Waits::Record;
+                let finish_on = parameters.digits("terminators").unwrap_or_else(|| "#".to_owned());
+                self.waits = PendingResult::Record;
                 does(vec![Instruction::Record(Record {
                     spec,
                     finish_on,
@@ -134,7 +134,7 @@ impl Interpreter {
                 let callback = parameters.callback("status_url", Some(&control_id), &RECORDING_MOMENTS);
                 let defaults = recording_defaults(RecordingSource::Start, Track::Both, 0.0);
                 let spec = media::recording(parameters, defaults, callback);
-                self.waits = Waits::RecordCall { control_id };
+                self.waits = PendingResult::RecordCall { control_id };
                 does(vec![order(Command::StartRecording(spec))])
             }
             "stop_record_call" => {
@@ -146,12 +146,12 @@ impl Interpreter {
                 let control_id = self.control_id(parameters);
                 let Some(url) = parameters.url("url", &["ws", "wss"]) else {
                     self.set("stream_result", "failed");
-                    return Ok(Flow::On);
+                    return Ok(Flow::Continue);
                 };
                 let callback = parameters.callback("status_url", Some(&control_id), &[StatusEvent::Completed]);
                 let spec = media::stream(parameters, url, false, callback);
-                self.waits = Waits::Stream { control_id };
-                does(vec![order(Command::StartStream { spec, alone: false })])
+                self.waits = PendingResult::Stream { control_id };
+                does(vec![order(Command::StartStream { spec, if_none_runs: false })])
             }
             "stop_stream" => {
                 let wanted = parameters.text("control_id");
@@ -166,13 +166,13 @@ impl Interpreter {
                 let Some(spec) = media::tap(parameters, &uri, "rtp_ptime", callback) else {
                     parameters.note("uri", "must be rtp://ADDRESS:PORT or begin with ws: or wss:");
                     self.set("tap_result", "failed");
-                    return Ok(Flow::On);
+                    return Ok(Flow::Continue);
                 };
                 for (name, value) in media::tap_facts(&spec) {
                     self.set(&format!("tap_{name}"), value);
                 }
-                self.waits = Waits::Tap { control_id };
-                does(vec![order(Command::StartStream { spec, alone: false })])
+                self.waits = PendingResult::Tap { control_id };
+                does(vec![order(Command::StartStream { spec, if_none_runs: false })])
             }
             "stop_tap" => {
                 let wanted = parameters.text("control_id");
@@ -186,18 +186,18 @@ impl Interpreter {
                     parameters.url("wait_url", WEB).map(|url| Target { url: url.into(), method: HttpMethod::Post });
                 let enqueue = Enqueue {
                     queue: parameters.text("queue_name").unwrap_or_default().into(),
-                    most: None,
+                    max_size: None,
                     wait: wait.map_or(Wait::Music, Wait::Document),
-                    longest: Some(parameters.seconds("wait_time", 1.0..=DAY).unwrap_or(Duration::from_secs(3_600))),
+                    max_duration: Some(parameters.seconds("wait_time", 1.0..=DAY).unwrap_or(Duration::from_secs(3_600))),
                     action: Some(next()),
                 };
-                self.waits = Waits::Queue { then };
+                self.waits = PendingResult::Queue { then };
                 does(vec![Instruction::Enqueue(enqueue)])
             }
             "join_conference" => self.conference(step, parameters),
             "join_room" => {
                 let name = parameters.text("name").unwrap_or_default();
-                self.waits = Waits::Conference { variable: "join_room_result", result: None };
+                self.waits = PendingResult::Conference { variable: "join_room_result", result: None };
                 does(vec![takes_part(Participation::new(name))])
             }
             "send_digits" => {
@@ -206,21 +206,21 @@ impl Interpreter {
                 self.set("send_digits_result", if fits { "finished" } else { "failed" });
                 if !fits {
                     parameters.note("digits", "contains an invalid digit (allowed: 0-9 * # A-D w W)");
-                    return Ok(Flow::On);
+                    return Ok(Flow::Continue);
                 }
                 does(vec![Instruction::SendDigits(SendDigits { digits, tone: TONE })])
             }
             "sip_refer" => {
                 let to = parameters.text("to_uri").unwrap_or_default();
                 self.set("sip_refer_to", to.as_str());
-                self.waits = Waits::Refer;
+                self.waits = PendingResult::Refer;
                 does(vec![Instruction::Refer(Refer { to, headers: Vec::new(), action: Some(next()) })])
             }
             "denoise" | "stop_denoise" => {
                 let on = step.method.name == "denoise";
                 self.set("denoise_result", if on { "on" } else { "off" });
                 let command = Command::SuppressNoise { track: Track::Inbound, on };
-                does(vec![Instruction::Order(Box::new(Order { command, action: None }))])
+                does(vec![Instruction::ExecuteCommand(Box::new(ExecuteCommand { command, action: None }))])
             }
             "detect_machine" => {
                 let callback = parameters.callback("status_url", None, &[StatusEvent::Completed]);
@@ -228,9 +228,9 @@ impl Interpreter {
                 if !parameters.flag("wait").unwrap_or(true) {
                     self.set("detect_result", "detecting");
                     let command = Command::DetectMachine(Box::new(spec));
-                    return does(vec![Instruction::Order(Box::new(Order { command, action: None }))]);
+                    return does(vec![Instruction::ExecuteCommand(Box::new(ExecuteCommand { command, action: None }))]);
                 }
-                self.waits = Waits::Detect;
+                self.waits = PendingResult::Detect;
                 let detect = DetectMachine { spec, action: Some(next()) };
                 does(vec![Instruction::DetectMachine(Box::new(detect))])
             }
@@ -239,7 +239,7 @@ impl Interpreter {
                 let control_id = self.control_id(parameters);
                 let callback = parameters.callback("status_url", Some(&control_id), &[StatusEvent::Completed]);
                 self.set("transcribe_control_id", control_id);
-                self.waits = Waits::Done { variable: "transcribe_result" };
+                self.waits = PendingResult::Done { variable: "transcribe_result" };
                 does(vec![order(Command::StartTranscription(Box::new(media::whole_transcription(callback))))])
             }
             "transcribe_stop" => {
@@ -254,10 +254,10 @@ impl Interpreter {
             "echo" => does(vec![Instruction::Echo]),
             "request" => self.request(parameters),
             // This server has no client that receives user events.
-            "user_event" => Ok(Flow::On),
+            "user_event" => Ok(Flow::Continue),
             other => {
                 self.refuse(other);
-                Ok(Flow::On)
+                Ok(Flow::Continue)
             }
         }
     }
@@ -287,12 +287,12 @@ impl Interpreter {
     fn stop(&mut self, variable: &'static str, command: Option<Command>) -> Result<Flow, Fault> {
         match command {
             Some(command) => {
-                self.waits = Waits::Done { variable };
+                self.waits = PendingResult::Done { variable };
                 does(vec![order(command)])
             }
             None => {
                 self.set(variable, "failed");
-                Ok(Flow::On)
+                Ok(Flow::Continue)
             }
         }
     }
@@ -327,13 +327,13 @@ impl Interpreter {
         let asks_for = |names: &[&str]| names.iter().any(|name| parameters.get(name).is_some());
         let words =
             asks_for(&["speech_timeout", "speech_end_timeout", "speech_language", "speech_hints", "speech_engine"]);
-        let keys = !words || asks_for(&["max_digits", "terminators", "digit_timeout"]);
+        let digits = !words || asks_for(&["max_digits", "terminators", "digit_timeout"]);
         let seconds = |name, default| parameters.seconds(name, 0.0..=DAY).unwrap_or(Duration::from_secs(default));
         let speech = words.then(|| {
-            let longest = parameters.seconds("speech_timeout", 0.0..=DAY);
+            let max_duration = parameters.seconds("speech_timeout", 0.0..=DAY);
             let pause = parameters.seconds("speech_end_timeout", 0.0..=DAY);
             let language = parameters.text("speech_language");
-            Box::new(media::listening(language, parameters.texts("speech_hints"), None, (pause, longest), keys))
+            Box::new(media::listening(language, parameters.texts("speech_hints"), None, (pause, max_duration), digits))
         });
         let callback = parameters.callback("status_url", None, &[StatusEvent::Completed]);
         Gather {
@@ -342,7 +342,7 @@ impl Interpreter {
             tries: 1,
             min_digits: 1,
             max_digits: Some(media::count(parameters, "max_digits", 1_000).map_or(1, std::num::NonZeroU32::get)),
-            terminators: parameters.keys("terminators").unwrap_or_default(),
+            terminators: parameters.digits("terminators").unwrap_or_default(),
             valid_digits: None,
             first_digit_timeout: seconds("initial_timeout", 5),
             inter_digit_timeout: seconds("digit_timeout", 5),
@@ -372,26 +372,26 @@ impl Interpreter {
                     queue: Some(Dequeue { queue: rest.trim().into(), whisper: None }),
                     ..self.dial(parameters, Vec::new())
                 };
-                self.waits = Waits::Connect { next: VecDeque::new(), result, then };
+                self.waits = PendingResult::Connect { next: VecDeque::new(), result, then };
                 does(vec![Instruction::Dial(dial)])
             }
             "stream" => {
                 let callback = parameters.callback("status_url", None, &[StatusEvent::Completed]);
                 let stream = media::stream(parameters, rest.trim().to_owned(), true, callback);
-                self.waits = Waits::ConnectStream { result };
+                self.waits = PendingResult::ConnectStream { result };
                 does(vec![Instruction::Connect(Connect { stream, action: Some(next()), outlives_failure: false })])
             }
             _ => {
                 let mut dials = self.dials(parameters);
                 match dials.pop_front() {
                     Some(first) => {
-                        self.waits = Waits::Connect { next: dials, result, then };
+                        self.waits = PendingResult::Connect { next: dials, result, then };
                         does(vec![Instruction::Dial(first)])
                     }
                     None => {
                         self.warn(Code::MethodExecuteFailed, "there is no target to connect to");
                         self.connected(None, result);
-                        Ok(Flow::On)
+                        Ok(Flow::Continue)
                     }
                 }
             }
@@ -416,7 +416,7 @@ impl Interpreter {
             let mut timeout = None;
             let targets = group.iter().filter_map(|object| {
                 let own = Parameters::new(object);
-                timeout = timeout.max(own.seconds("timeout", 1.0..=MOST_RINGING));
+                timeout = timeout.max(own.seconds("timeout", 1.0..=MAX_RINGING_SECONDS));
                 let target = self.target(&own, parameters);
                 own.wrong().into_iter().for_each(|wrong| parameters.note(&wrong.parameter, wrong.detail));
                 target
@@ -441,7 +441,7 @@ impl Interpreter {
             targets,
             queue: None,
             sequential: false,
-            timeout: parameters.seconds("timeout", 1.0..=MOST_RINGING).unwrap_or(Duration::from_secs(60)),
+            timeout: parameters.seconds("timeout", 1.0..=MAX_RINGING_SECONDS).unwrap_or(Duration::from_secs(60)),
             time_limit: Some(parameters.seconds("max_duration", 1.0..=DAY).unwrap_or(Duration::from_secs(14_400))),
             caller_id: own_caller.map(|from| address(&from)),
             caller_name: parameters.text("from_name"),
@@ -515,7 +515,7 @@ impl Interpreter {
         let record = records.then(|| {
             let callback = parameters.callback("recording_status_callback", None, &RECORDING_MOMENTS);
             let whole =
-                RecordingSpec::whole(RecordingSource::Conference, tandem_call::recording::RecordingChannels::Mono);
+                RecordingSpec::new(RecordingSource::Conference, tandem_call::recording::RecordingChannels::Mono);
             let trim = parameters.text("trim").is_none_or(|word| word == "trim-silence");
             RecordingSpec { trim, callback, ..whole }
         });
@@ -539,7 +539,7 @@ impl Interpreter {
             opening: Some(opening).filter(|opening| *opening != ConferenceSettings::default()).map(Arc::new),
             ..Participation::new(parameters.text("name").unwrap_or_default())
         };
-        self.waits = Waits::Conference { variable: "join_conference_result", result };
+        self.waits = PendingResult::Conference { variable: "join_conference_result", result };
         does(vec![takes_part(participation)])
     }
 
@@ -552,7 +552,7 @@ impl Interpreter {
                 return does(vec![Instruction::StopTranscription(Some(media::LIVE.to_owned()))]);
             }
             self.refuse("live_transcribe");
-            return Ok(Flow::On);
+            return Ok(Flow::Continue);
         };
         let spec = media::transcription(&Parameters::new(start));
         does(vec![Instruction::StartTranscription(Box::new(spec))])
@@ -572,7 +572,7 @@ impl Interpreter {
         };
         let Some(url) = url else {
             self.requested(None, false);
-            return Ok(Flow::On);
+            return Ok(Flow::Continue);
         };
         self.set("request_url", url.as_str());
         let may = |name: &str| {
@@ -602,7 +602,7 @@ impl Interpreter {
             connect_timeout: seconds("connect_timeout").unwrap_or(5.0).min(REQUEST),
             save,
         };
-        self.waits = Waits::Request { save };
+        self.waits = PendingResult::Request { save };
         Ok(Flow::Yield(Next::Request(Box::new(ask))))
     }
 
@@ -614,10 +614,10 @@ impl Interpreter {
         self.set("return_value", word);
         let Some((status, headers, body)) = answer else { return };
         self.set("request_response_code", u32::from(status));
-        let fields = headers.iter().take(MOST_ANSWERED);
+        let fields = headers.iter().take(MAX_RESPONSE_HEADERS);
         let fields = fields.filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
         self.set("request_response_headers", Value::Object(fields.collect()));
-        let text = String::from_utf8_lossy(body.get(..MOST_BODY).unwrap_or(body)).into_owned();
+        let text = String::from_utf8_lossy(body.get(..MAX_RESPONSE_BODY).unwrap_or(body)).into_owned();
         if save && let Ok(Value::Object(members)) = serde_json::from_str(&text) {
             self.set("request_response", Value::Object(members));
         }
@@ -633,8 +633,8 @@ impl Interpreter {
     /// The errors of [`Interpreter::next`].
     pub(super) fn resume(&mut self, reason: &FetchReason) -> Result<Option<Next>, Fault> {
         match (std::mem::take(&mut self.waits), reason) {
-            (Waits::Prompt, reason) => self.prompted(reason),
-            (Waits::Record, reason) => {
+            (PendingResult::Prompt, reason) => self.prompted(reason),
+            (PendingResult::Record, reason) => {
                 let recording = match reason {
                     FetchReason::Recorded { recording, .. } => Some(recording),
                     _ => None,
@@ -645,7 +645,7 @@ impl Interpreter {
                 }
                 self.set("record_result", if whole.is_some() { "success" } else { "failed" });
             }
-            (Waits::RecordCall { control_id }, reason) => {
+            (PendingResult::RecordCall { control_id }, reason) => {
                 let id = accepted(reason).and_then(|accepted| accepted.recording);
                 if let Some(id) = id {
                     // The format decides only the extension of the URL. The audio is available in both formats.
@@ -655,10 +655,10 @@ impl Interpreter {
                 }
                 self.set("record_call_result", if id.is_some() { "success" } else { "failed" });
             }
-            (Waits::Done { variable }, reason) => {
+            (PendingResult::Done { variable }, reason) => {
                 self.set(variable, if accepted(reason).is_some() { "success" } else { "failed" });
             }
-            (Waits::Stream { control_id }, reason) => {
+            (PendingResult::Stream { control_id }, reason) => {
                 let id = accepted(reason).and_then(|accepted| accepted.stream);
                 if let Some(id) = id {
                     self.set("stream_control_id", control_id.as_str());
@@ -666,7 +666,7 @@ impl Interpreter {
                 }
                 self.set("stream_result", if id.is_some() { "success" } else { "failed" });
             }
-            (Waits::Tap { control_id }, reason) => {
+            (PendingResult::Tap { control_id }, reason) => {
                 let id = accepted(reason).and_then(|accepted| accepted.stream);
                 if let Some(id) = id {
                     self.set("tap_control_id", control_id.as_str());
@@ -674,14 +674,14 @@ impl Interpreter {
                 }
                 self.set("tap_result", if id.is_some() { "success" } else { "failed" });
             }
-            (Waits::Connect { mut next, result, then }, reason) => {
+            (PendingResult::Connect { mut next, result, then }, reason) => {
                 let dialled = match reason {
                     FetchReason::Dialed(dialled) => Some(dialled),
                     _ => None,
                 };
                 let joined = dialled.is_some_and(|dialled| dialled.bridged);
                 if let Some(dial) = next.pop_front().filter(|_| !joined) {
-                    self.waits = Waits::Connect { next, result, then };
+                    self.waits = PendingResult::Connect { next, result, then };
                     return Ok(Some(Next::Run(vec![Instruction::Dial(dial)])));
                 }
                 self.connected(dialled, result);
@@ -689,7 +689,7 @@ impl Interpreter {
                     return self.transfer_to(&dest);
                 }
             }
-            (Waits::ConnectStream { result }, reason) => {
+            (PendingResult::ConnectStream { result }, reason) => {
                 let failed = !matches!(reason, FetchReason::Connected(facts) if matches!(facts.status, StreamStatus::Started | StreamStatus::Stopped));
                 self.set("connect_result", if failed { "failed" } else { "connected" });
                 if failed {
@@ -698,7 +698,7 @@ impl Interpreter {
                 self.set("return_value", if failed { "failed" } else { "connected" });
                 self.follow(result.as_ref());
             }
-            (Waits::Queue { then }, reason) => {
+            (PendingResult::Queue { then }, reason) => {
                 let outcome = match reason {
                     FetchReason::Queued(outcome) => Some(outcome),
                     _ => None,
@@ -709,7 +709,7 @@ impl Interpreter {
                     return self.transfer_to(&dest);
                 }
             }
-            (Waits::Conference { variable, result }, reason) => {
+            (PendingResult::Conference { variable, result }, reason) => {
                 let joined = !matches!(reason, FetchReason::Dialed(DialResult { status: DialStatus::Failed, .. }));
                 let word = match (variable, joined) {
                     ("join_room_result", true) => "joined",
@@ -720,20 +720,20 @@ impl Interpreter {
                 self.set("return_value", word);
                 self.follow(result.as_ref());
             }
-            (Waits::Refer, reason) => self.referred(match reason {
+            (PendingResult::Refer, reason) => self.referred(match reason {
                 FetchReason::Refer(facts) => Some(facts),
                 _ => None,
             }),
-            (Waits::Detect, FetchReason::Detected(facts)) => self.detected(facts),
-            (Waits::Detect, _) => self.set("detect_result", "error"),
-            (Waits::Nothing | Waits::Document { .. } | Waits::Request { .. }, _) => {}
+            (PendingResult::Detect, FetchReason::Detected(facts)) => self.detected(facts),
+            (PendingResult::Detect, _) => self.set("detect_result", "error"),
+            (PendingResult::Nothing | PendingResult::Document { .. } | PendingResult::Request { .. }, _) => {}
         }
         Ok(None)
     }
 
     fn transfer_to(&mut self, dest: &str) -> Result<Option<Next>, Fault> {
         match self.go_to(&Value::from(dest), Value::Object(Object::default()), None)? {
-            Flow::On => Ok(None),
+            Flow::Continue => Ok(None),
             Flow::Yield(next) => Ok(Some(next)),
         }
     }
@@ -746,8 +746,8 @@ impl Interpreter {
                 }
                 (if digits.is_empty() { "no_input" } else { "match_digits" }, digits.clone())
             }
-            FetchReason::Heard(words) if words.text().is_empty() => ("no_input", String::new()),
-            FetchReason::Heard(words) => {
+            FetchReason::GatheredSpeech(words) if words.text().is_empty() => ("no_input", String::new()),
+            FetchReason::GatheredSpeech(words) => {
                 if let Some(confidence) = words.confidence {
                     self.set("prompt_speech_confidence", f64::from(confidence * 100.0).round());
                 }
@@ -791,14 +791,14 @@ impl Interpreter {
     }
 
     fn detected(&mut self, facts: &MachineFacts) {
-        let word = match facts.verdict {
+        let word = match facts.result {
             DetectionResult::Human => "human",
             DetectionResult::Machine | DetectionResult::GreetingEnded(_) => "machine",
             DetectionResult::Fax => "fax",
             DetectionResult::Silence | DetectionResult::NotSure => "unknown",
         };
         self.set("detect_result", word);
-        self.set("detect_machine_beep", facts.verdict == DetectionResult::GreetingEnded(GreetingEnd::Beep));
+        self.set("detect_machine_beep", facts.result == DetectionResult::GreetingEnded(GreetingEnd::Beep));
         self.set("detect_ms", f64::from(u32::try_from(facts.after.as_millis()).unwrap_or(u32::MAX)));
     }
 
@@ -878,7 +878,7 @@ fn takes_part(participation: Participation) -> Instruction {
 
 fn accepted(reason: &FetchReason) -> Option<&Accepted> {
     match reason {
-        FetchReason::Ordered(done) => { done as &Result<Accepted, Refused> }.as_ref().ok(),
+        FetchReason::CommandExecuted(done) => { done as &Result<Accepted, Refused> }.as_ref().ok(),
         _ => None,
     }
 }

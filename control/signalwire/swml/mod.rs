@@ -92,7 +92,7 @@ pub fn fuzz_script(data: &[u8]) {
         match machine.next() {
             Ok(interpreter::Next::Run(_)) => drop(machine.resume(&FetchReason::Redirect)),
             Ok(interpreter::Next::Request(_)) => machine.requested(None, false),
-            Ok(interpreter::Next::Document(_)) => machine.waits = interpreter::Waits::Nothing,
+            Ok(interpreter::Next::Document(_)) => machine.waits = interpreter::PendingResult::Nothing,
             Ok(interpreter::Next::End) | Err(_) => return,
         }
     }
@@ -155,16 +155,16 @@ impl Dialect for Swml {
         event::conference(account, event, context).into_iter().collect()
     }
 
-    fn seal(&self, account: &Account, notice: &SignInput<'_>) -> SignedRequest {
+    fn sign(&self, account: &Account, notice: &SignInput<'_>) -> SignedRequest {
         let key = account.signalwire.as_ref().map_or("", |own| &own.signing_key);
-        signed_request::seal(key, notice)
+        signed_request::sign(key, notice)
     }
 
     fn signing_key(&self, account: &Account) -> Option<String> {
         self.compatibility.signing_key(account)
     }
 
-    fn patience(&self, _url: &str) -> RetryPolicy {
+    fn retry_policy(&self, _url: &str) -> RetryPolicy {
         RetryPolicy { connect: Duration::from_secs(3), ..RetryPolicy::default() }
     }
 

@@ -12,7 +12,7 @@ use super::value::{Object, Value};
 
 /// An error in a parameter.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Wrong {
+pub(crate) struct InvalidParameter {
     /// The parameter's name.
     pub(crate) parameter: String,
     /// A description of the error.
@@ -22,7 +22,7 @@ pub(crate) struct Wrong {
 /// The members of an object. If a member is invalid, the error is recorded, and the member is treated as absent.
 pub(crate) struct Parameters<'a> {
     object: &'a Object,
-    wrong: RefCell<Vec<Wrong>>,
+    wrong: RefCell<Vec<InvalidParameter>>,
 }
 
 impl<'a> Parameters<'a> {
@@ -31,12 +31,12 @@ impl<'a> Parameters<'a> {
     }
 
     /// The errors so far.
-    pub(crate) fn wrong(self) -> Vec<Wrong> {
+    pub(crate) fn wrong(self) -> Vec<InvalidParameter> {
         self.wrong.into_inner()
     }
 
     pub(crate) fn note(&self, parameter: &str, detail: impl Into<String>) {
-        self.wrong.borrow_mut().push(Wrong { parameter: parameter.to_owned(), detail: detail.into() });
+        self.wrong.borrow_mut().push(InvalidParameter { parameter: parameter.to_owned(), detail: detail.into() });
     }
 
     /// A member. `None` if the member is absent, `null` or an empty text.
@@ -88,7 +88,7 @@ impl<'a> Parameters<'a> {
     }
 
     /// DTMF digits.
-    pub(crate) fn keys(&self, name: &str) -> Option<String> {
+    pub(crate) fn digits(&self, name: &str) -> Option<String> {
         let text = self.text(name)?;
         let fits = text.chars().all(|key| "0123456789*#ABCD".contains(key.to_ascii_uppercase()));
         if !fits {
@@ -138,7 +138,7 @@ impl<'a> Parameters<'a> {
         for item in value.list().unwrap_or_default() {
             let part = |key| item.object().and_then(|object| object.get(key)).map(Value::rendered);
             match (part("name"), part("value")) {
-                (Some(key), Some(value)) if is_header(&key, &value) && headers.len() < MOST_HEADERS => {
+                (Some(key), Some(value)) if is_header(&key, &value) && headers.len() < MAX_HEADERS => {
                     headers.push((key, value));
                 }
                 _ => self.note(name, "contains an invalid header field (name and value)"),
@@ -162,7 +162,7 @@ impl<'a> Parameters<'a> {
 /// The schemes of HTTP URLs.
 pub(crate) const WEB: &[&str] = &["http", "https"];
 /// Maximum number of header fields of a method.
-const MOST_HEADERS: usize = 50;
+const MAX_HEADERS: usize = 50;
 
 /// Creates a callback. The id of the callback's job is stored in the fragment of the URL. A request does not contain
 /// the fragment.
@@ -182,7 +182,7 @@ pub(crate) fn callback(url: &str, method: Method, control_id: Option<&str>, mome
 }
 
 /// The URL of a callback as the application gave it, and the id of the callback's job.
-pub(crate) fn told(callback: &Callback) -> (Target, Option<String>) {
+pub(crate) fn target_and_control_id(callback: &Callback) -> (Target, Option<String>) {
     let Target { url, method } = &callback.target;
     let (url, id) = match url.split_once('#') {
         Some((url, id)) => (Arc::from(url), percent_encoding::percent_decode_str(id).decode_utf8().ok()),
@@ -233,11 +233,11 @@ mod tests {
         let object = object(r#"{"status_url":"http://h/a?b=1#own"}"#);
         let parameters = Parameters::new(&object);
         let callback = parameters.callback("status_url", Some("job 1#/ä"), &[StatusEvent::Completed]).unwrap();
-        let (target, id) = told(&callback);
+        let (target, id) = target_and_control_id(&callback);
         assert_eq!((&*target.url, id.as_deref()), ("http://h/a?b=1", Some("job 1#/ä")));
         let plain = parameters.callback("status_url", None, &[]).unwrap();
         assert_eq!(&*plain.target.url, "http://h/a?b=1");
-        assert_eq!(told(&plain).1, None);
+        assert_eq!(target_and_control_id(&plain).1, None);
     }
 
     #[test]

@@ -12,18 +12,18 @@ use url::Url;
 use super::document::Document;
 use super::error::{Code, Fault};
 use super::facts::{self, Remembered};
-use super::interpreter::{CallContext, Interpreter, Next, ScriptRequest, Waits};
+use super::interpreter::{CallContext, Interpreter, Next, ScriptRequest, PendingResult};
 use super::method::{NEXT, inlined, next};
 use super::value::{Object, Value};
 
 /// SignalWire's error number for an unreadable document. SWML's own error codes are words.
 const UNREADABLE: u32 = 12100;
 /// SignalWire's error number for a skipped element.
-const ODD: u32 = 12200;
+const ELEMENT_SKIPPED: u32 = 12200;
 /// Maximum size of the answer to the `request` method, in octets.
-const MOST_ANSWERED: usize = 1024 * 1024;
+const MAX_RESPONSE_OCTETS: usize = 1024 * 1024;
 /// Maximum number of methods in a document of sounds. Such a document is played in a loop.
-const MOST_SOUNDS: usize = 100;
+const MAX_SOUNDS: usize = 100;
 
 /// The script of one leg.
 #[derive(Default)]
@@ -34,7 +34,7 @@ pub(super) struct LegScript {
 }
 
 impl Script for LegScript {
-    fn asked(&mut self, account: &Account, fetch: &Fetch, context: &Context) -> Step {
+    fn handle_fetch(&mut self, account: &Account, fetch: &Fetch, context: &Context) -> Step {
         let gone = matches!(fetch.reason, FetchReason::Recorded { hangup: true, .. });
         if gone || fetch.leg.status.is_final() {
             return Step::Done { result: Ok(Program::default()), line: "SWML: the call has ended".to_owned() };
@@ -65,7 +65,7 @@ impl Script for LegScript {
         Step::Document(notice)
     }
 
-    fn answered(&mut self, fetch: &Fetch, answer: Result<&Response, FetchFailure>) -> Step {
+    fn handle_response(&mut self, fetch: &Fetch, answer: Result<&Response, FetchFailure>) -> Step {
         if let Some((standing, envs)) = self.begins.take() {
             return match answer {
                 Ok(response) => self.begin(&response.body, standing, envs, fetch),
@@ -76,11 +76,11 @@ impl Script for LegScript {
             return failed(&Fault::new(Code::InternalError, "there is no script to continue"));
         };
         match (std::mem::take(&mut machine.waits), answer) {
-            (Waits::Request { save }, answer) => {
+            (PendingResult::Request { save }, answer) => {
                 let answer = answer.as_ref().ok().map(|answer| (answer.status, &answer.headers, &*answer.body));
                 machine.requested(answer, save);
             }
-            (Waits::Document { params, over }, Ok(response)) => match Document::read(&response.body) {
+            (PendingResult::Document { params, over }, Ok(response)) => match Document::read(&response.body) {
                 Ok(document) => machine.arrived(document, params, over),
                 Err(fault) => return failed(&fault),
             },
@@ -122,7 +122,7 @@ impl LegScript {
             Next::Document(url) => {
                 let target = Target { url: url.into(), method: tandem_call::Method::Post };
                 let params = match &machine.waits {
-                    Waits::Document { params, .. } => params.clone(),
+                    PendingResult::Document { params, .. } => params.clone(),
                     _ => Value::Object(Object::default()),
                 };
                 Step::Document(document_notice(&target, &machine.standing, &machine.vars, &machine.envs, &params))
@@ -131,7 +131,7 @@ impl LegScript {
             Next::Run(mut instructions) => {
                 if fetch.scope == Scope::Whisper && !instructions.iter().all(is_in_place_before_a_join) {
                     machine.warn(Code::MethodExecuteFailed, "is not allowed before the bridge");
-                    machine.waits = Waits::Nothing;
+                    machine.waits = PendingResult::Nothing;
                     return self.go_on(fetch);
                 }
                 instructions.push(Instruction::Redirect(next_target()));
@@ -154,7 +154,7 @@ fn next_target() -> Target {
 
 fn program(instructions: Vec<Instruction>, machine: &mut Interpreter) -> Program {
     let warnings = machine.warnings().into_iter();
-    let warnings = warnings.map(|fault| Warning { code: ODD, message: fault.to_string() }).collect();
+    let warnings = warnings.map(|fault| Warning { code: ELEMENT_SKIPPED, message: fault.to_string() }).collect();
     Program { instructions, warnings }
 }
 
@@ -214,7 +214,7 @@ fn request(ask: ScriptRequest) -> Request {
         headers: ask.headers,
         body: ask.body,
         timeouts: Timeouts { connect: Some(seconds(ask.connect_timeout)), total: seconds(ask.timeout) },
-        max_body: MOST_ANSWERED,
+        max_body: MAX_RESPONSE_OCTETS,
     }
 }
 
@@ -229,10 +229,10 @@ pub(super) fn sounds(base: Option<&Url>, content_type: Option<&str>, body: &[u8]
     let document = Document::read(body).map_err(|fault| failure(&fault))?;
     let mut machine = Interpreter::new(&document, Object::default());
     let mut heard = Vec::new();
-    for _ in 0..MOST_SOUNDS {
+    for _ in 0..MAX_SOUNDS {
         match machine.next().map_err(|fault| failure(&fault))? {
             Next::Run(instructions) => {
-                machine.waits = Waits::Nothing;
+                machine.waits = PendingResult::Nothing;
                 let sounds = |one: &Instruction| matches!(one, Instruction::Play(_) | Instruction::Pause(_));
                 if !instructions.iter().all(sounds) {
                     machine.warn(Code::MethodExecuteFailed, "is not allowed in a document of sounds");
@@ -240,7 +240,7 @@ pub(super) fn sounds(base: Option<&Url>, content_type: Option<&str>, body: &[u8]
                 heard.extend(instructions.into_iter().filter(sounds));
             }
             Next::Document(_) | Next::Request(_) => {
-                machine.waits = Waits::Nothing;
+                machine.waits = PendingResult::Nothing;
                 machine.warn(Code::MethodExecuteFailed, "is not allowed in a document of sounds");
             }
             Next::End => break,

@@ -18,7 +18,7 @@ const USER_AGENT: &str = "SignalWire";
 
 /// Encodes and signs one attempt. The user name and password of the URL become Basic credentials. The signed URL has no
 /// user name and password.
-pub(super) fn seal(key: &str, notice: &SignInput<'_>) -> SignedRequest {
+pub(super) fn sign(key: &str, notice: &SignInput<'_>) -> SignedRequest {
     let url = notice.url.split('#').next().unwrap_or(notice.url);
     let (url, credentials) = split_credentials(url);
     let (url, body) = match (notice.method, notice.body) {
@@ -63,26 +63,26 @@ mod tests {
     use super::*;
     use jiff::Timestamp;
 
-    fn sealed(url: &str, method: Method, body: &Body) -> SignedRequest {
-        seal("PSK_secret", &SignInput { url, method, body, id: 1, attempt: 1, now: Timestamp::UNIX_EPOCH })
+    fn signed(url: &str, method: Method, body: &Body) -> SignedRequest {
+        sign("PSK_secret", &SignInput { url, method, body, id: 1, attempt: 1, now: Timestamp::UNIX_EPOCH })
     }
 
-    fn header<'a>(sealed: &'a SignedRequest, name: &str) -> Option<&'a str> {
-        sealed.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    fn header<'a>(signed: &'a SignedRequest, name: &str) -> Option<&'a str> {
+        signed.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
     /// Python computed the expected values: `hmac.new(key, url + body, sha1).hexdigest()`.
     #[test]
     fn url_and_body_are_signed_in_both_ways() {
         let body = Body::Json(serde_json::json!({"a": 1}));
-        let sealed = sealed("http://u:p%40@127.0.0.1:5000/swml?x=1#job", Method::Post, &body);
-        assert_eq!(sealed.url, "http://127.0.0.1:5000/swml?x=1");
-        assert_eq!(&sealed.body[..], b"{\"a\":1}");
-        assert_eq!(header(&sealed, "Authorization"), Some("Basic dTpwQA=="));
-        assert_eq!(header(&sealed, "Content-Type"), Some("application/json"));
-        assert_eq!(header(&sealed, "X-SignalWire-Signature"), Some("08a4400515904f7c21face6fe5175490e13ea517"));
+        let signed = signed("http://u:p%40@127.0.0.1:5000/swml?x=1#job", Method::Post, &body);
+        assert_eq!(signed.url, "http://127.0.0.1:5000/swml?x=1");
+        assert_eq!(&signed.body[..], b"{\"a\":1}");
+        assert_eq!(header(&signed, "Authorization"), Some("Basic dTpwQA=="));
+        assert_eq!(header(&signed, "Content-Type"), Some("application/json"));
+        assert_eq!(header(&signed, "X-SignalWire-Signature"), Some("08a4400515904f7c21face6fe5175490e13ea517"));
         assert_eq!(
-            header(&sealed, "X-SignalWire-SHA256-Signature"),
+            header(&signed, "X-SignalWire-SHA256-Signature"),
             Some("10b2361a53e2719d8f2312c320b6c6fce7a4c35163f94bd77b9de73a1fe0103e")
         );
     }
@@ -91,8 +91,8 @@ mod tests {
     fn a_get_says_who_calls_whom() {
         let body =
             Body::Json(serde_json::json!({"call": {"call_id": "x", "from": "+1", "to": "sip:a", "type": "sip"}}));
-        let sealed = sealed("http://h/?a=b", Method::Get, &body);
-        assert_eq!(sealed.url, "http://h/?a=b&call_id=x&from=%2B1&to=sip%3Aa");
-        assert!(sealed.body.is_empty() && header(&sealed, "Content-Type").is_none());
+        let signed = signed("http://h/?a=b", Method::Get, &body);
+        assert_eq!(signed.url, "http://h/?a=b&call_id=x&from=%2B1&to=sip%3Aa");
+        assert!(signed.body.is_empty() && header(&signed, "Content-Type").is_none());
     }
 }

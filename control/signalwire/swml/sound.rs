@@ -70,7 +70,7 @@ pub(crate) fn sound(text: &str, voice: &Voice) -> Result<Play, String> {
 /// The ringback tone of a country. The tone lasts for `length`.
 pub(crate) fn ringing(country: &str, length: Duration) -> Play {
     let country = country.trim().to_ascii_lowercase();
-    Play { longest: Some(length), ..Play::once(AudioSource::Tone(Tone::Ringback(country))) }
+    Play { max_duration: Some(length), ..Play::once(AudioSource::Tone(Tone::Ringback(country))) }
 }
 
 fn length(text: &str) -> Result<Duration, String> {
@@ -94,8 +94,8 @@ mod tests {
         assert_eq!(of("silence:1.5").source, AudioSource::Silence(Duration::from_millis(1_500)));
         let ring = of("ring: 10:UK");
         assert_eq!(ring.source, AudioSource::Tone(Tone::Ringback("uk".into())));
-        assert_eq!(ring.longest, Some(Duration::from_secs(10)));
-        assert_eq!(of("ring:us").longest, Some(CYCLE));
+        assert_eq!(ring.max_duration, Some(Duration::from_secs(10)));
+        assert_eq!(of("ring:us").max_duration, Some(CYCLE));
         for text in ["", "beep", "silence:x", "silence:-1", "ring:x:us", "file:///etc/passwd"] {
             assert!(sound(text, &voice).is_err(), "{text}");
         }

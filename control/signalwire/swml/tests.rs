@@ -201,7 +201,7 @@ fn a_prompt_takes_one_key_if_it_says_nothing_else() {
     assert_eq!((gather.max_digits, gather.prompts.len()), (Some(4), 2));
     assert_eq!(gather.inter_digit_timeout, Duration::from_millis(2_500));
     let speech = gather.speech.as_ref().unwrap();
-    assert!(speech.keys && speech.listening.hints == ["one", "two"]);
+    assert!(speech.digits && speech.recognition.hints == ["one", "two"]);
     script.resume(&FetchReason::Gathered { digits: String::new(), terminator: Some('#') }).unwrap();
     assert_eq!(variable(&script, "prompt_result"), "no_input");
     assert_eq!(variable(&script, "prompt_digit_terminator"), "#");
@@ -215,16 +215,16 @@ fn a_recording_beside_the_script_has_its_url_at_once_and_can_be_stopped() {
         "    - record_call: {stereo: true, status_url: 'http://h/s'}\n    - play: 'say:${record_call_url}'\n    - stop_record_call:\n    - stop_record_call: {control_id: none}",
     );
     script.standing.recordings = "http://us/Recordings/".into();
-    let [Instruction::Order(order)] = &run(&mut script)[..] else { panic!() };
+    let [Instruction::ExecuteCommand(order)] = &run(&mut script)[..] else { panic!() };
     let Command::StartRecording(spec) = &order.command else { panic!() };
     assert_eq!((spec.silence_timeout, spec.track), (None, tandem_call::recording::Track::Both));
     let id = RecordingId(0x1234);
-    script.resume(&FetchReason::Ordered(Ok(Accepted { recording: Some(id), ..Accepted::default() }))).unwrap();
+    script.resume(&FetchReason::CommandExecuted(Ok(Accepted { recording: Some(id), ..Accepted::default() }))).unwrap();
     let [Instruction::Play(_)] = &run(&mut script)[..] else { panic!() };
     assert_eq!(variable(&script, "record_call_url"), "http://us/Recordings/00000000-0000-0000-0000-000000001234.wav");
-    let [Instruction::Order(order)] = &run(&mut script)[..] else { panic!() };
+    let [Instruction::ExecuteCommand(order)] = &run(&mut script)[..] else { panic!() };
     assert_eq!(order.command, Command::StopRecording(Some(id)));
-    script.resume(&FetchReason::Ordered(Err(Refused::NotRunning))).unwrap();
+    script.resume(&FetchReason::CommandExecuted(Err(Refused::NotRunning))).unwrap();
     assert_eq!(variable(&script, "stop_record_call_result"), "failed");
     assert_eq!(script.next().unwrap(), Next::End);
 }
@@ -384,22 +384,22 @@ fn an_application_is_asked_in_json_and_its_script_runs_to_its_end() {
     let (swml, account, context) = (swml(), account(), context());
     let mut script = swml.script().unwrap();
     let first = fetch("http://app/swml", FetchReason::Start);
-    let Step::Document(notice) = script.asked(&account, &first, &context) else { panic!() };
+    let Step::Document(notice) = script.handle_fetch(&account, &first, &context) else { panic!() };
     let Body::Json(body) = &notice.body else { panic!() };
     assert_eq!(body["call"]["call_id"], "00000000-0000-0000-0000-000000000001");
     assert_eq!((&body["call"]["type"], &body["call"]["from_number"]), (&"phone".into(), &"+15550001".into()));
     assert_eq!(body["call"]["headers"][0]["name"], "X-A");
     assert_eq!((&body["envs"]["who"], &body["vars"]), (&"Ann".into(), &serde_json::json!({})));
     let document = "sections:\n  main:\n  - play: {url: 'say:Hi ${who} ${call.from}', odd: 1}\n  - transfer: {dest: 'http://app/next', params: {n: 1}}\n";
-    let Step::Done { result: Ok(program), .. } = script.answered(&first, Ok(&response(document))) else { panic!() };
+    let Step::Done { result: Ok(program), .. } = script.handle_response(&first, Ok(&response(document))) else { panic!() };
     let [Instruction::Play(play), Instruction::Redirect(next)] = &program.instructions[..] else { panic!() };
     assert!(matches!(&play.source, AudioSource::Speech(speech) if speech.text == "Hi Ann +15550001"));
     assert_eq!((&*next.url, program.warnings.len()), (NEXT, 1));
     let second = fetch(NEXT, FetchReason::Redirect);
-    let Step::Document(notice) = script.asked(&account, &second, &context) else { panic!() };
+    let Step::Document(notice) = script.handle_fetch(&account, &second, &context) else { panic!() };
     let Body::Json(body) = &notice.body else { panic!() };
     assert_eq!((&*notice.target.url, &body["params"]["n"]), ("http://app/next", &"1".into()));
-    let end = script.answered(&second, Ok(&response("sections: {main: [{set: {a: 1}}]}")));
+    let end = script.handle_response(&second, Ok(&response("sections: {main: [{set: {a: 1}}]}")));
     let Step::Done { result: Ok(program), .. } = end else { panic!() };
     // The call has not been answered.
     assert_eq!(program.instructions, [Instruction::Reject(RejectReason::Status(480))]);
@@ -410,14 +410,14 @@ fn a_document_that_cannot_be_read_fails_with_its_code() {
     let (swml, account, context) = (swml(), account(), context());
     let mut script = swml.script().unwrap();
     let first = fetch("http://app/swml", FetchReason::Start);
-    script.asked(&account, &first, &context);
-    let Step::Done { result: Err(failure), .. } = script.answered(&first, Ok(&response("<Response/>"))) else {
+    script.handle_fetch(&account, &first, &context);
+    let Step::Done { result: Err(failure), .. } = script.handle_response(&first, Ok(&response("<Response/>"))) else {
         panic!()
     };
     assert_eq!(failure.kind, FailureKind::Document(12100));
     let fresh = fetch(NEXT, FetchReason::Redirect);
     let mut lost = swml.script().unwrap();
-    assert!(matches!(lost.asked(&account, &fresh, &context), Step::Done { result: Err(_), .. }));
+    assert!(matches!(lost.handle_fetch(&account, &fresh, &context), Step::Done { result: Err(_), .. }));
 }
 
 #[test]

@@ -11,7 +11,7 @@ pub(crate) const LONGEST: usize = 1024 * 1024;
 /// Maximum nesting depth.
 const DEEPEST: usize = 32;
 /// Maximum amount of memory for the aliases of a YAML document, in octets.
-const MOST_ALIASED: usize = 4 * 1024 * 1024;
+const MAX_ALIASED_OCTETS: usize = 4 * 1024 * 1024;
 
 /// Parses a document. The HTTP content type is ignored. A text that begins with `{` is JSON. Any other text is YAML.
 pub(crate) fn read(text: &[u8]) -> Result<Value, Fault> {
@@ -72,7 +72,7 @@ fn yaml(text: &str) -> Result<Value, Fault> {
             Event::Alias(id) => {
                 let named = anchors.iter().rev().find(|(anchor, _)| *anchor == id).map(|(_, value)| value);
                 aliased += named.map_or(0, Value::size);
-                if aliased > MOST_ALIASED {
+                if aliased > MAX_ALIASED_OCTETS {
                     let line = marker.line();
                     return Err(Fault::new(
                         Code::NestedTooDeep,

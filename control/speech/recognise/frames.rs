@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 pub(super) const FRAME: usize = SampleRate::Hz8000.frame();
 /// Speech is reported when the number of active frames exceeds the number of inactive frames by this number. The value
 /// means 100 ms, because a click is shorter.
-const SURE: u8 = 5;
+const SPEECH_FRAMES: u8 = 5;
 
 /// Time from the last frame with speech until a pause is reported.
 pub const PAUSE: Duration = Duration::from_millis(200);
@@ -69,9 +69,9 @@ impl SpeechEdges {
     /// Adds the next frame of 20 ms. Returns `Began` or `Paused` if the state changes. Does not allocate memory.
     pub fn push(&mut self, samples: &[i16]) -> Option<RecognitionEvent> {
         let activity = self.activity.handle_frame(samples);
-        self.active = if activity.active { (self.active + 1).min(SURE) } else { self.active.saturating_sub(1) };
+        self.active = if activity.active { (self.active + 1).min(SPEECH_FRAMES) } else { self.active.saturating_sub(1) };
         match self.speaking {
-            false if self.active == SURE => {
+            false if self.active == SPEECH_FRAMES => {
                 self.speaking = true;
                 Some(RecognitionEvent::Began)
             }

@@ -24,7 +24,7 @@ use super::frames::{FRAME, FrameReader};
 /// Duration of the silence that ends an utterance, in ms.
 const ENDPOINTING: &str = "300";
 /// Time limit for the remaining results after the end of the audio.
-const LAST_WORDS: Duration = Duration::from_secs(5);
+const FINAL_RESULTS_TIMEOUT: Duration = Duration::from_secs(5);
 /// The connection is closed if it accepts no data for this time.
 const STALLED: Duration = Duration::from_secs(10);
 
@@ -60,7 +60,7 @@ impl Live {
     /// Runs until the audio has ended and all results are delivered.
     pub(super) async fn run(
         self,
-        mut ears: FrameReader,
+        mut reader: FrameReader,
         heard: &mpsc::Sender<Result<RecognitionEvent, RecogniseError>>,
     ) -> Result<(), String> {
         let headers = self.key.into_iter().map(|key| ("Authorization".to_owned(), key)).collect();
@@ -73,7 +73,7 @@ impl Live {
         let mut deadline = None;
         loop {
             let found = tokio::select! {
-                frame = ears.frame(), if deadline.is_none() => match frame {
+                frame = reader.frame(), if deadline.is_none() => match frame {
                     Some(frame) => {
                         let mut octets = [0; FRAME];
                         Law::Mu.encode(&frame.samples, &mut octets);
@@ -85,7 +85,7 @@ impl Live {
                     }
                     None => {
                         send(&mut socket, Message::text(r#"{"type":"CloseStream"}"#)).await?;
-                        deadline = Some(Instant::now() + LAST_WORDS);
+                        deadline = Some(Instant::now() + FINAL_RESULTS_TIMEOUT);
                         None
                     }
                 },

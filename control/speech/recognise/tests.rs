@@ -72,7 +72,7 @@ async fn utterances_are_cut_at_pauses_and_asked_for_one_by_one() {
         ..RecognitionSpec::default()
     };
     let mut session = recogniser.listen(&how).unwrap();
-    session.hear(&audio);
+    session.push(&audio);
     session.finish();
     let heard: Vec<RecognitionEvent> = everything(&mut session).await.into_iter().map(Result::unwrap).collect();
     let edges = heard.iter().filter(|heard| matches!(heard, RecognitionEvent::Began)).count();
@@ -98,7 +98,7 @@ async fn an_engine_that_fails_is_a_sessions_last_word() {
     let server = WebServer::start(|_| Answer::status(503)).await;
     let recogniser = recogniser(Stt::Http(server.url("/").parse().unwrap()));
     let mut session = recogniser.listen(&RecognitionSpec::default()).unwrap();
-    session.hear(&audio);
+    session.push(&audio);
     let heard = everything(&mut session).await;
     assert!(matches!(heard.last(), Some(Err(RecogniseError::Failed(why))) if why.contains("503")), "{heard:?}");
     let off = Recogniser::new(SpeechConfig::default(), client(), Default::default());
@@ -175,7 +175,7 @@ async fn live_results_become_partial_and_final_words() {
         at_pauses: false,
     };
     let mut session = recogniser.listen(&how).unwrap();
-    session.hear(&[0; 16_000]);
+    session.push(&[0; 16_000]);
     session.finish();
     let heard: Vec<RecognitionEvent> = everything(&mut session).await.into_iter().map(Result::unwrap).collect();
     let words = |heard: &RecognitionEvent| match heard {
@@ -208,7 +208,7 @@ async fn partial_words_come_only_when_they_are_asked_for() {
     let (address, _engine) = live_engine(LINES, last).await;
     let recogniser = recogniser(Stt::WebSocket(format!("ws://{address}/").parse().unwrap()));
     let mut session = recogniser.listen(&RecognitionSpec::default()).unwrap();
-    session.hear(&[0; 1_600]);
+    session.push(&[0; 1_600]);
     session.finish();
     let heard = everything(&mut session).await;
     assert_eq!(heard.len(), 1, "{heard:?}");

@@ -29,7 +29,7 @@ type Answer<'a> = Pin<Box<dyn Future<Output = Result<RecognisedText, String>> + 
 pub(super) async fn run(
     engine: &FileEngine,
     how: &RecognitionSpec,
-    mut ears: FrameReader,
+    mut reader: FrameReader,
     heard: &mpsc::Sender<Result<RecognitionEvent, RecogniseError>>,
 ) -> Result<(), String> {
     let time = Duration::from_secs(engine.config.timeout_seconds.into());
@@ -49,7 +49,7 @@ pub(super) async fn run(
             return Ok(());
         }
         tokio::select! {
-            frame = ears.frame(), if listening => {
+            frame = reader.frame(), if listening => {
                 let Some(frame) = frame else {
                     listening = false;
                     waiting.extend(cutter.cut());
@@ -59,8 +59,8 @@ pub(super) async fn run(
                 if let Some(edge) = frame.edge && heard.send(Ok(edge)).await.is_err() {
                     return Ok(());
                 }
-                let cut = cutter.push(&frame.samples, ears.speaking());
-                match how.at_pauses && !ears.speaking() {
+                let cut = cutter.push(&frame.samples, reader.speaking());
+                match how.at_pauses && !reader.speaking() {
                     // The utterance was already requested at the pause. Now the utterance has certainly ended.
                     true if cut.is_some() => at_pause = false,
                     true if paused => {
@@ -108,7 +108,7 @@ async fn answered(asked: &mut Option<Answer<'_>>) -> Result<RecognisedText, Stri
 struct Cutter {
     audio: Vec<i16>,
     /// Whether an utterance has begun.
-    within: bool,
+    in_utterance: bool,
     /// Number of frames since the last frame with speech.
     silent: u16,
 }
@@ -118,9 +118,9 @@ impl Cutter {
     fn push(&mut self, frame: &[i16], speaking: bool) -> Option<Vec<i16>> {
         self.audio.extend_from_slice(frame);
         if speaking {
-            self.within = true;
+            self.in_utterance = true;
             self.silent = 0;
-        } else if self.within {
+        } else if self.in_utterance {
             self.silent += 1;
         } else {
             let old = self.audio.len().saturating_sub(BEFORE);
@@ -140,7 +140,7 @@ impl Cutter {
     fn cut(&mut self) -> Option<Vec<i16>> {
         self.silent = 0;
         let audio = std::mem::take(&mut self.audio);
-        std::mem::take(&mut self.within).then_some(audio)
+        std::mem::take(&mut self.in_utterance).then_some(audio)
     }
 }
 

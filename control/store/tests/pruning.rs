@@ -31,7 +31,7 @@ pub(super) async fn old_history_is_pruned_and_what_is_pending_stays(store: Store
         (row.id, row.created_at, row.updated_at) = (id, time(second), time(second));
         row
     };
-    let kind = || resources::Kind::<String>::new(resources::TROUBLE);
+    let kind = || resources::Kind::<String>::new(resources::NOTIFICATION);
     resources::submit(&store, kind(), &trouble(1, 10, "old"));
     resources::submit(&store, kind(), &trouble(2, 20, "new"));
     resources::submit(&store, resources::Kind::new(resources::REPORT), &trouble(3, 10, "old"));

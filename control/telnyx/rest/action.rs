@@ -154,7 +154,7 @@ pub(super) fn plan(
             commands.push(Command::Enqueue(Box::new(Instruction::Refer(refer))));
         }
         Action::Speak => {
-            let to = parameters.hearers("target_legs")?.unwrap_or_default();
+            let to = parameters.target_legs("target_legs")?.unwrap_or_default();
             let play = Play::new(speech(parameters, "payload")?, parameters.loops()?);
             let interrupt = parameters.interrupt()?.unwrap_or(Interrupt::None);
             commands.push(Command::Play { play, interrupt, to });
@@ -186,13 +186,13 @@ pub(super) fn plan(
         Action::RecordStart => commands.push(Command::StartRecording(media::record_start(parameters)?)),
         Action::RecordStop => commands.push(Command::StopRecording(recording(parameters)?)),
         Action::RecordPause => {
-            commands.push(Command::PauseRecording { which: recording(parameters)?, gap: PauseBehavior::Skip });
+            commands.push(Command::PauseRecording { which: recording(parameters)?, pause_behavior: PauseBehavior::Skip });
         }
         Action::RecordResume => commands.push(Command::ResumeRecording(recording(parameters)?)),
         Action::StreamingStart => {
             parameters.refuse(&["enable_dialogflow", "dialogflow_config"])?;
             let spec = media::stream(parameters)?.ok_or_else(|| ApiError::missing("stream_url"))?;
-            commands.push(Command::StartStream { spec, alone: true });
+            commands.push(Command::StartStream { spec, if_none_runs: true });
         }
         Action::StreamingStop => commands.push(Command::StopStream(parameters.uuid("stream_id")?.map(StreamId))),
         Action::ClientStateUpdate => {
@@ -217,10 +217,10 @@ pub(super) fn plan(
             }
             commands.push(Command::EnterQueue(Box::new(Enqueue {
                 queue: queue::name(parameters)?.into(),
-                most: None,
+                max_size: None,
                 // The application sends commands that play audio while the caller waits.
                 wait: Wait::Silence,
-                longest: parameters.seconds("max_wait_time_secs", 1..=u32::MAX)?,
+                max_duration: parameters.seconds("max_wait_time_secs", 1..=u32::MAX)?,
                 action: None,
             })));
         }
@@ -229,7 +229,7 @@ pub(super) fn plan(
             parameters.required("role")?;
             commands.extend(parameters.word("role", dial::SUPERVISORS)?.map(Command::Supervise));
         }
-        Action::ForkStart => commands.push(Command::StartStream { spec: media::fork(parameters, leg)?, alone: true }),
+        Action::ForkStart => commands.push(Command::StartStream { spec: media::fork(parameters, leg)?, if_none_runs: true }),
         Action::ForkStop => {
             parameters.check("stream_type", &["raw", "decrypted"])?;
             commands.push(Command::StopNamedStream(media::FORK.to_owned()));
@@ -276,7 +276,7 @@ fn answer(parameters: Parameters<'_>, leg: &LegInfo) -> Result<Vec<Command>, Api
 }
 
 fn playback(parameters: Parameters<'_>) -> Result<Command, ApiError> {
-    let to = parameters.hearers("target_legs")?.unwrap_or_default();
+    let to = parameters.target_legs("target_legs")?.unwrap_or_default();
     parameters.refuse(&["overlay"])?;
     parameters.check("audio_type", &["mp3", "wav"])?;
     parameters.flag("cache_audio")?;

@@ -14,9 +14,9 @@ use super::{Caller, Segments};
 use crate::{NAME, id};
 
 /// Maximum number of calls that are read for a list.
-const MOST: usize = 1_000;
-const USUAL: usize = 20;
-const LARGEST: usize = 250;
+const MAX_CALLS: usize = 1_000;
+const DEFAULT_PAGE_SIZE: usize = 20;
+const MAX_PAGE_SIZE: usize = 250;
 
 pub(super) async fn list(
     State(app): State<App>,
@@ -31,7 +31,7 @@ pub(super) async fn list(
         status: vec![Status::Initiated, Status::Ringing, Status::InProgress],
         ..LegFilter::default()
     };
-    let legs = app.calls.list(&account.name, &filter, Page { limit: MOST, after: None, offset: 0 }).await?;
+    let legs = app.calls.list(&account.name, &filter, Page { limit: MAX_CALLS, after: None, offset: 0 }).await?;
     let now = Timestamp::now();
     let rows = legs.iter().filter(|leg| &*leg.dialect == NAME).map(|leg| row(leg, now)).collect();
     Ok(Json(pages.answer(rows)))
@@ -64,7 +64,7 @@ impl Pages {
                 "page[after]" => pages.after = Some(value.into_owned()),
                 "page[before]" => pages.before = Some(value.into_owned()),
                 "page[limit]" | "page[size]" => {
-                    let limit = value.parse().ok().filter(|limit| (1..=LARGEST).contains(limit));
+                    let limit = value.parse().ok().filter(|limit| (1..=MAX_PAGE_SIZE).contains(limit));
                     let wrong = || ApiError::out_of_range(&name, 1, 250).in_query(&name);
                     pages.limit = Some(limit.ok_or_else(wrong)?);
                 }
@@ -80,7 +80,7 @@ impl Pages {
             let id = id.as_deref()?;
             rows.iter().position(|row| row["call_control_id"] == *id)
         };
-        let limit = self.limit.unwrap_or(USUAL);
+        let limit = self.limit.unwrap_or(DEFAULT_PAGE_SIZE);
         let (first, end) = match (place(&self.after), place(&self.before)) {
             (Some(after), _) => (after + 1, after + 1 + limit),
             (None, Some(before)) => (before.saturating_sub(limit), before),

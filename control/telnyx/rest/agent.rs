@@ -56,10 +56,10 @@ pub(super) fn gather(parameters: Parameters<'_>) -> Result<Command, ApiError> {
         // Without a greeting the caller speaks first.
         first_message: Some(parameters.sized("greeting", 0..=LONGEST)?.unwrap_or_default().into()),
         language: language.map(Into::into),
-        collects: Some(schema.into()),
-        farewell: parameters.sized("gather_ended_speech", 0..=LONGEST)?.map(Into::into),
+        collect_schema: Some(schema.into()),
+        closing_message: parameters.sized("gather_ended_speech", 0..=LONGEST)?.map(Into::into),
         silence: parameters.milliseconds("user_response_timeout_ms", 1_000..=600_000)?,
-        tells_lines: parameters.flag("send_message_history_updates")?,
+        reports_utterances: parameters.flag("send_message_history_updates")?,
         ..common(parameters, assistant)?
     }))
 }

@@ -12,14 +12,14 @@ use tandem_store::deliveries::{self, DeliveryRow, DeliveryState};
 use tandem_webhooks::{Delivery, DeliveryBody};
 
 use super::error::ApiError;
-use super::resources::listing::{By, Listing};
+use super::resources::listing::{ListFields, Listing};
 use super::{Caller, known};
 use crate::{NAME, id};
 
 const LEG: &str = "filter[leg_id]";
 const SESSION: &str = "filter[application_session_id]";
 
-const BY: By = By {
+const LIST_FIELDS: ListFields = ListFields {
     filters: &[
         ("leg_id", "/call_leg_id"),
         ("application_session_id", "/call_session_id"),
@@ -47,7 +47,7 @@ pub(super) async fn list(
             told.into_iter().filter(|row| row.account == account.name[..] && row.dialect == NAME).filter_map(event),
         );
     }
-    let Json(mut answer) = listing.answer(rows, &BY)?;
+    let Json(mut answer) = listing.answer(rows, &LIST_FIELDS)?;
     for row in answer.get_mut("data").and_then(Value::as_array_mut).into_iter().flatten() {
         row.as_object_mut().map(|row| row.remove("failed"));
     }

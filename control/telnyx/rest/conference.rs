@@ -15,7 +15,7 @@ use tandem_call::conference::{Beep, Change, Coaching, ConferenceSettings, Partic
 use tandem_call::id::{ConferenceId, LegId};
 use tandem_call::program::instruction::{AudioSource, Wait};
 use tandem_call::supervision::SupervisorRole;
-use tandem_conferences::NoSeat;
+use tandem_conferences::JoinRefusal;
 use tandem_conferences::history::{self, ConferenceFilter};
 use tandem_history::query::Page;
 use tandem_operations::conferences::{self as operations, InviteError, OpenError};
@@ -27,7 +27,7 @@ use super::action::Action;
 use super::error::ApiError;
 use super::parameters::Parameters;
 use super::repeat::Repeats;
-use super::resources::listing::{By, Listing};
+use super::resources::listing::{ListFields, Listing};
 use super::{Caller, Payload, Segments, dial, known as leg_of, leg, once};
 use crate::{NAME, id, time};
 
@@ -35,9 +35,9 @@ pub(super) const BEEPS: &[(&str, Beep)] =
     &[("always", Beep::Both), ("never", Beep::None), ("on_enter", Beep::Enter), ("on_exit", Beep::Exit)];
 
 /// Default maximum duration of a conference.
-const LASTS_FOR: Duration = Duration::from_secs(4 * 60 * 60);
+const MAX_DURATION: Duration = Duration::from_secs(4 * 60 * 60);
 /// Maximum number of conferences that are read for a list.
-const MOST_LISTED: usize = 1_000;
+const MAX_LISTED: usize = 1_000;
 const REGIONS: &[&str] = &["Australia", "Europe", "Middle East", "US"];
 
 /// `POST /v2/conferences`: a call opens a conference and becomes the first participant.
@@ -60,7 +60,7 @@ async fn open(app: &App, account: &Account, parameters: Parameters<'_>) -> Resul
     let participation = Participation {
         beep: opening.beep.unwrap_or(Beep::None),
         wait: opening.wait.clone().unwrap_or(Wait::Silence),
-        most: most(parameters)?,
+        most: max_participants(parameters)?,
         waits: !parameters.flag_or("start_conference_on_create", true)?,
         opening: Some(Arc::new(opening)),
         ..Participation::new(name)
@@ -85,21 +85,21 @@ pub(super) async fn list(
     RawQuery(query): RawQuery,
 ) -> Result<Json<Value>, ApiError> {
     let listing = Listing::parse(query.as_deref().unwrap_or_default())?;
-    let page = Page { limit: MOST_LISTED, after: None, offset: 0 };
+    let page = Page { limit: MAX_LISTED, after: None, offset: 0 };
     let all = history::list(&app.calls.services().conferences, &account.name, &ConferenceFilter::default(), page).await;
     let mut rows = Vec::new();
-    for info in all.map_err(StoreFailed::from)?.iter().take(MOST_LISTED) {
+    for info in all.map_err(StoreFailed::from)?.iter().take(MAX_LISTED) {
         rows.push(resource(info, ended_by(&app, &account, info).await?));
     }
     listing.answer(rows, &CONFERENCES)
 }
 
-const CONFERENCES: By = By {
+const CONFERENCES: ListFields = ListFields {
     filters: &[("name", "/name"), ("status", "/status"), ("connection_id", "/connection_id")],
     sorts: &[("-created_at", "/created_at")],
 };
 
-const PARTICIPANTS: By = By {
+const PARTICIPANTS: ListFields = ListFields {
     filters: &[("muted", "/muted"), ("on_hold", "/on_hold"), ("whispering", "/whispering")],
     sorts: &[("created_at", "/created_at")],
 };
@@ -251,7 +251,7 @@ async fn ended_by(app: &App, account: &Account, info: &ConferenceInfo) -> Result
 
 /// The Conference resource.
 fn resource(info: &ConferenceInfo, ended_by: Option<Value>) -> Value {
-    let lasts = info.opening.lasts.unwrap_or(LASTS_FOR);
+    let lasts = info.opening.lasts.unwrap_or(MAX_DURATION);
     let reason = info.end.as_ref().map(|end| match end.cause {
         EndCause::Request => "ended_via_api",
         EndCause::HostLeft | EndCause::HostRemoved => "host_left",
@@ -297,15 +297,15 @@ fn opening(parameters: Parameters<'_>) -> Result<ConferenceSettings, ApiError> {
     Ok(ConferenceSettings {
         region: parameters.check("region", REGIONS)?.map(Into::into),
         starts_alone: true,
-        wait: held(parameters, "hold_audio_url", "hold_media_name")?,
+        wait: hold_audio(parameters, "hold_audio_url", "hold_media_name")?,
         beep: parameters.word("beep_enabled", BEEPS)?,
-        lasts: Some(lasts.map_or(LASTS_FOR, |minutes| Duration::from_secs(u64::from(minutes) * 60))),
+        lasts: Some(lasts.map_or(MAX_DURATION, |minutes| Duration::from_secs(u64::from(minutes) * 60))),
         ..ConferenceSettings::default()
     })
 }
 
 /// The value of `max_participants`. This server allows at most 250 participants.
-fn most(parameters: Parameters<'_>) -> Result<u16, ApiError> {
+fn max_participants(parameters: Parameters<'_>) -> Result<u16, ApiError> {
     let most = parameters.integer("max_participants", 2..=800)?.unwrap_or(250);
     Ok(u16::try_from(most.min(250)).unwrap_or(250))
 }
@@ -316,7 +316,7 @@ pub(super) fn participation(
     name: Arc<str>,
     opening: &ConferenceSettings,
 ) -> Result<Participation, ApiError> {
-    let hold = held(parameters, "hold_audio_url", "hold_media_name")?;
+    let hold = hold_audio(parameters, "hold_audio_url", "hold_media_name")?;
     let softly = parameters.flag("soft_end_conference_on_exit")?;
     let clears = parameters.flag("end_conference_on_exit")?;
     parameters.check("region", REGIONS)?;
@@ -346,7 +346,7 @@ pub(super) fn supervises(parameters: Parameters<'_>) -> Result<Option<Option<Coa
 }
 
 /// The audio file that a waiting leg hears in a loop.
-pub(super) fn held(parameters: Parameters<'_>, url: &str, stored: &str) -> Result<Option<Wait>, ApiError> {
+pub(super) fn hold_audio(parameters: Parameters<'_>, url: &str, stored: &str) -> Result<Option<Wait>, ApiError> {
     Ok(match dial::file(parameters, url, stored)? {
         Some(AudioSource::Url(url)) => Some(Wait::File(url.into())),
         Some(AudioSource::Stored(name)) => Some(Wait::Stored(name.into())),
@@ -366,10 +366,10 @@ impl Invitation {
     pub(super) async fn send(self, app: &App, account: &Account, call: NewCall) -> Result<Created, ApiError> {
         let Self { name, opening, participation } = self;
         let (account, dialect) = (&account.name, &NAME.into());
-        let spec = ConferenceSpec { account, dialect, name: &name, most: participation.most, opening: Some(opening) };
+        let spec = ConferenceSpec { account, dialect, name: &name, max_participants: participation.most, opening: Some(opening) };
         let invited = operations::invite(&app.calls, spec, participation, call, None).await;
         invited.map(|invited| invited.created).map_err(|why| match why {
-            InviteError::NoSeat(why) => why.into(),
+            InviteError::JoinRefusal(why) => why.into(),
             InviteError::NotCalled(why) => why.into(),
             InviteError::Store(failed) => failed.into(),
         })
@@ -414,7 +414,7 @@ pub(super) fn invitation(
                 name,
                 Arc::new(ConferenceSettings {
                     starts_alone: true,
-                    lasts: Some(LASTS_FOR),
+                    lasts: Some(MAX_DURATION),
                     ..ConferenceSettings::default()
                 }),
                 !starts,
@@ -427,22 +427,22 @@ pub(super) fn invitation(
     Ok(Some(Invitation { name, opening, participation: own }))
 }
 
-impl From<NoSeat> for ApiError {
-    fn from(why: NoSeat) -> Self {
+impl From<JoinRefusal> for ApiError {
+    fn from(why: JoinRefusal) -> Self {
         match why {
-            NoSeat::Refused(state::Refused::Full) => Self::conference_full(),
-            NoSeat::NoRoom(_) | NoSeat::Refused(_) => Self::conference_over(),
-            NoSeat::NobodyToCoach | NoSeat::CoachedIsOnHold => Self::no_such_call("whisper_call_control_ids"),
+            JoinRefusal::Refused(state::Refused::Full) => Self::conference_full(),
+            JoinRefusal::NoRoom(_) | JoinRefusal::Refused(_) => Self::conference_over(),
+            JoinRefusal::NoLegToCoach | JoinRefusal::CoachedIsOnHold => Self::no_such_call("whisper_call_control_ids"),
         }
     }
 }
 
-pub(super) fn asked(parameters: Parameters<'_>, command: Command) -> Result<Request, ApiError> {
+pub(super) fn with_client_state(parameters: Parameters<'_>, command: Command) -> Result<Request, ApiError> {
     Ok(Request { client_state: parameters.client_state("client_state")?, command })
 }
 
 pub(super) async fn ask(app: &App, leg: LegId, parameters: Parameters<'_>, command: Command) -> Result<(), ApiError> {
-    app.calls.request(leg, asked(parameters, command)?).await.map(drop).map_err(refusal)
+    app.calls.request(leg, with_client_state(parameters, command)?).await.map(drop).map_err(refusal)
 }
 
 pub(super) fn refusal(refused: Refused) -> ApiError {

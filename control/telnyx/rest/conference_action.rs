@@ -18,7 +18,7 @@ use tandem_operations::conferences as operations;
 use tandem_runtime::app::App;
 
 use super::action;
-use super::conference::{BEEPS, ask, asked, held, known, participant, participation, refusal, supervises};
+use super::conference::{BEEPS, ask, with_client_state, hold_audio, known, participant, participation, refusal, supervises};
 use super::error::ApiError;
 use super::parameters::Parameters;
 use super::repeat::Repeats;
@@ -26,7 +26,7 @@ use super::{Caller, Payload, Segments, leg, media, once};
 
 /// The actions of conferences.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Order {
+enum ConferenceAction {
     Join,
     Leave,
     Update,
@@ -45,24 +45,24 @@ enum Order {
     RecordResume,
 }
 
-const ORDERS: &[(&str, Order)] = &[
-    ("join", Order::Join),
-    ("leave", Order::Leave),
-    ("update", Order::Update),
-    ("end", Order::End),
-    ("mute", Order::Mute(true)),
-    ("unmute", Order::Mute(false)),
-    ("hold", Order::Hold),
-    ("unhold", Order::Unhold),
-    ("play", Order::Play),
-    ("speak", Order::Speak),
-    ("stop", Order::Stop),
-    ("send_dtmf", Order::SendDtmf),
-    ("gather_using_audio", Order::GatherUsingAudio),
-    ("record_start", Order::RecordStart),
-    ("record_stop", Order::RecordStop),
-    ("record_pause", Order::RecordPause),
-    ("record_resume", Order::RecordResume),
+const CONFERENCE_ACTIONS: &[(&str, ConferenceAction)] = &[
+    ("join", ConferenceAction::Join),
+    ("leave", ConferenceAction::Leave),
+    ("update", ConferenceAction::Update),
+    ("end", ConferenceAction::End),
+    ("mute", ConferenceAction::Mute(true)),
+    ("unmute", ConferenceAction::Mute(false)),
+    ("hold", ConferenceAction::Hold),
+    ("unhold", ConferenceAction::Unhold),
+    ("play", ConferenceAction::Play),
+    ("speak", ConferenceAction::Speak),
+    ("stop", ConferenceAction::Stop),
+    ("send_dtmf", ConferenceAction::SendDtmf),
+    ("gather_using_audio", ConferenceAction::GatherUsingAudio),
+    ("record_start", ConferenceAction::RecordStart),
+    ("record_stop", ConferenceAction::RecordStop),
+    ("record_pause", ConferenceAction::RecordPause),
+    ("record_resume", ConferenceAction::RecordResume),
 ];
 
 /// Executes an action.
@@ -73,12 +73,12 @@ pub(super) async fn command(
     Segments((conference, action)): Segments<(String, String)>,
     Payload(body): Payload,
 ) -> Result<Json<Value>, ApiError> {
-    let order = ORDERS.iter().find(|(known, _)| *known == action).map(|(_, order)| *order);
+    let order = CONFERENCE_ACTIONS.iter().find(|(known, _)| *known == action).map(|(_, order)| *order);
     let order = order.ok_or_else(ApiError::no_resource)?;
     let parameters = Parameters(&body);
     let execute = async {
         let (id, info) = known(&app, &account, &conference)?;
-        let scene = Scene { app: &app, account: &account, id: ConferenceId(id), info, parameters };
+        let scene = ActionContext { app: &app, account: &account, id: ConferenceId(id), info, parameters };
         scene.obey(order).await?;
         Ok(json!({ "data": { "result": "ok" } }))
     };
@@ -86,7 +86,7 @@ pub(super) async fn command(
 }
 
 /// A conference, and the parameters of the request.
-struct Scene<'a> {
+struct ActionContext<'a> {
     app: &'a App,
     account: &'a Account,
     id: ConferenceId,
@@ -94,70 +94,70 @@ struct Scene<'a> {
     parameters: Parameters<'a>,
 }
 
-impl Scene<'_> {
-    async fn obey(&self, order: Order) -> Result<(), ApiError> {
+impl ActionContext<'_> {
+    async fn obey(&self, order: ConferenceAction) -> Result<(), ApiError> {
         let parameters = self.parameters;
         match order {
-            Order::Join => {
+            ConferenceAction::Join => {
                 let leg = participant(self.app, self.account, parameters).await?;
                 let own = participation(parameters, Arc::clone(&self.info.name), &self.info.opening)?;
                 ask(self.app, leg, parameters, Command::JoinConference(own)).await
             }
-            Order::Leave => {
+            ConferenceAction::Leave => {
                 let leg = self.member().await?;
                 if let Some(beep) = parameters.word("beep_enabled", BEEPS)? {
                     self.change(leg, Change { beep: Some(beep), ..Change::default() }).await?;
                 }
                 ask(self.app, leg, parameters, Command::LeaveConference).await
             }
-            Order::Update => {
+            ConferenceAction::Update => {
                 let leg = self.member().await?;
                 parameters.required("supervisor_role")?;
                 self.change(leg, Change { coach: supervises(parameters)?, ..Change::default() }).await
             }
-            Order::End => {
+            ConferenceAction::End => {
                 let client_state = parameters.client_state("client_state").ok().flatten();
                 operations::end(&self.app.calls, self.id, true, client_state).await;
                 Ok(())
             }
-            Order::Mute(muted) => self.change_all(Change { muted: Some(muted), ..Change::default() }).await,
-            Order::Hold => {
-                let what = held(parameters, "audio_url", "media_name")?.unwrap_or(Wait::Silence);
+            ConferenceAction::Mute(muted) => self.change_all(Change { muted: Some(muted), ..Change::default() }).await,
+            ConferenceAction::Hold => {
+                let what = hold_audio(parameters, "audio_url", "media_name")?.unwrap_or(Wait::Silence);
                 self.change_all(Change { hold: Some(Some(what)), ..Change::default() }).await
             }
-            Order::Unhold => {
+            ConferenceAction::Unhold => {
                 parameters.legs("call_control_ids")?.ok_or_else(|| ApiError::missing("call_control_ids"))?;
                 self.change_all(Change { hold: Some(None), ..Change::default() }).await
             }
-            Order::Play => {
+            ConferenceAction::Play => {
                 let source = action::audio(parameters, "audio_url", "media_name", None)?;
                 let source = source.ok_or_else(|| ApiError::missing("audio_url"))?;
-                self.let_hear(&Play::new(source, parameters.loops()?))
+                self.play_announcement(&Play::new(source, parameters.loops()?))
             }
-            Order::Speak => self.let_hear(&Play::once(action::speech(parameters, "payload")?)),
-            Order::Stop => {
-                self.conferences().hush(self.id, self.named()?.as_deref());
+            ConferenceAction::Speak => self.play_announcement(&Play::once(action::speech(parameters, "payload")?)),
+            ConferenceAction::Stop => {
+                self.conferences().stop_announcements(self.id, self.named()?.as_deref());
                 Ok(())
             }
-            Order::SendDtmf => {
+            ConferenceAction::SendDtmf => {
                 if let Some(command) = action::send_dtmf(parameters)? {
                     self.all(command).await?;
                 }
                 Ok(())
             }
-            Order::GatherUsingAudio => {
+            ConferenceAction::GatherUsingAudio => {
                 let leg = self.member().await?;
                 ask(self.app, leg, parameters, Command::Gather(Box::new(action::conference_gather(parameters)?))).await
             }
-            Order::RecordStart => {
+            ConferenceAction::RecordStart => {
                 let spec = media::conference_record_start(parameters)?;
                 self.conferences().record(self.id, spec).map(drop).ok_or_else(ApiError::conference_over)
             }
-            Order::RecordStop => self.recordings(|all, id| all.stop(self.id, id).map(drop)),
-            Order::RecordPause => {
+            ConferenceAction::RecordStop => self.recordings(|all, id| all.stop(self.id, id).map(drop)),
+            ConferenceAction::RecordPause => {
                 self.recordings(|all, id| all.pause(self.id, id, Some(PauseBehavior::Skip)).map(drop))
             }
-            Order::RecordResume => self.recordings(|all, id| all.pause(self.id, id, None).map(drop)),
+            ConferenceAction::RecordResume => self.recordings(|all, id| all.pause(self.id, id, None).map(drop)),
         }
     }
 
@@ -192,7 +192,7 @@ impl Scene<'_> {
     async fn all(&self, command: Command) -> Result<(), ApiError> {
         let named = self.named()?;
         for leg in self.members().into_iter().filter(|leg| named.as_ref().is_none_or(|named| named.contains(leg))) {
-            match self.app.calls.request(leg, asked(self.parameters, command.clone())?).await {
+            match self.app.calls.request(leg, with_client_state(self.parameters, command.clone())?).await {
                 // Skips a participant that is joining or leaving at this moment.
                 Ok(_) | Err(Refused::NoSuchLeg | Refused::Ended | Refused::NotRunning | Refused::NotAnswered) => {}
                 Err(refused) => return Err(refusal(refused)),
@@ -202,17 +202,17 @@ impl Scene<'_> {
     }
 
     /// Plays audio to each named participant, or once to the whole conference.
-    fn let_hear(&self, play: &Play) -> Result<(), ApiError> {
-        let hearers = match self.named()? {
+    fn play_announcement(&self, play: &Play) -> Result<(), ApiError> {
+        let listeners = match self.named()? {
             Some(legs) => legs.into_iter().map(Some).collect(),
             None => vec![None],
         };
         let members = self.members();
-        if let Some(Some(_)) = hearers.iter().find(|to| to.is_some_and(|leg| !members.contains(&leg))) {
+        if let Some(Some(_)) = listeners.iter().find(|to| to.is_some_and(|leg| !members.contains(&leg))) {
             return Err(ApiError::no_such_call("call_control_ids"));
         }
-        for to in hearers {
-            if !self.conferences().let_hear(self.id, play.clone(), to) {
+        for to in listeners {
+            if !self.conferences().play_announcement(self.id, play.clone(), to) {
                 return Err(refusal(Refused::TooMany));
             }
         }

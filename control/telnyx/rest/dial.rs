@@ -19,8 +19,8 @@ use super::parameters::{EVERY_MOMENT, Parameters, WEB};
 use super::{machine_detection, media};
 use crate::NAME;
 
-const RINGS_FOR: Duration = Duration::from_secs(30);
-const LASTS_FOR: Duration = Duration::from_secs(14_400);
+const RINGING_TIMEOUT: Duration = Duration::from_secs(30);
+const MAX_DURATION: Duration = Duration::from_secs(14_400);
 
 /// The roles of a supervisor. The role decides which legs hear the supervisor.
 pub(super) const SUPERVISORS: &[(&str, SupervisorRole)] =
@@ -58,8 +58,8 @@ pub(super) fn outbound(parameters: Parameters<'_>) -> Result<Outbound, ApiError>
         caller_name: parameters.display_name()?,
         headers: parameters.invite_headers()?,
         credentials: parameters.credentials()?,
-        timeout: parameters.seconds("timeout_secs", 5..=600)?.unwrap_or(RINGS_FOR),
-        time_limit: parameters.seconds("time_limit_secs", 30..=14_400)?.unwrap_or(LASTS_FOR),
+        timeout: parameters.seconds("timeout_secs", 5..=600)?.unwrap_or(RINGING_TIMEOUT),
+        time_limit: parameters.seconds("time_limit_secs", 30..=14_400)?.unwrap_or(MAX_DURATION),
         send_digits: parameters.digits("send_digits_on_answer")?,
         detect: machine_detection::detection(parameters)?.map(Box::new),
         audio: audio.map(Play::once),
@@ -147,8 +147,8 @@ pub(super) fn new_call(
     }
     // The WebSocket opens while the phone rings, or before the phone is called.
     let early = parameters.flag("stream_establish_before_call_originate")?;
-    let opens = if early { ConnectTiming::BeforeCalling } else { ConnectTiming::WhileCalling };
-    let stream = media::stream(parameters)?.map(|stream| StreamSpec { opens, ..stream });
+    let connect_timing = if early { ConnectTiming::BeforeCalling } else { ConnectTiming::WhileCalling };
+    let stream = media::stream(parameters)?.map(|stream| StreamSpec { connect_timing, ..stream });
     let own = callback(&application);
     let mut status = parameters.webhook(Some(&own))?.unwrap_or(own);
     // 0 means the default timeout, as in the settings of an application.

@@ -37,14 +37,14 @@ fn figures(mode: Mode, config: Parameters<'_>) -> Result<MachineDetection, ApiEr
     };
     let premium = mode == Mode::Premium;
     let (until, end_within) = match mode {
-        Mode::Detect => (Until::Verdict, 5_000),
+        Mode::Detect => (Until::FirstResult, 5_000),
         Mode::GreetingEnd => (Until::GreetingEnd, 5_000),
         // In these modes, only a beep ends the detection, and greetings are long.
         Mode::DetectBeep | Mode::DetectWords | Mode::Premium => (Until::Beep, 30_000),
     };
     let standard = MachineDetection {
         until,
-        verdict_within: time("total_analysis_time_millis", if premium { 30_000 } else { 3_500 })?,
+        first_result_timeout: time("total_analysis_time_millis", if premium { 30_000 } else { 3_500 })?,
         initial_silence: time("initial_silence_millis", 3_500)?,
         silence_is_machine: true,
         greeting: time("greeting_duration_millis", 3_500)?,
@@ -57,7 +57,7 @@ fn figures(mode: Mode, config: Parameters<'_>) -> Result<MachineDetection, ApiEr
         word: Some(time("maximum_word_length_millis", 3_500)?),
         silence_threshold: config.integer("silence_threshold", 0..=32_767)?.unwrap_or(256).try_into().unwrap_or(256),
         greeting_end_silence: time("greeting_silence_duration_millis", 1_500)?,
-        greeting_end_within: time("greeting_total_analysis_time_millis", end_within)?,
+        greeting_end_timeout: time("greeting_total_analysis_time_millis", end_within)?,
         holds: false,
         callback: None,
         mode: mode.name(),
@@ -66,8 +66,8 @@ fn figures(mode: Mode, config: Parameters<'_>) -> Result<MachineDetection, ApiEr
         return Ok(standard);
     }
     // Premium mode uses two of the durations. The detector chooses the other durations.
-    let MachineDetection { verdict_within, greeting, .. } = standard;
+    let MachineDetection { first_result_timeout, greeting, .. } = standard;
     let milliseconds = Duration::from_millis;
-    let spec = MachineDetection::new(until, verdict_within, greeting, milliseconds(800), milliseconds(3_500));
-    Ok(MachineDetection { greeting_end_within: milliseconds(end_within), mode: mode.name(), ..spec })
+    let spec = MachineDetection::new(until, first_result_timeout, greeting, milliseconds(800), milliseconds(3_500));
+    Ok(MachineDetection { greeting_end_timeout: milliseconds(end_within), mode: mode.name(), ..spec })
 }

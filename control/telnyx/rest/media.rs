@@ -10,7 +10,7 @@ use tandem_call::recognition::RecognitionSpec;
 use tandem_call::recording::{RecordingChannels, RecordingFormat, RecordingSource, RecordingSpec, Track};
 use tandem_call::siprec::SiprecSpec;
 use tandem_call::stream::{
-    BidirectionalMode, ByteOrder, ConnectTiming, RtpForm, SampleRate, StreamCodec, StreamSpec, StreamTransport,
+    BidirectionalMode, ByteOrder, ConnectTiming, RtpParameters, SampleRate, StreamCodec, StreamSpec, StreamTransport,
 };
 use tandem_call::transcription::TranscriptionSpec;
 
@@ -22,7 +22,7 @@ pub(super) const FORK: &str = "fork";
 pub(super) const TRANSCRIPTION: &str = "transcription";
 pub(super) const SIPREC: &str = "siprec";
 /// Maximum number of hints for a recogniser.
-const MOST_HINTS: usize = 500;
+const MAX_HINTS: usize = 500;
 const FORMATS: &[(&str, RecordingFormat)] = &[("mp3", RecordingFormat::Mp3), ("wav", RecordingFormat::Wav)];
 const CHANNELS: &[(&str, RecordingChannels)] =
     &[("dual", RecordingChannels::Dual), ("single", RecordingChannels::Mono)];
@@ -78,7 +78,7 @@ pub(super) fn conference_record_start(parameters: Parameters<'_>) -> Result<Reco
     Ok(RecordingSpec {
         format: parameters.word("format", FORMATS)?.unwrap_or(RecordingFormat::Mp3),
         trim: parameters.check("trim", &["trim-silence"])?.is_some(),
-        ..RecordingSpec::whole(RecordingSource::ConferenceRequest, RecordingChannels::Mono)
+        ..RecordingSpec::new(RecordingSource::ConferenceRequest, RecordingChannels::Mono)
     })
 }
 
@@ -100,13 +100,13 @@ pub(super) fn fork(parameters: Parameters<'_>, leg: &LegInfo) -> Result<StreamSp
         name: Some(FORK.to_owned()),
         track,
         codec: Some(codec),
-        playout: None,
+        bidirectional_mode: None,
         parameters: Vec::new(),
         callback: None,
-        hearers: TargetLegs::Own,
+        target_legs: TargetLegs::Own,
         auth_token: None,
-        opens: ConnectTiming::default(),
-        form: StreamTransport::Rtp(RtpForm { inbound, outbound, frames: 1 }),
+        connect_timing: ConnectTiming::default(),
+        transport: StreamTransport::Rtp(RtpParameters { inbound, outbound, frames: 1 }),
     })
 }
 
@@ -132,9 +132,9 @@ pub(super) fn transcription(parameters: Parameters<'_>) -> Result<TranscriptionS
     Ok(TranscriptionSpec {
         name: Some(TRANSCRIPTION.to_owned()),
         track: parameters.word("transcription_tracks", TRACKS)?.unwrap_or(Track::Inbound),
-        listening: RecognitionSpec {
+        recognition: RecognitionSpec {
             language: Some(config.text("language")?.unwrap_or("en").to_owned()),
-            hints: hints.filter_map(Value::as_str).take(MOST_HINTS).map(str::to_owned).collect(),
+            hints: hints.filter_map(Value::as_str).take(MAX_HINTS).map(str::to_owned).collect(),
             model: own.map(str::to_owned),
             partials: config.flag("interim_results")?,
             no_profanity: config.flag("profanity_filter")?,
@@ -144,7 +144,7 @@ pub(super) fn transcription(parameters: Parameters<'_>) -> Result<TranscriptionS
         labels: (None, None),
         engine: (engine.to_owned(), model.unwrap_or_default().to_owned()),
         at_end: false,
-        alone: true,
+        if_none_runs: true,
         callback: None,
     })
 }
@@ -175,26 +175,26 @@ pub(super) fn stream(parameters: Parameters<'_>) -> Result<Option<StreamSpec>, A
     };
     let mode = parameters.check("stream_bidirectional_mode", &["mp3", "rtp"])?;
     let spoken = spoken(parameters)?;
-    let hearers = parameters.hearers("stream_bidirectional_target_legs")?.unwrap_or(TargetLegs::Peer);
+    let target_legs = parameters.target_legs("stream_bidirectional_target_legs")?.unwrap_or(TargetLegs::Peer);
     let auth_token = parameters.sized("stream_auth_token", 1..=4_000)?;
     if auth_token.is_some_and(|token| token.chars().any(char::is_control)) {
         return Err(ApiError::bad_value("stream_auth_token", "The token has invalid characters."));
     }
     let custom = parameters.pairs("custom_parameters")?;
     let Some(url) = parameters.url("stream_url", &["ws", "wss"])? else { return Ok(None) };
-    let playout = if mode == Some("rtp") { BidirectionalMode::Payload(spoken) } else { BidirectionalMode::Files };
+    let bidirectional_mode = if mode == Some("rtp") { BidirectionalMode::Payload(spoken) } else { BidirectionalMode::Files };
     Ok(Some(StreamSpec {
         url,
         name: None,
         track,
         codec,
-        playout: Some(playout),
+        bidirectional_mode: Some(bidirectional_mode),
         parameters: custom,
         callback: None,
-        hearers,
+        target_legs,
         auth_token: auth_token.map(Into::into),
-        opens: ConnectTiming::default(),
-        form: StreamTransport::Messages,
+        connect_timing: ConnectTiming::default(),
+        transport: StreamTransport::Messages,
     }))
 }
 

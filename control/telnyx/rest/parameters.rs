@@ -52,16 +52,16 @@ const OWN_HEADERS: &[&str] = &[
     "t",
     "v",
 ];
-const MOST_HEADERS: usize = 64;
+const MAX_HEADERS: usize = 64;
 /// Maximum number of legs of one call that ring at the same time.
-const MOST_CALLEES: usize = 32;
+const MAX_CALLEES: usize = 32;
 const LONGEST_URL: usize = 2_000;
 pub(super) const WEB: &[&str] = &["http", "https"];
 const METHODS: &[(&str, Method)] = &[("POST", Method::Post), ("GET", Method::Get)];
 /// The first parts of the names of Telnyx's events.
 const EVENT_FAMILIES: &[&str] = &["call", "conference", "siprec", "streaming"];
 /// Maximum number of entries in `webhook_urls`. The limit is larger than the number of Telnyx's events.
-const MOST_WEBHOOK_URLS: usize = 100;
+const MAX_WEBHOOK_URLS: usize = 100;
 
 /// All progress events of a leg. Telnyx sends webhooks for all these events.
 pub(super) const EVERY_MOMENT: [StatusEvent; 6] = [
@@ -241,10 +241,10 @@ impl<'a> Parameters<'a> {
         if several.is_empty() {
             return Err(ApiError::missing(name));
         }
-        if several.len() > MOST_CALLEES {
+        if several.len() > MAX_CALLEES {
             return Err(ApiError::bad_value(
                 name,
-                format!("At most {MOST_CALLEES} destinations can be called at once."),
+                format!("At most {MAX_CALLEES} destinations can be called at once."),
             ));
         }
         let text = |one: &'a Value| one.as_str().ok_or_else(|| ApiError::wrong_type(name, "string"));
@@ -311,7 +311,7 @@ impl<'a> Parameters<'a> {
     pub(super) fn pairs(self, name: &str) -> Result<Vec<(String, String)>, ApiError> {
         let Some(value) = self.get(name) else { return Ok(Vec::new()) };
         let items = value.as_array().ok_or_else(|| ApiError::wrong_type(name, "array"))?;
-        if items.len() > MOST_HEADERS {
+        if items.len() > MAX_HEADERS {
             return Err(ApiError::out_of_range(name, 0, 64));
         }
         let pair = |item: &Value| match (item["name"].as_str(), item["value"].as_str()) {
@@ -364,8 +364,8 @@ impl<'a> Parameters<'a> {
         let method = self.word("webhook_urls_method", METHODS)?.unwrap_or_default();
         let Some(value) = self.get(NAME) else { return Ok(Vec::new()) };
         let events = value.as_object().ok_or_else(|| ApiError::wrong_type(NAME, "object"))?;
-        if events.len() > MOST_WEBHOOK_URLS {
-            return Err(ApiError::bad_value(NAME, format!("At most {MOST_WEBHOOK_URLS} events may be given.")));
+        if events.len() > MAX_WEBHOOK_URLS {
+            return Err(ApiError::bad_value(NAME, format!("At most {MAX_WEBHOOK_URLS} events may be given.")));
         }
         let target = |(event, url): (&String, &Value)| {
             let family = event.split_once('.').filter(|(_, kind)| !kind.is_empty()).map(|(family, _)| family);
@@ -396,7 +396,7 @@ impl<'a> Parameters<'a> {
     }
 
     /// The legs of a bridge that hear the audio. The words are `self`, `opposite` and `both`.
-    pub(super) fn hearers(self, name: &str) -> Result<Option<TargetLegs>, ApiError> {
+    pub(super) fn target_legs(self, name: &str) -> Result<Option<TargetLegs>, ApiError> {
         self.word(name, &[("self", TargetLegs::Own), ("opposite", TargetLegs::Peer), ("both", TargetLegs::Both)])
     }
 }

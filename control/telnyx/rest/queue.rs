@@ -11,7 +11,7 @@ use tandem_accounts::Account;
 use tandem_call::id::LegId;
 use tandem_call::leg::LegInfo;
 use tandem_operations::queues::{self, NotAdmitted, QueueFailure};
-use tandem_queues::{MOST_WAITING, Member, QueueError, QueueSnapshot};
+use tandem_queues::{MAX_QUEUE_SIZE, Member, QueueError, QueueSnapshot};
 use tandem_runtime::app::App;
 
 use super::error::ApiError;
@@ -21,9 +21,9 @@ use super::{Caller, Payload, Segments, known};
 use crate::{id, time};
 
 /// Default maximum size of a queue that a request creates.
-const USUAL_MOST: u32 = 300;
+const DEFAULT_MAX_SIZE: u32 = 300;
 /// Default maximum size of a queue that the first call in the queue creates.
-const MOST_OF_A_CALL: u32 = 100;
+const DEFAULT_MAX_SIZE_OF_CALL: u32 = 100;
 
 /// The value of `queue_name` in the request.
 pub(super) fn name(parameters: Parameters<'_>) -> Result<&str, ApiError> {
@@ -31,8 +31,8 @@ pub(super) fn name(parameters: Parameters<'_>) -> Result<&str, ApiError> {
     Ok(parameters.sized("queue_name", 1..=255)?.unwrap_or_default())
 }
 
-fn most(parameters: Parameters<'_>) -> Result<Option<u32>, ApiError> {
-    parameters.integer("max_size", 1..=MOST_WAITING)
+fn max_size(parameters: Parameters<'_>) -> Result<Option<u32>, ApiError> {
+    parameters.integer("max_size", 1..=MAX_QUEUE_SIZE)
 }
 
 fn find(app: &App, account: &Account, name: &str) -> Result<QueueSnapshot, ApiError> {
@@ -58,7 +58,7 @@ pub(super) async fn create(
     Payload(body): Payload,
 ) -> Result<Json<Value>, ApiError> {
     let parameters = Parameters(&body);
-    let (name, most) = (name(parameters)?, most(parameters)?.unwrap_or(USUAL_MOST));
+    let (name, most) = (name(parameters)?, max_size(parameters)?.unwrap_or(DEFAULT_MAX_SIZE));
     let created = queues::create(&app.calls, &account.name, name, most).await.map_err(unfit)?;
     Ok(Json(json!({ "data": queue(&created) })))
 }
@@ -80,7 +80,7 @@ pub(super) async fn update(
     Payload(body): Payload,
 ) -> Result<Json<Value>, ApiError> {
     let found = find(&app, &account, &name)?;
-    let most = most(Parameters(&body))?.ok_or_else(|| ApiError::missing("max_size"))?;
+    let most = max_size(Parameters(&body))?.ok_or_else(|| ApiError::missing("max_size"))?;
     let changed = queues::change(&app.calls, &account.name, found.queue.id, None, Some(most)).await;
     Ok(Json(json!({ "data": queue(&changed.map_err(unfit)?) })))
 }
@@ -166,8 +166,8 @@ pub(super) fn take_first(app: &App, account: &Account, parameters: Parameters<'_
 
 /// Checks that a call can enter the queue that the call names. Creates the queue if the queue does not exist.
 pub(super) async fn prepare(app: &App, account: &Account, parameters: Parameters<'_>) -> Result<(), ApiError> {
-    let (name, most) = (name(parameters)?, most(parameters)?);
-    let admitted = queues::admit(&app.calls, &account.name, name, most, MOST_OF_A_CALL).await;
+    let (name, most) = (name(parameters)?, max_size(parameters)?);
+    let admitted = queues::admit(&app.calls, &account.name, name, most, DEFAULT_MAX_SIZE_OF_CALL).await;
     admitted.map_err(|why| match why {
         NotAdmitted::Full => ApiError::queue_full(name),
         NotAdmitted::OtherSize => ApiError::queue_size_is_fixed(),

@@ -23,7 +23,7 @@ use super::{Caller, Payload, Segments};
 use crate::{id, time, webhook};
 
 /// Maximum number of recordings that one request deletes.
-const MOST_DELETED: usize = 1_000;
+const MAX_DELETED: usize = 1_000;
 
 /// `GET /v2/recordings`: lists recordings.
 pub(super) async fn list(
@@ -88,7 +88,7 @@ pub(super) async fn delete_several(
 ) -> Result<Json<Value>, ApiError> {
     let ids = Parameters(&body).get("ids").ok_or_else(|| ApiError::missing("ids"))?;
     let ids = ids.as_array().ok_or_else(|| ApiError::wrong_type("ids", "array"))?;
-    if ids.len() > MOST_DELETED {
+    if ids.len() > MAX_DELETED {
         return Err(ApiError::out_of_range("ids", 1, 1_000));
     }
     for recording in ids {
@@ -258,7 +258,7 @@ mod tests {
             id: RecordingId(LEG.0 + 1),
             leg: LEG,
             conference: None,
-            spec: RecordingSpec::whole(RecordingSource::Request, RecordingChannels::Dual),
+            spec: RecordingSpec::new(RecordingSource::Request, RecordingChannels::Dual),
             started_at: "2026-11-21T02:00:01Z".parse().unwrap(),
             ended_at: Some("2026-11-21T02:00:04Z".parse().unwrap()),
             duration: Some(Duration::from_secs(3)),

@@ -12,14 +12,14 @@ use tandem_store::resources::{self, Filter, Resource};
 use tandem_store::{Page, StoreFailed};
 
 use super::error::ApiError;
-use super::resources::listing::{By, Listing};
+use super::resources::listing::{ListFields, Listing};
 use super::{Caller, Segments};
 use crate::{id, time};
 
 /// Maximum number of transcriptions that are read for a list.
-const MOST: u32 = 1_000;
+const MAX_TRANSCRIPTIONS: u32 = 1_000;
 
-const BY: By = By { filters: &[("recording_id", "/recording_id")], sorts: &[("-created_at", "/created_at")] };
+const LIST_FIELDS: ListFields = ListFields { filters: &[("recording_id", "/recording_id")], sorts: &[("-created_at", "/created_at")] };
 
 /// `GET /v2/recording_transcriptions`: lists transcriptions.
 pub(super) async fn list(
@@ -29,9 +29,9 @@ pub(super) async fn list(
 ) -> Result<Json<Value>, ApiError> {
     let listing = Listing::parse(query.as_deref().unwrap_or_default())?;
     let store = &app.calls.services().store;
-    let rows = resources::list(store, TRANSCRIPTS, &account.name, &Filter::default(), &Page::first(MOST)).await;
+    let rows = resources::list(store, TRANSCRIPTS, &account.name, &Filter::default(), &Page::first(MAX_TRANSCRIPTIONS)).await;
     let rows = rows.map_err(StoreFailed::from)?;
-    listing.answer(rows.iter().filter(|row| is_shown(row)).map(resource).collect(), &BY)
+    listing.answer(rows.iter().filter(|row| is_shown(row)).map(resource).collect(), &LIST_FIELDS)
 }
 
 /// `GET /v2/recording_transcriptions/{id}`: one transcription.

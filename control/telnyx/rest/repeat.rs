@@ -15,7 +15,7 @@ use tokio::time::Instant;
 const REMEMBERED_FOR: Duration = Duration::from_secs(60);
 /// Maximum number of stored answers. If there are more answers within one minute, the oldest answer is dropped. A
 /// repetition of the command of a dropped answer is executed again.
-const MOST: usize = 50_000;
+const MAX_ANSWERS: usize = 50_000;
 
 /// The answers of the last minute, by scope and `command_id`. All clones share the same answers.
 #[derive(Clone, Default)]
@@ -50,7 +50,7 @@ impl Repeats {
 impl Seen {
     fn forget(&mut self, now: Instant) {
         while let Some((at, key)) = self.oldest_first.front().copied() {
-            if now.saturating_duration_since(at) < REMEMBERED_FOR && self.oldest_first.len() < MOST {
+            if now.saturating_duration_since(at) < REMEMBERED_FOR && self.oldest_first.len() < MAX_ANSWERS {
                 return;
             }
             self.oldest_first.pop_front();
@@ -85,12 +85,12 @@ mod tests {
     #[test]
     fn the_oldest_is_forgotten_when_there_are_too_many() {
         let (repeats, now) = (Repeats::default(), start());
-        for number in 0..MOST + 10 {
+        for number in 0..MAX_ANSWERS + 10 {
             let _ = repeats.answer("leg", &number.to_string(), now).set(json!(number));
         }
         let seen = repeats.0.lock();
-        assert_eq!((seen.answers.len(), seen.oldest_first.len()), (MOST, MOST));
+        assert_eq!((seen.answers.len(), seen.oldest_first.len()), (MAX_ANSWERS, MAX_ANSWERS));
         drop(seen);
-        assert_eq!(repeats.answer("leg", &(MOST + 9).to_string(), now).get(), Some(&json!(MOST + 9)));
+        assert_eq!(repeats.answer("leg", &(MAX_ANSWERS + 9).to_string(), now).get(), Some(&json!(MAX_ANSWERS + 9)));
     }
 }

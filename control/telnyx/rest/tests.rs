@@ -18,7 +18,7 @@ use super::*;
 use crate::fixture::{self, LEG, SESSION};
 use tandem_routing::new_call::{AnswerAction, NewCall};
 use tandem_settings::Application;
-use tandem_settings::WorksBy;
+use tandem_settings::ApplicationKind;
 
 fn members(value: Value) -> Map<String, Value> {
     match value {
@@ -37,7 +37,7 @@ fn applications() -> Vec<Application> {
         id: id.into(),
         account: account.into(),
         provider: provider.into(),
-        works_by: WorksBy::of(provider),
+        works_by: ApplicationKind::of(provider),
         webhook_url: "http://127.0.0.1:9000/telnyx".into(),
         webhook_failover_url: Some("http://127.0.0.1:9001/telnyx".into()),
         webhook_method: None,
@@ -88,7 +88,7 @@ fn a_streams_samples_have_the_rate_asked_for_each_way() {
     let asked = |more: serde_json::Value| {
         let mut members = json!({"stream_url": "ws://a/", "stream_bidirectional_mode": "rtp"});
         members.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        new_call(members).map(|call| call.stream.map(|stream| (stream.codec, stream.playout)))
+        new_call(members).map(|call| call.stream.map(|stream| (stream.codec, stream.bidirectional_mode)))
     };
     let stream = asked(json!({"stream_codec": "L16", "stream_bidirectional_codec": "L16"})).unwrap().unwrap();
     let wide = linear(SampleRate::Hz16000);
@@ -106,16 +106,16 @@ fn who_answers_is_found_out_by_the_modes_figures() {
     assert_eq!(asked(json!({"answering_machine_detection": "disabled"})), None);
     let spec = asked(json!({"answering_machine_detection": "greeting_end"})).unwrap();
     assert_eq!((spec.until, spec.mode, spec.holds), (Until::GreetingEnd, "greeting_end", false));
-    assert_eq!((spec.verdict_within, spec.words), (Duration::from_millis(3_500), Some(5)));
+    assert_eq!((spec.first_result_timeout, spec.words), (Duration::from_millis(3_500), Some(5)));
     assert!(spec.silence_is_machine);
     let config = json!({"total_analysis_time_millis": 5_000, "maximum_number_of_words": 3, "silence_threshold": 512});
     let members = json!({"answering_machine_detection": "detect", "answering_machine_detection_config": config});
     let spec = asked(members).unwrap();
-    assert_eq!((spec.until, spec.words, spec.silence_threshold), (Until::Verdict, Some(3), 512));
-    assert_eq!(spec.verdict_within, Duration::from_secs(5));
+    assert_eq!((spec.until, spec.words, spec.silence_threshold), (Until::FirstResult, Some(3), 512));
+    assert_eq!(spec.first_result_timeout, Duration::from_secs(5));
     let spec = asked(json!({"answering_machine_detection": "premium"})).unwrap();
     assert_eq!((spec.until, spec.words, spec.silence_is_machine), (Until::Beep, None, false));
-    assert_eq!(spec.verdict_within, Duration::from_secs(30));
+    assert_eq!(spec.first_result_timeout, Duration::from_secs(30));
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn a_dial_with_everything() {
     let stream = call.stream.unwrap();
     assert_eq!((stream.url.as_str(), stream.track), ("wss://127.0.0.1/a?b=c", Track::Both));
     assert_eq!(
-        (stream.codec, stream.playout),
+        (stream.codec, stream.bidirectional_mode),
         (Some(StreamCodec::Pcma), Some(BidirectionalMode::Payload(StreamCodec::Pcma)))
     );
     assert_eq!(stream.auth_token.as_deref(), Some("t"));
@@ -170,9 +170,9 @@ fn a_stream_of_an_application_in_the_field_is_understood() {
     .unwrap()
     .stream
     .unwrap();
-    assert_eq!(stream.playout, Some(BidirectionalMode::Payload(StreamCodec::Pcmu)));
+    assert_eq!(stream.bidirectional_mode, Some(BidirectionalMode::Payload(StreamCodec::Pcmu)));
     let stream = new_call(json!({"stream_url": "ws://127.0.0.1:9000/"})).unwrap().stream.unwrap();
-    assert_eq!((stream.track, stream.codec, stream.playout), (Track::Inbound, None, Some(BidirectionalMode::Files)));
+    assert_eq!((stream.track, stream.codec, stream.bidirectional_mode), (Track::Inbound, None, Some(BidirectionalMode::Files)));
 }
 
 #[test]
@@ -343,7 +343,7 @@ fn every_action_becomes_its_command() {
         command("record_pause", recording.clone()),
         Command::PauseRecording {
             which: Some(tandem_call::id::RecordingId(LEG.0)),
-            gap: tandem_call::recording::PauseBehavior::Skip
+            pause_behavior: tandem_call::recording::PauseBehavior::Skip
         }
     );
     assert_eq!(
@@ -473,7 +473,7 @@ fn recordings_and_streams_are_started_as_asked() {
     );
     assert_eq!((spec.max_length, spec.silence_timeout), (Some(Duration::from_secs(60)), Some(Duration::from_secs(5))));
     let body = json!({"stream_url": "ws://127.0.0.1/", "custom_parameters": [{"name": "bot", "value": "7"}]});
-    let Command::StartStream { spec, alone: true } = command("streaming_start", body) else { panic!() };
+    let Command::StartStream { spec, if_none_runs: true } = command("streaming_start", body) else { panic!() };
     assert_eq!(spec.parameters, [("bot".to_owned(), "7".to_owned())]);
 }
 

@@ -13,13 +13,13 @@ fn spec() -> StreamSpec {
         name: None,
         track: Track::Both,
         codec: None,
-        playout: Some(BidirectionalMode::Payload(StreamCodec::Pcmu)),
+        bidirectional_mode: Some(BidirectionalMode::Payload(StreamCodec::Pcmu)),
         parameters: Vec::new(),
         callback: None,
-        hearers: tandem_call::leg::TargetLegs::Own,
+        target_legs: tandem_call::leg::TargetLegs::Own,
         auth_token: None,
-        opens: ConnectTiming::default(),
-        form: StreamTransport::Messages,
+        connect_timing: ConnectTiming::default(),
+        transport: StreamTransport::Messages,
     }
 }
 
@@ -93,7 +93,7 @@ fn the_start_states_the_codec_the_state_and_the_parameters() {
 #[test]
 fn linear_samples_are_named_with_their_rate_and_may_be_30_seconds_too() {
     let linear = StreamCodec::L16(SampleRate::Hz16000, ByteOrder::Big);
-    let asked = StreamSpec { codec: Some(linear), playout: Some(BidirectionalMode::Payload(linear)), ..spec() };
+    let asked = StreamSpec { codec: Some(linear), bidirectional_mode: Some(BidirectionalMode::Payload(linear)), ..spec() };
     let mut wire = wire(&asked);
     let format = json!({"encoding": "L16", "sample_rate": 16_000, "channels": 1});
     assert_eq!(parsed(&wire.start())["start"]["media_format"], format);
@@ -197,9 +197,9 @@ fn rtp_headers_in_payloads_are_cut_off_from_the_third_packet_on() {
 fn a_file_is_handed_on_whole_and_a_one_way_stream_ignores_audio() {
     let file = vec![9; LONGEST_PAYLOAD * 2];
     let message = json!({"event": "media", "media": {"payload": STANDARD.encode(&file)}}).to_string();
-    let mut files = wire(&StreamSpec { playout: Some(BidirectionalMode::Files), ..spec() });
+    let mut files = wire(&StreamSpec { bidirectional_mode: Some(BidirectionalMode::Files), ..spec() });
     assert_eq!(files.decode(&message), Ok(StreamMessage::Media(file.into())));
-    let mut one_way = wire(&StreamSpec { playout: None, ..spec() });
+    let mut one_way = wire(&StreamSpec { bidirectional_mode: None, ..spec() });
     assert_eq!(one_way.decode(&message), Ok(StreamMessage::Ignored));
 }
 
@@ -222,7 +222,7 @@ fn arbitrary_messages_never_panic() {
 
 #[test]
 fn a_file_that_will_not_be_played_is_answered_with_an_error_frame() {
-    let files = wire(&StreamSpec { playout: Some(BidirectionalMode::Files), ..spec() });
+    let files = wire(&StreamSpec { bidirectional_mode: Some(BidirectionalMode::Files), ..spec() });
     let rows = [
         (Unplayable::Undecodable("so it is".into()), 100_004, "invalid_media"),
         (Unplayable::TooSoon, 100_005, "rate_limit_reached"),

@@ -63,7 +63,7 @@ fn recording(status: RecordingStatus) -> Recording {
         spec: RecordingSpec {
             transcribe: false,
             format: RecordingFormat::Mp3,
-            ..RecordingSpec::whole(RecordingSource::Request, RecordingChannels::Dual)
+            ..RecordingSpec::new(RecordingSource::Request, RecordingChannels::Dual)
         },
         started_at: "2026-11-21T02:00:01Z".parse().unwrap(),
         ended_at: Some("2026-11-21T02:00:04Z".parse().unwrap()),
@@ -78,13 +78,13 @@ fn stream(status: StreamStatus) -> StreamFacts {
         name: None,
         track: Track::Both,
         codec: None,
-        playout: None,
+        bidirectional_mode: None,
         parameters: Vec::new(),
         callback: None,
-        hearers: tandem_call::leg::TargetLegs::Own,
+        target_legs: tandem_call::leg::TargetLegs::Own,
         auth_token: None,
-        opens: ConnectTiming::default(),
-        form: StreamTransport::Messages,
+        connect_timing: ConnectTiming::default(),
+        transport: StreamTransport::Messages,
     };
     StreamFacts { id: StreamId(LEG.0 + 2), spec, status }
 }
@@ -251,7 +251,7 @@ fn who_answered_is_told_in_the_words_of_the_mode() {
     let found = |mode, verdict| {
         let second = Duration::from_secs(1);
         let spec = MachineDetection { mode, ..MachineDetection::new(Until::Beep, second, second, second, second) };
-        let facts = MachineFacts { verdict, after: second, spec: Box::new(spec) };
+        let facts = MachineFacts { result: verdict, after: second, spec: Box::new(spec) };
         told(leg(), EventKind::MachineDetected(facts))
     };
     let (standard, premium) = ("call.machine.detection.ended", "call.machine.premium.detection.ended");
@@ -390,20 +390,20 @@ fn an_attempt_is_the_signed_envelope() {
         attempt: 2,
         now: "2026-11-21T02:00:06Z".parse().unwrap(),
     };
-    let sealed = seal(&account(), &input);
-    assert_eq!(sealed.url, "http://127.0.0.1:9001/telnyx");
-    let header = |name: &str| sealed.headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone()).unwrap();
+    let signed = sign(&account(), &input);
+    assert_eq!(signed.url, "http://127.0.0.1:9001/telnyx");
+    let header = |name: &str| signed.headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone()).unwrap();
     assert_eq!(header("Content-Type"), "application/json");
     assert_eq!(header("User-Agent"), "telnyx-webhooks");
-    let envelope: Value = serde_json::from_slice(&sealed.body).unwrap();
+    let envelope: Value = serde_json::from_slice(&signed.body).unwrap();
     assert_eq!(envelope["meta"], json!({"attempt": 2, "delivered_to": "http://127.0.0.1:9001/telnyx#f"}));
     assert_eq!(envelope["data"]["id"], "00000000-0000-4000-8000-000000000009");
     assert_eq!(envelope["data"]["event_type"], "call.answered");
-    assert!(sealed.body.starts_with(br#"{"data":{"record_type":"event","event_type":"call.answered","id":""#));
+    assert!(signed.body.starts_with(br#"{"data":{"record_type":"event","event_type":"call.answered","id":""#));
     let key = sign::public_key(account().telnyx.as_ref().unwrap()).unwrap();
     let key: [u8; 32] = STANDARD.decode(key).unwrap().try_into().unwrap();
     let signature = Signature::from_slice(&STANDARD.decode(header("telnyx-signature-ed25519")).unwrap()).unwrap();
-    let signed = [header("telnyx-timestamp").as_bytes(), b"|", &sealed.body].concat();
+    let signed = [header("telnyx-timestamp").as_bytes(), b"|", &signed.body].concat();
     VerifyingKey::from_bytes(&key).unwrap().verify(&signed, &signature).unwrap();
 }
 
@@ -419,9 +419,9 @@ fn with_get_the_payload_travels_in_the_query() {
         attempt: 1,
         now: AT.parse().unwrap(),
     };
-    let sealed = seal(&account(), &input);
-    assert!(sealed.body.is_empty());
-    let query = sealed.url.strip_prefix("http://127.0.0.1:9001/telnyx?a=1&").unwrap();
+    let signed = sign(&account(), &input);
+    assert!(signed.body.is_empty());
+    let query = signed.url.strip_prefix("http://127.0.0.1:9001/telnyx?a=1&").unwrap();
     let pairs: Vec<(String, String)> = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
     for (name, value) in [("event_type", "call.dtmf.received"), ("digit", "#"), ("from", "+15551230001")] {
         assert!(pairs.contains(&(name.into(), value.into())), "{name} in {query}");

@@ -22,7 +22,7 @@ use super::super::{NAME, application_id, envelope};
 use super::{MAX_BODY, Refusal, caller, refused, unauthenticated};
 
 /// Maximum number of rows on a page.
-const MOST: usize = 250;
+const MAX_PAGE_SIZE: usize = 250;
 /// Maximum length of names and URLs, in characters.
 const LONGEST: usize = 2_000;
 /// Settings that are stored and shown but have no effect.
@@ -77,7 +77,7 @@ fn list(app: &App, account: &Account, query: &str) -> Result<(StatusCode, Value)
         Some(Ok(number)) if (1..=most).contains(&number) => Ok(number),
         Some(_) => Err(unprocessable("10033", "Value outside of range", &format!("{name} must be 1 to {most}"))),
     };
-    let (page, size) = (number("page[number]", 1, 1_000_000)?, number("page[size]", 20, MOST)?);
+    let (page, size) = (number("page[number]", 1, 1_000_000)?, number("page[size]", 20, MAX_PAGE_SIZE)?);
     let mut rows = applications(app, account).all();
     if let Some(name) = given("filter[friendly_name]").or_else(|| given("filter[friendly_name][contains]")) {
         rows.retain(|row| row.name.to_lowercase().contains(&name.to_lowercase()));

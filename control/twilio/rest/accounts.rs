@@ -103,7 +103,7 @@ fn facts<'a>(x: &'a RestContext<'_>, account: &'a Arc<Account>) -> Result<Facts<
     let own = x.provider.credentials(account).ok_or_else(ApiError::internal)?;
     let parent = accounts.parent(&account.name).and_then(|parent| accounts.by_name(&parent));
     let owner = parent.and_then(|parent| Some(x.provider.credentials(&parent)?.sid.into_owned()));
-    let made = accounts.made(&account.name);
+    let made = accounts.subaccount(&account.name);
     Ok(Facts {
         root: x.provider.root(),
         owner: owner.unwrap_or_else(|| own.sid.to_string()),
@@ -111,7 +111,7 @@ fn facts<'a>(x: &'a RestContext<'_>, account: &'a Arc<Account>) -> Result<Facts<
         auth_token: own.secret,
         signing_key: (own.signing_key != own.secret).then_some(own.signing_key),
         friendly_name: made.as_ref().map_or_else(|| account.name.to_string(), |made| made.friendly_name.clone()),
-        standing: accounts.standing(&account.name),
+        standing: accounts.status(&account.name),
         dates: made.map_or((clock::started(), clock::started()), |made| (made.created_at, made.updated_at)),
     })
 }

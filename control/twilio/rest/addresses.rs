@@ -19,10 +19,10 @@ const INVALID: u32 = 20001;
 /// Maximum length of a value, in characters.
 const LONGEST: usize = 255;
 /// Maximum number of addresses of an account.
-const MOST: u64 = 10_000;
+const MAX_ADDRESSES: u64 = 10_000;
 
 /// Keys of a number that an item of `DependentPhoneNumbers` does not have.
-const NOT_HERE: [&str; 9] = [
+const ABSENT_KEYS: [&str; 9] = [
     "address_sid",
     "beta",
     "bundle_sid",
@@ -105,7 +105,7 @@ async fn create(x: &RestContext<'_>) -> Answer {
     row.details.iso_country = country;
     apply(x.parameters, &mut row)?;
     let full = |most| format!("An account has at most {most} addresses");
-    let added = resources::add(x.store(), ADDRESS, &row, &Filter::default(), MOST).await;
+    let added = resources::add(x.store(), ADDRESS, &row, &Filter::default(), MAX_ADDRESSES).await;
     added.map_err(|why| not_added(why, full))?;
     Ok(created(address(x.account_sid(), &row)))
 }
@@ -148,7 +148,7 @@ fn dependent(x: &RestContext<'_>, sid: &str) -> Answer {
         let kept = |key: &str| row.details.other.get(key).and_then(Value::as_str) == Some(sid);
         kept("address_sid") || kept("emergency_address_sid")
     };
-    let rows = x.holdings().numbers.all(&x.account.name).into_iter().filter(|row| names(row));
+    let rows = x.inventory().numbers.all(&x.account.name).into_iter().filter(|row| names(row));
     let rows = rows.map(|row| (sid::spell("PN", row.id), number(x.owner(), &row))).collect();
     let items = paging.part(rows, |(sid, _): &(String, Value)| sid::parse("PN", sid));
     let place = format!("Addresses/{sid}/DependentPhoneNumbers");
@@ -158,7 +158,7 @@ fn dependent(x: &RestContext<'_>, sid: &str) -> Answer {
 /// A number as an item of this list. Here the keys of `capabilities` have other spellings.
 pub(super) fn number(owner: Owner<'_>, row: &Resource<Number>) -> Value {
     let mut number = resource_fields::number(owner, row);
-    format::without(&mut number, &NOT_HERE);
+    format::without(&mut number, &ABSENT_KEYS);
     let can = |number: &Value, what: &str| number.pointer(&format!("/capabilities/{what}")) == Some(&json!(true));
     let capabilities = json!({
         "Voice": can(&number, "voice"), "SMS": can(&number, "sms"), "MMS": can(&number, "mms"),

@@ -61,7 +61,7 @@ async fn one(x: &RestContext<'_>, name: &str, verb: Verb) -> Answer {
 async fn keep(x: &RestContext<'_>, row: Resource<VoiceApplication>) -> Result<AccountApplication, ApiError> {
     // A conflict is impossible, because a SID is random or is unique in the configuration file.
     let kept = applications(x).keep(row).await;
-    kept.map_err(|error| resource_pages::not_held(error, ApiError::internal()))
+    kept.map_err(|error| resource_pages::inventory_error(error, ApiError::internal()))
 }
 
 /// The applications of the account that have SIDs.

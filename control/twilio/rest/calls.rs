@@ -74,7 +74,7 @@ async fn create(x: &RestContext<'_>) -> Answer {
     let leg = calls::place(&x.app.calls, new, request::passed_on(x.parameters)).await?.leg;
     let body = call::created(x.owner(), &leg);
     let exchange = exchange(x, began, StatusCode::CREATED, &body.to_string());
-    for (code, message) in request::oddities(x.parameters) {
+    for (code, message) in request::warnings(x.parameters) {
         let trouble = Notification { code, message, cause: None, exchange: Some(exchange.clone()) };
         x.app.calls.services().note_notification(&x.account.name, Some(leg.id), Level::Warning, trouble);
     }

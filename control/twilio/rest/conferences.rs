@@ -22,7 +22,7 @@ use tandem_call::id::CallId;
 use tandem_call::program::instruction::{Conference, Instruction, Program, Wait};
 use tandem_call::recording::{Recording, RecordingSource, RecordingStatus, Track};
 use tandem_call::stream::StreamSpec;
-use tandem_conferences::NoSeat;
+use tandem_conferences::JoinRefusal;
 use tandem_conferences::history::{self, ConferenceFilter};
 use tandem_history::query::RecordingFilter;
 use tandem_operations::conferences::{self as operations, ChangeError, InviteError, OpenError};
@@ -112,7 +112,7 @@ fn open(x: &RestContext<'_>) -> Answer {
         account: &x.account.name,
         dialect: &x.provider.name().into(),
         name: &name,
-        most: u16::try_from(most).unwrap_or(250),
+        max_participants: u16::try_from(most).unwrap_or(250),
         opening: Some(Arc::new(opening)),
     };
     let opened = operations::open(&x.app.calls, wanted).map_err(|why| match why {
@@ -217,10 +217,10 @@ async fn add(x: &RestContext<'_>, name: &str) -> Answer {
     let program = Program { instructions: vec![instruction], warnings: Vec::new() };
     let new = request::participant_call(parameters, &x.account.name, program)?;
     let (account, dialect, opening) = (&x.account.name, &x.provider.name().into(), participation.opening.clone());
-    let wanted = ConferenceSpec { account, dialect, name: &name, most, opening };
+    let wanted = ConferenceSpec { account, dialect, name: &name, max_participants: most, opening };
     let invited = operations::invite(calls, wanted, participation, new, request::passed_on(parameters)).await;
     let invited = invited.map_err(|why| match why {
-        InviteError::NoSeat(why) => why.into(),
+        InviteError::JoinRefusal(why) => why.into(),
         InviteError::NotCalled(why) => why.into(),
         InviteError::Store(failed) => ApiError::from(failed),
     })?;
@@ -291,15 +291,15 @@ fn coach(parameters: &Parameters, before: Option<&Coaching>) -> Result<Option<Op
     }
 }
 
-impl From<NoSeat> for ApiError {
-    fn from(why: NoSeat) -> Self {
+impl From<JoinRefusal> for ApiError {
+    fn from(why: JoinRefusal) -> Self {
         match why {
-            NoSeat::NoRoom(why) => unavailable(&why),
-            NoSeat::Refused(Refused::Over | Refused::Unknown) => Self::bad(NO_CONFERENCE, "The conference has ended"),
-            NoSeat::Refused(Refused::Full) => Self::bad(FULL, "The conference is full"),
-            NoSeat::Refused(Refused::LabelInUse) => Self::bad(LABEL_IN_USE, "Another participant has this label"),
-            NoSeat::NobodyToCoach => Self::bad(COACHED_IS_ABSENT, "The call to coach is not in the conference"),
-            NoSeat::CoachedIsOnHold => Self::bad(COACHED_IS_HELD, "The call to coach is on hold"),
+            JoinRefusal::NoRoom(why) => unavailable(&why),
+            JoinRefusal::Refused(Refused::Over | Refused::Unknown) => Self::bad(NO_CONFERENCE, "The conference has ended"),
+            JoinRefusal::Refused(Refused::Full) => Self::bad(FULL, "The conference is full"),
+            JoinRefusal::Refused(Refused::LabelInUse) => Self::bad(LABEL_IN_USE, "Another participant has this label"),
+            JoinRefusal::NoLegToCoach => Self::bad(COACHED_IS_ABSENT, "The call to coach is not in the conference"),
+            JoinRefusal::CoachedIsOnHold => Self::bad(COACHED_IS_HELD, "The call to coach is on hold"),
         }
     }
 }

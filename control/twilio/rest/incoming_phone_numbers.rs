@@ -10,7 +10,7 @@ use tandem_call::address::Address;
 use tandem_markup::party;
 use tandem_routing::inventory::Number;
 use tandem_routing::number_pool::NumberKind;
-use tandem_routing::numbers::{HeldNumber, NumberError};
+use tandem_routing::numbers::{NumberRow, NumberError};
 use tandem_store::resources::Resource;
 
 use super::super::error::ApiError;
@@ -40,7 +40,7 @@ pub(super) async fn answer(x: &RestContext<'_>, below: &[&str]) -> Answer {
 
 fn list(x: &RestContext<'_>, name: &str, kind: Option<NumberKind>) -> Answer {
     let beta = x.parameters.get("Beta").is_some().then(|| x.parameters.flag("Beta", false)).transpose()?;
-    let fits = |row: &HeldNumber| {
+    let fits = |row: &NumberRow| {
         kind.is_none_or(|kind| resource_fields::kind(row) == kind)
             && x.parameters.get("PhoneNumber").is_none_or(|pattern| resource_fields::contains(&row.name, pattern))
             && x.parameters.get("FriendlyName").is_none_or(|name| name == resource_fields::friendly_name(row))
@@ -122,9 +122,9 @@ async fn update(x: &RestContext<'_>, row: &Resource<Number>) -> Answer {
 fn check(x: &RestContext<'_>) -> Result<(), ApiError> {
     if let Some(text) = x.parameters.get("TrunkSid") {
         let trunk = x.ids().parse("TK", text);
-        let pbxs = x.routing().phones().pbxs();
+        let customer_trunks = x.routing().phones().customer_trunks();
         trunk
-            .and_then(|id| pbxs.get(&x.account.name, id))
+            .and_then(|id| customer_trunks.get(&x.account.name, id))
             .ok_or_else(|| ApiError::bad(20001, format!("TrunkSid {text} is not valid")))?;
     }
     if let Some(sid) = x.parameters.get("VoiceApplicationSid") {

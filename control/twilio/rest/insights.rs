@@ -18,7 +18,7 @@ const ROOT: &str = "/v1/Voice";
 const PREFIX: &str = "EV";
 
 /// A request about one call.
-struct About<'a> {
+struct CallSummary<'a> {
     x: &'a RestContext<'a>,
     base: String,
     leg: &'a LegInfo,
@@ -37,7 +37,7 @@ pub(super) async fn answer(request: &Request<'_>, below: &[&str]) -> Answer {
     };
     let id = x.ids().parse_call(name).ok_or_else(|| x.not_found())?;
     let leg = x.leg(id).await?;
-    let about = About { x: &x, base, leg: &leg };
+    let about = CallSummary { x: &x, base, leg: &leg };
     match below {
         [] => Ok(ok(about.call())),
         ["Summary"] => Ok(ok(about.summary())),
@@ -54,13 +54,13 @@ pub(super) async fn answer(request: &Request<'_>, below: &[&str]) -> Answer {
 async fn summaries(x: &RestContext<'_>, base: String) -> Answer {
     let paging = x.paging("CA")?;
     let legs = x.app.calls.list(&x.account.name, &LegFilter::default(), paging.page()).await?;
-    let summary = |leg: &LegInfo| About { x, base: base.clone(), leg }.summary();
+    let summary = |leg: &LegInfo| CallSummary { x, base: base.clone(), leg }.summary();
     let items = legs.iter().map(|leg| (x.ids().call(leg.id), summary(leg))).collect();
     let page = paging.envelope("call_summaries", &format!("{base}{ROOT}/Summaries"), x.parameters, items);
     Ok(ok(envelope("call_summaries", &page)))
 }
 
-impl About<'_> {
+impl CallSummary<'_> {
     fn url(&self, below: &str) -> String {
         format!("{}{ROOT}/{}{below}", self.base, self.x.ids().call(self.leg.id))
     }
@@ -98,7 +98,7 @@ impl About<'_> {
             "call_sid": self.x.ids().call(leg.id),
             "call_type": kind(leg).0,
             "call_state": state(leg.status),
-            "answered_by": leg.answered_by.map(|answered_by| format::verdict(answered_by.verdict)),
+            "answered_by": leg.answered_by.map(|answered_by| format::detection_result(answered_by.verdict)),
             "processing_state": if end.is_some() { "complete" } else { "partial" },
             "created_time": date(leg.created_at),
             "start_time": leg.answered_at.map(date),

@@ -103,14 +103,14 @@ pub(super) fn usage_notice(account: &str, trigger: &Resource<Trigger>, figure: f
 /// The account whose credentials for this provider are in the request. `None` if the account is not active.
 pub fn caller(provider: &dyn Provider, accounts: &Accounts, headers: &HeaderMap) -> Option<Arc<Account>> {
     let Login { account, .. } = login(provider, accounts, headers)?;
-    (accounts.standing(&account.name) == AccountStatus::Active).then_some(account)
+    (accounts.status(&account.name) == AccountStatus::Active).then_some(account)
 }
 
 /// The account whose own SID and auth token are in the request. API keys are not accepted here, because an account may
 /// give its API keys to others.
 pub fn owner(provider: &dyn Provider, accounts: &Accounts, headers: &HeaderMap) -> Option<Arc<Account>> {
     let Login { account, by_key } = login(provider, accounts, headers)?;
-    (!by_key && accounts.standing(&account.name) == AccountStatus::Active).then_some(account)
+    (!by_key && accounts.status(&account.name) == AccountStatus::Active).then_some(account)
 }
 
 /// The account that authenticated a request.
@@ -126,10 +126,10 @@ struct Login {
 fn login(provider: &dyn Provider, accounts: &Accounts, headers: &HeaderMap) -> Option<Login> {
     if let Some(token) = bearer(headers) {
         let account = provider.bearer(accounts, token)?;
-        return (accounts.standing(&account.name) != AccountStatus::Closed).then_some(Login { account, by_key: false });
+        return (accounts.status(&account.name) != AccountStatus::Closed).then_some(Login { account, by_key: false });
     }
     let (username, password) = basic(headers)?;
-    let login = match sid::parse("SK", &username).filter(|_| provider.has_keys()) {
+    let login = match sid::parse("SK", &username).filter(|_| provider.has_api_keys()) {
         Some(key) => Login { account: accounts.by_key(key, &password)?, by_key: true },
         None => {
             let account = accounts.by_sid(&username)?;
@@ -138,7 +138,7 @@ fn login(provider: &dyn Provider, accounts: &Accounts, headers: &HeaderMap) -> O
             Login { account: right.then_some(account)?, by_key: false }
         }
     };
-    (accounts.standing(&login.account.name) != AccountStatus::Closed).then_some(login)
+    (accounts.status(&login.account.name) != AccountStatus::Closed).then_some(login)
 }
 
 async fn serve(
@@ -372,7 +372,7 @@ impl Request<'_> {
             return Err(ApiError::unauthenticated());
         }
         let inactive = || ApiError::forbidden(20005, "Account is not active");
-        if accounts.standing(&login.account.name) != AccountStatus::Active {
+        if accounts.status(&login.account.name) != AccountStatus::Active {
             return Err(inactive());
         }
         let Some(asked) = asked.filter(|asked| Some(*asked) != own.as_deref()) else {
@@ -383,7 +383,7 @@ impl Request<'_> {
             return Err(ApiError::unauthenticated());
         }
         // The parent account may still read an inactive subaccount, and change the status of the subaccount.
-        if accounts.standing(&account.name) != AccountStatus::Active && !below.is_empty() {
+        if accounts.status(&account.name) != AccountStatus::Active && !below.is_empty() {
             return Err(inactive());
         }
         Ok(account)
@@ -450,7 +450,7 @@ impl RestContext<'_> {
 
     /// Parses a request about the streams, transcriptions or SIPREC sessions of a call. A `POST` to the list starts an
     /// object. A `POST` of `Status=stopped` to an object stops the object.
-    async fn beside<'a>(&self, leg: LegId, below: &[&'a str]) -> Result<StartOrStop<'a>, ApiError> {
+    async fn leg_start_or_stop<'a>(&self, leg: LegId, below: &[&'a str]) -> Result<StartOrStop<'a>, ApiError> {
         self.leg(leg).await?;
         self.started_or_stopped(below)
     }
@@ -502,8 +502,8 @@ impl RestContext<'_> {
     }
 
     /// The resources of all accounts: numbers, applications and caller ids.
-    fn holdings(&self) -> Arc<Inventory> {
-        Arc::clone(self.routing().holdings())
+    fn inventory(&self) -> Arc<Inventory> {
+        Arc::clone(self.routing().inventory())
     }
 
     /// The account to which a resource of this account may be transferred; otherwise 403.

@@ -33,7 +33,7 @@ fn list(x: &RestContext<'_>) -> Answer {
         x.parameters.get("PhoneNumber").is_none_or(|number| resource_fields::same(&row.name, number))
             && x.parameters.get("FriendlyName").is_none_or(|name| name == row.details.friendly_name)
     };
-    let rows = x.holdings().callers.all(&x.account.name).into_iter().filter(fits).collect();
+    let rows = x.inventory().callers.all(&x.account.name).into_iter().filter(fits).collect();
     resource_pages::page(x, ("outgoing_caller_ids", "OutgoingCallerIds", "PN"), rows, |row| {
         resource_fields::caller(x.owner(), row)
     })
@@ -56,7 +56,7 @@ async fn verify(x: &RestContext<'_>) -> Answer {
     };
     let delay = x.parameters.number("CallDelay", 0..=60, 20001)?.unwrap_or(0);
     let (provider, account_sid) = (x.provider, x.account_sid().to_owned());
-    let told = x.parameters.target("StatusCallback", "StatusCallbackMethod", 21502)?.map(|target| -> ResultNotice {
+    let result_notice = x.parameters.target("StatusCallback", "StatusCallbackMethod", 21502)?.map(|target| -> ResultNotice {
         let account_sid = account_sid.clone();
         Box::new(move |leg, verified| webhook::verification(Owner::new(provider, &account_sid), leg, target, verified))
     });
@@ -67,7 +67,7 @@ async fn verify(x: &RestContext<'_>) -> Answer {
         friendly_name: friendly_name.clone(),
         extension,
         delay: Duration::from_secs(delay),
-        told,
+        result_notice,
     };
     let Begun { leg, code } = verification::begin(&x.app.calls, verification).await.map_err(|why| match why {
         VerificationError::AlreadyVerified => {
@@ -86,7 +86,7 @@ async fn verify(x: &RestContext<'_>) -> Answer {
 
 async fn one(x: &RestContext<'_>, name: &str, verb: Verb) -> Answer {
     let id = x.ids().parse("PN", name).ok_or_else(|| x.not_found())?;
-    let callers = &x.holdings().callers;
+    let callers = &x.inventory().callers;
     let row = callers.all(&x.account.name).into_iter().find(|row| row.id == id).ok_or_else(|| x.not_found())?;
     match verb {
         Verb::Get => Ok(ok(resource_fields::caller(x.owner(), &row))),
@@ -94,7 +94,7 @@ async fn one(x: &RestContext<'_>, name: &str, verb: Verb) -> Answer {
             let mut row = inventory::changed(&row);
             resource_fields::change_name(&mut row.details.friendly_name, x.parameters)?;
             let row =
-                callers.put(x.store(), row).await.map_err(|error| resource_pages::not_held(error, x.not_found()))?;
+                callers.put(x.store(), row).await.map_err(|error| resource_pages::inventory_error(error, x.not_found()))?;
             Ok(ok(resource_fields::caller(x.owner(), &row)))
         }
         Verb::Delete => match callers.delete(x.store(), &x.account.name, id).await? {

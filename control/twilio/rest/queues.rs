@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use tandem_call::id::{LegId, QueueId};
 use tandem_operations::queues::{self, QueueFailure};
-use tandem_queues::{DEFAULT_MOST, MOST_WAITING, Member, QueueError, QueueSnapshot, Queues};
+use tandem_queues::{DEFAULT_QUEUE_SIZE, MAX_QUEUE_SIZE, Member, QueueError, QueueSnapshot, Queues};
 
 use super::super::error::ApiError;
 use super::super::family::Owner;
@@ -75,13 +75,13 @@ fn list(x: &RestContext<'_>) -> Answer {
 
 async fn create(x: &RestContext<'_>) -> Answer {
     let name = name(x)?.ok_or_else(|| ApiError::bad(BAD_NAME, "FriendlyName is required"))?;
-    let most = most(x)?.unwrap_or(DEFAULT_MOST);
+    let most = max_size(x)?.unwrap_or(DEFAULT_QUEUE_SIZE);
     let created = queues::create(&x.app.calls, &x.account.name, name, most).await.map_err(|why| unfit(x, why))?;
     Ok((StatusCode::CREATED, Json(queue(x.owner(), &created))).into_response())
 }
 
 async fn update(x: &RestContext<'_>, id: QueueId) -> Answer {
-    let (name, most) = (name(x)?, most(x)?);
+    let (name, most) = (name(x)?, max_size(x)?);
     let changed = queues::change(&x.app.calls, &x.account.name, id, name, most).await;
     Ok(ok(queue(x.owner(), &changed.map_err(|why| unfit(x, why))?)))
 }
@@ -125,8 +125,8 @@ fn name<'a>(x: &'a RestContext<'_>) -> Result<Option<&'a str>, ApiError> {
     Ok(Some(name))
 }
 
-fn most(x: &RestContext<'_>) -> Result<Option<u32>, ApiError> {
-    let most = x.parameters.number("MaxSize", 1..=u64::from(MOST_WAITING), BAD_SIZE)?;
+fn max_size(x: &RestContext<'_>) -> Result<Option<u32>, ApiError> {
+    let most = x.parameters.number("MaxSize", 1..=u64::from(MAX_QUEUE_SIZE), BAD_SIZE)?;
     Ok(most.and_then(|most| u32::try_from(most).ok()))
 }
 

@@ -30,7 +30,7 @@ pub(super) enum Audio {
 
 /// The recording of a call that a path names.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Which {
+enum RecordingName {
     /// The recording with this SID.
     Id(RecordingId),
     /// `Twilio.CURRENT`: the only running recording.
@@ -66,8 +66,8 @@ pub(super) async fn of_call_answer(x: &RestContext<'_>, leg: LegId, below: &[&st
                 _ => Err(ApiError::method_not_allowed()),
             };
         }
-        ["Twilio.CURRENT"] => Which::Current,
-        [name] => Which::Id(x.ids().parse_recording(name).ok_or_else(|| x.not_found())?),
+        ["Twilio.CURRENT"] => RecordingName::Current,
+        [name] => RecordingName::Id(x.ids().parse_recording(name).ok_or_else(|| x.not_found())?),
         _ => return Err(x.not_found()),
     };
     match x.verb {
@@ -116,14 +116,14 @@ async fn create(x: &RestContext<'_>, id: LegId) -> Answer {
     Ok((StatusCode::CREATED, Json(body)).into_response())
 }
 
-async fn update(x: &RestContext<'_>, id: LegId, which: Which) -> Answer {
+async fn update(x: &RestContext<'_>, id: LegId, which: RecordingName) -> Answer {
     let update = request::recording_update(x.parameters)?;
     let before = of_call(x, id, which).await?;
     if !matches!(before.status, RecordingStatus::InProgress | RecordingStatus::Paused) {
         return Err(ApiError::bad(21220, "The recording is not in progress."));
     }
     let (command, status) = match update {
-        RecordingUpdate::Pause(gap) => (Command::PauseRecording { which: Some(before.id), gap }, "paused"),
+        RecordingUpdate::Pause(pause_behavior) => (Command::PauseRecording { which: Some(before.id), pause_behavior }, "paused"),
         RecordingUpdate::Resume => (Command::ResumeRecording(Some(before.id)), "in-progress"),
         RecordingUpdate::Stop => (Command::StopRecording(Some(before.id)), "stopped"),
     };
@@ -174,13 +174,13 @@ async fn found(x: &RestContext<'_>, id: RecordingId) -> Result<Recording, ApiErr
     x.app.recordings.get(&x.account.name, id).await?.ok_or_else(|| x.not_found())
 }
 
-async fn of_call(x: &RestContext<'_>, leg: LegId, which: Which) -> Result<Recording, ApiError> {
+async fn of_call(x: &RestContext<'_>, leg: LegId, which: RecordingName) -> Result<Recording, ApiError> {
     match which {
-        Which::Id(id) => {
+        RecordingName::Id(id) => {
             let recording = found(x, id).await?;
             if recording.leg == leg { Ok(recording) } else { Err(x.not_found()) }
         }
-        Which::Current => {
+        RecordingName::Current => {
             let filter = RecordingFilter { leg: Some(leg), ..RecordingFilter::default() };
             let page = Page { limit: 1000, after: None, offset: 0 };
             let mut all = x.app.recordings.list(&x.account.name, &filter, page).await?;

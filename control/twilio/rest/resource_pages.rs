@@ -30,7 +30,7 @@ pub(super) fn page<T>(
 
 /// The REST error for a resource that could not be stored. `taken` is the error to use if another account has this
 /// resource.
-pub(super) fn not_held(error: InventoryError, taken: ApiError) -> ApiError {
+pub(super) fn inventory_error(error: InventoryError, taken: ApiError) -> ApiError {
     match error {
         InventoryError::Taken => taken,
         InventoryError::Full => {

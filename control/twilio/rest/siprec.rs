@@ -9,7 +9,7 @@ use super::super::siprec;
 use super::{Answer, RestContext, StartOrStop, ok};
 
 pub(super) async fn answer(x: &RestContext<'_>, leg: LegId, below: &[&str]) -> Answer {
-    match x.beside(leg, below).await? {
+    match x.leg_start_or_stop(leg, below).await? {
         StartOrStop::Start => create(x, leg).await,
         StartOrStop::Stop(name) => stop(x, leg, name).await,
     }

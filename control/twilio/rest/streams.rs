@@ -9,7 +9,7 @@ use super::super::{recording, request};
 use super::{Answer, RestContext, StartOrStop, ok};
 
 pub(super) async fn answer(x: &RestContext<'_>, leg: LegId, below: &[&str]) -> Answer {
-    match x.beside(leg, below).await? {
+    match x.leg_start_or_stop(leg, below).await? {
         StartOrStop::Start => create(x, leg).await,
         StartOrStop::Stop(name) => stop(x, leg, name).await,
     }
@@ -19,7 +19,7 @@ async fn create(x: &RestContext<'_>, id: LegId) -> Answer {
     let spec = request::stream(x.parameters)?;
     let name = spec.name.clone();
     let accepted =
-        x.request(id, Command::StartStream { spec, alone: false }).await.map_err(|refused| x.refused(refused))?;
+        x.request(id, Command::StartStream { spec, if_none_runs: false }).await.map_err(|refused| x.refused(refused))?;
     let stream = accepted.stream.ok_or_else(ApiError::internal)?;
     Ok(ok(recording::stream(x.owner(), id, stream, name.as_deref(), "in-progress", Timestamp::now())))
 }

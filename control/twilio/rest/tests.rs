@@ -55,7 +55,7 @@ fn facts(status: RecordingStatus) -> Recording {
         id: RecordingId(4),
         leg: LegId(1),
         conference: None,
-        spec: RecordingSpec::whole(RecordingSource::Request, RecordingChannels::Dual),
+        spec: RecordingSpec::new(RecordingSource::Request, RecordingChannels::Dual),
         started_at: "2016-10-14T21:56:34Z".parse().unwrap(),
         ended_at: ended.then(|| "2016-10-14T21:56:38Z".parse().unwrap()),
         duration: ended.then_some(std::time::Duration::from_secs(4)),

@@ -54,7 +54,7 @@ async fn one(x: &RestContext<'_>, of: Option<RecordingId>, name: &str, verb: Ver
 
 /// Answers requests for the live transcriptions of a call.
 pub(super) async fn live(x: &RestContext<'_>, leg: LegId, below: &[&str]) -> Answer {
-    match x.beside(leg, below).await? {
+    match x.leg_start_or_stop(leg, below).await? {
         StartOrStop::Start => create(x, leg).await,
         StartOrStop::Stop(name) => stop(x, leg, name).await,
     }

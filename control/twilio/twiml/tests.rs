@@ -233,7 +233,7 @@ fn an_application_is_dialled_alone_with_what_it_is_told() {
     });
     assert_eq!(codes("<Dial><Application>no such</Application></Dial>"), [13224, 13224]);
     let program = read("<Hangup><Parameter name='k' value='v'/></Hangup>");
-    let [Instruction::HandBack(pairs), Instruction::Hangup] = &program.instructions[..] else { panic!() };
+    let [Instruction::ReturnValues(pairs), Instruction::Hangup] = &program.instructions[..] else { panic!() };
     assert_eq!(pairs[..], [("k".into(), "v".into())]);
 }
 
@@ -282,14 +282,14 @@ fn a_dial_may_lead_into_a_conference() {
 fn a_caller_may_be_put_in_a_queue() {
     let text = "<Enqueue action='/queued' waitUrl='/wait' waitUrlMethod='GET' maxQueueSize='5'> support </Enqueue>";
     expect!(one(text), Instruction::Enqueue(enqueue) => {
-        assert_eq!((&*enqueue.queue, enqueue.most), ("support", Some(5)));
+        assert_eq!((&*enqueue.queue, enqueue.max_size), ("support", Some(5)));
         assert_eq!(enqueue.action.unwrap().url.as_ref(), "https://app.example/queued");
         let url = "https://app.example/wait".into();
         assert_eq!(enqueue.wait, Wait::Document(Target { url, method: Method::Get }));
     });
     for (attribute, wanted) in [("", Wait::Music), ("waitUrl=''", Wait::Silence)] {
         expect!(one(&format!("<Enqueue {attribute}>a</Enqueue>")), Instruction::Enqueue(enqueue) => {
-            assert_eq!((enqueue.wait, enqueue.most, enqueue.action), (wanted, None, None));
+            assert_eq!((enqueue.wait, enqueue.max_size, enqueue.action), (wanted, None, None));
         });
     }
     expect!(one("<Leave/>"), Instruction::Leave => {});
@@ -321,7 +321,7 @@ fn a_dialled_party_may_be_listened_to_for_a_machine() {
         <Number machineDetection='Enable' sendDigits='1'>+15550002223</Number></Dial>";
     expect!(one(text), Instruction::Dial(dial) => {
         let spec = dial.targets[0].detect.as_ref().unwrap();
-        assert_eq!((spec.until, spec.holds, spec.verdict_within.as_secs()), (Until::GreetingEnd, false, 10));
+        assert_eq!((spec.until, spec.holds, spec.first_result_timeout.as_secs()), (Until::GreetingEnd, false, 10));
         assert_eq!(spec.initial_silence.as_secs(), 3);
         assert_eq!(spec.callback.as_ref().unwrap().target.url.as_ref(), "https://app.example/amd");
         assert!(dial.targets[1].detect.is_none(), "the digits would be heard");
@@ -394,7 +394,7 @@ fn connect_hands_the_call_to_a_stream() {
     expect!(one(text), Instruction::Connect(connect) => {
         let stream = connect.stream;
         assert_eq!(stream.url, "wss://ai.example/ws?token=1");
-        assert_eq!(stream.playout, Some(BidirectionalMode::Payload(StreamCodec::Pcmu)));
+        assert_eq!(stream.bidirectional_mode, Some(BidirectionalMode::Payload(StreamCodec::Pcmu)));
         assert_eq!((stream.track, stream.codec), (Track::Inbound, Some(StreamCodec::Pcmu)));
         assert_eq!(stream.parameters, [("who".into(), "me".into())]);
         assert!(stream.callback.is_some());
@@ -403,7 +403,7 @@ fn connect_hands_the_call_to_a_stream() {
     let text = "<Connect><Stream url='wss://ai.example/ws' audioFormat='audio/x-L16' sampleRate='8000'/></Connect>";
     expect!(one(text), Instruction::Connect(connect) => {
         let linear = StreamCodec::L16(SampleRate::Hz8000, ByteOrder::Little);
-        assert_eq!((connect.stream.codec, connect.stream.playout), (Some(linear), Some(BidirectionalMode::Payload(linear))));
+        assert_eq!((connect.stream.codec, connect.stream.bidirectional_mode), (Some(linear), Some(BidirectionalMode::Payload(linear))));
     });
     assert_eq!(codes("<Connect><Stream url='wss://ai.example/ws' sampleRate='16000'/></Connect>"), [12200]);
     assert_eq!(codes("<Connect><Stream url='https://x/'/></Connect>"), [31922, 12200]);
@@ -412,7 +412,7 @@ fn connect_hands_the_call_to_a_stream() {
 #[test]
 fn start_begins_streams_and_recordings_and_stop_ends_them() {
     expect!(one("<Start><Stream url='/media' track='both_tracks' name='s'/></Start>"), Instruction::StartStream(stream) => {
-        assert_eq!((stream.url.as_str(), stream.track, stream.playout), ("wss://app.example/media", Track::Both, None));
+        assert_eq!((stream.url.as_str(), stream.track, stream.bidirectional_mode), ("wss://app.example/media", Track::Both, None));
     });
     expect!(one("<Start><Recording channels='dual' track='outbound'/></Start>"), Instruction::StartRecording(spec) => {
         assert_eq!((spec.channels, spec.track, spec.trim), (RecordingChannels::Dual, Track::Outbound, false));
@@ -443,8 +443,8 @@ fn a_recording_session_is_begun_with_a_connector_and_ended_by_name() {
 fn a_conversation_has_its_defaults_and_takes_what_it_is_given() {
     expect!(one("<Connect action='/after'><ConversationRelay url='wss://x/'/></Connect>"), Instruction::Converse(converse) => {
         let spec = converse.spec;
-        assert_eq!((spec.speaks.as_str(), spec.hears.as_str(), spec.keys), ("en-US", "en-US", false));
-        assert_eq!((spec.cut_by, spec.greeting_cut_by, spec.reports), (Inputs::ANY, Inputs::ANY, Inputs::NONE));
+        assert_eq!((spec.speech_language.as_str(), spec.recognition_language.as_str(), spec.digits), ("en-US", "en-US", false));
+        assert_eq!((spec.interrupted_by, spec.greeting_interrupted_by, spec.reports), (Inputs::ANY, Inputs::ANY, Inputs::NONE));
         assert_eq!((spec.sensitivity, spec.no_profanity, spec.greeting), (Sensitivity::High, true, None));
         assert_eq!(converse.action.unwrap().url.as_ref(), "https://app.example/after");
     });
@@ -453,10 +453,10 @@ fn a_conversation_has_its_defaults_and_takes_what_it_is_given() {
         <Parameter name='k' value='v'/></ConversationRelay></Connect>";
     expect!(one(text), Instruction::Converse(converse) => {
         let spec = converse.spec;
-        assert_eq!((spec.speaks.as_str(), spec.hears.as_str()), ("fr-FR", "de-DE"));
-        assert_eq!((spec.cut_by, spec.tells_played, spec.tells_speakers), (Inputs::NONE, true, false));
-        assert_eq!(spec.manner("ES-es").voice.as_deref(), Some("Polly.Lucia"));
-        assert_eq!(spec.manner("en-US").hints, ["a", "b"]);
+        assert_eq!((spec.speech_language.as_str(), spec.recognition_language.as_str()), ("fr-FR", "de-DE"));
+        assert_eq!((spec.interrupted_by, spec.reports_played, spec.reports_speakers), (Inputs::NONE, true, false));
+        assert_eq!(spec.language_settings("ES-es").voice.as_deref(), Some("Polly.Lucia"));
+        assert_eq!(spec.language_settings("en-US").hints, ["a", "b"]);
         assert_eq!(spec.parameters, [("k".into(), "v".into())]);
     });
     expect!(one("<Connect><Agent name='reception' firstMessage='Hello.'/></Connect>"), Instruction::Converse(converse) => {

@@ -23,8 +23,8 @@ fn speech_comes_back_at_every_rate() {
         for (packet, samples) in packets.iter().zip(heard.chunks_exact_mut(rate.frame())) {
             assert_eq!(decoder.decode(packet, samples), Some(rate.frame()));
         }
-        let most = rate.frame();
-        let (decibels, lag) = fidelity(&speech[..heard.len() - most], &heard, most);
+        let max_lag = rate.frame();
+        let (decibels, lag) = fidelity(&speech[..heard.len() - max_lag], &heard, max_lag);
         let octets: usize = packets.iter().map(Vec::len).sum();
         println!("{rate:?}: {decibels:.1} dB after {lag} samples, {} bit/s", octets * 8 * 50 / packets.len());
         assert!(decibels > 10.0, "{rate:?}: {decibels} dB");
@@ -46,12 +46,12 @@ fn a_lost_packet_is_recovered_from_the_next() {
         let mut samples = vec![0; rate.frame()];
         for (place, packet) in packets.iter().enumerate() {
             assert_eq!(whole.decode(packet, &mut samples), Some(rate.frame()));
-            let told = place % 7 == 3;
-            if told {
+            let is_lost = place % 7 == 3;
+            if is_lost {
                 lossless.extend_from_slice(&samples);
                 lost += 1;
             }
-            if told && let Some(next) = packets.get(place + 1) {
+            if is_lost && let Some(next) = packets.get(place + 1) {
                 if recovering.recover(next, &mut samples) {
                     with += 1;
                 } else {

@@ -289,7 +289,7 @@ fn our_own_keys_are_found_and_our_other_tones_are_none() {
         sounding.collect::<Vec<i16>>()
     };
     for key in LETTERS {
-        let found = keys_of(&sound(Tone::Key { key, milliseconds: 40 }, 5));
+        let found = keys_of(&sound(Tone::Digit { digit: key, milliseconds: 40 }, 5));
         assert_eq!(found.iter().map(|(_, key)| *key).collect::<String>(), key.to_string());
     }
     for country in ["us", "uk", "de", "fr", "es", "it", "au", "jp"].map(Country::from_code) {

@@ -13,7 +13,7 @@ const LOUD: i16 = 8_000;
 
 /// A far end that sends a marker every 30 s of real time, and quiet noise between the markers.
 struct Speaker {
-    who: Who,
+    side: Side,
     law: crate::codec::g711::Law,
     /// The duration of one sample of the far end's clock, in seconds of real time.
     sample: f64,
@@ -40,15 +40,15 @@ impl Speaker {
             }
             self.said += 160;
             if !marked && self.noise() % 100 < 3 {
-                pair.lose(self.who);
+                pair.lose(self.side);
                 continue;
             }
             let mut octets = [0; 160];
             self.law.encode(&samples, &mut octets);
-            let party = if self.who == Who::A { &mut pair.a } else { &mut pair.b };
+            let party = if self.side == Side::A { &mut pair.a } else { &mut pair.b };
             let packet = party.next(party.payload_type, &octets);
             party.timestamp = party.timestamp.wrapping_add(160);
-            pair.send(self.who, Flow::Rtp, packet, NOW);
+            pair.send(self.side, Flow::Rtp, packet, NOW);
         }
     }
 }
@@ -72,8 +72,8 @@ fn an_hour_with_loss_and_drift_is_recorded_to_the_frame() {
     let mut pair = MediaPair::new();
     let file = TestFile::new("hour");
     pair.bridge();
-    let a = Speaker { who: Who::A, law: crate::codec::g711::Law::Mu, sample: 1.0 / 8_000.8, said: 0, noise: 1 };
-    let b = Speaker { who: Who::B, law: crate::codec::g711::Law::A, sample: 1.0 / 8_000.0, said: 0, noise: 2 };
+    let a = Speaker { side: Side::A, law: crate::codec::g711::Law::Mu, sample: 1.0 / 8_000.8, said: 0, noise: 1 };
+    let b = Speaker { side: Side::B, law: crate::codec::g711::Law::A, sample: 1.0 / 8_000.0, said: 0, noise: 2 };
     let mut speakers = [a, b];
     let mut live = |pair: &mut MediaPair, seconds: u64| {
         for _ in 0..seconds {
@@ -82,20 +82,20 @@ fn an_hour_with_loss_and_drift_is_recorded_to_the_frame() {
                 pair.pass(1, milliseconds(5));
             }
             // Discard the packets that the engine has sent.
-            for who in [Who::A, Who::B] {
-                drop((pair.heard(who), pair.reports(who)));
+            for side in [Side::A, Side::B] {
+                drop((pair.heard(side), pair.reports(side)));
             }
         }
     };
     live(&mut pair, 10);
     let spec = RecordSpec { coding: WavCoding::Mulaw, ..RecordSpec::new(&file.0, Channels::Dual) };
-    pair.command(Who::A, Command::Recording(RecordingCommand::Start { op: OpId(1), spec: spec.clone() }));
+    pair.command(Side::A, Command::Recording(RecordingCommand::Start { op: OpId(1), spec: spec.clone() }));
     let began = pair.now();
     live(&mut pair, 3_600);
     let length = pair.now() - began;
-    pair.command(Who::A, Command::Recording(RecordingCommand::Stop { op: OpId(1) }));
+    pair.command(Side::A, Command::Recording(RecordingCommand::Stop { op: OpId(1) }));
     pair.advance(5);
-    let events = pair.events(Who::A);
+    let events = pair.events(Side::A);
     let duration = events.iter().find_map(|(_, event)| match event {
         Event::RecordingFinished { duration, .. } => Some(*duration),
         _ => None,

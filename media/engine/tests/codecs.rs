@@ -25,7 +25,7 @@ impl Hum {
         Hum { encoder, codec, phase: 0.0, step }
     }
 
-    pub(super) fn say(&mut self, pair: &mut MediaPair, who: Who) {
+    pub(super) fn say(&mut self, pair: &mut MediaPair, side: Side) {
         let mut frame = [0; LONGEST_FRAME];
         let frame = &mut frame[..self.encoder.rate().frame()];
         for sample in &mut *frame {
@@ -34,10 +34,10 @@ impl Hum {
         }
         let mut octets = [0; LONGEST_PAYLOAD];
         let length = self.encoder.encode(frame, &mut octets);
-        let party = if who == Who::A { &mut pair.a } else { &mut pair.b };
+        let party = if side == Side::A { &mut pair.a } else { &mut pair.b };
         let packet = party.next(party.payload_type, &octets[..length]);
         party.timestamp = party.timestamp.wrapping_add(self.codec.clock_rate() / 50);
-        pair.send(who, Flow::Rtp, packet, Duration::ZERO);
+        pair.send(side, Flow::Rtp, packet, Duration::ZERO);
     }
 }
 
@@ -65,8 +65,8 @@ pub(super) fn tone(sent: &[Sent], codec: Codec, hertz: f32) -> (usize, f64) {
 
 pub(super) fn hum(pair: &mut MediaPair, a: &mut Hum, b: &mut Hum, frames: usize) {
     for _ in 0..frames {
-        a.say(pair, Who::A);
-        b.say(pair, Who::B);
+        a.say(pair, Side::A);
+        b.say(pair, Side::B);
         pair.advance(20);
     }
 }
@@ -81,7 +81,7 @@ fn legs_of_any_two_codecs_hear_each_other() {
             pair.bridge();
             let (mut a, mut b) = (Hum::new(a_codec, 440.0), Hum::new(b_codec, 1_000.0));
             hum(&mut pair, &mut a, &mut b, 60);
-            let (heard_by_a, heard_by_b) = (pair.heard(Who::A), pair.heard(Who::B));
+            let (heard_by_a, heard_by_b) = (pair.heard(Side::A), pair.heard(Side::B));
             for (sent, codec, hertz) in [(heard_by_a, a_codec, 1_000.0), (heard_by_b, b_codec, 440.0)] {
                 let (length, share) = tone(&sent, codec, hertz);
                 assert!(
@@ -100,11 +100,11 @@ fn packets_of_the_same_codec_are_relayed_as_they_are() {
         let mut pair = MediaPair::between(media, media);
         pair.bridge();
         pair.advance(20);
-        pair.heard(Who::B);
+        pair.heard(Side::B);
         let before = pair.core.counts.relayed;
         let mut a = Hum::new(codec, 440.0);
         for _ in 0..20 {
-            a.say(&mut pair, Who::A);
+            a.say(&mut pair, Side::A);
             pair.advance(20);
         }
         assert_eq!(pair.core.counts.relayed - before, 20, "{codec:?}");
@@ -117,21 +117,21 @@ fn a_key_goes_from_one_clock_to_another_and_is_told_once() {
     pair.bridge();
     let (mut a, mut b) = (Hum::new(Codec::Opus, 440.0), Hum::new(Codec::Pcma, 1_000.0));
     hum(&mut pair, &mut a, &mut b, 10);
-    pair.heard(Who::B);
+    pair.heard(Side::B);
     for (number, end) in [(1u16, false), (2, false), (3, true), (3, true), (3, true)] {
         let [high, low] = (number * 960).to_be_bytes();
         let packet = pair.a.next(101, &[5, if end { 0x8A } else { 0x0A }, high, low]);
-        pair.send(Who::A, Flow::Rtp, packet, Duration::ZERO);
-        b.say(&mut pair, Who::B);
+        pair.send(Side::A, Flow::Rtp, packet, Duration::ZERO);
+        b.say(&mut pair, Side::B);
         pair.advance(20);
     }
-    let events: Vec<Sent> = pair.heard(Who::B).into_iter().filter(|sent| sent.header().payload_type == 96).collect();
+    let events: Vec<Sent> = pair.heard(Side::B).into_iter().filter(|sent| sent.header().payload_type == 96).collect();
     let durations: Vec<u16> =
         events.iter().map(|sent| u16::from_be_bytes([sent.payload()[2], sent.payload()[3]])).collect();
     assert_eq!(durations, [160, 320, 480, 480, 480]);
     assert!(events.iter().all(|sent| sent.header().timestamp == events[0].header().timestamp));
-    let told = pair.events(Who::A).into_iter().filter(|(_, event)| matches!(event, Event::Dtmf { .. })).count();
-    assert_eq!(told, 1);
+    let reported = pair.events(Side::A).into_iter().filter(|(_, event)| matches!(event, Event::Dtmf { .. })).count();
+    assert_eq!(reported, 1);
 }
 
 #[test]
@@ -139,18 +139,18 @@ fn a_peer_without_telephone_events_is_heard_pressing_keys_by_their_tones() {
     let mut pair = MediaPair::between("m=audio 4000 RTP/AVP 0\r\n", PCMA);
     pair.bridge();
     pair.talk(10, 0xFF, 0xD5);
-    let mut generator = crate::tone::ToneGenerator::new(Tone::Key { key: '7', milliseconds: 80 });
+    let mut generator = crate::tone::ToneGenerator::new(Tone::Digit { digit: '7', milliseconds: 80 });
     for _ in 0..20 {
         let (mut frame, mut octets) = ([0; 160], [0; 160]);
         generator.next_frame(&mut frame);
         crate::codec::g711::Law::Mu.encode(&frame, &mut octets);
         let packet = pair.a.next(0, &octets);
         pair.a.timestamp = pair.a.timestamp.wrapping_add(160);
-        pair.send(Who::A, Flow::Rtp, packet, Duration::ZERO);
+        pair.send(Side::A, Flow::Rtp, packet, Duration::ZERO);
         pair.advance(20);
     }
     let keys: Vec<char> = pair
-        .events(Who::A)
+        .events(Side::A)
         .into_iter()
         .filter_map(|(_, event)| if let Event::Dtmf { digit, .. } = event { Some(digit) } else { None })
         .collect();

@@ -43,15 +43,15 @@ impl Encrypted {
     fn talk(&mut self, frames: usize) {
         for _ in 0..frames {
             let packet = self.next(0, &[0x10; 160]);
-            self.pair.send(Who::A, Flow::Rtp, packet, NOW);
-            self.pair.say(Who::B, 0x20, NOW);
+            self.pair.send(Side::A, Flow::Rtp, packet, NOW);
+            self.pair.send_audio(Side::B, 0x20, NOW);
             self.pair.advance(20);
         }
     }
 
     /// Returns the packets that were sent to A, decrypted.
     fn heard_by_a(&mut self) -> Vec<Sent> {
-        let sent = self.pair.heard(Who::A);
+        let sent = self.pair.heard(Side::A);
         sent.into_iter()
             .map(|mut sent| {
                 let length = self.peer.unprotect(&mut sent.packet).unwrap();
@@ -64,15 +64,15 @@ impl Encrypted {
 
 /// Makes A's far end offer `key`. Returns the keys as the far end uses them.
 fn offer(pair: &mut MediaPair, key: &str) -> Keys {
-    pair.offer(Who::A, &format!("m=audio 4000 RTP/SAVP 0 101\r\n{EVENTS}{key}"));
+    pair.offer(Side::A, &format!("m=audio 4000 RTP/SAVP 0 101\r\n{EVENTS}{key}"));
     let Protection::Keyed(keys) = &pair.a.negotiation.plan().unwrap().protection else { panic!("no keys") };
     Keys { send: keys.receive.clone(), receive: keys.send.clone(), mki: 0 }
 }
 
-fn stats(pair: &mut MediaPair, who: Who) -> crate::Stats {
-    pair.close(who);
+fn stats(pair: &mut MediaPair, side: Side) -> crate::Stats {
+    pair.close(side);
     pair.advance(100);
-    let events = pair.events(who);
+    let events = pair.events(side);
     events
         .into_iter()
         .find_map(|(_, event)| if let Event::Closed { stats } = event { Some(*stats) } else { None })
@@ -84,10 +84,10 @@ fn a_plain_leg_and_an_encrypted_one_hear_each_other_over_many_wraps_of_the_seque
     for key in [KEY, GCM] {
         let mut both = Encrypted::new(key);
         both.talk(60);
-        let b = both.pair.heard(Who::B);
+        let b = both.pair.heard(Side::B);
         assert_eq!(b.iter().filter(|sent| is_loud(sent)).count(), 60);
         assert_one_line(&b);
-        let wire: Vec<Sent> = both.pair.heard(Who::A);
+        let wire: Vec<Sent> = both.pair.heard(Side::A);
         assert!(wire.iter().all(|sent| sent.packet.len() > 172));
         for mut sent in wire.into_iter().skip(1) {
             let same = |octets: &[u8]| octets.windows(2).all(|two| two[0] == two[1]);
@@ -104,11 +104,11 @@ fn a_plain_leg_and_an_encrypted_one_hear_each_other_over_many_wraps_of_the_seque
 #[test]
 fn prompts_keys_and_reports_are_encrypted_too() {
     let mut both = Encrypted::new(KEY);
-    both.pair.command(Who::A, play(1, 10));
+    both.pair.command(Side::A, play(1, 10));
     both.pair.advance(220);
     let heard = both.heard_by_a();
     assert_eq!(heard.iter().filter(|sent| is_loud(sent)).count(), 10);
-    both.pair.command(Who::A, Command::SendDigits { op: OpId(2), digits: "5".into(), duration_ms: 100 });
+    both.pair.command(Side::A, Command::SendDigits { op: OpId(2), digits: "5".into(), duration_ms: 100 });
     both.pair.advance(300);
     assert!(both.heard_by_a().iter().any(|sent| sent.header().payload_type == 101 && sent.payload()[0] == 5));
 
@@ -118,15 +118,15 @@ fn prompts_keys_and_reports_are_encrypted_too() {
             both.next(101, &[7, 0x8A, high, low])
         })
         .into();
-    both.pair.events(Who::A);
+    both.pair.events(Side::A);
     for packet in press {
-        both.pair.send(Who::A, Flow::Rtp, packet, NOW);
+        both.pair.send(Side::A, Flow::Rtp, packet, NOW);
         both.pair.advance(20);
     }
-    assert!(both.pair.events(Who::A).iter().any(|(_, event)| matches!(event, Event::Dtmf { digit: '7', .. })));
+    assert!(both.pair.events(Side::A).iter().any(|(_, event)| matches!(event, Event::Dtmf { digit: '7', .. })));
 
     both.talk(400);
-    let reports = both.pair.reports(Who::A);
+    let reports = both.pair.reports(Side::A);
     assert!(!reports.is_empty());
     for mut sent in reports {
         let length = both.peer.unprotect_rtcp(&mut sent.packet).unwrap();
@@ -139,32 +139,32 @@ fn prompts_keys_and_reports_are_encrypted_too() {
     let plain = report[..length].to_vec();
     let length = both.peer.protect_rtcp(&mut report, length).unwrap();
     report.truncate(length);
-    both.pair.send(Who::A, Flow::Rtcp, report, NOW);
-    both.pair.send(Who::A, Flow::Rtcp, plain, NOW);
+    both.pair.send(Side::A, Flow::Rtcp, report, NOW);
+    both.pair.send(Side::A, Flow::Rtcp, plain, NOW);
     both.pair.advance(20);
-    let stats = stats(&mut both.pair, Who::A);
+    let stats = stats(&mut both.pair, Side::A);
     assert_eq!((stats.dropped_srtp, stats.dropped_rtcp, stats.dropped_malformed), (1, 0, 0));
 }
 
 #[test]
 fn what_is_not_under_the_key_is_dropped_and_latches_nobody() {
     let mut both = Encrypted::new(KEY);
-    let stranger = SocketAddr::from(([127, 0, 0, 9], 9_000));
+    let unknown = SocketAddr::from(([127, 0, 0, 9], 9_000));
     let plain = both.pair.a.next(0, &[0x10; 160]);
     for _ in 0..10 {
-        both.pair.send_from(Who::A, Flow::Rtp, stranger, plain.clone(), NOW);
+        both.pair.send_from(Side::A, Flow::Rtp, unknown, plain.clone(), NOW);
         both.pair.advance(20);
     }
-    assert!(both.pair.heard(Who::B).iter().all(|sent| !is_loud(sent)));
-    assert!(both.pair.heard(Who::A).iter().all(|sent| sent.to != stranger));
+    assert!(both.pair.heard(Side::B).iter().all(|sent| !is_loud(sent)));
+    assert!(both.pair.heard(Side::A).iter().all(|sent| sent.to != unknown));
     both.talk(10);
     let replayed = both.next(0, &[0x10; 160]);
     for _ in 0..3 {
-        both.pair.send(Who::A, Flow::Rtp, replayed.clone(), NOW);
+        both.pair.send(Side::A, Flow::Rtp, replayed.clone(), NOW);
     }
     both.pair.advance(20);
-    assert_eq!(both.pair.heard(Who::B).iter().filter(|sent| is_loud(sent)).count(), 11);
-    let stats = stats(&mut both.pair, Who::A);
+    assert_eq!(both.pair.heard(Side::B).iter().filter(|sent| is_loud(sent)).count(), 11);
+    let stats = stats(&mut both.pair, Side::A);
     assert_eq!((stats.packets_in, stats.dropped_srtp), (11, 12));
 }
 
@@ -172,21 +172,21 @@ fn what_is_not_under_the_key_is_dropped_and_latches_nobody() {
 fn a_new_key_or_suite_takes_over_without_a_gap() {
     let mut both = Encrypted::new(KEY);
     both.talk(60);
-    both.pair.heard(Who::B);
+    both.pair.heard(Side::B);
     // Packets that are on their way during the answer to the new offer still use the old key.
     let late: Vec<Vec<u8>> = (0..3).map(|_| both.next(0, &[0x10; 160])).collect();
     both.heard_by_a();
     both.rekey(NEW_KEY);
     for packet in late {
-        both.pair.send(Who::A, Flow::Rtp, packet, NOW);
+        both.pair.send(Side::A, Flow::Rtp, packet, NOW);
         both.pair.advance(20);
     }
     both.talk(20);
-    assert_eq!(both.pair.heard(Who::B).iter().filter(|sent| is_loud(sent)).count(), 23);
+    assert_eq!(both.pair.heard(Side::B).iter().filter(|sent| is_loud(sent)).count(), 23);
     assert!(both.heard_by_a().len() >= 20);
     both.rekey(GCM);
     both.talk(20);
-    assert_eq!(both.pair.heard(Who::B).iter().filter(|sent| is_loud(sent)).count(), 20);
+    assert_eq!(both.pair.heard(Side::B).iter().filter(|sent| is_loud(sent)).count(), 20);
     assert!(both.heard_by_a().len() >= 20);
 }
 
@@ -200,8 +200,8 @@ fn before_an_offer_of_keys_is_answered_nothing_is_heard_or_said() {
     let (key, plan) = (pair.a.key, caller.plan().unwrap().clone());
     assert_eq!(plan.protection, Protection::Open);
     pair.apply(key, plan);
-    pair.heard(Who::B);
+    pair.heard(Side::B);
     pair.talk(5, 0x10, 0x20);
-    assert!(pair.heard(Who::B).iter().all(|sent| !is_loud(sent)));
-    assert!(pair.heard(Who::A).is_empty());
+    assert!(pair.heard(Side::B).iter().all(|sent| !is_loud(sent)));
+    assert!(pair.heard(Side::A).is_empty());
 }

@@ -5,14 +5,14 @@ use super::*;
 const MEDIA: &str = "m=audio 4000 RTP/AVP 0 101\r\na=rtpmap:101 telephone-event/8000\r\n";
 
 fn hold(pair: &mut MediaPair, how: &str) {
-    pair.offer(Who::A, &format!("{MEDIA}{how}\r\n"));
+    pair.offer(Side::A, &format!("{MEDIA}{how}\r\n"));
 }
 
 fn loud(sent: &[Sent]) -> usize {
     sent.iter().filter(|sent| is_loud(sent)).count()
 }
 
-fn stranger() -> SocketAddr {
+fn unknown() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 9], 9_000))
 }
 
@@ -23,28 +23,28 @@ fn whoever_is_held_hears_music_or_silence_without_a_gap_and_afterwards_the_other
         let mut pair = MediaPair::new();
         pair.bridge();
         pair.talk(20, 0x10, 0x20);
-        pair.heard(Who::A);
-        pair.heard(Who::B);
+        pair.heard(Side::A);
+        pair.heard(Side::B);
         hold(&mut pair, how);
         pair.talk(20, 0x11, 0x20);
-        let (a, b) = (pair.heard(Who::A), pair.heard(Who::B));
+        let (a, b) = (pair.heard(Side::A), pair.heard(Side::B));
         assert_eq!(loud(&b), if music { 20 } else { 0 }, "{how}");
         assert!((20..=22).contains(&b.len()), "{how}: {}", b.len());
         assert_one_line(&b);
         assert_eq!(loud(&a), if how == "a=recvonly" { 20 } else { 0 }, "{how}");
         // The far end on hold sends nothing at all.
         for _ in 0..20 {
-            pair.say(Who::B, 0x20, NOW);
+            pair.send_audio(Side::B, 0x20, NOW);
             pair.advance(20);
         }
         if !music {
-            assert!((20..=22).contains(&pair.heard(Who::B).len()), "{how}");
+            assert!((20..=22).contains(&pair.heard(Side::B).len()), "{how}");
         }
         hold(&mut pair, "a=sendrecv");
-        pair.heard(Who::A);
-        pair.heard(Who::B);
+        pair.heard(Side::A);
+        pair.heard(Side::B);
         pair.talk(20, 0x10, 0x20);
-        let (a, b) = (pair.heard(Who::A), pair.heard(Who::B));
+        let (a, b) = (pair.heard(Side::A), pair.heard(Side::B));
         assert_eq!((loud(&a), loud(&b)), (20, 20), "{how}");
         assert_one_line(&b);
     }
@@ -57,20 +57,20 @@ fn no_source_takes_the_place_of_a_peer_that_is_on_hold() {
         pair.bridge();
         pair.talk(20, 0x10, 0x20);
         hold(&mut pair, how);
-        pair.heard(Who::B);
+        pair.heard(Side::B);
         for sequence in 0..50 {
             let mut packet = pair.a.next(0, &[0x15; 160]);
             packet[2..4].copy_from_slice(&(sequence as u16).to_be_bytes());
-            pair.send_from(Who::A, Flow::Rtp, stranger(), packet, NOW);
+            pair.send_from(Side::A, Flow::Rtp, unknown(), packet, NOW);
             pair.advance(20);
         }
-        assert_eq!(loud(&pair.heard(Who::B)), 0, "{how}");
+        assert_eq!(loud(&pair.heard(Side::B)), 0, "{how}");
         hold(&mut pair, "a=sendrecv");
-        pair.heard(Who::A);
+        pair.heard(Side::A);
         pair.talk(20, 0x10, 0x20);
-        let (a, b) = (pair.heard(Who::A), pair.heard(Who::B));
+        let (a, b) = (pair.heard(Side::A), pair.heard(Side::B));
         assert_eq!((loud(&a), loud(&b)), (20, 20), "{how}");
-        assert!(a.iter().all(|sent| sent.to != stranger()), "{how}");
+        assert!(a.iter().all(|sent| sent.to != unknown()), "{how}");
     }
 }
 
@@ -82,18 +82,18 @@ fn a_peer_behind_a_router_is_found_again_after_a_hold() {
         let mapped = SocketAddr::from(([127, 0, 0, 2], 61_000));
         for _ in 0..40 {
             let packet = pair.a.next(0, &[0x10; 160]);
-            pair.send_from(Who::A, Flow::Rtp, mapped, packet, NOW);
+            pair.send_from(Side::A, Flow::Rtp, mapped, packet, NOW);
             pair.advance(20);
         }
         hold(&mut pair, how);
         pair.advance(200);
         hold(&mut pair, "a=sendrecv");
-        pair.heard(Who::A);
+        pair.heard(Side::A);
         for _ in 0..10 {
-            pair.say(Who::B, 0x20, NOW);
+            pair.send_audio(Side::B, 0x20, NOW);
             pair.advance(20);
         }
-        let a = pair.heard(Who::A);
+        let a = pair.heard(Side::A);
         assert_eq!(loud(&a), 10, "{how}");
         assert!(a.iter().all(|sent| sent.to == mapped), "{how}");
     }
@@ -107,7 +107,7 @@ fn recordings_keep_both_sides_in_their_place_through_a_hold() {
         pair.bridge();
         pair.talk(10, 0x10, 0x20);
         pair.command(
-            Who::A,
+            Side::A,
             Command::Recording(RecordingCommand::Start {
                 op: OpId(1),
                 spec: spec(&file, Channels::Dual, Tracks::Both),
@@ -116,17 +116,17 @@ fn recordings_keep_both_sides_in_their_place_through_a_hold() {
         pair.talk(50, 0x10, 0x20);
         hold(&mut pair, how);
         for _ in 0..100 {
-            pair.say(Who::B, 0x20, NOW);
+            pair.send_audio(Side::B, 0x20, NOW);
             pair.advance(20);
         }
         hold(&mut pair, "a=sendrecv");
         pair.talk(50, 0x10, 0x20);
-        pair.command(Who::A, Command::Recording(RecordingCommand::Stop { op: OpId(1) }));
+        pair.command(Side::A, Command::Recording(RecordingCommand::Stop { op: OpId(1) }));
         pair.advance(1_000);
         let samples = file.samples();
         let frames = samples.len() / 320;
         assert!((199..=201).contains(&frames), "{how}: {frames}");
-        let told: Vec<(bool, bool)> = samples
+        let reported: Vec<(bool, bool)> = samples
             .chunks_exact(320)
             .map(|frame| {
                 let loud =
@@ -135,10 +135,10 @@ fn recordings_keep_both_sides_in_their_place_through_a_hold() {
             })
             .collect();
         let between = |range: std::ops::Range<usize>, right: bool| {
-            told[range].iter().filter(|(on_left, on_right)| if right { *on_right } else { *on_left }).count()
+            reported[range].iter().filter(|(on_left, on_right)| if right { *on_right } else { *on_left }).count()
         };
         let (left, right) = (false, true);
-        assert!(between(0..49, left) >= 48 && between(152..199, left) >= 46, "{how}: {told:?}");
+        assert!(between(0..49, left) >= 48 && between(152..199, left) >= 46, "{how}: {reported:?}");
         assert_eq!(between(52..149, left), 0, "{how}");
         assert!(between(0..49, right) >= 48 && between(152..199, right) >= 46, "{how}");
         assert_eq!(between(52..149, right), if how == "a=recvonly" { 97 } else { 0 }, "{how}");

@@ -17,14 +17,14 @@ fn bridged() -> MediaPair {
     let mut pair = MediaPair::new();
     pair.bridge();
     pair.talk(5, 0x10, 0x20);
-    pair.heard(Who::A);
-    pair.heard(Who::B);
+    pair.heard(Side::A);
+    pair.heard(Side::B);
     pair
 }
 
 /// Returns the packets of A that the engine sent to B, without the engine's own silence.
 fn loud(pair: &mut MediaPair) -> Vec<Sent> {
-    pair.heard(Who::B).into_iter().filter(is_loud).collect()
+    pair.heard(Side::B).into_iter().filter(is_loud).collect()
 }
 
 #[test]
@@ -46,7 +46,7 @@ fn packets_cut_anywhere_or_of_another_version_are_counted_and_unheard() {
     bad.last_mut().unwrap()[0] = 0x9F;
     let (count, before) = (bad.len(), pair.core.counts);
     for packet in bad {
-        pair.send(Who::A, Flow::Rtp, packet, NOW);
+        pair.send(Side::A, Flow::Rtp, packet, NOW);
     }
     pair.advance(40);
     assert!(loud(&mut pair).is_empty());
@@ -62,33 +62,33 @@ fn payloads_of_any_length_pass_or_fall_and_the_recording_keeps_time() {
     pair.bridge();
     let file = TestFile::new("odd-lengths");
     pair.command(
-        Who::A,
+        Side::A,
         Command::Recording(RecordingCommand::Start { op: OpId(9), spec: spec(&file, Channels::Dual, Tracks::Both) }),
     );
     let (sink, mut reader) = tap(64, TapCodec::Native);
-    pair.command(Who::A, Command::Tap { op: OpId(8), tracks: Tracks::Both, sink });
+    pair.command(Side::A, Command::Tap { op: OpId(8), tracks: Tracks::Both, sink });
     let (mut sequence, mut timestamp) = (100, 5_000);
     for length in (0..2_000).step_by(37).chain([0, 1, 2, 159, 161, 1_999, 2_000]) {
-        pair.send(Who::A, Flow::Rtp, rtp(sequence, timestamp, 7, &vec![0x10; length]), NOW);
+        pair.send(Side::A, Flow::Rtp, rtp(sequence, timestamp, 7, &vec![0x10; length]), NOW);
         sequence += 1;
         timestamp += length as u32;
         for _ in 0..(length / 160).max(1) {
-            pair.say(Who::B, 0x20, NOW);
+            pair.send_audio(Side::B, 0x20, NOW);
             pair.advance(20);
         }
         while reader.pop().is_some() {}
     }
     let talked = pair.now();
-    pair.command(Who::A, Command::Recording(RecordingCommand::Stop { op: OpId(9) }));
+    pair.command(Side::A, Command::Recording(RecordingCommand::Stop { op: OpId(9) }));
     pair.advance(100);
-    let finished = pair.events(Who::A).into_iter().find_map(|(_, event)| match event {
+    let finished = pair.events(Side::A).into_iter().find_map(|(_, event)| match event {
         Event::RecordingFinished { duration, .. } => Some(duration),
         _ => None,
     });
     assert!(finished.unwrap().abs_diff(talked) <= milliseconds(60), "{finished:?} of {talked:?}");
-    let heard = pair.heard(Who::B);
+    let heard = pair.heard(Side::B);
     assert!(heard.windows(2).all(|two| two[1].header().sequence == two[0].header().sequence.wrapping_add(1)));
-    assert_eq!(pair.heard(Who::A).iter().filter(|sent| is_loud(sent)).count(), (talked.as_millis() / 20) as usize);
+    assert_eq!(pair.heard(Side::A).iter().filter(|sent| is_loud(sent)).count(), (talked.as_millis() / 20) as usize);
 }
 
 #[test]
@@ -96,24 +96,24 @@ fn replayed_packets_do_not_lengthen_a_recording() {
     let mut pair = bridged();
     let file = TestFile::new("replayed");
     pair.command(
-        Who::A,
+        Side::A,
         Command::Recording(RecordingCommand::Start { op: OpId(9), spec: spec(&file, Channels::Mono, Tracks::Inbound) }),
     );
     for place in 0..50u16 {
         let packet = rtp(place, u32::from(place) * 160, 7, &[0x10; 160]);
         for _ in 0..5 {
-            pair.send(Who::A, Flow::Rtp, packet.clone(), NOW);
+            pair.send(Side::A, Flow::Rtp, packet.clone(), NOW);
         }
         // Send an old packet again too.
-        pair.send(Who::A, Flow::Rtp, rtp(place / 2, u32::from(place / 2) * 160, 7, &[0x55; 160]), NOW);
+        pair.send(Side::A, Flow::Rtp, rtp(place / 2, u32::from(place / 2) * 160, 7, &[0x55; 160]), NOW);
         pair.advance(20);
     }
-    pair.command(Who::A, Command::Recording(RecordingCommand::Stop { op: OpId(9) }));
+    pair.command(Side::A, Command::Recording(RecordingCommand::Stop { op: OpId(9) }));
     pair.advance(100);
     assert!(file.samples().len().abs_diff(8_000) <= 480, "{}", file.samples().len());
-    pair.close(Who::A);
+    pair.close(Side::A);
     pair.advance(40);
-    let Some((_, Event::Closed { stats })) = pair.events(Who::A).pop() else { panic!() };
+    let Some((_, Event::Closed { stats })) = pair.events(Side::A).pop() else { panic!() };
     assert_eq!(stats.lost, 0);
 }
 
@@ -124,7 +124,7 @@ fn a_new_ssrc_goes_on_in_the_same_line() {
     for (ssrc, from, at) in [(1, 10, 1_000), (2, 50_000, 4_000_000_000), (3, 65_530, 77), (1, 300, 90_000)] {
         for place in 0..10u16 {
             let timestamp = u32::wrapping_add(at, u32::from(place) * 160);
-            pair.send(Who::A, Flow::Rtp, rtp(u16::wrapping_add(from, place), timestamp, ssrc, &[0x10; 160]), NOW);
+            pair.send(Side::A, Flow::Rtp, rtp(u16::wrapping_add(from, place), timestamp, ssrc, &[0x10; 160]), NOW);
             pair.advance(20);
         }
         heard.extend(loud(&mut pair));
@@ -147,7 +147,7 @@ fn packets_of_any_length_of_time_and_silences_between_them_pass_as_they_are() {
         let (mut sequence, mut timestamp) = (65_530_u16, u32::MAX - 1_000);
         for place in 0..20 {
             let packet = rtp(sequence, timestamp, length as u32, &vec![0x10; octets]);
-            pair.send(Who::A, Flow::Rtp, packet, NOW);
+            pair.send(Side::A, Flow::Rtp, packet, NOW);
             pair.advance(length as u64);
             sequence = sequence.wrapping_add(1);
             timestamp = timestamp.wrapping_add(octets as u32);
@@ -172,7 +172,7 @@ fn a_sequence_that_begins_anew_stays_one_line() {
     let mut pair = bridged();
     for (from, at) in [(1_000_u16, 0), (40_000, 3_200), (5, 6_400)] {
         for place in 0..10u16 {
-            pair.send(Who::A, Flow::Rtp, rtp(from + place, at + u32::from(place) * 160, 7, &[0x10; 160]), NOW);
+            pair.send(Side::A, Flow::Rtp, rtp(from + place, at + u32::from(place) * 160, 7, &[0x10; 160]), NOW);
             pair.advance(20);
         }
     }
@@ -188,18 +188,18 @@ fn a_flood_is_counted_and_only_so_much_of_it_passes() {
     let mut sequence = 0_u16;
     for _ in 0..50 {
         for _ in 0..200 {
-            pair.send(Who::A, Flow::Rtp, rtp(sequence, u32::from(sequence) * 160, 7, &[0x10; 160]), NOW);
+            pair.send(Side::A, Flow::Rtp, rtp(sequence, u32::from(sequence) * 160, 7, &[0x10; 160]), NOW);
             sequence = sequence.wrapping_add(1);
         }
-        pair.say(Who::B, 0x20, NOW);
+        pair.send_audio(Side::B, 0x20, NOW);
         pair.advance(20);
     }
     let passed = pair.core.counts.relayed - before - 50;
     assert!(passed < 1_000, "{passed} of 10,000 in a second");
-    assert_eq!(pair.heard(Who::A).iter().filter(|sent| is_loud(sent)).count(), 50, "the other way is as it was");
-    pair.close(Who::A);
+    assert_eq!(pair.heard(Side::A).iter().filter(|sent| is_loud(sent)).count(), 50, "the other way is as it was");
+    pair.close(Side::A);
     pair.advance(40);
-    let Some((_, Event::Closed { stats })) = pair.events(Who::A).pop() else { panic!() };
+    let Some((_, Event::Closed { stats })) = pair.events(Side::A).pop() else { panic!() };
     assert_eq!(stats.dropped_flood + passed, 10_000);
 }
 
@@ -207,41 +207,41 @@ fn a_flood_is_counted_and_only_so_much_of_it_passes() {
 fn strangers_before_and_after_the_peer_do_not_get_into_the_call() {
     let mut pair = MediaPair::new();
     pair.bridge();
-    let stranger: SocketAddr = "127.0.0.66:4000".parse().unwrap();
+    let unknown: SocketAddr = "127.0.0.66:4000".parse().unwrap();
     let spray = |pair: &mut MediaPair, sequence: u16| {
         for place in 0..20u16 {
             let packet = rtp(sequence.wrapping_add(place), u32::from(place) * 160, 0xBAD, &[0x55; 160]);
-            pair.send_from(Who::A, Flow::Rtp, stranger, packet, NOW);
+            pair.send_from(Side::A, Flow::Rtp, unknown, packet, NOW);
         }
     };
     // Before the far end's first packet, the engine accepts packets from strangers, because it cannot distinguish a
-    // stranger from a far end behind a router.
+    // unknown from a far end behind a router.
     for turn in 0..400 {
         spray(&mut pair, turn * 20);
-        pair.say(Who::B, 0x20, NOW);
+        pair.send_audio(Side::B, 0x20, NOW);
         pair.advance(20);
     }
     assert!(!loud(&mut pair).is_empty());
     // But B's audio goes only to the address in A's SDP, although the strangers have sent packets for a long time.
-    let toward_a = pair.heard(Who::A);
+    let toward_a = pair.heard(Side::A);
     assert!(toward_a.len() > 390 && toward_a.iter().all(|sent| sent.to == pair.a.address));
     // As soon as the far end sends packets, the engine refuses the strangers, although they have sent packets for eight
     // seconds.
     for turn in 0..500 {
-        pair.say(Who::A, 0x10, NOW);
+        pair.send_audio(Side::A, 0x10, NOW);
         spray(&mut pair, 10_000 + turn * 20);
-        pair.say(Who::B, 0x20, NOW);
+        pair.send_audio(Side::B, 0x20, NOW);
         pair.advance(20);
     }
     let heard = loud(&mut pair);
     let theirs = heard.iter().filter(|sent| sent.payload()[0] == crate::codec::g711::ULAW_TO_ALAW[0x55]).count();
     assert_eq!((heard.len() - theirs, theirs), (500, 0));
-    let toward_a = pair.heard(Who::A);
+    let toward_a = pair.heard(Side::A);
     assert!(toward_a.iter().rev().take(490).all(|sent| sent.to == pair.a.address));
-    pair.close(Who::A);
+    pair.close(Side::A);
     pair.advance(40);
-    let Some((_, Event::Closed { stats })) = pair.events(Who::A).pop() else { panic!() };
-    assert_eq!(stats.dropped_stranger, 500 * 20);
+    let Some((_, Event::Closed { stats })) = pair.events(Side::A).pop() else { panic!() };
+    assert_eq!(stats.dropped_unknown_source, 500 * 20);
 }
 
 #[test]
@@ -257,26 +257,26 @@ fn a_peer_that_moves_is_followed_after_the_probation_and_its_owner_told() {
     for _ in 0..100 {
         let packet = pair.a.next(0, &[0x10; 160]);
         pair.a.timestamp = pair.a.timestamp.wrapping_add(160);
-        pair.send_from(Who::A, Flow::Rtp, moved, packet, NOW);
+        pair.send_from(Side::A, Flow::Rtp, moved, packet, NOW);
         pair.advance(20);
         passed.push(!loud(&mut pair).is_empty());
     }
     // The old source is silent for 1 s. Then the first four of the five required packets of the new source are refused.
     let first = passed.iter().position(|passed| *passed).unwrap();
     assert!((52..=56).contains(&first) && passed[first..].iter().all(|passed| *passed), "{first}");
-    let told = pair.events(Who::A);
-    assert_eq!(told.iter().filter(|(_, event)| *event == Event::SourceMoved { to: moved }).count(), 1, "{told:?}");
-    pair.heard(Who::A);
-    pair.say(Who::B, 0x20, NOW);
+    let reported = pair.events(Side::A);
+    assert_eq!(reported.iter().filter(|(_, event)| *event == Event::SourceMoved { to: moved }).count(), 1, "{reported:?}");
+    pair.heard(Side::A);
+    pair.send_audio(Side::B, 0x20, NOW);
     pair.advance(20);
-    assert!(pair.heard(Who::A).iter().all(|sent| sent.to == moved));
+    assert!(pair.heard(Side::A).iter().all(|sent| sent.to == moved));
 }
 
 #[test]
 fn two_seconds_that_were_held_up_on_the_way_all_pass() {
     let mut pair = bridged();
     for place in 0..100u16 {
-        pair.send(Who::A, Flow::Rtp, rtp(place, u32::from(place) * 160, 7, &[0x10; 160]), NOW);
+        pair.send(Side::A, Flow::Rtp, rtp(place, u32::from(place) * 160, 7, &[0x10; 160]), NOW);
     }
     pair.advance(20);
     assert_eq!(loud(&mut pair).len(), 100);
@@ -285,26 +285,26 @@ fn two_seconds_that_were_held_up_on_the_way_all_pass() {
 #[test]
 fn reports_that_lie_or_flood_change_no_audio() {
     let mut pair = bridged();
-    let stranger: SocketAddr = "127.0.0.66:4001".parse().unwrap();
+    let unknown: SocketAddr = "127.0.0.66:4001".parse().unwrap();
     let mut report = vec![0x81, 201, 0, 7, 0, 0, 0, 1, 0, 0, 0, 2];
     report.extend([0xFF; 20]);
     for length in 0..report.len() {
-        pair.send(Who::A, Flow::Rtcp, report[..length].to_vec(), NOW);
+        pair.send(Side::A, Flow::Rtcp, report[..length].to_vec(), NOW);
     }
     for (at, value) in [(0, 0x01), (0, 0xC1), (0, 0x9F), (3, 0xFF), (1, 0)] {
         let mut packet = report.clone();
         packet[at] = value;
-        pair.send(Who::A, Flow::Rtcp, packet, NOW);
+        pair.send(Side::A, Flow::Rtcp, packet, NOW);
     }
     for _ in 0..5_000 {
-        pair.send(Who::A, Flow::Rtcp, report.clone(), NOW);
-        pair.send_from(Who::A, Flow::Rtcp, stranger, report.clone(), NOW);
+        pair.send(Side::A, Flow::Rtcp, report.clone(), NOW);
+        pair.send_from(Side::A, Flow::Rtcp, unknown, report.clone(), NOW);
     }
     pair.talk(10, 0x10, 0x20);
     assert_eq!(loud(&mut pair).len(), 10);
-    assert!(pair.events(Who::A).iter().all(|(_, event)| matches!(event, Event::FirstPacket)));
+    assert!(pair.events(Side::A).iter().all(|(_, event)| matches!(event, Event::FirstPacket)));
     pair.advance(6_000);
-    let reports = pair.reports(Who::A);
+    let reports = pair.reports(Side::A);
     assert!(reports.len() <= 2 && reports.iter().all(|sent| sent.to.ip() == pair.a.address.ip()));
 }
 
@@ -312,20 +312,20 @@ fn reports_that_lie_or_flood_change_no_audio() {
 fn a_stream_that_sends_30_s_at_once_is_played_in_30_s_and_the_other_leg_hears_nothing_of_it() {
     let mut pair = MediaPair::new();
     let (source, writer) = source(Law::Mu, Duration::from_secs(60));
-    pair.command(Who::A, Command::Source { op: OpId(3), source });
+    pair.command(Side::A, Command::Source { op: OpId(3), source });
     writer.audio(Bytes::from(vec![0x11; 240_000])).unwrap();
     writer.mark("end".into());
     let mut count = 0;
     for _ in 0..1_510 {
-        pair.say(Who::B, 0x20, NOW);
+        pair.send_audio(Side::B, 0x20, NOW);
         pair.advance(20);
-        let heard = pair.heard(Who::A);
+        let heard = pair.heard(Side::A);
         assert!(heard.len() <= 1);
         count += heard.iter().filter(|sent| sent.payload()[0] == 0x11).count();
-        assert!(pair.heard(Who::B).len() <= 1);
+        assert!(pair.heard(Side::B).len() <= 1);
     }
     assert_eq!(count, 1_500);
-    let events = pair.events(Who::A);
+    let events = pair.events(Side::A);
     let (at, _) = events.iter().find(|(_, event)| matches!(event, Event::MarkReached { .. })).unwrap();
     assert!(at.abs_diff(Duration::from_secs(30)) <= milliseconds(60), "{at:?}");
 }
@@ -334,12 +334,12 @@ fn a_stream_that_sends_30_s_at_once_is_played_in_30_s_and_the_other_leg_hears_no
 fn a_stream_that_says_nothing_for_ten_minutes_still_plays_what_then_comes() {
     let mut pair = MediaPair::new();
     let (source, writer) = source(Law::Mu, Duration::from_secs(1));
-    pair.command(Who::A, Command::Source { op: OpId(3), source });
+    pair.command(Side::A, Command::Source { op: OpId(3), source });
     pair.advance(600_000);
-    let heard = pair.heard(Who::A);
+    let heard = pair.heard(Side::A);
     assert_eq!(heard.len(), 30_000);
     assert!(heard.iter().all(|sent| !is_loud(sent)));
     writer.audio(Bytes::from(vec![0x11; 160])).unwrap();
     pair.advance(40);
-    assert_eq!(pair.heard(Who::A).iter().filter(|sent| is_loud(sent)).count(), 1);
+    assert_eq!(pair.heard(Side::A).iter().filter(|sent| is_loud(sent)).count(), 1);
 }

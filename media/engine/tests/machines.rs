@@ -3,18 +3,18 @@
 use super::*;
 use crate::g711::Law;
 use crate::testing::voice::{Voice, tone};
-use crate::{GreetingEnd, MachineDetection, MachineVerdict, Until};
+use crate::{GreetingEnd, MachineDetection, DetectionResult, Until};
 
-/// The far end of `who` sends `samples` in its law, and then nothing for `silent` frames.
-fn say(pair: &mut MediaPair, who: Who, samples: &[i16], silent: usize) {
-    let law = if who == Who::A { Law::Mu } else { Law::A };
+/// The far end of `side` sends `samples` in its law, and then nothing for `silent` frames.
+fn say(pair: &mut MediaPair, side: Side, samples: &[i16], silent: usize) {
+    let law = if side == Side::A { Law::Mu } else { Law::A };
     for frame in samples.chunks_exact(160) {
         let mut octets = [0; 160];
         law.encode(frame, &mut octets);
-        let party = if who == Who::A { &mut pair.a } else { &mut pair.b };
+        let party = if side == Side::A { &mut pair.a } else { &mut pair.b };
         let packet = party.next(party.payload_type, &octets);
         party.timestamp = party.timestamp.wrapping_add(160);
-        pair.send(who, Flow::Rtp, packet, NOW);
+        pair.send(side, Flow::Rtp, packet, NOW);
         pair.advance(20);
     }
     pair.advance(20 * silent as u64);
@@ -22,14 +22,14 @@ fn say(pair: &mut MediaPair, who: Who, samples: &[i16], silent: usize) {
 
 fn detect(pair: &mut MediaPair, until: Until) {
     let spec = Box::new(MachineDetection { until, ..MachineDetection::default() });
-    pair.command(Who::B, Command::DetectMachine { op: OpId(5), spec });
+    pair.command(Side::B, Command::DetectMachine { op: OpId(5), spec });
 }
 
-fn told(pair: &mut MediaPair) -> Vec<(Duration, MachineVerdict)> {
-    let events = pair.events(Who::B).into_iter();
+fn detection_results(pair: &mut MediaPair) -> Vec<(Duration, DetectionResult)> {
+    let events = pair.events(Side::B).into_iter();
     events
         .filter_map(|(at, event)| match event {
-            Event::MachineDetected { op: OpId(5), verdict, .. } => Some((at, verdict)),
+            Event::MachineDetected { op: OpId(5), result, .. } => Some((at, result)),
             _ => None,
         })
         .collect()
@@ -42,19 +42,19 @@ fn a_machine_and_its_beep_are_told_while_the_bridge_relays() {
     detect(&mut pair, Until::Beep);
     let mut voice = Voice::new(11);
     let greeting = [voice.silence(500, -60.0), voice.say(4_000), voice.silence(600, -60.0)].concat();
-    say(&mut pair, Who::B, &greeting, 0);
-    say(&mut pair, Who::B, &tone(1_000.0, 500, -15.0), 0);
+    say(&mut pair, Side::B, &greeting, 0);
+    say(&mut pair, Side::B, &tone(1_000.0, 500, -15.0), 0);
     let beeped = pair.now();
-    say(&mut pair, Who::B, &voice.silence(500, -60.0), 0);
-    let told = told(&mut pair);
-    let verdicts: Vec<MachineVerdict> = told.iter().map(|(_, verdict)| *verdict).collect();
-    assert_eq!(verdicts, [MachineVerdict::Machine, MachineVerdict::GreetingEnded { by: GreetingEnd::Beep }]);
-    assert!(told[1].0 - beeped <= milliseconds(260), "{:?} after the beep", told[1].0 - beeped);
+    say(&mut pair, Side::B, &voice.silence(500, -60.0), 0);
+    let reported = detection_results(&mut pair);
+    let results: Vec<DetectionResult> = reported.iter().map(|(_, result)| *result).collect();
+    assert_eq!(results, [DetectionResult::Machine, DetectionResult::GreetingEnded { by: GreetingEnd::Beep }]);
+    assert!(reported[1].0 - beeped <= milliseconds(260), "{:?} after the beep", reported[1].0 - beeped);
     // The engine relayed every packet and transcoded none.
     assert_eq!(pair.core.counts.relayed, 305);
     // The detection has ended, so further audio causes no event.
-    say(&mut pair, Who::B, &greeting, 200);
-    assert!(self::told(&mut pair).is_empty());
+    say(&mut pair, Side::B, &greeting, 200);
+    assert!(self::detection_results(&mut pair).is_empty());
 }
 
 #[test]
@@ -62,35 +62,35 @@ fn a_person_who_then_sends_nothing_is_a_person_and_no_rtp_is_silence() {
     let mut pair = MediaPair::new();
     detect(&mut pair, Until::GreetingEnd);
     let mut voice = Voice::new(12);
-    say(&mut pair, Who::B, &[voice.silence(500, -60.0), voice.say(700)].concat(), 100);
-    assert!(matches!(told(&mut pair)[..], [(_, MachineVerdict::Human)]));
+    say(&mut pair, Side::B, &[voice.silence(500, -60.0), voice.say(700)].concat(), 100);
+    assert!(matches!(detection_results(&mut pair)[..], [(_, DetectionResult::Human)]));
     detect(&mut pair, Until::GreetingEnd);
     pair.advance(5_200);
-    assert!(matches!(told(&mut pair)[..], [(_, MachineVerdict::Silence)]));
+    assert!(matches!(detection_results(&mut pair)[..], [(_, DetectionResult::Silence)]));
 }
 
 #[test]
 fn a_stopped_detection_says_nothing() {
     let mut pair = MediaPair::new();
-    detect(&mut pair, Until::Verdict);
+    detect(&mut pair, Until::FirstResult);
     pair.advance(1_000);
-    pair.command(Who::B, Command::Stop { op: OpId(5) });
+    pair.command(Side::B, Command::Stop { op: OpId(5) });
     pair.advance(10_000);
-    assert!(told(&mut pair).is_empty());
+    assert!(detection_results(&mut pair).is_empty());
 }
 
 #[test]
 fn a_stream_loses_nothing_when_a_detection_ends() {
     let mut pair = MediaPair::new();
     let (sink, mut reader) = crate::tap(1_000, TapCodec::Native);
-    pair.command(Who::B, Command::Tap { op: OpId(6), tracks: crate::Tracks::Inbound, sink });
-    detect(&mut pair, Until::Verdict);
+    pair.command(Side::B, Command::Tap { op: OpId(6), tracks: crate::Tracks::Inbound, sink });
+    detect(&mut pair, Until::FirstResult);
     let mut voice = Voice::new(11);
-    let said = [voice.say(700), voice.silence(2_000, -60.0), voice.say(1_000)].concat();
-    say(&mut pair, Who::B, &said, 0);
-    assert_eq!(told(&mut pair).len(), 1);
-    let mut octets = vec![0; said.len()];
-    Law::A.encode(&said, &mut octets);
+    let speech = [voice.say(700), voice.silence(2_000, -60.0), voice.say(1_000)].concat();
+    say(&mut pair, Side::B, &speech, 0);
+    assert_eq!(detection_results(&mut pair).len(), 1);
+    let mut octets = vec![0; speech.len()];
+    Law::A.encode(&speech, &mut octets);
     let mut heard = Vec::new();
     while let Some(frame) = reader.pop() {
         heard.extend_from_slice(frame.audio());
@@ -99,6 +99,6 @@ fn a_stream_loses_nothing_when_a_detection_ends() {
     // added.
     let heard = &heard[100 * 160..];
     let at = octets.windows(320).position(|window| window == &heard[..320]).unwrap();
-    let same = heard.iter().zip(&octets[at..]).take_while(|(heard, said)| heard == said).count();
+    let same = heard.iter().zip(&octets[at..]).take_while(|(heard, speech)| heard == speech).count();
     assert_eq!(same, heard.len().min(octets.len() - at));
 }

@@ -12,7 +12,7 @@ fn short() -> MediaPair {
     let mut pair = MediaPair::with_kernel(PCMU, OTHER);
     pair.bridge();
     pair.talk(60, 1, 2);
-    assert!(pair.is_offloaded(Who::A) && pair.is_offloaded(Who::B));
+    assert!(pair.is_offloaded(Side::A) && pair.is_offloaded(Side::B));
     pair
 }
 
@@ -22,8 +22,8 @@ fn press(pair: &mut MediaPair) {
         let [high, low] = duration.to_be_bytes();
         let mut packet = pair.a.next(101, &[5, end | 10, high, low]);
         packet[1] |= if marker { 0x80 } else { 0 };
-        pair.send(Who::A, Flow::Rtp, packet, NOW);
-        pair.say(Who::B, 2, NOW);
+        pair.send(Side::A, Flow::Rtp, packet, NOW);
+        pair.send_audio(Side::B, 2, NOW);
         pair.advance(20);
     }
     pair.a.timestamp = pair.a.timestamp.wrapping_add(640);
@@ -38,12 +38,12 @@ fn seen(kernel: bool, delay: Duration) -> (Vec<String>, u64) {
     for frame in 0..600 {
         // One in ten packets of A is lost, sometimes two in a row. Some packets of B are late.
         if frame % 10 == 3 || frame % 50 == 4 {
-            pair.lose(Who::A);
+            pair.lose(Side::A);
         } else {
-            pair.say(Who::A, frame as u8, NOW);
+            pair.send_audio(Side::A, frame as u8, NOW);
         }
         let late = if frame % 40 == 7 { delay } else { NOW };
-        pair.say(Who::B, frame as u8, late);
+        pair.send_audio(Side::B, frame as u8, late);
         pair.advance(20);
     }
     press(&mut pair);
@@ -51,38 +51,38 @@ fn seen(kernel: bool, delay: Duration) -> (Vec<String>, u64) {
     // A sends nothing for 3 s while its timestamps advance. Then A continues.
     for _ in 0..150 {
         pair.a.timestamp = pair.a.timestamp.wrapping_add(160);
-        pair.say(Who::B, 5, NOW);
+        pair.send_audio(Side::B, 5, NOW);
         pair.advance(20);
     }
     pair.talk(200, 6, 7);
-    pair.command(Who::A, play(1, 20));
+    pair.command(Side::A, play(1, 20));
     pair.talk(200, 8, 9);
-    pair.command(Who::A, Command::Unbridge);
+    pair.command(Side::A, Command::Unbridge);
     pair.talk(20, 8, 9);
     pair.bridge();
     pair.talk(100, 8, 9);
     let passed = pair.passed();
-    pair.close(Who::A);
-    pair.close(Who::B);
+    pair.close(Side::A);
+    pair.close(Side::B);
     pair.advance(100);
     let mut seen = Vec::new();
-    for who in [Who::A, Who::B] {
-        for Sent { at, packet, .. } in pair.heard(who) {
-            seen.push(format!("{who:?} {at:?} hears {packet:?}"));
+    for side in [Side::A, Side::B] {
+        for Sent { at, packet, .. } in pair.heard(side) {
+            seen.push(format!("{side:?} {at:?} hears {packet:?}"));
         }
-        for Sent { at, packet, .. } in pair.reports(who) {
-            seen.push(format!("{who:?} {at:?} is told {packet:?}"));
+        for Sent { at, packet, .. } in pair.reports(side) {
+            seen.push(format!("{side:?} {at:?} is told {packet:?}"));
         }
-        for (at, event) in pair.events(who) {
+        for (at, event) in pair.events(side) {
             // A late packet adds to the jitter twice: once with the packet before it and once with the packet after it.
             // After an offload, the first packet that arrives at the engine has no earlier packet to compare with. So
             // the test does not compare the jitter.
             let Event::Closed { stats } = event else {
-                seen.push(format!("{who:?} {at:?} {event:?}"));
+                seen.push(format!("{side:?} {at:?} {event:?}"));
                 continue;
             };
             let stats = crate::Stats { jitter_ms: 0.0, mos: None, ..*stats };
-            seen.push(format!("{who:?} {at:?} {stats:?}"));
+            seen.push(format!("{side:?} {at:?} {stats:?}"));
         }
     }
     (seen, passed)
@@ -112,21 +112,21 @@ fn a_second_of_plain_audio_both_ways_and_the_line_goes_on_without_a_gap() {
     let mut pair = MediaPair::with_kernel(PCMU, OTHER);
     pair.bridge();
     pair.talk(45, 1, 2);
-    assert!(!pair.is_offloaded(Who::A) && !pair.is_offloaded(Who::B), "not before");
+    assert!(!pair.is_offloaded(Side::A) && !pair.is_offloaded(Side::B), "not before");
     pair.talk(100, 1, 2);
     assert!(pair.passed() > 150);
     press(&mut pair);
-    assert!(!pair.is_offloaded(Who::A) && !pair.is_offloaded(Who::B), "both ways lead here again");
+    assert!(!pair.is_offloaded(Side::A) && !pair.is_offloaded(Side::B), "both ways lead here again");
     pair.talk(30, 1, 2);
-    for who in [Who::A, Who::B] {
-        let heard = pair.heard(who);
+    for side in [Side::A, Side::B] {
+        let heard = pair.heard(side);
         let relayed = heard.iter().position(is_loud).unwrap();
         assert_one_line(&heard[relayed..]);
     }
-    let dtmf = Event::Dtmf { digit: '5', duration_ms: 20, form: crate::dtmf::DtmfMethod::Event };
-    assert!(pair.events(Who::A).into_iter().any(|(_, event)| event == dtmf));
+    let dtmf = Event::Dtmf { digit: '5', duration_ms: 20, method: crate::dtmf::DtmfMethod::Event };
+    assert!(pair.events(Side::A).into_iter().any(|(_, event)| event == dtmf));
     pair.talk(100, 1, 2);
-    assert!(pair.is_offloaded(Who::A), "and again");
+    assert!(pair.is_offloaded(Side::A), "and again");
 }
 
 #[test]
@@ -150,21 +150,21 @@ fn whatever_changes_a_call_has_its_packets_here_first() {
     for order in orders {
         let what = format!("{order:?}");
         let mut pair = short();
-        pair.command(Who::A, order);
-        assert!(!pair.is_offloaded(Who::A) && !pair.is_offloaded(Who::B), "{what}");
+        pair.command(Side::A, order);
+        assert!(!pair.is_offloaded(Side::A) && !pair.is_offloaded(Side::B), "{what}");
         if !what.starts_with("Play") && !what.starts_with("SendDigits") {
             pair.talk(110, 1, 2);
-            let both = pair.is_offloaded(Who::A) && pair.is_offloaded(Who::B);
+            let both = pair.is_offloaded(Side::A) && pair.is_offloaded(Side::B);
             // Commands that only read audio use copies of the packets.
             assert_eq!(both, what.starts_with("Recording") || what.starts_with("Tap"), "{what} goes on");
         }
     }
     let mut pair = short();
-    pair.offer(Who::B, "m=audio 4000 RTP/AVP 0 13 96\r\na=rtpmap:96 telephone-event/8000\r\na=sendonly\r\n");
-    assert!(!pair.is_offloaded(Who::A) && !pair.is_offloaded(Who::B), "hold");
+    pair.offer(Side::B, "m=audio 4000 RTP/AVP 0 13 96\r\na=rtpmap:96 telephone-event/8000\r\na=sendonly\r\n");
+    assert!(!pair.is_offloaded(Side::A) && !pair.is_offloaded(Side::B), "hold");
     let mut pair = short();
-    pair.close(Who::B);
-    assert!(!pair.is_offloaded(Who::A) && !pair.is_offloaded(Who::B), "the end");
+    pair.close(Side::B);
+    assert!(!pair.is_offloaded(Side::A) && !pair.is_offloaded(Side::B), "the end");
 }
 
 #[test]
@@ -176,7 +176,7 @@ fn what_is_not_plain_is_never_offered() {
         let mut pair = MediaPair::with_kernel(a, b);
         pair.bridge();
         pair.talk(200, 1, 2);
-        let both = pair.is_offloaded(Who::A) && pair.is_offloaded(Who::B);
+        let both = pair.is_offloaded(Side::A) && pair.is_offloaded(Side::B);
         assert!(!both, "{a} {b}");
     }
     let mut pair = MediaPair::with_kernel(PCMU, OTHER);
@@ -187,11 +187,11 @@ fn what_is_not_plain_is_never_offered() {
 /// Returns a leg that plays audio and whose own audio has no listener.
 fn played(kernel: bool) -> MediaPair {
     let mut pair = if kernel { MediaPair::with_kernel(PCMU, OTHER) } else { MediaPair::between(PCMU, OTHER) };
-    pair.command(Who::A, Command::Play { op: OpId(1), audio: tone(1), loops: None });
+    pair.command(Side::A, Command::Play { op: OpId(1), audio: tone(1), loops: None });
     pair.talk(100, 1, 2);
-    assert_eq!(pair.is_dropped(Who::A), kernel);
-    pair.events(Who::A);
-    pair.heard(Who::A);
+    assert_eq!(pair.is_dropped(Side::A), kernel);
+    pair.events(Side::A);
+    pair.heard(Side::A);
     pair
 }
 
@@ -201,17 +201,17 @@ fn what_nobody_hears_is_dropped_and_counted_as_if_it_had_come() {
         let mut pair = played(kernel);
         for frame in 0..500 {
             match frame % 50 {
-                7 => pair.lose(Who::A),
+                7 => pair.lose(Side::A),
                 9 => {}
-                _ => pair.say(Who::A, 1, NOW),
+                _ => pair.send_audio(Side::A, 1, NOW),
             }
             pair.advance(20);
         }
-        assert!(pair.is_dropped(Who::A) == kernel);
-        assert_eq!(pair.heard(Who::A).len(), 500, "the prompt");
-        pair.close(Who::A);
-        let said: Vec<Vec<u8>> = pair.reports(Who::A).into_iter().map(|sent| sent.packet).collect();
-        let Some((_, Event::Closed { stats })) = pair.events(Who::A).pop() else { panic!() };
+        assert!(pair.is_dropped(Side::A) == kernel);
+        assert_eq!(pair.heard(Side::A).len(), 500, "the prompt");
+        pair.close(Side::A);
+        let said: Vec<Vec<u8>> = pair.reports(Side::A).into_iter().map(|sent| sent.packet).collect();
+        let Some((_, Event::Closed { stats })) = pair.events(Side::A).pop() else { panic!() };
         assert_eq!((stats.packets_in, stats.lost), (100 + 480, 10));
         (crate::Stats { jitter_ms: 0.0, mos: None, ..*stats }, said)
     });
@@ -223,12 +223,12 @@ fn a_key_comes_at_once_though_nobody_hears_the_leg_and_later_its_audio_is_droppe
     let mut pair = played(true);
     let began = pair.now();
     press(&mut pair);
-    let events = pair.events(Who::A);
+    let events = pair.events(Side::A);
     let [(at, Event::Dtmf { digit: '5', duration_ms: 20, .. })] = &events[..] else { panic!("{events:?}") };
     assert!(*at - began <= milliseconds(1), "{:?}", *at - began);
-    assert!(!pair.is_dropped(Who::A), "another may follow");
+    assert!(!pair.is_dropped(Side::A), "another may follow");
     pair.talk(110, 1, 2);
-    assert!(pair.is_dropped(Who::A));
+    assert!(pair.is_dropped(Side::A));
 }
 
 #[test]
@@ -245,31 +245,31 @@ fn whoever_begins_to_listen_hears_all_from_then_on() {
     for order in orders {
         let what = format!("{order:?}");
         let mut pair = played(true);
-        pair.command(Who::A, order);
-        assert!(!pair.is_dropped(Who::A), "{what}");
+        pair.command(Side::A, order);
+        assert!(!pair.is_dropped(Side::A), "{what}");
         pair.talk(100, 1, 2);
-        assert!(!pair.is_dropped(Who::A), "{what} goes on");
+        assert!(!pair.is_dropped(Side::A), "{what} goes on");
         if what.starts_with("DetectMachine") {
-            pair.command(Who::A, Command::Stop { op: OpId(2) });
+            pair.command(Side::A, Command::Stop { op: OpId(2) });
             pair.talk(60, 1, 2);
-            assert!(pair.is_dropped(Who::A), "nobody listens any more");
+            assert!(pair.is_dropped(Side::A), "nobody listens any more");
         }
     }
     // If several prompts follow each other, the offload does not count as ended early.
     let mut pair = played(true);
     for op in 2..10 {
-        pair.command(Who::A, Command::Play { op: OpId(op), audio: tone(1), loops: None });
+        pair.command(Side::A, Command::Play { op: OpId(op), audio: tone(1), loops: None });
         pair.talk(60, 1, 2);
-        assert!(pair.is_dropped(Who::A));
+        assert!(pair.is_dropped(Side::A));
     }
     let mut pair = played(true);
-    pair.command(Who::A, Command::Stop { op: OpId(1) });
-    assert!(pair.is_dropped(Who::B));
+    pair.command(Side::A, Command::Stop { op: OpId(1) });
+    assert!(pair.is_dropped(Side::B));
     pair.bridge();
-    assert!(!pair.is_dropped(Who::A) && !pair.is_dropped(Who::B));
-    pair.heard(Who::B);
+    assert!(!pair.is_dropped(Side::A) && !pair.is_dropped(Side::B));
+    pair.heard(Side::B);
     pair.talk(10, 1, 2);
-    assert_eq!(pair.heard(Who::B).iter().filter(|sent| is_loud(sent)).count(), 10);
+    assert_eq!(pair.heard(Side::B).iter().filter(|sent| is_loud(sent)).count(), 10);
 }
 
 #[test]
@@ -279,15 +279,15 @@ fn other_numbers_and_other_streams_come_up_and_those_who_keep_doing_so_are_left_
         let mut packet = pair.a.next(0, &[9; 160]);
         pair.a.timestamp = pair.a.timestamp.wrapping_add(160);
         packet[11] ^= 1;
-        pair.send(Who::A, Flow::Rtp, packet, NOW);
+        pair.send(Side::A, Flow::Rtp, packet, NOW);
         pair.advance(20);
     };
     let mut waits = Vec::new();
     for _ in 0..4 {
         stray(&mut pair);
-        assert!(!pair.is_offloaded(Who::A) && !pair.is_offloaded(Who::B));
+        assert!(!pair.is_offloaded(Side::A) && !pair.is_offloaded(Side::B));
         let began = pair.now();
-        while !pair.is_offloaded(Who::A) {
+        while !pair.is_offloaded(Side::A) {
             pair.talk(1, 1, 2);
         }
         waits.push((pair.now() - began + milliseconds(100)).as_secs());
@@ -297,27 +297,27 @@ fn other_numbers_and_other_streams_come_up_and_those_who_keep_doing_so_are_left_
     pair.talk(520, 1, 2);
     stray(&mut pair);
     pair.talk(60, 1, 2);
-    assert!(pair.is_offloaded(Who::A));
+    assert!(pair.is_offloaded(Side::A));
     pair.a.sequence = pair.a.sequence.wrapping_add(5_000);
     pair.talk(2, 1, 2);
-    assert!(!pair.is_offloaded(Who::A), "a leap");
+    assert!(!pair.is_offloaded(Side::A), "a leap");
 }
 
 #[test]
 fn who_falls_silent_loses_it_before_the_other_is_sent_silence() {
     let mut pair = short();
-    pair.heard(Who::B);
+    pair.heard(Side::B);
     for _ in 0..60 {
-        pair.say(Who::B, 2, NOW);
+        pair.send_audio(Side::B, 2, NOW);
         pair.advance(20);
     }
-    assert!(!pair.is_offloaded(Who::A) && pair.is_offloaded(Who::B));
-    assert!(pair.heard(Who::B).is_empty());
+    assert!(!pair.is_offloaded(Side::A) && pair.is_offloaded(Side::B));
+    assert!(pair.heard(Side::B).is_empty());
     pair.advance(1_500);
-    let heard = pair.heard(Who::B);
+    let heard = pair.heard(Side::B);
     assert!(!heard.is_empty() && !heard.iter().any(is_loud));
     pair.talk(100, 1, 2);
-    assert!(pair.is_offloaded(Who::A));
+    assert!(pair.is_offloaded(Side::A));
 }
 
 /// Runs a recorded call with losses, a digit, and an offload that ends during the recording. Returns the packets,
@@ -328,39 +328,39 @@ fn recorded(kernel: bool) -> (Vec<String>, Vec<u8>) {
     pair.bridge();
     pair.talk(70, 1, 2);
     let spec = spec(&file, Channels::Dual, Tracks::Both);
-    pair.command(Who::A, Command::Recording(RecordingCommand::Start { op: OpId(1), spec }));
+    pair.command(Side::A, Command::Recording(RecordingCommand::Start { op: OpId(1), spec }));
     pair.talk(110, 3, 4);
-    assert_eq!((pair.is_offloaded(Who::A), pair.is_offloaded(Who::B)), (kernel, kernel));
+    assert_eq!((pair.is_offloaded(Side::A), pair.is_offloaded(Side::B)), (kernel, kernel));
     let before = pair.passed();
     for frame in 0..300 {
         if frame % 10 == 3 {
-            pair.lose(Who::A);
+            pair.lose(Side::A);
         } else {
-            pair.say(Who::A, frame as u8, NOW);
+            pair.send_audio(Side::A, frame as u8, NOW);
         }
-        pair.say(Who::B, 200 - frame as u8 % 100, NOW);
+        pair.send_audio(Side::B, 200 - frame as u8 % 100, NOW);
         pair.advance(20);
     }
     assert_eq!(pair.passed() - before, if kernel { 570 } else { 0 });
     press(&mut pair);
     pair.talk(210, 5, 6);
-    assert_eq!(pair.is_offloaded(Who::A), kernel);
+    assert_eq!(pair.is_offloaded(Side::A), kernel);
     // When the offload ends, the copy of this packet is still on its way to the engine.
-    pair.say(Who::A, 7, NOW);
-    pair.command(Who::B, Command::Mute { inbound: true });
+    pair.send_audio(Side::A, 7, NOW);
+    pair.command(Side::B, Command::Mute { inbound: true });
     pair.talk(50, 8, 9);
-    pair.command(Who::A, Command::Recording(RecordingCommand::Stop { op: OpId(1) }));
+    pair.command(Side::A, Command::Recording(RecordingCommand::Stop { op: OpId(1) }));
     pair.advance(100);
     let mut seen = Vec::new();
-    for who in [Who::A, Who::B] {
-        pair.close(who);
+    for side in [Side::A, Side::B] {
+        pair.close(side);
         pair.advance(20);
-        seen.extend(pair.heard(who).iter().map(|Sent { at, packet, .. }| format!("{who:?} {at:?} hears {packet:?}")));
+        seen.extend(pair.heard(side).iter().map(|Sent { at, packet, .. }| format!("{side:?} {at:?} hears {packet:?}")));
         seen.extend(
-            pair.reports(who).iter().map(|Sent { at, packet, .. }| format!("{who:?} {at:?} is told {packet:?}")),
+            pair.reports(side).iter().map(|Sent { at, packet, .. }| format!("{side:?} {at:?} is told {packet:?}")),
         );
         let name = |event: String| event.replace("copied", "relayed");
-        seen.extend(pair.events(who).into_iter().map(|(at, event)| name(format!("{who:?} {at:?} {event:?}"))));
+        seen.extend(pair.events(side).into_iter().map(|(at, event)| name(format!("{side:?} {at:?} {event:?}"))));
     }
     (seen, std::fs::read(&file.0).unwrap())
 }
@@ -381,11 +381,11 @@ fn a_copy_that_the_kernel_does_not_owe_us_is_no_packet() {
     let mut pair = short();
     let mut forged = pair.a.next(0, &[9; 160]);
     forged[0] = crate::offload::COPY;
-    pair.send(Who::A, Flow::Rtp, forged, NOW);
+    pair.send(Side::A, Flow::Rtp, forged, NOW);
     pair.advance(20);
-    pair.close(Who::A);
+    pair.close(Side::A);
     pair.advance(20);
-    let events = pair.events(Who::A);
+    let events = pair.events(Side::A);
     let stats =
         events.iter().find_map(|(_, event)| if let Event::Closed { stats } = event { Some(stats) } else { None });
     assert_eq!(stats.unwrap().dropped_malformed, 1);

@@ -12,27 +12,27 @@ fn a_dual_recording_is_aligned_with_the_call_and_holes_are_concealed() {
     let file = TestFile::new("dual");
     pair.talk(5, 0xFF, 0xD5);
     pair.command(
-        Who::A,
+        Side::A,
         Command::Recording(RecordingCommand::Start { op: OpId(1), spec: spec(&file, Channels::Dual, Tracks::Both) }),
     );
     let start = pair.now();
     pair.talk(25, 0xFF, 0xD5);
     // From 500 ms on, both directions have audio. Two packets of the far end are lost, and two arrive in the wrong
     // order.
-    pair.command(Who::A, play(2, 10));
+    pair.command(Side::A, play(2, 10));
     for frame in 0..10u64 {
         match frame {
-            3 | 4 => pair.lose(Who::A),
-            6 => pair.say(Who::A, 0x10, milliseconds(25)),
-            _ => pair.say(Who::A, 0x10, NOW),
+            3 | 4 => pair.lose(Side::A),
+            6 => pair.send_audio(Side::A, 0x10, milliseconds(25)),
+            _ => pair.send_audio(Side::A, 0x10, NOW),
         }
         pair.advance(20);
     }
     pair.talk(15, 0xFF, 0xD5);
     let length = pair.now() - start;
-    pair.command(Who::A, Command::Recording(RecordingCommand::Stop { op: OpId(1) }));
+    pair.command(Side::A, Command::Recording(RecordingCommand::Stop { op: OpId(1) }));
     pair.advance(5);
-    let events = pair.events(Who::A);
+    let events = pair.events(Side::A);
     let Some(Event::RecordingFinished { duration, reason, bytes, .. }) =
         events.iter().map(|(_, event)| event).find(|event| matches!(event, Event::RecordingFinished { .. }))
     else {
@@ -68,11 +68,11 @@ fn a_bridged_call_is_recorded_from_both_sides_into_one_channel() {
     pair.bridge();
     pair.talk(5, 0xFF, 0xD5);
     pair.command(
-        Who::A,
+        Side::A,
         Command::Recording(RecordingCommand::Start { op: OpId(1), spec: spec(&file, Channels::Mono, Tracks::Both) }),
     );
     pair.talk(20, 0x10, 0x20 ^ 0x55);
-    pair.close(Who::A);
+    pair.close(Side::A);
     pair.advance(40);
     let samples = file.samples();
     assert!(samples.len().abs_diff(20 * 160) <= 160, "{}", samples.len());
@@ -84,7 +84,7 @@ fn a_bridged_call_is_recorded_from_both_sides_into_one_channel() {
     assert!(samples.iter().filter(|sample| **sample == mixed).count() >= 18 * 160, "{mixed}");
     // The file is complete before the session reports its end.
     let order: Vec<bool> = pair
-        .events(Who::A)
+        .events(Side::A)
         .iter()
         .filter(|(_, event)| matches!(event, Event::RecordingFinished { .. } | Event::Closed { .. }))
         .map(|(_, event)| matches!(event, Event::Closed { .. }))
@@ -94,7 +94,7 @@ fn a_bridged_call_is_recorded_from_both_sides_into_one_channel() {
 }
 
 fn recorded(pair: &mut MediaPair) -> (Duration, RecordingReason, Duration) {
-    let events = pair.events(Who::A);
+    let events = pair.events(Side::A);
     events
         .into_iter()
         .find_map(|(at, event)| match event {
@@ -109,7 +109,7 @@ fn a_recording_ends_at_its_length_to_the_frame() {
     let mut pair = MediaPair::new();
     let file = TestFile::new("length");
     let spec = RecordSpec { max_length: Some(milliseconds(500)), ..spec(&file, Channels::Mono, Tracks::Inbound) };
-    pair.command(Who::A, Command::Recording(RecordingCommand::Start { op: OpId(1), spec }));
+    pair.command(Side::A, Command::Recording(RecordingCommand::Start { op: OpId(1), spec }));
     pair.talk(50, 0x10, 0x20);
     let (at, reason, duration) = recorded(&mut pair);
     assert_eq!((reason, duration), (RecordingReason::MaxLength, milliseconds(500)));
@@ -124,7 +124,7 @@ fn silence_ends_a_recording_whether_it_is_sent_or_not() {
         let file = TestFile::new("silence");
         let spec =
             RecordSpec { silence_timeout: Some(milliseconds(1_000)), ..spec(&file, Channels::Mono, Tracks::Inbound) };
-        pair.command(Who::A, Command::Recording(RecordingCommand::Start { op: OpId(1), spec }));
+        pair.command(Side::A, Command::Recording(RecordingCommand::Start { op: OpId(1), spec }));
         pair.talk(30, 0xFF, 0xD5);
         hear(&mut pair, &Voice::new(9).say(400));
         let spoke = pair.now();
@@ -147,7 +147,7 @@ fn hear(pair: &mut MediaPair, samples: &[i16]) {
         crate::g711::Law::Mu.encode(frame, &mut octets);
         let packet = pair.a.next(0, &octets);
         pair.a.timestamp = pair.a.timestamp.wrapping_add(160);
-        pair.send(Who::A, Flow::Rtp, packet, NOW);
+        pair.send(Side::A, Flow::Rtp, packet, NOW);
         pair.advance(20);
     }
 }
@@ -162,9 +162,9 @@ fn a_noisy_line_is_silent_and_quiet_words_are_not() {
         let file = TestFile::new("noisy");
         let spec =
             RecordSpec { silence_timeout: Some(milliseconds(2_000)), ..spec(&file, Channels::Mono, Tracks::Inbound) };
-        pair.command(Who::A, Command::Recording(RecordingCommand::Start { op: OpId(1), spec }));
+        pair.command(Side::A, Command::Recording(RecordingCommand::Start { op: OpId(1), spec }));
         hear(&mut pair, &samples);
-        let over = pair.events(Who::A).into_iter().find_map(|(at, event)| match event {
+        let over = pair.events(Side::A).into_iter().find_map(|(at, event)| match event {
             Event::RecordingFinished { reason, .. } => Some((at, reason)),
             _ => None,
         });
@@ -184,9 +184,9 @@ fn a_recording_is_as_long_as_the_time_between_its_orders_to_half_a_frame() {
         pair.talk(20, 0x10, 0xD5);
         pair.advance(wait);
         let spec = spec(&file, Channels::Dual, Tracks::Both);
-        pair.command(Who::A, Command::Recording(RecordingCommand::Start { op: OpId(1), spec }));
+        pair.command(Side::A, Command::Recording(RecordingCommand::Start { op: OpId(1), spec }));
         pair.advance(length);
-        pair.command(Who::A, Command::Recording(RecordingCommand::Stop { op: OpId(1) }));
+        pair.command(Side::A, Command::Recording(RecordingCommand::Stop { op: OpId(1) }));
         pair.advance(100);
         let (_, _, duration) = recorded(&mut pair);
         assert!(duration.abs_diff(milliseconds(length)) <= milliseconds(10), "{duration:?} of {length} ms");
@@ -198,16 +198,16 @@ fn pauses_are_left_out_and_trimming_removes_silent_ends() {
     let mut pair = MediaPair::new();
     let file = TestFile::new("trim");
     let spec = RecordSpec { trim: true, ..spec(&file, Channels::Mono, Tracks::Inbound) };
-    pair.command(Who::A, Command::Recording(RecordingCommand::Start { op: OpId(1), spec }));
+    pair.command(Side::A, Command::Recording(RecordingCommand::Start { op: OpId(1), spec }));
     pair.talk(20, 0xFF, 0xD5);
     pair.talk(10, 0x10, 0xD5);
     pair.talk(10, 0xFF, 0xD5);
-    pair.command(Who::A, Command::Recording(RecordingCommand::Pause { op: OpId(1), silence: false }));
+    pair.command(Side::A, Command::Recording(RecordingCommand::Pause { op: OpId(1), silence: false }));
     pair.talk(50, 0x10, 0xD5);
-    pair.command(Who::A, Command::Recording(RecordingCommand::Resume { op: OpId(1) }));
+    pair.command(Side::A, Command::Recording(RecordingCommand::Resume { op: OpId(1) }));
     pair.talk(10, 0x10, 0xD5);
     pair.talk(20, 0xFF, 0xD5);
-    pair.command(Who::A, Command::Recording(RecordingCommand::Stop { op: OpId(1) }));
+    pair.command(Side::A, Command::Recording(RecordingCommand::Stop { op: OpId(1) }));
     pair.advance(5);
     let (_, _, duration) = recorded(&mut pair);
     assert!(duration.abs_diff(milliseconds(600)) <= milliseconds(60), "{duration:?}");
@@ -221,9 +221,9 @@ fn a_recording_of_nothing_but_silence_stays_whole() {
     let mut pair = MediaPair::new();
     let file = TestFile::new("nothing");
     let spec = RecordSpec { trim: true, ..spec(&file, Channels::Mono, Tracks::Inbound) };
-    pair.command(Who::A, Command::Recording(RecordingCommand::Start { op: OpId(1), spec }));
+    pair.command(Side::A, Command::Recording(RecordingCommand::Start { op: OpId(1), spec }));
     pair.talk(50, 0xFF, 0xD5);
-    pair.command(Who::A, Command::Recording(RecordingCommand::Stop { op: OpId(1) }));
+    pair.command(Side::A, Command::Recording(RecordingCommand::Stop { op: OpId(1) }));
     pair.advance(5);
     let (_, _, duration) = recorded(&mut pair);
     assert!(duration.abs_diff(milliseconds(1_000)) <= milliseconds(60), "{duration:?}");
@@ -235,15 +235,15 @@ fn a_pause_that_keeps_its_time_is_silence() {
     let mut pair = MediaPair::new();
     let file = TestFile::new("silence");
     pair.command(
-        Who::A,
+        Side::A,
         Command::Recording(RecordingCommand::Start { op: OpId(1), spec: spec(&file, Channels::Mono, Tracks::Inbound) }),
     );
     pair.talk(20, 0x10, 0xD5);
-    pair.command(Who::A, Command::Recording(RecordingCommand::Pause { op: OpId(1), silence: true }));
+    pair.command(Side::A, Command::Recording(RecordingCommand::Pause { op: OpId(1), silence: true }));
     pair.talk(20, 0x10, 0xD5);
-    pair.command(Who::A, Command::Recording(RecordingCommand::Resume { op: OpId(1) }));
+    pair.command(Side::A, Command::Recording(RecordingCommand::Resume { op: OpId(1) }));
     pair.talk(20, 0x10, 0xD5);
-    pair.command(Who::A, Command::Recording(RecordingCommand::Stop { op: OpId(1) }));
+    pair.command(Side::A, Command::Recording(RecordingCommand::Stop { op: OpId(1) }));
     pair.advance(5);
     let (_, _, duration) = recorded(&mut pair);
     assert!(duration.abs_diff(milliseconds(1_200)) <= milliseconds(60), "{duration:?}");
@@ -256,7 +256,7 @@ fn a_recording_that_was_cut_off_is_playable_and_repaired() {
     let mut pair = MediaPair::new();
     let file = TestFile::new("cut");
     pair.command(
-        Who::A,
+        Side::A,
         Command::Recording(RecordingCommand::Start { op: OpId(1), spec: spec(&file, Channels::Dual, Tracks::Both) }),
     );
     pair.talk(100, 0x10, 0x20);
@@ -281,9 +281,9 @@ fn a_recording_that_cannot_be_written_says_so() {
         path: "/proc/nowhere/call.wav".into(),
         ..spec(&TestFile::new("no"), Channels::Mono, Tracks::Both)
     };
-    pair.command(Who::A, Command::Recording(RecordingCommand::Start { op: OpId(1), spec }));
+    pair.command(Side::A, Command::Recording(RecordingCommand::Start { op: OpId(1), spec }));
     pair.talk(5, 0x10, 0x20);
-    pair.command(Who::A, Command::Recording(RecordingCommand::Stop { op: OpId(1) }));
+    pair.command(Side::A, Command::Recording(RecordingCommand::Stop { op: OpId(1) }));
     pair.advance(5);
     assert!(matches!(recorded(&mut pair).1, RecordingReason::Error(_)));
 }
@@ -295,28 +295,28 @@ fn a_pause_holds_what_is_said_during_it_and_nothing_else() {
         let file = TestFile::new(if silence { "exact-silence" } else { "exact-skip" });
         pair.talk(5, 0xFF, 0xD5);
         pair.command(
-            Who::A,
+            Side::A,
             Command::Recording(RecordingCommand::Start {
                 op: OpId(1),
                 spec: spec(&file, Channels::Mono, Tracks::Inbound),
             }),
         );
         pair.talk(20, 0x10, 0xD5);
-        pair.command(Who::A, Command::Recording(RecordingCommand::Pause { op: OpId(1), silence }));
+        pair.command(Side::A, Command::Recording(RecordingCommand::Pause { op: OpId(1), silence }));
         pair.talk(20, 0x00, 0xD5);
-        pair.command(Who::A, Command::Recording(RecordingCommand::Resume { op: OpId(1) }));
+        pair.command(Side::A, Command::Recording(RecordingCommand::Resume { op: OpId(1) }));
         pair.talk(20, 0x20, 0xD5);
         // `Resume` comes before the pause has reached the recorder.
-        pair.command(Who::A, Command::Recording(RecordingCommand::Pause { op: OpId(1), silence }));
+        pair.command(Side::A, Command::Recording(RecordingCommand::Pause { op: OpId(1), silence }));
         pair.talk(1, 0x00, 0xD5);
-        pair.command(Who::A, Command::Recording(RecordingCommand::Resume { op: OpId(1) }));
+        pair.command(Side::A, Command::Recording(RecordingCommand::Resume { op: OpId(1) }));
         pair.talk(20, 0x30, 0xD5);
         // `Stop` comes before the end of the pause has reached the recorder.
-        pair.command(Who::A, Command::Recording(RecordingCommand::Pause { op: OpId(1), silence }));
+        pair.command(Side::A, Command::Recording(RecordingCommand::Pause { op: OpId(1), silence }));
         pair.talk(1, 0x00, 0xD5);
-        pair.command(Who::A, Command::Recording(RecordingCommand::Resume { op: OpId(1) }));
+        pair.command(Side::A, Command::Recording(RecordingCommand::Resume { op: OpId(1) }));
         pair.talk(1, 0x40, 0xD5);
-        pair.command(Who::A, Command::Recording(RecordingCommand::Stop { op: OpId(1) }));
+        pair.command(Side::A, Command::Recording(RecordingCommand::Stop { op: OpId(1) }));
         pair.advance(5);
         let samples = file.samples();
         let count = |octet: u8| {
@@ -337,12 +337,12 @@ fn a_beep_before_a_recording_is_not_in_it() {
     let mut pair = MediaPair::new();
     let file = TestFile::new("beep");
     pair.talk(5, 0xFF, 0xD5);
-    pair.command(Who::A, Command::Tone { op: OpId(1), tone: crate::tone::Tone::Beep { milliseconds: 300 } });
+    pair.command(Side::A, Command::Tone { op: OpId(1), tone: crate::tone::Tone::Beep { milliseconds: 300 } });
     let spec = RecordSpec { after: Some(OpId(1)), ..spec(&file, Channels::Dual, Tracks::Both) };
-    pair.command(Who::A, Command::Recording(RecordingCommand::Start { op: OpId(2), spec }));
+    pair.command(Side::A, Command::Recording(RecordingCommand::Start { op: OpId(2), spec }));
     pair.talk(15, 0x10, 0xD5);
     pair.talk(20, 0x20, 0xD5);
-    pair.command(Who::A, Command::Recording(RecordingCommand::Stop { op: OpId(2) }));
+    pair.command(Side::A, Command::Recording(RecordingCommand::Stop { op: OpId(2) }));
     pair.advance(5);
     let (_, _, duration) = recorded(&mut pair);
     assert_eq!(duration, milliseconds(400));
@@ -368,11 +368,11 @@ fn every_coding_has_both_sides_in_both_shapes_encrypted_or_not() {
             pair.bridge();
             pair.talk(5, 0xFF, 0xD5);
             let spec = RecordSpec { coding, key: key.clone(), trim: true, ..RecordSpec::new(&file.0, channels) };
-            pair.command(Who::A, Command::Recording(RecordingCommand::Start { op: OpId(1), spec: spec.clone() }));
+            pair.command(Side::A, Command::Recording(RecordingCommand::Start { op: OpId(1), spec: spec.clone() }));
             pair.talk(10, 0xFF, 0xD5);
             pair.talk(40, 0x20, 0x20 ^ 0x55);
             pair.talk(15, 0xFF, 0xD5);
-            pair.command(Who::A, Command::Recording(RecordingCommand::Stop { op: OpId(1) }));
+            pair.command(Side::A, Command::Recording(RecordingCommand::Stop { op: OpId(1) }));
             pair.advance(5);
             let (_, _, duration) = recorded(&mut pair);
             assert!((milliseconds(800)..=milliseconds(840)).contains(&duration), "{duration:?} {spec:?}");
@@ -415,7 +415,7 @@ fn an_encrypted_recording_that_was_cut_off_keeps_all_that_was_written() {
     let mut pair = MediaPair::new();
     let file = TestFile::new("sealed-cut");
     let spec = RecordSpec { key: Some(key.clone()), ..spec(&file, Channels::Dual, Tracks::Both) };
-    pair.command(Who::A, Command::Recording(RecordingCommand::Start { op: OpId(1), spec }));
+    pair.command(Side::A, Command::Recording(RecordingCommand::Start { op: OpId(1), spec }));
     pair.talk(100, 0x10, 0x20);
     let cut = TestFile::new("sealed-cut-copy");
     let mut octets = std::fs::read(&file.0).unwrap();
@@ -443,7 +443,7 @@ fn an_encrypted_recording_that_was_cut_off_keeps_all_that_was_written() {
 /// The clock does not advance during this call.
 fn say_later(pair: &mut MediaPair, number: u64, frames: u64) {
     for frame in 0..frames {
-        pair.say(Who::A, 0x10 + ((number + frame) % 64) as u8, milliseconds(20 * frame));
+        pair.send_audio(Side::A, 0x10 + ((number + frame) % 64) as u8, milliseconds(20 * frame));
     }
 }
 
@@ -453,7 +453,7 @@ fn a_worker_that_stood_still_loses_no_word_of_a_recording() {
         let mut pair = MediaPair::new();
         let file = TestFile::new("stood-still");
         pair.command(
-            Who::A,
+            Side::A,
             Command::Recording(RecordingCommand::Start {
                 op: OpId(1),
                 spec: spec(&file, Channels::Dual, Tracks::Both),
@@ -469,7 +469,7 @@ fn a_worker_that_stood_still_loses_no_word_of_a_recording() {
             say_later(&mut pair, number, 1);
             pair.advance(20);
         }
-        pair.command(Who::A, Command::Recording(RecordingCommand::Stop { op: OpId(1) }));
+        pair.command(Side::A, Command::Recording(RecordingCommand::Stop { op: OpId(1) }));
         pair.advance(5);
         let (_, _, duration) = recorded(&mut pair);
         assert!(duration.abs_diff(milliseconds(6_000)) <= milliseconds(20), "{duration:?}");
@@ -488,21 +488,21 @@ fn what_a_worker_missed_that_stood_still_for_long_is_silence_and_counted() {
     let mut pair = MediaPair::new();
     let file = TestFile::new("missed");
     pair.command(
-        Who::A,
+        Side::A,
         Command::Recording(RecordingCommand::Start { op: OpId(1), spec: spec(&file, Channels::Dual, Tracks::Both) }),
     );
     pair.talk(100, 0x10, 0xD5);
     pair.pass(1, milliseconds(3_000));
     pair.a.timestamp = pair.a.timestamp.wrapping_add(150 * 160);
     pair.talk(100, 0x20, 0xD5);
-    pair.command(Who::A, Command::Recording(RecordingCommand::Stop { op: OpId(1) }));
+    pair.command(Side::A, Command::Recording(RecordingCommand::Stop { op: OpId(1) }));
     pair.advance(5);
-    let events = pair.events(Who::A);
-    let told = events.iter().find_map(|(_, event)| match event {
+    let events = pair.events(Side::A);
+    let reported = events.iter().find_map(|(_, event)| match event {
         Event::RecordingFinished { duration, dropped, .. } => Some((*duration, *dropped)),
         _ => None,
     });
-    let (duration, dropped) = told.unwrap();
+    let (duration, dropped) = reported.unwrap();
     assert!(duration.abs_diff(milliseconds(7_000)) <= milliseconds(20), "{duration:?}");
     assert!((milliseconds(2_960)..=milliseconds(3_000)).contains(&dropped), "{dropped:?}");
     // Audio from the time after the stall is at its correct position.
@@ -516,23 +516,23 @@ fn a_lossy_call_fills_whole_pieces_and_nothing_is_dropped_for_want_of_a_buffer()
     let mut pair = MediaPair::new();
     let file = TestFile::new("lossy-pieces");
     pair.command(
-        Who::A,
+        Side::A,
         Command::Recording(RecordingCommand::Start { op: OpId(1), spec: spec(&file, Channels::Dual, Tracks::Both) }),
     );
     pair.set_writing(false);
     // The buffers hold linear samples for this time, although every fifth packet is concealed.
     for frame in 0..65 {
         if frame % 5 == 4 {
-            pair.lose(Who::A);
+            pair.lose(Side::A);
         } else {
-            pair.say(Who::A, 0x10, NOW);
+            pair.send_audio(Side::A, 0x10, NOW);
         }
         pair.advance(20);
     }
     pair.set_writing(true);
-    pair.command(Who::A, Command::Recording(RecordingCommand::Stop { op: OpId(1) }));
+    pair.command(Side::A, Command::Recording(RecordingCommand::Stop { op: OpId(1) }));
     pair.advance(5);
-    let events = pair.events(Who::A);
+    let events = pair.events(Side::A);
     let dropped = events.iter().find_map(|(_, event)| match event {
         Event::RecordingFinished { dropped, .. } => Some(*dropped),
         _ => None,

@@ -48,7 +48,7 @@ struct Phone {
     drift: f64,
     ahead: f64,
     heard: Vec<i16>,
-    told: Arc<Mutex<Vec<Event>>>,
+    events: Arc<Mutex<Vec<Event>>>,
 }
 
 struct Meeting {
@@ -58,7 +58,7 @@ struct Meeting {
     now: Duration,
     wire: Wire,
     phones: Vec<Phone>,
-    told: Arc<Mutex<Vec<RoomEvent>>>,
+    events: Arc<Mutex<Vec<RoomEvent>>>,
     recorded: Arc<Mutex<Vec<Event>>>,
 }
 
@@ -75,11 +75,11 @@ impl Meeting {
         let ([writer, ..], handle) = Writer::new();
         let mut core =
             Core::new(origin, 0, crate::suppress::budget::SuppressionBudget::new(60), handle, Arc::new(|_, _| {}));
-        let (told, recorded) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(Vec::new())));
-        let (teller, done) = (Arc::clone(&told), Arc::clone(&recorded));
+        let (events, recorded) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(Vec::new())));
+        let (log, done) = (Arc::clone(&events), Arc::clone(&recorded));
         let sink: RoomSink = Arc::new(move |key, event| {
             assert_eq!(key, ROOM);
-            teller.lock().unwrap().push(event);
+            log.lock().unwrap().push(event);
             Ok(())
         });
         core.open_room(Room::new(ROOM, spec, sink, Arc::new(move |_, event| done.lock().unwrap().push(event))));
@@ -89,7 +89,7 @@ impl Meeting {
             .enumerate()
             .map(|(n, (codec, media))| Phone::new(&mut core, origin, &mut wire, n, *codec, media));
         let phones = phones.collect();
-        Meeting { core, writer, origin, now: Duration::ZERO, wire, phones, told, recorded }
+        Meeting { core, writer, origin, now: Duration::ZERO, wire, phones, events, recorded }
     }
 
     fn command(&mut self, phone: usize, command: Command) {
@@ -110,8 +110,8 @@ impl Meeting {
         self.core.handle_room_command(ROOM, command);
     }
 
-    fn told(&self) -> Vec<RoomEvent> {
-        std::mem::take(&mut *self.told.lock().unwrap())
+    fn events(&self) -> Vec<RoomEvent> {
+        std::mem::take(&mut *self.events.lock().unwrap())
     }
 
     /// Makes all phones send and receive `frames` frames.
@@ -153,10 +153,10 @@ impl Meeting {
 
 impl Phone {
     fn new(core: &mut Core, origin: Instant, wire: &mut Wire, number: usize, codec: Codec, media: &str) -> Phone {
-        let told = Arc::new(Mutex::new(Vec::new()));
-        let teller = Arc::clone(&told);
+        let events = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&events);
         let sink: EventSink = Arc::new(move |_, event| {
-            teller.lock().unwrap().push(event);
+            log.lock().unwrap().push(event);
             Ok(())
         });
         let key = SessionKey(number as u128);
@@ -188,7 +188,7 @@ impl Phone {
             drift: 0.0,
             ahead: 0.0,
             heard: Vec::new(),
-            told,
+            events,
         }
     }
 
@@ -291,7 +291,7 @@ fn muting_holding_coaching_and_leaving_act_on_what_is_heard() {
     meeting.command(0, Command::Bridge { with: SessionKey(2) });
     assert_eq!(meeting.heard(30), [[0, 0, 4], [0, 0, 0], [4, 0, 0]]);
     let left = |phone| RoomEvent::Left { session: SessionKey(phone) };
-    assert!(meeting.told().ends_with(&[left(2)]));
+    assert!(meeting.events().ends_with(&[left(2)]));
     // Joining the room again ends the bridge.
     meeting.join(2, Participation::default());
     meeting.join(0, Participation::default());
@@ -300,21 +300,21 @@ fn muting_holding_coaching_and_leaving_act_on_what_is_heard() {
 
 #[test]
 fn a_room_is_told_of_from_beginning_to_end() {
-    let mut meeting = Meeting::new(RoomSpec { most: 2, ..RoomSpec::default() }, &[PCMU, PCMA, PCMU]);
+    let mut meeting = Meeting::new(RoomSpec { max_participants: 2, ..RoomSpec::default() }, &[PCMU, PCMA, PCMU]);
     meeting.join(0, Participation { ends_room: true, ..Participation::default() });
     meeting.join(1, Participation::default());
     meeting.join(2, Participation::default());
     let joined = |phone| RoomEvent::Joined { session: SessionKey(phone) };
-    assert_eq!(meeting.told(), [joined(0), RoomEvent::Started, joined(1)]);
-    assert!(meeting.phones[2].told.lock().unwrap().contains(&Event::NotJoined { room: ROOM, why: NotJoined::Full }));
+    assert_eq!(meeting.events(), [joined(0), RoomEvent::Started, joined(1)]);
+    assert!(meeting.phones[2].events.lock().unwrap().contains(&Event::NotJoined { room: ROOM, why: NotJoined::Full }));
     let audio = Arc::new(Audio::new(vec![5_000; 1_600]));
     meeting.room(RoomCommand::Play { op: OpId(3), audio, loops: NonZeroU32::new(1), to: None });
     meeting.run(20);
-    assert!(meeting.told().contains(&RoomEvent::Finished { op: OpId(3), reason: FinishReason::Completed }));
+    assert!(meeting.events().contains(&RoomEvent::Finished { op: OpId(3), reason: FinishReason::Completed }));
     let now = meeting.origin + meeting.now;
     meeting.core.close(now, SessionKey(0), &mut meeting.wire);
     let left = |phone| RoomEvent::Left { session: SessionKey(phone) };
-    assert_eq!(meeting.told(), [left(0), left(1), RoomEvent::Ended { reason: RoomEnd::Left(SessionKey(0)) }]);
+    assert_eq!(meeting.events(), [left(0), left(1), RoomEvent::Ended { reason: RoomEnd::Left(SessionKey(0)) }]);
     assert_eq!(meeting.core.take_ended_rooms(), [ROOM]);
     meeting.run(10);
     let join = Command::Join { room: ROOM, participation: Participation::default() };
@@ -333,9 +333,9 @@ fn a_room_is_recorded_whole_and_as_long_as_it_was() {
     meeting.run(100);
     meeting.room(RoomCommand::Recording(RecordingCommand::Stop { op: OpId(9) }));
     meeting.run(5);
-    let told = meeting.told();
-    let Some(RoomEvent::Recorded(Event::RecordingFinished { op, reason, duration, .. })) = told.last() else {
-        panic!("{told:?}");
+    let events = meeting.events();
+    let Some(RoomEvent::Recorded(Event::RecordingFinished { op, reason, duration, .. })) = events.last() else {
+        panic!("{events:?}");
     };
     assert_eq!((*op, reason, *duration), (OpId(9), &RecordingReason::Stopped, Duration::from_secs(2)));
     let samples = file.samples();
@@ -351,15 +351,15 @@ fn a_room_is_recorded_whole_and_as_long_as_it_was() {
     meeting.room(RoomCommand::Recording(RecordingCommand::Start { op: OpId(10), spec }));
     meeting.phones.clear();
     meeting.room(RoomCommand::End);
-    assert!(!meeting.told().iter().any(|event| matches!(event, RoomEvent::Ended { .. })));
+    assert!(!meeting.events().iter().any(|event| matches!(event, RoomEvent::Ended { .. })));
     for _ in 0..10 {
         meeting.writer.step();
         for event in std::mem::take(&mut *meeting.recorded.lock().unwrap()) {
             meeting.core.handle_room_recorded(ROOM, event);
         }
     }
-    let told = meeting.told();
-    assert!(matches!(told[..], [RoomEvent::Recorded(_), RoomEvent::Ended { reason: RoomEnd::Ended }]), "{told:?}");
+    let events = meeting.events();
+    assert!(matches!(events[..], [RoomEvent::Recorded(_), RoomEvent::Ended { reason: RoomEnd::Ended }]), "{events:?}");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::{ByteOrder, SourceCodec, SourceRate};
 fn a_tap_has_a_frame_every_20_ms_of_each_side_silence_included() {
     let mut pair = MediaPair::new();
     let (sink, mut reader) = tap(1_000, TapCodec::Native);
-    pair.command(Who::A, Command::Tap { op: OpId(1), tracks: Tracks::Both, sink });
+    pair.command(Side::A, Command::Tap { op: OpId(1), tracks: Tracks::Both, sink });
     pair.advance(100);
     pair.talk(10, 0x10, 0xD5);
     pair.advance(100);
@@ -26,7 +26,7 @@ fn a_tap_has_a_frame_every_20_ms_of_each_side_silence_included() {
     assert!(
         frames.iter().filter(|frame| frame.track == crate::Track::Outbound).all(|frame| frame.audio() == [0xFF; 160])
     );
-    pair.command(Who::A, Command::Untap { op: OpId(1) });
+    pair.command(Side::A, Command::Untap { op: OpId(1) });
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
     assert_eq!(reader.poll_next(&mut context), std::task::Poll::Ready(None));
 }
@@ -35,24 +35,24 @@ fn a_tap_has_a_frame_every_20_ms_of_each_side_silence_included() {
 fn a_tap_that_is_not_read_drops_and_tells() {
     let mut pair = MediaPair::new();
     let (sink, reader) = tap(10, TapCodec::Pcmu);
-    pair.command(Who::A, Command::Tap { op: OpId(7), tracks: Tracks::Inbound, sink });
+    pair.command(Side::A, Command::Tap { op: OpId(7), tracks: Tracks::Inbound, sink });
     pair.advance(2_200);
     assert_eq!(reader.dropped(), 100);
-    let told: Vec<u32> = pair
-        .events(Who::A)
+    let reported: Vec<u32> = pair
+        .events(Side::A)
         .iter()
         .filter_map(|(_, event)| {
             if let Event::StreamOverflow { op: OpId(7), dropped_ms } = event { Some(*dropped_ms) } else { None }
         })
         .collect();
-    assert!(!told.is_empty() && told.len() <= 3, "{told:?}");
+    assert!(!reported.is_empty() && reported.len() <= 3, "{reported:?}");
 }
 
 #[test]
 fn marks_come_back_when_their_audio_has_been_played_and_at_once_when_nothing_waits() {
     let mut pair = MediaPair::new();
     let (source, writer) = source(Law::Mu, Duration::from_secs(10));
-    pair.command(Who::A, Command::Source { op: OpId(3), source });
+    pair.command(Side::A, Command::Source { op: OpId(3), source });
     writer.mark("none".into());
     pair.advance(20);
     // The stream is 100 ms in pieces of odd lengths, a mark, 60 ms, and another mark.
@@ -64,12 +64,12 @@ fn marks_come_back_when_their_audio_has_been_played_and_at_once_when_nothing_wai
     writer.mark("second".into());
     assert_eq!(writer.queued(), milliseconds(160));
     pair.advance(300);
-    let heard = pair.heard(Who::A);
+    let heard = pair.heard(Side::A);
     let left =
         |octet: u8| heard.iter().filter(|sent| sent.payload()[0] == octet).map(|sent| sent.at).collect::<Vec<_>>();
     assert_eq!((left(0x10).len(), left(0x11).len()), (5, 3));
     let marks: Vec<(Duration, String)> = pair
-        .events(Who::A)
+        .events(Side::A)
         .into_iter()
         .filter_map(|(at, event)| {
             if let Event::MarkReached { op: OpId(3), name } = event { Some((at, name.to_string())) } else { None }
@@ -85,24 +85,24 @@ fn marks_come_back_when_their_audio_has_been_played_and_at_once_when_nothing_wai
 fn clear_cuts_within_a_frame_and_fires_the_marks_in_order() {
     let mut pair = MediaPair::new();
     let (source, writer) = source(Law::A, Duration::from_secs(10));
-    pair.command(Who::A, Command::Source { op: OpId(3), source });
+    pair.command(Side::A, Command::Source { op: OpId(3), source });
     for name in ["one", "two", "three"] {
         writer.audio(Bytes::from(vec![0x2A; 8_000])).unwrap();
         writer.mark(name.into());
     }
     pair.advance(200);
-    pair.heard(Who::A);
+    pair.heard(Side::A);
     let cleared = pair.now();
     writer.clear();
     writer.audio(Bytes::from(vec![0x33; 160])).unwrap();
     writer.mark("after".into());
     pair.advance(100);
-    let heard = pair.heard(Who::A);
+    let heard = pair.heard(Side::A);
     let after = crate::codec::g711::ALAW_TO_ULAW[0x33];
     assert!(is_loud(&heard[0]) && heard[0].payload()[0] == after && heard[0].at - cleared <= milliseconds(20));
     assert!(heard[1..].iter().all(|sent| !is_loud(sent)));
     let marks: Vec<String> = pair
-        .events(Who::A)
+        .events(Side::A)
         .into_iter()
         .filter_map(
             |(_, event)| if let Event::MarkReached { name, .. } = event { Some(name.to_string()) } else { None },
@@ -116,20 +116,20 @@ fn clear_cuts_within_a_frame_and_fires_the_marks_in_order() {
 fn a_thousand_cleared_marks_and_a_full_sink_do_not_end_the_session() {
     let mut pair = MediaPair::new();
     let (source, writer) = source(Law::Mu, Duration::from_secs(100));
-    pair.command(Who::A, Command::Source { op: OpId(3), source });
+    pair.command(Side::A, Command::Source { op: OpId(3), source });
     for name in 0..1_000 {
         writer.audio(Bytes::from(vec![0x2A; 160])).unwrap();
         writer.mark(name.to_string().into());
     }
-    pair.set_full(Who::A, true);
+    pair.set_full(Side::A, true);
     writer.clear();
     pair.advance(1_000);
-    assert!(pair.events(Who::A).is_empty());
-    pair.set_full(Who::A, false);
+    assert!(pair.events(Side::A).is_empty());
+    pair.set_full(Side::A, false);
     pair.advance(20);
-    assert!(pair.events(Who::A).len() <= 64);
+    assert!(pair.events(Side::A).len() <= 64);
     pair.advance(1_000);
-    let last = pair.events(Who::A).pop().unwrap().1;
+    let last = pair.events(Side::A).pop().unwrap().1;
     assert_eq!(last, Event::MarkReached { op: OpId(3), name: "999".into() });
 }
 
@@ -148,12 +148,12 @@ fn a_writer_too_far_ahead_is_refused_and_nothing_grows() {
 fn a_prompt_goes_before_a_stream_and_the_stream_goes_on_after_it() {
     let mut pair = MediaPair::new();
     let (source, writer) = source(Law::Mu, Duration::from_secs(10));
-    pair.command(Who::A, Command::Source { op: OpId(3), source });
+    pair.command(Side::A, Command::Source { op: OpId(3), source });
     writer.audio(Bytes::from(vec![0x11; 1_600])).unwrap();
     pair.advance(100);
-    pair.command(Who::A, play(1, 5));
+    pair.command(Side::A, play(1, 5));
     pair.advance(300);
-    let heard = pair.heard(Who::A);
+    let heard = pair.heard(Side::A);
     let kinds: Vec<u8> = heard.iter().map(|sent| sent.payload()[0]).collect();
     assert_eq!(kinds.iter().filter(|octet| **octet == 0x11).count(), 10);
     assert_eq!(kinds[..5], [0x11; 5]);
@@ -166,13 +166,13 @@ fn a_wideband_leg_is_tapped_at_16_khz_without_its_upper_half_being_lost() {
     for (codec, media) in [(Codec::G722, G722), (Codec::L16(SampleRate::Hz16000), L16)] {
         let mut pair = MediaPair::with(media);
         let (sink, mut reader) = tap(200, TapCodec::L16Wide(ByteOrder::Little));
-        pair.command(Who::A, Command::Tap { op: OpId(1), tracks: Tracks::Inbound, sink });
+        pair.command(Side::A, Command::Tap { op: OpId(1), tracks: Tracks::Inbound, sink });
         let (narrow, mut narrow_reader) = tap(200, TapCodec::Pcmu);
-        pair.command(Who::A, Command::Tap { op: OpId(2), tracks: Tracks::Inbound, sink: narrow });
+        pair.command(Side::A, Command::Tap { op: OpId(2), tracks: Tracks::Inbound, sink: narrow });
         // The far end sends a tone above the telephone band.
         let mut hum = Hum::new(codec, 6_000.0);
         for _ in 0..60 {
-            hum.say(&mut pair, Who::A);
+            hum.say(&mut pair, Side::A);
             pair.advance(20);
         }
         let frames: Vec<_> = std::iter::from_fn(|| reader.pop()).collect();
@@ -199,7 +199,7 @@ fn a_leg_of_g711_is_tapped_as_samples_of_either_rate() {
         .zip(taps)
         .map(|(op, codec)| {
             let (sink, reader) = tap(200, codec);
-            pair.command(Who::A, Command::Tap { op: OpId(op), tracks: Tracks::Both, sink });
+            pair.command(Side::A, Command::Tap { op: OpId(op), tracks: Tracks::Both, sink });
             reader
         })
         .collect();
@@ -229,7 +229,7 @@ fn samples_of_every_rate_are_played_at_their_pitch() {
         for order in [ByteOrder::Big, ByteOrder::Little] {
             let mut pair = MediaPair::new();
             let (source, writer) = source(SourceCodec::L16(rate, order), Duration::from_secs(10));
-            pair.command(Who::A, Command::Source { op: OpId(3), source });
+            pair.command(Side::A, Command::Source { op: OpId(3), source });
             // The stream is 1 s of a tone of 500 Hz. Its pieces are neither whole frames nor whole samples.
             let octets: Vec<u8> = (0..hertz)
                 .flat_map(|at| {
@@ -243,7 +243,7 @@ fn samples_of_every_rate_are_played_at_their_pitch() {
             pair.advance(1_200);
             let table = &crate::g711::ULAW_TO_LINEAR;
             let heard: Vec<i16> = pair
-                .heard(Who::A)
+                .heard(Side::A)
                 .iter()
                 .flat_map(|sent| sent.payload().iter().map(|octet| table[usize::from(*octet)]).collect::<Vec<_>>())
                 .collect();
@@ -252,8 +252,8 @@ fn samples_of_every_rate_are_played_at_their_pitch() {
             assert!(crossings.abs_diff(250) <= 1, "{crossings} waves in half a second at {hertz} Hz, {order:?}");
             let loudest = middle.iter().map(|sample| sample.unsigned_abs()).max().unwrap();
             assert!((7_500..8_700).contains(&loudest), "{loudest} at {hertz} Hz");
-            let told = pair.events(Who::A).into_iter().find(|(_, event)| matches!(event, Event::MarkReached { .. }));
-            assert!(told.is_some_and(|(at, _)| at.abs_diff(milliseconds(1_020)) <= milliseconds(40)));
+            let reported = pair.events(Side::A).into_iter().find(|(_, event)| matches!(event, Event::MarkReached { .. }));
+            assert!(reported.is_some_and(|(at, _)| at.abs_diff(milliseconds(1_020)) <= milliseconds(40)));
         }
     }
 }
@@ -264,13 +264,13 @@ const PCMU: &str = "m=audio 4000 RTP/AVP 0\r\n";
 fn a_session_plays_what_a_tap_of_another_one_reads() {
     let mut pair = MediaPair::between(PCMU, PCMU);
     let (sink, reader) = tap(50, TapCodec::Native);
-    pair.command(Who::A, Command::Tap { op: OpId(1), tracks: Tracks::Inbound, sink });
-    pair.command(Who::B, Command::Source { op: OpId(1), source: crate::StreamSource::copying(reader) });
+    pair.command(Side::A, Command::Tap { op: OpId(1), tracks: Tracks::Inbound, sink });
+    pair.command(Side::B, Command::Source { op: OpId(1), source: crate::StreamSource::copying(reader) });
     pair.advance(100);
-    pair.heard(Who::B);
+    pair.heard(Side::B);
     pair.talk(25, 0x10, 0xD5);
     pair.advance(200);
-    let heard = pair.heard(Who::B);
+    let heard = pair.heard(Side::B);
     let copied: Vec<Duration> = heard.iter().filter(|sent| sent.payload() == [0x10; 160]).map(|sent| sent.at).collect();
     assert_eq!(copied.len(), 25, "every frame once, as it came");
     assert!(copied.is_sorted_by(|one, next| *next - *one == milliseconds(20)), "{copied:?}");
@@ -281,14 +281,14 @@ fn a_session_plays_what_a_tap_of_another_one_reads() {
 fn a_copy_that_could_not_be_sent_for_a_while_is_as_it_is_now() {
     let mut pair = MediaPair::between(PCMU, PCMU);
     let (sink, reader) = tap(50, TapCodec::Native);
-    pair.command(Who::A, Command::Tap { op: OpId(1), tracks: Tracks::Inbound, sink });
+    pair.command(Side::A, Command::Tap { op: OpId(1), tracks: Tracks::Inbound, sink });
     // These 500 ms are not played.
     pair.talk(25, 0x10, 0xD5);
-    pair.command(Who::B, Command::Source { op: OpId(1), source: crate::StreamSource::copying(reader) });
-    pair.heard(Who::B);
+    pair.command(Side::B, Command::Source { op: OpId(1), source: crate::StreamSource::copying(reader) });
+    pair.heard(Side::B);
     pair.talk(25, 0x20, 0xD5);
     pair.advance(200);
-    let heard = pair.heard(Who::B);
+    let heard = pair.heard(Side::B);
     let count = |octet: u8| heard.iter().filter(|sent| sent.payload() == [octet; 160]).count();
     assert!(count(0x10) <= 7, "{} frames of what had passed", count(0x10));
     assert_eq!(count(0x20), 25);

@@ -13,8 +13,8 @@ fn hiss(pair: &mut MediaPair, frames: usize) {
         }
         let packet = pair.a.next(0, &payload);
         pair.a.timestamp = pair.a.timestamp.wrapping_add(160);
-        pair.send(Who::A, Flow::Rtp, packet, NOW);
-        pair.say(Who::B, 0xD5, NOW);
+        pair.send(Side::A, Flow::Rtp, packet, NOW);
+        pair.send_audio(Side::B, 0xD5, NOW);
         pair.advance(20);
     }
 }
@@ -33,25 +33,25 @@ fn suppress(direction: Tracks, on: bool) -> Command {
 
 #[test]
 fn what_a_leg_says_or_hears_is_cleaned_in_the_middle_of_a_bridge_and_relayed_again_afterwards() {
-    for (who, direction) in [(Who::A, Tracks::Inbound), (Who::B, Tracks::Outbound)] {
+    for (side, direction) in [(Side::A, Tracks::Inbound), (Side::B, Tracks::Outbound)] {
         let mut pair = MediaPair::new();
         pair.bridge();
         hiss(&mut pair, 50);
-        let noise = loudness(&pair.heard(Who::B));
-        pair.command(who, suppress(direction, true));
+        let noise = loudness(&pair.heard(Side::B));
+        pair.command(side, suppress(direction, true));
         hiss(&mut pair, 200);
-        pair.heard(Who::B);
+        pair.heard(Side::B);
         hiss(&mut pair, 50);
-        let sent = pair.heard(Who::B);
+        let sent = pair.heard(Side::B);
         assert_one_line(&sent);
         assert!(sent.len().abs_diff(50) <= 1, "{} packets", sent.len());
         assert!(loudness(&sent) < noise / 10.0, "{} of {noise}", loudness(&sent));
         let relayed = pair.core.counts.relayed;
-        pair.command(who, suppress(direction, false));
+        pair.command(side, suppress(direction, false));
         hiss(&mut pair, 50);
-        pair.heard(Who::B);
+        pair.heard(Side::B);
         hiss(&mut pair, 50);
-        assert!((loudness(&pair.heard(Who::B)) / noise - 1.0).abs() < 0.1);
+        assert!((loudness(&pair.heard(Side::B)) / noise - 1.0).abs() < 0.1);
         assert!(pair.core.counts.relayed > relayed + 180, "packets are relayed again, both ways");
     }
 }
@@ -60,8 +60,8 @@ fn what_a_leg_says_or_hears_is_cleaned_in_the_middle_of_a_bridge_and_relayed_aga
 fn a_tap_hears_the_cleaned_side() {
     let mut pair = MediaPair::new();
     let (sink, mut reader) = tap(10, TapCodec::Pcmu);
-    pair.command(Who::A, Command::Tap { op: OpId(1), tracks: Tracks::Inbound, sink });
-    pair.command(Who::A, suppress(Tracks::Inbound, true));
+    pair.command(Side::A, Command::Tap { op: OpId(1), tracks: Tracks::Inbound, sink });
+    pair.command(Side::A, suppress(Tracks::Inbound, true));
     let mut last = Vec::new();
     for _ in 0..300 {
         hiss(&mut pair, 1);
@@ -78,20 +78,20 @@ fn a_tap_hears_the_cleaned_side() {
 fn a_thread_without_time_sheds_suppression_says_so_and_audio_goes_on() {
     let mut pair = MediaPair::new();
     pair.bridge();
-    pair.command(Who::A, suppress(Tracks::Inbound, true));
+    pair.command(Side::A, suppress(Tracks::Inbound, true));
     hiss(&mut pair, 100);
-    assert_eq!(pair.events(Who::A).into_iter().filter(|(_, event)| *event != Event::FirstPacket).count(), 0);
+    assert_eq!(pair.events(Side::A).into_iter().filter(|(_, event)| *event != Event::FirstPacket).count(), 0);
     // Suppression now needs 15 ms of each 20 ms. This is more than 60 %.
     pair.set_cost(milliseconds(15));
-    pair.heard(Who::B);
+    pair.heard(Side::B);
     hiss(&mut pair, 100);
-    let told: Vec<Event> = pair.events(Who::A).into_iter().map(|(_, event)| event).collect();
-    assert_eq!(told, [Event::SuppressionShed { track: Track::Inbound }]);
-    let sent = pair.heard(Who::B);
+    let reported: Vec<Event> = pair.events(Side::A).into_iter().map(|(_, event)| event).collect();
+    assert_eq!(reported, [Event::SuppressionShed { track: Track::Inbound }]);
+    let sent = pair.heard(Side::B);
     assert_one_line(&sent);
     assert!(sent.len().abs_diff(100) <= 1, "{} packets", sent.len());
     pair.set_cost(NOW);
     hiss(&mut pair, 150);
-    let told: Vec<Event> = pair.events(Who::A).into_iter().map(|(_, event)| event).collect();
-    assert_eq!(told, [Event::SuppressionResumed { track: Track::Inbound }]);
+    let reported: Vec<Event> = pair.events(Side::A).into_iter().map(|(_, event)| event).collect();
+    assert_eq!(reported, [Event::SuppressionResumed { track: Track::Inbound }]);
 }

@@ -23,20 +23,20 @@ fn a_session_that_is_closing_is_bridged_with_nobody() {
     let mut pair = MediaPair::new();
     pair.talk(5, 0x10, 0x20);
     // The session's sink is full, so the session does not end at once.
-    pair.set_full(Who::B, true);
-    pair.close(Who::B);
+    pair.set_full(Side::B, true);
+    pair.close(Side::B);
     pair.bridge();
     let before = pair.core.counts;
     for _ in 0..5 {
-        pair.say(Who::A, 0x10, NOW);
+        pair.send_audio(Side::A, 0x10, NOW);
         pair.advance(20);
     }
-    pair.set_full(Who::B, false);
+    pair.set_full(Side::B, false);
     pair.advance(100);
     assert_eq!(pair.over, [pair.b.key]);
     // Another session gets the slot of the closed session.
     pair.core.insert(Box::new(MediaSession::new(SessionKey(3), 3, Arc::new(|_, _| Ok(())), true)));
-    pair.say(Who::A, 0x10, NOW);
+    pair.send_audio(Side::A, 0x10, NOW);
     pair.advance(20);
     let after = pair.core.counts;
     assert_eq!((after.relayed, after.dropped), (before.relayed, before.dropped));
@@ -54,7 +54,7 @@ fn a_peer_that_sends_another_codec_than_it_is_sent_is_heard_all_the_same() {
         let codec = if b_media == G722 { Codec::G722 } else { Codec::Opus };
         let (mut a, mut b) = (Hum::new(said, 440.0), Hum::new(codec, 1_000.0));
         super::codecs::hum(&mut pair, &mut a, &mut b, 60);
-        let (length, share) = super::codecs::tone(&pair.heard(Who::B), codec, 440.0);
+        let (length, share) = super::codecs::tone(&pair.heard(Side::B), codec, 440.0);
         assert!(length >= 14_000 && share > 0.9, "{share} of {length}");
     }
 }
@@ -64,9 +64,9 @@ fn a_recording_goes_on_through_a_change_of_codec_without_a_hole() {
     for (media, codec) in [(G722, Codec::G722), (OPUS, Codec::Opus)] {
         let mut pair = MediaPair::with("m=audio 4000 RTP/AVP 0 101\r\na=rtpmap:101 telephone-event/8000\r\n");
         let file = TestFile::new(&format!("change-{codec:?}"));
-        pair.command(Who::A, play(1, 200));
+        pair.command(Side::A, play(1, 200));
         pair.command(
-            Who::A,
+            Side::A,
             Command::Recording(RecordingCommand::Start {
                 op: OpId(2),
                 spec: spec(&file, Channels::Dual, Tracks::Both),
@@ -74,17 +74,17 @@ fn a_recording_goes_on_through_a_change_of_codec_without_a_hole() {
         );
         let mut hum = Hum::new(Codec::Pcmu, 440.0);
         for _ in 0..50 {
-            hum.say(&mut pair, Who::A);
+            hum.say(&mut pair, Side::A);
             pair.advance(20);
         }
-        pair.offer(Who::A, media);
+        pair.offer(Side::A, media);
         pair.a.payload_type = pair.a.negotiation.plan().unwrap().payload_type;
         let mut hum = Hum::new(codec, 440.0);
         for _ in 0..50 {
-            hum.say(&mut pair, Who::A);
+            hum.say(&mut pair, Side::A);
             pair.advance(20);
         }
-        pair.command(Who::A, Command::Recording(RecordingCommand::Stop { op: OpId(2) }));
+        pair.command(Side::A, Command::Recording(RecordingCommand::Stop { op: OpId(2) }));
         pair.advance(20);
         assert_eq!(file.samples().len(), 100 * 320, "{codec:?}");
         for channel in 0..2 {
@@ -101,11 +101,11 @@ fn a_short_prompt_between_relayed_packets_is_recorded_as_it_was() {
     pair.bridge();
     let mut b = Hum::new(Codec::Opus, 440.0);
     for _ in 0..20 {
-        b.say(&mut pair, Who::B);
+        b.say(&mut pair, Side::B);
         pair.advance(20);
     }
     pair.command(
-        Who::A,
+        Side::A,
         Command::Recording(RecordingCommand::Start {
             op: OpId(2),
             spec: spec(&file, Channels::Mono, Tracks::Outbound),
@@ -114,14 +114,14 @@ fn a_short_prompt_between_relayed_packets_is_recorded_as_it_was() {
     for frame in 0..40 {
         if frame == 10 {
             pair.command(
-                Who::A,
+                Side::A,
                 Command::Play { op: OpId(1), audio: Arc::new(Audio::new(vec![0; 640])), loops: NonZeroU32::new(1) },
             );
         }
-        b.say(&mut pair, Who::B);
+        b.say(&mut pair, Side::B);
         pair.advance(20);
     }
-    pair.command(Who::A, Command::Recording(RecordingCommand::Stop { op: OpId(2) }));
+    pair.command(Side::A, Command::Recording(RecordingCommand::Stop { op: OpId(2) }));
     pair.advance(20);
     let (all, silent) = loud_and_silent(&file, 0, 1);
     assert!((3..=5).contains(&silent), "{silent} of {all}");
@@ -132,7 +132,7 @@ fn a_leg_that_is_bridged_again_and_again_is_recorded_in_about_its_length() {
     let mut pair = MediaPair::new();
     let file = TestFile::new("regrouped");
     pair.command(
-        Who::B,
+        Side::B,
         Command::Recording(RecordingCommand::Start { op: OpId(2), spec: spec(&file, Channels::Mono, Tracks::Both) }),
     );
     let mut keys = Vec::new();
@@ -149,7 +149,7 @@ fn a_leg_that_is_bridged_again_and_again_is_recorded_in_about_its_length() {
         pair.advance(95 + round as u64 % 17);
     }
     let talked = pair.now() - began;
-    pair.command(Who::B, Command::Recording(RecordingCommand::Stop { op: OpId(2) }));
+    pair.command(Side::B, Command::Recording(RecordingCommand::Stop { op: OpId(2) }));
     pair.advance(20);
     let recorded = file.samples().len() as u64 / 8;
     // If each of the 24 moves shifted the clock by 10 ms in the same direction, the sum would be 240 ms.
@@ -177,38 +177,38 @@ fn any_commands_plans_and_packets_in_any_order_break_nothing() {
         let file = TestFile::new("any");
         let mut readers = Vec::new();
         for _ in 0..400 {
-            let who = if random(2) == 0 { Who::A } else { Who::B };
+            let side = if random(2) == 0 { Side::A } else { Side::B };
             let op = OpId(random(3).into());
             let track = [Tracks::Inbound, Tracks::Outbound, Tracks::Both][random(3) as usize];
             match random(40) {
                 0 => pair.bridge(),
-                1 => pair.command(who, Command::Unbridge),
-                2 => pair.command(who, Command::Mute { inbound: random(2) == 0 }),
-                3 => pair.command(who, Command::Suppress { direction: track, on: random(3) > 0 }),
+                1 => pair.command(side, Command::Unbridge),
+                2 => pair.command(side, Command::Mute { inbound: random(2) == 0 }),
+                3 => pair.command(side, Command::Suppress { direction: track, on: random(3) > 0 }),
                 4 => pair.command(
-                    who,
+                    side,
                     Command::Recording(RecordingCommand::Start { op, spec: spec(&file, Channels::Dual, track) }),
                 ),
-                5 => pair.command(who, Command::Recording(RecordingCommand::Stop { op })),
-                6 => pair.command(who, Command::Recording(RecordingCommand::Pause { op, silence: random(2) == 0 })),
-                7 => pair.command(who, Command::Recording(RecordingCommand::Resume { op })),
+                5 => pair.command(side, Command::Recording(RecordingCommand::Stop { op })),
+                6 => pair.command(side, Command::Recording(RecordingCommand::Pause { op, silence: random(2) == 0 })),
+                7 => pair.command(side, Command::Recording(RecordingCommand::Resume { op })),
                 8 => {
                     let (sink, reader) = tap(8, TapCodec::Native);
                     readers.push(reader);
-                    pair.command(who, Command::Tap { op, tracks: track, sink });
+                    pair.command(side, Command::Tap { op, tracks: track, sink });
                 }
-                9 => pair.command(who, Command::Untap { op }),
-                10 => pair.command(who, play(op.0, 7)),
-                11 => pair.command(who, Command::SendDigits { op, digits: "5#".into(), duration_ms: 100 }),
-                12 => pair.command(who, Command::Echo(random(3) == 0)),
-                13 => pair.command(who, Command::DetectMachine { op, spec: Box::default() }),
-                14 => pair.command(who, Command::Stop { op }),
-                15 | 16 => pair.offer(who, MEDIA[random(7) as usize]),
+                9 => pair.command(side, Command::Untap { op }),
+                10 => pair.command(side, play(op.0, 7)),
+                11 => pair.command(side, Command::SendDigits { op, digits: "5#".into(), duration_ms: 100 }),
+                12 => pair.command(side, Command::Echo(random(3) == 0)),
+                13 => pair.command(side, Command::DetectMachine { op, spec: Box::default() }),
+                14 => pair.command(side, Command::Stop { op }),
+                15 | 16 => pair.offer(side, MEDIA[random(7) as usize]),
                 17 => readers.clear(),
                 _ => {}
             }
             for _ in 0..random(4) {
-                let party = if who == Who::A { &mut pair.a } else { &mut pair.b };
+                let party = if side == Side::A { &mut pair.a } else { &mut pair.b };
                 let number = [party.payload_type, 0, 8, 9, 13, 96, 101, 111][random(8) as usize];
                 let length = [0, 1, 4, 60, 80, 160, 320, 640, 1_500][random(9) as usize];
                 let mut packet = party.next(number, &vec![random(256) as u8; length]);
@@ -219,12 +219,12 @@ fn any_commands_plans_and_packets_in_any_order_break_nothing() {
                 if random(20) == 0 {
                     packet[11] = random(4) as u8;
                 }
-                pair.send(who, Flow::Rtp, packet, milliseconds(random(60).into()));
+                pair.send(side, Flow::Rtp, packet, milliseconds(random(60).into()));
             }
             pair.advance(random(45).into());
         }
-        pair.close(Who::A);
-        pair.close(Who::B);
+        pair.close(Side::A);
+        pair.close(Side::B);
         pair.advance(200);
         assert_eq!(pair.over.len(), 2);
     }
@@ -238,13 +238,13 @@ fn a_peer_is_sent_silence_while_the_other_is_muted_in_whatever_codec() {
         let mut a = Hum::new(codec, 440.0);
         for frame in 0..40 {
             if frame == 20 {
-                pair.command(Who::A, Command::Mute { inbound: true });
-                pair.heard(Who::B);
+                pair.command(Side::A, Command::Mute { inbound: true });
+                pair.heard(Side::B);
             }
-            a.say(&mut pair, Who::A);
+            a.say(&mut pair, Side::A);
             pair.advance(20);
         }
-        let heard = pair.heard(Who::B).len();
+        let heard = pair.heard(Side::B).len();
         assert!((19..=21).contains(&heard), "{heard} packets, {codec:?}");
     }
 }
@@ -255,15 +255,15 @@ fn who_hears_itself_is_sent_nothing_else_whether_its_bridge_relays_or_frames() {
         let mut pair = MediaPair::with(media);
         pair.bridge();
         pair.talk(10, 0x33, 0xD5);
-        pair.command(Who::A, Command::Echo(true));
+        pair.command(Side::A, Command::Echo(true));
         pair.talk(2, 0x33, 0xD5);
-        drop((pair.heard(Who::A), pair.heard(Who::B)));
+        drop((pair.heard(Side::A), pair.heard(Side::B)));
         pair.talk(20, 0x33, 0x20);
-        let heard = pair.heard(Who::A);
+        let heard = pair.heard(Side::A);
         assert_eq!(heard.len(), 20, "{media}");
         assert!(heard.iter().all(|sent| sent.payload() == [0x33; 160]), "{media}");
         // In the meantime the engine sends silence to the other leg.
-        let heard = pair.heard(Who::B);
+        let heard = pair.heard(Side::B);
         assert_eq!(heard.len(), 20, "{media}");
         assert!(heard.iter().all(|sent| sent.payload() == [0xD5; 160]), "{media}");
     }

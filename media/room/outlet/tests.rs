@@ -28,17 +28,17 @@ impl Set {
     /// whether the participant heard its own mix.
     fn step(&mut self, said: &[(usize, &[i16])]) -> Vec<(Vec<i16>, bool)> {
         for (slot, samples) in said {
-            self.mixer.hear(*slot, self.codecs[*slot].sample_rate(), samples);
+            self.mixer.add_frame(*slot, self.codecs[*slot].sample_rate(), samples);
         }
         self.mixer.mix();
         self.outlets.handle_mix(&self.mixer);
         (0..self.codecs.len())
             .map(|slot| {
-                let said = self.outlets.say(&mut self.mixer, slot, self.codecs[slot]).unwrap();
+                let said = self.outlets.frame_for(&mut self.mixer, slot, self.codecs[slot]).unwrap();
                 let mut samples = vec![0; SampleRate::Hz48000.frame()];
                 let length = self.decoders[slot].decode(said.payload, &mut samples).unwrap();
                 samples.truncate(length);
-                let own = self.outlets.legs[slot].as_ref().unwrap().hears == Kind::Own;
+                let own = self.outlets.legs[slot].as_ref().unwrap().mix_kind == Kind::Own;
                 (samples, own)
             })
             .collect()
@@ -190,13 +190,13 @@ fn who_is_held_comes_back_and_changes_his_codec_is_sent_the_right_thing() {
     set.codecs[2] = Codec::G722;
     set.decoders[2] = Decoder::new(Codec::G722, SampleRate::Hz8000);
     for _ in 0..20 {
-        set.mixer.hear(0, SampleRate::Hz8000, &say);
+        set.mixer.add_frame(0, SampleRate::Hz8000, &say);
         set.mixer.mix();
         set.outlets.handle_mix(&set.mixer);
-        let said = set.outlets.say(&mut set.mixer, 2, Codec::G722).unwrap();
+        let said = set.outlets.frame_for(&mut set.mixer, 2, Codec::G722).unwrap();
         assert_eq!((said.samples.len(), said.payload.len()), (320, 160));
     }
-    assert!(set.outlets.say(&mut set.mixer, 2, Codec::G722).unwrap().samples[319] > 3_900);
+    assert!(set.outlets.frame_for(&mut set.mixer, 2, Codec::G722).unwrap().samples[319] > 3_900);
     set.outlets.leave(2);
-    assert!(set.outlets.say(&mut set.mixer, 99, Codec::Pcmu).is_none());
+    assert!(set.outlets.frame_for(&mut set.mixer, 99, Codec::Pcmu).is_none());
 }

@@ -47,15 +47,15 @@ fn a_press_of_more_than_eight_seconds_is_one_press() {
 
 #[test]
 fn presses_are_allowed_sixteen_at_once_and_then_one_in_forty_milliseconds() {
-    let mut allowance = Allowance::default();
-    assert_eq!((0..100).filter(|_| allowance.take()).count(), 16);
+    let mut budget = DigitBudget::default();
+    assert_eq!((0..100).filter(|_| budget.take()).count(), 16);
     let second = (0..50).filter(|_| {
-        allowance.tick();
-        allowance.take()
+        budget.tick();
+        budget.take()
     });
     assert_eq!(second.count(), 25);
-    (0..1_000).for_each(|_| allowance.tick());
-    assert_eq!((0..100).filter(|_| allowance.take()).count(), 16);
+    (0..1_000).for_each(|_| budget.tick());
+    assert_eq!((0..100).filter(|_| budget.take()).count(), 16);
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn pressed(key: &str, milliseconds: u16, clock_rate: u32, sequence: u16, timesta
     packets
 }
 
-fn told(packets: &[(Header, [u8; 4])], clock_rate: u32) -> Vec<(char, u32)> {
+fn detect(packets: &[(Header, [u8; 4])], clock_rate: u32) -> Vec<(char, u32)> {
     let mut detector = Detector::default();
     packets.iter().filter_map(|(header, payload)| detector.handle(header, payload, clock_rate)).collect()
 }
@@ -105,7 +105,7 @@ fn whichever_packets_of_a_press_are_lost_it_is_told_once() {
     for lost in 0..(1u32 << all.len()) - 1 {
         let arrived = all.iter().enumerate().filter(|(index, _)| lost >> index & 1 == 0);
         let arrived: Vec<_> = arrived.map(|(_, packet)| packet.clone()).collect();
-        assert_eq!(told(&arrived, 8_000).len(), 1, "lost {lost:b}");
+        assert_eq!(detect(&arrived, 8_000).len(), 1, "lost {lost:b}");
     }
 }
 
@@ -118,7 +118,7 @@ fn packets_in_any_order_and_doubled_are_one_press() {
             shuffled.swap(first, second);
             shuffled.push(all[first].clone());
             shuffled.insert(0, all[second].clone());
-            assert_eq!(told(&shuffled, 8_000).len(), 1);
+            assert_eq!(detect(&shuffled, 8_000).len(), 1);
         }
     }
 }
@@ -135,12 +135,12 @@ fn at_each_clock_a_press_of_eight_seconds_is_one_in_as_many_segments_as_it_takes
         let (header, [_, flags, high, low]) = all.last().unwrap();
         let end = header.timestamp - 5_000 + u32::from(u16::from_be_bytes([*high, *low]));
         assert_eq!((end, flags & 0x80), (8 * clock_rate, 0x80));
-        assert_eq!(told(&all, clock_rate), [('7', 20)]);
+        assert_eq!(detect(&all, clock_rate), [('7', 20)]);
         // Every third packet is lost, including packets at the boundaries of segments.
         for first in 0..3 {
             let arrived = all.iter().enumerate().filter(|(at, _)| at % 3 != first);
             let arrived: Vec<_> = arrived.map(|(_, one)| one.clone()).collect();
-            assert_eq!(told(&arrived, clock_rate).len(), 1, "{clock_rate} {first}");
+            assert_eq!(detect(&arrived, clock_rate).len(), 1, "{clock_rate} {first}");
         }
     }
 }
@@ -158,7 +158,7 @@ fn durations_are_told_in_milliseconds_of_the_clock() {
 fn the_same_key_pressed_twice_is_two_presses_even_when_only_its_ends_arrive() {
     let ends = |sequence, timestamp| pressed("4", 40, 8_000, sequence, timestamp).split_off(2);
     let twice: Vec<_> = ends(10, 1_000).into_iter().chain(ends(17, 1_000 + 640)).collect();
-    assert_eq!(told(&twice, 8_000), [('4', 40), ('4', 40)]);
+    assert_eq!(detect(&twice, 8_000), [('4', 40), ('4', 40)]);
 }
 
 #[test]
@@ -177,27 +177,27 @@ fn a_timestamp_that_moves_within_a_press_or_stands_still_between_presses_mislead
     // This device changes the timestamp with each packet, even in the retransmitted end packets.
     let mut detector = Detector::default();
     let durations = [160, 320, 480, 640, 640, 640];
-    let told = durations.iter().enumerate().filter(|(index, duration)| {
+    let reported = durations.iter().enumerate().filter(|(index, duration)| {
         let header = packet(*index as u16, 1_000 + *index as u32 * 160, *index == 0);
         detector.handle(&header, &payload(2, *index > 2, **duration), 8_000).is_some()
     });
-    assert_eq!(told.count(), 1);
+    assert_eq!(reported.count(), 1);
     // This device never changes the timestamp.
     let twice: Vec<_> = pressed("1", 60, 8_000, 50, 9).into_iter().chain(pressed("1", 60, 8_000, 60, 9)).collect();
-    assert_eq!(self::told(&twice, 8_000).len(), 2);
+    assert_eq!(self::detect(&twice, 8_000).len(), 2);
     let two: Vec<_> = pressed("1", 60, 8_000, 50, 9).into_iter().chain(pressed("2", 60, 8_000, 60, 9)).collect();
-    assert_eq!(self::told(&two, 8_000), [('1', 20), ('2', 20)]);
+    assert_eq!(self::detect(&two, 8_000), [('1', 20), ('2', 20)]);
 }
 
 #[test]
 fn a_timestamp_that_begins_anew_or_a_new_source_does_not_hide_a_press() {
     let (before, after) = (pressed("1", 60, 8_000, 50, 40_000), pressed("1", 60, 8_000, 60, 100));
     let both: Vec<_> = before.iter().chain(&after).cloned().collect();
-    assert_eq!(told(&both, 8_000).len(), 2);
+    assert_eq!(detect(&both, 8_000).len(), 2);
     let mut other = before.clone();
     other.iter_mut().for_each(|(header, _)| header.ssrc = 2);
     let both: Vec<_> = before.into_iter().chain(other).collect();
-    assert_eq!(told(&both, 8_000).len(), 2);
+    assert_eq!(detect(&both, 8_000).len(), 2);
 }
 
 #[test]
@@ -206,8 +206,8 @@ fn flash_and_what_is_no_key_are_not_told_and_volume_is_not_heeded() {
         assert_eq!(Detector::default().handle(&packet(1, 1, true), &payload(event, false, 160), 8_000), None);
     }
     for volume in 0..64 {
-        let told = Detector::default().handle(&packet(1, 1, true), &[10, volume, 0, 160], 8_000);
-        assert_eq!(told, Some(('*', 20)));
+        let reported = Detector::default().handle(&packet(1, 1, true), &[10, volume, 0, 160], 8_000);
+        assert_eq!(reported, Some(('*', 20)));
     }
     for short in [&[][..], &[1], &[1, 0, 0]] {
         assert_eq!(Detector::default().handle(&packet(1, 1, true), short, 8_000), None);

@@ -3,7 +3,7 @@
 /// The size of the replay window in packets. Older packets are refused.
 const WIDTH: u64 = 128;
 /// The highest number of packets of a stream under one key (§9.2).
-const MOST: u64 = 1 << 48;
+const MAX_INDEX: u64 = 1 << 48;
 
 /// The estimated index of a packet. The lower 16 bits are the sequence number, and the upper bits are the roll-over
 /// counter.
@@ -44,7 +44,7 @@ impl Window {
     /// number of packets.
     pub(super) fn guess(&self, sequence: u16) -> Option<Guess> {
         let guess = self.newest.map_or(Guess(sequence.into()), |newest| newest.follow(sequence));
-        (guess.0 < MOST).then_some(guess)
+        (guess.0 < MAX_INDEX).then_some(guess)
     }
 
     /// Whether this index was not received before. Returns false as well if the index is too old to check.
@@ -119,8 +119,8 @@ mod tests {
     #[test]
     fn a_used_up_key_gives_no_index() {
         let mut window = Window::default();
-        window.note(Guess(MOST - 1));
+        window.note(Guess(MAX_INDEX - 1));
         assert_eq!(window.guess(0), None);
-        assert_eq!(window.guess(65_534), Some(Guess(MOST - 2)));
+        assert_eq!(window.guess(65_534), Some(Guess(MAX_INDEX - 2)));
     }
 }

@@ -116,7 +116,7 @@ fn an_answer_that_crosses_its_cancel_is_acknowledged_and_hung_up() {
 
 #[test]
 fn when_nobody_takes_the_call_the_best_refusal_is_told() {
-    for (refusals, told) in [([486, 503], 486), ([408, 486], 486), ([404, 302], 302), ([480, 500], 480)] {
+    for (refusals, reported) in [([486, 503], 486), ([408, 486], 486), ([404, 302], 302), ([480, 500], 480)] {
         let mut exchange = Exchange::new();
         let phones = phones(&mut exchange, &["1", "1"]);
         exchange.command(ring(9, "alice"));
@@ -124,7 +124,7 @@ fn when_nobody_takes_the_call_the_best_refusal_is_told() {
             let invite = take(&mut exchange, "INVITE", phone);
             respond(&mut exchange, &invite, refusal, false);
         }
-        assert_eq!(ended(&mut exchange), (EndCause::Rejected, Some(told)));
+        assert_eq!(ended(&mut exchange), (EndCause::Rejected, Some(reported)));
         nothing_is_left(&mut exchange);
     }
 }
@@ -156,7 +156,7 @@ fn the_less_preferred_ring_after_the_others_have_refused_or_rung_for_long() {
     respond(&mut exchange, &first, 486, false);
     let second = take(&mut exchange, "INVITE", &phones[2]);
     respond(&mut exchange, &second, 180, false);
-    exchange.wait(SERIAL + Duration::from_secs(1));
+    exchange.wait(GROUP_RING_TIME + Duration::from_secs(1));
     let cancel = take(&mut exchange, "CANCEL", &phones[2]);
     respond(&mut exchange, &cancel, 200, false);
     respond(&mut exchange, &second, 487, false);

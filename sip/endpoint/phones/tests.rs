@@ -14,7 +14,7 @@ use crate::endpoint::tests::response_to;
 use crate::endpoint::{ConnectionId, Output};
 use crate::leg::{Command, Credentials, LegKey, Transport};
 use crate::testing::{self, SDP, instant, outgoing};
-use crate::trunk::TrunkAcl;
+use crate::trunk_acl::TrunkAcl;
 
 pub(in crate::endpoint) const ALICE: &str = "192.0.2.1:40000";
 
@@ -86,7 +86,7 @@ impl Exchange {
             local: "127.0.0.1:5060".parse().unwrap(),
             transport: self.transport,
             connection: self.transport.is_reliable().then_some(ConnectionId(5)),
-            proven: None,
+            certified_trunk: None,
             data: message.into(),
         };
         self.endpoint.handle_datagram(self.now, arrival);
@@ -208,10 +208,10 @@ fn a_request_with_no_contact_asks_and_a_repeated_one_is_answered_alike() {
 fn a_phone_that_knows_outbound_is_told_that_we_do() {
     let mut exchange = Exchange::new();
     let contact = "Contact: <sip:alice@10.0.0.1>;+sip.instance=\"<urn:uuid:1>\";reg-id=1\r\n";
-    let told = exchange.register(ALICE, "alice", &format!("{contact}Supported: path, outbound\r\n"));
-    assert!(told.contains("Require: outbound\r\n"), "{told}");
-    let told = exchange.register(ALICE, "alice", contact);
-    assert!(!told.contains("outbound"), "{told}");
+    let response = exchange.register(ALICE, "alice", &format!("{contact}Supported: path, outbound\r\n"));
+    assert!(response.contains("Require: outbound\r\n"), "{response}");
+    let response = exchange.register(ALICE, "alice", contact);
+    assert!(!response.contains("outbound"), "{response}");
 }
 
 #[test]
@@ -348,8 +348,8 @@ fn a_trunk_on_this_machine_that_names_no_account_is_not_asked() {
     // before.
     let directory = Directory::new("tandem", [], []).with_accounts([user("AC1", None)]);
     exchange.endpoint.set_directory(Arc::new(directory));
-    let stranger = as_account(&mut exchange, "somebody");
-    exchange.receive("10.0.0.9:5060", stranger);
+    let unknown = as_account(&mut exchange, "somebody");
+    exchange.receive("10.0.0.9:5060", unknown);
     assert!(exchange.next().text.starts_with("SIP/2.0 403 "));
 }
 
@@ -422,7 +422,7 @@ fn a_domains_networks_admit_and_its_users_are_its_own() {
         name: name.into(),
         account: "acme".into(),
         networks: networks.iter().map(|network| network.parse().unwrap()).collect(),
-        everywhere: false,
+        for_any_host: false,
     };
     let domains = [domain("open.example", &["192.0.2.0/24"]), domain("both.example", &["192.0.2.0/24"])];
     let users = [user("alice", Some("both.example"))];
@@ -450,7 +450,7 @@ fn calls_from_a_network_that_means_a_domain_are_its_own_at_whatever_host() {
         name: "pbx.invalid".into(),
         account: "acme".into(),
         networks: vec!["192.0.2.1/32".parse().unwrap()],
-        everywhere: true,
+        for_any_host: true,
     };
     let directory = Directory::new("tandem", [user("alice", None)], [domain]);
     exchange.endpoint.set_directory(Arc::new(directory));
@@ -514,7 +514,7 @@ fn a_phone_may_be_asked_instead() {
 
 #[test]
 fn wrong_passwords_ban_their_source_for_any_name_alike_and_the_right_one_takes_them_back() {
-    use crate::guard::{Bans, Guard, Offence, Verdict};
+    use crate::guard::{Bans, Guard, Offence, GuardDecision};
     for name in ["alice", "nobody"] {
         let mut exchange = Exchange::new();
         let guard = Arc::new(Guard::new(Bans::default(), Vec::new(), 1, exchange.now));
@@ -536,10 +536,10 @@ fn wrong_passwords_ban_their_source_for_any_name_alike_and_the_right_one_takes_t
         if name == "alice" {
             assert!(exchange.register(ALICE, name, "Contact: <sip:a@h>\r\n").starts_with("SIP/2.0 200 "));
             exchange.authenticated(ALICE, "REGISTER", "sip:tandem", name, "Contact: <sip:a@h>\r\n", "guess");
-            assert_eq!(guard.admit(exchange.now, source), Verdict::Take);
+            assert_eq!(guard.admit(exchange.now, source), GuardDecision::Accept);
         } else {
             exchange.authenticated(ALICE, "REGISTER", "sip:tandem", name, "Contact: <sip:a@h>\r\n", "guess");
-            assert_eq!(guard.admit(exchange.now, source), Verdict::Banned);
+            assert_eq!(guard.admit(exchange.now, source), GuardDecision::Banned);
             let ban = guard.bans(exchange.now).remove(0);
             assert_eq!((ban.why, ban.count), (Offence::Credentials, 10));
         }

@@ -4,10 +4,10 @@ use std::time::Duration;
 use super::*;
 use crate::endpoint::{Arrival, Output};
 use crate::leg::{Command, Credentials, Event, Transport};
-use crate::peer::Trunk;
-use crate::peer::{Register, Registered};
+use crate::trunk::Trunk;
+use crate::trunk::{Register, Registered};
 use crate::testing::{self, SDP, instant};
-use crate::trunk::TrunkAcl;
+use crate::trunk_acl::TrunkAcl;
 
 const CARRIER: &str = "192.0.2.1:5060";
 
@@ -19,21 +19,21 @@ struct Bench {
     events: VecDeque<Event>,
 }
 
-fn settings(peers: Vec<Trunk>) -> Config {
-    let acl = |peer: &Trunk| TrunkAcl { name: peer.trunk.clone(), networks: vec!["192.0.2.0/24".parse().unwrap()] };
-    Config { trunks: peers.iter().map(acl).collect(), peers, trace: false, ..Config::default() }
+fn settings(trunk_settings: Vec<Trunk>) -> Config {
+    let acl = |trunk: &Trunk| TrunkAcl { name: trunk.trunk.clone(), networks: vec!["192.0.2.0/24".parse().unwrap()] };
+    Config { trunks: trunk_settings.iter().map(acl).collect(), trunk_settings, trace: false, ..Config::default() }
 }
 
-fn peer(name: &str, change: impl FnOnce(&mut Trunk)) -> Trunk {
-    let mut peer = Trunk { uri: Some(format!("sip:{CARRIER}")), ..Trunk::new(name.into()) };
-    change(&mut peer);
-    peer
+fn trunk(name: &str, change: impl FnOnce(&mut Trunk)) -> Trunk {
+    let mut trunk = Trunk { uri: Some(format!("sip:{CARRIER}")), ..Trunk::new(name.into()) };
+    change(&mut trunk);
+    trunk
 }
 
 fn registering(name: &str, password: &str) -> Trunk {
-    peer(name, |peer| {
-        peer.credentials = Some(Credentials { username: "us".into(), password: password.into() });
-        peer.register = Some(Register {
+    trunk(name, |trunk| {
+        trunk.credentials = Some(Credentials { username: "us".into(), password: password.into() });
+        trunk.register = Some(Register {
             registrar: format!("sip:{CARRIER}"),
             address: "sip:us@carrier.example".into(),
             contact_user: "us".into(),
@@ -43,10 +43,10 @@ fn registering(name: &str, password: &str) -> Trunk {
 }
 
 impl Bench {
-    fn new(peers: Vec<Trunk>) -> Self {
-        let config = settings(peers);
+    fn new(trunk_settings: Vec<Trunk>) -> Self {
+        let config = settings(trunk_settings);
         let mut endpoint = testing::endpoint("127.0.0.1:5060", 3, |own| {
-            (own.trunks, own.peers) = (config.trunks.clone(), config.peers.clone());
+            (own.trunks, own.trunk_settings) = (config.trunks.clone(), config.trunk_settings.clone());
         });
         let now = instant();
         endpoint.start_trunks(now);
@@ -63,8 +63,8 @@ impl Bench {
         }
     }
 
-    fn reconfigure(&mut self, peers: Vec<Trunk>) {
-        self.endpoint.reconfigure(self.now, settings(peers));
+    fn reconfigure(&mut self, trunk_settings: Vec<Trunk>) {
+        self.endpoint.reconfigure(self.now, settings(trunk_settings));
         self.collect();
     }
 
@@ -84,7 +84,7 @@ impl Bench {
             local: "127.0.0.1:5060".parse().unwrap(),
             transport: Transport::Udp,
             connection: None,
-            proven: None,
+            certified_trunk: None,
             data: message.into(),
         };
         self.endpoint.handle_datagram(self.now, arrival);
@@ -125,12 +125,12 @@ fn field<'a>(message: &'a str, name: &str) -> &'a str {
 
 #[test]
 fn a_call_goes_on_while_its_trunk_goes_and_the_next_is_refused() {
-    let mut bench = Bench::new(vec![peer("a", |_| {})]);
+    let mut bench = Bench::new(vec![trunk("a", |_| {})]);
     bench.call(1);
     bench.expect("SIP/2.0 100 ");
     let Some(Event::Incoming { leg, .. }) = bench.events.pop_front() else { panic!("no call") };
-    bench.reconfigure(vec![Trunk { uri: None, ..peer("b", |_| {}) }]);
-    assert_eq!(bench.endpoint.peers().iter().flatten().map(|(name, _)| &**name).collect::<Vec<_>>(), ["b"]);
+    bench.reconfigure(vec![Trunk { uri: None, ..trunk("b", |_| {}) }]);
+    assert_eq!(bench.endpoint.trunk_statuses().iter().flatten().map(|(name, _)| &**name).collect::<Vec<_>>(), ["b"]);
     bench.command_answer(leg);
     assert!(bench.expect("SIP/2.0 200 ").contains("Contact: <sip:127.0.0.1:5060>"));
     bench.endpoint.reconfigure(bench.now, Config { trunks: Vec::new(), ..settings(Vec::new()) });
@@ -147,13 +147,13 @@ impl Bench {
 
 #[test]
 fn limits_hold_from_now_on_and_count_what_is_there() {
-    let mut bench = Bench::new(vec![peer("a", |_| {})]);
+    let mut bench = Bench::new(vec![trunk("a", |_| {})]);
     bench.call(1);
     bench.expect("SIP/2.0 100 ");
-    bench.reconfigure(vec![peer("a", |peer| peer.max_calls = Some(1))]);
+    bench.reconfigure(vec![trunk("a", |trunk| trunk.max_calls = Some(1))]);
     bench.call(2);
     bench.expect("SIP/2.0 503 ");
-    bench.reconfigure(vec![peer("a", |peer| peer.max_calls = Some(2))]);
+    bench.reconfigure(vec![trunk("a", |trunk| trunk.max_calls = Some(2))]);
     bench.call(3);
     bench.expect("SIP/2.0 100 ");
 }
@@ -164,11 +164,11 @@ fn a_registration_that_is_as_it_was_is_left_alone_and_one_that_is_not_is_made_an
     bench.wait(Duration::from_secs(1));
     let first = bench.expect("REGISTER ");
     bench.answer(&first, 200, "Expires: 600\r\n");
-    assert_eq!(bench.endpoint.peers()[0].as_ref().unwrap().1.registered, Registered::Yes);
+    assert_eq!(bench.endpoint.trunk_statuses()[0].as_ref().unwrap().1.registered, Registered::Yes);
     bench.reconfigure(vec![registering("a", "old")]);
     bench.wait(Duration::from_secs(5));
     assert!(bench.sent.is_empty());
-    assert_eq!(bench.endpoint.peers()[0].as_ref().unwrap().1.registered, Registered::Yes);
+    assert_eq!(bench.endpoint.trunk_statuses()[0].as_ref().unwrap().1.registered, Registered::Yes);
 
     bench.reconfigure(vec![registering("a", "new")]);
     let gone = bench.expect("REGISTER ");
@@ -177,22 +177,22 @@ fn a_registration_that_is_as_it_was_is_left_alone_and_one_that_is_not_is_made_an
     let again =
         bench.sent.drain(..).find(|sent| field(sent, "Call-ID") != field(&first, "Call-ID")).expect("a new one");
     bench.answer(&gone, 200, "");
-    assert_eq!(bench.endpoint.peers()[0].as_ref().unwrap().1.registered, Registered::Pending, "that was the old one's");
+    assert_eq!(bench.endpoint.trunk_statuses()[0].as_ref().unwrap().1.registered, Registered::Pending, "that was the old one's");
     bench.answer(&again, 200, "Expires: 600\r\n");
-    assert_eq!(bench.endpoint.peers()[0].as_ref().unwrap().1.registered, Registered::Yes);
+    assert_eq!(bench.endpoint.trunk_statuses()[0].as_ref().unwrap().1.registered, Registered::Yes);
 
     bench.reconfigure(vec![]);
     assert_eq!(field(&bench.expect("REGISTER "), "Expires"), "0");
-    assert!(bench.endpoint.peers().iter().all(Option::is_none));
+    assert!(bench.endpoint.trunk_statuses().iter().all(Option::is_none));
     bench.reconfigure(vec![registering("a", "new")]);
     bench.wait(Duration::from_secs(1));
     assert!(bench.sent.iter().any(|sent| field(sent, "Expires") == "600"), "it is back, in its place");
-    assert_eq!(bench.endpoint.peers().len(), 1);
+    assert_eq!(bench.endpoint.trunk_statuses().len(), 1);
 }
 
 #[test]
 fn who_has_a_password_is_asked_from_now_on() {
-    let mut bench = Bench::new(vec![peer("a", |_| {})]);
+    let mut bench = Bench::new(vec![trunk("a", |_| {})]);
     let user = crate::directory::User {
         account: "acme".into(),
         username: "alice".into(),

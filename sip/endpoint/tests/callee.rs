@@ -295,7 +295,7 @@ fn options_say_what_we_can_do() {
 
 #[test]
 fn unknown_sources_get_403_or_nothing_but_may_end_calls_they_are_part_of() {
-    let strangers = |silent| {
+    let from_unknown_sources = |silent| {
         Bench::with(|config| {
             config.trunks.clear();
             if silent {
@@ -303,18 +303,18 @@ fn unknown_sources_get_403_or_nothing_but_may_end_calls_they_are_part_of() {
             }
         })
     };
-    assert_eq!(strangers(false).status_of(invite("i", "")), 403);
-    assert_eq!(strangers(false).status_of(request("OPTIONS", "i", 1, "", "")), 403);
+    assert_eq!(from_unknown_sources(false).status_of(invite("i", "")), 403);
+    assert_eq!(from_unknown_sources(false).status_of(request("OPTIONS", "i", 1, "", "")), 403);
     for message in [invite("i", ""), request("OPTIONS", "i", 1, "", ""), "INVITE garbage\r\nVia: x\r\n\r\n".to_owned()]
     {
         let message_is_whole = !message.contains("garbage");
-        let mut bench = strangers(true);
+        let mut bench = from_unknown_sources(true);
         bench.receive(message);
         bench.silent();
         bench.empty();
-        assert_eq!(bench.endpoint.strangers(), u64::from(message_is_whole));
+        assert_eq!(bench.endpoint.unknown_source_requests(), u64::from(message_is_whole));
     }
-    let mut bench = strangers(true);
+    let mut bench = from_unknown_sources(true);
     bench.command(Command::Invite { leg: LegKey(1), invite: outgoing("sip:x@127.0.0.2") });
     let invite = bench.expect("INVITE ");
     bench.receive(response_to(&invite, 200, "them", WITH_SDP));

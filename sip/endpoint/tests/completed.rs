@@ -54,7 +54,7 @@ fn nobody_is_woken_for_the_timers_of_what_was_answered() {
             local: "127.0.0.1:5060".parse().unwrap(),
             transport: Transport::Udp,
             connection: None,
-            proven: None,
+            certified_trunk: None,
             data: Bytes::from_static(b"SIP/2.0 200 OK\r\n\r\n"),
         },
     );

@@ -175,8 +175,8 @@ fn of_several_that_ring_reliably_the_answer_of_the_one_picked_up_is_told() {
     }
     bench.receive(response_to(&invite, 200, "one", "Contact: <sip:peer@127.0.0.2:5060>\r\n"));
     bench.expect("ACK ");
-    let told = bench.event();
-    assert!(matches!(&told, Event::Answered { sdp: Some(sdp), .. } if sdp.ends_with(b"s=one\r\n")), "{told:?}");
+    let event = bench.event();
+    assert!(matches!(&event, Event::Answered { sdp: Some(sdp), .. } if sdp.ends_with(b"s=one\r\n")), "{event:?}");
 }
 
 // ----- RFC 3311 ---------------------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ fn a_million_sources_leave_nothing_behind() {
             local: "127.0.0.1:5060".parse().unwrap(),
             transport: Transport::Udp,
             connection: None,
-            proven: None,
+            certified_trunk: None,
             data,
         };
         bench.endpoint.handle_datagram(bench.now, arrival);
@@ -42,7 +42,7 @@ fn a_million_sources_leave_nothing_behind() {
     let endpoint = &bench.endpoint;
     assert_eq!((endpoint.legs(), endpoint.transactions()), (0, 0));
     assert!(endpoint.table_sizes().iter().all(|size| *size == 0), "{:?}", endpoint.table_sizes());
-    assert_eq!(endpoint.strangers(), u64::from(SOURCES / FORMED));
+    assert_eq!(endpoint.unknown_source_requests(), u64::from(SOURCES / FORMED));
     assert_eq!(endpoint.malformed(), u64::from(SOURCES - SOURCES / FORMED));
     assert!(answers <= SOURCES as usize, "none is answered twice: {answers}");
 }

@@ -156,10 +156,10 @@ fn a_long_request_goes_over_tcp_and_back_to_udp_when_tcp_is_refused() {
 
 #[test]
 fn who_has_other_ways_hears_of_silence_sooner_and_of_a_ringing_phone_as_late_as_ever() {
-    for (impatient, rings) in [(true, false), (false, false), (true, true)] {
+    for (has_alternatives, rings) in [(true, false), (false, false), (true, true)] {
         let mut bench = Bench::new();
         let mut call = outgoing("sip:x@127.0.0.2");
-        call.impatient = impatient;
+        call.has_alternatives = has_alternatives;
         bench.command(Command::Invite { leg: LEG, invite: call });
         let invite = bench.expect("INVITE ");
         if rings {
@@ -168,8 +168,8 @@ fn who_has_other_ways_hears_of_silence_sooner_and_of_a_ringing_phone_as_late_as_
         bench.wait(2_900);
         assert!(bench.events.is_empty(), "too early");
         bench.wait(200);
-        let over = impatient && !rings;
-        assert_eq!(bench.events.is_empty(), !over, "impatient: {impatient}, rings: {rings}");
+        let over = has_alternatives && !rings;
+        assert_eq!(bench.events.is_empty(), !over, "has_alternatives: {has_alternatives}, rings: {rings}");
         if over {
             assert_eq!(bench.ended().0, EndCause::Timeout);
         }
@@ -186,7 +186,7 @@ fn a_sip_uri_leads_to_no_inner_network_and_to_no_other_accounts_trunk() {
     let mut bench = Bench::with(|config| {
         config.listen = vec!["udp://192.0.2.50:5060".into(), "tcp://192.0.2.50:5060".into()];
         config.allow_networks = Some(vec!["10.1.0.0/16".parse().unwrap()]);
-        config.peers = vec![
+        config.trunk_settings = vec![
             trunk("theirs", Some("other"), "sip:9.9.9.1"),
             trunk("ours", Some("acme"), "sip:10.2.0.1"),
             trunk("everybodys", None, "sip:10.3.0.1"),

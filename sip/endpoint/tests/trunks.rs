@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::leg::Credentials;
-use crate::peer::{Health, Register, Registered, Trunk, TrunkStatus};
+use crate::trunk::{Health, Register, Registered, Trunk, TrunkStatus};
 
 const LEG: LegKey = LegKey(1);
 const PEER: &str = "127.0.0.2:5060";
@@ -11,13 +11,13 @@ impl Bench {
     /// Creates an endpoint with this trunk, and starts the registration and the probe of the trunk. The trunk's sources
     /// are `10.0.0.0/8`, so the far end of the test is an unknown source.
     fn with_trunk(change: impl FnOnce(&mut Trunk)) -> Self {
-        let mut peer = Trunk::new("carrier".into());
-        peer.uri = Some(format!("sip:{PEER}"));
-        change(&mut peer);
+        let mut trunk = Trunk::new("carrier".into());
+        trunk.uri = Some(format!("sip:{PEER}"));
+        change(&mut trunk);
         let mut bench = Self::with(|config| {
             config.trunks =
-                vec![crate::trunk::TrunkAcl { name: "carrier".into(), networks: vec!["10.0.0.0/8".parse().unwrap()] }];
-            config.peers = vec![peer];
+                vec![crate::trunk_acl::TrunkAcl { name: "carrier".into(), networks: vec!["10.0.0.0/8".parse().unwrap()] }];
+            config.trunk_settings = vec![trunk];
         });
         bench.endpoint.start_trunks(bench.now);
         bench
@@ -25,9 +25,9 @@ impl Bench {
 
     /// Creates an endpoint that registers at a trunk. Returns the first REGISTER.
     fn registering() -> (Self, String) {
-        let mut bench = Self::with_trunk(|peer| {
-            peer.credentials = Some(Credentials { username: "tandem".into(), password: "secret".into() });
-            peer.register = Some(Register {
+        let mut bench = Self::with_trunk(|trunk| {
+            trunk.credentials = Some(Credentials { username: "tandem".into(), password: "secret".into() });
+            trunk.register = Some(Register {
                 registrar: "sip:carrier.example".into(),
                 address: "sip:tandem@carrier.example".into(),
                 contact_user: "tandem".into(),
@@ -49,7 +49,7 @@ impl Bench {
         self.collect();
     }
 
-    fn peer(&self) -> TrunkStatus {
+    fn trunk_status(&self) -> TrunkStatus {
         self.endpoint.trunks.status(0).unwrap()
     }
 }
@@ -81,9 +81,9 @@ fn a_trunk_is_registered_with_credentials_and_refreshed() {
     assert_eq!(number(&again), number(&register) + 1);
     let granted = format!("Contact: <{}>;expires=120", contact(&again));
     bench.receive(response_to(&again, 200, "reg", &granted));
-    assert_eq!(bench.peer().registered, Registered::Yes);
+    assert_eq!(bench.trunk_status().registered, Registered::Yes);
     assert_eq!(
-        bench.endpoint.poll_peer().map(|(index, status)| (index, status.registered)),
+        bench.endpoint.poll_trunk_status().map(|(index, status)| (index, status.registered)),
         Some((0, Registered::Yes))
     );
     bench.wait(91_000);
@@ -99,7 +99,7 @@ fn a_call_to_our_contact_is_the_trunks_wherever_it_comes_from() {
     bench.receive(response_to(&register, 200, "reg", ""));
     bench.receive(invite("sip:+15551230001@127.0.0.1", 1));
     bench.expect("SIP/2.0 403 ");
-    let Event::Stranger(refused) = bench.event() else { panic!("nobody is told") };
+    let Event::UnknownSource(refused) = bench.event() else { panic!("nobody is told") };
     assert_eq!((&*refused.method, &*refused.to, refused.line), ("INVITE", "+15551230001", Some(0)));
     assert!(!refused.sip_call_id.is_empty(), "{refused:?}");
     bench.receive(invite(&contact(&register), 2));
@@ -121,13 +121,13 @@ fn a_call_to_our_contact_is_the_trunks_wherever_it_comes_from() {
 fn a_registrar_that_is_silent_is_asked_again_and_a_shutdown_withdraws() {
     let (mut bench, _) = Bench::registering();
     bench.wait(32_000);
-    assert_eq!(bench.peer().registered, Registered::Refused(408));
+    assert_eq!(bench.trunk_status().registered, Registered::Refused(408));
     bench.sent.clear();
     bench.wait(5_000);
     bench.locate();
     let register = bench.expect("REGISTER ");
     bench.receive(response_to(&register, 200, "reg", "Expires: 300"));
-    assert_eq!(bench.peer().registered, Registered::Yes);
+    assert_eq!(bench.trunk_status().registered, Registered::Yes);
     bench.endpoint.withdraw(bench.now);
     bench.collect();
     let last = bench.expect("REGISTER ");
@@ -140,7 +140,7 @@ fn a_registrar_that_is_silent_is_asked_again_and_a_shutdown_withdraws() {
 
 #[test]
 fn a_trunk_that_does_not_answer_options_is_down_until_it_does_again() {
-    let mut bench = Bench::with_trunk(|peer| peer.options_interval = Some(Duration::from_secs(30)));
+    let mut bench = Bench::with_trunk(|trunk| trunk.options_interval = Some(Duration::from_secs(30)));
     let ask = |bench: &mut Bench, wait: u64| {
         bench.sent.clear();
         bench.wait(wait);
@@ -148,22 +148,22 @@ fn a_trunk_that_does_not_answer_options_is_down_until_it_does_again() {
     };
     let options = ask(&mut bench, 1_000);
     bench.receive(response_to(&options, 404, "x", ""));
-    assert_eq!(bench.peer().health, Health::Up, "whoever refuses is there");
+    assert_eq!(bench.trunk_status().health, Health::Up, "whoever refuses is there");
     for (wait, health) in [(30_000, Health::Up), (10_000, Health::Down)] {
         ask(&mut bench, wait);
         bench.wait(3_000);
-        assert_eq!(bench.peer().health, health);
+        assert_eq!(bench.trunk_status().health, health);
     }
     for health in [Health::Down, Health::Up] {
         let options = ask(&mut bench, 10_000);
         bench.receive(response_to(&options, 200, "x", ""));
-        assert_eq!(bench.peer().health, health);
+        assert_eq!(bench.trunk_status().health, health);
     }
 }
 
 #[test]
 fn calls_beyond_a_trunks_limit_are_refused_and_an_ended_one_makes_room() {
-    let mut bench = Bench::with_trunk(|peer| peer.max_calls = Some(1));
+    let mut bench = Bench::with_trunk(|trunk| trunk.max_calls = Some(1));
     bench.endpoint.core.config.trunks[0].networks = vec!["127.0.0.0/8".parse().unwrap()];
     let mut call = outgoing("sip:+15551230002@127.0.0.2");
     call.trunk = Some("carrier".into());
@@ -174,10 +174,10 @@ fn calls_beyond_a_trunks_limit_are_refused_and_an_ended_one_makes_room() {
     assert!((5..=15).contains(&retry_after(&refused)), "a call has to end");
     bench.command(Command::Invite { leg: LegKey(2), invite: call });
     assert_eq!(bench.ended().0, EndCause::TrunkFull);
-    assert_eq!((bench.peer().calls, bench.peer().limited), (1, 2));
+    assert_eq!((bench.trunk_status().calls, bench.trunk_status().limited), (1, 2));
     bench.receive(response_to(&sent, 486, "them", ""));
     bench.expect("ACK ");
-    assert_eq!((bench.ended().1, bench.peer().calls), (Some(486), 0));
+    assert_eq!((bench.ended().1, bench.trunk_status().calls), (Some(486), 0));
     bench.receive(invite("sip:+15551230001@127.0.0.1", 2));
     bench.expect("SIP/2.0 100 ");
 }
@@ -196,14 +196,14 @@ fn a_trunk_whose_calls_fail_is_doubted_for_a_while() {
         }
         bench.sent.clear();
         bench.events.clear();
-        bench.peer().health
+        bench.trunk_status().health
     };
     assert_eq!(place(&mut bench, Some(486)), Health::Up);
     assert_eq!(place(&mut bench, Some(503)), Health::Doubtful);
     assert_eq!(place(&mut bench, Some(486)), Health::Up, "it answers");
     assert_eq!(place(&mut bench, None), Health::Doubtful);
     bench.wait(60_000);
-    assert_eq!(bench.peer().health, Health::Unknown);
+    assert_eq!(bench.trunk_status().health, Health::Unknown);
 }
 
 #[test]
@@ -219,10 +219,10 @@ fn a_trunk_is_doubted_also_when_the_application_gives_a_silent_call_up_first() {
         }
         bench.wait(given_up_after);
         bench.command(hangup(LEG));
-        let health = bench.peer().health;
+        let health = bench.trunk_status().health;
         // Late responses to the abandoned INVITE arrive.
         bench.receive(response_to(&sent, 100, "", ""));
-        let heard = bench.peer().health;
+        let heard = bench.trunk_status().health;
         bench.receive(response_to(&sent, 487, "them", ""));
         bench.sent.clear();
         bench.events.clear();
@@ -235,14 +235,14 @@ fn a_trunk_is_doubted_also_when_the_application_gives_a_silent_call_up_first() {
 
 #[test]
 fn a_probe_that_is_not_answered_fails_within_seconds_and_unknown_is_not_up() {
-    let peer = crate::Trunk {
+    let trunk = crate::Trunk {
         uri: Some("sip:127.0.0.2".to_owned()),
         options_interval: Some(Duration::from_secs(10)),
         ..crate::Trunk::new("carrier".into())
     };
-    let mut bench = Bench::with(|config| config.peers = vec![peer]);
+    let mut bench = Bench::with(|config| config.trunk_settings = vec![trunk]);
     bench.endpoint.start_trunks(bench.now);
-    let health = |bench: &Bench| bench.endpoint.peers()[0].as_ref().unwrap().1.health;
+    let health = |bench: &Bench| bench.endpoint.trunk_statuses()[0].as_ref().unwrap().1.health;
     assert_eq!(health(&bench), crate::Health::Unknown);
     bench.wait(4_000);
     assert_eq!(health(&bench), crate::Health::Unknown, "one silence is no outage");

@@ -455,7 +455,7 @@ impl Transactions {
     }
 
     /// Adds targets that are tried if the current target does not respond. If there are further targets, the request
-    /// waits only [`crate::Config::failover_ms`] for a first response, and not 32 s. The same applies if `impatient` is
+    /// waits only [`crate::Config::failover_ms`] for a first response, and not 32 s. The same applies if `has_alternatives` is
     /// true, because then the application itself has other targets.
     pub(in crate::endpoint) fn add_alternatives(
         &mut self,
@@ -463,13 +463,13 @@ impl Transactions {
         now: Instant,
         id: ClientId,
         targets: Vec<Target>,
-        impatient: bool,
+        has_alternatives: bool,
     ) {
-        let patience = Duration::from_millis(core.config.failover_ms.into()).min(core.config.timers.timeout());
+        let failover_time = Duration::from_millis(core.config.failover_ms.into()).min(core.config.timers.timeout());
         if let Some(client) = self.clients.get_mut(id) {
             client.alternatives.extend(targets);
-            if impatient || !client.alternatives.is_empty() {
-                self.expire_by(core, id, now + patience);
+            if has_alternatives || !client.alternatives.is_empty() {
+                self.expire_by(core, id, now + failover_time);
             }
         }
     }
@@ -501,9 +501,9 @@ impl Transactions {
     /// request is short enough, if the far end is known to refuse TCP, or if there is no TCP socket. If the far end
     /// refuses the TCP connection, UDP is tried next.
     fn avoid_fragments(&self, core: &Core, now: Instant, flow: Flow, length: usize) -> Option<Flow> {
-        let most = core.config.udp_max_request;
+        let limit = core.config.udp_max_request;
         let refused = self.udp_only.get(&flow.peer).is_some_and(|until| *until > now);
-        if flow.transport != Transport::Udp || flow.pinned || most == 0 || length <= most || refused {
+        if flow.transport != Transport::Udp || flow.pinned || limit == 0 || length <= limit || refused {
             return None;
         }
         let local = core.local_for(Transport::Tcp, flow.peer.ip())?;
@@ -517,7 +517,7 @@ impl Transactions {
         core: &mut Core,
         now: Instant,
         id: ClientId,
-        impatient: bool,
+        has_alternatives: bool,
     ) -> Option<(ClientId, Flow)> {
         let mut targets = self.take_alternatives(id);
         let flow = core.next_hop(&mut targets)?;
@@ -543,7 +543,7 @@ impl Transactions {
                 acknowledge
             });
         }
-        self.add_alternatives(core, now, next, targets, impatient);
+        self.add_alternatives(core, now, next, targets, has_alternatives);
         Some((next, flow))
     }
 

@@ -1,11 +1,11 @@
 //! Stream connections of the driver. The functions handle events of connections, decide whether to accept a connection,
 //! and select the connection for a message.
 
-use super::super::stream::{Accepted, Connection, Link, StreamEvent, Way};
-use super::super::tls::Who;
+use super::super::stream::{Accepted, Connection, Link, StreamEvent, ConnectionKey};
+use super::super::tls::ExpectedServer;
 use crate::config::Config;
 use crate::endpoint::ConnectionId;
-use crate::guard::Verdict;
+use crate::guard::GuardDecision;
 use crate::leg::{Transport, TrunkName};
 use bytes::Bytes;
 use std::io;
@@ -20,16 +20,16 @@ use super::{Driver, instant};
 impl Driver {
     pub(super) fn stream_event(&mut self, event: StreamEvent) {
         match event {
-            StreamEvent::Accepted(Accepted { peer, .. }) if self.guard.admit(instant(), peer.ip()) != Verdict::Take => {
+            StreamEvent::Accepted(Accepted { peer, .. }) if self.guard.admit(instant(), peer.ip()) != GuardDecision::Accept => {
                 tracing::debug!(%peer, "connection dropped: its source is banned or exceeds its rate");
             }
             StreamEvent::Accepted(accepted) => self.accept(accepted),
-            StreamEvent::Message(arrival) if arrival.proven.is_some() => self.arrival(arrival),
+            StreamEvent::Message(arrival) if arrival.certified_trunk.is_some() => self.arrival(arrival),
             StreamEvent::Message(arrival) => match self.guard.admit(instant(), arrival.source.ip()) {
-                Verdict::Take => self.arrival(arrival),
-                Verdict::Limited | Verdict::Banned if self.endpoint.awaits(&arrival.data) => self.arrival(arrival),
-                Verdict::Limited => {}
-                Verdict::Banned => {
+                GuardDecision::Accept => self.arrival(arrival),
+                GuardDecision::RateLimited | GuardDecision::Banned if self.endpoint.awaits(&arrival.data) => self.arrival(arrival),
+                GuardDecision::RateLimited => {}
+                GuardDecision::Banned => {
                     if let Some((id, connection)) =
                         arrival.connection.and_then(|id| Some((id, self.connections.get(&id)?)))
                     {
@@ -38,7 +38,7 @@ impl Driver {
                     }
                 }
             },
-            StreamEvent::Proven(id) => {
+            StreamEvent::Certified(id) => {
                 if let Some(connection) = self.connections.get(&id) {
                     connection.trust();
                 }
@@ -53,16 +53,16 @@ impl Driver {
 
     pub(super) fn accept(&mut self, accepted: Accepted) {
         let Accepted { stream, transport, peer, local } = accepted;
-        let stranger = self.endpoint.is_unknown(peer.ip());
-        if self.connections.len() >= self.max_connections || stranger && self.has_strangers_enough(peer.ip()) {
-            tracing::debug!(%peer, stranger, "too many connections");
+        let unknown_source = self.endpoint.is_unknown(peer.ip());
+        if self.connections.len() >= self.max_connections || unknown_source && self.has_enough_unknown_sources(peer.ip()) {
+            tracing::debug!(%peer, stranger = unknown_source, "too many connections");
             return;
         }
         // The side that opened a connection sends the keep-alives (RFC 5626 §4.4.1). Browsers cannot send pings, so the
         // server sends the keep-alives on WebSocket connections.
         let ours = matches!(transport, Transport::Ws | Transport::Wss);
         let link = self.link(transport, peer, local, self.keep_alive.filter(|_| ours));
-        link.stranger.store(stranger, Ordering::Relaxed);
+        link.unknown_source.store(unknown_source, Ordering::Relaxed);
         let id = link.id;
         let connection = Connection::accepted(stream, link, Arc::clone(&self.tls));
         self.connections.insert(id, connection);
@@ -79,28 +79,28 @@ impl Driver {
         self.next_connection += 1;
         let id = ConnectionId(self.next_connection);
         let (idle, events) = (self.idle, self.stream_sender.clone());
-        Link { id, transport, peer, local, proven: None, idle, stranger: Arc::default(), keep_alive, events }
+        Link { id, transport, peer, local, certified_trunk: None, idle, unknown_source: Arc::default(), keep_alive, events }
     }
 
     /// Returns whether unknown sources already have their maximum number of connections. All unknown sources together
     /// may have a quarter of all connections. Each unknown source may have a sixteenth of all connections. Calls from
     /// unknown sources are usually refused. But a far end that the server has called may also be an unknown source.
-    pub(super) fn has_strangers_enough(&self, source: IpAddr) -> bool {
+    pub(super) fn has_enough_unknown_sources(&self, source: IpAddr) -> bool {
         let all = self.max_connections.div_ceil(4);
-        let (mut strangers, mut its_own) = (0, 0);
-        for connection in self.connections.values().filter(|connection| connection.is_stranger()) {
-            strangers += 1;
-            its_own += usize::from(connection.way.1.ip() == source);
+        let (mut unknown_sources, mut from_source) = (0, 0);
+        for connection in self.connections.values().filter(|connection| connection.is_unknown_source()) {
+            unknown_sources += 1;
+            from_source += usize::from(connection.key.1.ip() == source);
         }
-        strangers >= all || its_own >= all.div_ceil(4)
+        unknown_sources >= all || from_source >= all.div_ceil(4)
     }
 
     pub(super) fn forget(&mut self, id: ConnectionId) {
         self.aliases.retain(|_, other| *other != id);
         if let Some(connection) = self.connections.remove(&id)
-            && self.connections_by_peer.get(&connection.way) == Some(&id)
+            && self.connections_by_peer.get(&connection.key) == Some(&id)
         {
-            self.connections_by_peer.remove(&connection.way);
+            self.connections_by_peer.remove(&connection.key);
         }
     }
 
@@ -108,20 +108,20 @@ impl Driver {
     /// the same far end, or opens a new connection.
     pub(super) fn send_stream(
         &mut self,
-        way: Way,
+        key: ConnectionKey,
         local: Option<SocketAddr>,
         connection: Option<ConnectionId>,
         data: Bytes,
     ) {
         let known = connection
             .filter(|id| self.connections.contains_key(id))
-            .or_else(|| self.connections_by_peer.get(&way).copied())
-            .or_else(|| self.alias_of(way));
-        let id = match known.map_or_else(|| self.open(way, local), Ok) {
+            .or_else(|| self.connections_by_peer.get(&key).copied())
+            .or_else(|| self.alias_of(key));
+        let id = match known.map_or_else(|| self.open(key, local), Ok) {
             Ok(id) => id,
             Err(why) => {
                 self.counters.dropped.fetch_add(1, Ordering::Relaxed);
-                self.endpoint.handle_transport_error(instant(), way.0, way.1, why);
+                self.endpoint.handle_transport_error(instant(), key.0, key.1, why);
                 return;
             }
         };
@@ -131,7 +131,7 @@ impl Driver {
             return;
         };
         self.counters.dropped.fetch_add(1, Ordering::Relaxed);
-        let (transport, peer, _) = connection.way;
+        let (transport, peer, _) = connection.key;
         if let TrySendError::Full(_) = lost {
             tracing::warn!(%peer, "far end reads too slowly: closing the connection");
             connection.abort();
@@ -150,7 +150,7 @@ impl Driver {
         }
     }
 
-    pub(super) fn alias_of(&self, (transport, address, identity): Way) -> Option<ConnectionId> {
+    pub(super) fn alias_of(&self, (transport, address, identity): ConnectionKey) -> Option<ConnectionId> {
         if self.aliases.is_empty() || transport != Transport::Tls {
             return None;
         }
@@ -158,20 +158,20 @@ impl Driver {
         self.aliases.get(&(address, trunk)).copied()
     }
 
-    pub(super) fn open(&mut self, way: Way, local: Option<SocketAddr>) -> Result<ConnectionId, io::ErrorKind> {
-        let (transport, peer, identity) = way;
+    pub(super) fn open(&mut self, key: ConnectionKey, local: Option<SocketAddr>) -> Result<ConnectionId, io::ErrorKind> {
+        let (transport, peer, identity) = key;
         if self.connections.len() >= self.max_connections {
             return Err(io::ErrorKind::QuotaExceeded);
         }
         let tls = match transport {
             Transport::Udp | Transport::Tcp => None,
             Transport::Tls => {
-                let who = match identity {
+                let server = match identity {
                     Some(identity) => self.identities.get(identity).ok_or(io::ErrorKind::NotFound)?,
                     // A request in a dialog whose connection is closed has no identity.
-                    None => Who { host: peer.ip().to_string(), trunk: self.endpoint.trunk_at(peer.ip()) },
+                    None => ExpectedServer { host: peer.ip().to_string(), trunk: self.endpoint.trunk_at(peer.ip()) },
                 };
-                Some(self.tls.client(&who).ok_or(io::ErrorKind::InvalidInput)?)
+                Some(self.tls.client(&server).ok_or(io::ErrorKind::InvalidInput)?)
             }
             // Browsers can be reached only through connections that they opened.
             Transport::Ws | Transport::Wss => return Err(io::ErrorKind::NotConnected),
@@ -179,7 +179,7 @@ impl Driver {
         let link = self.link(transport, peer, peer, self.keep_alive);
         let id = link.id;
         self.connections.insert(id, Connection::open(link, identity, local, tls));
-        self.connections_by_peer.insert(way, id);
+        self.connections_by_peer.insert(key, id);
         Ok(id)
     }
 }

@@ -49,13 +49,13 @@ async fn a_banned_peer_is_heard_where_it_answers_us_and_the_hosts_of_trunks_are_
         config.trunks = Vec::new();
         config.bans = Bans { refused: 5, credentials: 1, ..Bans::default() };
         let uri = Some("sip:127.0.0.89".to_owned());
-        config.peers = vec![crate::Trunk { uri, ..crate::Trunk::new("carrier".into()) }];
+        config.trunk_settings = vec![crate::Trunk { uri, ..crate::Trunk::new("carrier".into()) }];
     })
     .await;
     let udp = address(&handle, Transport::Udp);
     let guesser = UdpSocket::bind("127.0.0.88:0").await.unwrap();
     let now = crate::testing::instant();
-    assert!(handle.guard().offend(now, "127.0.0.88".parse().unwrap(), Offence::Credentials));
+    assert!(handle.guard().record_offence(now, "127.0.0.88".parse().unwrap(), Offence::Credentials));
     let to = format!("sip:x@{}", guesser.local_addr().unwrap());
     handle.send(Command::Invite { leg: LegKey(1), invite: outgoing(&to) }).unwrap();
     let invite = receive_until(&guesser, "INVITE ").await;
@@ -91,7 +91,7 @@ async fn more_than_its_rate_is_not_even_read() {
     }
     trunk.send_to(options("UDP", "trunkx").as_bytes(), udp).await.unwrap();
     receive_until(&trunk, "trunkx").await;
-    assert!(handle.statistics().strangers < 50, "{:?}", handle.statistics());
+    assert!(handle.statistics().unknown_source_requests < 50, "{:?}", handle.statistics());
     assert!(handle.guard().counts(crate::testing::instant()).limited > 150);
     handle.shutdown().await;
 }
@@ -123,7 +123,7 @@ async fn what_went_through_the_driver_is_in_its_ladder() {
     let ladder = handle.ladder().unwrap();
     let trace = ladder.of_legs(&[leg]).remove(0);
     assert_eq!((trace.sip_call_id.as_str(), trace.legs.as_slice()), (&*incoming.sip_call_id, &[LegKey(1), leg][..]));
-    let both_ways = |word: &str| trace.messages.iter().filter(|seen| seen.data.starts_with(word.as_bytes())).count();
+    let both_ways = |word: &str| trace.messages.iter().filter(|message| message.data.starts_with(word.as_bytes())).count();
     assert_eq!((both_ways("INVITE "), both_ways("SIP/2.0 200 "), both_ways("ACK ")), (2, 2, 2));
     handle.shutdown().await;
 }

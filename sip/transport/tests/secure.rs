@@ -146,10 +146,10 @@ async fn calls_go_over_tls_to_a_server_that_proves_its_name() {
 
 #[tokio::test]
 async fn a_server_that_is_not_who_it_should_be_gets_no_call() {
-    let (authority, stranger) = (Authority::new(), Authority::new());
+    let (authority, other_authority) = (Authority::new(), Authority::new());
     let (a, mut events) = driver(authority.listen(&["localhost"])).await;
     let (wrong_name, _events) = driver(authority.listen(&["elsewhere.example"])).await;
-    let (wrong_authority, _events) = driver(stranger.listen(&["localhost"])).await;
+    let (wrong_authority, _events) = driver(other_authority.listen(&["localhost"])).await;
     for server in [wrong_name, wrong_authority] {
         let uri = format!("sip:x@localhost:{};transport=tls", address(&server, Transport::Tls).port());
         a.send(Command::Invite { leg: LegKey(1), invite: outgoing(&uri) }).unwrap();
@@ -335,7 +335,7 @@ async fn websocket(at: SocketAddr, protocol: &str) -> Result<WebSocketStream<Tcp
 }
 
 /// Returns the next message that is not a WebSocket ping.
-async fn said<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin>(socket: &mut WebSocketStream<S>) -> String {
+async fn next_text<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin>(socket: &mut WebSocketStream<S>) -> String {
     loop {
         match timeout(DEADLINE, socket.next()).await.expect("in time").expect("open").unwrap() {
             Message::Text(text) => return text.to_string(),
@@ -354,11 +354,11 @@ async fn a_browser_calls_and_is_reached_over_the_websocket_it_opened() {
     let mut socket = websocket(ws, "chat, sip").await.unwrap();
     let invalid = |branch: &str| options("WS", branch).replace("127.0.0.1:9;rport", "df7jal23ls0d.invalid");
     socket.send(Message::text(invalid("text"))).await.unwrap();
-    assert!(said(&mut socket).await.starts_with("SIP/2.0 200 "));
+    assert!(next_text(&mut socket).await.starts_with("SIP/2.0 200 "));
     socket.send(Message::binary(invalid("octets").into_bytes())).await.unwrap();
-    assert!(said(&mut socket).await.starts_with("SIP/2.0 200 "));
+    assert!(next_text(&mut socket).await.starts_with("SIP/2.0 200 "));
     socket.send(Message::text("\r\n\r\n")).await.unwrap();
-    assert_eq!(said(&mut socket).await, "\r\n");
+    assert_eq!(next_text(&mut socket).await, "\r\n");
 
     let invite = "INVITE sip:1@server.example SIP/2.0\r\nVia: SIP/2.0/WS df7jal23ls0d.invalid;branch=z9hG4bKinvite\r\n\
          Max-Forwards: 70\r\nFrom: <sip:alice@server.example>;tag=asdyka899\r\nTo: <sip:1@server.example>\r\n\
@@ -367,9 +367,9 @@ async fn a_browser_calls_and_is_reached_over_the_websocket_it_opened() {
     socket.send(Message::text(invite)).await.unwrap();
     let Event::Incoming { leg, incoming } = event(&mut events).await else { panic!() };
     assert_eq!(incoming.transport, Transport::Ws);
-    assert!(said(&mut socket).await.starts_with("SIP/2.0 100 "));
+    assert!(next_text(&mut socket).await.starts_with("SIP/2.0 100 "));
     handle.send(answer(leg)).unwrap();
-    let answered = said(&mut socket).await;
+    let answered = next_text(&mut socket).await;
     assert!(answered.starts_with("SIP/2.0 200 "));
     assert!(answered.contains(&format!("Contact: <sip:{ws};transport=ws>")), "{answered}");
     let to = answered.lines().find(|line| line.starts_with("To: ")).unwrap();
@@ -377,7 +377,7 @@ async fn a_browser_calls_and_is_reached_over_the_websocket_it_opened() {
     socket.send(Message::text(ack.replace("To: <sip:1@server.example>", to))).await.unwrap();
     assert!(matches!(event(&mut events).await, Event::Acknowledged { .. }));
     handle.send(hangup(leg)).unwrap();
-    let bye = said(&mut socket).await;
+    let bye = next_text(&mut socket).await;
     assert!(bye.starts_with("BYE sip:alice@df7jal23ls0d.invalid;transport=ws SIP/2.0\r\nVia: SIP/2.0/WS "), "{bye}");
     handle.shutdown().await;
 }
@@ -392,7 +392,7 @@ async fn a_secure_websocket_answers_and_octets_that_are_no_text_do_not_end_it() 
     let (mut socket, _) = timeout(DEADLINE, tokio_tungstenite::client_async(request, stream)).await.unwrap().unwrap();
     socket.send(Message::binary(vec![0xff, 0xfe, 0x00])).await.unwrap();
     socket.send(Message::text(options("WSS", "secure"))).await.unwrap();
-    let answer = said(&mut socket).await;
+    let answer = next_text(&mut socket).await;
     assert!(answer.starts_with("SIP/2.0 200 ") && answer.contains("SIP/2.0/WSS 127.0.0.1:9;"), "{answer}");
     socket.close(None).await.unwrap();
     let close = timeout(DEADLINE, socket.next()).await.expect("in time");
@@ -409,14 +409,14 @@ async fn who_does_not_shake_hands_is_let_go_and_holds_no_more_than_anybody() {
         config.max_connections = 3;
     })
     .await;
-    let mut held = Vec::new();
+    let mut open = Vec::new();
     for transport in [Transport::Tls, Transport::Ws, Transport::Wss, Transport::Tls, Transport::Ws] {
         let mut stream = TcpStream::connect(address(&handle, transport)).await.unwrap();
         let _ = stream.write_all(b"G").await;
-        held.push(stream);
+        open.push(stream);
     }
     timeout(DEADLINE, async {
-        for stream in &mut held {
+        for stream in &mut open {
             let mut rest = Vec::new();
             let _ = stream.read_to_end(&mut rest).await;
         }

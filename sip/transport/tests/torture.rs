@@ -496,13 +496,13 @@ async fn by_tcp(server: SocketAddr, message: &str, branch: &str) -> Option<u16> 
     let mut stream = TcpStream::connect(server).await.unwrap();
     stream.write_all(message.as_bytes()).await.unwrap();
     stream.shutdown().await.unwrap();
-    let mut said = Vec::new();
+    let mut answer = Vec::new();
     // The server closes the connection if octets cannot be framed. The connection is reset if unread octets are left.
-    let _ = timeout(DEADLINE, stream.read_to_end(&mut said)).await.expect("closed in time");
+    let _ = timeout(DEADLINE, stream.read_to_end(&mut answer)).await.expect("closed in time");
     let mut stream = TcpStream::connect(server).await.unwrap();
     stream.write_all(super::options("TCP", branch).as_bytes()).await.unwrap();
     assert!(read_until(&mut stream, branch).await.starts_with("SIP/2.0 200 "));
-    status(&String::from_utf8_lossy(&said))
+    status(&String::from_utf8_lossy(&answer))
 }
 
 fn status(text: &str) -> Option<u16> {
@@ -527,13 +527,13 @@ async fn judge(rfc: &str, cases: Vec<Case>) {
     for (number, Case(section, about, message, over_udp, over_tcp)) in cases.into_iter().enumerate() {
         let unique = |transport: &str| format!("{transport}{number}x{}", rfc.replace(' ', ""));
         let written = |transport: &str| message.replace("{T}", transport).replace("{B}", &unique(transport));
-        let (said, replies) = by_udp(udp, &written("UDP"), &unique("u")).await;
-        if !fits(over_udp, said) || replies > 1 {
-            wrong.push(format!("{rfc} {section} ({about}) over UDP: {said:?}, {replies} replies; wanted {over_udp:?}"));
+        let (answer, replies) = by_udp(udp, &written("UDP"), &unique("u")).await;
+        if !fits(over_udp, answer) || replies > 1 {
+            wrong.push(format!("{rfc} {section} ({about}) over UDP: {answer:?}, {replies} replies; wanted {over_udp:?}"));
         }
-        let said = by_tcp(tcp, &written("TCP"), &unique("t")).await;
-        if !fits(over_tcp, said) {
-            wrong.push(format!("{rfc} {section} ({about}) over TCP: {said:?}; wanted {over_tcp:?}"));
+        let answer = by_tcp(tcp, &written("TCP"), &unique("t")).await;
+        if !fits(over_tcp, answer) {
+            wrong.push(format!("{rfc} {section} ({about}) over TCP: {answer:?}; wanted {over_tcp:?}"));
         }
         while let Ok(event) = events.try_recv() {
             if let Event::Incoming { leg, .. } = event {

@@ -26,7 +26,7 @@ const SAME: f64 = 15.0;
 const PAUSE: u64 = 500;
 /// Number of consecutive measurements that must find a tone before it is reported. There is one measurement every 40
 /// ms.
-const LOOKS: u8 = 3;
+const MIN_MEASUREMENTS: u8 = 3;
 /// Time from the start of a tone to its detection, in ms. This time consists of half of the first window and the two
 /// measurements that follow.
 const FOUND_AFTER: u64 = 120;
@@ -54,23 +54,23 @@ pub(super) struct Segment {
     /// Time at which the segment started.
     pub(super) began: u64,
     /// Time at the end of the last frame that belongs to the segment.
-    pub(super) heard: u64,
+    pub(super) until: u64,
 }
 
 impl Segment {
     /// Returns the duration of the part of the segment after `since`, in ms.
     pub(super) fn after(&self, since: u64) -> u64 {
-        self.heard.saturating_sub(self.began.max(since))
+        self.until.saturating_sub(self.began.max(since))
     }
 
     fn is_long_enough(&self) -> bool {
         let [speech, tone, sound] = SHORTEST;
-        let least = match self.kind {
+        let minimum = match self.kind {
             Kind::Speech => speech,
             Kind::Tone(_) => tone,
             Kind::Sound => sound,
         };
-        self.heard - self.began >= least
+        self.until - self.began >= minimum
     }
 }
 
@@ -117,12 +117,12 @@ impl AudioClassifier {
             self.tone = None;
         } else if self.frames.is_multiple_of(2) {
             self.tone = self.find_tone().map(|hertz| match self.tone {
-                Some((before, looks)) if (before - hertz).abs() <= SAME => (hertz, looks.saturating_add(1)),
+                Some((before, measurements)) if (before - hertz).abs() <= SAME => (hertz, measurements.saturating_add(1)),
                 _ => (hertz, 1),
             });
         }
         let kind = match self.tone {
-            Some((hertz, LOOKS..)) => Some(Kind::Tone(hertz)),
+            Some((hertz, MIN_MEASUREMENTS..)) => Some(Kind::Tone(hertz)),
             // A vowel can resemble a tone for a short time, so the classifier waits for further measurements.
             Some(_) => return None,
             None if activity.active => Some(Kind::Speech),
@@ -142,7 +142,7 @@ impl AudioClassifier {
         self.current
             .is_none()
             .then_some(self.quiet_since)
-            .or_else(|| self.current.as_ref().filter(|segment| segment.heard < self.now).map(|segment| segment.heard))
+            .or_else(|| self.current.as_ref().filter(|segment| segment.until < self.now).map(|segment| segment.until))
     }
 
     /// Returns the media time at the end of the last frame, in ms.
@@ -159,29 +159,29 @@ impl AudioClassifier {
         let now = self.now;
         let fresh = |kind| {
             let since = if matches!(kind, Kind::Tone(_)) { FOUND_AFTER } else { 20 };
-            Segment { kind, began: now.saturating_sub(since), heard: now }
+            Segment { kind, began: now.saturating_sub(since), until: now }
         };
         let Some(kind) = kind else {
             let over = self.current.take_if(|current| match current.kind {
                 Kind::Tone(_) => true,
-                _ => now - current.heard >= PAUSE,
+                _ => now - current.until >= PAUSE,
             })?;
-            self.quiet_since = over.heard;
+            self.quiet_since = over.until;
             return Some(over).filter(Segment::is_long_enough);
         };
         match (&mut self.current, kind) {
             (Some(current), kind) if same(current.kind, kind) => {
-                current.heard = now;
+                current.until = now;
                 None
             }
             // If a segment of sound contains speech, the whole segment becomes speech. A sound within speech belongs to
             // the segment of speech.
             (Some(current), Kind::Speech) if current.kind == Kind::Sound => {
-                *current = Segment { kind: Kind::Speech, heard: now, ..*current };
+                *current = Segment { kind: Kind::Speech, until: now, ..*current };
                 None
             }
             (Some(current), Kind::Sound) if current.kind == Kind::Speech => {
-                current.heard = now;
+                current.until = now;
                 None
             }
             (current, kind) => current.replace(fresh(kind)).filter(Segment::is_long_enough),
@@ -248,12 +248,12 @@ mod tests {
     }
 
     fn heard(samples: &[i16]) -> Vec<Segment> {
-        let mut ears = AudioClassifier::new();
+        let mut classifier = AudioClassifier::new();
         let mut found = Vec::new();
         for (number, frame) in samples.chunks_exact(FRAME).enumerate() {
-            found.extend(ears.handle_frame((number as u64 + 1) * 20, frame));
+            found.extend(classifier.handle_frame((number as u64 + 1) * 20, frame));
         }
-        found.extend(ears.finish());
+        found.extend(classifier.finish());
         found
     }
 
@@ -271,23 +271,23 @@ mod tests {
         for hertz in [350.0, 440.0, 697.0, 1_000.0, 2_100.0, 3_000.0] {
             let samples = [vec![0; 4_000], tone(hertz, 1_000), vec![0; 8_000]].concat();
             let found = heard(&samples);
-            let [Segment { kind: Kind::Tone(told), began, heard }] = found[..] else { panic!("{hertz}: {found:?}") };
-            assert!((told - hertz).abs() < 5.0, "{hertz}: {told}");
-            assert!(began.abs_diff(500) <= 80 && heard.abs_diff(1_500) <= 80, "{began} {heard}");
+            let [Segment { kind: Kind::Tone(measured), began, until }] = found[..] else { panic!("{hertz}: {found:?}") };
+            assert!((measured - hertz).abs() < 5.0, "{hertz}: {measured}");
+            assert!(began.abs_diff(500) <= 80 && until.abs_diff(1_500) <= 80, "{began} {until}");
         }
     }
 
     #[test]
     fn two_tones_in_a_row_are_two_and_silence_is_counted() {
         let samples = [tone(440.0, 600), tone(880.0, 600), vec![0; 16_000]].concat();
-        let mut ears = AudioClassifier::new();
+        let mut classifier = AudioClassifier::new();
         let mut tones = 0;
         for (number, frame) in samples.chunks_exact(FRAME).enumerate() {
-            let over = ears.handle_frame((number as u64 + 1) * 20, frame);
+            let over = classifier.handle_frame((number as u64 + 1) * 20, frame);
             tones += usize::from(over.is_some_and(|over| matches!(over.kind, Kind::Tone(_))));
         }
         assert_eq!(tones, 2);
-        assert!(ears.quiet_since().is_some_and(|since| since.abs_diff(1_200) <= 80), "{:?}", ears.quiet_since());
+        assert!(classifier.quiet_since().is_some_and(|since| since.abs_diff(1_200) <= 80), "{:?}", classifier.quiet_since());
     }
 
     #[test]

@@ -22,16 +22,16 @@ use super::phone::{Input, Phone};
 use super::steps::{Expectation, Sound, Step, plain_words};
 
 /// Minimum duration of speech or of a tone that meets an expectation, in ms.
-const LEAST: u64 = 100;
+const MIN_DURATION: u64 = 100;
 /// Tolerance for the frequency of an expected tone, once in Hz and once as a part of the frequency. The larger
 /// tolerance applies.
 const TOLERANCE: (f64, f64) = (15.0, 0.02);
 /// Time for which the command waits for the last events of the SIP engine, the media engine and the recogniser after a
 /// call.
-const LAST_WORDS: Duration = Duration::from_secs(5);
+const FINISH_TIMEOUT: Duration = Duration::from_secs(5);
 /// Maximum numbers of segments, of word groups and of digits that are kept for the report of a call. Later items are
 /// only printed.
-const MOST_HEARD: usize = 10_000;
+const MAX_ENTRIES: usize = 10_000;
 
 /// The end of a call.
 #[derive(Clone, Debug)]
@@ -60,26 +60,26 @@ pub(super) struct Conversation {
     pub(super) interrupts: Signal,
     pub(super) record: Option<PathBuf>,
     /// Whether the phone continues to listen after the last step.
-    pub(super) listens_on: bool,
+    pub(super) keeps_listening: bool,
     tap: Option<media::TapReader>,
     recogniser: Option<recognise::RecognitionSession>,
     keyboard: Option<Keyboard>,
     deadline: Option<Instant>,
-    ears: AudioClassifier,
+    classifier: AudioClassifier,
     /// Time of media time 0 in seconds, relative to the start of the call.
     zero: Option<f64>,
     segments: Vec<Segment>,
     words: Vec<(f64, String)>,
-    keys: Vec<(f64, char)>,
+    digits: Vec<(f64, char)>,
     finished: HashSet<media::OpId>,
     answered: Option<f64>,
-    told_status: Option<u16>,
+    last_status: Option<u16>,
     end: Option<End>,
     /// Whether this side has hung up or cancelled the call.
     leaving: bool,
     /// Media time at which the digits of the previous step started, in ms, or `None` if the previous step sent no
     /// digits.
-    pressed: Option<u64>,
+    digits_started: Option<u64>,
     timed_out: bool,
     stats: Option<media::Stats>,
     done: Vec<Done>,
@@ -96,8 +96,8 @@ pub(super) struct Prepared {
 
 /// The reason why a wait ended: an event, or the time limit.
 #[derive(PartialEq)]
-enum Turn {
-    Something,
+enum WaitResult {
+    Event,
     Time,
 }
 
@@ -109,22 +109,22 @@ impl Conversation {
             voice,
             interrupts,
             record: None,
-            listens_on: false,
+            keeps_listening: false,
             tap: None,
             recogniser: None,
             keyboard: None,
             deadline: None,
-            ears: AudioClassifier::new(),
+            classifier: AudioClassifier::new(),
             zero: None,
             segments: Vec::new(),
             words: Vec::new(),
-            keys: Vec::new(),
+            digits: Vec::new(),
             finished: HashSet::new(),
             answered: None,
-            told_status: None,
+            last_status: None,
             end: None,
             leaving: false,
-            pressed: None,
+            digits_started: None,
             timed_out: false,
             stats: None,
             done: Vec::new(),
@@ -153,11 +153,11 @@ impl Conversation {
         let last = steps.last().map(|prepared| prepared.step.clone());
         for prepared in steps {
             let (name, at) = (prepared.step.to_string(), self.lines.now());
-            let passed = self.take(prepared).await;
+            let passed = self.execute(prepared).await;
             let seconds = self.lines.now() - at;
             self.done.push(Done { step: name, at: rounded(at), seconds: rounded(seconds), passed });
         }
-        let stays = self.listens_on || !matches!(last, Some(Step::Expect(_) | Step::Hangup));
+        let stays = self.keeps_listening || !matches!(last, Some(Step::Expect(_) | Step::Hangup));
         if stays && !self.has_failed() {
             self.until(None, |_| false).await;
         }
@@ -194,8 +194,8 @@ impl Conversation {
     /// Returns the JSON report of the call.
     pub(super) fn report(&mut self, to: &str, from: &str) -> Value {
         let at = |ms: u64| rounded(self.zero.unwrap_or(0.0) + ms as f64 / 1_000.0);
-        let heard = self.segments.iter().map(|segment| {
-            let (from, to) = (at(segment.began), at(segment.heard));
+        let entries = self.segments.iter().map(|segment| {
+            let (from, to) = (at(segment.began), at(segment.until));
             match segment.kind {
                 Kind::Speech => json!({"kind": "speech", "from": from, "to": to}),
                 Kind::Tone(hertz) => json!({"kind": "tone", "from": from, "to": to, "hertz": hertz.round()}),
@@ -207,7 +207,7 @@ impl Conversation {
             .iter()
             .map(|done| json!({"step": done.step, "at": done.at, "seconds": done.seconds, "passed": done.passed}));
         let words = self.words.iter().map(|(at, words)| json!({"at": rounded(*at), "words": words}));
-        let keys: String = self.keys.iter().map(|(_, key)| key).collect();
+        let digits: String = self.digits.iter().map(|(_, digit)| digit).collect();
         let end = self.end.as_ref();
         let audio = self.stats.as_ref().map(|stats| {
             json!({
@@ -224,12 +224,12 @@ impl Conversation {
             "ended_by": self.ended_by(),
             "status": end.and_then(|end| end.status),
             "steps": steps.collect::<Vec<_>>(),
-            "heard": heard.collect::<Vec<_>>(),
+            "heard": entries.collect::<Vec<_>>(),
             "words": words.collect::<Vec<_>>(),
-            "keys": keys,
+            "keys": digits,
             "audio": audio,
             "recording": self.record,
-            "lines": self.lines.told(),
+            "lines": self.lines.take_entries(),
         })
     }
 
@@ -244,34 +244,34 @@ impl Conversation {
     }
 
     /// Executes a step. Returns false if the step failed.
-    async fn take(&mut self, Prepared { step, audio }: Prepared) -> bool {
+    async fn execute(&mut self, Prepared { step, audio }: Prepared) -> bool {
         if self.is_over() {
             let expected = matches!(&step, Step::Expect(Expectation { what: Sound::Hangup, .. })) && !self.leaving;
             let passed = match &step {
                 Step::Hangup => true,
-                Step::Expect(Expectation { what: Sound::Words(_) | Sound::Keys(_), .. }) => self.expect(&step).await,
+                Step::Expect(Expectation { what: Sound::Words(_) | Sound::Digits(_), .. }) => self.expect(&step).await,
                 _ => expected,
             };
             if !passed {
-                self.lines.tell(Tone::Bad, "too late", &format!("{step}: the call has ended"));
+                self.lines.print(Tone::Bad, "too late", &format!("{step}: the call has ended"));
             }
             return passed;
         }
         match &step {
             Step::Say(text) => {
-                self.lines.tell(Tone::Ours, "say", &format!("\"{text}\""));
+                self.lines.print(Tone::Sent, "say", &format!("\"{text}\""));
                 self.play(audio).await
             }
             Step::Play(file) => {
-                self.lines.tell(Tone::Ours, "play", &file.display().to_string());
+                self.lines.print(Tone::Sent, "play", &file.display().to_string());
                 self.play(audio).await
             }
-            Step::Press(keys) => {
-                self.lines.tell(Tone::Ours, "press", keys);
-                self.pressed = Some(self.ears.now());
-                match self.phone.press(keys) {
+            Step::Press(digits) => {
+                self.lines.print(Tone::Sent, "press", digits);
+                self.digits_started = Some(self.classifier.now());
+                match self.phone.press(digits) {
                     Ok(op) => self.finish(op).await,
-                    Err(error) => self.cannot(&error),
+                    Err(error) => self.report_failure(&error),
                 }
             }
             Step::Wait(time) => {
@@ -291,7 +291,7 @@ impl Conversation {
         let Some(audio) = audio else { return true };
         match self.phone.play(&audio) {
             Ok(op) => self.finish(op).await,
-            Err(error) => self.cannot(&error),
+            Err(error) => self.report_failure(&error),
         }
     }
 
@@ -301,37 +301,37 @@ impl Conversation {
         self.until(None, |call| call.finished.contains(&op)).await || !self.leaving
     }
 
-    fn cannot(&mut self, error: &anyhow::Error) -> bool {
-        self.lines.tell(Tone::Bad, "failed", &format!("{error:#}"));
+    fn report_failure(&mut self, error: &anyhow::Error) -> bool {
+        self.lines.print(Tone::Bad, "failed", &format!("{error:#}"));
         false
     }
 
     async fn expect(&mut self, step: &Step) -> bool {
         let Step::Expect(Expectation { what, within }) = step else { return false };
         // The other side may react to a digit with a tone before the digit ends.
-        let pressed = self.pressed.take().filter(|_| matches!(what, Sound::Tone(_)));
-        let (since, began) = (pressed.unwrap_or_else(|| self.ears.now()), self.lines.now());
+        let digits_started = self.digits_started.take().filter(|_| matches!(what, Sound::Tone(_)));
+        let (since, began) = (digits_started.unwrap_or_else(|| self.classifier.now()), self.lines.now());
         let until = Instant::now() + *within;
-        let came = self.until(Some(until), |call| call.came(what, since)).await;
+        let met = self.until(Some(until), |call| call.is_met(what, since)).await;
         // The recogniser may still report words after the call has ended.
-        let came = came || (matches!(what, Sound::Words(_)) && self.hear_out(until).await && self.came(what, since));
+        let met = met || (matches!(what, Sound::Words(_)) && self.finish_recognition(until).await && self.is_met(what, since));
         let took = self.lines.now() - began;
-        if came {
-            self.marks = (self.words.len(), self.keys.len());
-            self.lines.tell(Tone::Good, "heard", &format!("{what}, after {took:.1} s"));
+        if met {
+            self.marks = (self.words.len(), self.digits.len());
+            self.lines.print(Tone::Good, "heard", &format!("{what}, after {took:.1} s"));
         } else {
             let why = match self.is_over() {
                 true => format!("the call ended after {took:.1} s"),
                 false => format!("not within {} s", within.as_secs_f64()),
             };
-            let heard = self.heard_since(since);
-            self.lines.tell(Tone::Bad, "missing", &format!("{what}: {why}; heard {heard}"));
+            let summary = self.summary_since(since);
+            self.lines.print(Tone::Bad, "missing", &format!("{what}: {why}; heard {summary}"));
         }
-        came
+        met
     }
 
-    fn came(&self, what: &Sound, since: u64) -> bool {
-        let pieces = || self.segments.iter().chain(self.ears.current()).filter(|piece| piece.after(since) >= LEAST);
+    fn is_met(&self, what: &Sound, since: u64) -> bool {
+        let pieces = || self.segments.iter().chain(self.classifier.current()).filter(|piece| piece.after(since) >= MIN_DURATION);
         match what {
             Sound::Speech => pieces().any(|piece| piece.kind == Kind::Speech),
             Sound::Tone(None) => pieces().any(|piece| matches!(piece.kind, Kind::Tone(_))),
@@ -341,35 +341,35 @@ impl Conversation {
                 pieces().any(|piece| matches!(piece.kind, Kind::Tone(hertz) if fits(hertz)))
             }
             Sound::Silence(time) => self
-                .ears
+                .classifier
                 .quiet_since()
-                .is_some_and(|quiet| self.ears.now().saturating_sub(quiet.max(since)) >= millis(*time)),
+                .is_some_and(|quiet| self.classifier.now().saturating_sub(quiet.max(since)) >= millis(*time)),
             Sound::Words(wanted) => {
                 let said = self.words.iter().skip(self.marks.0).map(|(_, words)| plain_words(words));
                 format!(" {} ", said.collect::<Vec<_>>().join(" ")).contains(&format!(" {wanted} "))
             }
-            Sound::Keys(wanted) => {
-                self.keys.iter().skip(self.marks.1).map(|(_, key)| key).collect::<String>().contains(wanted)
+            Sound::Digits(wanted) => {
+                self.digits.iter().skip(self.marks.1).map(|(_, digit)| digit).collect::<String>().contains(wanted)
             }
             Sound::Hangup => self.end.is_some() && !self.leaving && !self.timed_out,
         }
     }
 
-    fn heard_since(&self, since: u64) -> String {
-        let pieces = self.segments.iter().chain(self.ears.current()).filter(|piece| piece.heard > since);
-        let mut told: Vec<String> = pieces.map(|piece| self.in_words(piece)).collect();
-        told.extend(self.words.iter().skip(self.marks.0).map(|(_, words)| format!("\"{words}\"")));
-        if told.is_empty() { "nothing".to_owned() } else { told.join(", ") }
+    fn summary_since(&self, since: u64) -> String {
+        let pieces = self.segments.iter().chain(self.classifier.current()).filter(|piece| piece.until > since);
+        let mut parts: Vec<String> = pieces.map(|piece| self.describe(piece)).collect();
+        parts.extend(self.words.iter().skip(self.marks.0).map(|(_, words)| format!("\"{words}\"")));
+        if parts.is_empty() { "nothing".to_owned() } else { parts.join(", ") }
     }
 
-    fn in_words(&self, segment: &Segment) -> String {
+    fn describe(&self, segment: &Segment) -> String {
         let at = |ms: u64| self.zero.unwrap_or(0.0) + ms as f64 / 1_000.0;
         let what = match segment.kind {
             Kind::Speech => "speech".to_owned(),
             Kind::Tone(hertz) => format!("a tone of {hertz:.0} Hz"),
             Kind::Sound => "a sound (music or noise)".to_owned(),
         };
-        format!("{what} from {:.1} to {:.1} s", at(segment.began), at(segment.heard))
+        format!("{what} from {:.1} to {:.1} s", at(segment.began), at(segment.until))
     }
 
     fn is_over(&self) -> bool {
@@ -385,11 +385,11 @@ impl Conversation {
             if self.is_over() {
                 return false;
             }
-            if self.turn(time).await == Turn::Time {
+            if self.handle_next(time).await == WaitResult::Time {
                 if self.deadline.is_some_and(|deadline| deadline <= Instant::now()) && !self.timed_out {
                     self.timed_out = true;
                     self.leaving = true;
-                    self.lines.tell(
+                    self.lines.print(
                         Tone::Bad,
                         "time limit",
                         "the call reached its time limit; --timeout SECONDS sets it",
@@ -401,7 +401,7 @@ impl Conversation {
     }
 
     /// Waits for the next event and handles it.
-    async fn turn(&mut self, time: Option<Instant>) -> Turn {
+    async fn handle_next(&mut self, time: Option<Instant>) -> WaitResult {
         let deadline = match (time, self.deadline.filter(|_| !self.timed_out)) {
             (Some(one), Some(other)) => Some(one.min(other)),
             (one, other) => one.or(other),
@@ -411,14 +411,14 @@ impl Conversation {
             input = phone.inputs.recv() => match input {
                 Some(Input::Sip(event)) => self.on_sip(event),
                 Some(Input::Media(event)) => self.on_media(event),
-                None => return Turn::Time,
+                None => return WaitResult::Time,
             },
             frame = next_frame(tap), if tap.is_some() => match frame {
                 Some(frame) => self.on_frame(&frame),
                 None => self.tap = None,
             },
-            heard = next_words(recogniser), if recogniser.is_some() => match heard {
-                Some(heard) => self.on_words(heard),
+            result = next_words(recogniser), if recogniser.is_some() => match result {
+                Some(result) => self.on_words(result),
                 None => self.recogniser = None,
             },
             typed = next_typed(keyboard), if keyboard.is_some() => self.on_typed(typed).await,
@@ -426,19 +426,19 @@ impl Conversation {
                 self.lines.clear();
                 self.leaving = true;
             }
-            () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => return Turn::Time,
+            () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => return WaitResult::Time,
         }
-        Turn::Something
+        WaitResult::Event
     }
 
     fn on_sip(&mut self, event: sip::Event) {
         match event {
             sip::Event::Provisional { status, sdp, reason, .. } => {
                 let early = sdp.is_some_and(|sdp| self.phone.accept(&sdp).is_ok());
-                if self.told_status.replace(status) != Some(status) {
+                if self.last_status.replace(status) != Some(status) {
                     let with = if early { ", with audio before the answer" } else { "" };
                     let what = if status == 180 { "ringing".to_owned() } else { format!("{status} {reason}") };
-                    self.lines.tell(Tone::Plain, "progress", &format!("{what}{with}"));
+                    self.lines.print(Tone::Plain, "progress", &format!("{what}{with}"));
                 }
             }
             sip::Event::Answered { sdp, .. } => self.on_answer(sdp.as_deref()),
@@ -458,11 +458,11 @@ impl Conversation {
             // The SDP was part of a provisional response, which has already been applied.
             None => String::new(),
         };
-        self.lines.tell(Tone::Good, "answered", &codec);
+        self.lines.print(Tone::Good, "answered", &codec);
         if let Some(path) = &self.record
             && let Err(error) = self.phone.record(path)
         {
-            self.lines.tell(Tone::Bad, "failed", &format!("no recording: {error:#}"));
+            self.lines.print(Tone::Bad, "failed", &format!("no recording: {error:#}"));
         }
         if self.keyboard.is_some() {
             self.lines.note("type digits to send them, type a line of text to speak it, Ctrl-C hangs up");
@@ -473,9 +473,9 @@ impl Conversation {
     fn on_media(&mut self, event: media::Event) {
         match event {
             media::Event::Dtmf { digit, .. } => {
-                self.lines.tell(Tone::Theirs, "heard", &format!("key {digit}"));
-                if self.keys.len() < MOST_HEARD {
-                    self.keys.push((self.lines.now(), digit));
+                self.lines.print(Tone::Received, "heard", &format!("key {digit}"));
+                if self.digits.len() < MAX_ENTRIES {
+                    self.digits.push((self.lines.now(), digit));
                 }
             }
             media::Event::Finished { op, .. } => {
@@ -492,9 +492,9 @@ impl Conversation {
         let now = self.lines.now();
         self.zero.get_or_insert(now - ends as f64 / 1_000.0);
         if let Some(recogniser) = &self.recogniser {
-            recogniser.hear(&samples);
+            recogniser.push(&samples);
         }
-        if let Some(over) = self.ears.handle_frame(ends, &samples) {
+        if let Some(over) = self.classifier.handle_frame(ends, &samples) {
             self.on_segment(over);
         }
     }
@@ -502,47 +502,47 @@ impl Conversation {
     fn on_segment(&mut self, segment: Segment) {
         // If there is a recogniser, the words are printed instead of the segment of speech.
         if self.recogniser.is_none() || segment.kind != Kind::Speech {
-            let told = self.in_words(&segment);
-            self.lines.tell(Tone::Theirs, "heard", &told);
+            let text = self.describe(&segment);
+            self.lines.print(Tone::Received, "heard", &text);
         }
-        if self.segments.len() < MOST_HEARD {
+        if self.segments.len() < MAX_ENTRIES {
             self.segments.push(segment);
         }
     }
 
-    fn on_words(&mut self, heard: Result<RecognitionEvent, recognise::RecogniseError>) {
-        match heard {
+    fn on_words(&mut self, result: Result<RecognitionEvent, recognise::RecogniseError>) {
+        match result {
             Ok(RecognitionEvent::Final(words)) if !words.text().is_empty() => {
                 let text = words.text();
-                self.lines.tell(Tone::Theirs, "heard", &format!("\"{text}\""));
-                if self.words.len() < MOST_HEARD {
+                self.lines.print(Tone::Received, "heard", &format!("\"{text}\""));
+                if self.words.len() < MAX_ENTRIES {
                     self.words.push((self.lines.now(), text));
                 }
             }
             Ok(_) => {}
-            Err(error) => self.lines.tell(Tone::Bad, "deaf", &error.to_string()),
+            Err(error) => self.lines.print(Tone::Bad, "deaf", &error.to_string()),
         }
     }
 
     async fn on_typed(&mut self, typed: Typed) {
         match typed {
-            Typed::Key(key) => {
-                self.lines.tell(Tone::Ours, "press", &key.to_string());
-                if let Err(error) = self.phone.press(&key.to_string()) {
-                    self.cannot(&error);
+            Typed::Digit(digit) => {
+                self.lines.print(Tone::Sent, "press", &digit.to_string());
+                if let Err(error) = self.phone.press(&digit.to_string()) {
+                    self.report_failure(&error);
                 }
             }
             Typed::Draft(draft) => self.lines.show_draft(Some(draft)),
             Typed::Line(text) => {
                 self.lines.show_draft(Some(String::new()));
-                self.lines.tell(Tone::Ours, "say", &format!("\"{text}\""));
+                self.lines.print(Tone::Sent, "say", &format!("\"{text}\""));
                 let speech = Speech { text, ssml: false, voice: None, language: None };
                 let played = match self.voice.speak(&speech).await {
                     Ok(samples) => self.phone.play(&Arc::new(media::Audio::new(samples))).map(drop),
                     Err(error) => Err(error.into()),
                 };
                 if let Err(error) = played {
-                    self.cannot(&error);
+                    self.report_failure(&error);
                 }
             }
             Typed::End => self.keyboard = None,
@@ -557,35 +557,35 @@ impl Conversation {
             self.leaving = true;
             self.phone.hang_up();
         }
-        let patience = Instant::now() + LAST_WORDS;
-        while self.end.is_none() && self.turn_by(patience).await {}
+        let deadline = Instant::now() + FINISH_TIMEOUT;
+        while self.end.is_none() && self.handle_next_by(deadline).await {}
         self.phone.close();
-        while (self.stats.is_none() || self.tap.is_some()) && self.turn_by(patience).await {}
-        if let Some(last) = self.ears.finish() {
+        while (self.stats.is_none() || self.tap.is_some()) && self.handle_next_by(deadline).await {}
+        if let Some(last) = self.classifier.finish() {
             self.on_segment(last);
         }
-        self.hear_out(patience).await;
+        self.finish_recognition(deadline).await;
     }
 
     /// Waits for the last results of the recogniser if the call has ended.
-    async fn hear_out(&mut self, until: Instant) -> bool {
+    async fn finish_recognition(&mut self, until: Instant) -> bool {
         let Some(recogniser) = &mut self.recogniser else { return true };
         if self.end.is_none() {
             return true;
         }
         recogniser.finish();
-        while self.recogniser.is_some() && self.turn_by(until).await {}
+        while self.recogniser.is_some() && self.handle_next_by(until).await {}
         true
     }
 
-    async fn turn_by(&mut self, time: Instant) -> bool {
-        self.turn(Some(time)).await == Turn::Something
+    async fn handle_next_by(&mut self, time: Instant) -> bool {
+        self.handle_next(Some(time)).await == WaitResult::Event
     }
 
     /// Prints which side ended the call, and the audio statistics.
-    pub(super) fn tell_end(&mut self) {
+    pub(super) fn print_end(&mut self) {
         let Some(End { cause, status, reason }) = self.end.clone() else {
-            self.lines.tell(Tone::Bad, "lost", "the other side did not answer the hang-up");
+            self.lines.print(Tone::Bad, "lost", "the other side did not answer the hang-up");
             return;
         };
         let (tone, what) = match (self.was_answered(), self.leaving) {
@@ -598,7 +598,7 @@ impl Conversation {
             }
         };
         let reason = reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
-        self.lines.tell(tone, "ended", &format!("{what}{reason}"));
+        self.lines.print(tone, "ended", &format!("{what}{reason}"));
         if self.application_failed() {
             self.lines.advise(
                 "the application failed, and the caller heard the error message: `tandem show last` shows the reason",
@@ -622,7 +622,7 @@ impl Conversation {
     }
 
     /// Prints all recognised words in one line.
-    pub(super) fn tell_transcript(&mut self) {
+    pub(super) fn print_transcript(&mut self) {
         let words: Vec<String> = self.words.iter().map(|(_, words)| words.clone()).collect();
         if !words.is_empty() {
             self.lines.note(&format!("transcript: {}", words.join(" ")));

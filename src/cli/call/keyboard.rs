@@ -14,7 +14,7 @@ const LONGEST: usize = 1_000;
 #[derive(Debug, PartialEq)]
 pub(super) enum Typed {
     /// A DTMF digit.
-    Key(char),
+    Digit(char),
     /// A line to speak.
     Line(String),
     /// The unfinished line, which the terminal shows.
@@ -78,7 +78,7 @@ struct Line {
 impl Line {
     fn take(&mut self, octet: u8) -> Option<Typed> {
         match octet {
-            b'0'..=b'9' | b'*' | b'#' if self.octets.is_empty() => Some(Typed::Key(char::from(octet))),
+            b'0'..=b'9' | b'*' | b'#' if self.octets.is_empty() => Some(Typed::Digit(char::from(octet))),
             b'\r' | b'\n' => {
                 let line = String::from_utf8_lossy(&std::mem::take(&mut self.octets)).trim().to_owned();
                 (!line.is_empty()).then_some(Typed::Line(line))
@@ -110,8 +110,8 @@ mod tests {
     fn digits_are_keys_at_once_and_words_are_a_line() {
         let mut line = Line::default();
         let typed: Vec<Typed> = "1# Hé 2\u{7f}3\r".bytes().filter_map(|octet| line.take(octet)).collect();
-        assert_eq!(typed.first(), Some(&Typed::Key('1')));
-        assert_eq!(typed.get(1), Some(&Typed::Key('#')));
+        assert_eq!(typed.first(), Some(&Typed::Digit('1')));
+        assert_eq!(typed.get(1), Some(&Typed::Digit('#')));
         assert_eq!(typed.last(), Some(&Typed::Line("Hé 3".to_owned())));
         assert!(typed.contains(&Typed::Draft("Hé 2".to_owned())));
     }

@@ -15,9 +15,9 @@ pub(super) enum Tone {
     /// A line about a failure.
     Bad,
     /// A line about audio or digits from the other side.
-    Theirs,
+    Received,
     /// A line about audio or digits from this side.
-    Ours,
+    Sent,
     /// Any other line. The line has no colour.
     Plain,
 }
@@ -31,16 +31,16 @@ pub(super) struct Lines {
     /// The text that the user is typing. It is shown below the lines.
     draft: Option<String>,
     /// All lines that have been printed, for the report.
-    told: Vec<Value>,
+    entries: Vec<Value>,
 }
 
 /// Maximum number of lines in the report. Later lines are only printed.
-const MOST_TOLD: usize = 10_000;
+const MAX_ENTRIES: usize = 10_000;
 
 impl Lines {
     pub(super) fn new(json: bool, began: Instant) -> Self {
         let paint = if json { Paint::for_stream(&std::io::stderr()) } else { Paint::for_stream(&std::io::stdout()) };
-        Self { paint, json, began, draft: None, told: Vec::new() }
+        Self { paint, json, began, draft: None, entries: Vec::new() }
     }
 
     /// Returns the seconds since the start of the call.
@@ -49,24 +49,24 @@ impl Lines {
     }
 
     /// Prints a line with the current time.
-    pub(super) fn tell(&mut self, tone: Tone, what: &str, detail: &str) {
-        self.tell_at(self.now(), tone, what, detail);
+    pub(super) fn print(&mut self, tone: Tone, what: &str, detail: &str) {
+        self.print_at(self.now(), tone, what, detail);
     }
 
     /// Prints a line with the time `at`.
-    pub(super) fn tell_at(&mut self, at: f64, tone: Tone, what: &str, detail: &str) {
+    pub(super) fn print_at(&mut self, at: f64, tone: Tone, what: &str, detail: &str) {
         let (detail, paint) = (harmless(detail), self.paint);
         let name = format!("{what:<9}");
         let name = match tone {
             Tone::Good => paint.green(name),
             Tone::Bad => paint.red(name),
-            Tone::Theirs => paint.cyan(name),
-            Tone::Ours => paint.blue(name),
+            Tone::Received => paint.cyan(name),
+            Tone::Sent => paint.blue(name),
             Tone::Plain => name,
         };
         self.write(&format!("{}  {name}  {detail}", paint.dim(format!("{at:8.2}"))));
-        if self.told.len() < MOST_TOLD {
-            self.told.push(json!({"at": rounded(at), "what": what, "detail": detail}));
+        if self.entries.len() < MAX_ENTRIES {
+            self.entries.push(json!({"at": rounded(at), "what": what, "detail": detail}));
         }
     }
 
@@ -99,8 +99,8 @@ impl Lines {
     }
 
     /// Returns the lines for the report.
-    pub(super) fn told(&mut self) -> Vec<Value> {
-        std::mem::take(&mut self.told)
+    pub(super) fn take_entries(&mut self) -> Vec<Value> {
+        std::mem::take(&mut self.entries)
     }
 
     fn prompt(&self) -> String {

@@ -13,9 +13,9 @@ use tokio::sync::mpsc;
 /// event of the SIP engine is lost. One call has only a few events per second.
 const WAITING: usize = 4_096;
 /// Maximum number of received frames that wait for the analysis. They contain 10 s of audio. Later frames are dropped.
-const UNHEARD: usize = 500;
+const MAX_WAITING_FRAMES: usize = 500;
 /// Duration of a sent DTMF digit, in ms.
-const PRESS: u16 = 120;
+const DIGIT_MS: u16 = 120;
 
 /// An event of the SIP engine or the media engine.
 pub(super) enum Input {
@@ -80,7 +80,7 @@ impl Phone {
     /// Sends the INVITE. Returns a reader of the received audio.
     pub(super) fn call(&mut self, invitation: Invitation) -> anyhow::Result<media::TapReader> {
         let Invitation { uri, from, credentials } = invitation;
-        let (sink, reader) = media::tap(UNHEARD, media::TapCodec::L16(media::ByteOrder::Little));
+        let (sink, reader) = media::tap(MAX_WAITING_FRAMES, media::TapCodec::L16(media::ByteOrder::Little));
         let op = self.op();
         let session = self.session.as_mut().context("the call has ended")?;
         let (credentials, realm) = credentials.unzip();
@@ -139,9 +139,9 @@ impl Phone {
     }
 
     /// Sends DTMF digits. An event with the returned id reports the end.
-    pub(super) fn press(&mut self, keys: &str) -> anyhow::Result<media::OpId> {
+    pub(super) fn press(&mut self, digits: &str) -> anyhow::Result<media::OpId> {
         let op = self.op();
-        self.command(media::Command::SendDigits { op, digits: keys.to_owned(), duration_ms: PRESS })?;
+        self.command(media::Command::SendDigits { op, digits: digits.to_owned(), duration_ms: DIGIT_MS })?;
         Ok(op)
     }
 

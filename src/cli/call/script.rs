@@ -33,11 +33,11 @@ pub(super) fn read(path: &Path) -> Result<Vec<Step>, String> {
     }
     let text = std::fs::read_to_string(path).map_err(|error| format!("{shown}: {error}"))?;
     let steps = parse(&text).map_err(|(line, why)| format!("{shown}:{line}: {why}"))?;
-    let beside = |step| match step {
+    let relative_to_script = |step| match step {
         Step::Play(file) => Step::Play(path.parent().unwrap_or(Path::new("")).join(file)),
         step => step,
     };
-    Ok(steps.into_iter().map(beside).collect())
+    Ok(steps.into_iter().map(relative_to_script).collect())
 }
 
 /// The line of an error, and the error message.

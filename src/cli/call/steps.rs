@@ -16,7 +16,7 @@ const QUIET: Duration = Duration::from_secs(2);
 /// Maximum duration in a step, in seconds. The value is one day.
 const LONGEST: f64 = 86_400.0;
 /// Maximum number of digits in one step.
-const MOST_KEYS: usize = 1_024;
+const MAX_DIGITS: usize = 1_024;
 
 /// One step of a call.
 #[derive(Clone, Debug, PartialEq)]
@@ -56,7 +56,7 @@ pub(super) enum Sound {
     /// Silence with this duration.
     Silence(Duration),
     /// These DTMF digits.
-    Keys(String),
+    Digits(String),
     /// A hang-up by the other side.
     Hangup,
 }
@@ -74,8 +74,8 @@ impl Step {
                     Some(other) => Err(format!(
                         "{other:?} is not a digit; digits are 0 to 9, *, #, A to D, and w, which waits for half a second"
                     )),
-                    None if value.is_empty() || value.len() > MOST_KEYS => {
-                        Err(format!("expected 1 to {MOST_KEYS} digits"))
+                    None if value.is_empty() || value.len() > MAX_DIGITS => {
+                        Err(format!("expected 1 to {MAX_DIGITS} digits"))
                     }
                     None => Ok(Self::Press(value.to_owned())),
                 }
@@ -142,7 +142,7 @@ impl std::str::FromStr for Sound {
                 _ => Err(format!("{hertz:?} is not a frequency that a telephone carries; write 200 to 3400, in Hz")),
             },
             ("words", Some(words)) if !plain_words(words).is_empty() => Ok(Self::Words(plain_words(words))),
-            ("keys", Some(keys)) if !keys.is_empty() => Ok(Self::Keys(keys.to_ascii_uppercase())),
+            ("keys", Some(digits)) if !digits.is_empty() => Ok(Self::Digits(digits.to_ascii_uppercase())),
             _ => Err(format!(
                 "nothing like {text:?} can be expected; there are speech, tone, tone:440, words:\"press one\", keys:12, silence, \
                  silence:3 and hangup, each followed by \"within 5 seconds\" if 10 seconds are not right"
@@ -161,7 +161,7 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Say(text) => write!(f, "say \"{text}\""),
-            Self::Press(keys) => write!(f, "press {keys}"),
+            Self::Press(digits) => write!(f, "press {digits}"),
             Self::Play(file) => write!(f, "play {}", file.display()),
             Self::Wait(time) => write!(f, "wait {} s", time.as_secs_f64()),
             Self::Expect(expectation) => write!(f, "expect {expectation}"),
@@ -184,7 +184,7 @@ impl fmt::Display for Sound {
             Self::Tone(Some(hertz)) => write!(f, "a tone of {hertz} Hz"),
             Self::Words(words) => write!(f, "the words \"{words}\""),
             Self::Silence(time) => write!(f, "{} s of silence", time.as_secs_f64()),
-            Self::Keys(keys) => write!(f, "the keys {keys}"),
+            Self::Digits(digits) => write!(f, "the keys {digits}"),
             Self::Hangup => f.write_str("a hang-up"),
         }
     }
@@ -284,7 +284,7 @@ mod tests {
         assert_eq!(expectation("hangup within 0.5s"), (Sound::Hangup, 0.5));
         assert_eq!(expectation("words:\"Press one.\" within 4 s"), (Sound::Words("press one".into()), 4.0));
         assert_eq!(expectation("words:within reach"), (Sound::Words("within reach".into()), 10.0));
-        assert_eq!(expectation("keys:12a"), (Sound::Keys("12A".into()), 10.0));
+        assert_eq!(expectation("keys:12a"), (Sound::Digits("12A".into()), 10.0));
     }
 
     #[test]

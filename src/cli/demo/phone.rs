@@ -10,7 +10,7 @@ use tandem_sip as sip;
 use tokio::sync::mpsc;
 
 /// Time limit for each step of the phone.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A phone with its own SIP socket and RTP ports.
 pub(super) struct Phone {
@@ -19,12 +19,12 @@ pub(super) struct Phone {
     media: media::Engine,
     key: u128,
     session: Option<media::Session>,
-    heard: mpsc::UnboundedReceiver<Heard>,
-    said: mpsc::UnboundedSender<Heard>,
+    inputs: mpsc::UnboundedReceiver<PhoneEvent>,
+    sender: mpsc::UnboundedSender<PhoneEvent>,
     next_op: u64,
 }
 
-enum Heard {
+enum PhoneEvent {
     Sip(sip::Event),
     Media(media::Event),
 }
@@ -32,7 +32,7 @@ enum Heard {
 impl Phone {
     /// Starts the phone on loopback with free ports.
     pub(super) async fn start(name: &'static str, ports: &str) -> anyhow::Result<Self> {
-        let (said, heard) = mpsc::unbounded_channel();
+        let (sender, inputs) = mpsc::unbounded_channel();
         let anyone = ["127.0.0.0/8"].iter().filter_map(|network| network.parse().ok()).collect();
         let config = sip::Config {
             listen: vec!["udp://127.0.0.1:0".to_owned()],
@@ -41,11 +41,11 @@ impl Phone {
             trace: false,
             ..sip::Config::default()
         };
-        let events = said.clone();
-        let sip = sip::transport::start(config, move |event| drop(events.send(Heard::Sip(event)))).await?;
+        let events = sender.clone();
+        let sip = sip::transport::start(config, move |event| drop(events.send(PhoneEvent::Sip(event)))).await?;
         let ports = ports.parse().map_err(|error: String| anyhow!(error))?;
         let media = media::Engine::start(media::Config { ports, workers: 1, ..media::Config::default() })?;
-        Ok(Self { name, sip, media, key: rand::random(), session: None, heard, said, next_op: 0 })
+        Ok(Self { name, sip, media, key: rand::random(), session: None, inputs, sender, next_op: 0 })
     }
 
     /// Returns the URI at which the phone can be called.
@@ -65,9 +65,9 @@ impl Phone {
         };
         self.sip.send(sip::Command::Invite { leg: sip::LegKey(self.key), invite: Box::new(invite) })?;
         let answer = self
-            .until("answer", |heard| match heard {
-                Heard::Sip(sip::Event::Answered { sdp, .. }) => Some(Ok(sdp.clone())),
-                Heard::Sip(sip::Event::Ended { status, .. }) => Some(Err(*status)),
+            .until("answer", |event| match event {
+                PhoneEvent::Sip(sip::Event::Answered { sdp, .. }) => Some(Ok(sdp.clone())),
+                PhoneEvent::Sip(sip::Event::Ended { status, .. }) => Some(Err(*status)),
                 _ => None,
             })
             .await?;
@@ -80,8 +80,8 @@ impl Phone {
     /// Waits for a call and answers it.
     pub(super) async fn answer(&mut self) -> anyhow::Result<()> {
         let (leg, offer) = self
-            .until("call", |heard| match heard {
-                Heard::Sip(sip::Event::Incoming { leg, incoming }) => Some((*leg, incoming.offer.clone())),
+            .until("call", |event| match event {
+                PhoneEvent::Sip(sip::Event::Incoming { leg, incoming }) => Some((*leg, incoming.offer.clone())),
                 _ => None,
             })
             .await?;
@@ -124,10 +124,10 @@ impl Phone {
         if hangup {
             self.sip.send(sip::Command::Hangup { leg, status: 480, reason: None, headers: Vec::new() })?;
         }
-        self.until("end", |heard| matches!(heard, Heard::Sip(sip::Event::Ended { .. })).then_some(())).await?;
+        self.until("end", |event| matches!(event, PhoneEvent::Sip(sip::Event::Ended { .. })).then_some(())).await?;
         self.session = None;
-        self.until("final statistics", |heard| match heard {
-            Heard::Media(media::Event::Closed { stats }) => Some(**stats),
+        self.until("final statistics", |event| match event {
+            PhoneEvent::Media(media::Event::Closed { stats }) => Some(**stats),
             _ => None,
         })
         .await
@@ -142,9 +142,9 @@ impl Phone {
     }
 
     fn open(&self) -> anyhow::Result<media::Session> {
-        let said = self.said.clone();
+        let sender = self.sender.clone();
         let sink: media::EventSink = Arc::new(move |_, event| {
-            drop(said.send(Heard::Media(event)));
+            drop(sender.send(PhoneEvent::Media(event)));
             Ok(())
         });
         Ok(self.media.open(media::SessionKey(self.key), 0, sink)?)
@@ -163,22 +163,22 @@ impl Phone {
     }
 
     async fn until_finished(&mut self, op: media::OpId) -> anyhow::Result<()> {
-        let finished = |heard: &Heard| {
-            matches!(heard, Heard::Media(media::Event::Finished { op: done, .. }) if *done == op).then_some(())
+        let finished = |event: &PhoneEvent| {
+            matches!(event, PhoneEvent::Media(media::Event::Finished { op: done, .. }) if *done == op).then_some(())
         };
         self.until("end of its audio", finished).await
     }
 
-    async fn until<T>(&mut self, what: &str, mut pick: impl FnMut(&Heard) -> Option<T>) -> anyhow::Result<T> {
+    async fn until<T>(&mut self, what: &str, mut pick: impl FnMut(&PhoneEvent) -> Option<T>) -> anyhow::Result<T> {
         let wait = async {
-            while let Some(heard) = self.heard.recv().await {
-                if let Some(found) = pick(&heard) {
+            while let Some(event) = self.inputs.recv().await {
+                if let Some(found) = pick(&event) {
                     return Some(found);
                 }
             }
             None
         };
-        let found = tokio::time::timeout(PATIENCE, wait).await;
-        found.ok().flatten().with_context(|| format!("{}: no {what} within {} s", self.name, PATIENCE.as_secs()))
+        let found = tokio::time::timeout(TIMEOUT, wait).await;
+        found.ok().flatten().with_context(|| format!("{}: no {what} within {} s", self.name, TIMEOUT.as_secs()))
     }
 }

@@ -21,11 +21,11 @@ use tokio::sync::mpsc;
 /// Number of messages that the application echoes. They contain 1.5 s of audio.
 const ECHOED: usize = 75;
 /// Time limit for each step of the demo.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A request or message that the application received.
 #[derive(Debug)]
-pub(super) enum Seen {
+pub(super) enum AppEvent {
     /// The gathered digits.
     Digits(String),
     /// The recording has started, so the caller may speak.
@@ -36,7 +36,7 @@ pub(super) enum Seen {
     Streaming,
     /// The stream has ended. The fields contain the number of echoed media messages, whether each message had 160
     /// octets, and whether the mark came back.
-    Echoed { messages: usize, whole: bool, marked: bool },
+    Echoed { messages: usize, complete: bool, marked: bool },
     /// The second phone's leg has ended with this status.
     Dialed(String),
     /// The call has ended.
@@ -47,14 +47,14 @@ pub(super) enum Seen {
 pub(super) struct WebApp {
     /// Address on which the application listens.
     pub(super) address: SocketAddr,
-    seen: mpsc::UnboundedReceiver<Seen>,
+    events: mpsc::UnboundedReceiver<AppEvent>,
 }
 
 #[derive(Clone)]
 struct Shared {
     desk: Arc<str>,
     address: SocketAddr,
-    seen: mpsc::UnboundedSender<Seen>,
+    events: mpsc::UnboundedSender<AppEvent>,
 }
 
 type Parameters = Form<Vec<(String, String)>>;
@@ -64,7 +64,7 @@ impl WebApp {
     pub(super) async fn start(desk: &str) -> anyhow::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
-        let (sender, seen) = mpsc::unbounded_channel();
+        let (sender, events) = mpsc::unbounded_channel();
         let router = Router::new()
             .route("/voice", post(voice))
             .route("/digits", post(digits))
@@ -73,16 +73,16 @@ impl WebApp {
             .route("/stream", any(stream))
             .route("/dialed", post(dialed))
             .route("/status", post(status))
-            .with_state(Shared { desk: desk.into(), address, seen: sender });
+            .with_state(Shared { desk: desk.into(), address, events: sender });
         // The task ends with the process.
         tokio::spawn(async move { axum::serve(listener, router).await });
-        Ok(Self { address, seen })
+        Ok(Self { address, events })
     }
 
     /// Waits for the next request or message that the application receives.
-    pub(super) async fn next(&mut self) -> anyhow::Result<Seen> {
-        let seen = tokio::time::timeout(PATIENCE, self.seen.recv()).await;
-        seen.ok().flatten().with_context(|| format!("the web application got no request for {} s", PATIENCE.as_secs()))
+    pub(super) async fn next(&mut self) -> anyhow::Result<AppEvent> {
+        let event = tokio::time::timeout(TIMEOUT, self.events.recv()).await;
+        event.ok().flatten().with_context(|| format!("the web application got no request for {} s", TIMEOUT.as_secs()))
     }
 }
 
@@ -103,7 +103,7 @@ async fn voice() -> Response {
 }
 
 async fn digits(State(shared): State<Shared>, Form(form): Parameters) -> Response {
-    shared.tell(Seen::Digits(parameter(&form, "Digits").to_owned()));
+    shared.report(AppEvent::Digits(parameter(&form, "Digits").to_owned()));
     twiml(
         "<Say>Thank you. Leave a message after the tone.</Say>\
          <Record action=\"/recorded\" maxLength=\"20\" timeout=\"5\" finishOnKey=\"#\" \
@@ -113,12 +113,12 @@ async fn digits(State(shared): State<Shared>, Form(form): Parameters) -> Respons
 
 async fn recording(State(shared): State<Shared>, Form(form): Parameters) {
     if parameter(&form, "RecordingStatus") == "in-progress" {
-        shared.tell(Seen::Recording);
+        shared.report(AppEvent::Recording);
     }
 }
 
 async fn recorded(State(shared): State<Shared>) -> Response {
-    shared.tell(Seen::Recorded);
+    shared.report(AppEvent::Recorded);
     let Shared { address, desk, .. } = shared;
     twiml(&format!(
         "<Connect><Stream url=\"ws://{address}/stream\"/></Connect>\
@@ -127,39 +127,39 @@ async fn recorded(State(shared): State<Shared>) -> Response {
 }
 
 async fn dialed(State(shared): State<Shared>, Form(form): Parameters) -> Response {
-    shared.tell(Seen::Dialed(parameter(&form, "DialCallStatus").to_owned()));
+    shared.report(AppEvent::Dialed(parameter(&form, "DialCallStatus").to_owned()));
     twiml("<Say>Goodbye.</Say><Hangup/>")
 }
 
 async fn status(State(shared): State<Shared>, Form(form): Parameters) {
     if parameter(&form, "CallStatus") == "completed" {
-        shared.tell(Seen::Completed);
+        shared.report(AppEvent::Completed);
     }
 }
 
 async fn stream(State(shared): State<Shared>, upgrade: WebSocketUpgrade) -> Response {
     upgrade.on_upgrade(|socket| async move {
-        if let Some(seen) = echo(socket, &shared).await {
-            shared.tell(seen);
+        if let Some(event) = echo(socket, &shared).await {
+            shared.report(event);
         }
     })
 }
 
 /// Echoes the first messages and then sends a mark. Closes the socket when the server sends the mark back.
-async fn echo(mut socket: WebSocket, shared: &Shared) -> Option<Seen> {
-    let (mut messages, mut whole, mut marked, mut sid) = (0, true, false, Value::Null);
+async fn echo(mut socket: WebSocket, shared: &Shared) -> Option<AppEvent> {
+    let (mut messages, mut complete, mut marked, mut sid) = (0, true, false, Value::Null);
     while let Some(Ok(message)) = socket.recv().await {
         let Message::Text(text) = message else { continue };
         let message: Value = serde_json::from_str(&text).ok()?;
         match message.get("event").and_then(Value::as_str) {
             Some("start") => {
                 sid = message.get("streamSid").cloned()?;
-                shared.tell(Seen::Streaming);
+                shared.report(AppEvent::Streaming);
             }
             Some("media") if messages < ECHOED => {
                 let payload = message.pointer("/media/payload").and_then(Value::as_str)?;
                 messages += 1;
-                whole &= BASE64_STANDARD.decode(payload).is_ok_and(|octets| octets.len() == 160);
+                complete &= BASE64_STANDARD.decode(payload).is_ok_and(|octets| octets.len() == 160);
                 let echo = json!({"event": "media", "streamSid": sid, "media": {"payload": payload}});
                 socket.send(Message::text(echo.to_string())).await.ok()?;
                 if messages == ECHOED {
@@ -176,12 +176,12 @@ async fn echo(mut socket: WebSocket, shared: &Shared) -> Option<Seen> {
             _ => {}
         }
     }
-    Some(Seen::Echoed { messages, whole, marked })
+    Some(AppEvent::Echoed { messages, complete, marked })
 }
 
 impl Shared {
-    fn tell(&self, seen: Seen) {
+    fn report(&self, event: AppEvent) {
         // Sending fails if the demo has ended.
-        drop(self.seen.send(seen));
+        drop(self.events.send(event));
     }
 }

@@ -17,9 +17,9 @@ use super::super::paint::{Paint, harmless};
 
 /// Maximum number of calls that the view remembers. If a forgotten call has further lines, the view shows them as a new
 /// call.
-const MOST_CALLS: usize = 200;
+const MAX_CALLS: usize = 200;
 /// Webhook parameters that the view shows, in the order of the output.
-const TOLD: [&str; 13] = [
+const SHOWN_PARAMETERS: [&str; 13] = [
     "Digits",
     "SpeechResult",
     "Confidence",
@@ -38,11 +38,11 @@ const TOLD: [&str; 13] = [
 /// a callback reports.
 const STATUS: &str = "CallStatus";
 /// Log lines that the view omits, because neighbouring lines contain the same information.
-const PASSED_OVER: [&str; 4] = ["initiated", "first packet came", "playback completed", "playback stopped"];
+const HIDDEN_LINES: [&str; 4] = ["initiated", "first packet came", "playback completed", "playback stopped"];
 /// Maximum number of verbs that the view shows for a document.
-const MOST_VERBS: usize = 8;
+const MAX_VERBS: usize = 8;
 /// Maximum number of characters that the view shows for a parameter.
-const LONGEST: usize = 80;
+const MAX_PARAMETER_LENGTH: usize = 80;
 
 /// Prints the lines of all calls.
 pub(super) struct View {
@@ -74,7 +74,7 @@ impl View {
     pub(super) async fn run(mut self, mut entries: Receiver<FeedItem>) {
         loop {
             match entries.recv().await {
-                Ok(told) => self.show(told).await,
+                Ok(event) => self.show(event).await,
                 Err(RecvError::Lagged(missed)) => {
                     println!("{}", self.paint.red(format!("{missed} lines were not shown")));
                 }
@@ -101,12 +101,12 @@ impl View {
             let shown = Shown { number: self.number, first: line.clone(), named: false, legs: HashMap::new() };
             self.shown.insert(session, shown);
             self.order.push(session);
-            if self.order.len() > MOST_CALLS {
+            if self.order.len() > MAX_CALLS {
                 let oldest = self.order.remove(0);
                 self.shown.remove(&oldest);
             }
         }
-        if (line.kind == "sip" && !self.shows_sip) || PASSED_OVER.contains(&line.text.as_str()) {
+        if (line.kind == "sip" && !self.shows_sip) || HIDDEN_LINES.contains(&line.text.as_str()) {
             return;
         }
         self.introduce(session, line.leg).await;
@@ -171,18 +171,18 @@ fn is_good(text: &str) -> bool {
 fn details(exchange: &HttpExchange) -> Option<String> {
     let value = |name: &str| exchange.parameters.iter().find(|(key, value)| key == name && !value.is_empty());
     let shown = |(name, value): &(String, String)| {
-        let short: String = value.chars().take(LONGEST).collect();
+        let short: String = value.chars().take(MAX_PARAMETER_LENGTH).collect();
         format!("{name}={short}{}", if short.len() < value.len() { "..." } else { "" })
     };
     let body = exchange.answer.as_ref().map_or("", |answer| &answer.body);
     let verbs = verbs(body);
-    let told = TOLD.iter().filter_map(|name| value(name));
-    let told = told.chain(value(STATUS).filter(|_| verbs.is_empty())).map(shown).collect::<Vec<_>>().join(" ");
-    match (told.is_empty(), verbs.is_empty()) {
+    let parameters = SHOWN_PARAMETERS.iter().filter_map(|name| value(name));
+    let parameters = parameters.chain(value(STATUS).filter(|_| verbs.is_empty())).map(shown).collect::<Vec<_>>().join(" ");
+    match (parameters.is_empty(), verbs.is_empty()) {
         (true, true) => None,
-        (false, true) => Some(told),
+        (false, true) => Some(parameters),
         (true, false) => Some(format!("→ {verbs}")),
-        (false, false) => Some(format!("{told} → {verbs}")),
+        (false, false) => Some(format!("{parameters} → {verbs}")),
     }
 }
 
@@ -193,9 +193,9 @@ fn verbs(body: &str) -> String {
         let verb = name.chars().next().is_some_and(|first| first.is_ascii_uppercase()) && name != "Response";
         verb.then(|| format!("<{name}>"))
     });
-    let mut names: Vec<String> = names.take(MOST_VERBS + 1).collect();
-    if names.len() > MOST_VERBS {
-        names.truncate(MOST_VERBS);
+    let mut names: Vec<String> = names.take(MAX_VERBS + 1).collect();
+    if names.len() > MAX_VERBS {
+        names.truncate(MAX_VERBS);
         names.push("...".to_owned());
     }
     names.join(" ")

@@ -20,7 +20,7 @@ use super::voice::{Ports, Side, Voice, VoiceReport};
 const T1: Duration = Duration::from_millis(500);
 /// Time limit for the final response to a BYE. For an INVITE, the time limit is the sum of this time and the ringing
 /// time.
-const PATIENCE: Duration = Duration::from_secs(10);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time between the last packet of a call and the BYE. All packets can arrive in this time.
 const LAST_PACKET: Duration = Duration::from_millis(100);
 /// Time between the answer to the last held call and the start of the measurement.
@@ -49,7 +49,7 @@ pub(super) struct Plan {
     /// Time from the answer to the BYE. With `None`, the run first starts all calls and then holds them together for
     /// the time `together`.
     pub(super) hold: Option<Duration>,
-    pub(super) together: Duration,
+    pub(super) measured_time: Duration,
     pub(super) ring: Duration,
     pub(super) media: bool,
     /// Address on which the application for media streams listens. A sink requires that `media` is true.
@@ -64,7 +64,7 @@ pub(super) struct Outcome {
     /// Number of failed calls for each reason.
     pub(super) failures: BTreeMap<String, u64>,
     /// Maximum number of simultaneous calls.
-    pub(super) most: usize,
+    pub(super) max_calls: usize,
     pub(super) retransmissions: u64,
     pub(super) late: u64,
     pub(super) post_dial_delay: Figures,
@@ -72,12 +72,12 @@ pub(super) struct Outcome {
     pub(super) media: Option<VoiceReport>,
     pub(super) streams: Option<SinkReport>,
     /// Resource use during the measured period. With short calls, the measured period is the whole run.
-    pub(super) held: Option<Held>,
-    pub(super) most_rss_kb: u64,
+    pub(super) resource_use: Option<ResourceUse>,
+    pub(super) max_rss_kb: u64,
 }
 
 /// Resource use during the measured period.
-pub(super) struct Held {
+pub(super) struct ResourceUse {
     pub(super) cpu_ms: u64,
     pub(super) seconds: f64,
     /// Memory of the server at the end of the period (PSS), in KiB.
@@ -88,23 +88,23 @@ pub(super) struct Held {
 }
 
 /// CPU times at the start of the measured period.
-struct Before {
+struct UsageStart {
     at: Instant,
     cpu_ms: u64,
     machine_ms: u64,
     own_ms: u64,
 }
 
-impl Before {
+impl UsageStart {
     fn now(pid: Option<u32>) -> Self {
         let cpu_ms = pid.map_or(0, process::cpu_ms);
         let (machine_ms, own_ms) = (process::machine_ms(), process::cpu_ms(std::process::id()));
         Self { at: Instant::now(), cpu_ms, machine_ms, own_ms }
     }
 
-    fn until_now(&self, pid: Option<u32>) -> Held {
+    fn until_now(&self, pid: Option<u32>) -> ResourceUse {
         let now = Self::now(pid);
-        Held {
+        ResourceUse {
             cpu_ms: now.cpu_ms.saturating_sub(self.cpu_ms),
             seconds: now.at.duration_since(self.at).as_secs_f64(),
             pss_kb: pid.map_or(0, process::pss_kb),
@@ -155,7 +155,7 @@ struct Call {
     interval: Duration,
     /// The ACK, which is sent again for each retransmitted 200.
     ack: String,
-    rang: bool,
+    has_rung: bool,
     forward: Option<Duration>,
     other_ended: bool,
     ended: bool,
@@ -223,8 +223,8 @@ impl Generator {
         let began = Instant::now();
         let (mut begun, mut shown) = (0_u64, began);
         let mut buffer = vec![0; 65_536];
-        let whole = Before::now(pid);
-        let (mut settled, mut held): (Option<Instant>, Option<Before>) = (None, None);
+        let run_start = UsageStart::now(pid);
+        let (mut settled, mut measured_from): (Option<Instant>, Option<UsageStart>) = (None, None);
         if let (None, Some(voice)) = (self.plan.hold, &self.voice) {
             voice.count(false);
         }
@@ -246,15 +246,15 @@ impl Generator {
             // With held calls, the measurement starts when all calls have been answered, except calls that failed.
             if self.plan.hold.is_none() && begun == self.plan.calls && self.up as usize == self.calls.len() {
                 let settled = *settled.get_or_insert(now + SETTLE);
-                if held.is_none() && now >= settled {
-                    held = Some(Before::now(pid));
+                if measured_from.is_none() && now >= settled {
+                    measured_from = Some(UsageStart::now(pid));
                     self.voice.iter().for_each(|voice| voice.count(true));
                 }
             }
-            if let Some(before) = held.as_ref().filter(|before| now >= before.at + self.plan.together)
-                && self.outcome.held.is_none()
+            if let Some(before) = measured_from.as_ref().filter(|before| now >= before.at + self.plan.measured_time)
+                && self.outcome.resource_use.is_none()
             {
-                self.outcome.held = Some(before.until_now(pid));
+                self.outcome.resource_use = Some(before.until_now(pid));
                 self.voice.iter().for_each(|voice| voice.count(false));
                 // The calls end one after the other, because they also started one after the other.
                 let calls = self.calls.keys().copied().enumerate();
@@ -264,7 +264,7 @@ impl Generator {
             if now >= shown + Duration::from_secs(1) {
                 shown = now;
                 let rss_kb = pid.and_then(|pid| process::rss_kb(pid).ok()).unwrap_or(0);
-                self.outcome.most_rss_kb = self.outcome.most_rss_kb.max(rss_kb);
+                self.outcome.max_rss_kb = self.outcome.max_rss_kb.max(rss_kb);
                 self.show(began, begun, progress);
             }
             let mut wake = now + Duration::from_millis(100);
@@ -289,9 +289,9 @@ impl Generator {
         if progress {
             eprintln!();
         }
-        if self.outcome.held.is_none() {
+        if self.outcome.resource_use.is_none() {
             tokio::time::sleep(SETTLE_TIME).await;
-            self.outcome.held = Some(whole.until_now(pid));
+            self.outcome.resource_use = Some(run_start.until_now(pid));
         }
         self.outcome.media = self.voice.take().map(Voice::finish);
         self.outcome.streams = self.sink.take().map(Sink::finish);
@@ -321,15 +321,15 @@ impl Generator {
             request,
             interval: T1,
             ack: String::new(),
-            rang: false,
+            has_rung: false,
             forward: None,
             other_ended: self.answerer.is_none(),
             ended: false,
         };
         self.calls.insert(call, call_of_ours);
-        self.outcome.most = self.outcome.most.max(self.calls.len());
+        self.outcome.max_calls = self.outcome.max_calls.max(self.calls.len());
         self.timers.push(Reverse((now + T1, call, Timer::Repeat)));
-        self.timers.push(Reverse((now + self.plan.ring + PATIENCE, call, Timer::GiveUp)));
+        self.timers.push(Reverse((now + self.plan.ring + RESPONSE_TIMEOUT, call, Timer::GiveUp)));
     }
 
     fn writer(&self, call: u64) -> Caller<'_> {
@@ -406,7 +406,7 @@ impl Generator {
         // The BYE was prepared when the ACK was sent.
         let text = own.request.clone();
         self.timers.push(Reverse((now + T1, call, Timer::Repeat)));
-        self.timers.push(Reverse((now + PATIENCE, call, Timer::GiveUp)));
+        self.timers.push(Reverse((now + RESPONSE_TIMEOUT, call, Timer::GiveUp)));
         self.send(Side::Caller, &text, self.plan.target);
     }
 
@@ -475,8 +475,8 @@ impl Generator {
             }
             return;
         }
-        if status > 100 && status < 300 && !own.rang {
-            own.rang = true;
+        if status > 100 && status < 300 && !own.has_rung {
+            own.has_rung = true;
             self.outcome.post_dial_delay.add(milliseconds(now - own.began));
         }
         match (own.stage, status) {

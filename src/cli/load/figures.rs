@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 pub(super) struct Figures {
     all: Vec<f64>,
     /// Number of values that earlier calls of [`Figures::recent`] have used.
-    told: usize,
+    reported: usize,
 }
 
 impl Figures {
@@ -18,8 +18,8 @@ impl Figures {
     /// Returns the median of the values that were added after the last call of this function. The function does not
     /// sort all values, because sorting a million values would delay the calls.
     pub(super) fn recent(&mut self) -> Option<f64> {
-        let mut recent = self.all.get(self.told..)?.to_vec();
-        self.told = self.all.len();
+        let mut recent = self.all.get(self.reported..)?.to_vec();
+        self.reported = self.all.len();
         let middle = recent.len().checked_sub(1)? / 2;
         Some(*recent.select_nth_unstable_by(middle, f64::total_cmp).1)
     }

@@ -28,7 +28,7 @@ use super::stamp::{STAMP, Stamp};
 const FRAME: u64 = 20;
 const MS: i64 = 8;
 /// Interval at which the thread measures how late it wakes up.
-const LOOK: Duration = Duration::from_millis(5);
+const CHECK_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Results of the measurement of media streams.
 #[derive(Debug, Default)]
@@ -104,7 +104,7 @@ impl SinkReport {
 
     /// Handles a message. The frames of a server need not start at the start of a packet, so a stamp may begin in one
     /// frame and end in the next frame.
-    fn take(&mut self, text: &str, began: Instant, tracks: &mut [Track; 2]) {
+    fn handle_message(&mut self, text: &str, began: Instant, tracks: &mut [Track; 2]) {
         let member = |name: &str| text.split_once(name).and_then(|(_, value)| value.split('"').next());
         let Some(payload) = member("\"payload\":\"") else { return };
         self.messages += 1;
@@ -214,7 +214,7 @@ impl Sink {
                 let listener = tokio::net::TcpListener::from_std(listener)?;
                 tokio::select! {
                     served = axum::serve(listener, app) => served,
-                    () = look(&shared) => Ok(()),
+                    () = measure_lateness(&shared) => Ok(()),
                     _ = stopped => Ok(()),
                 }
             });
@@ -240,9 +240,9 @@ async fn open(upgrade: WebSocketUpgrade, State(shared): State<Shared>) -> Respon
 }
 
 /// Measures how late the thread wakes up. This lateness is a delay of the generator, and not of the server.
-async fn look(shared: &Shared) {
+async fn measure_lateness(shared: &Shared) {
     loop {
-        let due = tokio::time::Instant::now() + LOOK;
+        let due = tokio::time::Instant::now() + CHECK_INTERVAL;
         tokio::time::sleep_until(due).await;
         shared.with(|report| report.own.add(due.elapsed().as_secs_f64() * 1_000.0));
     }
@@ -253,7 +253,7 @@ async fn listen(mut socket: WebSocket, shared: Shared) {
     let mut tracks = <[Track; 2]>::default();
     while let Some(Ok(message)) = socket.recv().await {
         if let Message::Text(text) = message {
-            shared.with(|report| report.take(text.as_str(), shared.began, &mut tracks));
+            shared.with(|report| report.handle_message(text.as_str(), shared.began, &mut tracks));
         }
     }
 }
@@ -263,7 +263,7 @@ mod tests {
     use super::*;
 
     fn octets(packets: impl IntoIterator<Item = u32>, began: Instant) -> Vec<u8> {
-        let stamp = |sequence| Stamp { call: 7, way: 0, counted: true, sequence, at: began.elapsed() };
+        let stamp = |sequence| Stamp { call: 7, direction: 0, counted: true, sequence, at: began.elapsed() };
         let mut octets = Vec::new();
         for sequence in packets {
             let start = octets.len();
@@ -285,21 +285,21 @@ mod tests {
             let mut audio = vec![0xff; offset];
             audio.extend(octets(0..4, began));
             let (mut report, mut tracks) = (SinkReport::default(), <[Track; 2]>::default());
-            report.take(r#"{"event":"start"}"#, began, &mut tracks);
+            report.handle_message(r#"{"event":"start"}"#, began, &mut tracks);
             for (count, frame) in audio.chunks_exact(160).enumerate() {
-                report.take(&message(20 * count, frame), began, &mut tracks);
+                report.handle_message(&message(20 * count, frame), began, &mut tracks);
                 assert!(tracks[0].audio.len() < STAMP);
             }
-            let told = report.finished().report(5);
+            let result = report.finished().report(5);
             // The last packet may start so late in the frame that its stamp is not complete.
             let all = if offset > 121 { 3 } else { 4 };
-            assert_eq!((&told["stamps"]["found"], &told["stamps"]["before_or_after"]), (&json!(all), &json!(5 - all)));
-            assert_eq!((&told["messages"], &told["dropped"]), (&json!(4), &json!(0)), "{offset}");
+            assert_eq!((&result["stamps"]["found"], &result["stamps"]["before_or_after"]), (&json!(all), &json!(5 - all)));
+            assert_eq!((&result["messages"], &result["dropped"]), (&json!(4), &json!(0)), "{offset}");
             assert_eq!(
-                (&told["stamps"]["audio_cut_ms"], &told["stamps"]["audio_added_ms"]),
+                (&result["stamps"]["audio_cut_ms"], &result["stamps"]["audio_added_ms"]),
                 (&json!(0.0), &json!(0.0))
             );
-            assert_eq!(told["later_than_fastest_ms"]["n"], all);
+            assert_eq!(result["later_than_fastest_ms"]["n"], all);
         }
     }
 
@@ -310,7 +310,7 @@ mod tests {
         let (mut report, mut tracks) = (SinkReport::default(), <[Track; 2]>::default());
         // Packet 2 and the message with packet 2 are missing.
         for (at, packet) in [(0, 0), (20, 1), (60, 3)] {
-            report.take(&message(at, &octets([packet], began)), began, &mut tracks);
+            report.handle_message(&message(at, &octets([packet], began)), began, &mut tracks);
         }
         assert_eq!((report.found, report.missing, report.dropped), (3, 1, 1));
         // Half of packet 4 is missing. There is other audio between packets 5 and 6. Packet 7 has no stamp.
@@ -321,7 +321,7 @@ mod tests {
         audio.extend([0; 160]);
         audio.extend(octets([8], began));
         for (count, frame) in audio.chunks(160).enumerate() {
-            report.take(&message(80 + 20 * count, frame), began, &mut tracks);
+            report.handle_message(&message(80 + 20 * count, frame), began, &mut tracks);
         }
         assert_eq!((report.found, report.missing, report.dropped), (7, 2, 1));
         assert_eq!((report.cut_ms, report.added_ms), (10.0, 10.0));

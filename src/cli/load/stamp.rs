@@ -36,7 +36,7 @@ pub(super) struct Stamp {
     /// Serial number of the call. The limits of `--calls` and `--cps` ensure that the number is less than 2^20.
     pub(super) call: u64,
     /// Direction of the packet: 0 for packets from the calling end, 1 for packets from the answering end.
-    pub(super) way: usize,
+    pub(super) direction: usize,
     pub(super) counted: bool,
     /// Number of the packet in its call and direction. The first packet has the number 0. The number must be less than
     /// 2^18, which is enough for more than one hour.
@@ -51,7 +51,7 @@ impl Stamp {
         audio.fill(octet(0));
         for (copy, place) in audio.chunks_exact_mut(STAMP).take(COPIES).enumerate() {
             let fields = [
-                (self.way as u128, 1),
+                (self.direction as u128, 1),
                 (u128::from(self.counted), 1),
                 (copy as u128, 2),
                 (u128::from(self.call), CALL),
@@ -91,9 +91,9 @@ impl Stamp {
             field as u64
         };
         let (at, sequence, call) = (take(MICROSECONDS), take(SEQUENCE), take(CALL));
-        let (copy, counted, way) = (take(2), take(1), take(1));
+        let (copy, counted, direction) = (take(2), take(1), take(1));
         let at = Duration::from_micros(at);
-        Some((Self { call, way: way as usize, counted: counted == 1, sequence: sequence as u32, at }, copy as usize))
+        Some((Self { call, direction: direction as usize, counted: counted == 1, sequence: sequence as u32, at }, copy as usize))
     }
 
     /// Returns the stamp in a packet's audio. The first complete copy is used.
@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     fn stamp() -> Stamp {
-        Stamp { call: 1_000_000, way: 1, counted: true, sequence: 180_000, at: Duration::from_micros(3_601_234_567) }
+        Stamp { call: 1_000_000, direction: 1, counted: true, sequence: 180_000, at: Duration::from_micros(3_601_234_567) }
     }
 
     #[test]

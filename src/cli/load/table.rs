@@ -48,11 +48,11 @@ fn lines(report: &Value) -> String {
     );
     line("post-dial delay", spread(at(report, &["post_dial_delay_ms"])));
     line("added delay", spread(at(report, &["added_delay_ms"])));
-    for (name, way) in [("to the answerer", "to_answerer"), ("to the caller", "to_caller")] {
-        let way = at(report, &["media", way]);
-        if number(at(way, &["received"])).is_some_and(|received| received > 0.0) {
-            let delay = spread(at(way, &["latency_ms"]));
-            line(name, format!("{} packets, {} lost; one way {delay}", text(way, "received"), text(way, "lost")));
+    for (name, direction) in [("to the answerer", "to_answerer"), ("to the caller", "to_caller")] {
+        let direction = at(report, &["media", direction]);
+        if number(at(direction, &["received"])).is_some_and(|received| received > 0.0) {
+            let delay = spread(at(direction, &["latency_ms"]));
+            line(name, format!("{} packets, {} lost; one way {delay}", text(direction, "received"), text(direction, "lost")));
         }
     }
     let media = at(report, &["media"]);
@@ -126,9 +126,9 @@ fn rows(report: &Value) -> String {
     );
     for run in at(report, &["runs"]).as_array().into_iter().flatten() {
         let ways = [at(run, &["media", "to_answerer"]), at(run, &["media", "to_caller"])];
-        let lost: f64 = ways.iter().filter_map(|way| number(at(way, &["lost"]))).sum();
+        let lost: f64 = ways.iter().filter_map(|direction| number(at(direction, &["lost"]))).sum();
         let worst = |name: &str| {
-            let all = ways.iter().filter_map(|way| number(at(way, &["latency_ms", name])));
+            let all = ways.iter().filter_map(|direction| number(at(direction, &["latency_ms", name])));
             all.reduce(f64::max).map_or_else(|| "-".to_owned(), |worst| format!("{worst:.2}"))
         };
         let _ = writeln!(
@@ -170,8 +170,8 @@ fn steps(report: &Value) -> String {
 /// Returns the percentiles in ms, or an empty text if there are no measured values.
 fn spread(figures: &Value) -> String {
     let Value::Object(_) = figures else { return String::new() };
-    let [middle, most, last] = ["p50", "p99", "max"].map(|name| text(figures, name));
-    format!("p50 {middle}, p99 {most}, max {last} ms")
+    let [middle, p99, last] = ["p50", "p99", "max"].map(|name| text(figures, name));
+    format!("p50 {middle}, p99 {p99}, max {last} ms")
 }
 
 fn at<'a>(value: &'a Value, path: &[&str]) -> &'a Value {

@@ -33,7 +33,7 @@ const PACKET: usize = HEADER + 160;
 /// Number of packets at the start of a stream that are not counted, because the server may not yet forward the audio.
 const FIRST: u32 = 25;
 /// Number of latencies after which only one in sixteen latencies is kept.
-const KEPT: u64 = 1_000_000;
+const MAX_COMPLETE_LATENCIES: u64 = 1_000_000;
 
 /// One end of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +42,7 @@ pub(super) enum Side {
     Answerer,
 }
 
-enum Order {
+enum VoiceCommand {
     Begin { side: Side, call: u64, to: SocketAddr },
     Stop { call: u64 },
     Count(bool),
@@ -52,7 +52,7 @@ enum Order {
 #[derive(Debug, Default)]
 pub(super) struct VoiceReport {
     /// Results for the direction to the answering end, and then for the direction to the calling end.
-    ways: [Way; 2],
+    directions: [DirectionReport; 2],
     unstamped: u64,
     /// Number of received packets that the kernel dropped because the sockets of this process were full. This number
     /// includes packets that are not counted otherwise.
@@ -62,7 +62,7 @@ pub(super) struct VoiceReport {
 }
 
 #[derive(Debug, Default)]
-struct Way {
+struct DirectionReport {
     sent: u64,
     received: u64,
     /// Number of packets that arrived after a later packet, or for the second time.
@@ -74,12 +74,12 @@ struct Way {
 impl VoiceReport {
     /// Returns the number of counted packets that the calling ends sent.
     pub(super) fn sent_by_callers(&self) -> u64 {
-        let [to_answerer, _] = &self.ways;
+        let [to_answerer, _] = &self.directions;
         to_answerer.sent
     }
 
     pub(super) fn report(&self) -> Value {
-        let [to_answerer, to_caller] = &self.ways;
+        let [to_answerer, to_caller] = &self.directions;
         json!({
             "to_answerer": to_answerer.report(),
             "to_caller": to_caller.report(),
@@ -90,7 +90,7 @@ impl VoiceReport {
     }
 }
 
-impl Way {
+impl DirectionReport {
     fn report(&self) -> Value {
         let lost = self.sent.saturating_sub(self.received + self.out_of_turn);
         json!({
@@ -160,7 +160,7 @@ fn pair(address: IpAddr) -> io::Result<(UdpSocket, UdpSocket)> {
 
 /// The handle for the audio thread.
 pub(super) struct Voice {
-    orders: mpsc::Sender<Order>,
+    commands: mpsc::Sender<VoiceCommand>,
     thread: JoinHandle<VoiceReport>,
 }
 
@@ -169,7 +169,7 @@ impl Voice {
     pub(super) fn start(ports: &Ports, began: Instant) -> io::Result<Self> {
         let [callers, answerers] = &ports.sockets;
         let same = |sockets: &[UdpSocket]| sockets.iter().map(UdpSocket::try_clone).collect::<io::Result<Vec<_>>>();
-        let (orders, received) = mpsc::channel();
+        let (commands, received) = mpsc::channel();
         let worker = Worker {
             sockets: [same(callers)?, same(answerers)?],
             addresses: ports.addresses.iter().flatten().copied().collect(),
@@ -180,30 +180,30 @@ impl Voice {
         };
         let thread =
             std::thread::Builder::new().name("voice".to_owned()).spawn(move || worker.run(&received, began))?;
-        Ok(Self { orders, thread })
+        Ok(Self { commands, thread })
     }
 
     pub(super) fn begin(&self, side: Side, call: u64, to: SocketAddr) {
-        self.order(Order::Begin { side, call, to });
+        self.send(VoiceCommand::Begin { side, call, to });
     }
 
     pub(super) fn stop(&self, call: u64) {
-        self.order(Order::Stop { call });
+        self.send(VoiceCommand::Stop { call });
     }
 
     /// Starts or stops the counting of packets. If this function is never called, the packets of each stream are
     /// counted except those of the first 500 ms.
     pub(super) fn count(&self, on: bool) {
-        self.order(Order::Count(on));
+        self.send(VoiceCommand::Count(on));
     }
 
-    fn order(&self, order: Order) {
+    fn send(&self, command: VoiceCommand) {
         // Sending cannot fail, because the thread runs until this handle is dropped.
-        let _ = self.orders.send(order);
+        let _ = self.commands.send(command);
     }
 
     pub(super) fn finish(self) -> VoiceReport {
-        drop(self.orders);
+        drop(self.commands);
         self.thread.join().unwrap_or_default()
     }
 }
@@ -237,14 +237,14 @@ struct Arrival {
 
 impl Worker {
     #[expect(clippy::disallowed_methods, reason = "a load generator's clock is the real one")]
-    fn run(mut self, orders: &mpsc::Receiver<Order>, began: Instant) -> VoiceReport {
+    fn run(mut self, commands: &mpsc::Receiver<VoiceCommand>, began: Instant) -> VoiceReport {
         let mut tick = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         let dropped_before = process::dropped(&self.addresses);
         let mut open = true;
         while open {
             loop {
-                match orders.try_recv() {
-                    Ok(order) => self.obey(order),
+                match commands.try_recv() {
+                    Ok(command) => self.handle_command(command),
                     Err(mpsc::TryRecvError::Empty) => break,
                     Err(mpsc::TryRecvError::Disconnected) => {
                         open = false;
@@ -265,43 +265,43 @@ impl Worker {
             let next = began + Duration::from_millis(tick);
             std::thread::sleep(next.saturating_duration_since(Instant::now()));
         }
-        for ((_, way), arrival) in self.arrivals {
-            if let (Some(way), Some(_)) = (self.report.ways.get_mut(way), arrival.transit) {
-                way.jitter.add(arrival.jitter);
+        for ((_, direction), arrival) in self.arrivals {
+            if let (Some(direction), Some(_)) = (self.report.directions.get_mut(direction), arrival.transit) {
+                direction.jitter.add(arrival.jitter);
             }
         }
         self.report.dropped_here = process::dropped(&self.addresses).saturating_sub(dropped_before);
         self.report
     }
 
-    fn obey(&mut self, order: Order) {
-        match order {
-            Order::Begin { side, call, to } => {
+    fn handle_command(&mut self, command: VoiceCommand) {
+        match command {
+            VoiceCommand::Begin { side, call, to } => {
                 if let Some(slot) = self.slots.get_mut((call % FRAME) as usize) {
                     slot.push(Stream { call, side, to, sent: 0 });
                 }
             }
-            Order::Stop { call } => {
+            VoiceCommand::Stop { call } => {
                 if let Some(slot) = self.slots.get_mut((call % FRAME) as usize) {
                     slot.retain(|stream| stream.call != call);
                 }
             }
-            Order::Count(on) => self.counting = Some(on),
+            VoiceCommand::Count(on) => self.counting = Some(on),
         }
     }
 
     fn speak(&mut self, tick: u64, began: Instant) {
         let Some(slot) = self.slots.get_mut((tick % FRAME) as usize) else { return };
         for stream in slot {
-            let way = stream.side as usize;
+            let direction = stream.side as usize;
             let counted = self.counting.unwrap_or(stream.sent >= FIRST);
             let packet = packet(stream, counted, began.elapsed());
-            let sockets = self.sockets.get(way);
+            let sockets = self.sockets.get(direction);
             let socket = sockets.and_then(|sockets| sockets.get((stream.call % SOCKETS) as usize));
             let sent = socket.is_some_and(|socket| socket.send_to(&packet, stream.to).is_ok());
             stream.sent += 1;
-            if let Some(way) = self.report.ways.get_mut(way).filter(|_| sent && counted) {
-                way.sent += 1;
+            if let Some(direction) = self.report.directions.get_mut(direction).filter(|_| sent && counted) {
+                direction.sent += 1;
             }
         }
     }
@@ -314,21 +314,21 @@ impl Worker {
                     self.report.unstamped += 1;
                     continue;
                 };
-                let Some(way) = self.report.ways.get_mut(stamp.way) else { continue };
-                let arrival = self.arrivals.entry((stamp.call, stamp.way)).or_default();
+                let Some(direction) = self.report.directions.get_mut(stamp.direction) else { continue };
+                let arrival = self.arrivals.entry((stamp.call, stamp.direction)).or_default();
                 let in_turn = stamp.sequence >= arrival.next;
                 arrival.next = arrival.next.max(stamp.sequence + 1);
                 if !stamp.counted {
                     continue;
                 }
                 if !in_turn {
-                    way.out_of_turn += 1;
+                    direction.out_of_turn += 1;
                     continue;
                 }
-                way.received += 1;
+                direction.received += 1;
                 let transit = began.elapsed().saturating_sub(stamp.at).as_secs_f64() * 1_000.0;
-                if way.received < KEPT || way.received.is_multiple_of(16) {
-                    way.latency.add(transit);
+                if direction.received < MAX_COMPLETE_LATENCIES || direction.received.is_multiple_of(16) {
+                    direction.latency.add(transit);
                 }
                 let last = arrival.transit.replace(transit).unwrap_or(transit);
                 arrival.jitter += ((transit - last).abs() - arrival.jitter) / 16.0;
@@ -338,8 +338,8 @@ impl Worker {
 }
 
 fn packet(stream: &Stream, counted: bool, at: Duration) -> [u8; PACKET] {
-    let way = stream.side as usize;
-    let source = (stream.call as u32) << 1 | way as u32;
+    let direction = stream.side as usize;
+    let source = (stream.call as u32) << 1 | direction as u32;
     let mut packet = [0; PACKET];
     let (header, audio) = packet.split_at_mut(HEADER);
     let fields: [&[u8]; 4] = [
@@ -349,7 +349,7 @@ fn packet(stream: &Stream, counted: bool, at: Duration) -> [u8; PACKET] {
         &source.to_be_bytes(),
     ];
     header.iter_mut().zip(fields.into_iter().flatten()).for_each(|(place, octet)| *place = *octet);
-    Stamp { call: stream.call, way, counted, sequence: stream.sent, at }.write(audio);
+    Stamp { call: stream.call, direction, counted, sequence: stream.sent, at }.write(audio);
     packet
 }
 
@@ -364,7 +364,7 @@ mod tests {
         let at = Duration::from_micros(1_234_567);
         let packet = packet(&stream, true, at);
         assert_eq!(packet[..HEADER], [0x80, 0, 0, 1, 0, 160, 0, 160, 0, 0, 0, 155]);
-        let stamp = Stamp { call: 77, way: 1, counted: true, sequence: 65_537, at };
+        let stamp = Stamp { call: 77, direction: 1, counted: true, sequence: 65_537, at };
         assert_eq!(Stamp::find(&packet[HEADER..]), Some(stamp));
     }
 

@@ -45,7 +45,7 @@ const IDLE: Duration = Duration::from_secs(600);
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 /// Maximum number of different warnings. Each warning is logged once. When the maximum is reached, new warnings are not
 /// logged.
-const MOST_SAID: usize = 256;
+const MAX_WARNINGS: usize = 256;
 
 /// A port, together with a host name or an IP address without brackets.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,15 +95,15 @@ struct Shared {
     /// Limits the number of simultaneous connections, including tunnels. Further connections wait.
     places: Arc<Semaphore>,
     /// The warnings that have been logged.
-    said: Mutex<HashSet<String>>,
+    logged: Mutex<HashSet<String>>,
 }
 
 /// The destination of a request.
-enum Way {
+enum Destination {
     /// The server, which replaces the provider.
     Server,
     /// The host that the application requested.
-    There,
+    RequestedHost,
 }
 
 impl Front {
@@ -115,7 +115,7 @@ impl Front {
         max_connections: usize,
     ) -> Self {
         let places = Arc::new(Semaphore::new(max_connections.max(1)));
-        Self { shared: Arc::new(Shared { authority, server, own, pass_through, places, said: Mutex::default() }) }
+        Self { shared: Arc::new(Shared { authority, server, own, pass_through, places, logged: Mutex::default() }) }
     }
 
     /// Accepts connections as an HTTP proxy. This function returns only when the proxy ends.
@@ -195,22 +195,22 @@ impl Front {
     ) -> Result<Response<Body>, Refusal> {
         let place = request.uri().authority().map(|authority| HostPort::named(authority, 443));
         let place = place.ok_or_else(|| Refusal::bad("CONNECT needs HOST:PORT"))?;
-        let way = self.way(&place)?;
+        let destination = self.destination(&place)?;
         // The proxy connects to the server before it responds to the application. If there is no server, the
         // application still gets an error response.
-        let there = connect(match way {
-            Way::Server => &self.shared.server,
-            Way::There => &place,
+        let there = connect(match destination {
+            Destination::Server => &self.shared.server,
+            Destination::RequestedHost => &place,
         });
-        let there = there.await.map_err(|error| self.unreachable(&way, &error))?;
+        let there = there.await.map_err(|error| self.unreachable(&destination, &error))?;
         let this = self.clone();
         tokio::spawn(async move {
             let ended = async {
                 let here = TokioIo::new(hyper::upgrade::on(request).await?);
-                match way {
+                match destination {
                     // On port 80, the tunnel contains a WebSocket without TLS. Clients use a tunnel for such a
                     // WebSocket too.
-                    Way::Server if place.port != 80 => {
+                    Destination::Server if place.port != 80 => {
                         relay(this.end_tls(here, Some(&place.host)).await?, there, IDLE).await?;
                     }
                     _ => relay(here, there, IDLE).await?,
@@ -233,13 +233,13 @@ impl Front {
         };
         let secure = request.uri().scheme() == Some(&Scheme::HTTPS);
         let place = HostPort::named(&authority, if secure { 443 } else { 80 });
-        let way = self.way(&place)?;
-        let there = match way {
-            Way::Server => &self.shared.server,
-            Way::There if secure => return Err(Refusal::bad("https requests need CONNECT")),
-            Way::There => &place,
+        let destination = self.destination(&place)?;
+        let there = match destination {
+            Destination::Server => &self.shared.server,
+            Destination::RequestedHost if secure => return Err(Refusal::bad("https requests need CONNECT")),
+            Destination::RequestedHost => &place,
         };
-        let there = connect(there).await.map_err(|error| self.unreachable(&way, &error))?;
+        let there = connect(there).await.map_err(|error| self.unreachable(&destination, &error))?;
         let path = request.uri().path_and_query().map_or("/", |path| path.as_str()).parse();
         *request.uri_mut() = path.map_err(|_| Refusal::bad("invalid path"))?;
         strip(request.headers_mut());
@@ -256,27 +256,27 @@ impl Front {
         Ok(response)
     }
 
-    fn way(&self, place: &HostPort) -> Result<Way, Refusal> {
+    fn destination(&self, place: &HostPort) -> Result<Destination, Refusal> {
         if is_provider(&place.host) {
-            return Ok(Way::Server);
+            return Ok(Destination::Server);
         }
         if self.shared.pass_through || self.shared.own.contains(place) {
-            return Ok(Way::There);
+            return Ok(Destination::RequestedHost);
         }
-        let says = format!("tandem proxy is for {HOSTS}; {place} needs --pass-through, or NO_PROXY in the application");
-        self.say_once(&says);
-        Err(Refusal::new(StatusCode::FORBIDDEN, says))
+        let text = format!("tandem proxy is for {HOSTS}; {place} needs --pass-through, or NO_PROXY in the application");
+        self.warn_once(&text);
+        Err(Refusal::new(StatusCode::FORBIDDEN, text))
     }
 
-    fn unreachable(&self, way: &Way, error: &anyhow::Error) -> Refusal {
-        let says = match way {
-            Way::Server => {
+    fn unreachable(&self, destination: &Destination, error: &anyhow::Error) -> Refusal {
+        let text = match destination {
+            Destination::Server => {
                 format!("Cannot reach the Tandem server: {error:#}. Is `tandem serve` running? Name it with --url")
             }
-            Way::There => format!("{error:#}"),
+            Destination::RequestedHost => format!("{error:#}"),
         };
-        self.say_once(&says);
-        Refusal::new(StatusCode::BAD_GATEWAY, says)
+        self.warn_once(&text);
+        Refusal::new(StatusCode::BAD_GATEWAY, text)
     }
 
     /// Terminates TLS. The certificate is for the host name that the client requests, if this is the host name of a
@@ -294,7 +294,7 @@ impl Front {
         if let Err(error) = &ended
             && is_alert(error)
         {
-            self.say_once(&format!(
+            self.warn_once(&format!(
                 "an application does not accept the certificate for {name} ({error}): does it trust {}? See `tandem ca`",
                 self.shared.authority.certificate().display()
             ));
@@ -302,10 +302,10 @@ impl Front {
         Ok(ended?)
     }
 
-    fn say_once(&self, says: &str) {
-        let mut said = self.shared.said.lock().unwrap_or_else(PoisonError::into_inner);
-        if said.len() < MOST_SAID && said.insert(says.to_owned()) {
-            tracing::warn!("{says}");
+    fn warn_once(&self, text: &str) {
+        let mut logged = self.shared.logged.lock().unwrap_or_else(PoisonError::into_inner);
+        if logged.len() < MAX_WARNINGS && logged.insert(text.to_owned()) {
+            tracing::warn!("{text}");
         }
     }
 }
@@ -341,23 +341,23 @@ fn strip(headers: &mut HeaderMap) {
 /// The response to a request that is not forwarded.
 struct Refusal {
     status: StatusCode,
-    says: String,
+    text: String,
 }
 
 impl Refusal {
-    fn new(status: StatusCode, says: String) -> Self {
-        Self { status, says }
+    fn new(status: StatusCode, text: String) -> Self {
+        Self { status, text }
     }
 
-    fn bad(says: &str) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, says.to_owned())
+    fn bad(text: &str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, text.to_owned())
     }
 
     /// Returns the HTTP response. The status line also contains the reason, because most clients show no other part of
     /// a response to CONNECT.
     fn into_response(self) -> Response<Body> {
-        let reason = ReasonPhrase::try_from(self.says.as_bytes());
-        let mut response = Response::new(Body::from(self.says + "\n"));
+        let reason = ReasonPhrase::try_from(self.text.as_bytes());
+        let mut response = Response::new(Body::from(self.text + "\n"));
         *response.status_mut() = self.status;
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
         if let Ok(reason) = reason {

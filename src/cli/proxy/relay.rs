@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
 use tokio::time::timeout;
 
 /// Size of the buffer for each direction, in octets.
-const HELD: usize = 16 * 1024;
+const BUFFER_SIZE: usize = 16 * 1024;
 
 /// Copies octets until both sides have ended. Returns an error if a side fails, if no octets pass in either direction
 /// for the time `idle`, or if a side accepts no octets for this time.
@@ -28,10 +28,10 @@ async fn pour(
     moved: &AtomicU64,
     idle: Duration,
 ) -> io::Result<()> {
-    let mut held = vec![0; HELD];
+    let mut buffer = vec![0; BUFFER_SIZE];
     let mut before = moved.load(Ordering::Relaxed);
     loop {
-        let count = match timeout(idle, from.read(&mut held)).await {
+        let count = match timeout(idle, from.read(&mut buffer)).await {
             Ok(count) => count?,
             // The other direction may have been active during this time.
             Err(late) => match moved.load(Ordering::Relaxed) {
@@ -47,7 +47,7 @@ async fn pour(
         }
         moved.fetch_add(1, Ordering::Relaxed);
         let write = async {
-            to.write_all(held.get(..count).unwrap_or_default()).await?;
+            to.write_all(buffer.get(..count).unwrap_or_default()).await?;
             to.flush().await
         };
         timeout(idle, write).await??;

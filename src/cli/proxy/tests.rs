@@ -15,7 +15,7 @@ use super::Arguments;
 use super::front::{Front, HostPort};
 use crate::cli::authority::Authority;
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 struct Scene {
     /// Address of the proxy in the form `HOST:PORT`.
@@ -28,17 +28,17 @@ struct Scene {
 }
 
 impl Scene {
-    async fn new(pass_through: bool, most: usize) -> Self {
+    async fn new(pass_through: bool, max_connections: usize) -> Self {
         let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        Self::with(server.local_addr().unwrap().port(), server, pass_through, most).await
+        Self::with(server.local_addr().unwrap().port(), server, pass_through, max_connections).await
     }
 
-    async fn with(port: u16, server: TcpListener, pass_through: bool, most: usize) -> Self {
+    async fn with(port: u16, server: TcpListener, pass_through: bool, max_connections: usize) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let authority = Authority::load_or_make(folder.path()).unwrap();
         let trust = trusting(&authority);
         let place = HostPort { host: "127.0.0.1".into(), port };
-        let front = Front::new(authority, place.clone(), vec![place], pass_through, most);
+        let front = Front::new(authority, place.clone(), vec![place], pass_through, max_connections);
         let (plain, direct) =
             (TcpListener::bind("127.0.0.1:0").await.unwrap(), TcpListener::bind("127.0.0.1:0").await.unwrap());
         let [proxy, tls] = [&plain, &direct].map(|listener| listener.local_addr().unwrap().to_string());
@@ -60,7 +60,7 @@ impl Scene {
     }
 
     async fn accept(&self) -> BufReader<TcpStream> {
-        let (stream, _) = timeout(PATIENCE, self.server.accept()).await.unwrap().unwrap();
+        let (stream, _) = timeout(TIMEOUT, self.server.accept()).await.unwrap().unwrap();
         BufReader::new(stream)
     }
 }
@@ -83,7 +83,7 @@ fn name(host: &str) -> ServerName<'static> {
 async fn read_head(stream: &mut (impl AsyncRead + AsyncBufReadExt + Unpin)) -> String {
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
-        assert!(timeout(PATIENCE, stream.read_line(&mut head)).await.unwrap().unwrap() > 0, "ended after {head:?}");
+        assert!(timeout(TIMEOUT, stream.read_line(&mut head)).await.unwrap().unwrap() > 0, "ended after {head:?}");
     }
     head
 }
@@ -93,7 +93,7 @@ async fn carried(from: &mut (impl AsyncWrite + Unpin), to: &mut (impl AsyncRead 
     from.write_all(words.as_bytes()).await.unwrap();
     from.flush().await.unwrap();
     let mut heard = vec![0; words.len()];
-    timeout(PATIENCE, to.read_exact(&mut heard)).await.unwrap().unwrap();
+    timeout(TIMEOUT, to.read_exact(&mut heard)).await.unwrap().unwrap();
     assert_eq!(heard, words.as_bytes());
 }
 
@@ -150,7 +150,7 @@ async fn other_hosts_are_let_through_untouched_when_asked_for() {
     carried(&mut there, &mut app, "nor this").await;
     drop(app);
     assert_eq!(
-        timeout(PATIENCE, there.read_u8()).await.unwrap().unwrap_err().kind(),
+        timeout(TIMEOUT, there.read_u8()).await.unwrap().unwrap_err().kind(),
         std::io::ErrorKind::UnexpectedEof
     );
 }
@@ -234,9 +234,9 @@ async fn a_tunnel_has_its_place_until_it_ends() {
     let mut waiting = std::pin::pin!(scene.connect("example.com:443"));
     assert!(timeout(Duration::from_millis(200), waiting.as_mut()).await.is_err(), "there was a place");
     drop(app);
-    assert_eq!(timeout(PATIENCE, server.read(&mut [0])).await.unwrap().unwrap(), 0);
+    assert_eq!(timeout(TIMEOUT, server.read(&mut [0])).await.unwrap().unwrap(), 0);
     drop(server);
-    assert!(timeout(PATIENCE, waiting).await.unwrap().0.starts_with("HTTP/1.1 403 "));
+    assert!(timeout(TIMEOUT, waiting).await.unwrap().0.starts_with("HTTP/1.1 403 "));
 }
 
 #[tokio::test]

@@ -45,7 +45,7 @@ fn parent(headers: &[(&str, &str)]) -> LegInfo {
     info
 }
 
-fn behind(leg: &LegInfo) -> ParentLeg {
+fn parent_leg(leg: &LegInfo) -> ParentLeg {
     ParentLeg { leg: Arc::new(leg.clone()), numbering: Numbering::default() }
 }
 
@@ -55,14 +55,14 @@ fn invite(from: &str, to: &str) -> Invite {
         to: Address::from(to),
         caller_name: Some("Ann".to_owned()),
         headers: Vec::new(),
-        inherits: false,
+        inherits_headers: false,
         credentials: None,
         via: Vec::new(),
         replaces: None,
     }
 }
 
-fn told(presented: &PresentedCaller) -> Vec<String> {
+fn header_lines(presented: &PresentedCaller) -> Vec<String> {
     presented.headers.iter().map(|header| format!("{}: {}", header.name, header.value)).collect()
 }
 
@@ -135,7 +135,7 @@ fn the_last_who_sent_the_call_on_is_found() {
 fn the_caller_is_written_where_the_trunk_wants_him() {
     let written = |more: serde_json::Value| {
         let presented = present(Some(&trunk(more)), &invite("+493011111111", "+491"), None, "us");
-        (presented.from_user.clone(), told(&presented).join("\n"))
+        (presented.from_user.clone(), header_lines(&presented).join("\n"))
     };
     let number = "+493011111111".to_owned();
     assert_eq!(written(json!({})), (number.clone(), String::new()));
@@ -159,9 +159,9 @@ fn who_wants_to_be_unknown_is_told_to_trusted_trunks_only() {
     hidden.from = Address::from("anonymous");
     let written = |more: serde_json::Value, parent: &LegInfo| {
         let call = invite(&parent.from.to_string(), "+493012345678");
-        let presented = present(Some(&trunk(more)), &call, Some(&behind(parent)), "us");
+        let presented = present(Some(&trunk(more)), &call, Some(&parent_leg(parent)), "us");
         assert_eq!((&*presented.from_user, presented.from_host.as_deref()), ("anonymous", Some("anonymous.invalid")));
-        told(&presented).join("\n")
+        header_lines(&presented).join("\n")
     };
     let trusted = json!({ "caller_id": "pai", "trusted": true });
     assert_eq!(
@@ -181,7 +181,7 @@ fn a_call_that_is_sent_on_says_by_whom() {
     let parent = parent(&[("Diversion", "<sip:+498@h>;reason=user-busy"), ("History-Info", "<sip:+498@h>;index=1")]);
     let written = |forwarding: &str, from: &str, to: &str| {
         let trunk = trunk(json!({ "forwarding": forwarding }));
-        told(&present(Some(&trunk), &invite(from, to), Some(&behind(&parent)), "us"))
+        header_lines(&present(Some(&trunk), &invite(from, to), Some(&parent_leg(&parent)), "us"))
     };
     let caller = "+493011111111";
     assert_eq!(

@@ -14,9 +14,9 @@ use tandem_store::resources::Resource;
 use super::super::error::ApiError;
 use super::super::parameters::Parameters;
 use super::connection;
-use super::listing::By;
+use super::listing::ListFields;
 use super::resource::Kind;
-use super::{check_unused, not_held};
+use super::{check_unused, inventory_error};
 use crate::NAME;
 
 /// A Call Control application. The application controls its calls with commands.
@@ -35,7 +35,7 @@ impl Kind for CallControl {
 
     const RECORD_TYPE: &'static str = "call_control_application";
     const PATH: &'static str = "/v2/call_control_applications";
-    const BY: By = By {
+    const LIST_FIELDS: ListFields = ListFields {
         filters: &[
             ("application_name", "/application_name"),
             ("connection_id", "/id"),
@@ -87,7 +87,7 @@ impl Kind for CallControl {
 
     async fn keep(app: &App, row: Row) -> Result<Arc<Row>, ApiError> {
         let account = row.account.clone();
-        applications(app, &account).keep(row).await.map_err(not_held)
+        applications(app, &account).keep(row).await.map_err(inventory_error)
     }
 
     async fn remove(app: &App, row: &Row) -> Result<(), ApiError> {

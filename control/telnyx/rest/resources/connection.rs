@@ -15,7 +15,7 @@ use super::super::error::ApiError;
 use super::super::parameters::Parameters;
 use super::super::{Caller, Segments, only};
 use super::applications::CallControl;
-use super::listing::{By, Listing};
+use super::listing::{ListFields, Listing};
 use super::phones::CredentialConnection;
 use super::resource::Kind;
 use super::trunks::{Addresses, Hosts, Trunk};
@@ -26,7 +26,7 @@ const PROFILE: &str = "outbound_voice_profile_id";
 pub(super) const TEXML: &str = "texml";
 
 /// The filters and sort keys that all kinds of connections share.
-pub(super) const BY: By = By {
+pub(super) const LIST_FIELDS: ListFields = ListFields {
     filters: &[
         ("connection_name", "/connection_name"),
         ("fqdn", "/fqdn"),
@@ -35,13 +35,13 @@ pub(super) const BY: By = By {
     ],
     sorts: &[("created_at", "/created_at"), ("connection_name", "/connection_name"), ("active", "/active")],
 };
-const ALL_BY: By = By {
+const ALL_LIST_FIELDS: ListFields = ListFields {
     filters: &[("connection_name", "/connection_name"), ("outbound_voice_profile_id", "/outbound_voice_profile_id")],
-    ..BY
+    ..LIST_FIELDS
 };
 
 /// The keys in `/v2/connections` that all kinds of connections have. Every connection also has a name and a profile.
-const ALIKE: [&str; 10] = [
+const COMMON_KEYS: [&str; 10] = [
     "id",
     "record_type",
     "active",
@@ -64,7 +64,7 @@ async fn list(
     RawQuery(query): RawQuery,
 ) -> Result<Json<Value>, ApiError> {
     let listing = Listing::parse(query.as_deref().unwrap_or_default())?;
-    listing.answer(all(&app, &account).await?, &ALL_BY)
+    listing.answer(all(&app, &account).await?, &ALL_LIST_FIELDS)
 }
 
 async fn retrieve(
@@ -91,7 +91,7 @@ async fn of_kind<K: Kind>(app: &App, account: &Account) -> Result<Vec<Value>, Ap
         let Value::Object(mut whole) = whole else { return Value::Null };
         let name = whole.remove("connection_name").or_else(|| whole.remove("application_name"));
         let profile = whole.get("outbound").and_then(|outbound| outbound.get(PROFILE)).cloned();
-        whole.retain(|key, _| ALIKE.contains(&key.as_str()));
+        whole.retain(|key, _| COMMON_KEYS.contains(&key.as_str()));
         whole.insert("connection_name".into(), name.unwrap_or_default());
         whole.insert(PROFILE.into(), profile.unwrap_or_default());
         Value::Object(whole)
@@ -107,7 +107,7 @@ pub(super) fn limits(app: &App, account: &str, kept: Parameters<'_>) -> Result<L
     let profile = match profile {
         None => None,
         Some(id) => {
-            let profiles = &app.calls.services().routing.get().holdings().profiles.all(account);
+            let profiles = &app.calls.services().routing.get().inventory().profiles.all(account);
             let found = profiles.iter().find(|row| id::decimal(row.id).to_string() == id);
             Some(found.ok_or_else(|| ApiError::bad_id(PROFILE).within("outbound"))?.id)
         }
@@ -139,7 +139,7 @@ pub(super) fn find(routing: &Routing, account: &str, id: &str) -> Option<Connect
     if let Some((_, connection)) = routing.phones().connections().get(account, id) {
         return Some(Connection { name: connection.name.clone(), dialect: NAME });
     }
-    if let Some(held) = routing.holdings().applications.find(id).filter(|held| held.account == account) {
+    if let Some(held) = routing.inventory().applications.find(id).filter(|held| held.account == account) {
         let dialect = [NAME, TEXML].into_iter().find(|dialect| *dialect == held.details.dialect)?;
         return Some(Connection { name: held.name.clone(), dialect });
     }

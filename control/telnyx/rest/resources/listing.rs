@@ -17,7 +17,7 @@ pub(in super::super) struct Listing {
 
 /// The filters and sort keys of a list. Each entry has the name in the query, and the JSON pointer (RFC 6901) of the
 /// value in the resource.
-pub(in super::super) struct By {
+pub(in super::super) struct ListFields {
     /// Names for `filter[NAME]`.
     pub(in super::super) filters: &'static [(&'static str, &'static str)],
     /// Names for `sort=NAME`, or for `-NAME`, which means descending order. The first entry is the default order. This
@@ -45,7 +45,7 @@ impl Listing {
     }
 
     /// The body of the answer: one page of the matching rows, sorted.
-    pub(in super::super) fn answer(self, mut rows: Vec<Value>, by: &By) -> Result<Json<Value>, ApiError> {
+    pub(in super::super) fn answer(self, mut rows: Vec<Value>, by: &ListFields) -> Result<Json<Value>, ApiError> {
         let mut fields: Vec<&str> = self.filters.iter().map(|(field, ..)| field.as_str()).collect();
         fields.dedup();
         for field in fields {
@@ -118,7 +118,7 @@ fn order(value: Option<&Value>) -> (u8, String) {
 mod tests {
     use super::*;
 
-    const BY: By = By {
+    const LIST_FIELDS: ListFields = ListFields {
         filters: &[("name", "/name"), ("tag", "/tags"), ("voice.limit", "/voice/limit")],
         sorts: &[("-name", "/name"), ("on", "/on")],
     };
@@ -126,7 +126,7 @@ mod tests {
     fn asked(query: &str) -> Result<Vec<String>, u32> {
         let row = |name: &str, on: bool, limit: u32, tags: &[&str]| json!({"name": name, "on": on, "voice": {"limit": limit}, "tags": tags});
         let rows = vec![row("Anna", true, 1, &["a", "b"]), row("berta", false, 2, &["b"]), row("Cesar", true, 2, &[])];
-        let answer = Listing::parse(query).and_then(|listing| listing.answer(rows, &BY)).map_err(|error| error.code)?;
+        let answer = Listing::parse(query).and_then(|listing| listing.answer(rows, &LIST_FIELDS)).map_err(|error| error.code)?;
         Ok(answer.0["data"].as_array().unwrap().iter().map(|row| row["name"].as_str().unwrap().to_owned()).collect())
     }
 

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tandem_accounts::Account;
 use tandem_audio as audio;
 use tandem_clock as clock;
-use tandem_history::stored_media::{MOST_OCTETS, NotStored, StoredFile};
+use tandem_history::stored_media::{MAX_FILE_OCTETS, NotStored, StoredFile};
 use tandem_runtime::app::App;
 use tandem_store::StoreFailed;
 use tandem_store::resources::Resource;
@@ -22,16 +22,16 @@ use tandem_store::resources::Resource;
 use super::super::error::ApiError;
 use super::super::parameters::{Parameters, WEB};
 use super::super::{Caller, Payload, Segments, only};
-use super::listing::{By, Listing};
+use super::listing::{ListFields, Listing};
 use crate::{id, time};
 
 /// Maximum size of a multipart body in octets. The body has the file and the file's headers.
-const LARGEST_BODY: usize = MOST_OCTETS + 64 * 1024;
+const LARGEST_BODY: usize = MAX_FILE_OCTETS + 64 * 1024;
 /// Default and maximum lifetime of a file, in seconds. The default is two days, and the maximum is 20 years.
-const LIVES_FOR: u32 = 2 * 24 * 3_600;
-const LIVES_AT_MOST: u32 = 630_720_000;
+const DEFAULT_LIFETIME: u32 = 2 * 24 * 3_600;
+const MAX_LIFETIME: u32 = 630_720_000;
 const LONGEST_NAME: usize = 255;
-const BY: By = By { filters: &[("content_type", "/content_type")], sorts: &[("-created_at", "/created_at")] };
+const LIST_FIELDS: ListFields = ListFields { filters: &[("content_type", "/content_type")], sorts: &[("-created_at", "/created_at")] };
 
 type Row = Resource<StoredFile>;
 
@@ -68,7 +68,7 @@ impl FromRequest<App> for Upload {
         let parameters = Parameters(&body);
         Ok(Self {
             name: parameters.text("media_name")?.map(str::to_owned),
-            life: parameters.integer("ttl_secs", 1..=LIVES_AT_MOST)?,
+            life: parameters.integer("ttl_secs", 1..=MAX_LIFETIME)?,
             content: None,
             url: parameters.url("media_url", WEB)?,
         })
@@ -92,8 +92,8 @@ impl Upload {
                 "ttl_secs" => {
                     let text = field.text().await.map_err(unreadable)?;
                     let number = text.trim().parse().map_err(|_| ApiError::wrong_type("ttl_secs", "integer"))?;
-                    if !(1..=LIVES_AT_MOST).contains(&number) {
-                        return Err(ApiError::out_of_range("ttl_secs", 1, LIVES_AT_MOST.into()));
+                    if !(1..=MAX_LIFETIME).contains(&number) {
+                        return Err(ApiError::out_of_range("ttl_secs", 1, MAX_LIFETIME.into()));
                     }
                     upload.life = Some(number);
                 }
@@ -113,7 +113,7 @@ impl Upload {
             (Some(content), None) => ("media", content),
             (None, Some(url)) => {
                 let client = app.calls.services().client.of_account(&account.name);
-                let fetched = audio::file(&client, url, MOST_OCTETS).await;
+                let fetched = audio::file(&client, url, MAX_FILE_OCTETS).await;
                 ("media_url", fetched.map_err(|error| ApiError::audio_download_failed("media_url", error.to_string()))?)
             }
             (None, None) => return Ok(None),
@@ -121,7 +121,7 @@ impl Upload {
         if bytes.is_empty() {
             return Err(ApiError::bad_value(field, "The file is empty."));
         }
-        if bytes.len() > MOST_OCTETS {
+        if bytes.len() > MAX_FILE_OCTETS {
             return Err(too_large());
         }
         let kind = kind.filter(|kind| is_content_type(kind)).unwrap_or_else(|| "application/octet-stream".to_owned());
@@ -136,7 +136,7 @@ async fn list(
 ) -> Result<Json<Value>, ApiError> {
     let listing = Listing::parse(query.as_deref().unwrap_or_default())?;
     let rows = app.calls.services().stored_media.all(&account.name, clock::time());
-    listing.answer(rows.iter().map(|row| shown(row)).collect(), &BY)
+    listing.answer(rows.iter().map(|row| shown(row)).collect(), &LIST_FIELDS)
 }
 
 async fn create(
@@ -229,7 +229,7 @@ fn is_content_type(text: &str) -> bool {
 }
 
 fn expiry(life: Option<u32>) -> Timestamp {
-    let life = SignedDuration::from_secs(life.unwrap_or(LIVES_FOR).into());
+    let life = SignedDuration::from_secs(life.unwrap_or(DEFAULT_LIFETIME).into());
     clock::time().checked_add(life).unwrap_or(Timestamp::MAX)
 }
 

@@ -27,7 +27,7 @@ use tandem_store::StoreFailed;
 use self::applications::CallControl;
 use self::phones::{CredentialConnection, TelephonyCredential};
 use self::profiles::Profile;
-use self::trunks::{Addresses, Hosts, PlaceOf, Trunk};
+use self::trunks::{Addresses, Hosts, AddressResource, Trunk};
 use super::error::ApiError;
 
 /// The routes of all resources.
@@ -42,11 +42,11 @@ pub(super) fn routes() -> Router<App> {
         .merge(connection::routes())
         .merge(resource::routes::<Trunk<Hosts>>())
         .merge(resource::routes::<Trunk<Addresses>>())
-        .merge(resource::routes::<PlaceOf<Hosts>>())
-        .merge(resource::routes::<PlaceOf<Addresses>>())
+        .merge(resource::routes::<AddressResource<Hosts>>())
+        .merge(resource::routes::<AddressResource<Addresses>>())
 }
 
-fn not_held(why: InventoryError) -> ApiError {
+fn inventory_error(why: InventoryError) -> ApiError {
     match why {
         InventoryError::Store(error) => StoreFailed::from(error).into(),
         refused => ApiError::limit_reached(refused.to_string()),

@@ -10,7 +10,7 @@ use tandem_call::address::PhoneNumber;
 use tandem_routing::country;
 use tandem_routing::inventory::{Number, RecordCalls};
 use tandem_routing::number_pool::NumberKind;
-use tandem_routing::numbers::{HeldNumber, NumberError, Numbers};
+use tandem_routing::numbers::{NumberRow, NumberError, Numbers};
 use tandem_runtime::app::App;
 use tandem_store::StoreFailed;
 use tandem_store::resources::Resource;
@@ -18,7 +18,7 @@ use tandem_store::resources::Resource;
 use super::super::error::ApiError;
 use super::super::parameters::Parameters;
 use super::super::{Caller, Payload, Segments, only};
-use super::listing::{By, Listing};
+use super::listing::{ListFields, Listing};
 use super::{connection, settings};
 use crate::{NAME, id};
 
@@ -26,7 +26,7 @@ const NUMBER: &str = "phone_number";
 const VOICE: &str = "voice_settings";
 /// Key of the voice settings among the stored settings.
 const KEPT_VOICE: &str = "voice";
-const BY: By = By {
+const LIST_FIELDS: ListFields = ListFields {
     filters: &[
         ("phone_number", "/phone_number"),
         ("status", "/status"),
@@ -44,7 +44,7 @@ const BY: By = By {
         ("connection_name", "/connection_name"),
     ],
 };
-const BY_VOICE: By = By {
+const VOICE_LIST_FIELDS: ListFields = ListFields {
     filters: &[
         ("phone_number", "/phone_number"),
         ("customer_reference", "/customer_reference"),
@@ -69,8 +69,8 @@ fn numbers<'a>(app: &'a App, account: &'a Account) -> Numbers<'a> {
     Numbers::new(services.routing.get(), &services.store, &app.accounts, &account.name, NAME).and(connection::TEXML)
 }
 
-fn found(app: &App, account: &Account, spelled: &str) -> Result<HeldNumber, ApiError> {
-    let is_it = |row: &HeldNumber| id::decimal(row.id).to_string() == spelled;
+fn found(app: &App, account: &Account, spelled: &str) -> Result<NumberRow, ApiError> {
+    let is_it = |row: &NumberRow| id::decimal(row.id).to_string() == spelled;
     numbers(app, account).all().into_iter().find(is_it).ok_or_else(ApiError::no_resource)
 }
 
@@ -80,7 +80,7 @@ async fn list(
     RawQuery(query): RawQuery,
 ) -> Result<Json<Value>, ApiError> {
     let listing = Listing::parse(query.as_deref().unwrap_or_default())?;
-    listing.answer(numbers(&app, &account).all().iter().map(|row| shown(&app, row)).collect(), &BY)
+    listing.answer(numbers(&app, &account).all().iter().map(|row| shown(&app, row)).collect(), &LIST_FIELDS)
 }
 
 async fn list_voice(
@@ -89,7 +89,7 @@ async fn list_voice(
     RawQuery(query): RawQuery,
 ) -> Result<Json<Value>, ApiError> {
     let listing = Listing::parse(query.as_deref().unwrap_or_default())?;
-    listing.answer(numbers(&app, &account).all().iter().map(|row| shown_voice(row)).collect(), &BY_VOICE)
+    listing.answer(numbers(&app, &account).all().iter().map(|row| shown_voice(row)).collect(), &VOICE_LIST_FIELDS)
 }
 
 async fn retrieve(

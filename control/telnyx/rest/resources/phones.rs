@@ -19,7 +19,7 @@ use sha2::Sha256;
 use tandem_accounts::Account;
 use tandem_clock as clock;
 use tandem_operations::phones;
-use tandem_routing::connections::{MOST, PHONES};
+use tandem_routing::connections::{MAX_ROWS, PHONES};
 use tandem_routing::phones::provisioned::ProvisionedPhone;
 use tandem_runtime::app::App;
 use tandem_store::resources::Resource;
@@ -28,7 +28,7 @@ use tandem_store::{StoreFailed, bindings};
 use super::super::error::ApiError;
 use super::super::parameters::Parameters;
 use super::super::{Caller, Segments, only};
-use super::listing::By;
+use super::listing::ListFields;
 use super::resource::{self, Kind};
 use super::{check_unused, connection, stored};
 use crate::{NAME, id, time};
@@ -55,7 +55,7 @@ impl Kind for CredentialConnection {
 
     const RECORD_TYPE: &'static str = "credential_connection";
     const PATH: &'static str = "/v2/credential_connections";
-    const BY: By = connection::BY;
+    const LIST_FIELDS: ListFields = connection::LIST_FIELDS;
 
     async fn all(app: &App, account: &Account) -> Result<Vec<Arc<Row>>, ApiError> {
         let mut rows = stored::all(app, PHONES, &account.name).await?;
@@ -113,7 +113,7 @@ impl Kind for TelephonyCredential {
 
     const RECORD_TYPE: &'static str = "telephony_credential";
     const PATH: &'static str = "/v2/telephony_credentials";
-    const BY: By = By {
+    const LIST_FIELDS: ListFields = ListFields {
         filters: &[
             ("name", "/name"),
             ("resource_id", "/resource_id"),
@@ -201,7 +201,7 @@ impl Kind for TelephonyCredential {
 const SECRET: &str = "sip_password";
 
 async fn keep(app: &App, mut row: Row) -> Result<Arc<Row>, ApiError> {
-    let kept = phones::keep_phone(app.calls.services(), PHONES, &mut row, MOST).await;
+    let kept = phones::keep_phone(app.calls.services(), PHONES, &mut row, MAX_ROWS).await;
     kept.map_err(|why| stored::not_kept(why, name_taken()))?;
     Ok(Arc::new(row))
 }

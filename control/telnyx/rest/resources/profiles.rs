@@ -13,8 +13,8 @@ use tandem_store::resources::Resource;
 
 use super::super::error::ApiError;
 use super::super::parameters::Parameters;
-use super::listing::By;
-use super::not_held;
+use super::listing::ListFields;
+use super::inventory_error;
 use super::resource::Kind;
 
 /// An outbound voice profile.
@@ -28,7 +28,7 @@ impl Kind for Profile {
     const RECORD_TYPE: &'static str = "outbound_voice_profile";
     const PATH: &'static str = "/v2/outbound_voice_profiles";
     const MADE: StatusCode = StatusCode::OK;
-    const BY: By = By {
+    const LIST_FIELDS: ListFields = ListFields {
         filters: &[("name", "/name")],
         sorts: &[
             ("-created_at", "/created_at"),
@@ -41,7 +41,7 @@ impl Kind for Profile {
     };
 
     async fn all(app: &App, account: &Account) -> Result<Vec<Arc<Row>>, ApiError> {
-        Ok(app.calls.services().routing.get().holdings().profiles.all(&account.name))
+        Ok(app.calls.services().routing.get().inventory().profiles.all(&account.name))
     }
 
     fn settings(details: &mut OutboundProfile) -> &mut Map<String, Value> {
@@ -71,7 +71,7 @@ impl Kind for Profile {
 
     async fn keep(app: &App, row: Row) -> Result<Arc<Row>, ApiError> {
         let services = app.calls.services();
-        services.routing.get().keep_profile(&services.store, row).await.map_err(not_held)
+        services.routing.get().keep_profile(&services.store, row).await.map_err(inventory_error)
     }
 
     async fn remove(app: &App, row: &Row) -> Result<(), ApiError> {

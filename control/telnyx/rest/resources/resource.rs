@@ -17,7 +17,7 @@ use tandem_store::resources::Resource;
 use super::super::error::ApiError;
 use super::super::parameters::Parameters;
 use super::super::{Caller, Payload, Segments, only};
-use super::listing::{By, Listing};
+use super::listing::{ListFields, Listing};
 use super::settings;
 use crate::{id, time};
 
@@ -33,7 +33,7 @@ pub(super) trait Kind: 'static {
     /// The HTTP status of the answer to a request that creates a resource.
     const MADE: StatusCode = StatusCode::CREATED;
     /// The filters and sort keys of lists.
-    const BY: By;
+    const LIST_FIELDS: ListFields;
 
     /// All resources of the account, in any order.
     fn all(
@@ -110,7 +110,7 @@ async fn list<K: Kind>(
 ) -> Result<Json<Value>, ApiError> {
     let listing = Listing::parse(query.as_deref().unwrap_or_default())?;
     let rows = K::all(&app, &account).await?;
-    listing.answer(rows.iter().map(|row| K::show(&app, row)).collect(), &K::BY)
+    listing.answer(rows.iter().map(|row| K::show(&app, row)).collect(), &K::LIST_FIELDS)
 }
 
 async fn create<K: Kind>(

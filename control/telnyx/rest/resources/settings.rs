@@ -14,7 +14,7 @@ use super::super::parameters::{Parameters, WEB};
 
 /// Maximum number of characters in a text, and of items in an array.
 const LONGEST: usize = 2_000;
-const MOST: usize = 250;
+const MAX_ITEMS: usize = 250;
 
 type Settings = HashMap<String, Setting>;
 
@@ -138,8 +138,8 @@ impl Setting {
             Kind::Array => {
                 let items = value.as_array().ok_or_else(|| wrong_type("array"))?;
                 let fits = |item: &Value| item.as_str().is_some_and(|text| text.chars().count() <= LONGEST);
-                if items.len() > MOST || !items.iter().all(fits) {
-                    let detail = format!("The '{name}' parameter must be an array of at most {MOST} strings.");
+                if items.len() > MAX_ITEMS || !items.iter().all(fits) {
+                    let detail = format!("The '{name}' parameter must be an array of at most {MAX_ITEMS} strings.");
                     return Err(ApiError::bad_value(name, detail));
                 }
             }

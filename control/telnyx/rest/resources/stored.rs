@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tandem_operations::phones;
-use tandem_routing::connections::MOST;
+use tandem_routing::connections::MAX_ROWS;
 use tandem_runtime::app::App;
 use tandem_store::resources::{self, Filter, Kind, NotAdded, Resource};
 use tandem_store::{StoreError, StoreFailed};
@@ -30,7 +30,7 @@ pub(super) async fn keep<T: Serialize>(
     row: Resource<T>,
     taken: ApiError,
 ) -> Result<Arc<Resource<T>>, ApiError> {
-    phones::keep(app.calls.services(), kind, &row, MOST).await.map_err(|why| not_kept(why, taken))?;
+    phones::keep(app.calls.services(), kind, &row, MAX_ROWS).await.map_err(|why| not_kept(why, taken))?;
     Ok(Arc::new(row))
 }
 

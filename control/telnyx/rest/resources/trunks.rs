@@ -16,19 +16,19 @@ use tandem_store::resources::{Kind as Stored, Resource};
 
 use super::super::error::ApiError;
 use super::super::parameters::Parameters;
-use super::listing::By;
+use super::listing::ListFields;
 use super::resource::Kind;
 use super::{check_unused, connection, phones, stored};
 
 /// The differences between host names and IP addresses.
-pub(super) trait Form: Send + Sync + 'static {
+pub(super) trait TrunkAddressing: Send + Sync + 'static {
     const TRUNK: &'static str;
     const TRUNKS: &'static str;
     const PLACE: &'static str;
     const PLACES: &'static str;
     /// The word in `default_primary_..._id`.
     const CHOICE: &'static str;
-    const PLACES_BY: By;
+    const ADDRESS_LIST_FIELDS: ListFields;
 
     fn trunks() -> Stored<CustomerTrunk>;
     fn places() -> Stored<TrunkAddress>;
@@ -45,15 +45,15 @@ pub(super) struct Addresses;
 /// A trunk to host names or IP addresses.
 pub(super) struct Trunk<F>(PhantomData<F>);
 /// One host name or IP address of a trunk.
-pub(super) struct PlaceOf<F>(PhantomData<F>);
+pub(super) struct AddressResource<F>(PhantomData<F>);
 
-impl Form for Hosts {
+impl TrunkAddressing for Hosts {
     const TRUNK: &'static str = "fqdn_connection";
     const TRUNKS: &'static str = "/v2/fqdn_connections";
     const PLACE: &'static str = "fqdn";
     const PLACES: &'static str = "/v2/fqdns";
     const CHOICE: &'static str = "fqdn";
-    const PLACES_BY: By = By {
+    const ADDRESS_LIST_FIELDS: ListFields = ListFields {
         filters: &[
             ("connection_id", "/connection_id"),
             ("fqdn", "/fqdn"),
@@ -83,13 +83,13 @@ impl Form for Hosts {
     }
 }
 
-impl Form for Addresses {
+impl TrunkAddressing for Addresses {
     const TRUNK: &'static str = "ip_connection";
     const TRUNKS: &'static str = "/v2/ip_connections";
     const PLACE: &'static str = "ip";
     const PLACES: &'static str = "/v2/ips";
     const CHOICE: &'static str = "ip";
-    const PLACES_BY: By = By {
+    const ADDRESS_LIST_FIELDS: ListFields = ListFields {
         filters: &[("connection_id", "/connection_id"), ("ip_address", "/ip_address"), ("port", "/port")],
         sorts: &[("created_at", "/created_at")],
     };
@@ -112,12 +112,12 @@ impl Form for Addresses {
     }
 }
 
-impl<F: Form> Kind for Trunk<F> {
+impl<F: TrunkAddressing> Kind for Trunk<F> {
     type Details = CustomerTrunk;
 
     const RECORD_TYPE: &'static str = F::TRUNK;
     const PATH: &'static str = F::TRUNKS;
-    const BY: By = connection::BY;
+    const LIST_FIELDS: ListFields = connection::LIST_FIELDS;
 
     async fn all(app: &App, account: &Account) -> Result<Vec<Arc<Resource<CustomerTrunk>>>, ApiError> {
         stored::all(app, F::trunks(), &account.name).await
@@ -137,13 +137,13 @@ impl<F: Form> Kind for Trunk<F> {
             let choice = inbound.text(&format!("default_{rank}_{}_id", F::CHOICE))?;
             first.extend(choice.and_then(|id| id.parse::<u128>().ok()));
         }
-        let pbx = &mut row.details;
-        pbx.login = login(app, &row.account, kept, given, pbx.login.take())?;
-        pbx.in_turn = inbound.text("default_routing_method")? == Some("round-robin");
-        pbx.transport = kept.text("transport_protocol")?.filter(|word| *word != "UDP").map(str::to_ascii_lowercase);
-        pbx.secure = kept.text("encrypted_media")? == Some("SRTP");
-        pbx.inactive = kept.get("active") == Some(&Value::Bool(false));
-        (pbx.first, pbx.limits) = (first, limits);
+        let customer_trunk = &mut row.details;
+        customer_trunk.login = login(app, &row.account, kept, given, customer_trunk.login.take())?;
+        customer_trunk.in_turn = inbound.text("default_routing_method")? == Some("round-robin");
+        customer_trunk.transport = kept.text("transport_protocol")?.filter(|word| *word != "UDP").map(str::to_ascii_lowercase);
+        customer_trunk.secure = kept.text("encrypted_media")? == Some("SRTP");
+        customer_trunk.inactive = kept.get("active") == Some(&Value::Bool(false));
+        (customer_trunk.first, customer_trunk.limits) = (first, limits);
         row.name = kept.text("connection_name")?.unwrap_or_default().to_owned();
         Ok(())
     }
@@ -187,12 +187,12 @@ fn login(
     Ok(Some(Login { username: username.to_owned(), ha1_md5: md5.into(), ha1_sha256: sha256.into() }))
 }
 
-impl<F: Form> Kind for PlaceOf<F> {
+impl<F: TrunkAddressing> Kind for AddressResource<F> {
     type Details = TrunkAddress;
 
     const RECORD_TYPE: &'static str = F::PLACE;
     const PATH: &'static str = F::PLACES;
-    const BY: By = F::PLACES_BY;
+    const LIST_FIELDS: ListFields = F::ADDRESS_LIST_FIELDS;
 
     async fn all(app: &App, account: &Account) -> Result<Vec<Arc<Resource<TrunkAddress>>>, ApiError> {
         stored::all(app, F::places(), &account.name).await

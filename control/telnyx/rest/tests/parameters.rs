@@ -11,7 +11,7 @@ const PAGE: &str = "../../docs/call-control.md";
 
 /// The effect of a parameter.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-enum Standing {
+enum ParameterSupport {
     /// The parameter changes the result of the request.
     Honoured,
     /// The parameter is accepted but does not change the result of the request.
@@ -21,7 +21,7 @@ enum Standing {
 }
 
 /// The parameters of each command. `None` if the server refuses the command itself.
-type Standings = BTreeMap<String, Option<BTreeMap<String, Standing>>>;
+type SupportTable = BTreeMap<String, Option<BTreeMap<String, ParameterSupport>>>;
 
 /// Values that are valid for this server. The test uses these values if the published example values are not valid
 /// here.
@@ -86,12 +86,12 @@ const OUTSIDE: [&str; 3] = ["command_id", "max_size", "queue"];
 const NOT_PERMITTED: u32 = 10038;
 
 /// The measured effect of all parameters.
-fn standings() -> Standings {
+fn standings() -> SupportTable {
     let published: BTreeMap<String, Value> = serde_json::from_str(PUBLISHED).unwrap();
     published.into_iter().map(|(command, about)| (command.clone(), measured(&command, &about))).collect()
 }
 
-fn measured(command: &str, about: &Value) -> Option<BTreeMap<String, Standing>> {
+fn measured(command: &str, about: &Value) -> Option<BTreeMap<String, ParameterSupport>> {
     if command != "dial" && Action::parse(command).is_err() {
         return None;
     }
@@ -141,7 +141,7 @@ fn measured(command: &str, about: &Value) -> Option<BTreeMap<String, Standing>> 
                 None => (name, values),
             };
         if OUTSIDE.contains(&name.as_str()) {
-            return Standing::Honoured;
+            return ParameterSupport::Honoured;
         }
         let (mut refused, mut taken) = (false, false);
         // Some parameters replace another parameter.
@@ -167,8 +167,8 @@ fn measured(command: &str, about: &Value) -> Option<BTreeMap<String, Standing>> 
                 let mut with = body.clone();
                 with.insert(name.clone(), value.clone());
                 match outcome(command, &with) {
-                    Ok(_) if without.is_err() => return Standing::Honoured,
-                    Ok(with) if without.as_ref() != Ok(&with) => return Standing::Honoured,
+                    Ok(_) if without.is_err() => return ParameterSupport::Honoured,
+                    Ok(with) if without.as_ref() != Ok(&with) => return ParameterSupport::Honoured,
                     Ok(_) => taken = true,
                     Err(NOT_PERMITTED) => refused = true,
                     Err(_) => {}
@@ -176,7 +176,7 @@ fn measured(command: &str, about: &Value) -> Option<BTreeMap<String, Standing>> 
             }
         }
         assert!(refused || taken, "{command}: no value of {name} fits: {values:?}");
-        if refused { Standing::Refused } else { Standing::Idle }
+        if refused { ParameterSupport::Refused } else { ParameterSupport::Idle }
     };
     Some(given.iter().map(|(name, values)| ((*name).clone(), standing(name, values))).collect())
 }
@@ -191,16 +191,16 @@ fn page() -> String {
          {} commands are served. Of their parameters {} are honoured, {} are accepted without effect, {} are refused with 422 and \
          code\n10038.\n\n| command | honoured | without effect | refused |\n|---|---|---|---|\n",
         served.len(),
-        count(Standing::Honoured),
-        count(Standing::Idle),
-        count(Standing::Refused),
+        count(ParameterSupport::Honoured),
+        count(ParameterSupport::Idle),
+        count(ParameterSupport::Refused),
     );
     for (command, all) in &served {
         let of = |what| {
             let names: Vec<&str> = all.iter().filter(|(_, one)| **one == what).map(|(name, _)| name.as_str()).collect();
             names.join(", ")
         };
-        let columns = [Standing::Honoured, Standing::Idle, Standing::Refused].map(of);
+        let columns = [ParameterSupport::Honoured, ParameterSupport::Idle, ParameterSupport::Refused].map(of);
         text.push_str(&format!("| `{command}` | {} |\n", columns.join(" | ")));
     }
     let refused: Vec<_> =

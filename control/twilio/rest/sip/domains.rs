@@ -90,7 +90,7 @@ pub(in super::super) fn host_name(x: &RestContext<'_>, text: &str, code: u32) ->
 /// Settings of a domain that are stored but have no effect on calls.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
-struct Kept {
+struct StoredFields {
     voice_method: Option<String>,
     fallback_method: Option<String>,
     status_method: Option<String>,
@@ -99,7 +99,7 @@ struct Kept {
     emergency_caller_sid: Option<String>,
 }
 
-impl Kept {
+impl StoredFields {
     fn of(details: &DomainDetails) -> Self {
         serde_json::from_value(Value::Object(details.other.clone())).unwrap_or_default()
     }
@@ -107,7 +107,7 @@ impl Kept {
 
 /// Changes the settings that the parameters name.
 pub(super) fn apply(parameters: &Parameters, details: &mut DomainDetails) -> Result<(), ApiError> {
-    let mut kept = Kept::of(details);
+    let mut kept = StoredFields::of(details);
     if let Some(name) = parameters.given("FriendlyName") {
         details.friendly_name = named(name, INVALID)?;
     }
@@ -148,7 +148,7 @@ pub(super) fn apply(parameters: &Parameters, details: &mut DomainDetails) -> Res
 /// The Domain resource.
 pub(super) fn domain(account: &str, row: &DomainRow, purposes: &[Purpose]) -> Value {
     let mut body = base(account, ("SD", row.id), "Domains", (row.created_at, row.updated_at));
-    let (kept, details) = (Kept::of(&row.details), &row.details);
+    let (kept, details) = (StoredFields::of(&row.details), &row.details);
     let below = |name: &str| path::uri(account, &format!("SIP/Domains/{}/{name}", sid::spell("SD", row.id)));
     let url = |target: &Option<(String, String)>| target.as_ref().map(|(url, _)| url.clone());
     let method = |method: Option<String>| method.unwrap_or_else(|| "POST".into());

@@ -11,17 +11,17 @@ use super::super::{Answer, RestContext, Verb, created, ok};
 use super::{gone, lists, not_added, page, shown, words};
 
 /// Error number: the list is not given, is unknown, or is already mapped.
-const TWICE: u32 = 21231;
+const LIST_ERROR: u32 = 21231;
 
 /// One of the REST resources that map a list to a domain.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Way {
+pub(super) struct MappingPath {
     purpose: Purpose,
     /// Whether this is one of the older resources. The older resources have more keys and a different envelope.
-    old: bool,
+    legacy: bool,
 }
 
-impl Way {
+impl MappingPath {
     fn kind(self) -> ListKind {
         match self.purpose {
             Purpose::CallsByAddress => ListKind::Addresses,
@@ -31,7 +31,7 @@ impl Way {
 
     /// The path below the domain.
     fn name(self) -> &'static str {
-        match (self.purpose, self.old) {
+        match (self.purpose, self.legacy) {
             (Purpose::CallsByPassword, true) => "CredentialListMappings",
             (Purpose::CallsByAddress, true) => "IpAccessControlListMappings",
             (Purpose::CallsByPassword, false) => "Auth/Calls/CredentialListMappings",
@@ -41,7 +41,7 @@ impl Way {
     }
 
     fn key(self) -> &'static str {
-        match (self.purpose, self.old) {
+        match (self.purpose, self.legacy) {
             (Purpose::CallsByPassword, true) => "credential_list_mappings",
             (Purpose::CallsByAddress, true) => "ip_access_control_list_mappings",
             _ => "contents",
@@ -50,8 +50,8 @@ impl Way {
 }
 
 /// The mapping resource of a path below a domain, and the remaining segments of the path.
-pub(super) fn way<'a>(below: &'a [&'a str]) -> Option<(Way, &'a [&'a str])> {
-    let (purpose, old, below) = match below {
+pub(super) fn parse_path<'a>(below: &'a [&'a str]) -> Option<(MappingPath, &'a [&'a str])> {
+    let (purpose, legacy, below) = match below {
         ["CredentialListMappings", below @ ..] => (Purpose::CallsByPassword, true, below),
         ["IpAccessControlListMappings", below @ ..] => (Purpose::CallsByAddress, true, below),
         ["Auth", "Calls", "CredentialListMappings", below @ ..] => (Purpose::CallsByPassword, false, below),
@@ -59,62 +59,62 @@ pub(super) fn way<'a>(below: &'a [&'a str]) -> Option<(Way, &'a [&'a str])> {
         ["Auth", "Registrations", "CredentialListMappings", below @ ..] => (Purpose::Registrations, false, below),
         _ => return None,
     };
-    Some((Way { purpose, old }, below))
+    Some((MappingPath { purpose, legacy }, below))
 }
 
 pub(super) async fn answer(x: &RestContext<'_>, domain: u128, below: &[&str]) -> Answer {
-    let (way, below) = way(below).ok_or_else(|| x.not_found())?;
+    let (path, below) = parse_path(below).ok_or_else(|| x.not_found())?;
     match (below, x.verb) {
-        ([], Verb::Get) => all(x, domain, way).await,
-        ([], Verb::Post) => create(x, domain, way).await,
+        ([], Verb::Get) => all(x, domain, path).await,
+        ([], Verb::Post) => create(x, domain, path).await,
         ([name], Verb::Get) => {
-            let list = lists::find(x, way.kind(), name).await?.ok_or_else(|| x.not_found())?;
-            let row = domains::mapping(x.store(), &x.account.name, domain, list.id, way.purpose).await?;
-            shown(represent(x.account_sid(), way, &row.ok_or_else(|| x.not_found())?, &list))
+            let list = lists::find(x, path.kind(), name).await?.ok_or_else(|| x.not_found())?;
+            let row = domains::mapping(x.store(), &x.account.name, domain, list.id, path.purpose).await?;
+            shown(represent(x.account_sid(), path, &row.ok_or_else(|| x.not_found())?, &list))
         }
         ([name], Verb::Delete) => {
-            let list = lists::find(x, way.kind(), name).await?.ok_or_else(|| x.not_found())?;
-            gone(x, sip_domains::unmap(x.services(), &x.account.name, domain, list.id, way.purpose).await?)
+            let list = lists::find(x, path.kind(), name).await?.ok_or_else(|| x.not_found())?;
+            gone(x, sip_domains::unmap(x.services(), &x.account.name, domain, list.id, path.purpose).await?)
         }
         ([] | [_], _) => Err(ApiError::method_not_allowed()),
         _ => Err(x.not_found()),
     }
 }
 
-async fn all(x: &RestContext<'_>, domain: u128, way: Way) -> Answer {
-    let prefix = words(way.kind()).2;
+async fn all(x: &RestContext<'_>, domain: u128, path: MappingPath) -> Answer {
+    let prefix = words(path.kind()).2;
     let paging = x.paging(prefix)?;
     let (store, account) = (x.store(), &*x.account.name);
     let cursor =
-        async |list| Ok(domains::mapping(store, account, domain, list, way.purpose).await?.map(|row| row.cursor()));
-    let rows = domains::mappings(store, account, domain, way.purpose, &page(&paging, cursor).await?).await?;
+        async |list| Ok(domains::mapping(store, account, domain, list, path.purpose).await?.map(|row| row.cursor()));
+    let rows = domains::mappings(store, account, domain, path.purpose, &page(&paging, cursor).await?).await?;
     let mut items = Vec::with_capacity(rows.len());
     for row in rows {
         if let Some(list) = domains::list(store, account, row.list).await? {
-            items.push((sid::spell(prefix, row.list), represent(x.account_sid(), way, &row, &list)));
+            items.push((sid::spell(prefix, row.list), represent(x.account_sid(), path, &row, &list)));
         }
     }
-    let place = format!("SIP/Domains/{}/{}", sid::spell("SD", domain), way.name());
-    Ok(ok(x.list(way.key(), &place, &paging, items)))
+    let place = format!("SIP/Domains/{}/{}", sid::spell("SD", domain), path.name());
+    Ok(ok(x.list(path.key(), &place, &paging, items)))
 }
 
-async fn create(x: &RestContext<'_>, domain: u128, way: Way) -> Answer {
-    let name = match way.kind() {
+async fn create(x: &RestContext<'_>, domain: u128, path: MappingPath) -> Answer {
+    let name = match path.kind() {
         ListKind::Credentials => "CredentialListSid",
         ListKind::Addresses => "IpAccessControlListSid",
     };
-    let sid = x.parameters.get(name).ok_or_else(|| ApiError::bad(TWICE, format!("{name} is required")))?;
-    let unknown = || ApiError::bad(TWICE, format!("{name} is not a list of the account: {sid}"));
-    let list = lists::find(x, way.kind(), sid).await?.ok_or_else(unknown)?;
-    let twice = || ApiError::bad(TWICE, format!("{sid} is already associated with the domain"));
-    let mapped = sip_domains::map(x.services(), &x.account.name, domain, list.id, way.purpose).await;
+    let sid = x.parameters.get(name).ok_or_else(|| ApiError::bad(LIST_ERROR, format!("{name} is required")))?;
+    let unknown = || ApiError::bad(LIST_ERROR, format!("{name} is not a list of the account: {sid}"));
+    let list = lists::find(x, path.kind(), sid).await?.ok_or_else(unknown)?;
+    let twice = || ApiError::bad(LIST_ERROR, format!("{sid} is already associated with the domain"));
+    let mapped = sip_domains::map(x.services(), &x.account.name, domain, list.id, path.purpose).await;
     let row = mapped.map_err(|why| not_added(why, |_| ApiError::internal(), twice))?;
-    Ok(created(represent(x.account_sid(), way, &row, &list)))
+    Ok(created(represent(x.account_sid(), path, &row, &list)))
 }
 
 /// The REST resource of a mapping.
-pub(super) fn represent(account: &str, way: Way, row: &MappingRow, list: &ListRow) -> Value {
-    let (sid, domain) = (sid::spell(words(way.kind()).2, row.list), sid::spell("SD", row.domain));
+pub(super) fn represent(account: &str, path: MappingPath, row: &MappingRow, list: &ListRow) -> Value {
+    let (sid, domain) = (sid::spell(words(path.kind()).2, row.list), sid::spell("SD", row.domain));
     let mut body = json!({
         "account_sid": account,
         "date_created": format::rfc2822(row.created_at),
@@ -122,8 +122,8 @@ pub(super) fn represent(account: &str, way: Way, row: &MappingRow, list: &ListRo
         "friendly_name": list.name,
         "sid": sid,
     });
-    if way.old {
-        let uri = path::uri(account, &format!("SIP/Domains/{domain}/{}/{sid}", way.name()));
+    if path.legacy {
+        let uri = path::uri(account, &format!("SIP/Domains/{domain}/{}/{sid}", path.name()));
         format::extend(&mut body, json!({ "domain_sid": domain, "uri": uri }));
     }
     body

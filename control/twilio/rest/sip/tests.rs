@@ -43,7 +43,7 @@ fn representations_have_every_key_of_the_published_examples() {
     let address = entries::represent(ACCOUNT, &Entry::new("acme", 2, address));
     assert_eq!((&address["ip_address"], &address["cidr_prefix_length"]), (&json!("192.0.2.7"), &json!(24)));
     let mapped = |path: &[&str], list: &ListRow| {
-        let (way, _) = mappings::way(path).unwrap();
+        let (mapping_path, _) = mappings::parse_path(path).unwrap();
         let row = MappingRow {
             id: 5,
             account: "acme".into(),
@@ -52,7 +52,7 @@ fn representations_have_every_key_of_the_published_examples() {
             purpose: Purpose::Registrations,
             created_at: AT,
         };
-        mappings::represent(ACCOUNT, way, &row, list)
+        mappings::represent(ACCOUNT, mapping_path, &row, list)
     };
     let sip = "/2010-04-01/Accounts/{AccountSid}/SIP";
     let in_list = |name: &str| format!("{sip}/CredentialLists/{{CredentialListSid}}/Credentials{name}");

@@ -11,9 +11,9 @@ use super::super::super::error::ApiError;
 use super::super::super::sid;
 use super::super::sip::{self, not_added, page, words};
 use super::super::{Answer, Verb, created, deleted, ok};
-use super::{INVALID, V1, date, place, url};
+use super::{INVALID, TrunkingContext, date, place, url};
 
-pub(super) async fn answer(v: &V1<'_>, trunk: &Resource<CustomerTrunk>, kind: ListKind, below: &[&str]) -> Answer {
+pub(super) async fn answer(v: &TrunkingContext<'_>, trunk: &Resource<CustomerTrunk>, kind: ListKind, below: &[&str]) -> Answer {
     let (x, purpose) = (v.x, purpose(kind));
     let name = match (below, x.verb) {
         ([], Verb::Get) => return all(v, trunk, kind).await,
@@ -39,7 +39,7 @@ fn purpose(kind: ListKind) -> Purpose {
     }
 }
 
-async fn all(v: &V1<'_>, trunk: &Resource<CustomerTrunk>, kind: ListKind) -> Answer {
+async fn all(v: &TrunkingContext<'_>, trunk: &Resource<CustomerTrunk>, kind: ListKind) -> Answer {
     let (x, (name, key, prefix), purpose) = (v.x, words(kind), purpose(kind));
     let paging = x.paging(prefix)?;
     let (store, account) = (x.store(), &*x.account.name);
@@ -56,7 +56,7 @@ async fn all(v: &V1<'_>, trunk: &Resource<CustomerTrunk>, kind: ListKind) -> Ans
     v.list(key, &format!("{}/{name}", place(trunk.id)), &paging, items)
 }
 
-async fn create(v: &V1<'_>, trunk: &Resource<CustomerTrunk>, kind: ListKind) -> Answer {
+async fn create(v: &TrunkingContext<'_>, trunk: &Resource<CustomerTrunk>, kind: ListKind) -> Answer {
     let x = v.x;
     let name = match kind {
         ListKind::Credentials => "CredentialListSid",

@@ -37,7 +37,7 @@ pub(super) fn below(path: &str) -> Option<Vec<&str>> {
 pub(super) async fn answer(request: &Request<'_>, below: &[&str]) -> Answer {
     // The path names no account, so the request concerns the client's own account.
     let x = request.about_itself()?;
-    let v = V1 { base: base(request.host(), &x.app.public_url), x: &x };
+    let v = TrunkingContext { base: base(request.host(), &x.app.public_url), x: &x };
     let Some((name, below)) = below.split_first() else { return trunks::all(&v).await };
     let id = sid::parse("TK", name).ok_or_else(|| x.not_found())?;
     let trunk =
@@ -54,13 +54,13 @@ pub(super) async fn answer(request: &Request<'_>, below: &[&str]) -> Answer {
 }
 
 /// A request to this API.
-struct V1<'a> {
+struct TrunkingContext<'a> {
     x: &'a RestContext<'a>,
     /// Scheme and host of this server's URLs, without a trailing slash.
     base: String,
 }
 
-impl V1<'_> {
+impl TrunkingContext<'_> {
     /// One page of the list at `place`. `items` are pairs of SID and resource.
     fn list(&self, key: &'static str, place: &str, paging: &Paging, items: Vec<(String, Value)>) -> Answer {
         let page = paging.envelope(key, &url(&self.base, place), self.x.parameters, items);

@@ -10,9 +10,9 @@ use super::super::super::form::Parameters;
 use super::super::super::sid;
 use super::super::sip::page;
 use super::super::{Answer, Verb, created, deleted, not_added, ok};
-use super::{INVALID, V1, date, friendly_name, place, url};
+use super::{INVALID, TrunkingContext, date, friendly_name, place, url};
 
-pub(super) async fn answer(v: &V1<'_>, trunk: &Resource<CustomerTrunk>, below: &[&str]) -> Answer {
+pub(super) async fn answer(v: &TrunkingContext<'_>, trunk: &Resource<CustomerTrunk>, below: &[&str]) -> Answer {
     match (below, v.x.verb) {
         ([], Verb::Get) => list(v, trunk).await,
         ([], Verb::Post) => create(v, trunk).await,
@@ -28,13 +28,13 @@ pub(super) async fn answer(v: &V1<'_>, trunk: &Resource<CustomerTrunk>, below: &
     }
 }
 
-async fn find(v: &V1<'_>, trunk: &Resource<CustomerTrunk>, name: &str) -> Result<Resource<Origination>, ApiError> {
+async fn find(v: &TrunkingContext<'_>, trunk: &Resource<CustomerTrunk>, name: &str) -> Result<Resource<Origination>, ApiError> {
     let id = sid::parse("OU", name).ok_or_else(|| v.x.not_found())?;
     let row = resources::get(v.x.store(), ORIGINATION, &v.x.account.name, id).await?;
     row.filter(|row| row.parent == Some(trunk.id)).ok_or_else(|| v.x.not_found())
 }
 
-async fn list(v: &V1<'_>, trunk: &Resource<CustomerTrunk>) -> Answer {
+async fn list(v: &TrunkingContext<'_>, trunk: &Resource<CustomerTrunk>) -> Answer {
     let x = v.x;
     let (paging, account) = (x.paging("OU")?, &*x.account.name);
     let cursor = async |id| resources::cursor(x.store(), account, id).await;
@@ -46,7 +46,7 @@ async fn list(v: &V1<'_>, trunk: &Resource<CustomerTrunk>) -> Answer {
     v.list("origination_urls", &format!("{}/OriginationUrls", place(trunk.id)), &paging, items)
 }
 
-async fn create(v: &V1<'_>, trunk: &Resource<CustomerTrunk>) -> Answer {
+async fn create(v: &TrunkingContext<'_>, trunk: &Resource<CustomerTrunk>) -> Answer {
     let x = v.x;
     for name in ["Weight", "Priority", "Enabled", "FriendlyName", "SipUrl"] {
         if x.parameters.get(name).is_none() {
@@ -62,7 +62,7 @@ async fn create(v: &V1<'_>, trunk: &Resource<CustomerTrunk>) -> Answer {
     Ok(created(represent(&v.base, x.account_sid(), &row)))
 }
 
-async fn update(v: &V1<'_>, mut row: Resource<Origination>) -> Answer {
+async fn update(v: &TrunkingContext<'_>, mut row: Resource<Origination>) -> Answer {
     let x = v.x;
     if let Some(name) = friendly_name(x)? {
         row.name = name;

@@ -11,10 +11,10 @@ use super::super::super::error::ApiError;
 use super::super::super::family::Owner;
 use super::super::super::{format, path, resource_fields, sid};
 use super::super::{Answer, Verb, created, deleted, ok};
-use super::{INVALID, V1, date, place, url};
+use super::{INVALID, TrunkingContext, date, place, url};
 
 /// Keys of a number that the resource of this API does not have.
-const NOT_HERE: [&str; 11] = [
+const ABSENT_KEYS: [&str; 11] = [
     "address_sid",
     "bundle_sid",
     "emergency_address_sid",
@@ -28,7 +28,7 @@ const NOT_HERE: [&str; 11] = [
     "voice_receive_mode",
 ];
 
-pub(super) async fn answer(v: &V1<'_>, trunk: &Resource<CustomerTrunk>, below: &[&str]) -> Answer {
+pub(super) async fn answer(v: &TrunkingContext<'_>, trunk: &Resource<CustomerTrunk>, below: &[&str]) -> Answer {
     let x = v.x;
     let represent = |row: &Resource<Number>| represent(&v.base, x.owner(), trunk.id, row);
     match (below, x.verb) {
@@ -58,11 +58,11 @@ pub(super) async fn answer(v: &V1<'_>, trunk: &Resource<CustomerTrunk>, below: &
 }
 
 /// The numbers of the trunk. The newest number comes first.
-fn numbers(v: &V1<'_>, trunk: &Resource<CustomerTrunk>) -> Vec<Arc<Resource<Number>>> {
+fn numbers(v: &TrunkingContext<'_>, trunk: &Resource<CustomerTrunk>) -> Vec<Arc<Resource<Number>>> {
     v.x.numbers().of_trunk(&sid::spell("TK", trunk.id))
 }
 
-fn find(v: &V1<'_>, trunk: &Resource<CustomerTrunk>, name: &str) -> Result<Arc<Resource<Number>>, ApiError> {
+fn find(v: &TrunkingContext<'_>, trunk: &Resource<CustomerTrunk>, name: &str) -> Result<Arc<Resource<Number>>, ApiError> {
     let id = sid::parse("PN", name).ok_or_else(|| v.x.not_found())?;
     numbers(v, trunk).into_iter().find(|row| row.id == id).ok_or_else(|| v.x.not_found())
 }
@@ -72,7 +72,7 @@ pub(super) fn represent(base: &str, owner: Owner<'_>, trunk: u128, row: &Resourc
     let sid = sid::spell("PN", row.id);
     let mut number = resource_fields::number(owner, row);
     let at = owner.path(format_args!("IncomingPhoneNumbers/{sid}"));
-    format::without(&mut number, &NOT_HERE);
+    format::without(&mut number, &ABSENT_KEYS);
     format::extend(
         &mut number,
         json!({

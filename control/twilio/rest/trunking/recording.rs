@@ -8,7 +8,7 @@ use tandem_store::resources::Resource;
 use super::super::super::error::ApiError;
 use super::super::super::form::Parameters;
 use super::super::{Answer, Verb, ok};
-use super::{INVALID, V1};
+use super::{INVALID, TrunkingContext};
 
 type Mode = (Option<RecordFrom>, bool);
 
@@ -21,7 +21,7 @@ const MODES: [(&str, Mode); 5] = [
 ];
 const TRIMS: [(&str, bool); 2] = [("do-not-trim", false), ("trim-silence", true)];
 
-pub(super) async fn answer(v: &V1<'_>, mut trunk: Resource<CustomerTrunk>) -> Answer {
+pub(super) async fn answer(v: &TrunkingContext<'_>, mut trunk: Resource<CustomerTrunk>) -> Answer {
     match v.x.verb {
         Verb::Get => {}
         Verb::Post => {

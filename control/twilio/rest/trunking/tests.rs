@@ -34,9 +34,9 @@ fn urls_begin_with_what_the_client_can_reach() {
 #[test]
 fn representations_have_every_key_of_the_published_examples() {
     let base = "http://x";
-    let mut pbx = CustomerTrunk { domain: Some("a.example".into()), ..CustomerTrunk::default() };
-    trunks::apply(&parameters("DisasterRecoveryUrl=http://a/&TransferMode=sip-only&Secure=true"), &mut pbx).unwrap();
-    let trunk = Resource { id: 1, ..Resource::new("acme", "name", pbx) };
+    let mut trunk = CustomerTrunk { domain: Some("a.example".into()), ..CustomerTrunk::default() };
+    trunks::apply(&parameters("DisasterRecoveryUrl=http://a/&TransferMode=sip-only&Secure=true"), &mut trunk).unwrap();
+    let trunk = Resource { id: 1, ..Resource::new("acme", "name", trunk) };
     let trunk = trunks::represent(base, ACCOUNT, &trunk, &[Purpose::CallsByPassword]);
     assert_eq!((&trunk["auth_type"], &trunk["transfer_mode"]), (&json!("CREDENTIAL_LIST"), &json!("sip-only")));
     let mut origination = Origination { uri: String::new(), priority: 0, weight: 1, enabled: true };

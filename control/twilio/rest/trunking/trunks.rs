@@ -11,7 +11,7 @@ use super::super::super::form::Parameters;
 use super::super::super::{format, sid};
 use super::super::sip::{auth_type_set, host_name, page};
 use super::super::{Answer, Verb, created, deleted, ok};
-use super::{INVALID, V1, date, friendly_name, place, recording, url};
+use super::{INVALID, TrunkingContext, date, friendly_name, place, recording, url};
 
 /// Error number: the domain is not a host name, or is already in use.
 const INVALID_DOMAIN: u32 = 21245;
@@ -20,7 +20,7 @@ const TRANSFER_MODES: [(&str, Transfers); 3] =
     [("disable-all", Transfers::Off), ("enable-all", Transfers::On), ("sip-only", Transfers::Sip)];
 const TRANSFER_CALLERS: [&str; 2] = ["from-transferee", "from-transferor"];
 
-pub(super) async fn all(v: &V1<'_>) -> Answer {
+pub(super) async fn all(v: &TrunkingContext<'_>) -> Answer {
     match v.x.verb {
         Verb::Get => list(v).await,
         Verb::Post => create(v).await,
@@ -28,7 +28,7 @@ pub(super) async fn all(v: &V1<'_>) -> Answer {
     }
 }
 
-pub(super) async fn answer(v: &V1<'_>, row: Resource<CustomerTrunk>) -> Answer {
+pub(super) async fn answer(v: &TrunkingContext<'_>, row: Resource<CustomerTrunk>) -> Answer {
     match v.x.verb {
         Verb::Get => Ok(ok(trunk(v, v.x.account_sid(), &row, &purposes(v, row.id).await?))),
         Verb::Post => update(v, row).await,
@@ -37,7 +37,7 @@ pub(super) async fn answer(v: &V1<'_>, row: Resource<CustomerTrunk>) -> Answer {
     }
 }
 
-async fn list(v: &V1<'_>) -> Answer {
+async fn list(v: &TrunkingContext<'_>) -> Answer {
     let x = v.x;
     let (paging, account) = (x.paging("TK")?, &*x.account.name);
     let cursor = async |id| resources::cursor(x.store(), account, id).await;
@@ -51,7 +51,7 @@ async fn list(v: &V1<'_>) -> Answer {
     v.list("trunks", "", &paging, items.collect())
 }
 
-async fn create(v: &V1<'_>) -> Answer {
+async fn create(v: &TrunkingContext<'_>) -> Answer {
     let x = v.x;
     let mut row = Resource::new(&x.account.name, friendly_name(x)?.unwrap_or_default(), CustomerTrunk::default());
     apply(x.parameters, &mut row.details)?;
@@ -60,7 +60,7 @@ async fn create(v: &V1<'_>) -> Answer {
     Ok(created(trunk(v, x.account_sid(), &row, &[])))
 }
 
-async fn update(v: &V1<'_>, mut row: Resource<CustomerTrunk>) -> Answer {
+async fn update(v: &TrunkingContext<'_>, mut row: Resource<CustomerTrunk>) -> Answer {
     let x = v.x;
     if let Some(name) = friendly_name(x)? {
         row.name = name;
@@ -71,18 +71,18 @@ async fn update(v: &V1<'_>, mut row: Resource<CustomerTrunk>) -> Answer {
     Ok(ok(trunk(v, x.account_sid(), &row, &purposes(v, row.id).await?)))
 }
 
-async fn delete(v: &V1<'_>, row: &Resource<CustomerTrunk>) -> Answer {
+async fn delete(v: &TrunkingContext<'_>, row: &Resource<CustomerTrunk>) -> Answer {
     trunks::delete(v.x.services(), &v.x.numbers(), row, &sid::spell("TK", row.id)).await?;
     Ok(deleted())
 }
 
-async fn purposes(v: &V1<'_>, id: u128) -> Result<Vec<Purpose>, ApiError> {
+async fn purposes(v: &TrunkingContext<'_>, id: u128) -> Result<Vec<Purpose>, ApiError> {
     let all = domains::purposes(v.x.store(), &v.x.account.name).await?;
     Ok(all.into_iter().filter(|(domain, _)| *domain == id).map(|(_, purpose)| purpose).collect())
 }
 
 /// Applies `DomainName`, if the request has this parameter. With an empty name, the PBX can no longer send calls.
-fn domain(v: &V1<'_>, trunk: &mut CustomerTrunk) -> Result<(), ApiError> {
+fn domain(v: &TrunkingContext<'_>, trunk: &mut CustomerTrunk) -> Result<(), ApiError> {
     if let Some(name) = v.x.parameters.given("DomainName") {
         trunk.domain = match name {
             "" => None,
@@ -127,7 +127,7 @@ pub(super) fn apply(parameters: &Parameters, trunk: &mut CustomerTrunk) -> Resul
 }
 
 /// The Trunk resource.
-pub(super) fn trunk(v: &V1<'_>, account: &str, row: &Resource<CustomerTrunk>, purposes: &[Purpose]) -> Value {
+pub(super) fn trunk(v: &TrunkingContext<'_>, account: &str, row: &Resource<CustomerTrunk>, purposes: &[Purpose]) -> Value {
     represent(&v.base, account, row, purposes)
 }
 

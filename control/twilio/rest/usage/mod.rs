@@ -16,7 +16,7 @@ use super::super::{path, sid};
 use super::{Answer, RestContext, Verb, ok};
 
 /// Maximum number of periods in a list, over all pages.
-const MOST_PERIODS: usize = 4000;
+const MAX_PERIODS: usize = 4000;
 
 /// The categories that this server counts. Each entry has the name, the description, the category, the unit of `count`,
 /// and the unit of `usage`.
@@ -35,7 +35,7 @@ const CATEGORIES: [(&str, &str, Category, &str, &str); 10] = [
 
 /// The periods of a list.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Cut {
+enum Period {
     /// A single period for all time.
     Whole,
     Today,
@@ -47,15 +47,15 @@ enum Cut {
     Yearly,
 }
 
-const CUTS: [(&str, &str, Cut); 8] = [
-    ("all_time", "AllTime", Cut::Whole),
-    ("daily", "Daily", Cut::Daily),
-    ("last_month", "LastMonth", Cut::LastMonth),
-    ("monthly", "Monthly", Cut::Monthly),
-    ("this_month", "ThisMonth", Cut::ThisMonth),
-    ("today", "Today", Cut::Today),
-    ("yearly", "Yearly", Cut::Yearly),
-    ("yesterday", "Yesterday", Cut::Yesterday),
+const PERIODS: [(&str, &str, Period); 8] = [
+    ("all_time", "AllTime", Period::Whole),
+    ("daily", "Daily", Period::Daily),
+    ("last_month", "LastMonth", Period::LastMonth),
+    ("monthly", "Monthly", Period::Monthly),
+    ("this_month", "ThisMonth", Period::ThisMonth),
+    ("today", "Today", Period::Today),
+    ("yearly", "Yearly", Period::Yearly),
+    ("yesterday", "Yesterday", Period::Yesterday),
 ];
 
 pub(super) use triggers::notice;
@@ -63,10 +63,10 @@ pub(super) use triggers::notice;
 pub(super) async fn answer(x: &RestContext<'_>, below: &[&str]) -> Answer {
     match below {
         ["Triggers", below @ ..] => triggers::answer(x, below).await,
-        ["Records"] => records(x, "Usage/Records", Cut::Whole).await,
+        ["Records"] => records(x, "Usage/Records", Period::Whole).await,
         ["Records", name] => {
-            let cut = CUTS.iter().find(|(_, word, _)| word == name).ok_or_else(|| x.not_found())?;
-            records(x, &format!("Usage/Records/{name}"), cut.2).await
+            let period = PERIODS.iter().find(|(_, word, _)| word == name).ok_or_else(|| x.not_found())?;
+            records(x, &format!("Usage/Records/{name}"), period.2).await
         }
         _ => Err(x.not_found()),
     }
@@ -86,7 +86,7 @@ fn category(name: &str) -> Result<(&str, &str, Category, &str, &str), ApiError> 
     }
 }
 
-async fn records(x: &RestContext<'_>, place: &str, cut: Cut) -> Answer {
+async fn records(x: &RestContext<'_>, place: &str, period: Period) -> Answer {
     if x.verb != Verb::Get {
         return Err(ApiError::method_not_allowed());
     }
@@ -98,19 +98,19 @@ async fn records(x: &RestContext<'_>, place: &str, cut: Cut) -> Answer {
         None => CATEGORIES.to_vec(),
     };
     let names = match x.parameters.flag("IncludeSubaccounts", true)? {
-        true => usage::with_those_below(&x.app.accounts, &x.account.name),
+        true => usage::with_subaccounts(&x.app.accounts, &x.account.name),
         false => vec![x.account.name.to_string()],
     };
-    let open = matches!(cut, Cut::Whole | Cut::Daily | Cut::Monthly | Cut::Yearly) && asked.0.is_none();
+    let open = matches!(period, Period::Whole | Period::Daily | Period::Monthly | Period::Yearly) && asked.0.is_none();
     let bounds = match open {
         true => (None, asked.1),
         false => {
-            let spans = spans(cut, asked, None, today)?;
+            let spans = spans(period, asked, None, today)?;
             (spans.last().map(|span| span.0), spans.first().map(|span| span.1))
         }
     };
     let used = Usage::read(x.store(), &names, bounds).await?;
-    let spans = spans(cut, asked, used.first_day(), today)?;
+    let spans = spans(period, asked, used.first_day(), today)?;
     let as_of = Timestamp::now();
     let mut rows = Vec::with_capacity(spans.len() * categories.len());
     for span in spans {
@@ -123,9 +123,9 @@ async fn records(x: &RestContext<'_>, place: &str, cut: Cut) -> Answer {
     Ok(ok(x.list("usage_records", place, &paging, items)))
 }
 
-/// The periods of a list, with the newest period first. More than `MOST_PERIODS` periods are an error.
+/// The periods of a list, with the newest period first. More than `MAX_PERIODS` periods are an error.
 fn spans(
-    cut: Cut,
+    period: Period,
     (start, end): (Option<Date>, Option<Date>),
     first: Option<Date>,
     today: Date,
@@ -133,25 +133,25 @@ fn spans(
     let (from, until) = (start.or(first).unwrap_or(today), end.unwrap_or(today));
     let back = |span: jiff::Span| today.checked_sub(span).unwrap_or(today);
     let of_month = |day: Date| (day.first_of_month(), day.last_of_month());
-    let one = match cut {
-        Cut::Whole => Some((from, until.max(from))),
-        Cut::Today => Some((today, today)),
-        Cut::Yesterday => Some((back(1.day()), back(1.day()))),
-        Cut::ThisMonth => Some((today.first_of_month(), today)),
-        Cut::LastMonth => Some(of_month(back(1.month()))),
-        Cut::Daily | Cut::Monthly | Cut::Yearly => None,
+    let one = match period {
+        Period::Whole => Some((from, until.max(from))),
+        Period::Today => Some((today, today)),
+        Period::Yesterday => Some((back(1.day()), back(1.day()))),
+        Period::ThisMonth => Some((today.first_of_month(), today)),
+        Period::LastMonth => Some(of_month(back(1.month()))),
+        Period::Daily | Period::Monthly | Period::Yearly => None,
     };
     if let Some(one) = one {
         return Ok(vec![one]);
     }
     let (mut spans, mut last) = (Vec::new(), until);
     while last >= from {
-        if spans.len() == MOST_PERIODS {
+        if spans.len() == MAX_PERIODS {
             return Err(ApiError::bad(20001, "StartDate and EndDate are too far apart"));
         }
-        let begin = match cut {
-            Cut::Monthly => last.first_of_month(),
-            Cut::Yearly => last.first_of_year(),
+        let begin = match period {
+            Period::Monthly => last.first_of_month(),
+            Period::Yearly => last.first_of_year(),
             _ => last,
         };
         spans.push((begin.max(from), last));
@@ -188,7 +188,7 @@ fn record(
     let total = used.total(*category, span);
     let of = |place: &str| format!("{}?Category={name}", path::uri(account, place));
     let subresources: serde_json::Map<String, Value> =
-        CUTS.iter().map(|(key, word, _)| ((*key).to_owned(), json!(of(&format!("Usage/Records/{word}"))))).collect();
+        PERIODS.iter().map(|(key, word, _)| ((*key).to_owned(), json!(of(&format!("Usage/Records/{word}"))))).collect();
     json!({
         "account_sid": account,
         "api_version": path::VERSION,

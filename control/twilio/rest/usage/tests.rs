@@ -23,19 +23,19 @@ fn time_is_cut_into_periods_newest_first() {
         let spans = spans(cut, (asked("StartDate"), asked("EndDate")), Some(day("2025-12-30")), today).unwrap();
         spans.iter().map(|(from, until)| format!("{from} {until}")).collect::<Vec<_>>()
     };
-    assert_eq!(cut(Cut::Whole, "", ""), ["2025-12-30 2026-03-15"]);
-    assert_eq!(cut(Cut::Whole, "-30days", "2026-03-01"), ["2026-02-13 2026-03-01"]);
-    assert_eq!(cut(Cut::Today, "", ""), ["2026-03-15 2026-03-15"]);
-    assert_eq!(cut(Cut::Yesterday, "", ""), ["2026-03-14 2026-03-14"]);
-    assert_eq!(cut(Cut::ThisMonth, "", ""), ["2026-03-01 2026-03-15"]);
-    assert_eq!(cut(Cut::LastMonth, "", ""), ["2026-02-01 2026-02-28"]);
-    assert_eq!(cut(Cut::Daily, "2026-03-13", "2026-03-14"), ["2026-03-14 2026-03-14", "2026-03-13 2026-03-13"]);
+    assert_eq!(cut(Period::Whole, "", ""), ["2025-12-30 2026-03-15"]);
+    assert_eq!(cut(Period::Whole, "-30days", "2026-03-01"), ["2026-02-13 2026-03-01"]);
+    assert_eq!(cut(Period::Today, "", ""), ["2026-03-15 2026-03-15"]);
+    assert_eq!(cut(Period::Yesterday, "", ""), ["2026-03-14 2026-03-14"]);
+    assert_eq!(cut(Period::ThisMonth, "", ""), ["2026-03-01 2026-03-15"]);
+    assert_eq!(cut(Period::LastMonth, "", ""), ["2026-02-01 2026-02-28"]);
+    assert_eq!(cut(Period::Daily, "2026-03-13", "2026-03-14"), ["2026-03-14 2026-03-14", "2026-03-13 2026-03-13"]);
     assert_eq!(
-        cut(Cut::Monthly, "2026-01-10", ""),
+        cut(Period::Monthly, "2026-01-10", ""),
         ["2026-03-01 2026-03-15", "2026-02-01 2026-02-28", "2026-01-10 2026-01-31"]
     );
-    assert_eq!(cut(Cut::Yearly, "", ""), ["2026-01-01 2026-03-15", "2025-12-30 2025-12-31"]);
-    assert!(spans(Cut::Daily, (Some(day("1900-01-01")), None), None, today).is_err());
+    assert_eq!(cut(Period::Yearly, "", ""), ["2026-01-01 2026-03-15", "2025-12-30 2025-12-31"]);
+    assert!(spans(Period::Daily, (Some(day("1900-01-01")), None), None, today).is_err());
     for bad in ["StartDate=x", "StartDate=2026-02-30", "StartDate=manydays", "StartDate=2026-01-01x"] {
         assert!(date(&parameters(bad), "StartDate", today).is_err(), "{bad}");
     }

@@ -1,9 +1,9 @@
 //! Trunks that are recognised by a password.
 
 use super::*;
-use crate::peer::Trunk;
+use crate::trunk::Trunk;
 use crate::registrar::DigestAlgorithm;
-use crate::trunk::TrunkAcl;
+use crate::trunk_acl::TrunkAcl;
 
 /// An address that is not in the trunk's networks.
 const CARRIER: &str = "203.0.113.9:5070";
@@ -17,7 +17,7 @@ impl Exchange {
         let mut exchange = Self::with(|config| {
             config.trunks = vec![TrunkAcl { name: "carrier".into(), networks: vec!["10.0.0.0/8".parse().unwrap()] }];
             let credentials = Some(Credentials { username: "us".into(), password: "ours".into() });
-            config.peers = vec![Trunk { known_by, credentials, ..Trunk::new("carrier".into()) }];
+            config.trunk_settings = vec![Trunk { known_by, credentials, ..Trunk::new("carrier".into()) }];
             change(config);
         });
         let carrier =
@@ -148,8 +148,8 @@ fn network_and_password_can_both_be_asked_for() {
 #[test]
 fn a_trunks_password_registers_no_phone() {
     let mut exchange = Exchange::with_carrier(KnownBy::Either, |_| {});
-    let told = exchange.authenticated(CARRIER, "REGISTER", "sip:tandem", "carrier", "Contact: <sip:c@h>\r\n", "secret");
-    assert!(told.starts_with("SIP/2.0 403 "), "{told}");
+    let response = exchange.authenticated(CARRIER, "REGISTER", "sip:tandem", "carrier", "Contact: <sip:c@h>\r\n", "secret");
+    assert!(response.starts_with("SIP/2.0 403 "), "{response}");
     assert!(!exchange.endpoint.phones.directory.has("", "carrier", None), "nor is it rung");
 }
 

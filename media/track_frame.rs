@@ -6,25 +6,25 @@ use crate::wav::WavCoding;
 
 /// The audio of one track for 20 ms.
 #[derive(Debug)]
-pub(crate) enum Copied {
+pub(crate) enum TrackFrame {
     Octets(Law, [u8; FRAME]),
     /// Samples at 8,000 Hz.
     Samples([i16; FRAME]),
 }
 
-impl Copied {
-    pub(crate) fn silence(law: Law) -> Copied {
-        Copied::Octets(law, [law.silence(); FRAME])
+impl TrackFrame {
+    pub(crate) fn silence(law: Law) -> TrackFrame {
+        TrackFrame::Octets(law, [law.silence(); FRAME])
     }
 
     pub(crate) fn octets(&self, law: Law) -> [u8; FRAME] {
         match self {
-            Copied::Octets(from, octets) => {
+            TrackFrame::Octets(from, octets) => {
                 let mut octets = *octets;
                 from.transcode(law, &mut octets);
                 octets
             }
-            Copied::Samples(samples) => {
+            TrackFrame::Samples(samples) => {
                 let mut octets = [0; FRAME];
                 law.encode(samples, &mut octets);
                 octets
@@ -34,30 +34,30 @@ impl Copied {
 
     pub(crate) fn samples(&self) -> [i16; FRAME] {
         match self {
-            Copied::Octets(law, octets) => {
+            TrackFrame::Octets(law, octets) => {
                 let mut samples = [0; FRAME];
                 law.decode(octets, &mut samples);
                 samples
             }
-            Copied::Samples(samples) => *samples,
+            TrackFrame::Samples(samples) => *samples,
         }
     }
 
     /// Appends the frame to `to` in the coding of a file with one channel.
     pub(crate) fn append(&self, coding: WavCoding, to: &mut Vec<u8>) {
         match (coding.law(), self) {
-            (Some(law), Copied::Octets(own, octets)) if *own == law => to.extend_from_slice(octets),
+            (Some(law), TrackFrame::Octets(own, octets)) if *own == law => to.extend_from_slice(octets),
             (Some(law), _) => to.extend_from_slice(&self.octets(law)),
-            (None, Copied::Samples(samples)) => coding.encode(samples, to),
-            (None, Copied::Octets(..)) => coding.encode(&self.samples(), to),
+            (None, TrackFrame::Samples(samples)) => coding.encode(samples, to),
+            (None, TrackFrame::Octets(..)) => coding.encode(&self.samples(), to),
         }
     }
 
     /// Whether the frame is digital silence.
-    pub(crate) fn is_nothing(&self) -> bool {
+    pub(crate) fn is_silent(&self) -> bool {
         match self {
-            Copied::Octets(law, octets) => *octets == [law.silence(); FRAME],
-            Copied::Samples(samples) => *samples == [0; FRAME],
+            TrackFrame::Octets(law, octets) => *octets == [law.silence(); FRAME],
+            TrackFrame::Samples(samples) => *samples == [0; FRAME],
         }
     }
 }

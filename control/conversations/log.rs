@@ -19,7 +19,7 @@ use super::turn_taking::ConversationFact;
 
 /// Maximum number of lines of one conversation, so that the log has room for the rest of the call. Later lines are only
 /// counted.
-const MOST: u32 = 600;
+const MAX_LINES: u32 = 600;
 /// Maximum number of characters of a text in a log line.
 const LONGEST: usize = 400;
 
@@ -44,15 +44,15 @@ impl<'a> ConversationLog<'a> {
         let (text, data) = line(fact, self.words);
         self.lines = self.lines.saturating_add(1);
         match self.lines {
-            ..MOST => self.push(text, Some(data)),
-            MOST => self.push("the rest of this conversation is not logged, only counted".to_owned(), None),
+            ..MAX_LINES => self.push(text, Some(data)),
+            MAX_LINES => self.push("the rest of this conversation is not logged, only counted".to_owned(), None),
             _ => {}
         }
-        if let ConversationFact::NotSaid(why) = fact {
+        if let ConversationFact::NotSpoken(why) = fact {
             let (conversation, leg) = &self.names;
             tracing::warn!(%leg, %conversation, "a reply was not spoken: {why}");
         }
-        if let ConversationFact::Heard { text, .. } | ConversationFact::Said(text) = fact {
+        if let ConversationFact::Heard { text, .. } | ConversationFact::Spoken(text) = fact {
             tracing::trace!(leg = %self.names.1, "conversation: {text:?}");
         }
     }
@@ -60,13 +60,13 @@ impl<'a> ConversationLog<'a> {
     /// Logs an action of the agent.
     pub(super) fn of_agent(&mut self, text: String, data: Value) {
         self.lines = self.lines.saturating_add(1);
-        if self.lines < MOST {
+        if self.lines < MAX_LINES {
             self.push(text, Some(data));
         }
     }
 
     /// Logs that speech recognition has failed.
-    pub(super) fn deaf(&self, why: &RecogniseError) {
+    pub(super) fn recognition_failed(&self, why: &RecogniseError) {
         let (conversation, leg) = &self.names;
         tracing::warn!(%leg, %conversation, "the caller's speech is not recognised: {why}");
         let data = json!({ "event": "not_heard", "why": why.to_string() });
@@ -76,8 +76,8 @@ impl<'a> ConversationLog<'a> {
     /// Logs the totals of the conversation at its end.
     pub(super) fn end(&self, totals: Totals) {
         let mut text = format!("conversation {}: {totals}", self.names.0);
-        if self.lines >= MOST {
-            let left_out = self.lines - MOST + 1;
+        if self.lines >= MAX_LINES {
+            let left_out = self.lines - MAX_LINES + 1;
             // This never fails, because the text goes into a `String`.
             let _ = write!(text, "; {left_out} lines were not logged");
         }
@@ -104,22 +104,22 @@ fn line(fact: &ConversationFact, words: bool) -> (String, Value) {
     };
     let shown = |text: &str| words.then(|| shortened(text));
     match fact {
-        ConversationFact::Heard { text, told } => (
+        ConversationFact::Heard { text, sent } => (
             format!(
                 "heard {}{}",
                 quoted(text),
-                if *told { "" } else { "; not sent to the application, which is speaking" }
+                if *sent { "" } else { "; not sent to the application, which is speaking" }
             ),
-            json!({ "event": "heard", "text": shown(text), "told": told }),
+            json!({ "event": "heard", "text": shown(text), "told": sent }),
         ),
-        ConversationFact::Said(text) => {
+        ConversationFact::Spoken(text) => {
             (format!("said {}", quoted(text)), json!({ "event": "said", "text": shown(text) }))
         }
         ConversationFact::Played(url) => {
             let url = without_credentials(url);
             (format!("played {url}"), json!({ "event": "played", "url": url }))
         }
-        ConversationFact::NotSaid(why) => (format!("not spoken: {why}"), json!({ "event": "not_said", "why": why })),
+        ConversationFact::NotSpoken(why) => (format!("not spoken: {why}"), json!({ "event": "not_said", "why": why })),
         ConversationFact::Interrupted { by, after, heard } => (
             format!("interrupted by {by} after {} ms; the caller heard: {}", after.as_millis(), quoted(heard)),
             json!({ "event": "interrupted", "by": by, "after_ms": after.as_millis() as u64, "text": shown(heard) }),
@@ -163,7 +163,7 @@ mod tests {
     }
 
     fn heard(text: &str) -> ConversationFact {
-        ConversationFact::Heard { text: text.to_owned(), told: true }
+        ConversationFact::Heard { text: text.to_owned(), sent: true }
     }
 
     #[test]
@@ -179,21 +179,21 @@ mod tests {
         assert_eq!(line(&cut, true).0, "interrupted by a key after 1200 ms; the caller heard: \"One, two\"");
         assert_eq!(line(&cut, false).0, "interrupted by a key after 1200 ms; the caller heard: 8 characters");
         let long = "word ".repeat(200);
-        assert_eq!(line(&ConversationFact::Said(long), true).0.chars().count(), "said \"\"...".len() + LONGEST);
+        assert_eq!(line(&ConversationFact::Spoken(long), true).0.chars().count(), "said \"\"...".len() + LONGEST);
     }
 
     #[test]
     fn a_long_conversation_leaves_room_in_the_log_for_the_rest_of_its_call() {
         let call = TestCall::default();
-        let mut notes = ConversationLog::new(&call, LegId(1), ("VX1".to_owned(), "CA1".to_owned()), true);
+        let mut log = ConversationLog::new(&call, LegId(1), ("VX1".to_owned(), "CA1".to_owned()), true);
         for number in 0..5_000 {
-            notes.note(&heard(&number.to_string()));
+            log.note(&heard(&number.to_string()));
         }
-        notes.end(Totals::default());
+        log.end(Totals::default());
         let lines = call.0.into_inner();
-        assert_eq!(lines.len(), MOST as usize + 1);
-        assert_eq!(lines[MOST as usize - 1].text, "the rest of this conversation is not logged, only counted");
-        let last = &lines[MOST as usize];
+        assert_eq!(lines.len(), MAX_LINES as usize + 1);
+        assert_eq!(lines[MAX_LINES as usize - 1].text, "the rest of this conversation is not logged, only counted");
+        let last = &lines[MAX_LINES as usize];
         assert_eq!(last.text, "conversation VX1: 0 turns, 0 interruptions; 4401 lines were not logged");
         assert_eq!(last.data.as_ref().unwrap()["turns"], 0);
     }

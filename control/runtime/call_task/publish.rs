@@ -29,7 +29,7 @@ use crate::services::Services;
 
 /// Maximum number of problems of one call that are stored as reports and notifications. Later problems are only in the
 /// call's log.
-const MOST_NOTIFICATIONS: usize = 200;
+const MAX_NOTIFICATIONS: usize = 200;
 /// A hint for a stream whose URL requires TLS while its port does not speak TLS. The hint explains where the URL is
 /// written and how the host in the URL is mapped.
 const TLS_OF_STREAMS: &str =
@@ -39,11 +39,11 @@ const NOTICES: usize = 1024;
 
 impl CallTask {
     /// Reports an event to the record, the log and the application.
-    pub(super) async fn tell(&mut self, event: Box<CallEvent>) {
-        self.note(&event);
+    pub(super) async fn publish(&mut self, event: Box<CallEvent>) {
+        self.log_event(&event);
         self.note_notification(&event);
         self.services.counters.count(&event);
-        self.services.followers.tell(&event);
+        self.services.followers.publish(&event);
         if matches!(event.kind, EventKind::Ended) {
             // The channel is freed first, because the application may start a new call as soon as it receives the
             // notice of the end.
@@ -64,10 +64,10 @@ impl CallTask {
         if !over {
             self.write_record(&event).await;
         }
-        if !self.holds_back(&event) {
+        if !self.delays_end(&event) {
             self.notify(&event).await;
         }
-        if let Some(end) = self.held_back(&event) {
+        if let Some(end) = self.take_delayed_end(&event) {
             self.notify(&end).await;
         }
         if matches!(event.kind, EventKind::Ended) {
@@ -81,7 +81,7 @@ impl CallTask {
     /// Stores the changes that an event makes to the records.
     async fn write_record(&mut self, event: &CallEvent) {
         let store = &self.services.store;
-        let written = match &event.kind {
+        let encode_frame = match &event.kind {
             EventKind::Initiated | EventKind::Ringing { .. } | EventKind::Answered { .. } | EventKind::Ended => {
                 if matches!(event.kind, EventKind::Ended) {
                     let info = Some(Arc::clone(&event.leg));
@@ -91,24 +91,24 @@ impl CallTask {
             }
             EventKind::Recording(recording) => {
                 let path = self.services.recording_path(recording.id);
-                let written =
+                let encode_frame =
                     store::recordings::upsert(store, records::recording_row(recording, &event.leg, &path)).await;
                 // The recording's file exists already, so its row must be stored without delay.
                 if recording.status == RecordingStatus::InProgress {
-                    store.writer().hurry();
+                    store.writer().write_soon();
                 }
-                written
+                encode_frame
             }
             _ => Ok(()),
         };
-        if let Err(error) = written {
+        if let Err(error) = encode_frame {
             tracing::error!(call = %self.call.id(), leg = %event.leg.id, %error, "record not stored");
         }
     }
 
     /// Writes an event to the call's log. An event that matters to an operator is also written to the server's log.
-    fn note(&mut self, event: &CallEvent) {
-        if matches!(&event.kind, EventKind::Conversation(facts) if matches!(facts.status, ConversationStatus::Said(_)))
+    fn log_event(&mut self, event: &CallEvent) {
+        if matches!(&event.kind, EventKind::Conversation(facts) if matches!(facts.status, ConversationStatus::Utterance(_)))
         {
             // The task of the conversation has already logged this event.
             return;
@@ -120,9 +120,9 @@ impl CallTask {
         if let (EventKind::FetchFailed { .. }, Some(code)) = (&event.kind, code) {
             text = format!("{text} ({code})").into();
         }
-        let failed = Failed::of(event);
+        let failed = LoggedFailure::of(event);
         let whole = match failed.filter(|_| matches!(event.kind, EventKind::Ended)) {
-            Some(_) => self.unreached(leg).into(),
+            Some(_) => self.failed_call_text(leg).into(),
             None => text.clone(),
         };
         let hint = failed.and_then(|failed| self.hint(leg, &event.kind, failed.cause?));
@@ -166,7 +166,7 @@ impl CallTask {
                 log.push(event.at, Some(leg.id), ADVICE, line);
             }
         }
-        if self.notifications < MOST_NOTIFICATIONS {
+        if self.notifications < MAX_NOTIFICATIONS {
             let report =
                 Report { cause, code, message: whole.into_owned(), hint, call: None, session: None, request: None };
             self.services.keep_report(&leg.account, Some(leg), failed.level, event.at, report);
@@ -174,7 +174,7 @@ impl CallTask {
     }
 
     /// Returns the text about a failed leg: the destination, the trunk and the reason.
-    fn unreached(&self, leg: &LegInfo) -> String {
+    fn failed_call_text(&self, leg: &LegInfo) -> String {
         let end = leg.end.as_ref().map(ToString::to_string).unwrap_or_default();
         let Some(trunk) = leg.sip.trunk.as_deref() else { return format!("call to {} failed: {end}", leg.to) };
         let routing = self.services.routing.get();
@@ -209,11 +209,11 @@ impl CallTask {
     /// Stores a problem with a document or an application as a notification of the provider, with the HTTP request that
     /// caused the problem.
     fn note_notification(&mut self, event: &CallEvent) {
-        if self.notifications >= MOST_NOTIFICATIONS {
+        if self.notifications >= MAX_NOTIFICATIONS {
             return;
         }
         let leg = &event.leg;
-        if Failed::of(event).is_some() {
+        if LoggedFailure::of(event).is_some() {
             self.notifications += 1;
         }
         let dialect = self.services.dialects.get(&leg.dialect);
@@ -225,13 +225,13 @@ impl CallTask {
             _ => (Level::Warning, describe(event, dialect).into_owned()),
         };
         let exchange = self.inbox.log().last_exchange(leg.id).cloned();
-        let trouble = Notification { code, message, cause: Cause::of_event(&event.kind), exchange };
-        self.services.note_notification(&leg.account, Some(leg.id), level, trouble);
+        let notification = Notification { code, message, cause: Cause::of_event(&event.kind), exchange };
+        self.services.note_notification(&leg.account, Some(leg.id), level, notification);
     }
 
     /// Whether the event of the leg's end must wait until the recording that was requested with the leg is complete. If
     /// the recording is not complete after a short time, the call abandons the recording.
-    fn holds_back(&mut self, event: &CallEvent) -> bool {
+    fn delays_end(&mut self, event: &CallEvent) -> bool {
         let Some(own) = self.own_recordings.get_mut(&event.leg.id) else { return false };
         let dialect = self.services.dialects.get(&event.leg.dialect);
         let holds = matches!(event.kind, EventKind::Ended)
@@ -244,7 +244,7 @@ impl CallTask {
     }
 
     /// Returns the delayed event of the leg's end, if the recording that was requested with the leg is complete now.
-    fn held_back(&mut self, event: &CallEvent) -> Option<Box<CallEvent>> {
+    fn take_delayed_end(&mut self, event: &CallEvent) -> Option<Box<CallEvent>> {
         let EventKind::Recording(facts) = &event.kind else { return None };
         if facts.spec.source != RecordingSource::Outbound {
             return None;
@@ -275,13 +275,13 @@ impl CallTask {
 
 /// A failure that is reported to people.
 #[derive(Clone, Copy)]
-struct Failed {
+struct LoggedFailure {
     level: Level,
     /// The cause, if it is known.
     cause: Option<Cause>,
 }
 
-impl Failed {
+impl LoggedFailure {
     /// Returns the failure that an event reports, or `None` if the event reports no failure.
     fn of(event: &CallEvent) -> Option<Self> {
         if matches!(event.kind, EventKind::Ended) {
@@ -298,7 +298,7 @@ impl Failed {
             _ => false,
         };
         let level = if error { Level::Error } else { Level::Warning };
-        (event.kind.is_trouble() || cause.is_some()).then_some(Self { level, cause })
+        (event.kind.is_problem() || cause.is_some()).then_some(Self { level, cause })
     }
 }
 
@@ -375,7 +375,7 @@ fn describe(event: &CallEvent, dialect: Option<&Arc<dyn Dialect>>) -> Cow<'stati
             format!("stream {id} {}", stream.status).into()
         }
         EventKind::MachineDetected(facts) => {
-            format!("answered by {}, detected after {} ms", facts.verdict, facts.after.as_millis()).into()
+            format!("answered by {}, detected after {} ms", facts.result, facts.after.as_millis()).into()
         }
         EventKind::Dialed(result) => {
             format!("dial {}, bridged for {} ms", result.status, result.duration.as_millis()).into()
@@ -406,12 +406,12 @@ fn named(
 }
 
 /// Maximum number of characters of a spoken text in a log line.
-const SAID: usize = 80;
+const MAX_QUOTED: usize = 80;
 
-/// Returns a spoken text in quotes on one line, truncated after [`SAID`] characters.
+/// Returns a spoken text in quotes on one line, truncated after [`MAX_QUOTED`] characters.
 fn quoted(text: &str) -> String {
     let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    let shown: String = words.chars().take(SAID).collect();
+    let shown: String = words.chars().take(MAX_QUOTED).collect();
     let more = if shown.len() < words.len() { " ..." } else { "" };
     format!("\"{shown}{more}\"")
 }

@@ -4,11 +4,11 @@
 use bytes::Bytes;
 
 /// The highest number of streams that a description is split into. Further streams are ignored.
-const MOST: usize = 64;
+const MAX_STREAMS: usize = 64;
 
 /// Combines descriptions into one description with all their streams, in order. Its version is the sum of the versions
 /// of all descriptions. So the version rises when any of them changes (RFC 3264 §8).
-pub fn together(descriptions: &[Bytes]) -> Bytes {
+pub fn combine_descriptions(descriptions: &[Bytes]) -> Bytes {
     let mut out = Vec::with_capacity(descriptions.iter().map(Bytes::len).sum());
     let version: u64 = descriptions.iter().filter_map(|one| version(one)).fold(0, u64::wrapping_add);
     let first = descriptions.first().map(|one| split(one).0).unwrap_or_default();
@@ -30,10 +30,10 @@ pub fn together(descriptions: &[Bytes]) -> Bytes {
 }
 
 /// Splits a description into one description for each stream. Each of them contains the session-level lines.
-pub fn apart(description: &[u8]) -> Vec<Bytes> {
+pub fn split_description(description: &[u8]) -> Vec<Bytes> {
     let (session, mut streams) = split(description);
     let mut all = Vec::new();
-    while !streams.is_empty() && all.len() < MOST {
+    while !streams.is_empty() && all.len() < MAX_STREAMS {
         let (one, rest) = streams.split_at(next_stream(streams, 1));
         all.push([session, one].concat().into());
         streams = rest;
@@ -78,23 +78,23 @@ mod tests {
 
     #[test]
     fn what_is_put_together_comes_apart_again() {
-        let whole = together(&[one(1, 4000), one(3, 4002)]);
+        let whole = combine_descriptions(&[one(1, 4000), one(3, 4002)]);
         let text = String::from_utf8(whole.to_vec()).unwrap();
         assert!(text.starts_with("v=0\r\no=- 7 4 IN IP4 127.0.0.1\r\ns=-\r\n"), "{text}");
         assert_eq!(text.matches("m=audio").count(), 2);
         assert_eq!((text.matches("c=IN").count(), text.matches("v=0").count()), (1, 1));
-        let parts = apart(&whole);
+        let parts = split_description(&whole);
         assert_eq!(parts, [one(4, 4000), one(4, 4002)]);
     }
 
     #[test]
     fn rubbish_has_no_streams_and_many_streams_are_bounded() {
         for rubbish in ["", "\n", "v=0", "xm=audio", "m", "o=\nm"] {
-            assert_eq!(apart(rubbish.as_bytes()), Vec::<Bytes>::new(), "{rubbish:?}");
+            assert_eq!(split_description(rubbish.as_bytes()), Vec::<Bytes>::new(), "{rubbish:?}");
         }
-        assert_eq!(apart(b"m=\nm=\n\xff\nm=").len(), 3);
-        assert_eq!(apart("m=audio\n".repeat(1_000).as_bytes()).len(), MOST);
-        assert_eq!(together(&[]), Bytes::new());
-        assert_eq!(together(&[Bytes::from_static(b"o=\xff 1\nm=a\n"), Bytes::from_static(b"")]).len(), 10);
+        assert_eq!(split_description(b"m=\nm=\n\xff\nm=").len(), 3);
+        assert_eq!(split_description("m=audio\n".repeat(1_000).as_bytes()).len(), MAX_STREAMS);
+        assert_eq!(combine_descriptions(&[]), Bytes::new());
+        assert_eq!(combine_descriptions(&[Bytes::from_static(b"o=\xff 1\nm=a\n"), Bytes::from_static(b"")]).len(), 10);
     }
 }

@@ -17,9 +17,9 @@ async fn keys_go_out_by_info_where_the_trunk_wants_them_so() {
         return;
     }
     let (caller, carrier) = (Sipp::new("call_until_bye"), Sipp::new("pressed_answer"));
-    let keys = "prefixes = [\"+\"]\ndtmf = \"info\"";
+    let settings = "prefixes = [\"+\"]\ndtmf = \"info\"";
     let dials = "<Response><Dial><Number sendDigits=\"w5\">+15551230002</Number></Dial></Response>";
-    let trunks = caller.trunk("caller", "") + &carrier.trunk("carrier", keys);
+    let trunks = caller.trunk("caller", "") + &carrier.trunk("carrier", settings);
     let house = House::start(&(trunks + &inline("100", dials))).await;
     let carrier = carrier.answer().await;
     let caller = caller.to("100").call(house.udp);
@@ -38,10 +38,10 @@ async fn a_key_by_info_is_an_event_on_a_leg_that_has_events_and_the_other_way_ro
     }
     let gathers = "<Response><Gather numDigits=\"1\" timeout=\"20\"/><Hangup/></Response>";
     let presses = "<Response><Play digits=\"w5\"/><Pause length=\"20\"/></Response>";
-    for (scenario, document, keys) in [("press_call", gathers, ""), ("pressed_call", presses, "dtmf = \"info\"")] {
+    for (scenario, document, settings) in [("press_call", gathers, ""), ("pressed_call", presses, "dtmf = \"info\"")] {
         let other = House::start(&inline("1600", document)).await;
         let caller = Sipp::new(scenario);
-        let house = House::start(&(caller.trunk("caller", keys) + &far(other.udp))).await;
+        let house = House::start(&(caller.trunk("caller", settings) + &far(other.udp))).await;
         caller.to("1600").call(house.udp).succeed().await;
         for house in [house, other] {
             house.quiet().await;

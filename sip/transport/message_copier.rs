@@ -6,53 +6,53 @@ use std::time::Instant;
 
 use super::capture::Capture;
 use crate::endpoint::{Arrival, Endpoint, Output};
-use crate::ladder::{Ladder, Seen};
+use crate::ladder::{Ladder, TracedMessage};
 
 /// Receives every message once. Has no cost if there is neither a ladder nor a capture server.
 #[derive(Debug, Default)]
-pub(super) struct Witness {
+pub(super) struct MessageCopier {
     ladder: Option<Arc<Ladder>>,
     capture: Option<Capture>,
 }
 
-impl Witness {
+impl MessageCopier {
     pub(super) fn new(ladder: Option<Arc<Ladder>>, capture: Option<Capture>) -> Self {
         Self { ladder, capture }
     }
 
     /// Copies a received message before the endpoint handles the message.
     pub(super) fn received(&self, now: Instant, arrival: &Arrival, endpoint: &Endpoint) {
-        if self.is_blind() {
+        if self.has_no_target() {
             return;
         }
         let Arrival { source, local, transport, data, .. } = arrival;
-        let seen =
-            Seen { at: now, sent: false, transport: *transport, local: *local, peer: *source, data: data.clone() };
-        self.see(seen, endpoint);
+        let message =
+            TracedMessage { at: now, sent: false, transport: *transport, local: *local, peer: *source, data: data.clone() };
+        self.copy(message, endpoint);
     }
 
     /// Copies a message before it is sent.
     pub(super) fn sent(&self, now: impl FnOnce() -> Instant, output: &Output, endpoint: &Endpoint) {
-        if self.is_blind() {
+        if self.has_no_target() {
             return;
         }
         let Output::Transmit { destination, local, transport, data, .. } = output else { return };
         let local = local.unwrap_or(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
-        let seen = Seen { at: now(), sent: true, transport: *transport, local, peer: *destination, data: data.clone() };
-        self.see(seen, endpoint);
+        let message = TracedMessage { at: now(), sent: true, transport: *transport, local, peer: *destination, data: data.clone() };
+        self.copy(message, endpoint);
     }
 
-    fn is_blind(&self) -> bool {
+    fn has_no_target(&self) -> bool {
         self.ladder.is_none() && self.capture.is_none()
     }
 
-    fn see(&self, seen: Seen, endpoint: &Endpoint) {
+    fn copy(&self, message: TracedMessage, endpoint: &Endpoint) {
         if let Some(capture) = &self.capture {
-            capture.take(seen.clone());
+            capture.take(message.clone());
         }
         if let Some(ladder) = &self.ladder {
-            let peer = seen.peer.ip();
-            ladder.record(seen, || endpoint.is_unknown(peer));
+            let peer = message.peer.ip();
+            ladder.record(message, || endpoint.is_unknown(peer));
         }
     }
 }

@@ -20,12 +20,12 @@ use tandem_call::{Callback, StatusEvent};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn order(command: Command) -> Instruction {
-    Instruction::Order(Box::new(Order { command, action: Some(target("next")) }))
+fn execute(command: Command) -> Instruction {
+    Instruction::ExecuteCommand(Box::new(ExecuteCommand { command, action: Some(target("next")) }))
 }
 
 fn outcome(script: &CallScript) -> FetchReason {
-    script.asked().next_back().expect("a document is asked for").reason.clone()
+    script.document_requests().next_back().expect("a document is asked for").reason.clone()
 }
 
 fn answer() -> Command {
@@ -36,16 +36,16 @@ fn answer() -> Command {
 fn an_order_is_done_and_its_outcome_told() {
     let mut script = CallScript::inbound(Decision::Document { target: target("start"), fallback: None });
     let leg = script.leg();
-    script.fetched(vec![order(answer())]);
-    assert!(script.ordered(leg, |order| *order == LegCommand::Answer));
-    assert_eq!(outcome(&script), FetchReason::Ordered(Ok(Accepted::default())));
-    script.fetched(vec![order(Command::StartRecording(recording()))]);
-    let FetchReason::Ordered(Ok(Accepted { recording: Some(id), .. })) = outcome(&script) else { panic!() };
-    script.fetched(vec![order(Command::StopRecording(Some(id)))]);
-    assert_eq!(outcome(&script), FetchReason::Ordered(Ok(Accepted::default())));
+    script.fetched(vec![execute(answer())]);
+    assert!(script.has_command(leg, |command| *command == LegCommand::Answer));
+    assert_eq!(outcome(&script), FetchReason::CommandExecuted(Ok(Accepted::default())));
+    script.fetched(vec![execute(Command::StartRecording(recording()))]);
+    let FetchReason::CommandExecuted(Ok(Accepted { recording: Some(id), .. })) = outcome(&script) else { panic!() };
+    script.fetched(vec![execute(Command::StopRecording(Some(id)))]);
+    assert_eq!(outcome(&script), FetchReason::CommandExecuted(Ok(Accepted::default())));
     script.recording_ends(leg, RecordingEnd::Stopped);
-    script.fetched(vec![order(Command::StopRecording(Some(id)))]);
-    assert_eq!(outcome(&script), FetchReason::Ordered(Err(Refused::NotRunning)));
+    script.fetched(vec![execute(Command::StopRecording(Some(id)))]);
+    assert_eq!(outcome(&script), FetchReason::CommandExecuted(Err(Refused::NotRunning)));
     script.fetched(vec![Instruction::Hangup]);
     script.assert_settled();
 }
@@ -54,10 +54,10 @@ fn an_order_is_done_and_its_outcome_told() {
 fn an_order_that_needs_an_answer_answers_first() {
     let mut script = CallScript::inbound(Decision::Document { target: target("start"), fallback: None });
     let leg = script.leg();
-    script.fetched(vec![order(Command::TimeLimit(SECOND))]);
-    assert!(!script.ordered(leg, |order| *order == LegCommand::Answer));
-    script.fetched(vec![order(Command::StartStream { spec: stream("a"), alone: false })]);
-    assert!(script.ordered(leg, |order| *order == LegCommand::Answer));
+    script.fetched(vec![execute(Command::TimeLimit(SECOND))]);
+    assert!(!script.has_command(leg, |command| *command == LegCommand::Answer));
+    script.fetched(vec![execute(Command::StartStream { spec: stream("a"), if_none_runs: false })]);
+    assert!(script.has_command(leg, |command| *command == LegCommand::Answer));
     script.hangs_up(leg);
     script.assert_settled();
 }
@@ -66,13 +66,13 @@ fn an_order_that_needs_an_answer_answers_first() {
 fn an_order_that_hangs_up_is_the_end_of_its_document() {
     let script = CallScript::runs(vec![
         Instruction::Play(Play { early: true, ..file("a") }),
-        order(Command::Hangup { headers: Vec::new() }),
+        execute(Command::Hangup { headers: Vec::new() }),
         Instruction::Play(file("never")),
     ]);
     let mut script = script;
     script.play_ends(script.leg());
     script.assert_settled();
-    assert_eq!(script.asked().count(), 0);
+    assert_eq!(script.document_requests().count(), 0);
 }
 
 #[test]
@@ -82,23 +82,23 @@ fn early_audio_is_heard_before_the_answer_and_does_not_answer() {
         Instruction::Reject(RejectReason::Busy),
     ]);
     let leg = script.leg();
-    assert!(script.ordered(leg, |order| *order == LegCommand::Ring { early_media: true }));
-    assert!(script.ordered(leg, |order| matches!(order, LegCommand::Play { .. })));
+    assert!(script.has_command(leg, |command| *command == LegCommand::Ring { early_media: true }));
+    assert!(script.has_command(leg, |command| matches!(command, LegCommand::Play { .. })));
     script.play_ends(leg);
-    assert!(!script.ordered(leg, |order| *order == LegCommand::Answer));
-    assert!(script.ordered(leg, |order| *order == LegCommand::Reject(RejectReason::Busy)));
+    assert!(!script.has_command(leg, |command| *command == LegCommand::Answer));
+    assert!(script.has_command(leg, |command| *command == LegCommand::Reject(RejectReason::Busy)));
     script.assert_settled();
 }
 
 #[test]
 fn audio_that_may_last_so_long_is_stopped_then() {
-    let play = Play { longest: Some(2 * SECOND), ..file("a") };
+    let play = Play { max_duration: Some(2 * SECOND), ..file("a") };
     let mut script = CallScript::runs(vec![Instruction::Play(play), Instruction::Hangup]);
     let leg = script.leg();
-    script.passes(SECOND);
-    assert!(!script.ordered(leg, |order| matches!(order, LegCommand::Stop { .. })));
-    script.passes(SECOND);
-    assert!(script.ordered(leg, |order| matches!(order, LegCommand::Stop { .. })));
+    script.advance(SECOND);
+    assert!(!script.has_command(leg, |command| matches!(command, LegCommand::Stop { .. })));
+    script.advance(SECOND);
+    assert!(script.has_command(leg, |command| matches!(command, LegCommand::Stop { .. })));
     script.assert_settled();
 }
 
@@ -112,27 +112,27 @@ fn the_caller_of_early_audio_may_give_up() {
 #[test]
 fn who_is_there_is_found_out_in_the_middle_of_a_call() {
     let milliseconds = Duration::from_millis;
-    let spec = MachineDetection::new(Until::Verdict, 30 * SECOND, SECOND, milliseconds(800), 4 * SECOND);
+    let spec = MachineDetection::new(Until::FirstResult, 30 * SECOND, SECOND, milliseconds(800), 4 * SECOND);
     let detect = DetectMachine { spec, action: Some(target("next")) };
     let mut script = CallScript::runs(vec![Instruction::DetectMachine(Box::new(detect))]);
     let leg = script.leg();
     let op = script
-        .orders(leg)
-        .find_map(|order| match order {
+        .commands(leg)
+        .find_map(|command| match command {
             LegCommand::DetectMachine { op, .. } => Some(*op),
             _ => None,
         })
         .unwrap();
-    script.feed(LegEvent::MachineDetected { op, verdict: DetectionResult::Human, after: SECOND });
+    script.feed(LegEvent::MachineDetected { op, result: DetectionResult::Human, after: SECOND });
     let FetchReason::Detected(facts) = outcome(&script) else { panic!("{:?}", outcome(&script)) };
-    assert_eq!((facts.verdict, facts.after), (DetectionResult::Human, SECOND));
+    assert_eq!((facts.result, facts.after), (DetectionResult::Human, SECOND));
     script.hangs_up(leg);
     script.assert_settled();
 }
 
 #[test]
 fn a_caller_may_hang_up_while_it_is_found_out_who_is_there() {
-    let spec = MachineDetection::new(Until::Verdict, 30 * SECOND, SECOND, SECOND, 4 * SECOND);
+    let spec = MachineDetection::new(Until::FirstResult, 30 * SECOND, SECOND, SECOND, 4 * SECOND);
     let detect = DetectMachine { spec, action: Some(target("next")) };
     let mut script = CallScript::runs(vec![Instruction::DetectMachine(Box::new(detect))]);
     script.hangs_up(script.leg());
@@ -141,12 +141,12 @@ fn a_caller_may_hang_up_while_it_is_found_out_who_is_there() {
 
 #[test]
 fn patience_in_a_queue_has_an_end() {
-    let enqueue = Enqueue { longest: Some(60 * SECOND), ..enqueue("support") };
+    let enqueue = Enqueue { max_duration: Some(60 * SECOND), ..enqueue("support") };
     let mut script = CallScript::runs(vec![Instruction::Enqueue(enqueue)]);
     script.is_enqueued(Ok(QueueId(1)));
-    script.passes(59 * SECOND);
-    assert_eq!(script.asked().count(), 0);
-    script.passes(SECOND);
+    script.advance(59 * SECOND);
+    assert_eq!(script.document_requests().count(), 0);
+    script.advance(SECOND);
     let FetchReason::Queued(outcome) = outcome(&script) else { panic!() };
     assert_eq!(outcome.result, QueueResult::TimedOut);
     script.fetched(vec![Instruction::Hangup]);
@@ -165,13 +165,13 @@ fn who_asked_to_be_told_of_audio_and_keys_is_told() {
         Instruction::Gather(Gather { callback: callback("gathered"), action: None, ..gather() }),
     ]);
     script.play_ends(script.leg());
-    script.presses("1#");
-    assert!(script.told(|event| match event {
+    script.sends_digits("1#");
+    assert!(script.has_event(|event| match event {
         EventKind::PlaybackEnded(playback, _) => playback.callback == callback("played"),
         _ => false,
     }));
-    assert!(script.told(|event| match event {
-        EventKind::GatherEnded { callback: told, .. } => *told == callback("gathered"),
+    assert!(script.has_event(|event| match event {
+        EventKind::GatherEnded { callback: reported, .. } => *reported == callback("gathered"),
         _ => false,
     }));
     script.assert_settled();
@@ -180,7 +180,7 @@ fn who_asked_to_be_told_of_audio_and_keys_is_told() {
 #[test]
 fn audio_by_request_is_heard_beside_what_the_document_does() {
     let minute = Instruction::Pause(60 * SECOND);
-    let mut script = CallScript::runs(vec![order(answer()), minute.clone()]);
+    let mut script = CallScript::runs(vec![execute(answer()), minute.clone()]);
     let leg = script.leg();
     script.fetched(vec![minute]);
     assert_eq!(script.request(Command::StopOverlay), Err(Refused::NotRunning));
@@ -202,7 +202,7 @@ fn audio_by_request_is_heard_beside_what_the_document_does() {
 #[test]
 fn what_is_no_longer_to_be_found_out_is_not_told() {
     let mut script = CallScript::commanded();
-    let spec = MachineDetection::new(Until::Verdict, 30 * SECOND, SECOND, SECOND, 4 * SECOND);
+    let spec = MachineDetection::new(Until::FirstResult, 30 * SECOND, SECOND, SECOND, 4 * SECOND);
     script.request(Command::DetectMachine(Box::new(spec))).unwrap();
     script.request(Command::StopDetecting).unwrap();
     assert_eq!(script.request(Command::StopDetecting), Err(Refused::NotRunning));
