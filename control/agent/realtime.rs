@@ -97,7 +97,7 @@ pub struct Dialogue {
     items: VecDeque<Item>,
     interrupted_items: VecDeque<String>,
     /// Number of octets of audio that were given to playout.
-    encode_frame: u64,
+    played_octets: u64,
     queued: u64,
     /// The time when the playout of the waiting audio will end.
     heard_at: Option<Instant>,
@@ -136,7 +136,7 @@ impl Dialogue {
             greeted: false,
             items: VecDeque::new(),
             interrupted_items: VecDeque::new(),
-            encode_frame: 0,
+            played_octets: 0,
             queued: 0,
             heard_at: None,
             is_answering: false,
@@ -290,7 +290,7 @@ impl Dialogue {
 
     /// Ends the playout of the waiting audio. Only the heard part goes into the record of the dialogue.
     fn interrupt(&mut self) {
-        let heard = self.encode_frame.saturating_sub(self.queued);
+        let heard = self.played_octets.saturating_sub(self.queued);
         let plays = self.queued > 0;
         for item in std::mem::take(&mut self.items) {
             let part = heard.saturating_sub(item.from).min(item.octets);
@@ -312,7 +312,7 @@ impl Dialogue {
             self.interrupted_items.push_back(item.id);
         }
         if plays {
-            (self.encode_frame, self.queued, self.heard_at) = (heard, 0, None);
+            (self.played_octets, self.queued, self.heard_at) = (heard, 0, None);
             self.outputs.push_back(RealtimeOutput::Clear);
             self.outputs.push_back(RealtimeOutput::Interrupted);
         }
@@ -329,9 +329,9 @@ impl Dialogue {
         let length = octets.len() as u64;
         match self.items.iter_mut().find(|item| item.id == id) {
             Some(item) => item.octets += length,
-            None => self.items.push_back(Item { id, from: self.encode_frame, octets: length, text: String::new() }),
+            None => self.items.push_back(Item { id, from: self.played_octets, octets: length, text: String::new() }),
         }
-        self.encode_frame += length;
+        self.played_octets += length;
         self.queued += length;
         self.heard_at = Some(now + self.span(self.queued));
         self.outputs.push_back(RealtimeOutput::Play(octets.into()));
@@ -345,7 +345,7 @@ impl Dialogue {
         match self.items.iter_mut().find(|item| item.id == id) {
             Some(item) if is_whole => item.text = text.to_owned(),
             Some(item) => item.text.push_str(text),
-            None => self.items.push_back(Item { id, from: self.encode_frame, octets: 0, text: text.to_owned() }),
+            None => self.items.push_back(Item { id, from: self.played_octets, octets: 0, text: text.to_owned() }),
         }
     }
 

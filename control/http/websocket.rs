@@ -283,25 +283,25 @@ mod tests {
     async fn a_stream_is_reached_where_its_origin_leads_and_sees_its_public_host() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let to = format!("http://{}", listener.local_addr().unwrap());
-        let last_received = tokio::spawn(async move {
+        let received = tokio::spawn(async move {
             let (tcp, _) = listener.accept().await.unwrap();
-            let mut last_received = Vec::new();
+            let mut received = Vec::new();
             #[allow(clippy::result_large_err)]
             let look = |request: &http::Request<()>, response| {
                 let header = |name: &str| request.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
-                last_received = vec![Some(request.uri().to_string()), header("host"), header("x-forwarded-proto")];
+                received = vec![Some(request.uri().to_string()), header("host"), header("x-forwarded-proto")];
                 Ok(response)
             };
             let _socket = tokio_tungstenite::accept_hdr_async(tcp, look).await.unwrap();
-            last_received
+            received
         });
         let client = client();
         let origin = |text: &str| Origin::try_from(text.to_owned()).unwrap();
         let table = OriginConfig { from: origin("https://app.test"), to: origin(&to), account: None };
         client.set_origins(Origins::new(vec![table]));
         Socket::open(&client, "wss://app.test/media?a=b", Vec::new(), None).await.ok().unwrap();
-        let last_received: Vec<String> = last_received.await.unwrap().into_iter().flatten().collect();
-        assert_eq!(last_received, ["/media?a=b", "app.test", "https"]);
+        let received: Vec<String> = received.await.unwrap().into_iter().flatten().collect();
+        assert_eq!(received, ["/media?a=b", "app.test", "https"]);
     }
 
     /// The application performs the handshake and then never reads. So it sends no pongs.

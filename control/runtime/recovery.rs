@@ -275,11 +275,11 @@ fn warn_if_lost(id: RecordingId, status: &RecordingStatus) {
 }
 
 async fn deliver(services: &Arc<Services>, event: &CallEvent, own: Option<&Recording>) -> Result<(), StoreError> {
-    let encode_frame = store::deliveries::list(&services.store, event.leg.session.0).await?;
-    for delivery in services.notices(event, numbered(&encode_frame, &event.leg), own) {
+    let written = store::deliveries::list(&services.store, event.leg.session.0).await?;
+    for delivery in services.notices(event, numbered(&written, &event.leg), own) {
         // If a delivery with this id exists, the earlier process queued the delivery and was killed before it wrote the
         // record.
-        if encode_frame.iter().all(|row| row.id != delivery.id) {
+        if written.iter().all(|row| row.id != delivery.id) {
             services.deliveries.enqueue(delivery).await?;
         }
     }
@@ -287,9 +287,9 @@ async fn deliver(services: &Arc<Services>, event: &CallEvent, own: Option<&Recor
 }
 
 /// Returns the number of the leg's numbered notices that the earlier process stored.
-fn numbered(encode_frame: &[DeliveryRow], leg: &LegInfo) -> u32 {
+fn numbered(written: &[DeliveryRow], leg: &LegInfo) -> u32 {
     let id = leg.id.to_string();
-    let deliveries = encode_frame.iter().filter_map(|row| serde_json::from_str::<Delivery>(&row.request).ok());
+    let deliveries = written.iter().filter_map(|row| serde_json::from_str::<Delivery>(&row.request).ok());
     let count = deliveries.filter(|delivery| delivery.numbered.as_ref() == Some(&id)).count();
     u32::try_from(count).unwrap_or(u32::MAX)
 }

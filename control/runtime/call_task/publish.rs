@@ -81,7 +81,7 @@ impl CallTask {
     /// Stores the changes that an event makes to the records.
     async fn write_record(&mut self, event: &CallEvent) {
         let store = &self.services.store;
-        let encode_frame = match &event.kind {
+        let stored = match &event.kind {
             EventKind::Initiated | EventKind::Ringing { .. } | EventKind::Answered { .. } | EventKind::Ended => {
                 if matches!(event.kind, EventKind::Ended) {
                     let info = Some(Arc::clone(&event.leg));
@@ -91,17 +91,17 @@ impl CallTask {
             }
             EventKind::Recording(recording) => {
                 let path = self.services.recording_path(recording.id);
-                let encode_frame =
+                let stored =
                     store::recordings::upsert(store, records::recording_row(recording, &event.leg, &path)).await;
                 // The recording's file exists already, so its row must be stored without delay.
                 if recording.status == RecordingStatus::InProgress {
                     store.writer().write_soon();
                 }
-                encode_frame
+                stored
             }
             _ => Ok(()),
         };
-        if let Err(error) = encode_frame {
+        if let Err(error) = stored {
             tracing::error!(call = %self.call.id(), leg = %event.leg.id, %error, "record not stored");
         }
     }
