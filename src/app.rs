@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use anyhow::{Context, anyhow};
 use axum::Router;
 use tandem_accounts::{Account, Accounts};
@@ -47,7 +48,6 @@ use tandem_runtime::notify;
 use tandem_runtime::services::Services;
 use tandem_runtime::{recovery, transcripts, usage};
 use tandem_server::{self as server, listener};
-use tandem_settings::current::Current;
 use tandem_settings::log_filter::LOG;
 use tandem_settings::{DatabaseConfig, TrunkConfig};
 use tandem_signalwire as signalwire;
@@ -109,7 +109,7 @@ pub struct Server {
     public_url: Arc<str>,
     accounts: Arc<Accounts>,
     /// The configuration that is in effect.
-    config: Current<Config>,
+    config: ArcSwap<Config>,
     /// Requests to reload the configuration.
     reloads: mpsc::Receiver<oneshot::Sender<Reloaded>>,
     first_account: Option<FirstAccount>,
@@ -168,7 +168,7 @@ pub async fn run_with(
     let live = server.calls.live_legs();
     tracing::info!(
         "draining: no new calls; waiting for {live} legs, {} s at most (a second signal hangs up at once)",
-        server.config.get().drain_timeout.as_secs()
+        server.config.load_full().drain_timeout.as_secs()
     );
     server.shutdown(signals).await;
     tracing::info!("shut down");
@@ -288,7 +288,7 @@ impl Server {
         let calls = Calls::new(Services {
             accounts: Arc::clone(&accounts),
             dialects: dialects.clone(),
-            routing: Current::new(routing(&in_force, Arc::clone(&phones), inventory, &accounts)),
+            routing: ArcSwap::from_pointee(routing(&in_force, Arc::clone(&phones), inventory, &accounts)),
             media,
             store: store.clone(),
             client: client.clone(),
@@ -300,9 +300,9 @@ impl Server {
             streams: Streams::new(client.clone(), Arc::clone(&timings), stream_buffer, config.streams.idle()),
             public_url: Arc::clone(&public_url),
             recordings,
-            ice: Current::new(config.ice),
-            siprec: Current::new(Connectors::new(config.siprec)),
-            stir: Current::new(stir),
+            ice: ArcSwap::from_pointee(config.ice),
+            siprec: ArcSwap::from_pointee(Connectors::new(config.siprec)),
+            stir: ArcSwap::from_pointee(stir),
             conferences,
             queues: Queues::load(&store).await.context("queues")?,
             channels: Channels::default(),
@@ -381,7 +381,7 @@ impl Server {
             http_addr,
             public_url,
             accounts,
-            config: Current::new(in_force),
+            config: ArcSwap::from_pointee(in_force),
             reloads,
             first_account,
             stop_http,
@@ -425,7 +425,7 @@ impl Server {
             tracing::info!("SIP on {}:{address}", transport.token().to_lowercase());
         }
         // Only applications that use Telnyx or TeXML need the Telnyx key.
-        let config = self.config.get();
+        let config = self.config.load_full();
         let has = |provider: &str| config.applications.iter().any(|one| &*one.provider == provider);
         let speaks_telnyx = has("telnyx") || has(texml::NAME);
         for account in self.accounts.all().iter().filter(|_| speaks_telnyx) {
@@ -443,10 +443,10 @@ impl Server {
 
     /// Returns a suggestion for the operator: to call a number, or to create a number.
     fn next_step(&self) -> String {
-        let config = self.config.get();
+        let config = self.config.load_full();
         let number = config.numbers.iter().find_map(|number| number.number.exact());
         let has_numbers = || {
-            let inventory = Arc::clone(self.calls.services().routing.get().inventory());
+            let inventory = Arc::clone(self.calls.services().routing.load_full().inventory());
             self.accounts.all().iter().any(|account| !inventory.numbers.all(&account.name).is_empty())
         };
         match number {
@@ -465,7 +465,7 @@ impl Server {
     pub async fn reload(&self, config: Config) -> anyhow::Result<Vec<String>> {
         let services = self.calls.services();
         let first_account = match config.accounts.is_empty() {
-            true => Some(FirstAccount::load_or_draw(&self.config.get().data_dir)?.account),
+            true => Some(FirstAccount::load_or_draw(&self.config.load_full().data_dir)?.account),
             false => None,
         };
         let stir = Stir::new(&config.stir, &config.trunks).map_err(|(path, why)| anyhow!("{path}: {why}"))?;
@@ -474,18 +474,18 @@ impl Server {
         let agents = Agents::new(config.agents.iter().cloned()).map_err(|why| anyhow!("agents: {why}"))?;
         let sip_config = sip_settings(&config, &phones, &services.store).await?;
         services.sip.reload(sip_config).await.context("TLS")?;
-        let inventory = Arc::clone(services.routing.get().inventory());
-        services.routing.set(routing(&config, phones, inventory, &self.accounts));
-        services.stir.set(stir);
-        services.siprec.set(Connectors::new(config.siprec.clone()));
-        services.conversations.agents.set(agents);
-        services.ice.set(config.ice.clone());
+        let inventory = Arc::clone(services.routing.load_full().inventory());
+        services.routing.store(Arc::new(routing(&config, phones, inventory, &self.accounts)));
+        services.stir.store(Arc::new(stir));
+        services.siprec.store(Arc::new(Connectors::new(config.siprec.clone())));
+        services.conversations.agents.store(Arc::new(agents));
+        services.ice.store(Arc::new(config.ice.clone()));
         services.client.set_origins(Origins::new(config.origins.clone()));
         LOG.configure(&config.log.level).map_err(|why| anyhow!("log.level: {why}"))?;
         if let Some(missing) = speech::missing(&config.speech) {
             tracing::warn!("{missing}; until then <Say> and speak play nothing");
         }
-        if self.config.get().speech != config.speech {
+        if self.config.load_full().speech != config.speech {
             services.recogniser.reconfigure(config.speech.clone());
             services.voice.reconfigure(config.speech.clone());
         }
@@ -496,9 +496,9 @@ impl Server {
             Some(account) => self.accounts.replace([account]),
             None => self.accounts.replace(config.accounts.iter().cloned()),
         }
-        let in_force = self.config.get();
+        let in_force = self.config.load_full();
         let restart = in_force.needs_restart(&config);
-        self.config.set(in_force.replaced_by(config));
+        self.config.store(Arc::new(in_force.replaced_by(config)));
         Ok(restart)
     }
 
@@ -551,7 +551,7 @@ impl Server {
             usage,
             ..
         } = self;
-        let drain_timeout = config.get().drain_timeout;
+        let drain_timeout = config.load_full().drain_timeout;
         calls.stop_accepting();
         let mut limit = HANGUP_TIMEOUT;
         tokio::select! {
@@ -776,7 +776,7 @@ async fn sweep(calls: Calls) {
         if let Err(error) = services.stored_media.sweep(&services.store, now).await {
             tracing::warn!(%error, "cannot remove expired media");
         }
-        let connections = services.routing.get().phones().connections();
+        let connections = services.routing.load_full().phones().connections();
         if connections.has_expired(now)
             && let Err(error) = services.phones_changed().await
         {

@@ -135,7 +135,7 @@ async fn list(State(app): State<App>, headers: HeaderMap, Query(query): Query<Li
 }
 
 fn rows(app: &App, scope: &Scope, query: &ListQuery) -> Vec<NumberRow> {
-    let routing = app.calls.services().routing.get();
+    let routing = app.calls.services().routing.load_full();
     let accounts = scope.accounts(app, query.account.as_deref());
     let mut rows = Vec::new();
     let mut known = HashSet::new();

@@ -74,7 +74,7 @@ async fn page(app: &App, scope: &Scope, query: &ListQuery) -> Result<Phones, Que
     let services = app.calls.services();
     let now = clock::time();
     let bound = bindings::list(&services.store, now).await?;
-    let routing = services.routing.get();
+    let routing = services.routing.load_full();
     let phones = routing.phones();
     let seen = |account: &str| scope.sees(account) && query.account.as_deref().is_none_or(|one| one == account);
     let mut rows: Vec<_> = phones

@@ -109,7 +109,7 @@ async fn list(State(app): State<App>, headers: HeaderMap, Query(query): Query<Li
 
 fn rows(app: &App, scope: &Scope, query: &ListQuery) -> Vec<TrunkRow> {
     let services = app.calls.services();
-    let routing = services.routing.get();
+    let routing = services.routing.load_full();
     let seen = |trunk: &TrunkConfig| match trunk.account.as_deref() {
         Some(account) => scope.sees(account) && query.account.as_deref().is_none_or(|one| one == account),
         None => true,

@@ -21,6 +21,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use tandem_agent::{Agent, Agents};
 use tandem_audio::{AudioError, AudioLoader};
@@ -37,7 +38,6 @@ use tandem_http::Client;
 use tandem_http::websocket::Socket;
 use tandem_media as media;
 use tandem_metrics::timings::{Count, Timing, Timings};
-use tandem_settings::current::Current;
 use tandem_speech::recognise::{self, RecogniseError, Recogniser, RecognitionSession};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
@@ -85,7 +85,7 @@ pub struct NewConversation {
 /// The conversations of the server: the agents, and what conversations share.
 pub struct Conversations {
     /// The voice agents of the configuration.
-    pub agents: Current<Agents>,
+    pub agents: ArcSwap<Agents>,
     client: Client,
     audio: AudioLoader,
     recogniser: Arc<Recogniser>,
@@ -144,7 +144,7 @@ impl Conversations {
         timings: Arc<Timings>,
         idle: Option<Duration>,
     ) -> Self {
-        Self { agents: Current::new(agents), client, audio, recogniser, timings, idle }
+        Self { agents: ArcSwap::from_pointee(agents), client, audio, recogniser, timings, idle }
     }
 
     /// Starts a conversation that reports to `call`.
@@ -194,7 +194,7 @@ async fn run(
 ) -> ConversationStatus {
     let NewConversation { leg, mut spec, wire, account, provider_ids, .. } = new;
     if let ConversationTarget::Agent(agent) = &spec.with
-        && let Some(config) = shared.agents.get().get(&agent.name).filter(|config| config.model.is_realtime())
+        && let Some(config) = shared.agents.load_full().get(&agent.name).filter(|config| config.model.is_realtime())
     {
         let (agent, config, client) = ((**agent).clone(), Arc::clone(config), shared.client.of_account(&account));
         let new = realtime::NewRealtime { leg, provider_ids, config, agent, client };
@@ -256,7 +256,7 @@ async fn open_backend(
         (ConversationTarget::Agent(agent), _) => {
             let unknown =
                 || StreamFault::Internal.because(format!("no agent in [[agents]] has the name {:?}", agent.name));
-            let config = Arc::clone(shared.agents.get().get(&agent.name).ok_or_else(unknown)?);
+            let config = Arc::clone(shared.agents.load_full().get(&agent.name).ok_or_else(unknown)?);
             Ok(ConversationBackend::Agent(Box::new(Agent::new(config, client, *agent, spec))))
         }
         (ConversationTarget::Application(url), Some(wire)) => {

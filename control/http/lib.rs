@@ -32,11 +32,11 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use ::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::{Bytes, BytesMut};
-use tandem_settings::current::Current;
 use tandem_sip::Credentials;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -72,7 +72,7 @@ pub struct Client {
 
 struct Shared {
     gate: Arc<Gate>,
-    origins: Current<Origins>,
+    origins: ArcSwap<Origins>,
     tls: Arc<rustls::ClientConfig>,
     connect_timeout: Duration,
     pools: Mutex<Vec<(PoolKey, reqwest::Client)>>,
@@ -211,7 +211,7 @@ impl Client {
     ) -> io::Result<Client> {
         let shared = Shared {
             gate: Arc::new(Gate { policy, names }),
-            origins: Current::default(),
+            origins: ArcSwap::default(),
             tls,
             connect_timeout: rounded(connect_timeout),
             pools: Mutex::default(),
@@ -234,7 +234,7 @@ impl Client {
 
     /// Replaces the `[[origins]]` of all clones. The next request uses the new `[[origins]]`.
     pub fn set_origins(&self, origins: Origins) {
-        self.shared.origins.set(origins);
+        self.shared.origins.store(Arc::new(origins));
     }
 
     /// Sets the function that answers requests within this process, for all clones. The hosts in these URLs need not
@@ -246,13 +246,13 @@ impl Client {
     /// The account, if some `[[origins]]` apply only to this account. In this case the files that this account fetches
     /// must not be shared with other accounts.
     pub fn account_with_origins(&self) -> Option<Arc<str>> {
-        self.account.clone().filter(|account| self.shared.origins.get().names(account))
+        self.account.clone().filter(|account| self.shared.origins.load_full().names(account))
     }
 
     /// The origin for the connection of a request for `url`.
     pub fn route(&self, url: &Url) -> Result<Route, FetchError> {
         let named = Origin::of(url).ok_or_else(|| FetchError::Url("no host".into()))?;
-        let origins = self.shared.origins.get();
+        let origins = self.shared.origins.load_full();
         match origins.place(self.account.as_deref(), url) {
             None => Ok(Route { to: named, named: None }),
             Some(to) => Ok(Route { to: to.clone(), named: Some(named) }),

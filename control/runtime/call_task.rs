@@ -258,7 +258,7 @@ impl CallTask {
                         (LegIo::incoming(leg, sip), session)
                     }
                 };
-                let dtmf = self.services.routing.get().dtmf(info.sip.trunk.as_deref());
+                let dtmf = self.services.routing.load_full().dtmf(info.sip.trunk.as_deref());
                 match session {
                     Ok(session) => match io.accept_offer(session, dtmf, offer.as_deref()) {
                         Ok(()) => {
@@ -330,7 +330,7 @@ impl CallTask {
             .open(media::SessionKey(leg.0), self.call.id().0, self.inbox.sink())
             .inspect_err(|error| tracing::warn!(call = %self.call.id(), %leg, %error, "no media session"))
             .map_err(|_| 503_u16)?;
-        let routing = self.services.routing.get();
+        let routing = self.services.routing.load_full();
         session.set_codecs(&routing.codecs(trunk));
         session.set_source(routing.media_source(trunk));
         let srtp = routing.srtp(trunk, phone);
@@ -491,7 +491,7 @@ impl CallTask {
         if let sip::Event::Referred { referred, .. } = event {
             return self.handle_refer(leg, *referred);
         }
-        let routing = self.services.routing.get();
+        let routing = self.services.routing.load_full();
         let tune = |session: &mut media::Session, trunk: Option<&str>| {
             session.set_codecs(&routing.codecs(trunk));
             session.set_source(routing.media_source(trunk));

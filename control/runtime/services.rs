@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use tandem_accounts::Accounts;
 use tandem_audio::AudioLoader;
 use tandem_call::address::Address;
@@ -22,7 +23,6 @@ use tandem_queues::Queues;
 use tandem_routing::channels::{Barred, Channels};
 use tandem_routing::{InternalDestination, Outbound, Routing};
 use tandem_settings::IceConfig;
-use tandem_settings::current::Current;
 use tandem_sip as sip;
 use tandem_siprec::Connectors;
 use tandem_speech::Voice;
@@ -43,7 +43,7 @@ pub struct Services {
     /// The dialects, by name.
     pub dialects: Dialects,
     /// The routing of calls: numbers, trunks, phones.
-    pub routing: Current<Routing>,
+    pub routing: ArcSwap<Routing>,
     /// The media engine.
     pub media: media::Engine,
     /// The database of records and resources.
@@ -67,11 +67,11 @@ pub struct Services {
     /// Folder and format of recordings.
     pub recordings: RecordingFiles,
     /// The STUN and TURN servers that the server announces to the clients of applications.
-    pub ice: Current<IceConfig>,
+    pub ice: ArcSwap<IceConfig>,
     /// The recording servers (SIPREC) that applications can name.
-    pub siprec: Current<Connectors>,
+    pub siprec: ArcSwap<Connectors>,
     /// The service that signs and verifies calling numbers (STIR/SHAKEN).
-    pub stir: Current<Stir>,
+    pub stir: ArcSwap<Stir>,
     /// The conferences. A conference connects legs of different calls.
     pub conferences: Conferences,
     /// The call queues.
@@ -107,7 +107,7 @@ impl Services {
     /// after each change of trunks, domains, lists or the contents of lists.
     pub async fn phones_changed(&self) -> Result<(), StoreError> {
         let _one_at_a_time = self.reading_phones.lock().await;
-        let directory = self.routing.get().phones().load(&self.store).await?;
+        let directory = self.routing.load_full().phones().load(&self.store).await?;
         self.sip.post(sip::Command::Directory(directory));
         Ok(())
     }
@@ -115,12 +115,12 @@ impl Services {
     /// Returns the current routes of a leg, best route first. `via` names the trunks to use.
     pub fn routes(&self, account: &str, to: &Address, via: &[Arc<str>]) -> Vec<Outbound> {
         let sip = &self.sip;
-        self.routing.get().outbound(account, to, via, |trunk| sip.trunk_status(trunk).health, &mut rand::rng())
+        self.routing.load_full().outbound(account, to, via, |trunk| sip.trunk_status(trunk).health, &mut rand::rng())
     }
 
     /// Returns the destination on this server that a leg reaches without SIP, if there is one.
     pub fn own(&self, account: &str, dialect: &str, to: &Address, via: &[Arc<str>]) -> Option<InternalDestination> {
-        self.routing.get().own(account, dialect, to, via)
+        self.routing.load_full().own(account, dialect, to, via)
     }
 
     /// Whether a leg to this address has a route. A `client:` address always has a route, because only the call itself
@@ -139,7 +139,7 @@ impl Services {
         route: &Route,
         user: &str,
     ) -> Result<(), Barred> {
-        let wanted = self.routing.get().channels(caller, route, user);
+        let wanted = self.routing.load_full().channels(caller, route, user);
         let taken = wanted.and_then(|wanted| self.channels.take(leg, wanted));
         taken.inspect_err(|barred| tracing::info!(%leg, account = %route.account, "call refused: {barred}"))
     }
@@ -147,12 +147,12 @@ impl Services {
     /// Takes the channels of an outbound leg, unless the leg has these channels already.
     pub fn take_outbound(&self, leg: &LegInfo) -> Result<(), Barred> {
         let connection = leg.application.as_deref();
-        self.channels.take(leg.id, self.routing.get().outbound_channels(&leg.account, connection, &leg.to)?)
+        self.channels.take(leg.id, self.routing.load_full().outbound_channels(&leg.account, connection, &leg.to)?)
     }
 
     /// Returns the id of an account's number, in the form that a leg stores.
     pub fn number_id(&self, account: &str, number: &Address) -> Option<Arc<str>> {
-        self.routing.get().number_id(account, number).map(|id| format!("{id:032x}").into())
+        self.routing.load_full().number_id(account, number).map(|id| format!("{id:032x}").into())
     }
 
     /// Returns the path of a recording's file.

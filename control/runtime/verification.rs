@@ -79,7 +79,7 @@ pub type ResultNotice = Box<dyn FnOnce(&LegInfo, Option<u128>) -> Notice + Send 
 pub async fn begin(calls: &Calls, verification: Verification) -> Result<Begun, VerificationError> {
     let services = calls.services();
     let key = VerifiedCaller::key(&verification.account, verification.number.as_str());
-    if services.routing.get().inventory().callers.find(&key).is_some() {
+    if services.routing.load_full().inventory().callers.find(&key).is_some() {
         return Err(VerificationError::AlreadyVerified);
     }
     let to = Address::Phone(verification.number.clone());
@@ -143,7 +143,7 @@ async fn listen(calls: &Calls, leg: LegId, mut following: Following, verificatio
 /// database did not store it.
 async fn keep(services: &Services, verification: &Verification) -> Option<u128> {
     let (account, number) = (&*verification.account, verification.number.as_str());
-    let inventory = Arc::clone(services.routing.get().inventory());
+    let inventory = Arc::clone(services.routing.load_full().inventory());
     let row = Resource::new(account, number, VerifiedCaller { friendly_name: verification.friendly_name.clone() });
     match inventory.callers.put(&services.store, row).await {
         Ok(row) => Some(row.id),
@@ -157,7 +157,7 @@ async fn keep(services: &Services, verification: &Verification) -> Option<u128> 
 }
 
 fn new_call(services: &Services, verification: &Verification, to: Address, digits: usize) -> NewCall {
-    let own = services.routing.get().any_number(&verification.account);
+    let own = services.routing.load_full().any_number(&verification.account);
     let mut instructions = Vec::new();
     for attempt in 0..TRIES {
         let words = match attempt {

@@ -7,7 +7,6 @@
 
 mod application;
 mod bridge;
-pub mod current;
 mod endpoint;
 pub mod header_pattern;
 pub mod log_filter;

@@ -19,13 +19,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use moka::future::Cache;
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use tandem_call::program::instruction::Speech;
 use tandem_http::Client;
 use tandem_metrics::timings::{Count, Timing, Timings};
-use tandem_settings::current::Current;
 use tokio::time::Instant;
 
 use disk::Disk;
@@ -55,7 +55,7 @@ const CACHE_VERSION: u8 = 3;
 /// Text to speech. There is one instance for all calls.
 pub struct Voice {
     client: Client,
-    engine: Current<Option<Engine>>,
+    engine: ArcSwap<Option<Engine>>,
     timings: Arc<Timings>,
     /// The time until which a failed engine is not used for waiting callers.
     retry_at: Mutex<Option<Instant>>,
@@ -105,7 +105,7 @@ impl Voice {
     pub fn new(config: SpeechConfig, cache_dir: impl Into<PathBuf>, client: Client, timings: Arc<Timings>) -> Self {
         let weigh = |_: &[u8; 32], samples: &Arc<[i16]>| u32::try_from(samples.len() * 2 + 64).unwrap_or(u32::MAX);
         Self {
-            engine: Current::new(engine(config, &client)),
+            engine: ArcSwap::from_pointee(engine(config, &client)),
             client,
             timings,
             retry_at: Mutex::default(),
@@ -117,13 +117,13 @@ impl Voice {
     /// Applies new settings to all later texts. Cached audio stays valid, because the cache keys contain the engine,
     /// the model and the voice.
     pub fn reconfigure(&self, config: SpeechConfig) {
-        self.engine.set(engine(config, &self.client));
+        self.engine.store(Arc::new(engine(config, &self.client)));
     }
 
     /// Returns the speech for a text as samples at 8,000 Hz, with one channel. The same text in the same voice is
     /// synthesised only once.
     pub async fn speak(&self, speech: &Speech) -> Result<Arc<[i16]>, SpeechError> {
-        let engine = self.engine.get();
+        let engine = self.engine.load_full();
         let engine = Option::as_ref(&engine).ok_or(SpeechError::Off)?;
         if speech.text.len() > LONGEST_TEXT {
             return Err(SpeechError::TooLong(speech.text.len()));
@@ -150,7 +150,7 @@ impl Voice {
     /// Like [`Self::speak`], for a waiting caller. espeak-ng replaces an engine over HTTP that needs more than 3 s.
     /// espeak-ng also replaces this engine for 10 s after it was too slow or failed.
     pub async fn speak_soon(&self, speech: &Speech) -> Result<Arc<[i16]>, SpeechError> {
-        let engine = self.engine.get();
+        let engine = self.engine.load_full();
         let Some(Engine::Http(http, espeak)) = Option::as_ref(&engine) else { return self.speak(speech).await };
         if speech.text.len() > LONGEST_TEXT || speech.text.trim().is_empty() {
             return self.speak(speech).await;
@@ -179,7 +179,7 @@ impl Voice {
 
     /// Returns descriptions of the SSML elements in a text that this engine ignores.
     pub fn unsupported(&self, speech: &Speech) -> Vec<String> {
-        match &*self.engine.get() {
+        match &*self.engine.load_full() {
             Some(Engine::Espeak(_)) if speech.ssml => ssml::espeak(&speech.text).unsupported,
             Some(Engine::Http(..)) if speech.ssml => ssml::plain(&speech.text).unsupported,
             _ => Vec::new(),

@@ -16,12 +16,12 @@ mod utterances;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use tandem_call::recognition::{RecognisedText, RecognitionEvent, RecognitionSpec};
 use tandem_http::Client;
 use tandem_media as media;
 use tandem_metrics::timings::{Count, Timings};
-use tandem_settings::current::Current;
 use tokio::sync::mpsc;
 
 use super::{SpeechConfig, Stt};
@@ -37,7 +37,7 @@ const MAX_RESULTS: usize = 64;
 /// Speech to text. There is one instance for all calls.
 pub struct Recogniser {
     client: Client,
-    config: Current<SpeechConfig>,
+    config: ArcSwap<SpeechConfig>,
     timings: Arc<Timings>,
 }
 
@@ -61,22 +61,22 @@ pub struct RecognitionSession {
 impl Recogniser {
     /// Creates the recogniser. It does not connect to an engine yet.
     pub fn new(config: SpeechConfig, client: Client, timings: Arc<Timings>) -> Self {
-        Self { client, config: Current::new(config), timings }
+        Self { client, config: ArcSwap::from_pointee(config), timings }
     }
 
     /// Applies new settings to new sessions and files. Running sessions keep their settings.
     pub fn reconfigure(&self, config: SpeechConfig) {
-        self.config.set(config);
+        self.config.store(Arc::new(config));
     }
 
     /// Whether speech to text is off.
     pub fn is_off(&self) -> bool {
-        self.config.get().stt == Stt::Off
+        self.config.load_full().stt == Stt::Off
     }
 
     /// Whether the timelines of calls may show recognised and spoken words.
     pub fn shows_words(&self) -> bool {
-        self.config.get().timeline_words
+        self.config.load_full().timeline_words
     }
 
     /// Starts a session.
@@ -87,7 +87,7 @@ impl Recogniser {
         let (frames, receiver) = mpsc::channel(WAITING);
         let (sender, heard) = mpsc::channel(MAX_RESULTS);
         let reader = FrameReader::new(receiver);
-        let (config, timings) = (self.config.get(), Arc::clone(&self.timings));
+        let (config, timings) = (self.config.load_full(), Arc::clone(&self.timings));
         match &config.stt {
             Stt::Off => return Err(RecogniseError::Off),
             Stt::Http(_) => {
@@ -110,7 +110,7 @@ impl Recogniser {
     /// # Errors
     /// [`RecogniseError`]. The request is not repeated.
     pub async fn transcribe(&self, wav: Bytes, how: &RecognitionSpec) -> Result<RecognisedText, RecogniseError> {
-        let time = Duration::from_secs(self.config.get().timeout_seconds.into()) * 10;
+        let time = Duration::from_secs(self.config.load_full().timeout_seconds.into()) * 10;
         let words = self.file_engine()?.transcribe(wav, how, time).await;
         words.map_err(|why| {
             self.timings.count(Count::SttFailed, 1);
@@ -119,7 +119,7 @@ impl Recogniser {
     }
 
     fn file_engine(&self) -> Result<FileEngine, RecogniseError> {
-        let config = self.config.get();
+        let config = self.config.load_full();
         let (url, protocol) = match &config.stt {
             Stt::Off => return Err(RecogniseError::Off),
             Stt::Http(url) => (url.clone(), Protocol::Form),

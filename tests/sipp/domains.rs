@@ -89,7 +89,7 @@ async fn a_phone_of_a_domain_calls_and_the_domains_application_is_asked() {
     let house = House::start("").await;
     let services = house.calls().services();
     make_domain(&services.store, app).await;
-    let directory = services.routing.get().phones().load(&services.store).await.unwrap();
+    let directory = services.routing.load_full().phones().load(&services.store).await.unwrap();
     services.sip.send(tandem_sip::Command::Directory(directory)).unwrap();
     for callee in ["+15550001", "anybody"] {
         let phone = Sipp::new("domain_call").to("alice").option("-au", "alice").option("-ap", "of alice");

@@ -50,7 +50,7 @@ impl Starlis {
         let services = calls.services();
         let account = crate::account(&self.app, self.config.account.as_ref());
         let account = account.ok_or_else(|| "the server has no account".to_owned())?;
-        let own = || services.routing.get().any_number(&account);
+        let own = || services.routing.load_full().any_number(&account);
         let from = self.config.from.clone().map(Address::Phone).or_else(own);
         let from = from.ok_or_else(|| "the account has no calling number: set gateways.starlis.from".to_owned())?;
         let leg = LegId::new(clock::time(), &mut rand::rng());

@@ -113,7 +113,7 @@ impl CallTask {
     /// Returns the id of the SIP domain that contains this address, as 32 hex digits.
     fn domain_called(&self, called: &Address) -> Option<Arc<str>> {
         let Address::Sip(uri) = called else { return None };
-        let routing = self.services.routing.get();
+        let routing = self.services.routing.load_full();
         routing.phones().domain_of(uri).map(|domain| format!("{:032x}", domain.id).into())
     }
 

@@ -239,17 +239,17 @@ impl CallTask {
         let parent = info.and_then(|info| info.parent).and_then(|parent| self.call.leg(parent)).cloned();
         let parent_leg = parent.map(|leg| {
             let numbering =
-                self.services.routing.get().trunk(leg.sip.trunk.as_deref()).map(|trunk| Numbering::of(trunk));
+                self.services.routing.load_full().trunk(leg.sip.trunk.as_deref()).map(|trunk| Numbering::of(trunk));
             ParentLeg { numbering: numbering.unwrap_or_default(), leg }
         });
-        let signing = self.services.stir.get().signing_request(
-            &self.services.routing.get(),
+        let signing = self.services.stir.load_full().signing_request(
+            &self.services.routing.load_full(),
             &account,
             &invite,
             parent_leg.as_ref().map(|parent_leg| &*parent_leg.leg),
         );
         let shown = parent_leg.as_ref().is_none_or(|parent_leg| may_show_caller_id(&parent_leg.leg, &invite.from))
-            || self.services.routing.get().may_call_from(&account, &invite.from);
+            || self.services.routing.load_full().may_call_from(&account, &invite.from);
         let own = self.services.own(&account, &dialect, &invite.to, &invite.via);
         // An internal call needs no route.
         let mut routes = match own {
@@ -290,9 +290,9 @@ impl CallTask {
                     }
                     live.io.prefer(other.unwrap_or_default());
                     live.io.on_behalf_of = self.call.leg(leg).and_then(|info| info.parent);
-                    live.io.may_be_redirected = self.services.routing.get().redirects(route.trunk_name());
-                    live.io.prack = self.services.routing.get().prack(route.trunk_name());
-                    let accounts = self.services.routing.get().trunk_owners(&account);
+                    live.io.may_be_redirected = self.services.routing.load_full().redirects(route.trunk_name());
+                    live.io.prack = self.services.routing.load_full().prack(route.trunk_name());
+                    let accounts = self.services.routing.load_full().trunk_owners(&account);
                     live.io.invite(
                         session,
                         OutgoingCall { invite, parent_leg, call_id, signing, late_offer, routes, accounts },

@@ -177,7 +177,7 @@ impl CallTask {
     fn failed_call_text(&self, leg: &LegInfo) -> String {
         let end = leg.end.as_ref().map(ToString::to_string).unwrap_or_default();
         let Some(trunk) = leg.sip.trunk.as_deref() else { return format!("call to {} failed: {end}", leg.to) };
-        let routing = self.services.routing.get();
+        let routing = self.services.routing.load_full();
         let uri = routing.trunk(Some(trunk)).and_then(|trunk| trunk.uri.as_deref());
         let at = uri.map(|uri| format!(" ({uri})")).unwrap_or_default();
         // The reason from SIP may already contain the name of the trunk.

@@ -33,7 +33,7 @@ impl CallTask {
         let gone = || SiprecFault::Internal.because("no such leg");
         let account = Arc::clone(&self.call.leg(leg).ok_or_else(gone)?.account);
         let parent = self.services.accounts.parent(&account);
-        let connectors = self.services.siprec.get();
+        let connectors = self.services.siprec.load_full();
         let connector = connectors.find(&spec.connector, &account, parent.as_deref()).ok_or_else(|| {
             SiprecFault::NoConnector.because(format!("no recording server is named {:?}", spec.connector))
         })?;

@@ -18,7 +18,7 @@ impl CallTask {
     /// Handles a REFER from the far end of `leg`.
     pub(super) fn handle_refer(&mut self, leg: LegId, referred: sip::Referred) {
         let trunk = self.call.leg(leg).and_then(|info| info.sip.trunk.clone());
-        let customer_trunks = self.services.routing.get().phones().customer_trunks();
+        let customer_trunks = self.services.routing.load_full().phones().customer_trunks();
         if trunk.is_some_and(|trunk| !customer_trunks.may_transfer(&trunk, &referred.uri)) {
             let refuse = sip::Command::AnswerRefer { leg: sip::LegKey(leg.0), status: 403 };
             return self.services.sip.post(refuse);
@@ -64,7 +64,7 @@ impl CallTask {
             (None, Some(("tel", number))) => number.split(';').next().unwrap_or(number),
             _ => return call(Address::Sip(referred.uri.as_str().into()), None, Vec::new()),
         };
-        let routing = self.services.routing.get();
+        let routing = self.services.routing.load_full();
         let info = self.call.leg(leg);
         let trunk = info.and_then(|info| info.sip.trunk.as_deref());
         match routing.inbound(trunk, number).map(|route| route.decision) {

@@ -45,7 +45,7 @@ impl Calls {
     /// refusal is stored for that account.
     fn phone_refused(&self, refused: &sip::RefusedRequest) {
         let services = self.services();
-        let users = services.routing.get().phones().users();
+        let users = services.routing.load_full().phones().users();
         let mut owners = users.iter().filter(|aor| *aor.username == *refused.username).map(|aor| &aor.account);
         let owner = owners.next().filter(|first| owners.all(|other| other == *first));
         let sip::RefusedRequest { method, username, source, transport, why, line, .. } = refused;
@@ -94,7 +94,7 @@ impl Calls {
             tokio::spawn(async move { calls.replace(leg, LegId(replaced.0), incoming).await });
             return;
         }
-        let routing = services.routing.get();
+        let routing = services.routing.load_full();
         let trunk = routing.trunk(incoming.trunk.as_deref());
         match trunk {
             Some(trunk) => identity::receive(trunk, &mut incoming),
@@ -103,7 +103,7 @@ impl Calls {
             None if incoming.caller.is_none() => drop(identity::withhold(&mut incoming)),
             None => {}
         }
-        let inquiry = services.stir.get().verification_request(trunk.map(|trunk| &**trunk), &incoming);
+        let inquiry = services.stir.load_full().verification_request(trunk.map(|trunk| &**trunk), &incoming);
         let user = &incoming.to_user;
         let open = |domain: &str| routing.phones().is_secure(domain) && !incoming.transport.is_secure();
         let route = match &incoming.caller {
@@ -195,7 +195,7 @@ impl Calls {
             Some(sip::Aor { account, username: caller.username.clone()?, domain })
         });
         let domain = incoming.caller.as_ref().and_then(|caller| caller.domain.as_deref());
-        let domain = domain.and_then(|name| self.services().routing.get().phones().domain(name));
+        let domain = domain.and_then(|name| self.services().routing.load_full().phones().domain(name));
         let domain = domain.filter(|domain| domain.details.voice.is_some());
         let (mut info, offer) = inbound_leg(leg, session, incoming, domain);
         info.sip.number = self.services().number_id(&route.account, &info.to);
@@ -214,7 +214,7 @@ impl Calls {
         // SIP events that arrive during the verification wait in the inbox.
         tokio::spawn(async move {
             drop(waiting);
-            match calls.services().stir.get().verify(inquiry, &calls.services().counters.stir).await {
+            match calls.services().stir.load_full().verify(inquiry, &calls.services().counters.stir).await {
                 Ok(found) => {
                     let (at, text) = (clock::time(), stir::line(&found));
                     inbox.log().push(at, Some(leg), "sip", text);

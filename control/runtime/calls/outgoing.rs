@@ -31,7 +31,7 @@ impl Calls {
     /// Like [`Calls::create`], with a given id for the leg. So a caller of this function can subscribe to the leg's
     /// events before the leg exists. The id must be unused.
     pub async fn create_if_allowed(&self, id: LegId, call: NewCall) -> Result<Created, CreateError> {
-        let standing = self.services().routing.get().caller(&call.account, &call.from);
+        let standing = self.services().routing.load_full().caller(&call.account, &call.from);
         if standing == CallerIdCheck::Refused {
             return Err(CreateError::ForeignCaller(call.from.to_string()));
         }

@@ -200,7 +200,7 @@ fn changed(
     mut row: Resource<ProvisionedPhone>,
     wanted: &Map<String, Value>,
 ) -> Result<Resource<ProvisionedPhone>, ApiError> {
-    let routing = app.calls.services().routing.get();
+    let routing = app.calls.services().routing.load_full();
     let phone = &mut row.details;
     if let Some(name) = text(wanted, "username")? {
         let is_plain = |one: char| one.is_ascii_alphanumeric() || "+*#._-".contains(one);

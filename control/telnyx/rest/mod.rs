@@ -194,7 +194,7 @@ async fn dial(
 ) -> Result<Json<Value>, ApiError> {
     let parameters = Parameters(&body);
     let execute = async {
-        let routing = app.calls.services().routing.get();
+        let routing = app.calls.services().routing.load_full();
         let mut call = dial::new_call(parameters, &account.name, |id| routing.commanding(&account.name, id))?;
         if let Some(other) = call.link_to {
             let supervises = matches!(call.first, AnswerAction::Supervise(_));
@@ -267,7 +267,7 @@ async fn carry_out(
     let mut plan = action::plan(action, parameters, leg, taken)?;
     let mut conversation = None;
     for command in &mut plan.commands {
-        let agents = app.calls.services().conversations.agents.get();
+        let agents = app.calls.services().conversations.agents.load_full();
         conversation = agent::settle(command, &agents, rand::random())?.or(conversation);
     }
     if action == Action::Enqueue && leg.answered_at.is_some() {

@@ -59,7 +59,7 @@ pub(super) async fn serve(State(app): State<App>, request: axum::http::Request<B
 fn applications<'a>(app: &'a App, account: &'a Account) -> Applications<'a> {
     let services = app.calls.services();
     let id = |id: &str| Some(id.parse().unwrap_or_default());
-    Applications::new(services.routing.get(), &services.store, &account.name, NAME, id)
+    Applications::new(services.routing.load_full(), &services.store, &account.name, NAME, id)
 }
 
 fn found(app: &App, account: &Account, id: &str) -> Result<AccountApplication, Refusal> {

@@ -68,7 +68,7 @@ async fn list(x: &RestContext<'_>) -> Answer {
 }
 
 async fn create(x: &RestContext<'_>) -> Answer {
-    let (account, routing) = (&x.account.name, x.app.calls.services().routing.get());
+    let (account, routing) = (&x.account.name, x.app.calls.services().routing.load_full());
     let new = request::new_call(x.parameters, account, &|sid| routing.application(account, x.provider.name(), sid))?;
     let began = clock::time();
     let leg = calls::place(&x.app.calls, new, request::passed_on(x.parameters)).await?.leg;

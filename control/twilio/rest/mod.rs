@@ -493,7 +493,7 @@ impl RestContext<'_> {
 
     /// The current routing: the numbers and applications of all accounts.
     fn routing(&self) -> Arc<Routing> {
-        self.services().routing.get()
+        self.services().routing.load_full()
     }
 
     /// The numbers of the account.

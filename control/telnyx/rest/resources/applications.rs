@@ -27,7 +27,7 @@ type Row = Resource<VoiceApplication>;
 /// The account's applications. The id of one in the configuration file is only a text.
 fn applications<'a>(app: &'a App, account: &'a str) -> Applications<'a> {
     let services = app.calls.services();
-    Applications::new(services.routing.get(), &services.store, account, NAME, |_| Some(0))
+    Applications::new(services.routing.load_full(), &services.store, account, NAME, |_| Some(0))
 }
 
 impl Kind for CallControl {

@@ -107,7 +107,7 @@ pub(super) fn limits(app: &App, account: &str, kept: Parameters<'_>) -> Result<L
     let profile = match profile {
         None => None,
         Some(id) => {
-            let profiles = &app.calls.services().routing.get().inventory().profiles.all(account);
+            let profiles = &app.calls.services().routing.load_full().inventory().profiles.all(account);
             let found = profiles.iter().find(|row| id::decimal(row.id).to_string() == id);
             Some(found.ok_or_else(|| ApiError::bad_id(PROFILE).within("outbound"))?.id)
         }

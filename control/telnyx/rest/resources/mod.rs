@@ -55,7 +55,7 @@ fn inventory_error(why: InventoryError) -> ApiError {
 
 /// Refuses to delete a connection that is still the connection of a number.
 fn check_unused(app: &App, account: &str, id: &str) -> Result<(), ApiError> {
-    match app.calls.services().routing.get().number_of_application(account, id) {
+    match app.calls.services().routing.load_full().number_of_application(account, id) {
         Some(number) => Err(ApiError::in_use(format!("{} still uses this connection.", number.name))),
         None => Ok(()),
     }

@@ -66,7 +66,7 @@ pub(super) fn routes() -> Router<App> {
 
 fn numbers<'a>(app: &'a App, account: &'a Account) -> Numbers<'a> {
     let services = app.calls.services();
-    Numbers::new(services.routing.get(), &services.store, &app.accounts, &account.name, NAME).and(connection::TEXML)
+    Numbers::new(services.routing.load_full(), &services.store, &app.accounts, &account.name, NAME).and(connection::TEXML)
 }
 
 fn found(app: &App, account: &Account, spelled: &str) -> Result<NumberRow, ApiError> {
@@ -131,7 +131,7 @@ async fn update(
 fn lead_to(app: &App, account: &Account, number: &mut Number, connection: Option<&str>) -> Result<(), ApiError> {
     (number.voice, number.application, number.trunk) = Default::default();
     if let Some(id) = connection {
-        let routing = app.calls.services().routing.get();
+        let routing = app.calls.services().routing.load_full();
         let found = connection::find(&routing, &account.name, id).ok_or_else(ApiError::no_connection_of_number)?;
         found.dialect.clone_into(&mut number.dialect);
         number.application = Some(id.to_owned());
@@ -216,7 +216,7 @@ fn connection_id(row: &Row) -> Option<&str> {
 }
 
 fn shown(app: &App, row: &Row) -> Value {
-    let routing = app.calls.services().routing.get();
+    let routing = app.calls.services().routing.load_full();
     let connection = connection_id(row);
     let name = connection.and_then(|id| connection::find(&routing, &row.account, id)).map(|found| found.name);
     let voice = settings::show(VOICE, &kept_voice(row));

@@ -80,7 +80,7 @@ impl Kind for CredentialConnection {
         phone.inactive = kept.get("active") == Some(&Value::Bool(false));
         (phone.dialect, phone.outbound, phone.limits) = (NAME.to_owned(), true, limits);
         if row.name != username || given.get("password").is_some() {
-            let routing = app.calls.services().routing.get();
+            let routing = app.calls.services().routing.load_full();
             if routing.phones().is_configured(&row.account, username) {
                 return Err(name_taken());
             }
@@ -137,7 +137,7 @@ impl Kind for TelephonyCredential {
     fn apply(app: &App, row: &mut Row, _: Parameters<'_>) -> Result<(), ApiError> {
         let kept = row.details.other.clone();
         let kept = Parameters(&kept);
-        let routing = app.calls.services().routing.get();
+        let routing = app.calls.services().routing.load_full();
         let connections = routing.phones().connections();
         let connection = connections.get(&row.account, kept.required("connection_id")?);
         let (parent, _) = connection

@@ -41,7 +41,7 @@ impl Kind for Profile {
     };
 
     async fn all(app: &App, account: &Account) -> Result<Vec<Arc<Row>>, ApiError> {
-        Ok(app.calls.services().routing.get().inventory().profiles.all(&account.name))
+        Ok(app.calls.services().routing.load_full().inventory().profiles.all(&account.name))
     }
 
     fn settings(details: &mut OutboundProfile) -> &mut Map<String, Value> {
@@ -71,12 +71,12 @@ impl Kind for Profile {
 
     async fn keep(app: &App, row: Row) -> Result<Arc<Row>, ApiError> {
         let services = app.calls.services();
-        services.routing.get().keep_profile(&services.store, row).await.map_err(inventory_error)
+        services.routing.load_full().keep_profile(&services.store, row).await.map_err(inventory_error)
     }
 
     async fn remove(app: &App, row: &Row) -> Result<(), ApiError> {
         let services = app.calls.services();
-        services.routing.get().delete_profile(&services.store, row).await.map_err(|why| match why {
+        services.routing.load_full().delete_profile(&services.store, row).await.map_err(|why| match why {
             ProfileError::InUse => ApiError::in_use("Connections still use this profile."),
             ProfileError::Unknown => ApiError::no_resource(),
             ProfileError::Store(error) => StoreFailed::from(error).into(),
@@ -84,7 +84,7 @@ impl Kind for Profile {
     }
 
     fn more(app: &App, row: &Row) -> Value {
-        let routing = app.calls.services().routing.get();
+        let routing = app.calls.services().routing.load_full();
         json!({ "connections_count": routing.users_of_profile(&row.account, row.id) })
     }
 }

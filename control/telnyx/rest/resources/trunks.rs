@@ -179,7 +179,7 @@ fn login(
     if given.get("password").is_none() && before.as_ref().is_some_and(|before| before.username == username) {
         return Ok(before);
     }
-    let routing = app.calls.services().routing.get();
+    let routing = app.calls.services().routing.load_full();
     if routing.phones().is_configured(account, username) {
         return Err(ApiError::duplicate("user_name", "The user name is taken."));
     }
@@ -213,7 +213,7 @@ impl<F: TrunkAddressing> Kind for AddressResource<F> {
         row.parent = match kept.text("connection_id")?.filter(|id| !id.is_empty()) {
             None => None,
             Some(id) => {
-                let connections = app.calls.services().routing.get().phones().connections();
+                let connections = app.calls.services().routing.load_full().phones().connections();
                 let connection = connections.get(&row.account, id).filter(|(_, connection)| connection.phone.is_none());
                 Some(connection.ok_or_else(ApiError::no_connection_of_number)?.0)
             }
