@@ -74,6 +74,21 @@ pub enum Method {
     Post,
 }
 
+impl Method {
+    /// Returns the name of the method: `GET` or `POST`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Post => "POST",
+        }
+    }
+
+    /// Parses `GET` or `POST`, in any case; `None` for any other text.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Get, Self::Post].into_iter().find(|method| text.eq_ignore_ascii_case(method.name()))
+    }
+}
+
 /// A subscription of an application to status events.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Callback {

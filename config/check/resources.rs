@@ -386,9 +386,6 @@ fn check_applications(config: &Config, names: &Names<'_>, report: &mut Report<'_
         if application.webhook_timeout_secs.is_some_and(|seconds| !(1..=30).contains(&seconds)) {
             report.fault(format!("{path}.webhook_timeout_secs"), "is outside 1 to 30 seconds");
         }
-        if application.webhook_method.as_ref().is_some_and(|method| method != "GET" && method != "POST") {
-            report.fault(format!("{path}.webhook_method"), "must be \"GET\" or \"POST\"");
-        }
     }
     let ids = config.applications.iter().enumerate().map(|(i, one)| (format!("applications[{i}].id"), one.id.clone()));
     report.unique("the id", ids.collect::<Vec<_>>());

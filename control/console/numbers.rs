@@ -8,7 +8,6 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use axum::routing::get;
 use serde::Serialize;
-use tandem_call::Method;
 use tandem_routing::Routing;
 use tandem_routing::inventory::{Number, Voice};
 use tandem_runtime::app::App;
@@ -61,10 +60,7 @@ impl GoesTo {
 
     fn voice(voice: &Voice) -> Option<Self> {
         let url = tandem_http::without_credentials(voice.url.as_deref()?);
-        let method = match voice.method {
-            Method::Get => "GET",
-            Method::Post => "POST",
-        };
+        let method = voice.method.name();
         Some(Self { url: Some(url.clone()), method: Some(method), ..Self::plain("url", format!("{method} {url}")) })
     }
 

@@ -44,7 +44,7 @@ impl WebhookRow {
         Some(Self {
             id: format!("{:032x}", row.id),
             event: row.event,
-            method: delivery.method.as_http().to_string(),
+            method: delivery.method.name().to_owned(),
             url: tandem_http::without_credentials(&delivery.url),
             body: delivery.body,
             state: row.state.word(),

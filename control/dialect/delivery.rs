@@ -8,7 +8,7 @@ use tandem_accounts::Accounts;
 use tandem_call::Method;
 use tandem_call::conference::event::ConferenceInfo;
 use tandem_call::leg::LegInfo;
-use tandem_webhooks::{Delivery, DeliveryBody, DeliveryMethod, DeliverySigner, Retry, SignedRequest};
+use tandem_webhooks::{Delivery, DeliveryBody, DeliverySigner, Retry, SignedRequest};
 
 use crate::{Body, Dialect, Dialects, Notice, RetryPolicy, SignInput};
 
@@ -44,10 +44,7 @@ fn deliver(notice: Notice, dialect: &dyn Dialect, (session, account): (u128, &st
         event: notice.event,
         url: notice.target.url.to_string(),
         failover_url: notice.failover.map(|target| target.url.to_string()),
-        method: match notice.target.method {
-            Method::Get => DeliveryMethod::Get,
-            Method::Post => DeliveryMethod::Post,
-        },
+        method: notice.target.method,
         body: match notice.body {
             Body::Form(pairs) => DeliveryBody::Form(pairs),
             Body::Json(value) => DeliveryBody::Json(value),
@@ -87,11 +84,7 @@ impl DeliverySigner for DialectSigner {
             DeliveryBody::Form(pairs) => Body::Form(pairs.clone()),
             DeliveryBody::Json(value) => Body::Json(value.clone()),
         };
-        let method = match delivery.method {
-            DeliveryMethod::Get => Method::Get,
-            DeliveryMethod::Post => Method::Post,
-        };
-        let input = SignInput { url, method, body: &body, id: delivery.token(), attempt, now };
+        let input = SignInput { url, method: delivery.method, body: &body, id: delivery.token(), attempt, now };
         let signed = dialect.sign(&account, &input);
         SignedRequest { url: signed.url, headers: signed.headers, body: signed.body }
     }

@@ -143,7 +143,7 @@ async fn exchange(request_context: &RequestContext<'_>, notice: &Notice, longest
         dialect.sign(account, &SignInput { url, method, body, id: request_context.id, attempt: 1, now })
     };
     let signed = sign(&notice.target.url, notice.target.method, &notice.body);
-    let method = http_method(notice.target.method);
+    let method = tandem_http::method(notice.target.method);
     let retry_policy = dialect.retry_policy(&notice.target.url);
     let request = Request {
         method: method.clone(),
@@ -235,14 +235,6 @@ fn undocumented(fetch: &Fetch) -> Fetched {
         before: Vec::new(),
         other_dialect: None,
         result: Err(FetchFailure { kind: FailureKind::ContentType, detail }),
-    }
-}
-
-/// Converts the method to the type of the HTTP library.
-fn http_method(method: Method) -> http::Method {
-    match method {
-        Method::Get => http::Method::GET,
-        Method::Post => http::Method::POST,
     }
 }
 

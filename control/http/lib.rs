@@ -52,6 +52,14 @@ pub use origins::{Origin, OriginConfig, Origins};
 pub use policy::NetworkPolicy;
 pub use tls::tls_config;
 
+/// Returns a method that an application has chosen, in the type of the HTTP library.
+pub fn method(method: tandem_call::Method) -> Method {
+    match method {
+        tandem_call::Method::Get => Method::GET,
+        tandem_call::Method::Post => Method::POST,
+    }
+}
+
 /// Maximum number of connection pools. There is one pool for each connect timeout. If there are too many pools, the
 /// oldest pool is dropped.
 const POOLS: usize = 16;

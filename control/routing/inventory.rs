@@ -240,10 +240,9 @@ fn target(url: Option<&Arc<str>>, method: Method) -> Option<Target> {
 
 impl From<&Application> for Voice {
     fn from(application: &Application) -> Self {
-        let get = application.webhook_method.as_deref().is_some_and(|method| method.eq_ignore_ascii_case("GET"));
         Self {
             url: Some(Arc::clone(&application.webhook_url)),
-            method: if get { Method::Get } else { Method::Post },
+            method: application.webhook_method,
             fallback_url: application.webhook_failover_url.clone(),
             fallback_method: Method::Post,
             status_callback: application.status_callback.clone(),
@@ -257,11 +256,11 @@ impl From<&NumberConfig> for Voice {
     fn from(number: &NumberConfig) -> Self {
         Self {
             url: number.voice_url.clone(),
-            method: number.voice_method.into(),
+            method: number.voice_method,
             fallback_url: number.fallback_url.clone(),
-            fallback_method: number.fallback_method.into(),
+            fallback_method: number.fallback_method,
             status_callback: number.status_callback.clone(),
-            status_callback_method: number.status_callback_method.into(),
+            status_callback_method: number.status_callback_method,
             timeout: None,
         }
     }

@@ -443,7 +443,7 @@ impl Routing {
             works_by,
             webhook_url: Arc::clone(voice.url.as_ref()?),
             webhook_failover_url: voice.fallback_url.clone(),
-            webhook_method: None,
+            webhook_method: Method::Post,
             webhook_timeout_secs: voice.timeout,
             first_command_within: first_command_within.map(|seconds| Duration::from_secs(seconds.into())),
             status_callback: None,
@@ -548,7 +548,7 @@ impl Routing {
                 dialect: number.provider.clone().unwrap_or_else(|| self.documents(&number.account)),
                 application: None,
                 status: number.status_callback.as_ref().map(|url| Callback {
-                    target: Target { url: Arc::clone(url), method: number.status_callback_method.into() },
+                    target: Target { url: Arc::clone(url), method: number.status_callback_method },
                     failover: None,
                     moments: vec![StatusEvent::Completed],
                     elsewhere: Vec::new(),
@@ -605,7 +605,10 @@ impl Routing {
     /// Returns the route of a call to a SIP domain. Returns `None` if the domain has no document.
     fn to_domain(&self, domain: &DomainRow) -> Option<Route> {
         let details = &domain.details;
-        let target = |(url, method): &(String, String)| Target { url: url.as_str().into(), method: method_of(method) };
+        let target = |(url, method): &(String, String)| Target {
+            url: url.as_str().into(),
+            method: Method::parse(method).unwrap_or_default(),
+        };
         let decision = Decision::Document {
             target: target(details.voice.as_ref()?),
             fallback: details.fallback.as_ref().map(target),
@@ -667,7 +670,7 @@ impl Routing {
             status: None,
             record: None,
             decision: Decision::Document {
-                target: Target { url: Arc::clone(url), method: endpoint.voice_method.into() },
+                target: Target { url: Arc::clone(url), method: endpoint.voice_method },
                 fallback: None,
             },
         })
@@ -675,11 +678,9 @@ impl Routing {
 
     fn decision(&self, number: &NumberConfig, program: Option<&Program>, user: &str) -> Decision {
         if let Some(url) = &number.voice_url {
-            let target = Target { url: Arc::clone(url), method: number.voice_method.into() };
-            let fallback = number
-                .fallback_url
-                .as_ref()
-                .map(|url| Target { url: Arc::clone(url), method: number.fallback_method.into() });
+            let target = Target { url: Arc::clone(url), method: number.voice_method };
+            let fallback =
+                number.fallback_url.as_ref().map(|url| Target { url: Arc::clone(url), method: number.fallback_method });
             return Decision::Document { target, fallback };
         }
         if let Some(program) = program {
@@ -906,10 +907,7 @@ pub fn lot(weight: u16, rng: &mut impl Rng) -> f64 {
 }
 
 fn to_application(account: Arc<str>, application: &Application) -> Route {
-    let method = match application.webhook_method.as_deref() {
-        Some(method) if method.eq_ignore_ascii_case("GET") => Method::Get,
-        _ => Method::Post,
-    };
+    let method = application.webhook_method;
     let target = Target { url: Arc::clone(&application.webhook_url), method };
     let failover = application.webhook_failover_url.as_ref().map(|url| Target { url: Arc::clone(url), method });
     let (status, decision) = match application.works_by {
@@ -927,10 +925,6 @@ fn to_application(account: Arc<str>, application: &Application) -> Route {
     };
     let (dialect, application) = (Arc::clone(&application.provider), Some(Arc::clone(&application.id)));
     Route { record: None, account, dialect, application, status, decision }
-}
-
-fn method_of(word: &str) -> Method {
-    if word.eq_ignore_ascii_case("GET") { Method::Get } else { Method::Post }
 }
 
 fn completed(target: Target) -> Callback {

@@ -25,7 +25,7 @@ pub fn attempted(calls: &Calls, delivery: &Delivery, report: &AttemptReport) {
         DeliveryBody::Form(pairs) => pairs.as_slice(),
         DeliveryBody::Json(_) => &[],
     };
-    let (method, attempt) = (delivery.method.as_http().to_string(), &report.attempt);
+    let (method, attempt) = (delivery.method.name(), &report.attempt);
     let mut exchange = HttpExchange::new(attempt.at, method, &attempt.url, form, attempt.elapsed);
     (exchange.answer, exchange.error) = (attempt.answer.clone(), attempt.error.clone());
     calls.services().counters.timings.took(Timing::Webhook, attempt.elapsed);

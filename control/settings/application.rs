@@ -4,6 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
+use tandem_call::Method;
+
+use super::method;
 
 /// An application: the customer's program that controls the calls to its numbers and its outbound calls.
 #[derive(Clone, Debug, Deserialize)]
@@ -27,8 +30,8 @@ pub struct Application {
     #[serde(default)]
     pub webhook_failover_url: Option<Arc<str>>,
     /// The HTTP method of `webhook_url`: `GET` or `POST`.
-    #[serde(default)]
-    pub webhook_method: Option<String>,
+    #[serde(default, deserialize_with = "method")]
+    pub webhook_method: Method,
     /// Maximum time in seconds for the response to a webhook, from 1 to 30 (Telnyx).
     #[serde(default)]
     pub webhook_timeout_secs: Option<u8>,

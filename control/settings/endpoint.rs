@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use serde::Deserialize;
+use tandem_call::Method;
 use tandem_call::address::PhoneNumber;
 
-use super::{HttpMethod, Secret};
+use super::{Secret, method};
 
 /// An entry of `[[endpoints]]`: a SIP phone or browser that registers with this server.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -25,8 +26,8 @@ pub struct EndpointConfig {
     #[serde(default)]
     pub voice_url: Option<Arc<str>>,
     /// The HTTP method of `voice_url`.
-    #[serde(default)]
-    pub voice_method: HttpMethod,
+    #[serde(default, deserialize_with = "method")]
+    pub voice_method: Method,
     /// The id of an application, as an alternative to `voice_url`.
     #[serde(default)]
     pub application: Option<Arc<str>>,

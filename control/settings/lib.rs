@@ -24,17 +24,29 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use jiff::{SignedDuration, Timestamp};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
+use tandem_call::Method;
 
 pub use self::application::{Application, PROVIDERS, ApplicationKind, provider_of_application};
 pub use self::bridge::{Bridge, RecordBridge};
 pub use self::endpoint::EndpointConfig;
 use self::network::networks;
-pub use self::number::{HttpMethod, NumberConfig, NumberPattern};
+pub use self::number::{NumberConfig, NumberPattern};
 pub use self::recordings::RecordingsConfig;
 pub use self::secret::Secret;
 pub use self::stir::{StirConfig, TrunkStir, Verify};
 pub use self::trunk::{CallerId, DtmfMode, Fingerprint, Forwarding, InboundAuth, NumberFormat, TrunkConfig};
+
+/// Reads an HTTP method as the file spells it: `GET` or `POST`.
+fn method<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Method, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(remote = "Method", rename_all = "UPPERCASE")]
+    enum Spelled {
+        Get,
+        Post,
+    }
+    Spelled::deserialize(deserializer)
+}
 
 /// `[http]`: the listener of all provider APIs, gateways, the console and the health checks.
 #[derive(Clone, Debug, PartialEq, Deserialize)]

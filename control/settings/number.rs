@@ -5,8 +5,10 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::Deserialize;
+use tandem_call::Method;
 
 use super::bridge::{Bridge, RecordBridge};
+use super::method;
 
 /// An entry of `[[numbers]]`: one number, or all numbers with a prefix, and the destination of their calls.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -24,20 +26,20 @@ pub struct NumberConfig {
     #[serde(default)]
     pub voice_url: Option<Arc<str>>,
     /// The HTTP method of `voice_url`.
-    #[serde(default)]
-    pub voice_method: HttpMethod,
+    #[serde(default, deserialize_with = "method")]
+    pub voice_method: Method,
     /// The URL of the document if `voice_url` fails.
     #[serde(default)]
     pub fallback_url: Option<Arc<str>>,
     /// The HTTP method of `fallback_url`.
-    #[serde(default)]
-    pub fallback_method: HttpMethod,
+    #[serde(default, deserialize_with = "method")]
+    pub fallback_method: Method,
     /// The URL for the notice of a call's end.
     #[serde(default)]
     pub status_callback: Option<Arc<str>>,
     /// The HTTP method of `status_callback`.
-    #[serde(default)]
-    pub status_callback_method: HttpMethod,
+    #[serde(default, deserialize_with = "method")]
+    pub status_callback_method: Method,
     /// The id of an application, as an alternative to `voice_url`.
     #[serde(default)]
     pub application: Option<Arc<str>>,
@@ -53,26 +55,6 @@ pub struct NumberConfig {
     /// The recording of calls. Only used with `bridge`.
     #[serde(default)]
     pub record: RecordBridge,
-}
-
-/// The HTTP methods, as written in the file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "UPPERCASE")]
-pub enum HttpMethod {
-    /// `GET`: the parameters are in the query.
-    Get,
-    /// `POST`: the parameters are in the body.
-    #[default]
-    Post,
-}
-
-impl From<HttpMethod> for tandem_call::Method {
-    fn from(method: HttpMethod) -> Self {
-        match method {
-            HttpMethod::Get => Self::Get,
-            HttpMethod::Post => Self::Post,
-        }
-    }
 }
 
 /// A dialled number, or all numbers with a prefix. In the second case the text has `*` at its end.

@@ -176,7 +176,7 @@ async fn owner(app: &App, scope: &Scope, call: &str) -> Option<Arc<Account>> {
 }
 
 fn sign_again(auth_token: &str, exchange: &HttpExchange) -> LoggedSignature {
-    let method = if exchange.method == "GET" { Method::Get } else { Method::Post };
+    let method = Method::parse(&exchange.method).unwrap_or_default();
     let body = Body::Form(exchange.parameters.clone());
     let input = SignInput { url: &exchange.url, method, body: &body, id: 0, attempt: 1, now: clock::time() };
     let signed = signed_request::sign(auth_token, &["X-Twilio-Signature"], &input, false);

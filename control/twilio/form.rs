@@ -9,7 +9,6 @@ use url::Url;
 
 use super::error::ApiError;
 use super::family::Provider;
-use super::format;
 use super::sid::Ids;
 
 /// The decoded parameters of one request, in order. Names are case-sensitive.
@@ -88,8 +87,7 @@ impl Parameters {
     /// `GET` or `POST`. `POST` if the parameter is absent. Any other value is error 21209.
     pub(super) fn method(&self, name: &str) -> Result<Method, ApiError> {
         let Some(text) = self.get(name) else { return Ok(Method::Post) };
-        format::parse_method(text)
-            .ok_or_else(|| ApiError::bad(21209, format!("{name} is not a valid HTTP method: {text}")))
+        Method::parse(text).ok_or_else(|| ApiError::bad(21209, format!("{name} is not a valid HTTP method: {text}")))
     }
 
     /// A URL and the HTTP method for this URL. `code` is the error number of an invalid URL.

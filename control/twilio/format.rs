@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::Value;
-use tandem_call::Method;
 use tandem_call::address::Address;
 use tandem_call::leg::{CallerIdentity, Direction, Status, Verstat};
 use tandem_call::machine_detection::{DetectionResult, GreetingEnd};
@@ -165,25 +164,6 @@ pub(super) fn formatted(address: &Address) -> String {
     match (national.get(..3), national.get(3..6), national.get(6..)) {
         (Some(area), Some(exchange), Some(line)) => format!("({area}) {exchange}-{line}"),
         _ => text,
-    }
-}
-
-/// The method's name: `GET` or `POST`.
-pub(super) fn method(method: Method) -> &'static str {
-    match method {
-        Method::Get => "GET",
-        Method::Post => "POST",
-    }
-}
-
-/// Parses `GET` or `POST`, in upper or lower case.
-pub(super) fn parse_method(text: &str) -> Option<Method> {
-    if text.eq_ignore_ascii_case("GET") {
-        Some(Method::Get)
-    } else if text.eq_ignore_ascii_case("POST") {
-        Some(Method::Post)
-    } else {
-        None
     }
 }
 

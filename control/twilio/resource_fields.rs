@@ -164,7 +164,7 @@ fn change_kept(kept: &mut Map<String, Value>, fields: &[Field], parameters: &Par
         let value = match form {
             Form::Url => json!(parameters.url(name, 21402)?),
             Form::Sid | Form::Text => json!(text),
-            Form::Method => json!(format::method(format::parse_method(text).ok_or_else(|| bad(21403))?)),
+            Form::Method => json!(Method::parse(text).ok_or_else(|| bad(21403))?.name()),
             Form::Flag => json!(parameters.flag(name, false)?),
             Form::Word(words) => {
                 let word = words.iter().find(|word| word.eq_ignore_ascii_case(text)).ok_or_else(|| bad(20001))?;
@@ -196,11 +196,11 @@ fn read_voice(resource: &mut Value, voice: &Voice, unset: &Value) {
     let url = |url: &Option<Arc<str>>| url.as_deref().map_or_else(|| unset.clone(), Value::from);
     for (key, value) in [
         ("voice_url", url(&voice.url)),
-        ("voice_method", json!(format::method(voice.method))),
+        ("voice_method", json!(voice.method.name())),
         ("voice_fallback_url", url(&voice.fallback_url)),
-        ("voice_fallback_method", json!(format::method(voice.fallback_method))),
+        ("voice_fallback_method", json!(voice.fallback_method.name())),
         ("status_callback", url(&voice.status_callback)),
-        ("status_callback_method", json!(format::method(voice.status_callback_method))),
+        ("status_callback_method", json!(voice.status_callback_method.name())),
     ] {
         resource.insert(key.to_owned(), value);
     }

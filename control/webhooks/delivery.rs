@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use tandem_call::Method;
 use tandem_call::id::LegId;
 use tandem_causes::Cause;
 use tandem_http::FetchError;
@@ -37,7 +38,7 @@ pub struct Delivery {
     #[serde(default)]
     pub failover_url: Option<String>,
     /// HTTP method. The method decides whether the content is in the body or in the query.
-    pub method: DeliveryMethod,
+    pub method: Method,
     /// The content of the webhook.
     pub body: DeliveryBody,
     /// Time limit for one attempt in ms, 1 to 120,000.
@@ -66,25 +67,6 @@ impl Delivery {
     pub fn token(&self) -> u128 {
         let original = self.replay_of.as_deref().and_then(|id| u128::from_str_radix(id, 16).ok());
         original.unwrap_or(self.id)
-    }
-}
-
-/// The HTTP method of a delivery.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum DeliveryMethod {
-    /// GET. The URL's query has the content.
-    Get,
-    /// POST. The body has the content.
-    Post,
-}
-
-impl DeliveryMethod {
-    /// Returns the method for an HTTP request.
-    pub fn as_http(self) -> ::http::Method {
-        match self {
-            DeliveryMethod::Get => ::http::Method::GET,
-            DeliveryMethod::Post => ::http::Method::POST,
-        }
     }
 }
 

@@ -34,8 +34,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 pub use delivery::{
-    Attempt, AttemptReport, Delivery, DeliveryBody, DeliveryMethod, DeliverySigner, Next, Retry, RetryOn,
-    SignedRequest, StatusRange,
+    Attempt, AttemptReport, Delivery, DeliveryBody, DeliverySigner, Next, Retry, RetryOn, SignedRequest, StatusRange,
 };
 use worker::Worker;
 

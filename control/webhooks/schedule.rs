@@ -122,7 +122,9 @@ enum RetryDecision {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{DeliveryBody, DeliveryMethod, Retry, RetryOn, StatusRange};
+    use tandem_call::Method;
+
+    use super::super::{DeliveryBody, Retry, RetryOn, StatusRange};
     use super::*;
 
     fn delivery(delays_ms: &[u64], failover: bool) -> Delivery {
@@ -135,7 +137,7 @@ mod tests {
             event: "answered".into(),
             url: "http://a/".into(),
             failover_url: failover.then(|| "http://b/".into()),
-            method: DeliveryMethod::Post,
+            method: Method::Post,
             body: DeliveryBody::Form(Vec::new()),
             timeout_ms: 1000,
             connect_timeout_ms: 1000,

@@ -1,6 +1,7 @@
 //! Tests of the queues with a loopback web server and a real store.
 
 use bytes::Bytes;
+use tandem_call::Method;
 use tandem_http::NetworkPolicy;
 use tandem_http::testing::{Answer, Received, WebServer};
 use tandem_store::deliveries::DeliveryProgress;
@@ -341,7 +342,7 @@ fn delivery(id: u128, queue: &str, url: &str) -> Delivery {
         event: "answered".into(),
         url: url.into(),
         failover_url: None,
-        method: DeliveryMethod::Post,
+        method: Method::Post,
         body: DeliveryBody::Form(vec![("id".into(), id.to_string())]),
         timeout_ms: 10_000,
         connect_timeout_ms: 5_000,

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tandem_call::Method;
 use tandem_causes::Cause;
 use tandem_http::exchange::HttpAnswer;
 use tandem_http::{FetchError, RedirectRules, Request, Response, Timeouts, without_credentials};
@@ -13,9 +14,7 @@ use tandem_store::deliveries::{self, DeliveryProgress, DeliveryRow, DeliveryStat
 use tokio::time::Instant;
 
 use super::schedule::{Schedule, Step, Target};
-use super::{
-    Attempt, AttemptReport, DATABASE_PAUSE, Delivery, DeliveryBody, DeliveryMethod, Next, Shared, Stopped, Working,
-};
+use super::{Attempt, AttemptReport, DATABASE_PAUSE, Delivery, DeliveryBody, Next, Shared, Stopped, Working};
 
 /// Maximum number of rows in memory. The other rows stay in the database until these rows are finished.
 const ROWS: u32 = 16;
@@ -135,7 +134,7 @@ impl Worker {
         let signed = signer.sign(delivery, attempt, &target.url, Timestamp::now());
         let total = Duration::from_millis(delivery.timeout_ms.clamp(1, 120_000));
         let request = Request {
-            method: delivery.method.as_http(),
+            method: tandem_http::method(delivery.method),
             url: signed.url,
             headers: signed.headers,
             body: signed.body,
@@ -153,7 +152,7 @@ impl Worker {
             let mut hop = delivery.clone();
             if request.method == ::http::Method::GET {
                 // As in a browser, the request has only the query of the redirect target.
-                hop.method = DeliveryMethod::Get;
+                hop.method = Method::Get;
                 hop.body = DeliveryBody::Form(Vec::new());
             }
             let signed = signer.sign(&hop, attempt, &request.url, Timestamp::now());

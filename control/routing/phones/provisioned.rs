@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tandem_call::Method;
 use tandem_media::Srtp;
-use tandem_settings::{EndpointConfig, HttpMethod, Secret};
+use tandem_settings::{EndpointConfig, Secret};
 use tandem_sip as sip;
 use tandem_store::resources::{Kind, Resource};
 
@@ -88,7 +88,7 @@ pub(super) fn endpoint(row: &Resource<ProvisionedPhone>) -> EndpointConfig {
         password: Secret::new(""),
         provider: Some(phone.dialect.as_str().into()),
         voice_url: phone.voice_url.clone(),
-        voice_method: if phone.voice_method == Method::Get { HttpMethod::Get } else { HttpMethod::Post },
+        voice_method: phone.voice_method,
         application: phone.application.clone(),
         outbound: phone.outbound,
         caller_id: phone.caller_id.as_deref().and_then(|number| number.parse().ok()),

@@ -289,8 +289,7 @@ fn decided(phone: &mut ProvisionedPhone, wanted: &Map<String, Value>) -> Result<
             return Err(ApiError::invalid("invalid_parameter", detail));
         }
     }
-    let by_get = kept("call_request_method").is_some_and(|method| method.eq_ignore_ascii_case("GET"));
-    phone.voice_method = if by_get { Method::Get } else { Method::Post };
+    phone.voice_method = kept("call_request_method").and_then(Method::parse).unwrap_or_default();
     dialect.clone_into(&mut phone.dialect);
     (phone.voice_url, phone.application, phone.outbound) = (voice_url, application, outbound);
     Ok(())

@@ -10,7 +10,7 @@ use tandem_call::program::instruction::{AudioSource, Credentials, Play};
 use tandem_call::recording::RecordingSource;
 use tandem_call::stream::{ConnectTiming, StreamSpec};
 use tandem_call::supervision::SupervisorRole;
-use tandem_call::{Callback, Method, Target};
+use tandem_call::{Callback, Target};
 use tandem_routing::new_call::{AnswerAction, NewCall};
 use tandem_settings::Application;
 
@@ -185,8 +185,7 @@ pub(super) fn new_call(
 
 /// The webhook URLs of an application.
 fn callback(application: &Application) -> Callback {
-    let get = application.webhook_method.as_deref().is_some_and(|method| method.eq_ignore_ascii_case("GET"));
-    let method = if get { Method::Get } else { Method::Post };
+    let method = application.webhook_method;
     let target = |url: &Arc<str>| Target { url: url.clone(), method };
     Callback {
         target: target(&application.webhook_url),

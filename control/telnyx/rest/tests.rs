@@ -40,7 +40,7 @@ fn applications() -> Vec<Application> {
         works_by: ApplicationKind::of(provider),
         webhook_url: "http://127.0.0.1:9000/telnyx".into(),
         webhook_failover_url: Some("http://127.0.0.1:9001/telnyx".into()),
-        webhook_method: None,
+        webhook_method: tandem_call::Method::Post,
         webhook_timeout_secs: None,
         first_command_within: None,
         status_callback: None,

@@ -183,15 +183,10 @@ fn set(row: &mut Row, body: &[u8]) -> Result<(), Refusal> {
         Ok(())
     };
     let method = |name: &str, slot: &mut tandem_call::Method| -> Result<(), Refusal> {
-        *slot = match text(name)? {
-            None => *slot,
-            Some(word) if word.eq_ignore_ascii_case("get") => tandem_call::Method::Get,
-            Some(word) if word.eq_ignore_ascii_case("post") => tandem_call::Method::Post,
-            Some(_) => {
-                let detail = "The value must be one of: get, post.";
-                return Err(unprocessable("10032", "Invalid enumerated value", detail));
-            }
-        };
+        let Some(word) = text(name)? else { return Ok(()) };
+        let detail = "The value must be one of: get, post.";
+        let method = tandem_call::Method::parse(word);
+        *slot = method.ok_or_else(|| unprocessable("10032", "Invalid enumerated value", detail))?;
         Ok(())
     };
     if let Some(name) = text("friendly_name")? {
@@ -218,7 +213,7 @@ fn one(row: &Row) -> Value {
 
 fn represent(row: &Row) -> Value {
     let VoiceApplication { id, voice, other, .. } = &row.details;
-    let method = |method| if method == tandem_call::Method::Get { "get" } else { "post" };
+    let method = |method: tandem_call::Method| method.name().to_ascii_lowercase();
     let mut value = json!({
         "id": id,
         "record_type": "texml_application",

@@ -130,7 +130,7 @@ pub(super) fn apply(parameters: &Parameters, details: &mut DomainDetails) -> Res
         ("VoiceStatusCallbackUrl", "VoiceStatusCallbackMethod", &mut details.status_callback, &mut kept.status_method),
     ] {
         if parameters.get(method).is_some() {
-            *kept = Some(format::method(parameters.method(method)?).to_owned());
+            *kept = Some(parameters.method(method)?.name().to_owned());
         }
         let address = match parameters.given(url) {
             Some("") => None,

@@ -8,7 +8,7 @@ use tandem_store::resources::{self, Filter, Resource};
 
 use super::super::super::error::ApiError;
 use super::super::super::form::Parameters;
-use super::super::super::{format, sid};
+use super::super::super::sid;
 use super::super::sip::{auth_type_set, host_name, page};
 use super::super::{Answer, Verb, created, deleted, ok};
 use super::{INVALID, TrunkingContext, date, friendly_name, place, recording, url};
@@ -141,7 +141,7 @@ pub(super) fn represent(base: &str, account: &str, row: &Resource<CustomerTrunk>
         "sid": sid::spell("TK", row.id),
         "account_sid": account,
         "domain_name": trunk.domain,
-        "disaster_recovery_method": format::method(trunk.recovery_method),
+        "disaster_recovery_method": trunk.recovery_method.name(),
         "disaster_recovery_url": trunk.recovery.as_deref(),
         "friendly_name": row.name,
         "secure": trunk.secure,

@@ -144,7 +144,7 @@ pub(super) fn trigger(account: &str, row: &Resource<Trigger>, figure: f64) -> Va
     json!({
         "account_sid": account,
         "api_version": path::VERSION,
-        "callback_method": format::method(details.callback.method),
+        "callback_method": details.callback.method.name(),
         "callback_url": &*details.callback.url,
         "current_value": figure.to_string(),
         "date_created": format::rfc2822(row.created_at),
