@@ -66,7 +66,8 @@ impl Call {
                 self.stop_supervising(one);
             }
         }
-        let alive = |leg| self.leg_state(leg).filter(|state| !state.info.status.is_final()).map(|state| state.info.clone());
+        let alive =
+            |leg| self.leg_state(leg).filter(|state| !state.info.status.is_final()).map(|state| state.info.clone());
         let (Some(of_a), Some(of_b)) = (alive(a), alive(b)) else { return };
         if let Some(state) = self.leg_state_mut(a) {
             state.bridge = Some(Bridge { with: b, after: after.0, reported });

@@ -18,7 +18,7 @@ use crate::id::{self, CallId, FetchId, LegId, OpId};
 use crate::leg::{Direction, EndCause, EndedBy, LegEnd, LegInfo, Status};
 use crate::leg_state::{BridgeOnAnswer, LegState, MAX_LEGS, Mode};
 use crate::machine_detection::MachineDetection;
-use crate::output::{Invite, LegCommand, LegEvent, SipEndReason, Output};
+use crate::output::{Invite, LegCommand, LegEvent, Output, SipEndReason};
 use crate::program::instruction::{AfterBridge, Instruction, Play, Program};
 use crate::program::{ChildEvent, Running, Signal};
 use crate::route::{Decision, Route};
@@ -435,7 +435,8 @@ impl Call {
         // An internal call (to an application of this server) uses no SIP.
         let call_id = || Arc::from(id::digits(self.rng.random(), &mut [0; 32]));
         info.sip.call_id = (!matches!(new.invite.to, Address::Application(_))).then(call_id);
-        let early = state.stream_on_answer.as_deref().filter(|spec| spec.connect_timing != ConnectTiming::AtAnswer).cloned();
+        let early =
+            state.stream_on_answer.as_deref().filter(|spec| spec.connect_timing != ConnectTiming::AtAnswer).cloned();
         self.leg_states.push(state);
         if let Some(spec) = early {
             // The stream starts before the INVITE, because the INVITE may have to wait for it.
@@ -561,7 +562,9 @@ impl Call {
 
     /// Sets the values that were returned by the application that this leg called.
     pub fn set_returned(&mut self, leg: LegId, returned: Vec<(String, String)>) {
-        if let Some(handover) = self.leg_state_mut(leg).and_then(|state| Arc::make_mut(&mut state.info).handover.as_mut()) {
+        if let Some(handover) =
+            self.leg_state_mut(leg).and_then(|state| Arc::make_mut(&mut state.info).handover.as_mut())
+        {
             handover.returned = returned;
         }
     }

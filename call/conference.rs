@@ -263,7 +263,9 @@ impl Call {
 
     /// Changes the leg's participation in its conference. Returns `false` if the leg is in no conference.
     pub(crate) fn change_in_conference(&mut self, leg: LegId, change: Change) -> bool {
-        let Some(mut participation) = self.leg_state(leg).and_then(|state| state.conference.clone()) else { return false };
+        let Some(mut participation) = self.leg_state(leg).and_then(|state| state.conference.clone()) else {
+            return false;
+        };
         participation.change(change);
         self.join_conference(leg, *participation);
         true

@@ -220,7 +220,9 @@ impl fmt::Display for ConversationStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Started => f.write_str("started"),
-            Self::Utterance(line) => write!(f, "got another line of the {}", if line.by_agent { "agent" } else { "caller" }),
+            Self::Utterance(line) => {
+                write!(f, "got another line of the {}", if line.by_agent { "agent" } else { "caller" })
+            }
             Self::Ended(_) => f.write_str("ended by the application"),
             Self::Completed => f.write_str("ended by the call"),
             Self::Failed { why, .. } => write!(f, "failed: {}", why.detail),

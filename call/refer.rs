@@ -126,7 +126,8 @@ impl Call {
 
     /// Replaces the leg `of` with the inbound leg `leg`. Both legs are already in the same call.
     pub(crate) fn replace_leg(&mut self, leg: LegId, of: LegId) -> Result<Accepted, Refused> {
-        let bridge = self.leg_state(of).and_then(|state| state.bridge).filter(|bridge| bridge.reported && bridge.with != leg);
+        let bridge =
+            self.leg_state(of).and_then(|state| state.bridge).filter(|bridge| bridge.reported && bridge.with != leg);
         let Some(peer) = bridge.map(|bridge| bridge.with) else {
             self.reject(leg, crate::program::instruction::RejectReason::Status(481), EndedBy::Server);
             return Err(Refused::NotJoined);
@@ -220,7 +221,8 @@ impl Call {
         }
         // The transferee ended, so the target is not needed any more.
         if let Some(target) = self.referral_of(|referral| referral.transferee == leg) {
-            if let Some(Referral { referrer, .. }) = self.leg_state_mut(target).and_then(|state| state.referral.take()) {
+            if let Some(Referral { referrer, .. }) = self.leg_state_mut(target).and_then(|state| state.referral.take())
+            {
                 self.notify_referrer(referrer, 487);
             }
             self.hangup(target, EndCause::OriginatorCancel, EndedBy::OtherLeg);

@@ -94,12 +94,16 @@ impl Call {
                 let op = self.new_op();
                 self.push_command(leg, LegCommand::SendDigits { op, digits });
             }
-            Command::SendInfo { content_type, body } => self.push_command(leg, LegCommand::SendInfo { content_type, body }),
+            Command::SendInfo { content_type, body } => {
+                self.push_command(leg, LegCommand::SendInfo { content_type, body })
+            }
             Command::StartRecording(spec) => {
                 accepted.recording = Some(self.start_recording(leg, spec).ok_or(Refused::TooMany)?);
             }
             Command::StopRecording(which) => return done(self.stop_recording(leg, which)),
-            Command::PauseRecording { which, pause_behavior } => return done(self.pause_recording(leg, which, Some(pause_behavior))),
+            Command::PauseRecording { which, pause_behavior } => {
+                return done(self.pause_recording(leg, which, Some(pause_behavior)));
+            }
             Command::ResumeRecording(which) => return done(self.pause_recording(leg, which, None)),
             Command::StartStream { spec, if_none_runs } => {
                 if if_none_runs && self.leg_state(leg).is_some_and(|state| !state.streams.is_empty()) {
@@ -292,8 +296,11 @@ impl Call {
     }
 
     fn target_legs(&self, leg: LegId, to: TargetLegs) -> Result<Vec<LegId>, Refused> {
-        let peer =
-            self.leg_state(leg).and_then(|state| state.bridge).filter(|bridge| bridge.reported).map(|bridge| bridge.with);
+        let peer = self
+            .leg_state(leg)
+            .and_then(|state| state.bridge)
+            .filter(|bridge| bridge.reported)
+            .map(|bridge| bridge.with);
         match to {
             TargetLegs::Own => Ok(vec![leg]),
             TargetLegs::Peer => peer.map(|peer| vec![peer]).ok_or(Refused::NotJoined),

@@ -181,7 +181,8 @@ impl Call {
 
     /// Handles a status change of a session that the shell reports.
     pub(crate) fn siprec_changed(&mut self, leg: LegId, id: SiprecId, status: SiprecStatus) {
-        let Some(one) = self.leg_state_mut(leg).and_then(|state| state.siprecs.iter_mut().find(|one| one.id == id)) else {
+        let Some(one) = self.leg_state_mut(leg).and_then(|state| state.siprecs.iter_mut().find(|one| one.id == id))
+        else {
             return;
         };
         let (timer, spec) = (one.unanswered.take(), one.spec.clone());

@@ -62,7 +62,9 @@ impl Call {
 
     /// Changes the role of a supervisor. Returns `false` if the leg does not supervise another leg.
     pub(crate) fn supervise_as(&mut self, leg: LegId, role: SupervisorRole) -> bool {
-        let Some(supervision) = self.leg_state_mut(leg).and_then(|state| state.supervision.as_mut()) else { return false };
+        let Some(supervision) = self.leg_state_mut(leg).and_then(|state| state.supervision.as_mut()) else {
+            return false;
+        };
         supervision.role = role;
         self.connect_supervisor(leg);
         true
@@ -105,7 +107,9 @@ impl Call {
     /// Connects a supervisor to the supervised leg: in the conference of this leg, or, if it is in no conference, in
     /// its call.
     fn connect_supervisor(&mut self, leg: LegId) {
-        let Some(supervision) = self.leg_state(leg).and_then(|state| state.supervision.as_deref().copied()) else { return };
+        let Some(supervision) = self.leg_state(leg).and_then(|state| state.supervision.as_deref().copied()) else {
+            return;
+        };
         let conference = self.leg_state(supervision.of).and_then(|state| state.conference.as_ref());
         match conference.map(|participation| participation.conference.clone()) {
             Some(conference) => {

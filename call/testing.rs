@@ -17,7 +17,7 @@ use crate::event::{CallEvent, EventKind, PlaybackEnd};
 use crate::fetch::{FailureKind, Fetch, FetchFailure};
 use crate::id::{CallId, ConversationId, FetchId, LegId, OpId, QueueId, SiprecId, StreamId, TranscriptionId};
 use crate::leg::{Direction, LegInfo, SipFacts, Status, TargetLegs};
-use crate::output::{Invite, LegCommand, LegEvent, SipEndReason, Output};
+use crate::output::{Invite, LegCommand, LegEvent, Output, SipEndReason};
 use crate::program::instruction::{
     AfterBridge, AudioSource, Dequeue, Dial, DialTarget, Enqueue, Gather, GatherSpeech, Instruction, Play, Program,
     Tone, Wait,
@@ -643,7 +643,13 @@ pub fn dial(numbers: &[&str]) -> Dial {
 
 /// Returns a wait in this queue with the server's music and the action `queued`.
 pub fn enqueue(queue: &str) -> Enqueue {
-    Enqueue { queue: queue.into(), max_size: None, wait: Wait::Music, max_duration: None, action: Some(target("queued")) }
+    Enqueue {
+        queue: queue.into(),
+        max_size: None,
+        wait: Wait::Music,
+        max_duration: None,
+        action: Some(target("queued")),
+    }
 }
 
 /// Returns a dial that takes the first leg of this queue within 20 s, with the action `dialed`.

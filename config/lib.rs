@@ -29,8 +29,9 @@ use tandem_gateway::GatewaysConfig;
 use tandem_http::OriginConfig;
 use tandem_routing::number_pool::Block;
 use tandem_settings::{
-    Application, DatabaseConfig, EndpointConfig, HttpConfig, IceConfig, LogConfig, NumberConfig, RecordingsConfig,
-    Secret, StirConfig, StreamsConfig, TrunkConfig, TwilioConfig, WebhooksConfig, ApplicationKind, provider_of_application,
+    Application, ApplicationKind, DatabaseConfig, EndpointConfig, HttpConfig, IceConfig, LogConfig, NumberConfig,
+    RecordingsConfig, Secret, StirConfig, StreamsConfig, TrunkConfig, TwilioConfig, WebhooksConfig,
+    provider_of_application,
 };
 use tandem_siprec::SiprecConfig;
 use tandem_speech::SpeechConfig;

@@ -285,7 +285,8 @@ impl AnsweringMachine {
                 let silent = self.until == Until::GreetingEnd && !tone;
                 if silent && self.pause >= self.figures.greeting_end_silence {
                     self.finish(DetectionResult::GreetingEnded { by: GreetingEnd::Silence })
-                } else if self.elapsed - since >= self.figures.greeting_end_timeout || self.elapsed >= self.figures.total_timeout
+                } else if self.elapsed - since >= self.figures.greeting_end_timeout
+                    || self.elapsed >= self.figures.total_timeout
                 {
                     self.finish(DetectionResult::GreetingEnded { by: GreetingEnd::Other })
                 } else {

@@ -16,7 +16,6 @@ mod audio;
 mod codec;
 mod command;
 mod config;
-mod track_frame;
 mod dtmf;
 mod encrypted;
 mod engine;
@@ -53,12 +52,13 @@ mod tap;
 mod testing;
 mod timeline;
 mod tone;
+mod track_frame;
 mod vad;
 mod wav;
 mod worker;
 mod writer;
 
-pub use answering::{GreetingEnd, MachineDetection, DetectionResult, Until};
+pub use answering::{DetectionResult, GreetingEnd, MachineDetection, Until};
 pub use audio::{Audio, AudioError, decode, read_wav};
 pub use codec::{Codec, Decoder, Encoder, LONGEST_FRAME, LONGEST_PACKET, LONGEST_PAYLOAD, Malformed, SampleRate, g711};
 pub use command::{Channels, Command, OpId, RecordSpec, RecordingCommand, SessionKey, Track, Tracks};
@@ -83,7 +83,7 @@ pub use resample::Resampler;
 pub use room::{
     Beep, Hold, NotJoined, Participation, Role, RoomCommand, RoomEnd, RoomEvent, RoomKey, RoomSink, RoomSpec,
 };
-pub use sdp::{Preference, SdpError, Srtp, split_description, offered_codecs, combine_descriptions};
+pub use sdp::{Preference, SdpError, Srtp, combine_descriptions, offered_codecs, split_description};
 pub use source::{Overflow, SourceCodec, SourceRate, StreamSource, StreamWriter, Underruns, source};
 pub use suppress::Suppressor;
 pub use tap::{ByteOrder, TapCodec, TapFrame, TapReader, TapSink, tap};

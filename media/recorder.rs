@@ -7,10 +7,10 @@ use std::time::Duration;
 use crate::codec::SampleRate;
 use crate::codec::g711::Law;
 use crate::command::{Channels, OpId, RecordSpec, Tracks};
-use crate::track_frame::TrackFrame;
 use crate::event::RecordingReason;
 use crate::rtp::FRAME;
 use crate::timeline::RECORDER_LAG;
+use crate::track_frame::TrackFrame;
 use crate::vad::VoiceActivity;
 use crate::wav::WavCoding;
 
@@ -341,7 +341,9 @@ fn interleave(coding: WavCoding, left: &TrackFrame, right: &TrackFrame, to: &mut
     };
     let mut both = [0; 2 * FRAME];
     match (left, right) {
-        (TrackFrame::Octets(a, left), TrackFrame::Octets(b, right)) if *a == law && *b == law => pairs(&mut both, left, right),
+        (TrackFrame::Octets(a, left), TrackFrame::Octets(b, right)) if *a == law && *b == law => {
+            pairs(&mut both, left, right)
+        }
         _ => pairs(&mut both, &left.octets(law), &right.octets(law)),
     }
     to.extend_from_slice(&both);

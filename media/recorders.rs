@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::command::{OpId, RecordSpec, RecordingCommand, SessionKey};
-use crate::track_frame::TrackFrame;
 use crate::event::{Event, RecordingReason};
 use crate::recorder::{Pause, Recorder};
+use crate::track_frame::TrackFrame;
 use crate::writer::{Done, NewRecording, WriterHandle};
 
 /// The highest number of recordings at a time.

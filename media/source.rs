@@ -292,7 +292,15 @@ pub(crate) enum SourceFrame {
 
 impl SourcePlayer {
     pub(crate) fn new(op: OpId, source: StreamSource) -> SourcePlayer {
-        SourcePlayer { op, has_audio: false, supply: source.0, frames_without_audio: 0, cleared: 0, played_marks: VecDeque::new(), doubler: None }
+        SourcePlayer {
+            op,
+            has_audio: false,
+            supply: source.0,
+            frames_without_audio: 0,
+            cleared: 0,
+            played_marks: VecDeque::new(),
+            doubler: None,
+        }
     }
 
     /// Returns the next frame, filled up with silence, or `None` if the source has no audio. The function calls
@@ -384,7 +392,10 @@ impl SourcePlayer {
         let cut = std::mem::replace(&mut self.cleared, cleared) != cleared;
         let ran_out = !cut && (self.has_audio || self.frames_without_audio > 0);
         match filled {
-            0 => self.frames_without_audio = if ran_out && self.frames_without_audio < MAX_GAP { self.frames_without_audio + 1 } else { 0 },
+            0 => {
+                self.frames_without_audio =
+                    if ran_out && self.frames_without_audio < MAX_GAP { self.frames_without_audio + 1 } else { 0 }
+            }
             _ => {
                 let frames_without_audio = if cut { 0 } else { self.frames_without_audio };
                 if frames_without_audio > 0 {
@@ -406,7 +417,9 @@ impl SourcePlayer {
         let cleared = source.shared.cleared.load(Ordering::Acquire);
         while let Some(item) = source.take() {
             match item.content {
-                ItemContent::Mark(name) if item.number < cleared && self.played_marks.len() < MAX_PLAYED_MARKS => self.played_marks.push_back(name),
+                ItemContent::Mark(name) if item.number < cleared && self.played_marks.len() < MAX_PLAYED_MARKS => {
+                    self.played_marks.push_back(name)
+                }
                 ItemContent::Audio(octets) if item.number < cleared => {
                     source.shared.consumed.fetch_add(octets.len() as u64, Ordering::AcqRel);
                 }

@@ -11,8 +11,8 @@ use atomic_waker::AtomicWaker;
 use crate::codec::g711::Law;
 use crate::codec::{Codec, SampleRate};
 use crate::command::{OpId, Track, Tracks};
-use crate::track_frame::TrackFrame;
 use crate::rtp::FRAME;
+use crate::track_frame::TrackFrame;
 
 /// The number of octets of the longest frame, which has 20 ms of L16 at 16,000 Hz.
 const LONGEST: usize = 2 * WIDE;

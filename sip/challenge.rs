@@ -429,7 +429,10 @@ mod tests {
             AuthenticationResult::Stale
         ));
         let mut another = Authority::new(&mut StdRng::from_seed([9; 32]));
-        assert!(matches!(another.check(now, "REGISTER", (&uri("sip:tandem"), "h"), &old, &directory), AuthenticationResult::Stale));
+        assert!(matches!(
+            another.check(now, "REGISTER", (&uri("sip:tandem"), "h"), &old, &directory),
+            AuthenticationResult::Stale
+        ));
     }
 
     #[test]

@@ -12,8 +12,8 @@ use serde::Deserialize;
 use crate::directory::Directory;
 use crate::guard::Bans;
 use crate::leg::{Prack, TrunkName};
-use crate::trunk::Trunk;
 use crate::registrar::{Binding, RegistrarConfig};
+use crate::trunk::Trunk;
 use crate::trunk_acl::TrunkAcl;
 
 /// Settings of one [`crate::Endpoint`] and its sockets.

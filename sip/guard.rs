@@ -450,7 +450,11 @@ impl Guard {
             let (source, description) = (Source::of(source).network(), offence.description());
             let source = if source.addr().is_ipv4() { source.addr().to_string() } else { source.to_string() };
             let held_back = (held_back > 0).then_some(held_back);
-            tracing::warn!(held_back, "{source} is banned for {} s: {count} {description} within a minute", length.as_secs());
+            tracing::warn!(
+                held_back,
+                "{source} is banned for {} s: {count} {description} within a minute",
+                length.as_secs()
+            );
         }
         true
     }

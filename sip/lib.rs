@@ -31,7 +31,6 @@ mod leg;
 mod message;
 mod network;
 mod overload;
-mod trunk;
 mod probe;
 mod recording;
 mod redact;
@@ -42,6 +41,7 @@ mod throttle;
 mod timer;
 mod transaction;
 pub mod transport;
+mod trunk;
 mod trunk_acl;
 mod waiting;
 
@@ -57,17 +57,17 @@ pub use endpoint::{
     Arrival, ConnectionId, Endpoint, Identity, LookupId, OutOfDialogRequest, Output, Target, parse_listen,
 };
 pub use fuzz::{fuzz_endpoint, fuzz_message, fuzz_phones};
-pub use guard::{Ban, Bans, Guard, GuardCounts, Offence, GuardDecision};
-pub use ladder::{Fill, Ladder, TracedMessage, Trace};
+pub use guard::{Ban, Bans, Guard, GuardCounts, GuardDecision, Offence};
+pub use ladder::{Fill, Ladder, Trace, TracedMessage};
 pub use leg::{
     Caller, Command, Credentials, EndCause, Event, Header, Incoming, LegKey, Outgoing, Prack, Refer, Referred,
     RefusedRequest, Transport, TrunkName,
 };
 pub use network::purpose;
-pub use trunk::{Health, KnownBy, Register, Registered, Trunk, TrunkStatus};
 pub use redact::redact;
 pub use registrar::{Aor, Binding, Change, DigestAlgorithm, KeepAlive, RegistrarConfig};
 pub use throttle::Throttle;
+pub use trunk::{Health, KnownBy, Register, Registered, Trunk, TrunkStatus};
 pub use trunk_acl::TrunkAcl;
 pub use waiting::PendingCallGuard;
 

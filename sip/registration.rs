@@ -231,7 +231,8 @@ impl Registration {
         targets.truncate(MAX_TARGETS);
         // The server that has the Contact is tried first, so that this server refreshes the registration.
         let current = self.registered_until.and_then(|_| self.target());
-        self.target_index = current.and_then(|current| targets.iter().position(|target| *target == current)).unwrap_or(0);
+        self.target_index =
+            current.and_then(|current| targets.iter().position(|target| *target == current)).unwrap_or(0);
         self.targets = targets;
         if self.targets.is_empty() {
             self.pause(now, PAUSE, None, FailureReason::NoAddress, rng);
@@ -322,7 +323,14 @@ impl Registration {
     }
 
     /// Tries the next address after a failure of the current address. If no address is left, pauses.
-    fn handle_failure(&mut self, now: Instant, status: u16, why: FailureReason, retry_after: Option<u32>, rng: &mut impl Rng) -> Step {
+    fn handle_failure(
+        &mut self,
+        now: Instant,
+        status: u16,
+        why: FailureReason,
+        retry_after: Option<u32>,
+        rng: &mut impl Rng,
+    ) -> Step {
         if self.target_index + 1 < self.targets.len() {
             self.target_index += 1;
             return self.send(State::Registering);

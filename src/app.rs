@@ -15,8 +15,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use anyhow::{Context, anyhow};
+use arc_swap::ArcSwap;
 use axum::Router;
 use tandem_accounts::{Account, Accounts};
 use tandem_agent::Agents;
@@ -31,7 +31,7 @@ use tandem_gateway as gateway;
 use tandem_history::feed::Feed;
 use tandem_history::recordings::{RecordingFiles, Recordings};
 use tandem_history::stored_media::StoredMedia;
-use tandem_http::{Client, NetworkPolicy, Origins, LocalResponse, SystemResolver, tls_config};
+use tandem_http::{Client, LocalResponse, NetworkPolicy, Origins, SystemResolver, tls_config};
 use tandem_media as media;
 use tandem_metrics::timings::Timings;
 use tandem_metrics::{Build, Counters};
@@ -49,7 +49,7 @@ use tandem_runtime::services::Services;
 use tandem_runtime::{recovery, transcripts, usage};
 use tandem_server::{self as server, listener};
 use tandem_settings::log_filter::LOG;
-use tandem_settings::{DatabaseConfig, TrunkConfig};
+use tandem_settings::{DatabaseConfig, IceConfig, TrunkConfig};
 use tandem_signalwire as signalwire;
 use tandem_sip as sip;
 use tandem_siprec::Connectors;
@@ -110,6 +110,8 @@ pub struct Server {
     accounts: Arc<Accounts>,
     /// The configuration that is in effect.
     config: ArcSwap<Config>,
+    /// The STUN and TURN servers that clients of applications receive.
+    ice: Arc<ArcSwap<IceConfig>>,
     /// Requests to reload the configuration.
     reloads: mpsc::Receiver<oneshot::Sender<Reloaded>>,
     first_account: Option<FirstAccount>,
@@ -261,7 +263,7 @@ impl Server {
         let deliveries = Deliveries::new(store.clone(), client.clone(), signer, WEBHOOKS_AT_A_TIME);
         let sip = sip::transport::prepare(sip_config).await.map_err(sip_refused)?;
         let stream_buffer = Duration::from_secs(config.streams.buffer_seconds.into());
-        let audio = AudioLoader::new(client.clone(), Arc::clone(&voice), Arc::clone(&stored_media));
+        let audio = AudioLoader::new(client.clone(), voice, Arc::clone(&stored_media));
         let conversations = Conversations::new(
             agents,
             client.clone(),
@@ -285,6 +287,7 @@ impl Server {
             deliveries: deliveries.clone(),
             tasks: fetches.clone(),
         });
+        let ice = Arc::new(ArcSwap::from_pointee(config.ice));
         let calls = Calls::new(Services {
             accounts: Arc::clone(&accounts),
             dialects: dialects.clone(),
@@ -293,14 +296,11 @@ impl Server {
             store: store.clone(),
             client: client.clone(),
             audio,
-            stored_media,
-            voice,
             recogniser,
             conversations: Arc::new(conversations),
             streams: Streams::new(client.clone(), Arc::clone(&timings), stream_buffer, config.streams.idle()),
             public_url: Arc::clone(&public_url),
             recordings,
-            ice: ArcSwap::from_pointee(config.ice),
             siprec: ArcSwap::from_pointee(Connectors::new(config.siprec)),
             stir: ArcSwap::from_pointee(stir),
             conferences,
@@ -327,7 +327,7 @@ impl Server {
         let heartbeat = tokio::spawn(heartbeat(store.clone()));
         let watching = tokio::spawn(watch_room(store.clone(), recordings_folder));
         let pruning = tokio::spawn(prune(store.clone(), config.database));
-        let sweeping = tokio::spawn(sweep(calls.clone()));
+        let sweeping = tokio::spawn(sweep(calls.clone(), Arc::clone(&stored_media)));
         let usage = tokio::spawn(usage::watch(calls.clone()));
 
         let incoming = calls.clone();
@@ -351,6 +351,8 @@ impl Server {
             logins: server::LOGINS,
             recordings: Recordings::new(calls.services().store.clone(), calls.services().recordings.clone()),
             calls: calls.clone(),
+            stored_media,
+            ice: Arc::clone(&ice),
             public_url: Arc::clone(&public_url),
             reload,
         };
@@ -364,7 +366,12 @@ impl Server {
         let router = server::router(app, metrics_listener.is_none(), (gateways, front_page));
         let mut other_listeners: Vec<_> = metrics_listener.into_iter().collect();
         for listener in gateway_listeners {
-            other_listeners.push(tokio::spawn(serve(listener, elsewhere.clone(), GATEWAY_CONNECTIONS, stopped.clone())));
+            other_listeners.push(tokio::spawn(serve(
+                listener,
+                elsewhere.clone(),
+                GATEWAY_CONNECTIONS,
+                stopped.clone(),
+            )));
         }
         let http = tokio::spawn(async move {
             serve(http, router, http_connections, stopped).await;
@@ -382,6 +389,7 @@ impl Server {
             public_url,
             accounts,
             config: ArcSwap::from_pointee(in_force),
+            ice,
             reloads,
             first_account,
             stop_http,
@@ -451,7 +459,9 @@ impl Server {
         };
         match number {
             Some(number) => format!("call one of your numbers: `tandem call {number}`"),
-            None if !config.numbers.is_empty() || has_numbers() => "call one of your numbers: `tandem call NUMBER`".to_owned(),
+            None if !config.numbers.is_empty() || has_numbers() => {
+                "call one of your numbers: `tandem call NUMBER`".to_owned()
+            }
             None => {
                 "no number yet: `tandem dev URL` serves with one for the application at URL; [[numbers]] in --config \
                      and the API make others"
@@ -479,7 +489,7 @@ impl Server {
         services.stir.store(Arc::new(stir));
         services.siprec.store(Arc::new(Connectors::new(config.siprec.clone())));
         services.conversations.agents.store(Arc::new(agents));
-        services.ice.store(Arc::new(config.ice.clone()));
+        self.ice.store(Arc::new(config.ice.clone()));
         services.client.set_origins(Origins::new(config.origins.clone()));
         LOG.configure(&config.log.level).map_err(|why| anyhow!("log.level: {why}"))?;
         if let Some(missing) = speech::missing(&config.speech) {
@@ -487,7 +497,7 @@ impl Server {
         }
         if self.config.load_full().speech != config.speech {
             services.recogniser.reconfigure(config.speech.clone());
-            services.voice.reconfigure(config.speech.clone());
+            services.audio.voice().reconfigure(config.speech.clone());
         }
         // This call also applies the phones that applications have added or changed with the REST API since the phones
         // were loaded above.
@@ -767,13 +777,13 @@ async fn prune(store: Store, config: DatabaseConfig) {
 }
 
 /// Removes expired media and expired phones every minute.
-async fn sweep(calls: Calls) {
+async fn sweep(calls: Calls, stored_media: Arc<StoredMedia>) {
     let mut minute = tokio::time::interval(SWEEPING);
     minute.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         minute.tick().await;
         let (services, now) = (calls.services(), clock::time());
-        if let Err(error) = services.stored_media.sweep(&services.store, now).await {
+        if let Err(error) = stored_media.sweep(&services.store, now).await {
             tracing::warn!(%error, "cannot remove expired media");
         }
         let connections = services.routing.load_full().phones().connections();

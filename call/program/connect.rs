@@ -88,7 +88,8 @@ impl Call {
     }
 
     pub(crate) fn stop_streams(&mut self, leg: LegId) {
-        let ids: Vec<_> = self.leg_state(leg).map(|p| p.streams.iter().map(|(id, _)| *id).collect()).unwrap_or_default();
+        let ids: Vec<_> =
+            self.leg_state(leg).map(|p| p.streams.iter().map(|(id, _)| *id).collect()).unwrap_or_default();
         for id in ids {
             self.stop_stream(leg, id);
         }

@@ -36,7 +36,9 @@ impl Conversing {
         let answered_for_it = call.leg_state(leg).is_some_and(|state| state.info.answered_at == Some(began));
         let status = if answered_for_it { Status::Ringing } else { Status::InProgress };
         let agent = match &converse.spec.with {
-            ConversationTarget::Agent(spec) => Some(AgentFacts { spec: Arc::new((**spec).clone()), utterances: Vec::new() }),
+            ConversationTarget::Agent(spec) => {
+                Some(AgentFacts { spec: Arc::new((**spec).clone()), utterances: Vec::new() })
+            }
             ConversationTarget::Application(_) => None,
         };
         call.push_command(leg, LegCommand::Converse { op, id, spec: converse.spec, status });

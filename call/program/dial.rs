@@ -116,8 +116,12 @@ impl Dialing {
                 // The offered leg has left the queue meanwhile. Take the next leg.
                 None => self.request_dequeue(call, leg),
             },
-            Signal::Timer(op) if self.dequeue_timer == Some(*op) => return self.end_without_child(call, leg, DialStatus::NoAnswer),
-            Signal::DequeueFailed if self.dequeue_timer.is_some() => return self.end_without_child(call, leg, DialStatus::Failed),
+            Signal::Timer(op) if self.dequeue_timer == Some(*op) => {
+                return self.end_without_child(call, leg, DialStatus::NoAnswer);
+            }
+            Signal::DequeueFailed if self.dequeue_timer.is_some() => {
+                return self.end_without_child(call, leg, DialStatus::Failed);
+            }
             Signal::Played { op, .. } if self.ringback == Some(*op) => self.ringback = None,
             Signal::Recorded { op, recording, .. } if self.recording == Some(*op) => {
                 self.result.recording = Some(Recording::clone(recording));

@@ -124,7 +124,9 @@ impl Gathering {
 
     /// Passes a signal to the speech recognition. Returns the result if this signal ends the gather.
     fn listen(&mut self, call: &mut Call, leg: LegId, signal: &Signal) -> Option<Outcome> {
-        let (SpeechState::Open(speech_gather) | SpeechState::Spoken(speech_gather)) = &mut self.recognition else { return None };
+        let (SpeechState::Open(speech_gather) | SpeechState::Spoken(speech_gather)) = &mut self.recognition else {
+            return None;
+        };
         let progress = speech_gather.handle(call, leg, signal);
         match progress {
             SpeechProgress::Nothing => return None,
@@ -157,7 +159,10 @@ impl Gathering {
 
     fn pressed(&mut self, call: &mut Call, leg: LegId, digit: char) -> Option<Outcome> {
         let digits = self.gather.speech.as_ref().is_none_or(|speech| speech.digits);
-        if !digits || matches!(self.recognition, SpeechState::Spoken(_)) || (self.prompt.is_some() && !self.gather.barge_in) {
+        if !digits
+            || matches!(self.recognition, SpeechState::Spoken(_))
+            || (self.prompt.is_some() && !self.gather.barge_in)
+        {
             return None;
         }
         self.interrupt_prompt(call, leg);
@@ -229,7 +234,9 @@ impl Gathering {
     /// Ends the speech recognition, and stores the words so far.
     fn stop_recognition(&mut self, call: &mut Call, leg: LegId) {
         self.recognition = match std::mem::replace(&mut self.recognition, SpeechState::None) {
-            SpeechState::Open(speech_gather) | SpeechState::Spoken(speech_gather) => SpeechState::Done(speech_gather.end(call, leg)),
+            SpeechState::Open(speech_gather) | SpeechState::Spoken(speech_gather) => {
+                SpeechState::Done(speech_gather.end(call, leg))
+            }
             other => other,
         };
     }

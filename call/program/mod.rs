@@ -29,7 +29,7 @@ use crate::id::{ConversationId, FetchId, LegId, OpId, QueueId, StreamId};
 use crate::leg::{BY_INSTRUCTION, EndCause, EndedBy};
 use crate::leg_state::Mode;
 use crate::output::LegCommand;
-use crate::program::instruction::{DetectMachine, Instruction, ExecuteCommand, Program, Unsupported};
+use crate::program::instruction::{DetectMachine, ExecuteCommand, Instruction, Program, Unsupported};
 use crate::queue::NotQueued;
 use crate::recognition::RecognitionEvent;
 use crate::recording::Recording;

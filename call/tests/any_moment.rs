@@ -294,7 +294,11 @@ fn random_event(rng: &mut StdRng, script: &CallScript, leg: LegId) -> LegEvent {
         0 | 1 => LegEvent::Ringing { early_media },
         2..=6 => LegEvent::Answered { codec: None, headers: Vec::new(), dialog: None },
         7 => LegEvent::Ended { reason: SipEndReason::Bye, sip_status: None, detail: None },
-        8 => LegEvent::Ended { reason: SipEndReason::Rejected, sip_status: Some(rng.random_range(300..700)), detail: None },
+        8 => LegEvent::Ended {
+            reason: SipEndReason::Rejected,
+            sip_status: Some(rng.random_range(300..700)),
+            detail: None,
+        },
         9..=13 => LegEvent::Dtmf(*b"0123456789*#".get(rng.random_range(0..12)).unwrap() as char),
         14..=17 => LegEvent::PlayFinished { op: op_of(&script.plays), end: PlaybackEnd::Completed },
         18..=20 => LegEvent::RecordingFinished {

@@ -203,7 +203,9 @@ fn with_answer_on_bridge_the_caller_rings_until_the_target_answers() {
     let (leg, child) = (script.leg(), script.newest());
     let answered = |script: &CallScript| script.has_command(script.leg(), |command| *command == LegCommand::Answer);
     script.feed_to(child, LegEvent::Ringing { early_media: false });
-    assert!(script.has_command(leg, |command| *command == LegCommand::Ring { early_media: false }) && !answered(&script));
+    assert!(
+        script.has_command(leg, |command| *command == LegCommand::Ring { early_media: false }) && !answered(&script)
+    );
     script.answers(child);
     assert!(answered(&script));
 }
@@ -238,7 +240,9 @@ fn a_plain_route_passes_the_refusal_on() {
     for (code, wanted) in [(486, 486), (404, 404), (302, 503), (407, 503)] {
         let mut script = run(Dial { answer_on_bridge: true, pass_failure: true, action: None, ..one() });
         script.refuses(script.newest(), code);
-        assert!(script.has_command(script.leg(), |command| *command == LegCommand::Reject(RejectReason::Status(wanted))));
+        assert!(
+            script.has_command(script.leg(), |command| *command == LegCommand::Reject(RejectReason::Status(wanted)))
+        );
         script.assert_settled();
     }
     let mut script = run(Dial { answer_on_bridge: true, pass_failure: true, action: None, ..one() });
@@ -316,7 +320,10 @@ fn whispered() -> CallScript {
 fn the_called_party_is_told_something_before_the_join() {
     let mut script = whispered();
     let child = script.newest();
-    assert!(script.has_command(script.leg(), |command| *command == LegCommand::Unbridge), "the caller must not hear it");
+    assert!(
+        script.has_command(script.leg(), |command| *command == LegCommand::Unbridge),
+        "the caller must not hear it"
+    );
     let fetch = script.document_requests().next_back().unwrap();
     assert_eq!((fetch.leg.id, &fetch.reason), (child, &FetchReason::Whisper));
     script.fetched(vec![Instruction::Play(file("whisper"))]);

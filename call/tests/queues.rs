@@ -112,7 +112,9 @@ fn a_full_queue_is_told_at_once_and_what_is_answered_runs() {
     for (why, wanted) in [(NotQueued::Full, QueueResult::Full), (NotQueued::TooManyQueues, QueueResult::Failed)] {
         let mut script = CallScript::runs(vec![Instruction::Enqueue(enqueue("support"))]);
         script.is_enqueued(Err(why));
-        let FetchReason::Queued(outcome) = &script.document_requests().next_back().unwrap().reason else { panic!("not told") };
+        let FetchReason::Queued(outcome) = &script.document_requests().next_back().unwrap().reason else {
+            panic!("not told")
+        };
         assert_eq!((outcome.result, outcome.waited), (wanted, None));
         script.fetched(vec![Instruction::Play(file("sorry"))]);
         assert_eq!(script.plays.len(), 1);

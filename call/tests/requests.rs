@@ -505,7 +505,10 @@ fn a_hundred_instructions_may_wait_and_eight_recordings_and_four_streams_may_run
         script.request(Command::StartStream { spec: stream("a"), if_none_runs: false }).unwrap();
     }
     assert_eq!(script.request(Command::StartStream { spec: stream("a"), if_none_runs: false }), Err(Refused::TooMany));
-    assert_eq!(script.request(Command::StartStream { spec: stream("a"), if_none_runs: true }), Err(Refused::AlreadyRunning));
+    assert_eq!(
+        script.request(Command::StartStream { spec: stream("a"), if_none_runs: true }),
+        Err(Refused::AlreadyRunning)
+    );
 }
 
 #[test]

@@ -68,7 +68,10 @@ fn four_tracks_of_a_leg_are_copied_at_most() {
         Instruction::StartSiprec(siprec("c")),
         Instruction::Echo,
     ]);
-    assert_eq!(reports(&script), ["c: failed: the call already sends the maximum number of tracks to recording servers"]);
+    assert_eq!(
+        reports(&script),
+        ["c: failed: the call already sends the maximum number of tracks to recording servers"]
+    );
     assert!(script.request(Command::StartSiprec(one_way("d"))).is_ok());
     assert_eq!(script.request(Command::StartSiprec(one_way("e"))), Err(Refused::TooMany));
     script.request(Command::StopNamedSiprec("a".into())).unwrap();

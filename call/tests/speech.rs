@@ -49,7 +49,9 @@ fn partial(stable: &str, unstable: &str) -> RecognitionEvent {
 }
 
 fn heard(script: &CallScript) -> Option<&RecognisedText> {
-    script.document_requests().find_map(|fetch| if let FetchReason::GatheredSpeech(words) = &fetch.reason { Some(words) } else { None })
+    script
+        .document_requests()
+        .find_map(|fetch| if let FetchReason::GatheredSpeech(words) = &fetch.reason { Some(words) } else { None })
 }
 
 fn pressed(script: &CallScript) -> Option<&str> {
@@ -60,7 +62,8 @@ fn pressed(script: &CallScript) -> Option<&str> {
 }
 
 fn plays_next(script: &CallScript) -> bool {
-    script.has_command(script.leg(), |command| matches!(command, LegCommand::Play { play, .. } if *play == file("next")))
+    script
+        .has_command(script.leg(), |command| matches!(command, LegCommand::Play { play, .. } if *play == file("next")))
 }
 
 fn finishes(script: &CallScript) -> bool {

@@ -73,7 +73,10 @@ fn either_side_may_transfer_the_other_and_leaves_once_the_new_one_answers() {
         assert!(joins(&script, transferee, cy) && is_over(&script, referrer) && !is_over(&script, transferee));
         script.hangs_up(cy);
         if callee_refers {
-            assert!(script.commands(caller).any(|command| matches!(command, LegCommand::Play { .. })), "its program goes on");
+            assert!(
+                script.commands(caller).any(|command| matches!(command, LegCommand::Play { .. })),
+                "its program goes on"
+            );
             script.play_ends(caller);
         }
         assert!(is_over(&script, transferee));

@@ -15,7 +15,7 @@ use tandem_call::event::{EventKind, GatherEnd, PlaybackEnd};
 use tandem_call::fetch::{FailureKind, FetchReason};
 use tandem_call::id::RecordingId;
 use tandem_call::leg::{EndCause, EndFailure, EndedBy, Status};
-use tandem_call::output::{LegCommand, LegEvent, SipEndReason, Output};
+use tandem_call::output::{LegCommand, LegEvent, Output, SipEndReason};
 use tandem_call::program::instruction::*;
 use tandem_call::recording::NewRecording;
 use tandem_call::recording::{RecordingEnd, RecordingStatus};
@@ -103,7 +103,10 @@ fn a_gather_without_prompts_asks_its_action_when_the_digits_are_complete() {
     script.sends_digits("1234");
     assert_eq!(gathered(&script), Some(("1234".to_owned(), GatherEnd::Valid, None)));
     let digits = "1234".to_owned();
-    assert_eq!(script.document_requests().next_back().unwrap().reason, FetchReason::Gathered { digits, terminator: None });
+    assert_eq!(
+        script.document_requests().next_back().unwrap().reason,
+        FetchReason::Gathered { digits, terminator: None }
+    );
 }
 
 #[test]
@@ -262,7 +265,8 @@ fn a_caller_who_hangs_up_during_the_beep_has_left_an_empty_message() {
     let mut script = CallScript::runs(vec![Instruction::Record(record())]);
     script.hangs_up(script.leg());
     assert!(
-        script.has_event(|event| matches!(event, EventKind::Recording(facts) if facts.status == RecordingStatus::Absent))
+        script
+            .has_event(|event| matches!(event, EventKind::Recording(facts) if facts.status == RecordingStatus::Absent))
     );
     let fetch = script.document_requests().next_back().unwrap();
     let FetchReason::Recorded { recorded, hangup: true, .. } = &fetch.reason else { panic!("{:?}", fetch.reason) };

@@ -10,7 +10,9 @@ use tandem_accounts::{Account, DEFAULT_ACCOUNT};
 use tandem_http::{NetworkPolicy, Origin};
 use tandem_media::Srtp;
 use tandem_routing::number_pool::{LARGEST_BLOCK, LARGEST_POOL};
-use tandem_settings::{Bridge, InboundAuth, NumberConfig, NumberFormat, PROVIDERS, RecordBridge, TrunkConfig, ApplicationKind};
+use tandem_settings::{
+    ApplicationKind, Bridge, InboundAuth, NumberConfig, NumberFormat, PROVIDERS, RecordBridge, TrunkConfig,
+};
 use tandem_sip::UnknownSources;
 use tandem_twilio::inline_program;
 use url::{Host, Url};

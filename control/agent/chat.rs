@@ -5,7 +5,7 @@
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tandem_http::{StreamingResponse, Client, Request, Timeouts};
+use tandem_http::{Client, Request, StreamingResponse, Timeouts};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 

@@ -97,7 +97,8 @@ impl Agent {
         let language = agent.language.as_ref().unwrap_or(&config.language).to_string();
         (spec.speech_language, spec.recognition_language) = (language.clone(), language);
         let voice = agent.voice.as_ref().or(config.voice.as_ref()).map(ToString::to_string);
-        spec.default_language_settings = LanguageSettings { voice, ..std::mem::take(&mut spec.default_language_settings) };
+        spec.default_language_settings =
+            LanguageSettings { voice, ..std::mem::take(&mut spec.default_language_settings) };
         let interruptions = match agent.interruptible {
             Some(false) => Interruptions::None,
             Some(true) | None => config.interruptions,
@@ -159,7 +160,8 @@ impl Agent {
             ResponderOutput::Utterance(line) => return Some(AgentOutput::Utterance(line)),
             ResponderOutput::AskModel { id, messages } => {
                 self.chat_request = None;
-                self.chat_request = Some((id, ChatRequest::begin(self.client.clone(), &self.config.model, messages, &self.tools)));
+                self.chat_request =
+                    Some((id, ChatRequest::begin(self.client.clone(), &self.config.model, messages, &self.tools)));
             }
             ResponderOutput::CancelAnswer => self.chat_request = None,
             ResponderOutput::Run { id, tool, arguments } => {

@@ -621,7 +621,8 @@ impl Dialogue {
 
     /// Starts the silence timer if both the caller and the model are idle.
     fn wait_in_silence(&mut self, now: Instant) {
-        let is_idle = self.is_ready && !self.is_answering && self.waiting_responses.is_empty() && self.running.is_empty();
+        let is_idle =
+            self.is_ready && !self.is_answering && self.waiting_responses.is_empty() && self.running.is_empty();
         if is_idle && self.queued == 0 && !self.caller_speaks && self.answer_due.is_none() && self.digits.is_empty() {
             let longest = Duration::from_secs(self.config.silence_seconds.into());
             self.silence = Some(now + self.spec.silence.unwrap_or(longest));
@@ -698,13 +699,15 @@ mod tests {
 
     /// Returns the types of the sent messages.
     fn sent(outputs: &[RealtimeOutput]) -> Vec<&str> {
-        outputs.iter()
+        outputs
+            .iter()
             .filter_map(|act| if let RealtimeOutput::Send(one) = act { one["type"].as_str() } else { None })
             .collect()
     }
 
     fn said(outputs: &[RealtimeOutput]) -> Vec<&str> {
-        outputs.iter()
+        outputs
+            .iter()
             .filter_map(|act| if let RealtimeOutput::Utterance(line) = act { Some(&*line.text) } else { None })
             .collect()
     }

@@ -179,7 +179,10 @@ impl Responder {
         let answer = self.answer.as_ref().filter(|answer| !answer.ended).map(|answer| answer.due);
         let filler = self.filler.map(|(at, _)| at);
         let words = self.words_due.map(|(at, _)| at);
-        [self.turn_ends, answer, filler, words, self.digits_complete_at, self.silence, self.ends_at].into_iter().flatten().min()
+        [self.turn_ends, answer, filler, words, self.digits_complete_at, self.silence, self.ends_at]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Starts the conversation.

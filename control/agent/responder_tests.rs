@@ -125,7 +125,10 @@ fn the_model_is_asked_at_the_pause_and_heard_when_the_turn_has_ended() {
     stage.answers(Piece::End(vec![]));
     assert!(!stage.outputs.contains(&ResponderOutput::Command(ConversationCommand::HoldBack(false))));
     stage.passes(50);
-    assert!(stage.outputs.contains(&ResponderOutput::Command(ConversationCommand::HoldBack(false))), "a question is whole");
+    assert!(
+        stage.outputs.contains(&ResponderOutput::Command(ConversationCommand::HoldBack(false))),
+        "a question is whole"
+    );
     assert_eq!(stage.said(), "Nine to five.");
     stage.take();
     stage.says("Thank you");
@@ -291,7 +294,10 @@ fn words_that_never_come_are_missed_and_asked_for_again() {
     stage.passes(3_000);
     assert_eq!(stage.said(), "[One moment.]");
     stage.passes(9_000);
-    assert!(stage.outputs.contains(&ResponderOutput::RestartRecognition) && stage.said().contains("Could you say it again?"));
+    assert!(
+        stage.outputs.contains(&ResponderOutput::RestartRecognition)
+            && stage.said().contains("Could you say it again?")
+    );
     for _ in 0..2 {
         stage.event(ConversationEvent::RecognitionFailed("gone".to_owned()));
     }

@@ -62,6 +62,11 @@ impl AudioLoader {
         Self { client, voice, stored, cache }
     }
 
+    /// The voice, which speaks texts.
+    pub fn voice(&self) -> &Voice {
+        &self.voice
+    }
+
     /// Returns the audio of a source, for a call of this account. A tone is an error, because the media engine
     /// generates tones.
     pub async fn get(&self, source: &AudioSource, account: &str) -> Result<Arc<Audio>, AudioError> {

@@ -10,13 +10,15 @@
 //!                                         └────────────────────┴──► ParticipantCall::removed: the leg's call
 //! ```
 //!
-//! One lock guards all conferences. It is held only to update state and to send commands, never across a wait.
+//! One lock guards all conferences. It is held only to update state and to send commands, never across a wait. The files
+//! of this crate are parts of one table of conferences, so they use each other.
 #![forbid(unsafe_code)]
 
 mod announcer;
 mod event_publisher;
 pub mod history;
 mod seat;
+mod services;
 mod stream;
 
 use std::collections::HashMap;
@@ -26,8 +28,6 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
-use tandem_accounts::Accounts;
-use tandem_audio::AudioLoader;
 use tandem_call::Target;
 use tandem_call::conference::event::{
     ConferenceEnd, ConferenceEvent, ConferenceEventKind, ConferenceInfo, ConferenceStatus, EndCause, LeftReason,
@@ -37,25 +37,21 @@ use tandem_call::conference::state::{Conference, ConferenceSpec, Output, Refused
 use tandem_call::conference::{Beep, LeaveReason, Participation};
 use tandem_call::id::{ConferenceId, LegId, RecordingId, StreamId};
 use tandem_call::leg::{LegInfo, Status};
-use tandem_call::program::instruction::{Play, Wait, Warning};
+use tandem_call::program::instruction::{Play, Wait};
 use tandem_call::recording::{PauseBehavior, Recording, RecordingEnd, RecordingSpec};
 use tandem_call::stream::StreamSpec;
 use tandem_clock as clock;
-use tandem_dialect::Dialects;
-use tandem_history::recordings::RecordingFiles;
 use tandem_history::records;
-use tandem_http::Client;
 use tandem_media as media;
-use tandem_store::{self as store, Store, StoreError};
-use tandem_webhooks::Deliveries;
+use tandem_store::{self as store, StoreError};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
-use tokio_util::task::TaskTracker;
 
 use announcer::Announcer;
 use event_publisher::EventPublisher;
 pub use seat::{JoinRefusal, ReservedSeat};
+pub use services::{ConferenceServices, ParticipantCall};
 
 /// Time for which a conference waits for its first participant, if a request has opened the conference.
 const FIRST_PARTICIPANT_TIMEOUT: Duration = Duration::from_secs(5 * 60);
@@ -74,45 +70,6 @@ pub struct Conferences(Arc<Shared>);
 struct Shared {
     table: Mutex<ConferenceTable>,
     services: Arc<ConferenceServices>,
-}
-
-/// The parts of the server that conferences use.
-pub struct ConferenceServices {
-    /// The accounts, to which conferences belong.
-    pub accounts: Arc<Accounts>,
-    /// The dialects by name.
-    pub dialects: Dialects,
-    /// The media engine, which has a room for each conference.
-    pub media: media::Engine,
-    /// The database of records.
-    pub store: Store,
-    /// HTTP client for documents and streams.
-    pub client: Client,
-    /// Audio for playback.
-    pub audio: AudioLoader,
-    /// Time without received data after which the WebSocket of a stream is closed. `None` means no limit.
-    pub stream_idle: Option<Duration>,
-    /// Base URL of this server for others, without a trailing slash.
-    pub public_url: Arc<str>,
-    /// Folder and format of recordings.
-    pub recordings: RecordingFiles,
-    /// The webhook queues.
-    pub deliveries: Deliveries,
-    /// The tasks that publish events; a shutdown waits for them.
-    pub tasks: TaskTracker,
-}
-
-/// The call of a participant, as the conference sees it. No method waits.
-pub trait ParticipantCall: Send + Sync {
-    /// The conference has removed the leg. With `clears` the leg ends too.
-    fn removed(&self, clears: bool);
-
-    /// Tells the leg's application of a fault in a document of the conference. A call with too many waiting messages
-    /// drops the warning.
-    fn warn(&self, warning: Warning);
-
-    /// Adds a line about the leg to the call's log.
-    fn note(&self, kind: &'static str, text: String);
 }
 
 #[derive(Default)]
@@ -504,7 +461,12 @@ impl ConferenceTable {
         let music = Some(media::hold_music());
         let live_for = wanted.opening.as_ref().and_then(|opening| opening.lasts);
         let starts_with = if wanted.opening.as_ref().is_some_and(|opening| opening.starts_alone) { 1 } else { 2 };
-        let spec = media::RoomSpec { max_participants: wanted.max_participants, starts_with, music, ..media::RoomSpec::default() };
+        let spec = media::RoomSpec {
+            max_participants: wanted.max_participants,
+            starts_with,
+            music,
+            ..media::RoomSpec::default()
+        };
         let sink = sink(Arc::downgrade(&conferences.0));
         let services = &conferences.0.services;
         let room = services.media.open_room(media::RoomKey(id.0), id.0, spec, sink);

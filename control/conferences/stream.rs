@@ -13,7 +13,7 @@ use tandem_dialect::StreamWire;
 use tandem_http::Client;
 use tandem_http::websocket::{NORMAL, Socket, SocketMessage};
 use tandem_media as media;
-use tandem_streams::{TAP_FRAMES, tap_codec, encode_frame};
+use tandem_streams::{TAP_FRAMES, encode_frame, tap_codec};
 use tokio::sync::oneshot;
 
 use super::Conferences;

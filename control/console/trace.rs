@@ -162,7 +162,10 @@ impl CallTrace {
     /// Returns the last messages from addresses outside the networks of all trunks, with our responses.
     pub fn of_unknown_sources(app: &App) -> Result<Self, NoTrace> {
         let ladder = app.calls.services().sip.ladder().ok_or(NoTrace::Off)?;
-        Ok(Self::of_no_leg(sip::Trace { messages: ladder.from_unknown_sources(), ..sip::Trace::default() }, clock::now()))
+        Ok(Self::of_no_leg(
+            sip::Trace { messages: ladder.from_unknown_sources(), ..sip::Trace::default() },
+            clock::now(),
+        ))
     }
 
     fn of_legs(session: String, legs: &[(String, Arc<LegInfo>)], traces: Vec<sip::Trace>, now: Now) -> Self {

@@ -271,7 +271,12 @@ impl TurnTaking {
                 self.preempt(now);
                 let reply = self.new_reply();
                 self.turns.replied(now, reply);
-                self.enqueue(reply, Content::File(url, times.max(1)), self.by(interrupt_policy), self.is_preemptible(interrupt_policy));
+                self.enqueue(
+                    reply,
+                    Content::File(url, times.max(1)),
+                    self.by(interrupt_policy),
+                    self.is_preemptible(interrupt_policy),
+                );
             }
             ConversationCommand::SendDigits(digits) => {
                 self.finish_writing();
@@ -283,7 +288,9 @@ impl TurnTaking {
                 if let Some(speech_language) = speech_language {
                     self.speech_language = speech_language;
                 }
-                if let Some(recognition_language) = recognition_language.filter(|recognition_language| *recognition_language != self.recognition_language) {
+                if let Some(recognition_language) = recognition_language
+                    .filter(|recognition_language| *recognition_language != self.recognition_language)
+                {
                     self.recognition_language.clone_from(&recognition_language);
                     self.outputs.push_back(TurnOutput::RecogniseLanguage(recognition_language));
                 }
@@ -397,7 +404,10 @@ impl TurnTaking {
 
     /// Handles a sound that may be the caller's voice, before the recogniser has detected a voice.
     pub(super) fn handle_sound(&mut self, now: Instant) {
-        if self.spec.words_decide_interruption && !self.caller_speaks && self.interrupted_by().is_some_and(|by| by.speech) {
+        if self.spec.words_decide_interruption
+            && !self.caller_speaks
+            && self.interrupted_by().is_some_and(|by| by.speech)
+        {
             self.stop(now);
             self.resumes_at = Some(now + NO_VOICE_TIMEOUT);
         }
@@ -479,12 +489,17 @@ impl TurnTaking {
                 if !self.caller_speaks {
                     self.resume(now);
                 }
-                self.send_event(ConversationEvent::Prompt { text: String::new(), language: self.recognition_language.clone(), last });
+                self.send_event(ConversationEvent::Prompt {
+                    text: String::new(),
+                    language: self.recognition_language.clone(),
+                    last,
+                });
             }
             return;
         }
         let speaking = self.interrupted_by();
-        if speaking.is_some_and(|by| by.speech) && self.spec.words_decide_interruption && self.is_no_interruption(&text) {
+        if speaking.is_some_and(|by| by.speech) && self.spec.words_decide_interruption && self.is_no_interruption(&text)
+        {
             if last {
                 self.note(ConversationFact::Heard { text, sent: false });
                 if !self.caller_speaks {
@@ -551,7 +566,14 @@ impl TurnTaking {
         self.next_reply
     }
 
-    fn say(&mut self, now: Instant, token: &str, last: bool, language: Option<String>, interrupt_policy: InterruptPolicy) {
+    fn say(
+        &mut self,
+        now: Instant,
+        token: &str,
+        last: bool,
+        language: Option<String>,
+        interrupt_policy: InterruptPolicy,
+    ) {
         if self.writing.is_none() {
             self.preempt(now);
         }
@@ -679,7 +701,9 @@ impl TurnTaking {
     /// The part ends at a word boundary.
     fn fragment(&self, now: Instant) -> String {
         let Some((piece, playing)) = self.queue.front().zip(self.playing.as_ref()) else { return String::new() };
-        let (Content::Text(text, _), PieceState::Put(length)) = (&piece.content, piece.state) else { return String::new() };
+        let (Content::Text(text, _), PieceState::Put(length)) = (&piece.content, piece.state) else {
+            return String::new();
+        };
         let gone = self.stopped_at.unwrap_or(now).saturating_duration_since(playing.piece_began);
         if gone >= length {
             return text.clone();
@@ -704,8 +728,10 @@ impl TurnTaking {
     }
 
     fn make(&mut self) {
-        let ready =
-            self.queue.iter().map(|piece| if let PieceState::Made(length) = piece.state { length } else { Duration::ZERO });
+        let ready = self
+            .queue
+            .iter()
+            .map(|piece| if let PieceState::Made(length) = piece.state { length } else { Duration::ZERO });
         if ready.sum::<Duration>() >= MAX_READY_AUDIO {
             return;
         }

@@ -124,7 +124,10 @@ impl Stage {
     fn caller_says(&mut self, text: &str) {
         self.recognises(RecognitionEvent::Began);
         self.recognises(RecognitionEvent::Paused);
-        self.recognises(RecognitionEvent::Final(RecognisedText { stable: text.to_owned(), ..RecognisedText::default() }));
+        self.recognises(RecognitionEvent::Final(RecognisedText {
+            stable: text.to_owned(),
+            ..RecognisedText::default()
+        }));
     }
 
     fn advance_clock(&mut self, time: Duration) {
@@ -216,7 +219,8 @@ fn a_voice_interrupts_and_the_application_hears_what_was_heard() {
     assert_eq!(stage.events(), [interrupted]);
     assert!(stage.put.is_empty(), "nothing of it is said any more");
     stage.recognises(RecognitionEvent::Paused);
-    stage.recognises(RecognitionEvent::Final(RecognisedText { stable: "stop".to_owned(), ..RecognisedText::default() }));
+    stage
+        .recognises(RecognitionEvent::Final(RecognisedText { stable: "stop".to_owned(), ..RecognisedText::default() }));
     assert_eq!(stage.events(), [prompt("stop")]);
     stage.say("All right.", true);
     assert_eq!(stage.put[0].1, "All right.");
@@ -291,7 +295,10 @@ fn a_key_interrupts_too_and_is_told_after_that() {
     stage.advance_clock(WORD);
     stage.digit('5');
     let events = stage.events();
-    assert!(matches!(&events[..], [ConversationEvent::Interrupted { .. }, ConversationEvent::Digit('5')]), "{events:?}");
+    assert!(
+        matches!(&events[..], [ConversationEvent::Interrupted { .. }, ConversationEvent::Digit('5')]),
+        "{events:?}"
+    );
     let mut deaf = Stage::new(ConversationSpec { digits: false, ..spec() });
     deaf.say("A long story.", true);
     deaf.digit('5');
@@ -398,7 +405,10 @@ fn a_file_is_heard_as_often_as_asked_for() {
 #[test]
 fn a_language_holds_from_then_on_and_one_message_may_have_another() {
     let mut stage = Stage::new(spec());
-    stage.command(ConversationCommand::Language { speech_language: Some("fr-FR".to_owned()), recognition_language: Some("de-DE".to_owned()) });
+    stage.command(ConversationCommand::Language {
+        speech_language: Some("fr-FR".to_owned()),
+        recognition_language: Some("de-DE".to_owned()),
+    });
     stage.say("Bonjour.", true);
     let german = ConversationCommand::Say {
         token: "Guten Tag.".to_owned(),
@@ -468,7 +478,11 @@ fn what_cannot_be_made_is_told_and_what_follows_is_said() {
     let mut stage = Stage::new(spec());
     stage.turn_taking.handle_command(
         stage.now,
-        ConversationCommand::Play { url: "http://gone/".to_owned(), times: 1, interrupt_policy: InterruptPolicy::default() },
+        ConversationCommand::Play {
+            url: "http://gone/".to_owned(),
+            times: 1,
+            interrupt_policy: InterruptPolicy::default(),
+        },
     );
     let Some(TurnOutput::Make { piece, .. }) = stage.turn_taking.poll_output() else { panic!() };
     stage.turn_taking.made(stage.now, piece, Err("404".to_owned()));
@@ -485,8 +499,9 @@ fn an_application_far_ahead_is_told_so_and_costs_no_more() {
         stage.say("Here is one more sentence for the queue. ", true);
     }
     assert!(stage.turn_taking.queue.len() <= MAX_PIECES);
-    let problems =
-        |stage: &mut Stage| stage.events().iter().filter(|event| matches!(event, ConversationEvent::Problem(_))).count();
+    let problems = |stage: &mut Stage| {
+        stage.events().iter().filter(|event| matches!(event, ConversationEvent::Problem(_))).count()
+    };
     assert_eq!(problems(&mut stage), 1, "once, not for each");
     // Three sentences are in the buffer, and only a limited amount of audio is prepared in advance.
     let sentence = WORD * 8;

@@ -59,7 +59,12 @@ pub struct RequestContext<'a> {
 
 /// Fetches one document, or runs the next step of the leg's script. A second request for one leg waits until the first
 /// request is complete.
-pub async fn fetch(request_context: RequestContext<'_>, fetch: &Fetch, context: &Context, slot: &ScriptSlot) -> Fetched {
+pub async fn fetch(
+    request_context: RequestContext<'_>,
+    fetch: &Fetch,
+    context: &Context,
+    slot: &ScriptSlot,
+) -> Fetched {
     let Some(documents) = request_context.dialect.documents() else { return undocumented(fetch) };
     let listed = matches!(fetch.scope, Scope::Queue | Scope::Conference);
     if !listed && let Some(fresh) = documents.script() {
@@ -93,11 +98,18 @@ pub async fn fetch(request_context: RequestContext<'_>, fetch: &Fetch, context: 
 }
 
 /// Performs the steps of a script until the script has an instruction for its leg.
-async fn run(request_context: &RequestContext<'_>, script: &mut Box<dyn Script>, first: Step, fetch: &Fetch) -> Fetched {
+async fn run(
+    request_context: &RequestContext<'_>,
+    script: &mut Box<dyn Script>,
+    first: Step,
+    fetch: &Fetch,
+) -> Fetched {
     let (mut step, mut before) = (first, Vec::new());
     loop {
         let (line, exchange, answer) = match step {
-            Step::Done { result, line } => return Fetched { before, line, exchange: None, other_dialect: None, result },
+            Step::Done { result, line } => {
+                return Fetched { before, line, exchange: None, other_dialect: None, result };
+            }
             _ if before.len() >= MAX_REQUESTS => {
                 let detail = format!("{MAX_REQUESTS} requests in a row without an instruction for the call");
                 let line = detail.clone();
@@ -193,7 +205,8 @@ async fn exchange(request_context: &RequestContext<'_>, notice: &Notice, longest
         tandem_dialect::Body::Form(pairs) => pairs.as_slice(),
         tandem_dialect::Body::Json(_) => &[],
     };
-    let (line, exchange, outcome) = log_exchange(at, method.to_string(), &notice.target.url, parameters, began, outcome);
+    let (line, exchange, outcome) =
+        log_exchange(at, method.to_string(), &notice.target.url, parameters, began, outcome);
     let outcome = outcome.and_then(|response| match response.status {
         200..300 => Ok(response),
         status => Err(FetchFailure { kind: FailureKind::Status(status), detail: format!("answered {status}") }),

@@ -152,7 +152,8 @@ fn read_stored(data: &str) -> Option<Vec<Line>> {
 /// Reads the HTTP exchanges of a stored log. Returns `None` if the text is not a stored log.
 fn read_stored_exchanges(data: &str) -> Option<Vec<Exchanged>> {
     let stored = serde_json::from_str::<Stored<'_>>(data).map(|stored| (stored.legs, stored.exchanges));
-    let stored = stored.or_else(|_| serde_json::from_str::<OldStored<'_>>(data).map(|older| (older.legs, older.exchanges)));
+    let stored =
+        stored.or_else(|_| serde_json::from_str::<OldStored<'_>>(data).map(|older| (older.legs, older.exchanges)));
     let (legs, exchanges) = stored.ok()?;
     let leg = |number: Option<usize>| number.and_then(|number| legs.get(number).copied());
     Some(exchanges.into_iter().map(|(number, exchange)| (leg(number), exchange.into_owned())).collect())

@@ -87,8 +87,7 @@ impl HttpExchange {
 impl HttpAnswer {
     /// The answer of an application.
     pub fn of(response: &Response) -> Self {
-        let headers =
-            response.headers.iter().filter(|(name, _)| *name != ::http::header::SET_COOKIE).take(MAX_HEADERS);
+        let headers = response.headers.iter().filter(|(name, _)| *name != ::http::header::SET_COOKIE).take(MAX_HEADERS);
         Self {
             status: response.status,
             content_type: response.header("content-type").map(|text| cut(text, LONGEST_HEADER)),

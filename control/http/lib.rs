@@ -32,8 +32,8 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use ::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use arc_swap::ArcSwap;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::{Bytes, BytesMut};
@@ -43,7 +43,7 @@ use tokio::time::Instant;
 use url::{Host, Url};
 
 use budget::Share;
-use connection::{Reused, Observe};
+use connection::{Observe, Reused};
 
 pub use budget::Budget;
 pub use cookies::CookieJar;
@@ -247,7 +247,10 @@ impl Client {
 
     /// Sets the function that answers requests within this process, for all clones. The hosts in these URLs need not
     /// exist. The operator's `[[origins]]` have priority. Only the first use of `set_local_responder` has an effect.
-    pub fn set_local_responder(&self, local_responder: impl Fn(&Url, &[u8]) -> Option<LocalResponse> + Send + Sync + 'static) {
+    pub fn set_local_responder(
+        &self,
+        local_responder: impl Fn(&Url, &[u8]) -> Option<LocalResponse> + Send + Sync + 'static,
+    ) {
         let _ = self.shared.local_responder.set(Box::new(local_responder));
     }
 
@@ -401,7 +404,8 @@ impl Client {
         let final_url = url.to_string();
         let route = self.route(&url)?;
         if route.named.is_none()
-            && let Some(served) = self.shared.local_responder.get().and_then(|local_responder| local_responder(&url, &request.body))
+            && let Some(served) =
+                self.shared.local_responder.get().and_then(|local_responder| local_responder(&url, &request.body))
         {
             let content_type = HeaderValue::from_static(served.content_type);
             let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, content_type)]);

@@ -180,8 +180,10 @@ pub async fn connect(client: &Client, url: &str, headers: Vec<(String, String)>)
     }
     let route = client.route(&parsed).map_err(|_| StreamFault::Url.because(format!("{shown}: no host")))?;
     let host = route.to.host().to_string();
-    let tcp =
-        client.connect(&host, route.to.port(), Some(HANDSHAKE)).await.map_err(|error| unreached(&route.annotate(error)))?;
+    let tcp = client
+        .connect(&host, route.to.port(), Some(HANDSHAKE))
+        .await
+        .map_err(|error| unreached(&route.annotate(error)))?;
     let stream = maybe_tls::wrap(tcp, route.to.is_secure().then(|| client.tls()), &host)
         .await
         .map_err(|error| unreached(&route.annotate(FetchError::Tls(format!("{shown}: {error}")))))?;

@@ -110,7 +110,11 @@ mod tests {
             (DtmfMode::Info, false, [DtmfRelay::AsInfo; 3]),
         ] {
             assert_eq!(
-                [DtmfMethod::Event, DtmfMethod::Tone, DtmfMethod::Info].map(|received_by| relay_mode(wanted, received_by, events)),
+                [DtmfMethod::Event, DtmfMethod::Tone, DtmfMethod::Info].map(|received_by| relay_mode(
+                    wanted,
+                    received_by,
+                    events
+                )),
                 expected,
                 "{wanted:?}"
             );

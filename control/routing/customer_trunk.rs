@@ -149,8 +149,9 @@ impl CustomerTrunks {
                 trunk.originations.push(origination.details);
             }
         }
-        let own =
-            |(row, originations): (&Resource<CustomerTrunk>, _)| (row.id, TrunkEntry { row: row.clone(), originations });
+        let own = |(row, originations): (&Resource<CustomerTrunk>, _)| {
+            (row.id, TrunkEntry { row: row.clone(), originations })
+        };
         known.extend(connections.trunks().map(own));
         Ok(Self(known))
     }

@@ -136,6 +136,8 @@ pub struct VoiceApplication {
     pub first_command_within: Option<u32>,
     /// The limits on the concurrent calls of the application.
     pub limits: Limits,
+    /// Whether other accounts may call it within the server.
+    pub open: bool,
     /// Other fields of the provider's API, stored unchanged.
     pub other: Map<String, Value>,
 }
@@ -165,13 +167,6 @@ pub struct OutboundProfile {
     pub destinations: Vec<String>,
     /// Other fields of the provider's API, stored unchanged.
     pub other: Map<String, Value>,
-}
-
-impl VoiceApplication {
-    /// Whether other accounts may call the application by an internal call. This is a field of the provider's API.
-    pub fn is_open(&self) -> bool {
-        self.other.get("public_application_connect_enabled") == Some(&Value::Bool(true))
-    }
 }
 
 /// A verified caller ID: a person at this number has confirmed the number in a call. The name of the resource is the

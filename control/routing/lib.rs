@@ -31,7 +31,8 @@ use tandem_call::route::{Decision, Route};
 use tandem_call::{Callback, Method, StatusEvent, Target};
 use tandem_media as media;
 use tandem_settings::{
-    Application, Bridge, DtmfMode, EndpointConfig, NumberConfig, NumberPattern, RecordBridge, TrunkConfig, ApplicationKind,
+    Application, ApplicationKind, Bridge, DtmfMode, EndpointConfig, NumberConfig, NumberPattern, RecordBridge,
+    TrunkConfig,
 };
 use tandem_sip as sip;
 use tandem_store::domains::DomainRow;
@@ -468,7 +469,7 @@ impl Routing {
     /// Returns the route of an internal call to an application. The application belongs to the account, or to another
     /// account and is open to all accounts.
     pub fn to_own_application(&self, account: &str, dialect: &str, id: &str) -> Option<Route> {
-        let held = self.inventory.applications.find(id).filter(|held| held.details.is_open());
+        let held = self.inventory.applications.find(id).filter(|held| held.details.open);
         let owner = held.as_ref().map_or(account, |held| &held.account);
         let voice = self.application(owner, dialect, id)?;
         Some(Route {
@@ -764,7 +765,9 @@ impl Routing {
     pub fn srtp(&self, trunk: Option<&str>, phone: Option<&sip::Aor>) -> media::Srtp {
         match (self.trunk(trunk), phone) {
             (Some(trunk), _) => trunk.srtp,
-            (None, _) if trunk.is_some_and(|name| self.phones.customer_trunks().is_secure(name)) => media::Srtp::Required,
+            (None, _) if trunk.is_some_and(|name| self.phones.customer_trunks().is_secure(name)) => {
+                media::Srtp::Required
+            }
             (None, Some(phone)) => self.phones.srtp(phone),
             (None, None) => media::Srtp::Off,
         }

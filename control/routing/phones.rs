@@ -164,7 +164,8 @@ impl Phones {
         let customer_trunks = Arc::new(CustomerTrunks::load(store, &connections).await?);
         let made = made.iter().map(|row| Arc::new(provisioned::endpoint(row))).collect();
         let connections = Arc::new(connections);
-        *self.known.write() = Arc::new(PhoneDirectory { directory: Arc::clone(&directory), domains, made, customer_trunks, connections });
+        *self.known.write() =
+            Arc::new(PhoneDirectory { directory: Arc::clone(&directory), domains, made, customer_trunks, connections });
         Ok(directory)
     }
 

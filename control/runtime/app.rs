@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use http::HeaderMap;
 use tandem_accounts::{Account, Accounts};
 use tandem_history::recordings::Recordings;
+use tandem_history::stored_media::StoredMedia;
+use tandem_settings::IceConfig;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::calls::Calls;
@@ -20,6 +23,10 @@ pub struct App {
     pub calls: Calls,
     /// Recordings and their audio.
     pub recordings: Recordings,
+    /// Audio files that accounts have uploaded.
+    pub stored_media: Arc<StoredMedia>,
+    /// The STUN and TURN servers that clients of applications receive.
+    pub ice: Arc<ArcSwap<IceConfig>>,
     /// The base URL of the server as clients see it, without a trailing slash.
     pub public_url: Arc<str>,
     /// Requests a reload of the configuration.

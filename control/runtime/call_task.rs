@@ -1,18 +1,20 @@
-//! One task for each call. The task feeds inputs to the pure [`Call`] and performs the outputs of [`Call`].
+//! One task per call. It drives the pure [`Call`], performs its outputs, and feeds the results back.
 //!
-//! The task never waits for an application, a disk or another call. Slow work runs in a separate task, which reports to
-//! the [inbox](crate::inbox). The documentation of the inbox says what happens when the inbox is full.
+//! Nothing here waits for an application, a disk or another call. Slow work runs in a separate task, which reports to
+//! the [inbox](crate::inbox). The documentation of the inbox describes what happens when it is full.
+//!
+//! The files of this module are parts of one machine, [`CallTask`], so they use each other.
 
 mod conferencing;
 mod converse;
 mod internal_call;
 mod perform;
+mod publish;
 mod queueing;
 mod recognition;
 mod siprec;
 mod streaming;
 mod supervise;
-mod publish;
 mod transfer;
 
 use std::sync::Arc;
@@ -453,8 +455,7 @@ impl CallTask {
             log: std::mem::take(&mut *self.inbox.log()),
         };
         let Err(state) = target.post_merge(Box::new(state), done) else { return Ok(()) };
-        let CallState { call, sessions, legs, ended, sequences, own_recordings, cookie_jars, supervised, log } =
-            *state;
+        let CallState { call, sessions, legs, ended, sequences, own_recordings, cookie_jars, supervised, log } = *state;
         (self.own_recordings, self.cookie_jars, self.supervised) = (own_recordings, cookie_jars, supervised);
         (self.call, self.sessions, self.legs) = (call, sessions, legs);
         (self.ended, self.sequences) = (ended, sequences);

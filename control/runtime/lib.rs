@@ -1,4 +1,14 @@
-//! Live calls. One task for each call feeds the pure `Call` and performs the outputs of `Call`.
+//! Live calls: one task a call drives the pure `Call` and performs what it orders.
+//!
+//! ```text
+//!   app, usage, verification, notify      what uses calls
+//!   calls                                 accepts and makes calls; gives requests to live ones; finds ended ones
+//!   call_task                             the task of one call
+//!   registry ─► inbox ─► call_state       the inbox of each live leg; its messages; what moves when calls are merged
+//!   services                              the parts of the server that calls use
+//! ```
+//!
+//! A module uses only modules in lower rows, and those to its right.
 #![forbid(unsafe_code)]
 
 pub mod app;

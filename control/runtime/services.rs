@@ -15,17 +15,14 @@ use tandem_conversations::Conversations;
 use tandem_dialect::Dialects;
 use tandem_history::feed::Feed;
 use tandem_history::recordings::RecordingFiles;
-use tandem_history::stored_media::StoredMedia;
 use tandem_http::Client;
 use tandem_media as media;
 use tandem_metrics::Counters;
 use tandem_queues::Queues;
 use tandem_routing::channels::{Barred, Channels};
 use tandem_routing::{InternalDestination, Outbound, Routing};
-use tandem_settings::IceConfig;
 use tandem_sip as sip;
 use tandem_siprec::Connectors;
-use tandem_speech::Voice;
 use tandem_speech::recognise::Recogniser;
 use tandem_stir::Stir;
 use tandem_store::{Store, StoreError};
@@ -52,10 +49,6 @@ pub struct Services {
     pub client: Client,
     /// Audio for playback.
     pub audio: AudioLoader,
-    /// Audio files that accounts have uploaded.
-    pub stored_media: Arc<StoredMedia>,
-    /// Text to speech.
-    pub voice: Arc<Voice>,
     /// Speech to text.
     pub recogniser: Arc<Recogniser>,
     /// The conversations of callers with applications and agents.
@@ -66,8 +59,6 @@ pub struct Services {
     pub public_url: Arc<str>,
     /// Folder and format of recordings.
     pub recordings: RecordingFiles,
-    /// The STUN and TURN servers that the server announces to the clients of applications.
-    pub ice: ArcSwap<IceConfig>,
     /// The recording servers (SIPREC) that applications can name.
     pub siprec: ArcSwap<Connectors>,
     /// The service that signs and verifies calling numbers (STIR/SHAKEN).

@@ -176,7 +176,12 @@ async fn metrics(State(app): State<App>) -> Response {
             guarded.dropped,
         ),
         ("tandem_sip_limited_total", "SIP messages above source_rate, dropped unread", "counter", guarded.limited),
-        ("tandem_sip_crowded_total", "SIP messages above strangers_rate, dropped unread", "counter", guarded.limited_unknown),
+        (
+            "tandem_sip_crowded_total",
+            "SIP messages above strangers_rate, dropped unread",
+            "counter",
+            guarded.limited_unknown,
+        ),
         ("tandem_sip_overloaded", "1 while SIP is overloaded and new calls get 503", "gauge", sip.overloaded.into()),
         ("tandem_sip_hep_sent_total", "SIP messages sent to the capture server", "counter", sip.captured),
         (

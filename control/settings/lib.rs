@@ -27,7 +27,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Deserializer};
 use tandem_call::Method;
 
-pub use self::application::{Application, PROVIDERS, ApplicationKind, provider_of_application};
+pub use self::application::{Application, ApplicationKind, PROVIDERS, provider_of_application};
 pub use self::bridge::{Bridge, RecordBridge};
 pub use self::endpoint::EndpointConfig;
 use self::network::networks;

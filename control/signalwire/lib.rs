@@ -95,7 +95,8 @@ impl Provider for SignalWire {
             match name.as_str() {
                 "Laml" => *name = "Twiml".to_owned(),
                 "MachineDetectionTimeout" => {
-                    if let Some(milliseconds) = value.parse().ok().filter(|number: &u64| *number > MAX_TIMEOUT_SECONDS) {
+                    if let Some(milliseconds) = value.parse().ok().filter(|number: &u64| *number > MAX_TIMEOUT_SECONDS)
+                    {
                         *value = milliseconds.div_ceil(1_000).to_string();
                     }
                 }

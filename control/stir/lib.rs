@@ -132,7 +132,11 @@ impl Stir {
     /// Returns the facts that must be verified for an inbound call. The numbers of `incoming` must already have our own
     /// format ([`identity::receive`]). `None` if verification is off. `None` also for a call from a phone, because the
     /// phone has authenticated itself with a password.
-    pub fn verification_request(&self, trunk: Option<&TrunkConfig>, incoming: &sip::Incoming) -> Option<VerificationRequest> {
+    pub fn verification_request(
+        &self,
+        trunk: Option<&TrunkConfig>,
+        incoming: &sip::Incoming,
+    ) -> Option<VerificationRequest> {
         let verify = trunk.and_then(|trunk| trunk.stir.verify).unwrap_or(self.verify);
         let identities: Vec<_> = identities(incoming.headers.iter().map(|header| (&*header.name, &*header.value)))
             .take(MAX_IDENTITIES)

@@ -92,7 +92,13 @@ impl Stir {
     /// with its original calling number keeps the Identity headers of the inbound call, because their signer knows more
     /// about the caller. If such a call goes to another number than the originally called number, our own signature is
     /// added.
-    pub fn signing_request(&self, routing: &Routing, account: &str, invite: &Invite, parent_leg: Option<&LegInfo>) -> SigningRequest {
+    pub fn signing_request(
+        &self,
+        routing: &Routing,
+        account: &str,
+        invite: &Invite,
+        parent_leg: Option<&LegInfo>,
+    ) -> SigningRequest {
         let parent_leg = parent_leg.filter(|leg| leg.direction == Direction::Inbound && leg.sip.trunk.is_some());
         let same = |one: &Address, other: &Address| match canonical_number(one.user()) {
             Some(number) => canonical_number(other.user()) == Some(number),

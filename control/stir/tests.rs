@@ -56,9 +56,15 @@ fn a_call_is_asked_about_by_the_numbers_that_the_application_is_told() {
     // The first number comes from the Request-URI, and the second number comes from the To header.
     assert_eq!(inquiry.expected.dest, ["12155551213", "12155551214"]);
     let mut anonymous = incoming(&[("Identity", "a.b.c"), ("P-Asserted-Identity", "\"A\" <sip:+12155551299@h>")]);
-    assert_eq!(stir(Verify::Report).verification_request(Some(&trunk), &anonymous).unwrap().expected.orig, ["12155551212"]);
+    assert_eq!(
+        stir(Verify::Report).verification_request(Some(&trunk), &anonymous).unwrap().expected.orig,
+        ["12155551212"]
+    );
     anonymous.from_user = "anonymous".to_owned();
-    assert_eq!(stir(Verify::Report).verification_request(Some(&trunk), &anonymous).unwrap().expected.orig, ["12155551299"]);
+    assert_eq!(
+        stir(Verify::Report).verification_request(Some(&trunk), &anonymous).unwrap().expected.orig,
+        ["12155551299"]
+    );
 }
 
 #[test]
@@ -224,7 +230,12 @@ fn now() -> jiff::Timestamp {
 }
 
 /// Returns the Identity headers that a trunk receives.
-fn identity_headers(stir: &Stir, trunk: Option<&TrunkConfig>, invite: &Invite, parent_leg: Option<&LegInfo>) -> Vec<String> {
+fn identity_headers(
+    stir: &Stir,
+    trunk: Option<&TrunkConfig>,
+    invite: &Invite,
+    parent_leg: Option<&LegInfo>,
+) -> Vec<String> {
     let signing = stir.signing_request(&routing(), "acme", invite, parent_leg);
     let parent_leg = parent_leg.map(|leg| ParentLeg { leg: Arc::new(leg.clone()), numbering: Numbering::default() });
     let presented: PresentedCaller = present(trunk, invite, parent_leg.as_ref(), "h");
@@ -299,7 +310,10 @@ fn a_call_that_is_passed_on_keeps_its_identity_and_one_that_is_forwarded_says_by
 fn only_trunks_are_signed_for_and_only_numbers_with_their_country_that_the_trunk_may_know() {
     let carrier = trunk(serde_json::json!({ "stir": { "attestation": "B" } }));
     let stir = signing(std::slice::from_ref(&carrier));
-    assert_eq!(read(&identity_headers(&stir, Some(&carrier), &invite("+12155550100", CALLED), None)).attestation, Attestation::B);
+    assert_eq!(
+        read(&identity_headers(&stir, Some(&carrier), &invite("+12155550100", CALLED), None)).attestation,
+        Attestation::B
+    );
     assert!(identity_headers(&stir, None, &invite("+12155550100", "sip:+1215@h"), None).is_empty());
     for (from, to) in [("100", CALLED), ("anonymous", CALLED), ("+12155550100", "100"), ("+12155550100", "sip:bob@h")] {
         assert!(identity_headers(&stir, Some(&carrier), &invite(from, to), None).is_empty(), "{from} {to}");

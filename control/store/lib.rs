@@ -55,6 +55,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "calls recordings deliveries events", include_str!("migrations/0001_calls_recordings_deliveries_events.sql")),
     (2, "phones", include_str!("migrations/0002_phones.sql")),
     (3, "resources", include_str!("migrations/0003_resources.sql")),
+    (4, "open applications", include_str!("migrations/0004_open_applications.sql")),
 ];
 
 /// Number of connections in the pool. SQLite serves parallel readers and one writer. PostgreSQL has a backend process

@@ -63,6 +63,7 @@ scenarios! {
         resources_are_the_accounts_own_are_claimed_once_and_go_with_their_parent,
         usage_is_counted_by_day_direction_and_party,
         a_trunks_domain_is_used_and_not_listed,
+        an_application_of_an_earlier_version_stays_open,
     }
 }
 
@@ -419,7 +420,8 @@ async fn a_url_of_another_kind_is_refused_without_showing_its_password() {
 
 #[tokio::test]
 async fn a_database_that_is_not_there_is_named_at_once_and_without_its_password() {
-    let opened = tokio::time::timeout(super::CONNECTION_TIMEOUT / 2, Store::open("postgres://user:secret@127.0.0.1:1/db")).await;
+    let opened =
+        tokio::time::timeout(super::CONNECTION_TIMEOUT / 2, Store::open("postgres://user:secret@127.0.0.1:1/db")).await;
     let Err(error) = opened.expect("at once") else { panic!("must fail") };
     assert_eq!(error.to_string(), "postgres at 127.0.0.1:1: Connection refused (os error 111)");
     let directory = tempfile::tempdir().unwrap();

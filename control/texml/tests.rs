@@ -159,7 +159,9 @@ fn attributes_of_its_own_have_their_effect() {
 fn noise_is_suppressed_and_no_longer() {
     use tandem_call::command::Command;
     let text = "<Start><Suppression direction='both'/></Start><Stop><Suppression/></Stop>";
-    let [Instruction::ExecuteCommand(start), Instruction::ExecuteCommand(stop)] = &instructions(text)[..] else { panic!() };
+    let [Instruction::ExecuteCommand(start), Instruction::ExecuteCommand(stop)] = &instructions(text)[..] else {
+        panic!()
+    };
     assert_eq!(start.command, Command::SuppressNoise { track: Track::Both, on: true });
     assert_eq!(stop.command, Command::SuppressNoise { track: Track::Both, on: false });
 }
@@ -173,7 +175,11 @@ fn a_stream_speaks_files_unless_it_is_told_to_speak_packets() {
     ] {
         let text = format!("<Connect><Stream url='wss://x/' {attributes}/></Connect>");
         let [Instruction::Connect(connect)] = &instructions(&text)[..] else { panic!() };
-        assert_eq!((connect.stream.bidirectional_mode, connect.stream.codec), (Some(bidirectional_mode), None), "{attributes}");
+        assert_eq!(
+            (connect.stream.bidirectional_mode, connect.stream.codec),
+            (Some(bidirectional_mode), None),
+            "{attributes}"
+        );
     }
     let [Instruction::StartStream(stream)] = &instructions("<Start><Stream url='wss://x/' codec='PCMU'/></Start>")[..]
     else {

@@ -151,7 +151,11 @@ fn understood(text: &str) -> Option<ConversationCommand> {
                 Some(Value::String(text)) => text.parse().ok()?,
                 Some(value) => u32::try_from(value.as_u64()?).ok()?,
             };
-            ConversationCommand::Play { url, times: if times == 0 { FOR_EVER } else { times.min(FOR_EVER) }, interrupt_policy }
+            ConversationCommand::Play {
+                url,
+                times: if times == 0 { FOR_EVER } else { times.min(FOR_EVER) },
+                interrupt_policy,
+            }
         }
         "sendDigits" => {
             let digits = message.digits?;
@@ -163,7 +167,10 @@ fn understood(text: &str) -> Option<ConversationCommand> {
             if speech_language.is_none() && recognition_language.is_none() {
                 return None;
             }
-            ConversationCommand::Language { speech_language: speech_language.map(Cow::into_owned), recognition_language: recognition_language.map(Cow::into_owned) }
+            ConversationCommand::Language {
+                speech_language: speech_language.map(Cow::into_owned),
+                recognition_language: recognition_language.map(Cow::into_owned),
+            }
         }
         "end" => ConversationCommand::End {
             handoff: match message.handoff_data {
@@ -343,14 +350,29 @@ mod tests {
         let plain = InterruptPolicy::default();
         assert_eq!(
             ask(r#"{"type":"text","token":"Hi \"you\"","more":1}"#),
-            ConversationCommand::Say { token: "Hi \"you\"".into(), last: false, language: None, interrupt_policy: plain }
+            ConversationCommand::Say {
+                token: "Hi \"you\"".into(),
+                last: false,
+                language: None,
+                interrupt_policy: plain
+            }
         );
-        let interrupt_policy = InterruptPolicy { by: Some(Inputs { digits: true, speech: false }), preemptible: Some(true) };
+        let interrupt_policy =
+            InterruptPolicy { by: Some(Inputs { digits: true, speech: false }), preemptible: Some(true) };
         assert_eq!(
             ask(r#"{"type":"text","token":"","last":true,"lang":"fr-FR","interruptible":"dtmf","preemptible":true}"#),
-            ConversationCommand::Say { token: String::new(), last: true, language: Some("fr-FR".into()), interrupt_policy }
+            ConversationCommand::Say {
+                token: String::new(),
+                last: true,
+                language: Some("fr-FR".into()),
+                interrupt_policy
+            }
         );
-        let play = |times, interrupt_policy| ConversationCommand::Play { url: "https://a/b.mp3".into(), times, interrupt_policy };
+        let play = |times, interrupt_policy| ConversationCommand::Play {
+            url: "https://a/b.mp3".into(),
+            times,
+            interrupt_policy,
+        };
         assert_eq!(ask(r#"{"type":"play","source":"https://a/b.mp3"}"#), play(1, plain));
         let interrupt_policy = InterruptPolicy { by: Some(Inputs::NONE), preemptible: None };
         assert_eq!(
@@ -363,7 +385,10 @@ mod tests {
         );
         assert_eq!(
             ask(r#"{"type":"language","ttsLanguage":"sv-SE","transcriptionLanguage":"en-US"}"#),
-            ConversationCommand::Language { speech_language: Some("sv-SE".into()), recognition_language: Some("en-US".into()) }
+            ConversationCommand::Language {
+                speech_language: Some("sv-SE".into()),
+                recognition_language: Some("en-US".into())
+            }
         );
         assert_eq!(ask(r#"{"type":"end"}"#), ConversationCommand::End { handoff: None });
         assert_eq!(

@@ -59,12 +59,14 @@ pub(crate) fn explain(keys: &[(String, String)], received: &ReceivedRequest, sig
     };
     let fits = |received: &ReceivedRequest| keys.iter().position(|(_, key)| sign(key, received) == given);
     let mut candidates = vec![(received.clone(), Vec::new())];
-    let singles: Vec<(ReceivedRequest, Vec<&'static str>)> = VARIANTS.iter().flat_map(|variant| variants(variant, received)).collect();
+    let singles: Vec<(ReceivedRequest, Vec<&'static str>)> =
+        VARIANTS.iter().flat_map(|variant| variants(variant, received)).collect();
     candidates.extend(singles.iter().cloned());
     for (single, differences) in &singles {
         for variant in VARIANTS.iter().filter(|variant| !differences.contains(&variant.difference)) {
             let both = variants(variant, single);
-            candidates.extend(both.into_iter().map(|(received, more)| (received, [&differences[..], &more[..]].concat())));
+            candidates
+                .extend(both.into_iter().map(|(received, more)| (received, [&differences[..], &more[..]].concat())));
         }
     }
     for (candidate, differences) in candidates {
@@ -87,7 +89,12 @@ pub(crate) fn explain(keys: &[(String, String)], received: &ReceivedRequest, sig
 
 /// Like [`explain`], but also tries the URLs in `sent`, which are the URLs of the call's signed requests. So this
 /// function also finds a URL on a different host. The usual differences do not include the host.
-pub(crate) fn explain_by(keys: &[(String, String)], received: &ReceivedRequest, signature: &str, sent: &[String]) -> Explanation {
+pub(crate) fn explain_by(
+    keys: &[(String, String)],
+    received: &ReceivedRequest,
+    signature: &str,
+    sent: &[String],
+) -> Explanation {
     let mut explanation = explain(keys, received, signature);
     if explanation.key.is_some() {
         return explanation;
@@ -216,18 +223,24 @@ const VARIANTS: [Variant; 12] = [
     },
     Variant {
         difference: "query: the URL was signed without it",
-        sent: |received| received.url.split_once('?').map(|(path, _)| with_url(received, path.to_owned())).into_iter().collect(),
+        sent: |received| {
+            received.url.split_once('?').map(|(path, _)| with_url(received, path.to_owned())).into_iter().collect()
+        },
     },
     Variant {
         difference: "query: its characters were encoded differently when it was signed",
         sent: |received| {
             let decoded = percent_encoding::percent_decode_str(&received.url).decode_utf8_lossy().into_owned();
-            [received.url.replace("%20", "+"), received.url.replace('+', "%20"), decoded].map(|url| with_url(received, url)).into()
+            [received.url.replace("%20", "+"), received.url.replace('+', "%20"), decoded]
+                .map(|url| with_url(received, url))
+                .into()
         },
     },
     Variant {
         difference: "fragment: the part after # is never signed",
-        sent: |received| received.url.split_once('#').map(|(url, _)| with_url(received, url.to_owned())).into_iter().collect(),
+        sent: |received| {
+            received.url.split_once('#').map(|(url, _)| with_url(received, url.to_owned())).into_iter().collect()
+        },
     },
     Variant {
         difference: "body: its parameters were not signed (a GET, a JSON body, a WebSocket), or are in the URL",

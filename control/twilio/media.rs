@@ -206,7 +206,8 @@ mod tests {
         let missing = files(None).open("/nonexistent/x.wav".into(), false).await;
         assert_eq!(serve(missing, "audio/x-wav", false, &HeaderMap::new()).status(), StatusCode::NOT_FOUND);
         let path = std::env::temp_dir().join(format!("tandem-media-{}-key.wav", std::process::id()));
-        let encrypted = EncryptedWriter::new(Vec::new(), &RecordingKey::new([3; 32]), &[4; 32]).unwrap().finish().unwrap();
+        let encrypted =
+            EncryptedWriter::new(Vec::new(), &RecordingKey::new([3; 32]), &[4; 32]).unwrap().finish().unwrap();
         std::fs::write(&path, encrypted).unwrap();
         let locked = files(None).open(path.clone(), false).await;
         std::fs::remove_file(&path).unwrap();

@@ -62,6 +62,9 @@ const OF_NUMBERS: [Field; 13] = [
     ("SmsApplicationSid", "sms_application_sid", Form::Sid),
 ];
 
+/// The field that lets other accounts call an application.
+const OPEN: &str = "public_application_connect_enabled";
+
 const OF_APPLICATIONS: [Field; 9] = [
     ("ApiVersion", "api_version", VERSIONS),
     ("SmsUrl", "sms_url", Form::Url),
@@ -71,7 +74,7 @@ const OF_APPLICATIONS: [Field; 9] = [
     ("SmsStatusCallback", "sms_status_callback", Form::Url),
     ("MessageStatusCallback", "message_status_callback", Form::Url),
     ("VoiceCallerIdLookup", "voice_caller_id_lookup", Form::Flag),
-    ("PublicApplicationConnectEnabled", "public_application_connect_enabled", Form::Flag),
+    ("PublicApplicationConnectEnabled", OPEN, Form::Flag),
 ];
 
 /// Changes a number with the parameters of a form. The calling function must first check that the application and the
@@ -109,7 +112,9 @@ pub(super) fn change_application(
     change_name(name, parameters)?;
     change_voice(&mut application.voice, parameters)?;
     primary(&application.voice, parameters)?;
-    change_kept(&mut application.other, &OF_APPLICATIONS, parameters)
+    change_kept(&mut application.other, &OF_APPLICATIONS, parameters)?;
+    application.open = application.other.get(OPEN).is_some_and(|open| *open == Value::Bool(true));
+    Ok(())
 }
 
 /// Sets the name to `FriendlyName`, if the form has it.

@@ -543,7 +543,8 @@ fn a_live_transcription_tells_its_life_and_numbers_it_from_one() {
         assert_eq!(get(&started, name), Some(value), "{name}");
     }
     assert_eq!(get(&started, "OutboundTrackLabel"), None);
-    let said = |is_final| TranscriptionStatus::Recognised { track: Track::Outbound, words: words("hello", ""), is_final };
+    let said =
+        |is_final| TranscriptionStatus::Recognised { track: Track::Outbound, words: words("hello", ""), is_final };
     let (_, content) = told(leg(), facts(1, said(true)), 0).unwrap();
     assert_eq!(get(&content, "TranscriptionData"), Some(r#"{"confidence":0.9,"transcript":"hello"}"#));
     assert_eq!((get(&content, "Track"), get(&content, "Final")), (Some("outbound_track"), Some("true")));

@@ -124,7 +124,8 @@ mod tests {
     #[test]
     fn a_key_pressed_twice_in_both_forms_is_two_presses() {
         let mut bench = Bench::new();
-        let detections = [(0, DtmfMethod::Event), (110, DtmfMethod::Tone), (120, DtmfMethod::Event), (230, DtmfMethod::Tone)];
+        let detections =
+            [(0, DtmfMethod::Event), (110, DtmfMethod::Tone), (120, DtmfMethod::Event), (230, DtmfMethod::Tone)];
         assert_eq!(detections.map(|(at, method)| bench.at(at, '7', method)), [true, false, true, false]);
         let detections = [
             (2_000, DtmfMethod::Tone),

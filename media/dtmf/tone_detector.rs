@@ -91,7 +91,13 @@ struct CurrentDigit {
 
 impl Default for ToneDetector {
     fn default() -> ToneDetector {
-        ToneDetector { blocks: [Block::default(); WINDOW], block_number: 0, candidate: None, agreeing: 0, current: None }
+        ToneDetector {
+            blocks: [Block::default(); WINDOW],
+            block_number: 0,
+            candidate: None,
+            agreeing: 0,
+            current: None,
+        }
     }
 }
 

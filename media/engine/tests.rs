@@ -12,7 +12,7 @@ use crate::dtmf::DtmfMethod;
 use crate::event::{FinishReason, RecordingReason};
 use crate::quality::Impairment;
 use crate::rtp::rtcp::{self, RtcpItem};
-use crate::testing::{MediaPair, Sent, TestFile, Side};
+use crate::testing::{MediaPair, Sent, Side, TestFile};
 use crate::{Audio, TapCodec, Tone, source, tap};
 
 mod alignment;
@@ -449,7 +449,9 @@ fn reports_go_out_and_tell_loss_and_round_trip() {
     assert_eq!(reports[0].to, "127.0.0.2:4001".parse().unwrap());
     let mut said = Vec::new();
     assert!(rtcp::read(&reports[0].packet, 0xAA, |one| said.push(one)));
-    let [RtcpItem::SenderReport { ssrc, ntp_middle }, RtcpItem::ReportBlock(block)] = said[..] else { panic!("{said:?}") };
+    let [RtcpItem::SenderReport { ssrc, ntp_middle }, RtcpItem::ReportBlock(block)] = said[..] else {
+        panic!("{said:?}")
+    };
     assert_eq!(block.cumulative_lost, 1);
     // The far end replies 8 s later and states a delay of 7.9 s. So the round trip takes 100 ms.
     let elapsed = pair.now() - reports[0].at;

@@ -6,12 +6,12 @@ use std::collections::VecDeque;
 use super::RoomKey;
 use crate::codec::SampleRate;
 use crate::command::{Channels, RecordSpec, RecordingCommand, SessionKey, Tracks};
-use crate::track_frame::TrackFrame;
 use crate::event::{Event, RecordingReason};
 use crate::recorder::Recorder;
-use crate::recorders::{RecordingOutcome, Recorders};
+use crate::recorders::{Recorders, RecordingOutcome};
 use crate::resample::Resampler;
 use crate::timeline::RECORDER_LAG;
+use crate::track_frame::TrackFrame;
 use crate::writer::{Done, WriterHandle};
 
 /// The number of samples in a recorder's frame.

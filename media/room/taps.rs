@@ -4,10 +4,10 @@
 use crate::codec::SampleRate;
 use crate::codec::g711::Law;
 use crate::command::{OpId, Tracks};
-use crate::track_frame::TrackFrame;
 use crate::resample::Resampler;
 use crate::rtp::FRAME;
 use crate::tap::{Tap, TapSink, Tapped, WIDE};
+use crate::track_frame::TrackFrame;
 
 /// The taps of a room.
 pub(super) struct Taps {

@@ -50,8 +50,14 @@ pub(crate) struct Reports {
 impl Reports {
     /// Creates the state of a session. `seed` makes the intervals random.
     pub(crate) fn new(seed: u64) -> Reports {
-        let mut reports =
-            Reports { random: seed, due: 0, sent: [0; 2], has_written: false, far_end_report: None, round_trip_ms: None };
+        let mut reports = Reports {
+            random: seed,
+            due: 0,
+            sent: [0; 2],
+            has_written: false,
+            far_end_report: None,
+            round_trip_ms: None,
+        };
         reports.due = reports.draw() / 2;
         reports
     }

@@ -188,7 +188,10 @@ mod tests {
         assert_eq!(length % 4, 0);
         let mut heard = Vec::new();
         assert!(read(&out[..length], 77, |item| heard.push(item)));
-        assert_eq!(heard, [RtcpItem::SenderReport { ssrc: 42, ntp_middle: 0x5678_9ABC }, RtcpItem::ReportBlock(block), RtcpItem::Bye]);
+        assert_eq!(
+            heard,
+            [RtcpItem::SenderReport { ssrc: 42, ntp_middle: 0x5678_9ABC }, RtcpItem::ReportBlock(block), RtcpItem::Bye]
+        );
     }
 
     #[test]

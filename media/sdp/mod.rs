@@ -10,14 +10,14 @@
 //! of 20 ms, in the range 20 to 60 ms, and at most `maxptime`. A far end that asks for less than 20 ms gets 20 ms,
 //! because `ptime` is only a request (RFC 8866 §6.4). Received packets may have any length.
 
+mod combine;
 mod crypto;
 mod negotiate;
 mod parse;
-mod combine;
 
+pub use combine::{combine_descriptions, split_description};
 pub(crate) use crypto::RANDOM;
 pub use crypto::Srtp;
-pub use combine::{split_description, combine_descriptions};
 
 pub(crate) use negotiate::{Local, Negotiation};
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::crypto::{self, Crypto, RANDOM, Srtp};
 use super::parse::{self, Audio, Description, Direction, Format, Line, Meaning};
-use super::{Events, MAX_RECEIVE_EVENTS, MAX_RECEIVE_CODECS, MediaPlan, Preference, Protection, SdpError};
+use super::{Events, MAX_RECEIVE_CODECS, MAX_RECEIVE_EVENTS, MediaPlan, Preference, Protection, SdpError};
 use crate::codec::{Codec, SampleRate};
 use crate::latch::MediaSource;
 

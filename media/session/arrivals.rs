@@ -37,7 +37,9 @@ impl Default for Buffer {
 impl Arrivals {
     /// Buffers a packet. If the buffer has no space for it, the buffered packets are first written to the timeline.
     pub(super) fn push(&mut self, stamp: Stamp, law: Law, payload: &[u8], timeline: &mut Timeline) {
-        let fits = |arrivals: &Arrivals| arrivals.count < MAX_PACKETS && arrivals.octets + payload.len() <= MAX_PACKETS * FRAME;
+        let fits = |arrivals: &Arrivals| {
+            arrivals.count < MAX_PACKETS && arrivals.octets + payload.len() <= MAX_PACKETS * FRAME
+        };
         if !fits(self) {
             self.settle(timeline);
         }

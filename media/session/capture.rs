@@ -6,13 +6,13 @@ use super::{Context, SessionEvents};
 use crate::codec::Codec;
 use crate::codec::g711::Law;
 use crate::command::{OpId, RecordingCommand, SessionKey, Tracks};
-use crate::track_frame::TrackFrame;
 use crate::event::{Event, RecordingReason};
 use crate::recorder::Recorder;
-use crate::recorders::{RecordingOutcome, Recorders};
+use crate::recorders::{Recorders, RecordingOutcome};
 use crate::rtp::{FRAME, Header};
 use crate::tap::{Tap, TapSink, Tapped};
 use crate::timeline::Stamp;
+use crate::track_frame::TrackFrame;
 use crate::writer::{Done, WriterHandle};
 
 /// The highest number of taps of a session.

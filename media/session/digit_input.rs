@@ -7,7 +7,7 @@ use crate::codec::SampleRate;
 use crate::dtmf::{DtmfMethod, InbandDetector};
 use crate::event::Event;
 use crate::rtp::Header;
-use crate::rtp::dtmf::{DigitBudget, Detector};
+use crate::rtp::dtmf::{Detector, DigitBudget};
 
 use super::SessionEvents;
 

@@ -77,7 +77,8 @@ impl Inbound {
 
     /// Adds the counters of dropped datagrams to a session's statistics.
     pub(super) fn add_dropped(&self, stats: &mut Stats) {
-        let Dropped { on_hold, srtp, malformed, payload_type, unknown_source, flood, rtcp, first_unknown_source } = self.dropped;
+        let Dropped { on_hold, srtp, malformed, payload_type, unknown_source, flood, rtcp, first_unknown_source } =
+            self.dropped;
         stats.dropped_held = on_hold;
         stats.dropped_srtp = srtp;
         stats.dropped_malformed = malformed;

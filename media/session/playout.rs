@@ -12,7 +12,7 @@ use crate::player::Playback;
 use crate::room::MixedFrame;
 use crate::rtp::FRAME;
 use crate::rtp::dtmf::{self, DigitFrame, DigitSender};
-use crate::source::{SourcePlayer, SourceFrame, StreamSource};
+use crate::source::{SourceFrame, SourcePlayer, StreamSource};
 use crate::tone::{Tone, ToneGenerator};
 
 /// The highest number of marks reported in one frame. More marks could fill the event sink faster than the application

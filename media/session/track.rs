@@ -3,11 +3,11 @@
 use super::arrivals::Arrivals;
 use crate::codec::g711::Law;
 use crate::codec::{Codec, Decoder, LONGEST_FRAME, SampleRate};
-use crate::track_frame::TrackFrame;
 use crate::resample::Resampler;
 use crate::rtp::FRAME;
 use crate::tap::Tapped;
 use crate::timeline::{self, Assembly, FrameComposition, Quality, RECORDER_LAG, Reader, Stamp, Timeline};
+use crate::track_frame::TrackFrame;
 
 /// The audio of one direction. A track is created for the first listener.
 pub(super) struct AudioTrack {

@@ -189,7 +189,8 @@ fn a_recorded_call_with_drift_and_loss_is_as_long_as_the_call_and_its_channels_a
         );
     }
     let (duration, dropped) = loop {
-        if let Event::RecordingFinished { duration, dropped, .. } = events.recv_timeout(Duration::from_secs(20)).unwrap()
+        if let Event::RecordingFinished { duration, dropped, .. } =
+            events.recv_timeout(Duration::from_secs(20)).unwrap()
         {
             break (duration, dropped);
         }

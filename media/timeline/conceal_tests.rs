@@ -1,6 +1,6 @@
 //! Tests of the quality of concealed speech, with a real voice.
 
-use super::tests::{Random, DelayedPackets};
+use super::tests::{DelayedPackets, Random};
 use super::*;
 
 const FRAME: usize = 160;
@@ -59,7 +59,8 @@ fn lost_speech_is_nearer_to_what_was_said_than_silence_is() {
     for percent in [3, 5, 10] {
         let mut random = Random::new(percent);
         let lost: Vec<bool> = (0..clean.len() / FRAME).map(|_| random.chance(percent)).collect();
-        let packets = DelayedPackets::new(&clean, FRAME, |number| (!lost.get(number).is_some_and(|lost| *lost)).then_some(0));
+        let packets =
+            DelayedPackets::new(&clean, FRAME, |number| (!lost.get(number).is_some_and(|lost| *lost)).then_some(0));
         let mut timeline = Timeline::octets(Law::Mu);
         let ticks = clean.len() / FRAME + 8;
         let heard = packets.heard(&mut timeline, &mut recorder(), 0, ticks as u32);
@@ -89,7 +90,8 @@ fn no_step_at_a_border_is_greater_than_speech_has_itself() {
     for percent in [3, 10] {
         let mut random = Random::new(percent + 7);
         let lost: Vec<bool> = (0..clean.len() / FRAME).map(|_| random.chance(percent)).collect();
-        let packets = DelayedPackets::new(&clean, FRAME, |number| (!lost.get(number).is_some_and(|lost| *lost)).then_some(0));
+        let packets =
+            DelayedPackets::new(&clean, FRAME, |number| (!lost.get(number).is_some_and(|lost| *lost)).then_some(0));
         let ticks = clean.len() / FRAME + 8;
         let heard = packets.heard(&mut Timeline::octets(Law::Mu), &mut recorder(), 0, ticks as u32);
         let heard = &heard[usize::from(RECORDER_LAG) * FRAME..];

@@ -25,8 +25,8 @@ mod transit;
 
 use crate::codec::g711::Law;
 use crate::codec::{LONGEST_FRAME, SampleRate};
-use crate::track_frame::TrackFrame;
 use crate::rtp::FRAME;
+use crate::track_frame::TrackFrame;
 
 pub use assembly::Assembly;
 use conceal::Concealer;

@@ -71,7 +71,15 @@ impl Reader {
     /// Creates a reader with a fixed delay behind the wire, for recordings. A packet can be late by up to the delay
     /// minus 20 ms and still finds its position.
     pub fn fixed(milliseconds: u16) -> Reader {
-        Reader { fixed_ms: Some(milliseconds), at: None, correcting: 0, since_correction: 0, read: 0, fade: None, starved: false }
+        Reader {
+            fixed_ms: Some(milliseconds),
+            at: None,
+            correcting: 0,
+            since_correction: 0,
+            read: 0,
+            fade: None,
+            starved: false,
+        }
     }
 
     /// Creates a reader with the smallest delay that the jitter permits, 30 to 200 ms. The delay grows when packets

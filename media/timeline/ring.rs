@@ -305,7 +305,9 @@ mod tests {
         }
         use Kind::{Absent, Received, Synthesised};
         assert_eq!(runs, [(Received, 90), (Synthesised, 120), (Absent, 160), (Received, 260), (Absent, 300)]);
-        assert!(ring.is_received(base + 160, 100) && !ring.is_received(base + 160, 101) && !ring.is_received(base + 89, 2));
+        assert!(
+            ring.is_received(base + 160, 100) && !ring.is_received(base + 160, 101) && !ring.is_received(base + 89, 2)
+        );
         let mut out = [9; 300];
         ring.read_known(base, &mut out);
         let expected: Vec<i16> = [[1; 90].as_slice(), &[3; 30], &[0; 40], &[2; 100], &[0; 40]].concat();

@@ -102,7 +102,8 @@ fn a_steady_peer_is_copied_to_the_bit_whatever_its_packets_length_and_the_ticks_
         for phase in [0, 7, 80, 159] {
             for mut reader in readers() {
                 let mut timeline = Timeline::octets(Law::Mu);
-                let heard = DelayedPackets::new(&samples, length, |_| Some(0)).heard(&mut timeline, &mut reader, phase, 115);
+                let heard =
+                    DelayedPackets::new(&samples, length, |_| Some(0)).heard(&mut timeline, &mut reader, phase, 115);
                 let from = find(&heard, &samples[..200]).unwrap();
                 let whole = samples.len().min(heard.len() - from);
                 assert!(whole >= 15_000);
@@ -121,7 +122,8 @@ fn a_steady_peer_is_copied_to_the_bit_whatever_its_packets_length_and_the_ticks_
 fn packets_out_of_order_and_twice_are_put_right_for_the_recorder() {
     let samples = spoken(16_000);
     let mut random = Random::new(1);
-    let mut packets = DelayedPackets::new(&samples, 160, |number| Some(if number == 0 { 0 } else { random.below(900) as u32 }));
+    let mut packets =
+        DelayedPackets::new(&samples, 160, |number| Some(if number == 0 { 0 } else { random.below(900) as u32 }));
     let again = packets.packets.clone();
     packets.packets.extend(again.into_iter().map(|(arrival, timestamp, octets)| (arrival + 100, timestamp, octets)));
     packets.packets.sort_by_key(|(arrival, ..)| *arrival);
@@ -355,7 +357,8 @@ fn after_jitter_has_gone_a_live_reader_comes_near_the_wire_again() {
         .map(|(at, one)| if at / 8_000 % 3 == 0 { one / 256 } else { one })
         .collect();
     let mut random = Random::new(5);
-    let packets = DelayedPackets::new(&samples, 160, |number| Some(if number < 500 { random.below(640) as u32 } else { 0 }));
+    let packets =
+        DelayedPackets::new(&samples, 160, |number| Some(if number < 500 { random.below(640) as u32 } else { 0 }));
     let (mut timeline, mut reader) = (Timeline::octets(Law::Mu), Reader::adaptive());
     packets.heard(&mut timeline, &mut reader, 50, 500);
     let during = timeline.quality().delay_ms;
@@ -434,8 +437,9 @@ fn another_ssrc_goes_on_where_the_clock_is() {
 fn packets_held_up_together_lose_what_is_too_late_and_shift_nothing() {
     // No packet arrives for 400 ms. Then all packets arrive at once.
     let samples = spoken(160 * 100);
-    let packets =
-        DelayedPackets::new(&samples, 160, |number| Some(if (30..50).contains(&number) { (50 - number as u32) * 160 } else { 0 }));
+    let packets = DelayedPackets::new(&samples, 160, |number| {
+        Some(if (30..50).contains(&number) { (50 - number as u32) * 160 } else { 0 })
+    });
     let mut timeline = Timeline::octets(Law::Mu);
     let heard = packets.heard(&mut timeline, &mut recorder(), 0, 108);
     let from = find(&heard, &samples[..160]).unwrap();

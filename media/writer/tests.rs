@@ -2,10 +2,10 @@
 
 use super::*;
 use crate::command::Channels;
-use crate::track_frame::TrackFrame;
 use crate::recorder::Recorder;
 use crate::testing::TestFile;
 use crate::timeline::RECORDER_LAG;
+use crate::track_frame::TrackFrame;
 use std::io::Read as _;
 use std::sync::mpsc::Receiver;
 

@@ -81,8 +81,11 @@ impl Dialogs {
     /// answered by PRACK. Then the first far end answers the call, but the offer of the second far end was reported
     /// last.
     pub(super) fn report_offer_again(&mut self, cx: &mut Context<'_>, slot: LegId, tag: &Bytes, offer: Option<Bytes>) {
-        let last_reported =
-            self.legs.get(slot).and_then(|leg| leg.extensions.delayed_offers.as_ref()).map(|late| late.last_reported.clone());
+        let last_reported = self
+            .legs
+            .get(slot)
+            .and_then(|leg| leg.extensions.delayed_offers.as_ref())
+            .map(|late| late.last_reported.clone());
         if let (Some(last_reported), Some(offer)) = (last_reported, offer)
             && last_reported != tag
         {

@@ -233,7 +233,8 @@ impl Forks {
 
     /// Removes the fork if no branch is left. If the call was not answered, reports the end of the call.
     fn end(&mut self, key: LegKey) {
-        let is_over = |fork: &Fork| fork.branches.is_empty() && (fork.state != ForkState::Ringing || fork.waiting.is_empty());
+        let is_over =
+            |fork: &Fork| fork.branches.is_empty() && (fork.state != ForkState::Ringing || fork.waiting.is_empty());
         if !self.by_leg.get(&key).is_some_and(is_over) {
             return;
         }

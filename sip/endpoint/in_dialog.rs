@@ -169,14 +169,15 @@ impl Dialogs {
             cx.respond(server, ResponseParts { lines: &lines, ..plain(status) });
             return;
         }
-        let negotiated_timer = match session_timer::negotiate(request, cx.core.config.session_expires, cx.core.config.min_se) {
-            Ok(negotiated_timer) => negotiated_timer,
-            Err(least) => {
-                let lines = format!("Min-SE: {least}\r\n");
-                cx.respond(server, ResponseParts { lines: &lines, ..plain(422) });
-                return;
-            }
-        };
+        let negotiated_timer =
+            match session_timer::negotiate(request, cx.core.config.session_expires, cx.core.config.min_se) {
+                Ok(negotiated_timer) => negotiated_timer,
+                Err(least) => {
+                    let lines = format!("Min-SE: {least}\r\n");
+                    cx.respond(server, ResponseParts { lines: &lines, ..plain(422) });
+                    return;
+                }
+            };
         let Some(leg) = self.legs.get_mut(slot) else { return };
         if matches!(leg.state, State::Established) {
             leg.extensions.negotiated_timer = negotiated_timer;
@@ -220,7 +221,9 @@ impl Dialogs {
         let features = self.legs.get(slot).map(super::state::Leg::features).unwrap_or_default();
         let leg = self.legs.get_mut(slot);
         let (negotiated_timer, reliable, settled) = leg
-            .map(|leg| (leg.extensions.negotiated_timer.take(), leg.extensions.reliable.is_some(), leg.has_settled_early()))
+            .map(|leg| {
+                (leg.extensions.negotiated_timer.take(), leg.extensions.reliable.is_some(), leg.has_settled_early())
+            })
             .unwrap_or_default();
         let supported = compose::supported(reliable || cx.core.config.prack != Prack::Off);
         // If a provisional response had the offer and its PRACK had the answer, the 200 has no SDP (RFC 6337 §2.2).

@@ -16,7 +16,7 @@ use super::transactions::client::{NewClient, Purpose};
 use super::transactions::server::NewServer;
 use super::trunks::Trunks;
 use super::{Arrival, Endpoint};
-use crate::challenge::{self, Authority, AuthenticationResult};
+use crate::challenge::{self, AuthenticationResult, Authority};
 use crate::compose::{self, RequestParts, ResponseParts};
 use crate::config::{Config, UnknownSources};
 use crate::dialog::Flow;
@@ -25,8 +25,10 @@ use crate::gruu;
 use crate::guard::Offence;
 use crate::leg::{Caller, Event, RefusedRequest, TrunkName};
 use crate::message::{Echo, Method, Request, Uri};
+use crate::registrar::{
+    Aor, Binding, Change, ContactTarget, Due, KeepAlive, Refusal, Register, Registrar, RegistrarConfig,
+};
 use crate::trunk::KnownBy;
-use crate::registrar::{Aor, Binding, Change, Due, KeepAlive, Refusal, Register, Registrar, RegistrarConfig, ContactTarget};
 
 /// The double CRLF of a keep-alive (RFC 5626 §3.5.1).
 const CRLF_CRLF: &[u8] = b"\r\n\r\n";
@@ -494,7 +496,14 @@ fn reject_credentials(core: &mut Core, now: Instant, arrival: &Arrival, request:
 }
 
 /// Reports that a user was refused. The log has at most one line in 10 s for each source.
-fn report_authentication_failure(core: &mut Core, now: Instant, arrival: &Arrival, request: &Request, username: &str, why: &str) {
+fn report_authentication_failure(
+    core: &mut Core,
+    now: Instant,
+    arrival: &Arrival,
+    request: &Request,
+    username: &str,
+    why: &str,
+) {
     let line = match &core.guard {
         Some(guard) => guard.take_log_line(now, arrival.source.ip()),
         None => Some(0),

@@ -264,7 +264,8 @@ impl Dialogs {
         let Some(leg) = self.legs.get_mut(slot).filter(|_| status == 200) else { return };
         let Some(referral) = &mut leg.extensions.referral else { return };
         let done = state.is_some_and(|state| state.trim_start().to_ascii_lowercase().starts_with("terminated"));
-        let reported_status = fragment_status(&content.body).unwrap_or(if referral.last == 0 { 100 } else { referral.last });
+        let reported_status =
+            fragment_status(&content.body).unwrap_or(if referral.last == 0 { 100 } else { referral.last });
         let (accepted, news) = (referral.accepted, reported_status != referral.last);
         referral.last = reported_status;
         referral.accepted = true;

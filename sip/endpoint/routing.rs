@@ -59,8 +59,10 @@ impl Endpoint {
         }
         // For an INVITE, the source is identified later.
         let is_invite = request.method == Method::Invite && request.to.tag.is_none();
-        let known =
-            leg.is_some() || is_invite || !self.phones.is_unknown_and_unregistered(&self.core, arrival) || self.is_expected(&request);
+        let known = leg.is_some()
+            || is_invite
+            || !self.phones.is_unknown_and_unregistered(&self.core, arrival)
+            || self.is_expected(&request);
         if !known {
             // The request belongs to a dialog that has ended or that was lost in a crash, so it does not come from a
             // scanner. It gets 481, so that the sender learns that the dialog is gone (RFC 3261 §12.2.2).
@@ -136,7 +138,8 @@ impl Endpoint {
         }
         // Some carriers challenge even the BYE of a call that comes from the carrier.
         let credentials = peer.and_then(|peer| self.trunks.get(peer)?.credentials.clone());
-        let session = credentials.map(|own| digest::Session::new(own).for_networks(self.trunks.trusted_networks_of(&self.core, peer)));
+        let session = credentials
+            .map(|own| digest::Session::new(own).for_networks(self.trunks.trusted_networks_of(&self.core, peer)));
         let flow = Flow { pinned: by_password, ..self.core.arrival_flow(arrival) };
         let invite =
             NewInvite { arrival, flow, request, trunk, trunk_index: peer, session, key, merge_key, echo, caller };
@@ -171,7 +174,8 @@ impl Endpoint {
         if let Err(status) = self.dialogs.replaced_by(request) {
             return Some((status, String::new()));
         }
-        if let Err(least) = session_timer::negotiate(request, self.core.config.session_expires, self.core.config.min_se) {
+        if let Err(least) = session_timer::negotiate(request, self.core.config.session_expires, self.core.config.min_se)
+        {
             return Some((422, format!("Min-SE: {least}\r\n")));
         }
         if let Some(refusal) = refusal_of_body(request) {
@@ -328,7 +332,13 @@ impl Endpoint {
         match self.core.next_hop(&mut hops) {
             Some(flow) => {
                 let (dialogs, mut cx) = self.dialogs(now);
-                dialogs.place_along(&mut cx, key, outgoing, flow, InviteRoute { trusted_networks, hops, ..InviteRoute::default() });
+                dialogs.place_along(
+                    &mut cx,
+                    key,
+                    outgoing,
+                    flow,
+                    InviteRoute { trusted_networks, hops, ..InviteRoute::default() },
+                );
             }
             None => self.core.report_unplaced(key, EndCause::NoSocket),
         }

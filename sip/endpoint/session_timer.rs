@@ -86,7 +86,8 @@ pub(super) fn negotiate(request: &Request, ours: u32, min_se: u32) -> Result<Opt
     let asked = content.value("Session-Expires").and_then(|value| parse(&value));
     let far_end_min_se = seconds(content, "Min-SE").unwrap_or(LOWEST_MIN_SE).min(MAX_INTERVAL);
     let Some((asked, sender)) = asked else {
-        let negotiated_timer = NegotiatedTimer { interval: ours.max(far_end_min_se).max(min_se), we_refresh: false, known };
+        let negotiated_timer =
+            NegotiatedTimer { interval: ours.max(far_end_min_se).max(min_se), we_refresh: false, known };
         return Ok((known && ours > 0).then_some(negotiated_timer));
     };
     if asked < min_se && known {
@@ -117,7 +118,10 @@ fn timer_in(response: &Response) -> Option<NegotiatedTimer> {
 
 /// Returns the Min-SE in a 422, if this value is acceptable.
 pub(super) fn min_se_of(response: &Response) -> Option<u32> {
-    (response.status == 422).then(|| seconds(&response.content, "Min-SE")).flatten().filter(|&min_se| min_se <= MAX_INTERVAL)
+    (response.status == 422)
+        .then(|| seconds(&response.content, "Min-SE"))
+        .flatten()
+        .filter(|&min_se| min_se <= MAX_INTERVAL)
 }
 
 impl Dialogs {
@@ -127,9 +131,15 @@ impl Dialogs {
     }
 
     /// Starts the timer that a sent 2xx contains. Stops the timer if the 2xx has no session timer.
-    pub(super) fn start_session(&mut self, cx: &mut Context<'_>, slot: LegId, negotiated_timer: Option<NegotiatedTimer>) {
+    pub(super) fn start_session(
+        &mut self,
+        cx: &mut Context<'_>,
+        slot: LegId,
+        negotiated_timer: Option<NegotiatedTimer>,
+    ) {
         if let Some(leg) = self.legs.get_mut(slot) {
-            leg.extensions.session = negotiated_timer.map(|negotiated_timer| Box::new(SessionTimer::new(cx.now, negotiated_timer)));
+            leg.extensions.session =
+                negotiated_timer.map(|negotiated_timer| Box::new(SessionTimer::new(cx.now, negotiated_timer)));
         }
         self.arm_leg(cx, slot);
     }
@@ -264,7 +274,8 @@ mod tests {
     #[test]
     fn who_refreshes_does_so_half_way_and_who_waits_gives_up_a_third_or_32_seconds_early() {
         let now = crate::testing::instant();
-        let timer = |interval, we_refresh| SessionTimer::new(now, NegotiatedTimer { interval, we_refresh, known: true });
+        let timer =
+            |interval, we_refresh| SessionTimer::new(now, NegotiatedTimer { interval, we_refresh, known: true });
         let after = |seconds| now + Duration::from_secs(seconds);
         let ours = timer(1800, true);
         assert_eq!((ours.refresh_at, ours.expires_at), (Some(after(900)), after(1800)));

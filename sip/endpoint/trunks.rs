@@ -24,10 +24,10 @@ use crate::compose;
 use crate::digest;
 use crate::leg::{EndCause, Transport, TrunkName};
 use crate::message::{Method, Request, Response, Uri};
-use crate::trunk::{KnownBy, Registered, Trunk, TrunkState, TrunkStatus, CallDirection};
 use crate::probe::Probe;
 use crate::registration::{Registration, Reply, Step};
 use crate::timer::Owner;
+use crate::trunk::{CallDirection, KnownBy, Registered, Trunk, TrunkState, TrunkStatus};
 
 /// The purpose of a request outside every dialog. The number is the index of the trunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -486,7 +486,13 @@ impl Trunks {
     // ----- calls --------------------------------------------------------------------------------------------------
 
     /// Counts a call of a trunk. Returns `false` if the trunk's limits do not allow the call.
-    pub(super) fn admit(&mut self, core: &mut Core, now: Instant, trunk: Option<usize>, direction: CallDirection) -> bool {
+    pub(super) fn admit(
+        &mut self,
+        core: &mut Core,
+        now: Instant,
+        trunk: Option<usize>,
+        direction: CallDirection,
+    ) -> bool {
         let Some(index) = trunk else { return true };
         let admitted = self.states.get_mut(index).is_none_or(|trunk| trunk.admit(now, direction));
         self.update(core, index);

@@ -101,8 +101,8 @@ fn who_has_shown_who_it_is_is_heard_among_any_number_of_strangers() {
     let (guard, start) = guard(Bans { strangers_rate: 100, ..Bans::default() });
     let phone = ip("198.51.100.1");
     guard.note_authenticated(start, phone);
-    let heard =
-        (0..100_000_u32).filter(|n| guard.admit(start, IpAddr::from((0x0a00_0000 + n).to_be_bytes())) == GuardDecision::Accept);
+    let heard = (0..100_000_u32)
+        .filter(|n| guard.admit(start, IpAddr::from((0x0a00_0000 + n).to_be_bytes())) == GuardDecision::Accept);
     assert_eq!(heard.count(), 200);
     assert_eq!(guard.admit(start, phone), GuardDecision::Accept);
     assert_eq!(guard.counts(start).limited_unknown, 99_800);
@@ -202,6 +202,7 @@ fn a_source_is_complained_of_once_in_ten_seconds_and_the_others_are_counted() {
     assert_eq!(lines(start, "198.51.100.2"), [0], "another source");
     assert_eq!(lines(start + 9 * SECOND, "198.51.100.1"), [0; 0]);
     assert_eq!(lines(start + 10 * SECOND, "198.51.100.1"), [199]);
-    let many = (0..1_000_u32).filter(|n| guard.take_log_line(start + 60 * SECOND, IpAddr::from(n.to_be_bytes())).is_some());
+    let many =
+        (0..1_000_u32).filter(|n| guard.take_log_line(start + 60 * SECOND, IpAddr::from(n.to_be_bytes())).is_some());
     assert_eq!(many.count(), 3, "of all sources together, a few a second");
 }

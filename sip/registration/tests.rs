@@ -148,14 +148,22 @@ fn a_failure_says_who_failed_how_and_when_it_is_asked_again() {
         EndCause::Unconnected(std::io::ErrorKind::ConnectionRefused),
         &mut bench.rng,
     );
-    assert!(failure(&bench).starts_with("udp:192.0.2.1:5060: connection refused; next attempt in "), "{}", failure(&bench));
+    assert!(
+        failure(&bench).starts_with("udp:192.0.2.1:5060: connection refused; next attempt in "),
+        "{}",
+        failure(&bench)
+    );
     bench.next();
     bench.locate(1);
     bench.reply(Reply { status: 408, retry_after: Some(120), ..Reply::default() });
     assert_eq!(failure(&bench), "udp:192.0.2.1:5060 answered 408; next attempt in 120 s", "theirs, not our timer");
     bench.next();
     bench.locate(0);
-    assert!(failure(&bench).starts_with("the registrar's host name has no address; next attempt in "), "{}", failure(&bench));
+    assert!(
+        failure(&bench).starts_with("the registrar's host name has no address; next attempt in "),
+        "{}",
+        failure(&bench)
+    );
     assert_eq!(bench.machine.status(), Registered::Refused(503));
     bench.next();
     bench.locate(1);

@@ -24,10 +24,10 @@ use tokio::time::Sleep;
 
 use super::capture::{self, Capture};
 use super::handle::{Counters, Handle, TrunkStatuses};
-use super::resolver::{self, Resolved, Resolver, Usable};
-use super::stream::{self, Connection, StreamEvent, ConnectionKey};
-use super::tls::{BadFile, Tls, ExpectedServer};
 use super::message_copier::MessageCopier;
+use super::resolver::{self, Resolved, Resolver, Usable};
+use super::stream::{self, Connection, ConnectionKey, StreamEvent};
+use super::tls::{BadFile, ExpectedServer, Tls};
 use crate::config::Config;
 use crate::endpoint::{Arrival, ConnectionId, Endpoint, Identity, LookupId, MAX_LOOKUPS, Output, Target, parse_listen};
 use crate::guard::{Guard, GuardDecision};
@@ -35,8 +35,8 @@ use crate::hep::Agent;
 use crate::ladder::Ladder;
 use crate::leg::{Command, Event, Transport, TrunkName};
 use crate::overload::Overload;
-use crate::trunk::TrunkStatus;
 use crate::throttle::Throttle;
+use crate::trunk::TrunkStatus;
 use crate::waiting::WaitingCalls;
 
 /// Maximum number of commands that may wait for the driver. If the queue is full, [`Handle::send`] fails.

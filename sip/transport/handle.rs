@@ -161,7 +161,12 @@ impl Handle {
     #[must_use]
     pub fn trunk_status(&self, trunk: &str) -> TrunkStatus {
         let trunk_statuses = self.trunk_statuses.read();
-        trunk_statuses.iter().flatten().find(|(name, _)| &**name == trunk).map(|(_, status)| *status).unwrap_or_default()
+        trunk_statuses
+            .iter()
+            .flatten()
+            .find(|(name, _)| &**name == trunk)
+            .map(|(_, status)| *status)
+            .unwrap_or_default()
     }
 
     /// Returns the status of every trunk in [`Config::trunk_settings`].

@@ -26,8 +26,14 @@ impl MessageCopier {
             return;
         }
         let Arrival { source, local, transport, data, .. } = arrival;
-        let message =
-            TracedMessage { at: now, sent: false, transport: *transport, local: *local, peer: *source, data: data.clone() };
+        let message = TracedMessage {
+            at: now,
+            sent: false,
+            transport: *transport,
+            local: *local,
+            peer: *source,
+            data: data.clone(),
+        };
         self.copy(message, endpoint);
     }
 
@@ -38,7 +44,14 @@ impl MessageCopier {
         }
         let Output::Transmit { destination, local, transport, data, .. } = output else { return };
         let local = local.unwrap_or(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
-        let message = TracedMessage { at: now(), sent: true, transport: *transport, local, peer: *destination, data: data.clone() };
+        let message = TracedMessage {
+            at: now(),
+            sent: true,
+            transport: *transport,
+            local,
+            peer: *destination,
+            data: data.clone(),
+        };
         self.copy(message, endpoint);
     }
 

@@ -13,11 +13,11 @@ mod capture;
 mod driver;
 mod framing;
 mod handle;
+mod message_copier;
 mod resolver;
 mod stream;
 mod tls;
 mod websocket;
-mod message_copier;
 
 pub use driver::{Prepared, StartError, prepare, start};
 pub use handle::{Busy, Handle, Statistics};

@@ -255,7 +255,13 @@ impl Settings {
             trunks.insert(tls.trunk.clone(), Arc::new(client(roots, &tls.fingerprints, own)));
         }
         let server = first.clone().map(|_| Arc::new(server(keys, !mutual.is_empty())));
-        Ok(LoadedTls { settings: self.clone(), server, client: Arc::new(client(default_roots, &[], first)), trunks, mutual })
+        Ok(LoadedTls {
+            settings: self.clone(),
+            server,
+            client: Arc::new(client(default_roots, &[], first)),
+            trunks,
+            mutual,
+        })
     }
 }
 
@@ -379,8 +385,10 @@ impl ServerCertVerifier for ServerVerifier {
     ) -> Result<ServerCertVerified, Error> {
         if !self.fingerprints.is_empty() {
             let known = self.fingerprints.contains(&fingerprint(own));
-            let refusal =
-                Error::General(format!("the fingerprint of certificate {} is not one of the trunk's", fingerprint_text(own)));
+            let refusal = Error::General(format!(
+                "the fingerprint of certificate {} is not one of the trunk's",
+                fingerprint_text(own)
+            ));
             return if known { Ok(ServerCertVerified::assertion()) } else { Err(refusal) };
         }
         let Some(by_authority) = &self.by_authority else { return Err(CertificateError::UnknownIssuer.into()) };

@@ -96,7 +96,10 @@ async fn demo(data: &Path) -> anyhow::Result<()> {
     expect(&mut app, "the stream", |event| matches!(event, AppEvent::Streaming)).await?;
     caller.say(&to_stream).await?;
     let AppEvent::Echoed { messages, complete, marked } = app.next().await? else { bail!("the stream was not echoed") };
-    checks.add(format!("<Stream> echoed {messages} messages of 160 octets through a WebSocket"), messages > 0 && complete);
+    checks.add(
+        format!("<Stream> echoed {messages} messages of 160 octets through a WebSocket"),
+        messages > 0 && complete,
+    );
     checks.add("the mark came back once the echo had been played", marked);
 
     desk.answer().await?;

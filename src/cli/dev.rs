@@ -169,7 +169,8 @@ fn settings(arguments: &Arguments, url: &str) -> Result<(Config, StartInfo), Fai
     let (number, extension) = (free(NUMBER), free(EXTENSION));
     // An application that works with commands needs an entry in `[[applications]]`. For any other application, the
     // number has a `voice_url`.
-    let commands = arguments.provider.as_ref().filter(|provider| ApplicationKind::of(provider) == ApplicationKind::Commands);
+    let commands =
+        arguments.provider.as_ref().filter(|provider| ApplicationKind::of(provider) == ApplicationKind::Commands);
     let goes_to = match commands {
         Some(provider) => {
             let taken = |id: &str| before.applications.iter().any(|one| &*one.id == id);

@@ -202,7 +202,8 @@ fn check(arguments: &Arguments) -> Result<(), Failure> {
     if arguments.seconds == 0 || arguments.seconds > MAX_SECONDS {
         return Err(input(format!("--seconds is from 1 to {MAX_SECONDS}")));
     }
-    if arguments.calls.iter().any(|calls| *calls == 0 || *calls > MAX_RATE_OR_CALLS) || arguments.calls.len() > MAX_RUNS {
+    if arguments.calls.iter().any(|calls| *calls == 0 || *calls > MAX_RATE_OR_CALLS) || arguments.calls.len() > MAX_RUNS
+    {
         return Err(input(format!("--calls is from 1 to {MAX_RATE_OR_CALLS}, with up to {MAX_RUNS} values")));
     }
     if arguments.calls.is_empty() && calls > MAX_TOTAL_CALLS as f64 {

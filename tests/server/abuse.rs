@@ -11,7 +11,7 @@ use crate::audio::{FRAME, encode, noise};
 use crate::bridge::{arrived, live_call};
 use crate::house::{House, inline};
 use crate::log::PATIENCE;
-use crate::phone::{SipEvent, Message, Phone};
+use crate::phone::{Message, Phone, SipEvent};
 
 const RUBBISH: [&[u8]; 8] = [
     b"",

@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 
 use crate::house::{ACCOUNT_SID, API_KEY, AUTH_TOKEN, Api, House, basic, inline};
-use crate::phone::{SipEvent, Phone};
+use crate::phone::{Phone, SipEvent};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn metrics_are_for_this_machine_and_elsewhere_for_operators() {

@@ -102,7 +102,11 @@ impl Audio {
     pub(crate) fn say(&self, samples: &[i16]) {
         assert_eq!(samples.len() % FRAME, 0);
         let octets = encode(samples);
-        self.shared.queue.lock().unwrap().extend(octets.chunks(FRAME).map(|frame| OutgoingAudio::Audio(frame.to_vec())));
+        self.shared
+            .queue
+            .lock()
+            .unwrap()
+            .extend(octets.chunks(FRAME).map(|frame| OutgoingAudio::Audio(frame.to_vec())));
     }
 
     /// Adds digits to the queue. Each digit is a telephone event of 100 ms, with 100 ms of silence after it.

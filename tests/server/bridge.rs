@@ -2,7 +2,7 @@
 
 use crate::audio::{FRAME, Packet, encode, holds, noise, read_wav};
 use crate::house::House;
-use crate::phone::{SipEvent, Phone};
+use crate::phone::{Phone, SipEvent};
 
 /// The configuration of a number. Calls to this number are bridged to the phone `to`.
 pub(crate) fn through(number: &str, to: &Phone, record: &str) -> String {

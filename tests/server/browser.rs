@@ -14,7 +14,7 @@ use crate::audio::{Audio, noise};
 use crate::bridge::{arrived, through};
 use crate::house::{House, inline};
 use crate::log::PATIENCE;
-use crate::phone::{SipEvent, Message, Phone};
+use crate::phone::{Message, Phone, SipEvent};
 
 const HOST: &str = "browser.invalid";
 const ALICE: &str = "[[endpoints]]\naccount = \"acme\"\nusername = \"alice\"\npassword = \"of alice\"\n";

@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::app::{App, AppRequest};
 use crate::audio::{FRAME, holds, noise};
 use crate::house::{ACCOUNT_SID, House, inline};
-use crate::phone::{SipEvent, Phone};
+use crate::phone::{Phone, SipEvent};
 
 const TRIES: u64 = 4;
 
@@ -119,7 +119,8 @@ async fn what_happens_is_told_in_one_order_and_stays_on_record() {
     let ended = app.requests.find("conference-end", is("conference-end")).await;
     assert_eq!(ended.field("ReasonConferenceEnded"), "conference-ended-via-api");
     let all = app.requests.all();
-    let told: Vec<_> = all.iter().map(|request| (request.field("StatusCallbackEvent"), request.field("CallSid"))).collect();
+    let told: Vec<_> =
+        all.iter().map(|request| (request.field("StatusCallbackEvent"), request.field("CallSid"))).collect();
     let (newest, nobody) = (newest.as_str().unwrap(), "");
     let expected = [
         ("participant-join", call),

@@ -6,7 +6,7 @@ use tandem_telnyx::id::{call_control_id, uuid};
 
 use crate::app::{App, AppRequest};
 use crate::house::{ACCOUNT_SID, API_KEY, AUTH_TOKEN, House, asks, basic, inline};
-use crate::phone::{SipEvent, Phone};
+use crate::phone::{Phone, SipEvent};
 
 const OTHER_SID: &str = "AC00000000000000000000000000000002";
 

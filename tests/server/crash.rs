@@ -10,7 +10,7 @@ use crate::app::{App, AppRequest};
 use crate::audio::{holds, noise, parts, read_wav};
 use crate::bridge::through;
 use crate::house::{asks, inline, settings};
-use crate::phone::{SipEvent, Phone};
+use crate::phone::{Phone, SipEvent};
 use crate::program::Program;
 
 fn timestamp(value: &serde_json::Value) -> Timestamp {
@@ -89,7 +89,9 @@ async fn a_recorded_call_that_was_killed_is_ended_with_the_truth_and_told_once()
     let mut phone = Phone::new().await;
     phone.call(program.udp, "100").await;
     phone.hangup().await;
-    app.requests.find("the next call's end", |request| request.path == "/status" && request.field("CallSid") != call_sid).await;
+    app.requests
+        .find("the next call's end", |request| request.path == "/status" && request.field("CallSid") != call_sid)
+        .await;
     let of_call = |path: &str| {
         app.requests.all().iter().filter(|request| request.path == path && request.field("CallSid") == call_sid).count()
     };

@@ -2,7 +2,7 @@
 
 use crate::app::{App, AppRequest};
 use crate::house::{House, asks, inline};
-use crate::phone::{SipEvent, Phone};
+use crate::phone::{Phone, SipEvent};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_inline_document_answers_speaks_and_hangs_up() {

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::bridge::through;
 use crate::house::{House, inline};
-use crate::phone::{SipEvent, Phone};
+use crate::phone::{Phone, SipEvent};
 
 async fn assert_over(house: &House, statuses: &[&str]) {
     house.quiet().await;

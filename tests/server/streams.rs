@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::app::{App, AppRequest, Frame, Stream};
 use crate::audio::{decode, holds, noise, tone};
 use crate::house::{ACCOUNT_SID, AUTH_TOKEN, House, asks};
-use crate::phone::{SipEvent, Phone};
+use crate::phone::{Phone, SipEvent};
 
 /// The differences between the messages of the two dialects.
 struct Wire {

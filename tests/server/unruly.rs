@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::app::{App, AppRequest};
 use crate::audio::tone;
 use crate::house::{House, asks};
-use crate::phone::{SipEvent, Phone};
+use crate::phone::{Phone, SipEvent};
 
 /// An application with a document that connects a stream to this application and then hangs up.
 async fn connecting() -> App {

@@ -269,8 +269,9 @@ async fn settings_change_while_a_call_goes_on() {
     assert!(tokio::time::timeout(Duration::from_secs(20), talking).await.is_ok(), "the first call is answered");
 
     assert_eq!(house.reload(&after).await, ["media.ports"], "each server has its own");
-    let names =
-        || house.calls().services().sip.trunk_statuses().into_iter().map(|(name, _)| name.to_string()).collect::<Vec<_>>();
+    let names = || {
+        house.calls().services().sip.trunk_statuses().into_iter().map(|(name, _)| name.to_string()).collect::<Vec<_>>()
+    };
     let changed = async {
         while names() != ["here", "caller", "again", "second"] {
             tokio::time::sleep(Duration::from_millis(5)).await;

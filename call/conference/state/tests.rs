@@ -261,7 +261,8 @@ fn documents_are_heard_while_waiting_and_while_held() {
     participation.change(Change { hold: Some(None), ..Change::default() });
     script.conference.change(NOW, leg(1), &participation);
     script.drain();
-    let set_audio = |document: Option<&Target>| Output::SetWaitAudio { leg: leg(1), audio: document.cloned().map(Wait::Document) };
+    let set_audio =
+        |document: Option<&Target>| Output::SetWaitAudio { leg: leg(1), audio: document.cloned().map(Wait::Document) };
     assert_eq!(script.commands, [set_audio(Some(&wait)), set_audio(Some(&hold)), set_audio(None)]);
 }
 

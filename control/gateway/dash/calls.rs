@@ -40,7 +40,12 @@ pub(super) struct PlacedCall {
 
 impl Dash {
     /// Calls a number for an agent. The error is a text for the user.
-    pub(super) async fn call(self: &Arc<Self>, to: PhoneNumber, from: Address, agent: &str) -> Result<PlacedCall, String> {
+    pub(super) async fn call(
+        self: &Arc<Self>,
+        to: PhoneNumber,
+        from: Address,
+        agent: &str,
+    ) -> Result<PlacedCall, String> {
         let calls = &self.app.calls;
         let services = calls.services();
         let account = crate::account(&self.app, self.config.account.as_ref());

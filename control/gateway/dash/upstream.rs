@@ -138,7 +138,8 @@ impl Upstreams {
         if means.anything() {
             *bound = Some(one.id);
         }
-        let taken = one.speaker.is_some_and(|(other, at)| other != frontend && now.duration_since(at) < SPEAKER_TIMEOUT);
+        let taken =
+            one.speaker.is_some_and(|(other, at)| other != frontend && now.duration_since(at) < SPEAKER_TIMEOUT);
         if !taken {
             one.speaker = Some((frontend, now));
             if one.muted {
@@ -155,7 +156,9 @@ mod tests {
 
     fn heard(queue: &mut mpsc::Receiver<FrontendMessage>) -> Vec<String> {
         let words = std::iter::from_fn(|| queue.try_recv().ok());
-        words.map(|out| if let FrontendMessage::Text(text) = out { text.to_string() } else { "closed".to_owned() }).collect()
+        words
+            .map(|out| if let FrontendMessage::Text(text) = out { text.to_string() } else { "closed".to_owned() })
+            .collect()
     }
 
     #[test]

@@ -4,7 +4,7 @@ use tandem_call::StatusEvent;
 use tandem_call::command::Command;
 use tandem_call::fetch::FetchFailure;
 use tandem_call::leg::TargetLegs;
-use tandem_call::program::instruction::{Connect, Converse, Instruction, ExecuteCommand};
+use tandem_call::program::instruction::{Connect, Converse, ExecuteCommand, Instruction};
 use tandem_call::recording::Track;
 use tandem_call::stream::{
     BidirectionalMode, ByteOrder, ConnectTiming, SampleRate, StreamCodec, StreamSpec, StreamTransport,
@@ -131,7 +131,10 @@ pub fn stop(reader: &mut Reader<'_>, element: &Element, out: &mut Vec<Instructio
 }
 
 fn suppression(track: Track, on: bool) -> Instruction {
-    Instruction::ExecuteCommand(Box::new(ExecuteCommand { command: Command::SuppressNoise { track, on }, action: None }))
+    Instruction::ExecuteCommand(Box::new(ExecuteCommand {
+        command: Command::SuppressNoise { track, on },
+        action: None,
+    }))
 }
 
 /// Reads a `Stream`. `speaks` says whether the application may send audio. If the stream has no usable URL, warns and

@@ -64,7 +64,11 @@ mod tests {
         assert_eq!(passed(&usual(), &many).len(), MAX_FIELDS);
         let (large, larger) = ("a".repeat(4_000), "b".repeat(5_000));
         let received = [("X-Larger", &*larger), ("X-Large", &*large), ("X-Medium", &large[..200]), ("X-Small", "c")];
-        assert_eq!(names(&usual(), &received), ["X-Large", "X-Small"], "what does not fit stays behind, the rest goes on");
+        assert_eq!(
+            names(&usual(), &received),
+            ["X-Large", "X-Small"],
+            "what does not fit stays behind, the rest goes on"
+        );
     }
 
     #[test]

@@ -10,7 +10,7 @@ use tandem_call::fetch::{FailureKind, Fetch, FetchFailure, Scope};
 use tandem_call::id::{LegId, OpId, RecordingId};
 use tandem_call::leg::{Direction, LegInfo};
 use tandem_call::machine_detection::{DetectionResult, MachineDetection};
-use tandem_call::output::{Invite, LegCommand, LegEvent, SipEndReason, Output};
+use tandem_call::output::{Invite, LegCommand, LegEvent, Output, SipEndReason};
 use tandem_call::program::instruction::{AudioSource, Play, SendDigits, Warning};
 use tandem_call::recording::{PauseBehavior, RecordingEnd, RecordingSpec};
 use tandem_causes::{NO_PHONE, NO_TRUNK};
@@ -335,11 +335,8 @@ impl CallTask {
         }
         if let AudioSource::Speech(speech) = &play.source {
             let now = clock::time();
-            self.services
-                .voice
-                .unsupported(speech)
-                .into_iter()
-                .for_each(|line| self.inbox.log().push(now, Some(leg), "speech", line));
+            let unsupported = self.services.audio.voice().unsupported(speech);
+            unsupported.into_iter().for_each(|line| self.inbox.log().push(now, Some(leg), "speech", line));
         }
         let account = self.call.leg(leg).map(|info| Arc::clone(&info.account)).unwrap_or_default();
         let (audio_loader, inbox) = (self.services.audio.clone(), self.inbox.clone());
@@ -421,7 +418,8 @@ impl CallTask {
             }
             let request_id = rand::random();
             let (client, dialects) = (&services.client, &services.dialects);
-            let request_context = documents::RequestContext { client, dialects, dialect, account: &account, jar: &jar, id: request_id };
+            let request_context =
+                documents::RequestContext { client, dialects, dialect, account: &account, jar: &jar, id: request_id };
             // If the call has ended, this request is the call's last request, and the result is dropped.
             let done = documents::fetch(request_context, &fetch, &context, &script).await;
             for exchange in done.before.iter().map(|(_, exchange)| exchange).chain(&done.exchange) {
@@ -432,7 +430,8 @@ impl CallTask {
                 let exchange = Box::new(exchange);
                 let _ = inbox.post(Message::Exchanged { leg: Some(leg), exchange, line: Some(line) });
             }
-            let (line, exchange, result, other_dialect) = (done.line, done.exchange.map(Box::new), done.result, done.other_dialect);
+            let (line, exchange, result, other_dialect) =
+                (done.line, done.exchange.map(Box::new), done.result, done.other_dialect);
             let _ = inbox.post(Message::Fetched { leg, id, line, exchange, other_dialect, result });
         });
     }

@@ -93,7 +93,10 @@ impl CallTask {
     /// Returns the leg and the recording session of this dialog.
     pub(super) fn siprec_of(&self, dialog: LegId) -> Option<(LegId, SiprecId)> {
         let id = SiprecId(dialog.0);
-        self.legs.iter().find(|(_, live)| live.siprec_sessions.iter().any(|one| one.id() == id)).map(|(leg, _)| (*leg, id))
+        self.legs
+            .iter()
+            .find(|(_, live)| live.siprec_sessions.iter().any(|one| one.id() == id))
+            .map(|(leg, _)| (*leg, id))
     }
 
     /// Handles a SIP event of a recording session.
@@ -130,8 +133,11 @@ impl CallTask {
 
     /// Reports to the leg's recording servers which leg is bridged with the leg now.
     pub(super) fn update_recorders(&mut self, leg: LegId) {
-        let ids: Vec<SiprecId> =
-            self.legs.get(&leg).map(|live| live.siprec_sessions.iter().map(SiprecSession::id).collect()).unwrap_or_default();
+        let ids: Vec<SiprecId> = self
+            .legs
+            .get(&leg)
+            .map(|live| live.siprec_sessions.iter().map(SiprecSession::id).collect())
+            .unwrap_or_default();
         for id in ids {
             let now = clock::time();
             self.with_session(leg, id, |session, recorded| session.handle_bridge(recorded, now));

@@ -21,7 +21,7 @@ use crate::swml::document::Document;
 use crate::swml::facts::Remembered;
 use crate::swml::media::{self, DAY, RECORDING_MOMENTS, RecordingDefaults};
 use crate::swml::method::{address, inline, state_moments, with_end_callback};
-use crate::swml::parameters::{Parameters, WEB, InvalidParameter, is_url};
+use crate::swml::parameters::{InvalidParameter, Parameters, WEB, is_url};
 use crate::swml::sound::{Voice, ringing};
 use crate::swml::value::{Object, Value};
 use crate::swml::{self, text};

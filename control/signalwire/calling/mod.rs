@@ -133,7 +133,9 @@ async fn remember(jobs: &Jobs, leg: LegId, job: Option<&(Kind, String)>, accepte
 fn controlled(kind: Kind, job: Job, control: Control) -> Option<Command> {
     Some(match (job, control, kind) {
         (Job::Recording(id), Control::Stop, _) => Command::StopRecording(Some(id)),
-        (Job::Recording(id), Control::Pause(pause_behavior), _) => Command::PauseRecording { which: Some(id), pause_behavior },
+        (Job::Recording(id), Control::Pause(pause_behavior), _) => {
+            Command::PauseRecording { which: Some(id), pause_behavior }
+        }
         (Job::Recording(id), Control::Resume, _) => Command::ResumeRecording(Some(id)),
         (Job::Stream(id), Control::Stop, _) => Command::StopStream(Some(id)),
         (Job::Only, Control::Stop, Kind::Play) => Command::StopOverlay,

@@ -48,7 +48,9 @@ pub(super) fn notices(account: &Account, event: &CallEvent, context: &Context) -
         }),
         EventKind::Stream(facts) => facts.spec.callback.as_ref().map(|callback| match facts.spec.transport {
             StreamTransport::Messages => teller.notice(callback, "calling.call.stream", stream(facts)),
-            StreamTransport::Octets | StreamTransport::Rtp(_) => teller.notice(callback, "calling.call.tap", tap(facts)),
+            StreamTransport::Octets | StreamTransport::Rtp(_) => {
+                teller.notice(callback, "calling.call.tap", tap(facts))
+            }
         }),
         EventKind::MachineDetected(facts) => facts
             .spec
@@ -243,7 +245,9 @@ fn transcription(facts: &TranscriptionFacts) -> (&'static str, Json) {
     };
     let id = super::uuid(facts.id.0);
     let told = match &facts.status {
-        TranscriptionStatus::FullText(text) => return ("calling.transcript.completed", json!({ "id": id, "text": text })),
+        TranscriptionStatus::FullText(text) => {
+            return ("calling.transcript.completed", json!({ "id": id, "text": text }));
+        }
         TranscriptionStatus::Failed(why) if facts.spec.at_end => {
             return ("calling.transcript.failed", json!({ "id": id, "error": why }));
         }

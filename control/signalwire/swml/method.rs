@@ -13,8 +13,8 @@ use tandem_call::event::{DialResult, DialStatus, MachineFacts, ReferFacts, Refer
 use tandem_call::fetch::FetchReason;
 use tandem_call::machine_detection::{DetectionResult, GreetingEnd};
 use tandem_call::program::instruction::{
-    AfterBridge, Conference, Connect, Credentials, Dequeue, DetectMachine, Dial, DialTarget, Enqueue, Gather,
-    Instruction, ExecuteCommand, Play, Record, Refer, RejectReason, SendDigits, Wait,
+    AfterBridge, Conference, Connect, Credentials, Dequeue, DetectMachine, Dial, DialTarget, Enqueue, ExecuteCommand,
+    Gather, Instruction, Play, Record, Refer, RejectReason, SendDigits, Wait,
 };
 use tandem_call::queue::{QueueOutcome, QueueResult};
 use tandem_call::recording::{RecordingFormat, RecordingSource, RecordingSpec, RecordingStatus, Track};
@@ -24,7 +24,7 @@ use tandem_markup::verb::conference;
 
 use super::document::{Inner, Step};
 use super::error::{Code, Fault};
-use super::interpreter::{Flow, Interpreter, Next, ScriptRequest, PendingResult};
+use super::interpreter::{Flow, Interpreter, Next, PendingResult, ScriptRequest};
 use super::media::{self, DAY, RECORDING_MOMENTS, RecordingDefaults};
 use super::parameters::{Parameters, WEB};
 use super::sound::{Voice, sound};
@@ -188,7 +188,9 @@ impl Interpreter {
                     queue: parameters.text("queue_name").unwrap_or_default().into(),
                     max_size: None,
                     wait: wait.map_or(Wait::Music, Wait::Document),
-                    max_duration: Some(parameters.seconds("wait_time", 1.0..=DAY).unwrap_or(Duration::from_secs(3_600))),
+                    max_duration: Some(
+                        parameters.seconds("wait_time", 1.0..=DAY).unwrap_or(Duration::from_secs(3_600)),
+                    ),
                     action: Some(next()),
                 };
                 self.waits = PendingResult::Queue { then };

@@ -12,7 +12,7 @@ use url::Url;
 use super::document::Document;
 use super::error::{Code, Fault};
 use super::facts::{self, Remembered};
-use super::interpreter::{CallContext, Interpreter, Next, ScriptRequest, PendingResult};
+use super::interpreter::{CallContext, Interpreter, Next, PendingResult, ScriptRequest};
 use super::method::{NEXT, inlined, next};
 use super::value::{Object, Value};
 

@@ -391,7 +391,9 @@ fn an_application_is_asked_in_json_and_its_script_runs_to_its_end() {
     assert_eq!(body["call"]["headers"][0]["name"], "X-A");
     assert_eq!((&body["envs"]["who"], &body["vars"]), (&"Ann".into(), &serde_json::json!({})));
     let document = "sections:\n  main:\n  - play: {url: 'say:Hi ${who} ${call.from}', odd: 1}\n  - transfer: {dest: 'http://app/next', params: {n: 1}}\n";
-    let Step::Done { result: Ok(program), .. } = script.handle_response(&first, Ok(&response(document))) else { panic!() };
+    let Step::Done { result: Ok(program), .. } = script.handle_response(&first, Ok(&response(document))) else {
+        panic!()
+    };
     let [Instruction::Play(play), Instruction::Redirect(next)] = &program.instructions[..] else { panic!() };
     assert!(matches!(&play.source, AudioSource::Speech(speech) if speech.text == "Hi Ann +15550001"));
     assert_eq!((&*next.url, program.warnings.len()), (NEXT, 1));

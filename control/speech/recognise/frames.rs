@@ -69,7 +69,8 @@ impl SpeechEdges {
     /// Adds the next frame of 20 ms. Returns `Began` or `Paused` if the state changes. Does not allocate memory.
     pub fn push(&mut self, samples: &[i16]) -> Option<RecognitionEvent> {
         let activity = self.activity.handle_frame(samples);
-        self.active = if activity.active { (self.active + 1).min(SPEECH_FRAMES) } else { self.active.saturating_sub(1) };
+        self.active =
+            if activity.active { (self.active + 1).min(SPEECH_FRAMES) } else { self.active.saturating_sub(1) };
         match self.speaking {
             false if self.active == SPEECH_FRAMES => {
                 self.speaking = true;

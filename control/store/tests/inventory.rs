@@ -1,5 +1,7 @@
 //! Tests of the resources of accounts: phones, domains, numbers, usage.
 
+use serde_json::{Value, json};
+
 use super::{call, recording, time};
 use crate::calls::{self, CallRow};
 use crate::recordings::{self, RecordingRow};
@@ -243,4 +245,18 @@ pub(super) async fn a_trunks_domain_is_used_and_not_listed(store: Store) {
     let mut purposes = domains::purposes(&store, "acme").await.unwrap();
     purposes.sort_by_key(|(domain, purpose)| (*domain, *purpose == CallsByAddress));
     assert_eq!(purposes, [(1, CallsByPassword), (2, CallsByPassword), (2, CallsByAddress)]);
+}
+
+pub(super) async fn an_application_of_an_earlier_version_stays_open(store: Store) {
+    const APPLICATIONS: resources::Kind<Value> = resources::Kind::new("application");
+    let row = |id, details| resources::Resource { id, ..resources::Resource::new("acme", "app", details) };
+    let other = |open| json!({ "public_application_connect_enabled": open });
+    for (id, open) in [(1, true), (2, false)] {
+        resources::put(&store, APPLICATIONS, &row(id, json!({ "other": other(open) }))).await.unwrap();
+    }
+    let (.., migration) = crate::MIGRATIONS[3];
+    sqlx::query(migration).execute(&store.pool).await.unwrap();
+    let details = async |id| resources::get(&store, APPLICATIONS, "acme", id).await.unwrap().unwrap().details;
+    assert_eq!(details(1).await, json!({ "open": true, "other": other(true) }));
+    assert_eq!(details(2).await, json!({ "other": other(false) }));
 }

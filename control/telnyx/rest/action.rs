@@ -186,7 +186,8 @@ pub(super) fn plan(
         Action::RecordStart => commands.push(Command::StartRecording(media::record_start(parameters)?)),
         Action::RecordStop => commands.push(Command::StopRecording(recording(parameters)?)),
         Action::RecordPause => {
-            commands.push(Command::PauseRecording { which: recording(parameters)?, pause_behavior: PauseBehavior::Skip });
+            commands
+                .push(Command::PauseRecording { which: recording(parameters)?, pause_behavior: PauseBehavior::Skip });
         }
         Action::RecordResume => commands.push(Command::ResumeRecording(recording(parameters)?)),
         Action::StreamingStart => {
@@ -229,7 +230,9 @@ pub(super) fn plan(
             parameters.required("role")?;
             commands.extend(parameters.word("role", dial::SUPERVISORS)?.map(Command::Supervise));
         }
-        Action::ForkStart => commands.push(Command::StartStream { spec: media::fork(parameters, leg)?, if_none_runs: true }),
+        Action::ForkStart => {
+            commands.push(Command::StartStream { spec: media::fork(parameters, leg)?, if_none_runs: true })
+        }
         Action::ForkStop => {
             parameters.check("stream_type", &["raw", "decrypted"])?;
             commands.push(Command::StopNamedStream(media::FORK.to_owned()));

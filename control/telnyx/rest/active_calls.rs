@@ -25,7 +25,12 @@ pub(super) async fn list(
     RawQuery(query): RawQuery,
 ) -> Result<Json<Value>, ApiError> {
     let pages = Pages::parse(query.as_deref().unwrap_or_default())?;
-    app.calls.services().routing.load_full().commanding(&account.name, &connection).ok_or_else(ApiError::no_resource)?;
+    app.calls
+        .services()
+        .routing
+        .load_full()
+        .commanding(&account.name, &connection)
+        .ok_or_else(ApiError::no_resource)?;
     let filter = LegFilter {
         application: Some(connection),
         status: vec![Status::Initiated, Status::Ringing, Status::InProgress],

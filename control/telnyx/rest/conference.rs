@@ -366,7 +366,13 @@ impl Invitation {
     pub(super) async fn send(self, app: &App, account: &Account, call: NewCall) -> Result<Created, ApiError> {
         let Self { name, opening, participation } = self;
         let (account, dialect) = (&account.name, &NAME.into());
-        let spec = ConferenceSpec { account, dialect, name: &name, max_participants: participation.most, opening: Some(opening) };
+        let spec = ConferenceSpec {
+            account,
+            dialect,
+            name: &name,
+            max_participants: participation.most,
+            opening: Some(opening),
+        };
         let invited = operations::invite(&app.calls, spec, participation, call, None).await;
         invited.map(|invited| invited.created).map_err(|why| match why {
             InviteError::JoinRefusal(why) => why.into(),

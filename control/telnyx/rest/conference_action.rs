@@ -18,7 +18,9 @@ use tandem_operations::conferences as operations;
 use tandem_runtime::app::App;
 
 use super::action;
-use super::conference::{BEEPS, ask, with_client_state, hold_audio, known, participant, participation, refusal, supervises};
+use super::conference::{
+    BEEPS, ask, hold_audio, known, participant, participation, refusal, supervises, with_client_state,
+};
 use super::error::ApiError;
 use super::parameters::Parameters;
 use super::repeat::Repeats;

@@ -182,7 +182,8 @@ pub(super) fn stream(parameters: Parameters<'_>) -> Result<Option<StreamSpec>, A
     }
     let custom = parameters.pairs("custom_parameters")?;
     let Some(url) = parameters.url("stream_url", &["ws", "wss"])? else { return Ok(None) };
-    let bidirectional_mode = if mode == Some("rtp") { BidirectionalMode::Payload(spoken) } else { BidirectionalMode::Files };
+    let bidirectional_mode =
+        if mode == Some("rtp") { BidirectionalMode::Payload(spoken) } else { BidirectionalMode::Files };
     Ok(Some(StreamSpec {
         url,
         name: None,

@@ -19,7 +19,8 @@ use crate::{id, time};
 /// Maximum number of transcriptions that are read for a list.
 const MAX_TRANSCRIPTIONS: u32 = 1_000;
 
-const LIST_FIELDS: ListFields = ListFields { filters: &[("recording_id", "/recording_id")], sorts: &[("-created_at", "/created_at")] };
+const LIST_FIELDS: ListFields =
+    ListFields { filters: &[("recording_id", "/recording_id")], sorts: &[("-created_at", "/created_at")] };
 
 /// `GET /v2/recording_transcriptions`: lists transcriptions.
 pub(super) async fn list(
@@ -29,7 +30,8 @@ pub(super) async fn list(
 ) -> Result<Json<Value>, ApiError> {
     let listing = Listing::parse(query.as_deref().unwrap_or_default())?;
     let store = &app.calls.services().store;
-    let rows = resources::list(store, TRANSCRIPTS, &account.name, &Filter::default(), &Page::first(MAX_TRANSCRIPTIONS)).await;
+    let rows =
+        resources::list(store, TRANSCRIPTS, &account.name, &Filter::default(), &Page::first(MAX_TRANSCRIPTIONS)).await;
     let rows = rows.map_err(StoreFailed::from)?;
     listing.answer(rows.iter().filter(|row| is_shown(row)).map(resource).collect(), &LIST_FIELDS)
 }

@@ -172,7 +172,10 @@ fn a_stream_of_an_application_in_the_field_is_understood() {
     .unwrap();
     assert_eq!(stream.bidirectional_mode, Some(BidirectionalMode::Payload(StreamCodec::Pcmu)));
     let stream = new_call(json!({"stream_url": "ws://127.0.0.1:9000/"})).unwrap().stream.unwrap();
-    assert_eq!((stream.track, stream.codec, stream.bidirectional_mode), (Track::Inbound, None, Some(BidirectionalMode::Files)));
+    assert_eq!(
+        (stream.track, stream.codec, stream.bidirectional_mode),
+        (Track::Inbound, None, Some(BidirectionalMode::Files))
+    );
 }
 
 #[test]

@@ -93,7 +93,8 @@ fn the_start_states_the_codec_the_state_and_the_parameters() {
 #[test]
 fn linear_samples_are_named_with_their_rate_and_may_be_30_seconds_too() {
     let linear = StreamCodec::L16(SampleRate::Hz16000, ByteOrder::Big);
-    let asked = StreamSpec { codec: Some(linear), bidirectional_mode: Some(BidirectionalMode::Payload(linear)), ..spec() };
+    let asked =
+        StreamSpec { codec: Some(linear), bidirectional_mode: Some(BidirectionalMode::Payload(linear)), ..spec() };
     let mut wire = wire(&asked);
     let format = json!({"encoding": "L16", "sample_rate": 16_000, "channels": 1});
     assert_eq!(parsed(&wire.start())["start"]["media_format"], format);

@@ -295,7 +295,9 @@ impl From<JoinRefusal> for ApiError {
     fn from(why: JoinRefusal) -> Self {
         match why {
             JoinRefusal::NoRoom(why) => unavailable(&why),
-            JoinRefusal::Refused(Refused::Over | Refused::Unknown) => Self::bad(NO_CONFERENCE, "The conference has ended"),
+            JoinRefusal::Refused(Refused::Over | Refused::Unknown) => {
+                Self::bad(NO_CONFERENCE, "The conference has ended")
+            }
             JoinRefusal::Refused(Refused::Full) => Self::bad(FULL, "The conference is full"),
             JoinRefusal::Refused(Refused::LabelInUse) => Self::bad(LABEL_IN_USE, "Another participant has this label"),
             JoinRefusal::NoLegToCoach => Self::bad(COACHED_IS_ABSENT, "The call to coach is not in the conference"),

@@ -10,7 +10,7 @@ use tandem_call::address::Address;
 use tandem_markup::party;
 use tandem_routing::inventory::Number;
 use tandem_routing::number_pool::NumberKind;
-use tandem_routing::numbers::{NumberRow, NumberError};
+use tandem_routing::numbers::{NumberError, NumberRow};
 use tandem_store::resources::Resource;
 
 use super::super::error::ApiError;

@@ -56,10 +56,13 @@ async fn verify(x: &RestContext<'_>) -> Answer {
     };
     let delay = x.parameters.number("CallDelay", 0..=60, 20001)?.unwrap_or(0);
     let (provider, account_sid) = (x.provider, x.account_sid().to_owned());
-    let result_notice = x.parameters.target("StatusCallback", "StatusCallbackMethod", 21502)?.map(|target| -> ResultNotice {
-        let account_sid = account_sid.clone();
-        Box::new(move |leg, verified| webhook::verification(Owner::new(provider, &account_sid), leg, target, verified))
-    });
+    let result_notice =
+        x.parameters.target("StatusCallback", "StatusCallbackMethod", 21502)?.map(|target| -> ResultNotice {
+            let account_sid = account_sid.clone();
+            Box::new(move |leg, verified| {
+                webhook::verification(Owner::new(provider, &account_sid), leg, target, verified)
+            })
+        });
     let verification = Verification {
         account: Arc::clone(&x.account.name),
         dialect: x.provider.name(),
@@ -93,8 +96,10 @@ async fn one(x: &RestContext<'_>, name: &str, verb: Verb) -> Answer {
         Verb::Post => {
             let mut row = inventory::changed(&row);
             resource_fields::change_name(&mut row.details.friendly_name, x.parameters)?;
-            let row =
-                callers.put(x.store(), row).await.map_err(|error| resource_pages::inventory_error(error, x.not_found()))?;
+            let row = callers
+                .put(x.store(), row)
+                .await
+                .map_err(|error| resource_pages::inventory_error(error, x.not_found()))?;
             Ok(ok(resource_fields::caller(x.owner(), &row)))
         }
         Verb::Delete => match callers.delete(x.store(), &x.account.name, id).await? {

@@ -123,7 +123,9 @@ async fn update(x: &RestContext<'_>, id: LegId, which: RecordingName) -> Answer 
         return Err(ApiError::bad(21220, "The recording is not in progress."));
     }
     let (command, status) = match update {
-        RecordingUpdate::Pause(pause_behavior) => (Command::PauseRecording { which: Some(before.id), pause_behavior }, "paused"),
+        RecordingUpdate::Pause(pause_behavior) => {
+            (Command::PauseRecording { which: Some(before.id), pause_behavior }, "paused")
+        }
         RecordingUpdate::Resume => (Command::ResumeRecording(Some(before.id)), "in-progress"),
         RecordingUpdate::Stop => (Command::StopRecording(Some(before.id)), "stopped"),
     };

@@ -18,8 +18,10 @@ pub(super) async fn answer(x: &RestContext<'_>, leg: LegId, below: &[&str]) -> A
 async fn create(x: &RestContext<'_>, id: LegId) -> Answer {
     let spec = request::stream(x.parameters)?;
     let name = spec.name.clone();
-    let accepted =
-        x.request(id, Command::StartStream { spec, if_none_runs: false }).await.map_err(|refused| x.refused(refused))?;
+    let accepted = x
+        .request(id, Command::StartStream { spec, if_none_runs: false })
+        .await
+        .map_err(|refused| x.refused(refused))?;
     let stream = accepted.stream.ok_or_else(ApiError::internal)?;
     Ok(ok(recording::stream(x.owner(), id, stream, name.as_deref(), "in-progress", Timestamp::now())))
 }

@@ -21,7 +21,7 @@ pub(super) fn answer(x: &RestContext<'_>) -> Answer {
         return Err(ApiError::method_not_allowed());
     }
     let ttl = x.parameters.number("Ttl", 1..=DAY, 20001)?.unwrap_or(DAY);
-    let ice = x.app.calls.services().ice.load_full();
+    let ice = x.app.ice.load_full();
     Ok(created(token(&ice, x.account_sid(), ttl, Timestamp::now())))
 }
 

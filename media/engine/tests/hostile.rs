@@ -265,7 +265,11 @@ fn a_peer_that_moves_is_followed_after_the_probation_and_its_owner_told() {
     let first = passed.iter().position(|passed| *passed).unwrap();
     assert!((52..=56).contains(&first) && passed[first..].iter().all(|passed| *passed), "{first}");
     let reported = pair.events(Side::A);
-    assert_eq!(reported.iter().filter(|(_, event)| *event == Event::SourceMoved { to: moved }).count(), 1, "{reported:?}");
+    assert_eq!(
+        reported.iter().filter(|(_, event)| *event == Event::SourceMoved { to: moved }).count(),
+        1,
+        "{reported:?}"
+    );
     pair.heard(Side::A);
     pair.send_audio(Side::B, 0x20, NOW);
     pair.advance(20);

@@ -3,7 +3,7 @@
 use super::*;
 use crate::g711::Law;
 use crate::testing::voice::{Voice, tone};
-use crate::{GreetingEnd, MachineDetection, DetectionResult, Until};
+use crate::{DetectionResult, GreetingEnd, MachineDetection, Until};
 
 /// The far end of `side` sends `samples` in its law, and then nothing for `silent` frames.
 fn say(pair: &mut MediaPair, side: Side, samples: &[i16], silent: usize) {

@@ -252,7 +252,8 @@ fn samples_of_every_rate_are_played_at_their_pitch() {
             assert!(crossings.abs_diff(250) <= 1, "{crossings} waves in half a second at {hertz} Hz, {order:?}");
             let loudest = middle.iter().map(|sample| sample.unsigned_abs()).max().unwrap();
             assert!((7_500..8_700).contains(&loudest), "{loudest} at {hertz} Hz");
-            let reported = pair.events(Side::A).into_iter().find(|(_, event)| matches!(event, Event::MarkReached { .. }));
+            let reported =
+                pair.events(Side::A).into_iter().find(|(_, event)| matches!(event, Event::MarkReached { .. }));
             assert!(reported.is_some_and(|(at, _)| at.abs_diff(milliseconds(1_020)) <= milliseconds(40)));
         }
     }

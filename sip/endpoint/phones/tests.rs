@@ -514,7 +514,7 @@ fn a_phone_may_be_asked_instead() {
 
 #[test]
 fn wrong_passwords_ban_their_source_for_any_name_alike_and_the_right_one_takes_them_back() {
-    use crate::guard::{Bans, Guard, Offence, GuardDecision};
+    use crate::guard::{Bans, Guard, GuardDecision, Offence};
     for name in ["alice", "nobody"] {
         let mut exchange = Exchange::new();
         let guard = Arc::new(Guard::new(Bans::default(), Vec::new(), 1, exchange.now));

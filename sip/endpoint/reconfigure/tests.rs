@@ -4,9 +4,9 @@ use std::time::Duration;
 use super::*;
 use crate::endpoint::{Arrival, Output};
 use crate::leg::{Command, Credentials, Event, Transport};
+use crate::testing::{self, SDP, instant};
 use crate::trunk::Trunk;
 use crate::trunk::{Register, Registered};
-use crate::testing::{self, SDP, instant};
 use crate::trunk_acl::TrunkAcl;
 
 const CARRIER: &str = "192.0.2.1:5060";
@@ -177,7 +177,11 @@ fn a_registration_that_is_as_it_was_is_left_alone_and_one_that_is_not_is_made_an
     let again =
         bench.sent.drain(..).find(|sent| field(sent, "Call-ID") != field(&first, "Call-ID")).expect("a new one");
     bench.answer(&gone, 200, "");
-    assert_eq!(bench.endpoint.trunk_statuses()[0].as_ref().unwrap().1.registered, Registered::Pending, "that was the old one's");
+    assert_eq!(
+        bench.endpoint.trunk_statuses()[0].as_ref().unwrap().1.registered,
+        Registered::Pending,
+        "that was the old one's"
+    );
     bench.answer(&again, 200, "Expires: 600\r\n");
     assert_eq!(bench.endpoint.trunk_statuses()[0].as_ref().unwrap().1.registered, Registered::Yes);
 

@@ -15,8 +15,10 @@ impl Bench {
         trunk.uri = Some(format!("sip:{PEER}"));
         change(&mut trunk);
         let mut bench = Self::with(|config| {
-            config.trunks =
-                vec![crate::trunk_acl::TrunkAcl { name: "carrier".into(), networks: vec!["10.0.0.0/8".parse().unwrap()] }];
+            config.trunks = vec![crate::trunk_acl::TrunkAcl {
+                name: "carrier".into(),
+                networks: vec!["10.0.0.0/8".parse().unwrap()],
+            }];
             config.trunk_settings = vec![trunk];
         });
         bench.endpoint.start_trunks(bench.now);

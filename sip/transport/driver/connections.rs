@@ -1,7 +1,7 @@
 //! Stream connections of the driver. The functions handle events of connections, decide whether to accept a connection,
 //! and select the connection for a message.
 
-use super::super::stream::{Accepted, Connection, Link, StreamEvent, ConnectionKey};
+use super::super::stream::{Accepted, Connection, ConnectionKey, Link, StreamEvent};
 use super::super::tls::ExpectedServer;
 use crate::config::Config;
 use crate::endpoint::ConnectionId;
@@ -20,14 +20,18 @@ use super::{Driver, instant};
 impl Driver {
     pub(super) fn stream_event(&mut self, event: StreamEvent) {
         match event {
-            StreamEvent::Accepted(Accepted { peer, .. }) if self.guard.admit(instant(), peer.ip()) != GuardDecision::Accept => {
+            StreamEvent::Accepted(Accepted { peer, .. })
+                if self.guard.admit(instant(), peer.ip()) != GuardDecision::Accept =>
+            {
                 tracing::debug!(%peer, "connection dropped: its source is banned or exceeds its rate");
             }
             StreamEvent::Accepted(accepted) => self.accept(accepted),
             StreamEvent::Message(arrival) if arrival.certified_trunk.is_some() => self.arrival(arrival),
             StreamEvent::Message(arrival) => match self.guard.admit(instant(), arrival.source.ip()) {
                 GuardDecision::Accept => self.arrival(arrival),
-                GuardDecision::RateLimited | GuardDecision::Banned if self.endpoint.awaits(&arrival.data) => self.arrival(arrival),
+                GuardDecision::RateLimited | GuardDecision::Banned if self.endpoint.awaits(&arrival.data) => {
+                    self.arrival(arrival)
+                }
                 GuardDecision::RateLimited => {}
                 GuardDecision::Banned => {
                     if let Some((id, connection)) =
@@ -54,7 +58,9 @@ impl Driver {
     pub(super) fn accept(&mut self, accepted: Accepted) {
         let Accepted { stream, transport, peer, local } = accepted;
         let unknown_source = self.endpoint.is_unknown(peer.ip());
-        if self.connections.len() >= self.max_connections || unknown_source && self.has_enough_unknown_sources(peer.ip()) {
+        if self.connections.len() >= self.max_connections
+            || unknown_source && self.has_enough_unknown_sources(peer.ip())
+        {
             tracing::debug!(%peer, stranger = unknown_source, "too many connections");
             return;
         }
@@ -79,7 +85,17 @@ impl Driver {
         self.next_connection += 1;
         let id = ConnectionId(self.next_connection);
         let (idle, events) = (self.idle, self.stream_sender.clone());
-        Link { id, transport, peer, local, certified_trunk: None, idle, unknown_source: Arc::default(), keep_alive, events }
+        Link {
+            id,
+            transport,
+            peer,
+            local,
+            certified_trunk: None,
+            idle,
+            unknown_source: Arc::default(),
+            keep_alive,
+            events,
+        }
     }
 
     /// Returns whether unknown sources already have their maximum number of connections. All unknown sources together
@@ -158,7 +174,11 @@ impl Driver {
         self.aliases.get(&(address, trunk)).copied()
     }
 
-    pub(super) fn open(&mut self, key: ConnectionKey, local: Option<SocketAddr>) -> Result<ConnectionId, io::ErrorKind> {
+    pub(super) fn open(
+        &mut self,
+        key: ConnectionKey,
+        local: Option<SocketAddr>,
+    ) -> Result<ConnectionId, io::ErrorKind> {
         let (transport, peer, identity) = key;
         if self.connections.len() >= self.max_connections {
             return Err(io::ErrorKind::QuotaExceeded);

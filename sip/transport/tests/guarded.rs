@@ -123,7 +123,8 @@ async fn what_went_through_the_driver_is_in_its_ladder() {
     let ladder = handle.ladder().unwrap();
     let trace = ladder.of_legs(&[leg]).remove(0);
     assert_eq!((trace.sip_call_id.as_str(), trace.legs.as_slice()), (&*incoming.sip_call_id, &[LegKey(1), leg][..]));
-    let both_ways = |word: &str| trace.messages.iter().filter(|message| message.data.starts_with(word.as_bytes())).count();
+    let both_ways =
+        |word: &str| trace.messages.iter().filter(|message| message.data.starts_with(word.as_bytes())).count();
     assert_eq!((both_ways("INVITE "), both_ways("SIP/2.0 200 "), both_ways("ACK ")), (2, 2, 2));
     handle.shutdown().await;
 }

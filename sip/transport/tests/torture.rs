@@ -529,7 +529,9 @@ async fn judge(rfc: &str, cases: Vec<Case>) {
         let written = |transport: &str| message.replace("{T}", transport).replace("{B}", &unique(transport));
         let (answer, replies) = by_udp(udp, &written("UDP"), &unique("u")).await;
         if !fits(over_udp, answer) || replies > 1 {
-            wrong.push(format!("{rfc} {section} ({about}) over UDP: {answer:?}, {replies} replies; wanted {over_udp:?}"));
+            wrong.push(format!(
+                "{rfc} {section} ({about}) over UDP: {answer:?}, {replies} replies; wanted {over_udp:?}"
+            ));
         }
         let answer = by_tcp(tcp, &written("TCP"), &unique("t")).await;
         if !fits(over_tcp, answer) {

@@ -117,7 +117,9 @@ impl AudioClassifier {
             self.tone = None;
         } else if self.frames.is_multiple_of(2) {
             self.tone = self.find_tone().map(|hertz| match self.tone {
-                Some((before, measurements)) if (before - hertz).abs() <= SAME => (hertz, measurements.saturating_add(1)),
+                Some((before, measurements)) if (before - hertz).abs() <= SAME => {
+                    (hertz, measurements.saturating_add(1))
+                }
                 _ => (hertz, 1),
             });
         }
@@ -271,7 +273,9 @@ mod tests {
         for hertz in [350.0, 440.0, 697.0, 1_000.0, 2_100.0, 3_000.0] {
             let samples = [vec![0; 4_000], tone(hertz, 1_000), vec![0; 8_000]].concat();
             let found = heard(&samples);
-            let [Segment { kind: Kind::Tone(measured), began, until }] = found[..] else { panic!("{hertz}: {found:?}") };
+            let [Segment { kind: Kind::Tone(measured), began, until }] = found[..] else {
+                panic!("{hertz}: {found:?}")
+            };
             assert!((measured - hertz).abs() < 5.0, "{hertz}: {measured}");
             assert!(began.abs_diff(500) <= 80 && until.abs_diff(1_500) <= 80, "{began} {until}");
         }
@@ -287,7 +291,11 @@ mod tests {
             tones += usize::from(over.is_some_and(|over| matches!(over.kind, Kind::Tone(_))));
         }
         assert_eq!(tones, 2);
-        assert!(classifier.quiet_since().is_some_and(|since| since.abs_diff(1_200) <= 80), "{:?}", classifier.quiet_since());
+        assert!(
+            classifier.quiet_since().is_some_and(|since| since.abs_diff(1_200) <= 80),
+            "{:?}",
+            classifier.quiet_since()
+        );
     }
 
     #[test]

@@ -314,7 +314,8 @@ impl Conversation {
         let until = Instant::now() + *within;
         let met = self.until(Some(until), |call| call.is_met(what, since)).await;
         // The recogniser may still report words after the call has ended.
-        let met = met || (matches!(what, Sound::Words(_)) && self.finish_recognition(until).await && self.is_met(what, since));
+        let met = met
+            || (matches!(what, Sound::Words(_)) && self.finish_recognition(until).await && self.is_met(what, since));
         let took = self.lines.now() - began;
         if met {
             self.marks = (self.words.len(), self.digits.len());
@@ -331,7 +332,8 @@ impl Conversation {
     }
 
     fn is_met(&self, what: &Sound, since: u64) -> bool {
-        let pieces = || self.segments.iter().chain(self.classifier.current()).filter(|piece| piece.after(since) >= MIN_DURATION);
+        let pieces =
+            || self.segments.iter().chain(self.classifier.current()).filter(|piece| piece.after(since) >= MIN_DURATION);
         match what {
             Sound::Speech => pieces().any(|piece| piece.kind == Kind::Speech),
             Sound::Tone(None) => pieces().any(|piece| matches!(piece.kind, Kind::Tone(_))),

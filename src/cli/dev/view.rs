@@ -177,7 +177,8 @@ fn details(exchange: &HttpExchange) -> Option<String> {
     let body = exchange.answer.as_ref().map_or("", |answer| &answer.body);
     let verbs = verbs(body);
     let parameters = SHOWN_PARAMETERS.iter().filter_map(|name| value(name));
-    let parameters = parameters.chain(value(STATUS).filter(|_| verbs.is_empty())).map(shown).collect::<Vec<_>>().join(" ");
+    let parameters =
+        parameters.chain(value(STATUS).filter(|_| verbs.is_empty())).map(shown).collect::<Vec<_>>().join(" ");
     match (parameters.is_empty(), verbs.is_empty()) {
         (true, true) => None,
         (false, true) => Some(parameters),

@@ -293,7 +293,10 @@ mod tests {
             let result = report.finished().report(5);
             // The last packet may start so late in the frame that its stamp is not complete.
             let all = if offset > 121 { 3 } else { 4 };
-            assert_eq!((&result["stamps"]["found"], &result["stamps"]["before_or_after"]), (&json!(all), &json!(5 - all)));
+            assert_eq!(
+                (&result["stamps"]["found"], &result["stamps"]["before_or_after"]),
+                (&json!(all), &json!(5 - all))
+            );
             assert_eq!((&result["messages"], &result["dropped"]), (&json!(4), &json!(0)), "{offset}");
             assert_eq!(
                 (&result["stamps"]["audio_cut_ms"], &result["stamps"]["audio_added_ms"]),

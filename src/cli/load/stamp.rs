@@ -93,7 +93,10 @@ impl Stamp {
         let (at, sequence, call) = (take(MICROSECONDS), take(SEQUENCE), take(CALL));
         let (copy, counted, direction) = (take(2), take(1), take(1));
         let at = Duration::from_micros(at);
-        Some((Self { call, direction: direction as usize, counted: counted == 1, sequence: sequence as u32, at }, copy as usize))
+        Some((
+            Self { call, direction: direction as usize, counted: counted == 1, sequence: sequence as u32, at },
+            copy as usize,
+        ))
     }
 
     /// Returns the stamp in a packet's audio. The first complete copy is used.
@@ -131,7 +134,13 @@ mod tests {
     use super::*;
 
     fn stamp() -> Stamp {
-        Stamp { call: 1_000_000, direction: 1, counted: true, sequence: 180_000, at: Duration::from_micros(3_601_234_567) }
+        Stamp {
+            call: 1_000_000,
+            direction: 1,
+            counted: true,
+            sequence: 180_000,
+            at: Duration::from_micros(3_601_234_567),
+        }
     }
 
     #[test]

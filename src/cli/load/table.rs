@@ -52,7 +52,10 @@ fn lines(report: &Value) -> String {
         let direction = at(report, &["media", direction]);
         if number(at(direction, &["received"])).is_some_and(|received| received > 0.0) {
             let delay = spread(at(direction, &["latency_ms"]));
-            line(name, format!("{} packets, {} lost; one way {delay}", text(direction, "received"), text(direction, "lost")));
+            line(
+                name,
+                format!("{} packets, {} lost; one way {delay}", text(direction, "received"), text(direction, "lost")),
+            );
         }
     }
     let media = at(report, &["media"]);

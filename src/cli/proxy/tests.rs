@@ -149,10 +149,7 @@ async fn other_hosts_are_let_through_untouched_when_asked_for() {
     carried(&mut app, &mut there, "not TLS at all").await;
     carried(&mut there, &mut app, "nor this").await;
     drop(app);
-    assert_eq!(
-        timeout(TIMEOUT, there.read_u8()).await.unwrap().unwrap_err().kind(),
-        std::io::ErrorKind::UnexpectedEof
-    );
+    assert_eq!(timeout(TIMEOUT, there.read_u8()).await.unwrap().unwrap_err().kind(), std::io::ErrorKind::UnexpectedEof);
 }
 
 #[test]

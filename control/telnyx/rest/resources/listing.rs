@@ -126,7 +126,8 @@ mod tests {
     fn asked(query: &str) -> Result<Vec<String>, u32> {
         let row = |name: &str, on: bool, limit: u32, tags: &[&str]| json!({"name": name, "on": on, "voice": {"limit": limit}, "tags": tags});
         let rows = vec![row("Anna", true, 1, &["a", "b"]), row("berta", false, 2, &["b"]), row("Cesar", true, 2, &[])];
-        let answer = Listing::parse(query).and_then(|listing| listing.answer(rows, &LIST_FIELDS)).map_err(|error| error.code)?;
+        let answer =
+            Listing::parse(query).and_then(|listing| listing.answer(rows, &LIST_FIELDS)).map_err(|error| error.code)?;
         Ok(answer.0["data"].as_array().unwrap().iter().map(|row| row["name"].as_str().unwrap().to_owned()).collect())
     }
 

@@ -31,7 +31,8 @@ const LARGEST_BODY: usize = MAX_FILE_OCTETS + 64 * 1024;
 const DEFAULT_LIFETIME: u32 = 2 * 24 * 3_600;
 const MAX_LIFETIME: u32 = 630_720_000;
 const LONGEST_NAME: usize = 255;
-const LIST_FIELDS: ListFields = ListFields { filters: &[("content_type", "/content_type")], sorts: &[("-created_at", "/created_at")] };
+const LIST_FIELDS: ListFields =
+    ListFields { filters: &[("content_type", "/content_type")], sorts: &[("-created_at", "/created_at")] };
 
 type Row = Resource<StoredFile>;
 
@@ -135,7 +136,7 @@ async fn list(
     RawQuery(query): RawQuery,
 ) -> Result<Json<Value>, ApiError> {
     let listing = Listing::parse(query.as_deref().unwrap_or_default())?;
-    let rows = app.calls.services().stored_media.all(&account.name, clock::time());
+    let rows = app.stored_media.all(&account.name, clock::time());
     listing.answer(rows.iter().map(|row| shown(row)).collect(), &LIST_FIELDS)
 }
 
@@ -150,7 +151,7 @@ async fn create(
     };
     let content = upload.content(&app, &account).await?.ok_or_else(|| ApiError::missing("media_url"))?;
     let services = app.calls.services();
-    let kept = services.stored_media.add(&services.store, &account.name, &name, content, expiry(upload.life)).await;
+    let kept = app.stored_media.add(&services.store, &account.name, &name, content, expiry(upload.life)).await;
     Ok((StatusCode::CREATED, Json(json!({ "data": shown(&*kept?) }))))
 }
 
@@ -175,7 +176,7 @@ async fn update(
         (life, _) => expiry(life),
     };
     let services = app.calls.services();
-    let changed = services.stored_media.change(&services.store, &row, content, expires_at).await?;
+    let changed = app.stored_media.change(&services.store, &row, content, expires_at).await?;
     Ok(Json(json!({ "data": shown(&changed) })))
 }
 
@@ -186,7 +187,7 @@ async fn remove(
 ) -> Result<StatusCode, ApiError> {
     let row = found(&app, &account, &name)?;
     let services = app.calls.services();
-    let deleted = services.stored_media.delete(&services.store, &row).await.map_err(StoreFailed::from)?;
+    let deleted = app.stored_media.delete(&services.store, &row).await.map_err(StoreFailed::from)?;
     if deleted { Ok(StatusCode::NO_CONTENT) } else { Err(ApiError::no_resource()) }
 }
 
@@ -197,7 +198,7 @@ async fn download(
     Segments(name): Segments<String>,
 ) -> Result<Response, ApiError> {
     let row = found(&app, &account, &name)?;
-    let path = app.calls.services().stored_media.path(&row.details);
+    let path = app.stored_media.path(&row.details);
     let bytes = tokio::fs::read(&path).await.map_err(|error| {
         tracing::error!("{} cannot be read: {error}", path.display());
         ApiError::no_resource()
@@ -209,7 +210,7 @@ async fn download(
 }
 
 fn found(app: &App, account: &Account, name: &str) -> Result<std::sync::Arc<Row>, ApiError> {
-    let found = app.calls.services().stored_media.find(&account.name, name, clock::time());
+    let found = app.stored_media.find(&account.name, name, clock::time());
     found.ok_or_else(ApiError::no_resource)
 }
 

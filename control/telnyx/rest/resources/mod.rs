@@ -27,7 +27,7 @@ use tandem_store::StoreFailed;
 use self::applications::CallControl;
 use self::phones::{CredentialConnection, TelephonyCredential};
 use self::profiles::Profile;
-use self::trunks::{Addresses, Hosts, AddressResource, Trunk};
+use self::trunks::{AddressResource, Addresses, Hosts, Trunk};
 use super::error::ApiError;
 
 /// The routes of all resources.

@@ -10,7 +10,7 @@ use tandem_call::address::PhoneNumber;
 use tandem_routing::country;
 use tandem_routing::inventory::{Number, RecordCalls};
 use tandem_routing::number_pool::NumberKind;
-use tandem_routing::numbers::{NumberRow, NumberError, Numbers};
+use tandem_routing::numbers::{NumberError, NumberRow, Numbers};
 use tandem_runtime::app::App;
 use tandem_store::StoreFailed;
 use tandem_store::resources::Resource;
@@ -66,7 +66,8 @@ pub(super) fn routes() -> Router<App> {
 
 fn numbers<'a>(app: &'a App, account: &'a Account) -> Numbers<'a> {
     let services = app.calls.services();
-    Numbers::new(services.routing.load_full(), &services.store, &app.accounts, &account.name, NAME).and(connection::TEXML)
+    Numbers::new(services.routing.load_full(), &services.store, &app.accounts, &account.name, NAME)
+        .and(connection::TEXML)
 }
 
 fn found(app: &App, account: &Account, spelled: &str) -> Result<NumberRow, ApiError> {

@@ -13,8 +13,8 @@ use tandem_store::resources::Resource;
 
 use super::super::error::ApiError;
 use super::super::parameters::Parameters;
-use super::listing::ListFields;
 use super::inventory_error;
+use super::listing::ListFields;
 use super::resource::Kind;
 
 /// An outbound voice profile.

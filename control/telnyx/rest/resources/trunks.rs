@@ -140,7 +140,8 @@ impl<F: TrunkAddressing> Kind for Trunk<F> {
         let customer_trunk = &mut row.details;
         customer_trunk.login = login(app, &row.account, kept, given, customer_trunk.login.take())?;
         customer_trunk.in_turn = inbound.text("default_routing_method")? == Some("round-robin");
-        customer_trunk.transport = kept.text("transport_protocol")?.filter(|word| *word != "UDP").map(str::to_ascii_lowercase);
+        customer_trunk.transport =
+            kept.text("transport_protocol")?.filter(|word| *word != "UDP").map(str::to_ascii_lowercase);
         customer_trunk.secure = kept.text("encrypted_media")? == Some("SRTP");
         customer_trunk.inactive = kept.get("active") == Some(&Value::Bool(false));
         (customer_trunk.first, customer_trunk.limits) = (first, limits);

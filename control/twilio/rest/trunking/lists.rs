@@ -13,7 +13,12 @@ use super::super::sip::{self, not_added, page, words};
 use super::super::{Answer, Verb, created, deleted, ok};
 use super::{INVALID, TrunkingContext, date, place, url};
 
-pub(super) async fn answer(v: &TrunkingContext<'_>, trunk: &Resource<CustomerTrunk>, kind: ListKind, below: &[&str]) -> Answer {
+pub(super) async fn answer(
+    v: &TrunkingContext<'_>,
+    trunk: &Resource<CustomerTrunk>,
+    kind: ListKind,
+    below: &[&str],
+) -> Answer {
     let (x, purpose) = (v.x, purpose(kind));
     let name = match (below, x.verb) {
         ([], Verb::Get) => return all(v, trunk, kind).await,

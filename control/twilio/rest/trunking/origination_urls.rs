@@ -28,7 +28,11 @@ pub(super) async fn answer(v: &TrunkingContext<'_>, trunk: &Resource<CustomerTru
     }
 }
 
-async fn find(v: &TrunkingContext<'_>, trunk: &Resource<CustomerTrunk>, name: &str) -> Result<Resource<Origination>, ApiError> {
+async fn find(
+    v: &TrunkingContext<'_>,
+    trunk: &Resource<CustomerTrunk>,
+    name: &str,
+) -> Result<Resource<Origination>, ApiError> {
     let id = sid::parse("OU", name).ok_or_else(|| v.x.not_found())?;
     let row = resources::get(v.x.store(), ORIGINATION, &v.x.account.name, id).await?;
     row.filter(|row| row.parent == Some(trunk.id)).ok_or_else(|| v.x.not_found())

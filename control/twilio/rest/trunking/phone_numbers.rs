@@ -62,7 +62,11 @@ fn numbers(v: &TrunkingContext<'_>, trunk: &Resource<CustomerTrunk>) -> Vec<Arc<
     v.x.numbers().of_trunk(&sid::spell("TK", trunk.id))
 }
 
-fn find(v: &TrunkingContext<'_>, trunk: &Resource<CustomerTrunk>, name: &str) -> Result<Arc<Resource<Number>>, ApiError> {
+fn find(
+    v: &TrunkingContext<'_>,
+    trunk: &Resource<CustomerTrunk>,
+    name: &str,
+) -> Result<Arc<Resource<Number>>, ApiError> {
     let id = sid::parse("PN", name).ok_or_else(|| v.x.not_found())?;
     numbers(v, trunk).into_iter().find(|row| row.id == id).ok_or_else(|| v.x.not_found())
 }

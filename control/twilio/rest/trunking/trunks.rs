@@ -127,7 +127,12 @@ pub(super) fn apply(parameters: &Parameters, trunk: &mut CustomerTrunk) -> Resul
 }
 
 /// The Trunk resource.
-pub(super) fn trunk(v: &TrunkingContext<'_>, account: &str, row: &Resource<CustomerTrunk>, purposes: &[Purpose]) -> Value {
+pub(super) fn trunk(
+    v: &TrunkingContext<'_>,
+    account: &str,
+    row: &Resource<CustomerTrunk>,
+    purposes: &[Purpose],
+) -> Value {
     represent(&v.base, account, row, purposes)
 }
 

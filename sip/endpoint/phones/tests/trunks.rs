@@ -1,8 +1,8 @@
 //! Trunks that are recognised by a password.
 
 use super::*;
-use crate::trunk::Trunk;
 use crate::registrar::DigestAlgorithm;
+use crate::trunk::Trunk;
 use crate::trunk_acl::TrunkAcl;
 
 /// An address that is not in the trunk's networks.
@@ -148,7 +148,8 @@ fn network_and_password_can_both_be_asked_for() {
 #[test]
 fn a_trunks_password_registers_no_phone() {
     let mut exchange = Exchange::with_carrier(KnownBy::Either, |_| {});
-    let response = exchange.authenticated(CARRIER, "REGISTER", "sip:tandem", "carrier", "Contact: <sip:c@h>\r\n", "secret");
+    let response =
+        exchange.authenticated(CARRIER, "REGISTER", "sip:tandem", "carrier", "Contact: <sip:c@h>\r\n", "secret");
     assert!(response.starts_with("SIP/2.0 403 "), "{response}");
     assert!(!exchange.endpoint.phones.directory.has("", "carrier", None), "nor is it rung");
 }
