@@ -1,5 +1,6 @@
-//! Conferences: many legs of different calls hear each other. A call knows the conference of each of its legs, with the
-//! settings of the leg there. A [`state::Conference`] knows all participants and the state of the whole conference.
+//! Conferences: many legs of different calls hear each other. For each of its legs, a call knows the conference of the
+//! leg, and the settings of the leg in this conference. A [`state::Conference`] knows all participants and the state of
+//! the whole conference.
 //!
 //! ```text
 //!   Call ── Confer(participation), LeaveConference ──►┐                    ┌── events (webhooks, records)
@@ -27,10 +28,10 @@ use crate::{Callback, Target};
 /// A leg's participation in a conference: the name of the conference and the settings of the participant.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Participation {
-    /// The account's name of the conference. The conference begins when its first participant joins and ends when its
-    /// last participant leaves.
+    /// The name that the account uses for the conference. The conference begins when its first participant joins and
+    /// ends when its last participant leaves.
     pub conference: Arc<str>,
-    /// The application's name of the participant, unique in the conference.
+    /// The name that the application uses for the participant, unique in the conference.
     #[serde(default)]
     pub label: Option<Arc<str>>,
     /// Whether the leg is muted. A muted leg hears the others but they do not hear it.
@@ -74,7 +75,7 @@ pub struct Coaching {
 }
 
 impl Coaching {
-    /// Creates an active coaching that these legs hear.
+    /// Creates an active coaching. Only the legs in `whom` hear the participant.
     pub fn of(whom: Vec<LegId>) -> Self {
         Self { whom, on: true }
     }
@@ -101,11 +102,11 @@ pub struct ConferenceSettings {
     pub callback: Option<Callback>,
     /// The recording that runs from the conference's start.
     pub record: Option<RecordingSpec>,
-    /// Target of the older form of the recording's webhook. This target is used if the recording has no callback of its
-    /// own.
+    /// The URL that gets the older form of the recording's webhook. The server uses this URL if the recording has no
+    /// callback of its own.
     pub recorded: Option<Target>,
-    /// The application's name of the region that mixes the conference. The server stores and reports this name; it has
-    /// no other effect.
+    /// The name that the application uses for the region that mixes the conference. The server stores and reports this
+    /// name. The name has no other effect.
     pub region: Option<Arc<str>>,
     /// Whether the conference starts with its first participant instead of with its second.
     #[serde(default)]

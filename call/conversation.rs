@@ -29,9 +29,10 @@ pub struct ConversationSpec {
     pub languages: Vec<(String, LanguageSettings)>,
     /// Inputs of the caller that interrupt the application's speech.
     pub interrupted_by: Inputs,
-    /// Inputs of the caller that are reported to the application if they come while it speaks and do not interrupt it.
+    /// Inputs of the caller that are reported to the application while the application speaks. This setting is only for
+    /// inputs that do not interrupt the speech.
     pub reports: Inputs,
-    /// The length of the caller's speech that interrupts.
+    /// The length of speech with which the caller interrupts.
     pub sensitivity: Sensitivity,
     /// Whether the recognised words decide about an interruption. If true, the caller's voice first only pauses the
     /// speech. The words then decide whether the speech ends or continues. After words of agreement ("yes", "mhm") the
@@ -72,12 +73,12 @@ pub struct AgentSpec {
     pub first_message: Option<Arc<str>>,
     /// BCP 47 tag of the agent's language.
     pub language: Option<Arc<str>>,
-    /// The speech engine's name of the agent's voice.
+    /// The name that the speech engine uses for the agent's voice.
     pub voice: Option<Arc<str>>,
     /// Earlier utterances, which the model knows when the conversation starts.
     pub history: Vec<Utterance>,
     /// JSON schema of an object. The agent asks the caller for the values of this object. When the agent has all
-    /// values, the conversation ends and returns the object as its text.
+    /// values, the conversation ends. The object is then the result text of the conversation.
     pub collect_schema: Option<Arc<str>>,
     /// An event with which the agent starts to speak, instead of its first message.
     pub event: Option<Arc<str>>,
@@ -87,7 +88,7 @@ pub struct AgentSpec {
     pub silence: Option<Duration>,
     /// Whether the caller can interrupt the agent.
     pub interruptible: Option<bool>,
-    /// The application's id of the conversation.
+    /// The id that the application uses for the conversation.
     pub conversation: Option<u128>,
     /// Whether every utterance is reported to the application as soon as it was spoken.
     pub reports_utterances: bool,
@@ -138,9 +139,9 @@ impl ConversationSpec {
 /// Voice and recogniser settings of a language.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct LanguageSettings {
-    /// The provider's name of the voice.
+    /// The name that the provider uses for the voice.
     pub voice: Option<String>,
-    /// The recogniser's name of its model.
+    /// The name that the recogniser uses for its model.
     pub model: Option<String>,
     /// Words and phrases that are likely to occur.
     pub hints: Vec<String>,

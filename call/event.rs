@@ -67,7 +67,7 @@ pub enum EventKind {
         end: GatherEnd,
         /// The digit that ended the gather, if a digit ended it.
         terminator: Option<char>,
-        /// The application's id of the gather.
+        /// The id that the application uses for the gather.
         id: Option<String>,
         /// The recognised words, if the caller spoke instead of pressing digits.
         words: Option<Box<RecognisedText>>,
@@ -188,7 +188,7 @@ pub enum ReferState {
     Started,
     /// The far end reached the other party.
     Completed,
-    /// The far end refused the REFER, or its call to the other party failed.
+    /// The far end refused the REFER, or the far end's call to the other party failed.
     Failed,
 }
 

@@ -24,8 +24,8 @@ pub struct InternalCall {
     /// Id of the calling application, as the called application sees it (TwiML `customerId`). If `None`, the
     /// application sees the id of the calling account.
     pub customer: Option<String>,
-    /// Whether the called application sees the number that the original caller dialled as the called address. Otherwise
-    /// the application sees its own address.
+    /// Selects the called address that the called application sees. If true, this address is the number that the
+    /// original caller dialled. Otherwise it is the address of the application.
     pub as_called: bool,
     /// Number of internal calls in the chain, with this call included.
     pub depth: u8,

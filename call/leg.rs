@@ -34,7 +34,8 @@ pub struct LegInfo {
     /// Id of the application that the leg belongs to (Telnyx: connection id).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub application: Option<Arc<str>>,
-    /// Inbound or outbound. For an outbound leg also its purpose.
+    /// The direction of the leg: inbound or outbound. For an outbound leg, the value also gives the purpose of the
+    /// call.
     pub direction: Direction,
     /// Address of the calling party.
     pub from: Address,
@@ -70,7 +71,8 @@ pub struct LegInfo {
     pub fallback: Option<Target>,
     /// Facts from SIP signalling and from RTP.
     pub sip: SipFacts,
-    /// Set if the leg is part of an internal call: it calls an application of this server, or it is the called side.
+    /// Set if the leg is part of an internal call. The leg then either calls an application of this server, or is the
+    /// called side.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub handover: Option<Box<InternalCall>>,
 }
@@ -131,7 +133,7 @@ impl LegInfo {
     }
 }
 
-/// Direction of a leg. For an outbound leg also the cause of the call.
+/// Direction of a leg. For an outbound leg, the direction also gives the cause of the call.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum Direction {
     /// The far end called this server.
@@ -336,10 +338,11 @@ pub struct SipFacts {
     /// Name of the trunk that the leg uses.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trunk: Option<Arc<str>>,
-    /// Id of the account's SIP domain that was called, if this domain decides about the call; 32 hex digits.
+    /// Id of the account's SIP domain that the caller called (32 hex digits). Set only if this domain decides about the
+    /// call.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub domain: Option<Arc<str>>,
-    /// Id of the account's number that is the called or the calling number of the leg; 32 hex digits.
+    /// Id of a number of the account (32 hex digits). This number is the called or the calling number of the leg.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub number: Option<Arc<str>>,
     /// Received SIP headers, without the headers for routing. Examples are `X-*` and `User-to-User`.

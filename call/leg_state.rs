@@ -92,8 +92,8 @@ pub(crate) struct LegState {
     pub(crate) release_timer: Option<OpId>,
     /// Set if this leg is called as the target of a transfer.
     pub(crate) referral: Option<Referral>,
-    /// The leg whose `Dial` receives this leg's progress, if this is not the parent. Set after a transfer, or after the
-    /// leg was taken out of a queue.
+    /// The leg whose `Dial` receives this leg's progress. `None` if the parent's `Dial` receives the progress. Set
+    /// after a transfer, or after the leg was taken out of a queue.
     pub(crate) progress_listener: Option<LegId>,
 }
 
@@ -148,13 +148,15 @@ impl LegState {
 /// The controller of a leg. The controller decides how the leg continues when its program has no instruction left.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Mode {
-    /// The leg's document: without a further instruction, the leg is hung up.
+    /// The leg's document controls the leg. After the last instruction, the leg is hung up.
     Document,
-    /// Commands, or the dial that created the leg: without a further instruction, the leg waits.
+    /// Commands control the leg, or the dial that created the leg controls it. After the last instruction, the leg
+    /// waits.
     Commands,
-    /// The document of the called party before the bridge: after its last instruction, the dial continues.
+    /// The document of the called party controls the leg before the bridge. After the last instruction, the dial
+    /// continues.
     Whisper,
-    /// The queue in which the leg waits: after the last instruction, the wait document starts again.
+    /// The queue in which the leg waits controls the leg. After the last instruction, the wait document starts again.
     Queue,
 }
 

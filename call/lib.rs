@@ -98,7 +98,7 @@ pub struct Callback {
     pub failover: Option<Target>,
     /// The subscribed events; other events are not reported.
     pub moments: Vec<StatusEvent>,
-    /// Targets for single events. The text is the dialect's name of the event.
+    /// Targets for single events. The text is the name that the dialect uses for the event.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub elsewhere: Vec<(Arc<str>, Target)>,
     /// Maximum time for a response of the application, if the application has set a time.
@@ -112,8 +112,8 @@ impl Callback {
         self.moments.contains(&moment)
     }
 
-    /// Returns the target for an event. `event` is the dialect's name of the event. If the event has no target of its
-    /// own, returns the common target.
+    /// Returns the target for an event. `event` is the name that the dialect uses for the event. If the event has no
+    /// target of its own, returns the common target.
     pub fn target_of(&self, event: &str) -> &Target {
         self.elsewhere.iter().find(|(name, _)| **name == *event).map_or(&self.target, |(_, target)| target)
     }

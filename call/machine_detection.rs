@@ -50,8 +50,8 @@ pub struct MachineDetection {
     pub holds: bool,
     /// The callback that receives the last result.
     pub callback: Option<Callback>,
-    /// The dialect's name of the detection mode. The server does not interpret this name and returns it with the
-    /// result.
+    /// The name that the dialect uses for the detection mode. The server does not interpret this name and returns it
+    /// with the result.
     pub mode: &'static str,
 }
 

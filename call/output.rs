@@ -307,8 +307,8 @@ pub struct Invite {
     pub inherits_headers: bool,
     /// Credentials for digest authentication, if the far end sends a challenge.
     pub credentials: Option<Credentials>,
-    /// Names of the trunks, in the order in which they are tried; the next trunk is tried when one fails. If the list
-    /// is empty, the prefix of the number selects the trunk.
+    /// Names of the trunks, in the order in which they are tried. If the call over one trunk fails, the next trunk is
+    /// tried. If the list is empty, the prefix of the number selects the trunk.
     pub via: Vec<Arc<str>>,
     /// Value of the Replaces header (RFC 3891), which names the dialog that this call replaces.
     pub replaces: Option<String>,
@@ -347,7 +347,7 @@ pub enum LegEvent {
         /// SIP status code of the response.
         status: u16,
     },
-    /// The far end sent a NOTIFY with the progress of the call that it makes for the REFER.
+    /// The far end sent a NOTIFY. The NOTIFY has the progress of the call that the far end makes because of the REFER.
     ReferProgress {
         /// SIP status code of the latest response in that call.
         status: u16,

@@ -1,5 +1,6 @@
 //! Queues: legs of different calls wait for an agent. A call only knows the queue in which its leg waits, and the leg's
-//! wait audio. The server manages the order of a queue and its other members outside this crate.
+//! wait audio. The server manages the order of a queue outside this crate. A call does not know which legs of other
+//! calls wait in the queue.
 //!
 //! ```text
 //!   waits:  EnterQueue ──► Enqueued ──► music, or a document in a loop ──► LeaveQueue

@@ -9,7 +9,7 @@ pub struct RecognitionSpec {
     pub language: Option<String>,
     /// Words and phrases that are likely to occur.
     pub hints: Vec<String>,
-    /// The recogniser's name of the model. If `None`, the configured model is used.
+    /// The name that the recogniser uses for the model. If `None`, the configured model is used.
     pub model: Option<String>,
     /// Whether words are reported before they are final.
     pub partials: bool,

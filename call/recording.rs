@@ -128,7 +128,7 @@ pub enum RecordingFormat {
 pub struct Recording {
     /// Id of the recording.
     pub id: RecordingId,
-    /// The recorded leg. In a recording of a conference, the leg of the first participant.
+    /// The recorded leg. For a recording of a conference, this is the leg of the first participant.
     pub leg: LegId,
     /// The recorded conference; `None` for the recording of a leg.
     #[serde(default)]
@@ -192,7 +192,7 @@ pub(crate) struct ActiveRecording {
     pub(crate) facts: Recording,
     /// Whether the call has already ordered the end of the recording.
     pub(crate) stopping: bool,
-    /// Target of a request when the file is complete. Set if the leg hung up during the record instruction.
+    /// The URL that gets a request when the file is complete. Set if the leg hung up during the record instruction.
     pub(crate) report_hangup: Option<Target>,
     /// The transcription that starts when the recording is complete.
     pub(crate) transcribe: Option<TranscriptionOrder>,

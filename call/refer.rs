@@ -1,6 +1,6 @@
 //! Transfers that a far end requests (REFER, and INVITE with Replaces). The far end that requests the transfer is the
-//! referrer. The leg that is bridged with the referrer is the transferee; the transfer bridges it with another leg, the
-//! target.
+//! referrer. The leg that is bridged with the referrer is the transferee. The transfer bridges the transferee with
+//! another leg, which is the target.
 //!
 //! ```text
 //!   referrer ── transferee        The transferee stays with the referrer until the target answers. Without an
@@ -198,8 +198,8 @@ impl Call {
         }
     }
 
-    /// Updates the transfer of a leg that has ended. Returns `true` if the other leg of its bridge waits for the
-    /// target; the caller must not hang up or continue that leg.
+    /// Updates the transfer of a leg that has ended. Returns `true` if the leg was bridged with a leg that waits for
+    /// the target. In this case the caller must not hang up or continue the waiting leg.
     pub(crate) fn end_in_transfer(&mut self, leg: LegId) -> bool {
         // The target ended. The referrer is notified. If the referrer and the transferee have not ended, they stay
         // bridged.

@@ -7,7 +7,8 @@ use crate::program::instruction::{Program, RejectReason};
 use crate::recording::RecordingSpec;
 use crate::{Callback, Target};
 
-/// The route of an inbound call: the account of the call, and the document, program, commands or refusal that follow.
+/// The route of an inbound call. The route contains the account of the call. It also decides whether a document, a
+/// program, commands or a refusal follows.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Route {
     /// The name of the account that owns the application.
@@ -24,7 +25,7 @@ pub struct Route {
     pub decision: Decision,
 }
 
-/// The controller of an inbound call: a document, a program or commands; or a refusal.
+/// The controller of an inbound call (a document, a program or commands), or a refusal of the call.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Decision {
     /// A document of an application, which is fetched at once.

@@ -22,9 +22,9 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct SiprecSpec {
     /// Name of the recording server in the configuration.
     pub connector: String,
-    /// The application's name of the session.
+    /// The name that the application uses for the session.
     pub name: Option<String>,
-    /// Directions of the audio that are sent, each as a separate stream.
+    /// The directions whose audio is sent to the recording server. Each direction is a separate stream.
     pub track: Track,
     /// Names and values that are sent to the recording server together with the metadata of the call.
     pub parameters: Vec<(String, String)>,

@@ -15,9 +15,9 @@ use crate::recording::Track;
 pub struct StreamSpec {
     /// Absolute URL of the application. The scheme is `ws:` or `wss:`.
     pub url: String,
-    /// The application's name of the stream.
+    /// The name that the application uses for the stream.
     pub name: Option<String>,
-    /// Directions of the audio that are sent to the application.
+    /// The directions whose audio is sent to the application.
     pub track: Track,
     /// Codec of the audio that is sent to the application. If `None`, the codec of the leg is used.
     pub codec: Option<StreamCodec>,
@@ -110,7 +110,7 @@ pub enum SampleRate {
     Hz8000,
     /// 16 kHz: wideband.
     Hz16000,
-    /// 24 kHz: the native rate of many speech synthesisers. Only for audio to the leg.
+    /// 24 kHz: the native rate of many speech synthesisers. This rate is possible only for audio to the leg.
     Hz24000,
 }
 
@@ -188,7 +188,7 @@ pub enum StreamFault {
     Unreachable,
     /// The connection was refused.
     Refused,
-    /// There was no connection or handshake in time, or later no sign of life from the application.
+    /// The connection or the handshake was not complete in time, or the application later sent nothing for too long.
     Timeout,
     /// The TLS handshake failed.
     Tls,

@@ -104,8 +104,8 @@ impl Call {
         own.map(|state| state.info.id).collect()
     }
 
-    /// Connects a supervisor to the supervised leg: in the conference of this leg, or, if it is in no conference, in
-    /// its call.
+    /// Connects a supervisor to the supervised leg. If the supervised leg is in a conference, the supervisor joins this
+    /// conference. Otherwise the supervisor is connected in the call of the supervised leg.
     fn connect_supervisor(&mut self, leg: LegId) {
         let Some(supervision) = self.leg_state(leg).and_then(|state| state.supervision.as_deref().copied()) else {
             return;

@@ -44,7 +44,7 @@ pub struct CallScript {
     pub plays: BTreeSet<(LegId, OpId)>,
     /// Recordings that have not finished.
     pub recordings: BTreeSet<(LegId, OpId)>,
-    /// Recordings whose end the call has has_command.
+    /// Recordings whose end the call has ordered.
     pub stopping: BTreeSet<(LegId, OpId)>,
     /// Streams that have not ended.
     pub streams: BTreeSet<(LegId, StreamId)>,
@@ -412,7 +412,7 @@ impl CallScript {
         }
     }
 
-    /// Completes every recording whose end the call has has_command.
+    /// Completes every recording whose end the call has ordered.
     pub fn close_recordings(&mut self) {
         for (leg, op) in std::mem::take(&mut self.stopping) {
             if self.recordings.contains(&(leg, op)) {

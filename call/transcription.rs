@@ -12,16 +12,16 @@ use crate::recording::{Recording, Track};
 /// Parameters of a live transcription of a leg.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TranscriptionSpec {
-    /// The application's name of the transcription.
+    /// The name that the application uses for the transcription.
     pub name: Option<String>,
     /// The transcribed direction of the audio. Each direction is recognised separately.
     pub track: Track,
     /// Parameters of the recognition.
     pub recognition: RecognitionSpec,
-    /// The application's labels of the inbound track and of the outbound track.
+    /// The labels that the application uses: first for the inbound track, then for the outbound track.
     pub labels: (Option<String>, Option<String>),
-    /// The application's names of the recogniser and the model. The server does not interpret these names and returns
-    /// them with the events.
+    /// The names that the application uses for the recogniser and for the model. The server does not interpret these
+    /// names and returns them with the events.
     pub engine: (String, String),
     /// Whether the whole text is reported once at the end. Otherwise each utterance is reported.
     pub at_end: bool,

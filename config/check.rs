@@ -31,8 +31,8 @@ pub(crate) fn check(config: &Config, document: &Document, faults: &mut Vec<Fault
 struct Report<'a> {
     document: &'a Document,
     faults: &'a mut Vec<Fault>,
-    /// Number of faults at the start of `faults` that report values that could not be read. In the configuration, these
-    /// keys have a default instead of the configured value.
+    /// Number of faults about values that could not be read. These faults are at the start of `faults`. In `config`,
+    /// the keys of these values have their default.
     unread: usize,
     notes: Vec<Fault>,
 }
@@ -84,7 +84,7 @@ impl Report<'_> {
         }
     }
 
-    /// Adds a fault if `known`, the names in the list `{what}s`, does not contain `name`.
+    /// Adds a fault if `name` is not in `known`. `known` contains the names in the list `{what}s`.
     fn exists(&mut self, path: String, what: &str, name: &str, known: &[&str]) {
         if known.contains(&name) || self.is_incomplete(&format!("{what}s")) {
             return;
@@ -112,8 +112,8 @@ impl Report<'_> {
     }
 }
 
-/// Returns whether the text is a valid name of an account or a trunk, or a valid user name of an endpoint: 1 to 64
-/// letters, digits, `-`, `_` and `.`.
+/// Returns whether the text is a valid name: 1 to 64 letters, digits, `-`, `_` and `.`. This rule applies to the names
+/// of accounts and trunks, and to the user names of endpoints.
 fn is_name(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text.bytes().all(|octet| octet.is_ascii_alphanumeric() || b"-_.".contains(&octet))
 }

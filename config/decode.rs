@@ -1,8 +1,9 @@
 //! Decodes the untyped document to a [`Config`] and collects all errors.
 //!
-//! serde stops at the first error. Therefore `decode` reports the faulty value and removes it from the document, or
-//! replaces it by a valid value if the key is required. Then `decode` decodes the whole document again, until there are
-//! no more errors. This is fast enough, because a configuration is small and has few errors.
+//! serde stops at the first error. Therefore `decode` reports the faulty value and removes it from the document. If the
+//! key is required, `decode` replaces the faulty value by a valid value instead. Then `decode` decodes the whole
+//! document again, until there are no more errors. This is fast enough, because a configuration is small and has few
+//! errors.
 
 use std::collections::HashMap;
 
@@ -38,8 +39,8 @@ const MAX_FAULTS: usize = 500;
 /// can be called.
 const STAND_INS: [&str; 2] = ["", "0"];
 
-/// Returns the configuration, in which every faulty key has its default, and adds the faults to `faults`, at most one
-/// for each key.
+/// Returns the configuration. In this configuration every faulty key has its default. Adds the faults to `faults`, at
+/// most one for each key.
 pub(crate) fn decode(document: &mut Document, faults: &mut Vec<Fault>) -> Config {
     let mut stand_ins: HashMap<String, std::slice::Iter<'static, &'static str>> = HashMap::new();
     loop {

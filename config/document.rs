@@ -90,8 +90,8 @@ impl Document {
         self.origins.contains_key(path)
     }
 
-    /// Replaces the value of the variable at `path` or above `path` by the next interpretation, because the current
-    /// interpretation caused the error `error`. If no interpretation remains, returns the most informative error.
+    /// Replaces the value of the variable at `path` or above `path` by the next interpretation. The cause is the error
+    /// `error` of the current interpretation. If no interpretation remains, returns the most informative error.
     pub(crate) fn try_next_reading(&mut self, path: &str, error: String) -> Result<(), String> {
         let at =
             self.variables.keys().find(|key| path == key.as_str() || path.starts_with(&format!("{key}["))).cloned();

@@ -51,8 +51,8 @@ impl Written {
 }
 
 impl Config {
-    /// Returns the configuration that is in effect after a reload reads `new`. In the record of keys that were set,
-    /// keys that need a restart keep their old hash.
+    /// Returns the configuration that is in effect after a reload reads `new`. The result also records which keys were
+    /// set. In this record, keys that need a restart keep their old hash.
     pub fn replaced_by(&self, new: Config) -> Config {
         let mut written = new.written.0;
         written.retain(|key, _| applies_at_once(key));
@@ -61,8 +61,8 @@ impl Config {
         Config { data_dir: self.data_dir.clone(), written: Written(written), ..new }
     }
 
-    /// Returns the keys that take effect only at a restart, and that have another value in `new` or are set in only one
-    /// of the two configurations.
+    /// Returns the keys that differ between the two configurations and take effect only at a restart. A key that is set
+    /// in only one of the two configurations also differs.
     pub fn needs_restart(&self, new: &Config) -> Vec<String> {
         let (old, new) = (&self.written.0, &new.written.0);
         let mut keys: Vec<String> =

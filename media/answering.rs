@@ -81,8 +81,8 @@ pub struct MachineDetection {
     pub after_greeting_silence: Duration,
     /// The silence that ends a word.
     pub between_words_silence: Duration,
-    /// The highest number of words of a person who answers. More words are a machine's greeting. A word lasts at least
-    /// 100 ms.
+    /// The highest number of words of a person who answers. If there are more words, the speech is a machine's
+    /// greeting. A word lasts at least 100 ms.
     pub words: Option<u16>,
     /// The longest word of a person who answers. A longer word is a machine's greeting, or music.
     pub word: Option<Duration>,

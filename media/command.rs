@@ -72,8 +72,8 @@ pub struct RecordSpec {
     pub channels: Channels,
     /// The directions that are recorded.
     pub track: Tracks,
-    /// The longest duration of the recorded audio, rounded up to whole frames of 20 ms. If a pause is left out of the
-    /// recording, its time does not count.
+    /// The longest duration of the recorded audio, rounded up to whole frames of 20 ms. If the recording omits a pause,
+    /// the time of the pause does not count.
     pub max_length: Option<Duration>,
     /// The recording ends after this time without speech from the far end. Noise is not speech. The time counts from
     /// the start of the recording, and only while RTP arrives.
@@ -154,7 +154,7 @@ pub enum Command {
         op: OpId,
         /// The audio, which is mono at 8,000 Hz.
         audio: Arc<Audio>,
-        /// The number of times that the audio plays. With `None` it repeats without end.
+        /// The number of times that the audio plays. With `None` the audio repeats without end.
         loops: Option<NonZeroU32>,
     },
     /// Plays a tone. This replaces the audio or tone that plays now.
@@ -250,8 +250,8 @@ pub enum Command {
         /// Whether suppression is on.
         on: bool,
     },
-    /// Mutes the far end: the bridge, recorders and taps do not get its audio. Digits of the far end are still
-    /// detected.
+    /// Mutes the far end: the bridge, recorders and taps do not get the far end's audio. Digits of the far end are
+    /// still detected.
     Mute {
         /// Whether the far end is muted.
         inbound: bool,

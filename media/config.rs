@@ -14,7 +14,8 @@ use crate::sdp::Srtp;
 pub struct Config {
     /// The address that RTP and RTCP sockets are bound to. Default 127.0.0.1.
     pub listen: IpAddr,
-    /// The address in our SDP, if it is not the bound address. Set it behind NAT, or when `listen` is 0.0.0.0 or ::.
+    /// The address in our SDP, if it is not the bound address. This setting is necessary behind NAT, and when `listen`
+    /// is 0.0.0.0 or ::.
     pub advertise: Option<IpAddr>,
     /// The port pool, including both ends of the range. Each session takes an even port for RTP and the next port for
     /// RTCP.

@@ -28,8 +28,8 @@ use crate::writer::{Done, WriterHandle};
 /// each session is served every 20 ms.
 pub(crate) const TICK: Duration = Duration::from_millis(5);
 const GROUPS: usize = 4;
-/// The longest delay after which overdue frames are still served. After a longer delay (a suspended host), the worker
-/// skips them.
+/// The longest delay after which overdue frames are still served. After a longer delay, for example because the host
+/// was suspended, the worker skips the overdue frames.
 const CATCH_UP: Duration = Duration::from_secs(2);
 
 /// One of a session's two sockets.
@@ -43,7 +43,7 @@ pub(crate) enum Flow {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Pin {
     pub(crate) peer: SocketAddr,
-    /// Whether no other source may send, so that the socket can refuse packets from others.
+    /// Whether no other source may send, so that the socket can refuse packets from other sources.
     pub(crate) only: bool,
 }
 
@@ -125,7 +125,7 @@ pub(crate) enum Outcome {
 
 /// The sessions and rooms of one worker.
 pub(crate) struct Core {
-    /// The sessions. Each is boxed, because sessions are large and move between workers.
+    /// The sessions. Each session is boxed, because sessions are large and move between workers.
     sessions: Slab<Box<MediaSession>>,
     slots: HashMap<SessionKey, usize>,
     /// The session slots of each group. Each tick serves one group.

@@ -186,7 +186,7 @@ pub struct Stats {
     pub sent_to: Option<SocketAddr>,
     /// Whether the far end should send RTP, according to the last offer and answer.
     pub expected: bool,
-    /// The first source address whose packets were dropped because they were not the far end's.
+    /// The first source address whose packets were dropped because the address was not the far end's address.
     pub unknown_source: Option<SocketAddr>,
     /// The number of packets dropped because their source was not the latched address.
     pub dropped_unknown_source: u64,

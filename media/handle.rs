@@ -1,5 +1,5 @@
-//! The handles that the application uses (shell). [`Engine`] starts the threads. A [`Session`] holds one leg's
-//! negotiation and sends commands to the leg's worker.
+//! The handles that the application uses. This module is part of the shell (I/O and threads). [`Engine`] starts the
+//! threads. A [`Session`] holds one leg's negotiation and sends commands to the leg's worker.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::io;
@@ -118,8 +118,8 @@ pub struct Load {
     pub packets_out: u64,
     /// The number of packets sent that were relayed to a bridged leg or echoed.
     pub relayed: u64,
-    /// The number of packets dropped. They came from strangers, had a payload type that was not agreed, or could not be
-    /// relayed.
+    /// The number of packets dropped. These packets came from an unknown source, had a payload type that was not
+    /// agreed, or could not be relayed.
     pub dropped: u64,
     /// The number of datagrams that were neither RTP nor RTCP.
     pub malformed: u64,
@@ -398,9 +398,9 @@ impl Session {
         offer
     }
 
-    /// Returns the first offer again with the RTP/SAVP profile. It is for a far end that refused optional SRTP, which
-    /// has keys in the RTP/AVP profile. The far end may answer either offer. Returns `None` if SRTP is not optional for
-    /// this session.
+    /// Returns the first offer again with the RTP/SAVP profile. This offer is for a far end that refused optional SRTP,
+    /// because optional SRTP has keys in the RTP/AVP profile. The far end may answer either offer. Returns `None` if
+    /// SRTP is not optional for this session.
     pub fn offer_secured(&mut self) -> Option<Bytes> {
         self.negotiation.offer_secured()
     }

@@ -1,5 +1,6 @@
-//! The kernel relay (shell). An eBPF program relays plain RTP packets before they reach a socket. It drops packets that
-//! have no listener (`kernel/relay.bpf.c`, docs/kernel-relay.md).
+//! The kernel relay. This module is part of the shell (I/O and threads). An eBPF program relays plain RTP packets
+//! before they reach a socket. The program drops packets that have no listener (`kernel/relay.bpf.c`,
+//! docs/kernel-relay.md).
 //!
 //! The program is attached to the interfaces on which RTP arrives. The kernel detaches the program when this process
 //! ends, also after a crash. The program handles only the packets of the flows in [`KernelRelay`]'s table. A flow has
@@ -154,9 +155,9 @@ impl KernelRelay {
         self.flows.load(Ordering::Relaxed)
     }
 
-    /// Installs a flow. From now on the kernel forwards the packets that arrive at `from`, from and to the addresses in
-    /// `forward`. Without `forward`, the kernel counts the packets and drops them. Returns `None` if the kernel cannot
-    /// install the flow.
+    /// Installs a flow. From now on the kernel forwards the packets that arrive at `from`. The two addresses in
+    /// `forward` are the source and the destination of the forwarded packets. Without `forward`, the kernel counts the
+    /// packets and drops them. Returns `None` if the kernel cannot install the flow.
     pub(crate) fn install(
         &self,
         from: Ends,

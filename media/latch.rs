@@ -35,10 +35,10 @@ const IN_A_ROW: u8 = 5;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MediaSource {
-    /// Any host, until the host in the far end's SDP sends packets.
+    /// Packets from any host are accepted, until the host in the far end's SDP sends packets.
     #[default]
     Any,
-    /// Only the host in the far end's SDP.
+    /// Only packets from the host in the far end's SDP are accepted.
     Signalled,
 }
 
@@ -53,8 +53,8 @@ pub(crate) struct Latch {
     learnt: Option<Learnt>,
     /// The target after a new offer or answer, until a packet arrives.
     before: Option<SocketAddr>,
-    /// The time for which the learnt source must be silent before another source can replace it. With `None` no other
-    /// source can.
+    /// The time for which the learnt source must be silent before another source can replace it. With `None`, no other
+    /// source can replace the learnt source.
     probation: Option<Duration>,
     candidate: Option<Candidate>,
 }
@@ -89,8 +89,8 @@ pub(crate) enum Admission {
 }
 
 impl Latch {
-    /// Sets the time for which the learnt source must be silent before another source can replace it. With `None` no
-    /// other source can.
+    /// Sets the time for which the learnt source must be silent before another source can replace it. With `None`, no
+    /// other source can replace the learnt source.
     pub(crate) fn set_probation(&mut self, probation: Option<Duration>) {
         self.probation = probation;
     }

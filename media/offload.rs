@@ -16,10 +16,11 @@ use std::time::Duration;
 /// The number of successive packets after which a leg's packets are offloaded. These packets were relayed or had no
 /// listener, and contain 1 s of audio.
 const MIN_PACKETS_BEFORE_OFFLOAD: u16 = 50;
-/// The highest value of this number, for a leg whose offloads keep ending early. These packets contain 32 s of audio.
+/// The highest number of packets after which a leg's packets are offloaded. This number applies to a leg whose offloads
+/// keep ending early. These packets contain 32 s of audio.
 const MAX_PACKETS_BEFORE_OFFLOAD: u16 = 1_600;
-/// The number of packets that make an offload long. They contain 10 s of audio. After a long offload, the next offload
-/// begins after the usual number of packets.
+/// The number of packets after which an offload counts as long. These packets contain 10 s of audio. After a long
+/// offload, the next offload begins after the usual number of packets.
 const LONG_OFFLOAD_PACKETS: u64 = 500;
 /// The number of frames between two readings of the kernel's counters. They last 400 ms.
 const COUNTER_INTERVAL_FRAMES: u8 = 20;
@@ -89,7 +90,8 @@ pub(crate) struct Offload {
     counted: Option<Box<FlowCounts>>,
     /// Whether the engine gets copies. If so, the engine's own counters already include the kernel's packets.
     copied: bool,
-    /// The number of copies received. After the end of the offload, the number of copies that have not arrived yet.
+    /// The number of copies received. After the end of the offload, this field is the number of copies that have not
+    /// arrived yet.
     copies: u64,
     /// The number of successive plain packets that the engine relayed or that had no listener.
     plain: u16,

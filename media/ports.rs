@@ -1,4 +1,4 @@
-//! The pool of RTP port pairs (shell).
+//! The pool of RTP port pairs. This module is part of the shell (I/O and threads).
 
 use std::cell::OnceCell;
 use std::collections::VecDeque;

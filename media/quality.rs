@@ -134,7 +134,7 @@ const QUIET: u32 = 1_500;
 #[derive(Debug, Default)]
 pub(crate) struct Watch {
     frames: u32,
-    /// For each cause, whether the value is still bad since the report, and the frame of the last report.
+    /// The state of each cause: whether the value is still bad since the report, and the frame of the last report.
     causes: [(bool, Option<u32>); 5],
 }
 

@@ -1,4 +1,5 @@
-//! Reads recording files (shell). A file is WAV or MP3, with or without encryption.
+//! Reads recording files. This module is part of the shell (I/O and threads). A file is WAV or MP3, with or without
+//! encryption.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};

@@ -32,9 +32,9 @@ const MISSED: u32 = 3_000;
 /// A message to the writer thread.
 #[derive(Debug)]
 pub(crate) enum Piece {
-    /// Whole frames. `silence_before` frames of silence come before them, for audio that could not be queued. `coding`
-    /// is the file's coding. For a linear file, `coding` may be the law in which both channels were received, which
-    /// halves the amount of data.
+    /// Whole frames. `silence_before` is the number of frames of silence before these frames, for audio that could not
+    /// be queued. `coding` is the file's coding. For a linear file, `coding` may be the law in which both channels were
+    /// received, because this halves the amount of data.
     Audio { silence_before: u64, coding: WavCoding, octets: Vec<u8> },
     /// The end of the recording.
     Finish { silence_before: u64, reason: RecordingReason },
@@ -47,7 +47,8 @@ pub(crate) struct Feed {
     pub(crate) empty: rtrb::Producer<Vec<u8>>,
 }
 
-/// Whether a recording is paused, and whether the recording contains silence for the pause or nothing.
+/// The state of a recording's pause. The state says whether the recording is paused. During a pause, the state also
+/// says whether the recording contains silence or nothing for the time of the pause.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Pause {
     No,
@@ -200,8 +201,8 @@ impl Recorder {
     }
 
     /// Ends the recording. `drain` adds the audio that has arrived and that no tick has read yet. With `now` (as in
-    /// [`Recorder::new`]), the number of frames is the one nearest to the time since the start. The number of ticks
-    /// alone could be wrong by up to one frame, because ticks and commands are not synchronous.
+    /// [`Recorder::new`]), the length of the recording is the number of frames nearest to the time since the start. The
+    /// number of ticks alone could be wrong by up to one frame, because ticks and commands are not synchronous.
     pub(crate) fn finish(mut self, reason: RecordingReason, now: Option<u32>, drain: Option<Drain<'_>>) {
         if let Some(drain) = drain
             && self.after.is_none()

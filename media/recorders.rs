@@ -45,8 +45,8 @@ impl Recorders {
         self.unfinished = self.unfinished.saturating_sub(1);
     }
 
-    /// Executes a command. `now` is the media clock in units of 1/8,000 s. It is set if the length of a recording must
-    /// equal the time between its commands.
+    /// Executes a command. `now` is the media clock in units of 1/8,000 s. `now` is set if the length of a recording
+    /// must equal the time from the start command to the stop command.
     pub(crate) fn execute(
         &mut self,
         key: SessionKey,

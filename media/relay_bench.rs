@@ -1,5 +1,5 @@
-//! Bridged calls without sockets, threads or a real clock, for `benches/media/relay.rs`: measures the engine's own CPU
-//! time. Pure, except for recordings, which go to `/dev/null`.
+//! Bridged calls without sockets, threads or a real clock, for `benches/media/relay.rs`. This module measures the
+//! engine's own CPU time. It is pure, except that recordings go to `/dev/null`.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

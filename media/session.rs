@@ -1,5 +1,5 @@
 //! The media of one leg: its RTP in both directions, the sources of its outbound audio, and the consumers of its
-//! inbound audio. This module is pure; [`crate::engine`] drives it.
+//! inbound audio. This module is pure. [`crate::engine`] drives this module.
 //!
 //! ```text
 //!   RTP in -> transport -> inbound -> digit input | audio -> (mute) -> capture -> recorders, taps, inbound frames
@@ -7,8 +7,8 @@
 //!   playout: digits > playback > source > input > relay | echo > silence -> outbound -> transport -> RTP out
 //! ```
 //!
-//! A session owns one state machine for each part. It passes packets, ticks and commands to them. A machine has no
-//! reference to the other machines: it gets all that it needs as arguments.
+//! A session owns one state machine for each part, and passes packets, ticks and commands to the machines. A machine
+//! has no reference to the other machines. A machine gets all necessary data as arguments.
 
 mod arrivals;
 mod capture;
@@ -178,8 +178,8 @@ impl MediaSession {
         self.plan.as_ref().map(|plan| plan.codec)
     }
 
-    /// Sets the time for which the latched source must be silent before another source can replace it. With `None` no
-    /// other source can.
+    /// Sets the time for which the latched source must be silent before another source can replace it. With `None`, no
+    /// other source can replace the latched source.
     pub(crate) fn set_relatch_probation(&mut self, probation: Option<Duration>) {
         self.transport.set_relatch_probation(probation);
     }

@@ -69,8 +69,8 @@ pub(crate) fn find(file: &mut RecordedFile, form: WavFormat, start: u64) -> io::
     Ok(Some(octets((first, last))))
 }
 
-/// The result for one frame. A flag is set if it is true for any channel, because a silent channel must not hide
-/// another one.
+/// The result for one frame. A flag is set if it is true for any channel, because a silent channel must not hide a
+/// channel with sound.
 struct FrameKind {
     speech: bool,
     sound: bool,

@@ -273,7 +273,7 @@ pub(crate) struct SourcePlayer {
     pub(crate) has_audio: bool,
     supply: Supply,
     /// The number of frames since the audio ran out. It is 0 if the audio has not run out, or if so much time has
-    /// played_marks that this is not a gap.
+    /// passed that this is not a gap.
     frames_without_audio: u16,
     /// The last clear that was handled.
     cleared: u64,

@@ -34,7 +34,8 @@ const BLOCK: usize = DenoiseState::FRAME_SIZE;
 const WARM_UP: u8 = 10;
 /// The change of a cross-fade's weight per hop of 10 ms. A cross-fade takes 20 ms.
 const FADE: f32 = 0.5;
-/// Two frequencies in Hz. Below the first there is no voice, and above the second all audio may be voice.
+/// Two frequencies in Hz. Below the first frequency there is no voice, and above the second frequency all audio may be
+/// voice.
 const RUMBLE: (f32, f32) = (60.0, 120.0);
 
 /// The factor for the model's input. Five factors were tested with speech and with steady noise of amplitudes from 30

@@ -150,8 +150,8 @@ impl Country {
     }
 }
 
-/// One or two frequencies in Hz (0: no frequency), and alternating on and off times in ms. With an empty cadence the
-/// tone is always on.
+/// One or two frequencies in Hz, and alternating on and off times in ms. A frequency of 0 means that there is no such
+/// frequency. With an empty cadence the tone is always on.
 #[derive(Debug, Clone, Copy)]
 struct Pattern {
     hertz: [u16; 2],

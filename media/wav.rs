@@ -95,8 +95,8 @@ impl WavFormat {
         self.block() * FRAME as u64
     }
 
-    /// Returns the number of octets to keep if a file has `data` octets of samples. It contains only whole samples, and
-    /// is even, as RIFF chunks require.
+    /// Returns the number of octets to keep if a file has `data` octets of samples. The kept octets contain only whole
+    /// samples. The number is even, as RIFF chunks require.
     pub(crate) fn whole(self, data: u64) -> u64 {
         data - data % self.block().max(2)
     }

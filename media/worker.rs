@@ -1,4 +1,5 @@
-//! SHELL: a media thread. The thread sleeps according to [`Wait`], reads its sockets, and runs [`Core`].
+//! A media thread. This module is part of the shell (I/O and threads). The thread sleeps according to [`Wait`], reads
+//! its sockets, and runs [`Core`].
 //!
 //! Packets are received, handled and sent in batches of 64. Each step runs for the whole batch, so that its code and
 //! data stay in the CPU caches. This needs one copy of each packet (172 octets), and saves a tenth of the cost of a
@@ -45,13 +46,14 @@ const MAX_HELD_MESSAGES: usize = 256;
 /// timeline). So the timeline has all packets that waited before it is read.
 const ROUNDS: usize = 16;
 const MAX_ROUNDS: usize = 50;
-/// The highest number of sessions with which a worker wakes for each packet. Then audio does not wait for the tick of 5
-/// ms, and the cost is the same (docs/performance.md).
+/// The highest number of sessions for which a worker wakes at each packet. With more sessions, the worker reads packets
+/// at each tick of 5 ms. If the worker wakes at each packet, audio does not wait for the tick, and the cost is the same
+/// (docs/performance.md).
 const PER_PACKET_SESSIONS: usize = 16;
 /// The length of a sleep of a worker without sessions.
 const EMPTY_SLEEP: Duration = Duration::from_secs(1);
-/// The time without packets that must pass before an idle sleep. A second condition is that no session has anything to
-/// send or to read.
+/// The time without packets that must pass before an idle sleep. An idle sleep also requires that no session has
+/// anything to send or to read.
 const QUIET_BEFORE_IDLE: Duration = Duration::from_millis(100);
 /// The longest idle sleep. After the sleep, the worker runs the overdue ticks. Idle sleeps save wake-ups, which are
 /// most of the cost of a short call (ringing, then an answer without media). This is one of six changes that together
@@ -129,7 +131,7 @@ pub(crate) struct Published {
 pub(crate) struct Inbox {
     queue: Mutex<VecDeque<Message>>,
     wake: OwnedFd,
-    /// The messages that wake the worker now, as an [`Attention`].
+    /// The kind of messages that wake the worker at present, as an [`Attention`].
     attention: AtomicU8,
 }
 
@@ -233,7 +235,7 @@ pub(crate) enum Message {
     Command {
         key: SessionKey,
         command: Command,
-        /// The command that caused this command, if another worker has forwarded it.
+        /// The bridge or room command that led to this command, if another worker has forwarded it.
         of: Option<RoutingCommand>,
     },
     Close {
@@ -243,25 +245,26 @@ pub(crate) enum Message {
         key: SessionKey,
         event: Event,
     },
-    /// To a session's home. The home moves the session to worker `to`, where the session joins another session or a
-    /// room.
+    /// A message to a session's home. The home moves the session to worker `to`, where the session joins another
+    /// session or a room.
     Bring {
         key: SessionKey,
         to: usize,
         join: Command,
         of: Option<RoutingCommand>,
     },
-    /// To the worker of a session. This worker sends the session to its home, and the home sends it to its destination.
+    /// A message to the worker of a session. This worker sends the session to its home, and the home sends the session
+    /// to its destination.
     Return {
         key: SessionKey,
     },
-    /// A session that moves to the receiving worker. It stays there, or continues to another worker.
+    /// A session that moves to the receiving worker. The session stays there, or continues to another worker.
     Arrive {
         session: Box<MediaSession>,
         sockets: Option<Sockets>,
         join: Option<(Command, Option<RoutingCommand>)>,
     },
-    /// To a session's home. The session has ended on another worker.
+    /// A message to a session's home. The session has ended on another worker.
     Gone {
         key: SessionKey,
     },
@@ -270,7 +273,7 @@ pub(crate) enum Message {
 
 impl Message {
     /// Whether the message ends a worker's idle sleep. A message that only changes the source or the target of packets
-    /// does not end it, because the worker reads such a message before the next packet.
+    /// does not end the sleep, because the worker reads such a message before the next packet.
     fn is_urgent(&self) -> bool {
         !matches!(
             self,
@@ -325,7 +328,8 @@ impl Wait {
     }
 }
 
-/// The reasons why a worker's sleep ended early. Both are false if the sleep ended in time. Both can be true.
+/// The reasons why a worker's sleep ended early. If the sleep ended in time, both fields are false. Both fields can be
+/// true.
 #[derive(Clone, Copy)]
 struct Woken {
     message: bool,

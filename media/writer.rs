@@ -1,6 +1,6 @@
-//! The threads that write recordings (shell). They take full buffers from lock-free rings, so that a slow disk never
-//! blocks a media worker. A thread always serves the recording that has waited longest. So a file that blocks (on a
-//! network file system) blocks only one thread, and no other recording.
+//! The threads that write recordings. This module is part of the shell (I/O and threads). The threads take full buffers
+//! from lock-free rings, so that a slow disk never blocks a media worker. A thread always serves the recording that has
+//! waited longest. So a file that blocks (on a network file system) blocks only one thread, and no other recording.
 //!
 //! ```text
 //!   worker: recorder ──pieces──► open: longest wait first ──► a thread: write ──► back to the end
@@ -125,8 +125,8 @@ struct Shared {
 /// a file operation.
 struct State {
     new: mpsc::Receiver<NewRecording>,
-    /// The recordings that no thread is serving, longest wait first. Each has the number of the round in which it was
-    /// last served.
+    /// The recordings that no thread is serving. The recording that has waited longest comes first. Each recording has
+    /// the number of the round in which it was last served.
     open: VecDeque<(u64, Open)>,
     /// The number of recordings that a thread is serving now.
     busy: usize,

@@ -14,11 +14,11 @@ use crate::directory::{Directory, User};
 use crate::message::Uri;
 use crate::registrar::DigestAlgorithm;
 
-/// Lifetime of a nonce. An older nonce gets a new challenge with `stale=true`, so that the client does not ask its user
-/// for the password again.
+/// Lifetime of a nonce. A request with an older nonce gets a new challenge with `stale=true`, so that the client does
+/// not ask its user for the password again.
 const NONCE_LIFE: Duration = Duration::from_secs(300);
-/// Maximum number of used nonces that are stored. Above this number the oldest nonce is deleted; later it counts as too
-/// old.
+/// Maximum number of used nonces that are stored. Above this number the oldest nonce is deleted. A later request with
+/// the deleted nonce is treated as a request with a nonce that is too old.
 const MAX_NONCES: usize = 65_536;
 /// Maximum number of users with the same name whose passwords are tried.
 const MAX_CANDIDATES: usize = 16;
@@ -86,13 +86,14 @@ impl Authority {
     }
 
     /// Returns whether the URI in an answer is this server's own address without a user. SIPp uses this URI for every
-    /// call. Accepting it is safe: if an attacker tricks a phone into an answer, the URI in this answer contains the
-    /// attacker's address.
+    /// call. It is safe to accept this URI. If an attacker tricks a phone into an answer, the URI in this answer
+    /// contains the attacker's address.
     fn is_own(&self, signed: &str) -> bool {
         signed.strip_prefix("sip:").is_some_and(|at| self.own_addresses.iter().any(|own| own.eq_ignore_ascii_case(at)))
     }
 
-    /// Returns the WWW-Authenticate lines, one line for each algorithm, in this order (RFC 8760 §2.3).
+    /// Returns the WWW-Authenticate lines, one line for each algorithm. The order is that of `algorithms` (RFC 8760
+    /// §2.3).
     pub(crate) fn challenge(
         &mut self,
         now: Instant,
@@ -242,12 +243,13 @@ impl Answer {
 ///
 /// The user and the host of both URIs must be the same. Phones often rewrite the URI instead of copying it. So these
 /// differences are ignored:
-/// - parameters, header fields, and `sip` instead of `sips`: they change the path of a request, but not its recipient;
+/// - parameters, header fields, and `sip` instead of `sips`, because these parts change the path of a request, but not
+///   its recipient;
 /// - letter case in the host;
 /// - a port that only one of the two URIs has;
-/// - no user in `signed` (`sip:HOST`), because some phones write the URI in this form: if an attacker tricks such a
+/// - no user in `signed` (`sip:HOST`), because some phones write the URI in this form. If an attacker tricks such a
 ///   phone, the host in `signed` is the attacker's host and not this server;
-/// - the user, if the request is a REGISTER: RFC 3261 §10.2 allows no user in the Request-URI of a REGISTER, but some
+/// - the user, if the request is a REGISTER. RFC 3261 §10.2 allows no user in the Request-URI of a REGISTER, but some
 ///   phones write a user in one of the two URIs. The registered user is in To.
 ///
 /// If a proxy on the path changes the user or the host, the answer is not valid. RFC 3261 §22.4 leaves the comparison

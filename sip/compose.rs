@@ -159,8 +159,8 @@ fn kept(mut out: Vec<u8>) -> Bytes {
 }
 
 /// Returns a copy of a sent request for another path (RFC 3261 §18.1.1, RFC 3263 §4.3). The topmost Via gets the new
-/// transport, sent-by and branch. If the Contact is the first of `contacts`, it is replaced by the second. All other
-/// parts stay the same.
+/// transport, sent-by and branch. If the Contact is the first element of `contacts`, the second element replaces it.
+/// All other parts stay the same.
 pub(crate) fn rerouted(
     request: &[u8],
     transport: Transport,

@@ -36,8 +36,8 @@ pub struct Config {
     /// Maximum number of simultaneous stream connections. At most a quarter of them may come from sources outside every
     /// trunk. A further connection is closed at once.
     pub max_connections: usize,
-    /// Seconds without traffic after which a stream connection is closed. For sources outside every trunk, at most 30
-    /// s.
+    /// Seconds without traffic after which a stream connection is closed. For connections from sources outside every
+    /// trunk, this time is at most 30 s.
     pub connection_idle_seconds: u64,
     /// Maximum length, in octets, of a request over UDP, if the destination also supports TCP (RFC 3261 §18.1.1). 0
     /// means no limit.
@@ -188,7 +188,7 @@ pub struct TrunkTls {
     /// The certificate that the server shows to the trunk. If `None`, the first of [`Config::certificates`] is used.
     pub certificate: Option<Certificate>,
     /// The networks from which inbound calls with the trunk's certificate may come (mutual TLS). An empty list allows
-    /// any network. If this field is set, the certificate is required, and the trunk's [`TrunkAcl`] has no networks,
+    /// any network. If this field is set, the certificate is required. The trunk's [`TrunkAcl`] then has no networks,
     /// because an address alone is not sufficient.
     pub mutual: Option<Vec<IpNet>>,
 }

@@ -105,9 +105,9 @@ impl Session {
         self.trusted_networks.as_ref().is_none_or(|networks| networks.iter().any(|network| network.contains(&peer)))
     }
 
-    /// Stores the challenges of a 401 or 407. Returns `false` if the request must not be repeated. The request must not
-    /// be repeated if no challenge can be answered, if there were too many attempts, or if a realm refused an answer
-    /// although the nonce was not stale.
+    /// Stores the challenges of a 401 or 407. Returns `false` if the request must not be repeated. This is so in three
+    /// cases: no challenge can be answered, there were too many attempts, or a realm refused an answer although the
+    /// nonce was not stale.
     pub(crate) fn learn(&mut self, mut challenges: Vec<Challenge>, attempts: &mut Attempts) -> bool {
         attempts.count += 1;
         if attempts.count > MAX_ATTEMPTS {

@@ -139,9 +139,10 @@ impl Directory {
         self.domains.get(name)
     }
 
-    /// Returns the users with this name at `host`, including users of trunks. If `host` is a known domain, these are
-    /// the users of the domain, and the users without a domain that belong to the domain's account or to all accounts.
-    /// At any other host (for example the address of this server), these are all users with this name.
+    /// Returns the users with this name at `host`, including users of trunks. If `host` is a known domain, the result
+    /// has the users of this domain. It also has the users without a domain that belong to the domain's account, or to
+    /// all accounts. At any other host (for example the address of this server), the result has all users with this
+    /// name.
     pub fn users<'a>(&'a self, username: &str, host: &'a str) -> impl Iterator<Item = &'a User> {
         let domain = self.domain(host);
         self.users.get(username).into_iter().flatten().filter(move |user| match (domain, &user.domain) {

@@ -16,8 +16,8 @@
 //!
 //! - Trunks, forks and transactions return outputs or outcomes, and the hub executes them. Several other machines use
 //!   these three machines. Without such outputs, the three machines would have to call the hub.
-//! - Dialogs use the machines below them at many places while they handle one input. For the duration of this input
-//!   they get these machines as a [`Context`]. Queues between the machines would only delay the same calls.
+//! - Dialogs use other machines at many places while the dialogs handle one input. For the duration of this input, the
+//!   dialogs get the other machines as a [`Context`]. Queues between the machines would only delay the same calls.
 //!
 //! All machines share a [`Core`]: settings, sockets, randomness, one timer queue and the outputs.
 //!
@@ -331,7 +331,7 @@ impl Endpoint {
         self.serve_forks(now);
     }
 
-    /// Drops the next timers if they have nothing to do, so that they do not wake the shell. Most of these are
+    /// Drops the next timers that have nothing to do, because each timer would wake the shell. Most of these are
     /// retransmission timers whose response came in time.
     fn skip_idle_timers(&mut self) {
         while let Some((at, owner)) = self.core.timers.first() {

@@ -247,7 +247,7 @@ struct ActiveBan {
     dropped: u64,
 }
 
-/// The address of a source. For IPv6, the first 64 bits of the address.
+/// The address of a source. For IPv6, the source is the first 64 bits of the address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Source {
     V4(u32),

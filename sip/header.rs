@@ -1,5 +1,5 @@
-//! Rules for header fields. These rules need no parser: the fields that belong to SIP itself, the end of a value in a
-//! list, and the parameters that a server adds to a Via.
+//! Rules for header fields. These rules need no parser. They are about the fields that belong to SIP itself, about the
+//! end of a value in a list, and about the parameters that a server adds to a Via.
 
 use std::net::SocketAddr;
 

@@ -1,11 +1,11 @@
 //! The SIP ladder: every message of every live and recent call, exactly as it was sent or received.
 //!
 //! Three rings of limited size store the messages. A message whose Call-ID belongs to a leg is stored with its call. If
-//! memory is short, a whole call is dropped: first ended calls, in the order of their ends, then live calls, oldest
-//! first. Messages that belong to no leg have a separate ring. Messages of unknown sources also have a separate ring,
-//! so that a scanner cannot displace a call. Only the Call-ID of a message is read. The octets are shared and not
-//! copied, unless they are part of a larger buffer. Messages are stored unchanged. A reader that shows messages hides
-//! their secrets with [`redact`](crate::redact).
+//! memory is short, whole calls are dropped. Ended calls are dropped first, in the order of their ends. After that,
+//! live calls are dropped, oldest first. Messages that belong to no leg have a separate ring. Messages of unknown
+//! sources also have a separate ring, so that a scanner cannot displace a call. Only the Call-ID of a message is read.
+//! The octets are shared and not copied, unless they are part of a larger buffer. Messages are stored unchanged. A
+//! reader that shows messages hides their secrets with [`redact`](crate::redact).
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -27,7 +27,8 @@ const CALL_FRACTION: usize = 16;
 /// The ring for messages without a leg has this fraction (1/8) of the whole memory. The ring for unknown sources has
 /// the same fraction.
 const RING_FRACTION: usize = 8;
-/// Maximum number of messages in each of these two rings.
+/// Maximum number of messages in the ring for messages without a leg, and maximum number in the ring for unknown
+/// sources.
 const MAX_RING_MESSAGES: usize = 2_000;
 /// Maximum number of legs that are stored for one Call-ID. A call from the server to itself has two legs.
 const MAX_LEGS_PER_CALL_ID: usize = 8;
@@ -49,7 +50,7 @@ pub struct TracedMessage {
     pub local: SocketAddr,
     /// The address of the far end.
     pub peer: SocketAddr,
-    /// The unchanged message. Of a longer message, only the first 16 KiB.
+    /// The unchanged message. If the message is longer than 16 KiB, this field has only its first 16 KiB.
     pub data: Bytes,
 }
 

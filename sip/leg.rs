@@ -286,7 +286,7 @@ pub enum Command {
 }
 
 impl Command {
-    /// Returns the leg of the command. [`LegKey::NONE`] if the command has no leg.
+    /// Returns the leg of the command. Returns [`LegKey::NONE`] if the command has no leg.
     #[must_use]
     pub fn leg(&self) -> LegKey {
         match self {
@@ -403,9 +403,9 @@ pub struct Outgoing {
     /// Whether the application has other routes. If so, the call fails when the destination does not respond within
     /// [`crate::Config::failover_ms`].
     pub has_alternatives: bool,
-    /// The accounts that pay for the call. The call may use the trunks of these accounts and registered phones.
-    /// [`crate::Config::allow_networks`] decides about other destinations. If empty, the operator makes the call, who
-    /// may call any address.
+    /// The accounts that pay for the call. The call may use registered phones, and the trunks of these accounts.
+    /// [`crate::Config::allow_networks`] decides about other destinations. If the list is empty, the operator makes the
+    /// call. The operator may call any address.
     pub accounts: Vec<Arc<str>>,
     /// The offer. If empty, the far end sends the offer (RFC 3261 §13.2.1).
     pub sdp: Bytes,
@@ -444,9 +444,9 @@ pub enum Event {
     Answered {
         /// Key of the leg.
         leg: LegKey,
-        /// The SDP answer in the 200, or in a reliable provisional response from the same phone. `None` if neither had
-        /// an answer; another provisional response may have had one. Also `None` if the 200 had an offer, which
-        /// [`Event::Offered`] reported.
+        /// The SDP answer in the 200, or in a reliable provisional response from the same phone. The value is `None` if
+        /// neither message had an answer. In this case another provisional response may have had an answer. The value
+        /// is also `None` if the 200 had an offer, which [`Event::Offered`] reported.
         sdp: Option<Bytes>,
         /// Header fields of the 200, selected as for [`Incoming::headers`].
         headers: Vec<Header>,
@@ -469,9 +469,9 @@ pub enum Event {
         leg: LegKey,
         /// The offer. If `None`, the application must send an offer.
         sdp: Option<Bytes>,
-        /// Whether an error response may refuse the offer. An offer in a PRACK may not be refused, nor an offer in a
-        /// response to an INVITE without an offer. Instead, the answer may refuse each stream of the offer (RFC 6337
-        /// §2.3).
+        /// Whether an error response may refuse the offer. This is not possible for an offer in a PRACK, or for an
+        /// offer in a response to an INVITE without an offer. For such an offer, the answer may refuse each stream (RFC
+        /// 6337 §2.3).
         refusable: bool,
     },
     /// The far end answered an offer of the server. The offer was in a re-INVITE or in a reliable provisional response.
@@ -485,7 +485,7 @@ pub enum Event {
     OfferRejected {
         /// Key of the leg.
         leg: LegKey,
-        /// The status of the far end. 408 if no final response came, 491 if another offer was open.
+        /// The status of the far end. The value is 408 if no final response came, and 491 if another offer was open.
         status: u16,
     },
     /// An INFO with digits (`application/dtmf-relay`, `application/dtmf`) or without a Content-Type was received. The
@@ -516,15 +516,15 @@ pub enum Event {
     ReferAnswered {
         /// Key of the leg.
         leg: LegKey,
-        /// The status of the response. 408 if no response came, 491 if another REFER was open. After a status of 300 or
-        /// more, no progress follows.
+        /// The status of the response. The value is 408 if no response came, and 491 if another REFER was open. After a
+        /// status of 300 or more, no progress follows.
         status: u16,
     },
     /// The progress of the call that the server requested from the far end (NOTIFY).
     ReferProgress {
         /// Key of the leg.
         leg: LegKey,
-        /// The status from the called party. 100 if the called party has not responded yet.
+        /// The status from the called party. The value is 100 if the called party has not responded yet.
         status: u16,
         /// Whether this report is the last report.
         done: bool,
@@ -538,7 +538,8 @@ pub enum Event {
         /// The SIP status that ended the leg, if a status ended it. For an unanswered call this may be the server's own
         /// status, otherwise it is the far end's status.
         status: Option<u16>,
-        /// The value of the Reason header (RFC 3326), if the far end sent this header. Otherwise the reason phrase.
+        /// The value of the Reason header (RFC 3326), if the far end sent this header. Otherwise this field has the
+        /// reason phrase.
         reason: Option<String>,
         /// Header fields of the message that ended the leg, selected as for [`Incoming::headers`].
         headers: Vec<Header>,
@@ -582,7 +583,7 @@ pub struct RefusedRequest {
     pub username: String,
     /// The user of the From URI.
     pub from: String,
-    /// The user of the Request-URI. If the Request-URI has no user, the user of the To URI.
+    /// The user of the Request-URI. If the Request-URI has no user, this field has the user of the To URI.
     pub to: String,
     /// The value of the Call-ID header of the request.
     pub sip_call_id: String,
@@ -617,7 +618,7 @@ macro_rules! leg_of {
 }
 
 impl Event {
-    /// Returns the leg of the event. [`LegKey::NONE`] if the event has no leg.
+    /// Returns the leg of the event. Returns [`LegKey::NONE`] if the event has no leg.
     #[must_use]
     pub fn leg(&self) -> LegKey {
         leg_of!(self).copied().unwrap_or(LegKey::NONE)
@@ -698,11 +699,11 @@ pub struct Incoming {
     pub to_uri: String,
     /// The URI in the From header.
     pub from_uri: String,
-    /// The user of the From URI; percent escapes are decoded. Empty if the URI has no user.
+    /// The user of the From URI, with decoded percent escapes. Empty if the URI has no user.
     pub from_user: String,
     /// The display name in the From header.
     pub from_display: Option<String>,
-    /// The user of the Request-URI; percent escapes are decoded. Empty if the URI has no user.
+    /// The user of the Request-URI, with decoded percent escapes. Empty if the URI has no user.
     pub to_user: String,
     /// The value of the Call-ID header.
     pub sip_call_id: String,

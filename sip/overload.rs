@@ -4,8 +4,8 @@
 //! Retry-After at once in two cases: the loop has been behind its inputs for some time, or its timers fire late. A 503
 //! costs little time. The remaining time is for the existing calls; their requests are never refused for this reason.
 //!
-//! The same happens if new calls that the driver has reported wait too long for the application. Without this rule,
-//! such calls would pile up even if the loop keeps up with its sockets.
+//! New INVITEs also get 503 if the calls that the driver has reported wait too long for the application. Without this
+//! rule, such calls would pile up even if the loop keeps up with its sockets.
 
 use std::time::{Duration, Instant};
 

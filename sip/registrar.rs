@@ -38,7 +38,8 @@ const DEFAULT_EXPIRES: u32 = 3_600;
 pub struct RegistrarConfig {
     /// Realm of the challenges. Password hashes in the database are valid for only one realm.
     pub realm: String,
-    /// Digest algorithms in the challenges, in this order. An answer may use either algorithm.
+    /// Digest algorithms of the challenges. The order of the challenges is the order of this list. An answer may use
+    /// any of these algorithms.
     pub algorithms: Vec<DigestAlgorithm>,
     /// Host names of this server, in addition to its addresses.
     pub domains: Vec<String>,
@@ -131,8 +132,8 @@ pub struct Binding {
     pub cseq: u32,
     /// The source address of the REGISTER.
     pub source: SocketAddr,
-    /// The address in the Contact, if the phone can be reached at this address. Expired UDP, this address is used instead
-    /// of `source`. Expired a stream, it is used only after the connection was closed.
+    /// The address in the Contact, if the phone can be reached at this address. Over UDP, this address is used instead
+    /// of `source`. Over a stream, it is used only after the connection was closed.
     pub direct: Option<SocketAddr>,
     /// The local address at which the REGISTER arrived.
     pub local: SocketAddr,
@@ -175,8 +176,8 @@ pub(crate) struct Register {
 /// The reason why a REGISTER was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// Status 400. The REGISTER has `*` together with another Contact or without Expires 0, or it has too many Contacts
-    /// or no usable Contact.
+    /// Status 400. Either the REGISTER has `*` together with another Contact, or it has `*` without Expires 0. Or it
+    /// has too many Contacts, or no usable Contact.
     Malformed(&'static str),
     /// Status 423 with this Min-Expires.
     TooBrief(u32),
@@ -375,9 +376,9 @@ impl Registrar {
         self.sources.contains_key(&source)
     }
 
-    /// Records that a connection to `peer` is closed. From now on, its phones are called at the address in their
-    /// Contact, if this is possible. The bindings of a WebSocket connection are removed, because the server cannot
-    /// connect to a browser. A browser that connects again has another Contact.
+    /// Records that a connection to `peer` is closed. From now on, the phones of this connection are called at the
+    /// address in their Contact, if this is possible. The bindings of a WebSocket connection are removed, because the
+    /// server cannot connect to a browser. A browser that connects again has another Contact.
     pub(crate) fn lose_connection(&mut self, now: Instant, peer: SocketAddr) -> Vec<Change> {
         let mut gone = Vec::new();
         for id in self.sources.get(&peer).into_iter().flatten() {

@@ -2,7 +2,7 @@
 //! If a server of the trunk fails, it uses the next server.
 //!
 //! ```text
-//!                  addresses                2xx
+//!                  addresses              2xx
 //!  Waiting ─> Locating ────────> Registering ────> Waiting (registered: until the refresh is due)
 //!     ^           │ none           │ 401, 407: once more, with credentials
 //!     │           │                │ 423: once more, with the lifetime in Min-Expires
@@ -116,7 +116,8 @@ impl Reply {
 #[derive(Debug)]
 pub(crate) struct Registration {
     register: Register,
-    /// The token in this server's Contact. A call to this Contact belongs to this trunk, even if its source is unknown.
+    /// The token in this server's Contact. A call to this Contact belongs to this trunk, even if the source of the call
+    /// is unknown.
     pub(crate) token: u128,
     pub(crate) call_id: String,
     pub(crate) tag: u64,

@@ -1,9 +1,9 @@
 //! One heap for all timers of the endpoint.
 //!
 //! An owner (a transaction, a leg or a trunk) knows its own deadlines. The queue only knows when it must wake the
-//! owner. If a deadline moves to a later time, the old entry stays in the heap. If its owner is gone or has nothing to
-//! do, a popped entry costs only one lookup. So a live owner has about one entry, and setting a timer takes O(log n)
-//! time without any removal.
+//! owner. If a deadline moves to a later time, the old entry stays in the heap. A popped entry costs only one lookup if
+//! the owner of the entry is gone or has nothing to do. So a live owner has about one entry, and setting a timer takes
+//! O(log n) time without any removal.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -52,9 +52,9 @@ impl TimerQueue {
         self.heap.peek().map(|Reverse(entry)| *entry)
     }
 
-    /// Drops the first entry if its owner has nothing to do at the time of the entry. `at` is the time of the entry,
-    /// and `owner` its owner. `next` is the owner's next deadline. `wake` is the time of the owner's earliest entry, or
-    /// `None` if the owner is gone. Returns whether the entry was dropped.
+    /// Drops the first entry if its owner has nothing to do at the time of the entry. `at` is the time of the entry.
+    /// `owner` is the owner of the entry. `next` is the owner's next deadline. `wake` is the time of the owner's
+    /// earliest entry, or `None` if the owner is gone. Returns whether the entry was dropped.
     pub(crate) fn skip(
         &mut self,
         wake: Option<&mut Option<Instant>>,

@@ -38,11 +38,11 @@ pub struct Trunk {
     pub max_calls: Option<u32>,
     /// Maximum number of new legs per second, for each direction separately.
     pub max_cps: Option<u32>,
-    /// The direction in which the server recognises calls of the trunk.
+    /// The way in which the server recognises calls of the trunk.
     pub known_by: KnownBy,
 }
 
-/// The direction in which the server recognises calls of a trunk. A password of a trunk belongs to a user in the
+/// The way in which the server recognises calls of a trunk. A password of a trunk belongs to a user in the
 /// [`crate::Directory`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum KnownBy {
@@ -133,7 +133,8 @@ pub(crate) struct TrunkState {
     pub(crate) settings: Trunk,
     pub(crate) registration: Option<Registration>,
     pub(crate) probe: Option<Probe>,
-    /// Addresses to which the host names of the trunk have resolved, newest last. At most [`MAX_ADDRESSES`].
+    /// Addresses to which the host names of the trunk have resolved, newest last. The list has at most
+    /// [`MAX_ADDRESSES`] entries.
     pub(crate) addresses: Vec<IpAddr>,
     doubted_until: Option<Instant>,
     /// Whether the trunk answered its last INVITE or OPTIONS.

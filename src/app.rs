@@ -423,8 +423,8 @@ impl Server {
         self.accounts.all()
     }
 
-    /// Prints the credentials of a new account, and logs the addresses of the server and the next step for the
-    /// operator.
+    /// Prints the credentials of a new account. Logs the server's addresses, and suggests the operator's next step in
+    /// the log.
     fn introduce(&self) {
         if let Some(account) = &self.first_account {
             println!("{account}");
@@ -470,8 +470,8 @@ impl Server {
         }
     }
 
-    /// Applies new settings while calls continue. Returns the keys that take effect only at a restart. If TLS,
-    /// STIR/SHAKEN or the stored phones cause an error, no setting has changed.
+    /// Applies new settings while calls continue. Returns the keys that take effect only at a restart. After an error
+    /// of TLS, STIR/SHAKEN or the stored phones, the old settings remain in effect.
     pub async fn reload(&self, config: Config) -> anyhow::Result<Vec<String>> {
         let services = self.calls.services();
         let first_account = match config.accounts.is_empty() {

@@ -21,7 +21,7 @@ pub struct ConferenceInfo {
     pub account: Arc<str>,
     /// Name of the dialect of the conference's webhooks: the dialect of the first participant.
     pub dialect: Arc<str>,
-    /// The account's name of the conference, unique among its live conferences.
+    /// The name that the account uses for the conference, unique among the account's live conferences.
     pub name: Arc<str>,
     /// Progress of the conference.
     pub status: ConferenceStatus,
@@ -58,7 +58,7 @@ pub struct ConferenceEnd {
     pub cause: EndCause,
     /// The leg that ended the conference by leaving it.
     pub by: Option<LegId>,
-    /// The application's name of the participant that ended the conference.
+    /// The name that the application uses for the participant that ended the conference.
     pub label: Option<Arc<str>>,
 }
 

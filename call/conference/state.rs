@@ -33,7 +33,7 @@ pub struct Conference {
     recordings: Vec<Recording>,
     /// Cause of the conference's end, if the cause is known before the room ends.
     ending: Option<ConferenceEnd>,
-    /// Cause of the conference's end if no member joins after the member that left last.
+    /// Cause of the conference's end after the last member has left. Not used if another member joins first.
     last: Option<ConferenceEnd>,
     /// The leg of the first participant. The facts are from the moment when that leg joined.
     first: Option<Arc<LegInfo>>,
@@ -68,7 +68,7 @@ pub enum Output {
     ResumeRecording(RecordingId),
     /// Stop a recording.
     StopRecording(RecordingId),
-    /// Play audio to a participant in a loop, in index of the participant's current loop.
+    /// Play audio to a participant in a loop, in place of the participant's current loop.
     SetWaitAudio {
         /// The participant's leg.
         leg: LegId,
@@ -149,7 +149,7 @@ pub struct ConferenceSpec<'a> {
     pub account: &'a Arc<str>,
     /// Name of the dialect of the conference's webhooks.
     pub dialect: &'a Arc<str>,
-    /// The account's name of the conference.
+    /// The name that the account uses for the conference.
     pub name: &'a Arc<str>,
     /// Maximum number of participants.
     pub max_participants: u16,

@@ -75,8 +75,8 @@ impl Call {
         Some(id)
     }
 
-    /// Closes a stream. Reports the end of the stream to applications and to an instruction that waits for it. Returns
-    /// `false` if the stream does not run.
+    /// Closes a stream. Reports the end of the stream to applications, and to the instruction that waits for this end,
+    /// if there is one. Returns `false` if the stream does not run.
     pub(crate) fn stop_stream(&mut self, leg: LegId, id: StreamId) -> bool {
         let Some(state) = self.leg_state_mut(leg) else { return false };
         let Some(index) = state.streams.iter().position(|(which, _)| *which == id) else { return false };
@@ -101,7 +101,7 @@ impl Call {
         streams.iter().find(|(_, spec)| spec.name.as_deref() == Some(name)).map(|(id, _)| *id)
     }
 
-    /// Returns the application's name of a stream.
+    /// Returns the name that the application uses for a stream.
     pub(crate) fn stream_name(&self, leg: LegId, id: StreamId) -> Option<String> {
         let streams = &self.leg_state(leg)?.streams;
         streams.iter().find(|(which, _)| *which == id).and_then(|(_, spec)| spec.name.clone())

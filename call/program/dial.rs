@@ -1,4 +1,4 @@
-//! The dial instruction: it calls other parties, bridges the leg with the state that answers first, and reports the
+//! The dial instruction: it calls other parties, bridges the leg with the party that answers first, and reports the
 //! result.
 
 use std::collections::VecDeque;

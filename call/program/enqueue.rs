@@ -52,7 +52,7 @@ enum Stage {
     /// The queue has not admitted the leg yet.
     Entering,
     Waiting,
-    /// An agent takes the leg, but the two are not bridged yet.
+    /// An agent takes the leg, but the agent and the leg are not bridged yet.
     Called,
     Joined,
 }
@@ -209,7 +209,7 @@ impl Call {
             Wait::Silence => Step::Stay(Running::Queueing),
             Wait::File(_) | Wait::Stored(_) => wait.file().map_or(Step::Next, |file| self.repeat_audio(leg, file)),
             Wait::Document(target) => {
-                // The wait document is requested again and again, but at max_size once a second. So these requests do not
+                // The wait document is requested again and again, but at most once a second. So these requests do not
                 // count as a loop.
                 if let Some(state) = self.leg_state_mut(leg) {
                     state.short_documents = 0;
@@ -248,8 +248,8 @@ impl Call {
         self.step(leg, step);
     }
 
-    /// Handles a timer. Returns whether the timer is the one for the maximum waiting time. If an agent has already
-    /// taken the leg, the timer does not end the wait.
+    /// Handles a timer. Returns whether `op` is the timer for the maximum waiting time. If an agent has already taken
+    /// the leg, the timer does not end the wait.
     pub(crate) fn wait_timed_out(&mut self, leg: LegId, op: OpId) -> bool {
         let Some(waiting) = self.waiting_mut(leg).filter(|waiting| waiting.limit == Some(op)) else { return false };
         waiting.limit = None;

@@ -88,7 +88,8 @@ pub enum Instruction {
     Redirect(Target),
     /// Refuse the call. An answered leg is hung up instead.
     Reject(RejectReason),
-    /// Return these names and values to the caller at the end of this leg. Only for a leg of an internal call.
+    /// Return these names and values to the caller at the end of this leg. This instruction is only for a leg of an
+    /// internal call.
     ReturnValues(Vec<(String, String)>),
     /// End the leg.
     Hangup,
@@ -220,7 +221,7 @@ pub struct Speech {
     pub text: String,
     /// Whether `text` is SSML markup.
     pub ssml: bool,
-    /// The provider's name of the voice. The server maps any name to an available voice.
+    /// The name that the provider uses for the voice. The server maps any name to an available voice.
     pub voice: Option<String>,
     /// BCP 47 tag of the language.
     pub language: Option<String>,
@@ -264,7 +265,7 @@ pub struct Gather {
     pub action: Option<Target>,
     /// Whether `action` is requested even if no digits came.
     pub action_on_empty: bool,
-    /// The application's id of the gather. The events of the gather contain this id.
+    /// The id that the application uses for the gather. The events of the gather contain this id.
     pub id: Option<String>,
     /// Speech recognition, in addition to digits or instead of digits. If both are allowed, the first input decides.
     pub speech: Option<Box<GatherSpeech>>,
@@ -336,8 +337,8 @@ pub struct Dial {
     /// Whether an unanswered leg gets the target's final response if no target answers. Used for a simple route from
     /// trunk to trunk.
     pub pass_failure: bool,
-    /// Target of a document request when one far end requests a transfer (REFER). The document runs on the transferee.
-    /// If `None`, the server makes the transfer itself.
+    /// The URL of the document that is requested when one far end requests a transfer (REFER). The document runs on the
+    /// transferee. If `None`, the server makes the transfer itself.
     pub refer: Option<Target>,
 }
 
@@ -357,8 +358,8 @@ pub struct Conference {
 /// Parameters of a wait in a queue.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Enqueue {
-    /// The account's name of the queue. The first leg that waits in the queue creates the queue. An empty queue remains
-    /// until a request deletes it.
+    /// The name that the account uses for the queue. The first leg that waits in the queue creates the queue. An empty
+    /// queue remains until a request deletes it.
     pub queue: Arc<str>,
     /// Maximum number of waiting legs. If the queue already has this number, the leg is not admitted. The queue also
     /// has a limit of its own.
@@ -402,7 +403,7 @@ impl Wait {
 /// Parameters for a dial that takes the first leg of a queue.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Dequeue {
-    /// The account's name of the queue.
+    /// The name that the account uses for the queue.
     pub queue: Arc<str>,
     /// Document that runs on the waiting leg before the bridge.
     pub whisper: Option<Target>,
@@ -446,8 +447,8 @@ pub struct DialTarget {
     pub headers: Vec<(String, String)>,
     /// Credentials for digest authentication, if the far end sends a challenge.
     pub credentials: Option<Credentials>,
-    /// Names of the trunks, in the order in which they are tried; the next trunk is tried when one fails. If the list
-    /// is empty, the prefix of the number selects the trunk.
+    /// Names of the trunks, in the order in which they are tried. If the call over one trunk fails, the next trunk is
+    /// tried. If the list is empty, the prefix of the number selects the trunk.
     pub via: Vec<Arc<str>>,
     /// DTMF digits that are sent after the answer and before the bridge.
     pub send_digits: Option<String>,
@@ -504,7 +505,7 @@ impl std::fmt::Debug for Credentials {
 pub struct Connect {
     /// Parameters of the stream.
     pub stream: StreamSpec,
-    /// Target of a document request after the stream has ended. If `None`, the next instruction runs.
+    /// The URL of the document that is requested after the stream has ended. If `None`, the next instruction runs.
     pub action: Option<Target>,
     /// Whether the leg continues in silence if the stream fails. The leg then waits until a request redirects it or it
     /// is hung up.
@@ -516,6 +517,7 @@ pub struct Connect {
 pub struct Converse {
     /// Parameters of the conversation.
     pub spec: Box<ConversationSpec>,
-    /// Target of a document request after the conversation has ended. If `None`, the next instruction runs.
+    /// The URL of the document that is requested after the conversation has ended. If `None`, the next instruction
+    /// runs.
     pub action: Option<Target>,
 }

@@ -125,8 +125,8 @@ impl Call {
         self.order_recording(leg, new, None)
     }
 
-    /// Orders a recording that starts after the end of the playback `after`. The engine waits for this end, not the
-    /// call. Returns `None` if the leg already has its maximum number of recordings.
+    /// Orders a recording that starts after the end of the playback `after`. The engine, not the call, waits for the
+    /// end of the playback. Returns `None` if the leg already has its maximum number of recordings.
     fn order_recording(&mut self, leg: LegId, new: NewRecording, after: Option<OpId>) -> Option<OpId> {
         let (op, facts) = (self.new_op(), self.begun(leg, new.clone()));
         let NewRecording { id, spec } = new;

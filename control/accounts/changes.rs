@@ -1,4 +1,5 @@
-//! Changes of accounts and of API keys by request: in the database first, then in memory, where they apply at once.
+//! Changes of accounts and of API keys by request. A change is made in the database first and then in memory. In
+//! memory, the change applies at once.
 
 use std::sync::Arc;
 
@@ -19,10 +20,10 @@ pub enum AccountError {
     /// Subaccounts cannot have subaccounts.
     #[error("a subaccount cannot have subaccounts")]
     IsSubaccount,
-    /// The account has [`MOST_SUBACCOUNTS`].
+    /// The account already has [`MOST_SUBACCOUNTS`] subaccounts.
     #[error("the account has {MOST_SUBACCOUNTS} subaccounts already, the maximum")]
     TooManySubaccounts,
-    /// The account has [`MOST_KEYS`].
+    /// The account already has [`MOST_KEYS`] API keys.
     #[error("the account has {MOST_KEYS} keys already, the maximum")]
     TooManyKeys,
     /// Accounts of this provider are created in the configuration only.
@@ -46,7 +47,7 @@ pub struct AccountChange {
 }
 
 impl Accounts {
-    /// Creates a subaccount. `make` creates the account with new credentials from an id; it returns `None` if the
+    /// Creates a subaccount. `make` creates the account from an id, with new credentials. `make` returns `None` if the
     /// provider's accounts exist only in the configuration.
     pub async fn create(
         &self,
@@ -69,8 +70,8 @@ impl Accounts {
         Ok(subaccount)
     }
 
-    /// Changes an account. `id` is the account's id at its provider, for the first change of an account of the
-    /// configuration. `by_itself`: the account requests the change, and not its parent.
+    /// Changes an account. `id` is the account's id at its provider. `id` is used only for the first change of an
+    /// account of the configuration. `by_itself` says that the account itself requests the change, and not its parent.
     pub async fn change(
         &self,
         store: &Store,
@@ -100,16 +101,16 @@ impl Accounts {
         Ok(())
     }
 
-    /// Whether a resource of account `from` may be transferred to account `to`. Allowed are the account's subaccounts,
-    /// its parent if the parent requests the transfer, and any account if the operator does. `by_itself`: the account
-    /// requests the transfer, and not its parent.
+    /// Whether a resource of account `from` may be transferred to account `to`. The transfer is allowed if `to` is a
+    /// subaccount of `from`, or if `from` is an operator account. A transfer to the parent of `from` is allowed if the
+    /// parent requests it. `by_itself` says that `from` itself requests the transfer, and not its parent.
     pub fn may_transfer(&self, from: &Account, to: &Account, by_itself: bool) -> bool {
         self.is_operator(from)
             || self.parent(&to.name).as_deref() == Some(&*from.name)
             || (self.parent(&from.name).as_deref() == Some(&*to.name) && !by_itself)
     }
 
-    /// Creates an API key. Returns the key with its secret, which is stored nowhere.
+    /// Creates an API key. Returns the key with its secret. The secret is not stored.
     pub async fn create_key(
         &self,
         store: &Store,
@@ -133,7 +134,7 @@ impl Accounts {
         Ok(())
     }
 
-    /// Deletes an API key, which is no longer accepted.
+    /// Deletes an API key. After the deletion, the key is no longer accepted.
     pub async fn delete_key(&self, store: &Store, key: &Key) -> Result<(), StoreError> {
         Key::delete(store, &key.account, key.id).await?;
         self.forget_key(key.id);

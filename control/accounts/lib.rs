@@ -276,8 +276,8 @@ impl Accounts {
         self.0.read().by_name.get(name).cloned()
     }
 
-    /// The dialect of an account's documents, for documents without a configured dialect ([`Account::documents`]).
-    /// `twilio` for an unknown account.
+    /// The dialect of an account's documents, for documents without a configured dialect ([`Account::documents`]). For
+    /// an unknown account, the dialect is `twilio`.
     pub fn documents(&self, name: &str) -> &'static str {
         self.by_name(name).map_or("twilio", |account| account.documents())
     }

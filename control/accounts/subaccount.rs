@@ -46,7 +46,7 @@ impl AccountStatus {
 /// A subaccount, or the REST changes to an account of the configuration.
 #[derive(Debug, Clone)]
 pub struct Subaccount {
-    /// The number that gives the account's SID.
+    /// The number from which the account's SID is derived.
     pub id: u128,
     /// The account. The configuration, and not the database, has the credentials of an account of the configuration.
     pub account: Arc<Account>,
@@ -76,7 +76,7 @@ struct Details {
 /// An API key: credentials that a program uses instead of the account's own secret.
 #[derive(Debug, Clone)]
 pub struct Key {
-    /// The number that gives the key's SID.
+    /// The number from which the key's SID is derived.
     pub id: u128,
     /// The name of the account that owns the key.
     pub account: Arc<str>,

@@ -117,7 +117,7 @@ pub struct Trigger {
     pub dialect: String,
     /// Category of usage.
     pub category: Category,
-    /// The dialect's name for the category.
+    /// The name that the dialect uses for the category.
     pub word: String,
     /// The figure that is compared with `value`.
     pub by: Figure,
@@ -149,13 +149,13 @@ pub enum Figure {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Recurring {
-    /// From midnight (UTC).
+    /// The period begins at midnight (UTC).
     Daily,
-    /// From the first day of the month.
+    /// The period begins on the first day of the month.
     Monthly,
-    /// From January 1.
+    /// The period begins on January 1.
     Yearly,
-    /// The whole time. The trigger never starts again.
+    /// The period is the whole time. The trigger never starts again.
     Alltime,
 }
 

@@ -230,7 +230,7 @@ pub async fn participant(
 /// A conference that was live at a crash, with its participants and the legs that were being called for it.
 pub(super) struct UnfinishedConference {
     pub(super) info: ConferenceInfo,
-    /// At most 1,000 participants, in the order of their arrival.
+    /// The participants in the order of their arrival, at most 1,000 participants.
     pub(super) participants: Vec<ParticipantInfo>,
 }
 

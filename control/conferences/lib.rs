@@ -277,7 +277,7 @@ impl Conferences {
         self.0.table.lock().live.get(&id).map(|live| live.state.recordings().to_vec()).unwrap_or_default()
     }
 
-    /// Pauses or resumes a recording. `gap` says audio the recording keeps of the pause; `None` resumes the recording.
+    /// Pauses or resumes a recording. `gap` says what the recording keeps of the pause; `None` resumes the recording.
     pub fn pause(
         &self,
         id: ConferenceId,

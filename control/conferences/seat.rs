@@ -1,5 +1,5 @@
-//! Reserved seats. Before the server calls a leg for a conference, it checks whether the conference accepts the leg.
-//! During the call, the reservation keeps the conference open.
+//! Reserved seats. Before the server calls a leg for a conference, the server checks whether the conference accepts the
+//! leg. During the call, the reservation keeps the conference open.
 
 use tandem_call::conference::event::{ParticipantInfo, ParticipantStatus};
 use tandem_call::conference::state::{ConferenceSpec, Refused};
@@ -38,7 +38,7 @@ impl ReservedSeat {
         self.reservation.id()
     }
 
-    /// Registers the leg that is called for this seat. Keep the seat until this registration.
+    /// Registers the leg that is called for this seat. The caller must keep the seat until this registration.
     pub fn take(&self, leg: LegId) -> Result<(), JoinRefusal> {
         let (conferences, id) = (&self.reservation.conferences, self.reservation.id());
         conferences.expect(id, leg, self.participation.clone()).map_err(JoinRefusal::Refused)

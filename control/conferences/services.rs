@@ -30,23 +30,23 @@ pub struct ConferenceServices {
     pub audio: AudioLoader,
     /// Time without received data after which the WebSocket of a stream is closed. `None` means no limit.
     pub stream_idle: Option<Duration>,
-    /// Base URL of this server for others, without a trailing slash.
+    /// Base URL of this server as other hosts see it, without a trailing slash.
     pub public_url: Arc<str>,
     /// Folder and format of recordings.
     pub recordings: RecordingFiles,
     /// The webhook queues.
     pub deliveries: Deliveries,
-    /// The tasks that publish events; a shutdown waits for them.
+    /// The tasks that publish events. A shutdown waits for these tasks.
     pub tasks: TaskTracker,
 }
 
-/// The call of a participant, as the conference sees it. No method waits.
+/// The interface of a conference to the call of a participant. No method waits.
 pub trait ParticipantCall: Send + Sync {
-    /// The conference has removed the leg. With `clears` the leg ends too.
+    /// Reports that the conference has removed the leg. If `clears` is true, the leg ends too.
     fn removed(&self, clears: bool);
 
-    /// Tells the leg's application of a fault in a document of the conference. A call with too many waiting messages
-    /// drops the warning.
+    /// Reports a fault in a document of the conference to the leg's application. If too many messages wait for the
+    /// call, the warning is dropped.
     fn warn(&self, warning: Warning);
 
     /// Adds a line about the leg to the call's log.

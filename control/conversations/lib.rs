@@ -1,14 +1,15 @@
-//! The task of a conversation. It connects the caller with the other side (an application's WebSocket, or an agent),
-//! with the voice that speaks for that side, and with the recogniser that listens to the caller.
+//! The task of a conversation. The task connects the caller with the other side, which is an application's WebSocket or
+//! an agent. The task also connects the caller with the voice that speaks for the other side, and with the recogniser
+//! that listens to the caller.
 //!
 //! ```text
 //!   peer ────words──► talk (who speaks, what is interrupted) ──phrases──► voice ──► source ──► caller
 //!   peer ◄───prompts─ talk ◄──marks, digits, recognised words──── recogniser ◄──────── tap ◄──── caller
 //! ```
 //!
-//! The task asks its call for the media ([`ConversationUpdate::Ready`]) and reports how the conversation ended. The state
-//! is bounded by what `turn_taking` lets wait. The task logs what was recognised and said, and the time that each turn took, in
-//! the call's log (`notes.rs`).
+//! The task requests the media from its call ([`ConversationUpdate::Ready`]) and reports how the conversation ended.
+//! The limits in `turn_taking` on waiting pieces and text also limit the size of the state. The task writes the
+//! recognised words, the spoken words and the duration of each turn to the call's log (`log.rs`).
 #![forbid(unsafe_code)]
 
 mod backend;
@@ -76,13 +77,13 @@ pub struct NewConversation {
     pub op: OpId,
     /// The settings of the conversation.
     pub spec: ConversationSpec,
-    /// The wire format of the application's messages; `None` for an agent.
+    /// The wire format of the application's messages. `None` for an agent.
     pub wire: Option<Box<dyn ConversationWire>>,
     /// The ids of the conversation and of the leg in the provider's form, for the log.
     pub provider_ids: (String, String),
 }
 
-/// The conversations of the server: the agents, and what conversations share.
+/// The conversations of the server: the agents, and the data that all conversations share.
 pub struct Conversations {
     /// The voice agents of the configuration.
     pub agents: ArcSwap<Agents>,
@@ -91,16 +92,17 @@ pub struct Conversations {
     recogniser: Arc<Recogniser>,
     /// Receives the times and counts of conversations.
     timings: Arc<Timings>,
-    /// Time without a sign of life after which an application's WebSocket is closed; `None` for no limit.
+    /// Time without any message from the application after which the application's WebSocket is closed. `None` means no
+    /// limit.
     idle: Option<Duration>,
 }
 
-/// The call of a conversation, as the conversation sees it.
+/// The interface of a conversation to its call.
 pub trait ConversationCall: Send + Sync {
-    /// Takes a report. Never waits.
+    /// Passes a report to the call. Never waits.
     ///
     /// # Errors
-    /// The call is over.
+    /// Returns an error if the call has ended.
     fn report(&self, update: ConversationUpdate) -> Result<(), CallOver>;
 
     /// Carries out a command for the leg, unless the call is over. Never waits.
@@ -112,7 +114,7 @@ pub trait ConversationCall: Send + Sync {
 
 /// A report from a conversation to its call.
 pub enum ConversationUpdate {
-    /// The other side is connected: attach this media. The sink gets the caller's audio.
+    /// The other side is connected. The call must attach this media. The sink receives the caller's audio.
     Ready {
         /// Receives the caller's audio.
         sink: media::TapSink,
@@ -134,8 +136,8 @@ enum ConversationInput {
 }
 
 impl Conversations {
-    /// The conversations of a server. `timings` receives their times and counts. `idle`: time without a sign of life
-    /// after which an application's WebSocket is closed.
+    /// Creates the conversations of a server. `timings` receives the times and counts of the conversations. `idle` is
+    /// the time without any message from the application after which the application's WebSocket is closed.
     pub fn new(
         agents: Agents,
         client: Client,
@@ -288,7 +290,7 @@ fn recognition_spec(spec: &ConversationSpec) -> RecognitionSpec {
     }
 }
 
-/// Returns the language for the recogniser. `None` means any language; the code `multi` returns `None`.
+/// Returns the language for the recogniser. `None` means any language. The result for the code `multi` is `None`.
 fn language(code: &str) -> Option<String> {
     (code != "multi").then(|| code.to_owned())
 }
@@ -317,7 +319,8 @@ struct ConversationTask<'a> {
     cleared: u64,
     recognition_spec: RecognitionSpec,
     recognition: Option<RecognitionSession>,
-    /// Detects a voice before the recogniser detects one. Used only if recognised words decide about interruptions.
+    /// Detects a voice earlier than the recogniser does. This detector is used only if recognised words decide about
+    /// interruptions.
     onset: Option<Onset>,
 }
 

@@ -1,5 +1,5 @@
-//! Splits text that arrives in pieces into phrases, so that a voice can start early. A phrase ends after a sentence,
-//! and in a long sentence after a clause. Pure.
+//! Splits text that arrives in pieces into phrases, so that a voice can start early. A phrase ends after a sentence. In
+//! a long sentence, a phrase also ends after a clause. This module is pure.
 
 /// Minimum length of a phrase in characters, so that `Dr. ` or `1. ` does not count as a phrase.
 const SHORTEST: usize = 8;

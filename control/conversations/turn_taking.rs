@@ -1,4 +1,5 @@
-//! The course of a conversation: who speaks, what the caller hears, and which inputs interrupt the agent. Pure.
+//! The course of a conversation: which side speaks, what the caller hears, and which inputs interrupt the agent. This
+//! module is pure.
 //!
 //! ```text
 //!   application ──Ask──► phrases ──► queue ──Make──► made ──Put──► playout ──► reached (its mark came back)
@@ -64,7 +65,7 @@ pub(super) struct TurnTaking {
     caller_speaks: bool,
     /// The time at which the caller's voice counts as an interruption.
     interrupts_at: Option<Instant>,
-    /// The time at which playout was paused. Used only if words decide about interruptions.
+    /// The time at which playout was paused. This field is used only if words decide about interruptions.
     stopped_at: Option<Instant>,
     /// The time at which paused playout resumes, if nothing changes.
     resumes_at: Option<Instant>,

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use tandem_call::conversation::Inputs;
 use tandem_call::program::instruction::Program;
 
-/// Encoder and decoder for the messages of one conversation. Pure.
+/// Encoder and decoder for the messages of one conversation. Implementations do no I/O.
 pub trait ConversationWire: Send {
     /// Returns the signed headers of the handshake, in addition to the WebSocket headers.
     fn handshake(&self) -> Vec<(String, String)>;
@@ -21,9 +21,9 @@ pub trait ConversationWire: Send {
     fn decode(&self, text: &str) -> Result<ConversationCommand, String>;
     /// Returns the text to send to the application after a binary message.
     fn binary(&self) -> String;
-    /// Returns the close code (RFC 6455 §7.4) and the reason, after too many consecutive invalid messages.
+    /// Returns the close code (RFC 6455 §7.4) and the reason for the close after too many consecutive invalid messages.
     fn malformed(&self) -> (u16, &'static str);
-    /// Returns the close code and the reason for a close that invalid messages did not cause.
+    /// Returns the close code and the reason for every other close.
     fn farewell(&self) -> (u16, &'static str);
 }
 
@@ -99,7 +99,7 @@ pub enum ConversationCommand {
     },
     /// Speak this text while the caller waits. The text is not part of a reply.
     Filler(String),
-    /// With `true`, synthesise the queued speech without playing it. With `false`, play the queued speech.
+    /// `true`: synthesise the queued speech without playing it. `false`: play the queued speech.
     HoldBack(bool),
     /// Discard the requested speech that is not played yet.
     Withdraw,

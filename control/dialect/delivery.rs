@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tandem_accounts::Accounts;
-use tandem_call::Method;
 use tandem_call::conference::event::ConferenceInfo;
 use tandem_call::leg::LegInfo;
 use tandem_webhooks::{Delivery, DeliveryBody, DeliverySigner, Retry, SignedRequest};

@@ -307,11 +307,12 @@ pub struct SignedRequest {
     pub url: String,
     /// All headers except `Host` and `Content-Length`.
     pub headers: Vec<(String, String)>,
-    /// The body of the request. Empty in a GET request.
+    /// The body of the request. A GET request has an empty body.
     pub body: Bytes,
 }
 
-/// Encoder and decoder for the messages of one stream. Pure. The value itself counts the sequence numbers.
+/// Encoder and decoder for the messages of one stream. Implementations do no I/O. The value itself counts the sequence
+/// numbers.
 pub trait StreamWire: Send {
     /// Returns the signed headers of the handshake, in addition to the WebSocket headers. There is no Origin and no
     /// subprotocol.

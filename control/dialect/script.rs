@@ -14,8 +14,8 @@ pub use tandem_http::{Request, Response, Timeouts};
 
 /// The program of one leg. The program lives as long as the leg and does no I/O.
 pub trait Script: Send {
-    /// Returns the next step. The leg requests a step at its start, after the result of its last instruction, and after
-    /// it was sent to another document.
+    /// Returns the next step. The leg requests a step at its start and after the result of its last instruction. The
+    /// leg also requests a step after it was sent to another document.
     fn handle_fetch(&mut self, account: &Account, fetch: &Fetch, context: &Context) -> Step;
 
     /// Takes the result of the request in the previous step, and returns the next step. For a document, `Ok` is always

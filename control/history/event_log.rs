@@ -198,7 +198,7 @@ fn place<T: PartialEq>(list: &mut Vec<T>, one: T) -> usize {
 }
 
 impl EventLog {
-    /// Also sends each later line to this feed.
+    /// Sends each later line to this feed, in addition to the log.
     pub fn publish_to(&mut self, wire: Option<FeedSender>) {
         self.wire = wire;
     }
@@ -397,8 +397,8 @@ pub struct Read<T> {
 }
 
 impl<T> Read<T> {
-    /// Adds the entries that the live call returned before the database was read. If the call has ended and stored its
-    /// entries between the two reads, nothing is added.
+    /// Adds the entries that the live call returned before the database was read. Adds nothing if the database already
+    /// contains the row of the live call, because this row has all entries.
     pub fn and(mut self, live: Vec<T>) -> Vec<T> {
         if !self.is_complete {
             self.parts.extend(live);

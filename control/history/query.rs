@@ -26,7 +26,7 @@ pub struct LegFilter {
     pub status: Vec<Status>,
     /// The direction of the leg.
     pub direction: Option<Direction>,
-    /// Range for the time of the answer. For a leg that was never answered: range for the time of the creation.
+    /// Range for the time of the answer. If a leg was never answered, the range applies to the time of the creation.
     pub started: Range,
     /// Range for the time of the end.
     pub ended: Range,

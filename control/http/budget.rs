@@ -46,7 +46,7 @@ impl Budget {
 pub(super) struct Share {
     budget: Option<Budget>,
     held: Option<OwnedSemaphorePermit>,
-    /// Set if this answer may exceed the budget.
+    /// The permit that allows this answer to exceed the budget. `None` if the answer must not exceed the budget.
     beyond: Option<OwnedSemaphorePermit>,
 }
 

@@ -1,5 +1,5 @@
-//! HTTP requests with their answers, for people who want to see the behaviour of an application. The size is bounded,
-//! and there are no credentials.
+//! HTTP requests with their answers, for people who want to see the behaviour of an application. The size of a stored
+//! exchange is limited, and an exchange contains no credentials.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -13,8 +13,8 @@ use crate::{Response, without_credentials};
 const MAX_PARAMETERS: usize = 200;
 /// Maximum number of characters that are kept of a parameter's name or value.
 const LONGEST_VALUE: usize = 1_024;
-/// Two limits for an answer: the number of headers that are kept, and the number of characters that are kept of a
-/// header.
+/// The two limits for the headers of an answer. The first limit is the number of headers that are kept. The second
+/// limit is the number of characters that are kept of one header.
 const MAX_HEADERS: usize = 30;
 const LONGEST_HEADER: usize = 256;
 /// Maximum number of characters that are kept of an answer's body.
@@ -85,7 +85,7 @@ impl HttpExchange {
 }
 
 impl HttpAnswer {
-    /// The answer of an application.
+    /// Returns the answer of an application in the form for an exchange.
     pub fn of(response: &Response) -> Self {
         let headers = response.headers.iter().filter(|(name, _)| *name != ::http::header::SET_COOKIE).take(MAX_HEADERS);
         Self {
@@ -100,7 +100,7 @@ impl HttpAnswer {
         }
     }
 
-    /// An answer of this server.
+    /// Creates an answer that this server itself gives.
     pub fn ours(status: u16, content_type: &str, text: &str) -> Self {
         let content_type = Some(content_type.to_owned());
         Self { status, content_type, headers: Vec::new(), body: cut(text, LONGEST_BODY) }

@@ -1,4 +1,4 @@
-//! The kinds of failure of a request. There is a kind for each difference that providers make.
+//! The kinds of failure of a request. Each failure that providers treat differently has its own kind.
 
 use std::error::Error;
 use std::io;

@@ -114,7 +114,8 @@ pub struct Request {
     /// The HTTP method.
     pub method: Method,
     /// An `http` or `https` URL. The client uses the user name and password of the URL for Basic authentication. If the
-    /// server demands Digest authentication, the client uses them for Digest. The fragment is not sent.
+    /// server demands Digest authentication, the client uses the user name and password for Digest. The fragment is not
+    /// sent.
     pub url: String,
     /// Names and values of the header fields. Names may be in upper or lower case.
     pub headers: Vec<(String, String)>,
@@ -254,8 +255,8 @@ impl Client {
         let _ = self.shared.local_responder.set(Box::new(local_responder));
     }
 
-    /// The account, if some `[[origins]]` apply only to this account. In this case the files that this account fetches
-    /// must not be shared with other accounts.
+    /// Returns the account of this client, if some `[[origins]]` apply only to this account. In this case the files
+    /// that this account fetches must not be shared with other accounts.
     pub fn account_with_origins(&self) -> Option<Arc<str>> {
         self.account.clone().filter(|account| self.shared.origins.load_full().names(account))
     }
@@ -527,7 +528,7 @@ pub struct Route {
 }
 
 impl Route {
-    /// The headers that give the application the requested URL, as behind a reverse proxy.
+    /// Returns the headers that contain the requested URL for the application. A reverse proxy sends the same headers.
     pub fn headers(&self) -> impl Iterator<Item = (HeaderName, String)> {
         let host = HeaderName::from_static("x-forwarded-host");
         let scheme = HeaderName::from_static("x-forwarded-proto");
@@ -570,8 +571,8 @@ impl Gate {
         if allowed.is_empty() { Err(refusal) } else { Ok(allowed) }
     }
 
-    /// Checks an address in the URL. Such an address is never resolved, so the check at the resolution does not apply
-    /// to such an address.
+    /// Checks an address that is written in the URL. Such an address is never resolved, so the resolver does not check
+    /// it.
     fn check_literal(&self, url: &Url) -> Result<(), FetchError> {
         match url.host() {
             Some(Host::Ipv4(address)) => self.policy.check(address.into()).map(drop),

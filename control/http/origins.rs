@@ -1,4 +1,4 @@
-//! `[[origins]]`: connections to applications at other addresses than their URLs name.
+//! `[[origins]]`: for some URLs, the server connects to another address than the address in the URL.
 //!
 //! An application with the URL `https://app.test` may run on this computer, without TLS and without a tunnel. A request
 //! to the public URL then connects to the configured origin. The path, the query, the `Host` header and the signature

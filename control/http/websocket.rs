@@ -121,7 +121,7 @@ impl Socket {
         self.put(Message::binary(octets)).await
     }
 
-    /// Like [`Self::send`], but the message may stay in the buffer until [`Self::flush`].
+    /// Sends a text message as [`Self::send`] does, but the message may stay in the buffer until [`Self::flush`].
     pub async fn feed(&mut self, text: String) -> Result<(), StreamFailure> {
         in_time(self.inner.feed(Message::text(text))).await
     }
@@ -148,8 +148,8 @@ impl Socket {
         in_time(self.inner.send(message)).await
     }
 
-    /// Handles the close frame of the application. The receiver has queued our close frame, and this function sends it
-    /// (RFC 6455 §5.5.1).
+    /// Handles the close frame of the application. The WebSocket library has already queued this server's close frame,
+    /// and this function sends it (RFC 6455 §5.5.1).
     async fn part(&mut self, frame: Option<CloseFrame>) -> Result<(), StreamFailure> {
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.inner.flush()).await;
         match frame.map(|frame| frame.code) {

@@ -1,8 +1,8 @@
 //! DTMF digits in the three forms that far ends use: telephone-events (RFC 4733), SIP INFO, and tones in the audio.
-//! Converts digits between two bridged legs that use different forms.
+//! This module converts digits between two bridged legs that use different forms.
 //!
-//! If both legs use telephone-events, the media engine passes them on. Tones are part of the audio. This module handles
-//! all other cases.
+//! If both legs use telephone-events, the media engine passes the digits on. Tones are part of the audio. This module
+//! handles all other cases.
 
 use std::time::Duration;
 
@@ -46,8 +46,8 @@ pub fn info(leg: sip::LegKey, digit: char, milliseconds: u16) -> sip::Command {
     sip::Command::Info { leg, content_type: "application/dtmf-relay".to_owned(), body: Bytes::from(body) }
 }
 
-/// Returns the digits to send, each with its duration plus the pause after the digit. `None` instead of a digit is a
-/// wait (`w` is 500 ms, `W` is 1 s). The result has at most 1,024 entries.
+/// Returns the digits to send, each with its duration plus the pause after the digit. An entry with `None` instead of a
+/// digit is a pause: 500 ms for `w`, 1 s for `W`. The result has at most 1,024 entries.
 pub fn digit_schedule(digits: &str, tone: Duration) -> Vec<(Option<char>, Duration)> {
     let step = |digit: char| match digit {
         'w' => Some((None, Duration::from_millis(500))),

@@ -1,5 +1,5 @@
-//! The I/O of one leg: its SIP dialog and its media session. Carries out the call's commands, and translates events of
-//! SIP and of the media engine for the call. SDP does not leave this crate.
+//! The I/O of one leg: its SIP dialog and its media session. This crate carries out the call's commands, and translates
+//! events of SIP and of the media engine for the call. SDP does not leave this crate.
 #![forbid(unsafe_code)]
 
 mod calling;
@@ -221,7 +221,7 @@ impl LegIo {
     }
 
     /// Sends 180, or 183 with our answer. If the INVITE had no offer, the first of these responses carries our offer,
-    /// because the first reliable provisional response must carry it (RFC 3262 §5).
+    /// because the first reliable provisional response must carry the offer (RFC 3262 §5).
     pub fn ring(&mut self, early_media: bool) {
         let mut sdp = self.answer.clone().filter(|_| early_media);
         let status = if sdp.is_some() { 183 } else { 180 };
@@ -334,8 +334,8 @@ fn headers(pairs: Vec<(String, String)>) -> Vec<sip::Header> {
     pairs.into_iter().map(|(name, value)| sip::Header { name, value }).collect()
 }
 
-/// Returns the Retry-After header of a 503: a random time from 20 to 60 s, so that callers do not all return at the
-/// same time.
+/// Returns the Retry-After header of a 503 response. The value is a random time from 20 to 60 s, so that callers do not
+/// all call again at the same time.
 pub fn retry_after() -> sip::Header {
     sip::Header { name: "Retry-After".to_owned(), value: rand::random_range(20..=60).to_string() }
 }

@@ -22,7 +22,7 @@ use tandem_sip as sip;
 /// [`MAX_CHAIN`]: tandem_call::internal_call::MAX_CHAIN
 const MAX_CALLS_OF_ONE_ORIGIN: usize = 100;
 
-/// Delivers an event to the call of its leg, as SIP does; never waits.
+/// Delivers an event to the call of its leg, as SIP does. Never waits.
 pub type Deliver = Arc<dyn Fn(sip::Event) + Send + Sync>;
 
 /// The connection of one leg to the other leg of an internal call.
@@ -53,7 +53,8 @@ struct Shared {
 }
 
 impl LoopbackDialog {
-    /// Connects two legs. `deliver` gets the events for both. Returns the caller's end and the called leg's end.
+    /// Connects two legs. `deliver` receives the events for both legs. Returns the caller's connection and the called
+    /// leg's connection.
     pub fn pair(deliver: &Deliver, caller: LegId, called: LegId, call_chain: &CallChain) -> (Self, Self) {
         let shared = Arc::new(Shared::default());
         let loopback = |own: LegId, other: LegId| Self {

@@ -1,10 +1,11 @@
-//! The Reason header (RFC 3326). Reads the Q.850 cause of the telephone network, and writes the cause of hang-ups by
-//! this server.
+//! The Reason header (RFC 3326). This module reads the Q.850 cause of the telephone network, and writes the cause of a
+//! hang-up by this server.
 
 use tandem_call::leg::EndCause;
 use tandem_call::output::HangupReason;
 
-/// Reason value for a hang-up because the session description of the far end is unusable (RFC 3261 §21.4.26).
+/// The Reason value if this server hangs up because the session description of the far end is unusable (RFC 3261
+/// §21.4.26).
 pub(crate) const NOT_ACCEPTABLE: &str = "SIP;cause=488;text=\"Not Acceptable Here\"";
 
 /// Returns the Reason value for a hang-up.

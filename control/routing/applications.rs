@@ -1,5 +1,5 @@
-//! The applications of an account, as the REST APIs show and change them: those that the account has created, and those of the
-//! configuration file.
+//! The applications of an account, in the form in which the REST APIs show and change them. The account has created
+//! some of these applications. The others are in the configuration file.
 
 use std::sync::Arc;
 
@@ -33,16 +33,16 @@ pub struct Applications<'a> {
     store: &'a Store,
     account: &'a str,
     dialect: &'static str,
-    /// Whether the created applications of all other dialects belong to the list too.
+    /// Whether the list also contains the applications that the account has created for all other dialects.
     every: bool,
-    /// Converts the id in the configuration file into the id of the resource; `None` for an application without such
-    /// an id.
+    /// Converts the id in the configuration file into the id of the resource. Returns `None` if the application has no
+    /// such id.
     id: Box<dyn Fn(&str) -> Option<u128> + Send + Sync + 'a>,
 }
 
 impl<'a> Applications<'a> {
-    /// Creates a view of the applications. `id` converts the id of an application of the configuration file into the
-    /// id of its resource; an application for which it returns `None` is left out.
+    /// Creates a view of the applications. For an application in the configuration file, `id` converts the id in the
+    /// file into the id of the resource. The view does not contain an application for which `id` returns `None`.
     pub fn new(
         routing: Arc<Routing>,
         store: &'a Store,
@@ -53,13 +53,14 @@ impl<'a> Applications<'a> {
         Self { routing, store, account, dialect, every: false, id: Box::new(id) }
     }
 
-    /// Adds the created applications of all other dialects.
+    /// Adds the applications that the account has created for all other dialects.
     pub fn with_every_dialect(self) -> Self {
         Self { every: true, ..self }
     }
 
-    /// Returns all applications: the created ones, newest first, then those of the file that were not changed. Settings
-    /// that were not changed are those of the file.
+    /// Returns all applications. The created applications come first, newest application first. The unchanged
+    /// applications of the configuration file follow. A changed application of the file has the values of the file for
+    /// the settings that were not changed.
     pub fn all(&self) -> Vec<AccountApplication> {
         let mut file = self.of_the_file();
         let created = self.routing.inventory().applications.all(self.account).into_iter();
@@ -74,13 +75,13 @@ impl<'a> Applications<'a> {
         applications
     }
 
-    /// Returns the application that this function accepts.
+    /// Returns the first application for which `is_it` returns `true`.
     pub fn find(&self, is_it: impl Fn(&Resource<VoiceApplication>) -> bool) -> Option<AccountApplication> {
         self.all().into_iter().find(|row| is_it(row))
     }
 
-    /// Stores an application, new or changed. For an application of the configuration file, its voice settings are
-    /// stored only if they differ from the file's.
+    /// Stores a new application or a changed application. The voice settings of an application in the configuration
+    /// file are stored only if they differ from the settings in the file.
     pub async fn keep(&self, mut row: Resource<VoiceApplication>) -> Result<AccountApplication, InventoryError> {
         let floor = self.of_the_file().into_iter().find(|floor| floor.details.id == row.details.id);
         if floor.as_ref().is_some_and(|floor| floor.details.voice == row.details.voice) {

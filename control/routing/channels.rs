@@ -47,7 +47,8 @@ struct ChannelTable {
 
 impl Channels {
     /// Takes all of these channels for a leg, or none of them. The second value of each entry is the limit of the
-    /// channel; `None` means no limit. If the leg already has channels, it keeps these channels and takes no others.
+    /// channel. `None` means no limit. If the leg already has channels, the leg keeps these channels and takes no other
+    /// channels.
     ///
     /// # Errors
     /// Returns [`Barred::Full`] with the first channel that has reached its limit.

@@ -108,8 +108,8 @@ pub struct Outbound {
 }
 
 impl Outbound {
-    /// Returns the host part for our own numbers: the domain of the trunk. If the trunk has no domain, returns the host
-    /// of the next hop.
+    /// Returns the host part of the URIs for this server's own numbers: the domain of the trunk. If the trunk has no
+    /// domain, returns the host of the next hop.
     pub fn host(&self) -> String {
         let uri = self.next_hop.as_deref().unwrap_or(&self.request_uri);
         let rest = uri.split_once(':').map_or(uri, |(_, rest)| rest);
@@ -242,8 +242,8 @@ impl Routing {
         of_trunk.or(of_near).or_else(first).map_or_else(|| "NAME".to_owned(), |name| name.to_string())
     }
 
-    /// Like [`Self::inbound`]. If calls from the trunk may go to phones, `request_uri` may also name a phone at an
-    /// address of this server.
+    /// Returns the route of a call that arrived over `trunk`, as [`Self::inbound`] does. If calls from the trunk may go
+    /// to phones, `request_uri` may also name a phone at an address of this server.
     pub fn inbound_or_phone(&self, trunk: Option<&str>, user: &str, request_uri: &str) -> Option<Route> {
         self.inbound(trunk, user).or_else(|| {
             let trunk = self.trunk(trunk).filter(|trunk| trunk.phones)?;
@@ -424,8 +424,8 @@ impl Routing {
         Ok(channels)
     }
 
-    /// Returns an account's application that sends commands, by its id. The application is in the file, or the account
-    /// has created it and it is active.
+    /// Returns the application with this id, if the application sends commands. The application must be in the
+    /// configuration file, or the account must have created it and it must be active.
     pub fn commanding(&self, account: &str, id: &str) -> Option<Application> {
         let own = |app: &&Application| &*app.account == account && &*app.id == id;
         if let Some(application) = self.applications.iter().find(own) {
@@ -466,8 +466,8 @@ impl Routing {
         }
     }
 
-    /// Returns the route of an internal call to an application. The application belongs to the account, or to another
-    /// account and is open to all accounts.
+    /// Returns the route of an internal call to an application. The application belongs to the account, or is an
+    /// application of another account that is open to all accounts.
     pub fn to_own_application(&self, account: &str, dialect: &str, id: &str) -> Option<Route> {
         let held = self.inventory.applications.find(id).filter(|held| held.details.open);
         let owner = held.as_ref().map_or(account, |held| &held.account);
@@ -482,8 +482,8 @@ impl Routing {
         })
     }
 
-    /// Returns the id of an account's number. The number is in the inventory of the account, in the file, or a verified
-    /// caller ID. Otherwise returns `None`.
+    /// Returns the id of an account's number. The number must be in the inventory of the account or in the file, or
+    /// must be a verified caller ID. For any other number, returns `None`.
     pub fn number_id(&self, account: &str, address: &Address) -> Option<u128> {
         let Address::Phone(number) = address else { return None };
         let number = number.as_str();

@@ -75,7 +75,7 @@ pub struct NewCall {
     pub link_to: Option<LegId>,
     /// Whether the leg is bridged with `link_to` when it is answered.
     pub bridge_on_answer: bool,
-    /// Whether the leg is hung up at its answer if `link_to` is then bridged with a third leg.
+    /// Whether the leg is hung up at its answer if `link_to` is already bridged with a third leg at that time.
     pub if_free: bool,
     /// Data for the called application, if `to` is an application of this server.
     pub handover: Option<Box<InternalCall>>,

@@ -43,8 +43,8 @@ pub enum NumberError {
     Store(#[from] StoreError),
 }
 
-/// The numbers of one account. A number in the configuration file is included only if its application uses one given
-/// dialect, or a second related dialect.
+/// The numbers of one account. A number in the configuration file is included only if its application uses the dialect
+/// of this view. A second related dialect can be added.
 pub struct Numbers<'a> {
     routing: Arc<Routing>,
     store: &'a Store,
@@ -92,13 +92,15 @@ impl<'a> Numbers<'a> {
         self.all().into_iter().find(|row| row.id == id)
     }
 
-    /// Returns the numbers whose calls go to a trunk, given its id as numbers have it; newest first.
+    /// Returns the numbers whose calls go to a trunk, newest number first. `trunk` is the id of the trunk in the form
+    /// that numbers use.
     pub fn of_trunk(&self, trunk: &str) -> Vec<NumberRow> {
         let held = self.routing.inventory().numbers.all(self.account).into_iter();
         held.filter(|row| row.details.trunk.as_deref() == Some(trunk)).collect()
     }
 
-    /// Sends the calls of a number to a trunk, or no longer to one. A number with a trunk has no application.
+    /// Assigns a number to a trunk, so that the calls of the number go to the trunk. `None` ends the assignment. A
+    /// number with a trunk has no application.
     pub async fn attach(&self, row: &Resource<Number>, trunk: Option<String>) -> Result<NumberRow, NumberError> {
         let mut row = row.clone();
         row.details.trunk = trunk;
@@ -118,7 +120,7 @@ impl<'a> Numbers<'a> {
         self.routing.pool().find(&self.taker(), number)
     }
 
-    /// Returns the blocks of the pool that the account may take numbers from, in the order of the configuration.
+    /// Returns the blocks of the pool from which the account may take numbers, in the order of the configuration.
     pub fn blocks(&self) -> Vec<&Block> {
         self.routing.pool().blocks(&self.taker()).collect()
     }
@@ -184,7 +186,7 @@ impl<'a> Numbers<'a> {
         self.keep(row).await
     }
 
-    /// Checks that the configuration file does not assign a number, to this account or to another one.
+    /// Checks that the configuration file does not assign a number to any account.
     pub fn check_not_in_the_file(&self, number: &str) -> Result<(), NumberError> {
         match self.routing.configured().any(|one| one.number.exact() == Some(number)) {
             true => Err(NumberError::InTheFile(number.to_owned())),
@@ -192,7 +194,7 @@ impl<'a> Numbers<'a> {
         }
     }
 
-    /// Releases a number. A changed number of the configuration file gets the file's settings again.
+    /// Releases a number. A changed number of the configuration file returns to the settings in the file.
     pub async fn release(&self, row: &Resource<Number>) -> Result<(), NumberError> {
         if inventory::is_of_the_file(row) {
             return Err(NumberError::InTheFile(row.name.clone()));

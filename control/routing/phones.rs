@@ -1,6 +1,6 @@
-//! Phones: the users in the configuration and in the domains of accounts, the calls that these users may make, and the
-//! storage of their registrations for a restart. SIP itself is in `tandem_sip` (`tandem_sip::Directory` and its
-//! registrar). This module makes the decisions about calls.
+//! Phones: the users in the configuration and in the domains of accounts. This module decides which calls these users
+//! may make, and stores their registrations for a restart. The SIP part is in `tandem_sip` (`tandem_sip::Directory` and
+//! its registrar).
 
 pub mod provisioned;
 
@@ -28,10 +28,10 @@ use crate::customer_trunk::CustomerTrunks;
 /// The reason why a text cannot be the domain of an account.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum DomainNameError {
-    /// It is not a host name with at least two labels.
+    /// The text is not a host name with at least two labels.
     #[error("is not a host name such as phones.example.com")]
     NotAHostName,
-    /// It is a name of this server.
+    /// The text is a name of this server.
     #[error("is a name of this server")]
     OfThisServer,
 }
@@ -42,7 +42,7 @@ pub struct Phones {
     realm: String,
     /// The host names of this server. They are valid with any port.
     names: Vec<String>,
-    /// The addresses of this server. Set when the sockets are bound.
+    /// The addresses of this server. The addresses are set when the sockets are bound.
     addresses: OnceLock<Vec<SocketAddr>>,
     endpoints: Vec<Arc<EndpointConfig>>,
     srtp: Srtp,

@@ -1,4 +1,5 @@
-//! Outbound profiles: storing and deleting them. Connections and applications of their account share them.
+//! The functions that store and delete outbound profiles. The connections and applications of an account can share an
+//! outbound profile.
 
 use std::sync::Arc;
 
@@ -30,7 +31,7 @@ impl Routing {
         applications + self.phones.connections().of_profile(account, profile)
     }
 
-    /// Stores a profile, new or changed. It applies to the next call.
+    /// Stores a new profile or a changed profile. The profile applies from the next call.
     pub async fn keep_profile(
         &self,
         store: &Store,

@@ -17,7 +17,7 @@ use crate::calls::Calls;
 pub struct App {
     /// The accounts, with their credentials.
     pub accounts: Arc<Accounts>,
-    /// One entry for each provider: how the provider's requests identify their account.
+    /// The logins of all providers, one entry for each provider.
     pub logins: &'static [Login],
     /// Live and ended calls.
     pub calls: Calls,
@@ -33,7 +33,7 @@ pub struct App {
     pub reload: Reload,
 }
 
-/// How the requests of one provider identify their account.
+/// The functions that find the account of a request, for one provider.
 #[derive(Clone, Copy, Debug)]
 pub struct Login {
     /// Returns the account of the request's credentials. The credentials may be the account's own credentials or one of

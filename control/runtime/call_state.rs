@@ -20,7 +20,7 @@ pub(crate) use supervised::{Room, Supervised};
 /// The complete state of a call, when the call moves into another call.
 pub(crate) struct CallState {
     pub call: Call,
-    /// The call's own session id and those of the calls that were merged into it.
+    /// The session id of this call, and the session ids of the calls that were merged into this call.
     pub sessions: Vec<CallId>,
     pub legs: HashMap<LegId, Box<LiveLeg>>,
     /// Ended legs for which SIP or the engine will still report something.

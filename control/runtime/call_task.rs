@@ -71,9 +71,9 @@ pub(crate) enum CallStart {
         phone: Option<sip::Aor>,
         /// The route of the call.
         route: Box<Route>,
-        /// Measures how long the INVITE waits. Dropped when the first outputs are performed.
+        /// Measures how long the INVITE waits. The value is dropped when the first outputs are performed.
         waiting: sip::PendingCallGuard,
-        /// In an internal call: the connection to the calling leg of this server.
+        /// The connection to the calling leg, if the call is an internal call from a leg of this server.
         loopback: Option<LoopbackDialog>,
     },
     /// An outbound call that an application requested.
@@ -148,7 +148,7 @@ struct CallTask {
 enum LoopStep {
     Continue,
     Over,
-    /// The complete state moves into the call with this inbox.
+    /// The complete state of this call moves into the call with this inbox.
     MergeInto(Inbox, oneshot::Sender<()>),
 }
 

@@ -1,4 +1,5 @@
-//! All calls of the server: accepts and makes calls, gives requests to live ones, and finds ended ones in the database.
+//! All calls of the server. This module accepts and makes calls, passes requests to live calls, and finds ended calls
+//! in the database.
 
 mod incoming;
 mod outgoing;
@@ -29,7 +30,7 @@ struct Shared {
 }
 
 impl Calls {
-    /// A server without calls yet. `services`: what calls use.
+    /// Creates the value for a server that has no calls yet. `services` are the services that calls use.
     pub fn new(services: Services) -> Self {
         clock::started();
         let registry = Registry::new(Arc::new(services));
@@ -93,8 +94,8 @@ impl Calls {
         self.0.registry.is_live(leg)
     }
 
-    /// Merges the call of a waiting caller into the call of the agent that takes it. If the merge fails, the next pair
-    /// is tried.
+    /// Merges the call of a waiting caller into the call of the agent that accepts the caller. If the merge fails, the
+    /// next pair is tried.
     pub fn connect_to_agent(&self, pair: Option<Pair>) {
         self.0.registry.connect_to_agent(pair);
     }

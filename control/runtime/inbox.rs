@@ -33,7 +33,7 @@ const FULL: usize = 1024;
 /// The sending side of a call's inbox. Cheap to clone. No method waits. The inbox keeps the order of messages.
 #[derive(Clone)]
 pub(crate) struct Inbox {
-    /// Boxed messages: the channel reserves room for 32.
+    /// The sender of the channel. The messages are boxed, because the channel reserves memory for 32 messages.
     sender: mpsc::UnboundedSender<Box<Message>>,
     shared: Arc<Shared>,
 }
@@ -171,7 +171,7 @@ pub(crate) enum Message {
         target: Inbox,
         /// Maximum number of legs that the target call accepts. If this call has more legs, it does not move them.
         room: usize,
-        /// Receives a message after the move. Dropped if the move is not possible.
+        /// Receives a message after the move. The sender is dropped if the move is not possible.
         done: oneshot::Sender<()>,
     },
     /// Take over the legs of another call.
@@ -229,7 +229,7 @@ impl Inbox {
         }
     }
 
-    /// Appends a message if fewer than `most` wait.
+    /// Appends a message if fewer than `most` messages wait.
     fn put(&self, message: Box<Message>, most: usize) -> Result<(), (Box<Message>, PostError)> {
         if self.shared.waiting.load(Ordering::Relaxed) >= most && !self.is_over() {
             return Err((message, PostError::Full));
@@ -271,7 +271,7 @@ impl Inbox {
         }
     }
 
-    /// Whether both handles belong to one call.
+    /// Whether both handles belong to the same call.
     pub(crate) fn same(&self, other: &Self) -> bool {
         self.sender.same_channel(&other.sender)
     }
@@ -293,7 +293,7 @@ pub(crate) fn trace_line(sent: bool, peer: SocketAddr, transport: &str, line: &s
 }
 
 impl Messages {
-    /// Waits for the next message; `None` when no [`Inbox`] handle is left.
+    /// Waits for the next message. Returns `None` when no [`Inbox`] handle exists any more.
     pub(crate) async fn next(&mut self) -> Option<Message> {
         self.receiver.recv().await.map(|message| self.taken(message))
     }

@@ -1,4 +1,5 @@
-//! Reports the attempts of webhook deliveries: to the call's log, and to the account if a delivery has been given up.
+//! Reports the attempts of webhook deliveries to the call's log. A delivery that finally failed is also reported to the
+//! account.
 
 use std::sync::Arc;
 

@@ -28,8 +28,8 @@ use crate::services::Services;
 /// Maximum time by which a recording without a stored record can be older than the last heartbeat.
 const UNSTORED: SignedDuration = SignedDuration::from_secs(10);
 
-/// Number of dialogs that are ended in one batch, and the interval between two batches (`BYE_INTERVAL`): 1,000 dialogs in a
-/// second.
+/// Number of dialogs that are ended in one batch. The interval between two batches is `BYE_INTERVAL`, so 1,000 dialogs
+/// are ended in a second.
 const BYE_BATCH: usize = 50;
 const BYE_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -179,10 +179,10 @@ async fn finish_recording(
 }
 
 /// Creates a record for each recording file without a record. Such files exist if the earlier process was killed before
-/// it stored the record. Only files that began after the last heartbeat, or at most 10 s before it, are considered. An
-/// older file without a record is left over from a deletion. The call of the file is unknown. So the file becomes a
-/// recording of the operator's account, without a call. If there is not exactly one operator's account, the file stays
-/// in its folder, and a log line contains its name.
+/// it stored the record. Only files that began after the last heartbeat, or at most 10 s before the heartbeat, are
+/// considered. An older file without a record is left over from a deletion. The call of the file is unknown. So the
+/// file becomes a recording of the operator's account, without a call. If there is not exactly one operator's account,
+/// the file stays in its folder, and a log line contains its name.
 async fn adopt_recordings(services: &Arc<Services>, stopped: Option<Timestamp>) -> Result<usize, StoreError> {
     let Some(since) = stopped.and_then(|at| at.checked_sub(UNSTORED).ok()) else { return Ok(0) };
     let folder = services.recordings.folder.clone();
@@ -237,8 +237,8 @@ async fn adopt_recordings(services: &Arc<Services>, stopped: Option<Timestamp>) 
     Ok(adopted)
 }
 
-/// Returns the recordings in a folder that began at `since` or later. The ids in the file names contain the times of
-/// the start.
+/// Returns the recordings in a folder that began at `since` or later. The id in a file name contains the start time of
+/// the recording.
 fn recordings_since(folder: &Path, since: Timestamp) -> io::Result<Vec<RecordingId>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder)? {
@@ -286,7 +286,7 @@ async fn deliver(services: &Arc<Services>, event: &CallEvent, own: Option<&Recor
     Ok(())
 }
 
-/// Returns the number of the leg's numbered notices that the earlier process stored.
+/// Returns how many numbered notices of the leg the earlier process stored.
 fn numbered(written: &[DeliveryRow], leg: &LegInfo) -> u32 {
     let id = leg.id.to_string();
     let deliveries = written.iter().filter_map(|row| serde_json::from_str::<Delivery>(&row.request).ok());

@@ -21,9 +21,9 @@ struct Shared {
     /// The inboxes by id, one entry for each live leg and for each live call. The number of live legs limits the size
     /// of the map.
     inboxes: RwLock<HashMap<u128, Inbox>>,
-    /// Notified when `inboxes` becomes empty.
+    /// Wakes the waiting tasks when `inboxes` becomes empty.
     idle: Notify,
-    /// Locked during the merge of two calls.
+    /// This lock is held during the merge of two calls.
     merging: Mutex<()>,
 }
 
@@ -39,7 +39,8 @@ impl Registry {
         &self.0.services
     }
 
-    /// Passes an event of a SIP dialog to the call of its leg; never waits. Without such a call the event is dropped.
+    /// Passes an event of a SIP dialog to the call of its leg. Never waits. If there is no such call, the event is
+    /// dropped.
     pub(crate) fn sip(&self, event: sip::Event) {
         let leg = LegId(event.leg().0);
         if let Some(inbox) = self.inbox(leg.0) {
@@ -81,7 +82,7 @@ impl Registry {
         self.inbox(leg.0).is_some_and(|inbox| inbox.post(message).is_ok())
     }
 
-    /// The inbox of the live leg or session with this id.
+    /// Returns the inbox of the live leg or session with this id.
     pub(crate) fn inbox(&self, id: u128) -> Option<Inbox> {
         self.0.inboxes.read().get(&id).cloned()
     }

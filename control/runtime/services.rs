@@ -122,7 +122,7 @@ impl Services {
             || !self.routes(account, to, via).is_empty()
     }
 
-    /// Takes the channels of an inbound leg to `user`. `caller`: the calling phone.
+    /// Takes the channels of an inbound leg to `user`. `caller` is the calling phone.
     pub fn take_inbound(
         &self,
         leg: LegId,

@@ -1,4 +1,4 @@
-//! Tests that the parser agrees with the table of attributes. Supported attributes have an effect. NoEffect and refused
+//! Tests that the parser agrees with the table of attributes. Supported attributes have an effect. Idle and refused
 //! attributes have no effect.
 
 use std::collections::BTreeSet;

@@ -52,7 +52,7 @@ pub struct NumberConfig {
     /// The name of an agent from `[[agents]]`, as an alternative to `voice_url`.
     #[serde(default)]
     pub agent: Option<Arc<str>>,
-    /// The recording of calls. Only used with `bridge`.
+    /// The recording of calls. This setting has an effect only together with `bridge`.
     #[serde(default)]
     pub record: RecordBridge,
 }

@@ -17,8 +17,8 @@ pub struct StirConfig {
     pub verify: Verify,
     /// PEM file with the trusted authorities.
     pub trust: Option<PathBuf>,
-    /// Maximum age of a signature in seconds. Also the maximum number of seconds by which its time may be ahead of our
-    /// clock.
+    /// Maximum age of a signature in seconds. The time of a signature may also be ahead of this server's clock by at
+    /// most this number of seconds.
     pub max_age_seconds: u32,
     /// Maximum time that a call waits for the certificate, in milliseconds.
     pub timeout_ms: u32,

@@ -82,11 +82,12 @@ pub struct TrunkConfig {
     /// Whether calls over the trunk follow 3xx responses.
     #[serde(default = "yes")]
     pub redirects: bool,
-    /// Maximum number of concurrent calls in both directions together. `None` means that the trunk itself has no limit.
+    /// Maximum number of concurrent calls, counted for both directions together. `None` means that the trunk has no
+    /// limit of its own.
     #[serde(default)]
     pub max_calls: Option<u32>,
-    /// Maximum number of new calls in one second, for each direction separately. `None` means that the trunk itself has
-    /// no limit.
+    /// Maximum number of new calls in one second, counted for each direction separately. `None` means that the trunk
+    /// has no limit of its own.
     #[serde(default)]
     pub max_cps: Option<u32>,
     /// Whether this server registers with the trunk (RFC 3261 §10).
@@ -272,12 +273,13 @@ fn failures() -> Vec<u16> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DtmfMode {
-    /// As telephone-events. If the far end does not support telephone-events, as tones.
+    /// The digits are sent as telephone-events. If the far end does not support telephone-events, the digits are sent
+    /// as tones.
     #[default]
     Rfc4733,
-    /// With SIP INFO (`application/dtmf-relay`). Telephone-events are neither offered nor accepted.
+    /// The digits are sent with SIP INFO (`application/dtmf-relay`). Telephone-events are neither offered nor accepted.
     Info,
-    /// As tones. Telephone-events are neither offered nor accepted.
+    /// The digits are sent as tones. Telephone-events are neither offered nor accepted.
     Inband,
 }
 
@@ -318,6 +320,7 @@ pub enum NumberFormat {
     E164,
     /// E.164 digits without the plus sign: `493012345678`.
     Digits,
-    /// `03012345678` for numbers within `country_code`, `0015551230001` for numbers in other countries.
+    /// National format within `country_code`, for example `03012345678`. A number in another country has the
+    /// international prefix, for example `0015551230001`.
     National,
 }

@@ -28,7 +28,8 @@ pub struct BindingRow {
 /// The values that queries do not use as filters, stored as JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BindingDetails {
-    /// The SIP domain of an account at which the phone has registered. `None` for the names of the server itself.
+    /// The SIP domain of an account at which the phone has registered. `None` means that the phone has registered at a
+    /// name of this server.
     pub domain: Option<String>,
     /// Contact URI of the phone.
     pub contact: String,

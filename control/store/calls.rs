@@ -134,7 +134,7 @@ pub async fn get(store: &Store, account: &str, id: u128) -> Result<Option<CallRo
     row.as_ref().map(read).transpose()
 }
 
-/// Returns the record of a leg of any account. Only for use by the server itself.
+/// Returns the record of a leg of any account. Only the server may use this function, not a request of an account.
 pub async fn find(store: &Store, id: u128) -> Result<Option<CallRow>, StoreError> {
     store.flush().await?;
     let row = sqlx::query("SELECT * FROM calls WHERE id = $1").bind(hex(id)).fetch_optional(&store.pool).await?;
@@ -191,8 +191,8 @@ pub async fn unfinished(store: &Store) -> Result<Vec<CallRow>, StoreError> {
         .collect()
 }
 
-/// An update of a column writes its indexes again, even if the value does not change. So the statement does not update
-/// columns that never change.
+/// The statement does not update columns that never change. If an update contains a column, the database writes the
+/// indexes of this column again, even if the value of the column is the same.
 static INSERT: Insert = Insert::new(
     "calls (id, session, parent, account, dialect, direction, from_address, to_address, status, \
      created_at, answered_at, ended_at, updated_at, sip_status, cause, details)",

@@ -20,7 +20,7 @@ use super::{Store, StoreError};
 /// Number of the advisory lock: the text "tandem" and a version.
 const KEY: i64 = 0x7461_6e64_656d_0001;
 
-/// Interval between two checks of the lock's connection. Also the time limit for the response to a check.
+/// Interval between two checks of the lock's connection. This is also the time limit for the response to a check.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -74,8 +74,8 @@ pub(super) fn file(file: &DatabaseFile) -> Result<Claim, StoreError> {
     }
 }
 
-/// Takes the lock of PostgreSQL and watches it until the claim is dropped. If the lock is lost, the task takes it again
-/// as soon as possible. During this time the server is not ready.
+/// Takes the lock of PostgreSQL and watches the lock until the claim is dropped. If the lock is lost, the task takes
+/// the lock again as soon as possible. Until then the server is not ready.
 pub(super) async fn lock(options: AnyConnectOptions, health: Arc<Health>) -> Result<Claim, StoreError> {
     let mut connection = None;
     let mut refused = StoreError::Closed;
@@ -164,8 +164,8 @@ async fn watch(connection: AnyConnection, options: AnyConnectOptions, health: Ar
     }
 }
 
-/// Whether another server writes heartbeats. This can be a server without support for the lock, or a server that has
-/// lost the lock. The check takes 2.5 s if the last heartbeat is young.
+/// Whether another server writes heartbeats. The other server may not support the lock, or may have lost the lock. The
+/// check takes 2.5 s if the last heartbeat is young.
 pub(super) async fn is_alive(store: &Store, now: jiff::Timestamp) -> Result<bool, StoreError> {
     let Some(before) = super::server::last_alive(store).await? else { return Ok(false) };
     if now.duration_since(before).unsigned_abs() > MAX_HEARTBEAT_AGE {

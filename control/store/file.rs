@@ -13,8 +13,8 @@ pub(super) struct DatabaseFile {
 }
 
 impl DatabaseFile {
-    /// Creates the file if it does not exist. Only the owner can read the file. The same is true for the other files of
-    /// SQLite, because SQLite gives a new file the permissions of the database file.
+    /// Creates the file if it does not exist. Only the owner can read the file. SQLite gives its other files the same
+    /// permissions.
     pub(super) fn open(path: &Path) -> io::Result<DatabaseFile> {
         let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
         match made {

@@ -21,9 +21,9 @@ pub(super) struct Insert {
 /// The database for which the SQL is written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Backend {
-    /// Placeholders are `?`. For a numbered placeholder, SQLite would search all placeholders when it binds a value.
-    /// `OR FAIL` avoids a journal for each statement. If a statement fails, its first rows stay in the transaction,
-    /// which is then rolled back.
+    /// The placeholders are `?`. They are not numbered, because SQLite searches all placeholders when it binds a value
+    /// to a numbered placeholder. `OR FAIL` avoids a journal for each statement. If a statement fails, its first rows
+    /// stay in the transaction, and the transaction is then rolled back.
     Sqlite,
     /// Placeholders are `$1`, the only form that PostgreSQL supports.
     Postgres,

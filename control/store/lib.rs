@@ -72,10 +72,10 @@ pub struct Store {
     writer: Writer,
     sequence: Arc<AtomicI64>,
     health: Arc<Health>,
-    /// The database file. Only for SQLite.
+    /// The database file. `None` for PostgreSQL.
     file: Option<Arc<DatabaseFile>>,
     options: AnyConnectOptions,
-    /// The lock against other servers. Only present after [`Store::claim`].
+    /// The lock against other servers. `None` before [`Store::claim`].
     claim: Arc<Mutex<Option<Claim>>>,
 }
 
@@ -252,7 +252,8 @@ impl Store {
         &self.writer
     }
 
-    /// Waits until all earlier submitted writes are stored. A write that failed and was logged counts too.
+    /// Waits until all earlier submitted writes are stored. The function does not wait for a write that failed and was
+    /// logged.
     pub async fn flush(&self) -> Result<(), StoreError> {
         self.writer.flush().await
     }

@@ -91,7 +91,7 @@ pub async fn get(store: &Store, account: &str, id: u128) -> Result<Option<Record
     row.as_ref().map(read).transpose()
 }
 
-/// Returns a recording of any account. Only for use by the server itself.
+/// Returns a recording of any account. Only the server may use this function, not a request of an account.
 pub async fn find(store: &Store, id: u128) -> Result<Option<RecordingRow>, StoreError> {
     store.flush().await?;
     let row = sqlx::query("SELECT * FROM recordings WHERE id = $1").bind(hex(id)).fetch_optional(&store.pool).await?;

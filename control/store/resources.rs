@@ -145,8 +145,8 @@ pub async fn put<T: Serialize>(store: &Store, kind: Kind<T>, row: &Resource<T>) 
     )
 }
 
-/// Adds a new resource, unless the account has `most` resources of the kind that fit the filter, or another resource has
-/// its claim.
+/// Adds a new resource. The resource is not added if the account already has `most` resources of the kind that fit the
+/// filter. It is also not added if another resource has the same claim.
 pub async fn add<T: Serialize>(
     store: &Store,
     kind: Kind<T>,
@@ -241,8 +241,8 @@ pub async fn list<T: DeserializeOwned>(
     rows.iter().map(read).collect()
 }
 
-/// Returns all of the account's resources of this kind, newest resource first. Only for kinds with a limited number of
-/// resources, if the search needs more than the columns.
+/// Returns all of the account's resources of this kind, newest resource first. This function is for a search by values
+/// that have no column. Use it only for kinds with a limited number of resources.
 pub async fn every<T: DeserializeOwned>(
     store: &Store,
     kind: Kind<T>,
@@ -276,8 +276,8 @@ pub async fn count<T>(store: &Store, kind: Kind<T>, account: &str, filter: &Filt
     conditions(account, kind.word, filter).count(store, "resources").await
 }
 
-/// Returns all resources of this kind of all accounts, oldest resource first. For resources that the caller keeps in
-/// memory.
+/// Returns all resources of this kind of all accounts, oldest resource first. Use this function only for resources that
+/// the caller keeps in memory.
 pub async fn all<T: DeserializeOwned>(store: &Store, kind: Kind<T>) -> Result<Vec<Resource<T>>, StoreError> {
     let rows = sqlx::query("SELECT * FROM resources WHERE kind = $1 ORDER BY created_at, id")
         .bind(kind.word)

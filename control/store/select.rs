@@ -50,8 +50,8 @@ pub struct TimeRange {
     pub before: Option<Timestamp>,
 }
 
-/// Conditions of a `WHERE` clause, with their arguments. `sqlx::QueryBuilder` cannot write them: for [`Any`] it writes
-/// the placeholder `?`, which PostgreSQL does not know.
+/// Conditions of a `WHERE` clause, with their arguments. `sqlx::QueryBuilder` cannot write these conditions, because
+/// the builder writes the placeholder `?` for [`Any`], and PostgreSQL does not know this placeholder.
 pub(super) struct Conditions {
     sql: String,
     arguments: AnyArguments,

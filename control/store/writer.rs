@@ -1,9 +1,9 @@
 //! The single task that writes to the database. The task stores queued writes in one transaction (a batch).
 //!
 //! A batch ends when 4,096 writes are queued, when a caller waits for one of the writes, or after one second. So under
-//! load, one commit and one statement store many rows, and a row that changes twice within a batch is written once.
-//! Between batches the task sleeps, and a write that can wait does not wake it. The task has a separate connection, so
-//! that the page cache of this connection stays valid.
+//! load, one commit and one statement store many rows. A row that changes twice within a batch is written once. Between
+//! batches the task sleeps, and a write for which no caller waits does not wake the task. The task has a separate
+//! connection, so that the page cache of this connection stays valid.
 
 use std::collections::VecDeque;
 use std::io;
@@ -30,17 +30,17 @@ use foldhash::HashMap;
 /// Maximum number of writes in a transaction.
 const BATCH: usize = 4096;
 
-/// Time for which the first write of a batch waits for other writes, unless a caller waits for the write (a read, a
-/// webhook). A killed process loses at most the writes of this time. The time is long enough that most states of a leg
-/// are never written.
+/// Time for which the first write of a batch waits for other writes. The write does not wait if a caller waits for the
+/// write, for example a read or a webhook. A killed process loses at most the writes of this time. The time is long
+/// enough that most states of a leg are never written.
 const BATCH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Capacity of the queue. If the queue is full, `submit` and `write` wait, and `try_submit` drops the write.
 const QUEUE: usize = 16_384;
 
-/// Time for which the task retries a write while the database is unavailable, if a caller waits for the write. If no
-/// caller waits, the task keeps the write for longer. The task also keeps deliveries for longer, because their callers
-/// have no alternative.
+/// Time for which the task retries a write that a caller waits for, while the database is unavailable. The task retries
+/// a write for longer if no caller waits for the write. The task also retries a delivery for longer, because the caller
+/// of a delivery has no alternative.
 const RETRY_TIME: Duration = Duration::from_secs(5);
 
 /// Maximum time for which a read waits for earlier writes while no write is stored. If the database has already been
@@ -170,8 +170,8 @@ impl Writer {
     }
 
     /// Waits until the database has committed or refused all earlier writes. Refused writes are logged. If the database
-    /// is unavailable, returns [`StoreError::Away`]. At the beginning of an outage this takes 3 s. Later the function
-    /// returns at once.
+    /// is unavailable, returns [`StoreError::Away`]. At the beginning of an outage, the function returns this error
+    /// after 3 s. Later in the outage, the function returns the error at once.
     pub async fn flush(&self) -> Result<(), StoreError> {
         if let Some(reason) = self.shared.health.away_for(WAIT) {
             return Err(StoreError::Away(reason));

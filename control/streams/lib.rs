@@ -50,13 +50,13 @@ pub const TAP_FRAMES: usize = 200;
 /// Maximum number of inputs from the call that wait for a stream's task.
 const MAX_INPUTS: usize = 1024;
 
-/// The streams of the server: their settings, and what they share.
+/// The streams of the server: their settings, and the data that all streams share.
 pub struct Streams {
     client: Client,
     timings: Arc<Timings>,
     /// Maximum duration of the application's audio that may wait for playback.
     buffer: Duration,
-    /// Maximum time without a sign of life from the application; `None` for no limit.
+    /// Maximum time without any message from the application. `None` means no limit.
     idle: Option<Duration>,
     local: LocalStreams,
 }
@@ -103,12 +103,12 @@ enum StreamInput {
     Stop,
 }
 
-/// The call of a stream, as the stream sees it.
+/// The interface of a stream to its call.
 pub trait StreamCall: Send + Sync {
-    /// Takes a report. Never waits.
+    /// Passes a report to the call. Never waits.
     ///
     /// # Errors
-    /// The call is over.
+    /// Returns an error if the call has ended.
     fn report(&self, update: StreamUpdate) -> Result<(), CallOver>;
 
     /// Adds a line to the call's log.
@@ -119,7 +119,7 @@ pub trait StreamCall: Send + Sync {
 pub enum StreamUpdate {
     /// The socket is open, but the leg is not answered yet.
     Open,
-    /// The socket is open, and the stream starts: attach this media.
+    /// The socket is open, and the stream starts. The call must attach this media.
     Ready(Box<Ready>),
     /// The application sends these DTMF digits: `0-9 A-D * #`.
     Press(String),
@@ -154,11 +154,11 @@ pub struct NewStream {
     /// Whether the leg is not answered yet. In this case the stream opens the socket and waits for
     /// [`StreamHandle::begin`].
     pub waits: bool,
-    /// The id of the stream in the provider's transport.
+    /// The id of the stream in the provider's form.
     pub name: String,
 }
 
-/// What a stream's task gets from the server.
+/// The resources of the server that a stream's task uses.
 struct Resources {
     client: Client,
     buffer: Duration,
@@ -169,7 +169,7 @@ struct Resources {
 }
 
 impl Streams {
-    /// The streams of a server. `timings` receives their times and counts.
+    /// Creates the streams of a server. `timings` receives the times and counts of the streams.
     pub fn new(client: Client, timings: Arc<Timings>, buffer: Duration, idle: Option<Duration>) -> Self {
         Self { client, timings, buffer, idle, local: LocalStreams::default() }
     }
@@ -179,7 +179,7 @@ impl Streams {
         &self.local
     }
 
-    /// Starts a stream. It reports to `call`.
+    /// Starts a stream. The stream reports to `call`.
     pub fn start(&self, call: Box<dyn StreamCall>, new: NewStream) -> StreamHandle {
         let resources = Resources {
             client: self.client.of_account(&new.account),
@@ -340,7 +340,7 @@ async fn run(
     }
 }
 
-/// Connects to the application, over a pipe within this process or at the application's URL.
+/// Connects to the application. The connection is a pipe within this process, or goes to the application's URL.
 async fn open(
     client: &Client,
     url: &str,

@@ -1,4 +1,5 @@
-//! The statistics of a stream, for its call's log: each turn of the conversation, and all figures at the end. No I/O.
+//! The statistics of a stream, for its call's log: each turn of the conversation, and all figures at the end. This
+//! module does no I/O.
 //!
 //! A voice detector finds the turns in the caller's audio, because only the application recognises the words.
 

@@ -47,7 +47,8 @@ pub struct Delivery {
     pub connect_timeout_ms: u64,
     /// Retry policy.
     pub retries: Retry,
-    /// Whether the server follows a 3xx answer. Each hop gets a new signature. If not, a 3xx answer is a failure.
+    /// Whether the server follows a 3xx answer. Each hop gets a new signature. If the server does not follow 3xx
+    /// answers, a 3xx answer is a failure.
     #[serde(default)]
     pub follow_redirects: bool,
     /// Id of the leg, if the notice has a sequence number of the leg.
@@ -101,7 +102,7 @@ pub struct RetryOn {
     /// There is no connection. The name lookup, TCP or TLS failed, or one of these steps timed out.
     #[serde(default)]
     pub connect: bool,
-    /// There is a connection, but no complete answer in time.
+    /// There is a connection, but the complete answer did not arrive within the time limit.
     #[serde(default)]
     pub response: bool,
     /// The answer has one of these statuses.

@@ -64,7 +64,7 @@ pub struct DeliveryCounts {
     pub delivered: u64,
     /// Deliveries that failed finally.
     pub failed: u64,
-    /// Failed attempts with a further attempt.
+    /// Failed attempts after which another attempt follows.
     pub retried: u64,
     /// Queues that currently have deliveries.
     pub queues: usize,
@@ -86,7 +86,7 @@ struct Shared {
     store: Store,
     client: Client,
     signer: Arc<dyn DeliverySigner>,
-    /// Set at the start of the queues.
+    /// The receiver of the reports. It is set at the start of the queues.
     sink: OnceLock<Sink>,
     /// Limits the number of simultaneous attempts.
     slots: Semaphore,
@@ -108,7 +108,7 @@ enum Phase {
     /// Rows are stored, but no delivery is sent.
     Prepared,
     Running,
-    /// A wait that would end after this instant does not start.
+    /// The queues are being drained. A wait does not start if it would end after this instant.
     Draining(Instant),
     Stopped,
 }

@@ -236,7 +236,7 @@ impl Worker {
         .await
     }
 
-    /// Stores an outcome, and repeats this until the database accepts the outcome. Without a stored outcome, the
+    /// Stores an outcome. Repeats the attempt until the database accepts the outcome. Without a stored outcome, the
     /// delivery could be sent endlessly.
     async fn note(&self, progress: DeliveryProgress) -> Result<(), Stopped> {
         while let Err(error) = deliveries::update(&self.shared.store, progress.clone()).await {

@@ -23,7 +23,7 @@ const HIGHEST: f32 = 2_600.0;
 const DRIFT: f32 = 14.0;
 /// The largest difference in level between two consecutive frames of a tone, in dB.
 const STEP: f32 = 3.5;
-/// The number of frames that make a run a tone. A shorter run may be speech.
+/// The number of frames after which a run counts as a tone. A shorter run may be speech.
 const TONE: u16 = 3;
 /// The number of frames that must follow a tone, each quieter than the tone by `DROP` dB.
 const AFTER: u8 = 6;

@@ -1,5 +1,5 @@
-//! Answering machine detection on one leg: the detection with its voice activity detector, for each sample rate of the
-//! leg.
+//! Answering machine detection on one leg. This module combines the detection with its voice activity detector, and
+//! follows the sample rate of the leg.
 
 use super::{AnsweringMachine, MachineDetection};
 use crate::codec::{LONGEST_FRAME, SampleRate};

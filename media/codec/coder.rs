@@ -41,8 +41,8 @@ impl Encoder {
 
     /// Encodes 20 ms of PCM at [`Encoder::rate`] and returns the number of octets written. [`LONGEST_PAYLOAD`] octets
     /// are always enough. If `octets` is shorter, the samples that do not fit are not encoded. Opus accepts only whole
-    /// frames, G.722 accepts an even number of samples, and the other codecs accept any number. For input of another
-    /// length nothing is written.
+    /// frames. G.722 accepts an even number of samples. The other codecs accept any number of samples. For input of
+    /// another length nothing is written.
     pub fn encode(&mut self, frame: &[i16], octets: &mut [u8]) -> usize {
         match &mut self.coding {
             Coding::G711(law) => {
@@ -142,9 +142,9 @@ impl Decoder {
         }
     }
 
-    /// Fills `samples`, which has the length of the lost packet, from the redundancy in `next`, the payload after the
-    /// lost packet. The caller must still decode `next` itself. Returns false and writes nothing if `next` has no
-    /// redundancy. Only Opus has redundancy.
+    /// Fills `samples` from the redundancy in `next`. `samples` has the length of the lost packet. `next` is the
+    /// payload of the packet after the lost packet. The caller must still decode `next` itself. Returns false and
+    /// writes nothing if `next` has no redundancy. Only Opus has redundancy.
     pub fn recover(&mut self, next: &[u8], samples: &mut [i16]) -> bool {
         match &mut self.coding {
             Coding::Opus(decoder) => decoder.recover(next, samples),

@@ -350,8 +350,8 @@ static LOW_CODE: [i16; 64] = {
 /// They are also the output of mode 3.
 static LOW_LEVEL: [i16; 16] =
     [0, -20456, -12896, -8968, -6288, -4240, -2584, -1200, 20456, 12896, 8968, 6288, 4240, 2584, 1200, 0];
-/// The output levels of the low band, indexed by all six bits of the code. The table for mode 2 ignores the lowest bit,
-/// and the table for mode 3 the two lowest bits.
+/// The output levels of the low band, indexed by all six bits of the code. The table for mode 2 ignores the lowest bit.
+/// The table for mode 3 ignores the two lowest bits.
 static FINE_4: [i16; 64] = spread(LOW_LEVEL);
 static FINE_5: [i16; 64] = spread([
     -280, -280, -23352, -17560, -14120, -11664, -9752, -8184, -6864, -5712, -4696, -3784, -2960, -2208, -1520, -880,

@@ -1,4 +1,5 @@
-//! Opus (RFC 6716) for telephony: mono, with libopus. libopus supports all our sample rates itself.
+//! Opus (RFC 6716) for telephony, encoded and decoded with libopus. The audio is mono. libopus supports all our sample
+//! rates without a resampler.
 
 use opus::{Application, Bitrate, Channels};
 

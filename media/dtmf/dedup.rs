@@ -14,11 +14,12 @@ pub enum DtmfMethod {
     Info,
 }
 
-/// The number of digits that are remembered. More than one is necessary, because the slower method may deliver a digit
+/// The number of digits that are remembered. One digit is not enough, because the slower method may deliver a digit
 /// after the next digit has begun.
 const REMEMBERED: usize = 4;
-/// The time after a telephone-event (or after its last packet) during which a tone is the same digit. The detection of
-/// a tone is late by 40 ms, by the delay of the jitter buffer, and by the gateway's delay.
+/// The time after a telephone-event (or after its last packet) during which a tone is the same digit. The report of a
+/// tone is late for three reasons: the detection takes 40 ms, the jitter buffer has a delay, and the gateway has a
+/// delay.
 const TONE_AFTER: Duration = Duration::from_millis(300);
 /// The time after a tone during which a telephone-event is the same digit. A gateway passes some of the tone before the
 /// gateway detects the digit.

@@ -102,9 +102,9 @@ impl Default for ToneDetector {
 }
 
 impl ToneDetector {
-    /// Handles the next 20 ms at 8,000 Hz (160 samples; samples beyond a multiple of 40 are ignored). Returns each
-    /// digit (`0`-`9`, `*`, `#`, `A`-`D`) once: in the frame that contains the digit's 37th millisecond, or in the next
-    /// frame.
+    /// Handles the next 20 ms at 8,000 Hz, which are 160 samples. Samples beyond a multiple of 40 are ignored. Returns
+    /// each digit (`0`-`9`, `*`, `#`, `A`-`D`) once: in the frame that contains the digit's 37th millisecond, or in the
+    /// next frame.
     ///
     /// The detector accepts tones of at least 40 ms with pauses of 40 ms. The pair must have at least -39 dBm0. The
     /// frequencies may deviate by up to 1.5 %. The column may be up to 6 dB above or 9 dB below the row. An

@@ -33,7 +33,7 @@ pub(super) struct Rooms {
 struct HostedRoom {
     room: Room,
     group: usize,
-    /// For each member, the slot of the session and its slot in the room.
+    /// For each member of the room: the slot of the member's session, and the member's slot in the room.
     members: Vec<(usize, usize)>,
 }
 

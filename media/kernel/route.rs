@@ -1,4 +1,5 @@
-//! Finds the interfaces on which packets arrive and leave, from the kernel's routes (shell).
+//! Finds the interfaces on which packets arrive and leave, from the kernel's routes. This module is part of the shell
+//! (I/O and threads).
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};

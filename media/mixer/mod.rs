@@ -87,12 +87,14 @@ pub struct Mixer {
     /// The sum of the fading tails of audio that stopped abruptly since the last mix.
     tails: Vec<i32>,
     has_tails: bool,
-    /// The last mix before the limiter, and after the limiter.
+    /// The samples of the last mix before the limiter. The next field, `shared`, contains the samples after the
+    /// limiter.
     full_sum: Vec<i32>,
     shared: Vec<i16>,
     /// The number of participants whose audio is in the last mix.
     speakers: usize,
-    /// The highest number of speech tests in a frame, and the number that remains in this frame.
+    /// The highest number of speech tests in a frame. The next field, `speech_tests_left`, is the number that remains
+    /// in this frame.
     max_speech_tests: usize,
     speech_tests_left: usize,
     /// Whether the last mix contains audio that does not come from participants.
@@ -296,9 +298,9 @@ impl Mixer {
 
     // ---- announcements and tones ----
 
-    /// Plays audio over what the participants hear. With `to`, the participants in these slots hear the audio. With
-    /// `None`, all participants that hear the room also hear the audio. Returns false if 256 sounds are playing
-    /// already.
+    /// Plays audio in addition to the audio that the participants hear. With `to`, the participants in these slots hear
+    /// the audio. With `None`, all participants that hear the room also hear the audio. Returns false if 256 sounds are
+    /// playing already.
     pub fn play(&mut self, op: OpId, audio: Arc<Audio>, loops: Option<NonZeroU32>, to: Option<Vec<usize>>) -> bool {
         if self.sounds.len() >= MAX_SOUNDS {
             return false;

@@ -270,7 +270,7 @@ fn until_the_room_starts_all_hear_music_and_nobody_else() {
     assert!(music.iter().enumerate().all(|(n, sample)| *sample == (n % 200) as i16), "it loops without a gap");
     mixer.start();
     assert_eq!(last(&constant(&mut mixer, &[9_000, 0], 2)), [0, 9_000]);
-    // If the room has no music, waiting participants add_frame silence.
+    // If the room has no music, waiting participants hear silence.
     let mut mixer = Mixer::new(RATE);
     mixer.join(key(0), Participation::default());
     mixer.mix();

@@ -1,5 +1,5 @@
-//! Decides by level whether a participant is audible, whether it speaks, and which participant is the active speaker.
-//! Loud frames are also tested for speech. A level is the mean magnitude of a frame of 16-bit samples.
+//! Decides by level whether a participant is audible, whether the participant speaks, and which participant is the
+//! active speaker. Loud frames are also tested for speech. A level is the mean magnitude of a frame of 16-bit samples.
 
 /// The level at which a frame is always mixed: about -52 dBFS.
 const ALWAYS_MIXED_LEVEL: f32 = 80.0;

@@ -37,7 +37,7 @@ pub struct RoomSpec {
     /// participant only.
     pub rate: SampleRate,
     /// The music for participants on hold with music, and for all participants until the room starts. The music
-    /// repeats. With `None` they hear silence.
+    /// repeats. With `None` these participants hear silence.
     pub music: Option<Arc<Audio>>,
     /// The number of participants with which the room starts. At least one of them must have `Participation::waits`
     /// unset.
@@ -63,13 +63,13 @@ pub enum RoomCommand {
     Start,
     /// Replaces the room's music.
     Music(Option<Arc<Audio>>),
-    /// Plays audio over what the participants hear. Up to 256 such sounds can play at a time.
+    /// Plays audio in addition to the audio that the participants hear. Up to 256 such sounds can play at a time.
     Play {
         /// The id that `Finished` carries.
         op: OpId,
         /// The audio, which is mono at 8,000 Hz.
         audio: Arc<Audio>,
-        /// The number of times that the audio plays. With `None` it repeats without end.
+        /// The number of times that the audio plays. With `None` the audio repeats without end.
         loops: Option<NonZeroU32>,
         /// The participants that hear the audio, even on hold. With `None`, all participants that hear the room hear
         /// the audio, and recordings of the room contain it.

@@ -118,7 +118,7 @@ impl EventState {
 /// produce thousands of digits.
 #[derive(Debug)]
 pub(crate) struct DigitBudget {
-    /// The tokens in the bucket. Each frame adds one token, and a digit takes two.
+    /// The tokens in the bucket. Each frame adds one token, and a digit takes two tokens.
     frames: u8,
 }
 
@@ -161,7 +161,7 @@ pub(crate) enum DigitFrame {
 const MAX_DIGITS: usize = 1_024;
 
 /// Sends a string of digits, one packet per frame. Each digit has packets with a rising duration, then three end
-/// packets (RFC 4733 §2.5.1.4), then a pause of at least 60 ms. `w` is a pause of 500 ms, `W` a pause of 1 s.
+/// packets (RFC 4733 §2.5.1.4), then a pause of at least 60 ms. `w` is a pause of 500 ms, and `W` is a pause of 1 s.
 #[derive(Debug)]
 pub(crate) struct DigitSender {
     digits: VecDeque<char>,

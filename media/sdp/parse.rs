@@ -130,8 +130,8 @@ impl<'a> Description<'a> {
         Ok(Self { text: all, lines })
     }
 
-    /// Returns the registered codec names of the first audio line (`PCMU`, `opus`). They include codecs that we do not
-    /// support, but no formats that are not codecs.
+    /// Returns the registered codec names of the first audio line (`PCMU`, `opus`). The result includes codecs that we
+    /// do not support. The result does not include formats that are not codecs.
     pub(super) fn encodings(&self) -> Vec<String> {
         let audio = self.lines.iter().find(|line| line.media.starts_with("audio"));
         let Some((line, more)) = audio.and_then(|line| Some((line, self.text.get(line.more.clone())?))) else {

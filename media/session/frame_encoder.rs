@@ -3,8 +3,8 @@
 use crate::codec::{Codec, Encoder, LONGEST_FRAME, SampleRate};
 use crate::resample::Resampler;
 
-/// The encoder of a leg's outbound audio. It is created for the first frame that needs it. Every frame needs it, except
-/// audio at 8,000 Hz for a G.711 leg.
+/// The encoder of a leg's outbound audio. The encoder is created for the first frame that must be encoded. Every frame
+/// must be encoded, except a frame at 8,000 Hz for a G.711 leg.
 pub(super) struct FrameEncoder {
     codec: Codec,
     encoder: Encoder,

@@ -69,7 +69,7 @@ impl Outbound {
         (self.packing.frames, self.packing.octets) = (0, 0);
     }
 
-    /// Whether frames wait for the start_pause of their packet.
+    /// Whether frames wait for the rest of their packet.
     pub(super) fn is_packing(&self) -> bool {
         self.packing.frames > 0
     }

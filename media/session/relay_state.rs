@@ -1,10 +1,11 @@
-//! The audio of a leg that gets no digits, playback, source or frames. It is relayed packets, silence, or nothing.
+//! The audio of a leg that gets no digits, playback, source or frames. Such a leg gets relayed packets, silence, or
+//! nothing.
 
 /// The number of frames after which the engine sends one packet of silence to a leg that is bridged to a silent leg.
 /// They last 1 s. The packet opens the binding of a NAT router. It also helps a far end that waits for a first packet.
 /// Within this time nearly all legs begin to send.
 const OPEN: u8 = 50;
-/// The number of frames between two such packets. They last 0.5 s.
+/// The number of frames between two packets of silence to such a leg. They last 0.5 s.
 const KEEP_OPEN: u8 = 25;
 /// The number of frames without a relayed packet after which the other leg counts as silent. They last 2 s. Pauses in
 /// speech are shorter.
@@ -53,8 +54,8 @@ impl RelayState {
         }
     }
 
-    /// Advances by one frame without other audio. Returns what the leg gets in this frame. `heard` says that the leg's
-    /// audio has listeners. They need silence without gaps.
+    /// Advances by one frame without other audio. Returns the audio that the leg gets in this frame. `heard` says that
+    /// the leg's audio has listeners. Listeners need silence without gaps.
     pub(super) fn tick(&mut self, heard: bool) -> Filler {
         if let RelayState::Relaying { frames } = self {
             if *frames < FELL_SILENT {

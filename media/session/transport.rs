@@ -52,8 +52,8 @@ impl Transport {
         opens
     }
 
-    /// Sets the time for which the latched source must be silent before another source can replace it. With `None` no
-    /// other source can.
+    /// Sets the time for which the latched source must be silent before another source can replace it. With `None`, no
+    /// other source can replace the latched source.
     pub(super) fn set_relatch_probation(&mut self, probation: Option<Duration>) {
         self.latch.set_probation(probation);
     }

@@ -18,8 +18,8 @@ use crate::command::{SessionKey, Track};
 const WINDOW: Duration = Duration::from_millis(100);
 /// The delay at which a tick counts as late. It equals the time between two ticks.
 const LATE: Duration = Duration::from_millis(5);
-/// The thread is late if more than one of this number of ticks is late. Short interruptions on a host cause fewer late
-/// ticks.
+/// The thread is late if more than one tick in `LATE_ONE_IN` ticks is late. Short interruptions on a host cause fewer
+/// late ticks.
 const LATE_ONE_IN: u32 = 4;
 /// The highest part of the share, in percent, that may be in use after a suppressor is resumed.
 const FULL: u32 = 80;

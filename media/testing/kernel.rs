@@ -28,8 +28,8 @@ impl FakeKernel {
         true
     }
 
-    /// Whether the kernel relays the packets of the slot (true) or drops them (false). With `None` they go to the
-    /// slot's socket.
+    /// Whether the kernel relays the packets of the slot (true) or drops them (false). With `None` the packets go to
+    /// the slot's socket.
     pub(super) fn passes_on(&self, slot: usize) -> Option<bool> {
         self.flows.get(&slot).map(|flow| flow.rule.forward.is_some())
     }

@@ -275,7 +275,7 @@ fn nobody_else_gets_a_word_in() {
     let mut phones = bridged(&engine);
     talk_until_short(&engine, &mut phones);
     let heard = phones[1].heard.len();
-    // The unknown sends from another port of the same host. Then a packet that is not RTP comes from the far end's own
+    // The unknown source sends from another port of the same host. Then a packet that is not RTP comes from the far end's own
     // port.
     let unknown = UdpSocket::bind("127.0.0.1:0").unwrap();
     let packet = phones[0].packet(0, &[0xEE; 160]);

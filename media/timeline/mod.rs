@@ -51,8 +51,8 @@ const CLOCK_BACK: i64 = 8_000 / 2 * 5;
 /// The time in ms without a clock update that counts as a stall. Packets that are read after a stall have waited in the
 /// socket.
 const STALL_MS: i64 = 120;
-/// The time in ms after a stall during which packets count as having waited, and the longest stall. A longer gap means
-/// another clock.
+/// The time in ms after a stall during which packets count as having waited. The next constant, `MAX_STALL_MS`, is the
+/// longest stall. A longer gap means another clock.
 const STALL_OVER_MS: i64 = 20;
 const MAX_STALL_MS: i64 = 2_500;
 /// The delay in ms after which a packet is useless to a recorder. Several such packets in a row have a new timestamp

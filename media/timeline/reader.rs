@@ -27,7 +27,7 @@ const LIVE_FAR_MS: i64 = 100;
 /// The deviation in ms from which a reader jumps.
 const JUMP_MS: i64 = 300;
 /// The number of frames (1 s) after which the lateness of packets is known. At this time a recorder jumps to its
-/// position. Otherwise it would correct sample by sample for the next ten seconds.
+/// position. Otherwise the recorder would correct sample by sample for the next ten seconds.
 const JITTER_KNOWN_FRAMES: u8 = 50;
 /// The length of the cross-fade at a jump, in ms.
 const BLEND_MS: usize = 5;
@@ -48,7 +48,7 @@ pub struct Reader {
     correcting: i64,
     /// The number of frames since the last correction.
     since_correction: u8,
-    /// The number of frames read, at limit 255.
+    /// The number of frames read, at most 255.
     read: u8,
     /// The rest of a cross-fade from concealed audio to received audio.
     pub(super) fade: Option<Fade>,

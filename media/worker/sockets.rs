@@ -44,14 +44,14 @@ fn watch(epoll: &OwnedFd, slot: usize, flow: Flow, socket: &UdpSocket) -> io::Re
     Ok(epoll::add(epoll, socket.as_fd(), data, epoll::EventFlags::IN | epoll::EventFlags::ET)?)
 }
 
-/// Receives packets. The number of sockets limits its queues.
+/// Receives packets. The number of sockets limits the queues of the inlet.
 pub(super) struct Inlet {
     events: Vec<epoll::Event>,
     /// The numbers of the sockets to read: sockets that epoll reported, and sockets that may hold more packets.
     ready: Vec<u64>,
     reading: Vec<u64>,
     buffers: Vec<u8>,
-    /// For each buffer, the length and source address of its packet.
+    /// The length and the source address of the packet in each buffer.
     packets: Vec<Option<(usize, SocketAddr)>>,
 }
 

@@ -39,7 +39,8 @@ pub(super) struct Core {
     /// The sockets of this server. A [`Flow`] has the index of its socket in this list.
     pub(super) locals: Vec<Local>,
     pub(super) rng: StdRng,
-    /// The secret key of two kinds of hashes: the tags of stateless responses and the keys of transactions.
+    /// The secret key of two kinds of hashes. One kind is the tag of a stateless response, the other kind is the key of
+    /// a transaction.
     secret: u64,
     pub(super) timers: TimerQueue,
     pub(super) guard: Option<Arc<Guard>>,
@@ -70,7 +71,7 @@ pub(super) struct Counters {
     pub(super) malformed: u64,
 }
 
-/// A socket of this server, with the addresses that its Via and Contact contain.
+/// A socket of this server, with the addresses that go into Via and Contact for this socket.
 #[derive(Debug, Clone)]
 pub(super) struct Local {
     pub(super) transport: Transport,
@@ -126,8 +127,8 @@ impl Core {
         self.retry_within(reason.seconds())
     }
 
-    /// Returns the Retry-After line of a 500 response. An offer or request gets this response if an earlier one is not
-    /// answered yet (RFC 3261 §14.2, RFC 3311 §5.2).
+    /// Returns the Retry-After line of a 500 response. An offer or request gets this response if an earlier offer or
+    /// request is not answered yet (RFC 3261 §14.2, RFC 3311 §5.2).
     pub(super) fn retry_after_offer(&mut self) -> String {
         self.retry_within(0..=10)
     }

@@ -14,8 +14,8 @@ use crate::leg::{EndCause, Event, Header, Prack};
 use crate::message::{Echo, Method, Request};
 use bytes::Bytes;
 
-/// Media types of an INFO that are accepted: the types for digits, and no type. An INFO without a body only checks that
-/// the dialog exists.
+/// Media types that are accepted in an INFO. These are the types for digits. An INFO without a type is also accepted.
+/// An INFO without a body only checks that the dialog exists.
 const INFO_TYPES: [&str; 3] = ["application/dtmf-relay", "application/dtmf", ""];
 const NO_PACKAGES: &str = "Recv-Info:\r\n";
 const INFO_LINES: &str = "Accept: application/dtmf-relay, application/dtmf\r\n";

@@ -40,7 +40,8 @@ impl Endpoint {
         self.trunks.is_withdrawing()
     }
 
-    /// Returns the next trunk whose status changed, as its index in [`crate::Config::trunk_settings`], with the new status.
+    /// Returns the next trunk whose status changed, and the new status. The trunk is returned as an index in
+    /// [`crate::Config::trunk_settings`].
     pub fn poll_trunk_status(&mut self) -> Option<(usize, TrunkStatus)> {
         self.trunks.poll_status()
     }

@@ -390,7 +390,7 @@ impl Phones {
         self.directory.has_users() && (!silent || self.directory.users(username, host).next().is_some())
     }
 
-    /// Refuses a request in the same target as a server without phones.
+    /// Refuses a request in the same way as a server without phones.
     fn refuse_unknown(
         &mut self,
         core: &mut Core,

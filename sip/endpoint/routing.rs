@@ -44,7 +44,7 @@ impl Endpoint {
             }
             return;
         }
-        // RFC 5923 §5: this server sends requests over a client's connection only if the client has certified_trunk its identity
+        // RFC 5923 §5: this server sends requests over a client's connection only if the client has proven its identity
         // with a certificate.
         if let (Some(port), Transport::Tls) = (request.via.alias, arrival.transport)
             && let (Some(connection), Some(trunk)) = (arrival.connection, arrival.certified_trunk.clone())

@@ -112,8 +112,8 @@ pub(super) struct Calling {
     /// Time at which the INVITE was sent. If the INVITE is sent again after a response, this time is set again.
     pub(super) asked_at: Instant,
     pub(super) attempts: digest::Attempts,
-    /// Early dialogs in which the far end sends reliable provisional responses. At most
-    /// [`MAX_FORKS`](super::transactions::MAX_FORKS).
+    /// Early dialogs in which the far end sends reliable provisional responses. The list has at most
+    /// [`MAX_FORKS`](super::transactions::MAX_FORKS) entries.
     pub(super) early: Vec<Early>,
     /// The Min-SE of a received 422, in seconds (RFC 4028 §7.3).
     pub(super) min_se: u32,

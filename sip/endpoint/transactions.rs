@@ -39,8 +39,8 @@ pub(super) const MAX_FORKS: usize = 8;
 #[derive(Default)]
 pub(super) struct Transactions {
     clients: SlotMap<ClientId, Client>,
-    /// The client transactions by branch. The flag says whether the request is a CANCEL, because a CANCEL has the
-    /// branch of its INVITE.
+    /// The client transactions by branch. A CANCEL has the same branch as its INVITE. So the key also has a flag, which
+    /// is true for a CANCEL.
     clients_by_branch: HashMap<(u128, bool), ClientId>,
     /// The client transactions over connections, by the address of the far end.
     stream_clients: HashMap<SocketAddr, HashSet<ClientId>>,

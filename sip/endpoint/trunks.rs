@@ -418,9 +418,9 @@ impl Trunks {
         self.states.iter().filter(is_there).map(|trunk| &trunk.settings)
     }
 
-    /// Returns the addresses to which this server may send a trunk's credentials, in addition to the destination of its
-    /// calls. These are the addresses of the trunk's host names and its source networks. Networks that are too wide are
-    /// left out, because they may contain unknown senders.
+    /// Returns the addresses to which this server may send a trunk's credentials. The destination of the trunk's calls
+    /// is not in this list, but may also get the credentials. These are the addresses of the trunk's host names and its
+    /// source networks. Networks that are too wide are left out, because they may contain unknown senders.
     pub(super) fn trusted_networks_of(&self, core: &Core, trunk: Option<usize>) -> Vec<IpNet> {
         let Some(trunk) = trunk.and_then(|index| self.states.get(index)) else { return Vec::new() };
         let networks = core.narrow_networks(&trunk.settings.trunk).copied();

@@ -65,7 +65,7 @@ pub(super) fn is(byte: u8, kind: u8) -> bool {
     KINDS.get(usize::from(byte)).is_some_and(|kinds| kinds & kind != 0)
 }
 
-/// Returns whether all characters are of this kind. Also true for an empty text.
+/// Returns whether all characters are of this kind. The result is also true for an empty text.
 pub(super) fn all(text: &[u8], kind: u8) -> bool {
     text.iter().all(|&byte| is(byte, kind))
 }

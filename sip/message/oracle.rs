@@ -136,7 +136,7 @@ pub(super) fn compare_equivalence(one: &Uri, other: &Uri) {
     }
 }
 
-/// Returns the full name of a header field, as the crate spells it.
+/// Returns the full name of a header field, in the spelling of the other parser crate.
 #[cfg(test)]
 pub(super) fn full_name(name: &[u8]) -> Option<Vec<u8>> {
     let name = HeaderName::parse(&Bytes::copy_from_slice(name));

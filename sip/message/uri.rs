@@ -83,7 +83,7 @@ impl Uri {
         self.sip()?.parameter(name).map(lossy)
     }
 
-    /// Returns the user or telephone number; percent escapes are decoded. The parameters (RFC 3261 §19.1.6,
+    /// Returns the user or telephone number, with decoded percent escapes. The parameters (RFC 3261 §19.1.6,
     /// `+15550001;npdi`) and the visual separators of a telephone number are removed. Any other user keeps its
     /// semicolons.
     pub(crate) fn user(&self) -> String {

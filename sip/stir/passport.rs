@@ -20,7 +20,7 @@ pub struct Passport {
     pub dest: Vec<String>,
     /// Time of the signature in seconds since 1970.
     pub iat: u64,
-    /// The signer's identifier of the origin of the call.
+    /// The identifier that the signer uses for the origin of the call.
     pub origid: String,
     /// URL of the certificate.
     pub x5u: String,
@@ -36,7 +36,8 @@ pub struct Expected {
     pub orig: Vec<String>,
     /// Possible called numbers in canonical form. One of these numbers must match.
     pub dest: Vec<String>,
-    /// Maximum difference, in seconds, between the time of the signature and this server's clock, in both directions.
+    /// Maximum difference, in seconds, between the time of the signature and this server's clock. The signature may be
+    /// earlier or later than the clock.
     pub max_age: u32,
 }
 

@@ -539,7 +539,8 @@ impl Driver {
         });
     }
 
-    /// Adds an identity number to each TLS target: the identity that the server at the target must prove.
+    /// Adds an identity number to each TLS target. The number stands for the identity that the server at the target
+    /// must prove.
     fn identified(&mut self, uri: &str, trunk: Option<TrunkName>, mut found: Vec<Target>) -> Vec<Target> {
         if found.iter().any(|target| target.transport.is_secure()) {
             let identity = resolver::host_of(uri).map(|host| self.identities.number(ExpectedServer { host, trunk }));

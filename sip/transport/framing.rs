@@ -23,7 +23,7 @@ pub(super) struct Lost {
     pub(super) head: Option<Bytes>,
 }
 
-/// The octets that are not framed yet. Never more than one message and one read.
+/// The octets that are not framed yet. The buffer never holds more than one message and the octets of one read.
 #[derive(Debug, Default)]
 pub(super) struct Framer {
     pub(super) buffer: BytesMut,
@@ -85,8 +85,8 @@ impl Framer {
 }
 
 /// Returns the Content-Length of a head. Returns 0 if the head has neither Content-Length nor Content-Type. Returns
-/// `None` if the end of the message is unknown: Content-Length is repeated, malformed or too large, or it is missing
-/// and there is a Content-Type.
+/// `None` if the end of the message is unknown. This is so if Content-Length is repeated, malformed or too large. It is
+/// also so if there is a Content-Type without a Content-Length.
 fn content_length(head: &[u8]) -> Option<usize> {
     let mut length = None;
     let mut has_body = false;

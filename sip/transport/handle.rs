@@ -97,8 +97,8 @@ impl Handle {
         self.commands.try_send(command).map_err(|_| Busy)
     }
 
-    /// Queues a command that must not be lost. If the queue is full, a new task waits for room. Must be called in a
-    /// tokio runtime. A driver that has stopped ignores the command.
+    /// Queues a command that must not be lost. If the queue is full, a new task waits for room. Call this method only
+    /// in a tokio runtime. A driver that has stopped ignores the command.
     pub fn post(&self, command: Command) {
         if let Err(mpsc::error::TrySendError::Full(command)) = self.commands.try_send(command) {
             let commands = self.commands.clone();

@@ -8,7 +8,7 @@ use super::capture::Capture;
 use crate::endpoint::{Arrival, Endpoint, Output};
 use crate::ladder::{Ladder, TracedMessage};
 
-/// Receives every message once. Has no cost if there is neither a ladder nor a capture server.
+/// Receives every message once. If there is neither a ladder nor a capture server, this type does no work.
 #[derive(Debug, Default)]
 pub(super) struct MessageCopier {
     ladder: Option<Arc<Ladder>>,

@@ -2,8 +2,8 @@
 //!
 //! The authority is created once, in `data_dir/ca`. Applications must trust the certificate `tandem-ca.pem`. The key
 //! `tandem-ca.key` is private. `bundle.pem` is for programs that accept a single file instead of the system's
-//! authorities: it contains the certificate of this authority and the certificates of the authorities that this machine
-//! trusts.
+//! authorities. This file contains the certificate of this authority and the certificates of the authorities that this
+//! machine trusts.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write};

@@ -13,8 +13,8 @@ const SHORT: usize = 16;
 
 /// List live and recent calls
 ///
-/// The newest call is the last line. `tandem show CALL` shows all details of one call, `tandem show last` those of the
-/// newest. The beginning of an id is sufficient.
+/// The newest call is the last line. `tandem show CALL` shows all details of one call. `tandem show last` shows all
+/// details of the newest call. The beginning of an id is sufficient.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// Show only calls in this state: live, ended, completed, failed, busy, no-answer, canceled, in-progress, ringing

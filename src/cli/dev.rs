@@ -222,7 +222,7 @@ fn load(arguments: &Arguments, extra: &[(String, String)]) -> Result<Config, Fai
     Config::load(arguments.config.as_deref(), environment).map_err(|errors| Failure::Input(errors.into()))
 }
 
-/// Returns the complete URL for a URL or a short form of a URL.
+/// Completes a short form of a URL, for example `5000/voice`. A complete URL stays unchanged.
 fn url(text: &str) -> Result<String, String> {
     let wrong =
         || format!("{text:?} is not the URL of an application; write http://127.0.0.1:5000/voice or 5000/voice");

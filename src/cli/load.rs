@@ -71,7 +71,7 @@ pub(crate) struct Arguments {
     /// Number to dial; the serial number of the call is appended
     #[arg(long, value_name = "DIGITS", default_value = "1")]
     number: String,
-    /// Address of the calling end, by which a server recognises its trunk; port 0 means any free port
+    /// Address of the calling end. The tested server finds the trunk by this address. Port 0 means any free port
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.2:5070")]
     caller: SocketAddr,
     /// Address of the answering end
@@ -174,9 +174,9 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Raises the priority of this process, because a generator on another machine would not compete with the server for
-/// CPU time. If the system does not permit the priority, the report shows the generator's lateness. Threads that start
-/// later inherit the priority.
+/// Raises the priority of this process, so that the generator gets CPU time even if the server uses all of it. A
+/// generator on another machine would not compete with the server for CPU time. If the system does not permit the
+/// priority, the report shows the generator's lateness. Threads that start later inherit the priority.
 fn take_priority() {
     let _ = rustix::process::setpriority_process(None, -19);
     let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1_000));

@@ -1,5 +1,6 @@
-//! The server's own log on standard error, as text or as JSON (`log.format`). The text is that of `tracing_subscriber`.
-//! The JSON formatter is ours: `tracing_subscriber` names the time `timestamp`, and users parse the key `time`.
+//! The server's own log on standard error, as text or as JSON (`log.format`). The text has the form that
+//! `tracing_subscriber` uses. The JSON formatter is part of this module, because `tracing_subscriber` names the time
+//! `timestamp`, and users parse the key `time`.
 
 use std::fmt::{self, Write};
 use std::io::IsTerminal;

@@ -171,9 +171,9 @@ fn log(default: &str) {
     log::start(&LogConfig { level: default.into(), ..LogConfig::default() });
 }
 
-/// Runs a future until it is complete. The number of threads is half the number of cores, because the media threads
-/// need the other cores, and because moving a call between threads costs more than it gains. The measurements are in
-/// docs/performance.md.
+/// Runs a future until it is complete. The number of threads is half the number of cores. There are two reasons: the
+/// media threads need the other cores, and the move of a call between threads costs more than it gains. The
+/// measurements are in docs/performance.md.
 fn block_on<T>(future: impl Future<Output = T>) -> Result<T, Failure> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(cores.div_ceil(2)).enable_all().build();

@@ -56,7 +56,8 @@ impl Mp3s {
     }
 
     /// Removes the MP3 file of this recording, and the unfinished files of a killed process. Call this function after
-    /// the WAV file is removed. An MP3 file that is being encoded then removes itself.
+    /// the WAV file is removed. If an encoding of this recording still runs, the encoding removes its MP3 file at its
+    /// end.
     pub(super) async fn remove(wav: &Path) -> io::Result<()> {
         for left in [wav.with_extension(UNFINISHED), wav.with_extension("mp3"), unfinished(wav)] {
             match tokio::fs::remove_file(left).await {

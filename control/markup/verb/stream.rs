@@ -178,7 +178,7 @@ fn stream(reader: &mut Reader<'_>, element: &Element, speaks: bool) -> Result<Op
     }))
 }
 
-/// Reads the codec of the audio to the application, and the transport of the audio from the application. The codec `None`
+/// Reads the codec of the audio to the application, and the form of the audio from the application. The codec `None`
 /// means the codec of the call. The application sends payload in its own codec, or files (Telnyx).
 fn bidirectional(
     reader: &mut Reader<'_>,

@@ -60,7 +60,7 @@ impl ProvisionedPhone {
         (self.ha1_md5, self.ha1_sha256) = (md5.into(), sha256.into());
     }
 
-    /// Returns the claim that makes user names unique within an account. The claim ignores case.
+    /// Returns the claim that makes user names unique within an account. Upper and lower case are equal in the claim.
     pub fn claim(account: &str, username: &str) -> String {
         format!("phone {account} {}", username.to_ascii_lowercase())
     }

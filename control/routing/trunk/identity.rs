@@ -1,9 +1,9 @@
 //! The identity of the caller in the headers of a trunk's calls: From, P-Asserted-Identity and P-Preferred-Identity
-//! (RFC 3325), Remote-Party-ID, and Privacy (RFC 3323). Also the forwarding party: Diversion (RFC 5806) and
-//! History-Info (RFC 7044).
+//! (RFC 3325), Remote-Party-ID, and Privacy (RFC 3323). This module also handles the forwarding party in Diversion (RFC
+//! 5806) and History-Info (RFC 7044).
 //!
 //! The server ignores an identity that an untrusted trunk asserts. The server does not send an identity to an untrusted
-//! trunk if the caller withholds it.
+//! trunk if the caller withholds the identity.
 
 use std::sync::Arc;
 

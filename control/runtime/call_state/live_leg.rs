@@ -1,4 +1,4 @@
-//! A live leg of a call: its dialog and its media session, and everything that the call runs for it.
+//! A live leg of a call: its dialog, its media session, and everything that the call runs for the leg.
 
 use foldhash::HashMap;
 use tandem_call::id::{LegId, OpId, StreamId};

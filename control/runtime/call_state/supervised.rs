@@ -1,4 +1,4 @@
-//! The supervision of a call: which leg supervises which, and the rooms for it.
+//! The supervision of a call: the pairs of a supervising leg and a supervised leg, and the rooms for them.
 
 use foldhash::HashMap;
 use tandem_call::id::LegId;

@@ -1,4 +1,4 @@
-//! Conferences: a leg joins one, and the conference reports to the leg's call.
+//! Conferences. A leg joins a conference, and the conference reports to the leg's call.
 
 use std::sync::Arc;
 

@@ -93,7 +93,7 @@ impl CallTask {
         }
     }
 
-    /// Sends DTMF digits for a WebSocket application. The caller does not wait for the end of the digits, because the
+    /// Sends DTMF digits for a WebSocket application. The function does not wait for the end of the digits, because the
     /// audio source pauses by itself.
     pub(super) fn send_dtmf(&mut self, leg: LegId, op: OpId, digits: String) {
         self.command(leg, LegCommand::SendDigits { op, digits: SendDigits { digits, tone: TONE } });

@@ -127,8 +127,8 @@ impl CallTask {
     }
 }
 
-/// Begins the call of `info`, a leg that the leg `from` of this server calls. `loopback`: the connection from the called
-/// leg to the calling one.
+/// Begins the call of `info`. The leg `from` of this server calls `info`. `loopback` is the connection from the called
+/// leg to the calling leg.
 fn begin(
     registry: &Registry,
     info: LegInfo,

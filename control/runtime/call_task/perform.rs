@@ -142,7 +142,7 @@ impl CallTask {
         }
     }
 
-    /// Posts an event that the task detected while it performed a command. The event waits in the inbox parent_leg earlier
+    /// Posts an event that the task detected while it performed a command. The event waits in the inbox behind earlier
     /// messages.
     pub(super) fn post_leg_event(&self, leg: LegId, event: LegEvent) {
         // This cannot fail, because the inbox of a running task is open.
@@ -447,7 +447,8 @@ fn unreachable_reason(to: &Address) -> String {
 }
 
 /// Whether an outbound leg may show this number as its caller ID because the number is the caller or the called number
-/// of the parent leg. The caller ID that a phone sends (a leg without a trunk) is not sufficient.
+/// of the parent leg. If the parent leg has no trunk, its caller ID is not sufficient, because a phone has sent this
+/// caller ID.
 fn may_show_caller_id(parent_leg: &LegInfo, from: &Address) -> bool {
     let vouched = parent_leg.direction != Direction::Inbound || parent_leg.sip.trunk.is_some();
     vouched && (parent_leg.from == *from || parent_leg.to == *from)

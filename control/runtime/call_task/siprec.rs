@@ -1,5 +1,5 @@
-//! Recording servers (SIPREC). Calls the recording servers for a leg, sends them copies of the leg's audio, and reports
-//! the bridged leg to them.
+//! Recording servers (SIPREC). This module calls the recording servers for a leg, sends copies of the leg's audio to
+//! the recording servers, and reports the bridged leg to the recording servers.
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
-//! The streams of a leg: start, connection to the leg's audio and to that of the bridged leg, end.
+//! The streams of a leg. This module starts and ends streams, and connects a stream to the audio of the leg and of the
+//! bridged leg.
 
 use std::sync::Arc;
 
@@ -87,8 +88,8 @@ impl CallTask {
         }
     }
 
-    /// Also plays audio of this leg's stream applications to the bridged leg, if the stream includes the bridged leg in
-    /// its target legs.
+    /// Plays the audio of this leg's stream applications to the bridged leg too, if the target legs of the stream
+    /// include the bridged leg.
     pub(super) fn join_streams(&self, leg: LegId) {
         let Some(live) = self.legs.get(&leg) else { return };
         let Some(bridged) = live.bridged_with.and_then(|bridged| self.legs.get(&bridged)) else { return };

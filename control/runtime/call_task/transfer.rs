@@ -1,4 +1,4 @@
-//! Transfers that a far end requests with REFER: the search for the destination.
+//! Transfers that a far end requests with REFER. This module finds the destination of a transfer.
 
 use tandem_call::address::Address;
 use tandem_call::id::LegId;

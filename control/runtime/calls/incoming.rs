@@ -1,4 +1,4 @@
-//! Calls from SIP: admission, route, verification of the calling number.
+//! Calls from SIP. This module admits a call, finds its route, and verifies its calling number.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -63,8 +63,8 @@ impl Calls {
         self.refused(None, Cause::Stranger, *line, text, refused);
     }
 
-    /// Reports a refused request. If the request has a `line`, it is also logged; `line` is the number of earlier log
-    /// lines that were suppressed.
+    /// Reports a refused request. If the request has a `line`, the refusal is also logged. The value of `line` is the
+    /// number of earlier log lines that were suppressed.
     fn refused(
         &self,
         account: Option<&str>,

@@ -21,15 +21,15 @@ use crate::call_task::{self, CallStart};
 use crate::inbox::{Message, PostError};
 
 impl Calls {
-    /// Makes an outbound call, if the account may use its calling number. Returns without waiting for the progress of
-    /// the call. Events report the progress.
+    /// Makes an outbound call, if the account may use the calling number of the call. Returns without waiting for the
+    /// progress of the call. Events report the progress.
     pub async fn create(&self, call: NewCall) -> Result<Created, CreateError> {
         let id = LegId::new(clock::time(), &mut rand::rng());
         self.create_if_allowed(id, call).await
     }
 
-    /// Like [`Calls::create`], with a given id for the leg. So a caller of this function can subscribe to the leg's
-    /// events before the leg exists. The id must be unused.
+    /// Does the same as [`Calls::create`], with a given id for the leg. So a caller of this function can subscribe to
+    /// the leg's events before the leg exists. The id must be unused.
     pub async fn create_if_allowed(&self, id: LegId, call: NewCall) -> Result<Created, CreateError> {
         let standing = self.services().routing.load_full().caller(&call.account, &call.from);
         if standing == CallerIdCheck::Refused {
@@ -42,8 +42,8 @@ impl Calls {
         Ok(created)
     }
 
-    /// Like [`Calls::create`], without a check of the calling number. The account must have proved in another way that
-    /// it may use the number.
+    /// Does the same as [`Calls::create`], but does not check the calling number. The account must have proved in
+    /// another way that it may use the number.
     pub async fn create_from_anywhere(&self, call: NewCall) -> Result<Created, CreateError> {
         let id = LegId::new(clock::time(), &mut rand::rng());
         self.create_as(id, call).await
@@ -71,7 +71,7 @@ impl Calls {
         }
     }
 
-    /// Like [`Calls::create_from_anywhere`], with a given id for the leg. The id must be unused.
+    /// Does the same as [`Calls::create_from_anywhere`], with a given id for the leg. The id must be unused.
     pub async fn create_as(&self, id: LegId, call: NewCall) -> Result<Created, CreateError> {
         if self.0.draining.load(Ordering::Relaxed) {
             return Err(CreateError::Draining);

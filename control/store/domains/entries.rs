@@ -60,7 +60,7 @@ impl<T> Entry<T> {
         Self { id: rand::random(), account: account.to_owned(), list, details, created_at: now, updated_at: now }
     }
 
-    /// Its place in [`entries`].
+    /// Returns the position of the entry in [`entries`].
     pub fn cursor(&self) -> Cursor {
         Cursor { at: self.created_at, id: self.id }
     }
@@ -80,7 +80,8 @@ mod columns {
         const TABLE: &'static str;
         const SELECT: &'static str;
         const DELETE: &'static str;
-        /// The arguments are id, account, list, the two times, and those of `bind`.
+        /// The statement that adds or replaces an entry. Its arguments are the id, the account, the list, the two
+        /// times, and then the arguments of `bind`.
         const UPSERT: &'static str;
 
         fn bind<'q>(&self, query: Query<'q, Any, AnyArguments>) -> Query<'q, Any, AnyArguments>;
@@ -139,7 +140,8 @@ impl columns::EntryColumns for Network {
     }
 }
 
-/// Adds the entry, or replaces the one with its id. Returns `false` if the list already has a user with this name.
+/// Adds the entry, or replaces the entry with the same id. Returns `false` if the list already has a user with this
+/// name.
 pub async fn upsert_entry<T: EntryDetails>(store: &Store, row: &Entry<T>) -> Result<bool, StoreError> {
     let query = sqlx::query(T::UPSERT)
         .bind(hex(row.id))
@@ -150,12 +152,12 @@ pub async fn upsert_entry<T: EntryDetails>(store: &Store, row: &Entry<T>) -> Res
     unique(row.details.bind(query).execute(&store.pool).await)
 }
 
-/// Returns an entry, if it belongs to `account`.
+/// Returns an entry, if the entry belongs to `account`.
 pub async fn entry<T: EntryDetails>(store: &Store, account: &str, id: u128) -> Result<Option<Entry<T>>, StoreError> {
     one(store, T::SELECT, account, id).await?.as_ref().map(read).transpose()
 }
 
-/// Returns a page of a list's entries, newest first.
+/// Returns a page of a list's entries, newest entry first.
 pub async fn entries<T: EntryDetails>(
     store: &Store,
     account: &str,
@@ -165,12 +167,12 @@ pub async fn entries<T: EntryDetails>(
     of_list(account, list).page(store, T::TABLE, "created_at", page).await?.iter().map(read).collect()
 }
 
-/// Counts the [`entries`] of a list.
+/// Returns the number of [`entries`] of a list.
 pub async fn count_entries<T: EntryDetails>(store: &Store, account: &str, list: u128) -> Result<u64, StoreError> {
     of_list(account, list).count(store, T::TABLE).await
 }
 
-/// Deletes an entry. Returns `false` if `account` has none with this id.
+/// Deletes an entry. Returns `false` if `account` has no entry with this id.
 pub async fn delete_entry<T: EntryDetails>(store: &Store, account: &str, id: u128) -> Result<bool, StoreError> {
     delete(store, T::DELETE, &[], account, id).await
 }

@@ -215,7 +215,7 @@ fn strangers_before_and_after_the_peer_do_not_get_into_the_call() {
         }
     };
     // Before the far end's first packet, the engine accepts packets from strangers, because it cannot distinguish a
-    // unknown from a far end behind a router.
+    // stranger from a far end behind a router.
     for turn in 0..400 {
         spray(&mut pair, turn * 20);
         pair.send_audio(Side::B, 0x20, NOW);

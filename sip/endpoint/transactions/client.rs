@@ -37,12 +37,13 @@ pub(in crate::endpoint) struct Client {
     pub(in crate::endpoint) leg: Option<LegId>,
     pub(in crate::endpoint) flow: Flow,
     request: Bytes,
-    /// The parts of the ACK of a 300-699 response. Only for an INVITE.
+    /// The parts of the ACK of a 300-699 response. This field is set only for an INVITE.
     pub(in crate::endpoint) acknowledge: Option<Box<Acknowledge>>,
     /// Whether the ACK of the 2xx had neither credentials nor a body. If so, the ACK can be composed again from a
     /// retransmitted 2xx alone.
     plain_ack: bool,
-    /// ACKs that were sent for 2xx responses. Each entry has the To tag, the ACK and its flow. At most [`MAX_FORKS`].
+    /// ACKs that were sent for 2xx responses. Each entry has the To tag, the ACK and its flow. There are at most
+    /// [`MAX_FORKS`] entries.
     acknowledged: Vec<(Bytes, Bytes, Flow)>,
     /// Other targets, best first, that are tried if the current target does not respond.
     alternatives: Vec<Target>,

@@ -21,7 +21,7 @@ pub(in crate::endpoint) struct Server {
     machine: ServerMachine,
     pub(in crate::endpoint) method: Method,
     key: Key,
-    /// The key that detects merged requests (RFC 3261 §8.2.2.2). Only for an initial INVITE.
+    /// The key that detects merged requests (RFC 3261 §8.2.2.2). This field is set only for an initial INVITE.
     pub(in crate::endpoint) merge_key: Option<Key>,
     leg: Option<LegId>,
     pub(in crate::endpoint) flow: Flow,
@@ -43,7 +43,7 @@ pub(in crate::endpoint) struct NewServer<'a> {
     pub(in crate::endpoint) arrival: &'a Arrival,
     pub(in crate::endpoint) request: &'a Request,
     pub(in crate::endpoint) key: Key,
-    /// The key that detects merged requests (RFC 3261 §8.2.2.2). Only for an initial INVITE.
+    /// The key that detects merged requests (RFC 3261 §8.2.2.2). This field is set only for an initial INVITE.
     pub(in crate::endpoint) merge_key: Option<Key>,
     pub(in crate::endpoint) echo: Echo,
     pub(in crate::endpoint) leg: Option<LegId>,

@@ -10,8 +10,8 @@ use std::f64::consts::TAU;
 
 use tandem_media::{SampleRate, VoiceActivity};
 
-/// Number of samples in each measurement of tones. They last 80 ms, which is enough to distinguish two tones that
-/// differ by 40 Hz.
+/// Number of samples in each measurement of tones. These samples last 80 ms, which is enough to distinguish two tones
+/// that differ by 40 Hz.
 const WINDOW: usize = 640;
 /// Width of a frequency bin, in Hz.
 const BIN: f64 = 8_000.0 / WINDOW as f64;
@@ -40,7 +40,7 @@ const QUIET: f32 = -55.0;
 pub(super) enum Kind {
     /// Speech.
     Speech,
-    /// A steady tone with this frequency, in Hz. If there are two tones, the frequency of the stronger tone.
+    /// A steady tone with this frequency, in Hz. If there are two tones, this is the frequency of the stronger tone.
     Tone(f64),
     /// Any other sound, such as music or noise.
     Sound,
@@ -190,8 +190,8 @@ impl AudioClassifier {
         }
     }
 
-    /// Returns the frequency of the strongest tone in Hz, or `None` if too much energy belongs to other frequencies
-    /// than the one or two strongest tones.
+    /// Returns the frequency of the strongest tone in Hz. Returns `None` if too much of the energy is outside the one
+    /// or two strongest tones.
     fn find_tone(&self) -> Option<f64> {
         let shaped: Vec<f64> =
             self.window.iter().zip(&self.wave).map(|(sample, wave)| sample * (0.5 - 0.5 * wave)).collect();

@@ -46,8 +46,8 @@ pub(super) struct Plan {
     pub(super) number: String,
     pub(super) cps: f64,
     pub(super) calls: u64,
-    /// Time from the answer to the BYE. With `None`, the run first starts all calls and then holds them together for
-    /// the time `together`.
+    /// Time from the answer to the BYE. If the value is `None`, the run first starts all calls. Then the run holds all
+    /// calls for the time `together`.
     pub(super) hold: Option<Duration>,
     pub(super) measured_time: Duration,
     pub(super) ring: Duration,

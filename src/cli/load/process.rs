@@ -13,14 +13,15 @@ pub(super) fn rss_kb(pid: u32) -> io::Result<u64> {
     Ok(kilobytes(&status, "VmRSS:"))
 }
 
-/// Returns the proportional memory (PSS) of a process in KiB, or 0 if the kernel does not report this value. In the
-/// PSS, a process has only a part of each page that it shares with others. The query stops the process for a short
-/// time.
+/// Returns the proportional memory (PSS) of a process in KiB, or 0 if the kernel does not report this value. If a
+/// process shares a page with other processes, the PSS counts only a part of this page. The query stops the process for
+/// a short time.
 pub(super) fn pss_kb(pid: u32) -> u64 {
     kilobytes(&std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default(), "Pss:")
 }
 
-/// Returns the user and system CPU time of a process since its start in ms, or 0 if the process has ended.
+/// Returns the user and system CPU time, in ms, that a process has used since its start. Returns 0 if the process has
+/// ended.
 pub(super) fn cpu_ms(pid: u32) -> u64 {
     ticks(&std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default()) * 1_000 / TICKS
 }
@@ -36,7 +37,7 @@ pub(super) fn cores() -> usize {
         .count()
 }
 
-/// Returns the CPU time that the whole machine has used in ms, or 0 if the time is unknown.
+/// Returns the CPU time, in ms, that the whole machine has used. Returns 0 if the time is unknown.
 pub(super) fn machine_ms() -> u64 {
     busy(&std::fs::read_to_string("/proc/stat").unwrap_or_default()) * 1_000 / TICKS
 }
@@ -47,8 +48,8 @@ fn busy(stat: &str) -> u64 {
     [0, 1, 2, 5, 6].iter().filter_map(|place| fields.get(*place)).sum()
 }
 
-/// Returns the number of datagrams that the kernel has dropped because the buffers of these sockets were full, or 0 if
-/// the number is unknown.
+/// Returns the number of datagrams that the kernel has dropped because the buffers of these sockets were full. Returns
+/// 0 if the number is unknown.
 pub(super) fn dropped(sockets: &[SocketAddr]) -> u64 {
     let read = |name: &str| std::fs::read_to_string(format!("/proc/net/{name}")).unwrap_or_default();
     let names: Vec<String> = sockets.iter().map(named).collect();

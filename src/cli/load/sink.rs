@@ -43,7 +43,8 @@ pub(super) struct SinkReport {
     found: u64,
     missing: u64,
     /// Duration of the audio that the server left out between stamps, in ms. The next field is the duration of the
-    /// audio that the server inserted. A server does both to adapt to the sender's clock and to the network.
+    /// audio that the server inserted. A server leaves audio out and inserts audio in order to adapt to the sender's
+    /// clock and to the network.
     cut_ms: f64,
     added_ms: f64,
     /// Number of messages without a stamp.

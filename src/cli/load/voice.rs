@@ -55,7 +55,7 @@ pub(super) struct VoiceReport {
     directions: [DirectionReport; 2],
     unstamped: u64,
     /// Number of received packets that the kernel dropped because the sockets of this process were full. This number
-    /// includes packets that are not counted otherwise.
+    /// also includes packets that the other numbers leave out.
     dropped_here: u64,
     /// Lateness of the thread when it wakes up, in ms.
     late: Figures,

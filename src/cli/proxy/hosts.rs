@@ -7,7 +7,7 @@ pub(crate) const HOSTS: &str = "*.twilio.com, api.telnyx.com and *.signalwire.co
 /// for names in these domains.
 pub(crate) const DOMAINS: [&str; 3] = ["twilio.com", "telnyx.com", "signalwire.com"];
 
-/// Whether `host` is a host of a provider's API, in upper or lower case. Examples are `api.twilio.com`,
+/// Returns whether `host` is a host of a provider's API. Case is ignored. Examples are `api.twilio.com`,
 /// `api.dublin.ie1.twilio.com` with edge and region, `api.telnyx.com` and `example.signalwire.com`.
 pub(crate) fn is_provider(host: &str) -> bool {
     let host = host.to_ascii_lowercase();
