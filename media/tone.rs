@@ -221,7 +221,8 @@ impl ToneGenerator {
         true
     }
 
-    /// Returns the envelope at the current sample, 0 to 1. The envelope is the cadence with smooth edges.
+    /// Returns the envelope at the current sample, 0 to 1. The envelope is the cadence with smooth edges. A tone with a
+    /// length has no cadence.
     fn loudness(&self, cycle: u32) -> f32 {
         let (since, left) = match (self.length, self.position.checked_rem(cycle)) {
             (Some(length), _) => (self.position, length.saturating_sub(self.position)),

@@ -282,6 +282,13 @@ fn each_crate_uses_only_crates_below_it() {
             assert!(below.iter().any(|folder| name(folder) == used), "{folder} depends on {used}");
         }
     }
+    let providers = CRATES.iter().skip_while(|folder| **folder != "control/console").skip(1);
+    let providers = providers.take_while(|folder| **folder != "control/gateway").map(|folder| format!("{folder}/"));
+    assert_eq!(
+        providers.collect::<Vec<_>>(),
+        PROVIDERS,
+        "PROVIDERS and CRATES have the same providers in the same order"
+    );
     let below_control = fs::read_dir(root().join("control")).unwrap().count();
     assert_eq!(
         CRATES.iter().filter(|folder| folder.starts_with("control/")).count(),

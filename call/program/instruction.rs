@@ -153,7 +153,8 @@ pub struct DetectMachine {
 pub struct Play {
     /// Source of the audio.
     pub source: AudioSource,
-    /// Number of times the audio is played. `None` repeats the audio until it is stopped.
+    /// Number of times the audio is played. `None` repeats the audio until it is stopped. Has no effect on a tone: a tone
+    /// plays once, or until it is stopped.
     pub loops: Option<NonZeroU32>,
     /// Callback that receives the start and the end of the playback.
     pub callback: Option<Arc<Callback>>,
@@ -195,7 +196,7 @@ pub enum AudioSource {
     Music,
 }
 
-/// Tones that the server generates.
+/// Tones that the server generates. `control/legs` converts them to the type `Tone` of the media engine.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Tone {
     /// Ringback tone of a country (`us`, `uk`, ...), repeated until it is stopped. An unknown country gets the tone of

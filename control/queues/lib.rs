@@ -57,7 +57,7 @@ pub struct Queue {
 pub struct QueueSnapshot {
     /// The settings of the queue.
     pub queue: Queue,
-    /// The waiting legs, in the order of their arrival.
+    /// The waiting legs, in the order of their arrival, without the legs that are being connected to an agent.
     pub members: Vec<Member>,
     /// Average waiting time of the waiting legs. Zero if no leg waits.
     pub average: Duration,

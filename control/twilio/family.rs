@@ -1,8 +1,8 @@
 //! The providers that share Twilio's REST API, webhooks and markup: Twilio, SignalWire's Compatibility API and Telnyx's
 //! TeXML. Each provider has its own variations.
 //!
-//! [`Provider`] lists the variations. The default of each method is Twilio's behaviour. A provider overrides only the
-//! methods in which the provider differs.
+//! [`Provider`] lists the variations. The default of each method is Twilio's behaviour, except for the methods that
+//! Twilio itself overrides in `lib.rs`. A provider overrides only the methods in which the provider differs.
 
 use std::borrow::Cow;
 use std::fmt::{Debug, Display};
@@ -484,9 +484,9 @@ impl Documents for Family {
         let program = reply::reply(self.provider.flavour(), base, content_type, &body)?;
         Ok(match fetch.scope {
             Scope::Leg => program,
-            Scope::Whisper => reply::whispered(program),
-            Scope::Queue => reply::waiting(program),
-            Scope::Conference => reply::overheard(program),
+            Scope::Whisper => reply::for_whisper(program),
+            Scope::Queue => reply::for_queue(program),
+            Scope::Conference => reply::for_conference(program),
         })
     }
 

@@ -26,12 +26,12 @@ pub(super) fn reply(
 
 /// Keeps the instructions that a called party may run before the bridge. Other instructions would move the leg
 /// elsewhere, so they are skipped with a warning.
-pub(super) fn whispered(program: Program) -> Program {
+pub(super) fn for_whisper(program: Program) -> Program {
     keep_allowed(program, "before the bridge", |_| false)
 }
 
 /// Keeps the instructions that a caller in a queue may run.
-pub(super) fn waiting(program: Program) -> Program {
+pub(super) fn for_queue(program: Program) -> Program {
     keep_allowed(program, "in a queue", |instruction| matches!(instruction, Instruction::Leave))
 }
 
@@ -72,8 +72,9 @@ fn keep_allowed(mut program: Program, place: &str, too: impl Fn(&Instruction) ->
     program
 }
 
-/// Keeps the instructions that play audio into a conference. Other instructions are skipped with a warning.
-pub(super) fn overheard(mut program: Program) -> Program {
+/// Keeps the instructions that play audio into a conference. Other instructions are skipped with a warning. A tone
+/// cannot be played in a conference.
+pub(super) fn for_conference(mut program: Program) -> Program {
     let Program { instructions, warnings } = &mut program;
     instructions.retain(|instruction| {
         let sounds = matches!(instruction, Instruction::Play(_) | Instruction::Pause(_) | Instruction::Redirect(_));
@@ -102,7 +103,7 @@ mod tests {
     #[test]
     fn who_waits_in_a_queue_can_leave_it_but_not_be_sent_on() {
         let text = "<Response><Play>http://x/a</Play><Dial>+15550001</Dial><Leave/><Enqueue>q</Enqueue></Response>";
-        let program = waiting(inline_program(text, false).unwrap());
+        let program = for_queue(inline_program(text, false).unwrap());
         assert!(matches!(program.instructions[..], [Instruction::Play(_), Instruction::Leave]));
         assert_eq!(program.warnings.len(), 2);
     }
@@ -111,7 +112,7 @@ mod tests {
     fn before_the_join_a_called_party_can_be_told_and_asked_but_not_sent_on() {
         let text = "<Response><Say>a</Say><Dial>+15550001</Dial><Play digits='1'/><Record/><Pause/><Gather/>\
                     <Start><Stream url='wss://x/'/></Start><Redirect>http://x/</Redirect></Response>";
-        let program = whispered(inline_program(text, false).unwrap());
+        let program = for_whisper(inline_program(text, false).unwrap());
         let [
             Instruction::Play(_),
             Instruction::SendDigits(_),

@@ -102,7 +102,7 @@ pub struct Mixer {
     sounds: Vec<Sound>,
     music: Option<Looped>,
     music_frame: Vec<i16>,
-    chimes: [Arc<Audio>; 2],
+    beeps: [Arc<Audio>; 2],
     selector: ActiveSpeakerSelector,
     events: VecDeque<MixerEvent>,
     /// Buffers for samples. They have no content between calls.
@@ -147,7 +147,7 @@ enum HeardMix {
 }
 
 /// The operation ids of the enter and exit tones.
-const CHIMES: [OpId; 2] = [OpId(u64::MAX), OpId(u64::MAX - 1)];
+const BEEPS: [OpId; 2] = [OpId(u64::MAX), OpId(u64::MAX - 1)];
 
 impl Mixer {
     /// Creates an empty room that has not started. Until the start, participants hear music.
@@ -169,7 +169,7 @@ impl Mixer {
             sounds: Vec::new(),
             music: None,
             music_frame: vec![0; frame],
-            chimes: [sound::chime(true), sound::chime(false)],
+            beeps: [sound::beep(true), sound::beep(false)],
             selector: ActiveSpeakerSelector::default(),
             events: VecDeque::new(),
             scratch: vec![0; frame],
@@ -325,15 +325,15 @@ impl Mixer {
 
     /// Ends all audio at once.
     pub(crate) fn stop_all(&mut self) {
-        for sound in self.sounds.drain(..).filter(|sound| !CHIMES.contains(&sound.op)) {
+        for sound in self.sounds.drain(..).filter(|sound| !BEEPS.contains(&sound.op)) {
             self.events.push_back(MixerEvent::Finished { op: sound.op, reason: FinishReason::Stopped });
         }
     }
 
     /// Plays the enter tone or the exit tone, unless the same tone is playing already.
-    pub fn chime(&mut self, enters: bool) {
-        let [enter, exit] = &self.chimes;
-        let (op, audio) = if enters { (CHIMES[0], enter) } else { (CHIMES[1], exit) };
+    pub fn beep(&mut self, enters: bool) {
+        let [enter, exit] = &self.beeps;
+        let (op, audio) = if enters { (BEEPS[0], enter) } else { (BEEPS[1], exit) };
         if self.sounds.iter().all(|sound| sound.op != op) {
             self.play(op, Arc::clone(audio), NonZeroU32::new(1), None);
         }
@@ -442,7 +442,7 @@ impl Mixer {
                 SoundState::Completed => FinishReason::Completed,
                 SoundState::Stopped => FinishReason::Stopped,
             };
-            if !CHIMES.contains(&sound.op) {
+            if !BEEPS.contains(&sound.op) {
                 events.push_back(MixerEvent::Finished { op: sound.op, reason });
             }
             false

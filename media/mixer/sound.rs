@@ -134,7 +134,7 @@ const NOTE: usize = 960;
 const EDGE: usize = 80;
 
 /// Returns the enter tone, which has two rising notes, or the exit tone, which has two falling notes.
-pub(super) fn chime(enters: bool) -> Arc<Audio> {
+pub(super) fn beep(enters: bool) -> Arc<Audio> {
     let notes = if enters { [660.0, 880.0] } else { [880.0, 660.0] };
     let samples: Vec<i16> = notes
         .iter()

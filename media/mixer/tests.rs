@@ -343,7 +343,7 @@ fn announcements_have_the_length_and_level_of_their_audio_at_any_rate() {
 fn coming_and_going_are_told_apart_by_their_tones_and_a_crowd_sounds_but_once() {
     let mut mixer = room(1);
     let mut pitch = |enters: bool, times: usize| {
-        (0..times).for_each(|_| mixer.chime(enters));
+        (0..times).for_each(|_| mixer.beep(enters));
         let mut sound = Vec::new();
         for _ in 0..15 {
             mixer.mix();
@@ -432,7 +432,7 @@ fn a_room_keeps_its_wits_whatever_is_done_to_it() {
             }
             5 => drop(mixer.play(OpId(step), Arc::new(Audio::new(vec![900; random(500)])), None, Some(vec![slot, 3]))),
             6 => mixer.stop(OpId(random(6_000) as u64)),
-            7 => mixer.chime(random(2) == 0),
+            7 => mixer.beep(random(2) == 0),
             8 => mixer.start(),
             9 => mixer.set_music((random(2) == 0).then(|| Arc::new(Audio::new(vec![11; random(300)])))),
             _ => {

@@ -210,7 +210,7 @@ impl Room {
         self.emit(RoomEvent::Joined { session });
         self.start_if_due();
         if beeps && self.started {
-            self.mixer.chime(true);
+            self.mixer.beep(true);
         }
         Ok(slot)
     }
@@ -226,7 +226,7 @@ impl Room {
         if ends {
             self.finish(RoomEnd::Left(session), writer);
         } else if beeps && self.started {
-            self.mixer.chime(false);
+            self.mixer.beep(false);
         }
     }
 

@@ -45,10 +45,11 @@ pub(crate) fn prompt(reader: &mut Reader<'_>, rule: &Rule, element: &Element) ->
     match rule.meaning {
         Meaning::Say => Ok(say(reader, element)),
         Meaning::Play => play(reader, element),
-        _ => {
+        Meaning::Pause => {
             let silence = AudioSource::Silence(pause(reader, element));
             Ok(Some(Play::once(silence)))
         }
+        _ => Ok(None),
     }
 }
 

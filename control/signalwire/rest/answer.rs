@@ -232,7 +232,7 @@ pub(crate) fn rewrite(below: &[&str], _status: &mut StatusCode, body: &mut Value
         ["Conferences"] | ["Conferences", _] => CONFERENCE,
         ["IncomingPhoneNumbers", ..] => NUMBER,
         ["Queues", _, "Members", ..] => MEMBER,
-        ["Queues", ..] => QUEUE,
+        ["Queues"] | ["Queues", _] => QUEUE,
         ["Transcriptions", ..] => TRANSCRIPTION,
         _ => &[],
     };

@@ -318,7 +318,7 @@ impl Request<'_> {
         let below: Vec<&str> = below.iter().map(AsRef::as_ref).collect();
         let account = self.subject(&login, asked.as_deref(), &below)?;
         let own = account.name == login.account.name;
-        let x = self.exchange(account, own)?;
+        let x = self.context(account, own)?;
         if let Some(refused) = asked.as_ref().and_then(|_| refused::find(self.provider, &below)) {
             return Err(refused);
         }
@@ -397,10 +397,10 @@ impl Request<'_> {
     /// Authenticates a request with a path that names no account. Such a request concerns the client's own account.
     fn about_itself(&self) -> Result<RestContext<'_>, ApiError> {
         let login = self.login()?;
-        self.exchange(self.subject(&login, None, &["about itself"])?, true)
+        self.context(self.subject(&login, None, &["about itself"])?, true)
     }
 
-    fn exchange(&self, account: Arc<Account>, own: bool) -> Result<RestContext<'_>, ApiError> {
+    fn context(&self, account: Arc<Account>, own: bool) -> Result<RestContext<'_>, ApiError> {
         let credentials = self.provider.credentials(&account).ok_or_else(ApiError::unauthenticated)?;
         let sid = credentials.sid.into_owned();
         let (app, provider, verb, path, parameters) =
@@ -413,7 +413,7 @@ impl Request<'_> {
     }
 }
 
-/// The result of [`RestContext::beside`].
+/// The result of [`RestContext::leg_start_or_stop`].
 enum StartOrStop<'a> {
     Start,
     /// Stop the object with this SID or name.
@@ -455,7 +455,7 @@ impl RestContext<'_> {
         self.started_or_stopped(below)
     }
 
-    /// Like [`RestContext::beside`], but not for a call.
+    /// Like [`RestContext::leg_start_or_stop`], but not for a call.
     fn started_or_stopped<'a>(&self, below: &[&'a str]) -> Result<StartOrStop<'a>, ApiError> {
         match (below, self.verb) {
             ([], Verb::Post) => Ok(StartOrStop::Start),

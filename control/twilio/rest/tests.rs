@@ -1,4 +1,5 @@
-//! Tests of every path without a server. The tests also compare the resources with Twilio's published examples.
+//! Tests of representations, filters, credentials and errors, without a server. The tests also compare the resources
+//! with Twilio's published examples.
 
 use axum::http::Request;
 use jiff::Timestamp;
