@@ -95,7 +95,7 @@ impl Call {
                 self.push_command(leg, LegCommand::SendDigits { op, digits });
             }
             Command::SendInfo { content_type, body } => {
-                self.push_command(leg, LegCommand::SendInfo { content_type, body })
+                self.push_command(leg, LegCommand::SendInfo { content_type, body });
             }
             Command::StartRecording(spec) => {
                 accepted.recording = Some(self.start_recording(leg, spec).ok_or(Refused::TooMany)?);

@@ -343,7 +343,7 @@ fn interleave(coding: WavCoding, left: &TrackFrame, right: &TrackFrame, to: &mut
     let mut both = [0; 2 * FRAME];
     match (left, right) {
         (TrackFrame::Octets(a, left), TrackFrame::Octets(b, right)) if *a == law && *b == law => {
-            pairs(&mut both, left, right)
+            pairs(&mut both, left, right);
         }
         _ => pairs(&mut both, &left.octets(law), &right.octets(law)),
     }

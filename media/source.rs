@@ -418,7 +418,7 @@ impl SourcePlayer {
         while let Some(item) = source.take() {
             match item.content {
                 ItemContent::Mark(name) if item.number < cleared && self.played_marks.len() < MAX_PLAYED_MARKS => {
-                    self.played_marks.push_back(name)
+                    self.played_marks.push_back(name);
                 }
                 ItemContent::Audio(octets) if item.number < cleared => {
                     source.shared.consumed.fetch_add(octets.len() as u64, Ordering::AcqRel);

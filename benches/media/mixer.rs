@@ -57,7 +57,7 @@ fn room(rate: SampleRate, participants: usize, speaking: usize, encodes: bool) {
             match mixer.mix_for(slot) {
                 Mix::Own(samples) if encodes => encode(samples, &mut octets),
                 Mix::Shared(samples) if encodes && !std::mem::replace(&mut shared, true) => {
-                    encode(samples, &mut octets)
+                    encode(samples, &mut octets);
                 }
                 mix => {
                     black_box(mix);

@@ -27,7 +27,7 @@ fn check_agent(agent: &AgentConfig, path: &str, report: &mut Report<'_>) {
     }
     match (&agent.prompt, &agent.prompt_file) {
         (Some(_), Some(_)) => {
-            report.fault(format!("{path}.prompt_file"), "cannot be set together with prompt; keep one of them")
+            report.fault(format!("{path}.prompt_file"), "cannot be set together with prompt; keep one of them");
         }
         (None, None) => report.fault(path, "the model has no instructions: set prompt or prompt_file"),
         // The server reads the prompt file at its start, so this check does not read the file.

@@ -27,6 +27,9 @@ pub enum ApplicationError {
     Store(#[from] StoreError),
 }
 
+/// Converts the id of an application in the configuration file into the id of the resource.
+type ResourceId<'a> = Box<dyn Fn(&str) -> Option<u128> + Send + Sync + 'a>;
+
 /// The applications of one account that use one dialect.
 pub struct Applications<'a> {
     routing: Arc<Routing>,
@@ -37,7 +40,7 @@ pub struct Applications<'a> {
     every: bool,
     /// Converts the id in the configuration file into the id of the resource. Returns `None` if the application has no
     /// such id.
-    id: Box<dyn Fn(&str) -> Option<u128> + Send + Sync + 'a>,
+    id: ResourceId<'a>,
 }
 
 impl<'a> Applications<'a> {

@@ -567,7 +567,7 @@ impl Routing {
         let account = &caller.account;
         let domain = caller.domain.as_ref().and_then(|domain| self.phones.domain(domain));
         if let Some(domain) = domain.as_ref().filter(|domain| domain.details.trunk) {
-            return self.from_customer_trunk(account, domain.id, user);
+            return self.route_from_customer_trunk(account, domain.id, user);
         }
         if let Some(route) = domain.and_then(|domain| self.to_domain(&domain)) {
             return Ok(route);
@@ -626,7 +626,7 @@ impl Routing {
 
     /// Returns the route of a call from the PBX of a customer trunk to a number. The call goes over the server's trunks
     /// without an application. If no trunk accepts the number, the call may go to a number of the account.
-    fn from_customer_trunk(&self, account: &Arc<str>, trunk: u128, user: &str) -> Result<Route, u16> {
+    fn route_from_customer_trunk(&self, account: &Arc<str>, trunk: u128, user: &str) -> Result<Route, u16> {
         let customer_trunks = self.phones.customer_trunks();
         let customer_trunk = customer_trunks.get(account, trunk).ok_or(404u16)?;
         let to = Address::Phone(user.parse().map_err(|_| 404u16)?);

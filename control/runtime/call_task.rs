@@ -208,7 +208,7 @@ impl CallTask {
             }
         }
         messages.close();
-        while let Some(message) = messages.ready() {
+        while let Some(message) = messages.next().await {
             match message {
                 // Late requests are refused. Late reports have no effect.
                 Message::NewLegs(legs) => {

@@ -293,19 +293,12 @@ pub(crate) fn trace_line(sent: bool, peer: SocketAddr, transport: &str, line: &s
 }
 
 impl Messages {
-    /// Waits for the next message. Returns `None` when no [`Inbox`] handle exists any more.
+    /// Waits for the next message. Returns `None` when no [`Inbox`] handle exists any more, or when no message is left
+    /// after [`Messages::close`].
     pub(crate) async fn next(&mut self) -> Option<Message> {
-        self.receiver.recv().await.map(|message| self.taken(message))
-    }
-
-    /// Returns the next message if a message waits.
-    pub(crate) fn ready(&mut self) -> Option<Message> {
-        self.receiver.try_recv().ok().map(|message| self.taken(message))
-    }
-
-    fn taken(&self, message: Box<Message>) -> Message {
+        let message = self.receiver.recv().await?;
         self.shared.waiting.fetch_sub(1, Ordering::Relaxed);
-        *message
+        Some(*message)
     }
 
     /// Returns the call's log.
@@ -327,8 +320,8 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn a_request_that_a_call_hears_of_too_late_comes_back_to_be_written_down_elsewhere() {
+    #[tokio::test]
+    async fn a_request_that_a_call_hears_of_too_late_comes_back_to_be_written_down_elsewhere() {
         let at = Timestamp::UNIX_EPOCH;
         let exchange = || HttpExchange::new(at, "POST", "http://app/status", &[], Duration::ZERO);
         let line = || Some(Line { at, leg: None, kind: "webhook".into(), text: "said".to_owned(), data: None });
@@ -337,9 +330,9 @@ mod tests {
         messages.close();
         let (back, told) = *inbox.exchanged(None, exchange(), line()).unwrap_err();
         assert_eq!((back.url.as_str(), told), ("http://app/status", line()));
-        // A message that arrived in time can still be read.
-        assert!(matches!(messages.ready(), Some(Message::Exchanged { .. })));
-        assert!(messages.ready().is_none());
+        // Messages that arrived in time can still be read.
+        assert!(matches!(messages.next().await, Some(Message::Exchanged { .. })));
+        assert!(messages.next().await.is_none());
     }
 
     #[test]

@@ -285,7 +285,7 @@ impl SiprecSession {
             match copy.session.accept(answer) {
                 Ok(()) => copy.accepted = true,
                 Err(error) => {
-                    tracing::debug!(session = %self.id, %error, "the recording server did not accept all streams")
+                    tracing::debug!(session = %self.id, %error, "the recording server did not accept all streams");
                 }
             }
         }

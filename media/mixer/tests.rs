@@ -392,7 +392,7 @@ fn turns_taken_quickly_change_the_lead_at_most_every_300_ms() {
         // Every 100 ms another participant is loud.
         let loud = frame / 5 % 4;
         (0..4).for_each(|slot| {
-            mixer.add_frame(slot, RATE, &voice(slot, frame, if slot == loud { 20_000.0 } else { 200.0 }))
+            mixer.add_frame(slot, RATE, &voice(slot, frame, if slot == loud { 20_000.0 } else { 200.0 }));
         });
         mixer.mix();
         events(&mut mixer);

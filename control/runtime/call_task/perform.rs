@@ -71,7 +71,7 @@ impl CallTask {
             LegCommand::SendInfo { content_type, body } => {
                 let body = body.into();
                 self.with_leg(leg, |live| {
-                    live.io.send(sip::Command::Info { leg: sip::LegKey(leg.0), content_type, body })
+                    live.io.send(sip::Command::Info { leg: sip::LegKey(leg.0), content_type, body });
                 });
             }
             LegCommand::DetectMachine { op, spec } => self.detect_machine(leg, op, &spec),

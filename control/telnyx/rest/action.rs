@@ -231,7 +231,7 @@ pub(super) fn plan(
             commands.extend(parameters.word("role", dial::SUPERVISORS)?.map(Command::Supervise));
         }
         Action::ForkStart => {
-            commands.push(Command::StartStream { spec: media::fork(parameters, leg)?, if_none_runs: true })
+            commands.push(Command::StartStream { spec: media::fork(parameters, leg)?, if_none_runs: true });
         }
         Action::ForkStop => {
             parameters.check("stream_type", &["raw", "decrypted"])?;

@@ -30,7 +30,7 @@ impl Driver {
             StreamEvent::Message(arrival) => match self.guard.admit(instant(), arrival.source.ip()) {
                 GuardDecision::Accept => self.arrival(arrival),
                 GuardDecision::RateLimited | GuardDecision::Banned if self.endpoint.awaits(&arrival.data) => {
-                    self.arrival(arrival)
+                    self.arrival(arrival);
                 }
                 GuardDecision::RateLimited => {}
                 GuardDecision::Banned => {
