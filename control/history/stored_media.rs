@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Limits: a file has at most [`MAX_FILE_OCTETS`] octets. An account has at most [`MAX_ACCOUNT_OCTETS`] octets and at most
-//! [`tandem_routing::inventory::MOST`] names.
+//! [`tandem_routing::inventory::MAX_ROWS`] names.
 
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;

@@ -1,6 +1,6 @@
 //! Webhooks: a call event in Telnyx's format, and one signed attempt to deliver a webhook.
 //!
-//! `notice` builds the `data` object without its `id`. [`sign`] adds the `id` and the `meta` object of the attempt, so
+//! `notice` builds the `data` object without its `id`. [`sign()`] adds the `id` and the `meta` object of the attempt, so
 //! that the signed bytes are exactly the sent bytes.
 
 use bytes::Bytes;

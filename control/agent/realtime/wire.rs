@@ -191,7 +191,7 @@ pub enum Event {
     Other,
 }
 
-/// Decodes a message. An invalid message becomes [`Event::Error`] with the code [`MALFORMED`].
+/// Decodes a message. An invalid message becomes [`Event::Error`] with the code `MALFORMED`.
 pub fn decode(text: &str) -> Event {
     let Ok(event) = serde_json::from_str::<Value>(text) else {
         return malformed("the model's message is not JSON");
