@@ -198,7 +198,7 @@ def test_applications_that_call_one_another_come_to_an_end(server, twilio, app, 
     (deepest,) = (one["CallSid"] for one in unwound if one["DialCallStatus"] == "failed")
     failed = [one["DialCallSid"] for one in unwound if one["CallSid"] == deepest]
     found = twilio.calls(failed[0]).notifications.list()
-    assert [note.error_code for note in found] == ["13224"] and "8+applications" in found[0].message_text
+    assert [note.error_code for note in found] == ["13224"] and "chain+of+8+calls" in found[0].message_text
     assert twilio.calls.list(status="in-progress") == []
 
 

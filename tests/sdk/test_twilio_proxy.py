@@ -203,4 +203,4 @@ def test_who_does_not_trust_the_authority_is_told_what_to_do(proxy):
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({"https": proxy.url}))
     with pytest.raises(URLError, match="CERTIFICATE_VERIFY_FAILED"):
         opener.open("https://voice.twilio.com/", timeout=10)
-    wait_for("the proxy's word", lambda: "does not take the certificate for voice.twilio.com" in proxy.log())
+    wait_for("the proxy's word", lambda: "does not accept the certificate for voice.twilio.com" in proxy.log())
