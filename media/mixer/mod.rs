@@ -2,7 +2,7 @@
 //! frame is 20 ms. This module is pure.
 //!
 //! ```text
-//!   hear: gate -> gain -----------------> sum --+            for each: own frame subtracted, coaches and
+//!   add_frame: gate -> gain -----------------> sum --+            for each: own frame subtracted, coaches and
 //!   announcements, enter/exit tones ------------+-> whole ->           announcements to it alone added
 //!   music ----------------------------------------> those who wait or are on hold
 //! ```
@@ -75,7 +75,7 @@ pub(crate) enum MixerEvent {
     Speaks { session: SessionKey, speaks: bool },
 }
 
-/// The mixer of one conference. In each frame, call [`Mixer::hear`] for each participant that sent audio, then
+/// The mixer of one conference. In each frame, call [`Mixer::add_frame`] for each participant that sent audio, then
 /// [`Mixer::mix`], then [`Mixer::mix_for`] for each participant.
 #[derive(Debug)]
 pub struct Mixer {
