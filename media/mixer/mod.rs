@@ -2,7 +2,7 @@
 //! frame is 20 ms. This module is pure.
 //!
 //! ```text
-//!   add_frame: gate -> gain ------------> sum --+            for each: own frame subtracted, coaches and
+//!   add_frame: gate -> gain ------------> sum ------+        for each: own frame subtracted, coaches and
 //!   announcements, enter/exit tones ------------+-> whole ->           announcements to it alone added
 //!   music ----------------------------------------> those who wait or are on hold
 //! ```
