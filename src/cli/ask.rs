@@ -103,12 +103,14 @@ fn authorization(accounts: &[Account], name: Option<&str>) -> Result<String, Fai
 }
 
 fn header(account: &Account) -> Option<String> {
-    use base64::Engine as _;
-    let basic = account.twilio.as_ref().map(|keys| {
-        let pair = format!("{}:{}", keys.account_sid, keys.auth_token);
-        format!("Basic {}", base64::prelude::BASE64_STANDARD.encode(pair))
-    });
-    basic.or_else(|| account.telnyx.as_ref().map(|keys| format!("Bearer {}", keys.api_key)))
+    let basic = |(name, password): (&str, &str)| {
+        use base64::Engine as _;
+        format!("Basic {}", base64::prelude::BASE64_STANDARD.encode(format!("{name}:{password}")))
+    };
+    let twilio = account.twilio.as_ref().map(|keys| (&*keys.account_sid, &*keys.auth_token));
+    let signalwire = account.signalwire.as_ref().map(|keys| (&*keys.project_id, &*keys.api_token));
+    let telnyx = account.telnyx.as_ref().map(|keys| format!("Bearer {}", keys.api_key));
+    twilio.or(signalwire).map(basic).or(telnyx)
 }
 
 /// Percent-encodes a text for a path or a query. An id may contain a colon, and a Call-ID may contain any character.
@@ -120,6 +122,14 @@ pub(crate) fn escaped(id: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_credentials_of_any_provider_open_the_console() {
+        let account = |table: &str| -> Account { toml::from_str(&format!("name = \"acme\"\n{table}")).unwrap() };
+        let signalwire = account("signalwire = { project_id = \"p\", api_token = \"t\", signing_key = \"k\" }");
+        assert_eq!(header(&signalwire).as_deref(), Some("Basic cDp0"));
+        assert_eq!(header(&account("")), None);
+    }
 
     #[test]
     fn an_id_of_any_form_becomes_a_part_of_a_path() {

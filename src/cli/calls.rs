@@ -5,7 +5,8 @@ use serde_json::Value;
 use super::Failure;
 use super::ask::escaped;
 use super::list::{self, List, text};
-use super::table::{Cell, Style, length, plain, time};
+use super::paint::Style;
+use super::table::{Cell, length, plain, time};
 
 /// Number of digits of an id that a table shows. These digits are enough to distinguish calls, and `tandem show`
 /// accepts them.

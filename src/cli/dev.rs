@@ -264,7 +264,7 @@ fn is_there(url: &str) -> bool {
 
 /// Prints the information for the start, and starts the live view of the calls.
 fn greet(server: &Server, info: &StartInfo) {
-    let paint = Paint::for_stream(&std::io::stdout());
+    let paint = Paint::stdout();
     let StartInfo { number, extension, url, local, account, config, shows_sip } = info;
     let public = if url == local { String::new() } else { format!(" (at {local})") };
     println!("{}", paint.bold(format!("Calls to {number} and {extension} go to {url}{public}")));
@@ -273,7 +273,8 @@ fn greet(server: &Server, info: &StartInfo) {
         let own: &[&str] = match account.documents() {
             "signalwire" => &["SIGNALWIRE_PROJECT_ID", "SIGNALWIRE_API_TOKEN", "SIGNALWIRE_SIGNING_KEY"],
             "texml" => &["TELNYX_API_KEY", "TELNYX_PUBLIC_KEY", "TELNYX_BASE_URL"],
-            _ => &["TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN"],
+            "twilio" => &["TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN"],
+            _ => &[],
         };
         for (name, value) in env::variables(account, config).into_iter().filter(|(name, _)| own.contains(name)) {
             println!("  {}", paint.green(format!("export {name}={}", env::quoted(&value))));

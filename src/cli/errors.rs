@@ -8,7 +8,8 @@ use super::Failure;
 use super::ask::escaped;
 use super::calls::short;
 use super::list::{self, List, text};
-use super::table::{Cell, Style, plain, time};
+use super::paint::Style;
+use super::table::{Cell, plain, time};
 
 /// List recent errors, with advice for each
 ///

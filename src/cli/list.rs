@@ -8,7 +8,8 @@ use serde_json::Value;
 
 use super::Failure;
 use super::ask::{Console, Server};
-use super::table::{Cell, Paint, Table};
+use super::paint::Paint;
+use super::table::{Cell, Table};
 
 /// Interval between requests while a list is followed.
 const EVERY: Duration = Duration::from_secs(1);

@@ -4,7 +4,8 @@ use serde_json::Value;
 
 use super::Failure;
 use super::list::{self, List, text};
-use super::table::{Cell, Style, plain};
+use super::paint::Style;
+use super::table::{Cell, plain};
 
 /// List the numbers, and where their calls go
 #[derive(clap::Args)]

@@ -1,7 +1,22 @@
-//! Colours for terminal output. Text has colours only on a terminal, and only if `NO_COLOR` is not set (no-color.org).
+//! Colours for terminal output. Text has colours only on a terminal that is not `dumb`, and only if
+//! `NO_COLOR` is not set (no-color.org).
 
 use std::fmt::Display;
 use std::io::IsTerminal;
+
+/// The style of a text.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) enum Style {
+    #[default]
+    Plain,
+    Bold,
+    Dim,
+    Good,
+    Warning,
+    Bad,
+    /// The style for the kind of a line, or for a name.
+    Accent,
+}
 
 /// Adds colours to text, or leaves the text unchanged.
 #[derive(Clone, Copy, Debug)]
@@ -12,7 +27,36 @@ pub(crate) struct Paint {
 impl Paint {
     /// Returns a `Paint` for text that is written to this stream.
     pub(crate) fn for_stream(stream: &impl IsTerminal) -> Self {
-        Self { on: stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) }
+        let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        Self { on: stream.is_terminal() && !refused && !dumb }
+    }
+
+    /// Returns a `Paint` for standard output.
+    pub(crate) fn stdout() -> Self {
+        Self::for_stream(&std::io::stdout())
+    }
+
+    /// Returns a `Paint` without colours.
+    #[cfg(test)]
+    pub(crate) fn plain() -> Self {
+        Self { on: false }
+    }
+
+    /// Returns a text in a style. Control characters are replaced, so that text from outside cannot control the
+    /// terminal.
+    pub(crate) fn text(self, style: Style, text: &str) -> String {
+        let text: String = text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+        match style {
+            _ if text.is_empty() => text,
+            Style::Plain => text,
+            Style::Bold => self.bold(text),
+            Style::Dim => self.dim(text),
+            Style::Good => self.green(text),
+            Style::Warning => self.yellow(text),
+            Style::Bad => self.red(text),
+            Style::Accent => self.cyan(text),
+        }
     }
 
     /// Returns a text in green. Green means success, for example an answer, the status 200 or the expected text.
@@ -69,5 +113,13 @@ mod tests {
         assert_eq!(Paint { on: true }.green("200"), "\x1b[32m200\x1b[0m");
         assert_eq!(Paint { on: false }.green("200"), "200");
         assert_eq!(harmless("a\x1b[2Jb\n"), "a [2Jb ");
+    }
+
+    #[test]
+    fn a_style_has_its_colour_and_text_from_outside_has_none() {
+        assert_eq!(Paint::plain().text(Style::Bad, "x"), "x");
+        assert_eq!(Paint { on: true }.text(Style::Bad, "x"), "\u{1b}[31mx\u{1b}[0m");
+        assert_eq!(Paint { on: true }.text(Style::Plain, "a\u{1b}[2Jb"), "a\u{fffd}[2Jb");
+        assert_eq!(Paint { on: true }.text(Style::Bad, ""), "");
     }
 }

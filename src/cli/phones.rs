@@ -4,7 +4,8 @@ use serde_json::Value;
 
 use super::Failure;
 use super::list::{self, List, text};
-use super::table::{Cell, Style, plain, time};
+use super::paint::Style;
+use super::table::{Cell, plain, time};
 
 /// List the phones, and which of them are registered from where
 ///

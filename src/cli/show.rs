@@ -8,8 +8,8 @@ use serde_json::Value;
 use super::Failure;
 use super::ask::{Server, escaped};
 use super::list::{print, text};
+use super::paint::Paint;
 use super::story;
-use super::table::Paint;
 
 /// Interval between requests while a call is followed.
 const EVERY: Duration = Duration::from_millis(500);

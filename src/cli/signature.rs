@@ -8,7 +8,8 @@ use serde_json::Value;
 use super::Failure;
 use super::ask::{Server, escaped};
 use super::list::{print, text};
-use super::table::{Paint, Style, columns, folded};
+use super::paint::{Paint, Style};
+use super::table::{columns, folded};
 
 /// Show which URL was signed and with which key, to find out why an application answers 403
 ///

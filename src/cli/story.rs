@@ -8,7 +8,8 @@ use serde_json::Value;
 use super::calls::{is_bad, state};
 use super::errors::note;
 use super::list::text;
-use super::table::{Paint, Style, columns, folded, length, time};
+use super::paint::{Paint, Style};
+use super::table::{columns, folded, length, time};
 
 /// Maximum number of characters that are shown from the body of an unsuccessful response.
 const BODY: usize = 300;

@@ -1,61 +1,10 @@
-//! Text output for terminals. This module provides colours, tables that fit the width of the terminal, and short times.
+//! Text output for terminals. This module provides tables that fit the width of the terminal, and short times.
 
 use std::io::IsTerminal;
 
 use tandem_clock as clock;
 
-/// The style of a text.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) enum Style {
-    #[default]
-    Plain,
-    Bold,
-    Dim,
-    Good,
-    Warning,
-    Bad,
-    /// The style for the kind of a line, or for a name.
-    Accent,
-}
-
-/// Whether text is printed with colours.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Paint {
-    colours: bool,
-}
-
-impl Paint {
-    /// Returns the setting for standard output. The text has colours if standard output is a terminal and `NO_COLOR`
-    /// (no-color.org) is not set.
-    pub(crate) fn stdout() -> Self {
-        let refused = std::env::var_os("NO_COLOR").is_some_and(|said| !said.is_empty());
-        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-        Self { colours: std::io::stdout().is_terminal() && !refused && !dumb }
-    }
-
-    /// Returns the setting without colours.
-    #[cfg(test)]
-    pub(crate) fn plain() -> Self {
-        Self { colours: false }
-    }
-
-    /// Returns a text in a style. Control characters are replaced, so that text from outside cannot control the
-    /// terminal.
-    pub(crate) fn text(self, style: Style, text: &str) -> String {
-        let text: String = text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
-        let code = match style {
-            _ if !self.colours || text.is_empty() => return text,
-            Style::Plain => return text,
-            Style::Bold => "1",
-            Style::Dim => "2",
-            Style::Good => "32",
-            Style::Warning => "33",
-            Style::Bad => "31",
-            Style::Accent => "36",
-        };
-        format!("\u{1b}[{code}m{text}\u{1b}[0m")
-    }
-}
+use super::paint::{Paint, Style};
 
 /// Returns the number of columns from the variable `COLUMNS` or from the terminal. Returns `None` if the variable is
 /// not set and standard output is not a terminal.
@@ -201,14 +150,6 @@ pub(crate) fn length(seconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn colours_are_there_only_when_wanted_and_what_came_from_outside_has_none() {
-        assert_eq!(Paint::plain().text(Style::Bad, "x"), "x");
-        let paint = Paint { colours: true };
-        assert_eq!(paint.text(Style::Bad, "x"), "\u{1b}[31mx\u{1b}[0m");
-        assert_eq!(paint.text(Style::Plain, "a\u{1b}[2Jb"), "a\u{fffd}[2Jb");
-    }
 
     #[test]
     fn a_table_fits_the_terminal_and_says_where_something_is_cut() {

@@ -4,7 +4,8 @@ use serde_json::Value;
 
 use super::Failure;
 use super::list::{self, List, text};
-use super::table::{Cell, Style, plain};
+use super::paint::Style;
+use super::table::{Cell, plain};
 
 /// List the trunks: whether they take calls, the reason if not, and their limits
 #[derive(clap::Args)]

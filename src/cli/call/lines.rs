@@ -39,7 +39,7 @@ const MAX_ENTRIES: usize = 10_000;
 
 impl Lines {
     pub(super) fn new(json: bool, began: Instant) -> Self {
-        let paint = if json { Paint::for_stream(&std::io::stderr()) } else { Paint::for_stream(&std::io::stdout()) };
+        let paint = if json { Paint::for_stream(&std::io::stderr()) } else { Paint::stdout() };
         Self { paint, json, began, draft: None, entries: Vec::new() }
     }
 
