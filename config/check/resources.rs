@@ -402,18 +402,29 @@ fn documents(config: &Config, account: &str) -> &'static str {
 /// format of this provider.
 fn check_provider(config: &Config, provider: &str, account: &str, path: &str, report: &mut Report<'_>) {
     let key = format!("{path}.provider");
-    if !PROVIDERS.contains(&provider) {
+    let Some((table, is_set)) = credentials(provider) else {
         report.exists(key, "provider", provider, &PROVIDERS);
         return;
-    }
-    let Some(account) = config.accounts.iter().find(|one| &*one.name == account) else { return };
-    let (has, table) = match provider {
-        "twilio" => (account.twilio.is_some(), "twilio = { account_sid, auth_token }"),
-        "signalwire" | "swml" => (account.signalwire.is_some(), "signalwire = { project_id, api_token, signing_key }"),
-        _ => (account.telnyx.is_some(), "telnyx = { api_key, signing_seed }"),
     };
-    if !has {
+    let Some(account) = config.accounts.iter().find(|one| &*one.name == account) else { return };
+    if !is_set(account) {
         report.fault(key, format!("account {:?} has no {table}, which signs {provider}'s requests", account.name));
+    }
+}
+
+/// Whether an account has a table of credentials.
+type IsSet = fn(&Account) -> bool;
+
+/// Returns the table of an account that has the credentials for this provider, and whether an account has this table.
+/// Returns `None` for a provider that does not exist.
+fn credentials(provider: &str) -> Option<(&'static str, IsSet)> {
+    match provider {
+        "twilio" => Some(("twilio = { account_sid, auth_token }", |account| account.twilio.is_some())),
+        "signalwire" | "swml" => {
+            Some(("signalwire = { project_id, api_token, signing_key }", |account| account.signalwire.is_some()))
+        }
+        "telnyx" | "texml" => Some(("telnyx = { api_key, signing_seed }", |account| account.telnyx.is_some())),
+        _ => None,
     }
 }
 
@@ -673,4 +684,14 @@ fn is_uuid(text: &str) -> bool {
             8 | 13 | 18 | 23 => octet == b'-',
             _ => octet.is_ascii_hexdigit(),
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_provider_names_its_credentials() {
+        assert!(PROVIDERS.iter().all(|provider| credentials(provider).is_some()));
+    }
 }
