@@ -110,6 +110,32 @@ pub fn ordered(at: Timestamp, rng: &mut impl Rng) -> u128 {
     milliseconds | VERSION | VARIANT | (random & RANDOM)
 }
 
+/// Writes an id as a UUID in lower case (RFC 9562 §4).
+pub fn uuid(id: u128) -> String {
+    let [a, b, c, d, e] =
+        [id >> 96, (id >> 80) & 0xffff, (id >> 64) & 0xffff, (id >> 48) & 0xffff, id & 0xffff_ffff_ffff];
+    format!("{a:08x}-{b:04x}-{c:04x}-{d:04x}-{e:012x}")
+}
+
+/// Parses a UUID, in upper or lower case (RFC 9562 §4).
+pub fn parse_uuid(text: &str) -> Option<u128> {
+    let bytes = text.as_bytes();
+    if bytes.len() != 36 {
+        return None;
+    }
+    let mut id = 0u128;
+    for (index, &byte) in bytes.iter().enumerate() {
+        if matches!(index, 8 | 13 | 18 | 23) {
+            if byte != b'-' {
+                return None;
+            }
+        } else {
+            id = (id << 4) | u128::from(char::from(byte).to_digit(16)?);
+        }
+    }
+    Some(id)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

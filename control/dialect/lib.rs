@@ -10,6 +10,7 @@
 pub mod conversation;
 pub mod delivery;
 mod dialects;
+pub mod form;
 pub mod script;
 
 use std::fmt;

@@ -7,6 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 use tandem_call::id::LegId;
+pub use tandem_call::id::{parse_uuid, uuid};
 
 /// Number of bytes after `v3:`: the leg's id and a digest of the leg's id. With the digest, a call control id has the
 /// length that clients expect (54 characters).
@@ -37,42 +38,16 @@ pub const DECIMALS: std::ops::Range<u64> = 1_000_000_000_000_000_000..9_000_000_
 /// The decimal id of a resource, with 19 digits. An id within [`DECIMALS`] is unchanged. Any other id is reduced to
 /// this range.
 pub fn decimal(id: u128) -> u64 {
-    let most = u128::from(DECIMALS.end - DECIMALS.start);
+    let max = u128::from(DECIMALS.end - DECIMALS.start);
     match u64::try_from(id) {
         Ok(number) if DECIMALS.contains(&number) => number,
-        _ => DECIMALS.start + u64::try_from(id % most).unwrap_or_default(),
+        _ => DECIMALS.start + u64::try_from(id % max).unwrap_or_default(),
     }
-}
-
-/// Writes an id as a UUID in lower case (RFC 9562 §4).
-pub fn uuid(id: u128) -> String {
-    let [a, b, c, d, e] =
-        [id >> 96, (id >> 80) & 0xffff, (id >> 64) & 0xffff, (id >> 48) & 0xffff, id & 0xffff_ffff_ffff];
-    format!("{a:08x}-{b:04x}-{c:04x}-{d:04x}-{e:012x}")
 }
 
 /// Writes an id as a random UUID (version 4). Ids in this form are only shown and never parsed.
 pub fn uuid_v4(id: u128) -> String {
     uuid((id & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62))
-}
-
-/// Parses a UUID, in upper or lower case.
-pub fn parse_uuid(text: &str) -> Option<u128> {
-    let bytes = text.as_bytes();
-    if bytes.len() != 36 {
-        return None;
-    }
-    let mut id = 0u128;
-    for (index, &byte) in bytes.iter().enumerate() {
-        if matches!(index, 8 | 13 | 18 | 23) {
-            if byte != b'-' {
-                return None;
-            }
-        } else {
-            id = (id << 4) | u128::from(char::from(byte).to_digit(16)?);
-        }
-    }
-    Some(id)
 }
 
 /// The `user_id` of an account. This value is computed from the account's name, so the value never changes.

@@ -19,6 +19,7 @@ use tandem_call::recording::{Recording, RecordingChannels, RecordingFormat, Reco
 use tandem_call::siprec::SiprecStatus;
 use tandem_call::stream::{StreamFacts, StreamSpec, StreamStatus, StreamTransport};
 use tandem_call::transcription::{Transcript, TranscriptState, TranscriptionStatus};
+use tandem_dialect::form::{encoded, with_query};
 use tandem_dialect::{Body, Context, Notice, SignInput, SignedRequest};
 
 use super::{agent, id, machine_detection, sign, time};
@@ -150,7 +151,7 @@ pub(super) fn payload(event: &CallEvent, context: &Context) -> Option<(&'static 
         },
         EventKind::Transcription(facts) => match &facts.status {
             TranscriptionStatus::Recognised { track, words, is_final } => {
-                ("call.transcription", said(*track, words, *is_final))
+                ("call.transcription", transcription_payload(*track, words, *is_final))
             }
             _ => return None,
         },
@@ -412,7 +413,7 @@ fn place(standing: Option<&QueuePosition>) -> usize {
     standing.map_or(1, |standing| standing.position)
 }
 
-fn said(track: Track, words: &RecognisedText, is_final: bool) -> Value {
+fn transcription_payload(track: Track, words: &RecognisedText, is_final: bool) -> Value {
     let data = json!({
         "transcript": words.text(),
         // If the recogniser reports no confidence, the value is 1, because applications compare the confidence with a
@@ -528,17 +529,6 @@ fn flattened(data: &Value, notice: u128) -> Vec<(String, String)> {
     data.as_object().into_iter().for_each(&mut add);
     data["payload"].as_object().into_iter().for_each(&mut add);
     pairs
-}
-
-fn encoded(pairs: &[(String, String)]) -> String {
-    form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish()
-}
-
-fn with_query(url: &str, pairs: &[(String, String)]) -> String {
-    if pairs.is_empty() {
-        return url.to_owned();
-    }
-    format!("{url}{}{}", if url.contains('?') { '&' } else { '?' }, encoded(pairs))
 }
 
 #[cfg(test)]

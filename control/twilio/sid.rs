@@ -1,6 +1,7 @@
 //! The spelling of ids at each provider.
 
 use tandem_call::id::{ConferenceId, ConversationId, LegId, QueueId, RecordingId, SiprecId, StreamId, TranscriptionId};
+pub use tandem_call::id::{parse_uuid, uuid};
 
 /// The spelling of ids at one provider. Every id has 128 bits. A prefix of two letters names the kind of object.
 #[derive(Clone, Copy, Debug)]
@@ -135,19 +136,6 @@ pub fn spell(prefix: &str, id: u128) -> String {
 /// Parses a prefix and 32 hex digits.
 pub fn parse(prefix: &str, text: &str) -> Option<u128> {
     number(text.strip_prefix(prefix)?)
-}
-
-/// Writes an id as a UUID: 8, 4, 4, 4 and 12 hex digits.
-pub fn uuid(id: u128) -> String {
-    let (a, b, c) = (id >> 96, (id >> 80) & 0xffff, (id >> 64) & 0xffff);
-    let (d, e) = ((id >> 48) & 0xffff, id & 0xffff_ffff_ffff);
-    format!("{a:08x}-{b:04x}-{c:04x}-{d:04x}-{e:012x}")
-}
-
-/// Parses a UUID.
-pub fn parse_uuid(text: &str) -> Option<u128> {
-    let dashes = [8, 13, 18, 23].iter().all(|place| text.as_bytes().get(*place) == Some(&b'-'));
-    if text.len() == 36 && dashes { number(&text.replace('-', "")) } else { None }
 }
 
 /// Parses exactly 32 hex digits. `from_str_radix` would also accept a sign and fewer digits.

@@ -4,6 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use tandem_call::Method;
+use tandem_dialect::form::{encoded, with_query};
 use tandem_dialect::{Body, SignInput, SignedRequest};
 
 use super::{sid, sign};
@@ -64,23 +65,6 @@ fn without_https_port(url: &str) -> Option<String> {
 
 fn owned((name, value): (&str, &str)) -> (String, String) {
     (name.into(), value.into())
-}
-
-fn encoded(parameters: &[(String, String)]) -> String {
-    form_urlencoded::Serializer::new(String::new()).extend_pairs(parameters).finish()
-}
-
-/// Appends the parameters to the URL's query.
-pub fn with_query(url: &str, parameters: &[(String, String)]) -> String {
-    if parameters.is_empty() {
-        return url.into();
-    }
-    let separator = match url.split_once('?') {
-        None => "?",
-        Some((_, query)) if query.is_empty() || query.ends_with('&') => "",
-        Some(_) => "&",
-    };
-    format!("{url}{separator}{}", encoded(parameters))
 }
 
 /// The URL without `user:password@`, and the percent-decoded user name and password.

@@ -182,7 +182,7 @@ async fn found(app: &App, account: &Account, id: &str) -> Result<Resource<Provis
 async fn keep(app: &App, mut row: Resource<ProvisionedPhone>) -> Result<Resource<ProvisionedPhone>, ApiError> {
     let kept = phones::keep_phone(app.calls.services(), PHONES, &mut row, MAX_PHONES).await;
     kept.map_err(|why| match why {
-        NotAdded::Full(most) => ApiError::invalid("too_many", format!("A project has at most {most} SIP endpoints")),
+        NotAdded::Full(max) => ApiError::invalid("too_many", format!("A project has at most {max} SIP endpoints")),
         NotAdded::Taken => taken(&row.name),
         NotAdded::Store(error) => error.into(),
     })?;

@@ -415,7 +415,7 @@ impl Interpreter {
         if !when {
             return;
         }
-        let most = object.get("max").and_then(Value::number).unwrap_or(MAX_JUMPS).clamp(1.0, MAX_JUMPS);
+        let max = object.get("max").and_then(Value::number).unwrap_or(MAX_JUMPS).clamp(1.0, MAX_JUMPS);
         let is_target = |step: &Step| {
             let own = step.parameters.object().and_then(|object| object.get("label"));
             step.method.name == "label" && own.is_some_and(|own| own.rendered() == label)
@@ -448,7 +448,7 @@ impl Interpreter {
                     made
                 }
             };
-            if f64::from(*made) >= most {
+            if f64::from(*made) >= max {
                 return;
             }
             *made += 1;

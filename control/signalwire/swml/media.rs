@@ -264,8 +264,8 @@ pub(crate) fn whole_transcription(callback: Option<Callback>) -> TranscriptionSp
     }
 }
 
-/// The value of a parameter that is a number from 1 to `most`.
-pub(crate) fn count(parameters: &Parameters<'_>, name: &str, most: u32) -> Option<NonZeroU32> {
+/// The value of a parameter that is a number from 1 to `max`.
+pub(crate) fn count(parameters: &Parameters<'_>, name: &str, max: u32) -> Option<NonZeroU32> {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is in this range")]
-    parameters.number(name, 1.0..=f64::from(most)).and_then(|number| NonZeroU32::new(number as u32))
+    parameters.number(name, 1.0..=f64::from(max)).and_then(|number| NonZeroU32::new(number as u32))
 }

@@ -528,7 +528,7 @@ impl Interpreter {
             region: parameters.text("region").map(Into::into),
             ..ConferenceSettings::default()
         };
-        let most = parameters.number("max_participants", 2.0..=100_000.0).unwrap_or(250.0).min(250.0);
+        let max_participants = parameters.number("max_participants", 2.0..=100_000.0).unwrap_or(250.0).min(250.0);
         let participation = Participation {
             muted: parameters.flag("muted").unwrap_or(false),
             waits: !parameters.flag("start_on_enter").unwrap_or(true),
@@ -536,7 +536,7 @@ impl Interpreter {
             beep: parameters.word("beep", &beeps).unwrap_or(Beep::Both),
             coach: coach.map(|whom| Coaching::of(vec![whom])),
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is from 2 to 250")]
-            most: most as u16,
+            max_participants: max_participants as u16,
             wait: wait.map_or(Wait::Music, Wait::Document),
             opening: Some(opening).filter(|opening| *opening != ConferenceSettings::default()).map(Arc::new),
             ..Participation::new(parameters.text("name").unwrap_or_default())

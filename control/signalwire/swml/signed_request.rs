@@ -9,9 +9,10 @@ use serde_json::Value as Json;
 use sha1::Sha1;
 use sha2::Sha256;
 use tandem_call::Method;
+use tandem_dialect::form::with_query;
 use tandem_dialect::{Body, SignInput, SignedRequest};
 
-use super::super::signed_request::{split_credentials, with_query};
+use super::super::signed_request::split_credentials;
 
 /// The `User-Agent` of this server's requests.
 const USER_AGENT: &str = "SignalWire";
