@@ -58,7 +58,7 @@ pub struct Participation {
     #[serde(default)]
     pub coach: Option<Coaching>,
     /// Maximum number of participants of the conference. The setting applies if this leg is the first participant.
-    pub most: u16,
+    pub max_participants: u16,
     /// Further settings of the conference. These settings apply if this leg is the first participant.
     #[serde(default)]
     pub opening: Option<Arc<ConferenceSettings>>,
@@ -201,7 +201,7 @@ impl Participation {
             clears: false,
             beep: Beep::Both,
             coach: None,
-            most: 250,
+            max_participants: 250,
             opening: None,
         }
     }

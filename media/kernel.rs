@@ -108,7 +108,7 @@ impl std::fmt::Debug for KernelRelay {
 }
 
 impl KernelRelay {
-    /// Loads and attaches the program for sockets on `listen`, with space for `most` flows.
+    /// Loads and attaches the program for sockets on `listen`, with space for `max_flows` flows.
     pub(crate) fn start(listen: IpAddr, max_flows: u32) -> Result<KernelRelay, Unavailable> {
         if listen.is_ipv6() && !listen.is_unspecified() {
             return Err(Unavailable::Family);

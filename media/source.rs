@@ -305,7 +305,7 @@ impl SourcePlayer {
 
     /// Returns the next frame, filled up with silence, or `None` if the source has no audio. The function calls
     /// `reached` for each mark whose audio ended in an earlier frame or was cleared. It calls `reached` for at most
-    /// `most` marks. The other marks follow in later frames.
+    /// `limit` marks. The other marks follow in later frames.
     pub(crate) fn next_frame(&mut self, limit: usize, reached: impl FnMut(Arc<str>)) -> Option<SourceFrame> {
         let codec = match &mut self.supply {
             Supply::Written(written) if written.shared.paused.load(Ordering::Acquire) => {
@@ -411,7 +411,7 @@ impl SourcePlayer {
     }
 
     /// Handles a frame in which other audio plays. The source's audio waits. Cleared items are removed, and at most
-    /// `most` of their marks are reported.
+    /// `limit` of their marks are reported.
     pub(crate) fn hold(&mut self, limit: usize, reached: impl FnMut(Arc<str>)) {
         let Supply::Written(source) = &mut self.supply else { return };
         let cleared = source.shared.cleared.load(Ordering::Acquire);

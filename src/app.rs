@@ -328,7 +328,7 @@ impl Server {
         let watching = tokio::spawn(watch_room(store.clone(), recordings_folder));
         let pruning = tokio::spawn(prune(store.clone(), config.database));
         let sweeping = tokio::spawn(sweep(calls.clone(), Arc::clone(&stored_media)));
-        let usage = tokio::spawn(usage::watch(calls.clone()));
+        let usage = tokio::spawn(usage::watch(Arc::clone(calls.services())));
 
         let incoming = calls.clone();
         sip.run(move |event| incoming.on_sip(event));

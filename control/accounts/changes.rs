@@ -10,9 +10,9 @@ use crate::subaccount::{AccountStatus, Key, Subaccount};
 use crate::{Account, Accounts};
 
 /// Maximum number of subaccounts of an account.
-pub const MOST_SUBACCOUNTS: usize = 1000;
+pub const MAX_SUBACCOUNTS: usize = 1000;
 /// Maximum number of API keys of an account.
-pub const MOST_KEYS: usize = 500;
+pub const MAX_KEYS: usize = 500;
 
 /// The reason why an account or an API key was not created or changed.
 #[derive(Debug, thiserror::Error)]
@@ -21,10 +21,10 @@ pub enum AccountError {
     #[error("a subaccount cannot have subaccounts")]
     IsSubaccount,
     /// The account already has [`MOST_SUBACCOUNTS`] subaccounts.
-    #[error("the account has {MOST_SUBACCOUNTS} subaccounts already, the maximum")]
+    #[error("the account has {MAX_SUBACCOUNTS} subaccounts already, the maximum")]
     TooManySubaccounts,
     /// The account already has [`MOST_KEYS`] API keys.
-    #[error("the account has {MOST_KEYS} keys already, the maximum")]
+    #[error("the account has {MAX_KEYS} keys already, the maximum")]
     TooManyKeys,
     /// Accounts of this provider are created in the configuration only.
     #[error("accounts are created in the configuration")]
@@ -59,7 +59,7 @@ impl Accounts {
         if self.parent(parent).is_some() {
             return Err(AccountError::IsSubaccount);
         }
-        if self.below(parent).len() >= MOST_SUBACCOUNTS {
+        if self.below(parent).len() >= MAX_SUBACCOUNTS {
             return Err(AccountError::TooManySubaccounts);
         }
         let id = rand::random();
@@ -117,7 +117,7 @@ impl Accounts {
         account: &Arc<str>,
         friendly_name: String,
     ) -> Result<(Key, String), AccountError> {
-        if self.keys_of(account) >= MOST_KEYS {
+        if self.keys_of(account) >= MAX_KEYS {
             return Err(AccountError::TooManyKeys);
         }
         let (key, secret) = Key::new(account, friendly_name);

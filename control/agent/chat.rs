@@ -94,8 +94,8 @@ fn request(model: &ModelConfig, messages: Vec<Value>, tools: &[Value]) -> Reques
     if let Some(name) = &model.name {
         body.insert("model".to_owned(), json!(**name));
     }
-    if let Some(most) = model.max_tokens {
-        body.insert(model.max_tokens_field.to_string(), json!(most));
+    if let Some(max) = model.max_tokens {
+        body.insert(model.max_tokens_field.to_string(), json!(max));
     }
     if let Some(temperature) = model.temperature {
         body.insert("temperature".to_owned(), json!(temperature));

@@ -176,18 +176,19 @@ impl Conferences {
     /// Adds a leg to the conference with this name. Opens the conference if it does not exist.
     ///
     /// # Errors
-    /// Returns the reason as text. If the conference itself has refused the leg, the error also contains the refusal.
+    /// Returns [`JoinRefusal::NoRoom`] or [`JoinRefusal::Refused`].
     pub fn join(
         &self,
         leg: &Arc<LegInfo>,
         participation: &Participation,
         call: Arc<dyn ParticipantCall>,
-    ) -> Result<Seat, (Option<Refused>, String)> {
+    ) -> Result<Seat, JoinRefusal> {
         let mut table = self.0.table.lock();
-        let Participation { conference: name, most, opening, .. } = participation;
+        let Participation { conference: name, max_participants, opening, .. } = participation;
         let (account, dialect) = (&leg.account, &leg.dialect);
-        let wanted = ConferenceSpec { account, dialect, name, max_participants: *most, opening: opening.clone() };
-        let id = table.find_or_open(self, wanted).map_err(|why| (None, why))?;
+        let wanted =
+            ConferenceSpec { account, dialect, name, max_participants: *max_participants, opening: opening.clone() };
+        let id = table.find_or_open(self, wanted)?;
         let refused = match table.live.get_mut(&id) {
             Some(live) => {
                 let taken = live.state.enter(clock::time(), leg, participation.clone());
@@ -204,26 +205,27 @@ impl Conferences {
             None => {
                 Ok(Seat { conferences: self.clone(), id, name: Arc::clone(name), leg: Arc::clone(leg), left: false })
             }
-            Some(why) => Err((Some(why), format!("conference {name}: {why}"))),
+            Some(why) => Err(JoinRefusal::Refused(why)),
         }
     }
 
     /// Reserves the conference with this name. Opens the conference if it does not exist.
-    fn reserve(&self, wanted: ConferenceSpec<'_>) -> Result<Reservation, String> {
-        let mut table = self.0.table.lock();
-        let id = table.find_or_open(self, wanted)?;
-        if let Some(live) = table.live.get_mut(&id) {
-            live.state.reserve();
-        }
-        table.settle(self, id);
+    fn reserve(&self, wanted: ConferenceSpec<'_>) -> Result<Reservation, media::OpenError> {
+        let id = self.0.table.lock().reserve(self, wanted)?;
         Ok(Reservation { conferences: self.clone(), id })
     }
 
-    /// Opens the conference with this name. Without a participant, the conference stays open for five minutes.
-    pub fn open(&self, wanted: ConferenceSpec<'_>) -> Result<ConferenceSnapshot, String> {
-        let account = wanted.account;
-        let reserved = self.reserve(wanted)?;
-        let snapshot = self.get(account, reserved.id).ok_or_else(|| "the conference has ended".to_owned())?;
+    /// Opens a conference. Without a participant, the conference stays open for five minutes. Returns `None` if a live
+    /// conference of the account has this name.
+    pub fn open(&self, wanted: ConferenceSpec<'_>) -> Result<Option<ConferenceSnapshot>, media::OpenError> {
+        let mut table = self.0.table.lock();
+        if table.names.contains_key(&(Arc::clone(wanted.account), Arc::clone(wanted.name))) {
+            return Ok(None);
+        }
+        let id = table.reserve(self, wanted)?;
+        let snapshot = table.live.get(&id).map(LiveConference::snapshot);
+        drop(table);
+        let reserved = Reservation { conferences: self.clone(), id };
         tokio::spawn(async move {
             tokio::time::sleep(FIRST_PARTICIPANT_TIMEOUT).await;
             drop(reserved);
@@ -451,7 +453,25 @@ impl ConferenceTable {
         self.live.get(&id).filter(|live| *live.state.info().account == *account)
     }
 
-    fn find_or_open(&mut self, conferences: &Conferences, wanted: ConferenceSpec<'_>) -> Result<ConferenceId, String> {
+    /// Reserves the conference with this name. Opens the conference if it does not exist.
+    fn reserve(
+        &mut self,
+        conferences: &Conferences,
+        wanted: ConferenceSpec<'_>,
+    ) -> Result<ConferenceId, media::OpenError> {
+        let id = self.find_or_open(conferences, wanted)?;
+        if let Some(live) = self.live.get_mut(&id) {
+            live.state.reserve();
+        }
+        self.settle(conferences, id);
+        Ok(id)
+    }
+
+    fn find_or_open(
+        &mut self,
+        conferences: &Conferences,
+        wanted: ConferenceSpec<'_>,
+    ) -> Result<ConferenceId, media::OpenError> {
         let place = (Arc::clone(wanted.account), Arc::clone(wanted.name));
         if let Some(id) = self.names.get(&place) {
             return Ok(*id);
@@ -469,8 +489,7 @@ impl ConferenceTable {
         };
         let sink = sink(Arc::downgrade(&conferences.0));
         let services = &conferences.0.services;
-        let room = services.media.open_room(media::RoomKey(id.0), id.0, spec, sink);
-        let room = room.map_err(|error| error.to_string())?;
+        let room = services.media.open_room(media::RoomKey(id.0), id.0, spec, sink)?;
         let state = Conference::open(id, wanted, now);
         let live = LiveConference {
             state,

@@ -6,17 +6,18 @@ use tandem_call::conference::state::{ConferenceSpec, Refused};
 use tandem_call::conference::{Coaching, Participation};
 use tandem_call::id::{ConferenceId, LegId};
 use tandem_call::leg::LegInfo;
+use tandem_media as media;
 
 use super::{Conferences, Reservation};
 
-/// The reason why a leg cannot be called into a conference, or cannot coach in the conference.
+/// The reason why a leg cannot join a conference, cannot be called into a conference, or cannot coach there.
 #[derive(Debug, thiserror::Error)]
 pub enum JoinRefusal {
-    /// The media engine cannot open a room for another conference. The text is the reason.
-    #[error("{0}")]
-    NoRoom(String),
+    /// The media engine cannot open a room for another conference.
+    #[error(transparent)]
+    NoRoom(#[from] media::OpenError),
     /// The conference refuses the participant.
-    #[error("{0:?}")]
+    #[error("{0}")]
     Refused(Refused),
     /// The participant to be coached is not in the conference.
     #[error("the participant to coach is not in the conference")]
@@ -67,7 +68,7 @@ impl Conferences {
     /// Reserves a seat in the conference with this name. Opens the conference if it does not exist.
     pub fn seat(&self, wanted: ConferenceSpec<'_>, participation: Participation) -> Result<ReservedSeat, JoinRefusal> {
         let account = wanted.account;
-        let reservation = self.reserve(wanted).map_err(JoinRefusal::NoRoom)?;
+        let reservation = self.reserve(wanted)?;
         self.admits(reservation.id(), &participation).map_err(JoinRefusal::Refused)?;
         if let Some(coaching) = &participation.coach {
             self.may_coach(account, reservation.id(), coaching)?;

@@ -109,12 +109,12 @@ impl HttpAnswer {
 
 /// The start of a body, converted to text.
 fn body(octets: &[u8]) -> String {
-    let most = octets.len().min(LONGEST_BODY * 4);
-    cut(&String::from_utf8_lossy(octets.get(..most).unwrap_or_default()), LONGEST_BODY)
+    let max = octets.len().min(LONGEST_BODY * 4);
+    cut(&String::from_utf8_lossy(octets.get(..max).unwrap_or_default()), LONGEST_BODY)
 }
 
-fn cut(text: &str, most: usize) -> String {
-    text.chars().take(most).collect()
+fn cut(text: &str, max: usize) -> String {
+    text.chars().take(max).collect()
 }
 
 #[cfg(test)]

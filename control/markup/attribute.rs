@@ -79,19 +79,19 @@ impl Reader<'_> {
         })
     }
 
-    /// Reads at most `most` digits. `allowed` has the allowed digits. An empty value means no digit.
+    /// Reads at most `max` digits. `allowed` has the allowed digits. An empty value means no digit.
     pub fn digits<'e>(
         &mut self,
         element: &'e Element,
         name: &str,
         allowed: &str,
         default: &'e str,
-        most: usize,
+        max: usize,
         code: u32,
     ) -> &'e str {
         let Some(text) = element.attribute(name) else { return default };
         let text = text.trim();
-        if text.len() <= most && text.chars().all(|key| allowed.contains(key)) {
+        if text.len() <= max && text.chars().all(|key| allowed.contains(key)) {
             text
         } else {
             self.bad_value(element, name, code);

@@ -268,9 +268,9 @@ fn as_written(text: &str, url: &Url) -> Arc<str> {
 /// lower case are equal.
 fn nearest(given: &str, known: impl Iterator<Item = &'static str>) -> Option<&'static str> {
     let given = given.get(..LONGEST_NAME).unwrap_or(given).to_ascii_lowercase();
-    let most = (given.chars().count() / 3).clamp(1, 2);
+    let max = (given.chars().count() / 3).clamp(1, 2);
     let near = known.map(|name| (strsim::damerau_levenshtein(&given, &name.to_ascii_lowercase()), name));
-    near.filter(|(distance, _)| *distance <= most).min().map(|(_, name)| name)
+    near.filter(|(distance, _)| *distance <= max).min().map(|(_, name)| name)
 }
 
 /// Number of octets of a name that are compared with the known names. Further octets are ignored.

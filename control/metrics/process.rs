@@ -41,8 +41,8 @@ pub(super) fn render(out: &mut String, build: &Build, started: Timestamp) {
         let open = open.count().saturating_sub(1) as f64;
         metric("process_open_fds", "gauge", "Open file descriptors, sockets included", "", open);
     }
-    if let Some(most) = most_files(&fs::read_to_string("/proc/self/limits").unwrap_or_default()) {
-        metric("process_max_fds", "gauge", "Limit of open file descriptors", "", most);
+    if let Some(max) = most_files(&fs::read_to_string("/proc/self/limits").unwrap_or_default()) {
+        metric("process_max_fds", "gauge", "Limit of open file descriptors", "", max);
     }
 }
 

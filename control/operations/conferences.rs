@@ -10,6 +10,7 @@ use tandem_call::id::{ConferenceId, LegId};
 use tandem_call::leg::LegInfo;
 use tandem_conferences::{ConferenceSnapshot, history};
 use tandem_conferences::{JoinRefusal, ReservedSeat as Seat};
+use tandem_media as media;
 use tandem_routing::new_call::{CreateError, Created, NewCall};
 use tandem_runtime::Calls;
 use tandem_store::StoreFailed;
@@ -17,14 +18,14 @@ use tandem_store::StoreFailed;
 use crate::calls;
 
 /// The reason why a conference was not opened.
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// A live conference of the account has this name.
     #[error("a conference with this name exists already")]
     NameInUse,
-    /// The media engine has no room for another conference; the reason in words.
-    #[error("{0}")]
-    NoRoom(String),
+    /// The media engine cannot open a room for another conference.
+    #[error(transparent)]
+    NoRoom(#[from] media::OpenError),
     /// The call that opens the conference refused to join.
     #[error(transparent)]
     Refused(#[from] Refused),
@@ -69,12 +70,7 @@ pub struct Invited {
 
 /// Opens a conference without participants. It ends after a while if no participant joins.
 pub fn open(calls: &Calls, spec: ConferenceSpec<'_>) -> Result<ConferenceSnapshot, OpenError> {
-    let services = calls.services();
-    let conferences = &services.conferences;
-    if conferences.find(spec.account, spec.name).is_some() {
-        return Err(OpenError::NameInUse);
-    }
-    conferences.open(spec).map_err(OpenError::NoRoom)
+    calls.services().conferences.open(spec)?.ok_or(OpenError::NameInUse)
 }
 
 /// Opens a conference with a live call as its first participant.

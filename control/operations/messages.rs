@@ -17,9 +17,9 @@ use tandem_store::{Page, StoreError, StoreFailed};
 const MESSAGES: Kind<Message> = Kind::new("user-defined-message");
 const SUBSCRIPTIONS: Kind<Subscription> = Kind::new("user-defined-message-subscription");
 /// Maximum number of messages of a call. Further messages are refused.
-const MOST_MESSAGES: u64 = 1_000;
+const MAX_MESSAGES: u64 = 1_000;
 /// Maximum number of subscriptions to a call. Further subscriptions are refused.
-const MOST_SUBSCRIPTIONS: u64 = 10;
+const MAX_SUBSCRIPTIONS: u64 = 10;
 
 /// A message that was sent. The content of the message is not stored.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -84,14 +84,14 @@ impl<'a> CallMessages<'a> {
         key: &str,
         notice: impl Fn(Target, u64) -> Notice,
     ) -> Result<Resource<Message>, MessageError> {
-        let (message, is_new) = self.keep(MESSAGES, key, Message {}, MOST_MESSAGES).await?;
+        let (message, is_new) = self.keep(MESSAGES, key, Message {}, MAX_MESSAGES).await?;
         if !is_new {
             return Ok(message);
         }
         let services = self.calls.services();
         let (store, all) = (&services.store, self.all());
         let number = resources::count(store, MESSAGES, &self.leg.account, &all).await?;
-        let page = Page::first(MOST_SUBSCRIPTIONS as u32);
+        let page = Page::first(MAX_SUBSCRIPTIONS as u32);
         for subscriber in resources::list(store, SUBSCRIPTIONS, &self.leg.account, &all, &page).await? {
             let dialect = services.dialects.get(&self.leg.dialect).ok_or(MessageError::Internal)?;
             let notice = notice(subscriber.details.callback, number);
@@ -104,7 +104,7 @@ impl<'a> CallMessages<'a> {
     /// Subscribes to the messages. A subscription with the `key` of an earlier one is that one.
     pub async fn subscribe(&self, key: &str, callback: Target) -> Result<Resource<Subscription>, MessageError> {
         let subscription = Subscription { callback };
-        Ok(self.keep(SUBSCRIPTIONS, key, subscription, MOST_SUBSCRIPTIONS).await?.0)
+        Ok(self.keep(SUBSCRIPTIONS, key, subscription, MAX_SUBSCRIPTIONS).await?.0)
     }
 
     /// Stores a new resource of the call and returns it with `true`. If the key was used before, returns the existing
@@ -114,13 +114,13 @@ impl<'a> CallMessages<'a> {
         kind: Kind<T>,
         key: &str,
         details: T,
-        most: u64,
+        max: u64,
     ) -> Result<(Resource<T>, bool), MessageError> {
         let (store, leg) = (&self.calls.services().store, self.leg.id);
         let mut resource = Resource::new(&self.leg.account, key, details);
         resource.parent = Some(leg.0);
         resource.claim = (!key.is_empty()).then(|| format!("{} {leg} {key}", kind.word()));
-        match resources::add(store, kind, &resource, &self.all(), most).await {
+        match resources::add(store, kind, &resource, &self.all(), max).await {
             Ok(()) => return Ok((resource, true)),
             Err(NotAdded::Taken) => {}
             Err(NotAdded::Full(_)) => return Err(MessageError::TooMany),

@@ -12,21 +12,21 @@ pub async fn keep_phone(
     services: &Services,
     kind: Kind<ProvisionedPhone>,
     row: &mut Resource<ProvisionedPhone>,
-    most: u64,
+    max: u64,
 ) -> Result<(), NotAdded> {
     row.claim = Some(ProvisionedPhone::claim(&row.account, &row.name));
-    keep(services, kind, row, most).await
+    keep(services, kind, row, max).await
 }
 
-/// Stores a resource, new or changed. An account has at most `most` resources of the kind.
+/// Stores a resource, new or changed. An account has at most `max` resources of the kind.
 pub async fn keep<T: Serialize>(
     services: &Services,
     kind: Kind<T>,
     row: &Resource<T>,
-    most: u64,
+    max: u64,
 ) -> Result<(), NotAdded> {
     if row.is_new() {
-        return add(services, kind, row, &Filter::default(), most).await;
+        return add(services, kind, row, &Filter::default(), max).await;
     }
     if !resources::put(&services.store, kind, row).await? {
         return Err(NotAdded::Taken);
@@ -34,15 +34,15 @@ pub async fn keep<T: Serialize>(
     Ok(services.phones_changed().await?)
 }
 
-/// Adds a resource. The account has at most `most` resources of the kind that fit the filter.
+/// Adds a resource. The account has at most `max` resources of the kind that fit the filter.
 pub async fn add<T: Serialize>(
     services: &Services,
     kind: Kind<T>,
     row: &Resource<T>,
     filter: &Filter<'_>,
-    most: u64,
+    max: u64,
 ) -> Result<(), NotAdded> {
-    resources::add(&services.store, kind, row, filter, most).await?;
+    resources::add(&services.store, kind, row, filter, max).await?;
     Ok(services.phones_changed().await?)
 }
 

@@ -35,10 +35,15 @@ pub enum NotAdmitted {
     NotCreated(#[from] QueueFailure),
 }
 
-/// Creates a queue. `most` is the maximum number of waiting calls.
-pub async fn create(calls: &Calls, account: &Arc<str>, name: &str, most: u32) -> Result<QueueSnapshot, QueueFailure> {
+/// Creates a queue. `max_size` is the maximum number of waiting calls.
+pub async fn create(
+    calls: &Calls,
+    account: &Arc<str>,
+    name: &str,
+    max_size: u32,
+) -> Result<QueueSnapshot, QueueFailure> {
     let services = calls.services();
-    let created = services.queues.create(account, name, most, Timestamp::now())?;
+    let created = services.queues.create(account, name, max_size, Timestamp::now())?;
     if let Err(error) = queues::keep(&services.store, &created.queue).await {
         // No client knows the new queue yet.
         let _ = services.queues.delete(account, created.queue.id);
@@ -53,10 +58,10 @@ pub async fn change(
     account: &str,
     id: QueueId,
     name: Option<&str>,
-    most: Option<u32>,
+    max_size: Option<u32>,
 ) -> Result<QueueSnapshot, QueueFailure> {
     let services = calls.services();
-    let (changed, pair) = services.queues.change(account, id, name, most, Timestamp::now())?;
+    let (changed, pair) = services.queues.change(account, id, name, max_size, Timestamp::now())?;
     // An agent may wait for a caller under the new name.
     calls.connect_to_agent(pair);
     queues::keep(&services.store, &changed.queue).await.map_err(StoreFailed::from)?;
@@ -71,19 +76,19 @@ pub async fn delete(calls: &Calls, account: &str, id: QueueId) -> Result<(), Que
     Ok(())
 }
 
-/// Checks that a call can enter the queue with this name. If there is none, creates it with `most` places, or `default`
-/// places if `most` is `None`.
+/// Checks that a call can enter the queue with this name. If there is none, creates it with `max_size` places, or `default`
+/// places if `max_size` is `None`.
 pub async fn admit(
     calls: &Calls,
     account: &Arc<str>,
     name: &str,
-    most: Option<u32>,
+    max_size: Option<u32>,
     default: u32,
 ) -> Result<(), NotAdmitted> {
     let named = || calls.services().queues.named(account, name, Timestamp::now());
     let queue = match named() {
         Some(queue) => queue,
-        None => match create(calls, account, name, most.unwrap_or(default)).await {
+        None => match create(calls, account, name, max_size.unwrap_or(default)).await {
             // Another request has created the queue in the meantime.
             Err(QueueFailure::Refused(QueueError::NameTaken)) => {
                 named().ok_or(QueueFailure::Refused(QueueError::Unknown))?
@@ -91,10 +96,10 @@ pub async fn admit(
             created => created?,
         },
     };
-    if most.is_some_and(|most| most != queue.queue.most) {
+    if max_size.is_some_and(|max_size| max_size != queue.queue.max_size) {
         return Err(NotAdmitted::OtherSize);
     }
-    if queue.members.len() >= queue.queue.most as usize {
+    if queue.members.len() >= queue.queue.max_size as usize {
         return Err(NotAdmitted::Full);
     }
     Ok(())

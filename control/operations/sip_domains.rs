@@ -9,7 +9,7 @@ use tandem_store::StoreError;
 use tandem_store::domains::{self, Credential, DomainRow, Entry, EntryDetails, ListKind, ListRow, MappingRow, Purpose};
 
 /// Maximum number of domains of an account, and of lists of one kind.
-const MOST: u64 = 1000;
+const MAX_COUNT: u64 = 1000;
 
 /// The reason why a domain, list, entry or mapping was not added or changed.
 #[derive(Debug, thiserror::Error)]
@@ -28,20 +28,20 @@ pub enum AccessError {
 /// An entry of a list, with its limit.
 pub trait LimitedEntry: EntryDetails {
     /// Maximum number of entries in a list.
-    const MOST: u64;
+    const MAX_COUNT: u64;
 }
 
 impl LimitedEntry for Credential {
-    const MOST: u64 = 1000;
+    const MAX_COUNT: u64 = 1000;
 }
 
 impl LimitedEntry for domains::Network {
-    const MOST: u64 = 100;
+    const MAX_COUNT: u64 = 100;
 }
 
 /// Adds a domain.
 pub async fn add_domain(services: &Services, row: &DomainRow) -> Result<(), AccessError> {
-    limited(domains::count_domains(&services.store, &row.account).await?, MOST)?;
+    limited(domains::count_domains(&services.store, &row.account).await?, MAX_COUNT)?;
     keep_domain(services, row).await
 }
 
@@ -68,7 +68,7 @@ pub async fn add_list(
     kind: ListKind,
     name: String,
 ) -> Result<ListRow, AccessError> {
-    limited(domains::count_lists(&services.store, account, kind).await?, MOST)?;
+    limited(domains::count_lists(&services.store, account, kind).await?, MAX_COUNT)?;
     let now = Timestamp::now();
     let account = account.to_owned();
     let row = ListRow { id: rand::random(), account, kind, name, created_at: now, updated_at: now };
@@ -89,7 +89,7 @@ pub async fn delete_list(services: &Services, account: &str, id: u128) -> Result
 
 /// Adds an entry to a list.
 pub async fn add_entry<T: LimitedEntry>(services: &Services, row: &Entry<T>) -> Result<(), AccessError> {
-    limited(domains::count_entries::<T>(&services.store, &row.account, row.list).await?, T::MOST)?;
+    limited(domains::count_entries::<T>(&services.store, &row.account, row.list).await?, T::MAX_COUNT)?;
     taken(domains::upsert_entry(&services.store, row).await?)?;
     Ok(services.phones_changed().await?)
 }
@@ -146,8 +146,8 @@ async fn applied(services: &Services, changed: bool) -> Result<bool, StoreError>
     Ok(changed)
 }
 
-fn limited(count: u64, most: u64) -> Result<(), AccessError> {
-    if count < most { Ok(()) } else { Err(AccessError::Full(most)) }
+fn limited(count: u64, max: u64) -> Result<(), AccessError> {
+    if count < max { Ok(()) } else { Err(AccessError::Full(max)) }
 }
 
 fn taken(is_stored: bool) -> Result<(), AccessError> {

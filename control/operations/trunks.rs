@@ -12,9 +12,9 @@ use tandem_store::resources::{self, Filter, NotAdded, Resource};
 use crate::phones;
 
 /// Maximum number of trunks of an account.
-const MOST: u64 = 1000;
+const MAX_TRUNKS: u64 = 1000;
 /// Maximum number of origination URIs of a trunk.
-const MOST_ORIGINATIONS: u64 = 100;
+const MAX_ORIGINATION_URLS: u64 = 100;
 
 /// The reason why a trunk was not created or changed.
 #[derive(Debug, thiserror::Error)]
@@ -33,8 +33,8 @@ pub enum TrunkError {
 /// Creates a trunk.
 pub async fn create(services: &Services, row: &Resource<CustomerTrunk>) -> Result<(), TrunkError> {
     let store = &services.store;
-    resources::add(store, TRUNK, row, &Filter::default(), MOST).await.map_err(|error| match error {
-        NotAdded::Full(most) => TrunkError::Full(most),
+    resources::add(store, TRUNK, row, &Filter::default(), MAX_TRUNKS).await.map_err(|error| match error {
+        NotAdded::Full(max) => TrunkError::Full(max),
         NotAdded::Taken => TrunkError::DomainTaken,
         NotAdded::Store(error) => TrunkError::Store(error),
     })?;
@@ -93,7 +93,7 @@ async fn keep_domain(services: &Services, row: &Resource<CustomerTrunk>) -> Resu
 /// Adds an origination URI to the trunk that is its parent.
 pub async fn add_origination(services: &Services, row: &Resource<Origination>) -> Result<(), NotAdded> {
     let of_trunk = Filter { parent: row.parent, ..Filter::default() };
-    phones::add(services, ORIGINATION, row, &of_trunk, MOST_ORIGINATIONS).await
+    phones::add(services, ORIGINATION, row, &of_trunk, MAX_ORIGINATION_URLS).await
 }
 
 /// Stores a changed origination URI.

@@ -7,7 +7,7 @@ use tandem_store::StoreError;
 use tandem_store::resources::{self, Filter, NotAdded, Resource};
 
 /// Maximum number of triggers of an account.
-const MOST: u64 = 1000;
+const MAX_TRIGGERS: u64 = 1000;
 
 /// Returns the usage of an account and of its subaccounts, of all time.
 pub async fn used(services: &Services, account: &str) -> Result<Usage, StoreError> {
@@ -30,7 +30,7 @@ pub async fn create_trigger(
         trigger.written = trigger.value.to_string();
     }
     let row = Resource::new(account, name, trigger);
-    resources::add(&services.store, TRIGGER, &row, &Filter::default(), MOST).await?;
+    resources::add(&services.store, TRIGGER, &row, &Filter::default(), MAX_TRIGGERS).await?;
     services.usage_changed();
     Ok((row, figure))
 }

@@ -45,7 +45,7 @@ pub struct Queue {
     /// Name of the queue. The name is unique within the account.
     pub name: Arc<str>,
     /// Maximum number of waiting legs.
-    pub most: u32,
+    pub max_size: u32,
     /// Time of creation.
     pub created_at: Timestamp,
     /// Time of the last change.
@@ -168,7 +168,8 @@ pub struct EnterResult {
 /// The settings of a queue that the database stores as JSON.
 #[derive(Serialize, Deserialize)]
 struct Details {
-    most: u32,
+    #[serde(rename = "most")]
+    max_size: u32,
 }
 
 const KIND: Kind<Details> = Kind::new("queue");
@@ -181,7 +182,7 @@ pub async fn keep(store: &Store, queue: &Queue) -> Result<(), StoreError> {
         parent: None,
         name: queue.name.to_string(),
         claim: None,
-        details: Details { most: queue.most },
+        details: Details { max_size: queue.max_size },
         created_at: queue.created_at,
         updated_at: queue.updated_at,
     };
@@ -203,7 +204,7 @@ impl Queues {
                 id: QueueId(row.id),
                 account: row.account.into(),
                 name: row.name.into(),
-                most: row.details.most,
+                max_size: row.details.max_size,
                 created_at: row.created_at,
                 updated_at: row.updated_at,
             });
@@ -213,7 +214,7 @@ impl Queues {
 
     // The following functions are for calls.
 
-    /// Adds a leg to the account's queue with this name. Creates the queue if it does not exist. `most` can reduce the
+    /// Adds a leg to the account's queue with this name. Creates the queue if it does not exist. `max_size` can reduce the
     /// queue's limit for this leg.
     ///
     /// # Errors
@@ -222,7 +223,7 @@ impl Queues {
         &self,
         account: &Arc<str>,
         name: &Arc<str>,
-        most: Option<u32>,
+        max_size: Option<u32>,
         leg: LegId,
         now: Timestamp,
     ) -> Result<EnterResult, NotQueued> {
@@ -232,13 +233,13 @@ impl Queues {
             Some(id) => id,
             None => table.make(account, name, DEFAULT_QUEUE_SIZE, now).map_err(|_| NotQueued::TooManyQueues)?,
         };
-        let line = table.queues.get_mut(&id).ok_or(NotQueued::TooManyQueues)?;
-        let limit = most.unwrap_or(u32::MAX).min(line.queue.most);
-        if line.waiting().count() >= limit as usize {
+        let live = table.queues.get_mut(&id).ok_or(NotQueued::TooManyQueues)?;
+        let limit = max_size.unwrap_or(u32::MAX).min(live.queue.max_size);
+        if live.waiting().count() >= limit as usize {
             return Err(NotQueued::Full);
         }
-        line.callers.push_back(WaitingCaller { leg, since: now, called: false });
-        let queue = line.queue.clone();
+        live.callers.push_back(WaitingCaller { leg, since: now, called: false });
+        let queue = live.queue.clone();
         let pair = table.pair(id);
         Ok(EnterResult {
             membership: QueueMembership { queues: self.clone(), queue: id, leg },
@@ -281,8 +282,8 @@ impl Queues {
     /// Returns the queues of an account, newest queue first.
     pub fn list(&self, account: &str, now: Timestamp) -> Vec<QueueSnapshot> {
         let table = self.0.lock();
-        let own = table.queues.values().filter(|line| *line.queue.account == *account);
-        let mut all: Vec<_> = own.map(|line| line.snapshot(now)).collect();
+        let own = table.queues.values().filter(|live| *live.queue.account == *account);
+        let mut all: Vec<_> = own.map(|live| live.snapshot(now)).collect();
         all.sort_by_key(|one| std::cmp::Reverse((one.queue.created_at, one.queue.id)));
         all
     }
@@ -290,28 +291,28 @@ impl Queues {
     /// Returns a queue of an account by its id.
     pub fn get(&self, account: &str, id: QueueId, now: Timestamp) -> Option<QueueSnapshot> {
         let table = self.0.lock();
-        table.queues.get(&id).filter(|line| *line.queue.account == *account).map(|line| line.snapshot(now))
+        table.queues.get(&id).filter(|live| *live.queue.account == *account).map(|live| live.snapshot(now))
     }
 
     /// Returns a queue of an account by its name.
     pub fn named(&self, account: &str, name: &str, now: Timestamp) -> Option<QueueSnapshot> {
         let table = self.0.lock();
         let id = table.names.get(&(account.into(), name.into()))?;
-        table.queues.get(id).map(|line| line.snapshot(now))
+        table.queues.get(id).map(|live| live.snapshot(now))
     }
 
     /// Returns the position of a leg in a queue. Returns `None` if the leg does not wait in the queue or is being
     /// connected.
     pub fn position(&self, id: QueueId, leg: LegId, now: Timestamp) -> Option<QueuePosition> {
         let table = self.0.lock();
-        let line = table.queues.get(&id)?;
-        let members: Vec<_> = line.waiting().collect();
+        let live = table.queues.get(&id)?;
+        let members: Vec<_> = live.waiting().collect();
         let own = members.iter().find(|member| member.leg == leg)?;
         Some(QueuePosition {
             queue: id,
             position: own.position,
             size: members.len(),
-            max_size: line.queue.most,
+            max_size: live.queue.max_size,
             waited: own.waited(now),
             average: average(&members, now),
         })
@@ -325,7 +326,7 @@ impl Queues {
         &self,
         account: &Arc<str>,
         name: &str,
-        most: u32,
+        max_size: u32,
         now: Timestamp,
     ) -> Result<QueueSnapshot, QueueError> {
         let mut table = self.0.lock();
@@ -333,8 +334,8 @@ impl Queues {
         if table.names.contains_key(&(Arc::clone(account), Arc::clone(&name))) {
             return Err(QueueError::NameTaken);
         }
-        let id = table.make(account, &name, most, now)?;
-        table.queues.get(&id).map(|line| line.snapshot(now)).ok_or(QueueError::Unknown)
+        let id = table.make(account, &name, max_size, now)?;
+        table.queues.get(&id).map(|live| live.snapshot(now)).ok_or(QueueError::Unknown)
     }
 
     /// Changes the name and the size of a queue. All waiting legs stay in the queue, even if the new size is smaller.
@@ -348,11 +349,11 @@ impl Queues {
         account: &str,
         id: QueueId,
         name: Option<&str>,
-        most: Option<u32>,
+        max_size: Option<u32>,
         now: Timestamp,
     ) -> Result<(QueueSnapshot, Option<Pair>), QueueError> {
         let mut table = self.0.lock();
-        let before = table.queues.get(&id).filter(|line| *line.queue.account == *account).ok_or(QueueError::Unknown)?;
+        let before = table.queues.get(&id).filter(|live| *live.queue.account == *account).ok_or(QueueError::Unknown)?;
         let (owner, old) = (Arc::clone(&before.queue.account), Arc::clone(&before.queue.name));
         let new: Arc<str> = name.map_or_else(|| Arc::clone(&old), Into::into);
         if *new != *old {
@@ -362,11 +363,11 @@ impl Queues {
             table.names.remove(&(Arc::clone(&owner), old));
             table.names.insert((owner, Arc::clone(&new)), id);
         }
-        let line = table.queues.get_mut(&id).ok_or(QueueError::Unknown)?;
-        line.queue.name = new;
-        line.queue.most = most.unwrap_or(line.queue.most);
-        line.queue.updated_at = now;
-        let snapshot = line.snapshot(now);
+        let live = table.queues.get_mut(&id).ok_or(QueueError::Unknown)?;
+        live.queue.name = new;
+        live.queue.max_size = max_size.unwrap_or(live.queue.max_size);
+        live.queue.updated_at = now;
+        let snapshot = live.snapshot(now);
         Ok((snapshot, table.pair(id)))
     }
 
@@ -376,12 +377,12 @@ impl Queues {
     /// Returns [`QueueError::Unknown`] or [`QueueError::InUse`].
     pub fn delete(&self, account: &str, id: QueueId) -> Result<Queue, QueueError> {
         let mut table = self.0.lock();
-        let line = table.queues.get(&id).filter(|line| *line.queue.account == *account).ok_or(QueueError::Unknown)?;
+        let live = table.queues.get(&id).filter(|live| *live.queue.account == *account).ok_or(QueueError::Unknown)?;
         // A leg that is being connected counts as waiting, because the leg may have to wait again.
-        if !line.callers.is_empty() {
+        if !live.callers.is_empty() {
             return Err(QueueError::InUse);
         }
-        let queue = line.queue.clone();
+        let queue = live.queue.clone();
         table.queues.remove(&id);
         table.names.remove(&(Arc::clone(&queue.account), Arc::clone(&queue.name)));
         Ok(queue)
@@ -391,9 +392,9 @@ impl Queues {
     /// [`Queues::wait_again`] is called.
     pub fn call(&self, account: &str, id: QueueId, leg: Option<LegId>) -> Option<Member> {
         let mut table = self.0.lock();
-        let line = table.queues.get_mut(&id).filter(|line| *line.queue.account == *account)?;
-        let member = line.waiting().find(|member| leg.is_none_or(|leg| leg == member.leg))?;
-        if let Some(caller) = line.callers.iter_mut().find(|caller| caller.leg == member.leg) {
+        let live = table.queues.get_mut(&id).filter(|live| *live.queue.account == *account)?;
+        let member = live.waiting().find(|member| leg.is_none_or(|leg| leg == member.leg))?;
+        if let Some(caller) = live.callers.iter_mut().find(|caller| caller.leg == member.leg) {
             caller.called = true;
         }
         Some(member)
@@ -414,26 +415,32 @@ impl QueueTable {
         self.queues.insert(queue.id, LiveQueue { queue, callers: VecDeque::new() });
     }
 
-    fn make(&mut self, account: &Arc<str>, name: &Arc<str>, most: u32, now: Timestamp) -> Result<QueueId, QueueError> {
+    fn make(
+        &mut self,
+        account: &Arc<str>,
+        name: &Arc<str>,
+        max_size: u32,
+        now: Timestamp,
+    ) -> Result<QueueId, QueueError> {
         if self.names.keys().filter(|(of, _)| of == account).count() >= MAX_QUEUES {
             return Err(QueueError::TooMany);
         }
         let (account, name) = (Arc::clone(account), Arc::clone(name));
         let id = QueueId::new(now, &mut rand::rng());
-        self.add(Queue { id, account, name, most, created_at: now, updated_at: now });
+        self.add(Queue { id, account, name, max_size, created_at: now, updated_at: now });
         Ok(id)
     }
 
     fn wait_again(&mut self, id: QueueId, leg: LegId) -> bool {
-        let line = self.queues.get_mut(&id);
-        let caller = line.and_then(|line| line.callers.iter_mut().find(|caller| caller.leg == leg));
+        let live = self.queues.get_mut(&id);
+        let caller = live.and_then(|live| live.callers.iter_mut().find(|caller| caller.leg == leg));
         caller.map(|caller| caller.called = false).is_some()
     }
 
     fn pair(&mut self, id: QueueId) -> Option<Pair> {
-        let line = self.queues.get_mut(&id)?;
-        let name = (Arc::clone(&line.queue.account), Arc::clone(&line.queue.name));
-        let caller = line.callers.iter_mut().find(|caller| !caller.called)?;
+        let live = self.queues.get_mut(&id)?;
+        let name = (Arc::clone(&live.queue.account), Arc::clone(&live.queue.name));
+        let caller = live.callers.iter_mut().find(|caller| !caller.called)?;
         let agent = self.agents.get_mut(&name)?.iter_mut().find(|agent| !agent.paired)?;
         (caller.called, agent.paired) = (true, true);
         Some(Pair { caller: caller.leg, agent: agent.leg, queue: id, name })
@@ -467,8 +474,8 @@ impl QueueMembership {
 impl Drop for QueueMembership {
     fn drop(&mut self) {
         let mut table = self.queues.0.lock();
-        if let Some(line) = table.queues.get_mut(&self.queue) {
-            line.callers.retain(|caller| caller.leg != self.leg);
+        if let Some(live) = table.queues.get_mut(&self.queue) {
+            live.callers.retain(|caller| caller.leg != self.leg);
         }
     }
 }

@@ -58,7 +58,7 @@ impl Channels {
             return Ok(());
         }
         let count = |channel: &Channel| taken.counts.get(channel).copied().unwrap_or(0);
-        let full = wanted.iter().find(|(channel, most)| most.is_some_and(|most| count(channel) >= most));
+        let full = wanted.iter().find(|(channel, max)| max.is_some_and(|max| count(channel) >= max));
         if let Some((channel, _)) = full {
             return Err(Barred::Full(channel.clone()));
         }
@@ -92,7 +92,7 @@ mod tests {
     fn a_leg_takes_all_of_its_channels_or_none_and_gives_them_back() {
         let channels = Channels::default();
         let (connection, profile) = (Channel::Outbound("1".into()), Channel::Profile(7));
-        let wanted = |most| vec![(connection.clone(), None), (profile.clone(), Some(most))];
+        let wanted = |max| vec![(connection.clone(), None), (profile.clone(), Some(max))];
         assert_eq!(channels.take(LegId(1), wanted(1)), Ok(()));
         assert_eq!(channels.take(LegId(1), wanted(1)), Ok(()), "it has them");
         assert_eq!(channels.take(LegId(2), wanted(1)), Err(Barred::Full(profile.clone())));

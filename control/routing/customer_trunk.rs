@@ -24,7 +24,7 @@ use tandem_store::{Store, StoreError};
 
 use crate::connections::Connections;
 use crate::inventory::Limits;
-use crate::{Outbound, bridge_program, lot, with_user};
+use crate::{Outbound, bridge_program, weighted_sort_key, with_user};
 
 /// The stored customer trunks. The name of the resource is the friendly name of the trunk.
 pub const TRUNK: Kind<CustomerTrunk> = Kind::new("trunk");
@@ -185,7 +185,7 @@ impl CustomerTrunks {
     pub fn originate(&self, account: &str, trunk: u128, user: &str, rng: &mut impl Rng) -> Vec<Outbound> {
         let Some(known) = self.0.get(&trunk).filter(|known| known.row.account == account) else { return Vec::new() };
         let enabled = known.originations.iter().filter(|one| one.enabled);
-        let mut ways: Vec<_> = enabled.map(|one| (one.priority, lot(one.weight, rng), one)).collect();
+        let mut ways: Vec<_> = enabled.map(|one| (one.priority, weighted_sort_key(one.weight, rng), one)).collect();
         ways.sort_by(|(a, lot_a, _), (b, lot_b, _)| a.cmp(b).then(lot_a.total_cmp(lot_b)));
         ways.into_iter().take(MAX_URIS_TRIED).filter_map(|(_, _, one)| outbound(trunk, one, user)).collect()
     }

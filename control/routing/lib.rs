@@ -834,7 +834,7 @@ impl Routing {
                         let fits = trunk.prefixes.iter().filter(|prefix| number.starts_with(&***prefix));
                         let fit = fits.map(|prefix| prefix.len()).max()?;
                         let rank = (trouble(health(&trunk.name)), Reverse(fit), trunk.priority);
-                        Some((rank, lot(trunk.weight, rng), over_trunk(trunk, number)?))
+                        Some((rank, weighted_sort_key(trunk.weight, rng), over_trunk(trunk, number)?))
                     })
                     .collect();
                 routes.sort_by(|(a, lot_a, _), (b, lot_b, _)| a.cmp(b).then(lot_a.total_cmp(lot_b)));
@@ -904,7 +904,7 @@ fn trouble(health: sip::Health) -> u8 {
 
 /// Returns a random sort key. The element with the lowest key comes first. The probability that an element comes first
 /// is proportional to its weight (Efraimidis and Spirakis 2006).
-pub fn lot(weight: u16, rng: &mut impl Rng) -> f64 {
+pub fn weighted_sort_key(weight: u16, rng: &mut impl Rng) -> f64 {
     let chance = (f64::from(rng.next_u32()) + 1.0) / (f64::from(u32::MAX) + 1.0);
     -chance.ln() / f64::from(weight.max(1))
 }

@@ -125,16 +125,16 @@ impl<'a> Numbers<'a> {
         self.routing.pool().blocks(&self.taker()).collect()
     }
 
-    /// Returns the first `most` free numbers of the pool that `wanted` and `fits` accept, each with its block.
+    /// Returns the first `max` free numbers of the pool that `wanted` and `fits` accept, each with its block.
     pub fn offered(
         &self,
         wanted: impl Fn(&Block) -> bool,
         fits: impl Fn(&str) -> bool,
-        most: usize,
+        max: usize,
     ) -> Vec<(String, &Block)> {
         let taker = self.taker();
         let numbers = self.routing.pool().numbers(&taker, wanted);
-        numbers.filter(|(number, _)| fits(number) && !self.routing.is_taken(self.account, number)).take(most).collect()
+        numbers.filter(|(number, _)| fits(number) && !self.routing.is_taken(self.account, number)).take(max).collect()
     }
 
     /// Returns at most 16 free numbers from the pool that `fits` accepts.

@@ -229,9 +229,9 @@ impl Inbox {
         }
     }
 
-    /// Appends a message if fewer than `most` messages wait.
-    fn put(&self, message: Box<Message>, most: usize) -> Result<(), (Box<Message>, PostError)> {
-        if self.shared.waiting.load(Ordering::Relaxed) >= most && !self.is_over() {
+    /// Appends a message if fewer than `max` messages wait.
+    fn put(&self, message: Box<Message>, max: usize) -> Result<(), (Box<Message>, PostError)> {
+        if self.shared.waiting.load(Ordering::Relaxed) >= max && !self.is_over() {
             return Err((message, PostError::Full));
         }
         self.shared.waiting.fetch_add(1, Ordering::Relaxed);

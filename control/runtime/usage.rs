@@ -15,7 +15,6 @@ use tandem_dialect::delivery;
 use tandem_store::StoreError;
 use tandem_store::resources::{self, Resource};
 
-use crate::calls::Calls;
 use crate::services::Services;
 
 /// Interval between two checks of the triggers while no call ends and no trigger changes.
@@ -26,16 +25,16 @@ const BACKOFF: u32 = 20;
 const DEBOUNCE: Duration = Duration::from_secs(1);
 
 /// Checks the triggers until the server stops.
-pub async fn watch(calls: Calls) {
+pub async fn watch(services: Arc<Services>) {
     let mut tick = tokio::time::interval(CHECK_INTERVAL);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             _ = tick.tick() => {}
-            () = calls.services().usage.notified() => tokio::time::sleep(DEBOUNCE).await,
+            () = services.usage.notified() => tokio::time::sleep(DEBOUNCE).await,
         }
         let begun = clock::now().instant;
-        if let Err(error) = check(calls.services()).await {
+        if let Err(error) = check(&services).await {
             tracing::error!(%error, "usage triggers could not be checked");
         }
         // On a server with many calls a check takes longer, so the checks are less frequent.

@@ -48,10 +48,10 @@ const STALL: Duration = Duration::from_secs(60);
 /// Pause after a failed `accept`. The most likely reason is a lack of file descriptors.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
-/// Serves `router` on at most `most` connections until `stop`. At most half of the connections may come from one
+/// Serves `router` on at most `max_connections` connections until `stop`. At most half of the connections may come from one
 /// source. Requests that started before `stop` are still answered.
-pub async fn serve(listener: TcpListener, router: Router, most: usize, stop: impl Future<Output = ()>) {
-    let places = ConnectionSlots::new(most);
+pub async fn serve(listener: TcpListener, router: Router, max_connections: usize, stop: impl Future<Output = ()>) {
+    let places = ConnectionSlots::new(max_connections);
     let router = router.layer(middleware::from_fn(bounded_body));
     let connections = TaskTracker::new();
     let (end, ending) = watch::channel(false);
@@ -168,9 +168,9 @@ struct ConnectionSlot {
 }
 
 impl ConnectionSlots {
-    fn new(most: usize) -> Self {
-        let all = Arc::new(Semaphore::new(most.clamp(1, Semaphore::MAX_PERMITS)));
-        Self { all, per_source: most.div_ceil(2).max(1), sources: Arc::default() }
+    fn new(max_connections: usize) -> Self {
+        let all = Arc::new(Semaphore::new(max_connections.clamp(1, Semaphore::MAX_PERMITS)));
+        Self { all, per_source: max_connections.div_ceil(2).max(1), sources: Arc::default() }
     }
 
     /// Waits until a slot is free.

@@ -145,17 +145,17 @@ pub async fn put<T: Serialize>(store: &Store, kind: Kind<T>, row: &Resource<T>) 
     )
 }
 
-/// Adds a new resource. The resource is not added if the account already has `most` resources of the kind that fit the
+/// Adds a new resource. The resource is not added if the account already has `max` resources of the kind that fit the
 /// filter. It is also not added if another resource has the same claim.
 pub async fn add<T: Serialize>(
     store: &Store,
     kind: Kind<T>,
     row: &Resource<T>,
     filter: &Filter<'_>,
-    most: u64,
+    max: u64,
 ) -> Result<(), NotAdded> {
-    if count(store, kind, &row.account, filter).await? >= most {
-        return Err(NotAdded::Full(most));
+    if count(store, kind, &row.account, filter).await? >= max {
+        return Err(NotAdded::Full(max));
     }
     if put(store, kind, row).await? { Ok(()) } else { Err(NotAdded::Taken) }
 }

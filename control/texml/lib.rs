@@ -85,10 +85,10 @@ fn parse(prefix: &str, text: &str) -> Option<u128> {
 /// The decimal id of an application, with 19 digits. An id within the range is unchanged. Any other id is reduced to
 /// the range.
 fn application_id(id: u128) -> u64 {
-    let most = u128::from(APPLICATION_IDS.end - APPLICATION_IDS.start);
+    let max = u128::from(APPLICATION_IDS.end - APPLICATION_IDS.start);
     match u64::try_from(id) {
         Ok(number) if APPLICATION_IDS.contains(&number) => number,
-        _ => APPLICATION_IDS.start + u64::try_from(id % most).unwrap_or_default(),
+        _ => APPLICATION_IDS.start + u64::try_from(id % max).unwrap_or_default(),
     }
 }
 

@@ -51,9 +51,9 @@ async fn signature(State(app): State<App>, headers: HeaderMap, Json(question): J
         return (StatusCode::UNAUTHORIZED, challenge, "the credentials of an account are required\n").into_response();
     };
     if question.url.len() > MAX_URL || question.params.len() > MAX_PARAMETERS {
-        let most =
+        let max =
             format!("the URL may have at most {MAX_URL} octets, and there may be at most {MAX_PARAMETERS} params\n");
-        return (StatusCode::BAD_REQUEST, most).into_response();
+        return (StatusCode::BAD_REQUEST, max).into_response();
     }
     let Some(own) = &account.twilio else {
         return (StatusCode::BAD_REQUEST, "this account's webhooks have no Twilio signature\n").into_response();

@@ -142,14 +142,14 @@ fn compare(what: &str, one: &[f32], other: &[f32], missed: &impl Fn(usize) -> us
             unlike.push(missed);
         }
     }
-    let (least, most) = (*known.iter().min().unwrap(), *known.iter().max().unwrap());
-    let [from, to] = [least, most].map(|samples| samples as f64 / RATE * 1_000.0);
+    let (least, max) = (*known.iter().min().unwrap(), *known.iter().max().unwrap());
+    let [from, to] = [least, max].map(|samples| samples as f64 / RATE * 1_000.0);
     println!(
         "{what}: {from:.2} to {to:.2} ms apart; of {all} windows of 0.5 s {slid} slid, {} could not be told",
         unlike.len()
     );
     assert!(unlike.len() * 2 <= all && unlike.iter().all(|missed| *missed >= MISSED), "{what}: {unlike:?}");
-    (least, most)
+    (least, max)
 }
 
 #[test]
@@ -213,14 +213,14 @@ fn a_recorded_call_with_drift_and_loss_is_as_long_as_the_call_and_its_channels_a
     };
     println!("recorded {:.3} s of a call of {:.3} s; {dropped:?} dropped", duration.as_secs_f64(), call.as_secs_f64());
     assert_eq!(dropped, Duration::ZERO);
-    let (least, most) = compare("the channels", &left, &right, &missed);
-    assert!(least.abs() <= 160 && most.abs() <= 160);
+    let (least, max) = compare("the channels", &left, &right, &missed);
+    assert!(least.abs() <= 160 && max.abs() <= 160);
     // A packet arrives 20 ms after the time of its first sample.
     let source: Vec<f32> =
         (0..left.len()).map(|at| f32::from(said(before.as_secs_f64() + at as f64 / RATE - 0.02))).collect();
     for (side, channel) in [("the left channel and what was said", &left), ("the right", &right)] {
-        let (least, most) = compare(side, &source, channel, &missed);
-        assert!(most - least <= 160);
+        let (least, max) = compare(side, &source, channel, &missed);
+        assert!(max - least <= 160);
     }
     // The duration is exact to a frame of 20 ms. Each of the two commands may also wait for a tick of 5 ms, or longer
     // for a free core.

@@ -331,7 +331,7 @@ fn wideband_with_another_clock_is_copied_to_the_bit() {
 #[test]
 fn an_adaptive_reader_waits_as_long_as_the_jitter_wants_and_no_longer() {
     let samples = spoken(160 * 3_000);
-    for (jitter, most) in [(0, 30), (240, 60), (480, 90), (960, 150)] {
+    for (jitter, max) in [(0, 30), (240, 60), (480, 90), (960, 150)] {
         let mut random = Random::new(jitter + 1);
         let packets = DelayedPackets::new(&samples, 160, |_| Some(random.below(jitter + 1) as u32));
         let mut timeline = Timeline::octets(Law::Mu);
@@ -344,7 +344,7 @@ fn an_adaptive_reader_waits_as_long_as_the_jitter_wants_and_no_longer() {
         let all = again.quality();
         let (late, concealed) = (all.late - early.late, all.concealed_ms - early.concealed_ms);
         println!("{} ms of jitter: {all:?}; after 20 s {late} late, {concealed} ms concealed", jitter / 8);
-        assert!(all.delay_ms <= most, "{all:?}");
+        assert!(all.delay_ms <= max, "{all:?}");
         assert!(late <= 40 && concealed <= 800, "{late} {concealed}");
     }
 }

@@ -99,7 +99,7 @@ fn a_voice_in_loud_noise_is_found_and_the_noise_alone_is_not() {
         return;
     };
     let truth: Vec<f32> = clean.samples().chunks_exact(160).map(level).collect();
-    for (name, audio, least, most) in [("clean", &clean, 90, 3), ("at 0 dB", &noisy, 80, 6)] {
+    for (name, audio, least, max) in [("clean", &clean, 90, 3), ("at 0 dB", &noisy, 80, 6)] {
         let frames = heard(audio.samples(), SampleRate::Hz8000);
         let judged = |of: fn(f32) -> bool| -> Vec<Activity> {
             frames.iter().zip(&truth).filter(|(_, level)| of(**level)).map(|(frame, _)| *frame).collect()
@@ -107,7 +107,7 @@ fn a_voice_in_loud_noise_is_found_and_the_noise_alone_is_not() {
         let hit = share(&judged(|level| level > -50.0), |frame| frame.active);
         let wrong = share(&judged(|level| level < -60.0), |frame| frame.active);
         println!("{name}: {hit} % of speech, {wrong} % of the rest");
-        assert!(hit >= least && wrong <= most, "{name}: {hit} % of speech, {wrong} % of the rest");
+        assert!(hit >= least && wrong <= max, "{name}: {hit} % of speech, {wrong} % of the rest");
     }
     assert_eq!(share(&heard(noise.samples(), SampleRate::Hz8000), |frame| frame.active), 0);
 }

@@ -91,7 +91,7 @@ pub(super) fn session(protocol: Protocol, format: Format, settings: &Settings<'_
         place.insert("voice".into(), name.into());
     }
     if let Some(session) = session.as_object_mut() {
-        session.extend(settings.max_tokens.map(|most| (tokens.to_owned(), Value::from(most))));
+        session.extend(settings.max_tokens.map(|max| (tokens.to_owned(), Value::from(max))));
         session.extend(settings.extra.clone());
     }
     json!({ "type": "session.update", "session": session })

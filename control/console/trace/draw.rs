@@ -77,9 +77,9 @@ impl Canvas {
     fn new(trace: &CallTrace, columns: usize) -> Self {
         let width = columns.saturating_sub(TIME).max(FIRST + GAP + 4);
         let room = width - FIRST - 3;
-        let most = room / GAP;
+        let max = room / GAP;
         let parties = trace.parties.len();
-        let shown = parties.min(most.max(1));
+        let shown = parties.min(max.max(1));
         let gap = room / shown.max(1);
         // The first far end is on the left of this server, and the other far ends are on the right.
         let place = |number: usize| FIRST + number * gap;

@@ -157,14 +157,14 @@ impl Starlis {
             }
             EventKind::Transcription(facts) => {
                 if let TranscriptionStatus::Recognised { words, is_final: true, .. } = &facts.status {
-                    said(frontends, &words.text());
+                    send_transcription(frontends, &words.text());
                 }
             }
             EventKind::Conversation(facts) => {
                 if let ConversationStatus::Utterance(line) = &facts.status
                     && (!line.by_agent || self.config.tracks == Tracks::Both)
                 {
-                    said(frontends, &line.text);
+                    send_transcription(frontends, &line.text);
                 }
             }
             _ => {}
@@ -214,7 +214,7 @@ impl Starlis {
     }
 }
 
-fn said(frontends: &Frontends<Subscribed>, text: &str) {
+fn send_transcription(frontends: &Frontends<Subscribed>, text: &str) {
     if !text.is_empty() {
         let event = json!({ "event": "transcription", "text": text }).to_string();
         frontends.broadcast(&event.into(), Subscribed::has);

@@ -53,7 +53,7 @@ pub(super) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Option<
         reader.warn(NAME, format!("a conference must have a name of at most {MAX_NAME} characters"));
         return Ok(None);
     }
-    let most = reader.number(element, "maxParticipants", 2..=250, code::SCHEMA).unwrap_or(250);
+    let max_participants = reader.number(element, "maxParticipants", 2..=250, code::SCHEMA).unwrap_or(250);
     Ok(Some(Participation {
         label: label(reader, element),
         muted: reader.flag(element, "muted", false, MUTED),
@@ -64,7 +64,7 @@ pub(super) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Option<
         clears: false,
         beep: reader.word(element, "beep", &BEEPS, Beep::Both, BEEP),
         coach: coach(reader, element),
-        most: u16::try_from(most).unwrap_or(250),
+        max_participants: u16::try_from(max_participants).unwrap_or(250),
         opening: Some(opening(reader, element)?).filter(|one| *one != ConferenceSettings::default()).map(Arc::new),
         conference: name.into(),
     }))

@@ -179,8 +179,8 @@ fn recorded(reader: &mut Reader<'_>, element: &Element) -> Result<Option<DialRec
         spec.channels = reader.word(element, "recordingChannels", &record::CHANNELS, channels, code::SCHEMA);
     }
     if reader.honours(element, "recordMaxLength") {
-        let most = reader.seconds(element, "recordMaxLength", 0..=14_400, code::SCHEMA);
-        spec.max_length = most.filter(|most| !most.is_zero());
+        let max = reader.seconds(element, "recordMaxLength", 0..=14_400, code::SCHEMA);
+        spec.max_length = max.filter(|max| !max.is_zero());
     }
     spec.track = reader.word(element, "recordingTrack", &record::TRACKS, Track::Both, code::SCHEMA);
     Ok(Some(DialRecord { from_ringing, spec }))

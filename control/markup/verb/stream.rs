@@ -137,9 +137,14 @@ fn suppression(track: Track, on: bool) -> Instruction {
     }))
 }
 
-/// Reads a `Stream`. `speaks` says whether the application may send audio. If the stream has no usable URL, warns and
+/// Reads a `Stream`. `may_send_audio` says whether the application may send audio. If the stream has no usable URL,
+/// warns and
 /// returns `None`.
-fn stream(reader: &mut Reader<'_>, element: &Element, speaks: bool) -> Result<Option<StreamSpec>, FetchFailure> {
+fn stream(
+    reader: &mut Reader<'_>,
+    element: &Element,
+    may_send_audio: bool,
+) -> Result<Option<StreamSpec>, FetchFailure> {
     let text = element.attribute("url").map(str::trim).unwrap_or_default();
     if text.is_empty() {
         match element.attribute("connectorName") {
@@ -151,10 +156,10 @@ fn stream(reader: &mut Reader<'_>, element: &Element, speaks: bool) -> Result<Op
     let Some(url) = reader.websocket_url(text)? else { return Ok(None) };
     let track = reader.word(element, "track", reader.tracks(), Track::Inbound, TRACK);
     let (codec, bidirectional_mode) = match reader.honours(element, "bidirectionalMode") {
-        true => bidirectional(reader, element, speaks),
+        true => bidirectional(reader, element, may_send_audio),
         false => {
             let codec = codec(reader, element);
-            (Some(codec), speaks.then_some(BidirectionalMode::Payload(codec)))
+            (Some(codec), may_send_audio.then_some(BidirectionalMode::Payload(codec)))
         }
     };
     parts(reader, element);
@@ -183,7 +188,7 @@ fn stream(reader: &mut Reader<'_>, element: &Element, speaks: bool) -> Result<Op
 fn bidirectional(
     reader: &mut Reader<'_>,
     element: &Element,
-    speaks: bool,
+    may_send_audio: bool,
 ) -> (Option<StreamCodec>, Option<BidirectionalMode>) {
     let heard = CODECS.iter().filter(|(name, _)| !name.contains('@')).chain(&LINEAR);
     let heard: Vec<_> = heard.map(|(name, codec)| (*name, Some(*codec))).chain([("default", None)]).collect();
@@ -195,8 +200,8 @@ fn bidirectional(
     let spoken = reader.word(element, "bidirectionalCodec", &spoken, StreamCodec::Pcmu, code::SCHEMA);
     let modes = [("rtp", BidirectionalMode::Payload(spoken)), ("mp3", BidirectionalMode::Files)];
     let mode = reader.word(element, "bidirectionalMode", &modes, BidirectionalMode::Files, code::SCHEMA);
-    let speaks = speaks || element.attribute("bidirectionalMode").is_some();
-    (codec, speaks.then_some(mode))
+    let may_send_audio = may_send_audio || element.attribute("bidirectionalMode").is_some();
+    (codec, may_send_audio.then_some(mode))
 }
 
 /// Reads the name that the application gives to the stream.

@@ -7,7 +7,7 @@ use tandem_call::id::LegId;
 use tandem_call::output::LegEvent;
 use tandem_call::program::instruction::Warning;
 use tandem_clock as clock;
-use tandem_conferences::ParticipantCall;
+use tandem_conferences::{JoinRefusal, ParticipantCall};
 use tandem_dialect::ReportedError;
 
 use super::CallTask;
@@ -55,13 +55,14 @@ impl CallTask {
                 live.seat = Some(seat);
                 live.io.command(command)
             }
-            Err((Some(refused), why)) => {
+            Err(JoinRefusal::Refused(refused)) => {
+                let why = format!("conference {}: {refused}", participation.conference);
                 self.warn(leg, ReportedError::Conference(refused), &why);
                 false
             }
-            Err((None, why)) => {
+            Err(why) => {
                 let (call, conference) = (self.call.id(), &participation.conference);
-                tracing::warn!(%call, %leg, %conference, why, "conference not joined: the media engine has no room for it");
+                tracing::warn!(%call, %leg, %conference, %why, "conference not joined: the media engine has no room for it");
                 false
             }
         };

@@ -12,10 +12,10 @@ use crate::inbox::Message;
 use crate::registry::Registry;
 
 impl CallTask {
-    pub(super) fn enter_queue(&mut self, leg: LegId, op: OpId, name: &Arc<str>, most: Option<u32>) {
+    pub(super) fn enter_queue(&mut self, leg: LegId, op: OpId, name: &Arc<str>, max_size: Option<u32>) {
         let Some(account) = self.call.leg(leg).map(|info| Arc::clone(&info.account)) else { return };
         let services = &self.services;
-        let result = match services.queues.enter(&account, name, most, leg, clock::time()) {
+        let result = match services.queues.enter(&account, name, max_size, leg, clock::time()) {
             Ok(entered) => {
                 if entered.new {
                     let (services, queue) = (Arc::clone(services), entered.queue.clone());

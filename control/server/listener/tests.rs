@@ -96,7 +96,7 @@ struct Listening {
     task: tokio::task::JoinHandle<()>,
 }
 
-async fn listening(most: usize) -> Listening {
+async fn listening(max_connections: usize) -> Listening {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
@@ -105,7 +105,7 @@ async fn listening(most: usize) -> Listening {
         let stop = async {
             let _ = stopped.await;
         };
-        serve(listener, router, most, stop).await;
+        serve(listener, router, max_connections, stop).await;
     });
     Listening { address, stop, task }
 }

@@ -60,7 +60,7 @@ async fn open(app: &App, account: &Account, parameters: Parameters<'_>) -> Resul
     let participation = Participation {
         beep: opening.beep.unwrap_or(Beep::None),
         wait: opening.wait.clone().unwrap_or(Wait::Silence),
-        most: max_participants(parameters)?,
+        max_participants: max_participants(parameters)?,
         waits: !parameters.flag_or("start_conference_on_create", true)?,
         opening: Some(Arc::new(opening)),
         ..Participation::new(name)
@@ -306,8 +306,8 @@ fn opening(parameters: Parameters<'_>) -> Result<ConferenceSettings, ApiError> {
 
 /// The value of `max_participants`. This server allows at most 250 participants.
 fn max_participants(parameters: Parameters<'_>) -> Result<u16, ApiError> {
-    let most = parameters.integer("max_participants", 2..=800)?.unwrap_or(250);
-    Ok(u16::try_from(most.min(250)).unwrap_or(250))
+    let max_participants = parameters.integer("max_participants", 2..=800)?.unwrap_or(250);
+    Ok(u16::try_from(max_participants.min(250)).unwrap_or(250))
 }
 
 /// The settings of a participant. Some defaults are in the conference's settings `opening`.
@@ -370,7 +370,7 @@ impl Invitation {
             account,
             dialect,
             name: &name,
-            max_participants: participation.most,
+            max_participants: participation.max_participants,
             opening: Some(opening),
         };
         let invited = operations::invite(&app.calls, spec, participation, call, None).await;

@@ -57,8 +57,8 @@ impl Paging {
     }
 }
 
-fn number(name: &str, value: &str, most: usize) -> Result<usize, ApiError> {
-    let number = value.parse().ok().filter(|number| (1..=most).contains(number));
-    let high = i64::try_from(most).unwrap_or(i64::MAX);
+fn number(name: &str, value: &str, max: usize) -> Result<usize, ApiError> {
+    let number = value.parse().ok().filter(|number| (1..=max).contains(number));
+    let high = i64::try_from(max).unwrap_or(i64::MAX);
     number.ok_or_else(|| ApiError::out_of_range(name, 1, high).in_query(name))
 }

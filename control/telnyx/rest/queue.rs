@@ -58,8 +58,8 @@ pub(super) async fn create(
     Payload(body): Payload,
 ) -> Result<Json<Value>, ApiError> {
     let parameters = Parameters(&body);
-    let (name, most) = (name(parameters)?, max_size(parameters)?.unwrap_or(DEFAULT_MAX_SIZE));
-    let created = queues::create(&app.calls, &account.name, name, most).await.map_err(unfit)?;
+    let (name, max_size) = (name(parameters)?, max_size(parameters)?.unwrap_or(DEFAULT_MAX_SIZE));
+    let created = queues::create(&app.calls, &account.name, name, max_size).await.map_err(unfit)?;
     Ok(Json(json!({ "data": queue(&created) })))
 }
 
@@ -80,8 +80,8 @@ pub(super) async fn update(
     Payload(body): Payload,
 ) -> Result<Json<Value>, ApiError> {
     let found = find(&app, &account, &name)?;
-    let most = max_size(Parameters(&body))?.ok_or_else(|| ApiError::missing("max_size"))?;
-    let changed = queues::change(&app.calls, &account.name, found.queue.id, None, Some(most)).await;
+    let max_size = max_size(Parameters(&body))?.ok_or_else(|| ApiError::missing("max_size"))?;
+    let changed = queues::change(&app.calls, &account.name, found.queue.id, None, Some(max_size)).await;
     Ok(Json(json!({ "data": queue(&changed.map_err(unfit)?) })))
 }
 
@@ -166,8 +166,8 @@ pub(super) fn take_first(app: &App, account: &Account, parameters: Parameters<'_
 
 /// Checks that a call can enter the queue that the call names. Creates the queue if the queue does not exist.
 pub(super) async fn prepare(app: &App, account: &Account, parameters: Parameters<'_>) -> Result<(), ApiError> {
-    let (name, most) = (name(parameters)?, max_size(parameters)?);
-    let admitted = queues::admit(&app.calls, &account.name, name, most, DEFAULT_MAX_SIZE_OF_CALL).await;
+    let (name, max_size) = (name(parameters)?, max_size(parameters)?);
+    let admitted = queues::admit(&app.calls, &account.name, name, max_size, DEFAULT_MAX_SIZE_OF_CALL).await;
     admitted.map_err(|why| match why {
         NotAdmitted::Full => ApiError::queue_full(name),
         NotAdmitted::OtherSize => ApiError::queue_size_is_fixed(),
@@ -203,7 +203,7 @@ fn queue(snapshot: &QueueSnapshot) -> Value {
         "id": id::uuid(queue.id.0),
         "record_type": "queue",
         "name": queue.name,
-        "max_size": queue.most,
+        "max_size": queue.max_size,
         "current_size": snapshot.members.len(),
         "average_wait_time_secs": snapshot.average.as_secs(),
         "created_at": time(queue.created_at),

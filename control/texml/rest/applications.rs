@@ -72,10 +72,10 @@ fn list(app: &App, account: &Account, query: &str) -> Result<(StatusCode, Value)
     let pairs: Vec<(String, String)> =
         form_urlencoded::parse(query.as_bytes()).map(|(name, value)| (name.into(), value.into())).collect();
     let given = |name: &str| pairs.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
-    let number = |name: &str, default: usize, most: usize| match given(name).map(str::parse) {
+    let number = |name: &str, default: usize, max: usize| match given(name).map(str::parse) {
         None => Ok(default),
-        Some(Ok(number)) if (1..=most).contains(&number) => Ok(number),
-        Some(_) => Err(unprocessable("10033", "Value outside of range", &format!("{name} must be 1 to {most}"))),
+        Some(Ok(number)) if (1..=max).contains(&number) => Ok(number),
+        Some(_) => Err(unprocessable("10033", "Value outside of range", &format!("{name} must be 1 to {max}"))),
     };
     let (page, size) = (number("page[number]", 1, 1_000_000)?, number("page[size]", 20, MAX_PAGE_SIZE)?);
     let mut rows = applications(app, account).all();
@@ -120,14 +120,14 @@ async fn create(app: &App, account: &Account, body: &[u8]) -> Result<(StatusCode
 }
 
 async fn change(app: &App, account: &Account, id: &str, body: &[u8]) -> Result<(StatusCode, Value), Refusal> {
-    let mut row = (*held(app, account, id)?).clone();
+    let mut row = (*changeable(app, account, id)?).clone();
     set(&mut row, body)?;
     row.updated_at = Timestamp::now();
     Ok((StatusCode::OK, one(&*keep(app, account, row).await?)))
 }
 
 async fn delete(app: &App, account: &Account, id: &str) -> Result<(StatusCode, Value), Refusal> {
-    let row = held(app, account, id)?;
+    let row = changeable(app, account, id)?;
     match applications(app, account).delete(&row).await {
         // Another request may have deleted the application meanwhile, which is as good.
         Ok(()) | Err(ApplicationError::Unknown) => Ok((StatusCode::OK, one(&row))),
@@ -137,7 +137,7 @@ async fn delete(app: &App, account: &Account, id: &str) -> Result<(StatusCode, V
 }
 
 /// An application that a request can change. Error 403 for an application of the configuration file.
-fn held(app: &App, account: &Account, id: &str) -> Result<AccountApplication, Refusal> {
+fn changeable(app: &App, account: &Account, id: &str) -> Result<AccountApplication, Refusal> {
     let row = found(app, account, id)?;
     if inventory::is_of_the_file(&*row) {
         return Err(in_the_file(id));

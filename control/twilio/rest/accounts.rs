@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use tandem_accounts::Account;
-use tandem_accounts::changes::{AccountChange, AccountError, MOST_KEYS, MOST_SUBACCOUNTS};
+use tandem_accounts::changes::{AccountChange, AccountError, MAX_KEYS, MAX_SUBACCOUNTS};
 use tandem_accounts::subaccount::AccountStatus;
 use tandem_clock as clock;
 
@@ -83,9 +83,9 @@ impl From<AccountError> for ApiError {
         match error {
             AccountError::IsSubaccount => Self::forbidden(20006, "A subaccount cannot have subaccounts"),
             AccountError::TooManySubaccounts => {
-                Self::bad(20001, format!("An account has at most {MOST_SUBACCOUNTS} subaccounts"))
+                Self::bad(20001, format!("An account has at most {MAX_SUBACCOUNTS} subaccounts"))
             }
-            AccountError::TooManyKeys => Self::bad(20001, format!("An account has at most {MOST_KEYS} keys")),
+            AccountError::TooManyKeys => Self::bad(20001, format!("An account has at most {MAX_KEYS} keys")),
             AccountError::ConfigurationOnly => {
                 Self::forbidden(20006, "Accounts are created in the server's configuration")
             }

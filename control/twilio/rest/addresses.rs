@@ -104,7 +104,7 @@ async fn create(x: &RestContext<'_>) -> Answer {
     }
     row.details.iso_country = country;
     apply(x.parameters, &mut row)?;
-    let full = |most| format!("An account has at most {most} addresses");
+    let full = |max| format!("An account has at most {max} addresses");
     let added = resources::add(x.store(), ADDRESS, &row, &Filter::default(), MAX_ADDRESSES).await;
     added.map_err(|why| not_added(why, full))?;
     Ok(created(address(x.account_sid(), &row)))

@@ -41,13 +41,13 @@ pub(super) fn answer(x: &RestContext<'_>, below: &[&str]) -> Answer {
 }
 
 fn list(x: &RestContext<'_>, code: &str, (kind, name): (NumberKind, &str)) -> Answer {
-    let most = x.paging("PN")?.page().limit;
+    let max = x.paging("PN")?.page().limit;
     let wanted = NumberSearch::parse(x.parameters)?;
     let block_fits = |block: &Block| {
         block.kind == kind && country_of(block.number.as_str(), block) == code && wanted.fits_block(block)
     };
     let numbers = x.numbers();
-    let offered = numbers.offered(block_fits, |number| wanted.fits(number), most);
+    let offered = numbers.offered(block_fits, |number| wanted.fits(number), max);
     let numbers: Vec<Value> = offered.iter().map(|(number, block)| available(number, block)).collect();
     Ok(ok(json!({ "available_phone_numbers": numbers, "uri": uri(x, &format!("/{code}/{name}")) })))
 }

@@ -5,6 +5,7 @@
 //! Three operations are extensions of this server. `POST Conferences.json` opens a conference without participants.
 //! `POST .../Recordings.json` starts a recording. `Status=completed` lists the participants who have left.
 
+use std::fmt::Display;
 use std::sync::Arc;
 
 use axum::Json;
@@ -106,13 +107,13 @@ fn open(x: &RestContext<'_>) -> Answer {
     let parameters = x.parameters;
     let name = parameters.get("FriendlyName").ok_or_else(|| ApiError::bad(20001, "FriendlyName is required"))?;
     let name: Arc<str> = request::conference_name(name)?.into();
-    let most = parameters.number("MaxParticipants", 2..=250, 20001)?.unwrap_or(250);
+    let max_participants = parameters.number("MaxParticipants", 2..=250, 20001)?.unwrap_or(250);
     let opening = request::conference_opening(parameters, "")?;
     let wanted = ConferenceSpec {
         account: &x.account.name,
         dialect: &x.provider.name().into(),
         name: &name,
-        max_participants: u16::try_from(most).unwrap_or(250),
+        max_participants: u16::try_from(max_participants).unwrap_or(250),
         opening: Some(Arc::new(opening)),
     };
     let opened = operations::open(&x.app.calls, wanted).map_err(|why| match why {
@@ -120,13 +121,13 @@ fn open(x: &RestContext<'_>) -> Answer {
             let message = format!("A conference named {name} already exists");
             ApiError { status: StatusCode::CONFLICT, code: 20409, message }
         }
-        why => unavailable(&why.to_string()),
+        why => unavailable(&why),
     });
     Ok((StatusCode::CREATED, Json(conference::conference(x.owner(), &opened?.info))).into_response())
 }
 
-fn unavailable(why: &str) -> ApiError {
-    tracing::warn!(why, "the conference could not be opened");
+fn unavailable(why: &dyn Display) -> ApiError {
+    tracing::warn!(%why, "the conference could not be opened");
     let message = "Too many conferences are open".into();
     ApiError { status: StatusCode::SERVICE_UNAVAILABLE, code: 20503, message }
 }
@@ -207,7 +208,7 @@ async fn add(x: &RestContext<'_>, name: &str) -> Answer {
         }
         None => request::conference_name(name)?.into(),
     };
-    let (participation, most) = participation(parameters, Arc::clone(&name))?;
+    let (participation, max_participants) = participation(parameters, Arc::clone(&name))?;
     let instruction = Instruction::Conference(Conference {
         participation: participation.clone(),
         time_limit: None,
@@ -217,7 +218,7 @@ async fn add(x: &RestContext<'_>, name: &str) -> Answer {
     let program = Program { instructions: vec![instruction], warnings: Vec::new() };
     let new = request::participant_call(parameters, &x.account.name, program)?;
     let (account, dialect, opening) = (&x.account.name, &x.provider.name().into(), participation.opening.clone());
-    let wanted = ConferenceSpec { account, dialect, name: &name, max_participants: most, opening };
+    let wanted = ConferenceSpec { account, dialect, name: &name, max_participants, opening };
     let invited = operations::invite(calls, wanted, participation, new, request::passed_on(parameters)).await;
     let invited = invited.map_err(|why| match why {
         InviteError::JoinRefusal(why) => why.into(),
@@ -233,8 +234,8 @@ async fn add(x: &RestContext<'_>, name: &str) -> Answer {
 }
 
 fn participation(parameters: &Parameters, name: Arc<str>) -> Result<(Participation, u16), ApiError> {
-    let most = parameters.number("MaxParticipants", 2..=250, 20001)?.unwrap_or(250);
-    let most = u16::try_from(most).unwrap_or(250);
+    let max_participants = parameters.number("MaxParticipants", 2..=250, 20001)?.unwrap_or(250);
+    let max_participants = u16::try_from(max_participants).unwrap_or(250);
     let label = match parameters.get("Label") {
         None => None,
         Some(text) if request::is_participant_label(parameters.ids(), text) => Some(text.into()),
@@ -249,11 +250,11 @@ fn participation(parameters: &Parameters, name: Arc<str>) -> Result<(Participati
         ends: parameters.flag("EndConferenceOnExit", false)?,
         beep: request::beep(parameters)?,
         coach: coach(parameters, None)?.flatten(),
-        most,
+        max_participants,
         opening: Some(Arc::new(opening)),
         ..Participation::new(name)
     };
-    Ok((participation, most))
+    Ok((participation, max_participants))
 }
 
 /// A boolean parameter. The value is true for `true`, in upper or lower case, and false for any other text.

@@ -557,7 +557,7 @@ impl RestContext<'_> {
 /// The error of a resource that was not added. `full` writes the message for a limit that is reached.
 fn not_added(why: NotAdded, full: impl FnOnce(u64) -> String) -> ApiError {
     match why {
-        NotAdded::Full(most) => ApiError::bad(20001, full(most)),
+        NotAdded::Full(max) => ApiError::bad(20001, full(max)),
         NotAdded::Taken => ApiError::internal(),
         NotAdded::Store(error) => error.into(),
     }

@@ -75,14 +75,14 @@ fn list(x: &RestContext<'_>) -> Answer {
 
 async fn create(x: &RestContext<'_>) -> Answer {
     let name = name(x)?.ok_or_else(|| ApiError::bad(BAD_NAME, "FriendlyName is required"))?;
-    let most = max_size(x)?.unwrap_or(DEFAULT_QUEUE_SIZE);
-    let created = queues::create(&x.app.calls, &x.account.name, name, most).await.map_err(|why| unfit(x, why))?;
+    let max_size = max_size(x)?.unwrap_or(DEFAULT_QUEUE_SIZE);
+    let created = queues::create(&x.app.calls, &x.account.name, name, max_size).await.map_err(|why| unfit(x, why))?;
     Ok((StatusCode::CREATED, Json(queue(x.owner(), &created))).into_response())
 }
 
 async fn update(x: &RestContext<'_>, id: QueueId) -> Answer {
-    let (name, most) = (name(x)?, max_size(x)?);
-    let changed = queues::change(&x.app.calls, &x.account.name, id, name, most).await;
+    let (name, max_size) = (name(x)?, max_size(x)?);
+    let changed = queues::change(&x.app.calls, &x.account.name, id, name, max_size).await;
     Ok(ok(queue(x.owner(), &changed.map_err(|why| unfit(x, why))?)))
 }
 
@@ -126,8 +126,8 @@ fn name<'a>(x: &'a RestContext<'_>) -> Result<Option<&'a str>, ApiError> {
 }
 
 fn max_size(x: &RestContext<'_>) -> Result<Option<u32>, ApiError> {
-    let most = x.parameters.number("MaxSize", 1..=u64::from(MAX_QUEUE_SIZE), BAD_SIZE)?;
-    Ok(most.and_then(|most| u32::try_from(most).ok()))
+    let max_size = x.parameters.number("MaxSize", 1..=u64::from(MAX_QUEUE_SIZE), BAD_SIZE)?;
+    Ok(max_size.and_then(|max_size| u32::try_from(max_size).ok()))
 }
 
 fn unfit(x: &RestContext<'_>, why: QueueFailure) -> ApiError {
@@ -162,7 +162,7 @@ fn queue(owner: Owner<'_>, snapshot: &QueueSnapshot) -> Value {
         "date_created": format::rfc2822(queue.created_at),
         "date_updated": format::rfc2822(queue.updated_at),
         "friendly_name": &*queue.name,
-        "max_size": queue.most,
+        "max_size": queue.max_size,
         "sid": sid,
         "uri": owner.uri(format_args!("Queues/{sid}")),
     })

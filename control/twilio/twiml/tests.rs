@@ -243,7 +243,7 @@ fn a_dial_may_lead_into_a_conference() {
         startConferenceOnEnter='false' endConferenceOnExit='true' maxParticipants='10'>Room 1</Conference></Dial>";
     expect!(one(text), Instruction::Conference(conference) => {
         let expected = Participation {
-            muted: true, waits: true, ends: true, beep: Beep::Enter, most: 10, wait: Wait::Music,
+            muted: true, waits: true, ends: true, beep: Beep::Enter, max_participants: 10, wait: Wait::Music,
             ..Participation::new("Room 1")
         };
         assert_eq!(conference.participation, expected);

@@ -43,7 +43,7 @@ pub(super) async fn remove<T>(app: &App, kind: Kind<T>, row: &Resource<T>) -> Re
 /// The error of a resource that was not stored. `taken` is the error if another resource has the same claim.
 pub(super) fn not_kept(why: NotAdded, taken: ApiError) -> ApiError {
     match why {
-        NotAdded::Full(most) => ApiError::limit_reached(format!("The account already has the maximum of {most}.")),
+        NotAdded::Full(max) => ApiError::limit_reached(format!("The account already has the maximum of {max}.")),
         NotAdded::Taken => taken,
         NotAdded::Store(error) => failed(error),
     }

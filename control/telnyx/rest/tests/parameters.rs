@@ -122,13 +122,13 @@ fn measured(command: &str, about: &Value) -> Option<BTreeMap<String, ParameterSu
         }
     }
     assert!(outcome(command, &least).is_ok(), "{command} with what is required: {:?}", outcome(command, &least));
-    let mut most = least.clone();
+    let mut max = least.clone();
     for (name, values) in &given {
         for value in values {
-            let mut with = most.clone();
+            let mut with = max.clone();
             with.insert((*name).clone(), value.clone());
             if outcome(command, &with).is_ok() {
-                most = with;
+                max = with;
                 break;
             }
         }
@@ -159,7 +159,7 @@ fn measured(command: &str, about: &Value) -> Option<BTreeMap<String, ParameterSu
             };
             values.iter().find_map(with)
         });
-        for body in [least.clone(), most.clone()].into_iter().chain(instead).chain(beside) {
+        for body in [least.clone(), max.clone()].into_iter().chain(instead).chain(beside) {
             let mut without = body.clone();
             without.remove(name);
             let without = outcome(command, &without);

@@ -72,7 +72,7 @@ async fn update(x: &RestContext<'_>, mut row: DomainRow) -> Answer {
 }
 
 fn not_kept(why: AccessError, row: &DomainRow) -> ApiError {
-    let full = |most| ApiError::bad(INVALID, format!("An account has at most {most} SIP domains"));
+    let full = |max| ApiError::bad(INVALID, format!("An account has at most {max} SIP domains"));
     not_added(why, full, || ApiError::bad(INVALID_NAME, format!("DomainName is taken: {}", row.name)))
 }
 

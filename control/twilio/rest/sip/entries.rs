@@ -76,7 +76,7 @@ async fn all<T: Resource>(x: &RestContext<'_>, list: u128) -> Answer {
 
 async fn create<T: Resource>(x: &RestContext<'_>, list: u128) -> Answer {
     let row = Entry::new(&x.account.name, list, T::read(x)?);
-    let full = |most| ApiError::bad(T::INVALID, format!("A list has at most {most} {}", T::ENTRIES));
+    let full = |max| ApiError::bad(T::INVALID, format!("A list has at most {max} {}", T::ENTRIES));
     let added = sip_domains::add_entry(x.services(), &row).await;
     added.map_err(|why| not_added(why, full, || ApiError::bad(T::INVALID, row.details.taken())))?;
     Ok(created(represent(x.account_sid(), &row)))

@@ -64,7 +64,7 @@ async fn list(x: &RestContext<'_>, kind: ListKind) -> Answer {
 
 async fn create(x: &RestContext<'_>, kind: ListKind) -> Answer {
     let name = friendly_name(x, invalid(kind))?;
-    let full = |most| ApiError::bad(invalid(kind), format!("An account has at most {most} of these lists"));
+    let full = |max| ApiError::bad(invalid(kind), format!("An account has at most {max} of these lists"));
     let added = sip_domains::add_list(x.services(), &x.account.name, kind, name).await;
     let row = added.map_err(|why| not_added(why, full, ApiError::internal))?;
     Ok(created(represent(x.account_sid(), &row)))

@@ -77,7 +77,7 @@ pub(super) fn not_added(
     taken: impl FnOnce() -> ApiError,
 ) -> ApiError {
     match why {
-        AccessError::Full(most) => full(most),
+        AccessError::Full(max) => full(max),
         AccessError::Taken => taken(),
         AccessError::Store(error) => error.into(),
     }

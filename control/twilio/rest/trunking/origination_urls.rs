@@ -61,7 +61,7 @@ async fn create(v: &TrunkingContext<'_>, trunk: &Resource<CustomerTrunk>) -> Ans
     apply(x.parameters, &mut details)?;
     let mut row = Resource::new(&x.account.name, friendly_name(x)?.unwrap_or_default(), details);
     row.parent = Some(trunk.id);
-    let full = |most| format!("A trunk has at most {most} origination URLs");
+    let full = |max| format!("A trunk has at most {max} origination URLs");
     trunks::add_origination(x.services(), &row).await.map_err(|why| not_added(why, full))?;
     Ok(created(represent(&v.base, x.account_sid(), &row)))
 }

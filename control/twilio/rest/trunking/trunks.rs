@@ -94,7 +94,7 @@ fn domain(v: &TrunkingContext<'_>, trunk: &mut CustomerTrunk) -> Result<(), ApiE
 
 fn not_kept(why: TrunkError, row: &Resource<CustomerTrunk>) -> ApiError {
     match why {
-        TrunkError::Full(most) => ApiError::bad(INVALID, format!("An account has at most {most} trunks")),
+        TrunkError::Full(max) => ApiError::bad(INVALID, format!("An account has at most {max} trunks")),
         TrunkError::DomainTaken => {
             let name = row.details.domain.as_deref().unwrap_or_default();
             ApiError::bad(INVALID_DOMAIN, format!("DomainName is taken: {name}"))

@@ -78,7 +78,7 @@ async fn create(x: &RestContext<'_>) -> Answer {
     let name = friendly_name(x.parameters)?.unwrap_or_default();
     // `+10` means the current value plus 10.
     let more = details.written.starts_with('+');
-    let full = |most| format!("An account has at most {most} usage triggers");
+    let full = |max| format!("An account has at most {max} usage triggers");
     let added = operations::create_trigger(x.services(), &x.account.name, name, details, more).await;
     let (row, figure) = added.map_err(|why| not_added(why, full))?;
     Ok(created(trigger(x.account_sid(), &row, figure)))
