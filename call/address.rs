@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize, Serializer};
 
-/// A telephone number as dialled: an optional `+`, then 1 to 32 characters of `0-9 * #`.
+/// A dialled telephone number: an optional `+`, then 1 to 32 characters of `0-9 * #`.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct PhoneNumber(Arc<str>);
@@ -57,7 +57,7 @@ impl fmt::Display for PhoneNumber {
     }
 }
 
-/// Error: the text is not a telephone number.
+/// The error for a text that is not a telephone number.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct NotAPhoneNumber;
 
@@ -81,12 +81,12 @@ pub enum Address {
     Client(Arc<str>),
     /// The id of an application of this server.
     Application(Arc<str>),
-    /// Any other caller name, for example `anonymous` or a single word.
+    /// Any other name of a caller, for example `anonymous` or a single word.
     Name(Arc<str>),
 }
 
 impl Address {
-    /// Returns the written form, for example `client:alice`.
+    /// Returns the address as text, for example `client:alice`.
     pub fn text(&self) -> Cow<'_, str> {
         match self {
             Self::Phone(number) => number.as_str().into(),

@@ -1,4 +1,4 @@
-//! Bridges between two legs, and the actions of the legs when a bridge ends.
+//! Bridges between two legs, and what each leg does when its bridge ends.
 
 use crate::call::{Abort, Call};
 use crate::command::{Accepted, Refused};
@@ -30,7 +30,8 @@ impl Call {
     }
 
     /// Bridges two legs of this call. If one of the legs is not answered yet, the bridge starts when that leg is
-    /// answered. `after` has the action of `leg` when `with` leaves, and the action of `with` when `leg` leaves.
+    /// answered. The first element of `after` is the action of `leg` when `with` leaves. The second element is the
+    /// action of `with` when `leg` leaves.
     pub(crate) fn bridge_after_answer(&mut self, leg: LegId, with: LegId, after: (AfterBridge, AfterBridge)) {
         for (one, other, after) in [(leg, with, after), (with, leg, (after.1, after.0))] {
             if !self.ensure_answered(one) {
@@ -53,9 +54,9 @@ impl Call {
         self.bridge(leg, with, after, true);
     }
 
-    /// Bridges two answered legs, or connects a leg to the early media of another leg. A connection to early media is
-    /// not reported (`reported` is false). Existing bridges with other legs end first. Does nothing if one of the legs has
-    /// ended.
+    /// Bridges two answered legs, or connects a leg to the early media of another leg. `reported` is false for a
+    /// connection to early media, because this connection is not reported to applications. Earlier bridges of both legs
+    /// with other legs end first. Does nothing if one of the legs has ended.
     pub(crate) fn bridge(&mut self, a: LegId, b: LegId, after: (AfterBridge, AfterBridge), reported: bool) {
         let joined = self.are_bridged(a, b);
         let known = joined && self.leg_state(a).and_then(|state| state.bridge).is_some_and(|bridge| bridge.reported);
@@ -84,15 +85,16 @@ impl Call {
         }
     }
 
-    /// Ends the bridge of a leg. The other leg is then hung up or continues, as the field `after` of its bridge says.
+    /// Ends the bridge of a leg. The other leg of the bridge is then hung up or continues. The field `after` in the
+    /// bridge of the other leg decides which of these happens.
     pub(crate) fn end_bridge(&mut self, leg: LegId) {
         if let Some((other, after)) = self.unbridge(leg) {
             self.continue_after_bridge(leg, other, after);
         }
     }
 
-    /// Ends the bridge of a leg. Returns the other leg and the action that this other leg has to do now. The function
-    /// does not execute this action; the caller must execute it.
+    /// Ends the bridge of a leg. Returns the other leg of the bridge and the next action of this other leg. The
+    /// function does not execute this action. The calling code must execute it.
     pub(crate) fn unbridge(&mut self, leg: LegId) -> Option<(LegId, AfterBridge)> {
         let bridge = self.leg_state_mut(leg)?.bridge.take()?;
         let other = bridge.with;
@@ -106,7 +108,7 @@ impl Call {
         Some((other, after))
     }
 
-    /// Hangs up or continues the leg `other`, after its bridge with the leg `gone` has ended.
+    /// Hangs up or continues the leg `other`. The bridge between `other` and the leg `gone` has already ended.
     pub(crate) fn continue_after_bridge(&mut self, gone: LegId, other: LegId, after: AfterBridge) {
         match after {
             AfterBridge::Hangup => self.hangup(other, EndCause::NormalClearing, EndedBy::OtherLeg),
@@ -119,7 +121,7 @@ impl Call {
         }
     }
 
-    /// Makes the bridge that was planned for the answer of this leg, if a bridge was planned.
+    /// Makes the bridge that waits for the answer of this leg, if there is such a bridge.
     pub(crate) fn make_planned_bridge(&mut self, leg: LegId) {
         let ready = |state: &&mut LegState| state.info.answered_at.is_some() && state.sending_digits.is_none();
         let planned = self.leg_state_mut(leg).filter(ready);

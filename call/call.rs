@@ -30,13 +30,13 @@ use crate::{Callback, Target};
 /// Maximum duration of an inbound leg after its answer, unless a request sets another limit. This limit ends the leg if
 /// the caller has vanished without a BYE.
 const INBOUND_TIME_LIMIT: Duration = Duration::from_secs(4 * 3_600);
-/// Maximum time for which an inbound leg may stay unanswered. Before the answer this server only repeats its
-/// provisional response (RFC 3261 §13.3.1.1). So this server cannot distinguish a vanished caller from a patient
-/// caller. The limit is long enough for two consecutive dials of 600 s.
+/// Maximum time for which an inbound leg may stay unanswered. Before the answer, this server only repeats its
+/// provisional response (RFC 3261 §13.3.1.1), and the caller need not send anything. So this server cannot know whether
+/// the caller has vanished or waits. The limit is long enough for two consecutive dials of 600 s.
 const UNANSWERED_LIMIT: Duration = Duration::from_secs(30 * 60);
 
-/// One call with its legs. `Call` is a pure state machine: the `handle_*` methods take inputs, the `poll_*` methods
-/// return the next actions. After each `handle_*` call, poll outputs until there are none.
+/// One call with its legs. `Call` is a pure state machine. The `handle_*` methods take inputs, and the `poll_*` methods
+/// return the next actions. After each use of a `handle_*` method, poll outputs until no output is left.
 pub struct Call {
     id: CallId,
     pub(crate) leg_states: Vec<LegState>,
@@ -47,7 +47,7 @@ pub struct Call {
     now: Now,
 }
 
-/// An outbound leg that is to be created.
+/// The parameters of an outbound leg that will be created.
 #[derive(Clone, Debug)]
 pub struct NewLeg {
     /// Facts about the new leg. The status in these facts is `Queued`.
@@ -66,12 +66,12 @@ pub struct NewLeg {
     pub detect: Option<Box<MachineDetection>>,
     /// The recording that starts with the answer.
     pub record: Option<crate::recording::NewRecording>,
-    /// The stream that carries the audio from the answer on. The stream may connect before the answer.
+    /// The stream that carries the audio of the leg from the answer on. The stream may connect before the answer.
     pub stream: Option<crate::stream::StreamSpec>,
     /// The leg with which this leg is bridged after the answer.
     pub bridge_to: Option<LegId>,
-    /// Whether this leg is hung up, and not bridged, if `bridge_to` is bridged with a third leg at the time of the
-    /// answer.
+    /// Whether this leg may be bridged only if the leg `bridge_to` is free. If `bridge_to` is bridged with a third leg
+    /// at the time of the answer, this leg is hung up.
     pub if_free: bool,
     /// Cause of the leg's end if the leg is not answered within `timeout`.
     pub unanswered: EndCause,
@@ -108,7 +108,7 @@ pub enum OnAnswer {
     Document(Target),
     /// Run this program.
     Program(Program),
-    /// Play this audio, then bridge the leg if `bridge_to` is set, then wait for commands.
+    /// Play this audio. Then bridge the leg if `bridge_to` is set, and wait for commands.
     Play(Play),
     /// Join a conference, then wait for commands.
     JoinConference(Box<Participation>),
@@ -148,15 +148,15 @@ impl Call {
         self.leg_state(leg).map(|state| &state.info)
     }
 
-    /// Returns whether every leg has ended and been released, and every output has been polled.
+    /// Returns whether every leg has ended and was released, and no output is left to poll.
     pub fn is_finished(&self) -> bool {
         self.leg_states.is_empty() && self.outputs.is_empty()
     }
 
     // ----- inputs -------------------------------------------------------------------------------------------------
 
-    /// Handles an inbound call. `route` contains the account of the call, and the document, program, commands or
-    /// refusal that follow.
+    /// Handles an inbound call. `route` names the account of the call. It also says whether a document, a program or
+    /// commands control the call, or whether the call is refused.
     pub fn handle_incoming(&mut self, now: Now, info: LegInfo, route: Route) {
         self.now = now;
         let leg = info.id;
@@ -273,7 +273,7 @@ impl Call {
         }
     }
 
-    /// Handles the response to a [`Fetch`]. A response that the leg does not wait for any more is ignored.
+    /// Handles the response to a [`Fetch`]. Ignores the response if the leg no longer waits for it.
     pub fn handle_fetched(&mut self, now: Now, leg: LegId, id: FetchId, result: Result<Program, FetchFailure>) {
         self.now = now;
         self.signal(leg, Signal::Fetched { id, result: Box::new(result) });
@@ -450,8 +450,8 @@ impl Call {
         self.emit(leg, EventKind::Initiated);
     }
 
-    /// Records that the application has given its first command. The time limit for the first command ends, and the
-    /// limit for unanswered legs begins.
+    /// Records that the application has given its first command. The time limit for the first command no longer
+    /// applies. The limit for unanswered legs applies from now on.
     pub(crate) fn note_command(&mut self, leg: LegId) {
         let Some(state) = self.leg_state_mut(leg) else { return };
         if !std::mem::take(&mut state.awaits_command) || state.info.answered_at.is_some() {
@@ -560,7 +560,7 @@ impl Call {
         }
     }
 
-    /// Sets the values that were returned by the application that this leg called.
+    /// Sets the values that the called application returned to this leg.
     pub fn set_returned(&mut self, leg: LegId, returned: Vec<(String, String)>) {
         if let Some(handover) =
             self.leg_state_mut(leg).and_then(|state| Arc::make_mut(&mut state.info).handover.as_mut())
@@ -569,7 +569,7 @@ impl Call {
         }
     }
 
-    /// Sets the negotiated codec of a leg. Called again when the codec changes.
+    /// Sets the negotiated codec of a leg. The shell calls this function again when the codec changes.
     pub fn set_codec(&mut self, leg: LegId, codec: &str) {
         if let Some(state) = self.leg_state_mut(leg)
             && state.info.sip.codec.as_deref() != Some(codec)
@@ -689,8 +689,8 @@ impl Call {
         self.notify_parent(leg, ChildEvent::Answered);
     }
 
-    /// Starts the action that follows the answer of an outbound leg, after the digits were sent. Does nothing while
-    /// answering-machine detection holds the leg's program.
+    /// Starts the action that follows the answer of an outbound leg. This function is called when the digits after the
+    /// answer have been sent. Does nothing while answering-machine detection holds the leg's program.
     pub(crate) fn proceed(&mut self, leg: LegId) {
         let Some(state) = self.leg_state_mut(leg) else { return };
         state.sending_digits = None;

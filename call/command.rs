@@ -17,7 +17,7 @@ use crate::transcription::TranscriptionSpec;
 /// A request to a leg.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Request {
-    /// New client state of the leg, which is set before the command is executed. `None` keeps the old client state.
+    /// New client state of the leg. It is set before the command is executed. `None` keeps the old client state.
     pub client_state: Option<String>,
     /// The command to execute.
     pub command: Command,
@@ -48,7 +48,7 @@ pub enum Command {
     Run(Program),
     /// Abort the running program and fetch this document (only on an answered leg).
     Redirect(Target),
-    /// Play audio. `interrupt` says whether the audio that plays or waits is played first.
+    /// Play audio. `interrupt` says what happens to other audio that plays or waits.
     Play {
         /// The audio to play.
         play: Play,
@@ -60,11 +60,11 @@ pub enum Command {
     },
     /// Stop the current audio, or the current audio and the waiting audio.
     StopPlayback(Interrupt),
-    /// Play this audio, one item after the other, at the same time as the running program, which continues.
+    /// Play this audio, one item after the other. The running program continues at the same time.
     PlayOverlay(Vec<Play>),
     /// Stop all audio that was started with `PlayOverlay`.
     StopOverlay,
-    /// Collect digits while other audio plays, or with prompts that belong to the gather.
+    /// Collect digits. Meanwhile the leg hears the prompts of the gather, or other audio.
     Gather(Box<Gather>),
     /// Stop collecting digits.
     StopGather,
@@ -80,7 +80,7 @@ pub enum Command {
     PauseRecording {
         /// The recording to pause, or `None` for all recordings.
         which: Option<RecordingId>,
-        /// Whether the recording contains silence for the pause, or nothing.
+        /// Whether the recording contains silence for the time of the pause, or leaves this time out.
         pause_behavior: PauseBehavior,
     },
     /// Resume one recording, or all recordings if `None`.
@@ -115,13 +115,14 @@ pub enum Command {
     StopTranscription(TranscriptionId),
     /// Stop the oldest live transcription with this name.
     StopNamedTranscription(String),
-    /// Bridge this leg with another leg, which the caller has already moved into the same call.
+    /// Bridge this leg with another leg. Both legs must already be in the same call.
     Bridge {
         /// The other leg.
         with: LegId,
         /// The action of this leg when the other leg leaves.
         after: crate::program::instruction::AfterBridge,
-        /// Whether the bridge is made only if the other leg is not bridged with a third leg.
+        /// Whether the bridge is made only if the other leg is free. The other leg is not free if it is bridged with a
+        /// third leg.
         if_free: bool,
     },
     /// Replace another leg with this inbound leg (INVITE with Replaces, RFC 3891). Both legs are already in the same
@@ -139,7 +140,7 @@ pub enum Command {
         /// `true` switches noise suppression on, `false` switches it off.
         on: bool,
     },
-    /// Join a conference, or change the participation in the current conference.
+    /// Join a conference. If the leg is already in the conference, change its participation.
     JoinConference(Participation),
     /// Mute or unmute this leg in its conference.
     MuteInConference(bool),
@@ -149,7 +150,7 @@ pub enum Command {
     LeaveConference,
     /// Change the role of a leg that supervises another leg's call.
     Supervise(SupervisorRole),
-    /// Call one or several targets, and bridge the leg with the target that answers first.
+    /// Call one or more targets, and bridge the leg with the target that answers first.
     Transfer(Box<Dial>),
     /// Enter a queue, unless the leg already waits in a queue. The running program continues. The wait audio and the
     /// action of the [`Enqueue`] are ignored.
@@ -162,13 +163,13 @@ pub enum Command {
     DetectMachine(Box<MachineDetection>),
     /// Stop answering-machine detection. The detection then reports nothing more.
     StopDetecting,
-    /// Run one instruction after the instructions that already wait.
+    /// Run one instruction after the instructions that wait on the leg.
     Enqueue(Box<Instruction>),
-    /// Only set [`Request::client_state`]; do nothing else.
+    /// Set [`Request::client_state`] and do nothing else.
     SetClientState,
     /// Replace the status callback of the leg.
     SetCallback(Option<crate::Callback>),
-    /// Replace the document that is requested when another document fails.
+    /// Replace the fallback document. The fallback document is requested when another document fails.
     SetFallback(Option<Target>),
     /// Set the maximum duration of the leg after its answer.
     TimeLimit(std::time::Duration),
@@ -219,7 +220,7 @@ pub enum Refused {
     CannotBridge,
     /// The leg is not bridged with another leg.
     NotJoined,
-    /// The leg or the call already has the maximum number of these operations or legs.
+    /// The maximum number is reached: of operations on the leg, or of legs in the call.
     TooMany,
 }
 

@@ -1,6 +1,6 @@
 //! Conferences: many legs of different calls hear each other. For each of its legs, a call knows the conference of the
-//! leg, and the settings of the leg in this conference. A [`state::Conference`] knows all participants and the state of
-//! the whole conference.
+//! leg and the leg's settings in this conference. A [`state::Conference`] knows all participants and the state of the
+//! whole conference.
 //!
 //! ```text
 //!   Call ── Confer(participation), LeaveConference ──►┐                    ┌── events (webhooks, records)
@@ -34,17 +34,17 @@ pub struct Participation {
     /// The name that the application uses for the participant, unique in the conference.
     #[serde(default)]
     pub label: Option<Arc<str>>,
-    /// Whether the leg is muted. A muted leg hears the others but they do not hear it.
+    /// Whether the leg is muted. A muted leg hears the other participants, but they do not hear the muted leg.
     pub muted: bool,
-    /// Audio that the leg hears while it is on hold; `None` if the leg is not on hold. A leg on hold does not hear the
-    /// others, and the others do not hear it.
+    /// Audio that the leg hears while the leg is on hold; `None` if the leg is not on hold. A leg on hold and the other
+    /// participants do not hear each other.
     #[serde(default)]
     pub hold: Option<Wait>,
     /// Audio that the leg hears until the conference starts.
     #[serde(default)]
     pub wait: Wait,
-    /// Whether this leg alone does not start the conference. The conference starts when a participant without this
-    /// setting joins.
+    /// Whether the leg waits for a participant that starts the conference. Only a participant without this setting
+    /// starts the conference.
     pub waits: bool,
     /// Whether the conference ends when the leg leaves.
     pub ends: bool,
@@ -67,10 +67,10 @@ pub struct Participation {
 /// Coaching: only some of the other participants hear this participant.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Coaching {
-    /// The participants that hear this participant. Empty if no participant hears it.
+    /// The participants that hear this participant. If the list is empty, no participant hears this participant.
     #[serde(deserialize_with = "one_or_several")]
     pub whom: Vec<LegId>,
-    /// Whether the coaching is active. If it is not active, all participants hear the leg.
+    /// Whether the coaching is active. If the coaching is not active, all participants hear the leg.
     pub on: bool,
 }
 
@@ -95,7 +95,7 @@ fn one_or_several<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<LegId>, D::E
     })
 }
 
-/// Settings of the whole conference. The first participant gives them.
+/// Settings of the whole conference. The first participant brings these settings.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct ConferenceSettings {
     /// The callback that receives the conference's events.
@@ -108,10 +108,10 @@ pub struct ConferenceSettings {
     /// The name that the application uses for the region that mixes the conference. The server stores and reports this
     /// name. The name has no other effect.
     pub region: Option<Arc<str>>,
-    /// Whether the conference starts with its first participant instead of with its second.
+    /// Whether the conference can start with one participant. Otherwise the conference needs two participants to start.
     #[serde(default)]
     pub starts_alone: bool,
-    /// Audio until the start of the conference, for participants that do not set their own audio.
+    /// Audio that participants hear until the start of the conference, if they do not set their own audio.
     #[serde(default)]
     pub wait: Option<Wait>,
     /// Tones for participants that do not set their own tones.
@@ -127,17 +127,17 @@ pub struct ConferenceSettings {
 pub enum Beep {
     /// The participants hear no tone for the leg.
     None,
-    /// A tone when the leg joins.
+    /// The participants hear a tone when the leg joins.
     Enter,
-    /// A tone when the leg leaves.
+    /// The participants hear a tone when the leg leaves.
     Exit,
-    /// A tone when the leg joins and a tone when the leg leaves.
+    /// The participants hear a tone when the leg joins and when the leg leaves.
     Both,
 }
 
 impl Beep {
-    /// Returns this setting with a changed tone for leaving: a tone if `exit` is true, otherwise no tone. The tone for
-    /// joining does not change.
+    /// Returns this setting with another choice for the leaving tone. If `exit` is true, the participants hear a tone
+    /// when the leg leaves. The tone for joining does not change.
     #[must_use]
     pub fn with_exit(self, exit: bool) -> Self {
         match (matches!(self, Self::Enter | Self::Both), exit) {
@@ -175,7 +175,7 @@ pub struct Change {
 pub enum LeaveReason {
     /// The leg ended.
     Ended,
-    /// The leg's own program left the conference, for example because of a digit or a time limit.
+    /// The leg left the conference because of its own program, for example after a digit or a time limit.
     Itself,
     /// A request moved the leg to another activity.
     Elsewhere,
@@ -186,9 +186,9 @@ pub enum LeaveReason {
 }
 
 impl Participation {
-    /// Creates a participation with the default settings. The leg starts the conference and all participants hear the
-    /// leg. There are tones when the leg joins and leaves, and the leg hears silence until the start. The conference
-    /// takes at most 250 participants.
+    /// Creates a participation with the default settings. The leg starts the conference, and all participants hear the
+    /// leg. The participants hear a tone when the leg joins and when the leg leaves. The leg hears silence until the
+    /// start. The conference takes at most 250 participants.
     pub fn new(conference: impl Into<Arc<str>>) -> Self {
         Self {
             conference: conference.into(),
@@ -232,8 +232,8 @@ impl Participation {
 const CONFERENCE_OVER: &str = "the conference had ended";
 
 impl Call {
-    /// Joins a conference, or changes the participation in the current conference. A leg that joins a conference leaves
-    /// its old conference or bridge.
+    /// Joins a conference, or changes the participation in the current conference. A leg that joins a conference first
+    /// leaves its old conference or its bridge.
     pub(crate) fn join_conference(&mut self, leg: LegId, participation: Participation) {
         let before = self.leg_state(leg).and_then(|state| state.conference.clone());
         let same = before.as_ref().is_some_and(|before| before.conference == participation.conference);
@@ -283,7 +283,7 @@ impl Call {
         }
     }
 
-    /// Takes the leg out of a conference that refused it.
+    /// Takes the leg out of a conference that refused the leg.
     pub(crate) fn conference_refused(&mut self, leg: LegId) {
         if self.leave_conference(leg, LeaveReason::Over) {
             self.signal(leg, Signal::ConferenceRefused);

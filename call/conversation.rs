@@ -32,11 +32,11 @@ pub struct ConversationSpec {
     /// Inputs of the caller that are reported to the application while the application speaks. This setting is only for
     /// inputs that do not interrupt the speech.
     pub reports: Inputs,
-    /// The length of speech with which the caller interrupts.
+    /// How long the caller must speak to interrupt.
     pub sensitivity: Sensitivity,
     /// Whether the recognised words decide about an interruption. If true, the caller's voice first only pauses the
-    /// speech. The words then decide whether the speech ends or continues. After words of agreement ("yes", "mhm") the
-    /// speech continues.
+    /// application's speech. The recognised words then decide whether this speech ends or continues. After words of
+    /// agreement ("yes", "mhm") it continues.
     pub words_decide_interruption: bool,
     /// Whether the conversation handles DTMF digits of the caller.
     pub digits: bool,
@@ -46,9 +46,10 @@ pub struct ConversationSpec {
     pub partials: bool,
     /// Whether profanity in the recognised words is masked.
     pub no_profanity: bool,
-    /// Whether the starts and ends of speech are reported to the application, with the speaker.
+    /// Whether the application is notified when a speaker starts or stops speaking. The speaker is the caller or the
+    /// application.
     pub reports_speakers: bool,
-    /// Whether the part of the text that was played is reported to the application.
+    /// Whether the application is notified which part of its text was played.
     pub reports_played: bool,
 }
 
@@ -78,13 +79,14 @@ pub struct AgentSpec {
     /// Earlier utterances, which the model knows when the conversation starts.
     pub history: Vec<Utterance>,
     /// JSON schema of an object. The agent asks the caller for the values of this object. When the agent has all
-    /// values, the conversation ends. The object is then the result text of the conversation.
+    /// values, the conversation ends, and the object becomes the result text of the conversation.
     pub collect_schema: Option<Arc<str>>,
-    /// An event with which the agent starts to speak, instead of its first message.
+    /// Text about an event, for the agent's model. If this field is set, the conversation starts with the model's
+    /// answer to this text, and not with `first_message`.
     pub event: Option<Arc<str>>,
     /// The last words of the agent after it has all values of `collect_schema`.
     pub closing_message: Option<Arc<str>>,
-    /// Silence of the caller after which the agent asks whether the caller is still there.
+    /// How long the caller must be silent before the agent asks whether the caller is still there.
     pub silence: Option<Duration>,
     /// Whether the caller can interrupt the agent.
     pub interruptible: Option<bool>,
@@ -143,39 +145,39 @@ pub struct LanguageSettings {
     pub voice: Option<String>,
     /// The name that the recogniser uses for its model.
     pub model: Option<String>,
-    /// Words and phrases that are likely to occur.
+    /// Words and phrases that the caller is likely to say.
     pub hints: Vec<String>,
 }
 
-/// A set of kinds of input from a caller.
+/// The kinds of input by which a caller can act: digits, speech, both or none.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Inputs {
-    /// DTMF digits.
+    /// Whether the set contains DTMF digits.
     pub digits: bool,
-    /// Speech.
+    /// Whether the set contains speech.
     pub speech: bool,
 }
 
 impl Inputs {
-    /// No input.
+    /// The set without any input.
     pub const NONE: Self = Self { digits: false, speech: false };
-    /// Digits and speech.
+    /// The set of digits and speech.
     pub const ANY: Self = Self { digits: true, speech: true };
 }
 
-/// The length of the caller's speech that counts as an interruption.
+/// How long the caller must speak until the speech counts as an interruption.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Sensitivity {
-    /// The caller interrupts only with a longer time of speech.
+    /// The caller interrupts only after a long time of speech.
     Low,
-    /// The caller interrupts with a short time of speech.
+    /// The caller interrupts after a short time of speech.
     Medium,
     /// The caller interrupts with the first sound of speech.
     #[default]
     High,
 }
 
-/// Facts about a conversation at a status change, reported by the shell.
+/// Facts about a conversation when its status changes. The shell reports these facts.
 #[derive(Clone, PartialEq, Debug)]
 pub struct ConversationFacts {
     /// Id of the conversation.

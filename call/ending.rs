@@ -1,4 +1,4 @@
-//! The end of legs: the cause, the side that caused the end, and the cleanup.
+//! The end of a leg: its cause, the side that caused it, and the cleanup after it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,8 +13,8 @@ use crate::output::{HangupReason, LegCommand, SipEndReason};
 use crate::program::ChildEvent;
 use crate::program::instruction::RejectReason;
 
-/// Final response to an unanswered caller if the end of the leg has no status code of its own: 480 Temporarily
-/// Unavailable (RFC 3261 §21.4.18).
+/// Status code of the final response to an unanswered inbound leg: 480 Temporarily Unavailable (RFC 3261 §21.4.18).
+/// This code is used if the end of the leg has no status code of its own.
 const UNAVAILABLE: u16 = 480;
 /// Maximum time for which the call keeps an ended leg. In this time the recordings of the leg are closed, and its
 /// transcriptions are reported.
@@ -26,7 +26,7 @@ impl Call {
         self.hangup_with(leg, cause, by, None);
     }
 
-    /// Hangs up a leg on behalf of the server, with a reason in words for the leg's record.
+    /// Hangs up a leg on behalf of the server. The reason in words is stored in the leg's record.
     pub(crate) fn hangup_because(&mut self, leg: LegId, cause: EndCause, why: String) {
         self.hangup_with(leg, cause, EndedBy::Server, Some(why));
     }
@@ -64,8 +64,8 @@ impl Call {
         self.hangup(leg, self.clearing(leg), by);
     }
 
-    /// Hangs up a leg for the application. `how` is a text that says how the application requested the end:
-    /// [`BY_REQUEST`] or a similar constant.
+    /// Hangs up a leg for the application. `how` is [`BY_REQUEST`] or a similar text. It says in which way the
+    /// application ended the leg.
     pub(crate) fn clear_for_application(&mut self, leg: LegId, how: &str) {
         let answered = self.leg_state(leg).is_some_and(|state| state.info.answered_at.is_some());
         // For a leg that was never answered, the cause and the status say more than this text.
@@ -107,8 +107,8 @@ impl Call {
         );
     }
 
-    /// Marks a leg as ended: aborts the leg's program, stops its streams, transcriptions and recordings, and emits the
-    /// event.
+    /// Marks a leg as ended. Aborts the leg's program, stops its streams, transcriptions and recordings, and emits the
+    /// `Ended` event.
     pub(crate) fn end_leg(&mut self, leg: LegId, mut end: LegEnd) {
         let Some(state) = self.leg_state_mut(leg) else { return };
         if state.info.status.is_final() {

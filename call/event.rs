@@ -1,5 +1,5 @@
-//! Events: facts about a call for webhooks, the call's record and its log. Events have the order in which the facts
-//! happened.
+//! Events: facts about a call for webhooks, for the record of the call and for its log. Events come in the order in
+//! which the facts happened.
 
 use std::fmt;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ use crate::transcription::{Transcript, TranscriptState, TranscriptionFacts, Tran
 pub struct CallEvent {
     /// Time of the event.
     pub at: Timestamp,
-    /// The leg that the event is about. The facts show the state right after the event.
+    /// The leg that the event is about. The fields show the state of the leg right after the event.
     pub leg: Arc<LegInfo>,
     /// The kind of the event.
     pub kind: EventKind,
@@ -69,7 +69,7 @@ pub enum EventKind {
         terminator: Option<char>,
         /// The id that the application uses for the gather.
         id: Option<String>,
-        /// The recognised words, if the caller spoke instead of pressing digits.
+        /// The recognised words, if the caller spoke and did not press digits.
         words: Option<Box<RecognisedText>>,
         /// The callback that receives this event.
         callback: Option<Arc<Callback>>,
@@ -124,7 +124,7 @@ pub enum EventKind {
     MachineDetected(MachineFacts),
     /// A dial ended.
     Dialed(DialResult),
-    /// The status of a transfer by REFER changed. The server has asked the far end for this transfer.
+    /// The status of a transfer by REFER changed. This server asked the far end for this transfer.
     Refer(ReferFacts),
     /// A document could not be fetched or parsed. The server then fetches the fallback document, or ends the leg.
     FetchFailed {
@@ -140,7 +140,7 @@ pub enum EventKind {
 }
 
 impl EventKind {
-    /// Returns whether the event reports a failure or warning that operators should see, for example a document that
+    /// Returns whether the event reports a failure or a warning that operators should see. Examples are a document that
     /// could not be fetched, or a recording that could not be stored.
     pub fn is_problem(&self) -> bool {
         match self {
@@ -177,7 +177,7 @@ pub struct ReferFacts {
     pub state: ReferState,
     /// Status code of the far end's response to the REFER.
     pub answer: Option<u16>,
-    /// Status code of the far end's call to the other party, from the far end's NOTIFY.
+    /// Status code of the far end's call to the other party. The far end reported this code in a NOTIFY.
     pub progress: Option<u16>,
 }
 
@@ -236,7 +236,7 @@ impl fmt::Display for PlaybackEnd {
 pub enum GatherEnd {
     /// The caller entered enough valid digits, or valid digits and the terminator.
     Valid,
-    /// The digits of the caller were invalid, also in the last attempt.
+    /// The digits of the caller were still invalid in the last attempt.
     Invalid,
     /// The caller entered no digits, or too few digits, within the time limit.
     Timeout,
@@ -263,13 +263,13 @@ impl fmt::Display for GatherEnd {
 pub struct DialResult {
     /// Status of the dial.
     pub status: DialStatus,
-    /// The dialled leg that was bridged, or the last leg that was dialled.
+    /// The dialled leg that was bridged. If no leg was bridged, the leg that was dialled last.
     pub child: Option<LegId>,
     /// Duration of the bridge.
     pub duration: Duration,
     /// Whether the legs were bridged at any time.
     pub bridged: bool,
-    /// Whether a request moved the dialled leg away from the dial. `duration` has no meaning in this case.
+    /// Whether a request moved the dialled leg away from the dial. If true, `duration` has no meaning.
     pub taken: bool,
     /// Status code of the final SIP response to the dialled leg.
     pub sip_status: Option<u16>,
@@ -288,7 +288,7 @@ pub struct DialResult {
 pub enum DialStatus {
     /// The legs were bridged and the bridge has ended.
     Completed,
-    /// The leg took part in a conference.
+    /// The leg took part in a conference. This status is only for a conference instruction.
     Answered,
     /// The called party was busy.
     Busy,

@@ -59,18 +59,19 @@ pub enum FetchReason {
         /// The digit that ended the gather.
         terminator: Option<char>,
     },
-    /// A gather recognised speech. The text is empty if the caller said nothing and the application wants a request for
-    /// silence too.
+    /// A gather recognised speech. If the caller said nothing, the text is empty. A request with an empty text is sent
+    /// only if the application wants it.
     GatheredSpeech(RecognisedText),
     /// A recording is complete.
     Recorded {
         /// Facts about the complete recording.
         recording: Recording,
-        /// Length of the audio before the silence at its start and end was removed.
+        /// Length of the recorded audio. Silence at the start and the end, which may have been removed later, is
+        /// included.
         recorded: Duration,
         /// The digit that ended the recording.
         key: Option<char>,
-        /// Whether the caller hung up. If so, the response is ignored.
+        /// Whether the caller hung up. If true, the response is ignored.
         hangup: bool,
     },
     /// A dial ended.
@@ -90,13 +91,13 @@ pub enum FetchReason {
     },
     /// The called party runs a document of its own before the bridge.
     Whisper,
-    /// An instruction requested something that this server does not implement. The list contains the result of the
-    /// instruction as names and values.
+    /// An instruction requested something that this server does not implement. The list contains names and values,
+    /// which are the result of the instruction for the application.
     Unsupported(Vec<(String, String)>),
-    /// The leg waits in a queue and hears this document, the first time or in a further round.
+    /// The leg waits in a queue and hears this document. The document is requested again for each repetition.
     Wait,
-    /// The leg is about to leave a queue. It hears this document before it is bridged with the leg that takes it out of
-    /// the queue.
+    /// The leg is about to leave a queue and hears this document first. Then the leg is bridged with the leg that takes
+    /// it out of the queue.
     Called {
         /// Id of the queue.
         queue: QueueId,
@@ -107,7 +108,7 @@ pub enum FetchReason {
     },
     /// The leg left the queue.
     Queued(QueueOutcome),
-    /// A command that an instruction contained was executed, or was refused.
+    /// A command from an instruction was executed or refused.
     CommandExecuted(Result<Accepted, Refused>),
     /// Answering-machine detection has its last result.
     Detected(Box<MachineFacts>),
@@ -129,8 +130,8 @@ pub enum FetchReason {
     },
 }
 
-/// The failure of a document request: the document could not be fetched or parsed. Dialects have an error number for
-/// each kind.
+/// The failure of a document request: the document could not be fetched or parsed. Each dialect has its own error
+/// number for each kind of failure.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct FetchFailure {
     /// Kind of the failure.
@@ -166,11 +167,11 @@ pub enum FailureKind {
     TooLarge,
     /// The response has no body.
     Empty,
-    /// The content type of the response is not a content type of documents.
+    /// The response has a content type that no document has.
     ContentType,
     /// The document is not well-formed, or is not a document of this provider. The number is the provider's error
     /// number.
     Document(u32),
-    /// Documents led to further documents again and again, without doing anything.
+    /// Too many documents in a row only led to another document and did nothing else.
     Loop,
 }

@@ -1,4 +1,4 @@
-//! Ids. Every id has 128 bits. The dialects differ only in the written form of an id (`CA` + 32 hex digits, `v3:` +
+//! Ids. Every id has 128 bits. The dialects write the same id in different forms (`CA` + 32 hex digits, `v3:` +
 //! base64url, a UUID).
 
 use std::fmt;
@@ -49,9 +49,10 @@ macro_rules! ids {
 }
 
 ids! {
-    /// Id of a call: one B2BUA session with one or more legs. Telnyx's word is "call session".
+    /// Id of a call. A call is one B2BUA session with one or more legs. Telnyx's word is "call session".
     CallId,
-    /// Id of a leg: the connection of one party to this server. Twilio's word is "Call", Telnyx's word is "call leg".
+    /// Id of a leg. A leg is the connection of one party to this server. Twilio's word is "Call", Telnyx's word is
+    /// "call leg".
     LegId,
     /// Id of a recording.
     RecordingId,
@@ -61,21 +62,21 @@ ids! {
     StreamId,
     /// Id of a queue of an account.
     QueueId,
-    /// Id of a transcription, which is the text of the speech of a leg or a recording.
+    /// Id of a transcription. A transcription is the text of the speech of a leg or a recording.
     TranscriptionId,
-    /// Id of a conversation of a caller with an application or an agent.
+    /// Id of a conversation between a caller and an application or an agent.
     ConversationId,
     /// Id of a SIPREC session with a recording server. The SIP side uses the same id for the session's dialog.
     SiprecId,
 }
 
-/// Id of an operation that runs on a leg's media: a playback, a recording or the tap of a stream. Commands carry this
-/// id, and the events of the operation have the same id.
+/// Id of an operation on a leg's media: a playback, a recording or the tap of a stream. A command carries this id. The
+/// events of the operation carry the same id.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct OpId(pub u64);
 
-/// Id of a document request that runs. The response carries this id too, so that the call recognises a late response to
-/// an aborted request.
+/// Id of a running document request. The response carries the same id. So the call recognises a late response to a
+/// request that was aborted.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct FetchId(pub u64);
 

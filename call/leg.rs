@@ -16,8 +16,8 @@ use crate::output::Invite;
 use crate::stream::StreamFailure;
 use crate::{Callback, Target};
 
-/// Facts about a leg at one moment. The call passes an `Arc` of the facts with every event, so sharing is cheap.
-/// Unknown facts are not serialised, because every leg is stored and most facts are unknown for most legs.
+/// Facts about a leg at one moment. The call passes an `Arc` of the facts with every event, so an event does not copy
+/// the facts. Unknown facts are not serialised, because every leg is stored and most facts are unknown for most legs.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct LegInfo {
     /// Id of the leg (the provider's call id).
@@ -71,15 +71,15 @@ pub struct LegInfo {
     pub fallback: Option<Target>,
     /// Facts from SIP signalling and from RTP.
     pub sip: SipFacts,
-    /// Set if the leg is part of an internal call. The leg then either calls an application of this server, or is the
-    /// called side.
+    /// Data of the internal call, if the leg is part of an internal call. The leg then either calls an application of
+    /// this server or is the called leg.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub handover: Option<Box<InternalCall>>,
 }
 
 impl LegInfo {
-    /// Returns the time from the answer to the end of the leg, or from the answer to `now` while the leg lives. Zero if
-    /// the leg was never answered.
+    /// Returns the time from the answer to the end of the leg. While the leg lives, returns the time from the answer to
+    /// `now`. Returns zero if the leg was never answered.
     pub fn duration(&self, now: Timestamp) -> Duration {
         let end = self.end.as_ref().map_or(now, |end| end.at);
         self.answered_at.map_or(Duration::ZERO, |from| Duration::try_from(end.duration_since(from)).unwrap_or_default())
@@ -116,8 +116,8 @@ impl LegInfo {
         self.handover.as_ref().map_or(0, |handover| handover.depth)
     }
 
-    /// Returns the URI of this server's side of the leg: the called address of an inbound leg, the calling address of
-    /// an outbound leg. An address that is not a SIP URI becomes a `tel:` URI.
+    /// Returns the URI of this server's side of the leg. For an inbound leg, this is the called address. For an
+    /// outbound leg, it is the calling address. An address that is not a SIP URI becomes a `tel:` URI.
     pub fn local_uri(&self) -> String {
         let ours = if self.direction == Direction::Inbound { &self.to } else { &self.from };
         match ours {
@@ -126,14 +126,14 @@ impl LegInfo {
         }
     }
 
-    /// Returns the status code of the final SIP response to the INVITE: 200 if the leg was answered, otherwise the
-    /// response that ended the leg.
+    /// Returns the status code of the final SIP response to the INVITE. The code is 200 if the leg was answered.
+    /// Otherwise it is the code of the response that ended the leg.
     pub fn final_response(&self) -> Option<u16> {
         if self.answered_at.is_some() { Some(200) } else { self.end.as_ref().and_then(|end| end.sip_status) }
     }
 }
 
-/// Direction of a leg. For an outbound leg, the direction also gives the cause of the call.
+/// Direction of a leg. For an outbound leg, the direction also says why the server called.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum Direction {
     /// The far end called this server.
@@ -144,7 +144,7 @@ pub enum Direction {
     OutboundDial,
 }
 
-/// Selects one or both legs of a bridge, seen from one leg.
+/// Selects one or both legs of a bridge, from the view of one of these legs.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
 pub enum TargetLegs {
     /// The leg itself.
@@ -159,9 +159,10 @@ pub enum TargetLegs {
 /// Progress of a leg.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum Status {
-    /// The API accepted the call, and no INVITE was sent yet.
+    /// The API accepted the call, and no INVITE has been sent yet.
     Queued,
-    /// An INVITE was sent, or an INVITE was received and no provisional response was sent yet.
+    /// The INVITE was sent (outbound leg). Or the INVITE was received, and no provisional response has been sent yet
+    /// (inbound leg).
     Initiated,
     /// A provisional response 180 or 183 was received or sent.
     Ringing,
@@ -198,7 +199,8 @@ pub struct LegEnd {
     /// Status code of the final SIP response, if a response ended the leg.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sip_status: Option<u16>,
-    /// Details in words if the other fields are not sufficient, for example the text of the far end or of the network.
+    /// Details in words if the other fields are not sufficient, for example a text that the far end or the network
+    /// sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
     /// The failure of the application that led to the end, if there was one.
@@ -224,7 +226,7 @@ pub const BY_INSTRUCTION: &str = "hung up (an instruction of the document)";
 /// Detail text for the end of a leg that a request of its application hung up.
 pub const BY_REQUEST: &str = "hung up (a request of the application)";
 
-/// Detail text for the end of a leg that ended together with the call that it had dialled.
+/// Detail text for a leg that was hung up because the call that it had dialled ended.
 pub const BRIDGE_ENDED: &str = "hung up (the dialled call had ended)";
 
 /// Detail text for the end of a leg that ended because the server shut down.
@@ -305,7 +307,7 @@ pub enum EndedBy {
     Peer,
     /// The application, by a request or by its program.
     Application,
-    /// The other leg of the bridge, which ended first.
+    /// The other leg of the bridge. That leg ended first.
     OtherLeg,
     /// This server.
     Server,
@@ -328,8 +330,8 @@ pub struct SipFacts {
     /// Value of the Call-ID header.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub call_id: Option<Arc<str>>,
-    /// The dialog of the leg as text from the SIP side, while the dialog exists. If this process is killed, the next
-    /// process uses this text to end the dialog.
+    /// The dialog of the leg, as a text from the SIP side. The field is set while the dialog exists. If this process is
+    /// killed, the next process uses this text to end the dialog.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dialog: Option<Arc<str>>,
     /// Source address of the INVITE, without port.
@@ -338,14 +340,14 @@ pub struct SipFacts {
     /// Name of the trunk that the leg uses.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trunk: Option<Arc<str>>,
-    /// Id of the account's SIP domain that the caller called (32 hex digits). Set only if this domain decides about the
-    /// call.
+    /// Id of the account's SIP domain that the caller called (32 hex digits). Set only if the settings of this domain
+    /// decide about the call.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub domain: Option<Arc<str>>,
     /// Id of a number of the account (32 hex digits). This number is the called or the calling number of the leg.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub number: Option<Arc<str>>,
-    /// Received SIP headers, without the headers for routing. Examples are `X-*` and `User-to-User`.
+    /// Received SIP headers, for example `X-*` and `User-to-User`. Headers for routing are left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub headers: Vec<(String, String)>,
     /// Verification result for the calling number, if the INVITE had an Identity header and the header was checked.
@@ -367,7 +369,7 @@ pub struct SipFacts {
 pub struct CallerIdentity {
     /// Whether the signature is valid.
     pub standing: Verstat,
-    /// The attestation that the PASSporT claims, whether the signature is valid or not.
+    /// The attestation that the PASSporT claims. The field is set even if the signature is not valid.
     pub attestation: Option<Attestation>,
     /// The PASSporT in compact form.
     pub token: Option<String>,
@@ -419,8 +421,8 @@ pub struct Quality {
     pub packets_out: u64,
     /// Number of packets that never arrived (RFC 3550 §A.3).
     pub lost: u64,
-    /// Number of packets that arrived too late for the parts of this server that read the audio: recordings, streams
-    /// and conference rooms.
+    /// Number of packets that arrived too late for the parts of this server that use the audio. These parts are
+    /// recordings, streams and conference rooms.
     pub late: u64,
     /// Burst ratio of the packet losses (ITU-T G.107): the mean length of a loss burst, divided by the mean length for
     /// random losses. At least 1.
@@ -433,10 +435,11 @@ pub struct Quality {
     /// Mean opinion score of the received audio, 1.0 to 4.5 (E-model, ITU-T G.107).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mos: Option<f32>,
-    /// Number of packets from this server that the far end did not receive, from the last RTCP report of the far end.
+    /// Number of packets from this server that the far end did not receive. The number is from the last RTCP report of
+    /// the far end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lost_by_peer: Option<u64>,
-    /// Interarrival jitter at the far end in ms, from the last RTCP report of the far end.
+    /// Interarrival jitter at the far end in ms. The value is from the last RTCP report of the far end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub jitter_by_peer_ms: Option<f32>,
     /// Mean opinion score of the audio at the far end, 1.0 to 4.5.

@@ -37,8 +37,8 @@ pub(crate) const MAX_STREAMS: usize = 4;
 /// instructions are skipped.
 pub(crate) const MAX_TRANSCRIPTIONS: usize = 4;
 
-/// The state of one leg. The call keeps this struct until the leg is released. So fields that few legs use, or that
-/// legs use only briefly, are boxed.
+/// The state of one leg. The call keeps this struct until the leg is released. Fields that few legs use, or that legs
+/// use only briefly, are boxed to save memory.
 pub(crate) struct LegState {
     pub(crate) info: Arc<LegInfo>,
     pub(crate) mode: Mode,
@@ -51,7 +51,7 @@ pub(crate) struct LegState {
     pub(crate) transfer: Option<Box<Dialing>>,
     pub(crate) bridge: Option<Bridge>,
     pub(crate) conference: Option<Box<Participation>>,
-    /// The leg's supervision of another call. The leg hears this call without a bridge.
+    /// The supervision of another leg's call by this leg. This leg hears that call and is not bridged with it.
     pub(crate) supervision: Option<Box<Supervision>>,
     /// The leg's wait in a queue. The field stays set while the leg is bridged with the agent that took the leg out of
     /// the queue.
@@ -64,7 +64,7 @@ pub(crate) struct LegState {
     pub(crate) siprecs: Vec<ActiveSiprec>,
     /// Number of consecutive documents that ran only for a very short time; see [`crate::program::document`].
     pub(crate) short_documents: u32,
-    /// Time at which the leg's document arrived or was requested.
+    /// Time at which the leg's current document arrived. While a document is awaited, the time of its request.
     pub(crate) document_since: Option<Instant>,
     pub(crate) on_answer: Option<Box<OnAnswer>>,
     pub(crate) send_digits: Option<Box<SendDigits>>,
@@ -90,10 +90,10 @@ pub(crate) struct LegState {
     pub(crate) awaits_command: bool,
     pub(crate) limit_timer: Option<OpId>,
     pub(crate) release_timer: Option<OpId>,
-    /// Set if this leg is called as the target of a transfer.
+    /// State of the transfer, if this leg is called as the target of a transfer.
     pub(crate) referral: Option<Referral>,
-    /// The leg whose `Dial` receives this leg's progress. `None` if the parent's `Dial` receives the progress. Set
-    /// after a transfer, or after the leg was taken out of a queue.
+    /// The leg whose `Dial` receives the progress of this leg. `None` if the `Dial` of the parent leg receives this
+    /// progress. The field is set after a transfer, or after this leg was taken out of a queue.
     pub(crate) progress_listener: Option<LegId>,
 }
 
@@ -150,7 +150,7 @@ impl LegState {
 pub(crate) enum Mode {
     /// The leg's document controls the leg. After the last instruction, the leg is hung up.
     Document,
-    /// Commands control the leg, or the dial that created the leg controls it. After the last instruction, the leg
+    /// Commands control the leg, or the dial that created the leg controls the leg. After the last instruction, the leg
     /// waits.
     Commands,
     /// The document of the called party controls the leg before the bridge. After the last instruction, the dial
@@ -171,7 +171,8 @@ pub(crate) struct ProgramRunner {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BridgeOnAnswer {
     pub(crate) with: LegId,
-    /// The action of this leg when the other leg leaves, and the action of the other leg when this leg leaves.
+    /// The actions of the two legs at the end of the bridge: first the action of this leg when the other leg leaves,
+    /// then the action of the other leg when this leg leaves.
     pub(crate) after: (AfterBridge, AfterBridge),
     /// Whether the bridge is made only if the other leg is not bridged with a third leg at the time of the answer.
     pub(crate) if_free: bool,

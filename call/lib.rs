@@ -1,6 +1,6 @@
 //! The neutral call model: calls, their legs and the programs of legs, independent of any provider's API. The crate is
-//! pure. The time, random numbers and every result from the outside world are arguments. Every action on the outside
-//! world is an output.
+//! pure. It receives the time, random numbers and every result from the outside world as arguments. It returns every
+//! action on the outside world as an output.
 //!
 //! ```text
 //!   leg events ──┐                       ┌── leg commands   (answer, invite, play, record, bridge ...)
@@ -83,22 +83,23 @@ impl Method {
         }
     }
 
-    /// Parses `GET` or `POST`, in any case; `None` for any other text.
+    /// Parses `GET` or `POST` in upper or lower case. Returns `None` for any other text.
     pub fn parse(text: &str) -> Option<Self> {
         [Self::Get, Self::Post].into_iter().find(|method| text.eq_ignore_ascii_case(method.name()))
     }
 }
 
-/// A subscription of an application to status events.
+/// The status events that an application wants to receive, and the targets that receive them.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Callback {
     /// The target of the notifications.
     pub target: Target,
-    /// The target for a notification if `target` fails.
+    /// The target to which a notification is sent if `target` fails.
     pub failover: Option<Target>,
-    /// The subscribed events; other events are not reported.
+    /// The events that the application has subscribed to. Other events are not reported.
     pub moments: Vec<StatusEvent>,
-    /// Targets for single events. The text is the name that the dialect uses for the event.
+    /// Targets for single events, which replace `target` for these events. The text is the name that the dialect uses
+    /// for the event.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub elsewhere: Vec<(Arc<str>, Target)>,
     /// Maximum time for a response of the application, if the application has set a time.
@@ -112,8 +113,8 @@ impl Callback {
         self.moments.contains(&moment)
     }
 
-    /// Returns the target for an event. `event` is the name that the dialect uses for the event. If the event has no
-    /// target of its own, returns the common target.
+    /// Returns the target for an event. `event` is the name that the dialect uses for the event. An event without a
+    /// target of its own has the target `self.target`.
     pub fn target_of(&self, event: &str) -> &Target {
         self.elsewhere.iter().find(|(name, _)| **name == *event).map_or(&self.target, |(_, target)| target)
     }

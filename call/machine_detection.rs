@@ -26,13 +26,14 @@ pub struct MachineDetection {
     pub until: Until,
     /// Maximum time until the first result. After this time the result is [`DetectionResult::NotSure`].
     pub first_result_timeout: Duration,
-    /// Length of silence, right after the answer, for the result [`DetectionResult::Silence`].
+    /// Length of silence right after the answer that gives the result [`DetectionResult::Silence`].
     pub initial_silence: Duration,
-    /// Whether silence after the answer gives [`DetectionResult::Machine`] instead of `Silence`.
+    /// Whether silence after the answer gives the result [`DetectionResult::Machine`]. Otherwise it gives the result
+    /// `Silence`.
     pub silence_is_machine: bool,
     /// Maximum length of a person's greeting. A longer greeting is the greeting of a machine.
     pub greeting: Duration,
-    /// Length of silence, after a person's greeting, for the result [`DetectionResult::Human`].
+    /// Length of silence after a person's greeting that gives the result [`DetectionResult::Human`].
     pub after_greeting_silence: Duration,
     /// Length of the silence that ends a word.
     pub between_words_silence: Duration,
@@ -44,7 +45,7 @@ pub struct MachineDetection {
     pub silence_threshold: u16,
     /// Length of the silence that ends the greeting of a machine.
     pub greeting_end_silence: Duration,
-    /// Maximum time from `Machine` to the end of the greeting.
+    /// Maximum time from the result `Machine` to the end of the greeting.
     pub greeting_end_timeout: Duration,
     /// Whether the leg's program waits for the last result. Otherwise the program runs during the detection.
     pub holds: bool,
@@ -60,15 +61,16 @@ pub struct MachineDetection {
 pub enum Until {
     /// The detection ends with the first result.
     FirstResult,
-    /// If the first result is `Machine`, the detection ends with the end of the greeting: a beep or silence.
+    /// If the first result is `Machine`, the detection ends when the greeting ends. A beep or silence ends the
+    /// greeting.
     GreetingEnd,
     /// If the first result is `Machine`, the detection ends with the beep. Silence does not end the greeting.
     Beep,
 }
 
 impl MachineDetection {
-    /// Creates a detection from the four durations that documents and REST parameters have. The leg's program does not
-    /// wait for the result, and no callback is set.
+    /// Creates a detection with four durations, which an application can set in a document or in a REST request. The
+    /// leg's program does not wait for the result, and no callback is set.
     pub fn new(
         until: Until,
         within: Duration,
@@ -149,7 +151,8 @@ impl fmt::Display for DetectionResult {
 pub struct AnsweredBy {
     /// The detection result.
     pub verdict: DetectionResult,
-    /// Time from the start of the detection to the result. A detection starts at the answer or by request.
+    /// Time from the start of the detection to the result. A detection starts at the answer or when a request starts
+    /// it.
     pub after: Duration,
 }
 
@@ -174,7 +177,7 @@ impl Call {
         op
     }
 
-    /// Handles a detection result. The last result resumes the actions that waited for it.
+    /// Handles a detection result. After the last result, the actions that waited for the detection continue.
     pub(crate) fn machine_detected(&mut self, leg: LegId, op: OpId, result: DetectionResult, after: Duration) {
         let Some(state) = self.leg_state_mut(leg) else { return };
         let Some(detecting) = state.detecting.as_mut().filter(|detecting| detecting.op == op) else { return };

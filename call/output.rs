@@ -33,7 +33,7 @@ pub enum Output {
     },
     /// Fetch a document from an application.
     Fetch(Box<Fetch>),
-    /// Report an event to applications, the call's record and the log.
+    /// Report an event to applications. Also write the event to the call's record and to the log.
     Event(Box<CallEvent>),
 }
 
@@ -56,7 +56,7 @@ pub enum LegCommand {
     Answer,
     /// Send a final response that refuses the call.
     Reject(RejectReason),
-    /// Send CANCEL or BYE, whichever fits the state of the dialog. The message contains the reason.
+    /// Send CANCEL or BYE, depending on the state of the dialog. The message contains the reason.
     Hangup(HangupReason),
     /// Synthesise, fetch or generate audio, then play it to the leg.
     Play {
@@ -86,7 +86,7 @@ pub enum LegCommand {
         /// Parameters of the detection.
         spec: Box<MachineDetection>,
     },
-    /// Stop a `Play` or `SendDigits`.
+    /// Stop a `Play` or `SendDigits` command.
     Stop {
         /// Id of the operation to stop.
         op: OpId,
@@ -106,7 +106,7 @@ pub enum LegCommand {
     PauseRecording {
         /// Id of the recording's operation.
         op: OpId,
-        /// Whether the recording contains silence for the pause, or nothing.
+        /// Whether the recording contains silence for the time of the pause, or leaves this time out.
         pause_behavior: PauseBehavior,
     },
     /// Resume a recording.
@@ -135,9 +135,11 @@ pub enum LegCommand {
         /// Id of the stream.
         id: StreamId,
     },
-    /// Call a recording server and send copies of the leg's audio to it (SIPREC). The results are `Siprec` events.
+    /// Call a recording server (SIPREC), and send copies of the leg's audio to this server. The results are `Siprec`
+    /// events.
     StartSiprec {
-        /// Ids of two operations: the copy of the audio from the far end, and the copy of the audio to the far end.
+        /// Ids of two operations. The first operation copies the audio from the far end. The second operation copies
+        /// the audio to the far end.
         ops: (OpId, OpId),
         /// Id of the session.
         id: SiprecId,
@@ -157,7 +159,7 @@ pub enum LegCommand {
         /// Parameters of the recognition.
         spec: Box<RecognitionSpec>,
     },
-    /// Stop the recognition of new speech, but report the results for the speech so far. The last event is
+    /// Stop the recognition of new speech. The results for earlier speech are still reported. The last event is
     /// `RecognitionEnded`.
     FinishRecognition {
         /// Id of the recognition's operation.
@@ -191,7 +193,7 @@ pub enum LegCommand {
         /// Id and callback of the transcription.
         order: TranscriptionOrder,
     },
-    /// Start a conversation between the caller and an application (over a WebSocket) or an agent.
+    /// Start a conversation of the caller with an application (over a WebSocket) or with an agent.
     Converse {
         /// Id of the operation on the leg's media.
         op: OpId,
@@ -214,7 +216,7 @@ pub enum LegCommand {
     },
     /// Disconnect the audio of this leg from the other leg of the bridge.
     Unbridge,
-    /// Join a conference of the account, or change the participation in the current conference.
+    /// Join a conference of the account. If the leg is already in this conference, change its participation.
     JoinConference(Participation),
     /// Leave the conference.
     LeaveConference {
@@ -223,8 +225,8 @@ pub enum LegCommand {
         /// Facts about the leg when it leaves. The leg may have ended.
         leg: Arc<LegInfo>,
     },
-    /// Supervise another leg of the same call, without a bridge: the supervisor hears that leg's audio. If the
-    /// supervision already runs, change the supervisor's role.
+    /// Supervise another leg of the same call without a bridge. The supervisor hears the audio of that leg. If the
+    /// supervision already runs, change the role of the supervisor.
     Supervise(Supervision),
     /// End the supervision.
     StopSupervising,
@@ -238,7 +240,7 @@ pub enum LegCommand {
         /// Maximum number of waiting legs. If the queue already has this number, the leg is not admitted.
         max_size: Option<u32>,
     },
-    /// Put the leg back to its old position in the queue, because the agent that took the leg has gone.
+    /// Put the leg back to its old position in the queue. The agent that took the leg has gone.
     ReturnToQueue,
     /// Leave the queue.
     LeaveQueue,
@@ -250,7 +252,7 @@ pub enum LegCommand {
     },
     /// Do not wait for a leg of the queue any longer.
     StopDequeue,
-    /// Start (`true`) or stop (`false`) to send the leg its own audio.
+    /// Send the leg its own audio (`true`), or stop sending it (`false`).
     Echo(bool),
     /// Mute or unmute the leg's far end for all listeners.
     Mute(bool),
@@ -273,7 +275,8 @@ pub enum LegCommand {
         /// SIP status code: 202 to accept, or a code that refuses.
         status: u16,
     },
-    /// Send a NOTIFY to the far end, with the progress of the call that the far end requested by REFER.
+    /// Send a NOTIFY to the far end. The far end requested a call by REFER, and the NOTIFY reports the progress of this
+    /// call.
     NotifyRefer {
         /// SIP status code of the latest response in the requested call.
         status: u16,
@@ -302,15 +305,15 @@ pub struct Invite {
     pub caller_name: Option<String>,
     /// Additional SIP headers of the INVITE.
     pub headers: Vec<(String, String)>,
-    /// Whether the call continues the call of its parent leg. If true, the INVITE also has the headers of the parent's
-    /// INVITE that the trunk passes on.
+    /// Whether the call continues the call of its parent leg. If true, the INVITE also gets headers of the parent's
+    /// INVITE. The settings of the trunk say which headers are passed on.
     pub inherits_headers: bool,
     /// Credentials for digest authentication, if the far end sends a challenge.
     pub credentials: Option<Credentials>,
     /// Names of the trunks, in the order in which they are tried. If the call over one trunk fails, the next trunk is
     /// tried. If the list is empty, the prefix of the number selects the trunk.
     pub via: Vec<Arc<str>>,
-    /// Value of the Replaces header (RFC 3891), which names the dialog that this call replaces.
+    /// Value of the Replaces header (RFC 3891). The header names the dialog that this call replaces.
     pub replaces: Option<String>,
 }
 
@@ -328,10 +331,10 @@ pub enum LegEvent {
         codec: Option<String>,
         /// Headers of the 200 response.
         headers: Vec<(String, String)>,
-        /// The dialog of the leg as text; see [`SipFacts::dialog`](crate::leg::SipFacts::dialog).
+        /// The dialog of the leg, as a text from the SIP side; see [`SipFacts::dialog`](crate::leg::SipFacts::dialog).
         dialog: Option<Arc<str>>,
     },
-    /// The leg ended, although this call did not order the end.
+    /// The leg ended without an order from this call.
     Ended {
         /// The reason why the leg ended, as SIP saw it.
         reason: SipEndReason,
@@ -347,11 +350,12 @@ pub enum LegEvent {
         /// SIP status code of the response.
         status: u16,
     },
-    /// The far end sent a NOTIFY. The NOTIFY has the progress of the call that the far end makes because of the REFER.
+    /// The far end sent a NOTIFY about the call that this server requested by REFER. The NOTIFY has the progress of
+    /// this call.
     ReferProgress {
-        /// SIP status code of the latest response in that call.
+        /// SIP status code of the latest response in the requested call.
         status: u16,
-        /// Whether this report is the last report.
+        /// Whether this NOTIFY is the last report about the requested call.
         done: bool,
     },
     /// The far end sent a DTMF digit.
@@ -360,7 +364,7 @@ pub enum LegEvent {
     PlayFinished {
         /// Id of the operation.
         op: OpId,
-        /// The reason why the playback or the digits ended.
+        /// The reason why the `Play` or `SendDigits` command ended.
         end: PlaybackEnd,
     },
     /// Answering-machine detection has a result.
@@ -380,7 +384,7 @@ pub enum LegEvent {
         end: RecordingEnd,
         /// Length of the audio in the file.
         duration: Duration,
-        /// Length of the audio before the silence at its start and end was removed.
+        /// Length of the recorded audio. Silence that was removed from the start and the end of the file is included.
         recorded: Duration,
     },
     /// The status of a stream changed.
@@ -408,7 +412,7 @@ pub enum LegEvent {
     RecognitionEnded {
         /// Id of the operation of `StartRecognition`.
         op: OpId,
-        /// Reason in words if the recognition failed; `None` if it ended normally.
+        /// Reason in words if the recognition failed; `None` if the recognition ended normally.
         failed: Option<String>,
     },
     /// The status of a live transcription changed.
@@ -448,7 +452,7 @@ pub enum LegEvent {
         /// The leg that takes this leg out of the queue.
         by: LegId,
     },
-    /// No leg comes from the queue: the waiting leg could not be moved into this leg's call.
+    /// This leg gets no leg from the queue, because the waiting leg could not be moved into this leg's call.
     DequeueFailed,
 }
 
@@ -461,7 +465,8 @@ pub enum SipEndReason {
     Cancelled,
     /// The far end sent a final response of 300 or more.
     Rejected,
-    /// The far end sent a final response of 300 or more, with a Q.850 cause from the network behind it.
+    /// The far end sent a final response of 300 or more. The response contains a Q.850 cause from the telephone
+    /// network.
     Refused(EndCause),
     /// The far end sent no response to a request of this server.
     Timeout,

@@ -1,6 +1,6 @@
-//! Queues: legs of different calls wait for an agent. A call only knows the queue in which its leg waits, and the leg's
-//! wait audio. The server manages the order of a queue outside this crate. A call does not know which legs of other
-//! calls wait in the queue.
+//! Queues: legs of different calls wait for an agent. A call knows only the queue in which its own leg waits, and the
+//! wait audio of this leg. A call does not know which legs of other calls wait in the queue. The server manages the
+//! order of a queue outside this crate.
 //!
 //! ```text
 //!   waits:  EnterQueue ──► Enqueued ──► music, or a document in a loop ──► LeaveQueue
@@ -34,7 +34,7 @@ pub enum QueueResult {
     Bridged,
     /// The leg hung up or was redirected while it was being connected to an agent.
     Bridging,
-    /// The leg left the queue by an instruction or a request.
+    /// An instruction or a request took the leg out of the queue.
     Left,
     /// The leg was redirected while it waited.
     Redirected,

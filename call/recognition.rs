@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 pub struct RecognitionSpec {
     /// BCP 47 tag of the spoken language. If `None`, the recogniser chooses the language.
     pub language: Option<String>,
-    /// Words and phrases that are likely to occur.
+    /// Words and phrases that the speaker is likely to say.
     pub hints: Vec<String>,
     /// The name that the recogniser uses for the model. If `None`, the configured model is used.
     pub model: Option<String>,
@@ -18,14 +18,14 @@ pub struct RecognitionSpec {
     /// Whether punctuation is added to the recognised words.
     pub punctuation: bool,
     /// Whether the recogniser reports the final words after every pause, as soon as the words are known. If there are
-    /// no words, it reports an empty text. Speech after the pause is a separate utterance. Exception: if the speaker
-    /// continues within half a second and before the words are known, the words are reported after the next pause.
+    /// no words, the recogniser reports an empty text. Speech after the pause is a separate utterance. If the speaker
+    /// continues within half a second and before the words are known, the words are reported only after the next pause.
     #[serde(default)]
     pub at_pauses: bool,
 }
 
-/// An event of a recognition. `Began` and `Paused` alternate; the first event is `Began`. Words are reported when they
-/// are known, which may be long after the pause.
+/// An event of a recognition. `Began` and `Paused` alternate, and `Began` is the first of them. Words are reported when
+/// they are known. This may be long after the pause.
 #[derive(Clone, PartialEq, Debug)]
 pub enum RecognitionEvent {
     /// Speech started.

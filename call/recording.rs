@@ -23,7 +23,7 @@ pub struct RecordingSpec {
     pub format: RecordingFormat,
     /// Whether silence at the start and end is removed when the recording ends.
     pub trim: bool,
-    /// Length at which the recording ends without a request.
+    /// Maximum length of the recording. At this length the recording ends without a request.
     pub max_length: Option<Duration>,
     /// Length of the silence that ends the recording. The time counts only while audio packets arrive.
     pub silence_timeout: Option<Duration>,
@@ -76,9 +76,9 @@ pub enum RecordingSource {
     Request,
     /// A start instruction.
     Start,
-    /// A route in the configuration.
+    /// The route of a call in the configuration.
     Trunk,
-    /// The settings of a conference, which its first participant gave.
+    /// The settings of a conference. The first participant brought these settings.
     Conference,
     /// A request during a conference.
     ConferenceRequest,
@@ -89,7 +89,7 @@ pub enum RecordingSource {
 pub enum PauseBehavior {
     /// The recording contains silence of the same length as the pause.
     Silence,
-    /// The recording contains nothing for the pause.
+    /// The recording leaves out the time of the pause.
     Skip,
 }
 
@@ -179,7 +179,7 @@ pub enum RecordingEnd {
     Stopped,
     /// The maximum length was reached.
     MaxLength,
-    /// The maximum silence was reached.
+    /// The silence reached its maximum length.
     Silence,
     /// The file could not be written. Contains the reason in words.
     Failed(String),
@@ -192,7 +192,8 @@ pub(crate) struct ActiveRecording {
     pub(crate) facts: Recording,
     /// Whether the call has already ordered the end of the recording.
     pub(crate) stopping: bool,
-    /// The URL that gets a request when the file is complete. Set if the leg hung up during the record instruction.
+    /// The URL that gets a request when the file is complete. The field is set if the leg hung up during the record
+    /// instruction.
     pub(crate) report_hangup: Option<Target>,
     /// The transcription that starts when the recording is complete.
     pub(crate) transcribe: Option<TranscriptionOrder>,

@@ -29,7 +29,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// A transfer request from a far end.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Referred {
-    /// The target. The transfer bridges the transferee with this target.
+    /// The target of the transfer. The server bridges the transferee with this target.
     pub target: ReferTarget,
     /// The URI in the Refer-To header.
     pub uri: String,
@@ -40,8 +40,8 @@ pub struct Referred {
 /// Target of a transfer.
 #[derive(Clone, PartialEq, Debug)]
 pub enum ReferTarget {
-    /// The leg that is bridged with this second leg of the referrer. The second leg has the same far end as the
-    /// referrer's leg, and both legs are already in the same call.
+    /// The target is the leg that is bridged with the leg in this field. The leg in this field is a second leg of the
+    /// referrer's far end. All these legs are already in the same call.
     BridgedWith(LegId),
     /// A party that this server calls.
     Call {
@@ -140,7 +140,8 @@ impl Call {
         Ok(Accepted::default())
     }
 
-    /// Completes the transfer for the referrer. The transferee loses its bridge and continues with the action `act`.
+    /// Completes the transfer for the referrer. The transferee loses its bridge. Then `act` is executed for the
+    /// transferee.
     fn complete_without_bridge(&mut self, referrer: LegId, transferee: LegId, act: impl FnOnce(&mut Self)) {
         self.push_command(referrer, LegCommand::AnswerRefer { status: 202 });
         self.push_command(referrer, LegCommand::NotifyRefer { status: 200 });
@@ -191,15 +192,15 @@ impl Call {
         self.clear(referrer, EndedBy::OtherLeg);
     }
 
-    /// Reports the progress of the transfer to the referrer, if the referrer's leg has not ended.
+    /// Reports the progress of the transfer to the referrer. Does nothing if the referrer's leg has ended.
     fn notify_referrer(&mut self, referrer: LegId, status: u16) {
         if self.leg_state(referrer).is_some_and(|state| !state.info.status.is_final()) {
             self.push_command(referrer, LegCommand::NotifyRefer { status });
         }
     }
 
-    /// Updates the transfer of a leg that has ended. Returns `true` if the leg was bridged with a leg that waits for
-    /// the target. In this case the caller must not hang up or continue the waiting leg.
+    /// Updates the transfer in which an ended leg takes part. Returns `true` if the ended leg was bridged with a leg
+    /// that waits for the target. In this case the calling code must not hang up or continue the waiting leg.
     pub(crate) fn end_in_transfer(&mut self, leg: LegId) -> bool {
         // The target ended. The referrer is notified. If the referrer and the transferee have not ended, they stay
         // bridged.
@@ -269,7 +270,7 @@ impl Call {
         }
     }
 
-    /// Separates `child` from the dial of `leg`, and does not hang up `child`.
+    /// Separates `child` from the dial of `leg`. `child` is not hung up.
     fn release_child(&mut self, leg: LegId, child: LegId) {
         if let Some(dial) = self.dial_of_mut(leg) {
             dial.release_child(child);
@@ -292,7 +293,7 @@ impl Call {
         }
     }
 
-    /// Returns the leg of a transfer target. The transfer must satisfy `is_it`.
+    /// Returns the target leg of the transfer for which `is_it` returns true.
     fn referral_of(&self, is_it: impl Fn(&Referral) -> bool) -> Option<LegId> {
         let found = |state: &&LegState| state.referral.as_ref().is_some_and(&is_it);
         self.leg_states.iter().find(found).map(|state| state.info.id)

@@ -217,7 +217,7 @@ impl Call {
     }
 
     /// Starts a gather by request. A gather without prompts runs at the same time as the leg's program. A gather with
-    /// prompts waits behind the queued instructions.
+    /// prompts starts after the queued instructions.
     fn gather_by_request(&mut self, leg: LegId, gather: Gather) -> Result<(), Refused> {
         self.stop_gathers(leg);
         // After the stopped gather the document continues, and the document may end the leg.
@@ -234,7 +234,7 @@ impl Call {
         Ok(())
     }
 
-    /// Joins a conference by request. If the leg is already in this conference, only its participation changes.
+    /// Joins a conference by request. If the leg is already in this conference, only its participation is changed.
     fn join_conference_by_request(&mut self, leg: LegId, participation: Participation) {
         let same =
             |state: &LegState| state.conference.as_ref().is_some_and(|now| now.conference == participation.conference);
@@ -256,8 +256,8 @@ impl Call {
         Ok(())
     }
 
-    /// Prepares a leg for a redirect. The leg leaves its queue and its bridge, and the dial that created the leg
-    /// releases it.
+    /// Prepares a leg for a redirect. The leg leaves its queue and its bridge. The dial that created the leg no longer
+    /// controls the leg.
     fn take_over(&mut self, leg: LegId) {
         self.end_wait(leg, Abort::Replaced);
         if !self.runs_dial(leg) {

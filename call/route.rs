@@ -7,8 +7,8 @@ use crate::program::instruction::{Program, RejectReason};
 use crate::recording::RecordingSpec;
 use crate::{Callback, Target};
 
-/// The route of an inbound call. The route contains the account of the call. It also decides whether a document, a
-/// program, commands or a refusal follows.
+/// The route of an inbound call. The route names the account of the call. It also says whether a document, a program or
+/// commands control the call, or whether the call is refused.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Route {
     /// The name of the account that owns the application.
@@ -21,11 +21,11 @@ pub struct Route {
     pub status: Option<Callback>,
     /// The recording that starts with the answer.
     pub record: Option<RecordingSpec>,
-    /// The document, program, commands or refusal for the call.
+    /// The controller of the call, or the refusal of the call.
     pub decision: Decision,
 }
 
-/// The controller of an inbound call (a document, a program or commands), or a refusal of the call.
+/// The controller of an inbound call: a document, a program or commands. Or the refusal of the call.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Decision {
     /// A document of an application, which is fetched at once.

@@ -1,5 +1,5 @@
-//! Sessions with recording servers (SIPREC, RFC 7866): this server calls a recording server and sends copies of a leg's
-//! audio to it.
+//! Sessions with recording servers (SIPREC, RFC 7866). This server calls a recording server and sends copies of a leg's
+//! audio to the recording server.
 
 use std::fmt;
 use std::time::Duration;
@@ -14,7 +14,8 @@ use crate::recording::Track;
 /// Maximum number of tracks that one leg sends to recording servers at the same time. At this limit, further requests
 /// are refused and further instructions fail.
 const MAX_TRACKS: usize = 4;
-/// Maximum time until a recording server answers. No person has to answer, so a working server answers soon.
+/// Maximum time until a recording server answers. The time is short, because a recording server answers without a
+/// person.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Parameters of a session with a recording server.
@@ -46,15 +47,15 @@ pub struct SiprecFacts {
 /// Status changes of a session with a recording server.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum SiprecStatus {
-    /// The recording server accepted the session, and audio is sent to it.
+    /// The recording server accepted the session, and receives the audio now.
     Started,
     /// The recording server asked for a pause of the audio.
     Paused,
-    /// The recording server asked for the audio after a pause.
+    /// The recording server asked to continue the audio after a pause.
     Resumed,
     /// The session ended normally.
     Stopped,
-    /// The session could not start, or the recording server ended it.
+    /// The session could not start, or the recording server ended the session.
     Failed(SiprecFailure),
 }
 
@@ -64,7 +65,7 @@ impl SiprecStatus {
     }
 }
 
-/// The failure of a session with a recording server. Dialects have an error number for each kind.
+/// The failure of a session with a recording server. Each dialect has its own error number for each kind of failure.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SiprecFailure {
     /// Kind of the failure.
@@ -90,7 +91,7 @@ pub enum SiprecFault {
     NoAudio,
     /// The recording server hung up.
     HungUp,
-    /// An error in this server.
+    /// The session failed because of an error in this server.
     Internal,
 }
 
@@ -143,8 +144,8 @@ impl Call {
         Some(id)
     }
 
-    /// Does the same as [`Call::start_siprec`]. If the leg would send more than the maximum number of tracks, reports a
-    /// failed session.
+    /// Starts a session with a recording server like [`Call::start_siprec`]. If the leg would send more than the
+    /// maximum number of tracks, this function reports a failed session.
     pub(crate) fn try_siprec(&mut self, leg: LegId, spec: Box<SiprecSpec>) {
         if self.start_siprec(leg, spec.clone()).is_none() {
             let id = SiprecId::new(self.now().time, &mut self.rng);
@@ -179,7 +180,7 @@ impl Call {
         all.iter().find(|one| one.spec.name.as_deref() == Some(name)).map(|one| one.id)
     }
 
-    /// Handles a status change of a session that the shell reports.
+    /// Handles a status change that the shell reports for a session.
     pub(crate) fn siprec_changed(&mut self, leg: LegId, id: SiprecId, status: SiprecStatus) {
         let Some(one) = self.leg_state_mut(leg).and_then(|state| state.siprecs.iter_mut().find(|one| one.id == id))
         else {

@@ -1,4 +1,5 @@
-//! Streams: audio to and from an application over a WebSocket, or audio to an application over RTP.
+//! Streams: audio in both directions between a leg and an application over a WebSocket, or audio to an application over
+//! RTP.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -27,11 +28,11 @@ pub struct StreamSpec {
     pub parameters: Vec<(String, String)>,
     /// The callback that receives the stream's status events.
     pub callback: Option<Callback>,
-    /// Legs that hear the application's audio. While this leg is not bridged, only this leg hears the audio.
+    /// Legs that hear the application's audio. If this leg is not bridged, only this leg hears the audio.
     pub target_legs: TargetLegs,
     /// Token that is sent to the application in the WebSocket handshake.
     pub auth_token: Option<String>,
-    /// Time at which the stream connects, if the stream was requested together with its leg.
+    /// Moment at which the stream connects, if the stream was requested together with its leg.
     pub connect_timing: ConnectTiming,
     /// Transport of the audio to the application.
     pub transport: StreamTransport,
@@ -51,8 +52,8 @@ pub enum StreamTransport {
     Rtp(RtpParameters),
 }
 
-/// Destinations and packet size of an RTP stream. If both directions have the same destination, they are mixed into one
-/// stream.
+/// Destinations and packet size of an RTP stream. If both directions have the same destination, the server mixes both
+/// directions into one stream.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RtpParameters {
     /// Destination of the audio from the leg's far end.
@@ -63,8 +64,8 @@ pub struct RtpParameters {
     pub frames: u8,
 }
 
-/// Time at which a stream connects, if the stream was requested together with an outbound leg. In every case the audio
-/// of the stream starts with the answer.
+/// Moment at which a stream connects, if the stream was requested together with an outbound leg. The audio of the
+/// stream always starts with the answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum ConnectTiming {
     /// The stream connects at the answer.
@@ -126,13 +127,13 @@ pub enum ByteOrder {
 /// Format of the audio that an application sends to the leg.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum BidirectionalMode {
-    /// Payload of this codec without headers. A message may have any length.
+    /// Audio data in this codec, without headers. A message may have any length.
     Payload(StreamCodec),
     /// Complete audio files (MP3 or WAV), one file per message.
     Files,
 }
 
-/// Facts about a stream at a status change, reported by the shell.
+/// Facts about a stream when its status changes. The shell reports these facts.
 #[derive(Clone, PartialEq, Debug)]
 pub struct StreamFacts {
     /// Id of the stream.
@@ -154,7 +155,7 @@ pub enum StreamStatus {
     Failed(StreamFailure),
 }
 
-/// The failure of a stream. Dialects have an error number for each kind.
+/// The failure of a stream. Each dialect has its own error number for each kind of failure.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct StreamFailure {
     /// Kind of the failure.
@@ -167,7 +168,7 @@ pub struct StreamFailure {
     pub is_fatal: bool,
 }
 
-/// The call of a stream or conversation is over and takes no more reports.
+/// The error for a report about a stream or conversation whose call is over. The call accepts no more reports.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct CallOver;
 
@@ -184,11 +185,12 @@ pub enum StreamFault {
     Url,
     /// The scheme is neither `ws:` nor `wss:`.
     Scheme,
-    /// The host name has no address, or only an address that is not allowed.
+    /// The host name has no address, or has only an address that is not allowed.
     Unreachable,
     /// The connection was refused.
     Refused,
-    /// The connection or the handshake was not complete in time, or the application later sent nothing for too long.
+    /// The connection or the handshake was not complete in time. Or the application sent nothing for too long after
+    /// that.
     Timeout,
     /// The TLS handshake failed.
     Tls,
@@ -200,7 +202,7 @@ pub enum StreamFault {
     Broken,
     /// The application closed the connection with a status code for an error.
     Closed,
-    /// An error in this server.
+    /// The stream failed because of an error in this server.
     Internal,
 }
 

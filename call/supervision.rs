@@ -36,8 +36,8 @@ pub enum SupervisorRole {
 }
 
 impl SupervisorRole {
-    /// Returns the coaching of a supervisor in a conference. `legs` are the supervised legs. Returns `None` if all
-    /// participants hear the supervisor.
+    /// Returns the coaching that a supervisor with this role has in a conference. `legs` are the supervised legs.
+    /// Returns `None` if all participants hear the supervisor.
     pub fn coaching(self, legs: Vec<LegId>) -> Option<Coaching> {
         match self {
             Self::Barge => None,
@@ -70,7 +70,7 @@ impl Call {
         true
     }
 
-    /// Ends the supervision by this leg, because the leg does something else now.
+    /// Ends the supervision by this leg, because the leg starts another activity.
     pub(crate) fn stop_supervising(&mut self, leg: LegId) {
         if self.leg_state_mut(leg).is_some_and(|state| state.supervision.take().is_some()) {
             self.push_command(leg, LegCommand::StopSupervising);
@@ -91,7 +91,7 @@ impl Call {
         }
     }
 
-    /// Ends all supervisions in which an ended leg takes part. The supervisors of this leg are hung up.
+    /// Ends all supervisions in which an ended leg takes part. The supervisors of the ended leg are hung up.
     pub(crate) fn end_supervisions(&mut self, leg: LegId) {
         self.stop_supervising(leg);
         for supervisor in self.supervisors(leg) {
@@ -105,7 +105,7 @@ impl Call {
     }
 
     /// Connects a supervisor to the supervised leg. If the supervised leg is in a conference, the supervisor joins this
-    /// conference. Otherwise the supervisor is connected in the call of the supervised leg.
+    /// conference. Otherwise the supervisor hears the supervised leg in their common call.
     fn connect_supervisor(&mut self, leg: LegId) {
         let Some(supervision) = self.leg_state(leg).and_then(|state| state.supervision.as_deref().copied()) else {
             return;

@@ -33,14 +33,14 @@ use crate::{Now, Target};
 
 /// A call with a virtual clock, and a record of the operations that the call started.
 pub struct CallScript {
-    /// The call itself. Tests use it for inputs that the script has no method for. After such an input, call
-    /// [`CallScript::drain`].
+    /// The call itself. Tests use this field for inputs that have no method in the script. After such an input, a test
+    /// must call [`CallScript::drain`].
     pub call: Call,
     /// Current time of the virtual clock.
     pub now: Now,
     /// All outputs so far, oldest first. Tests may clear the list.
     pub outputs: Vec<Output>,
-    /// Playbacks that run: neither finished nor stopped.
+    /// Playbacks that still run.
     pub plays: BTreeSet<(LegId, OpId)>,
     /// Recordings that have not finished.
     pub recordings: BTreeSet<(LegId, OpId)>,
@@ -93,7 +93,7 @@ impl CallScript {
         }
     }
 
-    /// Creates a call with an inbound leg. The route of the leg has this decision.
+    /// Creates a call with an inbound leg. `decision` says what controls this leg.
     pub fn inbound(decision: Decision) -> Self {
         let mut script = Self::new(7);
         script.incoming(LegId(1), decision);
@@ -105,7 +105,8 @@ impl CallScript {
         Self::inbound(Decision::Program(program(instructions)))
     }
 
-    /// Creates a call with an inbound leg. An application controls the leg by commands and has answered it.
+    /// Creates a call with an inbound leg. An application controls the leg by commands, and has already answered the
+    /// leg.
     pub fn commanded() -> Self {
         let mut script = Self::inbound(Decision::Commands);
         script
@@ -315,7 +316,7 @@ impl CallScript {
         accepted
     }
 
-    /// Advances the clock by this time. Every timer that is due in this time fires at its own moment.
+    /// Advances the clock by this time. Every timer that becomes due on the way fires at its own time.
     pub fn advance(&mut self, length: Duration) {
         let end = self.now.instant + length;
         while let Some(due) = self.call.poll_timeout().filter(|due| *due <= end) {
@@ -445,8 +446,8 @@ impl CallScript {
         assert!(self.conversations.is_empty(), "conversations are left: {:?}", self.conversations);
     }
 
-    /// Asserts that no audio of the legs' programs still plays. Audio that a request started during the program
-    /// (digits, the tone of a recording) ends with the leg.
+    /// Asserts that no audio plays any more. Audio that a request started during the program (digits, the tone of a
+    /// recording) must not be checked in this way. Such audio ends by itself or with the leg, without a stop command.
     pub fn assert_silent(&self) {
         assert!(self.plays.is_empty(), "audio is left: {:?}", self.plays);
     }
@@ -485,13 +486,13 @@ impl CallScript {
         self.events().any(|event| what(&event.kind))
     }
 
-    /// Returns whether the call has given a command to the leg that satisfies `what`.
+    /// Returns whether the call has given the leg a command that satisfies `what`.
     pub fn has_command(&self, leg: LegId, what: impl Fn(&LegCommand) -> bool) -> bool {
         self.commands(leg).any(what)
     }
 }
 
-/// Returns the facts of a leg with a call from `+15550001` to `+15550002`.
+/// Returns the facts of a leg. The leg belongs to a call from `+15550001` to `+15550002`.
 pub fn info(leg: LegId, direction: Direction) -> LegInfo {
     LegInfo {
         id: leg,
@@ -620,7 +621,8 @@ pub fn conversation() -> ConversationSpec {
     ConversationSpec::new(ConversationTarget::Application("ws://app.test/".to_owned()))
 }
 
-/// Returns a dial that calls these numbers at once, for 20 s. The dial answers the caller first and has no action.
+/// Returns a dial that calls these numbers at the same time for 20 s. The dial answers the caller first and has no
+/// action.
 pub fn dial(numbers: &[&str]) -> Dial {
     Dial {
         targets: numbers.iter().map(|number| DialTarget::new(Address::from(*number))).collect(),

@@ -23,7 +23,7 @@ pub struct TranscriptionSpec {
     /// The names that the application uses for the recogniser and for the model. The server does not interpret these
     /// names and returns them with the events.
     pub engine: (String, String),
-    /// Whether the whole text is reported once at the end. Otherwise each utterance is reported.
+    /// Whether the whole text is reported once at the end. If false, each utterance is reported.
     pub at_end: bool,
     /// Whether the transcription starts only if no transcription with the same name runs.
     pub if_none_runs: bool,
@@ -31,7 +31,7 @@ pub struct TranscriptionSpec {
     pub callback: Option<Callback>,
 }
 
-/// Maximum size, in octets, of the text that is stored for a report at the end. Later speech is left out.
+/// Maximum size, in octets, of the stored text of a transcription that reports at the end. Later speech is left out.
 pub(crate) const MAX_TEXT: usize = 1024 * 1024;
 
 /// Facts about a live transcription at the time of an event.
@@ -63,8 +63,8 @@ pub enum TranscriptionStatus {
     },
     /// The transcription ended.
     Stopped,
-    /// The transcription ended. Contains the whole text, one line per utterance. Used only if the text is reported at
-    /// the end.
+    /// The transcription ended. Contains the whole text, one line per utterance. This event is used only if the text is
+    /// reported at the end.
     FullText(String),
     /// The transcription failed, or could not start. Contains the reason in words.
     Failed(String),
@@ -93,9 +93,9 @@ pub(crate) struct Transcribing {
     pub(crate) op: OpId,
     pub(crate) spec: Box<TranscriptionSpec>,
     pub(crate) sequence: u32,
-    /// Whether the call has ordered the end of the transcription. Speech before that order is still being reported.
+    /// Whether the call has ordered the end of the transcription. Speech before this order is still being reported.
     pub(crate) stopping: bool,
-    /// The text so far; used only if the text is reported at the end.
+    /// The text so far. The field is used only if the text is reported at the end.
     pub(crate) text: String,
 }
 

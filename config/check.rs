@@ -1,5 +1,5 @@
-//! Checks of a decoded configuration that the types cannot make: names must exist, addresses must be usable, and
-//! settings must agree with each other.
+//! Checks of a decoded configuration. The types cannot make these checks: names must exist, addresses must be usable,
+//! and settings must agree with each other.
 
 mod agents;
 mod gateways;
@@ -31,8 +31,8 @@ pub(crate) fn check(config: &Config, document: &Document, faults: &mut Vec<Fault
 struct Report<'a> {
     document: &'a Document,
     faults: &'a mut Vec<Fault>,
-    /// Number of faults about values that could not be read. These faults are at the start of `faults`. In `config`,
-    /// the keys of these values have their default.
+    /// Number of faults about values that could not be read. These faults are at the start of `faults`. In the checked
+    /// configuration, the keys of these values have their default.
     unread: usize,
     notes: Vec<Fault>,
 }
@@ -50,7 +50,8 @@ impl Report<'_> {
         self.notes.push(Fault { origin: self.document.origin(&path), path, message: message.into() });
     }
 
-    /// Returns whether the key has a fault, or belongs to a value that could not be read.
+    /// Returns whether the key has a fault. A key inside a value that could not be read also counts as a key with a
+    /// fault.
     fn is_faulty(&self, path: &str) -> bool {
         self.is_unread(path) || self.faults.iter().any(|fault| fault.path == path)
     }
@@ -84,7 +85,8 @@ impl Report<'_> {
         }
     }
 
-    /// Adds a fault if `name` is not in `known`. `known` contains the names in the list `{what}s`.
+    /// Adds a fault if `name` is not in `known`. `known` contains the names in the configuration list that is called
+    /// `what` with an `s`.
     fn exists(&mut self, path: String, what: &str, name: &str, known: &[&str]) {
         if known.contains(&name) || self.is_incomplete(&format!("{what}s")) {
             return;
@@ -103,7 +105,7 @@ impl Report<'_> {
         self.fault(path, format!("there is no {what} {name:?}; {help}"));
     }
 
-    /// Returns whether some names in this list could not be read. In this case it is not known which names exist.
+    /// Returns whether some names in this list could not be read. If true, the complete set of names is not known.
     fn is_incomplete(&self, list: &str) -> bool {
         self.faults.iter().take(self.unread).any(|fault| match fault.path.strip_prefix(list) {
             Some(rest) => rest.split_once(']').is_none_or(|(_, key)| matches!(key, "" | ".name" | ".id")),

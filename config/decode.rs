@@ -1,9 +1,9 @@
-//! Decodes the untyped document to a [`Config`] and collects all errors.
+//! Decodes the untyped document into a [`Config`] and collects all errors.
 //!
 //! serde stops at the first error. Therefore `decode` reports the faulty value and removes it from the document. If the
 //! key is required, `decode` replaces the faulty value by a valid value instead. Then `decode` decodes the whole
-//! document again, until there are no more errors. This is fast enough, because a configuration is small and has few
-//! errors.
+//! document again. It repeats these steps until there are no more errors. This is fast enough, because a configuration
+//! is small and has few errors.
 
 use std::collections::HashMap;
 
@@ -29,7 +29,7 @@ const SECRETS: [&str; 11] = [
     "stt_key",
 ];
 
-/// Keys that belong above the first table of the file.
+/// Keys that must be above the first table of the file.
 const TOP: [&str; 2] = ["data_dir", "drain_timeout"];
 
 /// Maximum number of faults. Decoding stops at this number, because nobody would read a longer list.
@@ -39,8 +39,8 @@ const MAX_FAULTS: usize = 500;
 /// can be called.
 const STAND_INS: [&str; 2] = ["", "0"];
 
-/// Returns the configuration. In this configuration every faulty key has its default. Adds the faults to `faults`, at
-/// most one for each key.
+/// Returns the configuration. Each key with a fault has its default in this configuration. Adds the faults to `faults`,
+/// at most one for each key.
 pub(crate) fn decode(document: &mut Document, faults: &mut Vec<Fault>) -> Config {
     let mut stand_ins: HashMap<String, std::slice::Iter<'static, &'static str>> = HashMap::new();
     loop {
@@ -98,8 +98,8 @@ fn missing_field(message: &str) -> Option<&str> {
     message.strip_prefix("missing field `")?.strip_suffix('`')
 }
 
-/// Returns the error message with the expected form. The message never contains the value of a secret. `given` is the
-/// configured value if the value is text.
+/// Returns the error message and the expected form of the value. The message never contains the value of a secret.
+/// `given` is the configured value if this value is text.
 fn explain(path: &str, message: &str, given: Option<String>) -> String {
     let key = path.rsplit('.').next().unwrap_or(path);
     if message.starts_with("unknown field") {
@@ -139,7 +139,7 @@ fn explain(path: &str, message: &str, given: Option<String>) -> String {
     }
 }
 
-/// Returns a description of a type that serde expected. A reader of the description need not know Rust.
+/// Returns a description of a type that serde expected. A person who does not know Rust can understand the description.
 fn in_words(expected: &str) -> String {
     match expected {
         "u8" => "a whole number from 0 to 255",
@@ -166,7 +166,7 @@ fn written(message: &str) -> &str {
     }
 }
 
-/// Returns whether the text without its quotes would be a number or a boolean.
+/// Returns whether the text would be an integer or a boolean without its quotes.
 fn is_literal(text: &str) -> bool {
     text.parse::<i64>().is_ok() || text.parse::<bool>().is_ok()
 }

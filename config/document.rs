@@ -1,4 +1,4 @@
-//! The configuration file and the environment, joined to one table that records where each key was set.
+//! The configuration file and the environment, joined into one table. The table also records where each key was set.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -15,14 +15,14 @@ const TOP_LEVEL_SCALARS: [&str; 2] = ["data_dir", "drain_timeout"];
 pub(crate) struct Document {
     pub(crate) table: toml::Table,
     origins: HashMap<String, Origin>,
-    /// The environment variables, each under the path of its key. The type of a variable's value is known only when the
+    /// The environment variables, each under the path of its key. The type of a variable's value is not known until the
     /// key is decoded.
     variables: BTreeMap<String, Variable>,
 }
 
 #[derive(Debug)]
 struct Variable {
-    /// Interpretations of the value that have not been tried. The next interpretation is the last element.
+    /// Interpretations of the variable's value that have not been tried. The last element is tried next.
     readings: Vec<Value>,
     /// Error messages of the interpretations that failed.
     errors: Vec<String>,
@@ -71,7 +71,7 @@ impl Document {
         faults
     }
 
-    /// Returns where the key was set. If the key was not set, returns where the nearest table around the key was set.
+    /// Returns where the key was set. If the key was not set, returns where the nearest enclosing table was set.
     pub(crate) fn origin(&self, path: &str) -> Origin {
         let mut path = path;
         loop {
@@ -90,8 +90,8 @@ impl Document {
         self.origins.contains_key(path)
     }
 
-    /// Replaces the value of the variable at `path` or above `path` by the next interpretation. The cause is the error
-    /// `error` of the current interpretation. If no interpretation remains, returns the most informative error.
+    /// Replaces the value of a variable by its next interpretation. The variable is at `path` or above `path`. `error`
+    /// says why the current interpretation failed. If no interpretation remains, returns the most informative error.
     pub(crate) fn try_next_reading(&mut self, path: &str, error: String) -> Result<(), String> {
         let at =
             self.variables.keys().find(|key| path == key.as_str() || path.starts_with(&format!("{key}["))).cloned();
@@ -110,8 +110,8 @@ impl Document {
         Ok(())
     }
 
-    /// Removes the value at the path. For an array element, removes the whole array, because the other elements would
-    /// otherwise get wrong indexes. Returns false if the path has no value.
+    /// Removes the value at the path. If the path selects an array element, removes the whole array. Otherwise the
+    /// other elements would get wrong indexes. Returns false if the path has no value.
     pub(crate) fn remove(&mut self, path: &str) -> bool {
         let path = path.trim_end_matches(']').rsplit_once('[').map_or(path, |(array, index)| {
             if index.bytes().all(|octet| octet.is_ascii_digit()) { array } else { path }
@@ -251,8 +251,8 @@ impl Document {
     }
 }
 
-/// Returns the value that one segment of a path, `key` or `key[0]`, selects in `value`, or in `root` if `value` is
-/// `None`.
+/// Returns the value that one segment of a path selects. The segment has the form `key` or `key[0]`. The function
+/// searches in `value`. If `value` is `None`, it searches in `root`.
 fn step<'a>(value: Option<&'a mut Value>, root: Option<&'a mut toml::Table>, segment: &str) -> Option<&'a mut Value> {
     let table = match value {
         Some(value) => value.as_table_mut()?,

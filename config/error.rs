@@ -74,7 +74,7 @@ impl Fault {
 /// The place where a key was set.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Origin {
-    /// The key was not set. The fault concerns a default, or the file as a whole.
+    /// The key was not set. The fault is about a default value, or about the file as a whole.
     WholeFile,
     /// The key was set in this line of the file. The first line has the number 1.
     Line(usize),

@@ -1,5 +1,5 @@
-//! The configuration. This crate joins the `Config` types of the other crates, reads them from a TOML file and the
-//! environment, and reports all errors at once.
+//! The configuration. This crate joins the `Config` types of the other crates. It reads them from a TOML file and from
+//! the environment, and reports all errors at once.
 //!
 //! ```text
 //!   tandem.toml ──┐                                         ┌─► Config
@@ -41,13 +41,14 @@ pub use error::{Errors, Fault, Origin};
 use document::Document;
 use reload::Written;
 
-/// All settings. `Default` returns the settings of a server without a configuration file and without variables.
+/// All settings. `Default` returns the settings of a server that has no configuration file and no environment
+/// variables.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Directory for files whose place has no key, for example caches and generated credentials.
+    /// Directory for files that have no setting for their own place, for example caches and generated credentials.
     pub data_dir: PathBuf,
-    /// Maximum time that live calls may continue after SIGTERM. In the file, the value is in whole seconds.
+    /// Maximum time that live calls may continue after SIGTERM. In the file, the value is a whole number of seconds.
     #[serde(deserialize_with = "seconds")]
     pub drain_timeout: Duration,
     /// `[sip]`: SIP sockets, limits, registrar and bans.
@@ -62,9 +63,10 @@ pub struct Config {
     pub database: DatabaseConfig,
     /// `[recordings]`: directory, format and encryption of recordings.
     pub recordings: RecordingsConfig,
-    /// `[webhooks]`: network policy and TLS of requests to applications.
+    /// `[webhooks]`: allowed networks and TLS settings for requests to applications.
     pub webhooks: WebhooksConfig,
-    /// `[[origins]]`: origins of application URLs to which the server connects at another origin.
+    /// `[[origins]]`: replacements for the origins of application URLs. For a URL with a listed origin, the server
+    /// connects to the replacement.
     pub origins: Vec<OriginConfig>,
     /// `[streams]`: limits of WebSocket streams.
     pub streams: StreamsConfig,
@@ -80,15 +82,15 @@ pub struct Config {
     pub accounts: Vec<Account>,
     /// `[[trunks]]`: SIP trunks to carriers and PBXs.
     pub trunks: Vec<TrunkConfig>,
-    /// `[[applications]]`: the webhooks of numbers and outbound calls.
+    /// `[[applications]]`: webhooks, which numbers and outbound calls use.
     pub applications: Vec<Application>,
-    /// `[[numbers]]`: telephone numbers, each with the setting that decides about calls to the number.
+    /// `[[numbers]]`: telephone numbers. For each number, a setting decides what happens to a call to this number.
     pub numbers: Vec<NumberConfig>,
-    /// `[[number_pool]]`: telephone numbers that an account may take with a request to the API.
+    /// `[[number_pool]]`: telephone numbers that an account can get by an API request.
     pub number_pool: Vec<Block>,
     /// `[[agents]]`: voice agents.
     pub agents: Vec<AgentConfig>,
-    /// `[gateways]`: backends for existing frontends.
+    /// `[gateways]`: interfaces for existing frontends, for which this server is the backend.
     pub gateways: GatewaysConfig,
     /// `[[siprec]]`: recording servers (SIPREC).
     pub siprec: Vec<SiprecConfig>,
@@ -136,13 +138,14 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Reads the file at `path`, applies the environment, and checks the result. If `path` is `None`, starts from the
-    /// defaults.
+    /// Reads the file at `path`, applies the environment, and checks the result. If `path` is `None`, the function
+    /// starts from the defaults.
     ///
     /// `environment` contains all variables of the process. A variable is a setting if its name begins with `TANDEM_`.
-    /// In the name, `__` separates the keys and indexes of a path: `TANDEM_HTTP__LISTEN=127.0.0.1:9090`,
-    /// `TANDEM_NUMBERS__0__NUMBER=+15551230001`. A value is TOML. If the key expects text, the value may also be plain
-    /// text. If the key expects a list of texts, the value may also be plain text with commas between the elements.
+    /// In the name, `__` separates the keys and indexes of a path. Examples are `TANDEM_HTTP__LISTEN=127.0.0.1:9090`
+    /// and `TANDEM_NUMBERS__0__NUMBER=+15551230001`. A value is written in TOML. If the key expects text, the value may
+    /// also be plain text. If the key expects a list of texts, the value may also be plain text with commas between the
+    /// elements.
     pub fn load(path: Option<&Path>, environment: impl IntoIterator<Item = (String, String)>) -> Result<Self, Errors> {
         let file = path.map(|path| path.display().to_string());
         let text = match path {
@@ -156,7 +159,7 @@ impl Config {
         if faults.is_empty() { Ok(config) } else { Err(Errors::new(file, faults).with_notes(config.notes)) }
     }
 
-    /// Returns the configuration with its notes, or the faults if there are faults.
+    /// Returns the configuration with its notes. If there are faults, returns the faults.
     #[cfg(test)]
     fn read(
         text: &str,
@@ -188,9 +191,8 @@ impl Config {
         Ok((config, faults, notes))
     }
 
-    /// Sets the addresses of audio to the addresses of SIP, unless `[media]` sets other addresses. Audio listens on the
-    /// address of the first SIP socket. SDP contains the address from `sip.advertise`, if this setting is an IP
-    /// address.
+    /// Sets the RTP addresses from the SIP addresses, unless `[media]` sets other addresses. RTP listens on the address
+    /// of the first SIP socket. SDP contains the address from `sip.advertise`, if this setting is an IP address.
     fn set_media_addresses(&mut self, document: &Document) {
         let first = self.sip.listen.iter().find_map(|listen| tandem_sip::parse_listen(listen)).map(|(_, at)| at.ip());
         if let Some(listen) = first.filter(|ip| !document.has("media.listen") && !ip.is_loopback()) {
@@ -208,7 +210,7 @@ impl Config {
         }
     }
 
-    /// Places the database and the recordings in `data_dir`, unless their own keys are set.
+    /// Places the database and the recordings in `data_dir`, unless keys set their own places.
     fn set_data_paths(&mut self, document: &Document) {
         let data_dir = self.data_dir.display();
         if !document.has("database.url") {

@@ -31,8 +31,8 @@ const AT_ONCE: [&str; 17] = [
 /// Keys of `[sip]` that take effect only at a restart.
 const SOCKETS: [&str; 7] = ["listen", "advertise", "nameservers", "trace_mib", "hep", "hep_id", "hep_password"];
 
-/// The keys that were set, each with a hash of its value. A hash is enough for a comparison, and keeps no second copy
-/// of a secret.
+/// The keys that were set, and a hash of each value. Two hashes are enough to compare two values, and a hash does not
+/// reveal a secret.
 #[derive(Clone, Default)]
 pub(crate) struct Written(BTreeMap<String, u64>);
 
@@ -51,8 +51,8 @@ impl Written {
 }
 
 impl Config {
-    /// Returns the configuration that is in effect after a reload reads `new`. The result also records which keys were
-    /// set. In this record, keys that need a restart keep their old hash.
+    /// Returns the configuration that is in effect after a reload with the new configuration `new`. The result also
+    /// records which keys were set. If a key needs a restart, this record keeps the key's old hash.
     pub fn replaced_by(&self, new: Config) -> Config {
         let mut written = new.written.0;
         written.retain(|key, _| applies_at_once(key));
@@ -61,8 +61,8 @@ impl Config {
         Config { data_dir: self.data_dir.clone(), written: Written(written), ..new }
     }
 
-    /// Returns the keys that differ between the two configurations and take effect only at a restart. A key that is set
-    /// in only one of the two configurations also differs.
+    /// Returns the keys that have different values in `self` and in `new`, and that take effect only at a restart. A
+    /// key that is set in only one of the two configurations counts as different.
     pub fn needs_restart(&self, new: &Config) -> Vec<String> {
         let (old, new) = (&self.written.0, &new.written.0);
         let mut keys: Vec<String> =

@@ -643,7 +643,8 @@ fn a_file_that_is_not_there_is_one_error() {
     assert!(errors.to_string().starts_with("/nonexistent/tandem.toml: cannot be read:"), "{errors}");
 }
 
-/// Tests of the example file: once unchanged, and once with every `#key = value` and `#[[table]]` uncommented.
+/// Tests of the example file. One form of the file is unchanged. In the other form, every `#key = value` and every
+/// `#[[table]]` is uncommented.
 mod example {
     use super::*;
 
@@ -692,7 +693,8 @@ mod example {
         }
     }
 
-    /// Returns the keys that serde accepts at `path`. serde lists them in its error message for an unknown key.
+    /// Returns the keys that serde accepts at `path`. For an unknown key, the error message of serde lists the accepted
+    /// keys.
     fn known_keys(path: &str) -> Vec<String> {
         let text = match path {
             "" => "zzzzzzzzzzzzzzzzzz = 1".to_owned(),

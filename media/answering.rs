@@ -8,8 +8,8 @@
 //!       \--- 1,100 or 2,100 Hz: Fax
 //! ```
 //!
-//! A person says a few words and waits. A machine talks for longer. The detection knows two things about each frame:
-//! whether the frame is speech, and whether it is a single tone. The result therefore depends on durations and counts
+//! A person says a few words and waits. A machine talks for longer. For each frame, the detection knows only whether
+//! the frame is speech and whether the frame is a single tone. The result therefore depends on durations and counts
 //! ([`MachineDetection`]). This module is pure.
 
 mod beep;
@@ -21,25 +21,25 @@ use crate::codec::SampleRate;
 use crate::vad::Activity;
 use beep::{PROGRESS_HERTZ, Run, Sound, ToneDetector};
 
-/// The number of active frames that count as a word. They last 100 ms, which is longer than a click or a cough.
+/// The number of active frames that count as a word. 5 frames last 100 ms, which is longer than a click or a cough.
 const WORD: u32 = 5;
-/// The longest pause that still counts as speech, in frames. The value is 200 ms.
+/// The longest pause that still counts as speech, in frames. 10 frames last 200 ms.
 const BREATH: u32 = 10;
-/// The shortest and the longest beep, in frames. The values are 80 ms and 5 s. The shortest beep is 80 ms, because a
-/// beep of 100 ms may not start at a frame boundary.
+/// The range for the length of a beep, in frames. 4 frames last 80 ms, and 250 frames last 5 s. The minimum is less
+/// than 100 ms, because a beep of 100 ms may not start at a frame boundary.
 const BEEP: std::ops::RangeInclusive<u16> = 4..=250;
-/// The frequency of a beep in Hz.
+/// The range for the frequency of a beep in Hz.
 const BEEP_HERTZ: std::ops::RangeInclusive<f32> = 400.0..=2_500.0;
-/// The longest beep, in frames, at a frequency of ringing, busy and dial tones. A longer tone at such a frequency is a
-/// progress tone.
+/// The maximum length, in frames, of a beep whose frequency is also a frequency of ringing, busy or dial tones. A
+/// longer tone at such a frequency is a progress tone.
 const PROGRESS: u16 = 17;
-/// The frequency in Hz of the tone of a calling fax machine (ITU-T T.30 §4.3.3.3). The tone has 1,100 Hz and lasts 0.5
-/// s.
+/// The frequency in Hz of the tone that a calling fax machine sends (ITU-T T.30 §4.3.3.3). The tone has 1,100 Hz and
+/// lasts 0.5 s. `CALLING` is the range for the length of this tone in frames.
 const CALLING_HERTZ: std::ops::RangeInclusive<f32> = 1_062.0..=1_138.0;
 const CALLING: std::ops::RangeInclusive<u16> = 21..=29;
-/// The frequency in Hz of the tone of a called fax machine (ITU-T T.30 §4.3.3.2, V.8). The tone has 2,100 Hz and lasts
-/// 2.6 s or more. `CALLED` frames of the tone show that it is not a beep. After speech, `CALLED_AFTER_SPEECH` frames
-/// are necessary.
+/// The frequency in Hz of the tone that a called fax machine sends (ITU-T T.30 §4.3.3.2, V.8). The tone has 2,100 Hz
+/// and lasts 2.6 s or more. A tone that lasts for `CALLED` frames is a fax tone and not a beep. After speech, the tone
+/// must last for `CALLED_AFTER_SPEECH` frames.
 const CALLED_HERTZ: std::ops::RangeInclusive<f32> = 2_080.0..=2_120.0;
 const CALLED: u16 = 25;
 const CALLED_AFTER_SPEECH: u16 = 75;
@@ -67,33 +67,36 @@ const CALLED_AFTER_SPEECH: u16 = 75;
 pub struct MachineDetection {
     /// The event at which the detection ends.
     pub until: Until,
-    /// The longest time to a decision. After this time the result is [`DetectionResult::NotSure`], or `Machine` if the
-    /// far end is talking and has talked for half of `greeting`.
+    /// The maximum time until a decision. After this time the result is [`DetectionResult::NotSure`]. There is one
+    /// exception: if the far end is talking and has talked for half of `greeting`, the result is `Machine`.
     pub first_result_timeout: Duration,
-    /// The longest time to the first word. After this time the result is [`DetectionResult::Silence`].
+    /// The maximum time until the first word. If no word comes within this time, the result is
+    /// [`DetectionResult::Silence`].
     pub initial_silence: Duration,
     /// Whether the result after `initial_silence` is `Machine` instead of `Silence`.
     pub silence_is_machine: bool,
-    /// The longest speech of a person who answers. Longer speech is the greeting of a machine. A pause of up to 200 ms
-    /// is part of the speech, and a longer pause ends the speech.
+    /// The maximum length of the speech with which a person answers. Longer speech is the greeting of a machine. A
+    /// pause of up to 200 ms is part of the speech. A longer pause ends the speech.
     pub greeting: Duration,
-    /// The silence after which the far end is a person, if the speech before it was shorter than `greeting`.
+    /// The duration of silence after which the result is a person. The speech before this silence must be shorter than
+    /// `greeting`.
     pub after_greeting_silence: Duration,
     /// The silence that ends a word.
     pub between_words_silence: Duration,
-    /// The highest number of words of a person who answers. If there are more words, the speech is a machine's
-    /// greeting. A word lasts at least 100 ms.
+    /// The maximum number of words with which a person answers. More words are a machine's greeting. A word lasts at
+    /// least 100 ms.
     pub words: Option<u16>,
-    /// The longest word of a person who answers. A longer word is a machine's greeting, or music.
+    /// The maximum length of one word with which a person answers. A longer word is a machine's greeting or music.
     pub word: Option<Duration>,
-    /// The lowest mean amplitude (of 32,767) of a frame that counts as speech. A quieter frame counts as silence.
+    /// The minimum mean amplitude of a frame that counts as speech. The maximum amplitude is 32,767. A quieter frame
+    /// counts as silence.
     pub silence_threshold: u16,
     /// The silence that ends a machine's greeting.
     pub greeting_end_silence: Duration,
-    /// The longest time from the result `Machine` to the end of the greeting. After this time the detection ends with
+    /// The maximum time from the result `Machine` to the end of the greeting. After this time the detection ends with
     /// [`GreetingEnd::Other`].
     pub greeting_end_timeout: Duration,
-    /// The longest time of the whole detection, from the command to the end of the greeting.
+    /// The maximum time of the whole detection. The time counts from the command to the end of the greeting.
     pub total_timeout: Duration,
 }
 
@@ -133,8 +136,8 @@ impl Default for MachineDetection {
 pub enum DetectionResult {
     /// A person has answered. This is the last result.
     Human,
-    /// A machine has answered, and its greeting is playing. `GreetingEnded` follows, unless [`Until::FirstResult`] was
-    /// requested.
+    /// A machine has answered, and the machine's greeting is playing. `GreetingEnded` follows, unless
+    /// [`Until::FirstResult`] was requested.
     Machine,
     /// The machine's greeting has ended, so the caller can leave a message. This is the last result.
     GreetingEnded {
@@ -143,7 +146,7 @@ pub enum DetectionResult {
     },
     /// A fax machine has answered. This is the last result.
     Fax,
-    /// The time expired before a decision. This is the last result.
+    /// The detection time expired before a decision. This is the last result.
     NotSure,
     /// The far end has not spoken. This is the last result.
     Silence,
@@ -168,7 +171,7 @@ pub(crate) struct AnsweringMachine {
     silence_is_machine: bool,
     tones: ToneDetector,
     phase: Phase,
-    /// The number of frames handled.
+    /// The number of frames that the detection has handled.
     elapsed: u32,
     /// The number of active frames in the current word.
     word: u32,
@@ -179,7 +182,7 @@ pub(crate) struct AnsweringMachine {
     pause: u32,
 }
 
-/// The thresholds of the detection: times in frames, and the silence threshold in dBov.
+/// The thresholds of the detection. Times are in frames, and the silence threshold is in dBov.
 #[derive(Debug)]
 struct Figures {
     first_result_timeout: u32,
@@ -201,8 +204,8 @@ enum Phase {
     Listening,
     /// A person or a machine is talking.
     Greeting,
-    /// The result `Machine` was reported at frame `since`. If `then` is set, the next frame ends the greeting for this
-    /// reason.
+    /// The result `Machine` was reported at frame `since`. If `then` is set, the greeting ends at the next frame, and
+    /// `then` is the reason.
     Machine { since: u32, then: Option<GreetingEnd> },
     /// The last result was reported.
     Over,
@@ -297,7 +300,7 @@ impl AnsweringMachine {
         }
     }
 
-    /// Counts words and their duration.
+    /// Counts the words and measures the duration of each word.
     fn count(&mut self, speaks: bool) {
         if !speaks {
             self.pause = self.pause.saturating_add(1);

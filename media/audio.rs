@@ -51,8 +51,8 @@ impl Audio {
         (self.samples.len() as u64).saturating_add(self.silence)
     }
 
-    /// Copies samples from `position` on. Returns the number of samples copied, which is smaller than `to` only at the
-    /// end of the audio.
+    /// Copies samples to `to`, starting at `position`. Returns the number of copied samples. This number is less than
+    /// the length of `to` only at the end of the audio.
     pub(crate) fn copy(&self, position: u64, to: &mut [i16]) -> usize {
         let left = usize::try_from(self.length().saturating_sub(position)).unwrap_or(usize::MAX);
         let to = to.get_mut(..left.min(to.len())).unwrap_or_default();

@@ -14,11 +14,11 @@ use crate::tap::TapSink;
 use crate::tone::Tone;
 use crate::wav::{WavCoding, WavFormat};
 
-/// The key of a session. The application chooses it. No two open sessions may have the same key.
+/// The key of a session. The application chooses the key. No two open sessions may have the same key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SessionKey(pub u128);
 
-/// The id of one command. The events that the command causes carry the same id.
+/// The id of one command. The events that the command causes have the same id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct OpId(pub u64);
 
@@ -31,7 +31,7 @@ pub enum Track {
     Outbound,
 }
 
-/// A selection of directions.
+/// A selection of one or both directions of a session's audio.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tracks {
     /// Audio received from the far end.
@@ -61,10 +61,11 @@ pub enum Channels {
     Dual,
 }
 
-/// The settings of a recording, and the conditions on which the recording ends by itself.
+/// The settings of a recording. Some settings are conditions under which the recording ends without a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordSpec {
-    /// The path of the WAV file, which has 8,000 Hz. A missing folder is created, and an existing file is overwritten.
+    /// The path of the WAV file. The file has a sample rate of 8,000 Hz. A missing folder is created, and an existing
+    /// file is overwritten.
     pub path: PathBuf,
     /// The coding of the samples.
     pub coding: WavCoding,
@@ -75,23 +76,24 @@ pub struct RecordSpec {
     /// The longest duration of the recorded audio, rounded up to whole frames of 20 ms. If the recording omits a pause,
     /// the time of the pause does not count.
     pub max_length: Option<Duration>,
-    /// The recording ends after this time without speech from the far end. Noise is not speech. The time counts from
-    /// the start of the recording, and only while RTP arrives.
+    /// The time without speech from the far end after which the recording ends. Noise is not speech. The time counts
+    /// from the start of the recording. It counts only while RTP arrives.
     pub silence_timeout: Option<Duration>,
-    /// Whether the end of the recording removes everything before the first word and after the last word, noise
-    /// included. If the recording has no speech, quiet audio at both ends is removed instead.
+    /// Whether silence is removed when the recording ends. Then everything before the first word and after the last
+    /// word is removed, noise included. If the recording has no speech, only quiet audio at the start and at the end is
+    /// removed.
     pub trim: bool,
-    /// The `Play` or `Tone` after which the recording starts, so that a beep is not recorded. If no such command runs,
-    /// the recording starts at once.
+    /// The id of the `Play` or `Tone` command after whose end the recording starts. So a beep is not recorded. If no
+    /// such command runs, the recording starts at once.
     pub after: Option<OpId>,
-    /// The key that encrypts the file. [`crate::RecordedFile`] decrypts the file. With `None` the file is not
+    /// The key that encrypts the file. [`crate::RecordedFile`] decrypts the file. If the key is `None`, the file is not
     /// encrypted.
     pub key: Option<RecordingKey>,
 }
 
 impl RecordSpec {
-    /// Creates a spec that records both tracks with linear samples, without encryption, until a command stops the
-    /// recording.
+    /// Creates the settings of a recording of both tracks. The samples are linear, and the file is not encrypted. The
+    /// recording continues until a command stops it.
     pub fn new(path: impl Into<PathBuf>, channels: Channels) -> RecordSpec {
         RecordSpec {
             path: path.into(),
@@ -112,8 +114,7 @@ impl RecordSpec {
     }
 }
 
-/// A command for a recording of a session or of a room. A session has at most eight recordings at a time, and so does a
-/// room.
+/// A command for a recording of a session or of a room. A session or a room has at most eight recordings at a time.
 #[derive(Debug)]
 pub enum RecordingCommand {
     /// Starts a recording.
@@ -148,25 +149,25 @@ pub enum RecordingCommand {
 /// frame of 20 ms.
 #[derive(Debug)]
 pub enum Command {
-    /// Plays audio. This replaces the audio or tone that plays now.
+    /// Plays audio. The new audio replaces the audio or tone that plays now.
     Play {
         /// The id that `Finished` carries.
         op: OpId,
         /// The audio, which is mono at 8,000 Hz.
         audio: Arc<Audio>,
-        /// The number of times that the audio plays. With `None` the audio repeats without end.
+        /// The number of times that the audio plays. If the value is `None`, the audio repeats without end.
         loops: Option<NonZeroU32>,
     },
-    /// Plays a tone. This replaces the audio or tone that plays now.
+    /// Plays a tone. The new tone replaces the audio or tone that plays now.
     Tone {
         /// The id that `Finished` carries.
         op: OpId,
         /// The tone. Ringback and busy tones do not end by themselves.
         tone: Tone,
     },
-    /// Sends digits as telephone-events (RFC 4733), or as DTMF tones in the audio if the far end does not support
-    /// telephone-events. If an operation with the same id is still sending digits, the new digits are sent after the
-    /// remaining digits.
+    /// Sends digits as telephone-events (RFC 4733). If the far end does not support telephone-events, the digits are
+    /// sent as DTMF tones in the audio. If an operation with the same id is still sending digits, the new digits are
+    /// sent after the remaining digits.
     SendDigits {
         /// The id that `Finished` carries.
         op: OpId,
@@ -184,15 +185,16 @@ pub enum Command {
         /// The thresholds and time limits of the detection.
         spec: Box<MachineDetection>,
     },
-    /// Ends the `Play`, `Tone`, `SendDigits` or `DetectMachine` with this id. A stopped `DetectMachine` sends no
-    /// further event.
+    /// Ends the `Play`, `Tone`, `SendDigits` or `DetectMachine` command with this id. A stopped `DetectMachine` sends
+    /// no further event.
     Stop {
         /// The id of the command to end.
         op: OpId,
     },
     /// A command for a recording of this session.
     Recording(RecordingCommand),
-    /// Copies audio to a reader. A session has at most sixteen taps at a time. A further tap is ignored.
+    /// Copies audio to a reader. A session has at most sixteen taps at a time. A `Tap` command for a further tap is
+    /// ignored.
     Tap {
         /// The id that `StreamOverflow` carries.
         op: OpId,
@@ -206,8 +208,8 @@ pub enum Command {
         /// The id of the tap.
         op: OpId,
     },
-    /// Plays the audio that a stream writes. This replaces an earlier source. `Play`, `Tone` and `SendDigits` have
-    /// priority over a source.
+    /// Plays the audio that a stream writes. The new source replaces an earlier source of the session. `Play`, `Tone`
+    /// and `SendDigits` have priority over a source.
     Source {
         /// The id that `MarkReached` carries.
         op: OpId,
@@ -219,12 +221,12 @@ pub enum Command {
         /// The id of the source.
         op: OpId,
     },
-    /// Bridges two sessions, so that each far end hears the other. This ends an earlier bridge of either session.
+    /// Bridges two sessions, so that each far end hears the other far end. An earlier bridge of either session ends.
     Bridge {
         /// The session to bridge with.
         with: SessionKey,
     },
-    /// Ends the bridge. The command has no effect if the session is not bridged.
+    /// Ends the session's bridge. The command has no effect if the session is not bridged.
     Unbridge,
     /// Joins a room, or changes the session's participation in the room. The session leaves its bridge or its former
     /// room. A later `Bridge` makes the session leave the room. [`Event::NotJoined`](crate::Event::NotJoined) reports a
@@ -250,8 +252,8 @@ pub enum Command {
         /// Whether suppression is on.
         on: bool,
     },
-    /// Mutes the far end: the bridge, recorders and taps do not get the far end's audio. Digits of the far end are
-    /// still detected.
+    /// Mutes or unmutes the far end. While the far end is muted, the bridge, recorders and taps do not get the far
+    /// end's audio. The far end's digits are still detected.
     Mute {
         /// Whether the far end is muted.
         inbound: bool,

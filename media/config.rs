@@ -14,30 +14,30 @@ use crate::sdp::Srtp;
 pub struct Config {
     /// The address that RTP and RTCP sockets are bound to. Default 127.0.0.1.
     pub listen: IpAddr,
-    /// The address in our SDP, if it is not the bound address. This setting is necessary behind NAT, and when `listen`
-    /// is 0.0.0.0 or ::.
+    /// The address that our SDP contains instead of the bound address. This setting is necessary behind NAT, and when
+    /// `listen` is 0.0.0.0 or ::.
     pub advertise: Option<IpAddr>,
-    /// The port pool, including both ends of the range. Each session takes an even port for RTP and the next port for
+    /// The range of the port pool, including both ends. Each session takes an even port for RTP and the next port for
     /// RTCP.
     pub ports: PortRange,
-    /// The number of media threads, at most [`Config::MAX_WORKERS`]. With 0, the engine starts one thread fewer than
-    /// there are cores, but at least one.
+    /// The number of media threads, at most [`Config::MAX_WORKERS`]. If the value is 0, the number of threads is the
+    /// number of CPU cores minus one, but at least one.
     pub workers: usize,
     /// The codecs that our offers contain and our answers accept, best first. The list has at least one codec.
     pub codecs: Vec<CodecName>,
-    /// Whether a leg without audio to send sends silence. Silence keeps NAT bindings open and recorders at the far end
-    /// aligned.
+    /// Whether a leg sends silence while the leg has no audio to send. The silence keeps NAT bindings open. It also
+    /// keeps recordings at the far end aligned in time.
     pub send_silence: bool,
-    /// The time in ms for which the RTP of a far end must be absent before packets from another source address are
-    /// accepted. The new source then needs five packets in a row with one SSRC. With 0, the default, only a new offer
-    /// or answer can change the source address.
+    /// The time in ms without RTP from a far end after which packets from another source address can be accepted. The
+    /// new source must then send five packets in a row with one SSRC. The default is 0. If the value is 0, only a new
+    /// offer or answer can change the source address.
     pub relatch_probation_ms: u32,
-    /// The percentage of a media thread's time, 0 to 100, that noise suppression may use. When suppression needs more
-    /// time, or when the thread is late, the newest suppressors are stopped.
+    /// The percentage of a media thread's time, 0 to 100, that noise suppression may use. If noise suppression needs
+    /// more time, or if the thread is late, the engine stops the newest suppressors.
     pub suppression_budget: u8,
     /// Whether the kernel relays the plain RTP packets of bridged calls.
     pub kernel_relay: UseKernel,
-    /// The SRTP mode of phones without an SRTP setting of their own.
+    /// The SRTP mode of a phone that has no SRTP setting of its own.
     pub endpoint_srtp: Srtp,
 }
 
@@ -80,7 +80,7 @@ pub enum UseKernel {
     Required,
 }
 
-/// A codec name in the configuration. Upper and lower case are equal.
+/// The name of a codec in the configuration. Upper and lower case are equal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub enum CodecName {
@@ -112,7 +112,7 @@ impl CodecName {
         }
     }
 
-    /// Returns the codecs with these names, in the same order. The name `L16` means two codecs.
+    /// Returns the codecs with these names, in the order of the names. The name `L16` means two codecs.
     pub fn codecs(names: &[CodecName]) -> Vec<Codec> {
         let codecs = |name: &CodecName| match name {
             CodecName::Pcmu => &[Codec::Pcmu][..],
@@ -137,8 +137,8 @@ impl TryFrom<String> for CodecName {
     }
 }
 
-/// A range of UDP ports, written `"20000-39999"`. A valid range contains at least one even port and the odd port after
-/// it.
+/// A range of UDP ports. The configuration writes a range as `"20000-39999"`. A valid range contains at least one even
+/// port and the next odd port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct PortRange {

@@ -11,11 +11,13 @@
 //!      last chunk: the remaining octets, fewer than a full chunk and possibly none, encrypted in the same way
 //! ```
 //!
-//! Each file has its own key: HKDF-SHA-256 of the configured key, with the salt and octets 0 to 23 of the header. So a
-//! file with a changed header cannot be decrypted. The nonce of a chunk is its number and a flag for the last chunk. No
-//! nonce is used twice with one key, because nothing in a file is written twice and no two files share a key. A file
-//! without its last chunk was cut off. The reader ignores an incomplete chunk at the end of such a file. This module is
-//! pure: the caller provides the salts.
+//! Each file has its own key. HKDF-SHA-256 derives this key from the configured key, with the salt and octets 0 to 23
+//! of the header. So a file with a changed header cannot be decrypted. The nonce of a chunk consists of the chunk's
+//! number and a flag that marks the last chunk. No nonce is used twice with one key, because nothing in a file is
+//! written twice and no two files share a key.
+//!
+//! If a file has no last chunk, the file was cut off. The reader ignores an incomplete chunk at the end of such a file.
+//! This module is pure: the calling code provides the salts.
 
 use std::fmt;
 use std::io;
@@ -25,11 +27,11 @@ use aws_lc_rs::hkdf::{HKDF_SHA256, Prk, Salt};
 
 use crate::wav::{WavCoding, WavFormat};
 
-/// Octets before the first chunk.
+/// The number of octets before the first chunk.
 pub(crate) const HEADER: usize = 56;
-/// Octets of a key, and of a salt.
+/// The number of octets of a key. A salt has the same number of octets.
 pub(crate) const KEY: usize = 32;
-/// Octets that encryption adds to a chunk.
+/// The number of octets that encryption adds to a chunk.
 pub(crate) const TAG: usize = 16;
 /// The largest chunk size that is accepted in a header.
 const LARGEST_CHUNK: u32 = 1 << 20;
@@ -37,7 +39,7 @@ const MAGIC: &[u8; 8] = b"TANDEMS1";
 /// The octets of the header that contain the key's name.
 const NAME: std::ops::Range<usize> = 16..24;
 
-/// The key that encrypts recordings. `Debug` hides it.
+/// The key that encrypts recordings. The `Debug` output does not contain the key.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RecordingKey {
     octets: [u8; KEY],
@@ -49,7 +51,7 @@ impl RecordingKey {
         RecordingKey { octets }
     }
 
-    /// Returns the name that identifies this key in the files that it encrypts.
+    /// Returns the name of this key. An encrypted file contains the name of the key that encrypted the file.
     fn name(&self) -> io::Result<[u8; 8]> {
         struct Length;
         impl aws_lc_rs::hkdf::KeyType for Length {
@@ -122,13 +124,13 @@ pub(crate) struct ChunkEncryptor {
     key: LessSafeKey,
     chunk: usize,
     number: u64,
-    /// The octets that do not fill a chunk yet.
+    /// The octets that do not yet fill a chunk.
     open: Vec<u8>,
 }
 
 impl ChunkEncryptor {
-    /// Returns the encryptor of a new file, and the header of the file. Never use a salt twice with the same key: use
-    /// 32 random octets.
+    /// Returns the encryptor of a new file, and the header of the file. The salt must be 32 random octets. Never use a
+    /// salt twice with the same key.
     pub(crate) fn new(
         key: &RecordingKey,
         content: Content,
@@ -144,7 +146,8 @@ impl ChunkEncryptor {
         Ok((ChunkEncryptor { key, chunk: chunk as usize, number: 0, open }, header))
     }
 
-    /// Takes octets, encrypts each full chunk, and passes it to `out`. Do not use the encryptor after an error.
+    /// Adds octets. Encrypts each chunk that is full and passes the encrypted chunk to `out`. Do not use the encryptor
+    /// after an error.
     pub(crate) fn push(&mut self, mut octets: &[u8], mut out: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
         while !octets.is_empty() {
             let (now, later) = octets.split_at(octets.len().min(self.chunk - self.open.len()));
@@ -159,7 +162,7 @@ impl ChunkEncryptor {
         Ok(())
     }
 
-    /// Passes the last chunk to `out`. The nonce of this chunk marks it as the last.
+    /// Encrypts the last chunk and passes the chunk to `out`. The nonce says that this chunk is the last chunk.
     pub(crate) fn finish(mut self, mut out: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
         self.encrypt_chunk(true)?;
         out(&self.open)
@@ -172,14 +175,14 @@ impl ChunkEncryptor {
     }
 }
 
-/// A writer that encrypts all octets into one file.
+/// A writer that encrypts everything that is written to it into one file.
 pub struct EncryptedWriter<W> {
     to: W,
     encryptor: ChunkEncryptor,
 }
 
 impl<W: io::Write> EncryptedWriter<W> {
-    /// Starts the file. Never use a salt twice with the same key: use 32 random octets.
+    /// Starts the file. The salt must be 32 random octets. Never use a salt twice with the same key.
     pub fn new(mut to: W, key: &RecordingKey, salt: &[u8; KEY]) -> io::Result<EncryptedWriter<W>> {
         let (encryptor, header) = ChunkEncryptor::new(key, Content::Octets, 16 * 1_024, salt)?;
         to.write_all(&header)?;
@@ -231,7 +234,7 @@ impl EncryptedHeader {
         Ok(Some(EncryptedHeader { content, chunk: chunk.into(), header }))
     }
 
-    /// Returns the number of full chunks in a file of this length, and the number of octets after them.
+    /// Returns the number of full chunks in a file of this length, and the number of octets after the full chunks.
     pub(crate) fn chunks(&self, length: u64) -> (u64, u64) {
         let length = length.saturating_sub(HEADER as u64);
         let encrypted = self.chunk + TAG as u64;

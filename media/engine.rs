@@ -1,4 +1,4 @@
-//! The pure core of a worker. The core owns the worker's sessions and rooms, and its input is packets, commands and the
+//! The pure core of a worker. The core owns the worker's sessions and rooms. Its input is packets, commands and the
 //! media clock. The core owns no socket and reads no clock. In the product, [`crate::worker`] drives the core. In
 //! tests, the module `testing` drives the core on a virtual clock.
 
@@ -28,34 +28,34 @@ use crate::writer::{Done, WriterHandle};
 /// each session is served every 20 ms.
 pub(crate) const TICK: Duration = Duration::from_millis(5);
 const GROUPS: usize = 4;
-/// The longest delay after which overdue frames are still served. After a longer delay, for example because the host
-/// was suspended, the worker skips the overdue frames.
+/// The maximum delay after which the worker still serves overdue frames. After a longer delay, for example because the
+/// host was suspended, the worker skips the overdue frames.
 const CATCH_UP: Duration = Duration::from_secs(2);
 
-/// One of a session's two sockets.
+/// A socket of a session. Each session has an RTP socket and an RTCP socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Flow {
     Rtp,
     Rtcp,
 }
 
-/// The source address of a session's RTP.
+/// The source from which a session receives RTP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Pin {
     pub(crate) peer: SocketAddr,
-    /// Whether no other source may send, so that the socket can refuse packets from other sources.
+    /// Whether only `peer` may send. If so, the socket can refuse packets from other sources.
     pub(crate) only: bool,
 }
 
 /// The sockets of the sessions. A slot identifies a session.
 pub(crate) trait Network {
     fn send(&mut self, slot: usize, flow: Flow, to: SocketAddr, packet: &[u8]);
-    /// Sets the source of the session's RTP. With `None` any source may send.
+    /// Sets the source of the session's RTP. If `peer` is `None`, any source may send.
     fn pin(&mut self, slot: usize, peer: Option<Pin>);
     /// Releases the session's sockets.
     fn release(&mut self, slot: usize);
-    /// Lets the kernel relay or drop the packets that match the rule, from now on. All other packets still reach the
-    /// socket. Returns false if the kernel cannot use the rule.
+    /// Tells the kernel to relay or drop the packets that match the rule. All other packets still reach the socket.
+    /// Returns false if the kernel cannot use the rule.
     fn offload(&mut self, _: &OffloadRule) -> bool {
         false
     }
@@ -67,13 +67,13 @@ pub(crate) trait Network {
     fn revoke(&mut self, _slot: usize) -> Option<FlowCounts> {
         None
     }
-    /// The time since an arbitrary start. It measures how long work takes.
+    /// The time since an arbitrary start. The engine uses this time to measure how long work takes.
     fn stopwatch(&self) -> Duration {
         Duration::ZERO
     }
 }
 
-/// Totals since the worker's start. The worker publishes them at each tick.
+/// Totals since the worker's start. The worker publishes these totals at each tick.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     pub(crate) packets_in: u64,
@@ -136,7 +136,8 @@ pub(crate) struct Core {
     next_tick: Instant,
     group: usize,
     clock: MediaClock,
-    /// The CPU time that noise suppression may use. `spent` is the time that it has used in this tick.
+    /// `budget` is the CPU time that noise suppression may use. `spent` is the CPU time that noise suppression has used
+    /// in this tick.
     budget: SuppressionBudget,
     spent: Duration,
     pub(crate) counts: Counts,
@@ -168,7 +169,7 @@ impl Core {
         self.sessions.is_empty() && self.rooms.is_empty()
     }
 
-    /// Whether the next ticks may be late without harm: the worker has no room, and all sessions are idle.
+    /// Whether the next ticks may be late without harm. This is so if the worker has no room and all sessions are idle.
     pub(crate) fn is_idle(&self) -> bool {
         self.rooms.is_empty() && self.sessions.iter().all(|(_, session)| session.is_idle())
     }
@@ -177,8 +178,8 @@ impl Core {
         self.sessions.len()
     }
 
-    /// Adds a new session or a session from another worker. Returns the slot that identifies the session to the
-    /// [`Network`].
+    /// Adds a session. The session is new or comes from another worker. Returns the slot that identifies the session to
+    /// the [`Network`].
     pub(crate) fn insert(&mut self, mut session: Box<MediaSession>) -> usize {
         let key = session.key;
         let group = self.groups.iter_mut().min_by_key(|group| group.len());
@@ -208,7 +209,8 @@ impl Core {
         Some((slot, self.sessions.try_remove(slot)?))
     }
 
-    /// Adds the directions of `slot` with noise suppression to the budget, and removes the other directions from it.
+    /// Updates the suppression budget for the session in `slot`. Directions with noise suppression are added to the
+    /// budget. The other directions are removed from the budget.
     fn enter_budget(&mut self, slot: usize) {
         let Some(session) = self.sessions.get_mut(slot) else { return };
         for track in [Track::Inbound, Track::Outbound] {
@@ -232,8 +234,8 @@ impl Core {
         }
     }
 
-    /// Moves `slot` to the group of `other`, so that a frame of one session is sent to the other in the same tick. The
-    /// session's clock shifts by at most 15 ms.
+    /// Moves the session in `slot` to the group of the session in `other`. Then each session's frame is sent to the
+    /// other session in the same tick. The clock of the moved session shifts by at most 15 ms.
     fn join_group(&mut self, slot: usize, other: usize) {
         if let Some(to) = self.groups.iter().position(|group| group.contains(&other)) {
             self.move_to_group(slot, to);
@@ -279,8 +281,8 @@ impl Core {
         true
     }
 
-    /// Decides whether two bridged sessions exchange packets or frames. Call this after every change that can affect
-    /// the decision.
+    /// Decides whether two bridged sessions exchange packets or frames. The caller must call this function after every
+    /// change that can affect the decision.
     fn review(&mut self, slot: usize) {
         let Some(session) = self.sessions.get_mut(slot) else { return };
         let Some(peer) = session.routing.bridged_with().filter(|peer| peer.slot != slot) else {
@@ -298,8 +300,8 @@ impl Core {
         }
     }
 
-    /// Handles one datagram from a session's socket. The packet may be relayed in the same buffer. Returns true if the
-    /// caller should read the socket again, because this packet was late or is not audio.
+    /// Handles one datagram from a session's socket. A relayed packet is rewritten in the same buffer. Returns true if
+    /// the caller should read the socket again. This is so if the packet was late or is not audio.
     pub(crate) fn handle_packet(
         &mut self,
         now: Instant,
@@ -356,7 +358,8 @@ impl Core {
         more
     }
 
-    /// Numbers a command about a session's bridge or room. Returns `None` for other commands.
+    /// Gives a number to a command about the session's bridge or room, and returns the number. Returns `None` for other
+    /// commands.
     pub(crate) fn note_routing_command(&mut self, key: SessionKey, command: &Command) -> Option<u32> {
         match command {
             Command::Bridge { .. } | Command::Unbridge | Command::Join { .. } | Command::Leave => {}
@@ -367,8 +370,8 @@ impl Core {
         Some(session.routing.command_number)
     }
 
-    /// Whether `number` is the number of the session's newest command about its bridge or room. Returns true if the
-    /// session is not on this worker.
+    /// Whether `number` belongs to the newest command about the session's bridge or room. Returns true if the session
+    /// is not on this worker.
     pub(crate) fn is_newest_routing_command(&self, key: SessionKey, number: u32) -> bool {
         let session = self.slots.get(&key).and_then(|slot| self.sessions.get(*slot));
         session.is_none_or(|session| session.routing.command_number == number)
@@ -481,7 +484,7 @@ impl Core {
         }
     }
 
-    /// Ends a session. A later tick removes the session, when its recordings are complete.
+    /// Ends a session. The session is removed at a later tick, when the session's recordings are complete.
     pub(crate) fn close(&mut self, now: Instant, key: SessionKey, network: &mut dyn Network) {
         self.revoke_offload(now, key, network);
         self.unbridge(key);
@@ -503,7 +506,8 @@ impl Core {
         }
     }
 
-    /// Delivers the end of a recording to its session. Returns false if the session is not on this worker.
+    /// Passes an event about the end of a recording to the session of the recording. Returns false if the session is
+    /// not on this worker.
     pub(crate) fn handle_recorded(&mut self, key: SessionKey, event: Event) -> bool {
         let session = self.slots.get(&key).and_then(|slot| self.sessions.get_mut(*slot));
         session.map(|session| session.handle_recorded(event)).is_some()
@@ -527,7 +531,7 @@ impl Core {
         self.groups.get(number % GROUPS)
     }
 
-    /// Serves every tick that is due. `over` gets the keys of the sessions that have ended.
+    /// Serves every tick that is due. For each session that has ended, `over` is called with the session's key.
     pub(crate) fn handle_tick(&mut self, now: Instant, network: &mut dyn Network, mut over: impl FnMut(SessionKey)) {
         let late = now.saturating_duration_since(self.next_tick);
         if late > CATCH_UP {
@@ -542,7 +546,7 @@ impl Core {
         }
     }
 
-    /// Skips `frames` frames. Recordings get silence for these frames.
+    /// Skips `frames` frames in every session and room. Recordings get silence for these frames.
     fn miss(&mut self, frames: u32) {
         self.next_tick += TICK * GROUPS as u32 * frames;
         for (_, session) in &mut self.sessions {
@@ -551,8 +555,8 @@ impl Core {
         self.rooms.miss(frames);
     }
 
-    /// Stops noise suppression when CPU time is short, before audio becomes late. Starts noise suppression again when
-    /// there is enough time.
+    /// Stops noise suppression when CPU time is short, so that no audio becomes late. Starts noise suppression again
+    /// when there is enough CPU time.
     fn keep_budget(&mut self, now: Instant, late: Duration) {
         let mut shed = |(key, track): SuppressedTrack, shed| {
             if let Some(session) = self.slots.get(&key).and_then(|slot| self.sessions.get_mut(*slot)) {
@@ -566,8 +570,8 @@ impl Core {
         }
     }
 
-    /// Serves one group in a tick, in four passes: reads the inbound frames, mixes the rooms, sends each leg its frame,
-    /// and feeds recorders and taps.
+    /// Serves one group of sessions in a tick. There are four passes. The first pass reads the inbound frames, and the
+    /// second mixes the rooms. The third sends a frame on each leg, and the fourth feeds recorders and taps.
     fn serve(&mut self, now: Instant, network: &mut dyn Network, over: &mut impl FnMut(SessionKey)) {
         let Some(group) = self.groups.get_mut(self.group).map(std::mem::take) else { return };
         let units = self.clock.units(now, 8_000);
@@ -632,7 +636,8 @@ impl Core {
         }
     }
 
-    /// Removes the sessions of the group that have ended, and closes the sessions whose event sink has stayed full.
+    /// Removes the sessions of the current group that have ended. Closes the sessions of the group that have too many
+    /// waiting events because the event sink is full.
     fn sweep(&mut self, now: Instant, network: &mut dyn Network, over: &mut impl FnMut(SessionKey)) {
         let group = self.groups.get(self.group).cloned().unwrap_or_default();
         for slot in group {
@@ -651,8 +656,8 @@ impl Core {
     }
 }
 
-/// Runs the third and fourth pass of a session, with noise suppression of its input if suppression is on. Returns
-/// whether the session continues, and whether suppression has ended.
+/// Runs the third and fourth pass of a session. If outbound noise suppression is on, the function first suppresses the
+/// noise in the session's input. Returns whether the session continues, and whether suppression has ended.
 fn speak(
     session: &mut MediaSession,
     input: Option<Input<'_>>,

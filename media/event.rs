@@ -11,11 +11,12 @@ use crate::dtmf::DtmfMethod;
 use crate::quality::Impairment;
 use crate::room::{NotJoined, RoomKey};
 
-/// The receiver of a session's events. The receiver must not block. If it returns [`Full`], the worker keeps the event
-/// and offers it again every 20 ms. If more than [`BACKLOG`] events of a session wait, the worker closes the session.
+/// The receiver of a session's events. The receiver must not block. If the receiver returns [`Full`], the worker keeps
+/// the event and offers the event again every 20 ms. If more than [`BACKLOG`] events of a session wait, the worker
+/// closes the session.
 pub type EventSink = Arc<dyn Fn(SessionKey, Event) -> Result<(), Full> + Send + Sync>;
 
-/// The number of events of one session that may wait for a full sink.
+/// The maximum number of events of one session that may wait for a full sink.
 pub const BACKLOG: usize = 256;
 
 /// The sink did not accept the event. The worker offers the event again.
@@ -33,8 +34,9 @@ pub enum Event {
         /// The new source address.
         to: SocketAddr,
     },
-    /// The far end has pressed a digit. Each press causes one event, at the first packet (RFC 4733) that arrives, so
-    /// that a prompt stops at once. `duration_ms` is the duration in this packet, usually 0 to 20.
+    /// The far end has pressed a digit. Each press causes one event, so that a prompt can stop at once. The event comes
+    /// with the first packet of the press (RFC 4733) that arrives. `duration_ms` is the duration in this packet,
+    /// usually 0 to 20.
     Dtmf {
         /// The digit: `0`-`9`, `*`, `#`, `A`-`D`.
         digit: char,
@@ -43,8 +45,8 @@ pub enum Event {
         /// The method by which the digit arrived: telephone-event or tone.
         method: DtmfMethod,
     },
-    /// A `Play`, `Tone` or `SendDigits` has ended. If the reason is `Completed`, the last sample was sent at least 20
-    /// ms ago.
+    /// A `Play`, `Tone` or `SendDigits` command has ended. If the reason is `Completed`, the last sample was sent at
+    /// least 20 ms ago.
     Finished {
         /// The id of the command.
         op: OpId,
@@ -61,7 +63,7 @@ pub enum Event {
         duration: Duration,
         /// The duration of the recorded audio before trimming.
         recorded: Duration,
-        /// The part of `recorded` that is silence because the disk was too slow for the audio.
+        /// The duration of the silence in `recorded` that replaces audio for which the disk was too slow.
         dropped: Duration,
         /// The path of the file.
         path: PathBuf,
@@ -85,15 +87,15 @@ pub enum Event {
         /// The name that the writer gave to the mark.
         name: Arc<str>,
     },
-    /// A tap's reader is too slow, and the tap has dropped frames. Each tap causes at most one such event a second.
+    /// The reader of a tap is too slow, so the tap has dropped frames. Each tap causes at most one such event a second.
     StreamOverflow {
         /// The id of the `Tap` command.
         op: OpId,
-        /// The duration of the audio dropped since the last such event, in ms of one track.
+        /// The duration of the audio that was dropped since the last such event. The value is in ms of one track.
         dropped_ms: u32,
     },
-    /// The audio quality of the leg is bad. Each cause has its own event. The event repeats only if the value was good
-    /// in the meantime and 30 s have passed.
+    /// The audio quality of the leg is bad. Each cause has its own event. The event for a cause is repeated only under
+    /// two conditions: the value was good in the meantime, and 30 s have passed.
     Impaired {
         /// The cause of the bad quality.
         cause: Impairment,
@@ -142,7 +144,8 @@ pub enum RecordingReason {
     MaxLength,
     /// The far end did not speak for `silence_timeout`.
     Silence,
-    /// Writing the file failed. The text is the error. The data written before the error remains in the file.
+    /// An error occurred while the file was written. The text describes the error. The data written before the error
+    /// remains in the file.
     Error(String),
 }
 
@@ -159,24 +162,25 @@ pub struct Stats {
     pub octets_out: u64,
     /// The number of the far end's packets that never arrived.
     pub lost: u64,
-    /// The number of packets that arrived too late for playout. They are counted only while a recorder, tap, bridge,
-    /// room or detector reads the audio.
+    /// The number of packets that arrived too late for playout. Late packets are counted only while a recorder, tap,
+    /// bridge, room or detector reads the audio.
     pub late: u64,
-    /// The mean length of the losses, divided by the mean length of random losses at the same rate (ITU-T G.107). The
-    /// ratio is 1 or more.
+    /// The burst ratio (ITU-T G.107): the mean length of the losses, divided by the mean length that random losses
+    /// would have at the same loss rate. The ratio is 1 or more.
     pub burst_ratio: f32,
-    /// The number of our packets that are lost, from the far end's last report.
+    /// The number of our packets that were lost. The number comes from the far end's last report.
     pub lost_by_peer: Option<u64>,
     /// The interarrival jitter of the far end's packets, in ms.
     pub jitter_ms: f32,
-    /// The interarrival jitter of our packets in ms, from the far end's last report.
+    /// The interarrival jitter of our packets in ms. The value comes from the far end's last report.
     pub jitter_by_peer_ms: Option<f32>,
     /// The round-trip time measured with RTCP, in ms.
     pub round_trip_ms: Option<f32>,
-    /// The estimated quality (MOS) of the received audio, 1 to 4.5. The E-model (ITU-T G.107) computes it from loss,
-    /// delay and codec.
+    /// The estimated quality (MOS) of the received audio, 1 to 4.5. The value is computed with the E-model (ITU-T
+    /// G.107) from loss, delay and codec.
     pub mos: Option<f32>,
-    /// The estimated quality (MOS) of the audio that the far end receives, 1 to 4.5, from the far end's reports.
+    /// The estimated quality (MOS) of the audio that the far end receives, 1 to 4.5. The value is computed from the far
+    /// end's reports.
     pub mos_by_peer: Option<f32>,
     /// The RTP address in the far end's last SDP.
     pub signalled: Option<SocketAddr>,
@@ -186,25 +190,27 @@ pub struct Stats {
     pub sent_to: Option<SocketAddr>,
     /// Whether the far end should send RTP, according to the last offer and answer.
     pub expected: bool,
-    /// The first source address whose packets were dropped because the address was not the far end's address.
+    /// The first unknown source address. The packets from this address were dropped, because it is not the far end's
+    /// address.
     pub unknown_source: Option<SocketAddr>,
-    /// The number of packets dropped because their source was not the latched address.
+    /// The number of packets that were dropped because their source address was not the learnt address of the far end.
     pub dropped_unknown_source: u64,
-    /// The number of packets dropped because their payload type was not agreed.
+    /// The number of packets that were dropped because their payload type was not agreed in SDP.
     pub dropped_payload_type: u64,
     /// The number of packets dropped by the rate limit. The limit is a burst of 200 packets, then 250 packets a second.
     pub dropped_flood: u64,
     /// The number of packets dropped because they were neither RTP nor RTCP.
     pub dropped_malformed: u64,
-    /// The number of packets dropped because they were replayed or did not authenticate with the agreed SRTP key.
+    /// The number of packets that were dropped because they were replayed, or because the agreed SRTP key did not
+    /// authenticate them.
     pub dropped_srtp: u64,
-    /// The number of packets dropped because the far end's SDP says that the far end sends nothing.
+    /// The number of packets that were dropped because the far end's SDP says that the far end does not send.
     pub dropped_held: u64,
-    /// The number of RTCP packets dropped because they were about streams of other sessions.
+    /// The number of RTCP packets that were dropped because they report on streams of other sessions.
     pub dropped_rtcp: u64,
     /// The number of digits dropped by the rate limit. The limit is a burst of 16 digits, then one digit in 40 ms.
     pub dropped_digits: u64,
-    /// The number of packets not relayed because the bridged leg was on hold, played a prompt, or does not support
-    /// telephone-events.
+    /// The number of packets that were not relayed to the bridged leg. The bridged leg was on hold, played a prompt, or
+    /// does not support telephone-events.
     pub not_relayed: u64,
 }

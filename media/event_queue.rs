@@ -1,5 +1,5 @@
-//! A queue of events for a sink that can be full. The queue keeps the order of events. It loses an event only if the
-//! caller permits the loss ([`EventQueue::try_send`]).
+//! A queue of events for a sink that can be full. The queue keeps the order of events. The queue loses an event only if
+//! the calling code permits the loss ([`EventQueue::try_send`]).
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -9,8 +9,8 @@ use crate::event::Full;
 /// A callback that receives events. `K` is the key of the session or room that the events belong to.
 type Sink<K, E> = Arc<dyn Fn(K, E) -> Result<(), Full> + Send + Sync>;
 
-/// A sink, and the events that the sink has not accepted yet. The queue has no limit. Its owner checks
-/// [`EventQueue::backlog`].
+/// A sink, and the events that the sink has not accepted yet. The queue has no maximum length. The queue's owner checks
+/// the length with [`EventQueue::backlog`].
 pub(crate) struct EventQueue<K, E> {
     key: K,
     sink: Sink<K, E>,

@@ -14,15 +14,16 @@ use crate::session::MediaSession;
 use crate::tap::{TapCodec, tap};
 use crate::writer::Writer;
 
-/// Passes arbitrary octets to the SDP parser, as an offer and as an answer. The parser must never panic or hang.
+/// Passes arbitrary octets to the SDP parser, first as an offer and then as an answer. The parser must never panic or
+/// hang.
 pub fn fuzz_sdp(octets: &[u8]) {
     crate::sdp::fuzz(octets);
 }
 
-/// Passes the octets to two bridged sessions with taps. One octet comes before each datagram. The octet's low six bits,
-/// times four, are the datagram's length. Bit 7 selects the session, and bit 6 selects the socket. 5 ms pass between
-/// datagrams. `now` is the start of the virtual clock. Returns the number of packets sent, which shows how much code a
-/// corpus reaches.
+/// Passes the octets to two bridged sessions with taps. One control octet comes before each datagram. The datagram's
+/// length is four times the value of the control octet's low six bits. Bit 7 selects the session, and bit 6 selects the
+/// socket. 5 ms pass between datagrams. `now` is the start of the virtual clock. Returns the number of packets sent,
+/// which shows how much code a corpus reaches.
 pub fn fuzz_rtp(now: Instant, octets: &[u8]) -> usize {
     let (_writer, handle) = Writer::new();
     let mut core = Core::new(now, 0, crate::suppress::budget::SuppressionBudget::new(60), handle, Arc::new(|_, _| {}));
@@ -62,8 +63,8 @@ pub fn fuzz_rtp(now: Instant, octets: &[u8]) -> usize {
 }
 
 /// Decodes the octets as payloads of a codec, and encodes the decoded audio. The first octet selects the codec. One
-/// octet comes before each payload. The octet's low seven bits, times three, are the payload's length. The high bit
-/// says that the payload before this one was lost. Returns the number of samples decoded.
+/// control octet comes before each payload. The payload's length is three times the value of the control octet's low
+/// seven bits. The high bit says that the previous payload was lost. Returns the number of samples decoded.
 pub fn fuzz_codec(octets: &[u8]) -> usize {
     let Some((codec, mut rest)) = octets.split_first() else { return 0 };
     let (codec, rate) = match codec % 6 {
@@ -93,7 +94,7 @@ pub fn fuzz_codec(octets: &[u8]) -> usize {
     heard
 }
 
-/// Counts the packets sent.
+/// A network that only counts the sent packets.
 pub(crate) struct Wire {
     pub(crate) sent: usize,
 }
@@ -112,7 +113,7 @@ impl Network for Wire {
 mod tests {
     use super::*;
 
-    /// Pseudo-random numbers. Each run has the same numbers.
+    /// Returns a generator of pseudo-random numbers. The numbers are the same in each run.
     fn xorshift() -> impl FnMut() -> u64 {
         let mut state = 0x2545_F491_4F6C_DD1D_u64;
         move || {

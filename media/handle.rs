@@ -25,7 +25,7 @@ use crate::suppress::budget::SuppressionBudget;
 use crate::worker::{Inbox, MAX_ROOMS, Message, Published, Shared, Worker};
 use crate::writer::Writer;
 
-/// The running engine. All clones share one engine. [`Engine::shutdown`] ends it.
+/// The running engine. All clones share one engine. [`Engine::shutdown`] ends the engine.
 #[derive(Debug, Clone)]
 pub struct Engine {
     inner: Arc<Inner>,
@@ -36,21 +36,21 @@ struct Inner {
     shared: Arc<Shared>,
     ports: Arc<Ports>,
     advertise: IpAddr,
-    /// The address in the SDP of a session whose far end is another session of this engine.
+    /// The address that a session's SDP contains if the far end is another session of this engine.
     within: IpAddr,
     send_silence: bool,
     relatch_probation: Option<Duration>,
     codecs: Vec<Codec>,
     seeds: RandomState,
     stopping: AtomicBool,
-    /// The worker threads, then the writer threads. They are joined in this order.
+    /// The worker threads, followed by the writer threads. The engine joins the threads in this order.
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 /// The reason why the engine did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// `listen` is 0.0.0.0 or ::, and `advertise` does not name an address for our SDP.
+    /// `listen` is 0.0.0.0 or ::, and `advertise` does not give an address for our SDP.
     #[error("[media] listen is {0}: set `advertise` to the address that far ends can reach")]
     NoAddress(IpAddr),
     /// `advertise` and `listen` have different address families.
@@ -61,7 +61,7 @@ pub enum StartError {
         /// The value of `advertise` in the configuration.
         advertise: IpAddr,
     },
-    /// `listen` is not an address of this host, or the process may not bind its ports.
+    /// `listen` is not an address of this host, or the process may not bind the ports.
     #[error("media.listen: cannot bind UDP ports {ports} of {listen}: {error}")]
     Bind {
         /// The value of `listen` in the configuration.
@@ -74,7 +74,7 @@ pub enum StartError {
     /// No port pair of the range is free, because other programs use the ports.
     #[error("media.ports: no pair of the range {0} is free")]
     NoPorts(PortRange),
-    /// `kernel_relay` is "required", but the kernel relay cannot start. The text says why.
+    /// `kernel_relay` is "required", but the kernel relay cannot start. The text gives the reason.
     #[error("media.kernel_relay is \"required\": {0}")]
     Kernel(String),
     /// The system could not create a thread, an eventfd or an epoll.
@@ -102,24 +102,25 @@ pub enum OpenError {
     Socket(#[from] io::Error),
 }
 
-/// The worker's queue is full (thousands of messages). The command was not accepted.
+/// The worker's queue is full: thousands of messages wait. The command was not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the media worker is busy")]
 pub struct Busy;
 
-/// The totals of all workers. The figures are at most 5 ms old, or 60 ms while all sessions are idle.
+/// The totals of all workers. The figures are at most 5 ms old. While all sessions are idle, the figures are at most 60
+/// ms old.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Load {
-    /// The number of open sessions. It includes closed sessions whose recordings are not complete.
+    /// The number of open sessions. The number includes closed sessions whose recordings are not complete.
     pub sessions: u64,
     /// The number of RTP packets accepted.
     pub packets_in: u64,
     /// The number of RTP packets sent.
     pub packets_out: u64,
-    /// The number of packets sent that were relayed to a bridged leg or echoed.
+    /// The number of sent packets that were relayed to a bridged leg or echoed.
     pub relayed: u64,
-    /// The number of packets dropped. These packets came from an unknown source, had a payload type that was not
-    /// agreed, or could not be relayed.
+    /// The number of dropped packets. A packet is dropped if its source is unknown, if its payload type was not agreed,
+    /// or if the packet cannot be relayed.
     pub dropped: u64,
     /// The number of datagrams that were neither RTP nor RTCP.
     pub malformed: u64,
@@ -196,14 +197,14 @@ impl Engine {
     }
 
     /// Takes a pair of ports and opens a session on a worker. The RTCP port is bound when the session first sends a
-    /// packet. Sessions with the same `affinity` share a worker, so a bridge between them needs no move to another
-    /// worker. Give all legs of a call the same `affinity`.
+    /// packet. Sessions with the same `affinity` share a worker. So a bridge between these sessions needs no move to
+    /// another worker. Give all legs of a call the same `affinity`.
     pub fn open(&self, key: SessionKey, affinity: u128, events: EventSink) -> Result<Session, OpenError> {
         self.open_at(self.inner.advertise, key, affinity, events)
     }
 
     /// Opens a session like [`Engine::open`], for a far end that is another session of this engine. The session's SDP
-    /// contains an address of this host, and not the advertised address.
+    /// contains an address of this host instead of the advertised address.
     pub fn open_within(&self, key: SessionKey, affinity: u128, events: EventSink) -> Result<Session, OpenError> {
         self.open_at(self.inner.within, key, affinity, events)
     }
@@ -248,13 +249,14 @@ impl Engine {
         Ok(Session { key, port, home, shared: Arc::clone(&inner.shared), negotiation })
     }
 
-    /// Whether a port pair is free for a further session.
+    /// Whether at least one port pair is free for a new session.
     pub fn has_ports(&self) -> bool {
         !self.inner.ports.is_empty()
     }
 
-    /// Opens a room on one worker. Sessions that join the room move to this worker. A room shares a worker with the
-    /// sessions that have the same `affinity`. At most 10,000 rooms are open at a time.
+    /// Opens a room on one worker. Sessions that join the room move to this worker. If some sessions have the same
+    /// `affinity` as the room, the room and these sessions share a worker from the start. At most 10,000 rooms are open
+    /// at a time.
     pub fn open_room(
         &self,
         key: RoomKey,
@@ -300,8 +302,8 @@ impl Engine {
         load
     }
 
-    /// Closes all sessions, completes their recordings, sends their last events and waits for the threads. The call
-    /// blocks. Sinks that stay full delay it by at most 10 s.
+    /// Closes all sessions, completes their recordings and sends their last events. Then the function waits until the
+    /// threads end. The calling thread blocks for this time. Event sinks that stay full delay the end by at most 10 s.
     pub fn shutdown(&self) {
         self.inner.stopping.store(true, Ordering::Release);
         for inbox in &self.inner.shared.inboxes {
@@ -316,8 +318,9 @@ impl Engine {
     }
 }
 
-/// One leg: its offer/answer state and its connection to the worker. Dropping the session closes the leg. The leg's
-/// sink then receives the events of finished recordings and, last, [`crate::Event::Closed`].
+/// One leg: the offer/answer state of the leg and the connection to the leg's worker. If the session is dropped, the
+/// leg is closed. The leg's sink then receives the events of finished recordings. The last event is
+/// [`crate::Event::Closed`].
 #[derive(Debug)]
 pub struct Session {
     key: SessionKey,
@@ -338,14 +341,14 @@ impl Session {
         self.port
     }
 
-    /// Sets the session's codecs, best first. They replace the configured codecs. Call this before the first offer or
-    /// answer. An empty slice changes nothing.
+    /// Sets the session's codecs, best first. These codecs replace the configured codecs. Call this function before the
+    /// first offer or answer. An empty slice changes nothing.
     pub fn set_codecs(&mut self, codecs: &[Codec]) {
         self.negotiation.set_codecs(codecs);
     }
 
-    /// Sets whether the media is encrypted. Call this before the first offer or answer. This function generates the
-    /// SRTP keys, which never appear in logs.
+    /// Sets whether the media is encrypted. Call this function before the first offer or answer. The function generates
+    /// the SRTP keys. The keys never appear in logs.
     pub fn set_srtp(&mut self, srtp: Srtp) {
         let mut random = [0; RANDOM];
         let filled = aws_lc_rs::rand::fill(&mut random);
@@ -355,20 +358,20 @@ impl Session {
         self.negotiation.set_srtp(srtp, filled.is_ok().then_some(&random));
     }
 
-    /// Sets the addresses from which packets are accepted. Call this before the first offer or answer.
+    /// Sets the hosts from which packets are accepted. Call this function before the first offer or answer.
     pub fn set_source(&mut self, source: MediaSource) {
         self.negotiation.set_source(source);
     }
 
-    /// Sets whether telephone-events are offered and accepted. The default is true. Call this before the first offer or
-    /// answer. Without telephone-events, digits are sent as tones.
+    /// Sets whether telephone-events are offered and accepted. The default is true. Call this function before the first
+    /// offer or answer. Without telephone-events, digits are sent as tones.
     pub fn set_events(&mut self, events: bool) {
         self.negotiation.set_events(events);
     }
 
-    /// Makes the session a copy of another stream that only sends, with this label (RFC 4574). A SIPREC recording
-    /// server requires such a stream. Call this before the first offer. The far end may not want media for a while
-    /// ([`Session::sends`]).
+    /// Makes the session a copy of another stream. Such a session only sends, and its SDP has this label (RFC 4574). A
+    /// SIPREC recording server requires such a session. Call this function before the first offer. For some time, the
+    /// far end may not want media ([`Session::sends`]).
     pub fn set_label(&mut self, label: u16) {
         self.negotiation.set_label(label);
     }
@@ -383,14 +386,14 @@ impl Session {
         self.negotiation.plan().is_some_and(|plan| plan.events.is_some())
     }
 
-    /// Returns an SDP offer with the session's codecs, telephone-events at the clock rates of these codecs, 20 ms
-    /// packets and `sendrecv`. In a re-offer the agreed codec comes first. The version in `o=` rises only if the
-    /// description changes.
+    /// Returns an SDP offer. The offer contains the session's codecs, telephone-events at the clock rates of these
+    /// codecs, 20 ms packets and `sendrecv`. In a re-offer the agreed codec comes first. The version in `o=` rises only
+    /// if the description changes.
     pub fn offer(&mut self) -> Bytes {
         self.offer_preferring(&Preference::default())
     }
 
-    /// Returns an offer like [`Session::offer`], with the codecs that another leg prefers first. Codecs that this
+    /// Returns an offer like [`Session::offer`]. The codecs that another leg prefers come first. Codecs that this
     /// session does not support are omitted.
     pub fn offer_preferring(&mut self, preferred: &Preference) -> Bytes {
         let offer = self.negotiation.offer_preferring(preferred);
@@ -398,59 +401,61 @@ impl Session {
         offer
     }
 
-    /// Returns the first offer again with the RTP/SAVP profile. This offer is for a far end that refused optional SRTP,
-    /// because optional SRTP has keys in the RTP/AVP profile. The far end may answer either offer. Returns `None` if
-    /// SRTP is not optional for this session.
+    /// Returns the first offer again, but with the RTP/SAVP profile. An offer of optional SRTP has keys in the RTP/AVP
+    /// profile, and some far ends refuse such an offer. This offer is for these far ends. The far end may answer either
+    /// offer. Returns `None` if SRTP is not optional for this session.
     pub fn offer_secured(&mut self) -> Option<Bytes> {
         self.negotiation.offer_secured()
     }
 
-    /// Returns our answer to the far end's offer (RFC 3264). The answer selects the first codec of the offer that the
-    /// session supports. An offer can also put us on hold. After an error the earlier agreement remains in effect.
+    /// Returns our answer to the far end's offer (RFC 3264). The answer selects the first codec in the offer that the
+    /// session supports. An offer can also put us on hold. If there is an error, the earlier agreement remains in
+    /// effect.
     pub fn answer(&mut self, offer: &[u8]) -> Result<Bytes, SdpError> {
         self.answer_preferring(offer, &Preference::default())
     }
 
-    /// Answers like [`Session::answer`], but selects a codec that another leg prefers if the offer contains it and this
-    /// session supports it.
+    /// Answers like [`Session::answer`], but first tries the codecs that another leg prefers. Such a codec is selected
+    /// if the offer contains it and this session supports it.
     pub fn answer_preferring(&mut self, offer: &[u8], preferred: &Preference) -> Result<Bytes, SdpError> {
         let answer = self.prepare_answer(offer, preferred)?;
         self.send_plan();
         Ok(answer)
     }
 
-    /// Returns an answer that refuses every stream of an offer (RFC 3264 §6). Use it if the signalling cannot refuse
-    /// the offer. Returns `None` if the text is not valid SDP.
+    /// Returns an answer that refuses every stream of an offer (RFC 3264 §6). Use this answer if the signalling cannot
+    /// refuse the offer. Returns `None` if the text is not valid SDP.
     pub fn decline(&mut self, offer: &[u8]) -> Option<Bytes> {
         self.negotiation.decline(offer)
     }
 
-    /// Returns an answer like [`Session::answer_preferring`], but does not apply it yet. Until [`Session::settle`], the
-    /// same offer may be answered again. In the meantime the session sends no media, so that the far end does not
-    /// receive two codecs one after the other.
+    /// Prepares an answer like [`Session::answer_preferring`], but does not apply the answer yet. Until
+    /// [`Session::settle`] is called, the same offer may be answered again. Until then the session sends no media, so
+    /// that the far end does not receive two codecs one after the other.
     pub fn prepare_answer(&mut self, offer: &[u8], preferred: &Preference) -> Result<Bytes, SdpError> {
         self.negotiation.answer_preferring(offer, preferred).inspect_err(|_| self.shared.note_refused_sdp())
     }
 
-    /// The codec names of the last offer that was answered, in the order of the offer. They include codecs that we do
-    /// not support.
+    /// The codec names of the last offer that was answered, in the order of the offer. The names include codecs that we
+    /// do not support.
     pub fn offered_codecs(&self) -> &[String] {
         self.negotiation.named()
     }
 
-    /// Applies the prepared answer. Call this when the answer is sent.
+    /// Applies the prepared answer. Call this function when the answer is sent.
     pub fn settle(&mut self) {
         self.send_plan();
     }
 
-    /// Applies the far end's answer to our offer. Pass both the answer of early media (183) and the final answer.
+    /// Applies the far end's answer to our offer. Call this function for the answer of early media (183) and for the
+    /// final answer.
     pub fn accept(&mut self, answer: &[u8]) -> Result<(), SdpError> {
         self.negotiation.accept(answer).inspect_err(|_| self.shared.note_refused_sdp())?;
         self.send_plan();
         Ok(())
     }
 
-    /// The codecs with which another leg can be relayed to this leg. The agreed codec comes first. The others are the
+    /// The codecs in which another leg can be relayed to this leg. The agreed codec comes first. After it come the
     /// codecs that the far end named and this session supports. The list is empty before the far end's first SDP.
     pub fn preference(&self) -> Preference {
         self.negotiation.preference()
@@ -486,8 +491,8 @@ impl Drop for Session {
     }
 }
 
-/// A room. Dropping the handle ends the room. The room's sink then receives the events of finished recordings and,
-/// last, [`crate::RoomEvent::Ended`].
+/// A room. If the handle is dropped, the room ends. The room's sink then receives the events of finished recordings.
+/// The last event is [`crate::RoomEvent::Ended`].
 #[derive(Debug)]
 pub struct RoomHandle {
     key: RoomKey,
@@ -517,7 +522,8 @@ impl Drop for RoomHandle {
     }
 }
 
-/// Starts the kernel relay, unless the setting disables it or the host does not support it. Logs the outcome once.
+/// Starts the kernel relay. The relay does not start if the setting disables it or the host does not support it. The
+/// outcome is logged once.
 fn kernel_relay(config: &Config) -> Result<Option<KernelRelay>, StartError> {
     if config.kernel_relay == UseKernel::Off {
         return Ok(None);

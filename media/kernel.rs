@@ -1,5 +1,5 @@
 //! The kernel relay. This module is part of the shell (I/O and threads). An eBPF program relays plain RTP packets
-//! before they reach a socket. The program drops packets that have no listener (`kernel/relay.bpf.c`,
+//! before the packets reach a socket. The program drops packets that have no listener (`kernel/relay.bpf.c`,
 //! docs/kernel-relay.md).
 //!
 //! The program is attached to the interfaces on which RTP arrives. The kernel detaches the program when this process
@@ -22,9 +22,9 @@ use aya::{Ebpf, EbpfError, EbpfLoader};
 
 use crate::offload::{FlowCounts, Forward, OffloadRule};
 
-/// The compiled program. `make bpf` builds it.
+/// The compiled eBPF program. `make bpf` compiles the program.
 static PROGRAM: &[u8] = aya::include_bytes_aligned!("kernel/relay.bpf.o");
-/// The octets of `struct key`, `struct flow` and `struct count` of relay.bpf.c.
+/// `Key`, `Flow` and `Count` have the octets of `struct key`, `struct flow` and `struct count` in relay.bpf.c.
 type Key = [u8; 12];
 type Flow = [u8; 40];
 type Count = [u8; 56];
@@ -72,8 +72,8 @@ pub(crate) struct Ends {
 }
 
 impl Ends {
-    /// Returns the addresses of an IPv4 socket with a known far end. Returns `None` for IPv6, and for a remote port of
-    /// 0, because no packet can be sent to it.
+    /// Returns the addresses of an IPv4 socket with a known far end. Returns `None` for IPv6. Also returns `None` if
+    /// the remote port is 0, because no packet can be sent to port 0.
     pub(crate) fn new(local: SocketAddr, remote: SocketAddr) -> Option<Ends> {
         let v4 = |address: SocketAddr| match address.ip().to_canonical() {
             IpAddr::V4(ip) => Some(SocketAddrV4::new(ip, address.port())),
@@ -83,7 +83,7 @@ impl Ends {
     }
 }
 
-/// The program and its tables. Dropping this struct detaches the program.
+/// The eBPF program and its tables. If this struct is dropped, the program is detached.
 pub(crate) struct KernelRelay {
     tables: Mutex<Tables>,
     /// The number of flows in the table.
@@ -97,7 +97,7 @@ struct Tables {
     /// The free indices of `counts`.
     free: Vec<u32>,
     routes: route::Routes,
-    /// Owns the program and its attachments to the interfaces.
+    /// The loaded eBPF program. It owns the attachments to the interfaces.
     _program: Ebpf,
 }
 
@@ -156,8 +156,8 @@ impl KernelRelay {
     }
 
     /// Installs a flow. From now on the kernel forwards the packets that arrive at `from`. The two addresses in
-    /// `forward` are the source and the destination of the forwarded packets. Without `forward`, the kernel counts the
-    /// packets and drops them. Returns `None` if the kernel cannot install the flow.
+    /// `forward` are the source and the destination of the forwarded packets. If `forward` is `None`, the kernel counts
+    /// the packets and drops them. Returns `None` if the kernel cannot install the flow.
     pub(crate) fn install(
         &self,
         from: Ends,
@@ -235,8 +235,8 @@ fn key(ends: Ends) -> Key {
         .octets
 }
 
-/// Returns the table entry of a flow. Destination port 0 means that packets are dropped. Payload type 255 means that
-/// there is no such payload type.
+/// Returns the table entry of a flow. The destination port 0 means that the kernel drops the packets. The payload type
+/// 255 means that the flow has no comfort noise.
 fn flow(forward: Option<(Ends, &Forward)>, rule: &OffloadRule, units: u8, interface: u32, place: u32) -> Flow {
     let OffloadRule { ssrc, audio, noise, .. } = *rule;
     let nowhere = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0);
@@ -257,7 +257,7 @@ fn flow(forward: Option<(Ends, &Forward)>, rule: &OffloadRule, units: u8, interf
         .octets
 }
 
-/// Returns the initial counters of a flow. The last transit time is 0, because no packet comes before the first packet.
+/// Returns the initial counters of a flow. The last transit time is 0, because there is no earlier packet.
 fn count(from: &FlowCounts) -> Count {
     Octets::new()
         .put(&[0; 32])

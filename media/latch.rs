@@ -13,22 +13,22 @@
 //! only the signalled host may be the source. Our packets go to the address in the SDP until a packet arrives from the
 //! host in the SDP. So an attacker who sends packets to all our ports does not receive a call's audio.
 //!
-//! A far end behind a NAT cannot be reached at the address in its SDP. So our packets go to the source of its packets.
-//! The engine assumes a NAT if the address in the SDP is private and the packets come from another network. Even then
-//! the signalled host becomes the source as soon as a packet arrives from it.
+//! A far end behind a NAT cannot be reached at the address in its SDP. So our packets go to the address from which the
+//! far end's packets come. The engine assumes a NAT if the address in the SDP is private and the packets come from
+//! another network. Even then the signalled host becomes the source as soon as a packet arrives from this host.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
-/// The time in which the exact signalled address can replace a source at the signalled host, counted from the first
-/// packet of this source.
+/// The time within which the exact signalled address can replace another port of the signalled host as the source. The
+/// time counts from the first packet of the replaced source.
 const LEARNING: Duration = Duration::from_millis(500);
-/// The time after which a source at another host is settled. After this time, only the signalled host replaces the
-/// source.
+/// The time after which a source at a host other than the signalled host is settled. After this time, only the
+/// signalled host replaces the source.
 const LEARNING_ELSEWHERE: Duration = Duration::from_secs(5);
-/// The number of consecutive packets with which a new source replaces a silent source.
+/// The number of consecutive packets after which a new source replaces a silent source.
 const IN_A_ROW: u8 = 5;
 
 /// The hosts from which the engine accepts a far end's RTP.
@@ -42,19 +42,21 @@ pub enum MediaSource {
     Signalled,
 }
 
-/// The far end's address. At first this is the address in the SDP. Then it is the source of the first valid packet,
-/// which differs behind a NAT. After that the address is fixed. Packets from other sources are refused, so that third
-/// parties cannot insert audio into a call. Another source is allowed after an offer or answer that changes something.
-/// If a probation is set, another source is also allowed when the current source has been silent for the probation.
+/// The far end's address. At first this is the address in the SDP. Then it is the source of the first valid packet.
+/// Behind a NAT, this source differs from the address in the SDP. After that the address is fixed. Packets from other
+/// sources are refused, so that third parties cannot insert audio into a call.
+///
+/// An offer or answer that changes something allows another source. If a probation is set, another source is also
+/// allowed when the current source has been silent for the probation.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Latch {
     signalled: Option<SocketAddr>,
     source: MediaSource,
     learnt: Option<Learnt>,
-    /// The target after a new offer or answer, until a packet arrives.
+    /// The target that our packets had before a new offer or answer. Our packets go there until a packet arrives.
     before: Option<SocketAddr>,
-    /// The time for which the learnt source must be silent before another source can replace it. With `None`, no other
-    /// source can replace the learnt source.
+    /// The time for which the learnt source must be silent before another source can replace it. If the value is
+    /// `None`, no other source can replace the learnt source.
     probation: Option<Duration>,
     candidate: Option<Candidate>,
 }
@@ -64,7 +66,7 @@ struct Learnt {
     source: SocketAddr,
     since: Instant,
     last_packet: Instant,
-    /// Whether the source replaced a silent source. If so, our packets go to this source.
+    /// Whether this source replaced a silent source. If so, our packets go to this source.
     followed: bool,
 }
 
@@ -77,7 +79,7 @@ struct Candidate {
     packets: u8,
 }
 
-/// Whether a valid packet belongs to the far end.
+/// The result of the check whether a valid packet belongs to the far end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Admission {
     /// The packet belongs to the far end.
@@ -89,8 +91,8 @@ pub(crate) enum Admission {
 }
 
 impl Latch {
-    /// Sets the time for which the learnt source must be silent before another source can replace it. With `None`, no
-    /// other source can replace the learnt source.
+    /// Sets the time for which the learnt source must be silent before another source can replace it. If `probation` is
+    /// `None`, no other source can replace the learnt source.
     pub(crate) fn set_probation(&mut self, probation: Option<Duration>) {
         self.probation = probation;
     }
@@ -100,7 +102,7 @@ impl Latch {
         self.source = source;
     }
 
-    /// Allows that another source is learnt. `signalled` is the far end's address in the SDP.
+    /// Allows the latch to learn another source. `signalled` is the far end's address in the SDP.
     pub(crate) fn reopen(&mut self, signalled: Option<SocketAddr>) {
         let target = self.learnt_target();
         if self.learnt.take().is_some() {
@@ -168,8 +170,8 @@ impl Latch {
         }
     }
 
-    /// Whether the learnt source is final. After that, only silence of the source or a packet of the signalled host can
-    /// change it.
+    /// Whether the learnt source is settled. A settled source can change only if the source is silent or a packet of
+    /// the signalled host arrives.
     pub(crate) fn is_settled(&self, now: Instant) -> bool {
         self.learnt.is_some_and(|learnt| {
             let learning = match self.nearness(learnt.source) {
@@ -185,8 +187,8 @@ impl Latch {
         })
     }
 
-    /// Whether the engine can refuse packets from other sources without reading them, when this source is settled. This
-    /// is so if the source is the signalled host, or if no host is signalled.
+    /// Whether the engine can refuse packets from other sources without reading them once the learnt source is settled.
+    /// This is so if the source is the signalled host, or if no host is signalled.
     pub(crate) fn is_exclusive(&self) -> bool {
         self.learnt.is_some_and(|learnt| self.signalled.is_none() || self.nearness(learnt.source) > 0)
     }
@@ -201,7 +203,7 @@ impl Latch {
         self.source == MediaSource::Any || self.nearness(source) > 0
     }
 
-    /// Whether `source` is nearer to the address in the SDP than the learnt source, and so replaces it.
+    /// Whether `source` replaces the learnt source because `source` is nearer to the address in the SDP.
     fn has_precedence(&self, source: SocketAddr, now: Instant) -> bool {
         self.learnt.is_some_and(|learnt| match (self.nearness(learnt.source), self.nearness(source)) {
             (0, 1..) => true,
@@ -229,8 +231,8 @@ impl Latch {
         self.learnt_target().or(self.before).or(self.signalled)
     }
 
-    /// The address that our packets go to, if a packet showed this address. The result is `None` if the address comes
-    /// from SDP.
+    /// The address that our packets go to, if the engine learnt this address from a packet. The result is `None` if the
+    /// address comes from SDP.
     pub(crate) fn learnt_target(&self) -> Option<SocketAddr> {
         self.learnt.filter(|learnt| self.is_reached_at(learnt)).map(|learnt| learnt.source)
     }
@@ -246,9 +248,9 @@ impl Latch {
     }
 }
 
-/// Whether a NAT can explain that a far end with the address `signalled` in its SDP sends from `source`. This is so if
-/// the signalled address is private and the source is in another network (IPv4: /24, IPv6: /64). Within this host there
-/// is no NAT.
+/// Whether a NAT can explain why a far end sends from `source` although its SDP has the address `signalled`. This is so
+/// if the signalled address is private and the source is in another network (IPv4: /24, IPv6: /64). Between two
+/// addresses of this host there is no NAT.
 fn is_translated(signalled: IpAddr, source: IpAddr) -> bool {
     let (signalled, source) = (signalled.to_canonical(), source.to_canonical());
     if signalled.is_loopback() && source.is_loopback() {

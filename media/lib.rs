@@ -92,7 +92,7 @@ pub use tone::{Country, Tone};
 pub use vad::{Activity, VoiceActivity};
 pub use wav::WavCoding;
 
-/// A map with a fast hash function that does not resist chosen keys. Use this map for keys that the engine makes
-/// itself, or for keys that are already hashed with a secret. The fast hash function is several times cheaper than the
-/// hash function of the standard library.
+/// A map with a fast hash function. The function does not protect against keys that an attacker chooses. Use this map
+/// for keys that the engine makes itself, or for keys that are already hashed with a secret. The fast hash function
+/// costs several times less CPU time than the hash function of the standard library.
 pub(crate) type HashMap<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;

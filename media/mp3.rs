@@ -12,13 +12,13 @@ use crate::wav;
 const KBIT_A_CHANNEL: u16 = 32;
 /// The number of samples in a frame of MPEG-2.5 layer III.
 const FRAME: u64 = 576;
-/// The number of samples of silence that LAME adds before the audio (`ENCDELAY` in its `encoder.h`).
+/// The number of samples of silence that LAME adds before the audio (`ENCDELAY` in LAME's `encoder.h`).
 const DELAY: u64 = 576;
 
-/// Encodes a recording as MP3 with 32 kbit/s per channel. The encoder works on one second at a time, so the memory does
-/// not grow with the recording's length. LAME adds silence at both ends. The first frame states the length of this
-/// silence, so that players play exactly the recording's samples. The call blocks and uses one core. A file that is not
-/// a recording of this server is an `InvalidData` error.
+/// Encodes a recording as MP3 with 32 kbit/s per channel. The encoder works on one second of audio at a time, so its
+/// memory use does not depend on the recording's length. LAME adds silence at the start and at the end. The first frame
+/// states the length of this silence, so that a player plays exactly the recording's samples. The call blocks and uses
+/// one CPU core. If the file is not a recording of this server, the error is `InvalidData`.
 pub fn encode_mp3(mut recording: RecordedFile, mut out: impl Write) -> io::Result<()> {
     let (form, mut at) = recording.form()?;
     let mut encoder = encoder(form.channels).ok_or_else(|| io::Error::other("cannot set up the LAME encoder"))?;
@@ -59,9 +59,9 @@ fn encoder(channels: u16) -> Option<Encoder> {
 }
 
 /// Returns the first frame: Xing's "Info" tag with LAME's extension, in the form that LAME writes (`VbrTag.c`). A
-/// decoder plays this frame as silence. LAME itself writes the frame's content at the end of the encoding. An encrypted
-/// file cannot be changed after it was written, so the content is computed in advance here. This is possible because
-/// the bit rate is constant.
+/// decoder plays this frame as silence. LAME itself writes the content of this frame at the end of the encoding. This
+/// server cannot do that, because an encrypted file cannot be changed after it was written. So this function computes
+/// the content in advance. This is possible because the bit rate is constant.
 fn info_frame(two: bool, samples: u64) -> Vec<u8> {
     let channels = if two { 2 } else { 1 };
     let kbit = KBIT_A_CHANNEL * channels;
@@ -100,7 +100,7 @@ fn info_frame(two: bool, samples: u64) -> Vec<u8> {
     frame
 }
 
-/// Returns the CRC-16 with the polynomial 0x8005, reflected, with the initial value 0.
+/// Returns the CRC-16 of the octets. The polynomial is 0x8005 in reflected form, and the initial value is 0.
 fn crc(octets: &[u8]) -> u16 {
     octets.iter().fold(0, |crc, octet| {
         (0..8).fold(crc ^ u16::from(*octet), |crc, _| if crc & 1 == 1 { crc >> 1 ^ 0xa001 } else { crc >> 1 })
@@ -117,7 +117,7 @@ mod tests {
     use crate::testing::TestFile;
     use crate::wav::{WavCoding, WavFormat};
 
-    /// Returns a recording of a tone. All channels are equal.
+    /// Returns a recording of a tone. All channels have the same samples.
     fn recording(form: WavFormat, seconds: usize) -> Vec<u8> {
         let tone = |at: usize| ((at as f32 * 440.0 * std::f32::consts::TAU / 8_000.0).sin() * 10_000.0) as i16;
         let frames = 8_000 * seconds;
@@ -146,7 +146,7 @@ mod tests {
         }
     }
 
-    /// Returns the amplitude of a sine of `hertz` in the samples.
+    /// Returns the amplitude of the sine wave with the frequency `hertz` in the samples.
     fn amplitude(samples: &[i16], hertz: f32) -> f32 {
         let (mut sine, mut cosine) = (0.0, 0.0);
         for (at, sample) in samples.iter().enumerate() {
@@ -157,7 +157,7 @@ mod tests {
         sine.hypot(cosine) * 2.0 / samples.len() as f32
     }
 
-    /// Returns a recording of 500 Hz for 2 s, then 1,500 Hz for 160 ms plus `more` samples.
+    /// Returns a recording of two tones. 500 Hz lasts for 2 s. Then 1,500 Hz lasts for 160 ms plus `more` samples.
     fn two_tones(channels: u16, more: usize) -> Vec<u8> {
         let tone = |at: usize, hertz: f32| (at as f32 * hertz * std::f32::consts::TAU / 8_000.0).sin() * 10_000.0;
         let samples = (0..17_280 + more).map(|at| tone(at, if at < 16_000 { 500.0 } else { 1_500.0 }) as i16);

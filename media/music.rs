@@ -11,7 +11,7 @@ const RATE: usize = 8_000;
 const SIXTEENTH: usize = RATE * 214 / 1_000;
 /// The number of samples for which a note sounds.
 const RINGS: usize = RATE * 3 / 2;
-/// The five notes of each bar, in semitones above middle C. The last three occur twice.
+/// The five notes of each bar, in semitones above middle C. `FIGURE` plays the last three notes twice.
 const BARS: [[i8; 5]; 11] = [
     [0, 4, 7, 12, 16],
     [0, 2, 9, 14, 17],
@@ -25,7 +25,7 @@ const BARS: [[i8; 5]; 11] = [
     [-10, -3, 2, 6, 12],
     [-5, -1, 2, 7, 11],
 ];
-/// The order of the notes. Each bar plays this order twice.
+/// The order in which the notes of a bar are played. Each bar has this order twice.
 const FIGURE: [usize; 8] = [0, 1, 2, 3, 4, 2, 3, 4];
 
 /// Returns 38 s of music (8,000 Hz, mono), which can be repeated without an audible break.

@@ -1,7 +1,7 @@
-//! Offload: the kernel relays the plain packets of a bridged leg, and drops the packets of a leg that has no listener.
-//! This module has the rules for the kernel, the kernel's counters, and the state that decides when a session's packets
-//! are offloaded. This module is pure: [`crate::engine`] decides, and [`crate::engine::Network`] executes the decision
-//! if it can.
+//! Offload: the kernel relays the plain packets of a bridged leg. The kernel also drops the packets of a leg that has
+//! no listener. This module has the rules for the kernel, the kernel's counters, and the state that decides when a
+//! session's packets are offloaded. This module is pure: [`crate::engine`] decides, and [`crate::engine::Network`]
+//! executes the decision if the network can.
 //!
 //! ```text
 //!   relayed by us --50 packets in a row--> relayed by the kernel
@@ -13,45 +13,47 @@
 
 use std::time::Duration;
 
-/// The number of successive packets after which a leg's packets are offloaded. These packets were relayed or had no
-/// listener, and contain 1 s of audio.
+/// The number of consecutive packets after which the kernel takes over a leg's packets. The engine relayed these
+/// packets, or they had no listener. 50 packets contain 1 s of audio.
 const MIN_PACKETS_BEFORE_OFFLOAD: u16 = 50;
-/// The highest number of packets after which a leg's packets are offloaded. This number applies to a leg whose offloads
-/// keep ending early. These packets contain 32 s of audio.
+/// The maximum number of consecutive packets after which the kernel takes over a leg's packets. A leg reaches this
+/// number if its offloads keep ending early. 1,600 packets contain 32 s of audio.
 const MAX_PACKETS_BEFORE_OFFLOAD: u16 = 1_600;
-/// The number of packets after which an offload counts as long. These packets contain 10 s of audio. After a long
-/// offload, the next offload begins after the usual number of packets.
+/// The number of packets from which on an offload counts as long. 500 packets contain 10 s of audio. After a long
+/// offload, the next offload begins after `MIN_PACKETS_BEFORE_OFFLOAD` packets.
 const LONG_OFFLOAD_PACKETS: u64 = 500;
-/// The number of frames between two readings of the kernel's counters. They last 400 ms.
+/// The number of frames between two readings of the kernel's counters. 20 frames last 400 ms.
 const COUNTER_INTERVAL_FRAMES: u8 = 20;
-/// The number of readings without a new packet after which the leg counts as silent. These readings take 800 ms. This
-/// is well below 2 s, the time after which the engine sends silence to the other leg.
+/// The number of consecutive readings without a new packet after which the leg counts as silent. Two readings take 800
+/// ms. This is well below 2 s, the time after which the engine sends silence to the other leg.
 const SILENT_REQUESTS: u8 = 2;
 
-/// The first octet of a copy of a packet that the kernel has relayed. The octet contains a version number that RTP does
-/// not have.
+/// The first octet that marks a packet as a copy of a packet that the kernel has relayed. The octet contains a version
+/// number that RTP does not have.
 pub(crate) const COPY: u8 = 0xC0;
 /// The first octet of a plain RTP packet: version 2, without padding, extension and CSRCs.
 pub(crate) const PLAIN: u8 = 0x80;
 
-/// A rule for the kernel. It selects the packets of one leg and says whether the kernel relays or drops them.
+/// A rule for the kernel. The rule selects the packets of one leg and says whether the kernel relays or drops these
+/// packets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct OffloadRule {
     /// The slot of the session that receives the packets.
     pub(crate) from: usize,
     pub(crate) ssrc: u32,
-    /// The payload type of audio, and the payload type of comfort noise.
+    /// `audio` is the payload type of audio. `noise` is the payload type of comfort noise.
     pub(crate) audio: u8,
     pub(crate) noise: Option<u8>,
     /// The clock rate of the timestamps in Hz.
     pub(crate) clock_rate: u32,
-    /// The engine's counters at the start. The kernel counts on from these values.
+    /// The engine's counters at the start of the offload. The kernel continues to count from these values.
     pub(crate) counted: FlowCounts,
-    /// The destination of the packets. With `None` the packets have no listener, and the kernel counts and drops them.
+    /// The destination of the packets. If the value is `None`, the packets have no listener, and the kernel counts and
+    /// drops them.
     pub(crate) forward: Option<Forward>,
 }
 
-/// The destination of relayed packets, and the changes that the kernel makes to them.
+/// The destination of relayed packets, and the changes that the kernel makes to the relayed packets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Forward {
     /// The slot of the session from which the packets are sent.
@@ -68,10 +70,11 @@ pub(crate) struct Forward {
 /// Counters of a leg's received packets, computed as in [`crate::rtp::receiver`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct FlowCounts {
-    /// The number of packets, and the number of their payload octets, since the offload began.
+    /// `packets` is the number of packets since the offload began. `octets` is the number of payload octets in these
+    /// packets.
     pub(crate) packets: u64,
     pub(crate) octets: u64,
-    /// The highest sequence number, extended with the number of its cycles (RFC 3550 §6.4.1).
+    /// The extended highest sequence number: the upper part counts the cycles of the sequence number (RFC 3550 §6.4.1).
     pub(crate) highest: u32,
     /// The number of gaps. A gap is a run of lost packets.
     pub(crate) gaps: u32,
@@ -88,16 +91,17 @@ pub(crate) struct FlowCounts {
 pub(crate) struct Offload {
     /// The kernel's counters at the last reading, or `None` if the packets are not offloaded.
     counted: Option<Box<FlowCounts>>,
-    /// Whether the engine gets copies. If so, the engine's own counters already include the kernel's packets.
+    /// Whether the engine gets copies of the packets. If so, the engine's own counters already include the packets that
+    /// the kernel relays.
     copied: bool,
-    /// The number of copies received. After the end of the offload, this field is the number of copies that have not
-    /// arrived yet.
+    /// The number of copies that the engine has received. After the end of the offload, this field is the number of
+    /// copies that have not arrived yet.
     copies: u64,
-    /// The number of successive plain packets that the engine relayed or that had no listener.
+    /// The number of consecutive plain packets that the engine relayed or that had no listener.
     plain: u16,
     required_packets: u16,
-    /// The number of frames since the last reading of the counters. `empty` is the number of successive readings
-    /// without a new packet.
+    /// `frames` is the number of frames since the last reading of the counters. `empty` is the number of consecutive
+    /// readings without a new packet.
     frames: u8,
     empty: u8,
 }
@@ -114,7 +118,7 @@ impl Offload {
     }
 
     /// Counts a packet that is marked as a copy. Returns false if the packet cannot be a copy. The kernel program stops
-    /// forged copies, but the program is not attached to every interface.
+    /// forged copies, but only on the interfaces to which the program is attached.
     pub(crate) fn takes_copy(&mut self) -> bool {
         if self.is_copied() {
             self.copies += 1;
@@ -132,12 +136,12 @@ impl Offload {
         self.plain >= self.required_packets.max(MIN_PACKETS_BEFORE_OFFLOAD)
     }
 
-    /// Restarts the count, because a different packet arrived or an offload is attempted.
+    /// Restarts the count of consecutive packets. The reason is a packet of another kind or an attempt to offload.
     pub(crate) fn note_other(&mut self) {
         self.plain = 0;
     }
 
-    /// Begins the offload. Call this when the kernel has accepted the rule.
+    /// Begins the offload. Call this function when the kernel has accepted the rule.
     pub(crate) fn begin(&mut self, rule: &OffloadRule) {
         (self.frames, self.empty) = (0, 0);
         let copied = rule.forward.as_ref().is_some_and(|forward| forward.copied);
@@ -167,8 +171,8 @@ impl Offload {
         self.is_offloaded() && self.empty >= SILENT_REQUESTS
     }
 
-    /// Ends the offload. `by_itself` says that the leg's traffic is the reason (an unexpected packet, or silence). If
-    /// offloads end early for this reason, the wait before each next offload becomes longer.
+    /// Ends the offload. `by_itself` is true if the leg's traffic is the reason: an unexpected packet, or silence. If
+    /// offloads end early for this reason, the time before the next offload becomes longer each time.
     pub(crate) fn end(&mut self, by_itself: bool) {
         let Some(counted) = self.counted.take() else { return };
         self.copies = if self.copied { counted.packets.saturating_sub(self.copies) } else { 0 };

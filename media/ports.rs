@@ -12,8 +12,8 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use crate::config::PortRange;
 use crate::engine::Pin;
 
-/// The number of successive ports to try. A port that another program uses is skipped. After this number of attempts
-/// the pool counts as exhausted.
+/// The number of consecutive port pairs that the pool tries. The pool skips a port that another program uses. After
+/// this number of attempts the pool counts as exhausted.
 const ATTEMPTS: usize = 64;
 
 /// The highest number of sockets that stay bound for later sessions.
@@ -30,17 +30,17 @@ pub(crate) struct Ports {
 #[derive(Debug)]
 struct Free {
     pairs: VecDeque<u16>,
-    /// RTP sockets that are still bound and have not carried a packet, mostly from calls without an answer. These
-    /// sockets are used first.
+    /// RTP sockets that are still bound and have never carried a packet. Most of these sockets come from calls without
+    /// an answer. A new session gets one of these sockets first.
     idle: Vec<(u16, UdpSocket)>,
 }
 
-/// The two sockets of a session. Dropping this struct frees the port pair.
+/// The two sockets of a session. If this struct is dropped, the port pair becomes free.
 #[derive(Debug)]
 pub(crate) struct Sockets {
     pub(crate) rtp: UdpSocket,
-    /// The RTCP socket. It is bound at the first use, because a short call neither sends nor receives RTCP. The inner
-    /// value is `None` if another program uses the port.
+    /// The RTCP socket. The socket is bound at the first use, because a short call neither sends nor receives RTCP. The
+    /// inner value is `None` if another program uses the port.
     rtcp: OnceCell<Option<UdpSocket>>,
     pub(crate) port: u16,
     /// The source of the session's RTP. If no other source is accepted, the RTP socket is connected to this address.
@@ -51,7 +51,7 @@ pub(crate) struct Sockets {
 }
 
 impl Sockets {
-    /// The RTCP socket, or `None` if it is not bound.
+    /// The RTCP socket, or `None` if the socket is not bound.
     pub(crate) fn rtcp(&self) -> Option<&UdpSocket> {
         self.rtcp.get()?.as_ref()
     }
@@ -71,9 +71,9 @@ impl Sockets {
         self.rtcp.get_or_init(bind).as_ref()
     }
 
-    /// Frees the port pair. If the RTP socket was not used, it serves a later session, unless a packet reaches it
-    /// first. This saves the cost of creating, binding and closing a socket, a twentieth of the CPU time of a short
-    /// call. The caller must have removed the socket from every epoll.
+    /// Frees the port pair. An RTP socket that was not used stays bound and serves a later session, unless a packet
+    /// reaches the socket before that. So no socket must be created, bound and closed, which would take a twentieth of
+    /// the CPU time of a short call. The calling code must have removed the socket from every epoll.
     pub(crate) fn retire(self) {
         // Close the RTCP socket before the lease ends, because another session may bind the port after that.
         let (mut lease, rtcp, rtp) = (self.lease, self.rtcp, self.rtp);
@@ -98,8 +98,9 @@ impl Drop for Lease {
 }
 
 impl Ports {
-    /// Creates the pool of `range`. The pool starts at a random port. So late packets for an earlier server process
-    /// rarely reach a new call, and two servers with the same range do not try the same ports one after the other.
+    /// Creates the pool of the ports in `range`. The first port is random. So late packets for an earlier server
+    /// process rarely reach a new call. Also, two servers with the same range rarely try the same ports at the same
+    /// time.
     pub(crate) fn new(address: IpAddr, range: PortRange) -> Ports {
         let mut pairs: VecDeque<u16> = range.pairs().collect();
         // The standard library chooses random hash keys.
@@ -130,7 +131,7 @@ impl Ports {
         fault.map_or(Ok(None), Err)
     }
 
-    /// Whether no pair is free.
+    /// Whether the pool has no free pair.
     pub(crate) fn is_empty(&self) -> bool {
         let free = self.free();
         free.pairs.is_empty() && free.idle.is_empty()

@@ -1,8 +1,8 @@
-//! The audio quality of a leg, computed from network figures with the E-model (ITU-T G.107), and a watch that reports
-//! when a figure becomes bad. This module is pure.
+//! The audio quality of a leg, computed from network figures with the E-model (ITU-T G.107). The module also has a
+//! watch that reports when a figure becomes bad. This module is pure.
 //!
-//! All codecs use the narrowband scale: a flawless G.711 call has 4.41, and the maximum is 4.5. So the figures of all
-//! legs can be compared. A wideband codec gets no better figure than G.711.
+//! All codecs use the narrowband scale. On this scale a flawless G.711 call has 4.41, and the maximum is 4.5. So the
+//! figures of all legs can be compared. A wideband codec gets no better figure than G.711.
 
 use crate::codec::Codec;
 
@@ -10,10 +10,10 @@ use crate::codec::Codec;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Path {
     pub(crate) codec: Codec,
-    /// The fraction of packets lost, 0 to 1. Packets that arrived too late count as lost.
+    /// The fraction of lost packets, 0 to 1. A packet that arrived too late counts as lost.
     pub(crate) loss: f64,
-    /// The mean length of losses, divided by the mean length of random losses at the same rate. The ratio is 1 or more
-    /// (BurstR, G.107 §7.3).
+    /// The burst ratio (BurstR, G.107 §7.3): the mean length of the losses, divided by the mean length that random
+    /// losses would have at the same loss rate. The ratio is 1 or more.
     pub(crate) burst_ratio: f64,
     /// The mouth-to-ear delay in ms.
     pub(crate) delay_ms: f64,
@@ -31,7 +31,7 @@ impl Path {
         mos(self.rating()) as f32
     }
 
-    /// Returns Ie-eff of G.107 §7.3.
+    /// Returns the effective equipment impairment factor Ie-eff (G.107 §7.3).
     fn equipment_impairment(&self) -> f64 {
         let (impairment, robustness) = equipment(self.codec);
         let loss = 100.0 * self.loss.clamp(0.0, 1.0);
@@ -40,22 +40,24 @@ impl Path {
     }
 }
 
-/// Returns the mouth-to-ear delay in ms at this round-trip time. The delay is half of the round-trip time, 20 ms for a
-/// packet, and the delay of a jitter buffer that holds one packet and twice the jitter.
+/// Returns the mouth-to-ear delay in ms for this round-trip time and jitter. The delay is the sum of half the
+/// round-trip time, 20 ms for a packet, and the delay of a jitter buffer. The jitter buffer holds one packet and twice
+/// the jitter.
 pub(crate) fn delay_ms(round_trip_ms: Option<f32>, jitter_ms: f32) -> f64 {
     f64::from(round_trip_ms.unwrap_or(0.0)) / 2.0 + 40.0 + 2.0 * f64::from(jitter_ms)
 }
 
-/// Ro, computed by G.107 §7.2 from the default values of table 3.
+/// The basic signal-to-noise ratio Ro. G.107 §7.2 computes this value from the default values of table 3.
 const SIGNAL_TO_NOISE: f64 = 94.7688;
-/// Is, computed by §7.3 from the same values. With this value R is 93.2, as in §7.7.
+/// The simultaneous impairment factor Is. G.107 §7.3 computes this value from the default values of table 3. With this
+/// value R is 93.2, as in §7.7.
 const SIMULTANEOUS: f64 = 1.4136;
-/// The default TELR, which assumes a handset or an equally good echo canceller.
+/// The default talker echo loudness rating (TELR). The value assumes a handset or an echo canceller that is as good.
 const TALKER_ECHO_LOSS: f64 = 65.0;
-/// The default WEPL.
+/// The default weighted echo path loss (WEPL).
 const ECHO_PATH_LOSS: f64 = 110.0;
 
-/// Returns Ie and Bpl of a codec.
+/// Returns two values of a codec: the equipment impairment factor Ie and the packet-loss robustness factor Bpl.
 const fn equipment(codec: Codec) -> (f64, f64) {
     match codec {
         // These are the values of G.113 appendix I for G.711 with packet loss concealment (G.711 appendix I). Without
@@ -69,8 +71,8 @@ const fn equipment(codec: Codec) -> (f64, f64) {
     }
 }
 
-/// Returns Id of G.107 §7.2: the sum for talker echo, listener echo and the delay itself. All three parts use the same
-/// delay.
+/// Returns the delay impairment factor Id of G.107 §7.2. Id is the sum of the impairments from talker echo, listener
+/// echo and the delay itself. The same delay is used for all three.
 fn delay_impairment(delay_ms: f64) -> f64 {
     let talker = if delay_ms < 1.0 {
         0.0
@@ -102,20 +104,20 @@ fn mos(rating: f64) -> f64 {
 /// A cause of bad audio quality.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Impairment {
-    /// The percentage of the far end's packets that were lost in one interval of RTCP reports.
+    /// The percentage of the far end's packets that were lost between two RTCP reports.
     Loss,
-    /// The percentage of our packets that the far end lost, from the far end's last report.
+    /// The percentage of our packets that did not reach the far end. The value comes from the far end's last report.
     LossByPeer,
     /// The interarrival jitter of the far end's packets in ms.
     Jitter,
-    /// The interarrival jitter of our packets in ms, from the far end's last report.
+    /// The interarrival jitter of our packets in ms. The value comes from the far end's last report.
     JitterByPeer,
     /// The round-trip time in ms.
     RoundTrip,
 }
 
 impl Impairment {
-    /// The highest value that does not count as bad, in percent or ms. ITU-T G.114 calls a one-way delay of 400 ms
+    /// The limit above which a value counts as bad, in percent or ms. ITU-T G.114 calls a one-way delay of 400 ms
     /// unacceptable.
     const fn limit(self) -> f32 {
         match self {
@@ -126,15 +128,16 @@ impl Impairment {
     }
 }
 
-/// The number of frames after which a cause may be reported again. They last 30 s.
+/// The number of frames after which a cause may be reported again. 1,500 frames last 30 s.
 const QUIET: u32 = 1_500;
 
-/// Decides when a bad value is reported. A cause is reported once. It is reported again only if the value was good in
-/// the meantime and 30 s have passed.
+/// Decides when a bad value is reported. A cause is reported once. A second report of this cause has two conditions:
+/// the value was good in the meantime, and 30 s have passed.
 #[derive(Debug, Default)]
 pub(crate) struct Watch {
     frames: u32,
-    /// The state of each cause: whether the value is still bad since the report, and the frame of the last report.
+    /// The state of each cause. The first value says whether the cause was reported and its value has been bad since
+    /// then. The second value is the frame of the last report.
     causes: [(bool, Option<u32>); 5],
 }
 

@@ -1,5 +1,5 @@
-//! Reads recording files. This module is part of the shell (I/O and threads). A file is WAV or MP3, with or without
-//! encryption.
+//! Reads recording files. This module is part of the shell (I/O and threads). A file is WAV or MP3. A file can be
+//! encrypted.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::encrypted::{self, ChunkDecryptor, Content, EncryptedHeader, RecordingKey, TAG};
 use crate::wav::{Header, LONGEST_HEADER, WavFormat};
 
-/// A recording's file, opened for reading. Encrypted content is decrypted. All operations block, as file operations do.
+/// The opened file of a recording. The struct decrypts encrypted content. All operations block, as file operations do.
 pub struct RecordedFile {
     source: Source,
     mix: Option<Mix>,
@@ -25,7 +25,7 @@ struct Source {
     encrypted: Option<Chunks>,
 }
 
-/// Mixes two channels into one.
+/// A mix of two channels into one channel.
 struct Mix {
     form: WavFormat,
     /// The offset of the first sample in the source.
@@ -37,13 +37,13 @@ struct Mix {
     mixed: Vec<u8>,
 }
 
-/// The state with which an encrypted file is read.
+/// The state that is needed to read an encrypted file.
 struct Chunks {
     encrypted: EncryptedHeader,
     decryptor: ChunkDecryptor,
-    /// The header of the WAV file. The encrypted file does not contain this header.
+    /// The WAV header that readers get at the start. The encrypted file does not contain this header.
     header: Option<Header>,
-    /// The number of full chunks. The last chunk follows them.
+    /// The number of full chunks. The last chunk follows the full chunks.
     full: u64,
     /// The number of the chunk in `buffer`, and the decrypted length of this chunk.
     loaded: Option<(u64, usize)>,
@@ -73,8 +73,8 @@ impl RecordedFile {
         Ok(RecordedFile { source: Source { file, length, encrypted: Some(chunks) }, mix: None, at: 0 })
     }
 
-    /// Returns the recording with its two channels mixed into one. The mix is the sum with saturation, as in a
-    /// recording with one channel. A file that does not have two channels stays unchanged.
+    /// Returns the recording with its two channels mixed into one channel. The mix is the sum of both channels with
+    /// saturation, as in a recording with one channel. A file that does not have two channels stays unchanged.
     pub fn mono(mut self) -> io::Result<RecordedFile> {
         let (form, start) = match self.form() {
             Ok((form, start)) if form.channels == 2 => (form, start),
@@ -96,8 +96,8 @@ impl RecordedFile {
         self.mix.as_ref().map_or(self.source.length, |mix| mix.length)
     }
 
-    /// Reads from offset `at`. Returns the number of octets read, which is smaller than `to` only at the end of the
-    /// file.
+    /// Reads octets into `to`, starting at the offset `at`. Returns the number of octets read. This number is less than
+    /// the length of `to` only at the end of the file.
     pub fn read_at(&mut self, at: u64, to: &mut [u8]) -> io::Result<usize> {
         match &mut self.mix {
             None => self.source.read(at, to),
@@ -105,8 +105,8 @@ impl RecordedFile {
         }
     }
 
-    /// Returns the format of the WAV file's samples, and the offset of the first sample. A file that is not a recording
-    /// of this server is an `InvalidData` error.
+    /// Returns the format of the WAV file's samples, and the offset of the first sample. If the file is not a recording
+    /// of this server, the error is `InvalidData`.
     pub(crate) fn form(&mut self) -> io::Result<(WavFormat, u64)> {
         let mut start = [0; LONGEST_HEADER];
         let read = self.source.read(0, &mut start)?;
@@ -135,7 +135,7 @@ impl Source {
 }
 
 impl Mix {
-    /// The number of samples that are mixed at a time.
+    /// The number of samples that are mixed in one step.
     const BLOCK: usize = 8_000;
 
     fn read(&mut self, source: &mut Source, at: u64, to: &mut [u8]) -> io::Result<usize> {
@@ -175,8 +175,8 @@ impl Chunks {
         self.header.as_deref().unwrap_or_default()
     }
 
-    /// Returns the number of octets after decryption. Octets after the full chunks that are not a valid last chunk are
-    /// ignored: the file was cut off there, or it is still growing.
+    /// Returns the number of octets after decryption. The octets after the full chunks must be a valid last chunk. If
+    /// not, these octets are ignored, because the file was cut off there or the file is still growing.
     fn find_length(&mut self, file: &File, length: u64) -> io::Result<u64> {
         let (full, rest) = self.encrypted.chunks(length);
         let last = if rest >= TAG as u64 { self.load(file, full)? } else { 0 };
@@ -206,8 +206,8 @@ impl Chunks {
         Ok(read)
     }
 
-    /// Decrypts a chunk into the buffer and returns the chunk's length. Returns 0 for a last chunk that is not
-    /// authentic.
+    /// Decrypts a chunk into the buffer and returns the chunk's length. Returns 0 if the chunk is the last chunk and is
+    /// not authentic.
     fn load(&mut self, file: &File, number: u64) -> io::Result<usize> {
         if let Some((loaded, length)) = self.loaded
             && loaded == number
@@ -228,10 +228,10 @@ impl Chunks {
     }
 }
 
-/// Repairs a recording that was cut off (kill -9, power failure), and returns its duration. In a plain file, this sets
-/// the sizes from the file's length and removes an incomplete sample at the end. An encrypted file needs no repair.
-/// Without its key, the duration of an encrypted file does not include the last chunk. A file that is not a recording
-/// of this server is an `InvalidData` error and stays unchanged.
+/// Repairs a recording that was cut off (`kill -9`, power failure), and returns the recording's duration. In a plain
+/// file, the function sets the sizes in the header from the file's length and removes an incomplete sample at the end.
+/// An encrypted file needs no repair. Without the file's key, the duration of an encrypted file does not include the
+/// last chunk. A file that is not a recording of this server stays unchanged, and the error is `InvalidData`.
 pub fn repair_recording(path: &Path, key: Option<&RecordingKey>) -> io::Result<Duration> {
     match std::fs::remove_file(unfinished(path)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),

@@ -1,5 +1,5 @@
-//! The worker's part of a recording. It copies one frame per tick into buffers, which go to the writer thread. This
-//! module is pure.
+//! The worker's part of a recording. The recorder copies one frame per tick into buffers. The buffers go to the writer
+//! thread. This module is pure.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -14,27 +14,28 @@ use crate::track_frame::TrackFrame;
 use crate::vad::VoiceActivity;
 use crate::wav::WavCoding;
 
-/// The number of octets of a buffer per channel: half a second of G.711, or a quarter of a second of linear samples. If
-/// the process is killed, the audio in this buffer and on its way to the disk is lost. This is at most 0.9 s, unless
-/// the disk is slow.
+/// The number of octets in a buffer, for each channel. This is half a second of G.711, or a quarter of a second of
+/// linear samples. If the process is killed, the audio that is in this buffer or on its way to the disk is lost. This
+/// is at most 0.9 s, unless the disk is slow.
 pub(crate) const BUFFER: usize = 25 * FRAME;
-/// The number of buffers of one recording. Together they have 20 kB for each channel. If all buffers are full, audio is
-/// dropped and recorded as silence. While the disk is fast enough, two buffers are used alternately, and the other
-/// buffers are never touched.
+/// The number of buffers of one recording. All buffers together have 20 kB for each channel. If all buffers are full,
+/// audio is dropped and recorded as silence. While the disk is fast enough, only two buffers are used, one after the
+/// other.
 const BUFFERS: usize = 5;
-/// The number of pauses and resumptions that can wait for the recorder's delay. A further change replaces the last
-/// change that waits.
+/// The number of pauses and resumptions that can wait until the recorder's delay has passed. A further change replaces
+/// the last waiting change.
 const CHANGES: usize = 8;
-/// The highest number of missed frames that are recorded as silence. They last 1 min. Further missed frames are not
-/// recorded.
+/// The maximum number of missed frames that are recorded as silence. 3,000 frames last 1 min. Further missed frames are
+/// not recorded.
 const MISSED: u32 = 3_000;
 
 /// A message to the writer thread.
 #[derive(Debug)]
 pub(crate) enum Piece {
-    /// Whole frames. `silence_before` is the number of frames of silence before these frames, for audio that could not
-    /// be queued. `coding` is the file's coding. For a linear file, `coding` may be the law in which both channels were
-    /// received, because this halves the amount of data.
+    /// Whole frames. `silence_before` is the number of frames of silence before these frames. The silence stands for
+    /// audio that could not be queued. `coding` is the coding of the octets, which is usually the file's coding. If the
+    /// file is linear and both channels were received in the same law, `coding` may be this law. This halves the amount
+    /// of data.
     Audio { silence_before: u64, coding: WavCoding, octets: Vec<u8> },
     /// The end of the recording.
     Finish { silence_before: u64, reason: RecordingReason },
@@ -47,8 +48,8 @@ pub(crate) struct Feed {
     pub(crate) empty: rtrb::Producer<Vec<u8>>,
 }
 
-/// The state of a recording's pause. The state says whether the recording is paused. During a pause, the state also
-/// says whether the recording contains silence or nothing for the time of the pause.
+/// The state of a recording's pause: not paused, paused with silence, or paused with nothing. With silence, the
+/// recording contains silence for the time of the pause. With nothing, the recording omits this time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Pause {
     No,
@@ -56,7 +57,7 @@ pub(crate) enum Pause {
     Skip,
 }
 
-/// A function that reads the next frame of each direction that no tick has read yet.
+/// A function that reads the oldest frames, one for each direction, that no tick has read yet.
 pub(crate) type Drain<'a> = &'a mut dyn FnMut(&mut TrackFrame, &mut TrackFrame);
 
 /// The frame that stands for a track that is not recorded.
@@ -74,19 +75,19 @@ pub(crate) struct Recorder {
     /// The empty buffers. The last buffer was used most recently and is in the CPU caches.
     spare: Vec<Vec<u8>>,
     current: Option<(WavCoding, Vec<u8>)>,
-    /// The number of frames since the last piece that were lost because no buffer was free.
+    /// The number of lost frames since the last piece. A frame is lost if no buffer is free.
     silence_before: u64,
     /// The operation that must end before the recording starts.
     after: Option<OpId>,
     /// The number of ticks until the timeline delivers the first frame after the start.
     lag: u8,
     pause: Pause,
-    /// The pauses and resumptions that wait, each with the number of ticks after which it applies.
+    /// The pauses and resumptions that wait. Each has the number of ticks after which the pause or resumption applies.
     changes: VecDeque<(u8, Pause)>,
     frames_left: Option<u64>,
     silence_limit: Option<u64>,
     silent_frames: u64,
-    /// Detects speech. This is set only if the recording has a silence timeout.
+    /// The speech detector. It is set only if the recording has a silence timeout.
     activity: Option<Box<VoiceActivity>>,
     /// The media clock at the start command, or `None` if the recording waited for an operation.
     began: Option<u32>,
@@ -96,7 +97,8 @@ pub(crate) struct Recorder {
 
 impl Recorder {
     /// Creates a recorder, and the writer's part of the recording. `now` is the media clock at the start command, in
-    /// units of 1/8,000 s. With `now`, the length of the recording equals the time until the recording is stopped.
+    /// units of 1/8,000 s. If `now` is set, the length of the recording equals the time from the start command to the
+    /// stop command.
     pub(crate) fn new(op: OpId, spec: &RecordSpec, now: Option<u32>) -> (Recorder, Feed) {
         // The queue has more slots than there are buffers, so that the final message always fits.
         let (pieces, taken) = rtrb::RingBuffer::new(BUFFERS + 2);
@@ -133,7 +135,7 @@ impl Recorder {
         self.current.is_some() || !self.empty.is_empty() || !self.spare.is_empty()
     }
 
-    /// Pauses or resumes the recording, from the audio that is on the network now.
+    /// Pauses or resumes the recording. The change applies to the audio that is on the network now and to later audio.
     pub(crate) fn pause(&mut self, pause: Pause) {
         if self.changes.len() == CHANGES {
             self.changes.pop_back();
@@ -143,8 +145,8 @@ impl Recorder {
         self.changes.push_back((RECORDER_LAG - u8::from(pause != Pause::No), pause));
     }
 
-    /// Handles the operation that is playing now. The recording starts if the operation that it waits for no longer
-    /// plays.
+    /// Takes note of the operation that is playing now. If the recording waits for an operation, the recording starts
+    /// when this operation no longer plays.
     pub(crate) fn playing(&mut self, playing: Option<OpId>) {
         self.after = self.after.filter(|after| playing == Some(*after));
     }
@@ -182,7 +184,8 @@ impl Recorder {
         (self.silent_frames >= limit).then_some(RecordingReason::Silence)
     }
 
-    /// Records silence for the frames that the worker missed because it was blocked. These frames count as dropped.
+    /// Records silence for the frames that the worker missed because the worker was blocked. These frames count as
+    /// dropped.
     pub(crate) fn miss(&mut self, frames: u32) {
         if self.after.is_some() {
             return;
@@ -200,9 +203,10 @@ impl Recorder {
         }
     }
 
-    /// Ends the recording. `drain` adds the audio that has arrived and that no tick has read yet. With `now` (as in
-    /// [`Recorder::new`]), the length of the recording is the number of frames nearest to the time since the start. The
-    /// number of ticks alone could be wrong by up to one frame, because ticks and commands are not synchronous.
+    /// Ends the recording. `drain` adds the audio that has arrived and that no tick has read yet. If `now` (as in
+    /// [`Recorder::new`]) is set, the length of the recording is the number of frames that is nearest to the time since
+    /// the start. The number of ticks alone could be wrong by up to one frame, because ticks and commands are not
+    /// synchronous.
     pub(crate) fn finish(mut self, reason: RecordingReason, now: Option<u32>, drain: Option<Drain<'_>>) {
         if let Some(drain) = drain
             && self.after.is_none()
@@ -226,7 +230,7 @@ impl Recorder {
         let _ = self.pieces.push(Piece::Finish { silence_before: self.silence_before, reason });
     }
 
-    /// Returns the difference, -1 to 1 frames, between the number of ticks and the time since the start.
+    /// Returns the difference between the number of ticks and the time since the start, -1 to 1 frames.
     fn short(&self, now: Option<u32>) -> i8 {
         let Some((began, now)) = self.began.zip(now) else { return 0 };
         let nearest = (now.wrapping_sub(began) + FRAME as u32 / 2) / FRAME as u32;
@@ -281,9 +285,9 @@ impl Recorder {
         }
     }
 
-    /// Returns the coding in which a frame goes to the writer. This is the coding of the current piece. For a linear
-    /// file it may be the law in which the frame was received. Concealed audio in such a piece is encoded in this law
-    /// too.
+    /// Returns the coding in which a frame goes to the writer. If a piece has begun, this is the coding of this piece.
+    /// For a linear file the coding may be the law (mu-law or A-law) in which the frame was received. In such a piece,
+    /// concealed audio is encoded in this law too.
     fn carried(&self, sides: [&TrackFrame; 2]) -> WavCoding {
         if let Some((coding, _)) = &self.current {
             return *coding;
@@ -297,8 +301,8 @@ impl Recorder {
         }
     }
 
-    /// Returns a buffer of `coding` with space for a frame. If no buffer is free, the frame becomes silence and the
-    /// result is `None`.
+    /// Returns a buffer with the coding `coding` and space for a frame. If no buffer is free, silence is recorded
+    /// instead of the frame, and the result is `None`.
     fn buffer(&mut self, coding: WavCoding) -> Option<&mut Vec<u8>> {
         if self.current.is_none() {
             while let Ok(buffer) = self.empty.pop() {
@@ -333,7 +337,7 @@ fn mix(one: &TrackFrame, other: &TrackFrame) -> [i16; FRAME] {
     mixed
 }
 
-/// Appends both channels. Their samples alternate.
+/// Appends the samples of both channels to `to`. Samples of the left and the right channel alternate.
 fn interleave(coding: WavCoding, left: &TrackFrame, right: &TrackFrame, to: &mut Vec<u8>) {
     let Some(law) = coding.law() else {
         let mut both = [0; 2 * FRAME];

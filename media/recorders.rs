@@ -1,4 +1,5 @@
-//! The recordings of a session or a room: the commands for them, and the frames that each of them gets.
+//! The recordings of a session or a room. This module executes the commands for the recordings and passes frames to
+//! each recording.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use crate::recorder::{Pause, Recorder};
 use crate::track_frame::TrackFrame;
 use crate::writer::{Done, NewRecording, WriterHandle};
 
-/// The highest number of recordings at a time.
+/// The maximum number of recordings that a session or a room has at a time.
 const MAX_RECORDINGS: usize = 8;
 
 /// The recordings of a session or a room.
@@ -24,9 +25,9 @@ pub(crate) struct Recorders {
 pub(crate) enum RecordingOutcome {
     Done,
     Started,
-    /// The recording could not start. The caller must send this event.
+    /// The recording could not start. The calling code must send this event.
     Refused(Event),
-    /// The recording was removed. The caller must finish it.
+    /// The recording was removed. The calling code must finish the recording.
     Stopped(Recorder),
 }
 
@@ -40,13 +41,13 @@ impl Recorders {
         self.unfinished == 0
     }
 
-    /// Records that one more file is complete.
+    /// Takes note that one more file is complete.
     pub(crate) fn note_finished(&mut self) {
         self.unfinished = self.unfinished.saturating_sub(1);
     }
 
-    /// Executes a command. `now` is the media clock in units of 1/8,000 s. `now` is set if the length of a recording
-    /// must equal the time from the start command to the stop command.
+    /// Executes a command. `now` is the media clock in units of 1/8,000 s. If `now` is set, the length of a recording
+    /// equals the time from the start command to the stop command.
     pub(crate) fn execute(
         &mut self,
         key: SessionKey,

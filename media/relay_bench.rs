@@ -1,5 +1,5 @@
 //! Bridged calls without sockets, threads or a real clock, for `benches/media/relay.rs`. This module measures the
-//! engine's own CPU time. It is pure, except that recordings go to `/dev/null`.
+//! engine's own CPU time. The module is pure, except that recordings go to `/dev/null`.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,11 +17,11 @@ use crate::suppress::budget::SuppressionBudget;
 use crate::wav::WavCoding;
 use crate::writer::Writer;
 
-/// The number of frames over which the starts of the recordings are spread. It equals the number of frames in a piece
-/// for the writer.
+/// The number of frames over which the starts of the recordings are spread. A piece for the writer has the same number
+/// of frames.
 const SPREAD: u128 = 25;
 
-/// Calls with two legs each. All far ends send audio all the time.
+/// A benchmark with bridged calls of two legs each. All far ends send audio all the time.
 pub struct RelayBench {
     core: Core,
     writer: Writer,
@@ -43,9 +43,9 @@ impl std::fmt::Debug for RelayBench {
 }
 
 impl RelayBench {
-    /// Creates `calls` calls with one leg of each codec. The codecs must have frames of 160 octets (G.711, G.722). If
-    /// `recorded` is set, each call is recorded in two channels with this coding. `now` is the start of the virtual
-    /// clock.
+    /// Creates `calls` bridged calls. In each call, the first leg has the first codec and the second leg has the second
+    /// codec. The codecs must have frames of 160 octets (G.711, G.722). If `recorded` is set, each call is recorded in
+    /// two channels with this coding. `now` is the start of the virtual clock.
     pub fn new(now: Instant, calls: u32, codecs: [Codec; 2], recorded: Option<WavCoding>) -> RelayBench {
         let ([writer, ..], handle) = Writer::new();
         let core = Core::new(now, 0, SuppressionBudget::new(60), handle, Arc::new(|_, _| {}));
@@ -90,8 +90,8 @@ impl RelayBench {
         self.legs.push(Leg { slot, payload_type });
     }
 
-    /// Runs the next 20 ms: one packet from each far end, and the ticks. Every 100 ms the recorded audio is written.
-    /// Returns the number of packets sent.
+    /// Runs the next 20 ms. In this time each far end sends one packet, and the ticks run. Every 100 ms the recorded
+    /// audio is written. Returns the number of packets sent.
     pub fn frame(&mut self) -> usize {
         let peer = SocketAddr::from(([127, 0, 0, 2], 4_000));
         let before = self.wire.sent;

@@ -1,8 +1,8 @@
 //! Converts audio between 8, 16 and 48 kHz, frame by frame, with a linear-phase polyphase filter of 40 taps per phase.
 //!
-//! `r` is the lower of the two rates. The pass band ends at 0.45 `r` (ripple below 0.02 dB). Images and aliases above
-//! 0.55 `r` are attenuated by at least 60 dB. The filter is a Nyquist filter: when the rate rises, each input sample
-//! appears unchanged in the output, with a delay.
+//! In this text, `r` is the lower of the two rates. The pass band ends at 0.45 `r` (ripple below 0.02 dB). Images and
+//! aliases above 0.55 `r` are attenuated by at least 60 dB. The filter is a Nyquist filter: if the output rate is
+//! higher, each input sample appears unchanged in the output after a delay.
 
 use std::array;
 use std::f64::consts::PI;
@@ -12,7 +12,7 @@ use crate::codec::SampleRate;
 
 /// The number of taps of one phase. The delay is half of this number, in samples of the lower rate.
 const TAPS: usize = 40;
-/// The highest ratio of two rates, which occurs between 8 and 48 kHz.
+/// The highest ratio of two sample rates. It is the ratio of 48 kHz to 8 kHz.
 const HIGHEST: usize = 6;
 /// The highest number of samples that are processed together. They last 10 ms at 48 kHz.
 const BLOCK: usize = 480;
@@ -21,7 +21,7 @@ const KAISER: f64 = 6.2;
 /// The number of partial sums of a dot product. Several sums allow the compiler to vectorise the loop.
 const LANES: usize = 8;
 
-/// Resamples one stream. Its state of 0.5 KB is part of the struct, and it never allocates.
+/// Resamples one stream. The state of 0.5 KB is part of the struct. The resampler never allocates.
 #[derive(Debug, Clone)]
 pub struct Resampler {
     direction: Direction,
@@ -90,7 +90,7 @@ impl Resampler {
         }
     }
 
-    /// Calls `work` with the last `past` samples, followed by the new block.
+    /// Calls `work` with one slice. The slice contains the last `past` samples, and then the samples of `input`.
     fn block<const LINE: usize>(&mut self, past: usize, input: &[i16], work: impl FnOnce(&[f32])) {
         let mut line = [0.0; LINE];
         let before = self.history.len() - past;
@@ -111,9 +111,10 @@ impl Resampler {
 #[derive(Debug)]
 struct Filter {
     ratio: usize,
-    /// The taps for a rising rate: one set for each output sample between two input samples, oldest input sample first.
+    /// The taps for a rising rate. There is one set of taps for each output sample that lies between two input samples.
+    /// The first tap of a set is for the oldest input sample.
     phases: Vec<[f32; TAPS]>,
-    /// The taps for a falling rate, oldest sample first.
+    /// The taps for a falling rate. The first tap is for the oldest input sample.
     whole: Vec<f32>,
 }
 
@@ -158,7 +159,8 @@ impl Filter {
         }
     }
 
-    /// Reduces the rate. `line` contains [`TAPS`] past samples times the ratio, followed by the new samples.
+    /// Reduces the rate. `line` begins with the past samples, whose number is [`TAPS`] times the ratio of the rates.
+    /// The new samples follow.
     fn down(&self, line: &[f32], output: &mut [i16]) {
         let windows = line.windows(self.whole.len()).skip(1).step_by(self.ratio);
         for (window, output) in windows.zip(output) {
@@ -167,7 +169,7 @@ impl Filter {
     }
 }
 
-/// Returns the dot product. Both slices have the same length, which is a multiple of [`LANES`].
+/// Returns the dot product of `samples` and `taps`. Both slices have the same length, which is a multiple of [`LANES`].
 fn dot(samples: &[f32], taps: &[f32]) -> f32 {
     let mut sums = [0.0; LANES];
     let (samples, _) = samples.as_chunks::<LANES>();
@@ -239,8 +241,9 @@ mod tests {
         all
     }
 
-    /// Returns two levels in dB after the first 100 ms: the level of `hertz` relative to a sine of amplitude [`LOUD`],
-    /// and the level of all other frequencies.
+    /// Returns two levels in dB. Both are measured without the first 100 ms of the samples. The first value is the
+    /// level of the frequency `hertz`, and the second value is the level of all other frequencies. Both are relative to
+    /// a sine of amplitude [`LOUD`].
     fn levels(samples: &[i16], hertz: f64, rate: SampleRate) -> (f64, f64) {
         let start = rate.hertz() as usize / 10;
         let step = 2.0 * PI * hertz / f64::from(rate.hertz());

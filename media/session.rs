@@ -74,7 +74,7 @@ pub(crate) enum PacketKind {
     Noise,
 }
 
-/// The current time and the resources of the worker. The worker lends them to a session for one function call.
+/// The current time and the resources of the worker. The worker lends this struct to a session for one function call.
 pub(crate) struct Context<'a> {
     pub(crate) now: Instant,
     pub(crate) clock: &'a MediaClock,
@@ -95,7 +95,7 @@ pub(crate) struct MediaSession {
     playout: Playout,
     digit_input: DigitInput,
     capture: Capture,
-    /// The newest inbound frame. `None` until a consumer first needs inbound audio frame by frame.
+    /// The newest inbound frame. The value is `None` until a consumer first needs inbound audio frame by frame.
     inbound_frame: Option<Box<InboundFrame>>,
     suppression: Suppression,
     /// The running answering machine detection, if any.
@@ -142,8 +142,8 @@ impl MediaSession {
         self.transport.set_slot(slot);
     }
 
-    /// Applies a negotiated plan. An unchanged plan has no effect. Returns whether the latch is open again and another
-    /// source can be learnt.
+    /// Applies a negotiated plan. An unchanged plan has no effect. Returns whether the latch is open again, so that the
+    /// session can learn another source.
     pub(crate) fn apply(&mut self, plan: MediaPlan) -> bool {
         if self.plan.as_ref() == Some(&plan) {
             return false;
@@ -167,8 +167,8 @@ impl MediaSession {
         opens
     }
 
-    /// Whether the far end sends nothing according to its SDP. Then the far end is on hold, or it holds this leg
-    /// without music.
+    /// Whether the far end's SDP says that the far end sends nothing. In this case the far end is on hold, or the far
+    /// end has put this leg on hold without music.
     pub(crate) fn is_held(&self) -> bool {
         self.plan.as_ref().is_some_and(|plan| !plan.receives || plan.remote.is_none())
     }
@@ -258,7 +258,7 @@ impl MediaSession {
         self.outbound.sender.pause();
     }
 
-    /// Adds the session to a room, or removes it from its room.
+    /// Adds the session to a room, or removes the session from its room.
     pub(crate) fn set_room(&mut self, joined: Joined) {
         let live = self.wants_inbound_frames();
         self.routing.joined = joined;
@@ -296,7 +296,7 @@ impl MediaSession {
     }
 
     /// Stops waiting for packets of the bridged leg. Until now, a gap between these packets was the bridged leg's own
-    /// silence, and the engine did not fill it. From now on, the engine sends silence to this leg.
+    /// silence, and the engine sent nothing during the gap. From now on, the engine sends silence to this leg.
     pub(crate) fn stop_expecting_packets(&mut self) {
         self.outbound.relay = RelayState::Off;
     }
@@ -316,7 +316,7 @@ impl MediaSession {
         self.capture.has_listeners() || self.wants_inbound_frames()
     }
 
-    /// Adds a live listener to the inbound audio. `already` says that there was a live listener before.
+    /// Adds a live listener to the inbound audio. `already` says whether the inbound audio has a live listener already.
     fn listen_live(&mut self, already: bool) {
         self.capture.listen_live(self.track_codec(), already);
     }
@@ -339,13 +339,13 @@ impl MediaSession {
         self.suppression.covers(track)
     }
 
-    /// Stops suppression of `track` because the worker lacks CPU time, or starts it again.
+    /// Stops suppression of `track` because the worker lacks CPU time, or starts suppression again.
     pub(crate) fn set_shed(&mut self, track: Track, shed: bool) {
         self.suppression.set_shed(track, shed, &mut self.events);
     }
 
-    /// Removes the noise from the audio that the leg gets next. `frame` is the buffer for the result. The returned flag
-    /// is true if suppression has ended with this frame.
+    /// Removes the noise from the audio that the leg gets next. `frame` is the buffer for the result. The function also
+    /// returns a flag. The flag is true if suppression has ended with this frame.
     pub(crate) fn suppress_input<'a>(
         &mut self,
         input: Option<Input<'a>>,
@@ -416,8 +416,8 @@ impl MediaSession {
         !self.is_flooded()
     }
 
-    /// Passes both directions to taps in each frame, and to recorders in batches. `now` is the media clock in units of
-    /// 1/8,000 s.
+    /// Passes the audio of both directions to the taps in each frame, and to the recorders in batches. `now` is the
+    /// media clock in units of 1/8,000 s.
     fn feed_listeners(&mut self, writer: &WriterHandle, now: u32) {
         let read = self.inbound_frame.as_deref().and_then(|frame| frame.read_at(now));
         let native = self.plan.as_ref().and_then(|plan| plan.codec.law()).unwrap_or(Law::Mu);
@@ -436,14 +436,14 @@ impl MediaSession {
         }
     }
 
-    /// Records `frames` frames as silence. The worker missed them because it was blocked.
+    /// Records `frames` frames as silence. The worker was blocked and missed these frames.
     pub(crate) fn miss(&mut self, frames: u32, writer: &WriterHandle) {
         self.catch_up(writer);
         self.capture.miss(frames);
     }
 
-    /// Whether the session's next ticks may be late without harm. This is so if the session sends no audio of its own
-    /// and no consumer reads its audio. Packets that arrive are still relayed or dropped.
+    /// Whether the session's next ticks may be late without harm. The result is true if the session sends no audio of
+    /// its own and no consumer reads its audio. While ticks are late, packets that arrive are still relayed or dropped.
     pub(crate) fn is_idle(&self) -> bool {
         let active = self.playout.has_any()
             || self.capture.has_tracks()

@@ -1,12 +1,12 @@
-//! Finds the part of a recording that remains after trimming: without the silence at both ends.
+//! Finds the part of a recording that remains when the silence at both ends is removed.
 //!
 //! ```text
 //!   |--- noise ---|h|ello .......... bye|--- noise ---|
 //!              first                    end
 //! ```
 //!
-//! Voice activity detection finds the words in any noise. Sound above the noise directly before the first word or after
-//! the last word remains too.
+//! Voice activity detection finds the words in any noise. Sound that is louder than the noise also remains if it is
+//! directly before the first word or directly after the last word.
 //!
 //! A recording without speech may be music or a tone. In this case only the level decides.
 
@@ -20,19 +20,21 @@ use crate::wav::WavFormat;
 
 /// The highest mean level of a quiet frame: about -46 dBFS.
 const QUIET: u32 = 160;
-/// The number of frames before the first detected word, and after the last word, that may belong to speech. They last 1
-/// s. The next constant, `GAP`, is the highest number of successive frames without sound among these frames. They last
-/// 200 ms.
+/// The number of frames before the first word, and after the last word, in which sound may still belong to speech. They
+/// last 1 s. The next constant, `GAP`, is the largest distance in frames between two successive frames with such sound.
+/// This distance is 200 ms.
 const AROUND: u64 = 50;
 const GAP: u64 = 10;
-/// The number of frames that are searched together, from the end of the recording backwards. They last 10 s. The next
-/// constant, `BEFORE`, is the number of frames before them from which the detector learns the noise. They last 3 s.
+/// The number of frames that are searched together. They last 10 s. The search begins at the end of the recording and
+/// goes backwards. The next constant, `BEFORE`, is the number of earlier frames from which the detector learns the
+/// noise. They last 3 s.
 const STRETCH: u64 = 500;
 const BEFORE: u64 = 150;
 
-/// Returns the start of the first frame to keep and the end of the last frame to keep, both in octets after `start`.
-/// Returns `None` if the recording is silent. `start` is the offset of the samples in `file`. The search needs about 10
-/// us of CPU time for each frame at the ends, or for every frame of a recording without speech.
+/// Returns the start of the first frame to keep and the end of the last frame to keep. Both are offsets in octets from
+/// `start`. Returns `None` if the recording is silent. `start` is the offset of the samples in `file`. The search needs
+/// about 10 us of CPU time for each frame that it reads. It reads the frames at both ends, or every frame if the
+/// recording contains no speech.
 pub(crate) fn find(file: &mut RecordedFile, form: WavFormat, start: u64) -> io::Result<Option<(u64, u64)>> {
     let whole = (file.len() - start) / form.frame().max(1);
     let octets = |(first, last): (u64, u64)| (first * form.frame(), (last + 1) * form.frame());
@@ -69,8 +71,8 @@ pub(crate) fn find(file: &mut RecordedFile, form: WavFormat, start: u64) -> io::
     Ok(Some(octets((first, last))))
 }
 
-/// The result for one frame. A flag is set if it is true for any channel, because a silent channel must not hide a
-/// channel with sound.
+/// The properties of one frame. A flag is set if at least one channel has the property, because a silent channel must
+/// not hide a channel with sound.
 struct FrameKind {
     speech: bool,
     sound: bool,
@@ -114,8 +116,8 @@ impl SpeechScanner<'_> {
         Ok(Some(heard))
     }
 
-    /// Returns the last frame of the last speech in `from..until`. Sound directly after the speech counts as speech, up
-    /// to `end`.
+    /// Returns the number of the last frame of the last speech in `from..until`. Sound directly after the speech counts
+    /// as speech. This sound may continue after `until`, but ends before `end`.
     fn last_speech(&mut self, from: u64, until: u64, end: u64) -> io::Result<Option<u64>> {
         let mut found: Option<(u64, u64)> = None;
         for at in from.saturating_sub(BEFORE)..end {

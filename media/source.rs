@@ -1,4 +1,5 @@
-//! Audio from outside the engine, such as a WebSocket. The engine plays it to a session on the media clock.
+//! Audio from outside the engine, for example from a WebSocket. The engine plays this audio to a session on the media
+//! clock.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,19 +15,19 @@ use crate::resample::Resampler;
 use crate::rtp::FRAME;
 use crate::tap::{ByteOrder, TapReader};
 
-/// The number of ring slots that are reserved for marks. So marks fit even if a writer fills the ring with tiny pieces
-/// of audio.
+/// The number of ring slots that are reserved for marks. Because of these slots, marks fit even if a writer fills the
+/// ring with tiny pieces of audio.
 const FOR_MARKS: usize = 256;
-/// The highest number of marks that have been reached and are not reported yet. With more marks, the items after them
-/// wait.
+/// The highest number of marks that have been reached and are not reported yet. When there are this many marks, the
+/// next mark and all items after it wait in the ring.
 const MAX_PLAYED_MARKS: usize = 4_096;
 
-/// The number of frames without audio (500 ms) after which further audio counts as a new start. Within this number, it
-/// ends a gap.
+/// The number of frames without audio (500 ms) that separates a gap from a new start. Audio that arrives earlier ends a
+/// gap. Audio that arrives later is a new start.
 const MAX_GAP: u16 = 25;
 
-/// Creates a source of audio in `codec`. The writer may be ahead of playout by `max_buffer`. Audio beyond this limit is
-/// refused. A single piece may be at most this long.
+/// Creates a source of audio in `codec`. `max_buffer` limits the audio that waits to be played. Audio beyond this limit
+/// is refused, so a single piece of audio may also not be longer than `max_buffer`.
 pub fn source(codec: impl Into<SourceCodec>, max_buffer: Duration) -> (StreamSource, StreamWriter) {
     let codec = codec.into();
     let frame = codec.frame();
@@ -82,12 +83,13 @@ impl SourceCodec {
     }
 }
 
-/// The writer is too far ahead of playout. This piece was refused.
+/// The error for a piece of audio that was refused. The writer is too far ahead of playout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the stream is too far ahead of playout")]
 pub struct Overflow;
 
-/// The writing half of a source. Several threads may share it. Its functions never wait for the worker.
+/// The writing half of a source. Several threads may share one writer. The functions of the writer never wait for the
+/// worker.
 pub struct StreamWriter {
     // Only writers compete for this lock. The worker reads the other end of the ring without a lock.
     queue: Mutex<Queue>,
@@ -125,23 +127,24 @@ impl StreamWriter {
         Ok(())
     }
 
-    /// Appends a mark. [`crate::Event::MarkReached`] reports the mark when all audio before it has been played. This is
-    /// 20 ms after the last frame of this audio was sent. If no audio waits, the mark is reported within 20 ms. At most
-    /// 32 marks are reported in each frame. A mark is lost only if 256 marks wait in a full ring.
+    /// Appends a mark. [`crate::Event::MarkReached`] reports the mark when all audio before the mark has been played.
+    /// The report comes 20 ms after the last frame of this audio was sent. If no audio waits, the mark is reported
+    /// within 20 ms. At most 32 marks are reported in each frame. A mark is lost only if the ring is full and 256 marks
+    /// wait.
     pub fn mark(&self, name: Arc<str>) {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner).push(ItemContent::Mark(name));
     }
 
-    /// Drops the audio that waits, at the next frame of 20 ms. The marks in this audio are reported from then on, in
-    /// order, at most 32 per frame. New audio may follow at once.
+    /// Drops the audio that waits. The audio is dropped at the next frame of 20 ms. From this frame on, the marks in
+    /// the dropped audio are reported in order, at most 32 per frame. The writer may append new audio at once.
     pub fn clear(&self) {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         queue.cleared = queue.written;
         self.shared.cleared.store(queue.next, Ordering::Release);
     }
 
-    /// Stops playout at the next frame of 20 ms, until [`Self::resume`]. The audio that waits is not lost, but a clear
-    /// still drops it.
+    /// Stops playout at the next frame of 20 ms, until [`Self::resume`]. The audio that waits is kept, but a call of
+    /// `clear` still drops this audio.
     pub fn pause(&self) {
         self.shared.paused.store(true, Ordering::Release);
     }
@@ -152,7 +155,7 @@ impl StreamWriter {
     }
 
     /// The number of gaps, and the total silence in these gaps. A gap occurs when the audio runs out and more audio
-    /// arrives within 500 ms. If a clear ends the audio, this is not a gap.
+    /// arrives within 500 ms. If the audio ends because of a call of `clear`, this is not a gap.
     pub fn underruns(&self) -> Underruns {
         let frames = self.shared.gap_frames.load(Ordering::Relaxed);
         Underruns {
@@ -217,7 +220,8 @@ struct Queue {
     next: u64,
     /// The number of octets of audio that the source has accepted.
     written: u64,
-    /// The number of these octets that a clear has dropped or will drop.
+    /// The number of octets of audio that were written before the newest call of `clear`. These octets have been
+    /// dropped or played, or will be dropped.
     cleared: u64,
 }
 
@@ -235,11 +239,12 @@ impl Queue {
 struct Shared {
     /// The number of octets of audio that the worker has played or dropped.
     consumed: AtomicU64,
-    /// The lowest item number that is not cleared.
+    /// The number of the first item that is not cleared. Items with lower numbers are cleared.
     cleared: AtomicU64,
     /// Whether playout is paused.
     paused: AtomicBool,
-    /// The number of gaps, and the number of frames in all gaps. A frame counts if it was not full.
+    /// The number of gaps. The next field, `gap_frames`, is the number of frames in all gaps. A frame belongs to a gap
+    /// if it was not full.
     gaps: AtomicU64,
     gap_frames: AtomicU64,
 }
@@ -272,10 +277,11 @@ pub(crate) struct SourcePlayer {
     /// Whether the source had audio for the last frame.
     pub(crate) has_audio: bool,
     supply: Supply,
-    /// The number of frames since the audio ran out. It is 0 if the audio has not run out, or if so much time has
-    /// passed that this is not a gap.
+    /// The number of frames since the audio ran out. The value is 0 if the audio has not run out. The value is also 0
+    /// after 500 ms without audio, because later audio does not end a gap.
     frames_without_audio: u16,
-    /// The last clear that was handled.
+    /// The value of the shared field `cleared` in the last frame. If the shared value is different now, the writer has
+    /// called `clear` since then.
     cleared: u64,
     /// The marks that have been reached and are not reported yet, in order, at most [`MAX_PLAYED_MARKS`].
     played_marks: VecDeque<Arc<str>>,
@@ -303,9 +309,9 @@ impl SourcePlayer {
         }
     }
 
-    /// Returns the next frame, filled up with silence, or `None` if the source has no audio. The function calls
-    /// `reached` for each mark whose audio ended in an earlier frame or was cleared. It calls `reached` for at most
-    /// `limit` marks. The other marks follow in later frames.
+    /// Returns the next frame, or `None` if the source has no audio. If the audio does not fill the frame, the rest of
+    /// the frame is silence. The function calls `reached` for each mark whose audio ended in an earlier frame or was
+    /// cleared, but for at most `limit` marks. The other marks follow in later frames.
     pub(crate) fn next_frame(&mut self, limit: usize, reached: impl FnMut(Arc<str>)) -> Option<SourceFrame> {
         let codec = match &mut self.supply {
             Supply::Written(written) if written.shared.paused.load(Ordering::Acquire) => {
@@ -410,8 +416,8 @@ impl SourcePlayer {
         filled
     }
 
-    /// Handles a frame in which other audio plays. The source's audio waits. Cleared items are removed, and at most
-    /// `limit` of their marks are reported.
+    /// Handles a frame in which other audio plays. The source's audio waits. Cleared audio is removed, and at most
+    /// `limit` marks in the cleared audio are reported.
     pub(crate) fn hold(&mut self, limit: usize, reached: impl FnMut(Arc<str>)) {
         let Supply::Written(source) = &mut self.supply else { return };
         let cleared = source.shared.cleared.load(Ordering::Acquire);

@@ -9,12 +9,12 @@
 //!
 //! The output of RNNoise itself is not used as audio, for two reasons. The high-pass filter of RNNoise shifts the phase
 //! of voices, so that clean speech gets 18 dB of "noise". The pitch filter of RNNoise is made for the full band. The
-//! ratio of RNNoise's output to its input is a gain for each 50 Hz. This gain is changed a little: parts that are
-//! partly speech are attenuated less, and noise is attenuated more.
+//! ratio of RNNoise's output to its input is a gain for each 50 Hz. The engine changes this gain a little. It
+//! attenuates frequencies with some speech less than RNNoise does, and attenuates noise more.
 //!
 //! In its initial state the model takes steady noise of some levels for speech, for half a minute or more. So the model
-//! processes 1 s of a synthetic voice before the audio of the first call. Its input is also reduced to a tenth of the
-//! level.
+//! processes 1 s of a synthetic voice before the audio of the first call. The level of the model's input is also
+//! reduced to a tenth.
 
 pub(crate) mod budget;
 
@@ -30,7 +30,7 @@ use crate::resample::Resampler;
 
 /// The number of samples that RNNoise processes together. They last 10 ms at 48 kHz.
 const BLOCK: usize = DenoiseState::FRAME_SIZE;
-/// The number of hops that the model processes before its result is used. A hop has 10 ms, so these hops last 100 ms.
+/// The number of hops that the model processes before its result is used. A hop is 10 ms, so these hops last 100 ms.
 const WARM_UP: u8 = 10;
 /// The change of a cross-fade's weight per hop of 10 ms. A cross-fade takes 20 ms.
 const FADE: f32 = 0.5;
@@ -42,7 +42,7 @@ const RUMBLE: (f32, f32) = (60.0, 120.0);
 /// to 4,000. This factor gave the best results.
 const LEVEL: f32 = 0.1;
 
-/// The model's weights, 85 KB. All suppressors share them.
+/// The model's weights, which take 85 KB. All suppressors share these weights.
 static MODEL: LazyLock<RnnModel> = LazyLock::new(RnnModel::default);
 /// A model that has processed a voice. Each stream starts with a copy of this model. The creation of the model takes 7
 /// ms.
@@ -54,8 +54,8 @@ static BEGUN: LazyLock<Box<DenoiseState<'static>>> = LazyLock::new(|| {
     model
 });
 
-/// Suppresses noise in one direction of one leg. A suppressor takes 33 KB at 8 kHz and up to 60 KB at 48 kHz. It
-/// allocates only on creation.
+/// Suppresses noise in one direction of one leg. A suppressor takes 33 KB at 8 kHz and up to 60 KB at 48 kHz. A
+/// suppressor allocates only on creation.
 pub struct Suppressor {
     rate: SampleRate,
     up: Resampler,
@@ -65,8 +65,8 @@ pub struct Suppressor {
     line: Box<[i16]>,
     bank: FilterBank,
     warm_up: u8,
-    /// The weight of the delayed signal. The weight is 0 before suppression has begun and after suppression has ended.
-    /// Otherwise the weight is 1.
+    /// The weight of the delayed signal in the output. The weight is 0 before suppression has begun and after
+    /// suppression has ended. Otherwise the weight is 1.
     late: f32,
     /// The weight of the clean signal in the delayed signal. The weight is 0 while suppression is shed. Otherwise the
     /// weight is 1.
@@ -121,7 +121,7 @@ impl Suppressor {
         self.bank.floor = 10_f32.powf(-f32::from(decibels.min(100)) / 20.0);
     }
 
-    /// Switches suppression off, with a cross-fade of 20 ms to the input, or switches it on again.
+    /// Switches suppression off, with a cross-fade of 20 ms to the input, or switches suppression on again.
     pub fn set_on(&mut self, on: bool) {
         if on && self.is_over() {
             self.warm_up = WARM_UP;
@@ -129,8 +129,9 @@ impl Suppressor {
         self.on = on;
     }
 
-    /// Sheds suppression (true) or ends the shedding (false). While it is shed, the stream passes unchanged with the
-    /// same delay and needs hardly any CPU time. After the end of the shedding, suppression works again after 100 ms.
+    /// Stops the noise suppression to save CPU time (true), or starts it again (false). While suppression is stopped,
+    /// the stream passes unchanged with the same delay and needs hardly any CPU time. After the restart, suppression
+    /// works again after 100 ms.
     pub fn shed(&mut self, shed: bool) {
         if self.shed && !shed {
             self.warm_up = WARM_UP;
@@ -138,7 +139,8 @@ impl Suppressor {
         self.shed = shed;
     }
 
-    /// Whether suppression is off and its cross-fade has ended, so that frames pass unchanged and without delay.
+    /// Whether suppression is off and the cross-fade to the input has ended. Frames then pass unchanged and without
+    /// delay.
     pub fn is_over(&self) -> bool {
         !self.on && self.late == 0.0
     }
@@ -238,8 +240,8 @@ fn to_sample(value: f32) -> i16 {
     (value + 0.5_f32.copysign(value)) as i16
 }
 
-/// Applies the gains between the model's input and output to the stream. The filter bank uses a window of 20 ms every
-/// 10 ms, with spectral lines of 50 Hz.
+/// Computes a gain for each frequency from the model's input and output, and applies these gains to the stream. The
+/// filter bank uses a window of 20 ms every 10 ms, with spectral lines of 50 Hz.
 struct FilterBank {
     forward: Arc<dyn RealToComplex<f32>>,
     back: Arc<dyn ComplexToReal<f32>>,
@@ -278,8 +280,9 @@ impl FilterBank {
         }
     }
 
-    /// Processes one hop. `heard` is the last two hops of the input. `hop` is the model's output for the second of
-    /// these hops. It is replaced with the clean signal of the first of these hops.
+    /// Processes one hop. `heard` is the last two hops of the input. When the function is called, `hop` contains the
+    /// model's output for the second of these hops. When the function returns, `hop` contains the clean signal of the
+    /// first of these hops.
     fn process(&mut self, heard: &[i16], hop: &mut [i16]) {
         let FilterBank { forward, back, window, before, tail, floor, time, heard: x, said: y, scratch } = self;
         let mut analyse = |samples: &mut dyn Iterator<Item = &i16>, spectrum: &mut [Complex32]| {
@@ -307,7 +310,8 @@ impl FilterBank {
     }
 }
 
-/// Returns the gain of a spectral line of 50 Hz, from the power of the model's input and the power of its output.
+/// Returns the gain of a spectral line of 50 Hz. `before` is the power of the model's input, and `after` is the power
+/// of the model's output.
 fn gain(line: usize, before: f32, after: f32) -> f32 {
     const STEP: f32 = 50.0;
     let (none, all) = RUMBLE;

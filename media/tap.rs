@@ -1,5 +1,5 @@
-//! Copies of a session's audio for a reader outside the engine, such as a WebSocket. They pass through a bounded ring
-//! without locks.
+//! Taps. A tap copies a session's audio to a reader outside the engine, for example a WebSocket. The copied audio
+//! passes through a bounded ring without locks.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -18,10 +18,12 @@ use crate::track_frame::TrackFrame;
 const LONGEST: usize = 2 * WIDE;
 /// The number of samples in a frame of 20 ms at 16,000 Hz.
 pub(crate) const WIDE: usize = SampleRate::Hz16000.frame();
-/// Limits for a session that plays the audio of a tap. The first number is the number of frames that the session may be
-/// behind (100 ms). If it is farther behind, frames are dropped until the second number remains.
+/// Two limits for a session that plays the audio of a tap. The first limit is the number of frames that the session may
+/// be behind (100 ms). If the session is farther behind, frames are dropped until the session is behind by the second
+/// limit.
 const BEHIND: (usize, usize) = (5, 2);
-/// The number of octets of the header of each frame in the ring: track, codec, length, time in ms.
+/// The number of octets of a frame's header in the ring. The header contains the track, the codec, the length, and the
+/// time in ms.
 const HEAD: usize = 12;
 
 /// Creates a tap. `capacity_frames` is the number of frames that the ring holds, at least 2. Each track has 50 frames
@@ -40,8 +42,8 @@ pub enum TapCodec {
     Pcmu,
     /// The payload is always A-law.
     Pcma,
-    /// The payload has the law of the session's codec, and needs no decoding. If the session's codec is not G.711, the
-    /// payload is mu-law.
+    /// The payload is in the law of the session's codec, so G.711 is not decoded. If the session's codec is not G.711,
+    /// the payload is mu-law.
     Native,
     /// Linear 16-bit samples at 8,000 Hz.
     L16(ByteOrder),
@@ -177,8 +179,8 @@ impl TapReader {
         Some(frame)
     }
 
-    /// Takes the next frame for a session that plays the audio of the tap. This is the oldest frame, or a newer frame
-    /// if the session is too far behind.
+    /// Takes the next frame for a session that plays the audio of the tap. Usually it is the oldest frame. If the
+    /// session is too far behind, it is a newer frame.
     pub(crate) fn due(&mut self) -> Option<TapFrame> {
         let waiting = self.consumer.slots() / (HEAD + self.codec.octets());
         let (limit, left) = BEHIND;
@@ -258,8 +260,8 @@ impl Tap {
         self.sink.codec.is_wide()
     }
 
-    /// Copies one frame of each direction. If dropped audio should be reported, returns its duration in ms. This
-    /// happens at most once a second.
+    /// Copies one frame of each direction. Returns the duration in ms of dropped audio if this duration should be
+    /// reported now. This happens at most once a second.
     pub(crate) fn handle_frame(&mut self, inbound: &Tapped, outbound: &Tapped, native: Law) -> Option<u32> {
         for (track, tapped) in [(Track::Inbound, inbound), (Track::Outbound, outbound)] {
             if self.tracks.has(track) && !self.sink.push(track, self.frames * 20, tapped, native) {
@@ -278,7 +280,7 @@ impl Tap {
     }
 }
 
-/// The codes of the codecs in the ring.
+/// The code of mu-law in a frame's header. The next two constants are the codes of A-law and of linear samples.
 const MULAW: u8 = 0;
 const ALAW: u8 = 1;
 const LINEAR: u8 = 2;

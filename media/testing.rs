@@ -1,5 +1,5 @@
-//! Two legs on a virtual clock, with a link that can lose and reorder packets. They test the whole engine without
-//! sockets and threads.
+//! Two legs on a virtual clock, and a link that can lose and reorder packets. Tests use these legs to run the whole
+//! engine without sockets and threads.
 
 mod kernel;
 pub(crate) mod voice;
@@ -40,7 +40,7 @@ impl Sent {
     }
 }
 
-/// A leg, with the RTP state of its far end and the events of its session.
+/// A leg. This struct also contains the RTP state of the leg's far end, and the events of the leg's session.
 pub(crate) struct TestLeg {
     pub(crate) key: SessionKey,
     pub(crate) slot: usize,
@@ -111,7 +111,8 @@ pub(crate) struct MediaPair {
     wire: Wire,
     pub(crate) a: TestLeg,
     pub(crate) b: TestLeg,
-    /// The packets on the link to the engine, each with its arrival time, slot, flow, source and octets.
+    /// The packets on the link to the engine. Each entry contains the arrival time, the slot, the flow, the source and
+    /// the octets of a packet.
     link: Vec<(Duration, usize, Flow, SocketAddr, Vec<u8>)>,
     recorded: Arc<Mutex<Vec<(SessionKey, Event)>>>,
     pub(crate) over: Vec<SessionKey>,
@@ -131,7 +132,7 @@ impl MediaPair {
         MediaPair::with("m=audio 4000 RTP/AVP 0 101\r\na=rtpmap:101 telephone-event/8000\r\n")
     }
 
-    /// Creates two legs as `MediaPair::new` does, with another m-line of A.
+    /// Creates two legs as `MediaPair::new` does, but A offers the m-line `a_media`.
     pub(crate) fn with(a_media: &str) -> MediaPair {
         MediaPair::between(a_media, "m=audio 4000 RTP/AVP 8 96\r\na=rtpmap:96 telephone-event/8000\r\n")
     }
@@ -255,14 +256,14 @@ impl MediaPair {
         self.writes = writes;
     }
 
-    /// Makes the far end's next packet a lost packet.
+    /// Skips one packet of the far end, as if the link had lost this packet.
     pub(crate) fn lose(&mut self, side: Side) {
         let leg = self.leg_mut(side);
         leg.sequence = leg.sequence.wrapping_add(1);
         leg.timestamp = leg.timestamp.wrapping_add(160);
     }
 
-    /// Sends a datagram from the far end's own address.
+    /// Sends a datagram from the far end's own address. The datagram needs `delay` on the link.
     pub(crate) fn send(&mut self, side: Side, flow: Flow, packet: Vec<u8>, delay: Duration) {
         let address = self.leg_mut(side).address;
         self.send_from(side, flow, address, packet, delay);

@@ -24,8 +24,8 @@ pub enum Tone {
     },
 }
 
-/// The country whose call progress tones are used. Some values stand for several countries. Each description states the
-/// ringback tone.
+/// The country whose call progress tones are used. Some values stand for several countries. The description of each
+/// value states the ringback tone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Country {
     /// United States: 440 + 480 Hz, 2 s on, 4 s off.
@@ -158,11 +158,11 @@ struct Pattern {
     cadence: &'static [u16],
 }
 
-/// The amplitude of each frequency: -13 dBm0, which is about the level of exchanges. An amplitude of 22,300 is 0 dBm0
-/// (ITU-T G.711).
+/// The amplitude of each frequency. It is -13 dBm0, which is about the level of the tones of telephone exchanges. An
+/// amplitude of 22,300 is 0 dBm0 (ITU-T G.711).
 const PEAK: f32 = 5_000.0;
-/// The amplitude of a digit's column frequency. It is 2 dB above the row frequency, because lines attenuate high
-/// frequencies more than low frequencies.
+/// The amplitude of a digit's column frequency. It is 2 dB above the amplitude of the row frequency, because lines
+/// attenuate high frequencies more than low frequencies.
 const COLUMN_PEAK: f32 = 6_300.0;
 /// The rise and fall time of a tone in ms. A shorter time would cause clicks, and a longer time would shorten a digit
 /// of 40 ms.

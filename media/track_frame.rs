@@ -1,4 +1,4 @@
-//! A frame of one track for taps and recorders, either as received or decoded.
+//! A frame of one track for taps and recorders. The audio is in the form in which it was received, or decoded.
 
 use crate::codec::g711::Law;
 use crate::rtp::FRAME;

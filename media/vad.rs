@@ -5,9 +5,10 @@
 //!                                      \--sound--> neural detector -> speech or not (10 us more)
 //! ```
 //!
-//! A test used speech with traffic and voices in the background. Levels alone classified two thirds of the noise as
-//! speech, with any bands and thresholds. The neural detector misclassified one percent. The detector is more accurate
-//! with telephone bandwidth than with a wider band, so every rate is reduced to 8 kHz.
+//! A test used speech with traffic and voices in the background. A detector that used only levels classified two thirds
+//! of the noise as speech, whatever its bands and thresholds were. The neural detector misclassified one percent of the
+//! noise. The detector is more accurate with telephone bandwidth than with a wider band, so every rate is reduced to 8
+//! kHz.
 
 use earshot::Detector;
 
@@ -16,29 +17,30 @@ use crate::resample::Resampler;
 
 /// The number of frequency bands. The bands are 0-500, 500-1,000, 1,000-2,000, 2,000-3,000 and 3,000-4,000 Hz.
 const BANDS: usize = 5;
-/// The window in which a noise floor is searched: the number of frames per part, and the number of parts. The window
-/// has 2.4 s, which is longer than speech without a gap between words.
+/// The number of frames in one part of the window in which a noise floor is searched. The next constant, `PARTS`, is
+/// the number of parts. The window lasts 2.4 s, which is longer than speech without a gap between words.
 const PART: u8 = 10;
 const PARTS: usize = 12;
-/// The ratio of the mean of a noise's energy to the minimum of its smoothed energy.
+/// The factor by which the mean energy of a noise is higher than the minimum of the smoothed energy.
 const BIAS: f32 = 1.6;
 /// The lowest noise floor of a band, as a mean square of samples. The value is about -80 dBov.
 const QUIETEST: f32 = 10.0;
 /// The highest noise floor at the start: about -38 dBov. With a higher limit, the first word would count as noise.
 const LOUDEST_FIRST: f32 = 170_000.0;
-/// The mean distance of the bands from their noise floors, in dB, above which the neural detector runs.
+/// The threshold of the neural detector in dB. The detector runs if the bands are on average more than this value above
+/// their noise floors.
 const SOMETHING: f32 = 1.2;
-/// The largest contribution of a band in dB. With this limit, a click or a tone in one band does not look like speech
-/// in all bands.
+/// The largest distance in dB from the noise floor that counts for one band. With this limit, a click or a tone in one
+/// band does not look like speech in all bands.
 const MAX_EXCESS_DB: f32 = 15.0;
 /// The lowest level in dBov of a frame with sound. A quieter frame is silence, independent of the noise floor.
 const SILENCE: f32 = -58.0;
-/// The lowest result of the detector (0 to 1) at which speech begins. The next constant is the lowest result at which
-/// speech continues.
+/// The lowest result of the detector (0 to 1) at which speech begins. The next constant, `GO_ON`, is the lowest result
+/// at which speech continues.
 const BEGIN: f32 = 0.65;
 const GO_ON: f32 = 0.55;
-/// The number of frames for which speech continues after the last active frame. They last 200 ms, which is the longest
-/// closure within words.
+/// The number of frames for which speech continues after the last active frame. They last 200 ms. This is the longest
+/// pause within a word.
 const HANGOVER: u8 = 10;
 /// The number of samples that the detector takes together. They last 16 ms at 16 kHz.
 const BLOCK: usize = 256;
@@ -46,7 +48,8 @@ const BLOCK: usize = 256;
 /// The result of the detector for a frame.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Activity {
-    /// Whether the frame is speech: an active frame, or at most 200 ms after an active frame.
+    /// Whether the frame is speech. A frame is speech if it is active, or if it comes at most 200 ms after an active
+    /// frame.
     pub speech: bool,
     /// Whether this frame itself contains speech, with a tolerance of 20 ms.
     pub active: bool,
@@ -115,7 +118,7 @@ impl VoiceActivity {
         Activity { speech: active || self.hangover > 0, active, sound: something, level }
     }
 
-    /// Runs the neural detector, and stores the highest result of the blocks that end in this frame.
+    /// Runs the neural detector on each block that ends in this frame, and stores the highest result.
     fn detect(&mut self, narrow: &[i16]) {
         let mut wide = [0; SampleRate::Hz16000.frame()];
         self.to_detector.process(narrow, &mut wide);

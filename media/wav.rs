@@ -1,9 +1,9 @@
 //! The WAV container that the engine writes: a header, then samples at 8,000 Hz.
 //!
 //! For linear samples the header has the usual 44 octets. For mu-law and A-law it has 58 octets: the format chunk is
-//! two octets longer, and a `fact` chunk states the number of samples. The sizes in the header are correct for the time
-//! when the header was last written. If a file was cut off, only the length of the file shows the real size
-//! ([`WavFormat::whole`]).
+//! two octets longer, and a `fact` chunk states the number of samples. The sizes in the header were correct when the
+//! header was last written. If a file was cut off, for example by a crash, only the length of the file shows the real
+//! size ([`WavFormat::whole`]).
 
 use std::io;
 use std::ops::{Deref, Range};

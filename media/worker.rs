@@ -2,13 +2,13 @@
 //! its sockets, and runs [`Core`].
 //!
 //! Packets are received, handled and sent in batches of 64. Each step runs for the whole batch, so that its code and
-//! data stay in the CPU caches. This needs one copy of each packet (172 octets), and saves a tenth of the cost of a
-//! relayed packet (docs/performance.md).
+//! data stay in the CPU caches. Batches need one copy of each packet (172 octets), but save a tenth of the CPU time of
+//! a relayed packet (docs/performance.md).
 //!
 //! A session lives on one worker at a time. Its *home* is the worker on which it was opened. All messages for the
-//! session go to the home. If the session is on another worker, the home forwards the messages, so that they stay in
-//! order. A bridge across workers moves the session with the larger key to the other worker. A room moves the sessions
-//! that join it. The message that moves a session owns the session and its sockets.
+//! session go to the home. If the session is on another worker, the home forwards the messages, so that the messages
+//! stay in order. A bridge across workers moves the session with the larger key to the other worker. A room moves the
+//! sessions that join it. The message that moves a session owns the session and its sockets.
 
 mod sockets;
 
@@ -42,13 +42,13 @@ pub(crate) const MAX_ROOMS: usize = 10_000;
 /// session is closed.
 const MAX_HELD_MESSAGES: usize = 256;
 /// The highest number of rounds over the sockets in one tick. With this limit a flood cannot delay the tick. One round
-/// reads one packet from each socket. A late tick has more rounds, at most [`MAX_ROUNDS`] (the capacity of a
-/// timeline). So the timeline has all packets that waited before it is read.
+/// reads one packet from each socket. If a tick is late, there may be more rounds, but at most [`MAX_ROUNDS`] (the
+/// capacity of a timeline). So all waiting packets are in the timeline before the timeline is read.
 const ROUNDS: usize = 16;
 const MAX_ROUNDS: usize = 50;
-/// The highest number of sessions for which a worker wakes at each packet. With more sessions, the worker reads packets
-/// at each tick of 5 ms. If the worker wakes at each packet, audio does not wait for the tick, and the cost is the same
-/// (docs/performance.md).
+/// The highest number of sessions for which a worker wakes at each packet. If there are more sessions, the worker reads
+/// packets only at each tick of 5 ms. A worker that wakes at each packet does not make the audio wait for the tick. For
+/// this number of sessions it needs the same CPU time (docs/performance.md).
 const PER_PACKET_SESSIONS: usize = 16;
 /// The length of a sleep of a worker without sessions.
 const EMPTY_SLEEP: Duration = Duration::from_secs(1);
@@ -56,8 +56,8 @@ const EMPTY_SLEEP: Duration = Duration::from_secs(1);
 /// anything to send or to read.
 const QUIET_BEFORE_IDLE: Duration = Duration::from_millis(100);
 /// The longest idle sleep. After the sleep, the worker runs the overdue ticks. Idle sleeps save wake-ups, which are
-/// most of the cost of a short call (ringing, then an answer without media). This is one of six changes that together
-/// saved a third of a short call's CPU time (docs/performance.md).
+/// most of the cost of a short call (ringing, then an answer without media). The idle sleep is one of six changes that
+/// together saved a third of a short call's CPU time (docs/performance.md).
 const IDLE_SLEEP: Duration = Duration::from_millis(60);
 
 /// The state that all workers and the engine's handles share.
@@ -107,7 +107,7 @@ impl Shared {
         }
     }
 
-    /// Returns the callback that reports the end of a recording to its session, on whichever worker the session is.
+    /// Returns the callback that reports the end of a recording to its session. The session may be on any worker.
     pub(crate) fn done(self: &Arc<Shared>) -> Done {
         let shared = Arc::clone(self);
         Arc::new(move |key, event| shared.post_home(key, Message::Recorded { key, event }))
@@ -203,8 +203,8 @@ impl Inbox {
     }
 }
 
-/// Identifies the command about a session's bridge or room that caused a message. A newer command of this kind makes
-/// the message void, even if several workers have forwarded it.
+/// Identifies the command that caused a message. The command is about a session's bridge or room. A newer command of
+/// this kind makes the message void, even if several workers have forwarded the message.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RoutingCommand {
     by: SessionKey,
@@ -235,7 +235,8 @@ pub(crate) enum Message {
     Command {
         key: SessionKey,
         command: Command,
-        /// The bridge or room command that led to this command, if another worker has forwarded it.
+        /// The bridge or room command that caused this command. The value is set only if another worker has forwarded
+        /// this command.
         of: Option<RoutingCommand>,
     },
     Close {
@@ -253,8 +254,8 @@ pub(crate) enum Message {
         join: Command,
         of: Option<RoutingCommand>,
     },
-    /// A message to the worker of a session. This worker sends the session to its home, and the home sends the session
-    /// to its destination.
+    /// A message to the worker on which a session is now. This worker sends the session to its home, and the home sends
+    /// the session to its destination.
     Return {
         key: SessionKey,
     },
@@ -297,7 +298,7 @@ enum Away {
     Moving { to: usize, join: (Command, Option<RoutingCommand>), held: Vec<Message> },
 }
 
-/// How a worker sleeps:
+/// The ways in which a worker sleeps. The table shows when each kind of sleep ends.
 ///
 /// | | ends at | ended by messages | ended by packets |
 /// |---|---|---|---|
@@ -328,8 +329,8 @@ impl Wait {
     }
 }
 
-/// The reasons why a worker's sleep ended early. If the sleep ended in time, both fields are false. Both fields can be
-/// true.
+/// The reasons why a worker's sleep ended early. Both fields can be true. If the sleep lasted its full time, both
+/// fields are false.
 #[derive(Clone, Copy)]
 struct Woken {
     message: bool,
@@ -405,7 +406,8 @@ impl Worker {
         self.sockets.flush();
     }
 
-    /// Works after an `Empty` or `Idle` sleep, in this order: overdue ticks, messages, packets.
+    /// Does the work after an `Empty` or `Idle` sleep. The worker first runs the overdue ticks, then handles messages,
+    /// then handles packets.
     fn wake_from_idle(&mut self, now: Instant, until: Instant, woken: Woken, inlet: &mut Inlet) {
         // Run overdue ticks first. Otherwise a session that a message activates would be served for the time before the
         // message.
@@ -429,7 +431,8 @@ impl Worker {
         }
     }
 
-    /// Works after a `PerPacket` or `Tick` sleep, in this order: packets, the tick if it is due, messages.
+    /// Does the work after a `PerPacket` or `Tick` sleep. The worker first handles packets, then runs the tick if it is
+    /// due, then handles messages.
     fn wake_at_tick(&mut self, now: Instant, woken: Woken, inlet: &mut Inlet) {
         let ticks = self.wakes_per_packet() || now >= self.core.next_tick();
         if woken.packet || ticks {
@@ -443,10 +446,10 @@ impl Worker {
         }
     }
 
-    /// Whether the worker wakes for each packet. If the kernel relays for every session and the engine gets copies, the
-    /// copies wait for the next tick, because this delays no audio. The worker reads the copies at every tick, and not
-    /// only at a tick that serves a session. The reason is that a recording needs the arrival time of each packet with
-    /// the precision of one tick.
+    /// Whether the worker wakes for each packet. It does not wake for each packet if the kernel relays for every
+    /// session and the engine gets only copies. The copies can wait for the next tick without a delay of the audio. The
+    /// worker reads the copies at every tick, and not only at a tick that serves a session. The reason is that a
+    /// recording needs the arrival time of each packet with the precision of one tick.
     fn wakes_per_packet(&self) -> bool {
         (1..=PER_PACKET_SESSIONS).contains(&self.core.len()) && !self.sockets.sees_only_copies(self.core.len())
     }
@@ -464,8 +467,9 @@ impl Worker {
         }
     }
 
-    /// Returns the end of the idle sleep, or `None` if the worker is not idle. All sessions are checked only when an
-    /// idle sleep begins, because there may be thousands of sessions and a thousand interruptions a second.
+    /// Returns the end of the idle sleep, or `None` if the worker is not idle. The function checks the sessions only
+    /// when an idle sleep begins. There may be thousands of sessions, and the sleep may be interrupted a thousand times
+    /// a second.
     fn idle_until(&mut self, now: Instant) -> Option<Instant> {
         if now.saturating_duration_since(self.last_packet) < QUIET_BEFORE_IDLE {
             self.idle_until = None;

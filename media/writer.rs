@@ -1,6 +1,7 @@
 //! The threads that write recordings. This module is part of the shell (I/O and threads). The threads take full buffers
 //! from lock-free rings, so that a slow disk never blocks a media worker. A thread always serves the recording that has
-//! waited longest. So a file that blocks (on a network file system) blocks only one thread, and no other recording.
+//! waited longest. So a file that blocks, for example on a network file system, blocks only one thread. It does not
+//! block other recordings.
 //!
 //! ```text
 //!   worker: recorder ──pieces──► open: longest wait first ──► a thread: write ──► back to the end
@@ -26,21 +27,21 @@ use crate::rtp::FRAME;
 use crate::silence_trim;
 use crate::wav::{WavCoding, WavFormat};
 
-/// The number of threads. One thread does the work. The other threads continue the work while a file blocks this
-/// thread.
+/// The number of threads. One of these threads does the work. While a file blocks this thread, the other threads do the
+/// work.
 pub(crate) const THREADS: usize = 3;
 /// The pause between the rounds of the working thread. With the recorder's buffers of 500 ms, audio reaches the file
 /// after at most 0.9 s.
 const ROUND: Duration = Duration::from_millis(100);
-/// The interval at which the other threads check whether the working thread makes progress.
+/// The interval at which each of the other threads checks whether the working thread makes progress.
 const HELP: Duration = Duration::from_millis(400);
 /// The sleep of all threads while nothing is recorded.
 const IDLE: Duration = Duration::from_millis(500);
-/// The highest number of recordings that wait to be opened. If this number of recordings waits, a new recording fails
-/// at once.
+/// The highest number of recordings that wait to be opened. If this many recordings wait, a new recording fails at
+/// once.
 const WAITING: usize = 4_096;
-/// The number of frames (5 s) after which the sizes in the header are updated, for readers of a growing file. After a
-/// crash, a repair sets the sizes from the file's length.
+/// The number of frames between two updates of the sizes in the header. They last 5 s. The updates are for programs
+/// that read the file during the recording. After a crash, a repair sets the sizes from the file's length.
 const UPDATE: u64 = 250;
 /// The number of frames in an encrypted chunk. They last 200 ms.
 const CHUNK: u64 = 10;
@@ -96,13 +97,13 @@ pub(crate) struct NewRecording {
 pub(crate) struct Writer {
     shared: Arc<Shared>,
     number: usize,
-    /// The sum of the counters of all threads with a lower number, at the last check.
+    /// The number of times that all threads with a lower number together had served a recording, at the last check.
     seen: u64,
     scratch: Scratch,
 }
 
-/// A thread's buffers for the conversion and the encryption of pieces. The buffers are allocated once. With these
-/// buffers, each piece is written with one call.
+/// A thread's buffers. One buffer is for the conversion of pieces, and one is for the encryption of pieces. The buffers
+/// are allocated once. Because of these buffers, the thread writes each piece with one call.
 struct Scratch {
     linear: Vec<u8>,
     encrypted: Vec<u8>,
@@ -135,7 +136,7 @@ struct State {
 }
 
 impl Writer {
-    /// Creates the writer threads, which the caller must run, and the handle to them.
+    /// Creates the writer threads and the handle to them. The caller must run the threads.
     pub(crate) fn new() -> ([Writer; THREADS], WriterHandle) {
         let (sender, new) = mpsc::sync_channel(WAITING);
         let state = State { new, open: VecDeque::new(), busy: 0, rounds: 0, closed: false };
@@ -237,7 +238,7 @@ impl Open {
         Open { recording, form, sink: Err(String::new()), begun: false, data: 0, dropped: 0 }
     }
 
-    /// Writes the pieces that wait. Returns the reason if the recording has ended.
+    /// Writes the pieces that wait. If the recording has ended, returns the reason.
     fn step(&mut self, scratch: &mut Scratch) -> Option<RecordingReason> {
         if !self.begun {
             // The file is created now and not earlier, because the creation may block.
@@ -339,7 +340,7 @@ struct Sink {
 }
 
 impl Sink {
-    /// Creates the recording's file. With `at`, creates another file of the same format at this path.
+    /// Creates the recording's file. If `at` is set, creates another file at this path, in the format of the recording.
     fn create(spec: &RecordSpec, at: Option<&Path>) -> io::Result<Sink> {
         let path = at.unwrap_or(&spec.path);
         if let Some(folder) = path.parent() {
@@ -397,8 +398,8 @@ pub(crate) fn salt() -> io::Result<[u8; KEY]> {
 }
 
 /// Removes everything before the first word and after the last word of a finished recording. A recording that contains
-/// only silence stays whole. The result goes to another file, which then replaces the recording. So a crash leaves one
-/// of the two files. Returns the number of octets of samples.
+/// only silence stays whole. The result goes to another file, which then replaces the recording. So after a crash, the
+/// recording is one of these two files. Returns the number of octets of samples.
 fn trim(spec: &RecordSpec) -> io::Result<u64> {
     let mut file = RecordedFile::open(&spec.path, spec.key.as_ref())?;
     let (form, start) = file.form()?;

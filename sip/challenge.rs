@@ -1,8 +1,8 @@
 //! The server side of Digest authentication (RFC 3261 §22, RFC 7616, RFC 8760).
 //!
-//! A nonce contains its creation time and a proof that this server created it. So a challenge without an answer needs
-//! no memory. For a used nonce, the server stores the number of uses until the nonce expires. So a recorded request
-//! cannot be sent again.
+//! A nonce contains its creation time and a proof that this server created it. So the server needs no memory for a
+//! challenge that nobody answers. For a used nonce, the server stores the highest nonce count until the nonce expires.
+//! So an attacker cannot send a recorded request again.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -15,17 +15,17 @@ use crate::message::Uri;
 use crate::registrar::DigestAlgorithm;
 
 /// Lifetime of a nonce. A request with an older nonce gets a new challenge with `stale=true`, so that the client does
-/// not ask its user for the password again.
+/// not ask the user for the password again.
 const NONCE_LIFE: Duration = Duration::from_secs(300);
-/// Maximum number of used nonces that are stored. Above this number the oldest nonce is deleted. A later request with
-/// the deleted nonce is treated as a request with a nonce that is too old.
+/// Maximum number of used nonces that are stored. Above this number, the server deletes the oldest nonce. A deleted
+/// nonce counts as too old in later requests.
 const MAX_NONCES: usize = 65_536;
-/// Maximum number of users with the same name whose passwords are tried.
+/// Maximum number of users of one name whose passwords are tried. Different accounts may have users with the same name.
 const MAX_CANDIDATES: usize = 16;
 /// Maximum number of Authorization values that are read in one request.
 const MAX_ANSWERS: usize = 8;
 
-/// Creates challenges and checks their answers.
+/// Creates challenges, and checks the answers to these challenges.
 #[derive(Debug)]
 pub(crate) struct Authority {
     secret: u128,
@@ -35,7 +35,7 @@ pub(crate) struct Authority {
     used: HashMap<u64, u32>,
     /// The used nonces, oldest first. Each entry has the creation time and the salt.
     order: VecDeque<(Duration, u64)>,
-    /// Nonces that were created at or before this time count as too old, even within their lifetime.
+    /// Nonces that were created at or before this time count as too old, even if their lifetime has not ended.
     floor: Option<Duration>,
     /// The addresses (`HOST:PORT`) at which phones reach this server.
     own_addresses: Vec<String>,
@@ -46,9 +46,9 @@ pub(crate) struct Authority {
 pub(crate) enum AuthenticationResult<'a> {
     /// The answer proves that this user sent the request.
     Accepted(&'a User),
-    /// The password is right, but the nonce is not valid any more.
+    /// The password is right, but the nonce is not valid.
     Stale,
-    /// The answer matches the password of no user with this name. Contains the claimed name.
+    /// No user with the name in the answer has this password. Contains the claimed name.
     WrongCredentials(String),
     /// The password is right, but the answer was computed for another Request-URI. Contains the claimed name and the
     /// URI in the answer.
@@ -86,14 +86,14 @@ impl Authority {
     }
 
     /// Returns whether the URI in an answer is this server's own address without a user. SIPp uses this URI for every
-    /// call. It is safe to accept this URI. If an attacker tricks a phone into an answer, the URI in this answer
-    /// contains the attacker's address.
+    /// call. It is safe to accept this URI. If a phone answers a challenge that an attacker passed to it, the URI in
+    /// the answer contains the attacker's address.
     fn is_own(&self, signed: &str) -> bool {
         signed.strip_prefix("sip:").is_some_and(|at| self.own_addresses.iter().any(|own| own.eq_ignore_ascii_case(at)))
     }
 
-    /// Returns the WWW-Authenticate lines, one line for each algorithm. The order is that of `algorithms` (RFC 8760
-    /// §2.3).
+    /// Returns the WWW-Authenticate lines, one line for each algorithm. The lines have the order of `algorithms` (RFC
+    /// 8760 §2.3).
     pub(crate) fn challenge(
         &mut self,
         now: Instant,
@@ -117,7 +117,7 @@ impl Authority {
         algorithms.iter().map(line).collect()
     }
 
-    /// Checks the Authorization values of a request to `uri`. `host` is the host of `uri`.
+    /// Checks the Authorization values of a request. `uri` is the Request-URI, and `host` is the host of this URI.
     pub(crate) fn check<'a>(
         &mut self,
         now: Instant,
@@ -241,14 +241,14 @@ impl Answer {
 /// an attacker, the attacker can pass a challenge of this server to the phone and get an answer. This answer must not
 /// be valid for a call to another party.
 ///
-/// The user and the host of both URIs must be the same. Phones often rewrite the URI instead of copying it. So these
+/// The two URIs must have the same user and the same host. Phones often rewrite the URI instead of copying it. So these
 /// differences are ignored:
 /// - parameters, header fields, and `sip` instead of `sips`, because these parts change the path of a request, but not
 ///   its recipient;
 /// - letter case in the host;
 /// - a port that only one of the two URIs has;
-/// - no user in `signed` (`sip:HOST`), because some phones write the URI in this form. If an attacker tricks such a
-///   phone, the host in `signed` is the attacker's host and not this server;
+/// - no user in `signed` (`sip:HOST`), because some phones write the URI in this form. If such a phone calls an
+///   attacker, the host in `signed` is the attacker's host and not this server;
 /// - the user, if the request is a REGISTER. RFC 3261 §10.2 allows no user in the Request-URI of a REGISTER, but some
 ///   phones write a user in one of the two URIs. The registered user is in To.
 ///
@@ -293,7 +293,8 @@ mod tests {
         Directory::new("tandem", [user], [])
     }
 
-    /// Returns a client session that has stored one challenge. `which` is the index of the challenge.
+    /// Returns a client session that has stored one challenge. `which` is the index of this challenge among the
+    /// challenges of the server.
     fn client(authority: &mut Authority, now: Instant, password: &str, which: usize) -> Session {
         let lines = authority.challenge(
             now,

@@ -12,11 +12,11 @@ use crate::message::Echo;
 /// its calls.
 pub(crate) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE, PRACK, NOTIFY";
 pub(crate) const ALLOW_REFER: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE, PRACK, NOTIFY, REFER";
-/// Option tags that this server supports (RFC 3262, 4028, 3891, 4488). `100rel` is used only if the configuration
-/// allows it.
+/// Option tags that this server supports (RFC 3262, 4028, 3891, 4488). The server uses `100rel` only if the
+/// configuration allows this tag.
 pub(crate) const SUPPORTED: &[&str] = &["100rel", "timer", "replaces", "norefersub"];
 
-/// Returns the value of Supported. The value contains `100rel` if `reliable` is true.
+/// Returns the value of Supported. The tag `100rel` is included only if `reliable` is true.
 pub(crate) fn supported(reliable: bool) -> &'static str {
     if reliable { "100rel, timer, replaces, norefersub" } else { "timer, replaces, norefersub" }
 }
@@ -26,12 +26,12 @@ pub(crate) fn supported(reliable: bool) -> &'static str {
 pub(crate) struct ResponseParts<'a> {
     pub(crate) status: u16,
     pub(crate) reason: Option<&'a str>,
-    /// The local To tag. Ignored for a 100 response, and if the request already had a To tag.
+    /// The local To tag. The tag is not used if the response is a 100, or if the request already had a To tag.
     pub(crate) tag: Option<u64>,
     pub(crate) record_routes: &'a [Bytes],
     /// The Contact URI without angle brackets.
     pub(crate) contact: Option<&'a str>,
-    /// The parameters of the Contact, each with its leading `;`.
+    /// The parameters of the Contact, each with a leading `;`.
     pub(crate) features: &'a str,
     /// Complete header lines. Each line ends with CRLF.
     pub(crate) lines: &'a str,
@@ -58,7 +58,7 @@ pub(crate) struct RequestParts<'a> {
     pub(crate) call_id: &'a [u8],
     pub(crate) cseq: u32,
     pub(crate) contact: Option<&'a str>,
-    /// The parameters of the Contact, each with its leading `;`.
+    /// The parameters of the Contact, each with a leading `;`.
     pub(crate) features: &'a str,
     pub(crate) lines: &'a str,
     pub(crate) headers: &'a [Header],
@@ -159,8 +159,8 @@ fn kept(mut out: Vec<u8>) -> Bytes {
 }
 
 /// Returns a copy of a sent request for another path (RFC 3261 §18.1.1, RFC 3263 §4.3). The topmost Via gets the new
-/// transport, sent-by and branch. If the Contact is the first element of `contacts`, the second element replaces it.
-/// All other parts stay the same.
+/// transport, sent-by and branch. If the request has the first Contact of `contacts`, the copy has the second Contact
+/// instead. All other parts stay the same.
 pub(crate) fn rerouted(
     request: &[u8],
     transport: Transport,
@@ -213,7 +213,8 @@ pub(crate) fn hex(number: u64) -> [u8; 16] {
     })
 }
 
-/// Returns the number in a text that [`hex`] created. `None` if the text does not consist of 16 hexadecimal digits.
+/// Returns the number in a text that [`hex`] created. Returns `None` if the text does not consist of 16 hexadecimal
+/// digits.
 pub(crate) fn from_hex(digits: &[u8]) -> Option<u64> {
     let append = |number: u64, &digit: &u8| Some(number << 4 | u64::from(char::from(digit).to_digit(16)?));
     digits.iter().try_fold(0, append).filter(|_| digits.len() == 16)
@@ -247,7 +248,8 @@ pub fn escape_user(user: &str) -> String {
     out
 }
 
-/// Returns the RFC's reason phrase for a status. For an unknown status, returns a phrase for its class.
+/// Returns the reason phrase that the RFCs give to a status. For an unknown status, returns a phrase for the class of
+/// the status.
 pub(crate) fn reason_phrase(status: u16) -> &'static str {
     match status {
         100 => "Trying",
@@ -355,7 +357,7 @@ pub(crate) fn push_ip(out: &mut Vec<u8>, ip: IpAddr) {
     }
 }
 
-/// Writes a text, with spaces in place of control characters. So the text cannot end its line.
+/// Writes a text in which spaces replace control characters. So the text cannot end the header line.
 fn push_clean(out: &mut Vec<u8>, text: &str) {
     out.extend(text.bytes().map(|byte| if byte < b' ' && byte != b'\t' { b' ' } else { byte }));
 }

@@ -29,12 +29,12 @@ pub struct Config {
     pub unknown_sources: UnknownSources,
     /// The value of the User-Agent and Server headers.
     pub user_agent: String,
-    /// Maximum number of simultaneous legs. A further INVITE gets 503 with Retry-After.
+    /// Maximum number of simultaneous legs. Above this number, an INVITE gets 503 with Retry-After.
     pub max_legs: usize,
     /// Maximum number of simultaneous transactions. Above this number, requests get 503 and commands fail.
     pub max_transactions: usize,
-    /// Maximum number of simultaneous stream connections. At most a quarter of them may come from sources outside every
-    /// trunk. A further connection is closed at once.
+    /// Maximum number of simultaneous stream connections. At most a quarter of these connections may come from sources
+    /// outside every trunk. A further connection is closed at once.
     pub max_connections: usize,
     /// Seconds without traffic after which a stream connection is closed. For connections from sources outside every
     /// trunk, this time is at most 30 s.
@@ -42,22 +42,24 @@ pub struct Config {
     /// Maximum length, in octets, of a request over UDP, if the destination also supports TCP (RFC 3261 §18.1.1). 0
     /// means no limit.
     pub udp_max_request: usize,
-    /// Milliseconds without a response to an INVITE after which the next address or the next trunk is called.
+    /// Milliseconds to wait for a response to an INVITE. If no response has come after this time, the next address or
+    /// the next trunk is called.
     pub failover_ms: u32,
-    /// Non-public networks that calls to SIP URIs outside every trunk may reach. `None` allows only loopback addresses,
-    /// and only if every socket is bound to loopback.
+    /// Non-public networks that a call may reach, if the call goes to a SIP URI outside every trunk. `None` allows only
+    /// loopback addresses, and only if every socket is bound to loopback.
     pub allow_networks: Option<Vec<IpNet>>,
     /// Session interval in seconds (RFC 4028). A session that is not refreshed ends after this time. The server
-    /// requests this interval in every call, and accepts no longer interval. If 0, the server requests no interval and
-    /// accepts the interval that the far end requests.
+    /// requests this interval in every call, and does not accept a longer interval. With 0, the server requests no
+    /// interval and accepts every interval that the far end requests.
     pub session_expires: u32,
-    /// Minimum session interval, in seconds, that the far end may request; at least 90. A shorter interval gets 422.
+    /// Minimum session interval, in seconds, that the far end may request. The value is at least 90. A request for a
+    /// shorter interval gets 422.
     pub min_se: u32,
-    /// Use of reliable provisional responses.
+    /// Whether provisional responses are reliable (RFC 3262).
     pub prack: Prack,
-    /// Whether the far end may use REFER, which makes the server place a call. Otherwise a REFER gets 403. A trunk may
-    /// have its own setting. A user that has authenticated with a password may always use REFER. The call is charged to
-    /// an account.
+    /// Whether the far end may use REFER. A REFER makes the server place a call, which is charged to an account. If the
+    /// far end may not use REFER, the server responds with 403. A trunk may have a separate setting. A user that has
+    /// authenticated with a password may always use REFER.
     pub refer: bool,
     /// Seconds between CRLF keep-alives on stream connections that the server opened (RFC 5626 §4.4.1), and between
     /// pings on WebSocket connections. 0 means no keep-alives.
@@ -88,29 +90,32 @@ pub struct Config {
     pub overload_ms: u64,
     /// Limits for sources outside every trunk.
     pub bans: Bans,
-    /// The users that have a password, and this server's domains. Set by the composition root.
+    /// The users that have a password, and this server's domains. The composition root sets this field.
     #[serde(skip)]
     pub directory: Arc<Directory>,
-    /// Registrations that were stored before a restart. Set by the composition root.
+    /// Registrations that were stored before a restart. The composition root sets this field.
     #[serde(skip)]
     pub bindings: Vec<Binding>,
-    /// The source networks of the trunks. The composition root sets them; they do not come from the `[sip]` table.
+    /// The source networks of the trunks. The composition root sets this field; the networks do not come from the
+    /// `[sip]` table.
     #[serde(skip)]
     pub trunks: Vec<TrunkAcl>,
-    /// All other settings of the trunks. Set by the composition root.
+    /// All other settings of the trunks. The composition root sets this field.
     #[serde(skip)]
     pub trunk_settings: Vec<Trunk>,
-    /// Use of reliable provisional responses, for trunks that have this setting. Set by the composition root.
+    /// Whether provisional responses are reliable, for each trunk that has this setting. The composition root sets this
+    /// field.
     #[serde(skip)]
     pub prack_by_trunk: HashMap<TrunkName, Prack>,
-    /// Whether the far end may use REFER, for trunks that have this setting. Set by the composition root.
+    /// Whether the far end may use REFER, for each trunk that has this setting. The composition root sets this field.
     #[serde(skip)]
     pub refer_by_trunk: HashMap<TrunkName, bool>,
-    /// The TLS settings of trunks that have TLS settings. Set by the composition root.
+    /// The TLS settings of the trunks. A trunk without TLS settings is not in the list. The composition root sets this
+    /// field.
     #[serde(skip)]
     pub tls_trunks: Vec<TrunkTls>,
-    /// Address of an HTTP listener outside this crate. This listener passes WebSocket connections to SIP. Set by the
-    /// composition root.
+    /// Address of an HTTP listener outside this crate. This listener passes WebSocket connections to SIP. The
+    /// composition root sets this field.
     #[serde(skip)]
     pub websocket: Option<SocketAddr>,
     /// The base values of the timers of RFC 3261 §17. Only tests change these values.
@@ -182,14 +187,14 @@ pub struct TrunkTls {
     /// PEM file of the authorities that are trusted for the trunk's certificate. If `None`, [`Config::ca_file`] is
     /// used.
     pub ca_file: Option<PathBuf>,
-    /// SHA-256 fingerprints of the certificates that the trunk may use. If there are fingerprints, the issuer and the
+    /// SHA-256 fingerprints of the certificates that the trunk may use. If the list is not empty, the issuer and the
     /// name of the certificate are not checked.
     pub fingerprints: Vec<[u8; 32]>,
     /// The certificate that the server shows to the trunk. If `None`, the first of [`Config::certificates`] is used.
     pub certificate: Option<Certificate>,
     /// The networks from which inbound calls with the trunk's certificate may come (mutual TLS). An empty list allows
-    /// any network. If this field is set, the certificate is required. The trunk's [`TrunkAcl`] then has no networks,
-    /// because an address alone is not sufficient.
+    /// any network. If this field is set, inbound calls need the trunk's certificate. The trunk's [`TrunkAcl`] then has
+    /// no networks, because an address alone is not sufficient.
     pub mutual: Option<Vec<IpNet>>,
 }
 

@@ -12,7 +12,8 @@ use crate::endpoint::{ConnectionId, Identity};
 use crate::leg::Transport;
 use crate::message::{Host, Request, Response, Uri};
 
-/// The path to a far end: transport, address, and the connection if the transport has connections.
+/// The path to a far end: the transport and the address. If the transport uses connections, the path also contains the
+/// connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Flow {
     pub(crate) transport: Transport,
@@ -45,7 +46,7 @@ pub(crate) struct Dialog {
     pub(crate) local: Bytes,
     /// The From or To value of the far end, with the remote tag if there is one.
     pub(crate) remote: Bytes,
-    /// The remote tag. Empty until the far end has sent a tag.
+    /// The remote tag. The field is empty until the far end has sent a tag.
     pub(crate) remote_tag: Bytes,
     /// The remote target: the far end's Contact (RFC 3261 §12.2.1.1).
     pub(crate) target: Uri,
@@ -92,8 +93,9 @@ impl FromStr for DialogState {
 }
 
 impl DialogState {
-    /// Number that is added to the stored CSeq for the BYE. This number is larger than the number of re-INVITEs, INFOs
-    /// and NOTIFYs that the killed process can have sent. RFC 3261 §12.2.2 allows gaps in CSeq.
+    /// Number that is added to the stored CSeq for the BYE. This value is larger than the number of requests
+    /// (re-INVITE, INFO, NOTIFY) that the killed process can have sent in the dialog. RFC 3261 §12.2.2 allows gaps in
+    /// CSeq.
     const CSEQ_STEP: u32 = 1 << 20;
 
     /// Returns the transport and the address of the far end.
@@ -136,8 +138,8 @@ impl Dialog {
         }
     }
 
-    /// Creates the dialog of a UAS (RFC 3261 §12.1.1). `local` is the To value with the local tag. The fields are
-    /// copied, because slices of the request would keep the whole request in memory.
+    /// Creates the dialog of a UAS (RFC 3261 §12.1.1). `local` is the To value with the local tag. The dialog contains
+    /// copies of the request's fields, because slices of the request would keep the whole request in memory.
     pub(crate) fn from_request(request: &Request, local: Bytes, target: Uri, flow: Flow) -> Self {
         Self {
             call_id: Bytes::copy_from_slice(&request.call_id),
@@ -189,9 +191,9 @@ impl Dialog {
         }
     }
 
-    /// Returns the path of the next request. The request goes to the first route, or without routes to the remote
-    /// target. If the URI of this hop has a host name or an unsupported transport, the request takes the path of the
-    /// far end's latest message. The reason is that the shell resolves names only for new calls.
+    /// Returns the path of the next request. The request goes to the first route. If there are no routes, it goes to
+    /// the remote target. The URI of this hop may have a host name or an unsupported transport. In this case the
+    /// request takes the path of the far end's latest message, because the shell resolves names only for new calls.
     pub(crate) fn next_flow(&self) -> Flow {
         if self.flow.pinned {
             return self.flow;

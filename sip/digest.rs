@@ -11,7 +11,8 @@ use sha2::{Digest as _, Sha256, Sha512_256};
 use crate::leg::Credentials;
 use crate::message::Response;
 
-/// Maximum number of challenges that are read from one response, and that are stored for one leg.
+/// Maximum number of challenges that are read from one response. It is also the maximum number of challenges that are
+/// stored for one leg.
 const MAX_CHALLENGES: usize = 8;
 /// Maximum number of attempts to answer challenges of one request, including attempts with stale nonces.
 const MAX_ATTEMPTS: usize = 4;
@@ -19,7 +20,7 @@ const MAX_ATTEMPTS: usize = 4;
 /// A challenge that the client can answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Challenge {
-    /// Whether the challenge came in a 407 from a proxy. If not, it came in a 401.
+    /// Whether the challenge came in a 407 from a proxy. If not, the challenge came in a 401.
     pub(crate) proxy: bool,
     pub(crate) realm: String,
     nonce: String,
@@ -29,7 +30,7 @@ pub(crate) struct Challenge {
     stale: bool,
 }
 
-/// A hash function. The order is from the weakest to the strongest.
+/// A hash function. The functions are in order, the weakest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Hash {
     Md5,
@@ -41,7 +42,7 @@ pub(crate) enum Hash {
 struct Algorithm {
     hash: Hash,
     session: bool,
-    /// Whether the challenge named the algorithm. Only then does the answer name the algorithm.
+    /// Whether the challenge named the algorithm. If not, the answer does not name the algorithm either.
     named: bool,
 }
 
@@ -66,7 +67,8 @@ pub(crate) struct Session {
     known: Vec<(Challenge, u32)>,
 }
 
-/// The realms whose challenges were answered for one request.
+/// The state of the attempts to send one request: the number of attempts, and the realms whose challenges were
+/// answered.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Attempts {
     realms: Vec<(bool, String)>,
@@ -78,13 +80,14 @@ impl Session {
         Self { credentials, trusted_networks: None, known: Vec::new() }
     }
 
-    /// Restricts the credentials of the session to these networks.
+    /// Allows the session to send its credentials only to these networks.
     pub(crate) fn for_networks(self, networks: Vec<IpNet>) -> Self {
         Self { trusted_networks: Some(networks), ..self }
     }
 
-    /// Makes the session send its user name to this realm before any challenge. The answer has no nonce, so it proves
-    /// nothing. Some servers would accept the request without a password; with this user name they send a challenge.
+    /// Makes the session send its user name to this realm before any challenge. This first answer has no nonce, so it
+    /// proves nothing. Some servers accept a request without a password if it has no user name. With the user name,
+    /// such a server sends a challenge.
     pub(crate) fn expecting(mut self, realm: &str) -> Self {
         let challenge = Challenge {
             proxy: false,
@@ -105,9 +108,9 @@ impl Session {
         self.trusted_networks.as_ref().is_none_or(|networks| networks.iter().any(|network| network.contains(&peer)))
     }
 
-    /// Stores the challenges of a 401 or 407. Returns `false` if the request must not be repeated. This is so in three
-    /// cases: no challenge can be answered, there were too many attempts, or a realm refused an answer although the
-    /// nonce was not stale.
+    /// Stores the challenges of a 401 or 407. Returns `false` if the request must not be repeated. The request must not
+    /// be repeated in three cases: the client can answer none of the challenges, there were too many attempts, or a
+    /// realm refused an answer whose nonce was not stale.
     pub(crate) fn learn(&mut self, mut challenges: Vec<Challenge>, attempts: &mut Attempts) -> bool {
         attempts.count += 1;
         if attempts.count > MAX_ATTEMPTS {
@@ -140,7 +143,7 @@ impl Session {
         learnt
     }
 
-    /// Stores the nonce for the next request (`nextnonce`).
+    /// Stores a new nonce (`nextnonce`) for the next request.
     pub(crate) fn next_nonce(&mut self, nonce: &str) {
         if let Some((challenge, count)) = self.known.iter_mut().find(|(challenge, _)| !challenge.proxy) {
             nonce.clone_into(&mut challenge.nonce);
@@ -148,7 +151,8 @@ impl Session {
         }
     }
 
-    /// Returns the Authorization and Proxy-Authorization lines for a request. Empty before the first challenge.
+    /// Returns the Authorization and Proxy-Authorization lines for a request. The result is empty before the first
+    /// challenge.
     pub(crate) fn lines(&mut self, method: &str, uri: &str, body: &[u8], rng: &mut impl Rng) -> String {
         let mut out = String::new();
         for (challenge, count) in &mut self.known {

@@ -1,5 +1,5 @@
 //! The users that may register and call with a password, and this server's domains. The application creates the
-//! directory and always replaces the whole directory.
+//! directory. For a change, it replaces the whole directory.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -16,9 +16,10 @@ pub struct Directory {
     realm: Arc<str>,
     users: HashMap<Arc<str>, Vec<User>>,
     domains: HashMap<Box<str>, Domain>,
-    /// Networks whose calls belong to a domain. The host name in the Request-URI does not matter for these calls.
+    /// Networks whose calls belong to a domain, with the name of this domain. For these calls, the host name in the
+    /// Request-URI does not matter.
     sources: Vec<(IpNet, Box<str>)>,
-    /// The names that accounts use when the accounts themselves call.
+    /// The user names with which an account itself can call.
     accounts: Option<Box<Directory>>,
 }
 
@@ -31,10 +32,10 @@ pub struct User {
     pub username: Arc<str>,
     /// The hashes of the password.
     pub ha1: Ha1,
-    /// The domain of the user. `None` means every host name and every address of this server.
+    /// The domain of the user. `None` means that the user exists at every host name and every address of this server.
     pub domain: Option<Arc<str>>,
-    /// The trunk that authenticates as this user. Such a user does not belong to a phone. `account` is empty if all
-    /// accounts share the trunk.
+    /// The trunk that authenticates as this user. `None` if the user belongs to a phone. If all accounts share the
+    /// trunk, `account` is empty.
     pub trunk: Option<TrunkName>,
     /// Whether the user may register.
     pub registers: bool,
@@ -45,20 +46,21 @@ pub struct User {
 /// A domain of an account.
 #[derive(Debug, Clone)]
 pub struct Domain {
-    /// Host of the Request-URI. Letter case is ignored.
+    /// The host name of the domain in a Request-URI. Letter case is ignored.
     pub name: Arc<str>,
     /// The account to which the domain belongs.
     pub account: Arc<str>,
-    /// The networks from which calls to the domain may come without a password. If empty, calls may come from any
-    /// network, but only with a password.
+    /// The networks from which calls to the domain may come. If the domain has users who may call, such a call also
+    /// needs a password. If the list is empty, calls may come from any network, but only with a password.
     pub networks: Vec<IpNet>,
-    /// Whether all calls from the domain's networks belong to its account, for every host name of this server in the
-    /// Request-URI.
+    /// Whether all calls from the domain's networks belong to the domain's account, even if the Request-URI has another
+    /// host name of this server.
     pub for_any_host: bool,
 }
 
-/// The hashes of a Digest password (RFC 7616 §3.4.2), as 32 and 64 hexadecimal digits. The hashes are valid for only
-/// one realm. They must be kept as secret as the password. `Debug` does not show them.
+/// The hashes of a Digest password (RFC 7616 §3.4.2), written as 32 hexadecimal digits (MD5) and 64 hexadecimal digits
+/// (SHA-256). The hashes are valid for only one realm. They must be kept as secret as the password. `Debug` does not
+/// show them.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Ha1 {
     /// The hash for `algorithm=MD5`.
@@ -99,16 +101,16 @@ impl Directory {
         directory
     }
 
-    /// Adds the names that accounts use when the accounts themselves call. Such calls may come only from a loopback
-    /// address. The names are not users: they cannot register and cannot be called. The names lead to a challenge only
-    /// if a request contains such a name.
+    /// Adds the user names with which accounts themselves can call. Such calls may come only from a loopback address.
+    /// These names are not users: nobody can register with such a name or call it. A request is challenged for these
+    /// names only if it contains such a name.
     #[must_use]
     pub fn with_accounts(self, accounts: impl IntoIterator<Item = User>) -> Self {
         let accounts = Self::new(&self.realm, accounts, []);
         Self { accounts: Some(Box::new(accounts)).filter(|accounts| accounts.has_users()), ..self }
     }
 
-    /// Returns the names that accounts use when the accounts themselves call.
+    /// Returns the directory of the user names with which accounts themselves can call.
     pub(crate) fn accounts(&self) -> Option<&Self> {
         self.accounts.as_deref()
     }
@@ -131,7 +133,8 @@ impl Directory {
         self.domains.get(host.to_ascii_lowercase().as_str())
     }
 
-    /// Returns the domain to which calls from this source belong, for every host name in the Request-URI.
+    /// Returns the domain whose networks contain this source, if all calls from these networks belong to the domain.
+    /// The host name in the Request-URI does not matter.
     #[must_use]
     pub fn domain_of(&self, source: IpAddr) -> Option<&Domain> {
         let source = source.to_canonical();
@@ -139,10 +142,10 @@ impl Directory {
         self.domains.get(name)
     }
 
-    /// Returns the users with this name at `host`, including users of trunks. If `host` is a known domain, the result
-    /// has the users of this domain. It also has the users without a domain that belong to the domain's account, or to
-    /// all accounts. At any other host (for example the address of this server), the result has all users with this
-    /// name.
+    /// Returns the users with this name at `host`, including users of trunks. If `host` is not a known domain (for
+    /// example the address of this server), returns all users with this name. If `host` is a known domain, returns the
+    /// users of this domain. In this case it also returns users without a domain, if they belong to the domain's
+    /// account or to all accounts.
     pub fn users<'a>(&'a self, username: &str, host: &'a str) -> impl Iterator<Item = &'a User> {
         let domain = self.domain(host);
         self.users.get(username).into_iter().flatten().filter(move |user| match (domain, &user.domain) {
@@ -163,7 +166,7 @@ impl Directory {
         !self.users.is_empty()
     }
 
-    /// Returns whether the domain has its own users and one of them may call.
+    /// Returns whether at least one user belongs to this domain and may call.
     #[must_use]
     pub fn has_callers(&self, domain: &str) -> bool {
         let at = |user: &User| user.calls && user.domain.as_ref().is_some_and(|own| own.eq_ignore_ascii_case(domain));
@@ -185,7 +188,7 @@ impl Directory {
 }
 
 impl Domain {
-    /// Returns whether calls from this source to the domain need no password.
+    /// Returns whether the networks of this domain contain this source.
     #[must_use]
     pub fn admits(&self, source: IpAddr) -> bool {
         let source = source.to_canonical();

@@ -1,7 +1,7 @@
 //! The endpoint, which does no I/O. The inputs are datagrams, commands and time. The outputs are messages to transmit,
 //! events and the next timeout.
 //!
-//! The hub, [`Endpoint`], owns one state machine for each subject and routes each input to the right machine:
+//! The hub, [`Endpoint`], owns one state machine for each subject. It routes each input to the machine of this subject:
 //!
 //! ```text
 //!                       ┌─> Transactions   client and server transactions, timers, retransmissions
@@ -15,9 +15,9 @@
 //! A machine owns its tables and does not change the tables of another machine. The machines work together in two ways:
 //!
 //! - Trunks, forks and transactions return outputs or outcomes, and the hub executes them. Several other machines use
-//!   these three machines. Without such outputs, the three machines would have to call the hub.
-//! - Dialogs use other machines at many places while the dialogs handle one input. For the duration of this input, the
-//!   dialogs get the other machines as a [`Context`]. Queues between the machines would only delay the same calls.
+//!   trunks, forks and transactions. Without outputs, a trunk, fork or transaction would have to call the hub.
+//! - Dialogs use other machines at many places while they handle one input. During this time, the dialogs have the
+//!   other machines as a [`Context`] and call them directly. Queues between the machines would only delay these calls.
 //!
 //! All machines share a [`Core`]: settings, sockets, randomness, one timer queue and the outputs.
 //!
@@ -77,13 +77,13 @@ use transactions::Transactions;
 use trunks::Trunks;
 pub use trunks::{OutOfDialogRequest, Target};
 
-/// The number of a stream connection. The shell numbers its connections and never uses a number again.
+/// The number of a stream connection. The shell gives each connection a number, and never uses a number twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionId(pub u64);
 
-/// The number of an identity that a TLS server must prove (RFC 5922). The client certificate of this server also
-/// depends on the identity. The shell assigns the number. A connection is used only for the identity for which it was
-/// opened.
+/// The number of an identity that a TLS server must prove (RFC 5922). The identity also decides which client
+/// certificate this server shows. The shell assigns the number. A connection is used only for the identity for which it
+/// was opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Identity(pub u32);
 
@@ -109,24 +109,24 @@ pub struct Arrival {
 pub enum Output {
     /// Send this message.
     Transmit {
-        /// The destination address, which is used if `connection` is `None` or closed.
+        /// The destination address. It is used if `connection` is `None` or is closed.
         destination: SocketAddr,
         /// The local UDP socket from which the message is sent.
         local: Option<SocketAddr>,
         /// The transport of the message.
         transport: Transport,
-        /// The connection that is used if it is still open.
+        /// The connection on which the message is sent. It is used only if it is still open.
         connection: Option<ConnectionId>,
-        /// The identity that the far end must prove if a TLS connection is opened.
+        /// The identity that the far end must prove if the shell opens a TLS connection for this message.
         identity: Option<Identity>,
         /// The whole message as octets.
         data: Bytes,
     },
-    /// A phone has registered over this connection. From now on, the limits for unknown sources do not apply to the
-    /// connection.
+    /// A phone has registered over this connection. From now on, the connection is not subject to the limits for
+    /// unknown sources.
     Trust(ConnectionId),
-    /// The trunk has opened this TLS connection. Requests to the trunk at this address may use the connection (RFC
-    /// 5923).
+    /// The trunk has opened this TLS connection. Requests from this server to the trunk's address may use the
+    /// connection (RFC 5923).
     Alias {
         /// The connection that the trunk has opened.
         connection: ConnectionId,
@@ -137,10 +137,10 @@ pub enum Output {
     },
     /// Report this event to the application.
     Event(Event),
-    /// Look up the targets of requests to `uri` (RFC 3263). The shell returns the result with
+    /// Look up the targets of requests to `uri` (RFC 3263). The shell passes the result to
     /// [`Endpoint::handle_resolved`].
     Resolve {
-        /// The key of the lookup, which the result must contain.
+        /// The key of the lookup. The result of the lookup must contain this key.
         lookup: LookupId,
         /// A SIP or SIPS URI.
         uri: String,
@@ -151,8 +151,8 @@ pub enum Output {
 
 /// The SIP endpoint: all transactions, dialogs and legs of one process.
 ///
-/// [`Config::max_legs`] and [`Config::max_transactions`] limit its memory. Above these limits, new requests get 503 and
-/// new commands end with [`EndCause::Overload`](crate::EndCause::Overload).
+/// [`Config::max_legs`] and [`Config::max_transactions`] limit the memory of the endpoint. Above these limits, new
+/// requests get 503 and new commands end with [`EndCause::Overload`](crate::EndCause::Overload).
 pub struct Endpoint {
     core: Core,
     transactions: Transactions,
@@ -198,7 +198,7 @@ impl Endpoint {
         self.core.guard = Some(guard);
     }
 
-    /// Sets whether the shell is overloaded. While it is overloaded, new INVITEs get 503.
+    /// Sets whether the shell is overloaded. While the shell is overloaded, new INVITEs get 503.
     pub fn set_overloaded(&mut self, overloaded: bool) {
         self.overloaded = overloaded;
     }
@@ -243,14 +243,14 @@ impl Endpoint {
         self.core.counters.shed
     }
 
-    /// Returns the number of retransmissions since the start: retransmitted requests of this server and its
-    /// retransmitted 2xx responses to INVITEs.
+    /// Returns the number of messages that this server has sent again since the start. Only requests and 2xx responses
+    /// to INVITEs are counted.
     #[must_use]
     pub fn repeated(&self) -> u64 {
         self.core.counters.repeated
     }
 
-    /// Returns the number of requests with a wrong password or an unknown user since the start.
+    /// Returns the number of requests since the start that had a wrong password or named an unknown user.
     #[must_use]
     pub fn wrong_passwords(&self) -> u64 {
         self.core.counters.wrong_passwords
@@ -331,8 +331,8 @@ impl Endpoint {
         self.serve_forks(now);
     }
 
-    /// Drops the next timers that have nothing to do, because each timer would wake the shell. Most of these are
-    /// retransmission timers whose response came in time.
+    /// Drops the next timers if their owners have nothing to do. Without this method, each of these timers would wake
+    /// the shell. Most of them are retransmission timers whose response came in time.
     fn skip_idle_timers(&mut self) {
         while let Some((at, owner)) = self.core.timers.first() {
             let skipped = match owner {
@@ -352,8 +352,8 @@ impl Endpoint {
         self.core.outputs.pop_front()
     }
 
-    /// Returns the time for the next call of [`Endpoint::handle_timeout`]. The time may be too early. A call that is
-    /// too early does nothing.
+    /// Returns the time for the next call of [`Endpoint::handle_timeout`]. The returned time may be too early. A call
+    /// of `handle_timeout` at such a time does nothing.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let completed = self.transactions.poll_timeout();
@@ -376,7 +376,7 @@ impl Endpoint {
         let _ = self.transactions.respond(&mut self.core, now, server, parts);
     }
 
-    /// Returns the dialogs, and a context with the other machines that the dialogs use.
+    /// Returns the dialogs, and a context that contains the other machines.
     fn dialogs(&mut self, now: Instant) -> (&mut Dialogs, Context<'_>) {
         let Self { core, transactions, dialogs, trunks, phones, .. } = self;
         (dialogs, Context { now, core, transactions, trunks, phones })

@@ -1,5 +1,5 @@
-//! Entry points for fuzzing: arbitrary bytes are used as whole conversations. The functions do no I/O and are
-//! deterministic.
+//! Entry points for fuzzing. Arbitrary bytes are used as the messages of a conversation. The functions do no I/O and
+//! are deterministic.
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -20,9 +20,9 @@ use crate::trunk_acl::TrunkAcl;
 
 pub use crate::message::fuzz_message;
 
-/// Splits the bytes at each `0xFF`. Passes the parts, as messages, to an endpoint with an outgoing call and an
-/// application that answers every event. Time passes between the messages. `now` is the start of the virtual clock.
-/// Returns the number of answered calls, which shows how much of the endpoint a corpus reaches.
+/// Splits the bytes at each `0xFF`. Passes each part as a message to an endpoint. The endpoint has an outgoing call,
+/// and its application answers every event. Time passes between the messages. `now` is the start of the virtual clock.
+/// Returns the number of answered calls. This number shows how much of the endpoint a corpus of inputs reaches.
 ///
 /// # Panics
 /// Panics if the endpoint breaks its contract: it emits an event after the end of a leg, or one of its tables never
@@ -39,9 +39,10 @@ pub fn fuzz_endpoint(now: Instant, data: &[u8]) -> usize {
     office.close().answered
 }
 
-/// Does the same with two phone users (alice and bob) and without a trunk. After the endpoint has sent a challenge,
-/// each request is signed with alice's password. A phone that registers is called. So the input reaches the registrar,
-/// forks and calls from phones. Returns the number of bindings that were made.
+/// Does the same as `fuzz_endpoint`, but with two phone users (alice and bob) and without a trunk. After the endpoint
+/// has sent a challenge, each request is signed with alice's password. If a phone registers, the application calls this
+/// phone. So the input reaches the registrar, the forks, and the code for calls from phones. Returns the number of
+/// bindings that were made.
 ///
 /// # Panics
 /// Panics in the same cases as [`fuzz_endpoint`].
@@ -69,7 +70,7 @@ const MAX_PARTS: usize = 64;
 /// Maximum number of calls to phones in one conversation.
 const MAX_CALLS: u64 = 8;
 
-/// An endpoint with an application that answers every event.
+/// A test endpoint whose application answers every event.
 struct Office {
     endpoint: Endpoint,
     now: Instant,
@@ -114,7 +115,8 @@ impl Office {
         self.settle();
     }
 
-    /// Inserts alice's answer to the challenge after the first line of a request, if there was a challenge.
+    /// Inserts alice's answer to the latest challenge after the first line of a request. Changes nothing if there was
+    /// no challenge.
     fn sign(&mut self, part: &[u8]) -> Bytes {
         let end = part.windows(2).position(|two| two == b"\r\n").map_or(part.len(), |at| at + 2);
         let (first, rest) = part.split_at_checked(end).unwrap_or((part, &[]));
@@ -214,8 +216,8 @@ mod tests {
         To: <sip:a@b>\r\nCall-ID: 1\r\nCSeq: 1 INVITE\r\nContact: <sip:b@127.0.0.2>\r\nContent-Type: application/sdp\r\n\
         Content-Length: 5\r\n\r\nv=0\r\n";
 
-    /// Returns messages that the far end of a test endpoint would send: responses with these statuses to the endpoint's
-    /// INVITE, requests in the dialog of a call, and the INVITE of this call.
+    /// Returns messages that the far end of a test endpoint would send. These are responses with these statuses to the
+    /// endpoint's INVITE, requests in the dialog of this INVITE, and the INVITE and other requests of an incoming call.
     fn conversation(statuses: &[u16]) -> Vec<u8> {
         let mut endpoint = crate::testing::endpoint("127.0.0.1:5060", 0, |_| {});
         let now = instant();

@@ -1,5 +1,5 @@
-//! Public globally routable user agent URIs (GRUU, RFC 5627). A GRUU is a URI for one phone of a user. A GRUU does not
-//! depend on the address from which the phone registers.
+//! Public globally routable user agent URIs (GRUU, RFC 5627). A GRUU is a URI for one phone of a user. The URI stays
+//! the same if the phone registers from another address.
 //!
 //! ```text
 //!   phone ── REGISTER, +sip.instance="<urn:uuid:x>", Supported: gruu ──> 200, pub-gruu="sip:alice@tandem;gr=urn:uuid:x"

@@ -4,9 +4,9 @@
 //! A source is an IPv4 address or an IPv6 /64 network. The table of sources has a fixed size, so a million sources cost
 //! no more memory than a few. A new source takes the slot of the source that has been silent for the longest time.
 //! Banned sources are replaced last. Some sources are never limited or banned: sources in a trunk's networks, the hosts
-//! in the trunks' URIs, and [`Bans::never`]. Addresses that the server has called, or at which it registers, are not
-//! limited. Such an address is banned only for guessing passwords. A response for which a transaction waits is always
-//! read, even from a banned source: the driver calls [`crate::Endpoint::awaits`].
+//! in the trunks' URIs, and [`Bans::never`]. An address that the server has called, or at which the server registers,
+//! is not limited. It is banned only for guessing passwords. If a transaction waits for a response, the response is
+//! always read, even from a banned source. The driver finds such responses with [`crate::Endpoint::awaits`].
 //!
 //! A ban depends only on the actions of a source, never on the name that the source claims. A source is banned after a
 //! number of offences of one kind ([`Offence`]) within a minute. A ban records its reason, the number of offences, its
@@ -30,15 +30,15 @@ use crate::trunk_acl::{self, TrunkAcl};
 const SLOTS_PER_SET: usize = 8;
 /// Number of sets in the table.
 const SETS: usize = 4_096;
-/// The period in which offences are counted together.
+/// The length of the period in which offences are counted.
 const WINDOW: Duration = Duration::from_secs(60);
 /// Maximum length of a ban.
 const MAX_BAN: Duration = Duration::from_secs(24 * 3_600);
-/// Time for which a source counts as known after it authenticated or after the server called it.
+/// Time for which a source counts as known. The time begins when the source authenticates, or when the server calls it.
 const KNOWN_FOR: Duration = Duration::from_secs(3_600);
 /// Minimum time between two log lines about one source.
 const LOG_LINE_INTERVAL: Duration = Duration::from_secs(10);
-/// Size of the token bucket of a source, in seconds of its rate.
+/// Size of the token bucket of a source. The bucket has the tokens for this number of seconds.
 const BURST: f64 = 2.0;
 
 /// Limits for sources outside every trunk (`[sip.bans]`). A value of 0 means no limit.
@@ -49,20 +49,21 @@ pub struct Bans {
     pub source_rate: u32,
     /// Maximum number of messages per second from all unknown sources together. Further messages are dropped unread.
     pub strangers_rate: u32,
-    /// Number of non-SIP messages within a minute that leads to a ban. The next fields are the same limit for other
-    /// offences.
+    /// Number of malformed messages within a minute that leads to a ban. The fields from `refused` to `floods` are the
+    /// limits for other offences within a minute.
     pub malformed: u16,
-    /// Number of requests that were refused because their source is unknown.
+    /// Limit for requests that were refused because their source is unknown.
     pub refused: u16,
-    /// Number of calls to numbers that do not exist.
+    /// Limit for calls to numbers that do not exist.
     pub numbers: u16,
-    /// Number of requests with wrong credentials.
+    /// Limit for requests with wrong credentials.
     pub credentials: u16,
-    /// Number of challenges without an answer.
+    /// Limit for challenges that the source did not answer.
     pub challenges: u16,
-    /// Number of messages that were dropped because of `source_rate`.
+    /// Limit for messages that were dropped because of `source_rate`.
     pub floods: u16,
-    /// Length of a first ban in seconds. Each further ban of the same source lasts twice as long, at most a day.
+    /// Length of a first ban in seconds. Each further ban of the same source lasts twice as long as the ban before, but
+    /// at most a day.
     pub seconds: u32,
     /// Networks that are never limited or banned.
     pub never: Vec<IpNet>,
@@ -107,8 +108,8 @@ impl Offence {
     pub const ALL: [Self; 6] =
         [Self::Malformed, Self::Refused, Self::Number, Self::Credentials, Self::Challenge, Self::Flood];
 
-    /// Returns the name of the limit in [`Bans`]: `malformed`, `refused`, `numbers`, `credentials`, `challenges` or
-    /// `floods`.
+    /// Returns the name of the offence's limit in [`Bans`]: `malformed`, `refused`, `numbers`, `credentials`,
+    /// `challenges` or `floods`.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -121,7 +122,7 @@ impl Offence {
         }
     }
 
-    /// Returns a description in the plural, for the log.
+    /// Returns a description of the offence for the log. The description is in the plural.
     #[must_use]
     pub fn description(self) -> &'static str {
         match self {
@@ -166,7 +167,7 @@ pub struct Ban {
     pub source: IpNet,
     /// The kind of offence that led to the ban.
     pub why: Offence,
-    /// Number of offences within a minute.
+    /// Number of offences within a minute that led to the ban.
     pub count: u16,
     /// Start of the ban.
     pub since: Instant,
@@ -174,7 +175,7 @@ pub struct Ban {
     pub until: Instant,
     /// Number of messages and connections of the source that were dropped since the start of the ban.
     pub dropped: u64,
-    /// Number of this ban among all bans of the source, from 1.
+    /// Number of bans of this source so far, including this ban. The first ban has number 1.
     pub times: u8,
 }
 
@@ -200,7 +201,7 @@ pub struct Guard {
     table: Mutex<Table>,
 }
 
-/// The settings of the operator with which the guard decides about a source.
+/// The operator's settings, which the guard needs for its decisions about a source.
 #[derive(Debug)]
 struct Rules {
     config: Bans,
@@ -233,7 +234,8 @@ struct Entry {
     offences: [u16; Offence::ALL.len()],
     ban: Option<ActiveBan>,
     times: u8,
-    /// Time of the last log line about the source. `suppressed_lines` is the number of lines that were suppressed since then.
+    /// Time of the last log line about the source. The next field, `suppressed_lines`, is the number of log lines that
+    /// were suppressed after this line.
     last_log_line: u64,
     suppressed_lines: u32,
 }
@@ -262,7 +264,7 @@ struct Bucket {
 }
 
 impl Guard {
-    /// Creates an empty table. Because of the secret, a source cannot choose its slot in the table.
+    /// Creates an empty table. The slot of a source depends on `secret`, so an attacker cannot choose it.
     #[must_use]
     pub fn new(config: Bans, trunks: Vec<TrunkAcl>, secret: u64, now: Instant) -> Self {
         let table = Table {
@@ -277,7 +279,7 @@ impl Guard {
         Self { secret, table: Mutex::new(table) }
     }
 
-    /// Replaces the rules. A ban ends if the new rules exempt its source; other bans stay.
+    /// Replaces the rules. If the new rules exempt a source, the ban of this source ends. All other bans stay.
     pub fn reconfigure(&self, config: Bans, trunks: Vec<TrunkAcl>) {
         let mut table = self.lock();
         let hosts = table.rules.hosts.clone();
@@ -346,9 +348,9 @@ impl Guard {
         }
     }
 
-    /// Decides whether a log line about a source may be written now. Returns the number of lines that were suppressed
-    /// since the last written line. Returns `None` if this line is suppressed too. There is one line in 10 s for each
-    /// source, and there are three lines per second for all sources.
+    /// Decides whether a log line about a source may be written now. If so, returns the number of lines that were
+    /// suppressed since the last written line. Otherwise returns `None`. The guard allows one line in 10 s for each
+    /// source, and three lines per second for all sources together.
     pub fn take_log_line(&self, now: Instant, source: IpAddr) -> Option<u64> {
         let mut table = self.lock();
         let table = &mut *table;
@@ -364,8 +366,8 @@ impl Guard {
         Some(others.max(u64::from(std::mem::take(&mut entry.suppressed_lines))))
     }
 
-    /// Records that the source has authenticated. For an hour the source does not count as unknown. The offences of the
-    /// source with credentials and challenges are deleted.
+    /// Records that the source has authenticated. For an hour the source does not count as unknown. The method deletes
+    /// the source's offences of the kinds `Credentials` and `Challenge`.
     pub fn note_authenticated(&self, now: Instant, source: IpAddr) {
         let mut table = self.lock();
         let now_ms = table.since_start(now);
@@ -518,7 +520,8 @@ impl Table {
 }
 
 impl Bucket {
-    /// Takes a token from the bucket. Returns `false` if there is no token. A rate of 0 means no limit.
+    /// Takes a token from the bucket. Returns `false` if the bucket is empty. `rate` is the number of new tokens per
+    /// second. With a rate of 0, there is no limit.
     fn take(&mut self, now: u64, rate: u32) -> bool {
         if rate == 0 {
             return true;
@@ -554,7 +557,8 @@ impl Source {
     }
 }
 
-/// Returns whether the offence can also ban an address that the server has called.
+/// Returns whether the offence is a sign of password guessing. Such an offence can also ban an address that the server
+/// has called.
 fn is_guessing(offence: Offence) -> bool {
     matches!(offence, Offence::Credentials | Offence::Challenge)
 }

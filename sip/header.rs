@@ -1,12 +1,12 @@
-//! Rules for header fields. These rules need no parser. They are about the fields that belong to SIP itself, about the
-//! end of a value in a list, and about the parameters that a server adds to a Via.
+//! Rules for header fields that do not need a parser. The rules decide which fields belong to SIP itself, find the end
+//! of a value in a list, and add the parameters of a server to a Via.
 
 use std::net::SocketAddr;
 
 use crate::compose::{push_ip, push_number};
 
-/// Returns whether SIP itself uses the field, or the field contains secrets. The application neither sees nor sets such
-/// a field.
+/// Returns whether the application may not see or set the field. This is so if SIP itself uses the field, or if the
+/// field contains secrets.
 pub(crate) fn is_core(name: &[u8]) -> bool {
     // Only names of the same length are compared. This saves time, because every field of every message is checked.
     let core: &[&str] = match name.len() {
@@ -32,9 +32,9 @@ pub(crate) fn is_core(name: &[u8]) -> bool {
     core.iter().any(|core| core.as_bytes().eq_ignore_ascii_case(name))
 }
 
-/// Returns whether a field name is already in its canonical form: each word begins with a capital and continues in
-/// lower case, as in `User-Agent` and `P-Asserted-Identity`. Names that begin with `Sip-` are excluded, because RFC
-/// 3903 writes them differently (`SIP-ETag`).
+/// Returns whether a field name is already in its canonical form: each word begins with a capital letter, and all other
+/// letters are lower case, as in `User-Agent` and `P-Asserted-Identity`. Names that begin with `Sip-` are excluded,
+/// because RFC 3903 writes them differently (`SIP-ETag`).
 pub(crate) fn is_titled(name: &[u8]) -> bool {
     let is_titled = |word: &[u8]| {
         word.split_first().is_some_and(|(first, rest)| {
@@ -89,7 +89,7 @@ pub(crate) fn split_list(list: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// Returns the full name of a header field whose name is in compact form (RFC 3261 §7.3.3 and later RFCs).
+/// Returns the full name of a header field. `letter` is the compact form of the name (RFC 3261 §7.3.3 and later RFCs).
 pub(crate) fn in_full(letter: u8) -> Option<&'static str> {
     Some(match letter.to_ascii_lowercase() {
         b'a' => "Accept-Contact",
@@ -117,7 +117,7 @@ pub(crate) fn in_full(letter: u8) -> Option<&'static str> {
 }
 
 /// Writes the Via hop with a new `received` parameter, and with a new `rport` parameter if `rport` is true (RFC 3261
-/// §18.2.1, RFC 3581 §4). If the hop already has these parameters, the old parameters are left out.
+/// §18.2.1, RFC 3581 §4). If the hop already has one of these parameters, the old value is left out.
 pub(crate) fn push_received(out: &mut Vec<u8>, hop: &[u8], source: SocketAddr, rport: bool) {
     let mut quoted = false;
     let parts = hop.split(|&byte| {

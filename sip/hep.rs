@@ -1,5 +1,5 @@
-//! The encoder for HEP version 3. With this protocol, SIP messages are copied to a capture server (Homer). A packet is
-//! a list of chunks. Each chunk has a vendor, a type and a length.
+//! The encoder for HEP version 3. In this protocol, a server sends copies of SIP messages to a capture server (Homer).
+//! A packet is a list of chunks. Each chunk has a vendor, a type and a length.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -7,7 +7,8 @@ use std::time::Duration;
 use crate::ladder::TracedMessage;
 use crate::redact::redact;
 
-/// Maximum payload, in octets, that fits into a datagram together with the other chunks.
+/// Maximum length, in octets, of the SIP message in a packet. A longer message would not fit into a datagram together
+/// with the other chunks.
 const MAX_PAYLOAD: usize = 60_000;
 
 /// The capture agent, which is this server.
@@ -19,7 +20,8 @@ pub(crate) struct Agent {
     pub(crate) password: Option<String>,
 }
 
-/// Returns the packet for one message. Secrets in the message are redacted. `at` is the time since 1970.
+/// Returns the packet for one message. Secrets in the message are redacted. `at` is the time since the start of 1970
+/// (UTC).
 pub(crate) fn packet(agent: &Agent, message: &TracedMessage, at: Duration) -> Vec<u8> {
     let (from, to) = if message.sent { (message.local, message.peer) } else { (message.peer, message.local) };
     let mut out = Vec::with_capacity(message.data.len() + 160);

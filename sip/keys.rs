@@ -1,5 +1,5 @@
-//! Keys of the endpoint's tables. The key of a removed entry never finds another entry, even if a new entry uses the
-//! same slot.
+//! Keys of the endpoint's tables. If an entry is removed, its key finds no entry any more, even if a new entry uses the
+//! same slot of the table.
 
 // Each table has its own key type, so that a key cannot be used in the wrong table.
 slotmap::new_key_type! {

@@ -1,11 +1,12 @@
 //! The SIP ladder: every message of every live and recent call, exactly as it was sent or received.
 //!
 //! Three rings of limited size store the messages. A message whose Call-ID belongs to a leg is stored with its call. If
-//! memory is short, whole calls are dropped. Ended calls are dropped first, in the order of their ends. After that,
-//! live calls are dropped, oldest first. Messages that belong to no leg have a separate ring. Messages of unknown
-//! sources also have a separate ring, so that a scanner cannot displace a call. Only the Call-ID of a message is read.
-//! The octets are shared and not copied, unless they are part of a larger buffer. Messages are stored unchanged. A
-//! reader that shows messages hides their secrets with [`redact`](crate::redact).
+//! memory is short, whole calls are dropped. Ended calls are dropped first. Among them, the call that ended first is
+//! dropped first. After that, live calls are dropped, oldest first. Messages that belong to no leg have a separate
+//! ring. Messages of unknown sources also have a separate ring, so that a scanner cannot displace a call. Only the
+//! Call-ID of a message is read. The ladder shares the octets of a message and does not copy them, unless they are part
+//! of a larger buffer. Messages are stored unchanged. A reader that shows messages hides their secrets with
+//! [`redact`](crate::redact).
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -17,24 +18,26 @@ use bytes::Bytes;
 use crate::header;
 use crate::leg::{LegKey, Transport};
 
-/// Maximum number of octets that are stored of one message. Ordinary SIP messages are much shorter.
+/// Maximum number of octets of a message that are stored. The rest of a longer message is not stored. Ordinary SIP
+/// messages are much shorter.
 const MAX_MESSAGE_OCTETS: usize = 16 * 1024;
 /// Maximum number of messages of one call. Above this number, the message in the middle is dropped, so that the first
 /// and the latest messages stay.
 const MAX_CALL_MESSAGES: usize = 400;
-/// One call may use at most this fraction (1/16) of the memory for calls.
+/// The messages of one call may use at most this fraction (1/16) of the memory for calls.
 const CALL_FRACTION: usize = 16;
 /// The ring for messages without a leg has this fraction (1/8) of the whole memory. The ring for unknown sources has
-/// the same fraction.
+/// the same size.
 const RING_FRACTION: usize = 8;
-/// Maximum number of messages in the ring for messages without a leg, and maximum number in the ring for unknown
+/// Maximum number of messages in each of two rings: the ring for messages without a leg, and the ring for unknown
 /// sources.
 const MAX_RING_MESSAGES: usize = 2_000;
 /// Maximum number of legs that are stored for one Call-ID. A call from the server to itself has two legs.
 const MAX_LEGS_PER_CALL_ID: usize = 8;
-/// Number of messages in an ordinary call. Memory for this number is reserved at once.
+/// Number of messages in an ordinary call. A new call reserves memory for this number of messages.
 const ORDINARY_CALL_MESSAGES: usize = 8;
-/// Number of the latest messages that are searched for the INVITE of a new leg and for earlier messages of the leg.
+/// Number of the latest messages that are searched when a leg begins. The search finds the INVITE of the leg and
+/// earlier messages of the leg.
 const LOOK_BACK: usize = 8;
 
 /// One message that was sent or received.
@@ -42,7 +45,7 @@ const LOOK_BACK: usize = 8;
 pub struct TracedMessage {
     /// Time at which the message was sent or received.
     pub at: Instant,
-    /// Whether the server sent the message. If not, the server received it.
+    /// Whether the server sent the message. If not, the server received the message.
     pub sent: bool,
     /// The transport of the message.
     pub transport: Transport,
@@ -70,7 +73,7 @@ pub struct Trace {
     pub legs: Vec<LegKey>,
     /// The messages, oldest first.
     pub messages: Vec<TracedMessage>,
-    /// Number of messages that were dropped because the call had too many messages.
+    /// Number of messages of the call that were dropped, because the call had too many messages or octets.
     pub left_out: u64,
 }
 
@@ -81,7 +84,7 @@ pub struct Fill {
     pub calls: usize,
     /// Number of all messages, including messages without a leg.
     pub messages: usize,
-    /// Number of octets of all messages, including the overhead of each message.
+    /// Number of octets that all messages use, including the overhead of each message.
     pub octets: usize,
 }
 
@@ -109,8 +112,8 @@ impl Ladder {
         Self { rings: Mutex::new(rings) }
     }
 
-    /// Stores a message. `is_unknown` returns whether the source is unknown. `is_unknown` is called only if the Call-ID
-    /// belongs to no leg.
+    /// Stores a message. `is_unknown` returns whether the source of the message is unknown. This function is called
+    /// only if the Call-ID of the message belongs to no leg.
     pub fn record(&self, mut message: TracedMessage, is_unknown: impl FnOnce() -> bool) {
         // A message from a stream is a slice of a larger read buffer. The slice would keep the whole buffer in memory,
         // so the message is copied.
@@ -128,13 +131,13 @@ impl Ladder {
         }
     }
 
-    /// Records a new leg. From now on, messages with this Call-ID belong to the leg. The latest stored messages with
-    /// this Call-ID belong to the leg too.
+    /// Records a new leg with this Call-ID. From now on, messages with this Call-ID belong to the leg. If the latest
+    /// stored messages include messages with this Call-ID, these messages belong to the leg too.
     pub fn begin(&self, leg: LegKey, call_id: &[u8]) {
         self.lock().begin(leg, call_id);
     }
 
-    /// Records the end of a leg. From now on, the call of the leg may be dropped before live calls.
+    /// Records the end of a leg. If all legs of the call have ended, the call is dropped before live calls.
     pub fn end(&self, call_id: &[u8]) {
         self.lock().end(call_id);
     }
@@ -193,7 +196,8 @@ struct Rings {
     by_call_id: HashMap<Arc<[u8]>, u64>,
     /// The calls by number, oldest first.
     calls: BTreeMap<u64, Call>,
-    /// Numbers of calls in the order of their ends. A call in this list may have been dropped, or may be live again.
+    /// Numbers of calls in the order of their ends. A call in this list may have been dropped already, or may have a
+    /// new leg.
     ended: VecDeque<u64>,
     /// Messages without a leg: registrations, OPTIONS and refused calls.
     others: Ring,
@@ -205,7 +209,7 @@ struct Call {
     id: Arc<[u8]>,
     legs: Vec<LegKey>,
     live: usize,
-    /// Whether the number of the call is in `ended`.
+    /// Whether `ended` contains the number of this call.
     queued: bool,
     messages: Vec<TracedMessage>,
     octets: usize,

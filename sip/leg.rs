@@ -1,5 +1,5 @@
-//! The application's interface to legs: [`Command`]s go in, [`Event`]s come out. This module contains only data and no
-//! behaviour.
+//! The application's interface to legs. The application sends [`Command`]s and receives [`Event`]s. This module
+//! contains only data and no behaviour.
 
 use std::fmt;
 use std::io;
@@ -42,8 +42,8 @@ pub enum Transport {
     Tcp,
     /// TLS over TCP, with the framing of TCP (RFC 3261 §26.2.1).
     Tls,
-    /// WebSocket: one message in each WebSocket message (RFC 7118). Clients connect to the server. The server itself
-    /// opens no WebSocket connections.
+    /// WebSocket: one message in each WebSocket message (RFC 7118). Clients connect to the server. The server never
+    /// opens a WebSocket connection.
     Ws,
     /// WebSocket over TLS.
     Wss,
@@ -53,7 +53,7 @@ impl Transport {
     /// All transports.
     pub const ALL: [Self; 5] = [Self::Udp, Self::Tcp, Self::Tls, Self::Ws, Self::Wss];
 
-    /// Returns whether the transport itself delivers messages in order or reports a failure. With such a transport, the
+    /// Returns whether the transport itself delivers messages in order or reports a failure. For such a transport, the
     /// retransmission timers are off.
     #[must_use]
     pub fn is_reliable(self) -> bool {
@@ -72,9 +72,9 @@ impl Transport {
         }
     }
 
-    /// Returns the value for the `transport` parameter of a URI. The same word is the scheme in `sip.listen`. RFC 3261
-    /// §26.2.2 deprecated `tls`, but most implementations write it. RFC 7118 uses `ws` for both WebSocket transports,
-    /// so this value does not distinguish them.
+    /// Returns the value for the `transport` parameter of a URI. The same word is the scheme in `sip.listen`. The value
+    /// `tls` is deprecated (RFC 3261 §26.2.2), but most implementations write it. RFC 7118 uses `ws` for both WebSocket
+    /// transports, so this value does not show whether TLS is used.
     #[must_use]
     pub fn parameter(self) -> &'static str {
         match self {
@@ -113,12 +113,13 @@ impl Transport {
     }
 }
 
-/// One header field that was received or will be sent. When it is sent, a CR or LF in the value becomes a space.
+/// One header field that was received or will be sent. When the field is sent, each CR or LF in the value becomes a
+/// space.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Header {
-    /// Field name as written, for example `X-Account`.
+    /// The name of the field as written, for example `X-Account`.
     pub name: String,
-    /// Unfolded field value.
+    /// The value of the field, without line folding.
     pub value: String,
 }
 
@@ -139,21 +140,23 @@ impl fmt::Debug for Credentials {
 }
 
 /// A command of the application to the endpoint. A command is ignored if its leg has ended, or if it does not fit the
-/// state of the leg. On a busy system a command often crosses a hang-up, so this is not an error.
+/// state of the leg. An ignored command is not an error, because on a busy system the far end often hangs up at the
+/// same time.
 #[derive(Debug, Clone)]
 pub enum Command {
-    /// Starts an outgoing leg. After the far end has started to ring, the endpoint waits without a time limit. The
-    /// application ends the wait with [`Command::Hangup`]. (RFC 3261 has Timer C only for proxies.)
+    /// Starts an outgoing leg. After the far end has started to ring, the endpoint waits for the answer without a time
+    /// limit, because Timer C of RFC 3261 is only for proxies. The application can end the wait with
+    /// [`Command::Hangup`].
     Invite {
         /// The key of the new leg, which the application chose.
         leg: LegKey,
         /// The parameters of the call.
         invite: Box<Outgoing>,
     },
-    /// Starts an outgoing leg to the contacts that a user has registered, all at once or in order of preference (RFC
-    /// 3261 §16.6). If the Request-URI has a `gr` parameter, only the contact of this instance is called (RFC 5627). If
-    /// the user has no contact, the leg ends at once with status 480. Until a contact answers, the leg accepts only
-    /// [`Command::Hangup`]. After the answer, it accepts the same commands as any other leg.
+    /// Starts an outgoing leg to the contacts that a user has registered. The contacts ring all at once or in order of
+    /// preference (RFC 3261 §16.6). If the Request-URI has a `gr` parameter, only the contact of this instance rings
+    /// (RFC 5627). If the user has no contact, the leg ends at once with status 480. Until a contact answers, the leg
+    /// accepts only [`Command::Hangup`]. After the answer, it accepts the same commands as any other leg.
     Ring {
         /// The key of the new leg, which the application chose.
         leg: LegKey,
@@ -162,14 +165,15 @@ pub enum Command {
         /// The parameters of the call. The Request-URI becomes the To URI, and the next hop is ignored.
         invite: Box<Outgoing>,
     },
-    /// Sends a provisional response (101 to 199) to an unanswered incoming leg. With `sdp`, early media starts. If the
-    /// INVITE had no offer, `sdp` is the server's offer. In this case only a reliable provisional response contains it.
+    /// Sends a provisional response (101 to 199) to an unanswered incoming leg. If `sdp` is set, early media starts. If
+    /// the INVITE had no offer, `sdp` is the server's offer. The endpoint sends such an offer only in a reliable
+    /// provisional response.
     Provisional {
         /// Key of the leg.
         leg: LegKey,
         /// The status, 101 to 199. Any other value is sent as 180.
         status: u16,
-        /// The answer for early media, or the offer.
+        /// The SDP answer for early media. If the INVITE had no offer, this is the offer.
         sdp: Option<Bytes>,
         /// Additional header fields of the response.
         headers: Vec<Header>,
@@ -195,12 +199,12 @@ pub enum Command {
         /// Additional header fields of the response, for example `Retry-After`, or the `Contact` of a 3xx.
         headers: Vec<Header>,
     },
-    /// Ends the leg in any state: with CANCEL, with a final response, or with BYE. If a 200 crosses the CANCEL, BYE
-    /// follows.
+    /// Ends the leg in any state. The endpoint sends CANCEL, a final response, or BYE, depending on the state. If the
+    /// CANCEL crosses a 200, the endpoint then sends BYE.
     Hangup {
         /// Key of the leg.
         leg: LegKey,
-        /// The final status, used only for an incoming leg that is not answered yet.
+        /// The status of the final response. It is used only for an incoming leg that is not answered yet.
         status: u16,
         /// The value of a Reason header (RFC 3326), for example `Q.850;cause=16`.
         reason: Option<String>,
@@ -227,7 +231,7 @@ pub enum Command {
     },
     /// Sends a re-INVITE with an offer. The result is [`Event::OfferAnswered`] or [`Event::OfferRejected`]. If two
     /// offers cross (glare, 491), the offer is sent again as RFC 3261 §14.1 describes. Only one offer may be open at a
-    /// time. A second offer is rejected with status 491.
+    /// time. A second offer ends with [`Event::OfferRejected`] and status 491.
     Offer {
         /// Key of the leg.
         leg: LegKey,
@@ -254,12 +258,12 @@ pub enum Command {
         body: Bytes,
     },
     /// Asks the far end of an established leg to call another party (REFER, RFC 3515). [`Event::ReferAnswered`] reports
-    /// the response, and [`Event::ReferProgress`] reports the progress. Only one REFER may be open at a time. A second
-    /// REFER is answered with status 491.
+    /// the response, and [`Event::ReferProgress`] reports the progress. Only one REFER may be open at a time. For a
+    /// second REFER, [`Event::ReferAnswered`] has the status 491.
     Refer {
         /// Key of the leg.
         leg: LegKey,
-        /// The party to call, and the party that requests the call.
+        /// The URI that the far end shall call, and the URI of the party that requests the call.
         refer: Box<Refer>,
     },
     /// Answers a REFER that [`Event::Referred`] reported.
@@ -277,9 +281,9 @@ pub enum Command {
         /// The status of the requested call, 100 to 699.
         status: u16,
     },
-    /// Ends a dialog of an earlier process that was killed. The endpoint sends one BYE along the route of the dialog.
-    /// The outcome is not reported. If the far end can be reached only through its own WebSocket connection, no BYE is
-    /// sent.
+    /// Ends a dialog that belongs to an earlier process, which was killed. The endpoint sends one BYE along the route
+    /// of the dialog. The outcome is not reported. If only the far end's own WebSocket connection leads to the far end,
+    /// no BYE is sent.
     End(Box<DialogState>),
     /// Replaces the directory of the users that have a password. Existing registrations stay until they expire.
     Directory(Arc<Directory>),
@@ -323,11 +327,11 @@ pub struct Refer {
 /// A REFER that the far end sent.
 #[derive(Debug, Clone)]
 pub struct Referred {
-    /// The URI to call, without its header fields.
+    /// The URI that the server shall call, without the header fields of the URI.
     pub uri: String,
-    /// The decoded header fields of the URI. Replaces is not included.
+    /// The header fields of the URI, decoded. They do not include Replaces.
     pub headers: Vec<Header>,
-    /// The decoded value of Replaces in the URI (RFC 3891). The new call replaces the dialog that this value names.
+    /// The value of Replaces in the URI (RFC 3891), decoded. The new call replaces the dialog that this value names.
     pub replaces: Option<String>,
     /// The server's leg that has the dialog in `replaces`, if there is such a leg.
     pub replaced: Option<LegKey>,
@@ -337,17 +341,18 @@ pub struct Referred {
     pub own_user: Option<String>,
 }
 
-/// Whether provisional responses are reliable (RFC 3262).
+/// Whether the endpoint uses reliable provisional responses (RFC 3262).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Prack {
     /// Reliable provisional responses are neither offered nor accepted. A request with `Require: 100rel` gets 420.
     Off,
-    /// Reliable provisional responses are offered to called parties (Supported header), and used with callers that
-    /// require them.
+    /// The endpoint offers reliable provisional responses to called parties (Supported header). It uses them with
+    /// callers that require them.
     #[default]
     Supported,
-    /// Reliable provisional responses are required of called parties, and used with every caller that supports them.
+    /// The endpoint requires reliable provisional responses of called parties. It uses them with every caller that
+    /// supports them.
     Required,
 }
 
@@ -356,10 +361,10 @@ pub enum Prack {
 pub struct Caller {
     /// The account to which the caller belongs.
     pub account: Arc<str>,
-    /// The user that authenticated with a password. `None` if the server recognised the caller by the networks of a
+    /// The user whose password the caller proved. `None` if the server recognised the caller by the networks of a
     /// domain.
     pub username: Option<Arc<str>>,
-    /// The domain of the account that was called.
+    /// The called domain, if it belongs to an account.
     pub domain: Option<Arc<str>>,
 }
 
@@ -368,8 +373,8 @@ pub struct Caller {
 pub struct Outgoing {
     /// The Request-URI, for example `sip:x@host`.
     pub request_uri: String,
-    /// A SIP URI whose host, port and `transport` determine the destination of the request. With `None`, the
-    /// Request-URI determines the destination. This URI does not become a Route header.
+    /// A SIP URI that determines the destination of the request by its host, port and `transport`. With `None`, the
+    /// Request-URI determines the destination. The URI in this field does not become a Route header.
     pub next_hop: Option<String>,
     /// The user part of the From URI.
     pub from_user: String,
@@ -377,7 +382,7 @@ pub struct Outgoing {
     pub from_display: Option<String>,
     /// The host of the From URI. If `None`, the advertised host is used.
     pub from_host: Option<String>,
-    /// The To URI. `None` if it is the same as the Request-URI.
+    /// The To URI. With `None`, the Request-URI is also the To URI.
     pub to: Option<String>,
     /// The Call-ID, which must be unique (RFC 3261 §8.1.1.4). If `None`, the endpoint generates a Call-ID.
     pub call_id: Option<String>,
@@ -390,29 +395,30 @@ pub struct Outgoing {
     /// Credentials for challenges (401 and 407).
     pub credentials: Option<Credentials>,
     /// The realm of `credentials`. If set, the first INVITE already has an Authorization header with the user name.
-    /// Some servers would accept the call without a password; with this header they send a challenge. The INVITE must
-    /// go to a single host, and this host may see a hash of the password.
+    /// Some servers accept a call without a password if this header is missing. With the header, such a server sends a
+    /// challenge. Set this field only if the INVITE goes to a single host, because this host may see a hash of the
+    /// password.
     pub realm: Option<String>,
-    /// The incoming leg that leads to this call. Max-Forwards is one less than in the incoming leg. If the call returns
-    /// to the server on the same path, it is recognised as a loop.
+    /// The incoming leg that led to this call. Max-Forwards of this call is one less than Max-Forwards of the incoming
+    /// leg. If the call returns to the server on the same path, the server detects a loop.
     pub on_behalf_of: Option<LegKey>,
     /// The value of a Replaces header (RFC 3891).
     pub replaces: Option<String>,
-    /// Use of reliable provisional responses. If `None`, [`crate::Config::prack`] is used.
+    /// Whether provisional responses are reliable. If `None`, [`crate::Config::prack`] is used.
     pub prack: Option<Prack>,
-    /// Whether the application has other routes. If so, the call fails when the destination does not respond within
-    /// [`crate::Config::failover_ms`].
+    /// Whether the application has other routes for the call. If so, the call fails when the destination does not
+    /// respond within [`crate::Config::failover_ms`].
     pub has_alternatives: bool,
-    /// The accounts that pay for the call. The call may use registered phones, and the trunks of these accounts.
+    /// The accounts that pay for the call. The call may go to registered phones and over the trunks of these accounts.
     /// [`crate::Config::allow_networks`] decides about other destinations. If the list is empty, the operator makes the
-    /// call. The operator may call any address.
+    /// call and may call any address.
     pub accounts: Vec<Arc<str>>,
     /// The offer. If empty, the far end sends the offer (RFC 3261 §13.2.1).
     pub sdp: Bytes,
     /// A second offer, which is sent if the far end refuses `sdp` with 488 or 606. Empty if there is no second offer.
     pub second_offer: Bytes,
-    /// Metadata of the recorded session (`application/rs-metadata+xml`). If set, this call is a session with a
-    /// recording server (RFC 7866).
+    /// Metadata of the recorded session (`application/rs-metadata+xml`). If this field is set, the far end of this call
+    /// is a recording server (RFC 7866).
     pub recording: Option<Bytes>,
 }
 
@@ -437,7 +443,7 @@ pub enum Event {
         reason: String,
         /// The SDP answer for early media, if the response has one.
         sdp: Option<Bytes>,
-        /// Header fields of the response, selected as for [`Incoming::headers`].
+        /// Header fields of the response. They are selected as in [`Incoming::headers`].
         headers: Vec<Header>,
     },
     /// The far end answered, and the endpoint sent the ACK.
@@ -445,10 +451,10 @@ pub enum Event {
         /// Key of the leg.
         leg: LegKey,
         /// The SDP answer in the 200, or in a reliable provisional response from the same phone. The value is `None` if
-        /// neither message had an answer. In this case another provisional response may have had an answer. The value
-        /// is also `None` if the 200 had an offer, which [`Event::Offered`] reported.
+        /// neither of these messages had an answer, even if a provisional response of another phone had an answer. The
+        /// value is also `None` if the 200 had an offer. [`Event::Offered`] has reported such an offer.
         sdp: Option<Bytes>,
-        /// Header fields of the 200, selected as for [`Incoming::headers`].
+        /// Header fields of the 200. They are selected as in [`Incoming::headers`].
         headers: Vec<Header>,
         /// The dialog for [`Command::End`]. `None` for an internal call, which uses no SIP.
         dialog: Option<Box<DialogState>>,
@@ -461,24 +467,24 @@ pub enum Event {
         sdp: Option<Bytes>,
     },
     /// The far end sent an offer. The offer may be in a re-INVITE, or in an UPDATE or PRACK with SDP. If the INVITE of
-    /// the server had no offer, the offer may also be in a reliable provisional response or in the 200. In this last
-    /// case the event comes before [`Event::Provisional`] or [`Event::Answered`]. The application must reply with
-    /// [`Command::AnswerOffer`] or [`Command::RejectOffer`]. Several offers must be answered in their order.
+    /// the server had no offer, the offer may also be in a reliable provisional response or in the 200. For an offer in
+    /// such a response, this event comes before the [`Event::Provisional`] or [`Event::Answered`] of the response. The
+    /// application must reply with [`Command::AnswerOffer`] or [`Command::RejectOffer`]. If several offers wait, the
+    /// application must reply to them in the order in which they were reported.
     Offered {
         /// Key of the leg.
         leg: LegKey,
         /// The offer. If `None`, the application must send an offer.
         sdp: Option<Bytes>,
-        /// Whether an error response may refuse the offer. This is not possible for an offer in a PRACK, or for an
-        /// offer in a response to an INVITE without an offer. For such an offer, the answer may refuse each stream (RFC
-        /// 6337 §2.3).
+        /// Whether an error response may refuse the offer. An offer cannot be refused if it came in a PRACK, or in a
+        /// response to an INVITE without an offer. In this case the answer may refuse each stream (RFC 6337 §2.3).
         refusable: bool,
     },
     /// The far end answered an offer of the server. The offer was in a re-INVITE or in a reliable provisional response.
     OfferAnswered {
         /// Key of the leg.
         leg: LegKey,
-        /// The SDP answer. Empty if the far end sent no answer.
+        /// The SDP answer. The value is empty if the far end sent no answer.
         sdp: Bytes,
     },
     /// The far end refused a re-INVITE of the server. The session continues without a change.
@@ -499,13 +505,15 @@ pub enum Event {
         body: Bytes,
     },
     /// The session must be refreshed with an offer (RFC 4028), because the far end does not support UPDATE. The
-    /// application should send [`Command::Offer`]. If it does not, the leg ends when its session expires.
+    /// application should send [`Command::Offer`]. If the application does not send it, the leg ends when the session
+    /// expires.
     RefreshDue {
         /// Key of the leg.
         leg: LegKey,
     },
     /// The far end asks the server to call another party (REFER). The application must reply with
-    /// [`Command::AnswerRefer`]. After a 202, it must report the progress with [`Command::NotifyRefer`].
+    /// [`Command::AnswerRefer`]. If the reply is a 202, the application must then report the progress with
+    /// [`Command::NotifyRefer`].
     Referred {
         /// Key of the leg.
         leg: LegKey,
@@ -535,42 +543,42 @@ pub enum Event {
         leg: LegKey,
         /// The reason why the leg ended.
         cause: EndCause,
-        /// The SIP status that ended the leg, if a status ended it. For an unanswered call this may be the server's own
-        /// status, otherwise it is the far end's status.
+        /// The SIP status that ended the leg, if a status ended it. For an unanswered call, the status may come from
+        /// this server. Otherwise the far end sent it.
         status: Option<u16>,
         /// The value of the Reason header (RFC 3326), if the far end sent this header. Otherwise this field has the
         /// reason phrase.
         reason: Option<String>,
-        /// Header fields of the message that ended the leg, selected as for [`Incoming::headers`].
+        /// Header fields of the message that ended the leg. They are selected as in [`Incoming::headers`].
         headers: Vec<Header>,
     },
-    /// One message of the leg, for an event log. Emitted only with [`crate::Config::trace`]. The INVITE that created an
-    /// incoming leg is not traced, because [`Event::Incoming`] reports it.
+    /// One message of the leg, for an event log. The endpoint emits this event only if [`crate::Config::trace`] is set.
+    /// The INVITE that created an incoming leg is not traced, because [`Event::Incoming`] reports it.
     Trace {
         /// Key of the leg.
         leg: LegKey,
-        /// Whether the server sent the message. If not, the server received it.
+        /// Whether the server sent the message. If not, the server received the message.
         sent: bool,
         /// The address of the far end.
         peer: SocketAddr,
         /// The transport of the message.
         transport: Transport,
-        /// A short text of the message, for example `INVITE sip:...` or `200 OK (INVITE)`. The text of a retransmission
-        /// ends in ` (retransmission)`.
+        /// One line that describes the message, for example `INVITE sip:...` or `200 OK (INVITE)`. The line of a
+        /// retransmission ends in ` (retransmission)`.
         line: String,
     },
-    /// A binding changed: a phone registered, refreshed or removed its registration, or the registration expired.
+    /// A binding changed: a phone registered, a phone refreshed or removed its registration, or a registration expired.
     Binding(Change),
     /// A request had a wrong password or named an unknown user. A request without credentials gets a challenge and is
     /// not reported, because every client begins with such a request.
     AuthenticationFailed(Box<RefusedRequest>),
     /// The caller is in no trunk's networks and has neither a certificate nor a password. In a flood, only some of
-    /// these requests are reported ([`RefusedRequest::line`]).
+    /// these requests are reported. [`RefusedRequest::line`] is then the number of requests that were not reported.
     UnknownSource(Box<RefusedRequest>),
 }
 
-/// A request that was refused before a leg was created. The texts contain no control characters. Each text has at most
-/// 64 characters, the Call-ID at most 256.
+/// A request that was refused before a leg was created. The texts contain no control characters. The Call-ID has at
+/// most 256 characters, and each other text at most 64.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RefusedRequest {
     /// The source address of the request.
@@ -589,12 +597,12 @@ pub struct RefusedRequest {
     pub sip_call_id: String,
     /// The reason for the refusal, as a text for the log.
     pub why: String,
-    /// The number of log lines that were suppressed before this line. `None` if the line of this request is suppressed
-    /// too.
+    /// The number of log lines that were suppressed since the last written line. `None` if the log line of this request
+    /// is suppressed too.
     pub line: Option<u64>,
 }
 
-/// Returns a reference to the leg of an event, shared or mutable like the reference to the event.
+/// Returns a reference to the leg of an event. The reference is shared or mutable, like the reference to the event.
 macro_rules! leg_of {
     ($event:expr) => {
         match $event {
@@ -624,7 +632,8 @@ impl Event {
         leg_of!(self).copied().unwrap_or(LegKey::NONE)
     }
 
-    /// Changes the leg of the event. A leg that forked reports the events of its branches in this way.
+    /// Changes the leg of the event. In this way, an event of a branch becomes an event of the leg that the application
+    /// knows.
     pub(crate) fn set_leg(&mut self, key: LegKey) {
         if let Some(leg) = leg_of!(self) {
             *leg = key;
@@ -643,11 +652,11 @@ pub enum EndCause {
     Cancelled,
     /// The far end sent a final response of 300 to 699, or responded to a re-INVITE with 408 or 481 (RFC 3261 §14.1).
     Rejected,
-    /// The far end did not respond to a request (Timers B, F).
+    /// The far end did not respond to a request before Timer B or F fired.
     Timeout,
     /// The host name of the destination does not resolve to an address.
     Unresolved,
-    /// No socket of this server has the transport and address family of the destination.
+    /// This server has no socket with the transport and address family of the destination.
     NoSocket,
     /// The connection could not be opened, or was lost before a response came.
     Unconnected(io::ErrorKind),
@@ -722,8 +731,9 @@ pub struct Incoming {
     pub offer: Option<Bytes>,
     /// The server's leg that the call asks to replace (Replaces, RFC 3891).
     pub replaces: Option<LegKey>,
-    /// The dialog for [`Command::End`], valid when the call is answered.
+    /// The dialog for [`Command::End`]. The value is valid after the call has been answered.
     pub dialog: Option<Box<DialogState>>,
-    /// A guard that the application must drop when it has acted on the call. If many calls wait, new calls are refused.
+    /// A guard that the application must drop when it has acted on the call. If calls wait too long for the
+    /// application, new calls are refused.
     pub waiting: PendingCallGuard,
 }

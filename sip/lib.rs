@@ -1,5 +1,5 @@
-//! SIP over UDP, TCP, TLS and WebSocket (RFC 3261, RFC 7118). The transactions, dialogs and legs do no I/O. The I/O
-//! layer, [`transport`], owns the sockets.
+//! SIP over UDP, TCP, TLS and WebSocket (RFC 3261, RFC 7118). Transactions, dialogs and legs do no I/O. The I/O layer
+//! is [`transport`], which owns the sockets.
 //!
 //! ```text
 //!   datagrams, frames ──> transport::Driver ──> Endpoint ──> Event ──> the application (one sink)
@@ -8,9 +8,9 @@
 //!                     the application ──> Handle::send(Command)
 //! ```
 //!
-//! [`Endpoint`] reads no clock, owns no socket and has no source of randomness of its own. Its inputs are bytes,
-//! commands and `now`. It returns [`Output`]s and the next timeout. SDP bodies pass through the endpoint unchanged and
-//! are not parsed.
+//! [`Endpoint`] reads no clock and owns no socket. Its randomness comes from a seed. Its inputs are bytes, commands and
+//! `now`. Its results are [`Output`]s and the next timeout. SDP bodies pass through the endpoint unchanged and are not
+//! parsed.
 #![forbid(unsafe_code)]
 
 mod challenge;
@@ -71,9 +71,9 @@ pub use trunk::{Health, KnownBy, Register, Registered, Trunk, TrunkStatus};
 pub use trunk_acl::TrunkAcl;
 pub use waiting::PendingCallGuard;
 
-/// A hash map with a fast hash function. The hash function is several times cheaper than the standard function. But an
-/// attacker who can choose the keys can make the map slow. So use this map only for keys that this server creates, or
-/// that are already hashed with a secret.
+/// A hash map with a fast hash function. The hash function is several times cheaper than the standard function. But if
+/// an attacker can choose the keys, the attacker can make the map slow. So use this map only for keys that this server
+/// creates, or that are already hashed with a secret.
 pub(crate) type HashMap<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;
-/// A hash set with the hash function and the restriction of [`HashMap`].
+/// A hash set with the same hash function as [`HashMap`]. The same restriction applies to its keys.
 pub(crate) type HashSet<K> = std::collections::HashSet<K, foldhash::fast::RandomState>;

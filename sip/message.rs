@@ -1,9 +1,9 @@
 //! SIP messages: the part of the grammar of RFC 3261 §25 that a user agent and a registrar need.
 //!
-//! The modules are listed from the whole message to its parts. `lines` divides the bytes. `start_line` and `head` read
-//! the start line and the header fields. `address`, `via`, `uri` and `host` read values. `grammar` has the elements
-//! that all values consist of. Values are not copied out of the datagram: reading an ordinary message allocates only
-//! one list of header fields.
+//! This list of modules goes from the whole message to its parts. `lines` divides the bytes. `start_line` and `head`
+//! read the start line and the header fields. `address`, `via`, `uri` and `host` read values. `grammar` has the
+//! elements that all values consist of. The parser does not copy values out of the datagram. To read an ordinary
+//! message, it allocates only one list of header fields.
 //!
 //! A [`Request`] has passed every check that needs no state (RFC 3261 §8.1.1, §8.2), so its fields can be used without
 //! a further check. Any other request becomes [`Malformed`]. The server can still answer a malformed request if its
@@ -47,7 +47,8 @@ pub(crate) use self::uri::Uri;
 use self::via::Hop;
 pub(crate) use self::via::TopVia;
 
-/// Maximum length, in octets, of a message from a stream (headers and body together). A datagram is never longer.
+/// Maximum length, in octets, of a message from a stream (headers and body together). A datagram cannot be longer than
+/// this.
 pub(crate) const MAX_MESSAGE: usize = 64 * 1024;
 
 /// A request or a response.
@@ -86,22 +87,22 @@ pub(crate) struct Response {
     pub(crate) content: Content,
 }
 
-/// The reason why a message cannot be accepted.
+/// A message that cannot be accepted, with the data for the response.
 #[derive(Debug)]
 pub(crate) struct Malformed {
     /// Status of the response, for example 400, 413, 416 or 505.
     pub(crate) status: u16,
     /// The error in words, used as the reason phrase.
     pub(crate) reason: String,
-    /// The header lines for the response. `None` for messages that are dropped without a response: responses, ACKs, and
-    /// requests whose Via cannot be used.
+    /// The header lines for the response. `None` if the message is dropped without a response. This is so for
+    /// responses, for ACKs, and for requests whose Via cannot be used.
     pub(crate) echo: Option<Echo>,
 }
 
 /// Parses one framed message from `source` and does all checks that need no state.
 ///
 /// # Errors
-/// [`Malformed`] with the response to send.
+/// Returns [`Malformed`] with the data for the response.
 pub(crate) fn parse(data: &Bytes, source: SocketAddr) -> Result<Message, Box<Malformed>> {
     read(data).map_err(|fault| {
         let echo = echo::of_refused(data, source);
@@ -121,8 +122,8 @@ fn read(data: &Bytes) -> Result<Message, Fault> {
 /// the fuzz target for SIP.
 ///
 /// # Panics
-/// Panics only in tests and in the fuzzer: if the other parser crate reads the message differently, or refuses a
-/// message that this parser accepts.
+/// Panics only in tests and in the fuzzer, where another parser crate reads the same message. The function panics if
+/// the other parser reads a different value, or refuses a message that this parser accepts.
 pub fn fuzz_message(data: &[u8]) {
     let source = SocketAddr::from(([192, 0, 2, 1], 5060));
     let data = Bytes::copy_from_slice(data);
@@ -147,7 +148,7 @@ pub fn fuzz_message(data: &[u8]) {
     }
 }
 
-/// The header fields that every message has.
+/// The values that every message must have.
 struct Required<'a> {
     from: NameAddr,
     to: NameAddr,
@@ -171,7 +172,8 @@ impl<'a> Required<'a> {
     }
 }
 
-/// Reads number and method of CSeq (RFC 3261 §8.1.1.5). The number is small enough that the server can add 1.
+/// Reads number and method of CSeq (RFC 3261 §8.1.1.5). Returns `None` if the number is so large that the server cannot
+/// add 1.
 fn cseq(value: &[u8]) -> Option<(u32, &[u8])> {
     let (digits, method) = cut_at_space(value)?;
     let method = trim(method);
@@ -252,7 +254,7 @@ fn lossy(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// Returns `part`, which is a part of `text`. The part is copied only if its escapes were removed.
+/// Returns `part`, which is a part of `text`. The part is a copy only if escapes were removed from it.
 fn within(text: &Bytes, part: Cow<'_, [u8]>) -> Bytes {
     match part {
         Cow::Borrowed(part) => text.slice_ref(part),

@@ -1,4 +1,4 @@
-//! The IP addresses that are not public, and their purposes. The module does no I/O.
+//! IP addresses that are not public, and the purpose of each such address. The module does no I/O.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -32,8 +32,8 @@ fn ipv4_purpose(address: Ipv4Addr) -> Option<&'static str> {
 }
 
 /// Returns the purpose of an IPv6 address from IANA's special-purpose registry (RFC 6890). `None` if the address is
-/// public. If an IPv4 address is embedded in the address (NAT64, 6to4), the IPv4 address decides, because a gateway
-/// would deliver packets to it.
+/// public. If the address contains an IPv4 address (NAT64, 6to4), returns the purpose of the IPv4 address, because a
+/// gateway would deliver packets to it.
 fn ipv6_purpose(address: Ipv6Addr) -> Option<&'static str> {
     let embedded = |high: u16, low: u16| {
         let [a, b] = high.to_be_bytes();

@@ -1,16 +1,17 @@
-//! Decides whether the driver is too late, so that new calls must be refused.
+//! Decides whether the driver is so late that it must refuse new calls.
 //!
-//! After T1 (500 ms) the far ends retransmit, so work on an older backlog is wasted. New INVITEs get 503 with
-//! Retry-After at once in two cases: the loop has been behind its inputs for some time, or its timers fire late. A 503
-//! costs little time. The remaining time is for the existing calls; their requests are never refused for this reason.
+//! The far ends retransmit a request after T1 (500 ms). So work on requests that have waited longer is wasted. New
+//! INVITEs get 503 with Retry-After at once in two cases: the loop has been behind its inputs for some time, or its
+//! timers fire late. A 503 costs little time, so most of the time is left for existing calls. Requests in existing
+//! calls are never refused for this reason.
 //!
-//! New INVITEs also get 503 if the calls that the driver has reported wait too long for the application. Without this
-//! rule, such calls would pile up even if the loop keeps up with its sockets.
+//! The driver reports new calls to the application. If reported calls wait too long for the application, new INVITEs
+//! also get 503. Without this rule, such calls would pile up even if the loop handles its inputs in time.
 
 use std::time::{Duration, Instant};
 
-/// Factor for the time that a reported call waits for the application. The call waits about the same time again on the
-/// way back, so the time counts twice.
+/// Factor for the time that a reported call has waited for the application. The reply of the application waits about as
+/// long as the call, so this time counts twice.
 const WAIT_FACTOR: u32 = 2;
 
 /// Measures the lateness of the driver's loop.
@@ -19,15 +20,16 @@ pub(crate) struct Overload {
     limit: Duration,
     behind_since: Option<Instant>,
     late: Duration,
-    /// The lateness in the previous round. A single late round does not count, because the operating system may have
-    /// paused the process.
+    /// The lateness of the timers in the previous round. The timers count as late only after two late rounds, because
+    /// the operating system may have paused the process in one round.
     late_before: Duration,
     /// Time for which the oldest reported call has waited for the application.
     waited: Duration,
 }
 
 impl Overload {
-    /// Creates the measurement. A lateness above `limit` is an overload. A limit of 0 switches the check off.
+    /// Creates the measurement. If the lateness is above `limit`, the driver is overloaded. With a limit of 0, the
+    /// driver is never overloaded.
     pub(crate) fn new(limit: Duration) -> Self {
         Self { limit, behind_since: None, late: Duration::ZERO, late_before: Duration::ZERO, waited: Duration::ZERO }
     }
@@ -42,8 +44,8 @@ impl Overload {
         self.waited = longest;
     }
 
-    /// Ends a round of the loop. Returns whether the driver is overloaded. `behind` is true if some inputs that waited
-    /// at the start of the round are still not handled.
+    /// Ends a round of the loop. Returns whether the driver is overloaded. `behind` is true if some inputs already
+    /// waited at the start of the round and are still not handled.
     pub(crate) fn round(&mut self, now: Instant, behind: bool) -> bool {
         let since = behind.then(|| self.behind_since.unwrap_or(now));
         self.behind_since = since;

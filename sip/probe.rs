@@ -7,9 +7,9 @@
 //!            UP_AFTER answers in a row
 //! ```
 //!
-//! A final response counts as an answer, because it shows that the trunk can accept a call. The exceptions are 408,
-//! 502, 503 and 504. While a trunk is down, or after one failure, the interval is shorter. So the start and the end of
-//! an outage are noticed soon.
+//! A final response counts as an answer, because it shows that the trunk can accept a call. The responses 408, 502, 503
+//! and 504 count as failures. The interval is shorter while a trunk is down, and after one failure. So the start and
+//! the end of an outage are noticed soon.
 
 use std::time::{Duration, Instant};
 
@@ -19,17 +19,18 @@ use rand::Rng;
 const DOWN_AFTER: u32 = 2;
 /// Number of consecutive answers after which a trunk that was down is up again.
 const UP_AFTER: u32 = 2;
-/// Maximum interval while the trunk is down, or while the latest results contradict the state.
+/// Maximum interval between two probes in two cases: while the trunk is down, and while the latest result contradicts
+/// the state.
 const SHORT_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The state of the probes of one trunk.
 #[derive(Debug)]
 pub(crate) struct Probe {
     interval: Duration,
-    /// Time of the next probe. `None` while an OPTIONS, or the lookup for it, is not finished.
+    /// Time of the next probe. `None` while an OPTIONS or its lookup is in progress.
     next: Option<Instant>,
     down: bool,
-    /// Number of consecutive results that contradict the current state.
+    /// Number of consecutive results that contradict the current state (up or down).
     against: u32,
 }
 
@@ -59,7 +60,7 @@ impl Probe {
         due
     }
 
-    /// Handles the final status of an OPTIONS. `status` is `None` if there was no response or no address. Returns
+    /// Handles the final status of an OPTIONS. `status` is `None` if no response came or no address was found. Returns
     /// whether the state changed.
     pub(crate) fn handle_result(&mut self, now: Instant, status: Option<u16>, rng: &mut impl Rng) -> bool {
         let alive = status.is_some_and(|status| !matches!(status, 408 | 502 | 503 | 504));

@@ -1,5 +1,6 @@
-//! The parts of SIPREC (RFC 7866) that mark a dialog as a session with a recording server: an option tag, a feature tag
-//! of the Contact, and a body of two parts. The second part of the body describes the recorded session.
+//! The parts of SIPREC (RFC 7866) that mark a dialog as a session with a recording server. These parts are an option
+//! tag, a feature tag in the Contact, and a multipart body. The second part of this body describes the recorded
+//! session.
 
 use std::borrow::Cow;
 

@@ -3,10 +3,10 @@
 
 use crate::header::first_value_end;
 
-/// Parameters of Authorization and Proxy-Authorization with which a password could be guessed.
+/// Parameters of Authorization and Proxy-Authorization that would help an attacker to guess a password.
 const SECRETS: [&[u8]; 2] = [b"response", b"cnonce"];
 
-/// Returns the message without its secrets. The length does not change. Secrets are digest answers, SRTP keys
+/// Returns the message with its secrets hidden. The length does not change. Secrets are Digest answers, SRTP keys
 /// (`a=crypto`, `k=`), ICE passwords, and digits in INFO. Identity tokens are not hidden, because they are public
 /// signatures.
 #[must_use]
@@ -79,8 +79,8 @@ impl Field {
     }
 }
 
-/// Hides the value of a secret parameter such as `response="..."`. The name of the parameter may follow the scheme
-/// `Digest`.
+/// Hides the value of a secret parameter such as `response="..."`. The text may begin with the scheme `Digest` before
+/// the name of the parameter.
 fn redact_parameter(parameter: &mut [u8]) {
     let Some(equals) = parameter.iter().position(|&byte| byte == b'=') else { return };
     let (name, value) = parameter.split_at_mut(equals);

@@ -7,10 +7,11 @@
 //!  a timer  ──> take_due() ──> expired bindings, and bindings that need a NAT keep-alive
 //! ```
 //!
-//! A binding stores the path of its REGISTER. Calls to the phone use the same path back: the same connection, or the
-//! same NAT mapping. Two limits bound the memory. Above [`RegistrarConfig::max_bindings`], a new binding is refused
-//! with 503. Above [`RegistrarConfig::max_contacts`], the binding of the user that was not refreshed for the longest
-//! time is removed. A refusal in this case would lock out a user whose phone has a new address.
+//! A binding stores the path of its REGISTER. Calls to the phone use this path in the other direction: the same
+//! connection, or the same NAT mapping. Two limits bound the memory. Above [`RegistrarConfig::max_bindings`], a new
+//! binding is refused with 503. If a user has more bindings than [`RegistrarConfig::max_contacts`], the user's binding
+//! that was not refreshed for the longest time is removed. If the server refused the new binding instead, a user whose
+//! phone has a new address could not register.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
@@ -36,18 +37,18 @@ const DEFAULT_EXPIRES: u32 = 3_600;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RegistrarConfig {
-    /// Realm of the challenges. Password hashes in the database are valid for only one realm.
+    /// Realm of the challenges. The password hashes in the database are valid only for this realm.
     pub realm: String,
-    /// Digest algorithms of the challenges. The order of the challenges is the order of this list. An answer may use
-    /// any of these algorithms.
+    /// Digest algorithms for which challenges are sent. The challenges have the order of this list. A phone may answer
+    /// with any of these algorithms.
     pub algorithms: Vec<DigestAlgorithm>,
-    /// Host names of this server, in addition to its addresses.
+    /// Host names of this server. The addresses of this server also count as its hosts.
     pub domains: Vec<String>,
-    /// Minimum lifetime in seconds. A shorter lifetime is refused with 423.
+    /// Minimum lifetime, in seconds, that a phone may request. A request for a shorter lifetime gets 423.
     pub min_expires: u32,
-    /// Maximum lifetime in seconds. A longer lifetime is reduced to this value.
+    /// Maximum lifetime in seconds. If a phone requests a longer lifetime, it gets this value.
     pub max_expires: u32,
-    /// Maximum number of Contacts of one user.
+    /// Maximum number of Contacts that are stored for one user.
     pub max_contacts: usize,
     /// Maximum number of bindings of all users together.
     pub max_bindings: usize,
@@ -74,7 +75,7 @@ impl Default for RegistrarConfig {
 }
 
 /// A digest algorithm. Some phones support only MD5 (for example libre before 2.0), and fail if a challenge offers a
-/// second algorithm. So only MD5 is offered by default.
+/// second algorithm. So the default setting offers only MD5.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
 pub enum DigestAlgorithm {
     /// The algorithm MD5 (RFC 2617).
@@ -91,11 +92,11 @@ pub enum DigestAlgorithm {
 pub enum KeepAlive {
     /// No keep-alive is sent.
     Off,
-    /// A double CRLF is sent.
+    /// A double CRLF is sent (RFC 5626).
     #[default]
     Crlf,
-    /// An OPTIONS is sent, and the phone answers it. The answer also keeps mappings open in NATs that count only
-    /// traffic from the phone.
+    /// An OPTIONS is sent, and the phone answers it. Some NATs keep a mapping open only for traffic from the phone. The
+    /// answer is such traffic.
     Options,
 }
 
@@ -119,12 +120,12 @@ pub struct Binding {
     pub aor: Aor,
     /// The Contact URI.
     pub contact: String,
-    /// Preference (`q`) times 1000, 0 to 1000.
+    /// Preference of the contact: the value of `q` times 1000, from 0 to 1000.
     pub q: u16,
     /// Path values (RFC 3327). The first value is the hop next to this server.
     pub path: Vec<String>,
-    /// The `+sip.instance`, a space and the `reg-id` (RFC 5626 §4.1). The number is 0 if the Contact has an instance
-    /// but no `reg-id`.
+    /// The `+sip.instance`, a space and the `reg-id` of the Contact (RFC 5626 §4.1). If the Contact has an instance but
+    /// no `reg-id`, the number is 0.
     pub instance: Option<String>,
     /// Call-ID of the REGISTER.
     pub sip_call_id: String,
@@ -133,7 +134,7 @@ pub struct Binding {
     /// The source address of the REGISTER.
     pub source: SocketAddr,
     /// The address in the Contact, if the phone can be reached at this address. Over UDP, this address is used instead
-    /// of `source`. Over a stream, it is used only after the connection was closed.
+    /// of `source`. Over a stream, this address is used only after the connection was closed.
     pub direct: Option<SocketAddr>,
     /// The local address at which the REGISTER arrived.
     pub local: SocketAddr,
@@ -167,8 +168,8 @@ pub(crate) struct Register {
     pub(crate) cseq: u32,
     pub(crate) flow: Flow,
     pub(crate) local: SocketAddr,
-    /// Whether the sender asked for responses to its source port (`rport`, RFC 3581). If so, the source address can
-    /// certainly be reached.
+    /// Whether the sender asked for responses to its source port (`rport`, RFC 3581). If so, responses to the source
+    /// address reach the sender.
     pub(crate) symmetric: bool,
     pub(crate) user_agent: Option<String>,
 }
@@ -176,12 +177,12 @@ pub(crate) struct Register {
 /// The reason why a REGISTER was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// Status 400. Either the REGISTER has `*` together with another Contact, or it has `*` without Expires 0. Or it
-    /// has too many Contacts, or no usable Contact.
+    /// Status 400, for one of four errors. The REGISTER has `*` and another Contact, it has `*` without Expires 0, it
+    /// has too many Contacts, or it has no usable Contact.
     Malformed(&'static str),
     /// Status 423 with this Min-Expires.
     TooBrief(u32),
-    /// Status 500. The request is older than the request that created the binding.
+    /// Status 500. The request is older than the request with which the binding was last changed.
     OutOfOrder,
     /// Status 503. The limit [`RegistrarConfig::max_bindings`] is reached.
     Full,
@@ -213,7 +214,7 @@ struct Entry {
     refreshed: Instant,
 }
 
-/// All bindings, which can be found by user, by key and by source.
+/// All bindings of this server. A binding can be found by its user, its key and its source.
 #[derive(Debug)]
 pub(crate) struct Registrar {
     config: RegistrarConfig,
@@ -221,7 +222,7 @@ pub(crate) struct Registrar {
     keys: HashMap<u128, Key>,
     /// The keys of the bindings that were registered from each address.
     sources: HashMap<SocketAddr, HashSet<u128>>,
-    /// The time of the next check of each binding. The entry of a removed binding stays until its time comes.
+    /// The time of the next check of each binding. If a binding is removed, its time stays in the heap until it comes.
     wakes: BinaryHeap<Reverse<(Instant, u128)>>,
 }
 
@@ -243,7 +244,8 @@ impl Registrar {
         self.config.keep_alive
     }
 
-    /// Applies all Contacts of a REGISTER. If one Contact is refused, applies none (RFC 3261 §10.3 steps 6 to 8).
+    /// Applies all Contacts of a REGISTER. If one Contact must be refused, applies no Contact (RFC 3261 §10.3 steps 6
+    /// to 8).
     pub(crate) fn register(
         &mut self,
         now: Instant,
@@ -325,9 +327,9 @@ impl Registrar {
         }
     }
 
-    /// Returns the Contact values for a 200 (RFC 3261 §10.3 step 8).
+    /// Returns the Contact values for the 200 to a REGISTER (RFC 3261 §10.3 step 8).
     ///
-    /// `gruu` is the address-of-record as the phone wrote it, if the phone supports public GRUUs (RFC 5627 §5.3).
+    /// If the phone supports public GRUUs (RFC 5627 §5.3), `gruu` is the address-of-record as the phone wrote it.
     pub(crate) fn contact_values(&self, now: Instant, aor: &Aor, gruu: Option<&str>) -> Vec<String> {
         let mut lines = Vec::new();
         for entry in self.of(aor).filter(|entry| entry.expires > now) {
@@ -352,9 +354,9 @@ impl Registrar {
     }
 
     /// Returns the targets of a user's phones, sorted by preference. At the same preference, the most recently
-    /// refreshed target comes first. If a phone has several flows, only one flow is returned, an open flow if there is
-    /// one (RFC 5626 §5.3). `instance` is the instance that a GRUU names. If it is given, only the target of this phone
-    /// is returned.
+    /// refreshed target comes first. If a phone has several flows, only one flow is returned (RFC 5626 §5.3). This is
+    /// an open flow if there is one. If `instance` is given, only the target of the phone with this instance is
+    /// returned. A GRUU contains such an instance.
     pub(crate) fn contacts(&self, now: Instant, aor: &Aor, instance: Option<&str>) -> Vec<ContactTarget> {
         let open = |entry: &Entry| !entry.flow.transport.is_reliable() || entry.flow.connection.is_some();
         let matches = |entry: &&Entry| instance.is_none_or(|instance| entry.is_of(instance));
@@ -376,9 +378,9 @@ impl Registrar {
         self.sources.contains_key(&source)
     }
 
-    /// Records that a connection to `peer` is closed. From now on, the phones of this connection are called at the
-    /// address in their Contact, if this is possible. The bindings of a WebSocket connection are removed, because the
-    /// server cannot connect to a browser. A browser that connects again has another Contact.
+    /// Records that a connection to `peer` is closed. From now on, a phone of this connection is called at the address
+    /// in its Contact, if the phone can be reached at this address. The bindings of a WebSocket connection are removed,
+    /// because the server cannot connect to a browser. A browser that connects again has another Contact.
     pub(crate) fn lose_connection(&mut self, now: Instant, peer: SocketAddr) -> Vec<Change> {
         let mut gone = Vec::new();
         for id in self.sources.get(&peer).into_iter().flatten() {
@@ -446,8 +448,8 @@ impl Registrar {
         })
     }
 
-    /// Finds the binding that a Contact replaces. RFC 5626 §6: a registration replaces the earlier registration with
-    /// the same instance and reg-id, even if the Contact differs.
+    /// Finds the binding that a Contact replaces. A registration replaces the earlier registration with the same
+    /// instance and reg-id, even if the Contact URI differs (RFC 5626 §6).
     fn find(&self, aor: &Aor, uri: &Uri, instance: Option<&str>) -> Option<&Entry> {
         self.of(aor).find(|entry| match (instance, entry.binding.instance.as_deref()) {
             (Some(one), Some(other)) if !one.ends_with(" 0") => one == other,
@@ -497,7 +499,8 @@ impl Registrar {
         self.remove_all(now, ids)
     }
 
-    /// Removes bindings above the limit, starting with the binding that was not refreshed for the longest time.
+    /// Removes a user's bindings above the limit. The bindings that were not refreshed for the longest time are removed
+    /// first.
     fn make_room(&mut self, now: Instant, aor: &Aor) -> Vec<Change> {
         let mut entries: Vec<(Instant, u128)> = self.of(aor).map(|entry| (entry.refreshed, entry.binding.id)).collect();
         // The sort is stable. So if two entries have the same instant, the later entry was refreshed later.
@@ -518,8 +521,8 @@ impl Entry {
         own.is_some_and(|(own, _)| gruu::names(instance, own))
     }
 
-    /// Returns the instance of a phone that registers several flows. All flows of a phone have the same instance.
-    /// `None` for a binding without `reg-id`.
+    /// Returns the instance in a binding with `reg-id`. All flows of a phone have the same instance. Returns `None` for
+    /// a binding without `reg-id`.
     fn instance(&self) -> Option<&str> {
         let (instance, number) = self.binding.instance.as_deref()?.rsplit_once(' ')?;
         (number != "0").then_some(instance)
@@ -546,9 +549,9 @@ fn is_outdated(entry: &Entry, register: &Register) -> bool {
     entry.binding.sip_call_id == register.sip_call_id && register.cseq <= entry.binding.cseq
 }
 
-/// Returns the address in the Contact, if its host is the source host of the REGISTER. In this case there is no NAT
-/// between the phone and the server. Returns `None` for a UDP sender that asked for `rport`, because this sender is
-/// reached at its source address.
+/// Returns the address in the Contact, if the host in the Contact is the source host of the REGISTER. In this case
+/// there is no NAT between the phone and the server. Returns `None` if the REGISTER came over UDP with `rport`, because
+/// the phone is then reached at the source address of the REGISTER.
 fn direct(contact: &Uri, flow: Flow, symmetric: bool) -> Option<SocketAddr> {
     if symmetric && !flow.transport.is_reliable() {
         return None;

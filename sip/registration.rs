@@ -1,5 +1,5 @@
 //! The registration of this server at a trunk (RFC 3261 §10.2). The state machine registers, refreshes and unregisters.
-//! If a server of the trunk fails, it uses the next server.
+//! If a server of the trunk fails, the state machine tries the next server.
 //!
 //! ```text
 //!                  addresses              2xx
@@ -26,21 +26,21 @@ use crate::trunk::{Register, Registered};
 
 /// Minimum and maximum pause after a missing response or a server failure.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
-/// Minimum and maximum pause after a refusal that a new attempt will probably not change. The values come from RFC 5626
-/// §4.5.
+/// Minimum and maximum pause after a refusal. A new attempt will probably get the same refusal. The values come from
+/// RFC 5626 §4.5.
 const REFUSED_PAUSE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(1_800));
-/// Maximum lifetime, and maximum Retry-After, in seconds, that is accepted from a registrar.
+/// Maximum value, in seconds, that this server accepts from a registrar for the lifetime and for Retry-After.
 const MAX_LIFETIME: u32 = 7 * 24 * 3_600;
 /// Maximum number of addresses of a registrar that are tried.
 const MAX_TARGETS: usize = 16;
 
-/// The last failure of a registration, with the data for the log.
+/// The last failure of a registration, with the details that the log shows.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Failure {
     why: FailureReason,
-    /// The address that was tried last. `None` if the registrar's name has no address.
+    /// The address that was tried last. `None` if the name of the registrar resolved to no address.
     target: Option<Target>,
-    /// Time until the next attempt.
+    /// Time from the failure to the next attempt.
     next_attempt_in: Duration,
 }
 
@@ -116,8 +116,8 @@ impl Reply {
 #[derive(Debug)]
 pub(crate) struct Registration {
     register: Register,
-    /// The token in this server's Contact. A call to this Contact belongs to this trunk, even if the source of the call
-    /// is unknown.
+    /// The token in this server's Contact. A call to this Contact belongs to the trunk of this registration, even if
+    /// the source of the call is unknown.
     pub(crate) token: u128,
     pub(crate) call_id: String,
     pub(crate) tag: u64,
@@ -131,7 +131,7 @@ pub(crate) struct Registration {
     /// Lifetime, in seconds, that the REGISTER requests.
     lifetime: u32,
     lifetime_raised: bool,
-    /// Time at which the granted lifetime ends. `None` if the registrar does not have the Contact.
+    /// Time at which the granted lifetime ends. `None` if the registrar has no Contact of this server.
     registered_until: Option<Instant>,
     failures: u32,
     failure: Option<Failure>,
@@ -288,7 +288,7 @@ impl Registration {
         }
     }
 
-    /// Records that the target did not respond or could not be reached.
+    /// Records that the registrar's current target did not respond or could not be reached.
     pub(crate) fn handle_silence(&mut self, now: Instant, cause: EndCause, rng: &mut impl Rng) -> Step {
         match self.state {
             State::Registering => self.handle_failure(now, 408, FailureReason::NoResponse(cause), None, rng),
@@ -297,8 +297,8 @@ impl Registration {
         }
     }
 
-    /// Removes the registration, if the registrar has the Contact. When the removal is finished,
-    /// [`Registration::is_withdrawing`] is `false`.
+    /// Starts the removal of the registration, if the registrar has the Contact. When the removal is finished,
+    /// [`Registration::is_withdrawing`] returns `false`.
     pub(crate) fn stop(&mut self) -> Step {
         if self.registered_until.take().is_some() && self.target().is_some() && self.state != State::Withdrawing {
             return self.send(State::Withdrawing);
@@ -323,7 +323,8 @@ impl Registration {
         Step::Wait
     }
 
-    /// Tries the next address after a failure of the current address. If no address is left, pauses.
+    /// Tries the next address of the registrar, because the current address failed. If no address is left, starts a
+    /// pause.
     fn handle_failure(
         &mut self,
         now: Instant,
@@ -350,7 +351,8 @@ impl Registration {
         Step::Wait
     }
 
-    /// Sets the status to refused. After a failed refresh, the status changes only when the granted lifetime ends.
+    /// Sets the status to refused. While a granted lifetime lasts, the status does not change. So after a failed
+    /// refresh, the status changes only when the lifetime has ended.
     fn set_refused(&mut self, status: u16) {
         if self.registered_until.is_none() {
             self.status = Registered::Refused(status);
@@ -380,7 +382,7 @@ fn spread(limit: Duration, rng: &mut impl Rng) -> Duration {
 }
 
 /// Returns the lifetime, in seconds, that a 200 grants to the Contact with the token. The registrar may have rewritten
-/// the Contact, so that no Contact has the token. In this case, a single Contact in the response is used.
+/// the Contact, so that no Contact has the token. If such a response has a single Contact, this Contact is used.
 fn granted(contacts: &[String], token: u128) -> Option<u32> {
     let mark = format!(";line={token:032x}");
     let mut all = Vec::new();
@@ -400,7 +402,8 @@ fn granted(contacts: &[String], token: u128) -> Option<u32> {
     })
 }
 
-/// Returns the number at the start of the text. For `120 (I'm in a meeting);duration=60` this is 120.
+/// Returns the number at the start of the text. For example, the text `120 (I'm in a meeting);duration=60` has the
+/// number 120.
 fn leading_number(text: &str) -> Option<u32> {
     let text = text.trim();
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());

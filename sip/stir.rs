@@ -10,8 +10,8 @@
 //!   Claims ──> Signer::identity ──> the value of Identity
 //! ```
 //!
-//! The inputs are octets and the time. This module fetches nothing from the network. It supports neither TN
-//! authorization lists by reference nor revocation lists.
+//! The inputs are octets and the time. This module fetches nothing from the network. It does not support TN
+//! authorization lists by reference, and it does not support revocation lists.
 
 mod certificate;
 mod der;
@@ -33,7 +33,7 @@ pub use identity::Identity;
 pub use passport::{Expected, Passport};
 pub use sign::{Claims, Diverted, Signer, UnusableKey};
 
-/// Attestation level: the signer's knowledge about the caller (ATIS-1000074 §4.2.4).
+/// Attestation level: the knowledge that the signer of a call has about the caller (ATIS-1000074 §4.2.4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Attestation {
     /// Full: the caller is a customer of the signer and may use the number.
@@ -63,11 +63,11 @@ impl fmt::Display for Attestation {
     }
 }
 
-/// Maximum number of characters of a number, including `#` and `*`.
+/// Maximum number of characters of a telephone number. The characters `#` and `*` count too.
 const LONGEST_NUMBER: usize = 32;
 
-/// Returns a telephone number in canonical form (RFC 8224 §8.3), which has only digits, `#` and `*`. Returns `None` if
-/// the text is not a telephone number. The user part of most SIP URIs is not a telephone number.
+/// Returns a telephone number in canonical form (RFC 8224 §8.3), which contains only digits, `#` and `*`. Returns
+/// `None` if the text is not a telephone number. The user part of most SIP URIs is not a telephone number.
 #[must_use]
 pub fn canonical_number(text: &str) -> Option<String> {
     let text = text.strip_prefix('+').unwrap_or(text);

@@ -77,7 +77,8 @@ impl SipPair {
         self.collect();
     }
 
-    /// Runs both endpoints for `time`. For each event of a side, `application` returns the commands to this side.
+    /// Runs both endpoints for `time`. `application` gets each event of a side, and returns the commands for the
+    /// endpoint of this side.
     pub(crate) fn drive(&mut self, time: Duration, mut application: impl FnMut(Side, &Event) -> Vec<Command>) {
         let end = self.now + time;
         loop {
@@ -155,7 +156,7 @@ pub(crate) fn instant() -> Instant {
     Instant::now()
 }
 
-/// Creates an endpoint at this address over UDP and TCP. For this endpoint, every source belongs to a trunk, and every
+/// Creates an endpoint at this address over UDP and TCP. Every source belongs to a trunk of this endpoint, and every
 /// far end may transfer calls.
 pub(crate) fn endpoint(address: &str, seed: u8, change: impl FnOnce(&mut Config)) -> Endpoint {
     let everyone = vec!["0.0.0.0/0".parse().unwrap(), "::/0".parse().unwrap()];
@@ -195,7 +196,7 @@ mod tests {
     use super::*;
     use crate::leg::EndCause;
 
-    /// Makes 120 calls of six kinds over the link. At the end, no leg may be left.
+    /// Makes 120 calls of six kinds over the link. At the end, both endpoints must have no legs.
     fn storm(link: Link, seed: u8) {
         let mut pair = SipPair::new(link, seed);
         let mut legs: HashSet<(Side, LegKey)> = HashSet::new();

@@ -3,10 +3,11 @@
 use std::time::{Duration, Instant};
 
 const SECOND: Duration = Duration::from_secs(1);
-/// Maximum number of lines per second. Further lines are counted and not written.
+/// Maximum number of log lines per second. Further lines are counted, but not written.
 const LINES: u32 = 3;
 
-/// Allows three lines per second and counts the other lines. Used for log lines that anyone on the network can cause.
+/// Allows three log lines per second, and counts the lines above this limit. It is used for log lines that anyone on
+/// the network can cause.
 #[derive(Debug, Default)]
 pub struct Throttle {
     since: Option<Instant>,

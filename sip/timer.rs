@@ -1,9 +1,9 @@
 //! One heap for all timers of the endpoint.
 //!
 //! An owner (a transaction, a leg or a trunk) knows its own deadlines. The queue only knows when it must wake the
-//! owner. If a deadline moves to a later time, the old entry stays in the heap. A popped entry costs only one lookup if
-//! the owner of the entry is gone or has nothing to do. So a live owner has about one entry, and setting a timer takes
-//! O(log n) time without any removal.
+//! owner. If a deadline moves to a later time, the old entry stays in the heap. When an old entry is due, its owner may
+//! be gone or may have nothing to do. Then the entry costs only one lookup. A live owner has about one entry in the
+//! heap. Setting a timer takes O(log n) time and removes no entry.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -28,8 +28,8 @@ pub(crate) struct TimerQueue {
 }
 
 impl TimerQueue {
-    /// Makes sure that `owner` is woken no later than `at`. `wake` is the time of the owner's earliest entry; the owner
-    /// stores it.
+    /// Makes sure that `owner` is woken no later than `at`. `wake` is the time of the owner's earliest entry, which the
+    /// owner stores.
     pub(crate) fn arm(&mut self, wake: &mut Option<Instant>, at: Option<Instant>, owner: Owner) {
         let Some(at) = at else { return };
         if wake.is_none_or(|wake| at < wake) {
@@ -38,8 +38,8 @@ impl TimerQueue {
         }
     }
 
-    /// Removes and returns the next entry if it is due. If the `wake` of the owner equals the returned instant, the
-    /// owner must clear `wake` and set the timer again.
+    /// Removes and returns the next entry if it is due. The owner stores the time of its earliest entry as `wake`. If
+    /// `wake` equals the returned instant, the owner must clear `wake` and set the timer again.
     pub(crate) fn pop_due(&mut self, now: Instant) -> Option<(Instant, Owner)> {
         if self.heap.peek().is_some_and(|Reverse((at, _))| *at <= now) {
             self.heap.pop().map(|Reverse(entry)| entry)
@@ -52,8 +52,8 @@ impl TimerQueue {
         self.heap.peek().map(|Reverse(entry)| *entry)
     }
 
-    /// Drops the first entry if its owner has nothing to do at the time of the entry. `at` is the time of the entry.
-    /// `owner` is the owner of the entry. `next` is the owner's next deadline. `wake` is the time of the owner's
+    /// Drops the first entry if the entry's owner has nothing to do at the time of the entry. `at` is the time of the
+    /// first entry, and `owner` is its owner. `next` is the owner's next deadline. `wake` is the time of the owner's
     /// earliest entry, or `None` if the owner is gone. Returns whether the entry was dropped.
     pub(crate) fn skip(
         &mut self,

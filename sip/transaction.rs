@@ -13,9 +13,8 @@
 //!  E: retransmit, F: give up
 //! ```
 //!
-//! The server does not use the state machines of the parser crate. The state machines here store no message and
-//! allocate no memory, because the endpoint retransmits the bytes that it has already sent. The timers are plain
-//! deadlines, so one heap can serve all timers.
+//! These state machines store no message and allocate no memory, because the endpoint stores the bytes that it has sent
+//! and retransmits them. The timers are plain deadlines, so one heap contains all timers.
 
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
@@ -39,14 +38,15 @@ pub(crate) enum Timer {
     M,
 }
 
-/// An action that the endpoint must execute for a state machine. Actions are executed in order.
+/// An action that the endpoint must execute for a state machine. The endpoint executes actions in their order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Action {
     /// Send the request, or the last response.
     Transmit,
     /// Send the same message again.
     Retransmit,
-    /// Send the ACK of a 300-699 response. The ACK has the same bytes each time (§17.1.1.3).
+    /// Send the ACK of a 300-699 response. For each retransmission of the response, the ACK has the same bytes
+    /// (§17.1.1.3).
     Acknowledge,
     /// Pass the message to the transaction user.
     Deliver,
@@ -66,8 +66,8 @@ pub(crate) enum ClientInput {
     TransportError(ErrorKind),
 }
 
-/// An input of a server transaction. A transport error is not an input (§17.2.4). A response that cannot be sent is
-/// retransmitted until Timer H or J fires. The sender of the request has its own timers.
+/// An input of a server transaction. A transport error is not an input (§17.2.4). If a response cannot be sent, it is
+/// retransmitted until Timer H or J fires. The sender of the request has timers for this case too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ServerInput {
     /// The request was received again.
@@ -115,7 +115,7 @@ impl Deadlines {
 pub(crate) struct ClientMachine {
     state: ClientState,
     reliable: bool,
-    /// Time at which a proceeding INVITE ends. Set by [`ClientMachine::abandon`].
+    /// Time at which a proceeding INVITE ends. [`ClientMachine::abandon`] sets this time.
     abandoned: Option<Instant>,
     deadlines: Deadlines,
 }
@@ -177,8 +177,8 @@ impl ClientMachine {
         expire.filter(|_| self.state == ClientState::Accepted)
     }
 
-    /// Marks the response of the transaction as not needed any more. No timer of the RFC ends a proceeding INVITE, so
-    /// such an INVITE ends at `at`.
+    /// Records that the response of the transaction is not needed any more. No timer of the RFC ends an INVITE that got
+    /// a provisional response. So such an INVITE ends at `at`.
     pub(crate) fn abandon(&mut self, at: Instant) {
         self.abandoned = Some(at);
         if self.state == ClientState::InviteProceeding {
@@ -186,8 +186,8 @@ impl ClientMachine {
         }
     }
 
-    /// Makes Timer B or F fire no later than `at` if no response has been received. Used if another address can be
-    /// tried.
+    /// Makes Timer B or F fire no later than `at`, if no response has been received. This is used if another address
+    /// can be tried.
     pub(crate) fn expire_by(&mut self, at: Instant) {
         if self.is_unanswered()
             && let Some((expire, _)) = &mut self.deadlines.expire
@@ -278,8 +278,8 @@ impl ClientMachine {
         self.deadlines = Deadlines { retransmit: None, expire };
     }
 
-    /// Enters a state that only absorbs retransmissions. A reliable transport has no retransmissions, so the state is
-    /// skipped there.
+    /// Enters a state that only absorbs retransmissions. A reliable transport has no retransmissions. For such a
+    /// transport, the state is skipped.
     fn linger(&mut self, state: ClientState, now: Instant, time: Duration, timer: Timer, out: &mut Vec<Action>) {
         if self.reliable {
             self.enter(ClientState::Terminated, None);
@@ -311,8 +311,8 @@ pub(crate) enum ServerState {
 }
 
 impl ServerMachine {
-    /// Creates the state machine of a transaction. The request was just received. For an INVITE, the transaction user
-    /// must send 100 at once.
+    /// Creates the state machine of a transaction. The caller has just received the request. For an INVITE, the
+    /// transaction user must send 100 at once.
     pub(crate) fn new(invite: bool, reliable: bool) -> Self {
         let state = if invite { ServerState::InviteProceeding } else { ServerState::Trying };
         Self { state, reliable, deadlines: Deadlines::default() }

@@ -1,7 +1,7 @@
 //! Settings and state of a trunk: its URI, registration, probes, limits and health. The source networks of a trunk are
 //! in another module.
 //!
-//! [`Trunk`] contains the operator's settings, [`TrunkStatus`] the public status, and `TrunkState` the endpoint's
+//! [`Trunk`] contains the operator's settings. [`TrunkStatus`] is the public status. `TrunkState` is the endpoint's
 //! internal state.
 
 use std::net::IpAddr;
@@ -12,8 +12,8 @@ use crate::leg::{Credentials, TrunkName};
 use crate::probe::Probe;
 use crate::registration::Registration;
 
-/// Time for which a trunk stays [`Health::Doubtful`] after an INVITE over it got no response or a 503. A response to an
-/// OPTIONS ends this time earlier.
+/// Time for which a trunk stays [`Health::Doubtful`] after an INVITE over it got no response or a 503. If the trunk
+/// responds to an OPTIONS, this time ends earlier.
 const DOUBT: Duration = Duration::from_secs(60);
 
 /// Maximum number of addresses that are stored for one trunk.
@@ -30,28 +30,30 @@ pub struct Trunk {
     pub uri: Option<String>,
     /// Credentials with which the server answers challenges of the trunk.
     pub credentials: Option<Credentials>,
-    /// The registration of this server at the trunk (RFC 3261 §10.2), if it registers there.
+    /// The registration of this server at the trunk (RFC 3261 §10.2). `None` if this server does not register at the
+    /// trunk.
     pub register: Option<Register>,
     /// Interval of the OPTIONS probes (RFC 3261 §11). `None` if the trunk is not probed.
     pub options_interval: Option<Duration>,
-    /// Maximum number of simultaneous legs, both directions together.
+    /// Maximum number of simultaneous legs. Incoming and outgoing legs count together.
     pub max_calls: Option<u32>,
-    /// Maximum number of new legs per second, for each direction separately.
+    /// Maximum number of new legs per second. Incoming and outgoing legs count separately.
     pub max_cps: Option<u32>,
     /// The way in which the server recognises calls of the trunk.
     pub known_by: KnownBy,
 }
 
-/// The way in which the server recognises calls of a trunk. A password of a trunk belongs to a user in the
-/// [`crate::Directory`].
+/// The way in which the server recognises calls of a trunk. If a trunk has a password, it is the password of a user in
+/// the [`crate::Directory`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum KnownBy {
-    /// By the source: the trunk's networks, its certificate, or the Contact that the server registered at the trunk.
+    /// The server recognises a call by its source: by the trunk's networks, by the trunk's certificate, or by the
+    /// Contact that the server registered at the trunk.
     #[default]
     Source,
-    /// By the source, or by a password from any source.
+    /// The server recognises a call by its source, or by a password from any source.
     Either,
-    /// By the source together with a password.
+    /// The server recognises a call only if both its source and a password belong to the trunk.
     Both,
 }
 
@@ -86,7 +88,7 @@ pub struct Register {
     pub expires: Duration,
 }
 
-/// The health of a trunk: whether it accepts calls, as far as the endpoint knows.
+/// The health of a trunk: whether the endpoint expects that the trunk accepts calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Health {
     /// Nothing is known, because no request was sent yet, or because the last failure is too old.
@@ -108,9 +110,9 @@ pub enum Registered {
     Not,
     /// The server is not registered yet, or not registered any more.
     Pending,
-    /// The registrar has stored the server's Contact.
+    /// The registrar has stored this server's Contact.
     Yes,
-    /// The registrar refused with this status, or did not respond (408).
+    /// The registrar refused with this status. The status is 408 if the registrar did not respond.
     Refused(u16),
 }
 
@@ -121,7 +123,7 @@ pub struct TrunkStatus {
     pub health: Health,
     /// The state of the registration at the trunk.
     pub registered: Registered,
-    /// Current number of legs over the trunk, both directions together.
+    /// Current number of legs over the trunk. Incoming and outgoing legs count together.
     pub calls: u32,
     /// Number of calls since the start that were refused or sent to another trunk because of `max_calls` or `max_cps`.
     pub limited: u64,
@@ -133,7 +135,7 @@ pub(crate) struct TrunkState {
     pub(crate) settings: Trunk,
     pub(crate) registration: Option<Registration>,
     pub(crate) probe: Option<Probe>,
-    /// Addresses to which the host names of the trunk have resolved, newest last. The list has at most
+    /// Addresses that the lookups of the trunk's host names returned, newest last. The list has at most
     /// [`MAX_ADDRESSES`] entries.
     pub(crate) addresses: Vec<IpAddr>,
     doubted_until: Option<Instant>,
@@ -208,7 +210,7 @@ impl TrunkState {
         new
     }
 
-    /// Counts a new call if it does not exceed `max_calls` or `max_cps`. Returns whether the call is admitted.
+    /// Counts a new call, unless the call exceeds `max_calls` or `max_cps`. Returns whether the call is admitted.
     pub(crate) fn admit(&mut self, now: Instant, direction: CallDirection) -> bool {
         let full = self.is_full();
         let pace = match direction {
@@ -256,10 +258,11 @@ impl TrunkState {
     }
 }
 
-/// A token bucket for one second: `limit` calls may come at once, then one call every 1/`limit` s.
+/// A token bucket for one second. At first, `limit` calls may come at once. After that, one call may come every
+/// 1/`limit` s.
 #[derive(Debug, Default)]
 struct Pace {
-    /// Time at which the bucket is full again if no more calls come.
+    /// Time at which the bucket is full again, if no further call comes before.
     full_at: Option<Instant>,
 }
 

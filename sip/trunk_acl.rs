@@ -16,7 +16,7 @@ pub struct TrunkAcl {
 }
 
 /// Returns the trunk with the narrowest network that contains `source`. If two networks are equally narrow, the trunk
-/// that is configured first is returned. IPv4-mapped IPv6 sources count as IPv4.
+/// that is configured first is returned. An IPv4-mapped IPv6 source counts as an IPv4 source.
 pub(crate) fn matching(trunks: &[TrunkAcl], source: IpAddr) -> Option<&TrunkName> {
     let source = source.to_canonical();
     let mut best: Option<(u8, &TrunkName)> = None;

@@ -1,15 +1,15 @@
-//! Measures the time for which new calls wait until the application handles them. The driver gives new calls to tasks
-//! that wait for CPU time. A driver that keeps up with its sockets does not notice this wait.
+//! Measures how long new calls wait until the application handles them. The driver passes each new call to a task, and
+//! the task waits for CPU time. The driver does not notice this wait if it handles its own inputs in time.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-/// Maximum number of waiting calls that are measured. Further calls are not measured.
+/// Maximum number of waiting calls whose time is measured. Further calls are not measured.
 const MAX_CALLS: usize = 65_536;
 
-/// A guard that comes with a new call. The application drops the guard when it acts on the call, or when the call waits
-/// for something other than CPU time.
+/// A guard that comes with a new call. The application drops the guard when it acts on the call. It also drops the
+/// guard if the call must wait for something other than CPU time.
 #[derive(Debug, Clone, Default)]
 pub struct PendingCallGuard(#[expect(dead_code, reason = "held only for its drop, never read")] Option<Arc<()>>);
 
@@ -18,8 +18,8 @@ pub struct PendingCallGuard(#[expect(dead_code, reason = "held only for its drop
 pub(crate) struct WaitingCalls(VecDeque<(Instant, Weak<()>)>);
 
 impl WaitingCalls {
-    /// Adds a call that waits from `now` until the returned guard is dropped. If more than [`MAX_CALLS`] calls wait, the
-    /// guard measures nothing.
+    /// Adds a call that waits from `now` until the returned guard is dropped. If [`MAX_CALLS`] calls already wait, this
+    /// call is not measured.
     pub(crate) fn join(&mut self, now: Instant) -> PendingCallGuard {
         if self.0.len() >= MAX_CALLS {
             return PendingCallGuard::default();
@@ -29,7 +29,7 @@ impl WaitingCalls {
         PendingCallGuard(Some(guard))
     }
 
-    /// Returns the time for which the oldest waiting call has waited. Zero if no call waits.
+    /// Returns the time for which the oldest waiting call has waited. Returns zero if no call waits.
     pub(crate) fn longest(&mut self, now: Instant) -> Duration {
         while let Some((since, guard)) = self.0.front() {
             if guard.strong_count() > 0 {

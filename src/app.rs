@@ -81,7 +81,7 @@ const WEBHOOKS_AT_A_TIME: usize = 256;
 /// Interval between heartbeats, which the server writes to the database. After a crash, the time of the last heartbeat
 /// is used as the end time of the calls that were live.
 const HEARTBEAT: Duration = Duration::from_secs(1);
-/// Time limit for the query for the free space of a disk. If this time has passed, health reports that the file system
+/// Time limit for the query of the free space on a disk. After this time, the health report says that the file system
 /// does not respond.
 const SLOW: Duration = Duration::from_secs(3);
 /// Maximum number of connections to the listener for metrics.
@@ -92,8 +92,8 @@ const GATEWAY_CONNECTIONS: usize = 256;
 const PRUNING: Duration = Duration::from_secs(3_600);
 /// Interval between removals of expired media and phones.
 const SWEEPING: Duration = Duration::from_secs(60);
-/// Maximum time that a shutdown waits for calls to end after the hang-up. A shutdown also waits at most this time for
-/// the document requests, and at most this time for the webhooks.
+/// Maximum time for which a shutdown waits for the calls to end after the hang-up. The shutdown also waits at most this
+/// time for the document requests, and at most this time for the webhooks.
 const HANGUP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Version, commit and compiler of this build. The script build.rs sets these values.
@@ -144,7 +144,7 @@ pub async fn run(config: Config, read: impl Fn() -> Result<Config, String>) -> a
     run_with(config, read, Server::introduce).await
 }
 
-/// Does the same as [`run`], but calls `greet` when the server has started.
+/// Runs the server like [`run`], and also calls `greet` when the server has started.
 pub async fn run_with(
     config: Config,
     read: impl Fn() -> Result<Config, String>,
@@ -470,8 +470,8 @@ impl Server {
         }
     }
 
-    /// Applies new settings while calls continue. Returns the keys that take effect only at a restart. After an error
-    /// of TLS, STIR/SHAKEN or the stored phones, the old settings remain in effect.
+    /// Applies new settings while calls continue. Returns the keys that take effect only at a restart. If TLS,
+    /// STIR/SHAKEN or the stored phones cause an error, the old settings remain in effect.
     pub async fn reload(&self, config: Config) -> anyhow::Result<Vec<String>> {
         let services = self.calls.services();
         let first_account = match config.accounts.is_empty() {
@@ -623,8 +623,8 @@ fn sip_refused(error: sip::transport::StartError) -> anyhow::Error {
     }
 }
 
-/// Ends the calls, recordings and transcriptions that were live at a crash, and logs the number of each. Returns the
-/// SIP dialogs that the server must still end.
+/// Ends the legs that were live at a crash, repairs the recordings, and restarts the transcriptions. Logs the number of
+/// legs, recordings and transcriptions. Returns the SIP dialogs that the server must still end.
 async fn recover(services: &Arc<Services>) -> anyhow::Result<Vec<sip::DialogState>> {
     let recovered = recovery::recover(services).await?;
     if recovered.legs + recovered.recordings > 0 {
@@ -676,8 +676,8 @@ fn advice(error: &std::io::Error, variable: &str) -> String {
     }
 }
 
-/// Builds the phones from the configuration. Their accounts are the configured accounts and `first_account`, the
-/// account that the server created.
+/// Builds the phones from the configuration. The phones can belong to the configured accounts and to `first_account`,
+/// which is the account that the server created.
 fn phones(config: &Config, first_account: Option<Account>) -> Arc<Phones> {
     let (sip, srtp) = (&config.sip, config.media.endpoint_srtp);
     let phones = Phones::new(&sip.registrar, sip.advertise.as_deref(), config.endpoints.clone(), srtp);

@@ -25,7 +25,7 @@ pub struct ConferenceInfo {
     pub name: Arc<str>,
     /// Progress of the conference.
     pub status: ConferenceStatus,
-    /// Settings of the conference, which the first participant gave.
+    /// Settings of the conference. The first participant brought these settings.
     pub opening: Arc<ConferenceSettings>,
     /// Time at which the conference was created.
     pub created_at: Timestamp,
@@ -43,7 +43,7 @@ pub struct ConferenceInfo {
 pub enum ConferenceStatus {
     /// No participant has joined yet.
     Waiting,
-    /// The conference has not started: too few participants have joined, or all of them wait for the start.
+    /// The conference has not started. Too few participants have joined, or all of them wait for another participant.
     Gathering,
     /// The conference has started.
     InProgress,
@@ -51,12 +51,12 @@ pub enum ConferenceStatus {
     Completed,
 }
 
-/// The end of a conference: its cause and the participant that caused it.
+/// The end of a conference: its cause, and the participant that caused the end.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ConferenceEnd {
     /// Cause of the conference's end.
     pub cause: EndCause,
-    /// The leg that ended the conference by leaving it.
+    /// The leg that left the conference and so ended the conference.
     pub by: Option<LegId>,
     /// The name that the application uses for the participant that ended the conference.
     pub label: Option<Arc<str>>,
@@ -91,7 +91,8 @@ pub struct ParticipantInfo {
     pub participation: Participation,
     /// Progress of the participant.
     pub status: ParticipantStatus,
-    /// Time at which the participant was added: the start of its call, or its join.
+    /// Time at which the participant was added. If the participant was called, this is the start of the call. Otherwise
+    /// it is the time of joining.
     pub created_at: Timestamp,
     /// Time of the last change of these facts.
     pub updated_at: Timestamp,
@@ -102,7 +103,7 @@ pub struct ParticipantInfo {
 pub enum ParticipantStatus {
     /// The participant is being called.
     Expected,
-    /// The participant takes part.
+    /// The participant is in the conference.
     Connected,
     /// The participant has left.
     Left,
@@ -117,10 +118,10 @@ pub struct ConferenceEvent {
     pub at: Timestamp,
     /// Facts about the conference right after the event.
     pub conference: Arc<ConferenceInfo>,
-    /// The participant's leg if the event is about one participant, otherwise the first participant's leg. The facts
-    /// are from the moment when that leg joined or left.
+    /// The leg of the participant that the event is about. If the event is not about one participant, the leg of the
+    /// first participant. The facts are from the moment when this leg joined or left.
     pub leg: Option<Arc<LegInfo>>,
-    /// The leg of the first participant. The facts are from the moment when that leg joined.
+    /// The leg of the first participant. The facts are from the moment when this leg joined.
     pub first: Option<Arc<LegInfo>>,
     /// The kind of the event.
     pub kind: ConferenceEventKind,
@@ -163,9 +164,9 @@ pub enum ConferenceEventKind {
         /// `true` if the participant started to speak, `false` if the participant stopped.
         speaks: bool,
     },
-    /// A participant is now clearly louder than the others.
+    /// A participant is now clearly louder than the other participants.
     ActiveSpeaker(ParticipantInfo),
-    /// Audio started or ended that a request plays to all participants or to one participant.
+    /// Audio for all participants or for one participant started or ended. A request plays this audio.
     Played(RoomAudio),
     /// An announcement ended.
     Announced {
@@ -206,9 +207,9 @@ impl ConferenceEventKind {
 pub struct RoomAudio {
     /// Source of the audio.
     pub source: AudioSource,
-    /// The leg that hears the audio; `None` if all participants hear it.
+    /// The leg that hears the audio; `None` if all participants hear the audio.
     pub to: Option<LegId>,
-    /// `true` if the audio ended, `false` if it started.
+    /// `true` if the audio ended, `false` if the audio started.
     pub over: bool,
 }
 

@@ -1,6 +1,6 @@
-//! The state machine of one conference: its participants and their settings. The inputs are the actions of legs, the
-//! requests of applications, and the events of the engine's room. The outputs are the orders to the engine and the
-//! events for applications, in one common order.
+//! The state machine of one conference, with the participants and their settings. The inputs are the actions of legs,
+//! the requests of applications, and the events of the engine's room. The outputs are orders to the engine and events
+//! for applications, in one list.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -22,7 +22,7 @@ use crate::recording::{PauseBehavior, Recording, RecordingEnd, RecordingSpec, Re
 /// Maximum number of simultaneous recordings of a conference. A further recording is not started.
 pub const MAX_RECORDINGS: usize = 8;
 
-/// The state of one conference. After each input, poll outputs until there are none.
+/// The state of one conference. After each input, poll outputs until no output is left.
 #[derive(Debug)]
 pub struct Conference {
     info: Arc<ConferenceInfo>,
@@ -33,13 +33,14 @@ pub struct Conference {
     recordings: Vec<Recording>,
     /// Cause of the conference's end, if the cause is known before the room ends.
     ending: Option<ConferenceEnd>,
-    /// Cause of the conference's end after the last member has left. Not used if another member joins first.
+    /// Cause of the conference's end if the last member has left. The cause is not used if another member joins before
+    /// the end.
     last: Option<ConferenceEnd>,
     /// The leg of the first participant. The facts are from the moment when that leg joined.
     first: Option<Arc<LegInfo>>,
     /// Whether the end of the conference hangs up the remaining participants.
     clears: bool,
-    /// Number of reservations that keep the conference open without participants.
+    /// Number of reservations. A reservation keeps the conference open even if it has no participants.
     reserved: u32,
     closing: bool,
     outputs: VecDeque<Output>,
@@ -61,28 +62,28 @@ pub enum Output {
     PauseRecording {
         /// Id of the recording.
         id: RecordingId,
-        /// Whether the recording contains silence for the pause, or nothing.
+        /// Whether the recording contains silence for the time of the pause, or leaves this time out.
         pause_behavior: PauseBehavior,
     },
     /// Resume a recording.
     ResumeRecording(RecordingId),
     /// Stop a recording.
     StopRecording(RecordingId),
-    /// Play audio to a participant in a loop, in place of the participant's current loop.
+    /// Play audio to a participant in a loop. This audio replaces the current loop of the participant.
     SetWaitAudio {
         /// The participant's leg.
         leg: LegId,
         /// The document or file to play; `None` stops the audio.
         audio: Option<Wait>,
     },
-    /// Notify the call of a leg that the room has removed the leg.
+    /// Notify a call that the room has removed a leg of this call.
     ParticipantRemoved {
         /// The removed leg.
         leg: LegId,
         /// Whether the call hangs up the leg.
         clears: bool,
     },
-    /// End the room, because no participant is left or because a request ended the conference.
+    /// End the room. No participant is left, or the conference was ended.
     Close,
 }
 
@@ -118,7 +119,7 @@ struct Member {
     wait_audio: Option<Wait>,
 }
 
-/// The progress of a member, from its call to the end of its participation.
+/// The progress of a member, from the call to the member until the end of its participation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum MemberState {
     /// The member is being called.
@@ -132,7 +133,7 @@ enum MemberState {
 }
 
 impl Member {
-    /// Returns whether the member is joining or in the conference, from the view of the member's call.
+    /// Returns whether the member is joining or is in the conference, as the member's call sees it.
     fn is_seated(&self) -> bool {
         matches!(self.state, MemberState::Entering | MemberState::Inside)
     }
@@ -142,7 +143,7 @@ impl Member {
     }
 }
 
-/// The name of a conference, and the settings for its creation if the conference does not exist yet.
+/// The name of a conference, and its settings. The settings are used if the conference must be created.
 #[derive(Clone, Debug)]
 pub struct ConferenceSpec<'a> {
     /// Name of the account.
@@ -204,8 +205,8 @@ impl Conference {
         self.participants().find(|one| one.leg == leg)
     }
 
-    /// Returns the leg for a document request: the given participant's leg. If `leg` is `None`, returns the first
-    /// participant's leg that is known.
+    /// Returns the leg whose facts a document request contains. If `leg` is set, this is the leg of this participant.
+    /// If `leg` is `None`, it is the first known leg of a participant.
     pub fn leg(&self, leg: Option<LegId>) -> Option<&Arc<LegInfo>> {
         let mut members = self.members.iter().filter(|one| leg.is_none_or(|leg| one.info.leg == leg));
         members.find_map(|one| one.leg.as_ref())
@@ -228,18 +229,19 @@ impl Conference {
 
     // ----- inputs from legs and requests --------------------------------------------------------------------------
 
-    /// Keeps the conference open without participants until a call of [`Conference::release`].
+    /// Keeps the conference open, even without participants, until [`Conference::release`] is called.
     pub fn reserve(&mut self) {
         self.reserved += 1;
     }
 
-    /// Ends a reservation. Closes the conference if no reservation and no participant is left.
+    /// Ends a reservation. Closes the conference if it now has no reservation and no participant.
     pub fn release(&mut self, now: Timestamp) {
         self.reserved = self.reserved.saturating_sub(1);
         self.close_if_empty(now);
     }
 
-    /// Checks whether the conference can take this participant. Returns the reason if it cannot.
+    /// Checks whether the conference can take this participant. Returns the reason if the conference cannot take the
+    /// participant.
     pub fn admits(&self, participation: &Participation) -> Result<(), Refused> {
         if self.closing {
             return Err(Refused::Over);
@@ -265,7 +267,8 @@ impl Conference {
         Ok(true)
     }
 
-    /// Adds a leg that is about to join the room. If the leg was called for the conference, its existing entry is used.
+    /// Adds a leg that is about to join the room. If the leg was called for the conference, the leg already has an
+    /// entry, and this entry is used.
     pub fn enter(
         &mut self,
         now: Timestamp,
@@ -311,7 +314,7 @@ impl Conference {
         self.settle();
     }
 
-    /// Handles that a leg leaves the conference. `leg` contains the facts about the leg at that time.
+    /// Handles the departure of a leg from the conference. `leg` contains the facts about the leg at that time.
     pub fn leave(&mut self, now: Timestamp, leg: &Arc<LegInfo>, why: LeaveReason) {
         let ending = self.ending.as_ref().map(|end| end.cause);
         let Some(index) = self.members.iter().position(|one| one.info.leg == leg.id && one.is_seated()) else { return };
@@ -350,13 +353,13 @@ impl Conference {
     }
 
     /// Ends the conference by request. If `clears` is true, the participants are hung up. Returns the legs that are
-    /// still being called; the caller must cancel their calls.
+    /// still being called. The calling code must cancel the calls to these legs.
     pub fn end(&mut self, now: Timestamp, clears: bool) -> Vec<LegId> {
         self.end_because(now, EndCause::Request, clears)
     }
 
-    /// Ends the conference because its maximum duration was reached. Returns the legs that are still being called; the
-    /// caller must cancel their calls.
+    /// Ends the conference because its maximum duration was reached. Returns the legs that are still being called. The
+    /// calling code must cancel the calls to these legs.
     pub fn time_up(&mut self, now: Timestamp) -> Vec<LegId> {
         self.end_because(now, EndCause::TimeUp, true)
     }
@@ -404,7 +407,7 @@ impl Conference {
         Some(recording)
     }
 
-    /// Pauses a recording. Resumes the recording if `pause_behavior` is `None`.
+    /// Pauses a recording. If `pause_behavior` is `None`, resumes the recording instead.
     pub fn pause_recording(
         &mut self,
         now: Timestamp,
@@ -488,8 +491,8 @@ impl Conference {
         self.emit_for(now, member.leg, ConferenceEventKind::Left { participant, why, call });
     }
 
-    /// Handles the room's report that the conference started. `recording` is the id for the recording that starts with
-    /// the conference, if the settings ask for a recording.
+    /// Handles the room's report that the conference started. If the settings ask for a recording, a recording with the
+    /// id `recording` starts.
     pub fn handle_started(&mut self, now: Timestamp, recording: RecordingId) {
         self.update(now).status = ConferenceStatus::InProgress;
         self.emit(now, ConferenceEventKind::Started);
@@ -506,14 +509,14 @@ impl Conference {
         }
     }
 
-    /// Handles the room's report that a participant is now clearly louder than the others.
+    /// Handles the room's report that a participant is now clearly louder than the other participants.
     pub fn handle_active_speaker(&mut self, now: Timestamp, leg: LegId) {
         if let Some(participant) = self.participant(leg).cloned() {
             self.emit(now, ConferenceEventKind::ActiveSpeaker(participant));
         }
     }
 
-    /// Handles the room's report that audio to all participants or to one participant started or ended.
+    /// Handles the room's report that audio started or ended. The audio is for all participants or for one participant.
     pub fn handle_played(&mut self, now: Timestamp, audio: &RoomAudio) {
         // If the participant has left meanwhile, the event about its leaving is enough.
         if audio.to.is_none_or(|leg| self.participant(leg).is_some()) {
@@ -535,7 +538,8 @@ impl Conference {
         self.emit(now, ConferenceEventKind::Recording(recording));
     }
 
-    /// Handles the room's report that the room ended. All members have left, and all recordings are complete.
+    /// Handles the room's report that the room ended. At this time all members have left, and all recordings are
+    /// complete.
     pub fn handle_over(&mut self, now: Timestamp) {
         if self.info.status == ConferenceStatus::Completed {
             return;
@@ -595,7 +599,7 @@ impl Conference {
         self.emit_for(at, who, kind);
     }
 
-    /// Emits an event. `who` is the leg that the event is about. If `who` is `None`, the event gets the first
+    /// Emits an event. `who` is the leg that the event is about. If `who` is `None`, the event contains the first
     /// participant's leg.
     fn emit_for(&mut self, at: Timestamp, who: Option<Arc<LegInfo>>, kind: ConferenceEventKind) {
         let leg = who.or_else(|| self.first.clone());

@@ -1,4 +1,4 @@
-//! The conference instruction: the leg takes part in a conference until the participation or the conference ends.
+//! The conference instruction. The leg takes part in a conference until its participation or the conference ends.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Streams: the connect instruction, which waits for the end of its stream, and streams that run while the leg's
-//! program continues.
+//! Streams. The connect instruction waits for the end of its stream. Other streams run while the leg's program
+//! continues.
 
 use crate::Target;
 use crate::call::Call;
@@ -54,7 +54,8 @@ impl Connected {
         }
     }
 
-    /// Returns whether the leg waits for this stream and has no action to request after it.
+    /// Returns whether the leg waits for this stream and has no way to continue if the stream fails. Such a leg has no
+    /// action and must not wait in silence.
     pub(crate) fn ends_with(&self, id: StreamId) -> bool {
         self.id == id && self.action.is_none() && !self.outlives_failure
     }
@@ -75,8 +76,8 @@ impl Call {
         Some(id)
     }
 
-    /// Closes a stream. Reports the end of the stream to applications, and to the instruction that waits for this end,
-    /// if there is one. Returns `false` if the stream does not run.
+    /// Closes a stream. Reports the end of the stream to applications. If an instruction waits for this end, reports
+    /// the end to this instruction too. Returns `false` if the stream does not run.
     pub(crate) fn stop_stream(&mut self, leg: LegId, id: StreamId) -> bool {
         let Some(state) = self.leg_state_mut(leg) else { return false };
         let Some(index) = state.streams.iter().position(|(which, _)| *which == id) else { return false };
@@ -118,7 +119,7 @@ impl Call {
         }
     }
 
-    /// Handles a status change of a stream that the shell reports.
+    /// Handles a status change that the shell reports for a stream.
     pub(crate) fn stream_changed(&mut self, leg: LegId, id: StreamId, mut status: StreamStatus) {
         let Some(state) = self.leg_state_mut(leg) else { return };
         if let StreamStatus::Failed(why) = &mut status {

@@ -1,4 +1,4 @@
-//! The converse instruction: the leg waits until the application or the caller ends the conversation.
+//! The converse instruction. The leg waits until the application or the caller ends the conversation.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,7 +71,7 @@ impl Conversing {
         }
     }
 
-    /// Ends the conversation. If the caller hung up, the action is requested too, but the response is ignored.
+    /// Ends the conversation. If the caller hung up, the action is still requested, but the response is ignored.
     pub(crate) fn abort(self, call: &mut Call, leg: LegId, why: Abort) {
         call.push_command(leg, LegCommand::StopConversation { id: self.id });
         let facts = self.report_status(call, leg, ConversationStatus::Completed);

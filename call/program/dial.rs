@@ -1,4 +1,4 @@
-//! The dial instruction: it calls other parties, bridges the leg with the party that answers first, and reports the
+//! The dial instruction. It calls other parties, bridges the leg with the party that answers first, and reports the
 //! result.
 
 use std::collections::VecDeque;
@@ -25,7 +25,7 @@ use crate::recording::Recording;
 /// A running dial instruction.
 pub(crate) struct Dialing {
     dial: Dial,
-    /// Targets that are not called yet (only if the dial is sequential).
+    /// Targets that have not been called yet. The field is used only if the dial calls its targets one after the other.
     pending_targets: VecDeque<DialTarget>,
     /// Dialled legs that have not answered yet.
     ringing: Vec<LegId>,
@@ -35,7 +35,7 @@ pub(crate) struct Dialing {
     ringback: Option<OpId>,
     recording: Option<OpId>,
     limit: Option<OpId>,
-    /// Timer for the wait for a leg of the queue; `None` if the dial does not wait for a leg of a queue.
+    /// Timer that limits the wait for a leg of the queue. `None` if the dial does not wait for a leg of a queue.
     dequeue_timer: Option<OpId>,
     result: DialResult,
     /// Whether the dial has ended but still waits for its recording.
@@ -136,7 +136,7 @@ impl Dialing {
     }
 
     /// Ends the dial because the leg was hung up or redirected. The dialled legs end too, and the result is reported.
-    /// The dial starts nothing more.
+    /// After that, the dial does nothing more.
     pub(crate) fn abort(mut self, call: &mut Call, leg: LegId, why: Abort) {
         self.stop_ringback(call, leg);
         if let Some(op) = self.limit.take() {
@@ -228,7 +228,8 @@ impl Dialing {
         }
     }
 
-    /// Lets the caller hear ringing: a ringback tone if the caller's leg is answered, otherwise 180.
+    /// Lets the caller hear that the target rings. If the caller's leg is answered, the server plays a ringback tone.
+    /// Otherwise the server sends 180.
     fn signal_ringing(&mut self, call: &mut Call, leg: LegId) {
         if call.leg_state(leg).is_some_and(|state| state.info.answered_at.is_some()) {
             self.start_ringback(call, leg);
@@ -254,7 +255,8 @@ impl Dialing {
         }
     }
 
-    /// Plays the greeting of the dialled leg, then runs its whisper document. Bridges the leg if both are done.
+    /// Plays the greeting to the dialled leg, then runs the whisper document on this leg. Bridges the leg when both
+    /// have ended.
     fn greet(&mut self, call: &mut Call, leg: LegId, child: LegId) {
         let greeting = call.leg_state_mut(child).and_then(|state| state.greeting.take());
         if let Some(play) = greeting {
@@ -297,7 +299,7 @@ impl Dialing {
         }
     }
 
-    /// Ends the dial, because no dialled leg is bridged and no dialled leg can still answer.
+    /// Ends the dial. No dialled leg is bridged, and no dialled leg can still answer.
     fn end_without_child(mut self: Box<Self>, call: &mut Call, leg: LegId, status: DialStatus) -> Step {
         for child in self.children() {
             self.record_child(call, child);
@@ -408,7 +410,8 @@ impl Dialing {
         self.ringing.iter().copied().chain(self.chosen).collect()
     }
 
-    /// Returns the target of the document request for a transfer that a far end of the dial requests.
+    /// Returns the target of a document request. The document is requested when a far end of this dial asks for a
+    /// transfer (REFER).
     pub(crate) fn refer_url(&self) -> Option<&Target> {
         self.dial.refer.as_ref()
     }
@@ -488,8 +491,8 @@ impl Dialing {
     }
 }
 
-/// Ends a dialled leg with `cause`. Without `cause`, the dialled leg ends because the dialling leg ends the dial. A leg
-/// that was taken out of a queue is not ended: it continues after its wait.
+/// Ends a dialled leg with `cause`. If `cause` is `None`, the dialled leg is hung up because of the dialling leg. A leg
+/// that was taken out of a queue does not end here. It continues after its wait, or waits again.
 fn dismiss(call: &mut Call, leg: LegId, child: LegId, cause: Option<EndCause>) {
     if call.release_called(child, leg) {
         return;

@@ -1,10 +1,11 @@
-//! Document requests: the wait for the response, the fallback, and the apology if both fail.
+//! Document requests: the wait for the response, the request for the fallback document, and the apology if both
+//! documents fail.
 //!
 //! A document can lead to another document, and so on in a loop. Such a loop is very fast if no document takes time
-//! (for example, if the file to play does not exist, or if digits are gathered for 0 s). Therefore documents are
-//! counted. Each document adds 1 to the count. Every 100 ms for which a document ran subtract 1. A document that ran
-//! for 1 s or more resets the count. If the count exceeds 50, the leg fails with a loop of documents. The time that the
-//! application takes to respond does not count.
+//! (for example, if the file to play does not exist, or if digits are gathered for 0 s). Therefore each leg counts its
+//! documents. Each document adds 1 to the count. When a document ends, 1 is subtracted for every 100 ms of its running
+//! time. A running time of 1 s or more resets the count. If the count exceeds 50, the document request fails with the
+//! failure "loop". The time that the application takes to respond does not count as running time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,11 +21,11 @@ use crate::output::LegCommand;
 use crate::program::instruction::{AudioSource, Play, Speech};
 use crate::program::{Running, Signal, Step};
 
-/// Maximum count of documents that ran only for a very short time.
+/// Maximum value of the count of documents with a very short running time.
 const MAX_SHORT_DOCUMENTS: u32 = 50;
-/// Running time of a document that resets the count.
+/// Running time of a document after which the count is reset.
 const RESET_TIME: Duration = Duration::from_secs(1);
-/// Running time of a document that subtracts 1 from the count.
+/// Running time of a document for which 1 is subtracted from the count.
 const TIME_PER_DOCUMENT: Duration = Duration::from_millis(100);
 
 /// A document request that waits for its response.
@@ -35,7 +36,8 @@ pub(crate) struct Fetching {
 }
 
 impl Running {
-    /// Requests a document. Ends the leg with an apology if its documents form a loop.
+    /// Requests a document. If the leg's documents form a loop, the leg hears an apology and ends. A leg in a queue
+    /// hears music instead and continues to wait.
     pub(crate) fn fetch(call: &mut Call, leg: LegId, target: Target, reason: FetchReason) -> Self {
         let fallback = matches!(reason, FetchReason::Fallback { .. });
         let url = Arc::clone(&target.url);

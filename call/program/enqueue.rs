@@ -1,7 +1,8 @@
-//! The enqueue instruction: a leg waits in a queue, hears audio during the wait, and then continues.
+//! The enqueue instruction. A leg waits in a queue, hears audio during the wait, and then continues.
 //!
-//! The wait audio runs as the leg's program, like any document. During the wait, the instructions that follow are
-//! stored separately. If a request put the leg into the queue, the leg's own program continues during the wait.
+//! The wait audio runs as the leg's program, like any document. During the wait, the instructions after the enqueue
+//! instruction are stored separately. If a request put the leg into the queue, the leg's own program continues during
+//! the wait.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -24,15 +25,15 @@ use crate::queue::{NotQueued, QueueOutcome, QueueResult};
 /// Minimum time between two requests of the wait document.
 const MIN_DOCUMENT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A leg's wait in a queue. The wait exists until the bridge with the agent that took the leg ends.
+/// A leg's wait in a queue. If an agent takes the leg, this struct exists until the bridge with the agent ends.
 pub(crate) struct Waiting {
     enqueue: Enqueue,
     /// Whether a request put the leg into the queue. If so, the leg's program continues during the wait.
     by_request: bool,
-    /// The instructions and the mode of the leg after the wait.
+    /// The instructions that the leg runs after the wait.
     then: VecDeque<Instruction>,
     mode: Mode,
-    /// Id of the operation to enter the queue.
+    /// Id of the operation that enters the queue.
     op: OpId,
     /// Id of the queue; `None` until the queue has admitted the leg.
     queue: Option<QueueId>,
@@ -155,12 +156,13 @@ impl Call {
         Ok(())
     }
 
-    /// Returns whether a request put the leg into a queue, so that its program continues during the wait.
+    /// Returns whether a request put the leg into a queue. If true, the leg's program continues during the wait.
     pub(crate) fn waits_by_request(&self, leg: LegId) -> bool {
         self.leg_state(leg).and_then(|state| state.waiting.as_ref()).is_some_and(|waiting| waiting.by_request)
     }
 
-    /// Handles the queue's answer for a leg that a request put into the queue: the queue admitted or refused the leg.
+    /// Handles the answer of the queue for a leg that a request put into the queue. The queue has either admitted or
+    /// refused the leg.
     pub(crate) fn entered_by_request(&mut self, leg: LegId, op: OpId, result: Result<QueueId, NotQueued>) {
         let now = self.now().time;
         let entering = |waiting: &&mut Waiting| waiting.stage == Stage::Entering && waiting.op == op;
@@ -186,14 +188,14 @@ impl Call {
         waits
     }
 
-    /// Ends a wait that a request started, because a request bridges the leg.
+    /// Ends a wait that a request started. A request now bridges the leg.
     pub(crate) fn end_wait_for_bridge(&mut self, leg: LegId) {
         if self.waits_in_queue(leg) && self.waits_by_request(leg) {
             self.take_wait(leg, QueueResult::Bridged);
         }
     }
 
-    /// Returns whether the leg waits in a queue and no agent has taken it yet.
+    /// Returns whether the leg waits in a queue and has not been taken by an agent yet.
     pub(crate) fn waits_in_queue(&self, leg: LegId) -> bool {
         self.wait_stage(leg) == Some(Stage::Waiting)
     }
@@ -229,7 +231,8 @@ impl Call {
         Step::Stay(Running::Playing(Playing::start(self, leg, play, false)))
     }
 
-    /// Starts the next round of the wait, or ends the wait, when a leg in [`Mode::Queue`] has no instruction left.
+    /// Continues a leg in [`Mode::Queue`] that has no instruction left. Starts the next round of the wait, or ends the
+    /// wait.
     pub(crate) fn continue_wait(&mut self, leg: LegId) {
         let now = self.now().instant;
         let alone = self.leg_state(leg).is_some_and(|state| state.bridge.is_none());
@@ -248,8 +251,8 @@ impl Call {
         self.step(leg, step);
     }
 
-    /// Handles a timer. Returns whether `op` is the timer for the maximum waiting time. If an agent has already taken
-    /// the leg, the timer does not end the wait.
+    /// Handles a timer. Returns whether `op` is the timer for the maximum waiting time. This timer ends the wait,
+    /// unless an agent has already taken the leg.
     pub(crate) fn wait_timed_out(&mut self, leg: LegId, op: OpId) -> bool {
         let Some(waiting) = self.waiting_mut(leg).filter(|waiting| waiting.limit == Some(op)) else { return false };
         waiting.limit = None;
@@ -278,7 +281,7 @@ impl Call {
         action.map_or(Step::Next, |action| Step::Fetch(action, FetchReason::Queued(outcome)))
     }
 
-    /// Ends the wait because another program or the end of the leg replaces it. The action is requested, but the
+    /// Ends the wait because another program replaces it or because the leg ends. The action is requested, but the
     /// response is ignored.
     pub(crate) fn end_wait(&mut self, leg: LegId, why: Abort) {
         let Some(stage) = self.wait_stage(leg) else { return };
@@ -313,7 +316,8 @@ impl Call {
         Some((outcome, waiting.enqueue.action, waiting.then))
     }
 
-    /// Gives a waiting leg to the leg `by` of the same call, if the leg still waits and `by` still asks for a leg.
+    /// Gives a waiting leg to the leg `by` of the same call. Both legs are checked first: `leg` must still wait, and
+    /// `by` must still ask for a leg.
     pub(crate) fn called(&mut self, leg: LegId, queue: QueueId, by: LegId) {
         let now = self.now().time;
         // The leg may wait in another queue now.
@@ -330,7 +334,7 @@ impl Call {
         }
     }
 
-    /// Puts the leg back to its old position in the queue, because the agent did not take the leg after all.
+    /// Puts the leg back to its old position in the queue. The agent did not take the leg in the end.
     fn return_to_queue(&mut self, leg: LegId) {
         let Some(waiting) = self.waiting_mut(leg).filter(|waiting| waiting.stage == Stage::Called) else { return };
         (waiting.stage, waiting.waited) = (Stage::Waiting, None);
@@ -355,8 +359,8 @@ impl Call {
         }
     }
 
-    /// Returns the reason for the whisper document's request. The reason differs for a dialled leg and for a leg from a
-    /// queue.
+    /// Returns the reason for the request of the whisper document. A dialled leg and a leg from a queue have different
+    /// reasons.
     pub(crate) fn whisper_reason(&self, leg: LegId, by: LegId) -> FetchReason {
         let waiting = self.leg_state(leg).and_then(|state| state.waiting.as_deref());
         match waiting.and_then(|waiting| Some((waiting.queue?, waiting.waited(self.now().time)))) {
@@ -374,8 +378,9 @@ impl Call {
         }
     }
 
-    /// Separates `by` from a leg that `by` took out of a queue. If the two legs were bridged, the leg continues after
-    /// its wait. If not, the leg waits again. Returns `false` if `by` did not take the leg out of a queue.
+    /// Separates `by` from a leg that `by` took out of a queue. If both legs were bridged with each other, the leg from
+    /// the queue continues after its wait. Otherwise it waits again. Returns `false` if `leg` has not been taken out of
+    /// a queue.
     pub(crate) fn release_called(&mut self, leg: LegId, by: LegId) -> bool {
         let Some(stage @ (Stage::Called | Stage::Joined)) = self.wait_stage(leg) else { return false };
         if let Some(state) = self.leg_state_mut(leg) {

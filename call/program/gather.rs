@@ -1,5 +1,5 @@
-//! The gather instruction: it plays prompts, then collects digits. The collection ends with enough digits, a
-//! terminator, or silence. A gather can also recognise speech; the first input decides between digits and speech.
+//! The gather instruction. It plays prompts, then collects digits. Enough digits, a terminator or silence ends the
+//! collection. A gather can also recognise speech. The first input of the caller decides between digits and speech.
 
 use crate::call::{Abort, Call};
 use crate::event::{EventKind, GatherEnd};
@@ -29,7 +29,7 @@ pub(crate) struct Gathering {
 
 /// State of the speech recognition of a gather.
 enum SpeechState {
-    /// The gather has no speech recognition, only digits.
+    /// The gather has no speech recognition. It collects only digits.
     None,
     /// The recognition starts when the prompts have ended.
     Closed,
@@ -79,8 +79,8 @@ impl Gathering {
         }
     }
 
-    /// Does the same as [`Self::handle_in_runner`], for a gather that runs at the same time as the leg's program.
-    /// Returns `None` when the gather has ended.
+    /// Does the same as [`Self::handle_in_runner`] for a gather that runs at the same time as the leg's program.
+    /// Returns `None` if the gather has ended.
     pub(crate) fn handle(mut self: Box<Self>, call: &mut Call, leg: LegId, signal: &Signal) -> Option<Box<Self>> {
         match self.handle_signal(call, leg, signal) {
             Some(outcome) => {
@@ -231,7 +231,7 @@ impl Gathering {
         }
     }
 
-    /// Ends the speech recognition, and stores the words so far.
+    /// Ends the speech recognition, and stores the words that were recognised so far.
     fn stop_recognition(&mut self, call: &mut Call, leg: LegId) {
         self.recognition = match std::mem::replace(&mut self.recognition, SpeechState::None) {
             SpeechState::Open(speech_gather) | SpeechState::Spoken(speech_gather) => {

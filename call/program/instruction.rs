@@ -1,4 +1,4 @@
-//! The complete set of instructions for a leg, independent of the format of the document.
+//! The complete set of instructions for a leg. The set does not depend on the format of the document.
 //!
 //! All URLs here are absolute. A dialect resolves relative URLs against the URL of the document.
 
@@ -26,9 +26,10 @@ use crate::{Callback, Target};
 /// The instructions of a leg, in the order in which they run.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Program {
-    /// The instructions, first to last. After the last instruction, a leg that a document controls is hung up.
+    /// The instructions in their order. After the last instruction, the leg is hung up if a document controls the leg.
     pub instructions: Vec<Instruction>,
-    /// Problems in the document that the parser skipped. These problems are reported once and do not stop the program.
+    /// Parts of the document that the parser ignored because of a problem. Each problem is reported once and does not
+    /// stop the program.
     pub warnings: Vec<Warning>,
 }
 
@@ -37,7 +38,7 @@ pub struct Program {
 pub struct Warning {
     /// The provider's error number of the problem.
     pub code: u32,
-    /// Text that says which part was ignored, and where it is.
+    /// Text that says which part was ignored, and where this part is.
     pub message: String,
 }
 
@@ -46,7 +47,7 @@ pub struct Warning {
 pub enum Instruction {
     /// Speak or play audio to the leg.
     Play(Play),
-    /// Send DTMF digits to the leg: `0-9 A-D * #`. `w` is a pause of 0.5 s, `W` a pause of 1 s.
+    /// Send DTMF digits to the leg: `0-9 A-D * #`. `w` is a pause of 0.5 s, and `W` is a pause of 1 s.
     SendDigits(SendDigits),
     /// Wait for this time.
     Pause(Duration),
@@ -60,10 +61,10 @@ pub enum Instruction {
     Conference(Conference),
     /// Wait in a queue until an agent takes the leg, or until the leg leaves the queue.
     Enqueue(Enqueue),
-    /// Leave the queue in which the leg waits. The leg continues with the action or the instructions after the wait.
-    /// Does nothing outside a queue.
+    /// Leave the queue in which the leg waits. The leg then requests the action of the wait. If there is no action, the
+    /// leg runs the instructions after the wait. Does nothing outside a queue.
     Leave,
-    /// Stream the leg's audio to a WebSocket application until the stream ends.
+    /// Stream the leg's audio to a WebSocket application. The leg waits until the stream ends.
     Connect(Connect),
     /// Let the caller talk with an agent, or with an application that reads and writes text over a WebSocket. The
     /// instruction ends when one party ends the conversation.
@@ -88,14 +89,15 @@ pub enum Instruction {
     Redirect(Target),
     /// Refuse the call. An answered leg is hung up instead.
     Reject(RejectReason),
-    /// Return these names and values to the caller at the end of this leg. This instruction is only for a leg of an
+    /// Return these names and values to the calling leg when this leg ends. This instruction is only for a leg of an
     /// internal call.
     ReturnValues(Vec<(String, String)>),
     /// End the leg.
     Hangup,
     /// Send the leg its own audio until another action stops the instruction.
     Echo,
-    /// An instruction that this server does not implement. The application waits for the result of this instruction.
+    /// An instruction that this server does not implement. The application receives a result that is prepared in
+    /// advance.
     Unsupported(Box<Unsupported>),
     /// Execute a command at once, as if the command had come as a request.
     ExecuteCommand(Box<ExecuteCommand>),
@@ -114,26 +116,27 @@ pub enum RejectReason {
     Status(u16),
 }
 
-/// An instruction that this server does not implement, with the results that the application expects.
+/// Data of an instruction that this server does not implement. The application expects a result of the instruction, so
+/// this struct contains a prepared result.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Unsupported {
     /// The warning that is reported to the application.
     pub warning: Warning,
     /// Target of the request for the next document. If `None`, the next instruction runs.
     pub action: Option<Target>,
-    /// Names and values that `action` receives.
+    /// Names and values that the request to `action` contains.
     pub outcome: Vec<(String, String)>,
-    /// Callback that is also notified.
+    /// Callback that is notified in addition to `action`.
     pub callback: Option<Callback>,
-    /// Names and values that `callback` receives.
+    /// Names and values that the notification to `callback` contains.
     pub callback_parameters: Vec<(String, String)>,
 }
 
-/// A document's instruction to execute a command.
+/// An instruction of a document that executes a command.
 #[derive(Clone, PartialEq, Debug)]
 pub struct ExecuteCommand {
-    /// The command to execute. If the command gives the leg another program, this program replaces the following
-    /// instructions.
+    /// The command to execute. If the command gives the leg another program, that program replaces the instructions
+    /// after this instruction.
     pub command: Command,
     /// Target that receives the result and returns the next document. If `None`, the next instruction runs.
     pub action: Option<Target>,
@@ -153,14 +156,14 @@ pub struct DetectMachine {
 pub struct Play {
     /// Source of the audio.
     pub source: AudioSource,
-    /// Number of times the audio is played. `None` repeats the audio until it is stopped. Has no effect on a tone: a tone
-    /// plays once, or until it is stopped.
+    /// Number of times the audio is played. `None` repeats the audio until it is stopped. This number has no effect on
+    /// a tone. A tone plays once or until it is stopped.
     pub loops: Option<NonZeroU32>,
     /// Callback that receives the start and the end of the playback.
     pub callback: Option<Arc<Callback>>,
     /// Whether an unanswered leg hears the audio as early media. Otherwise the leg is answered first.
     pub early: bool,
-    /// Maximum playing time, after which the audio is stopped.
+    /// Maximum playing time. After this time the audio is stopped.
     pub max_duration: Option<Duration>,
 }
 
@@ -252,7 +255,7 @@ pub struct Gather {
     pub max_digits: Option<u32>,
     /// Digits that end the gather and are not part of the result.
     pub terminators: String,
-    /// Digits that are valid; `None` if all sixteen digits are valid.
+    /// Digits that are valid; `None` if all sixteen DTMF digits are valid.
     pub valid_digits: Option<String>,
     /// Maximum silence before the first digit. The time starts at the end of the prompts.
     pub first_digit_timeout: Duration,
@@ -268,7 +271,8 @@ pub struct Gather {
     pub action_on_empty: bool,
     /// The id that the application uses for the gather. The events of the gather contain this id.
     pub id: Option<String>,
-    /// Speech recognition, in addition to digits or instead of digits. If both are allowed, the first input decides.
+    /// Speech recognition, in addition to digits or instead of digits. If the gather accepts both, the first input of
+    /// the caller decides.
     pub speech: Option<Box<GatherSpeech>>,
     /// Callback that receives the end of the gather.
     pub callback: Option<Arc<Callback>>,
@@ -279,8 +283,8 @@ pub struct Gather {
 pub struct GatherSpeech {
     /// Parameters of the recogniser.
     pub recognition: RecognitionSpec,
-    /// Length of the silence after speech that ends the gather. If `None`, the recogniser decides where an utterance
-    /// ends.
+    /// Length of the silence after speech at which the gather ends. If `None`, the recogniser decides where an
+    /// utterance ends.
     pub pause: Option<Duration>,
     /// Maximum duration of the speech. The time starts at the first sound of speech.
     pub max_duration: Duration,
@@ -310,10 +314,10 @@ pub struct Record {
 pub struct Dial {
     /// Targets to call. The list has at least one target, unless `queue` is set.
     pub targets: Vec<DialTarget>,
-    /// Queue from which the dial takes the first leg, at once or within `timeout`. If `queue` is set, `targets` is
-    /// empty.
+    /// Queue from which the dial takes the first leg. The dial waits at most `timeout` for a leg. If `queue` is set,
+    /// `targets` is empty.
     pub queue: Option<Dequeue>,
-    /// Whether the targets are called one after the other. Otherwise all targets are called at once.
+    /// Whether the targets are called one after the other. Otherwise all targets are called at the same time.
     pub sequential: bool,
     /// Maximum time until a target answers.
     pub timeout: Duration,
@@ -323,7 +327,7 @@ pub struct Dial {
     pub caller_id: Option<Address>,
     /// Display name of the caller that the targets see.
     pub caller_name: Option<String>,
-    /// Whether this leg is answered only when a target answers.
+    /// Whether this leg is answered only when a target answers. Otherwise this leg is answered first.
     pub answer_on_bridge: bool,
     /// Country of the ringback tone that an answered leg hears while targets ring. `None` gives silence.
     pub ring_tone: Option<String>,
@@ -335,11 +339,11 @@ pub struct Dial {
     pub action: Option<Target>,
     /// The action of this leg after the bridge, if `action` is `None`.
     pub after: AfterBridge,
-    /// Whether an unanswered leg gets the target's final response if no target answers. Used for a simple route from
-    /// trunk to trunk.
+    /// Whether an unanswered leg gets the target's final response if no target answers. A simple route from trunk to
+    /// trunk sets this field.
     pub pass_failure: bool,
-    /// The URL of the document that is requested when one far end requests a transfer (REFER). The document runs on the
-    /// transferee. If `None`, the server makes the transfer itself.
+    /// The URL of a document. The document is requested when one of the far ends asks for a transfer (REFER), and runs
+    /// on the transferee. If `None`, the server makes the transfer itself.
     pub refer: Option<Target>,
 }
 
@@ -362,15 +366,15 @@ pub struct Enqueue {
     /// The name that the account uses for the queue. The first leg that waits in the queue creates the queue. An empty
     /// queue remains until a request deletes it.
     pub queue: Arc<str>,
-    /// Maximum number of waiting legs. If the queue already has this number, the leg is not admitted. The queue also
-    /// has a limit of its own.
+    /// Maximum number of legs in the queue for this request. If this number already waits, the leg is not admitted. The
+    /// queue also has a limit of its own.
     pub max_size: Option<u32>,
     /// Audio during the wait.
     pub wait: Wait,
     /// Maximum waiting time until an agent takes the leg.
     pub max_duration: Option<Duration>,
-    /// Target that receives the result and returns the next document. If the leg has ended or was redirected, the
-    /// document does not run. If `None`, the next instruction runs.
+    /// Target that receives the result and returns the next document. If `None`, the next instruction runs. If the leg
+    /// has ended or was redirected, the returned document does not run.
     pub action: Option<Target>,
 }
 
@@ -382,9 +386,9 @@ pub enum Wait {
     /// No audio.
     #[default]
     Silence,
-    /// A document that is repeated. The server requests the document again for each repetition.
+    /// A document that runs again and again. The server requests the document anew for each repetition.
     Document(Target),
-    /// An audio file at this URL, which is repeated.
+    /// An audio file at this URL. The file is repeated.
     File(Arc<str>),
     /// An audio file that the account has stored under this name. The file is repeated.
     Stored(Arc<str>),
@@ -421,7 +425,7 @@ pub struct Refer {
     pub action: Option<Target>,
 }
 
-/// The action of a leg when the other leg of its bridge has left.
+/// What a leg does when the other leg of its bridge has left.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum AfterBridge {
     /// The leg continues with its program, or waits for commands.
@@ -433,7 +437,7 @@ pub enum AfterBridge {
 /// Recording of a dial.
 #[derive(Clone, PartialEq, Debug)]
 pub struct DialRecord {
-    /// Whether the recording starts when the first target rings. Otherwise it starts with the answer.
+    /// Whether the recording starts when the first target rings. Otherwise the recording starts with the answer.
     pub from_ringing: bool,
     /// Parameters of the recording.
     pub spec: RecordingSpec,
@@ -461,7 +465,7 @@ pub struct DialTarget {
     pub greeting: Option<Play>,
     /// Callback that receives the status events of the target's leg.
     pub status: Option<Callback>,
-    /// The application's opaque client state for the target's leg.
+    /// The client state of the target's leg. The application chooses this text, and the server does not interpret it.
     pub client_state: Option<String>,
     /// Values for the called application, if the target is an application of this server.
     pub handover: Option<Box<InternalCall>>,
@@ -501,15 +505,15 @@ impl std::fmt::Debug for Credentials {
     }
 }
 
-/// Parameters of a connect instruction: the leg waits until a stream in both directions ends.
+/// Parameters of a connect instruction. The leg has a stream in both directions and waits until the stream ends.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Connect {
     /// Parameters of the stream.
     pub stream: StreamSpec,
     /// The URL of the document that is requested after the stream has ended. If `None`, the next instruction runs.
     pub action: Option<Target>,
-    /// Whether the leg continues in silence if the stream fails. The leg then waits until a request redirects it or it
-    /// is hung up.
+    /// Whether the leg continues in silence if the stream fails. The leg then waits until a request redirects the leg
+    /// or until the leg ends.
     pub outlives_failure: bool,
 }
 

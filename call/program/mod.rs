@@ -1,7 +1,7 @@
 //! The interpreter of programs, with one file per verb.
 //!
-//! A leg runs one instruction at a time. An instruction that takes time becomes a `Running`. A `Running` receives every
-//! `Signal` of its leg and returns a `Step`. Only `Call::step` executes a `Step`.
+//! A leg runs one instruction at a time. An instruction that takes time is stored as a `Running`. A `Running` receives
+//! every `Signal` of its leg and returns a `Step`. Only `Call::step` executes a `Step`.
 
 pub(crate) mod conference;
 pub(crate) mod connect;
@@ -36,8 +36,8 @@ use crate::recording::Recording;
 use crate::request::needs_answer;
 use crate::stream::StreamStatus;
 
-/// An input for a running instruction. `Called` gives the first leg of the queue to a dial that requested a leg.
-/// `Called(None)` means that this leg has left the queue meanwhile.
+/// An input for a running instruction. `Called` goes to a dial that requested a leg of a queue, and contains the first
+/// leg of this queue. `Called(None)` means that the first leg has left the queue meanwhile.
 #[derive(Clone, Debug)]
 pub(crate) enum Signal {
     Dtmf(char),
@@ -60,14 +60,14 @@ pub(crate) enum Signal {
     ReferProgress { status: u16, done: bool },
 }
 
-/// Progress of a leg. The receiver is the leg that dialled this leg or took it out of a queue.
+/// Progress of a leg. The receiver of this progress is the leg that dialled this leg or took this leg out of a queue.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum ChildEvent {
     Ringing {
         early_media: bool,
     },
     Answered,
-    /// The leg can be bridged, because its digits were sent, or because its greeting or whisper document has ended.
+    /// The leg can be bridged now. Its digits were sent, or its greeting or whisper document has ended.
     Ready,
     /// A request moved the leg away from the dial.
     Taken,
@@ -77,7 +77,7 @@ pub(crate) enum ChildEvent {
 /// An instruction that takes time and has started.
 pub(crate) enum Running {
     Fetching(document::Fetching),
-    /// Plays the apology. After the apology the leg ends, with this detail text.
+    /// Plays the apology. After the apology, the leg ends with this detail text.
     Apologising(OpId, String),
     Playing(play::Playing),
     SendingDigits(OpId),
@@ -96,7 +96,7 @@ pub(crate) enum Running {
     Detecting(OpId, Option<Target>),
 }
 
-/// The next action after an instruction has handled a signal.
+/// The next action of a leg, after an instruction has handled a signal.
 pub(crate) enum Step {
     /// The instruction continues.
     Stay(Running),
@@ -152,7 +152,8 @@ impl Running {
         }
     }
 
-    /// Aborts the instruction: stops the operations that it started, and reports to applications.
+    /// Aborts the instruction. The operations of the instruction are stopped, and its result is reported to
+    /// applications.
     pub(crate) fn abort(self, call: &mut Call, leg: LegId, why: Abort) {
         match self {
             // Answering-machine detection continues after the instruction was aborted.
@@ -194,8 +195,8 @@ impl Call {
         }
     }
 
-    /// Executes the step that a transfer returned. Unless the leg has ended, the leg's program continues during the
-    /// transfer.
+    /// Executes the step that a transfer returned. The leg's program continues during the transfer, unless the leg has
+    /// ended.
     pub(crate) fn step_transfer(&mut self, leg: LegId, step: Step) {
         let Some(state) = self.leg_state_mut(leg) else { return };
         let ended = state.info.status.is_final();
@@ -210,7 +211,7 @@ impl Call {
         }
     }
 
-    /// Starts the next instructions, until an instruction takes time.
+    /// Starts the next instructions one after the other, until one of them takes time.
     pub(crate) fn advance(&mut self, leg: LegId) {
         loop {
             let Some(state) = self.leg_state_mut(leg) else { return };

@@ -1,8 +1,8 @@
-//! The overlay: audio that a request plays at the same time as the leg's program, one item after the other. The overlay
-//! is independent of the program.
+//! The overlay: audio that a request plays, one item after the other, while the leg's program runs. The overlay is
+//! independent of the program.
 //!
-//! A leg hears one item at a time: new audio of the program replaces the overlay, and new overlay audio replaces the
-//! audio of the program.
+//! A leg hears one item at a time. New audio of the program replaces the overlay, and new audio of the overlay replaces
+//! the audio of the program.
 
 use std::collections::VecDeque;
 
@@ -21,7 +21,7 @@ pub(crate) struct Overlay {
 }
 
 impl Call {
-    /// Plays this audio after the audio that is already in the overlay. Refuses if too much audio would wait.
+    /// Plays this audio after the audio that is already in the overlay. Returns an error if too much audio would wait.
     pub(crate) fn play_overlay(&mut self, leg: LegId, plays: Vec<Play>) -> Result<(), Refused> {
         let state = self.leg_state_mut(leg).ok_or(Refused::NoSuchLeg)?;
         let waiting = state.overlay.as_ref().map_or(0, |overlay| overlay.waiting.len());

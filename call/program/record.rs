@@ -1,5 +1,4 @@
-//! Recordings: the record instruction, which waits for its recording, and recordings that run while the leg's program
-//! continues.
+//! Recordings. The record instruction waits for its recording. Other recordings run while the leg's program continues.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -74,7 +73,7 @@ impl RecordVerb {
         }
     }
 
-    /// Ends the instruction. If the caller hangs up, the recorded message is still valid. In this case the action is
+    /// Ends the instruction. If the caller hung up, the recorded message is still valid. In this case the action is
     /// requested when the file is complete, and the response is ignored.
     pub(crate) fn abort(self, call: &mut Call, leg: LegId, why: Abort) {
         match self.phase {
@@ -115,7 +114,7 @@ impl Call {
         self.order_recording(leg, new, after).map(|_| id)
     }
 
-    /// Creates the parameters of a recording, with a new id.
+    /// Combines the parameters of a recording with a new id.
     pub(crate) fn new_recording(&mut self, spec: RecordingSpec) -> NewRecording {
         NewRecording { id: RecordingId::new(self.now().time, &mut self.rng), spec }
     }
@@ -125,8 +124,8 @@ impl Call {
         self.order_recording(leg, new, None)
     }
 
-    /// Orders a recording that starts after the end of the playback `after`. The engine, not the call, waits for the
-    /// end of the playback. Returns `None` if the leg already has its maximum number of recordings.
+    /// Orders a recording that starts when the playback `after` has ended. The engine waits for this end. Returns
+    /// `None` if the leg already has its maximum number of recordings.
     fn order_recording(&mut self, leg: LegId, new: NewRecording, after: Option<OpId>) -> Option<OpId> {
         let (op, facts) = (self.new_op(), self.begun(leg, new.clone()));
         let NewRecording { id, spec } = new;
@@ -166,7 +165,7 @@ impl Call {
         }
     }
 
-    /// Orders the end of the recording with this operation, at most once.
+    /// Orders the end of the recording with this operation. A second order for the same recording has no effect.
     pub(crate) fn end_recording(&mut self, leg: LegId, op: OpId) {
         if let Some(active) = self.active_recording(leg, op)
             && !std::mem::replace(&mut active.stopping, true)

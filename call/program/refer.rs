@@ -1,4 +1,4 @@
-//! The refer instruction: it asks the far end to call another party (REFER), then waits for the result.
+//! The refer instruction. It asks the far end to call another party (REFER), then waits for the result.
 
 use crate::Target;
 use crate::call::Call;
@@ -50,8 +50,7 @@ impl Referring {
         }
     }
 
-    /// Reports the result that is known so far, because the leg was hung up or another program replaces the
-    /// instruction.
+    /// Reports the result that is known so far. The leg was hung up, or another program replaces the instruction.
     pub(crate) fn abort(mut self, call: &mut Call, leg: LegId) {
         // A far end that accepted the REFER may hang up without a report of the result (BYE instead of NOTIFY).
         let well = self.facts.answer.is_some_and(|status| status < 300);

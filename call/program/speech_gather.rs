@@ -1,4 +1,4 @@
-//! Speech recognition of a gather: collects the words and detects the end of the speech.
+//! Speech recognition of a gather. It collects the words and detects the end of the speech.
 //!
 //! ```text
 //!   listening --Began--> speaking --Paused--> pausing --the pause is long enough--> finishing --Ended--> over
@@ -16,10 +16,10 @@ use crate::program::Signal;
 use crate::program::instruction::GatherSpeech;
 use crate::recognition::{RecognisedText, RecognitionEvent, joined};
 
-/// Maximum pause if the recogniser decides where an utterance ends. After this pause the recogniser may have received
-/// only noise.
+/// Maximum pause after speech if the recogniser decides where an utterance ends. The limit is necessary, because the
+/// recogniser may have received only noise.
 const MAX_UTTERANCE_PAUSE: Duration = Duration::from_secs(2);
-/// Maximum time for the last results of the recogniser.
+/// Maximum time for which the gather waits for the last results of the recogniser.
 const FINAL_RESULTS_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The speech recognition of a running gather.
@@ -29,19 +29,19 @@ pub(crate) struct SpeechGather {
     op: Option<OpId>,
     /// The final words recognised so far.
     words: RecognisedText,
-    /// Number of utterances with a confidence value; needed for the mean.
+    /// Number of utterances that have a confidence value. The mean confidence is computed with this number.
     confidence_count: u16,
     speaking: bool,
     finishing: bool,
     /// Number of partial results that were reported.
     partial_count: u32,
-    /// Timer for the pause after speech. If `finishing` is true, timer for the last results.
+    /// Timer for the pause after speech. If `finishing` is true, this is the timer for the last results.
     pause: Option<OpId>,
     /// Timer for the maximum duration of the speech.
     max_duration: Option<OpId>,
 }
 
-/// The meaning of a signal for the gather.
+/// What a signal means for the gather.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum SpeechProgress {
     Nothing,

@@ -1,4 +1,4 @@
-//! Live transcriptions, which run while the leg's program continues, until the leg or the transcription ends.
+//! Live transcriptions. They run while the leg's program continues, until the leg or the transcription ends.
 
 use crate::call::Call;
 use crate::command::Refused;
@@ -30,8 +30,8 @@ impl Call {
         Ok(id)
     }
 
-    /// Orders the end of a transcription, at most once. Earlier speech is still reported. Returns `false` if the
-    /// transcription does not run.
+    /// Orders the end of a transcription. A second order for the same transcription has no effect. Earlier speech is
+    /// still reported. Returns `false` if the transcription does not run.
     pub(crate) fn stop_transcription(&mut self, leg: LegId, id: TranscriptionId) -> bool {
         let Some(state) = self.leg_state_mut(leg) else { return false };
         let Some(one) = state.transcriptions.iter_mut().find(|one| one.id == id && !one.stopping) else { return false };
@@ -41,7 +41,7 @@ impl Call {
         true
     }
 
-    /// Orders the end of the transcriptions with this name, or of all transcriptions if `None`.
+    /// Orders the end of the transcriptions with this name. If `name` is `None`, orders the end of all transcriptions.
     pub(crate) fn stop_transcriptions(&mut self, leg: LegId, name: Option<&str>) {
         let named = |spec: &TranscriptionSpec| name.is_none() || spec.name.as_deref() == name;
         let ids: Vec<_> = self
@@ -59,7 +59,7 @@ impl Call {
         all.iter().find(|one| !one.stopping && one.spec.name.as_deref() == Some(name)).map(|one| one.id)
     }
 
-    /// Handles an event of a transcription that the shell reports. The last event may come after the leg's end.
+    /// Handles an event that the shell reports for a transcription. The last event may come after the leg's end.
     pub(crate) fn transcription_changed(&mut self, leg: LegId, id: TranscriptionId, status: TranscriptionStatus) {
         let Some(state) = self.leg_state_mut(leg) else { return };
         let Some(index) = state.transcriptions.iter().position(|one| one.id == id) else { return };

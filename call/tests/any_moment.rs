@@ -1,4 +1,4 @@
-//! A leg can be hung up, redirected or lost at any moment, during any instruction. After that, no leg, timer or
+//! Tests that hang up, redirect or lose a leg at many moments of every instruction. After that, no leg, timer or
 //! operation may be left.
 #![allow(
     clippy::unwrap_used,
@@ -118,7 +118,7 @@ fn every_instruction() -> Vec<Instruction> {
     ]
 }
 
-/// Events on a leg before the leg is cut off. Each entry is one moment of the table.
+/// Inputs that bring a leg to the moment at which the test cuts off the leg. Each entry is one moment.
 const MOMENTS: [fn(&mut CallScript); 13] = [
     |_| {},
     |script| {
@@ -163,7 +163,7 @@ fn on_child(script: &mut CallScript, what: fn(&mut CallScript, LegId)) {
     }
 }
 
-/// Ways to cut off a leg.
+/// Inputs that cut off a leg. Each entry is one way.
 const ENDS: [fn(&mut CallScript); 6] = [
     |script| script.hangs_up(script.leg()),
     |script| script.feed(LegEvent::Ended { reason: SipEndReason::Cancelled, sip_status: None, detail: None }),

@@ -1,5 +1,5 @@
-//! Commands in documents: a document gives a command that a request could also give, and the document's action receives
-//! the result.
+//! Commands in documents. A document can give the same commands as a request. The action of the document receives the
+//! result.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a broken expectation ends the test")]
 
 use std::sync::Arc;

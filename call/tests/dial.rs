@@ -1,4 +1,4 @@
-//! Dials: the parties that are called, the party that is bridged, and the result that is reported.
+//! Dials: which parties are called, which party is bridged, and which result is reported.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

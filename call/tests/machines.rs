@@ -1,4 +1,4 @@
-//! Answering-machine detection: the actions that wait for a result, and the actions that follow a result.
+//! Answering-machine detection: which actions wait for a result, and which actions follow a result.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a broken expectation ends the test")]
 
 use std::time::Duration;

@@ -12,7 +12,7 @@ use tandem_call::refer::{ReferTarget, Referred};
 use tandem_call::route::Decision;
 use tandem_call::testing::*;
 
-/// Creates a caller bridged with the leg that it dialled. Returns the script, the caller and the dialled leg.
+/// Creates a caller that is bridged with the leg that it dialled. Returns the script, the caller and the dialled leg.
 fn joined() -> (CallScript, LegId, LegId) {
     joined_by(dial(&["+15550003"]))
 }

@@ -37,8 +37,8 @@ pub(super) fn check(config: &Config, accounts: &[&str], report: &mut Report<'_>)
     report.unique("the origin", keys.collect::<Vec<_>>());
 }
 
-/// Returns the address of an origin that the network policy refuses. Only addresses that are known without DNS are
-/// checked.
+/// Returns the address of the origin `to` if the network policy refuses this address. The function checks only
+/// addresses that are known without DNS.
 fn refused(policy: &NetworkPolicy, to: &Origin) -> Option<IpAddr> {
     let known: Vec<IpAddr> = match to.host() {
         Host::Ipv4(address) => vec![(*address).into()],

@@ -8,10 +8,10 @@ use super::Report;
 use super::surfaces::is_host;
 use crate::Config;
 
-/// Maximum of the setting for the longest registration, in seconds.
+/// The largest value that the setting for the longest registration may have, in seconds.
 const WEEK: u32 = 604_800;
-/// Maximum of the setting for the shortest registration, in seconds. A registrar may answer with 423 only if the
-/// requested time is shorter than one hour (RFC 3261 §10.3).
+/// The largest value that the setting for the shortest registration may have, in seconds. A registrar may answer with
+/// 423 only if the requested time is shorter than one hour (RFC 3261 §10.3).
 const HOUR: u32 = 3_600;
 
 pub(super) fn check(config: &Config, report: &mut Report<'_>) {
@@ -59,8 +59,8 @@ pub(super) fn check(config: &Config, report: &mut Report<'_>) {
     check_passwords(config, report);
 }
 
-/// Checks that no two phones or trunks have the same user name and password, because the server identifies a phone or
-/// trunk by these two values alone.
+/// Checks that no two phones or trunks have the same user name and password. The server identifies a phone or trunk
+/// only by its user name and password.
 fn check_passwords(config: &Config, report: &mut Report<'_>) {
     let phones = config.endpoints.iter().enumerate().map(|(index, phone)| {
         let owner = Some(&*phone.account);

@@ -1,5 +1,5 @@
-//! Checks of accounts, trunks, applications, numbers and endpoints. The names in these settings must exist, and the
-//! settings must agree with each other.
+//! Checks of accounts, trunks, applications, numbers and endpoints. If a setting names an object, this object must
+//! exist. The settings must also agree with each other.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -21,7 +21,7 @@ use super::surfaces::is_host;
 use super::{Report, is_name};
 use crate::Config;
 
-/// Credentials in tandem.example.toml. Everybody knows them, because the file is published.
+/// The credentials in tandem.example.toml. These credentials are not secret, because the file is published.
 const PUBLISHED: [&str; 5] =
     ["change-me", "KEYchange-me", "Y2hhbmdlLW1lLWNoYW5nZS1tZS1jaGFuZ2UtbWUhISE=", "PTchange-me", "PSK_change-me"];
 
@@ -57,8 +57,8 @@ pub(super) fn check(config: &Config, report: &mut Report<'_>) {
     super::origins::check(config, &names.accounts, report);
 }
 
-/// Adds a note for every trunk that accepts calls from anywhere, and for every number that forwards such calls to a
-/// trunk.
+/// Adds a note for every trunk that accepts calls from all addresses. Also adds a note for every number that forwards
+/// the calls from such a trunk to any trunk.
 fn note_open_relays(config: &Config, report: &mut Report<'_>) {
     let open = |trunk: &&TrunkConfig| {
         !trunk.mutual_tls
@@ -81,8 +81,8 @@ fn note_open_relays(config: &Config, report: &mut Report<'_>) {
     }
 }
 
-/// Adds a note for every telephone number without `+` if another number begins with `+`, because a trunk writes all
-/// numbers in one format.
+/// Adds a note for every telephone number without `+` if another number begins with `+`. A trunk writes all numbers in
+/// one format, so calls through the trunk may not find the number without `+`.
 fn note_mixed_numbers(config: &Config, report: &mut Report<'_>) {
     let international = config.numbers.iter().filter_map(|one| one.number.exact()).find(|text| text.starts_with('+'));
     let Some(international) = international else { return };
@@ -98,7 +98,7 @@ fn note_mixed_numbers(config: &Config, report: &mut Report<'_>) {
     }
 }
 
-/// Adds a note if a password or key has fewer than 7 characters, and so is easy to guess.
+/// Adds a note if a password or key has fewer than 7 characters, because a short password or key is easy to guess.
 fn note_weak(path: &str, text: &str, report: &mut Report<'_>) {
     if (1..7).contains(&text.len()) {
         let message = format!("has only {} characters and is easy to guess; use 16 random ones", text.len());
@@ -310,8 +310,8 @@ fn check_numbering(trunk: &TrunkConfig, path: &str, report: &mut Report<'_>) {
     }
 }
 
-/// Checks that the URI has the form `sip:[user@]host[:port][;transport=udp|tcp|tls]`, or the same form with `sips:` and
-/// without UDP.
+/// Checks that the URI has the form `sip:[user@]host[:port][;transport=udp|tcp|tls]` or
+/// `sips:[user@]host[:port][;transport=tcp|tls]`.
 pub(super) fn check_sip_uri(uri: &str) -> Result<(), String> {
     let fault =
         || format!("{uri:?} is not \"sip:HOST:PORT\", optionally followed by \";transport=tcp\" or \";transport=tls\"");
@@ -393,13 +393,14 @@ fn check_applications(config: &Config, names: &Names<'_>, report: &mut Report<'_
     report.unique("the id", ids.collect::<Vec<_>>());
 }
 
-/// Returns the provider whose document format an account uses if a number or endpoint does not name a provider.
+/// Returns the provider whose document format the account uses by default. The default applies if a number or endpoint
+/// does not name a provider.
 fn documents(config: &Config, account: &str) -> &'static str {
     config.accounts.iter().find(|one| &*one.name == account).map_or("twilio", Account::documents)
 }
 
-/// Checks that the provider exists, and that the account has the credentials for the signature of requests in the
-/// format of this provider.
+/// Checks that the provider exists. Also checks that the account has the credentials that sign the requests of this
+/// provider's format.
 fn check_provider(config: &Config, provider: &str, account: &str, path: &str, report: &mut Report<'_>) {
     let key = format!("{path}.provider");
     let Some((table, is_set)) = credentials(provider) else {
@@ -412,11 +413,11 @@ fn check_provider(config: &Config, provider: &str, account: &str, path: &str, re
     }
 }
 
-/// Whether an account has a table of credentials.
+/// A function that returns whether an account has a certain table of credentials.
 type IsSet = fn(&Account) -> bool;
 
-/// Returns the table of an account that has the credentials for this provider, and whether an account has this table.
-/// Returns `None` for a provider that does not exist.
+/// Returns the name of the table with the credentials for this provider, and a function that checks whether an account
+/// has this table. Returns `None` for a provider that does not exist.
 fn credentials(provider: &str) -> Option<(&'static str, IsSet)> {
     match provider {
         "twilio" => Some(("twilio = { account_sid, auth_token }", |account| account.twilio.is_some())),
@@ -608,8 +609,8 @@ fn check_endpoints(config: &Config, names: &Names<'_>, report: &mut Report<'_>) 
     }
 }
 
-/// Checks that the text is an absolute `http` or `https` URL, and that the network policy allows the address. An
-/// address that only DNS knows is not checked.
+/// Checks that the text is an absolute `http` or `https` URL, and that the network policy allows the address in the
+/// URL. A host name is not checked, except `localhost`.
 fn target(config: &Config, path: &str, text: &str, report: &mut Report<'_>) {
     let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
     let Some(url) = url else {
@@ -667,7 +668,8 @@ fn is_local(config: &Config) -> bool {
     is_public_url_local && config.http.listen.ip().is_loopback()
 }
 
-/// Returns whether phones can register over TLS: whether the server listens on `tls://` or `wss://`.
+/// Returns whether phones can register over TLS. Phones can register over TLS if the server listens on `tls://` or
+/// `wss://`.
 fn listens_on_tls(config: &Config) -> bool {
     config.sip.listen.iter().any(|listen| listen.starts_with("tls://") || listen.starts_with("wss://"))
 }

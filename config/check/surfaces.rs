@@ -300,7 +300,7 @@ fn check_http(config: &Config, sip: &[Listener], report: &mut Report<'_>) {
     }
 }
 
-/// Returns whether two sockets on these addresses would conflict if they had the same port.
+/// Returns whether a socket on address `a` and a socket on address `b` would conflict if both had the same port.
 fn conflict(a: IpAddr, b: IpAddr) -> bool {
     a == b || (a.is_ipv4() == b.is_ipv4() && (a.is_unspecified() || b.is_unspecified()))
 }

@@ -1,5 +1,5 @@
-//! Changes of accounts and of API keys by request. A change is made in the database first and then in memory. In
-//! memory, the change applies at once.
+//! Changes accounts and API keys when an API request asks for a change. Each change is made in the database first, and
+//! then in memory. A change in memory applies at once.
 
 use std::sync::Arc;
 
@@ -20,10 +20,10 @@ pub enum AccountError {
     /// Subaccounts cannot have subaccounts.
     #[error("a subaccount cannot have subaccounts")]
     IsSubaccount,
-    /// The account already has [`MOST_SUBACCOUNTS`] subaccounts.
+    /// The account already has [`MAX_SUBACCOUNTS`] subaccounts.
     #[error("the account has {MAX_SUBACCOUNTS} subaccounts already, the maximum")]
     TooManySubaccounts,
-    /// The account already has [`MOST_KEYS`] API keys.
+    /// The account already has [`MAX_KEYS`] API keys.
     #[error("the account has {MAX_KEYS} keys already, the maximum")]
     TooManyKeys,
     /// Accounts of this provider are created in the configuration only.
@@ -70,8 +70,9 @@ impl Accounts {
         Ok(subaccount)
     }
 
-    /// Changes an account. `id` is the account's id at its provider. `id` is used only for the first change of an
-    /// account of the configuration. `by_itself` says that the account itself requests the change, and not its parent.
+    /// Changes an account. `id` is the account's id at its provider. This id is used only for the first change of an
+    /// account of the configuration. `by_itself` says whether the account itself requests the change. If `by_itself` is
+    /// false, the account's parent requests the change.
     pub async fn change(
         &self,
         store: &Store,
@@ -102,8 +103,8 @@ impl Accounts {
     }
 
     /// Whether a resource of account `from` may be transferred to account `to`. The transfer is allowed if `to` is a
-    /// subaccount of `from`, or if `from` is an operator account. A transfer to the parent of `from` is allowed if the
-    /// parent requests it. `by_itself` says that `from` itself requests the transfer, and not its parent.
+    /// subaccount of `from`, or if `from` is an operator account. A transfer to the parent of `from` is allowed only if
+    /// the parent requests the transfer. `by_itself` says whether `from` itself requests the transfer.
     pub fn may_transfer(&self, from: &Account, to: &Account, by_itself: bool) -> bool {
         self.is_operator(from)
             || self.parent(&to.name).as_deref() == Some(&*from.name)

@@ -37,8 +37,8 @@ pub struct Account {
 }
 
 impl Account {
-    /// Creates a subaccount. The name of the subaccount in this server is `id`. With a signing key, the subaccount is a
-    /// SignalWire project. Without a signing key, the subaccount is a Twilio subaccount.
+    /// Creates a subaccount. The name of the subaccount in this server is `id`. If there is a signing key, the
+    /// subaccount is a SignalWire project. If there is no signing key, the subaccount is a Twilio subaccount.
     pub fn of_subaccount(id: &str, secret: Option<String>, signing_key: Option<String>) -> Self {
         let mut made = Self { name: id.into(), twilio: None, telnyx: None, signalwire: None, operator: false };
         match (secret, signing_key) {
@@ -53,9 +53,10 @@ impl Account {
         made
     }
 
-    /// The user names that the account may use for calls from this computer, each with its secret. The user names are
-    /// the account's name in this server, the Twilio id and the SignalWire id. The secret of an id is the secret of its
-    /// API. The secret of the name is the secret of the first API in the order Twilio, Telnyx, SignalWire.
+    /// The user names that the account may use for calls from this computer, and the secret of each user name. The
+    /// first user name is the account's name in this server. The other user names are the account's Twilio id and
+    /// SignalWire id. A Twilio or SignalWire id has the secret of the API with this id. The account's name has the
+    /// secret of the first API in the order Twilio, Telnyx, SignalWire.
     pub fn callers(&self) -> impl Iterator<Item = (&str, &str)> {
         let twilio = self.twilio.as_ref().map(|own| (Some(&*own.account_sid), &*own.auth_token));
         let telnyx = self.telnyx.as_ref().map(|own| (None, &*own.api_key));
@@ -66,9 +67,9 @@ impl Account {
         secret.map(|secret| (&*self.name, secret)).into_iter().chain(ids)
     }
 
-    /// The dialect of the account's documents, for documents without a configured dialect. This is the first dialect
-    /// with credentials of the account, in the order `twilio`, `signalwire`, `texml` (Telnyx). Without credentials, the
-    /// dialect is `twilio`.
+    /// The dialect of the account's documents that have no configured dialect. The function tries the dialects in the
+    /// order `twilio`, `signalwire`, `texml` (Telnyx). The first dialect for which the account has credentials is the
+    /// result. For an account without credentials, the result is `twilio`.
     pub fn documents(&self) -> &'static str {
         match (&self.twilio, &self.signalwire, &self.telnyx) {
             (None, Some(_), _) => "signalwire",
@@ -77,7 +78,7 @@ impl Account {
         }
     }
 
-    /// The secret and the signing key of a SignalWire project. These are the two arguments of [`Account::of_subaccount`].
+    /// The secret and the signing key of the account, as the last two arguments of [`Account::of_subaccount`].
     fn secrets(&self) -> (Option<&str>, Option<&str>) {
         let twilio = self.twilio.as_ref().map(|own| &*own.auth_token);
         let signalwire = self.signalwire.as_ref().map(|own| (&*own.api_token, &*own.signing_key));
@@ -104,7 +105,7 @@ pub struct TelnyxCredentials {
     /// The Bearer token of the API.
     pub api_key: String,
     /// Base64 of the 32-byte seed of an Ed25519 key (RFC 8032). The seed determines the public key. The server prints
-    /// the public key at its start, and the API returns the public key.
+    /// the public key when the server starts, and the API returns the public key.
     pub signing_seed: String,
 }
 
@@ -157,7 +158,8 @@ struct AccountTable {
 }
 
 impl AccountTable {
-    /// Rebuilds the lists. If two accounts have the same name or SID, the lists have the account of the configuration.
+    /// Rebuilds the lists. If an account of the configuration and a subaccount have the same name or SID, a lookup
+    /// finds the account of the configuration.
     fn settle(&mut self) {
         let mut made: Vec<_> = self.subaccounts.values().filter(|made| made.parent.is_some()).collect();
         made.retain(|made| !self.is_configured(&made.account.name));
@@ -207,7 +209,8 @@ impl Accounts {
         known.settle();
     }
 
-    /// Loads subaccounts, changed accounts and API keys from the database. The server does this once, at its start.
+    /// Loads subaccounts, changed accounts and API keys from the database. The server calls this function once, when
+    /// the server starts.
     pub async fn load(&self, store: &Store) -> Result<(), StoreError> {
         let (made, keys) = (subaccount::all(store).await?, subaccount::keys(store).await?);
         let mut known = self.0.write();
@@ -229,7 +232,7 @@ impl Accounts {
         self.0.write().keys.insert(key.id, Arc::new(key));
     }
 
-    /// Removes an API key from memory. From now on the key is not accepted.
+    /// Removes an API key from memory. After the removal, the server does not accept the key.
     pub(crate) fn forget_key(&self, id: u128) {
         self.0.write().keys.remove(&id);
     }
@@ -239,7 +242,8 @@ impl Accounts {
         Arc::clone(&self.0.read().all)
     }
 
-    /// The REST record of this account. The record is a subaccount, or the changes to an account of the configuration.
+    /// The REST record of the account with this name. The record is a subaccount, or the changes to an account of the
+    /// configuration.
     pub fn subaccount(&self, name: &str) -> Option<Arc<Subaccount>> {
         self.0.read().subaccounts.get(name).cloned()
     }
@@ -265,7 +269,7 @@ impl Accounts {
     }
 
     /// Whether the account may see and change data that belongs to the server and to no account. An operator account
-    /// may do this. The only account of a configuration has the same rights as an operator account.
+    /// may do this. If the configuration has only one account, this account may do this too.
     pub fn is_operator(&self, account: &Account) -> bool {
         let known = self.0.read();
         account.operator || (known.configured.len() == 1 && known.is_configured(&account.name))
@@ -276,8 +280,8 @@ impl Accounts {
         self.0.read().by_name.get(name).cloned()
     }
 
-    /// The dialect of an account's documents, for documents without a configured dialect ([`Account::documents`]). For
-    /// an unknown account, the dialect is `twilio`.
+    /// The dialect of the account's documents that have no configured dialect ([`Account::documents`]). For an unknown
+    /// account, the dialect is `twilio`.
     pub fn documents(&self, name: &str) -> &'static str {
         self.by_name(name).map_or("twilio", |account| account.documents())
     }

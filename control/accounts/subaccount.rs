@@ -12,7 +12,7 @@ use tandem_store::{Store, StoreError};
 use super::Account;
 
 const ACCOUNT: Kind<Details> = Kind::new("account");
-/// The API keys in the store. The name of the resource is the friendly name of the API key.
+/// The kind of the stored API keys. The name of such a resource is the friendly name of the API key.
 pub const KEY: Kind<KeyDetails> = Kind::new("key");
 
 /// The status of an account. Only an active account may make calls and requests.
@@ -22,18 +22,18 @@ pub enum AccountStatus {
     /// The account may make calls and requests.
     #[default]
     Active,
-    /// The account may not make calls and requests until it is active again.
+    /// The account may not make calls and requests until the account is active again.
     Suspended,
     /// The account is permanently closed.
     Closed,
 }
 
 impl AccountStatus {
-    /// Each status with its word in REST.
+    /// Each status, with the word that the REST API uses for the status.
     pub const WORDS: [(&'static str, Self); 3] =
         [("active", Self::Active), ("suspended", Self::Suspended), ("closed", Self::Closed)];
 
-    /// The word for the status in REST: `active`, `suspended` or `closed`.
+    /// The word that the REST API uses for the status: `active`, `suspended` or `closed`.
     pub fn word(self) -> &'static str {
         match self {
             Self::Active => "active",
@@ -48,7 +48,7 @@ impl AccountStatus {
 pub struct Subaccount {
     /// The number from which the account's SID is derived.
     pub id: u128,
-    /// The account. The configuration, and not the database, has the credentials of an account of the configuration.
+    /// The account. If the account comes from the configuration, only the configuration has the account's credentials.
     pub account: Arc<Account>,
     /// The name of the account that created this account. `None` for an account of the configuration.
     pub parent: Option<Arc<str>>,
@@ -91,7 +91,7 @@ pub struct Key {
     pub updated_at: Timestamp,
 }
 
-/// The stored fields of a key, without the key's name.
+/// The stored fields of an API key. The key's name is stored separately.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct KeyDetails {
     /// SHA-256 of the secret, as 64 hex digits.

@@ -13,7 +13,7 @@ use tandem_store::{Store, StoreError, TimeRange, usage as records};
 
 use super::Accounts;
 
-/// The triggers in the store. The name of the resource is the trigger's display name.
+/// The kind of the stored triggers. The name of such a resource is the display name of the trigger.
 pub const TRIGGER: Kind<Trigger> = Kind::new("usage trigger");
 
 /// A category of usage.
@@ -59,8 +59,8 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// Reads the usage of these accounts between two days, including both days. A missing day means that the range has
-    /// no limit on this side.
+    /// Reads the usage of these accounts between the days `from` and `until`. Both days are included. If one of the
+    /// days is `None`, the range has no limit on this side.
     pub async fn read(
         store: &Store,
         accounts: &[String],
@@ -80,7 +80,7 @@ impl Usage {
         date(days.min()?)
     }
 
-    /// Returns the usage of a category between two days, including both days.
+    /// Returns the usage of a category between the days `from` and `until`. Both days are included.
     pub fn total(&self, category: Category, (from, until): (Date, Date)) -> Total {
         let within = |day: i64| date(day).is_some_and(|day| (from..=until).contains(&day));
         let mut total = Total::default();
@@ -110,7 +110,7 @@ impl Usage {
     }
 }
 
-/// A trigger that reports once that the usage has reached a value.
+/// A trigger, which reports once that the usage has reached a value.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Trigger {
     /// Name of the dialect that created the trigger. This dialect reports the trigger.
@@ -123,7 +123,7 @@ pub struct Trigger {
     pub by: Figure,
     /// The value at which the trigger fires.
     pub value: f64,
-    /// The value in the dialect's own spelling.
+    /// The value in the notation of the dialect.
     pub written: String,
     /// The period after which the trigger can fire again. `None` if the trigger fires only once.
     pub recurring: Option<Recurring>,
@@ -155,7 +155,7 @@ pub enum Recurring {
     Monthly,
     /// The period begins on January 1.
     Yearly,
-    /// The period is the whole time. The trigger never starts again.
+    /// The period is unlimited, so the trigger fires only once.
     Alltime,
 }
 

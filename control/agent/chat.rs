@@ -1,7 +1,9 @@
-//! The chat completions API of OpenAI. Sends one request and reads the response while it arrives (`text/event-stream`).
+//! The chat completions API of OpenAI. Sends one request and reads the response while the response arrives
+//! (`text/event-stream`).
 //!
-//! Other servers differ in many small ways: complete tool calls in one piece, missing or repeated indices, reasoning in
-//! separate fields, no `[DONE]`. The parser accepts all known differences.
+//! Other servers differ from OpenAI's server in many small ways. Some send a complete tool call in one piece, leave out
+//! or repeat indices, send the reasoning in separate fields, or do not send `[DONE]`. The parser accepts all known
+//! differences.
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -59,7 +61,7 @@ pub(super) struct ChatRequest {
 }
 
 impl ChatRequest {
-    /// Sends the request. `messages` and `tools` are in the JSON of the model's API.
+    /// Sends the request. `messages` and `tools` are in the JSON format of the model's API.
     pub(super) fn begin(client: Client, model: &ModelConfig, messages: Vec<Value>, tools: &[Value]) -> Self {
         let (sender, pieces) = mpsc::channel(WAITING);
         let request = request(model, messages, tools);
@@ -74,7 +76,7 @@ impl ChatRequest {
         Self { pieces, task: task.abort_handle() }
     }
 
-    /// Waits for the next piece. Cancel-safe.
+    /// Waits for the next piece. This function is cancel-safe.
     pub(super) async fn next(&mut self) -> Piece {
         let gone = || Piece::Failed { why: "the request ended".to_owned(), for_good: false };
         self.pieces.recv().await.unwrap_or_else(gone)
@@ -171,7 +173,7 @@ fn refusal(body: &[u8]) -> (String, bool) {
     (shown.chars().take(SHOWN).collect(), for_good)
 }
 
-/// The parser of a response's event stream. Pure.
+/// The parser of a response's event stream. The parser is pure: it has no I/O and reads no clock.
 #[derive(Default)]
 struct ChunkReader {
     /// The octets of an incomplete line.
@@ -237,8 +239,8 @@ impl ChunkReader {
         }
     }
 
-    /// Adds a piece of a tool call. The piece continues the last call with the same index. A piece with another id
-    /// starts a new call.
+    /// Adds a piece of a tool call. The piece continues the last tool call with the same index. If the id of the piece
+    /// differs from the id of this tool call, the piece starts a new tool call.
     fn call(&mut self, piece: CallPiece) -> Result<(), String> {
         let index = piece.index.unwrap_or_default();
         let id = piece.id.unwrap_or_default();

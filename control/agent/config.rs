@@ -80,13 +80,13 @@ fn two() -> u32 {
     2
 }
 
-/// The setting `model`: a chat endpoint that is compatible with OpenAI, or (with `ws://` or `wss://`) a model that
-/// speaks OpenAI's realtime protocol.
+/// The setting `model`: the language model of an agent. The model is a chat endpoint that is compatible with OpenAI.
+/// With a `ws://` or `wss://` URL, the model is a server that speaks OpenAI's realtime protocol.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelConfig {
-    /// The base URL. `/chat/completions` is appended if the URL does not end with this path. For a realtime model: the
-    /// URL without `?model=`.
+    /// The base URL. `/chat/completions` is appended if the URL does not end with this path. For a realtime model, this
+    /// is the URL without `?model=`.
     #[serde(deserialize_with = "url")]
     pub url: Url,
     /// The name of the model at the endpoint. Without this setting, no name is sent.
@@ -111,7 +111,7 @@ pub struct ModelConfig {
     /// 6. After this time the agent repeats the request once.
     #[serde(default = "six")]
     pub timeout_seconds: u16,
-    /// The version of a realtime model's protocol.
+    /// The version of the realtime protocol that a realtime model speaks.
     #[serde(default)]
     pub protocol: Protocol,
     /// The transcription model that a realtime model uses for the words of the caller. The default is `whisper-1`.
@@ -201,13 +201,13 @@ impl<'de> Deserialize<'de> for TransferDestination {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Patience {
-    /// Half of the times of `Normal`.
+    /// The agent waits half as long as with `Normal`.
     Quick,
     /// The agent waits 300 ms by default, 50 ms after a complete sentence, 600 ms after digits, and 1 s after words
     /// that need a continuation.
     #[default]
     Normal,
-    /// Twice the times of `Normal`.
+    /// The agent waits twice as long as with `Normal`.
     Patient,
 }
 
@@ -226,10 +226,10 @@ impl Patience {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Interruptions {
-    /// Words and digits interrupt. A voice without recognised words only pauses the agent.
+    /// Words and digits interrupt. A voice only pauses the agent until words are recognised.
     #[default]
     Words,
-    /// A voice interrupts at once. Digits interrupt too.
+    /// The caller's voice interrupts at once. Digits interrupt too.
     Voice,
     /// Only digits interrupt.
     Keys,
@@ -297,8 +297,8 @@ pub struct HttpTool {
     pub name: Arc<str>,
     /// The description of the tool for the model.
     pub description: Arc<str>,
-    /// The fixed URL of the request. The model's arguments become the query of a GET or DELETE request, and the JSON
-    /// body of every other request.
+    /// The URL of the request, which does not change. In a GET or DELETE request, the model's arguments become the
+    /// query. In every other request, the arguments become the JSON body.
     pub url: Url,
     /// The HTTP method. The default is `POST`.
     pub method: http::Method,
@@ -306,7 +306,8 @@ pub struct HttpTool {
     pub headers: BTreeMap<String, String>,
     /// The JSON schema of the arguments. The schema is an object.
     pub parameters: Value,
-    /// The phrase that the agent says when the tool starts, unless the model has said something before the tool call.
+    /// The phrase that the agent says when the tool starts. The agent does not say this phrase if the model has said
+    /// something before the tool call.
     pub say: Option<Arc<str>>,
     /// Maximum duration of the request, from 1 to 120 s. The default is 20 s.
     pub timeout: Duration,
@@ -384,8 +385,8 @@ fn tool(table: ToolTable) -> Result<ToolConfig, String> {
     }
 }
 
-/// Returns the JSON schema of an object. Returns `parameters` itself if `parameters` is such a schema. Otherwise
-/// returns a schema with `parameters` as its properties, all of which are required.
+/// Returns the JSON schema of an object. If `parameters` is already the schema of an object, the function returns
+/// `parameters`. Otherwise the function returns a schema in which each entry of `parameters` is a required property.
 fn schema(parameters: Map<String, Value>) -> Value {
     if parameters.get("type").is_some_and(|kind| kind == "object") {
         return Value::Object(parameters);

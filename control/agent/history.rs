@@ -1,5 +1,5 @@
-//! The conversation in the form that the model receives: the words of the caller, the words of the agent that the
-//! caller heard, and the tools that ran. Pure.
+//! The conversation in the form that the model receives. The conversation consists of the words of the caller, the
+//! agent's words that the caller heard, and the tools that ran. This module is pure: it has no I/O and reads no clock.
 
 use std::collections::VecDeque;
 
@@ -15,12 +15,12 @@ const LONGEST: usize = 48 * 1024;
 #[derive(Debug, Default)]
 pub(super) struct History {
     entries: VecDeque<Entry>,
-    /// Number of entries that were dropped from the front. An index counts from the very first entry, which may be
-    /// dropped.
+    /// Number of entries that were dropped from the front. Indices count from the first entry of the conversation, even
+    /// if this entry was dropped.
     dropped: usize,
     /// The indices of the agent's entries that the caller has not heard completely, in ascending order.
     unheard: VecDeque<usize>,
-    /// Number of entries, from the front, that [`Self::tell`] has already returned.
+    /// Number of entries, from the front, that [`Self::take_lines`] has already returned.
     reported: usize,
 }
 
@@ -28,7 +28,8 @@ pub(super) struct History {
 enum Entry {
     Caller(String),
     Agent {
-        /// The complete text. After an interruption: only the part of the text that the caller heard.
+        /// The text of the agent. Before an interruption, this is the complete text. After an interruption, this is
+        /// only the part that the caller heard.
         text: String,
         /// Number of octets of `text` that the caller has heard.
         heard: usize,
@@ -38,7 +39,7 @@ enum Entry {
         id: String,
         text: String,
     },
-    /// Other information for the model.
+    /// Information for the model that is neither words of the dialogue nor a result of a tool.
     Note(String),
 }
 
@@ -81,8 +82,8 @@ impl History {
         }
     }
 
-    /// Adds a text of the agent and the tool calls of this text. `heard` is the number of octets of the text that the
-    /// caller has already heard.
+    /// Adds a text of the agent, and the tool calls that belong to this text. `heard` is the number of octets of the
+    /// text that the caller has already heard.
     pub(super) fn agent(&mut self, text: String, heard: usize, calls: Vec<ToolCall>) {
         if text.trim().is_empty() && calls.is_empty() {
             return;
@@ -134,7 +135,7 @@ impl History {
         self.entries.retain(|entry| !empty(entry));
     }
 
-    /// Marks all texts as heard, without regard to their pieces.
+    /// Marks all texts of the agent as completely heard.
     pub(super) fn all_heard(&mut self) {
         self.unheard.clear();
     }
@@ -192,7 +193,8 @@ impl History {
         self.entries.get_mut(index.checked_sub(self.dropped)?)
     }
 
-    /// Drops the oldest turns, each with its response and its tool calls, until the remaining text is short enough.
+    /// Drops the oldest turns until the remaining text is short enough. The response and the tool calls of a turn are
+    /// dropped together with the turn.
     fn trim(&mut self) {
         while self.entries.iter().map(Entry::octets).sum::<usize>() > LONGEST && self.entries.len() > 1 {
             loop {

@@ -54,7 +54,7 @@ impl Agents {
         Ok(Self(agents.into_iter().map(named).collect::<Result<_, String>>()?))
     }
 
-    /// Returns the name of the agent if there is exactly one agent.
+    /// Returns the name of the agent if the configuration has exactly one agent.
     pub fn only(&self) -> Option<&Arc<str>> {
         let mut names = self.0.keys();
         names.next().filter(|_| names.next().is_none())
@@ -78,7 +78,7 @@ pub struct Agent {
 
 /// An action that an agent requests from the conversation or from the call.
 pub enum AgentOutput {
-    /// A request that an application at a WebSocket could also send.
+    /// A command to the conversation. An application at the other end of a WebSocket could send the same command.
     Command(ConversationCommand),
     /// Start (`true`) or stop (`false`) a recording.
     Record(bool),
@@ -86,7 +86,7 @@ pub enum AgentOutput {
     RestartRecognition,
     /// A line of the dialogue: words that the caller said or heard.
     Utterance(Utterance),
-    /// A line for the call's log, with its data.
+    /// A line for the call's log. The fields are the text and the data of the line.
     Note(String, Value),
 }
 
@@ -121,7 +121,7 @@ impl Agent {
         self.responder.handle_event(now, event);
     }
 
-    /// Waits for the agent's next request. Cancel-safe.
+    /// Waits for the agent's next request. This function is cancel-safe.
     pub async fn next(&mut self) -> AgentOutput {
         loop {
             while let Some(act) = self.responder.poll_output() {

@@ -1,13 +1,14 @@
-//! An agent with a model that receives and produces audio itself, over one WebSocket. Handles playout, interruptions
-//! and the report of an interruption to the model, tools, silence, and failures. Pure.
+//! An agent with a model that receives and produces audio itself, over one WebSocket. This module handles playout,
+//! tools, silence and failures. After an interruption, this module tells the model what the caller heard. This module
+//! is pure: it has no I/O and reads no clock.
 //!
 //! ```text
 //!   caller's audio ──► model ──audio──► played ──(the caller speaks)──► cleared; the model learns what was heard
 //!                        │ calls a tool ──► it runs ──► its result ──► the next answer
 //! ```
 //!
-//! The heard part is the audio that was given to playout, minus the audio that still waits for playout. The parameter
-//! `queued` of every input is the duration of the waiting audio.
+//! The caller has heard all audio that was given to playout, except the audio that still waits for playout. The
+//! parameter `queued` of every input is the duration of the waiting audio.
 
 mod wire;
 
@@ -28,7 +29,8 @@ use super::tools::{self, ToolAction, Tools};
 
 pub use wire::{Event, Format, append, decode};
 
-/// Time after a sound of the caller at which the playout continues, if the model has not reported speech.
+/// Time between a sound of the caller and the continuation of the playout. The playout continues only if the model has
+/// not reported speech in this time.
 const SOUND_TIMEOUT: Duration = Duration::from_millis(700);
 /// Time after the last digit at which the digits count as complete.
 const DIGITS_TIMEOUT: Duration = Duration::from_secs(2);
@@ -36,18 +38,18 @@ const DIGITS_TIMEOUT: Duration = Duration::from_secs(2);
 const MAX_DIGITS: usize = 32;
 /// Time before the maximum duration of the call at which the agent warns the caller.
 const WARNING: Duration = Duration::from_secs(30);
-/// Maximum time between the decision to end a conversation and its end.
+/// Maximum time from the decision to end a conversation until the end of the conversation.
 const END_TIMEOUT: Duration = Duration::from_secs(30);
 /// Maximum number of requested responses that wait for the end of the running response. Further responses are dropped.
 const MAX_WAITING_RESPONSES: usize = 16;
 /// Maximum number of dialogue lines that are kept for a new session after the loss of a session. The oldest lines are
 /// dropped.
 const MAX_LINES: usize = 200;
-/// Maximum number of interrupted items that are remembered, because the model may still send their audio. The oldest
-/// items are forgotten.
+/// Maximum number of interrupted items that the agent remembers. The model may still send audio of these items. The
+/// agent forgets the oldest items first.
 const MAX_INTERRUPTED_ITEMS: usize = 64;
 
-/// An action that the shell performs.
+/// An action for the shell, which is the code with the I/O.
 #[derive(Clone, PartialEq, Debug)]
 pub enum RealtimeOutput {
     /// Send this message to the model.
@@ -70,15 +72,15 @@ pub enum RealtimeOutput {
     Utterance(Utterance),
     /// The caller interrupted the agent.
     Interrupted,
-    /// A line for the call's log, with its data.
+    /// A line for the call's log. The fields are the text and the data of the line.
     Note(String, Value),
 }
 
-/// An item of the model's speech, with the part of its audio that was given to playout.
+/// An item of the model's speech, and the part of the item's audio that was given to playout.
 #[derive(Debug)]
 struct Item {
     id: String,
-    /// Position of the item's first octet in all audio that was given to playout.
+    /// Position of the item's first octet. The position counts the octets of all audio that was given to playout.
     from: u64,
     octets: u64,
     text: String,
@@ -92,7 +94,7 @@ pub struct Dialogue {
     format: Format,
     is_ready: bool,
     greeted: bool,
-    /// The lines of the dialogue, for a new session after the loss of a session.
+    /// The lines of the dialogue. A new session gets these lines after the loss of a session.
     said: Vec<Utterance>,
     items: VecDeque<Item>,
     interrupted_items: VecDeque<String>,
@@ -124,8 +126,8 @@ pub struct Dialogue {
 }
 
 impl Dialogue {
-    /// Creates a dialogue that has not started yet. `config` is the agent's configuration, `spec` has the additional
-    /// settings of the document.
+    /// Creates a dialogue that has not started yet. `config` is the agent's configuration. `spec` contains the
+    /// additional settings of the document.
     pub fn new(config: Arc<AgentConfig>, spec: AgentSpec, now: Instant) -> Self {
         let longest = Duration::from_secs(config.max_seconds.into());
         Self {
@@ -161,7 +163,7 @@ impl Dialogue {
         }
     }
 
-    /// Returns the audio format, which is final if [`Self::is_ready`] is true.
+    /// Returns the audio format. The format is final if [`Self::is_ready`] is true.
     pub fn format(&self) -> Format {
         self.format
     }
@@ -270,8 +272,8 @@ impl Dialogue {
         self.spec.interruptible.unwrap_or(own)
     }
 
-    /// Handles a sound that may be the start of the caller's speech. The playout pauses until the model decides whether
-    /// the sound is speech. This decision takes slightly longer.
+    /// Handles a sound that may be the start of the caller's speech. The playout pauses at once. The model decides
+    /// later whether the sound is speech.
     pub fn handle_sound(&mut self, now: Instant, queued: Duration) {
         self.set_queued(now, queued);
         if self.queued > 0 && self.hears_voices() && self.in_doubt.is_none() && !self.caller_speaks {
@@ -288,7 +290,7 @@ impl Dialogue {
         }
     }
 
-    /// Ends the playout of the waiting audio. Only the heard part goes into the record of the dialogue.
+    /// Ends the playout of the waiting audio. The record of the dialogue gets only the words that the caller has heard.
     fn interrupt(&mut self) {
         let heard = self.played_octets.saturating_sub(self.queued);
         let plays = self.queued > 0;
@@ -504,8 +506,8 @@ impl Dialogue {
         self.advance(now);
     }
 
-    /// Handles a missing response: repeats the request once. After the second missing response, the model counts as
-    /// failed.
+    /// Handles a missing response. After the first missing response, the function repeats the request. After the second
+    /// missing response, the model counts as failed.
     fn no_answer(&mut self, now: Instant) {
         match self.answer_due.replace((now + self.config.model.timeout(), true)) {
             Some((_, true)) => self.failed(),
@@ -684,7 +686,7 @@ mod tests {
         Arc::new(serde_json::from_value(table).unwrap())
     }
 
-    /// Returns a conversation after its session has become ready and its greeting was requested.
+    /// Returns a conversation whose session is ready and whose greeting was requested.
     fn ready(more: Value) -> (Dialogue, Instant) {
         let now = tandem_clock::now().instant;
         let mut one = Dialogue::new(agent(more), AgentSpec::default(), now);
@@ -714,7 +716,7 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
-    /// Simulates a response of the model with this duration of audio, of which nothing is played yet.
+    /// Simulates a response of the model with this duration of audio. The caller has not heard this audio yet.
     fn answers(one: &mut Dialogue, now: Instant, item: &str, words: &str, milliseconds: u32) {
         one.event(now, Duration::ZERO, Event::Began);
         let words = Event::Words { item: item.to_owned(), text: words.to_owned(), is_whole: true };

@@ -1,5 +1,5 @@
-//! Decides when an agent responds and what the agent does: turns, the model's responses, tools, silence, failures of
-//! engines. Pure.
+//! Decides when an agent responds and what the agent does. This module handles turns, the model's responses, tools,
+//! silence, and failures of engines. This module is pure: it has no I/O and reads no clock.
 //!
 //! ```text
 //!   caller's words ──► asked early, held back ──(the turn has ended)──► spoken ──► tools ──► asked again
@@ -30,9 +30,11 @@ const FILLER: Duration = Duration::from_millis(700);
 /// The time before each "still waiting" phrase, and the maximum number of these phrases. The first of these phrases
 /// follows the filler.
 const STILL_WAITING: (Duration, u32) = (Duration::from_secs(6), 3);
-/// Time after a pause of the caller at which the agent says a filler phrase, if there is no recognition result.
+/// Time between a pause of the caller and a filler phrase. The agent says the filler phrase only if there is no
+/// recognition result in this time.
 const WORDS_TIMEOUT: Duration = Duration::from_secs(3);
-/// Time after the filler phrase of `WORDS_TIMEOUT` at which the recogniser counts as failed.
+/// Time after the filler phrase that follows `WORDS_TIMEOUT`. If there is still no recognition result after this time,
+/// the recogniser counts as failed.
 const NO_WORDS_TIMEOUT: Duration = Duration::from_secs(9);
 /// Time after the last digit at which the digits count as complete.
 const DIGITS_TIMEOUT: Duration = Duration::from_secs(2);
@@ -45,7 +47,7 @@ const MAX_FAILURES: u32 = 2;
 /// Time before the maximum duration of the call at which the agent warns the caller.
 const WARNING: Duration = Duration::from_secs(30);
 
-/// An action that the shell performs.
+/// An action for the shell, which is the code with the I/O.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) enum ResponderOutput {
     /// A request to the conversation.
@@ -54,7 +56,7 @@ pub(super) enum ResponderOutput {
     AskModel {
         /// The number of the request. The pieces of the response carry this number.
         id: u64,
-        /// The messages, in the JSON of the model's API.
+        /// The messages, in the JSON format of the model's API.
         messages: Vec<Value>,
     },
     /// Abandon the running request to the model.
@@ -74,7 +76,7 @@ pub(super) enum ResponderOutput {
     RestartRecognition,
     /// A line of the dialogue: words that the caller said or heard.
     Utterance(Utterance),
-    /// A line for the call's log, with its data.
+    /// A line for the call's log. The fields are the text and the data of the line.
     Note(String, Value),
 }
 
@@ -164,7 +166,7 @@ impl Responder {
         }
     }
 
-    /// Returns the tools, in the JSON of the model's API.
+    /// Returns the tools, in the JSON format of the model's API.
     pub(super) fn tools(&self) -> Vec<Value> {
         self.tools.described()
     }
@@ -602,8 +604,8 @@ impl Responder {
         }
     }
 
-    /// Ends the conversation after failures. A conversation that collects values ends without the values. Every other
-    /// conversation ends with the end of the call.
+    /// Ends the conversation after failures. If the conversation collects values, it ends without the values. Every
+    /// other conversation ends with a goodbye and hangs up.
     fn give_up(&mut self) {
         let goodbye = self.phrases().goodbye.clone();
         match self.spec.collect_schema {
@@ -711,7 +713,7 @@ impl Responder {
         self.outputs.push_back(ResponderOutput::Command(ConversationCommand::Filler(phrases.ending.to_string())));
     }
 
-    /// Whether there is no open request, tool call, turn or sequence of digits.
+    /// Whether no request, no tool call, no turn and no sequence of digits is open.
     fn is_idle(&self) -> bool {
         self.answer.is_none() && self.running.is_empty() && self.pending.is_empty() && self.digits.is_empty()
     }

@@ -1,6 +1,8 @@
-//! Filters a model's text for speech: removes formatting marks, emoji and `<think>` sections. Pure.
+//! Filters a model's text for speech. The filter removes formatting marks, emoji and `<think>` sections. This module is
+//! pure: it has no I/O and reads no clock.
 
-/// Maximum length of a tag in octets. Longer text after `<` is spoken.
+/// Maximum length of a tag in octets. If a text after `<` is longer, the text is not a tag, and the agent says the
+/// text.
 const LONGEST_TAG: usize = 200;
 
 /// A filter for text that arrives in pieces.

@@ -28,7 +28,7 @@ pub(super) const COLLECTED: &str = "collected";
 pub(super) enum ToolAction {
     /// End the call.
     HangUp,
-    /// The call sends these DTMF digits to the caller.
+    /// Send these DTMF digits to the caller.
     SendDigits(String),
     /// Start (`true`) or stop (`false`) a recording.
     Record(bool),
@@ -67,7 +67,7 @@ impl Tools {
         Self { all: all.iter().map(tool).collect(), collects }
     }
 
-    /// Returns the descriptions of the tools, in the JSON of the model's API.
+    /// Returns the descriptions of the tools, in the JSON format of the model's API.
     pub(super) fn described(&self) -> Vec<Value> {
         let collected = self.collects.iter().map(|schema| {
             function(
@@ -178,9 +178,9 @@ fn function(name: &str, about: &str, parameters: Value) -> Value {
     json!({ "type": "function", "function": { "name": name, "description": about, "parameters": parameters } })
 }
 
-/// Returns the first part of a value that violates the schema. The function checks types, `required` and `enum`, in
-/// objects and arrays. It ignores the other keywords of JSON Schema, because the web server of the tool checks these
-/// keywords.
+/// Checks a value against a schema. Returns a text about the first violation, or `None` if there is no violation. The
+/// function checks types, `required` and `enum`, in objects and arrays. The web server of the tool checks the other
+/// keywords of JSON Schema.
 fn fault(schema: &Value, value: &Value) -> Option<String> {
     let fits = |kind: &str| match kind {
         "object" => value.is_object(),
@@ -220,7 +220,7 @@ fn fault(schema: &Value, value: &Value) -> Option<String> {
     value.as_array()?.iter().find_map(|item| fault(items, item))
 }
 
-/// Sends the request of a tool. Returns the text about the response for the model.
+/// Sends the request of a tool. Returns a text for the model that describes the response.
 pub async fn call_tool(client: Client, tool: Arc<HttpTool>, arguments: Map<String, Value>) -> Result<String, String> {
     let mut url = tool.url.clone();
     let mut headers: Vec<(String, String)> =

@@ -1,5 +1,5 @@
-//! The meaning of a caller's words for turn-taking. Pure. The comparison of words ignores case, punctuation and
-//! surrounding spaces.
+//! Decides what the caller's words mean for turn-taking. This module is pure: it has no I/O and reads no clock. The
+//! comparison of words ignores case, punctuation and surrounding spaces.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ const COMPLETE_ANSWERS: [&str; 16] = [
     "yes", "no", "yeah", "nope", "yep", "ok", "okay", "sure", "thanks", "ja", "nein", "oui", "non", "si", "sí", "hello",
 ];
 
-/// Returns the time after a pause at which the caller's turn counts as complete.
+/// Returns how long the caller must pause until the caller's turn counts as complete.
 pub fn wait_after(text: &str) -> Duration {
     let text = text.trim();
     let last = text.split_whitespace().next_back().map(bare).unwrap_or_default();
@@ -46,8 +46,8 @@ pub fn is_agreement(text: &str) -> bool {
     (1..=3).contains(&words.len()) && words.iter().all(|word| AGREEMENT.contains(&word.as_str()))
 }
 
-/// Whether the words are an echo of the agent: two or more words that occur, in the same order, in the text that the
-/// agent says.
+/// Whether the words are an echo of the agent. An echo consists of two or more words that occur, in the same order, in
+/// the text that the agent says.
 pub fn is_echo<'a>(text: &str, says: impl Iterator<Item = &'a str>) -> bool {
     let plain = |text: &str| text.split_whitespace().map(bare).filter(|word| !word.is_empty()).collect::<Vec<_>>();
     let heard = plain(text);

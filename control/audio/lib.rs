@@ -25,7 +25,7 @@ const CACHE: u64 = 256 * 1024 * 1024;
 /// Time for which decoded audio stays in the cache. During this time the URL of the audio is not fetched again.
 const CACHE_TTL: Duration = Duration::from_secs(60);
 
-/// Produces audio from the sources, and caches the result. Cheap to clone.
+/// Produces audio from the sources, and caches the result. This type is cheap to clone.
 #[derive(Clone)]
 pub struct AudioLoader {
     client: Client,
@@ -54,7 +54,7 @@ pub enum AudioError {
 }
 
 impl AudioLoader {
-    /// Creates the room with an empty cache.
+    /// Creates a loader with an empty cache.
     pub fn new(client: Client, voice: Arc<Voice>, stored: Arc<StoredMedia>) -> Self {
         let weigh = |_: &Key, audio: &Arc<Audio>| u32::try_from(audio.samples().len() * 2).unwrap_or(u32::MAX);
         let client = client.with_budget(Budget::new(IN_FLIGHT));
@@ -67,8 +67,8 @@ impl AudioLoader {
         &self.voice
     }
 
-    /// Returns the audio of a source, for a call of this account. A tone is an error, because the media engine
-    /// generates tones.
+    /// Returns the audio of a source, for a call of this account. For a tone, the function returns an error, because
+    /// the media engine generates tones.
     pub async fn get(&self, source: &AudioSource, account: &str) -> Result<Arc<Audio>, AudioError> {
         match source {
             AudioSource::Speech(speech) => {
@@ -91,7 +91,8 @@ impl AudioLoader {
         }
     }
 
-    /// Like [`Self::get`], with priority for synthesis, because a caller waits for the audio ([`Voice::speak_soon`]).
+    /// Returns the audio of a source like [`Self::get`], for a caller who waits for the audio. So the synthesis has
+    /// priority ([`Voice::speak_soon`]).
     pub async fn get_soon(&self, source: &AudioSource, account: &str) -> Result<Arc<Audio>, AudioError> {
         let AudioSource::Speech(speech) = source else { return self.get(source, account).await };
         let samples = self.voice.speak_soon(speech).await.map_err(|error| AudioError::Unusable(error.to_string()))?;

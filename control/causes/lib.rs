@@ -1,12 +1,12 @@
 //! Finds the cause of a failure in the table of `cause.rs`. The table says what happened and gives advice.
 //!
-//! The server's log, the timeline of a call, the errors in lists and in the APIs of the providers, and
-//! `docs/troubleshooting.md` have their texts from this table. A test generates `docs/troubleshooting.md` from the
-//! table (`UPDATE_DOCS=1 cargo test -p tandem-causes troubleshooting_in_the_docs`).
+//! The texts of this table appear in the server's log, in the timeline of a call, in lists of errors, in the APIs of
+//! the providers, and in `docs/troubleshooting.md`. A test generates `docs/troubleshooting.md` from the table
+//! (`UPDATE_DOCS=1 cargo test -p tandem-causes troubleshooting_in_the_docs`).
 //!
 //! To add a cause, add a row to the table in `cause.rs`, and name the cause in the code that finds the failure. This
-//! code is [`Cause::of_fetch_error`] and the similar functions here, or `Services::report` in `tandem-runtime` for a
-//! failure outside a call's document.
+//! code is [`Cause::of_fetch_error`] or a similar function in this file. For a failure outside a call's document, this
+//! code is `Services::report` in `tandem-runtime`.
 #![forbid(unsafe_code)]
 
 pub mod cause;
@@ -32,10 +32,10 @@ pub use crate::cause::Cause;
 pub const CRASHED: &str = "ended by a crash of the server";
 /// The end detail of an outbound leg whose record could not be stored. Such a leg is not called.
 pub const UNSTORED: &str = "not called: the database was away";
-/// The last words of the end detail of a leg without a trunk for its destination.
+/// The last words of the end detail of a leg, if no trunk and no endpoint accepts the leg's destination.
 pub const NO_TRUNK: &str = "no trunk and no endpoint takes it";
 
-/// The first words of the end detail of a leg to a phone that is not registered.
+/// The first words of the end detail of a leg, if the called phone is not registered.
 pub const NO_PHONE: &str = "no phone of the account";
 
 /// The page that explains each cause, as a path in the repository.
@@ -199,8 +199,8 @@ impl Cause {
 }
 
 impl Cause {
-    /// The reason why an outbound leg failed, or why no codec matches on a leg of either direction. `None` if the leg
-    /// did not fail, or if the reason is unknown.
+    /// The reason why a leg failed. For an inbound leg, the function finds only a crash, a shutdown, or that no codec
+    /// matches. `None` if the leg did not fail, or if the reason is unknown.
     pub fn of_end(leg: &LegInfo) -> Option<Self> {
         let end = leg.end.as_ref()?;
         match end.detail.as_deref() {
@@ -240,9 +240,9 @@ impl Cause {
 }
 
 impl Cause {
-    /// The reason why a leg failed. The leg did not reach the called party ([`Self::of_end`]), or the leg's application
-    /// failed. A failure of an application was already reported when it happened. `None` if nothing failed, or if the
-    /// reason is unknown.
+    /// The reason why a leg failed, from [`Self::of_end`]. If there is no such reason, the result is the reason why the
+    /// leg's application failed. The server already reported a failure of an application when the failure happened.
+    /// `None` if nothing failed, or if the reason is unknown.
     pub fn of_failed_call(leg: &LegInfo) -> Option<Self> {
         let failure = leg.end.as_ref().and_then(|end| end.failure.as_deref());
         Self::of_end(leg).or_else(|| {

@@ -19,8 +19,8 @@ pub fn time() -> Timestamp {
     Timestamp::try_from(SystemTime::now()).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
-/// The time of the server's start. Everything in the configuration file has this date. The first use of this function
-/// sets the time. So the call registry uses this function once, at its creation.
+/// The time of the server's start, which is the date of everything in the configuration file. The first call of this
+/// function sets the time. For this reason, the call registry calls this function when the registry is created.
 pub fn started() -> Timestamp {
     static STARTED: LazyLock<Timestamp> = LazyLock::new(time);
     *STARTED

@@ -1,5 +1,5 @@
 //! Documents that are played in a conference. A document is played repeatedly to a participant that waits or is on
-//! hold, or once as an announcement.
+//! hold. An announcement is a document that is played once.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,7 +39,7 @@ pub(super) struct Announcer {
     pub(super) leg: Arc<LegInfo>,
     /// The leg that hears the document. `None` means all participants.
     pub(super) to: Option<LegId>,
-    /// The leg's call, for its log and for warnings.
+    /// The leg's call, which receives log lines and warnings.
     pub(super) call: Option<Arc<dyn ParticipantCall>>,
 }
 
@@ -104,8 +104,8 @@ impl Announcer {
         }
     }
 
-    /// Plays audio, with its number of repetitions, until it ends or is stopped. Reports the start and the end of the
-    /// playback.
+    /// Plays audio with its number of repetitions. The playback ends when all repetitions are played, or when `stopped`
+    /// completes. Reports the start and the end of the playback.
     pub(super) async fn play_announcement(self, Play { source, loops, .. }: Play, stopped: oneshot::Receiver<()>) {
         let audio = match self.services.audio.get(&source, &self.leg.account).await {
             Ok(audio) => audio,
@@ -218,7 +218,7 @@ impl Announcer {
         Fault { code: dialect.and_then(|dialect| dialect.error_number(dialect::ReportedError::Event(&event))), why }
     }
 
-    /// If the error has a number, sends a warning to the application. Returns the reason of the error.
+    /// Sends a warning to the application, if the error has a number. Returns the reason of the error.
     fn report_fault(&self, Fault { code, why }: Fault) -> String {
         if let Some(code) = code {
             self.warn(Warning { code, message: why.clone() });

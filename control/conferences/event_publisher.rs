@@ -1,4 +1,5 @@
-//! Publishes the events of a conference, in order, to the conference's records and to its application.
+//! Publishes the events of a conference in order. Each event goes to the records of the conference and to the
+//! application of the conference.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,7 +11,7 @@ use tokio::sync::mpsc;
 use super::{ConferenceServices, history};
 
 /// Number of waiting events at which optional events are dropped. Necessary events are always accepted. The number of
-/// participants and the number of requests about participants limit the number of necessary events.
+/// necessary events is limited by the number of participants and the number of requests about participants.
 const FULL: usize = 1024;
 
 /// The sending side of the publishing task. When this value is dropped, the task publishes the waiting events and ends.

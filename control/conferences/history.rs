@@ -16,9 +16,9 @@ use super::{ConferenceServices, Conferences};
 /// Number of rows that one query reads.
 const PAGE_SIZE: u32 = 1_000;
 
-/// The record of a conference.
+/// The kind of the stored records of conferences.
 const CONFERENCE: fn() -> Kind<ConferenceInfo> = || Kind::new("conference");
-/// The record of a participant. The parent of this record is the conference.
+/// The kind of the stored records of participants. The parent of each record is the record of the conference.
 const PARTICIPANT: fn() -> Kind<ParticipantInfo> = || Kind::new("participant");
 /// A mark for each conference that has not ended. After a crash, the recovery ends the marked conferences.
 const LIVE: fn() -> Kind<()> = || Kind::new("live conference");
@@ -227,7 +227,8 @@ pub async fn participant(
     Ok(row.map(|row| row.details))
 }
 
-/// A conference that was live at a crash, with its participants and the legs that were being called for it.
+/// A conference that was live when the server crashed. The value contains the participants and the legs that the server
+/// was calling for the conference.
 pub(super) struct UnfinishedConference {
     pub(super) info: ConferenceInfo,
     /// The participants in the order of their arrival, at most 1,000 participants.

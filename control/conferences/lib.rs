@@ -1,5 +1,6 @@
-//! The server's conferences: for each name in an account, a media room from the first participant to the last, and one
-//! state machine that decides in which order things happened.
+//! The server's conferences. A conference belongs to one account and has a name. Each conference has a media room from
+//! its first participant to its last participant. Each conference also has a state machine, which decides the order of
+//! the events.
 //!
 //! ```text
 //!   JoinConference ──► join ──► Seat (kept by the leg) ──► media::Command::Join
@@ -10,8 +11,8 @@
 //!                                         └────────────────────┴──► ParticipantCall::removed: the leg's call
 //! ```
 //!
-//! One lock guards all conferences. It is held only to update state and to send commands, never across a wait. The files
-//! of this crate are parts of one table of conferences, so they use each other.
+//! One lock guards all conferences. The lock is held only while the code updates state and sends commands, and never
+//! during a wait. The files of this crate are parts of one table of conferences, so the files use each other.
 #![forbid(unsafe_code)]
 
 mod announcer;
@@ -53,17 +54,18 @@ use event_publisher::EventPublisher;
 pub use seat::{JoinRefusal, ReservedSeat};
 pub use services::{ConferenceServices, ParticipantCall};
 
-/// Time for which a conference waits for its first participant, if a request has opened the conference.
+/// Time for which a conference waits for its first participant. This limit applies if a request has opened the
+/// conference.
 const FIRST_PARTICIPANT_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 /// Maximum number of concurrent announcements in one conference.
 const MAX_ANNOUNCEMENTS: usize = 16;
-/// Maximum number of concurrent playbacks by request in one conference.
+/// Maximum number of concurrent playbacks that API requests have started in one conference.
 const MAX_PLAYBACKS: usize = 128;
 
 /// Name of the account, and name of the conference.
 type Name = (Arc<str>, Arc<str>);
 
-/// All conferences. The number of media rooms limits the number of conferences. Cheap to clone.
+/// All conferences. The number of media rooms limits the number of conferences. This type is cheap to clone.
 #[derive(Clone)]
 pub struct Conferences(Arc<Shared>);
 
@@ -94,13 +96,13 @@ struct LiveConference {
     /// The tasks that play a document to a waiting or held participant, by leg.
     documents: HashMap<LegId, AbortHandle>,
     announcements: usize,
-    /// The playbacks by request. Each entry has the number of the playback, the leg that hears it (`None` means all
-    /// legs), and the sender that stops it.
+    /// The playbacks that API requests have started. Each entry has the number of the playback, the leg that hears the
+    /// playback, and the sender that stops the playback. If the leg is `None`, all legs hear the playback.
     announced: Vec<(u64, Option<LegId>, oneshot::Sender<()>)>,
     /// The task that ends the conference at its maximum duration.
     limit: Option<AbortHandle>,
     next_op: u64,
-    /// The playbacks in the room, each with the sender that reports the end of the playback.
+    /// The playbacks in the room. Each entry has the sender that reports the end of the playback.
     plays: HashMap<media::OpId, oneshot::Sender<()>>,
     recordings: HashMap<media::OpId, RecordingId>,
     streams: Vec<stream::Running>,
@@ -279,7 +281,8 @@ impl Conferences {
         self.0.table.lock().live.get(&id).map(|live| live.state.recordings().to_vec()).unwrap_or_default()
     }
 
-    /// Pauses or resumes a recording. `gap` says what the recording keeps of the pause; `None` resumes the recording.
+    /// Pauses or resumes a recording. If `pause_behavior` is `None`, the recording resumes. Otherwise the recording
+    /// pauses, and `pause_behavior` says what the recording contains for the time of the pause.
     pub fn pause(
         &self,
         id: ConferenceId,
@@ -298,8 +301,8 @@ impl Conferences {
     /// Streams the audio that all participants hear to a WebSocket application.
     ///
     /// # Errors
-    /// Returns [`Refused::Over`] if the conference has ended or its dialect has no conference streams, and
-    /// [`Refused::Full`] if too many streams run.
+    /// Returns [`Refused::Over`] if the conference has ended, or if the dialect of the conference has no conference
+    /// streams. Returns [`Refused::Full`] if too many streams run.
     pub fn stream(&self, id: ConferenceId, spec: StreamSpec) -> Result<StreamId, Refused> {
         let conferences = self.clone();
         self.with(id, |live| {
@@ -368,8 +371,8 @@ impl Conferences {
         started.flatten().is_some()
     }
 
-    /// Plays audio by request to all participants or to one participant, and reports the start and the end of the
-    /// playback. Returns `false` if the conference has ended or too many playbacks run.
+    /// Plays the audio of an API request to all participants or to one participant, and reports the start and the end
+    /// of the playback. Returns `false` if the conference has ended or too many playbacks run.
     pub fn play_announcement(&self, id: ConferenceId, play: Play, to: Option<LegId>) -> bool {
         let conferences = self.clone();
         let started = self.with(id, |live| {
@@ -387,8 +390,8 @@ impl Conferences {
         started.flatten().is_some()
     }
 
-    /// Stops playbacks by request. If `whom` lists legs, only playbacks to exactly one of these legs stop. If `whom` is
-    /// `None`, all playbacks stop.
+    /// Stops playbacks that API requests have started. If `whom` is `None`, all these playbacks stop. If `whom` lists
+    /// legs, a playback stops only if exactly one of these legs hears the playback.
     pub fn stop_announcements(&self, id: ConferenceId, whom: Option<&[LegId]>) {
         self.with(id, |live| {
             let ends = |to: Option<LegId>| whom.is_none_or(|whom| to.is_some_and(|leg| whom.contains(&leg)));
@@ -411,7 +414,7 @@ impl Conferences {
         tokio::spawn(ends).abort_handle()
     }
 
-    /// Applies a function to a live conference, then performs the outputs of its state.
+    /// Applies a function to a live conference. Then performs the outputs of the conference's state.
     fn with<T>(&self, id: ConferenceId, act: impl FnOnce(&mut LiveConference) -> T) -> Option<T> {
         let mut table = self.0.table.lock();
         let done = table.live.get_mut(&id).map(act);
@@ -747,7 +750,8 @@ impl Drop for Reservation {
     }
 }
 
-/// Ends the conferences that were live before a crash, and reports their end. Returns the number of these conferences.
+/// Ends the conferences that were live before a crash, and reports the end of each conference. Returns the number of
+/// these conferences.
 pub async fn recover(conferences: &Conferences, now: Timestamp) -> Result<usize, StoreError> {
     let services = &*conferences.0.services;
     let left = history::unfinished(&services.store).await?;

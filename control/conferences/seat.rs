@@ -10,7 +10,8 @@ use tandem_media as media;
 
 use super::{Conferences, Reservation};
 
-/// The reason why a leg cannot join a conference, cannot be called into a conference, or cannot coach there.
+/// The reason why a leg cannot join a conference, cannot be called into a conference, or cannot coach a participant of
+/// a conference.
 #[derive(Debug, thiserror::Error)]
 pub enum JoinRefusal {
     /// The media engine cannot open a room for another conference.
@@ -39,7 +40,7 @@ impl ReservedSeat {
         self.reservation.id()
     }
 
-    /// Registers the leg that is called for this seat. The caller must keep the seat until this registration.
+    /// Registers the leg that is called for this seat. This value must not be dropped before the registration.
     pub fn take(&self, leg: LegId) -> Result<(), JoinRefusal> {
         let (conferences, id) = (&self.reservation.conferences, self.reservation.id());
         conferences.expect(id, leg, self.participation.clone()).map_err(JoinRefusal::Refused)
@@ -56,7 +57,7 @@ impl ReservedSeat {
         }
     }
 
-    /// If the leg has already ended, reports to the conference that this participant did not join.
+    /// Reports to the conference that this participant did not join, if the leg has already ended.
     pub fn settle(&self, leg: &LegInfo) {
         if leg.status.is_final() {
             self.reservation.conferences.leg_is_over(leg);

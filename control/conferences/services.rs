@@ -1,4 +1,4 @@
-//! What conferences use: parts of the server, and the calls of the participants.
+//! The parts of the server that conferences use, and the interface to the calls of the participants.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +28,8 @@ pub struct ConferenceServices {
     pub client: Client,
     /// Audio for playback.
     pub audio: AudioLoader,
-    /// Time without received data after which the WebSocket of a stream is closed. `None` means no limit.
+    /// The maximum time without received data on the WebSocket of a stream. After this time the WebSocket is closed.
+    /// `None` means no limit.
     pub stream_idle: Option<Duration>,
     /// Base URL of this server as other hosts see it, without a trailing slash.
     pub public_url: Arc<str>,
@@ -40,7 +41,7 @@ pub struct ConferenceServices {
     pub tasks: TaskTracker,
 }
 
-/// The interface of a conference to the call of a participant. No method waits.
+/// The interface through which a conference uses the call of a participant. The methods never wait.
 pub trait ParticipantCall: Send + Sync {
     /// Reports that the conference has removed the leg. If `clears` is true, the leg ends too.
     fn removed(&self, clears: bool);

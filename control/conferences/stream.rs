@@ -1,6 +1,6 @@
 //! Streams the audio that all participants of a conference hear to a WebSocket application. Each stream is a separate
-//! task. A stream ends when the conference uses or drops the stream's sender, when the room closes, or when the
-//! application closes the WebSocket.
+//! task. A stream ends when the conference sends a message with the stream's `stop` sender, or drops this sender. A
+//! stream also ends when the room closes, or when the application closes the WebSocket.
 
 use std::sync::Arc;
 use std::time::Duration;

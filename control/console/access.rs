@@ -7,7 +7,8 @@ use axum::response::{AppendHeaders, IntoResponse, Response};
 use tandem_accounts::Account;
 use tandem_runtime::app::App;
 
-/// Returns the account of the request's credentials, in the form of any provider.
+/// Returns the account to which the credentials of the request belong. The credentials may have the form of any
+/// provider.
 pub fn caller(app: &App, headers: &HeaderMap) -> Result<Arc<Account>, Denied> {
     app.caller(headers).ok_or(Denied::NoCredentials)
 }
@@ -18,8 +19,8 @@ pub fn operator(app: &App, headers: &HeaderMap) -> Result<(), Denied> {
     app.accounts.is_operator(&account).then_some(()).ok_or(Denied::NoOperator)
 }
 
-/// Requires the account's own credentials of an operator, because the request changes data. An API key is not
-/// sufficient.
+/// Requires the credentials of an operator's account itself, because the request changes data. An API key of the
+/// account is not sufficient.
 pub fn operator_itself(app: &App, headers: &HeaderMap) -> Result<(), Denied> {
     operator(app, headers)?;
     app.owner(headers).map(drop).ok_or(Denied::Key)
@@ -31,7 +32,8 @@ pub enum Denied {
     NoCredentials,
     /// The account is not an operator's account.
     NoOperator,
-    /// The credentials are an API key of an operator's account, and the request requires the account's own credentials.
+    /// The credentials are an API key of an operator's account, but the request requires the credentials of the account
+    /// itself.
     Key,
 }
 

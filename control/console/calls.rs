@@ -46,7 +46,7 @@ pub(super) struct CallRow {
     created_at: Timestamp,
     answered_at: Option<Timestamp>,
     ended_at: Option<Timestamp>,
-    /// Seconds from the answer to the end. For a live leg: seconds from the answer until now.
+    /// Seconds from the answer to the end of the leg. For a live leg, seconds from the answer until now.
     seconds: f64,
     trunk: Option<String>,
     codec: Option<String>,
@@ -178,8 +178,8 @@ fn session_of_call_id(app: &App, id: &str) -> Option<String> {
     trace.legs.first().map(|leg| format!("{:032x}", leg.0))
 }
 
-/// Returns the error text for an unknown id. The text names other meanings of the id: the Call-ID of a request that did
-/// not become a call, or a number.
+/// Returns the error text for an unknown id. The id may be the Call-ID of a request that did not become a call, or a
+/// telephone number. In these cases the text names a command that accepts the id.
 fn no_such_call(app: &App, scope: &Scope, id: &str) -> String {
     let traced = || app.calls.services().sip.ladder().and_then(|ladder| ladder.of_call_id(id)).is_some();
     if scope.is_operator() && traced() {

@@ -46,7 +46,7 @@ pub(super) struct ErrorRow {
     advice: Option<String>,
     /// The section of docs/troubleshooting.md that describes the cause.
     page: Option<String>,
-    /// The SIP request, if it was refused before a call existed.
+    /// The SIP request, if the server refused the request before a call existed.
     request: Option<Box<SipRequest>>,
 }
 

@@ -1,10 +1,10 @@
-//! Followed lists. The response has one line of JSON for each row (NDJSON), and another line for each row that is new
-//! or has changed.
+//! Followed lists. The response has one line of JSON for each row (NDJSON). For each row that is new or has changed
+//! later, the response gets a further line.
 //!
-//! The server reads the list [twice a second](EVERY), so followers cause no work in calls. There are two limits. The
-//! server serves at most [`FOLLOWERS`] followers at the same time; further followers receive 503. At most [`WAITING`]
-//! lines wait for a slow client. If a client accepts no line within [`SEND_TIMEOUT`], the server sends a last line with the
-//! reason and disconnects the client.
+//! The server reads the list twice a second, so followers cause no work in calls. There are two limits. First,
+//! the server serves at most [`FOLLOWERS`] followers at the same time, and further followers receive 503. Second, at
+//! most [`WAITING`] lines wait for a slow client. If a client accepts no line within [`SEND_TIMEOUT`], the server sends
+//! a last line with the reason and disconnects the client.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -24,7 +24,8 @@ use super::QueryError;
 
 /// Time between two reads of the list.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
-/// Number of consecutive reads without a change after which an empty line shows that the connection is alive.
+/// Number of consecutive reads without a change after which the server sends an empty line. The empty line shows that
+/// the connection is alive.
 const KEEPALIVE_ROUNDS: u32 = 30;
 /// Maximum number of concurrent followers.
 const FOLLOWERS: usize = 32;

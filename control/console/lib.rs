@@ -1,4 +1,5 @@
-//! The console. It shows people the current and past state of the server, as JSON and as text (docs/console.md).
+//! The console. The console shows people the current and past state of the server, as JSON and as text
+//! (docs/console.md).
 //!
 //! ```text
 //!   credentials ──► Scope: the visible accounts ──► calls, phones, trunks, numbers, errors ──► a page, or followed
@@ -38,7 +39,8 @@ use crate::access::caller;
 
 /// Maximum number of legs of one call that are listed.
 const MAX_LEGS: usize = 100;
-/// Minimum number of hex digits in an abbreviated id. The first 48 bits of an id are the time of its creation.
+/// Minimum number of hex digits in an abbreviated id. The first 48 bits of an id contain the time at which the id was
+/// created.
 const MIN_ID_DIGITS: usize = 10;
 /// Default number of rows in a list.
 const ROWS: u32 = 50;
@@ -73,8 +75,8 @@ impl Scope {
         Self { account, all_accounts }
     }
 
-    /// Returns the scope of the account of the request's credentials. The error is the response to a request without
-    /// valid credentials.
+    /// Returns the scope of the account to which the credentials of the request belong. Without valid credentials, the
+    /// error is the response to the request.
     pub fn of_request(app: &App, headers: &HeaderMap) -> Result<Self, Box<Response>> {
         let account = caller(app, headers).map_err(|denied| Box::new(denied.into_response()))?;
         Ok(Self::of(app, account))
@@ -90,7 +92,8 @@ impl Scope {
         self.all_accounts
     }
 
-    /// Returns the visible accounts, the client's own account first. If `one` is given, returns only that account.
+    /// Returns the visible accounts. The client's own account comes first. If `one` is given, returns only the account
+    /// `one`, if this account is visible.
     fn accounts(&self, app: &App, one: Option<&str>) -> Vec<Arc<str>> {
         let mut names = vec![Arc::clone(&self.account.name)];
         if self.all_accounts {
@@ -113,8 +116,8 @@ impl Scope {
         Ok(newest.map(|leg| leg.session))
     }
 
-    /// Returns the id of the visible call with a leg id that begins with these characters: optional `CA`, then hex
-    /// digits. Returns `None` if several calls match.
+    /// Finds a visible call by the beginning of the id of one of its legs. `id` consists of an optional `CA` and hex
+    /// digits. Returns the id of the call. Returns `None` if no call or more than one call matches.
     async fn starting_with(&self, app: &App, id: &str) -> Result<Option<CallId>, StoreFailed> {
         let digits = id.strip_prefix("CA").unwrap_or(id);
         if digits.len() < MIN_ID_DIGITS || !digits.bytes().all(|octet| octet.is_ascii_hexdigit()) {
@@ -126,8 +129,8 @@ impl Scope {
         Ok(first.filter(|first| sessions.all(|other| other == *first)))
     }
 
-    /// Finds a call. Returns the id of the call and its visible legs, oldest leg first. `id` is the id of the call, the
-    /// id of one of its legs in the form of any provider, the beginning of such a leg id, or `last`. Returns `None` if
+    /// Finds a call. Returns the id of the call and its visible legs, oldest leg first. `id` may be the id of the call,
+    /// the id of a leg in the form of any provider, the first characters of such a leg id, or `last`. Returns `None` if
     /// there is no such call.
     pub async fn session(&self, app: &App, id: &str) -> Result<Option<(CallId, Vec<NamedLeg>)>, StoreFailed> {
         let services = app.calls.services();
@@ -159,7 +162,8 @@ impl Scope {
     }
 }
 
-/// The legs of a call, oldest leg first, each with its id in the provider's form, and the event log of the call.
+/// A call with its event log. The value contains the legs of the call, oldest leg first. Each leg has its id in the
+/// provider's form.
 pub struct CallLog {
     legs: Vec<NamedLeg>,
     /// The lines of the event log.
@@ -233,7 +237,7 @@ pub struct ListQuery {
     from: Option<String>,
     to: Option<String>,
     direction: Option<String>,
-    /// If set, only rows from this time on match.
+    /// If set, only rows with this time or a later time match.
     since: Option<Timestamp>,
     /// If set, only errors of this level match.
     level: Option<String>,
@@ -246,8 +250,8 @@ impl ListQuery {
         self.limit.unwrap_or(ROWS).clamp(1, MAX_ROWS)
     }
 
-    /// Returns the page to read from the database. The page has one row more than requested, which shows whether
-    /// another page follows.
+    /// Returns the page to read from the database. The page has one row more than the client requested. The additional
+    /// row shows whether another page follows.
     fn page(&self) -> Result<store::Page, QueryError> {
         let after = self.cursor.as_deref().map(read_cursor).transpose()?;
         Ok(store::Page { limit: self.limit() + 1, after, ..store::Page::default() })

@@ -1,4 +1,4 @@
-//! `/console/numbers`: all numbers and the destinations of their calls.
+//! `/console/numbers`: all numbers, and the destination of the calls to each number.
 
 use std::collections::HashSet;
 

@@ -1,5 +1,5 @@
 //! The SIP messages of a call, as JSON, as a ladder diagram, or as a capture file. The messages are available as long
-//! as the SIP stack keeps them in memory. All three forms hide secrets.
+//! as the SIP stack keeps the messages in memory. JSON, ladder diagram and capture file hide secrets.
 
 mod draw;
 mod pcap;
@@ -86,7 +86,7 @@ pub struct Message {
     pub at: Timestamp,
     /// Seconds since the first message of the call.
     pub seconds: f64,
-    /// The far end that sent or received the message, as an index of `parties`.
+    /// The far end that sent or received the message, as an index into `parties`.
     pub party: usize,
     /// Direction of the message: `sent` or `received`.
     pub direction: &'static str,
@@ -98,12 +98,12 @@ pub struct Message {
     pub peer: std::net::SocketAddr,
     /// Short form of the message, for example `INVITE sip:600@192.0.2.1` or `200 OK (INVITE)`.
     pub summary: String,
-    /// Whether the message is a retransmission: an earlier message had the same octets, the same direction and the same
-    /// far end.
+    /// Whether the message is a retransmission. If so, an earlier message has the same octets, the same direction and
+    /// the same far end.
     pub again: bool,
     /// Summary of the SDP: codecs, address, direction, encryption.
     pub sdp: Option<String>,
-    /// The complete message. Each secret is replaced with `x` characters of the same number.
+    /// The complete message. In each secret, every octet is replaced with `x`.
     pub message: String,
     #[serde(skip)]
     octets: Vec<u8>,
@@ -111,8 +111,8 @@ pub struct Message {
 
 impl CallTrace {
     /// Returns a message that shows the final address of a far end. For a caller, this is the first message. For a
-    /// called party, other trunks may have been tried before. So this is the last INVITE that began a dialog, or the
-    /// last response to it.
+    /// called party, the server may have tried several trunks. So for a called party, this is the last INVITE that
+    /// began a dialog, or the last response to this INVITE.
     fn met(&self, party: usize) -> Option<&Message> {
         let mut own = self.messages.iter().filter(|message| message.party == party);
         let first = own.clone().next()?;
@@ -159,7 +159,8 @@ impl CallTrace {
         Ok(Self::of_legs(session.to_string(), &legs, traces, clock::now()))
     }
 
-    /// Returns the last messages from addresses outside the networks of all trunks, with our responses.
+    /// Returns the last messages from addresses outside the networks of all trunks, and this server's responses to
+    /// these messages.
     pub fn of_unknown_sources(app: &App) -> Result<Self, NoTrace> {
         let ladder = app.calls.services().sip.ladder().ok_or(NoTrace::Off)?;
         Ok(Self::of_no_leg(
@@ -220,7 +221,7 @@ impl CallTrace {
         Self { session: None, parties: vec![party], messages: messages(seen, now), left_out: trace.left_out }
     }
 
-    /// Returns the far ends that did not respond to our repeated INVITE.
+    /// Returns the far ends that did not respond to the repeated INVITE of this server.
     fn unheard(&self) -> impl Iterator<Item = &Party> {
         self.parties.iter().enumerate().filter_map(|(number, party)| {
             let mut own = self.messages.iter().filter(|message| message.party == number);

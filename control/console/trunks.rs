@@ -1,4 +1,4 @@
-//! `/console/trunks`: the state of each trunk, with the reason.
+//! `/console/trunks`: the state of each trunk, and the reason for this state.
 
 use axum::Router;
 use axum::extract::{Query, State};

@@ -33,7 +33,7 @@ pub(super) enum BackendMessage {
     RestartRecognition,
     /// A line of the dialogue: words that the caller said or heard.
     Utterance(Utterance),
-    /// A line for the call's log, with its data.
+    /// A line for the call's log. The fields are the text and the data of the line.
     Note(String, Value),
 }
 
@@ -60,7 +60,7 @@ impl ConversationBackend {
         }
     }
 
-    /// Waits for the next message of the other side. Cancel-safe.
+    /// Waits for the next message of the other side. This function is cancel-safe.
     pub(super) async fn next(&mut self) -> BackendMessage {
         match self {
             Self::Application(socket, wire) => match socket.next().await {

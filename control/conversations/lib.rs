@@ -7,9 +7,10 @@
 //!   peer ◄───prompts─ talk ◄──marks, digits, recognised words──── recogniser ◄──────── tap ◄──── caller
 //! ```
 //!
-//! The task requests the media from its call ([`ConversationUpdate::Ready`]) and reports how the conversation ended.
-//! The limits in `turn_taking` on waiting pieces and text also limit the size of the state. The task writes the
-//! recognised words, the spoken words and the duration of each turn to the call's log (`log.rs`).
+//! The task requests the media from its call ([`ConversationUpdate::Ready`]). At the end, the task reports how the
+//! conversation ended. The module `turn_taking` limits the waiting pieces and the waiting text. These limits also limit
+//! the size of the task's state. The task writes the recognised words, the spoken words and the duration of each turn
+//! to the call's log (`log.rs`).
 #![forbid(unsafe_code)]
 
 mod backend;
@@ -49,7 +50,7 @@ use turn_taking::{ConversationFact, TurnOutput, TurnTaking};
 
 /// Maximum number of inputs that wait for a conversation's task.
 const MAX_INPUTS: usize = 1024;
-/// Maximum number of frames of the caller's audio that wait: two seconds of audio.
+/// Maximum number of frames of the caller's audio that wait. This number is two seconds of audio.
 const TAP_FRAMES: usize = 100;
 /// Maximum duration of one piece of audio, for example of a file that the application plays.
 const LONGEST: Duration = Duration::from_secs(600);
@@ -92,20 +93,20 @@ pub struct Conversations {
     recogniser: Arc<Recogniser>,
     /// Receives the times and counts of conversations.
     timings: Arc<Timings>,
-    /// Time without any message from the application after which the application's WebSocket is closed. `None` means no
-    /// limit.
+    /// The maximum time without a message from the application. After this time the application's WebSocket is closed.
+    /// `None` means no limit.
     idle: Option<Duration>,
 }
 
-/// The interface of a conversation to its call.
+/// The interface through which a conversation uses its call.
 pub trait ConversationCall: Send + Sync {
-    /// Passes a report to the call. Never waits.
+    /// Passes a report to the call. This method never waits.
     ///
     /// # Errors
     /// Returns an error if the call has ended.
     fn report(&self, update: ConversationUpdate) -> Result<(), CallOver>;
 
-    /// Carries out a command for the leg, unless the call is over. Never waits.
+    /// Carries out a command for the leg, unless the call is over. This method never waits.
     fn request(&self, command: Command);
 
     /// Adds a line to the call's log.
@@ -137,7 +138,7 @@ enum ConversationInput {
 
 impl Conversations {
     /// Creates the conversations of a server. `timings` receives the times and counts of the conversations. `idle` is
-    /// the time without any message from the application after which the application's WebSocket is closed.
+    /// the maximum time without a message from the application. After this time the application's WebSocket is closed.
     pub fn new(
         agents: Agents,
         client: Client,
@@ -315,7 +316,7 @@ struct ConversationTask<'a> {
     made: HashMap<u64, Bytes>,
     making: HashMap<u64, AbortHandle>,
     makers: JoinSet<(u64, Result<Arc<media::Audio>, AudioError>)>,
-    /// Number of times that the source was cleared. A mark from before the latest clear is ignored.
+    /// Number of times that the source was cleared. A mark that was set before the latest clear is ignored.
     cleared: u64,
     recognition_spec: RecognitionSpec,
     recognition: Option<RecognitionSession>,
@@ -324,7 +325,7 @@ struct ConversationTask<'a> {
     onset: Option<Onset>,
 }
 
-/// Number of consecutive frames with a possible voice after which the playout pauses: 40 ms.
+/// Number of consecutive frames with a possible voice after which the playout pauses. Two frames are 40 ms.
 const ONSET_FRAMES: u8 = 2;
 
 /// Level in dBFS above which a sound may be a voice. Callers are louder than this level. Noise and the echo of the
@@ -370,8 +371,8 @@ impl ConversationTask<'_> {
         Ok(())
     }
 
-    /// Handles a failure or the absence of speech recognition: reports the problem to the application and writes it to
-    /// the log.
+    /// Handles a failure or the absence of speech recognition. Reports the problem to the application, and writes the
+    /// problem to the log.
     async fn recognition_failed(
         &mut self,
         backend: &mut ConversationBackend,
@@ -543,7 +544,7 @@ impl ConversationTask<'_> {
         }
     }
 
-    /// Returns the piece of this mark. Returns `None` if the mark is from before the latest clear.
+    /// Returns the piece to which this mark belongs. Returns `None` if the mark was set before the latest clear.
     fn piece(&self, mark: &str) -> Option<u64> {
         let (cleared, piece) = mark.split_once(':')?;
         (cleared.parse() == Ok(self.cleared)).then(|| piece.parse().ok())?
@@ -558,7 +559,8 @@ fn record(on: bool) -> Command {
     }
 }
 
-/// Waits for the next recognition event. Without a recogniser, the future never completes. Cancel-safe.
+/// Waits for the next recognition event. Without a recogniser, the future never completes. This function is
+/// cancel-safe.
 async fn next_recognition(
     recognition: &mut Option<RecognitionSession>,
 ) -> Option<Result<tandem_call::recognition::RecognitionEvent, RecogniseError>> {

@@ -29,8 +29,8 @@ use super::{
 
 /// Maximum number of WebSockets in one conversation. A lost WebSocket is replaced until this number is reached.
 const MAX_SOCKETS: u32 = 3;
-/// Number of samples in 20 ms at 8,000 Hz (`FRAME_8K`), at 24,000 Hz (`FRAME_24K`), and at the intermediate rate of 48,000 Hz
-/// (`FRAME_48K`).
+/// Number of samples in 20 ms at 8,000 Hz. `FRAME_24K` is the number at 24,000 Hz, and `FRAME_48K` is the number at the
+/// intermediate rate of 48,000 Hz.
 const FRAME_8K: usize = 160;
 const FRAME_24K: usize = 480;
 const FRAME_48K: usize = 960;
@@ -106,7 +106,8 @@ pub(super) async fn run(
     status
 }
 
-/// Waits for the next message of the model. Without a WebSocket, the future never completes. Cancel-safe.
+/// Waits for the next message of the model. Without a WebSocket, the future never completes. This function is
+/// cancel-safe.
 async fn next_message(socket: &mut Option<Socket>) -> SocketMessage {
     match socket {
         Some(socket) => socket.next().await,
@@ -227,7 +228,8 @@ impl RealtimeTask<'_> {
         }
     }
 
-    /// Converts samples to 24,000 Hz: resamples them to 48,000 Hz and drops every second sample.
+    /// Converts samples to 24,000 Hz. The function first resamples the samples to 48,000 Hz, and then drops every
+    /// second sample.
     fn upsample(&mut self, samples: &[i16]) -> Vec<u8> {
         let mut between = [0; FRAME_48K];
         let mut octets = Vec::with_capacity(2 * FRAME_24K);

@@ -6,8 +6,8 @@
 //!   caller ──digits, voice, words──► Tell; and, if the rules allow an interruption, Clear: the whole queue is dropped
 //! ```
 //!
-//! A single piece cannot be removed from the buffer of the media session. So only a few pieces are put into the buffer
-//! in advance, and only pieces that would be removed together.
+//! A single piece cannot be removed from the buffer of the media session. Only the whole buffer can be cleared. So the
+//! buffer contains only a few pieces at a time, and an interruption removes all of these pieces or none of them.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -29,17 +29,18 @@ const MAX_PIECES: usize = 512;
 const MAX_TEXT: usize = 64 * 1024;
 /// Maximum number of pieces whose audio is prepared at the same time.
 const MAX_MAKING: usize = 2;
-/// Duration of finished audio at which no more audio is prepared. One second of audio takes as much memory as one page
-/// of text.
+/// If the queue contains this duration of prepared audio, no more audio is prepared. One second of audio takes as much
+/// memory as one page of text.
 const MAX_READY_AUDIO: Duration = Duration::from_secs(20);
 /// Maximum number of pieces that wait in the buffer behind the current piece.
 const MAX_AHEAD: usize = 2;
-/// Duration after which a voice counts as an interruption, if words decide about interruptions and no words are
-/// recognised yet.
+/// Duration after which a voice counts as an interruption although no words are recognised yet. This duration applies
+/// only if words decide about interruptions.
 const LONG_VOICE: Duration = Duration::from_millis(700);
-/// Time after a pause of the caller at which paused playout resumes, if no words are recognised.
+/// Time after which paused playout resumes, if no words are recognised. The time begins when the caller pauses.
 const NO_WORDS_TIMEOUT: Duration = Duration::from_millis(600);
-/// Time after a sound at which paused playout resumes, if no voice was detected.
+/// Time after which paused playout resumes, if no voice is detected. The time begins at the sound that paused the
+/// playout.
 const NO_VOICE_TIMEOUT: Duration = Duration::from_millis(200);
 /// Number of consecutive invalid messages after which the conversation ends.
 const MAX_MALFORMED: u32 = 10;
@@ -79,7 +80,7 @@ pub(super) struct TurnTaking {
     outputs: VecDeque<TurnOutput>,
 }
 
-/// An action that the shell performs.
+/// An action for the shell, which is the code with the I/O.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) enum TurnOutput {
     /// Prepare the audio of a piece. [`TurnTaking::made`] takes the result.
@@ -89,12 +90,12 @@ pub(super) enum TurnOutput {
         /// The source of the audio.
         source: AudioSource,
     },
-    /// Append the audio of a piece to playout, with a mark behind it.
+    /// Append the audio of a piece to playout, and put a mark behind the audio.
     Put {
         /// The id of the piece.
         piece: u64,
     },
-    /// Drop the audio of a piece, or abort its preparation.
+    /// Drop the audio of a piece, or abort the preparation of this audio.
     Forget {
         /// The id of the piece.
         piece: u64,
@@ -131,8 +132,8 @@ pub(super) enum ConversationFact {
     Heard {
         /// The recognised words.
         text: String,
-        /// Whether the words were reported to the application. The words are not reported during a reply that speech
-        /// must not interrupt, or if they only show agreement.
+        /// Whether the words were reported to the application. Words that only show agreement are not reported. Words
+        /// during a reply that speech must not interrupt are not reported either.
         sent: bool,
     },
     /// The part of a finished reply that the caller heard.
@@ -145,7 +146,7 @@ pub(super) enum ConversationFact {
     Interrupted {
         /// The kind of interruption: `speech` or `a key`.
         by: &'static str,
-        /// Time for which the reply had been played.
+        /// Time for which the reply had been played before the interruption.
         after: Duration,
         /// The part of the reply that the caller heard.
         heard: String,
@@ -340,7 +341,7 @@ impl TurnTaking {
         self.advance(now);
     }
 
-    /// Handles the arrival of the playout at the mark behind a piece.
+    /// Handles the mark behind a piece. The playout has reached this mark.
     pub(super) fn handle_mark(&mut self, now: Instant, id: u64) {
         let Some(front) = self.queue.front_mut() else { return };
         let PieceState::Put(length) = front.state else { return };
@@ -378,7 +379,7 @@ impl TurnTaking {
         self.log_heard_reply();
     }
 
-    /// Logs the heard part of a reply if no other piece of this reply follows.
+    /// Logs the part of a reply that the caller heard, if no other piece of this reply follows.
     fn log_heard_reply(&mut self) {
         let Some(playing) = &mut self.playing else { return };
         let goes_on = self.queue.iter().any(|piece| piece.reply == playing.reply)
@@ -660,7 +661,7 @@ impl TurnTaking {
         self.fall_silent_if_done();
     }
 
-    /// Handles an interruption by the caller: drops all pieces in the queue.
+    /// Handles an interruption by the caller. Drops all pieces in the queue.
     fn interrupt(&mut self, now: Instant, by: &'static str) {
         let fragment = self.fragment(now);
         let (mut heard, after) = self
@@ -698,8 +699,8 @@ impl TurnTaking {
         self.log_heard_reply();
     }
 
-    /// Returns the heard part of the text that now plays. The length of this part is proportional to the elapsed time.
-    /// The part ends at a word boundary.
+    /// Returns the part of the current text that the caller has heard. The length of this part is proportional to the
+    /// elapsed time. The part ends at a word boundary.
     fn fragment(&self, now: Instant) -> String {
         let Some((piece, playing)) = self.queue.front().zip(self.playing.as_ref()) else { return String::new() };
         let (Content::Text(text, _), PieceState::Put(length)) = (&piece.content, piece.state) else {

@@ -34,7 +34,7 @@ struct Stage {
     turn_taking: TurnTaking,
     now: Instant,
     events: Vec<ConversationEvent>,
-    /// The texts in the buffer: neither played completely nor cleared.
+    /// The texts in the buffer. These texts are neither played completely nor cleared.
     put: VecDeque<(u64, String)>,
     sources: Vec<(u64, AudioSource)>,
     pressed: Vec<String>,
@@ -517,7 +517,8 @@ fn an_application_far_ahead_is_told_so_and_costs_no_more() {
     assert_eq!(problems(&mut stage), 1);
 }
 
-/// Returns a conversation in which words decide. Its reply has ten words, of which three are played.
+/// Returns a conversation in which words decide about interruptions. The reply has ten words, and three of these words
+/// are played.
 fn half_said() -> Stage {
     let mut stage = Stage::new(ConversationSpec { words_decide_interruption: true, reports_speakers: true, ..spec() });
     stage.say("One two three four five six seven eight nine ten.", true);

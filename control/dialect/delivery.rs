@@ -1,4 +1,5 @@
-//! Converts the notices of dialects to webhook deliveries. A dialect signs each delivery before it is sent.
+//! Converts the notices of dialects to webhook deliveries. A dialect signs each delivery before the server sends the
+//! delivery.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,7 +63,7 @@ fn millis(length: Duration) -> u64 {
     u64::try_from(length.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Signs each delivery in the way of its dialect.
+/// Signs each delivery as the dialect of the delivery requires.
 pub struct DialectSigner {
     /// The accounts, which have the signing keys.
     pub accounts: Arc<Accounts>,

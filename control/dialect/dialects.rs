@@ -17,7 +17,7 @@ impl Dialects {
         Self(dialects.into_iter().map(|dialect| (dialect.name(), dialect)).collect())
     }
 
-    /// Returns the leg of a call id that has the form of any provider.
+    /// Returns the leg with this call id. The call id may have the form of any provider.
     pub fn parse_call_id(&self, text: &str) -> Option<LegId> {
         self.0.values().find_map(|dialect| dialect.parse_call_id(text))
     }

@@ -1,4 +1,4 @@
-//! Dialects: one call model in the wire format of each provider. A dialect only translates and does no I/O.
+//! Dialects translate one call model to the wire format of each provider. A dialect only translates and does no I/O.
 //!
 //! ```text
 //!              CallEvent ──webhook()──► Notice ──seal()──► signed bytes
@@ -107,18 +107,18 @@ pub trait Dialect: Send + Sync {
         None
     }
 
-    /// Whether the notice of a leg's end waits until the recording that was requested with the leg is complete. This is
-    /// necessary if the notice describes the recording.
+    /// Whether the notice of a leg's end waits until the recording that was requested with the leg is complete. The
+    /// notice must wait if the notice describes the recording.
     fn ends_with_recording(&self) -> bool {
         false
     }
 
-    /// Builds and signs the HTTP request for one attempt of a notice. The first attempt has the number 1. `url` is the
-    /// notice's target or the failover URL.
+    /// Builds and signs the HTTP request for one attempt to send a notice. The first attempt has the number 1. `url` is
+    /// the notice's target or the failover URL.
     fn sign(&self, account: &Account, notice: &SignInput<'_>) -> SignedRequest;
 
-    /// Returns a description, for people, of the account's key that signs requests including their URL. Returns `None`
-    /// if this provider does not sign the URL.
+    /// Returns a text for people that describes the account's signing key. This key signs requests together with their
+    /// URL. Returns `None` if this provider does not sign the URL.
     fn signing_key(&self, _account: &Account) -> Option<String> {
         None
     }
@@ -128,7 +128,7 @@ pub trait Dialect: Send + Sync {
         RetryPolicy::default()
     }
 
-    /// Returns the provider's error number for a fault, if the provider has a number for it.
+    /// Returns the provider's error number for a fault. Returns `None` if the provider has no number for this fault.
     fn error_number(&self, _fault: ReportedError<'_>) -> Option<u32> {
         None
     }
@@ -260,7 +260,7 @@ pub struct Context {
     pub queue: Option<QueuePosition>,
 }
 
-/// A request to an application, before it is signed.
+/// A request to an application, before the request is signed.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Notice {
     /// The name of the notice in logs, for example `call.initiated` or `completed`.
@@ -284,7 +284,7 @@ pub enum Body {
     Json(serde_json::Value),
 }
 
-/// One attempt of a notice, before it is signed.
+/// The data of one attempt to send a notice, before the request is signed.
 #[derive(Clone, Copy, Debug)]
 pub struct SignInput<'a> {
     /// The URL of this attempt exactly as configured, with its fragment.
@@ -301,7 +301,7 @@ pub struct SignInput<'a> {
     pub now: Timestamp,
 }
 
-/// One signed attempt of a notice, ready to send.
+/// The signed request of one attempt to send a notice.
 #[derive(Clone, PartialEq, Debug)]
 pub struct SignedRequest {
     /// The URL without its fragment. In a GET request, the URL contains the parameters.
@@ -312,8 +312,8 @@ pub struct SignedRequest {
     pub body: Bytes,
 }
 
-/// Encoder and decoder for the messages of one stream. Implementations do no I/O. The value itself counts the sequence
-/// numbers.
+/// Encoder and decoder for the messages of one stream. Implementations do no I/O. Each implementation counts the
+/// sequence numbers of its stream.
 pub trait StreamWire: Send {
     /// Returns the signed headers of the handshake, in addition to the WebSocket headers. There is no Origin and no
     /// subprotocol.
@@ -329,7 +329,7 @@ pub trait StreamWire: Send {
     fn dtmf(&mut self, digit: char, now: Timestamp) -> Option<String>;
     /// Returns the message that reports that the playout has reached a mark.
     fn mark(&mut self, name: &str) -> String;
-    /// Returns the last message.
+    /// Returns the last message of the stream.
     fn stop(&mut self) -> String;
     /// Returns the problem to report after a binary message of the application. Returns `None` if binary messages are
     /// ignored.
@@ -342,7 +342,7 @@ pub trait StreamWire: Send {
     fn unplayable(&self, why: Unplayable) -> StreamProblem;
 }
 
-/// The reason why audio of a stream's application is not played, or is played as noise.
+/// The reason why audio from the application of a stream is not played, or is played as noise.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Unplayable {
     /// A file could not be decoded. The text is the reason.
@@ -385,7 +385,7 @@ pub struct MediaFrame<'a> {
 pub enum StreamMessage {
     /// Play this audio after the queued audio. The audio is already decoded from base64.
     Media(Bytes),
-    /// Return this name after the audio that is queued so far has been played.
+    /// Send this name back to the application after the audio that is now in the queue has been played.
     Mark(String),
     /// Discard the queued audio.
     Clear,

@@ -1,4 +1,5 @@
-//! Documents that are stateful programs (scripts): the input of such a program, and its possible steps.
+//! The interface of scripts. A script is a document that is a stateful program. This file defines the input of a
+//! script, and the steps that a script can return.
 //!
 //! ```text
 //!   the leg asks for the next step ──asked()──► Done: instructions; at their end the leg asks again
@@ -14,8 +15,8 @@ pub use tandem_http::{Request, Response, Timeouts};
 
 /// The program of one leg. The program lives as long as the leg and does no I/O.
 pub trait Script: Send {
-    /// Returns the next step. The leg requests a step at its start and after the result of its last instruction. The
-    /// leg also requests a step after it was sent to another document.
+    /// Returns the next step. The leg requests a step when the leg starts, and after the result of its last
+    /// instruction. The leg also requests a step after the leg was sent to another document.
     fn handle_fetch(&mut self, account: &Account, fetch: &Fetch, context: &Context) -> Step;
 
     /// Takes the result of the request in the previous step, and returns the next step. For a document, `Ok` is always

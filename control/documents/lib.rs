@@ -20,7 +20,7 @@ use url::Url;
 
 /// Maximum size of a document in octets.
 const MAX_DOCUMENT: usize = 64 * 1024;
-/// Maximum number of requests that a script may make before it gives its leg an instruction.
+/// Maximum number of requests that a script may make before the script gives an instruction to its leg.
 const MAX_REQUESTS: usize = 200;
 const TOTAL: Duration = Duration::from_secs(15);
 
@@ -145,8 +145,8 @@ struct Exchanged {
     outcome: Result<Response, FetchFailure>,
 }
 
-/// Sends one request for a document. Signs the request, retries it and follows redirects as the dialect requires.
-/// `longest` is the maximum size of the response in octets.
+/// Sends one request for a document. Signs the request, repeats the request after a failure, and follows redirects, as
+/// the dialect requires. `longest` is the maximum size of the response in octets.
 async fn exchange(request_context: &RequestContext<'_>, notice: &Notice, longest: usize) -> Exchanged {
     let RequestContext { dialect, account, jar, .. } = request_context;
     let client = request_context.client.of_account(&account.name);
@@ -238,7 +238,7 @@ fn log_exchange(
     }
 }
 
-/// Returns the failure of a document request in a dialect without documents. Nothing is sent.
+/// Returns the failure of a document request if the dialect has no documents. No request is sent.
 fn undocumented(fetch: &Fetch) -> Fetched {
     let url = without_credentials(&fetch.target.url).clone();
     let detail = "applications of this provider send commands and have no documents".to_owned();

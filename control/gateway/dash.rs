@@ -1,5 +1,5 @@
-//! The backend of a call dashboard. An agent makes a call in a browser, follows the progress of the call, and talks
-//! with the called party.
+//! The backend of a call dashboard. A human agent makes a call in a browser, follows the progress of the call, and
+//! talks with the called party.
 //!
 //! ```text
 //!   POST /api/calls/telnyx/initiate ──► call ──its events──► /call-events     (every frontend)
@@ -7,8 +7,8 @@
 //!                                        └─────mic──────┘                (one frontend at a time)
 //! ```
 //!
-//! Alternatively, an external provider makes the calls. The provider posts webhooks and connects to `/audio-stream`, as
-//! with the original backend.
+//! Alternatively, an external provider makes the calls. Then the provider posts webhooks and connects to
+//! `/audio-stream`, as with the original backend.
 
 mod calls;
 mod config;
@@ -54,7 +54,7 @@ struct Dash {
     watchers: Frontends<()>,
     /// The frontends on `/frontend-audio`.
     listeners: Frontends<AudioQuery>,
-    /// The calls with audio that reaches the gateway.
+    /// The calls whose audio reaches the gateway.
     upstreams: Upstreams,
 }
 
@@ -96,7 +96,7 @@ impl Dash {
         format!("wss://{host}/audio-stream")
     }
 
-    /// Sends an event to every frontend on `/call-events`, if `KINDS` has the kind of the event.
+    /// Sends an event to every frontend on `/call-events`, if `KINDS` contains the kind of the event.
     fn broadcast(&self, kind: &str, id: &str, occurred_at: &str, payload: &Value) {
         if KINDS.contains(&kind) {
             let event = json!({ "type": kind, "id": id, "occurred_at": occurred_at, "payload": payload });

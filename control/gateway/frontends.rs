@@ -1,5 +1,5 @@
 //! WebSockets of browsers and other frontends. Each frontend has a bounded queue, so that a slow frontend does not
-//! delay the others.
+//! delay the other frontends.
 
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,7 +21,8 @@ const PING: Duration = Duration::from_secs(30);
 /// The server drops a frontend that accepts no data for this time.
 const STALLED: Duration = Duration::from_secs(20);
 
-/// WebSocket close codes (RFC 6455 §7.4.1, and the IANA registry).
+/// WebSocket close code for a normal end. This code and the next two codes are in RFC 6455 §7.4.1 and in the IANA
+/// registry.
 pub(super) const NORMAL: u16 = 1000;
 pub(super) const POLICY: u16 = 1008;
 pub(super) const TRY_AGAIN: u16 = 1013;
@@ -116,8 +117,9 @@ pub(super) async fn turn_away(mut socket: WebSocket, code: u16, reason: &'static
     close(&mut socket, code, reason).await;
 }
 
-/// Sends the messages of the queue to the frontend, and gives the messages of the frontend to `heard`. Runs until one
-/// side ends the connection. A message that `heard` returns goes only to this frontend.
+/// Sends the messages of the queue to the frontend, and passes the messages of the frontend to the function `heard`. If
+/// `heard` returns a message, this message goes only to this frontend. The function runs until one side ends the
+/// connection.
 pub(super) async fn serve(
     socket: &mut WebSocket,
     queue: &mut mpsc::Receiver<FrontendMessage>,

@@ -1,5 +1,6 @@
-//! HTTP and WebSocket interfaces of two application backends whose frontends already exist. This server replaces the
-//! backend of each frontend: a gateway makes the calls itself and carries their audio and events to browsers.
+//! HTTP and WebSocket interfaces of two application backends. The frontends of these backends already exist. A gateway
+//! of this server replaces each backend. The gateway makes the calls itself, and carries the audio and the events of
+//! the calls to browsers.
 //!
 //! ```text
 //!   frontend ──HTTP──────► dash, starlis ──NewCall, Request──► registry
@@ -37,8 +38,8 @@ pub struct GatewaysConfig {
 }
 
 impl GatewaysConfig {
-    /// Returns the TCP ports on which frontends expect an interface, without the port of `http.listen`. Each port comes
-    /// with the name of its setting.
+    /// Returns the TCP ports on which frontends expect an interface, each with the name of its setting. The result does
+    /// not contain the port of `http.listen`.
     pub fn ports(&self, http: u16) -> Vec<(&'static str, u16)> {
         let mut ports: Vec<(&'static str, u16)> = Vec::new();
         for (key, port) in self.dash.iter().flat_map(DashConfig::ports) {
@@ -62,7 +63,7 @@ pub fn routes(app: &App, config: GatewaysConfig) -> (Router, Router) {
     (dash.clone().merge(starlis), dash)
 }
 
-/// Returns the account of a gateway. This is the configured account or, if there is none, the first account of the
+/// Returns the account of a gateway. If no account is configured for the gateway, returns the first account of the
 /// server.
 fn account(app: &App, named: Option<&Arc<str>>) -> Option<Arc<str>> {
     match named {

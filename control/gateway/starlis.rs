@@ -1,5 +1,5 @@
-//! The backend of a page that an agent uses to call people. The page shows the state and the transcript of the call,
-//! and plays the audio of the call.
+//! The backend of a page with which a human agent calls people. The page shows the state and the transcript of the
+//! call, and plays the audio of the call.
 //!
 //! ```text
 //!   POST /outbound-call ──► call ──audio, words──► /frontend-stream (frontends that requested this call)

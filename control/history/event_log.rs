@@ -1,8 +1,8 @@
 //! The event log of a call: SIP messages, webhooks and media events, sorted by time.
 //!
-//! A live call keeps a limited number of lines in memory and stores them as one row at its end. So a short call needs
-//! one insert instead of thirty inserts. An event after the end of the call (for example a retried webhook) is stored
-//! in a separate row.
+//! A live call keeps a limited number of lines in memory. At the end of the call, the lines are stored as one row. So a
+//! short call needs one insert instead of thirty inserts. An event after the end of the call (for example a retried
+//! webhook) is stored in a separate row.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -19,7 +19,7 @@ use crate::feed::{Entry, FeedSender};
 
 /// Maximum number of lines of a live call. Later lines are only counted.
 const MAX_LINES: usize = 2_000;
-/// Number of lines for which memory is reserved: the typical number of lines until the answer of a call.
+/// Number of lines for which memory is reserved. A call typically has this number of lines when the call is answered.
 const TYPICAL_LINES: usize = 16;
 /// Maximum number of characters of a line.
 const LONGEST_LINE: usize = 512;
@@ -32,7 +32,7 @@ const EXCHANGE: &str = "exchange";
 /// The kind of the stored row that contains the log of a live call.
 const LOG: &str = "log";
 
-/// An HTTP exchange with the leg that it concerns.
+/// An HTTP exchange, and the leg that the exchange concerns.
 pub type Exchanged = (Option<LegId>, HttpExchange);
 
 /// A line of the log.
@@ -59,7 +59,7 @@ struct Stored<'a> {
     kinds: Cow<'a, [Cow<'static, str>]>,
     text: Cow<'a, str>,
     lines: Vec<StoredLine>,
-    /// The JSON of lines, each with the index of its line.
+    /// The data of lines, as JSON. Each entry has the index of its line.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     data: Vec<(u32, Cow<'a, Value>)>,
     /// The HTTP exchanges, each with the index of its leg.
@@ -67,9 +67,9 @@ struct Stored<'a> {
     exchanges: Vec<(Option<usize>, Cow<'a, HttpExchange>)>,
 }
 
-/// The stored form of a line. The first number is the time in microseconds since the previous line (for the first line:
-/// since 1970 UTC). The second number is the length of the text in octets. The third number is the index of the kind.
-/// The fourth number is the index of the leg plus 1, or 0 if there is no leg.
+/// The stored form of a line. The first number is the time in microseconds since the previous line. In the first line,
+/// this number is the time since 1970 UTC. The second number is the length of the text in octets. The third number is
+/// the index of the kind. The fourth number is the index of the leg plus 1, or 0 if there is no leg.
 type StoredLine = (i64, u16, u16, u16);
 
 /// The stored form that an older version wrote. In this form each line contains its own text.
@@ -164,7 +164,7 @@ fn read_stored_exchanges(data: &str) -> Option<Vec<Exchanged>> {
 pub struct EventLog {
     text: String,
     lines: Vec<LogEntry>,
-    /// The JSON of lines, each with the index of its line, in ascending order.
+    /// The data of lines, as JSON. Each entry has the index of its line. The indices are in ascending order.
     data: Vec<(u32, Value)>,
     legs: Vec<LegId>,
     kinds: Vec<Cow<'static, str>>,
@@ -189,7 +189,7 @@ struct LogEntry {
     kind: u16,
 }
 
-/// Returns the index of `one` in the list. Appends `one` if the list does not contain it.
+/// Returns the index of `one` in the list. If the list does not contain `one`, appends `one` to the list.
 fn place<T: PartialEq>(list: &mut Vec<T>, one: T) -> usize {
     list.iter().position(|known| *known == one).unwrap_or_else(|| {
         list.push(one);
@@ -293,7 +293,7 @@ impl EventLog {
         self.exchanges.iter().rev().find(|(about, _)| *about == Some(leg)).map(|(_, exchange)| exchange)
     }
 
-    /// Returns the lines so far. Their times are exact to the microsecond.
+    /// Returns the lines so far. The times of the lines are exact to the microsecond.
     pub fn lines(&self) -> Vec<Line> {
         let line = |(entry, kind, text): (&LogEntry, &str, &str)| Line {
             at: Timestamp::from_microsecond(entry.at).unwrap_or_default(),
@@ -355,7 +355,8 @@ impl EventLog {
     }
 }
 
-/// Returns the lines as text: seconds since the first line, leg, kind, text.
+/// Returns the log lines as text. Each line of text contains the seconds since the first line, the leg, the kind and
+/// the text of the log line.
 pub fn timeline<'a>(lines: &[Line], name: impl Fn(LegId) -> Option<&'a str>) -> String {
     let mut text = String::new();
     let Some(start) = lines.first().map(|line| line.at) else { return text };
@@ -375,7 +376,7 @@ pub fn late(store: &Store, session: CallId, line: Line) {
     events::insert(store, EventRow { session: session.0, leg, at, kind, text, data: None });
 }
 
-/// Stores an HTTP exchange of an ended call, with its line if there is a line.
+/// Stores an HTTP exchange of an ended call. If the exchange has a log line, stores this line too.
 pub fn late_exchange(store: &Store, session: CallId, leg: Option<LegId>, exchange: &HttpExchange, line: Option<Line>) {
     let data = serde_json::to_string(exchange).ok().map(Details::from);
     let (kind, text) = match line {

@@ -24,11 +24,12 @@ pub struct FeedItem {
 pub enum Entry {
     /// A log line.
     Line(Line),
-    /// An HTTP exchange, with the leg that it concerns. The entry follows the log line of the exchange.
+    /// An HTTP exchange, and the leg that the exchange concerns. The entry follows the log line of the exchange.
     Exchange(Option<LegId>, Box<HttpExchange>),
 }
 
-/// The feed. Without watchers the feed has no cost: a call checks only once, at its start, whether there are watchers.
+/// The feed. Without watchers, the feed has no cost. A call checks only once, when the call starts, whether there are
+/// watchers.
 #[derive(Debug)]
 pub struct Feed(Sender<FeedItem>);
 

@@ -1,5 +1,6 @@
-//! Notifications for the developers of applications: errors and warnings of calls. Each notification has the provider's
-//! error number and the request that caused the error. Notifications are kept as long as the logs of calls.
+//! Notifications for the developers of applications. A notification is an error or a warning of a call. Each
+//! notification has the provider's error number and the request that caused the error. Notifications are kept as long
+//! as the logs of calls.
 
 use serde::{Deserialize, Serialize};
 use tandem_causes::Cause;
@@ -16,7 +17,7 @@ pub struct Notification {
     pub code: u32,
     /// Text that describes the problem.
     pub message: String,
-    /// The cause, if it is known.
+    /// The cause of the problem, if the cause is known.
     #[serde(default)]
     pub cause: Option<Cause>,
     /// The HTTP exchange that caused the problem.

@@ -16,7 +16,7 @@ use mp3::Mp3s;
 
 pub use files::{RecordingAudio, RecordingFiles};
 
-/// All recordings of the server. Cheap to clone.
+/// All recordings of the server. This type is cheap to clone.
 #[derive(Clone)]
 pub struct Recordings {
     store: Store,
@@ -25,7 +25,7 @@ pub struct Recordings {
 }
 
 impl Recordings {
-    /// Creates the access to the recordings of this database and this folder.
+    /// Creates the access to the recordings in this database and in this folder.
     pub fn new(store: Store, files: RecordingFiles) -> Self {
         Self { store, files, mp3s: Arc::default() }
     }
@@ -97,7 +97,8 @@ impl Recordings {
         files.open(mp3, false).await
     }
 
-    /// Whether a client without credentials receives the audio if it knows the id of the recording.
+    /// Whether clients without credentials may receive the audio of a recording. Such a client must know the id of the
+    /// recording.
     pub fn are_open(&self) -> bool {
         self.files.open
     }

@@ -2,8 +2,8 @@
 //! [cause](tandem_causes) if the cause is known. Reports appear in `/console/errors` and in `tandem errors`, in
 //! addition to the server's log. Reports are kept as long as the logs of calls.
 //!
-//! The error lists of providers are separate ([`crate::notification`]). They contain only errors with a provider's
-//! error number.
+//! The error lists of providers are separate ([`crate::notification`]). An error list contains only errors that have a
+//! provider's error number.
 
 use serde::{Deserialize, Serialize};
 use tandem_causes::Cause;
@@ -16,7 +16,7 @@ pub const REPORTS: Kind<Report> = Kind::new(resources::REPORT);
 /// A report of a failure.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Report {
-    /// The cause, if it is known.
+    /// The cause of the failure, if the cause is known.
     pub cause: Option<Cause>,
     /// The provider's error number, if there is one.
     pub code: Option<u32>,
@@ -29,7 +29,7 @@ pub struct Report {
     pub call: Option<String>,
     /// The id of the call.
     pub session: Option<String>,
-    /// The SIP request, if it was refused before a call existed.
+    /// The SIP request, if the server refused the request before a call existed.
     #[serde(default)]
     pub request: Option<Box<SipRequest>>,
 }
@@ -65,7 +65,7 @@ impl From<&sip::RefusedRequest> for SipRequest {
     }
 }
 
-/// The reason, as text, why a dialect refused an HTTP request. The response carries this value as an extension.
+/// The text that says why a dialect refused an HTTP request. The response carries this value as an extension.
 #[derive(Clone, Debug)]
 pub struct Refusal(pub String);
 

@@ -5,7 +5,7 @@
 //!                              sweep ── expired rows and their files, files without a row ──► removed
 //! ```
 //!
-//! Limits: a file has at most [`MAX_FILE_OCTETS`] octets. An account has at most [`MAX_ACCOUNT_OCTETS`] octets and at most
+//! A file has at most [`MAX_FILE_OCTETS`] octets. An account has at most [`MAX_ACCOUNT_OCTETS`] octets and at most
 //! [`tandem_routing::inventory::MAX_ROWS`] names.
 
 use std::io::{self, Write};
@@ -70,7 +70,7 @@ impl InventoryItem for StoredFile {
     }
 }
 
-/// Returns the key of a file in memory: the account and the name with a line break between them. No name contains a
+/// Returns the key of a file in memory. The key consists of the account, a line break and the name. No name contains a
 /// line break.
 fn key(account: &str, name: &str) -> String {
     format!("{account}\n{name}")

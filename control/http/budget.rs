@@ -1,8 +1,9 @@
 //! A limit on the memory that the bodies of several answers use together.
 //!
-//! An answer with a known length waits for all of its octets before it starts. So an answer that has started can also
-//! complete. An answer of unknown length takes octets when they arrive. If all answers of unknown length wait for each
-//! other, one answer at a time continues and exceeds the budget.
+//! If the length of an answer is known, the answer starts only after the budget has room for all octets of the answer.
+//! So an answer that has started can also complete. An answer of unknown length takes octets from the budget when the
+//! octets arrive. If all answers of unknown length wait for each other, one answer at a time continues and exceeds the
+//! budget.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,9 +18,9 @@ const UNIT: usize = 64 * 1024;
 /// Maximum time that an answer waits for free octets.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(25);
 
-/// The number of octets that the bodies of answers may use together. A body uses its octets from its arrival until the
-/// last user drops the body. One answer at a time may exceed the budget. All clones share the budget. If no octets are
-/// free, answers wait. After 25 s a waiting answer fails with a timeout.
+/// The number of octets that the bodies of answers may use together. The octets of a body count from their arrival
+/// until the last user drops the body. One answer at a time may exceed the budget. All clones share the budget. If no
+/// octets are free, answers wait. After 25 s a waiting answer fails with a timeout.
 #[derive(Debug, Clone)]
 pub struct Budget {
     units: Arc<Semaphore>,

@@ -1,9 +1,9 @@
 //! Detects whether a request was sent over a kept connection, and whether that connection was dead.
 //!
-//! Between two documents of a call, an application may close its idle connection at the same moment at which the next
-//! request is sent. That request then fails although neither side made an error (RFC 9112 §9.3.1). The client repeats
-//! this request on a new connection. The client does not repeat a request that failed on a new connection, because the
-//! application may already have executed it.
+//! Between two documents of a call, the connection to the application is idle. The application may close the idle
+//! connection at the moment at which the client sends the next request. This request then fails although neither side
+//! made an error (RFC 9112 §9.3.1). The client repeats this request on a new connection. The client does not repeat a
+//! request that failed on a new connection, because the application may already have executed the request.
 
 use std::cell::Cell;
 use std::error::Error;

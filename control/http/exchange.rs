@@ -13,8 +13,8 @@ use crate::{Response, without_credentials};
 const MAX_PARAMETERS: usize = 200;
 /// Maximum number of characters that are kept of a parameter's name or value.
 const LONGEST_VALUE: usize = 1_024;
-/// The two limits for the headers of an answer. The first limit is the number of headers that are kept. The second
-/// limit is the number of characters that are kept of one header.
+/// Maximum number of headers that are kept of an answer. `LONGEST_HEADER` is the maximum number of characters that are
+/// kept of one header.
 const MAX_HEADERS: usize = 30;
 const LONGEST_HEADER: usize = 256;
 /// Maximum number of characters that are kept of an answer's body.
@@ -85,7 +85,7 @@ impl HttpExchange {
 }
 
 impl HttpAnswer {
-    /// Returns the answer of an application in the form for an exchange.
+    /// Converts the answer of an application to the form that an exchange contains.
     pub fn of(response: &Response) -> Self {
         let headers = response.headers.iter().filter(|(name, _)| *name != ::http::header::SET_COOKIE).take(MAX_HEADERS);
         Self {

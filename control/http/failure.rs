@@ -82,8 +82,8 @@ impl FetchError {
     }
 }
 
-/// Converts an error of the HTTP library. The function reads the causes of the error. An error of this client's own
-/// network policy comes from the resolver and is returned unchanged.
+/// Converts an error of the HTTP library. The function also reads the errors that caused this error. An error of this
+/// client's own network policy comes from the resolver. The function returns such an error unchanged.
 pub(super) fn classify(error: reqwest::Error) -> FetchError {
     let error = error.without_url();
     let mut text = error.to_string();

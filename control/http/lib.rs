@@ -6,8 +6,8 @@
 //!                 └▶ name ─▶ Lookup ─▶ addresses ─▶ NetworkPolicy ─┘   (each hop of a redirect again)
 //! ```
 //!
-//! The client checks the addresses at the resolution of a name, and the connection uses exactly the checked addresses.
-//! So a name that resolves to another address the second time (DNS rebinding) does not bypass the check. The client
+//! When a name is resolved, the client checks the addresses of the name. The connection then uses exactly the checked
+//! addresses. So the check also works if a name resolves to another address the second time (DNS rebinding). The client
 //! does not use the proxies of the environment, because a proxy would resolve names itself.
 #![forbid(unsafe_code)]
 
@@ -52,7 +52,7 @@ pub use origins::{Origin, OriginConfig, Origins};
 pub use policy::NetworkPolicy;
 pub use tls::tls_config;
 
-/// Returns a method that an application has chosen, in the type of the HTTP library.
+/// Converts the method that an application has chosen to the type of the HTTP library.
 pub fn method(method: tandem_call::Method) -> Method {
     match method {
         tandem_call::Method::Get => Method::GET,
@@ -65,7 +65,7 @@ pub fn method(method: tandem_call::Method) -> Method {
 const POOLS: usize = 16;
 
 /// The client closes an idle connection after this time. Common web servers close an idle connection after 5 s, and
-/// some after 2 s. A server may do this at the moment at which the client sends a request.
+/// some after 2 s. A server may close the connection at the moment at which the client sends a request.
 const IDLE: Duration = Duration::from_millis(1500);
 
 /// The client. All clones share the client's connections.
@@ -100,7 +100,7 @@ pub struct LocalResponse {
     pub body: Bytes,
 }
 
-/// Settings of an HTTP library client. They cannot change during the life of the client.
+/// Settings of an HTTP library client. The settings cannot change during the life of the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct PoolKey {
     connect_timeout: Duration,
@@ -236,7 +236,7 @@ impl Client {
         Client { account: Some(account.into()), ..self.clone() }
     }
 
-    /// Returns a clone for requests with answers that share a budget.
+    /// Returns a clone for requests whose answers share a budget.
     pub fn with_budget(&self, budget: Budget) -> Client {
         Client { budget: Some(budget), ..self.clone() }
     }
@@ -246,8 +246,9 @@ impl Client {
         self.shared.origins.store(Arc::new(origins));
     }
 
-    /// Sets the function that answers requests within this process, for all clones. The hosts in these URLs need not
-    /// exist. The operator's `[[origins]]` have priority. Only the first use of `set_local_responder` has an effect.
+    /// Sets the function that answers requests within this process, for all clones. If the function answers a request,
+    /// the host in the URL of the request need not exist. The operator's `[[origins]]` have priority. Only the first
+    /// use of `set_local_responder` has an effect.
     pub fn set_local_responder(
         &self,
         local_responder: impl Fn(&Url, &[u8]) -> Option<LocalResponse> + Send + Sync + 'static,
@@ -261,7 +262,7 @@ impl Client {
         self.account.clone().filter(|account| self.shared.origins.load_full().names(account))
     }
 
-    /// The origin for the connection of a request for `url`.
+    /// The origin to which the client connects for a request to `url`.
     pub fn route(&self, url: &Url) -> Result<Route, FetchError> {
         let named = Origin::of(url).ok_or_else(|| FetchError::Url("no host".into()))?;
         let origins = self.shared.origins.load_full();
@@ -471,8 +472,7 @@ impl Client {
         self.execute(outgoing, request.timeouts.connect).await.map_err(failure::classify)
     }
 
-    /// Sends a request. If the request used a kept connection and the connection is dead, repeats the request on a new
-    /// connection.
+    /// Sends a request. A request that failed because its kept connection was dead is repeated on a new connection.
     async fn execute(
         &self,
         request: reqwest::Request,
@@ -518,17 +518,17 @@ impl Client {
     }
 }
 
-/// The origin for the connection of a request.
+/// The origin to which the client connects for a request.
 #[derive(Debug, Clone)]
 pub struct Route {
-    /// The origin of the connection. The server's certificate must have the host of this origin.
+    /// The origin of the connection. The server's certificate must be valid for the host of this origin.
     pub to: Origin,
     /// The origin in the URL, if `[[origins]]` replace this origin with another origin.
     named: Option<Origin>,
 }
 
 impl Route {
-    /// Returns the headers that contain the requested URL for the application. A reverse proxy sends the same headers.
+    /// Returns the headers that tell the application which URL was requested. A reverse proxy sends the same headers.
     pub fn headers(&self) -> impl Iterator<Item = (HeaderName, String)> {
         let host = HeaderName::from_static("x-forwarded-host");
         let scheme = HeaderName::from_static("x-forwarded-proto");
@@ -571,8 +571,8 @@ impl Gate {
         if allowed.is_empty() { Err(refusal) } else { Ok(allowed) }
     }
 
-    /// Checks an address that is written in the URL. Such an address is never resolved, so the resolver does not check
-    /// it.
+    /// Checks an address that is written in the URL. The resolver does not check such an address, because the address
+    /// is never resolved.
     fn check_literal(&self, url: &Url) -> Result<(), FetchError> {
         match url.host() {
             Some(Host::Ipv4(address)) => self.policy.check(address.into()).map(drop),
@@ -680,7 +680,7 @@ impl UrlCredentials {
     }
 }
 
-/// Removes the user name and the password from the URL and returns them.
+/// Removes the user name and the password from the URL, and returns the user name and the password.
 fn take_credentials(url: &mut Url) -> Option<UrlCredentials> {
     if url.username().is_empty() && url.password().is_none() {
         return None;

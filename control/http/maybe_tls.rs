@@ -20,7 +20,7 @@ pub enum MaybeTls {
     Pipe(DuplexStream),
 }
 
-/// Performs the client's TLS handshake with `host` if `tls` has TLS settings.
+/// Wraps a TCP connection. If `tls` has TLS settings, performs the client's TLS handshake with `host`.
 pub(crate) async fn wrap(tcp: TcpStream, tls: Option<Arc<ClientConfig>>, host: &str) -> io::Result<MaybeTls> {
     let Some(config) = tls else { return Ok(MaybeTls::Plain(tcp)) };
     let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();

@@ -1,4 +1,5 @@
-//! `[[origins]]`: for some URLs, the server connects to another address than the address in the URL.
+//! The entries of `[[origins]]`. For the URLs that an entry names, the server connects to another address than the
+//! address in the URL.
 //!
 //! An application with the URL `https://app.test` may run on this computer, without TLS and without a tunnel. A request
 //! to the public URL then connects to the configured origin. The path, the query, the `Host` header and the signature
@@ -36,7 +37,7 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// The origin of a URL. `None` for schemes other than `http`, `https`, `ws` and `wss`.
+    /// Returns the origin of a URL. Returns `None` for schemes other than `http`, `https`, `ws` and `wss`.
     pub fn of(url: &Url) -> Option<Origin> {
         let secure = match url.scheme() {
             "http" | "ws" => false,
@@ -133,8 +134,8 @@ impl Origins {
         Self(origins)
     }
 
-    /// The origin for the connection of a request of `account` to `url`. `None` means the origin in the URL. An entry
-    /// of the account has priority over an entry for all accounts.
+    /// Returns the origin to which a request for `url` connects. `account` is the account that makes the request.
+    /// `None` means the origin in the URL. An entry for the account has priority over an entry for all accounts.
     pub fn place(&self, account: Option<&str>, url: &Url) -> Option<&Origin> {
         if self.0.is_empty() {
             return None;
@@ -146,7 +147,7 @@ impl Origins {
         account.and_then(|account| find(Some(account))).or_else(|| find(None))
     }
 
-    /// Whether the table has an entry only for this account.
+    /// Whether the table has an entry that applies only to this account.
     pub fn names(&self, account: &str) -> bool {
         self.0.iter().any(|one| one.account.as_deref() == Some(account))
     }

@@ -6,8 +6,8 @@ use ipnet::IpNet;
 
 use super::FetchError;
 
-/// Allows all public addresses, and other addresses only if they are in this list. Without this check, a stranger could
-/// write the URL of a webhook and attack the network of the server.
+/// The addresses to which the server may connect: all public addresses, and the other addresses in `allow_networks`.
+/// Without this check, a stranger could write the URL of a webhook and attack the network of the server.
 #[derive(Debug, Clone, Default)]
 pub struct NetworkPolicy {
     /// The setting `webhooks.allow_networks`.

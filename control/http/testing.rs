@@ -111,7 +111,7 @@ impl WebServer {
         format!("http://{}{path}", self.address)
     }
 
-    /// Waits for the next request. Requests are in the order of their arrival.
+    /// Waits for the next request. Returns the requests in the order of their arrival.
     pub async fn next(&mut self) -> Received {
         // The time limit is in real time, so that it also works with a paused test clock.
         let next = tokio::time::timeout(Duration::from_secs(20), self.received.recv());

@@ -1,5 +1,5 @@
-//! A WebSocket to an application, or to a part of this server. The guarded HTTP client opens the WebSocket. Pings keep
-//! the connection alive. A stalled connection is closed.
+//! A WebSocket to an application, or to a part of this server. A WebSocket to an application is opened under the policy
+//! of the HTTP client. Pings keep the connection alive. A stalled connection is closed.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ const MAX_MESSAGE: usize = 2 * 1024 * 1024;
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Maximum interval between two pings. The interval is shorter if the idle time limit is short.
 const PING: Duration = Duration::from_secs(25);
-/// The connection is closed if it accepts no data for this time.
+/// Maximum time for which a connection may accept no data. After this time, the connection is closed.
 const STALLED: Duration = Duration::from_secs(20);
 /// Time limit for both halves of the closing handshake.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -148,8 +148,8 @@ impl Socket {
         in_time(self.inner.send(message)).await
     }
 
-    /// Handles the close frame of the application. The WebSocket library has already queued this server's close frame,
-    /// and this function sends it (RFC 6455 §5.5.1).
+    /// Handles the close frame of the application. The WebSocket library has already queued the close frame of this
+    /// server. This function sends the queued frame (RFC 6455 §5.5.1).
     async fn part(&mut self, frame: Option<CloseFrame>) -> Result<(), StreamFailure> {
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.inner.flush()).await;
         match frame.map(|frame| frame.code) {
@@ -306,7 +306,7 @@ mod tests {
         assert_eq!(received, ["/media?a=b", "app.test", "https"]);
     }
 
-    /// The application performs the handshake and then never reads. So it sends no pongs.
+    /// The application performs the handshake and then reads nothing. So the application sends no pongs.
     #[tokio::test]
     async fn an_application_without_a_sign_of_life_is_given_up() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

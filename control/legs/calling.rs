@@ -28,7 +28,8 @@ pub struct OutgoingCall {
     pub call_id: Option<Arc<str>>,
     /// The request for a signature of the caller's number (STIR).
     pub signing: SigningRequest,
-    /// Whether the other leg has made no offer. Then the INVITE over a trunk with `late_offer` contains no offer.
+    /// Whether the other leg has made no offer. In this case, an INVITE over a trunk with the setting `late_offer`
+    /// contains no offer.
     pub late_offer: bool,
     /// The routes that are not yet tried.
     pub routes: VecDeque<Outbound>,

@@ -28,8 +28,8 @@ impl LegIo {
         }
     }
 
-    /// Starts a recording. If `after` is given, the recording starts after the playback of that operation. Returns
-    /// whether the engine accepted the command.
+    /// Starts a recording. If `after` is given, the recording starts when the playback with the operation id `after`
+    /// ends. Returns whether the engine accepted the command.
     pub fn record(
         &self,
         op: OpId,

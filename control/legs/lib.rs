@@ -50,7 +50,7 @@ pub struct LegIo {
     has_offered: bool,
     /// Whether the far end's answer has arrived, or our answer to the far end's offer exists.
     negotiated: bool,
-    /// Whether the callee's early offer was answered, while the early media is not yet reported to the call.
+    /// Whether this server has answered an early offer of the callee and must still report the early media to the call.
     has_early_media: bool,
     /// The reason why the INVITE's offer was not accepted.
     refusal: Option<Refusal>,
@@ -139,8 +139,8 @@ impl LegIo {
     }
 
     /// Returns the codecs that another leg should use before a bridge with this leg, so that packets need no
-    /// transcoding. Before this leg is answered, the leg can still agree on each of these codecs. After the answer
-    /// there is only one codec.
+    /// transcoding. Before this leg is answered, this leg can still agree on each of the returned codecs. After the
+    /// answer, the result has only one codec.
     pub fn preference(&self) -> media::Preference {
         let mut preference = self.session.as_ref().map(media::Session::preference).unwrap_or_default();
         if self.offer.is_none() {
@@ -149,8 +149,8 @@ impl LegIo {
         preference
     }
 
-    /// Changes to the codec of the leg that will be bridged with this leg. The codec changes only if the far end offers
-    /// this codec and our answer is not sent yet.
+    /// Changes this leg to the codec of the leg that will be bridged with this leg. The codec changes only if the far
+    /// end offers this codec and our answer is not sent yet.
     pub fn prefer(&mut self, preferred: media::Preference) {
         let Some(codec) = preferred.codecs.first().copied() else { return };
         if let (Some(offer), Some(session)) = (&self.offer, &mut self.session)
@@ -245,7 +245,8 @@ impl LegIo {
         self.send(sip::Command::Answer { leg: self.key, sdp, headers });
     }
 
-    /// Makes our answer final, when the answer is sent. From now on the far end may receive audio.
+    /// Makes our answer final. This function is called when the answer is sent. From then on, the far end may receive
+    /// audio.
     fn settle(&mut self) {
         if let (Some(_), Some(session)) = (self.offer.take(), &mut self.session) {
             session.settle();
@@ -280,7 +281,8 @@ impl LegIo {
         }
     }
 
-    /// Returns the header fields of the last message. In an internal call, these fields contain the returned values.
+    /// Returns the header fields of the message that rejects or ends the call. In an internal call, these fields
+    /// contain the returned values.
     fn final_headers(&mut self) -> Vec<sip::Header> {
         let own = std::mem::take(&mut self.headers);
         let handed_back = std::mem::take(&mut self.handed_back);
@@ -292,8 +294,8 @@ impl LegIo {
         self.dtmf
     }
 
-    /// Passes on a digit from the bridged leg, unless the media engine passes it on. `received_by` is the form in which the
-    /// bridged leg received the digit.
+    /// Passes on a digit from the bridged leg, unless the media engine passes the digit on. `received_by` is the form
+    /// in which the bridged leg received the digit.
     pub fn relay_digit(&self, digit: char, received_by: media::DtmfMethod) {
         match dtmf::relay_mode(self.dtmf, received_by, self.session.as_ref().is_some_and(media::Session::has_events)) {
             dtmf::DtmfRelay::ByMedia => {}

@@ -1,9 +1,9 @@
-//! Internal calls. Each of two legs of this server is the far end of the other leg, without a phone and without SIP
-//! between them. One of the legs calls an application or a number of this server.
+//! Internal calls. Two legs of this server are connected, and each leg is the far end of the other leg. There is no
+//! phone and no SIP between the two legs. One of the legs calls an application or a number of this server.
 //!
-//! A command of one leg reaches the other leg as the event that SIP would produce. Neither leg sees a difference from a
-//! SIP call, and both legs have all functions of a leg. The audio goes between two sockets of this host. Offer and
-//! answer negotiate it as usual.
+//! A command of one leg reaches the other leg as the event that SIP would produce. For each leg, the call is the same
+//! as a SIP call, and both legs have all functions of a leg. The audio goes between two sockets of this host. Offer and
+//! answer negotiate the audio as in a SIP call.
 //!
 //! ```text
 //!   caller's leg ── Command ──► LoopbackDialog ── Event ──► called leg's call  (Hangup -> Ended, ...)
@@ -22,7 +22,7 @@ use tandem_sip as sip;
 /// [`MAX_CHAIN`]: tandem_call::internal_call::MAX_CHAIN
 const MAX_CALLS_OF_ONE_ORIGIN: usize = 100;
 
-/// Delivers an event to the call of its leg, as SIP does. Never waits.
+/// A function that delivers an event to the call of the event's leg, as SIP does. The function never waits.
 pub type Deliver = Arc<dyn Fn(sip::Event) + Send + Sync>;
 
 /// The connection of one leg to the other leg of an internal call.
@@ -34,7 +34,7 @@ pub struct LoopbackDialog {
     call_chain: CallChain,
 }
 
-/// The number of internal calls so far that have a common origin. An internal call has this origin directly or through
+/// A counter of the internal calls that have a common origin. An internal call has this origin directly or through
 /// other internal calls.
 #[derive(Clone, Default)]
 pub struct CallChain(Arc<AtomicUsize>);

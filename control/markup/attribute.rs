@@ -16,7 +16,7 @@ use super::reader::Reader;
 const MAX_LOOPS: u32 = 1000;
 
 impl Reader<'_> {
-    /// Reads a whole number. `None` if the attribute is absent or outside the range.
+    /// Reads a whole number. Returns `None` if the attribute is absent or the number is outside the range.
     pub fn number(&mut self, element: &Element, name: &str, range: RangeInclusive<u64>, code: u32) -> Option<u64> {
         let text = element.attribute(name)?.trim();
         match text.parse() {
@@ -28,7 +28,8 @@ impl Reader<'_> {
         }
     }
 
-    /// Reads a duration in whole seconds. `None` if the attribute is absent or outside the range.
+    /// Reads a duration in whole seconds. Returns `None` if the attribute is absent or the duration is outside the
+    /// range.
     pub fn seconds(
         &mut self,
         element: &Element,
@@ -58,13 +59,14 @@ impl Reader<'_> {
         }
     }
 
-    /// Reads `GET` or `POST`. `POST` if the attribute is absent.
+    /// Reads `GET` or `POST`. Returns `POST` if the attribute is absent.
     pub fn method(&mut self, element: &Element, name: &str, code: u32) -> Method {
         self.word(element, name, &[("GET", Method::Get), ("POST", Method::Post)], Method::Post, code)
     }
 
-    /// Reads `waitUrl`, the document that a waiting caller hears. An absent attribute means the server's own music, and
-    /// an empty attribute means silence. The two error numbers are for an invalid URL and for an invalid method.
+    /// Reads `waitUrl`, the URL of the document that a waiting caller hears. An absent attribute means the server's own
+    /// music, and an empty attribute means silence. `url_code` is the error number for an invalid URL. `method_code` is
+    /// the error number for an invalid method.
     pub fn wait(
         &mut self,
         element: &Element,
@@ -79,7 +81,7 @@ impl Reader<'_> {
         })
     }
 
-    /// Reads at most `max` digits. `allowed` has the allowed digits. An empty value means no digit.
+    /// Reads at most `max` digits. `allowed` contains the allowed digits. An empty value means no digits.
     pub fn digits<'e>(
         &mut self,
         element: &'e Element,
@@ -99,8 +101,8 @@ impl Reader<'_> {
         }
     }
 
-    /// Reads `loop`, the number of repetitions. 1 if the attribute is absent. `None` for endless repetition
-    /// (`loop="0"`).
+    /// Reads `loop`, the number of repetitions. Returns 1 if the attribute is absent. Returns `None` for endless
+    /// repetition (`loop="0"`).
     pub fn loops(&mut self, element: &Element, code: u32) -> Option<NonZeroU32> {
         match self.number(element, "loop", 0..=u64::from(u32::MAX), code) {
             None => Some(NonZeroU32::MIN),

@@ -7,8 +7,8 @@ pub const BAD_URL: u32 = 11100;
 pub const NOT_XML: u32 = 12100;
 /// The document has the wrong root element.
 pub const WRONG_ROOT: u32 = 12102;
-/// An element, attribute or value is unknown or not supported here. Also used for attributes that are an extension of
-/// this server.
+/// An element, attribute or value is unknown or not supported here. An attribute that only this server has also has
+/// this error number.
 pub const SCHEMA: u32 = 12200;
-/// A document without a base URL has a relative URL.
+/// A document contains a relative URL and has no base URL.
 pub const NO_BASE: u32 = 15004;

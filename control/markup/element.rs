@@ -14,9 +14,9 @@ const MAX_ATTRIBUTES: usize = 128;
 /// An XML element.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Element {
-    /// Name as written, including the prefix. Names are case-sensitive.
+    /// The name of the element as written, including the prefix. Names are case-sensitive.
     pub name: String,
-    /// Names and unescaped values, in document order.
+    /// The names and the values of the attributes, in document order. Entities in the values are resolved.
     pub attributes: Vec<(String, String)>,
     /// Child elements and text, in document order.
     pub children: Vec<Node>,
@@ -91,7 +91,7 @@ impl Element {
         }
     }
 
-    /// Returns the value of an attribute. `None` if the element does not have the attribute.
+    /// Returns the value of an attribute. Returns `None` if the element does not have the attribute.
     pub fn attribute(&self, name: &str) -> Option<&str> {
         self.attributes.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }

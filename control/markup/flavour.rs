@@ -1,5 +1,5 @@
-//! The differences between the documents of providers. For each provider, a table has the elements, the attributes of
-//! each element, the support for each attribute, and the defaults of absent attributes.
+//! The differences between the documents of providers. Each provider has a table. The table contains the elements, the
+//! attributes of each element, the support for each attribute, and the defaults of absent attributes.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ pub struct Flavour {
     pub root: &'static str,
     /// The elements of this flavour that `base` does not have.
     pub elements: &'static [Rule],
-    /// Another flavour. Its elements also belong to this flavour.
+    /// Another flavour, whose elements also belong to this flavour.
     pub base: Option<&'static Flavour>,
     /// Defaults of absent attributes.
     pub defaults: Defaults,
@@ -29,7 +29,7 @@ pub struct Flavour {
 }
 
 impl Flavour {
-    /// Returns the rule of an element. `None` if the element is unknown.
+    /// Returns the rule of an element. Returns `None` if the element is unknown.
     pub fn rule(&self, name: &str) -> Option<&'static Rule> {
         self.rules().find(|rule| rule.name == name)
     }
@@ -66,7 +66,7 @@ impl Rule {
         self.inside.contains(&parent)
     }
 
-    /// Returns the support for an attribute. `None` if the attribute is unknown.
+    /// Returns the support for an attribute. Returns `None` if the attribute is unknown.
     pub fn support(&self, attribute: &str) -> Option<AttributeSupport> {
         self.attributes.iter().find(|known| known.name == attribute).map(|known| known.support)
     }
@@ -129,31 +129,32 @@ pub enum Meaning {
     Echo,
     /// Take a payment.
     Pay,
-    /// In `Dial`: a telephone number.
+    /// A telephone number in a `Dial`.
     Number,
-    /// In `Dial`: a SIP URI.
+    /// A SIP URI in a `Dial`.
     Sip,
-    /// In `Dial`: a registered endpoint.
+    /// A registered endpoint in a `Dial`.
     Client,
-    /// In `Dial`: an application of this server. The application must be the only child.
+    /// An application of this server in a `Dial`. The application must be the only child of the `Dial`.
     Application,
-    /// In `Dial`: a conference. The conference must be the only child.
+    /// A conference in a `Dial`. The conference must be the only child of the `Dial`.
     Conference,
-    /// In `Dial`: the first caller in a queue. The queue must be the only child.
+    /// A queue in a `Dial`. The `Dial` calls the first caller in this queue. The queue must be the only child of the
+    /// `Dial`.
     Queue,
-    /// In `Connect`, `Start` and `Stop`: a media stream.
+    /// A media stream in a `Connect`, `Start` or `Stop`.
     Stream,
-    /// In `Connect`: a conversation with an application over a WebSocket.
+    /// A conversation in a `Connect`. The caller talks with an application over a WebSocket.
     Conversation,
-    /// In `Connect`: a conversation with a voice agent of this server.
+    /// A conversation in a `Connect`. The caller talks with a voice agent of this server.
     Agent,
-    /// In `Start`: a recording.
+    /// A recording in a `Start`.
     Recording,
-    /// In `Start` and `Stop`: a session with a recording server (SIPREC).
+    /// A session with a recording server (SIPREC) in a `Start` or `Stop`.
     Siprec,
-    /// In `Start` and `Stop`: a live transcription.
+    /// A live transcription in a `Start` or `Stop`.
     Transcription,
-    /// In `Start` and `Stop`: noise suppression.
+    /// Noise suppression in a `Start` or `Stop`.
     Suppression,
     /// Markup of spoken text (SSML).
     Speech,
@@ -184,7 +185,8 @@ pub struct Defaults {
     pub dial_timeout: Duration,
     /// Default of `Dial timeLimit`.
     pub dial_time_limit: Duration,
-    /// Whether all times of `machineDetection` are in milliseconds, and the result is an event of the status callback.
+    /// Whether `machineDetection` has the form of TeXML. In this form, all times are in milliseconds, and an event of
+    /// the status callback reports the result.
     pub detects_in_milliseconds: bool,
     /// Default of `Dial ringTone`.
     pub ring_tone: &'static str,

@@ -1,5 +1,5 @@
-//! Parses the XML verbs of TwiML, TeXML and cXML. All three have one grammar, and each has a table of differences (a
-//! flavour).
+//! Parses the XML verbs of TwiML, TeXML and cXML. All three languages have one grammar. For each language, a table (a
+//! flavour) describes the differences.
 //!
 //! ```text
 //!   bytes ──element──► tree ──verb/*──► Program        and warnings. An error inside a document is not fatal.
@@ -36,17 +36,17 @@ pub struct Origin<'a> {
     /// The URL of the document, after redirects. `None` for an inline document. Every URL in an inline document must be
     /// absolute.
     pub base: Option<&'a Url>,
-    /// Whether the document may use `file:` URLs. This is only for the server's own configuration, and never together
-    /// with `base`.
+    /// Whether the document may use `file:` URLs. Only documents in the server's own configuration may use these URLs.
+    /// Such documents have no `base`.
     pub local_files: bool,
 }
 
 /// Parses an application's answer in any form: a document, a text to speak, or audio to play.
 ///
 /// # Errors
-/// Only fatal errors: the answer is larger than [`MAX_DOCUMENT`], is empty, has an unusable content type, is not XML,
-/// has another root element, or has a relative URL and no base URL. Every other problem becomes a warning in the
-/// program.
+/// The function returns only fatal errors: the answer is larger than [`MAX_DOCUMENT`], is empty, has an unusable
+/// content type, is not XML, has the wrong root element, or has a relative URL and no base URL. Every other problem
+/// becomes a warning in the program.
 pub fn answer(
     flavour: &'static Flavour,
     origin: Origin<'_>,
@@ -75,7 +75,7 @@ pub fn answer(
 /// Parses a document.
 ///
 /// # Errors
-/// The same errors as [`answer`].
+/// The function returns the same errors as [`answer`].
 pub fn document(flavour: &'static Flavour, origin: Origin<'_>, body: &[u8]) -> Result<Program, FetchFailure> {
     read(flavour, origin, body, None)
 }
@@ -115,7 +115,7 @@ fn mistaken(text: &str) -> Option<&'static str> {
     text.starts_with(['{', '[']).then_some(JSON)
 }
 
-/// Fuzz entry point. Parses any bytes as a document of this flavour, with and without a base URL.
+/// The entry point for fuzz tests. Parses any bytes as a document of this flavour, with and without a base URL.
 pub fn fuzz_markup(flavour: &'static flavour::Flavour, data: &[u8]) {
     if let Ok(base) = Url::parse("https://app.example/voice?x=1") {
         let _ = document(flavour, Origin { base: Some(&base), local_files: false }, data);
@@ -159,7 +159,7 @@ fn declared(body: &[u8]) -> Option<&str> {
     value.split(['"', '\'']).next()
 }
 
-/// Whether a charset is ISO 8859-1 or almost the same charset. The octets of ISO 8859-1 are the first 256 Unicode
+/// Whether a charset is ISO 8859-1 or is almost equal to ISO 8859-1. The octets of ISO 8859-1 are the first 256 Unicode
 /// characters.
 fn is_latin(charset: &str) -> bool {
     let known = ["iso-8859-1", "iso-8859-15", "latin1", "windows-1252", "cp1252"];

@@ -62,8 +62,8 @@ pub fn split_parameters(text: &str) -> (&str, Headers) {
     (name, url::form_urlencoded::parse(parameters.as_bytes()).into_owned().collect())
 }
 
-/// Converts the parameters for a phone to headers of the call to this phone. Adds the prefix `X-` if a name does not
-/// have it. The error is the name of a parameter that cannot be a header.
+/// Converts the parameters for a phone into SIP headers of the call to the phone. Adds the prefix `X-` to each name
+/// without this prefix. The error is the name of a parameter that cannot be a header.
 pub fn as_headers(parameters: Headers) -> Result<Headers, String> {
     let header = |(name, value): (String, String)| {
         let own = name.get(..2).is_some_and(|head| head.eq_ignore_ascii_case("X-"));
@@ -74,7 +74,7 @@ pub fn as_headers(parameters: Headers) -> Result<Headers, String> {
     parameters.into_iter().map(header).collect()
 }
 
-/// Whether an application may set this header. Allowed are `X-` headers and a few headers that transport the
+/// Whether an application may set this header. Applications may set `X-` headers, and a few headers that transport the
 /// application's data end to end.
 pub fn is_allowed_header(name: &str) -> bool {
     let token = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(&b));
@@ -89,16 +89,16 @@ pub fn is_allowed_header(name: &str) -> bool {
 /// Maximum length of a call reason, in characters.
 pub const MAX_REASON: usize = 50;
 
-/// Builds the header that shows the reason of a call to the called party (RFC 9796). `None` if the text is empty, is
-/// too long, or has control characters.
+/// Builds the header that shows the reason of a call to the called party (RFC 9796). Returns `None` if the text is
+/// empty, is too long, or has control characters.
 pub fn call_reason(text: &str) -> Option<(String, String)> {
     let fits = !text.is_empty() && text.chars().count() <= MAX_REASON && !text.chars().any(char::is_control);
     let quoted = text.replace('\\', "\\\\").replace('"', "\\\"");
     fits.then(|| ("Call-Info".to_owned(), format!("<data:>;purpose=jcard;call-reason=\"{quoted}\"")))
 }
 
-/// Returns DTMF digits in the spelling of the call model: `A-D` in upper case, `w` and `W` unchanged. `None` if the
-/// text is empty or has other characters.
+/// Returns DTMF digits in the spelling of the call model: `A-D` in upper case, `w` and `W` unchanged. Returns `None` if
+/// the text is empty or has other characters.
 pub fn send_digits(text: &str) -> Option<String> {
     let sendable = !text.is_empty() && text.chars().all(|key| "0123456789ABCDabcd#*wW".contains(key));
     sendable.then(|| text.chars().map(|key| if key == 'w' { key } else { key.to_ascii_uppercase() }).collect())

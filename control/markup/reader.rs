@@ -92,7 +92,7 @@ impl<'a> Reader<'a> {
         self.checked(element, rule)
     }
 
-    /// Values of a stream's `track` attribute in this flavour, each with the direction of the audio.
+    /// Returns the values of a stream's `track` attribute in this flavour, each with the direction of the audio.
     pub fn tracks(&self) -> &'static [(&'static str, Track)] {
         self.flavour.tracks
     }
@@ -103,7 +103,7 @@ impl<'a> Reader<'a> {
         rule.and_then(|rule| rule.support(attribute)) == Some(AttributeSupport::Honoured)
     }
 
-    /// Like [`Self::rule`], for an element with attributes that depend on the parent element.
+    /// Does the same as [`Self::rule`] for an element whose attributes depend on the parent element.
     pub fn rule_in(&mut self, element: &Element, parent: &Element) -> Option<&'static Rule> {
         let rule = self.flavour.rule_in(&element.name, &parent.name);
         self.checked(element, rule)
@@ -183,7 +183,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Like [`Self::url`], for audio. Documents of the configuration may also name local files.
+    /// Does the same as [`Self::url`] for audio. A document of the configuration may also name a local file.
     pub fn audio_url(&mut self, text: &str) -> Result<Option<Arc<str>>, FetchFailure> {
         let text = text.trim();
         let Some(url) = self.resolve(text, code::BAD_URL)? else { return Ok(None) };
@@ -198,8 +198,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Like [`Self::url`], for WebSockets. A relative URL gets the host of the document's URL. The scheme of the result
-    /// is `wss` if the document's URL is `https`, otherwise `ws`.
+    /// Does the same as [`Self::url`] for WebSockets. A relative URL gets the host of the document's URL. The scheme of
+    /// the result is `wss` if the document's URL is `https`. Otherwise the scheme is `ws`.
     pub fn websocket_url(&mut self, text: &str) -> Result<Option<String>, FetchFailure> {
         let text = text.trim();
         let Some(mut url) = self.resolve(text, MALFORMED_STREAM_URL)? else { return Ok(None) };
@@ -221,12 +221,12 @@ impl<'a> Reader<'a> {
         Ok(Some(as_written(text, &url).as_ref().into()))
     }
 
-    /// The URL of the document. `None` if the document has no URL.
+    /// Returns the URL of the document. Returns `None` if the document has no URL.
     pub fn current(&self) -> Option<Arc<str>> {
         self.origin.base.map(|base| base.as_str().into())
     }
 
-    /// Reads a target from an attribute such as `action`. `None` if the attribute is absent, empty or unusable.
+    /// Reads a target from an attribute such as `action`. Returns `None` if the attribute is absent, empty or unusable.
     pub fn target(&mut self, url: Option<&str>, method: Method, code: u32) -> Result<Option<Target>, FetchFailure> {
         match url.map(str::trim) {
             None | Some("") => Ok(None),
@@ -253,9 +253,9 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Error number: the scheme of a stream's URL is neither `ws` nor `wss`.
+/// The error number for a stream's URL whose scheme is neither `ws` nor `wss`.
 const STREAM_URL_SCHEME: u32 = 31922;
-/// Error number: the URL of a stream is malformed.
+/// The error number for a malformed URL of a stream.
 const MALFORMED_STREAM_URL: u32 = 31923;
 
 /// Returns the unchanged text if the text is an absolute URL that is safe to send. Otherwise returns the parsed URL.
@@ -264,8 +264,8 @@ fn as_written(text: &str, url: &Url) -> Arc<str> {
     if whole { text.into() } else { url.as_str().into() }
 }
 
-/// Returns the known name that is most similar to a misspelt name. At most one or two letters may differ. Upper and
-/// lower case are equal.
+/// Returns the known name that is most similar to a misspelt name. In a name of fewer than six characters, at most one
+/// character may differ. In a longer name, at most two characters may differ. The comparison ignores case.
 fn nearest(given: &str, known: impl Iterator<Item = &'static str>) -> Option<&'static str> {
     let given = given.get(..LONGEST_NAME).unwrap_or(given).to_ascii_lowercase();
     let max = (given.chars().count() / 3).clamp(1, 2);

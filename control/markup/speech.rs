@@ -4,13 +4,13 @@ use tandem_call::recording::Track;
 
 /// Default language.
 pub const LANGUAGE: &str = "en-US";
-/// Default transcription engine. Events contain this name, but the name selects nothing.
+/// Default transcription engine. Events contain this name. The name does not select an engine.
 pub const ENGINE: &str = "google";
-/// Default speech model. See [`ENGINE`].
+/// Default speech model. Events contain this name. See [`ENGINE`].
 pub const MODEL: &str = "telephony";
 /// Names of the directions (tracks) in transcriptions.
 pub const TRACKS: [(&str, Track); 3] = super::verb::stream::TRACKS;
-/// Two limits: the number of hints, and the number of characters in a hint. Further hints and longer hints are ignored.
+/// Maximum number of hints. Further hints are ignored. Hints with more than `MAX_HINT` characters are also ignored.
 const MAX_HINTS: usize = 500;
 const MAX_HINT: usize = 100;
 
@@ -21,9 +21,9 @@ pub fn hints(text: &str) -> Vec<String> {
     hints.filter(|hint| hint.chars().count() <= MAX_HINT).take(MAX_HINTS).map(str::to_owned).collect()
 }
 
-/// Returns the recogniser's name of a model. The name is `nova-2` for this model of the engine `deepgram`, and also for
-/// the model `deepgram_nova-2`. Returns `None` for models of other providers, because the recogniser does not have
-/// these models.
+/// Returns the name that the recogniser uses for a model. For example, the result is `nova-2` for the model `nova-2` of
+/// the engine `deepgram`, and also for the model `deepgram_nova-2`. Returns `None` for the default model, and for
+/// models of other providers, because the recogniser does not have the models of other providers.
 pub fn model(engine: &str, model: &str) -> Option<String> {
     let own = model.strip_prefix("deepgram_").or_else(|| engine.eq_ignore_ascii_case("deepgram").then_some(model));
     own.filter(|model| !model.is_empty() && *model != MODEL).map(str::to_owned)

@@ -23,7 +23,7 @@ impl Histogram {
         Self { buckets: ends.iter().map(|end| (*end, 0)).collect(), count: 0, sum: 0.0 }
     }
 
-    /// Counts a value, if there is one.
+    /// Counts a value. Does nothing if `value` is `None`.
     pub(crate) fn add(&mut self, value: Option<f64>) {
         let Some(value) = value else { return };
         if let Some((_, count)) = self.buckets.iter_mut().find(|(end, _)| value <= *end) {

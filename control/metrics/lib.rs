@@ -66,25 +66,25 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// Creates the counters with the value zero, for a server that starts now. The speech engines use the same
-    /// `timings`.
+    /// Creates the counters with the value zero, for a server that starts now. The speech engines share `timings` with
+    /// the counters.
     pub fn new(build: Build, timings: Arc<Timings>) -> Self {
         Self { timings, build, started: clock::time(), ..Self::default() }
     }
 
-    /// Whether to log now that a leg sent no audio. `Some` has the number of lines that were suppressed since the last
-    /// log line.
+    /// Returns `Some` if the server must log now that a leg sent no audio. The value is the number of lines that were
+    /// suppressed since the last log line.
     pub fn one_sided(&self, now: Instant) -> Option<u64> {
         self.one_sided_lines.lock().pass(now)
     }
 
-    /// Whether to log now that a call was refused. `Some` has the number of lines that were suppressed since the last
-    /// log line.
+    /// Returns `Some` if the server must log now that a call was refused. The value is the number of lines that were
+    /// suppressed since the last log line.
     pub fn refused_line(&self, now: Instant) -> Option<u64> {
         self.refused_lines.lock().pass(now)
     }
 
-    /// Counts an event of a leg. Counted events are the progress of the leg and failures.
+    /// Counts an event of a leg. The counted events are failures and the progress of the leg.
     pub fn count(&self, event: &CallEvent) {
         match (&event.kind, event.leg.direction) {
             (EventKind::Ringing { .. }, Direction::OutboundApi | Direction::OutboundDial) => {
@@ -122,15 +122,15 @@ impl Counters {
         self.refused.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts a request with wrong credentials or without credentials. The result says whether to log the request now.
-    /// `Some` has the number of lines that were suppressed since the last log line.
+    /// Counts a request with wrong credentials or without credentials. Returns `Some` if the server must log the
+    /// request now. The value is the number of lines that were suppressed since the last log line.
     pub fn unauthorized(&self, now: Instant) -> Option<u64> {
         self.unauthorized.fetch_add(1, Ordering::Relaxed);
         self.unauthorized_lines.lock().pass(now)
     }
 
-    /// Whether to log a failure with this cause now. `Some` has the number of lines that were suppressed since the last
-    /// log line.
+    /// Returns `Some` if the server must log a failure with this cause now. The value is the number of lines that were
+    /// suppressed since the last log line.
     pub fn report(&self, cause: Cause, now: Instant) -> Option<u64> {
         self.reports.lock().entry(cause).or_default().pass(now)
     }
@@ -156,12 +156,12 @@ impl Counters {
         }
     }
 
-    /// Counts a leg with noise suppression that was paused because CPU time was short.
+    /// Counts a leg whose noise suppression was paused because CPU time was short.
     pub fn suppression_shed(&self) {
         self.suppression_shed.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Adds the duration of audio that a recording lost. The recording has silence instead.
+    /// Adds the duration of the audio that a recording lost. In the recording, silence replaces this audio.
     pub fn add_unrecorded(&self, dropped: Duration) {
         self.unrecorded_ms.fetch_add(u64::try_from(dropped.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }

@@ -1,4 +1,4 @@
-//! The metrics of the process and of the build. The names are the names of Prometheus' client libraries.
+//! The metrics of the process and of the build. The metrics have the same names as in Prometheus' client libraries.
 
 use std::fmt::Write;
 use std::fs;
@@ -19,7 +19,7 @@ pub struct Build {
     pub rustc: &'static str,
 }
 
-/// Appends the metrics of this process. A value that the system does not provide is left out.
+/// Appends the metrics of this process. If the system does not provide a value, the metric is left out.
 pub(super) fn render(out: &mut String, build: &Build, started: Timestamp) {
     let mut metric = |name: &str, kind: &str, help: &str, labels: &str, value: f64| {
         // Writing to a String cannot fail.

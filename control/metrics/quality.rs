@@ -60,22 +60,22 @@ pub fn summary(stats: &media::Stats) -> String {
     text
 }
 
-/// A report about a leg that received no audio, or received audio from an address that is not in the leg's SDP.
+/// A report about a leg from which no audio arrived, or whose audio came from an address that is not in the leg's SDP.
 #[derive(Debug, PartialEq, Eq)]
 pub struct OneSided {
     /// The report as text.
     pub text: String,
-    /// Whether one party did not hear the other party. If not, the report is only information.
+    /// Whether one party did not hear the other party. If `false`, the report is only information.
     pub is_wrong: bool,
     /// The probable cause.
     pub cause: Cause,
 }
 
-/// Minimum duration of an answered call for a report about silence. In a shorter call, the far end may not have spoken
+/// Minimum time after the answer before missing audio is reported. In a shorter call, the far end may not have spoken
 /// yet.
 const NOTICED: Duration = Duration::from_secs(2);
 
-/// Returns a report if no audio arrived, or if audio arrived from another address than the signalled address.
+/// Returns a report if no audio arrived, or if audio arrived from an address other than the signalled address.
 /// `answered` is the time since the answer.
 pub fn one_sided(stats: &media::Stats, answered: Duration) -> Option<OneSided> {
     let signalled = stats.signalled?;
@@ -105,7 +105,7 @@ pub fn one_sided(stats: &media::Stats, answered: Duration) -> Option<OneSided> {
     }
 }
 
-/// Returns the line for the event log about a leg with audio that has become bad.
+/// Returns the line for the event log that says that the audio of a leg has become bad.
 pub fn complaint(cause: Impairment, value: f32) -> String {
     match cause {
         Impairment::Loss => format!("bad audio from the peer: {value:.1} % of its packets are lost"),
@@ -119,7 +119,8 @@ pub fn complaint(cause: Impairment, value: f32) -> String {
 /// Histograms of the quality of ended legs.
 #[derive(Debug)]
 pub struct Histograms {
-    /// Two histograms: for the audio that we received, and for the audio that the far end received from us.
+    /// Two histograms. The first is for the audio that we received. The second is for the audio that the far end
+    /// received from us.
     loss: [Histogram; 2],
     jitter: [Histogram; 2],
     mos: [Histogram; 2],
@@ -140,8 +141,8 @@ impl Default for Histograms {
 }
 
 impl Histograms {
-    /// Adds the statistics of an ended leg. A direction without packets adds no value. A direction without a report of
-    /// the far end adds no value.
+    /// Adds the statistics of an ended leg. A received direction without packets adds no value. A sent direction adds
+    /// no value if the far end sent no report.
     pub fn add(&mut self, stats: &media::Stats) {
         let ratio = |lost: u64, received: u64| lost as f64 / (lost + received).max(1) as f64;
         let heard = stats.packets_in > 0;

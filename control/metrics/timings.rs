@@ -1,4 +1,4 @@
-//! The response times of applications and speech engines, and the counters of their streams and conversations.
+//! The response times of applications and speech engines, and the counters of streams and conversations.
 
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,8 +8,8 @@ use parking_lot::Mutex;
 
 use super::histogram::{Histogram, head};
 
-/// Upper bounds of the buckets in seconds. The lowest bound is the response time of a local application. At the highest
-/// bound, callers hang up.
+/// Upper bounds of the buckets in seconds. The lowest bound is the response time of a local application. The highest
+/// bound is the time after which callers hang up.
 const ENDS: [f64; 12] = [0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0, 1.5, 2.5, 5.0, 10.0];
 
 /// A measured time.
@@ -21,7 +21,7 @@ pub enum Timing {
     Webhook,
     /// The synthesis of one text. A cached text is not counted.
     TextToSpeech,
-    /// The recognition of one utterance or file by an engine that takes files.
+    /// The recognition of one utterance or file by an engine that recognises whole files.
     SpeechToText,
     /// The time from the start of a stream's WebSocket connection to the answer to the handshake.
     StreamConnect,
@@ -79,13 +79,13 @@ const TIMINGS: usize = Timing::StreamTurnAudio as usize + 1;
 /// A counted event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Count {
-    /// A text that was not spoken, or that another engine than the configured engine spoke.
+    /// A text that was not spoken, or that was spoken by an engine other than the configured engine.
     TtsFailed,
     /// A failure of a recogniser.
     SttFailed,
     /// A conversation's reply that the caller interrupted.
     ConversationInterrupted,
-    /// Queued audio of a stream's application that the application cleared.
+    /// Audio of a stream's application that was still in the queue when the application cleared the queue.
     StreamInterrupted,
     /// A frame of 20 ms that was sent to a stream's application.
     FramesOut,
@@ -140,7 +140,8 @@ const COUNTERS: [Family<Count>; 8] = [
 /// The number of variants of `Count`.
 const COUNTS: usize = Count::Marks as usize + 1;
 
-/// The times and counters since the start of the server. No value is updated for each packet.
+/// The times and counters since the start of the server. The server does not update these values for every audio
+/// packet.
 #[derive(Debug)]
 pub struct Timings {
     times: [Mutex<Histogram>; TIMINGS],
@@ -161,7 +162,7 @@ impl Timings {
         }
     }
 
-    /// Adds to a counter.
+    /// Adds `times` to a counter.
     pub fn count(&self, count: Count, times: u64) {
         if let Some(counter) = self.counts.get(count as usize) {
             counter.fetch_add(times, Ordering::Relaxed);

@@ -1,5 +1,5 @@
-//! The figures that show the quality of a carrier, for each trunk: answers (ASR), call duration (ACD), and time until
-//! ringing (PDD).
+//! The figures that show the quality of each trunk's carrier: the rate of answered calls (ASR), the duration of calls
+//! (ACD), and the time until ringing (PDD).
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -12,8 +12,8 @@ use tandem_call::leg::{Direction, LegInfo};
 
 use super::histogram::{Histogram, head as histogram_head};
 
-/// Maximum number of rows of each kind. Further rows are not counted. A trunk has two rows, and one more row for each
-/// final response that it has ever sent.
+/// Maximum number of rows in each of the maps `ended` and `carried`. Further rows are not counted. A trunk has one row
+/// in `carried` for each direction, and one row in `ended` for each direction and final response.
 const MAX_ROWS: usize = 4_096;
 
 /// Upper bounds of the buckets of the post-dial delay in seconds. After 8 s a call tries the next trunk.
@@ -56,7 +56,7 @@ impl Trunks {
         }
     }
 
-    /// Counts an INVITE by its final response. `None` if there was no final response.
+    /// Counts an INVITE by its final response. `status` is `None` if there was no final response.
     pub(super) fn responded(&self, trunk: &Arc<str>, inbound: bool, status: Option<u16>) {
         if let Some(count) = row(&mut self.0.lock().ended, (Arc::clone(trunk), inbound, status)) {
             *count += 1;

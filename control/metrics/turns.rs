@@ -1,4 +1,5 @@
-//! The turns between a caller and an application, and the response times of the application. No I/O.
+//! The turns between a caller and an application, and the response times of the application. This module performs no
+//! I/O.
 //!
 //! ```text
 //!   caller speaks ─► end of speech ─► words ─► first token ─► first audio      a conversation's turn
@@ -29,7 +30,8 @@ pub struct Turn {
 /// The turns of a conversation or a stream.
 #[derive(Clone, Debug, Default)]
 pub struct Turns {
-    /// The last time at which the caller stopped speaking, until words (or audio of a stream) follow.
+    /// The last time at which the caller stopped speaking. `None` after the words of the caller are recognised or the
+    /// audio of the reply starts.
     paused: Option<Instant>,
     open: Option<Open>,
     totals: Totals,
@@ -48,13 +50,13 @@ pub struct Totals {
     pub longest: Duration,
 }
 
-/// An open turn: its words are recognised, and its reply has not started to play.
+/// An open turn. The words of the turn are recognised, and the reply has not started to play.
 #[derive(Clone, Copy, Debug)]
 struct Open {
     /// The end of the caller's speech. `None` until the voice detector reports the end.
     ended: Option<Instant>,
     words: Instant,
-    /// The start of the reply, and the number of the reply.
+    /// The time at which the reply started, and the number of the reply.
     token: Option<(Instant, u64)>,
 }
 

@@ -1,4 +1,4 @@
-//! Calls: placing them, and deleting their records.
+//! Makes calls, and deletes the records of ended calls.
 
 use tandem_call::id::LegId;
 use tandem_call::leg::Direction;
@@ -20,8 +20,8 @@ pub enum DeleteError {
     Store(#[from] StoreFailed),
 }
 
-/// Makes a call, if the account may use its calling number. `forwards` is the inbound call that the new call forwards: the
-/// new call may then show the caller of that call.
+/// Makes a call, if the account may use the calling number of this call. If the new call forwards an inbound call,
+/// `forwards` is the leg of the inbound call. The new call may then show the calling number of the inbound call.
 pub async fn place(calls: &Calls, new: NewCall, forwards: Option<LegId>) -> Result<Created, CreateError> {
     let shows_its_caller = match forwards {
         Some(leg) => {

@@ -1,4 +1,4 @@
-//! Conferences: opening them, calling participants into them, and ending them.
+//! Opens conferences, calls participants into conferences, and ends conferences.
 
 use std::sync::Arc;
 
@@ -34,7 +34,7 @@ pub enum OpenError {
     Over,
 }
 
-/// The reason why a call was not made into a conference.
+/// The reason why a participant was not called into a conference.
 #[derive(Debug, thiserror::Error)]
 pub enum InviteError {
     /// The conference does not accept the participant.
@@ -51,7 +51,7 @@ pub enum InviteError {
 /// The reason why a participant was not changed.
 #[derive(Debug, thiserror::Error)]
 pub enum ChangeError {
-    /// The participant cannot coach those that it is to coach.
+    /// The participant cannot coach the requested participants.
     #[error(transparent)]
     CannotCoach(#[from] JoinRefusal),
     /// The call refused the change.
@@ -63,12 +63,12 @@ pub enum ChangeError {
 pub struct Invited {
     /// The new call.
     pub created: Created,
-    /// The call after the conference knows of it.
+    /// The state of the new call after the conference has registered the call.
     leg: Arc<LegInfo>,
     seat: Seat,
 }
 
-/// Opens a conference without participants. It ends after a while if no participant joins.
+/// Opens a conference without participants. If no participant joins within five minutes, the conference ends.
 pub fn open(calls: &Calls, spec: ConferenceSpec<'_>) -> Result<ConferenceSnapshot, OpenError> {
     calls.services().conferences.open(spec)?.ok_or(OpenError::NameInUse)
 }
@@ -90,7 +90,8 @@ pub async fn open_with(
     Ok(opened.ok_or(OpenError::Over)?.info)
 }
 
-/// Calls a participant into a conference, which is opened if there is none. `forwards` is as in [`calls::place`].
+/// Calls a participant into a conference. Opens the conference if it does not exist. The parameter `forwards` is
+/// described at [`calls::place`].
 pub async fn invite(
     calls: &Calls,
     spec: ConferenceSpec<'_>,
@@ -110,7 +111,8 @@ pub async fn invite(
 }
 
 impl Invited {
-    /// The conference, and the participant in it; `None` if the conference ended meanwhile without a record.
+    /// Returns the conference and the participant. Returns `None` if the conference has ended in the meantime and has
+    /// no record.
     pub async fn participant(
         &self,
         calls: &Calls,
@@ -125,8 +127,8 @@ impl Invited {
     }
 }
 
-/// Ends a conference; with `clears` its participants are hung up. Legs that are being called for it are hung up in any
-/// case, with `client_state` as their new client state.
+/// Ends a conference. If `clears` is true, the participants are hung up. Legs that are still being called into the
+/// conference are always hung up. These legs get `client_state` as their new client state.
 pub async fn end(calls: &Calls, id: ConferenceId, clears: bool, client_state: Option<String>) {
     for leg in calls.services().conferences.end(id, clears) {
         let command = Command::Hangup { headers: Vec::new() };
@@ -135,7 +137,7 @@ pub async fn end(calls: &Calls, id: ConferenceId, clears: bool, client_state: Op
     }
 }
 
-/// Removes a participant. A leg that is still being called is hung up.
+/// Removes a participant from a conference. If the leg of the participant is still being called, the leg is hung up.
 pub async fn remove(calls: &Calls, participant: &ParticipantInfo) -> Result<(), Refused> {
     let command = match participant.status {
         ParticipantStatus::Expected => Command::Hangup { headers: Vec::new() },

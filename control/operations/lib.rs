@@ -1,6 +1,8 @@
-//! The operations of the REST APIs, the same for every provider: each effect and each policy once, with typed errors. A
-//! provider's handler parses its request, calls a function of this crate (or of `tandem_accounts` and
-//! `tandem_routing`, where no live call is needed), and renders the result.
+//! The operations of the REST APIs. The APIs of all providers share these operations. Each effect and each policy
+//! exists here once, with typed errors.
+//!
+//! A provider's handler parses its request, calls a function of this crate, and renders the result. If the request
+//! needs no live call, the handler may call a function of `tandem_accounts` or `tandem_routing` instead.
 #![forbid(unsafe_code)]
 
 pub mod calls;

@@ -1,5 +1,5 @@
-//! Messages to a live call, and the subscriptions to them. A message goes to the callback of every subscriber, in order, as
-//! a webhook.
+//! Messages to a live call, and the subscriptions to these messages. The callback of every subscriber receives each
+//! message as a webhook. The order of the messages is kept.
 
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ pub struct Subscription {
     callback: Target,
 }
 
-/// The reason why a message was not sent, or a subscription not made.
+/// The reason why a message was not sent, or why a subscription was not created.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 pub enum MessageError {
     /// The account has no such call.
@@ -43,7 +43,8 @@ pub enum MessageError {
     /// The call has the maximum number of messages or subscriptions.
     #[error("the call has the maximum number of these")]
     TooMany,
-    /// The call's dialect is not part of this server, or the resource with the same key was deleted meanwhile.
+    /// The dialect of the call is not part of this server, or another request has deleted the resource with this key in
+    /// the meantime.
     #[error("the message could not be sent")]
     Internal,
     /// The database failed.
@@ -64,10 +65,10 @@ pub struct CallMessages<'a> {
 }
 
 impl<'a> CallMessages<'a> {
-    /// The messages of this call.
+    /// Returns the messages of this call.
     ///
     /// # Errors
-    /// [`MessageError::NoCall`], [`MessageError::NotInProgress`].
+    /// Returns [`MessageError::NoCall`] or [`MessageError::NotInProgress`].
     pub async fn of(calls: &'a Calls, account: &str, leg: LegId) -> Result<Self, MessageError> {
         let leg = calls.get(account, leg).await?.ok_or(MessageError::NoCall)?;
         if leg.status != Status::InProgress {
@@ -76,9 +77,9 @@ impl<'a> CallMessages<'a> {
         Ok(Self { calls, leg })
     }
 
-    /// Sends a message to all subscribers. `notice` writes the message for one of them, given the callback and the
-    /// number of the message, from 1. A message with the `key` of an earlier one is not sent again; an empty key
-    /// equals no other.
+    /// Sends a message to all subscribers. For each subscriber, `notice` builds the message from the subscriber's
+    /// callback and the number of the message. The first message has the number 1. If an earlier message has the same
+    /// `key`, the message is not sent again. An empty `key` is not equal to any other key.
     pub async fn send(
         &self,
         key: &str,
@@ -101,7 +102,7 @@ impl<'a> CallMessages<'a> {
         Ok(message)
     }
 
-    /// Subscribes to the messages. A subscription with the `key` of an earlier one is that one.
+    /// Subscribes to the messages. If an earlier subscription has the same `key`, returns the earlier subscription.
     pub async fn subscribe(&self, key: &str, callback: Target) -> Result<Resource<Subscription>, MessageError> {
         let subscription = Subscription { callback };
         Ok(self.keep(SUBSCRIPTIONS, key, subscription, MAX_SUBSCRIPTIONS).await?.0)

@@ -1,5 +1,5 @@
-//! Stored resources that SIP uses: phones and trunks that accounts have created. A change is in the database first, and
-//! then applies from the next SIP message on.
+//! Stored resources that SIP uses: the phones and the trunks that accounts have created. A change is first stored in
+//! the database. Then the change applies to all later SIP messages.
 
 use serde::Serialize;
 use tandem_routing::phones::provisioned::ProvisionedPhone;
@@ -7,7 +7,7 @@ use tandem_runtime::services::Services;
 use tandem_store::StoreError;
 use tandem_store::resources::{self, Filter, Kind, NotAdded, Resource};
 
-/// Stores a phone, new or changed. User names are unique within an account.
+/// Stores a new phone or a changed phone. User names are unique within an account.
 pub async fn keep_phone(
     services: &Services,
     kind: Kind<ProvisionedPhone>,
@@ -18,7 +18,7 @@ pub async fn keep_phone(
     keep(services, kind, row, max).await
 }
 
-/// Stores a resource, new or changed. An account has at most `max` resources of the kind.
+/// Stores a new resource or a changed resource. An account has at most `max` resources of this kind.
 pub async fn keep<T: Serialize>(
     services: &Services,
     kind: Kind<T>,
@@ -34,7 +34,7 @@ pub async fn keep<T: Serialize>(
     Ok(services.phones_changed().await?)
 }
 
-/// Adds a resource. The account has at most `max` resources of the kind that fit the filter.
+/// Adds a resource. The account may have at most `max` resources of this kind that match `filter`.
 pub async fn add<T: Serialize>(
     services: &Services,
     kind: Kind<T>,
@@ -46,7 +46,8 @@ pub async fn add<T: Serialize>(
     Ok(services.phones_changed().await?)
 }
 
-/// Deletes a resource and the resources below it. Returns `false` if the account has none with this id.
+/// Deletes a resource and its child resources. Returns `false` if the account has no resource of this kind with this
+/// id.
 pub async fn remove<T>(services: &Services, kind: Kind<T>, account: &str, id: u128) -> Result<bool, StoreError> {
     let deleted = resources::delete(&services.store, kind, account, id).await?;
     services.phones_changed().await?;

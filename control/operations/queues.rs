@@ -1,4 +1,4 @@
-//! Queues: creating, changing and deleting them, and taking callers out of them.
+//! Creates, changes and deletes queues, and takes callers out of queues.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use tandem_store::StoreFailed;
 /// The reason why a queue was not created, changed or deleted.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 pub enum QueueFailure {
-    /// The queue, or another one, does not allow it.
+    /// The operation on the queue is not possible. The value is the reason.
     #[error(transparent)]
     Refused(#[from] QueueError),
     /// The database failed.
@@ -76,8 +76,8 @@ pub async fn delete(calls: &Calls, account: &str, id: QueueId) -> Result<(), Que
     Ok(())
 }
 
-/// Checks that a call can enter the queue with this name. If there is none, creates it with `max_size` places, or `default`
-/// places if `max_size` is `None`.
+/// Checks that a call can enter the queue with this name. If the queue does not exist, creates the queue with the size
+/// `max_size`. If `max_size` is `None`, the new queue has the size `default`.
 pub async fn admit(
     calls: &Calls,
     account: &Arc<str>,
@@ -105,8 +105,8 @@ pub async fn admit(
     Ok(())
 }
 
-/// Redirects a waiting call to another document: the given one, or the first one that can be redirected. Returns the call
-/// as it waited; `None` if no such call waits.
+/// Redirects a waiting call to another document. `which` is the leg of the call. If `which` is `None`, redirects the
+/// first call that can be redirected. Returns the queue member that was redirected, or `None` if no such call waits.
 pub async fn redirect_member(
     calls: &Calls,
     account: &str,
@@ -132,15 +132,15 @@ pub async fn redirect_member(
     redirected
 }
 
-/// Reserves the first caller in the queue with this name, so that no agent gets the caller. [`remove`] must follow. `None`
-/// if there is no such queue or no caller in it.
+/// Reserves the first caller in the queue with this name, so that no agent gets the caller. [`remove`] must be called
+/// afterwards. Returns `None` if there is no such queue, or if no caller waits in the queue.
 pub fn reserve_first(calls: &Calls, account: &str, name: &str) -> Option<LegId> {
     let queues = &calls.services().queues;
     let queue = queues.named(account, name, Timestamp::now())?.queue.id;
     queues.call(account, queue, None).map(|member| member.leg)
 }
 
-/// Removes a call from the queue that it waits in.
+/// Removes a call from the queue in which the call waits.
 pub async fn remove(calls: &Calls, leg: LegId) {
     // If the command is refused, the call has already left.
     let _ = calls.request(leg, Request { client_state: None, command: Command::LeaveQueue }).await;

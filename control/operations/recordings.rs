@@ -1,4 +1,4 @@
-//! Recordings and their transcriptions: deleting them.
+//! Deletes recordings, and transcriptions of recordings.
 
 use tandem_call::recording::{Recording, RecordingStatus};
 use tandem_history::recordings::Recordings;
@@ -9,7 +9,7 @@ use tandem_store::resources;
 
 use crate::calls::DeleteError;
 
-/// Deletes a recording that has ended, with its audio.
+/// Deletes an ended recording and its audio.
 pub async fn delete(recordings: &Recordings, account: &str, recording: &Recording) -> Result<(), DeleteError> {
     if matches!(recording.status, RecordingStatus::InProgress | RecordingStatus::Paused) {
         return Err(DeleteError::Live);
@@ -17,7 +17,7 @@ pub async fn delete(recordings: &Recordings, account: &str, recording: &Recordin
     recordings.delete(account, recording.id).await?.then_some(()).ok_or(DeleteError::Unknown)
 }
 
-/// Deletes a transcription. Returns `false` if the account has none with this id.
+/// Deletes a transcription. Returns `false` if the account has no transcription with this id.
 pub async fn delete_transcript(services: &Services, account: &str, id: u128) -> Result<bool, StoreError> {
     resources::delete(&services.store, TRANSCRIPTS, account, id).await
 }

@@ -1,5 +1,5 @@
-//! SIP domains and their access lists: lists of credentials and of networks, mapped to domains and trunks. A change applies
-//! from a phone's next SIP message on.
+//! SIP domains and access lists. An access list contains credentials or networks, and is mapped to domains and trunks.
+//! A change applies to the next SIP message of a phone.
 
 use jiff::Timestamp;
 use tandem_routing::Routing;
@@ -8,16 +8,16 @@ use tandem_sip::Ha1;
 use tandem_store::StoreError;
 use tandem_store::domains::{self, Credential, DomainRow, Entry, EntryDetails, ListKind, ListRow, MappingRow, Purpose};
 
-/// Maximum number of domains of an account, and of lists of one kind.
+/// Maximum number of domains in an account. An account may also have at most this number of lists of each kind.
 const MAX_COUNT: u64 = 1000;
 
 /// The reason why a domain, list, entry or mapping was not added or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum AccessError {
-    /// The account or the list has as many as it may have.
+    /// The account or the list has reached the maximum number of items. The value is this maximum.
     #[error("there are {0} already, the maximum")]
     Full(u64),
-    /// Another domain has the name, the list has a user with the name, or the list is mapped already.
+    /// Another domain has this name, the list already has a user with this name, or the list already has this mapping.
     #[error("it is already in use")]
     Taken,
     /// The database failed.
@@ -25,7 +25,7 @@ pub enum AccessError {
     Store(#[from] StoreError),
 }
 
-/// An entry of a list, with its limit.
+/// A type of list entry, with the maximum number of entries in a list of this type.
 pub trait LimitedEntry: EntryDetails {
     /// Maximum number of entries in a list.
     const MAX_COUNT: u64;
@@ -56,7 +56,7 @@ async fn keep_domain(services: &Services, row: &DomainRow) -> Result<(), AccessE
     Ok(services.phones_changed().await?)
 }
 
-/// Deletes a domain with its mappings. Returns `false` if the account has none with this id.
+/// Deletes a domain and the mappings of the domain. Returns `false` if the account has no domain with this id.
 pub async fn delete_domain(services: &Services, account: &str, id: u128) -> Result<bool, StoreError> {
     applied(services, domains::delete_domain(&services.store, account, id).await?).await
 }
@@ -82,7 +82,7 @@ pub async fn rename_list(services: &Services, row: &mut ListRow, name: String) -
     domains::upsert_list(&services.store, row).await
 }
 
-/// Deletes a list with its entries and mappings. Returns `false` if the account has none with this id.
+/// Deletes a list, and the entries and mappings of the list. Returns `false` if the account has no list with this id.
 pub async fn delete_list(services: &Services, account: &str, id: u128) -> Result<bool, StoreError> {
     applied(services, domains::delete_list(&services.store, account, id).await?).await
 }
@@ -101,12 +101,13 @@ pub async fn change_entry<T: EntryDetails>(services: &Services, row: &mut Entry<
     services.phones_changed().await
 }
 
-/// Deletes an entry. Returns `false` if the account has none with this id.
+/// Deletes an entry of a list. Returns `false` if the account has no entry with this id.
 pub async fn delete_entry<T: EntryDetails>(services: &Services, account: &str, id: u128) -> Result<bool, StoreError> {
     applied(services, domains::delete_entry::<T>(&services.store, account, id).await?).await
 }
 
-/// The credentials of a user for the realm of this server. The password itself is not stored.
+/// Returns the credentials of a user for the realm of this server. The credentials contain hashes of the password and
+/// not the password.
 pub fn credential(routing: &Routing, username: &str, password: &str) -> Credential {
     let Ha1 { md5, sha256 } = Ha1::of(username, routing.phones().realm(), password);
     Credential { username: username.to_owned(), ha1_md5: md5.into(), ha1_sha256: sha256.into() }
@@ -127,7 +128,7 @@ pub async fn map(
     Ok(row)
 }
 
-/// Removes the mapping of a list. Returns `false` if there is none.
+/// Removes the mapping of a list to a domain or to a trunk. Returns `false` if the mapping does not exist.
 pub async fn unmap(
     services: &Services,
     account: &str,
@@ -138,7 +139,7 @@ pub async fn unmap(
     applied(services, domains::unmap(&services.store, account, domain, list, purpose).await?).await
 }
 
-/// Passes a change to SIP, if there was one.
+/// Passes a change to SIP, if `changed` is true. Returns `changed`.
 async fn applied(services: &Services, changed: bool) -> Result<bool, StoreError> {
     if changed {
         services.phones_changed().await?;

@@ -1,5 +1,5 @@
-//! Trunks of accounts: SIP connections to their PBXs, with the domain that the PBX calls and the URIs that it is called at. A
-//! change applies to new calls at once.
+//! Trunks that accounts have created. A trunk connects this server to a PBX of the account. The trunk has a domain that
+//! the PBX calls, and URIs at which this server calls the PBX. A change applies to new calls at once.
 
 use jiff::Timestamp;
 use tandem_routing::customer_trunk::{CustomerTrunk, ORIGINATION, Origination, TRUNK};
@@ -19,7 +19,7 @@ const MAX_ORIGINATION_URLS: u64 = 100;
 /// The reason why a trunk was not created or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum TrunkError {
-    /// The account has as many trunks as it may have.
+    /// The account already has the maximum number of trunks. The value is this maximum.
     #[error("the account already has the maximum of {0} trunks")]
     Full(u64),
     /// Another domain has the name of the trunk's domain.
@@ -45,20 +45,22 @@ pub async fn create(services: &Services, row: &Resource<CustomerTrunk>) -> Resul
     Ok(services.phones_changed().await?)
 }
 
-/// Stores a changed trunk, and its domain.
+/// Stores a changed trunk and the domain of the trunk.
 pub async fn change(services: &Services, row: &mut Resource<CustomerTrunk>) -> Result<(), TrunkError> {
     keep_domain(services, row).await?;
     Ok(change_settings(services, row).await?)
 }
 
-/// Stores a trunk of which neither the domain nor the encryption has changed.
+/// Stores a changed trunk, but not the domain of the trunk. So the domain name and the encryption setting must be
+/// unchanged.
 pub async fn change_settings(services: &Services, row: &mut Resource<CustomerTrunk>) -> Result<(), StoreError> {
     row.updated_at = Timestamp::now();
     resources::put(&services.store, TRUNK, row).await?;
     services.phones_changed().await
 }
 
-/// Deletes a trunk. Its numbers stay with the account; `spelled` is the trunk's id as the numbers have it.
+/// Deletes a trunk. The account keeps the numbers of the trunk. `spelled` is the id of the trunk in the form that
+/// numbers use.
 pub async fn delete(
     services: &Services,
     numbers: &Numbers<'_>,
@@ -75,8 +77,8 @@ pub async fn delete(
     Ok(services.phones_changed().await?)
 }
 
-/// Stores the SIP domain that the PBX calls. A trunk without a domain name has a domain under `.invalid`, which cannot be
-/// called.
+/// Stores the SIP domain that the PBX calls. If the trunk has no domain name, the stored domain has a name under
+/// `.invalid`. Nobody can call this name.
 async fn keep_domain(services: &Services, row: &Resource<CustomerTrunk>) -> Result<(), TrunkError> {
     let domain = DomainRow {
         id: row.id,
@@ -90,7 +92,7 @@ async fn keep_domain(services: &Services, row: &Resource<CustomerTrunk>) -> Resu
     if is_stored { Ok(()) } else { Err(TrunkError::DomainTaken) }
 }
 
-/// Adds an origination URI to the trunk that is its parent.
+/// Adds an origination URI. The parent of the URI is its trunk.
 pub async fn add_origination(services: &Services, row: &Resource<Origination>) -> Result<(), NotAdded> {
     let of_trunk = Filter { parent: row.parent, ..Filter::default() };
     phones::add(services, ORIGINATION, row, &of_trunk, MAX_ORIGINATION_URLS).await

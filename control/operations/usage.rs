@@ -9,14 +9,14 @@ use tandem_store::resources::{self, Filter, NotAdded, Resource};
 /// Maximum number of triggers of an account.
 const MAX_TRIGGERS: u64 = 1000;
 
-/// Returns the usage of an account and of its subaccounts, of all time.
+/// Returns the total usage of an account and its subaccounts. The usage is not limited to a period.
 pub async fn used(services: &Services, account: &str) -> Result<Usage, StoreError> {
     let names = usage::with_subaccounts(&services.accounts, account);
     Usage::read(&services.store, &names, (None, None)).await
 }
 
-/// Creates a trigger, which is checked at once. Returns the trigger with its current figure. With `more`, the trigger's
-/// value counts from the current figure.
+/// Creates a trigger. The server checks the new trigger at once. Returns the trigger and the current usage that the
+/// trigger measures. If `more` is true, the value of the trigger counts from the current usage.
 pub async fn create_trigger(
     services: &Services,
     account: &str,
@@ -41,7 +41,7 @@ pub async fn change_trigger(services: &Services, row: &mut Resource<Trigger>) ->
     resources::put(&services.store, TRIGGER, row).await.map(drop)
 }
 
-/// Deletes a trigger. Returns `false` if the account has none with this id.
+/// Deletes a trigger. Returns `false` if the account has no trigger with this id.
 pub async fn delete_trigger(services: &Services, account: &str, id: u128) -> Result<bool, StoreError> {
     resources::delete(&services.store, TRIGGER, account, id).await
 }

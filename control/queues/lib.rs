@@ -1,6 +1,6 @@
-//! The call queues of the server: the waiting legs, their order, and the agents that request a caller. An agent is a
-//! live leg that takes the first caller of a queue. The order of a queue exists only in memory. The database stores the
-//! id, the name and the size of each queue. The server reads them at the start.
+//! The call queues of the server: the waiting legs, the order of these legs, and the agents that request a caller. An
+//! agent is a live leg that takes the first caller of a queue. The order of a queue exists only in memory. The database
+//! stores the id, the name and the size of each queue. The server reads these values at the start.
 //!
 //! ```text
 //!   EnterQueue ──► enter ──► Place (kept with the leg)    DequeueFirst ──► take ──► AgentRequest (kept with the leg)
@@ -9,8 +9,8 @@
 //!   into one call. If that fails, each goes back to its old position.
 //! ```
 //!
-//! Limits: an account has at most [`MAX_QUEUES`] queues, and each queue accepts at most [`MAX_QUEUE_SIZE`] legs. Further
-//! queues and legs are refused.
+//! Limits: an account has at most [`MAX_QUEUES`] queues, and each queue accepts at most [`MAX_QUEUE_SIZE`] legs.
+//! Further queues and legs are refused.
 #![forbid(unsafe_code)]
 
 use std::collections::{HashMap, VecDeque};
@@ -57,7 +57,7 @@ pub struct Queue {
 pub struct QueueSnapshot {
     /// The settings of the queue.
     pub queue: Queue,
-    /// The waiting legs, in the order of their arrival, without the legs that are being connected to an agent.
+    /// The waiting legs, in the order of their arrival. Legs that are being connected to an agent are not included.
     pub members: Vec<Member>,
     /// Average waiting time of the waiting legs. Zero if no leg waits.
     pub average: Duration,
@@ -98,7 +98,8 @@ pub enum QueueError {
     InUse,
 }
 
-/// A waiting leg and an agent that will be connected. Neither leg is paired with another leg before the connection.
+/// A waiting leg and an agent that will be connected. Until the connection succeeds or fails, neither leg is paired
+/// with another leg.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Pair {
     /// The waiting leg.
@@ -129,7 +130,7 @@ struct LiveQueue {
 struct WaitingCaller {
     leg: LegId,
     since: Timestamp,
-    /// Whether the leg is being connected.
+    /// Whether the leg is reserved, for example because the leg is being connected to an agent.
     called: bool,
 }
 
@@ -146,7 +147,7 @@ pub struct QueueMembership {
     leg: LegId,
 }
 
-/// An agent's request for the first leg in a queue. The request is withdrawn when this value is dropped.
+/// An agent's request for the first leg in a queue. When this value is dropped, the request ends.
 pub struct AgentRequest {
     queues: Queues,
     name: Name,
@@ -214,8 +215,8 @@ impl Queues {
 
     // The following functions are for calls.
 
-    /// Adds a leg to the account's queue with this name. Creates the queue if it does not exist. `max_size` can reduce the
-    /// queue's limit for this leg.
+    /// Adds a leg to the account's queue with this name. Creates the queue if the queue does not exist. For this leg,
+    /// `max_size` can be a lower limit than the size of the queue.
     ///
     /// # Errors
     /// Returns [`NotQueued`] if the queue is full or cannot be created.
@@ -259,9 +260,10 @@ impl Queues {
         (AgentRequest { queues: self.clone(), name, leg }, pair)
     }
 
-    /// Handles a pair that could not be connected. Each of the two legs returns to its position, unless the leg has
-    /// gone. Returns the next possible pair. The second returned value is `true` if both legs still exist. In this case
-    /// the agent does not receive a caller.
+    /// Handles a pair that could not be connected. If the caller is still in the queue, the caller returns to the old
+    /// position. If the caller has gone and the agent has not gone, the agent waits again. The first returned value is
+    /// the next possible pair. The second returned value is `true` if both legs still exist. In this case the agent
+    /// does not receive a caller.
     pub fn unpair(&self, pair: &Pair, agent_is_gone: bool) -> (Option<Pair>, bool) {
         let mut table = self.0.lock();
         let waits = table.wait_again(pair.queue, pair.caller);

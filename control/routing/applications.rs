@@ -27,7 +27,7 @@ pub enum ApplicationError {
     Store(#[from] StoreError),
 }
 
-/// Converts the id of an application in the configuration file into the id of the resource.
+/// A function that converts the id of an application in the configuration file into the id of the resource.
 type ResourceId<'a> = Box<dyn Fn(&str) -> Option<u128> + Send + Sync + 'a>;
 
 /// The applications of one account that use one dialect.
@@ -61,9 +61,9 @@ impl<'a> Applications<'a> {
         Self { every: true, ..self }
     }
 
-    /// Returns all applications. The created applications come first, newest application first. The unchanged
-    /// applications of the configuration file follow. A changed application of the file has the values of the file for
-    /// the settings that were not changed.
+    /// Returns all applications. The applications that the account has created or changed come first, newest
+    /// application first. The unchanged applications of the configuration file follow. If the account has changed an
+    /// application of the file, the unchanged settings have the values from the file.
     pub fn all(&self) -> Vec<AccountApplication> {
         let mut file = self.of_the_file();
         let created = self.routing.inventory().applications.all(self.account).into_iter();

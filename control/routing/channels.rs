@@ -1,6 +1,7 @@
-//! Limits on concurrent calls: the number of legs of each connection and of each outbound profile.
+//! Limits on concurrent calls. A limit applies to the number of legs of a connection or of an outbound profile.
 //!
-//! A leg takes its channels before it starts, and frees the channels at its end. There is one entry for each live leg.
+//! A leg takes its channels before the leg starts, and frees the channels when the leg ends. The table has at most one
+//! entry for each live leg.
 
 use std::collections::HashMap;
 
@@ -46,9 +47,9 @@ struct ChannelTable {
 }
 
 impl Channels {
-    /// Takes all of these channels for a leg, or none of them. The second value of each entry is the limit of the
-    /// channel. `None` means no limit. If the leg already has channels, the leg keeps these channels and takes no other
-    /// channels.
+    /// Takes all channels in `wanted` for a leg, or takes no channel. The second value of each entry in `wanted` is the
+    /// limit of the channel. `None` means no limit. If the leg already has channels, the leg keeps these channels and
+    /// takes no other channels.
     ///
     /// # Errors
     /// Returns [`Barred::Full`] with the first channel that has reached its limit.

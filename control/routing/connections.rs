@@ -24,7 +24,8 @@ use crate::customer_trunk::{CustomerTrunk, Origination};
 use crate::inventory::Limits;
 use crate::phones::provisioned::ProvisionedPhone;
 
-/// The phones. Some phones are connections. Every other phone belongs to such a phone and has its own credentials.
+/// The phones. A phone either is a connection, or belongs to a phone that is a connection. Every phone has its own
+/// credentials.
 pub const PHONES: Kind<ProvisionedPhone> = Kind::new("connection-phone");
 /// The trunks whose destinations are hosts.
 pub const TO_HOSTS: Kind<CustomerTrunk> = Kind::new("connection-to-hosts");
@@ -43,7 +44,7 @@ pub const MAX_ROWS: u64 = 1_000;
 pub struct TrunkAddress {
     /// The SIP URI in the form `sip:HOST:PORT`.
     pub uri: String,
-    /// The source address of calls from the trunk. The host name in the called URI does not matter.
+    /// The source address of calls from the trunk. The called URI of such a call may contain any host name.
     pub source: Option<IpAddr>,
     /// Other fields of the provider's API, stored unchanged.
     pub other: Map<String, Value>,
@@ -123,8 +124,8 @@ impl Connections {
         self.by_id.values().filter(of_it).count()
     }
 
-    /// Returns the id of the calling connection in decimal digits. This is the connection of the trunk, or of the phone
-    /// with this user name.
+    /// Returns the id of the connection that makes a call, in decimal digits. This is the connection of the trunk
+    /// `trunk`, or of the phone with this user name.
     pub fn calling(&self, account: &str, username: Option<&str>, trunk: Option<u128>) -> Option<String> {
         let phone = || self.phones.get(&(account.to_owned(), username?.to_owned())).copied();
         trunk.or_else(phone).filter(|id| self.by_id.contains_key(id)).map(|id| id.to_string())
@@ -189,8 +190,9 @@ impl Connections {
     }
 }
 
-/// Returns the destinations of a trunk. The preferred destinations come first, in their order. The other destinations
-/// follow in the order of their creation, or in random order if `in_turn` is set.
+/// Returns the destinations of a trunk. The destinations that are tried first have the lowest priority values, in the
+/// order of `first`. The other destinations follow in the order of their creation. If `in_turn` is set, the other
+/// destinations follow in random order.
 fn originations(row: &Resource<CustomerTrunk>, places: &[Resource<TrunkAddress>]) -> Vec<Origination> {
     let CustomerTrunk { first, in_turn, transport, inactive, .. } = &row.details;
     let priority = |place: usize, id: u128| match first.iter().position(|one| *one == id) {

@@ -44,9 +44,9 @@ pub struct CustomerTrunk {
     pub domain: Option<String>,
     /// Whether calls must be encrypted in both directions (TLS and SRTP).
     pub secure: bool,
-    /// The transfers (REFER) that the PBX may request. The account pays for them.
+    /// The transfers (REFER) that the PBX may request. The account pays for these transfers.
     pub transfers: Transfers,
-    /// The recording of calls.
+    /// The settings for the recording of calls.
     pub record: Record,
     /// URL of the document for a call that the PBX does not answer at any of its URIs.
     pub recovery: Option<Arc<str>>,

@@ -50,11 +50,12 @@ impl Routing {
         }
     }
 
-    /// Returns the route of an internal call to a number. Every account can call a number in international format, as
-    /// with the providers. Only the account itself can call its extensions.
+    /// Returns the route of an internal call to a number. Every account can call a number in international format. The
+    /// providers behave in the same way. Other numbers are extensions. Only the account that owns an extension can call
+    /// the extension.
     ///
-    /// Some numbers in the file only define a route, so they are not destinations of internal calls: prefixes with
-    /// `bridge`, prefixes of fewer than seven digits, and `bridge = "trunk:*"`. Calls to these numbers go over the
+    /// Some numbers in the file only define a route: prefixes with `bridge`, prefixes of fewer than seven digits, and
+    /// `bridge = "trunk:*"`. These numbers are not destinations of internal calls. Calls to these numbers go over the
     /// trunks.
     fn to_own_number(&self, account: &str, user: &str) -> Option<Route> {
         let is_international = user.parse().is_ok_and(|number: PhoneNumber| number.is_e164());
@@ -65,7 +66,7 @@ impl Routing {
     }
 
     /// Returns the route of an internal call to a SIP domain of the same account. A call to the domain of another
-    /// account goes over SIP, and that domain requires its password.
+    /// account goes over SIP. The domain of the other account then requires a password.
     fn to_own_domain(&self, account: &str, uri: &str) -> Option<Route> {
         let domain = self.phones.domain_of(uri).filter(|domain| domain.account == account)?;
         self.to_domain(&domain)

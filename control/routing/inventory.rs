@@ -1,15 +1,15 @@
-//! The inventory of accounts, in addition to the configuration file: numbers, applications that handle calls, verified
-//! caller IDs, and outbound profiles. The inventory is in the database and also in memory, so that a call does not wait
-//! for the database to find the owner of a number.
+//! The inventory of accounts. The inventory exists in addition to the configuration file. It contains numbers,
+//! applications that handle calls, verified caller IDs, and outbound profiles. The inventory is in the database and
+//! also in memory, so that a call does not wait for the database to find the owner of a number.
 //!
 //! ```text
 //!   REST ── put, delete ──► database, then memory ◄── find ── Routing: who decides about a call, who owns a number
 //!                                 start ── load ──┘
 //! ```
 //!
-//! The configuration file has the base values. A changed number or application of the file is stored in the inventory.
-//! Its id is derived from the entry in the file. After the deletion of the stored resource, the settings in the file
-//! apply again.
+//! The configuration file has the base values. If an account changes a number or an application of the file, the change
+//! is stored in the inventory as a resource. The id of this resource is derived from the entry in the file. After the
+//! deletion of the stored resource, the settings in the file apply again.
 //!
 //! An account has at most [`MAX_ROWS`] resources of each kind. Further resources are refused.
 
@@ -56,7 +56,7 @@ impl Inventory {
     }
 }
 
-/// A number. Its resource has the dialled number as the name.
+/// A number. The name of the resource is the dialled number.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Number {
@@ -64,13 +64,13 @@ pub struct Number {
     pub friendly_name: String,
     /// The dialect of the number's application.
     pub dialect: String,
-    /// The URLs from which the number's calls get their documents and to which status notices go.
+    /// The URLs of the documents for the number's calls, and the URL that receives the status notices.
     pub voice: Voice,
     /// The id of an application in the provider's form, as an alternative to `voice`.
     pub application: Option<String>,
     /// The id of a customer trunk in the provider's form, as an alternative to `voice` and `application`.
     pub trunk: Option<String>,
-    /// The recording of the number's calls from the answer on. `None` means no recording.
+    /// The recording settings for the number's calls. The recording starts with the answer. `None` means no recording.
     pub record: Option<RecordCalls>,
     /// The number to which calls are forwarded without a request to an application.
     pub forwarded_to: Option<String>,
@@ -88,8 +88,7 @@ pub struct RecordCalls {
 }
 
 impl Number {
-    /// Returns this number, completed with the settings in the file (`floor`) for the settings that the number does not
-    /// have.
+    /// Returns this number, with the missing settings taken from the file (`floor`).
     pub fn with_defaults(&self, floor: &Self) -> Self {
         let mut number = self.clone();
         let own = &self.voice;
@@ -119,7 +118,7 @@ impl Number {
     }
 }
 
-/// An application. Its resource has the name that people see.
+/// An application. The name of the resource is the name that people see.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct VoiceApplication {
@@ -136,7 +135,7 @@ pub struct VoiceApplication {
     pub first_command_within: Option<u32>,
     /// The limits on the concurrent calls of the application.
     pub limits: Limits,
-    /// Whether other accounts may call it within the server.
+    /// Whether other accounts may call the application within the server.
     pub open: bool,
     /// Other fields of the provider's API, stored unchanged.
     pub other: Map<String, Value>,
@@ -154,8 +153,8 @@ pub struct Limits {
     pub profile: Option<u128>,
 }
 
-/// An outbound profile: the rules for outbound calls of the connections that use the profile. Its resource has the name
-/// that people see.
+/// An outbound profile: the rules for outbound calls of the connections that use the profile. The name of the resource
+/// is the name that people see.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct OutboundProfile {
@@ -169,8 +168,8 @@ pub struct OutboundProfile {
     pub other: Map<String, Value>,
 }
 
-/// A verified caller ID: a person at this number has confirmed the number in a call. The name of the resource is the
-/// number.
+/// A verified caller ID. A person at this number has confirmed in a call that the account may use the number. The name
+/// of the resource is the number.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct VerifiedCaller {
@@ -185,7 +184,8 @@ impl VerifiedCaller {
     }
 }
 
-/// The URLs of an application: for the documents of calls, and for the notice of a call's end.
+/// The URLs of an application. The application provides the documents of calls at these URLs, and receives the notice
+/// of a call's end.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Voice {

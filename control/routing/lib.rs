@@ -101,15 +101,15 @@ pub struct Outbound {
     pub from_host: Option<String>,
     /// Credentials of the trunk.
     pub credentials: Option<sip::Credentials>,
-    /// The trunk. It is also set if the call goes to a SIP URI that belongs to the trunk.
+    /// The trunk. The field is also set if the call goes to a SIP URI that belongs to the trunk.
     pub trunk: Option<Arc<TrunkConfig>>,
     /// The user whose registered phones ring. If this field is set, the other fields are not used.
     pub aor: Option<sip::Aor>,
 }
 
 impl Outbound {
-    /// Returns the host part of the URIs for this server's own numbers: the domain of the trunk. If the trunk has no
-    /// domain, returns the host of the next hop.
+    /// Returns the host part of the URIs for this server's own numbers. This is the domain of the trunk. If the trunk
+    /// has no domain, it is the host of the next hop.
     pub fn host(&self) -> String {
         let uri = self.next_hop.as_deref().unwrap_or(&self.request_uri);
         let rest = uri.split_once(':').map_or(uri, |(_, rest)| rest);
@@ -232,8 +232,8 @@ impl Routing {
         UnknownNumber { why, remedy }
     }
 
-    /// Returns the most likely account for a new number: the account of the trunk, the account of the most similar
-    /// number, or the first account, in this order.
+    /// Returns the most likely account for a new number. The first choice is the account of the trunk, the second
+    /// choice is the account of the most similar number, and the last choice is the first account.
     fn account_for(&self, trunk: Option<&str>, near: Option<&str>) -> String {
         let of_trunk = self.trunk(trunk).and_then(|trunk| trunk.account.clone());
         let near = near.and_then(|near| self.configured().find(|one| one.number.exact() == Some(near)));
@@ -284,8 +284,8 @@ impl Routing {
         self.configured().any(|one| !own(one) && names(&one.number, number))
     }
 
-    /// Whether an account cannot take a number, because another account owns the number or the file assigns it. An
-    /// account can take numbers from its own blocks.
+    /// Whether another account owns a number, or the file assigns the number to an account. In both cases, `account`
+    /// cannot take the number. An account can take numbers from its own blocks.
     pub fn is_taken(&self, account: &str, number: &str) -> bool {
         let given = || self.configured().any(|one| one.number.exact() == Some(number));
         self.inventory.numbers.find(number).is_some() || given() || self.is_configured_for_another(account, number)
@@ -369,9 +369,9 @@ impl Routing {
         application.map(|held| held.details.limits).unwrap_or_default()
     }
 
-    /// Returns the channels that a call to `user` takes, each with its limit. If a phone or trunk of a connection calls
-    /// and no application handles the call, these are the outbound channels of that connection. Otherwise these are the
-    /// inbound channels of the connection that has the number.
+    /// Returns the channels that a call to `user` takes, each with its limit. If the caller belongs to a connection and
+    /// no application handles the call, the call takes the outbound channels of this connection. Otherwise the call
+    /// takes the inbound channels of the connection or application that receives the call.
     pub fn channels(
         &self,
         caller: Option<&sip::Caller>,
@@ -424,8 +424,8 @@ impl Routing {
         Ok(channels)
     }
 
-    /// Returns the application with this id, if the application sends commands. The application must be in the
-    /// configuration file, or the account must have created it and it must be active.
+    /// Returns the application of the account with this id, if the application sends commands. The application is
+    /// either in the configuration file, or is an active application that the account has created.
     pub fn commanding(&self, account: &str, id: &str) -> Option<Application> {
         let own = |app: &&Application| &*app.account == account && &*app.id == id;
         if let Some(application) = self.applications.iter().find(own) {
@@ -482,8 +482,8 @@ impl Routing {
         })
     }
 
-    /// Returns the id of an account's number. The number must be in the inventory of the account or in the file, or
-    /// must be a verified caller ID. For any other number, returns `None`.
+    /// Returns the id of an account's number. The number is in the inventory of the account, is in the file, or is a
+    /// verified caller ID of the account. Returns `None` for any other number.
     pub fn number_id(&self, account: &str, address: &Address) -> Option<u128> {
         let Address::Phone(number) = address else { return None };
         let number = number.as_str();
@@ -561,8 +561,9 @@ impl Routing {
         })
     }
 
-    /// Returns the route of a call from a phone. The called domain decides first, then the application of the phone,
-    /// and then the account's phones, numbers and trunks. The error is the SIP status for the phone.
+    /// Returns the route of a call from a phone. The called domain decides first. The application of the phone decides
+    /// next. Then the account's phones, numbers and trunks decide, in this order. The error is the SIP status for the
+    /// phone.
     pub fn from_phone(&self, caller: &sip::Caller, request_uri: &str, user: &str) -> Result<Route, u16> {
         let account = &caller.account;
         let domain = caller.domain.as_ref().and_then(|domain| self.phones.domain(domain));
@@ -716,8 +717,8 @@ impl Routing {
     }
 
     /// Whether a calling number belongs to an account. This is true if the number is in the account's inventory or is a
-    /// verified caller ID of the account. It is also true if the file gives the account this number, or a block of
-    /// numbers (a prefix with seven or more digits) that contains it.
+    /// verified caller ID of the account. It is also true if the file gives the account this number. A prefix with
+    /// seven or more digits in the file gives the account all numbers with this prefix.
     pub fn owns(&self, account: &str, number: &str) -> bool {
         let held = self.number(number).is_some_and(|held| held.account == account);
         if held || self.inventory.callers.find(&VerifiedCaller::key(account, number)).is_some() {
@@ -773,7 +774,7 @@ impl Routing {
         }
     }
 
-    /// Returns the setting for accepted RTP sources of calls over a trunk. For a call without a trunk, returns the
+    /// Returns the hosts from which RTP is accepted in calls over a trunk. For a call without a trunk, returns the
     /// default.
     pub fn media_source(&self, trunk: Option<&str>) -> media::MediaSource {
         self.trunk(trunk).map(|trunk| trunk.media_source).unwrap_or_default()
@@ -784,7 +785,7 @@ impl Routing {
         self.trunk(trunk).map(|trunk| trunk.dtmf).unwrap_or_default()
     }
 
-    /// Whether calls over a trunk follow 3xx responses. A call without a trunk follows them.
+    /// Whether calls over a trunk follow 3xx responses. A call without a trunk follows 3xx responses.
     pub fn redirects(&self, trunk: Option<&str>) -> bool {
         self.trunk(trunk).is_none_or(|trunk| trunk.redirects)
     }
@@ -865,9 +866,10 @@ fn names(pattern: &NumberPattern, number: &str) -> bool {
     pattern.prefix().is_none_or(|digits| digits.len() >= MIN_BLOCK_DIGITS) && pattern.fits(number).is_some()
 }
 
-/// Returns how similar a called number is to a known number. Two numbers are similar if at least their last six digits
-/// are equal (they differ in `+`, `00` or a prefix of the trunk). They are also similar if they have the same length
-/// and one or two digits differ.
+/// Returns how similar a called number is to a known number. Returns `None` if the numbers are not similar. Two numbers
+/// are similar if at least their last six digits are equal. Such numbers differ only at the start, for example in `+`,
+/// `00` or a prefix of the trunk. Two numbers of the same length are also similar if at most two digits differ (one
+/// digit in numbers of fewer than seven digits).
 fn likeness(own: &str, called: &str) -> Option<usize> {
     let digits = |text: &str| text.bytes().filter(u8::is_ascii_digit).collect::<Vec<u8>>();
     let (own, called) = (digits(own), digits(called));
@@ -973,8 +975,8 @@ pub fn agent_program(agent: AgentSpec) -> Program {
     Program { instructions: vec![Instruction::Converse(Converse { spec, action: None })], warnings: Vec::new() }
 }
 
-/// Builds the program of a direct bridge. The caller receives the progress, the answer and the refusal of the called
-/// party unchanged.
+/// Builds the program of a direct bridge. The progress, the answer and the refusal of the called party reach the caller
+/// unchanged.
 pub fn bridge_program(target: DialTarget, record: RecordBridge) -> Program {
     let record = match record {
         RecordBridge::Off => None,

@@ -69,19 +69,20 @@ pub struct NewCall {
     pub stream: Option<StreamSpec>,
     /// Callback for the progress of the leg.
     pub status: Option<Callback>,
-    /// Text of the application that the server does not interpret. The events of the leg contain this text.
+    /// A text that the application has set. The server does not interpret the text. The events of the leg contain the
+    /// text.
     pub client_state: Option<String>,
     /// A live leg. The new leg is created in the call of this leg.
     pub link_to: Option<LegId>,
-    /// Whether the leg is bridged with `link_to` when it is answered.
+    /// Whether the new leg is bridged with `link_to` when the new leg is answered.
     pub bridge_on_answer: bool,
-    /// Whether the leg is hung up at its answer if `link_to` is already bridged with a third leg at that time.
+    /// Whether the new leg is hung up at its answer if `link_to` is already bridged with a third leg at that time.
     pub if_free: bool,
     /// Data for the called application, if `to` is an application of this server.
     pub handover: Option<Box<InternalCall>>,
 }
 
-/// Default ringing time, and (`MAX_DURATION`) default maximum duration of a call.
+/// Default maximum ringing time. `MAX_DURATION` is the default maximum duration of a call after the answer.
 const RINGING_TIMEOUT: Duration = Duration::from_secs(60);
 const MAX_DURATION: Duration = Duration::from_secs(14_400);
 
@@ -150,8 +151,8 @@ pub enum CreateError {
     /// No trunk accepts the number.
     #[error("no trunk accepts {0}")]
     NoRoute(String),
-    /// The account must use its own number or a verified caller ID as the calling number. This number is neither of
-    /// them.
+    /// The calling number is neither a number of the account nor a verified caller ID, and the account must use such a
+    /// number.
     #[error("{0} is neither a number of the account nor a verified caller id")]
     ForeignCaller(String),
     /// `link_to` is not a live leg.
@@ -166,7 +167,7 @@ pub enum CreateError {
     /// The server has reached its limit of calls.
     #[error("the server accepts no more calls")]
     Full,
-    /// The connection may not make this call, or not at this time.
+    /// The connection may never make this call, or may not make this call now.
     #[error(transparent)]
     Barred(#[from] Barred),
     /// The database is not available.
@@ -175,7 +176,7 @@ pub enum CreateError {
 }
 
 /// Builds the leg of an inbound INVITE. Returns the leg and the SDP offer. `domain` is the SIP domain that routes the
-/// call. With a domain, the leg has SIP URIs for both parties.
+/// call. If `domain` is given, both parties of the leg are SIP URIs.
 pub fn inbound_leg(
     leg: LegId,
     session: CallId,
@@ -238,8 +239,8 @@ pub fn inbound_leg(
     (info, incoming.offer)
 }
 
-/// Builds the legs of a call, one leg for each called party. The first leg has the given id. The application receives
-/// this id at once.
+/// Builds the legs of a call, one leg for each called party. The first leg has the id `id`, which the application
+/// receives at once.
 pub fn outbound_legs(id: LegId, session: CallId, mut call: NewCall, now: Timestamp) -> (NewLeg, Vec<NewLeg>) {
     let also = std::mem::take(&mut call.also);
     let race = (!also.is_empty()).then_some(id);

@@ -119,9 +119,9 @@ fn voice() -> Vec<Capability> {
 }
 
 impl Block {
-    /// Returns the first number and the last number of the block as integers. Returns `None` if a number is not in
-    /// E.164 format, if the last number has another length or is lower than the first number, or if the block is larger
-    /// than [`LARGEST_BLOCK`].
+    /// Returns the first number and the last number of the block as integers. Returns `None` if one of the numbers is
+    /// not in E.164 format. Also returns `None` if the last number has another length or is lower than the first
+    /// number, or if the block is larger than [`LARGEST_BLOCK`].
     pub fn bounds(&self) -> Option<(u64, u64)> {
         let digits =
             |number: &PhoneNumber| number.is_e164().then(|| number.as_str().trim_start_matches('+').parse().ok())?;
@@ -201,8 +201,9 @@ impl NumberPool {
         self.blocks.iter().filter(move |block| block.is_for(account))
     }
 
-    /// Returns an iterator over all numbers of the wanted blocks from which the account may take numbers, in the order
-    /// of the configuration. Numbers that are already taken are included.
+    /// Returns an iterator over the numbers of the pool, in the order of the configuration. The iterator uses only the
+    /// blocks that `wanted` accepts and from which the account may take numbers. Numbers that are already taken are
+    /// included.
     pub fn numbers(&self, account: &str, wanted: impl Fn(&Block) -> bool) -> impl Iterator<Item = (String, &Block)> {
         let mut seen = HashSet::new();
         let all = self.blocks(account).filter(move |block| wanted(block)).flat_map(|block| {

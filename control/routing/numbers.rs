@@ -1,5 +1,5 @@
-//! The operations on the telephone numbers of an account that the REST APIs of all providers use: list, take, change,
-//! transfer and release.
+//! The operations on the telephone numbers of an account: list, take, change, transfer and release. The REST APIs of
+//! all providers use these operations.
 //!
 //! For a number in the configuration file, the file has the base values. A change of such a number is stored separately
 //! and takes precedence over the file.
@@ -44,7 +44,7 @@ pub enum NumberError {
 }
 
 /// The numbers of one account. A number in the configuration file is included only if its application uses the dialect
-/// of this view. A second related dialect can be added.
+/// of this view. The function `and` adds a second dialect.
 pub struct Numbers<'a> {
     routing: Arc<Routing>,
     store: &'a Store,

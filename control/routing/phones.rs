@@ -1,6 +1,6 @@
-//! Phones: the users in the configuration and in the domains of accounts. This module decides which calls these users
-//! may make, and stores their registrations for a restart. The SIP part is in `tandem_sip` (`tandem_sip::Directory` and
-//! its registrar).
+//! Phones. These are the users in the configuration and in the domains of accounts. This module decides which calls
+//! these users may make, and stores the registrations of these users for a restart. The SIP part is in `tandem_sip`
+//! (`tandem_sip::Directory` and its registrar).
 
 pub mod provisioned;
 
@@ -40,7 +40,7 @@ pub enum DomainNameError {
 #[derive(Debug, Default)]
 pub struct Phones {
     realm: String,
-    /// The host names of this server. They are valid with any port.
+    /// The host names of this server. Each name is valid with any port.
     names: Vec<String>,
     /// The addresses of this server. The addresses are set when the sockets are bound.
     addresses: OnceLock<Vec<SocketAddr>>,
@@ -197,8 +197,9 @@ impl Phones {
             || self.addresses.get().into_iter().flatten().any(address)
     }
 
-    /// Returns a host name, in lower case, that may be the domain of an account. It has at least two labels and is not an
-    /// IP address. A name of this server is refused, because calls to this server would then go to the account.
+    /// Checks that a text can be the domain of an account, and returns the text in lower case. The domain must have at
+    /// least two labels and must not be an IP address. A name of this server is refused, because calls to this server
+    /// would then go to the account.
     pub fn domain_name(&self, text: &str) -> Result<String, DomainNameError> {
         let name = text.to_ascii_lowercase();
         let label = |label: &str| {
@@ -255,8 +256,9 @@ impl Phones {
         phones.map(aor).collect()
     }
 
-    /// Returns the account of the phone in a SIP URI with a name or address of this server. Returns `None` if no
-    /// account has such a phone, or if several accounts have one.
+    /// Returns the account of the phone in a SIP URI. The host in the URI is a name or an address of this server, or
+    /// the domain of an account. Returns `None` if no account has such a phone, or if several accounts have such a
+    /// phone.
     pub fn owner(&self, uri: &str) -> Option<Arc<str>> {
         let (known, host) = (Arc::clone(&self.known.read()), host_of(uri));
         if known.directory.domain(host.0).is_none() && !self.is_here(uri) {
@@ -302,7 +304,7 @@ impl Phones {
         self.known.read().domains.get(&name.to_ascii_lowercase()).cloned()
     }
 
-    /// Returns the domain of an account in this SIP URI.
+    /// Returns the account's domain that is the host of this SIP URI.
     pub fn domain_of(&self, uri: &str) -> Option<DomainRow> {
         self.domain(host_of(uri).0)
     }
@@ -328,7 +330,8 @@ impl Phones {
         }
     }
 
-    /// Whether a SIP URI contains a name or an address of this server. The domain of an account does not count.
+    /// Whether the host in a SIP URI is a name or an address of this server. The domain of an account is not a name of
+    /// this server.
     pub fn is_here(&self, uri: &str) -> bool {
         let (host, port) = host_of(uri);
         let here = |address: &SocketAddr| {

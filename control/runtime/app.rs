@@ -17,7 +17,7 @@ use crate::calls::Calls;
 pub struct App {
     /// The accounts, with their credentials.
     pub accounts: Arc<Accounts>,
-    /// The logins of all providers, one entry for each provider.
+    /// The logins of all providers. Providers with the same REST paths share one entry.
     pub logins: &'static [Login],
     /// Live and ended calls.
     pub calls: Calls,
@@ -33,7 +33,7 @@ pub struct App {
     pub reload: Reload,
 }
 
-/// The functions that find the account of a request, for one provider.
+/// The functions that find the account of a request, for one provider or for providers with the same REST paths.
 #[derive(Clone, Copy, Debug)]
 pub struct Login {
     /// Returns the account of the request's credentials. The credentials may be the account's own credentials or one of
@@ -57,10 +57,10 @@ impl App {
     }
 }
 
-/// The result of a reload, as lines of text: the new settings, or the reason why nothing has changed.
+/// The result of a reload as lines of text. The lines describe the new settings, or the reason why nothing has changed.
 pub type Reloaded = Result<String, String>;
 
-/// Requests a reload of the configuration from the task that reads the configuration file.
+/// A handle for requests to reload the configuration. The task that reads the configuration file receives the requests.
 #[derive(Clone, Debug)]
 pub struct Reload(mpsc::Sender<oneshot::Sender<Reloaded>>);
 

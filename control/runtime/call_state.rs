@@ -25,13 +25,13 @@ pub(crate) struct CallState {
     pub legs: HashMap<LegId, Box<LiveLeg>>,
     /// Ended legs for which SIP or the engine will still report something.
     pub ended: HashMap<LegId, PendingTeardown>,
-    /// The number of numbered notices sent, by leg.
+    /// The number of sent notices that have a sequence number, by leg.
     pub sequences: HashMap<LegId, u32>,
     /// The recordings that were requested together with a leg, by leg.
     pub own_recordings: HashMap<LegId, OwnRecording>,
     /// The cookies of each session.
     pub cookie_jars: HashMap<CallId, CookieJar>,
-    /// The legs that listen to another leg's call without being joined to it.
+    /// The supervisors: legs that listen to another leg's call and are not bridged with the other leg.
     pub supervised: Option<Box<Supervised>>,
     pub log: EventLog,
 }

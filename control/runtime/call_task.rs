@@ -1,9 +1,10 @@
-//! One task per call. It drives the pure [`Call`], performs its outputs, and feeds the results back.
+//! The task of one call. The task drives the pure [`Call`], performs the outputs of the `Call`, and passes the results
+//! back to the `Call`.
 //!
-//! Nothing here waits for an application, a disk or another call. Slow work runs in a separate task, which reports to
-//! the [inbox](crate::inbox). The documentation of the inbox describes what happens when it is full.
+//! No code in this module waits for an application, a disk or another call. Slow work runs in a separate task, which
+//! reports to the [inbox](crate::inbox). The documentation of the inbox describes what happens when the inbox is full.
 //!
-//! The files of this module are parts of one machine, [`CallTask`], so they use each other.
+//! The files of this module together implement [`CallTask`], so these files use each other.
 
 mod conferencing;
 mod converse;
@@ -141,7 +142,7 @@ struct CallTask {
     /// Completes when it is certain that no other call will be merged into this call. This call does not end before
     /// this receiver completes.
     expected: Option<oneshot::Receiver<()>>,
-    /// The supervisors: legs that hear another leg's call and are not bridged with it.
+    /// The supervisors: legs that hear another leg's call and are not bridged with the other leg.
     supervised: Option<Box<Supervised>>,
 }
 
@@ -305,7 +306,8 @@ impl CallTask {
         }
     }
 
-    /// Reports the end of an accepted leg that the call cannot add. The report is the same as for every other leg.
+    /// Reports the end of a leg that this server has accepted and the call refuses to add. The report is the same as
+    /// for every other leg.
     fn refuse_leg(&mut self, mut info: LegInfo, why: &str) -> impl Future<Output = ()> + Send {
         let now = clock::now();
         info.status = Status::Failed;
@@ -554,7 +556,7 @@ impl CallTask {
         joined.or_else(|| self.call.leg(leg).and_then(|info| info.parent))
     }
 
-    /// Gives a leg the codec preference of its other leg.
+    /// Sets the codec preference of a leg to the preference of its other leg.
     fn take_codec_preference(&mut self, leg: LegId) {
         let preference = self.other_leg(leg).and_then(|other| self.legs.get(&other)).map(|live| live.io.preference());
         if let (Some(preference), Some(live)) = (preference, self.legs.get_mut(&leg)) {

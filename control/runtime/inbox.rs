@@ -91,7 +91,7 @@ pub(crate) enum Message {
         /// A log line about the exchange, if there is a line.
         line: Option<Line>,
     },
-    /// Return the HTTP exchanges in the log.
+    /// A request for the HTTP exchanges in the log.
     Exchanges(oneshot::Sender<Vec<Exchanged>>),
     /// The audio of a playback is ready.
     Rendered {
@@ -158,23 +158,25 @@ pub(crate) enum Message {
     },
     /// An application adds these legs to the call.
     NewLegs(Vec<NewLeg>),
-    /// Another call may be merged into this call. Return the number of legs that this call can still accept.
+    /// A request that announces a possible merge of another call into this call. The reply is the number of legs that
+    /// this call can still accept.
     Expect {
         /// Sends the number of legs that this call can still accept.
         room: oneshot::Sender<usize>,
         /// Completes when the sender of this channel is dropped. The call does not end before this receiver completes.
         settled: oneshot::Receiver<()>,
     },
-    /// Move the legs of this call into another call. Later messages are forwarded to the other call.
+    /// A request to move the legs of this call into another call. Later messages are forwarded to the other call.
     MergeInto {
         /// The inbox of the target call.
         target: Inbox,
-        /// Maximum number of legs that the target call accepts. If this call has more legs, it does not move them.
+        /// Maximum number of legs that the target call accepts. If this call has more legs, this call does not move its
+        /// legs.
         room: usize,
         /// Receives a message after the move. The sender is dropped if the move is not possible.
         done: oneshot::Sender<()>,
     },
-    /// Take over the legs of another call.
+    /// A request to take over the legs of another call.
     Merge {
         /// The complete state of the other call.
         state: Box<CallState>,
@@ -183,9 +185,9 @@ pub(crate) enum Message {
     },
     /// An event that a command of the call caused while the task performed the command.
     LegEvent(LegId, LegEvent),
-    /// Return the lines of the log.
+    /// A request for the lines of the log.
     Log(oneshot::Sender<Vec<Line>>),
-    /// Hang up all legs.
+    /// A request to hang up all legs.
     HangupAll,
 }
 
@@ -256,7 +258,7 @@ impl Inbox {
         self.shared.log.lock()
     }
 
-    /// Takes an event of a SIP dialog. Trace lines go to the log. All other events go to the queue in their order.
+    /// Handles an event of a SIP dialog. Trace lines go to the log. All other events go to the queue in their order.
     pub(crate) fn sip(&self, leg: LegId, event: sip::Event) {
         if let sip::Event::Trace { sent, peer, transport, line, .. } = event {
             let text = trace_line(sent, peer, transport.token(), &line);

@@ -1,4 +1,4 @@
-//! Live calls: one task a call drives the pure `Call` and performs what it orders.
+//! Live calls. Each call has a task. The task drives the pure `Call` and performs the outputs of the `Call`.
 //!
 //! ```text
 //!   app, usage, verification, notify      what uses calls
@@ -8,7 +8,7 @@
 //!   services                              the parts of the server that calls use
 //! ```
 //!
-//! A module uses only modules in lower rows, and those to its right.
+//! A module uses only modules in lower rows, and modules to the right in the same row.
 #![forbid(unsafe_code)]
 
 pub mod app;

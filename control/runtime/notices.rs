@@ -1,4 +1,4 @@
-//! The notices of a call event for its application, as webhook deliveries.
+//! Converts an event of a call into notices for the application. The notices are webhook deliveries.
 
 use std::sync::Arc;
 
@@ -45,8 +45,9 @@ impl Services {
     }
 }
 
-/// Returns the id of the delivery of an event's notice. `place` is the index of the notice. The notice of an end always
-/// has a fixed id, so that the server does not send it again after a crash.
+/// Returns the id of the delivery of a notice. `place` is the index of the notice among the notices of the event. A
+/// notice about the end of a leg or recording always has a fixed id, so that the server does not send the notice again
+/// after a crash.
 fn delivery_id(event: &CallEvent, place: usize) -> u128 {
     let ended = match &event.kind {
         EventKind::Ended => event.leg.id.0,

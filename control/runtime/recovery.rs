@@ -1,5 +1,5 @@
-//! Recovery after a crash. Ends the records of the calls that were live, repairs recordings, and sends the missing
-//! notices to applications.
+//! Recovery after a crash. This module ends the records of the calls that were live, repairs recordings, and sends the
+//! missing notices to applications.
 
 use std::collections::HashMap;
 use std::io::{self, Read as _};
@@ -25,7 +25,8 @@ use tandem_webhooks::Delivery;
 
 use crate::services::Services;
 
-/// Maximum time by which a recording without a stored record can be older than the last heartbeat.
+/// Maximum time from the start of a recording without a record to the last heartbeat. Older recordings are not
+/// considered.
 const UNSTORED: SignedDuration = SignedDuration::from_secs(10);
 
 /// Number of dialogs that are ended in one batch. The interval between two batches is `BYE_INTERVAL`, so 1,000 dialogs
@@ -42,8 +43,8 @@ pub struct Recovered {
     pub recordings: usize,
     /// Number of conferences that were running.
     pub conferences: usize,
-    /// The dialogs of answered legs. The far ends may still have these dialogs. The server ends them after the start of
-    /// SIP.
+    /// The dialogs of answered legs. The far ends may still have these dialogs. The server ends these dialogs after the
+    /// start of SIP.
     pub dialogs: Vec<DialogState>,
     /// Number of recording files that had no record and now have a record.
     pub adopted: usize,
@@ -179,10 +180,12 @@ async fn finish_recording(
 }
 
 /// Creates a record for each recording file without a record. Such files exist if the earlier process was killed before
-/// it stored the record. Only files that began after the last heartbeat, or at most 10 s before the heartbeat, are
-/// considered. An older file without a record is left over from a deletion. The call of the file is unknown. So the
-/// file becomes a recording of the operator's account, without a call. If there is not exactly one operator's account,
-/// the file stays in its folder, and a log line contains its name.
+/// it stored the record. Only files that began after the last heartbeat, or at most 10 s before the last heartbeat, are
+/// considered. An older file without a record is left over from a deletion.
+///
+/// The call of the file is unknown. So the file becomes a recording of the operator's account, without a call. If there
+/// is no operator's account or more than one, the file stays in its folder, and a log line contains the path of the
+/// file.
 async fn adopt_recordings(services: &Arc<Services>, stopped: Option<Timestamp>) -> Result<usize, StoreError> {
     let Some(since) = stopped.and_then(|at| at.checked_sub(UNSTORED).ok()) else { return Ok(0) };
     let folder = services.recordings.folder.clone();
@@ -286,7 +289,7 @@ async fn deliver(services: &Arc<Services>, event: &CallEvent, own: Option<&Recor
     Ok(())
 }
 
-/// Returns how many numbered notices of the leg the earlier process stored.
+/// Returns the number of notices with a sequence number that the earlier process stored for the leg.
 fn numbered(written: &[DeliveryRow], leg: &LegInfo) -> u32 {
     let id = leg.id.to_string();
     let deliveries = written.iter().filter_map(|row| serde_json::from_str::<Delivery>(&row.request).ok());

@@ -1,4 +1,4 @@
-//! Notifications and reports of failures. Writes them to the log and to the database.
+//! Stores notifications and reports of failures in the database, and logs failures.
 
 use jiff::Timestamp;
 use tandem_call::id::LegId;

@@ -67,7 +67,8 @@ pub struct Services {
     pub conferences: Conferences,
     /// The call queues.
     pub queues: Queues,
-    /// The channels in use of the connections with a channel limit.
+    /// The channels that live legs have taken. Channels limit the concurrent calls of connections and outbound
+    /// profiles.
     pub channels: Channels,
     /// The subscribers in this process that receive the log lines of live calls.
     pub feed: Feed,
@@ -81,8 +82,8 @@ pub struct Services {
     pub sip: Arc<sip::transport::Handle>,
     /// The webhook queues.
     pub deliveries: Deliveries,
-    /// The lock for updates of the phone users, from the read of the data until SIP has received the data. The lock
-    /// ensures that SIP receives the latest data last.
+    /// The lock for updates of the phone users. An update holds the lock while it reads the data and passes the data to
+    /// SIP. So the latest data reaches SIP last.
     pub reading_phones: Mutex<()>,
     /// The signal that a call has ended or that the usage triggers have changed.
     pub usage: Notify,
@@ -94,8 +95,8 @@ impl Services {
         self.usage.notify_one();
     }
 
-    /// Reads again which phones may register and call, and passes the result to SIP. The caller must call this function
-    /// after each change of trunks, domains, lists or the contents of lists.
+    /// Reads the phones that may register and call from the database again, and passes the result to SIP. This function
+    /// must be called after each change of trunks, domains, lists or the contents of lists.
     pub async fn phones_changed(&self) -> Result<(), StoreError> {
         let _one_at_a_time = self.reading_phones.lock().await;
         let directory = self.routing.load_full().phones().load(&self.store).await?;

@@ -1,5 +1,5 @@
-//! Transcriptions of recordings. Requests them from the recogniser, stores them as resources, and reports them to the
-//! application.
+//! Transcriptions of recordings. This module requests the transcriptions from the recogniser, stores the transcriptions
+//! as resources, and reports the results to the application.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -47,7 +47,7 @@ pub struct Verification {
     pub extension: Option<String>,
     /// Delay before the call.
     pub delay: Duration,
-    /// Builds the notice of the outcome. `None` means that no notice is sent.
+    /// Builds the notice about the result of the verification. `None` means that no notice is sent.
     pub result_notice: Option<ResultNotice>,
 }
 
@@ -71,8 +71,8 @@ pub enum VerificationError {
     NotCalled(#[from] CreateError),
 }
 
-/// Builds a dialect's notice of the outcome. The arguments are the leg and the id of the stored caller ID, which is
-/// `None` if the number was not verified.
+/// A function that builds a dialect's notice about the result of a verification. The arguments are the leg and the id
+/// of the stored caller ID. The id is `None` if the number was not verified.
 pub type ResultNotice = Box<dyn FnOnce(&LegInfo, Option<u128>) -> Notice + Send + Sync>;
 
 /// Calls the number, at once or after the delay.

@@ -23,7 +23,7 @@ pub(crate) struct Ban {
     pub until: Timestamp,
     /// Number of messages and connections from the source that were dropped since the start of the ban.
     pub dropped: u64,
-    /// Number of bans of this source. This ban is included.
+    /// Number of bans of this source, including this ban.
     pub times: u8,
 }
 

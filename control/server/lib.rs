@@ -38,7 +38,7 @@ use tandem_twilio::{self as twilio, rest::Members};
 /// The providers that use Twilio's REST paths.
 const FAMILY: Members = &[&twilio::Twilio, &signalwire::SignalWire];
 
-/// For each provider: how its requests identify their account.
+/// The functions that find the account of a request. Providers with the same REST paths share one entry.
 pub const LOGINS: &[Login] = &[
     Login {
         caller: |accounts, headers| FAMILY.iter().find_map(|member| twilio::rest::caller(*member, accounts, headers)),
@@ -59,8 +59,8 @@ Check a signature: POST /console/signature
 A call's SIP messages: /console/calls/{any id of the call, or a SIP Call-ID}/trace?format=text, and as a capture /trace.pcap
 ";
 
-/// Builds all routes. `with_metrics` is false if `/metrics` has a separate listener. `gateways` are the routes of the
-/// gateways, and `front_page` says whether these routes include `/`.
+/// Builds all routes. `with_metrics` is false if `/metrics` has a separate listener. `gateways` contains the routes of
+/// the gateways. `front_page` says whether the routes of the gateways include `/`.
 pub fn router(app: App, with_metrics: bool, (gateways, front_page): (Router, bool)) -> Router {
     let front = if front_page { Router::new() } else { Router::new().route("/", get(|| async { PLACES })) };
     let metrics = if with_metrics { Router::new().route("/metrics", get(guarded_metrics)) } else { Router::new() };

@@ -153,7 +153,8 @@ async fn bounded_body(request: Request, next: Next) -> Response {
     response
 }
 
-/// The number of connections in total and for each source. There are never more sources than connections.
+/// The number of connections in total, and the number of connections of each source. There are never more sources than
+/// connections.
 struct ConnectionSlots {
     all: Arc<Semaphore>,
     per_source: usize,

@@ -1,5 +1,5 @@
-//! SIP over WebSocket (RFC 7118) on the HTTP listener. This module performs the handshake, and the SIP driver performs
-//! everything after the handshake.
+//! SIP over WebSocket (RFC 7118) on the HTTP listener. This module performs the WebSocket handshake. After the
+//! handshake, the SIP driver handles the connection.
 
 use std::net::SocketAddr;
 
@@ -11,7 +11,7 @@ use hyper_util::rt::TokioIo;
 use tandem_runtime::app::App;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-/// `GET /sip`: the WebSocket of a phone in a browser. A request that is not a handshake for the subprotocol `sip`
+/// `GET /sip`: opens the WebSocket of a phone in a browser. A request that is not a handshake for the subprotocol `sip`
 /// receives 426 or 400.
 pub(crate) async fn open(
     State(app): State<App>,
@@ -48,7 +48,7 @@ pub(crate) async fn open(
     (StatusCode::SWITCHING_PROTOCOLS, headers).into_response()
 }
 
-/// Whether a header field contains this word. The check includes all lines of the field.
+/// Whether a header field contains this word. All lines of the header field are checked.
 fn has(headers: &HeaderMap, name: HeaderName, word: &str) -> bool {
     let lines = headers.get_all(name).into_iter().filter_map(|line| line.to_str().ok());
     lines.flat_map(|line| line.split(',')).any(|one| one.trim().eq_ignore_ascii_case(word))

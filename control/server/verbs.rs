@@ -1,5 +1,5 @@
-//! Tests that the parser agrees with the table of attributes. Supported attributes have an effect. Idle and refused
-//! attributes have no effect.
+//! Tests that the parser agrees with the table of attributes. A supported attribute must have an effect. An attribute
+//! that the table calls idle or refused must have no effect.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -14,8 +14,8 @@ use tandem_texml::TEXML;
 use tandem_twilio::twiml::TWIML;
 use url::Url;
 
-/// The `<Document>` elements, each with one `<Response>`. Every supported attribute occurs in one of these documents
-/// and changes the program of the document.
+/// The tables, each with its test documents. A test document is a `<Document>` element with one `<Response>`. Every
+/// supported attribute occurs in one of these documents and changes the program of the document.
 const TABLES: [(&Flavour, &str); 2] = [
     (&TWIML, include_str!("../twilio/fixtures/honoured.xml")),
     (&TEXML, include_str!("../texml/fixtures/honoured.xml")),
@@ -23,8 +23,8 @@ const TABLES: [(&Flavour, &str); 2] = [
 /// The path of the page that is generated from the table.
 const PAGE: &str = "../../docs/twiml.md";
 
-/// The position of an element: one index for each ancestor and one for the element itself. Each index counts among the
-/// children of the parent.
+/// The position of an element below the root: the index of each ancestor, and then the index of the element. Each index
+/// is the position among the children of the parent.
 type Place = Vec<usize>;
 
 fn documents(text: &str) -> Vec<Element> {
@@ -75,8 +75,8 @@ fn at<'e>(root: &'e mut Element, place: &[usize]) -> &'e mut Element {
     })
 }
 
-/// Finds an element of a rule in the documents. Returns the document that contains the element, and the position of the
-/// element.
+/// Finds an element to which a rule applies in the documents. Returns the document that contains the element, and the
+/// position of the element.
 fn somewhere(text: &str, rule: &Rule) -> Option<(Element, Place)> {
     documents(text).into_iter().find_map(|mut root| {
         let found = all_places(&root).into_iter().find(|(place, parent)| {
@@ -183,7 +183,7 @@ fn check_unserved(flavour: &'static Flavour, text: &str) {
     }
 }
 
-/// The table must contain all elements, parents and attributes that the provider's own libraries can write.
+/// The table must contain every element, parent and attribute that the provider's own libraries can write.
 #[test]
 fn the_table_knows_whatever_the_official_libraries_write() {
     let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/openapi/twiml_voice.json");
@@ -230,13 +230,13 @@ fn capital(name: &str) -> String {
     letters.next().map(|first| first.to_ascii_uppercase().to_string()).unwrap_or_default() + letters.as_str()
 }
 
-/// Returns the type name of a child element. The names of the parent's methods determine this type name.
+/// Returns the name of the type that represents a child element in the provider's libraries.
 fn speech_or_noun(parent: &str, child: &str) -> String {
     let speech = parent == "Say" || TWIML.rule(parent).is_some_and(|rule| rule.meaning == Meaning::Speech);
     format!("{}{}", if speech { "Ssml" } else { "" }, capital(child))
 }
 
-/// Returns the element name for a type name in the libraries.
+/// Returns the element name for the name of a type in the provider's libraries.
 fn as_written(name: &str) -> String {
     match name {
         "SsmlSayAs" => "say-as".into(),
@@ -319,7 +319,8 @@ fn element(rule: &Rule) -> String {
     format!("`<{}>`", rule.name)
 }
 
-/// Lists the attributes with one kind of support. Consecutive attributes with the same reason share this reason.
+/// Lists the attributes with one kind of support. If consecutive attributes have the same reason, the list shows this
+/// reason once for all of them.
 fn named(rule: &Rule, support: impl Fn(AttributeSupport) -> Option<String>) -> String {
     let mut groups: Vec<(String, Vec<&str>)> = Vec::new();
     for attribute in rule.attributes {

@@ -35,10 +35,11 @@ pub struct Application {
     /// Maximum time in seconds for the response to a webhook, from 1 to 30 (Telnyx).
     #[serde(default)]
     pub webhook_timeout_secs: Option<u8>,
-    /// Maximum time until the first command. If no command arrives within this time, a call to the application ends.
+    /// Maximum time until the first command of the application. If no command arrives within this time, a call to the
+    /// application ends.
     #[serde(skip)]
     pub first_command_within: Option<Duration>,
-    /// The URL for the notice of a call's end (only for providers with documents).
+    /// The URL that receives the notice of a call's end. Only providers with documents have this setting.
     #[serde(default)]
     pub status_callback: Option<Arc<str>>,
 }
@@ -50,8 +51,8 @@ impl Application {
     }
 }
 
-/// Returns the provider of an application without a `provider` setting. The form of the id decides: `AP` and 32 hex
-/// digits mean Twilio, every other form means Telnyx.
+/// Returns the provider of an application without a `provider` setting. The form of the id decides: an id of `AP` and
+/// 32 hex digits belongs to Twilio, and every other id belongs to Telnyx.
 pub fn provider_of_application(id: &str) -> &'static str {
     let twilio =
         id.strip_prefix("AP").is_some_and(|hex| hex.len() == 32 && hex.bytes().all(|one| one.is_ascii_hexdigit()));

@@ -11,10 +11,10 @@ use serde::Deserialize;
 pub enum Bridge {
     /// A SIP URI. `{number}` in the URI is replaced with the dialled number.
     Uri(Arc<str>),
-    /// The dialled number over these trunks, by name. If a trunk is down, full, or fails, the next trunk is used. The
-    /// list is never empty.
+    /// The server calls the dialled number over these trunks, given by name. If a trunk is down, is full, or fails, the
+    /// server uses the next trunk. The list is never empty.
     Trunks(Vec<Arc<str>>),
-    /// The dialled number over the account's trunks whose prefixes match.
+    /// The server calls the dialled number over the account's trunks whose prefixes match the number.
     Prefixes,
 }
 
@@ -27,7 +27,8 @@ enum Bridges {
 }
 
 impl Bridge {
-    /// Returns the SIP URI to call for `number`. Returns `None` if the URI of a trunk is used.
+    /// Returns the SIP URI to call for `number`. Returns `None` if the call goes over a trunk, because the server then
+    /// uses the URI of the trunk.
     pub fn uri(&self, number: &str) -> Option<String> {
         match self {
             Self::Uri(uri) => Some(uri.replace("{number}", number)),

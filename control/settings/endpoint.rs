@@ -38,8 +38,8 @@ pub struct EndpointConfig {
     /// The caller ID of calls over the account's trunks. `None` means the user name.
     #[serde(default)]
     pub caller_id: Option<PhoneNumber>,
-    /// Media encryption in both directions (SRTP, RFC 3711, with keys in SDP, RFC 4568). `None` means the setting
-    /// `media.endpoint_srtp`.
+    /// Media encryption in both directions (SRTP, RFC 3711). The keys are in the SDP (RFC 4568). `None` means the
+    /// setting `media.endpoint_srtp`.
     #[serde(default)]
     pub srtp: Option<tandem_media::Srtp>,
 }

@@ -1,8 +1,9 @@
-//! The setting `trunks.pass_headers`: the header fields of a caller's INVITE that are passed on with the call.
+//! The setting `trunks.pass_headers`: the header fields of a caller's INVITE that the server passes on with the call.
 
 use serde::Deserialize;
 
-/// The name of a header field, or a prefix of names with `*` at its end. Case-insensitive.
+/// The name of a header field, or a prefix of such names with `*` at the end of the prefix. Upper and lower case are
+/// equal.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct HeaderPattern {
@@ -39,8 +40,8 @@ pub fn usual() -> Vec<HeaderPattern> {
     vec![pattern("X-", true), pattern("User-to-User", false)]
 }
 
-/// Whether this server must not pass on a field with this name. The server writes such a field anew for each far end,
-/// or the field contains a statement that only its sender may make.
+/// Whether this server must not pass on a field with this name. The server either writes a new field of this name for
+/// each far end, or the field contains a statement that only the sender of the field may make.
 pub fn is_made_here(name: &str) -> bool {
     const MADE: [&str; 14] = [
         "P-Asserted-Identity",

@@ -1,8 +1,8 @@
 //! The settings of the crates below `control/`: the HTTP listener, the database, speech, and the resources in the
 //! configuration file.
 //!
-//! These types define only the structure. The crate `tandem-config` reads the file and checks that the settings are
-//! consistent.
+//! The types of this crate define only the structure of the settings. The crate `tandem-config` reads the file and
+//! checks that the settings are consistent.
 #![forbid(unsafe_code)]
 
 mod application;
@@ -54,15 +54,15 @@ fn method<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Method, D::Error
 pub struct HttpConfig {
     /// The address and port to bind. With port 0, the system chooses a free port.
     pub listen: SocketAddr,
-    /// The base URL (`http://` or `https://`) that the server announces to clients, and that signatures use. `None`
+    /// The base URL (`http://` or `https://`) that the server announces to clients. Signatures use this URL too. `None`
     /// means the bound address.
     pub public_url: Option<Arc<str>>,
-    /// The address and port of a separate listener for `/metrics`, `/healthz` and `/readyz`. With this listener,
-    /// `/metrics` is not available on `listen`. Without this listener, `/metrics` on `listen` is open to clients on
-    /// this host. Other clients need the credentials of an operator.
+    /// The address and port of a separate listener for `/metrics`, `/healthz` and `/readyz`. If this listener exists,
+    /// `/metrics` is not available on `listen`. If this listener does not exist, clients on this host can read
+    /// `/metrics` on `listen` without credentials. Other clients need the credentials of an operator.
     pub metrics_listen: Option<SocketAddr>,
-    /// Maximum number of concurrent connections. At most half of them may come from one source. Further connections
-    /// wait or are closed.
+    /// Maximum number of concurrent connections. At most half of the connections may come from one source. Further
+    /// connections wait or are closed.
     pub max_connections: usize,
 }
 
@@ -94,8 +94,8 @@ impl HttpConfig {
 pub struct DatabaseConfig {
     /// The URL of the database: `sqlite:PATH` or `postgres://user:password@host/name`.
     pub url: Secret,
-    /// Number of days for which event logs and finished webhooks are kept. 0 means without limit. Calls, recordings and
-    /// unsent webhooks are always kept.
+    /// Number of days for which event logs and finished webhooks are kept. 0 means that they are kept without limit.
+    /// Calls, recordings and unsent webhooks are always kept.
     pub retention_days: u16,
 }
 
@@ -106,7 +106,8 @@ impl Default for DatabaseConfig {
 }
 
 impl DatabaseConfig {
-    /// Returns the time before which history may be deleted. Returns `None` if history is kept without limit.
+    /// Returns the time limit for history: history that is older than this time may be deleted. Returns `None` if
+    /// history is kept without limit.
     pub fn kept_since(&self, now: Timestamp) -> Option<Timestamp> {
         let age = SignedDuration::from_hours(24 * i64::from(self.retention_days));
         (self.retention_days > 0).then(|| now.checked_sub(age).unwrap_or(Timestamp::MIN))
@@ -150,7 +151,7 @@ pub struct WebhooksConfig {
     /// A PEM file with certificate authorities for the certificates of applications, in addition to the authorities of
     /// this host.
     pub ca_file: Option<PathBuf>,
-    /// Whether the Twilio signature of an `https` URL with a port omits the port.
+    /// Whether the Twilio signature uses the URL without its port if the URL is an `https` URL with a port.
     pub sign_strip_https_port: bool,
 }
 
@@ -165,7 +166,8 @@ impl Default for WebhooksConfig {
 #[derive(Clone, Debug, PartialEq, Eq, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TwilioConfig {
-    /// Whether a call by REST must show a number of the account or a verified caller ID of the account.
+    /// Whether the caller ID of a call that REST creates must be a number of the account or a verified caller ID of the
+    /// account.
     pub strict_caller_id: bool,
 }
 
@@ -187,8 +189,8 @@ pub struct IceConfig {
 pub struct StreamsConfig {
     /// Maximum duration in seconds of an application's audio that waits for playout. Further audio is refused.
     pub buffer_seconds: u16,
-    /// Time in seconds without any data from the application (not even a pong) after which a stream ends. 0 means no
-    /// limit.
+    /// Maximum time in seconds without any data from the application (not even a pong). After this time, the stream
+    /// ends. 0 means no limit.
     pub idle_seconds: u16,
 }
 

@@ -1,4 +1,4 @@
-//! The filter of the server's log, and its changes by an operator at run time. A process has one log.
+//! The filter of the server's log. An operator can change the filter at run time. A process has one log.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 /// The log filter of this process.
 pub static LOG: LogFilter = LogFilter(Mutex::new(None));
 
-/// The levels, in ascending order of the number of lines.
+/// The levels. The first level writes no lines, and each further level writes more lines.
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 /// Maximum length of a filter in octets.
 const LONGEST: usize = 1_024;
@@ -41,8 +41,8 @@ pub struct Filter {
 /// Checks a filter. The form is `LEVEL` or `LEVEL,MODULE=LEVEL,...`, for example `info,tandem_sip=debug`.
 ///
 /// # Errors
-/// Returns the mistake as text. Without this check, the log would accept most filters with a mistake and then show no
-/// lines.
+/// Returns the mistake in the filter as text. Without this check, the log would accept most wrong filters and then show
+/// no lines.
 pub fn check(filter: &str) -> Result<(), String> {
     if filter.len() > LONGEST {
         return Err(format!("the filter has {} octets; the maximum is {LONGEST}", filter.len()));
@@ -65,7 +65,8 @@ pub fn check(filter: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// The crates below `control/`. In a filter, `tandem_control` means all of these crates.
+/// The names of the crates below `control/`, without the prefix `tandem_`. In a filter, `tandem_control` means all of
+/// these crates.
 const CONTROL: [&str; 32] = [
     "accounts",
     "agent",
@@ -119,8 +120,8 @@ pub fn by_crate(filter: &str) -> String {
 }
 
 impl LogFilter {
-    /// Connects the filter to the log. `set` applies a filter to the log. `filter` is the current filter. If `fixed` is
-    /// true, the settings in the file are ignored.
+    /// Connects the filter to the log. The function `set` applies a filter to the log. `filter` is the current filter.
+    /// If `fixed` is true, the settings in the file are ignored.
     pub fn connect(&self, set: impl Fn(&str) -> Result<(), String> + Send + 'static, filter: String, fixed: bool) {
         let (set, now) = (Box::new(set), filter.clone());
         *self.0.lock() = Some(Connected { set, usual: filter, now, fixed, changes: 0 });
@@ -131,7 +132,7 @@ impl LogFilter {
         self.0.lock().as_ref().map(|log| Filter { now: log.now.clone(), usual: log.usual.clone() })
     }
 
-    /// Applies the filter of the configuration, if this filter has changed. A temporary change then ends.
+    /// Applies the filter of the configuration if this filter has changed. This also ends a temporary change.
     ///
     /// # Errors
     /// Returns an error if the filter cannot be set.
@@ -154,7 +155,7 @@ impl LogFilter {
         Some(check(filter).and_then(|()| log.change(filter)).map(|()| log.changes))
     }
 
-    /// Reverts a change to the usual filter, unless there was a later change.
+    /// Replaces the filter of this change with the usual filter, unless there was a later change.
     pub fn restore(&self, change: u64) {
         let mut log = self.0.lock();
         if let Some(log) = log.as_mut().filter(|log| log.changes == change) {
@@ -164,7 +165,7 @@ impl LogFilter {
         }
     }
 
-    /// Waits for this time and then does the same as `restore`.
+    /// Waits for `time` and then does the same as `restore`.
     pub fn restore_after(&'static self, change: u64, time: Duration) {
         tokio::spawn(async move {
             tokio::time::sleep(time).await;

@@ -1,4 +1,4 @@
-//! Networks in the configuration file: a network like `10.0.0.0/8`, or one address.
+//! Networks in the configuration file. A value is a network such as `10.0.0.0/8`, or one address.
 
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer};

@@ -14,7 +14,7 @@ use super::method;
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NumberConfig {
-    /// The number or prefix. The user part of the request URI must match it.
+    /// The number or prefix. The user part of the request URI of a call must match this pattern.
     pub number: NumberPattern,
     /// The account that owns the number.
     pub account: Arc<str>,
@@ -57,7 +57,7 @@ pub struct NumberConfig {
     pub record: RecordBridge,
 }
 
-/// A dialled number, or all numbers with a prefix. In the second case the text has `*` at its end.
+/// A dialled number, or all numbers with a prefix. In the configuration file, a prefix has `*` at its end.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
 #[serde(try_from = "String")]
 pub struct NumberPattern {
@@ -66,9 +66,9 @@ pub struct NumberPattern {
 }
 
 impl NumberPattern {
-    /// Returns the quality of the match with `user`: the number of matching octets, plus one for an exact match.
-    /// Returns `None` if the pattern does not match. If several patterns match, the pattern with the highest value is
-    /// used.
+    /// Returns how well the pattern matches `user`: the number of matching octets, plus one for an exact match. Returns
+    /// `None` if the pattern does not match. If several patterns match, the server uses the pattern with the highest
+    /// value.
     pub fn fits(&self, user: &str) -> Option<usize> {
         match self.prefix {
             true => user.starts_with(&*self.text).then_some(self.text.len()),

@@ -17,11 +17,11 @@ pub struct RecordingsConfig {
     pub url: Arc<str>,
     /// The sample format of new recordings.
     pub format: WavCoding,
-    /// The key that encrypts new recordings and decrypts encrypted recordings: base64 of 32 octets, or `file:PATH`. The
-    /// file contains the base64 text or the 32 octets themselves.
+    /// The key that encrypts new recordings and decrypts encrypted recordings. The value is base64 of 32 octets, or
+    /// `file:PATH`. The file contains the base64 text or the 32 octets.
     pub encryption_key: Option<Secret>,
-    /// Whether the server requires the account's credentials for the audio. Otherwise the recording's id is sufficient,
-    /// because an id cannot be guessed. The providers do the same.
+    /// Whether a client needs the account's credentials to get the audio. If not, the recording's id is sufficient,
+    /// because an id cannot be guessed. The providers also require only the id by default.
     pub require_credentials: bool,
 }
 

@@ -70,8 +70,8 @@ pub enum Verify {
 pub struct TrunkStir {
     /// Replaces `stir.verify` for inbound calls over the trunk.
     pub verify: Option<Verify>,
-    /// Whether calls over the trunk are signed (if there is a key), and keep the Identity headers of their inbound
-    /// INVITE.
+    /// Whether this server signs calls over the trunk (if there is a key). If so, this server also passes on the
+    /// Identity headers of the inbound INVITE.
     pub sign: bool,
     /// Replaces `stir.key`.
     pub key: Option<PathBuf>,

@@ -17,7 +17,7 @@ use super::stir::TrunkStir;
 pub struct TrunkConfig {
     /// The unique name of the trunk.
     pub name: Arc<str>,
-    /// The account of the trunk. Only outbound calls of this account may use the trunk, and the account receives the
+    /// The account of the trunk. Only this account may use the trunk for outbound calls, and this account receives the
     /// trunk's inbound calls. `None` means all accounts.
     #[serde(default)]
     pub account: Option<Arc<str>>,
@@ -41,21 +41,21 @@ pub struct TrunkConfig {
     /// longest matching prefix is used first. After that, priority and weight decide.
     #[serde(default)]
     pub prefixes: Vec<Arc<str>>,
-    /// The order among trunks with equally long prefixes. The trunk with the lowest number is used first. The range is
-    /// 0 to 65535, and the default is 0.
+    /// The order of trunks whose matching prefixes have the same length. The trunk with the lowest number is used
+    /// first. The range is 0 to 65535, and the default is 0.
     #[serde(default)]
     pub priority: u16,
-    /// The share of calls among trunks of equal priority. The first trunk is chosen at random, with a probability
-    /// proportional to its weight. The range is 1 to 65535, and the default is 1.
+    /// The trunk's share of the calls among trunks of equal priority. The first trunk is chosen at random, and the
+    /// probability of a trunk is proportional to its weight. The range is 1 to 65535, and the default is 1.
     #[serde(default = "one")]
     pub weight: u16,
-    /// The id with which applications choose the trunk for a call: `BY` and 32 hex digits.
+    /// The id that applications use to choose this trunk for a call: `BY` and 32 hex digits.
     #[serde(default)]
     pub byoc: Option<Arc<str>>,
-    /// The user name for digest challenges of the trunk.
+    /// The user name with which this server answers digest challenges of the trunk.
     #[serde(default)]
     pub username: Option<Arc<str>>,
-    /// The password for digest challenges of the trunk.
+    /// The password with which this server answers digest challenges of the trunk.
     #[serde(default)]
     pub password: Option<Secret>,
     /// The host in the From header field. `None` means the host in `sip.advertise`.
@@ -75,19 +75,19 @@ pub struct TrunkConfig {
     /// setting `sip.refer`.
     #[serde(default)]
     pub refer: Option<bool>,
-    /// Whether an INVITE over this trunk has no SDP offer if the caller's INVITE had no offer. The callee then makes
-    /// the offer (RFC 3261 §13.2.1).
+    /// Whether this server sends an INVITE without an SDP offer over this trunk if the caller's INVITE had no offer.
+    /// The callee then makes the offer (RFC 3261 §13.2.1).
     #[serde(default)]
     pub late_offer: bool,
-    /// Whether calls over the trunk follow 3xx responses.
+    /// Whether calls over the trunk follow redirections (3xx responses).
     #[serde(default = "yes")]
     pub redirects: bool,
-    /// Maximum number of concurrent calls, counted for both directions together. `None` means that the trunk has no
-    /// limit of its own.
+    /// Maximum number of concurrent calls of the trunk. Inbound and outbound calls count together. `None` means that
+    /// the trunk has no limit of its own.
     #[serde(default)]
     pub max_calls: Option<u32>,
-    /// Maximum number of new calls in one second, counted for each direction separately. `None` means that the trunk
-    /// has no limit of its own.
+    /// Maximum number of new calls of the trunk in one second. Inbound and outbound calls count separately. `None`
+    /// means that the trunk has no limit of its own.
     #[serde(default)]
     pub max_cps: Option<u32>,
     /// Whether this server registers with the trunk (RFC 3261 §10).
@@ -100,7 +100,8 @@ pub struct TrunkConfig {
     /// The name that the trunk's certificate must contain. `None` means the host in `uri`.
     #[serde(default)]
     pub tls_name: Option<String>,
-    /// SHA-256 fingerprints of accepted certificates. For these certificates the issuer and the name do not matter.
+    /// SHA-256 fingerprints of accepted certificates. If a certificate has one of these fingerprints, its issuer and
+    /// its name are not checked.
     #[serde(default)]
     pub fingerprints: Vec<Fingerprint>,
     /// A PEM file with the certificate that the server presents to the trunk. Requires `key`. `None` means the first
@@ -110,11 +111,11 @@ pub struct TrunkConfig {
     /// A PEM file with the private key for `certificate`.
     #[serde(default)]
     pub key: Option<PathBuf>,
-    /// Whether inbound calls must arrive over TLS with the trunk's certificate. If `inbound_from` is empty, they may
-    /// come from any address.
+    /// Whether inbound calls must arrive over TLS with the trunk's certificate. If `inbound_from` is empty, such calls
+    /// may come from any address.
     #[serde(default)]
     pub mutual_tls: bool,
-    /// Media encryption in both directions (SRTP, RFC 3711, with keys in SDP, RFC 4568).
+    /// Media encryption in both directions (SRTP, RFC 3711). The keys are in the SDP (RFC 4568).
     #[serde(default)]
     pub srtp: tandem_media::Srtp,
     /// The sources from which the trunk's calls accept RTP.
@@ -126,7 +127,7 @@ pub struct TrunkConfig {
     /// Seconds between two OPTIONS requests. 0 means that no OPTIONS requests are sent.
     #[serde(default)]
     pub options_interval: u32,
-    /// The registrar, `sip:HOST[:PORT]`, if the registrar is not at `uri`.
+    /// The registrar, in the form `sip:HOST[:PORT]`. `None` means that the registrar is at `uri`.
     #[serde(default)]
     pub registrar: Option<Arc<str>>,
     /// Requested duration of a registration, in seconds.
@@ -159,11 +160,11 @@ pub struct TrunkConfig {
     /// A prefix that is added to the called number of an inbound call, after `inbound_strip_prefix` is removed.
     #[serde(default)]
     pub inbound_add_prefix: Option<Arc<str>>,
-    /// The header that carries the calling number in calls of the trunk.
+    /// The header field for the calling number in calls over the trunk.
     #[serde(default)]
     pub caller_id: CallerId,
-    /// Whether this server believes the asserted identities of the trunk, and sends the identity of anonymous callers
-    /// to the trunk (RFC 3325).
+    /// Whether the trunk is trusted (RFC 3325). This server believes the asserted identities of a trusted trunk. This
+    /// server also tells a trusted trunk the identity of anonymous callers.
     #[serde(default)]
     pub trusted: bool,
     /// Header fields of the caller that are passed on with bridged calls over the trunk.
@@ -172,10 +173,11 @@ pub struct TrunkConfig {
     /// The header that reports a forwarded call to the trunk.
     #[serde(default)]
     pub forwarding: Forwarding,
-    /// Whether calls from the trunk can reach the account's phones by user name, if the called name is not a number.
+    /// Whether calls from the trunk can reach the account's phones by user name. This applies to a called name that is
+    /// not a number.
     #[serde(default)]
     pub phones: bool,
-    /// The final responses after which a call continues over the next trunk.
+    /// The final responses after which the server tries the next trunk for the call.
     #[serde(default = "failures")]
     pub failover_on: Vec<u16>,
 }
@@ -196,7 +198,7 @@ impl TrunkConfig {
         }
     }
 
-    /// Returns the networks whose source address is sufficient to identify calls of the trunk.
+    /// Returns the source networks that identify a call of the trunk without further proof.
     pub fn networks(&self) -> Vec<IpNet> {
         if self.mutual_tls { Vec::new() } else { self.inbound_from.clone() }
     }
@@ -210,11 +212,12 @@ fn host_name(uri: &str) -> Option<String> {
     (!host.starts_with('[') && host.parse::<std::net::IpAddr>().is_err()).then(|| host.to_owned())
 }
 
-/// The proof that inbound calls of a trunk with `inbound_username` must give.
+/// The proof that an inbound call needs if the trunk has `inbound_username`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum InboundAuth {
-    /// The right source (a network of `inbound_from`, or the trunk's certificate), or the password.
+    /// Either the right source or the password. The right source is a network of `inbound_from`, or the trunk's
+    /// certificate.
     #[default]
     Either,
     /// Both the right source and the password.

@@ -6,9 +6,10 @@ use tandem_markup::rules;
 use tandem_twilio::sid::Ids;
 use tandem_twilio::twiml::TWIML;
 
-/// Reason for elements that exist only in SignalWire's hosted service.
+/// The reason in the error for an attribute of a feature that only SignalWire's hosted service has.
 const HOSTED: &str = "part of a hosted product";
-/// Reason for storage URLs. This server stores recordings itself and encrypts them if the configuration requires it.
+/// The reason in the error for attributes with a storage URL. This server stores recordings itself, and encrypts them
+/// if the configuration requires this.
 const STORAGE: &str = "recordings are stored on this server";
 
 /// The words for `track`. SignalWire's Go client omits the suffix `_track`.
@@ -21,7 +22,7 @@ const TRACKS: [(&str, Track); 6] = [
     ("both", Track::Both),
 ];
 
-/// Warning number: an element is not supported.
+/// The number of the warning that an element is not supported.
 const ELEMENT_NOT_SUPPORTED: u32 = 12200;
 
 /// The table of cXML's elements.

@@ -31,7 +31,7 @@ const RESOURCES: [&str; 9] = [
     "Transcriptions",
 ];
 
-/// Published resources that this server does not have. docs/compatibility.md has the same list.
+/// Resources that SignalWire publishes and that this server does not have. docs/compatibility.md has the same list.
 const REFUSED: [(&str, &str); 4] = [
     ("Faxes", "faxes"),
     ("ImportedPhoneNumbers", "imported numbers: a carrier's number is configured in [[numbers]]"),
@@ -39,11 +39,11 @@ const REFUSED: [(&str, &str); 4] = [
     ("tokens", "tokens for browser SDKs"),
 ];
 
-/// The largest value of `MachineDetectionTimeout` that means seconds. A larger value means milliseconds.
+/// The largest value of `MachineDetectionTimeout` in seconds. A larger value of the parameter is in milliseconds.
 const MAX_TIMEOUT_SECONDS: u64 = 120;
 
-/// SignalWire's dialect. With `strip_https_port`, this server signs an `https` URL with a port without the port.
-/// Otherwise this server signs the URL as configured.
+/// SignalWire's dialect. If `strip_https_port` is set, this server removes the port from an `https` URL before it signs
+/// the URL. Otherwise this server signs the URL as configured.
 pub fn dialect(strip_https_port: bool) -> Family {
     Family::new(&SignalWire, strip_https_port)
 }
@@ -83,7 +83,8 @@ impl Provider for SignalWire {
         &REFUSED
     }
 
-    /// A recording's URL without an extension is the resource, so the URL of the audio needs an extension.
+    /// The extension of the URL of a recording's audio. The URL without an extension is the URL of the Recording
+    /// resource.
     fn audio_extension(&self) -> &'static str {
         ".wav"
     }

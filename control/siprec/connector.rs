@@ -31,7 +31,7 @@ pub struct SiprecConfig {
     /// The offered codecs, best codec first. If the list contains the codec of the call, this codec is offered first.
     #[serde(default = "g711")]
     pub codecs: Vec<media::CodecName>,
-    /// Whether the copies of the audio are encrypted (SRTP with SDES keys).
+    /// Whether the audio to the recording server is encrypted (SRTP with SDES keys).
     #[serde(default)]
     pub srtp: media::Srtp,
 }

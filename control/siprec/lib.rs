@@ -1,6 +1,7 @@
-//! A session with a recording server (SIPREC, RFC 7866). It consists of a call to the server and a media session for
-//! each direction of the recorded leg, which sends the audio that a tap of the leg copies. The leg's call makes its
-//! decisions in `tandem_call::siprec`. The call's task owns this session and passes it the SIP events.
+//! A session with a recording server (SIPREC, RFC 7866). The session consists of a call to the recording server, and
+//! one media session for each recorded direction of the leg. A tap of the leg copies the audio, and the media session
+//! sends this copy. `tandem_call::siprec` makes the decisions for the call. The call's task owns the session and passes
+//! the SIP events to the session.
 #![forbid(unsafe_code)]
 
 mod connector;
@@ -22,7 +23,7 @@ pub use connector::{Connectors, SiprecConfig};
 use metadata::{Metadata, Participant, Stream};
 
 /// Maximum number of frames of one track that wait between the leg's tap and the media session that sends the copy. The
-/// media session reads each frame 20 ms later.
+/// media session reads each frame 20 ms after the tap wrote the frame.
 const FRAMES: usize = 50;
 
 /// A running session with a recording server. The leg's call owns this value.
@@ -33,11 +34,11 @@ pub struct SiprecSession {
     sip: Arc<sip::transport::Handle>,
     state: SessionState,
     since: Timestamp,
-    /// Time at which the far end of the leg began to talk with its current party.
+    /// Time at which the leg's far end began to talk with the party that it talks with now.
     joined: Timestamp,
     /// Whether the recording server has paused the audio.
     paused: bool,
-    /// Whether the recording server has not yet answered an offer of this server.
+    /// Whether an offer of this server waits for the answer of the recording server.
     offering: bool,
     stale: bool,
     /// Whether the recording server sent a re-INVITE without an offer. The SDP answer then arrives with the ACK.
@@ -58,7 +59,7 @@ enum SessionState {
     Over,
 }
 
-/// The recorded leg, and the party that the leg's far end talks with.
+/// The recorded leg, and facts about the party that the leg's far end talks with.
 pub struct RecordedLeg<'a> {
     /// The recorded leg.
     pub leg: &'a LegInfo,
@@ -66,7 +67,7 @@ pub struct RecordedLeg<'a> {
     pub call_id: &'a str,
     /// The leg that is bridged with the recorded leg.
     pub bridged_leg: Option<&'a LegInfo>,
-    /// The host part of the URI of a party without a SIP address.
+    /// The host part of the URI for a party that has no SIP address.
     pub host: &'a str,
 }
 
@@ -74,7 +75,7 @@ pub struct RecordedLeg<'a> {
 pub enum SiprecUpdate {
     /// The event has no effect on the call.
     Nothing,
-    /// The recording server has answered. The call must attach the copies.
+    /// The recording server has answered. The call must now start the copies of the leg's audio.
     Answered,
     /// The recording server has paused or resumed the session.
     Status(SiprecStatus),
@@ -92,7 +93,7 @@ pub struct NewSession<'a> {
     pub id: SiprecId,
     /// Ids of the media operations that copy the leg's inbound and outbound audio.
     pub ops: (OpId, OpId),
-    /// The settings in the request for the session.
+    /// The settings from the request that starts the session.
     pub spec: Box<SiprecSpec>,
     /// Handle of the SIP endpoint.
     pub sip: Arc<sip::transport::Handle>,
@@ -154,7 +155,7 @@ impl SiprecSession {
         self.id
     }
 
-    /// Returns the id of the session's dialog, as a leg id.
+    /// Returns the id of the session's SIP dialog, in the form of a leg id.
     pub fn dialog(&self) -> LegId {
         LegId(self.id.0)
     }
@@ -182,14 +183,14 @@ impl SiprecSession {
         }
     }
 
-    /// Stops the copies.
+    /// Stops the copies of the leg's audio.
     pub fn detach(&self, untap: impl Fn(media::Command) -> bool) {
         for copy in &self.copies {
             untap(media::Command::Untap { op: media::OpId(copy.op.0) });
         }
     }
 
-    /// Ends the dialog with CANCEL or BYE. Returns whether SIP will report the end of the dialog.
+    /// Ends the dialog with CANCEL or BYE. Returns `true` if SIP will report the end of the dialog.
     pub fn hangup(&mut self) -> bool {
         if self.state == SessionState::Over {
             return false;
@@ -199,7 +200,7 @@ impl SiprecSession {
         true
     }
 
-    /// Handles a change of the leg's bridge: the leg is now bridged with another leg, or is no longer bridged.
+    /// Handles a change of the leg's bridge. The leg is now bridged with another leg, or the leg is no longer bridged.
     pub fn handle_bridge(&mut self, recorded: &RecordedLeg<'_>, now: Timestamp) {
         self.joined = now;
         self.stale = true;
@@ -265,7 +266,7 @@ impl SiprecSession {
         }
     }
 
-    /// Returns the change of the session, if the recording server has paused or resumed it since the previous check.
+    /// Returns whether the recording server has paused or resumed the session since the previous check.
     fn changed(&mut self) -> SiprecUpdate {
         let paused = !self.copies.iter().any(|copy| copy.session.sends());
         if self.state != SessionState::Answered || std::mem::replace(&mut self.paused, paused) == paused {
@@ -373,7 +374,7 @@ fn label(track: media::Track) -> u16 {
     }
 }
 
-/// Returns two addresses of a leg: first the far end's address, then the address of this server.
+/// Returns two addresses of a leg. The first is the far end's address, and the second is the address of this server.
 fn addresses(leg: &LegInfo) -> (&Address, &Address) {
     if leg.direction == Direction::Inbound { (&leg.from, &leg.to) } else { (&leg.to, &leg.from) }
 }
@@ -387,7 +388,7 @@ fn aor(address: &Address, host: &str) -> String {
     }
 }
 
-/// Returns the failure for an end that this server did not request.
+/// Returns the failure for a session that ended without a request of this server.
 fn failure(answered: bool, cause: sip::EndCause, status: Option<u16>, reason: Option<&str>) -> SiprecFailure {
     if answered {
         let words = reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
@@ -403,7 +404,7 @@ fn failure(answered: bool, cause: sip::EndCause, status: Option<u16>, reason: Op
     }
 }
 
-/// Whether a session for these tracks has a copy of this one.
+/// Whether a session that records the tracks `wanted` copies the track `one`.
 fn records(wanted: Track, one: media::Track) -> bool {
     match wanted {
         Track::Inbound => one == media::Track::Inbound,

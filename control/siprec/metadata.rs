@@ -1,5 +1,5 @@
-//! The metadata of a recorded session, for the recording server (RFC 7865). Each document is complete and describes the
-//! current state.
+//! The metadata that the recording server gets about a recorded session (RFC 7865). Each document is complete and
+//! describes the current state.
 
 use std::fmt::Write as _;
 
@@ -12,7 +12,7 @@ const OWN: &str = "urn:tandem:siprec:1";
 
 pub(super) struct Metadata<'a> {
     pub(super) session: u128,
-    /// The id of the recorded leg, and this id in the provider's form.
+    /// The id of the recorded leg, and the same id in the provider's form.
     pub(super) call: (u128, &'a str),
     /// Call-ID of the recorded leg's dialog.
     pub(super) sip_call_id: Option<&'a str>,
@@ -160,7 +160,8 @@ mod tests {
         .xml()
     }
 
-    /// Returns all elements with this name: for each element, the value of the attribute and the text.
+    /// Returns all elements with this name. The result has, for each element, the value of the attribute and the text
+    /// of the element.
     fn all(root: &Element, name: &str, attribute: &str) -> Vec<(String, String)> {
         let found = root.elements().filter(|element| element.name == name);
         found.map(|one| (one.attribute(attribute).unwrap_or_default().to_owned(), one.text())).collect()

@@ -17,10 +17,11 @@ pub struct SpeechConfig {
     pub tts_key: Option<Secret>,
     /// Model of a text-to-speech engine over HTTP.
     pub tts_model: Arc<str>,
-    /// Voice of a text-to-speech engine over HTTP. This voice is used if no entry of `tts_voices` matches.
+    /// Default voice of a text-to-speech engine over HTTP. The server uses this voice if no entry of `tts_voices`
+    /// matches.
     pub tts_voice: Arc<str>,
-    /// Voices of a text-to-speech engine over HTTP. A key is a voice request of a document: a complete voice name, a
-    /// language (`de-DE`, `de`), or `man` and `woman`.
+    /// Voices of a text-to-speech engine over HTTP. The key is a voice that a document can request: a complete voice
+    /// name, a language (`de-DE`, `de`), `man` or `woman`. The value is the engine's name for the voice.
     pub tts_voices: BTreeMap<String, String>,
     /// The speech-to-text engine.
     pub stt: Stt,
@@ -31,8 +32,8 @@ pub struct SpeechConfig {
     /// Time limit for one answer of an engine, in seconds. The range is 1 to 60. For a recording, the limit is ten
     /// times as long.
     pub timeout_seconds: u16,
-    /// Whether the timelines of calls show the words of conversations. If not, the timelines show only the number of
-    /// characters.
+    /// Whether the timelines of calls show the words of conversations. If this is off, the timelines show only the
+    /// number of characters.
     pub timeline_words: bool,
 }
 
@@ -62,7 +63,7 @@ pub enum Tts {
     Espeak,
     /// A server at this URL. The interface is OpenAI's `/v1/audio/speech`.
     Http(Url),
-    /// No engine. A text is silent, and the server reports this.
+    /// No engine. No text is spoken, and the server reports this.
     Off,
 }
 

@@ -1,5 +1,6 @@
 //! Cache of synthesised audio on disk. Each text has one file of little-endian samples. The name of the file is the
-//! hash of the cache key. The cache never returns errors, because a broken cache only makes speech slower.
+//! hash of the cache key. The functions that read and write audio never return an error, because a broken cache only
+//! makes speech slower.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -30,7 +31,7 @@ impl Disk {
         (rest.is_empty() && !pairs.is_empty()).then(|| pairs.iter().map(|pair| i16::from_le_bytes(*pair)).collect())
     }
 
-    /// Stores audio. If there is no room, removes old files first.
+    /// Stores audio. If there is no room, the function first removes old files.
     pub(super) async fn write(&self, key: &[u8; 32], samples: &[i16]) {
         let octets: Vec<u8> = samples.iter().flat_map(|sample| sample.to_le_bytes()).collect();
         let mut used = self.used.lock().await;

@@ -1,6 +1,6 @@
-//! The engine espeak-ng. espeak-ng runs as a separate program and not as a library, because its licence is the GPL, it
-//! has global state, and the texts come from outside. The program reads the text from standard input. The command line
-//! contains only words of this server.
+//! The engine espeak-ng. This server runs espeak-ng as a separate program and does not link it as a library. The
+//! reasons are that the licence of espeak-ng is the GPL, that the library has global state, and that the texts come
+//! from outside. The program reads the text from standard input. The command line contains only words of this server.
 
 use std::collections::HashSet;
 use std::process::{ExitStatus, Stdio};
@@ -19,7 +19,7 @@ const LARGEST_AUDIO: u64 = 56 * 1024 * 1024;
 
 /// The engine. The maximum number of simultaneous processes is the number of cores, but at least two.
 pub(super) struct Espeak {
-    /// The names of the engine's voices. The program lists them only once.
+    /// The names of the engine's voices. The server asks the program for this list only once.
     voices: OnceCell<HashSet<String>>,
     running: Semaphore,
     waiting: Semaphore,
@@ -31,7 +31,7 @@ impl Espeak {
         Self { voices: OnceCell::new(), running: Semaphore::new(cores.max(2)), waiting: Semaphore::new(WAITING) }
     }
 
-    /// Returns the name of the engine's voice for a text.
+    /// Returns the name of the voice that the engine uses for a text.
     pub(super) async fn voice(&self, speech: &Speech) -> Result<String, SpeechError> {
         let known = self.voices.get_or_try_init(list_voices).await?;
         Ok(voices::choose(speech.voice.as_deref(), speech.language.as_deref(), known))
@@ -86,7 +86,7 @@ async fn run(voice: &str, speech: &Speech) -> Result<Vec<u8>, SpeechError> {
     Ok(wav)
 }
 
-/// Returns the voice names for the option `-v`: languages in lower case.
+/// Returns the voice names that the option `-v` accepts. The names are languages in lower case.
 async fn list_voices() -> Result<HashSet<String>, SpeechError> {
     let list = Command::new(PROGRAM).arg("--voices").stdin(Stdio::null()).kill_on_drop(true).output();
     let output =

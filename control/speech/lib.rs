@@ -37,11 +37,11 @@ pub use config::{SpeechConfig, Stt, Tts};
 
 /// Maximum length of a text, in octets. Providers allow 3,000 to 4,096 characters.
 const LONGEST_TEXT: usize = 16 * 1024;
-/// Time limit for one text of espeak-ng, including the time in its queue.
+/// Time limit for one text of espeak-ng. The time in the queue is included.
 const TIME: Duration = Duration::from_secs(10);
 /// Time limit for an engine over HTTP while a caller waits for the audio.
 const CALL_TIMEOUT: Duration = Duration::from_secs(3);
-/// Time for which a failed engine is not used for waiting callers.
+/// Time for which a failed engine over HTTP gets no texts of waiting callers.
 const ENGINE_RETRY_AFTER: Duration = Duration::from_secs(10);
 /// Maximum number of texts in the queue. A further text gets the error [`SpeechError::Busy`].
 const WAITING: usize = 256;
@@ -49,7 +49,7 @@ const WAITING: usize = 256;
 const MEMORY: u64 = 64 * 1024 * 1024;
 /// Size of the audio cache on disk, in octets. If the cache is full, the oldest files are removed.
 const DISK: u64 = 256 * 1024 * 1024;
-/// Part of every cache key. Increase this number when the same text gets a different sound.
+/// Part of every cache key. A developer must increase this number when a change gives the same text a different sound.
 const CACHE_VERSION: u8 = 3;
 
 /// Text to speech. There is one instance for all calls.
@@ -57,7 +57,7 @@ pub struct Voice {
     client: Client,
     engine: ArcSwap<Option<Engine>>,
     timings: Arc<Timings>,
-    /// The time until which a failed engine is not used for waiting callers.
+    /// The time until which a failed engine over HTTP gets no texts of waiting callers.
     retry_at: Mutex<Option<Instant>>,
     cache: Cache<[u8; 32], Arc<[i16]>>,
     disk: Disk,
@@ -65,7 +65,7 @@ pub struct Voice {
 
 enum Engine {
     Espeak(Espeak),
-    /// An engine over HTTP, and espeak-ng for the case that this engine fails.
+    /// An engine over HTTP. If this engine fails, espeak-ng replaces it.
     Http(Box<HttpVoice>, Espeak),
 }
 
@@ -87,7 +87,7 @@ pub enum SpeechError {
     /// The engine did not finish within this time limit.
     #[error("text to speech took longer than {} s", .0.as_secs())]
     Timeout(Duration),
-    /// The engine failed. The text is the reason.
+    /// The engine failed. The field contains the reason.
     #[error("{0}")]
     Failed(String),
 }
@@ -100,7 +100,7 @@ pub fn missing(config: &SpeechConfig) -> Option<SpeechError> {
 }
 
 impl Voice {
-    /// Creates the engine without starting a program. `cache_dir` is created at the first write. If the directory is
+    /// Creates the engine but does not start a program. `cache_dir` is created at the first write. If the directory is
     /// missing or not writable, speech still works, but is slower.
     pub fn new(config: SpeechConfig, cache_dir: impl Into<PathBuf>, client: Client, timings: Arc<Timings>) -> Self {
         let weigh = |_: &[u8; 32], samples: &Arc<[i16]>| u32::try_from(samples.len() * 2 + 64).unwrap_or(u32::MAX);
@@ -147,8 +147,8 @@ impl Voice {
         }
     }
 
-    /// Like [`Self::speak`], for a waiting caller. espeak-ng replaces an engine over HTTP that needs more than 3 s.
-    /// espeak-ng also replaces this engine for 10 s after it was too slow or failed.
+    /// Does the same as [`Self::speak`] for a caller who waits. If an engine over HTTP needs more than 3 s or fails,
+    /// espeak-ng speaks the text. After that, espeak-ng also speaks the texts of the next 10 s.
     pub async fn speak_soon(&self, speech: &Speech) -> Result<Arc<[i16]>, SpeechError> {
         let engine = self.engine.load_full();
         let Some(Engine::Http(http, espeak)) = Option::as_ref(&engine) else { return self.speak(speech).await };
@@ -177,7 +177,7 @@ impl Voice {
         self.by_espeak(espeak, speech).await
     }
 
-    /// Returns descriptions of the SSML elements in a text that this engine ignores.
+    /// Returns descriptions of the SSML elements in a text that this engine does not support.
     pub fn unsupported(&self, speech: &Speech) -> Vec<String> {
         match &*self.engine.load_full() {
             Some(Engine::Espeak(_)) if speech.ssml => ssml::espeak(&speech.text).unsupported,
@@ -218,7 +218,8 @@ impl Voice {
         Ok(samples.into())
     }
 
-    /// Returns the cached samples for this key. If there are none, runs `make` and stores the result in the cache.
+    /// Returns the cached samples for this key. If there are no samples for the key, the function runs `make` and
+    /// stores the result in the cache.
     async fn cached(
         &self,
         key: [u8; 32],

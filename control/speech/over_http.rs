@@ -1,5 +1,5 @@
-//! Text to speech over HTTP, with the interface of OpenAI's `/v1/audio/speech`. Many servers have this interface. The
-//! request is JSON, and the answer is a WAV file.
+//! Text to speech over HTTP. The interface is OpenAI's `/v1/audio/speech`, which many servers have. The request is
+//! JSON, and the answer is a WAV file.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,7 +41,7 @@ impl HttpVoice {
         by_name.or_else(by_language).or_else(by_gender).map_or_else(|| self.config.tts_voice.to_string(), String::clone)
     }
 
-    /// Returns the part of the cache key for the engine, the model and the voice.
+    /// Returns the part of the cache key that identifies the engine, the model and the voice.
     pub(super) fn identity(&self, voice: &str) -> String {
         format!("{} {} {voice}", self.url, self.config.tts_model)
     }

@@ -29,9 +29,9 @@ use file::{FileEngine, Protocol};
 use frames::FrameReader;
 pub use frames::{PAUSE, SpeechEdges};
 
-/// Maximum number of queued audio pieces of 20 ms (10 s together). Further pieces are dropped.
+/// Maximum number of 20 ms audio pieces in the queue (10 s of audio). Further pieces are dropped.
 const WAITING: usize = 500;
-/// Maximum number of unread results. At this number, the engine waits.
+/// Maximum number of unread results. If there are so many unread results, the engine waits.
 const MAX_RESULTS: usize = 64;
 
 /// Speech to text. There is one instance for all calls.
@@ -47,24 +47,24 @@ pub enum RecogniseError {
     /// Speech to text is off in the configuration.
     #[error("speech to text is off (speech.stt)")]
     Off,
-    /// The engine failed. The text is the reason.
+    /// The engine failed. The field contains the reason.
     #[error("speech to text: {0}")]
     Failed(String),
 }
 
-/// A session that recognises the speech of one leg. Dropping the session ends it immediately.
+/// A session that recognises the speech of one leg. The session ends immediately when this value is dropped.
 pub struct RecognitionSession {
     frames: Option<mpsc::Sender<Vec<i16>>>,
     heard: mpsc::Receiver<Result<RecognitionEvent, RecogniseError>>,
 }
 
 impl Recogniser {
-    /// Creates the recogniser. It does not connect to an engine yet.
+    /// Creates the recogniser. The function does not connect to an engine.
     pub fn new(config: SpeechConfig, client: Client, timings: Arc<Timings>) -> Self {
         Self { client, config: ArcSwap::from_pointee(config), timings }
     }
 
-    /// Applies new settings to new sessions and files. Running sessions keep their settings.
+    /// Applies new settings to future sessions and files. Running sessions keep their settings.
     pub fn reconfigure(&self, config: SpeechConfig) {
         self.config.store(Arc::new(config));
     }
@@ -74,7 +74,7 @@ impl Recogniser {
         self.config.load_full().stt == Stt::Off
     }
 
-    /// Whether the timelines of calls may show recognised and spoken words.
+    /// Whether the timelines of calls may show the recognised words and the spoken words.
     pub fn shows_words(&self) -> bool {
         self.config.load_full().timeline_words
     }
@@ -105,10 +105,10 @@ impl Recogniser {
         Ok(RecognitionSession { frames: Some(frames), heard })
     }
 
-    /// Recognises the words of a WAV file in any WAV format.
+    /// Recognises the words of a WAV file. The file may have any WAV format.
     ///
     /// # Errors
-    /// [`RecogniseError`]. The request is not repeated.
+    /// Returns a [`RecogniseError`]. The request to the engine is not repeated.
     pub async fn transcribe(&self, wav: Bytes, how: &RecognitionSpec) -> Result<RecognisedText, RecogniseError> {
         let time = Duration::from_secs(self.config.load_full().timeout_seconds.into()) * 10;
         let words = self.file_engine()?.transcribe(wav, how, time).await;
@@ -131,7 +131,7 @@ impl Recogniser {
 }
 
 impl RecognitionSession {
-    /// Adds audio of the leg, with any number of samples at 8,000 Hz. The audio is dropped if the engine is 10 s late.
+    /// Adds audio of the leg: any number of samples at 8,000 Hz. The audio is dropped if the engine is 10 s late.
     pub fn push(&self, samples: &[i16]) {
         if let Some(frames) = &self.frames {
             // If the queue is full, the audio is dropped, as documented. If the queue is closed, the session has ended
@@ -145,13 +145,15 @@ impl RecognitionSession {
         self.frames = None;
     }
 
-    /// Returns the next result. Returns `None` at the end of the session, and after an error. Cancel-safe.
+    /// Returns the next result. Returns `None` at the end of the session and after an error. This function is
+    /// cancel-safe.
     pub async fn next(&mut self) -> Option<Result<RecognitionEvent, RecogniseError>> {
         self.heard.recv().await
     }
 }
 
-/// Returns the samples of a tap's frame at 8,000 Hz. Returns no samples for a frame with another sampling rate.
+/// Returns the samples of a tap's frame if the sampling rate is 8,000 Hz. A frame with another sampling rate gives no
+/// samples.
 pub fn samples(frame: &media::TapFrame) -> Vec<i16> {
     let law = match frame.codec {
         media::Codec::Pcmu => media::g711::Law::Mu,

@@ -1,5 +1,5 @@
-//! Converts the markup of spoken text (SSML) to the markup that an engine supports, without I/O. The content of an
-//! unsupported element is spoken as plain text. Unsupported elements are reported.
+//! Converts the markup of spoken text (SSML) to the markup that an engine supports. This module does no I/O. The
+//! content of an unsupported element is spoken as plain text. Unsupported elements are reported.
 //!
 //! ```text
 //!   <speak>..  ──► espeak:  supported elements, and the text of the others
@@ -48,7 +48,7 @@ pub(super) fn plain(markup: &str) -> ParsedSsml {
     Writer::new(false).read(markup)
 }
 
-/// Converts markup for espeak-ng. The result is one part with markup.
+/// Converts markup for espeak-ng. The result has one part, which contains markup.
 pub(super) fn espeak(markup: &str) -> ParsedSsml {
     Writer::new(true).read(markup)
 }
@@ -84,7 +84,8 @@ impl Writer {
         ParsedSsml { parts: self.parts, unsupported: self.unsupported }
     }
 
-    /// Reads the children of an element. The recursion has a limit, because the parser limits the nesting.
+    /// Reads the children of an element. The depth of the recursion is limited, because the parser limits the nesting
+    /// of elements.
     fn inside(&mut self, element: &Element) {
         for node in &element.children {
             match node {
@@ -130,7 +131,7 @@ impl Writer {
         }
     }
 
-    /// Writes an element that espeak-ng supports. `name` is espeak-ng's name for this element.
+    /// Writes an element that espeak-ng supports. espeak-ng calls this element `name`.
     fn keep_element(&mut self, element: &Element, name: &str) {
         self.words.push_str(&format!("<{name}"));
         for known in ["level", "volume", "rate", "pitch", "xml:lang"] {
@@ -180,8 +181,8 @@ fn pause(strength: Option<&str>, time: Option<&str>) -> Duration {
     length.unwrap_or(Duration::from_millis(milliseconds)).min(LONGEST_BREAK)
 }
 
-/// Returns the words for a text in `say-as`. If the words depend on the language, they are English words. `None` for an
-/// unknown kind.
+/// Returns the words for a text in `say-as`. Words that depend on the language are in English. `None` for an unknown
+/// kind.
 fn read_as(text: &str, kind: &str, format: &str) -> Option<String> {
     let spaced =
         |wanted: fn(char) -> bool| text.chars().filter(|c| wanted(*c)).map(String::from).collect::<Vec<_>>().join(" ");

@@ -1,7 +1,8 @@
-//! Speech taps: each is a task that passes a leg's audio from a tap to a recogniser, and reports the recognised words.
+//! Speech taps. A speech tap is a task that passes a leg's audio from a tap to recognisers, and reports the recognised
+//! words.
 //!
-//! A task ends with its recogniser's last result, after [`SpeechTap::finish`] or the end of the leg's audio. Dropping the
-//! [`SpeechTap`] ends the task at once, without a further result.
+//! After [`SpeechTap::finish`], or after the end of the leg's audio, the task waits for the last result of its
+//! recognisers and then ends. If the [`SpeechTap`] is dropped, the task ends at once and reports no further result.
 
 use tandem_call::id::{OpId, TranscriptionId};
 use tandem_call::output::LegEvent;
@@ -14,7 +15,8 @@ use tokio::task::AbortHandle;
 
 use crate::recognise::{RecogniseError, RecognitionSession, samples};
 
-/// Maximum number of 20 ms frames that wait for a task: two seconds of both directions. Further audio is dropped.
+/// Maximum number of 20 ms frames that wait for a task: two seconds of audio in both directions. Further audio is
+/// dropped.
 pub const TAP_FRAMES: usize = 200;
 /// The audio format of the taps.
 pub const TAP_CODEC: media::TapCodec = media::TapCodec::L16(media::ByteOrder::Little);
@@ -35,7 +37,7 @@ pub enum RecognitionOwner {
 }
 
 impl SpeechTap {
-    /// Starts a task with one recogniser for each of these directions. `report` gets the results for the leg.
+    /// Starts a task with one recogniser for each direction in `sessions`. The task passes its results to `report`.
     pub fn open(
         listener: RecognitionOwner,
         sessions: Vec<(Track, RecognitionSession)>,
@@ -60,7 +62,7 @@ impl SpeechTap {
         self.task.is_finished()
     }
 
-    /// Stops the speech tap. The remaining results are still reported.
+    /// Stops the speech tap. The task still reports the remaining results.
     pub fn finish(&mut self) {
         self.finish = None;
     }
@@ -101,7 +103,7 @@ impl RecognitionOwner {
     }
 }
 
-/// Runs until all recognisers have ended. If a recogniser failed, returns the reason.
+/// Runs until all recognisers have ended. If a recogniser failed, the function returns the reason.
 async fn listen(
     mut sessions: Vec<(Track, RecognitionSession)>,
     tap: media::TapReader,
@@ -148,8 +150,8 @@ async fn listen(
     None
 }
 
-/// Waits for the next result of any recogniser. Returns the result with the index of the recogniser. Without a
-/// recogniser, the future never completes. Cancel-safe, because the recognisers are cancel-safe.
+/// Waits for the next result of any recogniser. Returns the result and the index of the recogniser. If there is no
+/// recogniser, the future never completes. The future is cancel-safe, because the recognisers are cancel-safe.
 async fn next(
     sessions: &mut [(Track, RecognitionSession)],
 ) -> (usize, Option<Result<RecognitionEvent, RecogniseError>>) {

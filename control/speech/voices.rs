@@ -1,5 +1,6 @@
-//! Maps the voice name of any provider to a voice of espeak-ng. The result has the requested language if espeak-ng has
-//! this language. The result has the gender of the voice if the name shows the gender. The individual voice is lost.
+//! Maps the voice name of any provider to a voice of espeak-ng. The result has the requested language if espeak-ng
+//! supports this language. The result has the gender of the requested voice if the name shows the gender. Voices of the
+//! same language and gender sound the same.
 
 use std::collections::HashSet;
 
@@ -92,7 +93,7 @@ const AMERICAS: [&str; 20] = [
 ];
 
 /// Returns the value for espeak-ng's option `-v`. `known` has the languages of espeak-ng. The result is one of these
-/// languages or `en-us`. A suffix is added for a female voice.
+/// languages or `en-us`. For a female voice, the result also has a suffix.
 pub(super) fn choose(name: Option<&str>, language: Option<&str>, known: &HashSet<String>) -> String {
     let wanted = name.map(read).unwrap_or_default();
     let language = language
@@ -106,7 +107,7 @@ pub(super) fn choose(name: Option<&str>, language: Option<&str>, known: &HashSet
     if gender == Female { language + FEMALE } else { language }
 }
 
-/// Returns the gender of a voice according to its name: `man` or `woman`. Returns `woman` if the name does not show the
+/// Returns the gender that the name of a voice shows: `man` or `woman`. Returns `woman` if the name does not show the
 /// gender.
 pub(super) fn gender(name: &str) -> &'static str {
     match read(name).gender {
@@ -121,8 +122,8 @@ struct VoiceQuery {
     gender: Option<Gender>,
 }
 
-/// Returns the language and the gender according to the name of a voice, such as `Polly.Hans-Neural`,
-/// `Google.de-DE-Wavenet-B` or `woman`.
+/// Returns the language and the gender that the name of a voice shows. Examples of names are `Polly.Hans-Neural`,
+/// `Google.de-DE-Wavenet-B` and `woman`.
 fn read(name: &str) -> VoiceQuery {
     let mut wanted = VoiceQuery::default();
     for part in name.split(['.', '/', ' ']) {
@@ -180,8 +181,8 @@ fn known_language(language: &str, known: &HashSet<String>) -> Option<String> {
         .map(str::to_owned)
 }
 
-/// Returns the languages in the second column of espeak-ng's list. The other languages in parentheses at the end of a
-/// line are ignored.
+/// Returns the languages in the second column of espeak-ng's list. A line may have other languages in parentheses at
+/// its end. This function ignores these languages.
 pub(super) fn parse_list(text: &str) -> HashSet<String> {
     text.lines().skip(1).filter_map(|line| line.split_whitespace().nth(1)).map(str::to_lowercase).collect()
 }

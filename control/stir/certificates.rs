@@ -31,7 +31,7 @@ const MAX_CACHED: u64 = 512;
 const CACHE_TIME: Duration = Duration::from_secs(3_600);
 /// Minimum time for which a certificate is cached.
 const MIN_CACHE_TIME: Duration = Duration::from_secs(60);
-/// Time after which a failed fetch is repeated. The same time applies to an unusable certificate.
+/// Time after which a failed fetch is repeated. An unusable certificate is also fetched again after this time.
 const FAILURE_CACHE_TIME: Duration = Duration::from_secs(15);
 
 /// The certificates of signers by URL. All clones share the cache.
@@ -54,7 +54,7 @@ struct CachedCertificate {
 /// A certificate with a valid chain to a trusted authority.
 struct Trusted {
     certificate: Arc<Certificate>,
-    /// Time in seconds since 1970. Until this time, the whole chain is known to be valid.
+    /// Time in seconds since 1970. The chain needs no new check before this time.
     until: u64,
 }
 
@@ -72,8 +72,8 @@ impl Certificates {
         Self(Arc::new(Shared { client, anchors, ports, turns: Semaphore::new(MAX_FETCHES), cache }))
     }
 
-    /// Returns the certificate at a URL, if the certificate is trusted now. If the calling code stops waiting, the
-    /// fetch continues, so that a later use of `get` finds the result.
+    /// Returns the certificate at a URL if the certificate is trusted now. If the calling code stops waiting, the fetch
+    /// continues. A later call of `get` then finds the result.
     pub(super) async fn get(&self, url: &str) -> Result<Arc<Certificate>, Fault> {
         let shared = Arc::clone(&self.0);
         let cached = match shared.cache.get(url).await {
@@ -134,8 +134,8 @@ impl Shared {
         }
     }
 
-    /// Checks a URL against ATIS-1000074 §5.3.1. The URL must be HTTPS, with an allowed port (443 or 8443 by default),
-    /// and without credentials, query and fragment.
+    /// Checks a URL against ATIS-1000074 §5.3.1. The URL must be an HTTPS URL with an allowed port (443 or 8443 by
+    /// default). The URL must have no credentials, no query and no fragment.
     fn check_url(&self, url: &str) -> Result<(), Fault> {
         let bad = |why: &str| Err(Fault::Unreachable(format!("its certificate is at {url:?}: {why}")));
         let Ok(parsed) = Url::parse(url) else { return bad("not a URL") };
@@ -155,8 +155,8 @@ impl Shared {
     }
 }
 
-/// Returns the lifetime from `Cache-Control: max-age=`, limited to the allowed range. `no-store` and `no-cache` give
-/// the minimum lifetime.
+/// Returns the lifetime from `Cache-Control: max-age=`. The lifetime is limited to the allowed range. `no-store` and
+/// `no-cache` give the minimum lifetime.
 fn lifetime(cache_control: Option<&str>) -> Duration {
     let directives = || cache_control.unwrap_or_default().split(',').map(str::trim);
     if directives().any(|one| one.eq_ignore_ascii_case("no-store") || one.eq_ignore_ascii_case("no-cache")) {

@@ -2,8 +2,8 @@
 //! learns about the call. The server signs outbound calls. The parts without I/O are in [`tandem_sip::stir`].
 //!
 //! ```text
-//!   INVITE ──> inquire ──> verify ──> CallerIdentity in the leg's facts        the certificate: certificates.rs
-//!   Invite ──> vouch ───────────────> SigningRequest::headers, for each trunk that is tried
+//!   INVITE ──> verification_request ──> verify (certificates.rs) ──> CallerIdentity in the leg's facts
+//!   Invite ──> signing_request ───────────────────> SigningRequest::headers, for each trunk that is tried
 //! ```
 #![forbid(unsafe_code)]
 
@@ -62,7 +62,7 @@ pub struct VerificationRequest {
 /// A faulty setting: the path of the setting, and the error.
 pub type BadSetting = (String, String);
 
-/// Returns the errors in the settings, and the errors in the files that the settings name.
+/// Returns the errors in the settings and in the files that the settings name.
 pub fn faults(config: &StirConfig, trunks: &[TrunkConfig]) -> Vec<BadSetting> {
     let mut faults = Vec::new();
     let _ = Stir::build(config, trunks, &mut faults);
@@ -129,9 +129,10 @@ impl Stir {
         }
     }
 
-    /// Returns the facts that must be verified for an inbound call. The numbers of `incoming` must already have our own
-    /// format ([`identity::receive`]). `None` if verification is off. `None` also for a call from a phone, because the
-    /// phone has authenticated itself with a password.
+    /// Returns the facts that must be verified for an inbound call. The numbers of `incoming` must already have this
+    /// server's own format ([`identity::receive`]). Returns `None` if verification is off, and for a call without
+    /// Identity headers if verification is not required. Also returns `None` for a call from a phone, because the phone
+    /// has authenticated itself with a password.
     pub fn verification_request(
         &self,
         trunk: Option<&TrunkConfig>,
@@ -157,7 +158,8 @@ impl Stir {
         Some(VerificationRequest { identities, expected, required })
     }
 
-    /// Verifies a call. The time limit is `stir.timeout_ms`. An error is the reason to refuse the call.
+    /// Verifies a call. The time limit is `stir.timeout_ms`. An error means that the call must be refused, and contains
+    /// the reason.
     pub async fn verify(&self, request: VerificationRequest, tally: &Tally) -> Result<CallerIdentity, Fault> {
         let identities: Vec<_> = request.identities.iter().filter_map(|value| Identity::parse(value)).collect();
         let shaken = identities.iter().find(|identity| identity.may_be_shaken());
@@ -255,8 +257,8 @@ fn client(config: &StirConfig) -> Result<Client, String> {
     Client::with(policy, FETCH_TIMEOUT, tls, Arc::new(tandem_http::SystemResolver)).map_err(|error| error.to_string())
 }
 
-/// Returns the signer for a key and the URL of its certificate. `None` if both the key and the URL are absent. An error
-/// has the name of the wrong setting.
+/// Returns the signer with this key and the URL of the key's certificate. `None` if both the key and the URL are
+/// absent. An error contains the name of the wrong setting.
 fn signer(key: Option<&Path>, url: Option<&Arc<str>>) -> Result<Option<Signer>, (&'static str, String)> {
     let (path, url) = match (key, url) {
         (Some(path), Some(url)) => (path, url),

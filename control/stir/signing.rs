@@ -17,7 +17,7 @@ use tandem_sip::stir::{Attestation, Claims, Diverted, Signer, canonical_number};
 
 use super::{Signers, Stir, identities};
 
-/// The facts about a call that this server can attest. The facts do not depend on the trunk for the call.
+/// The facts about a call that this server can attest. The facts are the same for every trunk that the call may use.
 #[derive(Clone, Debug)]
 pub struct SigningRequest {
     signers: Arc<Signers>,
@@ -25,9 +25,10 @@ pub struct SigningRequest {
     attestation: Attestation,
     /// Origin of the call: an account, or the trunk of the inbound call.
     origin: String,
-    /// The Identity headers of the inbound call that are valid for its caller, and the Date header of the inbound call.
+    /// The Identity headers of the inbound call, and its Date header. This list is empty if the outbound call has
+    /// another caller than the inbound call.
     passed_on: Vec<sip::Header>,
-    /// The originally called number, if this server diverts the call to another number. In this case the headers in
+    /// The originally called number, if this server diverts the call to another number. In this case, the signatures in
     /// `passed_on` are for a call to the original number.
     diverted_by: Option<String>,
 }
@@ -42,8 +43,8 @@ pub enum SigningOutcome {
         /// The signed calling number.
         orig: String,
     },
-    /// The forwarded Identity headers, and our own signature. Our signature says that this number diverts the call (RFC
-    /// 8946).
+    /// The forwarded Identity headers, and our own signature. Our signature says that the number `div` diverts the call
+    /// (RFC 8946).
     Diverted {
         /// The diverting number.
         div: String,
@@ -84,14 +85,15 @@ impl fmt::Display for SigningOutcome {
 }
 
 impl Stir {
-    /// Determines the facts that this server can attest for a call of `account`. `parent_leg` is the leg that is bridged
-    /// with this call.
+    /// Determines the facts that this server can attest for a call of `account`. `parent_leg` is the leg that is
+    /// bridged with this call.
     ///
-    /// Attestation A: the number belongs to the account. Attestation C: the call came over a trunk, with a number that
-    /// does not belong to the account. Attestation B: the account makes the call with another number. A forwarded call
-    /// with its original calling number keeps the Identity headers of the inbound call, because their signer knows more
-    /// about the caller. If such a call goes to another number than the originally called number, our own signature is
-    /// added.
+    /// The attestation is A if the calling number belongs to the account. Otherwise the attestation is C if the call
+    /// came over a trunk, and B if the account itself makes the call.
+    ///
+    /// A forwarded call that keeps its calling number also keeps the Identity headers of the inbound call, because the
+    /// signer of these headers knows more about the caller. If the called number of the forwarded call is not the
+    /// originally called number, this server adds its own signature.
     pub fn signing_request(
         &self,
         routing: &Routing,
@@ -184,8 +186,8 @@ fn international(number: &str) -> Option<String> {
     number.starts_with('+').then(|| canonical_number(number)).flatten()
 }
 
-/// Returns a UUID that is always the same for an origin. The UUID does not reveal the origin (RFC 8588 §5, RFC 9562
-/// §5.8).
+/// Returns a UUID for an origin. The UUID of an origin is always the same, and does not reveal the origin (RFC 8588 §5,
+/// RFC 9562 §5.8).
 fn origid(signer: &Signer, origin: &str) -> String {
     let digest = Sha256::digest(format!("{}\n{origin}", signer.certificate_url()));
     let mut octets = [0; 16];

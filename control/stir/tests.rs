@@ -189,7 +189,7 @@ async fn a_call_waits_for_a_silent_server_no_longer_than_it_may() {
     assert!(found.detail.unwrap().ends_with(" timed out"));
 }
 
-/// Creates the settings in the same way as the configuration file.
+/// Creates the settings in the form that the configuration file gives.
 fn signing(trunks: &[TrunkConfig]) -> Stir {
     let folder = tempfile::tempdir().unwrap();
     let key = folder.path().join("shaken.key");

@@ -1,4 +1,5 @@
-//! The registrations of phones. They are stored, so that calls can reach the phones right after a restart.
+//! The registrations of phones. The database stores the registrations, so that calls can reach the phones right after a
+//! restart.
 
 use std::net::SocketAddr;
 
@@ -21,15 +22,15 @@ pub struct BindingRow {
     pub username: String,
     /// Time at which the registration expires.
     pub expires_at: Timestamp,
-    /// The remaining values.
+    /// The values that have no column of their own.
     pub details: BindingDetails,
 }
 
-/// The values that queries do not use as filters, stored as JSON.
+/// The values of a registration that no query uses as a filter. These values are stored as JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BindingDetails {
-    /// The SIP domain of an account at which the phone has registered. `None` means that the phone has registered at a
-    /// name of this server.
+    /// The SIP domain of an account that the phone used for the registration. `None` means that the phone used a name
+    /// of this server.
     pub domain: Option<String>,
     /// Contact URI of the phone.
     pub contact: String,
@@ -45,7 +46,7 @@ pub struct BindingDetails {
     pub cseq: u32,
     /// Source address of the REGISTER request.
     pub source: SocketAddr,
-    /// Address of the Contact, if this server can reach it directly.
+    /// Address in the Contact, if this server can reach this address directly.
     pub direct: Option<SocketAddr>,
     /// Address of this server that received the REGISTER request.
     pub local: SocketAddr,
@@ -69,7 +70,7 @@ pub async fn list(store: &Store, now: Timestamp) -> Result<Vec<BindingRow>, Stor
     rows.bind(microseconds(now)).fetch_all(&store.pool).await?.iter().map(read).collect()
 }
 
-/// Adds or replaces a registration within the writer's transaction.
+/// Adds or replaces a registration. The change is part of the writer's transaction.
 pub(super) async fn write(connection: &mut AnyConnection, row: &BindingRow) -> Result<(), sqlx::Error> {
     // The serialisation of these types cannot fail.
     let details = serde_json::to_string(&row.details).unwrap_or_default();
@@ -87,7 +88,7 @@ pub(super) async fn write(connection: &mut AnyConnection, row: &BindingRow) -> R
     Ok(())
 }
 
-/// Deletes a registration within the writer's transaction.
+/// Deletes a registration. The change is part of the writer's transaction.
 pub(super) async fn remove(connection: &mut AnyConnection, id: u128) -> Result<(), sqlx::Error> {
     sqlx::query("DELETE FROM bindings WHERE id = $1").bind(hex(id)).execute(connection).await?;
     Ok(())

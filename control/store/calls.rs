@@ -1,4 +1,4 @@
-//! Call records. There is one row for each leg, which providers name a call.
+//! Call records. There is one row for each leg. The providers name a leg a call.
 
 use jiff::Timestamp;
 use sqlx::AnyConnection;
@@ -47,8 +47,8 @@ pub struct CallRow {
     pub details: String,
 }
 
-/// A row that is built only when it is written, in one batch with the rows of other calls. Most states of a leg are
-/// never written.
+/// A row that is built only when it is written. The row is written in one batch with the rows of other calls. Most
+/// states of a leg are never written.
 pub struct LateRow {
     /// Id of the leg.
     pub id: u128,
@@ -80,7 +80,7 @@ impl std::fmt::Debug for LateRow {
 }
 
 impl CallRow {
-    /// Returns the row's position in [`list`].
+    /// Returns the position of this row in the result of [`list`].
     pub fn cursor(&self) -> Cursor {
         Cursor { at: self.created_at, id: self.id }
     }
@@ -93,7 +93,7 @@ pub struct CallFilter {
     pub to: Option<String>,
     /// The calling party. The comparison is exact.
     pub from: Option<String>,
-    /// The parent leg of the legs.
+    /// The parent of the legs.
     pub parent: Option<u128>,
     /// The id of the call to which the legs belong.
     pub session: Option<u128>,
@@ -111,8 +111,9 @@ pub struct CallFilter {
     pub ended: TimeRange,
 }
 
-/// Submits a row. The writer adds the row, or updates the existing row with the same id. The account, both parties and
-/// the time of creation keep the values of the first write. Waits only if the writer's queue is full.
+/// Submits a row to the writer. The writer adds the row, or updates the existing row with the same id. The account,
+/// both parties and the time of creation keep the values of the first write. The future waits only if the writer's
+/// queue is full.
 pub fn upsert(store: &Store, row: impl Into<LateRow>) -> impl Future<Output = Result<(), StoreError>> + Send {
     store.writer.submit(Write::Call(row.into()))
 }
@@ -179,8 +180,8 @@ pub async fn count(store: &Store, account: &str, filter: &CallFilter) -> Result<
     conditions(account, filter).count(store, "calls").await
 }
 
-/// Returns at most 1000 rows of any account that have not ended, oldest row first. After a crash, the recovery must end
-/// these rows.
+/// Returns at most 1000 rows of any account that have not ended, oldest row first. After a crash, this server must mark
+/// these rows as ended.
 pub async fn unfinished(store: &Store) -> Result<Vec<CallRow>, StoreError> {
     store.flush().await?;
     sqlx::query("SELECT * FROM calls WHERE ended_at IS NULL ORDER BY created_at, id LIMIT 1000")
@@ -191,8 +192,8 @@ pub async fn unfinished(store: &Store) -> Result<Vec<CallRow>, StoreError> {
         .collect()
 }
 
-/// The statement does not update columns that never change. If an update contains a column, the database writes the
-/// indexes of this column again, even if the value of the column is the same.
+/// The statement that adds or updates rows. An update does not set the columns that never change. For each column that
+/// an update sets, the database writes the indexes of the column again, even if the value stays the same.
 static INSERT: Insert = Insert::new(
     "calls (id, session, parent, account, dialect, direction, from_address, to_address, status, \
      created_at, answered_at, ended_at, updated_at, sip_status, cause, details)",
@@ -202,7 +203,7 @@ static INSERT: Insert = Insert::new(
      cause = excluded.cause, details = excluded.details",
 );
 
-/// Writes the rows of different legs within the writer's transaction.
+/// Writes the rows of different legs. The change is part of the writer's transaction.
 pub(super) async fn write(connection: &mut AnyConnection, rows: &[&LateRow]) -> Result<(), sqlx::Error> {
     for (sql, rows) in INSERT.pieces(Backend::of(connection), rows) {
         let mut query = sqlx::query(sql);

@@ -17,22 +17,24 @@ use super::file::DatabaseFile;
 use super::health::{Check, Health};
 use super::{Store, StoreError};
 
-/// Number of the advisory lock: the text "tandem" and a version.
+/// Number of the advisory lock. It consists of the text "tandem" and a version.
 const KEY: i64 = 0x7461_6e64_656d_0001;
 
-/// Interval between two checks of the lock's connection. This is also the time limit for the response to a check.
+/// Interval between two checks of the connection that holds the lock.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Maximum time for which a starting server waits for a lock of another server. PostgreSQL may not have detected yet
-/// that a killed server has gone.
+/// Maximum time for which a starting server waits for the lock of another server. The wait is useful after a server was
+/// killed, because PostgreSQL may not have detected this yet.
 const START: Duration = Duration::from_secs(5);
 
-/// Minimum age of a heartbeat from a dead server. A younger heartbeat is read a second time after `SECOND_LOOK`.
+/// Minimum age of a heartbeat that shows that its server is dead. A younger heartbeat is read a second time after
+/// `SECOND_LOOK`.
 const MAX_HEARTBEAT_AGE: Duration = Duration::from_secs(10);
 const SECOND_LOOK: Duration = Duration::from_millis(2_500);
 
-/// TCP keep-alives. PostgreSQL closes the connection of the lock if this server has been unreachable for 10 + 3 * 5 s.
+/// The statements that set TCP keep-alives. PostgreSQL closes the connection of the lock if this server has been
+/// unreachable for 10 + 3 * 5 s.
 const KEEPALIVES: [&str; 3] =
     ["SET tcp_keepalives_idle = 10", "SET tcp_keepalives_interval = 5", "SET tcp_keepalives_count = 3"];
 
@@ -54,7 +56,7 @@ impl Drop for Claim {
 }
 
 enum Refused {
-    /// Another connection holds the lock. The text describes this connection.
+    /// Another connection holds the lock. The field describes this connection.
     Held(String),
     Failed(sqlx::Error),
 }
@@ -74,8 +76,8 @@ pub(super) fn file(file: &DatabaseFile) -> Result<Claim, StoreError> {
     }
 }
 
-/// Takes the lock of PostgreSQL and watches the lock until the claim is dropped. If the lock is lost, the task takes
-/// the lock again as soon as possible. Until then the server is not ready.
+/// Takes the lock of PostgreSQL. A task watches the lock until the claim is dropped. If the lock is lost, the task
+/// takes the lock again as soon as possible. Until then, this server reports that it is not ready.
 pub(super) async fn lock(options: AnyConnectOptions, health: Arc<Health>) -> Result<Claim, StoreError> {
     let mut connection = None;
     let mut refused = StoreError::Closed;
@@ -111,7 +113,7 @@ async fn acquire(options: &AnyConnectOptions) -> Result<AnyConnection, Refused> 
     Err(Refused::Held(by.unwrap_or_else(|_| "another connection has the lock".to_owned())))
 }
 
-/// Returns a description of the holder of the lock, for the operator.
+/// Returns a description of the connection that holds the lock. The description is for the operator.
 async fn holder(connection: &mut AnyConnection) -> Result<String, sqlx::Error> {
     // PostgreSQL shows a key of 64 bits as two columns of 32 bits.
     let row = sqlx::query(
@@ -164,8 +166,8 @@ async fn watch(connection: AnyConnection, options: AnyConnectOptions, health: Ar
     }
 }
 
-/// Whether another server writes heartbeats. The other server may not support the lock, or may have lost the lock. The
-/// check takes 2.5 s if the last heartbeat is young.
+/// Whether another server writes heartbeats to this database. This can be a server that does not support the lock, or
+/// that has lost the lock. The check takes 2.5 s if the last heartbeat is recent.
 pub(super) async fn is_alive(store: &Store, now: jiff::Timestamp) -> Result<bool, StoreError> {
     let Some(before) = super::server::last_alive(store).await? else { return Ok(false) };
     if now.duration_since(before).unsigned_abs() > MAX_HEARTBEAT_AGE {

@@ -64,7 +64,7 @@ pub struct DeliveryProgress {
     pub state: DeliveryState,
     /// Number of attempts so far. This attempt is included.
     pub attempts: i64,
-    /// Time of the next attempt.
+    /// Earliest time of the next attempt.
     pub next_at: Option<Timestamp>,
     /// Time of the final result.
     pub done_at: Option<Timestamp>,
@@ -74,16 +74,17 @@ pub struct DeliveryProgress {
     pub last_error: Option<String>,
 }
 
-/// Adds the row at the end of its queue. The returned value completes when the row is stored. An id that was used
-/// before is refused.
+/// Adds the row at the end of its queue. The returned value completes when the row is stored. The database refuses an
+/// id that was used before.
 ///
-/// This function sets `seq`. Two inserts keep their order if the first insert is awaited before the second insert.
+/// This function sets `seq`. Two inserts keep their order if the calling code awaits this function for the first row
+/// before it calls this function for the second row.
 pub fn insert(store: &Store, mut row: DeliveryRow) -> impl Future<Output = Result<Begun, StoreError>> + Send {
     row.seq = store.next_sequence();
     store.writer.begin(Write::Delivery(Box::new(row)))
 }
 
-/// Stores the result of an attempt. Returns when the result is stored.
+/// Stores the result of an attempt. The function returns when the result is stored.
 pub async fn update(store: &Store, progress: DeliveryProgress) -> Result<(), StoreError> {
     store.writer.write(Write::DeliveryProgress(Box::new(progress))).await
 }
@@ -112,8 +113,8 @@ pub async fn pending(store: &Store, limit: u32) -> Result<Vec<DeliveryRow>, Stor
         .collect()
 }
 
-/// Returns at most `limit` names of queues with pending rows. The names are sorted, and all returned names come after
-/// `after`.
+/// Returns at most `limit` names of queues with pending rows. The names are sorted. Only names that come after `after`
+/// are returned.
 pub async fn pending_queues(store: &Store, after: &str, limit: u32) -> Result<Vec<String>, StoreError> {
     store.flush().await?;
     let rows = sqlx::query(
@@ -149,7 +150,7 @@ pub async fn list(store: &Store, session: u128) -> Result<Vec<DeliveryRow>, Stor
         .collect()
 }
 
-/// Adds the row within the writer's transaction.
+/// Adds the row. The change is part of the writer's transaction.
 pub(super) async fn write(connection: &mut AnyConnection, row: &DeliveryRow) -> Result<(), sqlx::Error> {
     sqlx::query(
         "INSERT INTO deliveries (id, queue, seq, session, account, dialect, event, request, state, attempts, next_at, \
@@ -176,7 +177,7 @@ pub(super) async fn write(connection: &mut AnyConnection, row: &DeliveryRow) -> 
     Ok(())
 }
 
-/// Stores the result of an attempt within the writer's transaction.
+/// Stores the result of an attempt. The change is part of the writer's transaction.
 pub(super) async fn write_progress(
     connection: &mut AnyConnection,
     progress: &DeliveryProgress,

@@ -18,14 +18,15 @@ pub fn make(path: &Path) -> io::Result<()> {
 /// Minimum number of free octets on a disk. A disk with less free space counts as full.
 const ROOM: u64 = 1024 * 1024;
 
-/// Checks whether files can be created in a directory: creates a file and removes it.
+/// Checks whether files can be created in a directory. For this check, the function creates a file and removes it
+/// again.
 pub fn try_write(path: &Path) -> io::Result<()> {
     let probe = path.join(format!(".tandem-{}", std::process::id()));
     OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&probe)?;
     fs::remove_file(probe)
 }
 
-/// Checks that the directory's disk has free space. Blocks.
+/// Checks that the directory's disk has free space. The function blocks its thread.
 ///
 /// # Errors
 /// Returns the problem as text.

@@ -1,13 +1,13 @@
-//! The SIP domains of accounts and the access lists of these domains. An access list contains credentials or addresses,
-//! and is mapped to domains.
+//! The SIP domains of accounts, and the access lists for these domains. An access list contains credentials or
+//! addresses. A mapping connects a list with a domain.
 //!
 //! ```text
 //!   domain ◀── mapping (purpose) ──▶ list ◀── credentials (HA1, never the password)
 //!                                         ◀── addresses (networks)
 //! ```
 //!
-//! These rows seldom change, so they are written at once, without the writer task. The deletion of a list or a domain
-//! also deletes its dependent rows.
+//! These rows seldom change, so they are written at once, without the writer task. If a list or a domain is deleted,
+//! the rows that depend on it are also deleted.
 
 mod entries;
 
@@ -33,7 +33,7 @@ pub struct DomainRow {
     pub account: String,
     /// Host name in lower case. The name is unique in the server.
     pub name: String,
-    /// The remaining settings.
+    /// The settings that have no column of their own.
     pub details: DomainDetails,
     /// Time of creation.
     pub created_at: Timestamp,
@@ -41,7 +41,7 @@ pub struct DomainRow {
     pub updated_at: Timestamp,
 }
 
-/// The settings that queries do not use as filters, stored as JSON.
+/// The settings of a domain that no query uses as a filter. These settings are stored as JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DomainDetails {
@@ -53,12 +53,12 @@ pub struct DomainDetails {
     pub voice: Option<(String, String)>,
     /// URL and method of the document that is used if `voice` fails.
     pub fallback: Option<(String, String)>,
-    /// URL and method for the notice of the end of a call to the domain.
+    /// URL and method for the notice that a call to the domain has ended.
     pub status_callback: Option<(String, String)>,
-    /// Whether calls to the domain and calls from its users must be encrypted (TLS and SRTP).
+    /// Whether calls to the domain, and calls from the domain's users, must be encrypted (TLS and SRTP).
     pub secure: bool,
-    /// Whether the domain belongs to a customer trunk. The trunk is the resource with the same id. Lists do not contain
-    /// such domains.
+    /// Whether the domain belongs to a customer trunk. This trunk is the resource that has the same id as the domain.
+    /// The domains of trunks are not in lists of domains.
     pub trunk: bool,
     /// Additional members that the provider's API stores.
     pub other: serde_json::Map<String, serde_json::Value>,
@@ -90,7 +90,7 @@ pub struct ListRow {
     pub updated_at: Timestamp,
 }
 
-/// The purpose of a list in a domain.
+/// The purpose for which a domain uses a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Purpose {
     /// The users in the list may call.
@@ -118,7 +118,7 @@ pub struct MappingRow {
     pub created_at: Timestamp,
 }
 
-/// A user of a domain, in the form for the registrar.
+/// A user of a domain, in the form that the registrar needs.
 #[derive(Clone, PartialEq, Eq)]
 pub struct DomainUser {
     /// Name of the domain.
@@ -216,7 +216,8 @@ pub async fn count_domains(store: &Store, account: &str) -> Result<u64, StoreErr
     conditions.count(store, "sip_domains").await
 }
 
-/// Returns the purposes of the lists of the account's domains. The result has one entry for each domain and purpose.
+/// Returns the purposes for which the account's domains use lists. The result has one entry for each domain and
+/// purpose.
 pub async fn purposes(store: &Store, account: &str) -> Result<Vec<(u128, Purpose)>, StoreError> {
     let rows = sqlx::query("SELECT DISTINCT domain, purpose FROM sip_mappings WHERE account = $1")
         .bind(account.to_owned())

@@ -31,12 +31,12 @@ pub struct EventRow {
     pub data: Option<Details>,
 }
 
-/// JSON that is serialised only when it is written, in one batch with the JSON of other calls.
+/// JSON that is serialised only when it is written. It is written in one batch with the JSON of other calls.
 #[derive(Clone)]
 pub struct Details(Arc<dyn Fn() -> String + Send + Sync>);
 
 impl Details {
-    /// Creates the details. `write` must return the same text at every call.
+    /// Creates the details. Every call of `write` must return the same text.
     pub fn of(write: impl Fn() -> String + Send + Sync + 'static) -> Self {
         Self(Arc::new(write))
     }
@@ -67,7 +67,7 @@ impl PartialEq for Details {
 
 impl Eq for Details {}
 
-/// Submits the line. If the writer's queue is full, the line is dropped and counted
+/// Submits the line to the writer. If the writer's queue is full, the line is dropped and counted
 /// ([`Writer::dropped`](super::writer::Writer::dropped)). So the log never slows down a call.
 pub fn insert(store: &Store, row: EventRow) {
     store.writer.try_submit(Write::Event(Box::new(row)));
@@ -88,7 +88,8 @@ pub async fn list(store: &Store, session: u128) -> Result<Vec<EventRow>, StoreEr
 
 static INSERT: Insert = Insert::new("events (session, seq, leg, at, kind, text, data)", 7, "");
 
-/// Writes lines in order within the writer's transaction. Each line receives the next number, beginning with `next`.
+/// Writes lines in order. The change is part of the writer's transaction. Each line receives the next number, and the
+/// first number is `next`.
 pub(super) async fn write(
     connection: &mut AnyConnection,
     lines: &[&EventRow],

@@ -1,11 +1,13 @@
-//! The file of an SQLite database: its permissions, its lock, and the check that no other file has replaced it.
+//! The file of an SQLite database. This module handles the permissions of the file and the lock next to the file, and
+//! checks that no other file has replaced the file.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-/// The database file. The device number and the inode number from the opening identify the file.
+/// The database file. The file is identified by the device number and the inode number that it had when the server
+/// opened it.
 pub(super) struct DatabaseFile {
     path: PathBuf,
     device: u64,
@@ -13,8 +15,8 @@ pub(super) struct DatabaseFile {
 }
 
 impl DatabaseFile {
-    /// Creates the file if it does not exist. Only the owner can read the file. SQLite gives its other files the same
-    /// permissions.
+    /// Creates the file if it does not exist. Only the owner can read the file. SQLite gives the same permissions to
+    /// the other files of the database.
     pub(super) fn open(path: &Path) -> io::Result<DatabaseFile> {
         let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
         match made {
@@ -32,8 +34,8 @@ impl DatabaseFile {
         Ok(DatabaseFile { path: path.to_owned(), device: found.dev(), inode: found.ino() })
     }
 
-    /// Checks that the path still leads to the opened file. If the opened file was deleted, written data is lost when
-    /// the process ends.
+    /// Checks that the path still leads to the file that the server opened. If this file was deleted, its data is lost
+    /// when the process ends.
     pub(super) fn check(&self) -> Result<(), String> {
         let shown = self.path.display();
         match self.path.metadata() {

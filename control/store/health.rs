@@ -1,5 +1,5 @@
-//! The health of the database: whether the database stores the submitted writes. `/readyz`, the metrics, and operations
-//! that would wait for the database use this information.
+//! The health of the database: whether the database stores the submitted writes. `/readyz` and the metrics show this
+//! information. Operations that would have to wait for the database also use it.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -10,9 +10,9 @@ use tokio::time::Instant;
 /// An aspect of the server's health.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Check {
-    /// The transactions of the writer task.
+    /// The writer task: whether its transactions succeed.
     Writer,
-    /// The heartbeat: a write once a second, and a check of the database file.
+    /// The heartbeat. Once a second, the server writes to the database and checks the database file.
     Heartbeat,
     /// The lock that prevents a second server from using the database.
     Claim,
@@ -64,8 +64,8 @@ impl Health {
             .find_map(|check| self.of(check).as_ref().map(|trouble| trouble.reason.clone()))
     }
 
-    /// Returns the reason why the database is unavailable, if it has been unavailable for at least `length`. In this
-    /// case it is useless to wait for the database.
+    /// Returns the reason why the database is unavailable. Returns `None` if the database is available, or has been
+    /// unavailable for less than `length`. If there is a reason, it is useless to wait for the database.
     pub(super) fn away_for(&self, length: Duration) -> Option<String> {
         [Check::Heartbeat, Check::Writer].into_iter().find_map(|check| {
             let trouble = self.of(check);
@@ -94,7 +94,7 @@ impl Check {
         }
     }
 
-    /// Returns the text for the log after a failed check has succeeded again.
+    /// Returns the text of the log line for a check that succeeds again after a failure.
     fn good(self) -> &'static str {
         match self {
             Self::Writer => "the database stores the waiting writes",

@@ -6,10 +6,12 @@ use std::sync::OnceLock;
 
 use sqlx::AnyConnection;
 
-/// Number of different statement sizes: 1, 2, 4 ... 32 rows. So only a few statements are prepared.
+/// Number of different statement sizes. The sizes are 1, 2, 4 ... 32 rows. So the database prepares only a few
+/// statements.
 const SIZES: usize = 6;
 
-/// The statement `INSERT INTO into VALUES (...), (...) tail`. The text for each number of rows is built once.
+/// The statement `INSERT INTO into VALUES (...), (...) tail`. For each number of rows, the text of the statement is
+/// built only once.
 pub(super) struct Insert {
     into: &'static str,
     columns: usize,
@@ -21,11 +23,11 @@ pub(super) struct Insert {
 /// The database for which the SQL is written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Backend {
-    /// The placeholders are `?`. They are not numbered, because SQLite searches all placeholders when it binds a value
+    /// SQLite. The placeholders are `?` without numbers, because SQLite searches all placeholders when it binds a value
     /// to a numbered placeholder. `OR FAIL` avoids a journal for each statement. If a statement fails, its first rows
     /// stay in the transaction, and the transaction is then rolled back.
     Sqlite,
-    /// Placeholders are `$1`, the only form that PostgreSQL supports.
+    /// PostgreSQL. The placeholders are `$1`, `$2` and so on, because PostgreSQL supports only this form.
     Postgres,
 }
 
@@ -46,7 +48,7 @@ impl Insert {
         }
     }
 
-    /// Splits the rows into pieces. Returns each piece with its statement.
+    /// Splits the rows into pieces. Returns each piece together with the statement that inserts it.
     pub(super) fn pieces<'a, T>(
         &'static self,
         backend: Backend,

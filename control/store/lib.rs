@@ -5,10 +5,10 @@
 //!  REST reads ──flush──▶ calls::list, recordings::get, ... ──▶ or PostgreSQL
 //! ```
 //!
-//! The same queries work on both databases: ids are 32 lower-case hexadecimal digits, times are microseconds since 1970
-//! UTC, and JSON is text. The single [`writer`] task writes the rows that change often (calls, event lines). So SQLite
-//! has one writer, and each transaction has many rows. Every read waits for the writes that were submitted before the
-//! read.
+//! The same queries work on both databases. Ids are 32 lower-case hexadecimal digits, times are microseconds since 1970
+//! UTC, and JSON is text. One task, the [`writer`], writes the rows that change often (calls, event lines). So SQLite
+//! has only one writer, and each transaction has many rows. Every read first waits for all writes that were submitted
+//! before it.
 #![forbid(unsafe_code)]
 
 pub mod bindings;
@@ -50,7 +50,8 @@ use health::Health;
 pub use select::{Cursor, Page, TimeRange};
 use writer::Writer;
 
-/// All migrations in order: version, description, SQL. Never edit a released migration. Add a new migration instead.
+/// All migrations in order. A migration has a version, a description and SQL. Never edit a released migration. Add a
+/// new migration instead.
 const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "calls recordings deliveries events", include_str!("migrations/0001_calls_recordings_deliveries_events.sql")),
     (2, "phones", include_str!("migrations/0002_phones.sql")),
@@ -75,7 +76,7 @@ pub struct Store {
     /// The database file. `None` for PostgreSQL.
     file: Option<Arc<DatabaseFile>>,
     options: AnyConnectOptions,
-    /// The lock against other servers. `None` before [`Store::claim`].
+    /// The lock that excludes other servers. `None` before [`Store::claim`].
     claim: Arc<Mutex<Option<Claim>>>,
 }
 
@@ -115,7 +116,7 @@ pub enum StoreError {
         /// The stored value.
         value: String,
     },
-    /// The database has been unavailable for so long that it is useless to wait for it.
+    /// The database has been unavailable for so long that it is useless to wait for the database.
     #[error("the database is not available: {0}")]
     Away(String),
     /// Another server uses the database.
@@ -161,7 +162,7 @@ impl Store {
         Self::open_with(url, POOL_CONNECTIONS, &[]).await
     }
 
-    /// Opens a database with this number of connections. On SQLite, each connection also runs the statements in
+    /// Opens a database with `connections` connections. On SQLite, each connection first runs the statements in
     /// `first`.
     async fn open_with(url: &str, connections: u32, first: &'static [&'static str]) -> Result<Store, StoreError> {
         sqlx::any::install_default_drivers();
@@ -224,7 +225,7 @@ impl Store {
     }
 
     /// Reserves the database for this server until [`Store::close`]. Returns [`StoreError::InUse`] if another server
-    /// has reserved the database, or uses it without a reservation.
+    /// has reserved the database, or uses the database without a reservation.
     pub async fn claim(&self) -> Result<(), StoreError> {
         let claim = match &self.file {
             Some(file) => claim::file(file)?,
@@ -252,8 +253,8 @@ impl Store {
         &self.writer
     }
 
-    /// Waits until all earlier submitted writes are stored. The function does not wait for a write that failed and was
-    /// logged.
+    /// Waits until all writes that were submitted earlier are stored. A write that failed and was logged does not
+    /// count.
     pub async fn flush(&self) -> Result<(), StoreError> {
         self.writer.flush().await
     }
@@ -265,14 +266,14 @@ impl Store {
         self.claim.lock().await.take();
     }
 
-    /// Returns the next number of the sequence that deliveries and event lines share.
+    /// Returns the next number of a sequence. Deliveries and event lines take their numbers from this one sequence.
     fn next_sequence(&self) -> i64 {
         self.sequence.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1
     }
 }
 
-/// Connects once, to find the reason of a failure. The pool itself repeats the connection attempt until its timeout,
-/// and then reports only the timeout.
+/// Connects once, to find the reason of a failure. The connection pool cannot give this reason. The pool repeats the
+/// connection attempt until its timeout, and then reports only the timeout.
 async fn reach(options: &AnyConnectOptions, url: &str) -> Result<(), StoreError> {
     let unreachable = |reason: String| StoreError::Unreachable { target: shown(url), reason };
     match tokio::time::timeout(CONNECTION_TIMEOUT, AnyConnection::connect_with(options)).await {
@@ -283,7 +284,7 @@ async fn reach(options: &AnyConnectOptions, url: &str) -> Result<(), StoreError>
     }
 }
 
-/// Returns a description of the database in a URL, for users.
+/// Returns the text with which error messages name the database of a URL.
 fn shown(url: &str) -> String {
     if let Some(file) = url.strip_prefix("sqlite:") {
         return format!("sqlite at {}", file.split('?').next().unwrap_or(file));
@@ -342,12 +343,12 @@ fn without_password(url: &str) -> String {
     }
 }
 
-/// Marks SQL as safe. The SQL must consist only of literals in this module and of `$n` placeholders.
+/// Marks SQL as safe. The SQL must consist only of literals from this module and of `$n` placeholders.
 fn assembled(sql: String) -> AssertSqlSafe<String> {
     AssertSqlSafe(sql)
 }
 
-/// Returns `true` if the row was stored, and `false` if it violates a unique constraint.
+/// Returns `true` if the row was stored, and `false` if the row violates a unique constraint.
 fn unique<T>(done: Result<T, sqlx::Error>) -> Result<bool, StoreError> {
     match done {
         Ok(_) => Ok(true),

@@ -47,7 +47,7 @@ pub struct RecordingRow {
 }
 
 impl RecordingRow {
-    /// Returns the row's position in [`list`].
+    /// Returns the position of this row in the result of [`list`].
     pub fn cursor(&self) -> Cursor {
         Cursor { at: self.started_at, id: self.id }
     }
@@ -74,8 +74,8 @@ pub struct RecordingFilter {
     pub ended: TimeRange,
 }
 
-/// Submits a row. The writer adds the row, or replaces the existing row with the same id. Waits only if the writer's
-/// queue is full.
+/// Submits a row to the writer. The writer adds the row, or replaces the existing row with the same id. The future
+/// waits only if the writer's queue is full.
 pub fn upsert(store: &Store, row: RecordingRow) -> impl Future<Output = Result<(), StoreError>> + Send {
     store.writer.submit(Write::Recording(Box::new(row)))
 }
@@ -124,7 +124,7 @@ pub async fn count(store: &Store, account: &str, filter: &RecordingFilter) -> Re
     conditions(account, filter).count(store, "recordings").await
 }
 
-/// Returns at most 1000 rows of any account that have not ended, oldest row first. After a crash, the recovery must
+/// Returns at most 1000 rows of any account that have not ended, oldest row first. After a crash, this server must
 /// repair the files of these recordings.
 pub async fn unfinished(store: &Store) -> Result<Vec<RecordingRow>, StoreError> {
     store.flush().await?;
@@ -136,7 +136,7 @@ pub async fn unfinished(store: &Store) -> Result<Vec<RecordingRow>, StoreError> 
         .collect()
 }
 
-/// Writes the row within the writer's transaction.
+/// Writes the row. The change is part of the writer's transaction.
 pub(super) async fn write(connection: &mut AnyConnection, row: &RecordingRow) -> Result<(), sqlx::Error> {
     sqlx::query(
         "INSERT INTO recordings (id, account, dialect, leg, session, source, channels, track, format, path, status, \

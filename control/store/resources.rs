@@ -1,8 +1,8 @@
 //! Resources that applications create by REST: numbers, applications, queues, API keys, transcriptions, ... Each kind
-//! stores its own values as JSON.
+//! of resource stores its own values as JSON.
 //!
-//! Resources seldom change, so they are written at once, without the writer task. The deletion of a resource also
-//! deletes its children.
+//! Resources seldom change, so they are written at once, without the writer task. If a resource is deleted, its
+//! children are also deleted.
 
 use std::marker::PhantomData;
 
@@ -17,12 +17,12 @@ use super::select::Conditions;
 use super::writer::Write;
 use super::{Cursor, Page, Store, StoreError, TimeRange, unique};
 
-/// Word of the kind for notifications about calls. Notifications are pruned together with the logs of calls.
+/// The word for the kind "notifications about calls". Notifications are pruned together with the logs of calls.
 pub const NOTIFICATION: &str = "trouble";
-/// Word of the kind for reports to operators and users. Reports are pruned together with the logs of calls.
+/// The word for the kind "reports to operators and users". Reports are pruned together with the logs of calls.
 pub const REPORT: &str = "report";
 
-/// A kind of resource. A kind has a word for the column `kind`, and a type for the details.
+/// A kind of resource. A kind has a word, which the column `kind` contains, and a Rust type for the details.
 #[derive(Debug)]
 pub struct Kind<T> {
     word: &'static str,
@@ -38,12 +38,12 @@ impl<T> Clone for Kind<T> {
 impl<T> Copy for Kind<T> {}
 
 impl<T> Kind<T> {
-    /// Creates a kind. The word must never change.
+    /// Creates a kind. The word of an existing kind must never change, because the database contains the word.
     pub const fn new(word: &'static str) -> Self {
         Self { word, details: PhantomData }
     }
 
-    /// Returns the word of this kind. Claims of this kind contain the word.
+    /// Returns the word of this kind. The claims of resources of this kind contain the word.
     pub const fn word(&self) -> &'static str {
         self.word
     }
@@ -58,9 +58,9 @@ pub struct Resource<T> {
     pub account: String,
     /// Id of the parent resource, which may have any kind.
     pub parent: Option<u128>,
-    /// Name that queries use as a filter: a friendly name or a number.
+    /// A friendly name or a number. Queries can use this name as a filter.
     pub name: String,
-    /// A claim, for example `number +15551230001`. Only one resource in the server can have this claim.
+    /// A claim, for example `number +15551230001`. Only one resource in the server can have a given claim.
     pub claim: Option<String>,
     /// The other values, stored as JSON.
     pub details: T,
@@ -86,7 +86,7 @@ impl<T> Resource<T> {
         }
     }
 
-    /// Whether the resource was not changed since its creation.
+    /// Whether the resource has not changed since its creation.
     pub fn is_new(&self) -> bool {
         self.created_at == self.updated_at
     }
@@ -95,10 +95,10 @@ impl<T> Resource<T> {
 /// The reason why a resource was not added.
 #[derive(Debug, thiserror::Error)]
 pub enum NotAdded {
-    /// The account has as many resources of the kind as it may have.
+    /// The account already has the maximum number of resources of this kind.
     #[error("the account already has the maximum of {0}")]
     Full(u64),
-    /// Another resource has the claim.
+    /// Another resource has the same claim.
     #[error("it is already in use")]
     Taken,
     /// The database failed.
@@ -145,8 +145,8 @@ pub async fn put<T: Serialize>(store: &Store, kind: Kind<T>, row: &Resource<T>) 
     )
 }
 
-/// Adds a new resource. The resource is not added if the account already has `max` resources of the kind that fit the
-/// filter. It is also not added if another resource has the same claim.
+/// Adds a new resource. The resource is not added if the account already has `max` resources of this kind that match
+/// the filter. The resource is also not added if another resource has the same claim.
 pub async fn add<T: Serialize>(
     store: &Store,
     kind: Kind<T>,
@@ -160,15 +160,15 @@ pub async fn add<T: Serialize>(
     if put(store, kind, row).await? { Ok(()) } else { Err(NotAdded::Taken) }
 }
 
-/// A resource in the form of its row, for the writer task.
+/// A resource in the form of a database row. The writer task writes this row.
 #[derive(Debug)]
 pub struct Row {
     resource: Resource<String>,
     kind: &'static str,
 }
 
-/// Submits the resource to the writer task. If the writer's queue is full, the resource is dropped and counted, like a
-/// log line.
+/// Submits the resource to the writer task. If the writer's queue is full, the resource is dropped and counted, as a
+/// log line would be.
 pub fn submit<T: Serialize>(store: &Store, kind: Kind<T>, row: &Resource<T>) {
     let resource = Resource {
         id: row.id,
@@ -183,7 +183,7 @@ pub fn submit<T: Serialize>(store: &Store, kind: Kind<T>, row: &Resource<T>) {
     store.writer.try_submit(Write::Resource(Box::new(Row { resource, kind: kind.word })));
 }
 
-/// Adds the resource within the writer's transaction.
+/// Adds the resource. The change is part of the writer's transaction.
 pub(super) async fn write(connection: &mut AnyConnection, row: &Row) -> Result<(), sqlx::Error> {
     let Row { resource, kind } = row;
     sqlx::query(PUT)
@@ -241,8 +241,8 @@ pub async fn list<T: DeserializeOwned>(
     rows.iter().map(read).collect()
 }
 
-/// Returns all of the account's resources of this kind, newest resource first. This function is for a search by values
-/// that have no column. Use it only for kinds with a limited number of resources.
+/// Returns all resources of this kind that the account has, newest resource first. Use this function to search by
+/// values that have no column, and only for kinds with a limited number of resources.
 pub async fn every<T: DeserializeOwned>(
     store: &Store,
     kind: Kind<T>,
@@ -261,7 +261,7 @@ pub async fn every<T: DeserializeOwned>(
     }
 }
 
-/// Returns the position of a resource in [`list`], for the next page.
+/// Returns the position of a resource in the result of [`list`]. The next page begins after this position.
 pub async fn cursor(store: &Store, account: &str, id: u128) -> Result<Option<Cursor>, StoreError> {
     let row = sqlx::query("SELECT created_at FROM resources WHERE account = $1 AND id = $2")
         .bind(account.to_owned())
@@ -277,7 +277,7 @@ pub async fn count<T>(store: &Store, kind: Kind<T>, account: &str, filter: &Filt
 }
 
 /// Returns all resources of this kind of all accounts, oldest resource first. Use this function only for resources that
-/// the caller keeps in memory.
+/// the calling code keeps in memory.
 pub async fn all<T: DeserializeOwned>(store: &Store, kind: Kind<T>) -> Result<Vec<Resource<T>>, StoreError> {
     let rows = sqlx::query("SELECT * FROM resources WHERE kind = $1 ORDER BY created_at, id")
         .bind(kind.word)

@@ -1,4 +1,4 @@
-//! Reads with filters and pages. The newest row comes first, and the pages are stable while rows are added.
+//! Reads with filters and pages. The newest row comes first. A page does not change when rows are added.
 
 use jiff::Timestamp;
 use sqlx::any::{Any, AnyArguments, AnyRow};
@@ -24,13 +24,14 @@ pub struct Cursor {
 pub struct Page {
     /// Maximum number of rows, from 1 to 1000. A higher value means 1000.
     pub limit: u32,
-    /// If set, the page contains only rows after this position, which are older. Newer rows that are added later do not
-    /// change the page.
+    /// If set, the page contains only rows after this position. These rows are older. Rows that are added later are
+    /// newer, so they do not change the page.
     pub after: Option<Cursor>,
-    /// If set, the page contains only rows before this position, which are newer. The page then has the `limit` rows
-    /// nearest to the position, newest row first.
+    /// If set, the page contains only rows before this position. These rows are newer. The page then has the `limit`
+    /// rows that are nearest to the position, newest row first.
     pub before: Option<Cursor>,
-    /// Number of rows to skip. The count begins at the position, or at the beginning of the list.
+    /// Number of rows to skip. The count begins at the position in `after` or `before`. If there is no such position,
+    /// the count begins at the start of the list.
     pub offset: u64,
 }
 
@@ -50,8 +51,8 @@ pub struct TimeRange {
     pub before: Option<Timestamp>,
 }
 
-/// Conditions of a `WHERE` clause, with their arguments. `sqlx::QueryBuilder` cannot write these conditions, because
-/// the builder writes the placeholder `?` for [`Any`], and PostgreSQL does not know this placeholder.
+/// The conditions of a `WHERE` clause, and the arguments of the conditions. `sqlx::QueryBuilder` cannot write these
+/// conditions. For [`Any`], the builder writes the placeholder `?`, which PostgreSQL does not know.
 pub(super) struct Conditions {
     sql: String,
     arguments: AnyArguments,
@@ -83,7 +84,8 @@ impl Conditions {
         self.and(&format!("{column} NOT IN (SELECT id FROM resources WHERE account = $1)"));
     }
 
-    /// Adds the condition that the leg in `leg_column` has this value in the column `column` of `calls`.
+    /// Adds the condition on the leg whose id is in `leg_column`. In the table `calls`, the column `column` of this leg
+    /// must have this value.
     pub(super) fn equal_in_call(&mut self, leg_column: &'static str, column: &'static str, value: Option<&str>) {
         if let Some(value) = value {
             let placeholder = self.bind(value.to_owned());

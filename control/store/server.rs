@@ -16,9 +16,9 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Stores that the server is alive at `now`. Reports in [`Store::health`] whether the database accepted the write and
-/// whether the database file is still the opened file. After a crash, the last heartbeat is the latest known time at
-/// which live calls existed.
+/// Stores that the server is alive at `now`. Reports two results in [`Store::health`]: whether the database accepted
+/// the write, and whether the database file is still the file that the server opened. After a crash, the last heartbeat
+/// is the latest time at which calls are known to have been live.
 pub async fn heartbeat(store: &Store, now: Timestamp) -> Result<(), StoreError> {
     let beaten = tokio::time::timeout(HEARTBEAT_TIMEOUT, beat(store, now)).await;
     let beaten = beaten.unwrap_or_else(|_| {
@@ -56,9 +56,9 @@ pub async fn last_alive(store: &Store) -> Result<Option<Timestamp>, StoreError> 
         .transpose()
 }
 
-/// Deletes rows that are older than `before`: event lines, notifications, reports, and finished webhook deliveries.
-/// Returns the number of deleted rows. Call records and recordings are kept, because users delete them. Deliveries that
-/// are not yet sent are kept too.
+/// Deletes event lines, notifications, reports, and finished webhook deliveries that are older than `before`. Returns
+/// the number of deleted rows. The function keeps call records and recordings, because users delete them. It also keeps
+/// deliveries that are not yet sent.
 pub async fn prune(store: &Store, before: Timestamp) -> Result<u64, StoreError> {
     store.flush().await?;
     let mut removed = 0;

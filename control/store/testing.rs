@@ -1,5 +1,5 @@
-//! A real PostgreSQL server for tests. The server is created in a temporary directory and listens on a free loopback
-//! port. It is removed when the value is dropped.
+//! A real PostgreSQL server for tests. The server has its data in a temporary directory and listens on a free loopback
+//! port. When the value is dropped, the server stops and the directory is removed.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "for tests only")]
 
 use std::future::Future;
@@ -47,7 +47,7 @@ impl PostgresServer {
         Some(PostgresServer { programs, postgres, port, directory })
     }
 
-    /// Stops the server in the same way as an administrator. All clients are disconnected.
+    /// Stops the server in the same way as an administrator would stop it. All clients are disconnected.
     pub fn stop(&mut self) {
         if let Some(mut postgres) = self.postgres.take() {
             // SIGINT starts PostgreSQL's fast shutdown, which removes the shared memory of the server.
@@ -81,8 +81,8 @@ impl PostgresServer {
     }
 }
 
-/// Runs a scenario on a new SQLite database. If PostgreSQL is installed, also runs the scenario on a new PostgreSQL
-/// database.
+/// Runs a scenario on a new SQLite database. If PostgreSQL is installed, the function also runs the scenario on a new
+/// PostgreSQL database.
 pub async fn on_each_database<F: Future<Output = ()>>(scenario: impl Fn(Store) -> F) {
     static SCENARIOS: AtomicU32 = AtomicU32::new(0);
     let directory = tempfile::tempdir().expect("temporary directory");
@@ -95,7 +95,7 @@ pub async fn on_each_database<F: Future<Output = ()>>(scenario: impl Fn(Store) -
     store.close().await;
 }
 
-/// The server of the scenarios that run now. The last of them stops the server.
+/// The server that all running scenarios share. The server stops when the last scenario has ended.
 fn shared_server() -> Option<Arc<PostgresServer>> {
     static SHARED: Mutex<Weak<PostgresServer>> = Mutex::new(Weak::new());
     let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
@@ -145,7 +145,8 @@ fn find_programs() -> Option<PathBuf> {
         .find(|directory| directory.join("initdb").is_file() && directory.join("postgres").is_file())
 }
 
-/// PostgreSQL refuses to run as root. So if the user is root, the program runs as the user of Debian's package.
+/// Returns the command that runs a program of PostgreSQL. PostgreSQL refuses to run as root. If the user is root, the
+/// program therefore runs as the user of Debian's PostgreSQL package.
 fn as_server_user(program: &Path) -> Command {
     if !is_root() {
         return Command::new(program);

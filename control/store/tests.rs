@@ -1,4 +1,4 @@
-//! Tests that run the same scenarios on SQLite and on a PostgreSQL server. The test starts this server.
+//! Tests that run the same scenarios on SQLite and on a PostgreSQL server. The tests start the PostgreSQL server.
 
 mod calls;
 mod inventory;
@@ -18,8 +18,8 @@ use super::{Store, StoreError};
 
 type Scenario = fn(Store) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Lists every scenario once. The macro creates a test for each scenario on SQLite, and a table of all scenarios for
-/// PostgreSQL.
+/// The list of all scenarios. From this list, the macro creates one test on SQLite for each scenario, and a table of
+/// all scenarios for PostgreSQL.
 macro_rules! scenarios {
     ($($room:ident { $($name:ident),+ $(,)? })+) => {
         mod sqlite {
@@ -95,8 +95,8 @@ async fn what_is_submitted_while_the_database_is_away_is_stored_when_it_is_back(
     assert_eq!(store.writer().lost(), 0);
 }
 
-/// Returns a store with one connection to a full database of 200 pages of 4 KiB, and another store for the same
-/// database. The deletion of the filler row frees the pages.
+/// Returns two stores for one database. The database is full and has 200 pages of 4 KiB. The first store has only one
+/// connection. If the filler table is emptied, the pages become free.
 async fn full_database(url: &str) -> (Store, Store) {
     let limits = &["PRAGMA max_page_count = 200", "PRAGMA busy_timeout = 50"];
     let (store, other) =
@@ -111,7 +111,7 @@ async fn full_database(url: &str) -> (Store, Store) {
     (store, other)
 }
 
-/// Waits until `more` further attempts of the writer have failed.
+/// Waits until `more` further transactions of the writer have failed.
 async fn more_failures(store: &Store, more: u64) {
     let failures = store.writer().failures() + more;
     let failed = async {
@@ -148,7 +148,7 @@ async fn what_is_submitted_while_the_disk_is_full_is_stored_when_there_is_space(
     assert_eq!(store.health().problem(), None);
 }
 
-/// A disk of 2 MiB. Requires root.
+/// A disk of 2 MiB. The tests need root to create the disk.
 struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {
@@ -166,7 +166,7 @@ impl SmallDisk {
         Some(disk)
     }
 
-    /// Fills the disk. Returns the path of the file that fills it.
+    /// Fills the disk with one file. Returns the path of this file.
     fn fill(&self) -> std::path::PathBuf {
         let path = self.0.path().join("filler");
         let mut file = std::fs::File::create(&path).unwrap();
@@ -296,7 +296,7 @@ async fn a_postgresql_that_is_away_is_told_in_seconds_and_nothing_is_lost() {
     assert_eq!(store.writer().lost(), 0);
 }
 
-/// SIGSTOP stops the server. A stopped server accepts connections and does not respond.
+/// The signal SIGSTOP freezes the PostgreSQL server. A frozen server still accepts connections but does not respond.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_postgresql_that_hangs_is_told_in_seconds_too() {
     let Some(server) = PostgresServer::start() else { return };

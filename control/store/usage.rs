@@ -1,4 +1,4 @@
-//! The usage of accounts. The database sums it up from the records of calls and recordings.
+//! The usage of accounts. The database computes the usage from the records of calls and recordings.
 
 use sqlx::AssertSqlSafe;
 use sqlx::any::AnyRow;
@@ -20,7 +20,8 @@ pub struct CallUsage {
     pub party: String,
     /// Number of legs.
     pub count: u64,
-    /// Total number of minutes. The duration of each leg is rounded up to full minutes, at least one minute.
+    /// Total number of minutes. Each leg counts as full minutes: its duration is rounded up, and is at least one
+    /// minute.
     pub minutes: u64,
 }
 
@@ -98,7 +99,8 @@ async fn rows(
     Ok(query.fetch_all(&store.pool).await?)
 }
 
-/// Returns the condition for the time and the accounts. The placeholders $1 and $2 are the range. The accounts follow.
+/// Returns the SQL condition for the time and the accounts. The placeholders $1 and $2 are the range of time. The
+/// placeholders after $2 are the accounts.
 fn condition(time: &str, accounts: &[String]) -> String {
     let marks: Vec<String> = (0..accounts.len().max(1)).map(|index| format!("${}", index + 3)).collect();
     format!("{time} >= $1 AND {time} < $2 AND account IN ({})", marks.join(", "))

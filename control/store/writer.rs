@@ -2,8 +2,8 @@
 //!
 //! A batch ends when 4,096 writes are queued, when a caller waits for one of the writes, or after one second. So under
 //! load, one commit and one statement store many rows. A row that changes twice within a batch is written once. Between
-//! batches the task sleeps, and a write for which no caller waits does not wake the task. The task has a separate
-//! connection, so that the page cache of this connection stays valid.
+//! batches the task sleeps. A write for which no caller waits does not wake the task. The task has a connection of its
+//! own, so that the page cache of this connection stays valid.
 
 use std::collections::VecDeque;
 use std::io;
@@ -30,24 +30,24 @@ use foldhash::HashMap;
 /// Maximum number of writes in a transaction.
 const BATCH: usize = 4096;
 
-/// Time for which the first write of a batch waits for other writes. The write does not wait if a caller waits for the
-/// write, for example a read or a webhook. A killed process loses at most the writes of this time. The time is long
-/// enough that most states of a leg are never written.
+/// Maximum time for which the first write of a batch waits for other writes. If a caller waits for a write (for example
+/// a read or a webhook), the batch is stored at once. If the process is killed, only the writes of this time are lost.
+/// Because the time is this long, most states of a leg are never written.
 const BATCH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Capacity of the queue. If the queue is full, `submit` and `write` wait, and `try_submit` drops the write.
 const QUEUE: usize = 16_384;
 
-/// Time for which the task retries a write that a caller waits for, while the database is unavailable. The task retries
-/// a write for longer if no caller waits for the write. The task also retries a delivery for longer, because the caller
-/// of a delivery has no alternative.
+/// Time for which the task retries a write while the database is unavailable. This time applies to a write that a
+/// caller waits for. The task retries longer if no caller waits for the write. The task also retries longer for a
+/// delivery, because the caller of a delivery has no alternative.
 const RETRY_TIME: Duration = Duration::from_secs(5);
 
-/// Maximum time for which a read waits for earlier writes while no write is stored. If the database has already been
-/// unavailable for this time, a read does not wait at all.
+/// Maximum time for which a read waits for earlier writes while the task stores no write. If the database has already
+/// been unavailable for this time, a read does not wait at all.
 const WAIT: Duration = Duration::from_secs(3);
 
-/// Time for which the writer task may fail before the server reports that it is not ready, because a failure may be
+/// Time for which the writer task may fail before the server reports that it is not ready. A shorter failure may be
 /// temporary.
 const GRACE: Duration = Duration::from_secs(1);
 
@@ -55,7 +55,7 @@ const GRACE: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(30);
 
 /// The first pause between two retries while the database is unavailable. Each further pause is twice as long, up to
-/// the maximum pause.
+/// `LONGEST_PAUSE`.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
@@ -64,7 +64,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 pub enum Write {
     /// Adds or updates a call row.
     Call(LateRow),
-    /// Replaces the details of a call row, if the row still exists.
+    /// Replaces the details of a call row if the row still exists.
     CallDetails(LateRow),
     /// Adds or replaces a recording row.
     Recording(Box<RecordingRow>),
@@ -72,7 +72,7 @@ pub enum Write {
     Event(Box<EventRow>),
     /// Adds a delivery.
     Delivery(Box<DeliveryRow>),
-    /// Stores the result of an attempt of a delivery.
+    /// Stores the result of an attempt to send a delivery.
     DeliveryProgress(Box<DeliveryProgress>),
     /// Adds or replaces a resource.
     Resource(Box<resources::Row>),
@@ -124,7 +124,7 @@ struct Shared {
     failures: AtomicU64,
     closing: AtomicBool,
     health: Arc<Health>,
-    /// Wakes the task, so that the task ends the current batch.
+    /// Wakes the writer task. The task then ends the current batch.
     urgent: Notify,
 }
 
@@ -137,8 +137,8 @@ impl Writer {
         Writer { sender, shared, task }
     }
 
-    /// Queues a write. Waits while the queue is full. The write is stored later, even if the database is unavailable
-    /// for some time.
+    /// Queues a write. If the queue is full, the function waits. If the database is unavailable for some time, the
+    /// write is stored later.
     pub async fn submit(&self, write: Write) -> Result<(), StoreError> {
         self.send(write, None).await
     }
@@ -157,7 +157,8 @@ impl Writer {
         }
     }
 
-    /// Queues a write and waits until it is committed. If the database is unavailable, fails after about five seconds.
+    /// Queues a write and waits until the write is committed. If the database is unavailable, the function fails after
+    /// about five seconds.
     pub async fn write(&self, write: Write) -> Result<(), StoreError> {
         self.begin(write).await?.committed().await
     }
@@ -170,8 +171,8 @@ impl Writer {
     }
 
     /// Waits until the database has committed or refused all earlier writes. Refused writes are logged. If the database
-    /// is unavailable, returns [`StoreError::Away`]. At the beginning of an outage, the function returns this error
-    /// after 3 s. Later in the outage, the function returns the error at once.
+    /// is unavailable, the function returns [`StoreError::Away`]. At the beginning of an outage, the function returns
+    /// this error after 3 s. Later in the outage, the function returns the error at once.
     pub async fn flush(&self) -> Result<(), StoreError> {
         if let Some(reason) = self.shared.health.away_for(WAIT) {
             return Err(StoreError::Away(reason));
@@ -198,7 +199,8 @@ impl Writer {
         }
     }
 
-    /// Ends the current batch at once, without the wait of up to one second. Does not wait for the end of the batch.
+    /// Makes the task store the current batch at once instead of after up to one second. The function does not wait
+    /// until the batch is stored.
     pub fn write_soon(&self) {
         self.shared.urgent.notify_one();
     }
@@ -270,7 +272,7 @@ struct WriterTask {
 }
 
 struct Pending {
-    /// The write. `None` if a later write in the same batch replaces the same row.
+    /// The write. `None` if a later write of the same batch replaces it.
     write: Option<Write>,
     acknowledgement: Option<Acknowledgement>,
 }
@@ -300,7 +302,7 @@ impl WriterTask {
         }
     }
 
-    /// Takes the next batch. Returns `false` if no further batch will come.
+    /// Takes the next batch from the queue. Returns `false` if no further batch will come.
     async fn gather(&mut self, inbox: &mut Vec<Message>) -> bool {
         let open = self.receiver.recv_many(inbox, BATCH).await > 0;
         // An old notification only ends this batch earlier.
@@ -427,8 +429,8 @@ async fn store_batch(
     Ok(())
 }
 
-/// Removes each write if a later write of the batch replaces its whole row. New details are merged into an earlier
-/// write of the same call row.
+/// Removes each write whose whole row a later write of the same batch replaces. If the batch has an earlier write of a
+/// call row, new details of this row replace the details in the earlier write.
 fn supersede(batch: &mut [Pending]) {
     #[derive(PartialEq, Eq, Hash)]
     enum Key {
@@ -467,8 +469,8 @@ fn acknowledge(batch: Vec<Pending>) {
     }
 }
 
-/// Reports a failure to the waiting callers and drops their writes. So a write that is reported as failed is never
-/// stored later.
+/// Reports a failure to the callers that wait, and drops the writes of these callers. So a write that is reported as
+/// failed is never stored later.
 fn refuse_waiting(batch: &mut Vec<Pending>, flushes: &mut Vec<Acknowledgement>, error: &sqlx::Error) {
     let refusal = || Err(StoreError::NotWritten(error.to_string()));
     for flush in flushes.drain(..) {
@@ -490,8 +492,8 @@ fn is_duplicate(error: &sqlx::Error) -> bool {
     matches!(error, sqlx::Error::Database(database) if database.is_unique_violation())
 }
 
-/// Whether the same statement may succeed later. This is true if the fault is in the connection, the disk or the
-/// server, and not in the row.
+/// Whether the same statement may succeed later. This is true if the connection, the disk or the server caused the
+/// error, and not the row.
 fn is_transient(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_)

@@ -1,8 +1,8 @@
-//! Detects audio files in a stream of raw samples. Applications often send a file by mistake, and callers then hear
-//! noise.
+//! Detects audio files in a stream of raw samples. Applications often send a file by mistake, and the caller would then
+//! hear noise.
 
-/// Returns the type of the file that begins with these octets. An MP3 file without a tag is detected only if it has two
-/// consecutive frames, because the first octets alone could also be quiet µ-law audio.
+/// Returns the type of the file that begins with these octets. An MP3 file without a tag is detected only if the octets
+/// contain two consecutive frames. The octets of one frame could also be quiet µ-law audio.
 pub(super) fn container(octets: &[u8]) -> Option<&'static str> {
     let starts = |magic: &[u8]| octets.starts_with(magic);
     if starts(b"RIFF") && octets.get(8..12) == Some(b"WAVE") {
@@ -18,7 +18,7 @@ pub(super) fn container(octets: &[u8]) -> Option<&'static str> {
     (starts(b"ID3") || next.is_some()).then_some("an MP3 file")
 }
 
-/// Returns the length of the first MPEG layer III frame in octets.
+/// Returns the length in octets of the first MPEG layer III frame.
 fn mpeg_frame(octets: &[u8]) -> Option<usize> {
     const MPEG1: [usize; 14] = [32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320];
     const MPEG2: [usize; 14] = [8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160];

@@ -57,10 +57,10 @@ pub(super) async fn run(
     Ok(())
 }
 
-/// Mixes both directions of the leg into one stream, if both directions have the same destination.
+/// Mixes both directions of the leg's audio into one stream if both directions go to the same destination.
 struct Mix {
     both: bool,
-    /// The inbound frame of the current tick. The outbound frame of the tick follows.
+    /// The inbound frame of the current tick. The outbound frame of this tick has not arrived yet.
     waiting: Option<[i16; FRAME]>,
 }
 
@@ -150,7 +150,7 @@ impl Sender {
 /// An RTP stream.
 struct Packets {
     socket: UdpSocket,
-    /// The packet to which the next audio is added.
+    /// The packet that is being filled with audio.
     packet: Vec<u8>,
     octets: usize,
     payload_type: u8,
@@ -182,7 +182,8 @@ impl Packets {
         })
     }
 
-    /// Adds 20 ms of audio. Errors of the send call, for example for an unreachable receiver, are ignored.
+    /// Adds 20 ms of audio to the current packet. Errors of the send call are ignored, for example if the receiver is
+    /// unreachable.
     async fn send(&mut self, octets: &[u8; FRAME]) {
         if self.packet.is_empty() {
             self.packet.extend([0x80, self.payload_type]);

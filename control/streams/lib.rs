@@ -1,9 +1,9 @@
-//! A media stream to a WebSocket application: the socket, the tap that provides the leg's audio, and the source that
-//! plays the application's audio.
+//! A media stream to a WebSocket application. It consists of the socket, the tap that provides the leg's audio, and the
+//! source that plays the application's audio.
 //!
 //! Each stream is a task. The task asks its call to attach the media ([`Ready`]), sends the audio of the tap, handles
-//! the messages of the application, and reports the end of the stream to the call. If the socket is slow, audio to the
-//! application is dropped in the tap's ring. If too much audio waits for playback, the source refuses audio from the
+//! the messages of the application, and reports the end of the stream to the call. If the socket is slow, the tap's
+//! ring buffer drops audio to the application. If too much audio waits for playback, the source refuses audio from the
 //! application. Both losses are counted and reported.
 #![forbid(unsafe_code)]
 
@@ -39,15 +39,15 @@ use container::container;
 use local::LocalStreams;
 use stats::{EngineCounts, LogLine, StreamStats};
 
-/// Minimum time between two audio files from an application. An application may send one file in a second. The minimum
-/// is less than one second, because the delay of the network varies.
+/// Minimum time between two audio files from an application. An application may send one file per second. This minimum
+/// is shorter than one second, because the delay of the network varies.
 const BETWEEN_FILES: Duration = Duration::from_millis(800);
-/// A bit in the operation id of a stream's source on the bridged leg. The bit distinguishes the id from the bridged
-/// leg's own operation ids.
+/// This bit is set in the id of a stream's media operation on the bridged leg. The bit distinguishes this id from the
+/// ids of the bridged leg's own operations.
 const BRIDGED_LEG_BIT: u64 = 1 << 63;
-/// Maximum number of frames that wait for a slow socket: two seconds of both directions.
+/// Maximum number of frames that wait for a slow socket: two seconds of audio in both directions.
 pub const TAP_FRAMES: usize = 200;
-/// Maximum number of inputs from the call that wait for a stream's task.
+/// Maximum number of inputs from the call that wait until the stream's task reads them.
 const MAX_INPUTS: usize = 1024;
 
 /// The streams of the server: their settings, and the data that all streams share.
@@ -70,14 +70,14 @@ pub struct StreamHandle {
     pub plays: bool,
     /// The directions of the leg's audio that the application receives.
     pub track: Track,
-    /// Whether the socket is open and the leg's audio is connected to it.
+    /// Whether the socket is open and receives the leg's audio.
     pub attached: bool,
     target_legs: TargetLegs,
     codec: media::SourceCodec,
     buffer: Duration,
     /// The state of a stream that waits for the answer of its leg. `None` if the stream does not wait.
     waiting: Option<PendingStream>,
-    /// The INVITE of the leg. It is sent after the socket has opened or failed.
+    /// The INVITE of the leg. The call sends this INVITE after the socket has opened or failed.
     pub waiting_invite: Option<Box<Invite>>,
     /// Whether the INVITE of the leg must wait for the socket.
     pub delays_invite: bool,
@@ -98,14 +98,14 @@ struct Begin {
 enum StreamInput {
     Mark(Arc<str>),
     Dtmf(char),
-    /// The writer that plays to the new bridged leg. `None` if the bridge has ended.
+    /// The writer that plays to the new bridged leg. `None` if the leg is no longer bridged.
     Bridged(Option<media::StreamWriter>),
     Stop,
 }
 
-/// The interface of a stream to its call.
+/// The interface through which a stream talks to its call.
 pub trait StreamCall: Send + Sync {
-    /// Passes a report to the call. Never waits.
+    /// Passes a report to the call. The function never waits.
     ///
     /// # Errors
     /// Returns an error if the call has ended.
@@ -121,9 +121,9 @@ pub enum StreamUpdate {
     Open,
     /// The socket is open, and the stream starts. The call must attach this media.
     Ready(Box<Ready>),
-    /// The application sends these DTMF digits: `0-9 A-D * #`.
+    /// The application wants to send these DTMF digits: `0-9 A-D * #`.
     Press(String),
-    /// A message of the application was not usable.
+    /// The server could not use a message of the application.
     Warned(Warning),
     /// The stream has ended.
     Over(StreamStatus),
@@ -145,13 +145,13 @@ pub struct NewStream {
     pub account: Arc<str>,
     /// Id of the stream's media operation.
     pub op: OpId,
-    /// The settings in the request for the stream.
+    /// The settings from the request that starts the stream.
     pub spec: StreamSpec,
     /// The wire format of the messages.
     pub wire: Box<dyn StreamWire>,
     /// The G.711 law of the leg.
     pub law: media::g711::Law,
-    /// Whether the leg is not answered yet. In this case the stream opens the socket and waits for
+    /// Whether the leg is not answered yet. If so, the stream opens the socket and then waits for
     /// [`StreamHandle::begin`].
     pub waits: bool,
     /// The id of the stream in the provider's form.
@@ -164,17 +164,17 @@ struct Resources {
     buffer: Duration,
     idle: Option<Duration>,
     timings: Arc<Timings>,
-    /// A pipe to a component of this server. The pipe replaces the connection to the URL.
+    /// A pipe to a component of this server. If there is a pipe, the stream uses it and does not connect to the URL.
     local: Option<DuplexStream>,
 }
 
 impl Streams {
-    /// Creates the streams of a server. `timings` receives the times and counts of the streams.
+    /// Creates the streams of a server. `timings` receives the times and counters of the streams.
     pub fn new(client: Client, timings: Arc<Timings>, buffer: Duration, idle: Option<Duration>) -> Self {
         Self { client, timings, buffer, idle, local: LocalStreams::default() }
     }
 
-    /// The components of this server that wait for a leg's stream.
+    /// The components of this server that wait for the stream of a leg.
     pub fn local(&self) -> &LocalStreams {
         &self.local
     }
@@ -231,7 +231,7 @@ impl StreamHandle {
         let _ = begin.send(Begin { wire: wire(&spec), law });
     }
 
-    /// Reports to the stream that the playback of its audio has reached this mark.
+    /// Reports to the stream that the playback of the application's audio has reached the mark `name`.
     pub fn mark(&self, name: Arc<str>) {
         self.send_input(StreamInput::Mark(name));
     }
@@ -241,8 +241,8 @@ impl StreamHandle {
         self.send_input(StreamInput::Dtmf(digit));
     }
 
-    /// Handles a new bridge of the leg. Returns the source to attach to the bridged leg, if the bridged leg hears the
-    /// application.
+    /// Handles a new bridge of the leg. If the bridged leg hears the application, the function returns the source that
+    /// the call must attach to the bridged leg.
     pub fn join(&self) -> Option<media::StreamSource> {
         if !self.plays || self.target_legs == TargetLegs::Own {
             return None;
@@ -340,7 +340,8 @@ async fn run(
     }
 }
 
-/// Connects to the application. The connection is a pipe within this process, or goes to the application's URL.
+/// Connects to the application. If there is a pipe to a component of this server, the function uses the pipe. Otherwise
+/// the function connects to the application's URL.
 async fn open(
     client: &Client,
     url: &str,
@@ -354,7 +355,7 @@ async fn open(
     }
 }
 
-/// The end of a stream without a failure.
+/// The reason why a stream ended without a failure.
 enum End {
     /// The application closed the socket.
     Closed,
@@ -433,7 +434,7 @@ async fn carry(
     Ok(End::Stopped)
 }
 
-/// Waits for the answer of the leg. Returns `None` if the stream is stopped before the answer.
+/// Waits until the leg is answered. Returns `None` if the stream is stopped before the answer.
 async fn answered(
     socket: &mut Socket,
     inputs: &mut mpsc::Receiver<StreamInput>,
@@ -478,8 +479,8 @@ pub fn encode_frame(wire: &mut dyn StreamWire, frame: &media::TapFrame) -> Strin
     text
 }
 
-/// The error numbers that were already reported. Each number is reported once for each stream. The list stays short,
-/// because a dialect has only a few numbers.
+/// The error numbers that this stream has already reported. A stream reports each number only once. The list stays
+/// short, because a dialect has only a few numbers.
 #[derive(Default)]
 struct ReportedErrors(Vec<u32>);
 
@@ -493,27 +494,29 @@ impl ReportedErrors {
     }
 }
 
-/// The playback of the application's audio: the format, and the legs that hear the audio.
+/// The playback of the application's audio. It has the format of the audio, and the writers to the legs that hear the
+/// audio.
 struct StreamPlayback {
     /// The writer to the stream's own leg. `None` if the application may not send audio.
     own: Option<media::StreamWriter>,
-    /// The writer to the bridged leg.
+    /// The writer to the bridged leg. `None` if the leg is not bridged.
     bridged: Option<media::StreamWriter>,
     target_legs: TargetLegs,
-    /// Whether the application sends files instead of payload. Files are converted to the G.711 law in `law`.
+    /// Whether the application sends audio files instead of raw payload. The server converts files to the G.711 law in
+    /// `law`.
     files: bool,
     law: media::g711::Law,
     last_file: Option<Instant>,
-    /// Number of octets in one second of the played audio.
+    /// Number of octets that one second of the played audio has.
     octets_a_second: u32,
     stats: StreamStats,
     timings: Arc<Timings>,
-    /// The gaps that former writers have counted.
+    /// The gaps that the writers to earlier bridged legs have counted.
     gaps: media::Underruns,
 }
 
 impl StreamPlayback {
-    /// Returns the writers that play now. Without a bridged leg, this is always the writer to the stream's own leg.
+    /// Returns the writers that play now. If the leg is not bridged, this is always the writer to the stream's own leg.
     fn writers(&self) -> impl Iterator<Item = &media::StreamWriter> {
         let (own, bridged) = match (self.target_legs, &self.bridged) {
             (TargetLegs::Own, _) | (_, None) => (true, false),
@@ -523,8 +526,8 @@ impl StreamPlayback {
         self.own.iter().filter(move |_| own).chain(self.bridged.iter().filter(move |_| bridged))
     }
 
-    /// Sets the writer for the bridged leg, or removes it (`None`) when the bridge ends. Drops the queued audio if only
-    /// the bridged leg hears the application.
+    /// Sets the writer to the bridged leg. `None` removes the writer when the bridge ends. If only the bridged leg
+    /// hears the application, the function also drops the queued audio.
     fn join(&mut self, bridged: Option<media::StreamWriter>) {
         if self.target_legs == TargetLegs::Peer {
             self.writers().for_each(media::StreamWriter::clear);
@@ -599,7 +602,7 @@ impl StreamPlayback {
     }
 }
 
-/// Returns the number of octets in one second of the played audio. The result is never 0.
+/// Returns the number of octets that one second of the played audio has. The result is never 0.
 fn octets_a_second(bidirectional_mode: Option<BidirectionalMode>) -> u32 {
     match bidirectional_mode {
         Some(BidirectionalMode::Payload(codec)) => codec.hertz() * codec.sample_octets(),

@@ -1,5 +1,5 @@
-//! Streams between the server and an application that is a component of the server. These streams use the usual
-//! messages. A pipe in memory replaces the network.
+//! Streams to an application that is a component of this server. The server and the application exchange the usual
+//! messages. A pipe in memory replaces the network connection.
 
 use std::sync::Arc;
 
@@ -13,10 +13,10 @@ use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 use foldhash::HashMap;
 
-/// Maximum number of octets that wait in each direction: messages with about 20 s of audio.
+/// Maximum number of octets that wait in each direction. The messages with about 20 s of audio have this size.
 const PIPE: usize = 256 * 1024;
 
-/// The applications that wait for a stream, by leg. Clones share one table.
+/// The applications that wait for a stream. The key is the leg. All clones share one table.
 #[derive(Clone, Debug, Default)]
 pub struct LocalStreams(Arc<Mutex<HashMap<LegId, DuplexStream>>>);
 
@@ -28,7 +28,7 @@ pub struct LocalStream {
 }
 
 impl LocalStreams {
-    /// Registers an application for the first stream of this leg, whatever the URL of the stream is. Call this function
+    /// Registers an application for the first stream of this leg. The stream may have any URL. Call this function
     /// before the leg starts.
     pub async fn expect(&self, leg: LegId) -> LocalStream {
         let (near, far) = tokio::io::duplex(PIPE);
@@ -37,14 +37,14 @@ impl LocalStreams {
         LocalStream { leg, streams: self.clone(), socket }
     }
 
-    /// Returns the pipe to the application that waits for this leg's stream, if an application waits.
+    /// Returns the pipe to the application that waits for this leg's stream. Returns `None` if no application waits.
     pub fn take(&self, leg: LegId) -> Option<DuplexStream> {
         self.0.lock().remove(&leg)
     }
 }
 
 impl LocalStream {
-    /// Waits for the next message. Returns `None` after the end of the stream. Cancel-safe.
+    /// Waits for the next message. Returns `None` after the end of the stream. This function is cancel-safe.
     pub async fn next(&mut self) -> Option<Message> {
         loop {
             match self.socket.next().await? {

@@ -1,4 +1,4 @@
-//! The statistics of a stream, for its call's log: each turn of the conversation, and all figures at the end. This
+//! The statistics of a stream. The call's log shows each turn of the conversation, and all figures at the end. This
 //! module does no I/O.
 //!
 //! A voice detector finds the turns in the caller's audio, because only the application recognises the words.
@@ -13,10 +13,10 @@ use tandem_speech::recognise::{PAUSE, SpeechEdges};
 
 use tandem_metrics::turns::Turns;
 
-/// Duration of an application's silence after which its next audio counts as a new reply.
+/// Duration of silence from the application after which its next audio counts as a new reply.
 const SILENCE: Duration = Duration::from_millis(100);
-/// Maximum number of log lines about the turns of one stream, so that a long stream leaves room for the other lines of
-/// the call. Later turns are only counted.
+/// Maximum number of log lines about the turns of one stream. So a long stream leaves room for the other lines of the
+/// call. Later turns are only counted.
 const MAX_TURN_LINES: u32 = 300;
 /// Number of samples in a frame at 16 kHz.
 const FRAME_16K: usize = 320;
@@ -29,7 +29,8 @@ pub(super) struct StreamStats {
     /// The byte order of linear samples.
     order: media::ByteOrder,
     turns: Turns,
-    /// Time at which the playback of all audio that the application has sent so far will end, if there are no gaps.
+    /// Time at which the playback of all audio that the application has sent so far will end. Gaps in the playback are
+    /// not considered.
     until: Option<Instant>,
     first_audio: Option<Duration>,
     frames_out: u64,
@@ -43,7 +44,7 @@ pub(super) struct StreamStats {
 /// A line for the call's log, as text and as JSON.
 pub(super) type LogLine = (String, Value);
 
-/// The counts that the media engine has for a stream.
+/// The counts of the media engine for a stream.
 #[derive(Clone, Copy, Default, Debug)]
 pub(super) struct EngineCounts {
     /// Number of frames that were dropped because the application was too slow.
@@ -77,7 +78,7 @@ impl StreamStats {
         }
     }
 
-    /// Counts a frame that is sent to the application. Does not allocate.
+    /// Counts a frame that is sent to the application. The function does not allocate memory.
     pub(super) fn sent(&mut self, now: Instant, frame: &media::TapFrame) {
         self.frames_out += 1;
         if let Some((edges, rate)) = self.edges.as_mut().filter(|_| frame.track == media::Track::Inbound) {
@@ -120,7 +121,7 @@ impl StreamStats {
         self.refused += 1;
     }
 
-    /// Counts a command of the application that drops the waiting audio.
+    /// Counts a command with which the application drops the waiting audio.
     pub(super) fn cleared(&mut self, now: Instant, timings: &Timings) {
         self.clears += 1;
         if self.until.take().is_some_and(|until| until > now) {
@@ -129,7 +130,7 @@ impl StreamStats {
         }
     }
 
-    /// Counts a mark of the application.
+    /// Counts a mark that the application has sent.
     pub(super) fn marked(&mut self) {
         self.marks += 1;
     }

@@ -11,7 +11,8 @@ use tandem_dialect::{Context, Notice};
 use super::webhook::{common, merged, of_leg, recording_saved};
 use super::{NAME, id, time};
 
-/// The webhook for a conference event. `None` if Telnyx has no such webhook, or if the leg has no webhook URL.
+/// The webhook for a conference event. `None` if Telnyx has no webhook for this event, or if the leg has no webhook
+/// URL.
 pub(super) fn notice(event: &ConferenceEvent, context: &Context) -> Option<Notice> {
     // A participant's leg may belong to an application of another provider.
     let leg = event.leg.as_deref().filter(|leg| &*leg.dialect == NAME)?;
@@ -57,13 +58,13 @@ pub(super) fn notice(event: &ConferenceEvent, context: &Context) -> Option<Notic
     of_leg(leg, event_type, event.at, payload)
 }
 
-/// The payload of an event that does not concern a single call.
+/// The payload of an event that concerns the whole conference and not a single call.
 fn whole(leg: &LegInfo) -> Value {
     json!({ "connection_id": leg.application })
 }
 
-/// The `reason` of `conference.ended`. Telnyx has no word in this webhook for an end by request. So an end by request
-/// has the reason `all_left`.
+/// The value of `reason` in `conference.ended`. Telnyx has no value for a conference that a request ended. Such a
+/// conference has the reason `all_left`.
 fn reason(cause: Option<EndCause>) -> &'static str {
     match cause {
         Some(EndCause::HostLeft | EndCause::HostRemoved) => "host_left",
@@ -72,7 +73,7 @@ fn reason(cause: Option<EndCause>) -> &'static str {
     }
 }
 
-/// The event type for played audio. `None` for tones, silence and music, because this server generates them.
+/// The event type for played audio. `None` for tones, silence and music, because this server generates such audio.
 fn played(audio: &RoomAudio) -> Option<&'static str> {
     let speech = match audio.source {
         AudioSource::Speech(_) => true,

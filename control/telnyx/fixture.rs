@@ -1,5 +1,5 @@
-//! Fixtures for the tests of this dialect: one leg, one account, and Telnyx's published API description. The computer
-//! that runs the tests may not have this description.
+//! Fixtures for the tests of this dialect: a leg, an account, and the API description that Telnyx publishes. The
+//! computer that runs the tests may not have this description.
 #![allow(
     dead_code,
     missing_docs,
@@ -73,8 +73,8 @@ pub(super) fn shared(leg: LegInfo) -> Arc<LegInfo> {
     Arc::new(leg)
 }
 
-/// The voice part of Telnyx's published API description. Prints a note and returns `None` if this computer does not
-/// have the description.
+/// The voice part of the API description that Telnyx publishes. If this computer does not have the description, the
+/// function prints a note and returns `None`.
 pub(super) fn published() -> Option<Value> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/openapi/telnyx_voice.json");
     match std::fs::read(path) {

@@ -1,7 +1,7 @@
-//! Telnyx's spelling of ids. A call control id is `v3:` with base64url. All other ids are UUIDs.
+//! Telnyx's spelling of ids. A call control id is `v3:` and base64url. All other ids are UUIDs.
 //!
-//! No table is needed, because the text of an id gives the id. This server detects a call control id that it did not
-//! write.
+//! The server needs no table of ids, because it computes an id from the text. This server detects a call control id
+//! that it did not write.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -9,8 +9,8 @@ use sha2::{Digest, Sha256};
 use tandem_call::id::LegId;
 pub use tandem_call::id::{parse_uuid, uuid};
 
-/// Number of bytes after `v3:`: the leg's id and a digest of the leg's id. With the digest, a call control id has the
-/// length that clients expect (54 characters).
+/// Number of bytes that follow `v3:` in base64url. These bytes are the leg's id and a digest of the leg's id. Because
+/// of the digest, the base64url text has the length that clients expect (54 characters).
 const CONTROL_ID_BYTES: usize = 40;
 const LEG_BYTES: usize = 16;
 
@@ -32,11 +32,11 @@ pub fn parse_call_control_id(text: &str) -> Option<LegId> {
     (filler(leg).get(..CONTROL_ID_BYTES - LEG_BYTES) == Some(digest)).then_some(leg)
 }
 
-/// The range of the decimal ids of resources. All these ids have 19 digits.
+/// The range of the decimal ids of resources. Every id in this range has 19 digits.
 pub const DECIMALS: std::ops::Range<u64> = 1_000_000_000_000_000_000..9_000_000_000_000_000_000;
 
-/// The decimal id of a resource, with 19 digits. An id within [`DECIMALS`] is unchanged. Any other id is reduced to
-/// this range.
+/// The decimal id of a resource, with 19 digits. If `id` is within [`DECIMALS`], the result is `id`. Otherwise `id` is
+/// reduced to this range.
 pub fn decimal(id: u128) -> u64 {
     let max = u128::from(DECIMALS.end - DECIMALS.start);
     match u64::try_from(id) {
@@ -45,7 +45,7 @@ pub fn decimal(id: u128) -> u64 {
     }
 }
 
-/// Writes an id as a random UUID (version 4). Ids in this form are only shown and never parsed.
+/// Writes an id in the form of a random UUID (version 4). Ids in this form are only shown and never parsed.
 pub fn uuid_v4(id: u128) -> String {
     uuid((id & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62))
 }

@@ -32,7 +32,7 @@ use tandem_call::stream::StreamSpec;
 use tandem_dialect::{Context, Dialect, Notice, RetryPolicy, SignInput, SignedRequest, StreamWire};
 use tandem_webhooks::{RetryOn, StatusRange};
 
-/// The dialect's name in the configuration, calls and records.
+/// The dialect's name in the configuration, in calls and in records.
 pub const NAME: &str = "telnyx";
 
 /// The dialect of the Telnyx Voice API v2.
@@ -73,10 +73,12 @@ impl Dialect for Telnyx {
     }
 
     /// The timeouts and retries for Telnyx's webhooks. Telnyx expects an answer within 2 s, unless the application has
-    /// a `webhook_timeout_secs`. This server's default is 10 s. A newly started application often needs longer for its
-    /// first request, and a repeated `call.initiated` makes many applications answer a call twice. This server repeats
-    /// a webhook after 408, 429, 5xx and a timeout, and then sends the webhook to the failover URL. A redirect is a
-    /// failure.
+    /// a `webhook_timeout_secs`. This server's default is 10 s. There are two reasons for this longer time. A newly
+    /// started application often needs more than 2 s for its first request. A repeated `call.initiated` makes many
+    /// applications answer a call twice.
+    ///
+    /// This server repeats a webhook after 408, 429, 5xx and a timeout. After the last attempt, this server sends the
+    /// webhook to the failover URL. A redirect is a failure.
     fn retry_policy(&self, _url: &str) -> RetryPolicy {
         RetryPolicy {
             connect: Duration::from_secs(2),

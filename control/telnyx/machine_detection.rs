@@ -1,4 +1,4 @@
-//! Telnyx's modes of answering machine detection, and Telnyx's words for the results.
+//! Telnyx's modes of answering machine detection, and Telnyx's words for the results of the detection.
 
 use tandem_call::event::MachineFacts;
 use tandem_call::machine_detection::{DetectionResult, GreetingEnd};
@@ -27,7 +27,7 @@ impl Mode {
     }
 }
 
-/// The event type and the event's `result`. `None` if this mode does not report the detection result.
+/// The event type, and the value of `result` in the event. `None` if this mode does not report the detection result.
 pub(super) fn event_type_and_result(facts: &MachineFacts) -> Option<(&'static str, &'static str)> {
     let mode = MODES.iter().find(|(name, _)| *name == facts.spec.mode).map_or(Mode::Detect, |(_, mode)| *mode);
     if mode == Mode::Premium {

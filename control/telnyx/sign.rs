@@ -1,4 +1,5 @@
-//! Telnyx's webhook signature: Ed25519 (RFC 8032) over `timestamp|body`. The signed body has exactly the sent bytes.
+//! Telnyx's webhook signature: Ed25519 (RFC 8032) over `timestamp|body`. The signed body is exactly the body that is
+//! sent.
 
 use base64::Engine;
 use base64::engine::DecodePaddingMode;
@@ -7,14 +8,14 @@ use ed25519_dalek::{Signer, SigningKey};
 use jiff::Timestamp;
 use tandem_accounts::TelnyxCredentials;
 
-/// Decodes the signing seed with or without padding. Signatures and keys are always written with padding, because
-/// current client libraries refuse a text without padding.
+/// The decoder for the signing seed. It accepts base64 with and without padding. This server always writes signatures
+/// and keys with padding, because current client libraries refuse a text without padding.
 const SEED: GeneralPurpose = GeneralPurpose::new(
     &base64::alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// Error: the account's signing seed is not the base64 of 32 bytes.
+/// The error that the account's signing seed is not the base64 of 32 bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("telnyx signing_seed is not the base64 of 32 bytes")]
 pub struct BadSeed;
@@ -25,7 +26,7 @@ pub fn public_key(credentials: &TelnyxCredentials) -> Result<String, BadSeed> {
     Ok(STANDARD.encode(key(credentials)?.verifying_key().as_bytes()))
 }
 
-/// The two signature headers of one webhook attempt.
+/// The two signature headers for one attempt of a webhook.
 pub(super) fn headers(
     credentials: &TelnyxCredentials,
     now: Timestamp,

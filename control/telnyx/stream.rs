@@ -1,7 +1,7 @@
 //! Messages of a media stream. This server is the WebSocket client. Every number is written as a string.
 //!
-//! `sequence_number` counts all messages. The `start` message has the number "1". `chunk` counts the media messages of
-//! one track. `timestamp` is in units of the RTP clock, not in milliseconds.
+//! `sequence_number` counts all messages of the stream. The `start` message has the number "1". `chunk` counts the
+//! media messages of one track. The unit of `timestamp` is the RTP clock, not the millisecond.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -22,14 +22,14 @@ use tandem_dialect::{MediaFrame, StreamMessage, StreamProblem, StreamWire, Unpla
 
 use super::{id, time};
 
-/// The `User-Agent` of the handshake. Some applications search for "telnyx" in this header, in upper or lower case, and
-/// refuse other clients.
+/// The `User-Agent` of the handshake. Some applications search for "telnyx" in this header, in upper or lower case.
+/// These applications refuse clients without this word.
 const USER_AGENT: &str = "Telnyx/Tandem";
 const AUTH_TOKEN: &str = "x-telnyx-streaming-auth-token";
 /// Maximum duration of the payload in one message, in seconds.
 const LONGEST_PAYLOAD: usize = 30;
-/// Base64 decoder that accepts input with and without padding. Deployed applications use the encoders of JavaScript, Go
-/// and Python.
+/// Base64 decoder that accepts input with and without padding. Both forms occur, because applications use the encoders
+/// of JavaScript, Go and Python.
 const PAYLOAD: GeneralPurpose = GeneralPurpose::new(
     &base64::alphabet::STANDARD,
     GeneralPurposeConfig::new()
@@ -43,7 +43,7 @@ pub struct Wire {
     stream_id: String,
     auth_token: Option<String>,
     bidirectional_mode: Option<BidirectionalMode>,
-    /// The last `sequence_number`.
+    /// The `sequence_number` of the last message.
     sequence: u64,
     inbound_chunks: u64,
     outbound_chunks: u64,
@@ -51,7 +51,7 @@ pub struct Wire {
 }
 
 impl Wire {
-    /// Creates the wire form of a new stream. The stream has not sent a message yet.
+    /// Creates the wire form of a new stream that has not sent a message yet.
     pub fn new(account: &Account, leg: &LegInfo, stream: StreamId, spec: &StreamSpec) -> Self {
         let european = leg.sip.codec.as_deref() == Some("PCMA");
         let codec = spec.codec.unwrap_or(if european { StreamCodec::Pcma } else { StreamCodec::Pcmu });
@@ -206,13 +206,13 @@ impl StreamWire for Wire {
     }
 }
 
-/// Number of octets in an RTP header without CSRC and extension (RFC 3550 §5.1).
+/// Number of octets in an RTP header that has no CSRC and no extension (RFC 3550 §5.1).
 const RTP_HEADER: usize = 12;
-/// Number of consecutive matches that rule out a coincidence.
+/// Number of consecutive payloads that must look like RTP packets. With this number, a coincidence is ruled out.
 const RTP_CERTAIN: u8 = 3;
 
-/// Detects applications that send whole RTP packets as the payload, as some gateways do. Without this detection, the
-/// caller would hear 12 octets of noise 50 times per second.
+/// Detects an application that sends whole RTP packets as the payload. Some gateways do this. Without this detection,
+/// the caller would hear 12 octets of noise 50 times per second.
 #[derive(Default)]
 struct RtpHeaders {
     in_a_row: u8,

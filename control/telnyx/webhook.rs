@@ -1,7 +1,7 @@
 //! Webhooks: a call event in Telnyx's format, and one signed attempt to deliver a webhook.
 //!
-//! `notice` builds the `data` object without its `id`. [`sign()`] adds the `id` and the `meta` object of the attempt, so
-//! that the signed bytes are exactly the sent bytes.
+//! `notice` builds the `data` object without its `id`. [`sign()`] adds the `id` and the `meta` object of the attempt.
+//! So the signed bytes are exactly the bytes that are sent.
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -33,7 +33,8 @@ pub(super) fn notice(event: &CallEvent, context: &Context) -> Option<Notice> {
     of_leg(&event.leg, event_type, event.at, payload)
 }
 
-/// The webhook of an event, for the webhook URL of the leg. `None` if the leg has no webhook URL.
+/// The webhook for an event of a leg. The webhook goes to the webhook URL of the leg. `None` if the leg has no webhook
+/// URL.
 pub(super) fn of_leg(leg: &LegInfo, event_type: &'static str, at: Timestamp, payload: Value) -> Option<Notice> {
     let callback = leg.status_callback.as_ref()?;
     let data = json!({
@@ -53,7 +54,7 @@ pub(super) fn of_leg(leg: &LegInfo, event_type: &'static str, at: Timestamp, pay
 
 /// Builds one attempt: the envelope as bytes, and the signature of the envelope. A GET has the payload in the query,
 /// and the signature covers an empty body. Webhooks of an account without a valid seed are not signed. The applications
-/// of such an account refuse the webhooks and report the reason.
+/// of such an account refuse these webhooks and report why.
 pub fn sign(account: &Account, notice: &SignInput<'_>) -> SignedRequest {
     let url = notice.url.split('#').next().unwrap_or(notice.url);
     let (url, content_type, body) = match (notice.method, notice.body) {
@@ -186,8 +187,8 @@ pub(super) fn parties(leg: &LegInfo, extra: Value) -> Value {
     merged(json!({ "from": leg.from.to_string(), "to": leg.to.to_string() }), extra)
 }
 
-/// The standard SIP header fields that applications receive. If an event has any other field, a client library of
-/// Telnyx parses the event as another type.
+/// The standard SIP header fields that applications receive. If an event contained any other standard header field, a
+/// client library of Telnyx would parse the event as another type.
 const SIP_HEADERS: [&str; 2] = ["User-to-User", "Diversion"];
 
 /// The members that the events `call.initiated`, `call.answered` and `call.hangup` share.
@@ -270,8 +271,8 @@ pub fn hangup_cause(cause: EndCause) -> &'static str {
     }
 }
 
-/// Telnyx's word for the party that ended the call. The far end of an inbound leg is the caller. The far end of an
-/// outbound leg is the callee.
+/// Telnyx's word for the party that ended the call. For an inbound leg, the far end is the caller. For an outbound leg,
+/// the far end is the callee.
 pub fn hangup_source(direction: Direction, by: EndedBy) -> &'static str {
     let inbound = direction == Direction::Inbound;
     match by {
@@ -283,8 +284,8 @@ pub fn hangup_source(direction: Direction, by: EndedBy) -> &'static str {
     }
 }
 
-/// The SIP status in digits. An answered call has no own status at its end, so the status is 200 from the answer. A
-/// call that was cancelled before the answer has the status 487 (RFC 3261 §9.2).
+/// The SIP status in digits. The end of an answered call has no SIP status, so the value is 200, the status of the
+/// answer. A call that was cancelled before the answer has the status 487 (RFC 3261 §9.2).
 pub fn sip_hangup_cause(end: &LegEnd, answered: bool) -> String {
     match (end.sip_status, end.cause) {
         (Some(status), _) => status.to_string(),
@@ -316,8 +317,8 @@ enum Audio {
     File,
 }
 
-/// The kind of events for this audio. The spoken prompt of a gather has no events, but a prompt from a file has events.
-/// Tones, silence and music have no events, because this server generates them.
+/// The kind of events that this audio causes. The spoken prompt of a gather has no events, but a prompt from a file has
+/// events. Tones, silence and music have no events, because this server generates such audio.
 fn kind(playback: &Playback) -> Option<Audio> {
     match playback.source {
         AudioSource::Speech(_) => (!playback.prompt).then_some(Audio::Speech),
@@ -345,8 +346,8 @@ fn playback_ended(end: &PlaybackEnd) -> Value {
 }
 
 /// The status of `call.speak.ended`. Telnyx has no word for speech that a command stopped, and no word for speech that
-/// could not be synthesised. Stopped speech has the word `completed` from the published enum. Failed speech has the
-/// word for files.
+/// could not be synthesised. For stopped speech, the status is `completed`, which is in the published enum. For failed
+/// speech, the status is the word that Telnyx uses for files.
 fn speak_ended(end: &PlaybackEnd) -> Value {
     match end {
         PlaybackEnd::Completed | PlaybackEnd::Stopped => json!({ "status": "completed" }),
@@ -407,8 +408,8 @@ fn dequeued(outcome: &QueueOutcome, standing: Option<&QueuePosition>) -> Option<
     }))
 }
 
-/// The position in the queue, from 1. A call that has reached the end of its wait has no position any more, so the
-/// position is 1.
+/// The position in the queue, from 1. A call that is no longer in the queue has no position. For such a call, the
+/// result is 1.
 fn place(standing: Option<&QueuePosition>) -> usize {
     standing.map_or(1, |standing| standing.position)
 }
@@ -425,7 +426,7 @@ fn transcription_payload(track: Track, words: &RecognisedText, is_final: bool) -
     json!({ "transcription_data": data })
 }
 
-/// The value of `calling_party_type`. The value says whether the far end of the leg is on the telephone network.
+/// The value of `calling_party_type`. It says whether the far end of the leg is on the telephone network.
 pub(super) fn calling_party_type(leg: &LegInfo) -> &'static str {
     let party = if leg.direction == Direction::Inbound { &leg.from } else { &leg.to };
     if matches!(party, Address::Phone(_)) { "pstn" } else { "sip" }
@@ -512,8 +513,8 @@ fn envelope(data: &Value, notice: &SignInput<'_>) -> Vec<u8> {
     serde_json::to_vec(&envelope).unwrap_or_default()
 }
 
-/// The query parameters of a GET: first the members of the event, then the members of the payload. Values that are not
-/// plain are written as JSON.
+/// The query parameters of a GET. The members of the event come first, and the members of the payload follow. Objects
+/// and lists are written as JSON.
 fn flattened(data: &Value, notice: u128) -> Vec<(String, String)> {
     let mut pairs = vec![("id".to_owned(), id::uuid_v4(notice))];
     let mut add = |members: &Map<String, Value>| {

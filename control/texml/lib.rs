@@ -39,8 +39,8 @@ pub const NAME: &str = "texml";
 /// The resources below an account.
 const RESOURCES: [&str; 6] = ["Applications", "Calls", "Conferences", "Queues", "Recordings", "Transcriptions"];
 
-/// Parameters without effect. The settings of the trunk determine the codecs and the region. The recording's URL is
-/// always sent. Only the document can stop audio that plays during answering machine detection.
+/// Parameters without effect. The trunk's settings determine the codecs and the region. This server always sends the
+/// recording's URL. Only the document can stop audio that plays during answering machine detection.
 const IDLE: [&str; 7] = [
     "CancelPlaybackOnDetectMessageEnd",
     "CancelPlaybackOnMachineDetection",
@@ -82,8 +82,8 @@ fn parse(prefix: &str, text: &str) -> Option<u128> {
     }
 }
 
-/// The decimal id of an application, with 19 digits. An id within the range is unchanged. Any other id is reduced to
-/// the range.
+/// The decimal id of an application, with 19 digits. An id within the range is unchanged. Any other id is mapped to an
+/// id within the range.
 fn application_id(id: u128) -> u64 {
     let max = u128::from(APPLICATION_IDS.end - APPLICATION_IDS.start);
     match u64::try_from(id) {
@@ -135,8 +135,8 @@ impl Provider for Texml {
         "/v2/texml"
     }
 
-    /// The account's SID is the account's `user_id`, as in streams. The account's Ed25519 key signs requests, so
-    /// `signing_key` is empty.
+    /// The account's credentials for TeXML. The account's SID is the account's `user_id`, as in media streams. This
+    /// server signs requests with the account's Ed25519 key, so `signing_key` is empty.
     fn credentials<'a>(&self, account: &'a Account) -> Option<Credentials<'a>> {
         let own = account.telnyx.as_ref()?;
         Some(Credentials { sid: id::user_id(&account.name).into(), secret: &own.api_key, signing_key: "" })
@@ -234,7 +234,8 @@ impl Provider for Texml {
         template::filled(text, asked)
     }
 
-    /// Only Twilio has connection overrides in the fragment of a URL. Here a fragment has no effect.
+    /// The timeouts and retries for a URL. They are always the defaults, because only Twilio reads connection overrides
+    /// from the fragment of a URL.
     fn retry_policy(&self, _url: &str) -> RetryPolicy {
         RetryPolicy::default()
     }

@@ -1,4 +1,4 @@
-//! TeXML, Telnyx's markup: TwiML with additional verbs and attributes, and with other defaults.
+//! TeXML, Telnyx's markup: TwiML with additional verbs and attributes, and with different defaults.
 
 use std::time::Duration;
 
@@ -7,12 +7,12 @@ use tandem_markup::rules;
 use tandem_telnyx::id;
 use tandem_twilio::twiml::TWIML;
 
-/// Reason for attributes that name speech engines: this server uses its own engines.
+/// Explains why attributes that name a speech engine have no effect: this server uses its own speech engines.
 const ENGINES: &str = "the server has its own speech engines";
-/// Reason for `detectionMode`: this server has a single detector of answering machines.
+/// Explains why `detectionMode` has no effect: this server has only one answering machine detector.
 const ONE_DETECTOR: &str = "there is only one detector";
-/// Reason for `sendRecordingUrl` and `format`. This server always sends the URL of a recording, and the audio is
-/// available as WAV and MP3.
+/// Explains why `sendRecordingUrl` and `format` have no effect. This server always sends the URL of a recording, and
+/// the audio is available as WAV and MP3.
 const ALWAYS: &str = "a recording's URL is always sent";
 
 /// Warning number: an element is not supported.

@@ -1,5 +1,5 @@
-//! Converts the parameters of requests to applications from the form of Twilio's family to TeXML's form. TeXML does not
-//! have all parameters of the family, and has additional parameters of Telnyx.
+//! Changes the parameters of requests to applications from the form of Twilio's family to TeXML's form. TeXML lacks
+//! some parameters of the family and adds parameters of Telnyx.
 
 use jiff::Timestamp;
 use tandem_call::address::Address;
@@ -16,8 +16,8 @@ const ABSENT_PARAMETERS: [&str; 4] = ["ApiVersion", "CallToken", "Caller", "Call
 /// Prefixes of the geographic parameters. TeXML does not have these parameters.
 const GEOGRAPHIC_PREFIXES: [&str; 4] = ["From", "To", "Caller", "Called"];
 
-/// Converts the parameters of a request. `leg` is the leg of the request, if the request belongs to a leg. `event` is
-/// the event that the request reports, if there is an event.
+/// Converts the parameters of a request. `leg` is the leg that the request concerns, if there is one. `event` is the
+/// event that the request reports, if there is one.
 pub(super) fn rewrite(leg: Option<&LegInfo>, event: Option<&CallEvent>, pairs: &mut Pairs) {
     let placed = |name: &str| {
         GEOGRAPHIC_PREFIXES
@@ -72,7 +72,7 @@ pub(super) fn rewrite(leg: Option<&LegInfo>, event: Option<&CallEvent>, pairs: &
     pairs.append(&mut more);
 }
 
-/// Adds the parameters for the notice of the leg's end.
+/// Adds the parameters of the notice that reports the leg's end.
 fn ended(leg: &LegInfo, at: Timestamp, push: &mut impl FnMut(&str, String)) {
     push("CallInitiatedAt", time(leg.created_at));
     push("StartTime", time(leg.created_at));

@@ -1,10 +1,11 @@
-//! Mustache templates in documents. `{{Name}}` is the value of the parameter `Name`. The request for the document or
-//! the query of the document's URL has this parameter. `{{#Name}}...{{/Name}}` is repeated for each value of `Name[]`.
-//! For a single value, this section is used once. `{{^Name}}` is used if there is no value. `{{#if A == B}}...{{#elseif
-//! C != D}}...{{#else}}...{{/if}}` selects a branch.
+//! Mustache templates in documents. The values come from the form parameters of the document request and from the query
+//! of the document's URL. `{{Name}}` is replaced with the value of the parameter `Name`. `{{#Name}}...{{/Name}}` is
+//! repeated for each value of `Name[]`. If `Name` has a single value, the section appears once. `{{^Name}}` begins a
+//! section that appears only if `Name` has no value. `{{#if A == B}}...{{#elseif C != D}}...{{#else}}...{{/if}}`
+//! selects a branch.
 //!
-//! Values are escaped for XML, except values in `{{{three}}}` braces. A document is left unchanged if the result would
-//! be larger than [`LONGEST`], or if a section has no end.
+//! Values are escaped for XML, except values in `{{{three}}}` braces and values of `{{&Name}}`. A document is left
+//! unchanged if the result would be larger than [`LONGEST`], or if a section has no end.
 
 use std::borrow::Cow;
 
@@ -43,10 +44,10 @@ struct Unfilled;
 
 /// A tag between `{{` and `}}`.
 enum Tag<'t> {
-    /// A value. The flag says whether the value is escaped.
+    /// A value: the parameter's name, and whether the value is escaped.
     Value(&'t str, bool),
-    /// The start of a section, with the section's name. The flag is true for a section that is used if there is no
-    /// value (`^`).
+    /// The start of a section: the section's name, and whether the section is inverted (`^`). An inverted section
+    /// appears only if there is no value.
     Open(&'t str, bool),
     If(&'t str),
     ElseIf(&'t str),
@@ -55,7 +56,7 @@ enum Tag<'t> {
     Comment,
 }
 
-/// The next tag of a text, with the text before the tag and the text after the tag.
+/// Finds the next tag of a text. Returns the text before the tag, the tag, and the text after the tag.
 fn next(text: &str) -> Option<(&str, Tag<'_>, &str)> {
     let (before, rest) = text.split_once("{{")?;
     let (inside, after, raw) = match rest.strip_prefix('{') {
@@ -158,7 +159,7 @@ fn section(text: &str) -> Result<(Vec<Branch<'_>>, &str), Unfilled> {
     Err(Unfilled)
 }
 
-/// The values of a parameter. `Name[]` has the same meaning as `Name`.
+/// The values of a parameter. A parameter named `Name[]` counts as a parameter named `Name`.
 fn values_of<'v>(values: &'v Pairs, name: &'v str) -> impl Iterator<Item = &'v str> {
     let fits = move |known: &str| known == name || known.strip_suffix("[]").is_some_and(|known| known == name);
     values.iter().filter(move |(known, _)| fits(known)).map(|(_, value)| value.as_str())

@@ -42,14 +42,14 @@ pub(super) struct Facts<'a> {
     pub(super) owner: String,
     /// The password of the REST API.
     pub(super) auth_token: &'a str,
-    /// The key that signs webhooks, if this key differs from `auth_token`.
+    /// The key that signs webhooks. `None` if `auth_token` signs webhooks.
     pub(super) signing_key: Option<&'a str>,
     /// The account's display name.
     pub(super) friendly_name: String,
     /// The account's status: active, suspended or closed.
     pub(super) standing: AccountStatus,
-    /// The time of the account's creation, and the time of the last change. For an account of the configuration file,
-    /// both times are the start of the server.
+    /// The time of the account's creation, and the time of the account's last change. For an account of the
+    /// configuration file, both times are the start time of the server.
     pub(super) dates: (Timestamp, Timestamp),
 }
 

@@ -15,7 +15,8 @@ use super::family::Owner;
 use super::path::VERSION;
 use super::{format, webhook};
 
-/// Size of the header of a WAV file, and size of 1 ms of one channel (8 kHz, 16 bits), both in octets.
+/// `WAV_HEAD` is the size of a WAV header in octets. `WAV_MILLISECOND` is the size of 1 ms of one audio channel (8 kHz,
+/// 16 bits) in octets.
 const WAV_HEAD: u64 = 44;
 const WAV_MILLISECOND: u64 = 16;
 
@@ -147,8 +148,8 @@ fn ended(owner: Owner<'_>, end: Option<&ConferenceEnd>, push: &mut impl FnMut(&s
     );
 }
 
-/// The `conference-record-end` notice to the conference's `eventCallbackUrl`. This notice is older than recording
-/// callbacks. A recording with its own callback does not cause this notice.
+/// The `conference-record-end` notice to the conference's `eventCallbackUrl`. This kind of notice is older than
+/// recording callbacks. If a recording has its own callback, this server does not send the notice.
 fn recorded(
     owner: Owner<'_>,
     info: &ConferenceInfo,

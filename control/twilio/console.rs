@@ -24,7 +24,8 @@ use tandem_store::StoreFailed;
 use super::explain::{ReceivedRequest, compare, explain_by};
 use super::signed_request;
 
-/// Limits of a request to explain a signature: the URL's length in octets, and the number of parameters.
+/// Limits for a request to explain a signature. `MAX_URL` is the maximum length of the URL in octets. `MAX_PARAMETERS`
+/// is the maximum number of parameters.
 const MAX_URL: usize = 4_096;
 const MAX_PARAMETERS: usize = 300;
 
@@ -33,7 +34,7 @@ pub fn routes() -> Router<App> {
     Router::new().route("/console/signature", get(signed).post(signature))
 }
 
-/// A request of this server, in the form in which the application received the request.
+/// A request that this server sent, as the application received the request. The signature came with the request.
 #[derive(Deserialize)]
 struct SignatureRequest {
     url: String,
@@ -82,22 +83,22 @@ async fn signature(State(app): State<App>, headers: HeaderMap, Json(question): J
     ([(header::CONTENT_TYPE, "application/json")], body + "\n").into_response()
 }
 
-/// The call, and optionally a URL that the call's application validates.
+/// The query of a request to list a call's signed requests. `url` is a URL that the call's application validates.
 #[derive(Deserialize)]
 struct SignedQuery {
     call: String,
     url: Option<String>,
 }
 
-/// The signed requests of a call.
+/// The answer with the signed requests of a call.
 #[derive(Serialize)]
 struct Signed {
     /// The id of the call.
     session: String,
-    /// A description of the key that signed the requests, for people.
+    /// A readable description of the key that signed the requests.
     key: String,
     requests: Vec<LoggedSignature>,
-    /// The comparison with the URL that the application validates, if the request named one.
+    /// The comparison of a signed URL with the URL in the query. `None` if the query has no URL.
     comparison: Option<Comparison>,
 }
 
@@ -158,8 +159,8 @@ async fn signed(State(app): State<App>, headers: HeaderMap, Query(asked): Query<
     ([(header::CONTENT_TYPE, "application/json")], body + "\n").into_response()
 }
 
-/// The requests that this server sent to the application during the call, with the call's id. `None` if there is no
-/// such call.
+/// Returns the call's id and the requests that this server sent to the application during the call. `None` if there is
+/// no such call.
 async fn requests(app: &App, scope: &Scope, call: &str) -> Result<Option<(String, Vec<Exchanged>)>, StoreFailed> {
     let Some((session, _)) = scope.session(app, call).await? else { return Ok(None) };
     let mut sent = app.calls.exchanges(session).await?;

@@ -14,11 +14,12 @@ use tandem_dialect::conversation::{ConversationCommand, ConversationEvent, Conve
 use super::family::Owner;
 use super::{format, sign};
 
-/// Maximum number of characters of an invalid message that are quoted in the answer.
+/// Maximum number of characters that the answer to an invalid message quotes from the message.
 const SHOWN: usize = 500;
 /// Number of repetitions for `loop="0"`.
 const FOR_EVER: u32 = 1_000;
-/// Close code for invalid messages (RFC 6455 §7.4.1: data not consistent with the type of the message).
+/// The WebSocket close code for invalid messages. RFC 6455 §7.4.1 defines this code for data that is not consistent
+/// with the type of the message.
 const INCONSISTENT: u16 = 1007;
 const NORMAL: u16 = 1000;
 
@@ -193,7 +194,7 @@ pub(crate) fn inputs(value: &Value) -> Option<Inputs> {
     }
 }
 
-/// The words for the caller's inputs.
+/// The words for the kinds of input that the caller can give.
 const INPUTS: [(&str, Inputs); 6] = [
     ("none", Inputs::NONE),
     ("false", Inputs::NONE),

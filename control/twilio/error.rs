@@ -1,5 +1,5 @@
-//! Twilio's error numbers for document fetches, for call events and for the REST API, with the error body of the REST
-//! API.
+//! Twilio's error numbers for document fetches, call events and the REST API. The module also has the error body of the
+//! REST API.
 
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};

@@ -1,21 +1,20 @@
-//! Explains why a signature is valid or not. The explanation has the signed string, and the differences between the
-//! request that was sent and the request that the application saw.
+//! Explains why a signature is valid or not. The explanation has the signed string. It also lists the differences
+//! between the request that was sent and the request that the application saw.
 //!
-//! A validator rebuilds the URL from the request that reaches the validator. Proxies, web frameworks and different
-//! rules about ports can change that URL. So the search tries each of the usual differences, alone and in pairs, until
-//! the signature matches.
+//! A validator rebuilds the URL from the received request. Proxies, web frameworks and different rules about ports can
+//! change this URL. So the search tries each of the usual differences, alone and in pairs, until the signature matches.
 
 use serde::Serialize;
 use url::Url;
 
 use super::sign;
 
-/// Names of the parties in geographic parameters. The geographic parameters are sent with empty values, and some web
-/// frameworks drop empty values.
+/// The parties and the places in the names of geographic parameters, such as `FromCity`. These parameters are sent with
+/// empty values, and some web frameworks drop parameters with empty values.
 const PARTIES: [&str; 4] = ["From", "To", "Caller", "Called"];
 const PLACES: [&str; 4] = ["City", "State", "Zip", "Country"];
 
-/// A request in the form in which the validating application saw the request.
+/// A request as the validating application saw the request.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct ReceivedRequest {
     /// The URL that the application rebuilt from the request.
@@ -33,7 +32,7 @@ pub(crate) struct Explanation {
     pub signed: String,
     /// The signature of `signed` with the first key.
     pub expected: String,
-    /// The name of the key that made the signature, if the search found it.
+    /// The name of the key that made the signature. `None` if the search did not find the key.
     pub key: Option<String>,
     /// The signed URL, if this URL differs from the URL that the application saw.
     pub url: Option<String>,
@@ -88,7 +87,7 @@ pub(crate) fn explain(keys: &[(String, String)], received: &ReceivedRequest, sig
 }
 
 /// Like [`explain`], but also tries the URLs in `sent`, which are the URLs of the call's signed requests. So this
-/// function also finds a URL on a different host. The usual differences do not include the host.
+/// function also finds a signed URL on a different host. The usual differences do not include the host.
 pub(crate) fn explain_by(
     keys: &[(String, String)],
     received: &ReceivedRequest,
@@ -160,8 +159,8 @@ fn sign(key: &str, received: &ReceivedRequest) -> String {
 /// A usual difference between the request that was sent and the request that the application sees.
 struct Variant {
     difference: &'static str,
-    /// Returns the requests that this server may have sent, if this difference exists. Empty if the difference cannot
-    /// apply.
+    /// Returns the requests that this server may have sent, on the assumption that this difference exists. Empty if the
+    /// difference cannot apply.
     sent: fn(&ReceivedRequest) -> Vec<ReceivedRequest>,
 }
 
@@ -271,7 +270,8 @@ fn with_url(received: &ReceivedRequest, url: String) -> ReceivedRequest {
     ReceivedRequest { url, parameters: received.parameters.clone() }
 }
 
-/// Replaces the host and port of the URL with the result of `change`. Empty if `change` returns `None`.
+/// Returns the request with another host and port in the URL. `change` computes the new host and port from the old
+/// ones. Empty if `change` returns `None`.
 fn host(received: &ReceivedRequest, change: impl Fn(&str) -> Option<String>) -> Vec<ReceivedRequest> {
     let Some((scheme, rest)) = received.url.split_once("://") else { return Vec::new() };
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
@@ -316,7 +316,7 @@ mod tests {
 
     const FORM: [(&str, &str); 2] = [("To", "+1"), ("From", "+2")];
 
-    /// Signs a request to the URL `sent`, and explains this signature for an application that sees the URL `url`.
+    /// Signs a request to the URL `sent`. Then explains the signature for an application that sees the URL `url`.
     /// Returns whether the signature is valid, and the first word of each difference.
     fn told(sent: &str, url: &str) -> (bool, Vec<String>) {
         let signature = sign("12345", &received(sent, &FORM));

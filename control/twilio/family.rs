@@ -1,8 +1,8 @@
 //! The providers that share Twilio's REST API, webhooks and markup: Twilio, SignalWire's Compatibility API and Telnyx's
-//! TeXML. Each provider has its own variations.
+//! TeXML. Each provider differs from the others in some details.
 //!
-//! [`Provider`] lists the variations. The default of each method is Twilio's behaviour, except for the methods that
-//! Twilio itself overrides in `lib.rs`. A provider overrides only the methods in which the provider differs.
+//! [`Provider`] has one method for each detail. By default, a method has Twilio's behaviour, except for the methods
+//! that Twilio itself overrides in `lib.rs`. A provider overrides only the methods in which the provider differs.
 
 use std::borrow::Cow;
 use std::fmt::{Debug, Display};
@@ -110,8 +110,8 @@ pub trait Provider: Debug + Sync {
         true
     }
 
-    /// Resources that the provider publishes and this server does not support, in addition to Twilio's resources of
-    /// this kind. Each pair has a path below an account and a description.
+    /// Resources that the provider publishes but this server does not support. They are refused in addition to the
+    /// refused resources of Twilio. Each pair has a path below an account and a description.
     fn refused(&self) -> &'static [(&'static str, &'static str)] {
         &[]
     }
@@ -124,8 +124,8 @@ pub trait Provider: Debug + Sync {
     /// Changes the names and values of a request's parameters to the names and values of Twilio's API.
     fn normalise(&self, _pairs: &mut Vec<(String, String)>) {}
 
-    /// Whether a new call runs the application if the request names both an application and a document. `false`: the
-    /// call runs the document.
+    /// Whether a new call runs the application if the request names both an application and a document. If the result
+    /// is `false`, the call runs the document.
     fn application_decides(&self) -> bool {
         true
     }
@@ -140,12 +140,13 @@ pub trait Provider: Debug + Sync {
         false
     }
 
-    /// The function that rewrites successful answers. `None` if this provider's answers are the same as Twilio's.
+    /// The function that rewrites successful answers. `None` if this provider's answers are the same as Twilio's
+    /// answers.
     fn answer(&self) -> Option<Rewrite> {
         None
     }
 
-    /// Status and body of an error answer. `None` if the error answer is the same as Twilio's.
+    /// Status and body of an error answer. `None` if this provider's error answer is the same as Twilio's error answer.
     fn refusal(&self, _status: StatusCode, _code: u32, _message: &str) -> Option<(StatusCode, Value)> {
         None
     }
@@ -172,11 +173,11 @@ pub trait Provider: Debug + Sync {
         false
     }
 
-    /// Adds parameters to a progress notice. `_completed` says whether the notice reports the end of the leg.
+    /// Adds parameters to a progress notice. `_completed` is true if the notice reports the end of the leg.
     fn progress(&self, _leg: &LegInfo, _completed: bool, _push: &mut dyn FnMut(&str, String)) {}
 
-    /// Rewrites a request to an application. `_leg` is the leg of the request, if the request belongs to a leg.
-    /// `_event` is the event that the request reports, if there is an event.
+    /// Rewrites a request to an application. `_leg` is the leg that the request concerns, if there is one. `_event` is
+    /// the event that the request reports, if there is one.
     fn rewrite_request(&self, _leg: Option<&LegInfo>, _event: Option<&CallEvent>, _notice: &mut Notice) {}
 
     /// Builds one signed attempt of a request to an application. [`Family`] describes `strip_https_port`.
@@ -190,8 +191,8 @@ pub trait Provider: Debug + Sync {
         &["X-Twilio-Signature"]
     }
 
-    /// The wire form of a media stream. `None` if the provider uses Twilio's wire form with the variations of the
-    /// methods below.
+    /// The wire form of a media stream. `None` if the provider uses Twilio's wire form. The methods after this method
+    /// then adapt Twilio's wire form to the provider.
     fn stream(
         &self,
         _account: &Account,
@@ -237,7 +238,7 @@ pub trait Provider: Debug + Sync {
         text.into()
     }
 
-    /// The name of the dialect of a document, if the document is not in this provider's dialect.
+    /// The name of the document's dialect if this dialect is not the dialect of this provider. Otherwise `None`.
     fn other_dialect(&self, _body: &[u8]) -> Option<&'static str> {
         None
     }
@@ -248,7 +249,7 @@ pub trait Provider: Debug + Sync {
     }
 }
 
-/// Ranges and defaults of the parameters of answering machine detection. All values are in ms. Only
+/// Ranges and defaults of the parameters of answering machine detection. All values are in ms, with one exception:
 /// `MachineDetectionTimeout` is in seconds if `within_seconds` is set.
 #[derive(Debug)]
 pub struct DetectionRules {
@@ -274,7 +275,8 @@ impl DetectionRules {
     };
 }
 
-/// An account's credentials for one provider. Clients log in with the credentials, and the signing key signs webhooks.
+/// An account's credentials for one provider. Clients log in with the SID and the secret. The signing key signs
+/// webhooks.
 #[derive(Clone, Debug)]
 pub struct Credentials<'a> {
     /// The account's SID.
@@ -323,8 +325,8 @@ impl<'a> Owner<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct Family {
     provider: &'static dyn Provider,
-    /// Whether this server signs an `https` URL with a port without the port. If not, this server signs the URL as
-    /// configured.
+    /// Whether this server removes the port from an `https` URL before signing the URL. If not, this server signs the
+    /// URL as configured.
     strip_https_port: bool,
 }
 
@@ -334,8 +336,8 @@ impl Family {
         Self { provider, strip_https_port }
     }
 
-    /// The account's SID. Empty for an account without credentials for this provider. The signatures of such an account
-    /// cannot be validated in any case.
+    /// The account's SID. Empty for an account without credentials for this provider. The signatures for such an
+    /// account cannot be validated in any case.
     fn sid<'a>(&self, account: &'a Account) -> Cow<'a, str> {
         self.provider.credentials(account).map(|own| own.sid).unwrap_or_default()
     }

@@ -1,5 +1,5 @@
-//! Request parameters. Keys may be repeated, lists are separated by white space, and each invalid value has an error
-//! number.
+//! Request parameters. A key may be repeated. The values in a list are separated by white space or commas. Each invalid
+//! value has an error number.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -61,7 +61,7 @@ impl Parameters {
         self.given_as_it_is(name).map(str::trim)
     }
 
-    /// The untrimmed value of a parameter. Passwords need all white space.
+    /// The value of a parameter with all white space. White space is part of a password.
     pub(super) fn given_as_it_is(&self, name: &str) -> Option<&str> {
         self.pairs().find(|(key, _)| *key == name).map(|(_, value)| value)
     }
@@ -73,7 +73,7 @@ impl Parameters {
     }
 
     /// An absolute `http` or `https` URL. Any other value is an error with the number `code`. The URL is returned
-    /// exactly as written, because the signature of a request covers the URL as written.
+    /// exactly as the client wrote it, because this server later signs the URL in this form.
     pub(super) fn url(&self, name: &str, code: u32) -> Result<Option<Arc<str>>, ApiError> {
         let Some(text) = self.get(name) else { return Ok(None) };
         let web = Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
@@ -111,16 +111,17 @@ impl Parameters {
         self.word(name, &words, default, 20001)
     }
 
-    /// The value that `words` gives for the parameter's word, in upper or lower case. Any other word is an error with
-    /// the number `code`.
+    /// Looks up the parameter's word in `words` and returns the value of this word. Upper and lower case are equal. Any
+    /// other word is an error with the number `code`. If the parameter is absent, the result is `default`.
     pub(super) fn word<T: Copy>(&self, name: &str, words: &[(&str, T)], default: T, code: u32) -> Result<T, ApiError> {
         let Some(text) = self.get(name) else { return Ok(default) };
         let found = words.iter().find(|(word, _)| word.eq_ignore_ascii_case(text));
         found.map(|(_, value)| *value).ok_or_else(|| ApiError::bad(code, format!("{name} is not valid: {text}")))
     }
 
-    /// The callback from `<prefix>`, `<prefix>Method` and `<prefix>Event`. Unknown events are ignored, because
-    /// applications still name old events. If no known event remains, the callback gets `completed`.
+    /// The callback from the parameters `<prefix>`, `<prefix>Method` and `<prefix>Event`. Unknown events are ignored,
+    /// because some applications still name events of older versions. If no known event remains, the callback gets the
+    /// event `completed`.
     pub(super) fn callback(&self, prefix: &str, moments: &[(&str, StatusEvent)]) -> Result<Option<Callback>, ApiError> {
         let Some(target) = self.target(prefix, &format!("{prefix}Method"), 21502)? else { return Ok(None) };
         let mut wanted = Vec::new();

@@ -1,4 +1,4 @@
-//! Values as the 2010-04-01 API and its webhooks write them.
+//! Formats values for the 2010-04-01 API and its webhooks.
 
 use std::time::Duration;
 
@@ -50,7 +50,8 @@ pub(super) fn stir_verstat(identity: &CallerIdentity) -> String {
     identity.attestation.map_or_else(|| word.into(), |attestation| format!("{word}-{}", attestation.letter()))
 }
 
-/// `CallStatus`. The status of a leg that is being set up is `ringing`. Only callbacks use the word `initiated`.
+/// The word for `CallStatus`. A leg that is being set up has the status `ringing`. Only callbacks use the word
+/// `initiated`.
 pub(super) fn status(status: Status) -> &'static str {
     match status {
         Status::Queued => "queued",
@@ -143,7 +144,7 @@ pub(super) fn recording_seconds(recording: &Recording) -> u64 {
     seconds(recording.duration.unwrap_or(elapsed))
 }
 
-/// The caller ID of a caller who withholds the number. The digits spell `ANONYMOUS` on a telephone keypad.
+/// The caller ID of a caller who withholds the number. On a telephone keypad, the digits spell `ANONYMOUS`.
 const ANONYMOUS: &str = "+266696687";
 
 /// An address in the format of `From` and `To`.

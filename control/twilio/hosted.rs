@@ -1,6 +1,6 @@
-//! Pages and files on Twilio's own hosts. Applications name these pages and files in their documents. There are three
-//! kinds: the music of `com.twilio.music.*`, the examples of `demo.twilio.com`, and the Twimlets. This process answers
-//! the requests for them itself, so documents with such URLs work offline. The music and the texts are this server's
+//! Pages and files on Twilio's own hosts that applications name in their documents. There are three kinds: the music of
+//! `com.twilio.music.*`, the examples of `demo.twilio.com`, and the Twimlets. This process answers the requests for
+//! these URLs, so documents with such URLs work offline. The music and the texts are not Twilio's but this server's
 //! own.
 
 use std::borrow::Cow;
@@ -11,7 +11,7 @@ use bytes::Bytes;
 use quick_xml::escape::escape;
 use url::Url;
 
-/// Maximum number of numbers, options or messages in one request. Further elements are ignored.
+/// Maximum number of elements of a list parameter, such as numbers, options or messages. Further elements are ignored.
 const MAX_ITEMS: usize = 50;
 
 /// The content of a page or a file.
@@ -116,7 +116,8 @@ impl Parameters {
         members
     }
 
-    /// The relative URL `/twimlet?...` with the parameters that `kept` names, and the parameters in `more`.
+    /// The relative URL `/twimlet?...` for the next request. It has the current parameters that `kept` names and the
+    /// new parameters in `more`.
     fn again(&self, twimlet: &str, kept: &[&str], more: &[(&str, &str)]) -> String {
         let mut query = form_urlencoded::Serializer::new(String::new());
         let is_kept = |key: &str| {
@@ -154,7 +155,7 @@ fn inner(twiml: &str) -> &str {
     rest.rsplit_once("</Response>").map_or(rest, |(inner, _)| inner)
 }
 
-/// `<Play>` if the message is a URL, otherwise `<Say>`.
+/// Returns a `<Play>` element if the message is a URL, otherwise a `<Say>` element.
 fn heard(message: &str) -> String {
     let message = message.trim();
     match message.starts_with("http://") || message.starts_with("https://") {
@@ -181,14 +182,15 @@ fn is_word(text: &str) -> bool {
     text.len() <= 100 && text.bytes().all(|octet| octet.is_ascii_alphanumeric() || b"-._".contains(&octet))
 }
 
-/// `<Dial>` with the attributes that all Twimlets share.
+/// A `<Dial>` element with the attributes that all Twimlets share.
 fn dial(asked: &Parameters, action: &str, inside: &str) -> String {
     let timeout = asked.get("Timeout").and_then(|timeout| timeout.parse::<u16>().ok()).unwrap_or(20);
     let caller = asked.get("CallerId").map(|caller| format!(" callerId=\"{}\"", escape(caller))).unwrap_or_default();
     format!("<Dial action=\"{}\" timeout=\"{timeout}\"{caller}>{inside}</Dial>", escape(action))
 }
 
-/// The verbs after a dial. `None` if the request has no `Dial` parameter, because the dial has not happened yet.
+/// The verbs after a dial. `None` if the request has no `Dial` parameter, which means that the dial has not happened
+/// yet.
 fn dialled(asked: &Parameters) -> Option<String> {
     asked.get("Dial")?;
     Some(match (asked.get("DialCallStatus"), asked.get("FailUrl")) {
@@ -211,7 +213,7 @@ fn forward(asked: &Parameters) -> String {
     dial(asked, &asked.again("forward", &["FailUrl"], &[("Dial", "true")]), &number)
 }
 
-/// Whether two numbers are equal, with or without the country code.
+/// Whether two phone numbers are equal. One of them may lack the country code.
 fn is_same(a: &str, b: &str) -> bool {
     !a.is_empty() && !b.is_empty() && (a.ends_with(b) || b.ends_with(a))
 }
@@ -248,7 +250,7 @@ fn findme(asked: &Parameters) -> String {
     }
 }
 
-/// The document for the called party before the bridge. The called party accepts the call with a digit.
+/// The document that the called party hears before the bridge. The called party presses a digit to accept the call.
 fn whisper(asked: &Parameters) -> String {
     if asked.get("Digits").is_some() {
         return String::new();
@@ -260,7 +262,8 @@ fn whisper(asked: &Parameters) -> String {
     format!("<Gather numDigits=\"1\" timeout=\"10\" action=\"/whisper\">{message}</Gather><Hangup/>")
 }
 
-/// Records a message. The message is not sent by e-mail. The message is stored as a recording of the account.
+/// The verbs that record a message. The message is not sent by e-mail. The message is stored as a recording of the
+/// account.
 fn voicemail(asked: &Parameters) -> String {
     if asked.get("RecordingUrl").is_some() {
         return "<Say>Thank you. Your message was recorded. Goodbye.</Say><Hangup/>".to_owned();

@@ -45,7 +45,7 @@ use self::sid::Ids;
 /// The dialect's name in the configuration and in records.
 pub const NAME: &str = "twilio";
 
-/// Twilio itself. All methods have the defaults of [`Provider`].
+/// Twilio itself. The methods that this module does not override have the defaults of [`Provider`].
 #[derive(Debug)]
 pub struct Twilio;
 
@@ -80,8 +80,8 @@ impl Provider for Twilio {
     }
 }
 
-/// Twilio's dialect. With `strip_https_port`, this server signs an `https` URL with a port without the port. Otherwise
-/// this server signs the URL as configured.
+/// Twilio's dialect. If `strip_https_port` is true, this server removes the port from an `https` URL before signing the
+/// URL. Otherwise this server signs the URL as configured.
 pub fn dialect(strip_https_port: bool) -> Family {
     Family::new(&Twilio, strip_https_port)
 }

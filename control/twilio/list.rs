@@ -20,7 +20,7 @@ pub(super) struct Paging {
 }
 
 const PAGE_KEYS: [&str; 3] = ["PageSize", "Page", "PageToken"];
-/// Prefix of a page token. The SID of an item follows.
+/// Prefix of a page token. After the prefix, the token has the SID of an item.
 const TOKEN: &str = "PA";
 
 impl Paging {
@@ -47,15 +47,15 @@ impl Paging {
         Ok(Self { size: size.max(1), page: number("Page", 0)?.min(1_000_000), after })
     }
 
-    /// The page as a query of the registry.
+    /// The page in the form that the registry's queries use.
     pub(super) fn page(&self) -> Page {
         // With a token, the page starts after the token's item. A page number without a token needs an offset.
         let offset = if self.after.is_some() { 0 } else { self.page.saturating_mul(self.size) };
         Page { limit: self.size, after: self.after, offset }
     }
 
-    /// The items of this page from the whole list. If the list has a further item, the result has this item too, as
-    /// [`Paging::envelope`] expects.
+    /// The items of this page, taken from the whole list. If more items follow, the result has one item of the next
+    /// page too, as [`Paging::envelope`] expects.
     pub(super) fn part<T>(&self, all: Vec<T>, id: impl Fn(&T) -> Option<u128>) -> Vec<T> {
         let page = self.page();
         let begin = match page.after {
@@ -67,7 +67,7 @@ impl Paging {
         all.into_iter().skip(begin).take(page.limit + 1).collect()
     }
 
-    /// Builds the envelope. `items` are pairs of SID and resource. If `items` has one item more than the page size,
+    /// Builds the envelope. `items` are pairs of a SID and a resource. If `items` has one item more than the page size,
     /// there is a next page.
     pub(super) fn envelope(
         &self,
@@ -106,8 +106,8 @@ impl Paging {
     }
 }
 
-/// A date filter. `Name` selects a UTC day, `Name>` selects times at or after a time, `Name<` selects times before a
-/// time.
+/// A date filter. `Name` selects a UTC day. `Name>` selects the given time and later times. `Name<` selects earlier
+/// times.
 pub(super) fn range(parameters: &Parameters, name: &str) -> Result<Range, ApiError> {
     let mut range = Range::default();
     if let Some(text) = parameters.get(name) {
@@ -129,7 +129,8 @@ pub(super) fn time(parameters: &Parameters, name: &str) -> Result<Option<Timesta
     parameters.given(name).map(|text| moment(name, text).map(|(at, _)| at)).transpose()
 }
 
-/// Parses `YYYY-MM-DD` (the start of that day in UTC) or an RFC 3339 time. Returns the time and its UTC day.
+/// Parses `YYYY-MM-DD` (the start of that day in UTC) or an RFC 3339 time. Returns the time and the UTC day of this
+/// time.
 fn moment(name: &str, text: &str) -> Result<(Timestamp, Date), ApiError> {
     let bad = || ApiError::bad(20001, format!("{name}: {text} is not a date"));
     // A date has ten characters. The parser would also accept a longer text and use only the date in the text.

@@ -1,5 +1,5 @@
-//! Parsing of the paths of the 2010-04-01 API. Every path works with and without `.json`, with one exception: a
-//! recording's path without an extension is the recording's audio. Other extensions request other formats of the answer
+//! Parses the paths of the 2010-04-01 API. Every path works with and without `.json`, with one exception: a recording's
+//! path without an extension names the recording's audio. Other extensions request other formats of the answer
 //! (`rest/written.rs`).
 
 use std::borrow::Cow;
@@ -15,7 +15,7 @@ pub(super) const ROOT: &str = "/2010-04-01";
 /// The API's root path with the extension `.json`.
 pub(super) const ROOT_AS_JSON: &str = "/2010-04-01.json";
 
-/// The API's version as a resource. The resource needs no credentials.
+/// The resource that describes the API's version. A request for this resource needs no credentials.
 pub(super) fn version() -> Value {
     json!({
         "name": VERSION,

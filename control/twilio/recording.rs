@@ -81,7 +81,7 @@ fn common(owner: Owner<'_>, facts: &Recording) -> Value {
     })
 }
 
-/// The Stream resource of a call, for the answer to a request that started or stopped the stream.
+/// The Stream resource of a call. A request that started or stopped the stream gets this resource as the answer.
 pub(super) fn stream(
     owner: Owner<'_>,
     call: LegId,
@@ -93,7 +93,8 @@ pub(super) fn stream(
     companion(owner, call, ("Streams", owner.ids.stream(id)), name, status, now)
 }
 
-/// The Stream resource of a conference's mix, for the answer to a request that started or stopped the stream.
+/// The Stream resource of a conference's mix. A request that started or stopped the stream gets this resource as the
+/// answer.
 pub(super) fn conference_stream(
     owner: Owner<'_>,
     conference: ConferenceId,
@@ -107,8 +108,8 @@ pub(super) fn conference_stream(
     companion_resource(owner, ("conference_sid", of), (path, sid), name, status, now)
 }
 
-/// A resource that belongs to a call. `list` is the name of the call's list with this resource, and `sid` is the
-/// resource's SID.
+/// The resource of an object that belongs to a call. `list` is the name of the call's list that contains the resource.
+/// `sid` is the resource's SID.
 pub(super) fn companion(
     owner: Owner<'_>,
     call: LegId,

@@ -24,13 +24,13 @@ pub(super) fn reply(
     markup::answer(flavour, Origin { base, local_files: false }, content_type, body)
 }
 
-/// Keeps the instructions that a called party may run before the bridge. Other instructions would move the leg
-/// elsewhere, so they are skipped with a warning.
+/// Keeps the instructions that a called party may run before the bridge. Other instructions are skipped with a warning,
+/// because they would move the leg to another place.
 pub(super) fn for_whisper(program: Program) -> Program {
     keep_allowed(program, "before the bridge", |_| false)
 }
 
-/// Keeps the instructions that a caller in a queue may run.
+/// Keeps the instructions that a caller in a queue may run. Other instructions are skipped with a warning.
 pub(super) fn for_queue(program: Program) -> Program {
     keep_allowed(program, "in a queue", |instruction| matches!(instruction, Instruction::Leave))
 }
@@ -72,8 +72,8 @@ fn keep_allowed(mut program: Program, place: &str, too: impl Fn(&Instruction) ->
     program
 }
 
-/// Keeps the instructions that play audio into a conference. Other instructions are skipped with a warning. A tone
-/// cannot be played in a conference.
+/// Keeps the instructions that play audio into a conference, and redirects. Other instructions are skipped with a
+/// warning. For example, a conference cannot play DTMF tones.
 pub(super) fn for_conference(mut program: Program) -> Program {
     let Program { instructions, warnings } = &mut program;
     instructions.retain(|instruction| {

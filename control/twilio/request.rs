@@ -33,9 +33,9 @@ use super::sid::{self, Ids};
 
 /// Maximum length of an inline document, in characters.
 const MAX_TWIML: usize = 4000;
-/// Maximum length of `To`, in octets. The limit is long because a SIP URI may have headers.
+/// Maximum length of `To`, in octets. The limit is high because a SIP URI may have headers.
 const MAX_TO: usize = 2048;
-/// Maximum number of unknown parameters in the warnings of one request.
+/// Maximum number of unknown parameters for which one request gets warnings.
 const MAX_UNKNOWN: usize = 20;
 /// Maximum length of a user name or password for SIP digest authentication, in characters.
 const MAX_CREDENTIAL: usize = 255;
@@ -57,7 +57,8 @@ const TRACKS: [(&str, Track); 3] = [("inbound", Track::Inbound), ("outbound", Tr
 pub(super) const STREAM_TRACKS: [(&str, Track); 3] =
     [("inbound_track", Track::Inbound), ("outbound_track", Track::Outbound), ("both_tracks", Track::Both)];
 
-/// A new call (`POST Calls.json`). `application` finds an application of the account by its SID.
+/// Parses a request for a new call (`POST Calls.json`). `application` finds an application of the account by the
+/// application's SID.
 pub(super) fn new_call(
     parameters: &Parameters,
     account: &Arc<str>,
@@ -67,7 +68,8 @@ pub(super) fn new_call(
     new_call_with(parameters, account, start)
 }
 
-/// A new call that joins a conference when it is answered (`POST Conferences/{name}/Participants.json`).
+/// Parses a request for a new call to a conference participant (`POST Conferences/{name}/Participants.json`). When the
+/// call is answered, the call joins the conference.
 pub(super) fn participant_call(
     parameters: &Parameters,
     account: &Arc<str>,
@@ -96,7 +98,7 @@ fn display_name(parameters: &Parameters) -> Result<Option<String>, ApiError> {
     }
 }
 
-/// The header fields of the INVITE from parameters such as `SipHeader_X-Name`.
+/// The header fields of the INVITE that parameters such as `SipHeader_X-Name` set.
 fn own_headers(parameters: &Parameters) -> Result<Vec<(String, String)>, ApiError> {
     let mut headers = Vec::new();
     for (name, value) in parameters.pairs().filter_map(|(name, value)| Some((name.strip_prefix(SIP_HEADER)?, value))) {
@@ -115,7 +117,7 @@ fn own_headers(parameters: &Parameters) -> Result<Vec<(String, String)>, ApiErro
     Ok(headers)
 }
 
-/// Checks the name of a conference (error 13237).
+/// Checks the name of a conference. An invalid name is error 13237.
 pub(super) fn conference_name(text: &str) -> Result<&str, ApiError> {
     let fits = conference::is_name(text);
     fits.then_some(text).ok_or_else(|| ApiError::bad(13237, format!("The conference name {text} is not valid")))
@@ -131,7 +133,7 @@ pub(super) fn beep(parameters: &Parameters) -> Result<Beep, ApiError> {
     parameters.word("Beep", &conference::BEEPS, Beep::Both, 13235)
 }
 
-/// The settings of a whole conference, from parameters that begin with `prefix`.
+/// The settings of a whole conference. They come from the parameters that begin with `prefix`.
 pub(super) fn conference_opening(parameters: &Parameters, prefix: &str) -> Result<ConferenceSettings, ApiError> {
     let name = |rest: &str| format!("{prefix}{rest}");
     let words = [("true", true), ("record-from-start", true), ("false", false), ("do-not-record", false)];
@@ -167,7 +169,7 @@ pub(super) fn target_by_get(parameters: &Parameters, url: &str, method: &str) ->
     Ok(target.map(|target| if given { target } else { Target { method: Method::Get, ..target } }))
 }
 
-/// A new call that runs `start` when it is answered.
+/// A new call that runs `start` when the call is answered.
 fn new_call_with(parameters: &Parameters, account: &Arc<str>, start: Start) -> Result<NewCall, ApiError> {
     let Called { to, mut headers, handover } = called(parameters)?;
     headers.extend(own_headers(parameters)?);
@@ -296,7 +298,7 @@ pub(super) fn warnings(parameters: &Parameters) -> Vec<(u32, String)> {
     warnings
 }
 
-/// A change of a call (`POST Calls/{Sid}.json`).
+/// A parsed request to change a call (`POST Calls/{Sid}.json`).
 #[derive(Clone, PartialEq, Debug)]
 pub(super) struct CallUpdate {
     /// The change that ends the call or gives the call another document.
@@ -312,11 +314,11 @@ pub(super) enum Change {
     Cancel,
     /// `Status=completed`: end the call.
     Complete,
-    /// Run another document: an inline document, or a document to be fetched.
+    /// Run another document. The document is in the request, or this server fetches the document.
     Redirect(Box<Command>),
 }
 
-/// Parses a change of a call.
+/// Parses a request to change a call.
 pub(super) fn call_update(parameters: &Parameters) -> Result<CallUpdate, ApiError> {
     let document = parameters.target("Url", "Method", 21205)?;
     let twiml = parameters.get("Twiml");
@@ -349,7 +351,8 @@ pub(super) fn call_update(parameters: &Parameters) -> Result<CallUpdate, ApiErro
     Ok(CallUpdate { change, settings })
 }
 
-/// A recording of a live call (`POST Calls/{Sid}/Recordings.json`). By default the silence at both ends is not removed.
+/// The settings of a recording of a live call (`POST Calls/{Sid}/Recordings.json`). By default, silence at the start
+/// and at the end of the recording is kept.
 pub(super) fn call_recording(parameters: &Parameters) -> Result<RecordingSpec, ApiError> {
     Ok(RecordingSpec {
         transcribe: false,
@@ -361,7 +364,8 @@ pub(super) fn call_recording(parameters: &Parameters) -> Result<RecordingSpec, A
 /// A change of a running recording (`POST .../Recordings/{Sid}.json`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum RecordingUpdate {
-    /// `Status=paused`. `PauseBehavior` says whether the recording has silence for the pause or leaves out the pause.
+    /// `Status=paused`: pause the recording. `PauseBehavior` says whether the recording contains silence for the
+    /// duration of the pause or omits the pause.
     Pause(PauseBehavior),
     /// `Status=in-progress`: continue the recording.
     Resume,
@@ -413,7 +417,8 @@ pub(super) fn stream(parameters: &Parameters) -> Result<StreamSpec, ApiError> {
     })
 }
 
-/// `Parameter1.Name`, `Parameter1.Value` and so on: custom parameters for the application that receives the audio.
+/// The custom parameters for the application that receives the audio. The request has them as `Parameter1.Name`,
+/// `Parameter1.Value` and so on.
 pub(super) fn stream_parameters(parameters: &Parameters) -> Vec<(String, String)> {
     let pair = |number: usize| {
         let name = parameters.get(&format!("Parameter{number}.Name"))?;
@@ -423,7 +428,8 @@ pub(super) fn stream_parameters(parameters: &Parameters) -> Vec<(String, String)
     (1..=MAX_STREAM_PARAMETERS).filter_map(pair).collect()
 }
 
-/// The called address, with the headers or parameters for the called party.
+/// The address that a new call goes to, with the data for the called party. `headers` are header fields of the INVITE.
+/// `handover` has the parameters for a called application.
 struct Called {
     to: Address,
     headers: Vec<(String, String)>,
@@ -481,8 +487,8 @@ fn called(parameters: &Parameters) -> Result<Called, ApiError> {
     }
 }
 
-/// Removes the extra `+` of a number that begins with more than one `+`, as in some of Twilio's published examples.
-/// `None` if the number has at most one `+`.
+/// Removes all `+` but one if a number begins with more than one `+`. Some of Twilio's published examples have such
+/// numbers. `None` if the number has at most one `+`.
 fn doubled_plus(text: &str) -> Option<&str> {
     let digits = text.trim_start_matches('+');
     let pluses = text.len() - digits.len();
@@ -523,9 +529,9 @@ struct Start {
     application: Option<Arc<str>>,
 }
 
-/// The first document, the fallback document and the status callback of a new call. At Twilio, an application
-/// determines all three. At other providers, the values of the request take precedence over the values of the
-/// application.
+/// The first document, the fallback document and the status callback of a new call. If the request names an
+/// application, Twilio takes all three from the application. At other providers, the values of the request take
+/// precedence over the values of the application.
 fn start(parameters: &Parameters, application: &dyn Fn(&str) -> Option<Voice>) -> Result<Start, ApiError> {
     let provider = parameters.provider();
     let (document, twiml) = (parameters.target("Url", "Method", 21205)?, parameters.get("Twiml"));
@@ -655,13 +661,14 @@ fn machine_detection(parameters: &Parameters) -> Result<Option<MachineDetection>
     }))
 }
 
-/// The inbound leg that the new call forwards. `CallToken` names this leg.
+/// The id of the inbound leg that the new call forwards. The parameter `CallToken` contains this id.
 pub(super) fn passed_on(parameters: &Parameters) -> Option<LegId> {
     let token: serde_json::Value = serde_json::from_str(parameters.get("CallToken")?).ok()?;
     parameters.ids().parse_call(token.get("parentCallInfoToken")?.as_str()?)
 }
 
-/// Converts a party to the form that filters compare: `+1 (555) 123-0001` becomes `+15551230001`.
+/// Converts the phone number of a party to the form in which filters compare numbers. For example, `+1 (555) 123-0001`
+/// becomes `+15551230001`.
 pub(super) fn filter_party(text: &str) -> String {
     party::north_american(text).map_or_else(|| text.into(), |address| address.to_string())
 }

@@ -1,4 +1,4 @@
-//! Numbers, applications and caller IDs: their REST resources, and the changes that forms make.
+//! Numbers, applications and caller IDs: the REST resources, and the changes that a form makes to such a resource.
 
 use std::sync::Arc;
 
@@ -23,11 +23,11 @@ const LONGEST_NAME: usize = 64;
 /// Maximum length of a value that is stored but not used, in octets.
 const LONGEST_KEPT: usize = 1024;
 
-/// A field that is stored but has no effect on this server: the parameter's name, the key in the resource, and the
-/// type.
+/// A field that this server stores but does not use. The three elements are the parameter's name, the key in the
+/// resource, and the type.
 type Field = (&'static str, &'static str, Form);
 
-/// The type of a stored field, and the value that the resource shows for an unset field.
+/// The type of a stored field. The type also gives the value that the resource shows for an unset field.
 #[derive(Clone, Copy)]
 enum Form {
     /// An absolute URL.
@@ -36,7 +36,7 @@ enum Form {
     Method,
     /// A boolean. The value of an unset field is false.
     Flag,
-    /// A SID. An unset SID has the same value as an unset URL.
+    /// A SID. An unset SID field shows the same value as an unset URL field.
     Sid,
     /// Any other text. The value of an unset field is null.
     Text,
@@ -62,7 +62,7 @@ const OF_NUMBERS: [Field; 13] = [
     ("SmsApplicationSid", "sms_application_sid", Form::Sid),
 ];
 
-/// The field that lets other accounts call an application.
+/// The key of the flag that lets other accounts call an application.
 const OPEN: &str = "public_application_connect_enabled";
 
 const OF_APPLICATIONS: [Field; 9] = [
@@ -117,7 +117,7 @@ pub(super) fn change_application(
     Ok(())
 }
 
-/// Sets the name to `FriendlyName`, if the form has it.
+/// Sets the name to the value of `FriendlyName`, if the form has this parameter.
 pub(super) fn change_name(name: &mut String, parameters: &Parameters) -> Result<(), ApiError> {
     let Some(text) = parameters.get("FriendlyName") else { return Ok(()) };
     if text.chars().count() > LONGEST_NAME {
@@ -181,7 +181,7 @@ fn change_kept(kept: &mut Map<String, Value>, fields: &[Field], parameters: &Par
     Ok(())
 }
 
-/// Adds the stored fields to a resource. A URL that is not set gets the value `unset`.
+/// Adds the stored fields to a resource. A URL field or SID field that is not set gets the value `unset`.
 fn read_kept(resource: &mut Value, fields: &[Field], kept: &Map<String, Value>, unset: &Value) {
     let Some(resource) = resource.as_object_mut() else { return };
     for (_, key, form) in fields {
@@ -211,8 +211,8 @@ fn read_voice(resource: &mut Value, voice: &Voice, unset: &Value) {
     }
 }
 
-/// A date of a resource. A resource of the configuration file has no dates of its own and gets the time of the server's
-/// start.
+/// A date of a resource. A resource of the configuration file has no date. For such a resource the date is the start
+/// time of the server.
 fn date(at: Timestamp) -> String {
     format::rfc2822(if at == Timestamp::UNIX_EPOCH { clock::started() } else { at })
 }
@@ -252,8 +252,8 @@ pub(super) fn is_beta(number: &Number) -> bool {
     number.other.get("beta").and_then(Value::as_bool).unwrap_or(false)
 }
 
-/// The number's attributes in the pool. The attributes are stored with the number when an account takes the number from
-/// the pool.
+/// The attributes that a number has in the pool. When an account takes the number from the pool, these attributes are
+/// stored with the number.
 pub(super) fn pooled(block: &Block) -> Map<String, Value> {
     let mut kept = Map::new();
     kept.insert("type".into(), block.kind.word().into());
@@ -263,7 +263,8 @@ pub(super) fn pooled(block: &Block) -> Map<String, Value> {
     kept
 }
 
-/// The number's kind from the pool. If the pool gave no kind, the area code decides between toll-free and local.
+/// The kind of the number. The pool gives the kind. If the pool gave no kind, the area code decides whether the number
+/// is toll-free or local.
 pub(super) fn kind(row: &Resource<Number>) -> NumberKind {
     let word = row.details.other.get("type").and_then(Value::as_str);
     if let Some(kind) = word.and_then(|word| KINDS.iter().find(|(kind, _)| kind.word() == word)) {
@@ -357,8 +358,8 @@ pub(super) fn caller(owner: Owner<'_>, row: &Resource<VerifiedCaller>) -> Value 
     })
 }
 
-/// Whether the number contains the pattern. A pattern has digits, letters as on a telephone keypad, and `*` for any
-/// digit. If the pattern begins with `+`, the number must start with the pattern.
+/// Whether the number contains the pattern. A pattern consists of digits, letters as on a telephone keypad, and `*` for
+/// any digit. If the pattern begins with `+`, the number must begin with the pattern.
 pub(super) fn contains(number: &str, pattern: &str) -> bool {
     let key = |c: char| match c.to_ascii_uppercase() {
         'A'..='C' => '2',

@@ -28,7 +28,7 @@ pub fn signature<'a>(auth_token: &str, url: &str, parameters: impl IntoIterator<
     STANDARD.encode(mac.finalize().into_bytes())
 }
 
-/// The URL of a request with a JSON body, for the request itself and for the signature. The query of the URL has the
+/// The URL of a request with a JSON body. The request and the signature both use this URL. The URL's query has the
 /// parameter `bodySHA256`.
 pub fn url_for_json(url: &str, body: &[u8]) -> String {
     let separator = if url.contains('?') { '&' } else { '?' };

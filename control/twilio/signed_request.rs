@@ -12,8 +12,8 @@ use super::{sid, sign};
 /// The `User-Agent` of Twilio's own requests.
 const USER_AGENT: &str = "TwilioProxy/1.1";
 
-/// Encodes and signs one attempt. The user name and password of the URL become Basic credentials. The signed URL has no
-/// user name and password, because a validator rebuilds the URL from a request that does not contain them.
+/// Encodes and signs one attempt. The user name and password in the URL become HTTP Basic credentials. The signed URL
+/// has no user name and password, because a validator rebuilds the URL from a request whose URL has none.
 pub(super) fn sign(
     auth_token: &str,
     signature_headers: &[&str],

@@ -71,7 +71,7 @@ pub(super) fn spec(parameters: &Form) -> Result<Box<SiprecSpec>, ApiError> {
     }))
 }
 
-/// The Siprec resource, for the answer to a request that started or stopped the session.
+/// The Siprec resource. A request that started or stopped the session gets this resource as the answer.
 pub(super) fn resource(
     owner: Owner<'_>,
     call: LegId,

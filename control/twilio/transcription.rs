@@ -21,12 +21,12 @@ use super::form::Parameters as Form;
 use super::webhook::{self, Parameters};
 use super::{format, recording};
 
-/// Error number of a failed recogniser. Twilio has no specific error number for this failure, so this is Twilio's
-/// generic error number.
+/// Error number of a failed speech recogniser. Twilio has no specific number for this failure, so the server uses
+/// Twilio's generic error number.
 const TRANSCRIPTION_FAILED: u32 = 12400;
 /// The `type` of every transcription of a recording.
 const FAST: &str = "fast";
-/// The `api_version` of a recording's transcription. This version is older than the API's own version.
+/// The `api_version` of a recording's transcription. This version is older than the version of the rest of the API.
 const TRANSCRIPT_VERSION: &str = "2008-08-01";
 
 /// Adds the recognised words to the parameters of a gather's action.
@@ -247,7 +247,7 @@ fn track_word(track: Track) -> &'static str {
 }
 
 /// The confidence of recognised words, from 0 to 1. If the engine reports no confidence, the value is 1, because
-/// applications compare the confidence with a threshold. Without words, the value is 0.
+/// applications require a minimum confidence. If there are no words and no confidence, the value is 0.
 fn sure(words: &RecognisedText) -> f64 {
     let confidence = words.confidence.unwrap_or(if words.text().is_empty() { 0.0 } else { 1.0 });
     (f64::from(confidence) * 1e6).round() / 1e6

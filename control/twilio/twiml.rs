@@ -2,8 +2,8 @@
 //! attributes this server honours.
 //!
 //! `docs/twiml.md` is generated from this table (`UPDATE_DOCS=1 cargo test -p tandem-server twiml_in_the_docs`). Tests
-//! prove each honoured attribute. For each attribute, `fixtures/honoured.xml` has a document. If the attribute is
-//! removed, the document gives a different program.
+//! prove that each attribute marked as honoured has an effect. For each such attribute, `fixtures/honoured.xml` has a
+//! document. Without the attribute, the parser makes a different program from the document.
 
 use std::time::Duration;
 
@@ -13,16 +13,16 @@ use tandem_markup::{party, rules};
 
 use super::sid::Ids;
 
-/// Reason for attributes that tune the speech engines of Twilio's partners.
+/// Explains why attributes that tune the speech engines of Twilio's partners have no effect.
 const ENGINES: &str = "the server has its own speech engines";
-/// Reason for attributes that name settings in Twilio's console.
+/// Explains why attributes that name settings in Twilio's console have no effect.
 const CONSOLE: &str = "refers to settings in the provider's console";
 
-/// Reason for payment attributes. This server takes no payments, because the handling of card data requires a
-/// certification.
+/// Explains why payment attributes have no effect. This server takes no payments, because the handling of card data
+/// requires a certification.
 const NO_PAYMENTS: &str = "payments are not supported: the action receives that result";
 
-/// Reason for attributes of task routing, which is a hosted product of Twilio.
+/// Explains why attributes of task routing are refused. Task routing is a hosted product of Twilio.
 const TASKS: &str = "task routing is a hosted product";
 
 /// The table of TwiML's elements and their defaults.

@@ -135,7 +135,7 @@ pub(super) fn verification(owner: Owner<'_>, leg: &LegInfo, target: Target, veri
     Notice { event, target, failover: None, body, numbered: false }
 }
 
-/// The parameters that every request about a call has.
+/// The parameters that every request about a call contains.
 pub(super) fn standard(owner: Owner<'_>, leg: &LegInfo, status: &str) -> Parameters {
     let (from, to) = (format::address(&leg.from), format::address(&leg.to));
     let mut parameters: Parameters = [
@@ -186,8 +186,8 @@ fn place(address: &Address) -> (&'static str, &'static str) {
     }
 }
 
-/// Adds the parameters from the application that called this application. These parameters never replace parameters of
-/// the call itself.
+/// Adds the parameters that another application sent when it called this application. These parameters never replace
+/// parameters of the call itself.
 fn handed_over(leg: &LegInfo, parameters: &mut Parameters) {
     let Some(handover) = leg.handover.as_deref().filter(|_| leg.direction == Direction::Inbound) else { return };
     let customer = handover.customer.iter().map(|customer| ("CustomerId".to_owned(), customer.clone()));
@@ -231,7 +231,7 @@ fn sip(owner: Owner<'_>, leg: &LegInfo, push: &mut impl FnMut(String, String)) {
     }
 }
 
-/// The `CallToken` of a call. With this token, an application may forward the call. The token has the call's SID and
+/// The `CallToken` of a call. An application that forwards the call sends this token. The token has the call's SID and
 /// the caller's PASSporT.
 fn call_token(owner: Owner<'_>, leg: &LegInfo) -> String {
     let identity = leg.sip.identity.as_deref().and_then(|identity| identity.token.as_deref());
@@ -303,7 +303,7 @@ fn queued(owner: Owner<'_>, outcome: &QueueOutcome, push: &mut impl FnMut(&str, 
     }
 }
 
-/// Adds the parameters that every request for a caller in a queue has.
+/// Adds the parameters that are in every request for a caller in a queue.
 fn stands(owner: Owner<'_>, standing: &QueuePosition, push: &mut impl FnMut(&str, String)) {
     push("QueueSid", owner.ids.queue(standing.queue));
     push("QueueTime", format::seconds(standing.waited).to_string());
@@ -463,8 +463,8 @@ fn stream(owner: Owner<'_>, about: (&str, String), facts: &StreamFacts, at: Time
     Some(form(event, callback, parameters, false))
 }
 
-/// Adds the result of answering machine detection, if the result is known. If `took` is set, adds the duration of the
-/// detection too.
+/// Adds the result of answering machine detection, if the result is known. If `took` is true, the function also adds
+/// the time that the detection took.
 fn answered_by(leg: &LegInfo, took: bool, push: &mut impl FnMut(&str, String)) {
     if let Some(answered_by) = &leg.answered_by {
         push("AnsweredBy", format::detection_result(answered_by.verdict).into());
@@ -474,7 +474,8 @@ fn answered_by(leg: &LegInfo, took: bool, push: &mut impl FnMut(&str, String)) {
     }
 }
 
-/// The callback of answering machine detection. The callback is sent once, with the result that ends the detection.
+/// The callback of answering machine detection. The server sends one such callback for each detection, with the result
+/// that ends the detection.
 fn machine_detected(owner: Owner<'_>, leg: &LegInfo, facts: &MachineFacts) -> Option<Notice> {
     let callback = facts.spec.callback.as_ref().filter(|_| facts.spec.ends_with(facts.result))?;
     let parameters = [
@@ -487,7 +488,8 @@ fn machine_detected(owner: Owner<'_>, leg: &LegInfo, facts: &MachineFacts) -> Op
     Some(form("machine-detection", callback, parameters, false))
 }
 
-/// The callback of a `<Pay>` verb. This server takes no payments.
+/// The callback of a `<Pay>` verb. The callback reports a result without a payment, because this server takes no
+/// payments.
 fn payment(owner: Owner<'_>, leg: &LegInfo, unserved: &Unsupported) -> Option<Notice> {
     let callback = unserved.callback.as_ref()?;
     let whose = [("AccountSid", owner.sid.to_owned()), ("CallSid", owner.ids.call(leg.id))];

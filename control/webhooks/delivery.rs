@@ -1,4 +1,4 @@
-//! The types for a delivery, for the signing of a delivery, and for the report about an attempt.
+//! The types for a delivery, for the signature of a delivery, and for the report about an attempt.
 
 use std::fmt;
 use std::time::Duration;
@@ -13,11 +13,11 @@ use tandem_http::FetchError;
 use tandem_http::exchange::HttpAnswer;
 use tandem_store::deliveries::DeliveryState;
 
-/// A webhook request in a form that is independent of the provider, with its retry policy. The delivery is stored as
+/// A webhook request with its retry policy, in a form that is independent of the provider. The delivery is stored as
 /// JSON before the first attempt. The delivery contains no secrets, because each attempt gets a new signature.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Delivery {
-    /// Id of the delivery. All attempts have the same id, so that a receiver recognises a repetition.
+    /// Id of the delivery. All attempts have the same id, so that a receiver recognises a repeated delivery.
     #[serde(with = "hexadecimal")]
     pub id: u128,
     /// Name of the queue. The deliveries of a queue are sent strictly in order. Usually each call has its own queue.
@@ -33,8 +33,8 @@ pub struct Delivery {
     pub event: String,
     /// The URL of the application. Its scheme is `http` or `https`.
     pub url: String,
-    /// The URL for further attempts when all attempts at `url` have failed. The number of attempts is the same as at
-    /// `url`.
+    /// The URL for further attempts when all attempts at `url` have failed. The maximum number of attempts at this URL
+    /// is the same as at `url`.
     #[serde(default)]
     pub failover_url: Option<String>,
     /// HTTP method. The method decides whether the content is in the body or in the query.
@@ -51,20 +51,21 @@ pub struct Delivery {
     /// answers, a 3xx answer is a failure.
     #[serde(default)]
     pub follow_redirects: bool,
-    /// Id of the leg, if the notice has a sequence number of the leg.
+    /// Id of the leg whose notices are numbered. `None` if this notice has no sequence number.
     #[serde(default)]
     pub numbered: Option<String>,
     /// The leg that the delivery reports on.
     #[serde(default)]
     pub leg: Option<LegId>,
-    /// Id of the original delivery, if this delivery is a repetition by request. The id has 32 hexadecimal digits.
+    /// Id of the original delivery, as 32 hexadecimal digits. It is set if a request asked to repeat the original
+    /// delivery.
     #[serde(default)]
     pub replay_of: Option<String>,
 }
 
 impl Delivery {
-    /// Returns the id for recognising repetitions. For a repetition by request, this is the id of the original
-    /// delivery.
+    /// Returns the id by which the receiver recognises a repeated delivery. If a request asked for the repetition, this
+    /// is the id of the original delivery.
     pub fn token(&self) -> u128 {
         let original = self.replay_of.as_deref().and_then(|id| u128::from_str_radix(id, 16).ok());
         original.unwrap_or(self.id)
@@ -89,20 +90,20 @@ pub struct Retry {
     /// The failures after which the server makes another attempt.
     #[serde(default)]
     pub on: RetryOn,
-    /// Time limit for all attempts together, including pauses, in ms. At this limit, a running attempt is aborted, and
-    /// no further attempt starts.
+    /// Time limit in ms for all attempts together, including the pauses. When the limit is reached, a running attempt
+    /// is aborted, and no further attempt starts.
     #[serde(default)]
     pub total_ms: Option<u64>,
 }
 
-/// The failures after which the server makes another attempt. All other failures are final, because an application that
-/// answers 400 will probably answer 400 again.
+/// The failures after which the server makes another attempt. All other failures are final. For example, an application
+/// that answers 400 will probably answer 400 again.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RetryOn {
-    /// There is no connection. The name lookup, TCP or TLS failed, or one of these steps timed out.
+    /// The connection was not established. The name lookup, TCP or TLS failed, or one of these steps timed out.
     #[serde(default)]
     pub connect: bool,
-    /// There is a connection, but the complete answer did not arrive within the time limit.
+    /// The connection was established, but the complete answer did not arrive within the time limit.
     #[serde(default)]
     pub response: bool,
     /// The answer has one of these statuses.
@@ -146,10 +147,11 @@ impl From<(u16, u16)> for StatusRange {
     }
 }
 
-/// Builds and signs the request for a delivery. Implementations do no I/O and get the time as an argument.
+/// Builds and signs the request for a delivery. An implementation does no I/O and gets the time as an argument.
 pub trait DeliverySigner: Send + Sync {
-    /// Returns the request of attempt number `attempt` (from 1) to `url` at `now`. `url` is the URL of the delivery,
-    /// the failover URL, or the target of a redirect. For GET, the returned URL must have the form in its query.
+    /// Returns the signed request for one attempt. `attempt` is the number of the attempt, from 1. `url` is the URL of
+    /// the delivery, the failover URL, or the target of a redirect. `now` is the time of the attempt. For GET, the
+    /// query of the returned URL must contain the form.
     fn sign(&self, delivery: &Delivery, attempt: u32, url: &str, now: Timestamp) -> SignedRequest;
 }
 
@@ -210,11 +212,11 @@ pub struct Attempt {
     pub elapsed: Duration,
     /// HTTP status of the answer.
     pub status: Option<u16>,
-    /// Reason of the failure. `None` for a success.
+    /// The reason for the failure. `None` for a success.
     pub error: Option<String>,
     /// Cause of the failure, with advice.
     pub cause: Option<Cause>,
-    /// The answer, for a success and for a failure.
+    /// The answer of the receiver, after a success or a failure.
     pub answer: Option<HttpAnswer>,
 }
 
@@ -232,7 +234,7 @@ pub enum Next {
     Failover,
 }
 
-/// Serialises ids as strings of 32 hexadecimal digits, because JSON numbers are too small for ids.
+/// Serialises an id as a string of 32 hexadecimal digits, because an id is too large for a JSON number.
 mod hexadecimal {
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 

@@ -9,8 +9,8 @@
 //! ```
 //!
 //! The rows in the database are the queue. A worker has only a few rows in memory at a time and ends when there are no
-//! more rows. So a slow receiver uses disk space but no memory. If the process crashes after it has sent a delivery and
-//! before it has stored the outcome, the delivery is sent again with the same id.
+//! more rows. So a slow receiver uses disk space but no memory. The process can crash after it has sent a delivery and
+//! before it has stored the outcome. In this case the delivery is sent again with the same id.
 #![forbid(unsafe_code)]
 
 mod delivery;
@@ -38,10 +38,10 @@ pub use delivery::{
 };
 use worker::Worker;
 
-/// Maximum number of queues of an earlier process that are served at the same time.
+/// Maximum number of simultaneous workers for the queues that an earlier process left.
 const RESUMED_QUEUES: usize = 1024;
 
-/// Maximum number of stored hosts without a running attempt.
+/// Number of stored hosts above which the hosts without a running attempt are removed.
 const HOSTS: usize = 256;
 
 /// Pause after a failure of the database.
@@ -57,10 +57,10 @@ pub struct Deliveries {
     owner: Arc<Owner>,
 }
 
-/// Numbers of deliveries and attempts since the start of the server.
+/// Numbers of deliveries and attempts since the start of the server, for the metrics.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct DeliveryCounts {
-    /// Deliveries that their receivers accepted.
+    /// Deliveries that were accepted by the receiver.
     pub delivered: u64,
     /// Deliveries that failed finally.
     pub failed: u64,
@@ -76,7 +76,7 @@ pub struct Submitted {
     queue: String,
 }
 
-/// Owns the tasks. A task has only a reference to [`Shared`].
+/// Owns the tasks. A task itself holds only the [`Shared`] data and not the owner.
 struct Owner {
     shared: Arc<Shared>,
     tasks: Mutex<JoinSet<()>>,
@@ -86,7 +86,7 @@ struct Shared {
     store: Store,
     client: Client,
     signer: Arc<dyn DeliverySigner>,
-    /// The receiver of the reports. It is set at the start of the queues.
+    /// The receiver of the reports. The sink is set when the queues start.
     sink: OnceLock<Sink>,
     /// Limits the number of simultaneous attempts.
     slots: Semaphore,
@@ -94,7 +94,8 @@ struct Shared {
     /// other receivers.
     hosts: Mutex<HashMap<String, Arc<Semaphore>>>,
     host_slots: usize,
-    /// Every queue with a worker. `true` means that there are new rows since the worker last read the queue.
+    /// All queues that have a worker. The value `true` means that there are new rows since the worker last read the
+    /// queue.
     queues: Mutex<HashMap<String, bool>>,
     working: watch::Sender<usize>,
     phase: watch::Sender<Phase>,
@@ -108,16 +109,17 @@ enum Phase {
     /// Rows are stored, but no delivery is sent.
     Prepared,
     Running,
-    /// The queues are being drained. A wait does not start if it would end after this instant.
+    /// The queues are being drained until this instant. A worker does not begin a wait that would end later than this
+    /// instant.
     Draining(Instant),
     Stopped,
 }
 
-/// The worker must end. Its current row stays pending.
+/// Error: the worker must end. The worker's current row stays pending.
 struct Stopped;
 
 impl Deliveries {
-    /// Prepares the queues. Deliveries are stored from now on, and sent after [`Deliveries::start`].
+    /// Prepares the queues. From now on, deliveries are stored. They are sent only after [`Deliveries::start`].
     ///
     /// `concurrency` is the maximum number of simultaneous attempts over all queues. One host gets at most half of this
     /// number. Further attempts wait.
@@ -141,8 +143,8 @@ impl Deliveries {
         Deliveries { owner: Arc::new(Owner { shared, tasks: Mutex::default() }) }
     }
 
-    /// Starts to send, and continues the deliveries of an earlier process. Each queue keeps its order. This function
-    /// must be called only once. Each attempt is reported to `sink`.
+    /// Starts to send deliveries, and continues the deliveries of an earlier process. Each queue keeps its order. This
+    /// function must be called only once. Each attempt is reported to `sink`.
     pub fn start(&self, sink: Sink) {
         let owner = Arc::downgrade(&self.owner);
         let shared = self.owner.shared.clone();
@@ -161,9 +163,9 @@ impl Deliveries {
         });
     }
 
-    /// Adds the delivery at the end of its queue, and returns when the delivery is stored. The delivery will be sent
-    /// now or after a restart. If the calling code awaits each `enqueue` before the next `enqueue`, the deliveries keep
-    /// this order. An id that was already used is an error.
+    /// Adds the delivery at the end of its queue, and returns when the delivery is stored. The delivery is sent now or
+    /// after a restart. If the calling code awaits each `enqueue` before it calls the next `enqueue`, the order of the
+    /// deliveries is the order of the calls. An id that was already used is an error.
     pub async fn enqueue(&self, delivery: Delivery) -> Result<(), StoreError> {
         let submitted = self.submit(delivery).await?;
         self.stored(submitted).await
@@ -184,9 +186,10 @@ impl Deliveries {
         async move { Ok(Submitted { begun: begun?.await?, queue }) }
     }
 
-    /// Ends the delivery for a shutdown. After this call, no delivery may be enqueued. Sends as many deliveries as
-    /// possible within `limit`, without waiting for later retries, and then stops. The remaining deliveries are sent
-    /// after the next start. Returns `true` if no attempt was aborted.
+    /// Shuts down the sending of deliveries. After this call, no delivery may be enqueued. The function sends as many
+    /// deliveries as possible within `limit`. It does not wait for retries that are due after the limit. Then it stops
+    /// all workers. The remaining deliveries are sent after the next start of the server. Returns `true` if no attempt
+    /// was aborted.
     pub async fn drain(&self, limit: Duration) -> bool {
         let shared = &self.owner.shared;
         let deadline = Instant::now() + limit;
@@ -203,7 +206,7 @@ impl Deliveries {
         let _ = self.owner.shared.working.subscribe().wait_for(|working| *working == 0).await;
     }
 
-    /// Returns the numbers for the metrics.
+    /// Returns the numbers of deliveries and attempts for the metrics.
     pub fn counts(&self) -> DeliveryCounts {
         let shared = &self.owner.shared;
         DeliveryCounts {
@@ -259,13 +262,13 @@ impl Shared {
         hosts.entry(host).or_insert_with(|| Arc::new(Semaphore::new(self.host_slots))).clone()
     }
 
-    /// Waits for the phase in which everything must stop immediately.
+    /// Waits until the phase is `Stopped`. In this phase everything must stop immediately.
     async fn stopped(&self) {
         let _ = self.phase.subscribe().wait_for(|phase| *phase == Phase::Stopped).await;
     }
 
-    /// Waits for `delay`. If the deadline of the drain comes earlier, returns an error immediately, because the wait
-    /// would have no use.
+    /// Waits for `delay`. If the queues are being drained and the wait would end after the drain's deadline, the
+    /// function returns an error immediately.
     async fn wait(&self, delay: Duration) -> Result<(), Stopped> {
         let until = Instant::now() + delay;
         let mut phase = self.phase.subscribe();
@@ -282,7 +285,7 @@ impl Shared {
     }
 }
 
-/// Counts a task as working. The count ends when this value is dropped.
+/// Counts a task as working until this value is dropped.
 struct Working {
     shared: Arc<Shared>,
 }
@@ -293,7 +296,7 @@ impl Drop for Working {
     }
 }
 
-/// Returns the database row of a delivery without attempts.
+/// Returns the database row of a delivery that has no attempts yet.
 fn row(delivery: Delivery) -> Result<DeliveryRow, StoreError> {
     if delivery.queue.is_empty() {
         return Err(StoreError::NotWritten("a delivery needs a queue".into()));

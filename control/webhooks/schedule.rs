@@ -1,7 +1,8 @@
-//! The schedule of a delivery, without I/O: the URL of each attempt, and the step after the outcome of the attempt.
+//! The schedule of a delivery, without I/O. The schedule gives the URL of each attempt and the step after the outcome
+//! of the attempt.
 //!
-//! Attempts 1 to n use the URL, and attempts n+1 to 2n use the failover URL. n is the number of delays plus one. So the
-//! stored number of attempts is enough to continue after a restart.
+//! The number n is the number of delays plus one. Attempts 1 to n use the URL, and attempts n+1 to 2n use the failover
+//! URL. So the stored number of attempts is enough to continue after a restart.
 
 use std::time::Duration;
 
@@ -33,7 +34,7 @@ pub(super) enum Step {
 }
 
 impl<'d> Schedule<'d> {
-    /// Returns the schedule of a delivery after `made` attempts.
+    /// Returns the schedule of a delivery that already has `made` attempts.
     pub(super) fn resumed(delivery: &'d Delivery, made: u32) -> Schedule<'d> {
         Schedule { delivery, made }
     }
@@ -57,7 +58,8 @@ impl<'d> Schedule<'d> {
         (attempt <= self.tries() * 2).then_some(Target { attempt, url, failover: true })
     }
 
-    /// Counts an attempt and returns the next step. `remaining` is the remaining time for all attempts.
+    /// Counts an attempt and returns the next step. `remaining` is the time that remains for all further attempts
+    /// together.
     pub(super) fn after(
         &mut self,
         status: Option<u16>,

@@ -278,7 +278,8 @@ impl Bench {
         Bench { directory, store, deliveries, heard }
     }
 
-    /// Restarts without a drain, as after a kill -9. With `time_passes`, the retry of this delivery becomes due.
+    /// Restarts without a drain, as after `kill -9`. If `time_passes` is set, all pending retries are due at the
+    /// restart.
     async fn killed_and_restarted(self, time_passes: Option<&str>) -> Bench {
         let Bench { directory, store, deliveries, .. } = self;
         drop(deliveries);
@@ -313,7 +314,7 @@ impl Bench {
     }
 }
 
-/// A signer that writes the id and the attempt into the body, and the URL into the signature.
+/// A signer that writes the delivery's id and the attempt number into the body. It writes the URL into the signature.
 struct PlainSigner;
 
 impl DeliverySigner for PlainSigner {

@@ -16,10 +16,11 @@ use tokio::time::Instant;
 use super::schedule::{Schedule, Step, Target};
 use super::{Attempt, AttemptReport, DATABASE_PAUSE, Delivery, DeliveryBody, Next, Shared, Stopped, Working};
 
-/// Maximum number of rows in memory. The other rows stay in the database until these rows are finished.
+/// Maximum number of rows of a queue in memory. Further rows stay in the database until the worker has finished these
+/// rows.
 const ROWS: u32 = 16;
 
-/// Maximum number of octets of an answer that are read. Only the status of an answer matters.
+/// Maximum number of octets that the server reads of an answer. Only the status of an answer matters.
 const MAXIMUM_ANSWER: usize = 64 * 1024;
 
 pub(super) struct Worker {
@@ -114,7 +115,7 @@ impl Worker {
         }
     }
 
-    /// Makes one attempt. Waits until the limits allow the attempt.
+    /// Waits until the limits allow another attempt. Then makes the attempt.
     async fn send(&self, delivery: &Delivery, target: &Target, began: Instant) -> Sent {
         // The attempt first waits for the limit of the host, so that the attempt does not occupy a general slot during
         // this wait. The semaphores are never closed.
@@ -236,8 +237,8 @@ impl Worker {
         .await
     }
 
-    /// Stores an outcome. Repeats the attempt until the database accepts the outcome. Without a stored outcome, the
-    /// delivery could be sent endlessly.
+    /// Stores an outcome. If the database fails, the function tries again until the database accepts the outcome.
+    /// Without a stored outcome, the delivery could be sent endlessly.
     async fn note(&self, progress: DeliveryProgress) -> Result<(), Stopped> {
         while let Err(error) = deliveries::update(&self.shared.store, progress.clone()).await {
             if matches!(error, StoreError::Closed) {
@@ -267,7 +268,7 @@ fn status(outcome: &Result<Response, FetchError>) -> Option<u16> {
     }
 }
 
-/// Returns the remaining time for all attempts. `None` if there is no time limit.
+/// Returns the time that remains for all further attempts together. `None` if there is no time limit.
 fn remaining(delivery: &Delivery, began: Instant) -> Option<Duration> {
     delivery.retries.total_ms.map(|total| Duration::from_millis(total).saturating_sub(began.elapsed()))
 }

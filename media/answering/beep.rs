@@ -13,19 +13,23 @@ use crate::codec::{LONGEST_FRAME, SampleRate};
 
 /// The level in dBov below which a frame contains no tone.
 const QUIETEST: f32 = -42.0;
-/// The part of a frame's energy (0 to 1) that a single sine must have, so that the frame counts as a tone.
+/// The part of a frame's energy (0 to 1) that a single sine must have. If the sine has less energy, the frame does not
+/// count as a tone.
 const PURE: f32 = 0.9;
-/// The lowest and highest frequency of a tone in Hz. This range is wider than the range of beeps, so that the detector
-/// finds all of a beep at the edge of the beeps' range.
+/// The lowest frequency of a tone in Hz. The next constant, `HIGHEST`, is the highest frequency. This range is wider
+/// than the range of beeps. So the detector finds the whole beep even if the frequency of the beep is at the edge of
+/// the range of beeps.
 const LOWEST: f32 = 330.0;
 const HIGHEST: f32 = 2_600.0;
-/// The largest difference in Hz between a frame and the run that it belongs to.
+/// The largest difference in Hz between the frequency of a frame and the mean frequency of the tone that the frame
+/// continues.
 const DRIFT: f32 = 14.0;
 /// The largest difference in level between two consecutive frames of a tone, in dB.
 const STEP: f32 = 3.5;
 /// The number of frames after which a run counts as a tone. A shorter run may be speech.
 const TONE: u16 = 3;
-/// The number of frames that must follow a tone, each quieter than the tone by `DROP` dB.
+/// The number of quiet frames that must follow a tone. A frame is quiet if it is at least `DROP` dB quieter than the
+/// tone.
 const AFTER: u8 = 6;
 const DROP: f32 = 10.0;
 /// The frequency range of ringing, busy and dial tones in Hz (ITU-T E.180). Such tones repeat within `AGAIN` frames.
@@ -41,8 +45,8 @@ pub(super) struct Run {
     pub(super) frames: u16,
     /// The level of the last frame in dBov.
     level: f32,
-    /// The number of frames without the tone since the last frame with the tone. It is 1 during a phase reversal or a
-    /// lost packet.
+    /// The number of frames without the tone since the last frame with the tone. The value is 1 while one frame is
+    /// missing because of a phase reversal or a lost packet.
     missed: u8,
 }
 
@@ -65,7 +69,8 @@ pub(super) struct ToneDetector {
     rate: f32,
     run: Option<Run>,
     ended: Option<(Run, u8)>,
-    /// The number of frames without a tone since the last tone at the frequency of a progress tone.
+    /// The number of frames without a tone since the last progress tone. A progress tone is a tone whose frequency is
+    /// in `PROGRESS_HERTZ`.
     since_progress: u8,
 }
 

@@ -1,5 +1,5 @@
-//! Answering machine detection on one leg. This module combines the detection with its voice activity detector, and
-//! follows the sample rate of the leg.
+//! Answering machine detection on one leg. This module combines the detection with a voice activity detector. It adapts
+//! both to the sample rate of the leg.
 
 use super::{AnsweringMachine, MachineDetection};
 use crate::codec::{LONGEST_FRAME, SampleRate};
@@ -27,8 +27,8 @@ impl MachineListener {
         self.detection.is_over()
     }
 
-    /// Handles the next 20 ms of inbound audio and the sample rate of this audio. `None` means that the far end sent
-    /// nothing, and counts as silence. The function allocates only when the leg's rate changes.
+    /// Handles the next 20 ms of inbound audio. `heard` contains the samples and their sample rate. With `None`, the
+    /// far end sent nothing, and the frame counts as silence. The function allocates only when the sample rate changes.
     pub(crate) fn handle_frame(&mut self, heard: Option<(&[i16], SampleRate)>) -> Option<Event> {
         if let Some((_, rate)) = heard
             && rate != self.rate

@@ -6,8 +6,8 @@ use crate::testing::voice::{Voice, tone};
 use crate::vad::VoiceActivity;
 use crate::{Country, Tone};
 
-/// Runs a detection on `samples` (8,000 Hz) and on one minute of silence after them. Returns each result with its time
-/// in ms.
+/// Runs a detection on `samples` (8,000 Hz). One minute of silence follows the samples. Returns each result with its
+/// time in ms.
 fn detect(spec: &MachineDetection, samples: &[i16]) -> Vec<(u64, DetectionResult)> {
     let mut detection = AnsweringMachine::new(spec, SampleRate::Hz8000);
     let mut activity = VoiceActivity::new(SampleRate::Hz8000);
@@ -36,7 +36,8 @@ const ENDED_BY_BEEP: DetectionResult = DetectionResult::GreetingEnded { by: Gree
 const ENDED_BY_SILENCE: DetectionResult = DetectionResult::GreetingEnded { by: GreetingEnd::Silence };
 const ENDED_BY_TIME: DetectionResult = DetectionResult::GreetingEnded { by: GreetingEnd::Other };
 
-/// Runs a detection without audio. Each of `parts` says whether there is speech, and for how many ms.
+/// Runs a detection without audio. Each item of `parts` contains a flag and a duration in ms. The flag says whether
+/// this part is speech.
 fn figures(spec: &MachineDetection, parts: &[(bool, u64)]) -> Vec<(u64, DetectionResult)> {
     let mut detection = AnsweringMachine::new(spec, SampleRate::Hz8000);
     let mut reported = Vec::new();
@@ -333,7 +334,7 @@ fn call(random: &mut Voice, speech: Vec<i16>, after: Vec<i16>) -> Vec<i16> {
     samples
 }
 
-/// Telnyx's defaults for `detect`: every decision comes within 3.5 s.
+/// Returns Telnyx's default settings for `detect`. With these settings, every decision comes within 3.5 s.
 fn hasty() -> MachineDetection {
     MachineDetection {
         first_result_timeout: Duration::from_millis(3_500),

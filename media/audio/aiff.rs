@@ -1,4 +1,4 @@
-//! Reads AIFF and AIFF-C: files of chunks with big-endian numbers.
+//! Reads AIFF and AIFF-C. These files consist of chunks with big-endian numbers.
 
 use super::Audio;
 use super::read::{AudioError, Mono, bound, finish, g711};

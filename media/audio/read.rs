@@ -1,4 +1,4 @@
-//! Decodes WAV, AIFF, MP3, GSM and raw G.711 to [`Audio`]. Files are untrusted input: every length is checked.
+//! Decodes WAV, AIFF, MP3, GSM and raw G.711 to [`Audio`]. Files are untrusted input, so every length is checked.
 
 use std::io::Cursor;
 
@@ -37,8 +37,9 @@ pub enum AudioError {
     Unsupported(String),
 }
 
-/// Decodes WAV, AIFF, MP3, GSM or raw G.711. The content decides the format. `content_type` decides only if the content
-/// does not show a format (`audio/basic`, `audio/x-mulaw`, `audio/PCMU`, `audio/PCMA`).
+/// Decodes WAV, AIFF, MP3, GSM or raw G.711. The first octets identify WAV, AIFF, and MP3 with an ID3 tag. For other
+/// content, `content_type` decides if it names raw mu-law, raw A-law or GSM, for example `audio/basic`,
+/// `audio/x-mulaw`, `audio/PCMU` or `audio/PCMA`. Otherwise the function looks for GSM frames, and then for MP3 frames.
 pub fn decode(octets: &[u8], content_type: Option<&str>) -> Result<Audio, AudioError> {
     if octets.len() > LARGEST {
         return Err(AudioError::TooLong);
@@ -74,7 +75,8 @@ pub fn decode(octets: &[u8], content_type: Option<&str>) -> Result<Audio, AudioE
     }
 }
 
-/// Reads WAV: PCM with 8, 16, 24 or 32 bits, float, mu-law, A-law or GSM, with any rate and number of channels.
+/// Reads a WAV file. The samples may be PCM with 8, 16, 24 or 32 bits, float, mu-law, A-law or GSM. Any sample rate and
+/// any number of channels is accepted.
 pub fn read_wav(octets: &[u8]) -> Result<Audio, AudioError> {
     if octets.len() > LARGEST {
         return Err(AudioError::TooLong);
@@ -180,7 +182,7 @@ impl<'a> Layout<'a> {
     }
 }
 
-/// Mixes interleaved channels to one channel by their mean.
+/// Mixes interleaved channels to one channel. Each sample of the result is the mean of the samples of all channels.
 pub(super) struct Mono {
     channels: i64,
     sum: i64,
@@ -245,8 +247,8 @@ fn read_gsm_pairs(octets: &[u8], rate: u32) -> Result<Audio, AudioError> {
     finish(samples, rate)
 }
 
-/// Decodes MP3 with symphonia. Damaged frames are skipped, as players do. An encoder adds silence at both ends and
-/// reports its length in the file. The decoder removes this silence.
+/// Decodes MP3 with symphonia. Damaged frames are skipped, as players do. An MP3 encoder adds silence at both ends, and
+/// writes the length of this silence into the file. The decoder removes this silence.
 fn read_mp3(octets: &[u8]) -> Result<Audio, AudioError> {
     let damaged = |error: Mp3Error| AudioError::Malformed(format!("MP3: {error}"));
     // The decoder needs to own its input.

@@ -6,10 +6,11 @@ use super::{Codec, SampleRate, g722, l16, opus};
 /// The number of samples of the longest packet, which has 120 ms at 48,000 Hz. A buffer of this length is enough to
 /// decode any packet.
 pub const LONGEST_PACKET: usize = SampleRate::Hz48000.frame() * 6;
-/// The number of octets of the longest encoded frame of 20 ms: L16 at 48,000 Hz.
+/// The number of octets of the longest encoded frame of 20 ms. This is a frame of L16 at 48,000 Hz.
 pub const LONGEST_PAYLOAD: usize = SampleRate::Hz48000.frame() * l16::OCTETS_PER_SAMPLE;
 
-/// The payload is not valid for its codec: it is empty, incomplete or longer than 120 ms, or the decoder refused it.
+/// The error for a payload that is not valid for its codec. The payload is empty, incomplete or longer than 120 ms, or
+/// the codec's decoder refused the payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a valid payload of the codec")]
 pub struct Malformed;
@@ -64,9 +65,9 @@ impl Encoder {
         }
     }
 
-    /// Copies the state of `other`, an encoder of the same codec. A decoder can then change from the output of `other`
-    /// to the output of this encoder. For G.722 the result is exact. Opus is reset, so that its next packet does not
-    /// depend on earlier packets.
+    /// Copies the state of `other`, which is an encoder of the same codec. A decoder can then change from the output of
+    /// `other` to the output of this encoder. For G.722 the change is exact. Opus does not copy the state. It is reset,
+    /// so that its next packet does not depend on earlier packets.
     pub fn follow(&mut self, other: &Encoder) {
         match (&mut self.coding, &other.coding) {
             (Coding::G722(encoder), Coding::G722(other)) => encoder.clone_from(other),
@@ -133,8 +134,9 @@ impl Decoder {
         }
     }
 
-    /// Fills `samples` with the codec's concealment of lost audio of this length. Only Opus supports this, for
-    /// multiples of 2.5 ms up to 120 ms. Returns false and writes nothing if the codec or the length is not supported.
+    /// Fills `samples` with audio that conceals a loss of this length. The codec computes this audio. Only Opus
+    /// supports concealment, and only for multiples of 2.5 ms up to 120 ms. Returns false and writes nothing if the
+    /// codec or the length is not supported.
     pub fn conceal(&mut self, samples: &mut [i16]) -> bool {
         match &mut self.coding {
             Coding::Opus(decoder) => decoder.conceal(samples),

@@ -1,7 +1,7 @@
-//! ITU-T G.711 mu-law and A-law: decoding with a 256-entry table, encoding without a search.
+//! ITU-T G.711 mu-law and A-law. Decoding uses a table with 256 entries. Encoding needs no search.
 //!
-//! Linear samples have 16 bits. The encoders use the upper 14 bits (mu-law) or 13 bits (A-law). They round as the ITU-T
-//! G.191 reference does: the low bits are dropped before the segment is determined.
+//! Linear samples have 16 bits. The encoders use the upper 14 bits (mu-law) or 13 bits (A-law). They round in the same
+//! way as the ITU-T G.191 reference, which drops the low bits before it determines the segment.
 
 /// The companding law of G.711. One octet is one sample at 8,000 Hz.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -13,7 +13,7 @@ pub enum Law {
 }
 
 impl Law {
-    /// The octet that represents silence. It decodes to 0 for mu-law, and to the lowest level for A-law.
+    /// The octet that represents silence. For mu-law this octet decodes to 0. For A-law it decodes to the lowest level.
     pub const fn silence(self) -> u8 {
         match self {
             Law::Mu => 0xFF,
@@ -106,9 +106,9 @@ pub const fn linear_to_alaw(sample: i16) -> u8 {
     (code as u8 | positive) ^ 0x55
 }
 
-/// [`linear_to_ulaw`] in a form that compilers vectorise. Vector instructions can convert integers to floats, but
-/// cannot count leading zeros. The exponent of the float is the segment, and the upper four bits of the mantissa are
-/// the step. Both are adjacent in the float, as they are in the octet.
+/// Encodes a sample as [`linear_to_ulaw`] does, but in a form that compilers vectorise. Vector instructions can convert
+/// integers to floats, but cannot count leading zeros. The exponent of the float is the segment, and the upper four
+/// bits of the mantissa are the step. The segment and the step are adjacent in the float, as they are in the octet.
 #[inline(always)]
 fn ulaw_by_float(sample: i16) -> u8 {
     let sign = sample >> 15;
@@ -117,7 +117,8 @@ fn ulaw_by_float(sample: i16) -> u8 {
     code ^ 0xFF ^ (sign as u8 & 0x80)
 }
 
-/// [`linear_to_alaw`] in a form that compilers vectorise. A value below 16 is its own code.
+/// Encodes a sample as [`linear_to_alaw`] does, but in a form that compilers vectorise. A value below 16 is its own
+/// code.
 #[inline(always)]
 fn alaw_by_float(sample: i16) -> u8 {
     let sign = sample >> 15;
@@ -180,7 +181,7 @@ mod tests {
     use super::super::tests::{samples, shared};
     use super::*;
 
-    /// The segment search of ITU-T G.191, as a plain loop.
+    /// Encodes a sample with the segment search of ITU-T G.191, written as a plain loop.
     fn reference_ulaw(sample: i16) -> u8 {
         let mut absolute = if sample < 0 { ((!sample) >> 2) + 33 } else { (sample >> 2) + 33 };
         if absolute > 0x1FFF {

@@ -1,4 +1,4 @@
-//! ITU-T G.722 at 64 kbit/s: 16 kHz audio is split into two bands, each coded with backward-adaptive ADPCM.
+//! ITU-T G.722 at 64 kbit/s. Audio at 16 kHz is split into two bands. Each band is coded with backward-adaptive ADPCM.
 //!
 //! ```text
 //!                 .- 0 to 4 kHz, 8,000 per second: 6 bits -.
@@ -6,9 +6,9 @@
 //!                 '- 4 to 8 kHz, 8,000 per second: 2 bits -'
 //! ```
 //!
-//! The adaptation uses only the code, and in the low band only the upper 4 bits of the code. So encoder and decoder
-//! always have the same state. A network may use the lower bits of the low band for data (modes 2 and 3 of the
-//! recommendation). [`Decoder`] supports these modes. The output equals the ITU-T test sequences bit for bit.
+//! The adaptation uses only the transmitted code. In the low band it uses only the upper 4 bits of the code. So encoder
+//! and decoder always have the same state. A network may use the lower bits of the low band for data (modes 2 and 3 of
+//! the recommendation). [`Decoder`] supports these modes. The output equals the ITU-T test sequences bit for bit.
 
 /// Samples per octet.
 pub(super) const SAMPLES_PER_OCTET: usize = 2;
@@ -72,10 +72,11 @@ impl Encoder {
 pub(super) struct Decoder {
     low: Band,
     high: Band,
-    /// The output levels of the low band, indexed by all audio bits of its code. The adaptation uses only the upper 4
-    /// bits.
+    /// The output levels of the low band, indexed by all audio bits of a low-band code. The adaptation uses only the
+    /// upper 4 bits of the code.
     fine: &'static [i16; 64],
-    /// The last sums and the last differences of the two bands, oldest first.
+    /// The last values of the decoded bands, oldest first. The first array contains the sums of both bands, and the
+    /// second array contains the differences.
     past: [[i16; HISTORY / 2]; 2],
 }
 
@@ -131,15 +132,16 @@ impl Decoder {
 
 /// The number of sample pairs that are processed together. They last 20 ms.
 const BLOCK: usize = 160;
-/// The number of taps of the quadrature mirror filter (G.722 table 11), and the number of past samples that the filter
-/// needs with each new pair.
+/// The number of taps of the quadrature mirror filter (G.722 table 11). The next constant, `HISTORY`, is the number of
+/// past samples that the filter needs with each new pair.
 const TAPS: usize = 24;
 const HISTORY: usize = TAPS - 2;
 
 /// The even taps of the filter. The odd taps are the same values in reverse order.
 const QMF_EVEN: [i16; TAPS / 2] = [3, -11, 12, 32, -210, 951, 3876, -805, 362, -156, 53, -11];
 const QMF_ODD: [i16; TAPS / 2] = reversed(QMF_EVEN);
-/// The taps for the low band and for the high band. The high band uses the same taps, but every second tap is negated.
+/// The taps for the low band. The next constant, `QMF_HIGH`, has the taps for the high band. They are the same taps,
+/// but every second tap is negated.
 const QMF_LOW: [i16; TAPS] = interleaved(1);
 const QMF_HIGH: [i16; TAPS] = interleaved(-1);
 
@@ -164,7 +166,8 @@ fn join(taps: &[i16; TAPS / 2], filter: &[i16; TAPS / 2]) -> i16 {
 struct Band {
     /// The logarithm of the quantiser's scale, in 1/2048 of an octave.
     scale: i32,
-    /// The prediction of the next sample, and the part of the prediction that comes from the zeros.
+    /// The prediction of the next sample. The next field, `from_zeros`, is the part of the prediction that comes from
+    /// the zeros.
     prediction: i32,
     from_zeros: i32,
     /// The predictor's two poles in Q14.
@@ -174,8 +177,8 @@ struct Band {
     /// The signs of the last two partially reconstructed samples. A sign is -1 for a negative sample and 0 for any
     /// other sample.
     negative: [i32; 2],
-    /// The predictor's zeros in Q14, and the last differences, newest first. Six values of each are used. The arrays
-    /// have eight to fill a vector register.
+    /// The predictor's zeros in Q14. The next field, `differences`, has the last differences, newest first. Both arrays
+    /// use six values. They have eight values to fill a vector register.
     zeros: [i16; 8],
     differences: [i16; 8],
 }
@@ -220,7 +223,7 @@ impl Band {
         sample.clamp(-16_384, 16_383)
     }
 
-    /// Adapts the scale and the predictor to the upper four bits of a low-band code.
+    /// Adapts the scale and the predictor to the upper four bits of a code of the low band.
     #[inline(always)]
     fn adapt_low(&mut self, code: i32, step: i32) {
         self.scale = (((self.scale * 127) >> 7) + at(&LOW_GROWTH, code)).clamp(0, 18_432);
@@ -233,8 +236,8 @@ impl Band {
         self.predict((step * at(&HIGH_LEVEL, code)) >> 15);
     }
 
-    /// Advances the predictor by one quantised difference: adapts the poles and zeros, then computes the next
-    /// prediction (G.722 §6.2.1.3 and following, block 4).
+    /// Advances the predictor by one quantised difference. The function adapts the poles and the zeros, and then
+    /// computes the next prediction (G.722 §6.2.1.3 and following, block 4).
     #[inline(always)]
     fn predict(&mut self, difference: i32) {
         let reconstructed = saturated(self.prediction + difference);
@@ -317,7 +320,8 @@ const fn at<const N: usize>(table: &[i16; N], place: i32) -> i32 {
 }
 
 /// The decision limits of the low band's quantiser, times 16, so that the upper half of a 32-bit product can be
-/// compared with them. Every magnitude reaches the first three limits, which are zero. They fill the vector.
+/// compared with them. The first three limits are zero, so every magnitude reaches them. Their purpose is to fill the
+/// vector.
 #[expect(clippy::indexing_slicing, reason = "const evaluation: an index out of range would not compile")]
 static LOW_LIMITS: [u16; 32] = {
     const LIMITS: [u16; 32] = [
@@ -333,7 +337,8 @@ static LOW_LIMITS: [u16; 32] = {
     limits
 };
 
-/// The six-bit code of the low band, indexed by sign (bit 5, set if negative) and interval.
+/// The six-bit code of the low band. The index consists of the sign (bit 5, which is set for a negative value) and the
+/// interval.
 #[expect(clippy::indexing_slicing, reason = "const evaluation: an index out of range would not compile")]
 static LOW_CODE: [i16; 64] = {
     let mut codes = [0; 64];
@@ -350,8 +355,8 @@ static LOW_CODE: [i16; 64] = {
 /// They are also the output of mode 3.
 static LOW_LEVEL: [i16; 16] =
     [0, -20456, -12896, -8968, -6288, -4240, -2584, -1200, 20456, 12896, 8968, 6288, 4240, 2584, 1200, 0];
-/// The output levels of the low band, indexed by all six bits of the code. The table for mode 2 ignores the lowest bit.
-/// The table for mode 3 ignores the two lowest bits.
+/// The output levels of the low band in mode 3, indexed by all six bits of the code. This table ignores the two lowest
+/// bits. The next table, `FINE_5`, is for mode 2 and ignores the lowest bit. `FINE_6` is for mode 1 and uses all bits.
 static FINE_4: [i16; 64] = spread(LOW_LEVEL);
 static FINE_5: [i16; 64] = spread([
     -280, -280, -23352, -17560, -14120, -11664, -9752, -8184, -6864, -5712, -4696, -3784, -2960, -2208, -1520, -880,
@@ -365,11 +370,13 @@ static FINE_6: [i16; 64] = [
 ];
 /// The change of the low band's scale, indexed by the upper four bits of the code.
 static LOW_GROWTH: [i16; 16] = [-60, 3042, 1198, 538, 334, 172, 58, -30, 3042, 1198, 538, 334, 172, 58, -30, -60];
-/// The output level and the change of scale of the high band, indexed by the code.
+/// The output level of the high band, indexed by the code. The next table, `HIGH_GROWTH`, has the change of the high
+/// band's scale.
 static HIGH_LEVEL: [i16; 4] = [-7408, -1616, 7408, 1616];
 static HIGH_GROWTH: [i16; 4] = [798, -214, 798, -214];
 
-/// The linear scale of the quantiser, indexed by the logarithmic scale divided by 64.
+/// The linear scale of the low band's quantiser, indexed by the logarithmic scale divided by 64. The next table,
+/// `HIGH_STEP`, is for the high band.
 static LOW_STEP: [i16; 512] = steps(8);
 static HIGH_STEP: [i16; 512] = steps(10);
 

@@ -3,18 +3,18 @@
 //! The decoder is used only for files. Calls never negotiate GSM. The arithmetic follows the recommendation, so the
 //! samples are bit-exact. The names come from clause 5.3 of the recommendation.
 
-/// Number of samples in a frame of 20 ms.
+/// The number of samples in a frame of 20 ms.
 pub(crate) const FRAME: usize = 160;
-/// Number of octets of a frame in a `.gsm` file. A frame consists of the 4 bits `1101` and then 260 bits, with the most
-/// significant bit first.
+/// The number of octets of a frame in a `.gsm` file. A frame consists of the 4 bits `1101` and then 260 bits. The most
+/// significant bit comes first.
 pub(crate) const OCTETS: usize = 33;
-/// Number of octets of a pair of frames in WAV (format 49). A pair consists of 520 bits, with the least significant bit
-/// first.
+/// The number of octets of a pair of frames in a WAV file (format 49). A pair consists of 520 bits. The least
+/// significant bit comes first.
 pub(crate) const PAIR_OCTETS: usize = 65;
 
-/// The number of bits of each of the eight log area ratios.
+/// The number of bits of each log area ratio. There are eight log area ratios.
 const LAR_BITS: [u32; 8] = [6, 6, 5, 5, 4, 4, 3, 3];
-/// The quantisation of the log area ratios: B, MIC and INVA of table 5.1.
+/// The constants for the quantisation of the log area ratios. They are B, MIC and INVA of table 5.1.
 const LAR_TABLE: [(i16, i16, i16); 8] = [
     (0, -32, 13_107),
     (0, -32, 13_107),
@@ -31,7 +31,7 @@ const QLB: [i16; 4] = [3_277, 11_469, 21_299, 32_767];
 const FAC: [i16; 8] = [18_431, 20_479, 22_527, 24_575, 26_623, 28_671, 30_719, 32_767];
 /// The longest lag of the long-term predictor in samples.
 const LONGEST_LAG: usize = 120;
-/// Samples of a sub-frame.
+/// The number of samples in a sub-frame.
 const SUBFRAME: usize = 40;
 
 /// The decoder of one stream. It keeps state between frames.
@@ -79,7 +79,8 @@ impl Decoder {
         samples
     }
 
-    /// Returns a sub-frame of the short-term residual: regular pulses (5.3.1) and long-term prediction (5.3.2).
+    /// Returns a sub-frame of the short-term residual. The function adds the regular pulses (5.3.1) and the long-term
+    /// prediction (5.3.2).
     fn excitation(&mut self, bits: &mut Bits<'_>) -> [i16; SUBFRAME] {
         let lag = usize::from(bits.take(7).unsigned_abs());
         let gain = QLB.get(usize::from(bits.take(2).unsigned_abs())).copied().unwrap_or_default();

@@ -1,6 +1,6 @@
 //! L16: linear 16-bit samples in network byte order (RFC 3551 §4.5.11).
 
-/// Octets per sample.
+/// The number of octets per sample.
 pub(super) const OCTETS_PER_SAMPLE: usize = 2;
 
 /// Decodes samples until one of the slices ends. Returns the number of samples written.

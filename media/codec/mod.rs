@@ -1,4 +1,4 @@
-//! The audio codecs of a leg, one file for each codec. A codec is pure and works on whole frames.
+//! The audio codecs of a leg. There is one file for each codec. A codec is pure and works on whole frames.
 
 mod coder;
 pub mod g711;
@@ -22,7 +22,7 @@ pub enum SampleRate {
 }
 
 impl SampleRate {
-    /// Samples per second.
+    /// The number of samples per second.
     pub const fn hertz(self) -> u32 {
         match self {
             SampleRate::Hz8000 => 8_000,

@@ -7,8 +7,8 @@ use super::SampleRate;
 
 /// The complexity setting of libopus, 0 to 10.
 const COMPLEXITY: i32 = 5;
-/// The loss in percent that an encoder assumes before the first report. The value is so high that the encoder spends
-/// bits on redundancy.
+/// The loss in percent that an encoder assumes before the far end's first report. With this value the encoder already
+/// spends bits on redundancy.
 const EXPECTED_LOSS: i32 = 10;
 
 /// An Opus encoder.
@@ -50,8 +50,8 @@ impl Encoder {
     }
 
     /// Encodes one frame of 2.5 to 120 ms and returns the number of octets written. Returns 0 if the frame has another
-    /// length, or if `octets` is too short for any packet. A packet has at most 1,275 octets per 20 ms, and never more
-    /// than `octets` holds.
+    /// length, or if no packet fits into `octets`. A packet has at most 1,275 octets per 20 ms, and at most the length
+    /// of `octets`.
     pub(super) fn encode(&mut self, frame: &[i16], octets: &mut [u8]) -> usize {
         self.0.encode(frame, octets).unwrap_or(0)
     }

@@ -3,8 +3,8 @@
 use std::f64::consts::TAU;
 use std::path::Path;
 
-/// Reads a file of the ITU's test vectors or of recorded speech. Prints a message and returns `None` if the file is
-/// missing.
+/// Reads a test vector of the ITU or a file with recorded speech. If the file is missing, prints a message and returns
+/// `None`.
 pub(crate) fn shared(name: &str) -> Option<Vec<u8>> {
     let octets = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/corpora").join(name)).ok();
     if octets.is_none() {
@@ -61,8 +61,8 @@ pub(crate) fn voice(hertz: u32) -> Vec<i16> {
         .collect()
 }
 
-/// Compares `heard` with `said` at the best lag of at most `max_lag` samples. Returns the level of `heard` relative to the
-/// difference between both, in dB, and the lag in samples.
+/// Compares `heard` with `said` at the best lag of at most `max_lag` samples. Returns two values: the level of `heard`
+/// in dB relative to the difference between `heard` and `said`, and the lag in samples.
 pub(crate) fn fidelity(said: &[i16], heard: &[i16], max_lag: usize) -> (f64, usize) {
     (0..=max_lag)
         .map(|lag| {

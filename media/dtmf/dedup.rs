@@ -17,15 +17,14 @@ pub enum DtmfMethod {
 /// The number of digits that are remembered. One digit is not enough, because the slower method may deliver a digit
 /// after the next digit has begun.
 const REMEMBERED: usize = 4;
-/// The time after a telephone-event (or after its last packet) during which a tone is the same digit. The report of a
-/// tone is late for three reasons: the detection takes 40 ms, the jitter buffer has a delay, and the gateway has a
-/// delay.
+/// The time after the last packet of a telephone-event during which a tone is the same digit. The report of a tone is
+/// late for three reasons: the detection takes 40 ms, the jitter buffer has a delay, and the gateway has a delay.
 const TONE_AFTER: Duration = Duration::from_millis(300);
-/// The time after a tone during which a telephone-event is the same digit. A gateway passes some of the tone before the
-/// gateway detects the digit.
+/// The time after a tone during which a telephone-event is the same digit. The tone comes first, because a gateway
+/// passes some of the tone before it detects the digit.
 const EVENT_AFTER: Duration = Duration::from_millis(200);
-/// The largest time between an INFO and another report of the same digit. A phone sends the INFO when the digit is
-/// released, and the INFO takes another path.
+/// The largest time between an INFO and another report of the same digit. The reports are not simultaneous, because a
+/// phone sends the INFO when the digit is released, and because the INFO takes another path.
 const INFO_APART: Duration = Duration::from_millis(500);
 
 /// Removes the duplicates of one leg's digits.
@@ -37,10 +36,11 @@ pub struct DigitDedup {
 #[derive(Debug, Clone, Copy)]
 struct SeenDigit {
     digit: char,
-    /// The strongest method by which the digit has arrived.
+    /// The method by which the digit has arrived. If the digit has arrived by several methods, this is the strongest
+    /// method.
     method: DtmfMethod,
     at: Instant,
-    /// Whether an INFO has arrived for this digit. A further INFO is then another digit.
+    /// Whether an INFO has arrived for this digit. If so, a further INFO is another digit.
     info: bool,
 }
 

@@ -58,7 +58,7 @@ mod tests {
     use super::*;
     use crate::tone::{Tone, ToneGenerator};
 
-    /// Returns the frames of a digit of 60 ms and of 200 ms of silence.
+    /// Returns the frames of a digit. The digit lasts 60 ms, and 200 ms of silence follow.
     fn digit(digit: char, rate: SampleRate) -> Vec<Vec<i16>> {
         let mut generator = ToneGenerator::at(Tone::Digit { digit, milliseconds: 60 }, rate);
         let sound = |_| {

@@ -15,7 +15,7 @@ pub use dedup::{DigitDedup, DtmfMethod};
 pub(crate) use inband::InbandDetector;
 pub use tone_detector::ToneDetector;
 
-/// The frequencies of the rows and of the columns in Hz (ITU-T Q.23).
+/// The frequencies of the rows in Hz (ITU-T Q.23). The next constant, `COLUMNS`, has the frequencies of the columns.
 const ROWS: [u16; 4] = [697, 770, 852, 941];
 const COLUMNS: [u16; 4] = [1_209, 1_336, 1_477, 1_633];
 /// The digits of each row.

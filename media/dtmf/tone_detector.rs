@@ -7,8 +7,8 @@
 //!
 //! The detector adds short blocks with their phases. This gives more information than a Goertzel filter over the whole
 //! window, because the phases show the exact frequency. A tone that deviates by 1.5 % loses no energy, and a tone that
-//! deviates by 3.5 % is refused. A digit is purer than speech: in three successive windows of 30 ms, two tones contain
-//! most of the energy. Voices do not have this purity.
+//! deviates by 3.5 % is refused. A digit is purer than speech. In a digit, two tones contain most of the energy of
+//! three successive windows of 30 ms. Voices do not have this purity.
 
 #![expect(clippy::indexing_slicing, reason = "by tone and block, whose numbers are ours: none comes from the samples")]
 
@@ -17,12 +17,13 @@ use std::f32::consts::{PI, TAU};
 use super::{COLUMNS, DIGITS, ROWS};
 
 const TONES: usize = 8;
-/// The frequencies of the rows, followed by the columns, in Hz.
+/// The frequencies of the rows in Hz, followed by the frequencies of the columns.
 const HERTZ: [u16; TONES] = {
     let ([a, b, c, d], [e, f, g, h]) = (ROWS, COLUMNS);
     [a, b, c, d, e, f, g, h]
 };
-/// The number of samples in a block (5 ms), and the number of blocks per second.
+/// The number of samples in a block. They last 5 ms. The next constant, `BLOCKS_A_SECOND`, is the number of blocks in a
+/// second.
 const BLOCK: usize = 40;
 const BLOCKS_A_SECOND: u16 = 200;
 /// The number of blocks that are examined for a digit. They last 30 ms.
@@ -30,21 +31,23 @@ const WINDOW: usize = 6;
 /// The number of blocks that show whether the digit continues. They last 15 ms. An interruption of 10 ms never fills
 /// two successive windows of this length.
 const LATEST: usize = 3;
-/// The number of successive windows, one block apart, that must contain the same digit. Together with [`PURITY`], this
-/// detects every tone of 40 ms and no tone of 23 ms.
+/// The number of successive windows that must contain the same digit. Each window starts one block after the previous
+/// window. This number and [`PURITY`] together have the effect that every tone of 40 ms is detected, and no tone of 23
+/// ms.
 const AGREEING: u8 = 3;
-/// The number of successive blocks without the digit that end the digit.
+/// The number of successive blocks without the digit after which the digit has ended.
 const MISSING: u8 = 3;
 /// The part of a window's energy (0 to 1) that both tones together must have.
 const PURITY: f32 = 0.75;
 /// The largest relative frequency deviation of a tone. The limit is between 1.5 %, which must be accepted, and 3.5 %,
 /// which must be refused.
 const DEVIATION: f32 = 0.021;
-/// The accepted ratio of the column's power to the row's power. The range is -10 dB to +6 dB.
+/// The accepted ratio of the column's power to the row's power. The ratio may be -10 dB to +6 dB.
 const TWIST: std::ops::RangeInclusive<f32> = 0.1..=4.0;
-/// The mean square of the weakest accepted pair: about -39 dBm0, with each tone at -42 dBm0.
+/// The mean square of the weakest accepted pair of tones. It is about -39 dBm0. Each of its two tones then has -42
+/// dBm0.
 const WEAKEST: f32 = 170.0 * 170.0;
-/// A tone counts as missing when its power falls below this part of its former power. The value is -11 dB.
+/// The part of a tone's former power below which the tone counts as missing. The value is -11 dB.
 const FALLEN: f32 = 0.08;
 
 /// Detects digits in the audio of one direction. The detector takes 450 octets, and needs 0.3 us of CPU time for 20 ms

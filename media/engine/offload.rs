@@ -43,8 +43,8 @@ impl Core {
         take(&mut session.routing.offload, rule, network);
     }
 
-    /// Counts a packet of `slot`, which is not bridged. After enough audio packets in a row without a listener, the
-    /// kernel drops the next packets.
+    /// Counts a packet of `slot`, which is not bridged. After enough successive audio packets that have no listener,
+    /// tells the kernel to drop the next packets.
     pub(super) fn note_unheard(
         &mut self,
         now: Instant,
@@ -63,9 +63,9 @@ impl Core {
         take(&mut session.routing.offload, rule, network);
     }
 
-    /// Handles a packet that reached the socket and is not a copy. RTCP reads the kernel's counters, because a report
-    /// may follow. RTP of an offloaded leg ends the offload, because the packet does not match the kernel's rule.
-    /// Packets from strangers have no effect.
+    /// Handles a packet that reached the socket and is not a copy. For RTCP, the function reads the kernel's counters,
+    /// because a report may follow. RTP of an offloaded leg ends the offload, because such a packet does not match the
+    /// kernel's rule. Packets from strangers have no effect.
     pub(super) fn check_offload(
         &mut self,
         now: Instant,
@@ -85,8 +85,8 @@ impl Core {
         }
     }
 
-    /// Whether the packet is a copy of a packet that the kernel has relayed. If so, the copy's mark is removed from the
-    /// packet.
+    /// Whether the packet is a copy of a packet that the kernel has relayed. If so, the function removes the mark of a
+    /// copy from the packet.
     pub(super) fn takes_copy(&mut self, slot: usize, packet: &mut [u8]) -> bool {
         let Some(first) = packet.first_mut().filter(|first| **first == COPY) else { return false };
         let copy = self.sessions.get_mut(slot).is_some_and(|session| session.routing.offload.takes_copy());
@@ -103,7 +103,8 @@ impl Core {
         }
     }
 
-    /// Ends the offload of both directions of the bridge of `key`. Call this before any change of the session.
+    /// Ends the offload of the session `key`. If the session is bridged, ends the offload in both directions. Call this
+    /// before any change of the session.
     pub(crate) fn revoke_offload(&mut self, now: Instant, key: SessionKey, network: &mut dyn Network) {
         if let Some(slot) = self.slots.get(&key).copied().filter(|_| self.can_offload) {
             self.revoke_offload_at(now, slot, false, network);
@@ -116,15 +117,15 @@ impl Core {
         }
     }
 
-    /// Reads the kernel's counters for both directions of the bridge of `slot`.
+    /// Reads the kernel's counters for the leg in `slot`. If the leg is bridged, reads the counters of both directions.
     pub(super) fn count_both_directions(&mut self, now: Instant, slot: usize, network: &mut dyn Network) {
         for slot in self.both_directions(slot) {
             self.count_offloaded(now, slot, network);
         }
     }
 
-    /// Advances `slot` by one frame of 20 ms. Reads the kernel's counters when they are due or when the next report
-    /// needs them.
+    /// Advances the leg in `slot` by one frame of 20 ms. Reads the kernel's counters if they are due, or if the next
+    /// report needs them.
     pub(super) fn tick_offload(&mut self, now: Instant, slot: usize, network: &mut dyn Network) {
         let Some(session) = self.sessions.get_mut(slot) else { return };
         let asks = session.routing.offload.tick();

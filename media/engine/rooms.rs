@@ -1,5 +1,6 @@
 //! The rooms of a worker, their sessions, and the work for rooms in a tick. All sessions of a room are in one group. So
-//! one tick reads all inbound frames, mixes the room, and sends all outbound frames. No participant is a frame late.
+//! the same tick reads all inbound frames of the room, mixes the room, and sends all outbound frames. No participant
+//! gets the audio a frame later than the others.
 
 use std::time::Instant;
 
@@ -33,7 +34,8 @@ pub(super) struct Rooms {
 struct HostedRoom {
     room: Room,
     group: usize,
-    /// For each member of the room: the slot of the member's session, and the member's slot in the room.
+    /// The members of the room. Each pair contains the slot of the member's session, and the slot of the member in the
+    /// room.
     members: Vec<(usize, usize)>,
 }
 
@@ -42,7 +44,7 @@ impl Rooms {
         self.slab.is_empty()
     }
 
-    /// Whether this group has a room.
+    /// Whether this group of sessions has a room.
     pub(super) fn are_in(&self, group: usize) -> bool {
         self.slab.iter().any(|(_, hosted)| hosted.group == group % GROUPS)
     }

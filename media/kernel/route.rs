@@ -9,7 +9,7 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 
 use super::Ends;
 
-/// Constants of netlink and rtnetlink (linux/netlink.h, linux/rtnetlink.h).
+/// A constant of netlink. The next constants also come from linux/netlink.h and linux/rtnetlink.h.
 const NEW_ROUTE: u16 = 24;
 const GET_ROUTE: u16 = 26;
 const REQUEST: u16 = 1;
@@ -18,7 +18,8 @@ const SOURCE: u16 = 2;
 const OUT_BY: u16 = 4;
 const UNICAST: u8 = 1;
 const LOCAL: u8 = 2;
-/// The length of a message's header in octets, and the length of the route header after it.
+/// The length of a netlink message's header in octets. The next constant, `ROUTE`, is the length of the route header,
+/// which follows the message's header.
 const HEADER: usize = 16;
 const ROUTE: usize = 12;
 
@@ -27,8 +28,8 @@ pub(super) fn table() -> String {
     std::fs::read_to_string("/proc/net/route").unwrap_or_default()
 }
 
-/// Returns the interfaces on which packets for `listen` arrive: the loopback interface, interfaces with a route to a
-/// network that contains `listen`, and interfaces with a default route.
+/// Returns the interfaces on which packets for `listen` arrive. These are the loopback interface, interfaces with a
+/// route to a network that contains `listen`, and interfaces with a default route.
 pub(super) fn interfaces(listen: IpAddr, table: &str) -> Vec<String> {
     let mut names = vec!["lo".to_owned()];
     let IpAddr::V4(listen) = listen.to_canonical() else {

@@ -7,8 +7,9 @@
 //!   music ----------------------------------------> those who wait or are on hold
 //! ```
 //!
-//! The sum does not contain silent participants. All silent participants hear the same samples: the whole mix. So 250
-//! listeners of one speaker cost one mix and one encoded frame. A sum below the knee ([`sum::KNEE`]) is exact.
+//! The sum does not contain silent participants. So all silent participants hear the same samples, which are the whole
+//! mix. If 250 participants listen to one speaker, the room needs only one mix and one encoded frame. A sum that does
+//! not exceed the knee ([`sum::KNEE`]) is exact.
 
 mod sound;
 mod sum;
@@ -32,8 +33,8 @@ use voice::{ActiveSpeakerSelector, Voice};
 
 /// The highest number of participants in a room.
 pub(crate) const MAX_PARTICIPANTS: usize = 250;
-/// The number of loud participants whose frames are tested for speech in one frame. Each test needs 10 us of CPU time.
-/// Further loud participants count as speaking.
+/// The highest number of speech tests in one frame. Only the frames of loud participants are tested. Each test needs 10
+/// us of CPU time. If more participants are loud, the further participants count as speaking without a test.
 const MAX_SPEECH_TESTS: usize = 16;
 /// The highest number of announcements at a time. An announcement may be for many participants.
 const MAX_SOUNDS: usize = 256;
@@ -69,7 +70,7 @@ pub enum Kind {
 pub(crate) enum MixerEvent {
     /// An announcement has ended.
     Finished { op: OpId, reason: FinishReason },
-    /// The active speaker has changed. This happens at most every 300 ms.
+    /// The active speaker has changed. The active speaker changes at most once in 300 ms.
     ActiveSpeaker(Option<SessionKey>),
     /// A participant has begun to speak (true), or has not spoken for 600 ms (false).
     Speaks { session: SessionKey, speaks: bool },
@@ -84,7 +85,7 @@ pub struct Mixer {
     started: bool,
     /// The sum of the participants' audio since the last mix.
     sum: Vec<i32>,
-    /// The sum of the fading tails of audio that stopped abruptly since the last mix.
+    /// The sum of all fade-outs since the last mix. Audio that stopped abruptly gets a fade-out.
     tails: Vec<i32>,
     has_tails: bool,
     /// The samples of the last mix before the limiter. The next field, `shared`, contains the samples after the
@@ -93,8 +94,8 @@ pub struct Mixer {
     shared: Vec<i16>,
     /// The number of participants whose audio is in the last mix.
     speakers: usize,
-    /// The highest number of speech tests in a frame. The next field, `speech_tests_left`, is the number that remains
-    /// in this frame.
+    /// The highest number of speech tests in a frame. The next field, `speech_tests_left`, is the number of tests that
+    /// may still run in this frame.
     max_speech_tests: usize,
     speech_tests_left: usize,
     /// Whether the last mix contains audio that does not come from participants.
@@ -114,7 +115,8 @@ pub struct Mixer {
 #[derive(Debug)]
 struct Participant {
     key: SessionKey,
-    /// The current participation, and the participation that applies after the participant's audio has faded out.
+    /// The participation that applies now. The next field, `pending`, is the participation that applies after the
+    /// participant's audio has faded out.
     current: Participation,
     pending: Option<Participation>,
     /// The sample rate of the participant's audio.
@@ -225,7 +227,8 @@ impl Mixer {
         Some(slot)
     }
 
-    /// Changes a participation. If the role changes, the participant's audio first fades out within 20 ms.
+    /// Changes the participation of the participant in `slot`. If the role changes, the participant's audio first fades
+    /// out within 20 ms.
     pub fn change(&mut self, slot: usize, participation: Participation) {
         let Some(participant) = self.participants.get_mut(slot) else { return };
         let rerouted = participant.current.role != participation.role;
@@ -241,7 +244,7 @@ impl Mixer {
         }
     }
 
-    /// The participation that was set last, even if it does not apply before a fade-out ends.
+    /// The participation that was set last. It is returned even if it applies only after a fade-out.
     pub fn participation(&self, slot: usize) -> Option<&Participation> {
         self.participants.get(slot).map(|one| one.pending.as_ref().unwrap_or(&one.current))
     }
@@ -449,7 +452,7 @@ impl Mixer {
         });
     }
 
-    /// Determines which participants are speaking, and the active speaker.
+    /// Determines which participants are speaking, and which participant is the active speaker.
     fn follow(&mut self) {
         let events = &mut self.events;
         for (_, participant) in &mut self.participants {
@@ -551,7 +554,7 @@ impl Participant {
         }
     }
 
-    /// Prepares the participant's audio for the mix with gate, resampler and gain.
+    /// Applies the gate, the resampler and the gain to the participant's audio. The result is ready for the mix.
     fn prepare(&mut self, frame: &[i16]) {
         let heard = self.voice.is_open() && self.pending.is_none();
         let gain = if heard { factor(self.current.gain_db) } else { 0.0 };
@@ -630,7 +633,7 @@ impl Part<'_> {
     }
 }
 
-/// Converts a gain in dB, limited to -20 to 20 dB, to a factor.
+/// Converts a gain in dB to a factor. The gain is first limited to the range -20 to 20 dB.
 fn factor(gain_db: i8) -> f32 {
     match gain_db {
         0 => 1.0,

@@ -129,7 +129,8 @@ impl Looped {
 
 /// The amplitude of an enter or exit tone. The level is -20 dBFS.
 const LOUD: f64 = 3_277.0;
-/// The number of samples of each of the two notes of a tone (120 ms), and of the fade at each end of a note (10 ms).
+/// The number of samples of one note. A note lasts 120 ms, and a tone has two notes. The next constant, `EDGE`, is the
+/// number of samples of the fade at each end of a note (10 ms).
 const NOTE: usize = 960;
 const EDGE: usize = 80;
 

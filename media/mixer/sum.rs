@@ -1,4 +1,4 @@
-//! The loops over samples. Their form allows the compiler to vectorise them.
+//! The loops over samples. They are written so that the compiler can vectorise them.
 
 /// The highest magnitude at which a mix is the exact sum. The value is -2.5 dBFS.
 pub(super) const KNEE: i32 = 24_576;

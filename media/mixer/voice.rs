@@ -5,7 +5,8 @@
 const ALWAYS_MIXED_LEVEL: f32 = 80.0;
 /// The lowest level at which a frame can open the gate: about -69 dBFS, the idle noise of a G.711 line.
 const NEVER_MIXED_LEVEL: f32 = 12.0;
-/// The ratio of a frame's level to the background at which the gate opens. The value is 8 dB.
+/// The factor between the background and the level at which the gate opens. The gate opens if a frame is 8 dB louder
+/// than the background.
 const ABOVE: f32 = 2.5;
 /// The number of frames for which the gate stays open after a loud frame. They last 300 ms, so that the ends of words
 /// are not cut off.
@@ -13,8 +14,8 @@ const OPEN: u8 = 15;
 /// The factor by which the background estimate rises in each frame. The estimate rises by 4.3 dB a second. Speech has
 /// frequent pauses, so the estimate does not rise to the level of speech.
 const RISE: f32 = 1.01;
-/// The lowest ratio of speech to its background. The value is 9.5 dB. Speech also has at least -52 dBFS. Every frame
-/// above -27 dBFS is loud enough for speech.
+/// The lowest ratio of speech to the participant's background. The value is 9.5 dB. Speech must also have at least -52
+/// dBFS. A frame above -27 dBFS is loud enough for speech, whatever the background is.
 const SPEECH_RATIO: f32 = 3.0;
 const SPEECH_LEVEL: f32 = 1_500.0;
 /// The number of successive speech frames after which a participant counts as speaking. They last 60 ms, which is
@@ -23,8 +24,8 @@ const SPEECH_START_FRAMES: u8 = 3;
 /// The number of successive frames without speech after which a participant no longer counts as speaking. They last 600
 /// ms, which is the length of a pause between two sentences.
 const SPEECH_END_FRAMES: u8 = 30;
-/// The weight of the newest frame in the smoothed level that decides the active speaker. It gives a time constant of
-/// about 150 ms.
+/// The weight of the newest frame in the smoothed level. The smoothed level decides the active speaker. With this
+/// weight, the time constant is about 150 ms.
 const SMOOTH: f32 = 0.13;
 
 /// The state of one participant's voice.
@@ -44,8 +45,8 @@ impl Voice {
         Voice { background: ALWAYS_MIXED_LEVEL, level: 0.0, open: 0, begun: 0, speaks: 0, loud: 0 }
     }
 
-    /// Handles the level of a frame. `detect` tests the frame for speech. `detect` runs while the level is high enough,
-    /// and for 300 ms afterwards.
+    /// Handles the level of a frame. `detect` tests the frame for speech. The function calls `detect` while the level
+    /// is high enough, and for 300 ms afterwards.
     pub(super) fn handle(&mut self, level: f32, detect: impl FnOnce() -> bool) {
         self.background = (self.background * RISE).min(level).clamp(1.0, SPEECH_LEVEL);
         let heard = (self.background * ABOVE).clamp(NEVER_MIXED_LEVEL, ALWAYS_MIXED_LEVEL);
@@ -58,7 +59,7 @@ impl Voice {
         self.level += SMOOTH * (level - self.level);
     }
 
-    /// Handles a frame that is missing or that the participant may not send. The gate closes.
+    /// Handles a missing frame, or a frame that the participant is not allowed to send. The gate closes.
     pub(super) fn handle_nothing(&mut self) {
         self.open = 0;
         self.begun = 0;
@@ -67,7 +68,7 @@ impl Voice {
         self.level -= SMOOTH * self.level;
     }
 
-    /// Handles a frame of a participant that may not be heard. The participant no longer counts as speaking.
+    /// Handles a frame of a participant that nobody is allowed to hear. The participant no longer counts as speaking.
     pub(super) fn silence(&mut self) {
         self.speaks = 0;
         self.handle_nothing();
@@ -90,8 +91,8 @@ impl Voice {
 
 /// The lowest number of frames between two changes of the active speaker. They last 300 ms.
 const CHANGE: u16 = 15;
-/// The number of frames for which a participant must be louder than the active speaker to replace the active speaker.
-/// They last 200 ms.
+/// The number of frames after which a louder participant replaces the active speaker. They last 200 ms. The participant
+/// must be louder than the active speaker in all these frames.
 const CHALLENGE: u8 = 10;
 /// The ratio by which a participant must be louder than the active speaker. The value is 3.5 dB.
 const LOUDER: f32 = 1.5;

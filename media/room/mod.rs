@@ -1,4 +1,4 @@
-//! Rooms, which are conferences that mix the audio of many sessions. A room handles only the audio. The application
+//! Rooms. A room is a conference that mixes the audio of many sessions. A room handles only the audio. The application
 //! decides which sessions may join, and reacts to joins and leaves. This module is pure, and [`crate::engine`] drives
 //! it.
 
@@ -36,11 +36,11 @@ pub struct RoomSpec {
     /// The sample rate of the mix. If a participant's codec has a lower rate, the room reduces the rate for this
     /// participant only.
     pub rate: SampleRate,
-    /// The music for participants on hold with music, and for all participants until the room starts. The music
+    /// The music for all participants until the room starts, and later for participants on hold with music. The music
     /// repeats. With `None` these participants hear silence.
     pub music: Option<Arc<Audio>>,
-    /// The number of participants with which the room starts. At least one of them must have `Participation::waits`
-    /// unset.
+    /// The number of participants with which the room starts. The room starts only if `Participation::waits` is false
+    /// for at least one of these participants.
     pub starts_with: u16,
     /// The highest number of participants, at most 250.
     pub max_participants: u16,
@@ -59,7 +59,7 @@ pub type RoomSink = Arc<dyn Fn(RoomKey, RoomEvent) -> Result<(), Full> + Send + 
 /// A command for a room.
 #[derive(Debug)]
 pub enum RoomCommand {
-    /// Starts the room, even if its participants wait for others.
+    /// Starts the room, even if the room still waits for more participants.
     Start,
     /// Replaces the room's music.
     Music(Option<Arc<Audio>>),
@@ -71,19 +71,19 @@ pub enum RoomCommand {
         audio: Arc<Audio>,
         /// The number of times that the audio plays. With `None` the audio repeats without end.
         loops: Option<NonZeroU32>,
-        /// The participants that hear the audio, even on hold. With `None`, all participants that hear the room hear
-        /// the audio, and recordings of the room contain it.
+        /// The participants that hear the audio. They hear the audio even when they are on hold. With `None`, all
+        /// participants that hear the room hear the audio, and recordings of the room contain the audio.
         to: Option<Vec<SessionKey>>,
     },
     /// Ends the `Play` with this id.
     Stop {
-        /// The id of the command to end.
+        /// The id of the `Play` command to end.
         op: OpId,
     },
     /// A command for a recording of the whole mix. The event `Recorded` reports the end of the recording.
     Recording(RecordingCommand),
-    /// Copies the whole mix to a reader ([`crate::tap()`]), as the inbound track. A room has at most sixteen taps at a
-    /// time. A further tap ends at once. Dropping the reader ends the tap.
+    /// Copies the whole mix to a reader ([`crate::tap()`]). The tap reports the mix as the inbound track. A room has at
+    /// most sixteen taps at a time. A further tap ends at once. Dropping the reader ends the tap.
     Tap(TapSink),
     /// Ends the room. All participants leave.
     End,
@@ -111,8 +111,8 @@ pub enum RoomEvent {
         /// Whether the participant is speaking now.
         speaks: bool,
     },
-    /// The active speaker has changed. The active speaker is clearly the loudest participant, and changes at most every
-    /// 300 ms. After 2 s without speech the value is `None`.
+    /// The active speaker has changed. The active speaker is the participant that is clearly the loudest. It changes at
+    /// most every 300 ms. After 2 s without speech the value is `None`.
     ActiveSpeaker(Option<SessionKey>),
     /// A `Play` has ended.
     Finished {
@@ -147,7 +147,7 @@ pub enum NotJoined {
     /// The room does not exist, or has ended.
     #[error("the room does not exist")]
     NoRoom,
-    /// The room already has its highest number of participants.
+    /// The room already has the highest number of participants that its settings permit.
     #[error("the room is full")]
     Full,
 }
@@ -170,7 +170,7 @@ pub(crate) struct Room {
 }
 
 impl Room {
-    /// Creates a room. `done` receives each complete recording and passes it to [`Room::handle_recorded`].
+    /// Creates a room. `done` receives the end of each recording and passes this event to [`Room::handle_recorded`].
     pub(crate) fn new(key: RoomKey, spec: RoomSpec, events: RoomSink, done: Done) -> Room {
         let mut mixer = Mixer::new(spec.rate);
         mixer.set_music(spec.music);
@@ -320,8 +320,8 @@ impl Room {
         self.end.is_some()
     }
 
-    /// Whether the room has ended and no event is left to send. The sink has accepted all events, or will never accept
-    /// them.
+    /// Whether the room has ended and has no event left to send. Either the sink has accepted all events, or the sink
+    /// will never accept them.
     pub(crate) fn is_over(&self) -> bool {
         self.end_reported && (self.events.backlog() == 0 || self.end == Some(RoomEnd::SinkFull))
     }

@@ -1,19 +1,20 @@
-//! Converts the room's mix to the participants' codecs: resamples and encodes it. Each codec is encoded once for all
-//! participants that hear the same mix. A participant that hears its own mix needs an encoder of its own.
+//! Resamples the room's mix and encodes it in the participants' codecs. For participants that hear the same mix in the
+//! same codec, the mix is encoded once. A participant that hears its own mix needs an encoder of its own.
 //!
 //! Resamplers and the encoders of G.722 and Opus have state. A participant that changes from a shared mix to its own
-//! mix continues with a copy of the shared state. It changes back when the state of its own encoder is close enough to
-//! the shared state.
+//! mix continues with a copy of the shared state. The participant changes back when the state of its own encoder is
+//! close enough to the shared state.
 
 use crate::codec::{Codec, Encoder, LONGEST_PAYLOAD, SampleRate};
 use crate::mixer::{Kind, Mix, Mixer};
 use crate::resample::Resampler;
 
-/// The number of frames with equal audio after which two resamplers have the same state.
+/// The number of successive frames with equal audio after which two resamplers have the same state.
 const EQUAL_RESAMPLER_FRAMES: u16 = 2;
-/// The number of frames with equal audio after which two encoders with state have nearly the same state. They last 1 s.
-/// After that, the change happens at the next quiet frame (a mean magnitude of -41 dBFS), or after 30 s at the latest.
-/// At this time, the outputs of two G.722 encoders still differ. The difference is 28 dB below a loud tone.
+/// The number of successive frames with equal audio after which two encoders with state have nearly the same state.
+/// They last 1 s. After that, a participant changes back to the shared mix at the next quiet frame (a mean magnitude of
+/// -41 dBFS), or after 30 s at the latest. At this time, the outputs of two G.722 encoders still differ. The difference
+/// is 28 dB below a loud tone.
 const EQUAL_ENCODER_FRAMES: u16 = 50;
 const QUIET: f32 = 300.0;
 const FORCED_CHANGE_FRAMES: u16 = 1_500;
@@ -24,7 +25,7 @@ pub(crate) struct MixedFrame<'a> {
     /// The samples at the sample rate of the codec, which is `rate`.
     pub(crate) samples: &'a [i16],
     pub(crate) rate: SampleRate,
-    /// The payload: the same samples, encoded.
+    /// The payload, which contains the same samples in encoded form.
     pub(crate) payload: &'a [u8],
 }
 

@@ -8,7 +8,7 @@ use crate::command::SessionKey;
 pub struct Participation {
     /// The participants that hear the session.
     pub role: Role,
-    /// Whether the session is muted: no participant hears it. The session still hears the room.
+    /// Whether the session is muted. No participant hears a muted session. The session still hears the room.
     pub muted: bool,
     /// Whether the session is on hold. During hold no participant hears it, and the session does not hear the room.
     pub hold: Hold,
@@ -18,7 +18,8 @@ pub struct Participation {
     pub beep: Beep,
     /// Whether the session hears silence until the room starts. If not, the session hears the room's music.
     pub waits_in_silence: bool,
-    /// Whether the session only waits. The room does not start before a session without this flag joins.
+    /// Whether the session only waits for other sessions. The room does not start until a session joins for which this
+    /// flag is false.
     pub waits: bool,
     /// Whether the room ends when the session leaves.
     pub ends_room: bool,

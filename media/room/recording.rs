@@ -63,7 +63,8 @@ impl Recordings {
         writer.wake();
     }
 
-    /// Ends a recording. Before that, adds the frames that were mixed and not yet passed to the recorder.
+    /// Ends a recording. First passes the frames to the recorder that were mixed and that the recorder does not have
+    /// yet.
     fn finish(&self, recorder: Recorder) {
         let lag = usize::from(RECORDER_LAG);
         let missing = lag.saturating_sub(self.recent.len());

@@ -1,5 +1,5 @@
-//! Taps of the whole mix. A tap has the same audio as a recording: one track, inbound. A tap of a single participant
-//! belongs to the participant's session.
+//! Taps of the whole mix. A tap has the same audio as a recording of the room. This audio is in the inbound track, and
+//! there is no other track. A tap of a single participant belongs to the participant's session.
 
 use crate::codec::SampleRate;
 use crate::codec::g711::Law;

@@ -1,4 +1,4 @@
-//! Telephone-events (RFC 4733): detects digits in an RTP stream, and sends digits.
+//! Telephone-events (RFC 4733). This module detects digits in an RTP stream, and sends digits.
 
 use std::collections::VecDeque;
 
@@ -11,17 +11,18 @@ pub(crate) fn digit_of_event(event: u8) -> Option<char> {
     DIGITS.get(usize::from(event)).map(|digit| char::from(*digit))
 }
 
-/// Converts the duration of a telephone-event between clock rates, in place, for a packet that is relayed. A duration
-/// that is too long for the new clock rate becomes the maximum, 65,535.
+/// Converts the duration of a telephone-event from one clock rate to another, in place. This is necessary for a packet
+/// that is relayed. If the duration is too long for the new clock rate, it becomes the maximum, 65,535.
 pub(crate) fn rescale(payload: &mut [u8], from: u32, to: u32) {
     let [_, _, high, low, ..] = payload else { return };
     let duration = u64::from(u16::from_be_bytes([*high, *low])) * u64::from(to) / u64::from(from.max(1));
     [*high, *low] = u16::try_from(duration).unwrap_or(u16::MAX).to_be_bytes();
 }
 
-/// Detects each digit once, at the first packet that arrives, so that a prompt stops when the caller presses the digit.
-/// Lost start packets, retransmitted end packets and late packets of an earlier digit cause no second detection. Only
-/// the first event of a packet counts, because the octets after it are usually padding and not another event.
+/// Detects each digit once. A digit is detected at its first packet that arrives, so that a prompt stops when the
+/// caller presses the digit. Lost start packets, retransmitted end packets and late packets of an earlier digit cause
+/// no second detection. Only the first event of a packet counts, because the octets after the first event are usually
+/// padding and not another event.
 #[derive(Debug, Default)]
 pub(crate) struct Detector {
     last: Option<EventState>,
@@ -41,8 +42,9 @@ struct EventState {
 const LOST: u16 = 16;
 
 impl Detector {
-    /// Handles one telephone-event packet. `clock_rate` is in Hz. If the digit is new, returns the digit and its
-    /// duration until this packet in ms. Returns `None` for an event that is not a digit, for example event 16 (flash).
+    /// Handles one telephone-event packet. `clock_rate` is in Hz. If the digit is new, returns the digit, and the time
+    /// in ms for which the digit has lasted at this packet. Returns `None` for an event that is not a digit, for
+    /// example event 16 (flash).
     pub(crate) fn handle(&mut self, header: &Header, payload: &[u8], clock_rate: u32) -> Option<(char, u32)> {
         let [event, flags, high, low, ..] = *payload else { return None };
         let digit = digit_of_event(event)?;
@@ -113,12 +115,12 @@ impl EventState {
     }
 }
 
-/// The rate limit of a far end's digits: a token bucket on the media clock, with a burst of 16 digits, then one digit
-/// in 40 ms. People and devices stay far below this limit. Without the limit, packets with ever new timestamps would
-/// produce thousands of digits.
+/// The rate limit of a far end's digits. The limit is a token bucket on the media clock. It permits a burst of 16
+/// digits, and then one digit every 40 ms. People and devices stay far below this limit. Without the limit, packets
+/// that each have a new timestamp would produce thousands of digits.
 #[derive(Debug)]
 pub(crate) struct DigitBudget {
-    /// The tokens in the bucket. Each frame adds one token, and a digit takes two tokens.
+    /// The number of tokens in the bucket. Each frame adds one token, and a digit takes two tokens.
     frames: u8,
 }
 
@@ -160,8 +162,9 @@ pub(crate) enum DigitFrame {
 /// The highest number of digits and pauses in the queue.
 const MAX_DIGITS: usize = 1_024;
 
-/// Sends a string of digits, one packet per frame. Each digit has packets with a rising duration, then three end
-/// packets (RFC 4733 §2.5.1.4), then a pause of at least 60 ms. `w` is a pause of 500 ms, and `W` is a pause of 1 s.
+/// Sends a string of digits. The sender produces at most one packet per frame. Each digit has packets with a rising
+/// duration, then three end packets (RFC 4733 §2.5.1.4), then a pause of at least 60 ms. The character `w` is a pause
+/// of 500 ms, and `W` is a pause of 1 s.
 #[derive(Debug)]
 pub(crate) struct DigitSender {
     digits: VecDeque<char>,

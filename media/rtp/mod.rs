@@ -1,5 +1,5 @@
-//! RTP and RTCP packets (RFC 3550): an in-place view of the header, the state of each direction, and telephone-events
-//! (RFC 4733). This module is pure: it has no socket and no clock.
+//! RTP and RTCP packets (RFC 3550). This module contains an in-place view of the RTP header, the state of each
+//! direction, and telephone-events (RFC 4733). This module is pure: it has no socket and no clock.
 //!
 //! ```text
 //!  datagram -> Header::parse -> Receiver (loss, jitter) -> audio | dtmf::Detector

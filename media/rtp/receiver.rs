@@ -1,4 +1,4 @@
-//! The state of the RTP stream that we receive: loss and jitter (RFC 3550 §6.4.1 and appendix A).
+//! The state of the RTP stream that we receive, with its loss and jitter (RFC 3550 §6.4.1 and appendix A).
 
 use super::Header;
 use crate::offload::FlowCounts;
@@ -13,16 +13,16 @@ pub(crate) struct ReportBlock {
     pub(crate) highest_sequence: u32,
     /// The interarrival jitter in timestamp units.
     pub(crate) jitter: u32,
-    /// The middle 32 bits of the NTP time in the last sender report, or 0 if there was none.
+    /// The middle 32 bits of the NTP time in the last sender report. The value is 0 if no sender report has arrived.
     pub(crate) last_sr: u32,
     /// The time since the last sender report, in 1/65,536 s.
     pub(crate) delay_since_sr: u32,
 }
 
-/// The rate limit of a far end's packets: a burst of 200 packets, then 250 packets a second. The usual rate is 50
-/// packets a second. With the shortest packet time of 10 ms, a link that was blocked for two seconds delivers 200
-/// packets at once. Because of this limit, a flood from the far end's own address costs little, and never reaches the
-/// bridged leg.
+/// The rate limit of a far end's packets. The limit permits a burst of 200 packets, and then 250 packets a second. The
+/// usual rate is 50 packets a second. If the packet time is 10 ms (the shortest) and a link was blocked for two
+/// seconds, the link delivers 200 packets at once. Because of this limit, a flood from the far end's own address costs
+/// little, and never reaches the bridged leg.
 #[derive(Debug)]
 pub(crate) struct PacketBudget {
     packets: u8,
@@ -57,12 +57,12 @@ const MAX_DROPOUT: u16 = 3_000;
 /// The largest backward step of the sequence number that counts as reordering.
 const MAX_MISORDER: u16 = 100;
 
-/// The number of packets after which the socket is read again in any case. If all packets are equally late, their
-/// arrival times do not show that packets wait in the socket.
+/// The number of packets after which the engine reads the socket again in any case. If all packets are equally late,
+/// their arrival times do not show that more packets wait in the socket.
 const CHECK_PACKETS: u64 = 64;
 
-/// The counters of the received stream. A new SSRC or a restarted sequence starts new counters. The total still
-/// includes the earlier losses.
+/// The counters of the received stream. A new SSRC or a restarted sequence starts new counters. The total number of
+/// lost packets still includes the earlier losses.
 #[derive(Debug, Default)]
 pub(crate) struct Receiver {
     ssrc: Option<u32>,
@@ -71,7 +71,8 @@ pub(crate) struct Receiver {
     base: u32,
     highest: u32,
     received: u32,
-    /// The sequence number that would confirm a large step, if such a step was the last event.
+    /// The sequence number that would confirm a large step. The value is set if the last packet made a large step that
+    /// is not confirmed yet.
     leapt_to: Option<u16>,
     lost_before: u32,
     received_before: u32,
@@ -83,8 +84,8 @@ pub(crate) struct Receiver {
     prior_packets: u64,
     timestamp: u32,
     transit: Option<i32>,
-    /// The recent minimum of the transit time. The value rises by one unit per packet, so that it follows a far end
-    /// with a slower clock.
+    /// The recent minimum of the transit time. This value rises by one unit per packet. So it follows a far end with a
+    /// slower clock.
     least_transit: i32,
     /// The jitter times 16, as in RFC 3550 appendix A.8.
     jitter: u32,
@@ -160,8 +161,9 @@ impl Receiver {
         (jitter + difference).saturating_sub((jitter + 8) >> 4)
     }
 
-    /// Whether another packet may wait behind the newest packet. This is so if the newest packet was at least 10 ms
-    /// later than the recent minimum, if its delay is unknown, or after each [`CHECK_PACKETS`] packets.
+    /// Whether another packet may wait behind the newest packet. There are three such cases. The newest packet was at
+    /// least 10 ms later than the recent minimum. The newest packet has a new SSRC, so its delay is unknown. The number
+    /// of received packets is a multiple of [`CHECK_PACKETS`].
     pub(crate) fn is_followed(&self) -> bool {
         self.begins || self.packets.is_multiple_of(CHECK_PACKETS) || self.is_late()
     }
@@ -206,7 +208,8 @@ impl Receiver {
         self.leapt_to = None;
     }
 
-    /// Forgets the last transit time. The transit time of the next packet cannot be compared with it.
+    /// Forgets the last transit time, because the transit time of the next packet cannot be compared with the last
+    /// transit time.
     pub(crate) fn restart_transit(&mut self) {
         self.transit = None;
     }
@@ -216,7 +219,8 @@ impl Receiver {
         self.ssrc
     }
 
-    /// Stores a sender report: the middle 32 bits of the report's NTP time, and the time of its arrival in 1/65,536 s.
+    /// Stores two values of a sender report: the middle 32 bits of the report's NTP time, and the time at which the
+    /// report arrived, in 1/65,536 s.
     pub(crate) fn handle_sender_report(&mut self, ssrc: u32, ntp_middle: u32, now: u64) {
         if self.ssrc == Some(ssrc) {
             self.sender_report = Some((ntp_middle, now));
@@ -237,8 +241,8 @@ impl Receiver {
         self.received_before.wrapping_add(self.received).saturating_add(self.lost())
     }
 
-    /// The mean length of losses, divided by the mean length of random losses at the same rate (ITU-T G.107 §7.3). The
-    /// ratio is 1 or more.
+    /// The ratio of two mean lengths of a gap in the stream: the measured mean length, and the mean length if the same
+    /// number of packets were lost at random (ITU-T G.107 §7.3). The ratio is 1 or more.
     pub(crate) fn burst_ratio(&self) -> f64 {
         let (lost, expected) = (f64::from(self.lost()), f64::from(self.expected_in_all()));
         if self.gaps == 0 || lost >= expected {

@@ -1,5 +1,5 @@
-//! The RTCP of one session (RFC 3550 §6): when a report is due, what it contains, and what the far end reports about
-//! our stream. This module is pure.
+//! The RTCP of one session (RFC 3550 §6). This module decides when a report is due and what it contains. It also stores
+//! what the far end reports about our stream. This module is pure.
 
 use super::receiver::{Receiver, ReportBlock};
 use super::rtcp::{self, RtcpItem, SenderInfo};
@@ -39,7 +39,8 @@ pub(crate) struct Reports {
     random: u64,
     /// The number of frames until the next report.
     due: u16,
-    /// The number of packets that we had sent at the last report, and at the report before it.
+    /// The numbers of packets that we had sent at earlier reports. The first number is for the last report, and the
+    /// second number is for the report before it.
     sent: [u64; 2],
     /// Whether any report was written.
     pub(crate) has_written: bool,
@@ -137,9 +138,9 @@ impl Reports {
         }
     }
 
-    /// Writes the next report and returns the number of octets. The report is a sender report if we have sent packets
-    /// since the report before the last one. Otherwise the report is a receiver report (RFC 3550 §6.4). `ntp` is the
-    /// current NTP time, with seconds in the upper 32 bits and a fraction of a second in the lower 32 bits.
+    /// Writes the next report and returns the number of octets. If we have sent packets since the second-last report,
+    /// the report is a sender report. Otherwise the report is a receiver report (RFC 3550 §6.4). `ntp` is the current
+    /// NTP time, with seconds in the upper 32 bits and a fraction of a second in the lower 32 bits.
     pub(crate) fn write(
         &mut self,
         sender: &Sender,

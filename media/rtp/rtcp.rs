@@ -1,5 +1,5 @@
-//! RTCP (RFC 3550 §6). This module writes sender and receiver reports with SDES and BYE into a buffer of the caller,
-//! and reads untrusted datagrams.
+//! RTCP (RFC 3550 §6). This module writes sender and receiver reports, together with SDES and BYE, into a buffer of the
+//! caller. It also reads untrusted datagrams.
 
 use super::receiver::ReportBlock;
 
@@ -19,9 +19,10 @@ pub(crate) struct SenderInfo {
 /// One piece of information in a far end's compound packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RtcpItem {
-    /// A sender report: the SSRC of its sender, and the middle 32 bits of its NTP time.
+    /// A sender report. `ssrc` is the SSRC of the sender of the report. `ntp_middle` is the middle 32 bits of the
+    /// report's NTP time.
     SenderReport { ssrc: u32, ntp_middle: u32 },
-    /// A receiver report: the SSRC of its sender.
+    /// A receiver report. `ssrc` is the SSRC of the sender of the report.
     ReceiverReport { ssrc: u32 },
     /// A report block about our stream.
     ReportBlock(ReportBlock),

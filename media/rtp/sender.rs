@@ -1,5 +1,5 @@
-//! The state of the RTP stream that we send. A session has one SSRC, one sequence and one timeline for its whole life,
-//! for all audio: silence, a prompt, or packets of another leg.
+//! The state of the RTP stream that we send. A session has one SSRC, one sequence and one timeline for its whole life.
+//! All audio uses them: silence, a prompt, and packets of another leg.
 
 use super::{FRAME, Header, is_newer};
 
@@ -33,14 +33,15 @@ struct Relay {
 
 impl Relay {
     /// Whether `sequence` continues the relayed stream. If the number is too far ahead or behind, the other leg's
-    /// sender has restarted (RFC 3550 appendix A.1: MAX_DROPOUT, and more than MAX_MISORDER).
+    /// sender has restarted. The limit ahead is MAX_DROPOUT of RFC 3550 appendix A.1 (3,000). The limit behind is
+    /// 1,000, which is more than MAX_MISORDER.
     fn goes_on(&self, sequence: u16) -> bool {
         (-1_000..3_000).contains(&sequence.wrapping_sub(self.last).cast_signed())
     }
 }
 
 impl Sender {
-    /// Creates a stream with random initial SSRC, sequence number and timestamp (RFC 3550 §5.1). `seed` determines
+    /// Creates a stream. The initial SSRC, sequence number and timestamp are random (RFC 3550 §5.1). `seed` determines
     /// these values.
     pub(crate) fn new(seed: u64) -> Sender {
         let mut state = seed;
@@ -86,13 +87,14 @@ impl Sender {
         self.clock = self.clock.wrapping_add(self.frame);
     }
 
-    /// The media clock for a report. Unlike [`Sender::now`], this function does not move the clock past the samples of
-    /// this frame that were already sent.
+    /// The media clock for a report. [`Sender::now`] can move the clock past the samples of this frame that were
+    /// already sent. This function does not move the clock.
     pub(crate) fn clock(&self) -> u32 {
         self.clock
     }
 
-    /// The timestamp of a sample that is sent now. It is never before a sample that was already sent.
+    /// The timestamp of a sample that is sent now. This timestamp is never before the timestamp of a sample that was
+    /// already sent.
     pub(crate) fn now(&mut self) -> u32 {
         if is_newer(self.end, self.clock) {
             self.clock = self.end;
@@ -146,7 +148,7 @@ impl Sender {
     }
 
     /// Adds packets of the relayed leg that the kernel has sent with these offsets. `highest` is the highest sequence
-    /// number and `timestamp` the newest timestamp, both as the other leg sent them.
+    /// number, and `timestamp` is the newest timestamp. Both are the values that the other leg used.
     pub(crate) fn add(&mut self, packets: u64, octets: u64, highest: u16, timestamp: u32) {
         let Some(relay) = &mut self.relay else { return };
         relay.packets = relay.packets.saturating_add(u32::try_from(packets).unwrap_or(u32::MAX));
@@ -177,8 +179,8 @@ impl Sender {
     }
 
     /// Maps another leg's packet to this stream. Gaps and order do not change, so that the receiver sees the same
-    /// losses. `units` is the length of the packet, or 0 for a telephone-event. Returns `None` if the packet is older
-    /// than the start of the relaying.
+    /// losses. `units` is the length of the packet in timestamp units, or 0 for a telephone-event or comfort noise.
+    /// Returns `None` if the packet is older than the start of the relaying.
     pub(crate) fn relayed(&mut self, from: &Header, payload_type: u8, units: u32) -> Option<Header> {
         let now = self.now();
         let octets = from.payload.len();

@@ -19,7 +19,7 @@ use std::fmt;
 use cipher::Session;
 use window::{Guess, Window};
 
-/// The highest number of octets that encryption adds: a tag, and for RTCP an index.
+/// The highest number of octets that encryption adds. These octets are a tag and, for RTCP, an index.
 pub(crate) const LONGEST_TRAILER: usize = 16 + 4;
 /// The length in octets of the longest packet that can be encrypted or decrypted.
 pub(crate) const LONGEST: usize = 2_048;
@@ -28,8 +28,8 @@ pub(crate) const LONGEST: usize = 2_048;
 pub(crate) const LONGEST_MASTER: usize = 44;
 /// The number of SSRCs that a receiver remembers.
 const STREAMS: usize = 16;
-/// The number of packets under a new key after which the receiver forgets the old key. By that time, packets that were
-/// on their way during the change have arrived.
+/// The number of packets under a new key after which the receiver forgets the old key. By that time, all packets that
+/// were sent under the old key have arrived.
 const OVERLAP: u32 = 100;
 /// The highest SRTCP index (§3.4), which has 31 bits.
 const LAST_RTCP: u32 = 0x7FFF_FFFF;
@@ -81,7 +81,7 @@ impl Suite {
         }
     }
 
-    /// The RTCP tag is never shortened (RFC 4568 §6.2.2).
+    /// Returns the length of the RTCP tag in octets. This tag is never shortened (RFC 4568 §6.2.2).
     fn rtcp_tag_length(self) -> usize {
         if self.is_aead() { 16 } else { 10 }
     }
@@ -158,8 +158,8 @@ pub(crate) struct Srtp {
 }
 
 impl Srtp {
-    /// Creates the contexts. Returns `None` if the cryptographic library refuses the keys. This does not happen,
-    /// because the lengths of the keys are right.
+    /// Creates the contexts. Returns `None` if the cryptographic library refuses the keys. In practice the library
+    /// accepts the keys, because their lengths are right.
     pub(crate) fn new(keys: Keys) -> Option<Srtp> {
         let sender = Sender::new(&keys.send)?;
         let receiver = Receiver::new(&keys.receive, keys.mki)?;
@@ -208,9 +208,9 @@ impl Srtp {
         self.receiver.unprotect_rtcp(packet)
     }
 
-    /// Encrypts the RTP packet in the first `length` octets in place, and returns its new length. Returns `None` if
-    /// `packet` has not enough space after the packet, or if the packet's index was already used. Such a packet must
-    /// not be sent.
+    /// Encrypts an RTP packet in place and returns the packet's new length. `packet` is a buffer, and its first
+    /// `length` octets are the RTP packet. Returns `None` if the buffer has not enough space after the packet, or if
+    /// the packet's index was already used. In both cases the packet must not be sent.
     pub(crate) fn protect(&mut self, packet: &mut [u8], length: usize) -> Option<usize> {
         self.sender.protect(packet, length)
     }
@@ -261,11 +261,12 @@ struct Receiver {
     mki: usize,
     streams: Vec<Stream>,
     /// The newest index of each SSRC under the previous key. Under a new key, the roll-over counter of an SSRC may
-    /// continue or restart at 0 (RFC 4568 §6.4). So the receiver tries both.
+    /// continue or restart at 0 (RFC 4568 §6.4). So the receiver tries both values of the counter.
     inherited: Vec<(u32, Guess)>,
     /// The number of packets that were authentic under this key.
     taken: u32,
-    /// A counter that rises with each packet. It shows which stream was silent for the longest time.
+    /// A counter that rises with each packet. The receiver uses this counter to find the stream that was silent for the
+    /// longest time.
     age: u64,
 }
 

@@ -6,8 +6,9 @@ use bytes::Bytes;
 /// The highest number of streams that a description is split into. Further streams are ignored.
 const MAX_STREAMS: usize = 64;
 
-/// Combines descriptions into one description with all their streams, in order. Its version is the sum of the versions
-/// of all descriptions. So the version rises when any of them changes (RFC 3264 §8).
+/// Combines descriptions into one description that has the streams of all descriptions, in order. The version of the
+/// result is the sum of the versions of all descriptions. So the version of the result rises when any description
+/// changes (RFC 3264 §8).
 pub fn combine_descriptions(descriptions: &[Bytes]) -> Bytes {
     let mut out = Vec::with_capacity(descriptions.iter().map(Bytes::len).sum());
     let version: u64 = descriptions.iter().filter_map(|one| version(one)).fold(0, u64::wrapping_add);
@@ -29,7 +30,8 @@ pub fn combine_descriptions(descriptions: &[Bytes]) -> Bytes {
     out.into()
 }
 
-/// Splits a description into one description for each stream. Each of them contains the session-level lines.
+/// Splits a description into one description for each stream. Each result contains the session-level lines and one
+/// stream.
 pub fn split_description(description: &[u8]) -> Vec<Bytes> {
     let (session, mut streams) = split(description);
     let mut all = Vec::new();
@@ -46,8 +48,8 @@ fn split(description: &[u8]) -> (&[u8], &[u8]) {
     description.split_at(next_stream(description, 0))
 }
 
-/// Returns the offset of the first `m=` line whose line index is at least `after`, or the length of the description if
-/// there is none.
+/// Returns the offset of the first `m=` line, or the length of the description if there is no `m=` line. The first
+/// `after` lines are skipped.
 fn next_stream(description: &[u8], after: usize) -> usize {
     let mut at = 0;
     for (number, line) in description.split_inclusive(|&byte| byte == b'\n').enumerate() {

@@ -1,4 +1,4 @@
-//! SDES: `a=crypto` lines (RFC 4568), and the choice of a line that suits the leg.
+//! SDES (RFC 4568). This module reads and writes `a=crypto` lines, and chooses a line that the leg can use.
 //!
 //! ```text
 //!  a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:BASE64|2^31|1:4 session-parameters
@@ -19,9 +19,9 @@ use crate::rtp::srtp::{Keys, LONGEST_MASTER, Master, Suite};
 const MAX_CRYPTO_LINES: usize = 32;
 /// The longest master key identifier in octets (RFC 4568 §6.1).
 const LONGEST_MKI: u8 = 128;
-/// The suites in our offers, most common first. AES_CM_128_HMAC_SHA1_32 is accepted, but not offered. An implementation
-/// that supports this suite also supports the longer tag (RFC 3711 §8.2), and each offered line makes the SIP message
-/// longer.
+/// The suites in our offers, most common first. AES_CM_128_HMAC_SHA1_32 is accepted, but not offered. There are two
+/// reasons. An implementation that supports this suite also supports the suite with the longer tag (RFC 3711 §8.2).
+/// Each offered line makes the SIP message longer.
 const OFFERED: [Suite; 3] = [Suite::Aes128Sha1_80, Suite::Aes256Gcm, Suite::Aes128Gcm];
 
 /// Standard base64. The padding is optional, because some devices omit it.
@@ -44,7 +44,7 @@ pub enum Srtp {
     Required,
 }
 
-/// The number of random octets for all our keys of a leg.
+/// The number of random octets that are enough for all our keys of a leg.
 pub(crate) const RANDOM: usize = LONGEST_MASTER * Suite::ALL.len();
 
 /// The SRTP settings of a leg: the mode, and our master key for each suite. The keys do not change during the leg's
@@ -101,8 +101,8 @@ impl Crypto {
         })
     }
 
-    /// Returns the protection with the key of an offered line and our key of the same suite. Without a line the media
-    /// is plain RTP.
+    /// Returns the protection for an offered `a=crypto` line. The protection uses the key of this line and our key of
+    /// the same suite. Without a line the media is plain RTP.
     pub(super) fn take(&mut self, line: Option<&Line>) -> Protection {
         let keys = line.and_then(|line| Some((self.own(line.master.suite())?.clone(), line)));
         let Some((send, line)) = keys else { return Protection::Plain };
@@ -110,8 +110,8 @@ impl Crypto {
         Protection::Keyed(Box::new(Keys { send, receive: line.master.clone(), mki: line.mki }))
     }
 
-    /// Returns the protection that an answer selects: SRTP with the key of a line that matches one of our lines, or
-    /// plain RTP if the mode allows it.
+    /// Returns the protection that an answer selects. If a line of the answer matches one of our lines, the protection
+    /// is SRTP with the key of this line. Otherwise the protection is plain RTP, if the mode allows plain RTP.
     pub(super) fn accept(&mut self, answered: &Offered) -> Result<Protection, SdpError> {
         let ours = |line: &&Line| self.offered().any(|(tag, suite)| (tag, suite) == (line.tag, line.master.suite()));
         match (answered.lines.iter().find(ours), self.wanted) {
@@ -147,7 +147,7 @@ impl Crypto {
         let _ = write!(out, "a=crypto:{tag} {} inline:{key}\r\n", suite.name());
     }
 
-    /// Returns the tags and suites of our offers. Each suite always has the same tag.
+    /// Returns the tag and the suite of each line in our offers. A suite always has the same tag.
     fn offered(&self) -> impl Iterator<Item = (u32, Suite)> {
         let agreed = self.suite;
         let suites = agreed.into_iter().chain(OFFERED.into_iter().filter(move |suite| Some(*suite) != agreed));
@@ -174,8 +174,8 @@ pub(super) struct Offered {
 }
 
 impl Offered {
-    /// Reads the keys of an m-line. `attributes` are the values of the `a=` lines. Returns `None` for a profile that is
-    /// neither plain RTP nor SRTP with keys in the SDP.
+    /// Reads the keys of an m-line. `attributes` contains the values of the `a=` lines. Returns `None` for a profile
+    /// that is neither plain RTP nor SRTP with keys in the SDP.
     pub(super) fn read<'a>(proto: &str, attributes: impl Iterator<Item = &'a str>) -> Option<Offered> {
         let is = |names: [&str; 2]| names.iter().any(|name| proto.eq_ignore_ascii_case(name));
         let secure = is(["RTP/SAVP", "RTP/SAVPF"]);

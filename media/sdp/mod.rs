@@ -6,8 +6,8 @@
 //!                                   \-> bytes: our offer, our answer
 //! ```
 //!
-//! The far end's `ptime` and `maxptime` determine the length of our packets. It is `ptime`, rounded down to a multiple
-//! of 20 ms, in the range 20 to 60 ms, and at most `maxptime`. A far end that asks for less than 20 ms gets 20 ms,
+//! The far end's `ptime` and `maxptime` determine the length of our packets. The length is `ptime`, rounded down to a
+//! multiple of 20 ms. It is 20 to 60 ms, and at most `maxptime`. A far end that asks for less than 20 ms gets 20 ms,
 //! because `ptime` is only a request (RFC 8866 §6.4). Received packets may have any length.
 
 mod combine;
@@ -46,16 +46,16 @@ const MAX_RECEIVE_EVENTS: usize = 6;
 /// The result of an offer and its answer for one leg's audio. The leg's worker gets this plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct MediaPlan {
-    /// The RTP address in the far end's SDP. `None` before the far end's first SDP, or during hold with the address
-    /// 0.0.0.0.
+    /// The RTP address in the far end's SDP. The value is `None` before the far end's first SDP, and during hold with
+    /// the address 0.0.0.0.
     pub(crate) remote: Option<SocketAddr>,
-    /// The far end's RTCP address. It comes from `a=rtcp` (RFC 3605). Without `a=rtcp` it is the port after the RTP
-    /// port.
+    /// The far end's RTCP address, which comes from `a=rtcp` (RFC 3605). If there is no `a=rtcp`, RTCP uses the port
+    /// after the RTP port.
     pub(crate) remote_rtcp: Option<SocketAddr>,
     /// The codec that we send.
     pub(crate) codec: Codec,
-    /// The payload type of packets that we send. The far end chooses this number. For packets to us, the far end may
-    /// use another number, which we choose.
+    /// The payload type of packets that we send. The far end chooses this number. For packets to us we choose the
+    /// number, so it may be different.
     pub(crate) payload_type: u8,
     /// The payload types that we accept as audio.
     pub(crate) receive_codecs: [Option<(u8, Codec)>; MAX_RECEIVE_CODECS],
@@ -68,8 +68,8 @@ pub(crate) struct MediaPlan {
     pub(crate) comfort_noise: Option<u8>,
     /// Whether the far end can use Opus in-band error correction (RFC 7587 §6.1, `useinbandfec`).
     pub(crate) opus_fec: bool,
-    /// The number of frames of 20 ms in a packet that we send, 1 to 3. For Opus it is 1, because frames of Opus cannot
-    /// be joined.
+    /// The number of frames of 20 ms in a packet that we send, 1 to 3. For Opus the number is 1, because Opus frames
+    /// cannot be joined.
     pub(crate) frames: u8,
     pub(crate) sends: bool,
     pub(crate) receives: bool,
@@ -92,14 +92,14 @@ pub(crate) enum Protection {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Events {
     pub(crate) payload_type: u8,
-    /// The clock rate of the events' durations and timestamps in Hz. It equals the clock rate of the audio in the same
-    /// stream (RFC 4733 §2.1).
+    /// The clock rate in Hz. The durations and timestamps of the events have this clock rate. It equals the clock rate
+    /// of the audio in the same stream (RFC 4733 §2.1).
     pub(crate) clock_rate: u32,
 }
 
 impl MediaPlan {
-    /// Whether a packet of `codec` can go to the far end unchanged, or converted octet by octet between mu-law and
-    /// A-law.
+    /// Whether a packet of `codec` can be relayed to the far end. Such a packet is unchanged, or is converted octet by
+    /// octet between mu-law and A-law.
     pub(crate) fn passes(&self, codec: Codec) -> bool {
         codec == self.codec || (codec.law().is_some() && self.codec.law().is_some())
     }
@@ -115,7 +115,8 @@ impl MediaPlan {
     }
 }
 
-/// The codecs that one leg prefers for another leg, so that the engine need not transcode between the legs.
+/// The codecs that one leg prefers for the other leg. With a common codec, the engine need not transcode between the
+/// legs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Preference {
     /// The codecs, best first.

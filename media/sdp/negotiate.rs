@@ -26,7 +26,8 @@ pub(crate) struct Local {
 pub(crate) struct Negotiation {
     local: Local,
     version: u64,
-    /// Our last description without the `o=` line. The version changes only if the description changes (RFC 3264 §8).
+    /// Our last description without the `o=` line. The version in the `o=` line changes only if the description changes
+    /// (RFC 3264 §8).
     last_description: String,
     /// The session's m-lines, each in the form that refuses the stream (port 0). The list is empty until the m-lines
     /// are known. Later descriptions have the same number and order of m-lines (RFC 3264 §8).
@@ -34,16 +35,18 @@ pub(crate) struct Negotiation {
     ours: usize,
     /// The codecs that we use, best first. The list is never empty.
     codecs_in_use: Vec<Codec>,
-    /// Our payload types for all formats that any description of this session has named. They do not change during the
-    /// session (RFC 3264 §8.3.2).
+    /// Our payload types for all formats that any description of this session has named. The payload types do not
+    /// change during the session (RFC 3264 §8.3.2).
     numbers: Vec<Format>,
     /// Whether telephone-events are offered and accepted.
     events: bool,
-    /// The label (RFC 4574) of a session that sends a copy of another stream and receives nothing.
+    /// The label (RFC 4574) of the session. Only a session that sends a copy of another stream and receives nothing has
+    /// a label.
     label: Option<u16>,
     /// The formats of our last offer.
     offered: Vec<Format>,
-    /// The codecs of the far end's last description that we also use, in the order of this description.
+    /// The codecs of the far end's last description that we also use. They are in the order of the far end's
+    /// description.
     common: Vec<Codec>,
     /// The codec names of the far end's last offer, including codecs that we do not support.
     offered_names: Vec<String>,
@@ -88,7 +91,8 @@ impl Negotiation {
         }
     }
 
-    /// The codec names of the last offer that was answered, as [`offered_codecs`](super::offered_codecs) returns them.
+    /// The codec names of the far end's last offer, in the form in which [`offered_codecs`](super::offered_codecs)
+    /// returns them.
     pub(crate) fn named(&self) -> &[String] {
         &self.offered_names
     }
@@ -109,8 +113,8 @@ impl Negotiation {
         self.events = events;
     }
 
-    /// Makes the session a copy of another stream that only sends, without telephone-events, with this label (RFC 7866
-    /// §7.1.1). Call this before the first offer.
+    /// Sets the label of a session that sends a copy of another stream (RFC 7866 §7.1.1). Such a session only sends,
+    /// and has no telephone-events. Call this before the first offer.
     pub(crate) fn set_label(&mut self, label: u16) {
         (self.label, self.events) = (Some(label), false);
     }
@@ -128,13 +132,13 @@ impl Negotiation {
         self.agreed
     }
 
-    /// The agreed plan. After an offer without an answer, this is the plan for early media.
+    /// The agreed plan. If our offer has no answer yet, this is the plan for early media.
     pub(crate) fn plan(&self) -> Option<&MediaPlan> {
         self.plan.as_ref()
     }
 
-    /// The codecs with which another leg can be relayed to this leg. The agreed codec comes first, then the other
-    /// common codecs.
+    /// The codecs with which the engine can relay between this leg and another leg. The agreed codec comes first, then
+    /// the other codecs that both ends support.
     pub(crate) fn preference(&self) -> Preference {
         let agreed = self.plan.as_ref().filter(|_| self.agreed);
         let mut codecs: Vec<Codec> = agreed.map(|plan| plan.codec).into_iter().collect();
@@ -142,7 +146,7 @@ impl Negotiation {
         Preference { codecs, comfort_noise: agreed.is_some_and(|plan| plan.comfort_noise.is_some()) }
     }
 
-    /// Returns our offer without the preference of another leg.
+    /// Returns our offer. It does not depend on the codecs that another leg prefers.
     #[cfg(any(test, feature = "fuzz"))]
     pub(crate) fn offer(&mut self) -> Bytes {
         self.offer_preferring(&Preference::default())
@@ -181,9 +185,9 @@ impl Negotiation {
         self.finish_description(body)
     }
 
-    /// Returns the last offer again with the profile RTP/SAVP. It is for a far end that refuses keys in the plain
-    /// profile. The far end may answer either offer. Returns `None` if SRTP is not optional, or if a profile is agreed
-    /// already.
+    /// Returns the last offer again, but with the profile RTP/SAVP. This offer is for a far end that refuses keys in
+    /// the plain profile. The far end may answer either offer. Returns `None` if SRTP is not optional, or if a profile
+    /// is already agreed.
     pub(crate) fn offer_secured(&mut self) -> Option<Bytes> {
         let open = self.crypto.wanted() == Srtp::Optional && self.secure.is_none() && !self.offered.is_empty();
         let body = open.then(|| self.describe_offer(true))?;
@@ -197,15 +201,16 @@ impl Negotiation {
         self.describe(&self.offered, direction, proto, keys)
     }
 
-    /// Returns our answer without the preference of another leg.
+    /// Returns our answer. It does not depend on the codecs that another leg prefers.
     #[cfg(any(test, feature = "fuzz"))]
     pub(crate) fn answer(&mut self, offer: &[u8]) -> Result<Bytes, SdpError> {
         self.answer_preferring(offer, &Preference::default())
     }
 
-    /// Returns our answer to the far end's offer (RFC 3264 §6). The answer selects a codec that another leg prefers if
-    /// the offer has it and we support it. Otherwise it selects the first codec of the offer that we support. After an
-    /// error the earlier agreement remains in effect.
+    /// Returns our answer to the far end's offer (RFC 3264 §6). Only codecs that the offer contains and that we support
+    /// can be selected. The answer selects the codec among them that another leg prefers. If another leg prefers none
+    /// of them, the answer selects the first of them in the offer. After an error the earlier agreement remains in
+    /// effect.
     pub(crate) fn answer_preferring(&mut self, offer: &[u8], preferred: &Preference) -> Result<Bytes, SdpError> {
         let text = parse::text(offer)?;
         let description = Description::parse(&text)?;
@@ -272,7 +277,8 @@ impl Negotiation {
         Some(self.finish_description(body))
     }
 
-    /// Applies the far end's answer to our offer. If the same answer comes again (183, then 200), nothing changes.
+    /// Applies the far end's answer to our offer. If the far end sends the same answer again (in a 183, then in a 200),
+    /// nothing changes.
     pub(crate) fn accept(&mut self, answer: &[u8]) -> Result<(), SdpError> {
         let refused = SdpError::Incompatible("the answer refuses audio or contains no codec of the offer");
         let text = parse::text(answer)?;
@@ -415,8 +421,8 @@ fn early(offered: &[Format], protection: Protection) -> Option<MediaPlan> {
     })
 }
 
-/// Returns the sending part of the plan for a far end with this description. The accepted payload types depend on the
-/// side that made the offer, so the caller sets them.
+/// Returns the part of the plan that describes what we send to a far end with this description. The accepted payload
+/// types depend on the side that made the offer, so the caller sets them.
 fn plan_of(audio: &Audio, codec: Codec) -> MediaPlan {
     let number = |meaning| audio.formats.iter().find(|format| format.meaning == meaning).map(|format| format.number);
     let most_frames = match codec {
@@ -443,9 +449,9 @@ fn plan_of(audio: &Audio, codec: Codec) -> MediaPlan {
     }
 }
 
-/// Returns the telephone-events for a codec. This is the format with the codec's clock rate, if the far end has this
-/// format. Otherwise it is the format with 8,000 Hz. Many devices offer only 8,000 Hz with Opus. This violates RFC 4733
-/// §2.1, but it is better than no telephone-events.
+/// Returns the telephone-events for a codec. If the far end has telephone-events with the codec's clock rate, returns
+/// this format. Otherwise returns the format with 8,000 Hz. Many devices offer only 8,000 Hz with Opus. This violates
+/// RFC 4733 §2.1, but is better than no telephone-events.
 fn events_for(codec: Codec, formats: &[Format]) -> Option<Events> {
     let at = |rate| formats.iter().filter_map(events).find(|one| one.clock_rate == rate);
     at(codec.clock_rate()).or_else(|| at(8_000))
@@ -480,7 +486,8 @@ fn add(codecs: &mut Vec<Codec>, more: &[Codec]) {
     }
 }
 
-/// A usable m-line: its index, the line, its audio, and the chosen key line if SRTP will be used.
+/// A usable m-line. The parts are the index of the m-line, the m-line, its audio, and the chosen key line. The key line
+/// is set only if SRTP will be used.
 type Usable<'a> = (usize, &'a Line<'a>, &'a Audio, Option<&'a crypto::Line>);
 
 /// Returns the first m-line that we can use. Lines with a usable key have priority.
@@ -503,7 +510,7 @@ fn usable<'a>(
         .ok_or_else(|| crypto.refusal(&mut speakable().map(|(.., audio)| &audio.keys)))
 }
 
-/// Whether the stream's address and our socket have the same address family.
+/// Whether the address of the stream has the same address family as our socket.
 fn reachable(audio: &Audio, local: IpAddr) -> bool {
     audio.remote.is_none_or(|remote: SocketAddr| remote.is_ipv4() == local.is_ipv4())
 }

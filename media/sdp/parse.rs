@@ -39,22 +39,23 @@ pub(super) struct Description<'a> {
 /// One m-line.
 #[derive(Debug)]
 pub(super) struct Line<'a> {
-    /// The media type, for example `audio`. The line that refuses the stream consists of the media type, port 0,
+    /// The media type, for example `audio`. To refuse the stream, we send an m-line with this media type, port 0,
     /// `proto` and `formats`.
     pub(super) media: &'a str,
     pub(super) proto: &'a str,
     pub(super) formats: &'a str,
     /// The indices in `text` of the lines that belong to this m-line.
     more: Range<usize>,
-    /// The audio of the line. `None` if we cannot use the line because of another media type, another transport, port
-    /// 0, no known codec, or no usable address.
+    /// The audio of the line. The value is `None` if we cannot use the line. The reason may be another media type,
+    /// another transport, port 0, no known codec, or no usable address.
     pub(super) audio: Option<Audio>,
 }
 
 /// An audio line that we can use.
 #[derive(Debug)]
 pub(super) struct Audio {
-    /// The RTP address. `None` means hold by the old method, with the address 0.0.0.0 in `c=`.
+    /// The RTP address. The value is `None` if the far end requests hold by the old method, which has the address
+    /// 0.0.0.0 in `c=`.
     pub(super) remote: Option<SocketAddr>,
     pub(super) remote_rtcp: Option<SocketAddr>,
     /// The formats in the far end's order of preference, without duplicates. At least one format is audio.
@@ -155,12 +156,12 @@ fn lines(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// A group of lines: the lines before the first m-line, or the lines of one m-line.
+/// A group of lines. The group contains the lines before the first m-line, or the lines of one m-line.
 #[derive(Clone, Copy)]
 struct Section<'a>(&'a [&'a str]);
 
 impl<'a> Section<'a> {
-    /// Returns the rest of each line that starts with `beginning`.
+    /// Returns the text after `beginning` for each line that starts with `beginning`.
     fn values(self, beginning: &'static str) -> impl Iterator<Item = &'a str> {
         self.0.iter().filter_map(move |line| line.strip_prefix(beginning))
     }

@@ -1,6 +1,6 @@
 //! A buffer for a track's received G.711 packets. The packets are written to the track's timeline in batches, right
-//! before the timeline is read. The reason is that each use of a timeline loads its code and data into the CPU caches.
-//! Recorders read eight frames at a time.
+//! before the timeline is read. The reason is that each use of a timeline loads the code and data of the timeline into
+//! the CPU caches. Recorders read eight frames at a time.
 
 use crate::codec::g711::Law;
 use crate::rtp::FRAME;
@@ -35,7 +35,8 @@ impl Default for Buffer {
 }
 
 impl Arrivals {
-    /// Buffers a packet. If the buffer has no space for it, the buffered packets are first written to the timeline.
+    /// Buffers a packet. If the buffer has no space for the packet, the earlier packets are first written to the
+    /// timeline.
     pub(super) fn push(&mut self, stamp: Stamp, law: Law, payload: &[u8], timeline: &mut Timeline) {
         let fits = |arrivals: &Arrivals| {
             arrivals.count < MAX_PACKETS && arrivals.octets + payload.len() <= MAX_PACKETS * FRAME

@@ -1,4 +1,4 @@
-//! The recorders and taps of a leg, and the audio tracks of both directions. Other consumers read these tracks too.
+//! The recorders and taps of a leg, and the audio tracks of both directions. Other consumers also read these tracks.
 
 use super::inbound_frame::InboundFrame;
 use super::track::AudioTrack;
@@ -17,8 +17,9 @@ use crate::writer::{Done, WriterHandle};
 
 /// The highest number of taps of a session.
 const MAX_TAPS: usize = 16;
-/// The highest number of frames that recorders read in one batch. Recorders are behind the network in any case, and
-/// each read loads its code and data into the CPU caches.
+/// The highest number of frames that recorders read in one batch. A batch saves time, because each read loads the code
+/// and data of the recorders into the CPU caches. The delay of a batch has no effect, because recorders are always
+/// behind the network.
 const MAX_BATCH: u8 = 8;
 
 /// The recorders, taps and audio tracks of a leg.
@@ -29,7 +30,7 @@ pub(super) struct Capture {
     unread: Unread,
     recorders: Recorders,
     taps: Vec<Tap>,
-    /// The number of late packets that the removed tracks counted.
+    /// The number of late packets of tracks that were removed.
     late: u64,
 }
 
@@ -43,7 +44,8 @@ struct AudioTracks {
 #[derive(Default)]
 struct Unread {
     frames: u8,
-    /// The number of unread frames at which the recorders read them.
+    /// The number of unread frames that starts a read. When there are this many unread frames, the recorders read all
+    /// of them.
     batch: u8,
     /// The media clock at the newest unread frame.
     now: u32,
@@ -102,8 +104,8 @@ impl Capture {
         self.tracks.get_or_insert_with(|| Box::new(AudioTracks::new(codec)))
     }
 
-    /// Adds a live listener to the inbound audio. `already` says that there was a live listener before. Returns the
-    /// inbound track.
+    /// Adds a live listener to the inbound audio. `already` says whether the inbound audio has a live listener already.
+    /// Returns the inbound track.
     pub(super) fn listen_live(&mut self, codec: Codec, already: bool) -> &mut AudioTrack {
         let inbound = &mut self.tracks_for(codec).inbound;
         if !already {
@@ -112,7 +114,7 @@ impl Capture {
         inbound
     }
 
-    /// Removes the tracks, because no consumer needs them. Their counters are not lost.
+    /// Removes the tracks, because no consumer needs them. The counters of the tracks are kept.
     pub(super) fn drop_tracks(&mut self) {
         if let Some(mut tracks) = self.tracks.take() {
             tracks.inbound.settle();
@@ -198,8 +200,9 @@ impl Capture {
         true
     }
 
-    /// Runs the last pass of a frame for taps: passes both directions to them. `read` is the inbound frame of this
-    /// tick, if it was already read. `native` is the G.711 law of the plan. Returns whether there were taps.
+    /// Runs the last pass of a frame for taps. The function passes the audio of both directions to the taps. `read` is
+    /// the inbound frame of this tick, if it was already read. `native` is the G.711 law of the plan. Returns whether
+    /// there were taps.
     pub(super) fn feed_taps(
         &mut self,
         read: Option<&[i16]>,
@@ -226,8 +229,8 @@ impl Capture {
         true
     }
 
-    /// Runs the last pass of a frame for recorders: counts the frame. Returns whether the recorders should read now
-    /// ([`Capture::catch_up`]).
+    /// Runs the last pass of a frame for recorders. The function only counts the frame. Returns whether the recorders
+    /// should read now ([`Capture::catch_up`]).
     pub(super) fn note_frame(&mut self, now: u32) -> bool {
         self.unread.now = now;
         if self.recorders.is_empty() {
@@ -296,7 +299,7 @@ impl Capture {
         self.recorders.note_finished();
     }
 
-    /// Records `frames` frames as silence. The worker missed them because it was blocked.
+    /// Records `frames` frames as silence. The worker was blocked and missed these frames.
     pub(super) fn miss(&mut self, frames: u32) {
         self.recorders.miss(frames);
     }
@@ -312,8 +315,8 @@ impl Capture {
         writer.wake();
     }
 
-    /// Ends a recording that has read all frames up to the current frame. The recording also gets the audio that has
-    /// arrived but is within the recorder's delay.
+    /// Ends a recording that has read all frames up to the current frame. Some later audio has already arrived, because
+    /// the recorder reads with a delay. The recording also gets this audio.
     fn finish(&mut self, recorder: Recorder, now: u32) {
         let read = self.unread.now;
         match &mut self.tracks {

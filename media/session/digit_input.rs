@@ -1,5 +1,5 @@
-//! The DTMF digits received from a leg. They arrive as telephone-events, or as tones in the audio if the plan has no
-//! telephone-events.
+//! The DTMF digits that a leg sends to the engine. They arrive as telephone-events. If the plan has no
+//! telephone-events, they arrive as tones in the audio.
 
 use std::time::Instant;
 

@@ -3,12 +3,13 @@
 use crate::codec::{Codec, Encoder, LONGEST_FRAME, SampleRate};
 use crate::resample::Resampler;
 
-/// The encoder of a leg's outbound audio. The encoder is created for the first frame that must be encoded. Every frame
-/// must be encoded, except a frame at 8,000 Hz for a G.711 leg.
+/// The encoder of a leg's outbound audio. The encoder is created for the first frame that needs it. All frames need the
+/// encoder, except frames at 8,000 Hz for a G.711 leg.
 pub(super) struct FrameEncoder {
     codec: Codec,
     encoder: Encoder,
-    /// The sample rate of the newest resampled frame, and the resampler from this rate to the codec's rate.
+    /// A resampler to the codec's rate, and the sample rate that the resampler accepts. This is the sample rate of the
+    /// newest frame that needed a resampler.
     resampler: Option<(SampleRate, Resampler)>,
     /// The last frame at the sample rate of the codec.
     samples: [i16; LONGEST_FRAME],

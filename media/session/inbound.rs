@@ -19,8 +19,8 @@ pub(super) struct Inbound {
 /// The reason why a datagram is dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum DropReason {
-    /// The far end's SDP says that the far end sends nothing. So its packets cannot be distinguished from packets of a
-    /// stranger.
+    /// The far end's SDP says that the far end sends nothing. So the engine cannot tell packets of the far end from
+    /// packets of a stranger.
     OnHold,
     /// The packet is not authentic under the agreed SRTP key, or it is a replay.
     Srtp,

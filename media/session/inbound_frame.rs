@@ -1,5 +1,5 @@
-//! The newest 20 ms of a leg's inbound audio, for live consumers: detectors, a room, and a bridge that cannot relay
-//! packets.
+//! The newest 20 ms of a leg's inbound audio. Live consumers use this frame: detectors, a room, and a bridge that
+//! cannot relay packets.
 
 use super::track::AudioTrack;
 use crate::codec::{LONGEST_FRAME, SampleRate};
@@ -46,8 +46,8 @@ impl InboundFrame {
         self.sound()
     }
 
-    /// Returns the frame if it was read at `now`. Taps use this frame too, because the timeline cannot deliver a frame
-    /// twice.
+    /// Returns the frame if it was read at `now`. Taps also use this frame, because the timeline delivers each frame
+    /// only once.
     pub(super) fn read_at(&self, now: u32) -> Option<&[i16]> {
         (self.at == now).then(|| self.samples())
     }

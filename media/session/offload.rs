@@ -1,5 +1,5 @@
-//! Offload of a leg's packets: whether the kernel may relay or drop them, and how the kernel's counters are added to
-//! the session's counters.
+//! Offload of a leg's packets to the kernel. This module decides whether the kernel may relay or drop the packets. It
+//! also adds the kernel's counters to the session's counters.
 
 use std::time::Instant;
 
@@ -11,8 +11,9 @@ use crate::rtp::Header;
 
 impl MediaSession {
     /// Returns the rule by which the kernel relays this leg's packets to `peer`. `from` is the header of a packet that
-    /// the engine has just relayed. Returns `None` if `peer` gets other audio, if a consumer other than recorders and
-    /// taps needs the packets, or if the source of the packets is not settled yet.
+    /// the engine has just relayed. Returns `None` if packets cannot be offloaded now. For example, `peer` gets other
+    /// audio, a consumer other than recorders and taps needs the packets, or the source of the packets is not settled
+    /// yet.
     pub(crate) fn offload_rule(
         &self,
         peer: &MediaSession,
@@ -45,8 +46,8 @@ impl MediaSession {
         Some(OffloadRule { noise: rule.noise.filter(|_| noise.is_some()), forward: Some(forward), ..rule })
     }
 
-    /// Returns the rule by which the kernel drops this leg's packets. `from` is the header of a packet without a
-    /// listener. The leg hears a prompt at this time, or waits.
+    /// Returns the rule by which the kernel drops this leg's packets. `from` is the header of a packet that has no
+    /// listener. At this time the leg waits, or hears a prompt.
     pub(crate) fn drop_rule(&self, from: &Header, now: Instant) -> Option<OffloadRule> {
         let unheard = self.routing.joined == Joined::Nothing && !self.capture.has_tracks();
         if unheard { self.plain_rule(from, now) } else { None }
@@ -89,8 +90,8 @@ impl MediaSession {
         self.outbound.relay.note_relayed((counted.age.as_millis() / 20).try_into().unwrap_or(u8::MAX));
     }
 
-    /// Ends the offload of this leg's packets. `by_itself` says that the leg's traffic is the reason (an unexpected
-    /// packet, or silence).
+    /// Ends the offload of this leg's packets. `by_itself` says whether the traffic of the leg ended the offload. For
+    /// example, an unexpected packet arrived, or no packets arrived.
     pub(crate) fn end_offload(&mut self, by_itself: bool) {
         self.routing.offload.end(by_itself);
         self.inbound.receiver.restart_transit();

@@ -13,8 +13,8 @@ use crate::rtp::{FIXED, FRAME, Header, dtmf};
 use crate::sdp::{Events, MediaPlan};
 use crate::timeline::Stamp;
 
-/// The longest payload that we send, in octets. 60 ms of G.711 have 480 octets, and 20 ms of L16 at 16,000 Hz have 640
-/// octets.
+/// The longest payload that we send, in octets. It is the payload of 20 ms of L16 at 16,000 Hz, with 640 octets. The
+/// payload of 60 ms of G.711 has only 480 octets.
 const LONGEST: usize = 640;
 /// The number of octets by which the buffer of a packet grows.
 const ROOM: usize = 256;
@@ -33,7 +33,7 @@ pub(super) struct Outbound {
 
 /// The frames of a packet that is not complete yet.
 struct Packing {
-    /// The buffer. Its length is the length of the longest packet that the session has sent, and at most `FIXED +
+    /// The buffer of the packet. It is as long as the longest packet that the session has sent, and at most `FIXED +
     /// LONGEST`.
     packet: Vec<u8>,
     frames: usize,
@@ -41,7 +41,7 @@ struct Packing {
     timestamp: u32,
 }
 
-/// A telephone-event of the other leg that this leg gets with a timestamp of its own stream.
+/// A telephone-event of the other leg. This leg gets the event with a timestamp of its own stream.
 struct PassedEvent {
     /// The timestamp of the event in the other leg's stream.
     from: u32,
@@ -62,8 +62,8 @@ impl Outbound {
         }
     }
 
-    /// Applies the clock rate of a new plan. Drops the frames of a packet that is not complete, because they belong to
-    /// the old plan.
+    /// Applies the clock rate of a new plan. If a packet is not complete, its frames are dropped, because they belong
+    /// to the old plan.
     pub(super) fn apply(&mut self, plan: &MediaPlan) {
         self.sender.set_clock_rate(plan.codec.clock_rate());
         (self.packing.frames, self.packing.octets) = (0, 0);
@@ -94,8 +94,8 @@ pub(super) struct Output<'a> {
 impl Output<'_> {
     // ---- relay ----
 
-    /// Changes another leg's packet (for echo, the leg's own packet) in place to a packet of this stream. Returns the
-    /// packet to send, or `None` if it cannot be relayed.
+    /// Changes another leg's packet in place to a packet of this stream. For echo, the packet comes from the leg
+    /// itself. Returns the packet to send, or `None` if the packet cannot be relayed.
     pub(super) fn rewrite<'p>(
         &mut self,
         from: &Header,
@@ -138,9 +138,9 @@ impl Output<'_> {
         Some(packet)
     }
 
-    /// Forwards another leg's telephone-event whose timestamp cannot be relayed. This is so if the audio is sent in
-    /// frames, or if the events of both legs have different clock rates. The event gets a timestamp of this stream and
-    /// the clock rate of this leg's events.
+    /// Forwards another leg's telephone-event whose timestamp cannot be relayed. The timestamp cannot be relayed if the
+    /// other leg's audio is sent as frames, or if the events of the two legs have different clock rates. The event gets
+    /// a timestamp of this stream, and a duration in the clock rate of this leg's events.
     pub(super) fn pass_event(&mut self, from: &Header, clock_rate: u32, packet: &[u8], cx: &mut Context<'_>) {
         let payload = packet.get(from.payload.clone()).and_then(|payload| payload.first_chunk::<4>());
         let Some(payload) = payload else { return };

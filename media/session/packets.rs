@@ -1,4 +1,5 @@
-//! The path of a packet through a session. The packet comes from the far end, or it is relayed to the far end.
+//! The path of a packet through a session. The packet was received from the far end, or is sent to the far end because
+//! it is relayed.
 
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -160,7 +161,7 @@ impl MediaSession {
     }
 
     /// Checks the codec of a packet that is to be relayed. Returns true for the first packet whose codec cannot be
-    /// relayed. From then on, the leg's audio is sent as frames.
+    /// relayed. From then on, the bridged leg gets this leg's audio as frames.
     pub(crate) fn note_codec(&mut self, kind: PacketKind) -> bool {
         match (kind, &self.plan) {
             (PacketKind::Audio(codec), Some(plan)) if !self.routing.codec_mismatch && !plan.passes(codec) => {
@@ -171,8 +172,8 @@ impl MediaSession {
         }
     }
 
-    /// Sends another leg's packet (for echo, the leg's own packet) to this leg's far end. The packet is changed in
-    /// place. `transcoded` says that the other leg's audio is sent as frames, at the tick.
+    /// Sends another leg's packet to this leg's far end. For echo, the packet comes from the leg itself. The packet is
+    /// changed in place. `transcoded` says that the other leg's audio is sent as frames, at the tick.
     pub(crate) fn relay(
         &mut self,
         from: &Header,

@@ -15,8 +15,8 @@ use crate::rtp::dtmf::{self, DigitFrame, DigitSender};
 use crate::source::{SourceFrame, SourcePlayer, StreamSource};
 use crate::tone::{Tone, ToneGenerator};
 
-/// The highest number of marks reported in one frame. More marks could fill the event sink faster than the application
-/// empties it. A sink that stays full ends the session.
+/// The highest number of marks reported in one frame. With more marks in a frame, the event sink could become full,
+/// because the application empties it too slowly. A sink that stays full ends the session.
 const MAX_MARKS: usize = 32;
 
 /// A frame from the bridged leg or from a room.
@@ -59,8 +59,8 @@ impl Playout {
         }
     }
 
-    /// Starts to send digits. They follow the remaining digits of the same operation, or replace the digits of another
-    /// operation.
+    /// Starts to send digits. If the same operation still has digits to send, the new digits follow them. The new
+    /// digits replace the digits of another operation.
     pub(super) fn send_digits(&mut self, op: OpId, sender: DigitSender, events: &mut SessionEvents) {
         if let Some(running) = self.digits.as_mut().filter(|running| running.op == op) {
             running.sender.append(sender);
@@ -104,7 +104,7 @@ impl Playout {
         self.playback.is_some() || self.digits.is_some() || source_speaks
     }
 
-    /// Whether there are digits, a playback or a source. They may have no audio for this frame.
+    /// Whether there are digits, a playback or a source. The result is true even if they have no audio for this frame.
     pub(super) fn has_any(&self) -> bool {
         self.playback.is_some() || self.digits.is_some() || self.source.is_some()
     }

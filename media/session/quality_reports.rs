@@ -1,4 +1,4 @@
-//! A leg's RTCP reports, and the quality warnings that follow from them.
+//! A leg's RTCP reports, and the quality warnings that the reports cause.
 
 use super::SessionEvents;
 use super::frame_encoder::FrameEncoder;
@@ -7,14 +7,15 @@ use crate::quality::{Impairment, Watch};
 use crate::rtp::receiver::{Receiver, ReportBlock};
 use crate::rtp::reports::Reports;
 
-/// The lowest number of packets between two reports for which loss and jitter are judged. They contain 1 s of audio.
+/// The number of packets between two reports that is needed to judge loss and jitter. These packets contain 1 s of
+/// audio.
 const JUDGED: u64 = 50;
 
 /// The reports of a leg and the state of its quality warnings.
 pub(super) struct QualityReports {
     pub(super) reports: Reports,
     watch: Watch,
-    /// The number of received packets when the inbound stream was last judged.
+    /// The total number of packets that had been received when the inbound stream was last judged.
     judged_packets: u64,
 }
 
@@ -30,7 +31,7 @@ impl QualityReports {
         self.reports.tick()
     }
 
-    /// Judges the received stream by the report block that is sent next.
+    /// Judges the quality of the received stream. `block` is the report block that is sent next.
     pub(super) fn judge_inbound(&mut self, block: &ReportBlock, receiver: &Receiver, events: &mut SessionEvents) {
         let packets = receiver.packets - std::mem::replace(&mut self.judged_packets, receiver.packets);
         if packets >= JUDGED {
@@ -39,7 +40,8 @@ impl QualityReports {
         }
     }
 
-    /// Judges the stream that the far end receives, by the far end's newest report. Adapts the encoder to the loss.
+    /// Judges the quality of the stream that the far end receives. The values come from the far end's newest report.
+    /// The function also adapts the encoder to the loss.
     pub(super) fn judge_outbound(&mut self, encoder: Option<&mut FrameEncoder>, events: &mut SessionEvents) {
         if let Some(report) = self.reports.far_end_report.filter(|report| report.recent_packets >= JUDGED) {
             self.judge(Impairment::LossByPeer, report.recent_loss * 100.0, events);

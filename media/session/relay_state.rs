@@ -2,12 +2,12 @@
 //! nothing.
 
 /// The number of frames after which the engine sends one packet of silence to a leg that is bridged to a silent leg.
-/// They last 1 s. The packet opens the binding of a NAT router. It also helps a far end that waits for a first packet.
-/// Within this time nearly all legs begin to send.
+/// They last 1 s. The packet opens the binding of a NAT router. The packet also helps a far end that waits for a first
+/// packet. Nearly all legs begin to send within 1 s, so the engine waits for this time.
 const OPEN: u8 = 50;
-/// The number of frames between two packets of silence to such a leg. They last 0.5 s.
+/// The number of frames between two packets of silence to a leg that is bridged to a silent leg. They last 0.5 s.
 const KEEP_OPEN: u8 = 25;
-/// The number of frames without a relayed packet after which the other leg counts as silent. They last 2 s. Pauses in
+/// The number of frames without a relayed packet after which the bridged leg counts as silent. They last 2 s. Pauses in
 /// speech are shorter.
 const FELL_SILENT: u8 = 100;
 
@@ -17,8 +17,9 @@ pub(super) enum RelayState {
     /// Nothing is relayed, and no packet is expected. The leg gets silence.
     #[default]
     Off,
-    /// The leg is bridged. The other leg has sent nothing yet, or nothing for a while. `frames` counts up to [`OPEN`].
-    /// Then the engine sends a packet of silence, and the count goes back by [`KEEP_OPEN`].
+    /// The leg is bridged, and the engine waits for packets of the other leg. The other leg has sent nothing yet, or
+    /// nothing for 2 s. `frames` counts up to [`OPEN`]. Then the engine sends a packet of silence, and the count goes
+    /// back by [`KEEP_OPEN`].
     AwaitingFirstRelay { frames: u8 },
     /// Packets are relayed. `frames` is the number of frames since the newest packet.
     Relaying { frames: u8 },
@@ -54,8 +55,8 @@ impl RelayState {
         }
     }
 
-    /// Advances by one frame without other audio. Returns the audio that the leg gets in this frame. `heard` says that
-    /// the leg's audio has listeners. Listeners need silence without gaps.
+    /// Advances by one frame without other audio. Returns the audio that the leg gets in this frame. `heard` says
+    /// whether recorders, taps or other consumers read the leg's audio. Such consumers need silence without gaps.
     pub(super) fn tick(&mut self, heard: bool) -> Filler {
         if let RelayState::Relaying { frames } = self {
             if *frames < FELL_SILENT {

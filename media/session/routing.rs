@@ -1,4 +1,4 @@
-//! The leg or room with which a leg exchanges audio, and the form of this audio.
+//! Routing of a leg's audio. It states the leg or room with which the leg exchanges audio, and the form of this audio.
 
 use crate::command::SessionKey;
 use crate::engine::RoomSeat;
@@ -12,7 +12,7 @@ pub(crate) struct BridgedLeg {
     pub(crate) slot: usize,
 }
 
-/// The leg or room that a session is joined to. A session is joined to one of them at a time.
+/// The leg or room that a session is joined to. A session cannot be joined to a leg and to a room at the same time.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Joined {
     #[default]

@@ -2,16 +2,16 @@
 
 use std::time::Instant;
 
-/// The number of ticks by which a session may be early after a change of its group.
+/// The number of ticks by which a session may be early after it has changed its group.
 const EARLY: i32 = 2;
 
-/// The schedule of a session. The session is in one of four groups, and the worker serves it at every fourth tick. A
-/// session that has just come to the worker or to another group skips ticks, so that the number of its frames matches
-/// the elapsed time.
+/// The schedule of a session. The session is in one of four groups, and the worker serves the session at every fourth
+/// tick. A session that has just come to the worker or to another group skips ticks, so that the number of its frames
+/// matches the elapsed time.
 #[derive(Debug, Default)]
 pub(crate) struct Schedule {
     /// The time at which the session came to its worker. Ticks that were due before this time do not serve the session.
-    /// `None` after the session's first tick.
+    /// The value is `None` after the session's first tick.
     arrived: Option<Instant>,
     /// Whether the next tick is skipped, because it comes too soon after the last tick.
     skips_next: bool,
@@ -26,7 +26,8 @@ impl Schedule {
     }
 
     /// Records that the session has changed its group. `ticks` is the number of ticks from the last tick in the old
-    /// group to the first tick in the new group. `groups` is the number of ticks without the change.
+    /// group to the first tick in the new group. `groups` is the usual number of ticks from one tick of a group to its
+    /// next tick.
     pub(crate) fn change_group(&mut self, ticks: i32, groups: i32) {
         self.shift += ticks - groups;
         if self.shift < -EARLY {

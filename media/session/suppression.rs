@@ -24,7 +24,7 @@ struct Direction {
     on: bool,
     /// Whether suppression is stopped, because the worker lacks CPU time.
     shed: bool,
-    /// The suppressor, created at the first frame, and the sample rate of this frame.
+    /// The suppressor, which is created at the first frame, and the sample rate of this frame.
     suppressor: Option<(SampleRate, Suppressor)>,
 }
 
@@ -60,8 +60,8 @@ impl Direction {
 }
 
 impl Suppression {
-    /// Switches suppression of `tracks` on or off. With true, a running suppressor continues. With false, a running
-    /// suppressor fades out.
+    /// Switches suppression of `tracks` on or off. If `on` is true, a running suppressor continues. If `on` is false, a
+    /// running suppressor fades out.
     pub(super) fn set(&mut self, tracks: Tracks, on: bool) {
         for track in [Track::Inbound, Track::Outbound].into_iter().filter(|track| tracks.has(*track)) {
             if on {
@@ -80,8 +80,8 @@ impl Suppression {
         self.directions.as_ref().is_some_and(|directions| directions.get(track).is_some())
     }
 
-    /// Stops suppression of `track` because the worker lacks CPU time, or starts it again. A change is reported as an
-    /// event.
+    /// Stops suppression of `track` because the worker lacks CPU time, or starts it again. If the state changes, the
+    /// function reports an event.
     pub(super) fn set_shed(&mut self, track: Track, shed: bool, events: &mut SessionEvents) {
         let direction = self.directions.as_mut().and_then(|directions| directions.get_mut(track).as_mut());
         let Some(direction) = direction else { return };
@@ -90,8 +90,8 @@ impl Suppression {
         }
     }
 
-    /// Removes the noise from the input that the leg gets next. `frame` is the buffer for the result. The returned flag
-    /// is true if suppression has ended with this frame.
+    /// Removes the noise from the input that the leg gets next. `frame` is the buffer for the result. The function also
+    /// returns a flag. The flag is true if suppression has ended with this frame.
     pub(super) fn process_input<'a>(
         &mut self,
         input: Option<Input<'a>>,

@@ -21,13 +21,13 @@ pub(super) struct AudioTrack {
     timeline: Timeline,
     live: Reader,
     recorder: Reader,
-    /// The resampler to 8,000 Hz for taps, if the track has another rate. `recorder_narrower` is the resampler to 8,000
-    /// Hz for recorders.
+    /// The resampler to 8,000 Hz for taps. It exists only if the track has another rate. The field `recorder_narrower`
+    /// is the resampler to 8,000 Hz for recorders.
     tap_narrower: Option<Box<Resampler>>,
-    /// The resampler to 16,000 Hz, for taps with this rate. It is created for the first such tap.
+    /// The resampler to 16,000 Hz for taps that need this rate. The resampler is created for the first such tap.
     tap_widener: Option<Box<Resampler>>,
     recorder_narrower: Option<Box<Resampler>>,
-    /// The track of the previous codec, and the number of frames that recorders still read from it.
+    /// The track of the previous codec, and the number of frames that recorders must still read from this track.
     before: Option<(Box<AudioTrack>, u8)>,
     /// The number of late packets that the previous tracks counted.
     late_before: u32,
@@ -87,8 +87,8 @@ impl AudioTrack {
         }
     }
 
-    /// Decodes packets that wait for a missing packet, if the next frame needs them. Call this before the reads of a
-    /// tick.
+    /// Decodes the packets that wait for a missing packet, if the next frame needs this audio. Call this before the
+    /// reads of a tick.
     pub(super) fn handle_tick(&mut self) {
         self.settle();
         if let Some(assembly) = &mut self.assembly {
@@ -155,9 +155,9 @@ impl AudioTrack {
         self.timeline.read_samples(&mut self.live, now, samples)
     }
 
-    /// Reads the frame that is due for taps. If the track is G.711, the result is octets of `law`, and G.711 in this
-    /// law is not decoded. Otherwise the result is samples at 8,000 Hz. With `wide`, the result is samples at 8,000 Hz
-    /// and at 16,000 Hz.
+    /// Reads the frame that is due for taps. With `wide`, the result is samples at 8,000 Hz and at 16,000 Hz. Without
+    /// `wide`, a G.711 track gives octets of `law`, and does not decode octets that are already in this law. Without
+    /// `wide`, another track gives samples at 8,000 Hz.
     pub(super) fn read_tap(&mut self, now: u32, law: Law, wide: bool, tapped: &mut Tapped) {
         if self.assembly.is_none() && !wide {
             let mut octets = [0; FRAME];
@@ -197,8 +197,8 @@ impl AudioTrack {
         read_recorder(&mut self.timeline, &mut self.recorder, narrower, self.rate, now, frame);
     }
 
-    /// Returns a function that reads the frames that a stopped recorder still needs, one frame per call. The reader of
-    /// the other recorders does not advance.
+    /// Returns a function that reads the frames that a stopped recorder still needs. Each call reads one frame. The
+    /// other recorders do not lose these frames, because their reader does not advance.
     pub(super) fn remainder(&mut self) -> impl FnMut(u32, &mut TrackFrame) {
         self.settle();
         let left = self.before.as_ref().map_or(0, |(_, left)| *left);
@@ -216,7 +216,7 @@ impl AudioTrack {
         }
     }
 
-    /// The counters of the timeline. The number of late packets includes the previous tracks.
+    /// The counters of the timeline. The number of late packets includes the late packets of previous tracks.
     pub(super) fn quality(&self) -> Quality {
         let quality = self.timeline.quality();
         Quality { late: quality.late.saturating_add(self.late_before), ..quality }

@@ -78,7 +78,7 @@ impl Transport {
         admission
     }
 
-    /// Pins the socket to the source of an accepted packet, once the latch is settled.
+    /// Pins the socket to `from`, the source of an accepted packet, if the latch is settled.
     pub(super) fn pin_when_settled(&mut self, from: SocketAddr, cx: &mut Context<'_>) {
         if !self.pinned && self.latch.is_settled(cx.now) {
             self.pinned = true;
@@ -86,8 +86,8 @@ impl Transport {
         }
     }
 
-    /// Advances by one frame of 20 ms. If the latched source has been silent for the probation, the socket is no longer
-    /// pinned to it.
+    /// Advances by one frame of 20 ms. If the latched source has been silent for the probation time, the socket is no
+    /// longer pinned to this source.
     pub(super) fn tick(&mut self, cx: &mut Context<'_>) {
         if self.pinned && self.latch.is_doubted(cx.now) {
             self.unpin(cx);
@@ -112,8 +112,8 @@ impl Transport {
         }
     }
 
-    /// Whether an RTCP source is on a host that is not the source of RTP. Ports are not compared, because a NAT can
-    /// change them.
+    /// Whether the host of `from`, the source of an RTCP packet, differs from all known RTP hosts of the far end. Ports
+    /// are not compared, because a NAT can change them.
     pub(super) fn is_unknown_rtcp_source(&self, from: SocketAddr) -> bool {
         let known = [self.latch.target(), self.latch.learnt()];
         known.iter().any(Option::is_some) && known.iter().flatten().all(|known| known.ip() != from.ip())
@@ -168,7 +168,7 @@ impl Transport {
         self.pinned && self.latch.is_settled(now)
     }
 
-    /// Whether the socket is pinned to a source to which our packets go too.
+    /// Whether the socket is pinned, and our packets go to the latched source.
     pub(super) fn is_pinned_both_ways(&self) -> bool {
         self.pinned && self.latch.learnt_target().is_some()
     }

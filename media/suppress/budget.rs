@@ -8,22 +8,23 @@
 //!             enough room for a while: resume the oldest
 //! ```
 //!
-//! If a resumed suppressor is shed again at once, the next attempt waits twice as long.
+//! If suppressors are shed again soon after one was resumed, the waiting time before the next attempt doubles.
 
 use std::time::{Duration, Instant};
 
 use crate::command::{SessionKey, Track};
 
-/// The length of the measurement before each decision.
+/// The length of the period that is measured before each decision.
 const WINDOW: Duration = Duration::from_millis(100);
 /// The delay at which a tick counts as late. It equals the time between two ticks.
 const LATE: Duration = Duration::from_millis(5);
 /// The thread is late if more than one tick in `LATE_ONE_IN` ticks is late. Short interruptions on a host cause fewer
 /// late ticks.
 const LATE_ONE_IN: u32 = 4;
-/// The highest part of the share, in percent, that may be in use after a suppressor is resumed.
+/// The highest part of `share`, in percent, that may be in use after another suppressor is resumed. Above this value,
+/// no suppressor is resumed.
 const FULL: u32 = 80;
-/// The shortest and the longest time without shedding after which a suppressor is resumed.
+/// The shortest time without shedding after which a suppressor is resumed. `MAX_RESUME_DELAY` is the longest time.
 const MIN_RESUME_DELAY: Duration = Duration::from_secs(2);
 const MAX_RESUME_DELAY: Duration = Duration::from_secs(60);
 
@@ -40,7 +41,7 @@ pub(crate) struct SuppressionBudget {
     /// The number of running suppressors.
     running: usize,
     window: Option<Window>,
-    /// The time of the last change. Since then no suppressor was shed or resumed.
+    /// The time since which no suppressor was shed or resumed.
     stable_since: Option<Instant>,
     resume_delay: Duration,
     /// The time when a suppressor was last resumed.
@@ -96,7 +97,7 @@ impl SuppressionBudget {
         }
     }
 
-    /// The number of suppressors, and the number of shed suppressors.
+    /// Returns the number of all suppressors, and the number of shed suppressors.
     #[cfg(test)]
     pub(crate) fn counts(&self) -> (usize, usize) {
         (self.names.len(), self.names.len() - self.running)

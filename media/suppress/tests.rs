@@ -149,10 +149,10 @@ fn ratio(reference: &[i16], heard: &[i16]) -> f32 {
     (10.0 * (power(reference) * reference.len() as f32 / apart.max(1.0)).log10()).clamp(-10.0, 35.0)
 }
 
-/// The measure is the mean signal-to-noise ratio of all 20 ms frames with speech. The ratio of each frame is limited to
-/// -10 to 35 dB. A frame has speech if it is at most 35 dB below the 98th percentile of the clean file's frames. The
-/// delay is removed. The clean file is scaled to the level of the speech in the noisy file. This level is twice the
-/// level of the clean file (1.997 by least squares).
+/// The test measures the mean signal-to-noise ratio of all 20 ms frames with speech. The ratio of each frame is limited
+/// to -10 to 35 dB. A frame has speech if its level is at most 35 dB below the 98th percentile of the levels in the
+/// clean file. The delay of the suppressor is removed from its output. The samples of the clean file are doubled,
+/// because the speech in the noisy file is twice as loud (1.997 by least squares).
 #[test]
 fn speech_in_noise_gains_six_decibels_of_segmental_signal_to_noise_ratio_and_is_not_cut() {
     let (Some(clean), Some(noisy)) = (corpus("clean_freesound_33711.wav"), corpus("noisy_snr0.wav")) else {

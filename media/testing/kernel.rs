@@ -28,8 +28,8 @@ impl FakeKernel {
         true
     }
 
-    /// Whether the kernel relays the packets of the slot (true) or drops them (false). With `None` the packets go to
-    /// the slot's socket.
+    /// Returns `Some(true)` if the kernel relays the packets of the slot, and `Some(false)` if the kernel drops them.
+    /// Returns `None` if the packets go to the slot's socket.
     pub(super) fn passes_on(&self, slot: usize) -> Option<bool> {
         self.flows.get(&slot).map(|flow| flow.rule.forward.is_some())
     }
@@ -39,9 +39,9 @@ impl FakeKernel {
         Some(FlowCounts { age: now - flow.newest, ..flow.counted })
     }
 
-    /// Handles a packet. `Some(Some)` means that the kernel relays the packet to a slot with these octets, `Some(None)`
-    /// means that it drops the packet, and `None` means that the packet goes to its socket. If a copy is wanted,
-    /// `packet` gets the mark of a copy.
+    /// Handles a packet. Returns `Some(Some)` with a slot and octets if the kernel relays the packet. The kernel sends
+    /// these octets from this slot. Returns `Some(None)` if the kernel drops the packet, and `None` if the packet goes
+    /// to its socket. If a copy is wanted, this function writes the mark of a copy into `packet`.
     pub(super) fn relay(
         &mut self,
         now: Duration,

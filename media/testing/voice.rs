@@ -1,5 +1,5 @@
-//! A synthetic voice that the speech detector accepts. It is a pulse train through three changing formants, in
-//! syllables.
+//! A synthetic voice that the speech detector accepts. The voice is a pulse train through three changing formants. It
+//! is divided into syllables.
 
 use std::f32::consts::PI;
 
@@ -35,7 +35,7 @@ impl Voice {
         (self.random >> 8) as f32 / 16_777_216.0
     }
 
-    /// Returns words without a pause. The syllables have 120 to 250 ms and a level of about -20 dBov.
+    /// Returns words without a pause. Each syllable lasts 120 to 250 ms and has a level of about -20 dBov.
     pub(crate) fn say(&mut self, milliseconds: usize) -> Vec<i16> {
         let mut said = Vec::new();
         while said.len() < milliseconds * 8 {
@@ -79,14 +79,15 @@ impl Voice {
         }
     }
 
-    /// Returns a pause: noise with this level in dBov.
+    /// Returns a pause that contains noise. `level` is the level of the noise in dBov.
     pub(crate) fn silence(&mut self, milliseconds: usize, level: f32) -> Vec<i16> {
         let amplitude = 32_768.0 * 10.0f32.powf(level / 20.0) * 12.0f32.sqrt();
         (0..milliseconds * 8).map(|_| ((self.chance() - 0.5) * amplitude).round() as i16).collect()
     }
 }
 
-/// Returns a tone at 8,000 Hz. Its level is in dBov, and it rises and falls for 5 ms.
+/// Returns a tone with the frequency `hertz`, sampled at 8,000 Hz. `level` is the level of the tone in dBov. The tone
+/// fades in for 5 ms and fades out for 5 ms.
 pub(crate) fn tone(hertz: f32, milliseconds: usize, level: f32) -> Vec<i16> {
     let (length, amplitude) = (milliseconds * 8, 32_768.0 * 10.0f32.powf(level / 20.0) * 2.0f32.sqrt());
     (0..length)

@@ -77,7 +77,7 @@ impl Leg {
     }
 }
 
-/// Opens two sessions with SRTP to each other. Lines of the offer that contain `refused` are removed, so that the
+/// Opens two sessions that send SRTP to each other. Lines of the offer that contain `refused` are removed, so that the
 /// answer selects another suite.
 fn tunnel(engine: &Engine, key: u128, refused: &str) -> [Session; 2] {
     let mut ends = [key, key + 1].map(|key| engine.open(SessionKey(key), 1, Arc::new(|_, _| Ok(()))).unwrap());
@@ -90,7 +90,8 @@ fn tunnel(engine: &Engine, key: u128, refused: &str) -> [Session; 2] {
     ends
 }
 
-/// Sends `count` packets from each leg, 50 per second. Returns the number of packets that all legs received.
+/// Sends `count` packets from each leg, 50 packets per second. Returns the number of packets that all legs together
+/// received.
 fn talk(legs: &[Leg], sequence: &mut u16, count: u16) -> usize {
     let mut heard = 0;
     let mut packet = [0x20; 12 + 640];

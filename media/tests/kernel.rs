@@ -1,4 +1,4 @@
-//! Tests of the kernel relay over loopback. If the process may not load the program, each test prints that it is
+//! Tests of the kernel relay over loopback. If the process may not load the kernel program, each test prints that it is
 //! skipped.
 
 #![allow(
@@ -107,7 +107,7 @@ fn bridged(engine: &Engine) -> [Phone; 2] {
     phones
 }
 
-/// Makes both phones send a packet every 20 ms until `done` returns true, for at most 15 s.
+/// Makes both phones send a packet every 20 ms until `done` returns true. Fails after 15 s.
 fn talk(phones: &mut [Phone; 2], mut done: impl FnMut(&[Phone; 2]) -> bool) {
     let deadline = Instant::now() + Duration::from_secs(15);
     while !done(phones) {
@@ -132,8 +132,8 @@ fn talk_for(phones: &mut [Phone; 2], mut packets: usize) {
     });
 }
 
-/// Asserts that all relayed packets have one SSRC, and each sequence number once and in order. Their timestamps must
-/// match, and their audio must be unchanged.
+/// Asserts that all relayed packets have the same SSRC, and that their sequence numbers are in order, without
+/// repetitions. The timestamps must match the sequence numbers, and the audio must be unchanged.
 fn assert_one_line(heard: &[Vec<u8>]) {
     let heard: Vec<_> = heard.iter().filter(|packet| packet[1] & 0x7F == 0 && packet[12..] != [0xFF; 160]).collect();
     let sequence = |packet: &[u8]| u16::from_be_bytes([packet[2], packet[3]]);

@@ -25,23 +25,25 @@ use tandem_media::{
 
 /// The sample rate of a recording in Hz.
 const RATE: f64 = 8_000.0;
-/// The largest offset that is searched, in samples.
+/// The largest offset between two channels that the test can find, in samples.
 const FAR: i64 = 400;
-/// The number of samples in a window: half a second. While a recorder follows a clock, its channel moves by about 0.4
-/// ms within a window. The two channels may then not match. A fifth of a window (`PART`) still matches.
+/// The number of samples in a window of half a second. While a recorder follows the clock of a far end, the recorder's
+/// channel can move by about 0.4 ms within a window. In such a window the two channels may not match. In a fifth of the
+/// window (`PART`) they still match.
 const WINDOW: usize = 4_000;
 const PART: usize = WINDOW / 5;
 /// The lowest correlation at which two channels match.
 const ALIKE: f32 = 0.6;
-/// The delay at which a packet may be too late for a recording, which waits for 120 ms.
+/// The delay at which a packet counts as missed, because it may be too late for the recording. The recording waits for
+/// 120 ms.
 const OVERDUE: Duration = Duration::from_millis(100);
-/// The highest number of missing packets in a window whose offset can be measured. This is a third of all packets in
-/// the window.
+/// The lowest number of missed packets in a window whose offset cannot be measured. The number is a third of a far
+/// end's packets in the window.
 const MISSED: usize = 8;
 
 /// A packet that the far end sent or lost.
 struct Sent {
-    /// The time of the packet's last sample, since the start.
+    /// The time of the packet's last sample, counted from the start of the test.
     due: Duration,
     /// The delay with which the packet was sent, or `None` if the packet was lost.
     late: Option<Duration>,
@@ -53,7 +55,8 @@ impl Sent {
     }
 }
 
-/// Returns the audio at a time. It consists of many unrelated tones, so that it is different at every time nearby.
+/// Returns the sample of the test audio at a time. The audio consists of many unrelated tones, so that it does not
+/// repeat within a short time.
 fn said(seconds: f64) -> i16 {
     let tones = (0..16).map(|tone| {
         let hertz = 210.0 + 97.0 * f64::from(tone) + 13.7 * f64::from(tone * tone % 7);
@@ -62,7 +65,7 @@ fn said(seconds: f64) -> i16 {
     (tones.sum::<f64>() * 1_200.0) as i16
 }
 
-/// Runs a far end that sends packets until `over` is set. Its clock is `drift` ppm fast.
+/// Runs a far end that sends packets until `over` is set. The clock of the far end is `drift` ppm fast.
 fn talk(socket: &UdpSocket, began: Instant, drift: f64, seed: u64, over: &AtomicBool) -> Vec<Sent> {
     let rate = RATE * (1.0 + drift / 1e6);
     let (mut random, mut packets) = (seed, Vec::new());
@@ -107,8 +110,8 @@ fn open(engine: &Engine, key: u128, events: &mpsc::Sender<Event>) -> (Session, U
     (session, socket)
 }
 
-/// Returns the number of samples by which `right` is later than `left`, in `length` samples from `at`. Returns `None`
-/// if the channels do not match.
+/// Returns the number of samples by which the audio in `right` is later than the audio in `left`. Compares `length`
+/// samples from `at` on. Returns `None` if the channels do not match.
 fn apart(left: &[f32], right: &[f32], at: usize, length: usize) -> Option<i64> {
     let window = &left[at..at + length];
     let power = |samples: &[f32]| samples.iter().map(|sample| sample * sample).sum::<f32>();
@@ -122,8 +125,8 @@ fn apart(left: &[f32], right: &[f32], at: usize, length: usize) -> Option<i64> {
     (likeness > ALIKE).then_some(by)
 }
 
-/// Returns the smallest and the largest offset in samples. In a window whose offset cannot be measured, a far end must
-/// have missed packets.
+/// Returns the smallest and the largest offset between `one` and `other`, in samples. If the offset of a window cannot
+/// be measured, a far end must have missed packets in this window.
 fn compare(what: &str, one: &[f32], other: &[f32], missed: &impl Fn(usize) -> usize) -> (i64, i64) {
     let (mut known, mut all, mut slid, mut unlike) = (Vec::new(), 0, 0, Vec::new());
     for at in (8_000..one.len().saturating_sub(8_000)).step_by(WINDOW) {

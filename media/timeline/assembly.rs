@@ -1,5 +1,6 @@
 //! Decodes packets of codecs with state (G.722, Opus) in order. After a gap, packets wait until the reader with the
-//! smallest delay needs the missing audio. Then the codec recovers or conceals the audio, or the timeline conceals it.
+//! smallest delay needs the missing audio. Then the codec recovers or conceals the missing audio. If the codec cannot
+//! do this, the timeline conceals the audio.
 
 use super::{Stamp, Timeline};
 use crate::codec::Decoder;
@@ -8,17 +9,18 @@ use crate::codec::Decoder;
 const MAX_HELD_PACKETS: usize = 8;
 /// The longest payload that can wait, in octets. Opus payloads have at most 1,275 octets (RFC 6716 §3.4).
 const LONGEST: usize = 1_280;
-/// The distance of sequence numbers at which a packet belongs to another stream.
+/// The lowest difference between a packet's sequence number and the expected number at which the packet belongs to
+/// another stream.
 const STREAM_DISTANCE: u16 = 100;
 /// The highest number of successive lost packets that the codec may conceal.
 const MAX_CONCEALED_PACKETS: u16 = 5;
 
-/// Decodes the packets of one direction onto its timeline. It allocates only on creation.
+/// Decodes the packets of one direction onto the timeline of this direction. It allocates memory only on creation.
 pub struct Assembly {
     decoder: Decoder,
     /// The sequence number of the packet to decode next.
     next: Option<u16>,
-    /// The timestamp after the last decoded packet, and the number of samples in this packet.
+    /// The timestamp after the last decoded packet. The next field, `length`, is the number of samples in this packet.
     end: u32,
     length: usize,
     held: Box<[HeldPacket; MAX_HELD_PACKETS]>,
@@ -78,8 +80,8 @@ impl Assembly {
         self.decode_held(timeline);
     }
 
-    /// Stops waiting for missing packets if the next frame needs their audio. Call this in each tick, before the
-    /// timeline is read.
+    /// Stops waiting for missing packets if the audio of these packets is needed for the next frame. Call this method
+    /// in each tick, before the timeline is read.
     pub fn handle_tick(&mut self, timeline: &mut Timeline) {
         while self.first_held().is_some() && timeline.is_due(self.end) {
             self.give_up(timeline);
@@ -197,8 +199,8 @@ mod tests {
         frames.map(encode).collect()
     }
 
-    /// Returns the audio that a reader gets, the number of samples that were received, and the timeline. Packet n
-    /// arrives `late(n)` ms late. If `late(n)` is `None`, packet n is lost.
+    /// Returns the audio that a reader gets, the number of samples that were received, and the timeline. `late(n)` is
+    /// the time in ms by which packet n arrives late. If `late(n)` is `None`, packet n is lost.
     fn heard(codec: Codec, reader: &mut Reader, late: impl Fn(usize) -> Option<u32>) -> (Vec<i16>, u32, Timeline) {
         let packets = packets(codec);
         let mut order: Vec<(u32, usize)> =

@@ -1,17 +1,17 @@
 //! Packet loss concealment after ITU-T G.711 Appendix I. The last pitch periods are repeated in place of missing audio:
-//! first one period, and up to three periods in a longer gap. The concealment fades from 10 ms on and is silent at 60
-//! ms. After the gap, a cross-fade leads to the received audio.
+//! first one period, and up to three periods in a longer gap. The concealed audio fades out from 10 ms to 60 ms after
+//! the start of the gap. After the gap, a cross-fade leads to the received audio.
 //!
 //! Unlike the appendix, this concealment adds no delay. The appendix delays all audio by 3.75 ms, so that it can remove
-//! the step at the start of a gap. Here the step decays over a quarter of a pitch period.
+//! the discontinuity at the start of a gap. Here the discontinuity decays over a quarter of a pitch period.
 
 use super::ring::{Position, Ring};
 
 /// The number of gaps that are remembered. A slow reader can be behind a fast reader by at most this number of gaps.
 const GAPS: usize = 8;
-/// The highest number of pitch periods that are repeated.
+/// The highest number of different pitch periods that are repeated in a gap.
 const WAVES: usize = 3;
-/// The number of samples that are produced at a time.
+/// The number of samples that are produced in one piece.
 const PIECE: usize = 160;
 /// The highest pitch of a voice, in Hz.
 const SHORTEST_A_SECOND: usize = 200;
@@ -30,7 +30,7 @@ pub(super) struct Concealer {
     step: i32,
     /// The number of samples produced in this gap.
     age: usize,
-    /// The position at which the concealment of this gap would continue.
+    /// The position at which the concealment of the current gap would continue.
     next: Position,
     gaps: [Gap; GAPS],
     newest: usize,
@@ -38,7 +38,8 @@ pub(super) struct Concealer {
     pub(super) made: u64,
 }
 
-/// A part of the stream with concealed audio. It is remembered for readers that pass its end later.
+/// A part of the stream with concealed audio. The part is remembered for a reader that passes the end of the part
+/// later.
 #[derive(Debug, Clone, Copy, Default)]
 struct Gap {
     start: Position,
@@ -150,7 +151,8 @@ impl Concealer {
         (value * gain / (50 * self.ms) as i32).clamp(i16::MIN.into(), i16::MAX.into()) as i16
     }
 
-    /// Returns the sample at `age` of the last `waves` pitch periods, which are repeated without a discontinuity.
+    /// Returns the sample at `age` of a signal that repeats the last `waves` pitch periods. The signal has no
+    /// discontinuity between the repetitions.
     fn wave(&self, waves: usize) -> i32 {
         let (period, quarter, end) = (waves * self.pitch, (self.pitch / 4).max(1), self.history.len());
         let back = period - self.age % period;
@@ -189,8 +191,8 @@ pub(super) fn mix(first: i16, second: i16, part: usize, whole: usize) -> i16 {
     (first + (second - first) * part as i32 / whole.max(1) as i32) as i16
 }
 
-/// Returns the lag in samples, 5 to 15 ms, at which the last `window` samples are most similar to earlier samples. `ms`
-/// is the number of samples per ms. `samples` must be 15 ms longer than the window.
+/// Returns the lag in samples at which the last `window` samples are most similar to earlier samples. The lag is 5 to
+/// 15 ms long. `ms` is the number of samples per ms. `samples` must be at least 15 ms longer than the window.
 pub(super) fn pitch(samples: &[i16], window: usize, ms: usize) -> usize {
     let (shortest, longest) = (1_000 * ms / SHORTEST_A_SECOND, LONGEST_MS * ms);
     // The first search is at 4,000 Hz. The second search is at the full rate around the first result.

@@ -5,7 +5,7 @@ use super::*;
 
 const FRAME: usize = 160;
 
-/// Returns the narrowband voice of the corpus after PCMU, or `None` if the file is missing.
+/// Returns the narrowband voice of the test corpus after PCMU encoding and decoding, or `None` if the file is missing.
 fn voice() -> Option<Vec<i16>> {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/corpora/audio/short_nb_voice.wav");
     let Ok(mut file) = hound::WavReader::open(path) else {
@@ -39,7 +39,8 @@ fn spectrum(frame: &[i16]) -> [f32; 20] {
     })
 }
 
-/// Returns the log-spectral distance in dB over the lost frames in which the voice was loud.
+/// Returns the log-spectral distance between `clean` and `heard` in dB. Only the lost frames in which the voice was
+/// loud are compared.
 fn distance(clean: &[i16], heard: &[i16], lost: &[bool]) -> f32 {
     let (mut distances, mut count) = (0.0, 0.0f32);
     for ((clean, heard), lost) in clean.chunks_exact(FRAME).zip(heard.chunks_exact(FRAME)).zip(lost) {

@@ -1,6 +1,6 @@
-//! The jitter buffer. It puts one direction of a leg onto the media clock. Packets may have any length and come in any
-//! order. Gaps are concealed, and the drift of the far end's clock is followed. Recorders and live listeners read the
-//! buffer, each with its own delay.
+//! The jitter buffer. The buffer aligns the packets of one direction of a leg with the media clock. The packets may
+//! have any length and may come in any order. The buffer conceals gaps and follows the drift of the far end's clock.
+//! Recorders and live listeners read the buffer, each with its own delay.
 //!
 //! ```text
 //!   packets --> transit: where each lies on the media clock --> ring (1 s, in stream time) --> Reader::fixed    recorders
@@ -8,9 +8,9 @@
 //!                                                                  conceal, silence ----^
 //! ```
 //!
-//! A sample's time on the wire is the time at which its packet would arrive with the least possible delay, if the
-//! packet started with this sample. Each reader takes 20 ms of audio every 20 ms. Received samples in the ring are
-//! never changed, so the audio of a far end with a steady clock is copied bit by bit.
+//! The time of a sample on the wire is defined as follows: it is the arrival time of a packet that starts with this
+//! sample and has the least possible delay. Each reader takes 20 ms of audio every 20 ms. Received samples in the ring
+//! are never changed, so the audio of a far end with a steady clock is copied bit by bit.
 
 mod assembly;
 mod conceal;
@@ -36,43 +36,45 @@ use ring::{Kind, Position, Ring};
 use silence::Pauses;
 use transit::Transit;
 
-/// The delay of a [`recorder`] in ms. The delay is 7 frames, which last 140 ms.
+/// The delay of a [`recorder`] in ms. The value is 140 ms, the length of 7 frames.
 const RECORDER_MS: u16 = RECORDER_LAG as u16 * 20;
-/// The number of frames after which audio on the wire reaches a recorder. This delay applies at the start and at the
+/// The number of frames after which audio on the wire reaches a recorder. Audio has this delay at the start and at the
 /// end of a recording.
 pub(crate) const RECORDER_LAG: u8 = 7;
-/// The largest distance in ms by which a packet may be ahead of its expected position. A packet that is farther ahead
-/// has a new timestamp origin, or a clock that runs too fast.
+/// The largest distance in ms by which a packet may be ahead of its expected position. If a packet is farther ahead,
+/// the far end has changed its timestamp origin, or its clock is too fast.
 const AHEAD_MS: i64 = 300;
-/// The largest backward step of the media clock in units of 1/8,000 s. The value is 2.5 s. The clock values of packets
-/// and ticks are not in order. After a blocked worker, the clock can step back by up to 2 s. A larger step means that
-/// the values come from another clock.
+/// The largest backward step of the media clock, in units of 1/8,000 s. The value is 2.5 s. Clock values of packets and
+/// ticks may come in the wrong order: after the worker was blocked, a clock value can be up to 2 s older than the value
+/// before. A larger step means that the values come from another clock.
 const CLOCK_BACK: i64 = 8_000 / 2 * 5;
-/// The time in ms without a clock update that counts as a stall. Packets that are read after a stall have waited in the
-/// socket.
+/// The shortest stall: a time in ms without an update of the clock. Packets that are read after a stall have waited in
+/// the socket.
 const STALL_MS: i64 = 120;
-/// The time in ms after a stall during which packets count as having waited. The next constant, `MAX_STALL_MS`, is the
-/// longest stall. A longer gap means another clock.
+/// The time in ms after a stall in which packets count as packets that have waited in the socket. The next constant,
+/// `MAX_STALL_MS`, is the longest stall. A longer gap means that another clock has replaced the media clock.
 const STALL_OVER_MS: i64 = 20;
 const MAX_STALL_MS: i64 = 2_500;
-/// The delay in ms after which a packet is useless to a recorder. Several such packets in a row have a new timestamp
-/// origin.
+/// The delay in ms after which a packet is useless to a recorder. Several such packets in a row show that the far end
+/// has changed its timestamp origin.
 const LATE_MS: i64 = RECORDER_MS as i64 - 20;
-/// The number of successive late packets that show a new timestamp origin: `SIMILAR_LATE_LIMIT` packets with a similar delay, or
-/// `LATE_LIMIT` packets with any delays.
+/// The number of successive late packets with similar delays that show a new timestamp origin. `LATE_LIMIT` is the
+/// number for late packets with any delays.
 const SIMILAR_LATE_LIMIT: u8 = 3;
 const LATE_LIMIT: u8 = 10;
 /// The largest difference in ms between two similar delays.
 const SIMILAR_MS: i64 = 8;
-/// The lowest and the highest lateness of packets that live readers wait for, in ms.
+/// The shortest time in ms for which live readers wait for late packets. `MAX_TOLERANCE_MS` is the longest time.
 const MIN_TOLERANCE_MS: i64 = 10;
 const MAX_TOLERANCE_MS: i64 = 180;
-/// The length of a frame in ms. A frame can be read only after its packet has begun to arrive.
+/// The length of a frame in ms. A live reader is behind the wire by at least this time, so that the last packet of the
+/// frame has arrived.
 const FRAME_MS: i64 = 20;
 /// The longest payload that is accepted, in ms.
 const MAX_PACKET_MS: usize = 240;
 
-/// Creates a reader for recordings. Both directions have the same delay, so that they stay aligned.
+/// Creates a reader for recordings. Each such reader has the same delay, so that the two directions of a leg stay
+/// aligned in a recording.
 pub(crate) fn recorder() -> Reader {
     Reader::fixed(RECORDER_MS)
 }
@@ -84,11 +86,12 @@ pub struct Stamp {
     pub timestamp: u32,
     /// The RTP marker, which says that a talkspurt begins.
     pub marker: bool,
-    /// The media clock when the packet arrived. It has any origin, and units of 1/8,000 s for every codec.
+    /// The value of the media clock when the packet arrived. The clock has any origin, and it counts in units of
+    /// 1/8,000 s for every codec.
     pub arrival: u32,
 }
 
-/// The composition of a frame, in samples. The remaining samples are silence.
+/// The composition of a frame: the number of samples of each kind. All other samples of the frame are silence.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct FrameComposition {
     /// The number of samples that were received.
@@ -100,7 +103,7 @@ pub struct FrameComposition {
 }
 
 impl FrameComposition {
-    /// Whether the whole frame is silence. Then no sample was received, concealed or generated.
+    /// Whether the whole frame is silence. If so, no sample of the frame was received, concealed or generated.
     pub fn is_silent(self) -> bool {
         self == FrameComposition::default()
     }
@@ -115,14 +118,14 @@ pub struct Quality {
     pub concealed_ms: u64,
     /// The delay of the live reader behind the wire at its last read, in ms. It is 0 without a live reader.
     pub delay_ms: u16,
-    /// The number of times that a reader jumped to another position in the stream where there was audio.
+    /// The number of times that a reader jumped to another position although there was audio at the old position.
     pub jumps: u32,
     /// The number of frames that a reader stretched or compressed a little.
     pub stretches: u32,
 }
 
-/// The jitter buffer of one direction of a leg. It allocates memory only on creation. It uses 11 kB at 8 kHz, and 160
-/// kB at 48 kHz.
+/// The jitter buffer of one direction of a leg. It allocates memory only on creation: 11 kB at a sample rate of 8 kHz,
+/// and 160 kB at 48 kHz.
 #[derive(Debug)]
 pub struct Timeline {
     ring: Ring,
@@ -133,16 +136,16 @@ pub struct Timeline {
     ms: usize,
     /// The RTP clock rate in Hz.
     clock_rate: i64,
-    /// The last value of the media clock: the value from the caller, and the value in samples of this timeline,
-    /// extended to 64 bits.
+    /// The last value of the media clock. The first element is the value from the caller. The second element is the
+    /// same time in samples of this timeline, extended to 64 bits.
     clock: Option<(u32, i64)>,
-    /// The highest value of the clock. The next field, `stall`, contains the clock value at the end of the last stall,
-    /// and the length of this stall.
+    /// The highest value of the media clock. The next field, `stall`, contains the clock value at the end of the last
+    /// stall, and the length of this stall.
     latest: i64,
     stall: (i64, i64),
     origin: Option<Origin>,
-    /// The number of successive late packets, the number of these packets with a similar delay, and the transit time of
-    /// the last late packet.
+    /// The number of successive late packets. The next fields are the number of these packets with a similar delay, and
+    /// the transit time of the last late packet.
     late_in_row: u8,
     late_alike: u8,
     last_late_transit: i64,
@@ -163,7 +166,8 @@ struct Origin {
 }
 
 impl Origin {
-    /// Returns the same mapping with another reference timestamp, so that the 32-bit difference never wraps.
+    /// Returns the same mapping with another reference timestamp. If the reference is moved for each packet, the 32-bit
+    /// difference of timestamps never wraps.
     fn follow(self, timestamp: u32) -> Origin {
         let units = timestamp.wrapping_sub(self.timestamp).cast_signed();
         Origin { timestamp, units: self.units + i64::from(units), place: self.place }
@@ -178,7 +182,7 @@ impl Origin {
 }
 
 impl Timeline {
-    /// Creates a timeline for G.711 that stores octets of `law`.
+    /// Creates a timeline for G.711. The timeline stores octets in the coding `law`.
     pub fn octets(law: Law) -> Timeline {
         Timeline::new(Ring::octets(law), SampleRate::Hz8000, 8_000)
     }
@@ -225,8 +229,8 @@ impl Timeline {
         }
     }
 
-    /// Starts a pause of the talker. Until audio arrives, readers get comfort noise at `level`, 0 to 127 in -dBov (RFC
-    /// 3389 §3.1).
+    /// Starts a pause of the talker. Until audio arrives, readers get comfort noise with this level, 0 to 127 in -dBov
+    /// (RFC 3389 §3.1).
     pub fn write_comfort_noise(&mut self, stamp: Stamp, level: u8) {
         let at = self.find(stamp);
         self.pauses.begin(at, Some(level));
@@ -255,7 +259,7 @@ impl Timeline {
         composition
     }
 
-    /// Reads 20 ms as G.711. If the whole frame was received, nothing is decoded.
+    /// Reads 20 ms as G.711. If the whole frame was received, its octets are copied and not decoded.
     pub fn read_octets(&mut self, reader: &mut Reader, now: u32, law: Law, out: &mut [u8]) -> FrameComposition {
         let Some((step, at)) = self.plan_read(reader, now, out.len()) else {
             out.fill(law.silence());
@@ -273,8 +277,8 @@ impl Timeline {
         composition
     }
 
-    /// Reads 20 ms at 8,000 Hz. If the whole frame was received as octets, the result is octets. Otherwise the result
-    /// is samples.
+    /// Reads 20 ms at a sample rate of 8,000 Hz into `frame`. If the whole frame was received as octets, `frame` gets
+    /// octets. Otherwise `frame` gets samples.
     pub(crate) fn read_track_frame(&mut self, reader: &mut Reader, now: u32, frame: &mut TrackFrame) {
         let (mut octets, mut samples) = ([0; FRAME], [0; FRAME]);
         let Some((step, at)) = self.plan_read(reader, now, FRAME) else {
@@ -297,8 +301,8 @@ impl Timeline {
 
     // ---- for codecs with state ----
 
-    /// Writes the audio that a codec produced for a lost packet. This does not count as the arrival of a packet.
-    /// `concealed` says that the audio is the codec's concealment, and not recovered audio.
+    /// Writes the audio that a codec produced for a lost packet. The call does not count as the arrival of a packet. If
+    /// `concealed` is true, the codec concealed the lost packet. If it is false, the codec recovered the audio.
     fn write_recovered(&mut self, timestamp: u32, samples: &[i16], concealed: bool) {
         if let Some(at) = self.locate(timestamp)
             && at >= self.ring.low()
@@ -315,7 +319,7 @@ impl Timeline {
         self.late(at);
     }
 
-    /// Whether the next frame of a reader ends after this timestamp.
+    /// Whether the next frame of the reader with the smallest delay ends after this timestamp.
     fn is_due(&self, timestamp: u32) -> bool {
         self.locate(timestamp).is_none_or(|at| at < self.foremost + FRAME_MS * self.ms as i64)
     }
@@ -325,7 +329,7 @@ impl Timeline {
         (samples as i64 * self.clock_rate / (self.ms as i64 * 1_000)) as u32
     }
 
-    /// Returns the position of a timestamp with the current origin.
+    /// Returns the position that the current origin gives to a timestamp.
     fn locate(&self, timestamp: u32) -> Option<Position> {
         self.origin.map(|origin| origin.follow(timestamp).place(self.ms, self.clock_rate))
     }
@@ -401,7 +405,7 @@ impl Timeline {
         at
     }
 
-    /// Returns the longest time for which a packet that is read now can have waited in the socket.
+    /// Returns the longest time for which a packet that is read now may have waited in the socket.
     fn time_in_socket(&mut self, clock: i64) -> i64 {
         let (ms, gap) = (self.ms as i64, clock - self.latest);
         self.latest = self.latest.max(clock);
@@ -412,7 +416,7 @@ impl Timeline {
         if clock.saturating_sub(since) <= STALL_OVER_MS * ms { gap } else { 0 }
     }
 
-    /// Sets a new origin. The packet that sets it counts as not delayed.
+    /// Sets a new origin, because of a packet with this timestamp. This packet counts as a packet without delay.
     fn begin(&mut self, timestamp: u32, clock: i64) -> Position {
         let place = clock - self.transit.least().unwrap_or(0);
         self.origin = Some(Origin { timestamp, units: 0, place });
@@ -435,7 +439,8 @@ impl Timeline {
 
     // ---- reading ----
 
-    /// Decides how the next frame is read, and from which position. Returns `None` before the first packet.
+    /// Decides how the next frame is read. Returns this decision and the current position of the reader. Returns `None`
+    /// before the first packet.
     fn plan_read(&mut self, reader: &mut Reader, now: u32, count: usize) -> Option<(Step, Position)> {
         let clock = self.update_clock(now);
         self.latest = self.latest.max(clock);
@@ -453,8 +458,8 @@ impl Timeline {
         Some((step, at))
     }
 
-    /// Reads octets as they were received, and returns their law. Returns `None` if part of the frame is missing, or if
-    /// the frame needs processing.
+    /// Reads received octets without a change, and returns the law of these octets. Returns `None` if part of the frame
+    /// is missing, or if the frame needs processing.
     fn read_unchanged(&mut self, reader: &mut Reader, step: Step, at: Position, out: &mut [u8]) -> Option<Law> {
         if step != Step::Exact || reader.fade.is_some() || reader.starved || !self.ring.is_received(at, out.len()) {
             return None;
@@ -539,8 +544,8 @@ impl Timeline {
         composition
     }
 
-    /// Fills missing audio from `from` on, at most to `to`. Returns the end of the part that was filled or that has no
-    /// audio.
+    /// Fills missing audio from `from` on, at most to `to`. Returns the end of the filled part. If nothing was filled,
+    /// returns the end of the part that stays without audio.
     fn fill_missing(&mut self, from: Position, to: Position) -> Position {
         let (comfort, until) = self.pauses.fill(&mut self.ring, from, to);
         if comfort.is_some() {

@@ -1,40 +1,43 @@
-//! A reader of a timeline. The reader keeps its delay by corrections of its position. During silence and very quiet
-//! audio, the reader corrects its position in one step. During speech, the reader corrects clock drift by one sample in
-//! some frames, a larger deviation by one sample in each frame, and a very large deviation by whole pitch periods.
+//! A reader of a timeline. The reader corrects its position to keep its delay. During silence and very quiet audio, the
+//! reader corrects its position in one step. During speech, the reader corrects clock drift by one sample in some
+//! frames, a larger deviation by one sample in each frame, and a very large deviation by whole pitch periods.
 
 use super::conceal::{Fade, mix, pitch};
 use super::ring::{Position, Ring};
 use crate::codec::LONGEST_FRAME;
 
-/// The largest deviation from the delay, in ms, at which a reader does not move.
+/// The largest deviation from the delay, in ms, at which a reader does not start a correction of its position.
 const DEAD_BAND_MS: f32 = 2.0;
-/// The additional delay in ms that a live reader keeps. It does not move forward for a smaller deviation.
+/// The additional delay in ms that a live reader may keep. If the delay is too long by less than this value, the reader
+/// does not move forward.
 const SPARE_MS: i64 = 10;
-/// The number of frames between two corrections (1/8 ms each) during speech, if the deviation is less than [`NEAR_MS`].
-/// For live readers the rate is 1,600 ppm. This is inaudible, and more than the drift of any clock. Recorders need no
-/// faster correction than 800 ppm.
+/// The number of frames between two corrections of a live reader during speech, if the deviation is less than
+/// [`NEAR_MS`]. Each correction moves the reader by 1/8 ms, so the rate is 1,600 ppm. This rate is inaudible, and
+/// higher than the drift of any clock. A recorder has a longer interval, because a rate of 800 ppm is sufficient for
+/// it.
 const CORRECTION_INTERVAL: u8 = 4;
 const RECORDER_CORRECTION_INTERVAL: u8 = 8;
 const NEAR_MS: i64 = 8;
-/// The deviation in ms from which a recorder corrects by whole pitch periods.
+/// The deviation in ms from which a recorder corrects its position by whole pitch periods.
 const FAR_MS: i64 = 40;
-/// The deviation in ms from which a live reader corrects by whole pitch periods, if its delay is too short for the
-/// packets that arrive.
+/// The deviation in ms from which a live reader with a too short delay corrects its position by whole pitch periods.
 const LIVE_NEAR_MS: i64 = 20;
-/// The deviation in ms from which a live reader corrects by whole pitch periods during speech, if its delay is longer
-/// than necessary.
+/// The deviation in ms from which a live reader with a too long delay corrects its position by whole pitch periods
+/// during speech.
 const LIVE_FAR_MS: i64 = 100;
-/// The deviation in ms from which a reader jumps.
+/// The deviation in ms from which a reader jumps to its correct position.
 const JUMP_MS: i64 = 300;
-/// The number of frames (1 s) after which the lateness of packets is known. At this time a recorder jumps to its
-/// position. Otherwise the recorder would correct sample by sample for the next ten seconds.
+/// The number of frames (1 s) after which the lateness of packets is known. After this time a recorder jumps to its
+/// correct position. Without the jump, the recorder would correct its position sample by sample for the next ten
+/// seconds.
 const JITTER_KNOWN_FRAMES: u8 = 50;
 /// The length of the cross-fade at a jump, in ms.
 const BLEND_MS: usize = 5;
-/// The float 1.5 * 2^23. If a float is added to this number, the sum has no fraction, and the integer value is in its
-/// low bits. The compiler vectorises this addition. It does not vectorise casts, and `round` is a function call.
+/// The float 1.5 * 2^23. The sum of this number and a small float has no fraction, and the low bits of the sum contain
+/// the rounded integer. The compiler vectorises this addition. It does not vectorise casts, and `round` is a function
+/// call.
 const ROUNDING: f32 = 12_582_912.0;
-/// The mean level below which a reader can skip part of a frame: about -50 dBFS.
+/// The mean level of a quiet frame, about -50 dBFS. A reader can skip part of a frame whose level is lower.
 const QUIET: u32 = 100;
 
 /// A reader of a timeline, with its own position. [`super::Timeline::read_samples`] advances this position.
@@ -42,13 +45,14 @@ const QUIET: u32 = 100;
 pub struct Reader {
     /// The fixed delay behind the wire in ms, or `None` for a live reader.
     pub(super) fixed_ms: Option<u16>,
-    /// The next position, or `None` before the first read.
+    /// The position of the next frame, or `None` before the first read.
     pub(super) at: Option<Position>,
-    /// The direction of the current correction. 1 moves ahead, -1 moves back, and 0 means no correction.
+    /// The direction of the current correction. The value 1 moves the reader ahead, -1 moves it back, and 0 means no
+    /// correction.
     correcting: i64,
     /// The number of frames since the last correction.
     since_correction: u8,
-    /// The number of frames read, at most 255.
+    /// The number of frames that were read. The count stops at 255.
     read: u8,
     /// The rest of a cross-fade from concealed audio to received audio.
     pub(super) fade: Option<Fade>,
@@ -61,15 +65,17 @@ pub struct Reader {
 pub(super) enum Step {
     /// The frame is read unchanged.
     Exact,
-    /// A frame that is longer by this number of samples (shorter if negative) is converted into one frame.
+    /// A longer or shorter piece of audio is converted into one frame. The value is the number of additional samples,
+    /// negative for a shorter piece.
     Stretch(i64),
-    /// Reading continues this number of samples ahead (back if negative), with a cross-fade.
+    /// The reader jumps ahead by this number of samples, or back if the number is negative. A cross-fade hides the
+    /// jump.
     Jump(i64),
 }
 
 impl Reader {
-    /// Creates a reader with a fixed delay behind the wire, for recordings. A packet can be late by up to the delay
-    /// minus 20 ms and still finds its position.
+    /// Creates a reader with a fixed delay behind the wire, for recordings. A packet is still in time if it is late by
+    /// at most the delay minus 20 ms.
     pub fn fixed(milliseconds: u16) -> Reader {
         Reader {
             fixed_ms: Some(milliseconds),
@@ -88,8 +94,8 @@ impl Reader {
         Reader { fixed_ms: None, ..Reader::fixed(0) }
     }
 
-    /// Decides how the next frame of `count` samples is read, if its position should be `goal`. `ms` is the number of
-    /// samples per ms.
+    /// Decides how the next frame of `count` samples is read. `goal` is the position that the frame should have. `ms`
+    /// is the number of samples per ms.
     #[inline]
     pub(super) fn steer(&mut self, ring: &Ring, goal: Position, count: usize, ms: usize) -> Step {
         let Some(at) = self.at else {
@@ -155,8 +161,8 @@ impl Reader {
     }
 }
 
-/// Reads a frame that is `more` samples longer than `out`, and compresses it into `out`. If part of the frame was not
-/// received, returns false and changes nothing.
+/// Reads `more` samples more than `out` has (fewer if negative), and converts them into a frame in `out`. If part of
+/// these samples was not received, returns false and changes nothing.
 pub(super) fn stretch(ring: &Ring, at: Position, more: i64, out: &mut [i16]) -> bool {
     let length = out.len() as i64 + more;
     // The interpolation uses four points: one sample before the frame and two samples after it are needed.

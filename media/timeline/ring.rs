@@ -1,5 +1,5 @@
-//! The ring buffer, which holds about 1 s of one stream. For each sample, the ring knows whether the sample was
-//! received, made up, or is missing.
+//! The ring buffer, which holds about 1 s of one stream. For each position, the ring knows whether a sample was
+//! received, was made up, or is missing.
 
 use crate::codec::SampleRate;
 use crate::codec::g711::Law;
@@ -12,7 +12,7 @@ pub(super) type Position = i64;
 pub(super) enum Kind {
     /// The sample was received.
     Received,
-    /// The sample was made up, because the real sample has not arrived, or had not arrived when it was needed.
+    /// The sample was made up, because the real sample did not arrive in time.
     Synthesised,
     /// There is no sample.
     Absent,
@@ -22,17 +22,17 @@ pub(super) enum Kind {
 #[derive(Debug)]
 pub(super) struct Ring {
     audio: Audio,
-    /// The length of the ring minus one. The length is a power of two, and at least 64.
+    /// The length of the ring minus one. The length of the ring is a power of two, and at least 64.
     mask: usize,
     received: Box<[u64]>,
     synthesised: Box<[u64]>,
-    /// The position after the newest sample. The ring holds the samples of one ring length before this position, and no
-    /// samples after it.
+    /// The position after the newest sample. The ring holds the samples directly before this position, up to the length
+    /// of the ring. It holds no samples after this position.
     high: Position,
 }
 
-/// The stored audio. G.711 is stored as it was received: octets are copied, and decoded only for readers that need
-/// samples.
+/// The stored audio. G.711 is stored as received octets. A reader of octets gets a copy, and only a reader of samples
+/// needs decoding.
 #[derive(Debug)]
 enum Audio {
     Octets(Law, Box<[u8]>),
@@ -80,7 +80,7 @@ impl Ring {
         }
     }
 
-    /// Writes received octets of `law`, at most one ring length.
+    /// Writes received octets in the coding `law`. The octets must not be longer than the ring.
     pub(super) fn write_octets(&mut self, at: Position, law: Law, octets: &[u8]) {
         match &mut self.audio {
             Audio::Octets(own, ring) => {
@@ -111,7 +111,7 @@ impl Ring {
         self.mark_received(at, samples.len());
     }
 
-    /// Writes made-up samples. Use it only for positions at which no sample was received.
+    /// Writes made-up samples. Call this method only for positions at which no sample was received.
     pub(super) fn write_synthesised(&mut self, at: Position, samples: &[i16]) {
         self.put(at, samples);
         self.reach(at + samples.len() as i64);
@@ -152,7 +152,8 @@ impl Ring {
         at >= self.low() && end <= self.high && run(&self.received, self.mask, at, end, true) == end
     }
 
-    /// Returns the origin of the sample at `at`, and the end of the run of samples with the same origin, at most `end`.
+    /// Returns the origin of the sample at `at`. Also returns the end of the run of samples that have the same origin,
+    /// at most `end`.
     pub(super) fn kind(&self, at: Position, end: Position) -> (Kind, Position) {
         if at >= self.high {
             return (Kind::Absent, end);
@@ -175,7 +176,7 @@ impl Ring {
         (Kind::Absent, if absent == self.high { end } else { absent })
     }
 
-    /// Copies the samples at `at`, of any origin.
+    /// Copies the samples at `at`, whatever their origin is.
     pub(super) fn read_samples(&self, at: Position, out: &mut [i16]) {
         match &self.audio {
             Audio::Octets(law, ring) => {
@@ -217,10 +218,11 @@ impl Ring {
     }
 }
 
-/// The number of samples that are converted at a time.
+/// The number of samples that are converted in one piece.
 const PIECE: usize = 160;
 
-/// Passes `from` to `convert` in pieces. Each piece comes with its position and a buffer for the conversion.
+/// Divides `from` into pieces, and passes each piece to `convert` with the position of the piece and a buffer for the
+/// conversion.
 fn pieces<T, S: Copy + Default>(at: Position, from: &[T], mut convert: impl FnMut(Position, &[T], &mut [S; PIECE])) {
     let mut scratch = [S::default(); PIECE];
     for (index, part) in from.chunks(PIECE).enumerate() {
@@ -239,7 +241,8 @@ fn copy_in<T: Copy>(ring: &mut [T], mask: usize, at: Position, from: &[T]) {
     }
 }
 
-/// Returns the slices with `count` elements. There are two slices if they wrap around the end of the ring.
+/// Returns `count` elements of the ring as slices. The second slice is empty unless the elements wrap around the end of
+/// the ring.
 fn slices<T>(ring: &[T], mask: usize, at: Position, count: usize) -> (&[T], &[T]) {
     let start = at as usize & mask;
     let first = count.min(ring.len() - start);
@@ -267,7 +270,7 @@ fn each_word(mask: usize, from: Position, to: Position, mut visit: impl FnMut(us
     }
 }
 
-/// Returns the end of the run of bits equal to `set` that begins at `from`, at most `to`.
+/// Returns the end of the run of equal bits that begins at `from`, at most `to`. `set` is the value of these bits.
 #[inline]
 fn run(map: &[u64], mask: usize, from: Position, to: Position, set: bool) -> Position {
     let mut at = from;

@@ -1,10 +1,11 @@
-//! Intended silence. The talker pauses, with comfort noise (RFC 3389) or without it. Such silence is not loss.
+//! Intended silence: the pauses of a talker, with comfort noise (RFC 3389) or without comfort noise. Such silence does
+//! not count as loss.
 
 use super::ring::{Position, Ring};
 
-/// The number of remembered pauses. A reader that is behind the newest audio needs these pauses.
+/// The number of remembered pauses. A reader whose position is far behind the newest audio needs earlier pauses.
 const MAX_PAUSES: usize = 4;
-/// The number of samples that are produced at a time.
+/// The number of samples that are produced in one piece.
 const PIECE: usize = 160;
 
 /// The pauses of a stream.
@@ -63,8 +64,9 @@ impl Pauses {
         }
     }
 
-    /// Returns the sound of the pause at `at` (`None` if there is no pause), and the end of the pause or of the part
-    /// without a pause, at most `to`. If the pause has noise, this function writes the noise to the ring.
+    /// Returns the sound of the pause at `at`, and the end of this pause. If there is no pause at `at`, returns `None`
+    /// and the start of the next pause. The returned position is at most `to`. If the pause has noise, this function
+    /// writes the noise to the ring.
     pub(super) fn fill(&mut self, ring: &mut Ring, at: Position, to: Position) -> (Option<Comfort>, Position) {
         let Some(pause) = self.pauses.iter().find(|pause| (pause.from..pause.until).contains(&at)).copied() else {
             let next = self.pauses.iter().map(|pause| pause.from).filter(|from| *from > at).min();

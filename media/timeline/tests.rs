@@ -2,7 +2,7 @@ use super::*;
 
 const FRAME: usize = 160;
 
-/// Pseudo-random numbers. Each run has the same numbers.
+/// Pseudo-random numbers. The sequence of numbers is the same in each run.
 pub(super) struct Random(u64);
 
 impl Random {
@@ -54,8 +54,8 @@ fn encoded(samples: &[i16]) -> Vec<u8> {
 }
 
 impl DelayedPackets {
-    /// Splits `samples` into packets of `length` samples. Packet n arrives `late(n)` samples late. If `late(n)` is
-    /// `None`, packet n is lost.
+    /// Splits `samples` into packets of `length` samples. `late(n)` is the time in samples by which packet n arrives
+    /// late. If `late(n)` is `None`, packet n is lost.
     pub(super) fn new(samples: &[i16], length: usize, mut late: impl FnMut(usize) -> Option<u32>) -> DelayedPackets {
         let mut packets: Vec<_> = samples
             .chunks(length)
@@ -69,7 +69,8 @@ impl DelayedPackets {
         DelayedPackets { packets }
     }
 
-    /// Passes the packets to the timeline, with a tick every 20 ms at `phase`. Returns the audio that the reader gets.
+    /// Passes the packets to the timeline and runs `ticks` ticks. There is a tick every 20 ms, and `phase` is the time
+    /// of the first tick in samples. Returns the audio that the reader gets.
     pub(super) fn heard(&self, timeline: &mut Timeline, reader: &mut Reader, phase: u32, ticks: u32) -> Vec<i16> {
         let mut heard = Vec::new();
         let mut packets = self.packets.iter().peekable();
@@ -86,7 +87,7 @@ impl DelayedPackets {
     }
 }
 
-/// Returns the position at which `whole` contains exactly the samples of `part`.
+/// Returns the position in `whole` at which exactly the samples of `part` begin.
 fn find(whole: &[i16], part: &[i16]) -> Option<usize> {
     whole.windows(part.len()).position(|window| window == part)
 }
@@ -145,8 +146,9 @@ fn packets_out_of_order_and_twice_are_put_right_for_the_recorder() {
     assert_eq!(heard[from..from + 16_000], samples[..16_000]);
 }
 
-/// Runs one hour with a far end whose clock differs by `drift` ppm. 3 % of the packets are lost, and each packet is up
-/// to `jitter` samples late. Returns the largest deviation of the recorder from its delay behind the wire, in samples.
+/// Simulates one hour with a far end whose clock is `drift` ppm slow. 3 % of the packets are lost, and each packet is
+/// up to `jitter` samples late. Returns the largest difference in samples between the recorder's delay behind the wire
+/// and its correct delay.
 fn farthest_off(drift: i64, jitter: u64) -> i64 {
     let mut timeline = Timeline::octets(Law::Mu);
     let mut reader = recorder();
@@ -369,8 +371,8 @@ fn after_jitter_has_gone_a_live_reader_comes_near_the_wire_again() {
     assert!(during >= 80 && after.delay_ms <= 45);
 }
 
-/// Runs a timeline for `ticks` ticks. `send` writes to the timeline. Returns the audio of a recorder, and the makeup of
-/// each frame.
+/// Runs a timeline for `ticks` ticks. `send` writes to the timeline. Returns the audio of a recorder, and the
+/// composition of each frame.
 fn recorded(ticks: u32, mut send: impl FnMut(&mut Timeline, u32, u32)) -> (Vec<i16>, Vec<FrameComposition>, Timeline) {
     let (mut timeline, mut reader) = (Timeline::octets(Law::Mu), recorder());
     let (mut heard, mut compositions) = (Vec::new(), Vec::new());

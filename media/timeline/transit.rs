@@ -1,25 +1,25 @@
-//! The position of the stream on the media clock, and the lateness of packets. The position is the least transit time
-//! of the last seconds. So jitter does not shift the position, but clock drift does.
+//! The position of the stream on the media clock, and the lateness of packets. The least transit time of the last
+//! seconds determines the position. So jitter does not shift the position, but clock drift does.
 
 use super::ring::Position;
 use crate::engine::TICK;
 
-/// The number of sub-windows for which a minimum is stored. Together they cover 4 s of packets.
+/// The number of sub-windows for which a minimum is stored. All sub-windows together cover the packets of 4 s.
 const WINDOWS: usize = 8;
 /// The number of sub-windows per second.
 const PARTS: i64 = 2;
-/// The precision of a packet's arrival time in ms. The precision is one tick of the worker.
+/// The precision in ms with which the arrival time of a packet is known. It is the length of one tick of the worker.
 const TICK_MS: i64 = TICK.as_millis() as i64;
 /// The number of classes in the histogram of lateness. A class covers 4 ms. The last class also contains all later
 /// packets.
 const CLASSES: usize = 64;
 const CLASSES_A_SECOND: i64 = 250;
-/// The number of packets after which all counts are halved.
+/// The number of counted packets at which all counts are halved.
 const MEMORY: u16 = 512;
-/// The number of counted packets for which one packet may be later than the tolerated lateness. In addition, one more
+/// The number of counted packets among which one packet may be later than the tolerated lateness. In addition, one more
 /// packet may always be later.
 const SPARED: u32 = 64;
-/// Two packets that are too late within this number of seconds raise the tolerated lateness.
+/// The longest time in seconds between two packets that are too late and together raise the tolerated lateness.
 const PAIR_SECONDS: i64 = 2;
 
 /// The transit times of a stream.
@@ -29,14 +29,14 @@ pub(super) struct Transit {
     minima: [i64; WINDOWS],
     window: usize,
     window_began: i64,
-    /// The minimum of `minima`. It is the difference between the clock and the stream position of a packet that was not
-    /// delayed.
+    /// The minimum of `minima`. For a packet without delay, this is the difference between the arrival time and the
+    /// position in the stream.
     least: Option<i64>,
     classes: [u16; CLASSES],
     counted: u16,
     /// The clock value at which a packet was last too late, and the lateness of this packet.
     last_late: Option<(i64, i64)>,
-    /// The lateness in samples that live readers wait for.
+    /// The lateness in samples for which live readers wait.
     tolerated: i64,
 }
 
@@ -59,12 +59,13 @@ impl Transit {
         self.least
     }
 
-    /// The lateness in samples, relative to the least transit time, that nearly all packets do not exceed.
+    /// The lateness in samples, compared with the least transit time. Nearly all packets have at most this lateness.
     pub(super) fn tolerated(&self) -> i64 {
         self.tolerated
     }
 
-    /// Counts a packet for position `place` that arrived at `clock`. Returns the packet's lateness in samples.
+    /// Counts a packet that arrived at `clock` and has the position `place` in the stream. Returns the packet's
+    /// lateness in samples.
     pub(super) fn observe(&mut self, clock: i64, place: Position) -> i64 {
         let transit = clock - place;
         // A pause counts as one sub-window, so that the minimum from before the pause is not lost.
@@ -101,15 +102,15 @@ impl Transit {
         late
     }
 
-    /// Returns the minimum of all sub-windows. Arrival times are precise to one tick. If packets arrive near a tick,
-    /// the minimum changes back and forth by one tick. So the result rises only by more than one tick.
+    /// Returns the minimum of all sub-windows. Arrival times are precise only to one tick, so the minimum can change
+    /// back and forth by one tick. If the minimum has risen by at most one tick, the result is `before`.
     fn least_of_windows(&self, before: i64) -> i64 {
         let least = self.minima.iter().copied().min().unwrap_or(before);
         if (before..=before + self.rate * TICK_MS / 1_000).contains(&least) { before } else { least }
     }
 
-    /// Handles a packet that arrived after its reader had passed. If two such packets arrive within a short time, this
-    /// is not an accident.
+    /// Handles a packet that arrived after its reader had passed the packet's position. A single such packet may be an
+    /// accident. After two such packets within a short time, the tolerated lateness rises.
     pub(super) fn too_late(&mut self, clock: i64, late: i64) {
         if let Some((at, before)) = self.last_late.replace((clock, late))
             && clock - at < PAIR_SECONDS * self.rate

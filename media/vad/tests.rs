@@ -6,7 +6,7 @@ fn heard(samples: &[i16], rate: SampleRate) -> Vec<Activity> {
     samples.chunks_exact(rate.frame()).map(|frame| detector.handle_frame(frame)).collect()
 }
 
-/// Returns the percentage of the frames that satisfy `of`.
+/// Returns the percentage of frames for which `of` returns true.
 fn share(frames: &[Activity], of: impl Fn(&Activity) -> bool) -> usize {
     frames.iter().filter(|frame| of(frame)).count() * 100 / frames.len()
 }
@@ -86,8 +86,8 @@ fn frames_of_a_wrong_length_do_no_harm() {
     }
 }
 
-/// The level of the clean recording defines which frames are speech. Frames with a level between the two thresholds are
-/// not counted.
+/// The level of each frame in the clean recording decides whether the frame is speech. Above -50 dBov it is speech, and
+/// below -60 dBov it is not. Frames with a level between these thresholds are not counted.
 #[test]
 fn a_voice_in_loud_noise_is_found_and_the_noise_alone_is_not() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/corpora/audio");
@@ -112,8 +112,8 @@ fn a_voice_in_loud_noise_is_found_and_the_noise_alone_is_not() {
     assert_eq!(share(&heard(noise.samples(), SampleRate::Hz8000), |frame| frame.active), 0);
 }
 
-/// A quiet speaker must not cause a silence timeout. The longest time without detected speech is shorter than any such
-/// timeout.
+/// A quiet speaker must not cause a silence timeout. So the longest time without detected speech must be shorter than
+/// every such timeout.
 #[test]
 fn quiet_words_leave_no_long_silence() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/corpora/audio");

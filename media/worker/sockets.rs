@@ -1,8 +1,8 @@
 //! A worker's sockets. Packets are received and sent in batches.
 //!
-//! Most of the cost of a relayed packet is in the kernel. Two measures reduce it. A socket is connected when its far
-//! end is known: this saves the route look-up, and the kernel drops packets from strangers. epoll is edge-triggered: a
-//! socket that was read is not examined again.
+//! Most of the cost of a relayed packet is in the kernel. Two measures reduce it. First, a socket is connected when its
+//! far end is known. This saves the route look-up, and the kernel drops packets from other sources. Second, epoll is
+//! edge-triggered, so it does not examine a socket again that was already read.
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
@@ -19,15 +19,15 @@ use crate::kernel::{Ends, KernelFlow};
 use crate::offload::{FlowCounts, OffloadRule};
 use crate::ports::Sockets;
 
-/// The largest datagram in octets. A longer datagram is truncated, and is then refused or relayed in this form.
+/// The largest datagram in octets. A longer datagram is truncated. The truncated datagram is then refused or relayed.
 const DATAGRAM: usize = 2_048;
-/// The number of packets that are received before the first of them is processed.
+/// The number of packets that are received before the first of these packets is processed.
 const BATCH: usize = 64;
-/// The distance between two packet buffers in octets. It is not a power of two. Otherwise all buffers would use the
-/// same cache sets.
+/// The distance between two packet buffers in octets. The distance is not a power of two, because all buffers would
+/// then use the same cache sets.
 const STRIDE: usize = DATAGRAM + 64;
-/// A flag in the number of a socket. The flag means that the socket is read once more. If the socket holds a packet in
-/// this read, the socket is read until it is empty.
+/// A flag in the number of a socket. The flag means that the socket is read once more. If this read returns a packet,
+/// the socket is read again until it is empty.
 const AGAIN: u64 = 1 << 63;
 
 fn number(slot: usize, flow: Flow) -> u64 {
@@ -44,10 +44,10 @@ fn watch(epoll: &OwnedFd, slot: usize, flow: Flow, socket: &UdpSocket) -> io::Re
     Ok(epoll::add(epoll, socket.as_fd(), data, epoll::EventFlags::IN | epoll::EventFlags::ET)?)
 }
 
-/// Receives packets. The number of sockets limits the queues of the inlet.
+/// Receives packets. The number of sockets limits the length of the inlet's queues.
 pub(super) struct Inlet {
     events: Vec<epoll::Event>,
-    /// The numbers of the sockets to read: sockets that epoll reported, and sockets that may hold more packets.
+    /// The numbers of the sockets that must be read. epoll has reported these sockets, or they may hold more packets.
     ready: Vec<u64>,
     reading: Vec<u64>,
     buffers: Vec<u8>,
@@ -74,8 +74,8 @@ impl Inlet {
     }
 
     /// Reads the sockets in at most `rounds` rounds. A round reads one packet of each socket. Packets that remain are
-    /// read in the next call. `take` handles a packet and returns whether its socket may hold more packets. Returns
-    /// whether any packet arrived.
+    /// read in the next call. `take` handles a packet and returns whether the packet's socket may hold more packets.
+    /// The function returns whether any packet arrived.
     pub(super) fn drain(
         &mut self,
         table: &mut Table,
@@ -140,14 +140,14 @@ pub(super) struct Table {
     began: Instant,
 }
 
-/// Packets that are sent together, at most [`BATCH`]. They wait until the end of the step that produced them.
+/// Packets that are sent together, at most [`BATCH`]. The packets wait until the end of the step that produced them.
 struct Outlet {
     waiting: Vec<Waiting>,
     octets: Vec<u8>,
 }
 
 impl Outlet {
-    /// Creates an empty queue. It allocates its full capacity now, so that a late worker does not need to allocate.
+    /// Creates an empty queue with its full capacity, so that a worker that is late does not need to allocate memory.
     fn new() -> Outlet {
         Outlet { waiting: Vec::with_capacity(BATCH), octets: Vec::with_capacity(BATCH * DATAGRAM) }
     }
@@ -173,8 +173,8 @@ impl Table {
         })
     }
 
-    /// Whether the kernel relays the packets of all `sessions` sessions, and the engine gets copies of at least one of
-    /// them.
+    /// Whether the kernel relays or drops the packets of all `sessions` sessions, and the engine gets copies of the
+    /// packets of at least one session.
     pub(super) fn sees_only_copies(&self, sessions: usize) -> bool {
         self.offloaded.len() == sessions && self.offloaded.values().any(|flow| flow.copied)
     }
@@ -239,8 +239,8 @@ impl Table {
         self.outlet.octets.clear();
     }
 
-    /// Returns the local and remote addresses of the slot's RTP socket, or `None` while the far end's address is
-    /// unknown.
+    /// Returns the local and the remote address of the slot's RTP socket. Returns `None` if the socket is not pinned to
+    /// a far end.
     fn ends(&self, slot: usize) -> Option<Ends> {
         let sockets = self.slots.get(slot)?.as_ref()?;
         Ends::new(sockets.rtp.local_addr().ok()?, sockets.pinned?.peer)

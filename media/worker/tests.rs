@@ -1,4 +1,4 @@
-//! Tests of a worker and its sockets. They run step by step on a virtual clock.
+//! Tests of a worker and its sockets. The tests run the worker step by step on a virtual clock.
 
 use std::net::UdpSocket;
 
@@ -9,7 +9,7 @@ use crate::ports::Ports;
 use crate::sdp::{Local, Negotiation};
 use crate::writer::Writer;
 
-/// A worker without a thread, with one session, and the session's far end.
+/// A worker without a thread. The worker has one session, and `peer` is the far end of this session.
 struct Bench {
     worker: Worker,
     inlet: Inlet,
@@ -23,7 +23,7 @@ impl Bench {
         Bench::with_silence(ports, true)
     }
 
-    /// Creates a worker with one session. If `send_silence` is set, the session sends silence and is not idle.
+    /// Creates a worker with one session. If `send_silence` is set, the session sends silence, so it is not idle.
     fn with_silence(ports: &str, send_silence: bool) -> Bench {
         let mut bench = Bench::waiting(ports, send_silence);
         bench.worker.drain_inbox(bench.now, false);
@@ -78,7 +78,8 @@ impl Bench {
         self.worker.drain_sockets(self.now, &mut self.inlet);
     }
 
-    /// Wakes the worker after `ms` ms. If `idle` is set, the worker was in an idle sleep.
+    /// Wakes the worker after `ms` ms. If `idle` is true, the worker was in an idle sleep. Otherwise it waited for the
+    /// next tick.
     fn wake(&mut self, ms: u64, idle: bool, woken: Woken) {
         let until = self.now + IDLE_SLEEP;
         let wait = if idle { Wait::Idle { until } } else { Wait::Tick { until } };

@@ -1,4 +1,4 @@
-//! Tests of the writer threads with files that block.
+//! Tests of the writer threads. Some of the files block.
 
 use super::*;
 use crate::command::Channels;
@@ -25,7 +25,7 @@ fn say(recorder: &mut Recorder) {
     assert_eq!(recorder.handle_frame(&left, &right), None);
 }
 
-/// Returns a named pipe. It accepts 64 KiB, and then blocks until a program reads it.
+/// Returns a named pipe as a file. The pipe accepts 64 KiB, and then blocks the writer until a program reads the pipe.
 fn pipe(name: &str) -> TestFile {
     let file = TestFile::new(name);
     assert!(std::process::Command::new("mkfifo").arg(&file.0).status().unwrap().success());

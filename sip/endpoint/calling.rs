@@ -1,5 +1,5 @@
-//! INVITEs of new outgoing calls: how the INVITE is sent and cancelled, and how its responses are handled and
-//! acknowledged.
+//! INVITEs of new outgoing calls. The module sends and cancels the INVITE. It also handles and acknowledges the
+//! responses to the INVITE.
 
 use super::delayed_offer::Acknowledgement;
 use super::dialogs::{Context, Dialogs};
@@ -84,8 +84,8 @@ impl Dialogs {
         self.finish(cx, leg_slot, refusal(response));
     }
 
-    /// Handles a 2xx to the initial INVITE. The first 2xx makes the dialog. A retransmitted 2xx gets its ACK again. The
-    /// 2xx of another fork gets an ACK and then a BYE (RFC 3261 §13.2.2.4).
+    /// Handles a 2xx to the initial INVITE. The first 2xx makes the dialog. For a retransmission of this 2xx, the same
+    /// ACK is sent again. A 2xx of another fork gets an ACK and then a BYE (RFC 3261 §13.2.2.4).
     pub(super) fn invite_answered(
         &mut self,
         cx: &mut Context<'_>,
@@ -160,7 +160,8 @@ impl Dialogs {
         }
     }
 
-    /// Sends the INVITE again after a refusal, with the changes that the refusal requires (RFC 3261 §8.1.3.5).
+    /// Sends the INVITE again after the far end refused it. The new INVITE has the changes that the refusal requires
+    /// (RFC 3261 §8.1.3.5).
     fn send_invite_again(&mut self, cx: &mut Context<'_>, leg_slot: LegId) {
         let Some(leg) = self.legs.get_mut(leg_slot) else { return };
         if let State::Calling(calling) = &mut leg.state {
@@ -170,7 +171,8 @@ impl Dialogs {
         self.send_invite(cx, leg_slot);
     }
 
-    /// Sends the INVITE of a leg in the state `Calling`. Also sends the INVITE again with credentials.
+    /// Sends the INVITE of a leg in the state `Calling`. The method is also used to send the INVITE again with
+    /// credentials.
     pub(super) fn send_invite(&mut self, cx: &mut Context<'_>, leg_slot: LegId) {
         let branch = cx.core.random_u128();
         let Some(leg) = self.legs.get_mut(leg_slot) else { return };

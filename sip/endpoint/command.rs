@@ -1,4 +1,4 @@
-//! The application's commands to a leg, and the INVITE of an outgoing leg.
+//! Handles the application's commands to a leg, and sends the INVITE of an outgoing leg.
 
 use bytes::Bytes;
 use ipnet::IpNet;
@@ -15,8 +15,8 @@ use crate::leg::{EndCause, Event, Header, LegKey, Outgoing};
 use crate::message::{Method, Uri};
 use crate::trunk::CallDirection;
 
-/// Time without a response, as a multiple of T1, after which a hung-up INVITE counts against its trunk. With T1 = 500
-/// ms this is 4 s, which is after three retransmissions.
+/// Time, as a multiple of T1, after which an INVITE without a response counts against its trunk, even if the call was
+/// hung up. With T1 = 500 ms this time is 4 s, and the INVITE has been retransmitted three times.
 const SILENCE: u32 = 8;
 
 /// Details about the destination of an INVITE.
@@ -28,12 +28,12 @@ pub(super) struct InviteRoute {
     pub(super) phone: bool,
     /// The addresses to which this server may send the credentials.
     pub(super) trusted_networks: Vec<IpNet>,
-    /// Alternative targets, tried if the first target fails.
+    /// Further targets. They are tried in order if the first target fails.
     pub(super) hops: Vec<Target>,
 }
 
 impl Dialogs {
-    /// Sends the INVITE along this flow.
+    /// Sends the INVITE of a new leg along this flow.
     pub(super) fn place_along(
         &mut self,
         cx: &mut Context<'_>,

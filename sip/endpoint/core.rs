@@ -1,7 +1,7 @@
 //! The state that all machines of the endpoint use: settings, sockets, randomness, one timer queue and the outputs.
 //!
-//! The core decides nothing about calls. Each method of a machine takes `&mut self` for the machine's own state, and a
-//! `&mut Core`.
+//! The core decides nothing about calls. Each method of a machine has two parameters for state: `&mut self` is the
+//! state of this machine, and `&mut Core` is the shared state.
 
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -39,8 +39,8 @@ pub(super) struct Core {
     /// The sockets of this server. A [`Flow`] has the index of its socket in this list.
     pub(super) locals: Vec<Local>,
     pub(super) rng: StdRng,
-    /// The secret key of two kinds of hashes. One kind is the tag of a stateless response, the other kind is the key of
-    /// a transaction.
+    /// The secret key of two kinds of hashes. The tag of a stateless response is such a hash, and the key of a
+    /// transaction is such a hash.
     secret: u64,
     pub(super) timers: TimerQueue,
     pub(super) guard: Option<Arc<Guard>>,
@@ -50,20 +50,21 @@ pub(super) struct Core {
     pub(super) outputs: VecDeque<Output>,
     /// The keys of the legs whose messages are traced. A leg is traced until its end has been reported.
     pub(super) traced: SecondaryMap<LegId, LegKey>,
-    /// The legs that are branches of a fork. The value is the key of the leg that the application knows.
+    /// The legs that are branches of a fork. The key of the map is the branch. The value is the leg that the
+    /// application knows.
     pub(super) branches: HashMap<LegKey, LegKey>,
     /// Events of branches that the forks must still handle.
     pub(super) branch_events: VecDeque<Event>,
 }
 
-/// Counters since the start.
+/// Counters since the start of the endpoint.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     /// Number of requests that were refused with 503.
     pub(super) shed: u64,
-    /// Number of retransmitted requests and of retransmitted 2xx responses to INVITEs.
+    /// Number of messages that this server has sent again. Only requests and 2xx responses to INVITEs are counted.
     pub(super) repeated: u64,
-    /// Number of requests with a wrong password or an unknown user.
+    /// Number of requests that had a wrong password or named an unknown user.
     pub(super) wrong_passwords: u64,
     /// Number of requests whose source address is in no trunk's networks.
     pub(super) unknown_source_requests: u64,
@@ -71,7 +72,7 @@ pub(super) struct Counters {
     pub(super) malformed: u64,
 }
 
-/// A socket of this server, with the addresses that go into Via and Contact for this socket.
+/// A socket of this server. `sent_by` is the address in the Via, and `contact` is the address in the Contact.
 #[derive(Debug, Clone)]
 pub(super) struct Local {
     pub(super) transport: Transport,
@@ -127,8 +128,8 @@ impl Core {
         self.retry_within(reason.seconds())
     }
 
-    /// Returns the Retry-After line of a 500 response. An offer or request gets this response if an earlier offer or
-    /// request is not answered yet (RFC 3261 §14.2, RFC 3311 §5.2).
+    /// Returns the Retry-After line of a 500 response. A request with an offer gets this response if an earlier offer
+    /// or request is not answered yet (RFC 3261 §14.2, RFC 3311 §5.2).
     pub(super) fn retry_after_offer(&mut self) -> String {
         self.retry_within(0..=10)
     }
@@ -140,7 +141,7 @@ impl Core {
     }
 
     /// Returns a 128-bit hash that depends on the server's secret. An attacker does not know the secret, so the
-    /// attacker cannot create two requests with the same key.
+    /// attacker cannot create two different requests that get the same key.
     pub(super) fn key_of(&self, fields: impl Hash) -> Key {
         let mut hasher = DefaultHasher::new();
         (self.secret, fields).hash(&mut hasher);
@@ -162,9 +163,9 @@ impl Core {
         self.stateless_tag(response.to.tag.as_deref().unwrap_or_default())
     }
 
-    /// Returns the key of a server transaction (RFC 3261 §17.2.3). `method` replaces the method of the request, so that
-    /// a CANCEL finds the transaction of its INVITE. If the branch has no magic cookie, the key is made from the fields
-    /// that RFC 2543 compares.
+    /// Returns the key of a server transaction (RFC 3261 §17.2.3). `method` is used instead of the method of the
+    /// request, so that a CANCEL finds the transaction of its INVITE. If the branch has no magic cookie, the key is
+    /// made from the fields that RFC 2543 compares.
     pub(super) fn server_key(&self, request: &Request, method: &Method) -> Key {
         let method = if *method == Method::Ack { "INVITE" } else { method.as_str() };
         let sent_by = &request.via.sent_by;
@@ -203,7 +204,7 @@ impl Core {
             .map_or(0, |(index, _)| index)
     }
 
-    /// Returns the flow back to the sender of a message.
+    /// Returns the flow on which a message can be sent back to the sender of `arrival`.
     pub(super) fn arrival_flow(&self, arrival: &Arrival) -> Flow {
         Flow {
             transport: arrival.transport,
@@ -215,16 +216,16 @@ impl Core {
         }
     }
 
-    /// Returns the flow of a response (RFC 3261 §18.2.2). Over a stream, the response uses the connection of the
-    /// request. If this connection is closed, the response goes to the sent-by port. `maddr` is ignored, because an
-    /// attacker could use it to send responses to a third party.
+    /// Returns the flow of a response (RFC 3261 §18.2.2). If the request came over a stream, the response uses the same
+    /// connection. If this connection is closed, the response goes to the sent-by port of the Via. `maddr` is ignored,
+    /// because an attacker could use it to send responses to a third party.
     pub(super) fn response_flow(&self, arrival: &Arrival, echo: &Echo) -> Flow {
         let peer = if arrival.transport.is_reliable() { echo.reconnect } else { echo.destination };
         Flow { peer, ..self.arrival_flow(arrival) }
     }
 
-    /// Removes targets from the front of the list until a local socket can reach a target. Returns the flow to this
-    /// target.
+    /// Removes targets from the front of the list until a local socket can reach the removed target. Returns the flow
+    /// to this target.
     pub(super) fn next_hop(&self, hops: &mut Vec<Target>) -> Option<Flow> {
         while !hops.is_empty() {
             let Target { transport, address, identity } = hops.remove(0);
@@ -235,17 +236,17 @@ impl Core {
         None
     }
 
-    /// Returns the Contact URI of this server for the socket of the flow, without angle brackets.
+    /// Returns the Contact URI of this server for messages on this flow. The URI has no angle brackets.
     pub(super) fn contact(&self, flow: Flow) -> String {
         self.locals.get(flow.local).map(|local| local.contact.clone()).unwrap_or_default()
     }
 
-    /// Returns the `host:port` for the Via, for the socket of the flow.
+    /// Returns the `host:port` in the Via of messages on this flow.
     pub(super) fn sent_by(&self, flow: Flow) -> &str {
         self.locals.get(flow.local).map(|local| local.sent_by.as_str()).unwrap_or_default()
     }
 
-    /// Returns the user part of a URI if the host of the URI is an address of this server.
+    /// Returns the user part of a URI. Returns `None` if the host of the URI is not an address of this server.
     pub(super) fn own_user(&self, uri: &Uri) -> Option<String> {
         let destination = uri.destination()?;
         let port = destination.port.unwrap_or(5060);
@@ -285,7 +286,7 @@ impl Core {
         acl.into_iter().flat_map(move |acl| acl.networks.iter().filter(narrow))
     }
 
-    /// Returns the setting of reliable provisional responses for calls of this trunk. Without a trunk, returns the
+    /// Returns the setting for reliable provisional responses in calls of this trunk. If there is no trunk, returns the
     /// general setting.
     pub(super) fn prack_of(&self, trunk: Option<&TrunkName>) -> Prack {
         trunk.and_then(|trunk| self.config.prack_by_trunk.get(trunk)).copied().unwrap_or(self.config.prack)
@@ -302,8 +303,8 @@ impl Core {
         }
     }
 
-    /// Returns whether the far end of a call may transfer the call with REFER. If the trunk has this setting, it
-    /// replaces the general setting.
+    /// Returns whether the far end of a call may transfer the call with REFER. If the trunk has a separate setting,
+    /// this setting replaces the general setting.
     pub(super) fn may_refer(&self, trunk: Option<&TrunkName>) -> bool {
         trunk.and_then(|trunk| self.config.refer_by_trunk.get(trunk)).copied().unwrap_or(self.config.refer)
     }
@@ -340,12 +341,12 @@ impl Core {
         self.event(Event::Ended { leg, cause, status: None, reason: None, headers: Vec::new() });
     }
 
-    /// Reports an event to the application, even if the event's leg is a branch.
+    /// Reports an event to the application. An event of a branch is reported too.
     pub(super) fn emit(&mut self, event: Event) {
         self.outputs.push_back(Output::Event(event));
     }
 
-    /// Reports an event to the application. An event of a branch is queued for the branch's fork instead.
+    /// Reports an event to the application. If the leg of the event is a branch, queues the event for the fork instead.
     pub(super) fn event(&mut self, event: Event) {
         if self.branches.contains_key(&event.leg()) {
             self.branch_events.push_back(event);
@@ -354,7 +355,7 @@ impl Core {
         }
     }
 
-    /// Reports a message of a leg to the trace, unless the end of the leg has been reported.
+    /// Reports a message of a leg to the trace. Does nothing if the end of the leg has been reported.
     pub(super) fn trace(&mut self, leg: Option<LegId>, sent: bool, flow: Flow, line: impl FnOnce() -> String) {
         if !self.config.trace {
             return;
@@ -404,7 +405,8 @@ impl Core {
         }
     }
 
-    /// Responds to a message that could not be parsed, if the parsed part is sufficient for a response.
+    /// Responds to a message that could not be parsed. Does nothing if the message has too few valid fields for a
+    /// response.
     pub(super) fn refuse_malformed(&mut self, arrival: &Arrival, malformed: &Malformed) {
         self.counters.malformed += 1;
         tracing::debug!(peer = %arrival.source, reason = %malformed.reason, "malformed message");
@@ -418,7 +420,7 @@ impl Core {
         self.respond_statelessly(arrival, echo, parts);
     }
 
-    /// Returns the header lines for the extensions of an INVITE.
+    /// Returns the header lines of an INVITE that are about extensions.
     pub(super) fn invite_lines(&self, prack: Option<Prack>, min_se: u32, replaces: Option<&str>) -> String {
         let prack = prack.unwrap_or(self.config.prack);
         let mut lines = ["Supported: ", compose::supported(prack != Prack::Off), "\r\n"].concat();
@@ -474,8 +476,8 @@ impl Local {
         Self { transport, bound, sent_by, contact }
     }
 
-    /// Returns the Contact for a registrar. The `line` parameter of the Contact identifies the trunk when the registrar
-    /// calls this Contact.
+    /// Returns the Contact for a registrar. When the registrar calls this Contact, the `line` parameter identifies the
+    /// trunk.
     pub(super) fn contact_of(&self, user: &str, token: u128) -> String {
         let at = self.contact.strip_prefix("sip:").unwrap_or(&self.contact);
         format!("sip:{user}@{at};line={token:032x}")

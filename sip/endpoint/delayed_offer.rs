@@ -1,6 +1,6 @@
-//! INVITEs without an offer (late offer), for the roles UAC and UAS. The called party sends its offer in the first
-//! message that is delivered reliably. The message that acknowledges this message contains the answer (RFC 3261
-//! §13.2.1, RFC 3262 §5, RFC 6337 §2.2).
+//! INVITEs without an offer (late offer), for the roles UAC and UAS. The called party sends the offer in its first
+//! reliable message: a reliable provisional response or the 200. The PRACK or ACK of this message contains the answer
+//! (RFC 3261 §13.2.1, RFC 3262 §5, RFC 6337 §2.2).
 //!
 //! ```text
 //!   this server calls                    this server is called
@@ -9,8 +9,8 @@
 //!     PRACK, or ACK: answer ──>            <── PRACK, or ACK: answer
 //! ```
 //!
-//! The PRACK or ACK waits for the application's answer. During this wait the far end retransmits its message.
-//! Retransmissions are not reported again.
+//! This server sends the PRACK or ACK only after the application has answered. During this wait the far end retransmits
+//! the message with the offer. A retransmission is not reported again.
 
 use std::collections::VecDeque;
 
@@ -27,8 +27,8 @@ use crate::message::{Method, Response};
 /// The offers that an outgoing call has received after an INVITE without an offer.
 #[derive(Debug, Default)]
 pub(super) struct DelayedOffers {
-    /// The messages that will contain the answers, oldest offer first. Each entry has the tag of the far end that sent
-    /// the offer. There are at most [`MAX_FORKS`] entries, as for early dialogs.
+    /// The messages that will contain the answers, in the order of the offers, oldest first. Each entry has the tag of
+    /// the far end that sent the offer. Like the list of early dialogs, this list has at most [`MAX_FORKS`] entries.
     due: VecDeque<(Bytes, Acknowledgement)>,
     /// The tag of the far end whose offer was the last to be reported.
     last_reported: Bytes,
@@ -41,13 +41,13 @@ pub(super) enum Acknowledgement {
     Prack(String),
     /// The ACK of the 200 to this INVITE.
     Ack { client: ClientId, cseq: u32, authorization: String },
-    /// No message. The offer was answered earlier and is only reported to the application again.
+    /// No message, because the offer has been answered before. The offer is only reported to the application again.
     None,
 }
 
 impl Dialogs {
-    /// Returns whether an offer of the far end with this tag must be answered. An answer is needed if the leg has sent
-    /// an INVITE without an offer and has not answered an offer of this far end yet.
+    /// Returns whether this server must answer an offer of the far end with this tag. This is so in one case: the leg
+    /// has sent an INVITE without an offer, and has not answered an offer of this far end yet.
     pub(super) fn expects_offer(&self, leg: LegId, tag: &[u8]) -> bool {
         let Some(leg) = self.legs.get(leg).filter(|leg| !leg.is_reported()) else { return false };
         let State::Calling(calling) = &leg.state else { return false };
@@ -55,7 +55,7 @@ impl Dialogs {
         calling.outgoing.sdp.is_empty() && !calling.is_hung_up() && !settled
     }
 
-    /// Reports the far end's offer to the application. `carrier` will contain the answer.
+    /// Reports the far end's offer to the application. `carrier` is the message that will contain the answer.
     pub(super) fn report_delayed_offer(
         &mut self,
         cx: &mut Context<'_>,
@@ -77,9 +77,9 @@ impl Dialogs {
         cx.core.event(Event::Offered { leg, sdp: Some(offer), refusable: false });
     }
 
-    /// Reports an offer to the application again, if necessary. Example: two far ends rang, and their offers were
-    /// answered by PRACK. Then the first far end answers the call, but the offer of the second far end was reported
-    /// last.
+    /// Reports an offer to the application again, if another far end's offer was reported last. Example: two far ends
+    /// ring, and this server answers both offers in PRACKs. Then the far end that sent the first offer answers the
+    /// call.
     pub(super) fn report_offer_again(&mut self, cx: &mut Context<'_>, slot: LegId, tag: &Bytes, offer: Option<Bytes>) {
         let last_reported = self
             .legs
@@ -104,7 +104,7 @@ impl Dialogs {
         })
     }
 
-    /// Sends the application's answer to the oldest pending offer. If `answer` is `None`, acknowledges the offer
+    /// Sends the application's answer to the oldest pending offer. If `answer` is `None`, sends the PRACK or ACK
     /// without an answer. Returns `false` if no offer is pending.
     pub(super) fn answer_delayed_offer(&mut self, cx: &mut Context<'_>, slot: LegId, answer: Option<&Bytes>) -> bool {
         let Some(leg) = self.legs.get_mut(slot) else { return false };
@@ -133,7 +133,7 @@ impl Dialogs {
         true
     }
 
-    /// Acknowledges a pending 200 without an answer, because the leg is about to send BYE.
+    /// Sends the ACK of a pending 200 without an answer, because the leg is about to send BYE.
     pub(super) fn acknowledge_without_answer(&mut self, cx: &mut Context<'_>, slot: LegId) {
         while self.answer_delayed_offer(cx, slot, None) {}
     }

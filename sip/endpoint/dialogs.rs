@@ -6,15 +6,16 @@
 //!   the application ──> handle_command ──────────────────────────┘
 //! ```
 //!
-//! [`Dialogs`] owns only the legs. With each input, [`Dialogs`] gets the machines below it (transactions, trunks,
-//! phones) as a [`Context`]. [`Dialogs`] cannot reach forks, lookups or the hub. Other modules do the work of a leg:
+//! [`Dialogs`] owns only the legs. With each input, [`Dialogs`] gets a [`Context`] with the machines that it uses
+//! (transactions, trunks, phones). [`Dialogs`] cannot call forks, lookups or the hub. These modules do the work of a
+//! leg:
 //!
 //! - `calling` and `incoming` create legs.
 //! - `in_dialog` handles requests of the far end, `command` handles commands of the application.
 //! - `offering`, `reliable`, `delayed_offer`, `session_timer` and `refer` are the extensions.
 //!
 //! The fields `offered`, `offering` and `awaiting_ack` of [`Leg`] could move into a separate offer/answer machine. The
-//! tables here would not change.
+//! tables in this module would not change.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -79,13 +80,13 @@ impl Dialogs {
         self.by_key.contains_key(&key)
     }
 
-    /// Returns the leg with this key.
+    /// Returns the id of the leg with this key.
     pub(super) fn id_of(&self, key: LegKey) -> Option<LegId> {
         self.by_key.get(&key).copied()
     }
 
-    /// Changes the key of a leg. Used when a branch of a fork was answered, because this branch becomes the leg that
-    /// the application knows.
+    /// Changes the key of a leg. This is needed when a branch of a fork was answered: the branch gets the key of the
+    /// leg that the application knows.
     pub(super) fn rename(&mut self, core: &mut Core, from: LegKey, to: LegKey) {
         let Some(slot) = self.by_key.remove(&from) else { return };
         self.by_key.insert(to, slot);
@@ -95,7 +96,8 @@ impl Dialogs {
         }
     }
 
-    /// Does the same for a leg as [`Transactions::skip_client_timer`] for a client transaction.
+    /// Drops the timer of a leg that is due at `at`, if the leg has nothing to do at this time.
+    /// [`Transactions::skip_client_timer`] does the same for a client transaction.
     pub(super) fn skip_timer(&mut self, core: &mut Core, at: Instant, slot: LegId) -> bool {
         let Some(leg) = self.legs.get_mut(slot) else { return core.timers.skip(None, at, None, Owner::Leg(slot)) };
         let next = leg.next_timeout();
@@ -148,7 +150,7 @@ impl Dialogs {
         }
     }
 
-    /// Handles a response to a request in a dialog. The dialog may have no leg.
+    /// Handles a response to a request in a dialog. A dialog without a leg is also possible.
     pub(super) fn handle_response(&mut self, cx: &mut Context<'_>, id: ClientId, response: &Response) {
         let Some(client) = cx.transactions.client(id) else { return };
         let (purpose, leg) = (client.purpose, client.leg.filter(|&leg| self.legs.contains_key(leg)));
@@ -170,7 +172,8 @@ impl Dialogs {
         }
     }
 
-    /// Handles a CANCEL of the INVITE in this transaction. The CANCEL itself has already been answered (RFC 3261 §9.2).
+    /// Handles a CANCEL. `server` is the transaction of the cancelled INVITE. The CANCEL has already been answered (RFC
+    /// 3261 §9.2).
     pub(super) fn handle_cancel(&mut self, cx: &mut Context<'_>, slot: LegId, server: ServerId, request: &Request) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         if matches!(leg.state, State::Ringing { server: ringing, .. } if ringing == server) {
@@ -206,7 +209,7 @@ impl Dialogs {
         }
     }
 
-    /// Reports the end of the leg to the application. Only the first call reports.
+    /// Reports the end of the leg to the application. A second call for the same leg reports nothing.
     pub(super) fn report_end(&mut self, cx: &mut Context<'_>, slot: LegId, end: End) {
         if let Some(leg) = self.legs.get_mut(slot)
             && !leg.is_reported()
@@ -219,7 +222,8 @@ impl Dialogs {
         }
     }
 
-    /// Reports the end of the leg and removes the leg. The transactions of the leg end by their own timers.
+    /// Reports the end of the leg and removes the leg. The transactions of the leg are not removed. They end by their
+    /// timers.
     pub(super) fn finish(&mut self, cx: &mut Context<'_>, slot: LegId, end: End) {
         self.report_end(cx, slot, end);
         if let Some(leg) = self.legs.remove(slot) {

@@ -1,5 +1,6 @@
-//! One call to several contacts (RFC 3261 §16.6 to §16.8, here in a user agent). All contacts with the same preference
-//! ring together. If no contact answers, the contacts with the next preference ring.
+//! One call to several contacts. RFC 3261 §16.6 to §16.8 describe this for a proxy; this server does it as a user
+//! agent. All contacts with the same preference ring together. If no contact answers, the contacts with the next
+//! preference ring.
 //!
 //! ```text
 //!   Command::Ring ──> Fork ──┬─> branch (a leg of its own) ──> contact
@@ -8,9 +9,9 @@
 //!
 //! [`Forks`] sends nothing itself. [`ForkOutput`]s make the hub place or hang up branches.
 //!
-//! The first 200 decides: its branch becomes the leg, and the other branches are cancelled. A 200 may cross the CANCEL
-//! of its branch. Such a 200 gets an ACK and a BYE, as for any cancelled leg. Branches are legs, so the limit on legs
-//! also applies to branches.
+//! The first 200 decides. The branch that got this 200 becomes the leg, and the other branches are cancelled. If a 200
+//! crosses the CANCEL of a branch, the 200 gets an ACK and a BYE, as in any cancelled leg. Branches are legs, so the
+//! limit on legs also applies to branches.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -25,10 +26,10 @@ use crate::leg::{Command, EndCause, Event, Header, LegKey, Outgoing};
 use crate::message::Uri;
 use crate::registrar::{Aor, ContactTarget};
 
-/// Time for which the contacts of one preference ring, before the contacts of the next preference ring.
+/// Time for which the contacts of one preference ring. After this time, the contacts of the next preference ring.
 const GROUP_RING_TIME: Duration = Duration::from_secs(20);
-/// The Reason header in the CANCEL to the other phones (RFC 3326). Asterisk sends the same text, and phones that know
-/// this text show no missed call.
+/// The Reason header in the CANCEL to the other phones (RFC 3326). Asterisk sends the same text. Phones that know this
+/// text do not show a missed call.
 const ELSEWHERE: &str = "SIP;cause=200;text=\"Call completed elsewhere\"";
 
 /// All calls that ring at several contacts.
@@ -59,9 +60,9 @@ struct Fork {
     waiting: VecDeque<Vec<ContactTarget>>,
     branches: Vec<LegKey>,
     best: Option<End>,
-    /// The first branch that sent early media. Only this branch's early media is passed on.
+    /// The first branch that sent early media. Only the early media of this branch is passed on.
     early_media_from: Option<LegKey>,
-    /// Whether the call was answered, hung up or declined. If so, events of the other branches are not reported any
+    /// Whether the call was answered, hung up or declined. If so, the fork does not report events of other branches any
     /// more.
     state: ForkState,
     next_group: Option<Instant>,
@@ -121,8 +122,8 @@ impl Forks {
         self.ring_next(core, now, key);
     }
 
-    /// Executes a command for a leg that still rings at several contacts. Returns `false` if the caller must execute
-    /// the command on the leg itself.
+    /// Executes a command for a leg that still rings at several contacts. Returns `false` if the leg does not ring at
+    /// several contacts. The caller must then pass the command to the leg.
     pub(super) fn handle_command(&mut self, command: &Command) -> bool {
         let key = command.leg();
         let Some(fork) = self.by_leg.get_mut(&key).filter(|fork| fork.state != ForkState::Answered) else {
@@ -178,7 +179,8 @@ impl Forks {
         self.outputs.push_back(ForkOutput::Event(event));
     }
 
-    /// Reports the first 2xx, and cancels all other branches (RFC 3261 §16.7 steps 5 and 10).
+    /// Handles the first 2xx: reports it to the application, and cancels all other branches (RFC 3261 §16.7 steps 5 and
+    /// 10).
     fn branch_answered(&mut self, core: &mut Core, key: LegKey, branch: LegKey, mut event: Event) {
         let Some(fork) = self.by_leg.get_mut(&key) else { return };
         fork.state = ForkState::Answered;
@@ -310,8 +312,9 @@ fn hangup(branch: LegKey, reason: Option<&str>) -> ForkOutput {
 }
 
 /// Returns the rank of a branch's end. The end with the lowest rank is reported (RFC 3261 §16.7 step 6). A 6xx has the
-/// lowest rank, then comes the lowest class. Within 4xx, a status that the caller can act on has a lower rank.
-/// Timeouts, unreachable phones and branches that this server cancelled have the highest ranks.
+/// lowest rank. After that, the ranks rise from 3xx to 5xx. Within 4xx, a status to which the caller can react has a
+/// lower rank than other statuses. Timeouts, unreachable phones and branches that this server cancelled have the
+/// highest ranks.
 fn rank(end: &End) -> u16 {
     match (end.cause, end.status) {
         (EndCause::Rejected, Some(600..)) => 0,

@@ -14,8 +14,8 @@ use crate::leg::{EndCause, Event, Header, Prack};
 use crate::message::{Echo, Method, Request};
 use bytes::Bytes;
 
-/// Media types that are accepted in an INFO. These are the types for digits. An INFO without a type is also accepted.
-/// An INFO without a body only checks that the dialog exists.
+/// Media types that are accepted in an INFO. These are the types for digits. An INFO without a Content-Type is also
+/// accepted. If such an INFO has no body, it only checks that the dialog exists.
 const INFO_TYPES: [&str; 3] = ["application/dtmf-relay", "application/dtmf", ""];
 const NO_PACKAGES: &str = "Recv-Info:\r\n";
 const INFO_LINES: &str = "Accept: application/dtmf-relay, application/dtmf\r\n";
@@ -205,7 +205,7 @@ impl Dialogs {
         cx.core.event(Event::Offered { leg, sdp: request.content.sdp(), refusable: true });
     }
 
-    /// Sends the 200 to an INVITE or re-INVITE. The leg stores the 200 until its ACK comes.
+    /// Sends the 200 to an INVITE or re-INVITE. The leg stores the 200 until the ACK of this 200 comes.
     pub(super) fn respond_until_acknowledged(
         &mut self,
         cx: &mut Context<'_>,
@@ -260,8 +260,8 @@ impl Dialogs {
         self.start_session(cx, slot, negotiated_timer);
     }
 
-    /// Returns the leg that has the dialog of the request. A leg in the state `Calling` has the early dialogs that its
-    /// provisional responses made.
+    /// Returns the leg that has the dialog of the request. A leg in the state `Calling` may have several dialogs:
+    /// provisional responses of different phones make different early dialogs.
     pub(super) fn dialog_of(&self, request: &Request) -> Option<LegId> {
         let tag = tag_number(request.to.tag.as_deref()?)?;
         let slot = *self.by_tag.get(&tag)?;

@@ -1,4 +1,4 @@
-//! INVITEs of new calls: the checks of RFC 3261 §8.2, and the creation of legs.
+//! Checks the INVITEs of new calls (RFC 3261 §8.2), and creates the legs of these calls.
 
 use super::dialogs::{Context, Dialogs};
 use super::reliable::Reliable;
@@ -18,12 +18,13 @@ use bytes::Bytes;
 /// The INVITE of a new call that this server has admitted.
 pub(super) struct NewInvite<'a> {
     pub(super) arrival: &'a Arrival,
-    /// The flow of later requests in the dialog. For a guest, later requests go to the source of the INVITE, because
-    /// the guest's own address may be behind a NAT.
+    /// The flow of later requests in the dialog. There are two cases in which later requests go to the source of the
+    /// INVITE: the caller is not a trunk, or the server recognised a trunk only by a password. The reason is that the
+    /// Contact of such a caller may be behind a NAT.
     pub(super) flow: Flow,
     pub(super) request: Request,
     pub(super) trunk: Option<TrunkName>,
-    /// The index of the trunk, if the call counts towards the limits of a trunk.
+    /// The index of the trunk, if the limits of a trunk apply to the call. `None` if no such limits apply.
     pub(super) trunk_index: Option<usize>,
     /// The Digest session with which this server answers challenges of the trunk.
     pub(super) session: Option<digest::Session>,
@@ -46,7 +47,7 @@ impl Dialogs {
         }
     }
 
-    /// Schedules the repetition of the provisional response that was sent just now.
+    /// Schedules the next repetition of the latest provisional response, which was sent just now.
     pub(super) fn repeat_provisional(&mut self, cx: &mut Context<'_>, slot: LegId) {
         if let Some(leg) = self.legs.get_mut(slot)
             && let State::Ringing { repeat, .. } = &mut leg.state
@@ -127,8 +128,8 @@ pub(super) fn options_lines(prack: Prack) -> String {
     )
 }
 
-/// Returns the Unsupported line for the response, if the request requires an option tag that this server does not
-/// support (RFC 3261 §8.2.2.3).
+/// Returns the Unsupported line of the response. Returns `None` if this server supports all option tags that the
+/// request requires (RFC 3261 §8.2.2.3).
 pub(super) fn unsupported(request: &Request, prack: Prack) -> Option<String> {
     let known = match SUPPORTED.split_first() {
         Some((_reliable, others)) if prack == Prack::Off => others,
@@ -143,7 +144,8 @@ pub(super) fn unsupported_line(tags: &[String]) -> String {
     format!("Unsupported: {}\r\n", tags.iter().map(clean).collect::<Vec<_>>().join(", "))
 }
 
-/// Returns the status and the header lines of the refusal, if this server cannot handle the body (RFC 3261 §8.2.3).
+/// Checks whether this server can handle the body of a request (RFC 3261 §8.2.3). If not, returns the status and the
+/// header lines of the refusal.
 pub(super) fn refusal_of_body(request: &Request) -> Option<(u16, String)> {
     if request.content.encoded() {
         return Some((415, "Accept-Encoding: identity\r\n".to_owned()));

@@ -1,5 +1,5 @@
-//! The targets of a request (RFC 3263). The shell looks up names. The request is then sent to the found targets in
-//! order, until one responds.
+//! The targets of a request (RFC 3263). The shell looks up host names. The request is then sent to the found targets in
+//! order, until one target responds.
 //!
 //! ```text
 //!  locate ─ an address, in the clear ──────────────────────────> located ─> first hop ─> Timer B, F; 503; no connection
@@ -19,7 +19,7 @@ use crate::message::{Host, Uri};
 use crate::network;
 use crate::trunk::Trunk;
 
-/// Maximum number of simultaneous lookups. A further call fails.
+/// Maximum number of simultaneous lookups. Above this number, a call that needs a lookup fails.
 pub(crate) const MAX_LOOKUPS: usize = 256;
 
 /// The key of a lookup. [`Output::Resolve`] contains this key, and the result of the lookup contains it too.
@@ -36,7 +36,8 @@ pub(super) enum PendingLookup {
         /// The parameters of the call.
         outgoing: Box<Outgoing>,
     },
-    /// A request to a trunk that belongs to no leg. At most two such requests of each trunk wait at the same time.
+    /// A request that belongs to no leg and goes to a trunk. For each trunk, at most two such requests wait at the same
+    /// time.
     OutOfDialog(OutOfDialogRequest),
 }
 
@@ -53,7 +54,7 @@ impl Lookups {
         self.waiting.values().any(|waiting| matches!(waiting, PendingLookup::Invite { key, .. } if *key == leg))
     }
 
-    /// Finds the targets of requests to `uri`. If the result is known at once, returns it together with `waiting`.
+    /// Finds the targets of requests to `uri`. If the targets are known at once, returns them together with `waiting`.
     /// Otherwise requests a lookup from the shell and returns `None`.
     fn start(
         &mut self,
@@ -99,7 +100,7 @@ impl Endpoint {
     }
 
     /// Finds the targets of requests to `uri`, then continues with `waiting`. If the URI contains an address, the
-    /// function continues at once. Otherwise it continues when the shell has the result.
+    /// function continues at once. Otherwise it continues when the shell has the result of the lookup.
     pub(super) fn locate(&mut self, now: Instant, uri: &Uri, trunk: Option<TrunkName>, waiting: PendingLookup) {
         if let Some((waiting, found)) = self.lookups.start(&mut self.core, uri, trunk, waiting) {
             self.located(now, waiting, found);
@@ -132,11 +133,12 @@ impl Endpoint {
         }
     }
 
-    /// Returns the targets that the accounts of the call may reach. Calls to a trunk at its own URI are not checked.
-    /// All other destinations are checked: a SIP URI from an application, the target of a redirection, and anything
-    /// else that an account has written. Allowed targets are public addresses, allowed networks, hosts of trunks that
-    /// the accounts may use, and this server's own sockets. A host of another account's trunk is forbidden. Such a host
-    /// recognises this server by its address, and would treat the call as a call of the other account.
+    /// Returns the targets that the accounts of the call may reach. A call over a trunk to the URI of this trunk is not
+    /// checked. All other destinations are checked, for example a SIP URI from an application or the target of a
+    /// redirection, because an account may have written them. Allowed targets are public addresses, allowed networks,
+    /// hosts of trunks that the accounts may use, and this server's own sockets. A host of another account's trunk is
+    /// forbidden. Such a host recognises calls by the address of this server. It would treat the call as a call of the
+    /// account that owns the trunk.
     fn allowed(&self, outgoing: &Outgoing, mut hops: Vec<Target>) -> Vec<Target> {
         let over_trunk = outgoing.trunk.is_some() && outgoing.next_hop.is_some();
         if outgoing.accounts.is_empty() || over_trunk {
@@ -157,7 +159,8 @@ impl Endpoint {
         hops
     }
 
-    /// Returns the reason why the accounts of a call may not call an address. Returns `None` if they may call it.
+    /// Returns the reason why the accounts of a call may not call an address. Returns `None` if the accounts may call
+    /// the address.
     fn why_not(&self, outgoing: &Outgoing, address: IpAddr) -> Option<String> {
         let mut there = self.trunks.at_address(&self.core, address).peekable();
         if there.peek().is_some() {
@@ -172,7 +175,7 @@ impl Endpoint {
         (!allowed).then(|| format!("{purpose} and not in sip.allow_networks"))
     }
 
-    /// Ends a call that was hung up before its destination was found.
+    /// Ends a call that was hung up during the lookup of its destination.
     pub(super) fn abandon_lookup(&mut self, leg: LegKey) {
         if self.lookups.abandon(leg) {
             self.core.report_unplaced(leg, EndCause::LocalHangup);

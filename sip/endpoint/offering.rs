@@ -1,5 +1,5 @@
-//! Offers to the far end within a dialog (re-INVITE, UPDATE). The module sends offers, defers an offer that crosses an
-//! offer of the far end, and handles the answers.
+//! Offers to the far end within a dialog (re-INVITE, UPDATE). The module sends offers and handles the answers. If two
+//! offers cross, the module sends its offer later.
 
 use super::calling::refusal;
 use super::dialogs::{Context, Dialogs};
@@ -12,14 +12,14 @@ use crate::message::{Method, Response, Uri};
 use crate::recording;
 use std::time::Duration;
 
-/// Maximum number of times that the far end may defer an offer. After that the offer counts as refused.
-/// `MAX_DEFERRAL` is the maximum deferral in seconds.
+/// Maximum number of times that the far end may defer an offer. After that the offer counts as refused. The next
+/// constant, `MAX_DEFERRAL`, is the longest time in seconds for which the far end may defer an offer.
 const MAX_DEFERRALS: u8 = 10;
 const MAX_DEFERRAL: u64 = 10;
 
 impl Dialogs {
-    /// Handles the response to an offer in an early dialog. This response does not decide about the call itself; only
-    /// the response to the INVITE does.
+    /// Handles the response to an offer in an early dialog. This response does not decide whether the call is answered.
+    /// Only the response to the INVITE decides this.
     pub(super) fn update_answered(
         &mut self,
         cx: &mut Context<'_>,
@@ -102,9 +102,9 @@ impl Dialogs {
         }
     }
 
-    /// Schedules the offer again, if the far end only defers it. The far end defers an offer if two offers crossed
-    /// (491), or if the far end is still busy with another offer (500 with Retry-After; RFC 3261 §14.2, RFC 3311 §5.2).
-    /// Returns `false` if the response is a refusal.
+    /// Schedules the offer again, if the response only defers the offer. The response is 491 if two offers crossed. It
+    /// is 500 with Retry-After if the far end is still busy with another offer (RFC 3261 §14.2, RFC 3311 §5.2). Returns
+    /// `false` if the response is a refusal.
     pub(super) fn defer_offer(&mut self, cx: &mut Context<'_>, slot: LegId, response: &Response) -> bool {
         let seconds = response.content.value("Retry-After").and_then(|value| {
             value.split([';', ' ', '(']).next().and_then(|seconds| seconds.trim().parse::<u64>().ok())
@@ -129,8 +129,8 @@ impl Dialogs {
         true
     }
 
-    /// Schedules the offer again after two offers crossed (glare). The owner of the Call-ID waits longer, so that the
-    /// offers do not cross again (RFC 3261 §14.1).
+    /// Schedules the offer again after two offers crossed (glare). The side that created the Call-ID waits longer than
+    /// the other side, so that the offers do not cross again (RFC 3261 §14.1).
     pub(super) fn retry_offer(&mut self, cx: &mut Context<'_>, slot: LegId) {
         let random = rand::Rng::next_u64(&mut cx.core.rng);
         let Some(leg) = self.legs.get_mut(slot) else { return };
@@ -177,8 +177,8 @@ impl Dialogs {
         );
     }
 
-    /// Abandons the leg's offer, because the leg ends. If a response to the re-INVITE comes within 64*T1, it still gets
-    /// an ACK.
+    /// Abandons the leg's offer, because the leg ends. If a response to the re-INVITE comes within 64*T1, this server
+    /// still sends the ACK.
     pub(super) fn abandon_offer(&mut self, cx: &mut Context<'_>, slot: LegId) {
         let at = cx.now + cx.core.config.timers.timeout();
         let offering = self.legs.get_mut(slot).and_then(|leg| leg.offering.take());

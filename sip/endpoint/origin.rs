@@ -1,4 +1,5 @@
-//! The origin of a leg: the number of hops that are left, and the detection of loops (RFC 3261 §16.3).
+//! The origin of a leg: the number of hops that are left for the leg, and the legs that caused it. Loops are detected
+//! with this information (RFC 3261 §16.3).
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -16,9 +17,9 @@ pub(super) struct Origin {
     /// Value of Max-Forwards in the INVITE.
     pub(super) hops: u8,
     /// The leg that caused this leg. For an outgoing leg, this is the incoming leg that led to the call. For an
-    /// incoming leg, it is the outgoing leg of this server that sent the INVITE, if there is one.
+    /// incoming leg, this is the outgoing leg that sent the INVITE, if the INVITE came from this server.
     cause: Option<LegKey>,
-    /// Hash of the Request-URI; only for an incoming leg.
+    /// Hash of the Request-URI. The field is used only for an incoming leg.
     uri: u64,
 }
 
@@ -56,7 +57,7 @@ impl Dialogs {
         false
     }
 
-    /// Returns the outgoing leg of this server that sent the INVITE.
+    /// Returns the leg that sent the INVITE, if this server sent it.
     fn sender_of(&self, request: &Request) -> Option<&Leg> {
         let slot = *self.by_tag.get(&tag_number(request.from.tag.as_deref()?)?)?;
         let leg = self.legs.get(slot)?;

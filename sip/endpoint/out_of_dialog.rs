@@ -15,7 +15,7 @@ use crate::leg::EndCause;
 use crate::message::{Method, Request};
 use crate::trunk::TrunkStatus;
 
-/// Maximum time to wait for the response to an OPTIONS. The time is long enough that three OPTIONS can be lost. The
+/// Maximum time to wait for the response to an OPTIONS. Over UDP, the OPTIONS is sent three times in this time. The
 /// time is much shorter than Timer F (32 s).
 const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -34,13 +34,13 @@ impl Endpoint {
         self.serve_trunks(now);
     }
 
-    /// Returns whether a registrar still has to confirm the removal of a registration.
+    /// Returns whether the removal of at least one registration is not confirmed yet.
     #[must_use]
     pub fn is_withdrawing(&self) -> bool {
         self.trunks.is_withdrawing()
     }
 
-    /// Returns the next trunk whose status changed, and the new status. The trunk is returned as an index in
+    /// Returns the next trunk whose status changed, and the new status. The first value is the index of the trunk in
     /// [`crate::Config::trunk_settings`].
     pub fn poll_trunk_status(&mut self) -> Option<(usize, TrunkStatus)> {
         self.trunks.poll_status()
@@ -58,7 +58,7 @@ impl Endpoint {
         }
     }
 
-    /// Sends a request outside every dialog. If there is no room for its transaction, the request fails at once.
+    /// Sends a request outside every dialog. If there is no room for another transaction, the request fails at once.
     fn send_out_of_dialog(&mut self, now: Instant, message: &OutOfDialogMessage) {
         let (kind, Target { transport, address, identity }) = (message.kind, message.target);
         let Some(local) = self.core.local_for(transport, address.ip()).filter(|_| self.has_room()) else {
@@ -90,8 +90,8 @@ impl Endpoint {
         }
     }
 
-    /// Returns whether this server expects a request although the source is in no trunk's networks. Such requests are a
-    /// registrar's call to the server's Contact, and the CANCEL of an existing call.
+    /// Returns whether this server expects a request although the source is in no trunk's networks. Such a request is a
+    /// call from a registrar to this server's Contact, or the CANCEL of an existing call.
     pub(super) fn is_expected(&self, request: &Request) -> bool {
         let cancels = request.method == Method::Cancel
             && self.transactions.has_server(&self.core.server_key(request, &Method::Invite));

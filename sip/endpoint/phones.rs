@@ -30,11 +30,11 @@ use crate::registrar::{
 };
 use crate::trunk::KnownBy;
 
-/// The double CRLF of a keep-alive (RFC 5626 §3.5.1).
+/// The double CRLF that is sent as a keep-alive (RFC 5626 §3.5.1).
 const CRLF_CRLF: &[u8] = b"\r\n\r\n";
 /// Option tags that this server supports in a REGISTER.
 const REGISTER_SUPPORTED: &[&str] = &["path", "outbound", "gruu"];
-/// Maximum length, in octets, of the Contact and Path values of a REGISTER together.
+/// Maximum total length, in octets, of all Contact and Path values of a REGISTER.
 const MAX_CONTACT_OCTETS: usize = 4_096;
 /// Maximum number of characters of the Call-ID in a report about a refused request.
 const MAX_CALL_ID_LENGTH: usize = 256;
@@ -43,7 +43,7 @@ const MAX_CALL_ID_LENGTH: usize = 256;
 #[derive(Debug)]
 pub(super) struct Phones {
     pub(super) directory: Arc<Directory>,
-    /// Creates challenges and checks the answers to them.
+    /// Creates challenges, and checks the answers to the challenges.
     authority: Authority,
     registrar: Registrar,
 }
@@ -62,13 +62,13 @@ pub(super) enum Admission {
     Trunk {
         /// The name of the trunk.
         name: Option<TrunkName>,
-        /// Whether the trunk calls from outside its networks. If so, requests go to the source of its INVITE, as for a
-        /// phone.
+        /// Whether the server recognised the trunk only by its password, because the call came from outside the trunk's
+        /// networks. If so, later requests of this server go to the source of the INVITE, as for a phone.
         by_password: bool,
     },
     /// A phone, or a caller in a domain's networks.
     Caller(Caller),
-    /// A sender that may not call. The request has been answered already, or must not be answered.
+    /// A sender that may not call. The server has already answered the request, or must not answer it.
     Refused,
 }
 
@@ -107,7 +107,7 @@ impl Endpoint {
         }
     }
 
-    /// Sends OPTIONS to a phone, to keep the NAT mapping open. The content of the response is ignored.
+    /// Sends OPTIONS to a phone, so that its NAT mapping stays open. The content of the response is ignored.
     fn send_keep_alive(&mut self, now: Instant, target: &ContactTarget) {
         if !self.has_room() {
             return;
@@ -135,7 +135,7 @@ impl Endpoint {
 }
 
 impl Phones {
-    /// Creates the state. No phone is registered.
+    /// Creates the state of the phones. At first, no phone is registered.
     pub(super) fn new(config: &Config, rng_seed: [u8; 32]) -> Self {
         // The authority has a random generator of its own. So an attacker who sees many nonces learns nothing about
         // tags and branches.
@@ -144,8 +144,8 @@ impl Phones {
         Self { directory: Arc::clone(&config.directory), authority, registrar }
     }
 
-    /// Sets the addresses of this server. A Digest answer for one of these addresses is valid for every call to this
-    /// server.
+    /// Sets the addresses of this server. If a phone computes its Digest answer for one of these addresses, the answer
+    /// is valid for every call to this server.
     pub(super) fn set_own_addresses(&mut self, core: &Core) {
         let own = core.locals.iter().flat_map(|local| [local.sent_by.clone(), local.bound.to_string()]);
         self.authority.set_own(own.collect());
@@ -200,14 +200,14 @@ impl Phones {
         None
     }
 
-    /// Returns the contacts and paths of a user's phones, in order of preference. With `instance`, returns only the
-    /// contacts of the phone that a GRUU names.
+    /// Returns the contacts and paths of a user's phones, in order of preference. If `instance` is given, returns only
+    /// the contacts of the phone with this instance.
     pub(super) fn contacts(&self, now: Instant, aor: &Aor, instance: Option<&str>) -> Vec<ContactTarget> {
         self.registrar.contacts(now, aor, instance)
     }
 
-    /// Handles a REGISTER (RFC 3261 §10.3). `room` says whether there is room for its transaction. Returns `None` if
-    /// the request was answered without a transaction.
+    /// Handles a REGISTER (RFC 3261 §10.3). `room` says whether there is room for a transaction. Returns `None` if the
+    /// request was answered without a transaction.
     pub(super) fn handle_register(
         &mut self,
         core: &mut Core,
@@ -293,8 +293,8 @@ impl Phones {
         Some(RegisterAnswer { status, reason, lines })
     }
 
-    /// Identifies the sender of an INVITE. A trunk is recognised by its address. A phone must authenticate with its
-    /// password, even if the phone registered from the address of a trunk.
+    /// Identifies the sender of an INVITE. The server recognises a trunk by its source, by a password, or by both. A
+    /// phone must authenticate with its password, even if the phone registered from the address of a trunk.
     pub(super) fn identify(
         &mut self,
         core: &mut Core,
@@ -382,15 +382,15 @@ impl Phones {
             })
     }
 
-    /// Returns whether a challenge may reveal that this server accepts passwords. With `UnknownSources::Silent`, an
-    /// unknown source is challenged only if the request names an existing user. Otherwise existing users and unknown
-    /// users are treated alike.
+    /// Returns whether this server may send a challenge, because a challenge shows that the server accepts passwords.
+    /// With `UnknownSources::Silent`, an unknown source is challenged only if the request names an existing user. In
+    /// all other cases, existing users and unknown users are treated alike.
     fn may_be_challenged(&self, core: &Core, arrival: &Arrival, host: &str, username: &str) -> bool {
         let silent = core.config.unknown_sources == UnknownSources::Silent && core.is_unknown_source(arrival);
         self.directory.has_users() && (!silent || self.directory.users(username, host).next().is_some())
     }
 
-    /// Refuses a request in the same way as a server without phones.
+    /// Refuses a request in the same way as a server that has no phones.
     fn refuse_unknown(
         &mut self,
         core: &mut Core,
@@ -409,8 +409,8 @@ impl Phones {
         }
     }
 
-    /// Returns the user of `directory` whose password the request proves. If it returns `None`, the request has already
-    /// been answered.
+    /// Returns the user of `directory` whose password the request proves. If the request proves no password, this
+    /// function answers the request and returns `None`.
     fn authenticate(
         &mut self,
         core: &mut Core,
@@ -454,9 +454,9 @@ impl Phones {
         None
     }
 
-    /// Returns the Contact that a phone has registered, if `uri` is the phone's GRUU at this server. A proxy on the
-    /// path cannot know this Contact (RFC 5627 §6.1). Some proxies add parameters to the GRUU of a phone behind a NAT.
-    /// For such a GRUU the function returns `None`, because the proxy handles it.
+    /// Returns the Contact of the registered phone whose GRUU at this server is `uri`. A proxy on the path cannot know
+    /// this Contact (RFC 5627 §6.1). Some proxies add parameters to the GRUU of a phone behind a NAT. For such a GRUU
+    /// the function returns `None`, because the proxy knows the path to the phone.
     pub(super) fn contact_of_gruu(&self, now: Instant, uri: &Uri) -> Option<Uri> {
         let instance = uri.instance()?;
         let text = String::from_utf8_lossy(uri.text());
@@ -472,8 +472,9 @@ impl Phones {
     }
 }
 
-/// Returns the accounts' directory, if the request comes from a loopback address and its credentials name an account.
-/// Such a call belongs to this account, even if the address is in a trunk's networks.
+/// Returns the accounts' directory if the request is a call of an account itself. Such a call comes from a loopback
+/// address, and its credentials name an account. The call belongs to this account, even if a trunk's networks contain
+/// the address.
 fn accounts_claimed<'a>(directory: &'a Directory, arrival: &Arrival, request: &Request) -> Option<&'a Directory> {
     let accounts = directory.accounts().filter(|_| arrival.source.ip().to_canonical().is_loopback())?;
     let values = request.content.values("Authorization");
@@ -495,7 +496,7 @@ fn reject_credentials(core: &mut Core, now: Instant, arrival: &Arrival, request:
     report_authentication_failure(core, now, arrival, request, username, why);
 }
 
-/// Reports that a user was refused. The log has at most one line in 10 s for each source.
+/// Reports that a user was refused. For each source, at most one line in 10 s is written to the log.
 fn report_authentication_failure(
     core: &mut Core,
     now: Instant,
@@ -511,7 +512,8 @@ fn report_authentication_failure(
     core.event(Event::AuthenticationFailed(Box::new(refusal(arrival, request, username, why, line))));
 }
 
-/// Reports a change of a binding to the application. Logs the change if the binding is new or has ended.
+/// Reports a change of a binding to the application. If the binding is new or has ended, writes the change to the log
+/// too.
 fn report_binding(core: &mut Core, change: Change) {
     log_binding(&change);
     core.event(Event::Binding(change));
@@ -528,8 +530,8 @@ fn log_binding(change: &Change) {
     tracing::info!(account = %aor.account, user, user_agent, "{what}: {source} {transport}");
 }
 
-/// Describes a refused request for the application. The texts are cut to 64 characters, the Call-ID is cut to
-/// [`MAX_CALL_ID_LENGTH`]. `line` becomes [`RefusedRequest::line`].
+/// Describes a refused request for the application. The Call-ID is cut to [`MAX_CALL_ID_LENGTH`] characters, and all
+/// other texts are cut to 64 characters. `line` becomes [`RefusedRequest::line`].
 pub(super) fn refusal(
     arrival: &Arrival,
     request: &Request,

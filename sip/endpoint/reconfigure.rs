@@ -14,8 +14,8 @@ impl Endpoint {
     /// Replaces the settings for all later inputs. The sockets, their addresses and the timers do not change.
     ///
     /// A trunk keeps its calls and its index while the endpoint lives, even if the new settings do not contain the
-    /// trunk. In that case the trunk's registration is removed, and later requests do not belong to the trunk. There is
-    /// one index for each trunk name since the start.
+    /// trunk. In that case the trunk's registration is removed, and later requests do not belong to the trunk. A trunk
+    /// name keeps the same index as long as the endpoint exists.
     pub fn reconfigure(&mut self, now: Instant, mut config: Config) {
         let trunks = mem::take(&mut config.trunk_settings);
         let directory = Arc::clone(&config.directory);
@@ -26,7 +26,8 @@ impl Endpoint {
         self.serve_trunks(now);
     }
 
-    /// Returns every trunk by its index. The entry is `None` for a trunk that is no longer configured.
+    /// Returns the names and statuses of all trunks. The position in the list is the index of the trunk. An entry is
+    /// `None` if the trunk is no longer configured.
     #[must_use]
     pub fn trunk_statuses(&self) -> Vec<Option<(TrunkName, TrunkStatus)>> {
         self.trunks.statuses()

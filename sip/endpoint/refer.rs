@@ -1,5 +1,5 @@
-//! REFER in a dialog (RFC 3515, 4488), for sender and recipient. The part of RFC 6665 that the implicit subscription of
-//! a REFER needs is also here.
+//! Sends and receives REFER in a dialog (RFC 3515, RFC 4488). A REFER creates an implicit subscription. The part of RFC
+//! 6665 that this subscription needs is also in this module.
 
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ const EXPIRES: u64 = 180;
 const TRANSFERS_NOT_ALLOWED: &str = "Reason: SIP;cause=403;text=\"Transfers are not allowed here\"\r\n";
 const ALLOW_EVENTS: &str = "Allow-Events: refer\r\n";
 
-/// The subscription of a received REFER. This server sends the progress in NOTIFYs.
+/// The subscription of a received REFER. This server sends the progress of the requested call in NOTIFYs.
 #[derive(Debug)]
 pub(super) struct Subscription {
     /// The transaction of the REFER; `None` after the application has answered the REFER.
@@ -27,21 +27,22 @@ pub(super) struct Subscription {
     id: u32,
     /// Whether the far end does not want NOTIFYs (RFC 4488).
     quiet: bool,
-    /// Whether a NOTIFY has no response yet. The next NOTIFY waits for this response, so that the order is kept.
+    /// Whether a NOTIFY has no response yet. The next NOTIFY waits for this response, so that NOTIFYs arrive in their
+    /// order.
     out: bool,
     /// The latest status that has not been sent yet.
     next: Option<u16>,
     last: u16,
 }
 
-/// A REFER that this server sent. The far end reports the progress in NOTIFYs.
+/// A REFER that this server sent. The far end reports the progress of the requested call in NOTIFYs.
 #[derive(Debug)]
 pub(super) struct Referral {
     accepted: bool,
     /// The last status that was reported to the application. The same status is not reported twice.
     last: u16,
-    /// Time at which the REFER counts as failed (408), if no final status has come by then. Earlier NOTIFYs do not
-    /// change this time.
+    /// Time at which the REFER counts as failed (408), if no final status has come before. NOTIFYs with other statuses
+    /// do not change this time.
     pub(super) deadline: Instant,
 }
 
@@ -110,8 +111,8 @@ impl Dialogs {
         self.notify_refer(cx, slot, 100);
     }
 
-    /// Sends a NOTIFY with the status of the call that the far end requested. If another NOTIFY has no response yet,
-    /// stores the status for later.
+    /// Sends a NOTIFY with the status of the call that the far end requested. If the previous NOTIFY has no response
+    /// yet, the method stores the status and sends it later.
     pub(super) fn notify_refer(&mut self, cx: &mut Context<'_>, slot: LegId, status: u16) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let Some(subscription) = &mut leg.extensions.subscription else { return };
@@ -175,7 +176,8 @@ impl Dialogs {
         }
     }
 
-    /// Handles a SUBSCRIBE in a dialog. A SUBSCRIBE may only refresh the subscription of a REFER (RFC 6665 §4.2.1).
+    /// Handles a SUBSCRIBE in a dialog. The only valid SUBSCRIBE refreshes the subscription of a REFER (RFC 6665
+    /// §4.2.1).
     pub(super) fn handle_subscribe(&mut self, cx: &mut Context<'_>, slot: LegId, server: ServerId, request: &Request) {
         let Some(leg) = self.legs.get_mut(slot) else { return };
         let flow = leg.dialog.flow;
@@ -324,8 +326,8 @@ impl Dialogs {
         }
     }
 
-    /// Returns the leg that an INVITE asks to replace (RFC 3891 §3). If the INVITE must be refused, returns the status
-    /// code of the refusal.
+    /// Returns the leg that an INVITE asks to replace (RFC 3891 §3). Returns `Ok(None)` if the INVITE asks for no
+    /// replacement. If the INVITE must be refused, returns the status code of the refusal as an error.
     pub(super) fn replaced_by(&self, request: &Request) -> Result<Option<LegKey>, u16> {
         match request.content.list("Replaces").as_slice() {
             [] => Ok(None),
@@ -339,8 +341,7 @@ impl Dialogs {
     }
 }
 
-/// Returns the status and the header lines with which this server refuses a NOTIFY or SUBSCRIBE outside every
-/// subscription.
+/// Returns the status and the header lines of the refusal of a NOTIFY or SUBSCRIBE that belongs to no subscription.
 pub(super) fn refusal_of_event(request: &Request) -> (u16, &'static str) {
     match request.method {
         Method::Notify => (481, ""),

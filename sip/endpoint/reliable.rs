@@ -1,5 +1,5 @@
-//! Reliable provisional responses (RFC 3262), for the roles UAS and UAC, and the requests in an early dialog that
-//! become possible with them (RFC 3311).
+//! Reliable provisional responses (RFC 3262), for the roles UAS and UAC. With these responses, requests in an early
+//! dialog become possible (RFC 3311). The module handles such requests too.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -21,8 +21,8 @@ use crate::keys::{ClientId, LegId, ServerId};
 use crate::leg::{EndCause, Event, Header};
 use crate::message::{Echo, Method, Request, Response};
 
-/// Maximum number of provisional responses that wait for the PRACK of an earlier response. If more responses wait, the
-/// oldest is dropped.
+/// Maximum number of provisional responses that wait until an earlier response is acknowledged by PRACK. If more
+/// responses would wait, the oldest waiting response is dropped.
 const MAX_WAITING: usize = 8;
 
 /// The reliable provisional responses of a UAS.
@@ -34,9 +34,10 @@ pub(super) struct Reliable {
     cseq: u32,
     unacknowledged: Option<Unacknowledged>,
     waiting: VecDeque<(u16, Option<Bytes>, Vec<Header>)>,
-    /// The SDP and the headers of the 200 that waits for a PRACK.
+    /// The SDP and the headers of the 200. The 200 is sent after a PRACK has come.
     answer: Option<(Bytes, Vec<Header>)>,
-    /// Whether the first offer and answer are complete. Both are complete when a response with SDP was acknowledged.
+    /// Whether the first offer and answer are complete. They are complete when the far end has acknowledged a response
+    /// with SDP.
     pub(super) settled: bool,
 }
 
@@ -59,7 +60,7 @@ pub(super) struct Early {
     last: u32,
     /// Whether the first offer and answer are complete in this early dialog.
     pub(super) settled: bool,
-    /// The SDP of the provisional responses. The 2xx need not contain this SDP again.
+    /// The SDP of the provisional responses. The far end need not repeat this SDP in the 2xx.
     pub(super) answer: Option<Bytes>,
 }
 
@@ -76,8 +77,8 @@ impl Reliable {
 impl Dialogs {
     // ----- as UAS ------------------------------------------------------------------------------------------------
 
-    /// Sends a reliable provisional response above 100, or queues it. Returns `false` if the leg does not send reliable
-    /// provisional responses.
+    /// Sends a reliable provisional response above 100. If an earlier response is not acknowledged yet, queues the
+    /// response. Returns `false` if the leg does not send reliable provisional responses.
     pub(super) fn send_reliable(
         &mut self,
         cx: &mut Context<'_>,
@@ -119,8 +120,8 @@ impl Dialogs {
         true
     }
 
-    /// Holds back the 200 if a provisional response with SDP must be acknowledged by PRACK first (RFC 3262 §3). Returns
-    /// `false` if the 200 can be sent now.
+    /// Stores the 200 if a provisional response with SDP must be acknowledged first (RFC 3262 §3). The 200 is then sent
+    /// after the PRACK. Returns `false` if the 200 can be sent now.
     pub(super) fn hold_answer_for_prack(&mut self, slot: LegId, sdp: &Bytes, headers: &[Header]) -> bool {
         let Some(reliable) = self.legs.get_mut(slot).and_then(|leg| leg.extensions.reliable.as_mut()) else {
             return false;
@@ -214,7 +215,7 @@ impl Dialogs {
     // ----- as UAC ------------------------------------------------------------------------------------------------
 
     /// Acknowledges a reliable provisional response with PRACK. Returns `false` if the response must be ignored. A
-    /// response is ignored if it is a retransmission, or if an earlier response is missing (RFC 3262 §4).
+    /// response must be ignored if it is a retransmission, or if an earlier response is missing (RFC 3262 §4).
     pub(super) fn acknowledge_provisional(
         &mut self,
         cx: &mut Context<'_>,
@@ -267,8 +268,8 @@ impl Dialogs {
         true
     }
 
-    /// Handles a request of the far end in an early dialog of an outgoing call. An early dialog without reliable
-    /// responses is not stored, because an answer in it is not valid (RFC 3261 §13.2.1).
+    /// Handles a request of the far end in an early dialog of an outgoing call. An early dialog is stored only if it
+    /// has reliable responses, because an answer in an unreliable response is not valid (RFC 3261 §13.2.1).
     pub(super) fn handle_early(
         &mut self,
         cx: &mut Context<'_>,

@@ -1,4 +1,4 @@
-//! Requests of this server in dialogs: how they are composed and sent, and how the responses change the leg.
+//! Requests of this server in dialogs. The module composes and sends them, and changes the leg when responses come.
 
 use bytes::Bytes;
 
@@ -13,8 +13,8 @@ use crate::leg::{EndCause, Event};
 use crate::message::{Method, Response};
 
 impl Dialogs {
-    /// Handles a further response to an INVITE that already got a 2xx (RFC 3261 §13.2.2.4). A retransmitted 2xx gets
-    /// its ACK again. A 2xx of another fork gets an ACK and then a BYE.
+    /// Handles a further response to an INVITE that already got a 2xx (RFC 3261 §13.2.2.4). If the response is a
+    /// retransmission of this 2xx, the same ACK is sent again. A 2xx of another fork gets an ACK and then a BYE.
     pub(super) fn handle_late_response(&mut self, cx: &mut Context<'_>, branch: u128, response: &Response) {
         let Some(late) = cx.transactions.handle_late_response(cx.core, branch, response) else { return };
         let Some(target) = response.content.contact() else { return };
@@ -33,8 +33,8 @@ impl Dialogs {
         cx.trunks.report_invite_outcome(cx.core, cx.now, trunk, answered);
     }
 
-    /// Sends the request to its next target (RFC 3263 §4.3). Returns `false` if no target is left, or if the call was
-    /// hung up.
+    /// Sends the request to the next target of this request (RFC 3263 §4.3). Returns `false` if no target is left, or
+    /// if the call was hung up.
     pub(super) fn try_next_target(&mut self, cx: &mut Context<'_>, id: ClientId) -> bool {
         let leg = cx.transactions.client(id).and_then(|client| client.leg);
         let mut has_alternatives = false;
@@ -105,7 +105,7 @@ impl Dialogs {
         self.finish(cx, leg, end);
     }
 
-    /// Handles that a request of a leg got no response.
+    /// Handles the failure of a request that got no response. Does nothing if the request belongs to no leg.
     pub(super) fn handle_failure(&mut self, cx: &mut Context<'_>, slot: ClientId, cause: EndCause) {
         let Some(client) = cx.transactions.client(slot) else { return };
         let purpose = client.purpose;
@@ -139,8 +139,8 @@ impl Dialogs {
         }
     }
 
-    /// Sends BYE. The leg is removed when the response to the BYE arrives. The end of the leg is reported at that
-    /// moment, or after 4*T1 if this is earlier.
+    /// Sends BYE. The leg is removed when the response to the BYE arrives. The end of the leg is reported when the leg
+    /// is removed. If the response has not come after 4*T1, the end is reported then.
     pub(super) fn send_bye(&mut self, cx: &mut Context<'_>, slot: LegId, bye_headers: ByeHeaders, end: End) {
         let report_by = cx.now + cx.core.config.timers.t1 * 4;
         self.abandon_offer(cx, slot);
@@ -194,8 +194,8 @@ impl Dialogs {
         self.send_in(cx, slot, None, method, purpose, again);
     }
 
-    /// Sends a request in the leg's dialog, or in one of its early dialogs. All these dialogs use one common sequence
-    /// of CSeq numbers.
+    /// Sends a request in the leg's dialog, or in one of its early dialogs. All dialogs of a leg share one sequence of
+    /// CSeq numbers.
     pub(super) fn send_in(
         &mut self,
         cx: &mut Context<'_>,
@@ -250,8 +250,8 @@ impl Dialogs {
         }
     }
 
-    /// Sends the request again with credentials (RFC 3261 §22.2). Returns `false` if this is not possible; the response
-    /// is then final.
+    /// Sends the request again with credentials (RFC 3261 §22.2). Returns `false` if this is not possible. In this case
+    /// the response is final.
     pub(super) fn repeat_with_credentials(
         &mut self,
         cx: &mut Context<'_>,
@@ -273,7 +273,8 @@ impl Dialogs {
         true
     }
 
-    /// Composes the ACK of a 2xx to the INVITE with this branch. Every retransmission of the 2xx gets the same ACK.
+    /// Composes the ACK of a 2xx. `branch` is the branch of the INVITE. Every retransmission of the 2xx gets the same
+    /// ACK.
     pub(super) fn compose_ack(
         &self,
         cx: &Context<'_>,

@@ -1,4 +1,4 @@
-//! The hub's routing: it passes each message, outcome and command to the right machine.
+//! The hub's routing. It passes each message, each outcome and each command to the machine that handles it.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
@@ -147,8 +147,8 @@ impl Endpoint {
         dialogs.accept_invite(&mut cx, invite);
     }
 
-    /// Applies the checks of RFC 3261 §8.2 in the order of the RFC. If the INVITE must be refused, returns the status
-    /// and the header lines of the refusal.
+    /// Applies the checks of RFC 3261 §8.2 to an INVITE, in the order of the RFC. If the INVITE must be refused,
+    /// returns the status and the header lines of the refusal.
     fn refusal_of_invite(
         &mut self,
         request: &Request,
@@ -240,7 +240,7 @@ impl Endpoint {
         self.client_outcome(now, id, outcome, Some(response));
     }
 
-    /// Handles the outcome of a client transaction. After that, settles the transaction.
+    /// Handles the outcome of a client transaction. Afterwards, removes the transaction if it has ended.
     pub(super) fn client_outcome(
         &mut self,
         now: Instant,
@@ -286,8 +286,8 @@ impl Endpoint {
         dialogs.try_next_target(&mut cx, id)
     }
 
-    /// Executes one command. A [`Command::Invite`] may need a lookup of its destination:
-    /// [`Output::Resolve`](super::Output).
+    /// Executes one command. For a [`Command::Invite`], the destination may need a lookup. In this case the endpoint
+    /// emits [`Output::Resolve`](super::Output).
     pub fn handle_command(&mut self, now: Instant, command: Command) {
         let key = command.leg();
         match command {
@@ -363,7 +363,7 @@ impl Endpoint {
         self.core.trunk_at(source).cloned()
     }
 
-    /// Returns whether the source is in no trunk's networks.
+    /// Returns whether no trunk's networks contain the source.
     pub(crate) fn is_unknown(&self, source: IpAddr) -> bool {
         self.core.is_unknown(source)
     }

@@ -1,5 +1,5 @@
-//! Session timers (RFC 4028), for the roles UAC and UAS: the negotiation, the refreshes, and the end of a session that
-//! was not refreshed.
+//! Session timers (RFC 4028) in the roles UAC and UAS. This module negotiates the timer, refreshes the session, and
+//! ends a session that was not refreshed in time.
 
 use std::time::{Duration, Instant};
 
@@ -10,13 +10,13 @@ use crate::keys::LegId;
 use crate::leg::{EndCause, Event};
 use crate::message::{Content, Method, Request, Response};
 
-/// Reason header in the BYE that ends a session without a refresh.
+/// Reason header of the BYE. This server sends this BYE if a session was not refreshed in time.
 const EXPIRED: &str = "Reason: SIP;cause=408;text=\"Session timer expired\"\r\n";
-/// Minimum value of Min-SE in seconds (RFC 4028 §5).
+/// Lowest permitted value of Min-SE, in seconds (RFC 4028 §5).
 pub(super) const LOWEST_MIN_SE: u32 = 90;
-/// Maximum session interval, in seconds, that the far end can request.
+/// Maximum session interval, in seconds. A longer interval from the far end is reduced to this value.
 const MAX_INTERVAL: u32 = 86_400;
-/// Time until a new attempt, if a refresh was refused for a temporary reason.
+/// Time between a refresh that was refused for a temporary reason and the next refresh.
 const RETRY_PAUSE: Duration = Duration::from_secs(10);
 
 /// The timer of a session that one side must refresh.
@@ -78,7 +78,8 @@ fn seconds(content: &Content, name: &'static str) -> Option<u32> {
     content.value(name)?.split(';').next()?.trim().parse().ok()
 }
 
-/// Negotiates as UAS (RFC 4028 §9). Returns the session timer for the 2xx. The error is the Min-SE for a 422.
+/// Negotiates the session timer as UAS (RFC 4028 §9). Returns the session timer for the 2xx. If the far end requests an
+/// interval that is too short, returns the Min-SE for a 422 as the error.
 pub(super) fn negotiate(request: &Request, ours: u32, min_se: u32) -> Result<Option<NegotiatedTimer>, u32> {
     let content = &request.content;
     let min_se = min_se.max(LOWEST_MIN_SE);
@@ -116,7 +117,7 @@ fn timer_in(response: &Response) -> Option<NegotiatedTimer> {
     Some(NegotiatedTimer { interval, we_refresh: sender.unwrap_or(true), known: true })
 }
 
-/// Returns the Min-SE in a 422, if this value is acceptable.
+/// Returns the Min-SE in a 422. Returns `None` for any other status, and if the Min-SE is greater than `MAX_INTERVAL`.
 pub(super) fn min_se_of(response: &Response) -> Option<u32> {
     (response.status == 422)
         .then(|| seconds(&response.content, "Min-SE"))
@@ -130,7 +131,7 @@ impl Dialogs {
         leg.extensions.session.as_ref().map(|session| session.lines()).unwrap_or_default()
     }
 
-    /// Starts the timer that a sent 2xx contains. Stops the timer if the 2xx has no session timer.
+    /// Starts the session timer of a 2xx that was sent. If the 2xx has no session timer, stops the timer of the leg.
     pub(super) fn start_session(
         &mut self,
         cx: &mut Context<'_>,
@@ -144,8 +145,8 @@ impl Dialogs {
         self.arm_leg(cx, slot);
     }
 
-    /// Starts the timer that a received 2xx to an INVITE or UPDATE contains. Stops the timer if the 2xx has no session
-    /// timer.
+    /// Starts the session timer of a 2xx to an INVITE or UPDATE. If the 2xx has no session timer, stops the timer of
+    /// the leg.
     pub(super) fn learn_session(&mut self, cx: &mut Context<'_>, slot: LegId, response: &Response) {
         if let Some(leg) = self.legs.get_mut(slot)
             && response.content.value("Allow").is_some()
@@ -247,7 +248,8 @@ impl Dialogs {
         self.arm_leg(cx, slot);
     }
 
-    /// Schedules the refresh again. Used if an offer that should refresh the session failed without ending the call.
+    /// Schedules the refresh again. This function is called if an offer that should refresh the session failed but the
+    /// call continues.
     pub(super) fn refresh_again(&mut self, cx: &mut Context<'_>, slot: LegId) {
         if let Some(session) = self.legs.get_mut(slot).and_then(|leg| leg.extensions.session.as_mut())
             && session.we_refresh

@@ -46,8 +46,8 @@ pub(super) struct Leg {
 pub(super) enum EndReport {
     /// The event was not emitted, and the leg continues.
     Pending,
-    /// The event was not emitted, and the leg is ending. At this time the event is emitted, even if the far end has not
-    /// confirmed the end.
+    /// The event was not emitted, and the leg is ending. The event is emitted no later than at this time, even if the
+    /// far end has not confirmed the end.
     DueBy(Instant),
     /// The event was emitted. The leg reports nothing more to the application.
     Done,
@@ -67,7 +67,7 @@ pub(super) struct Extensions {
     pub(super) reliable: Option<Box<Reliable>>,
     /// Whether this server sends the first offer, because the far end's INVITE had no offer.
     pub(super) offers_first: bool,
-    /// The offers that the far end sent after an INVITE of this server without an offer.
+    /// The offers of the far end, if this server sent an INVITE without an offer.
     pub(super) delayed_offers: Option<Box<DelayedOffers>>,
     /// The session timer for the 2xx to the current request.
     pub(super) negotiated_timer: Option<NegotiatedTimer>,
@@ -98,7 +98,7 @@ pub(super) enum State {
         repeat: Option<Instant>,
     },
     Established,
-    /// This server sent a BYE that has no final response yet. The state contains the end that is reported.
+    /// This server sent a BYE that has no final response yet. The value is the end that will be reported.
     Ending(Box<End>),
 }
 
@@ -109,7 +109,8 @@ pub(super) struct Calling {
     /// Whether a provisional response has come. Only then may a CANCEL be sent (RFC 3261 §9.1).
     pub(super) provisional: bool,
     pub(super) hangup: CallingHangup,
-    /// Time at which the INVITE was sent. If the INVITE is sent again after a response, this time is set again.
+    /// Time at which the INVITE was sent. If a response makes this server send the INVITE again, this field gets the
+    /// new time.
     pub(super) asked_at: Instant,
     pub(super) attempts: digest::Attempts,
     /// Early dialogs in which the far end sends reliable provisional responses. The list has at most
@@ -179,7 +180,7 @@ impl End {
 #[derive(Debug)]
 pub(super) struct AwaitingAck {
     pub(super) cseq: u32,
-    /// Whether the 200 answers the initial INVITE. If not, it answers a re-INVITE.
+    /// Whether the 200 answers the initial INVITE. If this is `false`, the 200 answers a re-INVITE.
     pub(super) initial: bool,
     pub(super) response: Bytes,
     pub(super) flow: Flow,
@@ -240,7 +241,8 @@ impl Leg {
         if self.extensions.records { recording::FEATURE } else { "" }
     }
 
-    /// Returns whether the far end's INVITE had no offer and a PRACK of the far end has answered this server's offer.
+    /// Returns whether a PRACK of the far end has answered this server's offer. The result is always false if the far
+    /// end's INVITE had an offer.
     pub(super) fn has_settled_early(&self) -> bool {
         let reliable = self.extensions.reliable.as_ref();
         self.extensions.offers_first && reliable.is_some_and(|reliable| reliable.settled)

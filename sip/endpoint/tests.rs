@@ -162,7 +162,7 @@ fn parameter<'a>(value: &'a str, name: &str) -> &'a str {
     value.split(';').find_map(|part| part.strip_prefix(&prefix)).unwrap_or_default()
 }
 
-/// Returns a response of the far end to a request that the endpoint sent.
+/// Returns a response of the far end. The response is for a request that the endpoint sent.
 pub(super) fn response_to(request: &str, status: u16, tag: &str, more: &str) -> String {
     let copied: String =
         ["Via", "From", "Call-ID", "CSeq"].iter().map(|name| format!("{name}: {}\r\n", field(request, name))).collect();

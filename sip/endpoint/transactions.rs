@@ -31,8 +31,7 @@ use crate::{HashMap, HashSet};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Key(pub(super) u128);
 
-/// Maximum number of 2xx responses to one INVITE, from different forks, that get an ACK. All except the first also get
-/// a BYE.
+/// Maximum number of forks whose 2xx to one INVITE gets an ACK. All these forks except the first also get a BYE.
 pub(super) const MAX_FORKS: usize = 8;
 
 /// All client and server transactions.

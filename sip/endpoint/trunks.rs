@@ -45,7 +45,7 @@ pub enum OutOfDialogRequest {
 /// An address to which a request can be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Target {
-    /// The transport to the address.
+    /// The transport for requests to this address.
     pub transport: Transport,
     /// The IP address and port.
     pub address: SocketAddr,
@@ -53,7 +53,7 @@ pub struct Target {
     pub identity: Option<Identity>,
 }
 
-/// A task of the trunks for the hub.
+/// A task that the trunks give to the hub.
 #[derive(Debug)]
 pub(super) enum TrunkOutput {
     /// Look up the targets of requests to this URI. The result goes to [`Trunks::handle_located`].
@@ -74,7 +74,7 @@ pub(super) struct OutOfDialogMessage {
     pub(super) to: String,
     pub(super) call_id: String,
     pub(super) cseq: u32,
-    /// A URI without angle brackets.
+    /// The URI in the Contact header, without angle brackets.
     pub(super) contact: String,
     /// Complete header lines. Each line ends with CRLF.
     pub(super) lines: String,
@@ -173,7 +173,7 @@ impl Trunks {
         self.update(core, index);
     }
 
-    /// Starts the registration and the probes of a trunk, if they are configured and do not run yet.
+    /// Starts the registration and the probes of a trunk, if they are configured and have not been started yet.
     fn start(&mut self, core: &mut Core, now: Instant, index: usize) {
         let Some(TrunkState { settings, registration, probe, .. }) = self.states.get_mut(index) else { return };
         if registration.is_none()
@@ -211,7 +211,7 @@ impl Trunks {
 
     // ----- registration and probes --------------------------------------------------------------------------------
 
-    /// Handles a timer of the trunk. The timer may not be due yet.
+    /// Handles a timer of the trunk. This function may also be called before the timer is due.
     pub(super) fn handle_timeout(&mut self, core: &mut Core, now: Instant, at: Instant, index: usize) {
         let Some(trunk) = self.states.get_mut(index) else { return };
         if trunk.wake == Some(at) {
@@ -285,7 +285,7 @@ impl Trunks {
         }
     }
 
-    /// Handles that a request of a trunk got no response or could not be sent.
+    /// Handles a failed request of a trunk. The request got no response or could not be sent.
     pub(super) fn handle_failure(&mut self, core: &mut Core, now: Instant, kind: OutOfDialogRequest, cause: EndCause) {
         match kind {
             OutOfDialogRequest::Register(index) => {
@@ -418,9 +418,10 @@ impl Trunks {
         self.states.iter().filter(is_there).map(|trunk| &trunk.settings)
     }
 
-    /// Returns the addresses to which this server may send a trunk's credentials. The destination of the trunk's calls
-    /// is not in this list, but may also get the credentials. These are the addresses of the trunk's host names and its
-    /// source networks. Networks that are too wide are left out, because they may contain unknown senders.
+    /// Returns the addresses to which this server may send a trunk's credentials. The list contains the addresses of
+    /// the trunk's host names and the trunk's source networks. Source networks that are too wide are left out, because
+    /// they may contain unknown senders. The destination of the trunk's calls is not in the list, but may also get the
+    /// credentials.
     pub(super) fn trusted_networks_of(&self, core: &Core, trunk: Option<usize>) -> Vec<IpNet> {
         let Some(trunk) = trunk.and_then(|index| self.states.get(index)) else { return Vec::new() };
         let networks = core.narrow_networks(&trunk.settings.trunk).copied();
@@ -445,13 +446,13 @@ impl Trunks {
         trunk.map(|trunk| trunk.known_by).unwrap_or_default()
     }
 
-    /// Returns whether there is a trunk that may call from any address with a password.
+    /// Returns whether there is a trunk that may authenticate with a password. Such a trunk may call from any address.
     pub(super) fn has_password_trunks(&self) -> bool {
         self.states.iter().any(|trunk| trunk.settings.known_by == KnownBy::Either)
     }
 
-    /// Returns the trunk that sent a request outside every dialog. The trunk is recognised by its certificate, by its
-    /// source, or by a Contact that only its registrar knows.
+    /// Returns the trunk that sent a request outside every dialog. The trunk is recognised by its certificate, by the
+    /// source address, or by a Contact that only the trunk's registrar knows.
     pub(super) fn trunk_of(&self, core: &Core, arrival: &Arrival, request: &Request) -> Option<TrunkName> {
         if let Some(registrar) = self.registrar_of(request) {
             return Some(registrar.clone());
@@ -459,15 +460,15 @@ impl Trunks {
         arrival.certified_trunk.clone().or_else(|| core.trunk_at(arrival.source.ip()).cloned())
     }
 
-    /// Returns the trunk at which this server registered the Request-URI as its Contact.
+    /// Returns the trunk at which this server registered a Contact with the token of the Request-URI.
     pub(super) fn registrar_of(&self, request: &Request) -> Option<&TrunkName> {
         let token = request.uri.line_token()?;
         self.get(*self.by_token.get(&token)?).map(|trunk| &trunk.trunk)
     }
 
-    /// Returns the called user, which is usually the user of the Request-URI. If a registrar calls this server's
-    /// Contact, the called number is in P-Called-Party-ID (RFC 7315 §4.2) or in To. If the registrar has replaced the
-    /// user of the Contact by the called number, the user of the Request-URI is returned.
+    /// Returns the called user, which is usually the user of the Request-URI. If a registrar calls the Contact of this
+    /// server, the called number is in P-Called-Party-ID (RFC 7315 §4.2) or in To. If the registrar has put the called
+    /// number into the Contact as the user, the user of the Request-URI is returned.
     pub(super) fn called_user(&self, request: &Request) -> String {
         let user = request.uri.user();
         let contact = request

@@ -1,4 +1,5 @@
-//! Places calls, and hangs up each call after its answer: `cargo run --example uac -- sip:x@127.0.0.1:5060 20`.
+//! Places calls, and hangs up each call after the far end has answered. The example is run with `cargo run --example
+//! uac -- sip:x@127.0.0.1:5060 20`.
 
 use bytes::Bytes;
 use tandem_sip::{Command, Config, Event, LegKey, Outgoing, transport};

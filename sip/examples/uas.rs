@@ -1,5 +1,5 @@
-//! Answers every call with a fixed SDP: `cargo run --release --example uas -- udp://127.0.0.1:5060
-//! tcp://127.0.0.1:5060`.
+//! Answers every call with a fixed SDP. The example is run with `cargo run --release --example uas --
+//! udp://127.0.0.1:5060 tcp://127.0.0.1:5060`.
 //!
 //! The example ends on Ctrl-D (end of standard input) and then prints its counters.
 

@@ -8,13 +8,13 @@ use super::grammar::{Parameters, TOKEN, all, cut, quoted, skip_space, trim, unes
 use super::uri::{Parts, Uri};
 use super::within;
 
-/// The address in From or To. The parts refer to the datagram and keep it in memory. So copy a part that is stored for
-/// a long time.
+/// The address in From or To. The parts refer to the datagram and keep the datagram in memory. So copy a part that is
+/// stored for a long time.
 #[derive(Debug)]
 pub(crate) struct NameAddr {
     /// The unfolded value as received.
     pub(crate) text: Bytes,
-    /// The display name without quotes and escapes. Empty if there is no display name.
+    /// The display name without quotes and escapes. The value is empty if there is no display name.
     pub(crate) display: Bytes,
     pub(crate) uri: Uri,
     pub(crate) tag: Option<Bytes>,
@@ -22,7 +22,7 @@ pub(crate) struct NameAddr {
 
 /// A `name-addr` or `addr-spec` with the parameters of its header field.
 pub(super) struct Address<'a> {
-    /// The display name without quotes and escapes. Empty if there is no display name.
+    /// The display name without quotes and escapes. The value is empty if there is no display name.
     pub(super) display: Cow<'a, [u8]>,
     /// The URI, which is already checked.
     pub(super) uri: &'a [u8],
@@ -86,7 +86,7 @@ fn bare(value: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 impl NameAddr {
-    /// Reads a value. `value` is a part of `text`.
+    /// Reads the address in `value`, which is a part of `text`.
     pub(super) fn read(text: &Bytes, value: &[u8]) -> Option<Self> {
         let address = Address::read(value)?;
         let tag = address.parameter("tag").filter(|tag| !tag.is_empty());

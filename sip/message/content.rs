@@ -76,7 +76,7 @@ impl Content {
         self.head.list("Require").filter(|tag| !is_known(tag)).map(lossy).collect()
     }
 
-    /// Returns the Content-Type with its parameters. Empty if the message has no Content-Type.
+    /// Returns the Content-Type with its parameters. The result is empty if the message has no Content-Type.
     pub(crate) fn content_type(&self) -> String {
         self.value("Content-Type").unwrap_or_default()
     }
@@ -122,8 +122,8 @@ impl Content {
     }
 }
 
-/// Returns whether a Content-Type is `kind/subtype`. The Content-Type may have any well-formed parameters (RFC 3261
-/// §20.15).
+/// Returns whether the Content-Type `value` has this type (`kind`) and this subtype. The Content-Type may have any
+/// well-formed parameters (RFC 3261 §20.15).
 fn is_media_type(value: &[u8], kind: &[u8], subtype: &[u8]) -> bool {
     let (found, rest) = leading(value, TOKEN);
     let Some(rest) = skip_space(rest).strip_prefix(b"/") else { return false };

@@ -1,4 +1,5 @@
-//! The header lines of a request that the responses repeat, even if the rest of the request is malformed.
+//! The header lines that a response repeats from its request. The response needs these lines even if the rest of the
+//! request is malformed.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -10,7 +11,7 @@ use super::via::Hop;
 use super::{Request, lines};
 use crate::header;
 
-/// The header lines of a request that every response repeats (RFC 3261 §8.2.6.2), composed once.
+/// The header lines that every response repeats from its request (RFC 3261 §8.2.6.2). The lines are composed only once.
 #[derive(Debug, Clone)]
 pub(crate) struct Echo {
     /// The lines Via, From, Call-ID and CSeq. In the Via line, `received` and `rport` are filled in.
@@ -26,15 +27,15 @@ pub(crate) struct Echo {
 }
 
 impl Request {
-    /// Returns the header lines of the request that its responses repeat.
+    /// Returns the header lines that every response to this request repeats.
     pub(crate) fn echo(&self, source: SocketAddr) -> Option<Echo> {
         let via = (self.via.ip, self.via.port, self.via.rport);
         write(&self.content.head, source, Some(via), self.to.tag.is_some())
     }
 }
 
-/// Returns the header lines for the response to a refused request, if the bytes of the request contain these lines.
-/// Returns `None` for a response, for an ACK, and if there is no Via.
+/// Returns the header lines that the response to a refused request repeats. Returns `None` for a response and for an
+/// ACK, because neither gets a response. Also returns `None` if no Via is found.
 pub(super) fn of_refused(data: &[u8], source: SocketAddr) -> Option<Echo> {
     let end = data.windows(4).position(|window| window == b"\r\n\r\n").unwrap_or(data.len());
     let head = data.get(..end)?;

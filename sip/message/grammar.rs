@@ -1,4 +1,4 @@
-//! The elements that every header field consists of (RFC 3261 §25.1): classes of characters, white space, numbers,
+//! The elements of which all header fields consist (RFC 3261 §25.1): classes of characters, white space, numbers,
 //! quoted strings, parameters, and the first value of a comma-separated list.
 //!
 //! Each function reads bytes from the beginning of a slice and returns the rest of the slice. No function keeps a
@@ -70,7 +70,8 @@ pub(super) fn all(text: &[u8], kind: u8) -> bool {
     text.iter().all(|&byte| is(byte, kind))
 }
 
-/// Splits the text after the leading characters of this kind. There may be no such characters.
+/// Splits the text after the leading characters of this kind. If the text does not begin with such a character, the
+/// first part is empty.
 pub(super) fn leading(text: &[u8], kind: u8) -> (&[u8], &[u8]) {
     let end = text.iter().position(|&byte| !is(byte, kind)).unwrap_or(text.len());
     text.split_at_checked(end).unwrap_or_default()
@@ -126,8 +127,8 @@ pub(super) fn long_number(digits: &[u8]) -> Option<u64> {
     digits.iter().try_fold(0_u64, |number, &digit| number.checked_mul(10)?.checked_add(u64::from(digit - b'0')))
 }
 
-/// Reads a quoted string. Returns the text between the quotes, with its escapes, and the rest. Returns `None` if the
-/// closing quote is missing (RFC 4475 §3.1.2.6).
+/// Reads a quoted string. Returns the text between the quotes, which still contains the escapes, and the rest after the
+/// closing quote. Returns `None` if the closing quote is missing (RFC 4475 §3.1.2.6).
 pub(super) fn quoted(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let inner = text.strip_prefix(b"\"")?;
     let mut at = 0;

@@ -17,7 +17,7 @@ pub(crate) enum Host {
 pub(super) enum HostText<'a> {
     /// A host name or an IPv4 address.
     Word(&'a [u8]),
-    /// An IPv6 address. In the message it is in brackets.
+    /// An IPv6 address. In the message, the address is in brackets.
     Ip6(Ipv6Addr),
 }
 

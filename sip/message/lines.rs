@@ -80,8 +80,8 @@ fn line_length(text: &[u8]) -> Result<usize, Fault> {
     }
 }
 
-/// Unfolds a head: joins each continuation line to the line before, with one space between the two (RFC 3261 §7.3.1).
-/// Also returns the position of the body in `data`.
+/// Unfolds a head: joins each continuation line to the line before it, with one space between the two lines (RFC 3261
+/// §7.3.1). Also returns the position of the body in `data`.
 fn unfold(data: &[u8]) -> Result<(Vec<u8>, usize), Fault> {
     let end = data.windows(4).position(|four| four == b"\r\n\r\n").ok_or(Fault::NoEndOfHead)? + 4;
     let mut rest = data.get(..end).unwrap_or_default();

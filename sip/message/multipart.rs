@@ -1,5 +1,5 @@
-//! SDP in a multipart body (RFC 5621 §3.1, RFC 2046 §5.1). SIP-I carriers send such bodies, and devices that send their
-//! location too.
+//! SDP in a multipart body (RFC 5621 §3.1, RFC 2046 §5.1). Such bodies come from SIP-I carriers, and from devices that
+//! also send their location.
 
 use std::borrow::Cow;
 

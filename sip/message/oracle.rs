@@ -1,5 +1,6 @@
-//! The oracle of the tests and the fuzzer: an independent parser crate reads the same messages. Except for the
-//! [`DIFFERENCES`], both parsers must refuse the same messages and must read the same values from all other messages.
+//! The oracle of the tests and the fuzzer: an independent parser crate reads the same messages. Both parsers must
+//! refuse the same messages, and must read the same values from all other messages. The [`DIFFERENCES`] are the only
+//! exceptions.
 
 use std::borrow::Cow;
 
@@ -17,11 +18,11 @@ struct Case<'a> {
     crates: &'a Option<Message>,
 }
 
-/// A known difference: the section of an RFC that decides, a description, and a function that recognises a case of this
-/// difference.
+/// A known difference. The tuple contains the RFC section that decides which parser is right, a description, and a
+/// function that recognises a case of this difference.
 type Difference = (&'static str, &'static str, fn(&Case<'_>) -> bool);
 
-/// The cases in which this parser is right, or is strict enough.
+/// The known differences. In each case, this parser is right or is strict enough.
 const DIFFERENCES: &[Difference] = &[
     (
         "RFC 3261 §7.2",
@@ -76,7 +77,7 @@ fn without_port_spaces(via: &[u8]) -> Vec<u8> {
 /// Reads a message, and each of its URIs, with both parsers.
 ///
 /// # Panics
-/// Panics if the crate reads other values and no known difference explains them.
+/// Panics if the results of the parsers differ and the difference is not a known difference.
 pub(super) fn compare(data: &Bytes) {
     let (ours, crates) = (read(data), read_by_crate(data));
     let alike = match (&ours, &crates) {

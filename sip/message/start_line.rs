@@ -46,8 +46,8 @@ impl<'a> RequestLine<'a> {
 }
 
 impl<'a> StatusLine<'a> {
-    /// The reason phrase may be empty (RFC 4475 §3.1.1.13). In this case the space before the reason phrase may be
-    /// missing too.
+    /// Reads a status line. The reason phrase may be empty (RFC 4475 §3.1.1.13). In this case the space before the
+    /// reason phrase may be missing too.
     fn read(line: &'a [u8]) -> Result<Self, Fault> {
         let (version, rest) = cut(line, b' ').ok_or(Fault::StatusCode)?;
         let (code, reason) = cut(rest, b' ').unwrap_or((rest, b""));

@@ -39,7 +39,8 @@ impl Uri {
         Parts::read(text).is_ok()
     }
 
-    /// Returns the URI in a Route or Record-Route value, or in another name-addr or addr-spec (Refer-To, Referred-By).
+    /// Returns the URI in the value of a header field: Route, Record-Route, Refer-To, Referred-By, or another field
+    /// that contains a name-addr or addr-spec.
     pub(crate) fn of_address(value: &[u8]) -> Option<Self> {
         Address::read(value).map(|address| Self::copied(address.uri))
     }
@@ -49,7 +50,7 @@ impl Uri {
         Self { text: text.slice_ref(uri) }
     }
 
-    /// Creates a URI from a copy of checked text. Used for a URI that is stored for a long time.
+    /// Creates a URI from a copy of checked text. The copy is for a URI that is stored for a long time.
     pub(super) fn copied(uri: &[u8]) -> Self {
         Self { text: Bytes::copy_from_slice(uri) }
     }
@@ -112,12 +113,12 @@ impl Uri {
         u128::from_str_radix(&digits, 16).ok()
     }
 
-    /// Returns the host of a SIP URI as written, without brackets. Empty for other schemes.
+    /// Returns the host of a SIP URI as written, without brackets. The result is empty for other schemes.
     pub(crate) fn host_text(&self) -> String {
         self.sip().map(|uri| uri.host.text()).unwrap_or_default()
     }
 
-    /// Returns the port of a SIP URI. `None` if the URI has no port.
+    /// Returns the port of a SIP URI. Returns `None` if the URI has no port.
     pub(crate) fn port(&self) -> Option<u16> {
         self.sip()?.port
     }
@@ -133,8 +134,8 @@ impl Uri {
     }
 
     /// Returns host, port and transport of a SIP URI. Returns `None` for other schemes and for unsupported transports.
-    /// The scheme `sips:` means TLS, with two exceptions. With `transport=ws` or `transport=wss` it means secure
-    /// WebSocket (RFC 7118 §5.3). With `transport=udp` the result is `None`.
+    /// The scheme `sips:` means TLS, with two exceptions. A `sips:` URI with `transport=ws` or `transport=wss` means
+    /// secure WebSocket (RFC 7118 §5.3). For a `sips:` URI with `transport=udp`, the result is `None`.
     pub(crate) fn destination(&self) -> Option<Destination> {
         let uri = self.sip()?;
         let named = match uri.parameter("transport") {

@@ -9,11 +9,11 @@ use super::grammar::{Parameters, TOKEN, cut_at_space, first_value, leading, skip
 use super::host::{HostText, take_port};
 use super::within;
 
-/// The topmost Via of a request: the parts that a request stores.
+/// The parts of the topmost Via that a request stores.
 #[derive(Debug, Clone)]
 pub(crate) struct TopVia {
-    /// The branch. `None` unless the branch begins with the magic cookie (RFC 3261 §8.1.1.7) and has further
-    /// characters.
+    /// The branch. `None` if the branch does not begin with the magic cookie (RFC 3261 §8.1.1.7), or if nothing follows
+    /// the cookie.
     pub(crate) branch: Option<Bytes>,
     /// The host and optional port (`host[:port]`) in lower case.
     pub(crate) sent_by: Bytes,
@@ -21,7 +21,7 @@ pub(crate) struct TopVia {
     pub(crate) rport: bool,
     /// The port on which the sender accepts connections, if the Via has `alias` (RFC 5923 §8.1).
     pub(crate) alias: Option<u16>,
-    /// The host of the Via, if it is an IP address.
+    /// The host of the Via, if the host is an IP address.
     pub(super) ip: Option<IpAddr>,
     pub(super) port: Option<u16>,
 }
@@ -32,7 +32,7 @@ pub(super) struct Hop<'a> {
     sent_by: &'a [u8],
     host: HostText<'a>,
     pub(super) port: Option<u16>,
-    /// The value of `branch`. Empty if there is no branch.
+    /// The value of `branch`. The value is empty if there is no branch.
     pub(super) branch: Cow<'a, [u8]>,
     pub(super) rport: bool,
     alias: bool,

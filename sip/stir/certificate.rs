@@ -22,7 +22,7 @@ impl Anchors {
     /// Reads the authorities in a PEM file.
     ///
     /// # Errors
-    /// A text with the error in the file, for example that the file contains no certificate.
+    /// Returns a text that names the error in the file, for example that the file contains no certificate.
     pub fn read(pem: &[u8]) -> Result<Self, String> {
         let mut anchors = Vec::new();
         for certificate in CertificateDer::pem_slice_iter(pem) {
@@ -54,8 +54,8 @@ enum Entitled {
 }
 
 impl Certificate {
-    /// Reads the file at the URL `x5u`. The file is in PEM with the signer's certificate first, or it is only this
-    /// certificate in DER.
+    /// Reads the file at the URL `x5u`. The file is in PEM with the signer's certificate first, or the file is only
+    /// this certificate in DER.
     ///
     /// # Errors
     /// [`Fault::Certificate`] if the file has no certificate, or if the certificate has no TNAuthList.

@@ -43,7 +43,7 @@ impl Diversion {
     /// Reads the PASSporT of an Identity header.
     ///
     /// # Errors
-    /// The same as for [`Passport::read`](super::Passport::read).
+    /// The errors are the errors of [`Passport::read`](super::Passport::read).
     pub fn read(identity: &Identity) -> Result<Self, Fault> {
         let token: Token<Payload> = Token::read(identity, "div")?;
         let (orig, div) = (token.payload.orig.canonical("orig")?, token.payload.div.canonical("div")?);

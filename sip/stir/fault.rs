@@ -7,13 +7,13 @@ use std::fmt;
 pub enum Fault {
     /// The call has no Identity header but needs one.
     Absent,
-    /// The PASSporT is too old, or its time is in the future.
+    /// The PASSporT is too old, or its `iat` is in the future.
     Stale {
-        /// Age of the PASSporT in seconds, from its `iat` to now. Negative if `iat` is in the future.
+        /// Age of the PASSporT in seconds, from its `iat` to now. The age is negative if `iat` is in the future.
         age: i64,
     },
-    /// The certificate cannot be fetched, or the two URLs of the certificate differ. This is not evidence against the
-    /// caller.
+    /// The certificate cannot be fetched, or `info` and `x5u` contain different URLs of the certificate. This is not
+    /// evidence against the caller.
     Unreachable(String),
     /// The PASSporT uses an unsupported algorithm, extension or form.
     Unsupported(String),
@@ -61,7 +61,8 @@ impl Fault {
         }
     }
 
-    /// Returns whether the fault is evidence against the call: the PASSporT was checked and is wrong.
+    /// Returns whether the fault is evidence against the call. This is the case if the PASSporT was checked and is
+    /// wrong.
     #[must_use]
     pub fn is_failure(&self) -> bool {
         !matches!(self, Self::Absent | Self::Unreachable(_) | Self::Unsupported(_))

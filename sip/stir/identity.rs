@@ -50,7 +50,7 @@ impl Identity {
         Some(identity)
     }
 
-    /// Returns whether the PASSporT can be a SHAKEN PASSporT: `ppt` says so, or `ppt` is absent.
+    /// Returns whether the PASSporT can be a SHAKEN PASSporT. This is the case if `ppt` is `shaken` or absent.
     #[must_use]
     pub fn may_be_shaken(&self) -> bool {
         self.ppt.as_deref().is_none_or(|ppt| ppt == "shaken")

@@ -60,8 +60,9 @@ impl Passport {
     /// Reads the PASSporT of an Identity header.
     ///
     /// # Errors
-    /// [`Fault::Unsupported`] for other algorithms and extensions, and for the compact form, which has no attestation.
-    /// [`Fault::Unreachable`] if `info` and `x5u` differ. [`Fault::Invalid`] for a malformed PASSporT.
+    /// [`Fault::Unsupported`] if the algorithm or the extension is not supported, or if the PASSporT has the compact
+    /// form, which has no attestation. [`Fault::Unreachable`] if `info` and `x5u` differ. [`Fault::Invalid`] if the
+    /// PASSporT is malformed.
     pub fn read(identity: &Identity) -> Result<Self, Fault> {
         let token: Token<Payload> = Token::read(identity, "shaken")?;
         let orig = token.payload.orig.canonical("orig")?;
@@ -87,12 +88,12 @@ impl Passport {
         self.check_along(now, expected, &[]).map(drop)
     }
 
-    /// Does the same check for a call that may have been diverted. Returns the diversions in order, from the number
-    /// that was called first to the number that is called now (RFC 8946 §6). The caller of this function must also
-    /// verify each diversion.
+    /// Checks the PASSporT of a call that may have been diverted. The checks are those of [`Passport::check`]. Returns
+    /// the diversions in order, from the number that was called first to the number that is called now (RFC 8946 §6).
+    /// The caller of this function must also verify each diversion.
     ///
     /// # Errors
-    /// The same as for [`Passport::check`].
+    /// The errors are the errors of [`Passport::check`].
     pub fn check_along<'a>(
         &self,
         now: u64,

@@ -103,7 +103,7 @@ impl Signer {
     /// Creates a signer from the PEM file of a private key (PKCS #8 or SEC 1) and the URL of the certificate.
     ///
     /// # Errors
-    /// If the file contains no private key that can be read, or if the key is not of the curve P-256.
+    /// Returns an error if the file contains no private key that can be read, or if the key is not of the curve P-256.
     pub fn new(pem: &[u8], x5u: Arc<str>) -> Result<Self, UnusableKey> {
         let key = PrivateKeyDer::from_pem_slice(pem).map_err(|error| UnusableKey::Unreadable(error.to_string()))?;
         let key = any_ecdsa_type(&key).map_err(|_| UnusableKey::OtherKind)?;

@@ -90,7 +90,7 @@ fn a_passport_of_ours_is_the_rfcs_to_the_letter_and_is_believed() {
     assert_eq!(verify(&identity, &pki, NOW + 60), Ok(Attestation::A));
 }
 
-/// The public key in appendix A of RFC 8225 and of its drafts.
+/// The public key in appendix A of RFC 8225. The drafts of this RFC have the same key.
 const PUBLIC_KEY: &str = "-----BEGIN PUBLIC KEY-----
 MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE8HNbQd/TmvCKwPKHkMF9fScavGeH
 78YTU8qLS8I5HLHSSmlATLcslQMhNC/OhlWBYC626nIlo7XeebYS7Sb37g==

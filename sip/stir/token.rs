@@ -49,8 +49,9 @@ impl<P: DeserializeOwned> Token<P> {
     /// Reads a PASSporT of the extension `ppt` from an Identity header.
     ///
     /// # Errors
-    /// [`Fault::Unsupported`] for other algorithms and extensions, and for the compact form, which has no claims.
-    /// [`Fault::Unreachable`] if `info` and `x5u` differ. [`Fault::Invalid`] for a malformed PASSporT.
+    /// [`Fault::Unsupported`] if the algorithm or the extension is not supported, or if the PASSporT has the compact
+    /// form, which has no claims. [`Fault::Unreachable`] if `info` and `x5u` differ. [`Fault::Invalid`] if the PASSporT
+    /// is malformed.
     pub(super) fn read(identity: &Identity, ppt: &str) -> Result<Self, Fault> {
         let invalid = |what: &str| Fault::Invalid(what.to_owned());
         if identity.is_compact() {

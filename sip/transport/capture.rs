@@ -1,5 +1,5 @@
-//! Copies every message to a capture server (HEP version 3). SIP does not wait for the capture server. If a copy cannot
-//! be sent, it is dropped and counted.
+//! Copies every message to a capture server (HEP version 3). SIP does not wait for the capture server. A copy that
+//! cannot be sent is dropped and counted.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};

@@ -43,12 +43,13 @@ use crate::waiting::WaitingCalls;
 const COMMAND_QUEUE: usize = 8_192;
 /// Maximum number of stream messages that may wait for the driver. If the queue is full, the connection tasks wait.
 const STREAM_QUEUE: usize = 1_024;
-/// Maximum number of inputs of one kind that the driver handles before it handles the other kinds.
+/// Maximum number of inputs of one kind that the driver handles in a row. After this number, the driver handles inputs
+/// of the other kinds.
 const BATCH: usize = 64;
 /// Maximum time for which a shutdown waits for registrars.
 const UNREGISTER_TIMEOUT: Duration = Duration::from_secs(2);
-/// Maximum number of identities that have a number. An identity is a pair of host and trunk that a TLS connection must
-/// prove.
+/// Maximum number of identities in the table `Identities`. An identity is a pair of host and trunk, which the far end
+/// of a TLS connection must prove.
 const MAX_IDENTITIES: usize = 8_192;
 /// Size, in octets, that the driver requests for the kernel's socket buffers. The system may allow less.
 const SOCKET_BUFFER: usize = 4 * 1024 * 1024;
@@ -97,8 +98,8 @@ pub async fn start(config: Config, sink: impl FnMut(Event) + Send + 'static) -> 
     Ok(handle)
 }
 
-/// A driver whose sockets are bound but which does not read yet. Commands to its handle wait in their queue until
-/// [`Prepared::run`].
+/// A driver that has bound its sockets but does not read from the sockets yet. Commands to the handle wait in a queue
+/// until [`Prepared::run`] is called.
 pub struct Prepared {
     /// Creates the driver when the sink is known.
     driver: Box<dyn FnOnce(Sink) -> Driver + Send>,
@@ -316,8 +317,8 @@ struct Driver {
     acceptors: Vec<JoinHandle<()>>,
 }
 
-/// Numbers for the identities that TLS connections must prove. If there are too many identities, all numbers are
-/// deleted. Existing connections stay, but a new connection with a deleted number fails.
+/// Numbers for the identities that the far ends of TLS connections must prove. If there are too many identities, all
+/// numbers are deleted. Existing connections stay, but a new connection with a deleted number fails.
 #[derive(Debug, Default)]
 struct Identities {
     numbers: HashMap<ExpectedServer, Identity>,
@@ -451,8 +452,8 @@ impl Driver {
         self.flush();
     }
 
-    /// Handles inputs that are ready, a batch of each kind, so that one wake-up serves many inputs. Returns whether
-    /// more inputs from the network may wait.
+    /// Handles the inputs that are ready, at most one batch of each kind. So one wake-up serves many inputs. Returns
+    /// whether more inputs from the network may be waiting.
     fn drain(&mut self) -> bool {
         let mut behind = false;
         for index in 0..self.sockets.len() {
@@ -484,7 +485,7 @@ impl Driver {
         }
     }
 
-    /// Reads a batch of datagrams from a socket. Returns whether more datagrams may wait.
+    /// Reads a batch of datagrams from a socket. Returns whether more datagrams may be waiting.
     fn drain_socket(&mut self, index: usize) -> bool {
         let now = instant();
         for _ in 0..BATCH {
@@ -551,7 +552,8 @@ impl Driver {
         found
     }
 
-    /// Returns for each transport whether it has a socket, for IPv4 and for IPv6.
+    /// Returns a list of all transports. Each entry says whether the transport has an IPv4 socket, and whether it has
+    /// an IPv6 socket.
     fn usable(&self) -> Usable {
         let has = |transport| (self.endpoint.listens_on(transport, true), self.endpoint.listens_on(transport, false));
         Transport::ALL.into_iter().map(|transport| (transport, has(transport))).collect()

@@ -16,14 +16,14 @@ pub(super) enum Frame {
     Ping,
 }
 
-/// The error that the message boundaries are lost, so that the stream cannot be read further. If the head of the
-/// invalid message is known, the message can still be answered.
+/// The error for a stream in which the message boundaries are lost. The stream cannot be read further. If the head of
+/// the invalid message is known, the message can still be answered.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Lost {
     pub(super) head: Option<Bytes>,
 }
 
-/// The octets that are not framed yet. The buffer never holds more than one message and the octets of one read.
+/// The octets that are not framed yet. The buffer never holds more than one message plus the octets of one read.
 #[derive(Debug, Default)]
 pub(super) struct Framer {
     pub(super) buffer: BytesMut,
@@ -44,7 +44,7 @@ impl Framer {
     /// messages answers a ping of this server.
     ///
     /// # Errors
-    /// [`Lost`]: the connection must be closed.
+    /// [`Lost`] if the message boundaries are lost. In this case the connection must be closed.
     pub(super) fn next(&mut self, take_pong: impl Fn() -> bool) -> Result<Option<Frame>, Lost> {
         if self.needed.is_none() {
             while self.buffer.starts_with(b"\r\n") {
@@ -85,8 +85,8 @@ impl Framer {
 }
 
 /// Returns the Content-Length of a head. Returns 0 if the head has neither Content-Length nor Content-Type. Returns
-/// `None` if the end of the message is unknown. This is so if Content-Length is repeated, malformed or too large. It is
-/// also so if there is a Content-Type without a Content-Length.
+/// `None` if Content-Length is repeated, malformed or too large, or if there is a Content-Type without a
+/// Content-Length. In these cases the end of the message is unknown.
 fn content_length(head: &[u8]) -> Option<usize> {
     let mut length = None;
     let mut has_body = false;

@@ -13,7 +13,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use tokio::sync::{mpsc, watch};
 
-/// The error that the driver's command queue is full, or that the driver has stopped. The caller should shed load.
+/// The error for a command that the driver did not accept. The command queue is full, or the driver has stopped. The
+/// caller should shed load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the SIP command queue is full")]
 pub struct Busy;
@@ -121,7 +122,8 @@ impl Handle {
         &self.addresses
     }
 
-    /// Returns the ladder, which has the messages of live and recent calls. `None` if [`Config::trace_mib`] is 0.
+    /// Returns the ladder, which contains the messages of live and recent calls. Returns `None` if
+    /// [`Config::trace_mib`] is 0.
     #[must_use]
     pub fn ladder(&self) -> Option<&Arc<Ladder>> {
         self.ladder.as_ref()
@@ -189,7 +191,8 @@ impl Handle {
     }
 
     /// Stops the driver. The driver executes the queued commands, removes its registrations at trunks, and closes the
-    /// sockets. This may take 2 s. Live legs get no more events, so hang them up before the shutdown.
+    /// sockets. This may take 2 s. Live legs get no more events, so the application must hang up all legs before the
+    /// shutdown.
     pub async fn shutdown(&self) {
         let _ = self.stop.send(true);
         let mut stopped = self.stopped.clone();
@@ -197,8 +200,8 @@ impl Handle {
     }
 }
 
-/// The latest status of each trunk. The index is the trunk's index in the endpoint. `None` for a trunk that is no
-/// longer configured.
+/// The latest status of each trunk. The index is the trunk's index in the endpoint. The entry is `None` for a trunk
+/// that is no longer configured.
 #[derive(Debug, Default)]
 pub(super) struct TrunkStatuses(pub(super) RwLock<Vec<Option<(TrunkName, TrunkStatus)>>>);
 

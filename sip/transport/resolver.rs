@@ -6,7 +6,8 @@
 //!    └──── port ───────────────────────────────────────────────────────┴─> A, AAAA of the host
 //! ```
 //!
-//! DNS answers are cached for their TTL, within limits. The number of cached answers is limited.
+//! DNS answers are cached for their TTL. The cache time has a minimum and a maximum, and the number of cached answers
+//! is limited.
 
 use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
@@ -27,7 +28,7 @@ use crate::message::{Host, Uri};
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time limit for one attempt of one query.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(2);
-/// Minimum and maximum time for which an answer is cached. `NEGATIVE_CACHE_TIME` has these times for a negative answer.
+/// Minimum and maximum time for which an answer is cached, if the answer is not negative.
 const CACHE_TIME: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(3_600));
 const NEGATIVE_CACHE_TIME: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
 /// Maximum number of answers in the cache. If the cache is full, the oldest answers are dropped.
@@ -35,7 +36,8 @@ const CACHE_SIZE: u64 = 4_096;
 /// Maximum number of targets that are tried for one request.
 const MAX_TARGETS: usize = 16;
 
-/// For each transport: whether it has a socket for IPv4, and whether it has a socket for IPv6.
+/// A list of transports. The first flag says whether the transport has an IPv4 socket. The second flag says whether the
+/// transport has an IPv6 socket.
 pub(super) type Usable = Vec<(Transport, (bool, bool))>;
 
 /// The result of a lookup, for the driver.
@@ -47,7 +49,7 @@ pub(super) struct Resolved {
     pub(super) found: Result<Vec<Target>, EndCause>,
 }
 
-/// Resolves names with DNS. Without a DNS configuration, resolves names with the system's resolver.
+/// Resolves names with DNS. If there is no DNS configuration, the system's resolver is used.
 pub(super) struct Resolver {
     dns: Option<TokioResolver>,
     rng: Mutex<StdRng>,
@@ -64,7 +66,7 @@ struct Srv {
 
 impl Resolver {
     /// Creates a resolver that queries these name servers. If the list is empty, the resolver queries the system's name
-    /// servers. `seed` determines the random order of equal SRV records.
+    /// servers. `seed` determines the random order of SRV records with the same priority.
     pub(super) fn new(nameservers: &[SocketAddr], seed: [u8; 32]) -> Self {
         let dns = match nameservers {
             [] => TokioResolver::builder_tokio(),

@@ -36,7 +36,7 @@ use crate::leg::{Transport, TrunkName};
 const WRITE_QUEUE: usize = 128;
 /// Maximum time to open a connection, including TLS.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Maximum time for the TLS handshake of a client, and for its WebSocket handshake.
+/// Maximum time for each handshake of a client: the TLS handshake and the WebSocket handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Maximum time for the far end to accept octets. The same limit applies to the time for a complete message from the
 /// far end, even if octets arrive all the time.
@@ -48,8 +48,8 @@ const MAX_UNKNOWN_SOURCE_IDLE: Duration = Duration::from_secs(30);
 pub trait Octets: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Octets for S {}
 
-/// An event of a connection task for the driver. The queue of events is bounded. If the queue is full, the task waits,
-/// and therefore the far end must wait too.
+/// An event that a connection task sends to the driver. The queue of events is bounded. If the queue is full, the task
+/// waits, and therefore the far end must wait too.
 pub(super) enum StreamEvent {
     Accepted(Accepted),
     Message(Arrival),
@@ -88,8 +88,8 @@ pub(super) type ConnectionKey = (Transport, SocketAddr, Option<Identity>);
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) key: ConnectionKey,
-    /// Whether the source of the connection is still unknown: it is outside every trunk, and no password or certificate
-    /// has been accepted on the connection.
+    /// Whether the source of the connection is still unknown. An unknown source is outside every trunk, and has not yet
+    /// proven its identity with a password or certificate on this connection.
     unknown_source: Arc<AtomicBool>,
     queue: mpsc::Sender<Bytes>,
     task: AbortHandle,
@@ -137,8 +137,8 @@ impl Link {
 }
 
 impl Connection {
-    /// Returns whether the source of the connection is still unknown: it is outside every trunk, and no password or
-    /// certificate has been accepted on the connection.
+    /// Returns whether the source of the connection is still unknown. An unknown source is outside every trunk, and has
+    /// not yet proven its identity with a password or certificate on this connection.
     pub(super) fn is_unknown_source(&self) -> bool {
         self.unknown_source.load(Ordering::Relaxed)
     }
@@ -244,7 +244,8 @@ async fn connect(peer: SocketAddr, from: Option<SocketAddr>) -> io::Result<TcpSt
     socket.connect(peer).await
 }
 
-/// Does the handshakes of the transport, each within its time limit. Then carries messages until the connection ends.
+/// Does the handshakes of the transport. Each handshake has a time limit. After the handshakes, carries messages until
+/// the connection ends.
 async fn accept_stream(
     stream: Incoming,
     link: &mut Link,
@@ -302,7 +303,7 @@ async fn serve(stream: Box<dyn Octets>, link: &Link, queued: mpsc::Receiver<Byte
     }
 }
 
-/// The keep-alives of the server on one connection, and the answers to them (RFC 5626 §4.4.1).
+/// The pings that the server sends on one connection, and the pongs of the far end (RFC 5626 §4.4.1).
 struct Pings {
     every: Option<Duration>,
     /// Number of pings without a pong.
@@ -316,7 +317,8 @@ impl Pings {
         Self { every, owed: AtomicU32::new(0), answers: AtomicU32::new(0) }
     }
 
-    /// Records a new ping. Returns `false` if the far end is dead: it has answered earlier pings but not the last ping.
+    /// Records a new ping. Returns `false` if the far end is dead. A far end is dead if it has answered earlier pings
+    /// but not the last ping.
     fn send(&self) -> bool {
         let dead = self.owed.load(Ordering::Relaxed) > 0 && self.answers.load(Ordering::Relaxed) > 0;
         self.owed.store(1, Ordering::Relaxed);
@@ -409,8 +411,8 @@ mod tests {
         Link { id, transport, peer, local: peer, certified_trunk: None, idle, unknown_source, keep_alive: None, events }
     }
 
-    /// Lets `write` send octets to a reader. Returns the number of messages that the reader found, and the seconds
-    /// until the reader ended.
+    /// Lets `write` send octets to a reader. Returns the number of messages that the reader found, and the number of
+    /// seconds until the reader ended.
     async fn read_from<F: Future>(idle: u64, write: impl FnOnce(tokio::io::DuplexStream) -> F) -> (usize, u64) {
         let (ours, theirs) = tokio::io::duplex(64);
         let (events, mut found) = mpsc::channel(1_000);

@@ -1,10 +1,10 @@
-//! TLS (RFC 3261 §26, RFC 5922): the server's own certificates, the trusted authorities, and the reload of these files
-//! after a change.
+//! TLS (RFC 3261 §26, RFC 5922). This module loads the server's own certificates and the trusted authorities, and
+//! reloads these files after a change.
 //!
 //! A connection keeps the certificates with which it was opened. The far end's certificate must be valid for the host
 //! in the requested URI, not for the address that DNS returned. The certificate can name the host as a URI `sip:HOST`
-//! (RFC 5922 §7.1) or as a DNS name. RFC 5922 §7.2 forbids wildcards, but the server accepts them, because certificates
-//! of carriers have wildcards.
+//! (RFC 5922 §7.1) or as a DNS name. RFC 5922 §7.2 forbids wildcards, but the server accepts wildcards, because
+//! certificates of carriers have wildcards.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -44,7 +44,7 @@ pub(super) struct ExpectedServer {
     pub(super) trunk: Option<TrunkName>,
 }
 
-/// The error that a file cannot be used.
+/// The error for a TLS file that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}: {why}", path.display())]
 pub struct BadFile {
@@ -116,7 +116,7 @@ impl Tls {
     /// Reads all TLS files.
     ///
     /// # Errors
-    /// The first file that cannot be used.
+    /// Returns the first file that cannot be used.
     pub(super) fn load(config: &Config) -> Result<Self, BadFile> {
         Ok(Self { loaded: RwLock::new(Arc::new(Settings::of(config).load()?)) })
     }
@@ -124,14 +124,14 @@ impl Tls {
     /// Loads the files of a new configuration. Open connections keep the certificates with which they were opened.
     ///
     /// # Errors
-    /// The first file that cannot be used. In this case nothing changes.
+    /// Returns the first file that cannot be used. In this case the server keeps the old files.
     pub(super) fn reconfigure(&self, config: &Config) -> Result<(), BadFile> {
         let loaded = Arc::new(Settings::of(config).load()?);
         *self.loaded.write().unwrap_or_else(PoisonError::into_inner) = loaded;
         Ok(())
     }
 
-    /// Returns the configuration for accepting connections. `None` if the server has no certificate.
+    /// Returns the configuration for accepting connections. Returns `None` if the server has no certificate.
     pub(super) fn server(&self) -> Option<Arc<ServerConfig>> {
         self.loaded().server.clone()
     }
@@ -365,8 +365,8 @@ impl ResolvesServerCert for CertificateByName {
     }
 }
 
-/// Verifies the certificate of a server by authority and name. If fingerprints are configured, verifies it by
-/// fingerprint instead.
+/// Verifies the certificate of a server by authority and name. If fingerprints are configured, verifies the certificate
+/// by fingerprint instead.
 #[derive(Debug)]
 struct ServerVerifier {
     by_authority: Option<Arc<WebPkiServerVerifier>>,
@@ -426,9 +426,9 @@ impl ServerCertVerifier for ServerVerifier {
     }
 }
 
-/// Requests a certificate from clients, and makes them prove that they have its private key. [`Tls::trunk_of_certificate`] finds the
-/// trunk later, because the trunk also depends on the source address. Clients without a certificate are accepted too,
-/// because they may be phones.
+/// Requests a certificate from each client. A client with a certificate must prove that it has the private key.
+/// [`Tls::trunk_of_certificate`] finds the trunk later, because the trunk also depends on the source address. Clients
+/// without a certificate are accepted too, because they may be phones.
 #[derive(Debug)]
 struct AnyClientCertificate(Arc<CryptoProvider>);
 

@@ -32,7 +32,7 @@ const LEAF: Duration = Duration::from_secs(7 * DAY);
 const BEFORE: Duration = Duration::from_secs(DAY);
 const DAY: u64 = 86_400;
 
-/// Files in which various systems keep the certificates of the authorities that they trust.
+/// Files that contain the certificates of the trusted authorities on various systems.
 const SYSTEM: [&str; 4] = [
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
@@ -46,13 +46,13 @@ pub(crate) struct Authority {
     /// Key of all host certificates. Each process creates a new key and never stores it.
     leaf_key: KeyPair,
     folder: PathBuf,
-    /// Whether the call of `load_or_make` that returned this value created the authority.
+    /// Whether `load_or_make` created the authority. If this is `false`, the authority already existed.
     pub(crate) is_new: bool,
 }
 
 impl Authority {
-    /// Loads the authority, or creates it if it does not exist. If two processes create the authority at the same time,
-    /// both use the same authority afterwards.
+    /// Loads the authority, or creates the authority if it does not exist. If two processes create the authority at the
+    /// same time, both processes use the same authority afterwards.
     pub(crate) fn load_or_make(data_dir: &Path) -> anyhow::Result<Self> {
         let folder = data_dir.join("ca");
         let is_new = !folder.join(KEY).exists() && make(data_dir, &folder)?;
@@ -108,7 +108,7 @@ impl Authority {
         Ok(Arc::new(config))
     }
 
-    /// Writes the bundle. This happens at each start, because the system's authorities may have changed.
+    /// Writes the bundle. The bundle is written at each start, because the system's authorities may have changed.
     fn write_bundle(&self) -> anyhow::Result<()> {
         let mut bundle = fs::read(self.certificate())?;
         if let Some(system) = SYSTEM.iter().find_map(|path| fs::read(path).ok()) {

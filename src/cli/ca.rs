@@ -10,9 +10,10 @@ use super::authority::Authority;
 
 /// Create a certificate authority for `tandem proxy`, and show how applications can trust it
 ///
-/// `tandem proxy` presents certificates of this authority for the providers' host names. The authority is created the
-/// first time and stored in data_dir/ca. Only its owner can read its key. It can issue certificates for the providers'
-/// names only, so trusting it is safe for all other names.
+/// `tandem proxy` presents certificates of this authority for the providers' host names. The first run of this command
+/// creates the authority and stores it in data_dir/ca. Only the owner of the files can read the key of the authority.
+/// The authority can issue certificates only for the providers' names. So an application that trusts the authority is
+/// not at risk for any other name.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// Configuration file of the server, for its data_dir (default: tandem.toml in this directory, if it exists)

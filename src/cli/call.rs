@@ -49,13 +49,14 @@ const CONNECT: Duration = Duration::from_secs(5);
 
 /// Call a number, a phone or a SIP URI, and listen to what answers
 ///
-/// The command is a phone in the terminal. It shows what it hears and sends, with times. Numbers (+15551230001),
-/// extensions (600) and phones (client:alice) belong to the server that runs with the same --config and environment. A
-/// SIP URI (sip:name@host) is called directly. The steps are executed in the given order, starting with the answer.
-/// After the last step the phone listens until the other side hangs up; after a final --expect it hangs up itself.
+/// The command is a phone in the terminal. The phone shows all sounds that it receives or sends, each with the time.
+/// Numbers (+15551230001), extensions (600) and phones (client:alice) belong to the server that runs with the same
+/// --config and environment. A SIP URI (sip:name@host) is called directly. The phone executes the steps in the given
+/// order, after the call is answered. After the last step, the phone listens until the other side hangs up. If the last
+/// step is --expect, the phone hangs up after this step.
 ///
-/// Without any step, in a terminal, digits that you type are sent as DTMF, a line of text is spoken, and Ctrl-C hangs
-/// up.
+/// If there is no step and the command runs in a terminal, you can type. Digits are sent as DTMF, a line of text is
+/// spoken, and Ctrl-C hangs up.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
@@ -67,7 +68,7 @@ pub(crate) struct Arguments {
     /// Listen until the other side hangs up, even after a final --expect, and show all recognised words
     #[arg(long)]
     hear: bool,
-    /// Record the call as a WAV file: the other side on the left channel, this side on the right one
+    /// Record the call as a WAV file. The left channel is the other side, the right channel is this side
     #[arg(long, value_name = "OUT.wav")]
     record: Option<PathBuf>,
     /// Calling number or name

@@ -6,7 +6,8 @@ use super::Failure;
 
 /// Check a configuration file and report all errors at once
 ///
-/// Each error is shown with its line and with what would be valid. The command starts nothing and changes nothing.
+/// Each error is shown with its line number and with the values that would be valid. The command starts nothing and
+/// changes nothing.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// Configuration file to check

@@ -36,10 +36,11 @@ const TIMEOUT: Duration = Duration::from_secs(90);
 
 /// Make one real call that uses all main functions, and print its timeline
 ///
-/// The command starts a server on loopback, a web application and two SIP phones. One phone calls in with recorded
-/// speech. The application answers with TwiML, gathers digits, records the speech, echoes it through a media stream and
-/// has the call bridged to the second phone. Then the command shows the call's timeline and the measured audio. It
-/// fails unless every step succeeded. It takes 15 to 30 seconds.
+/// The command starts a server on loopback, a web application and two SIP phones. The first phone calls the server with
+/// recorded speech. The application answers with TwiML, gathers digits, records the speech and echoes the speech
+/// through a media stream. Then the application has the call bridged to the second phone. At the end, the command shows
+/// the call's timeline and the measured audio. The command fails if a step did not succeed. The demo takes 15 to 30
+/// seconds.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// Directory for the configuration, the database and the recordings

@@ -22,7 +22,7 @@ use view::View;
 
 /// Number for the application. It is a fictitious number, like all numbers that begin with +1 555 01.
 const NUMBER: &str = "+15550100001";
-/// A short extension for the same application.
+/// Extension of the application. The extension is a short alternative to the number.
 const EXTENSION: &str = "600";
 /// Id of an application that works with commands. The id has 19 digits, like the ids of the provider.
 const APPLICATION: u64 = 1_000_000_000_000_000_001;
@@ -33,22 +33,23 @@ const OTHER_PORTS: &str = "40000-45998";
 /// Maximum number of simultaneous legs. The same maximum applies to HTTP connections.
 const MAX_LEGS: usize = 200;
 const MAX_CONNECTIONS: usize = 200;
-/// Maximum number of candidates that are tried in the search for a free number or application id.
+/// Maximum number of candidates in the search for a free number. The same maximum applies to the search for a free
+/// application id.
 const MAX_TRIES: u32 = 1_000;
 
 /// Run a server with a number for the application at URL, and show its calls live
 ///
-/// The command starts the server as `tandem serve` does; a configuration file is optional. It gives the application a
-/// number and an extension, and prints the settings for the application's SDK and the command that calls the
-/// application. Then it shows each call: documents and webhooks with status and time, digits and speech, audio, and
-/// errors with advice. Ctrl-C ends it.
+/// The command starts the server as `tandem serve` does. A configuration file is optional. The command gives the
+/// application a number and an extension. It prints the settings for the application's SDK, and the command that calls
+/// the application. Then it shows each call with the documents and webhooks (status and time), digits, speech and
+/// audio. Errors are shown with advice. Ctrl-C ends the server.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
     /// Voice URL of the application: http://127.0.0.1:5000/voice, 127.0.0.1:5000/voice, :5000/voice or 5000/voice
     #[arg(value_name = "URL")]
     url: String,
-    /// Public origin by which the application knows itself; requests to it are sent to the origin of URL
+    /// Public origin of the application. Requests to this origin are sent to the origin of URL instead
     #[arg(long, value_name = "ORIGIN")]
     public: Option<String>,
     /// Configuration file with further settings
@@ -66,7 +67,7 @@ pub(crate) struct Arguments {
     /// HTTP port on 127.0.0.1, instead of `http.listen`
     #[arg(long, value_name = "PORT")]
     http_port: Option<u16>,
-    /// Show the SIP messages of the calls too
+    /// Also show the SIP messages of the calls
     #[arg(long)]
     sip: bool,
 }

@@ -11,9 +11,10 @@ use super::Failure;
 
 /// Print the credentials of an account as shell commands: eval "$(tandem env)"
 ///
-/// The variables are those that the providers' SDKs read: `TWILIO_ACCOUNT_SID`, `TWILIO_AUTH_TOKEN`, `TELNYX_API_KEY`,
+/// The providers' SDKs read these variables: `TWILIO_ACCOUNT_SID`, `TWILIO_AUTH_TOKEN`, `TELNYX_API_KEY`,
 /// `TELNYX_PUBLIC_KEY`, `SIGNALWIRE_PROJECT_ID`, `SIGNALWIRE_API_TOKEN`. `TANDEM_URL` is the base URL of the APIs.
-/// `ACCOUNT_SID` and `AUTH_TOKEN` have the Twilio values again, as the curl commands in the documentation use them.
+/// `ACCOUNT_SID` and `AUTH_TOKEN` have the same values as the two Twilio variables. The curl commands in the
+/// documentation use these short names.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// Configuration file of the server (default: tandem.toml in this directory, if it exists). Without configured
@@ -66,7 +67,7 @@ pub(super) fn variables(account: &Account, config: &Config) -> Vec<(&'static str
     variables
 }
 
-/// Quotes a value, so that a POSIX shell reads it as one word.
+/// Quotes a value. A POSIX shell reads the quoted value as one word.
 pub(super) fn quoted(value: &str) -> String {
     let plain = |one: char| one.is_ascii_alphanumeric() || "+,-./:=@_".contains(one);
     if !value.is_empty() && value.chars().all(plain) {

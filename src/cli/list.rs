@@ -20,7 +20,8 @@ pub(crate) struct Options {
     /// Continue to print new and changed rows until Ctrl-C
     #[arg(short = 'f', long)]
     follow: bool,
-    /// Print JSON instead of a table: the server's response, or with --follow one line per row
+    /// Print JSON instead of a table. With --follow, print one line of JSON for each row. Otherwise print the server's
+    /// response
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -36,7 +37,7 @@ pub(crate) struct List {
     /// Whether the response starts with the newest row. The newest row is always printed last.
     pub(crate) newest_first: bool,
     pub(crate) heads: &'static [&'static str],
-    /// Whether the last cell of a row continues on the next line if its text is too long.
+    /// Whether a text that is too long for the last cell continues on the next line.
     pub(crate) wraps: bool,
     /// Returns the key that identifies this row.
     pub(crate) name: fn(&Value) -> String,

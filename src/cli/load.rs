@@ -1,4 +1,5 @@
-//! `tandem load` generates paced SIP and RTP load. It is both ends of each call, and measures at both ends.
+//! `tandem load` generates paced SIP and RTP load. The command acts as both ends of each call, and measures at both
+//! ends.
 //!
 //! ```text
 //!  caller ──INVITE number──> server under test ──INVITE number──> answerer      one thread, one clock, two sockets
@@ -33,8 +34,8 @@ const MAX_TOTAL_CALLS: u64 = 1_000_000;
 const MAX_RUNS: usize = 32;
 /// Maximum number of calls per second. The same maximum applies to simultaneous calls.
 const MAX_RATE_OR_CALLS: u32 = 20_000;
-/// Pause between two steps of a search, so that a step does not affect the next step. The pause `PAUSE_BEFORE_REPEAT`, which
-/// follows a step that was not clean, is longer.
+/// Pause between two steps of a search, so that a step does not affect the next step. After a step that was not clean,
+/// the longer pause `PAUSE_BEFORE_REPEAT` is used.
 const PAUSE: Duration = Duration::from_secs(2);
 const PAUSE_BEFORE_REPEAT: Duration = Duration::from_secs(4);
 /// Maximum duration of a run, in seconds.
@@ -42,30 +43,31 @@ const MAX_SECONDS: u64 = 3_600;
 
 /// Generate paced SIP and RTP load on a SIP server, measure at both ends, and report as a table and as JSON
 ///
-/// Calls go from --caller to the server under test, which must forward them to --answerer; this command plays both
-/// ends. Each call dials --number followed by a serial number of seven digits, by which the answering end recognises
-/// it. Progress and a table are printed to standard error. A JSON report is printed to standard output if that is not a
-/// terminal, or with --json. Exit code 0: every call succeeded; 2: some calls failed.
+/// The command acts as both ends of each call. It sends the calls from --caller to the server under test. The server
+/// must forward the calls to --answerer. Each call dials --number and a serial number of seven digits. The answering
+/// end recognises the call by the serial number. Progress and a table are printed to standard error. A JSON report is
+/// printed to standard output if standard output is not a terminal, or with --json. The exit code is 0 if every call
+/// succeeded, and 2 if some calls failed.
 #[derive(clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct Arguments {
-    /// Address of the server under test, UDP
+    /// UDP address of the server under test
     #[arg(value_name = "HOST:PORT")]
     target: String,
-    /// New calls per second (with --calls: while they are set up)
+    /// New calls per second. With --calls, this is the rate at which the calls are set up
     #[arg(long, value_name = "RATE", default_value_t = 10.0)]
     cps: f64,
-    /// For how long new calls are started, or with --calls for how long all of them are held
+    /// Time for which new calls are started. With --calls, this is the time for which all calls are held
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     seconds: u64,
-    /// Hold this many simultaneous calls instead of short ones; several numbers (50,100,200) are run one after the
-    /// other
+    /// Hold this number of simultaneous calls, instead of making short calls. If there are several numbers
+    /// (50,100,200), one run follows the other
     #[arg(long, value_name = "N,...", value_delimiter = ',')]
     calls: Vec<u32>,
     /// Duration of a short call after its answer
     #[arg(long, value_name = "MS", default_value_t = 200)]
     hold: u64,
-    /// For how long the answering end rings
+    /// Time for which the answering end rings
     #[arg(long, value_name = "MS", default_value_t = 0)]
     ring: u64,
     /// Number to dial; the serial number of the call is appended
@@ -77,24 +79,24 @@ pub(crate) struct Arguments {
     /// Address of the answering end
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.3:5080")]
     answerer: SocketAddr,
-    /// There is no answering end: the server answers by itself (an announcement, an echo)
+    /// Do not use an answering end, because the server answers the calls itself (with an announcement or an echo)
     #[arg(long)]
     no_answerer: bool,
     /// Send G.711 u-law audio with 20 ms per packet in both directions, and count the packets that arrive
     #[arg(long)]
     media: bool,
-    /// Accept the media streams (WebSocket) that the server opens for the calls; count their frames and measure the
-    /// delay from the RTP packet
+    /// Accept the media streams (WebSocket) that the server opens for the calls. Count the frames, and measure the
+    /// delay between an RTP packet and its frame
     #[arg(long, value_name = "ADDRESS:PORT", requires = "media")]
     sink: Option<SocketAddr>,
-    /// Find the highest clean rate, upwards from --cps, in steps of --seconds. A rate is clean if all calls succeed and
-    /// at most one in a thousand needs a retransmission
+    /// Find the highest clean rate. The search goes upwards from --cps, and each step takes --seconds. A rate is clean
+    /// if all calls succeed and at most one call in a thousand needs a retransmission
     #[arg(long, conflicts_with = "calls")]
     search: bool,
-    /// Measure CPU and memory of this process: the server, on the same machine
+    /// Measure CPU and memory of the process with this id, which is the server on the same machine
     #[arg(long, value_name = "PID")]
     pid: Option<u32>,
-    /// Print the JSON report to standard output even if that is a terminal
+    /// Print the JSON report to standard output even if standard output is a terminal
     #[arg(long)]
     json: bool,
     /// Confirm that the target is another machine and that its operator agrees to the load
@@ -174,7 +176,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Raises the priority of this process, so that the generator gets CPU time even if the server uses all of it. A
+/// Raises the priority of this process, so that the generator gets CPU time even if the server uses all CPU time. A
 /// generator on another machine would not compete with the server for CPU time. If the system does not permit the
 /// priority, the report shows the generator's lateness. Threads that start later inherit the priority.
 fn take_priority() {

@@ -94,8 +94,8 @@ impl Source {
         }
     }
 
-    /// Returns a note for an error that another configuration may avoid. The note is empty if the option `--config` is
-    /// set.
+    /// Returns the note that is added to an error message. The note says which configuration was used because the
+    /// option `--config` is not set. If the option is set, the note is empty.
     fn note(self) -> &'static str {
         match self {
             Self::Given => "",
@@ -115,10 +115,11 @@ impl Source {
 
 /// Returns the configuration of a command for a running server. This is the file that `--config` names, or the file
 /// [`USUAL`] in the current directory, or the defaults. `tandem serve` never reads [`USUAL`] without `--config`,
-/// because its configuration would then depend on the current directory.
+/// because then the configuration of the server would depend on the current directory.
 ///
-/// If a server uses the configured data directory, the addresses are replaced by the addresses in the lock file. These
-/// may differ from the configured addresses, for example because of `tandem dev --http-port`.
+/// If a server uses the configured data directory, the addresses are replaced by the addresses in the lock file. The
+/// addresses in the lock file may differ from the configured addresses, for example because of `tandem dev
+/// --http-port`.
 fn client_config(path: Option<&Path>) -> Result<(Config, Source), Failure> {
     let source = Source::of(path);
     let usual = (source == Source::Found).then(|| Path::new(USUAL));
@@ -143,8 +144,8 @@ fn accounts(config: &Config, source: Source) -> Result<Vec<Account>, Failure> {
     own.map(|own| vec![own]).map_err(|error| Failure::Environment(source.explain(error)))
 }
 
-/// Returns the configuration from the file that `--config` names, or from the defaults, together with the settings in
-/// the environment of this process.
+/// Returns the configuration from the file that `--config` names. Without `--config`, returns the defaults. In both
+/// cases, the settings in the environment of this process are applied.
 fn load_config(path: Option<&Path>) -> Result<Config, Failure> {
     read_config(path).map_err(|errors| Failure::Input(errors.into()))
 }
@@ -171,8 +172,8 @@ fn log(default: &str) {
     log::start(&LogConfig { level: default.into(), ..LogConfig::default() });
 }
 
-/// Runs a future until it is complete. The number of threads is half the number of cores. There are two reasons: the
-/// media threads need the other cores, and the move of a call between threads costs more than it gains. The
+/// Runs a future until it is complete. The number of threads is half the number of cores. There are two reasons. The
+/// media threads need the other cores. And moving a call to another thread costs more time than the move saves. The
 /// measurements are in docs/performance.md.
 fn block_on<T>(future: impl Future<Output = T>) -> Result<T, Failure> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);

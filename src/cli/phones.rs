@@ -7,7 +7,7 @@ use super::list::{self, List, text};
 use super::paint::Style;
 use super::table::{Cell, plain, time};
 
-/// List the phones, and which of them are registered from where
+/// List the phones, and show which phones are registered and from which address
 ///
 /// If a registration of a user was refused since the start of the server, the last refusal is shown below the user.
 #[derive(clap::Args)]

@@ -35,10 +35,10 @@ pub(crate) const LISTEN: &str = "127.0.0.1:3128";
 
 /// Run a proxy that directs unmodified applications to this server
 ///
-/// Requests to *.twilio.com, api.telnyx.com or *.signalwire.com that go through this proxy are answered by the server
-/// at `http.listen`. The Host header stays unchanged; it selects the product and the region. Connections to all other
-/// hosts pass through unchanged if the proxy listens on a loopback address; otherwise they are refused. The proxy uses
-/// certificates of its own authority (`tandem ca`), which it creates if it does not exist.
+/// The server at `http.listen` answers the requests to *.twilio.com, api.telnyx.com or *.signalwire.com that go through
+/// this proxy. The Host header stays unchanged, and selects the product and the region. If the proxy listens on a
+/// loopback address, connections to all other hosts pass through unchanged. Otherwise these connections are refused.
+/// The proxy uses certificates of a local authority (`tandem ca`), and creates this authority if it does not exist.
 #[derive(clap::Args)]
 #[command(after_help = HELP)]
 pub(crate) struct Arguments {
@@ -46,10 +46,11 @@ pub(crate) struct Arguments {
     /// exists)
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Address of the proxy; every client that can reach it can use it
+    /// Address of the proxy. Every client that can connect to this address can use the proxy
     #[arg(long, value_name = "HOST:PORT", default_value = LISTEN)]
     listen: SocketAddr,
-    /// Address that accepts TLS without CONNECT too, for host names that DNS or a hosts file points to this machine
+    /// Additional address that accepts TLS without CONNECT. Clients use this address if DNS or a hosts file resolves
+    /// the providers' host names to this machine
     #[arg(long, value_name = "HOST:PORT")]
     listen_tls: Option<SocketAddr>,
     /// URL of the server (default: `http.listen`)
@@ -61,7 +62,7 @@ pub(crate) struct Arguments {
     /// Refuse connections to all other hosts, also on a loopback address
     #[arg(long, conflicts_with = "pass_through")]
     no_pass_through: bool,
-    /// Maximum simultaneous connections; further ones wait
+    /// Maximum number of simultaneous connections. Further connections wait
     #[arg(long, value_name = "COUNT", default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..))]
     max_connections: u16,
 }

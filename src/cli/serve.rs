@@ -7,11 +7,11 @@ use super::Failure;
 /// Run the server until SIGTERM or Ctrl-C
 ///
 /// Without --config, the server listens for SIP on 127.0.0.1:5060 (UDP and TCP) and for HTTP on 127.0.0.1:8080, and
-/// stores its data in ./data. At the first start it creates an account and prints its credentials once. A tandem.toml
-/// in this directory is read only with --config tandem.toml. SIGTERM shuts the server down gracefully: it refuses new
-/// calls, lets live calls continue for `drain_timeout`, delivers webhooks and closes recordings. A second SIGTERM ends
-/// it at once. SIGHUP reads the file again: trunks, numbers, phones, accounts, limits and certificates then apply to
-/// new calls.
+/// stores its data in ./data. At the first start, the server creates an account and prints the credentials once. The
+/// server reads a tandem.toml in this directory only with --config tandem.toml. SIGTERM shuts the server down
+/// gracefully: the server refuses new calls, lets live calls continue for `drain_timeout`, delivers webhooks and closes
+/// recordings. A second SIGTERM ends the server at once. After SIGHUP, the server reads the file again. Trunks,
+/// numbers, phones, accounts, limits and certificates then apply to new calls.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// Configuration file (TOML); tandem.example.toml shows all settings

@@ -13,11 +13,12 @@ use super::table::{columns, folded};
 
 /// Show which URL was signed and with which key, to find out why an application answers 403
 ///
-/// An application builds the URL that it checks itself. Behind a reverse proxy or a tunnel that URL differs from the
-/// one that this server signed. Give the URL that the application checks with --checked to see the differences.
+/// To check a signature, an application builds the URL of the request itself. Behind a reverse proxy or a tunnel, this
+/// URL differs from the URL that this server signed. Use --checked with the URL of the application to see the
+/// differences.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// The call: its id in any form, its session id, or "last" for the newest call
+    /// The call: an id of the call in any form, the session id, or "last" for the newest call
     #[arg(value_name = "CALL", default_value = "last")]
     call: String,
     /// URL that the application checks: the first argument of its request validator

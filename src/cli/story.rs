@@ -80,7 +80,7 @@ fn audio(quality: &Value) -> String {
     )
 }
 
-/// Returns the errors with the advice for each error. If errors have the same advice, the advice is shown once.
+/// Returns the errors, each with its advice. If several errors have the same advice, this advice is shown only once.
 fn errors(story: &Value, paint: Paint) -> String {
     let mut out = String::new();
     let errors: Vec<&Value> = rows(story, "errors").collect();
@@ -138,7 +138,8 @@ fn webhook(content: &str) -> Style {
     }
 }
 
-/// Returns the requests to applications that got an unsuccessful response, each with the start of the response body.
+/// Returns the requests to applications for which the response was not successful. Each request has the start of the
+/// response body.
 fn requests(story: &Value, paint: Paint) -> String {
     let mut out = String::new();
     let status =

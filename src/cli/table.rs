@@ -31,7 +31,8 @@ pub(crate) struct Table {
     paint: Paint,
     columns: Option<usize>,
     headed: bool,
-    /// Whether the last cell of a row continues on the next line if its text is too long. Otherwise the text is cut.
+    /// Whether a text that is too long for the last cell continues on the next line. If this is `false`, the text is
+    /// cut.
     wraps: bool,
 }
 
@@ -41,7 +42,8 @@ impl Table {
         Self { heads, widths, paint, columns: columns(), headed: false, wraps }
     }
 
-    /// Returns the lines for these rows. If these are the first rows, a line with the column heads precedes them.
+    /// Returns the lines for these rows. If these are the first rows of the table, the first line contains the column
+    /// heads.
     pub(crate) fn rows(&mut self, rows: &[Vec<Cell>]) -> Vec<String> {
         for row in rows {
             for (width, (text, _)) in self.widths.iter_mut().zip(row) {

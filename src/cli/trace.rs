@@ -14,8 +14,8 @@ use super::{Failure, table};
 /// and recent calls in memory (`sip.trace_mib`); digest responses and keys are masked.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// The call: its id in any form (CA..., v3:..., a UUID), its session id, a SIP Call-ID, or "last" for the newest
-    /// call
+    /// The call: an id of the call in any form (CA..., v3:..., a UUID), the session id, a SIP Call-ID, or "last" for
+    /// the newest call
     #[arg(value_name = "CALL", required_unless_present = "strangers")]
     call: Option<String>,
     /// Show the latest messages from addresses outside all trunks' networks instead

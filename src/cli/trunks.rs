@@ -7,7 +7,8 @@ use super::list::{self, List, text};
 use super::paint::Style;
 use super::table::{Cell, plain};
 
-/// List the trunks: whether they take calls, the reason if not, and their limits
+/// List the trunks with their limits, and show whether each trunk takes calls. If a trunk takes no calls, the reason is
+/// shown
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     #[command(flatten)]

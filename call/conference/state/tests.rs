@@ -5,7 +5,7 @@ use crate::conference::Change;
 use crate::leg::{Direction, LegEnd};
 use crate::recording::{RecordingChannels, RecordingFormat, RecordingSource, Track};
 
-/// A conference, with the orders and events from its outputs.
+/// A conference, and the orders and events that it has returned as outputs.
 struct Script {
     conference: Conference,
     commands: Vec<Output>,
@@ -70,7 +70,7 @@ impl Script {
         Self::opened(250, None)
     }
 
-    /// Lets a participant join. In this test the engine's room would start with the second participant.
+    /// Lets a participant join. The conference does not start by itself. A test starts it with `start`.
     fn come(&mut self, number: u128, participation: Participation) {
         self.conference.enter(NOW, &info(number), participation).unwrap();
         self.conference.handle_joined(NOW, leg(number));

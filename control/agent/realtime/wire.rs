@@ -1,5 +1,5 @@
-//! The messages of OpenAI's realtime protocol. The server sends the names of the configured protocol version, and
-//! accepts the names of both versions.
+//! The messages of OpenAI's realtime protocol. The server sends messages with the names of the configured protocol
+//! version. The server accepts messages with the names of both versions.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -44,7 +44,7 @@ pub(super) struct Settings<'a> {
     pub(super) language: &'a str,
     pub(super) transcription: &'a str,
     pub(super) max_tokens: Option<u32>,
-    /// The tools, in the JSON of a chat endpoint.
+    /// The tools, in the JSON format of a chat endpoint.
     pub(super) tools: &'a [Value],
     /// Whether the caller's voice interrupts a response.
     pub(super) interruptible: bool,
@@ -97,7 +97,7 @@ pub(super) fn session(protocol: Protocol, format: Format, settings: &Settings<'_
     json!({ "type": "session.update", "session": session })
 }
 
-/// Converts a tool from the JSON of a chat endpoint to the JSON of this protocol.
+/// Converts a tool from the JSON format of a chat endpoint to the JSON format of this protocol.
 fn flat(tool: &Value) -> Option<Value> {
     let mut function = tool.get("function")?.as_object()?.clone();
     function.insert("type".into(), "function".into());
@@ -126,7 +126,7 @@ pub(super) fn result(call: &str, text: &str) -> Value {
     json!({ "type": "conversation.item.create", "item": item })
 }
 
-/// Creates a message that removes the unheard part of an item.
+/// Creates a message that removes the part of an item that the caller did not hear.
 pub(super) fn truncate(item: &str, milliseconds: u64) -> Value {
     match milliseconds {
         0 => json!({ "type": "conversation.item.delete", "item_id": item }),
@@ -171,7 +171,7 @@ pub enum Event {
     Words {
         /// The id of the item.
         item: String,
-        /// The transcript or a part of it.
+        /// The complete transcript, or the next part of the transcript.
         text: String,
         /// Whether `text` is the complete transcript.
         is_whole: bool,

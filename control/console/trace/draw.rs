@@ -158,8 +158,8 @@ impl Canvas {
         }
     }
 
-    /// Returns the far end's address in a message, if this address differs from the address in the heading of the far
-    /// end.
+    /// Returns the address that the far end uses in this message. If the heading of the far end shows the same address,
+    /// returns `None`, except when several far ends share one position.
     fn address(&self, trace: &CallTrace, message: &Message) -> Option<String> {
         let usual = trace.met(message.party)?;
         let there = (message.peer, message.transport);

@@ -2,8 +2,8 @@
 //! artificial.
 //!
 //! UDP messages are in UDP packets. TCP messages are in TCP segments with consistent sequence numbers. Messages of TLS
-//! and WebSockets are in UDP packets too, decrypted and without frames, because a reader would interpret TCP segments
-//! on a TLS port as TLS records.
+//! and WebSockets are also in UDP packets, decrypted and without frames. They are not in TCP segments, because a reader
+//! would interpret TCP segments on a TLS port as TLS records.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};

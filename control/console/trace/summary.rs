@@ -95,7 +95,7 @@ fn codec(section: &[&str], payload_type: &str) -> String {
     .to_owned()
 }
 
-/// Returns the first value of a header field, by its long or short name.
+/// Returns the first value of a header field. The function searches for the long and the short name of the field.
 fn field(message: &[u8], name: &str, short: &str) -> Option<String> {
     let head = message.split(|&byte| byte == b'\n').take_while(|line| !line.trim_ascii().is_empty());
     for line in head.skip(1) {

@@ -28,7 +28,7 @@ use crate::frontends::FrontendMessage;
 
 /// Maximum time for the last messages of a stream after the end of the stream's call.
 const LAST_MESSAGES: Duration = Duration::from_secs(2);
-/// Ringing time. Other calls through this provider's API have the same ringing time.
+/// Maximum ringing time of a call. Other calls through this provider's API have the same maximum.
 const RINGING_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A call that the gateway has started.
@@ -39,7 +39,7 @@ pub(super) struct PlacedCall {
 }
 
 impl Dash {
-    /// Calls a number for an agent. The error is a text for the user.
+    /// Calls a number for a human agent. The error is a text for the user.
     pub(super) async fn call(
         self: &Arc<Self>,
         to: PhoneNumber,

@@ -145,9 +145,9 @@ impl Dash {
         self.listeners.broadcast(&message, |wanted| wanted.selector().fits(&control_id, &stream_id));
     }
 
-    /// Stores the ids of a stream that starts. Returns the `start` message of the stream with additional members
+    /// Stores the ids of a stream that starts. Returns the `start` message of the stream with the additional members
     /// `sample_rate` and `channels`. These members are at the same level as `media_format`, because frontends expect
-    /// them there.
+    /// the members at this level.
     fn started(&self, upstream: u64, text: &str, stream_id: Option<&str>) -> Utf8Bytes {
         let Ok(mut frame) = serde_json::from_str::<Value>(text) else { return text.into() };
         let Some(start) = frame.get_mut("start").and_then(Value::as_object_mut) else { return text.into() };

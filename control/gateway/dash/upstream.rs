@@ -1,4 +1,4 @@
-//! The calls with audio that reaches the gateway: the gateway's own calls, and the calls of an external provider.
+//! The calls whose audio reaches the gateway. These are the gateway's own calls, and the calls of an external provider.
 
 use std::time::{Duration, Instant};
 
@@ -38,7 +38,7 @@ struct Upstream {
     speaker: Option<(u64, Instant)>,
 }
 
-/// The ids in a frontend's selection of a call. If both ids are `None`, any call matches.
+/// The ids with which a frontend selects a call. If both ids are `None`, any call matches.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct CallSelector<'a> {
     pub(super) stream_id: Option<&'a str>,
@@ -56,8 +56,8 @@ impl CallSelector<'_> {
 }
 
 impl Upstreams {
-    /// Adds a call. Returns the call's number, and the receiver for the messages of frontends to the call. `control_id`
-    /// is empty until the id is known.
+    /// Adds a call. Returns the call's number, and a receiver for the messages that frontends send to the call.
+    /// `control_id` is empty until the id is known.
     pub(super) fn open(&self, control_id: &str) -> (u64, mpsc::Receiver<FrontendMessage>) {
         let (words, heard) = mpsc::channel(WORDS);
         let mut known = self.0.lock();

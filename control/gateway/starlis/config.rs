@@ -11,7 +11,8 @@ use tandem_call::address::PhoneNumber;
 pub struct StarlisConfig {
     /// The account that makes the calls. This setting may be absent if the server has one account.
     pub account: Option<Arc<str>>,
-    /// The caller's number. If this setting is absent, calls have any number of the account.
+    /// The number from which the gateway calls. If this setting is absent, the gateway calls from a number of the
+    /// account.
     pub from: Option<PhoneNumber>,
     /// The name of an agent of `[[agents]]`. This agent talks with the called party. The prompt and first message of a
     /// request replace the agent's prompt and first message. Without an agent, the server speaks the first message and
@@ -21,12 +22,12 @@ pub struct StarlisConfig {
     pub calls_per_minute: u32,
     /// Maximum number of open WebSockets of a user at the same time. The range is 1 to 10,000.
     pub sockets_per_user: u32,
-    /// The parties of a call that frontends hear.
+    /// The parties of a call whose audio and transcript the frontends receive.
     pub tracks: Tracks,
     /// Whether each request and each WebSocket needs its own token from `/generate-token`.
     pub tokens: bool,
-    /// Web origins with pages that may use the gateway, in addition to `http://localhost:3000`. An empty list allows
-    /// every origin.
+    /// Web origins whose pages may use the gateway, in addition to `http://localhost:3000`. An empty list allows every
+    /// origin.
     pub allowed_origins: Vec<Arc<str>>,
 }
 
@@ -45,7 +46,7 @@ impl Default for StarlisConfig {
     }
 }
 
-/// The parties of a call with audio and transcript for frontends.
+/// The parties of a call whose audio and transcript the frontends receive.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Tracks {

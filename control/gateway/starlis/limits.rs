@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 const WINDOW: Duration = Duration::from_secs(60);
-/// Maximum number of users in a table. If the table is full, a new user is refused. A place becomes free when the 60 s
-/// of another user have passed, or when another user has closed all WebSockets.
+/// Maximum number of users in a table. If the table is full, a new user is refused. A table of calls removes a user who
+/// has started no call for 60 s. A table of WebSockets removes a user who has closed all WebSockets.
 const MAX_USERS: usize = 10_000;
 
 /// Limits the number of calls that each user starts within any 60 s.

@@ -73,8 +73,8 @@ async fn listen(starlis: &Starlis, mut socket: WebSocket, means: &CallSelector) 
     frontends.leave(id);
 }
 
-/// Whether a frontend has requested the call's audio and transcript. Before this request, the frontend only receives
-/// the close at the end of the call.
+/// Whether a frontend has requested the call's audio and transcript. Without this request, the frontend receives
+/// nothing until the server closes the WebSocket at the end of the call.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Subscribed(Arc<AtomicBool>);
 

@@ -12,7 +12,7 @@ use tandem_settings::RecordingsConfig;
 /// Maximum number of octets in one read from a file.
 const BLOCK: u64 = 64 * 1024;
 
-/// The folder of recordings, and the format of new recordings. Cheap to clone.
+/// The folder of recordings, and the format of new recordings. This type is cheap to clone.
 #[derive(Clone, Debug)]
 pub struct RecordingFiles {
     /// Path of the folder.
@@ -21,7 +21,8 @@ pub struct RecordingFiles {
     pub coding: WavCoding,
     /// Key that encrypts new recordings and decrypts encrypted recordings. `None` means no encryption.
     pub key: Option<RecordingKey>,
-    /// Whether a client without credentials receives the audio if it knows the id of the recording.
+    /// Whether clients without credentials may receive the audio of a recording. Such a client must know the id of the
+    /// recording.
     pub open: bool,
 }
 

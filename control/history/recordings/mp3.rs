@@ -20,8 +20,8 @@ use tokio::sync::Mutex;
 const UNFINISHED: &str = "mp3.part";
 
 /// Encodes recordings in two lanes. Each lane encodes one recording at a time. A recording always uses the same lane,
-/// so that it is never encoded twice at the same time. Only HTTP requests wait for a lane. A request that the client
-/// abandons leaves the queue. If the recording of an abandoned request is already being encoded, the MP3 file is
+/// so two lanes never encode one recording at the same time. Only HTTP requests wait for a lane. If a client abandons a
+/// request, the request leaves the queue. If the recording of this request is already being encoded, the MP3 file is
 /// completed and kept.
 #[derive(Default)]
 pub(super) struct Mp3s {
@@ -56,8 +56,8 @@ impl Mp3s {
     }
 
     /// Removes the MP3 file of this recording, and the unfinished files of a killed process. Call this function after
-    /// the WAV file is removed. If an encoding of this recording still runs, the encoding removes its MP3 file at its
-    /// end.
+    /// the WAV file is removed. If this recording is still being encoded, the MP3 file is removed at the end of the
+    /// encoding.
     pub(super) async fn remove(wav: &Path) -> io::Result<()> {
         for left in [wav.with_extension(UNFINISHED), wav.with_extension("mp3"), unfinished(wav)] {
             match tokio::fs::remove_file(left).await {
@@ -179,7 +179,7 @@ mod tests {
         assert_eq!((names(&folder), mp3s.made()), (vec!["1.wav".to_owned()], 0));
     }
 
-    /// The recording is so long that its encoding still runs when the file appears.
+    /// The recording is so long that the encoding still runs when the incomplete MP3 file appears.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_recording_that_is_deleted_while_it_is_encoded_leaves_nothing_behind() {
         let folder = TempDir::new().unwrap();

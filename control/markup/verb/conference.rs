@@ -26,7 +26,7 @@ const MAX_NAME: usize = 128;
 /// Maximum length of the name of a region, in characters.
 const MAX_REGION: usize = 32;
 
-/// The events for the status callback of a conference.
+/// The events that the status callback of a conference can report.
 pub const MOMENTS: [(&str, StatusEvent); 9] = [
     ("start", StatusEvent::Started),
     ("end", StatusEvent::Over),
@@ -38,7 +38,7 @@ pub const MOMENTS: [(&str, StatusEvent); 9] = [
     ("speaker", StatusEvent::Speaks),
     ("announcement", StatusEvent::Announced),
 ];
-/// The events for the status callback of a conference if the document lists no events.
+/// The events that the status callback of a conference reports if the document lists no events.
 pub const USUAL: [StatusEvent; 2] = [StatusEvent::Started, StatusEvent::Over];
 
 /// The words for `beep`, with the beeps that they select.

@@ -1,5 +1,6 @@
-//! `ConversationRelay` in `Connect`: the caller talks with an application that reads and writes text. `Agent`, an
-//! extension of this server: the caller talks with a voice agent of `[[agents]]`.
+//! The elements `ConversationRelay` and `Agent` in a `Connect`. With `ConversationRelay`, the caller talks with an
+//! application that reads and writes text. `Agent` is an extension of this server. With `Agent`, the caller talks with
+//! a voice agent of `[[agents]]`.
 
 use std::sync::Arc;
 

@@ -11,7 +11,8 @@ use crate::flavour::Meaning;
 use crate::reader::Reader;
 use crate::{code, party};
 
-/// Error number of an invalid `Dial`. There is no more specific error number.
+/// Error number for a `Dial` that has a `Conference` and other parties. This is the general error number of `Dial`,
+/// because there is no more specific error number.
 const CONFERENCE_ALONE: u32 = 13000;
 const METHOD: u32 = 13210;
 const TIMEOUT: u32 = 13212;
@@ -40,8 +41,8 @@ enum Recorded {
     Yes { from_ringing: bool, channels: RecordingChannels },
 }
 
-/// Reads a `Dial` with its called parties, queue or conference. If there is no party to call, warns. In this case the
-/// result is `None` if the `Dial` also has no `action`.
+/// Reads a `Dial` with its called parties, queue or conference. If there is no party to call, the function warns. If
+/// the `Dial` also has no `action`, the result is then `None`.
 pub(crate) fn read(reader: &mut Reader<'_>, element: &Element) -> Result<Option<Instruction>, FetchFailure> {
     let defaults = &reader.flavour.defaults;
     let method = reader.method(element, "method", METHOD);

@@ -30,7 +30,7 @@ pub(crate) fn reject(reader: &mut Reader<'_>, element: &Element) -> Instruction 
     Instruction::Reject(reader.word(element, "reason", &reasons, RejectReason::Rejected, REJECT_REASON))
 }
 
-/// Reads the parameters that a called application returns at its end. The application that called it receives these
+/// Reads the parameters that a called application returns at its end. The calling application receives these
 /// parameters.
 pub(crate) fn handed_back(reader: &mut Reader<'_>, element: &Element) -> Option<Instruction> {
     for child in element.elements() {

@@ -69,8 +69,9 @@ fn digits(reader: &mut Reader<'_>, element: &Element, name: &str) -> Option<u32>
     reader.number(element, name, 1..=1000, NUM_DIGITS).and_then(|number| u32::try_from(number).ok())
 }
 
-/// Returns the target for a result: `action` or, if there is no `action`, the document itself. Returns `None` for a
-/// document without a URL. The call then continues with the next verb.
+/// Returns the target for a result: the URL in `action`. If there is no `action`, and the flavour has
+/// `action_is_current_document`, the target is the URL of the document. If there is no such URL, returns `None`. The
+/// call then continues with the next verb.
 pub(super) fn action_or_current(
     reader: &mut Reader<'_>,
     element: &Element,

@@ -31,7 +31,7 @@ const MAX_CUSTOMER: usize = 256;
 /// Maximum number of `Uri` elements in a `Sip`.
 const MAX_URIS: usize = 10;
 
-/// The events for the status callback of a called party.
+/// The events that the status callback of a called party can report.
 pub(crate) const MOMENTS: [(&str, StatusEvent); 4] = [
     ("initiated", StatusEvent::Initiated),
     ("ringing", StatusEvent::Ringing),
@@ -64,8 +64,8 @@ pub(super) fn number(reader: &mut Reader<'_>, element: &Element) -> Result<Optio
     Ok(Some(target))
 }
 
-/// Reads a `Sip`. The SIP URI is the text of the element, or the text of its `Uri` elements in the order of their
-/// priority.
+/// Reads a `Sip`. The SIP URI is the text of the element. If the element has `Uri` elements, the SIP URIs are the texts
+/// of these `Uri` elements, in the order of their priority.
 pub(super) fn sip(reader: &mut Reader<'_>, element: &Element, out: &mut Vec<DialTarget>) -> Result<(), FetchFailure> {
     let mut headers = Vec::new();
     let mut uris: Vec<(u64, &Element)> = Vec::new();
@@ -127,7 +127,7 @@ pub(super) fn client(reader: &mut Reader<'_>, element: &Element) -> Result<Optio
     Ok(Some(target))
 }
 
-/// Reads an `Application`. The id is the text of the element, or its `ApplicationSid` element.
+/// Reads an `Application`. The id is the text of the element, or the text of its `ApplicationSid` element.
 pub(super) fn application(reader: &mut Reader<'_>, element: &Element) -> Result<Option<DialTarget>, FetchFailure> {
     let mut id = element.text();
     for child in element.elements() {
@@ -206,7 +206,7 @@ fn progress(
 }
 
 /// Reads the settings of answering machine detection. A `sendDigits` attribute disables the detection, because the
-/// detection would take the sent digits for the audio of the called party.
+/// detection would mistake the sent digits for audio of the called party.
 fn machine_detection(
     reader: &mut Reader<'_>,
     element: &Element,
@@ -237,7 +237,8 @@ fn machine_detection(
     Ok(Some(MachineDetection { callback, ..MachineDetection::new(until, within, greeting, after_greeting, silence) }))
 }
 
-/// Reads TeXML's settings. All times are in milliseconds, and the result is an event of the status callback.
+/// Reads the settings of answering machine detection in TeXML. All times are in milliseconds, and an event of the
+/// status callback reports the result.
 fn in_milliseconds(
     reader: &mut Reader<'_>,
     element: &Element,

@@ -22,9 +22,9 @@ const PLAY_BEEP: u32 = 13616;
 const EVENT: u32 = 13621;
 const TRIM: u32 = 13699;
 
-/// Default maximum length of a recording with a transcription.
+/// Default maximum length of a recording that is transcribed.
 const TRANSCRIBED_MAX_LENGTH: Duration = Duration::from_secs(120);
-/// The events for the status callback of a recording.
+/// The events that the status callback of a recording can report.
 pub(crate) const MOMENTS: [(&str, StatusEvent); 3] =
     [("in-progress", StatusEvent::InProgress), ("completed", StatusEvent::Completed), ("absent", StatusEvent::Absent)];
 const TRIMS: [(&str, bool); 2] = [("trim-silence", true), ("do-not-trim", false)];
@@ -85,7 +85,7 @@ fn transcribe(reader: &mut Reader<'_>, element: &Element) -> Result<Option<Trans
 }
 
 /// Reads the attributes that all recordings share: `trim` and the status callback. The other settings have their
-/// defaults: both directions on one channel, and no limits.
+/// defaults: a recording of both directions on one channel, without limits.
 pub(super) fn common(
     reader: &mut Reader<'_>,
     element: &Element,

@@ -39,8 +39,7 @@ pub(crate) fn read(
     Ok(())
 }
 
-/// Reads the element as audio to play: as a verb, or as a prompt of a `Gather`. Returns `None` if there is nothing to
-/// play.
+/// Reads a verb, or a prompt of a `Gather`, as audio to play. Returns `None` if there is nothing to play.
 pub(crate) fn prompt(reader: &mut Reader<'_>, rule: &Rule, element: &Element) -> Result<Option<Play>, FetchFailure> {
     match rule.meaning {
         Meaning::Say => Ok(say(reader, element)),

@@ -1,4 +1,4 @@
-//! The speech input of `Gather`, and `Transcription`.
+//! The speech input of `Gather`, and the element `Transcription`.
 
 use std::time::Duration;
 

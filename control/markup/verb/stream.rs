@@ -20,14 +20,14 @@ const NESTED: u32 = 14300;
 pub(super) const CONNECTOR: u32 = 31940;
 pub(super) const TRACK: u32 = 31941;
 const MALFORMED_URL: u32 = 31923;
-/// Limit for the name and value of a parameter together, in characters. The name and value must be shorter than this
-/// limit.
+/// Limit for the length of a parameter in characters. The name and the value of the parameter together must be shorter
+/// than this limit.
 const MAX_PARAMETER: usize = 500;
 /// Names of the directions (tracks) in streams.
 pub const TRACKS: [(&str, Track); 3] =
     [("inbound_track", Track::Inbound), ("outbound_track", Track::Outbound), ("both_tracks", Track::Both)];
 
-/// The words for `codec` (SignalWire), in upper or lower case.
+/// The values of the attribute `codec` (SignalWire). Upper and lower case are equal.
 pub const CODECS: [(&str, StreamCodec); 7] = [
     ("PCMU", StreamCodec::Pcmu),
     ("PCMU@8000h", StreamCodec::Pcmu),
@@ -38,7 +38,8 @@ pub const CODECS: [(&str, StreamCodec); 7] = [
     ("L16@24000h", StreamCodec::L16(SampleRate::Hz24000, ByteOrder::Little)),
 ];
 
-/// An additional word for `codec` at Telnyx. The octet order is probably the octet order of RTP.
+/// An additional value of the attribute `codec` in Telnyx documents. The octet order is an assumption: the octet order
+/// of RTP.
 const LINEAR: [(&str, StreamCodec); 1] = [("L16", StreamCodec::L16(SampleRate::Hz16000, ByteOrder::Big))];
 
 /// Reads a `Connect`: a stream or a conversation that takes over the call. If there is no usable child, warns and
@@ -81,7 +82,7 @@ pub fn alone(reader: &mut Reader<'_>, element: &Element) -> Result<Option<Instru
     Ok(stream.map(|stream| Instruction::Connect(Connect { stream, action: None, outlives_failure: true })))
 }
 
-/// Reads a `Start`. The children of this element run in the background while the call runs the following verbs.
+/// Reads a `Start`. The children of this element run in the background. Meanwhile the call runs the following verbs.
 pub fn start(reader: &mut Reader<'_>, element: &Element, out: &mut Vec<Instruction>) -> Result<(), FetchFailure> {
     let mut empty = true;
     for child in element.elements() {
@@ -138,8 +139,7 @@ fn suppression(track: Track, on: bool) -> Instruction {
 }
 
 /// Reads a `Stream`. `may_send_audio` says whether the application may send audio. If the stream has no usable URL,
-/// warns and
-/// returns `None`.
+/// warns and returns `None`.
 fn stream(
     reader: &mut Reader<'_>,
     element: &Element,
@@ -183,8 +183,9 @@ fn stream(
     }))
 }
 
-/// Reads the codec of the audio to the application, and the form of the audio from the application. The codec `None`
-/// means the codec of the call. The application sends payload in its own codec, or files (Telnyx).
+/// Reads the codec of the audio to the application, and the form of the audio from the application (Telnyx). The codec
+/// `None` means the codec of the call. The application sends either payload in the codec of `bidirectionalCodec`, or
+/// audio files.
 fn bidirectional(
     reader: &mut Reader<'_>,
     element: &Element,
@@ -231,8 +232,8 @@ pub(super) fn parameters(reader: &mut Reader<'_>, element: &Element) -> Vec<(Str
     parameters
 }
 
-/// Reads the codec. If the flavour has `audioFormat` and `sampleRate` instead of `codec`, the default is µ-law. Linear
-/// samples have 16,000 Hz unless the document requests 8,000 Hz.
+/// Reads the codec of a stream. If the flavour has `audioFormat` and `sampleRate` instead of `codec`, the default is
+/// µ-law. In this case, linear samples have 16,000 Hz unless the document requests 8,000 Hz.
 fn codec(reader: &mut Reader<'_>, element: &Element) -> StreamCodec {
     if reader.honours(element, "codec") {
         return reader.word(element, "codec", &CODECS, StreamCodec::Pcmu, code::SCHEMA);

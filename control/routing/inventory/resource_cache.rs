@@ -26,8 +26,8 @@ pub trait InventoryItem: Serialize + DeserializeOwned {
 #[derive(Debug)]
 pub struct ResourceCache<T> {
     rows: RwLock<Rows<T>>,
-    /// This lock is held while a change is written to the database and then to memory. So both have the changes in the
-    /// same order.
+    /// This lock is held while a change is written to the database and then to memory. So the database and the memory
+    /// have the changes in the same order.
     changing: tokio::sync::Mutex<()>,
 }
 

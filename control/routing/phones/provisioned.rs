@@ -60,7 +60,8 @@ impl ProvisionedPhone {
         (self.ha1_md5, self.ha1_sha256) = (md5.into(), sha256.into());
     }
 
-    /// Returns the claim that makes user names unique within an account. Upper and lower case are equal in the claim.
+    /// Returns the claim that makes user names unique within an account. The claim contains the user name in lower
+    /// case, so user names that differ only in case are equal.
     pub fn claim(account: &str, username: &str) -> String {
         format!("phone {account} {}", username.to_ascii_lowercase())
     }

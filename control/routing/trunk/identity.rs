@@ -89,7 +89,7 @@ pub struct PresentedCaller {
     pub from_display: Option<String>,
     /// Host part of the From header, if it is neither the trunk's domain nor our own host.
     pub from_host: Option<String>,
-    /// The calling number in our own format, if the trunk receives it.
+    /// The calling number in our own format. `None` if the trunk does not receive the number.
     pub number: Option<String>,
     /// Additional headers for the identity.
     pub headers: Vec<sip::Header>,

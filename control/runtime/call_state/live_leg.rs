@@ -1,4 +1,4 @@
-//! A live leg of a call: its dialog, its media session, and everything that the call runs for the leg.
+//! A live leg of a call: the dialog, the media session, and everything that the call runs for the leg.
 
 use foldhash::HashMap;
 use tandem_call::id::{LegId, OpId, StreamId};
@@ -14,7 +14,7 @@ use tokio::task::AbortHandle;
 
 use tandem_legs::LegIo;
 
-/// A live leg, and everything that the call runs for it.
+/// A live leg, and everything that the call runs for the leg.
 pub(crate) struct LiveLeg {
     /// The dialog and the media session.
     pub io: LegIo,
@@ -41,7 +41,7 @@ pub(crate) struct LiveLeg {
 }
 
 impl LiveLeg {
-    /// A leg for which nothing runs yet.
+    /// Creates a live leg for which nothing runs yet.
     pub(crate) fn new(io: LegIo) -> Self {
         Self {
             io,
@@ -58,7 +58,7 @@ impl LiveLeg {
         }
     }
 
-    /// Stops a playback, or the preparation of its audio.
+    /// Stops a playback. If the audio of the playback is still being prepared, stops the preparation.
     pub(crate) fn stop(&mut self, op: OpId) {
         match self.renders.remove(&op) {
             Some(render) => render.abort(),
@@ -68,8 +68,8 @@ impl LiveLeg {
         }
     }
 
-    /// Ends everything that runs for the leg, and closes its media session. Returns whether the media engine will report
-    /// a final event.
+    /// Ends everything that runs for the leg, and closes the media session of the leg. Returns whether the media engine
+    /// will report a final event.
     pub(crate) fn release(&mut self) -> bool {
         for (_, render) in self.renders.drain() {
             render.abort();

@@ -1,11 +1,11 @@
-//! The supervision of a call: the pairs of a supervising leg and a supervised leg, and the rooms for them.
+//! The supervision of a call: the pairs of a supervising leg and a supervised leg, and the media rooms of these legs.
 
 use foldhash::HashMap;
 use tandem_call::id::LegId;
 use tandem_call::supervision::Supervision;
 use tandem_media as media;
 
-/// The supervisors of a call, and their rooms.
+/// The supervisors of a call, and the media rooms for the supervision.
 #[derive(Default)]
 pub(crate) struct Supervised {
     /// The supervisions, by the leg of the supervisor.
@@ -37,7 +37,7 @@ impl Supervised {
 }
 
 impl Room {
-    /// A room that closes when the value is dropped.
+    /// Creates a room. The room closes when this value is dropped.
     pub(crate) fn new(key: media::RoomKey, handle: media::RoomHandle) -> Self {
         Self { key, _handle: handle }
     }

@@ -13,7 +13,7 @@ use tandem_dialect::ReportedError;
 use super::CallTask;
 use crate::inbox::{Inbox, Message};
 
-/// The call of a participant: passes the conference's reports to the inbox.
+/// The call of a participant. This type passes the conference's reports to the call's inbox.
 struct CallOfParticipant {
     inbox: Inbox,
     leg: LegId,

@@ -22,7 +22,7 @@ use crate::inbox::{Inbox, Message};
 /// Duration of a digit that an application sends.
 const TONE: Duration = Duration::from_millis(100);
 
-/// The call of a conversation: passes the conversation's reports and commands to the inbox.
+/// The call of a conversation. This type passes the conversation's reports and commands to the call's inbox.
 struct CallOfConversation {
     inbox: Inbox,
     leg: LegId,
@@ -94,12 +94,12 @@ impl CallTask {
     }
 
     /// Sends DTMF digits for a WebSocket application. The function does not wait for the end of the digits, because the
-    /// audio source pauses by itself.
+    /// audio of the application pauses automatically during the digits.
     pub(super) fn send_dtmf(&mut self, leg: LegId, op: OpId, digits: String) {
         self.command(leg, LegCommand::SendDigits { op, digits: SendDigits { digits, tone: TONE } });
     }
 
-    /// Removes a conversation and disconnects it from the leg's audio.
+    /// Removes a conversation, and disconnects the conversation from the leg's audio.
     pub(super) fn end_conversation(&mut self, leg: LegId, id: ConversationId) {
         let Some(live) = self.legs.get_mut(&leg) else { return };
         if let Some(conversation) = live.conversation.take_if(|own| own.id == id) {

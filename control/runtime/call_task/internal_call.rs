@@ -1,5 +1,5 @@
-//! Internal calls: calls to an application, a number or a domain of this server. The far end is another leg of this
-//! server. The other leg belongs to another call.
+//! Internal calls: calls to an application, a number or a domain of this server. The far end of such a call is another
+//! leg of this server, which belongs to another call.
 
 use std::sync::Arc;
 
@@ -110,7 +110,7 @@ impl CallTask {
         Ok(())
     }
 
-    /// Returns the id of the SIP domain that contains this address, as 32 hex digits.
+    /// Returns the id of the SIP domain in a called address, as 32 hex digits.
     fn domain_called(&self, called: &Address) -> Option<Arc<str>> {
         let Address::Sip(uri) = called else { return None };
         let routing = self.services.routing.load_full();
@@ -127,8 +127,8 @@ impl CallTask {
     }
 }
 
-/// Begins the call of `info`. The leg `from` of this server calls `info`. `loopback` is the connection from the called
-/// leg to the calling leg.
+/// Begins the call of the called leg `info`. `from` is the leg of this server that calls `info`. `loopback` is the
+/// connection from the called leg to the calling leg.
 fn begin(
     registry: &Registry,
     info: LegInfo,

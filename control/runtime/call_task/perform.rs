@@ -149,7 +149,7 @@ impl CallTask {
         let _ = self.inbox.post(Message::LegEvent(leg, event));
     }
 
-    /// Applies a function to a leg's I/O, if this I/O still exists.
+    /// Calls `act` with a live leg. Does nothing if the leg is no longer live.
     fn with_leg(&mut self, leg: LegId, act: impl FnOnce(&mut LiveLeg)) {
         if let Some(live) = self.legs.get_mut(&leg) {
             act(live);
@@ -446,9 +446,9 @@ fn unreachable_reason(to: &Address) -> String {
     }
 }
 
-/// Whether an outbound leg may show this number as its caller ID because the number is the caller or the called number
-/// of the parent leg. If the parent leg has no trunk, its caller ID is not sufficient, because a phone has sent this
-/// caller ID.
+/// Whether an outbound leg may show `from` as its caller ID. This is allowed if `from` is the caller or the called
+/// number of the parent leg. It is not allowed if the parent leg is an inbound leg without a trunk, because a phone has
+/// sent the caller ID of such a leg.
 fn may_show_caller_id(parent_leg: &LegInfo, from: &Address) -> bool {
     let vouched = parent_leg.direction != Direction::Inbound || parent_leg.sip.trunk.is_some();
     vouched && (parent_leg.from == *from || parent_leg.to == *from)

@@ -30,11 +30,12 @@ use crate::services::Services;
 /// Maximum number of problems of one call that are stored as reports and notifications. Later problems are only in the
 /// call's log.
 const MAX_NOTIFICATIONS: usize = 200;
-/// A hint for a stream whose URL requires TLS while its port does not speak TLS. The hint explains where the URL is
-/// written and how the host in the URL is mapped.
+/// A hint for a stream whose URL requires TLS although the port in the URL does not speak TLS. The hint says where the
+/// URL is written and how the host in the URL is mapped.
 const TLS_OF_STREAMS: &str =
     "The URL is in the application's document. In [[origins]], write https:// and http:// for streams too.";
-/// Maximum number of notices of one call that wait for the database. Beyond this number the call waits.
+/// Maximum number of notices of one call that wait for the database. At this number, the call waits until the database
+/// has stored notices.
 const NOTICES: usize = 1024;
 
 impl CallTask {
@@ -206,8 +207,8 @@ impl CallTask {
         })
     }
 
-    /// Stores a problem with a document or an application as a notification of the provider, with the HTTP request that
-    /// caused the problem.
+    /// Stores a problem with a document or an application as a notification of the provider. The notification contains
+    /// the HTTP request that caused the problem.
     fn note_notification(&mut self, event: &CallEvent) {
         if self.notifications >= MAX_NOTIFICATIONS {
             return;

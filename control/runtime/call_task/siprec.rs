@@ -81,7 +81,7 @@ impl CallTask {
         }
     }
 
-    /// Removes an ended session and disconnects it from the audio of its leg.
+    /// Removes an ended recording session, and disconnects the session from the audio of the leg.
     fn take_session(&mut self, leg: LegId, id: SiprecId) -> Option<SiprecSession> {
         let live = self.legs.get_mut(&leg)?;
         let place = live.siprec_sessions.iter().position(|one| one.id() == id)?;

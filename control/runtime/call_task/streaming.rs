@@ -18,7 +18,7 @@ use super::CallTask;
 use crate::call_state::LiveLeg;
 use crate::inbox::{Inbox, Message};
 
-/// The call of a stream: passes the stream's reports to the inbox.
+/// The call of a stream. This type passes the stream's reports to the call's inbox.
 struct CallOfStream {
     inbox: Inbox,
     leg: LegId,
@@ -88,8 +88,8 @@ impl CallTask {
         }
     }
 
-    /// Plays the audio of this leg's stream applications to the bridged leg too, if the target legs of the stream
-    /// include the bridged leg.
+    /// Plays the audio from the leg's stream applications to the bridged leg too. This applies only to streams whose
+    /// target legs include the bridged leg.
     pub(super) fn join_streams(&self, leg: LegId) {
         let Some(live) = self.legs.get(&leg) else { return };
         let Some(bridged) = live.bridged_with.and_then(|bridged| self.legs.get(&bridged)) else { return };
@@ -100,7 +100,7 @@ impl CallTask {
         }
     }
 
-    /// Removes a stream and disconnects it from the audio of its leg and of the bridged leg.
+    /// Removes a stream, and disconnects the stream from the audio of the leg and of the bridged leg.
     pub(super) fn detach_stream(&mut self, leg: LegId, id: StreamId) -> Option<StreamHandle> {
         let live = self.legs.get_mut(&leg)?;
         let stream = live.streams.remove(&id)?;

@@ -23,8 +23,8 @@ impl CallTask {
         }
     }
 
-    /// Moves each leg into its correct room. `moved` lists the legs that have left their room because of a change of
-    /// their bridge.
+    /// Moves each leg into its correct room. `moved` lists the legs that have left a room because their bridge has
+    /// changed.
     pub(super) fn update_rooms(&mut self, moved: &[LegId]) {
         let Some(mut all) = self.supervised.take() else { return };
         for leg in moved {

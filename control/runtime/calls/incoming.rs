@@ -63,8 +63,8 @@ impl Calls {
         self.refused(None, Cause::Stranger, *line, text, refused);
     }
 
-    /// Reports a refused request. If the request has a `line`, the refusal is also logged. The value of `line` is the
-    /// number of earlier log lines that were suppressed.
+    /// Reports a refused request. If `line` is `Some`, the refusal is also logged. The value of `line` is the number of
+    /// earlier log lines that were suppressed.
     fn refused(
         &self,
         account: Option<&str>,

@@ -49,7 +49,8 @@ impl Calls {
         self.create_as(id, call).await
     }
 
-    /// Writes to the call's log, and as a notification, that the provider would have refused the calling number.
+    /// Reports that the provider would have refused the calling number. The report goes to the call's log, and is also
+    /// stored as a notification.
     fn note_foreign_caller(&self, leg: &LegInfo) {
         let dialect = self.services().dialects.get(&leg.dialect);
         let code = dialect.and_then(|dialect| dialect.error_number(ReportedError::ForeignCaller));

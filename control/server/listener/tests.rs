@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use super::*;
 
-/// A time limit in real time. All events for which the tests wait happen at once.
+/// A time limit in real time. The limit is only for safety, because everything that the tests wait for happens at once.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Returns a connection in memory. These tests have no socket, so their paused clock advances only for timers.

@@ -26,7 +26,7 @@ use crate::swml::sound::{Voice, ringing};
 use crate::swml::value::{Object, Value};
 use crate::swml::{self, text};
 
-/// Three limits of a call: the default ringing time, the maximum ringing time in seconds, and the maximum duration.
+/// The default ringing time of a call.
 const RINGING_TIMEOUT: Duration = Duration::from_secs(60);
 const MAX_RINGING_SECONDS: f64 = 600.0;
 const MAX_DURATION: Duration = Duration::from_secs(14_400);
@@ -38,7 +38,7 @@ const MAX_SOUNDS: usize = 100;
 const NOT_SERVED: [&str; 7] =
     ["play.pause", "play.resume", "play.volume", "collect.start_input_timers", "disconnect", "live_translate", "echo"];
 
-/// Kinds of jobs. The application gives an id to each job.
+/// The kinds of jobs. A job has an id that the application chooses.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) enum Kind {
     Play,
@@ -57,17 +57,17 @@ pub(super) enum Control {
     Resume,
 }
 
-/// Checks whether the call's state allows the commands.
+/// A check whether the call's state allows the commands.
 type Allowed = fn(&LegInfo) -> Result<(), ApiError>;
 
 /// The parsed request.
 #[derive(Debug)]
 pub(super) enum Plan {
-    /// Create a call.
+    /// Creates a call.
     Dial(Box<NewCall>),
-    /// Send commands to a leg. `job` is the kind and id of the job that the commands start.
+    /// Sends commands to a leg. `job` has the kind and the id of the job that the commands start.
     Leg { leg: LegId, commands: Vec<Command>, job: Option<(Kind, String)>, allowed: Allowed },
-    /// Stop, pause or resume a job of a leg.
+    /// Stops, pauses or resumes a job of a leg.
     Job { leg: LegId, kind: Kind, control_id: String, control: Control },
 }
 
@@ -267,7 +267,7 @@ fn document(parameters: &Parameters<'_>) -> Result<Option<Target>, ApiError> {
     }
 }
 
-/// A document in the request. The document is an object, or the text of an object.
+/// A document that is part of the request. The value is a JSON object, or the text of a document.
 fn checked(swml: &Value, attribute: &str) -> Result<Target, ApiError> {
     let read = match swml {
         Value::Text(text) => text::read(text.as_bytes()),
@@ -277,7 +277,7 @@ fn checked(swml: &Value, attribute: &str) -> Result<Target, ApiError> {
     checked.map_err(|fault| ApiError::invalid("not_json_or_yaml", attribute, fault.to_string()))
 }
 
-/// The destination of a transfer: the URL of a document, a document, or the address of a party.
+/// The destination of a transfer. `dest` is the URL of a document, a document, or the address of a party.
 fn destination(dest: &Value) -> Result<Target, ApiError> {
     match dest.text() {
         Some(url) if is_url(url, WEB) => Ok(Target { url: url.into(), method: Method::Post }),

@@ -15,7 +15,7 @@ pub(super) enum ApiError {
     Unauthorized,
     /// HTTP status 404: there is no such call.
     NotFound,
-    /// HTTP status 409: a job of this kind is already running, and only one such job is allowed.
+    /// HTTP status 409: a job of this kind is already running, and the leg can have only one such job.
     Conflict,
     /// HTTP status 500: the server cannot answer the request at the moment.
     Unavailable,

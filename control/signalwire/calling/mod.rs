@@ -34,17 +34,18 @@ use super::swml::text;
 
 /// Maximum number of stored job ids. If there are more ids, the id that was used least recently is dropped.
 const MAX_JOBS: u64 = 100_000;
-/// Storage time of a job's id. This time is longer than the duration of any call.
+/// Time for which a job's id is stored. This time is longer than the duration of any call.
 const REMEMBERED_FOR: Duration = Duration::from_secs(24 * 3_600);
 
-/// Jobs. The key has the leg, the kind of the job, and the id that the application gave to the job.
+/// The jobs of all legs. The key consists of the leg, the kind of the job, and the id that the application gave to the
+/// job.
 type Jobs = Cache<(LegId, Kind, String), Job>;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Job {
     Recording(RecordingId),
     Stream(StreamId),
-    /// The only job of its kind on the leg.
+    /// A job without an id in this server. The leg has no other job of this kind.
     Only,
 }
 

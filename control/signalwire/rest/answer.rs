@@ -1,5 +1,5 @@
-//! Converts the answers of Twilio's family to answers of the Compatibility API. Each resource has exactly the published
-//! keys. A key without a value is null.
+//! Converts the answers of Twilio's family to answers of the Compatibility API. Each resource has exactly the keys that
+//! SignalWire publishes. A key without a value is null.
 
 use axum::http::StatusCode;
 use serde_json::{Value, json};
@@ -215,10 +215,10 @@ const TRANSCRIPTION: Keys = &[
     "uri",
 ];
 
-/// Keys of Twilio's list envelope. This API does not have these keys.
+/// Keys of Twilio's list envelope that do not exist in this API.
 const NO_ENVELOPE: [&str; 2] = ["start", "end"];
 
-/// Converts an answer. `below` is the path of the request below the account.
+/// Converts an answer. `below` is the part of the request's path after the account.
 pub(crate) fn rewrite(below: &[&str], _status: &mut StatusCode, body: &mut Value) {
     let keys = match below {
         [] => ACCOUNT,

@@ -24,7 +24,7 @@ use tandem_twilio::sid;
 use crate::{NAME, swml};
 
 const PATH: &str = "/api/relay/rest/endpoints/sip";
-/// Maximum number and default number of rows on a page.
+/// The maximum number of rows on a page. This is also the default number.
 const LARGEST_PAGE: u32 = 1_000;
 const USUAL_PAGE: u32 = 50;
 /// Maximum size of a value that is stored but not used, in octets.
@@ -193,7 +193,7 @@ fn taken(username: &str) -> ApiError {
     ApiError::invalid("value_taken", format!("username {username} is taken"))
 }
 
-/// Changes an endpoint with the fields of the request. Other fields are unchanged.
+/// Returns the endpoint with the changes from the request. Fields that are not in the request keep their values.
 fn changed(
     app: &App,
     account: &Account,

@@ -1,5 +1,5 @@
-//! SignalWire's newer APIs. This server supports Calling and SIP endpoints. Requests to other APIs get an error in the
-//! API's own format, which SignalWire's libraries show.
+//! SignalWire's newer APIs. This server supports the Calling API and the SIP endpoints. A request to another API gets
+//! an error in the format of that API, because SignalWire's libraries show such an error.
 
 pub(super) mod answer;
 mod endpoints;

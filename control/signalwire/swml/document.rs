@@ -1,8 +1,8 @@
 //! A document: sections of steps. The whole document is checked before the first step runs.
 //!
 //! Some forms are accepted although the schema forbids them, because SignalWire's own examples use these forms
-//! (`hangup` instead of `hangup: {}`, `play: "say:Hi"`). An unknown step is an error. A parameter that a method does
-//! not have causes a warning.
+//! (`hangup` instead of `hangup: {}`, `play: "say:Hi"`). An unknown step is an error. If a step has a parameter that
+//! its method does not know, the server gives a warning.
 
 use std::sync::Arc;
 
@@ -42,7 +42,7 @@ pub(super) enum Inner {
     Branches(Vec<Branch>),
     /// The cases of `switch`.
     Cases(Cases),
-    /// The steps that run after the end of `execute`, `connect` or `join_conference`.
+    /// The steps that run when `execute`, `connect` or `join_conference` has ended.
     Over { on_return: Steps, result: Option<Box<Inner>> },
 }
 
@@ -68,11 +68,12 @@ pub(super) struct Cases {
 #[derive(PartialEq, Eq, Debug)]
 pub(super) struct Method {
     pub(super) name: &'static str,
-    /// The name of the parameter for a value without a name. Empty if such a value is not allowed.
+    /// The name of the parameter that gets a value without a name. Empty if the method does not allow a value without a
+    /// name.
     first: &'static str,
-    /// Names of required parameters. A step must have one of these parameters. Empty if no parameter is required.
+    /// Names of parameters. A step must have at least one of these parameters. Empty if no parameter is required.
     needs: &'static [&'static str],
-    /// The other parameters of the method. These parameters are not checked if `any` is set.
+    /// The other parameters of the method. If `any` is set, the method allows any parameter.
     knows: &'static [&'static str],
     any: bool,
 }

@@ -17,7 +17,7 @@ use super::facts;
 use super::media::{self, direction};
 use super::parameters::target_and_control_id;
 
-/// The notices of a call event. Empty if no application subscribed to this event.
+/// The notices of a call event. Empty if no application has subscribed to this event.
 pub(super) fn notices(account: &Account, event: &CallEvent, context: &Context) -> Vec<Notice> {
     let teller = NoticeBuilder { account, event, context };
     let one = match &event.kind {
@@ -237,7 +237,7 @@ fn detected(facts: &MachineFacts) -> Json {
     json!({ "type": kind, "params": params })
 }
 
-/// The event type of a transcription, and its parameters.
+/// The type of a transcription event, and the parameters of the event.
 fn transcription(facts: &TranscriptionFacts) -> (&'static str, Json) {
     let role = |track| match track {
         Track::Outbound => "local-caller",

@@ -2,7 +2,8 @@
 //! expressions. Arrow functions are allowed only as arguments.
 //!
 //! An expression has at most 1,024 characters, as at SignalWire. SignalWire's engine stops an evaluation after 150 ms.
-//! This engine stops an evaluation after a number of steps, or if a text or list becomes too large.
+//! This engine stops an evaluation after a maximum number of steps. It also stops if a text or a list becomes too
+//! large.
 
 use super::value::{Object, Value, number_text};
 
@@ -10,7 +11,8 @@ use super::value::{Object, Value, number_text};
 pub(super) const LONGEST: usize = 1_024;
 /// Maximum number of steps of an evaluation.
 const MAX_STEPS: u32 = 50_000;
-/// Maximum size of the result of an operation: octets of a text, or elements of a list.
+/// Maximum size of the result of an operation. For a text, this is a number of octets. For a list, this is a number of
+/// elements.
 const LARGEST: usize = 1024 * 1024;
 /// Maximum nesting depth.
 const DEEPEST: u32 = 64;
@@ -62,8 +64,8 @@ impl std::fmt::Display for Token {
     }
 }
 
-/// All operators and punctuation marks. Longer marks come first, so that the parser does not read a longer mark as a
-/// shorter mark.
+/// All operators and punctuation marks. Longer marks come first. Otherwise the parser would read the beginning of a
+/// longer mark as a shorter mark.
 const MARKS: [&str; 34] = [
     "===", "!==", "...", "=>", "==", "!=", "<=", ">=", "&&", "||", "??", "?.", "**", "+", "-", "*", "/", "%", "<", ">",
     "!", "?", ":", "(", ")", "[", "]", "{", "}", ",", ".", "=", ";", "&",
@@ -376,7 +378,8 @@ impl Parser {
 struct Machine<'a> {
     scope: &'a dyn Scope,
     steps: u32,
-    /// Parameters of the enclosing arrow functions. The innermost function comes last.
+    /// The parameters of the arrow functions around the current expression. The parameters of the innermost function
+    /// come last.
     locals: Vec<(String, Value)>,
 }
 
@@ -611,7 +614,7 @@ fn loosely_equal(left: &Value, right: &Value) -> bool {
     }
 }
 
-/// The member of a value with this name or index.
+/// The member of the value `of`. `key` is the name or the index of the member.
 pub(super) fn member(of: &Value, key: &Value) -> Result<Value, String> {
     let found = match of {
         Value::Undefined | Value::Null => return Err(format!("{of} has no {key}")),
@@ -739,8 +742,8 @@ fn method(of: &Value, name: &str, arguments: &[Value]) -> Result<Value, String> 
     }
 }
 
-/// Converts an argument to an index. A negative index counts from the end if `from_end` is set. The result is between 0
-/// and `length`. `missing` is the result for an undefined argument.
+/// Converts an argument to an index between 0 and `length`. If `from_end` is set, a negative index counts from the end.
+/// `missing` is the result for an undefined argument.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is bounded")]
 fn index(argument: &Value, length: usize, missing: usize, from_end: bool) -> usize {
     if *argument == Value::Undefined {
@@ -882,7 +885,8 @@ fn number_method(number: f64, name: &str, arguments: &[Value]) -> Result<Option<
     }
 }
 
-/// `toFixed` (ECMA-262 §21.1.3.3). If two results are equally near, the result with the larger magnitude is used.
+/// `toFixed` (ECMA-262 §21.1.3.3). If two results are equally near to the number, the result with the larger magnitude
+/// is used.
 fn fixed(number: f64, decimals: usize) -> String {
     // Rust rounds an exact half to the even digit. Only a number with few decimals can be an exact half.
     let text = format!("{number:.decimals$}");

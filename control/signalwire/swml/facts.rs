@@ -1,4 +1,4 @@
-//! The properties of a call that scripts and applications receive.
+//! The facts about a call that scripts and applications receive.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -25,7 +25,7 @@ impl Remembered {
         serde_json::to_vec(self).ok().map(|json| STANDARD.encode(json))
     }
 
-    /// Decodes the `client_state` of a leg. Empty if the text has other data.
+    /// Decodes the `client_state` of a leg. The result is empty if `client_state` does not contain this data.
     pub(super) fn of(leg: &LegInfo) -> Self {
         let json = leg.client_state.as_ref().and_then(|text| STANDARD.decode(text).ok());
         json.and_then(|json| serde_json::from_slice(&json).ok()).unwrap_or_default()
@@ -37,7 +37,7 @@ pub(super) fn project(account: &Account) -> &str {
     account.signalwire.as_ref().map_or("", |own| &own.project_id)
 }
 
-/// The `space_id`, and the `node_id` below. On this server, a project has one space, and the server is one node.
+/// The `space_id`. On this server, a project has one space, and the whole server is one node.
 fn space(account: &Account) -> String {
     derived(project(account).as_bytes(), b"space")
 }
@@ -54,7 +54,7 @@ fn derived(from: &[u8], kind: &[u8]) -> String {
     super::uuid(octets)
 }
 
-/// The ids of a call for every notice: `call_id`, `node_id` and `segment_id`.
+/// The ids that every notice of a call contains: `call_id`, `node_id` and `segment_id`.
 pub(super) fn ids(leg: &LegInfo, public_url: &str) -> serde_json::Map<String, Json> {
     let id = super::ids().call(leg.id);
     let segment = derived(id.as_bytes(), b"segment");
@@ -62,7 +62,7 @@ pub(super) fn ids(leg: &LegInfo, public_url: &str) -> serde_json::Map<String, Js
     pairs.into_iter().map(|(key, value)| (key.to_owned(), value.into())).collect()
 }
 
-/// The envelope for the `params` of a notice.
+/// The complete body of a notice. `params` becomes a member of this body.
 pub(super) fn envelope(account: &Account, leg: Option<&LegInfo>, event: &str, at: Timestamp, params: Json) -> Json {
     let mut envelope = json!({
         "event_type": event,
@@ -117,7 +117,7 @@ pub(crate) fn party(address: &Address) -> String {
     }
 }
 
-/// The object `call`, for a script and for the script's requests.
+/// The object `call`, which a script can read and which the script's requests contain.
 pub(super) fn call(account: &Account, leg: &LegInfo, public_url: &str) -> Object {
     let (from, to) = (party(&leg.from), party(&leg.to));
     let kind = kind(leg);
@@ -185,7 +185,7 @@ pub(super) fn device(leg: &LegInfo) -> Json {
     }
 }
 
-/// `end_reason`: the reason of the call's end. `None` while the call is live.
+/// The value of `end_reason`: the reason of the call's end. `None` while the call is live.
 pub(super) fn end_reason(leg: &LegInfo) -> Option<&'static str> {
     let end = leg.end.as_ref()?;
     Some(match end.cause {

@@ -1,8 +1,8 @@
 //! The interpreter: sections, variables and conditions of a document. The interpreter is plain data and does no I/O.
 //!
-//! The interpreter returns the leg's next action ([`Next`]), one method at a time. Then it receives the outcome of the
-//! method ([`Interpreter::resume`]). The interpreter executes a method that needs no leg (`set`, `cond`, `goto`...)
-//! immediately.
+//! For each method that needs the leg, the interpreter returns the leg's next action ([`Next`]). Then it receives the
+//! outcome of the method ([`Interpreter::resume`]). The interpreter executes a method that needs no leg (`set`, `cond`,
+//! `goto`...) immediately.
 
 use std::collections::VecDeque;
 
@@ -33,13 +33,13 @@ const MAX_WARNINGS: usize = 100;
 /// The leg's next action.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) enum Next {
-    /// Run these instructions, then resume the interpreter.
+    /// The leg must run these instructions. Then the interpreter must be resumed.
     Run(Vec<Instruction>),
-    /// Fetch the document at this URL.
+    /// The document at this URL must be fetched.
     Document(String),
-    /// Make an HTTP request for the `request` method.
+    /// The HTTP request of a `request` method must be sent.
     Request(Box<ScriptRequest>),
-    /// No action: the script has ended.
+    /// There is no next action, because the script has ended.
     End,
 }
 
@@ -79,7 +79,7 @@ pub(super) enum PendingResult {
     Tap {
         control_id: String,
     },
-    /// The result of a dial. `next` has the further dials for the case that this dial fails.
+    /// The result of a dial. `next` has the further dials. The script starts the first of them if this dial fails.
     Connect {
         next: VecDeque<Dial>,
         result: Option<Inner>,
@@ -123,7 +123,7 @@ enum Frame {
         at: usize,
         params: Value,
         over: Option<Box<Over>>,
-        /// The number of jumps that each step has made, with the step's number.
+        /// The steps that have made jumps: the number of the step, and the number of its jumps.
         jumps: Vec<(usize, u32)>,
     },
     /// Steps within a section.
@@ -136,7 +136,7 @@ pub(super) struct Jobs {
     pub(super) recordings: Vec<(String, RecordingId)>,
     pub(super) streams: Vec<(String, StreamId)>,
     pub(super) taps: Vec<(String, StreamId)>,
-    /// Number of jobs without an id from the script.
+    /// Number of jobs for which the script gave no id.
     pub(super) nameless: u32,
 }
 
@@ -147,7 +147,7 @@ pub(super) struct CallContext {
     pub(super) call: Object,
     /// Whether the leg is answered.
     pub(super) answered: bool,
-    /// First part of the URLs of recordings.
+    /// The first part of the URL of every recording.
     pub(super) recordings: String,
 }
 
@@ -162,11 +162,11 @@ pub(super) struct Interpreter {
     pub(super) jobs: Jobs,
     transfers: u32,
     warnings: Vec<Fault>,
-    /// Name of the method that started last, for log messages.
+    /// Name of the method that started last. Log messages show this name.
     pub(super) place: String,
 }
 
-/// The continuation of a script after a step.
+/// Says how a script continues after a step.
 pub(super) enum Flow {
     Continue,
     Yield(Next),
@@ -241,7 +241,8 @@ impl Interpreter {
         Err(Fault::new(Code::InternalError, format!("{}: {MAX_STEPS} steps without one that takes time", self.place)))
     }
 
-    /// Returns the next step, and moves the position behind this step. `None` if a section or a condition has ended.
+    /// Returns the next step, and moves the position to the step after it. `None` if there is no further step in the
+    /// section or the condition.
     fn step(&mut self) -> Option<Step> {
         let (steps, at) = match self.frames.last_mut()? {
             Frame::Section { steps, at, .. } | Frame::Block { steps, at } => (steps, at),
@@ -328,8 +329,8 @@ impl Interpreter {
         expanded.value
     }
 
-    /// Sets a variable. If all variables together would be larger than the maximum size, the variable keeps the old
-    /// value, and a warning is added.
+    /// Sets a variable. If all variables together would become larger than the maximum size, the variable keeps the old
+    /// value. The function then adds a warning.
     pub(super) fn set(&mut self, name: &str, value: impl Into<Value>) {
         let before = self.vars.remove(name);
         let value = value.into();
@@ -391,7 +392,7 @@ impl Interpreter {
         }
     }
 
-    /// Continues with the steps for the outcome of a method.
+    /// Continues with the steps that the document has for the outcome of a method.
     pub(super) fn follow(&mut self, result: Option<&Inner>) {
         match result {
             Some(Inner::Cases(cases)) => self.choose(cases),
@@ -467,14 +468,14 @@ impl Interpreter {
         self.leave();
     }
 
-    /// Executes a section or a document, or transfers to a section or a document. `over` has the steps after an
-    /// execution.
+    /// Executes a section or a document, or transfers the call to a section or a document. `over` has the steps that
+    /// run after an execution. `None` means a transfer.
     fn go(&mut self, object: &Object, over: Option<Box<Over>>) -> Result<Flow, Fault> {
         let params = as_params(object.get("params").cloned().unwrap_or_else(|| Value::Object(Object::default())));
         self.go_to(object.get("dest").unwrap_or(&Value::Null), params, over)
     }
 
-    /// Like `go`, but the destination is not a parameter of a method.
+    /// Does the same as `go` for the destination `dest`, which does not have to be a parameter of a method.
     pub(super) fn go_to(&mut self, dest: &Value, params: Value, over: Option<Box<Over>>) -> Result<Flow, Fault> {
         if over.is_none() {
             self.transfers += 1;
@@ -534,8 +535,8 @@ impl Interpreter {
     }
 }
 
-/// Restores the placeholders in `confirm` steps. These steps run later on the called leg, with the `call` object and
-/// the variables of the called leg.
+/// Restores the placeholders in `confirm` steps. These steps run later on the called leg. They use the `call` object
+/// and the variables of the called leg.
 fn keep_confirmations(written: &Value, expanded: &mut Value) {
     match (written, expanded) {
         (Value::Object(written), Value::Object(expanded)) => {

@@ -18,7 +18,7 @@ use super::parameters::{Parameters, is_url};
 
 /// Maximum value of most durations, in seconds.
 pub(crate) const DAY: f64 = 86_400.0;
-/// The events of a recording's callback.
+/// The events of a recording for which the callback of the recording gets notices.
 pub(crate) const RECORDING_MOMENTS: [StatusEvent; 3] =
     [StatusEvent::InProgress, StatusEvent::Completed, StatusEvent::Absent];
 
@@ -26,7 +26,7 @@ const DIRECTIONS: [(&str, Track); 3] = [("speak", Track::Inbound), ("listen", Tr
 const TRACKS: [(&str, Track); 3] =
     [("inbound_track", Track::Inbound), ("outbound_track", Track::Outbound), ("both_tracks", Track::Both)];
 
-/// Codecs of streams, without their packet times.
+/// The codecs of streams, without the packet time that a document may add to the codec.
 const CODECS: [(&str, StreamCodec); 8] = [
     ("PCMU", StreamCodec::Pcmu),
     ("PCMU@8000h", StreamCodec::Pcmu),
@@ -47,8 +47,8 @@ pub(crate) struct RecordingDefaults {
     pub(crate) end_silence: f64,
 }
 
-/// The settings of a recording. `end_silence_timeout` limits silence at the beginning of the recording and silence at
-/// its end. `initial_timeout` has no effect.
+/// The settings of a recording. `end_silence_timeout` limits the silence at the beginning of the recording and at the
+/// end of the recording. `initial_timeout` has no effect.
 pub(crate) fn recording(
     parameters: &Parameters<'_>,
     defaults: RecordingDefaults,
@@ -80,7 +80,7 @@ pub(crate) fn direction(track: Track) -> &'static str {
     DIRECTIONS.iter().find(|(_, one)| *one == track).map_or("both", |(word, _)| word)
 }
 
-/// The settings of a stream to a URL. `speaks` says whether the stream's application may send audio.
+/// The settings of a stream to a URL. `speaks` says whether the application at this URL may send audio.
 pub(crate) fn stream(parameters: &Parameters<'_>, url: String, speaks: bool, callback: Option<Callback>) -> StreamSpec {
     let codec = codec(parameters);
     StreamSpec {
@@ -98,8 +98,8 @@ pub(crate) fn stream(parameters: &Parameters<'_>, url: String, speaks: bool, cal
     }
 }
 
-/// The settings of a tap. A tap sends plain audio to `rtp://ADDRESS:PORT`, `ws://` or `wss://`. `None` for any other
-/// `uri`.
+/// The settings of a tap. A tap sends plain audio to `rtp://ADDRESS:PORT`, `ws://` or `wss://`. Returns `None` for any
+/// other `uri`.
 pub(crate) fn tap(
     parameters: &Parameters<'_>,
     uri: &str,
@@ -145,7 +145,7 @@ pub(crate) fn tap_facts(spec: &StreamSpec) -> [(&'static str, String); 4] {
     ]
 }
 
-/// The codec and the packet time in ms of a tap.
+/// The codec of a tap, and the packet time of the tap in ms.
 pub(crate) fn tap_codec(spec: &StreamSpec) -> (&'static str, u32) {
     let codec = if spec.codec == Some(StreamCodec::Pcma) { "PCMA" } else { "PCMU" };
     let frames = if let StreamTransport::Rtp(rtp) = spec.transport { rtp.frames } else { 1 };
@@ -201,7 +201,7 @@ pub(crate) fn detection(
     }
 }
 
-/// The settings of speech recognition in a gather. `digits` says whether the gather accepts digits too.
+/// The settings of speech recognition in a gather. `digits` says whether the gather also accepts digits.
 pub(crate) fn listening(
     language: Option<String>,
     hints: Vec<String>,
@@ -218,7 +218,7 @@ pub(crate) fn listening(
     }
 }
 
-/// Name of the live transcription. A call has at most one live transcription.
+/// The name that this server gives to the live transcription of a call. A call has at most one live transcription.
 pub(crate) const LIVE: &str = "live_transcribe";
 
 /// The settings of a live transcription, from the parameters of `start`.
@@ -247,10 +247,10 @@ pub(crate) fn transcription(own: &Parameters<'_>) -> TranscriptionSpec {
     }
 }
 
-/// Name of the transcription of a whole call. A call has at most one such transcription.
+/// The name that this server gives to the transcription of a whole call. A call has at most one such transcription.
 pub(crate) const WHOLE: &str = "transcribe";
 
-/// The settings of a transcription of the whole call. The transcription is sent at the end of the call.
+/// The settings of a transcription of the whole call. The application gets the transcription at the end of the call.
 pub(crate) fn whole_transcription(callback: Option<Callback>) -> TranscriptionSpec {
     TranscriptionSpec {
         name: Some(WHOLE.to_owned()),

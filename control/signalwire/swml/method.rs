@@ -1,4 +1,5 @@
-//! Methods that act on a leg: the instructions of each method, and the variables for the outcome.
+//! The methods that act on a leg. For each method, this module creates the instructions and sets the variables for the
+//! outcome.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -30,9 +31,10 @@ use super::parameters::{Parameters, WEB};
 use super::sound::{Voice, sound};
 use super::value::{Object, Value};
 
-/// The pseudo URL of a leg's request for the next action of the script.
+/// The pseudo URL with which a leg asks for the next action of the script.
 pub(super) const NEXT: &str = "swml:next";
-/// Prefix of a pseudo URL that contains a document. The JSON of the document follows as base64url.
+/// Prefix of a pseudo URL that contains a document. After the prefix, the URL has the JSON of the document as
+/// base64url.
 const INLINE: &str = "swml:document,";
 /// Maximum ringing time of a called party, in seconds.
 const MAX_RINGING_SECONDS: f64 = 600.0;
@@ -40,14 +42,13 @@ const MAX_RINGING_SECONDS: f64 = 600.0;
 const REQUEST: f64 = 30.0;
 /// Header fields that the `request` method may send, in lower case. Header fields that begin with `X-` are allowed too.
 const REQUEST_HEADERS: [&str; 4] = ["accept", "authorization", "content-type", "range"];
-/// Two limits for an answer: the number of header fields that become variables, and the size of the stored body in
-/// octets.
+/// Maximum number of header fields of an answer that become variables.
 const MAX_RESPONSE_HEADERS: usize = 64;
 const MAX_RESPONSE_BODY: usize = 64 * 1024;
-/// Tone duration of sent digits. SignalWire has the same default.
+/// Duration of each digit's tone when digits are sent. SignalWire has the same default.
 const TONE: Duration = Duration::from_millis(100);
 
-/// The target of a leg's request for the next action of the script.
+/// The target with which a leg asks for the next action of the script.
 pub(super) fn next() -> Target {
     Target { url: NEXT.into(), method: HttpMethod::Post }
 }
@@ -277,7 +278,7 @@ impl Interpreter {
         self.warn(Code::MethodExecuteFailed, "not served here");
     }
 
-    /// The id of a job. The script gives this id. If the script gives no id, the function creates a new id.
+    /// The id of a job. The script can give this id. If the script gives no id, the function creates an id.
     fn control_id(&mut self, parameters: &Parameters<'_>) -> String {
         parameters.text("control_id").unwrap_or_else(|| {
             self.jobs.nameless += 1;
@@ -299,7 +300,7 @@ impl Interpreter {
         }
     }
 
-    /// The voice. The parameters name the voice. For a missing parameter, the variable with the same name is used.
+    /// The voice that the parameters name. If a parameter is missing, the variable with the same name is used.
     fn voice(&self, parameters: &Parameters<'_>) -> Voice {
         let named = |name: &str| {
             let variable = || self.vars.get(name).and_then(Value::text).map(str::to_owned);
@@ -458,7 +459,7 @@ impl Interpreter {
         }
     }
 
-    /// A called target. The target's own settings take precedence over the settings for all targets.
+    /// A target that the server calls. The target's own settings take precedence over the settings for all targets.
     fn target(&self, own: &Parameters<'_>, all: &Parameters<'_>) -> Option<DialTarget> {
         let text = own.text("to")?;
         let either = |name: &str| own.text(name).or_else(|| all.text(name));
@@ -486,7 +487,7 @@ impl Interpreter {
         })
     }
 
-    /// Sets the variables after the end or the failure of a connection.
+    /// Sets the variables after a connection has ended or has failed.
     fn connected(&mut self, dialled: Option<&DialResult>, result: Option<Inner>) {
         let joined = dialled.is_some_and(|dialled| dialled.bridged);
         let word = if joined { "connected" } else { "failed" };
@@ -816,7 +817,8 @@ fn recording_defaults(source: RecordingSource, track: Track, end_silence: f64) -
     RecordingDefaults { source, track, format: RecordingFormat::Wav, end_silence }
 }
 
-/// Adds a callback for the start of the first sound and the end of the last sound.
+/// Adds a callback to the sounds. The callback gets a notice at the start of the first sound and at the end of the last
+/// sound.
 pub(crate) fn with_end_callback(mut plays: Vec<Play>, url: Option<&str>, control_id: Option<&str>) -> Vec<Play> {
     let Some(url) = url else { return plays };
     let count = plays.len();
@@ -832,8 +834,8 @@ pub(crate) fn with_end_callback(mut plays: Vec<Play>, url: Option<&str>, control
     plays
 }
 
-/// The events that `call_state_events` or `status_events` name. If no name is known, the only event is the end of the
-/// call.
+/// The events that the words of `call_state_events` or `status_events` name. If no word is known, the only event is the
+/// end of the call.
 pub(crate) fn state_moments(words: &[String]) -> Vec<StatusEvent> {
     let moments = |word: &String| match word.as_str() {
         "created" | "initiated" | "queued" => Some(StatusEvent::Initiated),
@@ -861,7 +863,7 @@ pub(crate) fn address(text: &str) -> Address {
     }
 }
 
-/// Converts a called target to an object with the target's own settings.
+/// Converts a called target to an object that contains the settings of the target.
 fn destination(value: &Value) -> Object {
     match value {
         Value::Object(object) => object.clone(),
@@ -885,7 +887,7 @@ fn accepted(reason: &FetchReason) -> Option<&Accepted> {
     }
 }
 
-/// The reason of a failed connection, in the words of `end_reason`.
+/// The reason why a connection failed, as a word of `end_reason`.
 fn failed_reason(dialled: &DialResult) -> &'static str {
     match (dialled.status, dialled.sip_status) {
         (DialStatus::Busy, _) => "busy",

@@ -63,8 +63,8 @@ pub fn dialect(compatibility: Family) -> Swml {
     Swml { compatibility }
 }
 
-/// Whether a method is supported. `None` if there is no such method. The test gives the method all parameters that any
-/// method may need.
+/// Whether a method is supported. `None` if there is no such method. The function gives the method all parameters that
+/// any method may need.
 #[cfg(any(test, feature = "testing"))]
 pub fn serves(method: &str) -> Option<bool> {
     let given = "url: 'http://h/', urls: ['http://h/'], to: 'sip:a@h', name: n, queue_name: q, transfer_after_bridge: 'http://h/', \
@@ -78,8 +78,8 @@ pub fn serves(method: &str) -> Option<bool> {
     Some(!machine.warnings().iter().any(|warning| warning.to_string().contains("not served here")))
 }
 
-/// Fuzz entry point. The data is evaluated as an expression and read as a document. Every method in the script of the
-/// document has the same outcome.
+/// Fuzz entry point. The data is evaluated as an expression and read as a document. The script of the document then
+/// runs, and every method gets the same outcome.
 pub fn fuzz_script(data: &[u8]) {
     if let Ok(text) = std::str::from_utf8(data) {
         let nothing = interpreter::Interpreter::of_nothing();
@@ -103,12 +103,12 @@ pub(super) fn ids() -> Ids {
     Ids::Uuid
 }
 
-/// Writes the id of an object for which SWML has no prefix.
+/// Returns an object's id as a UUID. SWML has no prefix for ids of this kind.
 fn uuid(id: u128) -> String {
     Ids::Uuid.spell("", id)
 }
 
-/// First part of the URLs of the account's recordings.
+/// The first part of the URL of every recording of the account.
 fn recordings(public_url: &str, account: &Account) -> String {
     format!("{public_url}{}/Accounts/{}/Recordings/", SignalWire.root(), facts::project(account))
 }
@@ -185,7 +185,7 @@ impl Dialect for Swml {
 }
 
 impl Documents for Swml {
-    /// Used only for documents of sounds. The leg's script requests all other documents itself.
+    /// Creates the request for a document of sounds. The leg's script requests all other documents itself.
     fn fetch(&self, account: &Account, fetch: &Fetch, context: &Context) -> Notice {
         script::sounds_notice(account, fetch, context)
     }

@@ -19,7 +19,7 @@ pub(crate) struct InvalidParameter {
     pub(crate) detail: String,
 }
 
-/// The members of an object. If a member is invalid, the error is recorded, and the member is treated as absent.
+/// The members of an object. If a member is invalid, its error is recorded, and the member counts as absent.
 pub(crate) struct Parameters<'a> {
     object: &'a Object,
     wrong: RefCell<Vec<InvalidParameter>>,
@@ -76,7 +76,7 @@ impl<'a> Parameters<'a> {
         value.flag()
     }
 
-    /// The value that `words` gives for the parameter's word, in upper or lower case.
+    /// The value that `words` has for the parameter's word. The word may be in upper or lower case.
     pub(crate) fn word<T: Copy>(&self, name: &str, words: &[(&str, T)]) -> Option<T> {
         let text = self.text(name)?;
         let found = words.iter().find(|(word, _)| word.eq_ignore_ascii_case(&text)).map(|(_, meaning)| *meaning);
@@ -97,7 +97,7 @@ impl<'a> Parameters<'a> {
         fits.then_some(text)
     }
 
-    /// A URL with one of these schemes, without its fragment.
+    /// A URL with one of these schemes. The fragment is removed from the URL.
     pub(crate) fn url(&self, name: &str, schemes: &[&str]) -> Option<String> {
         let text = self.text(name)?;
         let fits = is_url(&text, schemes);
@@ -125,7 +125,7 @@ impl<'a> Parameters<'a> {
         }
     }
 
-    /// The names and values of an object, as text.
+    /// The names and values of an object. Each value is converted to text.
     pub(crate) fn pairs(&self, name: &str) -> Vec<(String, String)> {
         let members = self.object(name).into_iter().flat_map(Object::iter);
         members.map(|(key, value)| (key.to_owned(), value.rendered())).collect()
@@ -147,7 +147,7 @@ impl<'a> Parameters<'a> {
         headers
     }
 
-    /// A callback from the parameters `name` and `<name>_method`. An example is `status_url` and `status_url_method`.
+    /// A callback from the parameters `name` and `<name>_method`, for example `status_url` and `status_url_method`.
     pub(crate) fn callback(&self, name: &str, control_id: Option<&str>, moments: &[StatusEvent]) -> Option<Callback> {
         let url = self.url(name, WEB)?;
         let method = self.method(&format!("{name}_method"));
@@ -164,8 +164,8 @@ pub(crate) const WEB: &[&str] = &["http", "https"];
 /// Maximum number of header fields of a method.
 const MAX_HEADERS: usize = 50;
 
-/// Creates a callback. The id of the callback's job is stored in the fragment of the URL. A request does not contain
-/// the fragment.
+/// Creates a callback. The id of the callback's job is stored in the fragment of the URL, because a request does not
+/// contain the fragment.
 pub(crate) fn callback(url: &str, method: Method, control_id: Option<&str>, moments: &[StatusEvent]) -> Callback {
     let url = url.split('#').next().unwrap_or(url);
     let url = match control_id {

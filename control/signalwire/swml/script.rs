@@ -16,7 +16,7 @@ use super::interpreter::{CallContext, Interpreter, Next, PendingResult, ScriptRe
 use super::method::{NEXT, inlined, next};
 use super::value::{Object, Value};
 
-/// SignalWire's error number for an unreadable document. SWML's own error codes are words.
+/// SignalWire's error number for an unreadable document. SWML's own error codes are words, not numbers.
 const UNREADABLE: u32 = 12100;
 /// SignalWire's error number for a skipped element.
 const ELEMENT_SKIPPED: u32 = 12200;
@@ -29,7 +29,7 @@ const MAX_SOUNDS: usize = 100;
 #[derive(Default)]
 pub(super) struct LegScript {
     machine: Option<Interpreter>,
-    /// The data for the start of the script. Set while the first document is being fetched.
+    /// The data with which the script will start. This field is set while the first document is being fetched.
     begins: Option<(CallContext, Object)>,
 }
 
@@ -205,7 +205,7 @@ pub(super) fn sounds_notice(account: &Account, fetch: &Fetch, context: &Context)
     document_notice(&fetch.target, &standing, &none, &none, &Value::Object(none.clone()))
 }
 
-/// Converts a request of the `request` method to an HTTP request.
+/// Converts the request of a `request` method to an HTTP request.
 fn request(ask: ScriptRequest) -> Request {
     let seconds = |seconds: f64| std::time::Duration::try_from_secs_f64(seconds).unwrap_or_default();
     Request {
@@ -218,8 +218,8 @@ fn request(ask: ScriptRequest) -> Request {
     }
 }
 
-/// Parses a document of sounds for a caller in a queue or a conference. Returns the sounds and pauses of the document,
-/// in order.
+/// Parses a document of sounds for a caller in a queue or a conference. Returns the sounds and pauses in the order of
+/// the document.
 pub(super) fn sounds(base: Option<&Url>, content_type: Option<&str>, body: &[u8]) -> Result<Program, FetchFailure> {
     use tandem_call::program::instruction::{AudioSource, Play};
     if let Some(url) = base.filter(|_| content_type.is_some_and(|kind| kind.starts_with("audio/"))) {

@@ -1,5 +1,5 @@
-//! One attempt of a request with SignalWire's signatures for JSON. The signatures are HMAC-SHA1 and HMAC-SHA256 of the
-//! URL and the body, in hex.
+//! Signs one attempt of a request with SignalWire's signatures for JSON. The signatures are the HMAC-SHA1 and the
+//! HMAC-SHA256 of the URL and the body, in hex.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -17,8 +17,8 @@ use super::super::signed_request::split_credentials;
 /// The `User-Agent` of this server's requests.
 const USER_AGENT: &str = "SignalWire";
 
-/// Encodes and signs one attempt. The user name and password of the URL become Basic credentials. The signed URL has no
-/// user name and password.
+/// Encodes and signs one attempt. The user name and password in the URL become Basic credentials. The signature is for
+/// the URL without user name and password.
 pub(super) fn sign(key: &str, notice: &SignInput<'_>) -> SignedRequest {
     let url = notice.url.split('#').next().unwrap_or(notice.url);
     let (url, credentials) = split_credentials(url);
@@ -72,7 +72,7 @@ mod tests {
         signed.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    /// Python computed the expected values: `hmac.new(key, url + body, sha1).hexdigest()`.
+    /// The expected values come from Python: `hmac.new(key, url + body, sha1).hexdigest()`.
     #[test]
     fn url_and_body_are_signed_in_both_ways() {
         let body = Body::Json(serde_json::json!({"a": 1}));

@@ -12,7 +12,7 @@ const VOICE: &str = "Polly.Salli";
 const LANGUAGE: &str = "en-US";
 /// Maximum duration of silence and ringing, in seconds.
 const LONGEST: f64 = 3_600.0;
-/// Default duration of ringing: one cycle.
+/// Default duration of ringing: one cycle of the ringback tone.
 const CYCLE: Duration = Duration::from_secs(6);
 
 /// A voice for speech synthesis.

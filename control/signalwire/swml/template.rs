@@ -1,23 +1,23 @@
 //! Placeholders in the texts of documents. `${...}` and `%{...}` have the same meaning.
 //!
-//! The value of a plain path (`a.b[0].c`) is looked up. A path without a value gives an empty text. Any other
-//! placeholder is an expression.
+//! A placeholder with a plain path (`a.b[0].c`) gets the value of this path. A path without a value gives an empty
+//! text. Any other placeholder is an expression.
 
 use super::expression::{self, Scope, member};
 use super::value::Value;
 
-/// Maximum size of a text with replaced placeholders, in octets.
+/// Maximum size of a text after the replacement of its placeholders, in octets.
 const LARGEST: usize = 1024 * 1024;
 
 /// A value after the replacement of its placeholders.
 pub(super) struct Expanded {
     pub(super) value: Value,
-    /// The reasons why placeholders could not be evaluated. An empty text replaces such a placeholder.
+    /// The reasons why placeholders could not be evaluated. Each of these placeholders is replaced with an empty text.
     pub(super) faults: Vec<String>,
 }
 
-/// Replaces the placeholders in all texts of a value. If a text is a single placeholder, the result is the value of the
-/// placeholder, with the type of this value.
+/// Replaces the placeholders in all texts of a value. If a text consists of one placeholder only, the result is the
+/// placeholder's value and keeps the type of this value.
 pub(super) fn expand(value: &Value, scope: &dyn Scope) -> Expanded {
     let mut faults = Vec::new();
     let value = expanded(value, scope, &mut faults);
@@ -55,7 +55,7 @@ fn of_text(text: &str, scope: &dyn Scope, faults: &mut Vec<String>) -> Value {
     Value::Text(out)
 }
 
-/// The text before the first placeholder, the placeholder's content, and the text after it.
+/// The text before the first placeholder, the content of the placeholder, and the text after the placeholder.
 fn first_placeholder(text: &str) -> Option<(&str, &str, &str)> {
     let mut from = 0;
     loop {

@@ -1,5 +1,5 @@
-//! Tests of whole scripts without a call. The tests check the actions that a script returns, and the variables that
-//! outcomes set.
+//! Tests of whole scripts without a call. The tests check which actions a script returns, and which variables the
+//! outcome of a method sets.
 
 use std::sync::Arc;
 use std::time::Duration;

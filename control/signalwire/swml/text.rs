@@ -10,7 +10,7 @@ use super::value::{Value, last_of_each};
 pub(crate) const LONGEST: usize = 1024 * 1024;
 /// Maximum nesting depth.
 const DEEPEST: usize = 32;
-/// Maximum amount of memory for the aliases of a YAML document, in octets.
+/// Maximum amount of memory for the values that the aliases of a YAML document copy, in octets.
 const MAX_ALIASED_OCTETS: usize = 4 * 1024 * 1024;
 
 /// Parses a document. The HTTP content type is ignored. A text that begins with `{` is JSON. Any other text is YAML.

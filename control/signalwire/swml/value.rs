@@ -130,7 +130,8 @@ impl Value {
         }
     }
 
-    /// A number, or the number in a text, for parameters. `None` if the number is not finite, and for other values.
+    /// The value of a parameter that is a number, or a text with a number. `None` for other values and for a number
+    /// that is not finite.
     pub(crate) fn number(&self) -> Option<f64> {
         let number = match self {
             Self::Number(number) => *number,
@@ -140,7 +141,7 @@ impl Value {
         number.is_finite().then_some(number)
     }
 
-    /// A boolean, or `true` or `false` in a text, for parameters. `None` for other values.
+    /// The value of a parameter that is a boolean, or the text `true` or `false`. `None` for other values.
     pub(crate) fn flag(&self) -> Option<bool> {
         match self {
             Self::Bool(value) => Some(*value),
@@ -150,7 +151,8 @@ impl Value {
         }
     }
 
-    /// The value as a part of another text. `undefined` and `null` give an empty text. Lists and objects give JSON.
+    /// The text of the value when it becomes a part of another text. `undefined` and `null` give an empty text. Lists
+    /// and objects give JSON.
     pub(super) fn rendered(&self) -> String {
         match self {
             Self::Undefined | Self::Null => String::new(),

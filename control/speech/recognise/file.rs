@@ -17,7 +17,7 @@ use super::live;
 
 /// Maximum size of an answer, in octets.
 const LARGEST: usize = 4 * 1024 * 1024;
-/// The model in the form, if the configuration names no model.
+/// The model in the form if the configuration does not name a model.
 const MODEL: &str = "whisper-1";
 
 /// An engine that accepts whole files.
@@ -32,7 +32,7 @@ pub(super) struct FileEngine {
 /// The format of the request to the engine.
 #[derive(Clone, Copy)]
 pub(super) enum Protocol {
-    /// The request is a form. The file is one field, and the form has other fields.
+    /// The request is a form. The file is one field of the form, and the parameters are the other fields.
     Form,
     /// The file is the body of the request. The query has the parameters.
     Body,
@@ -92,7 +92,7 @@ impl FileEngine {
     }
 }
 
-/// The answer of an engine with the form interface. In the plain format, the answer has only the text.
+/// The answer of an engine with the form interface. In the plain format, the answer contains only the text.
 #[derive(Deserialize)]
 struct Transcription {
     text: String,

@@ -1,5 +1,5 @@
-//! The first step for every engine. This step cuts audio into frames of 20 ms and detects speech in the frames. Streams
-//! also use [`SpeechEdges`].
+//! The first step for every engine. This step cuts audio into frames of 20 ms and detects speech in the frames. Audio
+//! streams also use [`SpeechEdges`].
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -10,8 +10,8 @@ use tokio::sync::mpsc;
 
 /// Number of samples in a frame.
 pub(super) const FRAME: usize = SampleRate::Hz8000.frame();
-/// Speech is reported when the number of active frames exceeds the number of inactive frames by this number. The value
-/// means 100 ms, because a click is shorter.
+/// Speech is reported when there are more active frames than inactive frames, and the difference is this number of
+/// frames. 5 frames last 100 ms. A click is shorter, so it is not reported as speech.
 const SPEECH_FRAMES: u8 = 5;
 
 /// Time from the last frame with speech until a pause is reported.
@@ -31,7 +31,7 @@ pub struct SpeechEdges {
     speaking: bool,
 }
 
-/// A frame of 20 ms, and the change of state that the frame caused.
+/// A frame of 20 ms, and the change of the speech state that this frame caused.
 pub(super) struct Frame {
     pub(super) samples: [i16; FRAME],
     /// `Began` or `Paused`, if the frame changed the state.
@@ -66,7 +66,8 @@ impl SpeechEdges {
         Self { activity: VoiceActivity::new(rate), active: 0, speaking: false }
     }
 
-    /// Adds the next frame of 20 ms. Returns `Began` or `Paused` if the state changes. Does not allocate memory.
+    /// Adds the next frame of 20 ms. Returns `Began` or `Paused` if the frame changes the state. The function does not
+    /// allocate memory.
     pub fn push(&mut self, samples: &[i16]) -> Option<RecognitionEvent> {
         let activity = self.activity.handle_frame(samples);
         self.active =

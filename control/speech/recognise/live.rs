@@ -1,8 +1,8 @@
 //! Live speech to text over a WebSocket, with the interface of Deepgram's `/v1/listen`. The engine receives audio as
 //! binary messages and sends results as JSON.
 //!
-//! The words of a result may change until the result is final. An utterance has one or more final results. A mark shows
-//! the last final result of the utterance.
+//! The words of a result may change until the engine marks the result as final. An utterance has one or more final
+//! results. The engine also marks the last final result of an utterance.
 
 use std::time::Duration;
 
@@ -23,9 +23,9 @@ use super::frames::{FRAME, FrameReader};
 
 /// Duration of the silence that ends an utterance, in ms.
 const ENDPOINTING: &str = "300";
-/// Time limit for the remaining results after the end of the audio.
+/// Time limit for the results that arrive after the end of the audio.
 const FINAL_RESULTS_TIMEOUT: Duration = Duration::from_secs(5);
-/// The connection is closed if it accepts no data for this time.
+/// Maximum time for which the connection may accept no data. After this time, the connection is closed.
 const STALLED: Duration = Duration::from_secs(10);
 
 /// A session that has not connected yet.
@@ -128,7 +128,7 @@ async fn send(socket: &mut Connection, message: Message) -> Result<(), String> {
 #[derive(Default)]
 struct Utterance {
     stable: String,
-    /// The sum of the confidences of the final results, and the number of final results.
+    /// The sum of the confidences of all final results, and the number of these results.
     confidence: (f32, u16),
     language: Option<String>,
 }

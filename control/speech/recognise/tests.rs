@@ -1,5 +1,5 @@
 //! Tests of sessions with engines on the loopback interface. The tests check the data that the engines receive, and the
-//! results.
+//! results of the sessions.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ fn recogniser(stt: Stt) -> Recogniser {
     Recogniser::new(config, client(), Default::default())
 }
 
-/// Two sentences, with one second of silence after each sentence. `None` if espeak-ng is not installed.
+/// Returns two sentences. One second of silence follows each sentence. `None` if espeak-ng is not installed.
 async fn two_sentences() -> Option<Vec<i16>> {
     let directory = tempfile::tempdir().unwrap();
     let voice = Voice::new(SpeechConfig::default(), directory.path(), client(), Default::default());
@@ -106,8 +106,8 @@ async fn an_engine_that_fails_is_a_sessions_last_word() {
     assert_eq!(off.listen(&RecognitionSpec::default()).err(), Some(RecogniseError::Off));
 }
 
-/// An engine over a WebSocket. The engine sends `lines` after the arrival of the first audio, and `last` after the end
-/// of the audio.
+/// Starts an engine over a WebSocket. The engine sends `lines` when the first audio arrives. It sends `last` after the
+/// end of the audio.
 async fn live_engine(
     lines: &'static [&'static str],
     last: &'static str,

@@ -12,11 +12,11 @@ use super::RecogniseError;
 use super::file::{FileEngine, wav};
 use super::frames::{FRAME, FrameReader};
 
-/// Number of samples before the detection of speech that an utterance keeps: 400 ms. At the detection, speech has
-/// already lasted for 100 to 200 ms.
+/// Number of samples that an utterance keeps from the time before speech was detected: 400 ms. When speech is detected,
+/// it has already lasted for 100 to 200 ms.
 const BEFORE: usize = 20 * FRAME;
-/// Number of silent frames after a detected pause that end an utterance: 300 ms. The pause is detected after 200 ms, so
-/// the silence lasts 500 ms in total.
+/// Number of silent frames that end an utterance after a pause was detected: 300 ms. A pause is detected after 200 ms,
+/// so the silence lasts 500 ms in total.
 const AFTER: u16 = 15;
 /// Maximum length of an utterance in samples: 30 s. A longer utterance is cut at this length.
 const LONGEST: usize = 30 * 8_000;

@@ -30,7 +30,7 @@ pub struct Entry<T> {
 /// A user in a list. `Debug` hides the password hashes.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credential {
-    /// Digest username, unique in the list. It cannot be changed.
+    /// Digest user name, unique in the list. The user name cannot be changed.
     pub username: String,
     /// MD5 hash `H(A1)` for the server's realm, as 32 hexadecimal digits (RFC 7616 §3.4.2).
     pub ha1_md5: String,
@@ -60,7 +60,7 @@ impl<T> Entry<T> {
         Self { id: rand::random(), account: account.to_owned(), list, details, created_at: now, updated_at: now }
     }
 
-    /// Returns the position of the entry in [`entries`].
+    /// Returns the position of the entry in the result of [`entries`].
     pub fn cursor(&self) -> Cursor {
         Cursor { at: self.created_at, id: self.id }
     }
@@ -80,8 +80,8 @@ mod columns {
         const TABLE: &'static str;
         const SELECT: &'static str;
         const DELETE: &'static str;
-        /// The statement that adds or replaces an entry. Its arguments are the id, the account, the list, the two
-        /// times, and then the arguments of `bind`.
+        /// The statement that adds or replaces an entry. The first arguments of the statement are the id, the account,
+        /// the list and the two times. The arguments of `bind` follow.
         const UPSERT: &'static str;
 
         fn bind<'q>(&self, query: Query<'q, Any, AnyArguments>) -> Query<'q, Any, AnyArguments>;

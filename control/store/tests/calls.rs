@@ -1,4 +1,4 @@
-//! Tests of the records of calls and recordings, and of their queries.
+//! Tests of the records of calls and recordings, and of queries for these records.
 
 use super::{call, recording, time};
 use crate::calls::{self, CallFilter, CallRow};

@@ -1,4 +1,4 @@
-//! Tests of pruning: which rows are deleted and which rows are kept.
+//! Tests of pruning. The tests check which rows are deleted and which rows are kept.
 
 use super::{call, delivery, recording, time};
 use crate::calls::{self, CallRow};

@@ -105,8 +105,8 @@ const NOT_PERMITTED: &[&str] =
     &["ai_assistant_add_messages", "ai_assistant_join", "conversation_relay_start", "conversation_relay_stop", "pay"];
 
 impl Action {
-    /// Parses the last segment of a path. Error 404 if Telnyx has no such action. Error 422 if this server does not
-    /// support the action.
+    /// Parses the last segment of a path. Returns the error 404 if Telnyx has no such action. Returns the error 422 if
+    /// this server does not support the action.
     pub(super) fn parse(name: &str) -> Result<Self, ApiError> {
         match ACTIONS.iter().find(|(known, _)| *known == name) {
             Some((_, action)) => Ok(*action),
@@ -121,12 +121,13 @@ impl Action {
 pub(super) struct Plan {
     /// The new client state of the leg. `None` leaves the client state unchanged.
     pub(super) client_state: Option<String>,
-    /// The commands, in order. If a command is refused, the later commands are not executed. Without commands, the
-    /// request changes only the client state.
+    /// The commands, in order. If the call refuses a command, the later commands are not executed. If there are no
+    /// commands, the request changes only the client state.
     pub(super) commands: Vec<Command>,
 }
 
-/// Parses the request for this leg. `taken` is the leg from a queue that will be bridged with this leg.
+/// Parses the request for this leg. `taken` is a leg that was taken from a queue and that will be bridged with this
+/// leg.
 pub(super) fn plan(
     action: Action,
     parameters: Parameters<'_>,
@@ -307,8 +308,8 @@ fn bridge(parameters: Parameters<'_>, taken: Option<LegId>) -> Result<Vec<Comman
     Ok(commands)
 }
 
-/// The action `transfer`. Until the other leg answers, this leg hears ringing or stays unanswered. If the other leg
-/// does not answer, this leg continues.
+/// The action `transfer`, which bridges this leg with a new leg. Until the new leg answers, this leg hears ringing or
+/// stays unanswered. If the new leg does not answer, this leg continues.
 fn transfer(parameters: Parameters<'_>, leg: &LegInfo) -> Result<Command, ApiError> {
     mute_dtmf(parameters)?;
     let callees = dial::callees(parameters)?;
@@ -376,7 +377,7 @@ pub(super) fn speech(parameters: Parameters<'_>, payload: &str) -> Result<AudioS
     }))
 }
 
-/// Audio from a URL, from a stored file by its name, or inline as base64.
+/// Audio for playback. The request has a URL, the name of a stored file, or inline audio as base64.
 pub(super) fn audio(
     parameters: Parameters<'_>,
     url: &str,
@@ -394,7 +395,7 @@ pub(super) fn audio(
     }
 }
 
-/// A gather with a prompt. The time of `timeout_millis` starts when the prompt ends.
+/// A gather with a prompt. The time in `timeout_millis` begins at the end of the prompt.
 fn asked(parameters: Parameters<'_>, prompt: Play, retry_prompts: Vec<Play>) -> Result<Gather, ApiError> {
     let first = parameters.milliseconds("timeout_millis", 1..=600_000)?.unwrap_or(GATHERS_FOR);
     let tries = parameters.integer("maximum_tries", 1..=128)?.unwrap_or(3);
@@ -441,9 +442,8 @@ fn digits(
     })
 }
 
-/// `gather_using_audio` for a participant of a conference. This action has two parameters that the action for a call
-/// does not have. The first parameter is the timeout of the first digit. The second parameter says whether a digit
-/// stops the prompt.
+/// `gather_using_audio` for a participant of a conference. This action has two parameters more than the same action for
+/// a call: the timeout for the first digit, and whether a digit stops the prompt.
 pub(super) fn conference_gather(parameters: Parameters<'_>) -> Result<Gather, ApiError> {
     let first = parameters.milliseconds("initial_timeout_millis", 0..=600_000)?;
     let gather = asked_by_audio(parameters)?;

@@ -13,7 +13,7 @@ use super::error::ApiError;
 use super::{Caller, Segments};
 use crate::{NAME, id};
 
-/// Maximum number of calls that are read for a list.
+/// Maximum number of calls that the server reads for a list.
 const MAX_CALLS: usize = 1_000;
 const DEFAULT_PAGE_SIZE: usize = 20;
 const MAX_PAGE_SIZE: usize = 250;

@@ -1,5 +1,5 @@
 //! Conversations with a voice agent: `ai_assistant_start` and `gather_using_ai`. The agent is one of this server's
-//! agents. Parameters of the request override the agent's configuration.
+//! agents. Parameters in the request take precedence over the agent's configuration.
 
 use std::sync::Arc;
 
@@ -12,11 +12,11 @@ use tandem_call::program::instruction::{Converse, Instruction};
 use super::error::ApiError;
 use super::parameters::Parameters;
 
-/// Maximum length of the first or the last text that the agent speaks, in characters.
+/// Maximum length of the agent's first text and of the agent's last text, in characters.
 const LONGEST: usize = 3_000;
-/// Maximum size of the JSON schema for the values to collect, in octets.
+/// Maximum size in octets of the JSON schema for the values that the agent collects.
 const LARGEST_SCHEMA: usize = 64 * 1024;
-/// Parameters of an assistant that a request cannot set. An agent of this server has these parameters only in its
+/// Parameters of an assistant that a request cannot set. An agent of this server gets these parameters only from its
 /// configuration.
 const OWN: &[&str] = &["tools", "external_llm", "mcp_servers"];
 
@@ -78,7 +78,7 @@ fn common(parameters: Parameters<'_>, assistant: Parameters<'_>) -> Result<Agent
     })
 }
 
-/// `message_history`. Messages from roles other than the agent and the caller are left out.
+/// The value of `message_history`. Messages with a role other than the agent and the caller are left out.
 fn history(parameters: Parameters<'_>) -> Result<Vec<Utterance>, ApiError> {
     let Some(messages) = parameters.get("message_history") else { return Ok(Vec::new()) };
     let messages = messages.as_array().ok_or_else(|| ApiError::wrong_type("message_history", "array"))?;
@@ -108,8 +108,8 @@ fn converse(agent: AgentSpec) -> Command {
     Command::Enqueue(Box::new(Instruction::Converse(Converse { spec, action: None })))
 }
 
-/// Sets the agent's name and the conversation's id in a command that starts a conversation. Returns the id. Returns
-/// `None` for any other command.
+/// Completes a command that starts a conversation: sets the agent's name and the conversation's id. Returns the id of
+/// the conversation. Returns `None` for any other command.
 pub(super) fn settle(command: &mut Command, agents: &Agents, conversation: u128) -> Result<Option<u128>, ApiError> {
     let Command::Enqueue(instruction) = command else { return Ok(None) };
     let Instruction::Converse(converse) = &mut **instruction else { return Ok(None) };

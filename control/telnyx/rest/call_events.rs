@@ -54,7 +54,8 @@ pub(super) async fn list(
     Ok(Json(answer))
 }
 
-/// The id of the call in the query. The query names the call or one of its legs. `None` if the call is unknown.
+/// The id of the call that the query names. The query contains the id of the call or the id of one of its legs. `None`
+/// if the call is unknown.
 async fn session(app: &App, account: &Account, query: &str) -> Result<Option<u128>, ApiError> {
     let said = |wanted: &str| {
         form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == wanted).map(|(_, value)| value.into_owned())
@@ -67,7 +68,7 @@ async fn session(app: &App, account: &Account, query: &str) -> Result<Option<u12
     Ok(known(app, account, LegId(leg)).await?.map(|leg| leg.session.0))
 }
 
-/// The resource of a webhook. `None` if the webhook is not a call event.
+/// The webhook as a resource of the API. `None` if the webhook is not a call event.
 fn event(row: DeliveryRow) -> Option<Value> {
     let delivery: Delivery = serde_json::from_str(&row.request).ok()?;
     let DeliveryBody::Json(data) = delivery.body else { return None };

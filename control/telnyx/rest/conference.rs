@@ -1,5 +1,5 @@
-//! `/v2/conferences`: a call creates a conference with this path. This module also answers requests for live and ended
-//! conferences and their participants. The actions are in [`super::conference_action`].
+//! `/v2/conferences`: creates conferences, and answers requests about live and ended conferences and their
+//! participants. The module [`super::conference_action`] has the actions.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,7 +36,7 @@ pub(super) const BEEPS: &[(&str, Beep)] =
 
 /// Default maximum duration of a conference.
 const MAX_DURATION: Duration = Duration::from_secs(4 * 60 * 60);
-/// Maximum number of conferences that are read for a list.
+/// Maximum number of conferences that the server reads for a list.
 const MAX_LISTED: usize = 1_000;
 const REGIONS: &[&str] = &["Australia", "Europe", "Middle East", "US"];
 
@@ -178,7 +178,8 @@ pub(super) async fn update_participant(
     Ok(Json(json!({ "data": alone(&info, &after) })))
 }
 
-/// Finds a participant by the control id of its call, by its own id or by its label.
+/// Finds a participant. `who` is the control id of the participant's call, the id of the participant, or the label of
+/// the participant.
 async fn named(app: &App, account: &Account, info: &ConferenceInfo, who: &str) -> Result<ParticipantInfo, ApiError> {
     let leg = id::parse_call_control_id(who).or_else(|| id::parse_uuid(who).map(LegId));
     let is_meant = |one: &ParticipantInfo| match leg {
@@ -214,7 +215,8 @@ fn participant_of(one: &ParticipantInfo) -> Map<String, Value> {
     row
 }
 
-/// A participant as a single resource. The resource differs from the participant's resource in a list.
+/// The resource of a participant in an answer with only this participant. In a list, the resource of a participant is
+/// different.
 fn alone(info: &ConferenceInfo, one: &ParticipantInfo) -> Value {
     let mut row = participant_of(one);
     row.remove("record_type");
@@ -240,7 +242,7 @@ async fn found(app: &App, account: &Account, conference: &str) -> Result<Arc<Con
     known.ok_or_else(ApiError::no_conference)
 }
 
-/// `ended_by`: the leg that ended the conference by leaving.
+/// The value of `ended_by`: the leg that left the conference and thereby ended it.
 async fn ended_by(app: &App, account: &Account, info: &ConferenceInfo) -> Result<Option<Value>, ApiError> {
     let Some(leg) = info.end.as_ref().and_then(|end| end.by) else { return Ok(None) };
     let known = leg_of(app, account, leg).await?;
@@ -290,7 +292,7 @@ pub(super) fn known(app: &App, account: &Account, conference: &str) -> Result<(u
     Ok((id, seen.ok_or_else(ApiError::no_conference)?.info))
 }
 
-/// The settings of the whole conference. The request of the first participant contains these settings.
+/// The settings of the whole conference. The request that creates the conference contains these settings.
 fn opening(parameters: Parameters<'_>) -> Result<ConferenceSettings, ApiError> {
     parameters.flag("comfort_noise")?;
     let lasts = parameters.integer("duration_minutes", 1..=100_000)?;
@@ -310,7 +312,7 @@ fn max_participants(parameters: Parameters<'_>) -> Result<u16, ApiError> {
     Ok(u16::try_from(max_participants.min(250)).unwrap_or(250))
 }
 
-/// The settings of a participant. Some defaults are in the conference's settings `opening`.
+/// The settings of a participant. Some defaults come from `opening`, the settings of the conference.
 pub(super) fn participation(
     parameters: Parameters<'_>,
     name: Arc<str>,
@@ -354,7 +356,7 @@ pub(super) fn hold_audio(parameters: Parameters<'_>, url: &str, stored: &str) ->
     })
 }
 
-/// The conference that a new call will join.
+/// An invitation: the conference that a new call will join, and the settings of the new participant.
 pub(super) struct Invitation {
     name: Arc<str>,
     opening: Arc<ConferenceSettings>,
@@ -362,7 +364,7 @@ pub(super) struct Invitation {
 }
 
 impl Invitation {
-    /// Makes the call.
+    /// Makes the call that will join the conference.
     pub(super) async fn send(self, app: &App, account: &Account, call: NewCall) -> Result<Created, ApiError> {
         let Self { name, opening, participation } = self;
         let (account, dialect) = (&account.name, &NAME.into());
@@ -382,7 +384,8 @@ impl Invitation {
     }
 }
 
-/// `conference_config`: the new call will join a conference. Sets the first action of the call.
+/// Parses `conference_config`. With this parameter, the new call joins a conference. The function sets the first action
+/// of the call.
 pub(super) fn invitation(
     app: &App,
     account: &Account,

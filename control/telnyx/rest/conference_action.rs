@@ -1,5 +1,5 @@
-//! `POST /v2/conferences/{id}/actions/{action}`: participants join and leave a conference, and a request controls the
-//! conference's audio and recordings.
+//! `POST /v2/conferences/{id}/actions/{action}`: the actions of conferences. With these actions, participants join and
+//! leave a conference, and an application controls the audio and the recordings of the conference.
 
 use std::sync::Arc;
 
@@ -177,7 +177,8 @@ impl ActionContext<'_> {
         self.members().contains(&leg).then_some(leg).ok_or_else(|| ApiError::no_such_call("call_control_id"))
     }
 
-    /// The legs in `call_control_ids`. `None` if the parameter is absent or empty. `None` means all participants.
+    /// The legs in `call_control_ids`. `None` if the parameter is absent or empty. In this case, the action applies to
+    /// all participants.
     fn named(&self) -> Result<Option<Vec<LegId>>, ApiError> {
         Ok(self.parameters.legs("call_control_ids")?.filter(|legs| !legs.is_empty()))
     }
@@ -190,7 +191,8 @@ impl ActionContext<'_> {
         self.all(Command::ChangeInConference(Box::new(change))).await
     }
 
-    /// Sends a command to the named participants, or to all participants.
+    /// Sends a command to the participants in `call_control_ids`. If the request names no participants, all
+    /// participants get the command.
     async fn all(&self, command: Command) -> Result<(), ApiError> {
         let named = self.named()?;
         for leg in self.members().into_iter().filter(|leg| named.as_ref().is_none_or(|named| named.contains(leg))) {
@@ -203,7 +205,8 @@ impl ActionContext<'_> {
         Ok(())
     }
 
-    /// Plays audio to each named participant, or once to the whole conference.
+    /// Plays audio to each participant in `call_control_ids`. If the request names no participants, the whole
+    /// conference hears the audio once.
     fn play_announcement(&self, play: &Play) -> Result<(), ApiError> {
         let listeners = match self.named()? {
             Some(legs) => legs.into_iter().map(Some).collect(),
@@ -221,7 +224,8 @@ impl ActionContext<'_> {
         Ok(())
     }
 
-    /// Calls `act` for the named recording, or for all recordings.
+    /// Calls `act` for the recording that the request names. If the request names no recording, the function calls
+    /// `act` for all recordings.
     fn recordings(
         &self,
         act: impl Fn(&Conferences, RecordingId) -> Result<(), state::Refused>,

@@ -26,7 +26,7 @@ const MAX_DURATION: Duration = Duration::from_secs(14_400);
 pub(super) const SUPERVISORS: &[(&str, SupervisorRole)] =
     &[("barge", SupervisorRole::Barge), ("whisper", SupervisorRole::Whisper), ("monitor", SupervisorRole::Monitor)];
 
-/// Parameters of a new outbound leg. Dial and transfer share these parameters.
+/// The parameters of a new outbound leg. The actions dial and transfer both have these parameters.
 pub(super) struct Outbound {
     pub(super) caller_name: Option<String>,
     pub(super) headers: Vec<(String, String)>,
@@ -40,8 +40,9 @@ pub(super) struct Outbound {
     pub(super) audio: Option<Play>,
 }
 
-/// Parses and checks the parameters of a new outbound leg. Parameters that the far end cannot notice (regions, codec
-/// preferences) are accepted without effect. The far end can notice encryption, so a request for encryption is refused.
+/// Parses and checks the parameters of a new outbound leg. The far end cannot notice regions and codec preferences, so
+/// these parameters are accepted without effect. The far end can notice encryption, so a request for encryption is
+/// refused.
 pub(super) fn outbound(parameters: Parameters<'_>) -> Result<Outbound, ApiError> {
     if parameters.check("media_encryption", &["disabled", "SRTP", "DTLS"])?.is_some_and(|mode| mode != "disabled") {
         return Err(ApiError::not_permitted("media_encryption"));
@@ -66,7 +67,7 @@ pub(super) fn outbound(parameters: Parameters<'_>) -> Result<Outbound, ApiError>
     })
 }
 
-/// A file from a URL, or a stored file by its name.
+/// An audio file. The request has the URL of the file, or the name of a stored file.
 pub(super) fn file(parameters: Parameters<'_>, url: &str, stored: &str) -> Result<Option<AudioSource>, ApiError> {
     let by_url = parameters.url(url, WEB)?.map(AudioSource::Url);
     // Some clients cannot omit the parameter and send an empty text instead.
@@ -77,7 +78,7 @@ pub(super) fn file(parameters: Parameters<'_>, url: &str, stored: &str) -> Resul
     }
 }
 
-/// The called addresses, with the transport that the request asks for.
+/// The called addresses. If the request names a transport, the SIP URIs contain this transport.
 pub(super) fn callees(parameters: Parameters<'_>) -> Result<Vec<Address>, ApiError> {
     let several = parameters.callees("to")?;
     let transport = parameters.check("sip_transport_protocol", &["UDP", "TCP", "TLS"])?;

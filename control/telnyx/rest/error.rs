@@ -1,4 +1,4 @@
-//! Telnyx's error envelope: `{"errors":[{code, title, detail, source, meta}]}`. The code is a string of digits.
+//! Telnyx's envelope for errors: `{"errors":[{code, title, detail, source, meta}]}`. The code is a string of digits.
 
 use axum::Json;
 use axum::http::{StatusCode, header};
@@ -24,7 +24,7 @@ pub(super) struct ApiError {
     source: Option<Source>,
 }
 
-/// The wrong part of the request.
+/// The part of the request that is wrong.
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Source {
     /// A member of the body, as a JSON pointer (RFC 6901).
@@ -33,7 +33,7 @@ enum Source {
     Parameter(String),
 }
 
-/// Parameters with a special error number for "Invalid value for ...".
+/// Parameters for which Telnyx has a special error number for "Invalid value for ...".
 const INVALID_VALUE: &[(&str, u32)] = &[
     ("terminating_digit", 90007),
     ("valid_digits", 90008),
@@ -77,7 +77,8 @@ impl ApiError {
         Self { source: Some(Source::Pointer(format!("/{parameter}"))), ..self }
     }
 
-    /// Adds the name of an object in the body to the beginning of the error's pointer.
+    /// Adds the name of an object at the beginning of the error's JSON pointer. The wrong member is in this object of
+    /// the body.
     pub(super) fn within(self, object: &str) -> Self {
         let source = match self.source {
             Some(Source::Pointer(place)) => Some(Source::Pointer(format!("/{object}{place}"))),
@@ -86,7 +87,7 @@ impl ApiError {
         Self { source, ..self }
     }
 
-    /// Replaces the error's pointer into the body with the name of a query parameter.
+    /// Sets the source of the error to a query parameter. This source replaces the JSON pointer into the body.
     pub(super) fn in_query(self, parameter: &str) -> Self {
         Self { source: Some(Source::Parameter(parameter.into())), ..self }
     }
@@ -157,7 +158,7 @@ impl ApiError {
         Self::invalid(parameter, 10025, "Invalid string length", detail)
     }
 
-    /// An invalid value without a special error number.
+    /// The error for an invalid value of a parameter that has no special error number.
     pub(super) fn bad_value(parameter: &str, detail: impl Into<String>) -> Self {
         Self::invalid(parameter, 10015, "Bad Request", detail.into())
     }
@@ -199,8 +200,8 @@ impl ApiError {
         Self::unprocessable(10015, "Invalid value for connection_id", detail).at("connection_id")
     }
 
-    /// A feature of Telnyx that this server does not have. A clear error is better for the application than a parameter
-    /// without effect.
+    /// The error for a feature of Telnyx that this server does not have. For an application, a clear error is better
+    /// than a parameter without effect.
     pub(super) fn not_permitted(parameter: &str) -> Self {
         let detail = format!("'{parameter}' is not available on this server.");
         Self::unprocessable(10038, "Feature not permitted", detail).at(parameter)
@@ -266,7 +267,8 @@ impl ApiError {
         Self::unprocessable(10012, "Duplicate resource", detail).at(parameter)
     }
 
-    /// The resource is in the configuration file. Only the operator can change the resource, in this file.
+    /// The error for a resource that is in the configuration file. Only the operator can change such a resource, in the
+    /// file.
     pub(super) fn in_the_file(name: &str) -> Self {
         let detail = format!("{name} is in the server's configuration file and can be changed only there.");
         Self::new(StatusCode::FORBIDDEN, 10010, "Authorization failed", detail)
@@ -297,7 +299,7 @@ impl ApiError {
         Self::unprocessable(90018, "Call has already ended", detail)
     }
 
-    /// The error for a refused command. `None` if Telnyx answers 200 and does nothing.
+    /// The error for a command that the call refused. `None` if Telnyx answers 200 and does nothing.
     pub(super) fn refusal(action: Action, refused: Refused) -> Option<Self> {
         let unable = |detail: &str| Self::unprocessable(10027, "Unprocessable Entity", detail);
         match (refused, action) {

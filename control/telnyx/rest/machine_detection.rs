@@ -16,11 +16,11 @@ const MODES: &[(&str, Option<Mode>)] = &[
     ("greeting_end", Some(Mode::GreetingEnd)),
     ("disabled", None),
 ];
-/// Maximum of all durations, in ms.
+/// Maximum value of every duration, in ms.
 const LONGEST: u32 = 120_000;
 const CONFIG: &str = "answering_machine_detection_config";
 
-/// The settings of answering machine detection. `None` if the request does not enable the detection.
+/// The settings of answering machine detection. `None` if the request does not enable answering machine detection.
 pub(super) fn detection(parameters: Parameters<'_>) -> Result<Option<MachineDetection>, ApiError> {
     let mode = parameters.word("answering_machine_detection", MODES)?.flatten();
     let config = parameters.object(CONFIG)?;

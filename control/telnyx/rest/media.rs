@@ -1,4 +1,4 @@
-//! `record_*`, `stream_*` and similar parameters for media. Dial, answer, transfer and the media actions share these
+//! `record_*`, `stream_*` and similar parameters for media. Dial, answer, transfer and the media actions all have these
 //! parameters.
 
 use std::net::SocketAddr;
@@ -17,18 +17,18 @@ use tandem_call::transcription::TranscriptionSpec;
 use super::error::ApiError;
 use super::parameters::Parameters;
 
-/// Names of objects. A call has at most one object with each of these names.
+/// The name of the stream that `fork_start` starts. A call has at most one stream with this name.
 pub(super) const FORK: &str = "fork";
 pub(super) const TRANSCRIPTION: &str = "transcription";
 pub(super) const SIPREC: &str = "siprec";
-/// Maximum number of hints for a recogniser.
+/// Maximum number of hints that a request may give to a recogniser.
 const MAX_HINTS: usize = 500;
 const FORMATS: &[(&str, RecordingFormat)] = &[("mp3", RecordingFormat::Mp3), ("wav", RecordingFormat::Wav)];
 const CHANNELS: &[(&str, RecordingChannels)] =
     &[("dual", RecordingChannels::Dual), ("single", RecordingChannels::Mono)];
 const TRACKS: &[(&str, Track)] = &[("both", Track::Both), ("inbound", Track::Inbound), ("outbound", Track::Outbound)];
-/// The codecs of this server's streams. Telnyx also has G722, OPUS and AMR-WB. Telnyx's L16 has 16,000 samples per
-/// second. The byte order of this L16 is probably the network byte order, as in RTP.
+/// The codecs of this server's streams. Telnyx also has G722, OPUS and AMR-WB. The L16 of Telnyx has 16,000 samples per
+/// second. Its byte order is probably the network byte order, as in RTP.
 const CODECS: &[(&str, StreamCodec)] = &[("PCMU", StreamCodec::Pcmu), ("PCMA", StreamCodec::Pcma), ("L16", LINEAR)];
 const LINEAR: StreamCodec = StreamCodec::L16(SampleRate::Hz16000, ByteOrder::Big);
 
@@ -69,7 +69,7 @@ pub(super) fn record_start(parameters: Parameters<'_>) -> Result<RecordingSpec, 
     })
 }
 
-/// The parameters of `record_start` for a conference. The recording has a single channel. The server plays no beep.
+/// The parameters of `record_start` for a conference. The recording has one channel. The server plays no beep.
 pub(super) fn conference_record_start(parameters: Parameters<'_>) -> Result<RecordingSpec, ApiError> {
     parameters.required("format")?;
     parameters.word("channels", CHANNELS)?;
@@ -82,8 +82,8 @@ pub(super) fn conference_record_start(parameters: Parameters<'_>) -> Result<Reco
     })
 }
 
-/// The parameters of `fork_start`. RTP with the audio from the far end goes to `rx`. RTP with the audio to the far end
-/// goes to `tx`.
+/// The parameters of `fork_start`. The server sends the audio from the far end to the address `rx`, and the audio to
+/// the far end to the address `tx`. Both are sent as RTP.
 pub(super) fn fork(parameters: Parameters<'_>, leg: &LegInfo) -> Result<StreamSpec, ApiError> {
     parameters.check("stream_type", &["decrypted"])?;
     let inbound = target(parameters, "rx")?;
@@ -165,7 +165,7 @@ pub(super) fn siprec(parameters: Parameters<'_>) -> Result<SiprecSpec, ApiError>
     })
 }
 
-/// `stream_url` and the parameters of the stream. `None` if there is no URL.
+/// The stream that `stream_url` and the other parameters of the stream describe. `None` if there is no URL.
 pub(super) fn stream(parameters: Parameters<'_>) -> Result<Option<StreamSpec>, ApiError> {
     let tracks = [("inbound_track", Track::Inbound), ("outbound_track", Track::Outbound), ("both_tracks", Track::Both)];
     let track = parameters.word("stream_track", &tracks)?.unwrap_or(Track::Inbound);
@@ -215,7 +215,7 @@ fn spoken(parameters: Parameters<'_>) -> Result<StreamCodec, ApiError> {
     }
 }
 
-/// Converts a duration of zero to `None`. `None` means no limit.
+/// Converts a duration of zero to `None`, because `None` means no limit.
 fn limit(time: Option<Duration>) -> Option<Duration> {
     time.filter(|time| !time.is_zero())
 }

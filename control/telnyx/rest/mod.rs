@@ -50,8 +50,8 @@ use self::parameters::Parameters;
 use self::repeat::Repeats;
 use super::{NAME, id, sign, time};
 
-/// Maximum size of a request body, in octets. Only `playback_content` needs a limit of this size, because this
-/// parameter contains whole audio files.
+/// Maximum size of a request body, in octets. The size is this large only because `playback_content` contains whole
+/// audio files.
 const LARGEST_BODY: usize = 8 * 1_024 * 1_024;
 /// The time for which a client can still fetch an ended call.
 const SHOWN_FOR: SignedDuration = SignedDuration::from_mins(10);
@@ -97,12 +97,12 @@ pub fn routes() -> Router<App> {
         .layer(Extension(Repeats::default()))
 }
 
-/// A route for these methods. A request with another method gets Telnyx's error.
+/// A route for only these methods. A request with another method gets Telnyx's error for this case.
 fn only(methods: MethodRouter<App>) -> MethodRouter<App> {
     methods.fallback(method_not_allowed)
 }
 
-/// The account of the API key in the request.
+/// The account that the API key in the request belongs to.
 struct Caller(Arc<Account>);
 
 impl FromRequestParts<App> for Caller {
@@ -113,7 +113,7 @@ impl FromRequestParts<App> for Caller {
     }
 }
 
-/// The account of the API key in a request.
+/// The account that the API key in a request belongs to.
 pub fn caller(accounts: &Accounts, headers: &HeaderMap) -> Option<Arc<Account>> {
     let header = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     accounts.by_telnyx_key(bearer(header)?)
@@ -139,7 +139,7 @@ impl FromRequest<App> for Payload {
     }
 }
 
-/// The percent-decoded parameters of the path (`v3%3A...`). The answer is 404 if a parameter is not UTF-8.
+/// The parameters of the path after percent-decoding (`v3%3A...`). The answer is 404 if a parameter is not UTF-8.
 struct Segments<T>(T);
 
 impl<T: DeserializeOwned + Send> FromRequestParts<App> for Segments<T> {
@@ -171,7 +171,7 @@ async fn not_found(_: Caller) -> ApiError {
     ApiError::no_resource()
 }
 
-/// Refuses a request for a service that Telnyx hosts. This server does not have this service.
+/// Refuses a request for a service that only Telnyx hosts and that this server does not have.
 async fn hosted(_: Caller) -> ApiError {
     ApiError::action_not_permitted("custom_storage_credentials")
 }
@@ -180,7 +180,8 @@ async fn method_not_allowed(_: Caller) -> ApiError {
     ApiError::method_not_allowed()
 }
 
-/// Returns the public key. This is an extension of this server. Telnyx shows the public key only in its portal.
+/// Returns the public key. This path is an extension of this server, because Telnyx shows the public key only in its
+/// portal.
 async fn public_key(Caller(account): Caller) -> Result<String, ApiError> {
     let credentials = account.telnyx.as_ref().ok_or_else(ApiError::no_resource)?;
     sign::public_key(credentials).map_err(|_| ApiError::no_resource())
@@ -255,7 +256,7 @@ async fn command(
     once(&repeats, &format!("{} {call}", account.name), parameters, execute).await
 }
 
-/// Executes an action on a leg. `taken` is the leg from a queue that will be bridged with this leg.
+/// Executes an action on a leg. `taken` is a leg that was taken from a queue and that will be bridged with this leg.
 async fn carry_out(
     app: &App,
     account: &Account,
@@ -285,8 +286,8 @@ async fn carry_out(
     Ok(answer)
 }
 
-/// Executes a request. If the same `command_id` was used for this call within the last minute, the function does not
-/// execute the request and returns the first answer.
+/// Executes a request. If the application used the same `command_id` within the last minute in the same `scope`, the
+/// function does not execute the request. In this case, it returns the first answer.
 async fn once(
     repeats: &Repeats,
     scope: &str,
@@ -323,19 +324,19 @@ async fn perform(app: &App, leg: LegId, action: Action, plan: action::Plan) -> R
     Ok(json!({ "data": result }))
 }
 
-/// Adds `recording_id` to the answer of an `answer` action that starts a recording.
+/// Adds `recording_id` to the answer if the action `answer` has started a recording.
 fn add_recording(result: &mut Value, action: Action, accepted: &Accepted) {
     if let (Action::Answer, Some(recording), Some(result)) = (action, accepted.recording, result.as_object_mut()) {
         result.insert("recording_id".into(), id::uuid(recording.0).into());
     }
 }
 
-/// The error text `detail` for a call that could not be created.
+/// The text `detail` of the error for a call that could not be created.
 pub fn why_not_made(error: CreateError) -> String {
     ApiError::from(error).detail
 }
 
-/// The error text `detail` for a command that the call refused.
+/// The text `detail` of the error for a command that the call refused.
 pub fn why_refused(refused: Refused) -> String {
     ApiError::refusal(Action::Hangup, refused).map(|error| error.detail).unwrap_or_default()
 }
@@ -351,8 +352,8 @@ async fn known(app: &App, account: &Account, leg: LegId) -> Result<Option<Arc<Le
     Ok(app.calls.get(&account.name, leg).await?.filter(|leg| &*leg.dialect == NAME))
 }
 
-/// The answer to a request for a new call. `is_alive` is false, as at Telnyx. `status` and `direction` are extensions.
-/// Some deployed backends read these extensions.
+/// The answer to a request that created a call. `is_alive` is false, as at Telnyx. `status` and `direction` are
+/// extensions of this server, because some existing applications read these members.
 fn dialled(created: &Created) -> Value {
     let mut data = identified(&created.leg);
     if let Some(data) = data.as_object_mut() {

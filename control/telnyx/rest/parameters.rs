@@ -1,4 +1,4 @@
-//! Typed access to the JSON members of a request. Errors have Telnyx's error number and pointer.
+//! Typed access to the JSON members of a request. Errors have the error number and the JSON pointer that Telnyx uses.
 
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
@@ -24,8 +24,8 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
     &base64::alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
-/// Header fields that the SIP stack writes (RFC 3261 §20). An application that sets such a header field could break the
-/// dialog.
+/// Header fields that the SIP stack writes (RFC 3261 §20). If an application set such a header field, the dialog could
+/// break.
 const OWN_HEADERS: &[&str] = &[
     "allow",
     "authorization",
@@ -58,12 +58,12 @@ const MAX_CALLEES: usize = 32;
 const LONGEST_URL: usize = 2_000;
 pub(super) const WEB: &[&str] = &["http", "https"];
 const METHODS: &[(&str, Method)] = &[("POST", Method::Post), ("GET", Method::Get)];
-/// The first parts of the names of Telnyx's events.
+/// The words before the first dot in the names of Telnyx's events.
 const EVENT_FAMILIES: &[&str] = &["call", "conference", "siprec", "streaming"];
-/// Maximum number of entries in `webhook_urls`. The limit is larger than the number of Telnyx's events.
+/// Maximum number of entries in `webhook_urls`. Telnyx has fewer events than this number.
 const MAX_WEBHOOK_URLS: usize = 100;
 
-/// All progress events of a leg. Telnyx sends webhooks for all these events.
+/// All progress events of a leg. Telnyx sends a webhook for each of these events.
 pub(super) const EVERY_MOMENT: [StatusEvent; 6] = [
     StatusEvent::Initiated,
     StatusEvent::Ringing,
@@ -144,7 +144,7 @@ impl<'a> Parameters<'a> {
         value.as_bool().ok_or_else(|| ApiError::wrong_type(name, "boolean"))
     }
 
-    /// The value for one of these words. Words are case-sensitive.
+    /// The value that belongs to the parameter's word. Words are case-sensitive.
     pub(super) fn word<T: Copy>(self, name: &str, words: &[(&str, T)]) -> Result<Option<T>, ApiError> {
         let Some(text) = self.text(name)? else { return Ok(None) };
         match words.iter().find(|(word, _)| *word == text) {
@@ -156,14 +156,14 @@ impl<'a> Parameters<'a> {
         }
     }
 
-    /// Checks a parameter without effect: the value must be absent or one of these words.
+    /// Checks a parameter that has no effect. The parameter must be absent, or its value must be one of these words.
     pub(super) fn check(self, name: &str, words: &[&str]) -> Result<Option<&'a str>, ApiError> {
         let Some(text) = self.text(name)? else { return Ok(None) };
         if words.contains(&text) { Ok(Some(text)) } else { Err(ApiError::not_one_of(name, words)) }
     }
 
     /// Refuses parameters that this server does not support. The values `false`, `""` and `{"enabled": false}` are
-    /// accepted, because these values do not enable the feature.
+    /// accepted, because they do not enable a feature.
     pub(super) fn refuse(self, names: &[&str]) -> Result<(), ApiError> {
         let asked = |value: &Value| match value {
             Value::Bool(on) => *on,
@@ -176,7 +176,7 @@ impl<'a> Parameters<'a> {
         }
     }
 
-    /// Refuses parameters that this server does not support. Empty arrays and objects are accepted.
+    /// Refuses parameters that this server does not support. Empty arrays and empty objects are accepted.
     pub(super) fn refuse_filled(self, names: &[&str]) -> Result<(), ApiError> {
         let is_filled = |value: &Value| match value {
             Value::Array(all) => !all.is_empty(),
@@ -189,7 +189,8 @@ impl<'a> Parameters<'a> {
         }
     }
 
-    /// `client_state` and similar parameters. The value is base64 and is stored as given.
+    /// The value of `client_state` or a similar parameter. The value must be base64, and the server stores it without
+    /// decoding.
     pub(super) fn client_state(self, name: &str) -> Result<Option<String>, ApiError> {
         let Some(value) = self.get(name) else { return Ok(None) };
         match value.as_str() {
@@ -229,13 +230,13 @@ impl<'a> Parameters<'a> {
             .map(Some)
     }
 
-    /// A UUID of this server.
+    /// A UUID that this server gave to an object.
     pub(super) fn uuid(self, name: &str) -> Result<Option<u128>, ApiError> {
         let Some(text) = self.text(name)? else { return Ok(None) };
         id::parse_uuid(text).map(Some).ok_or_else(|| ApiError::bad_id(name))
     }
 
-    /// The called address, or an array of addresses that ring at the same time.
+    /// The called addresses. The value is one address, or an array of addresses that ring at the same time.
     pub(super) fn callees(self, name: &str) -> Result<Vec<Address>, ApiError> {
         let Some(Value::Array(several)) = self.get(name) else { return Ok(vec![callee(name, self.required(name)?)?]) };
         if several.is_empty() {
@@ -279,7 +280,7 @@ impl<'a> Parameters<'a> {
         }
     }
 
-    /// `custom_headers`, `sip_headers` and `privacy` as header fields of an INVITE.
+    /// The header fields of an INVITE that `custom_headers`, `sip_headers` and `privacy` describe.
     pub(super) fn invite_headers(self) -> Result<Vec<(String, String)>, ApiError> {
         let mut headers = self.headers()?;
         if self.check("privacy", &["id", "none"])? == Some("id") {
@@ -289,7 +290,7 @@ impl<'a> Parameters<'a> {
         Ok(headers)
     }
 
-    /// `custom_headers` and `sip_headers`.
+    /// The header fields in `custom_headers` and `sip_headers`.
     pub(super) fn headers(self) -> Result<Vec<(String, String)>, ApiError> {
         let mut headers = self.pairs("custom_headers")?;
         headers.extend(self.pairs("sip_headers")?);
@@ -307,7 +308,7 @@ impl<'a> Parameters<'a> {
         Ok(headers)
     }
 
-    /// An array of `{"name": ..., "value": ...}`.
+    /// The names and values in an array of `{"name": ..., "value": ...}`.
     pub(super) fn pairs(self, name: &str) -> Result<Vec<(String, String)>, ApiError> {
         let Some(value) = self.get(name) else { return Ok(Vec::new()) };
         let items = value.as_array().ok_or_else(|| ApiError::wrong_type(name, "array"))?;
@@ -342,8 +343,8 @@ impl<'a> Parameters<'a> {
         }
     }
 
-    /// `webhook_url`, `webhook_urls` and their methods: new targets for the webhooks of the call. Retry policies in the
-    /// request are ignored, because the server has its own retry policies.
+    /// The new targets for the webhooks of the call. The function reads `webhook_url`, `webhook_urls` and the methods
+    /// for both. Retry policies in the request are ignored, because the server has its own retry policies.
     pub(super) fn webhook(self, before: Option<&Callback>) -> Result<Option<Callback>, ApiError> {
         let method = self.word("webhook_url_method", METHODS)?.unwrap_or_default();
         let elsewhere = self.webhook_urls()?;
@@ -357,8 +358,8 @@ impl<'a> Parameters<'a> {
         Ok(Some(Callback { target, failover, moments: EVERY_MOMENT.to_vec(), elsewhere, timeout }))
     }
 
-    /// `webhook_urls` and `webhook_urls_method`: targets for the webhooks of single events. Events that this server
-    /// never sends are accepted. Names that cannot be Telnyx events are refused.
+    /// The targets for the webhooks of single events, from `webhook_urls` and `webhook_urls_method`. Events that this
+    /// server never sends are accepted. Names that cannot be Telnyx events are refused.
     fn webhook_urls(self) -> Result<Vec<(Arc<str>, Target)>, ApiError> {
         const NAME: &str = "webhook_urls";
         let method = self.word("webhook_urls_method", METHODS)?.unwrap_or_default();
@@ -378,7 +379,8 @@ impl<'a> Parameters<'a> {
         events.iter().map(target).collect()
     }
 
-    /// `loop`: 1 to 100, `infinity` or `infinite`. `Some(1)` if the parameter is absent. `None` means an endless loop.
+    /// The value of `loop`: 1 to 100, `infinity` or `infinite`. The result is `Some(1)` if the parameter is absent.
+    /// `None` means an endless loop.
     pub(super) fn loops(self) -> Result<Option<NonZeroU32>, ApiError> {
         match self.get("loop") {
             None => Ok(Some(NonZeroU32::MIN)),
@@ -395,7 +397,7 @@ impl<'a> Parameters<'a> {
         self.word("stop", &[("current", Interrupt::Current), ("all", Interrupt::All)])
     }
 
-    /// The legs of a bridge that hear the audio. The words are `self`, `opposite` and `both`.
+    /// The legs of a bridge that hear the audio. The value is `self`, `opposite` or `both`.
     pub(super) fn target_legs(self, name: &str) -> Result<Option<TargetLegs>, ApiError> {
         self.word(name, &[("self", TargetLegs::Own), ("opposite", TargetLegs::Peer), ("both", TargetLegs::Both)])
     }
@@ -420,7 +422,7 @@ fn is_url(text: &str, schemes: &[&str]) -> bool {
         && Url::parse(text).is_ok_and(|url| schemes.contains(&url.scheme()) && url.host().is_some())
 }
 
-/// Whether a SIP URI can be in a request line and in angle brackets.
+/// Whether a SIP URI may be used in a request line and in angle brackets.
 fn is_clean_uri(uri: &str) -> bool {
     let host = uri.split_once(':').is_some_and(|(_, rest)| !rest.is_empty() && !rest.starts_with('@'));
     host && uri.len() <= 512 && uri.bytes().all(|b| b.is_ascii_graphic() && !b"<>\"".contains(&b))

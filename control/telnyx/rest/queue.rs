@@ -1,4 +1,4 @@
-//! `/v2/queues`: the account's queues by name, and the calls in them.
+//! `/v2/queues`: the account's queues by name, and the calls in these queues.
 
 use std::sync::Arc;
 
@@ -20,9 +20,9 @@ use super::parameters::Parameters;
 use super::{Caller, Payload, Segments, known};
 use crate::{id, time};
 
-/// Default maximum size of a queue that a request creates.
+/// Default of the maximum size of a queue that a request creates.
 const DEFAULT_MAX_SIZE: u32 = 300;
-/// Default maximum size of a queue that the first call in the queue creates.
+/// Default of the maximum size of a queue that is created because a call enters it.
 const DEFAULT_MAX_SIZE_OF_CALL: u32 = 100;
 
 /// The value of `queue_name` in the request.
@@ -126,7 +126,8 @@ pub(super) async fn call(
     Ok(Json(json!({ "data": waiting(&found, &member, &leg) })))
 }
 
-/// `PATCH /v2/queues/{name}/calls/{call}`: changes `keep_after_hangup`. This server does not support this parameter.
+/// `PATCH /v2/queues/{name}/calls/{call}`: would change `keep_after_hangup`. This server does not support this
+/// parameter.
 pub(super) async fn update_call(
     State(app): State<App>,
     Caller(account): Caller,
@@ -153,8 +154,8 @@ pub(super) async fn remove_call(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// The leg to bridge with, if the request names a queue. This leg is the first caller in the queue. The leg is reserved
-/// for this request.
+/// The leg to bridge with, if the request names a queue. This leg is the first caller in the queue. The function
+/// reserves the leg for this request.
 pub(super) fn take_first(app: &App, account: &Account, parameters: Parameters<'_>) -> Result<Option<LegId>, ApiError> {
     let Some(name) = parameters.text("queue")? else { return Ok(None) };
     // Some clients cannot omit the parameter and send an empty text instead.
@@ -164,7 +165,7 @@ pub(super) fn take_first(app: &App, account: &Account, parameters: Parameters<'_
     queues::reserve_first(&app.calls, &account.name, name).map(Some).ok_or_else(ApiError::queue_empty)
 }
 
-/// Checks that a call can enter the queue that the call names. Creates the queue if the queue does not exist.
+/// Checks that a call can enter the queue that the request names. If the queue does not exist, the function creates it.
 pub(super) async fn prepare(app: &App, account: &Account, parameters: Parameters<'_>) -> Result<(), ApiError> {
     let (name, max_size) = (name(parameters)?, max_size(parameters)?);
     let admitted = queues::admit(&app.calls, &account.name, name, max_size, DEFAULT_MAX_SIZE_OF_CALL).await;

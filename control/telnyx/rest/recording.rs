@@ -1,4 +1,4 @@
-//! `/v2/recordings`: list, fetch, download and delete recordings.
+//! `/v2/recordings`: lists, fetches, downloads and deletes recordings.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -100,8 +100,8 @@ pub(super) async fn delete_several(
     Ok(Json(json!({ "status": "ok" })))
 }
 
-/// `GET /v2/recordings/{id}/download.{mp3|wav}`: the audio of a recording. Credentials are optional unless
-/// `recordings.require_credentials` is set, because the id itself is secret.
+/// `GET /v2/recordings/{id}/download.{mp3|wav}`: the audio of a recording. If `recordings.require_credentials` is not
+/// set, the client needs no credentials, because the id itself is secret.
 pub(super) async fn download(
     State(app): State<App>,
     headers: HeaderMap,
@@ -143,7 +143,7 @@ async fn one(app: &App, account: &str, recording: &str) -> Result<Value, ApiErro
     Ok(resource(&recording, leg.as_deref(), &app.public_url))
 }
 
-/// The Recording resource. `leg` is `None` if the leg is no longer stored.
+/// The Recording resource. `leg` is `None` if the database no longer has the leg.
 fn resource(recording: &Recording, leg: Option<&LegInfo>, public_url: &str) -> Value {
     let format = webhook::format(recording.spec.format);
     let milliseconds = recording.duration.map(|duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX));
@@ -216,7 +216,7 @@ impl Query {
     }
 }
 
-/// Adds a filter for a time. The creation time of a recording is the start of the recording.
+/// Adds a filter for a time. The creation time of a recording is the time at which the recording started.
 fn by_time(filter: &mut RecordingFilter, name: &str, value: &str) -> Result<(), ApiError> {
     let unknown = || ApiError::not_permitted(name).in_query(name);
     let (field, bound) = name.strip_prefix("filter[").and_then(|rest| rest.split_once(']')).ok_or_else(unknown)?;

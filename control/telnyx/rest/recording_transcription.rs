@@ -16,7 +16,7 @@ use super::resources::listing::{ListFields, Listing};
 use super::{Caller, Segments};
 use crate::{id, time};
 
-/// Maximum number of transcriptions that are read for a list.
+/// Maximum number of transcriptions that the server reads for a list.
 const MAX_TRANSCRIPTIONS: u32 = 1_000;
 
 const LIST_FIELDS: ListFields =
@@ -66,8 +66,8 @@ async fn one(app: &App, account: &Account, transcription: &str) -> Result<Resour
     row.map_err(StoreFailed::from)?.filter(is_shown).ok_or_else(ApiError::no_resource)
 }
 
-/// Whether a list contains the transcription. Lists do not contain failed transcriptions, because Telnyx has no status
-/// for failed transcriptions.
+/// Whether requests can see the transcription. Failed transcriptions are hidden, because Telnyx has no status for a
+/// failed transcription.
 fn is_shown(row: &Resource<Transcript>) -> bool {
     !matches!(row.details.state, TranscriptState::Failed(_))
 }

@@ -1,6 +1,5 @@
-//! `command_id`: the id that an application gives to a command. If a command has the same id as another command within
-//! the last minute, the server does not execute the new command. The new command gets the answer of the earlier
-//! command.
+//! `command_id`: the id that an application gives to a command. If an earlier command within the last minute has the
+//! same id, the server does not execute the new command. The new command gets the answer of the earlier command.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -13,11 +12,11 @@ use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
 const REMEMBERED_FOR: Duration = Duration::from_secs(60);
-/// Maximum number of stored answers. If there are more answers within one minute, the oldest answer is dropped. A
-/// repetition of the command of a dropped answer is executed again.
+/// Maximum number of stored answers. If there are more answers within one minute, the oldest answer is dropped. If an
+/// application then repeats the command of this answer, the server executes the command again.
 const MAX_ANSWERS: usize = 50_000;
 
-/// The answers of the last minute, by scope and `command_id`. All clones share the same answers.
+/// The answers of the last minute. The key consists of the scope and the `command_id`. All clones share the answers.
 #[derive(Clone, Default)]
 pub(super) struct Repeats(Arc<Mutex<Seen>>);
 
@@ -28,9 +27,9 @@ struct Seen {
 }
 
 impl Repeats {
-    /// The cell for the answer of this command. For a new command, the cell is empty, and the request that executes the
-    /// command fills the cell. Repetitions that arrive during the execution wait for the answer. A failed command
-    /// leaves the cell empty, so that the next attempt executes the command.
+    /// The cell for the answer of this command. For a new command, the cell is empty. The request that executes the
+    /// command writes the answer into the cell. Repetitions that arrive during the execution wait for this answer. A
+    /// failed command leaves the cell empty, so the next attempt executes the command.
     pub(super) fn answer(&self, scope: &str, command_id: &str, now: Instant) -> Arc<OnceCell<Value>> {
         // A digest limits the size of an entry, because an application's ids may have any length.
         let key: [u8; 32] =

@@ -1,5 +1,5 @@
-//! Converts the answers of Twilio's family to answers of TeXML's REST API. A TeXML answer has fewer keys, and other
-//! dates and names. The answer to a creation has the status 200.
+//! Converts the answers of Twilio's family to answers of TeXML's REST API. A TeXML answer has fewer keys, different
+//! date formats and different names. The answer to a creation has the HTTP status 200.
 
 use axum::http::StatusCode;
 use serde_json::{Value, json};

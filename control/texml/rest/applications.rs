@@ -1,5 +1,5 @@
-//! `/v2/texml_applications`: applications that a request created, and applications of the configuration file. An
-//! application of the configuration file can be changed only in this file.
+//! `/v2/texml_applications`: applications that a request created, and applications of the configuration file. A request
+//! cannot change an application of the configuration file.
 
 use std::sync::Arc;
 

@@ -25,7 +25,8 @@ use super::{Texml, envelope};
 
 /// Maximum size of a request body, in octets.
 const MAX_BODY: usize = 256 * 1024;
-/// Parameters that are refused. Each parameter has one accepted value, which requests nothing.
+/// Parameters that are refused. Each parameter has one accepted value, which means that the client does not use the
+/// parameter's feature.
 const REFUSED: [(&str, &str); 5] = [
     ("DeepfakeDetection", "Disable"),
     ("MediaEncryption", "disabled"),
@@ -35,7 +36,7 @@ const REFUSED: [(&str, &str); 5] = [
 ];
 
 type Pairs = Vec<(String, String)>;
-/// The status and body of an error answer. The request ends with this answer.
+/// The status and body of an error answer. After such an error, the request is not processed further.
 type Refusal = (StatusCode, Value);
 
 /// All routes of TeXML's REST API.
@@ -56,7 +57,7 @@ async fn serve(State(app): State<App>, request: axum::http::Request<Body>) -> Re
     answered(&app, &parts, body, &path, None).await
 }
 
-/// Answers requests to the older path that creates a call of an application.
+/// Answers requests to an older path. A request to this path creates a call of an application.
 async fn serve_connection(State(app): State<App>, request: axum::http::Request<Body>) -> Response {
     let (parts, body) = request.into_parts();
     let connection = parts.uri.path().rsplit('/').next().unwrap_or_default();
@@ -162,8 +163,8 @@ fn of_json(body: &[u8]) -> Result<Pairs, Refusal> {
     Ok(pairs)
 }
 
-/// Converts `from_` and `async_amd` to `From` and `AsyncAmd`, because telnyx-python uses its own names for the
-/// parameters of a new call.
+/// The name of a request parameter in TeXML's spelling. For example, `from_` becomes `From` and `async_amd` becomes
+/// `AsyncAmd`. The reason is that telnyx-python uses its own names for the parameters of a new call.
 fn camel(name: &str) -> String {
     if name.starts_with(|first: char| first.is_ascii_uppercase()) {
         return name.to_owned();
@@ -179,7 +180,8 @@ fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-/// Values for absent parameters. These are TeXML's defaults that differ from Twilio's defaults.
+/// Values for parameters that a request does not have. The list has only the defaults of TeXML that differ from
+/// Twilio's defaults.
 fn defaults(below: &[&str]) -> &'static [(&'static str, &'static str)] {
     match below {
         ["Calls"] | ["Conferences", _, "Participants"] => &[("Timeout", "30")],

@@ -1,4 +1,4 @@
-//! `Accounts`: the accounts of the configuration, and the subaccounts of these accounts.
+//! `Accounts`: the accounts of the configuration and their subaccounts.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! `Addresses`: stored and returned, but not used by this server. To find the numbers of an address, this module
-//! searches all numbers.
+//! `Addresses`: postal addresses. This server stores and returns the addresses but does not use them. To find the
+//! numbers that refer to an address, this module searches all numbers of the account.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -21,7 +21,7 @@ const LONGEST: usize = 255;
 /// Maximum number of addresses of an account.
 const MAX_ADDRESSES: u64 = 10_000;
 
-/// Keys of a number that an item of `DependentPhoneNumbers` does not have.
+/// Keys of the number resource that an item of `DependentPhoneNumbers` does not have.
 const ABSENT_KEYS: [&str; 9] = [
     "address_sid",
     "beta",
@@ -34,7 +34,8 @@ const ABSENT_KEYS: [&str; 9] = [
     "voice_receive_mode",
 ];
 
-/// The fields of an address, without `FriendlyName`. `FriendlyName` is stored as the resource's name.
+/// The fields of an address. `FriendlyName` is not among the fields, because `FriendlyName` is stored as the resource's
+/// name.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Details {
@@ -155,7 +156,8 @@ fn dependent(x: &RestContext<'_>, sid: &str) -> Answer {
     Ok(ok(x.list("dependent_phone_numbers", &place, &paging, items)))
 }
 
-/// A number as an item of this list. Here the keys of `capabilities` have other spellings.
+/// A number as an item of `DependentPhoneNumbers`. In such an item, the keys of `capabilities` have a different
+/// spelling.
 pub(super) fn number(owner: Owner<'_>, row: &Resource<Number>) -> Value {
     let mut number = resource_fields::number(owner, row);
     format::without(&mut number, &ABSENT_KEYS);

@@ -52,7 +52,8 @@ fn list(x: &RestContext<'_>, code: &str, (kind, name): (NumberKind, &str)) -> An
     Ok(ok(json!({ "available_phone_numbers": numbers, "uri": uri(x, &format!("/{code}/{name}")) })))
 }
 
-/// The countries of the pool's numbers, in the order of the pool. Each country has the kinds of its numbers.
+/// The countries of the numbers in the pool, in the order of the pool. Each country has a list of the kinds of numbers
+/// that are in the pool.
 fn countries(x: &RestContext<'_>) -> Vec<(String, Vec<NumberKind>)> {
     let mut countries: Vec<(String, Vec<NumberKind>)> = Vec::new();
     for block in x.numbers().blocks() {

@@ -1,5 +1,5 @@
-//! `Calls`: list, create, fetch, update and delete calls. This module also forwards requests to the modules of the
-//! resources below a call.
+//! `Calls`: list, create, fetch, update and delete calls. Requests for a resource below a call are forwarded to the
+//! module of this resource.
 
 use axum::Json;
 use axum::http::StatusCode;
@@ -82,7 +82,8 @@ async fn create(x: &RestContext<'_>) -> Answer {
     Ok((StatusCode::CREATED, Json(body)).into_response())
 }
 
-/// Writes a request that changes a call into the call's log, with the answer. Failed requests are logged too.
+/// Adds a request that changes a call to the log of this call, together with the answer. Failed requests are logged
+/// too.
 async fn logged(x: &RestContext<'_>, id: LegId, began: Timestamp, answer: Answer) -> Answer {
     let (parts, body) = answer.unwrap_or_else(IntoResponse::into_response).into_parts();
     // This server wrote the body, and the body is small.
@@ -94,8 +95,8 @@ async fn logged(x: &RestContext<'_>, id: LegId, began: Timestamp, answer: Answer
     Ok(Response::from_parts(parts, body.into()))
 }
 
-/// The request that creates or changes a call, with the answer, for the call's log. The value of `SipAuthPassword` is
-/// masked.
+/// A log entry of the request that creates or changes a call, together with the answer. The value of `SipAuthPassword`
+/// is masked.
 fn exchange(x: &RestContext<'_>, began: Timestamp, status: StatusCode, body: &str) -> exchange::HttpExchange {
     let secret = |name: &str| name == "SipAuthPassword";
     let pairs = x

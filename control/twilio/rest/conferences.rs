@@ -257,7 +257,8 @@ fn participation(parameters: &Parameters, name: Arc<str>) -> Result<(Participati
     Ok((participation, max_participants))
 }
 
-/// A boolean parameter. The value is true for `true`, in upper or lower case, and false for any other text.
+/// A boolean parameter. The result is true for the text `true` in upper or lower case, and false for any other text.
+/// `None` if the parameter is absent.
 fn is_true(parameters: &Parameters, name: &str) -> Option<bool> {
     parameters.get(name).map(|text| text.eq_ignore_ascii_case("true"))
 }

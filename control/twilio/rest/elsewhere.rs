@@ -1,6 +1,6 @@
 //! Requests for Twilio's other products. If a proxy or a hosts entry redirects all of Twilio's host names to this
-//! server, applications also request products that this server does not have. The answer is an error that Twilio's
-//! libraries understand.
+//! server, the server also receives requests for products that this server does not have. The answer is an error that
+//! Twilio's libraries understand.
 
 use axum::extract::Request;
 use axum::http::{StatusCode, header};
@@ -11,7 +11,7 @@ use super::super::error::ApiError;
 
 /// Suffix of all of Twilio's host names.
 const DOMAIN: &str = ".twilio.com";
-/// The products that this server serves on the product's own host name, with all paths of the product.
+/// The products for which this server serves every path on the product's own host name.
 const PRODUCTS: [&str; 4] = ["api", "insights", "monitor", "trunking"];
 /// Path prefixes that this server serves under any host name.
 const SERVED: [&str; 2] = ["/2010-04-01", "/v1/Trunks"];

@@ -1,5 +1,5 @@
-//! `Calls/{Sid}/Events`: the HTTP requests that created or changed the call, and the HTTP requests to the call's
-//! application. Each event has the request and its answer. The oldest event comes first.
+//! `Calls/{Sid}/Events`: the requests that created or changed the call, and the requests that this server sent to the
+//! call's application. Each event has an HTTP request and the answer. The oldest event comes first.
 
 use serde_json::{Map, Value, json};
 use tandem_call::id::LegId;
@@ -55,7 +55,8 @@ fn event(exchange: &HttpExchange) -> Value {
     })
 }
 
-/// The parameters with the API's spelling of their names. A repeated name has a list of values.
+/// The parameters of an exchange, with their names in the API's spelling. A name that occurs more than once has a list
+/// of values.
 fn parameters(exchange: &HttpExchange) -> Value {
     let mut all = Map::new();
     for (name, value) in &exchange.parameters {

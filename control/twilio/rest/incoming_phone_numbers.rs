@@ -118,7 +118,7 @@ async fn update(x: &RestContext<'_>, row: &Resource<Number>) -> Answer {
     Ok(ok(resource_fields::number(owner, &kept)))
 }
 
-/// Checks that the trunk and the application of the form exist.
+/// Checks that the trunk and the application that the form names exist.
 fn check(x: &RestContext<'_>) -> Result<(), ApiError> {
     if let Some(text) = x.parameters.get("TrunkSid") {
         let trunk = x.ids().parse("TK", text);

@@ -1,4 +1,4 @@
-//! `/v1/Voice` (Voice Insights): the server's records of a call and the quality of the call's audio.
+//! `/v1/Voice` (Voice Insights): the server's records of a call, and measurements of the call's audio quality.
 
 use std::time::Duration;
 
@@ -146,8 +146,8 @@ impl CallSummary<'_> {
         })
     }
 
-    /// The single metric, which covers the whole call. This server has no metrics for parts of a call. Empty before the
-    /// call's end, or if the audio was not measured.
+    /// The list of metrics. The list has one metric, which covers the whole call. This server has no metrics for parts
+    /// of a call. The list is empty before the call's end, or if the audio was not measured.
     fn metrics(&self) -> Vec<Value> {
         let Some(end) = self.leg.end.as_ref().filter(|_| self.leg.sip.quality.is_some()) else { return Vec::new() };
         let edge = kind(self.leg).1;
@@ -191,7 +191,7 @@ impl CallSummary<'_> {
     }
 }
 
-/// The value of `call_type`, and the edge where the audio was measured.
+/// The value of `call_type`, and the name of the edge at which the audio was measured.
 fn kind(leg: &LegInfo) -> (&'static str, &'static str) {
     let far = if leg.direction == Direction::Inbound { &leg.from } else { &leg.to };
     match far {
@@ -222,8 +222,8 @@ fn state(status: Status) -> &'static str {
     }
 }
 
-/// The measured quality. `inbound` is the audio that this server received. `outbound` is the audio that this server
-/// sent.
+/// The measured audio quality. `inbound` describes the audio that this server received. `outbound` describes the audio
+/// that this server sent.
 fn measured(quality: &Quality) -> Value {
     json!({
         "inbound": {

@@ -1,5 +1,6 @@
 //! `Keys`, and `SigningKeys` (an older name of the same resource): credentials that a program uses instead of the
-//! account's auth token. Only the answer to the creation contains the secret. The database has a digest of the secret.
+//! account's auth token. Only the answer to the creation request contains the secret. The database has only a digest of
+//! the secret.
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -13,7 +14,7 @@ use super::{Answer, RestContext, Verb, created, deleted, ok};
 /// Maximum length of a `FriendlyName`, in characters.
 const LONGEST_NAME: usize = 64;
 
-/// The resource's name in the request. Paths and the envelope use this name.
+/// The name by which a request addresses the resource. Paths and the envelope use this name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Name {
     Key,

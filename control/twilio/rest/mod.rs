@@ -1,6 +1,6 @@
 //! The 2010-04-01 REST API: `/2010-04-01/...`. A single route takes all paths, so that an unknown path gets the API's
-//! own error. Each group of resources has a file with a function `answer`. This function gets the path segments below
-//! the group's name.
+//! own error. Each group of resources has a file with a function `answer`. `answer` receives the path segments that
+//! follow the group's name.
 
 mod accounts;
 mod addresses;
@@ -78,7 +78,7 @@ const COMPATIBILITY: &str = "/api/laml";
 /// The providers that have Twilio's REST paths.
 pub type Members = &'static [&'static dyn Provider];
 
-/// Every path of the API, for each of these providers.
+/// The routes for every path of the API. They serve these providers.
 pub fn routes(members: Members) -> Router<App> {
     Router::new()
         .route("/2010-04-01", any(serve))
@@ -95,18 +95,19 @@ pub fn routes(members: Members) -> Router<App> {
         .layer(Extension(members))
 }
 
-/// The notice of a usage trigger. The usage has reached the trigger's value.
+/// The notice that a usage trigger sends when the usage has reached the trigger's value.
 pub(super) fn usage_notice(account: &str, trigger: &Resource<Trigger>, figure: f64) -> Notice {
     usage::notice(account, trigger, figure)
 }
 
-/// The account whose credentials for this provider are in the request. `None` if the account is not active.
+/// The account that a request's credentials for this provider belong to. `None` if there is no such account, or if the
+/// account is not active.
 pub fn caller(provider: &dyn Provider, accounts: &Accounts, headers: &HeaderMap) -> Option<Arc<Account>> {
     let Login { account, .. } = login(provider, accounts, headers)?;
     (accounts.status(&account.name) == AccountStatus::Active).then_some(account)
 }
 
-/// The account whose own SID and auth token are in the request. API keys are not accepted here, because an account may
+/// The account that a request's SID and auth token belong to. API keys are not accepted here, because an account may
 /// give its API keys to others.
 pub fn owner(provider: &dyn Provider, accounts: &Accounts, headers: &HeaderMap) -> Option<Arc<Account>> {
     let Login { account, by_key } = login(provider, accounts, headers)?;
@@ -173,7 +174,7 @@ async fn serve(
     identified(written::rewritten(form, &path, response).await)
 }
 
-/// A request to a provider with its own paths.
+/// A request to a provider that has its own paths instead of Twilio's paths.
 #[derive(Clone, Copy, Debug)]
 pub struct MemberRequest<'a> {
     /// The HTTP method.
@@ -184,7 +185,7 @@ pub struct MemberRequest<'a> {
     pub headers: &'a HeaderMap,
 }
 
-/// Answers a request to a provider with its own paths.
+/// Answers a request to a provider that has its own paths instead of Twilio's paths.
 pub async fn serve_member(
     app: &App,
     provider: &'static dyn Provider,
@@ -233,7 +234,7 @@ fn is_json(response: &Response) -> bool {
     kind.is_some_and(|kind| kind.starts_with("application/json"))
 }
 
-/// The provider for which the account in the path has credentials. Twilio if no provider matches.
+/// The provider for which the account in the path has credentials. If there is no such provider, the result is Twilio.
 fn member_of(members: Members, accounts: &Accounts, path: &str) -> &'static dyn Provider {
     let sid = path::parse(path).and_then(|path| path.account);
     let account = sid.as_deref().and_then(|sid| accounts.by_sid(sid));
@@ -274,7 +275,7 @@ enum Verb {
     Other,
 }
 
-/// An authenticated request. The client may access the account of the request.
+/// An authenticated request. The client has access to `account`.
 struct RestContext<'a> {
     app: &'a App,
     provider: &'static dyn Provider,
@@ -413,7 +414,7 @@ impl Request<'_> {
     }
 }
 
-/// The result of [`RestContext::leg_start_or_stop`].
+/// The result of [`RestContext::leg_start_or_stop`]: start a new object or stop an object.
 enum StartOrStop<'a> {
     Start,
     /// Stop the object with this SID or name.
@@ -448,14 +449,14 @@ impl RestContext<'_> {
         self.app.calls.get(&self.account.name, id).await?.ok_or_else(|| self.not_found())
     }
 
-    /// Parses a request about the streams, transcriptions or SIPREC sessions of a call. A `POST` to the list starts an
-    /// object. A `POST` of `Status=stopped` to an object stops the object.
+    /// Parses a request about the streams, transcriptions or SIPREC sessions of a call. A `POST` to the path of the
+    /// list starts an object. A `POST` with `Status=stopped` to the path of an object stops the object.
     async fn leg_start_or_stop<'a>(&self, leg: LegId, below: &[&'a str]) -> Result<StartOrStop<'a>, ApiError> {
         self.leg(leg).await?;
         self.started_or_stopped(below)
     }
 
-    /// Like [`RestContext::leg_start_or_stop`], but not for a call.
+    /// Like [`RestContext::leg_start_or_stop`], but for objects that do not belong to a call.
     fn started_or_stopped<'a>(&self, below: &[&'a str]) -> Result<StartOrStop<'a>, ApiError> {
         match (below, self.verb) {
             ([], Verb::Post) => Ok(StartOrStop::Start),
@@ -466,7 +467,7 @@ impl RestContext<'_> {
         }
     }
 
-    /// One page of a list. `name` is the list's path below the account. `items` are pairs of SID and resource.
+    /// One page of a list. `name` is the list's path below the account. `items` are pairs of a SID and a resource.
     fn list(&self, key: &'static str, name: &str, paging: &Paging, items: Vec<(String, Value)>) -> Value {
         paging.envelope(key, &self.owner().uri(name), self.parameters, items)
     }
@@ -506,7 +507,7 @@ impl RestContext<'_> {
         Arc::clone(self.routing().inventory())
     }
 
-    /// The account to which a resource of this account may be transferred; otherwise 403.
+    /// The account with this SID, if a resource of the request's account may be transferred to it. Otherwise error 403.
     fn new_owner(&self, sid: &str) -> Result<Arc<Account>, ApiError> {
         let accounts = &self.app.accounts;
         let new_owner = accounts.by_sid(sid).filter(|to| accounts.may_transfer(&self.account, to, self.own));
@@ -529,7 +530,8 @@ impl RestContext<'_> {
         self.app.calls.request(id, LegRequest { client_state: None, command }).await
     }
 
-    /// The error of a call's or recording's record that was not deleted. `live` is the message if it has not ended.
+    /// Converts the reason why a call or a recording was not deleted to an error. `live` is the message if the call or
+    /// recording has not ended.
     fn not_deleted(&self, why: DeleteError, live: &str) -> ApiError {
         match why {
             DeleteError::Unknown => self.not_found(),
@@ -554,7 +556,8 @@ impl RestContext<'_> {
     }
 }
 
-/// The error of a resource that was not added. `full` writes the message for a limit that is reached.
+/// Converts the reason why a resource was not added to an error. `full` returns the message if the maximum number of
+/// resources is reached.
 fn not_added(why: NotAdded, full: impl FnOnce(u64) -> String) -> ApiError {
     match why {
         NotAdded::Full(max) => ApiError::bad(20001, full(max)),

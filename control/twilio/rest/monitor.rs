@@ -31,7 +31,7 @@ pub(super) async fn alerts(request: &Request<'_>, below: &[&str]) -> Answer {
     }
 }
 
-/// An empty list, because this server does not log the changes of an account.
+/// The list of an account's changes. The list is always empty, because this server does not log these changes.
 pub(super) fn events(request: &Request<'_>) -> Answer {
     let x = request.about_itself()?;
     if x.verb != Verb::Get {

@@ -1,5 +1,5 @@
-//! `Queues` and their `Members`. A path names a queue by its SID. A path names a member by the SID of the member's
-//! call, or by `Front`.
+//! `Queues` and their `Members`. A path names a queue by the queue's SID. A path names a member by the SID of the
+//! member's call, or by `Front`.
 
 use axum::Json;
 use axum::http::StatusCode;
@@ -56,7 +56,8 @@ fn all<'a>(x: &'a RestContext<'_>) -> &'a Queues {
     &x.app.calls.services().queues
 }
 
-/// Finds a queue by its SID. If the provider names queues in paths, the function also finds a queue by its name.
+/// Finds a queue by its SID. If the queue names of this provider are also SIDs, the function finds a queue by its name
+/// too.
 fn id(x: &RestContext<'_>, name: &str) -> Option<QueueId> {
     let named = || all(x).named(&x.account.name, name, Timestamp::now()).map(|one| one.queue.id);
     x.ids().parse_queue(name).or_else(|| x.provider.names_queues().then(named).flatten())
@@ -100,7 +101,8 @@ fn members(x: &RestContext<'_>, snapshot: &QueueSnapshot) -> Answer {
     Ok(ok(x.list("queue_members", &name, &paging, page(&paging, items))))
 }
 
-/// Redirects a member to another document. Without `which`, redirects the first member that can be redirected.
+/// Redirects a member to another document. If `which` is `None`, the function redirects the first member that can be
+/// redirected.
 async fn dequeue(x: &RestContext<'_>, id: QueueId, which: Option<LegId>) -> Answer {
     find(x, id)?;
     let target = x.parameters.target("Url", "Method", 21205)?;
@@ -143,7 +145,7 @@ fn unfit(x: &RestContext<'_>, why: QueueFailure) -> ApiError {
     }
 }
 
-/// One page of a list in memory. If there is a next page, the result has one more item.
+/// One page of a list that is in memory. If there is a next page, the result has one item more than the page.
 fn page(paging: &Paging, items: Vec<(u128, String, Value)>) -> Vec<(String, Value)> {
     let page = paging.page();
     let from = match page.after {

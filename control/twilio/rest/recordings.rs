@@ -28,7 +28,7 @@ pub(super) enum Audio {
     Mp3,
 }
 
-/// The recording of a call that a path names.
+/// The name of a call's recording in a path.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum RecordingName {
     /// The recording with this SID.
@@ -78,8 +78,8 @@ pub(super) async fn of_call_answer(x: &RestContext<'_>, leg: LegId, below: &[&st
     }
 }
 
-/// The recording and the audio format, if the path names a recording's audio. Such a path has an audio extension. The
-/// path may also have no extension, if this provider's recording URLs have none.
+/// The recording and the audio format, if the path names a recording's audio. Such a path has an audio extension. If
+/// this provider's recording URLs have no extension, such a path may also have no extension.
 pub(super) fn audio(provider: &dyn Provider, path: &Path<'_>) -> Option<(RecordingId, Audio)> {
     let ids = provider.ids();
     let below: Vec<&str> = path.below.iter().map(AsRef::as_ref).collect();

@@ -1,6 +1,6 @@
-//! Resources of Twilio's published API that this server does not have, because this server has only voice. All these
-//! resources get the same clear error with any method. docs/twilio.md contains this list, and a test compares both
-//! lists.
+//! Resources of Twilio's published API that this server does not have, because this server has only voice. Requests to
+//! these resources get the same clear error with any method. docs/twilio.md has the same list, and a test compares the
+//! list here with the list there.
 
 use super::super::error::ApiError;
 use super::super::family::Provider;
@@ -8,8 +8,8 @@ use super::super::family::Provider;
 /// Error number for a refused path. The HTTP status is 403.
 pub(super) const CODE: u32 = 20006;
 
-/// Paths below an account, each with a description. `*` means any one segment. Longer paths with such a beginning are
-/// refused too.
+/// Paths below an account, each with a description. `*` stands for any one segment. A longer path that begins with one
+/// of these paths is refused too.
 pub(super) const REFUSED: [(&str, &str); 7] = [
     ("Messages", "messages, their media and feedback"),
     ("SMS", "short codes"),
@@ -65,7 +65,7 @@ mod tests {
         assert_eq!(listed, REFUSED.len(), "docs/twilio.md lists what is not refused");
     }
 
-    /// Checks that the published API has every refused path and an operation for it.
+    /// Checks that every refused path is in the published API and has an operation there.
     #[test]
     fn only_published_operations_are_refused() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");

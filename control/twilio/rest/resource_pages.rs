@@ -1,5 +1,5 @@
-//! Lists of numbers, applications and caller IDs, and the errors if such a resource cannot be stored. The resources are
-//! in memory.
+//! Lists of numbers, applications and caller IDs. All these resources are in memory. This module also has the errors
+//! for resources that cannot be stored.
 
 use std::cmp::Reverse;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ pub(super) fn page<T>(
     Ok(ok(x.list(key, name, &paging, items)))
 }
 
-/// The REST error for a resource that could not be stored. `taken` is the error to use if another account has this
+/// The REST error for a resource that could not be stored. `taken` is the error if another account already has this
 /// resource.
 pub(super) fn inventory_error(error: InventoryError, taken: ApiError) -> ApiError {
     match error {

@@ -1,5 +1,5 @@
-//! `Tokens`: the STUN and TURN servers of `[ice]`, with credentials of limited lifetime. A TURN server verifies the
-//! credentials with the shared secret of draft-uberti-behave-turn-rest-00 (coturn's `use-auth-secret`).
+//! `Tokens`: the STUN and TURN servers from `[ice]`, with credentials that expire. A TURN server verifies the
+//! credentials with a shared secret (draft-uberti-behave-turn-rest-00, `use-auth-secret` in coturn).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -13,7 +13,7 @@ use super::super::error::ApiError;
 use super::super::format;
 use super::{Answer, RestContext, Verb, created};
 
-/// Default and maximum lifetime of a token: one day, in seconds.
+/// Maximum lifetime of a token: one day, in seconds. This is also the default lifetime.
 const DAY: u64 = 86_400;
 
 pub(super) fn answer(x: &RestContext<'_>) -> Answer {

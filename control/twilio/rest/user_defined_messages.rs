@@ -1,8 +1,8 @@
-//! `UserDefinedMessages` of a call, and the subscriptions to these messages. The callback of every subscriber receives
-//! each message as a webhook, in order.
+//! `UserDefinedMessages` of a call, and the subscriptions to these messages. Each subscriber's callback receives each
+//! message as a webhook, in order.
 //!
-//! Twilio exchanges these messages with its own phones in browsers. This server has no such phones. Messages go from
-//! REST clients to subscribers.
+//! At Twilio, these messages go between applications and Twilio's own phones in browsers. This server has no such
+//! phones. Here a message goes from a REST client to the subscribers.
 
 use axum::Json;
 use axum::http::StatusCode;

@@ -1,12 +1,12 @@
-//! Common parts of Twilio's newer APIs. Paths name no account, dates have the ISO 8601 format, and lists have `meta`.
-//! URLs are absolute, because clients request them without a change.
+//! Common parts of Twilio's newer APIs. In these APIs, paths name no account, dates have the ISO 8601 format, and lists
+//! have `meta`. URLs are absolute, because clients request each URL without a change.
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-/// Scheme and host of the URLs in an answer. If the request has one of Twilio's host names, the request came through a
-/// proxy that serves this name over TLS. In this case the URLs have the same host name. Otherwise the URLs have the
-/// configured public URL.
+/// The start of the URLs in an answer: scheme and host. If the request has one of Twilio's host names, the request came
+/// through a proxy that serves this name over TLS. In this case the URLs have `https` and the same host name. Otherwise
+/// the URLs begin with the configured public URL.
 pub(super) fn base(host: Option<&str>, public_url: &str) -> String {
     match host {
         Some(host) if host.split(':').next().is_some_and(|name| name.ends_with(".twilio.com")) => {
@@ -16,7 +16,7 @@ pub(super) fn base(host: Option<&str>, public_url: &str) -> String {
     }
 }
 
-/// Converts a list of the 2010-04-01 API to the format of these APIs.
+/// Converts a list of the 2010-04-01 API to the format of the newer APIs.
 pub(super) fn envelope(key: &'static str, page: &Value) -> Value {
     json!({
         "meta": {

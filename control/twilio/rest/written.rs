@@ -1,7 +1,7 @@
-//! The API's answers as XML and CSV. Every answer is JSON first. This module then converts the JSON.
+//! The API's answers as XML and CSV. The API first makes every answer as JSON. Then this module converts the JSON.
 //!
-//! The path gives the format: `Calls.json`, `Calls.xml` or `Calls.csv`. The answer to the path `Calls` is XML unless
-//! the request accepts JSON.
+//! The path's extension gives the format: `Calls.json`, `Calls.xml` or `Calls.csv`. The answer to the path `Calls` is
+//! XML unless the request accepts JSON.
 
 use std::borrow::Cow;
 
@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 use super::super::family;
 use super::super::path::VERSION;
 
-/// Maximum size of an answer for a conversion, in octets. A page has at most 1000 resources.
+/// Maximum size of an answer that is converted, in octets. An answer has at most 1000 resources.
 const LONGEST: usize = 16 * 1024 * 1024;
 
 /// The format of an answer.
@@ -24,8 +24,8 @@ pub(super) enum Form {
     Csv,
 }
 
-/// The requested format, and the path with `.json` instead of the extension of another format. `in_xml` says whether
-/// XML is the default format.
+/// The requested format, and the path for this request as JSON: an extension of another format is replaced with
+/// `.json`. `in_xml` says whether XML is the default format.
 pub(super) fn wanted<'a>(path: &'a str, headers: &HeaderMap, in_xml: bool) -> (Form, Cow<'a, str>) {
     let is_old = path.strip_prefix('/').is_some_and(|path| path.starts_with(VERSION));
     let last = path.rsplit('/').next().unwrap_or_default();
@@ -62,7 +62,7 @@ pub(super) async fn rewritten(form: Form, path: &str, response: Response) -> Res
     Response::from_parts(parts, text.into())
 }
 
-/// The keys of a Call that have times. These times are converted for clients that parse only RFC 3339.
+/// The keys of a Call resource whose values are times. The times are converted for clients that parse only RFC 3339.
 const TIMES: [&str; 3] = ["start_time", "end_time", "date_sent"];
 
 /// Converts the times in an answer to RFC 3339. A text that is not an RFC 2822 date becomes null.
@@ -85,7 +85,7 @@ fn is_error(value: &Value) -> bool {
     value.get("code").is_some() && value.get("more_info").is_some()
 }
 
-/// The list in an answer: its key and its items.
+/// The list in an answer: the key of the list and the items of the list.
 fn list(value: &Value) -> Option<(&str, &Vec<Value>)> {
     value.get("uri")?;
     let mut lists = value.as_object()?.iter().filter_map(|(key, value)| Some((key.as_str(), value.as_array()?)));
@@ -124,14 +124,14 @@ fn element(text: &mut String, name: &str, value: &Value) {
     text.push_str(&format!("</{name}>"));
 }
 
-/// Paths in an XML answer have no `.json`, so that a client gets XML for them too.
+/// Removes `.json` from a path in an XML answer, so that a client that requests the path gets XML too.
 fn without_extension<'a>(name: &str, value: &'a str) -> Cow<'a, str> {
     let is_path = name.to_ascii_lowercase().ends_with("uri") && value.starts_with('/');
     if is_path { value.replacen(".json", "", 1).into() } else { value.into() }
 }
 
-/// A header row, and then one row for each item of the list. An answer with a single resource has one row. Objects and
-/// arrays are left out.
+/// Converts an answer to CSV. The first row is a header. Then each item of the list has one row. A single resource also
+/// has one row. Objects and arrays are left out.
 fn csv(value: &Value) -> String {
     let single = [value.clone()];
     let rows: &[Value] = list(value).map_or(&single, |(_, items)| items);
@@ -162,8 +162,8 @@ fn plain(value: &Value) -> String {
     }
 }
 
-/// Converts `subresource_uris` to `SubresourceUris`. Characters that the name of an XML element cannot have are
-/// removed.
+/// Converts a key to the name of an XML element, for example `subresource_uris` to `SubresourceUris`. Characters that
+/// such a name cannot have are removed.
 fn pascal(key: &str) -> String {
     let words = key.split('_').filter(|word| !word.is_empty());
     let capital = |word: &str| {
@@ -184,7 +184,7 @@ fn singular(name: &str) -> String {
         .map_or_else(|| name.strip_suffix('s').unwrap_or(name).to_owned(), |stem| format!("{stem}ss"))
 }
 
-/// The name of the resource at a path. This is the last segment that is a name and not an id, in the singular.
+/// The name of the resource at a path, in the singular. This is the last path segment that is a name and not an id.
 fn resource(path: &str) -> String {
     let path = path.trim_end_matches(".json");
     let is_name = |segment: &&str| {

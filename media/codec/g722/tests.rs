@@ -35,8 +35,8 @@ fn the_itu_sequences_are_met_bit_for_bit_in_every_mode() {
     }
 }
 
-/// Compares the output with an earlier output of this code, which was recorded when the code matched the ITU sequences.
-/// The input is triangles with noise, up to clipping. This test works without the ITU files.
+/// Compares the output of this code with an output that was recorded earlier. At that time, this code matched the ITU
+/// sequences. The input is triangles with noise, up to clipping. This test works without the ITU files.
 #[test]
 fn known_audio_gives_known_code_and_known_audio() {
     let mut noise = Noise(722);
@@ -105,8 +105,8 @@ fn what_does_not_fit_is_not_taken() {
     assert_eq!(decoder.decode(&[1; 9], &mut samples[..1]), 0);
 }
 
-/// The test profile checks arithmetic overflow. Octets that no encoder produces and the loudest audio must not
-/// overflow.
+/// The test profile checks for arithmetic overflow. Octets that no encoder produces must not cause an overflow. The
+/// loudest audio must not cause an overflow either.
 #[test]
 fn any_octets_and_any_audio_are_borne() {
     let mut noise = Noise(3);

@@ -70,7 +70,8 @@ fn silence(milliseconds: f32, to: &mut Vec<f32>) {
     to.extend(std::iter::repeat_n(0.0, (milliseconds * 8.0) as usize));
 }
 
-/// Returns the detected digits, each with the sample at which its frame ends.
+/// Returns the detected digits. Each digit comes with the number of the sample at which the frame ends that reported
+/// the digit.
 fn keys(samples: &[f32]) -> Vec<(usize, char)> {
     let samples: Vec<i16> = samples.iter().map(|sample| sample.round() as i16).collect();
     keys_of(&samples)
@@ -82,7 +83,8 @@ fn keys_of(samples: &[i16]) -> Vec<(usize, char)> {
     frames.filter_map(|(index, frame)| Some(((index + 1) * FRAME, detector.handle_frame(frame)?))).collect()
 }
 
-/// Whether the detector finds a single digit between silences, at each of eight positions in a frame.
+/// Whether the detector finds a single digit between two silences. The test is repeated with eight positions of the
+/// digit in a frame.
 fn is_found(press: Press, key: char) -> bool {
     let mut random = Random(key as u64);
     let found = (0..8).filter(|place| {
@@ -215,7 +217,8 @@ fn an_hour_of_speech_has_no_keys() {
     }
 }
 
-/// Returns a synthetic babble: voiced syllables with gliding pitch and formants, and hisses between them.
+/// Returns a synthetic babble. It consists of voiced syllables with gliding pitch and formants, and of hisses between
+/// these syllables.
 fn babble(random: &mut Random, seconds: usize) -> Vec<i16> {
     let mut samples: Vec<i16> = Vec::with_capacity(seconds * 8_000);
     let mut phase = 0.0f32;

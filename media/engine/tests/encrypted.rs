@@ -1,4 +1,4 @@
-//! Legs with SRTP that are bridged with legs with or without SRTP.
+//! Legs with SRTP. They are bridged with other legs, which use SRTP or plain RTP.
 
 use super::*;
 use crate::rtp::srtp::{Keys, LONGEST_TRAILER, Srtp as Protector};
@@ -62,7 +62,7 @@ impl Encrypted {
     }
 }
 
-/// Makes A's far end offer `key`. Returns the keys as the far end uses them.
+/// Makes A's far end offer `key`. Returns the keys from the view of the far end.
 fn offer(pair: &mut MediaPair, key: &str) -> Keys {
     pair.offer(Side::A, &format!("m=audio 4000 RTP/SAVP 0 101\r\n{EVENTS}{key}"));
     let Protection::Keyed(keys) = &pair.a.negotiation.plan().unwrap().protection else { panic!("no keys") };

@@ -1,4 +1,5 @@
-//! Hold and resume, requested by a leg's far end: the method of RFC 3264 §8.4 and the older method of RFC 2543.
+//! Hold and resume, requested by a leg's far end. The tests use the method of RFC 3264 §8.4 and the older method of RFC
+//! 2543.
 
 use super::*;
 

@@ -5,7 +5,7 @@ use crate::g711::Law;
 use crate::testing::voice::{Voice, tone};
 use crate::{DetectionResult, GreetingEnd, MachineDetection, Until};
 
-/// The far end of `side` sends `samples` in its law, and then nothing for `silent` frames.
+/// Sends `samples` from the far end of `side`, in the law of this far end. Then sends nothing for `silent` frames.
 fn say(pair: &mut MediaPair, side: Side, samples: &[i16], silent: usize) {
     let law = if side == Side::A { Law::Mu } else { Law::A };
     for frame in samples.chunks_exact(160) {

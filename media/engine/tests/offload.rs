@@ -1,10 +1,10 @@
-//! Packets that the kernel relays. The tests check when the offload begins and ends, and that nobody outside can see
-//! its effect.
+//! Packets that the kernel relays. The tests check when the offload begins and when it ends. They also check that an
+//! observer outside cannot see whether packets are offloaded.
 
 use super::*;
 
 const PCMU: &str = "m=audio 4000 RTP/AVP 0 13 101\r\na=rtpmap:101 telephone-event/8000\r\n";
-/// Media like `PCMU`, with another payload type for telephone-events.
+/// An m-line like the usual PCMU m-line, but with another payload type for telephone-events.
 const OTHER: &str = "m=audio 4000 RTP/AVP 0 13 96\r\na=rtpmap:96 telephone-event/8000\r\n";
 
 /// Two bridged legs that have sent audio until the kernel relayed both directions.

@@ -43,8 +43,8 @@ struct Phone {
     sequence: u16,
     timestamp: u32,
     said: usize,
-    /// The speed of the phone's clock relative to ours in ppm (positive: faster), and the accumulated difference in
-    /// seconds.
+    /// The speed of the phone's clock relative to our clock, in ppm. A positive value means that the phone's clock is
+    /// faster. The next field, `ahead`, is the accumulated difference in seconds.
     drift: f64,
     ahead: f64,
     heard: Vec<i16>,

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Sends `frames` frames: A sends noise, B sends silence.
+/// Sends `frames` frames. A sends noise, and B sends silence.
 fn hiss(pair: &mut MediaPair, frames: usize) {
     let mut state = 1u32;
     for _ in 0..frames {

@@ -7,8 +7,8 @@ use crate::codec::Codec;
 /// The number of runs of the random test.
 const SEEDS: u32 = 12;
 
-/// Returns the number of 20 ms frames of a channel from its first loud frame to its last, and the number of silent
-/// frames among them.
+/// Returns two numbers about a channel. The first number is the number of 20 ms frames from the first loud frame to the
+/// last loud frame. The second number is the number of silent frames among these frames.
 fn loud_and_silent(file: &TestFile, channel: usize, channels: usize) -> (usize, usize) {
     let samples: Vec<i16> = file.samples().into_iter().skip(channel).step_by(channels).collect();
     let loud: Vec<bool> =

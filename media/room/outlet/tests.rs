@@ -3,7 +3,7 @@ use crate::codec::Decoder;
 use crate::command::SessionKey;
 use crate::room::{Hold, Participation};
 
-/// A room with participants. Each participant has a codec, and a decoder like the one in its phone.
+/// A room with participants. Each participant has a codec, and the decoder that the participant's phone would use.
 struct Set {
     mixer: Mixer,
     outlets: Outlets,
@@ -24,8 +24,8 @@ impl Set {
         Set { mixer, outlets, codecs: codecs.to_vec(), decoders }
     }
 
-    /// Runs one frame with this audio, at the rates of the codecs. Returns the decoded audio of each participant, and
-    /// whether the participant heard its own mix.
+    /// Runs one frame. `said` contains the audio of participants, at the sample rates of their codecs. Returns the
+    /// decoded audio of each participant, and whether the participant heard its own mix.
     fn step(&mut self, said: &[(usize, &[i16])]) -> Vec<(Vec<i16>, bool)> {
         for (slot, samples) in said {
             self.mixer.add_frame(*slot, self.codecs[*slot].sample_rate(), samples);
@@ -126,10 +126,10 @@ fn listeners_of_one_codec_share_one_encoding() {
     assert_eq!(set.outlets.legs.iter().flatten().filter(|leg| leg.own.is_some()).count(), 1);
 }
 
-/// Compares the decoded audio of two participants that hear the same, and returns three values. The first value is the
-/// largest difference in a frame within 100 ms after a change between the shared mix and an own mix. The second value
-/// is the largest difference in all other frames, which is the noise of two encoders. The third value is the number of
-/// changes.
+/// Compares the decoded audio of two participants that hear the same mix, and returns three values. The first value is
+/// the largest difference in a frame within 100 ms after a change between the shared mix and a participant's own mix.
+/// The second value is the largest difference in all other frames, which is the noise of two encoders. The third value
+/// is the number of changes.
 fn seams(codec: Codec, room: SampleRate) -> (f64, f64, usize) {
     // Participant 0 speaks all the time, participant 1 speaks now and then, and participant 2 only listens. All hear
     // participant 0.

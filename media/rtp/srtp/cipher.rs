@@ -22,7 +22,7 @@ pub(super) struct Session {
     rtcp: Keyed,
 }
 
-/// A session salt. It has 14 octets for AES-CM and 12 octets for GCM.
+/// A session salt. AES-CM uses all 14 octets. GCM uses 12 octets.
 type Salt = [u8; 14];
 
 #[expect(clippy::large_enum_variant, reason = "the larger one is the usual one, and a leg boxes all of its SRTP")]
@@ -72,8 +72,8 @@ impl Session {
         Some(whole)
     }
 
-    /// Checks the tag and decrypts the packet. A key identifier of `mki` octets is next to the tag. Returns the new
-    /// length.
+    /// Checks the tag and decrypts the packet. Next to the tag, the packet has a key identifier of `mki` octets.
+    /// Returns the new length.
     pub(super) fn unprotect(
         &self,
         packet: &mut [u8],
@@ -141,8 +141,8 @@ impl Session {
         (word & ENCRYPTED != 0).then_some(word & !ENCRYPTED)
     }
 
-    /// Returns the offset of an RTCP packet's index. The index is before the key identifier and the tag. With GCM the
-    /// index is between the tag and the identifier.
+    /// Returns the offset of an RTCP packet's index. With AES-CM, the packet ends with the index, the key identifier
+    /// and the tag, in this order. With GCM, the packet ends with the tag, the index and the key identifier.
     fn rtcp_word(&self, packet: &[u8], mki: usize) -> Option<usize> {
         let behind = if self.suite.is_aead() { 0 } else { self.suite.rtcp_tag_length() };
         let before = RTCP_CLEAR + if self.suite.is_aead() { self.suite.rtcp_tag_length() } else { 0 };
@@ -223,7 +223,8 @@ fn apply(cipher: &EncryptingKey, counter: [u8; 16], text: &mut [u8]) -> Option<(
     cipher.less_safe_encrypt(text, EncryptionContext::Iv128(FixedLength::from(counter))).ok().map(drop)
 }
 
-/// Returns the initial counter of a packet (§4.1.1): salt, SSRC and index, each at its position, combined with XOR.
+/// Returns the initial counter of a packet (§4.1.1). The counter is the XOR of the salt, the SSRC and the index, each
+/// at its own position.
 fn counter(salt: &Salt, ssrc: u32, index: u64) -> [u8; 16] {
     let packet = (u128::from(ssrc) << 64) ^ (u128::from(index) << 16);
     let mut salted = [0; 16];
@@ -231,8 +232,8 @@ fn counter(salt: &Salt, ssrc: u32, index: u64) -> [u8; 16] {
     (u128::from_be_bytes(salted) ^ packet).to_be_bytes()
 }
 
-/// Returns the nonce of a packet (RFC 7714 §8.1, §9.1): two zeros, the SSRC and the index, combined with the salt by
-/// XOR.
+/// Returns the nonce of a packet (RFC 7714 §8.1, §9.1). The nonce is the XOR of the salt with two zero octets, the SSRC
+/// and the index.
 fn nonce(salt: &Salt, ssrc: u32, index: u64) -> Nonce {
     let packet = ((u128::from(ssrc) << 48) | u128::from(index)) << 32;
     let mut octets = [0; 12];
@@ -240,7 +241,7 @@ fn nonce(salt: &Salt, ssrc: u32, index: u64) -> Nonce {
     Nonce::assume_unique_for_key(octets)
 }
 
-/// Returns the authentication tag of the packet together with its roll-over counter (§4.2).
+/// Returns the authentication tag for the packet and its roll-over counter (§4.2).
 fn tag(authentication: &hmac::Key, text: &[u8], index: u64) -> hmac::Tag {
     let mut context = hmac::Context::with_key(authentication);
     context.update(text);

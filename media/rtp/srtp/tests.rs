@@ -65,7 +65,7 @@ fn opened_rtcp(srtp: &mut Srtp, packet: &[u8]) -> Result<Vec<u8>, Refused> {
     Ok(room)
 }
 
-/// These test vectors are common to several implementations. The master key and salt come from RFC 3711 appendix B.3.
+/// Several implementations use these test vectors. The master key and salt come from RFC 3711 appendix B.3.
 #[test]
 fn known_packets_come_out_octet_by_octet() {
     let counter = octets("E1F97A0D3E018BE0D64FA32C06DE4139 0EC675AD498AFEEBB6960B3AABE6");

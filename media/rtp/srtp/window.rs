@@ -19,7 +19,8 @@ impl Guess {
         self.0
     }
 
-    /// Returns the index nearest to this index whose lower 16 bits are `sequence`.
+    /// Returns the index whose lower 16 bits are `sequence`. Of all these indices, it is the index that is nearest to
+    /// `self`.
     pub(super) fn follow(self, sequence: u16) -> Guess {
         let distance = sequence.wrapping_sub(self.0 as u16).cast_signed();
         // Before the first wrap, the distance must not lead below index 0.
@@ -27,7 +28,7 @@ impl Guess {
     }
 }
 
-/// The newest index, and the indices before it that were received.
+/// The newest index that was received, and a record of the received indices before the newest index.
 #[derive(Debug, Default)]
 pub(super) struct Window {
     newest: Option<Guess>,
@@ -40,14 +41,14 @@ impl Window {
         self.newest
     }
 
-    /// Returns the index of a packet with this sequence number. Returns `None` if the key was used for the highest
-    /// number of packets.
+    /// Returns the estimated index of a packet with this sequence number. Returns `None` if this index is above the
+    /// highest number of packets for a key.
     pub(super) fn guess(&self, sequence: u16) -> Option<Guess> {
         let guess = self.newest.map_or(Guess(sequence.into()), |newest| newest.follow(sequence));
         (guess.0 < MAX_INDEX).then_some(guess)
     }
 
-    /// Whether this index was not received before. Returns false as well if the index is too old to check.
+    /// Whether this index is new. Returns false if the index was received before, or if the index is too old to check.
     pub(super) fn is_new(&self, index: Guess) -> bool {
         let Some(newest) = self.newest else { return true };
         match newest.0.checked_sub(index.0) {

@@ -294,8 +294,8 @@ fn with_an_account() -> Exchange {
     exchange
 }
 
-/// Returns the first INVITE of an account, as the server's own client sends it. This INVITE names the account but
-/// proves nothing.
+/// Returns the first INVITE of an account, as the server's own client sends it. This INVITE names the account, but does
+/// not prove that the sender knows the password.
 fn as_account(exchange: &mut Exchange, name: &str) -> String {
     let credentials = Credentials { username: name.into(), password: "secret".into() };
     let mut session = Session::new(credentials).expecting("tandem");

@@ -1,4 +1,4 @@
-//! Tests of calls without an offer, in the roles UAC and UAS, and of deferred offers.
+//! Tests of calls that start without an offer, in the roles UAC and UAS, and tests of deferred offers.
 
 use super::callee::request;
 use super::*;
@@ -21,7 +21,7 @@ fn refuses() -> Command {
     Command::RejectOffer { leg: LEG, status: 488, reason: None, headers: Vec::new() }
 }
 
-/// Returns a reliable provisional response of the far end that has this tag.
+/// Returns a reliable provisional response of the far end. `tag` is the To tag of the response.
 fn reliable(invite: &str, status: u16, tag: &str, rseq: u32, more: &str) -> String {
     response_to(invite, status, tag, &format!("Require: 100rel\r\nRSeq: {rseq}\r\n{more}"))
 }

@@ -22,7 +22,8 @@ impl Bench {
         self.command(Command::Provisional { leg, status, sdp, headers: Vec::new() });
     }
 
-    /// Creates an outgoing call. The 200 of the far end has these lines. Returns the INVITE of the call.
+    /// Creates an outgoing call. `more` contains header lines for the 200 of the far end. Returns the INVITE of the
+    /// call.
     fn answered_call(change: impl FnOnce(&mut Config), more: &str) -> (Self, String) {
         let mut bench = Self::with(change);
         bench.command(Command::Invite { leg: LEG, invite: outgoing("sip:+15551230002@127.0.0.2") });

@@ -6,7 +6,7 @@ use super::*;
 
 /// Number of source addresses.
 const SOURCES: u32 = 1_000_000;
-/// Of this number of messages, one message is well formed.
+/// Ratio of all messages to well-formed messages: one message in 500 is well formed.
 const FORMED: u32 = 500;
 
 #[test]

@@ -23,8 +23,8 @@ use crate::transaction::{Action, ClientInput, ClientMachine};
 const HEAD: usize = 2_048;
 /// Time for which long requests use UDP after a far end has refused TCP.
 const UDP_ONLY: Duration = Duration::from_secs(3_600);
-/// Maximum number of far ends that are stored as refusing TCP. If there are more, the whole list is cleared. Each of
-/// these far ends then costs one more refused connection.
+/// Maximum number of far ends in the list of far ends that refuse TCP. If the list is full, the whole list is cleared.
+/// Each of these far ends then costs one more refused connection.
 const MAX_UDP_ONLY: usize = 1_024;
 
 /// A request that this server sent.
@@ -42,8 +42,8 @@ pub(in crate::endpoint) struct Client {
     /// Whether the ACK of the 2xx had neither credentials nor a body. If so, the ACK can be composed again from a
     /// retransmitted 2xx alone.
     plain_ack: bool,
-    /// ACKs that were sent for 2xx responses. Each entry has the To tag, the ACK and its flow. There are at most
-    /// [`MAX_FORKS`] entries.
+    /// ACKs that were sent for 2xx responses. Each entry has the To tag of the 2xx, the ACK, and the flow of the ACK.
+    /// There are at most [`MAX_FORKS`] entries.
     acknowledged: Vec<(Bytes, Bytes, Flow)>,
     /// Other targets, best first, that are tried if the current target does not respond.
     alternatives: Vec<Target>,
@@ -119,10 +119,10 @@ pub(in crate::endpoint) struct NewClient {
     pub(in crate::endpoint) purpose: Purpose,
 }
 
-/// The result of an input for the transaction user.
+/// What the transaction user must handle after an input of a client transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::endpoint) enum ClientOutcome {
-    /// The response that was the input must be handled.
+    /// The input was a response, which the transaction user must handle.
     Response,
     /// No response came, because of a timeout or a failed connection.
     Failed(EndCause),
@@ -132,7 +132,8 @@ pub(in crate::endpoint) enum ClientOutcome {
 pub(in crate::endpoint) struct LateResponse {
     pub(in crate::endpoint) leg: Option<LegId>,
     pub(in crate::endpoint) flow: Flow,
-    /// Whether a 2xx with this To tag was already acknowledged. If not, the response comes from another fork.
+    /// Whether a 2xx with this To tag was already acknowledged. If this is `false`, the response comes from another
+    /// fork.
     pub(in crate::endpoint) is_repetition: bool,
 }
 
@@ -149,7 +150,7 @@ impl InDialogRequest {
         if self.records { recording::FEATURE } else { "" }
     }
 
-    /// Returns whether the request has no header lines, headers or body of its own.
+    /// Returns whether `lines`, `headers` and `body` are all empty.
     pub(in crate::endpoint) fn is_empty(&self) -> bool {
         self.lines.is_empty() && self.headers.is_empty() && self.body.is_none()
     }
@@ -236,7 +237,7 @@ impl Transactions {
         self.clients_by_branch.get(&(branch, response.method == Method::Cancel)).copied()
     }
 
-    /// Returns the transactions that use a connection to `peer` and have no response yet.
+    /// Returns the transactions whose request was sent over a connection to `peer` and has no response yet.
     pub(in crate::endpoint) fn unanswered_over(
         &self,
         transport: Transport,
@@ -267,7 +268,7 @@ impl Transactions {
         self.handle_client(core, now, id, ClientInput::Response(response.status), Some(response))
     }
 
-    /// Handles a timer of the transaction. The timer may not be due yet.
+    /// Handles a timer of the transaction. This function may also be called before the timer is due.
     pub(in crate::endpoint) fn handle_client_timeout(
         &mut self,
         core: &mut Core,
@@ -390,7 +391,7 @@ impl Transactions {
         });
     }
 
-    /// Sends the ACK of a 2xx, and stores it for retransmissions of the 2xx. `plain` says that the ACK has neither
+    /// Sends the ACK of a 2xx, and stores the ACK for retransmissions of the 2xx. `plain` says that the ACK has neither
     /// credentials nor a body.
     pub(in crate::endpoint) fn acknowledge_answer(
         &mut self,
@@ -456,8 +457,8 @@ impl Transactions {
     }
 
     /// Adds targets that are tried if the current target does not respond. If there are further targets, the request
-    /// waits only [`crate::Config::failover_ms`] for a first response, and not 32 s. The same applies if `has_alternatives` is
-    /// true, because then the application itself has other targets.
+    /// waits only [`crate::Config::failover_ms`] for a first response, and not 32 s. The wait is also shorter if
+    /// `has_alternatives` is true, because then the application itself has other targets.
     pub(in crate::endpoint) fn add_alternatives(
         &mut self,
         core: &mut Core,
@@ -480,7 +481,7 @@ impl Transactions {
         self.clients.get_mut(id).map(|client| std::mem::take(&mut client.alternatives)).unwrap_or_default()
     }
 
-    /// Makes the request fail at `by` if no response has come by then.
+    /// Makes the request fail at the time `by`, if no response has come until then.
     pub(in crate::endpoint) fn expire_by(&mut self, core: &mut Core, id: ClientId, by: Instant) {
         if let Some(client) = self.clients.get_mut(id) {
             client.machine.expire_by(by);

@@ -23,7 +23,7 @@ use super::Key;
 use crate::dialog::Flow;
 use crate::keys::LegId;
 
-/// Transactions that expire within this time are removed together.
+/// Duration of a bucket. Transactions that expire within the same 250 ms are removed together.
 const BUCKET: Duration = Duration::from_millis(250);
 
 /// All completed transactions.
@@ -34,7 +34,7 @@ pub(super) struct CompletedTransactions {
     /// The keys that detect merged requests (RFC 3261 §8.2.2.2), for the INVITEs in `servers`.
     merge_keys: HashSet<Key>,
     buckets: VecDeque<ExpiryBucket>,
-    /// The flow of the newest entry in `invites`. If the next INVITE has the same flow, it shares this value.
+    /// The flow of the newest entry in `invites`. If the next INVITE uses an equal flow, its entry shares this value.
     flow: Option<Arc<Flow>>,
 }
 
@@ -66,13 +66,13 @@ pub(super) struct AnsweredInvite {
     pub(super) flow: Arc<Flow>,
     /// The hash of the To tag of the first 2xx.
     pub(super) tag: u64,
-    /// The hashes of the To tags in the 2xx responses of the other forks. With the first 2xx, there are at most
+    /// The hashes of the To tags in the 2xx responses of the other forks. `tag` and this list together contain at most
     /// [`MAX_FORKS`](super::MAX_FORKS) tags.
     pub(super) forks: Box<[u64]>,
 }
 
-/// Transactions that are removed together. There is one list per kind of transaction. This takes half the memory of one
-/// list for all kinds.
+/// Transactions that are removed together. There is one list per kind of transaction, because these lists take half the
+/// memory of one list for all kinds.
 #[derive(Debug)]
 struct ExpiryBucket {
     first: Instant,

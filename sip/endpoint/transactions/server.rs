@@ -29,7 +29,7 @@ pub(in crate::endpoint) struct Server {
     record_routes: Vec<Bytes>,
     tag: u64,
     pub(in crate::endpoint) cseq: u32,
-    /// Whether the far end may transfer its call. If so, the Allow header contains REFER.
+    /// Whether the far end may transfer the call. If so, the Allow header contains REFER.
     refer: bool,
     pub(in crate::endpoint) response: Option<Bytes>,
     status: u16,
@@ -49,7 +49,7 @@ pub(in crate::endpoint) struct NewServer<'a> {
     pub(in crate::endpoint) leg: Option<LegId>,
     /// The local tag, which is used in To.
     pub(in crate::endpoint) tag: u64,
-    /// Whether the far end may transfer its call. If so, the Allow header contains REFER.
+    /// Whether the far end may transfer the call. If so, the Allow header contains REFER.
     pub(in crate::endpoint) refer: bool,
 }
 
@@ -58,7 +58,7 @@ pub(in crate::endpoint) struct NewServer<'a> {
 pub(in crate::endpoint) enum Repetition {
     /// The request belongs to no transaction.
     New,
-    /// The request belongs to a transaction, and this transaction has handled it.
+    /// The request belongs to a transaction, and this transaction has handled the request.
     Absorbed,
     /// The request is the ACK of a 2xx to the INVITE of this leg.
     Ack(LegId),
@@ -239,7 +239,7 @@ impl Transactions {
         core.trace(leg, true, flow, || response_line(status, reason, server.method.as_str(), again));
     }
 
-    /// Handles a timer of the transaction. The timer may not be due yet.
+    /// Handles a timer of the transaction. This function may also be called before the timer is due.
     pub(in crate::endpoint) fn handle_server_timeout(
         &mut self,
         core: &mut Core,
@@ -306,7 +306,8 @@ impl Transactions {
         Some(server)
     }
 
-    /// Does the same for a server transaction as [`Transactions::skip_client_timer`] for a client transaction.
+    /// Drops or moves the timer of a server transaction, as [`Transactions::skip_client_timer`] does for a client
+    /// transaction.
     pub(in crate::endpoint) fn skip_server_timer(&mut self, core: &mut Core, at: Instant, id: ServerId) -> bool {
         let Some(server) = self.servers.get_mut(id) else { return core.timers.skip(None, at, None, Owner::Server(id)) };
         let next = server.machine.next_timeout();
@@ -314,7 +315,7 @@ impl Transactions {
     }
 }
 
-/// Returns the text of a request in the trace.
+/// Returns the text that represents a request in the trace.
 pub(in crate::endpoint) fn request_line(request: &Request) -> String {
     [request.method.as_str(), " ", &String::from_utf8_lossy(request.uri.text())].concat()
 }
@@ -323,7 +324,7 @@ fn repetition_line(request: &Request) -> String {
     if request.method == Method::Ack { "ACK".to_owned() } else { format!("{} (retransmission)", request_line(request)) }
 }
 
-/// Returns the text of a response in the trace.
+/// Returns the text that represents a response in the trace.
 pub(in crate::endpoint) fn response_line(status: u16, reason: &str, method: &str, again: bool) -> String {
     let mut line = Vec::with_capacity(64);
     compose::push_number(&mut line, status.into());

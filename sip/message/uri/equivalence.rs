@@ -33,7 +33,8 @@ impl SipUri<'_> {
             && are_same_set(&self.headers().collect::<Vec<_>>(), &other.headers().collect::<Vec<_>>(), is_same_header)
     }
 
-    /// Returns whether every parameter with this name has this value. Also true if there is no such parameter.
+    /// Returns whether every parameter with this name has this value. The result is also true if there is no parameter
+    /// with this name.
     fn allows(&self, (name, value): (&[u8], Option<&[u8]>)) -> bool {
         let mut alike = self.parameters().filter(|(other, _)| are_same_in_any_case(name, other));
         alike.all(|(_, other)| both(value, other, are_same_in_any_case))

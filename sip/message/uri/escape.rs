@@ -41,7 +41,8 @@ pub(super) fn decoded(text: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(octets(text).map(|(octet, _)| octet).collect())
 }
 
-/// Returns the decoded octets for a comparison. The flag says whether the octet is an escaped reserved character.
+/// Returns the decoded octets for a comparison. Each octet has a flag, which says whether the octet is an escaped
+/// reserved character.
 fn compared(text: &[u8]) -> impl Iterator<Item = (u8, bool)> {
     octets(text).map(|(octet, is_escaped)| (octet, is_escaped && RESERVED.contains(&octet)))
 }

@@ -5,8 +5,8 @@ use super::escape;
 use crate::message::grammar::{PHONE, SCHEME, URI, USER, all, cut, is};
 use crate::message::host::{HostText, take_port};
 
-/// Maximum number of parameters of a URI, and maximum number of its headers. The limit exists because the time of a
-/// comparison grows with the square of this number.
+/// Maximum number of parameters of a URI. The same maximum applies to the headers of a URI. The limit exists because
+/// the time of a comparison grows with the square of the number.
 const MAX_PARAMETERS: usize = 64;
 
 /// The error of a malformed URI.

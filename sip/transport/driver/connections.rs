@@ -99,8 +99,9 @@ impl Driver {
     }
 
     /// Returns whether unknown sources already have their maximum number of connections. All unknown sources together
-    /// may have a quarter of all connections. Each unknown source may have a sixteenth of all connections. Calls from
-    /// unknown sources are usually refused. But a far end that the server has called may also be an unknown source.
+    /// may have a quarter of all connections. Each source address may have a sixteenth of all connections. Calls from
+    /// unknown sources are usually refused. But unknown sources still need connections, because a far end that the
+    /// server has called may be an unknown source.
     pub(super) fn has_enough_unknown_sources(&self, source: IpAddr) -> bool {
         let all = self.max_connections.div_ceil(4);
         let (mut unknown_sources, mut from_source) = (0, 0);
@@ -157,7 +158,7 @@ impl Driver {
     }
 
     /// Stores the address on which the opener of a connection accepts connections. Later requests to this address use
-    /// the connection as if the server had opened it (RFC 5923 §5).
+    /// the connection as if the server had opened the connection (RFC 5923 §5).
     pub(super) fn alias(&mut self, connection: ConnectionId, address: SocketAddr, trunk: TrunkName) {
         let key = (address, trunk);
         if self.aliases.get(&key) != Some(&connection) && self.connections.contains_key(&connection) {

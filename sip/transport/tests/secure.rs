@@ -17,7 +17,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use super::*;
 use crate::{Certificate, TrunkTls};
 
-/// A certificate authority, with the files that it has written.
+/// A certificate authority, together with the folder for its certificates and keys.
 struct Authority {
     folder: TempDir,
     issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
@@ -39,7 +39,8 @@ impl Authority {
         self.folder.path().join(name)
     }
 
-    /// Issues a certificate for these names and addresses. Writes it to `NAME.pem` and its key to `NAME.key`.
+    /// Issues a certificate for these names and addresses. Writes the certificate to `NAME.pem` and the private key to
+    /// `NAME.key`.
     fn issue(&self, name: &str, subjects: &[&str]) -> Certificate {
         let key = rcgen::KeyPair::generate().unwrap();
         let (uris, names): (Vec<&str>, Vec<&str>) = subjects.iter().partition(|subject| subject.starts_with("sip:"));

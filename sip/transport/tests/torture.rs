@@ -1,8 +1,9 @@
-//! RFC 4475 and RFC 5118, message by message: a listening server must answer as the RFC requires, over UDP and over
-//! TCP.
+//! Tests of the messages in RFC 4475 and RFC 5118. A listening server must answer each message as the RFC requires,
+//! over UDP and over TCP.
 //!
-//! The messages are written for this test, each with the peculiarity of its section. Some sections of the RFC apply
-//! only to a registrar or a proxy. For these sections, the test covers only the part that applies to a UAS.
+//! The messages are written for this test. Each message has the peculiarity of its section in the RFC. Some sections of
+//! the RFC apply only to a registrar or a proxy. For these sections, the test covers only the part that applies to a
+//! UAS.
 
 use super::*;
 
@@ -19,7 +20,8 @@ enum Reply {
 
 use Reply::{None as Silence, Refused, Some as Answered, Status};
 
-/// One test case: the section of the RFC, the peculiarity, the message, the reply over UDP and the reply over TCP.
+/// One test case. The tuple contains the section of the RFC, the peculiarity, the message, the reply over UDP and the
+/// reply over TCP.
 struct Case(&'static str, &'static str, String, Reply, Reply);
 
 /// Returns a request with the given lines and with all other lines that every request needs. `{T}` is replaced by the

@@ -10,22 +10,22 @@ use std::f64::consts::TAU;
 
 use tandem_media::{SampleRate, VoiceActivity};
 
-/// Number of samples in each measurement of tones. These samples last 80 ms, which is enough to distinguish two tones
-/// that differ by 40 Hz.
+/// Number of samples in each measurement of tones. These samples last 80 ms. This duration is enough to distinguish two
+/// tones that differ by 40 Hz.
 const WINDOW: usize = 640;
 /// Width of a frequency bin, in Hz.
 const BIN: f64 = 8_000.0 / WINDOW as f64;
 /// The range of frequency bins that covers the telephone band.
 const BINS: std::ops::Range<usize> = 14..276;
-/// Minimum part of the energy that belongs to the one or two strongest tones. With a smaller part, the audio is not a
-/// tone.
+/// Minimum part of the energy that the one or two strongest tones must have. If their part is smaller, the audio is not
+/// a tone.
 const TONAL: f64 = 0.85;
 /// Maximum difference between two measurements of the same tone, in Hz.
 const SAME: f64 = 15.0;
 /// Duration of silence that ends a segment of speech or sound, in ms.
 const PAUSE: u64 = 500;
-/// Number of consecutive measurements that must find a tone before it is reported. There is one measurement every 40
-/// ms.
+/// Number of consecutive measurements that must find a tone before the tone is reported. There is one measurement every
+/// 40 ms.
 const MIN_MEASUREMENTS: u8 = 3;
 /// Time from the start of a tone to its detection, in ms. This time consists of half of the first window and the two
 /// measurements that follow.

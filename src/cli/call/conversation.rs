@@ -23,14 +23,14 @@ use super::steps::{Expectation, Sound, Step, plain_words};
 
 /// Minimum duration of speech or of a tone that meets an expectation, in ms.
 const MIN_DURATION: u64 = 100;
-/// Tolerance for the frequency of an expected tone, once in Hz and once as a part of the frequency. The larger
-/// tolerance applies.
+/// Tolerance for the frequency of an expected tone. The first value is in Hz. The second value is a part of the
+/// frequency. The larger tolerance applies.
 const TOLERANCE: (f64, f64) = (15.0, 0.02);
-/// Time for which the command waits for the last events of the SIP engine, the media engine and the recogniser after a
-/// call.
+/// Time limit after the end of a call. In this time, the command waits for the last events of the SIP engine, the media
+/// engine and the recogniser.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(5);
-/// Maximum numbers of segments, of word groups and of digits that are kept for the report of a call. Later items are
-/// only printed.
+/// Maximum number of segments that are kept for the report of a call. The same maximum applies to word groups and to
+/// digits. Later items are only printed.
 const MAX_ENTRIES: usize = 10_000;
 
 /// The end of a call.
@@ -66,7 +66,7 @@ pub(super) struct Conversation {
     keyboard: Option<Keyboard>,
     deadline: Option<Instant>,
     classifier: AudioClassifier,
-    /// Time of media time 0 in seconds, relative to the start of the call.
+    /// Time at which the media time is 0, in seconds since the start of the call.
     zero: Option<f64>,
     segments: Vec<Segment>,
     words: Vec<(f64, String)>,
@@ -83,8 +83,8 @@ pub(super) struct Conversation {
     timed_out: bool,
     stats: Option<media::Stats>,
     done: Vec<Done>,
-    /// Number of word groups and number of digits up to the last expectation that was met. Later expectations do not
-    /// use these words and digits again.
+    /// Number of word groups and number of digits that earlier expectations have used. Later expectations do not use
+    /// these words and digits again.
     marks: (usize, usize),
 }
 
@@ -169,8 +169,8 @@ impl Conversation {
         self.done.iter().any(|done| !done.passed) || self.application_failed()
     }
 
-    /// Returns whether the other side hung up because its application failed. In this case Tandem plays an error
-    /// message and then hangs up with Q.850 cause 41 (temporary failure).
+    /// Returns whether the other side hung up because the application of the other side failed. In this case Tandem
+    /// plays an error message and then hangs up with Q.850 cause 41 (temporary failure).
     fn application_failed(&self) -> bool {
         let failed = |reason: &String| reason.contains("Q.850;cause=41");
         self.end.as_ref().is_some_and(|end| end.cause == sip::EndCause::Bye && end.reason.as_ref().is_some_and(failed))
@@ -295,8 +295,8 @@ impl Conversation {
         }
     }
 
-    /// Waits until all audio or all digits of the step have been sent. If the other side hangs up during this time, the
-    /// step has not failed, because the following steps decide whether the hang-up is a failure.
+    /// Waits until all audio or all digits of the step have been sent. A hang-up by the other side during this time
+    /// does not make this step fail. The following steps decide whether the hang-up is a failure.
     async fn finish(&mut self, op: media::OpId) -> bool {
         self.until(None, |call| call.finished.contains(&op)).await || !self.leaving
     }
@@ -378,7 +378,8 @@ impl Conversation {
         self.end.is_some() || self.leaving
     }
 
-    /// Handles events until the condition is true. Returns false if the time limit passes or the call ends first.
+    /// Handles events until the condition `holds` is true. Returns false if the time limit passes first, or if the call
+    /// ends first.
     async fn until(&mut self, time: Option<Instant>, holds: impl Fn(&Self) -> bool) -> bool {
         loop {
             if holds(self) {

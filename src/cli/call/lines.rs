@@ -28,7 +28,7 @@ pub(super) struct Lines {
     json: bool,
     /// Start of the call. The times of the lines are relative to this instant.
     began: Instant,
-    /// The text that the user is typing. It is shown below the lines.
+    /// The text that the user is typing. This text is shown below the lines.
     draft: Option<String>,
     /// All lines that have been printed, for the report.
     entries: Vec<Value>,

@@ -9,10 +9,11 @@ use tandem_media as media;
 use tandem_sip as sip;
 use tokio::sync::mpsc;
 
-/// Maximum number of events that wait. If the channel is full, the media engine sends its event again later, but an
-/// event of the SIP engine is lost. One call has only a few events per second.
+/// Maximum number of events that wait in the channel. If the channel is full, the media engine sends its event again
+/// later, but an event of the SIP engine is lost. One call has only a few events per second.
 const WAITING: usize = 4_096;
-/// Maximum number of received frames that wait for the analysis. They contain 10 s of audio. Later frames are dropped.
+/// Maximum number of received frames that wait for the analysis. These frames contain 10 s of audio. Later frames are
+/// dropped.
 const MAX_WAITING_FRAMES: usize = 500;
 /// Duration of a sent DTMF digit, in ms.
 const DIGIT_MS: u16 = 120;
@@ -28,7 +29,8 @@ pub(super) struct Invitation {
     pub(super) uri: String,
     /// User part of the From URI.
     pub(super) from: String,
-    /// Credentials with their realm. The first INVITE contains the credentials, without a challenge from the server.
+    /// Credentials and their realm. The first INVITE contains these credentials, because the phone does not wait for a
+    /// challenge from the server.
     pub(super) credentials: Option<(sip::Credentials, String)>,
 }
 

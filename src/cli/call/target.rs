@@ -139,8 +139,8 @@ fn source_towards(address: SocketAddr) -> Option<IpAddr> {
     Some(socket.local_addr().ok()?.ip())
 }
 
-/// Returns the account that makes the call. This is the account with the name `name`, if there is a name. Otherwise it
-/// is the account that owns the called number or phone, or the first account if no account owns the target.
+/// Returns the account that makes the call. If `name` is set, this is the account with this name. Otherwise this is the
+/// account that owns the called number or phone. If no account owns the target, this is the first account.
 pub(super) fn account<'a>(
     config: &Config,
     accounts: &'a [Account],

@@ -1,5 +1,5 @@
-//! The web application of the demo. It returns TwiML documents and serves a media-stream WebSocket, like the
-//! application of a user.
+//! The web application of the demo. Like the application of a user, this application returns TwiML documents and serves
+//! a media-stream WebSocket.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
-/// Number of messages that the application echoes. They contain 1.5 s of audio.
+/// Number of messages that the application echoes. These messages contain 1.5 s of audio.
 const ECHOED: usize = 75;
 /// Time limit for each step of the demo.
 const TIMEOUT: Duration = Duration::from_secs(20);

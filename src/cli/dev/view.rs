@@ -15,8 +15,8 @@ use tokio::sync::broadcast::error::RecvError;
 
 use super::super::paint::{Paint, harmless};
 
-/// Maximum number of calls that the view remembers. If a forgotten call has further lines, the view shows them as a new
-/// call.
+/// Maximum number of calls that the view remembers. If a forgotten call has further lines, the view shows these lines
+/// as a new call.
 const MAX_CALLS: usize = 200;
 /// Webhook parameters that the view shows, in the order of the output.
 const SHOWN_PARAMETERS: [&str; 13] = [
@@ -34,8 +34,8 @@ const SHOWN_PARAMETERS: [&str; 13] = [
     "StatusCallbackEvent",
     "ErrorCode",
 ];
-/// Webhook parameter that the view also shows if the response is not a document. The parameter contains the status that
-/// a callback reports.
+/// Webhook parameter that contains the status that a callback reports. The view also shows this parameter if the
+/// response is not a document.
 const STATUS: &str = "CallStatus";
 /// Log lines that the view omits, because neighbouring lines contain the same information.
 const HIDDEN_LINES: [&str; 4] = ["initiated", "first packet came", "playback completed", "playback stopped"];

@@ -28,8 +28,8 @@ const SETTLE: Duration = Duration::from_secs(2);
 /// Time between the end of the last short call and the end of the measurement. The measurement includes this time,
 /// because the server still writes data about the last calls.
 const SETTLE_TIME: Duration = Duration::from_millis(500);
-/// Requested size of the kernel's receive buffer, in octets. For comparison, at 1,500 calls per second 256 KiB hold the
-/// datagrams of 10 ms.
+/// Requested size of the kernel's receive buffer, in octets. A buffer of 256 KiB would hold the datagrams of only 10 ms
+/// at 1,500 calls per second.
 const SOCKET_BUFFER: usize = 4 * 1024 * 1024;
 /// Maximum number of datagrams that are read from a socket before the timers are handled again.
 const BATCH: usize = 64;
@@ -46,8 +46,8 @@ pub(super) struct Plan {
     pub(super) number: String,
     pub(super) cps: f64,
     pub(super) calls: u64,
-    /// Time from the answer to the BYE. If the value is `None`, the run first starts all calls. Then the run holds all
-    /// calls for the time `together`.
+    /// Time from the answer to the BYE. If the value is `None`, the run first starts all calls, and then holds all
+    /// calls for the time `measured_time`.
     pub(super) hold: Option<Duration>,
     pub(super) measured_time: Duration,
     pub(super) ring: Duration,
@@ -82,7 +82,7 @@ pub(super) struct ResourceUse {
     pub(super) seconds: f64,
     /// Memory of the server at the end of the period (PSS), in KiB.
     pub(super) pss_kb: u64,
-    /// CPU time of the whole machine during the period, in ms. The next field is the CPU time of this process.
+    /// CPU time of the whole machine during the period, in ms. `own_ms` is the CPU time of this process.
     pub(super) machine_ms: u64,
     pub(super) own_ms: u64,
 }
@@ -150,7 +150,7 @@ enum Stage {
 struct Call {
     stage: Stage,
     began: Instant,
-    /// The request that is retransmitted: first the INVITE, and after the answer the BYE.
+    /// The request that is retransmitted if no response comes. This is the INVITE until the answer, and the BYE later.
     request: String,
     interval: Duration,
     /// The ACK, which is sent again for each retransmitted 200.
@@ -178,7 +178,7 @@ pub(super) struct Generator {
     answerer: Option<UdpSocket>,
     calls: HashMap<u64, Call>,
     answering: HashMap<u64, Answering>,
-    /// The serial number of each call, under the Call-ID that the server chose for the answering end.
+    /// The serial numbers of the calls. The key is the Call-ID that the server chose for the call to the answering end.
     names: HashMap<String, u64>,
     timers: BinaryHeap<Reverse<(Instant, u64, Timer)>>,
     ports: Ports,

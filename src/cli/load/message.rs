@@ -10,7 +10,8 @@ pub(super) struct Message<'a> {
 }
 
 impl<'a> Message<'a> {
-    /// Splits a message into head and body. Returns `None` if the message is not text or has no end of the head.
+    /// Splits a message into head and body. Returns `None` if the message is not text, or if there is no empty line
+    /// after the head.
     pub(super) fn parse(data: &'a [u8]) -> Option<Self> {
         let text = std::str::from_utf8(data).ok()?;
         let (text, body) = text.split_once("\r\n\r\n")?;

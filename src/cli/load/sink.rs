@@ -1,4 +1,5 @@
-//! An application for media streams. It receives the stream of each call, and reads the stamps in the audio.
+//! An application for media streams. The application receives the stream of each call, and reads the stamps in the
+//! audio.
 //!
 //! ```text
 //!   voice ──RTP, stamped──► server under test ──WebSocket, JSON──► sink        one clock at both ends
@@ -24,7 +25,7 @@ use tokio::sync::oneshot;
 use super::figures::{Figures, rounded};
 use super::stamp::{STAMP, Stamp};
 
-/// Duration of the audio in a message, in ms. The next constant is the number of samples per ms.
+/// Duration of the audio in a message, in ms.
 const FRAME: u64 = 20;
 const MS: i64 = 8;
 /// Interval at which the thread measures how late it wakes up.
@@ -34,28 +35,28 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(5);
 #[derive(Debug, Default)]
 pub(super) struct SinkReport {
     streams: u64,
-    /// Number of messages with audio. The next field is the number of frames that are missing according to the
-    /// timestamps of the messages.
+    /// Number of messages with audio. `dropped` is the number of missing frames, which the timestamps of the messages
+    /// show.
     messages: u64,
     dropped: u64,
-    /// Number of packets whose stamp was found, among the packets that are counted. The next field is the number of
-    /// packets that are missing between two found packets.
+    /// Number of counted packets whose stamp was found. `missing` is the number of packets that are missing between two
+    /// found packets.
     found: u64,
     missing: u64,
-    /// Duration of the audio that the server left out between stamps, in ms. The next field is the duration of the
-    /// audio that the server inserted. A server leaves audio out and inserts audio in order to adapt to the sender's
-    /// clock and to the network.
+    /// Duration of the audio that the server left out between stamps, in ms. `added_ms` is the duration of the audio
+    /// that the server inserted. A server leaves audio out and inserts audio in order to adapt to the sender's clock
+    /// and to the network.
     cut_ms: f64,
     added_ms: f64,
     /// Number of messages without a stamp.
     unstamped: u64,
     /// Time between the sending of a packet and the arrival of its message, in ms.
     latency: Figures,
-    /// Delay of each message in comparison with the fastest message of the same stream, in ms. The next field contains
-    /// the final interarrival jitter of each stream (RFC 3550 §6.4.1), in ms.
+    /// Delay of each message in comparison with the fastest message of the same stream, in ms. `jitter` contains the
+    /// final interarrival jitter of each stream (RFC 3550 §6.4.1), in ms.
     late: Figures,
     jitter: Figures,
-    /// Lateness of this thread when it wakes up, in ms.
+    /// Delay with which this thread wakes up, in ms.
     own: Figures,
     arrivals: HashMap<u64, Arrivals>,
 }
@@ -63,8 +64,8 @@ pub(super) struct SinkReport {
 /// State of one audio track of a connection.
 #[derive(Debug, Default)]
 struct Track {
-    /// The audio of the last frame that has not been searched. The next field is its position in the stream, in
-    /// samples.
+    /// The part of the last frame that has not been searched for stamps. `at` is the position of this audio in the
+    /// stream, in samples.
     audio: Vec<u8>,
     at: i64,
     /// Expected timestamp of the next message, in ms.
@@ -76,7 +77,7 @@ struct Arrivals {
     all: Vec<f32>,
     last: f64,
     jitter: f64,
-    /// Number of the newest packet and its position in the stream, in samples.
+    /// Number of the newest packet, and the position of this packet in the stream in samples.
     newest: Option<(u32, i64)>,
 }
 

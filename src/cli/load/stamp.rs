@@ -24,7 +24,7 @@ pub(super) const COPIES: usize = 4;
 const FRAME: usize = 160;
 const MAGIC: [u8; 8] = [7, 0, 5, 3, 6, 1, 7, 2];
 const SYMBOLS: usize = 31;
-/// Widths of the fields of a stamp, in bits.
+/// Width of the call number in a stamp, in bits.
 const CALL: u32 = 20;
 const SEQUENCE: u32 = 18;
 const MICROSECONDS: u32 = 34;

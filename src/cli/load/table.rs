@@ -1,5 +1,5 @@
-//! The report as a table. The table contains the important values of the JSON report, one value in each line or one run
-//! in each row.
+//! The report as a table. The table contains the important values of the JSON report. The table for one run has one
+//! value in each line. The table for several runs has one run in each row.
 
 use std::fmt::Write as _;
 

@@ -27,10 +27,11 @@ const SOCKET_BUFFER: usize = 4 * 1024 * 1024;
 const TRIES: u32 = 64;
 /// Duration of the audio in a packet, in ms.
 const FRAME: u64 = 20;
-/// Size of the RTP header, in octets. The next constant is the size of a packet with 20 ms of G.711.
+/// Size of the RTP header, in octets.
 const HEADER: usize = 12;
 const PACKET: usize = HEADER + 160;
-/// Number of packets at the start of a stream that are not counted, because the server may not yet forward the audio.
+/// Number of packets at the start of a stream that are not counted. The server possibly does not forward the audio from
+/// the beginning.
 const FIRST: u32 = 25;
 /// Number of latencies after which only one in sixteen latencies is kept.
 const MAX_COMPLETE_LATENCIES: u64 = 1_000_000;
@@ -57,7 +58,7 @@ pub(super) struct VoiceReport {
     /// Number of received packets that the kernel dropped because the sockets of this process were full. This number
     /// also includes packets that the other numbers leave out.
     dropped_here: u64,
-    /// Lateness of the thread when it wakes up, in ms.
+    /// Delay with which the thread wakes up, in ms.
     late: Figures,
 }
 
@@ -191,8 +192,8 @@ impl Voice {
         self.send(VoiceCommand::Stop { call });
     }
 
-    /// Starts or stops the counting of packets. If this function is never called, the packets of each stream are
-    /// counted except those of the first 500 ms.
+    /// Starts or stops the counting of packets. If this function is never called, only the packets in the first 500 ms
+    /// of each stream are not counted.
     pub(super) fn count(&self, on: bool) {
         self.send(VoiceCommand::Count(on));
     }
@@ -222,7 +223,7 @@ struct Worker {
     slots: [Vec<Stream>; FRAME as usize],
     counting: Option<bool>,
     report: VoiceReport,
-    /// State of each received stream, under its call and direction.
+    /// State of each received stream. The key has the call and the direction.
     arrivals: HashMap<(u64, usize), Arrival>,
 }
 
@@ -230,7 +231,7 @@ struct Worker {
 #[derive(Default)]
 struct Arrival {
     next: u32,
-    /// Transit time of the last packet, in ms. The next field is the current jitter (RFC 3550 §6.4.1), in ms.
+    /// Transit time of the last packet, in ms. `jitter` is the current jitter (RFC 3550 §6.4.1), in ms.
     transit: Option<f64>,
     jitter: f64,
 }

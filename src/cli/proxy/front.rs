@@ -279,8 +279,8 @@ impl Front {
         Refusal::new(StatusCode::BAD_GATEWAY, text)
     }
 
-    /// Terminates TLS. The certificate is for the host name that the client requests, if this is the host name of a
-    /// provider. Otherwise the certificate is for `host`.
+    /// Terminates TLS. If the client requests the host name of a provider, the certificate is for this host name.
+    /// Otherwise the certificate is for `host`. Returns an error if there is no such name and no `host`.
     async fn end_tls<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
         stream: S,

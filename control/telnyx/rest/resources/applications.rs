@@ -1,5 +1,5 @@
-//! `/v2/call_control_applications`: applications that a request created, and applications of the configuration file. An
-//! application of the configuration file can be changed only in this file.
+//! `/v2/call_control_applications`: applications that a request created, and applications in the configuration file. An
+//! application in the configuration file can be changed only in this file.
 
 use std::sync::Arc;
 
@@ -24,7 +24,8 @@ pub(super) struct CallControl;
 
 type Row = Resource<VoiceApplication>;
 
-/// The account's applications. The id of one in the configuration file is only a text.
+/// The account's applications. An application in the configuration file has only a text as its id, so all these
+/// applications get the number 0.
 fn applications<'a>(app: &'a App, account: &'a str) -> Applications<'a> {
     let services = app.calls.services();
     Applications::new(services.routing.load_full(), &services.store, account, NAME, |_| Some(0))

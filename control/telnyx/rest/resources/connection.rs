@@ -1,5 +1,5 @@
-//! The connections of an account: the account's applications and SIP connections. A number has a connection, and a call
-//! belongs to a connection. `/v2/connections` lists all connections.
+//! The connections of an account. A connection is an application of the account or a SIP connection of the account. A
+//! number has a connection, and a call belongs to a connection. `/v2/connections` lists all connections.
 
 use axum::extract::{RawQuery, State};
 use axum::routing::get;
@@ -25,7 +25,7 @@ const PROFILE: &str = "outbound_voice_profile_id";
 /// The dialect of TeXML applications.
 pub(super) const TEXML: &str = "texml";
 
-/// The filters and sort keys that all kinds of connections share.
+/// The filters and sort keys that every kind of connection has.
 pub(super) const LIST_FIELDS: ListFields = ListFields {
     filters: &[
         ("connection_name", "/connection_name"),
@@ -40,7 +40,8 @@ const ALL_LIST_FIELDS: ListFields = ListFields {
     ..LIST_FIELDS
 };
 
-/// The keys in `/v2/connections` that all kinds of connections have. Every connection also has a name and a profile.
+/// The JSON keys that every kind of connection has in `/v2/connections`. Every connection also has a name and a
+/// profile.
 const COMMON_KEYS: [&str; 10] = [
     "id",
     "record_type",
@@ -85,7 +86,7 @@ async fn all(app: &App, account: &Account) -> Result<Vec<Value>, ApiError> {
     Ok(all)
 }
 
-/// The connections of one kind, with only the keys that all kinds share.
+/// The connections of one kind. The result contains only the keys that all kinds have.
 async fn of_kind<K: Kind>(app: &App, account: &Account) -> Result<Vec<Value>, ApiError> {
     let alike = |whole: Value| {
         let Value::Object(mut whole) = whole else { return Value::Null };
@@ -99,8 +100,8 @@ async fn of_kind<K: Kind>(app: &App, account: &Account) -> Result<Vec<Value>, Ap
     Ok(K::all(app, account).await?.iter().map(|row| alike(K::show(app, row))).collect())
 }
 
-/// The channel limits in the settings of a connection. The connection's outbound voice profile must belong to the
-/// account.
+/// The channel limits from the settings of a connection. The function checks that the connection's outbound voice
+/// profile belongs to the account.
 pub(super) fn limits(app: &App, account: &str, kept: Parameters<'_>) -> Result<Limits, ApiError> {
     let limit = |side: &str| kept.object(side)?.integer("channel_limit", 0..=u32::MAX);
     let profile = kept.object("outbound")?.text(PROFILE)?.filter(|id| !id.is_empty());
@@ -115,7 +116,7 @@ pub(super) fn limits(app: &App, account: &str, kept: Parameters<'_>) -> Result<L
     Ok(Limits { inbound: limit("inbound")?, outbound: limit("outbound")?, profile })
 }
 
-/// `ani_override`: the caller ID of all calls of the connection. `None` if `ani_override` is not set.
+/// The value of `ani_override`: the caller ID of all calls of the connection. `None` if `ani_override` is not set.
 pub(super) fn caller_id(kept: Parameters<'_>) -> Result<Option<String>, ApiError> {
     const NUMBER: &str = "ani_override";
     let outbound = kept.object("outbound")?;
@@ -126,7 +127,7 @@ pub(super) fn caller_id(kept: Parameters<'_>) -> Result<Option<String>, ApiError
     }
 }
 
-/// A connection that can be the connection of a number.
+/// A connection that a number can have.
 pub(super) struct Connection {
     /// The connection's display name.
     pub(super) name: String,

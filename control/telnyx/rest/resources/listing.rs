@@ -1,4 +1,5 @@
-//! Lists of resources. `filter[...]`, `sort` and `page[...]` are applied to the JSON of the resources.
+//! Lists of resources. This module applies the query parameters `filter[...]`, `sort` and `page[...]` to the JSON of
+//! the resources.
 
 use axum::Json;
 use serde_json::{Value, json};
@@ -10,7 +11,8 @@ use super::super::paging::Paging;
 #[derive(Debug, Default)]
 pub(in super::super) struct Listing {
     paging: Paging,
-    /// Each filter has a field, an operation and a value. The operation is a word such as `contains`, or empty.
+    /// The filters. Each filter has a field, an operation and a value. The operation is a word such as `contains`, or
+    /// an empty text.
     filters: Vec<(String, String, String)>,
     sort: Option<String>,
 }
@@ -20,8 +22,8 @@ pub(in super::super) struct Listing {
 pub(in super::super) struct ListFields {
     /// Names for `filter[NAME]`.
     pub(in super::super) filters: &'static [(&'static str, &'static str)],
-    /// Names for `sort=NAME`, or for `-NAME`, which means descending order. The first entry is the default order. This
-    /// entry may begin with `-`.
+    /// Names for `sort=NAME` and `sort=-NAME`. A `-` before the name means descending order. The first entry is the
+    /// default order. This entry may begin with `-`.
     pub(in super::super) sorts: &'static [(&'static str, &'static str)],
 }
 
@@ -104,7 +106,8 @@ fn fits(value: &Value, operation: &str, wanted: &str) -> bool {
     }
 }
 
-/// A sort key. Null comes first, then `true`, then `false`, then texts. Upper and lower case are equal.
+/// Returns a key by which values are sorted. An absent value and null come first, then `true`, then `false`, then
+/// strings. Upper-case and lower-case letters are equal.
 fn order(value: Option<&Value>) -> (u8, String) {
     match value {
         None | Some(Value::Null) => (0, String::new()),

@@ -27,7 +27,8 @@ use crate::{id, time};
 
 /// Maximum size of a multipart body in octets. The body has the file and the file's headers.
 const LARGEST_BODY: usize = MAX_FILE_OCTETS + 64 * 1024;
-/// Default and maximum lifetime of a file, in seconds. The default is two days, and the maximum is 20 years.
+/// `DEFAULT_LIFETIME` is the default lifetime of a file: two days, in seconds. `MAX_LIFETIME` is the maximum lifetime:
+/// 20 years, in seconds.
 const DEFAULT_LIFETIME: u32 = 2 * 24 * 3_600;
 const MAX_LIFETIME: u32 = 630_720_000;
 const LONGEST_NAME: usize = 255;
@@ -214,7 +215,7 @@ fn found(app: &App, account: &Account, name: &str) -> Result<std::sync::Arc<Row>
     found.ok_or_else(ApiError::no_resource)
 }
 
-/// Checks that a name can be part of a path.
+/// Checks that a media name can be part of a URL path.
 fn checked(name: String) -> Result<String, ApiError> {
     if name.chars().count() > LONGEST_NAME {
         return Err(ApiError::wrong_length("media_name", 1, LONGEST_NAME));

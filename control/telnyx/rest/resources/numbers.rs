@@ -109,7 +109,8 @@ async fn retrieve_voice(
     Ok(Json(json!({ "data": shown_voice(&*found(&app, &account, &id)?) })))
 }
 
-/// Stores the settings. If the request names a connection, this becomes the number's connection.
+/// Stores the settings. If the request names a connection, the function also sets this connection as the number's
+/// connection.
 async fn update(
     State(app): State<App>,
     Caller(account): Caller,

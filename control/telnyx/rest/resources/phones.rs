@@ -1,5 +1,5 @@
-//! `/v2/credential_connections` and `/v2/telephony_credentials`: phones that register with this server. A credential
-//! connection is itself a phone. A credential connection may also have telephony credentials for more phones.
+//! `/v2/credential_connections` and `/v2/telephony_credentials`: phones that register with this server. Each credential
+//! connection is one phone. A credential connection may also have telephony credentials for more phones.
 
 use std::sync::Arc;
 
@@ -40,7 +40,8 @@ const TOKEN_LIVES_FOR: SignedDuration = SignedDuration::from_hours(24);
 
 type Row = Resource<ProvisionedPhone>;
 
-/// Additional routes of these two kinds. The other routes are the same for every kind.
+/// Additional routes of credential connections and telephony credentials. The other routes are the same for every kind
+/// of resource.
 pub(super) fn routes() -> Router<App> {
     Router::new()
         .route("/v2/credential_connections/{id}/actions/check_registration_status", only(post(check_registration)))
@@ -234,7 +235,7 @@ fn moment(text: &str) -> Option<Timestamp> {
     text.parse().ok().or_else(|| utc().map(|zoned| zoned.timestamp()))
 }
 
-/// Returns whether the connection's own phone is registered, and the address of the registration.
+/// Returns whether the connection's own phone is registered. The answer also has the address of the registration.
 async fn check_registration(
     State(app): State<App>,
     Caller(account): Caller,
@@ -257,8 +258,8 @@ async fn check_registration(
     }})))
 }
 
-/// Returns a token for the credential. The token is a JWT (RFC 7519), signed with the credential's password. No part of
-/// this server accepts such a token.
+/// Returns a token for the credential. The token is a JWT (RFC 7519) that is signed with the credential's password.
+/// This server itself does not accept such tokens anywhere.
 async fn token(
     State(app): State<App>,
     Caller(account): Caller,

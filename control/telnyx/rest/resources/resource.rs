@@ -66,8 +66,8 @@ pub(super) trait Kind: 'static {
         id::decimal(row.id).to_string()
     }
 
-    /// More keys of the resource. These keys are added to the settings, the id and the dates. A key with the same name
-    /// replaces the earlier value.
+    /// Additional keys of the resource, besides the settings, the id and the dates. If a setting, the id or a date has
+    /// the same key, the value that this function returns replaces that value.
     fn more(_: &App, _: &Resource<Self::Details>) -> Value {
         Value::Null
     }

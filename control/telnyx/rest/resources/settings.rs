@@ -1,5 +1,5 @@
-//! The settings of each resource, as Telnyx publishes them. The settings of a request are checked. Settings without a
-//! value are shown with their defaults.
+//! The settings of each resource, as Telnyx publishes them. This module checks the settings of a request. For a setting
+//! without a value, this module shows the default.
 //!
 //! tests/sdk/conformance/telnyx_settings.py generates the table.
 
@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use super::super::error::ApiError;
 use super::super::parameters::{Parameters, WEB};
 
-/// Maximum number of characters in a text, and of items in an array.
+/// Maximum number of characters in a text. Also the maximum number of items in an array.
 const LONGEST: usize = 2_000;
 const MAX_ITEMS: usize = 250;
 

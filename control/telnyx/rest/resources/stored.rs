@@ -1,4 +1,5 @@
-//! Resources with changes that SIP must know. A change is first stored in the database and then takes effect.
+//! Resources whose changes must also reach the SIP code. A change is first stored in the database and then takes
+//! effect.
 
 use std::sync::Arc;
 
@@ -40,7 +41,8 @@ pub(super) async fn remove<T>(app: &App, kind: Kind<T>, row: &Resource<T>) -> Re
     deleted.then_some(()).ok_or_else(ApiError::no_resource)
 }
 
-/// The error of a resource that was not stored. `taken` is the error if another resource has the same claim.
+/// Converts the reason why a resource was not stored to an API error. `taken` is the error if another resource has the
+/// same claim.
 pub(super) fn not_kept(why: NotAdded, taken: ApiError) -> ApiError {
     match why {
         NotAdded::Full(max) => ApiError::limit_reached(format!("The account already has the maximum of {max}.")),

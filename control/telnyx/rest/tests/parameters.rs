@@ -1,5 +1,5 @@
-//! Measures the effect of each published parameter of a command. The test parses a request with the parameter and
-//! without the parameter, and compares both results.
+//! Measures the effect of each published parameter of a command. The test parses one request with the parameter and one
+//! request without the parameter. Then the test compares the results.
 
 use std::collections::BTreeMap;
 
@@ -23,8 +23,8 @@ enum ParameterSupport {
 /// The parameters of each command. `None` if the server refuses the command itself.
 type SupportTable = BTreeMap<String, Option<BTreeMap<String, ParameterSupport>>>;
 
-/// Values that are valid for this server. The test uses these values if the published example values are not valid
-/// here.
+/// Values that are valid for this server. The test uses these values if the published example values are not valid for
+/// this server.
 fn own(command: &str, name: &str) -> Option<Value> {
     let leg = id::call_control_id(LegId(7));
     Some(match name {
@@ -80,8 +80,8 @@ fn outcome(command: &str, body: &Map<String, Value>) -> Result<String, u32> {
     done.map_err(|error| error.code)
 }
 
-/// Parameters with an effect outside the parsed request. A repeated `command_id` has no effect. `max_size` applies when
-/// the queue is created. `queue` is looked up before the request is parsed.
+/// Parameters whose effect is not visible in the parsed request. With `command_id`, the server ignores a repeated
+/// command. `max_size` applies when the queue is created. `queue` is looked up before the request is parsed.
 const OUTSIDE: [&str; 3] = ["command_id", "max_size", "queue"];
 const NOT_PERMITTED: u32 = 10038;
 

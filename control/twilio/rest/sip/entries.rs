@@ -1,4 +1,4 @@
-//! The entries of a list: `Credentials` of a credential list, `IpAddresses` of an IP access control list.
+//! The entries of a list: the `Credentials` of a credential list, or the `IpAddresses` of an IP access control list.
 
 use std::net::IpAddr;
 
@@ -18,11 +18,11 @@ const PASSWORD: std::ops::RangeInclusive<usize> = 12..=256;
 /// Maximum length of a user name, in characters.
 const LONGEST_NAME: usize = 32;
 
-/// One of the two resources.
+/// A kind of entry: a credential or an IP address.
 pub(super) trait Resource: LimitedEntry {
     /// Prefix of the SIDs.
     const PREFIX: &'static str;
-    /// The name of the resource below its list.
+    /// The name of the entries in paths. In a path, this name follows the SID of the list.
     const NAME: &'static str;
     /// The key of the entries in the envelope of a list.
     const KEY: &'static str;
@@ -40,7 +40,7 @@ pub(super) trait Resource: LimitedEntry {
     /// The message of the error for an entry that the list already has.
     fn taken(&self) -> String;
 
-    /// The keys of the resource that the other one does not have.
+    /// The keys that only this kind of entry has.
     fn fields(&self, list: &str) -> Value;
 }
 
@@ -140,8 +140,8 @@ impl Resource for Network {
     }
 }
 
-/// The network from `IpAddress` and `CidrPrefixLength`. `now`, the current network, replaces missing parameters. `None`
-/// if there is no address.
+/// The network that `IpAddress` and `CidrPrefixLength` give. If a parameter is missing, the value comes from `now`, the
+/// current network. `None` if there is no address.
 pub(super) fn network(parameters: &Parameters, now: Option<IpNet>) -> Result<Option<IpNet>, ApiError> {
     const INVALID: u32 = Network::INVALID;
     let address: Option<IpAddr> = match parameters.get("IpAddress") {
@@ -167,7 +167,7 @@ pub(super) fn network(parameters: &Parameters, now: Option<IpNet>) -> Result<Opt
     network.map(Some).map_err(|_| ApiError::bad(INVALID, "CidrPrefixLength is not valid"))
 }
 
-/// A password is stored only as digests for this server's realm, and never returned.
+/// This server stores a password only as digests for this server's realm. It never returns the password.
 impl Resource for Credential {
     const PREFIX: &'static str = "CR";
     const NAME: &'static str = "Credentials";
@@ -205,7 +205,7 @@ impl Resource for Credential {
     }
 }
 
-/// `Password`; `None` if the parameter is absent or empty.
+/// The parameter `Password`. `None` if the parameter is absent or empty.
 fn password<'a>(x: &'a RestContext<'_>) -> Result<Option<&'a str>, ApiError> {
     let Some(password) = x.parameters.given_as_it_is("Password").filter(|text| !text.is_empty()) else {
         return Ok(None);

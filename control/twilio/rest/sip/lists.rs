@@ -1,4 +1,5 @@
-//! `SIP/CredentialLists` and `SIP/IpAccessControlLists`: the lists, without the members of the lists.
+//! `SIP/CredentialLists` and `SIP/IpAccessControlLists`: the lists themselves. Another module (`entries`) has the
+//! entries of the lists.
 
 use serde_json::{Value, json};
 use tandem_operations::sip_domains;
@@ -41,7 +42,7 @@ pub(super) async fn answer(x: &RestContext<'_>, kind: ListKind, below: &[&str]) 
     }
 }
 
-/// The account's list with this kind and SID.
+/// Finds the account's list of this kind with this SID.
 pub(in super::super) async fn find(
     x: &RestContext<'_>,
     kind: ListKind,

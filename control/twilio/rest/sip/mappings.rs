@@ -13,11 +13,12 @@ use super::{gone, lists, not_added, page, shown, words};
 /// Error number: the list is not given, is unknown, or is already mapped.
 const LIST_ERROR: u32 = 21231;
 
-/// One of the REST resources that map a list to a domain.
+/// A REST resource that maps a list to a domain. There are several such resources, one for each path.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct MappingPath {
     purpose: Purpose,
-    /// Whether this is one of the older resources. The older resources have more keys and a different envelope.
+    /// Whether this resource is one of the older mapping resources. The older resources have more keys and a different
+    /// envelope.
     legacy: bool,
 }
 
@@ -29,7 +30,7 @@ impl MappingPath {
         }
     }
 
-    /// The path below the domain.
+    /// The resource's path below the domain.
     fn name(self) -> &'static str {
         match (self.purpose, self.legacy) {
             (Purpose::CallsByPassword, true) => "CredentialListMappings",
@@ -49,7 +50,7 @@ impl MappingPath {
     }
 }
 
-/// The mapping resource of a path below a domain, and the remaining segments of the path.
+/// Parses a path below a domain. Returns the mapping resource, and the path segments that follow the resource.
 pub(super) fn parse_path<'a>(below: &'a [&'a str]) -> Option<(MappingPath, &'a [&'a str])> {
     let (purpose, legacy, below) = match below {
         ["CredentialListMappings", below @ ..] => (Purpose::CallsByPassword, true, below),

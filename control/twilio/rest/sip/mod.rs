@@ -1,5 +1,5 @@
-//! `SIP`: domains, credential lists, IP access control lists, and the mappings between them. A change takes effect with
-//! the next SIP message of a phone.
+//! `SIP`: domains, credential lists, IP access control lists, and the mappings of the lists to the domains. A change
+//! takes effect with the next SIP message of a phone.
 
 mod domains;
 mod entries;
@@ -31,7 +31,7 @@ pub(super) async fn answer(x: &RestContext<'_>, below: &[&str]) -> Answer {
     }
 }
 
-/// Three words for a kind of list: the name in paths, the key in envelopes, and the prefix of the SIDs.
+/// Three words for a kind of list: the name in paths, the key in envelopes, and the prefix of the lists' SIDs.
 pub(super) fn words(kind: ListKind) -> (&'static str, &'static str, &'static str) {
     match kind {
         ListKind::Credentials => ("CredentialLists", "credential_lists", "CL"),
@@ -39,7 +39,7 @@ pub(super) fn words(kind: ListKind) -> (&'static str, &'static str, &'static str
     }
 }
 
-/// The requested page. With a page token, the page starts after the row of the token.
+/// The requested page. If the request has a page token, the page starts after the row that the token names.
 pub(super) async fn page(
     paging: &Paging,
     place: impl AsyncFnOnce(u128) -> Result<Option<Cursor>, StoreError>,
@@ -52,7 +52,7 @@ pub(super) async fn page(
     Ok(page.after(after))
 }
 
-/// The keys that all these resources have: SID, account, dates and URI.
+/// The keys that every SIP resource has: SID, account, dates and URI.
 fn base(account: &str, (prefix, id): (&str, u128), place: &str, dates: (Timestamp, Timestamp)) -> Value {
     let sid = sid::spell(prefix, id);
     json!({
@@ -69,8 +69,8 @@ fn gone(x: &RestContext<'_>, done: bool) -> Answer {
     if done { Ok(deleted()) } else { Err(x.not_found()) }
 }
 
-/// The error of a domain, list, entry or mapping that was not added: `full` if a limit is reached, `taken` if there is such
-/// a one already.
+/// Converts the reason why a domain, list, entry or mapping was not added to an error. `full` returns the error if the
+/// maximum number is reached. `taken` returns the error if there is already an equal domain, list, entry or mapping.
 pub(super) fn not_added(
     why: AccessError,
     full: impl FnOnce(u64) -> ApiError,

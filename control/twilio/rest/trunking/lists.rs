@@ -1,4 +1,4 @@
-//! `CredentialLists` and `IpAccessControlLists` of a trunk. These lists say how this server authenticates the calls of
+//! `CredentialLists` and `IpAccessControlLists` of a trunk. With these lists, this server authenticates the calls from
 //! the trunk's PBX.
 
 use serde_json::{Value, json};

@@ -1,5 +1,5 @@
 //! `/v1/Trunks`: the customer trunks of accounts. This API is newer than the 2010-04-01 API. Paths name no account,
-//! dates have the ISO 8601 format, and lists have `meta`. URLs are absolute, because clients request them without a
+//! dates have the ISO 8601 format, and lists have `meta`. URLs are absolute, because clients request each URL without a
 //! change.
 
 mod lists;
@@ -61,7 +61,7 @@ struct TrunkingContext<'a> {
 }
 
 impl TrunkingContext<'_> {
-    /// One page of the list at `place`. `items` are pairs of SID and resource.
+    /// One page of the list at `place`. `items` are pairs of a SID and a resource.
     fn list(&self, key: &'static str, place: &str, paging: &Paging, items: Vec<(String, Value)>) -> Answer {
         let page = paging.envelope(key, &url(&self.base, place), self.x.parameters, items);
         Ok(ok(envelope(key, &page)))

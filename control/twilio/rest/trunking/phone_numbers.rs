@@ -1,4 +1,4 @@
-//! `PhoneNumbers` of a trunk: the account's numbers with calls that go to the PBX.
+//! `PhoneNumbers` of a trunk: the account's numbers whose calls go to the PBX of the trunk.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use super::super::super::{format, path, resource_fields, sid};
 use super::super::{Answer, Verb, created, deleted, ok};
 use super::{INVALID, TrunkingContext, date, place, url};
 
-/// Keys of a number that the resource of this API does not have.
+/// Keys of the 2010-04-01 number resource that the number resource of this API does not have.
 const ABSENT_KEYS: [&str; 11] = [
     "address_sid",
     "bundle_sid",

@@ -33,7 +33,8 @@ pub(super) async fn answer(v: &TrunkingContext<'_>, mut trunk: Resource<Customer
     Ok(ok(represent(trunk.details.record)))
 }
 
-/// The recording settings from the parameters. `now`, the current settings, replaces missing parameters.
+/// Reads the recording settings from the parameters. If a parameter is missing, the value comes from `now`, the current
+/// settings.
 pub(super) fn read(parameters: &Parameters, now: Record) -> Result<Record, ApiError> {
     let (from, dual) = parameters.word("Mode", &MODES, (now.from, now.dual), INVALID)?;
     Ok(Record { from, dual, trim: parameters.word("Trim", &TRIMS, now.trim, INVALID)? })

@@ -1,4 +1,4 @@
-//! The `Trunks` themselves.
+//! The `Trunks` resource itself, without the resources below a trunk.
 
 use serde_json::{Value, json};
 use tandem_operations::trunks::{self, TrunkError};
@@ -81,7 +81,8 @@ async fn purposes(v: &TrunkingContext<'_>, id: u128) -> Result<Vec<Purpose>, Api
     Ok(all.into_iter().filter(|(domain, _)| *domain == id).map(|(_, purpose)| purpose).collect())
 }
 
-/// Applies `DomainName`, if the request has this parameter. With an empty name, the PBX can no longer send calls.
+/// Applies `DomainName`, if the request has this parameter. If the name is empty, the PBX can no longer send calls to
+/// this server.
 fn domain(v: &TrunkingContext<'_>, trunk: &mut CustomerTrunk) -> Result<(), ApiError> {
     if let Some(name) = v.x.parameters.given("DomainName") {
         trunk.domain = match name {

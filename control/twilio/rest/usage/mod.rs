@@ -1,5 +1,5 @@
-//! `Usage/Records`: the usage of an account and its subaccounts by category and period. The usage is counted from the
-//! records of calls and recordings. Days are in UTC.
+//! `Usage/Records`: the usage of an account and its subaccounts, by category and period. The server computes the usage
+//! from the records of calls and recordings. Days are in UTC.
 
 #[cfg(test)]
 mod tests;
@@ -36,7 +36,7 @@ const CATEGORIES: [(&str, &str, Category, &str, &str); 10] = [
 /// The periods of a list.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Period {
-    /// A single period for all time.
+    /// A single period that covers all time.
     Whole,
     Today,
     Yesterday,
@@ -72,7 +72,7 @@ pub(super) async fn answer(x: &RestContext<'_>, below: &[&str]) -> Answer {
     }
 }
 
-/// The category with this name. Any other valid name is a category with zero usage and not an error, because
+/// The category with this name. Any other valid category name has zero usage. Such a name is not an error, because
 /// applications also request categories such as messages.
 fn category(name: &str) -> Result<(&str, &str, Category, &str, &str), ApiError> {
     if let Some(known) = CATEGORIES.iter().find(|(known, ..)| *known == name) {
@@ -123,7 +123,7 @@ async fn records(x: &RestContext<'_>, place: &str, period: Period) -> Answer {
     Ok(ok(x.list("usage_records", place, &paging, items)))
 }
 
-/// The periods of a list, with the newest period first. More than `MAX_PERIODS` periods are an error.
+/// The periods of a list. The newest period comes first. More than `MAX_PERIODS` periods are an error.
 fn spans(
     period: Period,
     (start, end): (Option<Date>, Option<Date>),

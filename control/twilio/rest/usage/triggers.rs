@@ -1,4 +1,4 @@
-//! `Usage/Triggers`: callbacks for usage that reaches a value.
+//! `Usage/Triggers`: callbacks that this server sends when the usage reaches a value.
 
 use serde_json::{Value, json};
 use tandem_accounts::usage::{self, Figure, Recurring, TRIGGER, Trigger, Usage};
@@ -161,7 +161,7 @@ pub(super) fn trigger(account: &str, row: &Resource<Trigger>, figure: f64) -> Va
     })
 }
 
-/// The notice of a trigger. The usage has reached the trigger's value.
+/// The notice that a trigger sends when the usage has reached the trigger's value.
 pub(in super::super::super) fn notice(account: &str, row: &Resource<Trigger>, figure: f64) -> Notice {
     let details = &row.details;
     let fired = details.fired_at.unwrap_or(row.updated_at);
