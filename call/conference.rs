@@ -58,6 +58,7 @@ pub struct Participation {
     #[serde(default)]
     pub coach: Option<Coaching>,
     /// Maximum number of participants of the conference. The setting applies if this leg is the first participant.
+    #[serde(rename = "most")]
     pub max_participants: u16,
     /// Further settings of the conference. These settings apply if this leg is the first participant.
     #[serde(default)]

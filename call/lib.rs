@@ -97,7 +97,8 @@ pub struct Callback {
     /// The target to which a notification is sent if `target` fails.
     pub failover: Option<Target>,
     /// The events that the application has subscribed to. Other events are not reported.
-    pub moments: Vec<StatusEvent>,
+    #[serde(rename = "moments")]
+    pub events: Vec<StatusEvent>,
     /// Targets for single events, which replace `target` for these events. The text is the name that the dialect uses
     /// for the event.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -109,8 +110,8 @@ pub struct Callback {
 
 impl Callback {
     /// Returns whether the application has subscribed to this event.
-    pub fn wants(&self, moment: StatusEvent) -> bool {
-        self.moments.contains(&moment)
+    pub fn wants(&self, event: StatusEvent) -> bool {
+        self.events.contains(&event)
     }
 
     /// Returns the target for an event. `event` is the name that the dialect uses for the event. An event without a

@@ -156,9 +156,9 @@ fn patience_in_a_queue_has_an_end() {
 #[test]
 fn who_asked_to_be_told_of_audio_and_keys_is_told() {
     let callback = |path: &str| {
-        let moments = vec![StatusEvent::Completed];
+        let events = vec![StatusEvent::Completed];
         let (failover, elsewhere, timeout) = (None, Vec::new(), None);
-        Some(Arc::new(Callback { target: target(path), failover, moments, elsewhere, timeout }))
+        Some(Arc::new(Callback { target: target(path), failover, events, elsewhere, timeout }))
     };
     let mut script = CallScript::runs(vec![
         Instruction::Play(Play { callback: callback("played"), ..file("a") }),

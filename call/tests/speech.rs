@@ -34,7 +34,7 @@ fn callback(path: &str) -> Callback {
     Callback {
         target: target(path),
         failover: None,
-        moments: vec![StatusEvent::Completed],
+        events: vec![StatusEvent::Completed],
         elsewhere: Vec::new(),
         timeout: None,
     }

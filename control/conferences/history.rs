@@ -297,4 +297,16 @@ mod tests {
         let old = serde_json::json!({ "whom": LegId(1), "on": true }).to_string();
         assert_eq!(serde_json::from_str::<Coaching>(&old).unwrap(), Coaching::of(vec![LegId(1)]));
     }
+
+    #[test]
+    fn the_fields_of_stored_records_keep_their_names() {
+        use tandem_call::conference::Participation;
+        use tandem_call::{Callback, Method, Target};
+        let stored = r#"{"conference":"room","muted":false,"waits":false,"ends":true,"beep":"Both","most":7}"#;
+        let participation: Participation = serde_json::from_str(stored).unwrap();
+        assert_eq!((&*participation.conference, participation.max_participants), ("room", 7));
+        let target = Target { url: "http://127.0.0.1/".into(), method: Method::Post };
+        let callback = Callback { target, failover: None, events: Vec::new(), elsewhere: Vec::new(), timeout: None };
+        assert!(serde_json::to_value(callback).unwrap().get("moments").is_some());
+    }
 }

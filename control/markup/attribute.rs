@@ -111,13 +111,13 @@ impl Reader<'_> {
         }
     }
 
-    /// Reads a status callback from `<prefix>`, `<prefix>Method` and `<prefix>Event`. An event that is not in `moments`
+    /// Reads a status callback from `<prefix>`, `<prefix>Method` and `<prefix>Event`. An event that is not in `events`
     /// causes a warning. If there is no valid event, `default` is used.
     pub fn callback(
         &mut self,
         element: &Element,
         prefix: &str,
-        moments: &[(&str, StatusEvent)],
+        events: &[(&str, StatusEvent)],
         default: &[StatusEvent],
         event_code: u32,
     ) -> Result<Option<Callback>, FetchFailure> {
@@ -127,16 +127,16 @@ impl Reader<'_> {
         let mut wanted: Vec<StatusEvent> = Vec::new();
         for word in element.attribute(&name).unwrap_or_default().split([' ', ',', '\n', '\t']).filter(|w| !w.is_empty())
         {
-            match moments.iter().find(|(known, _)| *known == word) {
-                Some((_, moment)) if wanted.contains(moment) => {}
-                Some((_, moment)) => wanted.push(*moment),
+            match events.iter().find(|(known, _)| *known == word) {
+                Some((_, status_event)) if wanted.contains(status_event) => {}
+                Some((_, status_event)) => wanted.push(*status_event),
                 None => self.warn(event_code, format!("<{}> {name}: unknown event {word}", element.name)),
             }
         }
         if wanted.is_empty() {
             wanted.extend_from_slice(default);
         }
-        Ok(Some(Callback { target, failover: None, moments: wanted, elsewhere: Vec::new(), timeout: None }))
+        Ok(Some(Callback { target, failover: None, events: wanted, elsewhere: Vec::new(), timeout: None }))
     }
 
     /// Returns the name and value of every `Parameter` child.

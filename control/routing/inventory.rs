@@ -222,7 +222,7 @@ impl Voice {
         Some(Callback {
             target,
             failover: None,
-            moments: vec![StatusEvent::Completed],
+            events: vec![StatusEvent::Completed],
             elsewhere: Vec::new(),
             timeout: None,
         })

@@ -551,7 +551,7 @@ impl Routing {
                 status: number.status_callback.as_ref().map(|url| Callback {
                     target: Target { url: Arc::clone(url), method: number.status_callback_method },
                     failover: None,
-                    moments: vec![StatusEvent::Completed],
+                    events: vec![StatusEvent::Completed],
                     elsewhere: Vec::new(),
                     timeout: None,
                 }),
@@ -917,10 +917,10 @@ fn to_application(account: Arc<str>, application: &Application) -> Route {
     let failover = application.webhook_failover_url.as_ref().map(|url| Target { url: Arc::clone(url), method });
     let (status, decision) = match application.works_by {
         ApplicationKind::Commands => {
-            let moments = ALL_MOMENTS.to_vec();
+            let events = ALL_EVENTS.to_vec();
             let timeout = application.webhook_timeout();
             let decision = application.first_command_within.map_or(Decision::Commands, Decision::CommandsWithTimeout);
-            (Some(Callback { target, failover, moments, elsewhere: Vec::new(), timeout }), decision)
+            (Some(Callback { target, failover, events, elsewhere: Vec::new(), timeout }), decision)
         }
         ApplicationKind::Documents => {
             let url = application.status_callback.as_ref();
@@ -933,7 +933,7 @@ fn to_application(account: Arc<str>, application: &Application) -> Route {
 }
 
 fn completed(target: Target) -> Callback {
-    Callback { target, failover: None, moments: vec![StatusEvent::Completed], elsewhere: Vec::new(), timeout: None }
+    Callback { target, failover: None, events: vec![StatusEvent::Completed], elsewhere: Vec::new(), timeout: None }
 }
 
 /// Returns the route from a phone to the called party, without an application.
@@ -960,7 +960,7 @@ fn programmed(dialect: Arc<str>, account: &Arc<str>, program: Program) -> Route 
 }
 
 /// The status events that an application with commands receives.
-pub const ALL_MOMENTS: [StatusEvent; 6] = [
+pub const ALL_EVENTS: [StatusEvent; 6] = [
     StatusEvent::Initiated,
     StatusEvent::Ringing,
     StatusEvent::Answered,

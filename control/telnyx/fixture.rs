@@ -32,7 +32,7 @@ pub(super) fn callback() -> Callback {
     Callback {
         target: target("http://127.0.0.1:9000/telnyx"),
         failover: Some(target("http://127.0.0.1:9001/telnyx")),
-        moments: vec![StatusEvent::Initiated],
+        events: vec![StatusEvent::Initiated],
         elsewhere: Vec::new(),
         timeout: None,
     }

@@ -32,8 +32,8 @@ pub(super) fn notices(owner: Owner<'_>, event: &ConferenceEvent, context: &Conte
     if let ConferenceEventKind::Stream(facts) = &event.kind {
         return webhook::conference_stream(owner, info, facts, event.at).into_iter().collect();
     }
-    let Some((moment, name)) = named(&event.kind) else { return Vec::new() };
-    let Some(callback) = info.opening.callback.as_ref().filter(|callback| callback.wants(moment)) else {
+    let Some((status_event, name)) = named(&event.kind) else { return Vec::new() };
+    let Some(callback) = info.opening.callback.as_ref().filter(|callback| callback.wants(status_event)) else {
         return Vec::new();
     };
     vec![status(owner, callback, event, name, context)]

@@ -122,19 +122,19 @@ impl Parameters {
     /// The callback from the parameters `<prefix>`, `<prefix>Method` and `<prefix>Event`. Unknown events are ignored,
     /// because some applications still name events of older versions. If no known event remains, the callback gets the
     /// event `completed`.
-    pub(super) fn callback(&self, prefix: &str, moments: &[(&str, StatusEvent)]) -> Result<Option<Callback>, ApiError> {
+    pub(super) fn callback(&self, prefix: &str, events: &[(&str, StatusEvent)]) -> Result<Option<Callback>, ApiError> {
         let Some(target) = self.target(prefix, &format!("{prefix}Method"), 21502)? else { return Ok(None) };
         let mut wanted = Vec::new();
         for word in self.all(&format!("{prefix}Event")) {
-            match moments.iter().find(|(known, _)| *known == word) {
-                Some((_, moment)) if !wanted.contains(moment) => wanted.push(*moment),
+            match events.iter().find(|(known, _)| *known == word) {
+                Some((_, status_event)) if !wanted.contains(status_event) => wanted.push(*status_event),
                 _ => {}
             }
         }
         if wanted.is_empty() {
             wanted.push(StatusEvent::Completed);
         }
-        Ok(Some(Callback { target, failover: None, moments: wanted, elsewhere: Vec::new(), timeout: None }))
+        Ok(Some(Callback { target, failover: None, events: wanted, elsewhere: Vec::new(), timeout: None }))
     }
 }
 
@@ -142,26 +142,26 @@ impl Parameters {
 mod tests {
     use super::*;
 
-    const MOMENTS: [(&str, StatusEvent); 2] =
+    const STATUS_EVENTS: [(&str, StatusEvent); 2] =
         [("ringing", StatusEvent::Ringing), ("completed", StatusEvent::Completed)];
 
-    fn moments(form: &str) -> Vec<StatusEvent> {
+    fn events(form: &str) -> Vec<StatusEvent> {
         let form = format!("StatusCallback=http://x/&{form}");
         Parameters::parse(&crate::Twilio, form.as_bytes())
-            .callback("StatusCallback", &MOMENTS)
+            .callback("StatusCallback", &STATUS_EVENTS)
             .unwrap()
             .unwrap()
-            .moments
+            .events
     }
 
     #[test]
     fn repeated_keys_and_separated_words_both_list() {
         let both = [StatusEvent::Ringing, StatusEvent::Completed];
-        assert_eq!(moments("StatusCallbackEvent=ringing&StatusCallbackEvent=completed"), both);
-        assert_eq!(moments("StatusCallbackEvent=ringing+completed"), both);
-        assert_eq!(moments("StatusCallbackEvent=ringing,busy,completed,ringing"), both);
-        assert_eq!(moments("StatusCallbackEvent=busy"), [StatusEvent::Completed]);
-        assert_eq!(moments(""), [StatusEvent::Completed]);
+        assert_eq!(events("StatusCallbackEvent=ringing&StatusCallbackEvent=completed"), both);
+        assert_eq!(events("StatusCallbackEvent=ringing+completed"), both);
+        assert_eq!(events("StatusCallbackEvent=ringing,busy,completed,ringing"), both);
+        assert_eq!(events("StatusCallbackEvent=busy"), [StatusEvent::Completed]);
+        assert_eq!(events(""), [StatusEvent::Completed]);
     }
 
     #[test]

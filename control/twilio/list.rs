@@ -111,27 +111,27 @@ impl Paging {
 pub(super) fn range(parameters: &Parameters, name: &str) -> Result<Range, ApiError> {
     let mut range = Range::default();
     if let Some(text) = parameters.get(name) {
-        let (_, day) = moment(name, text)?;
+        let (_, day) = parse_time(name, text)?;
         range.from = midnight(day);
         range.until = day.tomorrow().ok().and_then(midnight);
     }
     if let Some(text) = parameters.get(&format!("{name}>")) {
-        range.from = Some(moment(name, text)?.0);
+        range.from = Some(parse_time(name, text)?.0);
     }
     if let Some(text) = parameters.get(&format!("{name}<")) {
-        range.until = Some(moment(name, text)?.0);
+        range.until = Some(parse_time(name, text)?.0);
     }
     Ok(range)
 }
 
 /// A time parameter of the newer APIs: an RFC 3339 time, or a date. A date means the start of that day in UTC.
 pub(super) fn time(parameters: &Parameters, name: &str) -> Result<Option<Timestamp>, ApiError> {
-    parameters.given(name).map(|text| moment(name, text).map(|(at, _)| at)).transpose()
+    parameters.given(name).map(|text| parse_time(name, text).map(|(at, _)| at)).transpose()
 }
 
 /// Parses `YYYY-MM-DD` (the start of that day in UTC) or an RFC 3339 time. Returns the time and the UTC day of this
 /// time.
-fn moment(name: &str, text: &str) -> Result<(Timestamp, Date), ApiError> {
+fn parse_time(name: &str, text: &str) -> Result<(Timestamp, Date), ApiError> {
     let bad = || ApiError::bad(20001, format!("{name}: {text} is not a date"));
     // A date has ten characters. The parser would also accept a longer text and use only the date in the text.
     if text.len() == 10 {

@@ -45,13 +45,13 @@ const MAX_STREAM_PARAMETERS: usize = 99;
 /// Prefix of parameters that set header fields of the INVITE.
 const SIP_HEADER: &str = "SipHeader_";
 
-const MOMENTS: [(&str, StatusEvent); 4] = [
+const STATUS_EVENTS: [(&str, StatusEvent); 4] = [
     ("initiated", StatusEvent::Initiated),
     ("ringing", StatusEvent::Ringing),
     ("answered", StatusEvent::Answered),
     ("completed", StatusEvent::Completed),
 ];
-const RECORDING_MOMENTS: [(&str, StatusEvent); 3] =
+const RECORDING_EVENTS: [(&str, StatusEvent); 3] =
     [("in-progress", StatusEvent::InProgress), ("completed", StatusEvent::Completed), ("absent", StatusEvent::Absent)];
 const TRACKS: [(&str, Track); 3] = [("inbound", Track::Inbound), ("outbound", Track::Outbound), ("both", Track::Both)];
 pub(super) const STREAM_TRACKS: [(&str, Track); 3] =
@@ -75,7 +75,7 @@ pub(super) fn participant_call(
     account: &Arc<str>,
     program: Program,
 ) -> Result<NewCall, ApiError> {
-    let status = parameters.callback("StatusCallback", &MOMENTS)?;
+    let status = parameters.callback("StatusCallback", &STATUS_EVENTS)?;
     let start = Start { first: AnswerAction::Program(program), fallback: None, status, application: None };
     let mut call = new_call_with(parameters, account, start)?;
     if let Some(detect) = &mut call.detect {
@@ -138,12 +138,12 @@ pub(super) fn conference_opening(parameters: &Parameters, prefix: &str) -> Resul
     let name = |rest: &str| format!("{prefix}{rest}");
     let words = [("true", true), ("record-from-start", true), ("false", false), ("do-not-record", false)];
     let trims = [("trim-silence", true), ("do-not-trim", false)];
-    let mut callback = parameters.callback(&name("StatusCallback"), &conference::MOMENTS)?;
+    let mut callback = parameters.callback(&name("StatusCallback"), &conference::STATUS_EVENTS)?;
     if let Some(callback) = &mut callback
-        && callback.moments == [StatusEvent::Completed]
+        && callback.events == [StatusEvent::Completed]
     {
         // The request named no known event, so the callback gets the default events of conferences.
-        callback.moments = conference::USUAL.to_vec();
+        callback.events = conference::USUAL.to_vec();
     }
     let record = parameters.word(&name("Record"), &words, false, 20001)?;
     let spec = RecordingSpec {
@@ -156,7 +156,7 @@ pub(super) fn conference_opening(parameters: &Parameters, prefix: &str) -> Resul
         max_length: None,
         silence_timeout: None,
         beep: false,
-        callback: parameters.callback(&name("RecordingStatusCallback"), &RECORDING_MOMENTS)?,
+        callback: parameters.callback(&name("RecordingStatusCallback"), &RECORDING_EVENTS)?,
     };
     let region = parameters.get("Region").filter(|text| text.len() <= 32).map(Into::into);
     Ok(ConferenceSettings { callback, record: record.then_some(spec), region, ..ConferenceSettings::default() })
@@ -339,7 +339,7 @@ pub(super) fn call_update(parameters: &Parameters) -> Result<CallUpdate, ApiErro
         },
     };
     let mut settings = Vec::new();
-    if let Some(callback) = parameters.callback("StatusCallback", &MOMENTS)? {
+    if let Some(callback) = parameters.callback("StatusCallback", &STATUS_EVENTS)? {
         settings.push(Command::SetCallback(Some(callback)));
     }
     if let Some(fallback) = parameters.target("FallbackUrl", "FallbackMethod", 21205)? {
@@ -535,7 +535,7 @@ struct Start {
 fn start(parameters: &Parameters, application: &dyn Fn(&str) -> Option<Voice>) -> Result<Start, ApiError> {
     let provider = parameters.provider();
     let (document, twiml) = (parameters.target("Url", "Method", 21205)?, parameters.get("Twiml"));
-    let status = parameters.callback("StatusCallback", &MOMENTS)?;
+    let status = parameters.callback("StatusCallback", &STATUS_EVENTS)?;
     let fallback = parameters.target("FallbackUrl", "FallbackMethod", 21205)?;
     let Some(sid) = parameters.get("ApplicationSid") else {
         if !provider.application_decides() {
@@ -606,7 +606,7 @@ pub(super) fn recording(
         max_length: None,
         silence_timeout: silence.filter(|seconds| *seconds > 0).map(Duration::from_secs),
         beep: false,
-        callback: parameters.callback("RecordingStatusCallback", &RECORDING_MOMENTS)?,
+        callback: parameters.callback("RecordingStatusCallback", &RECORDING_EVENTS)?,
     })
 }
 

@@ -53,7 +53,7 @@ fn every_parameter_is_carried_over() {
     .unwrap();
     let status = call.status.unwrap();
     assert_eq!(
-        (status.target.method, status.moments),
+        (status.target.method, status.events),
         (Method::Get, vec![StatusEvent::Initiated, StatusEvent::Answered])
     );
     assert_eq!(call.send_digits.as_deref(), Some("1w2#"));
@@ -61,7 +61,7 @@ fn every_parameter_is_carried_over() {
     let record = call.record.unwrap();
     assert_eq!((record.channels, record.track, record.trim), (RecordingChannels::Dual, Track::Inbound, false));
     assert_eq!(record.source, RecordingSource::Outbound);
-    assert_eq!(record.callback.unwrap().moments, [StatusEvent::InProgress, StatusEvent::Completed]);
+    assert_eq!(record.callback.unwrap().events, [StatusEvent::InProgress, StatusEvent::Completed]);
     assert_eq!(call.credentials.unwrap().username, "u");
     assert_eq!(call.headers, [("Call-Info".into(), "<data:>;purpose=jcard;call-reason=\"x\"".into())]);
     let AnswerAction::Document(target) = call.first else { panic!() };
@@ -104,7 +104,7 @@ fn a_caller_id_is_shown_instead_of_the_caller_and_byoc_and_the_like_are_taken() 
     assert_eq!(call.unwrap().from.to_string(), "+15550003333");
     let absent =
         create(&format!("{BASE}&Record=true&RecordingStatusCallback=http://x/&RecordingStatusCallbackEvent=absent"));
-    assert_eq!(absent.unwrap().record.unwrap().callback.unwrap().moments, [StatusEvent::Absent]);
+    assert_eq!(absent.unwrap().record.unwrap().callback.unwrap().events, [StatusEvent::Absent]);
 }
 
 #[test]

@@ -235,7 +235,7 @@ pub(super) fn spec(parameters: &Form) -> Result<TranscriptionSpec, ApiError> {
         callback: target.map(|target| Callback {
             target,
             failover: None,
-            moments: vec![StatusEvent::Completed],
+            events: vec![StatusEvent::Completed],
             elsewhere: Vec::new(),
             timeout: None,
         }),

@@ -366,18 +366,18 @@ fn recorded(
 fn progress(
     owner: Owner<'_>,
     event: &CallEvent,
-    moment: StatusEvent,
+    status_event: StatusEvent,
     status: &'static str,
     context: &Context,
 ) -> Option<Notice> {
     let leg = &event.leg;
-    let callback = leg.status_callback.as_ref().filter(|callback| callback.wants(moment))?;
+    let callback = leg.status_callback.as_ref().filter(|callback| callback.wants(status_event))?;
     let mut parameters = standard(owner, leg, status);
     let mut push = |name: &str, value: String| parameters.push((name.into(), value));
     push("Timestamp", format::rfc2822(event.at));
     push("CallbackSource", "call-progress-events".into());
     push("SequenceNumber", context.sequence.to_string());
-    if moment == StatusEvent::Completed {
+    if status_event == StatusEvent::Completed {
         let duration = format::seconds(leg.duration(event.at));
         push("CallDuration", duration.to_string());
         push("Duration", duration.div_ceil(60).to_string());
@@ -390,19 +390,19 @@ fn progress(
             recorded(owner, facts, facts.duration.unwrap_or_default(), context, &mut push);
         }
     }
-    owner.provider.progress(leg, moment == StatusEvent::Completed, &mut push);
+    owner.provider.progress(leg, status_event == StatusEvent::Completed, &mut push);
     Some(form(status, callback, parameters, true))
 }
 
 pub(super) fn recording(owner: Owner<'_>, facts: &Recording, context: &Context) -> Option<Notice> {
-    let (moment, status) = match &facts.status {
+    let (status_event, status) = match &facts.status {
         RecordingStatus::InProgress => (StatusEvent::InProgress, "in-progress"),
         RecordingStatus::Paused => return None,
         RecordingStatus::Completed => (StatusEvent::Completed, "completed"),
         RecordingStatus::Absent => (StatusEvent::Absent, "absent"),
         RecordingStatus::Failed(_) => (StatusEvent::Completed, "failed"),
     };
-    let callback = facts.spec.callback.as_ref().filter(|callback| callback.wants(moment))?;
+    let callback = facts.spec.callback.as_ref().filter(|callback| callback.wants(status_event))?;
     let failed = matches!(facts.status, RecordingStatus::Failed(_));
     let sid = owner.ids.recording(facts.id);
     let mut parameters: Parameters = [
@@ -422,7 +422,7 @@ pub(super) fn recording(owner: Owner<'_>, facts: &Recording, context: &Context) 
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .into();
-    if moment != StatusEvent::InProgress {
+    if status_event != StatusEvent::InProgress {
         parameters.push(("RecordingDuration".into(), format::recording_seconds(facts).to_string()));
     }
     Some(form(&format!("recording-{status}"), callback, parameters, false))

@@ -51,7 +51,7 @@ fn leg() -> LegInfo {
         status_callback: Some(Callback {
             target: target("http://app/status"),
             failover: None,
-            moments: vec![StatusEvent::Initiated, StatusEvent::Ringing, StatusEvent::Answered, StatusEvent::Completed],
+            events: vec![StatusEvent::Initiated, StatusEvent::Ringing, StatusEvent::Answered, StatusEvent::Completed],
             elsewhere: Vec::new(),
             timeout: None,
         }),
@@ -180,7 +180,7 @@ fn recording(status: RecordingStatus) -> Recording {
             callback: Some(Callback {
                 target: target("http://app/rec"),
                 failover: None,
-                moments: vec![StatusEvent::Completed],
+                events: vec![StatusEvent::Completed],
                 elsewhere: Vec::new(),
                 timeout: None,
             }),
@@ -381,7 +381,7 @@ fn the_end_names_the_recording_that_was_asked_for_with_the_call() {
 #[test]
 fn what_was_not_asked_for_is_not_told() {
     let mut quiet = leg();
-    quiet.status_callback.as_mut().unwrap().moments = vec![StatusEvent::Completed];
+    quiet.status_callback.as_mut().unwrap().events = vec![StatusEvent::Completed];
     assert!(told(quiet.clone(), EventKind::Initiated, 0).is_none());
     assert!(told(quiet.clone(), EventKind::DtmfReceived { digit: '1' }, 0).is_none());
     assert!(told(quiet, EventKind::Recording(recording(RecordingStatus::InProgress)), 0).is_none());
@@ -420,7 +420,7 @@ fn a_streams_life_is_told_to_its_own_callback() {
         callback: Some(Callback {
             target: target("http://app/stream"),
             failover: None,
-            moments: Vec::new(),
+            events: Vec::new(),
             elsewhere: Vec::new(),
             timeout: None,
         }),
@@ -444,7 +444,7 @@ fn a_recording_sessions_life_is_told_to_its_own_callback() {
     let callback = Callback {
         target: target("http://app/siprec"),
         failover: None,
-        moments: Vec::new(),
+        events: Vec::new(),
         elsewhere: Vec::new(),
         timeout: None,
     };

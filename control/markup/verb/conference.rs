@@ -27,7 +27,7 @@ const MAX_NAME: usize = 128;
 const MAX_REGION: usize = 32;
 
 /// The events that the status callback of a conference can report.
-pub const MOMENTS: [(&str, StatusEvent); 9] = [
+pub const STATUS_EVENTS: [(&str, StatusEvent); 9] = [
     ("start", StatusEvent::Started),
     ("end", StatusEvent::Over),
     ("join", StatusEvent::Joined),
@@ -101,7 +101,7 @@ fn coach(reader: &mut Reader<'_>, element: &Element) -> Option<Coaching> {
 }
 
 fn opening(reader: &mut Reader<'_>, element: &Element) -> Result<ConferenceSettings, FetchFailure> {
-    let callback = reader.callback(element, "statusCallback", &MOMENTS, &USUAL, code::SCHEMA)?;
+    let callback = reader.callback(element, "statusCallback", &STATUS_EVENTS, &USUAL, code::SCHEMA)?;
     let region = element.attribute("region").map(str::trim);
     let fits = |text: &&str| (1..=MAX_REGION).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric());
     Ok(ConferenceSettings {

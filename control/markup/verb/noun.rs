@@ -32,7 +32,7 @@ const MAX_CUSTOMER: usize = 256;
 const MAX_URIS: usize = 10;
 
 /// The events that the status callback of a called party can report.
-pub(crate) const MOMENTS: [(&str, StatusEvent); 4] = [
+pub(crate) const STATUS_EVENTS: [(&str, StatusEvent); 4] = [
     ("initiated", StatusEvent::Initiated),
     ("ringing", StatusEvent::Ringing),
     ("answered", StatusEvent::Answered),
@@ -199,8 +199,8 @@ fn progress(
     target.whisper = reader.target(element.attribute("url"), method, code::BAD_URL)?;
     let detected = [("amd", StatusEvent::Detected)];
     let more: &[_] = if reader.flavour.defaults.detects_in_milliseconds { &detected } else { &[] };
-    let moments = [&MOMENTS, more].concat();
-    target.status = reader.callback(element, "statusCallback", &moments, &[StatusEvent::Completed], code::SCHEMA)?;
+    let events = [&STATUS_EVENTS, more].concat();
+    target.status = reader.callback(element, "statusCallback", &events, &[StatusEvent::Completed], code::SCHEMA)?;
     target.detect = machine_detection(reader, element, target.status.as_ref())?.map(Box::new);
     Ok(())
 }

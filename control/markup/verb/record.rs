@@ -25,7 +25,7 @@ const TRIM: u32 = 13699;
 /// Default maximum length of a recording that is transcribed.
 const TRANSCRIBED_MAX_LENGTH: Duration = Duration::from_secs(120);
 /// The events that the status callback of a recording can report.
-pub(crate) const MOMENTS: [(&str, StatusEvent); 3] =
+pub(crate) const STATUS_EVENTS: [(&str, StatusEvent); 3] =
     [("in-progress", StatusEvent::InProgress), ("completed", StatusEvent::Completed), ("absent", StatusEvent::Absent)];
 const TRIMS: [(&str, bool); 2] = [("trim-silence", true), ("do-not-trim", false)];
 /// Names of the directions (tracks) in recordings.
@@ -78,9 +78,9 @@ fn transcribe(reader: &mut Reader<'_>, element: &Element) -> Result<Option<Trans
     };
     let wanted = reader.flag(element, name, false, TRANSCRIBE);
     let callback = reader.target(element.attribute(callback), Method::Post, code::BAD_URL)?;
-    let moments = vec![StatusEvent::Completed];
+    let events = vec![StatusEvent::Completed];
     let callback =
-        callback.map(|target| Callback { target, failover: None, moments, elsewhere: Vec::new(), timeout: None });
+        callback.map(|target| Callback { target, failover: None, events, elsewhere: Vec::new(), timeout: None });
     Ok((wanted || callback.is_some()).then_some(TranscriptionOrder { callback }))
 }
 
@@ -106,7 +106,7 @@ pub(super) fn common(
         callback: reader.callback(
             element,
             "recordingStatusCallback",
-            &MOMENTS,
+            &STATUS_EVENTS,
             &[StatusEvent::Completed],
             event_code,
         )?,

@@ -88,7 +88,7 @@ pub(super) fn transcription(reader: &mut Reader<'_>, element: &Element) -> Resul
         callback: target.map(|target| Callback {
             target,
             failover: None,
-            moments: vec![StatusEvent::Completed],
+            events: vec![StatusEvent::Completed],
             elsewhere: Vec::new(),
             timeout: None,
         }),

@@ -19,8 +19,8 @@ use super::error::ApiError;
 use crate::swml::NAME;
 use crate::swml::document::Document;
 use crate::swml::facts::Remembered;
-use crate::swml::media::{self, DAY, RECORDING_MOMENTS, RecordingDefaults};
-use crate::swml::method::{address, inline, state_moments, with_end_callback};
+use crate::swml::media::{self, DAY, RECORDING_EVENTS, RecordingDefaults};
+use crate::swml::method::{address, inline, state_events, with_end_callback};
 use crate::swml::parameters::{InvalidParameter, Parameters, WEB, is_url};
 use crate::swml::sound::{Voice, ringing};
 use crate::swml::value::{Object, Value};
@@ -108,7 +108,7 @@ fn read(command: &str, body: &Object, parameters: &Parameters<'_>, account: &Arc
     let starts = |kind, command| {
         Ok(Plan::Leg { leg, commands: vec![command], job: Some((kind, control_id()?)), allowed: |_| Ok(()) })
     };
-    let told = |moments: &[StatusEvent]| parameters.callback("status_url", control.as_deref(), moments);
+    let told = |events: &[StatusEvent]| parameters.callback("status_url", control.as_deref(), events);
     match name {
         "end" => {
             let reasons = [("busy", Some(RejectReason::Busy)), ("decline", Some(RejectReason::Rejected))];
@@ -139,7 +139,7 @@ fn read(command: &str, body: &Object, parameters: &Parameters<'_>, account: &Arc
                 format: RecordingFormat::Mp3,
                 end_silence: 0.5,
             };
-            let spec = media::recording(&own, defaults, told(&RECORDING_MOMENTS));
+            let spec = media::recording(&own, defaults, told(&RECORDING_EVENTS));
             note(parameters, own);
             starts(Kind::Record, Command::StartRecording(spec))
         }
@@ -322,7 +322,7 @@ fn dial(parameters: &Parameters<'_>, account: &Arc<str>) -> Result<NewCall, ApiE
     if digits.as_deref().is_some_and(|digits| !digits.chars().all(|key| "0123456789*#ABCDw".contains(key))) {
         parameters.note("send_digits", "contains an invalid digit (allowed: 0-9 * # A-D w ,)");
     }
-    let moments = state_moments(&parameters.texts("status_events"));
+    let events = state_events(&parameters.texts("status_events"));
     let credentials = parameters.text("username").zip(parameters.text("password"));
     let fallback = parameters.url("fallback_url", WEB).map(|url| Target { url: url.into(), method: Method::Post });
     Ok(NewCall {
@@ -345,7 +345,7 @@ fn dial(parameters: &Parameters<'_>, account: &Arc<str>) -> Result<NewCall, ApiE
         detect: None,
         record: None,
         stream: None,
-        status: parameters.callback("status_url", None, &moments),
+        status: parameters.callback("status_url", None, &events),
         client_state: Remembered { envs }.spelled(),
         link_to: None,
         bridge_on_answer: false,
@@ -360,8 +360,8 @@ fn update(leg: LegId, parameters: &Parameters<'_>) -> Result<Plan, ApiError> {
         commands.push(Command::SetFallback(Some(Target { url: url.into(), method: Method::Post })));
     }
     if parameters.get("status_url").is_some() {
-        let moments = state_moments(&parameters.texts("status_events"));
-        commands.push(Command::SetCallback(parameters.callback("status_url", None, &moments)));
+        let events = state_events(&parameters.texts("status_events"));
+        commands.push(Command::SetCallback(parameters.callback("status_url", None, &events)));
     }
     let allowed: Allowed = match (document(parameters)?, parameters.text("status").as_deref()) {
         (Some(target), _) => {
@@ -505,7 +505,7 @@ mod tests {
             "custom_variables":{"a":"1"},"timeout":20,"send_digits":"1,2","status_url":"http://h/s","status_events":["answered","ended"]}}"#;
         let Plan::Dial(call) = planned(json).unwrap() else { panic!() };
         assert_eq!((call.timeout, call.send_digits.as_deref()), (Duration::from_secs(20), Some("1w2")));
-        assert_eq!(call.status.as_ref().unwrap().moments, [StatusEvent::Answered, StatusEvent::Completed]);
+        assert_eq!(call.status.as_ref().unwrap().events, [StatusEvent::Answered, StatusEvent::Completed]);
         let AnswerAction::Document(target) = &call.first else { panic!() };
         assert!(target.url.starts_with("swml:document,"));
     }
@@ -543,9 +543,9 @@ mod tests {
         let commands = commanded("calling.play", params);
         let [Command::PlayOverlay(plays)] = &commands[..] else { panic!() };
         assert_eq!(plays.len(), 4);
-        let moments = |play: &Play| play.callback.as_ref().map(|callback| callback.moments.clone());
-        assert_eq!(moments(&plays[0]), Some(vec![StatusEvent::Initiated]));
-        assert_eq!((moments(&plays[1]), moments(&plays[3])), (None, Some(vec![StatusEvent::Completed])));
+        let events = |play: &Play| play.callback.as_ref().map(|callback| callback.events.clone());
+        assert_eq!(events(&plays[0]), Some(vec![StatusEvent::Initiated]));
+        assert_eq!((events(&plays[1]), events(&plays[3])), (None, Some(vec![StatusEvent::Completed])));
         assert_eq!(&*plays[0].callback.as_ref().unwrap().target.url, "http://h/s#p");
     }
 

@@ -42,8 +42,8 @@ pub(super) fn notices(account: &Account, event: &CallEvent, context: &Context) -
                 teller.notice(callback, "calling.call.collect", json!({ "result": result, "final": true }))
             })
         }
-        EventKind::Recording(facts) => recording_moment(&facts.status).and_then(|moment| {
-            let callback = facts.spec.callback.as_ref().filter(|callback| callback.wants(moment))?;
+        EventKind::Recording(facts) => recording_event(&facts.status).and_then(|status_event| {
+            let callback = facts.spec.callback.as_ref().filter(|callback| callback.wants(status_event))?;
             Some(teller.notice(callback, "calling.call.record", recording(account, facts, context)))
         }),
         EventKind::Stream(facts) => facts.spec.callback.as_ref().map(|callback| match facts.spec.transport {
@@ -88,15 +88,15 @@ impl NoticeBuilder<'_> {
         Notice { event: event.to_owned(), target, failover, body: Body::Json(body), numbered: false }
     }
 
-    fn state(&self, moment: StatusEvent) -> Option<Notice> {
+    fn state(&self, status_event: StatusEvent) -> Option<Notice> {
         let leg = &*self.event.leg;
-        let callback = leg.status_callback.as_ref().filter(|callback| callback.wants(moment))?;
-        Some(self.notice(callback, "calling.call.state", state(leg, moment)))
+        let callback = leg.status_callback.as_ref().filter(|callback| callback.wants(status_event))?;
+        Some(self.notice(callback, "calling.call.state", state(leg, status_event)))
     }
 }
 
-fn state(leg: &LegInfo, moment: StatusEvent) -> Json {
-    let state = match moment {
+fn state(leg: &LegInfo, status_event: StatusEvent) -> Json {
+    let state = match status_event {
         StatusEvent::Ringing => "ringing",
         StatusEvent::Answered => "answered",
         StatusEvent::Completed => "ended",
@@ -118,7 +118,7 @@ fn state(leg: &LegInfo, moment: StatusEvent) -> Json {
         if let Some(parent) = leg.parent {
             members.insert("parent".into(), json!({ "call_id": super::ids().call(parent) }));
         }
-        if let (Some(reason), Some(end), StatusEvent::Completed) = (facts::end_reason(leg), &leg.end, moment) {
+        if let (Some(reason), Some(end), StatusEvent::Completed) = (facts::end_reason(leg), &leg.end, status_event) {
             members.insert("end_reason".into(), reason.into());
             members.insert("end_time".into(), end.at.as_millisecond().into());
         }
@@ -142,7 +142,7 @@ fn collected(digits: &str, end: GatherEnd, terminator: Option<char>, words: Opti
     }
 }
 
-fn recording_moment(status: &RecordingStatus) -> Option<StatusEvent> {
+fn recording_event(status: &RecordingStatus) -> Option<StatusEvent> {
     match status {
         RecordingStatus::InProgress | RecordingStatus::Paused => Some(StatusEvent::InProgress),
         RecordingStatus::Completed | RecordingStatus::Failed(_) => Some(StatusEvent::Completed),
@@ -268,7 +268,7 @@ fn transcription(facts: &TranscriptionFacts) -> (&'static str, Json) {
 /// The notice of a conference event. `None` if no application subscribed to this event.
 pub(super) fn conference(account: &Account, event: &ConferenceEvent, context: &Context) -> Option<Notice> {
     let info = &event.conference;
-    let (moment, status, who) = match &event.kind {
+    let (status_event, status, who) = match &event.kind {
         ConferenceEventKind::Opened
         | ConferenceEventKind::Entered
         | ConferenceEventKind::Expected(_)
@@ -277,8 +277,8 @@ pub(super) fn conference(account: &Account, event: &ConferenceEvent, context: &C
         | ConferenceEventKind::Announced { .. }
         | ConferenceEventKind::Stream(_) => return None,
         ConferenceEventKind::Recording(facts) => {
-            let moment = recording_moment(&facts.status)?;
-            let callback = facts.spec.callback.as_ref().filter(|callback| callback.wants(moment))?;
+            let status_event = recording_event(&facts.status)?;
+            let callback = facts.spec.callback.as_ref().filter(|callback| callback.wants(status_event))?;
             let mut params = recording(account, facts, context);
             if let Some(params) = params.as_object_mut() {
                 let status = if facts.ended_at.is_some() { "record-stop" } else { "record-start" };
@@ -308,7 +308,7 @@ pub(super) fn conference(account: &Account, event: &ConferenceEvent, context: &C
             (StatusEvent::Speaks, "participant-speech-stop", Some(participant))
         }
     };
-    let callback = info.opening.callback.as_ref().filter(|callback| callback.wants(moment))?;
+    let callback = info.opening.callback.as_ref().filter(|callback| callback.wants(status_event))?;
     let mut params = json!({ "name": info.name, "conference_id": super::uuid(info.id.0), "status": status });
     if let Some(members) = params.as_object_mut() {
         if let Some(region) = &info.opening.region {

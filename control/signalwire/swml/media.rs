@@ -19,7 +19,7 @@ use super::parameters::{Parameters, is_url};
 /// Maximum value of most durations, in seconds.
 pub(crate) const DAY: f64 = 86_400.0;
 /// The events of a recording for which the callback of the recording gets notices.
-pub(crate) const RECORDING_MOMENTS: [StatusEvent; 3] =
+pub(crate) const RECORDING_EVENTS: [StatusEvent; 3] =
     [StatusEvent::InProgress, StatusEvent::Completed, StatusEvent::Absent];
 
 const DIRECTIONS: [(&str, Track); 3] = [("speak", Track::Inbound), ("listen", Track::Outbound), ("both", Track::Both)];

@@ -26,7 +26,7 @@ use tandem_markup::verb::conference;
 use super::document::{Inner, Step};
 use super::error::{Code, Fault};
 use super::interpreter::{Flow, Interpreter, Next, PendingResult, ScriptRequest};
-use super::media::{self, DAY, RECORDING_MOMENTS, RecordingDefaults};
+use super::media::{self, DAY, RECORDING_EVENTS, RecordingDefaults};
 use super::parameters::{Parameters, WEB};
 use super::sound::{Voice, sound};
 use super::value::{Object, Value};
@@ -115,7 +115,7 @@ impl Interpreter {
                 does(vec![Instruction::Gather(gather)])
             }
             "record" => {
-                let callback = parameters.callback("status_url", None, &RECORDING_MOMENTS);
+                let callback = parameters.callback("status_url", None, &RECORDING_EVENTS);
                 let defaults = recording_defaults(RecordingSource::Record, Track::Inbound, 5.0);
                 let spec = media::recording(parameters, defaults, callback);
                 let beep = spec.beep;
@@ -132,7 +132,7 @@ impl Interpreter {
             }
             "record_call" => {
                 let control_id = self.control_id(parameters);
-                let callback = parameters.callback("status_url", Some(&control_id), &RECORDING_MOMENTS);
+                let callback = parameters.callback("status_url", Some(&control_id), &RECORDING_EVENTS);
                 let defaults = recording_defaults(RecordingSource::Start, Track::Both, 0.0);
                 let spec = media::recording(parameters, defaults, callback);
                 self.waits = PendingResult::RecordCall { control_id };
@@ -475,8 +475,8 @@ impl Interpreter {
             }
         });
         let status = |parameters: &Parameters<'_>| {
-            let moments = state_moments(&parameters.texts("call_state_events"));
-            parameters.callback("call_state_url", None, &moments)
+            let events = state_events(&parameters.texts("call_state_events"));
+            parameters.callback("call_state_url", None, &events)
         };
         Some(DialTarget {
             headers: if headers.is_empty() { all.headers("headers") } else { headers },
@@ -510,20 +510,22 @@ impl Interpreter {
         let coach = parameters.text("coach").and_then(|id| super::ids().parse_call(&id));
         let wait = parameters.url("wait_url", WEB).map(|url| Target { url: url.into(), method: HttpMethod::Post });
         let events = parameters.text("status_callback_event").unwrap_or_else(|| "start end".to_owned());
-        let moments: Vec<StatusEvent> = events
+        let events: Vec<StatusEvent> = events
             .split([' ', ','])
-            .filter_map(|word| conference::MOMENTS.iter().find(|(name, _)| *name == word).map(|(_, moment)| *moment))
+            .filter_map(|word| {
+                conference::STATUS_EVENTS.iter().find(|(name, _)| *name == word).map(|(_, status_event)| *status_event)
+            })
             .collect();
         let records = parameters.text("record").is_some_and(|word| word == "record-from-start" || word == "true");
         let record = records.then(|| {
-            let callback = parameters.callback("recording_status_callback", None, &RECORDING_MOMENTS);
+            let callback = parameters.callback("recording_status_callback", None, &RECORDING_EVENTS);
             let whole =
                 RecordingSpec::new(RecordingSource::Conference, tandem_call::recording::RecordingChannels::Mono);
             let trim = parameters.text("trim").is_none_or(|word| word == "trim-silence");
             RecordingSpec { trim, callback, ..whole }
         });
         let opening = ConferenceSettings {
-            callback: parameters.callback("status_callback", None, &moments),
+            callback: parameters.callback("status_callback", None, &events),
             record,
             recorded: None,
             region: parameters.text("region").map(Into::into),
@@ -825,9 +827,9 @@ pub(crate) fn with_end_callback(mut plays: Vec<Play>, url: Option<&str>, control
     for (place, play) in plays.iter_mut().enumerate() {
         let first = (place == 0).then_some(StatusEvent::Initiated);
         let last = (place + 1 == count).then_some(StatusEvent::Completed);
-        let moments: Vec<_> = first.into_iter().chain(last).collect();
-        if !moments.is_empty() {
-            let callback = super::parameters::callback(url, HttpMethod::Post, control_id, &moments);
+        let events: Vec<_> = first.into_iter().chain(last).collect();
+        if !events.is_empty() {
+            let callback = super::parameters::callback(url, HttpMethod::Post, control_id, &events);
             play.callback = Some(Arc::new(callback));
         }
     }
@@ -836,17 +838,17 @@ pub(crate) fn with_end_callback(mut plays: Vec<Play>, url: Option<&str>, control
 
 /// The events that the words of `call_state_events` or `status_events` name. If no word is known, the only event is the
 /// end of the call.
-pub(crate) fn state_moments(words: &[String]) -> Vec<StatusEvent> {
-    let moments = |word: &String| match word.as_str() {
+pub(crate) fn state_events(words: &[String]) -> Vec<StatusEvent> {
+    let events = |word: &String| match word.as_str() {
         "created" | "initiated" | "queued" => Some(StatusEvent::Initiated),
         "ringing" => Some(StatusEvent::Ringing),
         "answered" => Some(StatusEvent::Answered),
         "ended" | "ending" => Some(StatusEvent::Completed),
         _ => None,
     };
-    let mut moments: Vec<_> = words.iter().filter_map(moments).collect();
-    moments.dedup();
-    if moments.is_empty() { vec![StatusEvent::Completed] } else { moments }
+    let mut events: Vec<_> = words.iter().filter_map(events).collect();
+    events.dedup();
+    if events.is_empty() { vec![StatusEvent::Completed] } else { events }
 }
 
 /// The address of a called party: an E.164 number, a SIP URI, or a similar form.

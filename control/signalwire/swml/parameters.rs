@@ -148,10 +148,10 @@ impl<'a> Parameters<'a> {
     }
 
     /// A callback from the parameters `name` and `<name>_method`, for example `status_url` and `status_url_method`.
-    pub(crate) fn callback(&self, name: &str, control_id: Option<&str>, moments: &[StatusEvent]) -> Option<Callback> {
+    pub(crate) fn callback(&self, name: &str, control_id: Option<&str>, events: &[StatusEvent]) -> Option<Callback> {
         let url = self.url(name, WEB)?;
         let method = self.method(&format!("{name}_method"));
-        Some(callback(&url, method, control_id, moments))
+        Some(callback(&url, method, control_id, events))
     }
 
     pub(crate) fn method(&self, name: &str) -> Method {
@@ -166,7 +166,7 @@ const MAX_HEADERS: usize = 50;
 
 /// Creates a callback. The id of the callback's job is stored in the fragment of the URL, because a request does not
 /// contain the fragment.
-pub(crate) fn callback(url: &str, method: Method, control_id: Option<&str>, moments: &[StatusEvent]) -> Callback {
+pub(crate) fn callback(url: &str, method: Method, control_id: Option<&str>, events: &[StatusEvent]) -> Callback {
     let url = url.split('#').next().unwrap_or(url);
     let url = match control_id {
         Some(id) => format!("{url}#{}", percent_encoding::utf8_percent_encode(id, percent_encoding::NON_ALPHANUMERIC)),
@@ -175,7 +175,7 @@ pub(crate) fn callback(url: &str, method: Method, control_id: Option<&str>, mome
     Callback {
         target: Target { url: url.into(), method },
         failover: None,
-        moments: moments.to_vec(),
+        events: events.to_vec(),
         elsewhere: Vec::new(),
         timeout: None,
     }

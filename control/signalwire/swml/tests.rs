@@ -427,7 +427,7 @@ fn the_end_of_a_call_and_of_a_sound_are_told_in_json() {
     let (swml, account, context) = (swml(), account(), context());
     let target = Target { url: "http://app/status#job".into(), method: Method::Post };
     let callback =
-        Callback { target, failover: None, moments: vec![StatusEvent::Completed], elsewhere: vec![], timeout: None };
+        Callback { target, failover: None, events: vec![StatusEvent::Completed], elsewhere: vec![], timeout: None };
     let end = LegEnd {
         at: Timestamp::from_second(5).unwrap(),
         cause: EndCause::Busy,

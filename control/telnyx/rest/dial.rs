@@ -15,7 +15,7 @@ use tandem_routing::new_call::{AnswerAction, NewCall};
 use tandem_settings::Application;
 
 use super::error::ApiError;
-use super::parameters::{EVERY_MOMENT, Parameters, WEB};
+use super::parameters::{ALL_EVENTS, Parameters, WEB};
 use super::{machine_detection, media};
 use crate::NAME;
 
@@ -191,7 +191,7 @@ fn callback(application: &Application) -> Callback {
     Callback {
         target: target(&application.webhook_url),
         failover: application.webhook_failover_url.as_ref().map(target),
-        moments: EVERY_MOMENT.to_vec(),
+        events: ALL_EVENTS.to_vec(),
         elsewhere: Vec::new(),
         timeout: application.webhook_timeout(),
     }

@@ -64,7 +64,7 @@ const EVENT_FAMILIES: &[&str] = &["call", "conference", "siprec", "streaming"];
 const MAX_WEBHOOK_URLS: usize = 100;
 
 /// All progress events of a leg. Telnyx sends a webhook for each of these events.
-pub(super) const EVERY_MOMENT: [StatusEvent; 6] = [
+pub(super) const ALL_EVENTS: [StatusEvent; 6] = [
     StatusEvent::Initiated,
     StatusEvent::Ringing,
     StatusEvent::Answered,
@@ -355,7 +355,7 @@ impl<'a> Parameters<'a> {
         };
         let failover = before.and_then(|callback| callback.failover.clone());
         let timeout = before.and_then(|callback| callback.timeout);
-        Ok(Some(Callback { target, failover, moments: EVERY_MOMENT.to_vec(), elsewhere, timeout }))
+        Ok(Some(Callback { target, failover, events: ALL_EVENTS.to_vec(), elsewhere, timeout }))
     }
 
     /// The targets for the webhooks of single events, from `webhook_urls` and `webhook_urls_method`. Events that this

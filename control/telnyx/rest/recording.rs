@@ -226,20 +226,20 @@ fn by_time(filter: &mut RecordingFilter, name: &str, value: &str) -> Result<(), 
         _ => return Err(unknown()),
     };
     match bound {
-        "[gte]" => range.from = Some(moment(name, value)?),
-        "[gt]" => range.from = Some(just_after(moment(name, value)?)),
-        "[lt]" => range.until = Some(moment(name, value)?),
-        "[lte]" => range.until = Some(just_after(moment(name, value)?)),
+        "[gte]" => range.from = Some(parse_time(name, value)?),
+        "[gt]" => range.from = Some(just_after(parse_time(name, value)?)),
+        "[lt]" => range.until = Some(parse_time(name, value)?),
+        "[lte]" => range.until = Some(just_after(parse_time(name, value)?)),
         _ => return Err(unknown()),
     }
     Ok(())
 }
 
 /// Parses a time or a date. A date means the start of that day in UTC.
-fn moment(name: &str, value: &str) -> Result<Timestamp, ApiError> {
+fn parse_time(name: &str, value: &str) -> Result<Timestamp, ApiError> {
     let day = || value.parse::<jiff::civil::Date>().ok()?.to_zoned(jiff::tz::TimeZone::UTC).ok();
-    let moment = value.parse().ok().or_else(|| day().map(|day| day.timestamp()));
-    moment.ok_or_else(|| ApiError::wrong_type(name, "date-time").in_query(name))
+    let time = value.parse().ok().or_else(|| day().map(|day| day.timestamp()));
+    time.ok_or_else(|| ApiError::wrong_type(name, "date-time").in_query(name))
 }
 
 fn just_after(at: Timestamp) -> Timestamp {

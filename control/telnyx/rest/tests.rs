@@ -79,7 +79,7 @@ fn a_dial_with_defaults() {
     let status = call.status.unwrap();
     assert_eq!(&*status.target.url, "http://127.0.0.1:9000/telnyx");
     assert_eq!(&*status.failover.unwrap().url, "http://127.0.0.1:9001/telnyx");
-    assert_eq!(status.moments.len(), 6);
+    assert_eq!(status.events.len(), 6);
 }
 
 #[test]

@@ -148,7 +148,7 @@ fn record_has_its_defaults_and_limits() {
         assert_eq!((record.spec.silence_timeout, record.spec.max_length), (None, Some(Duration::from_secs(30))));
         let callback = record.spec.callback.unwrap();
         assert_eq!(callback.target.url.as_ref(), "https://app.example/rec");
-        assert_eq!(callback.moments, [StatusEvent::InProgress, StatusEvent::Completed]);
+        assert_eq!(callback.events, [StatusEvent::InProgress, StatusEvent::Completed]);
         assert_eq!(record.action.unwrap().url.as_ref(), "https://app.example/ivr/done");
     });
     assert_eq!(
@@ -186,7 +186,7 @@ fn dial_reads_its_attributes_and_nouns() {
         assert_eq!(number.to, Address::from("+15550002222"));
         assert_eq!(number.send_digits.as_deref(), Some("ww12"));
         assert_eq!(number.whisper.as_ref().unwrap().url.as_ref(), "https://app.example/whisper");
-        assert_eq!(number.status.as_ref().unwrap().moments.len(), 4);
+        assert_eq!(number.status.as_ref().unwrap().events.len(), 4);
         assert_eq!(sip.to.to_string(), "sip:bob@127.0.0.1:5080;transport=tcp");
         assert_eq!(sip.headers, [("X-Order".into(), "a b".into())]);
         assert_eq!(sip.credentials.as_ref().unwrap().username, "u");
@@ -260,7 +260,7 @@ fn a_dial_may_lead_into_a_conference() {
         assert_eq!(participation.coach, Some(Coaching::of(vec![LegId(1)])));
         assert_eq!(participation.wait, Wait::Silence);
         let opening = participation.opening.unwrap();
-        assert_eq!(opening.callback.as_ref().unwrap().moments, [StatusEvent::Joined, StatusEvent::Speaks]);
+        assert_eq!(opening.callback.as_ref().unwrap().events, [StatusEvent::Joined, StatusEvent::Speaks]);
         let record = opening.record.as_ref().unwrap();
         assert_eq!((record.source, record.trim), (RecordingSource::Conference, true));
         assert_eq!(opening.region.as_deref(), Some("ie1"));
@@ -268,7 +268,7 @@ fn a_dial_may_lead_into_a_conference() {
     expect!(one("<Dial><Conference statusCallback='/told' waitUrl='wait.xml' waitMethod='GET'>a</Conference></Dial>"),
     Instruction::Conference(Conference { participation, .. }) => {
         let told = participation.opening.unwrap().callback.clone().unwrap();
-        assert_eq!(told.moments, [StatusEvent::Started, StatusEvent::Over]);
+        assert_eq!(told.events, [StatusEvent::Started, StatusEvent::Over]);
         expect!(participation.wait, Wait::Document(target) => {
             assert_eq!((&*target.url, target.method), ("https://app.example/ivr/wait.xml", Method::Get));
         });

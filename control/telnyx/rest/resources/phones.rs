@@ -146,7 +146,7 @@ impl Kind for TelephonyCredential {
             .ok_or_else(ApiError::no_connection_of_number)?;
         let expires_at = kept.text("expires_at")?.filter(|text| !text.is_empty());
         let expires_at = expires_at.map(|text| {
-            moment(text).ok_or_else(|| {
+            parse_time(text).ok_or_else(|| {
                 ApiError::bad_value("expires_at", "The 'expires_at' parameter must be an ISO 8601 time.")
             })
         });
@@ -230,7 +230,7 @@ fn random(length: usize) -> String {
 }
 
 /// Parses a time with or without an offset. A time without an offset is in UTC.
-fn moment(text: &str) -> Option<Timestamp> {
+fn parse_time(text: &str) -> Option<Timestamp> {
     let utc = || text.parse::<jiff::civil::DateTime>().ok()?.to_zoned(jiff::tz::TimeZone::UTC).ok();
     text.parse().ok().or_else(|| utc().map(|zoned| zoned.timestamp()))
 }
