@@ -55,7 +55,7 @@ impl<P: DeserializeOwned> Token<P> {
     pub(super) fn read(identity: &Identity, ppt: &str) -> Result<Self, Fault> {
         let invalid = |what: &str| Fault::Invalid(what.to_owned());
         if identity.is_compact() {
-            return Err(Fault::Unsupported("the compact form has no attestation".to_owned()));
+            return Err(Fault::Unsupported("the PASSporT has the compact form, which has no claims".to_owned()));
         }
         if let Some(alg) = identity.alg.as_deref().filter(|alg| *alg != "ES256") {
             return Err(Fault::Unsupported(format!("unsupported algorithm {alg:?}")));

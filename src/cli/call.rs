@@ -97,14 +97,14 @@ pub(crate) struct Arguments {
 
 const EXAMPLES: &str = "\
 Examples:
-  tandem call 600                                        listen; type digits or words
+  tandem call 600                                        listen to the call, and type digits or words
   tandem call +15551230001 --expect speech --press 1 --expect \"tone:440 within 5 seconds\"
   tandem call +15551230001 --say \"sales please\" --expect words:\"one moment\" --record call.wav
   tandem call client:alice --play hello.wav --expect hangup
   tandem call 600 --script menu.yaml --json              a list of steps: - press: 1
 
-Exit codes: 0 the call was answered and all that was expected came; 1 something did not, or the call was refused, or the
-arguments are wrong; 2 nothing was reached (no server there, no answer).";
+Exit codes: 0 the call was answered and met all expectations; 1 an expectation was not met, the call was refused, or the
+arguments are wrong; 2 no server was found, or nobody answered.";
 
 /// Makes the call, executes the steps, and reports the result.
 pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {

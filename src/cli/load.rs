@@ -132,26 +132,28 @@ For media streams:
   twiml = '<Response><Start><Stream url=\"ws://127.0.0.3:7000/\"/></Start><Pause length=\"3600\"/></Response>'
 
 Fields of the report:
-  ok, failed       calls that were answered and ended correctly at both ends; failures by SIP status or reason
-  clean            no call failed, at most 1 in 1,000 needed a retransmission, at most 1 in 100 started late
-  post_dial_delay  ms from INVITE to the first 18x or 200, including the answerer's ringing time
-  added_delay      the server's part of it: from INVITE in to INVITE out plus from 200 in to 200 out
-  media            packets sent and lost each way, one-way latency and RFC 3550 jitter, ms, from stamps in the audio. dropped_here:
-                   what found the generator's own sockets full, so no loss of the server's. The stamps survive A-law; other
-                   codecs destroy them: such packets are counted as unstamped
-  streams          of --sink: messages that came, frames dropped among them by their timestamps. stamps: of the packets sent, those
-                   found; those missing between two that were found; those before the first or after the last of their stream.
-                   audio_cut_ms, audio_added_ms: audio that the server removed or added to follow the far end's clock and network.
-                   packet_to_message: from a packet's departure to its message's arrival, the server's jitter buffer included;
-                   later_than_fastest: than the fastest message of its stream
-  generator_late   lateness of the generator's own actions in ms: smaller delays of the server cannot be distinguished from it
-  cpu              of --pid: ms a call, or a call and second with --calls; memory before, at the end and at most; of held calls how
-                   much more each takes than was there before the first run (pss: shared pages in shares)
-  machine          cores used by the generator and by all other processes except the server: when those are busy, the figures are unreliable
-  started_late     calls started more than 20 ms late: the generator itself lacked CPU
+  ok, failed       calls that were answered and ended correctly at both ends; failed calls by SIP status or reason
+  clean            no call failed, at most 1 call in 1,000 needed a retransmission, and at most 1 in 100 started late
+  post_dial_delay  ms from the INVITE to the first 18x or 200. The time for which the answering end rings is included
+  added_delay      the delay that the server adds: from INVITE in to INVITE out, plus from 200 in to 200 out
+  media            packets sent and lost in each direction, one-way latency and jitter (RFC 3550) in ms. The generator
+                   writes stamps into the audio. Stamps survive A-law; packets with other codecs count as unstamped.
+                   dropped_here: packets that the full sockets of the generator dropped, so the server did not lose them
+  streams          with --sink: messages received, and frames dropped according to their timestamps.
+                   stamps: stamps found, missing between two found stamps, and missing at the start or end of a stream.
+                   audio_cut_ms, audio_added_ms: audio that the server removed or added to follow the far end's clock.
+                   packet_to_message: ms from sending a packet to receiving its message, with the server's jitter buffer.
+                   later_than_fastest: the same, minus the time of the fastest message of the stream
+  generator_late   lateness of the generator itself in ms. A server delay below this value cannot be measured
+  cpu              with --pid: CPU ms for each call, or for each call and second with --calls. Memory of the server before
+                   the run, at its end and at most. With --calls also the memory that each call adds (pss)
+  machine          cores that the generator and all other processes except the server used. If all cores were busy, the
+                   figures are not reliable
+  started_late     calls that started more than 20 ms late because the generator had too little CPU time
 
-The generator gives itself priority where it may, as if it were another machine. On a busy one give it more: chrt -f 20 tandem
-load ... And give it and the server a core each, where there are two: taskset -c 0 tandem serve, taskset -c 1 tandem load ...";
+If possible, the generator takes a high priority, as if it ran on another machine. On a busy machine, give the generator a
+higher priority (chrt -f 20 tandem load ...). With two cores, give one core to the server and one to the generator
+(taskset -c 0 tandem serve ..., taskset -c 1 tandem load ...).";
 
 /// Generates the load, and prints the report.
 pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
