@@ -56,7 +56,7 @@ pub(crate) struct OffloadRule {
 /// The destination of relayed packets, and the changes that the kernel makes to the relayed packets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Forward {
-    /// The slot of the session from which the packets are sent.
+    /// The slot of the session whose socket sends the packets.
     pub(crate) to: usize,
     pub(crate) ssrc: u32,
     pub(crate) sequence_offset: u16,

@@ -125,7 +125,7 @@ struct CallTask {
     ended: HashMap<LegId, PendingTeardown>,
     /// The number of sent notices that have a sequence number, by leg.
     sequences: HashMap<LegId, u32>,
-    /// The recordings that were requested together with their leg, by leg.
+    /// For each leg, the recording that was requested together with the leg.
     own_recordings: HashMap<LegId, OwnRecording>,
     /// Number of problems for which a notification was stored.
     notifications: usize,

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-/// The number of ticks by which a session may be early after it has changed its group.
+/// A session that has changed its group may process a frame too early by at most this number of ticks.
 const EARLY: i32 = 2;
 
 /// The schedule of a session. The session is in one of four groups, and the worker serves the session at every fourth
