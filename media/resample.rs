@@ -16,7 +16,8 @@ const TAPS: usize = 40;
 const HIGHEST: usize = 6;
 /// The highest number of samples that are processed together. They last 10 ms at 48 kHz.
 const BLOCK: usize = 480;
-/// The beta of the Kaiser window. By Kaiser's formula 0.1102 (A - 8.7), 6.2 gives an attenuation A of 65 dB.
+/// The beta of the Kaiser window. Kaiser's formula is beta = 0.1102 (A - 8.7). With a beta of 6.2, the attenuation A is
+/// 65 dB.
 const KAISER: f64 = 6.2;
 /// The number of partial sums of a dot product. Several sums allow the compiler to vectorise the loop.
 const LANES: usize = 8;
@@ -193,7 +194,7 @@ fn sinc(x: f64) -> f64 {
     if x == 0.0 { 1.0 } else { (PI * x).sin() / (PI * x) }
 }
 
-/// Returns the Kaiser window at `place`, which is in the range -1 to 1.
+/// Returns the value of the Kaiser window at `place`. The window extends from -1 to 1.
 fn kaiser(place: f64) -> f64 {
     bessel(KAISER * (1.0 - place * place).max(0.0).sqrt()) / bessel(KAISER)
 }

@@ -40,8 +40,8 @@ const IDLE: Duration = Duration::from_millis(500);
 /// The highest number of recordings that wait to be opened. If this many recordings wait, a new recording fails at
 /// once.
 const WAITING: usize = 4_096;
-/// The number of frames between two updates of the sizes in the header. They last 5 s. The updates are for programs
-/// that read the file during the recording. After a crash, a repair sets the sizes from the file's length.
+/// The number of frames between two updates of the sizes in the header. The interval is 5 s. The updates are for
+/// programs that read the file during the recording. After a crash, a repair sets the sizes from the file's length.
 const UPDATE: u64 = 250;
 /// The number of frames in an encrypted chunk. They last 200 ms.
 const CHUNK: u64 = 10;

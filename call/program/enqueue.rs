@@ -281,8 +281,8 @@ impl Call {
         action.map_or(Step::Next, |action| Step::Fetch(action, FetchReason::Queued(outcome)))
     }
 
-    /// Ends the wait because another program replaces it or because the leg ends. The action is requested, but the
-    /// response is ignored.
+    /// Ends the wait in the queue, because another program replaces the waiting program or because the leg ends. If the
+    /// wait has an action, its document is requested, but the response is ignored.
     pub(crate) fn end_wait(&mut self, leg: LegId, why: Abort) {
         let Some(stage) = self.wait_stage(leg) else { return };
         let result = match (stage, why) {

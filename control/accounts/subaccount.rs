@@ -107,7 +107,7 @@ impl Subaccount {
         Self { id, account, parent, friendly_name, standing: AccountStatus::Active, created_at: now, updated_at: now }
     }
 
-    /// Creates the record of an account of the configuration, before any change.
+    /// Creates the first record of an account that comes from the configuration.
     pub fn of_configured(id: u128, account: &Arc<Account>) -> Self {
         let now = Timestamp::now();
         let (account, friendly_name) = (Arc::clone(account), account.name.to_string());

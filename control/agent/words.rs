@@ -24,7 +24,8 @@ const COMPLETE_ANSWERS: [&str; 16] = [
     "yes", "no", "yeah", "nope", "yep", "ok", "okay", "sure", "thanks", "ja", "nein", "oui", "non", "si", "sí", "hello",
 ];
 
-/// Returns how long the caller must pause until the caller's turn counts as complete.
+/// Returns the length of the pause after which the turn of the calling party is complete. `text` is the last recognised
+/// text.
 pub fn wait_after(text: &str) -> Duration {
     let text = text.trim();
     let last = text.split_whitespace().next_back().map(bare).unwrap_or_default();

@@ -41,8 +41,8 @@ pub struct SipRequest {
     pub from: String,
     /// The called user, or the user of a registration.
     pub to: String,
-    /// User name in the credentials of the request, which may be invalid. The text is empty if the request has no
-    /// credentials.
+    /// User name in the credentials of the request. The credentials may be invalid. The text is empty if the request has
+    /// no credentials.
     pub username: String,
     /// Source address and port.
     pub source: String,

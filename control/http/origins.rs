@@ -18,7 +18,7 @@ use url::{Host, Url};
 pub struct OriginConfig {
     /// The origin that applications write in their URLs.
     pub from: Origin,
-    /// The origin that this server connects to instead.
+    /// The origin to which this server connects, in place of the origin in the URL.
     pub to: Origin,
     /// The account of the entry. The entry applies only to requests of this account. `None` means all accounts and the
     /// server's own requests.

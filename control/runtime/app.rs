@@ -25,7 +25,7 @@ pub struct App {
     pub recordings: Recordings,
     /// Audio files that accounts have uploaded.
     pub stored_media: Arc<StoredMedia>,
-    /// The STUN and TURN servers that clients of applications receive.
+    /// The STUN and TURN servers whose addresses the clients of applications get.
     pub ice: Arc<ArcSwap<IceConfig>>,
     /// The base URL of the server as clients see it, without a trailing slash.
     pub public_url: Arc<str>,

@@ -123,7 +123,7 @@ impl Services {
             || !self.routes(account, to, via).is_empty()
     }
 
-    /// Takes the channels of an inbound leg to `user`. `caller` is the calling phone.
+    /// Reserves the channels that an inbound leg to `user` needs. `caller` is the calling phone.
     pub fn take_inbound(
         &self,
         leg: LegId,
@@ -136,7 +136,7 @@ impl Services {
         taken.inspect_err(|barred| tracing::info!(%leg, account = %route.account, "call refused: {barred}"))
     }
 
-    /// Takes the channels of an outbound leg, unless the leg has these channels already.
+    /// Reserves the channels that an outbound leg needs, unless the leg has these channels already.
     pub fn take_outbound(&self, leg: &LegInfo) -> Result<(), Barred> {
         let connection = leg.application.as_deref();
         self.channels.take(leg.id, self.routing.load_full().outbound_channels(&leg.account, connection, &leg.to)?)

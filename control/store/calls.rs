@@ -180,8 +180,8 @@ pub async fn count(store: &Store, account: &str, filter: &CallFilter) -> Result<
     conditions(account, filter).count(store, "calls").await
 }
 
-/// Returns at most 1000 rows of any account that have not ended, oldest row first. After a crash, this server must mark
-/// these rows as ended.
+/// Returns the rows of calls that have not ended, of all accounts. Returns at most 1000 rows, the oldest first. After a
+/// crash, the server marks these calls as ended.
 pub async fn unfinished(store: &Store) -> Result<Vec<CallRow>, StoreError> {
     store.flush().await?;
     sqlx::query("SELECT * FROM calls WHERE ended_at IS NULL ORDER BY created_at, id LIMIT 1000")

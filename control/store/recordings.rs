@@ -124,8 +124,8 @@ pub async fn count(store: &Store, account: &str, filter: &RecordingFilter) -> Re
     conditions(account, filter).count(store, "recordings").await
 }
 
-/// Returns at most 1000 rows of any account that have not ended, oldest row first. After a crash, this server must
-/// repair the files of these recordings.
+/// Returns the rows of recordings that have not ended, of all accounts. Returns at most 1000 rows, the oldest first.
+/// After a crash, the server repairs the files of these recordings.
 pub async fn unfinished(store: &Store) -> Result<Vec<RecordingRow>, StoreError> {
     store.flush().await?;
     sqlx::query("SELECT * FROM recordings WHERE ended_at IS NULL ORDER BY started_at, id LIMIT 1000")

@@ -13,7 +13,7 @@ use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 use foldhash::HashMap;
 
-/// Maximum number of octets that wait in each direction. The messages with about 20 s of audio have this size.
+/// Maximum number of octets that wait in each direction. Messages of this total size contain about 20 s of audio.
 const PIPE: usize = 256 * 1024;
 
 /// The applications that wait for a stream. The key is the leg. All clones share one table.

@@ -252,7 +252,7 @@ impl Shared {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns the semaphore that limits the attempts to the host and port of the URL.
+    /// Returns the semaphore of the URL's host and port. The semaphore limits the number of simultaneous attempts.
     fn host(&self, url: &str) -> Arc<Semaphore> {
         let host = url::Url::parse(url).map(|url| url.origin().ascii_serialization()).unwrap_or_default();
         let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);

@@ -5,8 +5,8 @@
 //!                                                             \-> the last three: does the digit continue?
 //! ```
 //!
-//! The detector adds short blocks with their phases. This gives more information than a Goertzel filter over the whole
-//! window, because the phases show the exact frequency. A tone that deviates by 1.5 % loses no energy, and a tone that
+//! For each tone, the detector adds the results of short blocks as complex numbers, which include the phase. The phase
+//! shows the exact frequency. A Goertzel filter over the whole window does not show the exact frequency. A tone that deviates by 1.5 % loses no energy, and a tone that
 //! deviates by 3.5 % is refused. A digit is purer than speech. In a digit, two tones contain most of the energy of
 //! three successive windows of 30 ms. Voices do not have this purity.
 

@@ -41,7 +41,7 @@ const OVERDUE: Duration = Duration::from_millis(100);
 /// end's packets in the window.
 const MISSED: usize = 8;
 
-/// A packet that the far end sent or lost.
+/// A packet of the far end. The far end either sends the packet late or loses the packet on purpose.
 struct Sent {
     /// The time of the packet's last sample, counted from the start of the test.
     due: Duration,

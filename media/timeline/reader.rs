@@ -43,7 +43,7 @@ const QUIET: u32 = 100;
 /// A reader of a timeline, with its own position. [`super::Timeline::read_samples`] advances this position.
 #[derive(Debug, Clone)]
 pub struct Reader {
-    /// The fixed delay behind the wire in ms, or `None` for a live reader.
+    /// The fixed delay in ms between a packet's arrival and its reading, or `None` for a live reader.
     pub(super) fixed_ms: Option<u16>,
     /// The position of the next frame, or `None` before the first read.
     pub(super) at: Option<Position>,
@@ -74,8 +74,8 @@ pub(super) enum Step {
 }
 
 impl Reader {
-    /// Creates a reader with a fixed delay behind the wire, for recordings. A packet is still in time if it is late by
-    /// at most the delay minus 20 ms.
+    /// Creates a reader for recordings, which reads each packet a fixed time after the regular arrival of the packet. A
+    /// recording contains each packet that is late by at most this time minus 20 ms.
     pub fn fixed(milliseconds: u16) -> Reader {
         Reader {
             fixed_ms: Some(milliseconds),

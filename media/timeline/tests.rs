@@ -147,8 +147,7 @@ fn packets_out_of_order_and_twice_are_put_right_for_the_recorder() {
 }
 
 /// Simulates one hour with a far end whose clock is `drift` ppm slow. 3 % of the packets are lost, and each packet is
-/// up to `jitter` samples late. Returns the largest difference in samples between the recorder's delay behind the wire
-/// and its correct delay.
+/// up to `jitter` samples late. Returns the largest error of the recorder's delay, in samples.
 fn farthest_off(drift: i64, jitter: u64) -> i64 {
     let mut timeline = Timeline::octets(Law::Mu);
     let mut reader = recorder();

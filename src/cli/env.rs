@@ -17,8 +17,8 @@ use super::Failure;
 /// documentation use these short names.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Configuration file of the server (default: tandem.toml in this directory, if it exists). Without configured
-    /// accounts, the account in ./data that the server created is used
+    /// Configuration file of the server (default: tandem.toml in this directory, if it exists). If the configuration
+    /// has no account, the command uses the account that the server created in ./data
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Name of the account (default: the first account)
