@@ -259,7 +259,8 @@ impl Registration {
                 let granted = reply.expires.unwrap_or(self.lifetime).clamp(1, MAX_LIFETIME);
                 let lifetime = Duration::from_secs(granted.into());
                 // The refresh comes a tenth of the lifetime before the end, and at least 30 s before the end, so that a
-                // lost REGISTER can be sent again. But it never comes before half of the lifetime.
+                // lost REGISTER can be sent again. For a short lifetime, the refresh comes after half of the lifetime. In
+                // both cases, the refresh comes up to 5 % earlier at random.
                 let margin = (lifetime / 10).max(Duration::from_secs(30));
                 let refresh = lifetime.saturating_sub(margin).max(lifetime / 2);
                 self.registered_until = Some(now + lifetime);
