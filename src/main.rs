@@ -1,5 +1,7 @@
 //! The `tandem` command line. Each command has a file in `cli`.
 #![forbid(unsafe_code)]
+// These macros panic if the reader of the output has gone, for example in `tandem check | true`. See `say!`.
+#![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
 
 mod cli;
 
@@ -15,7 +17,7 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// A SIP and RTP server with the APIs, webhooks and media streams of Twilio, Telnyx and SignalWire
 #[derive(Parser)]
-#[command(name = "tandem", version, arg_required_else_help = true, after_help = AFTER_HELP)]
+#[command(name = "tandem", version, arg_required_else_help = true, after_help = AFTER_HELP, max_term_width = 120)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -68,10 +70,7 @@ Environment:
   TANDEM_HTTP__LISTEN=127.0.0.1:9090           any setting: TANDEM_ and the key, with \"__\" instead of dots
   TANDEM_LOG=info,tandem_sip=debug             level of the log on standard error (error, warn, info, debug, trace)
 
-Not implemented yet: doctor.
-
-Exit codes: 0 success; 1 wrong input (arguments, configuration); 2 a problem of the environment (port in use, database down);
-3 the command is not implemented yet.";
+Exit codes: 0 success; 1 wrong input (arguments, configuration); 2 a problem of the environment (port in use, database down).";
 
 fn main() -> ExitCode {
     // Without this setting, the kernel would use huge pages for the large areas of the allocator, although a call uses
@@ -117,5 +116,16 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         super::Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn help_fits_a_terminal_of_80_columns() {
+        let command = super::Arguments::command().term_width(80);
+        for one in command.get_subcommands().filter(|one| !one.is_hide_set()) {
+            let help = one.clone().term_width(80).render_long_help().to_string();
+            // A word that is longer than the terminal cannot be wrapped.
+            let long = help.lines().find(|line| line.chars().count() > 80 && line.trim().contains(' '));
+            assert_eq!(long, None, "{}", one.get_name());
+        }
     }
 }
