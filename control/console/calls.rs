@@ -13,10 +13,10 @@ use tandem_history::records;
 use tandem_runtime::app::App;
 use tandem_runtime::services::Services;
 use tandem_store::calls::{self, CallFilter};
-use tandem_store::{Cursor, TimeRange};
+use tandem_store::{Cursor, StoreFailed, TimeRange};
 
 use super::story::Story;
-use super::{ListQuery, QueryError, Scope, follow, json};
+use super::{ListQuery, MIN_ID_DIGITS, QueryError, Scope, follow, json};
 
 pub(super) fn routes() -> Router<App> {
     Router::new().route("/console/calls", get(list)).route("/console/calls/{id}", get(story))
@@ -119,7 +119,9 @@ async fn page(app: &App, scope: &Scope, query: &ListQuery) -> Result<Calls, Quer
     services.store.flush().await?;
     let mut rows = Vec::new();
     for account in scope.accounts(app, query.account.as_deref()) {
-        rows.extend(calls::list(&services.store, &account, &filter, &page).await?);
+        for filter in spellings(&filter) {
+            rows.extend(calls::list(&services.store, &account, &filter, &page).await?);
+        }
     }
     let (rows, next) = query.cut(rows, |row| Cursor { at: row.created_at, id: row.id });
     let now = clock::time();
@@ -151,36 +153,82 @@ fn filter(query: &ListQuery) -> Result<CallFilter, QueryError> {
     })
 }
 
+/// Returns the filter, and the same filter with `+` before each number that has no `+`. People leave out the `+`.
+fn spellings(filter: &CallFilter) -> Vec<CallFilter> {
+    let is_number = |text: &String| text.len() >= 5 && text.bytes().all(|octet| octet.is_ascii_digit());
+    let mut all = vec![filter.clone()];
+    let keys: [fn(&mut CallFilter) -> &mut Option<String>; 2] = [|filter| &mut filter.from, |filter| &mut filter.to];
+    for key in keys {
+        for mut other in all.clone() {
+            if let Some(text) = key(&mut other).as_mut().filter(|text| is_number(text)) {
+                text.insert(0, '+');
+                all.push(other);
+            }
+        }
+    }
+    all
+}
+
 async fn story(State(app): State<App>, headers: HeaderMap, Path(id): Path<String>) -> Response {
     let scope = match Scope::of_request(&app, &headers) {
         Ok(scope) => scope,
         Err(denied) => return *denied,
     };
     let found = match Story::find(&app, &scope, &id).await {
-        // The SIP Call-ID also identifies a call, as long as the SIP messages of the call are kept.
-        Ok(None) => match session_of_call_id(&app, &id) {
-            Some(session) => Story::find(&app, &scope, &session).await,
-            None => Ok(None),
+        // The SIP Call-ID also identifies a call.
+        Ok(None) => match session_of_call_id(&app, &scope, &id).await {
+            Ok(Some(session)) => Story::find(&app, &scope, &session).await,
+            Ok(None) => Ok(None),
+            Err(wrong) => Err(wrong.into()),
         },
         found => found,
     };
-    match found {
-        Ok(Some(story)) => json(&story),
-        Ok(None) if id == "last" => (StatusCode::NOT_FOUND, "there has been no call yet\n").into_response(),
-        Ok(None) => (StatusCode::NOT_FOUND, no_such_call(&app, &scope, &id)).into_response(),
-        Err(wrong) => wrong.into_response(),
+    let missing = match found {
+        Ok(Some(story)) => return json(&story),
+        Ok(None) => no_such_call(&app, &scope, &id).await,
+        Err(wrong) => return wrong.into_response(),
+    };
+    match missing {
+        Ok(text) => (StatusCode::NOT_FOUND, text).into_response(),
+        Err(wrong) => QueryError::from(wrong).into_response(),
     }
 }
 
-/// Returns the id of a leg whose SIP messages have this Call-ID, as 32 hex digits.
-fn session_of_call_id(app: &App, id: &str) -> Option<String> {
-    let trace = app.calls.services().sip.ladder()?.of_call_id(id)?;
-    trace.legs.first().map(|leg| format!("{:032x}", leg.0))
+/// Returns the id of a leg with this Call-ID as 32 hex digits, or the id of the call of such a leg.
+async fn session_of_call_id(app: &App, scope: &Scope, id: &str) -> Result<Option<String>, StoreFailed> {
+    let trace = app.calls.services().sip.ladder().and_then(|ladder| ladder.of_call_id(id));
+    match trace.as_ref().and_then(|trace| trace.legs.first()) {
+        Some(leg) => Ok(Some(format!("{:032x}", leg.0))),
+        None => Ok(scope.recent(app, id).await?.map(|session| session.to_string())),
+    }
 }
 
 /// Returns the error text for an unknown id. The id may be the Call-ID of a request that did not become a call, or a
 /// telephone number. In these cases the text names a command that accepts the id.
-fn no_such_call(app: &App, scope: &Scope, id: &str) -> String {
+async fn no_such_call(app: &App, scope: &Scope, id: &str) -> Result<String, StoreFailed> {
+    if id == "last" {
+        return Ok(match scope.refused_call(app).await? {
+            Some(_) => {
+                "there has been no call yet, only refused ones: `tandem errors` says why, and `tandem trace last` \
+                        shows the messages of the last one\n"
+            }
+            None => "there has been no call yet\n",
+        }
+        .to_owned());
+    }
+    let hex = id.strip_prefix("CA").unwrap_or(id);
+    let is_hex = !hex.is_empty() && hex.bytes().all(|octet| octet.is_ascii_hexdigit());
+    let abbreviated = scope.starting_with(app, id).await?.len();
+    if abbreviated > 1 {
+        return Ok(format!("{abbreviated} or more calls begin with {id}; give more digits of the id\n"));
+    }
+    if is_hex && hex.len() < MIN_ID_DIGITS && id.starts_with("CA") {
+        return Ok(format!("no such call; the beginning of an id needs at least {MIN_ID_DIGITS} digits after CA\n"));
+    }
+    Ok(other_id(app, scope, id))
+}
+
+fn other_id(app: &App, scope: &Scope, id: &str) -> String {
     let traced = || app.calls.services().sip.ladder().and_then(|ladder| ladder.of_call_id(id)).is_some();
     if scope.is_operator() && traced() {
         return format!("no such call; `tandem trace {id}` shows the messages of this Call-ID\n");

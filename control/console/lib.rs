@@ -32,7 +32,9 @@ use tandem_call::leg::{Direction, LegInfo};
 use tandem_history::event_log::{Line, timeline};
 use tandem_history::query::{LegFilter, Page};
 use tandem_history::records;
+use tandem_history::report::{REPORTS, Report, SipRequest};
 use tandem_runtime::app::App;
+use tandem_store::resources::{self, Resource};
 use tandem_store::{self as store, Cursor, StoreFailed};
 
 use crate::access::caller;
@@ -40,8 +42,12 @@ use crate::access::caller;
 /// Maximum number of legs of one call that are listed.
 const MAX_LEGS: usize = 100;
 /// Minimum number of hex digits in an abbreviated id. The first 48 bits of an id contain the time at which the id was
-/// created.
-const MIN_ID_DIGITS: usize = 10;
+/// created. 6 digits select the calls of 4.7 hours, and 10 digits select the calls of 256 ms.
+const MIN_ID_DIGITS: usize = 6;
+/// Number of the latest errors of each account among which the last refused call is searched.
+const LATEST_ERRORS: u32 = 50;
+/// Number of the newest legs of each account among which a SIP Call-ID is searched if its messages are not kept.
+const LATEST_LEGS: u32 = 100;
 /// Default number of rows in a list.
 const ROWS: u32 = 50;
 /// Maximum number of rows in a list.
@@ -116,17 +122,53 @@ impl Scope {
         Ok(newest.map(|leg| leg.session))
     }
 
-    /// Finds a visible call by the beginning of the id of one of its legs. `id` consists of an optional `CA` and hex
-    /// digits. Returns the id of the call. Returns `None` if no call or more than one call matches.
-    async fn starting_with(&self, app: &App, id: &str) -> Result<Option<CallId>, StoreFailed> {
+    /// Returns the newest call that the server refused before the call had a record, if the report of it is visible.
+    async fn refused_call(&self, app: &App) -> Result<Option<(Timestamp, SipRequest)>, StoreFailed> {
+        let store = &app.calls.services().store;
+        store.flush().await?;
+        let mut accounts = self.accounts(app, None);
+        if self.all_accounts {
+            // The empty name selects reports that belong to no account.
+            accounts.push("".into());
+        }
+        let mut newest: Option<(Timestamp, SipRequest)> = None;
+        for account in accounts {
+            let page = store::Page::first(LATEST_ERRORS);
+            let reports = resources::list(store, REPORTS, &account, &resources::Filter::default(), &page).await?;
+            let call = |report: Resource<Report>| {
+                let request = report.details.request.filter(|request| request.method == "INVITE")?;
+                Some((report.created_at, *request))
+            };
+            newest = newest.into_iter().chain(reports.into_iter().find_map(call)).max_by_key(|(at, _)| *at);
+        }
+        Ok(newest)
+    }
+
+    /// Returns the call of a visible leg with this Call-ID, if the leg is one of the newest.
+    async fn recent(&self, app: &App, sip_call_id: &str) -> Result<Option<CallId>, StoreFailed> {
+        for account in self.accounts(app, None) {
+            let page = Page { limit: LATEST_LEGS as usize, after: None, offset: 0 };
+            let legs = app.calls.list(&account, &LegFilter::default(), page).await?;
+            if let Some(leg) = legs.iter().find(|leg| leg.sip.call_id.as_deref() == Some(sip_call_id)) {
+                return Ok(Some(leg.session));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Returns the visible calls that have a leg whose id begins with `id`, each call once. `id` consists of an optional
+    /// `CA` and hex digits. If `id` is too short, the list is empty.
+    async fn starting_with(&self, app: &App, id: &str) -> Result<Vec<CallId>, StoreFailed> {
         let digits = id.strip_prefix("CA").unwrap_or(id);
         if digits.len() < MIN_ID_DIGITS || !digits.bytes().all(|octet| octet.is_ascii_hexdigit()) {
-            return Ok(None);
+            return Ok(Vec::new());
         }
         let rows = store::calls::starting(&app.calls.services().store, digits, 20).await?;
-        let mut sessions = rows.iter().filter(|row| self.sees(&row.account)).map(|row| CallId(row.session));
-        let first = sessions.next();
-        Ok(first.filter(|first| sessions.all(|other| other == *first)))
+        let mut sessions: Vec<_> =
+            rows.iter().filter(|row| self.sees(&row.account)).map(|row| CallId(row.session)).collect();
+        sessions.sort_unstable_by_key(|session| session.0);
+        sessions.dedup();
+        Ok(sessions)
     }
 
     /// Finds a call. Returns the id of the call and its visible legs, oldest leg first. `id` may be the id of the call,
@@ -146,7 +188,10 @@ impl Scope {
                 session = row.map(|row| CallId(row.session)).or(session);
             }
             match session {
-                None => self.starting_with(app, id).await?,
+                None => match self.starting_with(app, id).await?.as_slice() {
+                    [one] => Some(*one),
+                    _ => None,
+                },
                 session => session,
             }
         };

@@ -130,6 +130,15 @@ async fn list(State(app): State<App>, headers: HeaderMap, Query(query): Query<Li
     json(&Numbers { numbers: rows(&app, &scope, &query) })
 }
 
+/// Returns the provider of a number of the configuration. A number with an application has the provider of the
+/// application.
+fn provider(routing: &Routing, number: &NumberConfig) -> Option<String> {
+    let application = number.application.as_ref();
+    let application =
+        application.and_then(|id| routing.applications().iter().find(|application| application.id == *id));
+    application.map(|application| &application.provider).or(number.provider.as_ref()).map(ToString::to_string)
+}
+
 fn rows(app: &App, scope: &Scope, query: &ListQuery) -> Vec<NumberRow> {
     let routing = app.calls.services().routing.load_full();
     let accounts = scope.accounts(app, query.account.as_deref());
@@ -157,7 +166,7 @@ fn rows(app: &App, scope: &Scope, query: &ListQuery) -> Vec<NumberRow> {
     rows.extend(configured.filter(|number| !known.contains(&number.number.to_string())).map(|number| NumberRow {
         number: number.number.to_string(),
         account: number.account.to_string(),
-        provider: number.provider.as_deref().map(str::to_owned),
+        provider: provider(&routing, number),
         friendly_name: None,
         source: "file",
         goes_to: GoesTo::configured(&routing, number),

@@ -108,6 +108,8 @@ impl Story {
             .map(|(leg, exchange)| Request { call: leg.and_then(|leg| names.get(&leg).cloned()), exchange });
         let deliveries = deliveries::list(store, session.0).await?;
         let deliveries = deliveries.into_iter().filter(|row| scope.sees(&row.account));
+        // The reports of the call may still wait for the writer.
+        store.flush().await?;
         let (mut recorded, mut errors) = (Vec::new(), Vec::new());
         for account in scope.accounts(app, None) {
             let filter = RecordingFilter { session: Some(session.0), ..RecordingFilter::default() };

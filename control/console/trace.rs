@@ -32,6 +32,9 @@ pub enum NoTrace {
     /// The id is neither the id of a call nor a SIP Call-ID.
     #[error("no such call: {0:?} is neither the id of a call of this account, in any spelling, nor its SIP Call-ID")]
     Unknown(String),
+    /// There has been no call.
+    #[error("there has been no call yet")]
+    NoCalls,
     /// The call exists, but its SIP messages are not kept.
     #[error(
         "the messages of this call are no longer kept, or never were (the call used no SIP, or the server has restarted since); sip.trace_mib sets how many are kept. The call's log is at /console/sessions/{0}/events"
@@ -133,6 +136,17 @@ impl CallTrace {
     pub async fn find(app: &App, scope: &Scope, id: &str) -> Result<Self, NoTrace> {
         let ladder = app.calls.services().sip.ladder().ok_or(NoTrace::Off)?;
         let mut legs = scope.session(app, id).await?;
+        let refused = match id {
+            "last" => scope.refused_call(app).await?,
+            _ => None,
+        };
+        let newest = legs.iter().flat_map(|(_, legs)| legs).map(|(_, leg)| leg.created_at).max();
+        // A refused call is the last call if it is newer than every call with a record.
+        let refused = refused.filter(|(at, _)| newest.is_none_or(|newest| *at > newest));
+        let id = refused.as_ref().map_or(id, |(_, request)| &*request.sip_call_id);
+        if refused.is_some() {
+            legs = None;
+        }
         let by_call_id = if legs.is_none() { ladder.of_call_id(id) } else { None };
         if let Some(trace) = &by_call_id {
             let mut known = false;
@@ -149,6 +163,7 @@ impl CallTrace {
         let (session, legs) = match (legs, by_call_id) {
             (Some((session, legs)), _) => (session, legs),
             (None, Some(trace)) => return Ok(Self::of_no_leg(trace, clock::now())),
+            (None, None) if id == "last" => return Err(NoTrace::NoCalls),
             (None, None) => return Err(NoTrace::Unknown(id.to_owned())),
         };
         let keys: Vec<_> = legs.iter().map(|(_, leg)| sip::LegKey(leg.id.0)).collect();

@@ -23,8 +23,6 @@ pub struct Refusals(Mutex<HashMap<(Arc<str>, String), LastRefusal>>);
 #[derive(Clone, Debug, Serialize)]
 pub struct LastRefusal {
     at: Timestamp,
-    /// The method of the request: `REGISTER` or `INVITE`.
-    method: String,
     reason: String,
     /// Number of refusals since the start of the server or the last registration of the user. This refusal is included.
     count: u64,
@@ -37,13 +35,7 @@ impl Refusals {
     pub fn note(&self, account: &Arc<str>, refused: &sip::RefusedRequest, at: Timestamp) {
         let mut kept = self.0.lock();
         let full = kept.len() >= MAX_USERS;
-        let last = |count| LastRefusal {
-            at,
-            method: refused.method.clone(),
-            reason: refused.why.clone(),
-            count,
-            request: refused.into(),
-        };
+        let last = |count| LastRefusal { at, reason: refused.why.clone(), count, request: refused.into() };
         match kept.entry((Arc::clone(account), refused.username.clone())) {
             Entry::Occupied(mut entry) => {
                 let count = entry.get().count + 1;

@@ -37,6 +37,9 @@ pub struct Report {
 /// A SIP request that was refused before a call existed.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct SipRequest {
+    /// The method: `REGISTER` or `INVITE`. Empty in reports of older versions.
+    #[serde(default)]
+    pub method: String,
     /// User part of the From header.
     pub from: String,
     /// The called user, or the user of a registration.
@@ -55,6 +58,7 @@ pub struct SipRequest {
 impl From<&sip::RefusedRequest> for SipRequest {
     fn from(refused: &sip::RefusedRequest) -> Self {
         Self {
+            method: refused.method.clone(),
             from: refused.from.clone(),
             to: refused.to.clone(),
             username: refused.username.clone(),

@@ -99,6 +99,7 @@ pub(crate) fn spawn(registry: Registry, id: CallId, inbox: Inbox, messages: Mess
         notices: None,
         answers: Vec::new(),
         refused: Vec::new(),
+        refused_offer: None,
         expected: None,
         supervised: None,
     });
@@ -139,6 +140,8 @@ struct CallTask {
     answers: Vec<(oneshot::Sender<Answer>, Answer)>,
     /// The new legs that the call refused, each with the reason.
     refused: Vec<(LegInfo, String)>,
+    /// The reason why the SDP offer of the inbound leg was refused, if it was refused.
+    refused_offer: Option<String>,
     /// Completes when it is certain that no other call will be merged into this call. This call does not end before
     /// this receiver completes.
     expected: Option<oneshot::Receiver<()>>,
@@ -220,6 +223,7 @@ impl CallTask {
                     }
                 }
                 Message::Exchanged { leg, exchange, line } => self.note_exchange(leg, *exchange, line),
+                Message::Line(line) => self.inbox.log().push_line(*line),
                 Message::Fetched { leg, line, exchange, .. } => self.note_fetched(clock::time(), leg, line, exchange),
                 Message::Exchanges(reply) => drop(reply.send(self.inbox.log().exchanges().to_vec())),
                 Message::Log(reply) => drop(reply.send(self.inbox.log().lines())),
@@ -273,6 +277,7 @@ impl CallTask {
                         Err(tandem_legs::Refusal { status, why }) => {
                             tracing::warn!(call = %self.call.id(), %leg, "SDP offer refused: {why}");
                             self.note_line(info.created_at, leg, "media", format!("SDP offer refused: {why}"));
+                            self.refused_offer = Some(why);
                             self.refuse(leg, io, *info, offer.as_deref(), *route, status);
                         }
                     },
@@ -409,6 +414,7 @@ impl CallTask {
             }
             Message::LegEvent(leg, event) => self.call.handle_leg(now, leg, event),
             Message::Exchanged { leg, exchange, line } => self.note_exchange(leg, *exchange, line),
+            Message::Line(line) => self.inbox.log().push_line(*line),
             Message::Exchanges(reply) => {
                 let _ = reply.send(self.inbox.log().exchanges().to_vec());
             }

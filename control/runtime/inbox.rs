@@ -91,6 +91,8 @@ pub(crate) enum Message {
         /// A log line about the exchange, if there is a line.
         line: Option<Line>,
     },
+    /// A line for the log. The line comes after the exchanges that wait.
+    Line(Box<Line>),
     /// A request for the HTTP exchanges in the log.
     Exchanges(oneshot::Sender<Vec<Exchanged>>),
     /// The audio of a playback is ready.
@@ -262,7 +264,16 @@ impl Inbox {
     pub(crate) fn sip(&self, leg: LegId, event: sip::Event) {
         if let sip::Event::Trace { sent, peer, transport, line, .. } = event {
             let text = trace_line(sent, peer, transport.token(), &line);
-            return self.log().push(clock::time(), Some(leg), "sip", text);
+            let (at, mut log) = (clock::time(), self.log());
+            // A single lost packet is of no interest, so the first repetition is not told.
+            let repeats = sent && line.starts_with("INVITE ") && line.ends_with(" (retransmission)");
+            let told = repeats.then(|| format!("no answer from {peer} yet: the INVITE is being repeated"));
+            let told = told.filter(|told| log.says("sip", &text) && !log.says("call", told));
+            log.push(at, Some(leg), "sip", text);
+            if let Some(told) = told {
+                log.push(at, Some(leg), "call", told);
+            }
+            return;
         }
         let spare = matches!(event, sip::Event::Info { .. } | sip::Event::Provisional { .. });
         let message = Message::Sip(leg, event);
@@ -335,6 +346,26 @@ mod tests {
         // Messages that arrived in time can still be read.
         assert!(matches!(messages.next().await, Some(Message::Exchanged { .. })));
         assert!(messages.next().await.is_none());
+    }
+
+    #[test]
+    fn a_silent_far_end_is_told_once_when_the_invite_is_repeated_again() {
+        let (inbox, _messages) = Inbox::new();
+        let invite = |line: &str| {
+            let (peer, transport) = ("192.0.2.9:5060".parse().unwrap(), sip::Transport::Udp);
+            let leg = LegId(1);
+            let key = sip::LegKey(leg.0);
+            inbox.sip(leg, sip::Event::Trace { leg: key, sent: true, peer, transport, line: line.to_owned() });
+        };
+        let told = || {
+            let lines = inbox.log().lines();
+            lines.iter().filter(|line| line.kind == "call").map(|line| line.text.clone()).collect::<Vec<_>>()
+        };
+        invite("INVITE sip:600@192.0.2.9");
+        invite("INVITE sip:600@192.0.2.9 (retransmission)");
+        assert!(told().is_empty());
+        (0..4).for_each(|_| invite("INVITE sip:600@192.0.2.9 (retransmission)"));
+        assert_eq!(told(), ["no answer from 192.0.2.9:5060 yet: the INVITE is being repeated"]);
     }
 
     #[test]

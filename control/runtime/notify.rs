@@ -37,9 +37,9 @@ pub fn attempted(calls: &Calls, delivery: &Delivery, report: &AttemptReport) {
         let fault = ReportedError::Undelivered { event: &delivery.event, status: attempt.status };
         let number = |dialect: &Arc<dyn Dialect>| dialect.error_number(fault);
         let code = services.dialects.get(&delivery.dialect).and_then(number);
-        services.keep_report(
+        services.keep_report_of(
             &delivery.account,
-            None,
+            delivery.leg,
             Level::Warning,
             attempt.at,
             Report {

@@ -44,9 +44,21 @@ impl Services {
             report.call = Some(self.call_id(leg));
             report.session = Some(leg.session.to_string());
         }
+        self.keep_report_of(account, leg.map(|leg| leg.id), level, at, report);
+    }
+
+    /// Stores a report that names its call itself. The story of the call shows the report if `leg` is a leg of the call.
+    pub(crate) fn keep_report_of(
+        &self,
+        account: &str,
+        leg: Option<LegId>,
+        level: Level,
+        at: Timestamp,
+        report: Report,
+    ) {
         let mut row = Resource::new(account, level.word(), report);
         (row.created_at, row.updated_at) = (at, at);
-        row.parent = leg.map(|leg| leg.id.0);
+        row.parent = leg.map(|leg| leg.0);
         resources::submit(&self.store, REPORTS, &row);
     }
 }

@@ -42,18 +42,32 @@ impl Server {
     /// Creates the client. This function sends no request.
     pub(crate) fn console(&self) -> Result<Console, Failure> {
         let (config, source) = super::client_config(self.config.as_deref())?;
-        let authorization = authorization(&super::accounts(&config, source)?, self.account.as_deref())?;
+        let accounts = super::accounts(&config, source)?;
         let base = self.url.clone().unwrap_or_else(|| format!("http://{}", super::reachable(config.http.listen)));
-        let everywhere = ["0.0.0.0/0", "::/0"].iter().filter_map(|network| network.parse().ok()).collect();
-        let client = Client::new(NetworkPolicy { allow_networks: everywhere }, TIMEOUT)
-            .map_err(|error| Failure::Environment(error.into()))?;
-        Ok(Console { base: base.trim_end_matches('/').to_owned(), source, authorization, client })
+        Console::new(&base, source, &accounts, self.account.as_deref())
     }
 }
 
 impl Console {
+    /// Creates a client for the server at the URL `base`. The client uses the credentials of the account `name`. Without
+    /// a name, the client uses the credentials of the first account that has some.
+    pub(super) fn new(base: &str, source: Source, accounts: &[Account], name: Option<&str>) -> Result<Self, Failure> {
+        let authorization = authorization(accounts, name)?;
+        let everywhere = ["0.0.0.0/0", "::/0"].iter().filter_map(|network| network.parse().ok()).collect();
+        let client = Client::new(NetworkPolicy { allow_networks: everywhere }, TIMEOUT)
+            .map_err(|error| Failure::Environment(error.into()))?;
+        Ok(Self { base: base.trim_end_matches('/').to_owned(), source, authorization, client })
+    }
+
     /// Returns the body of the response to `GET path`.
     pub(crate) async fn get(&self, path: &str) -> Result<Vec<u8>, Failure> {
+        let missing = |said: String| Failure::Input(anyhow!(said));
+        self.request(path).await?.map_err(missing)
+    }
+
+    /// Returns the body of the response to `GET path`. If the server has no such resource (404), the inner error is the
+    /// text of the response.
+    async fn request(&self, path: &str) -> Result<Result<Vec<u8>, String>, Failure> {
         let (base, note) = (&self.base, self.source.note());
         let request = Request {
             method: "GET".parse().map_err(|_| Failure::Input(anyhow!("GET")))?,
@@ -70,20 +84,34 @@ impl Console {
         })?;
         let said = || String::from_utf8_lossy(&response.body).trim().to_owned();
         match response.status {
-            200 => Ok(response.body.to_vec()),
+            200 => Ok(Ok(response.body.to_vec())),
+            404 => Ok(Err(said())),
             401 => Err(Failure::Input(anyhow!(
                 "the server at {base} does not know these credentials: it is another one, or it was started with another --config, \
                  or before this one was changed; --url names the right one{note}"
             ))),
-            400 | 403 | 404 => Err(Failure::Input(anyhow!("{}", said()))),
+            400 | 403 => Err(Failure::Input(anyhow!("{}", said()))),
             status => Err(Failure::Environment(anyhow!("the server at {base} answered {status}: {}", said()))),
         }
     }
 
     /// Returns the response to `GET path` as JSON.
     pub(crate) async fn json(&self, path: &str) -> Result<Value, Failure> {
-        let body = self.get(path).await?;
-        serde_json::from_slice(&body).map_err(|error| {
+        self.value(&self.get(path).await?)
+    }
+
+    /// Returns the response to `GET path` as JSON, or `None` if the server has no such resource (404).
+    pub(super) async fn find(&self, path: &str) -> Result<Option<Value>, Failure> {
+        self.request(path).await?.ok().map(|body| self.value(&body)).transpose()
+    }
+
+    /// Returns the URL of the server.
+    pub(super) fn base(&self) -> &str {
+        &self.base
+    }
+
+    fn value(&self, body: &[u8]) -> Result<Value, Failure> {
+        serde_json::from_slice(body).map_err(|error| {
             Failure::Environment(anyhow!("the answer of the server at {} is not JSON: {error}", self.base))
         })
     }

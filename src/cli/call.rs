@@ -13,6 +13,8 @@ mod conversation;
 mod keyboard;
 mod lines;
 mod phone;
+mod player;
+mod problems;
 mod script;
 mod steps;
 mod target;
@@ -34,11 +36,14 @@ use tandem_speech::recognise::Recogniser;
 use tokio::signal::unix::{self, SignalKind};
 use tokio::time::Instant;
 
-use super::Failure;
+use super::ask::Console;
+use super::{Failure, Source};
 use conversation::{Conversation, End, Prepared};
 use keyboard::Keyboard;
 use lines::{Lines, Tone};
 use phone::{Invitation, Phone};
+use player::Player;
+use problems::{Informant, Server};
 use steps::{Expectation, Sound, Step, Steps};
 use target::{ServerAddress, Target};
 
@@ -68,6 +73,9 @@ pub(crate) struct Arguments {
     /// Listen until the other side hangs up, even after a final --expect, and show all recognised words
     #[arg(long)]
     hear: bool,
+    /// Play the other side through the speakers of this machine (with aplay, paplay, ffplay, play or pw-play)
+    #[arg(long)]
+    listen: bool,
     /// Record the call as a WAV file. The left channel is the other side, the right channel is this side
     #[arg(long, value_name = "OUT.wav")]
     record: Option<PathBuf>,
@@ -97,7 +105,7 @@ pub(crate) struct Arguments {
 
 const EXAMPLES: &str = "\
 Examples:
-  tandem call 600                                        listen to the call, and type digits or words
+  tandem call 600 --listen                               hear the call on this machine, and type digits or words
   tandem call +15551230001 --expect speech --press 1 --expect \"tone:440 within 5 seconds\"
   tandem call +15551230001 --say \"sales please\" --expect words:\"one moment\" --record call.wav
   tandem call client:alice --play hello.wav --expect hangup
@@ -109,11 +117,11 @@ arguments are wrong; 2 no server was found, or nobody answered.";
 /// Makes the call, executes the steps, and reports the result.
 pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     super::log("error");
-    let (config, _) = super::client_config(arguments.config.as_deref())?;
-    super::block_on(call(arguments, config))?
+    let (config, source) = super::client_config(arguments.config.as_deref())?;
+    super::block_on(call(arguments, config, source))?
 }
 
-async fn call(arguments: Arguments, config: Config) -> Result<(), Failure> {
+async fn call(arguments: Arguments, config: Config, source: Source) -> Result<(), Failure> {
     let input = |why: String| Failure::Input(anyhow!(why));
     let accounts = accounts(&config);
     let server = server(&arguments, &config)?;
@@ -143,6 +151,11 @@ async fn call(arguments: Arguments, config: Config) -> Result<(), Failure> {
             "{step}: words need a speech-to-text engine, and none is configured; set [speech] stt, or expect speech or a tone"
         )));
     }
+    if let Some(step) = steps.iter().find(|step| step.expected_problem().is_some() && !target.own) {
+        return Err(input(format!(
+            "{step}: only calls to the server of this configuration have known problems; see --config"
+        )));
+    }
     let voice =
         Arc::new(Voice::new(config.speech.clone(), config.data_dir.join("cache/speech"), client, Default::default()));
     let steps = prepare(steps, &voice).await?;
@@ -155,20 +168,34 @@ async fn call(arguments: Arguments, config: Config) -> Result<(), Failure> {
         return Err(Failure::Environment(anyhow!("nothing listens at {at}: {advice}")));
     }
 
+    let player = match arguments.listen {
+        true => Some(Player::start().map_err(|why| Failure::Environment(anyhow!("--listen: {why}")))?),
+        false => None,
+    };
     let phone = Phone::start(target.source(), ports).await.map_err(Failure::Environment)?;
     let interrupts = unix::signal(SignalKind::interrupt()).map_err(|error| Failure::Environment(error.into()))?;
     let began = Instant::now();
     let mut conversation = Conversation::new(phone, Lines::new(arguments.json, began), voice, interrupts);
     conversation.record = arguments.record.clone();
     conversation.keeps_listening = arguments.hear;
+    conversation.listen_with(player);
     let typing = steps.is_empty() && !arguments.json;
     let keyboard = if typing { Keyboard::open() } else { None };
     let seconds = arguments.timeout.or(keyboard.is_none().then_some(DEFAULT_TIMEOUT_SECONDS));
     if let Some(seconds) = seconds {
         conversation.end_by(began + Duration::from_secs(seconds));
     }
+    let sip_call_id = format!("{:032x}", rand::random::<u128>());
+    if target.own {
+        let base = format!("http://{}", super::reachable(config.http.listen));
+        let console = Console::new(&base, source, &accounts, account.map(|account| &*account.name));
+        conversation.ask(match console {
+            Ok(console) => Informant::Server(Server::new(console, sip_call_id.clone())),
+            Err(failure) => Informant::Silent(failure.to_string()),
+        });
+    }
     conversation.lines.print(Tone::Plain, "calling", &format!("{} as {}", target.uri, arguments.from));
-    let invitation = Invitation { uri: target.uri.clone(), from: arguments.from.clone(), credentials };
+    let invitation = Invitation { uri: target.uri.clone(), from: arguments.from.clone(), sip_call_id, credentials };
     let tap = conversation.phone.call(invitation).map_err(Failure::Environment)?;
     let listening = RecognitionSpec { partials: false, punctuation: true, ..RecognitionSpec::default() };
     // Without a speech-to-text engine, the phone detects speech, tones and sounds, but no words.
@@ -184,7 +211,7 @@ async fn call(arguments: Arguments, config: Config) -> Result<(), Failure> {
     let verdict = verdict(&conversation, &config, &arguments, &target);
     let report = conversation.report(&target.uri, &arguments.from);
     if arguments.json {
-        println!("{report:#}");
+        say!("{report:#}");
     }
     conversation.phone.stop().await;
     verdict
@@ -197,11 +224,16 @@ fn verdict(
     arguments: &Arguments,
     target: &Target,
 ) -> Result<(), Failure> {
+    if conversation.has_passed() {
+        return Ok(());
+    }
     if conversation.was_answered() {
-        return match conversation.has_failed() {
-            true => Err(Failure::Input(anyhow!("the call did not go as expected"))),
-            false => Ok(()),
-        };
+        return Err(match conversation.unknown_problems() {
+            Some(why) if !conversation.has_failed() => Failure::Environment(anyhow!(
+                "the steps were met, but the server did not say whether the application failed: {why}"
+            )),
+            _ => Failure::Input(anyhow!("the call did not go as expected")),
+        });
     }
     let uri = &target.uri;
     match conversation.end() {

@@ -4,12 +4,12 @@ use anyhow::anyhow;
 use serde_json::Value;
 use tandem_causes::Cause;
 
-use super::Failure;
 use super::ask::escaped;
 use super::calls::short;
 use super::list::{self, List, text};
 use super::paint::Style;
 use super::table::{Cell, plain, time};
+use super::{Failure, env};
 
 /// List recent errors, with advice for each
 ///
@@ -30,8 +30,8 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
-    if let Some(wrong) = arguments.cause.as_deref().and_then(unknown_cause) {
-        return Err(Failure::Input(anyhow!(wrong)));
+    if let Some(wrong) = arguments.cause.as_deref().filter(|id| Cause::of_id(id).is_none()) {
+        return Err(Failure::Input(anyhow!("--cause: {}", unknown_cause(wrong))));
     }
     let mut path = format!("/console/errors?limit={}", arguments.limit);
     for (name, value) in [("cause", &arguments.cause), ("level", &arguments.level)] {
@@ -53,19 +53,16 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     list::run(&arguments.list, &list)
 }
 
-/// Returns an error message if there is no cause with this id. The message names similar causes. If no cause is
-/// similar, the message names all causes.
-fn unknown_cause(id: &str) -> Option<String> {
-    if Cause::of_id(id).is_some() {
-        return None;
-    }
+/// Returns the error message for an id that no cause has. The message names similar causes. If no cause is similar, the
+/// message names all causes.
+pub(crate) fn unknown_cause(id: &str) -> String {
     let words: Vec<&str> = id.split('-').filter(|word| word.len() > 2).collect();
     let all = || Cause::ALL.into_iter().map(Cause::id);
     let mut near: Vec<&str> = all().filter(|known| words.iter().any(|word| known.contains(word))).collect();
     if near.is_empty() {
         near = all().collect();
     }
-    Some(format!("--cause: unknown cause {id:?}; there are: {} (docs/troubleshooting.md)", near.join(", ")))
+    format!("unknown cause {id:?}; there are: {} (docs/troubleshooting.md)", near.join(", "))
 }
 
 fn row(error: &Value) -> Vec<Cell> {
@@ -87,7 +84,12 @@ fn row(error: &Value) -> Vec<Cell> {
 /// Returns the advice for an error, together with the page of the documentation that explains the error.
 pub(crate) fn note(error: &Value) -> Option<String> {
     let advice = text(error, "advice");
-    (!advice.is_empty()).then(|| format!("{advice} ({})", text(error, "page")))
+    let sip_call_id = error.get("request").map(|request| text(request, "sip_call_id")).unwrap_or_default();
+    let trace = match sip_call_id {
+        "" => String::new(),
+        id => format!(" `tandem trace {}` shows its messages.", env::quoted(id)),
+    };
+    (!advice.is_empty()).then(|| format!("{advice} ({}){trace}", text(error, "page")))
 }
 
 #[cfg(test)]
@@ -96,9 +98,8 @@ mod tests {
 
     #[test]
     fn a_cause_that_is_not_in_the_table_is_answered_with_those_that_are_like_it() {
-        assert_eq!(unknown_cause("trunk-silent"), None);
-        let text = unknown_cause("trunk-quiet").unwrap();
+        let text = unknown_cause("trunk-quiet");
         assert!(text.contains("trunk-silent, trunk-refused") && !text.contains("stream-"), "{text}");
-        assert!(unknown_cause("nonsense").unwrap().contains("connection-refused, "), "all of them");
+        assert!(unknown_cause("nonsense").contains("connection-refused, "), "all of them");
     }
 }

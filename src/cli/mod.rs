@@ -1,6 +1,25 @@
 //! The commands, each in its own file. A command has a struct with its arguments, and a function `run` that returns
 //! when the command has finished.
 
+/// Prints a line to standard output. If the reader has closed the output, nothing is printed, and the exit code of the
+/// command stays the same.
+macro_rules! say {
+    ($($text:tt)*) => {{
+        use std::io::Write as _;
+        // An error means that nobody reads the output.
+        let _ = writeln!(std::io::stdout(), $($text)*);
+    }};
+}
+
+/// Prints a line to standard error. If the reader has closed the output, nothing is printed.
+macro_rules! say_error {
+    ($($text:tt)*) => {{
+        use std::io::Write as _;
+        // An error means that nobody reads the output.
+        let _ = writeln!(std::io::stderr(), $($text)*);
+    }};
+}
+
 mod ask;
 mod authority;
 pub(crate) mod ca;
@@ -46,6 +65,12 @@ pub(crate) enum Failure {
     NotYet(anyhow::Error),
 }
 
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:#}", self.error())
+    }
+}
+
 impl Failure {
     /// Exit code of [`Failure::Input`].
     pub(crate) const INPUT: u8 = 1;
@@ -59,15 +84,19 @@ impl Failure {
         Self::NotYet(anyhow::anyhow!("`tandem {command}` is not implemented yet; it will {what}"))
     }
 
+    fn error(&self) -> &anyhow::Error {
+        let (Self::Input(error) | Self::Environment(error) | Self::NotYet(error)) = self;
+        error
+    }
+
     /// Prints the error to standard error and returns the exit code.
     pub(crate) fn report(&self) -> ExitCode {
-        let (error, code) = match self {
-            Self::Input(error) => (error, Self::INPUT),
-            Self::Environment(error) => (error, Self::ENVIRONMENT),
-            Self::NotYet(error) => (error, Self::NOT_YET),
-        };
-        eprintln!("{error:#}");
-        ExitCode::from(code)
+        say_error!("{self}");
+        ExitCode::from(match self {
+            Self::Input(_) => Self::INPUT,
+            Self::Environment(_) => Self::ENVIRONMENT,
+            Self::NotYet(_) => Self::NOT_YET,
+        })
     }
 }
 

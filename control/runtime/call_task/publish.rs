@@ -177,6 +177,14 @@ impl CallTask {
     /// Returns the text about a failed leg: the destination, the trunk and the reason.
     fn failed_call_text(&self, leg: &LegInfo) -> String {
         let end = leg.end.as_ref().map(ToString::to_string).unwrap_or_default();
+        if leg.direction == Direction::Inbound {
+            let over = leg.sip.trunk.as_deref().map(|trunk| format!(" over trunk {trunk}")).unwrap_or_default();
+            let status = leg.end.as_ref().and_then(|end| end.sip_status).unwrap_or_default();
+            return match &self.refused_offer {
+                Some(why) => format!("call from {}{over} to {} refused with {status}: {why}", leg.from, leg.to),
+                None => format!("call from {}{over} to {} failed: {end}", leg.from, leg.to),
+            };
+        }
         let Some(trunk) = leg.sip.trunk.as_deref() else { return format!("call to {} failed: {end}", leg.to) };
         let routing = self.services.routing.load_full();
         let uri = routing.trunk(Some(trunk)).and_then(|trunk| trunk.uri.as_deref());

@@ -141,6 +141,7 @@ impl Calls {
                     let cause = Cause::UnknownNumber;
                     let sip_call_id = shown(&incoming.sip_call_id);
                     let request = SipRequest {
+                        method: "INVITE".to_owned(),
                         from: from.clone(),
                         to,
                         username: username.unwrap_or_default().to_owned(),

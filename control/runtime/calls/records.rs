@@ -94,11 +94,16 @@ impl Calls {
         }
     }
 
-    /// Adds a line to the log of a call, live or ended.
+    /// Adds a line to the log of a call, live or ended. The line comes after the exchanges that were added before.
     pub fn add_log_line(&self, session: CallId, line: Line) {
-        match self.0.registry.inbox(session.0) {
-            Some(inbox) if !inbox.is_over() => inbox.log().push_line(line),
-            _ => event_log::late(&self.services().store, session, line),
+        if let Some(inbox) = self.0.registry.inbox(session.0)
+            && inbox.post(Message::Line(Box::new(line.clone()))).is_ok()
+        {
+            return;
         }
+        if let Some(wire) = self.services().feed.wire(session) {
+            wire.publish(Entry::Line(line.clone()));
+        }
+        event_log::late(&self.services().store, session, line);
     }
 }

@@ -19,6 +19,8 @@ use super::audio_classifier::{AudioClassifier, Kind, Segment};
 use super::keyboard::{Keyboard, Typed};
 use super::lines::{Lines, Tone, rounded};
 use super::phone::{Input, Phone};
+use super::player::Player;
+use super::problems::{self, Informant, Problem};
 use super::steps::{Expectation, Sound, Step, plain_words};
 
 /// Minimum duration of speech or of a tone that meets an expectation, in ms.
@@ -29,6 +31,10 @@ const TOLERANCE: (f64, f64) = (15.0, 0.02);
 /// Time limit after the end of a call. In this time, the command waits for the last events of the SIP engine, the media
 /// engine and the recogniser.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time limit after the end of a call for the server's last report about the problems of the call.
+const REPORT_TIMEOUT: Duration = Duration::from_secs(3);
+/// Duration of an answered call in which audio from the other side must have arrived, in seconds.
+const AUDIO_AFTER: f64 = 1.0;
 /// Maximum number of segments that are kept for the report of a call. The same maximum applies to word groups and to
 /// digits. Later items are only printed.
 const MAX_ENTRIES: usize = 10_000;
@@ -61,6 +67,12 @@ pub(super) struct Conversation {
     pub(super) record: Option<PathBuf>,
     /// Whether the phone continues to listen after the last step.
     pub(super) keeps_listening: bool,
+    informant: Informant,
+    player: Option<Player>,
+    /// The problems of the call that the server has reported.
+    problems: Vec<Problem>,
+    /// The problems that the script expects.
+    expected: Vec<problems::Expected>,
     tap: Option<media::TapReader>,
     recogniser: Option<recognise::RecognitionSession>,
     keyboard: Option<Keyboard>,
@@ -73,6 +85,8 @@ pub(super) struct Conversation {
     digits: Vec<(f64, char)>,
     finished: HashSet<media::OpId>,
     answered: Option<f64>,
+    /// Time of the end, in seconds since the start of the call.
+    ended: Option<f64>,
     last_status: Option<u16>,
     end: Option<End>,
     /// Whether this side has hung up or cancelled the call.
@@ -110,6 +124,10 @@ impl Conversation {
             interrupts,
             record: None,
             keeps_listening: false,
+            informant: Informant::Nobody,
+            player: None,
+            problems: Vec::new(),
+            expected: Vec::new(),
             tap: None,
             recogniser: None,
             keyboard: None,
@@ -121,6 +139,7 @@ impl Conversation {
             digits: Vec::new(),
             finished: HashSet::new(),
             answered: None,
+            ended: None,
             last_status: None,
             end: None,
             leaving: false,
@@ -137,6 +156,16 @@ impl Conversation {
         (self.tap, self.recogniser) = (Some(tap), recogniser);
     }
 
+    /// Sets who knows the problems of the call.
+    pub(super) fn ask(&mut self, informant: Informant) {
+        self.informant = informant;
+    }
+
+    /// Sets the player for the audio of the other side.
+    pub(super) fn listen_with(&mut self, player: Option<Player>) {
+        self.player = player;
+    }
+
     /// Sets the keyboard with which the user types digits and text.
     pub(super) fn type_with(&mut self, keyboard: Keyboard) {
         self.keyboard = Some(keyboard);
@@ -149,6 +178,7 @@ impl Conversation {
 
     /// Runs the call: waits for the answer, executes the steps, and hangs up.
     pub(super) async fn run(&mut self, steps: Vec<Prepared>) {
+        self.expected = steps.iter().filter_map(|prepared| prepared.step.expected_problem().cloned()).collect();
         self.until(None, |call| call.answered.is_some()).await;
         let last = steps.last().map(|prepared| prepared.step.clone());
         for prepared in steps {
@@ -162,11 +192,59 @@ impl Conversation {
             self.until(None, |_| false).await;
         }
         self.leave().await;
+        self.learn_problems().await;
     }
 
-    /// Returns whether a step failed or the application of the other side failed.
+    /// Returns whether a step failed, or the call had a problem that no step expects.
     pub(super) fn has_failed(&self) -> bool {
-        self.done.iter().any(|done| !done.passed) || self.application_failed()
+        let unexplained = self.problems.is_empty() && self.application_failed();
+        self.done.iter().any(|done| !done.passed) || unexplained || self.unexpected().next().is_some()
+    }
+
+    /// Returns whether all expectations were met. A call that was refused meets them if the script expects only the
+    /// reason of the refusal.
+    pub(super) fn has_passed(&self) -> bool {
+        let refused = !self.done.is_empty() && !self.expected.is_empty();
+        (self.was_answered() || refused) && !self.has_failed() && self.unknown_problems().is_none()
+    }
+
+    /// Returns the problems that no step expects.
+    fn unexpected(&self) -> impl Iterator<Item = &Problem> {
+        self.problems.iter().filter(|problem| !self.expected.iter().any(|expected| expected.is(problem)))
+    }
+
+    /// Returns the reason why the server of the call did not tell the problems of the call.
+    pub(super) fn unknown_problems(&self) -> Option<&str> {
+        match &self.informant {
+            Informant::Silent(why) => Some(why),
+            Informant::Nobody | Informant::Server(_) => None,
+        }
+    }
+
+    /// Asks the server for the problems that the call has had until now. Returns whether the answer is complete. An
+    /// error says why the server did not answer.
+    async fn refresh_problems(&mut self) -> Result<bool, String> {
+        let Informant::Server(server) = &self.informant else { return Ok(true) };
+        let answer = server.ask().await.map_err(|failure| failure.to_string())?;
+        self.problems = answer.problems;
+        Ok(answer.is_complete)
+    }
+
+    /// Asks the server for the problems of the call after the end of the call.
+    async fn learn_problems(&mut self) {
+        let deadline = Instant::now() + REPORT_TIMEOUT;
+        loop {
+            let answer = self.refresh_problems().await;
+            match answer {
+                Ok(true) => return,
+                _ if Instant::now() < deadline => tokio::time::sleep(problems::EVERY).await,
+                Ok(false) => return,
+                Err(why) => {
+                    self.informant = Informant::Silent(why);
+                    return;
+                }
+            }
+        }
     }
 
     /// Returns whether the other side hung up because the application of the other side failed. In this case Tandem
@@ -206,6 +284,11 @@ impl Conversation {
             .done
             .iter()
             .map(|done| json!({"step": done.step, "at": done.at, "seconds": done.seconds, "passed": done.passed}));
+        let problems: Vec<Value> = self
+            .problems
+            .iter()
+            .map(|problem| problem.report(self.expected.iter().any(|expected| expected.is(problem))))
+            .collect();
         let words = self.words.iter().map(|(at, words)| json!({"at": rounded(*at), "words": words}));
         let digits: String = self.digits.iter().map(|(_, digit)| digit).collect();
         let end = self.end.as_ref();
@@ -219,14 +302,15 @@ impl Conversation {
             "to": to,
             "from": from,
             "answered": self.answered.is_some(),
-            "passed": self.answered.is_some() && !self.has_failed(),
-            "seconds": rounded(self.answered.map_or(0.0, |at| self.lines.now() - at)),
+            "passed": self.has_passed(),
+            "seconds": rounded(self.length()),
             "ended_by": self.ended_by(),
             "status": end.and_then(|end| end.status),
             "steps": steps.collect::<Vec<_>>(),
             "heard": entries.collect::<Vec<_>>(),
             "words": words.collect::<Vec<_>>(),
             "keys": digits,
+            "problems": matches!(self.informant, Informant::Server(_)).then_some(problems),
             "audio": audio,
             "recording": self.record,
             "lines": self.lines.take_entries(),
@@ -249,7 +333,9 @@ impl Conversation {
             let expected = matches!(&step, Step::Expect(Expectation { what: Sound::Hangup, .. })) && !self.leaving;
             let passed = match &step {
                 Step::Hangup => true,
-                Step::Expect(Expectation { what: Sound::Words(_) | Sound::Digits(_), .. }) => self.expect(&step).await,
+                Step::Expect(Expectation { what: Sound::Words(_) | Sound::Digits(_) | Sound::Problem(_), .. }) => {
+                    self.expect(&step).await
+                }
                 _ => expected,
             };
             if !passed {
@@ -312,7 +398,10 @@ impl Conversation {
         let digits_started = self.digits_started.take().filter(|_| matches!(what, Sound::Tone(_)));
         let (since, began) = (digits_started.unwrap_or_else(|| self.classifier.now()), self.lines.now());
         let until = Instant::now() + *within;
-        let met = self.until(Some(until), |call| call.is_met(what, since)).await;
+        let met = match what {
+            Sound::Problem(_) => self.await_problem(until, what).await,
+            _ => self.until(Some(until), |call| call.is_met(what, since)).await,
+        };
         // The recogniser may still report words after the call has ended.
         let met = met
             || (matches!(what, Sound::Words(_)) && self.finish_recognition(until).await && self.is_met(what, since));
@@ -329,6 +418,22 @@ impl Conversation {
             self.lines.print(Tone::Bad, "missing", &format!("{what}: {why}; heard {summary}"));
         }
         met
+    }
+
+    /// Waits until the server reports the expected problem. The server may report the problem after the end of the call.
+    async fn await_problem(&mut self, until: Instant, what: &Sound) -> bool {
+        loop {
+            // The server may not have stored the call yet.
+            let is_complete = self.refresh_problems().await.unwrap_or(false);
+            let met = self.is_met(what, 0);
+            if met || Instant::now() >= until || self.is_over() && is_complete {
+                return met;
+            }
+            let soon = until.min(Instant::now() + problems::EVERY);
+            if !self.until(Some(soon), |_| false).await && self.is_over() {
+                sleep_until(soon).await;
+            }
+        }
     }
 
     fn is_met(&self, what: &Sound, since: u64) -> bool {
@@ -354,6 +459,7 @@ impl Conversation {
                 self.digits.iter().skip(self.marks.1).map(|(_, digit)| digit).collect::<String>().contains(wanted)
             }
             Sound::Hangup => self.end.is_some() && !self.leaving && !self.timed_out,
+            Sound::Problem(expected) => self.problems.iter().any(|problem| expected.is(problem)),
         }
     }
 
@@ -448,7 +554,10 @@ impl Conversation {
             sip::Event::Offered { sdp, .. } => self.phone.answer_offer(sdp.as_deref()),
             sip::Event::RefreshDue { .. } => self.phone.refresh(),
             sip::Event::Referred { .. } => self.phone.refuse_transfer(),
-            sip::Event::Ended { cause, status, reason, .. } => self.end = Some(End { cause, status, reason }),
+            sip::Event::Ended { cause, status, reason, .. } => {
+                self.ended = Some(self.lines.now());
+                self.end = Some(End { cause, status, reason });
+            }
             _ => {}
         }
     }
@@ -462,6 +571,9 @@ impl Conversation {
             None => String::new(),
         };
         self.lines.print(Tone::Good, "answered", &codec);
+        if let Some(player) = &self.player {
+            self.lines.note(&format!("{} plays the other side", player.program()));
+        }
         if let Some(path) = &self.record
             && let Err(error) = self.phone.record(path)
         {
@@ -496,6 +608,10 @@ impl Conversation {
         self.zero.get_or_insert(now - ends as f64 / 1_000.0);
         if let Some(recogniser) = &self.recogniser {
             recogniser.push(&samples);
+        }
+        if let Some(Err(why)) = self.player.as_ref().map(|player| player.play(&samples)) {
+            let program = self.player.take().map_or("", |player| player.program());
+            self.lines.print(Tone::Bad, "silent", &format!("--listen: {program} ended: {why}"));
         }
         if let Some(over) = self.classifier.handle_frame(ends, &samples) {
             self.on_segment(over);
@@ -607,13 +723,20 @@ impl Conversation {
                 "the application failed, and the caller heard the error message: `tandem show last` shows the reason",
             );
         }
+        for problem in self.unexpected().cloned().collect::<Vec<_>>() {
+            self.lines.print(Tone::Bad, "problem", &format!("{}: {}", problem.cause, problem.message));
+            if let Some(advice) = &problem.advice {
+                self.lines.advise(advice);
+            }
+        }
         let Some(stats) = self.stats.filter(|_| self.answered.is_some()) else { return };
         let mos = stats.mos.map(|mos| format!(", MOS {mos:.1}")).unwrap_or_default();
         self.lines.note(&format!(
             "audio: {} packets in, {} out, {} lost{mos}",
             stats.packets_in, stats.packets_out, stats.lost
         ));
-        if stats.packets_in == 0 {
+        // A call that ended at once had no time for audio, and a failed application is a reason of its own.
+        if stats.packets_in == 0 && self.length() >= AUDIO_AFTER && self.problems.is_empty() {
             self.lines.advise(
                 "no audio arrived from the other side: a firewall blocks it, or the SDP of the other side names a wrong address (`media.advertise`)",
             );
@@ -622,6 +745,11 @@ impl Conversation {
             let shown = path.display().to_string();
             self.lines.note(&format!("recording: {shown} (left: the other side, right: this one)"));
         }
+    }
+
+    /// Returns the duration of the answered call, in seconds.
+    fn length(&self) -> f64 {
+        self.answered.map_or(0.0, |at| self.ended.unwrap_or_else(|| self.lines.now()) - at)
     }
 
     /// Prints all recognised words in one line.

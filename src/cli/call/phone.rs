@@ -29,6 +29,8 @@ pub(super) struct Invitation {
     pub(super) uri: String,
     /// User part of the From URI.
     pub(super) from: String,
+    /// The Call-ID of the call.
+    pub(super) sip_call_id: String,
     /// Credentials and their realm. The first INVITE contains these credentials, because the phone does not wait for a
     /// challenge from the server.
     pub(super) credentials: Option<(sip::Credentials, String)>,
@@ -81,7 +83,7 @@ impl Phone {
 
     /// Sends the INVITE. Returns a reader of the received audio.
     pub(super) fn call(&mut self, invitation: Invitation) -> anyhow::Result<media::TapReader> {
-        let Invitation { uri, from, credentials } = invitation;
+        let Invitation { uri, from, sip_call_id, credentials } = invitation;
         let (sink, reader) = media::tap(MAX_WAITING_FRAMES, media::TapCodec::L16(media::ByteOrder::Little));
         let op = self.op();
         let session = self.session.as_mut().context("the call has ended")?;
@@ -89,6 +91,7 @@ impl Phone {
         let invite = sip::Outgoing {
             request_uri: uri,
             from_user: from,
+            call_id: Some(sip_call_id),
             credentials,
             realm,
             sdp: session.offer(),

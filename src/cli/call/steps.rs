@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Command, Error};
 
+use super::problems::Expected;
 use super::script;
 
 /// Default time limit of an expectation.
@@ -59,6 +60,8 @@ pub(super) enum Sound {
     Digits(String),
     /// A hang-up by the other side.
     Hangup,
+    /// A problem of the call, which the server reports.
+    Problem(Expected),
 }
 
 impl Step {
@@ -85,6 +88,14 @@ impl Step {
             "expect" => Ok(Self::Expect(value.parse()?)),
             "hangup" => Ok(Self::Hangup),
             other => Err(format!("unknown step {other:?}; the steps are say, press, play, wait, expect and hangup")),
+        }
+    }
+
+    /// Returns the problem that this step expects, if any.
+    pub(super) fn expected_problem(&self) -> Option<&Expected> {
+        match self {
+            Self::Expect(Expectation { what: Sound::Problem(expected), .. }) => Some(expected),
+            _ => None,
         }
     }
 
@@ -127,6 +138,10 @@ impl std::str::FromStr for Sound {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        // A problem has the form `problem answered-403` in sentences, and `problem:answered-403` like the other forms.
+        if let Some(cause) = text.strip_prefix("problem").filter(|rest| rest.starts_with([' ', ':'])) {
+            return Ok(Self::Problem(cause.trim_start_matches([' ', ':']).trim().trim_matches('"').parse()?));
+        }
         let (name, value) = match text.split_once(':') {
             Some((name, value)) => (name.trim(), Some(value.trim().trim_matches('"').trim())),
             None => (text.trim(), None),
@@ -145,7 +160,7 @@ impl std::str::FromStr for Sound {
             ("keys", Some(digits)) if !digits.is_empty() => Ok(Self::Digits(digits.to_ascii_uppercase())),
             _ => Err(format!(
                 "nothing like {text:?} can be expected; there are speech, tone, tone:440, words:\"press one\", keys:12, silence, \
-                 silence:3 and hangup, each followed by \"within 5 seconds\" if 10 seconds are not right"
+                 silence:3, hangup and \"problem answered-403\", each followed by \"within 5 seconds\" if 10 seconds are not right"
             )),
         }
     }
@@ -186,6 +201,7 @@ impl fmt::Display for Sound {
             Self::Silence(time) => write!(f, "{} s of silence", time.as_secs_f64()),
             Self::Digits(digits) => write!(f, "the keys {digits}"),
             Self::Hangup => f.write_str("a hang-up"),
+            Self::Problem(expected) => expected.fmt(f),
         }
     }
 }
@@ -203,7 +219,7 @@ const OPTIONS: [(&str, &str, &str); 7] = [
     (
         "expect",
         "WHAT",
-        "Wait until this is heard, or end with exit code 1: speech, tone, tone:440, words:\"press one\", keys:12, silence, silence:3, hangup; the limit is 10 s, \"... within 5 seconds\" changes it",
+        "Wait until this is heard, or end with exit code 1: speech, tone, tone:440, words:\"press one\", keys:12, silence, silence:3, hangup, \"problem answered-403\"; the limit is 10 s, \"... within 5 seconds\" changes it",
     ),
     ("script", "FILE.yaml", "Take the steps of this file, a YAML list"),
     ("hangup", "", "Hang up"),
@@ -285,6 +301,9 @@ mod tests {
         assert_eq!(expectation("words:\"Press one.\" within 4 s"), (Sound::Words("press one".into()), 4.0));
         assert_eq!(expectation("words:within reach"), (Sound::Words("within reach".into()), 10.0));
         assert_eq!(expectation("keys:12a"), (Sound::Digits("12A".into()), 10.0));
+        let problem = |cause: &str| Sound::Problem(cause.parse().unwrap());
+        assert_eq!(expectation("problem answered-403 within 3 s"), (problem("answered-403"), 3.0));
+        assert_eq!(expectation("problem:11200"), (problem("11200"), 10.0));
     }
 
     #[test]
@@ -292,6 +311,8 @@ mod tests {
         let fault = |arguments: &[&str]| steps(arguments).unwrap_err();
         assert!(fault(&["--press", "1x"]).contains("'x' is not a digit; digits are 0 to 9"));
         assert!(fault(&["--expect", "music"]).contains("there are speech, tone"));
+        assert!(fault(&["--expect", "problem answered-402"]).contains("answered-403"));
+        assert!(fault(&["--expect", "problem"]).contains("problem answered-403"));
         assert!(fault(&["--expect", "tone:9000"]).contains("200 to 3400"));
         assert!(fault(&["--wait", "soon"]).contains("write seconds"));
         assert!(fault(&["--script", "/nowhere.yaml"]).contains("/nowhere.yaml"));
