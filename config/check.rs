@@ -85,6 +85,17 @@ impl Report<'_> {
         }
     }
 
+    /// Adds a fault if the account that owns an object does not exist, or if the key is missing although there are
+    /// several accounts.
+    fn owner(&mut self, path: String, account: &str, accounts: &[&str]) {
+        if account.is_empty() && accounts.len() > 1 {
+            let names = accounts.join("\", \"");
+            self.fault(path, format!("is missing: there are several accounts, \"{names}\""));
+        } else {
+            self.exists(path, "account", account, accounts);
+        }
+    }
+
     /// Adds a fault if `name` is not in `known`. `known` contains the names in the configuration list that is called
     /// `what` with an `s`.
     fn exists(&mut self, path: String, what: &str, name: &str, known: &[&str]) {

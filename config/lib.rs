@@ -20,10 +20,11 @@ mod tests;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
-use tandem_accounts::Account;
+use tandem_accounts::{Account, DEFAULT_ACCOUNT};
 use tandem_agent::AgentConfig;
 use tandem_gateway::GatewaysConfig;
 use tandem_http::OriginConfig;
@@ -180,6 +181,7 @@ impl Config {
         let mut config = decode::decode(&mut document, &mut faults);
         config.written = written;
         config.set_data_paths(&document);
+        config.set_accounts();
         for application in &mut config.applications {
             if application.provider.is_empty() {
                 application.provider = provider_of_application(&application.id).into();
@@ -189,6 +191,22 @@ impl Config {
         config.set_media_addresses(&document);
         let notes = check::check(&config, &document, &mut faults);
         Ok((config, faults, notes))
+    }
+
+    /// Sets the account of numbers, phones and applications without this key, if there is only one account. Without
+    /// `[[accounts]]`, this is the account that the server creates.
+    fn set_accounts(&mut self) {
+        let only: Arc<str> = match self.accounts.as_slice() {
+            [] => DEFAULT_ACCOUNT.into(),
+            [one] => Arc::clone(&one.name),
+            _ => return,
+        };
+        let numbers = self.numbers.iter_mut().map(|number| &mut number.account);
+        let phones = self.endpoints.iter_mut().map(|phone| &mut phone.account);
+        let applications = self.applications.iter_mut().map(|application| &mut application.account);
+        for account in numbers.chain(phones).chain(applications).filter(|account| account.is_empty()) {
+            *account = Arc::clone(&only);
+        }
     }
 
     /// Sets the RTP addresses from the SIP addresses, unless `[media]` sets other addresses. RTP listens on the address

@@ -9,7 +9,7 @@ mod data_dir;
 mod descriptors;
 mod first_account;
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -134,19 +134,30 @@ pub fn first_account(data_dir: &std::path::Path) -> anyhow::Result<tandem_accoun
             path.display()
         ));
     }
-    Ok(FirstAccount::load_or_draw(data_dir)?.account)
+    FirstAccount::load(data_dir)
 }
 
 /// Runs the server until SIGTERM or Ctrl-C, and then shuts the server down gracefully. A second signal hangs up all
 /// calls at once. After SIGHUP and after `POST /console/reload`, the server calls `read` and applies the returned
 /// settings.
 pub async fn run(config: Config, read: impl Fn() -> Result<Config, String>) -> anyhow::Result<()> {
-    run_with(config, read, Server::introduce).await
+    run_with(config, OnHangup::Reload, read, Server::introduce).await
 }
 
-/// Runs the server like [`run`], and also calls `greet` when the server has started.
+/// The reaction of a server to SIGHUP.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum OnHangup {
+    /// The server reads its configuration again, as services do.
+    Reload,
+    /// The server ends, because its terminal was closed.
+    End,
+}
+
+/// Runs the server like [`run`], and also calls `greet` when the server has started. `on_hangup` is the reaction to
+/// SIGHUP.
 pub async fn run_with(
     config: Config,
+    on_hangup: OnHangup,
     read: impl Fn() -> Result<Config, String>,
     greet: impl FnOnce(&Server),
 ) -> anyhow::Result<()> {
@@ -157,7 +168,10 @@ pub async fn run_with(
     loop {
         let reply = tokio::select! {
             () = signals.recv() => break,
-            _ = hangups.recv() => None,
+            _ = hangups.recv() => match on_hangup {
+                OnHangup::Reload => None,
+                OnHangup::End => break,
+            },
             reply = server.reloads.recv() => reply,
         };
         let reloaded = server.reload_from(&read).await;
@@ -177,11 +191,36 @@ pub async fn run_with(
     Ok(())
 }
 
+/// The parts of a server that depend only on the configuration and on the files that the configuration names. `tandem
+/// check` builds the same parts, so `tandem serve` and `tandem check` accept the same files.
+pub struct Parts {
+    recordings: RecordingFiles,
+    client: Client,
+    stir: Stir,
+    agents: Agents,
+}
+
+impl Parts {
+    /// Builds the parts. An error names the key that prevents the start.
+    pub fn new(config: &Config) -> anyhow::Result<Self> {
+        let recordings =
+            RecordingFiles::new(&config.recordings).map_err(|error| anyhow!("recordings.encryption_key: {error}"))?;
+        let policy = NetworkPolicy { allow_networks: config.webhooks.allow_networks.clone() };
+        let tls = tls_config(config.webhooks.ca_file.as_deref()).context("webhooks.ca_file")?;
+        let client = Client::with(policy, CONNECT_TIMEOUT, tls, Arc::new(SystemResolver))
+            .context("TLS of outgoing connections")?;
+        let stir = Stir::new(&config.stir, &config.trunks).map_err(|(path, why)| anyhow!("{path}: {why}"))?;
+        let agents = Agents::new(config.agents.iter().cloned()).map_err(|why| anyhow!("agents: {why}"))?;
+        Ok(Self { recordings, client, stir, agents })
+    }
+}
+
 impl Server {
     /// Builds and starts all parts of the server. An error describes the problem of the environment that prevents the
     /// start.
     pub async fn start(config: Config) -> anyhow::Result<Self> {
         let in_force = config.clone();
+        let Parts { recordings, client, stir, agents } = Parts::new(&config)?;
         let lock = Lock::take(&config.data_dir)?;
         let open_files = descriptors::raise();
         if let Some(shortage) = descriptors::shortage(&config, open_files) {
@@ -215,17 +254,11 @@ impl Server {
         let store = Store::open(config.database.url.expose()).await.context("database.url")?;
         store.claim().await.context("database.url")?;
         accounts.load(&store).await.context("accounts and keys")?;
-        let recordings =
-            RecordingFiles::new(&config.recordings).map_err(|error| anyhow!("recordings.encryption_key: {error}"))?;
         directory::make(&recordings.folder)
             .with_context(|| format!("recordings.url: {}", recordings.folder.display()))?;
         directory::try_write(&recordings.folder)
             .with_context(|| format!("recordings.url: cannot create a file in {}", recordings.folder.display()))?;
         let recordings_folder = recordings.folder.clone();
-        let policy = NetworkPolicy { allow_networks: config.webhooks.allow_networks };
-        let tls = tls_config(config.webhooks.ca_file.as_deref()).context("webhooks.ca_file")?;
-        let client = Client::with(policy, CONNECT_TIMEOUT, tls, Arc::new(SystemResolver))
-            .context("TLS of outgoing connections")?;
         client.set_origins(Origins::new(config.origins));
         client.set_local_responder(|url, body| {
             let page = twilio::hosted(url, body)?;
@@ -243,7 +276,6 @@ impl Server {
         let mut sip_config = sip_settings(&in_force, &phones, &store).await?;
         sip_config.websocket = Some(http_addr);
         sip_config.bindings = phones::restore(&store, clock::time()).await.context("registered phones")?;
-        let stir = Stir::new(&config.stir, &config.trunks).map_err(|(path, why)| anyhow!("{path}: {why}"))?;
         let inventory = Arc::new(Inventory::load(&store).await.context("numbers and applications")?);
         let media_folder = config.data_dir.join("media");
         let stored_media = StoredMedia::load(media_folder.clone(), &store, clock::time()).await;
@@ -258,7 +290,6 @@ impl Server {
             Arc::new(texml::dialect()),
             Arc::new(Telnyx),
         ]);
-        let agents = Agents::new(config.agents).map_err(|why| anyhow!("agents: {why}"))?;
         let signer = Arc::new(DialectSigner { accounts: Arc::clone(&accounts), dialects: dialects.clone() });
         let deliveries = Deliveries::new(store.clone(), client.clone(), signer, WEBHOOKS_AT_A_TIME);
         let sip = sip::transport::prepare(sip_config).await.map_err(sip_refused)?;
@@ -427,7 +458,8 @@ impl Server {
     /// the log.
     fn introduce(&self) {
         if let Some(account) = &self.first_account {
-            println!("{account}");
+            // An error means that nobody reads the output. The credentials are in the file of the account too.
+            let _ = writeln!(std::io::stdout(), "{account}");
         }
         for (transport, address) in self.sip_addrs() {
             tracing::info!("SIP on {}:{address}", transport.token().to_lowercase());

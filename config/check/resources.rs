@@ -21,9 +21,8 @@ use super::surfaces::is_host;
 use super::{Report, is_name};
 use crate::Config;
 
-/// The credentials in tandem.example.toml. These credentials are not secret, because the file is published.
-const PUBLISHED: [&str; 5] =
-    ["change-me", "KEYchange-me", "Y2hhbmdlLW1lLWNoYW5nZS1tZS1jaGFuZ2UtbWUhISE=", "PTchange-me", "PSK_change-me"];
+/// A key in tandem.example.toml: the text `change-me` in base64.
+const PUBLISHED: &str = "Y2hhbmdlLW1lLWNoYW5nZS1tZS1jaGFuZ2UtbWUhISE=";
 
 /// Message for phones that use SRTP without TLS.
 const PHONES_IN_THE_CLEAR: &str = "its SRTP keys are sent unencrypted, so anybody on the network path can read them; listen on tls:// and let the phone register there";
@@ -37,8 +36,9 @@ pub(super) fn check(config: &Config, report: &mut Report<'_>) {
         trunks: config.trunks.iter().map(|trunk| &*trunk.name).collect(),
     };
     check_accounts(config, report);
+    check_other_secrets(config, report);
     for (index, trunk) in config.trunks.iter().enumerate() {
-        check_trunk(trunk, &format!("trunks[{index}]"), &names, report);
+        check_trunk(config, trunk, &format!("trunks[{index}]"), &names, report);
     }
     check_trunks_together(config, report);
     check_applications(config, &names, report);
@@ -48,7 +48,7 @@ pub(super) fn check(config: &Config, report: &mut Report<'_>) {
     let patterns = config.numbers.iter().enumerate().map(|(i, one)| (format!("numbers[{i}].number"), &one.number));
     report.unique("the number", patterns.collect::<Vec<_>>());
     note_open_relays(config, report);
-    note_mixed_numbers(config, report);
+    note_numbers_without_plus(config, report);
     check_pool(config, &names, report);
     check_endpoints(config, &names, report);
     super::agents::check(config, report);
@@ -81,17 +81,17 @@ fn note_open_relays(config: &Config, report: &mut Report<'_>) {
     }
 }
 
-/// Adds a note for every telephone number without `+` if another number begins with `+`. A trunk writes all numbers in
-/// one format, so calls through the trunk may not find the number without `+`.
-fn note_mixed_numbers(config: &Config, report: &mut Report<'_>) {
+/// Adds a note for every telephone number without `+`. Carriers write numbers with `+`, so a call may not find the number
+/// without `+`.
+fn note_numbers_without_plus(config: &Config, report: &mut Report<'_>) {
     let international = config.numbers.iter().filter_map(|one| one.number.exact()).find(|text| text.starts_with('+'));
-    let Some(international) = international else { return };
+    let unlike = international.map(|other| format!(", unlike {other}")).unwrap_or_default();
     for (index, one) in config.numbers.iter().enumerate() {
         let number = one.number.exact().unwrap_or_default();
         if number.len() >= 10 && number.bytes().all(|octet| octet.is_ascii_digit()) {
             let message = format!(
-                "has no \"+\", unlike {international}: a call to +{number} does not find it (number_format of a trunk says how \
-                 that writes numbers)"
+                "has no \"+\"{unlike}: a call to +{number} does not find it (number_format of a trunk says how that writes \
+                 numbers)"
             );
             report.note(format!("numbers[{index}].number"), message);
         }
@@ -153,7 +153,7 @@ fn check_accounts(config: &Config, report: &mut Report<'_>) {
     report.unique("the project_id", projects);
 }
 
-fn check_trunk(trunk: &TrunkConfig, path: &str, names: &Names<'_>, report: &mut Report<'_>) {
+fn check_trunk(config: &Config, trunk: &TrunkConfig, path: &str, names: &Names<'_>, report: &mut Report<'_>) {
     name(&format!("{path}.name"), &trunk.name, report);
     if let Some(account) = &trunk.account {
         report.exists(format!("{path}.account"), "account", account, &names.accounts);
@@ -194,15 +194,15 @@ fn check_trunk(trunk: &TrunkConfig, path: &str, names: &Names<'_>, report: &mut 
     match (&trunk.username, &trunk.password) {
         (Some(_), None) => report.fault(format!("{path}.username"), "needs a password too"),
         (None, Some(_)) => report.fault(format!("{path}.password"), "needs a username too"),
-        _ => {}
+        (Some(_), Some(password)) => placeholder(config, &format!("{path}.password"), password.expose(), report),
+        (None, None) => {}
     }
     match (&trunk.inbound_username, &trunk.inbound_password) {
         (Some(_), None) => report.fault(format!("{path}.inbound_username"), "needs an inbound_password too"),
         (None, Some(_)) => report.fault(format!("{path}.inbound_password"), "needs an inbound_username too"),
         (Some(username), Some(password)) => {
             name(&format!("{path}.inbound_username"), username, report);
-            filled(&format!("{path}.inbound_password"), password.expose(), report);
-            note_weak(&format!("{path}.inbound_password"), password.expose(), report);
+            secret(config, &format!("{path}.inbound_password"), password.expose(), report);
         }
         (None, None) => {}
     }
@@ -376,7 +376,7 @@ fn check_applications(config: &Config, names: &Names<'_>, report: &mut Report<'_
     for (index, application) in config.applications.iter().enumerate() {
         let path = format!("applications[{index}]");
         filled(&format!("{path}.id"), &application.id, report);
-        report.exists(format!("{path}.account"), "account", &application.account, &names.accounts);
+        report.owner(format!("{path}.account"), &application.account, &names.accounts);
         check_provider(config, &application.provider, &application.account, &path, report);
         target(config, &format!("{path}.webhook_url"), &application.webhook_url, report);
         if let Some(url) = &application.webhook_failover_url {
@@ -474,7 +474,7 @@ fn check_pool(config: &Config, names: &Names<'_>, report: &mut Report<'_>) {
 }
 
 fn check_number(config: &Config, number: &NumberConfig, path: &str, names: &Names<'_>, report: &mut Report<'_>) {
-    report.exists(format!("{path}.account"), "account", &number.account, &names.accounts);
+    report.owner(format!("{path}.account"), &number.account, &names.accounts);
     let ways = [
         ("voice_url", number.voice_url.is_some()),
         ("application", number.application.is_some()),
@@ -568,10 +568,9 @@ fn check_endpoints(config: &Config, names: &Names<'_>, report: &mut Report<'_>) 
     let mut seen = HashSet::new();
     for (index, endpoint) in config.endpoints.iter().enumerate() {
         let path = format!("endpoints[{index}]");
-        report.exists(format!("{path}.account"), "account", &endpoint.account, &names.accounts);
+        report.owner(format!("{path}.account"), &endpoint.account, &names.accounts);
         name(&format!("{path}.username"), &endpoint.username, report);
-        filled(&format!("{path}.password"), endpoint.password.expose(), report);
-        note_weak(&format!("{path}.password"), endpoint.password.expose(), report);
+        secret(config, &format!("{path}.password"), endpoint.password.expose(), report);
         if !seen.insert((&endpoint.account, &endpoint.username)) {
             report.fault(
                 format!("{path}.username"),
@@ -614,10 +613,17 @@ fn check_endpoints(config: &Config, names: &Names<'_>, report: &mut Report<'_>) 
 fn target(config: &Config, path: &str, text: &str, report: &mut Report<'_>) {
     let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
     let Some(url) = url else {
-        report.fault(path, format!("{text:?} is not an http:// or https:// URL"));
+        // A text that is not a URL may contain a password all the same.
+        let shown = text.rsplit_once('@').map_or(text, |(_, rest)| rest);
+        report.fault(path, format!("{shown:?} is not an http:// or https:// URL"));
         return;
     };
-    if config.origins.iter().any(|origin| Origin::of(&url).as_ref() == Some(&origin.from)) {
+    allowed(config, path, &url, report);
+}
+
+/// Checks that the network policy allows the address in a URL. A host name is not checked, except `localhost`.
+pub(super) fn allowed(config: &Config, path: &str, url: &Url, report: &mut Report<'_>) {
+    if config.origins.iter().any(|origin| Origin::of(url).is_some_and(|own| origin.from.covers(&own))) {
         // Connections go to another origin, and the checks of `[[origins]]` cover that origin.
         return;
     }
@@ -647,17 +653,48 @@ pub(super) fn name(path: &str, text: &str, report: &mut Report<'_>) {
 fn secret(config: &Config, path: &str, text: &str, report: &mut Report<'_>) {
     filled(path, text, report);
     note_weak(path, text, report);
-    if PUBLISHED.contains(&text) {
-        match is_local(config) {
-            true => report
-                .note(path, "is the published example value; replace it before other machines can reach the server"),
-            false => report.fault(path, "is the published example value, which anybody could use; replace it"),
+    placeholder(config, path, text, report);
+}
+
+/// Checks that a password or key is not an example value, such as `change-me`. These values are published.
+fn placeholder(config: &Config, path: &str, text: &str, report: &mut Report<'_>) {
+    let plain = text.to_ascii_lowercase().replace(['-', '_', ' '], "");
+    if !plain.contains("changeme") && text != PUBLISHED {
+        return;
+    }
+    match is_local(config) {
+        true => {
+            report.note(path, "is the published example value; replace it before other machines can reach the server");
         }
+        false => report.fault(path, "is the published example value, which anybody could use; replace it"),
     }
 }
 
-/// Returns whether only this machine can reach the HTTP server.
+/// Checks the passwords and keys outside of accounts, trunks and phones.
+fn check_other_secrets(config: &Config, report: &mut Report<'_>) {
+    let keys = [
+        ("recordings.encryption_key", &config.recordings.encryption_key),
+        ("ice.turn_secret", &config.ice.turn_secret),
+        ("speech.tts_key", &config.speech.tts_key),
+        ("speech.stt_key", &config.speech.stt_key),
+    ];
+    let mut keys: Vec<(String, &str)> =
+        keys.into_iter().filter_map(|(path, key)| Some((path.to_owned(), key.as_ref()?.expose()))).collect();
+    keys.extend(config.sip.hep_password.as_deref().map(|password| ("sip.hep_password".to_owned(), password)));
+    for (index, agent) in config.agents.iter().enumerate() {
+        keys.extend(agent.model.key.as_ref().map(|key| (format!("agents[{index}].model.key"), key.expose())));
+    }
+    for (index, recorder) in config.siprec.iter().enumerate() {
+        keys.extend(recorder.password.as_ref().map(|key| (format!("siprec[{index}].password"), key.expose())));
+    }
+    for (path, text) in keys {
+        placeholder(config, &path, text, report);
+    }
+}
+
+/// Returns whether only this machine can reach the server, by HTTP and by SIP.
 fn is_local(config: &Config) -> bool {
+    let is_loopback = |listen: &String| tandem_sip::parse_listen(listen).is_none_or(|(_, at)| at.ip().is_loopback());
     let public_url = config.http.public_url.as_deref().map(Url::parse);
     let is_public_url_local = match public_url.as_ref().map(|url| url.as_ref().map(Url::host)) {
         None | Some(Err(_) | Ok(None)) => true,
@@ -665,7 +702,7 @@ fn is_local(config: &Config) -> bool {
         Some(Ok(Some(Host::Ipv6(address)))) => address.is_loopback(),
         Some(Ok(Some(Host::Domain(name)))) => name == "localhost",
     };
-    is_public_url_local && config.http.listen.ip().is_loopback()
+    is_public_url_local && config.http.listen.ip().is_loopback() && config.sip.listen.iter().all(is_loopback)
 }
 
 /// Returns whether phones can register over TLS. Phones can register over TLS if the server listens on `tls://` or

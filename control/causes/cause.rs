@@ -110,6 +110,10 @@ causes! {
             "The application has a route for this path, but not for this HTTP method (405)."
             "Allow POST on the route (Flask: methods=[\"POST\"]), or configure the number with GET."
             "By default a Flask route accepts only GET:\n\n```python\n@app.route(\"/voice\", methods=[\"GET\", \"POST\"])\n```\n\nOr set `voice_method = \"GET\"` for the number.";
+        RedirectedToGet "redirected-to-get"
+            "A redirect turned the POST into a GET, and the application does not accept GET at the new URL (405)."
+            "Redirect with 307 or 308, which keep the POST. Or allow GET at the new URL, or configure the new URL."
+            "After a 301, 302 or 303, an HTTP client requests the new URL with GET and without the parameters. Web frameworks send such a redirect for a missing or an additional slash at the end of the path, and for http instead of https.";
         Status5xx "answered-5xx"
             "The application failed with a server error (5xx)."
             "Read the stack trace in the application's own log. `tandem show last` shows the body of the answer."
@@ -223,7 +227,7 @@ causes! {
         UnknownNumber "unknown-number"
             "A call arrived for a number that no account has."
             "The dialled number must be identical, character by character, to a number of the configuration."
-            "The error names the most similar number that exists, and what to do.\n\nIf the trunk leaves out the `+` (`15551230001` for `+15551230001`), add it to the called numbers of inbound calls:\n\n```toml\n[[trunks]]\nname = \"carrier\"\ninbound_add_prefix = \"+\"\n```\n\nIf the trunk writes numbers in another form in both directions, set its `number_format` ([trunks.md](trunks.md#numbers)). If the number is new, add it:\n\n```toml\n[[numbers]]\nnumber = \"15551230001\"\naccount = \"acme\"\nvoice_url = \"http://127.0.0.1:5000/voice\"\n```";
+            "The error names the most similar number that exists, and what to do.\n\nIf the trunk leaves out the `+` (`15551230001` for `+15551230001`), add it to the called numbers of inbound calls:\n\n```toml\n[[trunks]]\nname = \"carrier\"\nuri = \"sip:sip.example.com\"\ninbound_add_prefix = \"+\"\n```\n\nIf the trunk writes numbers in another form in both directions, set its `number_format` ([trunks.md](trunks.md#numbers)). If the number is new, add it:\n\n```toml\n[[numbers]]\nnumber = \"15551230001\"\nvoice_url = \"http://127.0.0.1:5000/voice\"\n```";
         WrongSipPassword "wrong-sip-password"
             "A phone sent a wrong password or an unknown user name."
             "Compare the phone's user name and password with [[endpoints]]. The user name is case-sensitive."

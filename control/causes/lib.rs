@@ -23,7 +23,7 @@ use tandem_call::fetch::{FailureKind, FetchFailure};
 use tandem_call::leg::{Direction, EndCause, EndFailure, EndedBy, LegInfo, SHUT_DOWN, Status};
 use tandem_call::program::instruction::AudioSource;
 use tandem_call::stream::{StreamFailure, StreamFault, StreamStatus};
-use tandem_http::FetchError;
+use tandem_http::{FetchError, Redirect, TURNED_INTO_GET};
 use tandem_markup::{self as markup, code};
 
 pub use crate::cause::Cause;
@@ -92,6 +92,14 @@ impl Cause {
         }
     }
 
+    /// The cause for the HTTP status of a response that followed these redirects. `None` for a 2xx status.
+    pub fn of_answer(status: u16, redirects: &[Redirect]) -> Option<Self> {
+        match status {
+            405 if redirects.iter().any(|redirect| redirect.turned_into_get) => Some(Self::RedirectedToGet),
+            _ => Self::of_status(status),
+        }
+    }
+
     /// The cause for an HTTP status. `None` for a 2xx status.
     pub fn of_status(status: u16) -> Option<Self> {
         Some(match status {
@@ -119,6 +127,7 @@ impl Cause {
             FailureKind::Tls => Self::of_tls(detail),
             FailureKind::Timeout => Self::Timeout,
             FailureKind::Redirects => Self::TooManyRedirects,
+            FailureKind::Status(405) if detail.contains(TURNED_INTO_GET) => Self::RedirectedToGet,
             FailureKind::Status(status) => Self::of_status(status).unwrap_or(Self::StatusOther),
             FailureKind::Protocol => Self::NotHttp,
             FailureKind::TooLarge => Self::TooLarge,

@@ -31,12 +31,14 @@ pub(super) struct ConversationLog<'a> {
     names: (String, String),
     words: bool,
     lines: u32,
+    /// The reason of the last failure of speech recognition. A failure with the same reason is logged only once.
+    not_heard: Option<String>,
 }
 
 impl<'a> ConversationLog<'a> {
     /// Creates the log. `words` says whether the texts are logged, or only the lengths of the texts.
     pub(super) fn new(call: &'a dyn ConversationCall, leg: LegId, names: (String, String), words: bool) -> Self {
-        Self { call, leg, names, words, lines: 0 }
+        Self { call, leg, names, words, lines: 0, not_heard: None }
     }
 
     /// Logs a fact.
@@ -66,7 +68,12 @@ impl<'a> ConversationLog<'a> {
     }
 
     /// Logs that speech recognition has failed.
-    pub(super) fn recognition_failed(&self, why: &RecogniseError) {
+    pub(super) fn recognition_failed(&mut self, why: &RecogniseError) {
+        let reason = why.to_string();
+        if self.not_heard.as_ref() == Some(&reason) {
+            return;
+        }
+        self.not_heard = Some(reason);
         let (conversation, leg) = &self.names;
         tracing::warn!(%leg, %conversation, "the caller's speech is not recognised: {why}");
         let data = json!({ "event": "not_heard", "why": why.to_string() });

@@ -13,7 +13,9 @@ use tandem_clock as clock;
 use tandem_dialect::script::{Script, Step};
 use tandem_dialect::{Context, Dialect, Dialects, Documents, Notice, SignInput};
 use tandem_http::exchange::{HttpAnswer, HttpExchange};
-use tandem_http::{Client, CookieJar, FetchError, RedirectRules, Request, Response, Timeouts, without_credentials};
+use tandem_http::{
+    Client, CookieJar, FetchError, RedirectRules, Request, Response, TURNED_INTO_GET, Timeouts, without_credentials,
+};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 use url::Url;
@@ -209,7 +211,12 @@ async fn exchange(request_context: &RequestContext<'_>, notice: &Notice, longest
         log_exchange(at, method.to_string(), &notice.target.url, parameters, began, outcome);
     let outcome = outcome.and_then(|response| match response.status {
         200..300 => Ok(response),
-        status => Err(FetchFailure { kind: FailureKind::Status(status), detail: format!("answered {status}") }),
+        status => {
+            let turned = response.redirects.iter().find(|redirect| redirect.turned_into_get);
+            let why = turned.map(|redirect| format!(" to a GET: {} ({})", TURNED_INTO_GET, redirect.status));
+            let detail = format!("answered {status}{}", why.unwrap_or_default());
+            Err(FetchFailure { kind: FailureKind::Status(status), detail })
+        }
     });
     Exchanged { line, exchange, outcome }
 }
@@ -228,7 +235,8 @@ fn log_exchange(
     match outcome {
         Ok(response) => {
             exchange.answer = Some(HttpAnswer::of(&response));
-            let line = format!("{method} {url} {} ({} ms)", response.status, response.elapsed.as_millis());
+            let redirects: String = response.redirects.iter().map(|redirect| format!("{redirect} ")).collect();
+            let line = format!("{method} {url} {redirects}{} ({} ms)", response.status, response.elapsed.as_millis());
             (line, exchange, Ok(response))
         }
         Err(error) => {

@@ -26,6 +26,7 @@ mod tests;
 mod tls;
 pub mod websocket;
 
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
@@ -148,8 +149,33 @@ pub struct Response {
     pub body: Bytes,
     /// The URL of the last hop, without user name, password and fragment.
     pub final_url: String,
+    /// The redirects that led to this answer, in order.
+    pub redirects: Vec<Redirect>,
     /// The time from the start of the request to the last octet of the answer.
     pub elapsed: Duration,
+}
+
+/// A redirect that the client followed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Redirect {
+    /// The HTTP status of the redirect.
+    pub status: u16,
+    /// The method of the next request.
+    pub method: Method,
+    /// The URL of the next request, without user name and password.
+    pub url: String,
+    /// Whether the redirect turned the request into a GET (after a 301, 302 or 303, RFC 9110 §15.4).
+    pub turned_into_get: bool,
+}
+
+/// The words in the detail of a failure if a redirect changed the method of the request.
+pub const TURNED_INTO_GET: &str = "a redirect turned the POST into a GET";
+
+impl fmt::Display for Redirect {
+    /// Writes `302 -> GET http://app/next`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} -> {} {}", self.status, self.method, self.url)
+    }
 }
 
 /// A response with a body that is still arriving.
@@ -328,7 +354,7 @@ impl Client {
     ) -> Result<Response, FetchError> {
         let began = Instant::now();
         let total = request.timeouts.total;
-        let mut hops = 0;
+        let mut redirects: Vec<Redirect> = Vec::new();
         loop {
             let mut hop = request.clone();
             hop.timeouts.total = total.saturating_sub(began.elapsed());
@@ -342,13 +368,20 @@ impl Client {
             }
             let Some(target) = redirect_target(&url, &response)? else {
                 response.elapsed = began.elapsed();
+                response.redirects = redirects;
                 return Ok(response);
             };
-            if hops == rules.limit {
+            if redirects.len() >= rules.limit as usize {
                 return Err(FetchError::TooManyRedirects(rules.limit));
             }
-            hops += 1;
+            let before = request.method.clone();
             redirect(&mut request, response.status, &url, &target);
+            redirects.push(Redirect {
+                status: response.status,
+                method: request.method.clone(),
+                url: without_credentials(&request.url),
+                turned_into_get: before != request.method,
+            });
             if let Some(sign_redirect) = &mut sign_redirect {
                 sign_redirect(&mut request);
             }
@@ -411,7 +444,14 @@ impl Client {
         {
             let content_type = HeaderValue::from_static(served.content_type);
             let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, content_type)]);
-            return Ok(Response { status: 200, headers, body: served.body, final_url, elapsed: began.elapsed() });
+            return Ok(Response {
+                status: 200,
+                headers,
+                body: served.body,
+                final_url,
+                redirects: Vec::new(),
+                elapsed: began.elapsed(),
+            });
         }
         for (name, value) in route.headers() {
             headers.insert(name, HeaderValue::from_str(&value).map_err(|error| FetchError::Url(error.to_string()))?);
@@ -430,7 +470,7 @@ impl Client {
             (status, answer, body) = answered.map_err(|error| route.annotate(error))?;
         }
         let headers = answer;
-        Ok(Response { status, headers, body, final_url, elapsed: began.elapsed() })
+        Ok(Response { status, headers, body, final_url, redirects: Vec::new(), elapsed: began.elapsed() })
     }
 
     /// Sends a request to exactly the origin of this URL and reads the answer.

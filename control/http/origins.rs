@@ -26,8 +26,7 @@ pub struct OriginConfig {
     pub account: Option<Arc<str>>,
 }
 
-/// An origin: `scheme://host[:port]` with `http` or `https`. In a comparison of URLs, `ws` is equal to `http`, and
-/// `wss` is equal to `https`.
+/// An origin: `scheme://host[:port]` with `http` or `https`. `ws` counts as `http`, and `wss` counts as `https`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Origin {
@@ -45,6 +44,18 @@ impl Origin {
             _ => return None,
         };
         Some(Origin { secure, host: url.host()?.to_owned(), port: url.port_or_known_default()? })
+    }
+
+    /// Whether an entry for this origin also applies to the origin `other`. The two origins have the same host. They also
+    /// have the same port, or both have the default port of their scheme. So one entry for a public name applies to the
+    /// `http`, `https`, `ws` and `wss` URLs of an application. A framework behind a proxy often writes `http` in its own
+    /// URLs although the public name is reached over `https`.
+    pub fn covers(&self, other: &Origin) -> bool {
+        self.host == other.host && (self.port == other.port || self.is_default() && other.is_default())
+    }
+
+    fn is_default(&self) -> bool {
+        self.port == if self.secure { 443 } else { 80 }
     }
 
     /// Whether the connection uses TLS.
@@ -68,9 +79,9 @@ impl Origin {
 
     /// The value of a `Host` header: `HOST`, or `HOST:PORT` if the port is not the scheme's default.
     pub fn authority(&self) -> String {
-        match (self.secure, self.port) {
-            (true, 443) | (false, 80) => self.host.to_string(),
-            _ => format!("{}:{}", self.host, self.port),
+        match self.is_default() {
+            true => self.host.to_string(),
+            false => format!("{}:{}", self.host, self.port),
         }
     }
 
@@ -135,14 +146,17 @@ impl Origins {
     }
 
     /// Returns the origin to which a request for `url` connects. `account` is the account that makes the request.
-    /// `None` means the origin in the URL. An entry for the account has priority over an entry for all accounts.
+    /// `None` means the origin in the URL. An entry for the account has priority over an entry for all accounts. After
+    /// that, an entry with the scheme of the URL has priority over an entry with the other scheme.
     pub fn place(&self, account: Option<&str>, url: &Url) -> Option<&Origin> {
         if self.0.is_empty() {
             return None;
         }
         let asked = Origin::of(url)?;
         let find = |wanted: Option<&str>| {
-            self.0.iter().find(|one| one.account.as_deref() == wanted && one.from == asked).map(|one| &one.to)
+            let own = || self.0.iter().filter(|one| one.account.as_deref() == wanted);
+            let exact = own().find(|one| one.from == asked);
+            exact.or_else(|| own().find(|one| one.from.covers(&asked))).map(|one| &one.to)
         };
         account.and_then(|account| find(Some(account))).or_else(|| find(None))
     }
@@ -200,8 +214,31 @@ mod tests {
         assert_eq!(placed(None, "http://app.test:8000/x").as_deref(), Some("https://localhost:3/x"));
         let stream = Url::parse("wss://app.test/media").unwrap();
         assert_eq!(origins.place(None, &stream).unwrap().to_string(), "http://127.0.0.1:1");
-        for url in ["http://app.test/", "https://app.test:8443/", "https://www.app.test/", "file:///app.test"] {
+        for url in ["https://app.test:8443/", "https://www.app.test/", "file:///app.test"] {
             assert_eq!(placed(Some("acme"), url), None, "{url}");
+        }
+    }
+
+    #[test]
+    fn one_public_name_leads_all_its_schemes_and_an_entry_of_its_own_goes_first() {
+        let origins = Origins::new(vec![
+            table("https://app.test", "http://127.0.0.1:1", None),
+            table("http://plain.test", "http://127.0.0.1:2", None),
+            table("https://plain.test", "http://127.0.0.1:3", None),
+            table("https://dev.test:8443", "http://127.0.0.1:4", None),
+        ]);
+        for (url, place) in [
+            ("https://app.test/", "http://127.0.0.1:1"),
+            ("http://app.test/", "http://127.0.0.1:1"),
+            ("wss://app.test/media", "http://127.0.0.1:1"),
+            ("ws://app.test/media", "http://127.0.0.1:1"),
+            ("ws://app.test:80/media", "http://127.0.0.1:1"),
+            ("http://plain.test/", "http://127.0.0.1:2"),
+            ("wss://plain.test/", "http://127.0.0.1:3"),
+            ("http://dev.test:8443/", "http://127.0.0.1:4"),
+        ] {
+            let place_of = origins.place(None, &Url::parse(url).unwrap());
+            assert_eq!(place_of.map(ToString::to_string).as_deref(), Some(place), "{url}");
         }
     }
 }

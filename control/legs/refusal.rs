@@ -36,7 +36,7 @@ mod tests {
 
     #[test]
     fn a_refusal_tells_the_peer_why() {
-        let (phrase, headers) = Refusal::of(&media::SdpError::Incompatible("no \"audio\"")).into_parts();
+        let (phrase, headers) = Refusal::of(&media::SdpError::Incompatible("no \"audio\"".into())).into_parts();
         assert_eq!((phrase, headers[0].value.as_str()), (None, "305 tandem \"incompatible SDP: no audio\""));
         let (phrase, headers) = Refusal::of(&media::SdpError::Malformed("é\r\nx".repeat(200))).into_parts();
         assert!(phrase.is_some_and(|phrase| phrase.starts_with("malformed SDP: éxéx")));

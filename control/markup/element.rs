@@ -37,8 +37,24 @@ pub struct NotXml(pub String);
 
 impl Element {
     /// Parses a document and returns the root element. Comments and processing instructions are dropped.
+    ///
+    /// # Errors
+    /// Returns the reason, with the line of the text that is wrong.
     pub fn parse(text: &str) -> Result<Self, NotXml> {
         let mut reader = Reader::from_str(text);
+        Self::read(&mut reader).map_err(|NotXml(why)| {
+            // A syntax error is at the start of the wrong piece. Every other error is at the end of the last piece.
+            let at = match reader.error_position() {
+                0 => reader.buffer_position(),
+                at => at,
+            };
+            let before = text.as_bytes().iter().take(usize::try_from(at).unwrap_or(usize::MAX));
+            let line = before.filter(|octet| **octet == b'\n').count() + 1;
+            NotXml(format!("{why} (line {line})"))
+        })
+    }
+
+    fn read(reader: &mut Reader<&[u8]>) -> Result<Self, NotXml> {
         let mut open: Vec<Self> = Vec::new();
         let mut root: Option<Self> = None;
         loop {

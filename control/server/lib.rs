@@ -47,7 +47,7 @@ pub const LOGINS: &[Login] = &[
     Login { caller: telnyx::rest::caller, owner: telnyx::rest::caller },
 ];
 
-/// The text that a browser receives at `/`.
+/// The text that a client receives at `/`, `/console` and `/console/`.
 const PLACES: &str = "\
 Tandem answers SIP, and over HTTP these APIs: /2010-04-01/ (Twilio), /v2/ (Telnyx) and /api/calling/ (SignalWire), with an account's credentials.
 State: /healthz, /readyz, /metrics; log filter: /console/log
@@ -62,7 +62,8 @@ A call's SIP messages: /console/calls/{any id of the call, or a SIP Call-ID}/tra
 /// Builds all routes. `with_metrics` is false if `/metrics` has a separate listener. `gateways` contains the routes of
 /// the gateways. `front_page` says whether the routes of the gateways include `/`.
 pub fn router(app: App, with_metrics: bool, (gateways, front_page): (Router, bool)) -> Router {
-    let front = if front_page { Router::new() } else { Router::new().route("/", get(|| async { PLACES })) };
+    let front = if front_page { Router::new() } else { Router::new().route("/", get(places)) };
+    let front = front.route("/console", get(places)).route("/console/", get(places));
     let metrics = if with_metrics { Router::new().route("/metrics", get(guarded_metrics)) } else { Router::new() };
     Router::new()
         .merge(twilio::rest::routes(FAMILY))
@@ -251,6 +252,38 @@ async fn metrics(State(app): State<App>) -> Response {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }
 
+/// `GET /`, `GET /console` and `GET /console/`: the places of this server, as a page for a browser and as text for every
+/// other client.
+async fn places(headers: HeaderMap) -> Response {
+    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    match accept.contains("text/html") {
+        true => ([(header::CONTENT_TYPE, "text/html; charset=utf-8")], places_page()).into_response(),
+        false => PLACES.into_response(),
+    }
+}
+
+/// Returns [`PLACES`] as a page. A path without an id is a link.
+fn places_page() -> String {
+    let link = |word: &str| {
+        let path = word.trim_end_matches([',', ';', ':']);
+        let is_link = path.starts_with('/') && path.len() > 1 && !path.contains('{') && !path.ends_with("signature");
+        match is_link {
+            true => format!("<a href=\"{path}\">{path}</a>{}", word.get(path.len()..).unwrap_or_default()),
+            false => word.to_owned(),
+        }
+    };
+    let lines: String = PLACES
+        .lines()
+        .map(|line| format!("<p>{}</p>\n", line.split(' ').map(link).collect::<Vec<_>>().join(" ")))
+        .collect();
+    format!(
+        "<!DOCTYPE html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>Tandem</title>\n<h1>Tandem</h1>\n{lines}\
+         <p>A list asks for a user name and a password: the account's SID and auth token, which <code>tandem env</code> \
+         prints. In a terminal: <code>tandem calls</code>, <code>tandem show last</code>, <code>tandem errors</code>.</p>\n\
+         </html>\n"
+    )
+}
+
 /// `GET /console/sessions/{id}/events`: the event log of a call. `id` is the id of the call or of one of its legs.
 /// Requires the credentials of the account that owns the leg, in the form of any provider.
 async fn events(
@@ -426,7 +459,7 @@ fn shown(trace: Result<CallTrace, NoTrace>, query: &TraceQuery) -> Response {
 
 fn no_trace(why: &NoTrace) -> Response {
     let status = match why {
-        NoTrace::Off | NoTrace::Unknown(_) | NoTrace::Gone(_) => StatusCode::NOT_FOUND,
+        NoTrace::Off | NoTrace::Unknown(_) | NoTrace::NoCalls | NoTrace::Gone(_) => StatusCode::NOT_FOUND,
         NoTrace::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
     };
     (status, format!("{why}\n")).into_response()
@@ -468,4 +501,17 @@ async fn note_refused(State(app): State<App>, request: Request, next: Next) -> R
         app.calls.services().report(account.as_deref().map(|account| &*account.name), Cause::RequestRefused, &text);
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_browser_gets_links_to_the_places_that_need_no_id() {
+        let page = places_page();
+        assert!(page.contains("<a href=\"/console/calls\">/console/calls</a>, "), "{page}");
+        assert!(page.contains("<a href=\"/healthz\">") && !page.contains("href=\"/console/calls/{"), "{page}");
+        assert!(page.starts_with("<!DOCTYPE html>"));
+    }
 }

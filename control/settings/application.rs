@@ -14,7 +14,9 @@ use super::method;
 pub struct Application {
     /// The id in the provider's form: a Telnyx connection id, or an id `AP...` of Twilio.
     pub id: Arc<str>,
-    /// Name of the account that owns the calls of the application.
+    /// Name of the account that owns the calls of the application. If there is only one account, the key may be left
+    /// out.
+    #[serde(default)]
     pub account: Arc<str>,
     /// The dialect: `twilio`, `telnyx`, `texml` or `signalwire`. If this text is empty, the configuration derives the
     /// dialect from the id.

@@ -12,7 +12,8 @@ use super::{Secret, method};
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EndpointConfig {
-    /// The account that owns the phone.
+    /// The account that owns the phone. If there is only one account, the key may be left out.
+    #[serde(default)]
     pub account: Arc<str>,
     /// The user name, which is used for digest authentication and for calls to the phone.
     pub username: Arc<str>,

@@ -16,7 +16,8 @@ use super::method;
 pub struct NumberConfig {
     /// The number or prefix. The user part of the request URI of a call must match this pattern.
     pub number: NumberPattern,
-    /// The account that owns the number.
+    /// The account that owns the number. If there is only one account, the key may be left out.
+    #[serde(default)]
     pub account: Arc<str>,
     /// The dialect of the number's web application, one of [`PROVIDERS`](super::PROVIDERS). If `application` is set,
     /// the dialect comes from the application. The default is `twilio`.

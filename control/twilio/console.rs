@@ -21,7 +21,7 @@ use tandem_http::exchange::HttpExchange;
 use tandem_runtime::app::App;
 use tandem_store::StoreFailed;
 
-use super::explain::{ReceivedRequest, compare, explain_by};
+use super::explain::{ReceivedRequest, compare, explain_by, usual_urls};
 use super::signed_request;
 
 /// Limits for a request to explain a signature. `MAX_URL` is the maximum length of the URL in octets. `MAX_PARAMETERS`
@@ -98,6 +98,9 @@ struct Signed {
     /// A readable description of the key that signed the requests.
     key: String,
     requests: Vec<LoggedSignature>,
+    /// The URLs that the application may check instead of the URL of the last refused request. They differ in the scheme
+    /// and in the port. Empty if the application refused no request.
+    usual: Vec<String>,
     /// The comparison of a signed URL with the URL in the query. `None` if the query has no URL.
     comparison: Option<Comparison>,
 }
@@ -119,7 +122,7 @@ struct Comparison {
     signed: String,
     checked: String,
     differences: Vec<String>,
-    advice: &'static str,
+    advice: String,
 }
 
 /// Lists the signed requests of a call.
@@ -143,20 +146,40 @@ async fn signed(State(app): State<App>, headers: HeaderMap, Query(asked): Query<
         let path = |url: &str| url::Url::parse(url).map(|url| url.path().to_owned()).unwrap_or_default();
         let nearest = requests.iter().rev().find(|request| path(&request.url) == path(&checked));
         let refused = || requests.iter().rev().find(|request| matches!(request.status, Some(401 | 403)));
-        let signed = nearest.or_else(refused).or(requests.last()).map(|request| request.url.clone()).unwrap_or_default();
+        let signed =
+            nearest.or_else(refused).or(requests.last()).map(|request| request.url.clone()).unwrap_or_default();
         let differences = compare(&signed, &checked);
-        let advice = if differences.is_empty() {
-            "The URL is the same, so the key must differ: compare the auth token in your application with this account's; \
-             or your application changes the parameters before it checks them."
-        } else {
-            "Give your validator the signed URL, or configure the URL that it checks, and map it to the signed URL's \
-             origin with [[origins]]."
-        };
+        let advice = advice(&signed, &checked, &differences);
         Comparison { signed, checked, differences, advice }
     });
-    let told = Signed { session, key: format!("the auth token of {}", keys.account_sid), requests, comparison };
+    let refused = requests.iter().rev().find(|request| matches!(request.status, Some(401 | 403)));
+    let usual = refused.map(|request| usual_urls(&request.url)).unwrap_or_default();
+    let told = Signed { session, key: format!("the auth token of {}", keys.account_sid), requests, usual, comparison };
     let body = serde_json::to_string(&told).unwrap_or_default();
     ([(header::CONTENT_TYPE, "application/json")], body + "\n").into_response()
+}
+
+/// Returns the advice for an application that checks the URL `checked`.
+fn advice(signed: &str, checked: &str, differences: &[String]) -> String {
+    if differences.is_empty() {
+        return format!(
+            "The URL is the same. So either your application does not really check this URL: print the URL that it gives to \
+             its validator, which is often {}. Or the key differs: compare the auth token in your application with this \
+             account's. Or your application changes the parameters before it checks them.",
+            usual_urls(signed).first().map_or("another one", String::as_str),
+        );
+    }
+    if usual_urls(signed).iter().any(|url| url == checked) {
+        return format!(
+            "Only the scheme or the port differs. The URL that fits is {signed}: give your validator this URL, or let your \
+             framework trust the headers of its proxy (Flask: ProxyFix, Express: trust proxy, Django: \
+             SECURE_PROXY_SSL_HEADER)."
+        );
+    }
+    format!(
+        "The URL that fits is {signed}: give your validator this URL. Or configure the URL that it checks, and map it to \
+         the signed URL's origin with [[origins]]."
+    )
 }
 
 /// Returns the call's id and the requests that this server sent to the application during the call. `None` if there is

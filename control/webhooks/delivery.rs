@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use tandem_call::Method;
 use tandem_call::id::LegId;
 use tandem_causes::Cause;
-use tandem_http::FetchError;
 use tandem_http::exchange::HttpAnswer;
+use tandem_http::{FetchError, Redirect};
 use tandem_store::deliveries::DeliveryState;
 
 /// A webhook request with its retry policy, in a form that is independent of the provider. The delivery is stored as
@@ -180,9 +180,10 @@ pub struct AttemptReport {
 /// Formats a report, for example `URL 503 (12 ms); again in 4 s`.
 impl fmt::Display for AttemptReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Attempt { number, url, elapsed, status, error, .. } = &self.attempt;
+        let Attempt { number, url, redirects, elapsed, status, error, .. } = &self.attempt;
+        let redirects: String = redirects.iter().map(|redirect| format!("{redirect} ")).collect();
         match (status, error) {
-            (Some(status), _) => write!(f, "{url} {status} ({} ms)", elapsed.as_millis())?,
+            (Some(status), _) => write!(f, "{url} {redirects}{status} ({} ms)", elapsed.as_millis())?,
             (None, Some(error)) => write!(f, "{url} failed: {error}")?,
             (None, None) => write!(f, "{url} failed")?,
         }
@@ -204,6 +205,8 @@ pub struct Attempt {
     pub number: u32,
     /// The configured URL, without user name and password.
     pub url: String,
+    /// The redirects that the request followed.
+    pub redirects: Vec<Redirect>,
     /// Whether the URL of this attempt is the failover URL.
     pub failover: bool,
     /// Time at which the attempt started.
@@ -258,7 +261,9 @@ mod tests {
             let (url, error) = ("http://a/b".to_owned(), error.map(str::to_owned));
             let elapsed = Duration::from_millis(12);
             let (at, failover) = (Timestamp::UNIX_EPOCH, false);
-            let attempt = Attempt { number, url, failover, at, elapsed, status, error, cause: None, answer: None };
+            let redirects = Vec::new();
+            let attempt =
+                Attempt { number, url, redirects, failover, at, elapsed, status, error, cause: None, answer: None };
             AttemptReport { attempt, state, next }.to_string()
         };
         let again = |millis| Next::Retry { after: Duration::from_millis(millis) };

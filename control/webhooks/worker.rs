@@ -174,7 +174,8 @@ impl Worker {
         let (now, elapsed) = (Timestamp::now(), sent.began.elapsed());
         let status = status(&sent.outcome);
         let cause = match (&sent.outcome, status) {
-            (_, Some(status)) => Cause::of_status(status),
+            (Ok(response), Some(status)) => Cause::of_answer(status, &response.redirects),
+            (Err(_), Some(status)) => Cause::of_status(status),
             (Err(error), None) => Some(Cause::of_fetch_error(error)),
             (Ok(_), None) => None,
         };
@@ -208,6 +209,7 @@ impl Worker {
         let attempt = Attempt {
             number: target.attempt,
             url: without_credentials(&target.url),
+            redirects: sent.outcome.as_ref().map(|response| response.redirects.clone()).unwrap_or_default(),
             failover: target.failover,
             at: now.saturating_sub(elapsed).unwrap_or(now),
             elapsed,

@@ -90,7 +90,7 @@ impl Crypto {
     /// Returns the error that says why no m-line was usable.
     pub(super) fn refusal(&self, lines: &mut dyn Iterator<Item = &Offered>) -> SdpError {
         let lines: Vec<&Offered> = lines.collect();
-        SdpError::Incompatible(match self.wanted {
+        let why = match self.wanted {
             _ if lines.is_empty() => "no audio stream with a reachable address and a supported codec",
             Srtp::Off => "the offer demands SRTP, which is off here (srtp = \"off\")",
             Srtp::Optional => "the offer demands SRTP, but has no key with a supported suite",
@@ -98,7 +98,8 @@ impl Crypto {
                 "SRTP is required here (srtp = \"required\"), but no offered key has a supported suite"
             }
             Srtp::Required => "SRTP is required here (srtp = \"required\"), but the offer has no key",
-        })
+        };
+        SdpError::Incompatible(why.into())
     }
 
     /// Returns the protection for an offered `a=crypto` line. The protection uses the key of this line and our key of
@@ -116,13 +117,13 @@ impl Crypto {
         let ours = |line: &&Line| self.offered().any(|(tag, suite)| (tag, suite) == (line.tag, line.master.suite()));
         match (answered.lines.iter().find(ours), self.wanted) {
             (line @ Some(_), Srtp::Optional | Srtp::Required) => Ok(self.take(line)),
-            (_, Srtp::Required) if answered.attributes == 0 => {
-                Err(SdpError::Incompatible("SRTP is required here (srtp = \"required\"), but the answer has no key"))
-            }
+            (_, Srtp::Required) if answered.attributes == 0 => Err(SdpError::Incompatible(
+                "SRTP is required here (srtp = \"required\"), but the answer has no key".into(),
+            )),
             (_, Srtp::Optional | Srtp::Required) if answered.attributes > 0 => {
-                Err(SdpError::Incompatible("the answer's key does not match any offered key"))
+                Err(SdpError::Incompatible("the answer's key does not match any offered key".into()))
             }
-            _ if answered.secure => Err(SdpError::Incompatible("the answer demands SRTP but has no key")),
+            _ if answered.secure => Err(SdpError::Incompatible("the answer demands SRTP but has no key".into())),
             _ => Ok(Protection::Plain),
         }
     }

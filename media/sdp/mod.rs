@@ -21,6 +21,7 @@ pub use crypto::Srtp;
 
 pub(crate) use negotiate::{Local, Negotiation};
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 
 use crate::codec::Codec;
@@ -133,7 +134,7 @@ pub enum SdpError {
     Malformed(String),
     /// The body is SDP, but contains no audio stream that we support. SIP answers 488 in this case.
     #[error("incompatible SDP: {0}")]
-    Incompatible(&'static str),
+    Incompatible(Cow<'static, str>),
 }
 
 /// Returns the codec names of an offer's first audio line, in the order of the line. The names include codecs that we

@@ -215,10 +215,15 @@ impl Negotiation {
         let text = parse::text(offer)?;
         let description = Description::parse(&text)?;
         self.offered_names = description.encodings();
+        if let Some(refusal) = no_common_codec(&description, &self.codecs_in_use) {
+            return Err(refusal);
+        }
         let (ours, line, audio, key) = usable(&description, self.local.address, &self.codecs_in_use, &self.crypto)?;
         let common: Vec<Codec> = codecs(audio).filter(|codec| self.codecs_in_use.contains(codec)).collect();
         let first = preferred.codecs.iter().find(|codec| common.contains(codec)).or(common.first());
-        let Some(codec) = first.copied() else { return Err(SdpError::Incompatible("no codec that is supported here")) };
+        let Some(codec) = first.copied() else {
+            return Err(SdpError::Incompatible("no codec that is supported here".into()));
+        };
         self.lines = description.lines.iter().map(refused).collect();
         self.ours = ours;
         let direction = match (audio.remote.is_some(), audio.direction) {
@@ -280,7 +285,7 @@ impl Negotiation {
     /// Applies the far end's answer to our offer. If the far end sends the same answer again (in a 183, then in a 200),
     /// nothing changes.
     pub(crate) fn accept(&mut self, answer: &[u8]) -> Result<(), SdpError> {
-        let refused = SdpError::Incompatible("the answer refuses audio or contains no codec of the offer");
+        let refused = SdpError::Incompatible("the answer refuses audio or contains no codec of the offer".into());
         let text = parse::text(answer)?;
         let description = Description::parse(&text)?;
         let local = self.local.address;
@@ -508,6 +513,23 @@ fn usable<'a>(
         .filter_map(|(index, line, audio)| Some((index, line, audio, crypto.choose(&audio.keys)?)))
         .min_by_key(|(.., key)| key.is_none())
         .ok_or_else(|| crypto.refusal(&mut speakable().map(|(.., audio)| &audio.keys)))
+}
+
+/// Returns the refusal if the offer has an audio line with codecs, but no codec that we use. The refusal names the codecs
+/// of both sides.
+fn no_common_codec(description: &Description<'_>, ours: &[Codec]) -> Option<SdpError> {
+    let offered = description.encodings();
+    let is_ours = |name: &String| ours.iter().any(|codec| codec.name().eq_ignore_ascii_case(name));
+    let mut audio = description.lines.iter().filter_map(|line| line.audio.as_ref());
+    let common = offered.iter().any(is_ours) || audio.any(|audio| codecs(audio).any(|codec| ours.contains(&codec)));
+    if offered.is_empty() || common {
+        return None;
+    }
+    let mut names: Vec<&str> = ours.iter().map(|codec| codec.name()).collect();
+    names.dedup();
+    let (offered, ours) = (offered.join(", "), names.join(", "));
+    let why = format!("no common codec: the offer has {offered}, and this side allows {ours}");
+    Some(SdpError::Incompatible(why.into()))
 }
 
 /// Whether the address of the stream has the same address family as our socket.

@@ -111,7 +111,7 @@ impl<'a> Description<'a> {
         let Some(first) = all.iter().position(begins) else {
             let is_line = |line: &&str| matches!(line.as_bytes(), [kind, b'=', ..] if kind.is_ascii_lowercase());
             return Err(match all.iter().any(is_line) {
-                true => SdpError::Incompatible("no m-line"),
+                true => SdpError::Incompatible("no m-line".into()),
                 false => malformed("no line of the form x=", ""),
             });
         };

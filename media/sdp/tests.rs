@@ -188,6 +188,23 @@ fn an_answer_that_refuses_audio_is_incompatible_and_changes_nothing() {
 }
 
 #[test]
+fn an_offer_without_a_common_codec_is_refused_with_the_codecs_of_both_sides() {
+    let mut negotiation = Negotiation::new(local());
+    negotiation.set_codecs(&[Codec::Opus, Codec::Pcma]);
+    for (media, offered) in [
+        ("m=audio 4000 RTP/AVP 18 101\r\na=rtpmap:101 telephone-event/8000\r\n", "G729"),
+        ("m=audio 4000 RTP/AVP 97 0\r\na=rtpmap:97 iLBC/8000\r\n", "iLBC, PCMU"),
+    ] {
+        let refusal = negotiation.answer(offer(media).as_bytes()).unwrap_err().to_string();
+        let wanted = format!("the offer has {offered}, and this side allows opus, PCMA");
+        assert!(refusal.ends_with(&wanted), "{refusal}");
+    }
+    // A video offer has no codec to name.
+    let refusal = negotiation.answer(offer("m=video 4000 RTP/AVP 31\r\n").as_bytes()).unwrap_err().to_string();
+    assert!(refusal.contains("no audio stream"), "{refusal}");
+}
+
+#[test]
 fn packet_times_are_kept_to_what_we_can_send() {
     for (attributes, frames) in [
         ("", 1),

@@ -1,5 +1,5 @@
 //! The data directory. Only one server at a time uses a data directory. The lock file in this directory contains the
-//! addresses of this server.
+//! process id and the addresses of this server.
 
 use std::fs::{File, TryLockError};
 use std::io::Write as _;
@@ -11,6 +11,9 @@ use tandem_store::directory;
 
 /// Maximum size of a lock file, in octets. A larger file is not used.
 const MAX_FILE_SIZE: usize = 4_096;
+
+/// First word of the line with the id of the process that has the lock.
+const PROCESS: &str = "process ";
 
 /// The lock on a data directory. Without the lock, a second server would treat the live calls of the first server as
 /// calls that a crash interrupted.
@@ -29,18 +32,26 @@ impl Lock {
         let file = File::options().create(true).write(true).truncate(false).open(&path);
         let file = file.with_context(|| format!("data_dir: {}", path.display()))?;
         file.try_lock().map_err(|error| match error {
-            TryLockError::WouldBlock => anyhow!("data_dir: {shown} is in use by another tandem"),
+            TryLockError::WouldBlock => {
+                let owner = text_of(data_dir).as_deref().and_then(process).map(|id| format!(" (process {id})"));
+                anyhow!("data_dir: {shown} is in use by another tandem{}", owner.unwrap_or_default())
+            }
             TryLockError::Error(error) => anyhow!("data_dir: cannot lock {}: {error}", path.display()),
         })?;
         let lock = Self(file);
         lock.clear();
+        lock.write(&format!("{PROCESS}{}\n", std::process::id()));
         Ok(lock)
     }
 
     /// Writes the server's addresses to the lock file. If writing fails, commands use the addresses in the
     /// configuration.
     pub(super) fn publish(&self, listening: &Listening) {
-        if let Err(error) = (&self.0).write_all(listening.text().as_bytes()) {
+        self.write(&listening.text());
+    }
+
+    fn write(&self, text: &str) {
+        if let Err(error) = (&self.0).write_all(text.as_bytes()) {
             tracing::warn!("data_dir: cannot write tandem.lock: {error}");
         }
     }
@@ -71,20 +82,30 @@ impl Listening {
     /// Returns the addresses of the server that uses this data directory, or `None` if no server runs. If a server was
     /// killed, the result may be the addresses of the killed server.
     pub fn of(data_dir: &Path) -> Option<Self> {
-        let text = std::fs::read(file(data_dir)).ok().filter(|text| text.len() <= MAX_FILE_SIZE)?;
-        Self::read(std::str::from_utf8(&text).ok()?)
+        Self::read(&text_of(data_dir)?)
     }
 
-    /// Returns the text of the lock file: one line for HTTP, then one line for each SIP socket.
+    /// Returns the text that follows the line of the process: one line for HTTP, then one line for each SIP socket.
     fn text(&self) -> String {
         format!("http://{}\n{}\n", self.http, self.sip.join("\n"))
     }
 
     fn read(text: &str) -> Option<Self> {
-        let mut lines = text.lines();
+        let mut lines = text.lines().skip_while(|line| line.starts_with(PROCESS));
         let http = lines.next()?.strip_prefix("http://")?.parse().ok()?;
         Some(Self { http, sip: lines.map(str::to_owned).collect() })
     }
+}
+
+/// Returns the text of the lock file.
+fn text_of(data_dir: &Path) -> Option<String> {
+    let text = std::fs::read(file(data_dir)).ok().filter(|text| text.len() <= MAX_FILE_SIZE)?;
+    String::from_utf8(text).ok()
+}
+
+/// Returns the id of the process that wrote this text of a lock file.
+fn process(text: &str) -> Option<u32> {
+    text.lines().find_map(|line| line.strip_prefix(PROCESS)?.parse().ok())
 }
 
 fn file(data_dir: &Path) -> PathBuf {
@@ -106,9 +127,10 @@ mod tests {
         let lock = Lock::take(directory.path()).unwrap();
         assert_eq!(Listening::of(directory.path()), None, "not before it listens");
         lock.publish(&listening);
-        assert!(
-            Lock::take(directory.path()).is_err_and(|error| error.to_string().contains("in use by another tandem"))
-        );
+        assert!(Lock::take(directory.path()).is_err_and(|error| {
+            let owner = format!("in use by another tandem (process {})", std::process::id());
+            error.to_string().contains(&owner)
+        }));
         assert_eq!(Listening::of(directory.path()), Some(listening), "a second server changes nothing");
         drop(lock);
         assert_eq!(Listening::of(directory.path()), None);

@@ -17,29 +17,42 @@ pub(super) struct FirstAccount {
     /// Whether this start created the account.
     new: bool,
     path: PathBuf,
+    /// The text that the file does not have yet.
     text: String,
 }
 
 impl FirstAccount {
-    /// Loads the account that an earlier start created, or creates a new account. A new account is stored only by
-    /// [`Self::keep`].
+    /// Loads the account that an earlier start created, or creates a new account. If the earlier start created no
+    /// credentials for SignalWire, the function adds some. New texts are stored only by [`Self::keep`].
     pub(super) fn load_or_draw(data_dir: &Path) -> anyhow::Result<Self> {
-        let path = data_dir.join("account.toml");
-        let (text, new) = match std::fs::read_to_string(&path) {
+        let path = file(data_dir);
+        let (mut whole, new) = match std::fs::read_to_string(&path) {
             Ok(text) => (text, false),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => (draw(), true),
             Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
         };
-        let account = toml::from_str(&text).with_context(|| format!("{} is not an account", path.display()))?;
-        Ok(Self { account, new, path, text })
+        let mut text = if new { whole.clone() } else { String::new() };
+        if read(&path, &whole)?.signalwire.is_none() {
+            let added = draw_signalwire();
+            whole.push_str(&added);
+            text.push_str(&added);
+        }
+        Ok(Self { account: read(&path, &whole)?, new, path, text })
     }
 
-    /// Stores a new account in its file, so that the next start loads it.
+    /// Returns the account that a start has stored.
+    pub(super) fn load(data_dir: &Path) -> anyhow::Result<Account> {
+        let path = file(data_dir);
+        let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        read(&path, &text)
+    }
+
+    /// Stores new texts in the file of the account, so that the next start loads them.
     pub(super) fn keep(&self) -> anyhow::Result<()> {
-        if self.new {
-            write_private(&self.path, &self.text).with_context(|| format!("cannot write {}", self.path.display()))?;
+        if self.text.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        write_private(&self.path, &self.text, self.new).with_context(|| format!("cannot write {}", self.path.display()))
     }
 }
 
@@ -58,7 +71,10 @@ impl fmt::Display for FirstAccount {
             writeln!(f, "  export TWILIO_ACCOUNT_SID={account_sid}")?;
             writeln!(f, "  export TWILIO_AUTH_TOKEN={auth_token}")?;
         }
-        writeln!(f, "`tandem env` prints these lines again, and those for Telnyx: eval \"$(tandem env)\"")
+        writeln!(
+            f,
+            "`tandem env` prints these lines again, and those for Telnyx and SignalWire: eval \"$(tandem env)\""
+        )
     }
 }
 
@@ -75,12 +91,31 @@ fn draw() -> String {
     )
 }
 
+fn draw_signalwire() -> String {
+    // A random UUID has the version 4 and the variant 2 (RFC 9562 §5.4).
+    let id = rand::random::<u128>() & !(0xf << 76) & !(0x3 << 62) | (0x4 << 76) | (0x2 << 62);
+    let id = tandem_telnyx::id::uuid(id);
+    let (token, key) = (hex(&rand::random::<[u8; 24]>()), hex(&rand::random::<[u8; 24]>()));
+    format!("\n[signalwire]\nproject_id = \"{id}\"\napi_token = \"PT{token}\"\nsigning_key = \"PSK_{key}\"\n")
+}
+
+fn file(data_dir: &Path) -> PathBuf {
+    data_dir.join("account.toml")
+}
+
+fn read(path: &Path, text: &str) -> anyhow::Result<Account> {
+    toml::from_str(text).with_context(|| format!("{} is not an account", path.display()))
+}
+
 fn hex(octets: &[u8]) -> String {
     octets.iter().map(|octet| format!("{octet:02x}")).collect()
 }
 
-fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
-    std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?.write_all(text.as_bytes())
+/// Writes a new file, or appends to the file.
+fn write_private(path: &Path, text: &str, new: bool) -> std::io::Result<()> {
+    let mut options = std::fs::OpenOptions::new();
+    options.append(true).create_new(new).mode(0o600);
+    options.open(path)?.write_all(text.as_bytes())
 }
 
 #[cfg(test)]
@@ -103,5 +138,23 @@ mod tests {
         assert!(!again.to_string().contains(&token(&again)));
         assert!(first.to_string().contains("export TWILIO_AUTH_TOKEN="));
         assert!(!first.to_string().contains(&first.account.telnyx.as_ref().unwrap().api_key), "for those who ask");
+        let project = |one: &Account| one.signalwire.as_ref().unwrap().project_id.clone();
+        assert_eq!(project(&first.account), project(&FirstAccount::load(dir.path()).unwrap()));
+    }
+
+    #[test]
+    fn an_account_of_an_older_version_gets_what_it_lacks_and_keeps_what_it_has() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(file(dir.path()), draw()).unwrap();
+        let old = FirstAccount::load(dir.path()).unwrap();
+        assert!(old.signalwire.is_none());
+        let first = FirstAccount::load_or_draw(dir.path()).unwrap();
+        first.keep().unwrap();
+        let stored = FirstAccount::load(dir.path()).unwrap();
+        let tokens = [&old, &first.account, &stored].map(|one| one.twilio.as_ref().unwrap().auth_token.clone());
+        assert!(tokens.iter().all(|token| *token == tokens[0]));
+        let projects = [&first.account, &stored].map(|one| one.signalwire.as_ref().unwrap().project_id.clone());
+        assert_eq!(projects[0], projects[1]);
+        assert!(first.to_string().contains("is in"), "an old account is not shown as a new one");
     }
 }

@@ -67,8 +67,8 @@ async fn demo(data: &Path) -> anyhow::Result<()> {
     let config = write_config(data, &app)?;
     let server = Server::start(load(&config)?).await?;
     let sip = server.sip_addrs().first().map(|(_, address)| address.to_string()).unwrap_or_default();
-    println!("Tandem demo: SIP on {sip}, HTTP on {}, a web application on {}", server.http_addr(), app.address);
-    println!("configuration {}\n", config.display());
+    say!("Tandem demo: SIP on {sip}, HTTP on {}, a web application on {}", server.http_addr(), app.address);
+    say!("configuration {}\n", config.display());
 
     let client = Client::new(NetworkPolicy::default(), Duration::from_secs(5))?;
     let voice = Voice::new(SpeechConfig::default(), data.join("cache/speech"), client, Default::default());
@@ -143,7 +143,7 @@ async fn demo(data: &Path) -> anyhow::Result<()> {
     report::timeline(&lines, &legs);
     report::audio(&legs, &[("caller", caller_stats), ("desk", desk_stats)]);
     let length = recording.duration.unwrap_or_default().as_secs_f64();
-    println!("\nRecording: {} ({length:.2} s)", path.display());
+    say!("\nRecording: {} ({length:.2} s)", path.display());
 
     caller.stop().await;
     desk.stop().await;
@@ -152,8 +152,8 @@ async fn demo(data: &Path) -> anyhow::Result<()> {
     if !failed.is_empty() {
         bail!("the demo failed: {}", failed.join("; "));
     }
-    println!("\nAll steps succeeded in {:.0} s.", began.elapsed().as_secs_f64());
-    println!(
+    say!("\nAll steps succeeded in {:.0} s.", began.elapsed().as_secs_f64());
+    say!(
         "Next, with your own application: `tandem dev http://127.0.0.1:5000/voice`, and in another terminal `tandem call 600`."
     );
     Ok(())

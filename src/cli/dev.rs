@@ -11,11 +11,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::anyhow;
-use tandem::app::Server;
-use tandem_accounts::DEFAULT_ACCOUNT;
+use tandem::app::{OnHangup, Server};
+use tandem_accounts::{Account, DEFAULT_ACCOUNT};
 use tandem_config::Config;
-use tandem_settings::ApplicationKind;
+use tandem_http::{Origin, without_credentials};
 
+use super::env::Sdk;
+use super::list::print;
 use super::paint::Paint;
 use super::{Failure, env};
 use view::View;
@@ -49,9 +51,10 @@ pub(crate) struct Arguments {
     /// Voice URL of the application: http://127.0.0.1:5000/voice, 127.0.0.1:5000/voice, :5000/voice or 5000/voice
     #[arg(value_name = "URL")]
     url: String,
-    /// Public origin of the application. Requests to this origin are sent to the origin of URL instead
+    /// Public origin of the application, for example https://app.example. Requests to this host, by http, https, ws or
+    /// wss, are sent to the origin of URL instead. The option may be repeated; the first origin is the number's
     #[arg(long, value_name = "ORIGIN")]
-    public: Option<String>,
+    public: Vec<String>,
     /// Configuration file with further settings
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -91,7 +94,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
             Err(Failure::Input(error) | Failure::Environment(error) | Failure::NotYet(error)) => Err(error.to_string()),
         }
     };
-    super::block_on(tandem::app::run_with(config, read, |server| greet(server, &info)))?.map_err(|error| {
+    super::block_on(tandem::app::run_with(config, OnHangup::End, read, |server| greet(server, &info)))?.map_err(|error| {
         let text = format!("{error:#}");
         // The server's error message recommends environment variables. This command has options for the same settings,
         // so the advice is replaced.
@@ -120,6 +123,9 @@ struct StartInfo {
     /// URL to which the server actually connects.
     local: String,
     account: String,
+    provider: String,
+    /// The id of the application, if the provider's applications have one.
+    application: Option<String>,
     config: Config,
     shows_sip: bool,
 }
@@ -149,16 +155,16 @@ fn settings(arguments: &Arguments, url: &str) -> Result<(Config, StartInfo), Fai
         Some(name) => name.clone(),
         None => names.first().map_or(DEFAULT_ACCOUNT, |name| *name).to_owned(),
     };
-    let (public, origin) = match &arguments.public {
-        None => (url.to_owned(), None),
-        Some(public) => {
-            let public = public.trim_end_matches('/');
-            if !["http://", "https://"].iter().any(|scheme| public.starts_with(scheme)) {
-                return Err(input(format!("--public: {public:?} is not an origin; write https://app.example")));
-            }
-            let (origin, path) = split(url);
-            (format!("{public}{path}"), Some((public.to_owned(), origin.to_owned())))
-        }
+    let mut publics = Vec::with_capacity(arguments.public.len());
+    for public in &arguments.public {
+        let origin: Origin = public.parse().map_err(|why| input(format!("--public: {why}")))?;
+        publics.push(origin.to_string());
+    }
+    let (origin, path) = split(url);
+    let (origin, user) = without_user(origin);
+    let public = match publics.first() {
+        Some(public) => with_user(&format!("{public}{path}"), user),
+        None => url.to_owned(),
     };
     let taken = |number: &str| before.numbers.iter().any(|one| one.number.exact() == Some(number));
     let free = |first: &str| {
@@ -168,24 +174,24 @@ fn settings(arguments: &Arguments, url: &str) -> Result<(Config, StartInfo), Fai
         tried.find(|number| !taken(number)).unwrap_or_else(|| first.to_owned())
     };
     let (number, extension) = (free(NUMBER), free(EXTENSION));
-    // An application that works with commands needs an entry in `[[applications]]`. For any other application, the
-    // number has a `voice_url`.
-    let commands =
-        arguments.provider.as_ref().filter(|provider| ApplicationKind::of(provider) == ApplicationKind::Commands);
-    let goes_to = match commands {
-        Some(provider) => {
-            let taken = |id: &str| before.applications.iter().any(|one| &*one.id == id);
-            let mut tried = (0..MAX_TRIES).map(|step| (APPLICATION + u64::from(step)).to_string());
-            let id = tried.find(|id| !taken(id)).unwrap_or_else(|| APPLICATION.to_string());
+    // The account that the server creates has credentials of every provider.
+    let documents = before.accounts.iter().find(|one| *one.name == *account).map_or("twilio", Account::documents);
+    let provider = arguments.provider.clone().unwrap_or_else(|| documents.to_owned());
+    // The REST API of these providers places calls only for an application, which needs an entry in `[[applications]]`.
+    // For any other application, the number has a `voice_url`.
+    let application = ["telnyx", "texml"].contains(&&*provider).then(|| {
+        let taken = |id: &str| before.applications.iter().any(|one| &*one.id == id);
+        let mut tried = (0..MAX_TRIES).map(|step| (APPLICATION + u64::from(step)).to_string());
+        tried.find(|id| !taken(id)).unwrap_or_else(|| APPLICATION.to_string())
+    });
+    let goes_to = match &application {
+        Some(id) => {
             let place = before.applications.len();
-            let said = [("ID", &id), ("ACCOUNT", &account), ("PROVIDER", provider), ("WEBHOOK_URL", &public)];
+            let said = [("ID", id), ("ACCOUNT", &account), ("PROVIDER", &provider), ("WEBHOOK_URL", &public)];
             extra.extend(said.map(|(key, value)| (format!("TANDEM_APPLICATIONS__{place}__{key}"), value.clone())));
-            vec![("APPLICATION", id)]
+            vec![("APPLICATION", id.clone())]
         }
-        None => {
-            let provider = arguments.provider.clone().map(|provider| ("PROVIDER", provider));
-            [("VOICE_URL", public.clone())].into_iter().chain(provider).collect()
-        }
+        None => vec![("VOICE_URL", public.clone()), ("PROVIDER", provider.clone())],
     };
     for (place, number) in [&number, &extension].into_iter().enumerate() {
         let place = before.numbers.len() + place;
@@ -194,10 +200,10 @@ fn settings(arguments: &Arguments, url: &str) -> Result<(Config, StartInfo), Fai
             extra.push((format!("TANDEM_NUMBERS__{place}__{key}"), value));
         }
     }
-    if let Some((from, to)) = origin {
-        let place = before.origins.len();
+    for (place, from) in publics.into_iter().enumerate() {
+        let place = before.origins.len() + place;
         extra.push((format!("TANDEM_ORIGINS__{place}__FROM"), from));
-        extra.push((format!("TANDEM_ORIGINS__{place}__TO"), to));
+        extra.push((format!("TANDEM_ORIGINS__{place}__TO"), origin.clone()));
     }
     let mut config = load(arguments, &extra)?;
     // After Ctrl-C, the server ends without waiting for live calls.
@@ -211,6 +217,8 @@ fn settings(arguments: &Arguments, url: &str) -> Result<(Config, StartInfo), Fai
         url: public,
         local: url.to_owned(),
         account,
+        provider,
+        application,
         config: config.clone(),
         shows_sip: arguments.sip,
     };
@@ -251,10 +259,28 @@ fn split(url: &str) -> (&str, &str) {
     url.split_at(end)
 }
 
+/// Splits an origin into the origin without `USER:PASSWORD@` and the text before the `@`.
+fn without_user(origin: &str) -> (String, Option<&str>) {
+    let (scheme, authority) = origin.split_once("://").unwrap_or(("http", origin));
+    match authority.rsplit_once('@') {
+        Some((user, host)) => (format!("{scheme}://{host}"), Some(user)),
+        None => (origin.to_owned(), None),
+    }
+}
+
+/// Adds `USER:PASSWORD@` to a URL.
+fn with_user(url: &str, user: Option<&str>) -> String {
+    match (user, url.split_once("://")) {
+        (Some(user), Some((scheme, rest))) => format!("{scheme}://{user}@{rest}"),
+        _ => url.to_owned(),
+    }
+}
+
 /// Returns whether the host of the URL accepts a TCP connection.
 fn is_there(url: &str) -> bool {
     let (origin, _) = split(url);
-    let (scheme, host) = origin.split_once("://").unwrap_or(("http", origin));
+    let (origin, _) = without_user(origin);
+    let (scheme, host) = origin.split_once("://").unwrap_or(("http", &origin));
     let with_port = match host.rsplit_once(':') {
         Some((_, port)) if port.parse::<u16>().is_ok() => host.to_owned(),
         _ => format!("{host}:{}", if scheme == "https" { 443 } else { 80 }),
@@ -266,35 +292,44 @@ fn is_there(url: &str) -> bool {
 /// Prints the information for the start, and starts the live view of the calls.
 fn greet(server: &Server, info: &StartInfo) {
     let paint = Paint::stdout();
-    let StartInfo { number, extension, url, local, account, config, shows_sip } = info;
-    let public = if url == local { String::new() } else { format!(" (at {local})") };
-    println!("{}", paint.bold(format!("Calls to {number} and {extension} go to {url}{public}")));
+    let StartInfo { number, extension, url, local, account, provider, application, config, shows_sip } = info;
+    // The URL may contain a password.
+    let (shown, place) = (without_credentials(url), without_credentials(local));
+    let public = if url == local { String::new() } else { format!(" (at {place})") };
+    let mut text = paint.bold(format!("Calls to {number} and {extension} go to {shown}{public}"));
+    text.push('\n');
     if let Some(account) = server.accounts().iter().find(|one| *one.name == **account) {
-        println!("\nIn your application's shell:");
-        let own: &[&str] = match account.documents() {
-            "signalwire" => &["SIGNALWIRE_PROJECT_ID", "SIGNALWIRE_API_TOKEN", "SIGNALWIRE_SIGNING_KEY"],
-            "texml" => &["TELNYX_API_KEY", "TELNYX_PUBLIC_KEY", "TELNYX_BASE_URL"],
-            "twilio" => &["TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN"],
-            _ => &[],
-        };
-        for (name, value) in env::variables(account, config).into_iter().filter(|(name, _)| own.contains(name)) {
-            println!("  {}", paint.green(format!("export {name}={}", env::quoted(&value))));
+        let mut config = config.clone();
+        config.http.listen = server.http_addr();
+        let sdk = Sdk { provider, account, config: &config, number, application: application.as_deref() };
+        text.push_str("\nIn your application's shell:\n");
+        for (name, value) in sdk.variables() {
+            let line = format!("export {name}={}", env::quoted(&value));
+            text.push_str(&format!("  {}\n", paint.green(line)));
         }
-        if !own.contains(&"TELNYX_BASE_URL") {
-            let base = format!("http://{}", server.http_addr());
-            println!(
-                "For REST calls of its SDK add one line (Python), or use `tandem proxy` and change nothing (docs/sdk.md):"
-            );
-            println!("  {}", paint.green(format!("client.api.base_url = \"{base}\"")));
+        text.push_str(match &**provider {
+            "telnyx" | "texml" | "swml" => "Its SDK reads these variables. A call by REST (Python):\n",
+            _ => "A call by REST (Python). Set base_url, or use `tandem proxy` and change nothing (docs/sdk.md):\n",
+        });
+        for line in sdk.first_lines() {
+            text.push_str(&format!("  {}\n", paint.green(line)));
         }
     }
-    println!("\nCall it from another terminal in this directory:");
-    println!("  {}", paint.green(format!("tandem call {extension}")));
-    println!();
+    text.push_str("\nCall it from another terminal in this directory:\n");
+    text.push_str(&format!("  {}\n", paint.green(format!("tandem call {extension} --listen"))));
+    let udp = server.sip_addrs().iter().find(|(transport, _)| *transport == tandem_sip::Transport::Udp);
+    // With trunks, the server takes calls only from the networks of the trunks.
+    if let Some((_, address)) = udp.filter(|_| config.trunks.is_empty()) {
+        text.push_str("or with any softphone on this machine, which needs no account:\n");
+        text.push_str(&format!("  {}\n", paint.green(format!("sip:{extension}@{}", super::reachable(*address)))));
+    }
+    text.push('\n');
     if !is_there(local) {
-        println!("{}", paint.yellow(format!("Nothing listens at {local} yet: start your application.")));
+        let line = format!("Nothing listens at {place} yet: start your application.");
+        text.push_str(&format!("{}\n", paint.yellow(line)));
     }
-    println!("{}", paint.dim("Calls are shown here as they happen. Ctrl-C stops the server."));
+    text.push_str(&format!("{}\n", paint.dim("Calls are shown here as they happen. Ctrl-C stops the server.")));
+    print(&text);
     let view = View::new(paint, *shows_sip, server.calls().clone(), server.accounts());
     let lines = server.calls().services().feed.watch();
     // The task of the view ends with the process.
@@ -327,7 +362,7 @@ mod tests {
     fn a_sip_port_among_the_usual_ones_of_audio_moves_the_audio() {
         let arguments = Arguments {
             url: "5000/voice".to_owned(),
-            public: None,
+            public: Vec::new(),
             config: None,
             account: None,
             provider: None,
@@ -345,7 +380,7 @@ mod tests {
     fn an_application_that_commands_is_told_of_calls_at_the_url() {
         let arguments = Arguments {
             url: "5000/voice".to_owned(),
-            public: None,
+            public: Vec::new(),
             config: None,
             account: None,
             provider: Some("telnyx".to_owned()),

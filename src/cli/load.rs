@@ -168,9 +168,9 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         _ => curve(&arguments, target, idle_kb)?,
     };
     if arguments.json || !std::io::stdout().is_terminal() {
-        println!("{report:#}");
+        say!("{report:#}");
     }
-    eprint!("{}", table::of(&report));
+    say_error!("{}", table::of(&report).trim_end());
     let failed = report.get("failed").and_then(Value::as_u64).unwrap_or(0);
     if failed > 0 {
         return Err(Failure::Environment(anyhow::anyhow!("{failed} calls failed")));
@@ -366,7 +366,7 @@ fn search(arguments: &Arguments, target: SocketAddr, idle_kb: u64) -> Result<Val
             (report, clean) = one(arguments, target, None, rate, idle_kb)?;
         }
         let result = if clean { "clean" } else { "not clean" };
-        eprintln!("{rate} calls a second: {result}{}", if again { ", the second time" } else { "" });
+        say_error!("{rate} calls a second: {result}{}", if again { ", the second time" } else { "" });
         let what = |name: &str| report.get(name).cloned().unwrap_or_default();
         steps.push(json!({
             "cps": rate, "clean": clean, "again": again, "failed": what("failed"), "failures": what("failures"),

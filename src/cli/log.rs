@@ -28,11 +28,12 @@ pub(super) fn start(config: &LogConfig) {
     let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let started = match config.format {
         LogFormat::Text => {
-            let text = layers::layer().event_format(Plain).with_ansi(colours);
+            // A closed terminal must not end the server with a panic while the server shuts down.
+            let text = layers::layer().event_format(Plain).with_ansi(colours).log_internal_errors(false);
             registry.with(text.with_writer(std::io::stderr)).try_init()
         }
         LogFormat::Json => {
-            let json = layers::layer().event_format(Json).fmt_fields(Json).with_ansi(false);
+            let json = layers::layer().event_format(Json).fmt_fields(Json).with_ansi(false).log_internal_errors(false);
             registry.with(json.with_writer(std::io::stderr)).try_init()
         }
     };

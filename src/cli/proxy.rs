@@ -119,16 +119,16 @@ async fn serve(arguments: Arguments, config: &Config, server: HostPort, authorit
     };
     let bound = listener.local_addr()?;
     if authority.is_new {
-        println!("There was no certificate authority, so a new one was created: {}", authority.certificate().display());
+        say!("There was no certificate authority, so a new one was created: {}", authority.certificate().display());
     }
-    println!(
+    say!(
         "{HOSTS} go to http://{server}; {}.",
         match arguments.passes_through() {
             true => "requests to other hosts are passed through",
             false => "requests to other hosts are refused",
         }
     );
-    println!("{}", trust(&authority, &super::reachable(bound).to_string()));
+    say!("{}", trust(&authority, &super::reachable(bound).to_string()));
     if !bound.ip().is_loopback() {
         tracing::warn!("every client that reaches {bound} can use this proxy");
     }

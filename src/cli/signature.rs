@@ -78,11 +78,24 @@ fn describe(signed: &Value, paint: Paint) -> String {
             }
             text(comparison, "advice").to_owned()
         }
-        None => format!(
-            "Your application must check exactly this URL, with {key}. Behind a proxy or a tunnel it most often checks \
-             https://ITS-PUBLIC-NAME/... instead: `tandem signature {} --checked URL` names the differences.",
-            text(signed, "session")
-        ),
+        None => {
+            let usual: Vec<&str> =
+                signed.get("usual").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
+            if !usual.is_empty() {
+                let _ = writeln!(
+                    out,
+                    "\nYour application refused a request. It most likely checks one of these URLs instead:"
+                );
+                for url in usual {
+                    let _ = writeln!(out, "  {}", paint.text(Style::Plain, url));
+                }
+            }
+            format!(
+                "Your application must check exactly the signed URL, with {key}. Print the URL that it gives to its \
+                 validator: `tandem signature {} --checked URL` then names the differences.",
+                text(signed, "session")
+            )
+        }
     };
     let _ = writeln!(out);
     for (place, line) in folded(&advice, columns().unwrap_or(usize::MAX), 4).iter().enumerate() {

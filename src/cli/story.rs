@@ -128,8 +128,9 @@ pub(crate) fn line(line: &Value, paint: Paint) -> String {
 }
 
 /// Returns the style for the line of a webhook request. The style depends on the status in the line, for example 200 in
-/// `POST http://... 200 (12 ms)`.
+/// `POST http://... 200 (12 ms)`. After redirects, only the last response counts.
 fn webhook(content: &str) -> Style {
+    let content = content.rsplit(" -> ").next().unwrap_or(content);
     let status = content.split(' ').filter_map(|word| word.parse::<u16>().ok()).find(|word| (100..600).contains(word));
     match status {
         Some(200..300) => Style::Good,

@@ -6,7 +6,7 @@ use anyhow::Context;
 use tandem_console::trace::COLUMNS;
 
 use super::ask::{Server, escaped};
-use super::{Failure, table};
+use super::{Failure, list, table};
 
 /// Show the SIP messages of a call as a ladder diagram
 ///
@@ -51,9 +51,9 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
             std::fs::write(file, &body)
                 .with_context(|| format!("cannot write {shown}"))
                 .map_err(Failure::Environment)?;
-            println!("{shown}: {} octets; `wireshark {shown}` or `tshark -r {shown}` read it", body.len());
+            say!("{shown}: {} octets; `wireshark {shown}` or `tshark -r {shown}` read it", body.len());
         }
-        None => print!("{}", String::from_utf8_lossy(&body)),
+        None => list::print(&String::from_utf8_lossy(&body)),
     }
     Ok(())
 }

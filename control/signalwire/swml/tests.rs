@@ -375,6 +375,7 @@ fn response(body: &str) -> Response {
         headers: http::HeaderMap::new(),
         body: bytes::Bytes::copy_from_slice(body.as_bytes()),
         final_url: "http://app/".into(),
+        redirects: Vec::new(),
         elapsed: Duration::ZERO,
     }
 }

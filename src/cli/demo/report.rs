@@ -21,7 +21,7 @@ impl Checks {
     /// Adds a check and prints it.
     pub(super) fn add(&mut self, what: impl Into<String>, holds: bool) {
         let check = Check { what: what.into(), holds };
-        println!("  {} {}", if check.holds { "✓" } else { "✗" }, check.what);
+        say!("  {} {}", if check.holds { "✓" } else { "✗" }, check.what);
         self.0.push(check);
     }
 
@@ -33,17 +33,18 @@ impl Checks {
 
 /// Prints the lines of the call's log. The times are relative to the first line.
 pub(super) fn timeline(lines: &[Line], legs: &[&LegInfo]) {
-    println!("\nTimeline (seconds since the INVITE)\n");
-    print!("{}", event_log::timeline(lines, |id| legs.iter().find(|leg| leg.id == id).map(|leg| who(leg))));
+    say!("\nTimeline (seconds since the INVITE)\n");
+    let timeline = event_log::timeline(lines, |id| legs.iter().find(|leg| leg.id == id).map(|leg| who(leg)));
+    say!("{}", timeline.trim_end());
 }
 
 /// Prints the media statistics of both ends of each leg.
 pub(super) fn audio(legs: &[&LegInfo], phones: &[(&str, media::Stats)]) {
-    println!("\nAudio            packets in      out     lost   jitter     MOS\n");
+    say!("\nAudio            packets in      out     lost   jitter     MOS\n");
     for leg in legs {
         if let Some(quality) = &leg.sip.quality {
             let mos = quality.mos.map_or("-".to_owned(), |mos| format!("{mos:.2}"));
-            println!(
+            say!(
                 "  server, {:<8} {:>8} {:>8} {:>8} {:>5.1} ms {mos:>7}",
                 who(leg),
                 quality.packets_in,
@@ -55,9 +56,12 @@ pub(super) fn audio(legs: &[&LegInfo], phones: &[(&str, media::Stats)]) {
     }
     for (name, stats) in phones {
         let mos = stats.mos.map_or("-".to_owned(), |mos| format!("{mos:.2}"));
-        println!(
+        say!(
             "  phone, {name:<9} {:>8} {:>8} {:>8} {:>5.1} ms {mos:>7}",
-            stats.packets_in, stats.packets_out, stats.lost, stats.jitter_ms
+            stats.packets_in,
+            stats.packets_out,
+            stats.lost,
+            stats.jitter_ms
         );
     }
 }

@@ -1,11 +1,15 @@
 //! The live view of calls: short lines, with colours on a terminal.
 
 use std::collections::HashMap;
+use std::io::{self, Write};
 use std::sync::Arc;
+use std::time::Duration;
 
+use jiff::Timestamp;
+use rustix::process::{Signal, getpid, kill_process};
 use tandem_accounts::Account;
 use tandem_call::id::{CallId, LegId};
-use tandem_call::leg::Direction;
+use tandem_call::leg::{Direction, LegInfo};
 use tandem_history::event_log::Line;
 use tandem_history::feed::{Entry, FeedItem};
 use tandem_http::exchange::HttpExchange;
@@ -39,6 +43,11 @@ const SHOWN_PARAMETERS: [&str; 13] = [
 const STATUS: &str = "CallStatus";
 /// Log lines that the view omits, because neighbouring lines contain the same information.
 const HIDDEN_LINES: [&str; 4] = ["initiated", "first packet came", "playback completed", "playback stopped"];
+/// Maximum number of lines of a call that wait for the title of the call.
+const MAX_HELD: usize = 50;
+/// Number of attempts to read the record of a leg, and the time between two attempts.
+const TRIES: u32 = 20;
+const RETRY: Duration = Duration::from_millis(10);
 /// Maximum number of verbs that the view shows for a document.
 const MAX_VERBS: usize = 8;
 /// Maximum number of characters that the view shows for a parameter.
@@ -59,10 +68,37 @@ pub(super) struct View {
 /// A call that the view remembers.
 struct Shown {
     number: u32,
-    /// The first line of the call's log.
-    first: Line,
-    named: bool,
+    /// The time of the first entry of the call's log.
+    first: Timestamp,
+    title: Title,
+    /// The lines that wait for the title. There are at most [`MAX_HELD`] lines.
+    held: Vec<String>,
     legs: HashMap<LegId, String>,
+}
+
+/// The line above the lines of a call.
+#[derive(PartialEq)]
+enum Title {
+    /// The caller and the called number are not known yet.
+    Missing,
+    /// This title will be printed before the next line.
+    Waiting(String),
+    Printed,
+}
+
+impl Shown {
+    /// Returns the lines to print when `text` is the next line. The title comes before all other lines.
+    fn lines(&mut self, text: Option<String>) -> Vec<String> {
+        self.held.extend(text);
+        if self.held.is_empty() || self.title == Title::Missing && self.held.len() < MAX_HELD {
+            return Vec::new();
+        }
+        let title = match std::mem::replace(&mut self.title, Title::Printed) {
+            Title::Waiting(title) => Some(title),
+            Title::Missing | Title::Printed => None,
+        };
+        title.into_iter().chain(std::mem::take(&mut self.held)).collect()
+    }
 }
 
 impl View {
@@ -70,78 +106,109 @@ impl View {
         Self { paint, shows_sip, calls, accounts, shown: HashMap::new(), order: Vec::new(), number: 0 }
     }
 
-    /// Prints the lines of calls until the server has ended.
+    /// Prints the lines of calls until the server has ended. If the output is closed, the server ends.
     pub(super) async fn run(mut self, mut entries: Receiver<FeedItem>) {
         loop {
-            match entries.recv().await {
+            let shown = match entries.recv().await {
                 Ok(event) => self.show(event).await,
-                Err(RecvError::Lagged(missed)) => {
-                    println!("{}", self.paint.red(format!("{missed} lines were not shown")));
-                }
+                Err(RecvError::Lagged(missed)) => put(&self.paint.red(format!("{missed} lines were not shown"))),
                 Err(RecvError::Closed) => return,
+            };
+            if shown.is_err() {
+                // The server shuts down as after Ctrl-C. The signal cannot fail, because this process gets it.
+                let _ = kill_process(getpid(), Signal::TERM);
+                return;
             }
         }
     }
 
-    async fn show(&mut self, FeedItem { session, entry }: FeedItem) {
-        match entry {
-            Entry::Line(line) => self.show_line(session, line).await,
-            Entry::Exchange(_, exchange) => {
-                if let Some(details) = details(&exchange) {
-                    let details = self.paint.dim(harmless(&details));
-                    println!("                        {details}");
+    async fn show(&mut self, FeedItem { session, entry }: FeedItem) -> io::Result<()> {
+        let first = match &entry {
+            Entry::Line(line) => line.at,
+            Entry::Exchange(_, exchange) => exchange.at,
+        };
+        let number = self.remember(session, first);
+        let leg = match &entry {
+            Entry::Line(line) => line.leg,
+            Entry::Exchange(leg, _) => *leg,
+        };
+        if let Some(leg) = leg {
+            self.introduce(session, leg).await;
+        }
+        let Some(shown) = self.shown.get(&session) else { return Ok(()) };
+        let text = match entry {
+            Entry::Line(line) => {
+                if (line.kind == "sip" && !self.shows_sip) || HIDDEN_LINES.contains(&line.text.as_str()) {
+                    None
+                } else {
+                    let who = line.leg.and_then(|leg| shown.legs.get(&leg)).map_or("", String::as_str);
+                    // The first line that arrives is not always the earliest.
+                    let at = line.at.duration_since(shown.first).as_secs_f64().max(0.0);
+                    let time = self.paint.dim(format!("#{number:<3}{at:8.2}"));
+                    Some(format!("{time}  {who:<9} {}", self.coloured(&line)))
                 }
             }
-        }
+            Entry::Exchange(_, exchange) => details(&exchange)
+                .map(|details| format!("                        {}", self.paint.dim(harmless(&details)))),
+        };
+        let Some(shown) = self.shown.get_mut(&session) else { return Ok(()) };
+        shown.lines(text).iter().try_for_each(|line| put(line))
     }
 
-    async fn show_line(&mut self, session: CallId, line: Line) {
-        if !self.shown.contains_key(&session) {
-            self.number += 1;
-            let shown = Shown { number: self.number, first: line.clone(), named: false, legs: HashMap::new() };
-            self.shown.insert(session, shown);
-            self.order.push(session);
-            if self.order.len() > MAX_CALLS {
-                let oldest = self.order.remove(0);
-                self.shown.remove(&oldest);
-            }
+    /// Remembers the call, and returns its number. `first` is the time of the first entry.
+    fn remember(&mut self, session: CallId, first: Timestamp) -> u32 {
+        if let Some(known) = self.shown.get(&session) {
+            return known.number;
         }
-        if (line.kind == "sip" && !self.shows_sip) || HIDDEN_LINES.contains(&line.text.as_str()) {
-            return;
+        self.number += 1;
+        let number = self.number;
+        let (held, legs) = (Vec::new(), HashMap::new());
+        self.shown.insert(session, Shown { number, first, title: Title::Missing, held, legs });
+        self.order.push(session);
+        if self.order.len() > MAX_CALLS {
+            let oldest = self.order.remove(0);
+            self.shown.remove(&oldest);
         }
-        self.introduce(session, line.leg).await;
-        let Some(shown) = self.shown.get(&session) else { return };
-        let who = line.leg.and_then(|leg| shown.legs.get(&leg)).map_or("", String::as_str);
-        let at = line.at.duration_since(shown.first.at).as_secs_f64();
-        let time = self.paint.dim(format!("#{:<3}{at:8.2}", shown.number));
-        println!("{time}  {:<9} {}", who, self.coloured(&line));
+        number
     }
 
-    /// Prints the caller and the called number of a call as soon as both are known. Assigns names to the legs of the
-    /// call.
-    async fn introduce(&mut self, session: CallId, leg: Option<LegId>) {
-        let Some(leg) = leg else { return };
+    /// Assigns a name to the leg, and a title to the call as soon as the caller and the called number are known.
+    async fn introduce(&mut self, session: CallId, leg: LegId) {
         if self.shown.get(&session).is_none_or(|shown| shown.legs.contains_key(&leg)) {
             return;
         }
-        let mut info = None;
-        for account in self.accounts.iter() {
-            if let Ok(Some(found)) = self.calls.get(&account.name, leg).await {
-                info = Some(found);
-                break;
-            }
-        }
-        let Some(info) = info else { return };
-        let id = self.calls.services().call_id(&info);
+        let info = self.info(leg).await;
         let Some(shown) = self.shown.get_mut(&session) else { return };
+        let Some(info) = info else {
+            // The record belongs to an account that the view does not know.
+            shown.legs.insert(leg, String::new());
+            if shown.title == Title::Missing {
+                shown.title = Title::Waiting(format!("\n{}", self.paint.bold(format!("call #{}", shown.number))));
+            }
+            return;
+        };
+        let id = self.calls.services().call_id(&info);
         let name = if info.direction == Direction::Inbound { "caller" } else { "callee" };
         let same = shown.legs.values().filter(|known| known.starts_with(name)).count();
         shown.legs.insert(leg, if same == 0 { name.to_owned() } else { format!("{name} {}", same + 1) });
-        if !std::mem::replace(&mut shown.named, true) {
+        if shown.title == Title::Missing {
             let (from, to) = (harmless(&info.from.to_string()), harmless(&info.to.to_string()));
             let title = self.paint.bold(format!("call #{} from {from} to {to}", shown.number));
-            println!("\n{title}  {}", self.paint.dim(id));
+            shown.title = Title::Waiting(format!("\n{title}  {}", self.paint.dim(id)));
         }
+    }
+
+    /// Returns the record of a leg. The first line of a leg may arrive a little before the record is stored.
+    async fn info(&self, leg: LegId) -> Option<Arc<LegInfo>> {
+        for _ in 0..TRIES {
+            for account in self.accounts.iter() {
+                if let Ok(Some(found)) = self.calls.get(&account.name, leg).await {
+                    return Some(found);
+                }
+            }
+            tokio::time::sleep(RETRY).await;
+        }
+        None
     }
 
     fn coloured(&self, line: &Line) -> String {
@@ -160,9 +227,18 @@ impl View {
     }
 }
 
+/// Prints a line. An error means that the output is closed.
+fn put(line: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(line.as_bytes())?;
+    out.write_all(b"\n")?;
+    out.flush()
+}
+
 /// Returns whether the line of a webhook contains a status from 200 to 399, for example `POST http://app/voice 200 (3
-/// ms)`.
+/// ms)`. After redirects, only the last response counts.
 fn is_good(text: &str) -> bool {
+    let text = text.rsplit(" -> ").next().unwrap_or(text);
     let mut status = text.split_whitespace().filter_map(|word| word.parse::<u16>().ok());
     status.any(|status| (200..400).contains(&status))
 }
@@ -204,9 +280,6 @@ fn verbs(body: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use jiff::Timestamp;
     use tandem_http::exchange::HttpAnswer;
 
     use super::*;
@@ -231,6 +304,32 @@ mod tests {
     fn a_webhooks_line_is_good_by_its_status() {
         assert!(is_good("POST http://127.0.0.1:5000/voice 200 (3 ms)"));
         assert!(!is_good("POST http://127.0.0.1:5000/voice 404 (3 ms)"));
+        assert!(!is_good("POST http://127.0.0.1:5000/a 302 -> GET http://127.0.0.1:5000/b 405 (3 ms)"));
+        assert!(is_good("POST http://127.0.0.1:5000/a 302 -> GET http://127.0.0.1:5000/b 200 (3 ms)"));
         assert!(!is_good("POST http://127.0.0.1:5000/voice: connection refused"));
+    }
+
+    #[test]
+    fn the_title_of_a_call_comes_before_its_lines_whenever_it_is_known() {
+        let mut shown = Shown {
+            number: 1,
+            first: Timestamp::UNIX_EPOCH,
+            title: Title::Missing,
+            held: Vec::new(),
+            legs: HashMap::new(),
+        };
+        assert!(shown.lines(Some("first".to_owned())).is_empty());
+        shown.title = Title::Waiting("title".to_owned());
+        assert_eq!(shown.lines(Some("second".to_owned())), ["title", "first", "second"]);
+        assert_eq!(shown.lines(Some("third".to_owned())), ["third"]);
+        assert!(shown.lines(None).is_empty());
+    }
+
+    #[test]
+    fn lines_without_a_title_do_not_wait_for_ever() {
+        let (title, held, legs) = (Title::Missing, Vec::new(), HashMap::new());
+        let mut shown = Shown { number: 1, first: Timestamp::UNIX_EPOCH, title, held, legs };
+        let printed: usize = (0..MAX_HELD).map(|line| shown.lines(Some(line.to_string())).len()).sum();
+        assert_eq!(printed, MAX_HELD);
     }
 }

@@ -3,7 +3,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap};
-use std::io;
+use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -287,7 +287,7 @@ impl Generator {
             }
         }
         if progress {
-            eprintln!();
+            say_error!();
         }
         if self.outcome.resource_use.is_none() {
             tokio::time::sleep(SETTLE_TIME).await;
@@ -308,7 +308,12 @@ impl Generator {
             self.outcome.failed(),
             recent.unwrap_or_default()
         );
-        if terminal { eprint!("\r{line:<100}") } else { eprintln!("{line}") }
+        if terminal {
+            // An error means that nobody reads the output.
+            let _ = write!(std::io::stderr(), "\r{line:<100}");
+        } else {
+            say_error!("{line}");
+        }
     }
 
     fn begin(&mut self, call: u64, now: Instant) {

@@ -221,7 +221,7 @@ impl Sink {
                 }
             });
             if let Err(error) = served {
-                eprintln!("sink: {error}");
+                say_error!("sink: {error}");
             }
             let mut report = SinkReport::default();
             shared.with(|found| report = std::mem::take(found));

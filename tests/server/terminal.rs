@@ -1,0 +1,65 @@
+//! The commands and their terminal: a closed output, a closed terminal, and a data directory that is in use.
+
+use std::path::Path;
+use std::process::Stdio;
+
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+
+use crate::house::settings;
+use crate::log::PATIENCE;
+
+fn command(arguments: &[&str], config: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tandem"));
+    command.args(arguments).arg("--config").arg(config).stdin(Stdio::null()).kill_on_drop(true);
+    command
+}
+
+/// Starts `tandem dev` and waits until it shows calls.
+async fn dev(config: &Path) -> Child {
+    let mut child = command(&["dev", "9/voice"], config).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let started = async { while !lines.next_line().await.unwrap().unwrap().contains("Calls are shown here") {} };
+    tokio::time::timeout(PATIENCE, started).await.expect("it starts");
+    // The output stays open, because a closed output ends the command.
+    tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+    child
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_that_goes_away_changes_no_exit_code() {
+    let folder = TempDir::new().unwrap();
+    let (good, bad) = (folder.path().join("good.toml"), folder.path().join("bad.toml"));
+    std::fs::write(&good, settings(folder.path(), "")).unwrap();
+    // Notes are printed before the errors.
+    let phone = "[[endpoints]]\naccount = \"acme\"\nusername = \"u\"\npassword = \"change-me\"\nnonsense = 1\n";
+    std::fs::write(&bad, settings(folder.path(), phone)).unwrap();
+    for (arguments, config, wanted) in
+        [(&["check"][..], &good, 0), (&["check"], &bad, 1), (&["env"], &good, 0), (&["calls"], &good, 2)]
+    {
+        let mut child = command(arguments, config).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        drop(child.stderr.take());
+        let status = tokio::time::timeout(PATIENCE, child.wait()).await.expect("it ends").unwrap();
+        assert_eq!(status.code(), Some(wanted), "{arguments:?} {}", config.display());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dev_ends_with_its_terminal_and_a_second_server_is_told_the_process() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("tandem.toml");
+    std::fs::write(&file, settings(folder.path(), "")).unwrap();
+    let mut first = dev(&file).await;
+    let id = first.id().unwrap().to_string();
+    let second = command(&["dev", "9/voice"], &file).output();
+    let second = tokio::time::timeout(PATIENCE, second).await.expect("it gives up").unwrap();
+    let said = String::from_utf8(second.stderr).unwrap();
+    assert_eq!(second.status.code(), Some(2), "{said}");
+    assert!(said.contains(&format!("is in use by another tandem (process {id})")), "{said}");
+    // The kernel sends SIGHUP when a terminal is closed.
+    assert!(std::process::Command::new("kill").args(["-HUP", &id]).status().unwrap().success());
+    let status = tokio::time::timeout(PATIENCE, first.wait()).await.expect("it ends").unwrap();
+    assert!(status.success(), "{status}");
+}
