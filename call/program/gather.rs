@@ -20,8 +20,11 @@ pub(crate) struct Gathering {
     digits: String,
     attempt: u32,
     prompt: Option<(usize, Playing)>,
-    /// Timer for silence. Every digit restarts this timer.
+    /// Timer for silence. Every digit restarts this timer. A noise without words does not, so the noises of a street
+    /// do not keep a gather open.
     silence: Option<OpId>,
+    /// Whether `silence` expired while the caller was speaking. If the recogniser then finds no words, the gather ends.
+    silence_expired: bool,
     /// Timer for the maximum duration of an attempt.
     total: Option<OpId>,
     recognition: SpeechState,
@@ -33,9 +36,8 @@ enum SpeechState {
     None,
     /// The recognition starts when the prompts have ended.
     Closed,
+    /// The recognition runs. As soon as it has words, digits are ignored.
     Open(Box<SpeechGather>),
-    /// The caller spoke first, so digits are ignored from now on.
-    Spoken(Box<SpeechGather>),
     /// The recognition ended with this text.
     Done(RecognisedText),
 }
@@ -48,17 +50,22 @@ struct Outcome {
 
 impl Gathering {
     pub(crate) fn begin(call: &mut Call, leg: LegId, gather: Gather) -> Self {
-        let recognition = match &gather.speech {
+        let recognition = Self::recognition(call, leg, &gather);
+        let digits = String::new();
+        let mut this = Self { gather, digits, attempt: 1, prompt: None, silence: None, silence_expired: false, total: None, recognition };
+        this.prompt_from(call, leg, 0);
+        this
+    }
+
+    /// Returns the speech recognition at the beginning of an attempt.
+    fn recognition(call: &mut Call, leg: LegId, gather: &Gather) -> SpeechState {
+        match &gather.speech {
             None => SpeechState::None,
             Some(speech) if gather.barge_in => {
                 SpeechState::Open(Box::new(SpeechGather::begin(call, leg, speech.clone())))
             }
             Some(_) => SpeechState::Closed,
-        };
-        let digits = String::new();
-        let mut this = Self { gather, digits, attempt: 1, prompt: None, silence: None, total: None, recognition };
-        this.prompt_from(call, leg, 0);
-        this
+        }
     }
 
     pub(crate) fn handle_in_runner(mut self: Box<Self>, call: &mut Call, leg: LegId, signal: &Signal) -> Step {
@@ -105,12 +112,11 @@ impl Gathering {
         }
         match signal {
             Signal::Dtmf(digit) => self.pressed(call, leg, *digit),
-            Signal::Timer(op) if self.silence == Some(*op) || self.total == Some(*op) => {
-                self.silence = None;
-                let enough = self.digits.len() >= self.gather.min_digits as usize && !self.digits.is_empty();
-                let end = if enough { GatherEnd::Valid } else { GatherEnd::Timeout };
-                self.finish_or_retry(call, leg, end, None)
+            Signal::Timer(op) if self.silence == Some(*op) && self.speaks() => {
+                (self.silence, self.silence_expired) = (None, true);
+                None
             }
+            Signal::Timer(op) if self.silence == Some(*op) || self.total == Some(*op) => self.timed_out(call, leg),
             signal => {
                 let (index, playing) = self.prompt.take()?;
                 match playing.finished(call, leg, signal) {
@@ -124,29 +130,38 @@ impl Gathering {
 
     /// Passes a signal to the speech recognition. Returns the result if this signal ends the gather.
     fn listen(&mut self, call: &mut Call, leg: LegId, signal: &Signal) -> Option<Outcome> {
-        let (SpeechState::Open(speech_gather) | SpeechState::Spoken(speech_gather)) = &mut self.recognition else {
-            return None;
-        };
-        let progress = speech_gather.handle(call, leg, signal);
-        match progress {
-            SpeechProgress::Nothing => return None,
+        let SpeechState::Open(speech_gather) = &mut self.recognition else { return None };
+        match speech_gather.handle(call, leg, signal) {
+            SpeechProgress::Nothing => None,
             SpeechProgress::Voice | SpeechProgress::Words => {
                 self.interrupt_prompt(call, leg);
-                self.cancel(call, leg, self.silence);
-                self.silence = None;
+                None
             }
-            SpeechProgress::Silence if self.prompt.is_none() && self.silence.is_none() => {
-                self.silence = Some(call.timer(leg, self.gather.first_digit_timeout));
+            SpeechProgress::Silence if self.silence_expired => self.timed_out(call, leg),
+            SpeechProgress::Silence => {
+                if self.prompt.is_none() && self.silence.is_none() {
+                    self.silence = Some(call.timer(leg, self.gather.first_digit_timeout));
+                }
+                None
             }
-            SpeechProgress::Silence | SpeechProgress::Over => {}
+            SpeechProgress::Over => Some(Outcome { end: GatherEnd::Valid, terminator: None }),
         }
-        if matches!(progress, SpeechProgress::Words | SpeechProgress::Over) {
-            self.recognition = match std::mem::replace(&mut self.recognition, SpeechState::None) {
-                SpeechState::Open(speech_gather) => SpeechState::Spoken(speech_gather),
-                other => other,
-            };
-        }
-        (progress == SpeechProgress::Over).then_some(Outcome { end: GatherEnd::Valid, terminator: None })
+    }
+
+    /// Returns whether the caller speaks, or has spoken and the words are not complete.
+    fn speaks(&self) -> bool {
+        matches!(&self.recognition, SpeechState::Open(speech_gather) if speech_gather.is_busy())
+    }
+
+    fn has_words(&self) -> bool {
+        matches!(&self.recognition, SpeechState::Open(speech_gather) if speech_gather.has_words())
+    }
+
+    /// Ends the attempt, because a timer expired.
+    fn timed_out(&mut self, call: &mut Call, leg: LegId) -> Option<Outcome> {
+        let digits = self.digits.len() >= self.gather.min_digits as usize && !self.digits.is_empty();
+        let end = if digits || self.has_words() { GatherEnd::Valid } else { GatherEnd::Timeout };
+        self.finish_or_retry(call, leg, end, None)
     }
 
     /// Stops the prompts because the caller pressed a digit or spoke.
@@ -160,7 +175,7 @@ impl Gathering {
     fn pressed(&mut self, call: &mut Call, leg: LegId, digit: char) -> Option<Outcome> {
         let digits = self.gather.speech.as_ref().is_none_or(|speech| speech.digits);
         if !digits
-            || matches!(self.recognition, SpeechState::Spoken(_))
+            || self.has_words()
             || (self.prompt.is_some() && !self.gather.barge_in)
         {
             return None;
@@ -198,7 +213,9 @@ impl Gathering {
         self.digits.clear();
         self.cancel(call, leg, self.silence);
         self.cancel(call, leg, self.total);
-        (self.silence, self.total) = (None, None);
+        (self.silence, self.silence_expired, self.total) = (None, false, None);
+        self.stop_recognition(call, leg);
+        self.recognition = Self::recognition(call, leg, &self.gather);
         self.prompt_from(call, leg, 0);
         None
     }
@@ -234,9 +251,7 @@ impl Gathering {
     /// Ends the speech recognition, and stores the words that were recognised so far.
     fn stop_recognition(&mut self, call: &mut Call, leg: LegId) {
         self.recognition = match std::mem::replace(&mut self.recognition, SpeechState::None) {
-            SpeechState::Open(speech_gather) | SpeechState::Spoken(speech_gather) => {
-                SpeechState::Done(speech_gather.end(call, leg))
-            }
+            SpeechState::Open(speech_gather) => SpeechState::Done(speech_gather.end(call, leg)),
             other => other,
         };
     }

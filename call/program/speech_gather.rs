@@ -2,9 +2,14 @@
 //!
 //! ```text
 //!   listening --Began--> speaking --Paused--> pausing --the pause is long enough--> finishing --Ended--> over
-//!       ^                   ^---- Began ---------/ \---- Final, if that is sufficient ----------------------> over
-//!       \------------------- no words were recognised ------------------------------------/
+//!     ^    \                ^---- Began ---------/ ^\---- Final, if that is sufficient ---------------------> over
+//!     |     \------------------- words -----------/
+//!     \------------------- no words were recognised ------------------------------------/
 //! ```
+//!
+//! The detector of speech (`Began`, `Paused`) and the recogniser (words) work independently. The recogniser may find
+//! words in a sound that the detector does not report, and the detector may report a sound that has no words. So words
+//! count as speech whether or not the detector reported speech, and each state except `listening` has a timer.
 
 use std::time::Duration;
 
@@ -29,6 +34,8 @@ pub(crate) struct SpeechGather {
     op: Option<OpId>,
     /// The final words recognised so far.
     words: RecognisedText,
+    /// The last words of the current utterance that may still change.
+    unfinished: String,
     /// Number of utterances that have a confidence value. The mean confidence is computed with this number.
     confidence_count: u16,
     speaking: bool,
@@ -49,7 +56,7 @@ pub(crate) enum SpeechProgress {
     Voice,
     /// Words were recognised.
     Words,
-    /// The sound was not speech, or the recognition failed.
+    /// The sound was not speech, the recogniser withdrew its words, or the recognition failed.
     Silence,
     /// The speech is complete.
     Over,
@@ -61,6 +68,7 @@ impl SpeechGather {
             speech,
             op: None,
             words: RecognisedText::default(),
+            unfinished: String::new(),
             confidence_count: 0,
             speaking: false,
             finishing: false,
@@ -78,9 +86,15 @@ impl SpeechGather {
         (self.op, self.speaking, self.finishing) = (Some(op), false, false);
     }
 
-    /// Returns whether the recognition has final words.
+    /// Returns whether the recognition has words, final or not.
     pub(crate) fn has_words(&self) -> bool {
-        !self.words.stable.is_empty()
+        !self.words.stable.is_empty() || !self.unfinished.is_empty()
+    }
+
+    /// Returns whether the caller speaks, or speech ended so recently that its end is not certain or its words are not
+    /// known. A timer of this recognition then limits this state.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.op.is_some() && (self.speaking || self.pause.is_some())
     }
 
     pub(crate) fn handle(&mut self, call: &mut Call, leg: LegId, signal: &Signal) -> SpeechProgress {
@@ -107,7 +121,7 @@ impl SpeechGather {
             }
             Signal::Timer(op) if self.max_duration == Some(*op) => {
                 self.max_duration = None;
-                if self.finishing { SpeechProgress::Nothing } else { self.finish(call, leg) }
+                self.finish(call, leg)
             }
             _ => SpeechProgress::Nothing,
         }
@@ -121,24 +135,29 @@ impl SpeechGather {
                     self.cancel(call, leg, self.pause);
                     self.pause = None;
                 }
-                if self.max_duration.is_none() {
-                    self.max_duration = Some(call.timer(leg, self.speech.max_duration));
-                }
+                self.limit_duration(call, leg);
                 SpeechProgress::Voice
             }
             RecognitionEvent::Paused => {
                 self.speaking = false;
-                if !self.finishing {
-                    self.cancel(call, leg, self.pause);
-                    self.pause = Some(call.timer(leg, self.speech.pause.unwrap_or(MAX_UTTERANCE_PAUSE)));
-                }
+                self.await_pause(call, leg);
                 SpeechProgress::Nothing
             }
             RecognitionEvent::Partial(words) => {
                 self.report_partial(call, leg, words);
+                let text = words.text();
+                if text == self.unfinished {
+                    return if text.is_empty() { SpeechProgress::Nothing } else { SpeechProgress::Words };
+                }
+                self.unfinished = text;
+                self.limit_duration(call, leg);
+                if !self.speaking {
+                    self.await_pause(call, leg);
+                }
                 SpeechProgress::Words
             }
             RecognitionEvent::Final(words) if words.text().is_empty() => {
+                self.unfinished.clear();
                 let idle = !self.speaking && !self.finishing && !self.has_words();
                 if !idle {
                     return SpeechProgress::Nothing;
@@ -148,10 +167,32 @@ impl SpeechGather {
             }
             RecognitionEvent::Final(words) => {
                 self.report_partial(call, leg, words);
+                self.unfinished.clear();
                 self.add(words);
-                let enough = self.speech.pause.is_none() && !self.speaking && !self.finishing;
-                if enough { SpeechProgress::Over } else { SpeechProgress::Words }
+                if self.speech.pause.is_none() && !self.speaking && !self.finishing {
+                    return SpeechProgress::Over;
+                }
+                self.limit_duration(call, leg);
+                if !self.speaking && self.pause.is_none() {
+                    self.await_pause(call, leg);
+                }
+                SpeechProgress::Words
             }
+        }
+    }
+
+    /// Starts the timer for the maximum duration of the speech, unless the timer runs.
+    fn limit_duration(&mut self, call: &mut Call, leg: LegId) {
+        if self.max_duration.is_none() && !self.finishing {
+            self.max_duration = Some(call.timer(leg, self.speech.max_duration));
+        }
+    }
+
+    /// Starts the timer for the pause after speech anew.
+    fn await_pause(&mut self, call: &mut Call, leg: LegId) {
+        if !self.finishing {
+            self.cancel(call, leg, self.pause);
+            self.pause = Some(call.timer(leg, self.speech.pause.unwrap_or(MAX_UTTERANCE_PAUSE)));
         }
     }
 
@@ -196,12 +237,14 @@ impl SpeechGather {
         }
     }
 
-    /// Ends the recognition and returns the final words.
+    /// Ends the recognition and returns the words. The last words of a recogniser that did not complete its utterance
+    /// count too, because the caller said them.
     pub(crate) fn end(mut self, call: &mut Call, leg: LegId) -> RecognisedText {
         self.cancel_timers(call, leg);
         if let Some(op) = self.op {
             call.push_command(leg, LegCommand::StopRecognition { op });
         }
+        self.words.stable = joined(&self.words.stable, &self.unfinished);
         self.words
     }
 }

@@ -133,25 +133,76 @@ fn silence_goes_on_with_the_next_instruction() {
 }
 
 #[test]
-fn a_noise_is_no_word_and_silence_is_counted_anew() {
+fn a_noise_is_no_word_so_it_does_not_prolong_the_silence() {
     let mut script = gathers(speech(|_| {}));
     script.advance(Duration::from_secs(4));
     script.recognises(RecognitionEvent::Began);
     script.recognises(RecognitionEvent::Paused);
     script.recognises_words("");
-    script.advance(Duration::from_secs(4));
+    script.advance(Duration::from_millis(900));
     assert!(!plays_next(&script));
-    script.advance(Duration::from_secs(1));
+    script.advance(Duration::from_millis(100));
     assert!(plays_next(&script));
-    // The same happens if the recogniser reports no result for the noise.
+    // The recogniser may report no result for the noise. The noise may also last longer than the permitted silence.
     let mut script = gathers(speech(|_| {}));
+    script.advance(Duration::from_secs(1));
+    script.recognises(RecognitionEvent::Began);
+    script.advance(Duration::from_secs(7));
+    script.recognises(RecognitionEvent::Paused);
+    script.advance(Duration::from_secs(1));
+    assert!(!plays_next(&script), "the recogniser may still find words");
+    script.recognition_ends(None);
+    assert!(plays_next(&script));
+    // A noise stops the prompt. The whole silence follows.
+    let mut script = gathers(Gather { prompts: vec![file("ask")], ..speech(|_| {}) });
     script.recognises(RecognitionEvent::Began);
     script.recognises(RecognitionEvent::Paused);
     script.advance(Duration::from_secs(1));
     script.recognition_ends(None);
     assert_eq!(script.recognitions.len(), 1, "it listens again");
-    script.advance(Duration::from_secs(5));
+    script.advance(Duration::from_millis(4_900));
+    assert!(!plays_next(&script));
+    script.advance(Duration::from_millis(100));
     assert!(plays_next(&script));
+}
+
+#[test]
+fn words_count_although_no_speech_was_detected() {
+    // The detector takes a whistle for no speech, and the recogniser finds words in it.
+    let whistled = || {
+        let mut gather = Gather { max_digits: Some(1), ..speech(|speech| speech.pause = Some(Duration::from_secs(5))) };
+        gather.action_on_empty = true;
+        gathers(gather)
+    };
+    let mut script = whistled();
+    script.recognises_words("one two");
+    script.advance(Duration::from_secs(5));
+    script.recognition_ends(None);
+    assert_eq!(heard(&script).unwrap().stable, "one two");
+    // The recogniser never completes its words.
+    let mut script = whistled();
+    script.recognises(partial("one", "two"));
+    script.advance(Duration::from_secs(5));
+    script.advance(Duration::from_secs(15));
+    assert_eq!(heard(&script).unwrap().stable, "one two");
+    // The recogniser withdraws its words, so a key counts.
+    let mut script = whistled();
+    script.recognises(partial("", "one"));
+    script.recognises_words("");
+    script.sends_digits("7");
+    assert_eq!(pressed(&script), Some("7"));
+}
+
+#[test]
+fn later_attempts_listen_too() {
+    let mut script = gathers(Gather { tries: 2, ..speech(|_| {}) });
+    script.advance(Duration::from_secs(5));
+    script.recognises(RecognitionEvent::Began);
+    script.recognises_words("billing");
+    script.recognises(RecognitionEvent::Paused);
+    script.advance(Duration::from_secs(1));
+    script.recognition_ends(None);
+    assert_eq!(heard(&script).unwrap().stable, "billing");
 }
 
 #[test]
