@@ -84,17 +84,19 @@ pub enum StreamCodec {
     Pcmu,
     /// ITU-T G.711 A-law, 8 kHz.
     Pcma,
-    /// Linear PCM with 16-bit samples.
-    L16(SampleRate, ByteOrder),
+    /// Linear PCM with 16-bit samples. The server has one byte order for all streams.
+    L16(SampleRate),
 }
 
 impl StreamCodec {
     /// Returns the sample rate of the codec in Hz.
     pub fn hertz(self) -> u32 {
         match self {
-            Self::Pcmu | Self::Pcma | Self::L16(SampleRate::Hz8000, _) => 8_000,
-            Self::L16(SampleRate::Hz16000, _) => 16_000,
-            Self::L16(SampleRate::Hz24000, _) => 24_000,
+            Self::Pcmu | Self::Pcma | Self::L16(SampleRate::Hz8000) => 8_000,
+            Self::L16(SampleRate::Hz16000) => 16_000,
+            Self::L16(SampleRate::Hz22050) => 22_050,
+            Self::L16(SampleRate::Hz24000) => 24_000,
+            Self::L16(SampleRate::Hz48000) => 48_000,
         }
     }
 
@@ -111,17 +113,21 @@ pub enum SampleRate {
     Hz8000,
     /// 16 kHz: wideband.
     Hz16000,
+    /// 22.05 kHz: the rate of some speech synthesisers. This rate is possible only for audio to the leg.
+    Hz22050,
     /// 24 kHz: the native rate of many speech synthesisers. This rate is possible only for audio to the leg.
     Hz24000,
+    /// 48 kHz: fullband. This rate is possible only for audio to the leg.
+    Hz48000,
 }
 
-/// Byte order of linear PCM samples.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum ByteOrder {
-    /// Big-endian: most significant octet first (RFC 3551 §4.5.11).
-    Big,
-    /// Little-endian: least significant octet first, as in WAV files.
-    Little,
+impl SampleRate {
+    /// Returns the rate with this number of samples per second, if there is such a rate.
+    pub fn of_hertz(hertz: u32) -> Option<Self> {
+        [Self::Hz8000, Self::Hz16000, Self::Hz22050, Self::Hz24000, Self::Hz48000]
+            .into_iter()
+            .find(|rate| StreamCodec::L16(*rate).hertz() == hertz)
+    }
 }
 
 /// Format of the audio that an application sends to the leg.

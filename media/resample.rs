@@ -1,4 +1,5 @@
-//! Converts audio between 8, 16 and 48 kHz, frame by frame, with a linear-phase polyphase filter of 40 taps per phase.
+//! Converts audio between 8, 16 and 48 kHz, and from 22.05 to 48 kHz, frame by frame, with a linear-phase polyphase
+//! filter of 40 taps per phase.
 //!
 //! In this text, `r` is the lower of the two rates. The pass band ends at 0.45 `r` (ripple below 0.02 dB). Images and
 //! aliases above 0.55 `r` are attenuated by at least 60 dB. The filter is a Nyquist filter: if the output rate is
@@ -35,6 +36,8 @@ enum Direction {
     Same,
     Up(&'static Filter),
     Down(&'static Filter),
+    /// The rate rises by the filter's ratio divided by this number.
+    UpPart(&'static Filter, usize),
 }
 
 impl Resampler {
@@ -55,6 +58,12 @@ impl Resampler {
         Resampler { direction, history: [0; TAPS * HIGHEST] }
     }
 
+    /// Creates a resampler from 22,050 to 48,000 Hz for a stream that starts now. 147 input samples become 320 output
+    /// samples. Each frame must have a multiple of 147 samples; 20 ms have 441.
+    pub fn from_22050_to_48000() -> Resampler {
+        Resampler { direction: Direction::UpPart(&THREE_HUNDRED_AND_TWENTY, PERIOD), history: [0; TAPS * HIGHEST] }
+    }
+
     /// The delay in output samples, which equals 20 samples of the lower rate. It is 2.5 ms between 8 kHz and another
     /// rate, 1.25 ms between 16 and 48 kHz, and 0 for equal rates.
     pub fn delay(&self) -> usize {
@@ -62,6 +71,7 @@ impl Resampler {
             Direction::Same => 0,
             Direction::Up(filter) => TAPS / 2 * filter.ratio,
             Direction::Down(_) => TAPS / 2,
+            Direction::UpPart(filter, part) => TAPS / 2 * filter.ratio / part,
         }
     }
 
@@ -79,6 +89,11 @@ impl Resampler {
                 const STEP: usize = BLOCK / HIGHEST;
                 for (input, output) in input.chunks(STEP).zip(output.chunks_mut(STEP * filter.ratio)) {
                     self.block::<{ TAPS + STEP }>(TAPS, input, |line| filter.up(line, output));
+                }
+            }
+            Direction::UpPart(filter, part) => {
+                for (input, output) in input.chunks(part).zip(output.chunks_mut(filter.ratio)) {
+                    self.block::<{ TAPS + PERIOD }>(TAPS, input, |line| filter.up_part(part, line, output));
                 }
             }
             Direction::Down(filter) => {
@@ -122,6 +137,9 @@ struct Filter {
 static TWO: LazyLock<Filter> = LazyLock::new(|| Filter::new(2));
 static THREE: LazyLock<Filter> = LazyLock::new(|| Filter::new(3));
 static SIX: LazyLock<Filter> = LazyLock::new(|| Filter::new(6));
+static THREE_HUNDRED_AND_TWENTY: LazyLock<Filter> = LazyLock::new(|| Filter::new(320));
+/// 48,000 / 22,050 = 320 / 147.
+const PERIOD: usize = 147;
 
 impl Filter {
     fn new(ratio: usize) -> Filter {
@@ -157,6 +175,18 @@ impl Filter {
             for (taps, output) in self.phases.iter().zip(between) {
                 *output = to_sample(dot(window, taps));
             }
+        }
+    }
+
+    /// Raises the rate by the ratio divided by `part`: computes each sample number `part` of the output of [`Self::up`].
+    fn up_part(&self, part: usize, line: &[f32], output: &mut [i16]) {
+        for (n, output) in output.iter_mut().enumerate() {
+            let (place, phase) = (n * part / self.ratio, n * part % self.ratio);
+            let Some(window) = line.get(place + 1..place + 1 + TAPS) else { return };
+            *output = match phase.checked_sub(1).and_then(|between| self.phases.get(between)) {
+                None => to_sample(window.get(TAPS / 2 - 1).copied().unwrap_or_default()),
+                Some(taps) => to_sample(dot(window, taps)),
+            };
         }
     }
 
@@ -323,6 +353,31 @@ mod tests {
         for (n, sample) in input.iter().enumerate().take(7_000) {
             assert_eq!(out[n * 6 + Resampler::new(Hz8000, Hz48000).delay()], *sample);
         }
+    }
+
+    #[test]
+    fn tones_at_22050_hz_come_out_at_48000_hz_without_seams_or_images() {
+        for hertz in [50.0, 440.0, 1_000.0, 3_400.0, 7_000.0, 9_900.0] {
+            let step = 2.0 * PI * hertz / 22_050.0;
+            let input: Vec<i16> = (0..22_050).map(|n| ((f64::from(n) * step).sin() * LOUD).round() as i16).collect();
+            let mut resampler = Resampler::from_22050_to_48000();
+            let mut all = Vec::new();
+            for frame in input.chunks(441) {
+                let mut output = [0; 960];
+                resampler.process(frame, &mut output);
+                all.extend(output);
+            }
+            let (tone, rest) = levels(&all, hertz, Hz48000);
+            assert!(tone.abs() < 0.02, "{hertz} Hz: {tone} dB");
+            assert!(rest < -60.0, "{hertz} Hz: {rest} dB of images");
+        }
+        let mut click = [0; 441];
+        click[147] = 20_000;
+        let mut output = [0; 960];
+        let mut resampler = Resampler::from_22050_to_48000();
+        resampler.process(&click, &mut output);
+        let loudest = (0..output.len()).max_by_key(|n| output[*n]).unwrap();
+        assert!(loudest.abs_diff(320 + resampler.delay()) <= 1, "{loudest}");
     }
 
     #[test]

@@ -61,8 +61,12 @@ pub enum SourceRate {
     Hz8000,
     /// Wideband: 16,000 Hz.
     Hz16000,
+    /// 22,050 Hz, the rate of some speech synthesisers.
+    Hz22050,
     /// 24,000 Hz, which is common in speech synthesis.
     Hz24000,
+    /// Fullband: 48,000 Hz.
+    Hz48000,
 }
 
 impl From<Law> for SourceCodec {
@@ -72,13 +76,15 @@ impl From<Law> for SourceCodec {
 }
 
 impl SourceCodec {
-    /// The number of octets in 20 ms, which is 160, 320, 640 or 960.
+    /// The number of octets in 20 ms: 160, 320, 640, 882, 960 or 1,920.
     const fn frame(self) -> usize {
         match self {
             SourceCodec::Law(_) => FRAME,
             SourceCodec::L16(SourceRate::Hz8000, _) => 2 * FRAME,
             SourceCodec::L16(SourceRate::Hz16000, _) => 4 * FRAME,
+            SourceCodec::L16(SourceRate::Hz22050, _) => 2 * 22_050 / 50,
             SourceCodec::L16(SourceRate::Hz24000, _) => 6 * FRAME,
+            SourceCodec::L16(SourceRate::Hz48000, _) => 12 * FRAME,
         }
     }
 }
@@ -285,8 +291,8 @@ pub(crate) struct SourcePlayer {
     cleared: u64,
     /// The marks that have been reached and are not reported yet, in order, at most [`MAX_PLAYED_MARKS`].
     played_marks: VecDeque<Arc<str>>,
-    /// The resampler from 24,000 Hz to 48,000 Hz.
-    doubler: Option<Box<Resampler>>,
+    /// The resampler from 22,050 or 24,000 Hz to 48,000 Hz.
+    resampler: Option<Box<Resampler>>,
 }
 
 /// 20 ms of audio from a source.
@@ -305,7 +311,7 @@ impl SourcePlayer {
             frames_without_audio: 0,
             cleared: 0,
             played_marks: VecDeque::new(),
-            doubler: None,
+            resampler: None,
         }
     }
 
@@ -326,7 +332,7 @@ impl SourcePlayer {
                 return copied;
             }
         };
-        let mut octets = [0; 6 * FRAME];
+        let mut octets = [0; 12 * FRAME];
         let octets = octets.get_mut(..codec.frame())?;
         let filled = self.fill(octets, limit, reached);
         if filled == 0 {
@@ -346,13 +352,17 @@ impl SourcePlayer {
         Some(match rate {
             SourceRate::Hz8000 => SourceFrame::Samples(samples, SampleRate::Hz8000),
             SourceRate::Hz16000 => SourceFrame::Samples(samples, SampleRate::Hz16000),
-            SourceRate::Hz24000 => {
-                let doubler = || Box::new(Resampler::new(SampleRate::Hz8000, SampleRate::Hz16000));
-                let mut twice = [0; LONGEST_FRAME];
-                let half = samples.get(..LONGEST_FRAME / 2).unwrap_or_default();
-                self.doubler.get_or_insert_with(doubler).process(half, &mut twice);
-                SourceFrame::Samples(twice, SampleRate::Hz48000)
+            SourceRate::Hz22050 | SourceRate::Hz24000 => {
+                let resampler = || match rate {
+                    SourceRate::Hz22050 => Box::new(Resampler::from_22050_to_48000()),
+                    _ => Box::new(Resampler::new(SampleRate::Hz8000, SampleRate::Hz16000)),
+                };
+                let mut wide = [0; LONGEST_FRAME];
+                let narrow = samples.get(..codec.frame() / 2).unwrap_or_default();
+                self.resampler.get_or_insert_with(resampler).process(narrow, &mut wide);
+                SourceFrame::Samples(wide, SampleRate::Hz48000)
             }
+            SourceRate::Hz48000 => SourceFrame::Samples(samples, SampleRate::Hz48000),
         })
     }
 

@@ -49,7 +49,7 @@ use tandem_runtime::services::Services;
 use tandem_runtime::{recovery, transcripts, usage};
 use tandem_server::{self as server, listener};
 use tandem_settings::log_filter::LOG;
-use tandem_settings::{DatabaseConfig, IceConfig, TrunkConfig};
+use tandem_settings::{DatabaseConfig, IceConfig, NumberConfig, TrunkConfig};
 use tandem_signalwire as signalwire;
 use tandem_sip as sip;
 use tandem_siprec::Connectors;
@@ -293,7 +293,6 @@ impl Server {
         let signer = Arc::new(DialectSigner { accounts: Arc::clone(&accounts), dialects: dialects.clone() });
         let deliveries = Deliveries::new(store.clone(), client.clone(), signer, WEBHOOKS_AT_A_TIME);
         let sip = sip::transport::prepare(sip_config).await.map_err(sip_refused)?;
-        let stream_buffer = Duration::from_secs(config.streams.buffer_seconds.into());
         let audio = AudioLoader::new(client.clone(), voice, Arc::clone(&stored_media));
         let conversations = Conversations::new(
             agents,
@@ -313,6 +312,7 @@ impl Server {
             client: client.clone(),
             audio: audio.clone(),
             stream_idle: config.streams.idle(),
+            stream_byte_order: tandem_streams::byte_order(&config.streams),
             public_url: Arc::clone(&public_url),
             recordings: recordings.clone(),
             deliveries: deliveries.clone(),
@@ -329,7 +329,7 @@ impl Server {
             audio,
             recogniser,
             conversations: Arc::new(conversations),
-            streams: Streams::new(client.clone(), Arc::clone(&timings), stream_buffer, config.streams.idle()),
+            streams: Streams::new(client.clone(), Arc::clone(&timings), &config.streams),
             public_url: Arc::clone(&public_url),
             recordings,
             siprec: ArcSwap::from_pointee(Connectors::new(config.siprec)),
@@ -511,6 +511,7 @@ impl Server {
             false => None,
         };
         let stir = Stir::new(&config.stir, &config.trunks).map_err(|(path, why)| anyhow!("{path}: {why}"))?;
+        let tls = tls_config(config.webhooks.ca_file.as_deref()).context("webhooks.ca_file")?;
         let phones = phones(&config, first_account.clone());
         phones.listen_on(services.sip.local_addrs().iter().map(|(_, address)| *address));
         let agents = Agents::new(config.agents.iter().cloned()).map_err(|why| anyhow!("agents: {why}"))?;
@@ -523,6 +524,7 @@ impl Server {
         services.conversations.agents.store(Arc::new(agents));
         self.ice.store(Arc::new(config.ice.clone()));
         services.client.set_origins(Origins::new(config.origins.clone()));
+        services.client.set_tls(tls);
         LOG.configure(&config.log.level).map_err(|why| anyhow!("log.level: {why}"))?;
         if let Some(missing) = speech::missing(&config.speech) {
             tracing::warn!("{missing}; until then <Say> and speak play nothing");
@@ -735,7 +737,7 @@ async fn sip_settings(config: &Config, phones: &Phones, store: &Store) -> anyhow
 
 /// Builds the routing of calls from the configuration.
 fn routing(config: &Config, phones: Arc<Phones>, inventory: Arc<Inventory>, accounts: &Arc<Accounts>) -> Routing {
-    let inline = |text: &str| twilio::inline_program(text, true).ok();
+    let inline = |number: &NumberConfig| config.inline_document(number)?.ok();
     let applications = Arc::new(config.applications.clone());
     let pool = match config.number_pool.is_empty() && config.trunks.is_empty() {
         true => NumberPool::fictitious(),

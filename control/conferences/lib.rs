@@ -324,6 +324,7 @@ impl Conferences {
                 wire: dialect.conference_stream(&account, &info, id, &spec).ok_or(Refused::Over)?,
                 client: services.client.of_account(&info.account),
                 idle: services.stream_idle,
+                byte_order: services.stream_byte_order,
                 events: live.events.clone(),
                 conference: info,
                 conferences,

@@ -31,6 +31,8 @@ pub struct ConferenceServices {
     /// The maximum time without received data on the WebSocket of a stream. After this time the WebSocket is closed.
     /// `None` means no limit.
     pub stream_idle: Option<Duration>,
+    /// The byte order of linear samples in streams.
+    pub stream_byte_order: media::ByteOrder,
     /// Base URL of this server as other hosts see it, without a trailing slash.
     pub public_url: Arc<str>,
     /// Folder and format of recordings.

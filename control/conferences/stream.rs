@@ -40,6 +40,7 @@ pub(super) struct NewStream {
     pub(super) wire: Box<dyn StreamWire>,
     pub(super) client: Client,
     pub(super) idle: Option<Duration>,
+    pub(super) byte_order: media::ByteOrder,
     pub(super) stopped: oneshot::Receiver<()>,
 }
 
@@ -61,7 +62,7 @@ impl NewStream {
         };
         socket.send(self.wire.connected()).await?;
         socket.send(self.wire.start()).await?;
-        let (sink, mut tap) = media::tap(TAP_FRAMES, tap_codec(self.spec.codec));
+        let (sink, mut tap) = media::tap(TAP_FRAMES, tap_codec(self.spec.codec, self.byte_order));
         let taken = self.conferences.with(self.conference.id, |live| live.command(media::RoomCommand::Tap(sink)));
         if taken != Some(true) {
             return Err(StreamFault::Internal.because("the conference is over"));

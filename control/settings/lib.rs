@@ -192,11 +192,24 @@ pub struct StreamsConfig {
     /// Maximum time in seconds without any data from the application (not even a pong). After this time, the stream
     /// ends. 0 means no limit.
     pub idle_seconds: u16,
+    /// Byte order of linear samples (L16), in both directions.
+    pub l16_byte_order: ByteOrder,
+}
+
+/// The order of the two octets of a linear sample.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ByteOrder {
+    /// The least significant octet comes first, as in WAV files and in the providers' streams.
+    #[default]
+    Little,
+    /// The most significant octet comes first, as in L16 in RTP (RFC 3551 §4.5.11).
+    Big,
 }
 
 impl Default for StreamsConfig {
     fn default() -> Self {
-        Self { buffer_seconds: 600, idle_seconds: 60 }
+        Self { buffer_seconds: 600, idle_seconds: 60, l16_byte_order: ByteOrder::default() }
     }
 }
 

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use tandem_call::stream::{
-    ByteOrder, RtpParameters, SampleRate, StreamCodec, StreamFailure, StreamFault, StreamSpec, StreamTransport,
+    RtpParameters, StreamCodec, StreamFailure, StreamFault, StreamSpec, StreamTransport,
 };
 use tandem_http::Client;
 use tandem_http::websocket::{NORMAL, Socket, SocketMessage};
@@ -13,7 +13,7 @@ use tokio::io::DuplexStream;
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 
-use super::{Ready, StreamCall, StreamInput, StreamUpdate, TAP_FRAMES, tap_codec};
+use super::{Ready, StreamCall, StreamInput, StreamUpdate, TAP_FRAMES};
 
 /// Number of samples in a frame of 20 ms.
 const FRAME: usize = 160;
@@ -35,8 +35,7 @@ pub(super) async fn run(
         sender = Sender::open(client, spec, law, (idle, local)) => sender?,
         () = super::stopped(notes) => return Ok(()),
     };
-    let linear = StreamCodec::L16(SampleRate::Hz8000, ByteOrder::Little);
-    let (sink, mut tap) = media::tap(TAP_FRAMES, tap_codec(Some(linear)));
+    let (sink, mut tap) = media::tap(TAP_FRAMES, media::TapCodec::L16(media::ByteOrder::Little));
     call.report(StreamUpdate::Ready(Box::new(Ready { sink, source: None })))?;
     let mut mix = Mix { both: spec.track == tandem_call::recording::Track::Both && sender.mixes(), waiting: None };
     loop {

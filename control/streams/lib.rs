@@ -22,7 +22,7 @@ use tandem_call::output::Invite;
 use tandem_call::program::instruction::Warning;
 use tandem_call::recording::Track;
 use tandem_call::stream::{
-    BidirectionalMode, ByteOrder, CallOver, ConnectTiming, SampleRate, StreamCodec, StreamFailure, StreamSpec,
+    BidirectionalMode, CallOver, ConnectTiming, SampleRate, StreamCodec, StreamFailure, StreamSpec,
     StreamStatus, StreamTransport,
 };
 use tandem_clock as clock;
@@ -32,6 +32,7 @@ use tandem_http::Client;
 use tandem_http::websocket::{NORMAL, Socket, SocketMessage};
 use tandem_media as media;
 use tandem_metrics::timings::{Timing, Timings};
+use tandem_settings::{ByteOrder, StreamsConfig};
 use tokio::io::DuplexStream;
 use tokio::sync::{mpsc, oneshot};
 
@@ -58,6 +59,8 @@ pub struct Streams {
     buffer: Duration,
     /// Maximum time without any message from the application. `None` means no limit.
     idle: Option<Duration>,
+    /// Byte order of linear samples, in both directions.
+    byte_order: media::ByteOrder,
     local: LocalStreams,
 }
 
@@ -74,6 +77,7 @@ pub struct StreamHandle {
     pub attached: bool,
     target_legs: TargetLegs,
     codec: media::SourceCodec,
+    byte_order: media::ByteOrder,
     buffer: Duration,
     /// The state of a stream that waits for the answer of its leg. `None` if the stream does not wait.
     waiting: Option<PendingStream>,
@@ -163,6 +167,7 @@ struct Resources {
     client: Client,
     buffer: Duration,
     idle: Option<Duration>,
+    byte_order: media::ByteOrder,
     timings: Arc<Timings>,
     /// A pipe to a component of this server. If there is a pipe, the stream uses it and does not connect to the URL.
     local: Option<DuplexStream>,
@@ -170,8 +175,15 @@ struct Resources {
 
 impl Streams {
     /// Creates the streams of a server. `timings` receives the times and counters of the streams.
-    pub fn new(client: Client, timings: Arc<Timings>, buffer: Duration, idle: Option<Duration>) -> Self {
-        Self { client, timings, buffer, idle, local: LocalStreams::default() }
+    pub fn new(client: Client, timings: Arc<Timings>, config: &StreamsConfig) -> Self {
+        Self {
+            client,
+            timings,
+            buffer: Duration::from_secs(config.buffer_seconds.into()),
+            idle: config.idle(),
+            byte_order: byte_order(config),
+            local: LocalStreams::default(),
+        }
     }
 
     /// The components of this server that wait for the stream of a leg.
@@ -185,6 +197,7 @@ impl Streams {
             client: self.client.of_account(&new.account),
             buffer: self.buffer,
             idle: self.idle,
+            byte_order: self.byte_order,
             timings: Arc::clone(&self.timings),
             local: self.local.take(new.leg),
         };
@@ -195,7 +208,7 @@ impl Streams {
 impl StreamHandle {
     fn start(resources: Resources, call: Box<dyn StreamCall>, new: NewStream) -> Self {
         let (inputs, heard) = mpsc::channel(MAX_INPUTS);
-        let codec = plays(&new.spec, new.law);
+        let codec = plays(&new.spec, new.law, resources.byte_order);
         let (begin, begun) = new.waits.then(oneshot::channel).unzip();
         let waiting = begin.map(|begin| PendingStream { begin, spec: new.spec.clone() });
         let handle = Self {
@@ -209,6 +222,7 @@ impl StreamHandle {
             attached: false,
             target_legs: new.spec.target_legs,
             codec,
+            byte_order: resources.byte_order,
             buffer: resources.buffer,
         };
         tokio::spawn(async move {
@@ -226,7 +240,7 @@ impl StreamHandle {
     /// codec of the answered leg.
     pub fn begin(&mut self, law: media::g711::Law, wire: impl FnOnce(&StreamSpec) -> Box<dyn StreamWire>) {
         let Some(PendingStream { begin, spec }) = self.waiting.take() else { return };
-        self.codec = plays(&spec, law);
+        self.codec = plays(&spec, law, self.byte_order);
         // The stream may have ended, so an error is ignored.
         let _ = begin.send(Begin { wire: wire(&spec), law });
     }
@@ -286,7 +300,7 @@ async fn run(
     mut inputs: mpsc::Receiver<StreamInput>,
 ) -> Result<(), StreamFailure> {
     let NewStream { leg, spec, mut wire, mut law, name, .. } = new;
-    let Resources { client, buffer, idle, timings, local } = resources;
+    let Resources { client, buffer, idle, byte_order, timings, local } = resources;
     if spec.transport != StreamTransport::Messages {
         return fork::run(&client, call, &spec, (idle, local), &mut inputs).await;
     }
@@ -305,9 +319,9 @@ async fn run(
         };
         (wire, law) = (begin.wire, begin.law);
     }
-    let plays = plays(&spec, law);
+    let plays = plays(&spec, law, byte_order);
     let now = clock::now().instant;
-    let codec = tap_codec(spec.codec);
+    let codec = tap_codec(spec.codec, byte_order);
     let (sink, mut tap) = media::tap(TAP_FRAMES, codec);
     let (source, own) = spec.bidirectional_mode.map(|_| media::source(plays, buffer)).unzip();
     let note = |(text, data): LogLine| {
@@ -455,9 +469,9 @@ async fn answered(
 }
 
 /// Returns the codec of the application's audio.
-fn plays(spec: &StreamSpec, law: media::g711::Law) -> media::SourceCodec {
+fn plays(spec: &StreamSpec, law: media::g711::Law, order: media::ByteOrder) -> media::SourceCodec {
     match spec.bidirectional_mode {
-        Some(BidirectionalMode::Payload(codec)) => source_codec(codec),
+        Some(BidirectionalMode::Payload(codec)) => source_codec(codec, order),
         Some(BidirectionalMode::Files) | None => law.into(),
     }
 }
@@ -610,38 +624,39 @@ fn octets_a_second(bidirectional_mode: Option<BidirectionalMode>) -> u32 {
     }
 }
 
-fn source_codec(codec: StreamCodec) -> media::SourceCodec {
+fn source_codec(codec: StreamCodec, order: media::ByteOrder) -> media::SourceCodec {
     match codec {
         StreamCodec::Pcmu => media::g711::Law::Mu.into(),
         StreamCodec::Pcma => media::g711::Law::A.into(),
-        StreamCodec::L16(rate, order) => {
+        StreamCodec::L16(rate) => {
             let rate = match rate {
                 SampleRate::Hz8000 => media::SourceRate::Hz8000,
                 SampleRate::Hz16000 => media::SourceRate::Hz16000,
+                SampleRate::Hz22050 => media::SourceRate::Hz22050,
                 SampleRate::Hz24000 => media::SourceRate::Hz24000,
+                SampleRate::Hz48000 => media::SourceRate::Hz48000,
             };
-            media::SourceCodec::L16(rate, byte_order(order))
+            media::SourceCodec::L16(rate, order)
         }
     }
 }
 
-/// Returns the codec of the audio that the application receives.
-pub fn tap_codec(codec: Option<StreamCodec>) -> media::TapCodec {
+/// Returns the codec of the audio that the application receives. `order` is the byte order of linear samples.
+pub fn tap_codec(codec: Option<StreamCodec>, order: media::ByteOrder) -> media::TapCodec {
     match codec {
         None => media::TapCodec::Native,
         Some(StreamCodec::Pcmu) => media::TapCodec::Pcmu,
         Some(StreamCodec::Pcma) => media::TapCodec::Pcma,
-        Some(StreamCodec::L16(SampleRate::Hz8000, order)) => media::TapCodec::L16(byte_order(order)),
-        Some(StreamCodec::L16(SampleRate::Hz16000 | SampleRate::Hz24000, order)) => {
-            media::TapCodec::L16Wide(byte_order(order))
-        }
+        Some(StreamCodec::L16(SampleRate::Hz8000)) => media::TapCodec::L16(order),
+        Some(StreamCodec::L16(_)) => media::TapCodec::L16Wide(order),
     }
 }
 
-fn byte_order(order: ByteOrder) -> media::ByteOrder {
-    match order {
-        ByteOrder::Big => media::ByteOrder::Big,
+/// Returns the byte order of the linear samples in streams.
+pub fn byte_order(config: &StreamsConfig) -> media::ByteOrder {
+    match config.l16_byte_order {
         ByteOrder::Little => media::ByteOrder::Little,
+        ByteOrder::Big => media::ByteOrder::Big,
     }
 }
 
@@ -649,6 +664,35 @@ async fn stopped(inputs: &mut mpsc::Receiver<StreamInput>) {
     loop {
         if let Some(StreamInput::Stop) | None = inputs.recv().await {
             return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn linear_samples_are_little_endian_in_both_directions_unless_the_operator_wants_big() {
+        let l16 = StreamCodec::L16(SampleRate::Hz16000);
+        for (config, order) in [
+            (StreamsConfig::default(), media::ByteOrder::Little),
+            (StreamsConfig { l16_byte_order: ByteOrder::Big, ..StreamsConfig::default() }, media::ByteOrder::Big),
+        ] {
+            let configured = byte_order(&config);
+            assert_eq!(tap_codec(Some(l16), configured), media::TapCodec::L16Wide(order));
+            let narrow = StreamCodec::L16(SampleRate::Hz8000);
+            assert_eq!(tap_codec(Some(narrow), configured), media::TapCodec::L16(order));
+            for (rate, source) in [
+                (SampleRate::Hz8000, media::SourceRate::Hz8000),
+                (SampleRate::Hz16000, media::SourceRate::Hz16000),
+                (SampleRate::Hz22050, media::SourceRate::Hz22050),
+                (SampleRate::Hz24000, media::SourceRate::Hz24000),
+                (SampleRate::Hz48000, media::SourceRate::Hz48000),
+            ] {
+                let codec = source_codec(StreamCodec::L16(rate), configured);
+                assert_eq!(codec, media::SourceCodec::L16(source, order));
+            }
         }
     }
 }

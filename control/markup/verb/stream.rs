@@ -7,7 +7,7 @@ use tandem_call::leg::TargetLegs;
 use tandem_call::program::instruction::{Connect, Converse, ExecuteCommand, Instruction};
 use tandem_call::recording::Track;
 use tandem_call::stream::{
-    BidirectionalMode, ByteOrder, ConnectTiming, SampleRate, StreamCodec, StreamSpec, StreamTransport,
+    BidirectionalMode, ConnectTiming, SampleRate, StreamCodec, StreamSpec, StreamTransport,
 };
 
 use super::{conversation, record, siprec, speech};
@@ -33,14 +33,22 @@ pub const CODECS: [(&str, StreamCodec); 7] = [
     ("PCMU@8000h", StreamCodec::Pcmu),
     ("PCMA", StreamCodec::Pcma),
     ("PCMA@8000h", StreamCodec::Pcma),
-    ("L16@8000h", StreamCodec::L16(SampleRate::Hz8000, ByteOrder::Little)),
-    ("L16@16000h", StreamCodec::L16(SampleRate::Hz16000, ByteOrder::Little)),
-    ("L16@24000h", StreamCodec::L16(SampleRate::Hz24000, ByteOrder::Little)),
+    ("L16@8000h", StreamCodec::L16(SampleRate::Hz8000)),
+    ("L16@16000h", StreamCodec::L16(SampleRate::Hz16000)),
+    ("L16@24000h", StreamCodec::L16(SampleRate::Hz24000)),
 ];
 
-/// An additional value of the attribute `codec` in Telnyx documents. The octet order is an assumption: the octet order
-/// of RTP.
-const LINEAR: [(&str, StreamCodec); 1] = [("L16", StreamCodec::L16(SampleRate::Hz16000, ByteOrder::Big))];
+/// An additional value of the attribute `codec` in Telnyx documents.
+const LINEAR: [(&str, StreamCodec); 1] = [("L16", StreamCodec::L16(SampleRate::Hz16000))];
+
+/// The published sample rates of the audio that an application sends (Telnyx), in Hz.
+const BIDIRECTIONAL_RATES: [(&str, SampleRate); 5] = [
+    ("8000", SampleRate::Hz8000),
+    ("16000", SampleRate::Hz16000),
+    ("22050", SampleRate::Hz22050),
+    ("24000", SampleRate::Hz24000),
+    ("48000", SampleRate::Hz48000),
+];
 
 /// Reads a `Connect`: a stream or a conversation that takes over the call. If there is no usable child, warns and
 /// returns `None`.
@@ -194,10 +202,9 @@ fn bidirectional(
     let heard = CODECS.iter().filter(|(name, _)| !name.contains('@')).chain(&LINEAR);
     let heard: Vec<_> = heard.map(|(name, codec)| (*name, Some(*codec))).chain([("default", None)]).collect();
     let codec = reader.word(element, "codec", &heard, None, code::SCHEMA);
-    let rates = [("8000", SampleRate::Hz8000), ("16000", SampleRate::Hz16000), ("24000", SampleRate::Hz24000)];
-    let rate = reader.word(element, "bidirectionalSamplingRate", &rates, SampleRate::Hz16000, code::SCHEMA);
-    let linear = StreamCodec::L16(rate, ByteOrder::Big);
-    let spoken = [("PCMU", StreamCodec::Pcmu), ("PCMA", StreamCodec::Pcma), ("L16", linear)];
+    let rates = &BIDIRECTIONAL_RATES;
+    let rate = reader.word(element, "bidirectionalSamplingRate", rates, SampleRate::Hz8000, code::SCHEMA);
+    let spoken = [("PCMU", StreamCodec::Pcmu), ("PCMA", StreamCodec::Pcma), ("L16", StreamCodec::L16(rate))];
     let spoken = reader.word(element, "bidirectionalCodec", &spoken, StreamCodec::Pcmu, code::SCHEMA);
     let modes = [("rtp", BidirectionalMode::Payload(spoken)), ("mp3", BidirectionalMode::Files)];
     let mode = reader.word(element, "bidirectionalMode", &modes, BidirectionalMode::Files, code::SCHEMA);
@@ -246,5 +253,5 @@ fn codec(reader: &mut Reader<'_>, element: &Element) -> StreamCodec {
     }
     let rates = [("8000", SampleRate::Hz8000), ("16000", SampleRate::Hz16000)];
     let rate = reader.word(element, "sampleRate", &rates, SampleRate::Hz16000, code::SCHEMA);
-    StreamCodec::L16(rate, ByteOrder::Little)
+    StreamCodec::L16(rate)
 }

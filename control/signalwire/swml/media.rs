@@ -9,7 +9,7 @@ use tandem_call::program::instruction::GatherSpeech;
 use tandem_call::recognition::RecognitionSpec;
 use tandem_call::recording::{RecordingChannels, RecordingFormat, RecordingSource, RecordingSpec, Track};
 use tandem_call::stream::{
-    BidirectionalMode, ByteOrder, ConnectTiming, RtpParameters, SampleRate, StreamCodec, StreamSpec, StreamTransport,
+    BidirectionalMode, ConnectTiming, RtpParameters, SampleRate, StreamCodec, StreamSpec, StreamTransport,
 };
 use tandem_call::transcription::TranscriptionSpec;
 use tandem_call::{Callback, StatusEvent};
@@ -32,10 +32,10 @@ const CODECS: [(&str, StreamCodec); 8] = [
     ("PCMU@8000h", StreamCodec::Pcmu),
     ("PCMA", StreamCodec::Pcma),
     ("PCMA@8000h", StreamCodec::Pcma),
-    ("L16", StreamCodec::L16(SampleRate::Hz8000, ByteOrder::Little)),
-    ("L16@8000h", StreamCodec::L16(SampleRate::Hz8000, ByteOrder::Little)),
-    ("L16@16000h", StreamCodec::L16(SampleRate::Hz16000, ByteOrder::Little)),
-    ("L16@24000h", StreamCodec::L16(SampleRate::Hz24000, ByteOrder::Little)),
+    ("L16", StreamCodec::L16(SampleRate::Hz8000)),
+    ("L16@8000h", StreamCodec::L16(SampleRate::Hz8000)),
+    ("L16@16000h", StreamCodec::L16(SampleRate::Hz16000)),
+    ("L16@24000h", StreamCodec::L16(SampleRate::Hz24000)),
 ];
 
 /// Default settings of a recording.

@@ -10,7 +10,7 @@ use tandem_call::recognition::RecognitionSpec;
 use tandem_call::recording::{RecordingChannels, RecordingFormat, RecordingSource, RecordingSpec, Track};
 use tandem_call::siprec::SiprecSpec;
 use tandem_call::stream::{
-    BidirectionalMode, ByteOrder, ConnectTiming, RtpParameters, SampleRate, StreamCodec, StreamSpec, StreamTransport,
+    BidirectionalMode, ConnectTiming, RtpParameters, SampleRate, StreamCodec, StreamSpec, StreamTransport,
 };
 use tandem_call::transcription::TranscriptionSpec;
 
@@ -28,9 +28,9 @@ const CHANNELS: &[(&str, RecordingChannels)] =
     &[("dual", RecordingChannels::Dual), ("single", RecordingChannels::Mono)];
 const TRACKS: &[(&str, Track)] = &[("both", Track::Both), ("inbound", Track::Inbound), ("outbound", Track::Outbound)];
 /// The codecs of this server's streams. Telnyx also has G722, OPUS and AMR-WB. The L16 of Telnyx has 16,000 samples per
-/// second. Its byte order is probably the network byte order, as in RTP.
+/// second in the direction to the application.
 const CODECS: &[(&str, StreamCodec)] = &[("PCMU", StreamCodec::Pcmu), ("PCMA", StreamCodec::Pcma), ("L16", LINEAR)];
-const LINEAR: StreamCodec = StreamCodec::L16(SampleRate::Hz16000, ByteOrder::Big);
+const LINEAR: StreamCodec = StreamCodec::L16(SampleRate::Hz16000);
 
 /// Parses `record: "record-from-answer"` and the parameters `record_*`.
 pub(super) fn record(parameters: Parameters<'_>, source: RecordingSource) -> Result<Option<RecordingSpec>, ApiError> {
@@ -199,19 +199,17 @@ pub(super) fn stream(parameters: Parameters<'_>) -> Result<Option<StreamSpec>, A
     }))
 }
 
-/// The codec of the payload that the application sends.
+/// The codec of the payload that the application sends. The default rate is 8,000 Hz.
 fn spoken(parameters: Parameters<'_>) -> Result<StreamCodec, ApiError> {
     const RATE: &str = "stream_bidirectional_sampling_rate";
     let codec = parameters.word("stream_bidirectional_codec", CODECS)?.unwrap_or(StreamCodec::Pcmu);
-    let Some(rate) = parameters.integer(RATE, 1..=u32::MAX)? else { return Ok(codec) };
-    match (codec, rate) {
-        (StreamCodec::L16(_, order), 8_000) => Ok(StreamCodec::L16(SampleRate::Hz8000, order)),
-        (StreamCodec::L16(_, order), 16_000) => Ok(StreamCodec::L16(SampleRate::Hz16000, order)),
-        (StreamCodec::L16(_, order), 24_000) => Ok(StreamCodec::L16(SampleRate::Hz24000, order)),
-        (StreamCodec::L16(..), _) => Err(ApiError::not_one_of(RATE, &["8000", "16000", "24000"])),
+    let hertz = parameters.integer(RATE, 1..=u32::MAX)?.unwrap_or(8_000);
+    match (codec, SampleRate::of_hertz(hertz)) {
+        (StreamCodec::L16(_), Some(rate)) => Ok(StreamCodec::L16(rate)),
+        (StreamCodec::L16(_), None) => Err(ApiError::not_one_of(RATE, &["8000", "16000", "22050", "24000", "48000"])),
         // G.711 has only the sampling rate of 8,000 Hz (RFC 3551 §4.5.14).
-        (_, 8_000) => Ok(codec),
-        _ => Err(ApiError::not_one_of(RATE, &["8000"])),
+        (StreamCodec::Pcmu | StreamCodec::Pcma, Some(SampleRate::Hz8000)) => Ok(codec),
+        (StreamCodec::Pcmu | StreamCodec::Pcma, _) => Err(ApiError::not_one_of(RATE, &["8000"])),
     }
 }
 

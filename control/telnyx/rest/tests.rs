@@ -9,7 +9,7 @@ use tandem_call::leg::{EndCause, EndedBy, LegEnd, TargetLegs};
 use tandem_call::machine_detection::Until;
 use tandem_call::program::instruction::{AfterBridge, AudioSource, Play, RejectReason};
 use tandem_call::recording::{RecordingChannels, RecordingFormat, RecordingSource, Track};
-use tandem_call::stream::{BidirectionalMode, ByteOrder, SampleRate, StreamCodec};
+use tandem_call::stream::{BidirectionalMode, SampleRate, StreamCodec};
 use tandem_call::supervision::SupervisorRole;
 
 mod parameters;
@@ -84,19 +84,26 @@ fn a_dial_with_defaults() {
 
 #[test]
 fn a_streams_samples_have_the_rate_asked_for_each_way() {
-    let linear = |rate| StreamCodec::L16(rate, ByteOrder::Big);
     let asked = |more: serde_json::Value| {
         let mut members = json!({"stream_url": "ws://a/", "stream_bidirectional_mode": "rtp"});
         members.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         new_call(members).map(|call| call.stream.map(|stream| (stream.codec, stream.bidirectional_mode)))
     };
     let stream = asked(json!({"stream_codec": "L16", "stream_bidirectional_codec": "L16"})).unwrap().unwrap();
-    let wide = linear(SampleRate::Hz16000);
-    assert_eq!(stream, (Some(wide), Some(BidirectionalMode::Payload(wide))));
+    let narrow = BidirectionalMode::Payload(StreamCodec::L16(SampleRate::Hz8000));
+    assert_eq!(stream, (Some(StreamCodec::L16(SampleRate::Hz16000)), Some(narrow)));
     let rate = |rate: u32| json!({"stream_bidirectional_codec": "L16", "stream_bidirectional_sampling_rate": rate});
-    let spoken = BidirectionalMode::Payload(linear(SampleRate::Hz24000));
-    assert_eq!(asked(rate(24_000)).unwrap().unwrap(), (None, Some(spoken)));
-    assert_eq!(asked(rate(22_050)).unwrap_err().code, 10032);
+    for (hertz, published) in [
+        (8_000, SampleRate::Hz8000),
+        (16_000, SampleRate::Hz16000),
+        (22_050, SampleRate::Hz22050),
+        (24_000, SampleRate::Hz24000),
+        (48_000, SampleRate::Hz48000),
+    ] {
+        let spoken = BidirectionalMode::Payload(StreamCodec::L16(published));
+        assert_eq!(asked(rate(hertz)).unwrap().unwrap(), (None, Some(spoken)));
+    }
+    assert_eq!(asked(rate(44_100)).unwrap_err().code, 10032);
     assert_eq!(asked(json!({"stream_bidirectional_sampling_rate": 16_000})).unwrap_err().code, 10032);
 }
 

@@ -1,6 +1,6 @@
 use rand::{Rng, RngExt, SeedableRng};
 use serde_json::json;
-use tandem_call::stream::{ByteOrder, ConnectTiming, SampleRate, StreamTransport};
+use tandem_call::stream::{ConnectTiming, SampleRate, StreamTransport};
 
 use super::*;
 use crate::fixture::{LEG, account, leg};
@@ -92,7 +92,7 @@ fn the_start_states_the_codec_the_state_and_the_parameters() {
 
 #[test]
 fn linear_samples_are_named_with_their_rate_and_may_be_30_seconds_too() {
-    let linear = StreamCodec::L16(SampleRate::Hz16000, ByteOrder::Big);
+    let linear = StreamCodec::L16(SampleRate::Hz16000);
     let asked =
         StreamSpec { codec: Some(linear), bidirectional_mode: Some(BidirectionalMode::Payload(linear)), ..spec() };
     let mut wire = wire(&asked);

@@ -225,7 +225,13 @@ fn a_leg_of_g711_is_tapped_as_samples_of_either_rate() {
 
 #[test]
 fn samples_of_every_rate_are_played_at_their_pitch() {
-    for (rate, hertz) in [(SourceRate::Hz8000, 8_000), (SourceRate::Hz16000, 16_000), (SourceRate::Hz24000, 24_000)] {
+    for (rate, hertz) in [
+        (SourceRate::Hz8000, 8_000),
+        (SourceRate::Hz16000, 16_000),
+        (SourceRate::Hz22050, 22_050),
+        (SourceRate::Hz24000, 24_000),
+        (SourceRate::Hz48000, 48_000),
+    ] {
         for order in [ByteOrder::Big, ByteOrder::Little] {
             let mut pair = MediaPair::new();
             let (source, writer) = source(SourceCodec::L16(rate, order), Duration::from_secs(10));
