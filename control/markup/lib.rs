@@ -19,6 +19,7 @@ pub mod verb;
 
 use std::borrow::Cow;
 
+use encoding_rs::Encoding;
 use tandem_call::fetch::{FailureKind, FetchFailure};
 use tandem_call::program::instruction::{AudioSource, Instruction, Play, Program, Speech};
 use url::Url;
@@ -123,8 +124,10 @@ pub fn fuzz_markup(flavour: &'static flavour::Flavour, data: &[u8]) {
     let _ = document(flavour, Origin { base: None, local_files: true }, data);
 }
 
-/// Returns the body as text, without a byte order mark and without white space at both ends. The body must be UTF-8. If
-/// the body is not UTF-8 and declares a Western European charset, the body is read as ISO 8859-1.
+/// Returns the body as text, without a byte order mark and without white space at both ends. UTF-8 is tried first,
+/// because many applications declare another charset and write UTF-8. Otherwise the charset is that of the content type,
+/// or else that of the XML declaration. As in web browsers, ISO 8859-1 means windows-1252, which has curly quotes where
+/// ISO 8859-1 has control characters.
 fn text_of<'a>(body: &'a [u8], charset: Option<&str>) -> Result<Cow<'a, str>, FetchFailure> {
     if body.len() > MAX_DOCUMENT {
         return Err(failure(
@@ -134,11 +137,14 @@ fn text_of<'a>(body: &'a [u8], charset: Option<&str>) -> Result<Cow<'a, str>, Fe
     }
     let text = match std::str::from_utf8(body) {
         Ok(text) => Cow::Borrowed(text.trim_start_matches('\u{feff}').trim()),
-        Err(_) if charset.or_else(|| declared(body)).is_some_and(is_latin) => {
-            let text: String = body.iter().copied().map(char::from).collect();
-            Cow::Owned(text.trim().to_owned())
+        Err(_) => {
+            let not_text = |why: &str| failure(FailureKind::Document(code::NOT_XML), why);
+            let named = charset.or_else(|| declared(body)).and_then(|name| Encoding::for_label(name.as_bytes()));
+            let encoding = named.ok_or_else(|| not_text("the document is not UTF-8"))?;
+            let text = encoding.decode_without_bom_handling_and_without_replacement(body);
+            let text = text.ok_or_else(|| not_text(&format!("the document is not {}", encoding.name())))?;
+            Cow::Owned(text.trim_start_matches('\u{feff}').trim().to_owned())
         }
-        Err(_) => return Err(failure(FailureKind::Document(code::NOT_XML), "the document is not UTF-8")),
     };
     if text.is_empty() { Err(failure(FailureKind::Empty, "the document is empty")) } else { Ok(text) }
 }
@@ -157,13 +163,6 @@ fn declared(body: &[u8]) -> Option<&str> {
     let head = std::str::from_utf8(head).ok()?.strip_prefix("<?xml")?;
     let (_, value) = head.split_once("encoding")?.1.split_once(['"', '\''])?;
     value.split(['"', '\'']).next()
-}
-
-/// Whether a charset is ISO 8859-1 or is almost equal to ISO 8859-1. The octets of ISO 8859-1 are the first 256 Unicode
-/// characters.
-fn is_latin(charset: &str) -> bool {
-    let known = ["iso-8859-1", "iso-8859-15", "latin1", "windows-1252", "cp1252"];
-    known.iter().any(|known| known.eq_ignore_ascii_case(charset))
 }
 
 fn spoken(text: &str) -> Result<Program, FetchFailure> {

@@ -10,7 +10,7 @@ use tandem_call::id::LegId;
 use tandem_call::machine_detection::Until;
 use tandem_call::program::instruction::{AudioSource, Conference, Instruction, Play, Program, RejectReason, Wait};
 use tandem_call::recording::{RecordingChannels, RecordingSource, Track};
-use tandem_call::stream::{BidirectionalMode, ByteOrder, SampleRate, StreamCodec};
+use tandem_call::stream::{BidirectionalMode, SampleRate, StreamCodec};
 use tandem_call::{Method, StatusEvent, Target};
 use tandem_markup::{JSON, MAX_DOCUMENT, Origin, WEB_PAGE, answer, document, fuzz_markup};
 
@@ -402,7 +402,7 @@ fn connect_hands_the_call_to_a_stream() {
     });
     let text = "<Connect><Stream url='wss://ai.example/ws' audioFormat='audio/x-L16' sampleRate='8000'/></Connect>";
     expect!(one(text), Instruction::Connect(connect) => {
-        let linear = StreamCodec::L16(SampleRate::Hz8000, ByteOrder::Little);
+        let linear = StreamCodec::L16(SampleRate::Hz8000);
         assert_eq!((connect.stream.codec, connect.stream.bidirectional_mode), (Some(linear), Some(BidirectionalMode::Payload(linear))));
     });
     assert_eq!(codes("<Connect><Stream url='wss://ai.example/ws' sampleRate='16000'/></Connect>"), [12200]);
@@ -557,7 +557,7 @@ fn a_misspelt_name_is_told_with_the_one_that_was_meant() {
 }
 
 #[test]
-fn a_document_may_be_in_the_older_letters_of_western_europe_if_it_says_so() {
+fn a_document_may_be_in_another_charset_if_it_says_so() {
     let base = Url::parse(BASE).unwrap();
     let origin = Origin { base: Some(&base), local_files: false };
     let said = |content_type: &str, body: &[u8]| {
@@ -573,6 +573,21 @@ fn a_document_may_be_in_the_older_letters_of_western_europe_if_it_says_so() {
     assert_eq!(said("text/xml; charset=utf-8", bare).unwrap_err().kind, FailureKind::Document(12100));
     let wrongly = "<?xml version='1.0' encoding='ISO-8859-1'?><Response><Say>Grüße</Say></Response>";
     assert_eq!(said("text/xml", wrongly.as_bytes()).unwrap(), "Grüße");
+    // Windows writes curly quotes, a dash and the euro sign. ISO 8859-1 has control characters in their places, so a
+    // document with these characters and the charset ISO 8859-1 is a windows-1252 document.
+    let curly = b"<Response><Say>\x93It\x92s 5 \x80\x97 now\x94</Say></Response>";
+    let spoken = "\u{201c}It\u{2019}s 5 \u{20ac}\u{2014} now\u{201d}";
+    for charset in ["windows-1252", "cp1252", "ISO-8859-1", "latin1", "us-ascii"] {
+        assert_eq!(said(&format!("text/xml; charset={charset}"), curly).unwrap(), spoken, "{charset}");
+        let declared = [format!("<?xml version=\"1.0\" encoding=\"{charset}\"?>").as_bytes(), curly].concat();
+        assert_eq!(said("application/xml", &declared).unwrap(), spoken, "{charset}");
+    }
+    assert_eq!(said("text/plain; charset=windows-1252", b"It\x92s").unwrap(), "It\u{2019}s");
+    let polish = b"<Response><Say>\xb3\xf3d\xbc</Say></Response>";
+    assert_eq!(said("text/xml; charset=iso-8859-2", polish).unwrap(), "\u{142}ód\u{17a}");
+    let wide: Vec<u8> = "\u{feff}<Response><Say>Grüße</Say></Response>".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    assert_eq!(said("text/xml; charset=utf-16", &wide).unwrap(), "Grüße");
+    assert_eq!(said("text/xml; charset=klingon", bare).unwrap_err().kind, FailureKind::Document(12100));
 }
 
 #[test]
