@@ -59,6 +59,12 @@ impl RecognisedText {
     pub fn text(&self) -> String {
         joined(&self.stable, &self.unstable)
     }
+
+    /// Returns the confidence with 6 decimals. The conversion of an `f32` alone would add digits that the recogniser did
+    /// not report, such as 0.9700000286.
+    pub fn decimal_confidence(&self) -> Option<f64> {
+        self.confidence.map(|confidence| (f64::from(confidence) * 1e6).round() / 1e6)
+    }
 }
 
 /// Joins two parts of a sentence, with a space between them if neither is empty.

@@ -187,6 +187,8 @@ pub enum AudioSource {
     Speech(Speech),
     /// A file at a URL. The scheme is `http` or `https`; `file` is allowed only in the server's own configuration.
     Url(String),
+    /// The same as `Url`, but the file is requested anew for each playback, even if a cached file could be used.
+    UncachedUrl(String),
     /// The bytes of an audio file.
     Inline(Bytes),
     /// The name of a file that the account has stored on this server.

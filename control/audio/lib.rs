@@ -1,6 +1,8 @@
 //! Audio for playback. The sources are synthesised speech, fetched files, inline audio, and local files.
 #![forbid(unsafe_code)]
 
+mod fetched;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -14,32 +16,31 @@ use tandem_http::{Budget, Client, RedirectRules, Request, Timeouts};
 use tandem_media::Audio;
 use tandem_speech::Voice;
 
+use fetched::FetchedAudio;
+
 /// Time limit of a connection attempt to a file's server.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time limit of one request for a file.
+const TOTAL_TIMEOUT: Duration = Duration::from_secs(30);
+/// The content types that the requests for files accept.
+const ACCEPT: &str = "audio/*, */*;q=0.1";
 /// Maximum size of an audio file, in octets.
 const MAX_FILE: usize = 64 * 1024 * 1024;
 /// Maximum total size of the files that are downloaded or decoded at the same time, in octets.
 const IN_FLIGHT: usize = 128 * 1024 * 1024;
-/// Maximum size of the cache of decoded audio, in octets.
-const CACHE: u64 = 256 * 1024 * 1024;
-/// Time for which decoded audio stays in the cache. During this time the URL of the audio is not fetched again.
-const CACHE_TTL: Duration = Duration::from_secs(60);
+/// Maximum size of each cache of decoded audio, in octets. There is one for fetched files and one for local files.
+const CACHE: u64 = 128 * 1024 * 1024;
+/// Time for which unused audio stays in a cache. Whether the audio is still valid is a separate question.
+const CACHE_IDLE: Duration = Duration::from_secs(60 * 60);
 
 /// Produces audio from the sources, and caches the result. This type is cheap to clone.
 #[derive(Clone)]
 pub struct AudioLoader {
-    client: Client,
+    fetched: FetchedAudio,
     voice: Arc<Voice>,
     stored: Arc<StoredMedia>,
-    cache: Cache<Key, Arc<Audio>>,
-}
-
-#[derive(Clone, PartialEq, Eq, Hash)]
-enum Key {
-    /// The URL. The account is present only if the account has its own `[[origins]]`, which may map the URL to another
-    /// file.
-    Url(String, Option<Arc<str>>),
-    File(PathBuf, SystemTime),
+    /// The audio of local files. The key is the path of the file and the time of its last change.
+    files: Cache<(PathBuf, SystemTime), Arc<Audio>>,
 }
 
 /// The reason why audio is not available, as text for the log.
@@ -56,10 +57,10 @@ pub enum AudioError {
 impl AudioLoader {
     /// Creates a loader with an empty cache.
     pub fn new(client: Client, voice: Arc<Voice>, stored: Arc<StoredMedia>) -> Self {
-        let weigh = |_: &Key, audio: &Arc<Audio>| u32::try_from(audio.samples().len() * 2).unwrap_or(u32::MAX);
-        let client = client.with_budget(Budget::new(IN_FLIGHT));
-        let cache = Cache::builder().max_capacity(CACHE).weigher(weigh).time_to_live(CACHE_TTL).build();
-        Self { client, voice, stored, cache }
+        let weigh = |_: &(PathBuf, SystemTime), audio: &Arc<Audio>| weight(audio);
+        let files = Cache::builder().max_capacity(CACHE).weigher(weigh).time_to_idle(CACHE_IDLE).build();
+        let fetched = FetchedAudio::new(client.with_budget(Budget::new(IN_FLIGHT)));
+        Self { fetched, voice, stored, files }
     }
 
     /// The voice, which speaks texts.
@@ -78,8 +79,9 @@ impl AudioLoader {
             }
             AudioSource::Url(url) => match url.strip_prefix("file://") {
                 Some(path) => self.file(PathBuf::from(path)).await,
-                None => self.fetch(url, account).await,
+                None => self.fetched.get(url, account).await,
             },
+            AudioSource::UncachedUrl(url) => self.fetched.get_uncached(url, account).await,
             AudioSource::Inline(bytes) => decode(bytes.clone(), None).await,
             AudioSource::Stored(name) => match self.stored.find(account, name, clock::time()) {
                 Some(medium) => self.file(self.stored.path(&medium.details)).await,
@@ -99,16 +101,6 @@ impl AudioLoader {
         Ok(Arc::new(Audio::new(samples)))
     }
 
-    async fn fetch(&self, url: &str, account: &str) -> Result<Arc<Audio>, AudioError> {
-        let client = self.client.of_account(account);
-        let get = async {
-            let (bytes, content_type) = file(&client, url, MAX_FILE).await?;
-            decode(bytes, content_type).await
-        };
-        let key = Key::Url(url.to_owned(), client.account_with_origins());
-        self.cache.try_get_with(key, get).await.map_err(|error: Arc<AudioError>| (*error).clone())
-    }
-
     async fn file(&self, path: PathBuf) -> Result<Arc<Audio>, AudioError> {
         let unreadable = |error: std::io::Error| {
             let what = format!("{}: {error}", path.display());
@@ -122,13 +114,18 @@ impl AudioLoader {
         if metadata.len() > MAX_FILE as u64 {
             return Err(AudioError::Unusable(format!("{} is larger than {MAX_FILE} octets", path.display())));
         }
-        let key = Key::File(path.clone(), metadata.modified().map_err(unreadable)?);
+        let key = (path.clone(), metadata.modified().map_err(unreadable)?);
         let get = async {
             let bytes = tokio::fs::read(&path).await.map_err(unreadable)?;
             decode(bytes.into(), None).await
         };
-        self.cache.try_get_with(key, get).await.map_err(|error: Arc<AudioError>| (*error).clone())
+        self.files.try_get_with(key, get).await.map_err(|error: Arc<AudioError>| (*error).clone())
     }
+}
+
+/// The size of decoded audio in octets.
+fn weight(audio: &Audio) -> u32 {
+    u32::try_from(audio.samples().len() * 2).unwrap_or(u32::MAX)
 }
 
 async fn decode(bytes: bytes::Bytes, content_type: Option<String>) -> Result<Arc<Audio>, AudioError> {
@@ -141,23 +138,32 @@ async fn decode(bytes: bytes::Bytes, content_type: Option<String>) -> Result<Arc
 
 /// Fetches an audio file. Returns the octets and the content type of the file. `max` is the maximum size in octets.
 pub async fn file(client: &Client, url: &str, max: usize) -> Result<(Bytes, Option<String>), AudioError> {
-    let request = Request {
-        method: http::Method::GET,
-        url: url.to_owned(),
-        headers: vec![("Accept".into(), "audio/*, */*;q=0.1".into())],
-        body: Bytes::new(),
-        timeouts: Timeouts { connect: Some(CONNECT_TIMEOUT), total: Duration::from_secs(30) },
-        max_body: max,
-    };
     let response = client
-        .send_following(request, RedirectRules::PROVIDER, None, None)
+        .send_following(request(url, Vec::new(), max), RedirectRules::PROVIDER, None, None)
         .await
         .map_err(|error| AudioError::Unusable(error.to_string()))?;
-    match response.status {
-        200..300 => {}
-        404 | 410 => return Err(AudioError::Missing(format!("{url} answered {}", response.status))),
-        status => return Err(AudioError::Unusable(format!("{url} answered {status}"))),
-    }
+    check_status(url, response.status)?;
     let content_type = response.header("content-type").map(str::to_owned);
     Ok((response.body, content_type))
+}
+
+/// The request for an audio file.
+fn request(url: &str, mut headers: Vec<(String, String)>, max: usize) -> Request {
+    headers.push(("Accept".into(), ACCEPT.into()));
+    Request {
+        method: http::Method::GET,
+        url: url.to_owned(),
+        headers,
+        body: Bytes::new(),
+        timeouts: Timeouts { connect: Some(CONNECT_TIMEOUT), total: TOTAL_TIMEOUT },
+        max_body: max,
+    }
+}
+
+fn check_status(url: &str, status: u16) -> Result<(), AudioError> {
+    match status {
+        200..300 => Ok(()),
+        404 | 410 => Err(AudioError::Missing(format!("{url} answered {status}"))),
+        status => Err(AudioError::Unusable(format!("{url} answered {status}"))),
+    }
 }

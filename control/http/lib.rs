@@ -82,7 +82,7 @@ pub struct Client {
 struct Shared {
     gate: Arc<Gate>,
     origins: ArcSwap<Origins>,
-    tls: Arc<rustls::ClientConfig>,
+    tls: ArcSwap<rustls::ClientConfig>,
     connect_timeout: Duration,
     pools: Mutex<Vec<(PoolKey, reqwest::Client)>>,
     local_responder: OnceLock<Box<LocalResponder>>,
@@ -204,6 +204,23 @@ impl Response {
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
+
+    /// The target URL of a redirect. `None` if the answer is not a redirect. `from` is the URL of the request.
+    ///
+    /// # Errors
+    /// The target is not an `http` or `https` URL.
+    pub fn redirect_target(&self, from: &Url) -> Result<Option<Url>, FetchError> {
+        if !matches!(self.status, 301 | 302 | 303 | 307 | 308) {
+            return Ok(None);
+        }
+        let Some(location) = self.headers.get(header::LOCATION) else { return Ok(None) };
+        let location = String::from_utf8_lossy(location.as_bytes());
+        let mut target = from.join(&location).map_err(|error| FetchError::Url(format!("Location: {error}")))?;
+        if target.fragment().is_none() {
+            target.set_fragment(from.fragment());
+        }
+        parse(target.as_str()).map(Some)
+    }
 }
 
 /// The redirects that the client follows. After 301, 302 and 303, the client sends a GET without a body. After 307 and
@@ -247,7 +264,7 @@ impl Client {
         let shared = Shared {
             gate: Arc::new(Gate { policy, names }),
             origins: ArcSwap::default(),
-            tls,
+            tls: ArcSwap::new(tls),
             connect_timeout: rounded(connect_timeout),
             pools: Mutex::default(),
             local_responder: OnceLock::new(),
@@ -270,6 +287,15 @@ impl Client {
     /// Replaces the `[[origins]]` of all clones. The next request uses the new `[[origins]]`.
     pub fn set_origins(&self, origins: Origins) {
         self.shared.origins.store(Arc::new(origins));
+    }
+
+    /// Replaces the TLS settings of all clones. The next connection uses the new settings. The client closes idle
+    /// connections.
+    pub fn set_tls(&self, tls: Arc<rustls::ClientConfig>) {
+        // No pool with the old settings may be added after the pools were dropped.
+        let mut pools = self.shared.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        self.shared.tls.store(tls);
+        pools.clear();
     }
 
     /// Sets the function that answers requests within this process, for all clones. If the function answers a request,
@@ -300,7 +326,7 @@ impl Client {
 
     /// The TLS settings, for WebSocket clients that make their own connections.
     pub fn tls(&self) -> Arc<rustls::ClientConfig> {
-        self.shared.tls.clone()
+        self.shared.tls.load_full()
     }
 
     /// Sends one request and reads the answer. The client does not follow redirects.
@@ -366,7 +392,7 @@ impl Client {
             if let Some(jar) = jar {
                 jar.store(&url, &response.headers);
             }
-            let Some(target) = redirect_target(&url, &response)? else {
+            let Some(target) = response.redirect_target(&url)? else {
                 response.elapsed = began.elapsed();
                 response.redirects = redirects;
                 return Ok(response);
@@ -539,7 +565,7 @@ impl Client {
             return Ok(pool.clone());
         }
         let pool = reqwest::Client::builder()
-            .tls_backend_preconfigured((*self.shared.tls).clone())
+            .tls_backend_preconfigured((**self.shared.tls.load()).clone())
             .dns_resolver(GateResolver(self.shared.gate.clone()))
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
@@ -750,20 +776,6 @@ fn percent_decode(text: &str) -> Vec<u8> {
         }
     }
     decoded
-}
-
-/// The target URL of a redirect. `None` if the answer is not a redirect.
-fn redirect_target(from: &Url, response: &Response) -> Result<Option<Url>, FetchError> {
-    if !matches!(response.status, 301 | 302 | 303 | 307 | 308) {
-        return Ok(None);
-    }
-    let Some(location) = response.headers.get(header::LOCATION) else { return Ok(None) };
-    let location = String::from_utf8_lossy(location.as_bytes());
-    let mut target = from.join(&location).map_err(|error| FetchError::Url(format!("Location: {error}")))?;
-    if target.fragment().is_none() {
-        target.set_fragment(from.fragment());
-    }
-    parse(target.as_str()).map(Some)
 }
 
 fn redirect(request: &mut Request, status: u16, from: &Url, target: &Url) {

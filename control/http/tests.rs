@@ -295,7 +295,15 @@ async fn a_private_authority_is_trusted_when_its_file_is_named() {
     std::fs::write(&file, certified.cert.pem()).unwrap();
     let tls = tls_config(Some(&file)).unwrap();
     let trusting = Client::with(loopback(), Duration::from_secs(5), tls, names()).unwrap();
-    assert_eq!(&trusting.send(&get(url)).await.unwrap().body[..], b"secure");
+    assert_eq!(&trusting.send(&get(url.clone())).await.unwrap().body[..], b"secure");
+    // A client that runs takes over the authority of a file that has changed, and so do its clones.
+    let running = with(loopback(), names());
+    let clone = running.of_account("acme");
+    assert_eq!(clone.send(&get(url.clone())).await.unwrap_err().kind(), "tls");
+    running.set_tls(tls_config(Some(&file)).unwrap());
+    assert_eq!(&clone.send(&get(url.clone())).await.unwrap().body[..], b"secure");
+    running.set_tls(tls_config(None).unwrap());
+    assert_eq!(clone.send(&get(url)).await.unwrap_err().kind(), "tls");
     std::fs::write(&file, "no certificate").unwrap();
     assert!(tls_config(Some(&file)).is_err());
     assert!(tls_config(Some(&directory.path().join("absent"))).is_err());

@@ -77,7 +77,7 @@ fn reason(cause: Option<EndCause>) -> &'static str {
 fn played(audio: &RoomAudio) -> Option<&'static str> {
     let speech = match audio.source {
         AudioSource::Speech(_) => true,
-        AudioSource::Url(_) | AudioSource::Stored(_) | AudioSource::Inline(_) => false,
+        AudioSource::Url(_) | AudioSource::UncachedUrl(_) | AudioSource::Stored(_) | AudioSource::Inline(_) => false,
         AudioSource::Tone(_) | AudioSource::Silence(_) | AudioSource::Music => return None,
     };
     Some(match (audio.to.is_some(), speech, audio.over) {
@@ -94,7 +94,7 @@ fn played(audio: &RoomAudio) -> Option<&'static str> {
 
 fn file(source: &AudioSource) -> Value {
     match source {
-        AudioSource::Url(url) => json!({ "media_url": url }),
+        AudioSource::Url(url) | AudioSource::UncachedUrl(url) => json!({ "media_url": url }),
         AudioSource::Stored(name) => json!({ "media_name": name }),
         _ => Value::Null,
     }

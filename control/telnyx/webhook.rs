@@ -322,14 +322,16 @@ enum Audio {
 fn kind(playback: &Playback) -> Option<Audio> {
     match playback.source {
         AudioSource::Speech(_) => (!playback.prompt).then_some(Audio::Speech),
-        AudioSource::Url(_) | AudioSource::Inline(_) | AudioSource::Stored(_) => Some(Audio::File),
+        AudioSource::Url(_) | AudioSource::UncachedUrl(_) | AudioSource::Inline(_) | AudioSource::Stored(_) => {
+            Some(Audio::File)
+        }
         AudioSource::Tone(_) | AudioSource::Silence(_) | AudioSource::Music => None,
     }
 }
 
 fn file(playback: &Playback) -> Value {
     match &playback.source {
-        AudioSource::Url(url) => json!({ "media_url": url, "overlay": false }),
+        AudioSource::Url(url) | AudioSource::UncachedUrl(url) => json!({ "media_url": url, "overlay": false }),
         AudioSource::Stored(name) => json!({ "media_name": name, "overlay": false }),
         _ => json!({ "overlay": false }),
     }
@@ -419,7 +421,7 @@ fn transcription_payload(track: Track, words: &RecognisedText, is_final: bool) -
         "transcript": words.text(),
         // If the recogniser reports no confidence, the value is 1, because applications compare the confidence with a
         // threshold.
-        "confidence": words.confidence.map_or(1.0, f64::from),
+        "confidence": words.decimal_confidence().unwrap_or(1.0),
         "is_final": is_final,
         "transcription_track": if track == Track::Outbound { "outbound" } else { "inbound" },
     });

@@ -249,8 +249,7 @@ fn track_word(track: Track) -> &'static str {
 /// The confidence of recognised words, from 0 to 1. If the engine reports no confidence, the value is 1, because
 /// applications require a minimum confidence. If there are no words and no confidence, the value is 0.
 fn sure(words: &RecognisedText) -> f64 {
-    let confidence = words.confidence.unwrap_or(if words.text().is_empty() { 0.0 } else { 1.0 });
-    (f64::from(confidence) * 1e6).round() / 1e6
+    words.decimal_confidence().unwrap_or(if words.text().is_empty() { 0.0 } else { 1.0 })
 }
 
 fn confidence(words: &RecognisedText) -> String {

@@ -1,15 +1,20 @@
 """Media that an account keeps on the server, by telnyx-python: uploaded, played by name, and there after a restart."""
 
+import base64
+import json
+import threading
 from datetime import datetime
 
+import numpy
 import pytest
 import requests
 import telnyx
+import websockets.sync.server
 
 from harness.audio import wav
 from harness.party import Party
 from harness.phone import callee, until_told
-from harness.rtp import tone
+from harness.rtp import is_tone, tone
 from harness.server import API_KEY
 from harness.telnyx_app import CONNECTION, NUMBER, serve
 from harness.waiting import wait_for
@@ -123,3 +128,62 @@ def test_a_medium_is_heard_after_the_server_has_started_again(start_tandem, modu
             party.hears(900)
             again.telnyx_app.wait("call.playback.ended", leg, media_name="kept", status="completed")
             party.hang_up()
+
+
+def test_a_file_is_kept_as_its_headers_say_and_asked_for_again_without_cache_audio(server, answered, module_webapp):
+    app, path = server.telnyx_app, "/cached.wav"
+    url = module_webapp.url + path
+    leg, party = answered()
+
+    def play(hertz, count, **more):
+        app.actions.start_playback(leg, audio_url=url, **more)
+        party.hears(hertz)
+        app.actions.stop_playback(leg)
+        assert len(module_webapp.to(path)) == count
+
+    def file(hertz, **headers):
+        module_webapp.on(path, (wav(tone(hertz, 5.0)), 200, {"content-type": "audio/wav", **headers}))
+
+    file(440, **{"cache-control": "no-store"})
+    play(440, 1)
+    file(700, **{"cache-control": "max-age=3600"})
+    play(700, 2)
+    file(900, **{"cache-control": "max-age=3600"})
+    play(700, 2)
+    play(900, 3, cache_audio=False)
+    play(700, 3, cache_audio=True)
+    party.hang_up()
+
+
+@pytest.mark.parametrize(("rate", "asked"), [(8_000, {}), (16_000, {"stream_bidirectional_sampling_rate": 16_000}),
+                                             (22_050, {"stream_bidirectional_sampling_rate": 22_050})])
+def test_linear_samples_of_a_stream_are_little_endian_both_ways(server, answered, rate, asked):
+    heard, said = bytearray(), threading.Event()
+    wave = 12_000 * numpy.sin(2 * numpy.pi * 1000 / rate * numpy.arange(5 * rate))
+    spoken = base64.b64encode(wave.astype("<i2").tobytes()).decode()
+
+    def talk(socket):
+        for message in map(json.loads, socket):
+            if message["event"] == "start":
+                assert message["start"]["media_format"] == {"encoding": "L16", "sample_rate": 16_000, "channels": 1}
+                socket.send(json.dumps({"event": "media", "media": {"payload": spoken}}))
+            if message["event"] == "media":
+                heard.extend(base64.b64decode(message["media"]["payload"]))
+            if len(heard) > 2 * 16_000 * 3:
+                said.set()
+
+    with websockets.sync.server.serve(talk, "127.0.0.1", 0) as streams:
+        serving = threading.Thread(target=streams.serve_forever)
+        serving.start()
+        more = {"stream_codec": "L16", "stream_bidirectional_mode": "rtp", "stream_bidirectional_codec": "L16", **asked}
+        url = f"ws://127.0.0.1:{streams.socket.getsockname()[1]}/"
+        leg, party = answered(stream_url=url, extra_body=more)
+        with party.sounds(600):
+            party.hears(1000)
+            assert said.wait(15)
+        party.hang_up()
+        server.telnyx_app.wait("call.hangup", leg)
+        streams.shutdown()
+        serving.join()
+    samples = numpy.frombuffer(bytes(heard[-2 * 16_000 * 2 :]), dtype="<i2").astype(float)
+    assert is_tone(samples[::2], 600)

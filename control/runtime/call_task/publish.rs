@@ -428,7 +428,7 @@ fn quoted(text: &str) -> String {
 fn describe_source(source: &AudioSource) -> String {
     match source {
         AudioSource::Speech(speech) => quoted(&speech.text),
-        AudioSource::Url(url) => without_credentials(url),
+        AudioSource::Url(url) | AudioSource::UncachedUrl(url) => without_credentials(url),
         AudioSource::Inline(bytes) => format!("{} octets", bytes.len()),
         AudioSource::Stored(name) => format!("the media file {}", quoted(name)),
         AudioSource::Tone(tone) => tone.to_string(),

@@ -128,7 +128,7 @@ fn state(leg: &LegInfo, status_event: StatusEvent) -> Json {
 
 fn collected(digits: &str, end: GatherEnd, terminator: Option<char>, words: Option<&RecognisedText>) -> Json {
     if let Some(words) = words {
-        let confidence = words.confidence.map(|confidence| f64::from(confidence) * 100.0);
+        let confidence = words.decimal_confidence().map(|confidence| (confidence * 1e6).round() / 1e4);
         return json!({ "type": "speech", "params": { "text": words.text(), "confidence": confidence } });
     }
     match end {
@@ -256,7 +256,7 @@ fn transcription(facts: &TranscriptionFacts) -> (&'static str, Json) {
             "state": "utterance",
             "role": role(*track),
             "text": words.text(),
-            "confidence": words.confidence,
+            "confidence": words.decimal_confidence(),
             "final": is_final,
         }),
         TranscriptionStatus::Stopped => json!({ "state": "finished" }),

@@ -283,9 +283,12 @@ fn playback(parameters: Parameters<'_>) -> Result<Command, ApiError> {
     let to = parameters.target_legs("target_legs")?.unwrap_or_default();
     parameters.refuse(&["overlay"])?;
     parameters.check("audio_type", &["mp3", "wav"])?;
-    parameters.flag("cache_audio")?;
+    let cached = parameters.get("cache_audio").is_none() || parameters.flag("cache_audio")?;
     let source = audio(parameters, "audio_url", "media_name", Some("playback_content"))?;
-    let source = source.ok_or_else(|| ApiError::missing("audio_url"))?;
+    let source = match source.ok_or_else(|| ApiError::missing("audio_url"))? {
+        AudioSource::Url(url) if !cached => AudioSource::UncachedUrl(url),
+        source => source,
+    };
     let play = Play::new(source, parameters.loops()?);
     let interrupt = parameters.interrupt()?.unwrap_or(Interrupt::None);
     Ok(Command::Play { play, interrupt, to })
