@@ -9,6 +9,8 @@ mod resources;
 mod siprec;
 mod surfaces;
 
+pub(crate) use resources::documents;
+
 use tandem_accounts::DEFAULT_ACCOUNT;
 
 use crate::Config;

@@ -26,16 +26,22 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer};
 use tandem_accounts::{Account, DEFAULT_ACCOUNT};
 use tandem_agent::AgentConfig;
+use tandem_call::fetch::FetchFailure;
+use tandem_call::program::instruction::Program;
 use tandem_gateway::GatewaysConfig;
 use tandem_http::OriginConfig;
+use tandem_markup::Origin as Source;
 use tandem_routing::number_pool::Block;
 use tandem_settings::{
     Application, ApplicationKind, DatabaseConfig, EndpointConfig, HttpConfig, IceConfig, LogConfig, NumberConfig,
     RecordingsConfig, Secret, StirConfig, StreamsConfig, TrunkConfig, TwilioConfig, WebhooksConfig,
     provider_of_application,
 };
+use tandem_signalwire::cxml::CXML;
 use tandem_siprec::SiprecConfig;
 use tandem_speech::SpeechConfig;
+use tandem_texml::TEXML;
+use tandem_twilio::twiml::TWIML;
 
 pub use error::{Errors, Fault, Origin};
 
@@ -158,6 +164,22 @@ impl Config {
         let (mut config, faults, notes) = read;
         config.notes = notes.iter().map(|note| note.line(file.as_deref())).collect();
         if faults.is_empty() { Ok(config) } else { Err(Errors::new(file, faults).with_notes(config.notes)) }
+    }
+
+    /// Parses the document in the settings of a number by the rules of the number's provider. `None` if the settings
+    /// have no document. The document may play `file:` URLs.
+    ///
+    /// # Errors
+    /// The errors of [`tandem_markup::document`]. Every URL in the document must be absolute.
+    pub fn inline_document(&self, number: &NumberConfig) -> Option<Result<Program, FetchFailure>> {
+        let document = number.twiml.as_deref()?;
+        let provider = number.provider.as_deref().unwrap_or_else(|| check::documents(self, &number.account));
+        let flavour = match provider {
+            "texml" | "telnyx" => &TEXML,
+            "signalwire" | "swml" => &CXML,
+            _ => &TWIML,
+        };
+        Some(tandem_markup::document(flavour, Source { base: None, local_files: true }, document.as_bytes()))
     }
 
     /// Returns the configuration with its notes. If there are faults, returns the faults.

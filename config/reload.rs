@@ -9,7 +9,7 @@ use toml::{Table, Value};
 use crate::Config;
 
 /// Tables and keys that take effect at a reload, except the keys in `SOCKETS`.
-const AT_ONCE: [&str; 17] = [
+const AT_ONCE: [&str; 18] = [
     "accounts",
     "trunks",
     "applications",
@@ -27,6 +27,7 @@ const AT_ONCE: [&str; 17] = [
     "log.level",
     "drain_timeout",
     "media.endpoint_srtp",
+    "webhooks.ca_file",
 ];
 /// Keys of `[sip]` that take effect only at a restart.
 const SOCKETS: [&str; 7] = ["listen", "advertise", "nameservers", "trace_mib", "hep", "hep_id", "hep_password"];

@@ -121,6 +121,35 @@ fn a_document_of_the_file_that_records_warns_of_nothing() {
 }
 
 #[test]
+fn a_document_of_the_file_is_read_by_the_rules_of_its_numbers_provider() {
+    let accounts = "[[accounts]]\nname = \"acme\"\n\
+        telnyx = { api_key = \"KEYhunter2\", signing_seed = \"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\" }\n\
+        signalwire = { project_id = \"00000000-0000-4000-8000-000000000001\", api_token = \"PThunter2\", \
+        signing_key = \"PSK_hunter2\" }\n\
+        twilio = { account_sid = \"AC0123456789abcdef0123456789abcdef\", auth_token = \"0123456789abcdef0123456789abcdef\" }\n";
+    let read = |provider: &str, document: &str| {
+        let number =
+            format!("[[numbers]]\nnumber = \"600\"\naccount = \"acme\"\n{provider}\ntwiml = \"{document}\"\n");
+        let (config, notes) = Config::read(&format!("{accounts}{number}"), []).unwrap();
+        let program = config.inline_document(&config.numbers[0]).unwrap().unwrap();
+        assert_eq!(notes.iter().filter(|note| note.line(None).contains(".twiml")).count(), program.warnings.len());
+        (program.instructions.len(), program.warnings.len())
+    };
+    let keys = "<Response><Gather finishOnKey='*#'/></Response>";
+    assert_eq!(read("provider = \"texml\"", keys), (1, 0));
+    assert_eq!(read("provider = \"signalwire\"", keys), (1, 0));
+    assert_eq!(read("provider = \"twilio\"", keys), (1, 1));
+    let suppression = "<Response><Start><Suppression/></Start><Pause/></Response>";
+    assert_eq!(read("provider = \"texml\"", suppression), (2, 0));
+    assert_eq!(read("provider = \"twilio\"", suppression), (1, 1));
+    let stream = "<Response><Stream url='wss://a.test/'/></Response>";
+    assert_eq!(read("provider = \"signalwire\"", stream), (1, 0));
+    assert_eq!(read("provider = \"twilio\"", stream), (0, 1));
+    // Without `provider`, the account's credentials decide.
+    assert_eq!(read("", keys), (1, 1));
+}
+
+#[test]
 fn every_documented_form_is_accepted() {
     let config = read(FULL).unwrap();
     assert_eq!(config.numbers.len(), 5);

@@ -14,7 +14,6 @@ use tandem_settings::{
     ApplicationKind, Bridge, InboundAuth, NumberConfig, NumberFormat, PROVIDERS, RecordBridge, TrunkConfig,
 };
 use tandem_sip::UnknownSources;
-use tandem_twilio::inline_program;
 use url::{Host, Url};
 
 use super::surfaces::is_host;
@@ -395,7 +394,7 @@ fn check_applications(config: &Config, names: &Names<'_>, report: &mut Report<'_
 
 /// Returns the provider whose document format the account uses by default. The default applies if a number or endpoint
 /// does not name a provider.
-fn documents(config: &Config, account: &str) -> &'static str {
+pub(crate) fn documents(config: &Config, account: &str) -> &'static str {
     config.accounts.iter().find(|one| &*one.name == account).map_or("twilio", Account::documents)
 }
 
@@ -522,13 +521,12 @@ fn check_number(config: &Config, number: &NumberConfig, path: &str, names: &Name
         }
         None => {}
     }
-    if let Some(document) = &number.twiml {
-        match inline_program(document, true) {
-            Ok(program) => {
-                program.warnings.iter().for_each(|warning| report.note(format!("{path}.twiml"), &warning.message));
-            }
-            Err(failure) => report.fault(format!("{path}.twiml"), failure.detail),
+    match config.inline_document(number) {
+        None => {}
+        Some(Ok(program)) => {
+            program.warnings.iter().for_each(|warning| report.note(format!("{path}.twiml"), &warning.message));
         }
+        Some(Err(failure)) => report.fault(format!("{path}.twiml"), failure.detail),
     }
     let urls = [
         ("voice_url", &number.voice_url),

@@ -124,17 +124,17 @@ impl Outbound {
 }
 
 impl Routing {
-    /// Creates the routing from the configuration. `inline` parses the documents in the settings of numbers.
+    /// Creates the routing from the configuration. `inline` parses the document in the settings of a number.
     pub fn new(
         numbers: Vec<NumberConfig>,
         applications: Arc<Vec<Application>>,
         trunks: Vec<TrunkConfig>,
-        inline: impl Fn(&str) -> Option<Program>,
+        inline: impl Fn(&NumberConfig) -> Option<Program>,
     ) -> Self {
         let numbers = numbers
             .into_iter()
             .map(|number| {
-                let program = number.twiml.as_deref().and_then(&inline);
+                let program = inline(&number);
                 (number, program)
             })
             .collect();

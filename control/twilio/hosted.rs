@@ -38,6 +38,19 @@ pub fn hosted(url: &Url, body: &[u8]) -> Option<Page> {
     }
 }
 
+/// The parameter that a Twimlet needs for a document that is not empty. `None` for other URLs, and for a Twimlet that may
+/// return an empty document.
+pub(super) fn needed(url: &Url) -> Option<&'static str> {
+    if !matches!(url.host_str()?, "twimlets.com" | "www.twimlets.com") {
+        return None;
+    }
+    match url.path().trim_matches('/') {
+        "echo" => Some("Twiml"),
+        "message" => Some("Message"),
+        _ => None,
+    }
+}
+
 /// The S3 bucket of a music file. The host name or the path names the bucket.
 fn bucket<'a>(host: &'a str, path: &'a str) -> Option<&'a str> {
     let bucket = match host.strip_suffix(".s3.amazonaws.com") {
@@ -95,24 +108,29 @@ impl Parameters {
         Parameters(url.query_pairs().chain(body).map(|(name, value)| (name.into_owned(), value.into_owned())).collect())
     }
 
-    /// The value of a parameter. `None` if the parameter is absent or empty.
+    /// The value of a parameter, or the first element of a list parameter. `None` if the parameter is absent or empty.
     fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(key, value)| key == name && !value.is_empty()).map(|(_, value)| value.as_str())
+        self.list(name).first().map(|(_, value)| *value)
     }
 
-    /// The elements of a list parameter `Name[0]=...`, sorted by the number in the brackets. Each pair has the text in
-    /// the brackets and the element's value.
+    /// The elements of a list parameter. Each pair has the text in the brackets and the element's value. `Name[0]=...`
+    /// is sorted by the number in the brackets. A parameter without brackets is a list of one element, and `Name[]=...`
+    /// is the next element, as in PHP.
     fn list(&self, name: &str) -> Vec<(&str, &str)> {
         let mut members: Vec<(&str, &str)> = self
             .0
             .iter()
             .filter(|(_, value)| !value.is_empty())
             .filter_map(|(key, value)| {
-                Some((key.strip_prefix(name)?.strip_prefix('[')?.strip_suffix(']')?, value.as_str()))
+                let key = match key.strip_prefix(name)? {
+                    "" => "",
+                    brackets => brackets.strip_prefix('[')?.strip_suffix(']')?,
+                };
+                Some((key, value.as_str()))
             })
             .take(MAX_ITEMS)
             .collect();
-        members.sort_by_key(|(key, _)| key.parse::<u32>().unwrap_or(u32::MAX));
+        members.sort_by_key(|(key, _)| if key.is_empty() { 0 } else { key.parse::<u32>().unwrap_or(u32::MAX) });
         members
     }
 
@@ -246,6 +264,7 @@ fn findme(asked: &Parameters) -> String {
             let action = asked.again("findme", &kept, &[("Next", &(at + 1).to_string())]);
             dial(asked, &action, &whispered(asked, number))
         }
+        // Without a number, the document is the same as after the last number.
         None => asked.get("FailUrl").map_or_else(|| "<Hangup/>".to_owned(), redirect),
     }
 }
@@ -320,7 +339,10 @@ fn conference(asked: &Parameters) -> String {
         true => music.into_owned(),
         false => format!("http://twimlets.com/holdmusic?Bucket=com.twilio.music.{music}"),
     };
-    let name = asked.get("Name").or(asked.get("To")).unwrap_or("Conference");
+    // Without a name, callers with the same moderators and message meet.
+    let key: String = moderators.iter().map(|(_, number)| digits(number)).chain(asked.get("Message").map(str::to_owned)).collect();
+    let name = asked.get("Name").or(Some(key.as_str()).filter(|key| !key.is_empty())).or(asked.get("To"));
+    let name = name.unwrap_or("Conference");
     let ends = !moderators.is_empty() && moderates;
     format!(
         "{message}<Dial><Conference startConferenceOnEnter=\"{moderates}\" endConferenceOnExit=\"{ends}\" waitUrl=\"{}\" \
@@ -396,6 +418,15 @@ mod tests {
             verbs("http://twimlets.com/message?Message%5B1%5D=http://a.test/x.mp3&Message%5B0%5D=one+%3C+two", ""),
             "<Say>one &lt; two</Say><Play>http://a.test/x.mp3</Play>"
         );
+        for (query, said) in [
+            ("Message=one+two", "<Say>one two</Say>"),
+            ("Message%5B%5D=one&Message%5B%5D=two", "<Say>one</Say><Say>two</Say>"),
+            ("Message[0]=one&Message[1]=two", "<Say>one</Say><Say>two</Say>"),
+            ("Message=https%3A%2F%2Fa.test%2Fx.mp3", "<Play>https://a.test/x.mp3</Play>"),
+        ] {
+            assert_eq!(verbs(&format!("http://twimlets.com/message?{query}"), ""), said, "{query}");
+            assert_eq!(verbs("http://twimlets.com/message", query), said, "{query} in the body");
+        }
         let music = verbs("http://twimlets.com/holdmusic?Bucket=com.twilio.music.rock&Message=Wait", "");
         assert!(music.starts_with("<Play>http://com.twilio.music.rock.s3.amazonaws.com/"), "{music}");
         assert!(
@@ -424,6 +455,12 @@ mod tests {
         let numbers = "PhoneNumbers%5B0%5D=1001&PhoneNumbers%5B1%5D=1002";
         let together = verbs(&format!("http://twimlets.com/simulring?{numbers}&Message=Hi"), "");
         assert_eq!(together.matches("<Number url=\"/whisper?Message=Hi&amp;HumanCheck=1\">").count(), 2, "{together}");
+        for numbers in ["PhoneNumbers=1001", "PhoneNumbers%5B%5D=1001", "PhoneNumbers[0]=1001"] {
+            for twimlet in ["simulring", "findme"] {
+                let dialled = verbs(&format!("http://twimlets.com/{twimlet}?{numbers}"), "");
+                assert_eq!(dialled.matches("1001</Number>").count(), 1, "{twimlet} {numbers}: {dialled}");
+            }
+        }
         let first = verbs(&format!("http://twimlets.com/findme?{numbers}"), "");
         assert!(
             first.contains("1001</Number>") && first.contains("Next=1") && !first.contains("1002</Number>"),
@@ -452,6 +489,7 @@ mod tests {
         assert!(verbs(url, "").starts_with("<Gather numDigits=\"2\""));
         assert_eq!(verbs(url, "Digits=22"), "<Redirect>http://a.test/2</Redirect>");
         assert!(verbs(url, "Digits=3").starts_with("<Say>"));
+        assert!(verbs("http://twimlets.com/menu?Message%5B0%5D=Choose&Options%5B1%5D=http%3A%2F%2Fa.test%2F", "").contains("Choose"));
     }
 
     #[test]

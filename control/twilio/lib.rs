@@ -39,7 +39,6 @@ use tandem_accounts::{Account, TwilioCredentials};
 
 use self::family::{Credentials, Family, Provider};
 pub use self::hosted::{Page, hosted};
-pub use self::reply::inline_program;
 use self::sid::Ids;
 
 /// The dialect's name in the configuration and in records.

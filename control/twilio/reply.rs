@@ -7,7 +7,7 @@ use tandem_markup::flavour::Flavour;
 use tandem_markup::{self as markup, Origin};
 use url::Url;
 
-use super::twiml::TWIML;
+use super::hosted;
 
 /// Warning number: a document for a conference has a verb that makes no sound.
 const VERB_IN_CONFERENCE: u32 = 13238;
@@ -21,7 +21,14 @@ pub(super) fn reply(
     content_type: Option<&str>,
     body: &[u8],
 ) -> Result<Program, FetchFailure> {
-    markup::answer(flavour, Origin { base, local_files: false }, content_type, body)
+    let mut program = markup::answer(flavour, Origin { base, local_files: false }, content_type, body)?;
+    if program.instructions.is_empty()
+        && let Some(parameter) = base.and_then(hosted::needed)
+    {
+        let message = format!("the Twimlet returned no verbs, because its URL has no {parameter}");
+        program.warnings.push(Warning { code: SCHEMA, message });
+    }
+    Ok(program)
 }
 
 /// Keeps the instructions that a called party may run before the bridge. Other instructions are skipped with a warning,
@@ -87,23 +94,36 @@ pub(super) fn for_conference(mut program: Program) -> Program {
     program
 }
 
-/// Parses an inline document: the `Twiml` parameter, or a document of the configuration. With `local_files` the
-/// document may also play `file:` URLs.
-///
-/// # Errors
-/// The errors of [`markup::document`]. Every URL in the document must be absolute.
-pub fn inline_program(twiml: &str, local_files: bool) -> Result<Program, FetchFailure> {
-    markup::document(&TWIML, Origin { base: None, local_files }, twiml.as_bytes())
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::twiml::TWIML;
     use super::*;
+
+    fn inline_program(twiml: &str) -> Program {
+        markup::document(&TWIML, Origin::default(), twiml.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn a_twimlet_without_its_parameter_warns() {
+        let empty = b"<Response></Response>";
+        let warned = |url: &str| {
+            let url = Url::parse(url).unwrap();
+            let program = reply(&TWIML, Some(&url), Some("text/xml"), empty).unwrap();
+            program.warnings.iter().map(|warning| (warning.code, warning.message.clone())).collect::<Vec<_>>()
+        };
+        let warning = |name: &str| {
+            (SCHEMA, format!("the Twimlet returned no verbs, because its URL has no {name}"))
+        };
+        assert_eq!(warned("http://twimlets.com/message?Mesage=hello"), [warning("Message")]);
+        assert_eq!(warned("https://www.twimlets.com/echo"), [warning("Twiml")]);
+        assert_eq!(warned("http://twimlets.com/whisper?Digits=1"), []);
+        assert_eq!(warned("http://app.example/message"), []);
+    }
 
     #[test]
     fn who_waits_in_a_queue_can_leave_it_but_not_be_sent_on() {
         let text = "<Response><Play>http://x/a</Play><Dial>+15550001</Dial><Leave/><Enqueue>q</Enqueue></Response>";
-        let program = for_queue(inline_program(text, false).unwrap());
+        let program = for_queue(inline_program(text));
         assert!(matches!(program.instructions[..], [Instruction::Play(_), Instruction::Leave]));
         assert_eq!(program.warnings.len(), 2);
     }
@@ -112,7 +132,7 @@ mod tests {
     fn before_the_join_a_called_party_can_be_told_and_asked_but_not_sent_on() {
         let text = "<Response><Say>a</Say><Dial>+15550001</Dial><Play digits='1'/><Record/><Pause/><Gather/>\
                     <Start><Stream url='wss://x/'/></Start><Redirect>http://x/</Redirect></Response>";
-        let program = for_whisper(inline_program(text, false).unwrap());
+        let program = for_whisper(inline_program(text));
         let [
             Instruction::Play(_),
             Instruction::SendDigits(_),
